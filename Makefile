@@ -1,0 +1,84 @@
+# `make` lists what there is. Everything runs in .venv, which is made on first use; PYTHON=... chooses the interpreter for it.
+# ARGS reach the command: make test ARGS="-k scopes -x", make demo ARGS="--port 8888".
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint lint-code lint-format lint-types lint-imports bench format lock clean
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+PYTHON ?=
+# The lock is made with the oldest supported Python, so that each pinned version exists for it.
+LOCK_PYTHON ?= python3.11
+CANDIDATES := python3.13 python3.12 python3.11 python3
+# An interpreter may be on PATH and still not run (version managers' shims), be too old, or come without venv (Debian).
+USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed-demo ## run the embedded EHR, archive, sidecar and explorer page, ready to click
+	@$(BIN)/smart-imaging-sidecar demo $(ARGS)
+
+test: $(VENV)/.installed-test ## run the tests (those against a real Orthanc skip where it is not installed)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: lint-code lint-format lint-types lint-imports ## ruff, formatting, mypy --strict, import layers (-k shows all findings)
+
+lint-code: $(VENV)/.installed-lint
+	@$(BIN)/ruff check .
+
+lint-format: $(VENV)/.installed-lint
+	@$(BIN)/ruff format --check .
+
+lint-types: $(VENV)/.installed-lint
+	@$(BIN)/mypy
+
+lint-imports: $(VENV)/.installed-lint
+	@$(BIN)/lint-imports
+
+ifneq ($(wildcard bench/run.py),)
+bench: $(VENV)/.installed-test ## run the benchmark
+	@$(BIN)/python bench/run.py $(ARGS)
+else
+bench:
+	@echo 'no benchmark yet: there is no bench/run.py' >&2; exit 1
+endif
+
+format: $(VENV)/.installed-lint ## format the code and apply ruff's safe fixes
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: ## pin anew in requirements.lock what pyproject.toml allows today
+	@$(LOCK_PYTHON) -c '$(USABLE)' || { echo 'make lock needs Python 3.11 (LOCK_PYTHON=...)' >&2; exit 1; }
+	@set -e; work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; \
+	$(LOCK_PYTHON) -m venv "$$work/venv"; \
+	"$$work/venv/bin/python" -m pip install -q '.[lint]'; \
+	sed -n '/^#/p' requirements.lock >"$$work/lock"; \
+	"$$work/venv/bin/python" -m pip freeze --exclude smart-imaging-sidecar >>"$$work/lock"; \
+	cat "$$work/lock" >requirements.lock
+	@echo 'requirements.lock written'
+
+clean: ## remove .venv, builds and caches
+	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@set -e; for candidate in $(or $(PYTHON),$(CANDIDATES)); do \
+	  if "$$candidate" -c '$(USABLE)' >/dev/null 2>&1; then \
+	    echo "making $(VENV) with $$("$$candidate" --version)"; \
+	    exec "$$candidate" -m venv --clear $(VENV); \
+	  fi; \
+	done; \
+	echo 'No Python >= 3.11 that can make virtual environments among: $(or $(PYTHON),$(CANDIDATES))' >&2; \
+	echo 'On Debian or Ubuntu: apt-get install python3-venv; otherwise choose one: make PYTHON=/path/to/python3' >&2; \
+	exit 1
+
+# One stamp an extra; the pins are followed again whenever one of the two files changes.
+$(VENV)/.installed-%: pyproject.toml requirements.lock | $(BIN)/python
+	@echo "installing smart-imaging-sidecar[$*] into $(VENV)"
+	@$(BIN)/python -m pip install -q -c requirements.lock -e '.[$*]'
+	@touch $@

@@ -1,0 +1,67 @@
+"""SMART scope strings -> grants on ImagingStudy (SIA-11; SMART App Launch 2.2 "Scopes and Launch Context").
+
+v1: ``patient/ImagingStudy.read``; v2: ``patient/ImagingStudy.rs``, letters of ``cruds`` in that order, optionally
+``?parameter=value``. Anything that does not match the grammar to the letter grants nothing.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+RESOURCE = "ImagingStudy"
+
+_SCOPE = re.compile(
+    r"(?P<context>patient|user|system)/(?P<resource>\*|[A-Z][A-Za-z]*)\."
+    r"(?:(?P<v1>read|write|\*)|(?P<v2>c?r?u?d?s?))(?P<constraint>\?[!-~]*)?",
+    re.ASCII,
+)
+
+
+class Context(StrEnum):
+    """Whose data a grant is about."""
+
+    PATIENT = "patient"
+    USER = "user"
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One scope that is about ImagingStudy.
+
+    ``constraint`` is what follows ``?`` in a v2 scope (``modality=CT``), ``None`` without one. A grant keeps its own
+    context and constraint; grants are never joined to a wider one (SIA-15).
+    """
+
+    context: Context
+    read: bool
+    search: bool
+    constraint: str | None = None
+
+
+def parse_scope(scope: str) -> Grant | None:
+    """Return the grant of one scope, or ``None`` when it grants nothing on ImagingStudy."""
+    match = _SCOPE.fullmatch(scope)
+    if match is None or match["resource"] not in ("*", RESOURCE):
+        return None
+    constraint = match["constraint"]
+    if match["v1"]:
+        # v1 scopes have no constraints, and read means read + search (SMART App Launch 2.2, "v1 scopes").
+        if constraint is not None or match["v1"] == "write":
+            return None
+        return Grant(Context(match["context"]), read=True, search=True)
+    letters = match["v2"]
+    if "r" not in letters and "s" not in letters:
+        return None
+    return Grant(
+        Context(match["context"]),
+        read="r" in letters,
+        search="s" in letters,
+        constraint=None if constraint is None else constraint[1:],
+    )
+
+
+def parse_scopes(scopes: str) -> tuple[Grant, ...]:
+    """Return the grants of a space-separated scope string (RFC 6749 3.3), in order, without doubles."""
+    grants = (parse_scope(scope) for scope in scopes.split(" "))
+    return tuple(dict.fromkeys(grant for grant in grants if grant is not None))

@@ -1,0 +1,120 @@
+"""The command ``smart-imaging-sidecar``: ``serve``, ``demo``, ``config``.
+
+Exit codes: 0 fine, 2 bad usage or configuration (one line for each problem).
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from sidecar import __version__
+from sidecar.configuration import ConfigurationError, load_settings
+from sidecar.settings import Settings
+
+_CONFIG = click.option(
+    "--config",
+    "files",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="YAML file; repeatable, later files override. SIDECAR_<SECTION>__<KEY> in the environment overrides both.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="smart-imaging-sidecar")
+def main() -> None:
+    """Open a PACS's DICOMweb to SMART on FHIR apps, one patient at a time."""
+
+
+@main.command()
+@_CONFIG
+def serve(files: tuple[Path, ...]) -> None:
+    """Run the sidecar in front of the EHR and the PACS that the configuration names."""
+    settings = _settings(files)
+
+    from sidecar.server import run  # noqa: PLC0415 - `config` and `--help` need not load the server
+    from sidecar.telemetry.logs import configure_logs  # noqa: PLC0415
+
+    configure_logs(settings.log.level)
+    _run(lambda stop: run(settings, stop))
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of all listeners.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65_532), help="Port of the sidecar; "
+              "the next three are the EHR's, the archive's and the admin listener's.")  # fmt: skip
+@click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Folder of DICOM files for the archive "
+              "[default: pydicom's test files in a folder that is deleted at the end]")  # fmt: skip
+def demo(host: str, port: int, data: Path | None) -> None:
+    """Run the whole journey here: an embedded EHR, an embedded archive, the sidecar between them, and a page."""
+    try:
+        from sidecar.demo.run import run_demo  # noqa: PLC0415 - its libraries are an extra
+    except ModuleNotFoundError as missing:
+        _fail(f"demo needs {missing.name}: pip install 'smart-imaging-sidecar[demo]'")
+    from sidecar.telemetry.logs import configure_logs  # noqa: PLC0415
+
+    configure_logs("WARNING")
+    _run(lambda stop: run_demo(host, port, data, stop, say=click.echo))
+
+
+@main.group()
+def config() -> None:
+    """Show the configuration's schema, or what a configuration comes to."""
+
+
+@config.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration."""
+    click.echo(json.dumps(Settings.model_json_schema(), indent=2))
+
+
+@config.command()
+@_CONFIG
+def show(files: tuple[Path, ...]) -> None:
+    """Print the effective configuration as JSON, defaults filled in, secrets masked."""
+    click.echo(_settings(files).model_dump_json(indent=2))
+
+
+def _settings(files: tuple[Path, ...]) -> Settings:
+    try:
+        return load_settings(files, os.environ)
+    except ConfigurationError as error:
+        _fail(*error.problems)
+
+
+def _run(start: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    """Run until SIGTERM or SIGINT; exit 2 with one line when a listener or a key cannot be had."""
+
+    async def until_stopped() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await start(stop)
+
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(until_stopped())
+    except (OSError, ValueError) as error:
+        _fail(str(error))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:  # pragma: no cover - Windows
+        return None
+    return uvloop.new_event_loop
+
+
+def _fail(*problems: str) -> NoReturn:
+    for problem in problems:
+        click.echo(problem, err=True)
+    sys.exit(2)

@@ -1,0 +1,79 @@
+"""Reading the DICOM JSON Model (PS3.18 Annex F) without trusting its shape.
+
+A row is ``{"0020000D": {"vr": "UI", "Value": ["1.2.3"]}, ...}``. Each reader returns nothing for what is missing,
+empty, null or of another type: one odd attribute never spoils the rest.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from pydicom.datadict import tag_for_keyword
+
+Row = Mapping[str, Any]
+
+
+@cache
+def tag(keyword: str) -> str:
+    """The eight hexadecimal digits of a DICOM keyword: ``PatientID`` -> ``00100020``. Raises ``KeyError``."""
+    number = tag_for_keyword(keyword)
+    if number is None:
+        raise KeyError(keyword)
+    return f"{number:08X}"
+
+
+def values(row: Row, keyword: str) -> list[Any]:
+    """All values of an attribute that are not null; ``[]`` when it is missing or empty."""
+    element = row.get(tag(keyword))
+    if not isinstance(element, Mapping):
+        return []
+    found = element.get("Value")
+    return [value for value in found if value is not None] if isinstance(found, list) else []
+
+
+def texts(row: Row, keyword: str) -> list[str]:
+    """All values as text without leading and trailing spaces (padding, PS3.5 6.2); numbers are written out."""
+    found = []
+    for value in values(row, keyword):
+        if isinstance(value, str):
+            text = value.strip(" \0")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            text = str(value)
+        else:
+            continue
+        if text:
+            found.append(text)
+    return found
+
+
+def text(row: Row, keyword: str) -> str | None:
+    """The first value as text, or ``None``."""
+    return next(iter(texts(row, keyword)), None)
+
+
+def number(row: Row, keyword: str) -> int | None:
+    """The first value as a whole number that is not negative, or ``None`` (PACSs write IS as text or as number)."""
+    found = text(row, keyword)
+    if found is None:
+        return None
+    try:
+        value = int(found)
+    except ValueError:
+        return None
+    return value if 0 <= value <= 2**31 - 1 else None
+
+
+def sequence(row: Row, keyword: str) -> list[Row]:
+    """The items of a sequence (VR SQ) that are objects."""
+    return [item for item in values(row, keyword) if isinstance(item, Mapping)]
+
+
+def person_name(row: Row, keyword: str) -> str | None:
+    """The alphabetic group of a person name (``Doe^Jane``), or another group when there is no alphabetic one."""
+    for value in values(row, keyword):
+        groups = value if isinstance(value, Mapping) else {"Alphabetic": value}
+        for group in ("Alphabetic", "Ideographic", "Phonetic"):
+            name = groups.get(group)
+            if isinstance(name, str) and name.strip():
+                return name.strip()
+    return None

@@ -1,0 +1,100 @@
+"""Requests for small JSON answers: bounded in bytes and seconds, redirects never followed."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import orjson
+from yarl import URL
+
+CHUNK_BYTES = 65_536
+
+
+class FetchFailed(Exception):
+    """No usable answer came: ``reason`` is a constant for logs and metrics, never text of the peer."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer: ``status``, lower-cased ``headers`` lookup by aiohttp, ``body`` in bytes."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON (fast). Raises ``FetchFailed('not_json')``."""
+        try:
+            return orjson.loads(self.body)
+        except ValueError:
+            raise FetchFailed("not_json") from None
+
+    def strict_json_object(self) -> dict[str, Any]:
+        """The body as a JSON object in which no name stands twice. Raises ``FetchFailed``.
+
+        Two parsers may pick different ones of two equal names; what a permission rests on must have one reading.
+        """
+        try:
+            value = json.loads(self.body, object_pairs_hook=_unique_names, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            raise FetchFailed("not_json") from None
+        if not isinstance(value, dict):
+            raise FetchFailed("not_an_object")
+        return value
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = dict(pairs)
+    if len(names) != len(pairs):
+        raise ValueError("a name stands twice")
+    return names
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+async def fetch(
+    session: aiohttp.ClientSession,
+    method: str,
+    url: str | URL,
+    *,
+    limit_bytes: int,
+    timeout_seconds: float,
+    headers: Mapping[str, str] | None = None,
+    form: Mapping[str, str] | None = None,
+    ssl_context: Any = True,
+) -> Answer:
+    """Send one request and read its whole answer.
+
+    Raises ``FetchFailed`` with ``timeout``, ``unreachable`` or ``too_large``; any status is an ``Answer``.
+    """
+    try:
+        async with (
+            asyncio.timeout(timeout_seconds),
+            session.request(
+                method,
+                url if isinstance(url, URL) else URL(url, encoded=True),
+                headers=headers,
+                data=form,
+                allow_redirects=False,
+                ssl=ssl_context,
+            ) as response,
+        ):
+            body = bytearray()
+            async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+                body += chunk
+                if len(body) > limit_bytes:
+                    raise FetchFailed("too_large")
+            return Answer(response.status, response.headers, bytes(body))
+    except TimeoutError:
+        raise FetchFailed("timeout") from None
+    except (aiohttp.ClientError, OSError, ValueError):
+        raise FetchFailed("unreachable") from None

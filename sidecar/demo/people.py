@@ -1,0 +1,30 @@
+"""The three invented patients of the demo: what the EHR knows of them and which PatientIDs the archive has.
+
+Their images are pydicom's bundled test files, whose PatientIDs and names are invented too.
+"""
+
+from dataclasses import dataclass
+
+MRN_SYSTEM = "http://hospital.example.org/mrn"
+"""``Identifier.system`` of the medical record numbers in the demo EHR; they are the archive's PatientIDs."""
+
+
+@dataclass(frozen=True)
+class DemoPatient:
+    """One patient: ``id`` is the FHIR ``Patient.id``, ``mrns`` are the PatientIDs in the archive."""
+
+    id: str
+    family: str
+    given: str
+    gender: str
+    birth_date: str
+    mrns: tuple[str, ...]
+
+
+PATIENTS: tuple[DemoPatient, ...] = (
+    DemoPatient("archibald", "Doe", "Archibald", "male", "1955-03-14", ("77654033",)),
+    DemoPatient("peter", "Doe", "Peter", "male", "1961-07-02", ("98890234",)),
+    # One person under several medical record numbers, as after a merger of hospitals.
+    DemoPatient("robin", "Sample", "Robin", "female", "1978-11-20", ("1CT1", "4MR1", "13US1", "8NM1", "id00001")),
+)
+"""Every PatientID in the archive that is in no row here belongs to people without an EHR record."""

@@ -1,0 +1,51 @@
+"""Endpoint: where a patient's images are (SIA-31, 32; https://hl7.org/fhir/R4/endpoint.html)."""
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+REQUIRES_ACCESS_TOKEN = "http://fhir.org/argonaut/smart-imaging/StructureDefinition/requires-access-token"
+REQUIRES_ACCESS_TOKEN_2023 = "http://hl7.org/fhir/smart-app-launch/StructureDefinition/requires-access-token"
+OPERATION = "$wado-rs"
+CONTAINED_ID = "e"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Makes Endpoints. ``fhir_base`` is our FHIR base URL; ``compat_2023`` adds the extension of the 2023 text."""
+
+    fhir_base: str
+    contained: bool = False
+    compat_2023: bool = False
+
+    def address(self, patient: str) -> str:
+        """The DICOMweb root of a patient (FHIR id), without trailing slash; apps append ``/studies/{uid}``."""
+        return f"{self.fhir_base}/Patient/{quote(patient, safe='')}/{OPERATION}"
+
+    def reference(self, patient: str) -> dict[str, str]:
+        """The reference that an ImagingStudy of the patient carries."""
+        return {"reference": f"#{CONTAINED_ID}" if self.contained else f"Endpoint/{patient}"}
+
+    def resource(self, patient: str) -> dict[str, Any]:
+        """Return the patient's Endpoint; its id is the patient's, which whoever may see it has in the token."""
+        urls = [REQUIRES_ACCESS_TOKEN, *([REQUIRES_ACCESS_TOKEN_2023] if self.compat_2023 else [])]
+        return {
+            "resourceType": "Endpoint",
+            "id": CONTAINED_ID if self.contained else patient,
+            "extension": [{"url": url, "valueBoolean": True} for url in urls],
+            "status": "active",
+            "connectionType": {
+                "system": "http://terminology.hl7.org/CodeSystem/endpoint-connection-type",
+                "code": "dicom-wado-rs",
+            },
+            "payloadType": [
+                {
+                    "coding": [
+                        {"system": "http://terminology.hl7.org/CodeSystem/endpoint-payload-type", "code": "any"}
+                    ],
+                    "text": "DICOM",
+                }
+            ],
+            "payloadMimeType": ["application/dicom"],
+            "address": self.address(patient),
+        }

@@ -1,0 +1,1 @@
+"""The upstream: DICOMweb paths, queries, ownership of studies, and opening retrievals at the PACS."""

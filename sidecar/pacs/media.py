@@ -1,0 +1,153 @@
+"""The client's Accept header, taken apart and built anew for the PACS (PS3.18 8.7; RFC 9110 12.5.1)."""
+
+import re
+from dataclasses import dataclass
+
+from sidecar.common.errors import BadRequest, NotAcceptable
+from sidecar.pacs.resources import Kind, Retrieval
+
+MAXIMUM_LENGTH = 2_048
+MAXIMUM_RANGES = 20
+
+_TOKEN = r"[A-Za-z0-9!#$&^_.+*-]+"
+_RANGE = re.compile(rf"\s*({_TOKEN})/({_TOKEN})((?:\s*;[^,\";]*(?:\"[^\"]*\"[^,\";]*)?)*)\s*(?:,|$)", re.ASCII)
+# Real clients write type=application/dicom without quotes, though "/" is no token character.
+_PARAMETER = re.compile(
+    rf"\s*;\s*({_TOKEN})\s*=\s*(?:\"([A-Za-z0-9!#$&^_.+*/ -]*)\"|([A-Za-z0-9!#$&^_.+*/-]*))\s*", re.ASCII
+)
+_TRANSFER_SYNTAX = re.compile(r"\*|[0-9.]{1,64}", re.ASCII)
+_QUALITY = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.ASCII)
+
+_OBJECTS = frozenset({Kind.STUDY, Kind.SERIES, Kind.INSTANCE})
+_DRAWN = frozenset({Kind.RENDERED, Kind.THUMBNAIL})
+_DRAWN_TYPES = frozenset(
+    {"image/*", "image/jpeg", "image/png", "image/gif", "image/jp2", "video/*", "video/mp4", "video/mpeg", "video/h265"}
+    | {"application/pdf"}
+)
+JSON_TYPES = frozenset({"application/dicom+json", "application/json"})
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRange:
+    """One element of an Accept header, lower-cased; ``parameters`` without ``q``."""
+
+    media_type: str
+    parameters: tuple[tuple[str, str], ...] = ()
+    quality: str | None = None
+
+    def parameter(self, name: str) -> str | None:
+        """The value of a parameter, or ``None``."""
+        return dict(self.parameters).get(name)
+
+    def __str__(self) -> str:
+        parameters = "".join(f'; {name}="{value}"' if "/" in value else f"; {name}={value}"
+                             for name, value in self.parameters)  # fmt: skip
+        return self.media_type + parameters + (f";q={self.quality}" if self.quality is not None else "")
+
+
+def parse_accept(accept: str) -> list[MediaRange]:
+    """Return the media ranges of an Accept header. Raises ``BadRequest`` for one that is malformed or too long."""
+    ranges: list[MediaRange] = []
+    position = 0
+    if len(accept) > MAXIMUM_LENGTH:
+        raise _malformed()
+    while position < len(accept):
+        match = _RANGE.match(accept, position)
+        if match is None or len(ranges) == MAXIMUM_RANGES:
+            raise _malformed()
+        ranges.append(_media_range(f"{match[1]}/{match[2]}".lower(), match[3]))
+        position = match.end()
+    return ranges
+
+
+def _media_range(media_type: str, rest: str) -> MediaRange:
+    parameters: dict[str, str] = {}
+    position = 0
+    while position < len(rest):
+        match = _PARAMETER.match(rest, position)
+        if match is None:
+            if rest[position:].strip(" ;\t"):
+                raise _malformed()
+            break
+        name, value = match[1].lower(), match[2] if match[2] is not None else match[3]
+        if name in parameters:
+            raise _malformed()
+        parameters[name] = value
+        position = match.end()
+    quality = parameters.pop("q", None)
+    if quality is not None and not _QUALITY.fullmatch(quality):
+        raise _malformed()
+    if not _TRANSFER_SYNTAX.fullmatch(parameters.get("transfer-syntax", "*")):
+        raise _malformed()
+    return MediaRange(media_type, tuple(parameters.items()), quality)
+
+
+def _malformed() -> BadRequest:
+    return BadRequest("The Accept header is malformed.", reason="bad_accept")
+
+
+def accepts_json(accept: str | None, types: frozenset[str] = JSON_TYPES) -> bool:
+    """Whether one of these JSON media types satisfies the Accept header (none at all accepts everything)."""
+    ranges = parse_accept(accept or "") or [MediaRange("*/*")]
+    return any(
+        one.media_type in types | {"*/*", "application/*"} and one.quality not in ("0", "0.0", "0.00", "0.000")
+        for one in ranges
+    )
+
+
+def upstream_accept(accept: str | None, retrieval: Retrieval) -> str:
+    """Return the Accept header for the PACS. Raises ``NotAcceptable`` when nothing that we can vouch for is left.
+
+    Zip archives, XML and SVG are not passed on: their contents cannot be checked, or run as script in a browser.
+    """
+    if retrieval.kind is Kind.METADATA:
+        if not accepts_json(accept):
+            raise _not_acceptable("application/dicom+json")
+        return "application/dicom+json"
+    ranges = parse_accept(accept or "") or [MediaRange("*/*")]
+    built = [str(found) for one in ranges if (found := _usable(one, retrieval)) is not None]
+    if not built:
+        raise _not_acceptable(_default(retrieval.kind).media_type)
+    return ", ".join(dict.fromkeys(built))
+
+
+def _not_acceptable(offer: str) -> NotAcceptable:
+    return NotAcceptable(f"The Accept header allows nothing that this resource has; try {offer}.", reason="accept")
+
+
+def _default(kind: Kind) -> MediaRange:
+    if kind in _OBJECTS:
+        # As stored (SIA-40): the default transfer syntax would have the PACS decompress everything.
+        return MediaRange("multipart/related", (("type", "application/dicom"), ("transfer-syntax", "*")))
+    if kind in _DRAWN:
+        return MediaRange("image/jpeg")
+    return MediaRange("multipart/related", (("type", "application/octet-stream"),))
+
+
+def _usable(one: MediaRange, retrieval: Retrieval) -> MediaRange | None:
+    kind = retrieval.kind
+    if one.media_type == "*/*":
+        return _default(kind)
+    kept = tuple((name, value) for name, value in one.parameters if name in ("type", "transfer-syntax"))
+    cleaned = MediaRange(one.media_type, kept, one.quality)
+    if kind in _DRAWN:
+        return MediaRange(one.media_type, (), one.quality) if one.media_type in _DRAWN_TYPES else None
+    if one.media_type == "multipart/*":
+        return _default(kind)
+    if one.media_type == "multipart/related":
+        wanted = one.parameter("type") or str(_default(kind).parameter("type"))
+        if not _may_be_part(wanted.lower(), kind):
+            return None
+        syntax = [(name, value) for name, value in kept if name == "transfer-syntax"]
+        return MediaRange(one.media_type, (("type", wanted.lower()), *syntax), one.quality)
+    if kind in _OBJECTS:
+        return cleaned if kind is Kind.INSTANCE and one.media_type == "application/dicom" else None
+    return cleaned if _may_be_part(one.media_type, kind) else None
+
+
+def _may_be_part(media_type: str, kind: Kind) -> bool:
+    if kind in _OBJECTS:
+        return media_type == "application/dicom"
+    return media_type == "application/octet-stream" or (
+        media_type.startswith(("image/", "video/")) and "svg" not in media_type
+    )

@@ -1,0 +1,139 @@
+"""The studies of a patient, and the series and instances of a study, for the FHIR side; kept for some seconds.
+
+What is kept is the PACS's rows, never a permission: each answer is decided afresh.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from cachetools import TTLCache
+
+from sidecar.access.identity import PatientIdentifier, is_one_of
+from sidecar.common.dicom_json import Row, tag, text
+from sidecar.common.single_flight import SingleFlight
+from sidecar.pacs.client import PacsClient
+from sidecar.pacs.ownership import Ownership, owner_of
+from sidecar.pacs.resources import Query
+
+log = logging.getLogger(__name__)
+
+STUDY_FIELDS = (
+    "PatientID", "IssuerOfPatientID", "StudyInstanceUID", "StudyDate", "StudyTime", "TimezoneOffsetFromUTC",
+    "AccessionNumber", "StudyDescription", "ModalitiesInStudy", "NumberOfStudyRelatedSeries",
+    "NumberOfStudyRelatedInstances", "InstanceAvailability", "ReferringPhysicianName",
+)  # fmt: skip
+SERIES_FIELDS = (
+    "SeriesInstanceUID", "StudyInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "BodyPartExamined",
+    "NumberOfSeriesRelatedInstances", "SeriesDate", "SeriesTime", "TimezoneOffsetFromUTC", "PatientID",
+    "IssuerOfPatientID",
+)  # fmt: skip
+INSTANCE_FIELDS = (
+    "SOPInstanceUID", "SOPClassUID", "InstanceNumber", "SeriesInstanceUID", "StudyInstanceUID", "PatientID",
+    "IssuerOfPatientID",
+)  # fmt: skip
+
+
+def _fields(keywords: Iterable[str]) -> tuple[str, str]:
+    return ("includefield", ",".join(tag(keyword) for keyword in keywords))
+
+
+class Studies:
+    """Lists from the PACS, each kept for ``cache_seconds``; at most ``concurrency`` queries at once for the details.
+
+    ``drop(what)`` is told of each row that the PACS returned for somebody else (a query matches more loosely than we
+    compare).
+    """
+
+    def __init__(
+        self,
+        client: PacsClient,
+        ownership: Ownership,
+        *,
+        cache_seconds: float = 15,
+        max_entries: int = 5_000,
+        concurrency: int = 8,
+        drop: Callable[[str], None] = lambda what: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._ownership = ownership
+        self._drop = drop
+        self._details = asyncio.Semaphore(concurrency)
+        self._flight: SingleFlight[tuple[str, ...], list[Row]] = SingleFlight()
+        self._kept: TTLCache[tuple[str, ...], list[Row]] = TTLCache(max_entries, ttl=cache_seconds, timer=clock)
+
+    async def of_patient(self, known_as: frozenset[PatientIdentifier]) -> list[Row]:
+        """Return the study rows of a patient under all identifiers, each StudyInstanceUID once."""
+        lists = await asyncio.gather(
+            *(self._of_identifier(known) for known in sorted(known_as, key=lambda known: known.patient_id))
+        )
+        by_uid = {uid: row for rows in lists for row in rows if (uid := text(row, "StudyInstanceUID"))}
+        return list(by_uid.values())
+
+    async def series(self, study: str, known_as: frozenset[PatientIdentifier]) -> list[Row]:
+        """Return the patient's series rows of a study."""
+        rows = await self._detail(Query("series", study=study), SERIES_FIELDS, "SeriesInstanceUID")
+        return await self._own(rows, study, known_as)
+
+    async def instances(self, study: str, series: str, known_as: frozenset[PatientIdentifier]) -> list[Row]:
+        """Return the patient's instance rows of a series."""
+        query = Query("instances", study=study, series=series)
+        return await self._own(await self._detail(query, INSTANCE_FIELDS, "SOPInstanceUID"), study, known_as)
+
+    async def _own(self, rows: list[Row], study: str, known_as: frozenset[PatientIdentifier]) -> list[Row]:
+        """The rows that are the patient's: one StudyInstanceUID may stand for studies of two people."""
+        if not all(text(row, "PatientID") for row in rows):
+            # A PACS that leaves PatientID out below the study: then the whole study must be the patient's.
+            owners = await self._ownership.owners(study)
+            return rows if owners and all(is_one_of(owner, known_as) for owner in owners) else []
+        return [row for row in rows if is_one_of(owner_of(row), known_as)]
+
+    async def _of_identifier(self, identifier: PatientIdentifier) -> list[Row]:
+        key = ("patient", identifier.patient_id, identifier.issuer or "")
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = await self._flight.run(key, lambda: self._ask_studies(key, identifier))
+        return kept
+
+    async def _ask_studies(self, key: tuple[str, ...], identifier: PatientIdentifier) -> list[Row]:
+        parameters = [("PatientID", identifier.patient_id)]
+        if identifier.issuer is not None:
+            parameters.append(("IssuerOfPatientID", identifier.issuer))
+        rows = await self._client.search(Query("studies"), [*parameters, _fields(STUDY_FIELDS)])
+        own = [row for row in rows if text(row, "StudyInstanceUID") and self._is_of(row, identifier)]
+        self._kept[key] = own
+        return own
+
+    def _is_of(self, row: Row, identifier: PatientIdentifier) -> bool:
+        if owner_of(row).same_patient(identifier):
+            return True
+        self._drop("study_row")
+        log.warning("the PACS returned a study of another patient; it is left out")
+        return False
+
+    async def _detail(self, query: Query, fields: tuple[str, ...], uid: str) -> list[Row]:
+        key = (query.level, query.study or "", query.series or "")
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = await self._flight.run(key, lambda: self._ask_details(key, query, fields, uid))
+        return kept
+
+    async def _ask_details(self, key: tuple[str, ...], query: Query, fields: tuple[str, ...], uid: str) -> list[Row]:
+        async with self._details:
+            rows = await self._client.search(query, (_fields(fields),))
+        own = [row for row in rows if text(row, uid) and self._is_below(row, query)]
+        self._kept[key] = own
+        return own
+
+    def _is_below(self, row: Row, query: Query) -> bool:
+        if text(row, "StudyInstanceUID") == query.study and query.series in (None, text(row, "SeriesInstanceUID")):
+            return True
+        self._drop(query.level + "_row")
+        log.warning("the PACS returned a row of another study; it is left out")
+        return False
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._flight.close()

@@ -1,0 +1,1 @@
+"""FHIR Patient -> the identifiers by which the PACS knows that patient."""

@@ -1,0 +1,139 @@
+"""Mapping ``ehr``: read ``Patient/<id>`` at the EHR and pick its identifiers by system (SIA-17)."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import aiohttp
+from cachetools import TTLCache
+
+from sidecar.access.identity import PatientIdentifier
+from sidecar.common.errors import BadGateway, Unavailable
+from sidecar.common.fetch import Answer, FetchFailed, fetch
+from sidecar.common.single_flight import SingleFlight
+
+log = logging.getLogger(__name__)
+
+LIMIT_BYTES = 1_048_576
+
+
+class Credentials(Protocol):
+    """Our own access token at the EHR (``tokens.credentials``)."""
+
+    async def token(self) -> str | None:
+        """Return a live token, ``None`` when the EHR wants none."""
+
+    def forget(self) -> None:
+        """The token was refused: do not use it again."""
+
+
+class EhrMapping:
+    """Reads the Patient and maps ``identifier[].system`` by ``issuers``: system -> IssuerOfPatientID or ``None``.
+
+    Answers are kept for ``cache_ttl_seconds``, at most ``max_entries``. A patient whom the EHR does not know has no
+    identifiers. ``observe(outcome)`` takes ``found``, ``unknown``, ``failed``.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        fhir_url: str,
+        issuers: Mapping[str, str | None],
+        credentials: Credentials,
+        *,
+        timeout_seconds: float,
+        cache_ttl_seconds: float = 300,
+        max_entries: int = 50_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._session = session
+        self._fhir_url = fhir_url
+        self._issuers = dict(issuers)
+        self._credentials = credentials
+        self._timeout_seconds = timeout_seconds
+        self._flight: SingleFlight[str, frozenset[PatientIdentifier]] = SingleFlight()
+        self._known: TTLCache[str, frozenset[PatientIdentifier]] = TTLCache(
+            max_entries, ttl=cache_ttl_seconds, timer=clock
+        )
+
+    async def identifiers(self, patient: str) -> frozenset[PatientIdentifier]:
+        """Return every identifier of the patient (FHIR id) that the PACS may know, possibly none.
+
+        Raises ``Unavailable`` (503) when the EHR does not answer usefully, ``BadGateway`` (502) when it refuses us.
+        """
+        known = self._known.get(patient)
+        if known is not None:
+            return known
+        return await self._flight.run(patient, lambda: self._look_up(patient))
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._flight.close()
+
+    async def _look_up(self, patient: str) -> frozenset[PatientIdentifier]:
+        try:
+            answer = await self._read(patient)
+            if answer.status == 401:  # Perhaps revoked before its time: once more with a new token.
+                self._credentials.forget()
+                answer = await self._read(patient)
+            found = self._identifiers(answer, patient)
+        except FetchFailed as failure:
+            log.error("the EHR's Patient cannot be read", extra={"reason": failure.reason})
+            raise Unavailable(
+                "The hospital's patient record cannot be read now; try again.", reason="patient_" + failure.reason
+            ) from None
+        self._known[patient] = found
+        return found
+
+    async def _read(self, patient: str) -> Answer:
+        headers = {"Accept": "application/fhir+json"}
+        token = await self._credentials.token()
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        return await fetch(
+            self._session,
+            "GET",
+            f"{self._fhir_url}/Patient/{patient}",
+            limit_bytes=LIMIT_BYTES,
+            timeout_seconds=self._timeout_seconds,
+            headers=headers,
+        )
+
+    def _identifiers(self, answer: Answer, patient: str) -> frozenset[PatientIdentifier]:
+        if answer.status in (401, 403):
+            log.error(
+                "the EHR refused our own credentials for reading Patient: check patients.client",
+                extra={"reason": "patient_refused", "upstream_status": answer.status},
+            )
+            raise BadGateway(
+                "This server may not read the hospital's patient record. Its operators have been told.",
+                reason="patient_refused",
+            )
+        if answer.status in (404, 410):
+            return frozenset()
+        if answer.status != 200:
+            raise FetchFailed("unexpected_status")
+        return self.pick(answer.strict_json_object(), patient)
+
+    def pick(self, resource: dict[str, Any], patient: str) -> frozenset[PatientIdentifier]:
+        """Return the identifiers of a Patient resource. Raises ``FetchFailed`` when it is not that Patient."""
+        if resource.get("resourceType") != "Patient" or resource.get("id") != patient:
+            raise FetchFailed("wrong_resource")
+        listed = resource.get("identifier", [])
+        if not isinstance(listed, list):
+            raise FetchFailed("wrong_shape")
+        found = set()
+        for entry in listed:
+            if not isinstance(entry, dict) or entry.get("use") == "old":
+                # An old number may have been given to somebody else since.
+                continue
+            system, value = entry.get("system"), entry.get("value")
+            if not isinstance(value, str) or not isinstance(system, str) or system not in self._issuers:
+                continue
+            identifier = PatientIdentifier(value, self._issuers[system])
+            if identifier.is_searchable():
+                found.add(identifier)
+            else:
+                log.warning("an identifier of the EHR cannot be searched for exactly and is left out")
+        return frozenset(found)

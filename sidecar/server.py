@@ -1,0 +1,252 @@
+"""The composition root: ``Settings`` in, a running sidecar out. Nothing else builds anything."""
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import aiohttp
+from aiohttp import web
+
+from sidecar import RELEASED, __version__
+from sidecar.access.decision import Policy
+from sidecar.common.errors import BadGateway
+from sidecar.fhir.catalog import Catalog
+from sidecar.fhir.endpoint import Endpoints
+from sidecar.fhir.imaging_study import Site
+from sidecar.pacs.client import PacsClient
+from sidecar.pacs.dialects import DIALECTS
+from sidecar.pacs.ownership import Ownership
+from sidecar.pacs.studies import Studies
+from sidecar.patients.direct import DirectMapping
+from sidecar.patients.ehr import Credentials, EhrMapping
+from sidecar.settings import BackendServicesClient, BasicAuth, BearerClient, NoAuth, SecretClient, Settings
+from sidecar.telemetry.metrics import Metrics
+from sidecar.tokens.cache import TokenCache
+from sidecar.tokens.credentials import BackendServices, NoToken, StaticToken
+from sidecar.tokens.discovery import Discovery, SmartConfiguration
+from sidecar.tokens.introspection import (
+    BearerAuthentication,
+    ClientAuthentication,
+    ClientSecretBasic,
+    ClientSecretPost,
+    Introspection,
+    NoAuthentication,
+)
+from sidecar.web.admin import Readiness, create_admin
+from sidecar.web.dicomweb import DicomWeb
+from sidecar.web.guard import Guard, PatientMapping
+from sidecar.web.imaging_fhir import ImagingFhir
+from sidecar.web.routes import create_public
+from sidecar.web.stream import Streamer
+
+log = logging.getLogger(__name__)
+
+REALM = "SMART Imaging Access"
+READ_BUFFER_BYTES = 2**18
+"""For each stream from the PACS; twice this may wait in memory before reading pauses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """The built product: its two applications and what they share."""
+
+    public: web.Application
+    admin: web.Application
+    metrics: Metrics
+    readiness: Readiness
+
+
+@contextlib.asynccontextmanager
+async def build(
+    settings: Settings, customize: Callable[[web.Application], None] | None = None
+) -> AsyncIterator[Sidecar]:
+    """Build everything; close it on leaving. ``customize`` may add routes to the public application (the demo's page).
+
+    Raises ``ConfigurationError``-like ``ValueError`` for a key that cannot be used.
+    """
+    metrics = Metrics(__version__)
+    async with contextlib.AsyncExitStack() as stack:
+        ehr_session = await stack.enter_async_context(_session(settings.ehr.ca_file, connections=100))
+        pacs_session = await stack.enter_async_context(
+            _session(settings.pacs.ca_file, connections=settings.pacs.max_connections)
+        )
+        discovery = Discovery(ehr_session, settings.ehr.fhir_url, timeout_seconds=settings.ehr.timeout_seconds)
+        tokens = _tokens(settings, ehr_session, discovery, metrics)
+        stack.push_async_callback(tokens.close)
+        patients = _patients(settings, ehr_session, discovery)
+        stack.push_async_callback(patients.close)
+        pacs = _pacs(settings, pacs_session, metrics)
+        ownership = Ownership(pacs, ttl_seconds=settings.pacs.ownership_cache_seconds)
+        stack.push_async_callback(ownership.close)
+        studies = Studies(
+            pacs, ownership, cache_seconds=settings.fhir.search_cache_seconds, drop=metrics.observe_foreign
+        )
+        stack.push_async_callback(studies.close)
+        guard = Guard(tokens, patients, ownership, metrics, policy=Policy(app_launch=settings.access.app_launch))
+        endpoints = Endpoints(
+            settings.server.public_url + "/fhir",
+            contained=settings.fhir.contained_endpoint,
+            compat_2023=settings.compat.s4s_extension,
+        )
+        fhir = ImagingFhir(
+            guard, studies, Catalog(), endpoints, discovery, _site(settings),
+            detail=settings.fhir.detail, page_size=settings.fhir.page_size, version=__version__, released=RELEASED,
+        )  # fmt: skip
+        dicomweb = DicomWeb(
+            guard, pacs, Streamer(metrics, settings.server.client_seconds), endpoints, metrics,
+            public_base=settings.server.public_url, metadata_limit_bytes=settings.pacs.metadata_limit_bytes,
+        )  # fmt: skip
+        public = create_public(
+            fhir, dicomweb, metrics, cors_origins=settings.server.cors_origins, realm=REALM, customize=customize
+        )
+        readiness = Readiness({"ehr": discovery.configuration, "pacs": pacs.ping})
+        yield Sidecar(public, create_admin(metrics, readiness), metrics, readiness)
+
+
+@contextlib.asynccontextmanager
+async def _session(ca_file: Path | None, *, connections: int) -> AsyncIterator[aiohttp.ClientSession]:
+    context = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
+    connector = aiohttp.TCPConnector(limit=connections, ssl=context, keepalive_timeout=15)
+    # trust_env stays off: a proxy variable must not send tokens elsewhere. No cookies: they would be shared by all.
+    async with aiohttp.ClientSession(
+        connector=connector,
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        read_bufsize=READ_BUFFER_BYTES,
+        headers={"User-Agent": f"smart-imaging-sidecar/{__version__}"},
+    ) as session:
+        yield session
+
+
+def _tokens(settings: Settings, session: aiohttp.ClientSession, discovery: Discovery, metrics: Metrics) -> TokenCache:
+    introspection = Introspection(
+        session,
+        _endpoint(discovery, settings.tokens.introspection.url, lambda found: found.introspection_endpoint),
+        _authentication(settings),
+        timeout_seconds=settings.ehr.timeout_seconds,
+        issuer=settings.ehr.issuer,
+        observe=metrics.observe_introspection,
+    )
+    cache = settings.tokens.cache
+    return TokenCache(
+        introspection.introspect,
+        ttl_seconds=cache.ttl_seconds,
+        negative_ttl_seconds=cache.negative_ttl_seconds,
+        max_entries=cache.max_entries,
+        stale_if_error_seconds=cache.stale_if_error_seconds,
+        observe=metrics.observe_token_lookup,
+    )
+
+
+def _authentication(settings: Settings) -> ClientAuthentication:
+    client = settings.tokens.client
+    if isinstance(client, SecretClient):
+        method = ClientSecretBasic if client.method == "client_secret_basic" else ClientSecretPost
+        return method(client.client_id, client.secret())
+    if isinstance(client, BearerClient):
+        return BearerAuthentication(client.secret())
+    return NoAuthentication()
+
+
+def _endpoint(
+    discovery: Discovery, fixed: str | None, pick: Callable[[SmartConfiguration], str | None]
+) -> Callable[[], Awaitable[str]]:
+    async def endpoint() -> str:
+        url = fixed or pick(await discovery.configuration())
+        if url is None:
+            log.error("the EHR's smart-configuration names no such endpoint: set tokens.introspection.url")
+            raise BadGateway("The hospital's authorization server is not set up for this.", reason="no_endpoint")
+        return url
+
+    return endpoint
+
+
+def _patients(settings: Settings, session: aiohttp.ClientSession, discovery: Discovery) -> PatientMapping:
+    patients = settings.patients
+    if patients.mapping == "direct":
+        return DirectMapping()
+    return EhrMapping(
+        session,
+        settings.ehr.fhir_url,
+        {identifier.system: identifier.issuer for identifier in patients.identifiers},
+        _credentials(settings, session, discovery),
+        timeout_seconds=settings.ehr.timeout_seconds,
+        cache_ttl_seconds=patients.cache_ttl_seconds,
+    )
+
+
+def _credentials(settings: Settings, session: aiohttp.ClientSession, discovery: Discovery) -> Credentials:
+    client = settings.patients.client
+    if isinstance(client, BackendServicesClient):
+        return BackendServices(
+            session,
+            _endpoint(discovery, None, lambda found: found.token_endpoint),
+            client_id=client.client_id,
+            private_key=client.private_key_file.read_text(encoding="utf-8"),
+            key_id=client.key_id,
+            algorithm=client.algorithm,
+            scope=client.scope,
+            timeout_seconds=settings.ehr.timeout_seconds,
+        )
+    return StaticToken(client.secret()) if isinstance(client, BearerClient) else NoToken()
+
+
+def _pacs(settings: Settings, session: aiohttp.ClientSession, metrics: Metrics) -> PacsClient:
+    pacs = settings.pacs
+    authorization = None
+    if isinstance(pacs.auth, BasicAuth):
+        authorization = "Basic " + b64encode(f"{pacs.auth.username}:{pacs.auth.secret()}".encode()).decode()
+    elif not isinstance(pacs.auth, NoAuth):
+        authorization = f"Bearer {pacs.auth.secret()}"
+    return PacsClient(
+        session,
+        pacs.url,
+        DIALECTS[pacs.dialect],
+        timeout_seconds=pacs.timeout_seconds,
+        authorization=authorization,
+        maximum_results=pacs.max_results,
+        observe=metrics.observe_pacs,
+    )
+
+
+def _site(settings: Settings) -> Site:
+    return Site(
+        settings.ehr.fhir_url,
+        zone=ZoneInfo(settings.fhir.timezone) if settings.fhir.timezone else None,
+        true_timezone=DIALECTS[settings.pacs.dialect].true_timezone,
+    )
+
+
+@contextlib.asynccontextmanager
+async def listen(app: web.Application, host: str, port: int, *, drain_seconds: float = 1) -> AsyncIterator[int]:
+    """Serve ``app`` on a socket; yields the port. On leaving, running requests get ``drain_seconds`` to end."""
+    runner = web.AppRunner(
+        app, access_log=None, handler_cancellation=True, keepalive_timeout=75, shutdown_timeout=drain_seconds
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port, reuse_port=False)
+        await site.start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve both listeners until ``stop`` is set, then drain. Raises ``OSError`` when a port cannot be had."""
+    server = settings.server
+    async with (
+        build(settings) as sidecar,
+        listen(sidecar.admin, server.admin_host, server.admin_port) as admin_port,
+        listen(sidecar.public, server.host, server.port, drain_seconds=server.drain_seconds) as port,
+    ):
+        log.info("serving", extra={"port": port, "admin_port": admin_port, "version": __version__})
+        await stop.wait()
+        sidecar.readiness.draining = True
+        log.info("draining", extra={"seconds": server.drain_seconds})

@@ -1,0 +1,58 @@
+"""Prometheus metrics, prefix ``smart_imaging_`` (docs/metrics.md). Labels take constants only, never identifiers."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class Metrics:
+    """All metrics of one process in a registry of their own (several sidecars may live in one test process)."""
+
+    CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+    def __init__(self, version: str) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = self._counter("requests_total", "Requests answered", "route", "method", "status")
+        self.request_duration = self._histogram("request_duration_seconds", "Whole request, transfer included", "route")
+        self.decisions = self._counter("access_decisions_total", "Access decisions", "decision", "reason")
+        self.introspections = self._counter("introspections_total", "Introspection calls at the EHR", "outcome")
+        self.introspection_duration = self._histogram("introspection_duration_seconds", "Introspection calls")
+        self.token_cache_lookups = self._counter("token_cache_lookups_total", "Token cache lookups", "result")
+        self.pacs_requests = self._counter("pacs_requests_total", "Requests to the PACS", "kind", "status")
+        self.pacs_first_byte = self._histogram("pacs_first_byte_seconds", "PACS time to the first byte", "kind")
+        self.streams_active = Gauge("smart_imaging_streams_active", "Retrievals being streamed", registry=self.registry)
+        self.streamed_bytes = self._counter("streamed_bytes_total", "Bytes sent to clients", "kind")
+        self.streams = self._counter("streams_total", "Retrievals ended", "kind", "outcome")
+        self.verification_failures = self._counter(
+            "verification_failures_total", "Answers of the PACS that held another patient's data", "what"
+        )
+        Gauge("smart_imaging_build_info", "Version", ["version"], registry=self.registry).labels(version).set(1)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter("smart_imaging_" + name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
+        return Histogram("smart_imaging_" + name, text, labels, buckets=_SECONDS, registry=self.registry)
+
+    def observe_introspection(self, outcome: str, seconds: float) -> None:
+        """One call at the EHR ended."""
+        self.introspections.labels(outcome).inc()
+        self.introspection_duration.observe(seconds)
+
+    def observe_token_lookup(self, result: str) -> None:
+        """One lookup in the token cache."""
+        self.token_cache_lookups.labels(result).inc()
+
+    def observe_pacs(self, kind: str, status: str, seconds: float) -> None:
+        """One request to the PACS got its first byte, or failed."""
+        self.pacs_requests.labels(kind, status).inc()
+        self.pacs_first_byte.labels(kind).observe(seconds)
+
+    def observe_foreign(self, what: str) -> None:
+        """The PACS returned something of another patient, and it was held back."""
+        self.verification_failures.labels(what).inc()
+
+    def expose(self) -> bytes:
+        """The text exposition."""
+        return generate_latest(self.registry)

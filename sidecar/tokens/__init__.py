@@ -1,0 +1,1 @@
+"""Access token -> facts: discovery, introspection, the token cache, and our own credentials at the EHR."""

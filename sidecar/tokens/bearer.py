@@ -1,0 +1,29 @@
+"""The access token in a request's Authorization header (RFC 6750 section 2.1)."""
+
+import re
+from collections.abc import Sequence
+
+MAXIMUM_LENGTH = 8_192
+"""Bytes. Longer tokens do not fit the header limit either."""
+
+_CREDENTIALS = re.compile(r"bearer +(?P<token>[A-Za-z0-9\-._~+/]+=*)", re.ASCII | re.IGNORECASE)
+
+
+class MalformedCredentials(ValueError):
+    """The Authorization header is there and is not exactly one well-formed bearer token."""
+
+
+def bearer_token(authorization: Sequence[str]) -> str | None:
+    """Return the token of the request's Authorization header values; ``None`` when there is no such header.
+
+    Raises ``MalformedCredentials`` for two headers, another scheme, or anything after the token: which of two
+    credentials a peer would pick is not ours to guess.
+    """
+    if not authorization:
+        return None
+    if len(authorization) > 1:
+        raise MalformedCredentials("more than one Authorization header")
+    match = _CREDENTIALS.fullmatch(authorization[0])
+    if match is None or len(match["token"]) > MAXIMUM_LENGTH:
+        raise MalformedCredentials("not one bearer token")
+    return match["token"]

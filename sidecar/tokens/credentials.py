@@ -1,0 +1,158 @@
+"""Our own access token at the EHR, for reading Patient resources (SIA-17; SMART Backend Services)."""
+
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import aiohttp
+import jwt
+
+from sidecar.common.errors import BadGateway, Unavailable
+from sidecar.common.fetch import Answer, FetchFailed, fetch
+from sidecar.common.single_flight import SingleFlight
+
+log = logging.getLogger(__name__)
+
+LIMIT_BYTES = 65_536
+ASSERTION_SECONDS = 240
+"""SMART Backend Services: ``exp`` of the assertion SHALL be no more than five minutes in the future."""
+RENEW_BEFORE_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class StaticToken:
+    """``bearer``: a token that somebody else keeps fresh."""
+
+    value: str
+
+    async def token(self) -> str:
+        """Return the token."""
+        return self.value
+
+    def forget(self) -> None:
+        """Nothing can be renewed."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoToken:
+    """``none``: the EHR's FHIR server lets us read without a token (network rules)."""
+
+    async def token(self) -> None:
+        """Return no token."""
+
+    def forget(self) -> None:
+        """Nothing can be renewed."""
+
+
+class BackendServices:
+    """``backend_services``: client credentials with a signed assertion (RFC 7523; SMART "Asymmetric" authentication).
+
+    ``private_key`` is a PEM or a JWK (JSON text); ``algorithm`` RS384 or ES384. The access token is kept until shortly
+    before it expires; one request for a new one at a time. Raises ``ValueError`` for a key that cannot be used.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        token_endpoint: Callable[[], Awaitable[str]],
+        *,
+        client_id: str,
+        private_key: str,
+        key_id: str | None,
+        algorithm: str,
+        scope: str,
+        timeout_seconds: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._session = session
+        self._token_endpoint = token_endpoint
+        self._client_id = client_id
+        self._key = private_key_of(private_key, algorithm)
+        self._key_id = key_id
+        self._algorithm = algorithm
+        self._scope = scope
+        self._timeout_seconds = timeout_seconds
+        self._clock = clock
+        self._flight: SingleFlight[None, str] = SingleFlight()
+        self._token = ""
+        self._renew_at = float("-inf")
+
+    async def token(self) -> str:
+        """Return a live access token. Raises ``Unavailable`` (503) or ``BadGateway`` (502, our key is refused)."""
+        if self._clock() < self._renew_at:
+            return self._token
+        return await self._flight.run(None, self._request)
+
+    def forget(self) -> None:
+        """The EHR refused the token: ask for a new one next time."""
+        self._renew_at = float("-inf")
+
+    async def _request(self) -> str:
+        endpoint = await self._token_endpoint()
+        try:
+            answer = await fetch(
+                self._session,
+                "POST",
+                endpoint,
+                limit_bytes=LIMIT_BYTES,
+                timeout_seconds=self._timeout_seconds,
+                headers={"Accept": "application/json"},
+                form={
+                    "grant_type": "client_credentials",
+                    "scope": self._scope,
+                    "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+                    "client_assertion": self._assertion(endpoint),
+                },
+            )
+            return self._keep(answer)
+        except FetchFailed as failure:
+            log.error("no access token for reading patients", extra={"reason": failure.reason})
+            raise Unavailable(
+                "The hospital's authorization server does not answer now; try again.",
+                reason="backend_token_" + failure.reason,
+            ) from None
+
+    def _assertion(self, endpoint: str) -> str:
+        now = int(self._clock())
+        claims = {
+            "iss": self._client_id,
+            "sub": self._client_id,
+            "aud": endpoint,
+            "iat": now,
+            "exp": now + ASSERTION_SECONDS,
+            "jti": uuid.uuid4().hex,
+        }
+        headers = {"kid": self._key_id} if self._key_id else None
+        return jwt.encode(claims, self._key, algorithm=self._algorithm, headers=headers)
+
+    def _keep(self, answer: Answer) -> str:
+        if answer.status in (400, 401, 403):
+            log.error(
+                "the authorization server refused our backend client: check patients.client",
+                extra={"reason": "backend_token_refused", "upstream_status": answer.status},
+            )
+            raise BadGateway(
+                "This server is not accepted by the hospital's authorization server. Its operators have been told.",
+                reason="backend_token_refused",
+            )
+        if answer.status != 200:
+            raise FetchFailed("unexpected_status")
+        body = answer.strict_json_object()
+        token, lifetime = body.get("access_token"), body.get("expires_in", 60)
+        if not isinstance(token, str) or isinstance(lifetime, bool) or not isinstance(lifetime, int | float):
+            raise FetchFailed("wrong_shape")
+        self._token = token
+        self._renew_at = self._clock() + max(0, lifetime - RENEW_BEFORE_SECONDS)
+        return token
+
+
+def private_key_of(text: str, algorithm: str) -> "jwt.PyJWK | str":
+    """Return the key in a form that PyJWT signs with. Raises ``ValueError`` when it is not such a private key."""
+    try:
+        key: jwt.PyJWK | str = jwt.PyJWK.from_json(text, algorithm) if text.lstrip().startswith("{") else text
+        jwt.encode({}, key, algorithm=algorithm)
+    except (jwt.PyJWTError, ValueError, TypeError, NotImplementedError) as error:
+        raise ValueError(f"not a private key for {algorithm}") from error
+    return key

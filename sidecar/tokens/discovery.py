@@ -1,0 +1,111 @@
+"""The EHR's ``.well-known/smart-configuration`` (SMART App Launch 2.2, "Conformance"; SIA-1, SIA-10)."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from sidecar.common.errors import Unavailable
+from sidecar.common.fetch import FetchFailed, fetch
+from sidecar.common.single_flight import SingleFlight
+
+log = logging.getLogger(__name__)
+
+LIMIT_BYTES = 1_048_576
+
+
+@dataclass(frozen=True, slots=True)
+class SmartConfiguration:
+    """The endpoints that we use, absolute URLs, ``None`` where the EHR names none."""
+
+    introspection_endpoint: str | None
+    token_endpoint: str | None
+    authorization_endpoint: str | None
+    issuer: str | None
+
+
+class Discovery:
+    """Fetches the configuration once per ``ttl_seconds``; an older one serves while the EHR does not answer.
+
+    It names endpoints only; that a stale name is used for a while permits nothing.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        fhir_url: str,
+        *,
+        timeout_seconds: float,
+        ttl_seconds: float = 3_600,
+        retry_seconds: float = 5,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._session = session
+        self._fhir_url = fhir_url
+        self._url = fhir_url + "/.well-known/smart-configuration"
+        self._timeout_seconds = timeout_seconds
+        self._ttl_seconds = ttl_seconds
+        self._retry_seconds = retry_seconds
+        self._clock = clock
+        self._flight: SingleFlight[None, SmartConfiguration] = SingleFlight()
+        self._known: SmartConfiguration | None = None
+        self._next_fetch = float("-inf")
+
+    async def configuration(self) -> SmartConfiguration:
+        """Return the EHR's configuration. Raises ``Unavailable`` (503) when it was never to be had."""
+        if self._known is not None and self._clock() < self._next_fetch:
+            return self._known
+        return await self._flight.run(None, self._refresh)
+
+    async def _refresh(self) -> SmartConfiguration:
+        try:
+            self._known = await self._fetch()
+        except FetchFailed as failure:
+            log.warning("EHR discovery failed", extra={"reason": failure.reason})
+            if self._known is None:
+                raise Unavailable(
+                    "The hospital's authorization server cannot be reached now; try again.",
+                    reason="discovery_" + failure.reason,
+                ) from None
+            self._next_fetch = self._clock() + self._retry_seconds
+        else:
+            self._next_fetch = self._clock() + self._ttl_seconds
+        return self._known
+
+    async def _fetch(self) -> SmartConfiguration:
+        answer = await fetch(
+            self._session,
+            "GET",
+            self._url,
+            limit_bytes=LIMIT_BYTES,
+            timeout_seconds=self._timeout_seconds,
+            headers={"Accept": "application/json"},
+        )
+        if answer.status != 200:
+            raise FetchFailed("unexpected_status")
+        body = answer.strict_json_object()
+        issuer = body.get("issuer")
+        return SmartConfiguration(
+            introspection_endpoint=self._endpoint(body, "introspection_endpoint"),
+            token_endpoint=self._endpoint(body, "token_endpoint"),
+            authorization_endpoint=self._endpoint(body, "authorization_endpoint"),
+            issuer=issuer if isinstance(issuer, str) else None,
+        )
+
+    def _endpoint(self, body: dict[str, Any], name: str) -> str | None:
+        url = body.get(name)
+        if url is None:
+            return None
+        if not isinstance(url, str):
+            raise FetchFailed("wrong_shape")
+        parts = urlsplit(url)
+        if not parts.hostname or parts.scheme not in ("https", "http"):
+            raise FetchFailed("wrong_shape")
+        # Tokens go there: an EHR that is reached by https never sends us to plain http.
+        if parts.scheme == "http" and self._fhir_url.startswith("https:"):
+            raise FetchFailed("insecure_endpoint")
+        return url

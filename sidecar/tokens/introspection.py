@@ -1,0 +1,160 @@
+"""RFC 7662 token introspection at the EHR, once, without caching (``cache.py`` adds that)."""
+
+import logging
+import time
+from base64 import b64encode
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import quote_plus
+
+import aiohttp
+
+from sidecar.access.token import Token
+from sidecar.common.errors import BadGateway, Unavailable
+from sidecar.common.fetch import Answer, FetchFailed, fetch
+from sidecar.tokens.breaker import Breaker
+from sidecar.tokens.facts import WrongShape, token_of
+
+log = logging.getLogger(__name__)
+
+LIMIT_BYTES = 65_536
+RETRY_AFTER_SECONDS = 5
+SAY = "The access token cannot be checked at the hospital's authorization server now; try again."
+
+
+class ClientAuthentication(Protocol):
+    """How we show the authorization server who we are: adds to the request's headers and form."""
+
+    def apply(self, headers: dict[str, str], form: dict[str, str]) -> None:
+        """Add what the method needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoAuthentication:
+    """``none``: the endpoint is open to us (same host, network rules)."""
+
+    def apply(self, headers: dict[str, str], form: dict[str, str]) -> None:
+        """Add nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSecretBasic:
+    """``client_secret_basic`` (RFC 6749 2.3.1): form-encoded id and secret in HTTP Basic."""
+
+    client_id: str
+    client_secret: str
+
+    def apply(self, headers: dict[str, str], form: dict[str, str]) -> None:
+        """Add the Authorization header."""
+        pair = f"{quote_plus(self.client_id)}:{quote_plus(self.client_secret)}"
+        headers["Authorization"] = "Basic " + b64encode(pair.encode()).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSecretPost:
+    """``client_secret_post`` (RFC 6749 2.3.1): id and secret in the form."""
+
+    client_id: str
+    client_secret: str
+
+    def apply(self, headers: dict[str, str], form: dict[str, str]) -> None:
+        """Add the form fields."""
+        form["client_id"] = self.client_id
+        form["client_secret"] = self.client_secret
+
+
+@dataclass(frozen=True, slots=True)
+class BearerAuthentication:
+    """``bearer``: a fixed access token of our own (RFC 7662 2.1)."""
+
+    token: str
+
+    def apply(self, headers: dict[str, str], form: dict[str, str]) -> None:
+        """Add the Authorization header."""
+        headers["Authorization"] = f"Bearer {self.token}"
+
+
+class Introspection:
+    """Asks the authorization server what a token is.
+
+    ``endpoint`` returns the URL (fixed, or from discovery); ``observe(outcome, seconds)`` takes each call's outcome:
+    ``active``, ``inactive``, ``unavailable``, ``bad_credentials``.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        endpoint: Callable[[], Awaitable[str]],
+        authentication: ClientAuthentication,
+        *,
+        timeout_seconds: float,
+        issuer: str | None = None,
+        breaker: Breaker | None = None,
+        observe: Callable[[str, float], None] = lambda outcome, seconds: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._session = session
+        self._endpoint = endpoint
+        self._authentication = authentication
+        self._timeout_seconds = timeout_seconds
+        self._issuer = issuer
+        self._breaker = breaker or Breaker()
+        self._observe = observe
+        self._clock = clock
+
+    async def introspect(self, token: str) -> Token | None:
+        """Return the token's facts, ``None`` when it is not active.
+
+        Raises ``Unavailable`` (503) when the server does not answer usefully (SIA-16), ``BadGateway`` (502) when it
+        refuses our own credentials.
+        """
+        if self._breaker.refuses():
+            raise Unavailable(SAY, reason="introspection_circuit_open", retry_after=RETRY_AFTER_SECONDS)
+        endpoint = await self._endpoint()
+        started = time.perf_counter()
+        try:
+            found = self._read(await self._ask(endpoint, token))
+        except FetchFailed as failure:
+            self._breaker.failed()
+            self._observe("unavailable", time.perf_counter() - started)
+            log.error("introspection failed", extra={"reason": failure.reason})
+            raise Unavailable(SAY, reason="introspection_" + failure.reason, retry_after=RETRY_AFTER_SECONDS) from None
+        except BadGateway:
+            self._observe("bad_credentials", time.perf_counter() - started)
+            raise
+        self._breaker.succeeded()
+        self._observe("active" if found else "inactive", time.perf_counter() - started)
+        return found
+
+    async def _ask(self, endpoint: str, token: str) -> Answer:
+        headers = {"Accept": "application/json"}
+        form = {"token": token, "token_type_hint": "access_token"}
+        self._authentication.apply(headers, form)
+        return await fetch(
+            self._session,
+            "POST",
+            endpoint,
+            limit_bytes=LIMIT_BYTES,
+            timeout_seconds=self._timeout_seconds,
+            headers=headers,
+            form=form,
+        )
+
+    def _read(self, answer: Answer) -> Token | None:
+        if answer.status in (401, 403) or (answer.status == 400 and b"invalid_client" in answer.body):
+            log.error(
+                "the authorization server refused our own client credentials: check tokens.client",
+                extra={"reason": "introspection_bad_credentials", "upstream_status": answer.status},
+            )
+            raise BadGateway(
+                "This server is not accepted by the hospital's authorization server. Its operators have been told.",
+                reason="introspection_bad_credentials",
+            )
+        if answer.status != 200:
+            raise FetchFailed("unexpected_status")
+        try:
+            return token_of(answer.strict_json_object(), issuer=self._issuer, now=self._clock())
+        except WrongShape as wrong:
+            log.error("introspection answer has a wrong shape", extra={"field": wrong.field})
+            raise FetchFailed("wrong_shape") from None

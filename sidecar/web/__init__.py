@@ -1,0 +1,1 @@
+"""aiohttp: routes, handlers, streaming, errors. Joins the other rooms; decides nothing itself."""

@@ -1,0 +1,62 @@
+"""The admin listener: ``/metrics``, ``/healthz`` (alive), ``/readyz`` (able to serve)."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import web
+
+from sidecar.common.errors import Problem
+from sidecar.common.single_flight import SingleFlight
+from sidecar.telemetry.metrics import Metrics
+
+
+class Readiness:
+    """Asks each dependency at most once per ``keep_seconds``: probes come often and from several sides."""
+
+    def __init__(self, probes: Mapping[str, Callable[[], Awaitable[object]]], *, keep_seconds: float = 5) -> None:
+        self._probes = dict(probes)
+        self._keep_seconds = keep_seconds
+        self._flight: SingleFlight[None, dict[str, str]] = SingleFlight()
+        self._known: dict[str, str] = {}
+        self._known_until = float("-inf")
+        self.draining = False
+
+    async def problems(self) -> dict[str, str]:
+        """What keeps us from serving: dependency -> reason; empty when ready."""
+        if self.draining:
+            return {"server": "draining"}
+        if time.monotonic() < self._known_until:
+            return self._known
+        return await self._flight.run(None, self._probe)
+
+    async def _probe(self) -> dict[str, str]:
+        problems = {}
+        for name, probe in self._probes.items():
+            try:
+                await probe()
+            except Problem as problem:
+                problems[name] = problem.reason
+        self._known, self._known_until = problems, time.monotonic() + self._keep_seconds
+        return problems
+
+
+def create_admin(metrics: Metrics, readiness: Readiness) -> web.Application:
+    """Return the admin application. It belongs on an address that only operators reach."""
+
+    async def expose(request: web.Request) -> web.Response:
+        return web.Response(body=metrics.expose(), headers={"Content-Type": Metrics.CONTENT_TYPE})
+
+    async def alive(request: web.Request) -> web.Response:
+        return web.json_response({"status": "alive"})
+
+    async def ready(request: web.Request) -> web.Response:
+        problems = await readiness.problems()
+        if problems:
+            return web.json_response({"status": "not ready", "problems": problems}, status=503)
+        return web.json_response({"status": "ready"})
+
+    app = web.Application()
+    app.router.add_get("/metrics", expose)
+    app.router.add_get("/healthz", alive)
+    app.router.add_get("/readyz", ready)
+    return app

@@ -1,0 +1,217 @@
+"""``/fhir/Patient/<id>/$wado-rs/…`` and ``/wado-rs/…``: one DICOMweb root for one patient (SIA-32, 40..45)."""
+
+import logging
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import aiohttp
+import orjson
+from aiohttp import hdrs, web
+
+from sidecar.access.decision import Interaction, Part, PatientPermit, Reason
+from sidecar.access.identity import PatientIdentifier, is_one_of
+from sidecar.access.token import is_fhir_id
+from sidecar.common.dicom_json import Row, tag, text
+from sidecar.common.errors import BadGateway, BadRequest, NotAcceptable
+from sidecar.fhir.endpoint import Endpoints
+from sidecar.pacs.answer import Head, check_head
+from sidecar.pacs.client import PacsClient
+from sidecar.pacs.matching import Matching, parse_matching
+from sidecar.pacs.media import accepts_json, upstream_accept
+from sidecar.pacs.ownership import owner_of
+from sidecar.pacs.resources import Kind, Query, Retrieval, parse
+from sidecar.pacs.rewrite import TooDeep, public_attributes, rewrite_row, rows_are_in
+from sidecar.telemetry.metrics import Metrics
+from sidecar.web.guard import Denied, Guard
+from sidecar.web.middleware import TARGET
+from sidecar.web.stream import Body, Broken, Streamer
+
+log = logging.getLogger(__name__)
+
+DICOM_JSON = "application/dicom+json"
+
+# Rendering parameters that go on to the PACS (PS3.18 8.3.5), each with the characters that it may have.
+_RENDERING = {
+    "viewport": re.compile(r"[0-9.,-]{1,100}", re.ASCII),
+    "window": re.compile(r"[0-9a-zA-Z.,_-]{1,100}", re.ASCII),
+    "quality": re.compile(r"[0-9]{1,3}", re.ASCII),
+    "annotation": re.compile(r"[a-z,]{1,50}", re.ASCII),
+}
+
+
+class DicomWeb:
+    """The handlers. ``public_base`` is our own base URL without trailing slash; limits in bytes."""
+
+    def __init__(
+        self,
+        guard: Guard,
+        pacs: PacsClient,
+        streamer: Streamer,
+        endpoints: Endpoints,
+        metrics: Metrics,
+        *,
+        public_base: str,
+        metadata_limit_bytes: int,
+    ) -> None:
+        self._guard = guard
+        self._pacs = pacs
+        self._streamer = streamer
+        self._endpoints = endpoints
+        self._metrics = metrics
+        self._public_base = public_base
+        self._metadata_limit_bytes = metadata_limit_bytes
+
+    async def below_patient(self, request: web.Request) -> web.StreamResponse:
+        """``/fhir/Patient/{patient}/$wado-rs/…``: the patient in the URL must be the token's (SIA-12)."""
+        segments = request[TARGET].segments
+        patient = segments[2]
+        token = await self._guard.token(request)
+        permit = self._guard.permit(token, Interaction.RETRIEVE, patient if is_fhir_id(patient) else "")
+        return await self._serve(request, permit, segments[4:], self._endpoints.address(permit.patient))
+
+    async def below_token(self, request: web.Request) -> web.StreamResponse:
+        """``/wado-rs/…``: the patient is the token's."""
+        token = await self._guard.token(request)
+        permit = self._guard.permit(token, Interaction.RETRIEVE)
+        return await self._serve(request, permit, request[TARGET].segments[1:], self._public_base + "/wado-rs")
+
+    async def _serve(
+        self, request: web.Request, permit: PatientPermit, segments: Sequence[str], root: str
+    ) -> web.StreamResponse:
+        resource = parse(segments)
+        if isinstance(resource, Query):
+            return await self._search(request, permit, resource, root)
+        accept = upstream_accept(_accept(request), resource)
+        study_permit = await self._guard.study(permit, resource.part)
+        parameters = _rendering_parameters(request, resource)
+        async with self._pacs.open(study_permit, resource, accept=accept, parameters=parameters) as upstream:
+            head = check_head(upstream.status, upstream.headers, resource.kind, chunked=_is_chunked(upstream))
+            if resource.kind is Kind.METADATA:
+                return await self._metadata(request, permit, resource, upstream, head, root)
+            return await self._streamer.send(request, upstream, head, resource.kind.value)
+
+    async def _metadata(
+        self,
+        request: web.Request,
+        permit: PatientPermit,
+        resource: Retrieval,
+        upstream: aiohttp.ClientResponse,
+        head: Head,
+        root: str,
+    ) -> web.Response:
+        rows = await self._read_rows(upstream, head)
+        known_as = await self._guard.known_as(permit)
+        part = resource.part
+        if not rows_are_in(rows, part.study, part.series, part.instance) or not all(
+            is_one_of(owner_of(row), known_as) for row in rows
+        ):
+            # Misfiled or mixed up at the PACS: nothing of this answer can be trusted to be the patient's alone.
+            self._metrics.observe_foreign("metadata")
+            log.error("metadata of another patient or study in a PACS answer; nothing was sent")
+            raise Denied(Reason.FOREIGN)
+        try:
+            body = [rewrite_row(row, root, context=_instance_url(row, root)) for row in rows]
+        except TooDeep:
+            raise BadGateway("The image archive's metadata cannot be read.", reason="pacs_too_deep") from None
+        return _dicom_json(body)
+
+    async def _read_rows(self, upstream: aiohttp.ClientResponse, head: Head) -> list[Row]:
+        body, collected = Body(upstream, head), bytearray()
+        try:
+            await body.fill()
+            while chunk := body.take():
+                collected += chunk
+                if len(collected) > self._metadata_limit_bytes:
+                    log.error("metadata larger than pacs.metadata_limit_bytes")
+                    raise BadGateway(
+                        "The metadata are too large for one answer; ask for them series by series.",
+                        reason="pacs_metadata_too_large",
+                    )
+                await body.fill()
+            rows = orjson.loads(collected)
+        except (Broken, ValueError):
+            raise BadGateway("The image archive's metadata cannot be read.", reason="pacs_metadata") from None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise BadGateway("The image archive's metadata cannot be read.", reason="pacs_metadata")
+        return rows
+
+    async def _search(self, request: web.Request, permit: PatientPermit, query: Query, root: str) -> web.Response:
+        if not accepts_json(_accept(request)):
+            raise NotAcceptable("Searches are answered in application/dicom+json.", reason="accept")
+        matching = parse_matching(request[TARGET].parameters())
+        if query.study is not None:
+            await self._guard.study(permit, Part(query.study, query.series))
+        known_as = await self._guard.known_as(permit)
+        rows = await self._rows(query, matching, known_as)
+        return _dicom_json([rewrite_row(public_attributes(row), root) for row in rows])
+
+    async def _rows(self, query: Query, matching: Matching, known_as: frozenset[PatientIdentifier]) -> list[Row]:
+        """The patient's rows under every identifier, in one order, cut to the page that was asked for."""
+        wanted = None if matching.limit is None else matching.offset + matching.limit
+        rows: list[Row] = []
+        for identifier in sorted(known_as, key=lambda known: (known.patient_id, known.issuer or "")):
+            if wanted is not None and len(rows) >= wanted:
+                break
+            who = [("PatientID", identifier.patient_id)]
+            if identifier.issuer is not None:
+                who.append(("IssuerOfPatientID", identifier.issuer))
+            parameters = (*who, *matching.parameters, ("includefield", _CHECKED_FIELDS))
+            found = await self._pacs.search(query, _join_fields(parameters), limit=wanted)
+            rows += [row for row in found if self._is_own(row, query, identifier)]
+        return rows[matching.offset : wanted]
+
+    def _is_own(self, row: Row, query: Query, identifier: PatientIdentifier) -> bool:
+        if (
+            owner_of(row).same_patient(identifier)
+            and query.study in (None, text(row, "StudyInstanceUID"))
+            and query.series in (None, text(row, "SeriesInstanceUID"))
+        ):
+            return True
+        self._metrics.observe_foreign(query.level + "_row")
+        log.warning("the PACS returned a row of another patient or study; it is left out")
+        return False
+
+
+_CHECKED_FIELDS = ",".join(
+    tag(keyword) for keyword in ("PatientID", "IssuerOfPatientID", "StudyInstanceUID", "SeriesInstanceUID")
+)
+
+
+def _join_fields(parameters: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """One includefield: Orthanc and dcm4chee read several, not every PACS does."""
+    fields = [value for name, value in parameters if name == "includefield"]
+    joined = "all" if "all" in fields else ",".join(fields)
+    return [*((name, value) for name, value in parameters if name != "includefield"), ("includefield", joined)]
+
+
+def _dicom_json(body: list[dict[str, Any]]) -> web.Response:
+    return web.Response(body=orjson.dumps(body), content_type=DICOM_JSON)
+
+
+def _accept(request: web.Request) -> str | None:
+    values = request.headers.getall(hdrs.ACCEPT, ())
+    return ", ".join(values) if values else None
+
+
+def _is_chunked(upstream: aiohttp.ClientResponse) -> bool:
+    return upstream.headers.get(hdrs.TRANSFER_ENCODING, "").lower() == "chunked"
+
+
+def _rendering_parameters(request: web.Request, resource: Retrieval) -> list[tuple[str, str]]:
+    if resource.kind not in (Kind.RENDERED, Kind.THUMBNAIL):
+        return []
+    kept: dict[str, str] = {}
+    for name, value in request[TARGET].parameters():
+        pattern = _RENDERING.get(name)
+        if pattern is None:
+            continue
+        if name in kept or not pattern.fullmatch(value):
+            raise BadRequest(f"The parameter {name} is malformed.", reason="bad_rendering")
+        kept[name] = value
+    return list(kept.items())
+
+
+def _instance_url(row: Row, root: str) -> str | None:
+    study, series, instance = (text(row, uid) for uid in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"))
+    return f"{root}/studies/{study}/series/{series}/instances/{instance}" if study and series and instance else None

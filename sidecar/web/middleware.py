@@ -1,0 +1,95 @@
+"""Step 1 of a request: its id, its time, its errors as answers, its line in the log."""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from sidecar.common.errors import Problem
+from sidecar.telemetry.metrics import Metrics
+from sidecar.web import errors
+from sidecar.web.guard import Denied
+from sidecar.web.target import Target, parse_target
+
+log = logging.getLogger("sidecar.request")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+TARGET: web.RequestKey[Target] = web.RequestKey("target", Target)
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+REASON: web.RequestKey[str] = web.RequestKey("reason", str)
+
+_CLIENT_GONE = "499"
+"""The status in logs and metrics (after nginx) when the client left before an answer."""
+
+
+def observe_requests(metrics: Metrics, realm: str) -> Middleware:
+    """Return the outermost middleware. ``realm`` stands in WWW-Authenticate."""
+
+    @web.middleware
+    async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request[REQUEST_ID] = secrets.token_hex(8)
+        started = time.perf_counter()
+        status = _CLIENT_GONE
+        try:
+            response = await _answer(request, handler, realm)
+            status = str(response.status)
+        finally:
+            _record(request, metrics, status, time.perf_counter() - started)
+        return response
+
+    return observe
+
+
+async def _answer(request: web.Request, handler: Handler, realm: str) -> web.StreamResponse:
+    try:
+        request[TARGET] = parse_target(request.raw_path)
+        return await handler(request)
+    except Denied as denied:
+        request[REASON] = denied.reason.value
+        return errors.denial(denied.reason, realm)
+    except Problem as problem:
+        request[REASON] = problem.reason
+        return errors.problem(problem)
+    except web.HTTPException as error:
+        request[REASON] = "http"
+        return errors.http_error(error)
+    except (ConnectionResetError, asyncio.CancelledError):
+        raise  # The client left.
+    except Exception:
+        request[REASON] = "internal_error"
+        log.exception("internal error", extra={"request_id": request[REQUEST_ID]})
+        return errors.internal_error()
+
+
+def _record(request: web.Request, metrics: Metrics, status: str, seconds: float) -> None:
+    route = request.match_info.route.name or "unknown"
+    method = request.method if request.method in ("GET", "HEAD", "POST", "OPTIONS") else "other"
+    metrics.requests.labels(route, method, status).inc()
+    metrics.request_duration.labels(route).observe(seconds)
+    fields = {
+        "request_id": request[REQUEST_ID],
+        "route": route,
+        "method": method,
+        "status": int(status),
+        "seconds": round(seconds, 4),
+    }
+    reason = request.get(REASON)
+    log.info("request", extra=fields if reason is None else {**fields, "reason": reason})
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Signal ``on_response_prepare``: headers that every answer carries (SIA-54: nothing is stored or referred)."""
+    headers = response.headers
+    headers["Server"] = "smart-imaging-sidecar"
+    if (request_id := request.get(REQUEST_ID)) is not None:
+        headers["X-Request-Id"] = request_id
+    headers.setdefault("Cache-Control", "private, no-store")
+    headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Referrer-Policy"] = "no-referrer"
+    headers["Vary"] = "Accept, Authorization, Origin"

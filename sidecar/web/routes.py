@@ -1,0 +1,78 @@
+"""The public routes (docs/api.md) and CORS on all of them."""
+
+from collections.abc import Callable, Sequence
+
+import aiohttp_cors
+from aiohttp import web
+
+from sidecar.common.errors import NotFound
+from sidecar.telemetry.metrics import Metrics
+from sidecar.web.dicomweb import DicomWeb
+from sidecar.web.errors import json_response
+from sidecar.web.imaging_fhir import ImagingFhir
+from sidecar.web.middleware import Handler, add_headers, observe_requests
+
+REQUEST_BODY_BYTES = 65_536
+"""Of a POST search; nothing else has a body."""
+
+_EXPOSED = ("Content-Length", "Content-Location", "ETag", "Retry-After", "WWW-Authenticate", "X-Request-Id")
+
+
+def create_public(
+    fhir: ImagingFhir,
+    dicomweb: DicomWeb,
+    metrics: Metrics,
+    *,
+    cors_origins: Sequence[str],
+    realm: str,
+    customize: Callable[[web.Application], None] | None = None,
+) -> web.Application:
+    """Return the public application. ``customize`` may add routes, ``GET /`` among them (the demo's page)."""
+    app = web.Application(
+        middlewares=[observe_requests(metrics, realm)],
+        client_max_size=REQUEST_BODY_BYTES,
+    )
+    # No credentials: we use no cookies, and a page's script must show its token itself.
+    origin = aiohttp_cors.ResourceOptions(  # type: ignore[no-untyped-call]
+        allow_credentials=False, expose_headers=_EXPOSED, allow_headers="*", allow_methods="*", max_age=600
+    )
+    cors = aiohttp_cors.setup(app, defaults=dict.fromkeys(cors_origins, origin))
+
+    def add(name: str, path: str, handler: Handler, *methods: str) -> None:
+        resource = cors.add(app.router.add_resource(path, name=name))
+        for method in methods:
+            cors.add(resource.add_route(method, handler))
+
+    add("metadata", "/fhir/metadata", fhir.metadata, "GET", "HEAD")
+    add("smart-configuration", "/fhir/.well-known/smart-configuration", fhir.smart_configuration, "GET", "HEAD")
+    add("imaging-study-search", "/fhir/ImagingStudy", fhir.search, "GET", "HEAD")
+    add("imaging-study-search-post", "/fhir/ImagingStudy/_search", fhir.search, "POST")
+    add("imaging-study-read", "/fhir/ImagingStudy/{id}", fhir.read, "GET", "HEAD")
+    add("endpoint-read", "/fhir/Endpoint/{id}", fhir.read_endpoint, "GET", "HEAD")
+    add("imaging-study-compartment", "/fhir/Patient/{patient}/ImagingStudy", fhir.search_compartment, "GET", "HEAD")
+    add("patient-wado-rs", "/fhir/Patient/{patient}/$wado-rs/{tail:.+}", dicomweb.below_patient, "GET", "HEAD")
+    add("wado-rs", "/wado-rs/{tail:.+}", dicomweb.below_token, "GET", "HEAD")
+    if customize is not None:
+        customize(app)
+    else:
+        add("root", "/", _pointer, "GET", "HEAD")
+    add("unknown", "/{tail:.*}", _unknown, "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+    app.on_response_prepare.append(add_headers)
+    return app
+
+
+async def _pointer(request: web.Request) -> web.Response:
+    body = {"name": "SMART Imaging Access sidecar", "fhir": "/fhir", "capabilities": "/fhir/metadata"}
+    return json_response(body, content_type="application/json")
+
+
+async def _unknown(request: web.Request) -> web.StreamResponse:
+    """404, or 405 when the path is one of ours and only the method is wrong (writes are never accepted)."""
+    allowed: set[str] = set()
+    for resource in request.app.router.resources():
+        match, methods = await resource.resolve(request)
+        if match is None or match.route.resource is not request.match_info.route.resource:
+            allowed |= methods
+    if allowed:
+        raise web.HTTPMethodNotAllowed(request.method, sorted(allowed))
+    raise NotFound("There is no such resource.", reason="unknown_path")

@@ -1,0 +1,63 @@
+"""The request target, read strictly: one spelling for each path, so that no two parsers can differ over it."""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from sidecar.common.errors import BadRequest, NotFound, Problem
+
+MAXIMUM_LENGTH = 8_000
+
+# The characters of our own paths. "%" only as %24 for "$"; no ";", no backslash, no control, nothing beyond ASCII.
+_SEGMENT = re.compile(r"(?:[A-Za-z0-9._~,$-]|%24)*", re.ASCII)
+_QUERY = re.compile(r"[!-~]*", re.ASCII)
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+class TargetTooLong(Problem):
+    """414."""
+
+    status = 414
+    code = "too-long"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """``segments`` of the path (``%24`` read as ``$``), ``query`` as sent."""
+
+    segments: tuple[str, ...]
+    query: str
+
+    def parameters(self) -> list[tuple[str, str]]:
+        """The query's names and values, decoded. Raises ``BadRequest`` when it is not form-encoded UTF-8."""
+        return form_parameters(self.query)
+
+
+def parse_target(raw: str) -> Target:
+    """Return the target of a request line. Raises ``NotFound`` or ``BadRequest`` for any unusual spelling."""
+    if len(raw) > MAXIMUM_LENGTH:
+        raise TargetTooLong("The URL is too long.", reason="target_too_long")
+    path, _, query = raw.partition("?")
+    if not path.startswith("/"):
+        raise BadRequest("The request target must be a path.", reason="bad_target")
+    segments = path[1:].split("/")
+    # Dot segments and empty segments (but for a whole path of "/") are nobody's resource here.
+    if not all(_SEGMENT.fullmatch(one) and one not in (".", "..") for one in segments) or (
+        "" in segments and segments != [""]
+    ):
+        raise NotFound("There is no such resource.", reason="unknown_path")
+    if not _QUERY.fullmatch(query) or "#" in query:
+        raise BadRequest("The query has characters that must be percent-encoded.", reason="bad_query")
+    return Target(tuple(one.replace("%24", "$") for one in segments), query)
+
+
+def form_parameters(text: str) -> list[tuple[str, str]]:
+    """Decode ``a=b&c=d``. Raises ``BadRequest`` for malformed escapes, other character sets, too many pairs."""
+    if not text:
+        return []
+    if _BAD_ESCAPE.search(text):
+        raise BadRequest("The query has a malformed percent escape.", reason="bad_query")
+    try:
+        return parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=200)
+    except ValueError:
+        raise BadRequest("The query is not form-encoded UTF-8.", reason="bad_query") from None

@@ -1,0 +1,189 @@
+"""A real Orthanc with its DICOMweb plugin, one's own: started on free loopback ports, gone afterwards.
+
+with Orthanc() as orthanc:
+    orthanc.load(path)
+    orthanc.dicomweb_url  # http://127.0.0.1:…/dicom-web
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.error import URLError
+from urllib.request import ProxyHandler, Request, build_opener
+
+import pytest
+
+NOT_INSTALLED = "Orthanc is not installed: apt-get install orthanc orthanc-dicomweb dcmtk"
+DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+START_SECONDS = 30.0
+STOP_SECONDS = 10.0
+START_ATTEMPTS = 3
+
+# Whatever proxy the environment names, this is the loopback.
+_OPENER = build_opener(ProxyHandler({}))
+
+
+class OrthancError(RuntimeError):
+    """Orthanc did not start; the message ends with its log."""
+
+
+def find_orthanc() -> str | None:
+    """The path of Orthanc where it and its DICOMweb plugin are installed; Debian puts it into /usr/sbin."""
+    search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
+    return shutil.which("Orthanc", path=search) if DICOMWEB_PLUGIN.exists() else None
+
+
+def require_orthanc() -> str:
+    """The path of Orthanc, or else the test is skipped; with REQUIRE_REAL_SERVERS set, it fails."""
+    binary = find_orthanc()
+    if binary is not None:
+        return binary
+    if os.environ.get("REQUIRE_REAL_SERVERS"):
+        pytest.fail(NOT_INSTALLED)
+    pytest.skip(NOT_INSTALLED)
+
+
+class Orthanc:
+    """A context manager that runs an Orthanc. ``settings`` add to its configuration file or replace keys of it."""
+
+    def __init__(self, settings: Mapping[str, object] | None = None, *, start_seconds: float = START_SECONDS) -> None:
+        self._settings = dict(settings or {})
+        self._start_seconds = start_seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        self.url = ""
+        self.dicom_port = 0
+        self.version = ""
+        self.dicomweb_version = ""
+
+    @property
+    def dicomweb_url(self) -> str:
+        """The DICOMweb root, without a slash at its end."""
+        return f"{self.url}/dicom-web"
+
+    def __enter__(self) -> Self:
+        self._directory = tempfile.TemporaryDirectory(prefix="orthanc-", ignore_cleanup_errors=True)
+        try:
+            self._start(Path(self._directory.name))
+            self.version = self.get_json("/system")["Version"]
+            self.dicomweb_version = self.get_json("/plugins/dicom-web")["Version"]
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def load(self, instance: Path | bytes) -> str:
+        """Store a DICOM file or its bytes; Orthanc's own identifier of the instance."""
+        body = instance.read_bytes() if isinstance(instance, Path) else instance
+        request = Request(f"{self.url}/instances", data=body, headers={"Content-Type": "application/dicom"})
+        identifier = _json(request)["ID"]
+        assert isinstance(identifier, str)
+        return identifier
+
+    def get_json(self, path: str) -> Any:
+        """What Orthanc's own REST API (not DICOMweb) answers on a path, such as ``/changes?since=0``."""
+        return _json(Request(f"{self.url}{path}"))
+
+    def stop(self) -> None:
+        """End the process, which takes its storage with it. Doing it twice is fine: tests of a PACS that goes away."""
+        self._end_process()
+        if self._directory is not None:
+            self._directory.cleanup()
+            self._directory = None
+
+    def _end_process(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def _start(self, directory: Path) -> None:
+        binary = find_orthanc()
+        if binary is None:
+            raise OrthancError(NOT_INSTALLED)
+        deadline = time.monotonic() + self._start_seconds
+        for attempt in range(1, START_ATTEMPTS + 1):
+            log = directory / f"log-{attempt}.txt"
+            http_port, self.dicom_port = _free_ports()
+            self.url = f"http://127.0.0.1:{http_port}"
+            configuration = directory / "orthanc.json"
+            configuration.write_text(json.dumps(self._configuration(directory, http_port)))
+            with log.open("wb") as output:
+                self._process = subprocess.Popen(
+                    [binary, str(configuration)], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+                )
+            problem = self._wait_until_ready(deadline)
+            if problem is None:
+                return
+            self._end_process()
+            # Another process may have taken a port between our look and Orthanc's: that alone is worth another try.
+            text = log.read_text(errors="replace")
+            if attempt == START_ATTEMPTS or "already in use" not in text or time.monotonic() > deadline:
+                raise OrthancError(f"{problem}; its log:\n{text}")
+
+    def _wait_until_ready(self, deadline: float) -> str | None:
+        """Nothing when it answers, otherwise what went wrong."""
+        assert self._process is not None
+        while time.monotonic() < deadline:
+            status = self._process.poll()
+            if status is not None:
+                return f"Orthanc ended with status {status} instead of starting"
+            try:
+                self.get_json("/plugins/dicom-web")
+            except (URLError, OSError):
+                time.sleep(0.05)
+            else:
+                return None
+        return f"Orthanc was not ready after {self._start_seconds:g} s"
+
+    def _configuration(self, directory: Path, http_port: int) -> dict[str, object]:
+        return {
+            "Name": "test",
+            "StorageDirectory": str(directory / "storage"),
+            "IndexDirectory": str(directory / "storage"),
+            "Plugins": [str(DICOMWEB_PLUGIN)],
+            "HttpPort": http_port,
+            "RemoteAccessAllowed": False,
+            "AuthenticationEnabled": False,
+            "DicomPort": self.dicom_port,
+            "DicomAet": "ORTHANC",
+            "SaveJobs": False,
+            "DicomWeb": {
+                "Enable": True,
+                "Root": "/dicom-web/",
+                "EnableWado": False,
+                "StudiesMetadata": "Full",
+                "SeriesMetadata": "Full",
+            },
+            **self._settings,
+        }
+
+
+def _json(request: Request) -> Any:
+    with _OPENER.open(request, timeout=60) as response:
+        return json.load(response)
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.socket() as first, socket.socket() as second:
+        first.bind(("127.0.0.1", 0))
+        second.bind(("127.0.0.1", 0))
+        return first.getsockname()[1], second.getsockname()[1]
