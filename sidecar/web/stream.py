@@ -15,6 +15,7 @@ from sidecar.common.errors import BadGateway, GatewayTimeout
 from sidecar.pacs.answer import Head
 from sidecar.pacs.multipart import ClosingDelimiter
 from sidecar.telemetry.metrics import Metrics
+from sidecar.web.abort import abort_connection
 from sidecar.web.middleware import REASON, REQUEST_ID
 
 log = logging.getLogger(__name__)
@@ -58,16 +59,14 @@ class Streamer:
                 "the PACS broke off an answer; the client's connection is aborted",
                 extra={"reason": broken.reason, "kind": kind, "request_id": request[REQUEST_ID]},
             )
-            if request.transport is not None:
-                request.transport.abort()
+            abort_connection(request)
             raise ConnectionResetError("aborted") from None
         except (BadGateway, GatewayTimeout):
             outcome = "pacs_broken"
             raise
         except TimeoutError:
             request[REASON] = "client_stalled"
-            if request.transport is not None:
-                request.transport.abort()
+            abort_connection(request)
             raise ConnectionResetError("aborted") from None
         finally:
             self.metrics.streams_active.dec()
@@ -106,12 +105,16 @@ class Body:
 
     def __init__(self, upstream: aiohttp.ClientResponse, head: Head) -> None:
         self._content = upstream.content
-        self._expects_bytes = head.content_length != 0
+        self._remaining = head.content_length
         self._delimiter = ClosingDelimiter(head.boundary) if head.boundary is not None else None
         self._chunk = b""
 
     async def fill(self) -> None:
-        """Read the next chunk; at the end of the body check that it is its end. Raises ``Broken``."""
+        """Read the next chunk; with the last one, check that the body is whole. Raises ``Broken``.
+
+        With a Content-Length the last chunk is checked before it is handed out: once a client has that many bytes, an
+        aborted connection tells it nothing.
+        """
         try:
             self._chunk = await self._content.readany()
         except TimeoutError:
@@ -119,10 +122,12 @@ class Body:
         except (aiohttp.ClientError, OSError):
             raise Broken("broken") from None
         if self._delimiter is not None:
-            if self._chunk:
-                self._delimiter.feed(self._chunk)
-            elif not self._delimiter.seen:
-                raise Broken("truncated")
+            self._delimiter.feed(self._chunk)
+        if self._remaining is not None:
+            self._remaining -= len(self._chunk)
+        is_last = not self._chunk or self._remaining == 0
+        if is_last and self._delimiter is not None and not self._delimiter.seen:
+            raise Broken("truncated")
 
     def take(self) -> bytes:
         """The chunk that was read; empty at the end."""

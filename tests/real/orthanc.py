@@ -13,10 +13,10 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.error import URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
@@ -147,8 +147,8 @@ class Orthanc:
             if status is not None:
                 return f"Orthanc ended with status {status} instead of starting"
             try:
-                self.get_json("/plugins/dicom-web")
-            except (URLError, OSError):
+                _json(Request(f"{self.url}/plugins/dicom-web"), timeout_seconds=1)
+            except (OSError, HTTPException, ValueError):  # not listening yet, or someone else on its port
                 time.sleep(0.05)
             else:
                 return None
@@ -177,8 +177,8 @@ class Orthanc:
         }
 
 
-def _json(request: Request) -> Any:
-    with _OPENER.open(request, timeout=60) as response:
+def _json(request: Request, timeout_seconds: float = 60) -> Any:
+    with _OPENER.open(request, timeout=timeout_seconds) as response:
         return json.load(response)
 
 

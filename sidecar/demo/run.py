@@ -1,0 +1,188 @@
+"""``smart-imaging-sidecar demo``: EHR, archive and sidecar in one process, each on a port of its own."""
+
+import asyncio
+import contextlib
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+from aiohttp import web
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+
+from sidecar.demo.archive import create_archive
+from sidecar.demo.ehr import STORE, create_ehr
+from sidecar.demo.page import add_page
+from sidecar.demo.people import MRN_SYSTEM, PATIENTS, DemoPatient
+from sidecar.demo.samples import fill
+from sidecar.server import build, listen
+from sidecar.settings import Settings
+
+INTROSPECTION_CLIENT_ID = "smart-imaging-sidecar"
+BACKEND_CLIENT_ID = "smart-imaging-sidecar-backend"
+KEY_ID = "demo"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where the four listeners are."""
+
+    host: str
+    sidecar: int
+
+    @property
+    def sidecar_url(self) -> str:
+        """Our public URL."""
+        return self._url(0)
+
+    @property
+    def ehr_url(self) -> str:
+        """The EHR's base URL."""
+        return self._url(1)
+
+    @property
+    def archive_url(self) -> str:
+        """The archive's DICOMweb root."""
+        return self._url(2) + "/dicom-web"
+
+    @property
+    def admin(self) -> int:
+        """The admin listener's port."""
+        return self.sidecar + 3
+
+    def _url(self, offset: int) -> str:
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.sidecar + offset}"
+
+
+async def run_demo(
+    host: str, port: int, data: Path | None, stop: asyncio.Event, *, say: Callable[[str], object]
+) -> None:
+    """Serve until ``stop``. ``data``: the archive's folder, filled with pydicom's files when empty.
+
+    Raises ``OSError`` when one of the four ports is taken.
+    """
+    ports = Ports(host, port)
+    with tempfile.TemporaryDirectory(prefix="sidecar-demo-") as scratch:
+        folder = data or Path(scratch, "images")
+        folder.mkdir(parents=True, exist_ok=True)
+        say("Filling the archive …")
+        if not any(folder.iterdir()):
+            await asyncio.to_thread(fill, folder)
+        archive = await asyncio.to_thread(create_archive, folder)
+        async with _demo(ports, archive, Path(scratch)) as ehr:
+            for line in introduction(ports, ehr[STORE].issue(patient=PATIENTS[1].id, scope="patient/ImagingStudy.rs")):
+                say(line)
+            await stop.wait()
+
+
+@contextlib.asynccontextmanager
+async def _demo(ports: Ports, archive: web.Application, scratch: Path) -> AsyncIterator[web.Application]:
+    """Start everything; yields the EHR."""
+    secret = secrets.token_urlsafe(32)
+    key_file = scratch / "backend-key.pem"
+    public_jwks = make_key(key_file)
+    ehr = create_ehr(
+        base_url=ports.ehr_url,
+        imaging_fhir_url=ports.sidecar_url + "/fhir",
+        introspection_client_id=INTROSPECTION_CLIENT_ID,
+        introspection_client_secret=secret,
+        backend_client_id=BACKEND_CLIENT_ID,
+        backend_public_jwks=public_jwks,
+    )
+    settings = demo_settings(ports, secret, key_file)
+
+    def customize(app: web.Application) -> None:
+        add_page(app, ehr_fhir_url=settings.ehr.fhir_url, imaging_fhir_url=ports.sidecar_url + "/fhir")
+
+    async with (
+        listen(ehr, ports.host, ports.sidecar + 1),
+        listen(archive, ports.host, ports.sidecar + 2),
+        build(settings, customize) as sidecar,
+        listen(sidecar.admin, ports.host, ports.admin),
+        listen(sidecar.public, ports.host, ports.sidecar),
+    ):
+        yield ehr
+
+
+def make_key(file: Path) -> dict[str, object]:
+    """Write a new private key (PEM) that only we can read; return the public JWKS for the EHR."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    file.touch(mode=0o600)
+    file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    public = orjson.loads(ECAlgorithm.to_jwk(key.public_key()))
+    return {"keys": [{**public, "kid": KEY_ID, "use": "sig", "alg": "ES384"}]}
+
+
+def demo_settings(ports: Ports, secret: str, key_file: Path) -> Settings:
+    """The configuration that a hospital would write for this EHR and this archive."""
+    return Settings.model_validate(
+        {
+            "server": {
+                "host": ports.host,
+                "port": ports.sidecar,
+                "admin_host": ports.host,
+                "admin_port": ports.admin,
+                "public_url": ports.sidecar_url,
+            },
+            "ehr": {"fhir_url": ports.ehr_url + "/fhir"},
+            "tokens": {
+                "client": {
+                    "method": "client_secret_basic",
+                    "client_id": INTROSPECTION_CLIENT_ID,
+                    "client_secret": secret,
+                }
+            },
+            "patients": {
+                "mapping": "ehr",
+                "identifiers": [{"system": MRN_SYSTEM}],
+                "client": {
+                    "method": "backend_services",
+                    "client_id": BACKEND_CLIENT_ID,
+                    "private_key_file": str(key_file),
+                    "key_id": KEY_ID,
+                    "algorithm": "ES384",
+                },
+            },
+            "pacs": {"url": ports.archive_url},
+        }
+    )
+
+
+def introduction(ports: Ports, token: str) -> list[str]:
+    """What the demo prints: where to click, and three lines to paste."""
+    patient: DemoPatient = PATIENTS[1]
+    base = ports.sidecar_url
+    own = "1.3.6.1.4.1.5962.1.1.0.0.0.1196533885.18148.0.427"
+    foreign = "1.3.6.1.4.1.5962.1.1.0.0.0.1196530851.28319.0.1"
+    bearer = f"-H 'Authorization: Bearer {token}'"
+    wado = f"{base}/fhir/Patient/{patient.id}/$wado-rs/studies"
+    accept = "-H 'Accept: multipart/related; type=application/dicom; transfer-syntax=*'"
+    return [
+        "",
+        "SMART Imaging Access sidecar, demo: everything here is invented and public.",
+        f"  page      {base}/     log in as one of three patients and look at the images",
+        f"  FHIR      {base}/fhir",
+        f"  EHR       {ports.ehr_url}/fhir",
+        f"  archive   {ports.archive_url}     (in a hospital, only the sidecar reaches it)",
+        f"  metrics   http://{ports.host}:{ports.admin}/metrics",
+        "",
+        f"An access token for {patient.given} {patient.family}, good for an hour:",
+        f"  {token}",
+        "",
+        "Paste: search, retrieve, and a refusal (another patient's study):",
+        "",
+        f"curl -s {bearer} '{base}/fhir/ImagingStudy?patient={patient.id}&_include=ImagingStudy:endpoint'",
+        "",
+        f"curl -sS {bearer} {accept} -o study.multipart -w '%{{http_code}} %{{size_download}} bytes\\n' '{wado}/{own}'",
+        "",
+        f"curl -s -i {bearer} '{wado}/{foreign}'",
+        "",
+        "Ctrl-C ends it.",
+    ]

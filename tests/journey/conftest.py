@@ -1,0 +1,42 @@
+"""The journey runs in front of the embedded archive always, and in front of a real Orthanc where one is installed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sidecar.demo.people import PATIENTS
+from sidecar.demo.samples import fill
+from tests.data import ct_study
+from tests.journey.world import LARGE_STUDY, LARGE_STUDY_PATIENT, World, make_world
+from tests.real.orthanc import Orthanc, require_orthanc
+
+ARCHIVES = ["embedded", pytest.param("orthanc", marks=pytest.mark.orthanc)]
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """pydicom's files and a CT of 300 instances, 150 MB."""
+    directory = tmp_path_factory.mktemp("images")
+    fill(directory)
+    mrn = next(one.mrns[0] for one in PATIENTS if one.id == LARGE_STUDY_PATIENT)
+    ct_study(directory / "large", instances=300, patient_id=mrn, study_instance_uid=LARGE_STUDY, series=2)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def orthanc(files: Path) -> Iterator[Orthanc]:
+    """A real Orthanc, loaded; its version is printed at the end of the run."""
+    require_orthanc()
+    with Orthanc() as running:
+        for file in sorted(files.rglob("*.dcm")):
+            running.load(file)
+        yield running
+
+
+@pytest.fixture(scope="session", params=ARCHIVES)
+def world(request: pytest.FixtureRequest, files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The world in front of each archive."""
+    running = request.getfixturevalue("orthanc") if request.param == "orthanc" else None
+    with make_world(tmp_path_factory.mktemp("world"), files, running) as made:
+        yield made

@@ -1,0 +1,191 @@
+"""An app finds its patient's studies (SIA-20..24, 30..32), in front of real archives."""
+
+from typing import Any
+
+import pytest
+import requests
+from fhir.resources.R4B.bundle import Bundle
+
+from sidecar.demo.people import PATIENTS
+from tests.fhir.profile import check_bundle
+from tests.journey.world import World
+
+
+def search(world: World, session: requests.Session, query: str, **keywords: Any) -> requests.Response:
+    return session.get(f"{world.sidecar.fhir}/ImagingStudy?{query}", timeout=30, **keywords)
+
+
+def uids(bundle: dict[str, Any]) -> set[str]:
+    resources = [entry["resource"] for entry in bundle.get("entry", [])]
+    return {one["identifier"][0]["value"] for one in resources if one["resourceType"] == "ImagingStudy"}
+
+
+def test_an_app_finds_us_through_the_ehr(world: World) -> None:
+    """SIA-1, 3: associated_endpoints, then our own documents without a token."""
+    found = requests.get(world.ehr_url + "/fhir/.well-known/smart-configuration", timeout=10).json()
+    endpoint = next(e for e in found["associated_endpoints"] if "smart-imaging-access" in e["capabilities"])
+    assert endpoint["url"] == world.sidecar.fhir
+    statement = requests.get(endpoint["url"] + "/metadata", timeout=10).json()
+    assert statement["fhirVersion"] == "4.0.1"
+    ours = requests.get(endpoint["url"] + "/.well-known/smart-configuration", timeout=10).json()
+    assert ours["token_endpoint"] == found["token_endpoint"]
+
+
+@pytest.mark.parametrize("patient", [one.id for one in PATIENTS])
+def test_all_studies_of_a_patient(world: World, patient: str) -> None:
+    """SIA-20, 24, 30: every study under every PatientID, and nobody else's; valid FHIR R4."""
+    response = search(world, world.session(patient), f"patient={patient}&_include=ImagingStudy:endpoint")
+    assert response.status_code == 200
+    assert response.headers["Content-Type"].startswith("application/fhir+json")
+    bundle = response.json()
+    truth = {instance.study for instance in world.of(patient)}
+    assert uids(bundle) == {f"urn:oid:{study}" for study in truth}
+    assert bundle["total"] == len(truth)
+    check_bundle(bundle)
+    Bundle.model_validate(bundle)
+    included = [entry["resource"] for entry in bundle["entry"] if entry["search"]["mode"] == "include"]
+    assert [one["address"] for one in included] == [world.root(patient)]
+
+
+@pytest.mark.parametrize("patient", [one.id for one in PATIENTS])
+def test_series_and_counts_are_the_archives(world: World, patient: str) -> None:
+    """SIA-30: series with modality and count, as the files have them."""
+    bundle = search(world, world.session(patient), f"patient={patient}").json()
+    for entry in bundle["entry"]:
+        study = entry["resource"]
+        truth = [one for one in world.of(patient) if one.study == study["id"]]
+        assert {one["uid"] for one in study["series"]} == {one.series for one in truth}
+        assert study["numberOfInstances"] == len(truth)
+        assert {one["code"] for one in study["modality"]} == {one.modality for one in truth}
+
+
+@pytest.mark.parametrize(
+    "form", ["patient=peter", "patient=Patient/peter", "subject=Patient/peter", "subject:Patient=peter", ""]
+)
+def test_the_patient_may_be_written_in_any_way(world: World, form: str) -> None:
+    """SIA-20."""
+    session = world.session("peter")
+    bundle = search(world, session, form).json()
+    assert len(uids(bundle)) == 4
+    absolute = search(world, session, f"patient={world.ehr_url}/fhir/Patient/peter").json()
+    assert uids(absolute) == uids(bundle)
+    posted = session.post(f"{world.sidecar.fhir}/ImagingStudy/_search", data={"patient": "Patient/peter"}, timeout=30)
+    assert uids(posted.json()) == uids(bundle)
+    compartment = session.get(f"{world.sidecar.fhir}/Patient/peter/ImagingStudy", timeout=30)
+    assert uids(compartment.json()) == uids(bundle)
+
+
+def test_a_study_by_its_uid(world: World) -> None:
+    """SIA-20: identifier=urn:oid:…; another patient's UID is just not found."""
+    own, foreign = world.of("peter")[0].study, world.of("robin")[0].study
+    session = world.session("peter")
+    assert uids(search(world, session, f"patient=peter&identifier=urn:oid:{own}").json()) == {f"urn:oid:{own}"}
+    nothing = search(world, session, f"patient=peter&identifier=urn:oid:{foreign}").json()
+    assert nothing["total"] == 0
+    assert "entry" not in nothing
+
+
+def test_pages_have_every_study_once(world: World) -> None:
+    """``_count`` and ``next`` links, followed as they stand."""
+    session = world.session("peter")
+    url: str | None = f"{world.sidecar.fhir}/ImagingStudy?patient=peter&_count=1"
+    seen: list[str] = []
+    while url:
+        bundle = session.get(url, timeout=30).json()
+        assert bundle["total"] == 4
+        seen += uids(bundle)
+        url = next((link["url"] for link in bundle["link"] if link["relation"] == "next"), None)
+    assert len(seen) == len(set(seen)) == 4
+
+
+def test_dates(world: World) -> None:
+    """SIA-21: started, and _lastUpdated as a sync would use it."""
+    session = world.session("peter")
+    everything = search(world, session, "patient=peter").json()
+    old = [one for one in everything["entry"] if one["resource"]["started"] < "2000"]
+    assert len(uids(search(world, session, "patient=peter&started=lt2000").json())) == len(old)
+    since = everything["meta"]["lastUpdated"]
+    again = search(world, session, f"patient=peter&_lastUpdated=gt{since}").json()
+    assert uids(again) <= uids(everything)
+    assert search(world, session, "patient=peter&_lastUpdated=gt2199-01-01").json()["total"] == 0
+
+
+def test_unknown_parameters(world: World) -> None:
+    """R4: ignored and left out of link.self, unless handling=strict."""
+    session = world.session("peter")
+    lenient = search(world, session, "patient=peter&colour=blue").json()
+    assert lenient["total"] == 4
+    assert "colour" not in lenient["link"][0]["url"]
+    strict = search(world, session, "patient=peter&colour=blue", headers={"Prefer": "handling=strict"})
+    assert strict.status_code == 400
+    assert strict.json()["resourceType"] == "OperationOutcome"
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["patient=robin", "patient=peter,robin", "patient=peter&patient=robin", "patient=https://x.org/Patient/peter"],
+)
+def test_another_patient_is_403(world: World, query: str) -> None:
+    """SIA-22: not an empty Bundle."""
+    response = search(world, world.session("peter"), query)
+    assert response.status_code == 403
+    assert response.json()["resourceType"] == "OperationOutcome"
+
+
+@pytest.mark.parametrize(
+    ("patient", "scope", "status"),
+    [
+        ("peter", "patient/ImagingStudy.read", 200),
+        ("peter", "patient/*.rs", 200),
+        ("peter", "patient/*.cruds", 200),
+        ("peter", "patient/ImagingStudy.r", 403),
+        ("peter", "patient/Observation.rs", 403),
+        ("peter", "patient/ImagingStudy.rs?modality=CT", 403),
+        ("peter", "user/ImagingStudy.rs", 403),
+        ("peter", "system/ImagingStudy.rs", 403),
+        (None, "patient/ImagingStudy.rs", 403),
+    ],
+)
+def test_scopes(world: World, patient: str | None, scope: str, status: int) -> None:
+    """SIA-11..14."""
+    headers = {"Authorization": f"Bearer {world.token(patient, scope)}"}
+    response = requests.get(f"{world.sidecar.fhir}/ImagingStudy?patient=peter", headers=headers, timeout=30)
+    assert response.status_code == status
+
+
+def test_tokens_that_are_none(world: World) -> None:
+    """SIA-10; RFC 6750 3."""
+    url = f"{world.sidecar.fhir}/ImagingStudy?patient=peter"
+    missing = requests.get(url, timeout=30)
+    assert missing.status_code == 401
+    assert missing.headers["WWW-Authenticate"].startswith("Bearer realm=")
+    for authorization in ("Bearer made-up", "Basic eDp5", "Bearer", f"Bearer {world.token('peter')}, Bearer x"):
+        refused = requests.get(url, headers={"Authorization": authorization}, timeout=30)
+        assert refused.status_code == 401
+        assert 'error="invalid_token"' in refused.headers["WWW-Authenticate"]
+
+
+def test_read_of_study_and_endpoint(world: World) -> None:
+    """SIA-31; another patient's id and a made-up one are the same 404 (SIA-45)."""
+    session = world.session("peter")
+    own, foreign = world.of("peter")[0].study, world.of("robin")[0].study
+    study = session.get(f"{world.sidecar.fhir}/ImagingStudy/{own}", timeout=30)
+    assert study.status_code == 200
+    endpoint = session.get(f"{world.sidecar.fhir}/{study.json()['endpoint'][0]['reference']}", timeout=30)
+    assert endpoint.json()["address"] == world.root("peter")
+    answers = [
+        session.get(f"{world.sidecar.fhir}/ImagingStudy/{uid}", timeout=30) for uid in (foreign, "1.2.3", "made-up")
+    ]
+    assert {answer.status_code for answer in answers} == {404}
+    assert len({answer.content for answer in answers}) == 1
+    assert session.get(f"{world.sidecar.fhir}/Endpoint/robin", timeout=30).status_code == 404
+
+
+def test_errors_reach_a_page_of_another_origin(world: World) -> None:
+    """CORS on refusals, too: otherwise a browser app sees only "network error"."""
+    origin = {"Origin": "https://app.example.com"}
+    for path in ("/ImagingStudy", "/nowhere", "/Patient/peter/$wado-rs/studies/1.2.3"):
+        response = requests.get(world.sidecar.fhir + path, headers=origin, timeout=30)
+        assert response.status_code in (401, 404)
+        assert response.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
+        assert "Access-Control-Allow-Credentials" not in response.headers

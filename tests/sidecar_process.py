@@ -1,0 +1,98 @@
+"""The real command ``smart-imaging-sidecar serve`` as a process, with a configuration file as an engineer writes it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+import requests
+import yaml
+
+START_SECONDS = 20.0
+
+
+def free_port() -> int:
+    """A loopback port that is free now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class SidecarProcess:
+    """Started with a configuration (server addresses are added); stopped by SIGTERM. ``log`` is what it wrote."""
+
+    def __init__(self, directory: Path, configuration: dict[str, Any], *, port: int | None = None) -> None:
+        self.port, self.admin_port = port or free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.fhir = self.url + "/fhir"
+        self.admin = f"http://127.0.0.1:{self.admin_port}"
+        self._log = directory / f"sidecar-{self.port}.log"
+        self._file = directory / f"sidecar-{self.port}.yaml"
+        server = {
+            "host": "127.0.0.1",
+            "port": self.port,
+            "admin_host": "127.0.0.1",
+            "admin_port": self.admin_port,
+            "public_url": self.url,
+        }
+        self._file.write_text(yaml.safe_dump(configuration | {"server": server | configuration.get("server", {})}))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "sidecar", "serve", "--config", str(self._file)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                requests.get(self.admin + "/healthz", timeout=5)
+            except requests.ConnectionError:
+                time.sleep(0.05)
+            else:
+                return self
+        self.stop()
+        raise RuntimeError(f"the sidecar did not start:\n{self.log}")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> int:
+        """End it by SIGTERM; returns its exit code. A second stop is fine."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(40)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+
+    @property
+    def log(self) -> str:
+        """Everything that it has written so far."""
+        return self._log.read_text()
+
+    def resident_bytes(self) -> int:
+        """Its resident set now."""
+        assert self._process is not None
+        size: int = psutil.Process(self._process.pid).memory_info().rss
+        return size
+
+    def metric(self, line_start: str) -> float:
+        """The sum of the metric lines that begin with ``line_start`` (``name{label="…"``)."""
+        lines = requests.get(self.admin + "/metrics", timeout=10).text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(line_start))

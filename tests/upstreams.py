@@ -1,0 +1,127 @@
+"""Upstreams that misbehave on demand, for faults that a real EHR or PACS cannot be made to show."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from sidecar.server import Sidecar, build, listen
+from sidecar.settings import Settings
+
+STUDY, SERIES, INSTANCE = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.1.1"
+PATIENT = "p1"
+TOKEN = "a-recognizable-token"
+SCOPE = "patient/ImagingStudy.rs"
+
+Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass
+class ScriptedEhr:
+    """Answers every introspection with ``answer`` (JSON) and ``status`` after ``delay`` seconds; counts them."""
+
+    answer: Any = field(
+        default_factory=lambda: {
+            "active": True, "scope": SCOPE, "client_id": "app", "exp": 9_999_999_999, "patient": PATIENT,
+        }
+    )  # fmt: skip
+    status: int = 200
+    delay: float = 0
+    introspections: int = 0
+
+    def app(self) -> web.Application:
+        """The application."""
+        app = web.Application()
+        app.router.add_get("/fhir/.well-known/smart-configuration", self._configuration)
+        app.router.add_post("/introspect", self._introspect)
+        return app
+
+    async def _configuration(self, request: web.Request) -> web.Response:
+        return web.json_response({"introspection_endpoint": f"{request.url.origin()}/introspect"})
+
+    async def _introspect(self, request: web.Request) -> web.Response:
+        self.introspections += 1
+        await asyncio.sleep(self.delay)
+        if isinstance(self.answer, str):
+            return web.Response(text=self.answer, status=self.status)
+        return web.json_response(self.answer, status=self.status)
+
+
+@dataclass
+class ScriptedPacs:
+    """A PACS on a bare socket with one study of one patient; ``retrieve`` writes the answer to any retrieval.
+
+    ``requests`` has each request's target; ``gone`` is set when a peer left during a retrieval.
+    """
+
+    retrieve: Answer
+    patient_id: str = PATIENT
+    requests: list[str] = field(default_factory=list)
+    heads: list[str] = field(default_factory=list)
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @contextlib.asynccontextmanager
+    async def serve(self) -> AsyncIterator[str]:
+        """Serve; yields the DICOMweb root."""
+        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, limit=2**16)
+        try:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/dicom-web"
+        finally:
+            server.close()
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                target = head.split(" ", 2)[1]
+                self.requests.append(target)
+                self.heads.append(head)
+                if "?" in target and "rendered" not in target:
+                    self._rows(target, writer)
+                    continue
+                try:
+                    await self.retrieve(reader, writer)
+                    await writer.drain()
+                except ConnectionError:
+                    self.gone.set()
+                break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            with contextlib.suppress(ConnectionError):
+                writer.close()
+                await writer.wait_closed()
+
+    def _rows(self, target: str, writer: asyncio.StreamWriter) -> None:
+        row = {
+            "00100020": {"vr": "LO", "Value": [self.patient_id]},
+            "0020000D": {"vr": "UI", "Value": [STUDY]},
+            "0020000E": {"vr": "UI", "Value": [SERIES]},
+            "00080018": {"vr": "UI", "Value": [INSTANCE]},
+        }
+        body = json.dumps([row] if "offset=" not in target else []).encode()
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/dicom+json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
+
+
+@contextlib.asynccontextmanager
+async def sidecar_between(
+    ehr: ScriptedEhr, pacs: ScriptedPacs, /, **changes: dict[str, Any]
+) -> AsyncIterator[tuple[str, Sidecar]]:
+    """Run a sidecar between the two; yields its URL. ``changes`` override settings by section."""
+    async with listen(ehr.app(), "127.0.0.1", 0) as ehr_port, pacs.serve() as root:
+        document: dict[str, Any] = {
+            "server": {"public_url": "http://sidecar.example.org"},
+            "ehr": {"fhir_url": f"http://127.0.0.1:{ehr_port}/fhir", "timeout_seconds": 2},
+            "tokens": {"client": {"method": "none"}},
+            "pacs": {"url": root, "timeout_seconds": 2},
+        }
+        for section, values in changes.items():
+            document[section] = document.get(section, {}) | values
+        async with build(Settings.model_validate(document)) as sidecar, listen(sidecar.public, "127.0.0.1", 0) as port:
+            yield f"http://127.0.0.1:{port}", sidecar

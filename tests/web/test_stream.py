@@ -1,0 +1,242 @@
+"""Streaming: unchanged, bounded, back-pressure both ways, and never a complete-looking half (SIA-40, 43)."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import aiohttp
+import pytest
+
+from sidecar.server import Sidecar
+from tests.upstreams import PATIENT, STUDY, TOKEN, Answer, ScriptedEhr, ScriptedPacs, sidecar_between
+
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+PATH = f"/wado-rs/studies/{STUDY}"
+MULTIPART = b'Content-Type: multipart/related; type="application/dicom"; boundary=abc\r\n'
+PART = b"--abc\r\nContent-Type: application/dicom\r\n\r\n" + bytes(range(256)) * 400 + b"\r\n"
+WHOLE = PART * 5 + b"--abc--\r\n"
+
+
+def answer(head: bytes, body: bytes, *, abort: bool = False) -> Answer:
+    async def write(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n" + body)
+        await writer.drain()
+        if abort:
+            await asyncio.sleep(0.05)  # What was sent arrives before the reset.
+            writer.transport.abort()
+
+    return write
+
+
+def chunked(body: bytes, *, end: bool = True) -> bytes:
+    size = 1000
+    pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(one), one) for one in pieces) + (b"0\r\n\r\n" if end else b"")
+
+
+def streams(sidecar: Sidecar, outcome: str, kind: str = "study") -> float:
+    return sidecar.metrics.registry.get_sample_value(
+        "smart_imaging_streams_total", {"kind": kind, "outcome": outcome}
+    ) or 0.0  # fmt: skip
+
+
+GOOD: dict[str, Answer] = {
+    "content-length": answer(MULTIPART + b"Content-Length: %d\r\n" % len(WHOLE), WHOLE),
+    "chunked": answer(MULTIPART + b"Transfer-Encoding: chunked\r\n", chunked(WHOLE)),
+    # Orthanc's way for a full study: the end of the connection is the end of the body.
+    "until-close": answer(MULTIPART + b"Connection: close\r\n", WHOLE),
+}
+
+
+@pytest.mark.parametrize("framing", GOOD)
+async def test_bytes_are_unchanged(framing: str) -> None:
+    """SIA-40: whatever the framing at the PACS."""
+    pacs = ScriptedPacs(GOOD[framing])
+    async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar), aiohttp.ClientSession() as client:
+        async with client.get(url + PATH, headers=HEADERS) as response:
+            assert response.status == 200
+            assert response.headers["Content-Type"].startswith("multipart/related")
+            assert await response.read() == WHOLE
+        assert streams(sidecar, "complete") == 1
+    retrieval = pacs.heads[-1].lower()
+    assert "accept-encoding: identity" in retrieval
+    assert "authorization" not in retrieval
+    assert TOKEN not in retrieval
+
+
+BROKEN: dict[str, Answer] = {
+    "until-close-truncated": answer(MULTIPART + b"Connection: close\r\n", WHOLE[:-5]),
+    "until-close-no-last-part": answer(MULTIPART + b"Connection: close\r\n", PART * 3),
+    "chunked-cut": answer(MULTIPART + b"Transfer-Encoding: chunked\r\n", chunked(WHOLE, end=False)),
+    "chunked-ends-early": answer(MULTIPART + b"Transfer-Encoding: chunked\r\n", chunked(PART * 3)),
+    "short-content-length": answer(MULTIPART + b"Content-Length: %d\r\n" % len(WHOLE), WHOLE[:-20000]),
+    "wrong-content-length": answer(MULTIPART + b"Content-Length: %d\r\n" % (len(PART) * 2), WHOLE),
+    "reset": answer(MULTIPART + b"Content-Length: %d\r\n" % len(WHOLE), WHOLE[:200000], abort=True),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+async def test_a_broken_answer_never_looks_whole(fault: str) -> None:
+    """SIA-43: the client's own library must raise, or see an error status."""
+    pacs = ScriptedPacs(BROKEN[fault])
+    async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar), aiohttp.ClientSession() as client:
+        with contextlib.suppress(aiohttp.ClientError):
+            async with client.get(url + PATH, headers=HEADERS) as response:
+                await response.read()
+                assert response.status == 502, "a complete-looking success"
+        assert streams(sidecar, "pacs_broken") == 1
+        assert streams(sidecar, "complete") == 0
+
+
+async def test_http_1_0_clients_see_the_break_too() -> None:
+    """Without chunks the end of the connection is the end of the body: it must be a reset, not an end."""
+    pacs = ScriptedPacs(BROKEN["until-close-no-last-part"])
+    async with sidecar_between(ScriptedEhr(), pacs) as (url, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(f"GET {PATH} HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
+        with pytest.raises(ConnectionResetError):
+            while await reader.read(65536):
+                pass
+        writer.close()
+
+
+BEFORE_THE_BODY: dict[str, tuple[bytes, int]] = {
+    "html error page": (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\nOops!", 502),
+    "partial": (b"HTTP/1.1 206 Partial Content\r\n" + MULTIPART + b"Content-Length: 8\r\n\r\n--abc--\r\n", 502),
+    "redirect": (b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere/\r\nContent-Length: 0\r\n\r\n", 502),
+    "gzip": (b"HTTP/1.1 200 OK\r\n" + MULTIPART + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x8b", 502),
+    "no boundary": (b"HTTP/1.1 200 OK\r\nContent-Type: multipart/related\r\nContent-Length: 1\r\n\r\nx", 502),
+    "empty": (b"HTTP/1.1 200 OK\r\n" + MULTIPART + b"Content-Length: 0\r\n\r\n", 502),
+    "absent": (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", 404),
+    "gone": (b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n", 404),
+    "not acceptable": (b"HTTP/1.1 406 Not Acceptable\r\nContent-Length: 0\r\n\r\n", 406),
+    "our credentials": (b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n", 502),
+    "fault": (b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", 502),
+    "busy": (b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n", 503),
+    "slow": (b"", 504),
+}
+
+
+@pytest.mark.parametrize("case", BEFORE_THE_BODY)
+async def test_a_useless_head_is_an_error_with_an_outcome(case: str) -> None:
+    """SIA-43, 44: nothing of the PACS's own words, headers or addresses passes."""
+    written, status = BEFORE_THE_BODY[case]
+
+    async def write(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(written)
+        if not written:
+            await reader.read()
+
+    pacs = ScriptedPacs(write)
+    async with (
+        sidecar_between(ScriptedEhr(), pacs, pacs={"timeout_seconds": 0.3}) as (url, _),
+        aiohttp.ClientSession() as client,
+        client.get(url + PATH, headers=HEADERS) as response,
+    ):
+        body = await response.text()
+        assert response.status == status
+        assert response.content_type == "application/fhir+json"
+        assert (await response.json(content_type=None))["resourceType"] == "OperationOutcome"
+        assert "Location" not in response.headers
+        assert "WWW-Authenticate" not in response.headers
+        assert "Oops" not in body
+        assert "127.0.0.1" not in body
+        if case == "busy":
+            assert response.headers["Retry-After"] == "7"
+
+
+def endless(sent: Callable[[int], None]) -> Answer:
+    async def write(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n" + MULTIPART + b"Connection: close\r\n\r\n")
+        for _ in range(2_000):  # 200 MB
+            writer.write(PART)
+            await writer.drain()
+            sent(len(PART))
+
+    return write
+
+
+async def test_a_slow_client_slows_the_pacs() -> None:
+    """Back-pressure: while the client reads nothing, only buffers fill."""
+    total = 0
+
+    def count(size: int) -> None:
+        nonlocal total
+        total += size
+
+    pacs = ScriptedPacs(endless(count))
+    async with sidecar_between(ScriptedEhr(), pacs) as (url, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]), limit=2**14)
+        writer.write(f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(1)
+        waiting = total
+        await asyncio.sleep(0.5)
+        assert waiting == total, "the PACS still sends"
+        assert waiting < 40 * 2**20, "far more than socket buffers was read ahead"
+        writer.transport.abort()
+        await asyncio.wait_for(pacs.gone.wait(), 5)
+
+
+async def test_a_client_that_leaves_frees_the_pacs_at_once() -> None:
+    """Also while the PACS is silent and nothing could be written."""
+    left = asyncio.Event()
+
+    async def write(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n" + MULTIPART + b"Connection: close\r\n\r\n" + PART)
+        await writer.drain()
+        assert await reader.read() == b""
+        left.set()
+
+    async with sidecar_between(ScriptedEhr(), ScriptedPacs(write), pacs={"timeout_seconds": 30}) as (url, sidecar):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        await asyncio.wait_for(left.wait(), 2)
+        await asyncio.sleep(0.1)
+        assert streams(sidecar, "client_gone") == 1
+        assert sidecar.metrics.registry.get_sample_value("smart_imaging_streams_active") == 0
+
+
+async def test_a_client_that_stalls_is_cut_off() -> None:
+    """A connection that accepts nothing for ``server.client_seconds`` ends."""
+    pacs = ScriptedPacs(endless(lambda size: None))
+    async with sidecar_between(ScriptedEhr(), pacs, server={"client_seconds": 0.3}) as (url, sidecar):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]), limit=2**14)
+        writer.write(f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.wait_for(pacs.gone.wait(), 5)
+        assert streams(sidecar, "client_gone") == 1
+        writer.close()
+
+
+async def test_a_stalled_pacs_is_a_broken_answer() -> None:
+    """Silence in the middle for ``pacs.timeout_seconds``."""
+
+    async def write(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n" + MULTIPART + b"Connection: close\r\n\r\n" + PART)
+        await reader.read()
+
+    async with (
+        sidecar_between(ScriptedEhr(), ScriptedPacs(write), pacs={"timeout_seconds": 0.3}) as (url, sidecar),
+        aiohttp.ClientSession() as client,
+    ):
+        with pytest.raises(aiohttp.ClientError):
+            async with client.get(url + PATH, headers=HEADERS) as response:
+                await response.read()
+        assert streams(sidecar, "pacs_broken") == 1
+
+
+async def test_nothing_is_fetched_for_another_patients_study() -> None:
+    """SIA-42, 45: the owner is asked for, the study is not opened."""
+    pacs = ScriptedPacs(GOOD["chunked"], patient_id="somebody-else")
+    async with (
+        sidecar_between(ScriptedEhr(), pacs) as (url, _),
+        aiohttp.ClientSession() as client,
+        client.get(url + PATH, headers=HEADERS) as response,
+    ):
+        assert response.status == 404
+        assert (await response.json(content_type=None))["resourceType"] == "OperationOutcome"
+    assert all("?" in target for target in pacs.requests)
+    assert PATIENT != pacs.patient_id
