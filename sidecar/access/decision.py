@@ -115,7 +115,7 @@ def decide_patient(
     token: Token, interaction: Interaction, patient: str | None, *, policy: Policy, now: float
 ) -> PatientPermit | Deny:
     """Step 1. ``patient`` is the FHIR id in the request, ``None`` for the token's own; ``now`` in seconds."""
-    if now >= token.expires_at:
+    if not now < token.expires_at:  # Not ">=": an expiry that cannot be compared (NaN) must not permit for ever.
         return Deny(Reason.EXPIRED_TOKEN)
     if not policy.app_launch:
         return Deny(Reason.APP_LAUNCH_OFF)

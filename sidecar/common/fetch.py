@@ -82,7 +82,8 @@ async def fetch(
             session.request(
                 method,
                 url if isinstance(url, URL) else URL(url, encoded=True),
-                headers=headers,
+                # The session does not decompress (retrievals pass as they are): nothing compressed is asked for.
+                headers={"Accept-Encoding": "identity", **(headers or {})},
                 data=form,
                 allow_redirects=False,
                 ssl=ssl_context,

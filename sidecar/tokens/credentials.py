@@ -4,7 +4,7 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
 import jwt
@@ -19,13 +19,15 @@ LIMIT_BYTES = 65_536
 ASSERTION_SECONDS = 240
 """SMART Backend Services: ``exp`` of the assertion SHALL be no more than five minutes in the future."""
 RENEW_BEFORE_SECONDS = 30
+MAXIMUM_LIFETIME_SECONDS = 366 * 86_400
+"""Of an access token that we were given; what says more is not meant."""
 
 
 @dataclass(frozen=True, slots=True)
 class StaticToken:
     """``bearer``: a token that somebody else keeps fresh."""
 
-    value: str
+    value: str = field(repr=False)
 
     async def token(self) -> str:
         """Return the token."""
@@ -141,7 +143,9 @@ class BackendServices:
             raise FetchFailed("unexpected_status")
         body = answer.strict_json_object()
         token, lifetime = body.get("access_token"), body.get("expires_in", 60)
-        if not isinstance(token, str) or isinstance(lifetime, bool) or not isinstance(lifetime, int | float):
+        if not isinstance(token, str) or not token or isinstance(lifetime, bool):
+            raise FetchFailed("wrong_shape")
+        if not isinstance(lifetime, int | float) or not lifetime <= MAXIMUM_LIFETIME_SECONDS:
             raise FetchFailed("wrong_shape")
         self._token = token
         self._renew_at = self._clock() + max(0, lifetime - RENEW_BEFORE_SECONDS)
@@ -153,6 +157,6 @@ def private_key_of(text: str, algorithm: str) -> "jwt.PyJWK | str":
     try:
         key: jwt.PyJWK | str = jwt.PyJWK.from_json(text, algorithm) if text.lstrip().startswith("{") else text
         jwt.encode({}, key, algorithm=algorithm)
-    except (jwt.PyJWTError, ValueError, TypeError, NotImplementedError) as error:
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
         raise ValueError(f"not a private key for {algorithm}") from error
     return key

@@ -102,10 +102,13 @@ class Discovery:
             return None
         if not isinstance(url, str):
             raise FetchFailed("wrong_shape")
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise FetchFailed("wrong_shape") from None
         if not parts.hostname or parts.scheme not in ("https", "http"):
             raise FetchFailed("wrong_shape")
         # Tokens go there: an EHR that is reached by https never sends us to plain http.
-        if parts.scheme == "http" and self._fhir_url.startswith("https:"):
+        if parts.scheme == "http" and self._fhir_url.lower().startswith("https:"):
             raise FetchFailed("insecure_endpoint")
         return url

@@ -18,6 +18,8 @@ class WrongShape(ValueError):
 # Token types that stand for an access token sent as a bearer token. A DPoP-bound token is not among them: its proof
 # would have to be checked (RFC 9449).
 _ACCESS_TOKEN_TYPES = frozenset({"bearer", "access_token", "urn:ietf:params:oauth:token-type:access_token"})
+# What Cognito (token_use) and Keycloak (typ) call the tokens that are none to come here with.
+_OTHER_TOKENS = frozenset({"id", "refresh", "offline", "logout"})
 
 
 def token_of(answer: dict[str, Any], *, issuer: str | None, now: float) -> Token | None:
@@ -42,6 +44,7 @@ def token_of(answer: dict[str, Any], *, issuer: str | None, now: float) -> Token
         or (not_before is not None and now < not_before)
         or (issuer is not None and issued_by is not None and issued_by != issuer)
         or (token_type is not None and token_type.lower() not in _ACCESS_TOKEN_TYPES)
+        or _is_other_token(answer)
     ):
         return None
     patient = _text(answer, "patient")
@@ -55,6 +58,16 @@ def token_of(answer: dict[str, Any], *, issuer: str | None, now: float) -> Token
         subject=_text(answer, "sub"),
         issuer=issued_by,
     )
+
+
+def _is_other_token(answer: dict[str, Any]) -> bool:
+    """Whether it is an ID or refresh token, or bound to a key (``cnf``: RFC 9449 6.2, RFC 8705 3.2).
+
+    The proof of a bound token is not checked here, so it is not taken for a bearer token.
+    """
+    if answer.get("cnf") is not None:
+        return True
+    return any((_text(answer, name) or "").lower() in _OTHER_TOKENS for name in ("token_use", "typ"))
 
 
 def _text(answer: dict[str, Any], field: str) -> str | None:

@@ -4,7 +4,7 @@ import logging
 import time
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import quote_plus
 
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 LIMIT_BYTES = 65_536
 RETRY_AFTER_SECONDS = 5
+_ODD_ANSWER = "wrong_shape"
 SAY = "The access token cannot be checked at the hospital's authorization server now; try again."
 
 
@@ -43,7 +44,7 @@ class ClientSecretBasic:
     """``client_secret_basic`` (RFC 6749 2.3.1): form-encoded id and secret in HTTP Basic."""
 
     client_id: str
-    client_secret: str
+    client_secret: str = field(repr=False)
 
     def apply(self, headers: dict[str, str], form: dict[str, str]) -> None:
         """Add the Authorization header."""
@@ -56,7 +57,7 @@ class ClientSecretPost:
     """``client_secret_post`` (RFC 6749 2.3.1): id and secret in the form."""
 
     client_id: str
-    client_secret: str
+    client_secret: str = field(repr=False)
 
     def apply(self, headers: dict[str, str], form: dict[str, str]) -> None:
         """Add the form fields."""
@@ -68,7 +69,7 @@ class ClientSecretPost:
 class BearerAuthentication:
     """``bearer``: a fixed access token of our own (RFC 7662 2.1)."""
 
-    token: str
+    token: str = field(repr=False)
 
     def apply(self, headers: dict[str, str], form: dict[str, str]) -> None:
         """Add the Authorization header."""
@@ -116,7 +117,11 @@ class Introspection:
         try:
             found = self._read(await self._ask(endpoint, token))
         except FetchFailed as failure:
-            self._breaker.failed()
+            # An answer about this token that cannot be read says nothing of the server: others can be checked.
+            if failure.reason == _ODD_ANSWER:
+                self._breaker.succeeded()
+            else:
+                self._breaker.failed()
             self._observe("unavailable", time.perf_counter() - started)
             log.error("introspection failed", extra={"reason": failure.reason})
             raise Unavailable(SAY, reason="introspection_" + failure.reason, retry_after=RETRY_AFTER_SECONDS) from None
@@ -157,4 +162,4 @@ class Introspection:
             return token_of(answer.strict_json_object(), issuer=self._issuer, now=self._clock())
         except WrongShape as wrong:
             log.error("introspection answer has a wrong shape", extra={"field": wrong.field})
-            raise FetchFailed("wrong_shape") from None
+            raise FetchFailed(_ODD_ANSWER) from None

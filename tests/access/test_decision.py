@@ -1,0 +1,221 @@
+"""Who may see what: the whole decision (SIA-10..16, 22, 42, 45)."""
+
+import math
+from typing import Any, cast
+
+import pytest
+from aiohttp.test_utils import make_mocked_request
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from sidecar.access.decision import (
+    STATUS,
+    Deny,
+    Interaction,
+    Part,
+    PatientPermit,
+    Policy,
+    Reason,
+    StudyFacts,
+    StudyPermit,
+    decide_patient,
+    decide_study,
+)
+from sidecar.access.identity import PatientIdentifier
+from sidecar.access.scopes import Context, Grant, parse_scopes
+from sidecar.access.token import Token
+from sidecar.patients.direct import DirectMapping
+from sidecar.telemetry.metrics import Metrics
+from sidecar.tokens.cache import TokenCache
+from sidecar.web.guard import Denied, Guard
+
+NOW = 1_000.0
+ON, OFF = Policy(), Policy(app_launch=False)
+SEARCH, READ, RETRIEVE = Interaction.SEARCH, Interaction.READ, Interaction.RETRIEVE
+PART = Part("1.2.3", "1.2.3.4", "1.2.3.4.5")
+MINE, ALSO_MINE, HERS = PatientIdentifier("p1"), PatientIdentifier("4711", "MRN"), PatientIdentifier("p2")
+PERMIT = PatientPermit("p1", RETRIEVE)
+
+
+def token(scopes: str = "patient/ImagingStudy.rs", *, patient: str | None = "p1", exp: float = NOW + 60) -> Token:
+    """A validated token."""
+    return Token(parse_scopes(scopes), exp, patient)
+
+
+PATIENT_DENIALS: list[tuple[Token, Interaction, str | None, Policy, Reason]] = [
+    (token(exp=NOW), SEARCH, "p1", ON, Reason.EXPIRED_TOKEN),
+    (token(exp=NOW - 1), RETRIEVE, None, ON, Reason.EXPIRED_TOKEN),
+    (token(exp=0), READ, "p1", OFF, Reason.EXPIRED_TOKEN),
+    (token(), SEARCH, "p1", OFF, Reason.APP_LAUNCH_OFF),
+    (token("system/*.rs"), SEARCH, "p1", OFF, Reason.APP_LAUNCH_OFF),
+    (token(""), SEARCH, "p1", ON, Reason.INSUFFICIENT_SCOPE),
+    (token("openid fhirUser launch/patient"), SEARCH, "p1", ON, Reason.INSUFFICIENT_SCOPE),
+    (token("patient/ImagingStudy.r"), SEARCH, "p1", ON, Reason.INSUFFICIENT_SCOPE),
+    (token("patient/ImagingStudy.s"), READ, "p1", ON, Reason.INSUFFICIENT_SCOPE),
+    (token("patient/ImagingStudy.s"), RETRIEVE, "p1", ON, Reason.INSUFFICIENT_SCOPE),
+    (token("patient/Observation.rs patient/Patient.rs"), SEARCH, "p1", ON, Reason.INSUFFICIENT_SCOPE),
+    (token("system/ImagingStudy.rs"), SEARCH, "p1", ON, Reason.INSUFFICIENT_SCOPE),
+    (token("system/*.cruds user/*.cruds"), RETRIEVE, None, ON, Reason.INSUFFICIENT_SCOPE),
+    (token("patient/ImagingStudy.s system/*.rs user/*.rs"), RETRIEVE, None, ON, Reason.INSUFFICIENT_SCOPE),
+    (token("patient/ImagingStudy.rs?modality=CT"), SEARCH, "p1", ON, Reason.CONSTRAINED_SCOPE),
+    (token("patient/ImagingStudy.rs?"), SEARCH, "p1", ON, Reason.CONSTRAINED_SCOPE),
+    (token("patient/ImagingStudy.rs?modality=CT&modality=MR"), RETRIEVE, None, ON, Reason.CONSTRAINED_SCOPE),
+    (token("patient/*.r?a=b patient/ImagingStudy.s"), RETRIEVE, "p1", ON, Reason.CONSTRAINED_SCOPE),
+    (token("patient/*.rs?a=b system/*.rs"), SEARCH, "p1", ON, Reason.CONSTRAINED_SCOPE),
+    (token(patient=None), SEARCH, "p1", ON, Reason.NO_PATIENT_CONTEXT),
+    (token(patient=None), RETRIEVE, None, ON, Reason.NO_PATIENT_CONTEXT),
+    (token(), SEARCH, "p2", ON, Reason.OTHER_PATIENT),
+    (token(), READ, "P1", ON, Reason.OTHER_PATIENT),
+    (token(), SEARCH, "p1 ", ON, Reason.OTHER_PATIENT),
+    (token(), SEARCH, "", ON, Reason.OTHER_PATIENT),
+    (token(), SEARCH, "*", ON, Reason.OTHER_PATIENT),
+    (token(), SEARCH, "p1,p2", ON, Reason.OTHER_PATIENT),
+]
+
+STUDY_DENIALS: list[tuple[list[PatientIdentifier], StudyFacts, Reason]] = [
+    ([MINE], StudyFacts(frozenset(), part_found=True), Reason.ABSENT),
+    ([], StudyFacts(frozenset(), part_found=False), Reason.ABSENT),
+    ([MINE], StudyFacts(frozenset({HERS}), part_found=True), Reason.FOREIGN),
+    ([MINE], StudyFacts(frozenset({HERS}), part_found=False), Reason.FOREIGN),
+    ([MINE], StudyFacts(frozenset({MINE, HERS}), part_found=True), Reason.FOREIGN),
+    ([MINE, ALSO_MINE], StudyFacts(frozenset({MINE, ALSO_MINE, HERS}), part_found=True), Reason.FOREIGN),
+    ([], StudyFacts(frozenset({MINE}), part_found=True), Reason.FOREIGN),
+    ([ALSO_MINE], StudyFacts(frozenset({PatientIdentifier("4711", "X")}), part_found=True), Reason.FOREIGN),
+    ([PatientIdentifier("")], StudyFacts(frozenset({PatientIdentifier("")}), part_found=True), Reason.FOREIGN),
+    ([MINE], StudyFacts(frozenset({MINE}), part_found=False), Reason.NOT_IN_STUDY),
+]
+
+
+@pytest.mark.parametrize(("facts", "interaction", "patient", "policy", "reason"), PATIENT_DENIALS)
+def test_a_token_that_does_not_reach_the_patient(
+    facts: Token, interaction: Interaction, patient: str | None, policy: Policy, reason: Reason
+) -> None:
+    """SIA-10, 11, 12, 13, 14, 22: refused, and for this reason."""
+    assert decide_patient(facts, interaction, patient, policy=policy, now=NOW) == Deny(reason)
+
+
+@pytest.mark.parametrize("interaction", Interaction)
+@pytest.mark.parametrize("patient", ["p1", None])
+@pytest.mark.parametrize(
+    "scopes", ["patient/ImagingStudy.rs", "patient/*.read", "patient/*.*", "openid patient/*.rs?a=b patient/*.cruds"]
+)
+def test_a_token_that_reaches_the_patient(scopes: str, patient: str | None, interaction: Interaction) -> None:
+    """SIA-11, 12: the permit is for the token's patient; a constrained scope does not spoil one without."""
+    decision = decide_patient(token(scopes), interaction, patient, policy=ON, now=NOW)
+    assert decision == PatientPermit("p1", interaction)
+
+
+@pytest.mark.parametrize(("known_as", "facts", "reason"), STUDY_DENIALS)
+def test_a_study_that_is_not_the_patients(known_as: list[PatientIdentifier], facts: StudyFacts, reason: Reason) -> None:
+    """SIA-42, 45: refused, and to the caller not found, whichever it was."""
+    assert decide_study(PERMIT, PART, known_as, facts) == Deny(reason)
+    assert STATUS[reason] == 404
+
+
+@pytest.mark.parametrize("known_as", [[MINE, ALSO_MINE], [ALSO_MINE, MINE]])
+def test_a_study_that_is_the_patients(known_as: list[PatientIdentifier]) -> None:
+    """SIA-42: by any of the patient's identifiers; the permit is for this part and no other."""
+    facts = StudyFacts(frozenset({MINE, PatientIdentifier(" 4711 ")}), part_found=True)
+    assert decide_study(PERMIT, PART, iter(known_as), facts) == StudyPermit("p1", PART)
+
+
+async def test_every_reason_is_reached() -> None:
+    """No refusal is dead code: those of the decision by the tables above, those of the credentials by the guard."""
+
+    async def inactive(_: str) -> None:
+        return None
+
+    guard = Guard(TokenCache(inactive), DirectMapping(), cast("Any", None), Metrics("0"), policy=ON)
+    reached = {row[-1] for row in PATIENT_DENIALS} | {row[-1] for row in STUDY_DENIALS}
+    for headers in ([], [("Authorization", "Basic eDp5")], [("Authorization", "Bearer junk")]):
+        with pytest.raises(Denied) as refused:
+            await guard.token(make_mocked_request("GET", "/", headers=CIMultiDict(headers)))
+        assert STATUS[refused.value.reason] == 401
+        reached.add(refused.value.reason)
+    assert reached == set(Reason)
+
+
+def test_every_reason_has_a_status() -> None:
+    """SIA-22, 45: 401 for the token, 403 for what it does not cover, 404 for what is not the caller's."""
+    assert set(STATUS) == set(Reason)
+    assert set(STATUS.values()) == {401, 403, 404}
+    assert {reason for reason, status in STATUS.items() if status == 404} == {
+        Reason.ABSENT, Reason.FOREIGN, Reason.NOT_IN_STUDY,
+    }  # fmt: skip
+    assert STATUS[Reason.OTHER_PATIENT] == 403
+
+
+GRANTS = st.builds(
+    Grant, st.sampled_from(Context), st.booleans(), st.booleans(), st.sampled_from([None, None, "", "modality=CT"])
+)
+PATIENTS = st.sampled_from(["p1", "p2", None])
+TOKENS = st.builds(
+    Token,
+    st.lists(GRANTS, max_size=4).map(tuple),
+    st.sampled_from([0.0, NOW - 1, NOW, NOW + 0.001, NOW + 60]),
+    PATIENTS,
+)
+
+
+@given(TOKENS, st.sampled_from(Interaction), PATIENTS, st.booleans())
+def test_a_permit_needs_everything(
+    facts: Token, interaction: Interaction, patient: str | None, app_launch: bool
+) -> None:
+    """SIA-10..15: unexpired, its own patient, and a patient scope without constraint that covers this; else nothing."""
+    decision = decide_patient(facts, interaction, patient, policy=Policy(app_launch), now=NOW)
+    covered = any(
+        grant.context is Context.PATIENT
+        and grant.constraint is None
+        and (grant.search if interaction is SEARCH else grant.read)
+        for grant in facts.grants
+    )
+    own = facts.patient is not None and patient in (None, facts.patient)
+    if covered and own and facts.expires_at > NOW and app_launch:
+        assert decision == PatientPermit(cast("str", facts.patient), interaction)
+    else:
+        assert isinstance(decision, Deny)
+        assert STATUS[decision.reason] in (401, 403)
+
+
+@given(TOKENS, st.sampled_from(Interaction), PATIENTS)
+def test_system_and_user_scopes_never_permit(facts: Token, interaction: Interaction, patient: str | None) -> None:
+    """SIA-13, 14: whatever else the token says, and whatever patient it has."""
+    without = Token(
+        tuple(grant for grant in facts.grants if grant.context is not Context.PATIENT), facts.expires_at, facts.patient
+    )
+    assert isinstance(decide_patient(without, interaction, patient, policy=ON, now=NOW), Deny)
+
+
+@given(TOKENS, st.sampled_from(Interaction), PATIENTS)
+def test_grants_are_not_combined(facts: Token, interaction: Interaction, patient: str | None) -> None:
+    """SIA-15: all grants together permit what one of them alone permits."""
+
+    def permits(*grants: Grant) -> bool:
+        alone = Token(grants, facts.expires_at, facts.patient)
+        return isinstance(decide_patient(alone, interaction, patient, policy=ON, now=NOW), PatientPermit)
+
+    assert permits(*facts.grants) == any(permits(grant) for grant in facts.grants)
+
+
+IDENTIFIERS = st.builds(PatientIdentifier, st.sampled_from(["", "a", "b", "A"]), st.sampled_from([None, "X", "Y"]))
+
+
+@given(st.frozensets(IDENTIFIERS, max_size=3), st.lists(IDENTIFIERS, max_size=3), st.booleans())
+def test_a_study_needs_all_its_owners_to_be_the_patient(
+    owners: frozenset[PatientIdentifier], known_as: list[PatientIdentifier], part_found: bool
+) -> None:
+    """SIA-42, 45: a UID that the archive holds for two people is nobody's."""
+    decision = decide_study(PERMIT, PART, known_as, StudyFacts(owners, part_found))
+    mine = bool(owners) and all(any(owner.same_patient(known) for known in known_as) for owner in owners)
+    if mine and part_found:
+        assert decision == StudyPermit("p1", PART)
+    else:
+        assert isinstance(decision, Deny)
+        assert STATUS[decision.reason] == 404
+
+
+@pytest.mark.parametrize(("exp", "now"), [(math.nan, NOW), (NOW + 60, math.nan)])
+def test_an_expiry_that_cannot_be_compared_permits_nothing(exp: float, now: float) -> None:
+    """SIA-16: the reading of the answer refuses NaN already; the decision must not rest on that."""
+    assert decide_patient(token(exp=exp), SEARCH, "p1", policy=ON, now=now) == Deny(Reason.EXPIRED_TOKEN)

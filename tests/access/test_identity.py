@@ -1,0 +1,126 @@
+"""Are these two the same patient (SIA-12, SIA-42), and which identifiers may be asked for."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.access.identity import PatientIdentifier, is_one_of
+from sidecar.access.token import is_fhir_id
+
+SAME: list[tuple[PatientIdentifier, PatientIdentifier]] = [
+    (PatientIdentifier("4711"), PatientIdentifier("4711")),
+    (PatientIdentifier("  4711 "), PatientIdentifier("4711")),
+    (PatientIdentifier("4711", "A"), PatientIdentifier("4711", "A")),
+    (PatientIdentifier("4711", " A "), PatientIdentifier("4711", "A")),
+    (PatientIdentifier("4711", "A"), PatientIdentifier("4711")),
+    (PatientIdentifier("4711", "A"), PatientIdentifier("4711", "")),
+    (PatientIdentifier("4711", "A"), PatientIdentifier("4711", "  ")),
+    (PatientIdentifier("M\u00fcller 1"), PatientIdentifier("M\u00fcller 1")),
+]
+
+OTHER: list[tuple[PatientIdentifier, PatientIdentifier]] = [
+    (PatientIdentifier("4711"), PatientIdentifier("4712")),
+    (PatientIdentifier("4711"), PatientIdentifier("04711")),
+    (PatientIdentifier("4711"), PatientIdentifier("47110")),
+    (PatientIdentifier("4711"), PatientIdentifier("4 711")),
+    (PatientIdentifier("abc"), PatientIdentifier("ABC")),
+    (PatientIdentifier("4711", "A"), PatientIdentifier("4711", "B")),
+    (PatientIdentifier("4711", "A"), PatientIdentifier("4711", "a")),
+    (PatientIdentifier("4711"), PatientIdentifier("4711\u00a0")),
+    (PatientIdentifier("4711"), PatientIdentifier("4711\t")),
+    (PatientIdentifier("4711"), PatientIdentifier("4711\x00")),
+    (PatientIdentifier("4711"), PatientIdentifier("\uff14\uff17\uff11\uff11")),
+    (PatientIdentifier("M\u00fcller"), PatientIdentifier("Mu\u0308ller")),
+    # A wildcard is a letter here: nobody's, unless the archive has it to the letter.
+    (PatientIdentifier("*"), PatientIdentifier("4711")),
+    (PatientIdentifier("47?1"), PatientIdentifier("4711")),
+    (PatientIdentifier("4711\\4712"), PatientIdentifier("4711")),
+    # An empty PatientID is nobody's, not even that of another study without one.
+    (PatientIdentifier(""), PatientIdentifier("")),
+    (PatientIdentifier("  "), PatientIdentifier("")),
+    (PatientIdentifier("", "A"), PatientIdentifier("", "A")),
+    (PatientIdentifier(""), PatientIdentifier("4711")),
+]
+
+TEXTS = st.text(alphabet="ab A*?\\ 1", max_size=4)
+IDENTIFIERS = st.builds(PatientIdentifier, TEXTS, st.none() | TEXTS)
+
+
+@pytest.mark.parametrize(("one", "other"), SAME, ids=repr)
+def test_the_same_patient(one: PatientIdentifier, other: PatientIdentifier) -> None:
+    """SIA-12: outer spaces do not count (PS3.5 6.2); an issuer that only one side knows does not part them."""
+    assert one.same_patient(other)
+    assert other.same_patient(one)
+
+
+@pytest.mark.parametrize(("one", "other"), OTHER, ids=repr)
+def test_not_the_same_patient(one: PatientIdentifier, other: PatientIdentifier) -> None:
+    """SIA-12: nothing is normalized, matched or guessed."""
+    assert not one.same_patient(other)
+    assert not other.same_patient(one)
+
+
+@given(IDENTIFIERS, IDENTIFIERS)
+def test_the_compare_has_no_direction_and_rests_on_the_id(one: PatientIdentifier, other: PatientIdentifier) -> None:
+    """SIA-12: same means the same characters, whoever is asked first."""
+    assert one.same_patient(other) == other.same_patient(one)
+    if one.same_patient(other):
+        assert one.patient_id == other.patient_id != ""
+        assert None in (one.issuer, other.issuer) or one.issuer == other.issuer
+
+
+@given(IDENTIFIERS, st.lists(IDENTIFIERS, max_size=4))
+def test_one_of_many_is_the_same_as_one_of_them(identifier: PatientIdentifier, known: list[PatientIdentifier]) -> None:
+    """No identifiers, no patient."""
+    assert is_one_of(identifier, known) == any(entry.same_patient(identifier) for entry in known)
+    assert not is_one_of(identifier, ())
+
+
+def test_padding_does_not_make_two_identifiers() -> None:
+    """Equal ones are equal in a set, so that they are asked for once."""
+    assert {PatientIdentifier(" 1 ", ""), PatientIdentifier("1", None), PatientIdentifier("1", " ")} == {
+        PatientIdentifier("1")
+    }
+
+
+@pytest.mark.parametrize("text", ["1", "4711", "a-b_c.d", "A B", "M\u00fcller^X", "a,b", "%2a", "x" * 64, "[1]", "=1"])
+def test_searchable(text: str) -> None:
+    """What a query by PatientID matches to the letter."""
+    assert PatientIdentifier(text).is_searchable()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "*", "?", "4711*", "*4711", "47?1", "1\\2", "\\", "x" * 65, "a\nb", "a\x00b", "\x1b", "1\t", "\ud800",
+     "1\u00a0", "1\u200b", "1\u2028"],
+    ids=ascii,
+)  # fmt: skip
+def test_not_searchable(text: str) -> None:
+    """Wildcards and lists match other people (PS3.4 C.2.2.2); what is not LO cannot be asked for."""
+    assert not PatientIdentifier(text).is_searchable()
+
+
+@given(st.text())
+def test_a_searchable_id_has_no_wildcard(text: str) -> None:
+    """Whatever the EHR sends."""
+    identifier = PatientIdentifier(text)
+    if identifier.is_searchable():
+        assert not set(identifier.patient_id) & set("*?\\\x00\n\r")
+        assert 0 < len(identifier.patient_id) <= 64
+
+
+@pytest.mark.parametrize("text", ["1", "a", "A-1.b", "x" * 64, "-", "1..2", ".a"])
+def test_a_fhir_id(text: str) -> None:
+    """FHIR R4 ``id``."""
+    assert is_fhir_id(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ".", "..", "...", "x" * 65, "a/b", "a b", " a", "a\n", "a_b", "a*", "a?b", "a,b", "a\\b", "a%2Fb", "Patient/1",
+     "\uff11", "\u0661", "\u00e4", "a;b", "a#b", "a\x00"],
+    ids=ascii,
+)  # fmt: skip
+def test_not_a_fhir_id(text: str) -> None:
+    """Nothing that is more than one path segment, a wildcard or a list can be a patient (it becomes part of a URL)."""
+    assert not is_fhir_id(text)

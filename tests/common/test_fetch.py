@@ -1,0 +1,197 @@
+"""Requests for small answers: bounded in bytes and seconds, redirects never followed, one reading of JSON (SIA-16)."""
+
+import asyncio
+import gzip
+import time
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from sidecar.common.fetch import Answer, FetchFailed, fetch
+from tests.common.peer import Peer, Reply
+
+LIMIT = 65_536
+
+
+async def get(session: aiohttp.ClientSession, url: str, *, seconds: float = 5, limit: int = LIMIT) -> Answer:
+    """Fetch as the rooms do."""
+    return await fetch(session, "GET", url, limit_bytes=limit, timeout_seconds=seconds)
+
+
+async def failure_of(call: Awaitable[object]) -> str:
+    """The reason why ``call`` failed."""
+    with pytest.raises(FetchFailed) as failed:
+        await call
+    assert str(failed.value) == failed.value.reason
+    return failed.value.reason
+
+
+@pytest.mark.parametrize("status", [200, 204, 400, 401, 404, 500, 503])
+async def test_any_status_is_an_answer(peer: Peer, session: aiohttp.ClientSession, status: int) -> None:
+    """What it means is for the caller to say."""
+    peer.say(Reply("" if status == 204 else "text", status))
+    answer = await get(session, peer.url)
+    assert (answer.status, answer.body) == (status, b"" if status == 204 else b"text")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(peer: Peer, session: aiohttp.ClientSession, status: int) -> None:
+    """A token that we send goes nowhere else."""
+    peer.say(Reply("", status, {"Location": f"{peer.url}/elsewhere"}))
+    answer = await fetch(
+        session, "POST", f"{peer.url}/here", limit_bytes=LIMIT, timeout_seconds=5, form={"token": "secret"}
+    )
+    assert answer.status == status
+    assert [asked.target for asked in peer.asked] == ["/here"]
+
+
+async def test_no_cookie_is_kept(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """The session is shared by all callers: nothing of one answer is in another's request."""
+    peer.say(Reply({}, headers={"Set-Cookie": "session=1; Path=/"}))
+    await get(session, peer.url.replace("127.0.0.1", "localhost"))
+    await get(session, peer.url.replace("127.0.0.1", "localhost"))
+    assert ["Cookie" in asked.headers for asked in peer.asked] == [False, False]
+
+
+async def test_the_limit_is_to_the_byte(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """As much as allowed is read, one more is refused."""
+    peer.say(Reply("x" * 1_000))
+    assert len((await get(session, peer.url, limit=1_000)).body) == 1_000
+    assert await failure_of(get(session, peer.url, limit=999)) == "too_large"
+
+
+async def test_an_endless_body_is_left_at_the_limit(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """Memory and time are bounded by us, not by the peer."""
+    sent = 0
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b"x" * LIMIT)
+            sent += LIMIT
+
+    peer.say(Reply(write=endless))
+    assert await failure_of(get(session, peer.url)) == "too_large"
+    assert sent < 64 * 2**20
+
+
+async def test_the_peers_own_compression_does_not_spoil_its_answer(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """A reverse proxy before the EHR compresses when it is asked to: what we ask for we must be able to read."""
+
+    async def as_asked(request: web.Request) -> web.StreamResponse:
+        if "gzip" in request.headers.get("Accept-Encoding", ""):
+            return web.Response(body=gzip.compress(b'{"active": true}'), headers={"Content-Encoding": "gzip"})
+        return web.Response(body=b'{"active": true}')
+
+    peer.say(Reply(write=as_asked))
+    assert (await get(session, peer.url)).strict_json_object() == {"active": True}
+
+
+async def _silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def _dripping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n")
+    while not reader.at_eof() and not writer.is_closing():
+        writer.write(b" ")
+        await asyncio.sleep(0.02)
+
+
+def _raw(answer: bytes) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+
+    return send
+
+
+RAW: dict[str, tuple[Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], str]] = {
+    "says nothing": (_silent, "timeout"),
+    "drips": (_dripping, "timeout"),
+    "hangs up": (_raw(b""), "unreachable"),
+    "is not HTTP": (_raw(b"220 mail.example.org ESMTP\r\n"), "unreachable"),
+    "breaks off": (_raw(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"active": true}'), "unreachable"),
+    "breaks off a chunk": (
+        _raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n{}\r\n"), "unreachable",
+    ),
+    "both lengths": (_raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}x"), "unreachable"),
+    "bad chunk": (_raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n"), "unreachable"),
+    "endless head": (_raw(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000), "unreachable"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", RAW)
+async def test_a_peer_that_does_not_speak_well(session: aiohttp.ClientSession, fault: str) -> None:
+    """Each is one failure with a constant, in bounded time; half an answer is none."""
+    talk, reason = RAW[fault]
+
+    async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await talk(reader, writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(connection, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    started = time.monotonic()
+    assert await failure_of(get(session, url, seconds=0.2 if reason == "timeout" else 5)) == reason
+    assert time.monotonic() - started < 3
+    server.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1:9/", "http://h:99999/", "http://h:x/", "http://", "", "ftp://h/", "file:///etc/passwd",
+     "http:///x", "http://[", "http://a b/", "http://\ud800/", "http://a..b/"],
+    ids=ascii,
+)  # fmt: skip
+async def test_a_url_that_leads_nowhere(session: aiohttp.ClientSession, url: str) -> None:
+    """Discovery may name anything: it is a failure, not a crash."""
+    assert await failure_of(get(session, url)) == "unreachable"
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Injected: 1", "a\nb", "a\x00b"], ids=ascii)
+async def test_a_header_cannot_be_split(peer: Peer, session: aiohttp.ClientSession, value: str) -> None:
+    """A token from elsewhere never becomes a header line of its own."""
+    call = fetch(
+        session, "GET", peer.url, limit_bytes=LIMIT, timeout_seconds=5, headers={"Authorization": f"Bearer {value}"}
+    )
+    assert await failure_of(call) == "unreachable"
+    assert peer.asked == []
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "not_json"), (b"<html>", "not_json"), (b"{", "not_json"), (b"{} {}", "not_json"),
+        (b"{'a': 1}", "not_json"),
+        (b'{"active": false, "active": true}', "not_json"), (b'{"a": {"b": 1, "b": 1}}', "not_json"),
+        (b'{"a": 1, "\\u0061": 2}', "not_json"), (b'{"exp": NaN}', "not_json"), (b'{"exp": Infinity}', "not_json"),
+        (b'{"exp": -Infinity}', "not_json"), (b"\xff\xfe\xfd", "not_json"), (b'{"a": "\xff"}', "not_json"),
+        (b'{"a":' * 10_000, "not_json"), (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "not_json"),
+        (b"[" * 60_000, "not_json"), (b'{"exp": ' + b"9" * 60_000 + b"}", "not_json"), (b'{"a": "\n"}', "not_json"),
+        (b"[]", "not_an_object"), (b"null", "not_an_object"), (b"true", "not_an_object"), (b'"x"', "not_an_object"),
+        (b"1", "not_an_object"), (b'[{"active": true}]', "not_an_object"),
+    ],
+    ids=lambda value: ascii(value[:40]),
+)  # fmt: skip
+def test_what_a_permission_rests_on_has_one_reading(body: bytes, reason: str) -> None:
+    """SIA-16: no name twice, no NaN, an object."""
+    with pytest.raises(FetchFailed) as failed:
+        Answer(200, {}, body).strict_json_object()
+    assert failed.value.reason == reason
+
+
+def test_json() -> None:
+    """Both readers read what is right; the fast one refuses what is no JSON, too."""
+    answer = Answer(200, {}, b'{"a": [{"b": 1}, {"b": 1}], "c": "\\u00e4"}')
+    assert answer.strict_json_object() == answer.json() == {"a": [{"b": 1}, {"b": 1}], "c": "\u00e4"}
+    for body in (b"", b"<html>", b'{"a": NaN}', b"[" * 60_000):
+        with pytest.raises(FetchFailed, match="not_json"):
+            Answer(200, {}, body).json()

@@ -1,0 +1,304 @@
+"""Mapping ``ehr``: which identifiers of the EHR's Patient become PatientIDs, and what goes wrong (SIA-16, SIA-17)."""
+
+import asyncio
+import logging
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.access.identity import PatientIdentifier
+from sidecar.common.errors import BadGateway, Problem, Unavailable
+from sidecar.common.fetch import FetchFailed
+from sidecar.patients.ehr import EhrMapping
+from sidecar.tokens.credentials import NoToken, StaticToken
+from tests.common.peer import Clock, Peer, Reply, all_that_is_said
+
+MRN, OTHER_MRN, UNKNOWN = "urn:oid:1.2.3", "https://hospital.example.org/mrn", "http://hl7.org/fhir/sid/us-ssn"
+ISSUERS = {MRN: "HOSPITAL", OTHER_MRN: None}
+TOKEN = "a-recognizable-token"
+NAME, VALUE = "A-Recognizable-Name", "a-recognizable-mrn"
+
+
+class Renewing:
+    """Credentials whose token is a new one after each ``forget``."""
+
+    def __init__(self) -> None:
+        self.number = 1
+
+    async def token(self) -> str:
+        return f"{TOKEN}-{self.number}"
+
+    def forget(self) -> None:
+        self.number += 1
+
+
+def person(*identifiers: Any, **members: Any) -> dict[str, Any]:
+    """A Patient resource."""
+    return {"resourceType": "Patient", "id": "p1", "name": [{"family": NAME}], "identifier": [*identifiers]} | members
+
+
+def entry(value: object = "4711", system: object = MRN, **members: Any) -> dict[str, Any]:
+    """One of its identifiers."""
+    return {"system": system, "value": value} | members
+
+
+def mapping(peer: Peer | str, session: aiohttp.ClientSession, **options: Any) -> EhrMapping:
+    """The mapping at ``peer``."""
+    url = peer if isinstance(peer, str) else f"{peer.url}/fhir"
+    credentials = options.pop("credentials", None) or StaticToken(TOKEN)
+    return EhrMapping(session, url, ISSUERS, credentials, **{"timeout_seconds": 5} | options)
+
+
+async def problem_of(patients: EhrMapping) -> Problem:
+    """The failure that a request meets."""
+    with pytest.raises(Problem) as failed:
+        await patients.identifiers("p1")
+    return failed.value
+
+
+PICKED: dict[str, tuple[dict[str, Any], set[PatientIdentifier]]] = {
+    "by system": (person(entry(), entry("123-45-6789", UNKNOWN)), {PatientIdentifier("4711", "HOSPITAL")}),
+    "several": (
+        person(entry("1"), entry("2"), entry("3", OTHER_MRN), entry("1")),
+        {PatientIdentifier("1", "HOSPITAL"), PatientIdentifier("2", "HOSPITAL"), PatientIdentifier("3")},
+    ),
+    "same value, two systems": (
+        person(entry("1"), entry("1", OTHER_MRN)), {PatientIdentifier("1", "HOSPITAL"), PatientIdentifier("1")},
+    ),
+    "spaces": (person(entry(" 4711 ")), {PatientIdentifier("4711", "HOSPITAL")}),
+    "leading zeros stay": (person(entry("0047")), {PatientIdentifier("0047", "HOSPITAL")}),
+    "other uses": (
+        person(*(entry(str(n), use=use) for n, use in enumerate(("usual", "official", "temp", "secondary")))),
+        {PatientIdentifier(str(n), "HOSPITAL") for n in range(4)},
+    ),
+    "old": (person(entry(use="old"), entry("2")), {PatientIdentifier("2", "HOSPITAL")}),
+    "wildcards and lists": (
+        person(*(entry(v) for v in ("*", "47*", "47?1", "1\\2", "a\nb", "x" * 65, "", "  ")), entry("2")),
+        {PatientIdentifier("2", "HOSPITAL")},
+    ),
+    "odd entries": (
+        person(
+            None, "4711", 4711, [], {}, entry(4711), entry(None), entry({"value": "4711"}), entry(["4711"]),
+            entry(system=None), entry(system=[MRN]), entry(system=MRN.upper()), entry(system=f"{MRN} "),
+            entry(system=f"{MRN}.4"), {"value": "4711"}, {"system": MRN}, entry("2"),
+        ),
+        {PatientIdentifier("2", "HOSPITAL")},
+    ),
+    "none": (person(), set()),
+    "no member": ({"resourceType": "Patient", "id": "p1"}, set()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PICKED)
+async def test_which_identifiers_are_picked(
+    peer: Peer, session: aiohttp.ClientSession, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SIA-17: those of the configured systems, to the letter, with the configured issuer; what is odd is left out."""
+    resource, expected = PICKED[case]
+    peer.say(Reply(resource))
+    assert await mapping(peer, session).identifiers("p1") == expected
+    asked = peer.asked[0]
+    assert (asked.method, asked.target) == ("GET", "/fhir/Patient/p1")
+    assert asked.headers["Authorization"] == f"Bearer {TOKEN}"
+    assert asked.headers["Accept"] == "application/fhir+json"
+    assert "4711" not in caplog.text
+    assert ("left out" in caplog.text) == (case == "wildcards and lists")
+
+
+async def test_without_credentials_no_token_is_sent(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """Method ``none``."""
+    peer.say(Reply(person(entry())))
+    await mapping(peer, session, credentials=NoToken()).identifiers("p1")
+    assert "Authorization" not in peer.asked[0].headers
+
+
+@pytest.mark.parametrize("status", [404, 410])
+async def test_an_unknown_patient_has_no_identifiers(peer: Peer, session: aiohttp.ClientSession, status: int) -> None:
+    """SIA-17: and so no studies; kept like any other answer."""
+    peer.say(Reply({"resourceType": "OperationOutcome"}, status))
+    patients = mapping(peer, session)
+    assert await patients.identifiers("p1") == await patients.identifiers("p1") == frozenset()
+    assert len(peer.asked) == 1
+
+
+async def _slow(request: web.Request) -> web.StreamResponse:
+    await asyncio.sleep(5)
+    return web.json_response(person(entry()))
+
+
+MINE = person(entry(VALUE))
+FAULTS: dict[str, tuple[Reply, str]] = {
+    "another patient": (Reply(MINE | {"id": "p2"}), "wrong_resource"),
+    "no id": (Reply({"resourceType": "Patient", "identifier": [entry()]}), "wrong_resource"),
+    "id of another case": (Reply(MINE | {"id": "P1"}), "wrong_resource"),
+    "id is a list": (Reply(MINE | {"id": ["p1"]}), "wrong_resource"),
+    "another resource": (Reply(MINE | {"resourceType": "Person"}), "wrong_resource"),
+    "a Bundle": (Reply({"resourceType": "Bundle", "id": "p1", "entry": [{"resource": MINE}]}), "wrong_resource"),
+    "an outcome": (Reply({"resourceType": "OperationOutcome"}), "wrong_resource"),
+    "identifier is an object": (Reply(MINE | {"identifier": entry()}), "wrong_shape"),
+    "identifier is null": (Reply(MINE | {"identifier": None}), "wrong_shape"),
+    "identifier twice": (
+        Reply('{"resourceType": "Patient", "id": "p1", "identifier": [], "identifier": []}'), "not_json",
+    ),
+    "id twice": (Reply('{"resourceType": "Patient", "id": "p2", "id": "p1"}'), "not_json"),
+    "not JSON": (Reply(f"<Patient><id value='p1'/>{NAME}</Patient>"), "not_json"),
+    "an array": (Reply([MINE]), "not_an_object"),
+    "500": (Reply(MINE, 500), "unexpected_status"),
+    "304": (Reply("", 304), "unexpected_status"),
+    "redirect": (Reply(MINE, 302, {"Location": "/fhir/Patient/p2"}), "unexpected_status"),
+    "huge": (Reply(" " * 1_100_000), "too_large"),
+    "slow": (Reply(write=_slow), "timeout"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_fault_is_unavailable(
+    peer: Peer, session: aiohttp.ClientSession, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SIA-16: 503 and not "no studies"; not kept; no token, name, number or address is said."""
+    caplog.set_level(logging.DEBUG)
+    reply, reason = FAULTS[fault]
+    peer.say(reply, Reply(person(entry())))
+    patients = mapping(peer, session, timeout_seconds=0.2 if reason == "timeout" else 5)
+    problem = await problem_of(patients)
+    assert isinstance(problem, Unavailable)
+    assert problem.reason == f"patient_{reason}"
+    assert (problem.retry_after or 0) > 0
+    assert len(peer.asked) == 1
+    said = all_that_is_said(caplog, problem)
+    assert not [secret for secret in (TOKEN, NAME, VALUE, peer.url) if secret in said]
+    assert await patients.identifiers("p1") == {PatientIdentifier("4711", "HOSPITAL")}
+
+
+async def test_nobody_listens(session: aiohttp.ClientSession) -> None:
+    """SIA-16."""
+    assert (await problem_of(mapping("http://127.0.0.1:9/fhir", session))).reason == "patient_unreachable"
+
+
+async def test_a_refused_token_is_renewed_once(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """Revoked before its time: the caller notices nothing."""
+    peer.say(Reply("", 401), Reply(person(entry())))
+    patients = mapping(peer, session, credentials=Renewing())
+    assert await patients.identifiers("p1") == {PatientIdentifier("4711", "HOSPITAL")}
+    assert [asked.headers["Authorization"] for asked in peer.asked] == [f"Bearer {TOKEN}-1", f"Bearer {TOKEN}-2"]
+
+
+@pytest.mark.parametrize(("statuses", "requests"), [([401, 401], 2), ([403], 1), ([401, 403], 2)])
+async def test_our_own_access_is_refused(
+    peer: Peer, session: aiohttp.ClientSession, statuses: list[int], requests: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """502 after one retry: not the caller's fault, and the operators read what to look at; not kept."""
+    caplog.set_level(logging.DEBUG)
+    peer.say(*(Reply({"issue": NAME}, status) for status in statuses), Reply(person(entry())))
+    patients = mapping(peer, session, credentials=Renewing())
+    problem = await problem_of(patients)
+    assert isinstance(problem, BadGateway)
+    assert problem.reason == "patient_refused"
+    assert len(peer.asked) == requests
+    assert "check patients.client" in caplog.text
+    said = all_that_is_said(caplog, problem)
+    assert not [secret for secret in (TOKEN, NAME, peer.url) if secret in said]
+    assert await patients.identifiers("p1") == {PatientIdentifier("4711", "HOSPITAL")}
+
+
+async def test_a_failure_of_the_credentials_is_passed_on(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """SIA-16: without our token nothing is asked."""
+
+    class Failing(Renewing):
+        async def token(self) -> str:
+            raise Unavailable("Not now.", reason="backend_token_timeout")
+
+    assert (await problem_of(mapping(peer, session, credentials=Failing()))).reason == "backend_token_timeout"
+    assert peer.asked == []
+
+
+async def test_an_answer_is_kept_for_a_while(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """``patients.cache_ttl_seconds``, for each patient his own."""
+    clock = Clock()
+    peer.say(Reply(person(entry("1"))), Reply(person(entry("2"), id="p2")), Reply(person(entry("3"))))
+    patients = mapping(peer, session, cache_ttl_seconds=300, clock=clock)
+    one, two = {PatientIdentifier("1", "HOSPITAL")}, {PatientIdentifier("2", "HOSPITAL")}
+    assert [await patients.identifiers("p1"), await patients.identifiers("p2")] == [one, two]
+    clock.now += 299.9
+    assert [await patients.identifiers("p1"), await patients.identifiers("p2")] == [one, two]
+    assert [asked.target for asked in peer.asked] == ["/fhir/Patient/p1", "/fhir/Patient/p2"]
+    clock.now += 0.1
+    assert await patients.identifiers("p1") == {PatientIdentifier("3", "HOSPITAL")}
+
+
+async def _anyone(request: web.Request) -> web.StreamResponse:
+    name = request.path.rpartition("/")[2]
+    return web.json_response(person(entry(f"mrn-{name}"), id=name))
+
+
+async def test_the_cache_is_bounded(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """Each token brings one patient, many tokens many."""
+    peer.say(Reply(write=_anyone))
+    patients = mapping(peer, session, max_entries=5)
+    for number in range(20):
+        await patients.identifiers(f"p{number}")
+    assert len(patients._known) <= 5
+
+
+async def test_patients_asked_for_at_the_same_time_are_not_mixed_up(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """SIA-12: sharing a reading is for one patient only."""
+    peer.say(Reply(write=_anyone))
+    patients = mapping(peer, session)
+    names = [f"p{number % 20}" for number in range(100)]
+    found = await asyncio.gather(*(patients.identifiers(name) for name in names))
+    assert found == [{PatientIdentifier(f"mrn-{name}", "HOSPITAL")} for name in names]
+    assert len(peer.asked) == 20
+
+
+async def test_one_reading_for_all_that_wait(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """A viewer that asks for many instances at once; one of its requests is cancelled."""
+    peer.say(Reply(person(entry())))
+    patients = mapping(peer, session)
+    waiting = [asyncio.create_task(patients.identifiers("p1")) for _ in range(100)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    assert isinstance(found[0], asyncio.CancelledError)
+    assert set(map(str, found[1:])) == {str(frozenset({PatientIdentifier("4711", "HOSPITAL")}))}
+    assert len(peer.asked) == 1
+    await patients.close()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from([MRN, "old", "*"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["system", "value", "use"]) | st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+ENTRIES = st.fixed_dictionaries({"system": st.just(MRN) | JSON, "value": st.text(max_size=5) | JSON}) | JSON
+
+
+@given(st.lists(ENTRIES, max_size=4) | JSON, st.sampled_from(["Patient", "Person"]) | JSON, st.just("p1") | JSON)
+def test_any_resource_gives_searchable_identifiers_or_a_failure(listed: Any, kind: Any, name: Any) -> None:
+    """SIA-17: no other failure, no identifier that the resource does not have, none that matches more than itself."""
+    patients = EhrMapping(None, "", ISSUERS, NoToken(), timeout_seconds=1)  # type: ignore[arg-type]
+    try:
+        found = patients.pick({"resourceType": kind, "id": name, "identifier": listed}, "p1")
+    except FetchFailed as failure:
+        reason: str | None = failure.reason
+        found = frozenset()
+    else:
+        reason = None
+    assert (reason == "wrong_resource") == (kind != "Patient" or name != "p1")
+    assert (reason == "wrong_shape") == (reason != "wrong_resource" and not isinstance(listed, list))
+    for identifier in found:
+        assert identifier.is_searchable()
+        assert any(
+            isinstance(e, dict)
+            and isinstance(e.get("value"), str)
+            and e["value"].strip(" ") == identifier.patient_id
+            and ISSUERS.get(str(e.get("system")), "?") == identifier.issuer
+            and e.get("use") != "old"
+            for e in listed
+        )

@@ -1,0 +1,56 @@
+"""What stands for introspection in the tests of the token cache."""
+
+import asyncio
+from collections.abc import Callable
+
+from sidecar.access.token import Token
+from sidecar.tokens.cache import TokenCache
+from tests.common.peer import Clock
+
+GOOD = "a-good-and-recognizable-token"
+
+
+class Server:
+    """Stands for introspection: tokens in ``live`` are active until that second; ``failing`` is raised instead."""
+
+    def __init__(self, clock: Clock, live: dict[str, float] | None = None) -> None:
+        self.clock = clock
+        self.live = live or {}
+        self.failing: Exception | None = None
+        self.asked: list[str] = []
+        self.takes_seconds = 0.0
+        self.go_on: asyncio.Event | None = None
+
+    async def introspect(self, token: str) -> Token | None:
+        """Ask."""
+        self.asked.append(token)
+        self.clock.now += self.takes_seconds
+        if self.go_on is not None:
+            await self.go_on.wait()
+        if self.failing is not None:
+            raise self.failing
+        until = self.live.get(token)
+        return Token((), until, patient="p1") if until is not None and until > self.clock.now else None
+
+
+def build(
+    server: Server,
+    *,
+    ttl: float = 60,
+    negative: float = 10,
+    entries: int = 1_000,
+    stale: float = 0,
+    jitter: float = 0,
+    observe: Callable[[str], None] = lambda result: None,
+) -> TokenCache:
+    """A cache before ``server``, on its clock."""
+    return TokenCache(
+        server.introspect, ttl_seconds=ttl, negative_ttl_seconds=negative, max_entries=entries,
+        stale_if_error_seconds=stale, observe=observe, clock=server.clock, jitter=lambda: jitter,
+    )  # fmt: skip
+
+
+def living(seconds: float) -> Server:
+    """A server to which the good token is active for ``seconds``."""
+    clock = Clock()
+    return Server(clock, {GOOD: clock.now + seconds})

@@ -1,0 +1,276 @@
+"""RFC 7662 introspection against a real server, and against one that misbehaves (SIA-10, SIA-16)."""
+
+import asyncio
+import json
+import logging
+import re
+import time
+from base64 import b64decode
+from collections import Counter
+from typing import Any
+from urllib.parse import unquote_plus
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from sidecar.access.token import Token
+from sidecar.common.errors import BadGateway, Problem, Unavailable
+from sidecar.tokens.breaker import Breaker
+from sidecar.tokens.introspection import (
+    BearerAuthentication,
+    ClientAuthentication,
+    ClientSecretBasic,
+    ClientSecretPost,
+    Introspection,
+    NoAuthentication,
+)
+from tests.common.peer import Clock, Peer, Reply, all_that_is_said
+
+TOKEN = "a-recognizable-token"
+SECRET = "a-recognizable-secret"
+ACTIVE: dict[str, Any] = {
+    "active": True, "scope": "patient/ImagingStudy.rs", "client_id": "app", "exp": 9_999_999_999, "patient": "p1",
+}  # fmt: skip
+# Id and secret with everything that Basic and a form must encode.
+ODD_ID, ODD_SECRET = "app 1:2/3+4%20&=;\u00fc", 's:e cr"e%t+\\~*\u20ac&token=x'
+
+
+async def _slow(request: web.Request) -> web.StreamResponse:
+    await asyncio.sleep(5)
+    return web.json_response(ACTIVE)
+
+
+async def _slow_body(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    for _ in range(100):
+        await response.write(b" ")
+        await asyncio.sleep(0.05)
+    return response
+
+
+async def _endless(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    while True:
+        await response.write(json.dumps(ACTIVE).encode() + b" " * 65_536)
+
+
+async def _hang_up(request: web.Request) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.close()
+    return web.Response()
+
+
+FAULTS: dict[str, tuple[Reply, str]] = {
+    "not JSON": (Reply("<html>Please log in</html>"), "not_json"),
+    "empty": (Reply(""), "not_json"),
+    "active twice": (Reply('{"active": false, "exp": 9999999999, "active": true}'), "not_json"),
+    "exp is NaN": (Reply('{"active": true, "exp": NaN}'), "not_json"),
+    "exp is beyond numbers": (Reply('{"active": true, "exp": 1e999}'), "wrong_shape"),
+    "deep": (Reply('{"a":' * 10_000), "not_json"),
+    "an array": (Reply([ACTIVE]), "not_an_object"),
+    "active is a string": (Reply(ACTIVE | {"active": "true"}), "wrong_shape"),
+    "active is a number": (Reply(ACTIVE | {"active": 1}), "wrong_shape"),
+    "no active": (Reply({"scope": "patient/*.rs"}), "wrong_shape"),
+    "no exp": (Reply({"active": True, "scope": "patient/*.rs", "patient": "p1"}), "wrong_shape"),
+    "patient is an object": (Reply(ACTIVE | {"patient": {"id": "p1"}}), "wrong_shape"),
+    "scope is an array": (Reply(ACTIVE | {"scope": ["patient/ImagingStudy.rs"]}), "wrong_shape"),
+    "500": (Reply(ACTIVE, 500), "unexpected_status"),
+    "503": (Reply(ACTIVE, 503), "unexpected_status"),
+    "429": (Reply(ACTIVE, 429), "unexpected_status"),
+    "404": (Reply(ACTIVE, 404), "unexpected_status"),
+    "201": (Reply(ACTIVE, 201), "unexpected_status"),
+    "another 400": (Reply({"error": "invalid_request", "token": TOKEN}, 400), "unexpected_status"),
+    "302": (Reply(ACTIVE, 302, {"Location": f"/elsewhere?token={TOKEN}"}), "unexpected_status"),
+    "307": (Reply(ACTIVE, 307, {"Location": "/elsewhere"}), "unexpected_status"),
+    "too large": (Reply(json.dumps(ACTIVE) + " " * 70_000), "too_large"),
+    "endless": (Reply(write=_endless), "too_large"),
+    "slow": (Reply(write=_slow), "timeout"),
+    "slow body": (Reply(write=_slow_body), "timeout"),
+    "hangs up": (Reply(write=_hang_up), "unreachable"),
+    "echoes the token": (Reply(f"no such token: {TOKEN}"), "not_json"),
+}
+REFUSALS: dict[str, Reply] = {
+    "401": Reply({"error": "invalid_client"}, 401),
+    "401 without body": Reply("", 401, {"WWW-Authenticate": "Basic"}),
+    "401 with a lie": Reply(ACTIVE, 401),
+    "403": Reply(f"<html>{TOKEN}", 403),
+    "400 invalid_client": Reply({"error": "invalid_client"}, 400),
+}
+
+
+def introspection(peer: Peer | str, session: aiohttp.ClientSession, **options: Any) -> Introspection:
+    """Introspection at ``peer``."""
+    url = peer if isinstance(peer, str) else f"{peer.url}/introspect"
+
+    async def endpoint() -> str:
+        return url
+
+    authentication: ClientAuthentication = options.pop("authentication", ClientSecretBasic("us", SECRET))
+    return Introspection(session, endpoint, authentication, **{"timeout_seconds": 5} | options)
+
+
+async def problem_of(asked: Introspection, token: str = TOKEN) -> Problem:
+    """The failure that a request meets."""
+    with pytest.raises(Problem) as failed:
+        await asked.introspect(token)
+    return failed.value
+
+
+async def test_what_is_asked_and_what_is_found(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """SIA-10: ``POST`` with the token in the form, never in the URL; the facts of the answer."""
+    peer.say(Reply(ACTIVE))
+    token = await introspection(peer, session).introspect("a+b/c==&d")
+    assert isinstance(token, Token)
+    assert (token.patient, token.client_id) == ("p1", "app")
+    asked = peer.asked[0]
+    assert (asked.method, asked.target) == ("POST", "/introspect")
+    assert asked.form == {"token": "a+b/c==&d", "token_type_hint": "access_token"}
+    assert asked.headers["Content-Type"] == "application/x-www-form-urlencoded"
+    assert asked.headers["Accept"] == "application/json"
+
+
+@pytest.mark.parametrize("answer", [{"active": False}, ACTIVE | {"exp": 1}, ACTIVE | {"iss": "https://other"}], ids=str)
+async def test_a_token_that_is_not_active_here(
+    peer: Peer, session: aiohttp.ClientSession, answer: dict[str, Any]
+) -> None:
+    """SIA-10: inactive, expired, of another issuer."""
+    peer.say(Reply(answer))
+    assert await introspection(peer, session, issuer="https://ehr").introspect(TOKEN) is None
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_fault_is_unavailable(
+    peer: Peer, session: aiohttp.ClientSession, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SIA-16: 503 with a time to come back, in bounded time, logged; the answer is not followed and not quoted."""
+    caplog.set_level(logging.DEBUG)
+    reply, reason = FAULTS[fault]
+    peer.say(reply)
+    outcomes: list[str] = []
+    started = time.monotonic()
+    asked = introspection(
+        peer, session, timeout_seconds=0.2 if reason == "timeout" else 5, observe=lambda what, _: outcomes.append(what)
+    )
+    problem = await problem_of(asked)
+    assert time.monotonic() - started < 2
+    assert isinstance(problem, Unavailable)
+    assert problem.reason == f"introspection_{reason}"
+    assert (problem.retry_after or 0) > 0
+    assert outcomes == ["unavailable"]
+    assert [request.target for request in peer.asked] == ["/introspect"]
+    assert any(vars(record).get("reason") == reason for record in caplog.records)
+    said = all_that_is_said(caplog, problem)
+    assert TOKEN not in said
+    assert SECRET not in said
+    assert peer.url not in problem.diagnostics
+
+
+async def test_nobody_listens(session: aiohttp.ClientSession) -> None:
+    """SIA-16: down is 503 as well."""
+    problem = await problem_of(introspection("http://127.0.0.1:9/introspect", session))
+    assert (problem.status, problem.reason) == (503, "introspection_unreachable")
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_our_own_credentials_are_refused(
+    peer: Peer, session: aiohttp.ClientSession, refusal: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """502: not the caller's fault, and the operators read what to look at."""
+    caplog.set_level(logging.DEBUG)
+    peer.say(REFUSALS[refusal])
+    outcomes: list[str] = []
+    problem = await problem_of(introspection(peer, session, observe=lambda what, _: outcomes.append(what)))
+    assert isinstance(problem, BadGateway)
+    assert outcomes == ["bad_credentials"]
+    (record,) = [record for record in caplog.records if record.name == "sidecar.tokens.introspection"]
+    assert record.levelno == logging.ERROR
+    assert "check tokens.client" in record.getMessage()
+    assert vars(record)["upstream_status"] == REFUSALS[refusal].status
+    said = all_that_is_said(caplog, problem)
+    assert TOKEN not in said
+    assert SECRET not in said
+
+
+async def test_basic_encodes_id_and_secret(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """RFC 6749 2.3.1: each form-encoded on its own, so that the colon between them is the only one."""
+    peer.say(Reply(ACTIVE))
+    await introspection(peer, session, authentication=ClientSecretBasic(ODD_ID, ODD_SECRET)).introspect(TOKEN)
+    scheme, _, pair = peer.asked[0].headers["Authorization"].partition(" ")
+    assert scheme == "Basic"
+    parts = b64decode(pair, validate=True).decode("ascii").split(":")
+    assert [unquote_plus(part) for part in parts] == [ODD_ID, ODD_SECRET]
+    assert "%3A" in parts[0]
+    assert all(re.fullmatch(r"[A-Za-z0-9._~*+%-]+", part) for part in parts)
+    assert set(peer.asked[0].form) == {"token", "token_type_hint"}
+
+
+async def test_post_encodes_id_and_secret(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """RFC 6749 2.3.1: in the form; a secret with ``&token=`` in it stays a secret."""
+    peer.say(Reply(ACTIVE))
+    await introspection(peer, session, authentication=ClientSecretPost(ODD_ID, ODD_SECRET)).introspect(TOKEN)
+    assert peer.asked[0].form == {
+        "token": TOKEN, "token_type_hint": "access_token", "client_id": ODD_ID, "client_secret": ODD_SECRET,
+    }  # fmt: skip
+    assert "Authorization" not in peer.asked[0].headers
+
+
+async def test_bearer_and_none(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """RFC 7662 2.1: our own token, never the caller's; or nothing."""
+    peer.say(Reply(ACTIVE))
+    await introspection(peer, session, authentication=BearerAuthentication("ours")).introspect(TOKEN)
+    await introspection(peer, session, authentication=NoAuthentication()).introspect(TOKEN)
+    assert [asked.headers.get("Authorization") for asked in peer.asked] == ["Bearer ours", None]
+    assert [set(asked.form) for asked in peer.asked] == [{"token", "token_type_hint"}] * 2
+
+
+async def test_the_breaker_opens_and_half_opens(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """A server that is down is left alone for a moment, then asked once; then all goes on."""
+    clock = Clock()
+    asked = introspection(peer, session, breaker=Breaker(failures=3, open_seconds=2, clock=clock))
+    peer.say(Reply("oops", 500))
+    reasons = [(await problem_of(asked)).reason for _ in range(6)]
+    assert reasons == ["introspection_unexpected_status"] * 3 + ["introspection_circuit_open"] * 3
+    assert len(peer.asked) == 3
+    problem = await problem_of(asked)
+    assert (problem.status, bool(problem.retry_after)) == (503, True)
+    clock.now += 2
+    outcomes = await asyncio.gather(*(problem_of(asked) for _ in range(5)))
+    assert Counter(outcome.reason for outcome in outcomes) == {
+        "introspection_unexpected_status": 1, "introspection_circuit_open": 4,
+    }  # fmt: skip
+    assert len(peer.asked) == 4
+    clock.now += 2
+    peer.say(Reply(ACTIVE))
+    for _ in range(3):
+        assert await asked.introspect(TOKEN) is not None
+    assert len(peer.asked) == 7
+
+
+async def test_inactive_tokens_do_not_open_the_breaker(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """Junk is the caller's, not the server's failure."""
+    peer.say(Reply({"active": False}))
+    asked = introspection(peer, session, breaker=Breaker(failures=2, clock=Clock()))
+    assert [await asked.introspect("junk") for _ in range(5)] == [None] * 5
+
+
+async def test_one_odd_token_does_not_lock_out_the_others(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """SIA-16 is about this token: the server answers, and another app's token can be checked."""
+
+    async def by_token(request: web.Request) -> web.StreamResponse:
+        odd = (await request.post())["token"] == "odd"
+        return web.json_response(ACTIVE | ({"exp": None} if odd else {}))
+
+    peer.say(Reply(write=by_token))
+    asked = introspection(peer, session)
+    for _ in range(5):
+        await problem_of(asked, "odd")
+    assert await asked.introspect("another") is not None
+
+
+@pytest.mark.parametrize("method", [ClientSecretBasic("us", SECRET), ClientSecretPost("us", SECRET)], ids=type)
+def test_a_secret_is_not_shown(method: object) -> None:
+    """As ``SecretStr`` in the settings: a log line or a debugger's page with the object in it must not leak."""
+    assert SECRET not in repr(method)
