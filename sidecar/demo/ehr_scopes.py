@@ -1,0 +1,75 @@
+"""Which scopes the demo EHR grants, and what each says to a person (SMART App Launch 2.2 "Scopes")."""
+
+import re
+
+CONTEXT = "launch/patient"
+_REFRESH = {
+    "offline_access": "Stay connected when you are not there",
+    "online_access": "Stay connected while you are there",
+}
+_PATIENT_DATA = re.compile(
+    r"(?P<context>patient|system)/(?P<resource>\*|[A-Z][A-Za-z]{0,63})\."
+    r"(?:(?P<v1>read|write|\*)|(?P<v2>(?=[cruds])c?r?u?d?s?))(?P<constraint>\?[!-~]{1,200})?",
+    re.ASCII,
+)
+_V1 = {"read": "rs", "write": "cud", "*": "cruds"}
+_VERBS = {"c": "create", "r": "read", "u": "change", "d": "delete", "s": "search"}
+
+SUPPORTED = (
+    CONTEXT,
+    "patient/ImagingStudy.rs",
+    "patient/ImagingStudy.read",
+    "patient/Patient.rs",
+    "patient/Patient.read",
+    "patient/*.rs",
+    "patient/*.read",
+    "offline_access",
+    "online_access",
+    "system/Patient.rs",
+    "system/Patient.read",
+)
+"""``scopes_supported``: what this EHR advertises; other resource types are granted too when an app asks."""
+
+BACKEND = frozenset({"system/Patient.r", "system/Patient.rs", "system/Patient.read"})
+"""All that the backend client may have."""
+
+
+def describe(scope: str) -> str | None:
+    """Return what a scope means to the patient, ``None`` for one that this EHR does not give to an app."""
+    if scope == CONTEXT:
+        return "Know which patient this is"
+    if scope in _REFRESH:
+        return _REFRESH[scope]
+    match = _PATIENT_DATA.fullmatch(scope)
+    if match is None or match["context"] != "patient":
+        return None
+    if match["v1"] and match["constraint"]:
+        return None  # Constraints came with version 2.
+    verbs = [_VERBS[letter] for letter in _letters(match)]
+    what = {"*": "all records", "ImagingStudy": "imaging studies and their images", "Patient": "name and numbers"}
+    resource = what.get(match["resource"], f"{match['resource']} records")
+    only = f", only where {match['constraint'][1:]}" if match["constraint"] else ""
+    return f"{' and '.join(filter(None, [', '.join(verbs[:-1]), verbs[-1]])).capitalize()} {resource}{only}"
+
+
+def permits_patient_read(scopes: list[str], *, patient: str, token_patient: str | None) -> bool:
+    """Whether a token with ``scopes`` and ``token_patient`` as its context may read ``Patient/<patient>``.
+
+    A system scope counts only in a token without a patient, a patient scope only in one with (SIA-14).
+    """
+    context = "system" if token_patient is None else "patient"
+    if token_patient not in (None, patient):
+        return False
+    matches = (_PATIENT_DATA.fullmatch(scope) for scope in scopes)
+    return any(
+        match["context"] == context
+        and match["resource"] in ("*", "Patient")
+        and not match["constraint"]
+        and "r" in _letters(match)
+        for match in matches
+        if match is not None
+    )
+
+
+def _letters(match: re.Match[str]) -> str:
+    return _V1[match["v1"]] if match["v1"] else match["v2"]

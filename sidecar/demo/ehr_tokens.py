@@ -1,0 +1,187 @@
+"""What the demo EHR has issued: codes, access tokens, refresh tokens. In memory, bounded, kept by SHA-256 alone."""
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cachetools import TLRUCache, TTLCache
+
+CODE_SECONDS = 60
+ACCESS_TOKEN_SECONDS = 3_600
+OFFLINE_SECONDS = 30 * 86_400
+ONLINE_SECONDS = 12 * 3_600
+"""How long a refresh token lives, for the scopes ``offline_access`` and ``online_access``."""
+MAXIMUM_CODES = 10_000
+MAXIMUM_TOKENS = 100_000
+"""When more are issued, those that were not used for the longest time are forgotten: an unknown token is inactive."""
+
+_VERIFIER = re.compile(r"[A-Za-z0-9\-._~]{43,128}", re.ASCII)
+
+
+class InvalidGrant(Exception):
+    """The code or refresh token is unknown, expired, spent, or not this client's (RFC 6749 5.2 ``invalid_grant``)."""
+
+
+@dataclass(slots=True, eq=False)
+class Authorization:
+    """What a person allowed a client, once. All tokens that come of it share it: ``revoked`` ends them together."""
+
+    client_id: str
+    patient: str | None
+    scope: str
+    revoked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """The facts of one access token. ``issued_at`` and ``expires_at`` are in seconds since 1970."""
+
+    authorization: Authorization
+    scope: str
+    issued_at: int
+    expires_at: int
+
+    @property
+    def scopes(self) -> list[str]:
+        """The scopes, one by one."""
+        return self.scope.split()
+
+
+@dataclass(slots=True, eq=False)
+class _Code:
+    authorization: Authorization
+    redirect_uri: str
+    code_challenge: str
+    expires_at: float
+    spent: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _RefreshToken:
+    authorization: Authorization
+    expires_at: float
+    spent: bool = False
+
+
+def _expiry(key: str, value: AccessToken | _RefreshToken, now: float) -> float:
+    return value.expires_at
+
+
+class TokenStore:
+    """Issues and finds. ``clock`` is in seconds since 1970."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self.clock = clock
+        # A spent code is remembered as long as the access token that it gave, so that its replay can end that token.
+        self._codes: TTLCache[str, _Code] = TTLCache(MAXIMUM_CODES, ttl=ACCESS_TOKEN_SECONDS, timer=clock)
+        self._access: TLRUCache[str, AccessToken] = TLRUCache(MAXIMUM_TOKENS, ttu=_expiry, timer=clock)
+        self._refresh: TLRUCache[str, _RefreshToken] = TLRUCache(MAXIMUM_TOKENS, ttu=_expiry, timer=clock)
+
+    def issue(
+        self,
+        *,
+        patient: str | None,
+        scope: str,
+        client_id: str = "demo-app",
+        lifetime_seconds: int = ACCESS_TOKEN_SECONDS,
+    ) -> str:
+        """Return a new access token, as if ``client_id`` had been allowed ``scope`` (space-separated) for ``patient``.
+
+        With a lifetime of zero or less it has expired already.
+        """
+        return self.issue_for(Authorization(client_id, patient, scope), lifetime_seconds=lifetime_seconds)
+
+    def issue_for(
+        self, authorization: Authorization, *, scope: str | None = None, lifetime_seconds: int = ACCESS_TOKEN_SECONDS
+    ) -> str:
+        """Return a new access token of an authorization; ``scope`` may be narrower than the authorization's."""
+        token, now = secrets.token_urlsafe(32), int(self.clock())
+        self._access[_digest(token)] = AccessToken(
+            authorization, authorization.scope if scope is None else scope, now, now + lifetime_seconds
+        )
+        return token
+
+    def find(self, token: str) -> AccessToken | None:
+        """Return the facts of a live access token; ``None`` when it is unknown, expired or revoked."""
+        found = self._access.get(_digest(token))
+        if found is None or found.authorization.revoked or self.clock() >= found.expires_at:
+            return None
+        return found
+
+    def revoke(self, token: str) -> None:
+        """End an access token at once; one that is unknown needs no end."""
+        self._access.pop(_digest(token), None)
+
+    def issue_code(self, authorization: Authorization, *, redirect_uri: str, code_challenge: str) -> str:
+        """Return an authorization code, good once and for 60 seconds. ``code_challenge`` is S256 (RFC 7636 4.2)."""
+        code = secrets.token_urlsafe(32)
+        self._codes[_digest(code)] = _Code(authorization, redirect_uri, code_challenge, self.clock() + CODE_SECONDS)
+        return code
+
+    def spend_code(self, code: str, *, client_id: str, redirect_uri: str, code_verifier: str) -> Authorization:
+        """Return what the code stands for. Raises ``InvalidGrant``.
+
+        Any attempt spends it; a second one ends what the first one gave (RFC 6749 4.1.2).
+        """
+        found = self._codes.get(_digest(code))
+        if found is None:
+            raise InvalidGrant("The code is unknown or has expired.")
+        if found.spent:
+            found.authorization.revoked = True
+            raise InvalidGrant("The code was used before. What it gave is revoked.")
+        found.spent = True
+        if self.clock() >= found.expires_at:
+            raise InvalidGrant("The code has expired.")
+        if found.authorization.client_id != client_id or found.redirect_uri != redirect_uri:
+            raise InvalidGrant("The code was given to another client_id or redirect_uri.")
+        if not _answers(found.code_challenge, code_verifier):
+            raise InvalidGrant("The code_verifier is not the one of this code.")
+        return found.authorization
+
+    def issue_refresh_token(self, authorization: Authorization) -> str | None:
+        """Return a refresh token when the authorization has ``offline_access`` or ``online_access``, else ``None``."""
+        scopes = authorization.scope.split()
+        if "offline_access" in scopes:
+            lifetime = OFFLINE_SECONDS
+        elif "online_access" in scopes:
+            lifetime = ONLINE_SECONDS
+        else:
+            return None
+        token = secrets.token_urlsafe(32)
+        self._refresh[_digest(token)] = _RefreshToken(authorization, self.clock() + lifetime)
+        return token
+
+    def spend_refresh_token(self, token: str, *, client_id: str, scope: str | None) -> Authorization:
+        """Return the authorization of a refresh token and end that token: the next one takes its place.
+
+        ``scope``: what the client asks for now, at most what it was allowed. Raises ``InvalidGrant``, and
+        ``ValueError`` when ``scope`` is more. A second use means that somebody else has the token too: everything of
+        the authorization ends (RFC 9700 4.14.2).
+        """
+        found = self._refresh.get(_digest(token))
+        if found is None or found.authorization.revoked or found.authorization.client_id != client_id:
+            raise InvalidGrant("The refresh token is unknown, has expired, or is not this client's.")
+        if found.spent:
+            found.authorization.revoked = True
+            raise InvalidGrant("The refresh token was used before. What it gave is revoked.")
+        if scope is not None and not set(scope.split()) <= set(found.authorization.scope.split()):
+            raise ValueError("more scopes than were allowed")
+        found.spent = True
+        return found.authorization
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _answers(code_challenge: str, code_verifier: str) -> bool:
+    """Whether BASE64URL(SHA256(verifier)) is the challenge (RFC 7636 4.6)."""
+    if not _VERIFIER.fullmatch(code_verifier):
+        return False
+    digest = base64.urlsafe_b64encode(hashlib.sha256(code_verifier.encode()).digest()).rstrip(b"=")
+    return hmac.compare_digest(digest, code_challenge.encode())
