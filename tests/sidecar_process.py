@@ -1,6 +1,8 @@
 """The real command ``smart-imaging-sidecar serve`` as a process, with a configuration file as an engineer writes it."""
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -23,6 +25,17 @@ def free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
+
+
+def free_ports_in_a_row(count: int) -> int:
+    """The first of ``count`` loopback ports that are free now, outside the range that the kernel hands out."""
+    for _ in range(100):
+        first = random.randrange(20_000, 30_000)
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for port in range(first, first + count):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+    raise RuntimeError("no free ports")
 
 
 class SidecarProcess:

@@ -97,7 +97,7 @@ async def _demo(ports: Ports, archive: web.Application, scratch: Path) -> AsyncI
     settings = demo_settings(ports, secret, key_file)
 
     def customize(app: web.Application) -> None:
-        add_page(app, ehr_fhir_url=settings.ehr.fhir_url, imaging_fhir_url=ports.sidecar_url + "/fhir")
+        add_page(app, ehr_fhir_url=settings.ehr.fhir_url)
 
     async with (
         listen(ehr, ports.host, ports.sidecar + 1),
@@ -178,11 +178,11 @@ def introduction(ports: Ports, token: str) -> list[str]:
         "",
         "Paste: search, retrieve, and a refusal (another patient's study):",
         "",
-        f"curl -s {bearer} '{base}/fhir/ImagingStudy?patient={patient.id}&_include=ImagingStudy:endpoint'",
+        f"curl -sS -w '\\n' {bearer} '{base}/fhir/ImagingStudy?patient={patient.id}&_include=ImagingStudy:endpoint'",
         "",
         f"curl -sS {bearer} {accept} -o study.multipart -w '%{{http_code}} %{{size_download}} bytes\\n' '{wado}/{own}'",
         "",
-        f"curl -s -i {bearer} '{wado}/{foreign}'",
+        f"curl -sS -i -w '\\n' {bearer} '{wado}/{foreign}'",
         "",
         "Ctrl-C ends it.",
     ]

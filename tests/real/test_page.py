@@ -1,0 +1,137 @@
+"""The demo's page in a real browser: log in at the EHR, see studies and an image, be refused (SIA-1, 12, 20, 41)."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+from tests.sidecar_process import free_ports_in_a_row
+
+CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
+NOT_INSTALLED = "no browser to drive: apt-get install chromium chromium-driver"
+START_SECONDS = 40
+
+
+def require_browser() -> None:
+    """Skip without Chromium; with REQUIRE_REAL_SERVERS set, fail."""
+    if not (CHROMIUM.exists() and DRIVER.exists()):
+        if os.environ.get("REQUIRE_REAL_SERVERS"):
+            pytest.fail(NOT_INSTALLED)
+        pytest.skip(NOT_INSTALLED)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``smart-imaging-sidecar demo`` as a process; its URL."""
+    require_browser()
+    log = tmp_path_factory.mktemp("demo") / "log.txt"
+    port = free_ports_in_a_row(4)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sidecar", "demo", "--port", str(port)], stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while "Ctrl-C" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    """A new headless Chromium without any profile."""
+    require_browser()
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for argument in (
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+        "--disable-background-networking", "--disable-component-update", "--window-size=1100,1400",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ):  # fmt: skip
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def wait(browser: webdriver.Chrome, selector: str) -> WebElement:
+    """The element, once it is shown."""
+    found = WebDriverWait(browser, 20).until(
+        lambda driver: next(
+            (one for one in driver.find_elements(By.CSS_SELECTOR, selector) if one.is_displayed()), None
+        )
+    )
+    assert isinstance(found, WebElement)
+    return found
+
+
+def status(browser: webdriver.Chrome, pattern: str) -> str:
+    """The page's status line, once it matches."""
+    WebDriverWait(browser, 20).until(
+        lambda driver: re.search(pattern, driver.find_element(By.ID, "status").text) is not None
+    )
+    return browser.find_element(By.ID, "status").text
+
+
+def log_in(browser: webdriver.Chrome, demo: str, patient: str) -> None:
+    browser.get(demo + "/")
+    wait(browser, "#log-in").click()
+    wait(browser, f"input[name=patient][value={patient}]").click()
+    wait(browser, "button.allow").click()
+
+
+@pytest.mark.browser
+def test_an_apps_whole_journey(demo: str, browser: webdriver.Chrome) -> None:
+    log_in(browser, demo, "peter")
+    status(browser, "4 studies of patient peter")
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#rows tr")) == 4
+    image = wait(browser, "#image")
+    WebDriverWait(browser, 20).until(
+        lambda driver: driver.execute_script("return arguments[0].naturalWidth", image) > 0
+    )
+    assert image.get_attribute("alt")
+    # The code of the login does not stay in the address bar.
+    assert browser.current_url == demo + "/"
+    browser.find_element(By.XPATH, "//tbody/tr[1]//button[text()='Download']").click()
+    assert re.search("The whole study came: [0-9]{4,} bytes", status(browser, "whole study came"))
+    browser.find_element(By.ID, "refuse").click()
+    status(browser, "for another patient")
+    # The refusal is a 403 in the console; anything else would be a script that was blocked or broke.
+    messages = [entry["message"] for entry in browser.get_log("browser")]  # type: ignore[no-untyped-call]
+    assert all("403" in message for message in messages), messages
+    browser.find_element(By.ID, "log-out").click()
+    assert wait(browser, "#log-in")
+    assert not browser.find_elements(By.CSS_SELECTOR, "#rows tr")
+
+
+@pytest.mark.browser
+def test_a_login_that_is_denied(demo: str, browser: webdriver.Chrome) -> None:
+    browser.get(demo + "/")
+    wait(browser, "#log-in").click()
+    wait(browser, "button[value=deny]").click()
+    status(browser, "Not logged in .access_denied")
+    assert not browser.find_elements(By.CSS_SELECTOR, "#rows tr")
+
+
+@pytest.mark.browser
+def test_an_answer_that_was_not_asked_for(demo: str, browser: webdriver.Chrome) -> None:
+    """A code that somebody else puts into the address: not used."""
+    browser.get(demo + "/?code=stolen&state=made-up")
+    status(browser, "not begun here")
