@@ -24,7 +24,7 @@ _CONFIG = click.option(
     multiple=True,
     required=True,
     type=click.Path(path_type=Path),
-    help="YAML file; repeatable, later files override. SIDECAR_<SECTION>__<KEY> in the environment overrides both.",
+    help="YAML file; repeatable, later files override. SIDECAR_<SECTION>__<KEY> in the environment overrides them.",
 )
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     """Open a PACS's DICOMweb to SMART on FHIR apps, one patient at a time."""
 
 
-@main.command()
+@main.command(short_help="Run the sidecar.")
 @_CONFIG
 def serve(files: tuple[Path, ...]) -> None:
     """Run the sidecar in front of the EHR and the PACS that the configuration names."""
@@ -44,10 +44,12 @@ def serve(files: tuple[Path, ...]) -> None:
     from sidecar.telemetry.logs import configure_logs  # noqa: PLC0415
 
     configure_logs(settings.log.level)
-    _run(lambda stop: run(settings, stop))
+    server = settings.server
+    listeners = f"server: {server.host}:{server.port} or the admin listener {server.admin_host}:{server.admin_port}"
+    _run(lambda stop: run(settings, stop), listeners)
 
 
-@main.command()
+@main.command(short_help="Run the whole journey here, with an embedded EHR and archive.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address of all listeners.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65_532), help="Port of the sidecar; "
               "the next three are the EHR's, the archive's and the admin listener's.")  # fmt: skip
@@ -62,7 +64,7 @@ def demo(host: str, port: int, data: Path | None) -> None:
     from sidecar.telemetry.logs import configure_logs  # noqa: PLC0415
 
     configure_logs("WARNING")
-    _run(lambda stop: run_demo(host, port, data, stop, say=click.echo))
+    _run(lambda stop: run_demo(host, port, data, stop, say=click.echo), f"{host}:{port} or one of the next three ports")
 
 
 @main.group()
@@ -76,7 +78,7 @@ def schema() -> None:
     click.echo(json.dumps(Settings.model_json_schema(), indent=2))
 
 
-@config.command()
+@config.command(short_help="Print the effective configuration, secrets masked.")
 @_CONFIG
 def show(files: tuple[Path, ...]) -> None:
     """Print the effective configuration as JSON, defaults filled in, secrets masked."""
@@ -90,8 +92,8 @@ def _settings(files: tuple[Path, ...]) -> Settings:
         _fail(*error.problems)
 
 
-def _run(start: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    """Run until SIGTERM or SIGINT; exit 2 with one line when a listener or a key cannot be had."""
+def _run(start: Callable[[asyncio.Event], Coroutine[Any, Any, None]], listeners: str) -> None:
+    """Run until SIGTERM or SIGINT; exit 2 with one line when one of ``listeners`` or a key cannot be had."""
 
     async def until_stopped() -> None:
         stop = asyncio.Event()
@@ -102,8 +104,10 @@ def _run(start: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(until_stopped())
-    except (OSError, ValueError) as error:
-        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename or f'{listeners} cannot be had'}: {error.strerror or error}")
+    except ValueError as error:  # A file that was fine when the configuration was read.
+        _fail(f"cannot start: {error}")
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

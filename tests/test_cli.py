@@ -1,0 +1,245 @@
+"""The command as an operator meets it: help, exit codes, one line for what is wrong, no traceback."""
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from sidecar import __version__, cli
+from sidecar.settings import Settings
+from tests.command import run, serving
+from tests.sidecar_process import free_port
+
+SECRET = "Zq7-hunter2-Xw"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A configuration whose EHR and PACS are not there; the secret is a direct value."""
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    file = tmp_path / "site.yaml"
+    file.write_text(
+        f"ehr: {{fhir_url: '{nowhere}/fhir'}}\n"
+        f"tokens: {{client: {{method: client_secret_post, client_id: us, client_secret: {SECRET}}}}}\n"
+        f"pacs: {{url: '{nowhere}/dicom-web', auth: {{method: basic, username: us, password: {SECRET}}}}}\n"
+        "server: {host: 127.0.0.1, port: 0, admin_host: 127.0.0.1, admin_port: 0}\n"
+    )
+    return file
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every command's path, groups among them."""
+    found = [path]
+    for name, command in group.commands.items():
+        here = (*path, name)
+        found += commands(command, here) if isinstance(command, click.Group) else [here]
+    return found
+
+
+def one_line(result: Any) -> str:
+    """The only line on standard error of a run that ended with 2."""
+    assert result.returncode == 2, result
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    return str(line)
+
+
+def test_the_commands_are_those_of_the_documents() -> None:
+    assert commands(cli.main) == [(), ("serve",), ("demo",), ("config",), ("config", "schema"), ("config", "show")]
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+@pytest.mark.parametrize("path", commands(cli.main), ids=" ".join)
+def test_every_command_explains_itself(path: tuple[str, ...], flag: str) -> None:
+    result = CliRunner().invoke(cli.main, [*path, flag])
+    assert result.exit_code == 0
+    usage, _, rest = result.output.partition("\n\n")
+    assert usage.startswith("Usage: ")
+    assert len(rest.partition("\n\n")[0].split()) >= 6
+    assert "..." not in rest.partition("Commands:")[2]
+
+
+def test_version_and_help_of_the_real_command() -> None:
+    version, usage = run("--version"), run("--help")
+    assert (version.returncode, version.stdout) == (0, f"smart-imaging-sidecar, version {__version__}\n")
+    assert usage.returncode == 0
+    assert "serve" in usage.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["srve"], ["serve"], ["serve", "--confg", "x"], ["config", "show"], ["config"], []]
+)
+def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
+    result = CliRunner().invoke(cli.main, arguments)
+    assert result.exit_code == 2
+    assert "Usage: " in result.stderr
+
+
+# config -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_schema_describes_the_document() -> None:
+    """Every reference resolves, every object is closed and describes each key; what a file must have is required."""
+    schema = json.loads(run("config", "schema").stdout)
+    assert set(schema["required"]) == {"ehr", "tokens", "pacs"}
+    assert list(schema["properties"]) == list(Settings.model_fields)
+    for model in schema["$defs"].values():
+        assert (model["type"], model["additionalProperties"]) == ("object", False)
+        for name, field in model["properties"].items():
+            assert "description" in field or "$ref" in field, name
+            assert not ("default" in field and name in model.get("required", ())), name
+    for reference in _references(schema):
+        assert reference.removeprefix("#/$defs/") in schema["$defs"]
+
+
+def test_the_schema_accepts_what_the_model_accepts(site: Path) -> None:
+    """By the keywords that the schema uses."""
+    schema = json.loads(run("config", "schema").stdout)
+    shown = json.loads(run("config", "show", "--config", site).stdout)
+    assert _misfits(shown, schema, schema["$defs"]) == []
+    wrong: list[dict[str, Any]] = [
+        {"pac": {}}, {"log": {"level": "LOUD"}}, {"server": {"port": 65_536}}, {"server": {"port": "x"}},
+        {"server": {"drain_seconds": 0}}, {"tokens": {"client": {"method": "basic"}}}, {"pacs": {}}, {"fhir": None},
+    ]  # fmt: skip
+    for change in wrong:
+        assert _misfits(shown | change, schema, schema["$defs"]), change
+
+
+def test_show_fills_in_defaults_and_masks_secrets(site: Path) -> None:
+    result = run("config", "show", "--config", site, changes={"SIDECAR_LOG__LEVEL": "DEBUG"})
+    assert (result.returncode, result.stderr) == (0, "")
+    shown = json.loads(result.stdout)
+    assert shown["server"]["drain_seconds"] == 30
+    assert shown["log"]["level"] == "DEBUG"
+    assert shown["tokens"]["client"]["client_secret"] == "**********"
+    assert shown["pacs"]["auth"]["password"] == "**********"
+    assert SECRET not in result.stdout
+
+
+def test_problems_are_lines_and_exit_code_2(site: Path) -> None:
+    changes = {"SIDECAR_PACS__AUTH__USERNAME": "", "SIDECAR_LOG__LEVEL": SECRET}
+    for command in (("config", "show"), ("serve",)):
+        result = run(*command, "--config", site, changes=changes)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert sorted(line.split(": ")[:2] for line in result.stderr.splitlines()) == [
+            ["environment SIDECAR_LOG__LEVEL", "log.level"],
+            ["environment SIDECAR_PACS__AUTH__USERNAME", "pacs.auth.username"],
+        ]
+        assert SECRET not in result.stderr
+
+
+# serve --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["PORT", "ADMIN_PORT"])
+def test_a_port_that_is_taken(site: Path, name: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        line = one_line(run("serve", "--config", site, changes={f"SIDECAR_SERVER__{name}": str(port)}))
+    assert line.startswith("server: ")
+    assert f"127.0.0.1:{port}" in line
+    assert line.endswith("address already in use")
+
+
+def test_a_host_that_is_not_here(site: Path) -> None:
+    line = one_line(run("serve", "--config", site, changes={"SIDECAR_SERVER__HOST": "host.invalid"}))
+    assert line.startswith("server: host.invalid:0 or ")
+
+
+def backend_services(key_file: Path) -> dict[str, str]:
+    """The environment for reading Patient with a key."""
+    return {
+        "SIDECAR_PATIENTS__MAPPING": "ehr",
+        "SIDECAR_PATIENTS__IDENTIFIERS": "[{system: 'http://hospital.example.org/mrn'}]",
+        "SIDECAR_PATIENTS__CLIENT": f"{{method: backend_services, client_id: us, private_key_file: '{key_file}'}}",
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(SECRET.encode(), "not a private key for RS384"), (b'{"kty": "RSA"}', "not a private key for RS384"),
+     (b"", "not a private key for RS384"), (b"\xff\xfe", "is not UTF-8 text"),
+     (None, "cannot be read: No such file or directory")],
+)  # fmt: skip
+def test_a_private_key_that_cannot_be_used(site: Path, tmp_path: Path, content: bytes | None, why: str) -> None:
+    key_file = tmp_path / "key.pem"
+    if content is not None:
+        key_file.write_bytes(content)
+    line = one_line(run("serve", "--config", site, changes=backend_services(key_file)))
+    assert line == f"environment SIDECAR_PATIENTS__CLIENT: patients.client.private_key_file: {why}"
+
+
+def test_a_secret_file_that_cannot_be_read(site: Path, tmp_path: Path) -> None:
+    changes = {"SIDECAR_TOKENS__CLIENT": f"{{client_secret: null, client_secret_file: '{tmp_path}/absent'}}"}
+    line = one_line(run("serve", "--config", site, changes=changes))
+    name = "environment SIDECAR_TOKENS__CLIENT: tokens.client.client_secret_file"
+    assert line == f"{name}: cannot be read: No such file or directory"
+
+
+def test_sigterm_ends_serve_with_0(site: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, site) as running:
+        assert running.end() == 0
+    lines = [json.loads(line) for line in (tmp_path / "serve.log").read_text().splitlines()]
+    assert [line["message"] for line in lines if line["logger"] == "sidecar.server"] == ["serving", "draining"]
+
+
+def test_a_folder_that_demo_cannot_make(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    line = one_line(run("demo", "--port", str(free_port()), "--data", blocked / "images"))
+    assert line == f"{blocked}/images: Not a directory"
+
+
+# A judge of the few JSON Schema keywords in use ---------------------------------------------------------------------
+
+
+def _references(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+        return own + [found for inner in value.values() for found in _references(inner)]
+    return [found for inner in value for found in _references(inner)] if isinstance(value, list) else []
+
+
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "object": dict, "array": list, "string": str, "boolean": bool, "null": type(None), "integer": int,
+    "number": (int, float),
+}  # fmt: skip
+
+
+def _misfits(value: Any, schema: dict[str, Any], models: dict[str, Any], path: str = "") -> list[str]:
+    """The paths at which ``value`` is not as ``schema`` says (JSON Schema 2020-12, keywords that pydantic writes)."""
+    if "$ref" in schema:
+        return _misfits(value, models[schema["$ref"].removeprefix("#/$defs/")], models, path)
+    for choice in ("anyOf", "oneOf"):
+        if choice in schema:
+            fits = any(not _misfits(value, one, models, path) for one in schema[choice])
+            return [] if fits else [path]
+    is_type = isinstance(value, _TYPES[schema["type"]]) and isinstance(value, bool) == (schema["type"] == "boolean")
+    if not is_type or value not in schema.get("enum", [value]) or value != schema.get("const", value):
+        return [path]
+    if isinstance(value, dict):
+        extra = value.keys() - schema["properties"].keys()
+        missing = set(schema.get("required", ())) - value.keys()
+        found = [f"{path}.{key}" for key in extra | missing]
+        known = value.keys() & schema["properties"].keys()
+        return found + [
+            one for key in known for one in _misfits(value[key], schema["properties"][key], models, f"{path}.{key}")
+        ]
+    if isinstance(value, list):
+        return [one for item in value for one in _misfits(item, schema["items"], models, f"{path}[]")]
+    return [] if _within(value, schema) else [path]
+
+
+def _within(value: Any, schema: dict[str, Any]) -> bool:
+    if isinstance(value, str):
+        return len(value) >= int(schema.get("minLength", 0))
+    if value is None or isinstance(value, bool):
+        return True
+    low, high = schema.get("minimum", value), schema.get("maximum", value)
+    return bool(low <= value <= high and value > schema.get("exclusiveMinimum", value - 1))

@@ -1,0 +1,83 @@
+"""docs/configuration.md has exactly the keys of the models, types and defaults; README's least file loads."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel
+
+from sidecar.configuration import _classes, load_settings
+from sidecar.settings import Settings
+from tests.settings_tables import DOCUMENT, differences, put_into, tables
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_tables_are_the_models() -> None:
+    assert differences(DOCUMENT.read_text()) == [], "python -m tests.settings_tables writes them anew"
+
+
+def test_a_missing_extra_or_different_row_is_found() -> None:
+    """The test above can fail."""
+    text = DOCUMENT.read_text()
+    row = next(line for line in text.splitlines(keepends=True) if line.startswith("| `server.port`"))
+    for changed in (
+        text.replace(row, ""),
+        text.replace(row, row + "| `server.workers` | integer | `1` | |\n"),
+        text.replace(row, row.replace("8080", "8081")),
+        text.replace(row, row.replace("integer", "text")),
+        text.replace("<!-- log -->\n", ""),
+        text + "\n| `audit.sink` | text | `stdout` | |\n",
+        text + "\n<!-- audit -->\n| `audit.sink` | text | `stdout` | |\n",
+    ):
+        assert changed != text
+        assert differences(changed)
+    assert put_into(text.replace(row, "")) == text
+
+
+def keys_of(model: type[BaseModel], path: str = "") -> Iterator[str]:
+    """Every key of a document that holds no mapping, by the models themselves."""
+    for name, field in model.model_fields.items():
+        below = [one for one in _classes(field.annotation) if issubclass(one, BaseModel)]
+        many = "[]" if str(field.annotation).startswith("list[") else ""
+        if not below:
+            yield f"{path}{name}"
+        for one in below:
+            yield from keys_of(one, f"{path}{name}{many}.")
+
+
+def test_every_key_of_the_models_is_in_a_table() -> None:
+    """The tables are made by walking the JSON Schema, which must lose nothing on the way."""
+    written = re.findall(r"^\| `([a-z0-9_.\[\]]+)`", "".join(tables().values()), re.MULTILINE)
+    assert set(keys_of(Settings)) == set(written) - {"tokens.client", "patients.client", "patients.identifiers",
+                                                     "pacs.auth"}  # fmt: skip
+
+
+def test_the_least_configuration_of_the_readme_loads(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    document = yaml.safe_load(block)
+    secret = tmp_path / "client_secret"
+    secret.write_text("only for this test\n")
+    assert document["tokens"]["client"]["client_secret_file"] == "/run/secrets/client_secret"
+    file = tmp_path / "config.yaml"
+    file.write_text(block.replace("/run/secrets/client_secret", str(secret)))
+    settings = load_settings([file], {})
+    assert settings.pacs.dialect == "orthanc"
+
+
+def test_the_environment_of_the_document_loads(tmp_path: Path) -> None:
+    """Its lines are shell: what stands in single quotes is the value."""
+    block = next(one for one in re.findall(r"```sh\n(.*?)```", DOCUMENT.read_text(), re.DOTALL) if "SIDECAR_" in one)
+    environment = {name: value.strip("'") for name, _, value in (line.partition("=") for line in block.splitlines())}
+    secret = tmp_path / "client_secret"
+    secret.write_text("only for this test\n")
+    environment["SIDECAR_TOKENS__CLIENT__CLIENT_SECRET_FILE"] = str(secret)
+    file = tmp_path / "rest.yaml"
+    file.write_text(
+        "ehr: {fhir_url: 'http://ehr/fhir'}\npatients: {mapping: ehr}\n"
+        "tokens: {client: {method: client_secret_basic, client_id: us}}\n"
+    )
+    settings = load_settings([file], environment)
+    assert settings.server.cors_origins == ["https://viewer.example.org"]
+    assert settings.patients.identifiers[0].system == "http://hospital.example.org/mrn"
