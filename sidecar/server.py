@@ -39,6 +39,7 @@ from sidecar.tokens.introspection import (
     NoAuthentication,
 )
 from sidecar.web.admin import Readiness, create_admin
+from sidecar.web.connection import Runner
 from sidecar.web.dicomweb import DicomWeb
 from sidecar.web.guard import Guard, PatientMapping
 from sidecar.web.imaging_fhir import ImagingFhir
@@ -100,7 +101,8 @@ async def build(
         )  # fmt: skip
         dicomweb = DicomWeb(
             guard, pacs, Streamer(metrics, settings.server.client_seconds), endpoints, metrics,
-            public_base=settings.server.public_url, metadata_limit_bytes=settings.pacs.metadata_limit_bytes,
+            public_base=settings.server.public_url, verify_instances=settings.pacs.verify_instances,
+            metadata_row_bytes=settings.pacs.metadata_row_bytes,
         )  # fmt: skip
         public = create_public(
             fhir, dicomweb, metrics, cors_origins=settings.server.cors_origins, realm=REALM, customize=customize
@@ -224,10 +226,22 @@ def _site(settings: Settings) -> Site:
 
 
 @contextlib.asynccontextmanager
-async def listen(app: web.Application, host: str, port: int, *, drain_seconds: float = 1) -> AsyncIterator[int]:
-    """Serve ``app`` on a socket; yields the port. On leaving, running requests get ``drain_seconds`` to end."""
-    runner = web.AppRunner(
-        app, access_log=None, handler_cancellation=True, keepalive_timeout=75, shutdown_timeout=drain_seconds
+async def listen(
+    app: web.Application,
+    host: str,
+    port: int,
+    *,
+    drain_seconds: float = 1,
+    idle_seconds: float = 75,
+    observe_malformed: Callable[[int], None] = lambda status: None,
+) -> AsyncIterator[int]:
+    """Serve ``app`` on a socket; yields the port. On leaving, running requests get ``drain_seconds`` to end.
+
+    ``idle_seconds``: how long a connection may wait for a whole request head; ``observe_malformed`` is told the status
+    of each request that was not even HTTP.
+    """
+    runner = Runner(
+        app, observe=observe_malformed, shutdown_timeout=drain_seconds, access_log=None, keepalive_timeout=idle_seconds
     )
     await runner.setup()
     try:
@@ -244,7 +258,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async with (
         build(settings) as sidecar,
         listen(sidecar.admin, server.admin_host, server.admin_port) as admin_port,
-        listen(sidecar.public, server.host, server.port, drain_seconds=server.drain_seconds) as port,
+        listen(
+            sidecar.public,
+            server.host,
+            server.port,
+            drain_seconds=server.drain_seconds,
+            observe_malformed=sidecar.metrics.observe_malformed,
+        ) as port,
     ):
         log.info("serving", extra={"port": port, "admin_port": admin_port, "version": __version__})
         await stop.wait()

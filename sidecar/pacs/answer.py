@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sidecar.common.errors import BadGateway, NotAcceptable, NotFound, Problem
 from sidecar.pacs.client import refused
 from sidecar.pacs.media import JSON_TYPES
-from sidecar.pacs.resources import Kind
+from sidecar.pacs.resources import OBJECTS, Kind
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def _problem(status: int, headers: Mapping[str, str]) -> Exception:
 def _is_expected(media_type: str, content_type: str, kind: Kind) -> bool:
     if kind is Kind.METADATA:
         return media_type in JSON_TYPES
-    if kind in (Kind.STUDY, Kind.SERIES, Kind.INSTANCE):
+    if kind in OBJECTS:
         if media_type == "multipart/related":
             return "application/dicom" in content_type and "+xml" not in content_type and "+json" not in content_type
         return kind is Kind.INSTANCE and media_type == "application/dicom"

@@ -138,7 +138,7 @@ class PacsClient:
         """
         if permit.part != retrieval.part:
             raise ValueError("the permit is for something else")
-        url = retrieval.url(self.root)
+        url = retrieval.url(self.root, bulkdata=self.dialect.bulkdata)
         if parameters:
             url += "?" + urlencode(parameters)
         response = await self._get(URL(url, encoded=True), retrieval.kind.value, {**self._headers, "Accept": accept})

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from sidecar.common.errors import BadRequest, NotAcceptable
-from sidecar.pacs.resources import Kind, Retrieval
+from sidecar.pacs.resources import OBJECTS, Kind, Retrieval
 
 MAXIMUM_LENGTH = 2_048
 MAXIMUM_RANGES = 20
@@ -18,7 +18,6 @@ _PARAMETER = re.compile(
 _TRANSFER_SYNTAX = re.compile(r"\*|[0-9.]{1,64}", re.ASCII)
 _QUALITY = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.ASCII)
 
-_OBJECTS = frozenset({Kind.STUDY, Kind.SERIES, Kind.INSTANCE})
 _DRAWN = frozenset({Kind.RENDERED, Kind.THUMBNAIL})
 _DRAWN_TYPES = frozenset(
     {"image/*", "image/jpeg", "image/png", "image/gif", "image/jp2", "video/*", "video/mp4", "video/mpeg", "video/h265"}
@@ -116,7 +115,7 @@ def _not_acceptable(offer: str) -> NotAcceptable:
 
 
 def _default(kind: Kind) -> MediaRange:
-    if kind in _OBJECTS:
+    if kind in OBJECTS:
         # As stored (SIA-40): the default transfer syntax would have the PACS decompress everything.
         return MediaRange("multipart/related", (("type", "application/dicom"), ("transfer-syntax", "*")))
     if kind in _DRAWN:
@@ -135,18 +134,21 @@ def _usable(one: MediaRange, retrieval: Retrieval) -> MediaRange | None:
     if one.media_type == "multipart/*":
         return _default(kind)
     if one.media_type == "multipart/related":
-        wanted = one.parameter("type") or str(_default(kind).parameter("type"))
-        if not _may_be_part(wanted.lower(), kind):
+        wanted = one.parameter("type") or "*/*"
+        if wanted in ("*/*", "application/*"):  # dicomweb-client asks for frames so.
+            wanted = str(_default(kind).parameter("type"))
+        if not may_be_part(wanted.lower(), kind):
             return None
         syntax = [(name, value) for name, value in kept if name == "transfer-syntax"]
         return MediaRange(one.media_type, (("type", wanted.lower()), *syntax), one.quality)
-    if kind in _OBJECTS:
+    if kind in OBJECTS:
         return cleaned if kind is Kind.INSTANCE and one.media_type == "application/dicom" else None
-    return cleaned if _may_be_part(one.media_type, kind) else None
+    return cleaned if may_be_part(one.media_type, kind) else None
 
 
-def _may_be_part(media_type: str, kind: Kind) -> bool:
-    if kind in _OBJECTS:
+def may_be_part(media_type: str, kind: Kind) -> bool:
+    """Whether a part of a multipart answer of this kind may have this media type (lower case, no parameters)."""
+    if kind in OBJECTS:
         return media_type == "application/dicom"
     return media_type == "application/octet-stream" or (
         media_type.startswith(("image/", "video/")) and "svg" not in media_type

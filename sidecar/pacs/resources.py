@@ -39,6 +39,10 @@ class Kind(StrEnum):
     PIXELDATA = "pixeldata"
 
 
+OBJECTS = frozenset({Kind.STUDY, Kind.SERIES, Kind.INSTANCE})
+"""The kinds that bring whole instances (application/dicom)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Retrieval:
     """A WADO-RS resource: ``kind`` of ``part``, of ``frames`` (from 1), or of the bulk data at ``steps``."""
@@ -48,14 +52,17 @@ class Retrieval:
     frames: tuple[int, ...] = ()
     steps: tuple[str, ...] = ()
 
-    def url(self, root: str) -> str:
-        """The absolute URL of this resource below the PACS's DICOMweb ``root``."""
-        return "/".join((_part_url(root, self.part, self.frames), *self._suffix()))
+    def url(self, root: str, *, bulkdata: str = "bulkdata") -> str:
+        """The absolute URL of this resource below the PACS's DICOMweb ``root``.
 
-    def _suffix(self) -> tuple[str, ...]:
-        if self.kind in (Kind.STUDY, Kind.SERIES, Kind.INSTANCE, Kind.FRAMES):
+        ``bulkdata``: how the PACS calls that segment (Orthanc: ``bulk``).
+        """
+        return "/".join((_part_url(root, self.part, self.frames), *self._suffix(bulkdata)))
+
+    def _suffix(self, bulkdata: str) -> tuple[str, ...]:
+        if self.kind in OBJECTS or self.kind is Kind.FRAMES:
             return ()
-        return (self.kind.value, *self.steps)
+        return (bulkdata if self.kind is Kind.BULKDATA else self.kind.value, *self.steps)
 
 
 @dataclass(frozen=True, slots=True)

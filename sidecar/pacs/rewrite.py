@@ -23,7 +23,8 @@ def our_url(url: object, root: str) -> str | None:
     if not isinstance(url, str) or len(url) > 2_048:
         return None
     match = _BELOW_ROOT.search(url)
-    return f"{root}/{match[1]}" if match else None
+    # Orthanc's name for it; ours is the standard's, and the PACS client turns it back.
+    return f"{root}/{match[1].replace('/bulk/', '/bulkdata/')}" if match else None
 
 
 def rewrite_row(row: Row, root: str, *, context: str | None = None) -> dict[str, Any]:

@@ -9,23 +9,24 @@ import aiohttp
 import orjson
 from aiohttp import hdrs, web
 
-from sidecar.access.decision import Interaction, Part, PatientPermit, Reason
-from sidecar.access.identity import PatientIdentifier, is_one_of
+from sidecar.access.decision import Interaction, Part, PatientPermit
+from sidecar.access.identity import PatientIdentifier
 from sidecar.access.token import is_fhir_id
 from sidecar.common.dicom_json import Row, tag, text
-from sidecar.common.errors import BadGateway, BadRequest, NotAcceptable
+from sidecar.common.errors import BadRequest, NotAcceptable
 from sidecar.fhir.endpoint import Endpoints
-from sidecar.pacs.answer import Head, check_head
+from sidecar.pacs.answer import check_head
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.matching import Matching, parse_matching
 from sidecar.pacs.media import accepts_json, upstream_accept
 from sidecar.pacs.ownership import owner_of
 from sidecar.pacs.resources import Kind, Query, Retrieval, parse
-from sidecar.pacs.rewrite import TooDeep, public_attributes, rewrite_row, rows_are_in
+from sidecar.pacs.rewrite import public_attributes, rewrite_row
+from sidecar.pacs.verify import Permitted, scanner_for
 from sidecar.telemetry.metrics import Metrics
-from sidecar.web.guard import Denied, Guard
+from sidecar.web.guard import Guard
 from sidecar.web.middleware import TARGET
-from sidecar.web.stream import Body, Broken, Streamer
+from sidecar.web.stream import Streamer
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,8 @@ class DicomWeb:
         metrics: Metrics,
         *,
         public_base: str,
-        metadata_limit_bytes: int,
+        verify_instances: bool,
+        metadata_row_bytes: int,
     ) -> None:
         self._guard = guard
         self._pacs = pacs
@@ -60,7 +62,8 @@ class DicomWeb:
         self._endpoints = endpoints
         self._metrics = metrics
         self._public_base = public_base
-        self._metadata_limit_bytes = metadata_limit_bytes
+        self._verify = verify_instances
+        self._metadata_row_bytes = metadata_row_bytes
 
     async def below_patient(self, request: web.Request) -> web.StreamResponse:
         """``/fhir/Patient/{patient}/$wado-rs/…``: the patient in the URL must be the token's (SIA-12)."""
@@ -85,56 +88,13 @@ class DicomWeb:
         accept = upstream_accept(_accept(request), resource)
         study_permit = await self._guard.study(permit, resource.part)
         parameters = _rendering_parameters(request, resource)
+        permitted = Permitted.by(study_permit, await self._guard.known_as(permit))
         async with self._pacs.open(study_permit, resource, accept=accept, parameters=parameters) as upstream:
             head = check_head(upstream.status, upstream.headers, resource.kind, chunked=_is_chunked(upstream))
-            if resource.kind is Kind.METADATA:
-                return await self._metadata(request, permit, resource, upstream, head, root)
-            return await self._streamer.send(request, upstream, head, resource.kind.value)
-
-    async def _metadata(
-        self,
-        request: web.Request,
-        permit: PatientPermit,
-        resource: Retrieval,
-        upstream: aiohttp.ClientResponse,
-        head: Head,
-        root: str,
-    ) -> web.Response:
-        rows = await self._read_rows(upstream, head)
-        known_as = await self._guard.known_as(permit)
-        part = resource.part
-        if not rows_are_in(rows, part.study, part.series, part.instance) or not all(
-            is_one_of(owner_of(row), known_as) for row in rows
-        ):
-            # Misfiled or mixed up at the PACS: nothing of this answer can be trusted to be the patient's alone.
-            self._metrics.observe_foreign("metadata")
-            log.error("metadata of another patient or study in a PACS answer; nothing was sent")
-            raise Denied(Reason.FOREIGN)
-        try:
-            body = [rewrite_row(row, root, context=_instance_url(row, root)) for row in rows]
-        except TooDeep:
-            raise BadGateway("The image archive's metadata cannot be read.", reason="pacs_too_deep") from None
-        return _dicom_json(body)
-
-    async def _read_rows(self, upstream: aiohttp.ClientResponse, head: Head) -> list[Row]:
-        body, collected = Body(upstream, head), bytearray()
-        try:
-            await body.fill()
-            while chunk := body.take():
-                collected += chunk
-                if len(collected) > self._metadata_limit_bytes:
-                    log.error("metadata larger than pacs.metadata_limit_bytes")
-                    raise BadGateway(
-                        "The metadata are too large for one answer; ask for them series by series.",
-                        reason="pacs_metadata_too_large",
-                    )
-                await body.fill()
-            rows = orjson.loads(collected)
-        except (Broken, ValueError):
-            raise BadGateway("The image archive's metadata cannot be read.", reason="pacs_metadata") from None
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise BadGateway("The image archive's metadata cannot be read.", reason="pacs_metadata")
-        return rows
+            scanner = scanner_for(
+                head, resource.kind, permitted, root=root, verify=self._verify, row_bytes=self._metadata_row_bytes
+            )
+            return await self._streamer.send(request, upstream, head, resource.kind.value, scanner)
 
     async def _search(self, request: web.Request, permit: PatientPermit, query: Query, root: str) -> web.Response:
         if not accepts_json(_accept(request)):
@@ -210,8 +170,3 @@ def _rendering_parameters(request: web.Request, resource: Retrieval) -> list[tup
             raise BadRequest(f"The parameter {name} is malformed.", reason="bad_rendering")
         kept[name] = value
     return list(kept.items())
-
-
-def _instance_url(row: Row, root: str) -> str | None:
-    study, series, instance = (text(row, uid) for uid in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"))
-    return f"{root}/studies/{study}/series/{series}/instances/{instance}" if study and series and instance else None

@@ -1,19 +1,23 @@
-"""The bytes of a retrieval: PACS -> client, unchanged, one chunk at a time.
+"""The bytes of a retrieval: PACS -> scanner -> client, one chunk at a time.
 
 Memory is bounded by the read buffer; a slow client slows the PACS read (each write waits for room), a client that
-leaves cancels the handler and so closes the PACS connection. An answer that breaks is aborted, never ended (SIA-43).
+leaves cancels the handler and so closes the PACS connection. An answer that breaks, or that holds something of another
+patient, is aborted, never ended (SIA-43).
 """
 
 import asyncio
 import logging
 from dataclasses import dataclass
+from typing import NoReturn
 
 import aiohttp
 from aiohttp import web
 
-from sidecar.common.errors import BadGateway, GatewayTimeout
+from sidecar.common.errors import BadGateway, GatewayTimeout, Problem
 from sidecar.pacs.answer import Head
-from sidecar.pacs.multipart import ClosingDelimiter
+from sidecar.pacs.header import Unreadable
+from sidecar.pacs.parts import Malformed, Scanner
+from sidecar.pacs.verify import Foreign
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.abort import abort_connection
 from sidecar.web.middleware import REASON, REQUEST_ID
@@ -22,11 +26,27 @@ log = logging.getLogger(__name__)
 
 
 class Broken(Exception):
-    """The PACS's body did not come whole."""
+    """The PACS's body did not come whole, or must not be passed on.
 
-    def __init__(self, reason: str) -> None:
+    ``outcome`` is that of ``streams_total``; ``foreign`` what ``verification_failures_total`` counts.
+    """
+
+    def __init__(self, reason: str, outcome: str = "pacs_broken", foreign: str | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.outcome = outcome
+        self.foreign = foreign
+
+    def problem(self) -> Problem:
+        """The answer while nothing has been sent."""
+        if self.reason == "timeout":
+            return GatewayTimeout("The image archive took too long to answer.", reason="pacs_timeout")
+        if self.foreign is not None:
+            return BadGateway(
+                "The image archive sent data that are not certainly this patient's; they were not passed on.",
+                reason=self.reason,
+            )
+        return BadGateway("The image archive broke off its answer.", reason="pacs_" + self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,98 +57,103 @@ class Streamer:
     client_seconds: float
 
     async def send(
-        self, request: web.Request, upstream: aiohttp.ClientResponse, head: Head, kind: str
+        self, request: web.Request, upstream: aiohttp.ClientResponse, head: Head, kind: str, scanner: Scanner
     ) -> web.StreamResponse:
-        """Send the body of ``upstream``; return the finished answer.
+        """Send the body of ``upstream`` through ``scanner``; return the finished answer.
 
         Raises ``BadGateway`` / ``GatewayTimeout`` while nothing was sent; afterwards a broken body aborts the client's
         connection: no length, no last chunk, no closing delimiter will pretend that it was whole.
         """
         outcome = "client_gone"
+        body = Body(upstream, scanner)
         self.metrics.streams_active.inc()
         try:
-            response, body = await self._begin(request, upstream, head)
-            if request.method != "HEAD":
-                await self._copy(body, response, kind)
-            await response.write_eof()
+            try:
+                first = await body.next()
+            except Broken as broken:
+                outcome = self._record(broken, request, kind)
+                raise broken.problem() from None
+            response = await self._begin(request, head, keeps_length=scanner.keeps_length)
+            try:
+                if request.method != "HEAD":
+                    await self._copy(first, body, response, kind)
+                await response.write_eof()
+            except Broken as broken:
+                outcome = self._record(broken, request, kind)
+                self._abort(request, broken.problem().reason)
+            except TimeoutError:
+                self._abort(request, "client_stalled")
             outcome = "complete"
-        except Broken as broken:
-            outcome = "pacs_broken"
-            request[REASON] = "pacs_" + broken.reason
-            log.error(
-                "the PACS broke off an answer; the client's connection is aborted",
-                extra={"reason": broken.reason, "kind": kind, "request_id": request[REQUEST_ID]},
-            )
-            abort_connection(request)
-            raise ConnectionResetError("aborted") from None
-        except (BadGateway, GatewayTimeout):
-            outcome = "pacs_broken"
-            raise
-        except TimeoutError:
-            request[REASON] = "client_stalled"
-            abort_connection(request)
-            raise ConnectionResetError("aborted") from None
         finally:
             self.metrics.streams_active.dec()
             self.metrics.streams.labels(kind, outcome).inc()
         return response
 
-    async def _begin(
-        self, request: web.Request, upstream: aiohttp.ClientResponse, head: Head
-    ) -> tuple[web.StreamResponse, "Body"]:
-        body = Body(upstream, head)
-        try:
-            await body.fill()  # The first bytes: until they are here an error can still be an error.
-        except Broken as broken:
-            if broken.reason == "timeout":
-                raise GatewayTimeout("The image archive took too long to answer.", reason="pacs_timeout") from None
-            raise BadGateway("The image archive broke off its answer.", reason="pacs_" + broken.reason) from None
+    async def _begin(self, request: web.Request, head: Head, *, keeps_length: bool) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": head.content_type})
-        if head.content_length is not None:
+        if keeps_length and head.content_length is not None:
             response.content_length = head.content_length
         if head.media_type == "application/pdf":
             response.headers["Content-Disposition"] = "attachment"
         await response.prepare(request)
-        return response, body
+        return response
 
-    async def _copy(self, body: "Body", response: web.StreamResponse, kind: str) -> None:
+    async def _copy(self, chunk: bytes, body: "Body", response: web.StreamResponse, kind: str) -> None:
         sent = self.metrics.streamed_bytes.labels(kind)
-        while chunk := body.take():
+        while chunk:
             async with asyncio.timeout(self.client_seconds):
                 await response.write(chunk)
             sent.inc(len(chunk))
-            await body.fill()
+            chunk = await body.next()
+
+    def _record(self, broken: Broken, request: web.Request, kind: str) -> str:
+        if broken.foreign is not None:
+            self.metrics.observe_foreign(broken.foreign)
+        log.error(
+            "a PACS answer was not passed on, or not to its end",
+            extra={"reason": broken.reason, "kind": kind, "request_id": request[REQUEST_ID]},
+        )
+        return broken.outcome
+
+    @staticmethod
+    def _abort(request: web.Request, reason: str) -> NoReturn:
+        request[REASON] = reason
+        abort_connection(request)
+        raise ConnectionResetError("aborted")
 
 
 class Body:
-    """A PACS answer's body, one chunk ahead, which knows whether it came whole."""
+    """A PACS answer's body, through its scanner."""
 
-    def __init__(self, upstream: aiohttp.ClientResponse, head: Head) -> None:
+    def __init__(self, upstream: aiohttp.ClientResponse, scanner: Scanner) -> None:
         self._content = upstream.content
-        self._remaining = head.content_length
-        self._delimiter = ClosingDelimiter(head.boundary) if head.boundary is not None else None
-        self._chunk = b""
+        self._scanner = scanner
+        self._ended = False
 
-    async def fill(self) -> None:
-        """Read the next chunk; with the last one, check that the body is whole. Raises ``Broken``.
+    async def next(self) -> bytes:
+        """Return the next bytes that may be sent; none at the end. Raises ``Broken``."""
+        while not self._ended:
+            chunk = await self._read()
+            try:
+                if chunk:
+                    passed = self._scanner.feed(chunk)
+                else:
+                    self._ended = True
+                    passed = self._scanner.end()
+            except Malformed as malformed:
+                raise Broken(malformed.reason) from None
+            except Unreadable:
+                raise Broken("unreadable_instance", "verification_failed", "unreadable_instance") from None
+            except Foreign as foreign:
+                raise Broken("foreign_" + foreign.what, "verification_failed", foreign.what) from None
+            if passed:
+                return passed
+        return b""
 
-        With a Content-Length the last chunk is checked before it is handed out: once a client has that many bytes, an
-        aborted connection tells it nothing.
-        """
+    async def _read(self) -> bytes:
         try:
-            self._chunk = await self._content.readany()
+            return await self._content.readany()
         except TimeoutError:
             raise Broken("timeout") from None
         except (aiohttp.ClientError, OSError):
             raise Broken("broken") from None
-        if self._delimiter is not None:
-            self._delimiter.feed(self._chunk)
-        if self._remaining is not None:
-            self._remaining -= len(self._chunk)
-        is_last = not self._chunk or self._remaining == 0
-        if is_last and self._delimiter is not None and not self._delimiter.seen:
-            raise Broken("truncated")
-
-    def take(self) -> bytes:
-        """The chunk that was read; empty at the end."""
-        return self._chunk

@@ -1,0 +1,306 @@
+"""A multipart/related body as it goes by (RFC 2046 5.1; PS3.18 8.6), in any split: checked part by part, passed on.
+
+Sans I/O: bytes in, the bytes that may leave out. No byte of a part leaves before the part's header has been looked at
+and, for instances, before it is known whose they are. What is passed on is what came, but for part headers that would
+tell the archive's address. Memory is bounded by the head of one part.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from sidecar.pacs.header import HeaderReader, InstanceHeader, Unreadable
+
+HEADERS_LIMIT_BYTES = 16_384
+"""Of one part's header lines."""
+OUTSIDE_LIMIT_BYTES = 1_024
+"""White space before the first delimiter, or after the last one."""
+_FIRST_LOOK_BYTES = 16_384
+
+# A part's header lines that pass. Others tell of the archive and are of no use to a DICOMweb client.
+_PASSING = frozenset({
+    b"content-type", b"content-length", b"content-location", b"content-id", b"content-transfer-encoding",
+    b"content-description", b"mime-version",
+})  # fmt: skip
+
+
+class Malformed(ValueError):
+    """The body is not what its head said, or not whole: ``reason`` is a constant for logs."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Scanner(Protocol):
+    """Takes a body chunk by chunk. ``keeps_length``: as many bytes go out as come in."""
+
+    keeps_length: bool
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what may be passed on now. Raises ``Malformed``, ``Unreadable``, and what the check raises."""
+
+    def end(self) -> bytes:
+        """The body has ended: return what is left. Raises ``Malformed`` or ``Unreadable`` when it is not whole."""
+
+
+Check = Callable[[InstanceHeader], None]
+"""Raises when the instance is not the permitted one."""
+
+
+class PartRules(Protocol):
+    """What is known of good parts."""
+
+    def accepts(self, content_type: str) -> bool:
+        """Whether a part may have this media type."""
+
+    def location(self, url: str) -> str | None:
+        """Our own URL for a Content-Location of the PACS; ``None``: leave the line out."""
+
+
+class Untouched:
+    """A single body whose length tells whether it is whole: passed on as it comes."""
+
+    keeps_length = True
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return the chunk."""
+        return chunk
+
+    def end(self) -> bytes:
+        """Return nothing: its length was checked where it was read."""
+        return b""
+
+
+class SingleInstance:
+    """A single ``application/dicom`` body: held until ``check`` has seen its header."""
+
+    keeps_length = True
+
+    def __init__(self, check: Check) -> None:
+        self._check = check
+        self._reader: HeaderReader | None = HeaderReader()
+        self._held = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what may be passed on."""
+        if self._reader is None:
+            return chunk
+        self._held += chunk
+        header = self._reader.read(self._held, complete=False)
+        if header is None:
+            return b""
+        return self._release(header)
+
+    def end(self) -> bytes:
+        """Return an instance that ended with its header. Raises ``Unreadable`` when it ended before."""
+        if self._reader is None:
+            return b""
+        header = self._reader.read(self._held, complete=True)
+        if header is None:
+            raise Unreadable("cut short")
+        return self._release(header)
+
+    def _release(self, header: InstanceHeader) -> bytes:
+        self._check(header)
+        held, self._held, self._reader = self._held, b"", None
+        return held
+
+
+class Multipart:
+    """A multipart body with ``boundary``; ``check`` is told of each instance, ``None`` when parts are no instances."""
+
+    keeps_length = False
+
+    def __init__(self, boundary: str, rules: PartRules, check: Check | None) -> None:
+        self._rules = rules
+        self._check = check
+        self._first = b"--" + boundary.encode("ascii")
+        self._delimiter = b"\r\n" + self._first
+        self._held = b""
+        self._state = self._before_first
+        self._out: list[bytes | memoryview] = []
+        self._outside = 0
+        # Of the part under way: bytes left (None: until the delimiter), its header lines, its reader and look so far.
+        self._remaining: int | None = None
+        self._lines = b""
+        self._reader: HeaderReader | None = None
+        self._window = 0
+        self.parts = 0
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what may be passed on."""
+        data = self._held + chunk if self._held else chunk
+        position = 0
+        while (after := self._state(data, position)) is not None:
+            position = after
+        out, self._out = self._out, []
+        return b"".join(out)
+
+    def end(self) -> bytes:
+        """Return nothing. Raises ``Malformed`` unless the closing delimiter came."""
+        if self._state != self._after_last:
+            raise Malformed("truncated")
+        return b""
+
+    # Each state takes the data and where it goes on; it returns where the next state goes on, or None after it has put
+    # what must wait for more data into _held.
+
+    def _hold(self, data: bytes, position: int) -> None:
+        self._held = data[position:] if position else data
+
+    def _before_first(self, data: bytes, position: int) -> int | None:
+        start = data.find(self._first, position)
+        if start < 0:
+            if len(data) - position > OUTSIDE_LIMIT_BYTES or not self._may_begin(data[position:]):
+                raise Malformed("preamble")
+            self._hold(data, position)
+            return None
+        if data[position:start].strip():
+            raise Malformed("preamble")
+        end = start + len(self._first)
+        self._out.append(data[position:end])
+        self._state = self._behind_delimiter
+        return end
+
+    def _may_begin(self, data: bytes) -> bool:
+        """Whether this is white space and perhaps the beginning of the first delimiter."""
+        return self._first.startswith(data.lstrip())
+
+    def _behind_delimiter(self, data: bytes, position: int) -> int | None:
+        if data.startswith(b"--", position):
+            self._out.append(b"--")
+            self._state = self._after_last
+            return position + 2
+        line_end = data.find(b"\r\n", position)
+        if line_end < 0:
+            if len(data) - position > OUTSIDE_LIMIT_BYTES:
+                raise Malformed("delimiter")
+            self._hold(data, position)
+            return None
+        if data[position:line_end].strip(b" \t"):
+            raise Malformed("delimiter")
+        self._out.append(data[position : line_end + 2])
+        self._state = self._in_headers
+        return line_end + 2
+
+    def _in_headers(self, data: bytes, position: int) -> int | None:
+        if data.startswith(b"\r\n", position):
+            end, body = position, position + 2
+        else:
+            end = data.find(b"\r\n\r\n", position)
+            body = end + 4
+            if (len(data) if end < 0 else end) - position > HEADERS_LIMIT_BYTES:
+                raise Malformed("part_headers")
+            if end < 0:
+                self._hold(data, position)
+                return None
+        self._begin_part(data[position:end])
+        return body
+
+    def _begin_part(self, lines: bytes) -> None:
+        kept, length = _read_headers(lines, self._rules)
+        self._remaining = length
+        self._lines = kept + b"\r\n\r\n" if kept else b"\r\n"
+        self.parts += 1
+        if self._check is None:
+            self._out.append(self._lines)
+            self._state = self._in_body
+        else:
+            self._reader, self._window = HeaderReader(), _FIRST_LOOK_BYTES
+            self._state = self._in_instance_header
+
+    def _in_instance_header(self, data: bytes, position: int) -> int | None:
+        """Nothing of the part, not even its header lines, leaves before the check has passed."""
+        assert self._reader is not None  # noqa: S101
+        assert self._check is not None  # noqa: S101
+        end, complete = self._part_end(data, position)
+        while True:
+            look = min(end, position + self._window)
+            header = self._reader.read(data[position:look], complete=complete and look == end)
+            if header is not None:
+                break
+            if look == end:
+                self._hold(data, position)
+                return None
+            self._window *= 4
+        self._check(header)
+        self._out.append(self._lines)
+        self._reader = None
+        self._state = self._in_body
+        return position
+
+    def _part_end(self, data: bytes, position: int) -> tuple[int, bool]:
+        """How far the part's bytes go in ``data``, and whether that is all of it."""
+        if self._remaining is not None:
+            end = position + self._remaining
+            return min(end, len(data)), end <= len(data)
+        end = data.find(self._delimiter, position)
+        return (len(data), False) if end < 0 else (end, True)
+
+    def _in_body(self, data: bytes, position: int) -> int | None:
+        end, complete = self._part_end(data, position)
+        if not complete and self._remaining is None:
+            end = self._safe_end(data, position)
+        if self._remaining is not None:
+            self._remaining -= end - position
+        if end > position:
+            self._out.append(memoryview(data)[position:end] if position or end < len(data) else data)
+        if not complete:
+            self._hold(data, end)
+            return None
+        self._state = self._at_delimiter
+        return end
+
+    def _safe_end(self, data: bytes, position: int) -> int:
+        """Up to where no delimiter can begin that goes on in the next chunk."""
+        begin = data.rfind(b"\r", max(position, len(data) - len(self._delimiter) + 1))
+        return begin if begin >= 0 and self._delimiter.startswith(data[begin:]) else len(data)
+
+    def _at_delimiter(self, data: bytes, position: int) -> int | None:
+        found = data[position : position + len(self._delimiter)]
+        if len(found) < len(self._delimiter):
+            if not self._delimiter.startswith(found):
+                raise Malformed("part_length")
+            self._hold(data, position)
+            return None
+        if found != self._delimiter:
+            raise Malformed("part_length")
+        self._out.append(found)
+        self._state = self._behind_delimiter
+        return position + len(found)
+
+    def _after_last(self, data: bytes, position: int) -> int | None:
+        rest = data[position:]
+        self._outside += len(rest)
+        if rest.strip() or self._outside > OUTSIDE_LIMIT_BYTES:
+            raise Malformed("epilogue")
+        self._out.append(rest)
+        self._held = b""
+        return None
+
+
+def _read_headers(lines: bytes, rules: PartRules) -> tuple[bytes, int | None]:
+    """Return the header lines that pass, and the part's Content-Length in bytes. Raises ``Malformed``."""
+    kept: list[bytes] = []
+    length: int | None = None
+    seen: set[bytes] = set()
+    for line in lines.split(b"\r\n") if lines else ():
+        name, colon, value = line.partition(b":")
+        name, text = name.strip().lower(), value.strip()
+        if not colon or not name or line[:1] in b" \t" or not line.isascii() or b"\n" in line or name in seen:
+            raise Malformed("part_headers")
+        seen.add(name)
+        if name == b"content-length":
+            if not text.isdigit() or len(text) > 15:
+                raise Malformed("part_headers")
+            length = int(text)
+        elif name == b"content-type" and not rules.accepts(text.decode("ascii")):
+            raise Malformed("part_type")
+        elif name == b"content-location":
+            ours = rules.location(text.decode("ascii"))
+            if ours is None:
+                continue
+            line = b"Content-Location: " + ours.encode("ascii")  # noqa: PLW2901
+        if name in _PASSING:
+            kept.append(line)
+    return b"\r\n".join(kept), length

@@ -1,0 +1,85 @@
+"""Is what the PACS sends the permitted patient's? Each instance and each metadata row, before it leaves (SIA-42, 43).
+
+``scanner_for`` chooses what a retrieval's body is passed through; ``web.stream`` feeds it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sidecar.access.decision import Part, StudyPermit
+from sidecar.access.identity import PatientIdentifier, is_one_of
+from sidecar.pacs.answer import Head
+from sidecar.pacs.header import InstanceHeader
+from sidecar.pacs.media import may_be_part
+from sidecar.pacs.metadata import Metadata
+from sidecar.pacs.parts import Check, Multipart, Scanner, SingleInstance, Untouched
+from sidecar.pacs.resources import OBJECTS, Kind
+from sidecar.pacs.rewrite import our_url
+
+
+class Foreign(Exception):
+    """The PACS sent something that is not the permitted patient's: ``what`` is ``instance`` or ``metadata``."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """Whose and what an answer may hold: the permitted ``part``, of the patient ``known_as`` these identifiers."""
+
+    part: Part
+    known_as: tuple[PatientIdentifier, ...]
+
+    @staticmethod
+    def by(permit: StudyPermit, known_as: Iterable[PatientIdentifier]) -> "Permitted":
+        """What a permit covers."""
+        return Permitted(permit.part, tuple(known_as))
+
+    def covers(self, header: InstanceHeader) -> bool:
+        """Whether an instance that says this of itself is permitted."""
+        part = self.part
+        return (
+            is_one_of(header.patient, self.known_as)
+            and header.study == part.study
+            and part.series in (None, header.series)
+            and part.instance in (None, header.instance)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OurParts:
+    """Which parts a multipart of this ``kind`` may have; the PACS's URLs become ours below ``root``."""
+
+    kind: Kind
+    root: str
+
+    def accepts(self, content_type: str) -> bool:
+        """Whether a part may have this media type."""
+        return may_be_part(content_type.partition(";")[0].strip().lower(), self.kind)
+
+    def location(self, url: str) -> str | None:
+        """Our URL for a part's Content-Location."""
+        return our_url(url, self.root)
+
+
+def scanner_for(head: Head, kind: Kind, permitted: Permitted, *, root: str, verify: bool, row_bytes: int) -> Scanner:
+    """Return what the body of an answer with this head is passed through.
+
+    ``verify`` off: instances are not looked into (``pacs.verify_instances``). ``row_bytes``: most of one metadata row.
+    """
+    if kind is Kind.METADATA:
+        return Metadata(_check(permitted, "metadata"), root, row_bytes=row_bytes)
+    check = _check(permitted, "instance") if verify and kind in OBJECTS else None
+    if head.boundary is not None:
+        return Multipart(head.boundary, OurParts(kind, root), check)
+    return Untouched() if check is None else SingleInstance(check)
+
+
+def _check(permitted: Permitted, what: str) -> Check:
+    def check(header: InstanceHeader) -> None:
+        if not permitted.covers(header):
+            raise Foreign(what)
+
+    return check

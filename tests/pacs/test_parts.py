@@ -1,0 +1,197 @@
+"""A multipart body, in any split: identical bytes out, and not one byte of a foreign instance (SIA-42, 43)."""
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.pacs.header import InstanceHeader, Unreadable
+from sidecar.pacs.parts import Malformed, Multipart, Scanner, SingleInstance
+from tests.dicom import dataset, encoded
+
+BOUNDARY = "a b'(1)+"
+OWN, FOREIGN = (
+    encoded(dataset(PatientID=name, BitsAllocated=8, PixelData=name.encode() * 4_000))
+    for name in ("OWN-1", "FOREIGN-1")
+)
+
+
+class Foreign(Exception):
+    """What the check raises."""
+
+
+def check(header: InstanceHeader) -> None:
+    if header.patient.patient_id != "OWN-1":
+        raise Foreign
+
+
+class Rules:
+    def accepts(self, content_type: str) -> bool:
+        return content_type.startswith("application/dicom")
+
+    def location(self, url: str) -> str | None:
+        return "https://us/" + url.rpartition("/")[2] if "studies" in url else None
+
+
+def part(content: bytes, *, length: bool = True, more: bytes = b"") -> bytes:
+    head = b"Content-Type: application/dicom\r\n" + more
+    if length:
+        head += b"Content-Length: %d\r\n" % len(content)
+    return b"\r\n--" + BOUNDARY.encode() + b"\r\n" + head + b"\r\n" + content
+
+
+def body(*parts: bytes, lead: bool = False) -> bytes:
+    whole = b"".join(parts) + b"\r\n--" + BOUNDARY.encode() + b"--\r\n"
+    return whole if lead else whole[2:]
+
+
+def scanner(of: Callable[[InstanceHeader], None] | None = check) -> Multipart:
+    return Multipart(BOUNDARY, Rules(), of)
+
+
+def split(data: bytes, cuts: list[int]) -> Iterator[bytes]:
+    borders = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
+    for start, end in pairwise(borders):
+        yield data[start:end]
+
+
+def feed_all(scan: Scanner, chunks: Iterator[bytes], released: list[bytes]) -> None:
+    """Put into ``released`` what leaves until the scanner raises."""
+    released.extend(map(scan.feed, chunks))
+
+
+def run(scan: Scanner, data: bytes, cuts: list[int]) -> bytes:
+    out = b"".join(bytes(scan.feed(chunk)) for chunk in split(data, cuts))
+    scan.end()
+    return out
+
+
+CONTENTS = st.lists(
+    st.one_of(st.just(OWN), st.binary(max_size=300).map(lambda tail: OWN + tail),
+              st.just(OWN + b"\r\n--" + BOUNDARY.encode()[:-1]), st.just(OWN + b"\r"), st.just(OWN + b"\r\n-")),
+    max_size=4,
+)  # fmt: skip
+CUTS = st.lists(st.integers(0, 2**20), max_size=30)
+
+
+@given(CONTENTS, st.booleans(), st.booleans(), CUTS)
+def test_any_split_of_any_valid_body_gives_the_identical_bytes(
+    contents: list[bytes], length: bool, lead: bool, cuts: list[int]
+) -> None:
+    data = body(*(part(content, length=length) for content in contents), lead=lead)
+    assert run(scanner(), data, cuts) == data
+
+
+def test_byte_by_byte() -> None:
+    data = body(part(OWN[:9_000]), part(OWN[:9_000], length=False))
+    assert run(scanner(), data, list(range(len(data)))) == data
+
+
+@given(st.integers(0, 3), st.integers(0, 3), st.booleans(), CUTS)
+def test_a_foreign_instance_is_never_released(before: int, after: int, length: bool, cuts: list[int]) -> None:
+    """Not one byte of it, wherever it stands and however it arrives."""
+    head = body(*[part(OWN, length=length)] * before)[: -len(BOUNDARY) - 8]
+    data = body(*[part(OWN, length=length)] * before, part(FOREIGN, length=length), *[part(OWN, length=length)] * after)
+    chunks: list[bytes] = []
+    with pytest.raises(Foreign):
+        feed_all(scanner(), split(data, cuts), chunks)
+    released = b"".join(chunks)
+    # What was released earlier, and perhaps the delimiter; what came in the same chunk is lost with it.
+    assert len(released) <= len(head) + len(BOUNDARY) + 8
+    assert data.startswith(released)
+    assert b"FOREIGN" not in released
+
+
+@given(st.booleans(), st.integers(1, 20_000), CUTS)
+def test_a_body_that_is_cut_anywhere_never_ends_well(length: bool, missing: int, cuts: list[int]) -> None:
+    data = body(part(OWN, length=length), part(OWN, length=length))
+    # The line break behind the closing delimiter does not count.
+    data = data[: -2 - missing]
+    with pytest.raises((Malformed, Unreadable)):
+        run(scanner(), data, cuts)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 130, 200, 330])
+def test_an_instance_that_is_no_whole_header_is_refused(kept: int) -> None:
+    with pytest.raises(Unreadable):
+        run(scanner(), body(part(OWN[:kept]), part(OWN)), [])
+
+
+BROKEN: dict[str, bytes] = {
+    "length too large": body(part(OWN)).replace(b"Content-Length: ", b"Content-Length: 1"),
+    "length too long": body(
+        part(OWN).replace(b"Content-Length: %d" % len(OWN), b"Content-Length: %d" % (len(OWN) - 5))
+    ),
+    "length twice": body(part(OWN, more=b"Content-Length: 3\r\n")),
+    "length no number": body(part(OWN, length=False, more=b"Content-Length: +5\r\n")),
+    "text before": b"hello" + body(part(OWN), lead=True),
+    "text behind": body(part(OWN)) + b"hello",
+    "another body behind": body(part(OWN)) + body(part(FOREIGN)),
+    "a long line break": body(part(OWN)) + b"\r\n" * 2_000,
+    "headers without end": body(part(OWN, more=b"X-Long: " + b"x" * 20_000 + b"\r\n")),
+    "a folded header": body(part(OWN, more=b"X-A: b\r\n c\r\n")),
+    "a bare line feed": body(part(OWN, more=b"X-A: b\nContent-Length: 3\r\n")),
+    "a header without name": body(part(OWN, more=b": b\r\n")),
+    "HTML": body(part(b"<html>").replace(b"application/dicom", b"text/html")),
+    "text behind the delimiter": body(part(OWN).replace(BOUNDARY.encode() + b"\r\n", BOUNDARY.encode() + b"x\r\n")),
+    "nothing": b"",
+    "no delimiter": b"\r\n" * 3_000,
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_broken_bodies_are_refused(what: str) -> None:
+    for cuts in ([], list(range(0, 40_000, 7))):
+        with pytest.raises((Malformed, Unreadable, Foreign)):
+            run(scanner(), BROKEN[what], cuts)
+
+
+def test_addresses_of_the_archive_do_not_pass() -> None:
+    """dcm4chee writes its own address into each part; other header lines are left out."""
+    more = b"Content-Location: http://pacs:8080/rs/studies/1.2\r\nX-Host: pacs\r\nMIME-Version: 1.0\r\n"
+    out = run(scanner(), body(part(OWN, more=more)), [])
+    assert out == body(part(OWN, more=b"Content-Location: https://us/1.2\r\nMIME-Version: 1.0\r\n"))
+    out = run(scanner(), body(part(OWN, more=b"Content-Location: http://pacs:8080/x\r\n")), [])
+    assert out == body(part(OWN))
+
+
+def test_parts_that_are_no_instances_are_not_looked_into() -> None:
+    data = body(part(b"frame 1"), part(b"", length=False), part(b"frame 3", length=False))
+    assert run(scanner(None), data, list(range(len(data)))) == data
+
+
+def test_a_part_without_header_lines() -> None:
+    data = body(b"\r\n--" + BOUNDARY.encode() + b"\r\n\r\n" + OWN)
+    for cuts in ([], list(range(0, len(data), 3))):
+        assert run(scanner(), data, cuts) == data
+
+
+@given(st.binary(max_size=2_000), CUTS)
+def test_any_bytes_are_refused_or_pass_unchanged(data: bytes, cuts: list[int]) -> None:
+    try:
+        out = run(scanner(), data, cuts)
+    except (Malformed, Unreadable, Foreign):
+        return
+    assert out == data
+
+
+def test_memory_is_bounded_by_one_head() -> None:
+    """A part of 100 MB without a length: what is held never grows."""
+    scan = scanner()
+    scan.feed(body(part(OWN, length=False))[: -len(BOUNDARY) - 8])
+    for _ in range(400):
+        scan.feed(b"\r\n--" * 2**16)
+        assert len(scan._held) < 100
+
+
+@given(CUTS)
+def test_a_single_instance(cuts: list[int]) -> None:
+    assert run(SingleInstance(check), OWN, cuts) == OWN
+    released: list[bytes] = []
+    with pytest.raises(Foreign):
+        feed_all(SingleInstance(check), split(FOREIGN, cuts), released)
+    assert b"".join(released) == b""
+    with pytest.raises(Unreadable):
+        run(SingleInstance(check), OWN[:300], cuts)

@@ -1,0 +1,124 @@
+"""A foreign instance in an own study at the PACS (misfiled, merged): not one byte of it leaves (SIA-42, 43)."""
+
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+
+from sidecar.server import Sidecar
+from tests.dicom import dataset, encoded
+from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.web.test_stream import HEADERS, MULTIPART, PART, PATH, PIXELS, answer, part, streams
+
+FOREIGN = {
+    "another patient": part("somebody-else"),
+    "another study": part(study="1.2.840.2"),
+    "no patient": part(""),
+    "unreadable": b"--abc\r\nContent-Type: application/dicom\r\n\r\n" + PIXELS + b"\r\n",
+}
+
+
+def failures(sidecar: Sidecar, what: str) -> float:
+    return sidecar.metrics.registry.get_sample_value("smart_imaging_verification_failures_total", {"what": what}) or 0.0
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+@pytest.mark.parametrize("before", [0, 3, 200])
+async def test_a_foreign_instance_in_an_own_study(what: str, before: int) -> None:
+    """As an error while nothing was sent, else as a connection that breaks; counted in either case."""
+    whole = PART * before + FOREIGN[what] + PART + b"--abc--\r\n"
+    pacs = ScriptedPacs(answer(MULTIPART + b"Content-Length: %d\r\n" % len(whole), whole))
+    got = b""
+    async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar), aiohttp.ClientSession() as client:
+        try:
+            async with client.get(url + PATH, headers=HEADERS) as response:
+                async for chunk in response.content.iter_any():
+                    got += chunk
+                assert response.status == 502
+                assert json.loads(got)["resourceType"] == "OperationOutcome"
+                got = b""
+        except aiohttp.ClientError:
+            assert before > 0
+        name = "unreadable_instance" if what in ("unreadable", "no patient") else "instance"
+        assert failures(sidecar, name) == 1
+        assert streams(sidecar, "verification_failed") == 1
+        assert streams(sidecar, "complete") == 0
+    # Whole own instances at most.
+    assert (PART * before + b"--abc\r\n").startswith(got)
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_a_single_instance(own: bool) -> None:
+    """``application/dicom`` without multipart."""
+    instance = encoded(
+        dataset(
+            PatientID=PATIENT if own else "somebody-else", StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES,
+            SOPInstanceUID=INSTANCE,
+        )
+    )  # fmt: skip
+    head = b"Content-Type: application/dicom\r\nContent-Length: %d\r\n" % len(instance)
+    path = f"{PATH}/series/{SERIES}/instances/{INSTANCE}"
+    async with (
+        sidecar_between(ScriptedEhr(), ScriptedPacs(answer(head, instance))) as (url, sidecar),
+        aiohttp.ClientSession() as client,
+        client.get(url + path, headers=HEADERS | {"Accept": "application/dicom"}) as response,
+    ):
+        body = await response.read()
+        assert (response.status, body == instance) == ((200, True) if own else (502, False))
+        assert failures(sidecar, "instance") == (0 if own else 1)
+
+
+async def test_another_instance_than_asked_for() -> None:
+    """The PACS answers with another instance of the same study."""
+    whole = PART + b"--abc--\r\n"
+    path = f"{PATH}/series/{SERIES}/instances/{INSTANCE}"
+    async with (
+        sidecar_between(ScriptedEhr(), ScriptedPacs(answer(MULTIPART + b"Connection: close\r\n", whole))) as (url, _),
+        aiohttp.ClientSession() as client,
+        client.get(url + path, headers=HEADERS) as response,
+    ):
+        assert response.status == 502
+
+
+async def test_verification_can_be_switched_off() -> None:
+    """For archives whose files have older PatientIDs than their database; the owner of the study is checked anyhow."""
+    whole = part("an-older-number") + b"--abc--\r\n"
+    pacs = ScriptedPacs(answer(MULTIPART + b"Connection: close\r\n", whole))
+    async with (
+        sidecar_between(ScriptedEhr(), pacs, pacs={"verify_instances": False}) as (url, _),
+        aiohttp.ClientSession() as client,
+        client.get(url + PATH, headers=HEADERS) as response,
+    ):
+        assert response.status == 200
+        assert await response.read() == whole
+
+
+def metadata_row(patient: str, number: int) -> dict[str, Any]:
+    return {
+        "00100020": {"vr": "LO", "Value": [patient]},
+        "0020000D": {"vr": "UI", "Value": [STUDY]},
+        "00080018": {"vr": "UI", "Value": [f"{SERIES}.{number}"]},
+        "00104000": {"vr": "LT", "Value": ["x" * 1_000]},
+    }
+
+
+@pytest.mark.parametrize("foreign_at", [None, 0, 1_500])
+async def test_metadata_stream_row_by_row(foreign_at: int | None) -> None:
+    """3 MB in pieces; a foreign row is an error or a break."""
+    rows = [metadata_row("somebody-else" if at == foreign_at else PATIENT, at) for at in range(3_000)]
+    body = json.dumps(rows).encode()
+    pacs = ScriptedPacs(answer(b"Content-Type: application/dicom+json\r\nContent-Length: %d\r\n" % len(body), body))
+    got = b""
+    async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar), aiohttp.ClientSession() as client:
+        try:
+            async with client.get(f"{url}{PATH}/metadata", headers=HEADERS) as response:
+                async for chunk in response.content.iter_any():
+                    got += chunk
+                assert response.status == (200 if foreign_at is None else 502)
+        except aiohttp.ClientError:
+            assert foreign_at
+        assert failures(sidecar, "metadata") == (0 if foreign_at is None else 1)
+        if foreign_at is None:
+            assert json.loads(got) == rows
+    assert b"somebody-else" not in got
