@@ -16,6 +16,8 @@ from sidecar.common.errors import BadRequest
 MAXIMUM_PARAMETERS = 100
 MAXIMUM_VALUE_LENGTH = 4_096
 MAXIMUM_LIMIT = 10_000
+MAXIMUM_STEPS = 8
+"""Of an attribute in sequences."""
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 _KEYWORD = re.compile(r"[A-Z][A-Za-z0-9]{1,63}", re.ASCII)
@@ -68,7 +70,7 @@ def _set_number(paging: dict[str, int], name: str, value: str) -> None:
 
 
 def _set_key(keys: dict[str, str], name: str, value: str) -> None:
-    attribute = ".".join(_attribute(step) for step in name.split("."))
+    attribute = _path(name)
     if attribute.split(".")[0] in _WHO:
         return
     if attribute in keys:
@@ -78,7 +80,15 @@ def _set_key(keys: dict[str, str], name: str, value: str) -> None:
 
 
 def _field(item: str) -> str:
-    return "all" if item == "all" else ".".join(_attribute(step) for step in item.split("."))
+    return "all" if item == "all" else _path(item)
+
+
+def _path(name: str) -> str:
+    """An attribute, or one in sequences: ``RequestAttributesSequence.ScheduledProcedureStepID``."""
+    steps = name.split(".", MAXIMUM_STEPS)
+    if len(steps) > MAXIMUM_STEPS:
+        raise _bad("an attribute in too many sequences")
+    return ".".join(_attribute(step) for step in steps)
 
 
 def _attribute(step: str) -> str:

@@ -3,6 +3,8 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from sidecar.telemetry.durations import add_duration
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
@@ -35,6 +37,10 @@ class Metrics:
     def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
         return Histogram("smart_imaging_" + name, text, labels, buckets=_SECONDS, registry=self.registry)
 
+    def observe_malformed(self, status: int) -> None:
+        """One request was not even HTTP."""
+        self.requests.labels("malformed", "other", str(status)).inc()
+
     def observe_introspection(self, outcome: str, seconds: float) -> None:
         """One call at the EHR ended."""
         self.introspections.labels(outcome).inc()
@@ -48,6 +54,7 @@ class Metrics:
         """One request to the PACS got its first byte, or failed."""
         self.pacs_requests.labels(kind, status).inc()
         self.pacs_first_byte.labels(kind).observe(seconds)
+        add_duration("pacs", seconds)
 
     def observe_foreign(self, what: str) -> None:
         """The PACS returned something of another patient, and it was held back."""

@@ -26,6 +26,12 @@ _TEXT: dict[Reason, str] = {
 _NOT_FOUND = "There is no such resource, or it is not available to you."
 _CODE = {401: "login", 403: "forbidden", 404: "not-found"}
 
+_MALFORMED = {
+    414: ("too-long", "The URL is too long."),
+    431: ("too-long", "A header of the request is too long."),
+    500: ("exception", "An internal error occurred."),
+}
+
 
 def json_response(
     body: dict[str, Any], *, status: int = 200, content_type: str = FHIR_JSON, headers: dict[str, str] | None = None
@@ -67,6 +73,14 @@ def http_error(error: web.HTTPException) -> web.Response:
     codes = {405: "not-supported", 413: "too-long"}
     outcome = operation_outcome(codes.get(error.status, "invalid"), f"{error.reason}.")
     return json_response(outcome, status=error.status, headers=headers)
+
+
+def malformed(status: int) -> web.Response:
+    """The answer for bytes that are no request, or a request too large to read."""
+    code, text = _MALFORMED.get(status, ("invalid", "The request is not well-formed HTTP."))
+    response = json_response(operation_outcome(code, text), status=status)
+    response.headers["Server"] = "smart-imaging-sidecar"
+    return response
 
 
 def internal_error() -> web.Response:

@@ -23,6 +23,7 @@ from sidecar.access.decision import (
 from sidecar.access.identity import PatientIdentifier
 from sidecar.access.token import Token
 from sidecar.pacs.ownership import Ownership
+from sidecar.telemetry.durations import measure
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.bearer import MalformedCredentials, bearer_token
 from sidecar.tokens.cache import TokenCache
@@ -74,7 +75,8 @@ class Guard:
             raise self._denied(Reason.MALFORMED_TOKEN) from None
         if bearer is None:
             raise self._denied(Reason.MISSING_TOKEN)
-        token = await self._tokens.validate(bearer)
+        with measure("token"):
+            token = await self._tokens.validate(bearer)
         if token is None:
             raise self._denied(Reason.INACTIVE_TOKEN)
         return token
@@ -89,12 +91,14 @@ class Guard:
 
     async def known_as(self, permit: PatientPermit) -> frozenset[PatientIdentifier]:
         """Every identifier by which the PACS may know the permitted patient."""
-        return await self._patients.identifiers(permit.patient)
+        with measure("patient"):
+            return await self._patients.identifiers(permit.patient)
 
     async def study(self, permit: PatientPermit, part: Part) -> StudyPermit:
         """Permit ``part`` of the archive, or raise ``Denied``. All refusals look the same (SIA-45)."""
         known_as = await self.known_as(permit)
-        facts = await self._ownership.facts(part)
+        with measure("ownership"):
+            facts = await self._ownership.facts(part)
         decision = decide_study(permit, part, known_as, facts)
         if isinstance(decision, Deny):
             raise self._denied(decision.reason)

@@ -4,12 +4,13 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.typedefs import Middleware
 
 from sidecar.common.errors import Problem
+from sidecar.telemetry.durations import start_durations
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web import errors
 from sidecar.web.guard import Denied
@@ -33,13 +34,13 @@ def observe_requests(metrics: Metrics, realm: str) -> Middleware:
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         request[REQUEST_ID] = secrets.token_hex(8)
-        started = time.perf_counter()
+        started, durations = time.perf_counter(), start_durations()
         status = _CLIENT_GONE
         try:
             response = await _answer(request, handler, realm)
             status = str(response.status)
         finally:
-            _record(request, metrics, status, time.perf_counter() - started)
+            _record(request, metrics, status, time.perf_counter() - started, durations)
         return response
 
     return observe
@@ -47,6 +48,7 @@ def observe_requests(metrics: Metrics, realm: str) -> Middleware:
 
 async def _answer(request: web.Request, handler: Handler, realm: str) -> web.StreamResponse:
     try:
+        _check_protocol(request)
         request[TARGET] = parse_target(request.raw_path)
         return await handler(request)
     except Denied as denied:
@@ -66,7 +68,17 @@ async def _answer(request: web.Request, handler: Handler, realm: str) -> web.Str
         return errors.internal_error()
 
 
-def _record(request: web.Request, metrics: Metrics, status: str, seconds: float) -> None:
+def _check_protocol(request: web.Request) -> None:
+    """Refuse what is not plain HTTP/1: nothing is guessed, nothing is unpacked."""
+    if request.version not in (HttpVersion10, HttpVersion11):
+        raise web.HTTPVersionNotSupported
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        raise web.HTTPUnsupportedMediaType
+
+
+def _record(
+    request: web.Request, metrics: Metrics, status: str, seconds: float, durations: Mapping[str, float]
+) -> None:
     route = request.match_info.route.name or "unknown"
     method = request.method if request.method in ("GET", "HEAD", "POST", "OPTIONS") else "other"
     metrics.requests.labels(route, method, status).inc()
@@ -77,6 +89,7 @@ def _record(request: web.Request, metrics: Metrics, status: str, seconds: float)
         "method": method,
         "status": int(status),
         "seconds": round(seconds, 4),
+        "durations": {step: round(spent, 4) for step, spent in durations.items()},
     }
     reason = request.get(REASON)
     log.info("request", extra=fields if reason is None else {**fields, "reason": reason})

@@ -1,0 +1,72 @@
+"""What aiohttp itself answers before any handler runs (bytes that are not HTTP, too long, …), said in our own words.
+
+Its own texts quote the request, a token in it included, and name the library.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.web_protocol import RequestHandler
+
+from sidecar.web.errors import malformed
+
+Observe = Callable[[int], None]
+"""Is told the status of each request that was not even HTTP."""
+
+
+class _Connection(RequestHandler):
+    """One client connection."""
+
+    __slots__ = ("_observe",)
+
+    def __init__(self, *arguments: Any, observe: Observe, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._observe = observe
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer without a word of the request; the connection closes."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already")
+        if isinstance(exc, LineTooLong):
+            status = 414 if bytes(exc.args[0][:1]) == b"/" else 431
+        self._observe(status)
+        response = malformed(status)
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    """Makes our connections instead of aiohttp's."""
+
+    def __init__(self, server: web.Server, observe: Observe, **keywords: Any) -> None:
+        super().__init__(
+            server.request_handler,
+            request_factory=server.request_factory,
+            handler_cancellation=server.handler_cancellation,
+            **keywords,
+        )
+        self._observe = observe
+
+    def __call__(self) -> RequestHandler:
+        return _Connection(self, loop=self._loop, observe=self._observe, **self._kwargs)
+
+
+class Runner(web.AppRunner):
+    """Runs an application on such connections. ``keywords`` are those of aiohttp's ``RequestHandler``."""
+
+    def __init__(self, app: web.Application, *, observe: Observe, shutdown_timeout: float, **keywords: Any) -> None:
+        # A client that leaves cancels its handler: the PACS is freed at once.
+        super().__init__(app, handle_signals=False, handler_cancellation=True, shutdown_timeout=shutdown_timeout)
+        self._observe = observe
+        self._connection_keywords = keywords
+
+    async def _make_server(self) -> web.Server:
+        return _Server(await super()._make_server(), self._observe, **self._connection_keywords)

@@ -1,0 +1,1 @@
+"""Attacks as bytes on a socket, and what must happen."""

@@ -1,0 +1,118 @@
+"""Every row of the attack table, and for each: what reached the PACS (issue of parser differentials: nothing)."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from tests.attacks.raw import RawAnswer, answers, request, send
+from tests.attacks.table import FOREIGN, OWN, REFUSED, Row, rows
+from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.web.test_stream import GOOD
+
+ROWS = rows()
+# What the PACS may be asked: our own alphabet, keyword or tag names, no escape but those that we write ourselves.
+TARGET = re.compile(
+    r"/dicom-web/(studies|series|instances)(/[0-9.]+(/(series|instances)(/[0-9.]+)?)*)?\?[!-~]*", re.ASCII
+)
+
+
+@dataclass
+class Victim:
+    """A sidecar, and the PACS behind it, which ignores every filter and answers the patient's own rows."""
+
+    port: int
+    pacs: ScriptedPacs
+
+
+@pytest.fixture
+async def victim() -> AsyncIterator[Victim]:
+    pacs = ScriptedPacs(GOOD["until-close"])
+    async with sidecar_between(ScriptedEhr(), pacs) as (url, _):
+        yield Victim(int(url.rpartition(":")[2]), pacs)
+
+
+def check_answer(answer: RawAnswer) -> None:
+    """What holds for any answer: nothing of the request comes back in a header, nothing of the inside shows."""
+    whole = repr(answer.headers) + answer.body.decode("latin-1") * (answer.status != 200)
+    for secret in (TOKEN, "127.0.0.1", "/dicom-web", "Traceback", "aiohttp", "evil.example.org"):
+        assert secret not in whole.replace("'access-control-allow-origin', 'https://evil.example.org'", ""), secret
+    assert answer.header("x-injected") is None
+    assert answer.header("set-cookie") is None
+    assert answer.header("access-control-allow-credentials") is None
+
+
+def check_pacs(pacs: ScriptedPacs, allowed: str) -> None:
+    queries = [target for target in pacs.requests if "?" in target]
+    if allowed == "nothing":
+        assert pacs.requests == []
+    if allowed == "queries":
+        assert pacs.requests == queries
+    for target in queries:
+        assert TARGET.fullmatch(target), target
+        names = [name for name, _ in parse_qsl(urlsplit(target).query)]
+        assert len(names) == len(set(names)), target
+        values = dict(parse_qsl(urlsplit(target).query))
+        assert values.get("PatientID", PATIENT) == PATIENT
+        assert "00100020" not in names
+    for head in pacs.heads:
+        assert TOKEN not in head
+        assert "evil" not in head
+        assert FOREIGN not in head.split("\r\n")[0] or "?" in head.split("\r\n")[0]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+async def test_row(row: Row, victim: Victim) -> None:
+    received = await send(victim.port, row.data)
+    found = answers(received)
+    assert len(found) <= 1 or row.name.startswith("HTTP: ")
+    for answer in found:
+        assert answer.status in row.statuses | (REFUSED if answer is not found[0] else frozenset())
+        check_answer(answer)
+    # A request that is not even HTTP may be answered by closing the connection.
+    assert found or row.name.startswith(("HTTP: ", "path: ", "token: "))
+    await asyncio.sleep(0)
+    check_pacs(victim.pacs, row.pacs)
+
+
+async def test_the_good_request_is_served(victim: Victim) -> None:
+    """The table proves something only if the plain request works."""
+    (answer,) = answers(await send(victim.port, request(OWN)))
+    assert answer.status == 200
+    assert victim.pacs.requests[-1].endswith(OWN.rpartition("/")[2])
+
+
+async def test_pipelining_answers_in_order(victim: Victim) -> None:
+    """Two requests in one packet: each its own answer, each decided for itself."""
+    first = request(OWN, token=False).replace(b"Connection: close\r\n", b"")
+    found = answers(await send(victim.port, first + request("/fhir/Endpoint/p2")))
+    assert [answer.status for answer in found] == [401, 404]
+    assert victim.pacs.requests == []
+
+
+async def test_http_1_0(victim: Victim) -> None:
+    """No Host, no chunks: the end of the connection is the end of the body."""
+    received = await send(victim.port, request(OWN, version="HTTP/1.0", host=None))
+    (answer,) = answers(received)
+    assert answer.status == 200
+    assert answer.header("transfer-encoding") is None
+
+
+async def test_headers_in_small_pieces(victim: Victim) -> None:
+    """A slow, honest client."""
+    (answer,) = answers(await send(victim.port, request(OWN), pieces=40))
+    assert answer.status == 200
+
+
+async def test_cors_of_a_foreign_origin_has_no_credentials(victim: Victim) -> None:
+    preflight = request(
+        OWN, "Origin: https://evil.example.org", "Access-Control-Request-Method: GET",
+        "Access-Control-Request-Headers: authorization", method="OPTIONS", token=False,
+    )  # fmt: skip
+    (answer,) = answers(await send(victim.port, preflight))
+    assert answer.status == 200
+    assert answer.header("access-control-allow-credentials") is None
+    assert victim.pacs.requests == []
