@@ -1,0 +1,113 @@
+"""Attribute matching of queries (PS3.4 C.2.2.2): single value, lists, ranges, wildcards, universal. Pure."""
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+Matcher = Callable[[Sequence[Any]], bool]
+"""Whether one of an attribute's values in DICOM JSON (text, numbers, person names as objects) matches."""
+
+_WILDCARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
+_NUMBER_VRS = frozenset({"DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"})
+# PS3.5 6.2: date; time; date and time, whose offset from UTC plays no part here. Parts may be missing at the end.
+_POINTS = {
+    "DA": r"[0-9]{8}",
+    "TM": r"[0-9]{2}(?:[0-9]{2}(?:[0-9]{2}(?:\.[0-9]{1,6})?)?)?",
+    "DT": r"[0-9]{4}(?:[0-9]{2}){0,5}(?:\.[0-9]{1,6})?(?:[+-][0-9]{4})?",
+}
+_LONGEST_POINT = 20  # YYYYMMDDHHMMSSFFFFFF
+_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
+
+
+def compile_key(vr: str, key: str) -> Matcher:
+    """Return the matcher of a key for an attribute of this VR.
+
+    ``""`` and ``"*"`` match everything, also an attribute that is not there. Values are listed with backslashes, UIDs
+    also with commas. ``*`` and ``?`` are wildcards in text. Dates and times may be ranges (``20240101-``, ``-1200``).
+    Person names match without regard to case, in any of their groups; everything else exactly, but for outer spaces.
+    Raises ``ValueError`` for a malformed date, time or number.
+    """
+    alternatives = [item.strip(" ") for item in re.split(r"[\\,]" if vr == "UI" else r"\\", key)]
+    wanted = [item for item in alternatives if item]
+    if not wanted or (vr in _WILDCARD_VRS and not key.strip("* ")):
+        return lambda values: True
+    tests = [_test(vr, item) for item in wanted]
+    return lambda values: any(test(value) for value in values for test in tests)
+
+
+def _test(vr: str, key: str) -> Callable[[Any], bool]:
+    """The test of one value for one of the key's alternatives."""
+    if vr in _POINTS:
+        return _range_test(vr, key)
+    if vr in _NUMBER_VRS:
+        number = float(key)
+        return lambda value: _number(value) == number
+    if vr == "PN":
+        return _name_test(key)
+    if vr in _WILDCARD_VRS and not {"*", "?"}.isdisjoint(key):
+        matches = _wildcards(key)
+        return lambda value: matches(str(value).strip(" "))
+    return lambda value: str(value).strip(" \0") == key
+
+
+def _wildcards(pattern: str) -> Callable[[str], bool]:
+    # A bracket is a special character of file names only. The expression that fnmatch makes takes no exponential time.
+    expression = re.compile(fnmatch.translate(pattern.replace("[", "[[]")))
+    return lambda text: expression.match(text) is not None
+
+
+def _name_test(key: str) -> Callable[[Any], bool]:
+    matches = _wildcards(key.rstrip("^ ").casefold())
+    return lambda value: any(matches(name.rstrip("^ ").casefold()) for name in _names(value))
+
+
+def _names(value: Any) -> Iterable[str]:
+    """Each group of a person name, and all of them joined as in PS3.5 6.2.1."""
+    groups = value if isinstance(value, Mapping) else {"Alphabetic": str(value)}
+    written = [str(groups.get(group, "")) for group in _GROUPS]
+    return [*(name for name in written if name), "=".join(written).rstrip("=")]
+
+
+def _range_test(vr: str, key: str) -> Callable[[Any], bool]:
+    earliest, latest = _bounds(vr, key)
+    low, high = earliest.ljust(_LONGEST_POINT, "0"), latest.ljust(_LONGEST_POINT, "9")
+
+    def inside(value: Any) -> bool:
+        digits = _digits(vr, str(value).strip(" "))
+        return digits is not None and low <= digits.ljust(_LONGEST_POINT, "0") <= high
+
+    return inside
+
+
+def _bounds(vr: str, key: str) -> tuple[str, str]:
+    """The digits of the first and the last point of a range; of a single one, what it leaves open is inside."""
+    single = _digits(vr, key)
+    if single is not None:
+        return single, single
+    for position, character in enumerate(key):
+        if character == "-":
+            ends = [
+                _digits(vr, end.strip(" ")) if end.strip(" ") else "" for end in (key[:position], key[position + 1 :])
+            ]
+            if key != "-" and None not in ends:
+                return ends[0] or "", ends[1] or ""
+    raise ValueError(f"not a {vr} or a range of them")
+
+
+def _digits(vr: str, point: str) -> str | None:
+    """The digits of a date or time without punctuation, that of ACR-NEMA included; nothing for what is none."""
+    if vr == "DA":
+        point = point.replace(".", "") if re.fullmatch(r"[0-9]{4}\.[0-9]{2}\.[0-9]{2}", point) else point
+    elif vr == "TM":
+        point = point.replace(":", "")
+    if not re.fullmatch(_POINTS[vr], point, re.ASCII):
+        return None
+    return re.sub(r"[+-].*|\.", "", point)
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
