@@ -4,6 +4,7 @@ A row is ``{"0020000D": {"vr": "UI", "Value": ["1.2.3"]}, ...}``. Each reader re
 empty, null or of another type: one odd attribute never spoils the rest.
 """
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 from pydicom.datadict import tag_for_keyword
 
 Row = Mapping[str, Any]
+
+_NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
+_WHOLE_NUMBER = re.compile(r"\+?([0-9]{1,12})(?:\.0+)?", re.ASCII)
 
 
 @cache
@@ -56,11 +60,9 @@ def number(row: Row, keyword: str) -> int | None:
     found = text(row, keyword)
     if found is None:
         return None
-    try:
-        value = int(found)
-    except ValueError:
-        return None
-    return value if 0 <= value <= 2**31 - 1 else None
+    # JSON has one kind of number: 5.0 is 5.
+    match = _WHOLE_NUMBER.fullmatch(found)
+    return int(match[1]) if match and int(match[1]) <= 2**31 - 1 else None
 
 
 def sequence(row: Row, keyword: str) -> list[Row]:
@@ -71,8 +73,12 @@ def sequence(row: Row, keyword: str) -> list[Row]:
 def person_name(row: Row, keyword: str) -> str | None:
     """The alphabetic group of a person name (``Doe^Jane``), or another group when there is no alphabetic one."""
     for value in values(row, keyword):
-        groups = value if isinstance(value, Mapping) else {"Alphabetic": value}
-        for group in ("Alphabetic", "Ideographic", "Phonetic"):
+        groups = value
+        if isinstance(value, str):  # Some archives write the groups as one text (PS3.5 6.2.1.2).
+            groups = dict(zip(_NAME_GROUPS, value.split("="), strict=False))
+        if not isinstance(groups, Mapping):
+            continue
+        for group in _NAME_GROUPS:
             name = groups.get(group)
             if isinstance(name, str) and name.strip():
                 return name.strip()

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import orjson
+from multidict import CIMultiDictProxy
 from yarl import URL
 
 CHUNK_BYTES = 65_536
@@ -23,10 +24,10 @@ class FetchFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer: ``status``, lower-cased ``headers`` lookup by aiohttp, ``body`` in bytes."""
+    """A whole answer: ``status``, ``headers`` (looked up in any case, several of a name), ``body`` in bytes."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: CIMultiDictProxy[str]
     body: bytes
 
     def json(self) -> Any:

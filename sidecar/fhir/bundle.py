@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -15,6 +15,7 @@ from sidecar.fhir.imaging_study import Site, study_started, study_uid
 from sidecar.fhir.search import Cursor, IdentifierFilter, Search
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 _UNKNOWN_START = -(2**62)
 
 
@@ -48,7 +49,7 @@ def select(rows: Iterable[Row], search: Search, *, patient: str, site: Site, cat
         if not (
             all(_is_identified(row, one) for one in search.identifiers)
             and _passes(search.started, began.span if began else None)
-            and _passes(search.last_updated, Span(last_updated, last_updated + timedelta(milliseconds=1)))
+            and _passes(search.last_updated, Span(last_updated, last_updated + _MILLISECOND))
         ):
             continue
         key = (began.span.start - _EPOCH) // timedelta(microseconds=1) if began else _UNKNOWN_START
@@ -69,7 +70,11 @@ def _page(found: list[Found], search: Search, page_size: int) -> Page:
 
 
 def _is_identified(row: Row, wanted: IdentifierFilter) -> bool:
-    return study_uid(row) in wanted.uids or (text(row, "AccessionNumber") or None) in wanted.accession_numbers
+    return (
+        wanted.any_uid
+        or study_uid(row) in wanted.uids
+        or (text(row, "AccessionNumber") or None) in wanted.accession_numbers
+    )
 
 
 def _passes(filters: Iterable[tuple[DateFilter, ...]], value: Span | None) -> bool:
@@ -86,10 +91,17 @@ def searchset(
     page: Page,
     as_of: datetime,
 ) -> dict[str, Any]:
-    """Return the Bundle. ``as_of``: when the PACS was asked; a safe ``_lastUpdated=gt`` for the next sync."""
+    """Return the Bundle.
+
+    ``as_of``: ``Catalog.now()`` before the PACS was asked; as ``meta.lastUpdated`` of every page a safe
+    ``_lastUpdated=gt`` for the next sync.
+    """
+    if search.after is not None:
+        as_of = min(as_of, _EPOCH + search.after.as_of * _MILLISECOND)
     links = [{"relation": "self", "url": _link(fhir_base, search, patient, search.after)}]
     if page.next_after is not None:
-        links.append({"relation": "next", "url": _link(fhir_base, search, patient, page.next_after)})
+        following = replace(page.next_after, as_of=(as_of - _EPOCH) // _MILLISECOND)
+        links.append({"relation": "next", "url": _link(fhir_base, search, patient, following)})
     entries = [_entry(resource, fhir_base, "match") for resource in studies]
     entries += [_entry(resource, fhir_base, "include") for resource in included]
     bundle: dict[str, Any] = {

@@ -19,6 +19,8 @@ _DATE = re.compile(
 )
 _DA = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})|([0-9]{4})\.([0-9]{2})\.([0-9]{2})", re.ASCII)
 _TM = re.compile(r"([0-9]{2})(?::?([0-9]{2})(?::?([0-9]{2})(?:\.([0-9]{1,6}))?)?)?", re.ASCII)
+_MAXIMUM_OFFSET = timedelta(hours=14)
+_EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _OFFSET = re.compile(r"([+-])([0-9]{2})([0-9]{2})", re.ASCII)
 
 
@@ -58,7 +60,7 @@ class DateFilter:
             case "eb":
                 return value.end <= mine.start
         margin = abs(datetime.now(UTC) - mine.start) / 10  # ap: R4 recommends 10 % of the distance to now.
-        return value.start < mine.end + margin and value.end > mine.start - margin
+        return value.start < _shifted(mine.end, margin) and value.end > _shifted(mine.start, -margin)
 
 
 def parse_date_filter(text: str, zone: tzinfo) -> DateFilter:
@@ -85,25 +87,51 @@ def _span(match: "re.Match[str]", zone: tzinfo) -> Span:
     if match["hour"] is None:
         start = datetime(year, month, day, tzinfo=zone)
         if match["day"]:
-            return Span(start, _midnight_after(start))
+            return _day(start)
         if match["month"]:
-            return Span(start, datetime(year + month // 12, month % 12 + 1, 1, tzinfo=zone))
-        return Span(start, datetime(year + 1, 1, 1, tzinfo=zone))
+            return Span(_utc(start), _first_of(year + month // 12, month % 12 + 1, zone))
+        return Span(_utc(start), _first_of(year + 1, 1, zone))
     fraction = (match["fraction"] or "")[:6]
     start = datetime(
         year, month, day, int(match["hour"]), int(match["minute"]), int(match["second"] or 0),
         int(fraction.ljust(6, "0")) if fraction else 0, tzinfo=_zone(match["zone"], zone),
     )  # fmt: skip
     if fraction:
-        step = timedelta(microseconds=10 ** (6 - len(fraction)))
-    else:
-        step = timedelta(seconds=1) if match["second"] else timedelta(minutes=1)
-    return Span(start, start + step)
+        return _from(start, timedelta(microseconds=10 ** (6 - len(fraction))))
+    return _from(start, timedelta(seconds=1) if match["second"] else timedelta(minutes=1))
 
 
-def _midnight_after(start: datetime) -> datetime:
-    following = start.replace(tzinfo=None) + timedelta(days=1)
-    return following.replace(tzinfo=start.tzinfo)  # Days in a zone with summer time are not all 24 h long.
+# Spans are kept in UTC: steps there are as long as they are named, whatever the clocks of a zone do meanwhile. Python's
+# years end at 9999; what would lie beyond ends there, too.
+
+
+def _utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return _EARLIEST if moment.year < 5_000 else _LATEST
+
+
+def _shifted(moment: datetime, step: timedelta) -> datetime:
+    try:
+        return moment + step
+    except OverflowError:
+        return _EARLIEST if step < timedelta(0) else _LATEST
+
+
+def _from(start: datetime, step: timedelta) -> Span:
+    return Span(_utc(start), _shifted(_utc(start), step))
+
+
+def _first_of(year: int, month: int, zone: tzinfo) -> datetime:
+    return _LATEST if year > 9_999 else _utc(datetime(year, month, 1, tzinfo=zone))
+
+
+def _day(start: datetime) -> Span:
+    """From midnight to midnight: days in a zone with summer time are not all 24 h long."""
+    following = _shifted(start.replace(tzinfo=UTC), timedelta(days=1))
+    end = _LATEST if following == _LATEST else _utc(following.replace(tzinfo=start.tzinfo))
+    return Span(_utc(start), end)
 
 
 def _zone(text: str | None, zone: tzinfo) -> tzinfo:
@@ -112,6 +140,8 @@ def _zone(text: str | None, zone: tzinfo) -> tzinfo:
     if text == "Z":
         return UTC
     offset = timedelta(hours=int(text[1:3]), minutes=int(text[4:6]))
+    if int(text[4:6]) > 59 or offset > _MAXIMUM_OFFSET:
+        raise ValueError("no such zone")
     return timezone(-offset if text[0] == "-" else offset)
 
 
@@ -121,7 +151,7 @@ def dicom_offset(text: str | None) -> tzinfo | None:
     if match is None:
         return None
     offset = timedelta(hours=int(match[2]), minutes=int(match[3]))
-    if int(match[3]) > 59 or offset > timedelta(hours=14):
+    if int(match[3]) > 59 or offset > _MAXIMUM_OFFSET:
         return None
     return timezone(-offset if match[1] == "-" else offset)
 
@@ -134,26 +164,37 @@ class Started:
     span: Span
 
 
-def started(date: str | None, time: str | None, zone: tzinfo | None) -> Started | None:
+def started(date: str | None, time: str | None, zone: tzinfo | None, *, site: tzinfo = UTC) -> Started | None:
     """Return DICOM date + time as a FHIR dateTime; ``None`` without a usable date.
 
-    Without a usable time, or without a ``zone`` (a FHIR time must have one, and none is invented), it is the day alone.
+    Without a usable time, or without a ``zone`` (a FHIR time must have one, and none is invented), it is the day alone,
+    which covers the ``site``'s day: so does a search for it.
     """
     day = _DA.fullmatch(date or "")
     if day is None:
         return None
     year, month, dayofmonth = (int(part) for part in day.groups() if part is not None)
-    clock = _TM.fullmatch(time or "")
     try:
-        midnight = datetime(year, month, dayofmonth, tzinfo=zone or UTC)
-        whole_day = Started(midnight.date().isoformat(), Span(midnight, _midnight_after(midnight)))
-    except (ValueError, OverflowError):
+        midnight = datetime(year, month, dayofmonth, tzinfo=site)
+    except ValueError:
         return None
-    if zone is None or clock is None or clock[2] is None:  # An hour without minutes cannot be written in FHIR.
-        return whole_day
+    moment = None if zone is None else _moment(midnight.replace(tzinfo=zone), time or "")
+    if moment is None:
+        return Started(midnight.date().isoformat(), _day(midnight))
+    return Started(moment.isoformat(timespec="seconds"), _from(moment, timedelta(seconds=1)))
+
+
+def _moment(midnight: datetime, time: str) -> datetime | None:
+    """The time of that day, ``None`` when FHIR cannot say it."""
+    clock = _TM.fullmatch(time)
+    if clock is None or clock[2] is None:  # An hour without minutes cannot be written in FHIR.
+        return None
+    second = int(clock[3] or 0)
     try:
         # A leap second (60) is written as the last one before it.
-        moment = midnight.replace(hour=int(clock[1]), minute=int(clock[2]), second=min(59, int(clock[3] or 0)))
-        return Started(moment.isoformat(timespec="seconds"), Span(moment, moment + timedelta(seconds=1)))
+        moment = midnight.replace(hour=int(clock[1]), minute=int(clock[2]), second=59 if second == 60 else second)
+        offset = moment.utcoffset() or timedelta(0)
     except (ValueError, OverflowError):
-        return whole_day
+        return None
+    # Before there were time zones, local mean time had odd seconds, which a dateTime cannot have.
+    return None if offset % timedelta(minutes=1) else moment

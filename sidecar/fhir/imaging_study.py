@@ -3,9 +3,10 @@
 Built as plain dicts by small pure functions; one odd attribute is left out and never spoils the study.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import tzinfo
+from datetime import UTC, tzinfo
 from typing import Any
 
 from sidecar.common.dicom_json import Row, number, person_name, text, texts
@@ -14,6 +15,10 @@ from sidecar.fhir.dates import Started, dicom_offset, started
 
 DICOM_TERMINOLOGY = "http://dicom.nema.org/resources/ontology/DCM"
 UID_SYSTEM = "urn:dicom:uid"
+
+_CODE = re.compile(r"[A-Z0-9_]{1,16}", re.ASCII)
+# Escape sequences of ISO 2022 slip through some archives.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ def imaging_study(
     contained: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the ImagingStudy of a study row; ``series`` adds their list, ``contained`` a contained Endpoint."""
-    series_elements = None if series is None else [found for one in series if (found := _series(one, site))]
+    series_elements = None if series is None else _each_once(_series(one, site) for one in series)
     resource: dict[str, Any] = {
         "resourceType": "ImagingStudy",
         "id": study_uid(row),
@@ -71,14 +76,14 @@ def imaging_study(
     resource["modality"] = _modalities(row, series_elements)
     resource["subject"] = {"reference": f"{site.ehr_fhir_url}/Patient/{patient}", "type": "Patient"}
     began = study_started(row, site)
-    referrer = person_name(row, "ReferringPhysicianName")
+    referrer = _said(_display(person_name(row, "ReferringPhysicianName") or ""))
     optional = {
         "started": began.text if began else None,
-        "referrer": {"display": _display(referrer)} if referrer else None,
+        "referrer": {"display": referrer} if referrer else None,
         "endpoint": [endpoint],
         "numberOfSeries": _count(row, "NumberOfStudyRelatedSeries", series_elements),
         "numberOfInstances": number(row, "NumberOfStudyRelatedInstances"),
-        "description": text(row, "StudyDescription"),
+        "description": _said(text(row, "StudyDescription")),
         "series": series_elements or None,
     }
     return resource | {name: value for name, value in optional.items() if value is not None}
@@ -86,7 +91,7 @@ def imaging_study(
 
 def _identifiers(row: Row) -> list[dict[str, Any]]:
     identifiers: list[dict[str, Any]] = [{"system": UID_SYSTEM, "value": f"urn:oid:{study_uid(row)}"}]
-    accession_number = text(row, "AccessionNumber")
+    accession_number = _said(text(row, "AccessionNumber"))
     if accession_number:
         code = {"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "ACSN"}
         identifiers.append({"type": {"coding": [code]}, "value": accession_number})
@@ -95,14 +100,25 @@ def _identifiers(row: Row) -> list[dict[str, Any]]:
 
 def _modalities(row: Row, series: Sequence[Mapping[str, Any]] | None) -> list[dict[str, str]]:
     """Modalities of the study row, else those of its series; ``OT`` (other) when nobody says: SIA-30 wants one."""
-    codes = dict.fromkeys(code for value in texts(row, "ModalitiesInStudy") for code in value.split("\\") if code)
+    codes = _codes(row, "ModalitiesInStudy")
     if not codes and series:
-        codes = dict.fromkeys(one["modality"]["code"] for one in series)
+        codes = list(dict.fromkeys(one["modality"]["code"] for one in series))
     return [_modality(code) for code in codes] or [_modality("OT")]
+
+
+def _codes(row: Row, keyword: str) -> list[str]:
+    """Modality codes (VR CS: upper case, PS3.5 6.2), each once; what cannot be one is left out."""
+    found = (code.strip().upper() for value in texts(row, keyword) for code in value.split("\\"))
+    return list(dict.fromkeys(code for code in found if _CODE.fullmatch(code)))
 
 
 def _modality(code: str) -> dict[str, str]:
     return {"system": DICOM_TERMINOLOGY, "code": code}
+
+
+def _said(text_of_row: str | None) -> str | None:
+    """A text for people without control characters (R4 datatypes.html#string); ``None`` when nothing is left."""
+    return (_CONTROL.sub("", text_of_row).strip() if text_of_row else "") or None
 
 
 def _count(row: Row, keyword: str, elements: Sequence[object] | None) -> int | None:
@@ -116,23 +132,32 @@ def _series(series: SeriesRows, site: Site) -> dict[str, Any] | None:
     if uid is None or not is_uid(uid):
         return None
     began = _started(row, "SeriesDate", "SeriesTime", site)
-    body_site = text(row, "BodyPartExamined")
-    instances = [found for one in series.instances or () if (found := _instance(one))]
+    body_site = _said(text(row, "BodyPartExamined"))
+    instances = _each_once(_instance(one) for one in series.instances or ())
     optional = {
         "number": number(row, "SeriesNumber"),
-        "description": text(row, "SeriesDescription"),
+        "description": _said(text(row, "SeriesDescription")),
         "numberOfInstances": _count(row, "NumberOfSeriesRelatedInstances", instances or None),
         "bodySite": {"display": body_site} if body_site else None,
         "started": began.text if began else None,
         "instance": instances or None,
     }
-    element: dict[str, Any] = {"uid": uid, "modality": _modality(text(row, "Modality") or "OT")}
+    element: dict[str, Any] = {"uid": uid, "modality": _modality(next(iter(_codes(row, "Modality")), "OT"))}
     return element | {name: value for name, value in optional.items() if value is not None}
+
+
+def _each_once(elements: Iterable[dict[str, Any] | None]) -> list[dict[str, Any]]:
+    """The elements that could be made, the first of each ``uid``: pages of an answer may overlap."""
+    by_uid: dict[str, dict[str, Any]] = {}
+    for element in elements:
+        if element is not None:
+            by_uid.setdefault(element["uid"], element)
+    return list(by_uid.values())
 
 
 def _instance(row: Row) -> dict[str, Any] | None:
     uid, sop_class = text(row, "SOPInstanceUID"), text(row, "SOPClassUID")
-    if uid is None or sop_class is None or not is_uid(uid):
+    if uid is None or sop_class is None or not (is_uid(uid) and is_uid(sop_class)):
         return None
     element: dict[str, Any] = {
         "uid": uid,
@@ -144,7 +169,7 @@ def _instance(row: Row) -> dict[str, Any] | None:
 
 def _started(row: Row, date: str, time: str, site: Site) -> Started | None:
     offset = dicom_offset(text(row, "TimezoneOffsetFromUTC")) if site.true_timezone else None
-    return started(text(row, date), text(row, time), offset or site.zone)
+    return started(text(row, date), text(row, time), offset or site.zone, site=site.zone or UTC)
 
 
 def _display(name: str) -> str:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
+from urllib.parse import urlencode
 
 import orjson
 
@@ -20,11 +21,15 @@ from sidecar.fhir.dates import DateFilter, parse_date_filter
 
 MAXIMUM_PARAMETERS = 50
 MAXIMUM_COUNT = 500
+MAXIMUM_LENGTH = 7_000
+"""Characters of all parameters, encoded: they stand in the links of each page."""
 UID_SYSTEM = "urn:dicom:uid"
 OTHER_PATIENT = ""
 """Stands for a patient reference that can be nobody here (another server's, a malformed id): never the token's."""
 
 _COUNT = re.compile(r"[0-9]{1,6}", re.ASCII)
+_PIECES = re.compile(r"\\.|.", re.DOTALL)
+_ESCAPE = re.compile(r"\\([,|$\\])")
 
 # Result parameters of R4 that change nothing in what we return.
 _WITHOUT_EFFECT = frozenset({"_format", "_pretty"})
@@ -32,33 +37,41 @@ _WITHOUT_EFFECT = frozenset({"_format", "_pretty"})
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a page begins: after the study with this sort key (``started`` in microseconds, UID)."""
+    """Where a page begins: after the study with this sort key (``started`` in microseconds, UID).
+
+    ``as_of``: when the first page was asked for, in milliseconds since 1970. All pages of a search say that as their
+    ``meta.lastUpdated``: a study of an earlier page may have changed since.
+    """
 
     started: int
     uid: str
+    as_of: int = 0
 
     def encode(self) -> str:
         """The opaque text in a ``next`` link."""
-        return base64.urlsafe_b64encode(orjson.dumps([self.started, self.uid])).decode().rstrip("=")
+        return base64.urlsafe_b64encode(orjson.dumps([self.started, self.uid, self.as_of])).decode().rstrip("=")
 
     @staticmethod
     def decode(text: str) -> "Cursor":
         """The cursor of a ``next`` link. It only says where to go on; permission is decided anew on each page."""
         try:
-            started, uid = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+            padded = (text + "=" * (-len(text) % 4)).encode("ascii")
+            started, uid, as_of = orjson.loads(base64.b64decode(padded, b"-_", validate=True))
+            found = Cursor(started, uid, as_of)
+            if type(started) is int and type(as_of) is int and is_uid(uid) and found.encode() == text:
+                return found
         except (ValueError, TypeError, binascii.Error):
-            raise BadRequest("The page link is damaged; search anew.", reason="bad_cursor") from None
-        if not isinstance(started, int) or not isinstance(uid, str) or not is_uid(uid):
-            raise BadRequest("The page link is damaged; search anew.", reason="bad_cursor")
-        return Cursor(started, uid)
+            pass
+        raise BadRequest("The page link is damaged; search anew.", reason="bad_cursor")
 
 
 @dataclass(frozen=True, slots=True)
 class IdentifierFilter:
-    """Alternatives of one ``identifier`` parameter: StudyInstanceUIDs, AccessionNumbers."""
+    """Alternatives of one ``identifier`` parameter: StudyInstanceUIDs, AccessionNumbers; ``any_uid``: every study's."""
 
     uids: frozenset[str]
     accession_numbers: frozenset[str]
+    any_uid: bool = False
 
 
 @dataclass(slots=True)
@@ -83,8 +96,7 @@ def parse_search(
     parameters: Sequence[tuple[str, str]], *, ehr_fhir_url: str, zone: tzinfo, strict: bool = False
 ) -> Search:
     """Return the search that ``parameters`` (decoded names and values) mean. Raises ``BadRequest``."""
-    if len(parameters) > MAXIMUM_PARAMETERS:
-        raise BadRequest("There are too many search parameters.", reason="too_many_parameters")
+    _check_size(parameters)
     search = Search()
     for name, value in parameters:
         base, modifier = _name(name)
@@ -101,9 +113,18 @@ def parse_search(
     return search
 
 
+def _check_size(parameters: Sequence[tuple[str, str]]) -> None:
+    # Those that our own links add do not count: what we wrote ourselves can be followed.
+    counted = [(name, value) for name, value in parameters if name not in ("_after", "patient")]
+    if len(counted) > MAXIMUM_PARAMETERS or len(parameters) > MAXIMUM_PARAMETERS + 2:
+        raise BadRequest("There are too many search parameters.", reason="too_many_parameters")
+    if len(urlencode(counted)) > MAXIMUM_LENGTH:
+        raise BadRequest("The search is too long for the links of its pages.", reason="too_long")
+
+
 def _name(name: str) -> tuple[str, str | None]:
     base, _, modifier = name.partition(":")
-    if base.split(".")[0] in ("patient", "subject") and "." in name:
+    if "." in name:
         raise NotSupported("Chained search parameters are not supported.", reason="chained")
     return base, modifier or (None if base == name else "")
 
@@ -128,18 +149,39 @@ def _patient(search: Search, value: str, ehr_fhir_url: str, zone: tzinfo) -> Non
 
 
 def _identifier(search: Search, value: str, ehr_fhir_url: str, zone: tzinfo) -> None:
+    """``system|code``, ``code``, ``|code`` (no system), ``system|`` (R4 search.html#token); commas mean "or"."""
     uids: set[str] = set()
     accession_numbers: set[str] = set()
-    for alternative in value.split(","):
-        system, bar, code = alternative.rpartition("|")
-        if system in (UID_SYSTEM, "urn:ietf:rfc:3986") or (not system and code.startswith("urn:oid:")):
+    any_uid = False
+    for alternative in _split(value, ","):
+        *systems, code = (_unescaped(part) for part in _split(alternative, "|"))
+        system = systems[0] if systems else None
+        if len(systems) > 1 or (system not in (None, "", UID_SYSTEM, "urn:ietf:rfc:3986")):
+            continue  # Our identifiers have no other system: such an alternative matches nothing.
+        if system and not code:
+            any_uid = any_uid or system == UID_SYSTEM
+        elif system or (system is None and code.startswith("urn:oid:")):
             uids.add(code.removeprefix("urn:oid:"))
-        elif not system:
+        elif code:
             accession_numbers.add(code)
-            if not bar and is_uid(code):
+            if system is None and is_uid(code):
                 uids.add(code)
-        # Our identifiers have no other system: such an alternative matches nothing.
-    search.identifiers.append(IdentifierFilter(frozenset(uids), frozenset(accession_numbers)))
+    search.identifiers.append(IdentifierFilter(frozenset(uids), frozenset(accession_numbers), any_uid))
+
+
+def _split(value: str, separator: str) -> list[str]:
+    """Split where the separator is not escaped by a backslash (R4 search.html#escaping); escapes stay."""
+    parts = [""]
+    for piece in _PIECES.findall(value):
+        if piece == separator:
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return parts
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPE.sub(r"\1", text)
 
 
 def _dates(into: str) -> Callable[[Search, str, str, tzinfo], None]:

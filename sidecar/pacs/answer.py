@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sidecar.common.errors import BadGateway, NotAcceptable, NotFound, Problem
+from sidecar.common.media_type import MediaType, parse_media_type
 from sidecar.pacs.client import refused
-from sidecar.pacs.media import JSON_TYPES
+from sidecar.pacs.media import JSON_TYPES, may_be_part
 from sidecar.pacs.resources import OBJECTS, Kind
 
 log = logging.getLogger(__name__)
 
-_BOUNDARY = re.compile(r';\s*boundary\s*=\s*(?:"([^"\r\n]{1,70})"|([^\s;",]{1,70}))', re.IGNORECASE | re.ASCII)
 # RFC 2046 5.1.1: bchars.
-_BOUNDARY_CHARACTERS = re.compile(r"[A-Za-z0-9'()+_,./:=? -]*[A-Za-z0-9'()+_,./:=?-]", re.ASCII)
-_MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+", re.ASCII)
+_BOUNDARY = re.compile(r"[A-Za-z0-9'()+_,./:=? -]{0,69}[A-Za-z0-9'()+_,./:=?-]", re.ASCII)
 _SAFE_CONTENT_TYPE = re.compile(r"[\x20-\x7e]{1,512}", re.ASCII)
 
 
@@ -39,19 +38,26 @@ def check_head(status: int, headers: Mapping[str, str], kind: Kind, *, chunked: 
         raise _problem(status, headers)
     if headers.get("Content-Encoding", "identity").lower() != "identity":
         raise _unusable("encoded")
-    content_type = headers.get("Content-Type", "")
-    media_type = content_type.split(";", 1)[0].strip().lower()
-    if not _SAFE_CONTENT_TYPE.fullmatch(content_type) or not _MEDIA_TYPE.fullmatch(media_type):
+    written = headers.get("Content-Type", "")
+    content_type = _content_type(written)
+    if not _is_expected(content_type, kind):
         raise _unusable("content_type")
-    if not _is_expected(media_type, content_type, kind):
-        raise _unusable("content_type")
-    boundary = _boundary(content_type) if media_type == "multipart/related" else None
+    boundary = _boundary(content_type) if content_type.name == "multipart/related" else None
     length = headers.get("Content-Length")
     if length is None and boundary is None and not chunked:
         raise _unusable("unknown_length")
     if length is not None and not re.fullmatch(r"[0-9]{1,18}", length):
         raise _unusable("content_length")
-    return Head(content_type, media_type, None if length is None else int(length), boundary)
+    return Head(written, content_type.name, None if length is None else int(length), boundary)
+
+
+def _content_type(text: str) -> MediaType:
+    if not _SAFE_CONTENT_TYPE.fullmatch(text):
+        raise _unusable("content_type")
+    try:
+        return parse_media_type(text)
+    except ValueError:
+        raise _unusable("content_type") from None
 
 
 def _problem(status: int, headers: Mapping[str, str]) -> Exception:
@@ -67,25 +73,31 @@ def _problem(status: int, headers: Mapping[str, str]) -> Exception:
     return refused(status, headers.get("Retry-After"))
 
 
-def _is_expected(media_type: str, content_type: str, kind: Kind) -> bool:
-    if kind is Kind.METADATA:
-        return media_type in JSON_TYPES
-    if kind in OBJECTS:
-        if media_type == "multipart/related":
-            return "application/dicom" in content_type and "+xml" not in content_type and "+json" not in content_type
-        return kind is Kind.INSTANCE and media_type == "application/dicom"
-    if "svg" in content_type:
+def _is_expected(content_type: MediaType, kind: Kind) -> bool:
+    name = content_type.name
+    if "*" in name or any("xml" in value.lower() for _, value in content_type.parameters):
         return False
-    image = media_type.startswith(("image/", "video/"))
+    if kind is Kind.METADATA:
+        return name in JSON_TYPES
+    if kind in OBJECTS:
+        if name == "multipart/related":
+            return _part_type(content_type) == "application/dicom"
+        return kind is Kind.INSTANCE and name == "application/dicom"
     if kind in (Kind.RENDERED, Kind.THUMBNAIL):
-        return image or media_type == "application/pdf"
-    return image or media_type in ("multipart/related", "application/octet-stream")
+        return name == "application/pdf" or (name != "application/octet-stream" and may_be_part(name, kind))
+    if name == "multipart/related":
+        return may_be_part(_part_type(content_type) or "application/octet-stream", kind)
+    return may_be_part(name, kind)
 
 
-def _boundary(content_type: str) -> str:
-    match = _BOUNDARY.search(content_type)
-    boundary = (match[1] or match[2]) if match else ""
-    if not _BOUNDARY_CHARACTERS.fullmatch(boundary):
+def _part_type(content_type: MediaType) -> str:
+    # Orthanc 1.10 writes the transfer syntax into it: type="application/octet-stream; transfer-syntax=1.2…".
+    return (content_type.parameter("type") or "").partition(";")[0].strip().lower()
+
+
+def _boundary(content_type: MediaType) -> str:
+    boundary = content_type.parameter("boundary") or ""
+    if not _BOUNDARY.fullmatch(boundary):
         raise _unusable("boundary")
     return boundary
 

@@ -27,6 +27,10 @@ _MORE_RESULTS = re.compile(r"\b299\b.*additional results", re.IGNORECASE)
 _UID_OF_LEVEL = {"studies": "StudyInstanceUID", "series": "SeriesInstanceUID", "instances": "SOPInstanceUID"}
 
 
+class QueryRefused(BadGateway):
+    """The PACS says that a query is wrong (400): ours, or one with values that a client wrote."""
+
+
 class PacsClient:
     """The PACS's DICOMweb service at ``root`` (no trailing slash).
 
@@ -66,7 +70,8 @@ class PacsClient:
         """
         rows: list[Row] = []
         seen: set[str] = set()
-        wanted = self._maximum_results + 1 if limit is None else limit
+        most = self._maximum_results + 1
+        wanted = most if limit is None else min(limit, most)
         while len(rows) < wanted:
             size = min(self.dialect.page_size, wanted - len(rows))
             page, more = await self._page(query, parameters, size, offset + len(rows))
@@ -76,16 +81,16 @@ class PacsClient:
                 raise _broken("query_paging")
             rows += page
             seen.update(text(row, _UID_OF_LEVEL[query.level]) or "" for row in page)
-            if not page or (len(page) < size and not more) or len(page) > size:
+            if not page or (len(page) != size and not more):
                 break
-        if limit is None and len(rows) > self._maximum_results:
+        if len(rows) > self._maximum_results:
             log.error("a query has more results than pacs.max_results", extra={"limit": self._maximum_results})
             raise _broken("query_too_many_results")
         return rows[:wanted]
 
     async def _page(self, query: Query, parameters: Parameters, limit: int, offset: int) -> tuple[list[Row], bool]:
         paging = [("limit", str(limit)), ("offset", str(offset))] if offset else [("limit", str(limit))]
-        url = URL(query.url(self.root) + "?" + urlencode([*parameters, *paging]), encoded=True)
+        url = URL(query.url(self.root) + "?" + self.dialect.query([*parameters, *paging]), encoded=True)
         answer = await self._ask(url)
         if answer.status == 204:
             return [], False
@@ -95,7 +100,7 @@ class PacsClient:
             raise _broken("query_not_json") from None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise _broken("query_wrong_shape")
-        return rows, bool(_MORE_RESULTS.search(answer.headers.get("Warning", "")))
+        return rows, any(_MORE_RESULTS.search(warning) for warning in answer.headers.getall("Warning", ()))
 
     async def _ask(self, url: URL) -> Answer:
         started = time.perf_counter()
@@ -123,6 +128,8 @@ class PacsClient:
             raise failed(failure.reason) from None
         finally:
             self._observe("query", status, time.perf_counter() - started)
+        if answer.status == 400:
+            raise QueryRefused("The image archive cannot answer this search.", reason="pacs_query_refused")
         if answer.status not in (200, 204):
             raise refused(answer.status, answer.headers.get("Retry-After"))
         return answer
@@ -149,7 +156,8 @@ class PacsClient:
 
     async def _get(self, url: URL, kind: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
         # No total: a large study takes as long as it takes; each silence is bounded.
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout_seconds, sock_read=self._timeout_seconds)
+        seconds = self._timeout_seconds
+        timeout = aiohttp.ClientTimeout(total=None, connect=seconds, sock_connect=seconds, sock_read=seconds)
         started = time.perf_counter()
         status = "failed"
         try:

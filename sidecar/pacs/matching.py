@@ -71,7 +71,7 @@ def _set_number(paging: dict[str, int], name: str, value: str) -> None:
 
 def _set_key(keys: dict[str, str], name: str, value: str) -> None:
     attribute = _path(name)
-    if attribute.split(".")[0] in _WHO:
+    if _WHO & set(attribute.split(".")):
         return
     if attribute in keys:
         raise _bad("an attribute that is given twice")

@@ -1,22 +1,18 @@
 """The client's Accept header, taken apart and built anew for the PACS (PS3.18 8.7; RFC 9110 12.5.1)."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sidecar.common.errors import BadRequest, NotAcceptable
+from sidecar.common.media_type import MediaType, parse_media_type, split_outside_quotes
 from sidecar.pacs.resources import OBJECTS, Kind, Retrieval
 
 MAXIMUM_LENGTH = 2_048
 MAXIMUM_RANGES = 20
 
-_TOKEN = r"[A-Za-z0-9!#$&^_.+*-]+"
-_RANGE = re.compile(rf"\s*({_TOKEN})/({_TOKEN})((?:\s*;[^,\";]*(?:\"[^\"]*\"[^,\";]*)?)*)\s*(?:,|$)", re.ASCII)
-# Real clients write type=application/dicom without quotes, though "/" is no token character.
-_PARAMETER = re.compile(
-    rf"\s*;\s*({_TOKEN})\s*=\s*(?:\"([A-Za-z0-9!#$&^_.+*/ -]*)\"|([A-Za-z0-9!#$&^_.+*/-]*))\s*", re.ASCII
-)
 _TRANSFER_SYNTAX = re.compile(r"\*|[0-9.]{1,64}", re.ASCII)
-_QUALITY = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.ASCII)
+# RFC 9110 12.4.2, and ".2" as Java writes it.
+_QUALITY = re.compile(r"0?\.[0-9]{1,3}|0\.?|1(?:\.0{0,3})?", re.ASCII)
 
 _DRAWN = frozenset({Kind.RENDERED, Kind.THUMBNAIL})
 _DRAWN_TYPES = frozenset(
@@ -38,47 +34,38 @@ class MediaRange:
         """The value of a parameter, or ``None``."""
         return dict(self.parameters).get(name)
 
+    def is_refused(self) -> bool:
+        """Whether the client says that it does not want this (a weight of 0)."""
+        return self.quality is not None and float(self.quality) == 0
+
     def __str__(self) -> str:
-        parameters = "".join(f'; {name}="{value}"' if "/" in value else f"; {name}={value}"
-                             for name, value in self.parameters)  # fmt: skip
-        return self.media_type + parameters + (f";q={self.quality}" if self.quality is not None else "")
+        return f"{MediaType(self.media_type, self.parameters)}" + (f";q={self.quality}" if self.quality else "")
 
 
 def parse_accept(accept: str) -> list[MediaRange]:
     """Return the media ranges of an Accept header. Raises ``BadRequest`` for one that is malformed or too long."""
-    ranges: list[MediaRange] = []
-    position = 0
     if len(accept) > MAXIMUM_LENGTH:
         raise _malformed()
-    while position < len(accept):
-        match = _RANGE.match(accept, position)
-        if match is None or len(ranges) == MAXIMUM_RANGES:
-            raise _malformed()
-        ranges.append(_media_range(f"{match[1]}/{match[2]}".lower(), match[3]))
-        position = match.end()
-    return ranges
+    elements = [element for element in split_outside_quotes(accept, ",") if element]
+    if len(elements) > MAXIMUM_RANGES:
+        raise _malformed()
+    return [_media_range(element) for element in elements]
 
 
-def _media_range(media_type: str, rest: str) -> MediaRange:
-    parameters: dict[str, str] = {}
-    position = 0
-    while position < len(rest):
-        match = _PARAMETER.match(rest, position)
-        if match is None:
-            if rest[position:].strip(" ;\t"):
-                raise _malformed()
-            break
-        name, value = match[1].lower(), match[2] if match[2] is not None else match[3]
-        if name in parameters:
-            raise _malformed()
-        parameters[name] = value
-        position = match.end()
-    quality = parameters.pop("q", None)
+def _media_range(element: str) -> MediaRange:
+    # Java's HttpURLConnection writes "*" for "*/*".
+    head, semicolon, rest = element.partition(";")
+    try:
+        found = parse_media_type("*/*" + semicolon + rest if head.strip() == "*" else element)
+    except ValueError:
+        raise _malformed() from None
+    quality = found.parameter("q")
     if quality is not None and not _QUALITY.fullmatch(quality):
         raise _malformed()
-    if not _TRANSFER_SYNTAX.fullmatch(parameters.get("transfer-syntax", "*")):
+    if not _TRANSFER_SYNTAX.fullmatch(found.parameter("transfer-syntax") or "*"):
         raise _malformed()
-    return MediaRange(media_type, tuple(parameters.items()), quality)
+    parameters = tuple((name, value) for name, value in found.parameters if name != "q")
+    return MediaRange(found.name, parameters, "0" + quality if quality and quality.startswith(".") else quality)
 
 
 def _malformed() -> BadRequest:
@@ -88,10 +75,7 @@ def _malformed() -> BadRequest:
 def accepts_json(accept: str | None, types: frozenset[str] = JSON_TYPES) -> bool:
     """Whether one of these JSON media types satisfies the Accept header (none at all accepts everything)."""
     ranges = parse_accept(accept or "") or [MediaRange("*/*")]
-    return any(
-        one.media_type in types | {"*/*", "application/*"} and one.quality not in ("0", "0.0", "0.00", "0.000")
-        for one in ranges
-    )
+    return any(one.media_type in types | {"*/*", "application/*"} and not one.is_refused() for one in ranges)
 
 
 def upstream_accept(accept: str | None, retrieval: Retrieval) -> str:
@@ -104,7 +88,7 @@ def upstream_accept(accept: str | None, retrieval: Retrieval) -> str:
             raise _not_acceptable("application/dicom+json")
         return "application/dicom+json"
     ranges = parse_accept(accept or "") or [MediaRange("*/*")]
-    built = [str(found) for one in ranges if (found := _usable(one, retrieval)) is not None]
+    built = [str(found) for one in ranges if not one.is_refused() and (found := _usable(one, retrieval)) is not None]
     if not built:
         raise _not_acceptable(_default(retrieval.kind).media_type)
     return ", ".join(dict.fromkeys(built))
@@ -125,14 +109,15 @@ def _default(kind: Kind) -> MediaRange:
 
 def _usable(one: MediaRange, retrieval: Retrieval) -> MediaRange | None:
     kind = retrieval.kind
+    default = replace(_default(kind), quality=one.quality)
     if one.media_type == "*/*":
-        return _default(kind)
+        return default
     kept = tuple((name, value) for name, value in one.parameters if name in ("type", "transfer-syntax"))
     cleaned = MediaRange(one.media_type, kept, one.quality)
     if kind in _DRAWN:
         return MediaRange(one.media_type, (), one.quality) if one.media_type in _DRAWN_TYPES else None
     if one.media_type == "multipart/*":
-        return _default(kind)
+        return default
     if one.media_type == "multipart/related":
         wanted = one.parameter("type") or "*/*"
         if wanted in ("*/*", "application/*"):  # dicomweb-client asks for frames so.
@@ -142,7 +127,9 @@ def _usable(one: MediaRange, retrieval: Retrieval) -> MediaRange | None:
         syntax = [(name, value) for name, value in kept if name == "transfer-syntax"]
         return MediaRange(one.media_type, (("type", wanted.lower()), *syntax), one.quality)
     if kind in OBJECTS:
-        return cleaned if kind is Kind.INSTANCE and one.media_type == "application/dicom" else None
+        if kind is Kind.INSTANCE and one.media_type in ("application/dicom", "application/*"):
+            return replace(cleaned, media_type="application/dicom")
+        return None
     return cleaned if may_be_part(one.media_type, kind) else None
 
 
@@ -151,5 +138,6 @@ def may_be_part(media_type: str, kind: Kind) -> bool:
     if kind in OBJECTS:
         return media_type == "application/dicom"
     return media_type == "application/octet-stream" or (
-        media_type.startswith(("image/", "video/")) and "svg" not in media_type
+        # SVG and other XML run script in a browser.
+        media_type.startswith(("image/", "video/")) and "svg" not in media_type and "xml" not in media_type
     )

@@ -47,6 +47,7 @@ class Ownership:
         self._client = client
         self._owners_flight: SingleFlight[str, frozenset[PatientIdentifier]] = SingleFlight()
         self._parts_flight: SingleFlight[Part, bool] = SingleFlight()
+        self._index_flight: SingleFlight[tuple[str, str | None], None] = SingleFlight()
         self._owners: TLRUCache[str, frozenset[PatientIdentifier]] = TLRUCache(
             max_entries, ttu=lambda uid, owners, now: now + (ttl_seconds if owners else absent_seconds), timer=clock
         )
@@ -88,7 +89,8 @@ class Ownership:
             ("StudyInstanceUID", study),
             ("includefield", ",".join((tag("PatientID"), tag("IssuerOfPatientID")))),
         )
-        rows = await self._client.search(Query("studies"), parameters, limit=100)
+        # All rows: an owner who was not seen would count as nobody.
+        rows = await self._client.search(Query("studies"), parameters)
         owners = frozenset(owner_of(row) for row in rows if text(row, "StudyInstanceUID") == study)
         self._owners[study] = owners
         return owners
@@ -116,9 +118,7 @@ class Ownership:
         fields = ("includefield", ",".join((tag("StudyInstanceUID"), tag("SeriesInstanceUID"))))
         if series is not None and series.instances and not series.whole:
             # A second instance of the series: the client is walking through it. Learn them all in one query.
-            rows = await self._client.search(query, (fields,), limit=INDEXED_INSTANCES)
-            series.instances.update(uid for row in rows if (uid := text(row, "SOPInstanceUID")) and _is_in(row, part))
-            series.whole = True
+            await self._index_flight.run((part.study, part.series), lambda: self._index(series, query, part))
             if part.instance in series.instances:
                 return True
         rows = await self._client.search(query, (("SOPInstanceUID", part.instance or ""), fields), limit=100)
@@ -127,8 +127,15 @@ class Ownership:
         self._series.setdefault((part.study, part.series or ""), _Series()).instances.add(part.instance or "")
         return True
 
+    async def _index(self, series: _Series, query: Query, part: Part) -> None:
+        fields = ("includefield", ",".join((tag("StudyInstanceUID"), tag("SeriesInstanceUID"))))
+        rows = await self._client.search(query, (fields,), limit=INDEXED_INSTANCES)
+        series.instances.update(uid for row in rows if (uid := text(row, "SOPInstanceUID")) and _is_in(row, part))
+        series.whole = True
+
     async def close(self) -> None:
         """End what is under way."""
+        await self._index_flight.close()
         await self._owners_flight.close()
         await self._parts_flight.close()
 

@@ -83,7 +83,9 @@ class Query:
 
 
 def _part_url(root: str, part: Part, frames: tuple[int, ...]) -> str:
-    return str(URI(root, part.study, part.series, part.instance, frames=list(frames) or None))
+    url = str(URI(root, part.study, part.series, part.instance))
+    # Written here: the library wants frames in order, PS3.18 10.4.1.1.6 does not.
+    return f"{url}/frames/{','.join(map(str, frames))}" if frames else url
 
 
 def parse(segments: Sequence[str]) -> Retrieval | Query:
@@ -149,9 +151,13 @@ def _uid(text: str) -> str:
 
 def _frames(text: str) -> tuple[int, ...]:
     numbers = text.split(",", MAXIMUM_FRAMES)
-    if len(numbers) > MAXIMUM_FRAMES or not all(_FRAME.fullmatch(number) for number in numbers):
+    if (
+        len(numbers) > MAXIMUM_FRAMES
+        or not all(_FRAME.fullmatch(number) for number in numbers)
+        or len(set(numbers)) < len(numbers)
+    ):
         raise BadRequest(
-            f"Frames are numbers from 1, separated by commas, at most {MAXIMUM_FRAMES}.", reason="bad_frames"
+            f"Frames are different numbers from 1, separated by commas, at most {MAXIMUM_FRAMES}.", reason="bad_frames"
         )
     return tuple(int(number) for number in numbers)
 

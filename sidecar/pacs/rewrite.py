@@ -1,13 +1,22 @@
 """DICOM JSON on its way out: other people's rows refused, the PACS's URLs made ours, private attributes dropped."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
-from sidecar.common.dicom_json import Row, text
+from sidecar.common.dicom_json import Row
+from sidecar.common.errors import BadRequest, NotFound
+from sidecar.common.uid import is_uid
+from sidecar.pacs.resources import parse
 
 RETRIEVE_URL = "00081190"
-_BELOW_ROOT = re.compile(r"(?:^|/)(studies/[0-9.]+(?:/[A-Za-z0-9.,]+)*)/?$", re.ASCII)
+# RetrieveURL, RetrieveURI, Pixel Data Provider URL: the last two were UT before there was a VR UR.
+_URL_ATTRIBUTES = frozenset({RETRIEVE_URL, "0040E010", "00287FE0"})
+_PERSON_NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
+_TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
+_VR = re.compile(r"[A-Z]{2}", re.ASCII)
+_MAXIMUM_URL_LENGTH = 2_048
 _MAXIMUM_DEPTH = 64
 
 
@@ -18,17 +27,24 @@ class TooDeep(ValueError):
 def our_url(url: object, root: str) -> str | None:
     """Return the same DICOMweb resource below our ``root``; ``None`` when the URL does not name one.
 
-    ``http://pacs:8042/dicom-web/studies/1.2/bulkdata`` -> ``<root>/studies/1.2/bulkdata``. Relative URLs, too.
+    ``http://pacs:8042/dicom-web/studies/1.2/bulkdata`` -> ``<root>/studies/1.2/bulkdata``. Relative URLs, too. It is
+    read by the grammar of our own paths and written anew.
     """
-    if not isinstance(url, str) or len(url) > 2_048:
+    if not isinstance(url, str) or len(url) > _MAXIMUM_URL_LENGTH:
         return None
-    match = _BELOW_ROOT.search(url)
     # Orthanc's name for it; ours is the standard's, and the PACS client turns it back.
-    return f"{root}/{match[1].replace('/bulk/', '/bulkdata/')}" if match else None
+    segments = ["bulkdata" if segment == "bulk" else segment for segment in url.removesuffix("/").split("/")]
+    begin = next((at for at, (one, uid) in enumerate(pairwise(segments)) if one == "studies" and is_uid(uid)), None)
+    if begin is None:
+        return None
+    try:
+        return parse(segments[begin:]).url(root)
+    except (NotFound, BadRequest):
+        return None
 
 
 def rewrite_row(row: Row, root: str, *, context: str | None = None) -> dict[str, Any]:
-    """Return a copy of a DICOM JSON object with URLs below ``root`` and without private attributes of the archive.
+    """Return a copy of a DICOM JSON object with URLs below ``root``, each attribute in the shape of PS3.18 F.2.2.
 
     ``context`` is the URL of the instance that the row describes, for BulkDataURIs that are relative to it. A URL that
     cannot be made ours is dropped: it would tell where the archive is. Raises ``TooDeep``.
@@ -39,23 +55,40 @@ def rewrite_row(row: Row, root: str, *, context: str | None = None) -> dict[str,
 def _copy(row: Mapping[str, Any], root: str, context: str | None, depth: int) -> dict[str, Any]:
     if depth > _MAXIMUM_DEPTH:
         raise TooDeep
-    copied: dict[str, Any] = {}
-    for name, element in row.items():
-        if not isinstance(element, Mapping):
-            continue
-        if element.get("vr") == "UR" or name == RETRIEVE_URL:
-            urls = [url for value in element.get("Value", ()) if (url := our_url(value, root))]
-            copied[name] = {"vr": "UR", "Value": urls} if urls else {"vr": "UR"}
-        elif "BulkDataURI" in element:
-            url = _bulkdata_url(element["BulkDataURI"], root, context)
-            copied[name] = {"vr": element.get("vr", "UN")} | ({"BulkDataURI": url} if url else {})
-        elif element.get("vr") == "SQ" and isinstance(element.get("Value"), list):
-            items = [_copy(item, root, context, depth + 1) if isinstance(item, Mapping) else item
-                     for item in element["Value"]]  # fmt: skip
-            copied[name] = {"vr": "SQ", "Value": items}
-        else:
-            copied[name] = element
-    return copied
+    return {
+        name: _element(name, element, root, context, depth)
+        for name, element in row.items()
+        if isinstance(element, Mapping)
+    }
+
+
+def _element(name: str, element: Mapping[str, Any], root: str, context: str | None, depth: int) -> dict[str, Any]:
+    """An attribute anew: its VR and one of Value, BulkDataURI, InlineBinary (PS3.18 F.2.2), and nothing more."""
+    vr = element.get("vr")
+    if not isinstance(vr, str) or not _VR.fullmatch(vr):
+        vr = "UN"
+    value, inline = element.get("Value"), element.get("InlineBinary")
+    values = value if isinstance(value, list) else []
+    if vr == "UR" or name.upper() in _URL_ATTRIBUTES:
+        urls = [url for one in values if (url := our_url(one, root))]
+        return {"vr": "UR", "Value": urls} if urls else {"vr": "UR"}
+    if "BulkDataURI" in element:
+        url = _bulkdata_url(element["BulkDataURI"], root, context)
+        return {"vr": vr, "BulkDataURI": url} if url else {"vr": vr}
+    if vr == "SQ":
+        values = [_copy(item, root, context, depth + 1) if isinstance(item, Mapping) else None for item in values]
+    else:
+        values = [_plain(one) for one in values]
+    if values:
+        return {"vr": vr, "Value": values}
+    return {"vr": vr, "InlineBinary": inline} if isinstance(inline, str) else {"vr": vr}
+
+
+def _plain(value: object) -> object:
+    """A value that is no container; of an object the groups of a person name."""
+    if isinstance(value, Mapping):
+        return {group: value[group] for group in _PERSON_NAME_GROUPS if isinstance(value.get(group), str)}
+    return None if isinstance(value, list) else value
 
 
 def _bulkdata_url(url: object, root: str, context: str | None) -> str | None:
@@ -69,18 +102,9 @@ def _bulkdata_url(url: object, root: str, context: str | None) -> str | None:
 
 def is_archive_private(name: str) -> bool:
     """Whether a tag is private (odd group): in query answers these are the archive's own notes (dcm4chee: 7777)."""
-    try:
-        return int(name[:4], 16) % 2 == 1
-    except ValueError:
-        return True
+    return not _TAG.fullmatch(name) or int(name[:4], 16) % 2 == 1
 
 
 def public_attributes(row: Row) -> dict[str, Any]:
     """Return a query row without private attributes."""
     return {name: element for name, element in row.items() if not is_archive_private(name)}
-
-
-def rows_are_in(rows: Iterable[Row], study: str, series: str | None, instance: str | None) -> bool:
-    """Whether each metadata row says itself that it is in the study (series, instance) asked for."""
-    wanted = {"StudyInstanceUID": study, "SeriesInstanceUID": series, "SOPInstanceUID": instance}
-    return all(uid is None or text(row, keyword) == uid for row in rows for keyword, uid in wanted.items())

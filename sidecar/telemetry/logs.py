@@ -1,5 +1,6 @@
 """JSON lines on standard error: one for each request, and what operators must know. Never an identifier or a token."""
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
@@ -17,18 +18,37 @@ class JsonFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return the line; what cannot be written as it is costs its field, never the line."""
+        message = record.getMessage()
+        if record.name == "asyncio":  # Its further lines quote tasks, and so their exceptions' texts.
+            message = message.partition("\n")[0]
         entry: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": message,
         }
         entry |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
         if record.exc_info and record.exc_info[0] is not None:
             entry["exception"] = record.exc_info[0].__name__
             entry["places"] = _places(record.exc_info[2])
-        return orjson.dumps(entry, default=str).decode()
+        return _written(entry)
+
+
+def _written(entry: dict[str, Any]) -> str:
+    try:
+        return orjson.dumps(entry, default=_type_name).decode()
+    except TypeError:
+        return json.dumps({str(name): _plain(value) for name, value in entry.items()})
+
+
+def _type_name(value: object) -> str:
+    """Stands for what JSON does not have: its text may quote what a peer sent."""
+    return f"<{type(value).__name__}>"
+
+
+def _plain(value: object) -> object:
+    return value if isinstance(value, str | int | float | bool) or value is None else _type_name(value)
 
 
 def _places(traceback: Any) -> list[str]:

@@ -1,5 +1,7 @@
 """The admin listener: ``/metrics``, ``/healthz`` (alive), ``/readyz`` (able to serve)."""
 
+import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -8,6 +10,8 @@ from aiohttp import web
 from sidecar.common.errors import Problem
 from sidecar.common.single_flight import SingleFlight
 from sidecar.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 
 class Readiness:
@@ -30,14 +34,21 @@ class Readiness:
         return await self._flight.run(None, self._probe)
 
     async def _probe(self) -> dict[str, str]:
-        problems = {}
-        for name, probe in self._probes.items():
-            try:
-                await probe()
-            except Problem as problem:
-                problems[name] = problem.reason
+        reasons = await asyncio.gather(*(self._ask(name, probe) for name, probe in self._probes.items()))
+        problems = {name: reason for name, reason in zip(self._probes, reasons, strict=True) if reason is not None}
         self._known, self._known_until = problems, time.monotonic() + self._keep_seconds
         return problems
+
+    @staticmethod
+    async def _ask(name: str, probe: Callable[[], Awaitable[object]]) -> str | None:
+        try:
+            await probe()
+        except Problem as problem:
+            return problem.reason
+        except Exception:
+            log.exception("a readiness probe failed", extra={"probe": name})
+            return "internal_error"
+        return None
 
 
 def create_admin(metrics: Metrics, readiness: Readiness) -> web.Application:

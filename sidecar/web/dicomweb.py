@@ -16,7 +16,7 @@ from sidecar.common.dicom_json import Row, tag, text
 from sidecar.common.errors import BadRequest, NotAcceptable
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.pacs.answer import check_head
-from sidecar.pacs.client import PacsClient
+from sidecar.pacs.client import PacsClient, QueryRefused
 from sidecar.pacs.matching import Matching, parse_matching
 from sidecar.pacs.media import accepts_json, upstream_accept
 from sidecar.pacs.ownership import owner_of
@@ -117,7 +117,12 @@ class DicomWeb:
             if identifier.issuer is not None:
                 who.append(("IssuerOfPatientID", identifier.issuer))
             parameters = (*who, *matching.parameters, ("includefield", _CHECKED_FIELDS))
-            found = await self._pacs.search(query, _join_fields(parameters), limit=wanted)
+            try:
+                found = await self._pacs.search(query, _join_fields(parameters), limit=wanted)
+            except QueryRefused:
+                if not matching.parameters:
+                    raise
+                raise BadRequest("The archive refuses a value of this search.", reason="pacs_query_refused") from None
             rows += [row for row in found if self._is_own(row, query, identifier)]
         return rows[matching.offset : wanted]
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -83,7 +83,7 @@ class ImagingFhir:
         for patient in search.patients:
             permit = self._guard.permit(token, Interaction.SEARCH, patient)
         known_as = await self._guard.known_as(permit)
-        as_of = datetime.now(UTC)
+        as_of = self._catalog.now()
         rows = await self._studies.of_patient(known_as)
         page = select(
             rows, search, patient=permit.patient, site=self._site, catalog=self._catalog, page_size=self._page_size

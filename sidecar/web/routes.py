@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import aiohttp_cors
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from sidecar.common.errors import NotFound
 from sidecar.telemetry.metrics import Metrics
@@ -56,7 +56,7 @@ def create_public(
         customize(app)
     else:
         add("root", "/", _pointer, "GET", "HEAD")
-    add("unknown", "/{tail:.*}", _unknown, "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+    add("unknown", "/{tail:.*}", _unknown, hdrs.METH_ANY)
     app.on_response_prepare.append(add_headers)
     return app
 

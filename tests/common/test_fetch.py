@@ -8,11 +8,14 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 import pytest
 from aiohttp import web
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from sidecar.common.fetch import Answer, FetchFailed, fetch
 from tests.common.peer import Peer, Reply
 
 LIMIT = 65_536
+
+NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 
 
 async def get(session: aiohttp.ClientSession, url: str, *, seconds: float = 5, limit: int = LIMIT) -> Answer:
@@ -184,14 +187,14 @@ async def test_a_header_cannot_be_split(peer: Peer, session: aiohttp.ClientSessi
 def test_what_a_permission_rests_on_has_one_reading(body: bytes, reason: str) -> None:
     """SIA-16: no name twice, no NaN, an object."""
     with pytest.raises(FetchFailed) as failed:
-        Answer(200, {}, body).strict_json_object()
+        Answer(200, NO_HEADERS, body).strict_json_object()
     assert failed.value.reason == reason
 
 
 def test_json() -> None:
     """Both readers read what is right; the fast one refuses what is no JSON, too."""
-    answer = Answer(200, {}, b'{"a": [{"b": 1}, {"b": 1}], "c": "\\u00e4"}')
+    answer = Answer(200, NO_HEADERS, b'{"a": [{"b": 1}, {"b": 1}], "c": "\\u00e4"}')
     assert answer.strict_json_object() == answer.json() == {"a": [{"b": 1}, {"b": 1}], "c": "\u00e4"}
     for body in (b"", b"<html>", b'{"a": NaN}', b"[" * 60_000):
         with pytest.raises(FetchFailed, match="not_json"):
-            Answer(200, {}, body).json()
+            Answer(200, NO_HEADERS, body).json()

@@ -1,0 +1,243 @@
+"""Retrievals opened, and connections that fail, against a PACS on a real socket (SIA-42, 43)."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from sidecar.access.decision import Part, StudyPermit
+from sidecar.common.errors import GatewayTimeout, Problem, Unavailable
+from sidecar.pacs.resources import Kind, Retrieval
+from sidecar.server import _session
+from tests.common.peer import Peer, Reply
+from tests.pacs.paging import (
+    PART,
+    PERMIT,
+    RETRIEVAL,
+    STUDIES,
+    pacs,
+)
+
+
+async def _never(request: web.Request) -> web.StreamResponse:
+    await asyncio.sleep(20)
+    raise AssertionError("nobody waits as long")
+
+
+async def test_a_silent_pacs_is_a_timeout(peer: Peer, session: aiohttp.ClientSession) -> None:
+    peer.say(Reply(write=_never))
+    seen: list[str] = []
+    client = pacs(session, peer, timeout_seconds=0.1, observe=lambda kind, status, seconds: seen.append(status))
+    started = time.monotonic()
+    with pytest.raises(GatewayTimeout):
+        await client.search(STUDIES, [])
+    with pytest.raises(GatewayTimeout):
+        await client.ping()
+    async with contextlib.AsyncExitStack() as stack:
+        with pytest.raises(GatewayTimeout):
+            await stack.enter_async_context(client.open(PERMIT, RETRIEVAL, accept="*/*"))
+    assert time.monotonic() - started < 3
+    assert seen == ["timeout"] * 3
+
+
+async def test_a_pacs_that_is_not_there_is_unavailable(session: aiohttp.ClientSession) -> None:
+    client = pacs(session, Peer(url="http://127.0.0.1:9"))
+    for call in (client.search(STUDIES, []), client.ping()):
+        with pytest.raises(Unavailable) as refused:
+            await call
+        assert "127.0.0.1" not in refused.value.diagnostics
+    with pytest.raises(Unavailable):
+        async with client.open(PERMIT, RETRIEVAL, accept="*/*"):
+            pass
+
+
+Dying = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Any]
+
+
+@contextlib.asynccontextmanager
+async def dying(good_answers: list[int], *, abort: bool) -> AsyncIterator[tuple[str, list[str]]]:
+    """A server whose n-th connection answers ``good_answers[n]`` requests and drops the next one; the last stays."""
+    requests: list[str] = []
+    connections = iter([*good_answers, *[1_000] * 20])
+
+    async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            for _ in range(next(connections)):
+                requests.append((await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[0])
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/dicom\r\nContent-Length: 2\r\n\r\n[]")
+                await writer.drain()
+            requests.append((await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[0])
+            if abort:
+                writer.transport.abort()
+        writer.close()
+
+    server = await asyncio.start_server(connection, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", requests
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("abort", [False, True])
+async def test_a_connection_that_died_in_the_pool_is_tried_once_more(
+    session: aiohttp.ClientSession, abort: bool
+) -> None:
+    """Orthanc closes its connections after a second without a request; a GET may be repeated."""
+    async with dying([1], abort=abort) as (url, _):
+        client = pacs(session, Peer(url=url))
+        assert await client.search(STUDIES, []) == []
+        assert await client.search(STUDIES, []) == []
+    async with dying([1], abort=abort) as (url, _):
+        client = pacs(session, Peer(url=url))
+        for _ in range(2):
+            async with client.open(PERMIT, RETRIEVAL, accept="*/*") as response:
+                assert await response.read() == b"[]"
+
+
+@pytest.mark.parametrize("abort", [False, True])
+async def test_it_is_not_tried_for_ever(session: aiohttp.ClientSession, abort: bool) -> None:
+    """A PACS that drops each request: an answer soon, after at most a handful of attempts."""
+    async with dying([0] * 20, abort=abort) as (url, requests):
+        client = pacs(session, Peer(url=url))
+        with pytest.raises(Unavailable):
+            await client.search(STUDIES, [])
+        assert len(requests) <= 4
+        with pytest.raises(Unavailable):
+            async with client.open(PERMIT, RETRIEVAL, accept="*/*"):
+                pass
+        assert len(requests) <= 8
+
+
+async def test_a_retrieval_is_opened_as_it_was_permitted(peer: Peer, session: aiohttp.ClientSession) -> None:
+    peer.say(Reply("body", 200, {"Content-Type": "application/dicom"}))
+    seen: list[tuple[str, str]] = []
+    client = pacs(session, peer, authorization="Bearer x", observe=lambda kind, status, _: seen.append((kind, status)))
+    drawn = Retrieval(Kind.RENDERED, PART, (2,))
+    async with client.open(PERMIT, drawn, accept="image/png", parameters=[("viewport", "1,2&x=y")]) as response:
+        assert await response.read() == b"body"
+    (asked,) = peer.asked
+    assert asked.target == "/rs/studies/1.2/series/1.3/instances/1.4/frames/2/rendered?viewport=1%2C2%26x%3Dy"
+    assert asked.headers["Accept"] == "image/png"
+    assert asked.headers["Accept-Encoding"] == "identity"
+    assert asked.headers["Authorization"] == "Bearer x"
+    assert seen == [("rendered", "200")]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [Part("1.2"), Part("1.2", "1.3"), Part("1.2", "1.3", "1.5"), Part("1.2", "1.4", "1.4"), Part("1.3", "1.3", "1.4")],
+)
+async def test_a_permit_for_something_else_opens_nothing(
+    peer: Peer, session: aiohttp.ClientSession, part: Part
+) -> None:
+    """Not even a permit for the whole study: what was decided on is what is fetched."""
+    with pytest.raises(ValueError, match="permit"):
+        async with pacs(session, peer).open(StudyPermit("p1", part), RETRIEVAL, accept="*/*"):
+            pass
+    assert peer.asked == []
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(peer: Peer, session: aiohttp.ClientSession, status: int) -> None:
+    """dcm4chee may send to another archive: our credentials do not go there."""
+    peer.say(Reply("", status, {"Location": f"{peer.url}/elsewhere"}))
+    async with pacs(session, peer, authorization="Bearer x").open(PERMIT, RETRIEVAL, accept="*/*") as response:
+        assert response.status == status
+    assert len(peer.asked) == 1
+
+
+@pytest.mark.parametrize("status", [204, 206, 404, 500, 503])
+async def test_any_status_is_for_the_caller_to_judge(peer: Peer, session: aiohttp.ClientSession, status: int) -> None:
+    peer.say(Reply("", status))
+    async with pacs(session, peer).open(PERMIT, RETRIEVAL, accept="*/*") as response:
+        assert response.status == status
+
+
+async def test_whoever_leaves_early_frees_the_pacs(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """The connection is closed, so that the PACS stops reading from its disks."""
+    gone = asyncio.Event()
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"x" * 65_536)
+        except (ConnectionError, asyncio.CancelledError):
+            gone.set()
+            raise
+
+    peer.say(Reply(write=endless))
+    async with pacs(session, peer).open(PERMIT, RETRIEVAL, accept="*/*") as response:
+        await response.content.readany()
+    async with asyncio.timeout(5):
+        await gone.wait()
+
+
+async def test_a_body_that_was_read_leaves_its_connection_for_the_next(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
+    ports = set()
+
+    async def write(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        ports.add(request.transport.get_extra_info("peername")[1])
+        return web.Response(body=b"body")
+
+    peer.say(Reply(write=write))
+    for _ in range(5):
+        async with pacs(session, peer).open(PERMIT, RETRIEVAL, accept="*/*") as response:
+            await response.read()
+    assert len(ports) == 1
+
+
+async def test_a_long_body_has_no_total_time_but_each_silence_is_bounded(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
+    async def slow(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(6):
+            await response.write(b"x")
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(20)
+        return response
+
+    peer.say(Reply(write=slow))
+    client = pacs(session, peer, timeout_seconds=0.4)
+    async with client.open(PERMIT, RETRIEVAL, accept="*/*") as response:
+        started = time.monotonic()
+        received: list[bytes] = []
+
+        async def read() -> None:
+            while chunk := await response.content.readany():
+                received.append(chunk)
+
+        with pytest.raises(TimeoutError):
+            await read()
+        assert b"".join(received) == b"xxxxxx"
+        assert 0.5 < time.monotonic() - started < 5
+
+
+async def test_a_pool_that_is_used_up_is_no_endless_wait(peer: Peer) -> None:
+    """pacs.max_connections slow clients must not make everybody else hang: 503 or 504 after the time-out."""
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"x")
+        await asyncio.sleep(20)
+        return response
+
+    peer.say(Reply(write=endless))
+    async with _session(None, connections=1) as narrow:
+        client = pacs(narrow, peer, timeout_seconds=0.3)
+        async with client.open(PERMIT, RETRIEVAL, accept="*/*"), asyncio.timeout(3):
+            with contextlib.suppress(Problem):
+                async with client.open(PERMIT, RETRIEVAL, accept="*/*"):
+                    raise AssertionError("there is one connection only")

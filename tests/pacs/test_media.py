@@ -1,0 +1,270 @@
+"""Accept headers: taken apart, built anew, and nothing asked for that we cannot vouch for (SIA-40, SIA-41)."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.access.decision import Part
+from sidecar.common.errors import BadRequest, NotAcceptable
+from sidecar.pacs.media import (
+    MAXIMUM_LENGTH,
+    MAXIMUM_RANGES,
+    MediaRange,
+    accepts_json,
+    may_be_part,
+    parse_accept,
+    upstream_accept,
+)
+from sidecar.pacs.resources import Kind, Retrieval
+
+STUDY = Retrieval(Kind.STUDY, Part("1.2"))
+SERIES = Retrieval(Kind.SERIES, Part("1.2", "1.3"))
+ONE = Part("1.2", "1.3", "1.4")
+INSTANCE, FRAMES = Retrieval(Kind.INSTANCE, ONE), Retrieval(Kind.FRAMES, ONE, (1,))
+RENDERED, THUMBNAIL = Retrieval(Kind.RENDERED, ONE), Retrieval(Kind.THUMBNAIL, Part("1.2"))
+METADATA = Retrieval(Kind.METADATA, Part("1.2"))
+BULKDATA, PIXELDATA = Retrieval(Kind.BULKDATA, ONE, steps=("7FE00010",)), Retrieval(Kind.PIXELDATA, ONE)
+ALL = (STUDY, SERIES, INSTANCE, METADATA, FRAMES, RENDERED, THUMBNAIL, BULKDATA, PIXELDATA)
+
+AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+OCTETS = 'multipart/related; type="application/octet-stream"'
+
+BUILT: dict[str, tuple[str | None, Retrieval, str]] = {
+    "the public viewer, type without quotes": (
+        "multipart/related; type=application/dicom; transfer-syntax=*", STUDY, AS_STORED),
+    "dicomweb-client, type in quotes": (AS_STORED, SERIES, AS_STORED),
+    "no header: as stored": (None, STUDY, AS_STORED),
+    "an empty header": ("", INSTANCE, AS_STORED),
+    "anything": ("*/*", STUDY, AS_STORED),
+    "any multipart": ("multipart/*", SERIES, AS_STORED),
+    "a multipart of nothing in particular": ("multipart/related", STUDY, 'multipart/related; type="application/dicom"'),
+    "without a transfer syntax: the PACS's default": (
+        "multipart/related; type=application/dicom", STUDY, 'multipart/related; type="application/dicom"'),
+    "a transfer syntax": (
+        'multipart/related;type="application/dicom";transfer-syntax=1.2.840.10008.1.2.4.50', STUDY,
+        'multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.4.50'),
+    "capital letters": ('Multipart/Related; TYPE="Application/DICOM"', STUDY,
+                        'multipart/related; type="application/dicom"'),
+    "other parameters are left out": (
+        'multipart/related; boundary=x; type="application/dicom"; start="http"', STUDY,
+        'multipart/related; type="application/dicom"'),
+    "preferences stay": (
+        "multipart/related; type=application/dicom; q=0.5, multipart/related; transfer-syntax=1.2;q=1.000", STUDY,
+        'multipart/related; type="application/dicom";q=0.5, '  # noqa: ISC004 - one header
+        'multipart/related; type="application/dicom"; transfer-syntax=1.2;q=1.000'),
+    "the same twice": ("*/*, multipart/*", STUDY, AS_STORED),
+    "one instance may be no multipart": ("application/dicom; transfer-syntax=*", INSTANCE,
+                                         "application/dicom; transfer-syntax=*"),
+    "what cannot be vouched for is left out": (
+        "application/zip, text/html, image/svg+xml, application/dicom+xml, " + AS_STORED, STUDY, AS_STORED),
+    "the frames of an OHIF-style viewer": (
+        "multipart/related; type=application/octet-stream; transfer-syntax=*", FRAMES, OCTETS + "; transfer-syntax=*"),
+    "frames, anything": ("*/*", FRAMES, OCTETS),
+    "frames as JPEG": ('multipart/related; type="image/jpeg"', FRAMES, 'multipart/related; type="image/jpeg"'),
+    "one frame alone": ("image/jls, application/octet-stream", FRAMES, "image/jls, application/octet-stream"),
+    "bulk data": ("application/octet-stream", BULKDATA, "application/octet-stream"),
+    "bulk data, anything": (None, BULKDATA, OCTETS),
+    "pixel data": ("*/*", PIXELDATA, OCTETS),
+    "rendered, anything": ("*/*", RENDERED, "image/jpeg"),
+    "rendered by a browser": (
+        "image/avif,image/webp,image/apng,image/*,*/*;q=0.8", RENDERED, "image/*, image/jpeg;q=0.8"),
+    "rendered as PNG, parameters left out": ("image/png; charset=x;q=0.3", THUMBNAIL, "image/png;q=0.3"),
+    "rendered as PDF": ("application/pdf", RENDERED, "application/pdf"),
+    "metadata": ("application/dicom+json", METADATA, "application/dicom+json"),
+    "metadata, the other name": ("application/json, application/dicom+json", METADATA, "application/dicom+json"),
+    "metadata, anything": (None, METADATA, "application/dicom+json"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BUILT)
+def test_what_the_pacs_is_asked_for(what: str) -> None:
+    accept, retrieval, expected = BUILT[what]
+    assert upstream_accept(accept, retrieval) == expected
+
+
+REFUSED = [
+    *((accept, retrieval) for retrieval in ALL for accept in (
+        "application/zip", "text/html", "application/xhtml+xml", "image/svg+xml", "text/xml", "application/xml",
+        "application/dicom+xml", "multipart/related; type=application/dicom+xml", "multipart/related; type=text/html",
+        "multipart/related; type=image/svg+xml", "multipart/related; type=application/zip", "text/*", "x/y",
+        "multipart/form-data", "multipart/mixed",
+    )),
+    ("application/dicom", STUDY), ("application/dicom", SERIES), ("application/dicom+json", STUDY),
+    ("image/jpeg", STUDY), ("application/octet-stream", STUDY), ("application/*", STUDY), (OCTETS, STUDY),
+    (AS_STORED, FRAMES), ("application/dicom", FRAMES), (AS_STORED, RENDERED), ("application/dicom", RENDERED),
+    ("multipart/*", RENDERED), ("application/octet-stream", RENDERED), ("image/webp", RENDERED),
+    (AS_STORED, METADATA), ("image/jpeg", METADATA), ("application/dicom+json;q=0", METADATA),
+    ("application/pdf", BULKDATA),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("accept", "retrieval"), REFUSED, ids=lambda value: getattr(value, "kind", value))
+def test_what_cannot_be_had_is_406(accept: str, retrieval: Retrieval) -> None:
+    with pytest.raises(NotAcceptable):
+        upstream_accept(accept, retrieval)
+
+
+MALFORMED = [
+    "x", "/", "a/", "/b", "a/b/c", "a b/c", "a/b c/d", "a/b;q", "a/b;q=", "a/b;q=2", "a/b;q=1.1", "a/b;q=-1",
+    "a/b;q=0.1234", "a/b;q=a", "a/b;q=1;q=1", "a/b;type=x;TYPE=y", 'a/b;type="x', 'a/b;type="x"y', 'a/b;"x"=y',
+    "a/b;type=x y", "a/b;transfer-syntax=x", "a/b;transfer-syntax=1.2/..", "a/b;transfer-syntax=",
+    'a/b;transfer-syntax="1 2"', "a/b;transfer-syntax=" + "1" * 65, "a/b;=x", "a/b\r\nX: y", "a/b\x00", "ａ/b",
+    'a/b;type="a\\"b"', 'a/b;type="é"', "a/b@c", "(a)/b",
+    ", ".join(["a/b"] * (MAXIMUM_RANGES + 1)), "a/b;" + "x" * MAXIMUM_LENGTH,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("accept", MALFORMED, ids=lambda accept: repr(accept[:30]))
+def test_malformed_headers_are_400_for_every_resource(accept: str) -> None:
+    for retrieval in ALL:
+        with pytest.raises(BadRequest):
+            upstream_accept(accept, retrieval)
+
+
+def test_as_many_ranges_as_allowed_pass() -> None:
+    assert len(parse_accept(", ".join(["a/b"] * MAXIMUM_RANGES))) == MAXIMUM_RANGES
+
+
+def test_a_hostile_header_takes_no_time() -> None:
+    """48 bytes; each further pair doubles the time, and 2,048 bytes are allowed: one request stops the server."""
+    started = time.process_time()
+    with pytest.raises(BadRequest):
+        parse_accept("a/b" + " ;" * 22 + '"')
+    assert time.process_time() - started < 0.05
+
+
+@pytest.mark.parametrize("unit", ["a/b,", "a/b;x=y ", ' ;x="y"', "  ", ";", "/", '"', "a/b;q=0.1, ", "\t,"])
+def test_long_junk_takes_no_time(unit: str) -> None:
+    started = time.process_time()
+    for junk in (unit * 500, "a/b" + unit * 300, "a/b" + unit * 300 + "@"):
+        try:
+            parse_accept(junk[:MAXIMUM_LENGTH])
+        except BadRequest:
+            continue
+    assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize("accept", ["image/png, , image/jpeg", ",image/png", "image/png,,"])
+def test_empty_list_elements_are_ignored(accept: str) -> None:
+    """RFC 9110 5.6.1.2: a recipient MUST accept a reasonable number of them."""
+    assert parse_accept(accept)[0].media_type == "image/png"
+
+
+def test_the_default_header_of_java_is_understood() -> None:
+    """What Java's HttpURLConnection sends when its program sets none."""
+    assert upstream_accept("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", STUDY) == AS_STORED + ";q=0.2"
+
+
+@pytest.mark.parametrize("accept", ["*/*;q=0", "application/zip, */*;q=0.000", "multipart/*;q=0"])
+def test_what_the_client_refuses_is_not_sent(accept: str) -> None:
+    """RFC 9110 12.4.2: a weight of 0 means not acceptable."""
+    with pytest.raises(NotAcceptable):
+        upstream_accept(accept, STUDY)
+
+
+def test_the_weight_of_anything_stays() -> None:
+    assert upstream_accept("image/png, */*;q=0.1", RENDERED) == "image/png, image/jpeg;q=0.1"
+
+
+def test_a_quoted_value_stays_one_value() -> None:
+    assert parse_accept(upstream_accept('application/dicom; type="a b"', INSTANCE))
+
+
+JSON_ANSWERS: dict[str | None, bool] = {
+    None: True, "": True, "*/*": True, "application/*": True, "application/json": True, "application/dicom+json": True,
+    "application/dicom+json, application/json": True, "Application/JSON; charset=utf-8": True,
+    "text/html, */*;q=0.1": True, "application/dicom+json;q=0, */*": True,
+    "application/dicom+xml": False, "multipart/related; type=application/dicom+xml": False, "image/*": False,
+    "*/*;q=0": False, "*/*;q=0.0": False, "application/json;q=0.00, application/dicom+json;q=0.000": False,
+    "application/jsonp": False, "text/json": False, "json/application": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("accept", JSON_ANSWERS)
+def test_whether_json_will_do(accept: str | None) -> None:
+    assert accepts_json(accept) is JSON_ANSWERS[accept]
+
+
+def test_zero_with_a_point_is_zero() -> None:
+    assert not accepts_json("application/json;q=0.")
+
+
+TOKENS = st.sampled_from(["application", "multipart", "image", "dicom", "related", "*", "octet-stream", "jpeg",
+"svg+xml",
+                          "dicom+xml", "zip", "dicom+json", "x"])  # fmt: skip
+VALUES = st.sampled_from(
+    ["application/dicom", "application/octet-stream", "image/jpeg", "image/svg+xml", "*", "1.2.840", "x"]
+)
+
+
+@st.composite
+def accept_headers(draw: st.DrawFn) -> str:
+    ranges = []
+    for _ in range(draw(st.integers(0, 4))):
+        one = f"{draw(TOKENS)}/{draw(TOKENS)}"
+        for name in draw(st.lists(st.sampled_from(["type", "transfer-syntax", "charset", "q"]), max_size=3)):
+            value = draw(VALUES if name != "q" else st.sampled_from(["0", "1", "0.5", "0.123"]))
+            space, quote = draw(st.sampled_from(["", " "])), draw(st.sampled_from(["", '"']))
+            one += f"{space};{space}{name}={quote}{value}{quote}"
+        ranges.append(one)
+    return ",".join(ranges)
+
+
+@given(accept_headers(), st.sampled_from(ALL))
+def test_what_is_built_reads_the_same_again_and_asks_for_nothing_unsafe(accept: str, retrieval: Retrieval) -> None:
+    try:
+        built = upstream_accept(accept, retrieval)
+    except (BadRequest, NotAcceptable):
+        return
+    ranges = parse_accept(built)
+    assert ranges
+    assert ", ".join(map(str, ranges)) == built
+    assert upstream_accept(built, retrieval) == built
+    assert not any(bad in built for bad in ("zip", "xml", "svg", "html", "charset", "\r", "\n"))
+    names = {name for one in ranges for name, _ in one.parameters}
+    assert names <= {"type", "transfer-syntax"}
+
+
+@given(st.text(max_size=60), st.sampled_from(ALL))
+def test_any_text_is_a_header_or_refused(accept: str, retrieval: Retrieval) -> None:
+    try:
+        built = upstream_accept(accept, retrieval)
+    except (BadRequest, NotAcceptable):
+        return
+    assert built.isascii()
+    assert built.isprintable()
+
+
+@given(accept_headers())
+def test_ranges_survive_being_written(accept: str) -> None:
+    try:
+        ranges = parse_accept(accept)
+    except BadRequest:
+        return
+    assert parse_accept(", ".join(map(str, ranges))) == ranges
+
+
+def test_parameters_are_read_by_name() -> None:
+    (one,) = parse_accept('multipart/related; type="application/dicom"; transfer-syntax=*; q=0.5')
+    assert one == MediaRange("multipart/related", (("type", "application/dicom"), ("transfer-syntax", "*")), "0.5")
+    assert one.parameter("type") == "application/dicom"
+    assert one.parameter("q") is None
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_which_media_types_a_part_may_have(kind: Kind) -> None:
+    """Instances in a multipart of instances, pixels and octets elsewhere; never what a browser would run."""
+    instances = kind in (Kind.STUDY, Kind.SERIES, Kind.INSTANCE)
+    assert may_be_part("application/dicom", kind) is instances
+    for pixels in ("application/octet-stream", "image/jpeg", "image/jls", "image/jp2", "video/mp4"):
+        assert may_be_part(pixels, kind) is not instances
+    for never in ("", "text/html", "image/svg+xml", "application/dicom+xml", "application/xml", "application/zip",
+                  "multipart/related", "application/pdf", "application/dicom+json"):  # fmt: skip
+        assert not may_be_part(never, kind)
+
+
+@pytest.mark.parametrize("media_type", ["image/x+xml", "video/x+xml"])
+def test_no_xml_by_another_name(media_type: str) -> None:
+    assert not may_be_part(media_type, Kind.FRAMES)

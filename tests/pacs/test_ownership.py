@@ -1,0 +1,260 @@
+"""Whose study, and is the part in it? Established by rows that say so themselves (SIA-42; attack "Hierarchy")."""
+
+import asyncio
+
+import pytest
+
+from sidecar.access.decision import Part, StudyFacts
+from sidecar.access.identity import PatientIdentifier
+from sidecar.common.errors import Unavailable
+from sidecar.pacs.ownership import INDEXED_INSTANCES, Ownership, owner_of
+from tests.common.peer import Clock
+from tests.pacs.fake import FakePacs, row, settle
+
+OWN, OTHER = PatientIdentifier("p1"), PatientIdentifier("p2")
+STUDY, SERIES = "1.2", "1.2.1"
+FOREIGN_STUDY, FOREIGN_SERIES = "1.9", "1.9.1"
+
+
+def archive(*, filters: bool = True, instances: int = 3) -> FakePacs:
+    """Two studies of two patients, each with one series; the rows have the UIDs of all levels."""
+    return FakePacs(
+        *(row("p1", STUDY, SERIES, f"{SERIES}.{number}") for number in range(instances)),
+        *(row("p2", FOREIGN_STUDY, FOREIGN_SERIES, f"{FOREIGN_SERIES}.{number}") for number in range(instances)),
+        filters=filters,
+    )
+
+
+def ownership(pacs: FakePacs, clock: Clock | None = None, **more: float) -> Ownership:
+    """With the product's times, or others."""
+    times = {"ttl_seconds": 300.0, "absent_seconds": 5.0, **more}
+    return Ownership(pacs, ttl_seconds=times["ttl_seconds"], absent_seconds=times["absent_seconds"],
+                     max_entries=int(times.get("max_entries", 100)), clock=clock or Clock())  # fmt: skip
+
+
+PARTS: dict[str, tuple[Part, bool]] = {
+    "the study": (Part(STUDY), True),
+    "a series": (Part(STUDY, SERIES), True),
+    "an instance": (Part(STUDY, SERIES, f"{SERIES}.1"), True),
+    "a foreign series": (Part(STUDY, FOREIGN_SERIES), False),
+    "a foreign series with its own instance": (Part(STUDY, FOREIGN_SERIES, f"{FOREIGN_SERIES}.1"), False),
+    "a foreign instance in an own series": (Part(STUDY, SERIES, f"{FOREIGN_SERIES}.1"), False),
+    "an own instance in a foreign series": (Part(STUDY, FOREIGN_SERIES, f"{SERIES}.1"), False),
+    "no such series": (Part(STUDY, "1.5"), False),
+    "no such instance": (Part(STUDY, SERIES, "1.5"), False),
+}
+
+
+@pytest.mark.parametrize("what", PARTS)
+@pytest.mark.parametrize("filters", [True, False])
+@pytest.mark.parametrize("warm", [False, True])
+async def test_facts(what: str, filters: bool, warm: bool) -> None:
+    """The same with a PACS that ignores what path and parameters say, and the same when the answer is cached."""
+    part, found = PARTS[what]
+    facts = ownership(archive(filters=filters))
+    if warm:
+        for other, _ in PARTS.values():
+            await facts.facts(other)
+    assert await facts.facts(part) == StudyFacts(frozenset({OWN}), part_found=found)
+
+
+async def test_a_foreign_study_has_its_own_owner() -> None:
+    found = await ownership(archive()).facts(Part(FOREIGN_STUDY, FOREIGN_SERIES))
+    assert found == StudyFacts(frozenset({OTHER}), part_found=True)
+
+
+async def test_no_such_study() -> None:
+    """The parts are not even looked for."""
+    pacs = archive()
+    assert await ownership(pacs).facts(Part("1.5", SERIES)) == StudyFacts(frozenset(), part_found=False)
+    assert pacs.levels == ["studies"]
+
+
+async def test_two_patients_under_one_uid_are_both_owners() -> None:
+    """A copy, a mistake: a retrieval by UID could bring either, so the decision must know of both."""
+    pacs = FakePacs(row("p1", STUDY), row("p2", STUDY), row("p1", STUDY, issuer="A"), row(None, STUDY))
+    owners = await ownership(pacs).owners(STUDY)
+    assert owners == {OWN, OTHER, PatientIdentifier("p1", "A"), PatientIdentifier("")}
+
+
+async def test_the_owner_is_asked_for_by_uid_alone() -> None:
+    """With the PatientID in the query, the second patient of a UID would never be seen."""
+    pacs = archive()
+    await ownership(pacs).owners(STUDY)
+    (asked,) = pacs.asked
+    assert asked[1] == {"StudyInstanceUID": STUDY, "includefield": "00100020,00100021"}
+
+
+async def test_rows_of_other_studies_say_nothing() -> None:
+    """A PACS that returns more than was asked for."""
+    pacs = FakePacs(row("p2", "1.20"), row("p2", None), row("p1", STUDY), row("p2", "1.2.0"), filters=False)
+    assert await ownership(pacs).owners(STUDY) == {OWN}
+
+
+async def test_an_owner_beyond_the_first_rows_is_no_secret() -> None:
+    """A PACS that ignores the filter: what was not seen must not count as nobody's (raising is fine, too)."""
+    pacs = FakePacs(*(row("p1", STUDY) for _ in range(100)), row("p2", STUDY), filters=False)
+    assert OTHER in await ownership(pacs).owners(STUDY)
+
+
+async def test_what_was_found_is_kept_for_its_time() -> None:
+    pacs, clock = archive(), Clock()
+    facts = ownership(pacs, clock)
+    part = Part(STUDY, SERIES, f"{SERIES}.0")
+    for seconds in (0, 100, 199):
+        clock.now = 1_000_000 + seconds
+        assert (await facts.facts(part)).part_found
+    assert pacs.levels == ["studies", "instances"]
+    pacs.rows = [row("p2", STUDY, SERIES, f"{SERIES}.0")]  # The study is moved to another patient.
+    clock.now = 1_000_000 + 299
+    assert (await facts.facts(part)).owners == {OWN}
+    clock.now = 1_000_000 + 301
+    assert (await facts.facts(part)).owners == {OTHER}
+
+
+async def test_a_walk_through_a_series_does_not_prolong_what_is_known() -> None:
+    """Each new instance adds to what is known of its series; the series is looked at again after its time."""
+    pacs, clock = archive(instances=40), Clock()
+    facts = ownership(pacs, clock)
+    for number in range(29):
+        clock.now = 1_000_000 + number * 10
+        assert await facts.holds(Part(STUDY, SERIES, f"{SERIES}.{number}"))
+    pacs.rows = []
+    clock.now = 1_000_000 + 301
+    assert not await facts.holds(Part(STUDY, SERIES, f"{SERIES}.0"))
+
+
+@pytest.mark.parametrize("part", [Part("1.5"), Part(STUDY, "1.2.5"), Part(STUDY, SERIES, "1.2.1.5")])
+async def test_what_was_not_found_is_kept_briefly(part: Part) -> None:
+    """Images arrive; a client that asks for nothing again and again is no load."""
+    pacs, clock = archive(), Clock()
+    facts = ownership(pacs, clock)
+    before = await facts.facts(part)
+    assert not before.part_found
+    asked = len(pacs.asked)
+    pacs.rows.append(row("p1", part.study, part.series, part.instance))
+    clock.now += 4.9
+    assert await facts.facts(part) == before
+    assert len(pacs.asked) == asked
+    clock.now += 0.2
+    assert await facts.facts(part) == StudyFacts(frozenset({OWN}), part_found=True)
+
+
+async def test_a_failure_is_not_kept() -> None:
+    pacs = archive()
+    facts = ownership(pacs)
+    part = Part(STUDY, SERIES)
+    pacs.failure = Unavailable("Not now.", reason="down")
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await facts.facts(part)
+    pacs.failure = None
+    assert (await facts.facts(part)).part_found
+    pacs.failure = Unavailable("Not now.", reason="down")
+    with pytest.raises(Unavailable):
+        await facts.facts(Part(STUDY, SERIES, f"{SERIES}.0"))
+    pacs.failure = None
+    assert (await facts.facts(Part(STUDY, SERIES, f"{SERIES}.0"))).part_found
+
+
+async def test_the_second_instance_of_a_series_brings_all() -> None:
+    """A viewer asks for one after the other: three queries, however many there are."""
+    pacs = archive(instances=200)
+    facts = ownership(pacs)
+    for number in range(200):
+        assert (await facts.facts(Part(STUDY, SERIES, f"{SERIES}.{number}"))).part_found
+    assert pacs.levels == ["studies", "instances", "instances"]
+    assert "SOPInstanceUID" in pacs.asked[1][1]
+    assert "SOPInstanceUID" not in pacs.asked[2][1]
+    # Known to be in the series, and so is the series in the study.
+    assert await facts.holds(Part(STUDY, SERIES))
+    assert len(pacs.asked) == 3
+
+
+@pytest.mark.parametrize("filters", [True, False])
+async def test_all_of_a_series_are_its_own_instances_only(filters: bool) -> None:
+    """Rows of other series, or that do not say where they belong, are not taken over."""
+    pacs = archive(filters=filters)
+    pacs.rows += [
+        row("p1", STUDY, None, "1.7"),
+        row("p1", None, SERIES, "1.8"),
+        row("p1", STUDY, FOREIGN_SERIES, "1.6"),
+    ]
+    facts = ownership(pacs)
+    for number in range(2):
+        assert await facts.holds(Part(STUDY, SERIES, f"{SERIES}.{number}"))
+    for foreign in ("1.6", "1.7", "1.8", f"{FOREIGN_SERIES}.0"):
+        assert not await facts.holds(Part(STUDY, SERIES, foreign))
+
+
+async def test_an_instance_that_is_not_among_the_first_of_a_series_is_asked_for() -> None:
+    """More than one query brings, or arrived since."""
+    pacs = archive(instances=INDEXED_INSTANCES + 5)
+    facts = ownership(pacs)
+    for number in (0, 1, INDEXED_INSTANCES + 4):
+        assert await facts.holds(Part(STUDY, SERIES, f"{SERIES}.{number}"))
+    assert pacs.levels == ["instances"] * 3
+    pacs.rows.append(row("p1", STUDY, SERIES, "1.5"))
+    assert await facts.holds(Part(STUDY, SERIES, "1.5"))
+    assert not await facts.holds(Part(STUDY, SERIES, "1.6"))
+
+
+async def test_all_who_ask_at_once_share_a_query() -> None:
+    pacs = archive()
+    pacs.gate.clear()
+    facts = ownership(pacs)
+    part = Part(STUDY, SERIES, f"{SERIES}.0")
+    waiting = [asyncio.create_task(facts.facts(part)) for _ in range(100)]
+    await settle()
+    assert pacs.levels == ["studies"]
+    pacs.gate.set()
+    assert set(await asyncio.gather(*waiting)) == {StudyFacts(frozenset({OWN}), part_found=True)}
+    assert pacs.levels == ["studies", "instances"]
+
+
+async def test_many_instances_at_once_bring_the_whole_series_once() -> None:
+    """A viewer with 16 connections: the 5,000 rows of a series are not asked for by each of them."""
+    pacs = archive(instances=40)
+    facts = ownership(pacs)
+    await facts.facts(Part(STUDY, SERIES, f"{SERIES}.0"))
+    asked = len(pacs.asked)
+    parts = [Part(STUDY, SERIES, f"{SERIES}.{number}") for number in range(1, 17)]
+    assert all(await asyncio.gather(*map(facts.holds, parts)))
+    assert len(pacs.asked) - asked == 1
+
+
+async def test_what_is_kept_is_bounded() -> None:
+    pacs = FakePacs(*(row("p1", f"1.{number}", f"2.{number}") for number in range(50)))
+    facts = ownership(pacs, max_entries=10)
+    for number in range(50):
+        assert (await facts.facts(Part(f"1.{number}", f"2.{number}"))).part_found
+        await facts.facts(Part(f"1.{number}", "9.9"))
+    assert max(len(facts._owners), len(facts._series), len(facts._absent)) <= 10
+
+
+async def test_closing_ends_what_is_under_way() -> None:
+    pacs = archive()
+    facts = ownership(pacs)
+    assert await facts.owners(STUDY)
+    pacs.gate.clear()
+    waiting = [asyncio.create_task(facts.facts(Part(study, SERIES))) for study in (STUDY, FOREIGN_STUDY)]
+    await settle()
+    assert pacs.at_once == 2
+    await facts.close()
+    assert pacs.at_once == 0
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("patient", "issuer", "expected"),
+    [("p1", None, OWN), (" p1 ", " ", OWN), ("p1", "A", PatientIdentifier("p1", "A")),
+     (7, None, PatientIdentifier("7")),
+     (None, None, PatientIdentifier("")), ("", "A", PatientIdentifier("", "A")),
+     ({"x": 1}, ["A"], PatientIdentifier("")),
+     (True, None, PatientIdentifier(""))],
+)  # fmt: skip
+def test_the_owner_of_a_row(patient: object, issuer: object, expected: PatientIdentifier) -> None:
+    """Padding does not count; a row that names nobody is nobody's."""
+    found = owner_of({"00100020": {"vr": "LO", "Value": [patient]}, "00100021": {"vr": "LO", "Value": [issuer]}})
+    assert found == expected
+    assert found.same_patient(OWN) is (expected.patient_id == "p1")

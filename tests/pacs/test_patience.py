@@ -1,0 +1,173 @@
+"""Slow archives (SIA-44): told to come back, served when it is there, bounded, and nothing is left open."""
+
+import asyncio
+
+import pytest
+
+from sidecar.common.errors import Unavailable
+from sidecar.pacs.patience import Patience
+
+
+class Door:
+    """Something opened; ``closed`` says that it was let go."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Archive:
+    """Opens a door when told to; counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.ready = asyncio.Event()
+        self.asked = 0
+        self.cancelled = 0
+        self.failing: Exception | None = None
+        self.doors: list[Door] = []
+
+    async def open(self) -> Door:
+        self.asked += 1
+        try:
+            await self.ready.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.failing is not None:
+            raise self.failing
+        self.doors.append(Door())
+        return self.doors[-1]
+
+
+def patience(**changes: float) -> Patience[Door]:
+    return Patience(**({"patience_seconds": 0.05, "warm_seconds": 5, "keep_seconds": 5, "limit": 2} | changes))  # type: ignore[arg-type]
+
+
+async def test_what_is_there_in_time_is_returned() -> None:
+    archive = Archive()
+    archive.ready.set()
+    patient = patience()
+    assert (await patient.open("a", archive.open)).closed is False
+    assert len(patient) == 0
+
+
+async def test_a_slow_one_is_503_and_the_retry_gets_what_the_first_request_started() -> None:
+    archive, patient = Archive(), patience()
+    for _ in range(3):
+        with pytest.raises(Unavailable) as refused:
+            await patient.open("a", archive.open)
+        assert refused.value.retry_after == 1
+    archive.ready.set()
+    door = await patient.open("a", archive.open)
+    assert archive.asked == 1
+    assert archive.doors == [door]
+    assert not door.closed
+    assert len(patient) == 0
+
+
+async def test_another_key_does_not_get_it() -> None:
+    archive, other, patient = Archive(), Archive(), patience()
+    with pytest.raises(Unavailable):
+        await patient.open("a", archive.open)
+    other.ready.set()
+    archive.ready.set()
+    await patient.open("b", other.open)
+    assert other.asked == 1
+    await patient.close()
+
+
+async def test_two_that_retry_at_once_get_one_each() -> None:
+    """An opened answer can be read once."""
+    archive, patient = Archive(), patience(patience_seconds=0.2)
+    with pytest.raises(Unavailable):
+        await patient.open("a", archive.open)
+    retries = [asyncio.create_task(patient.open("a", archive.open)) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    archive.ready.set()
+    doors = await asyncio.gather(*retries)
+    assert len({id(door) for door in doors}) == 3
+    assert not any(door.closed for door in doors)
+
+
+async def test_nobody_comes_back() -> None:
+    archive, patient = Archive(), patience(keep_seconds=0.05)
+    with pytest.raises(Unavailable):
+        await patient.open("a", archive.open)
+    archive.ready.set()
+    await asyncio.sleep(0.2)
+    assert len(patient) == 0
+    assert archive.doors[0].closed
+
+
+async def test_it_never_becomes_ready() -> None:
+    """``warm_seconds`` bounds the work in the background; the retry hears of it."""
+    archive, patient = Archive(), patience(warm_seconds=0.1)
+    with pytest.raises(Unavailable):
+        await patient.open("a", archive.open)
+    await asyncio.sleep(0.1)
+    with pytest.raises(TimeoutError):
+        await patient.open("a", archive.open)
+    assert archive.cancelled == 1
+    with pytest.raises(Unavailable):
+        await patient.open("a", archive.open)
+    await patient.close()
+
+
+async def test_a_failure_reaches_the_retry() -> None:
+    archive, patient = Archive(), patience()
+    with pytest.raises(Unavailable):
+        await patient.open("a", archive.open)
+    archive.failing = ZeroDivisionError()
+    archive.ready.set()
+    with pytest.raises(ZeroDivisionError):
+        await patient.open("a", archive.open)
+
+
+async def test_only_so_many_are_kept_warming() -> None:
+    archive, patient = Archive(), patience()
+    for key in ("a", "b", "c", "d"):
+        with pytest.raises(Unavailable):
+            await patient.open(key, archive.open)
+    await asyncio.sleep(0)
+    assert len(patient) == 2
+    assert archive.cancelled == 2
+    await patient.close()
+
+
+async def test_a_client_that_leaves_while_it_waits_ends_what_it_started() -> None:
+    archive, patient = Archive(), patience(patience_seconds=5)
+    waiting = asyncio.create_task(patient.open("a", archive.open))
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await asyncio.sleep(0)
+    assert archive.cancelled == 1
+    assert len(patient) == 0
+
+
+async def test_a_retry_that_leaves_does_not_end_the_warming() -> None:
+    archive, patient = Archive(), patience(patience_seconds=0.05)
+    with pytest.raises(Unavailable):
+        await patient.open("a", archive.open)
+    waiting = asyncio.create_task(patient.open("a", archive.open))
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert archive.cancelled == 0
+    archive.ready.set()
+    assert await patient.open("a", archive.open) is archive.doors[0]
+
+
+async def test_closing_leaves_nothing_open() -> None:
+    archive, late, patient = Archive(), Archive(), patience()
+    for key, one in (("a", archive), ("b", late)):
+        with pytest.raises(Unavailable):
+            await patient.open(key, one.open)
+    archive.ready.set()
+    await asyncio.sleep(0.01)
+    await patient.close()
+    await asyncio.sleep(0)
+    assert archive.doors[0].closed
+    assert late.cancelled == 1

@@ -1,0 +1,257 @@
+"""From a request to a permit: each refusal has its reason and is counted; no fact, no permit (SIA-10..16, 42, 45)."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict
+
+from sidecar.access.decision import Interaction, Part, PatientPermit, Policy, Reason, StudyFacts, StudyPermit
+from sidecar.access.identity import PatientIdentifier
+from sidecar.access.scopes import parse_scopes
+from sidecar.access.token import Token
+from sidecar.common.errors import Problem, Unavailable
+from sidecar.pacs.ownership import Ownership
+from sidecar.telemetry.durations import start_durations
+from sidecar.telemetry.metrics import Metrics
+from sidecar.tokens.cache import TokenCache
+from sidecar.web.guard import Denied, Guard
+from tests.common.peer import Clock
+
+OWN, OTHER = PatientIdentifier("p1"), PatientIdentifier("p2")
+NOW = 1_000_000.0
+GOOD = "Bearer a-good-token"
+DOWN = Unavailable("Not now.", reason="down")
+
+
+def token(scope: str = "patient/ImagingStudy.rs", patient: str | None = "p1", expires_at: float = NOW + 60) -> Token:
+    """The facts of a token."""
+    return Token(tuple(parse_scopes(scope)), expires_at, patient)
+
+
+class Tokens(TokenCache):
+    """Knows one token."""
+
+    def __init__(self) -> None:
+        self.known: Token | Exception | None = token()
+        self.asked: list[str] = []
+
+    async def validate(self, bearer: str) -> Token | None:
+        """As the cache does."""
+        self.asked.append(bearer)
+        if isinstance(self.known, Exception):
+            raise self.known
+        return self.known
+
+
+class Patients:
+    """Knows one patient."""
+
+    def __init__(self) -> None:
+        self.known: frozenset[PatientIdentifier] | Exception = frozenset({OWN})
+        self.asked: list[str] = []
+
+    async def identifiers(self, patient: str) -> frozenset[PatientIdentifier]:
+        """As the mappings do."""
+        self.asked.append(patient)
+        if isinstance(self.known, Exception):
+            raise self.known
+        return self.known
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class Facts(Ownership):
+    """Knows one answer."""
+
+    def __init__(self) -> None:
+        self.known: StudyFacts | Exception = StudyFacts(frozenset({OWN}), part_found=True)
+        self.asked: list[Part] = []
+
+    async def facts(self, part: Part) -> StudyFacts:
+        """As the PACS says."""
+        self.asked.append(part)
+        if isinstance(self.known, Exception):
+            raise self.known
+        return self.known
+
+
+class World:
+    """A guard with everything that it asks."""
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        self.tokens, self.patients, self.facts, self.metrics = Tokens(), Patients(), Facts(), Metrics("test")
+        self.clock = Clock(NOW)
+        self.guard = Guard(
+            self.tokens, self.patients, self.facts, self.metrics, policy=policy or Policy(), clock=self.clock
+        )
+
+    def decisions(self) -> dict[tuple[str, str], float]:
+        """What was counted."""
+        (family,) = (one for one in self.metrics.registry.collect() if one.name == "smart_imaging_access_decisions")
+        return {
+            (sample.labels["decision"], sample.labels["reason"]): sample.value
+            for sample in family.samples
+            if sample.name.endswith("_total")
+        }
+
+    async def refused(self, call: Any) -> Reason:
+        """The reason why ``call`` was refused, which is counted once and is all that the exception says."""
+        before = self.decisions()
+        with pytest.raises(Denied) as denied:
+            await call
+        reason = denied.value.reason
+        assert str(denied.value) == reason.value
+        key = ("deny", reason.value)
+        assert self.decisions() == {**before, key: before.get(key, 0) + 1}
+        return reason
+
+
+def request(*authorization: str) -> web.Request:
+    """A request with these Authorization headers."""
+    return make_mocked_request("GET", "/", CIMultiDict([("Authorization", value) for value in authorization]))
+
+
+async def test_the_token_is_asked_for_once_and_given_back() -> None:
+    world = World()
+    assert await world.guard.token(request(GOOD)) == token()
+    assert world.tokens.asked == ["a-good-token"]
+    assert world.decisions() == {}
+
+
+@pytest.mark.parametrize(
+    ("authorization", "reason"),
+    [([], Reason.MISSING_TOKEN), ([""], Reason.MALFORMED_TOKEN), (["Bearer"], Reason.MALFORMED_TOKEN),
+     (["Bearer "], Reason.MALFORMED_TOKEN), (["Basic dXNlcjpwdw=="], Reason.MALFORMED_TOKEN),
+     (["Bearer a,b"], Reason.MALFORMED_TOKEN), (["Bearer a b"], Reason.MALFORMED_TOKEN),
+     ([GOOD, GOOD], Reason.MALFORMED_TOKEN), ([GOOD, ""], Reason.MALFORMED_TOKEN),
+     (["a-good-token"], Reason.MALFORMED_TOKEN),
+     (["Bearer " + "x" * 100_000], Reason.MALFORMED_TOKEN), (["Bearer ä"], Reason.MALFORMED_TOKEN)],
+)  # fmt: skip
+async def test_without_one_bearer_token_nobody_is_asked(authorization: Sequence[str], reason: Reason) -> None:
+    world = World()
+    assert await world.refused(world.guard.token(request(*authorization))) is reason
+    assert world.tokens.asked == []
+
+
+async def test_a_token_that_is_not_active() -> None:
+    world = World()
+    world.tokens.known = None
+    assert await world.refused(world.guard.token(request(GOOD))) is Reason.INACTIVE_TOKEN
+
+
+async def test_a_token_in_the_query_does_not_count() -> None:
+    """RFC 6750 2.3: it would stand in logs and histories."""
+    world = World()
+    call = world.guard.token(make_mocked_request("GET", "/?access_token=a-good-token"))
+    assert await world.refused(call) is Reason.MISSING_TOKEN
+
+
+def test_a_permit_is_counted() -> None:
+    world = World()
+    for interaction in Interaction:
+        assert world.guard.permit(token(), interaction) == PatientPermit("p1", interaction)
+        assert world.guard.permit(token(), interaction, "p1") == PatientPermit("p1", interaction)
+    assert world.decisions() == {("permit", interaction.value): 2 for interaction in Interaction}
+
+
+@pytest.mark.parametrize(
+    ("facts", "patient", "policy", "reason"),
+    [(token(patient=None), None, Policy(), Reason.NO_PATIENT_CONTEXT), (token(), "p2", Policy(), Reason.OTHER_PATIENT),
+     (token(), "", Policy(), Reason.OTHER_PATIENT), (token(), "P1", Policy(), Reason.OTHER_PATIENT),
+     (token("patient/Observation.rs"), "p1", Policy(), Reason.INSUFFICIENT_SCOPE),
+     (token("user/*.rs system/*.rs"), "p1", Policy(), Reason.INSUFFICIENT_SCOPE),
+     (token("patient/ImagingStudy.rs?modality=CT"), "p1", Policy(), Reason.CONSTRAINED_SCOPE),
+     (token(), "p1", Policy(app_launch=False), Reason.APP_LAUNCH_OFF),
+     (token(expires_at=NOW), "p1", Policy(), Reason.EXPIRED_TOKEN)],
+)  # fmt: skip
+async def test_a_token_that_does_not_cover_it(
+    facts: Token, patient: str | None, policy: Policy, reason: Reason
+) -> None:
+    """Before the patient or the archive is asked about."""
+    world = World(policy)
+
+    async def permit() -> PatientPermit:
+        return world.guard.permit(facts, Interaction.RETRIEVE, patient)
+
+    assert await world.refused(permit()) is reason
+    assert world.patients.asked == []
+    assert world.facts.asked == []
+
+
+async def test_an_expiry_passes_between_two_requests() -> None:
+    """The clock is looked at for each decision."""
+    world = World()
+    facts = token(expires_at=NOW + 10)
+    world.clock.now += 9.9
+    assert world.guard.permit(facts, Interaction.READ)
+    world.clock.now += 0.1
+    with pytest.raises(Denied):
+        world.guard.permit(facts, Interaction.READ)
+
+
+PERMIT = PatientPermit("p1", Interaction.RETRIEVE)
+PART = Part("1.2", "1.3", "1.4")
+
+
+async def test_a_study_is_permitted_by_its_facts() -> None:
+    world = World()
+    assert await world.guard.study(PERMIT, PART) == StudyPermit("p1", PART)
+    assert world.patients.asked == ["p1"]
+    assert world.facts.asked == [PART]
+    assert world.decisions() == {("permit", "study"): 1}
+
+
+@pytest.mark.parametrize(
+    ("owners", "found", "known_as", "reason"),
+    [([], False, [OWN], Reason.ABSENT), ([OTHER], True, [OWN], Reason.FOREIGN),
+     ([OWN, OTHER], True, [OWN], Reason.FOREIGN),
+     ([OWN], False, [OWN], Reason.NOT_IN_STUDY), ([OWN], True, [], Reason.FOREIGN),
+     ([OWN], True, [OTHER], Reason.FOREIGN),
+     ([PatientIdentifier("")], True, [PatientIdentifier("")], Reason.FOREIGN)],
+)  # fmt: skip
+async def test_a_study_that_is_refused(
+    owners: list[PatientIdentifier], found: bool, known_as: list[PatientIdentifier], reason: Reason
+) -> None:
+    world = World()
+    world.patients.known = frozenset(known_as)
+    world.facts.known = StudyFacts(frozenset(owners), part_found=found)
+    assert await world.refused(world.guard.study(PERMIT, PART)) is reason
+
+
+def _tokens_down(world: World) -> Any:
+    world.tokens.known = DOWN
+    return world.guard.token(request(GOOD))
+
+
+def _patients_down(world: World) -> Any:
+    world.patients.known = DOWN
+    return world.guard.study(PERMIT, PART)
+
+
+def _pacs_down(world: World) -> Any:
+    world.facts.known = DOWN
+    return world.guard.study(PERMIT, PART)
+
+
+@pytest.mark.parametrize("failing", [_tokens_down, _patients_down, _pacs_down])
+async def test_a_failure_on_the_way_is_no_decision(failing: Callable[[World], Any]) -> None:
+    """SIA-16: neither a permit nor a denial."""
+    world = World()
+    with pytest.raises(Problem) as failed:
+        await failing(world)
+    assert failed.value is DOWN
+    assert world.decisions() == {}
+
+
+async def test_the_steps_are_timed() -> None:
+    """For the request's line in the log."""
+    world = World()
+    durations = start_durations()
+    await world.guard.token(request(GOOD))
+    await world.guard.study(PERMIT, PART)
+    assert set(durations) == {"token", "patient", "ownership"}
+    assert all(0 <= seconds < 1 for seconds in durations.values())
