@@ -22,7 +22,9 @@ from sidecar.fhir.imaging_study import Site
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.ownership import Ownership
+from sidecar.pacs.patience import Patience
 from sidecar.pacs.studies import Studies
+from sidecar.pacs.upstream import Upstream
 from sidecar.patients.direct import DirectMapping
 from sidecar.patients.ehr import Credentials, EhrMapping
 from sidecar.settings import BackendServicesClient, BasicAuth, BearerClient, NoAuth, SecretClient, Settings
@@ -82,7 +84,10 @@ async def build(
         stack.push_async_callback(tokens.close)
         patients = _patients(settings, ehr_session, discovery)
         stack.push_async_callback(patients.close)
-        pacs = _pacs(settings, pacs_session, metrics)
+        patience = _patience(settings)
+        if patience is not None:
+            stack.push_async_callback(patience.close)
+        pacs = _pacs(settings, pacs_session, metrics, patience)
         ownership = Ownership(pacs, ttl_seconds=settings.pacs.ownership_cache_seconds)
         stack.push_async_callback(ownership.close)
         studies = Studies(
@@ -199,7 +204,16 @@ def _credentials(settings: Settings, session: aiohttp.ClientSession, discovery: 
     return StaticToken(client.secret()) if isinstance(client, BearerClient) else NoToken()
 
 
-def _pacs(settings: Settings, session: aiohttp.ClientSession, metrics: Metrics) -> PacsClient:
+def _patience(settings: Settings) -> Patience[Upstream] | None:
+    pacs = settings.pacs
+    if pacs.patience_seconds is None:
+        return None
+    return Patience(patience_seconds=pacs.patience_seconds, warm_seconds=pacs.warm_seconds, limit=pacs.warm_retrievals)
+
+
+def _pacs(
+    settings: Settings, session: aiohttp.ClientSession, metrics: Metrics, patience: Patience[Upstream] | None
+) -> PacsClient:
     pacs = settings.pacs
     authorization = None
     if isinstance(pacs.auth, BasicAuth):
@@ -213,6 +227,7 @@ def _pacs(settings: Settings, session: aiohttp.ClientSession, metrics: Metrics) 
         timeout_seconds=pacs.timeout_seconds,
         authorization=authorization,
         maximum_results=pacs.max_results,
+        patience=patience,
         observe=metrics.observe_pacs,
     )
 

@@ -221,6 +221,14 @@ class Pacs(Section):
     )
     ca_file: CertificatesFile | None = Field(None, description="Certificate authorities to trust for the PACS, PEM")
     timeout_seconds: Seconds = Field(30, description="For a query; for each silence of a retrieval")
+    patience_seconds: Seconds | None = Field(
+        10,
+        description="Longer than this to a retrieval's first byte: 503 + Retry-After, and it goes on; null: off",
+    )
+    warm_seconds: Seconds = Field(600, description="Longest wait for a retrieval's first byte in the background")
+    warm_retrievals: Annotated[int, Field(ge=1, le=1_000), NO_BOOLEAN] = Field(
+        16, description="At once in the background; each holds a connection to the PACS"
+    )
     ownership_cache_seconds: Seconds = Field(300, description="How long a study's patient is remembered")
     max_results: Annotated[int, Field(ge=1, le=1_000_000), NO_BOOLEAN] = Field(
         20_000, description="Rows of one query; more is an error, no cut"

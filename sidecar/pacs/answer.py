@@ -61,6 +61,8 @@ def _content_type(text: str) -> MediaType:
 
 
 def _problem(status: int, headers: Mapping[str, str]) -> Exception:
+    if status == 202:  # It is being fetched from elsewhere (SIA-44).
+        return refused(503, headers.get("Retry-After"))
     if status in (204, 404, 410):
         return NotFound("There is no such resource, or it is not available to you.", reason="pacs_absent")
     if status in (400, 406, 415):

@@ -1,5 +1,6 @@
 """Talking to the PACS: QIDO-RS with paging, and opening a WADO-RS answer."""
 
+import asyncio
 import logging
 import re
 import time
@@ -16,7 +17,9 @@ from sidecar.common.dicom_json import Row, text
 from sidecar.common.errors import BadGateway, GatewayTimeout, Unavailable
 from sidecar.common.fetch import Answer, FetchFailed, fetch
 from sidecar.pacs.dialects import Dialect
+from sidecar.pacs.patience import Patience
 from sidecar.pacs.resources import Query, Retrieval
+from sidecar.pacs.upstream import Upstream
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +38,8 @@ class PacsClient:
     """The PACS's DICOMweb service at ``root`` (no trailing slash).
 
     ``observe(kind, status, seconds)`` takes each request's kind (``query`` or the retrieval's), HTTP status or failure
-    and seconds to the first byte. A query's whole answer is bounded by ``maximum_results`` rows.
+    and seconds to the first byte. A query's whole answer is bounded by ``maximum_results`` rows. ``patience``: how long
+    a retrieval's first byte may take before the client is told to come back; without it ``timeout_seconds`` is the end.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class PacsClient:
         timeout_seconds: float,
         authorization: str | None = None,
         maximum_results: int = 20_000,
+        patience: Patience[Upstream] | None = None,
         observe: Callable[[str, str, float], None] = lambda kind, status, seconds: None,
     ) -> None:
         self.root = root
@@ -54,6 +59,7 @@ class PacsClient:
         self._session = session
         self._timeout_seconds = timeout_seconds
         self._maximum_results = maximum_results
+        self._patience = patience
         self._observe = observe
         # Orthanc spends 22 ms instead of 2 on an instance when gzip is asked for: bytes travel as they are stored.
         self._headers = {"Accept-Encoding": "identity"}
@@ -137,48 +143,65 @@ class PacsClient:
     @asynccontextmanager
     async def open(
         self, permit: StudyPermit, retrieval: Retrieval, *, accept: str, parameters: Parameters = ()
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Open a retrieval that ``permit`` covers; the answer's head has come, its body has not been read.
+    ) -> AsyncIterator[Upstream]:
+        """Open a retrieval that ``permit`` covers; the answer's head and the first bytes of its body have come.
 
         Leaving the block closes the connection unless the body was read to its end: a client that left frees the
-        PACS at once. Raises ``Unavailable``, ``GatewayTimeout``, ``BadGateway``, ``ValueError`` for a wrong permit.
+        PACS at once. Raises ``Unavailable`` (503, also when the PACS takes longer than the patience: SIA-44),
+        ``GatewayTimeout``, ``BadGateway``, ``ValueError`` for a wrong permit.
         """
         if permit.part != retrieval.part:
             raise ValueError("the permit is for something else")
         url = retrieval.url(self.root, bulkdata=self.dialect.bulkdata)
         if parameters:
             url += "?" + urlencode(parameters)
-        response = await self._get(URL(url, encoded=True), retrieval.kind.value, {**self._headers, "Accept": accept})
+        upstream = await self._wait_for(URL(url, encoded=True), retrieval.kind.value, accept)
         try:
-            yield response
+            yield upstream
         finally:
-            response.close()  # A no-op for a body that was read to its end.
+            upstream.close()
 
-    async def _get(self, url: URL, kind: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
-        # No total: a large study takes as long as it takes; each silence is bounded.
-        seconds = self._timeout_seconds
-        timeout = aiohttp.ClientTimeout(total=None, connect=seconds, sock_connect=seconds, sock_read=seconds)
-        started = time.perf_counter()
-        status = "failed"
+    async def _wait_for(self, url: URL, kind: str, accept: str) -> Upstream:
+        async def start() -> Upstream:
+            return await self._start(url, kind, {**self._headers, "Accept": accept})
+
         try:
-            for attempt in (1, 2):
-                try:
-                    response = await self._session.get(url, headers=headers, timeout=timeout, allow_redirects=False)
-                except (aiohttp.ServerDisconnectedError, ConnectionResetError):
-                    if attempt == 2:
-                        raise
-                else:
-                    status = str(response.status)
-                    return response
+            if self._patience is not None:
+                return await self._patience.open((url, accept), start)
+            async with asyncio.timeout(self._timeout_seconds):
+                return await start()
         except TimeoutError:
-            status = "timeout"
             raise failed("timeout") from None
+
+    async def _start(self, url: URL, kind: str, headers: dict[str, str]) -> Upstream:
+        started = time.perf_counter()
+        status = "timeout"
+        try:
+            upstream = Upstream(await self._get(url, headers), idle_seconds=self._timeout_seconds)
+            status = str(upstream.status)
+            try:
+                await upstream.begin()
+            except BaseException:
+                upstream.close()
+                raise
+        except TimeoutError:
+            raise
         except (aiohttp.ClientError, OSError):
             status = "unreachable"
             raise failed("unreachable") from None
         finally:
             self._observe(kind, status, time.perf_counter() - started)
-        raise failed("unreachable")  # pragma: no cover - the loop returns or raises
+        return upstream
+
+    async def _get(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        # No total: a large study takes as long as it takes. Waiting for a free connection is bounded, too.
+        seconds = self._timeout_seconds
+        timeout = aiohttp.ClientTimeout(total=None, connect=seconds, sock_connect=seconds)
+        try:
+            return await self._session.get(url, headers=headers, timeout=timeout, allow_redirects=False)
+        except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+            # A pooled connection may just have been closed by the PACS (Orthanc: after 1 s): once more.
+            return await self._session.get(url, headers=headers, timeout=timeout, allow_redirects=False)
 
     async def ping(self) -> None:
         """Raise a ``Problem`` unless the PACS answers a query."""

@@ -5,7 +5,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import aiohttp
 import orjson
 from aiohttp import hdrs, web
 
@@ -90,7 +89,7 @@ class DicomWeb:
         parameters = _rendering_parameters(request, resource)
         permitted = Permitted.by(study_permit, await self._guard.known_as(permit))
         async with self._pacs.open(study_permit, resource, accept=accept, parameters=parameters) as upstream:
-            head = check_head(upstream.status, upstream.headers, resource.kind, chunked=_is_chunked(upstream))
+            head = check_head(upstream.status, upstream.headers, resource.kind, chunked=upstream.chunked)
             scanner = scanner_for(
                 head, resource.kind, permitted, root=root, verify=self._verify, row_bytes=self._metadata_row_bytes
             )
@@ -157,10 +156,6 @@ def _dicom_json(body: list[dict[str, Any]]) -> web.Response:
 def _accept(request: web.Request) -> str | None:
     values = request.headers.getall(hdrs.ACCEPT, ())
     return ", ".join(values) if values else None
-
-
-def _is_chunked(upstream: aiohttp.ClientResponse) -> bool:
-    return upstream.headers.get(hdrs.TRANSFER_ENCODING, "").lower() == "chunked"
 
 
 def _rendering_parameters(request: web.Request, resource: Retrieval) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from sidecar.common.errors import BadGateway, GatewayTimeout, Problem
 from sidecar.pacs.answer import Head
 from sidecar.pacs.header import Unreadable
 from sidecar.pacs.parts import Malformed, Scanner
+from sidecar.pacs.upstream import Upstream
 from sidecar.pacs.verify import Foreign
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.abort import abort_connection
@@ -57,7 +58,7 @@ class Streamer:
     client_seconds: float
 
     async def send(
-        self, request: web.Request, upstream: aiohttp.ClientResponse, head: Head, kind: str, scanner: Scanner
+        self, request: web.Request, upstream: Upstream, head: Head, kind: str, scanner: Scanner
     ) -> web.StreamResponse:
         """Send the body of ``upstream`` through ``scanner``; return the finished answer.
 
@@ -125,8 +126,8 @@ class Streamer:
 class Body:
     """A PACS answer's body, through its scanner."""
 
-    def __init__(self, upstream: aiohttp.ClientResponse, scanner: Scanner) -> None:
-        self._content = upstream.content
+    def __init__(self, upstream: Upstream, scanner: Scanner) -> None:
+        self._upstream = upstream
         self._scanner = scanner
         self._ended = False
 
@@ -152,7 +153,7 @@ class Body:
 
     async def _read(self) -> bytes:
         try:
-            return await self._content.readany()
+            return await self._upstream.read()
         except TimeoutError:
             raise Broken("timeout") from None
         except (aiohttp.ClientError, OSError):

@@ -11,13 +11,16 @@ import aiohttp
 import pytest
 from aiohttp import web
 from hypothesis import settings
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from sidecar.server import _session, listen
 
 # How fast an example runs says nothing here; a busy machine must not fail a test.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 
 
 class Clock:

@@ -8,14 +8,11 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 import pytest
 from aiohttp import web
-from multidict import CIMultiDict, CIMultiDictProxy
 
 from sidecar.common.fetch import Answer, FetchFailed, fetch
-from tests.common.peer import Peer, Reply
+from tests.common.peer import NO_HEADERS, Peer, Reply
 
 LIMIT = 65_536
-
-NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 
 
 async def get(session: aiohttp.ClientSession, url: str, *, seconds: float = 5, limit: int = LIMIT) -> Answer:

@@ -99,7 +99,7 @@ def test_something_else_than_was_asked_for_is_refused(content_type: str, kind: K
     ("status", "problem", "reason"),
     [(204, NotFound, "pacs_absent"), (404, NotFound, "pacs_absent"), (410, NotFound, "pacs_absent"),
      (400, NotAcceptable, "pacs_accept"), (406, NotAcceptable, "pacs_accept"), (415, NotAcceptable, "pacs_accept"),
-     (206, BadGateway, "pacs_partial"), (201, BadGateway, "pacs_status"), (202, BadGateway, "pacs_status"),
+     (206, BadGateway, "pacs_partial"), (201, BadGateway, "pacs_status"), (202, Unavailable, "pacs_busy"),
      (300, BadGateway, "pacs_redirect"), (301, BadGateway, "pacs_redirect"), (302, BadGateway, "pacs_redirect"),
      (304, BadGateway, "pacs_redirect"), (307, BadGateway, "pacs_redirect"), (308, BadGateway, "pacs_redirect"),
      (401, BadGateway, "pacs_credentials"), (403, BadGateway, "pacs_credentials"), (405, BadGateway, "pacs_status"),

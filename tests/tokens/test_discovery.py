@@ -11,7 +11,7 @@ from aiohttp import web
 from sidecar.common.errors import Unavailable
 from sidecar.common.fetch import Answer
 from sidecar.tokens.discovery import Discovery, SmartConfiguration
-from tests.common.peer import Clock, Peer, Reply
+from tests.common.peer import NO_HEADERS, Clock, Peer, Reply
 
 FOUND: dict[str, Any] = {
     "issuer": "https://ehr.example.org",
@@ -139,7 +139,7 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, body: dict[str, Any]) -> None:
     """Let every fetch of discovery bring ``body``: a test has no https server."""
 
     async def fetched(*_: object, **__: object) -> Answer:
-        return Answer(200, {}, json.dumps(body).encode())
+        return Answer(200, NO_HEADERS, json.dumps(body).encode())
 
     monkeypatch.setattr("sidecar.tokens.discovery.fetch", fetched)
 

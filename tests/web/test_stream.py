@@ -121,6 +121,7 @@ BEFORE_THE_BODY: dict[str, tuple[bytes, int]] = {
     "our credentials": (b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n", 502),
     "fault": (b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", 502),
     "busy": (b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n", 503),
+    "being fetched": (b"HTTP/1.1 202 Accepted\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n", 503),
     "slow": (b"", 504),
 }
 
@@ -137,7 +138,7 @@ async def test_a_useless_head_is_an_error_with_an_outcome(case: str) -> None:
 
     pacs = ScriptedPacs(write)
     async with (
-        sidecar_between(ScriptedEhr(), pacs, pacs={"timeout_seconds": 0.3}) as (url, _),
+        sidecar_between(ScriptedEhr(), pacs, pacs={"timeout_seconds": 0.3, "patience_seconds": None}) as (url, _),
         aiohttp.ClientSession() as client,
         client.get(url + PATH, headers=HEADERS) as response,
     ):
@@ -149,7 +150,7 @@ async def test_a_useless_head_is_an_error_with_an_outcome(case: str) -> None:
         assert "WWW-Authenticate" not in response.headers
         assert "Oops" not in body
         assert "127.0.0.1" not in body
-        if case == "busy":
+        if case in ("busy", "being fetched"):
             assert response.headers["Retry-After"] == "7"
 
 

@@ -1,0 +1,57 @@
+"""An opened answer of the PACS: its head has come, its body is read chunk by chunk, each silence bounded."""
+
+import asyncio
+
+import aiohttp
+from aiohttp import hdrs
+from multidict import CIMultiDictProxy
+
+
+class Upstream:
+    """``status`` and ``headers`` of the answer; ``idle_seconds``: longest silence in its body."""
+
+    def __init__(self, response: aiohttp.ClientResponse, *, idle_seconds: float) -> None:
+        self._response = response
+        self._idle_seconds = idle_seconds
+        self._first: bytes | None = None
+        self._failure: Exception | None = None
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._response.status
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """The header lines."""
+        return self._response.headers
+
+    @property
+    def chunked(self) -> bool:
+        """Whether the body's end is told by chunks."""
+        return self.headers.get(hdrs.TRANSFER_ENCODING, "").lower() == "chunked"
+
+    async def begin(self) -> None:
+        """Wait for the first bytes of the body, however long; ``read`` returns them, or raises what kept them."""
+        try:
+            self._first = await self._response.content.readany()
+        except (aiohttp.ClientError, OSError) as failure:
+            self._failure = failure
+
+    async def read(self) -> bytes:
+        """Return the next bytes of the body, none at its end.
+
+        Raises ``TimeoutError`` after ``idle_seconds`` of silence, ``aiohttp.ClientError`` or ``OSError`` for a body
+        that breaks off.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        async with asyncio.timeout(self._idle_seconds):
+            return await self._response.content.readany()
+
+    def close(self) -> None:
+        """Close the connection unless the body was read to its end: the PACS stops at once."""
+        self._response.close()

@@ -1,0 +1,101 @@
+"""An archive that fetches from tape: told to come back, and the retry gets what the first request started (SIA-44)."""
+
+import asyncio
+
+import aiohttp
+import pytest
+
+from tests.upstreams import ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.web.test_stream import HEADERS, MULTIPART, PATH, WHOLE
+
+HEAD = b"HTTP/1.1 200 OK\r\n" + MULTIPART + b"Content-Length: %d\r\n\r\n" % len(WHOLE)
+
+
+class Tape:
+    """Answers when told to: ``head_first`` sends the head at once and only the body late."""
+
+    def __init__(self, *, head_first: bool = False) -> None:
+        self.ready = asyncio.Event()
+        self.asked = 0
+        self.left = 0
+        self.head_first = head_first
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.asked += 1
+        if self.head_first:
+            writer.write(HEAD)
+            await writer.drain()
+        ready, gone = asyncio.ensure_future(self.ready.wait()), asyncio.ensure_future(reader.read())
+        await asyncio.wait((ready, gone), return_when=asyncio.FIRST_COMPLETED)
+        if gone.done():
+            self.left += 1
+            ready.cancel()
+            return
+        gone.cancel()
+        writer.write(WHOLE if self.head_first else HEAD + WHOLE)
+
+
+@pytest.mark.parametrize("head_first", [False, True])
+async def test_the_first_request_warms_and_the_retry_is_served(head_first: bool) -> None:
+    tape = Tape(head_first=head_first)
+    pacs = ScriptedPacs(tape)
+    async with (
+        sidecar_between(ScriptedEhr(), pacs, pacs={"patience_seconds": 0.2}) as (url, _),
+        aiohttp.ClientSession(headers=HEADERS) as client,
+    ):
+        for _ in range(2):
+            async with client.get(url + PATH) as response:
+                assert response.status == 503
+                assert int(response.headers["Retry-After"]) >= 1
+                assert (await response.json(content_type=None))["issue"][0]["code"] == "transient"
+        tape.ready.set()
+        async with client.get(url + PATH) as response:
+            assert response.status == 200
+            assert await response.read() == WHOLE
+    assert tape.asked == 1
+
+
+async def test_a_retry_is_decided_anew() -> None:
+    """What was warmed is an answer, no permission: another token does not get it."""
+    ehr, tape = ScriptedEhr(), Tape()
+    async with (
+        sidecar_between(
+            ehr, ScriptedPacs(tape), pacs={"patience_seconds": 0.2},
+            tokens={"cache": {"ttl_seconds": 0.01}},
+        ) as (url, _),
+        aiohttp.ClientSession(headers=HEADERS) as client,
+    ):  # fmt: skip
+        async with client.get(url + PATH) as response:
+            assert response.status == 503
+        tape.ready.set()
+        ehr.answer = ehr.answer | {"patient": "somebody-else"}
+        async with client.get(url + PATH) as response:
+            assert response.status == 404
+
+
+async def test_a_client_that_leaves_while_it_waits_frees_the_pacs() -> None:
+    tape = Tape()
+    async with (
+        sidecar_between(ScriptedEhr(), ScriptedPacs(tape), pacs={"patience_seconds": 30}) as (url, _),
+        aiohttp.ClientSession(headers=HEADERS) as client,
+    ):
+        with pytest.raises(TimeoutError):
+            await client.get(url + PATH, timeout=aiohttp.ClientTimeout(total=0.3))
+        async with asyncio.timeout(3):
+            while tape.left == 0:
+                await asyncio.sleep(0.01)
+
+
+async def test_nothing_is_left_open_at_the_end() -> None:
+    """The sidecar ends while something is warming: the PACS's connection is closed."""
+    tape = Tape()
+    async with (
+        sidecar_between(ScriptedEhr(), ScriptedPacs(tape), pacs={"patience_seconds": 0.1}) as (url, _),
+        aiohttp.ClientSession(headers=HEADERS) as client,
+    ):
+        async with client.get(url + PATH) as response:
+            assert response.status == 503
+        assert tape.left == 0
+    async with asyncio.timeout(3):
+        while tape.left == 0:
+            await asyncio.sleep(0.01)
