@@ -4,7 +4,7 @@ import re
 
 
 def parts_of(content_type: str, body: bytes) -> list[tuple[dict[str, str], bytes]]:
-    """Return each part's headers (names lower-cased) and bytes. Raises ``AssertionError`` for a body that is not whole."""
+    """Return each part's headers (names lower-cased) and bytes; ``AssertionError`` for a body that is not whole."""
     match = re.search(r'boundary="?([^";]+)"?', content_type)
     assert match, content_type
     delimiter = b"--" + match[1].encode()

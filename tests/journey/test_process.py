@@ -1,6 +1,7 @@
 """The process as operators see it: introspections, metrics, logs, memory, its end."""
 
 import hashlib
+import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ import pydicom
 import pytest
 import requests
 
+from sidecar.demo.ehr import STORE
 from sidecar.demo.people import PATIENTS
 from tests.journey.world import LARGE_STUDY, LARGE_STUDY_PATIENT, World
 
@@ -37,8 +39,6 @@ def test_health_and_readiness(world: World) -> None:
 
 def test_a_revoked_token_ends(world: World) -> None:
     """SIA-10: one that was never cached at once; the bound for others is the cache's TTL (docs)."""
-    from sidecar.demo.ehr import STORE
-
     token = world.token("peter")
     world.background.call(lambda: world.ehr[STORE].revoke(token))
     url = f"{world.sidecar.fhir}/ImagingStudy?patient=peter"
@@ -82,8 +82,6 @@ def retrieve_watching_memory(
 
 def test_logs_and_metrics_name_nobody(world: World, files: Path) -> None:
     """No token, patient, study or address of an upstream; and each line is JSON with what operators need."""
-    import json
-
     token = world.token("peter")
     headers = {"Authorization": f"Bearer {token}"}
     some = world.of("peter")[0]
@@ -106,7 +104,7 @@ def test_logs_and_metrics_name_nobody(world: World, files: Path) -> None:
     assert not found
     lines = [json.loads(line) for line in world.sidecar.log.splitlines()]
     last = [line for line in lines if line["message"] == "request"][-1]
-    assert last.keys() >= {"time", "level", "request_id", "route", "method", "status", "seconds", "reason"}
+    assert last.keys() >= {"time", "level", "request_id", "route", "method", "status", "seconds", "durations", "reason"}
 
 
 def test_request_ids(world: World) -> None:

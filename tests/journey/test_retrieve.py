@@ -75,7 +75,7 @@ def test_a_merged_patient_pages_through_all_numbers(world: World) -> None:
     everything = [one["0020000D"]["Value"][0] for one in web.search_for_studies()]
     paged = [
         one["0020000D"]["Value"][0]
-        for offset in range(0, len(everything) + 1)
+        for offset in range(len(everything) + 1)
         for one in web.search_for_studies(limit=1, offset=offset)
     ]
     assert paged == everything
@@ -165,8 +165,7 @@ def test_foreign_uids_are_refused_in_every_form(world: World) -> None:
             if (
                 study == own.study
                 and (form.startswith("study") or form == "query series" or (series == own.series and "series" in form))
-                or (series == own.series and form == "query instances")
-            ):
+            ) or (series == own.series and form == "query instances"):
                 continue  # These name nothing foreign.
             for root in (world.root("peter"), world.sidecar.url + "/wado-rs"):
                 response = session.get(f"{root}/{path}", headers={"Accept": "*/*"}, timeout=30)

@@ -1,0 +1,39 @@
+"""The documents say what is true: conformance rows, routes, metrics."""
+
+import re
+from pathlib import Path
+
+from sidecar.access.decision import Reason
+from sidecar.telemetry.metrics import Metrics
+
+ROOT = Path(__file__).parent.parent
+REQUIREMENTS = {
+    *range(1, 4), *range(10, 18), *range(20, 26), *range(30, 34), *range(40, 46), *range(50, 55), 60,
+}  # fmt: skip
+
+
+def test_every_requirement_has_a_row_and_its_tests_exist() -> None:
+    rows = re.findall(r"^\| SIA-(\d+) \|(.*)\|$", (ROOT / "docs/conformance.md").read_text(), re.MULTILINE)
+    assert [int(number) for number, _ in rows] == sorted(REQUIREMENTS)
+    for number, row in rows:
+        cells = [cell.strip() for cell in row.split("|")]
+        state, shown_by = cells[1], cells[3]
+        assert state in ("met", "partly", "not yet"), number
+        for reference in filter(None, shown_by.split(", ")):
+            file, _, name = reference.partition("::")
+            assert f"def {name}" in (ROOT / file).read_text(), reference
+
+
+def test_metrics_and_reasons_are_documented() -> None:
+    text = (ROOT / "docs/operations.md").read_text()
+    for family in Metrics("0").registry.collect():
+        name = family.name.removeprefix("smart_imaging_") + ("_total" if family.type == "counter" else "")
+        assert f"`{name}`" in text, name
+    for reason in Reason:
+        assert f"`{reason}`" in text, reason
+
+
+def test_links_between_documents_work() -> None:
+    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
