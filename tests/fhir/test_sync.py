@@ -1,0 +1,137 @@
+"""A client that syncs with ``_lastUpdated=gt<meta.lastUpdated of a Bundle>`` misses no change (SIA-20, docs/api.md)."""
+
+from datetime import datetime
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from tests.fhir.rows import Row, row
+from tests.fhir.syncing import Client, Clock, Server
+
+UIDS = st.sampled_from(["1.2.1", "1.2.2", "1.2.3", "1.2.4"])
+CLIENTS = st.integers(0, 2)
+
+
+class Synchronisation(RuleBasedStateMachine):
+    """Three clients with pages of 1, 2 and 50, an archive that changes, and a server that forgets.
+
+    Each begins anew at the ``meta.lastUpdated`` of the page it got last. Whenever nothing changed during a pass, the
+    copy must be the archive (deletions are not told).
+    """
+
+    @initialize(max_entries=st.sampled_from([2, 200_000]))
+    def begin(self, max_entries: int) -> None:
+        self.clock = Clock()
+        self.server = Server(self.clock, max_entries=max_entries)
+        self.clients = [Client(count) for count in (1, 2, 50)]
+        self.asked: list[tuple[datetime, list[Row]] | None] = [None, None, None]
+        self.changes = 0
+
+    @rule(ticks=st.sampled_from([1, 10, 300, 500, 999, 1_000, 1_001, 60_000_000]))
+    def time_goes_on(self, ticks: int) -> None:
+        self.clock.ticks += ticks
+
+    @rule(uid=UIDS, count=st.integers(1, 2), day=st.sampled_from(["20240101", "20240229", None]))
+    def a_study_changes(self, uid: str, count: int, day: str | None) -> None:
+        self.server.archive[uid] = row(StudyInstanceUID=uid, StudyDate=day, NumberOfStudyRelatedInstances=count)
+        self.changes += 1
+
+    @rule(uid=UIDS)
+    def a_study_goes(self, uid: str) -> None:
+        if self.server.archive.pop(uid, None):
+            self.changes += 1
+
+    @rule()
+    def somebody_else_looks(self) -> None:
+        self.server.whole_pass(Client(50))
+
+    @rule()
+    def the_server_restarts(self) -> None:
+        self.server.restart()
+
+    @precondition(lambda self: None in self.asked)
+    @rule(who=CLIENTS)
+    def a_client_asks_for_a_page(self, who: int) -> None:
+        if self.asked[who] is None:
+            if self.clients[who].after is None:
+                self.clients[who].changes = self.changes
+            self.asked[who] = self.server.ask()
+
+    @precondition(lambda self: any(self.asked))
+    @rule(who=CLIENTS)
+    def a_client_gets_its_page(self, who: int) -> None:
+        client, asked = self.clients[who], self.asked[who]
+        if asked is None:
+            return
+        self.asked[who] = None
+        bundle, last = self.server.answer(client, asked)
+        if last:
+            client.since = bundle["meta"]["lastUpdated"]
+            if client.changes == self.changes:
+                self.check(client)
+
+    def check(self, client: Client) -> None:
+        assert {uid: client.copy.get(uid) for uid in self.server.archive} == self.server.archive
+
+    def teardown(self) -> None:
+        """When all is quiet, one more pass brings everything."""
+        for who, client in enumerate(getattr(self, "clients", [])):
+            while self.asked[who] is not None or client.after is not None:
+                self.a_client_gets_its_page(who)
+                if client.after is not None:
+                    self.a_client_asks_for_a_page(who)
+            self.server.whole_pass(client)
+            self.check(client)
+
+
+TestSynchronisation = Synchronisation.TestCase
+TestSynchronisation.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+
+
+SECOND = 1_000_000
+
+
+def changed(server: Server, uid: str) -> None:
+    """One more instance came into the study."""
+    server.archive[uid] = server.archive[uid] | row(NumberOfStudyRelatedInstances=7)
+
+
+def three_pages_and_a_change(server: Server, client: Client) -> list[str]:
+    """The study of the first page changes before the second is asked for; return each page's meta.lastUpdated."""
+    days = {"1.2.1": "20240103", "1.2.2": "20240102", "1.2.3": "20240101"}
+    server.archive = {uid: row(StudyInstanceUID=uid, StudyDate=day) for uid, day in days.items()}
+    shown = []
+    for _ in days:
+        bundle, last = server.answer(client, server.ask())
+        shown.append(str(bundle["meta"]["lastUpdated"]))
+        server.clock.ticks += SECOND
+        if len(shown) == 1:
+            changed(server, "1.2.1")
+    assert last
+    return shown
+
+
+@pytest.mark.parametrize("page", [0, 1, 2])
+def test_a_sync_from_any_page_misses_nothing(page: int) -> None:
+    """docs/api.md speaks of "the Bundle you got last", which is the last page's."""
+    server, client = Server(Clock()), Client(1)
+    client.since = three_pages_and_a_change(server, client)[page]
+    assert client.copy != server.archive  # The change is not on the pages that it got.
+    server.whole_pass(client)
+    assert client.copy == server.archive
+
+
+def test_a_clock_that_is_set_back_hides_no_change() -> None:
+    """Clocks are corrected; what is observed later must never be earlier than what was given out."""
+    server, client = Server(Clock()), Client(50)
+    server.archive = {"1.2.1": row(StudyInstanceUID="1.2.1")}
+    server.clock.ticks = 10 * SECOND
+    client.since = server.whole_pass(client)[0]
+    server.clock.ticks -= 5 * SECOND
+    changed(server, "1.2.1")
+    server.whole_pass(client)
+    server.clock.ticks += 60 * SECOND
+    server.whole_pass(client)
+    assert client.copy == server.archive
