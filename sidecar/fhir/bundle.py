@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-from sidecar.common.dicom_json import Row, text
+from sidecar.common.dicom_json import Row
 from sidecar.common.uid import is_uid
 from sidecar.fhir.catalog import Catalog
 from sidecar.fhir.dates import DateFilter, Span
-from sidecar.fhir.imaging_study import Site, study_started, study_uid
+from sidecar.fhir.imaging_study import Site, accession_number, study_started, study_uid
 from sidecar.fhir.search import Cursor, IdentifierFilter, Search
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -70,11 +70,7 @@ def _page(found: list[Found], search: Search, page_size: int) -> Page:
 
 
 def _is_identified(row: Row, wanted: IdentifierFilter) -> bool:
-    return (
-        wanted.any_uid
-        or study_uid(row) in wanted.uids
-        or (text(row, "AccessionNumber") or None) in wanted.accession_numbers
-    )
+    return wanted.any_uid or study_uid(row) in wanted.uids or accession_number(row) in wanted.accession_numbers
 
 
 def _passes(filters: Iterable[tuple[DateFilter, ...]], value: Span | None) -> bool:

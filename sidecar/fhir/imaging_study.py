@@ -47,6 +47,11 @@ def study_uid(row: Row) -> str:
     return text(row, "StudyInstanceUID") or ""
 
 
+def accession_number(row: Row) -> str | None:
+    """The AccessionNumber as it is shown."""
+    return _said(text(row, "AccessionNumber"))
+
+
 def study_started(row: Row, site: Site) -> Started | None:
     """When the study began, as far as the row tells."""
     return _started(row, "StudyDate", "StudyTime", site)
@@ -91,10 +96,10 @@ def imaging_study(
 
 def _identifiers(row: Row) -> list[dict[str, Any]]:
     identifiers: list[dict[str, Any]] = [{"system": UID_SYSTEM, "value": f"urn:oid:{study_uid(row)}"}]
-    accession_number = _said(text(row, "AccessionNumber"))
-    if accession_number:
+    number_of_study = accession_number(row)
+    if number_of_study:
         code = {"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "ACSN"}
-        identifiers.append({"type": {"coding": [code]}, "value": accession_number})
+        identifiers.append({"type": {"coding": [code]}, "value": number_of_study})
     return identifiers
 
 

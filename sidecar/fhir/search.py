@@ -27,6 +27,8 @@ UID_SYSTEM = "urn:dicom:uid"
 OTHER_PATIENT = ""
 """Stands for a patient reference that can be nobody here (another server's, a malformed id): never the token's."""
 
+_MAXIMUM_TIME = 2**43
+"""Milliseconds since 1970: the year 2248."""
 _COUNT = re.compile(r"[0-9]{1,6}", re.ASCII)
 _PIECES = re.compile(r"\\.|.", re.DOTALL)
 _ESCAPE = re.compile(r"\\([,|$\\])")
@@ -58,7 +60,8 @@ class Cursor:
             padded = (text + "=" * (-len(text) % 4)).encode("ascii")
             started, uid, as_of = orjson.loads(base64.b64decode(padded, b"-_", validate=True))
             found = Cursor(started, uid, as_of)
-            if type(started) is int and type(as_of) is int and is_uid(uid) and found.encode() == text:
+            is_time = type(as_of) is int and abs(as_of) < _MAXIMUM_TIME
+            if type(started) is int and is_time and is_uid(uid) and found.encode() == text:
                 return found
         except (ValueError, TypeError, binascii.Error):
             pass
@@ -118,7 +121,7 @@ def _check_size(parameters: Sequence[tuple[str, str]]) -> None:
     counted = [(name, value) for name, value in parameters if name not in ("_after", "patient")]
     if len(counted) > MAXIMUM_PARAMETERS or len(parameters) > MAXIMUM_PARAMETERS + 2:
         raise BadRequest("There are too many search parameters.", reason="too_many_parameters")
-    if len(urlencode(counted)) > MAXIMUM_LENGTH:
+    if len(urlencode([pair for pair in parameters if pair[0] != "_after"], errors="replace")) > MAXIMUM_LENGTH:
         raise BadRequest("The search is too long for the links of its pages.", reason="too_long")
 
 

@@ -21,7 +21,7 @@ def decoded(text: str) -> Cursor | None:
 
 numbers = st.integers(-(2**62), 2**62)
 uids = st.from_regex(r"\A(0|[1-9][0-9]{0,9})(\.(0|[1-9][0-9]{0,9})){1,5}\Z")
-cursors = st.builds(Cursor, numbers, uids, numbers)
+cursors = st.builds(Cursor, numbers, uids, st.integers(-(2**43) + 1, 2**43 - 1))
 
 
 @given(cursors)
