@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -84,6 +85,17 @@ def test_what_is_forgotten_is_new(clock: Clock) -> None:
     clock.ticks = 5_000
     assert catalog.observe("123", "1.1", DCM4CHEE) == first
     assert is_seen_now(catalog, "123", "1.2", DCM4CHEE)
+
+
+def test_a_row_too_deep_to_be_compared_is_new_each_time(clock: Clock) -> None:
+    """It may have changed: nothing is missed."""
+    catalog = Catalog(clock=clock)
+    deep: dict[str, Any] = {}
+    for _ in range(300):
+        deep = {"vr": "SQ", "Value": [deep]}
+    for _ in range(3):
+        clock.ticks += 5_000
+        assert is_seen_now(catalog, "123", "1.2", {"00081110": deep})
 
 
 @given(any_rows, any_rows)

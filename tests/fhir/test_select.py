@@ -52,6 +52,8 @@ def test_identifiers(values: list[str], expected: set[str]) -> None:
 def test_identifiers_of_a_system() -> None:
     """R4 search.html#token: ``[system]|``; every study has a urn:dicom:uid."""
     assert len(matching(IDENTIFIED, ("identifier", "urn:dicom:uid|"))) == len(IDENTIFIED)
+    assert matching(IDENTIFIED, ("identifier", "urn:ietf:rfc:3986|")) == set()
+    assert matching(IDENTIFIED, ("identifier", "urn:example:x|")) == set()
 
 
 @pytest.mark.parametrize(
