@@ -45,6 +45,7 @@ from sidecar.web.connection import Runner
 from sidecar.web.dicomweb import DicomWeb
 from sidecar.web.guard import Guard, PatientMapping
 from sidecar.web.imaging_fhir import ImagingFhir
+from sidecar.web.limits import StreamLimits
 from sidecar.web.routes import create_public
 from sidecar.web.stream import Streamer
 
@@ -105,7 +106,7 @@ async def build(
             detail=settings.fhir.detail, page_size=settings.fhir.page_size, version=__version__, released=RELEASED,
         )  # fmt: skip
         dicomweb = DicomWeb(
-            guard, pacs, Streamer(metrics, settings.server.client_seconds), endpoints, metrics,
+            guard, pacs, Streamer(metrics, settings.server.client_seconds), endpoints, _limits(settings), metrics,
             public_base=settings.server.public_url, verify_instances=settings.pacs.verify_instances,
             metadata_row_bytes=settings.pacs.metadata_row_bytes,
         )  # fmt: skip
@@ -202,6 +203,11 @@ def _credentials(settings: Settings, session: aiohttp.ClientSession, discovery: 
             timeout_seconds=settings.ehr.timeout_seconds,
         )
     return StaticToken(client.secret()) if isinstance(client, BearerClient) else NoToken()
+
+
+def _limits(settings: Settings) -> StreamLimits:
+    server = settings.server
+    return StreamLimits(overall=server.max_streams, per_client=server.max_streams_per_client)
 
 
 def _patience(settings: Settings) -> Patience[Upstream] | None:

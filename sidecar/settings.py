@@ -41,6 +41,12 @@ class Server(Section):
     public_url: Url = Field("http://localhost:8080", description="Our base URL as apps see it; links are built from it")
     cors_origins: list[Origin] = Field(["*"], description="Origins whose pages may call us; * is any")
     drain_seconds: Seconds = Field(30, description="How long running transfers may go on after SIGTERM")
+    max_streams: Annotated[int, Field(ge=1, le=10_000), NO_BOOLEAN] = Field(
+        64, description="Retrievals at once; more are a 503 with Retry-After"
+    )
+    max_streams_per_client: Annotated[int, Field(ge=1, le=10_000), NO_BOOLEAN] = Field(
+        16, description="Retrievals at once of one app for one user; more are a 429 with Retry-After"
+    )
     client_seconds: Seconds = Field(60, description="How long a client may take to accept one chunk of an image")
 
 

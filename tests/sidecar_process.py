@@ -99,10 +99,15 @@ class SidecarProcess:
         """Everything that it has written so far."""
         return self._log.read_text()
 
+    @property
+    def process_id(self) -> int:
+        """The operating system's number of it."""
+        assert self._process is not None
+        return self._process.pid
+
     def resident_bytes(self) -> int:
         """Its resident set now."""
-        assert self._process is not None
-        size: int = psutil.Process(self._process.pid).memory_info().rss
+        size: int = psutil.Process(self.process_id).memory_info().rss
         return size
 
     def metric(self, line_start: str) -> float:

@@ -11,6 +11,14 @@ from sidecar.pacs.client import refused
 from sidecar.pacs.media import JSON_TYPES, may_be_part
 from sidecar.pacs.resources import OBJECTS, Kind
 
+
+class RangeNotSatisfiable(Problem):
+    """416."""
+
+    status = 416
+    code = "not-found"
+
+
 log = logging.getLogger(__name__)
 
 # RFC 2046 5.1.1: bchars.
@@ -26,21 +34,27 @@ class Head:
     media_type: str
     content_length: int | None
     boundary: str | None
+    is_partial: bool = False
 
 
-def check_head(status: int, headers: Mapping[str, str], kind: Kind, *, chunked: bool) -> Head:
+def check_head(status: int, headers: Mapping[str, str], kind: Kind, *, chunked: bool, ranged: bool = False) -> Head:
     """Return the answer's head. Raises the ``Problem`` that the client gets instead.
+
+    ``ranged``: a part of the body was asked for (``Range``).
 
     206 is a part that was not asked for (dcm4chee: "objects no longer accessible"); 3xx leads elsewhere; both would be
     a study that is not whole. A body whose end cannot be recognized is refused, too.
     """
-    if status != 200:
+    is_partial = ranged and status == 206 and "Content-Range" in headers
+    if ranged and status == 416:
+        raise RangeNotSatisfiable("The resource has no such range.", reason="pacs_range")
+    if status != 200 and not is_partial:
         raise _problem(status, headers)
     if headers.get("Content-Encoding", "identity").lower() != "identity":
         raise _unusable("encoded")
     written = headers.get("Content-Type", "")
     content_type = _content_type(written)
-    if not _is_expected(content_type, kind):
+    if not _is_expected(content_type, kind) or (is_partial and content_type.name.startswith("multipart/")):
         raise _unusable("content_type")
     boundary = _boundary(content_type) if content_type.name == "multipart/related" else None
     length = headers.get("Content-Length")
@@ -48,7 +62,7 @@ def check_head(status: int, headers: Mapping[str, str], kind: Kind, *, chunked: 
         raise _unusable("unknown_length")
     if length is not None and not re.fullmatch(r"[0-9]{1,18}", length):
         raise _unusable("content_length")
-    return Head(written, content_type.name, None if length is None else int(length), boundary)
+    return Head(written, content_type.name, None if length is None else int(length), boundary, is_partial)
 
 
 def _content_type(text: str) -> MediaType:

@@ -4,8 +4,9 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
 
@@ -96,7 +97,8 @@ class PacsClient:
 
     async def _page(self, query: Query, parameters: Parameters, limit: int, offset: int) -> tuple[list[Row], bool]:
         paging = [("limit", str(limit)), ("offset", str(offset))] if offset else [("limit", str(limit))]
-        url = URL(query.url(self.root) + "?" + self.dialect.query([*parameters, *paging]), encoded=True)
+        parameters = [*parameters, *self.dialect.order(query.level), *paging]
+        url = URL(query.url(self.root) + "?" + self.dialect.query(parameters), encoded=True)
         answer = await self._ask(url)
         if answer.status == 204:
             return [], False
@@ -136,38 +138,53 @@ class PacsClient:
             self._observe("query", status, time.perf_counter() - started)
         if answer.status == 400:
             raise QueryRefused("The image archive cannot answer this search.", reason="pacs_query_refused")
+        if answer.status == 413:
+            # dcm4chee's queryMaxNumberOfResults, counted before its pages: paging does not help.
+            log.error("the PACS refuses a query that has more results than it gives")
+            raise BadGateway(
+                "The search has more results than the image archive gives; narrow it, for instance by date.",
+                reason="query_too_many_results",
+            )
         if answer.status not in (200, 204):
             raise refused(answer.status, answer.headers.get("Retry-After"))
         return answer
 
     @asynccontextmanager
     async def open(
-        self, permit: StudyPermit, retrieval: Retrieval, *, accept: str, parameters: Parameters = ()
+        self,
+        permit: StudyPermit,
+        retrieval: Retrieval,
+        *,
+        accept: str,
+        parameters: Parameters = (),
+        conditions: Mapping[str, str] = MappingProxyType({}),
     ) -> AsyncIterator[Upstream]:
         """Open a retrieval that ``permit`` covers; the answer's head and the first bytes of its body have come.
 
         Leaving the block closes the connection unless the body was read to its end: a client that left frees the
         PACS at once. Raises ``Unavailable`` (503, also when the PACS takes longer than the patience: SIA-44),
-        ``GatewayTimeout``, ``BadGateway``, ``ValueError`` for a wrong permit.
+        ``GatewayTimeout``, ``BadGateway``, ``ValueError`` for a wrong permit. ``conditions``: header lines of
+        conditional and range requests, checked already.
         """
         if permit.part != retrieval.part:
             raise ValueError("the permit is for something else")
         url = retrieval.url(self.root, bulkdata=self.dialect.bulkdata)
         if parameters:
             url += "?" + urlencode(parameters)
-        upstream = await self._wait_for(URL(url, encoded=True), retrieval.kind.value, accept)
+        headers = {**self._headers, "Accept": accept, **conditions}
+        upstream = await self._wait_for(URL(url, encoded=True), retrieval.kind.value, headers)
         try:
             yield upstream
         finally:
             upstream.close()
 
-    async def _wait_for(self, url: URL, kind: str, accept: str) -> Upstream:
+    async def _wait_for(self, url: URL, kind: str, headers: dict[str, str]) -> Upstream:
         async def start() -> Upstream:
-            return await self._start(url, kind, {**self._headers, "Accept": accept})
+            return await self._start(url, kind, headers)
 
         try:
             if self._patience is not None:
-                return await self._patience.open((url, accept), start)
+                return await self._patience.open((url, *sorted(headers.items())), start)
             async with asyncio.timeout(self._timeout_seconds):
                 return await start()
         except TimeoutError:

@@ -36,7 +36,7 @@ class Scanner(Protocol):
 
     keeps_length: bool
 
-    def feed(self, chunk: bytes) -> bytes:
+    def feed(self, chunk: bytes) -> bytes | memoryview:
         """Return what may be passed on now. Raises ``Malformed``, ``Unreadable``, and what the check raises."""
 
     def end(self) -> bytes:
@@ -120,6 +120,10 @@ class Multipart:
         self._state = self._before_first
         self._out: list[bytes | memoryview] = []
         self._outside = 0
+        # Of this call of ``feed``: whether what leaves is the beginning of the data, and whether the header lines of
+        # the part under way are among the data.
+        self._unchanged = True
+        self._lines_are_here = False
         # Of the part under way: bytes left (None: until the delimiter), its header lines, its reader and look so far.
         self._remaining: int | None = None
         self._lines = b""
@@ -127,14 +131,19 @@ class Multipart:
         self._window = 0
         self.parts = 0
 
-    def feed(self, chunk: bytes) -> bytes:
+    def feed(self, chunk: bytes) -> bytes | memoryview:
         """Return what may be passed on."""
         data = self._held + chunk if self._held else chunk
         position = 0
+        self._unchanged, self._lines_are_here = True, False
         while (after := self._state(data, position)) is not None:
             position = after
         out, self._out = self._out, []
-        return b"".join(out)
+        if not self._unchanged:
+            return b"".join(out)
+        # The usual case: what leaves is the beginning of what came. Nothing is copied.
+        size = sum(map(len, out))
+        return data if size == len(data) else memoryview(data)[:size]
 
     def end(self) -> bytes:
         """Return nothing. Raises ``Malformed`` unless the closing delimiter came."""
@@ -201,9 +210,10 @@ class Multipart:
         kept, length = _read_headers(lines, self._rules)
         self._remaining = length
         self._lines = kept + b"\r\n\r\n" if kept else b"\r\n"
+        self._lines_are_here = kept == lines
         self.parts += 1
         if self._check is None:
-            self._out.append(self._lines)
+            self._release_lines()
             self._state = self._in_body
         else:
             self._reader, self._window = HeaderReader(), _FIRST_LOOK_BYTES
@@ -213,32 +223,38 @@ class Multipart:
         """Nothing of the part, not even its header lines, leaves before the check has passed."""
         assert self._reader is not None  # noqa: S101
         assert self._check is not None  # noqa: S101
-        end, complete = self._part_end(data, position)
         while True:
-            look = min(end, position + self._window)
-            header = self._reader.read(data[position:look], complete=complete and look == end)
+            # A delimiter may begin in the look and end behind it.
+            limit = min(len(data), position + self._window)
+            end, complete = self._part_end(data, position, min(len(data), limit + len(self._delimiter)))
+            header = self._reader.read(data[position : min(end, limit)], complete=complete and end <= limit)
             if header is not None:
                 break
-            if look == end:
+            if limit == len(data):
                 self._hold(data, position)
                 return None
             self._window *= 4
         self._check(header)
-        self._out.append(self._lines)
+        self._release_lines()
         self._reader = None
         self._state = self._in_body
         return position
 
-    def _part_end(self, data: bytes, position: int) -> tuple[int, bool]:
-        """How far the part's bytes go in ``data``, and whether that is all of it."""
+    def _release_lines(self) -> None:
+        self._out.append(self._lines)
+        if not self._lines_are_here:
+            self._unchanged = False
+
+    def _part_end(self, data: bytes, position: int, limit: int) -> tuple[int, bool]:
+        """How far the part's bytes go in ``data`` up to ``limit``, and whether that is all of it."""
         if self._remaining is not None:
             end = position + self._remaining
-            return min(end, len(data)), end <= len(data)
-        end = data.find(self._delimiter, position)
-        return (len(data), False) if end < 0 else (end, True)
+            return min(end, limit), end <= limit
+        end = data.find(self._delimiter, position, limit)
+        return (limit, False) if end < 0 else (end, True)
 
     def _in_body(self, data: bytes, position: int) -> int | None:
-        end, complete = self._part_end(data, position)
+        end, complete = self._part_end(data, position, len(data))
         if not complete and self._remaining is None:
             end = self._safe_end(data, position)
         if self._remaining is not None:

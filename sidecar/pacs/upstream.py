@@ -1,6 +1,4 @@
-"""An opened answer of the PACS: its head has come, its body is read chunk by chunk, each silence bounded."""
-
-import asyncio
+"""An opened answer of the PACS: its head and the first bytes of its body have come, the rest is read chunk by chunk."""
 
 import aiohttp
 from aiohttp import hdrs
@@ -8,11 +6,11 @@ from multidict import CIMultiDictProxy
 
 
 class Upstream:
-    """``status`` and ``headers`` of the answer; ``idle_seconds``: longest silence in its body."""
+    """``status`` and ``headers`` of the answer; ``idle_seconds``: longest silence that its reader allows the body."""
 
     def __init__(self, response: aiohttp.ClientResponse, *, idle_seconds: float) -> None:
         self._response = response
-        self._idle_seconds = idle_seconds
+        self.idle_seconds = idle_seconds
         self._first: bytes | None = None
         self._failure: Exception | None = None
 
@@ -41,16 +39,15 @@ class Upstream:
     async def read(self) -> bytes:
         """Return the next bytes of the body, none at its end.
 
-        Raises ``TimeoutError`` after ``idle_seconds`` of silence, ``aiohttp.ClientError`` or ``OSError`` for a body
-        that breaks off.
+        Raises ``aiohttp.ClientError`` or ``OSError`` for a body that breaks off. Silence is the caller's to bound: it
+        can do that for a whole transfer with one timer.
         """
         if self._failure is not None:
             raise self._failure
         if self._first is not None:
             first, self._first = self._first, None
             return first
-        async with asyncio.timeout(self._idle_seconds):
-            return await self._response.content.readany()
+        return await self._response.content.readany()
 
     def close(self) -> None:
         """Close the connection unless the body was read to its end: the PACS stops at once."""

@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 from aiohttp import hdrs, web
 
-from sidecar.access.decision import Interaction, Part, PatientPermit
+from sidecar.access.decision import Interaction, Part, PatientPermit, StudyPermit
 from sidecar.access.identity import PatientIdentifier
-from sidecar.access.token import is_fhir_id
+from sidecar.access.token import Token, is_fhir_id
 from sidecar.common.dicom_json import Row, tag, text
 from sidecar.common.errors import BadRequest, NotAcceptable
 from sidecar.fhir.endpoint import Endpoints
@@ -23,7 +23,9 @@ from sidecar.pacs.resources import Kind, Query, Retrieval, parse
 from sidecar.pacs.rewrite import public_attributes, rewrite_row
 from sidecar.pacs.verify import Permitted, scanner_for
 from sidecar.telemetry.metrics import Metrics
+from sidecar.web.conditions import to_client, to_pacs
 from sidecar.web.guard import Guard
+from sidecar.web.limits import StreamLimits
 from sidecar.web.middleware import TARGET
 from sidecar.web.stream import Streamer
 
@@ -49,6 +51,7 @@ class DicomWeb:
         pacs: PacsClient,
         streamer: Streamer,
         endpoints: Endpoints,
+        limits: StreamLimits,
         metrics: Metrics,
         *,
         public_base: str,
@@ -59,6 +62,7 @@ class DicomWeb:
         self._pacs = pacs
         self._streamer = streamer
         self._endpoints = endpoints
+        self._limits = limits
         self._metrics = metrics
         self._public_base = public_base
         self._verify = verify_instances
@@ -70,35 +74,66 @@ class DicomWeb:
         patient = segments[2]
         token = await self._guard.token(request)
         permit = self._guard.permit(token, Interaction.RETRIEVE, patient if is_fhir_id(patient) else "")
-        return await self._serve(request, permit, segments[4:], self._endpoints.address(permit.patient))
+        return await self._serve(request, token, permit, segments[4:], self._endpoints.address(permit.patient))
 
     async def below_token(self, request: web.Request) -> web.StreamResponse:
         """``/wado-rs/…``: the patient is the token's."""
         token = await self._guard.token(request)
         permit = self._guard.permit(token, Interaction.RETRIEVE)
-        return await self._serve(request, permit, request[TARGET].segments[1:], self._public_base + "/wado-rs")
+        return await self._serve(request, token, permit, request[TARGET].segments[1:], self._public_base + "/wado-rs")
 
     async def _serve(
-        self, request: web.Request, permit: PatientPermit, segments: Sequence[str], root: str
+        self, request: web.Request, token: Token, permit: PatientPermit, segments: Sequence[str], root: str
     ) -> web.StreamResponse:
         resource = parse(segments)
+        accept, parameters = _accept(request)
         if isinstance(resource, Query):
-            return await self._search(request, permit, resource, root)
-        accept = upstream_accept(_accept(request), resource)
+            return await self._search(permit, resource, root, accept, parameters)
+        # Whoever may not have it does not take a place from others.
         study_permit = await self._guard.study(permit, resource.part)
-        parameters = _rendering_parameters(request, resource)
         permitted = Permitted.by(study_permit, await self._guard.known_as(permit))
-        async with self._pacs.open(study_permit, resource, accept=accept, parameters=parameters) as upstream:
-            head = check_head(upstream.status, upstream.headers, resource.kind, chunked=upstream.chunked)
+        with self._limits.slot((token.client_id, token.subject or token.patient)):
+            return await self._retrieve(
+                request, study_permit, permitted, resource, root,
+                accept=upstream_accept(accept, resource), parameters=_rendering_parameters(parameters, resource),
+            )  # fmt: skip
+
+    async def _retrieve(
+        self,
+        request: web.Request,
+        permit: StudyPermit,
+        permitted: Permitted,
+        resource: Retrieval,
+        root: str,
+        *,
+        accept: str,
+        parameters: Sequence[tuple[str, str]],
+    ) -> web.StreamResponse:
+        conditions = to_pacs(request.headers, resource.kind)
+        async with self._pacs.open(
+            permit, resource, accept=accept, parameters=parameters, conditions=conditions
+        ) as upstream:
+            if upstream.status == 304 and conditions:
+                return web.Response(status=304, headers=to_client(upstream.headers, partial=False))
+            head = check_head(
+                upstream.status, upstream.headers, resource.kind, chunked=upstream.chunked, ranged="Range" in conditions
+            )
             scanner = scanner_for(
                 head, resource.kind, permitted, root=root, verify=self._verify, row_bytes=self._metadata_row_bytes
             )
             return await self._streamer.send(request, upstream, head, resource.kind.value, scanner)
 
-    async def _search(self, request: web.Request, permit: PatientPermit, query: Query, root: str) -> web.Response:
-        if not accepts_json(_accept(request)):
+    async def _search(
+        self,
+        permit: PatientPermit,
+        query: Query,
+        root: str,
+        accept: str | None,
+        parameters: Sequence[tuple[str, str]],
+    ) -> web.Response:
+        if not accepts_json(accept):
             raise NotAcceptable("Searches are answered in application/dicom+json.", reason="accept")
-        matching = parse_matching(request[TARGET].parameters())
+        matching = parse_matching(parameters)
         if query.study is not None:
             await self._guard.study(permit, Part(query.study, query.series))
         known_as = await self._guard.known_as(permit)
@@ -153,16 +188,25 @@ def _dicom_json(body: list[dict[str, Any]]) -> web.Response:
     return web.Response(body=orjson.dumps(body), content_type=DICOM_JSON)
 
 
-def _accept(request: web.Request) -> str | None:
-    values = request.headers.getall(hdrs.ACCEPT, ())
-    return ", ".join(values) if values else None
+def _accept(request: web.Request) -> tuple[str | None, list[tuple[str, str]]]:
+    """What the client accepts, and the query's other parameters.
+
+    ``accept=`` in the query is for clients that cannot set headers; it comes before the header (PS3.18 8.3.3.1).
+    """
+    parameters = request[TARGET].parameters()
+    in_query = [value for name, value in parameters if name == "accept"]
+    if len(in_query) > 1:
+        raise BadRequest("The parameter accept is given twice.", reason="bad_accept")
+    others = [(name, value) for name, value in parameters if name != "accept"]
+    values = in_query or request.headers.getall(hdrs.ACCEPT, [])
+    return ", ".join(values) if values else None, others
 
 
-def _rendering_parameters(request: web.Request, resource: Retrieval) -> list[tuple[str, str]]:
+def _rendering_parameters(parameters: Sequence[tuple[str, str]], resource: Retrieval) -> list[tuple[str, str]]:
     if resource.kind not in (Kind.RENDERED, Kind.THUMBNAIL):
         return []
     kept: dict[str, str] = {}
-    for name, value in request[TARGET].parameters():
+    for name, value in parameters:
         pattern = _RENDERING.get(name)
         if pattern is None:
             continue

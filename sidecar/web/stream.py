@@ -5,7 +5,6 @@ leaves cancels the handler and so closes the PACS connection. An answer that bre
 patient, is aborted, never ended (SIA-43).
 """
 
-import asyncio
 import logging
 from dataclasses import dataclass
 from typing import NoReturn
@@ -21,9 +20,13 @@ from sidecar.pacs.upstream import Upstream
 from sidecar.pacs.verify import Foreign
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.abort import abort_connection
+from sidecar.web.conditions import to_client
 from sidecar.web.middleware import REASON, REQUEST_ID
+from sidecar.web.watch import Watch
 
 log = logging.getLogger(__name__)
+
+_READING, _WRITING = "reading", "writing"
 
 
 class Broken(Exception):
@@ -66,32 +69,39 @@ class Streamer:
         connection: no length, no last chunk, no closing delimiter will pretend that it was whole.
         """
         outcome = "client_gone"
-        body = Body(upstream, scanner)
         self.metrics.streams_active.inc()
+        watch = Watch(min(self.client_seconds, upstream.idle_seconds))
+        body = Body(upstream, scanner, watch)
+        response: web.StreamResponse | None = None
         try:
-            try:
+            async with watch:
                 first = await body.next()
-            except Broken as broken:
-                outcome = self._record(broken, request, kind)
-                raise broken.problem() from None
-            response = await self._begin(request, head, keeps_length=scanner.keeps_length)
-            try:
+                response = await self._begin(request, upstream, head, keeps_length=scanner.keeps_length)
                 if request.method != "HEAD":
-                    await self._copy(first, body, response, kind)
+                    await self._copy(first, body, response, kind, watch)
+                watch.begin(_WRITING, self.client_seconds)
                 await response.write_eof()
-            except Broken as broken:
-                outcome = self._record(broken, request, kind)
-                self._abort(request, broken.problem().reason)
-            except TimeoutError:
-                self._abort(request, "client_stalled")
             outcome = "complete"
+        except (Broken, TimeoutError) as failure:
+            if isinstance(failure, TimeoutError) and watch.step == _WRITING:
+                self._abort(request, "client_stalled")
+            broken = failure if isinstance(failure, Broken) else Broken("timeout")
+            outcome = self._record(broken, request, kind)
+            if response is None:  # Until the first bytes are here an error can still be an error.
+                raise broken.problem() from None
+            self._abort(request, broken.problem().reason)
         finally:
             self.metrics.streams_active.dec()
             self.metrics.streams.labels(kind, outcome).inc()
         return response
 
-    async def _begin(self, request: web.Request, head: Head, *, keeps_length: bool) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": head.content_type})
+    async def _begin(
+        self, request: web.Request, upstream: Upstream, head: Head, *, keeps_length: bool
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(
+            status=206 if head.is_partial else 200,
+            headers={"Content-Type": head.content_type, **to_client(upstream.headers, partial=head.is_partial)},
+        )
         if keeps_length and head.content_length is not None:
             response.content_length = head.content_length
         if head.media_type == "application/pdf":
@@ -99,11 +109,13 @@ class Streamer:
         await response.prepare(request)
         return response
 
-    async def _copy(self, chunk: bytes, body: "Body", response: web.StreamResponse, kind: str) -> None:
+    async def _copy(
+        self, chunk: bytes | memoryview, body: "Body", response: web.StreamResponse, kind: str, watch: Watch
+    ) -> None:
         sent = self.metrics.streamed_bytes.labels(kind)
         while chunk:
-            async with asyncio.timeout(self.client_seconds):
-                await response.write(chunk)
+            watch.begin(_WRITING, self.client_seconds)
+            await response.write(chunk)
             sent.inc(len(chunk))
             chunk = await body.next()
 
@@ -126,18 +138,19 @@ class Streamer:
 class Body:
     """A PACS answer's body, through its scanner."""
 
-    def __init__(self, upstream: Upstream, scanner: Scanner) -> None:
+    def __init__(self, upstream: Upstream, scanner: Scanner, watch: Watch) -> None:
         self._upstream = upstream
         self._scanner = scanner
+        self._watch = watch
         self._ended = False
 
-    async def next(self) -> bytes:
+    async def next(self) -> bytes | memoryview:
         """Return the next bytes that may be sent; none at the end. Raises ``Broken``."""
         while not self._ended:
             chunk = await self._read()
             try:
                 if chunk:
-                    passed = self._scanner.feed(chunk)
+                    passed: bytes | memoryview = self._scanner.feed(chunk)
                 else:
                     self._ended = True
                     passed = self._scanner.end()
@@ -152,9 +165,10 @@ class Body:
         return b""
 
     async def _read(self) -> bytes:
+        self._watch.begin(_READING, self._upstream.idle_seconds)
         try:
             return await self._upstream.read()
         except TimeoutError:
-            raise Broken("timeout") from None
+            raise
         except (aiohttp.ClientError, OSError):
             raise Broken("broken") from None

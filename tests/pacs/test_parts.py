@@ -59,7 +59,7 @@ def split(data: bytes, cuts: list[int]) -> Iterator[bytes]:
 
 def feed_all(scan: Scanner, chunks: Iterator[bytes], released: list[bytes]) -> None:
     """Put into ``released`` what leaves until the scanner raises."""
-    released.extend(map(scan.feed, chunks))
+    released.extend(bytes(scan.feed(chunk)) for chunk in chunks)
 
 
 def run(scan: Scanner, data: bytes, cuts: list[int]) -> bytes:

@@ -1,0 +1,125 @@
+"""A fast local server for measurements: nginx with a 200 MB study as a file, its QIDO rows, an EHR's introspection."""
+
+import contextlib
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from tests.data import ct_study
+from tests.sidecar_process import free_ports_in_a_row
+
+PATIENT, STUDY = "p1", "1.2.826.0.1.3680043.8.498.7"
+BOUNDARY = "2f0c9a1e-6d0b-4c55-9d27-3b7a6f1e8c44"
+"""A UUID, as archives write it."""
+INSTANCES = 400
+NOT_INSTALLED = "the benchmark needs nginx and curl: apt-get install nginx-light curl"
+
+_CONFIGURATION = """
+worker_processes 1; daemon off; pid {directory}/pid; error_log {directory}/error.log;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000;
+  client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy; fastcgi_temp_path {directory}/f;
+  uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
+  server {{
+    listen 127.0.0.1:{port};
+    location ~ ^/(?<form>[a-z-]+)/studies/{study}$ {{
+      types {{}} default_type '{multipart}'; alias {directory}/$form;
+    }}
+    location ~ ^/[a-z-]+/studies$ {{ types {{}} default_type application/dicom+json; return 200 '{rows}'; }}
+    location = /fhir/.well-known/smart-configuration {{ default_type application/json; return 200 '{smart}'; }}
+    location = /introspect {{ default_type application/json; return 200 '{introspection}'; }}
+  }}
+  server {{
+    listen 127.0.0.1:{proxy_port};
+    location / {{ proxy_pass http://127.0.0.1:{port}; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+  }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Nginx:
+    """``url`` of the file server, ``proxy_url`` of the same behind ``proxy_pass``, ``size`` of each study in bytes."""
+
+    url: str
+    proxy_url: str
+    process: subprocess.Popen[bytes]
+    size: int
+
+
+@contextlib.contextmanager
+def nginx() -> Iterator[Nginx]:
+    """Run it on free loopback ports."""
+    binary = shutil.which("nginx", path="/usr/sbin:/usr/bin")
+    if binary is None or shutil.which("curl") is None:
+        raise SystemExit(NOT_INSTALLED)
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        directory = Path(scratch)
+        directory.chmod(0o755)  # Started as root, nginx reads as somebody else.
+        size = _write_studies(directory)
+        port = free_ports_in_a_row(2)
+        url, proxy_url = (f"http://127.0.0.1:{one}" for one in (port, port + 1))
+        (directory / "nginx.conf").write_text(_configuration(directory, port))
+        process = subprocess.Popen([binary, "-p", scratch, "-c", "nginx.conf"])
+        try:
+            _wait_until_ready(url)
+            yield Nginx(url, proxy_url, process, size)
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def _configuration(directory: Path, port: int) -> str:
+    row = {
+        "00100020": {"vr": "LO", "Value": [PATIENT]},
+        "0020000D": {"vr": "UI", "Value": [STUDY]},
+    }
+    url = f"http://127.0.0.1:{port}"
+    introspection = {
+        "active": True,
+        "scope": "patient/ImagingStudy.rs",
+        "client_id": "app",
+        "exp": 9_999_999_999,
+        "patient": PATIENT,
+    }
+    return _CONFIGURATION.format(
+        directory=directory, port=port, proxy_port=port + 1, study=STUDY,
+        multipart=f'multipart/related; type="application/dicom"; boundary={BOUNDARY}',
+        rows=json.dumps([row]), smart=json.dumps({"introspection_endpoint": url + "/introspect"}),
+        introspection=json.dumps(introspection),
+    )  # fmt: skip
+
+
+def _write_studies(directory: Path) -> int:
+    """The same study twice: parts with Content-Length as Orthanc writes them, and without as dcm4chee does."""
+    files = ct_study(
+        directory / "images", instances=INSTANCES, patient_id=PATIENT, study_instance_uid=STUDY, rows=512, columns=512
+    )
+    for name, has_length in (("with-length", True), ("without-length", False)):
+        with (directory / name).open("wb") as body:
+            for file in files:
+                content = file.read_bytes()
+                length = f"Content-Length: {len(content)}\r\n" if has_length else ""
+                body.write(
+                    f"--{BOUNDARY}\r\nContent-Type: application/dicom\r\n{length}\r\n".encode() + content + b"\r\n"
+                )
+            body.write(f"--{BOUNDARY}--\r\n".encode())
+    shutil.rmtree(directory / "images")
+    return (directory / "with-length").stat().st_size
+
+
+def _wait_until_ready(url: str) -> None:
+    for _ in range(100):
+        with contextlib.suppress(requests.ConnectionError):
+            requests.get(url + "/introspect", timeout=5)
+            return
+        time.sleep(0.05)
+    raise SystemExit("nginx did not start")
