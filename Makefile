@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint lint-code lint-format lint-types lint-imports bench format lock clean
+.PHONY: help demo test lint lint-code lint-format lint-types lint-imports bench fuzz format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -40,12 +40,27 @@ lint-types: $(VENV)/.installed-lint
 lint-imports: $(VENV)/.installed-lint
 	@$(BIN)/lint-imports
 
-ifneq ($(wildcard bench/run.py),)
+bench: $(VENV)/.installed-test ## measure streaming against nginx and the smallest aiohttp proxy (needs nginx)
+	@$(BIN)/python -m bench.streaming $(ARGS)
+
+fuzz: $(VENV)/.installed-test ## five minutes of made-up paths and queries (ARGS=SECONDS); nothing foreign may be asked for
+	@$(BIN)/python -m tests.attacks.fuzz $(ARGS)
+
+format: $(VENV)/.installed-lint
+	@$(BIN)/ruff format --check .
+
+lint-types: $(VENV)/.installed-lint
+	@$(BIN)/mypy
+
+lint-imports: $(VENV)/.installed-lint
+	@$(BIN)/lint-imports
+
+ifneq ($(wildcard bench/streaming.py),)
 bench: $(VENV)/.installed-test ## run the benchmark
-	@$(BIN)/python bench/run.py $(ARGS)
+	@$(BIN)/python bench/streaming.py $(ARGS)
 else
 bench:
-	@echo 'no benchmark yet: there is no bench/run.py' >&2; exit 1
+	@echo 'no benchmark yet: there is no bench/streaming.py' >&2; exit 1
 endif
 
 format: $(VENV)/.installed-lint ## format the code and apply ruff's safe fixes

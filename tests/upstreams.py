@@ -5,7 +5,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
@@ -109,9 +109,16 @@ class ScriptedPacs:
         )
 
 
+class Servable(Protocol):
+    """Anything that can stand for a PACS."""
+
+    def serve(self) -> contextlib.AbstractAsyncContextManager[str]:
+        """Serve; yields the DICOMweb root."""
+
+
 @contextlib.asynccontextmanager
 async def sidecar_between(
-    ehr: ScriptedEhr, pacs: ScriptedPacs, /, **changes: dict[str, Any]
+    ehr: ScriptedEhr, pacs: Servable, /, **changes: dict[str, Any]
 ) -> AsyncIterator[tuple[str, Sidecar]]:
     """Run a sidecar between the two; yields its URL. ``changes`` override settings by section."""
     async with listen(ehr.app(), "127.0.0.1", 0) as ehr_port, pacs.serve() as root:

@@ -103,14 +103,19 @@ class Studies:
             parameters.append(("IssuerOfPatientID", identifier.issuer))
         rows = await self._client.search(Query("studies"), [*parameters, _fields(STUDY_FIELDS)])
         own = [row for row in rows if text(row, "StudyInstanceUID") and self._is_of(row, identifier)]
+        self._say_dropped(len(rows) - len(own))
         self._kept[key] = own
         return own
+
+    @staticmethod
+    def _say_dropped(count: int) -> None:
+        if count:
+            log.warning("the PACS returned rows that were not asked for; they are left out", extra={"rows": count})
 
     def _is_of(self, row: Row, identifier: PatientIdentifier) -> bool:
         if owner_of(row).same_patient(identifier):
             return True
         self._drop("study_row")
-        log.warning("the PACS returned a study of another patient; it is left out")
         return False
 
     async def _detail(self, query: Query, fields: tuple[str, ...], uid: str) -> list[Row]:
@@ -124,6 +129,7 @@ class Studies:
         async with self._details:
             rows = await self._client.search(query, (_fields(fields),))
         own = [row for row in rows if text(row, uid) and self._is_below(row, query)]
+        self._say_dropped(len(rows) - len(own))
         self._kept[key] = own
         return own
 
@@ -131,7 +137,6 @@ class Studies:
         if text(row, "StudyInstanceUID") == query.study and query.series in (None, text(row, "SeriesInstanceUID")):
             return True
         self._drop(query.level + "_row")
-        log.warning("the PACS returned a row of another study; it is left out")
         return False
 
     async def close(self) -> None:

@@ -157,7 +157,13 @@ class DicomWeb:
                 if not matching.parameters:
                     raise
                 raise BadRequest("The archive refuses a value of this search.", reason="pacs_query_refused") from None
-            rows += [row for row in found if self._is_own(row, query, identifier)]
+            own = [row for row in found if self._is_own(row, query, identifier)]
+            if len(own) < len(found):
+                log.warning(
+                    "the PACS returned rows that were not asked for; they are left out",
+                    extra={"rows": len(found) - len(own)},
+                )
+            rows += own
         return rows[matching.offset : wanted]
 
     def _is_own(self, row: Row, query: Query, identifier: PatientIdentifier) -> bool:
@@ -168,7 +174,6 @@ class DicomWeb:
         ):
             return True
         self._metrics.observe_foreign(query.level + "_row")
-        log.warning("the PACS returned a row of another patient or study; it is left out")
         return False
 
 

@@ -1,0 +1,235 @@
+"""Made-up paths and queries, from our own words and from tricks. What left for the PACS must lie in the token's patient.
+
+python -m tests.attacks.fuzz [SECONDS]     (make fuzz); the tests do some seconds of it
+
+The PACS holds studies of two patients and believes any query: it answers what it was asked for and more. The oracle does
+not know how the sidecar reads a path; it looks at what arrived: retrievals of the own study alone, queries for one UID
+(ownership) or with the own PatientID, and not one byte of the foreign study in an answer.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import random
+import re
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, urlsplit
+
+from hypothesis import strategies as st
+
+from tests.attacks.raw import BEARER
+from tests.dicom import dataset, encoded
+from tests.upstreams import PATIENT, ScriptedEhr, sidecar_between
+
+OWN, OWN_SERIES, OWN_INSTANCE = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.1.1"
+FOREIGN, FOREIGN_SERIES, FOREIGN_INSTANCE = "1.2.840.9", "1.2.840.9.1", "1.2.840.9.1.1"
+FOREIGN_PATIENT, SECRET = "p2", "SECRET^NAME"
+MULTIPART = 'multipart/related; type="application/dicom"; boundary=abc'
+
+_RETRIEVAL = re.compile(r"/rs/studies/([0-9.]+)(?:/series/([0-9.]+)(?:/instances/([0-9.]+))?)?(?:/[a-z].*)?")
+_QUERY = re.compile(r"/rs/(?:studies/([0-9.]+)/)?(?:series/([0-9.]+)/)?(studies|series|instances)")
+
+
+def _row(patient: str, study: str, series: str, instance: str) -> dict[str, object]:
+    values = {"00100020": patient, "0020000D": study, "0020000E": series, "00080018": instance}
+    return {tag: {"vr": "UI", "Value": [value]} for tag, value in values.items()} | {
+        "00100010": {"vr": "PN", "Value": [{"Alphabetic": SECRET if patient == FOREIGN_PATIENT else "OWN^NAME"}]}
+    }
+
+
+ROWS = [_row(PATIENT, OWN, OWN_SERIES, OWN_INSTANCE), _row(FOREIGN_PATIENT, FOREIGN, FOREIGN_SERIES, FOREIGN_INSTANCE)]
+
+
+def _instance(foreign: bool) -> bytes:
+    names = (FOREIGN, FOREIGN_SERIES, FOREIGN_INSTANCE) if foreign else (OWN, OWN_SERIES, OWN_INSTANCE)
+    return encoded(
+        dataset(
+            PatientID=FOREIGN_PATIENT if foreign else PATIENT, PatientName=SECRET if foreign else "OWN^NAME",
+            StudyInstanceUID=names[0], SeriesInstanceUID=names[1], SOPInstanceUID=names[2],
+        )
+    )  # fmt: skip
+
+
+@dataclass
+class Archive:
+    """Answers any query with all rows, any retrieval with what its path names last; remembers all targets."""
+
+    targets: list[str] = field(default_factory=list)
+
+    @contextlib.asynccontextmanager
+    async def serve(self) -> AsyncIterator[str]:
+        """Serve; yields the DICOMweb root."""
+        server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
+        try:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/rs"
+        finally:
+            server.close()
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                target = (await reader.readuntil(b"\r\n\r\n")).decode().split(" ", 2)[1]
+                self.targets.append(target)
+                writer.write(self._answer(target))
+                await writer.drain()
+        writer.close()
+
+    @staticmethod
+    def _answer(target: str) -> bytes:
+        foreign = FOREIGN in target
+        path = urlsplit(target).path
+        if _QUERY.fullmatch(path):
+            content_type, body = "application/dicom+json", json.dumps(ROWS if "offset=" not in target else []).encode()
+        elif path.endswith("/metadata"):
+            content_type, body = "application/dicom+json", json.dumps([ROWS[foreign]]).encode()
+        elif path.endswith(("/rendered", "/thumbnail")):
+            content_type, body = "image/png", SECRET.encode() if foreign else b"own"
+        elif re.search(r"/(frames|bulkdata|pixeldata)", path):
+            content_type, body = "application/octet-stream", SECRET.encode() if foreign else b"own"
+        else:
+            part = b"--abc\r\nContent-Type: application/dicom\r\n\r\n" + _instance(foreign)
+            content_type, body = MULTIPART, part + b"\r\n--abc--\r\n"
+        return f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+WORDS = [
+    "fhir", "Patient", PATIENT, FOREIGN_PATIENT, "$wado-rs", "%24wado-rs", "wado-rs", "studies", "series", "instances",
+    OWN, OWN_SERIES, OWN_INSTANCE, FOREIGN, FOREIGN_SERIES, FOREIGN_INSTANCE, "metadata", "rendered", "thumbnail",
+    "frames", "1", "1,2", "bulkdata", "bulk", "7FE00010", "pixeldata", "ImagingStudy", "_search", "Endpoint", "rs",
+]  # fmt: skip
+TRICKS = [
+    "", ".", "..", "%2e%2e", "%2f", "%5c", "..;", ";", ",", "*", "%00", "%0d%0a", "%252e", "%c0%ae", "//", "\\", "?", "#",
+    "$", "%24", "%", "@", "!", " ", "\t", "\u0661", "１", "%ef%bc%8e", f"{OWN},{FOREIGN}", f"{OWN}%2c{FOREIGN}",
+    f"{OWN}\\{FOREIGN}", f"http://pacs/rs/studies/{FOREIGN}", "~", "+", "&", "=", "\x7f",
+]  # fmt: skip
+NAMES = [
+    "PatientID", "00100020", "patientid", "PatientId", "IssuerOfPatientID", "00100021", "OtherPatientIDs", "StudyInstanceUID",
+    "0020000D", "SeriesInstanceUID", "SOPInstanceUID", "includefield", "limit", "offset", "fuzzymatching", "accept",
+    "patient", "subject", "subject:Patient", "patient.identifier", "identifier", "_id", "_count", "_after", "_include",
+    "PatientName", "OtherPatientIDsSequence.PatientID", "viewport", "window", "Patient%49D", "Patient\u0130D",
+]  # fmt: skip
+VALUES = [
+    *WORDS,
+    *TRICKS,
+    "all",
+    "true",
+    "-1",
+    "99999999",
+    "Patient/p2",
+    "urn:oid:" + FOREIGN,
+    "eHg",
+    "p1,p2",
+    "p1%5cp2",
+]
+
+_FORMS = [
+    ["fhir", "Patient", PATIENT, "$wado-rs", "studies", OWN, "series", OWN_SERIES, "instances", OWN_INSTANCE],
+    ["fhir", "Patient", PATIENT, "$wado-rs", "studies", FOREIGN, "series", FOREIGN_SERIES],
+    ["wado-rs", "studies", OWN, "series", FOREIGN_SERIES, "instances", FOREIGN_INSTANCE, "frames", "1"],
+    ["wado-rs", "studies"], ["wado-rs", "instances"], ["fhir", "ImagingStudy"], ["fhir", "ImagingStudy", FOREIGN],
+]  # fmt: skip
+
+
+def make_target(choose: random.Random) -> str:
+    """A path near to a real one, changed here and there, and perhaps a query."""
+    segments = list(choose.choice(_FORMS)[: choose.randrange(1, 12)])
+    segments += choose.choices(WORDS, k=choose.choice((0, 0, 1, 2)))
+    for _ in range(choose.choice((0, 0, 1, 1, 2, 3))):
+        at = choose.randrange(len(segments) + 1)
+        trick = choose.choice(TRICKS + WORDS)
+        change = choose.randrange(4)
+        if change == 0 or at == len(segments):
+            segments.insert(at, trick)
+        elif change == 1:
+            segments[at] += trick
+        elif change == 2:
+            segments[at] = trick + segments[at]
+        else:
+            segments[at] = trick
+    pairs = [f"{choose.choice(NAMES)}={choose.choice(VALUES)}" for _ in range(choose.choice((0, 0, 1, 2, 3)))]
+    return "/" + "/".join(segments) + ("?" + "&".join(pairs) if pairs else "")
+
+
+TARGETS = st.randoms(use_true_random=False).map(make_target)
+
+
+def check(target: str, seen: list[str], answer: bytes) -> None:
+    """The oracle. Raises ``AssertionError``."""
+    assert SECRET.encode() not in answer, f"{target!r}: a foreign name came back"
+    for one in seen:
+        parts = urlsplit(one)
+        assert re.fullmatch(r"[A-Za-z0-9./,-]*", parts.path), f"{target!r}: sent {one!r}"
+        query = _QUERY.fullmatch(parts.path)
+        if query is None:
+            found = _RETRIEVAL.fullmatch(parts.path)
+            assert found is not None, f"{target!r}: sent {one!r}"
+            assert found[1] == OWN, f"{target!r}: fetched {one!r}"
+            assert found[2] in (None, OWN_SERIES), f"{target!r}: fetched {one!r}"
+            assert found[3] in (None, OWN_INSTANCE), f"{target!r}: fetched {one!r}"
+            continue
+        pairs = parse_qsl(parts.query, keep_blank_values=True)
+        names = [name for name, _ in pairs]
+        assert len(names) == len(set(names)), f"{target!r}: asked {one!r}"
+        values = dict(pairs)
+        by_uid = {"StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"} & set(names) or query[1]
+        assert values.get("PatientID") == PATIENT or ("PatientID" not in values and by_uid), (
+            f"{target!r}: asked {one!r}"
+        )
+        assert not {"00100020", "00100021", "OtherPatientIDs"} & set(names), f"{target!r}: asked {one!r}"
+
+
+async def ask(port: int, target: str) -> bytes:
+    """Send one request; return everything that came back."""
+    request = f"GET {target} HTTP/1.1\r\nHost: x\r\n{BEARER}\r\nConnection: close\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(request.encode("utf-8", "surrogateescape"))
+        async with asyncio.timeout(10):
+            return await reader.read()
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def victim() -> AsyncIterator[tuple[int, Archive]]:
+    """A sidecar in front of the archive; yields its port. What it remembers is forgotten soon: each target counts."""
+    archive = Archive()
+    async with sidecar_between(
+        ScriptedEhr(), archive,
+        pacs={"ownership_cache_seconds": 0.001}, fhir={"search_cache_seconds": 0.001}, log={"level": "ERROR"},
+    ) as (url, _):  # fmt: skip
+        yield int(url.rpartition(":")[2]), archive
+
+
+async def run(seconds: float, seed: int) -> tuple[int, int]:
+    """Fuzz for ``seconds``; return how many targets were tried, and how many of them reached the PACS."""
+    choose, tried, reached = random.Random(seed), 0, 0
+    async with victim() as (port, archive):
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            target = make_target(choose)
+            archive.targets.clear()
+            check(target, archive.targets, await ask(port, target))
+            tried += 1
+            reached += bool(archive.targets)
+    return tried, reached
+
+
+def main() -> None:
+    """Fuzz with a new seed, which is printed."""
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 300
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}, {seconds:g} s", flush=True)
+    logging.disable()  # The archive answers more than it was asked; that is said each time.
+    tried, reached = asyncio.run(run(seconds, seed))
+    print(f"{tried} targets, {reached} of them reached the archive: nothing foreign was asked for or answered")
+
+
+if __name__ == "__main__":
+    main()
