@@ -46,23 +46,6 @@ bench: $(VENV)/.installed-test ## measure streaming against nginx and the smalle
 fuzz: $(VENV)/.installed-test ## five minutes of made-up paths and queries (ARGS=SECONDS); nothing foreign may be asked for
 	@$(BIN)/python -m tests.attacks.fuzz $(ARGS)
 
-format: $(VENV)/.installed-lint
-	@$(BIN)/ruff format --check .
-
-lint-types: $(VENV)/.installed-lint
-	@$(BIN)/mypy
-
-lint-imports: $(VENV)/.installed-lint
-	@$(BIN)/lint-imports
-
-ifneq ($(wildcard bench/streaming.py),)
-bench: $(VENV)/.installed-test ## run the benchmark
-	@$(BIN)/python bench/streaming.py $(ARGS)
-else
-bench:
-	@echo 'no benchmark yet: there is no bench/streaming.py' >&2; exit 1
-endif
-
 format: $(VENV)/.installed-lint ## format the code and apply ruff's safe fixes
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .

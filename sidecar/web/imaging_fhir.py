@@ -27,6 +27,17 @@ from sidecar.web.guard import Denied, Guard
 from sidecar.web.middleware import TARGET
 from sidecar.web.target import form_parameters
 
+BODY_SECONDS = 10
+"""How long the body of a posted search may take."""
+
+
+class RequestTimeout(Problem):
+    """408."""
+
+    status = 408
+    code = "timeout"
+
+
 _JSON = frozenset({"application/fhir+json", "application/json"})
 _PUBLIC = {"Cache-Control": "public, max-age=300"}
 
@@ -191,7 +202,10 @@ async def _parameters(request: web.Request) -> list[tuple[str, str]]:
     if request.content_type != "application/x-www-form-urlencoded":
         raise BadRequest("A search by POST has a body of application/x-www-form-urlencoded.", reason="bad_body")
     try:
-        body = (await request.read()).decode("ascii")
+        async with asyncio.timeout(BODY_SECONDS):
+            body = (await request.read()).decode("ascii")
+    except TimeoutError:
+        raise RequestTimeout("The body of the request did not come in time.", reason="slow_body") from None
     except UnicodeDecodeError:
         raise BadRequest("The body is not form-encoded.", reason="bad_body") from None
     # Both count (R4 http.html#search): a body cannot take back what the query string demands.

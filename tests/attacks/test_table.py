@@ -1,13 +1,16 @@
 """Every row of the attack table, and for each: what reached the PACS (issue of parser differentials: nothing)."""
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from aiohttp import web
 
+from sidecar.server import listen
 from tests.attacks.raw import RawAnswer, answers, request, send
 from tests.attacks.table import FOREIGN, OWN, REFUSED, Row, rows
 from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
@@ -105,6 +108,42 @@ async def test_headers_in_small_pieces(victim: Victim) -> None:
     """A slow, honest client."""
     (answer,) = answers(await send(victim.port, request(OWN), pieces=40))
     assert answer.status == 200
+
+
+async def test_a_slow_body_is_not_waited_for(victim: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidecar.web.imaging_fhir.BODY_SECONDS", 0.2)
+    form = "Content-Type: application/x-www-form-urlencoded"
+    head = request("/fhir/ImagingStudy/_search", form, "Content-Length: 100", method="POST")
+    (answer,) = answers(await send(victim.port, head + b"patient="))
+    assert answer.status == 408
+    assert victim.pacs.requests == []
+
+
+async def test_slow_headers_are_not_waited_for() -> None:
+    """Slowloris: a connection has so long for a whole request head, however steadily it drips."""
+
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/", handler)
+    async with listen(app, "127.0.0.1", 0, idle_seconds=0.3) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(3):
+                for number in range(1_000):
+                    writer.write(b"GET / HTTP/1.1\r\n" if number == 0 else b"X-%d: y\r\n" % number)
+                    await writer.drain()
+                    if reader.at_eof() or await _ended(reader):
+                        break
+        writer.close()
+
+
+async def _ended(reader: asyncio.StreamReader) -> bool:
+    try:
+        return await asyncio.wait_for(reader.read(1), 0.05) == b""
+    except TimeoutError:
+        return False
 
 
 async def test_cors_of_a_foreign_origin_has_no_credentials(victim: Victim) -> None:
