@@ -52,6 +52,8 @@ from sidecar.web.stream import Streamer
 log = logging.getLogger(__name__)
 
 REALM = "SMART Imaging Access"
+LINGERING_SECONDS = 2
+"""How long the rest of a body that nobody wants is read before its connection is closed."""
 READ_BUFFER_BYTES = 2**18
 """For each stream from the PACS; twice this may wait in memory before reading pauses."""
 
@@ -262,8 +264,9 @@ async def listen(
     of each request that was not even HTTP.
     """
     runner = Runner(
-        app, observe=observe_malformed, shutdown_timeout=drain_seconds, access_log=None, keepalive_timeout=idle_seconds
-    )
+        app, observe=observe_malformed, shutdown_timeout=drain_seconds, access_log=None,
+        keepalive_timeout=idle_seconds, lingering_time=LINGERING_SECONDS,
+    )  # fmt: skip
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port, reuse_port=False)

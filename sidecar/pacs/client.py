@@ -76,18 +76,18 @@ class PacsClient:
         ``GatewayTimeout`` or ``BadGateway``: half a list is never returned as a whole one.
         """
         rows: list[Row] = []
-        seen: set[str] = set()
+        seen: set[tuple[str | None, ...]] = set()
         most = self._maximum_results + 1
         wanted = most if limit is None else min(limit, most)
         while len(rows) < wanted:
             size = min(self.dialect.page_size, wanted - len(rows))
             page, more = await self._page(query, parameters, size, offset + len(rows))
-            fresh = [row for row in page if (text(row, _UID_OF_LEVEL[query.level]) or "") not in seen]
-            if page and not fresh:
+            found = {_identity(row, query.level) for row in page}
+            if page and found <= seen:
                 log.error("the PACS does not page: it answers the same rows for any offset")
                 raise _broken("query_paging")
             rows += page
-            seen.update(text(row, _UID_OF_LEVEL[query.level]) or "" for row in page)
+            seen |= found
             if not page or (len(page) != size and not more):
                 break
         if len(rows) > self._maximum_results:
@@ -143,7 +143,7 @@ class PacsClient:
             log.error("the PACS refuses a query that has more results than it gives")
             raise BadGateway(
                 "The search has more results than the image archive gives; narrow it, for instance by date.",
-                reason="query_too_many_results",
+                reason="pacs_status",
             )
         if answer.status not in (200, 204):
             raise refused(answer.status, answer.headers.get("Retry-After"))
@@ -223,6 +223,11 @@ class PacsClient:
     async def ping(self) -> None:
         """Raise a ``Problem`` unless the PACS answers a query."""
         await self._page(Query("studies"), (("StudyInstanceUID", "0.0"),), 1, 0)
+
+
+def _identity(row: Row, level: str) -> tuple[str | None, ...]:
+    """What tells rows apart: one UID may be under several patients."""
+    return tuple(text(row, keyword) for keyword in (_UID_OF_LEVEL[level], "PatientID", "IssuerOfPatientID"))
 
 
 def failed(reason: str) -> Exception:

@@ -3,11 +3,17 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from urllib.parse import quote
+
+from pydicom.datadict import dictionary_VR
+from pydicom.tag import Tag
 
 # What may stand in a query as it is (RFC 3986 3.4), but for "&", "=", "+", ";" which forms give a meaning of their own.
 _LITERAL = "!$'()*,-./:?@_~"
+_TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+_UID_OF_LEVEL = {"studies": "StudyInstanceUID", "series": "SeriesInstanceUID", "instances": "SOPInstanceUID"}
 # For a PACS that decodes nothing; "^" is in every name and does no harm in a request line.
 _NOT_LITERAL = re.compile(r"[^A-Za-z0-9!$'()*,./:?@_~^|\\-]", re.ASCII)
 
@@ -19,7 +25,9 @@ class Dialect:
     ``page_size``: rows that one QIDO request asks for. ``true_timezone``: whether TimezoneOffsetFromUTC in its answers
     comes from the images (Orthanc writes ``+0000`` whatever the truth). ``bulkdata``: its segment before a bulk data
     path. ``decodes_queries``: whether it undoes percent-encoding in the values of a query (Orthanc 1.10 does not: it
-    would look for ``Doe%5EJane``).
+    would look for ``Doe%5EJane``). ``splits_at_commas``: whether it takes a comma that is not percent-encoded for the
+    end of a value in any attribute, not in lists of UIDs alone. ``needs_order``: whether the pages of a query come from
+    one order only when the query names it (dcm4chee leaves it to its database).
     """
 
     name: str
@@ -27,18 +35,37 @@ class Dialect:
     true_timezone: bool = True
     bulkdata: str = "bulkdata"
     decodes_queries: bool = True
+    splits_at_commas: bool = False
+    needs_order: bool = False
+
+    def order(self, level: str) -> tuple[tuple[str, str], ...]:
+        """Return the parameters that give a query at ``level`` (``studies``, ``series``, ``instances``) its order."""
+        return (("orderby", _UID_OF_LEVEL[level]),) if self.needs_order else ()
 
     def query(self, parameters: Iterable[tuple[str, str]]) -> str:
         """Return the query string of a search."""
-        return "&".join(f"{name}={self._value(value)}" for name, value in parameters)
+        return "&".join(f"{name}={self._value(name, value)}" for name, value in parameters)
 
-    def _value(self, value: str) -> str:
+    def _value(self, name: str, value: str) -> str:
         if self.decodes_queries:
-            return quote(value, safe=_LITERAL)
+            literal = _LITERAL.replace(",", "") if self.splits_at_commas and not _is_list(name) else _LITERAL
+            return quote(value, safe=literal)
         # Wildcards stand for what cannot be written; the rows are compared again. Orthanc keeps identifiers without
         # what is not ASCII, and drops a "?" at the end of a URL.
         written = _NOT_LITERAL.sub("?", _NOT_ASCII.sub("*", value))
         return written[:-1] + "*" if written.endswith("?") else written
+
+
+@cache
+def _is_list(name: str) -> bool:
+    """Whether commas separate the values of a parameter: includefield, and UIDs (PS3.18 8.3.4.1)."""
+    if name == "includefield":
+        return True
+    attribute = name.rpartition(".")[2]
+    try:
+        return dictionary_VR(Tag(int(attribute, 16) if _TAG.fullmatch(attribute) else attribute)) == "UI"
+    except (KeyError, ValueError):
+        return False
 
 
 DIALECTS: dict[str, Dialect] = {
@@ -46,6 +73,6 @@ DIALECTS: dict[str, Dialect] = {
     for dialect in (
         Dialect("generic"),
         Dialect("orthanc", true_timezone=False, bulkdata="bulk", decodes_queries=False),
-        Dialect("dcm4chee"),
+        Dialect("dcm4chee", splits_at_commas=True, needs_order=True),
     )
 }

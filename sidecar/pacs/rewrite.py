@@ -5,14 +5,21 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from sidecar.common.dicom_json import Row
+from sidecar.common.dicom_json import Row, tag
 from sidecar.common.errors import BadRequest, NotFound
 from sidecar.common.uid import is_uid
-from sidecar.pacs.resources import parse
+from sidecar.pacs.resources import Kind, Query, Retrieval, parse
 
 RETRIEVE_URL = "00081190"
 # RetrieveURL, RetrieveURI, Pixel Data Provider URL: the last two were UT before there was a VR UR.
 _URL_ATTRIBUTES = frozenset({RETRIEVE_URL, "0040E010", "00287FE0"})
+# What may be named relative to the instance.
+_RELATIVE = frozenset({Kind.BULKDATA, Kind.FRAMES, Kind.PIXELDATA})
+_PIXELS = frozenset({"7FE00008", "7FE00009", "7FE00010"})
+# Private creators of what an archive notes for itself, into the metadata of instances, too (access control, storage).
+_ARCHIVES_OWN = frozenset({"DCM4CHEE Archive 5"})
+# The archive's address in another protocol, of no use here.
+_RETRIEVE_AE_TITLE = tag("RetrieveAETitle")
 _PERSON_NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 _VR = re.compile(r"[A-Z]{2}", re.ASCII)
@@ -30,6 +37,11 @@ def our_url(url: object, root: str) -> str | None:
     ``http://pacs:8042/dicom-web/studies/1.2/bulkdata`` -> ``<root>/studies/1.2/bulkdata``. Relative URLs, too. It is
     read by the grammar of our own paths and written anew.
     """
+    found = _resource(url)
+    return None if found is None else found.url(root)
+
+
+def _resource(url: object) -> Retrieval | Query | None:
     if not isinstance(url, str) or len(url) > _MAXIMUM_URL_LENGTH:
         return None
     # Orthanc's name for it; ours is the standard's, and the PACS client turns it back.
@@ -38,7 +50,7 @@ def our_url(url: object, root: str) -> str | None:
     if begin is None:
         return None
     try:
-        return parse(segments[begin:]).url(root)
+        return parse(segments[begin:])
     except (NotFound, BadRequest):
         return None
 
@@ -55,11 +67,29 @@ def rewrite_row(row: Row, root: str, *, context: str | None = None) -> dict[str,
 def _copy(row: Mapping[str, Any], root: str, context: str | None, depth: int) -> dict[str, Any]:
     if depth > _MAXIMUM_DEPTH:
         raise TooDeep
+    notes = _archive_notes(row)
     return {
         name: _element(name, element, root, context, depth)
         for name, element in row.items()
-        if isinstance(element, Mapping)
+        if isinstance(element, Mapping) and not (notes and _block(name) in notes)
     }
+
+
+def _archive_notes(row: Mapping[str, Any]) -> set[str]:
+    """The private blocks (PS3.5 7.8.1) of a data set that the archive reserved for itself."""
+    return {_block(name) for name, element in row.items() if name[4:6] == "00" and _is_archives_creator(name, element)}
+
+
+def _is_archives_creator(name: str, element: object) -> bool:
+    if not is_archive_private(name) or not isinstance(element, Mapping):
+        return False
+    value = element.get("Value")
+    return isinstance(value, list) and any(isinstance(one, str) and one.strip(" \0") in _ARCHIVES_OWN for one in value)
+
+
+def _block(name: str) -> str:
+    """``77770010`` and the attributes that it reserves, ``777710xx`` -> ``777710``."""
+    return (name[:4] + (name[6:8] if name[4:6] == "00" else name[4:6])).upper()
 
 
 def _element(name: str, element: Mapping[str, Any], root: str, context: str | None, depth: int) -> dict[str, Any]:
@@ -73,7 +103,7 @@ def _element(name: str, element: Mapping[str, Any], root: str, context: str | No
         urls = [url for one in values if (url := our_url(one, root))]
         return {"vr": "UR", "Value": urls} if urls else {"vr": "UR"}
     if "BulkDataURI" in element:
-        url = _bulkdata_url(element["BulkDataURI"], root, context)
+        url = _bulkdata_url(name, element["BulkDataURI"], root, context)
         return {"vr": vr, "BulkDataURI": url} if url else {"vr": vr}
     if vr == "SQ":
         values = [_copy(item, root, context, depth + 1) if isinstance(item, Mapping) else None for item in values]
@@ -91,13 +121,15 @@ def _plain(value: object) -> object:
     return None if isinstance(value, list) else value
 
 
-def _bulkdata_url(url: object, root: str, context: str | None) -> str | None:
-    found = our_url(url, root)
+def _bulkdata_url(name: str, url: object, root: str, context: str | None) -> str | None:
+    found = _resource(url)
+    if isinstance(found, Retrieval) and found.kind is Kind.INSTANCE and name.upper() in _PIXELS:
+        # dcm4chee answers an instance's URL with the image alone when no DICOM is accepted. Here that has its own URL.
+        found = Retrieval(Kind.PIXELDATA, found.part)
     if found is None and context is not None and isinstance(url, str):
-        relative = re.fullmatch(r"(?:\./)?((?:\.\./)*)(bulkdata(?:/[0-9A-Fa-f]{1,8})*)", url, re.ASCII)
-        if relative and not relative[1]:
-            return f"{context}/{relative[2]}"
-    return found
+        below = _resource(f"{context}/{url.removeprefix('./')}")
+        found = below if isinstance(below, Retrieval) and below.kind in _RELATIVE else None
+    return None if found is None else found.url(root)
 
 
 def is_archive_private(name: str) -> bool:
@@ -106,5 +138,7 @@ def is_archive_private(name: str) -> bool:
 
 
 def public_attributes(row: Row) -> dict[str, Any]:
-    """Return a query row without private attributes."""
-    return {name: element for name, element in row.items() if not is_archive_private(name)}
+    """Return a query row without private attributes and RetrieveAETitle."""
+    return {
+        name: element for name, element in row.items() if not is_archive_private(name) and name != _RETRIEVE_AE_TITLE
+    }
