@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from urllib.parse import quote
 
 from pydicom.datadict import dictionary_VR
@@ -56,7 +56,7 @@ class Dialect:
         return written[:-1] + "*" if written.endswith("?") else written
 
 
-@cache
+@lru_cache(1_024)  # Clients choose the names.
 def _is_list(name: str) -> bool:
     """Whether commas separate the values of a parameter: includefield, and UIDs (PS3.18 8.3.4.1)."""
     if name == "includefield":

@@ -32,7 +32,7 @@ class Upstream:
     async def begin(self) -> None:
         """Wait for the first bytes of the body, however long; ``read`` returns them, or raises what kept them."""
         try:
-            self._first = await self._response.content.readany()
+            self._first = await self._next()
         except (aiohttp.ClientError, OSError) as failure:
             self._failure = failure
 
@@ -47,7 +47,13 @@ class Upstream:
         if self._first is not None:
             first, self._first = self._first, None
             return first
-        return await self._response.content.readany()
+        return await self._next()
+
+    async def _next(self) -> bytes:
+        content = self._response.content
+        if self.chunked:  # Archives write chunks of some kilobytes: all that came, as one piece.
+            return await content.readany()
+        return (await content.readchunk())[0]  # As it came from the socket: nothing is copied.
 
     def close(self) -> None:
         """Close the connection unless the body was read to its end: the PACS stops at once."""
