@@ -21,6 +21,7 @@ from sidecar.fhir.endpoint import Endpoints
 from sidecar.fhir.imaging_study import Site
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.dialects import DIALECTS
+from sidecar.pacs.issuers import Issuers
 from sidecar.pacs.ownership import Ownership
 from sidecar.pacs.patience import Patience
 from sidecar.pacs.studies import Studies
@@ -97,7 +98,11 @@ async def build(
             pacs, ownership, cache_seconds=settings.fhir.search_cache_seconds, drop=metrics.observe_foreign
         )
         stack.push_async_callback(studies.close)
-        guard = Guard(tokens, patients, ownership, metrics, policy=Policy(app_launch=settings.access.app_launch))
+        issuers = Issuers(pacs, ttl_seconds=settings.pacs.ownership_cache_seconds)
+        stack.push_async_callback(issuers.close)
+        guard = Guard(
+            tokens, patients, ownership, issuers, metrics, policy=Policy(app_launch=settings.access.app_launch)
+        )
         endpoints = Endpoints(
             settings.server.public_url + "/fhir",
             contained=settings.fhir.contained_endpoint,
@@ -180,7 +185,7 @@ def _endpoint(
 def _patients(settings: Settings, session: aiohttp.ClientSession, discovery: Discovery) -> PatientMapping:
     patients = settings.patients
     if patients.mapping == "direct":
-        return DirectMapping()
+        return DirectMapping(patients.issuer)
     return EhrMapping(
         session,
         settings.ehr.fhir_url,

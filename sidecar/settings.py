@@ -159,7 +159,9 @@ class PatientIdentifierSystem(Section):
     """An identifier system of the EHR whose values are PatientIDs at the PACS."""
 
     system: str = Field(min_length=1, description="Patient.identifier.system whose values are PatientIDs")
-    issuer: str | None = Field(None, min_length=1, description="IssuerOfPatientID of these at the PACS; null: any")
+    issuer: str | None = Field(
+        None, min_length=1, description="IssuerOfPatientID of these: the PACS must name it; null: the number alone"
+    )
 
 
 class Patients(Section):
@@ -167,6 +169,11 @@ class Patients(Section):
 
     mapping: Literal["direct", "ehr"] = Field(
         "direct", description="direct: Patient.id is the PatientID; ehr: read Patient.identifier at the EHR"
+    )
+    issuer: str | None = Field(
+        None,
+        min_length=1,
+        description="direct: IssuerOfPatientID of all: the PACS must name it; null: the number alone",
     )
     identifiers: list[PatientIdentifierSystem] = Field([], description="ehr: which identifiers are PatientIDs")
     client: Annotated[NoClient | BearerClient | BackendServicesClient, Field(discriminator="method")] = Field(
@@ -181,6 +188,8 @@ class Patients(Section):
         if self.mapping == "direct" and self.identifiers:
             # Else a forgotten `mapping: ehr` would take one number for another.
             raise ValueError("identifiers are for mapping ehr, but mapping is direct")
+        if self.mapping == "ehr" and self.issuer is not None:
+            raise ValueError("issuer is for mapping direct; with mapping ehr each of identifiers has its own")
         if len({one.system for one in self.identifiers}) < len(self.identifiers):
             raise ValueError("a system stands twice in identifiers")
         return self

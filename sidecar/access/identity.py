@@ -28,13 +28,20 @@ class PatientIdentifier:
             0 < len(self.patient_id) <= 64 and self.patient_id.isprintable() and not set("*?\\") & set(self.patient_id)
         )
 
-    def same_patient(self, other: "PatientIdentifier") -> bool:
-        """Same PatientID to the letter, and same issuer when both sides know one. An empty ID is nobody's."""
-        if not self.patient_id or self.patient_id != other.patient_id:
-            return False
-        return self.issuer is None or other.issuer is None or self.issuer == other.issuer
+    def is_of(self, known: "PatientIdentifier") -> bool:
+        """Whether this, as an archive's database has it, is a patient who is ``known`` so.
+
+        Same PatientID to the letter, an empty one is nobody's; and when an issuer is known, the database must have that
+        one: a patient of another issuer, or of none, may be somebody else.
+        """
+        same_id = bool(self.patient_id) and self.patient_id == known.patient_id
+        return same_id and known.issuer in (None, self.issuer)
+
+    def may_be(self, known: "PatientIdentifier") -> bool:
+        """Whether this, as an image itself says it, does not speak against ``known``: images often name no issuer."""
+        return self.is_of(known) or (self.issuer is None and PatientIdentifier(known.patient_id).is_of(self))
 
 
 def is_one_of(identifier: PatientIdentifier, patient: Iterable[PatientIdentifier]) -> bool:
-    """Whether ``identifier`` is one of the identifiers that ``patient`` is known by."""
-    return any(identifier.same_patient(known) for known in patient)
+    """Whether ``identifier``, from the archive's database, is one of those that ``patient`` is known by."""
+    return any(identifier.is_of(known) for known in patient)

@@ -113,7 +113,7 @@ class Studies:
             log.warning("the PACS returned rows that were not asked for; they are left out", extra={"rows": count})
 
     def _is_of(self, row: Row, identifier: PatientIdentifier) -> bool:
-        if owner_of(row).same_patient(identifier):
+        if owner_of(row).is_of(identifier):
             return True
         self._drop("study_row")
         return False

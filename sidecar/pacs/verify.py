@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sidecar.access.decision import Part, StudyPermit
-from sidecar.access.identity import PatientIdentifier, is_one_of
+from sidecar.access.identity import PatientIdentifier
 from sidecar.pacs.answer import Head
 from sidecar.pacs.header import InstanceHeader
 from sidecar.pacs.media import may_be_part
@@ -41,7 +41,7 @@ class Permitted:
         """Whether an instance that says this of itself is permitted."""
         part = self.part
         return (
-            is_one_of(header.patient, self.known_as)
+            any(header.patient.may_be(known) for known in self.known_as)
             and header.study == part.study
             and part.series in (None, header.series)
             and part.instance in (None, header.instance)

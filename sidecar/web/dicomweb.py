@@ -168,7 +168,7 @@ class DicomWeb:
 
     def _is_own(self, row: Row, query: Query, identifier: PatientIdentifier) -> bool:
         if (
-            owner_of(row).same_patient(identifier)
+            owner_of(row).is_of(identifier)
             and query.study in (None, text(row, "StudyInstanceUID"))
             and query.series in (None, text(row, "SeriesInstanceUID"))
         ):

@@ -22,6 +22,7 @@ from sidecar.access.decision import (
 )
 from sidecar.access.identity import PatientIdentifier
 from sidecar.access.token import Token
+from sidecar.pacs.issuers import Issuers
 from sidecar.pacs.ownership import Ownership
 from sidecar.telemetry.durations import measure
 from sidecar.telemetry.metrics import Metrics
@@ -55,6 +56,7 @@ class Guard:
         tokens: TokenCache,
         patients: PatientMapping,
         ownership: Ownership,
+        issuers: Issuers,
         metrics: Metrics,
         *,
         policy: Policy,
@@ -63,6 +65,7 @@ class Guard:
         self._tokens = tokens
         self._patients = patients
         self._ownership = ownership
+        self._issuers = issuers
         self._metrics = metrics
         self._policy = policy
         self._clock = clock
@@ -92,7 +95,9 @@ class Guard:
     async def known_as(self, permit: PatientPermit) -> frozenset[PatientIdentifier]:
         """Every identifier by which the PACS may know the permitted patient."""
         with measure("patient"):
-            return await self._patients.identifiers(permit.patient)
+            known_as = await self._patients.identifiers(permit.patient)
+            await self._issuers.check(known_as)
+        return known_as
 
     async def study(self, permit: PatientPermit, part: Part) -> StudyPermit:
         """Permit ``part`` of the archive, or raise ``Denied``. All refusals look the same (SIA-45)."""

@@ -116,8 +116,10 @@ def test_a_study_that_is_not_the_patients(known_as: list[PatientIdentifier], fac
 @pytest.mark.parametrize("known_as", [[MINE, ALSO_MINE], [ALSO_MINE, MINE]])
 def test_a_study_that_is_the_patients(known_as: list[PatientIdentifier]) -> None:
     """SIA-42: by any of the patient's identifiers; the permit is for this part and no other."""
-    facts = StudyFacts(frozenset({MINE, PatientIdentifier(" 4711 ")}), part_found=True)
+    facts = StudyFacts(frozenset({MINE, PatientIdentifier(" 4711 ", "MRN")}), part_found=True)
     assert decide_study(PERMIT, PART, iter(known_as), facts) == StudyPermit("p1", PART)
+    without_issuer = StudyFacts(frozenset({MINE, PatientIdentifier("4711")}), part_found=True)
+    assert decide_study(PERMIT, PART, iter(known_as), without_issuer) == Deny(Reason.FOREIGN)
 
 
 async def test_every_reason_is_reached() -> None:
@@ -126,7 +128,7 @@ async def test_every_reason_is_reached() -> None:
     async def inactive(_: str) -> None:
         return None
 
-    guard = Guard(TokenCache(inactive), DirectMapping(), cast("Any", None), Metrics("0"), policy=ON)
+    guard = Guard(TokenCache(inactive), DirectMapping(), cast("Any", None), cast("Any", None), Metrics("0"), policy=ON)
     reached = {row[-1] for row in PATIENT_DENIALS} | {row[-1] for row in STUDY_DENIALS}
     for headers in ([], [("Authorization", "Basic eDp5")], [("Authorization", "Bearer junk")]):
         with pytest.raises(Denied) as refused:
@@ -207,7 +209,7 @@ def test_a_study_needs_all_its_owners_to_be_the_patient(
 ) -> None:
     """SIA-42, 45: a UID that the archive holds for two people is nobody's."""
     decision = decide_study(PERMIT, PART, known_as, StudyFacts(owners, part_found))
-    mine = bool(owners) and all(any(owner.same_patient(known) for known in known_as) for owner in owners)
+    mine = bool(owners) and all(any(owner.is_of(known) for known in known_as) for owner in owners)
     if mine and part_found:
         assert decision == StudyPermit("p1", PART)
     else:

@@ -1,4 +1,4 @@
-"""The journey runs in front of the embedded archive always, and in front of a real Orthanc where one is installed."""
+"""The journey runs in front of the embedded archive, an emulated dcm4chee, and a real Orthanc where there is one."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.data import ct_study
 from tests.journey.world import LARGE_STUDY, LARGE_STUDY_PATIENT, World, make_world
 from tests.real.orthanc import Orthanc, require_orthanc
 
-ARCHIVES = ["embedded", pytest.param("orthanc", marks=pytest.mark.orthanc)]
+ARCHIVES = ["embedded", "dcm4chee", pytest.param("orthanc", marks=pytest.mark.orthanc)]
 
 
 @pytest.fixture(scope="session")
@@ -38,5 +38,5 @@ def orthanc(files: Path) -> Iterator[Orthanc]:
 def world(request: pytest.FixtureRequest, files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The world in front of each archive."""
     running = request.getfixturevalue("orthanc") if request.param == "orthanc" else None
-    with make_world(tmp_path_factory.mktemp("world"), files, running) as made:
+    with make_world(tmp_path_factory.mktemp("world"), files, running, dcm4chee=request.param == "dcm4chee") as made:
         yield made

@@ -1,4 +1,4 @@
-"""The whole world of a journey: the demo's EHR, an archive (embedded, or a real Orthanc), the sidecar as a process."""
+"""The whole world of a journey: the demo's EHR, an archive (embedded, emulated, or a real Orthanc), the sidecar."""
 
 import contextlib
 import hashlib
@@ -16,6 +16,8 @@ from sidecar.demo.ehr import STORE, create_ehr
 from sidecar.demo.people import MRN_SYSTEM, PATIENTS
 from sidecar.demo.run import BACKEND_CLIENT_ID, INTROSPECTION_CLIENT_ID, KEY_ID, make_key
 from tests.background import Background
+from tests.dcm4chee.archive import create_dcm4chee
+from tests.dcm4chee.behaviour import ROOT as DCM4CHEE_ROOT
 from tests.real.orthanc import Orthanc
 from tests.sidecar_process import SidecarProcess, free_port
 
@@ -120,9 +122,14 @@ def configuration(ehr_url: str, archive_url: str, key_file: Path, dialect: str) 
 
 @contextlib.contextmanager
 def make_world(
-    directory: Path, files: Path, orthanc: Orthanc | None, changes: Mapping[str, Any] | None = None
+    directory: Path,
+    files: Path,
+    orthanc: Orthanc | None,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    dcm4chee: bool = False,
 ) -> Iterator[World]:
-    """Start everything in front of ``orthanc``, or of the embedded archive over ``files``."""
+    """Start everything in front of ``orthanc``, or over ``files`` of an emulated dcm4chee or the embedded archive."""
     ehr_port, sidecar_port = free_port(), free_port()
     ehr_url = f"http://127.0.0.1:{ehr_port}"
     key_file = directory / "key.pem"
@@ -136,11 +143,14 @@ def make_world(
     )
     with Background() as background:
         background.serve(ehr, ehr_port)
-        if orthanc is None:
-            archive_url = f"http://127.0.0.1:{background.serve(create_archive(files))}/dicom-web"
+        if orthanc is not None:
+            archive_url, dialect = orthanc.dicomweb_url, "orthanc"
+        elif dcm4chee:
+            archive_url = f"http://127.0.0.1:{background.serve(create_dcm4chee(files))}{DCM4CHEE_ROOT}"
+            dialect = "dcm4chee"
         else:
-            archive_url = orthanc.dicomweb_url
-        dialect = "generic" if orthanc is None else "orthanc"
+            archive_url = f"http://127.0.0.1:{background.serve(create_archive(files))}/dicom-web"
+            dialect = "generic"
         document = configuration(ehr_url, archive_url, key_file, dialect) | dict(changes or {})
         with SidecarProcess(directory, document, port=sidecar_port) as sidecar:
             yield World(sidecar, ehr, ehr_url, background, read_instances(files), orthanc)

@@ -257,4 +257,4 @@ def test_the_owner_of_a_row(patient: object, issuer: object, expected: PatientId
     """Padding does not count; a row that names nobody is nobody's."""
     found = owner_of({"00100020": {"vr": "LO", "Value": [patient]}, "00100021": {"vr": "LO", "Value": [issuer]}})
     assert found == expected
-    assert found.same_patient(OWN) is (expected.patient_id == "p1")
+    assert found.is_of(OWN) is (expected.patient_id == "p1")

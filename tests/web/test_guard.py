@@ -1,6 +1,6 @@
 """From a request to a permit: each refusal has its reason and is counted; no fact, no permit (SIA-10..16, 42, 45)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from sidecar.access.identity import PatientIdentifier
 from sidecar.access.scopes import parse_scopes
 from sidecar.access.token import Token
 from sidecar.common.errors import Problem, Unavailable
+from sidecar.pacs.issuers import Issuers
 from sidecar.pacs.ownership import Ownership
 from sidecar.telemetry.durations import start_durations
 from sidecar.telemetry.metrics import Metrics
@@ -79,14 +80,32 @@ class Facts(Ownership):
         return self.known
 
 
+class Numbers(Issuers):
+    """Stands for what the PACS says of numbers without issuer."""
+
+    def __init__(self) -> None:
+        self.failing: Exception | None = None
+
+    async def check(self, known_as: Iterable[PatientIdentifier]) -> None:
+        """As the PACS says."""
+        if self.failing is not None:
+            raise self.failing
+
+
 class World:
     """A guard with everything that it asks."""
 
     def __init__(self, policy: Policy | None = None) -> None:
         self.tokens, self.patients, self.facts, self.metrics = Tokens(), Patients(), Facts(), Metrics("test")
-        self.clock = Clock(NOW)
+        self.clock, self.issuers = Clock(NOW), Numbers()
         self.guard = Guard(
-            self.tokens, self.patients, self.facts, self.metrics, policy=policy or Policy(), clock=self.clock
+            self.tokens,
+            self.patients,
+            self.facts,
+            self.issuers,
+            self.metrics,
+            policy=policy or Policy(),
+            clock=self.clock,
         )
 
     def decisions(self) -> dict[tuple[str, str], float]:

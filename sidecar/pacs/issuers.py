@@ -1,0 +1,71 @@
+"""Is a number without a known issuer one person's? PatientID is unique within its issuer alone (PS3.3 C.7.1.1).
+
+A site that configures no issuer says "our numbers are unique". Where the PACS has one of them under several issuers,
+that is not so, and nobody can say whose the images are: nothing is served (SIA-16).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from cachetools import TTLCache
+
+from sidecar.access.identity import PatientIdentifier
+from sidecar.common.dicom_json import tag, text
+from sidecar.common.errors import BadGateway
+from sidecar.common.single_flight import SingleFlight
+from sidecar.pacs.client import PacsClient
+from sidecar.pacs.ownership import owner_of
+from sidecar.pacs.resources import Query
+
+log = logging.getLogger(__name__)
+
+
+class Issuers:
+    """Asks the PACS once per ``ttl_seconds`` under which issuers it has a number; at most ``max_entries`` are kept."""
+
+    def __init__(
+        self,
+        client: PacsClient,
+        *,
+        ttl_seconds: float = 300,
+        max_entries: int = 50_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._flight: SingleFlight[str, bool] = SingleFlight()
+        self._unique: TTLCache[str, bool] = TTLCache(max_entries, ttl=ttl_seconds, timer=clock)
+
+    async def check(self, known_as: Iterable[PatientIdentifier]) -> None:
+        """Raise ``BadGateway`` when a number without issuer stands for several people at the PACS."""
+        unknown = {known.patient_id for known in known_as if known.issuer is None}
+        answers = await asyncio.gather(*(self._is_unique(patient_id) for patient_id in sorted(unknown)))
+        if not all(answers):
+            raise BadGateway(
+                "The image archive has several people under this patient's number. The hospital's operators have been "
+                "told.",
+                reason="several_issuers",
+            )
+
+    async def _is_unique(self, patient_id: str) -> bool:
+        known = self._unique.get(patient_id)
+        if known is None:
+            known = await self._flight.run(patient_id, lambda: self._ask(patient_id))
+        return known
+
+    async def _ask(self, patient_id: str) -> bool:
+        fields = ",".join(map(tag, ("PatientID", "IssuerOfPatientID")))
+        rows = await self._client.search(Query("studies"), [("PatientID", patient_id), ("includefield", fields)])
+        issuers = {text(row, "IssuerOfPatientID") for row in rows if owner_of(row).patient_id == patient_id} - {None}
+        if len(issuers) > 1:
+            log.error(
+                "the PACS has one PatientID under several issuers: set the issuer in patients (docs/configuration.md)",
+                extra={"reason": "several_issuers", "issuers": len(issuers)},
+            )
+        self._unique[patient_id] = len(issuers) <= 1
+        return len(issuers) <= 1
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._flight.close()

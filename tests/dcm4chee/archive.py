@@ -1,0 +1,186 @@
+"""dcm4chee-arc 5.x over a folder of DICOM files: what its public source says that it answers, as an application.
+
+Only the outside is dcm4chee's; index, matching and pixels underneath are the embedded archive's. It was made from the
+source, not from a running one (docs/dcm4chee.md).
+"""
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Callable, Sequence
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from sidecar.common.errors import Problem
+from sidecar.demo.archive_accept import media_ranges
+from sidecar.demo.archive_index import Index, Instance, read_folder
+from sidecar.pacs.media import accepts_json
+from sidecar.pacs.resources import Kind, Query, Retrieval, parse
+from tests.dcm4chee.behaviour import ROOT, Asked, Behaviour
+from tests.dcm4chee.query import Refused, answer, matching_rows, parse_query
+from tests.dcm4chee.resteasy import send
+from tests.dcm4chee.retrieve import metadata, output
+
+DICOM_JSON = "application/dicom+json"
+LAST_MODIFIED = 1_709_287_200.0
+"""Of everything, in seconds since 1970."""
+_ENTITY_TAG = '"1709287200"'
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def create_dcm4chee(folder: Path, behaviour: Behaviour | None = None) -> web.Application:
+    """Return an archive of the DICOM files in and below ``folder``, its DICOMweb root at ``behaviour.ROOT``.
+
+    Blocks while it reads the folder. Raises ``NotADirectoryError``.
+    """
+    behaviour = behaviour or Behaviour()
+    everything = read_folder(folder)
+    shown = Index(
+        one for study in everything.studies for one in study.instances() if one.part.instance not in behaviour.rejected
+    )
+    archive = Dcm4chee(shown, behaviour)
+
+    @web.middleware
+    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await archive.guarded(request, handler)
+
+    app = web.Application(middlewares=[guarded])
+    app.router.add_get(ROOT + "/{path:.*}", archive.answer)
+    return app
+
+
+class Dcm4chee:
+    """The handlers."""
+
+    def __init__(self, index: Index, behaviour: Behaviour) -> None:
+        self._index = index
+        self._behaviour = behaviour
+
+    async def guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Keycloak's part, and the errors: JSON that calls itself text."""
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self._behaviour.asked.append(Asked(request.raw_path, headers))
+        token = self._behaviour.bearer_token
+        if token is not None and not hmac.compare_digest(headers.get("authorization", ""), f"Bearer {token}"):
+            return web.Response(status=401, headers={"WWW-Authenticate": 'Bearer realm="dcm4che"'})
+        try:
+            return await handler(request)
+        except Refused as refused:
+            return _error(refused.status, refused.message)
+        except Problem as problem:
+            return _error(problem.status, problem.diagnostics)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Any resource below the root."""
+        path = request.match_info["path"].split("/")
+        root = f"{request.scheme}://{request.host}{ROOT}"
+        if path[-1] in ("count", "size"):
+            return self._count(request, path, root)
+        resource = parse(path)
+        if isinstance(resource, Query):
+            return self._search(request, resource, root)
+        return await self._retrieve(request, resource, root)
+
+    def _count(self, request: web.Request, path: Sequence[str], root: str) -> web.Response:
+        query = parse(path[:-1])
+        if not isinstance(query, Query):
+            raise Refused(404, "Not Found")
+        rows = matching_rows(self._index, query, parse_query(_raw_query(request)), root)
+        return web.json_response({path[-1]: len(rows)})
+
+    def _search(self, request: web.Request, query: Query, root: str) -> web.Response:
+        if not accepts_json(request.headers.get("Accept")):
+            raise Refused(406, "Not Acceptable")
+        asked = parse_query(_raw_query(request))
+        headers = {"Cache-Control": "no-cache"}
+        if query.study is not None and self._behaviour.entity_tags:
+            headers = _validators()
+            if request.headers.get("If-None-Match") == _ENTITY_TAG:
+                return web.Response(status=304, headers=headers)
+        page = answer(self._index, query, asked, self._behaviour, root)
+        if not page.rows:
+            return web.Response(status=204, headers=headers)
+        if page.remaining:
+            more = f"There are {page.remaining} additional results that can be requested"
+            headers["Warning"] = f'299 {request.host} "{more}"'
+        return _dicom_json(page.rows, headers)
+
+    async def _retrieve(self, request: web.Request, retrieval: Retrieval, root: str) -> web.StreamResponse:
+        behaviour = self._behaviour
+        if retrieval.part.study in behaviour.redirects:
+            return web.Response(status=303, headers={"Location": behaviour.redirects[retrieval.part.study]})
+        matches = self._index.find(retrieval.part)
+        # Before it looks whether the files are still there.
+        if matches and request.headers.get("If-None-Match") == _ENTITY_TAG:
+            return web.Response(status=304, headers=_validators())
+        instances = [one for one in matches if one.part.instance not in behaviour.not_accessible]
+        if not instances:
+            raise Refused(410, "No longer accessible.") if matches else Refused(404, "No matches found.")
+        # The files come from tape only once it is known that there are any.
+        await asyncio.sleep(behaviour.near_line.get(retrieval.part.study, 0))
+        gone = len(matches) - len(instances)
+        if retrieval.kind is Kind.METADATA:
+            return await self._metadata(request, instances, gone, root)
+        return await self._parts(request, retrieval, instances, gone, root)
+
+    async def _metadata(
+        self, request: web.Request, instances: Sequence[Instance], gone: int, root: str
+    ) -> web.StreamResponse:
+        if not accepts_json(request.headers.get("Accept")):
+            raise Refused(406, "Not Acceptable")
+        rows = await asyncio.to_thread(metadata, instances, self._behaviour, root)
+        status, headers = _wholeness(request, gone, 0)
+        response = _dicom_json(rows, headers, status)
+        response.enable_chunked_encoding()
+        return response
+
+    async def _parts(
+        self, request: web.Request, retrieval: Retrieval, instances: Sequence[Instance], gone: int, root: str
+    ) -> web.StreamResponse:
+        frames = retrieval.frames
+        if frames:
+            there = tuple(number for number in frames if number <= instances[0].number_of_frames)
+            if not there:
+                raise Refused(404, "No such frame.")
+            retrieval = Retrieval(retrieval.kind, retrieval.part, there, retrieval.steps)
+        ranges = media_ranges(", ".join(request.headers.getall("Accept", [])) or None)
+        found = output(retrieval, instances, ranges, dict(request.query), root)
+        status, headers = _wholeness(request, gone, found.not_acceptable)
+        if len(retrieval.frames) < len(frames):
+            status = 206  # Without a Warning: its own is for instances.
+        if found.alone:
+            body = await asyncio.to_thread(next(found.parts).body)
+            assert isinstance(body, bytes)
+            headers["Accept-Ranges"] = "bytes"
+            return web.Response(body=body, status=status, content_type=found.media_type, headers=headers)
+        return await send(request, found.parts, found.media_type, status=status, headers=headers)
+
+
+def _wholeness(request: web.Request, gone: int, not_acceptable: int) -> tuple[int, dict[str, str]]:
+    """Status and headers: 206 with a Warning when instances are left out of a body that is otherwise well-formed."""
+    headers = _validators()
+    missing = [f"{gone} objects no longer accessible"] if gone else []
+    missing += [f"{not_acceptable} objects not acceptable"] if not_acceptable else []
+    if missing:
+        headers["Warning"] = f'299 {request.host} "{" and ".join(missing)}."'
+    return (206 if missing else 200), headers
+
+
+def _validators() -> dict[str, str]:
+    return {"ETag": _ENTITY_TAG, "Last-Modified": formatdate(LAST_MODIFIED, usegmt=True)}
+
+
+def _dicom_json(rows: list[dict[str, Any]], headers: dict[str, str], status: int = 200) -> web.Response:
+    return web.Response(body=orjson.dumps(rows), status=status, content_type=DICOM_JSON, headers=headers)
+
+
+def _error(status: int, message: str) -> web.Response:
+    return web.Response(status=status, text=orjson.dumps({"errorMessage": message}).decode(), content_type="text/plain")
+
+
+def _raw_query(request: web.Request) -> str:
+    return request.raw_path.partition("?")[2]

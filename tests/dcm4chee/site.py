@@ -1,0 +1,131 @@
+"""A site with dcm4chee: an EHR that knows several patients, the archive, and the sidecar between them, in one loop."""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from sidecar.server import Sidecar, build, listen
+from sidecar.settings import Settings
+from tests.dcm4chee.archive import create_dcm4chee
+from tests.dcm4chee.behaviour import ROOT, Behaviour
+from tests.upstreams import SCOPE
+
+PUBLIC_URL = "http://sidecar.example.org"
+ARCHIVE_HOST = "localhost"
+"""Unlike the EHR's, which may stand in what the client gets."""
+SYSTEM_A, SYSTEM_B = "http://a.example.org/mrn", "http://b.example.org/mrn"
+"""Two hospitals that number their patients each by itself."""
+
+STORED = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
+
+Identifiers = Mapping[str, Sequence[tuple[str, str]]]
+"""FHIR Patient id -> (system, value) of each identifier."""
+
+
+@dataclass
+class Site:
+    """The running site: ``url`` of the sidecar, ``port`` of the archive."""
+
+    url: str
+    port: int
+    behaviour: Behaviour
+    sidecar: Sidecar
+    client: aiohttp.ClientSession
+
+    async def get(
+        self, patient: str, path: str, headers: Mapping[str, str] | None = None
+    ) -> tuple[aiohttp.ClientResponse, bytes]:
+        """Ask for a path of the sidecar as an app of this patient; the answer and its whole body."""
+        sent = {"Authorization": f"Bearer {token_of(patient)}", **(headers or {})}
+        async with self.client.get(self.url + path, headers=sent) as response:
+            return response, await response.read()
+
+    async def json(self, patient: str, path: str) -> Any:
+        """The JSON of a 200."""
+        response, body = await self.get(patient, path)
+        assert response.status == 200, body
+        return await response.json(content_type=None)
+
+    async def studies(self, patient: str) -> list[str]:
+        """The StudyInstanceUIDs of the patient's ImagingStudy search, by all its pages."""
+        found: list[str] = []
+        path: str | None = f"/fhir/ImagingStudy?patient={patient}"
+        while path is not None:
+            bundle = await self.json(patient, path)
+            found += [entry["resource"]["id"] for entry in bundle.get("entry", [])]
+            following = [link["url"] for link in bundle["link"] if link["relation"] == "next"]
+            path = following[0].removeprefix(PUBLIC_URL) if following else None
+        return found
+
+
+def token_of(patient: str) -> str:
+    """The access token of an app that was launched with this patient."""
+    return f"token-of-{patient}"
+
+
+def _ehr(patients: Identifiers) -> web.Application:
+    async def configuration(request: web.Request) -> web.Response:
+        return web.json_response({"introspection_endpoint": f"{request.url.origin()}/introspect"})
+
+    async def introspect(request: web.Request) -> web.Response:
+        patient = str((await request.post())["token"]).removeprefix("token-of-")
+        return web.json_response(
+            {"active": True, "scope": SCOPE, "client_id": "app", "exp": 9_999_999_999, "patient": patient}
+        )
+
+    async def patient(request: web.Request) -> web.Response:
+        number = request.match_info["id"]
+        listed = [{"system": system, "value": value} for system, value in patients.get(number, ())]
+        return web.json_response({"resourceType": "Patient", "id": number, "identifier": listed})
+
+    app = web.Application()
+    app.router.add_get("/fhir/.well-known/smart-configuration", configuration)
+    app.router.add_post("/introspect", introspect)
+    app.router.add_get("/fhir/Patient/{id}", patient)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def site_with(
+    folder: Path,
+    behaviour: Behaviour,
+    patients: Identifiers,
+    /,
+    *,
+    issuers: Mapping[str, str | None] | None = None,
+    **changes: dict[str, Any],
+) -> AsyncIterator[Site]:
+    """Run a site over the files of ``folder``. ``issuers``: identifier system -> IssuerOfPatientID as configured.
+
+    ``changes`` override settings by section.
+    """
+    systems = {SYSTEM_A: None} if issuers is None else issuers
+    async with (
+        listen(_ehr(patients), "127.0.0.1", 0) as ehr_port,
+        listen(create_dcm4chee(folder, behaviour), "127.0.0.1", 0) as port,
+    ):
+        document: dict[str, Any] = {
+            "server": {"public_url": PUBLIC_URL},
+            "ehr": {"fhir_url": f"http://127.0.0.1:{ehr_port}/fhir"},
+            "tokens": {"client": {"method": "none"}},
+            "patients": {
+                "mapping": "ehr",
+                "identifiers": [
+                    {"system": system} | ({"issuer": issuer} if issuer else {}) for system, issuer in systems.items()
+                ],
+            },
+            "pacs": {"url": f"http://{ARCHIVE_HOST}:{port}{ROOT}", "dialect": "dcm4chee", "timeout_seconds": 5},
+        }
+        for section, values in changes.items():
+            document[section] = document.get(section, {}) | values
+        async with (
+            build(Settings.model_validate(document)) as sidecar,
+            listen(sidecar.public, "127.0.0.1", 0) as sidecar_port,
+            aiohttp.ClientSession() as client,
+        ):
+            yield Site(f"http://127.0.0.1:{sidecar_port}", port, behaviour, sidecar, client)

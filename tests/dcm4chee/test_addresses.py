@@ -1,0 +1,105 @@
+"""A walk through everything that can be asked: no address of the archive, none of its notes reaches the client."""
+
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.dcm4chee.attributes import CREATOR, SECRET
+from tests.dcm4chee.behaviour import Behaviour
+from tests.dcm4chee.site import ARCHIVE_HOST, PUBLIC_URL, STORED, SYSTEM_A, Site, site_with
+from tests.dcm4chee.studies import COMPRESSED, LARGE, MANY, MRN
+from tests.journey.multipart import parts_of
+from tests.journey.test_retrieve import forms
+
+PATIENTS = {"alice": [(SYSTEM_A, MRN)]}
+ACCEPTED = [
+    {"Accept": "*/*"}, STORED, {"Accept": 'multipart/related; type="application/octet-stream"'},
+    {"Accept": "application/dicom+json"}, {"Accept": "image/png"},
+]  # fmt: skip
+
+
+def secrets(port: int) -> list[re.Pattern[bytes]]:
+    """What names the archive: its host and port, its paths, its AE title in a row, its notes."""
+    return [
+        re.compile(pattern)
+        for pattern in (
+            rb":%d\b" % port,
+            ARCHIVE_HOST.encode(),
+            rb"dcm4chee-arc",
+            rb"/aets/",
+            b'"00080054"',
+            rb'"7777[0-9A-Fa-f]{4}"',
+            CREATOR.encode(),
+            SECRET.encode(),
+            rb"other\.internal",
+        )
+    ]
+
+
+def paths(study: str, series: str, instance: str) -> Iterator[str]:
+    """Every form at every level, queries with everything, and both roots."""
+    below = [*forms(study, series, instance).values(), f"studies/{study}/instances", "studies", "series", "instances"]
+    for root, path in itertools.product(("/wado-rs", "/fhir/Patient/alice/$wado-rs"), below):
+        yield f"{root}/{path}"
+        if path.endswith(("studies", "series", "instances")):
+            yield f"{root}/{path}?includefield=all"
+            yield f"{root}/{path}?includefield=77770010"
+            yield f"{root}/{path}?includefield=RetrieveAETitle,RetrieveURL"
+    yield "/fhir/ImagingStudy?patient=alice&_include=ImagingStudy:endpoint"
+    yield f"/fhir/ImagingStudy/{study}"
+    yield "/fhir/metadata"
+
+
+async def walk(site: Site, study: str) -> tuple[int, set[int]]:
+    """Ask for everything; returns the number of answers and their statuses. Each is looked through."""
+    row = (await site.json("alice", f"/wado-rs/studies/{study}/instances"))[-1]
+    series, instance = row["0020000E"]["Value"][0], row["00080018"]["Value"][0]
+    patterns, statuses, count = secrets(site.port), set(), 0
+    for path, headers in itertools.product(paths(study, series, instance), ACCEPTED):
+        response, body = await site.get("alice", path, headers)
+        lines = b"\n".join(name + b": " + value for name, value in response.raw_headers)
+        for pattern in patterns:
+            assert not pattern.search(lines), (path, pattern.pattern)
+            assert not pattern.search(body), (path, pattern.pattern)
+        if response.status == 200 and response.content_type == "multipart/related":
+            for part, _ in parts_of(response.headers["Content-Type"], body):
+                assert part.get("content-location", PUBLIC_URL).startswith(PUBLIC_URL)
+        statuses.add(response.status)
+        count += 1
+    return count, statuses
+
+
+@pytest.mark.parametrize(
+    ("bulkdata_uris", "pixel_data_uri"), [("absolute", "instance"), ("path", "frames"), ("relative", "bulkdata")]
+)
+async def test_nothing_of_the_archive_reaches_the_client(many: Path, bulkdata_uris: str, pixel_data_uri: str) -> None:
+    behaviour = Behaviour(bulkdata_uris=bulkdata_uris, pixel_data_uri=pixel_data_uri)  # type: ignore[arg-type]
+    async with site_with(many, behaviour, PATIENTS, fhir={"detail": "instance"}) as site:
+        count, statuses = await walk(site, MANY[0])
+        assert count > 250
+        assert statuses == {200, 400, 406, 502}
+        # The archive did say it all.
+        root = f"http://{ARCHIVE_HOST}:{site.port}/dcm4chee-arc/aets/DCM4CHEE/rs/studies/{MANY[0]}"
+        said = b""
+        for path, headers in (("/metadata", {}), ("", STORED), ("/series?includefield=all", {})):
+            async with site.client.get(root + path, headers=headers) as response:
+                said += await response.read()
+        for word in (f":{site.port}", "/aets/", "00080054", "77771027", CREATOR, SECRET):
+            assert word.encode() in said, word
+
+
+async def test_nor_when_it_fails(many: Path) -> None:
+    """Errors, redirects, what is partial, and what it refuses."""
+    behaviour = Behaviour(redirects={COMPRESSED: "http://other.internal/rs"})
+    async with site_with(many, behaviour, PATIENTS) as site:
+        row = (await site.json("alice", f"/wado-rs/studies/{LARGE}/instances"))[0]
+        behaviour.not_accessible.add(row["00080018"]["Value"][0])
+        for study in (LARGE, COMPRESSED):
+            _, statuses = await walk(site, study)
+            assert 502 in statuses
+        behaviour.query_maximum = 1
+        _, body = await site.get("alice", "/wado-rs/studies")
+        assert not any(pattern.search(body) for pattern in secrets(site.port))

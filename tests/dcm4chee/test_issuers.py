@@ -1,0 +1,107 @@
+"""dcm4chee identifies a patient by number and issuer: the same number of another issuer is another person."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dcm4chee.behaviour import Behaviour
+from tests.dcm4chee.site import STORED, SYSTEM_A, SYSTEM_B, Site, site_with
+from tests.dcm4chee.studies import MRN, OF_A, OF_B, OF_NOBODY, SHARED
+from tests.journey.multipart import parts_of
+from tests.journey.test_retrieve import forms
+
+PATIENTS = {"alice": [(SYSTEM_A, MRN)], "bob": [(SYSTEM_B, MRN)]}
+ISSUERS = {SYSTEM_A: "A", SYSTEM_B: "B"}
+OWN = {"alice": OF_A, "bob": OF_B}
+FOREIGN = {"alice": OF_B, "bob": OF_A}
+
+
+async def uids(site: Site, patient: str, path: str) -> set[str]:
+    """The StudyInstanceUIDs of a query."""
+    rows: list[dict[str, Any]] = await site.json(patient, path)
+    return {row["0020000D"]["Value"][0] for row in rows}
+
+
+async def part_uids(site: Site, study: str) -> tuple[str, str]:
+    """The series and instance of a study, asked for at the archive itself."""
+    root = f"http://127.0.0.1:{site.port}/dcm4chee-arc/aets/DCM4CHEE/rs"
+    async with site.client.get(f"{root}/studies/{study}/instances") as response:
+        row = (await response.json(content_type=None))[0]
+    return row["0020000E"]["Value"][0], row["00080018"]["Value"][0]
+
+
+@pytest.mark.parametrize("patient", ["alice", "bob"])
+async def test_each_gets_only_their_own(issuers: Path, patient: str) -> None:
+    """Search, queries, and every form of a retrieval, with the issuer configured."""
+    async with site_with(issuers, Behaviour(), PATIENTS, issuers=ISSUERS, fhir={"detail": "instance"}) as site:
+        # The study whose UID is under both is listed, as it is theirs too, but never delivered.
+        listed = {*OWN[patient], SHARED}
+        assert set(await site.studies(patient)) == listed
+        for path in ("studies", "series", "instances", f"studies?StudyInstanceUID={','.join([*OF_A, *OF_B])}"):
+            assert await uids(site, patient, f"/wado-rs/{path}") <= listed
+        assert await uids(site, patient, "/wado-rs/studies?IssuerOfPatientID=*&PatientID=*") == listed
+        for foreign in FOREIGN[patient]:
+            series, instance = await part_uids(site, foreign)
+            for form, path in forms(foreign, series, instance).items():
+                response, _ = await site.get(patient, f"/wado-rs/{path}", {"Accept": "*/*"})
+                assert response.status == 404, form
+            assert (await site.get(patient, f"/fhir/ImagingStudy/{foreign}"))[0].status == 404
+        for own in OWN[patient]:
+            response, body = await site.get(patient, f"/wado-rs/studies/{own}", STORED)
+            assert response.status == 200
+            assert len(parts_of(response.headers["Content-Type"], body)) == 1
+
+
+@pytest.mark.parametrize("patient", ["alice", "bob"])
+async def test_a_uid_of_two_patients_is_nobodys(issuers: Path, patient: str) -> None:
+    """A retrieval by UID alone would bring both."""
+    async with site_with(issuers, Behaviour(), PATIENTS, issuers=ISSUERS) as site:
+        assert (await site.get(patient, f"/wado-rs/studies/{SHARED}", STORED))[0].status == 404
+        assert (await site.get(patient, f"/wado-rs/studies/{SHARED}/metadata"))[0].status == 404
+
+
+async def test_a_patient_with_numbers_of_both_issuers_gets_all(issuers: Path) -> None:
+    patients = {"merged": [(SYSTEM_A, MRN), (SYSTEM_B, MRN)]}
+    async with site_with(issuers, Behaviour(), patients, issuers=ISSUERS) as site:
+        assert set(await site.studies("merged")) == {*OF_A, *OF_B, SHARED}
+        for study in (*OF_A, *OF_B, SHARED):
+            response, _ = await site.get("merged", f"/wado-rs/studies/{study}", STORED)
+            assert response.status == 200
+
+
+async def nothing_is_served(site: Site, patient: str) -> None:
+    """Nobody can say which of the two is the patient: better nothing than somebody else's images (SIA-16)."""
+    study = OF_A[0]
+    for path in ("/fhir/ImagingStudy", f"/fhir/ImagingStudy/{study}", "/wado-rs/studies", f"/wado-rs/studies/{study}",
+                 f"/wado-rs/studies/{study}/metadata", f"/wado-rs/studies/{study}/series"):  # fmt: skip
+        response, body = await site.get(patient, path)
+        assert response.status == 502, path
+        assert b"several people under this patient's number" in body
+
+
+async def test_without_an_issuer_configured_a_number_of_two_patients_gives_nothing(issuers: Path) -> None:
+    async with site_with(issuers, Behaviour(), PATIENTS) as site:
+        await nothing_is_served(site, "alice")
+
+
+async def test_mapping_direct_a_number_of_two_patients_gives_nothing(issuers: Path) -> None:
+    """``direct``: the FHIR id is the number."""
+    direct = {"mapping": "direct", "identifiers": []}
+    async with site_with(issuers, Behaviour(), {}, patients=direct) as site:
+        await nothing_is_served(site, MRN)
+
+
+async def test_mapping_direct_with_an_issuer(issuers: Path) -> None:
+    direct = {"mapping": "direct", "identifiers": [], "issuer": "A"}
+    async with site_with(issuers, Behaviour(), {}, patients=direct) as site:
+        assert set(await site.studies(MRN)) == {*OF_A, SHARED}
+        for study, status in ((OF_A[0], 200), (OF_B[0], 404), (OF_NOBODY[0], 404), (SHARED, 404)):
+            assert (await site.get(MRN, f"/wado-rs/studies/{study}", STORED))[0].status == status
+
+
+async def test_with_an_issuer_configured_a_patient_without_one_is_somebody_else(issuers: Path) -> None:
+    """The archive has a third patient of this number, of whom no issuer is known; alice is the one of issuer A."""
+    async with site_with(issuers, Behaviour(), PATIENTS, issuers=ISSUERS) as site:
+        assert not set(OF_NOBODY) & set(await site.studies("alice"))
+        assert (await site.get("alice", f"/wado-rs/studies/{OF_NOBODY[0]}", STORED))[0].status == 404

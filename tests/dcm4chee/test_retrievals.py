@@ -1,0 +1,155 @@
+"""What dcm4chee cannot deliver whole, or not itself: an error for the client, as docs/api.md says (SIA-43)."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.dcm4chee.behaviour import Behaviour
+from tests.dcm4chee.site import STORED, SYSTEM_A, Site, site_with
+from tests.dcm4chee.studies import COMPRESSED, LARGE, MANY, MRN, UNDECODABLE
+from tests.journey.multipart import parts_of
+
+PATIENTS = {"alice": [(SYSTEM_A, MRN)]}
+EXPLICIT = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.1'}
+OCTETS = {"Accept": 'multipart/related; type="application/octet-stream"'}
+
+
+async def instances(site: Site, study: str) -> list[tuple[str, str]]:
+    """The series and instance UIDs of a study, as the client sees them."""
+    rows = await site.json("alice", f"/wado-rs/studies/{study}/instances")
+    return [(row["0020000E"]["Value"][0], row["00080018"]["Value"][0]) for row in rows]
+
+
+async def expect(site: Site, path: str, status: int, headers: dict[str, str] | None = None) -> None:
+    """An OperationOutcome with this status, and nothing of the archive."""
+    response, body = await site.get("alice", path, headers or STORED)
+    assert response.status == status, (path, response.status)
+    outcome = json.loads(body)
+    assert outcome["resourceType"] == "OperationOutcome"
+    assert not {"Warning", "Location", "ETag", "Last-Modified"} & set(response.headers)
+    for word in (b"objects", b"internal", b"accessible", str(site.port).encode()):
+        assert word not in body
+
+
+async def test_a_whole_study_is_whole(many: Path) -> None:
+    async with site_with(many, Behaviour(), PATIENTS) as site:
+        response, body = await site.get("alice", f"/wado-rs/studies/{LARGE}", STORED)
+        assert response.status == 200
+        assert len(parts_of(response.headers["Content-Type"], body)) == 20
+
+
+async def test_a_study_of_which_some_is_gone_is_an_error(many: Path) -> None:
+    """206 is a body that looks whole and is not; what is there can be had one by one."""
+    async with site_with(many, Behaviour(), PATIENTS) as site:
+        (series, gone), *_, (other_series, there) = await instances(site, LARGE)
+        site.behaviour.not_accessible.add(gone)
+        for path in ("", f"/series/{series}", "/metadata", f"/series/{series}/metadata"):
+            await expect(
+                site, f"/wado-rs/studies/{LARGE}{path}", 502, STORED if "metadata" not in path else {"Accept": "*/*"}
+            )
+        await expect(site, f"/wado-rs/studies/{LARGE}/series/{series}/instances/{gone}", 404)
+        path = f"/wado-rs/studies/{LARGE}/series/{other_series}/instances/{there}"
+        assert (await site.get("alice", path, STORED))[0].status == 200
+
+
+async def test_a_study_of_which_all_is_gone_is_not_found(many: Path) -> None:
+    async with site_with(many, Behaviour(), PATIENTS) as site:
+        site.behaviour.not_accessible |= {instance for _, instance in await instances(site, MANY[0])}
+        await expect(site, f"/wado-rs/studies/{MANY[0]}", 404)
+
+
+async def test_instances_that_are_not_acceptable(many: Path) -> None:
+    """Some of a study: an error; all that was asked for: 406; in its own transfer syntax it can be had."""
+    async with site_with(many, Behaviour(), PATIENTS) as site:
+        await expect(site, f"/wado-rs/studies/{COMPRESSED}", 502, EXPLICIT)
+        path = f"/wado-rs/studies/{COMPRESSED}/series/{COMPRESSED}.9/instances/{UNDECODABLE}"
+        await expect(site, path, 406, EXPLICIT)
+        await expect(site, path, 406, {"Accept": "application/dicom"})
+        response, body = await site.get("alice", f"/wado-rs/studies/{COMPRESSED}", STORED)
+        assert response.status == 200
+        assert len(parts_of(response.headers["Content-Type"], body)) == 2
+
+
+async def test_a_study_that_another_archive_has(many: Path) -> None:
+    """The redirect is not followed, and where it leads is not passed on."""
+    other = Behaviour()
+    async with site_with(many, other, PATIENTS) as site:
+        other.redirects[LARGE] = f"http://127.0.0.1:{site.port}/internal/studies/{LARGE}"
+        await expect(site, f"/wado-rs/studies/{LARGE}", 502)
+        assert not [one for one in other.asked if "/internal/" in one.target]
+
+
+async def test_frames_that_are_not_there(many: Path) -> None:
+    """Some of those that were asked for: 206, an error; none: 404."""
+    async with site_with(many, Behaviour(), PATIENTS) as site:
+        ((series, instance),) = await instances(site, MANY[0])
+        path = f"/wado-rs/studies/{MANY[0]}/series/{series}/instances/{instance}/frames"
+        assert (await site.get("alice", f"{path}/1", OCTETS))[0].status == 200
+        await expect(site, f"{path}/1,2", 502, OCTETS)
+        await expect(site, f"{path}/2", 404, OCTETS)
+        # Its 206 is no answer to a range, though one was asked for.
+        await expect(site, f"{path}/1,2", 502, OCTETS | {"Range": "bytes=0-9"})
+
+
+async def test_what_the_client_has_already(many: Path) -> None:
+    """The archive's 304; of somebody else's study not even that."""
+    async with site_with(many, Behaviour(), PATIENTS | {"bob": [(SYSTEM_A, "0815")]}) as site:
+        path = f"/wado-rs/studies/{MANY[0]}"
+        response, _ = await site.get("alice", path, STORED)
+        condition = {"If-None-Match": response.headers["ETag"]}
+        again, body = await site.get("alice", path, STORED | condition)
+        assert (again.status, body) == (304, b"")
+        assert (await site.get("bob", path, STORED | condition))[0].status == 404
+
+
+async def test_rejected_instances_never_show(many: Path) -> None:
+    behaviour = Behaviour(rejected=frozenset({UNDECODABLE}))
+    async with site_with(many, behaviour, PATIENTS, fhir={"detail": "instance"}) as site:
+        below = f"/wado-rs/studies/{COMPRESSED}"
+        found = b""
+        for path in (
+            "/fhir/ImagingStudy?patient=alice",
+            "/wado-rs/instances",
+            f"{below}/instances",
+            f"{below}/metadata",
+        ):
+            response, body = await site.get("alice", path)
+            assert response.status == 200
+            found += body
+        assert COMPRESSED.encode() in found
+        assert UNDECODABLE.encode() not in found
+        response, body = await site.get("alice", below, STORED)
+        assert len(parts_of(response.headers["Content-Type"], body)) == 1
+        for form in ("", "/metadata", "/frames/1", "/rendered", "/pixeldata"):
+            await expect(site, f"{below}/series/{COMPRESSED}.9/instances/{UNDECODABLE}{form}", 404, {"Accept": "*/*"})
+
+
+@pytest.mark.parametrize("uri", ["instance", "frames", "bulkdata"])
+@pytest.mark.parametrize("uris", ["absolute", "path", "relative"])
+async def test_pixel_data_that_metadata_point_to_can_be_fetched(many: Path, uris: str, uri: str) -> None:
+    """As bulk data, whichever way dcm4chee writes it."""
+    behaviour = Behaviour(bulkdata_uris=uris, pixel_data_uri=uri)  # type: ignore[arg-type]
+    async with site_with(many, behaviour, PATIENTS) as site:
+        ((series, instance),) = await instances(site, MANY[0])
+        path = f"/wado-rs/studies/{MANY[0]}/series/{series}/instances/{instance}/metadata"
+        (row,) = await site.json("alice", path)
+        url = row["7FE00010"]["BulkDataURI"]
+        response, body = await site.get("alice", url.removeprefix("http://sidecar.example.org"), OCTETS)
+        assert response.status == 200
+        ((_, pixels),) = parts_of(response.headers["Content-Type"], body)
+        assert len(pixels) == 16 * 16 * 2
+
+
+async def test_drawn_images(many: Path) -> None:
+    """Of one image alone; of several dcm4chee has a multipart only, which we do not ask for."""
+    async with site_with(many, Behaviour(), PATIENTS) as site:
+        png = {"Accept": "image/png"}
+        series, instance = (await instances(site, LARGE))[0]
+        below = f"/wado-rs/studies/{LARGE}/series/{series}/instances/{instance}"
+        drawn = [f"{below}/rendered", f"{below}/frames/1/rendered", f"{below}/thumbnail",
+                 f"/wado-rs/studies/{LARGE}/thumbnail", f"/wado-rs/studies/{MANY[0]}/rendered"]  # fmt: skip
+        for path in drawn:
+            response, body = await site.get("alice", path, png)
+            assert (response.status, body[:4]) == (200, b"\x89PNG"), path
+        await expect(site, f"/wado-rs/studies/{LARGE}/rendered", 406, png)
