@@ -44,27 +44,32 @@ def serve(files: tuple[Path, ...]) -> None:
     from sidecar.telemetry.logs import configure_logs  # noqa: PLC0415
 
     configure_logs(settings.log.level)
-    server = settings.server
-    listeners = f"server: {server.host}:{server.port} or the admin listener {server.admin_host}:{server.admin_port}"
-    _run(lambda stop: run(settings, stop), listeners)
+    _run(lambda stop: run(settings, stop))
 
 
 @main.command(short_help="Run the whole journey here, with an embedded EHR and archive.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address of all listeners.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65_532), help="Port of the sidecar; "
               "the next three are the EHR's, the archive's and the admin listener's.")  # fmt: skip
-@click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Folder of DICOM files for the archive "
-              "[default: pydicom's test files in a folder that is deleted at the end]")  # fmt: skip
-def demo(host: str, port: int, data: Path | None) -> None:
+@click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Folder of DICOM files for the archive; "
+              "a new or empty one is filled with pydicom's [default: one that is deleted at the end]")  # fmt: skip
+@click.option("--pacs", "pacs_url", metavar="URL", help="A real PACS's DICOMweb root in place of the embedded archive.")
+@click.option("--dialect", type=click.Choice(("generic", "orthanc", "dcm4chee")), default="generic", show_default=True,
+              help="The product behind --pacs.")  # fmt: skip
+@click.option("--verbose", is_flag=True, help="Write the sidecar's JSON log to standard error.")
+def demo(host: str, port: int, data: Path | None, pacs_url: str | None, dialect: str, verbose: bool) -> None:
     """Run the whole journey here: an embedded EHR, an embedded archive, the sidecar between them, and a page."""
+    if data and pacs_url:
+        raise click.UsageError("--data is for the embedded archive, --pacs for another one")
     try:
-        from sidecar.demo.run import run_demo  # noqa: PLC0415 - its libraries are an extra
+        from sidecar.demo.run import Archive, run_demo  # noqa: PLC0415 - its libraries are an extra
     except ModuleNotFoundError as missing:
         _fail(f"demo needs {missing.name}: pip install 'smart-imaging-sidecar[demo]'")
     from sidecar.telemetry.logs import configure_logs  # noqa: PLC0415
 
-    configure_logs("WARNING")
-    _run(lambda stop: run_demo(host, port, data, stop, say=click.echo), f"{host}:{port} or one of the next three ports")
+    configure_logs("INFO" if verbose else "WARNING")
+    archive = Archive(data, pacs_url, dialect)
+    _run(lambda stop: run_demo(host, port, archive, stop, say=click.echo))
 
 
 @main.group()
@@ -92,8 +97,8 @@ def _settings(files: tuple[Path, ...]) -> Settings:
         _fail(*error.problems)
 
 
-def _run(start: Callable[[asyncio.Event], Coroutine[Any, Any, None]], listeners: str) -> None:
-    """Run until SIGTERM or SIGINT; exit 2 with one line when one of ``listeners`` or a key cannot be had."""
+def _run(start: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    """Run until SIGTERM or SIGINT; exit 2 with one line when a listener or a key cannot be had."""
 
     async def until_stopped() -> None:
         stop = asyncio.Event()
@@ -105,7 +110,7 @@ def _run(start: Callable[[asyncio.Event], Coroutine[Any, Any, None]], listeners:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(until_stopped())
     except OSError as error:
-        _fail(f"{error.filename or f'{listeners} cannot be had'}: {error.strerror or error}")
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except ValueError as error:  # A file that was fine when the configuration was read.
         _fail(f"cannot start: {error}")
 

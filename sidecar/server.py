@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -117,10 +118,11 @@ async def build(
             public_base=settings.server.public_url, verify_instances=settings.pacs.verify_instances,
             metadata_row_bytes=settings.pacs.metadata_row_bytes,
         )  # fmt: skip
+        readiness = Readiness({"ehr": discovery.probe, "pacs": pacs.ping})
         public = create_public(
-            fhir, dicomweb, metrics, cors_origins=settings.server.cors_origins, realm=REALM, customize=customize
-        )
-        readiness = Readiness({"ehr": discovery.configuration, "pacs": pacs.ping})
+            fhir, dicomweb, metrics, cors_origins=settings.server.cors_origins, realm=REALM, customize=customize,
+            is_draining=lambda: readiness.draining,
+        )  # fmt: skip
         yield Sidecar(public, create_admin(metrics, readiness), metrics, readiness)
 
 
@@ -262,20 +264,27 @@ async def listen(
     drain_seconds: float = 1,
     idle_seconds: float = 75,
     observe_malformed: Callable[[int], None] = lambda status: None,
+    name: str = "listener",
 ) -> AsyncIterator[int]:
     """Serve ``app`` on a socket; yields the port. On leaving, running requests get ``drain_seconds`` to end.
 
     ``idle_seconds``: how long a connection may wait for a whole request head; ``observe_malformed`` is told the status
-    of each request that was not even HTTP.
+    of each request that was not even HTTP. Raises ``OSError`` with ``name`` and address when the port cannot be had.
     """
     runner = Runner(
-        app, observe=observe_malformed, shutdown_timeout=drain_seconds, access_log=None,
+        # aiohttp waits this long twice: for handlers to end, and again before it cancels them.
+        app, observe=observe_malformed, shutdown_timeout=drain_seconds / 2, access_log=None,
         keepalive_timeout=idle_seconds, lingering_time=LINGERING_SECONDS,
     )  # fmt: skip
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port, reuse_port=False)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            known = error.errno if isinstance(error.errno, int) and error.errno > 0 else None
+            why = os.strerror(known).lower() if known else error.strerror
+            raise OSError(error.errno, why, f"{name}: {host}:{port}") from None
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
@@ -286,16 +295,21 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     server = settings.server
     async with (
         build(settings) as sidecar,
-        listen(sidecar.admin, server.admin_host, server.admin_port) as admin_port,
+        listen(sidecar.admin, server.admin_host, server.admin_port, name="server.admin_port") as admin_port,
         listen(
             sidecar.public,
             server.host,
             server.port,
             drain_seconds=server.drain_seconds,
             observe_malformed=sidecar.metrics.observe_malformed,
+            name="server.port",
         ) as port,
     ):
-        log.info("serving", extra={"port": port, "admin_port": admin_port, "version": __version__})
+        problems = await sidecar.readiness.problems()
+        log.info(
+            "serving",
+            extra={"port": port, "admin_port": admin_port, "version": __version__, "problems": problems},
+        )
         await stop.wait()
         sidecar.readiness.draining = True
         log.info("draining", extra={"seconds": server.drain_seconds})

@@ -49,6 +49,12 @@ class Server(Section):
     )
     client_seconds: Seconds = Field(60, description="How long a client may take to accept one chunk of an image")
 
+    @model_validator(mode="after")
+    def _two_listeners(self) -> "Server":
+        if self.port == self.admin_port != 0:
+            raise ValueError("port and admin_port are the same")
+        return self
+
 
 class Ehr(Section):
     """The EHR: authorization server and clinical FHIR server."""
@@ -255,6 +261,12 @@ class Pacs(Section):
     metadata_row_bytes: Annotated[int, Field(ge=2**16, le=2**31), NO_BOOLEAN] = Field(
         16 * 2**20, description="Largest JSON of one instance in a metadata answer"
     )
+
+    @model_validator(mode="after")
+    def _patience_ends_first(self) -> "Pacs":
+        if self.patience_seconds is not None and self.patience_seconds > self.warm_seconds:
+            raise ValueError("patience_seconds is longer than warm_seconds")
+        return self
 
 
 class Fhir(Section):

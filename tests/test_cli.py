@@ -142,14 +142,14 @@ def test_a_port_that_is_taken(site: Path, name: str) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         line = one_line(run("serve", "--config", site, changes={f"SIDECAR_SERVER__{name}": str(port)}))
-    assert line.startswith("server: ")
+    assert line.startswith(("server.port: ", "server.admin_port: "))
     assert f"127.0.0.1:{port}" in line
     assert line.endswith("address already in use")
 
 
 def test_a_host_that_is_not_here(site: Path) -> None:
     line = one_line(run("serve", "--config", site, changes={"SIDECAR_SERVER__HOST": "host.invalid"}))
-    assert line.startswith("server: host.invalid:0 or ")
+    assert line.startswith("server.port: host.invalid:0: ")
 
 
 def backend_services(key_file: Path) -> dict[str, str]:

@@ -32,6 +32,7 @@ class ScriptedEhr:
     status: int = 200
     delay: float = 0
     introspections: int = 0
+    configured: bool = True
 
     def app(self) -> web.Application:
         """The application."""
@@ -41,6 +42,8 @@ class ScriptedEhr:
         return app
 
     async def _configuration(self, request: web.Request) -> web.Response:
+        if not self.configured:
+            return web.Response(status=500)
         return web.json_response({"introspection_endpoint": f"{request.url.origin()}/introspect"})
 
     async def _introspect(self, request: web.Request) -> web.Response:

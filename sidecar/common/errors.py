@@ -4,6 +4,8 @@
 identifier or a name (docs/architecture.md, "What is never said").
 """
 
+from typing import Self
+
 
 class Problem(Exception):
     """A failure with an outside face.
@@ -20,6 +22,13 @@ class Problem(Exception):
         self.diagnostics = diagnostics
         self.reason = reason
         self.retry_after = retry_after
+        self.detail: str | None = None
+        """A constant that says more to operators; not shown to clients."""
+
+    def because(self, detail: str | None) -> Self:
+        """The same, with the ``detail`` for operators."""
+        self.detail = detail
+        return self
 
 
 class BadRequest(Problem):

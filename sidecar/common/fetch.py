@@ -1,6 +1,7 @@
 """Requests for small JSON answers: bounded in bytes and seconds, redirects never followed."""
 
 import asyncio
+import errno
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +16,16 @@ CHUNK_BYTES = 65_536
 
 
 class FetchFailed(Exception):
-    """No usable answer came: ``reason`` is a constant for logs and metrics, never text of the peer."""
+    """No usable answer came.
 
-    def __init__(self, reason: str) -> None:
+    ``reason`` is a constant for logs and metrics, ``detail`` another that says more to operators (``dns``,
+    ``status 404``); neither is text of the peer.
+    """
+
+    def __init__(self, reason: str, detail: str | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,5 +104,19 @@ async def fetch(
             return Answer(response.status, response.headers, bytes(body))
     except TimeoutError:
         raise FetchFailed("timeout") from None
-    except (aiohttp.ClientError, OSError, ValueError):
-        raise FetchFailed("unreachable") from None
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise FetchFailed("unreachable", why_unreachable(error)) from None
+
+
+def why_unreachable(error: BaseException) -> str | None:
+    """Return a constant for what kept us from a peer, ``None`` for nothing in particular; never its address."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "dns"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "tls_untrusted"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "tls"
+    if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError):
+        return "disconnected"
+    number = getattr(getattr(error, "os_error", error), "errno", None)
+    return errno.errorcode.get(number) if isinstance(number, int) else None

@@ -22,9 +22,10 @@ class DemoPatient:
 
 
 PATIENTS: tuple[DemoPatient, ...] = (
-    DemoPatient("archibald", "Doe", "Archibald", "male", "1955-03-14", ("77654033",)),
-    DemoPatient("peter", "Doe", "Peter", "male", "1961-07-02", ("98890234",)),
     # One person under several medical record numbers, as after a merger of hospitals.
     DemoPatient("robin", "Sample", "Robin", "female", "1978-11-20", ("1CT1", "4MR1", "13US1", "8NM1", "id00001")),
+    # The images of these two are stamp-sized.
+    DemoPatient("archibald", "Doe", "Archibald", "male", "1955-03-14", ("77654033",)),
+    DemoPatient("peter", "Doe", "Peter", "male", "1961-07-02", ("98890234",)),
 )
 """Every PatientID in the archive that is in no row here belongs to people without an EHR record."""

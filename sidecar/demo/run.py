@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
 from sidecar.demo.archive import create_archive
+from sidecar.demo.archive_index import read_folder
 from sidecar.demo.ehr import STORE, create_ehr
 from sidecar.demo.page import add_page
 from sidecar.demo.people import MRN_SYSTEM, PATIENTS, DemoPatient
@@ -59,29 +60,48 @@ class Ports:
         return f"http://{f'[{host}]' if ':' in host else host}:{self.sidecar + offset}"
 
 
-async def run_demo(
-    host: str, port: int, data: Path | None, stop: asyncio.Event, *, say: Callable[[str], object]
-) -> None:
-    """Serve until ``stop``. ``data``: the archive's folder, filled with pydicom's files when empty.
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """What the sidecar of the demo stands in front of: a folder of DICOM files, or a real PACS."""
 
-    Raises ``OSError`` when one of the four ports is taken.
+    data: Path | None = None
+    pacs_url: str | None = None
+    dialect: str = "generic"
+
+
+async def run_demo(
+    host: str, port: int, archive: Archive, stop: asyncio.Event, *, say: Callable[[str], object]
+) -> None:
+    """Serve until ``stop``. A new or empty folder is filled with pydicom's files.
+
+    Raises ``OSError`` when one of the four ports is taken, ``ValueError`` when the folder has no DICOM file.
     """
     ports = Ports(host, port)
     with tempfile.TemporaryDirectory(prefix="sidecar-demo-") as scratch:
-        folder = data or Path(scratch, "images")
-        folder.mkdir(parents=True, exist_ok=True)
-        say("Filling the archive …")
-        if not any(folder.iterdir()):
-            await asyncio.to_thread(fill, folder)
-        archive = await asyncio.to_thread(create_archive, folder)
-        async with _demo(ports, archive, Path(scratch)) as ehr:
-            for line in introduction(ports, ehr[STORE].issue(patient=PATIENTS[1].id, scope="patient/ImagingStudy.rs")):
+        app = None
+        if archive.pacs_url is None:
+            app = await asyncio.to_thread(_embedded, archive.data or Path(scratch, "images"), say)
+        async with _demo(ports, archive, app, Path(scratch)) as ehr:
+            token = ehr[STORE].issue(patient=PATIENTS[0].id, scope="patient/ImagingStudy.rs")
+            for line in introduction(ports, archive.pacs_url or ports.archive_url, token):
                 say(line)
             await stop.wait()
 
 
+def _embedded(folder: Path, say: Callable[[str], object]) -> web.Application:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not any(folder.iterdir()):
+        say("Filling the archive with pydicom's test files …")
+        fill(folder)
+    elif not read_folder(folder).studies:
+        raise ValueError(f"no DICOM file in {folder}")
+    return create_archive(folder)
+
+
 @contextlib.asynccontextmanager
-async def _demo(ports: Ports, archive: web.Application, scratch: Path) -> AsyncIterator[web.Application]:
+async def _demo(
+    ports: Ports, archive: Archive, app: web.Application | None, scratch: Path
+) -> AsyncIterator[web.Application]:
     """Start everything; yields the EHR."""
     secret = secrets.token_urlsafe(32)
     key_file = scratch / "backend-key.pem"
@@ -94,18 +114,20 @@ async def _demo(ports: Ports, archive: web.Application, scratch: Path) -> AsyncI
         backend_client_id=BACKEND_CLIENT_ID,
         backend_public_jwks=public_jwks,
     )
-    settings = demo_settings(ports, secret, key_file)
+    pacs = {"url": archive.pacs_url or ports.archive_url, "dialect": archive.dialect}
+    settings = demo_settings(ports, secret, key_file, pacs)
 
-    def customize(app: web.Application) -> None:
-        add_page(app, ehr_fhir_url=settings.ehr.fhir_url)
+    def customize(public: web.Application) -> None:
+        add_page(public, ehr_fhir_url=settings.ehr.fhir_url)
 
-    async with (
-        listen(ehr, ports.host, ports.sidecar + 1),
-        listen(archive, ports.host, ports.sidecar + 2),
-        build(settings, customize) as sidecar,
-        listen(sidecar.admin, ports.host, ports.admin),
-        listen(sidecar.public, ports.host, ports.sidecar),
-    ):
+    async with contextlib.AsyncExitStack() as stack:
+        start = stack.enter_async_context
+        await start(listen(ehr, ports.host, ports.sidecar + 1, name="the EHR (--port + 1)"))
+        if app is not None:
+            await start(listen(app, ports.host, ports.sidecar + 2, name="the archive (--port + 2)"))
+        sidecar = await start(build(settings, customize))
+        await start(listen(sidecar.admin, ports.host, ports.admin, name="metrics (--port + 3)"))
+        await start(listen(sidecar.public, ports.host, ports.sidecar, name="the sidecar (--port)"))
         yield ehr
 
 
@@ -120,7 +142,7 @@ def make_key(file: Path) -> dict[str, object]:
     return {"keys": [{**public, "kid": KEY_ID, "use": "sig", "alg": "ES384"}]}
 
 
-def demo_settings(ports: Ports, secret: str, key_file: Path) -> Settings:
+def demo_settings(ports: Ports, secret: str, key_file: Path, pacs: dict[str, str]) -> Settings:
     """The configuration that a hospital would write for this EHR and this archive."""
     return Settings.model_validate(
         {
@@ -150,16 +172,16 @@ def demo_settings(ports: Ports, secret: str, key_file: Path) -> Settings:
                     "algorithm": "ES384",
                 },
             },
-            "pacs": {"url": ports.archive_url},
+            "pacs": pacs,
         }
     )
 
 
-def introduction(ports: Ports, token: str) -> list[str]:
+def introduction(ports: Ports, archive_url: str, token: str) -> list[str]:
     """What the demo prints: where to click, and three lines to paste."""
-    patient: DemoPatient = PATIENTS[1]
+    patient: DemoPatient = PATIENTS[0]
     base = ports.sidecar_url
-    own = "1.3.6.1.4.1.5962.1.1.0.0.0.1196533885.18148.0.427"
+    own = "1.3.6.1.4.1.5962.1.2.13.20040826185059.5457"
     foreign = "1.3.6.1.4.1.5962.1.1.0.0.0.1196530851.28319.0.1"
     bearer = f"-H 'Authorization: Bearer {token}'"
     wado = f"{base}/fhir/Patient/{patient.id}/$wado-rs/studies"
@@ -170,13 +192,13 @@ def introduction(ports: Ports, token: str) -> list[str]:
         f"  page      {base}/     log in as one of three patients and look at the images",
         f"  FHIR      {base}/fhir",
         f"  EHR       {ports.ehr_url}/fhir",
-        f"  archive   {ports.archive_url}     (in a hospital, only the sidecar reaches it)",
+        f"  archive   {archive_url}     (in a hospital, only the sidecar reaches it)",
         f"  metrics   http://{ports.host}:{ports.admin}/metrics",
         "",
         f"An access token for {patient.given} {patient.family}, good for an hour:",
         f"  {token}",
         "",
-        "Paste: search, retrieve, and a refusal (another patient's study):",
+        "Paste: a search, a retrieval, and another patient's study, which is a 404: whether it exists is not said.",
         "",
         f"curl -sS -w '\\n' {bearer} '{base}/fhir/ImagingStudy?patient={patient.id}&_include=ImagingStudy:endpoint'",
         "",

@@ -15,8 +15,8 @@ from yarl import URL
 
 from sidecar.access.decision import StudyPermit
 from sidecar.common.dicom_json import Row, text
-from sidecar.common.errors import BadGateway, GatewayTimeout, Unavailable
-from sidecar.common.fetch import Answer, FetchFailed, fetch
+from sidecar.common.errors import BadGateway, GatewayTimeout, Problem, Unavailable
+from sidecar.common.fetch import Answer, FetchFailed, fetch, why_unreachable
 from sidecar.pacs.dialects import Dialect
 from sidecar.pacs.patience import Patience
 from sidecar.pacs.resources import Query, Retrieval
@@ -133,7 +133,7 @@ class PacsClient:
                 break
         except FetchFailed as failure:
             status = failure.reason
-            raise failed(failure.reason) from None
+            raise failed(failure.reason, failure.detail) from None
         finally:
             self._observe("query", status, time.perf_counter() - started)
         if answer.status == 400:
@@ -203,9 +203,9 @@ class PacsClient:
                 raise
         except TimeoutError:
             raise
-        except (aiohttp.ClientError, OSError):
+        except (aiohttp.ClientError, OSError) as error:
             status = "unreachable"
-            raise failed("unreachable") from None
+            raise failed("unreachable", why_unreachable(error)) from None
         finally:
             self._observe(kind, status, time.perf_counter() - started)
         return upstream
@@ -230,16 +230,17 @@ def _identity(row: Row, level: str) -> tuple[str | None, ...]:
     return tuple(text(row, keyword) for keyword in (_UID_OF_LEVEL[level], "PatientID", "IssuerOfPatientID"))
 
 
-def failed(reason: str) -> Exception:
-    """The answer for a PACS that gave none."""
+def failed(reason: str, detail: str | None = None) -> Problem:
+    """The answer for a PACS that gave none; ``detail`` for operators."""
+    log.warning("the PACS does not answer", extra={"reason": reason, "detail": detail})
     if reason == "timeout":
         return GatewayTimeout("The image archive took too long to answer.", reason="pacs_timeout")
     if reason == "too_large":
         return _broken("query_too_large")
-    return Unavailable("The image archive cannot be reached now; try again.", reason="pacs_" + reason)
+    return Unavailable("The image archive cannot be reached now; try again.", reason="pacs_" + reason).because(detail)
 
 
-def refused(status: int, retry_after: Any) -> Exception:
+def refused(status: int, retry_after: Any) -> Problem:
     """The answer for a status of the PACS that is not a success (its own text is never passed on)."""
     if status in (429, 503):
         seconds = int(retry_after) if isinstance(retry_after, str) and re.fullmatch(r"[0-9]{1,4}", retry_after) else 5
@@ -247,7 +248,7 @@ def refused(status: int, retry_after: Any) -> Exception:
     if status == 504:
         return failed("timeout")
     log.error("the PACS answered with an error", extra={"upstream_status": status})
-    return _broken("pacs_credentials" if status in (401, 403) else "pacs_status")
+    return _broken("pacs_credentials" if status in (401, 403) else "pacs_status").because(f"status {status}")
 
 
 def _broken(reason: str) -> BadGateway:

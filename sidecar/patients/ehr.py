@@ -79,7 +79,7 @@ class EhrMapping:
                 answer = await self._read(patient)
             found = self._identifiers(answer, patient)
         except FetchFailed as failure:
-            log.error("the EHR's Patient cannot be read", extra={"reason": failure.reason})
+            log.error("the EHR's Patient cannot be read", extra={"reason": failure.reason, "detail": failure.detail})
             raise Unavailable(
                 "The hospital's patient record cannot be read now; try again.", reason="patient_" + failure.reason
             ) from None
@@ -113,7 +113,7 @@ class EhrMapping:
         if answer.status in (404, 410):
             return frozenset()
         if answer.status != 200:
-            raise FetchFailed("unexpected_status")
+            raise FetchFailed("unexpected_status", f"status {answer.status}")
         return self.pick(answer.strict_json_object(), patient)
 
     def pick(self, resource: dict[str, Any], patient: str) -> frozenset[PatientIdentifier]:

@@ -110,7 +110,9 @@ class BackendServices:
             )
             return self._keep(answer)
         except FetchFailed as failure:
-            log.error("no access token for reading patients", extra={"reason": failure.reason})
+            log.error(
+                "no access token for reading patients", extra={"reason": failure.reason, "detail": failure.detail}
+            )
             raise Unavailable(
                 "The hospital's authorization server does not answer now; try again.",
                 reason="backend_token_" + failure.reason,
@@ -140,7 +142,7 @@ class BackendServices:
                 reason="backend_token_refused",
             )
         if answer.status != 200:
-            raise FetchFailed("unexpected_status")
+            raise FetchFailed("unexpected_status", f"status {answer.status}")
         body = answer.strict_json_object()
         token, lifetime = body.get("access_token"), body.get("expires_in", 60)
         if not isinstance(token, str) or not token or isinstance(lifetime, bool):

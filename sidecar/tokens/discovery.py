@@ -28,6 +28,12 @@ class SmartConfiguration:
     issuer: str | None
 
 
+def _unavailable(failure: FetchFailed) -> Unavailable:
+    return Unavailable(
+        "The hospital's authorization server cannot be reached now; try again.", reason="discovery_" + failure.reason
+    ).because(failure.detail)
+
+
 class Discovery:
     """Fetches the configuration once per ``ttl_seconds``; an older one serves while the EHR does not answer.
 
@@ -53,6 +59,7 @@ class Discovery:
         self._clock = clock
         self._flight: SingleFlight[None, SmartConfiguration] = SingleFlight()
         self._known: SmartConfiguration | None = None
+        self._failure: FetchFailed | None = None
         self._next_fetch = float("-inf")
 
     async def configuration(self) -> SmartConfiguration:
@@ -65,16 +72,21 @@ class Discovery:
         try:
             self._known = await self._fetch()
         except FetchFailed as failure:
-            log.warning("EHR discovery failed", extra={"reason": failure.reason})
+            log.warning("EHR discovery failed", extra={"reason": failure.reason, "detail": failure.detail})
+            self._failure = failure
             if self._known is None:
-                raise Unavailable(
-                    "The hospital's authorization server cannot be reached now; try again.",
-                    reason="discovery_" + failure.reason,
-                ) from None
+                raise _unavailable(failure) from None
             self._next_fetch = self._clock() + self._retry_seconds
         else:
+            self._failure = None
             self._next_fetch = self._clock() + self._ttl_seconds
         return self._known
+
+    async def probe(self) -> None:
+        """Ask the EHR now, whatever is known. Raises ``Unavailable`` when it does not answer usefully."""
+        await self._flight.run(None, self._refresh)
+        if self._failure is not None:
+            raise _unavailable(self._failure)
 
     async def _fetch(self) -> SmartConfiguration:
         answer = await fetch(
@@ -86,7 +98,7 @@ class Discovery:
             headers={"Accept": "application/json"},
         )
         if answer.status != 200:
-            raise FetchFailed("unexpected_status")
+            raise FetchFailed("unexpected_status", f"status {answer.status}")
         body = answer.strict_json_object()
         issuer = body.get("issuer")
         return SmartConfiguration(

@@ -123,7 +123,7 @@ class Introspection:
             else:
                 self._breaker.failed()
             self._observe("unavailable", time.perf_counter() - started)
-            log.error("introspection failed", extra={"reason": failure.reason})
+            log.error("introspection failed", extra={"reason": failure.reason, "detail": failure.detail})
             raise Unavailable(SAY, reason="introspection_" + failure.reason, retry_after=RETRY_AFTER_SECONDS) from None
         except BadGateway:
             self._observe("bad_credentials", time.perf_counter() - started)
@@ -157,7 +157,7 @@ class Introspection:
                 reason="introspection_bad_credentials",
             )
         if answer.status != 200:
-            raise FetchFailed("unexpected_status")
+            raise FetchFailed("unexpected_status", f"status {answer.status}")
         try:
             return token_of(answer.strict_json_object(), issuer=self._issuer, now=self._clock())
         except WrongShape as wrong:

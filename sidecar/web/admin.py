@@ -25,6 +25,10 @@ class Readiness:
         self._known_until = float("-inf")
         self.draining = False
 
+    def forget(self) -> None:
+        """Ask anew next time."""
+        self._known_until = float("-inf")
+
     async def problems(self) -> dict[str, str]:
         """What keeps us from serving: dependency -> reason; empty when ready."""
         if self.draining:
@@ -44,7 +48,7 @@ class Readiness:
         try:
             await probe()
         except Problem as problem:
-            return problem.reason
+            return f"{problem.reason} ({problem.detail})" if problem.detail else problem.reason
         except Exception:
             log.exception("a readiness probe failed", extra={"probe": name})
             return "internal_error"
@@ -66,7 +70,11 @@ def create_admin(metrics: Metrics, readiness: Readiness) -> web.Application:
             return web.json_response({"status": "not ready", "problems": problems}, status=503)
         return web.json_response({"status": "ready"})
 
+    async def sign(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Server"] = "smart-imaging-sidecar"
+
     app = web.Application()
+    app.on_response_prepare.append(sign)
     app.router.add_get("/metrics", expose)
     app.router.add_get("/healthz", alive)
     app.router.add_get("/readyz", ready)

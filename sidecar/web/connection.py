@@ -3,6 +3,8 @@
 Its own texts quote the request, a token in it included, and name the library.
 """
 
+import logging
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,8 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from sidecar.web.errors import malformed
+
+log = logging.getLogger("sidecar.request")
 
 Observe = Callable[[int], None]
 """Is told the status of each request that was not even HTTP."""
@@ -39,6 +43,8 @@ class _Connection(RequestHandler):
             status = 414 if bytes(exc.args[0][:1]) == b"/" else 431
         self._observe(status)
         response = malformed(status)
+        response.headers["X-Request-Id"] = request_id = secrets.token_hex(8)
+        log.info("request", extra={"request_id": request_id, "route": "malformed", "method": "other", "status": status})
         response.force_close()
         return response
 

@@ -37,7 +37,7 @@ DICOM_JSON = "application/dicom+json"
 _RENDERING = {
     "viewport": re.compile(r"[0-9.,-]{1,100}", re.ASCII),
     "window": re.compile(r"[0-9a-zA-Z.,_-]{1,100}", re.ASCII),
-    "quality": re.compile(r"[0-9]{1,3}", re.ASCII),
+    "quality": re.compile(r"[1-9][0-9]?|100", re.ASCII),
     "annotation": re.compile(r"[a-z,]{1,50}", re.ASCII),
 }
 

@@ -24,12 +24,15 @@ TARGET: web.RequestKey[Target] = web.RequestKey("target", Target)
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 REASON: web.RequestKey[str] = web.RequestKey("reason", str)
 
+BROKEN_OFF: web.RequestKey[str] = web.RequestKey("broken_off", str)
+"""The status in logs and metrics of an answer that we broke off after its head had gone out."""
+
 _CLIENT_GONE = "499"
-"""The status in logs and metrics (after nginx) when the client left before an answer."""
+"""The status in logs and metrics (after nginx) when the client left before its answer was complete."""
 
 
-def observe_requests(metrics: Metrics, realm: str) -> Middleware:
-    """Return the outermost middleware. ``realm`` stands in WWW-Authenticate."""
+def observe_requests(metrics: Metrics, realm: str, is_draining: Callable[[], bool] = lambda: False) -> Middleware:
+    """Return the outermost middleware. ``realm`` stands in WWW-Authenticate; ``is_draining``: the server is ending."""
 
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -39,6 +42,11 @@ def observe_requests(metrics: Metrics, realm: str) -> Middleware:
         try:
             response = await _answer(request, handler, realm)
             status = str(response.status)
+        except BaseException:
+            if is_draining():
+                status, request[REASON] = "503", "draining"
+            status = request.get(BROKEN_OFF, status)
+            raise
         finally:
             _record(request, metrics, status, time.perf_counter() - started, durations)
         return response
@@ -92,7 +100,8 @@ def _record(
         "durations": {step: round(spent, 4) for step, spent in durations.items()},
     }
     reason = request.get(REASON)
-    log.info("request", extra=fields if reason is None else {**fields, "reason": reason})
+    level = logging.WARNING if int(status) >= 500 else logging.INFO
+    log.log(level, "request", extra=fields if reason is None else {**fields, "reason": reason})
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:

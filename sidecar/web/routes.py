@@ -25,11 +25,12 @@ def create_public(
     *,
     cors_origins: Sequence[str],
     realm: str,
+    is_draining: Callable[[], bool] = lambda: False,
     customize: Callable[[web.Application], None] | None = None,
 ) -> web.Application:
     """Return the public application. ``customize`` may add routes, ``GET /`` among them (the demo's page)."""
     app = web.Application(
-        middlewares=[observe_requests(metrics, realm)],
+        middlewares=[observe_requests(metrics, realm, is_draining)],
         client_max_size=REQUEST_BODY_BYTES,
     )
     # No credentials: we use no cookies, and a page's script must show its token itself.

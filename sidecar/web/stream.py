@@ -21,7 +21,7 @@ from sidecar.pacs.verify import Foreign
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.abort import abort_connection
 from sidecar.web.conditions import to_client
-from sidecar.web.middleware import REASON, REQUEST_ID
+from sidecar.web.middleware import BROKEN_OFF, REASON, REQUEST_ID
 from sidecar.web.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -89,6 +89,7 @@ class Streamer:
             outcome = self._record(broken, request, kind)
             if response is None:  # Until the first bytes are here an error can still be an error.
                 raise broken.problem() from None
+            request[BROKEN_OFF] = str(broken.problem().status)
             self._abort(request, broken.problem().reason)
         finally:
             self.metrics.streams_active.dec()

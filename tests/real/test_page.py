@@ -109,7 +109,7 @@ def test_an_apps_whole_journey(demo: str, browser: webdriver.Chrome) -> None:
     assert image.get_attribute("alt")
     # The code of the login does not stay in the address bar.
     assert browser.current_url == demo + "/"
-    browser.find_element(By.XPATH, "//tbody/tr[1]//button[text()='Download']").click()
+    browser.find_element(By.XPATH, "//tbody/tr[1]//button[text()='Fetch all']").click()
     assert re.search("The whole study came: [0-9]{4,} bytes", status(browser, "whole study came"))
     browser.find_element(By.ID, "refuse").click()
     status(browser, "for another patient")

@@ -80,6 +80,7 @@ async function comeBack() {
       code_verifier: pending.verifier,
     }),
   })).json();
+  if (!given.patient) throw new Problem("No patient came with the token: launch/patient was not allowed.");
   session = { token: given.access_token, patient: given.patient, imaging: endpoints.imaging };
   await listStudies();
 }
@@ -122,11 +123,12 @@ function row(study, endpoints) {
   for (const text of cells) line.insertCell().textContent = text;
   const address = addressOf(study, endpoints);
   line.insertCell().append(
-    button("Show", () => show(study, address)), button("Download", () => download(study, address)));
+    button("Show", () => show(study, address)), button("Fetch all", () => download(study, address)));
   return line;
 }
 
 async function show(study, address) {
+  element("viewer").hidden = true;
   const root = `${address}/studies/${uidOf(study)}`;
   for (const series of study.series ?? []) {
     const found = await withToken(`${root}/series/${series.uid}/instances?limit=1`, "application/dicom+json");

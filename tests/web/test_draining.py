@@ -1,0 +1,80 @@
+"""The end of the process: transfers go on for ``drain_seconds``; what breaks off says why in metrics and log."""
+
+import asyncio
+import logging
+import time
+
+import aiohttp
+import pytest
+
+from sidecar.server import build, listen
+from sidecar.settings import Settings
+from tests.upstreams import ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.web.test_limits import Slow
+from tests.web.test_stream import BROKEN, HEADERS, PATH
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0])
+async def test_a_transfer_that_goes_on_is_ended_after_drain_seconds(
+    seconds: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, not twice: orchestrators kill what takes longer than it said."""
+    slow, ehr = Slow(asyncio.Event()), ScriptedEhr()
+    with caplog.at_level(logging.INFO):
+        async with listen(ehr.app(), "127.0.0.1", 0) as ehr_port, ScriptedPacs(slow).serve() as root:
+            document = {
+                "ehr": {"fhir_url": f"http://127.0.0.1:{ehr_port}/fhir"},
+                "tokens": {"client": {"method": "none"}},
+                "pacs": {"url": root},
+            }
+            async with build(Settings.model_validate(document)) as sidecar, aiohttp.ClientSession() as client:
+                async with listen(sidecar.public, "127.0.0.1", 0, drain_seconds=seconds) as port:
+                    running = await client.get(f"http://127.0.0.1:{port}{PATH}", headers=HEADERS)
+                    assert running.status == 200
+                    sidecar.readiness.draining = True
+                    began = time.monotonic()
+                assert seconds * 0.8 < time.monotonic() - began < seconds * 1.6
+                with pytest.raises(aiohttp.ClientError):
+                    await running.read()
+        slow.done.set()
+    (line,) = [vars(record) for record in caplog.records if record.getMessage() == "request"]
+    assert (line["status"], line["reason"]) == (503, "draining")
+
+
+async def test_an_answer_that_the_pacs_broke_off_is_no_client_that_left(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        async with (
+            sidecar_between(ScriptedEhr(), ScriptedPacs(BROKEN["until-close-no-last-part"])) as (url, sidecar),
+            aiohttp.ClientSession(headers=HEADERS) as client,
+        ):
+            with pytest.raises(aiohttp.ClientError):
+                async with client.get(url + PATH) as response:
+                    await response.read()
+            count = sidecar.metrics.registry.get_sample_value(
+                "smart_imaging_requests_total", {"route": "wado-rs", "method": "GET", "status": "502"}
+            )
+            assert count == 1
+    (line,) = [record for record in caplog.records if record.getMessage() == "request"]
+    assert line.levelno == logging.WARNING
+    assert (vars(line)["status"], vars(line)["reason"]) == (502, "pacs_truncated")
+
+
+async def test_an_ehr_that_goes_away_is_seen_by_readiness() -> None:
+    """Also when its configuration has been known for long."""
+    ehr = ScriptedEhr()
+    pacs = ScriptedPacs(BROKEN["reset"])
+    async with listen(ehr.app(), "127.0.0.1", 0) as ehr_port, pacs.serve() as root:
+        document = {
+            "ehr": {"fhir_url": f"http://127.0.0.1:{ehr_port}/fhir"},
+            "tokens": {"client": {"method": "none"}},
+            "pacs": {"url": root},
+        }
+        async with build(Settings.model_validate(document)) as sidecar:
+            assert await sidecar.readiness.problems() == {}
+            ehr.answer, ehr.status = "oops", 500
+            ehr.configured = False
+            sidecar.readiness.forget()
+            assert await sidecar.readiness.problems() == {"ehr": "discovery_unexpected_status (status 500)"}
+            ehr.configured = True
+            sidecar.readiness.forget()
+            assert await sidecar.readiness.problems() == {}
