@@ -8,13 +8,13 @@ tell the archive's address. Memory is bounded by the head of one part.
 from collections.abc import Callable
 from typing import Protocol
 
-from sidecar.pacs.header import HeaderReader, InstanceHeader, Unreadable
+from sidecar.pacs.header import HeaderReader, InstanceHeader
 
 HEADERS_LIMIT_BYTES = 16_384
 """Of one part's header lines."""
 OUTSIDE_LIMIT_BYTES = 1_024
 """White space before the first delimiter, or after the last one."""
-_FIRST_LOOK_BYTES = 16_384
+_LOOK_BYTES = 16_384
 
 # A part's header lines that pass. Others tell of the archive and are of no use to a DICOMweb client.
 _PASSING = frozenset({
@@ -78,31 +78,25 @@ class SingleInstance:
 
     def __init__(self, check: Check) -> None:
         self._check = check
-        self._reader: HeaderReader | None = HeaderReader()
+        self._reader = HeaderReader()
         self._held = b""
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what may be passed on."""
-        if self._reader is None:
+        was_known = self._reader.header is not None
+        header = self._reader.feed(chunk)
+        if was_known:
             return chunk
         self._held += chunk
-        header = self._reader.read(self._held, complete=False)
-        if header is None:
-            return b""
-        return self._release(header)
+        return b"" if header is None else self._release(header)
 
     def end(self) -> bytes:
         """Return an instance that ended with its header. Raises ``Unreadable`` when it ended before."""
-        if self._reader is None:
-            return b""
-        header = self._reader.read(self._held, complete=True)
-        if header is None:
-            raise Unreadable("cut short")
-        return self._release(header)
+        return b"" if self._reader.header is not None else self._release(self._reader.end())
 
     def _release(self, header: InstanceHeader) -> bytes:
         self._check(header)
-        held, self._held, self._reader = self._held, b"", None
+        held, self._held = self._held, b""
         return held
 
 
@@ -124,11 +118,12 @@ class Multipart:
         # the part under way are among the data.
         self._unchanged = True
         self._lines_are_here = False
-        # Of the part under way: bytes left (None: until the delimiter), its header lines, its reader and look so far.
+        # Of the part under way: bytes left (None: until the delimiter), its header lines, its reader, and how many of
+        # the bytes that have not left yet the reader has seen.
         self._remaining: int | None = None
         self._lines = b""
         self._reader: HeaderReader | None = None
-        self._window = 0
+        self._seen = 0
         self.parts = 0
 
     def feed(self, chunk: bytes) -> bytes | memoryview:
@@ -216,27 +211,29 @@ class Multipart:
             self._release_lines()
             self._state = self._in_body
         else:
-            self._reader, self._window = HeaderReader(), _FIRST_LOOK_BYTES
+            self._reader, self._seen = HeaderReader(), 0
             self._state = self._in_instance_header
 
     def _in_instance_header(self, data: bytes, position: int) -> int | None:
         """Nothing of the part, not even its header lines, leaves before the check has passed."""
         assert self._reader is not None  # noqa: S101
         assert self._check is not None  # noqa: S101
-        while True:
-            # A delimiter may begin in the look and end behind it.
-            limit = min(len(data), position + self._window)
-            end, complete = self._part_end(data, position, min(len(data), limit + len(self._delimiter)))
-            header = self._reader.read(data[position : min(end, limit)], complete=complete and end <= limit)
-            if header is not None:
-                break
-            if limit == len(data):
+        header, reach = None, 0
+        while header is None:
+            begin = position + self._seen
+            if begin == len(data) and reach:
                 self._hold(data, position)
                 return None
-            self._window *= 4
+            # A delimiter may begin in the look and end behind it.
+            reach = min(len(data), begin + _LOOK_BYTES)
+            end, complete = self._part_end(data, position, min(len(data), reach + len(self._delimiter)))
+            stop = min(end, reach)
+            header = self._reader.feed(memoryview(data)[begin:stop])
+            self._seen = stop - position
+            if header is None and complete and stop == end:
+                header = self._reader.end()
         self._check(header)
         self._release_lines()
-        self._reader = None
         self._state = self._in_body
         return position
 
@@ -259,6 +256,10 @@ class Multipart:
             end = self._safe_end(data, position)
         if self._remaining is not None:
             self._remaining -= end - position
+        if self._reader is not None:  # It sees to it that no other patient's number comes behind the header.
+            ahead = min(self._seen, end - position)
+            self._seen -= ahead
+            self._reader.feed(memoryview(data)[position + ahead : end])
         if end > position:
             self._out.append(memoryview(data)[position:end] if position or end < len(data) else data)
         if not complete:
@@ -303,13 +304,16 @@ def _read_headers(lines: bytes, rules: PartRules) -> tuple[bytes, int | None]:
     for line in lines.split(b"\r\n") if lines else ():
         name, colon, value = line.partition(b":")
         name, text = name.strip().lower(), value.strip()
-        if not colon or not name or line[:1] in b" \t" or not line.isascii() or b"\n" in line or name in seen:
+        is_odd = line[:1] in b" \t" or not line.isascii() or b"\n" in line or b"\r" in line
+        if not colon or not name or is_odd or name in seen:
             raise Malformed("part_headers")
         seen.add(name)
         if name == b"content-length":
             if not text.isdigit() or len(text) > 15:
                 raise Malformed("part_headers")
             length = int(text)
+        elif name == b"content-transfer-encoding" and text.lower() not in (b"binary", b"8bit", b"7bit"):
+            raise Malformed("part_headers")  # What a client would decode is not what was looked at.
         elif name == b"content-type" and not rules.accepts(text.decode("ascii")):
             raise Malformed("part_type")
         elif name == b"content-location":

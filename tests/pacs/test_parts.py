@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.pacs.header import InstanceHeader, Unreadable
+from sidecar.pacs.elements import Unreadable
+from sidecar.pacs.header import InstanceHeader
 from sidecar.pacs.parts import Malformed, Multipart, Scanner, SingleInstance
 from tests.dicom import dataset, encoded
 

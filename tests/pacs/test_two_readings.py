@@ -1,0 +1,160 @@
+"""Files that two readers read differently: refused, or read as every other reader reads them (SIA-42).
+
+In each the walk would find patient OWN where other readers (pydicom, dcmtk, viewers) find EVIL, or the other way round.
+"""
+
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from sidecar.pacs.elements import Unreadable
+from sidecar.pacs.header import HeaderReader
+
+STUDY, SERIES, INSTANCE, CT = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.1.1", "1.2.840.10008.5.1.4.1.1.2"
+EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
+LONG = {"OB", "OW", "UN", "SQ", "UT"}
+UNDEFINED = 0xFFFF_FFFF
+ITEM_END, SEQUENCE_END = b"\xfe\xff\x0d\xe0" + bytes(4), b"\xfe\xff\xdd\xe0" + bytes(4)
+
+
+def padded(value: str | bytes) -> bytes:
+    data = value.encode() if isinstance(value, str) else value
+    return data + (b"\0" if len(data) % 2 else b"")
+
+
+def explicit(tag: int, vr: str, value: str | bytes = b"", length: int | None = None) -> bytes:
+    data = padded(value)
+    size = len(data) if length is None else length
+    head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr.encode()
+    return head + (bytes(2) + struct.pack("<I", size) if vr in LONG else struct.pack("<H", size)) + data
+
+
+def implicit(tag: int, vr: str, value: str | bytes = b"") -> bytes:
+    data = padded(value)
+    return struct.pack("<HHI", tag >> 16, tag & 0xFFFF, len(data)) + data
+
+
+def item(content: bytes, length: int | None = None) -> bytes:
+    return b"\xfe\xff\x00\xe0" + struct.pack("<I", len(content) if length is None else length) + content
+
+
+def data_set(patient: str, study: str = STUDY, write: Callable[..., bytes] = explicit) -> bytes:
+    elements = [
+        (0x00080016, "UI", CT), (0x00080018, "UI", INSTANCE), (0x00080060, "CS", "CT"), (0x00100010, "PN", "X^Y"),
+        (0x00100020, "LO", patient), (0x0020000D, "UI", study), (0x0020000E, "UI", SERIES), (0x00200013, "IS", "1 "),
+    ]  # fmt: skip
+    return b"".join(write(*one) for one in elements)
+
+
+def meta(*syntaxes: str, group_length: int | None = None) -> bytes:
+    body = explicit(0x00020002, "UI", CT) + explicit(0x00020003, "UI", INSTANCE)
+    body += b"".join(explicit(0x00020010, "UI", one) for one in syntaxes)
+    size = len(body) if group_length is None else group_length
+    return bytes(128) + b"DICM" + explicit(0x00020000, "UL", struct.pack("<I", size)) + body
+
+
+OWN, EVIL = data_set("OWN"), data_set("EVIL", "9.9.9")
+PIXELS = explicit(0x7FE00010, "OW", bytes(2))
+PRIVATE = explicit(0x00090010, "LO", "ACME")
+
+
+def implicit_own() -> bytes:
+    """Implicit: one long element, then OWN. Explicit: EVIL first."""
+    evil = explicit(0x00080008, "CS") + EVIL
+    evil += explicit(0x7FE00010, "OW", bytes(8 + 0x5343 - len(evil) - 12 + 1))
+    return evil[: 8 + 0x5343] + data_set("OWN", write=implicit) + implicit(0x7FE00010, "OW", bytes(2))
+
+
+def covering(tag: int, item_of: Callable[[bytes], bytes]) -> bytes:
+    """An OB of undefined length whose item hides a sequence delimiter, EVIL, and an element that covers OWN."""
+    hidden = SEQUENCE_END + EVIL + explicit(0x7FE00010, "OW", length=8 + 8 + len(OWN))
+    return explicit(tag, "OB", length=UNDEFINED) + item_of(hidden) + SEQUENCE_END + OWN
+
+
+SERIES_LENGTH = len(explicit(0x0020000E, "UI", SERIES) + explicit(0x00200013, "IS", "1 "))
+
+AMBIGUOUS: dict[str, bytes] = {
+    "PatientID again behind the header": meta(EXPLICIT) + OWN + explicit(0x00100020, "LO", "EVIL") + PIXELS,
+    "PatientID again behind the pixels": meta(EXPLICIT) + OWN + PIXELS + explicit(0x00100020, "LO", "EVIL"),
+    "StudyInstanceUID again": meta(EXPLICIT) + OWN + explicit(0x0020000D, "UI", "9.9.9") + PIXELS,
+    "PatientID again behind a higher group": meta(EXPLICIT) + OWN[:-SERIES_LENGTH]
+    + explicit(0x00280010, "US", b"\1\0") + explicit(0x00100020, "LO", "EVIL") + explicit(0x0020000E, "UI", SERIES),
+    "study before patient": meta(EXPLICIT) + explicit(0x0020000D, "UI", STUDY) + explicit(0x00100020, "LO", "OWN")
+    + explicit(0x0020000E, "UI", SERIES) + explicit(0x00100020, "LO", "EVIL") + PIXELS,
+    "transfer syntax twice": meta(EXPLICIT, IMPLICIT) + implicit_own(),
+    "transfer syntax twice, the other way": meta(IMPLICIT, EXPLICIT) + OWN + PIXELS,
+    "implicit that looks explicit": meta(IMPLICIT) + implicit_own(),
+    "GE's private syntax": meta("1.2.840.113619.5.2") + implicit_own(),
+    "a syntax with a leading space": meta(" " + IMPLICIT) + implicit_own(),
+    "a syntax with junk behind it": meta(IMPLICIT + "\0 \0") + implicit_own(),
+    "no syntax": meta() + OWN + PIXELS,
+    "an empty syntax": meta("") + OWN + PIXELS,
+    "no file meta": OWN + PIXELS,
+    "a group length that swallows the header": meta(EXPLICIT, group_length=len(meta(EXPLICIT)) - 144 + len(OWN)) + OWN
+    + EVIL + PIXELS,
+    "a delimiter in an item of a private OB": meta(EXPLICIT) + PRIVATE + covering(0x00091001, item),
+    "a delimiter in an undefined item": meta(EXPLICIT) + PRIVATE + covering(
+        0x00091001, lambda hidden: item(explicit(0x00091010, "OB", hidden) + ITEM_END, UNDEFINED)),
+    "an item longer than its sequence": meta(EXPLICIT) + explicit(0x00081140, "SQ", length=8) + item(OWN)[:8] + OWN
+    + EVIL + PIXELS,
+    "an undefined item longer than its sequence": meta(EXPLICIT) + explicit(0x00081140, "SQ", length=8)
+    + item(OWN + ITEM_END, UNDEFINED) + EVIL + PIXELS,
+    "PatientID as a sequence first": meta(EXPLICIT) + explicit(0x00080018, "UI", INSTANCE)
+    + explicit(0x00100020, "UN", length=UNDEFINED) + SEQUENCE_END + explicit(0x00100020, "LO", "OWN")
+    + explicit(0x0020000D, "UI", STUDY) + explicit(0x0020000E, "UI", SERIES),
+    "PatientID of another VR": meta(EXPLICIT) + explicit(0x00100020, "OB", "OWN")
+    + explicit(0x0020000D, "UI", STUDY) + explicit(0x0020000E, "UI", SERIES),
+    "deflated frames taken for a deflated data set": meta("1.2.840.10008.1.2.8.1") + b"\x12\x00\x00\xaaUI\xaa" + OWN,
+    "a character set that nobody knows": meta(EXPLICIT) + explicit(0x00080005, "CS", "SECRET^NAME")
+    + explicit(0x00100020, "LO", "Ä") + explicit(0x0020000D, "UI", STUDY) + explicit(0x0020000E, "UI", SERIES),
+}  # fmt: skip
+
+
+def read(data: bytes, step: int) -> str:
+    reader = HeaderReader()
+    for start in range(0, len(data), step):
+        reader.feed(data[start : start + step])
+    return reader.end().patient.patient_id
+
+
+@pytest.mark.parametrize("what", AMBIGUOUS)
+@pytest.mark.parametrize("step", [1, 997, 10**6])
+def test_two_readings_are_none(what: str, step: int, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(Unreadable):
+        read(AMBIGUOUS[what], step)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("step", [1, 997, 10**6])
+def test_what_is_odd_and_clear_is_read(step: int) -> None:
+    """Behind the header odd things may stand: padding, elements out of order that nobody asks for."""
+    for tail in (
+        bytes(64),
+        explicit(0x00280010, "US", b"\1\0") + explicit(0x00180050, "DS", "1 ") + PIXELS,
+        b"\xff" * 9,
+    ):
+        assert read(meta(EXPLICIT) + OWN + PIXELS + tail, step) == "OWN"
+        assert read(meta(EXPLICIT) + OWN + tail, step) == "OWN"
+
+
+def test_no_byte_is_read_twice() -> None:
+    """A long sequence in small pieces costs a walk over it, not one a piece."""
+    sequence = (
+        explicit(0x00081140, "SQ", length=UNDEFINED) + item(explicit(0x00081150, "UI", CT)) * 9_000 + SEQUENCE_END
+    )
+    data = meta(EXPLICIT) + sequence + OWN
+    steps = 0
+
+    class Counting(HeaderReader):
+        def _pass_on(self, piece: memoryview) -> None:
+            nonlocal steps
+            super()._pass_on(piece)
+            assert self._walk is not None
+            steps = self._walk._elements
+
+    reader = Counting()
+    for start in range(0, len(data), 1_000):
+        reader.feed(data[start : start + 1_000])
+    assert reader.end().patient.patient_id == "OWN"
+    assert steps < 2 * 18_000 + 2 * len(data) / 1_000 + 50
