@@ -113,6 +113,7 @@ class Walk:
                 if not self._frames and self._encoding.explicit:
                     position = self._over_unwanted(data, position)
                 position = self._step(data, position)
+                self._elements += 1
         except NeedMore:
             self._held = bytes(data[position:])
         except Twice:
@@ -158,7 +159,6 @@ class Walk:
             if here > self._frames[-1].end:
                 raise Unreadable("an item overruns its sequence")
             self._frames.pop()
-        self._elements += 1
         if self._frames:
             return self._inside(data, position, self._frames[-1])
         if position >= len(data):
