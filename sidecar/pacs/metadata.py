@@ -1,15 +1,18 @@
 """DICOM JSON metadata as it goes by (PS3.18 10.4.1.1.2, Annex F): checked and rewritten row by row, memory bounded."""
 
+import re
 from typing import Any
 
-import ijson
 import orjson
 
 from sidecar.common.dicom_json import Row, text
 from sidecar.pacs.header import InstanceHeader
+from sidecar.pacs.json_rows import NotRows, Rows
 from sidecar.pacs.ownership import owner_of
 from sidecar.pacs.parts import Check, Malformed
 from sidecar.pacs.rewrite import TooDeep, rewrite_row
+
+_TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 
 
 class Metadata:
@@ -24,49 +27,29 @@ class Metadata:
     def __init__(self, check: Check, root: str, *, row_bytes: int) -> None:
         self._check = check
         self._root = root
-        self._row_bytes = row_bytes
-        self._rows: Any = ijson.sendable_list()
-        self._parser: Any = ijson.items_coro(self._rows, "item", use_float=True)
-        self._begun = False
-        self._since_row = 0
+        self._rows = Rows(row_bytes=row_bytes)
         self._sent = 0
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the rows that came whole, as ours. Raises ``Malformed`` and what the check raises."""
-        if not self._begun:
-            chunk = chunk.lstrip()
-        if not chunk:  # To the parser nothing is the end.
-            return b""
-        if not self._begun:
-            if not chunk.startswith(b"["):
-                raise Malformed("metadata_wrong_shape")
-            self._begun = True
-        self._send(chunk)
-        rows, self._rows[:] = list(self._rows), []
-        self._since_row = len(chunk) if rows else self._since_row + len(chunk)
-        if self._since_row > self._row_bytes:
-            raise Malformed("metadata_row_too_large")
+        try:
+            rows = self._rows.feed(chunk)
+        except NotRows as wrong:
+            raise Malformed(wrong.args[0]) from None
         return b"".join(self._written(row) for row in rows)
 
     def end(self) -> bytes:
-        """Return the array's end. Raises ``Malformed`` when it did not come whole."""
+        """Return the array's end. Raises ``Malformed`` when it did not come whole, or has no rows."""
         try:
-            self._parser.close()
-        except (ijson.JSONError, ValueError):
-            raise Malformed("truncated") from None
-        if not self._begun:
-            raise Malformed("truncated")
-        return b"]" if self._sent else b"[]"
+            self._rows.end()
+        except NotRows as wrong:
+            raise Malformed(wrong.args[0]) from None
+        if not self._sent:
+            raise Malformed("empty")  # What is permitted is there: a study without instances is none.
+        return b"]"
 
-    def _send(self, chunk: bytes) -> None:
-        try:
-            self._parser.send(chunk)
-        except (ijson.JSONError, ValueError, OverflowError, StopIteration):
-            raise Malformed("metadata_not_json") from None
-
-    def _written(self, row: object) -> bytes:
-        if not isinstance(row, dict):
-            raise Malformed("metadata_wrong_shape")
+    def _written(self, text_of_row: bytes) -> bytes:
+        row = _read(text_of_row)
         self._check(_header_of(row))
         try:
             written = orjson.dumps(rewrite_row(row, self._root, context=_instance_url(row, self._root)))
@@ -75,6 +58,18 @@ class Metadata:
         lead = b"," if self._sent else b"["
         self._sent += 1
         return lead + written
+
+
+def _read(text_of_row: bytes) -> dict[str, Any]:
+    """The row with its tags in capital letters. Raises ``Malformed`` for what is no JSON, or names a tag twice."""
+    try:
+        row = orjson.loads(text_of_row)
+    except ValueError:
+        raise Malformed("metadata_not_json") from None
+    tags = {name.upper(): element for name, element in row.items() if _TAG.fullmatch(name)}
+    if len(tags) < sum(1 for name in row if _TAG.fullmatch(name)):
+        raise Malformed("metadata_tag_twice")
+    return tags
 
 
 def _header_of(row: Row) -> InstanceHeader:

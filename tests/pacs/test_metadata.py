@@ -1,6 +1,7 @@
 """DICOM JSON metadata as it streams: row by row checked, the archive's URLs made ours, memory bounded."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -50,7 +51,7 @@ VALUES = (
 CUTS = st.lists(st.integers(0, 2**20), max_size=30)
 
 
-@given(st.lists(VALUES, max_size=5), CUTS)
+@given(st.lists(VALUES, min_size=1, max_size=5), CUTS)
 def test_any_split_gives_the_same_rows(values: list[Any], cuts: list[int]) -> None:
     rows = [row(number, {"00104000": {"vr": "LT", "Value": [value]}}) for number, value in enumerate(values)]
     assert run(rows, cuts) == rows
@@ -89,8 +90,30 @@ def test_urls_are_ours() -> None:
     )
 
 
-def test_no_rows() -> None:
-    assert run(b" [ ] ", [1, 2]) == []
+def test_no_rows_are_no_answer() -> None:
+    """What is permitted is there: an empty list of a study with instances would be a silent partial answer (SIA-43)."""
+    with pytest.raises(Malformed, match="empty"):
+        run(b" [ ] ", [1, 2])
+
+
+def test_tags_are_read_in_any_case_and_once() -> None:
+    small = {tag.lower(): element for tag, element in row(1).items()}
+    assert run([small], []) == [row(1)]
+    with pytest.raises(Malformed, match="twice"):
+        run([row(1) | {"0020000d": {"vr": "UI", "Value": ["9.9.9"]}}], [])
+
+
+@pytest.mark.parametrize("unit", ['{"00081140":{"vr":"SQ","Value":[', "["])
+def test_nesting_costs_no_memory(unit: str) -> None:
+    """A megabyte of opening brackets: refused, and nothing grows."""
+    opening = b'[{"00081140":{"vr":"SQ","Value":['
+    tracemalloc.start()
+    try:
+        with pytest.raises(Malformed):
+            run(opening + unit.encode() * 40_000, list(range(0, 2**20, 2**14)), row_bytes=2**22)
+        assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

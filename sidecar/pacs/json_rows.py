@@ -1,0 +1,104 @@
+"""A JSON array of objects that comes in pieces, taken apart into its objects; memory and depth bounded.
+
+A parser that builds as it reads can be made to need memory by nesting. Here only braces and strings are looked at, by
+the regular expression engine; whether an object is JSON is for the real parser, once it is whole.
+"""
+
+import re
+
+MAXIMUM_DEPTH = 200
+"""Of objects in objects."""
+
+# Up to the next brace or quote; to the end of a string. Possessive: no byte is looked at twice.
+_PLAIN = re.compile(rb'[^{}"]*+')
+_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_SPACE = b" \t\r\n"
+
+
+class NotRows(ValueError):
+    """Not an array of objects, or one that is too large or too deep: ``args[0]`` says which, as a constant."""
+
+
+class Rows:
+    """``feed`` returns the objects that have come whole, as JSON text; ``row_bytes``: most of one."""
+
+    def __init__(self, *, row_bytes: int) -> None:
+        self._row_bytes = row_bytes
+        self._expects = b"["  # What may come between objects; "" inside of one, "end" behind the array.
+        self._row = bytearray()
+        self._depth = 0
+        self._in_string = False
+        self._scanned = 0
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Take the next bytes. Raises ``NotRows``."""
+        found: list[bytes] = []
+        position = 0
+        while position < len(chunk):
+            position = self._inside(chunk, position, found) if self._depth else self._between(chunk, position)
+        return found
+
+    def end(self) -> None:
+        """Raises ``NotRows`` unless the array came whole."""
+        if self._expects != b"end" or self._depth:
+            raise NotRows("truncated")
+
+    def _between(self, chunk: bytes, position: int) -> int:
+        character = chunk[position : position + 1]
+        if character in _SPACE:
+            return position + 1
+        if self._expects == b"end" or character not in self._expects:
+            raise NotRows("metadata_wrong_shape")
+        if character == b"{":
+            self._depth = 1
+            self._row += b"{"
+            self._scanned = 1
+        else:
+            self._expects = {b"[": b"{]", b",": b"{", b"]": b"end"}[character]
+        return position + 1
+
+    def _inside(self, chunk: bytes, position: int, found: list[bytes]) -> int:
+        """Take bytes of an object until it or the chunk ends."""
+        self._row += chunk[position : position + self._row_bytes + 1]
+        taken_from = len(self._row) - min(len(chunk) - position, self._row_bytes + 1)
+        end = self._scan()
+        if end is None:
+            if len(self._row) > self._row_bytes:
+                raise NotRows("metadata_row_too_large")
+            return len(chunk)
+        row = bytes(self._row[:end])
+        if len(row) > self._row_bytes:
+            raise NotRows("metadata_row_too_large")
+        found.append(row)
+        self._row.clear()
+        self._expects = b",]"
+        return position + end - taken_from
+
+    def _scan(self) -> int | None:
+        """Go on to the end of the object; return where that is, ``None`` when it has not come yet."""
+        row, at = self._row, self._scanned
+        while True:
+            if self._in_string:
+                match = _STRING.match(row, at)
+                at = match.end() if match else at
+                if at >= len(row) or row[at] != 0x22:  # A backslash at the very end waits for what it escapes.
+                    self._scanned = at
+                    return None
+                self._in_string = False
+                at += 1
+            match = _PLAIN.match(row, at)
+            at = match.end() if match else at
+            if at >= len(row):
+                self._scanned = at
+                return None
+            character = row[at]
+            at += 1
+            if character == 0x22:
+                self._in_string = True
+                continue
+            self._depth += 1 if character == 0x7B else -1
+            if self._depth > MAXIMUM_DEPTH:
+                raise NotRows("metadata_too_deep")
+            if self._depth == 0:
+                self._scanned = 0
+                return at
