@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sidecar.access.identity import PatientIdentifier, is_one_of
+from sidecar.access.identity import PatientIdentifier, all_are_one_of
 from sidecar.access.scopes import Context, Grant
 from sidecar.access.token import Token
 
@@ -96,7 +96,7 @@ class StudyFacts:
     """What the PACS says of a study UID.
 
     ``owners``: the patients of every study that the PACS has under this UID; ``part_found``: whether the series and
-    the instance asked for are in it.
+    the instance asked for are in it (not looked for, hence false, in a study that is not the patient's).
     """
 
     owners: frozenset[PatientIdentifier]
@@ -141,8 +141,7 @@ def decide_study(
         return Deny(Reason.ABSENT)
     # Every study under this UID must be the patient's: a PACS may hold one UID for two people (a copy, a mistake),
     # and a retrieval by UID could then bring either.
-    known = tuple(known_as)
-    if not all(is_one_of(owner, known) for owner in facts.owners):
+    if not all_are_one_of(facts.owners, tuple(known_as)):
         return Deny(Reason.FOREIGN)
     if not facts.part_found:
         return Deny(Reason.NOT_IN_STUDY)

@@ -1,6 +1,6 @@
 """Are these two the same patient? The compare that everything rests on."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 
@@ -45,3 +45,8 @@ class PatientIdentifier:
 def is_one_of(identifier: PatientIdentifier, patient: Iterable[PatientIdentifier]) -> bool:
     """Whether ``identifier``, from the archive's database, is one of those that ``patient`` is known by."""
     return any(identifier.is_of(known) for known in patient)
+
+
+def all_are_one_of(identifiers: Collection[PatientIdentifier], patient: Collection[PatientIdentifier]) -> bool:
+    """Whether there are ``identifiers``, and each is one of those that ``patient`` is known by."""
+    return bool(identifiers) and all(is_one_of(identifier, patient) for identifier in identifiers)

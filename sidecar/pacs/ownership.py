@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from cachetools import TLRUCache
 
 from sidecar.access.decision import Part, StudyFacts
-from sidecar.access.identity import PatientIdentifier
+from sidecar.access.identity import PatientIdentifier, all_are_one_of
 from sidecar.common.dicom_json import Row, tag, text
 from sidecar.common.single_flight import SingleFlight
 from sidecar.pacs.client import PacsClient
@@ -18,6 +18,9 @@ from sidecar.pacs.resources import Query
 
 INDEXED_INSTANCES = 5_000
 """Instances of one series that are looked up in one query, once a second one of them is asked for."""
+
+_Asked = tuple[str, frozenset[PatientIdentifier]]
+"""A StudyInstanceUID, and by what the patient is known for whom it is asked."""
 
 
 @dataclass(slots=True)
@@ -31,8 +34,11 @@ class _Series:
 class Ownership:
     """Facts on studies for the decision.
 
-    What was found is kept for ``ttl_seconds``, what was not found for ``absent_seconds`` (images arrive); at most
+    What is the patient's is kept for ``ttl_seconds``, what is not for ``absent_seconds`` (images arrive); at most
     ``max_entries`` studies, series and absences each. The clock is monotonic, in seconds.
+
+    Kept apart for each patient, and a foreign study for as long as an absent one: else an app could tell by the time
+    of a 404 which studies of others there are, or were just looked at (SIA-45).
     """
 
     def __init__(
@@ -45,11 +51,13 @@ class Ownership:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        self._owners_flight: SingleFlight[str, frozenset[PatientIdentifier]] = SingleFlight()
+        self._owners_flight: SingleFlight[_Asked, frozenset[PatientIdentifier]] = SingleFlight()
         self._parts_flight: SingleFlight[Part, bool] = SingleFlight()
         self._index_flight: SingleFlight[tuple[str, str | None], None] = SingleFlight()
-        self._owners: TLRUCache[str, frozenset[PatientIdentifier]] = TLRUCache(
-            max_entries, ttu=lambda uid, owners, now: now + (ttl_seconds if owners else absent_seconds), timer=clock
+        self._owners: TLRUCache[_Asked, frozenset[PatientIdentifier]] = TLRUCache(
+            max_entries,
+            ttu=lambda asked, owners, now: now + (ttl_seconds if all_are_one_of(owners, asked[1]) else absent_seconds),
+            timer=clock,
         )
         self._series: TLRUCache[tuple[str, str], _Series] = TLRUCache(
             max_entries, ttu=lambda uids, series, now: now + ttl_seconds, timer=clock
@@ -58,16 +66,20 @@ class Ownership:
             max_entries, ttu=lambda part, absent, now: now + absent_seconds, timer=clock
         )
 
-    async def facts(self, part: Part) -> StudyFacts:
-        """Return the owners of the study and whether the part is in it. Raises what ``PacsClient.search`` raises."""
-        owners = await self.owners(part.study)
-        return StudyFacts(owners, part_found=bool(owners) and await self.holds(part))
+    async def facts(self, part: Part, known_as: frozenset[PatientIdentifier]) -> StudyFacts:
+        """Return the owners of the study and whether the part is in it, for a patient who is ``known_as``.
 
-    async def owners(self, study: str) -> frozenset[PatientIdentifier]:
+        The part is looked for only in the patient's own studies. Raises what ``PacsClient.search`` raises.
+        """
+        owners = await self.owners(part.study, known_as)
+        return StudyFacts(owners, part_found=all_are_one_of(owners, known_as) and await self.holds(part))
+
+    async def owners(self, study: str, known_as: frozenset[PatientIdentifier]) -> frozenset[PatientIdentifier]:
         """Return the patients of every study that the PACS has under this UID; empty when it has none."""
-        known = self._owners.get(study)
+        asked = (study, known_as)
+        known = self._owners.get(asked)
         if known is None:
-            known = await self._owners_flight.run(study, lambda: self._find_owners(study))
+            known = await self._owners_flight.run(asked, lambda: self._find_owners(asked))
         return known
 
     async def holds(self, part: Part) -> bool:
@@ -84,7 +96,8 @@ class Ownership:
         series = self._series.get((part.study, part.series or ""))
         return series is not None and (part.instance is None or part.instance in series.instances)
 
-    async def _find_owners(self, study: str) -> frozenset[PatientIdentifier]:
+    async def _find_owners(self, asked: _Asked) -> frozenset[PatientIdentifier]:
+        study = asked[0]
         parameters = (
             ("StudyInstanceUID", study),
             ("includefield", ",".join((tag("PatientID"), tag("IssuerOfPatientID")))),
@@ -92,7 +105,7 @@ class Ownership:
         # All rows: an owner who was not seen would count as nobody.
         rows = await self._client.search(Query("studies"), parameters)
         owners = frozenset(owner_of(row) for row in rows if text(row, "StudyInstanceUID") == study)
-        self._owners[study] = owners
+        self._owners[asked] = owners
         return owners
 
     async def _find_part(self, part: Part) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from cachetools import TTLCache
 
-from sidecar.access.identity import PatientIdentifier, is_one_of
+from sidecar.access.identity import PatientIdentifier, all_are_one_of, is_one_of
 from sidecar.common.dicom_json import Row, tag, text
 from sidecar.common.single_flight import SingleFlight
 from sidecar.pacs.client import PacsClient
@@ -86,8 +86,8 @@ class Studies:
         """The rows that are the patient's: one StudyInstanceUID may stand for studies of two people."""
         if not all(text(row, "PatientID") for row in rows):
             # A PACS that leaves PatientID out below the study: then the whole study must be the patient's.
-            owners = await self._ownership.owners(study)
-            return rows if owners and all(is_one_of(owner, known_as) for owner in owners) else []
+            owners = await self._ownership.owners(study, known_as)
+            return rows if all_are_one_of(owners, known_as) else []
         return [row for row in rows if is_one_of(owner_of(row), known_as)]
 
     async def _of_identifier(self, identifier: PatientIdentifier) -> list[Row]:

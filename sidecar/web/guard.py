@@ -103,7 +103,7 @@ class Guard:
         """Permit ``part`` of the archive, or raise ``Denied``. All refusals look the same (SIA-45)."""
         known_as = await self.known_as(permit)
         with measure("ownership"):
-            facts = await self._ownership.facts(part)
+            facts = await self._ownership.facts(part, known_as)
         decision = decide_study(permit, part, known_as, facts)
         if isinstance(decision, Deny):
             raise self._denied(decision.reason)

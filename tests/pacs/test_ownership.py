@@ -12,6 +12,8 @@ from tests.common.peer import Clock
 from tests.pacs.fake import FakePacs, row, settle
 
 OWN, OTHER = PatientIdentifier("p1"), PatientIdentifier("p2")
+KNOWN = frozenset({OWN, OTHER, PatientIdentifier("p3")})
+"""Whoever asks here is known by all of these, unless the test is about that."""
 STUDY, SERIES = "1.2", "1.2.1"
 FOREIGN_STUDY, FOREIGN_SERIES = "1.9", "1.9.1"
 
@@ -54,33 +56,54 @@ async def test_facts(what: str, filters: bool, warm: bool) -> None:
     facts = ownership(archive(filters=filters))
     if warm:
         for other, _ in PARTS.values():
-            await facts.facts(other)
-    assert await facts.facts(part) == StudyFacts(frozenset({OWN}), part_found=found)
+            await facts.facts(other, KNOWN)
+    assert await facts.facts(part, KNOWN) == StudyFacts(frozenset({OWN}), part_found=found)
 
 
 async def test_a_foreign_study_has_its_own_owner() -> None:
-    found = await ownership(archive()).facts(Part(FOREIGN_STUDY, FOREIGN_SERIES))
+    found = await ownership(archive()).facts(Part(FOREIGN_STUDY, FOREIGN_SERIES), KNOWN)
     assert found == StudyFacts(frozenset({OTHER}), part_found=True)
+
+
+@pytest.mark.parametrize("part", [Part(FOREIGN_STUDY), Part(FOREIGN_STUDY, FOREIGN_SERIES)])
+async def test_a_foreign_study_costs_what_an_absent_one_costs(part: Part) -> None:
+    """SIA-45: no app learns by the time of a 404, its own earlier one or another's visit, that there is a study."""
+    absent = Part("1.5", part.series)
+    clock = Clock()
+    pacs = archive()
+    facts = ownership(pacs, clock)
+    mine = frozenset({OWN})
+
+    async def cost(of: Part) -> int:
+        before = len(pacs.levels)
+        await facts.facts(of, mine)
+        return len(pacs.levels) - before
+
+    await facts.facts(part, frozenset({OTHER}))  # Its patient looks at it.
+    for seconds in (0.0, 1.0, 5.1, 1.0, 300.0, 6.0):
+        clock.now += seconds
+        assert await cost(part) == await cost(absent)
+    assert not (await facts.facts(part, mine)).part_found
 
 
 async def test_no_such_study() -> None:
     """The parts are not even looked for."""
     pacs = archive()
-    assert await ownership(pacs).facts(Part("1.5", SERIES)) == StudyFacts(frozenset(), part_found=False)
+    assert await ownership(pacs).facts(Part("1.5", SERIES), KNOWN) == StudyFacts(frozenset(), part_found=False)
     assert pacs.levels == ["studies"]
 
 
 async def test_two_patients_under_one_uid_are_both_owners() -> None:
     """A copy, a mistake: a retrieval by UID could bring either, so the decision must know of both."""
     pacs = FakePacs(row("p1", STUDY), row("p2", STUDY), row("p1", STUDY, issuer="A"), row(None, STUDY))
-    owners = await ownership(pacs).owners(STUDY)
+    owners = await ownership(pacs).owners(STUDY, KNOWN)
     assert owners == {OWN, OTHER, PatientIdentifier("p1", "A"), PatientIdentifier("")}
 
 
 async def test_the_owner_is_asked_for_by_uid_alone() -> None:
     """With the PatientID in the query, the second patient of a UID would never be seen."""
     pacs = archive()
-    await ownership(pacs).owners(STUDY)
+    await ownership(pacs).owners(STUDY, KNOWN)
     (asked,) = pacs.asked
     assert asked[1] == {"StudyInstanceUID": STUDY, "includefield": "00100020,00100021"}
 
@@ -88,13 +111,13 @@ async def test_the_owner_is_asked_for_by_uid_alone() -> None:
 async def test_rows_of_other_studies_say_nothing() -> None:
     """A PACS that returns more than was asked for."""
     pacs = FakePacs(row("p2", "1.20"), row("p2", None), row("p1", STUDY), row("p2", "1.2.0"), filters=False)
-    assert await ownership(pacs).owners(STUDY) == {OWN}
+    assert await ownership(pacs).owners(STUDY, KNOWN) == {OWN}
 
 
 async def test_an_owner_beyond_the_first_rows_is_no_secret() -> None:
     """A PACS that ignores the filter: what was not seen must not count as nobody's (raising is fine, too)."""
     pacs = FakePacs(*(row("p1", STUDY) for _ in range(100)), row("p2", STUDY), filters=False)
-    assert OTHER in await ownership(pacs).owners(STUDY)
+    assert OTHER in await ownership(pacs).owners(STUDY, KNOWN)
 
 
 async def test_what_was_found_is_kept_for_its_time() -> None:
@@ -103,13 +126,13 @@ async def test_what_was_found_is_kept_for_its_time() -> None:
     part = Part(STUDY, SERIES, f"{SERIES}.0")
     for seconds in (0, 100, 199):
         clock.now = 1_000_000 + seconds
-        assert (await facts.facts(part)).part_found
+        assert (await facts.facts(part, KNOWN)).part_found
     assert pacs.levels == ["studies", "instances"]
     pacs.rows = [row("p2", STUDY, SERIES, f"{SERIES}.0")]  # The study is moved to another patient.
     clock.now = 1_000_000 + 299
-    assert (await facts.facts(part)).owners == {OWN}
+    assert (await facts.facts(part, KNOWN)).owners == {OWN}
     clock.now = 1_000_000 + 301
-    assert (await facts.facts(part)).owners == {OTHER}
+    assert (await facts.facts(part, KNOWN)).owners == {OTHER}
 
 
 async def test_a_walk_through_a_series_does_not_prolong_what_is_known() -> None:
@@ -129,15 +152,15 @@ async def test_what_was_not_found_is_kept_briefly(part: Part) -> None:
     """Images arrive; a client that asks for nothing again and again is no load."""
     pacs, clock = archive(), Clock()
     facts = ownership(pacs, clock)
-    before = await facts.facts(part)
+    before = await facts.facts(part, KNOWN)
     assert not before.part_found
     asked = len(pacs.asked)
     pacs.rows.append(row("p1", part.study, part.series, part.instance))
     clock.now += 4.9
-    assert await facts.facts(part) == before
+    assert await facts.facts(part, KNOWN) == before
     assert len(pacs.asked) == asked
     clock.now += 0.2
-    assert await facts.facts(part) == StudyFacts(frozenset({OWN}), part_found=True)
+    assert await facts.facts(part, KNOWN) == StudyFacts(frozenset({OWN}), part_found=True)
 
 
 async def test_a_failure_is_not_kept() -> None:
@@ -147,14 +170,14 @@ async def test_a_failure_is_not_kept() -> None:
     pacs.failure = Unavailable("Not now.", reason="down")
     for _ in range(2):
         with pytest.raises(Unavailable):
-            await facts.facts(part)
+            await facts.facts(part, KNOWN)
     pacs.failure = None
-    assert (await facts.facts(part)).part_found
+    assert (await facts.facts(part, KNOWN)).part_found
     pacs.failure = Unavailable("Not now.", reason="down")
     with pytest.raises(Unavailable):
-        await facts.facts(Part(STUDY, SERIES, f"{SERIES}.0"))
+        await facts.facts(Part(STUDY, SERIES, f"{SERIES}.0"), KNOWN)
     pacs.failure = None
-    assert (await facts.facts(Part(STUDY, SERIES, f"{SERIES}.0"))).part_found
+    assert (await facts.facts(Part(STUDY, SERIES, f"{SERIES}.0"), KNOWN)).part_found
 
 
 async def test_the_second_instance_of_a_series_brings_all() -> None:
@@ -162,7 +185,7 @@ async def test_the_second_instance_of_a_series_brings_all() -> None:
     pacs = archive(instances=200)
     facts = ownership(pacs)
     for number in range(200):
-        assert (await facts.facts(Part(STUDY, SERIES, f"{SERIES}.{number}"))).part_found
+        assert (await facts.facts(Part(STUDY, SERIES, f"{SERIES}.{number}"), KNOWN)).part_found
     assert pacs.levels == ["studies", "instances", "instances"]
     assert "SOPInstanceUID" in pacs.asked[1][1]
     assert "SOPInstanceUID" not in pacs.asked[2][1]
@@ -204,7 +227,7 @@ async def test_all_who_ask_at_once_share_a_query() -> None:
     pacs.gate.clear()
     facts = ownership(pacs)
     part = Part(STUDY, SERIES, f"{SERIES}.0")
-    waiting = [asyncio.create_task(facts.facts(part)) for _ in range(100)]
+    waiting = [asyncio.create_task(facts.facts(part, KNOWN)) for _ in range(100)]
     await settle()
     assert pacs.levels == ["studies"]
     pacs.gate.set()
@@ -216,7 +239,7 @@ async def test_many_instances_at_once_bring_the_whole_series_once() -> None:
     """A viewer with 16 connections: the 5,000 rows of a series are not asked for by each of them."""
     pacs = archive(instances=40)
     facts = ownership(pacs)
-    await facts.facts(Part(STUDY, SERIES, f"{SERIES}.0"))
+    await facts.facts(Part(STUDY, SERIES, f"{SERIES}.0"), KNOWN)
     asked = len(pacs.asked)
     parts = [Part(STUDY, SERIES, f"{SERIES}.{number}") for number in range(1, 17)]
     assert all(await asyncio.gather(*map(facts.holds, parts)))
@@ -227,17 +250,17 @@ async def test_what_is_kept_is_bounded() -> None:
     pacs = FakePacs(*(row("p1", f"1.{number}", f"2.{number}") for number in range(50)))
     facts = ownership(pacs, max_entries=10)
     for number in range(50):
-        assert (await facts.facts(Part(f"1.{number}", f"2.{number}"))).part_found
-        await facts.facts(Part(f"1.{number}", "9.9"))
+        assert (await facts.facts(Part(f"1.{number}", f"2.{number}"), KNOWN)).part_found
+        await facts.facts(Part(f"1.{number}", "9.9"), KNOWN)
     assert max(len(facts._owners), len(facts._series), len(facts._absent)) <= 10
 
 
 async def test_closing_ends_what_is_under_way() -> None:
     pacs = archive()
     facts = ownership(pacs)
-    assert await facts.owners(STUDY)
+    assert await facts.owners(STUDY, KNOWN)
     pacs.gate.clear()
-    waiting = [asyncio.create_task(facts.facts(Part(study, SERIES))) for study in (STUDY, FOREIGN_STUDY)]
+    waiting = [asyncio.create_task(facts.facts(Part(study, SERIES), KNOWN)) for study in (STUDY, FOREIGN_STUDY)]
     await settle()
     assert pacs.at_once == 2
     await facts.close()

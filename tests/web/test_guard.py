@@ -72,7 +72,7 @@ class Facts(Ownership):
         self.known: StudyFacts | Exception = StudyFacts(frozenset({OWN}), part_found=True)
         self.asked: list[Part] = []
 
-    async def facts(self, part: Part) -> StudyFacts:
+    async def facts(self, part: Part, known_as: frozenset[PatientIdentifier]) -> StudyFacts:
         """As the PACS says."""
         self.asked.append(part)
         if isinstance(self.known, Exception):
