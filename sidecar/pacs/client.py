@@ -172,19 +172,19 @@ class PacsClient:
         if parameters:
             url += "?" + urlencode(parameters)
         headers = {**self._headers, "Accept": accept, **conditions}
-        upstream = await self._wait_for(URL(url, encoded=True), retrieval.kind.value, headers)
+        upstream = await self._wait_for(URL(url, encoded=True), retrieval.kind.value, headers, permit.patient)
         try:
             yield upstream
         finally:
             upstream.close()
 
-    async def _wait_for(self, url: URL, kind: str, headers: dict[str, str]) -> Upstream:
+    async def _wait_for(self, url: URL, kind: str, headers: dict[str, str], patient: str) -> Upstream:
         async def start() -> Upstream:
             return await self._start(url, kind, headers)
 
         try:
             if self._patience is not None:
-                return await self._patience.open((url, *sorted(headers.items())), start)
+                return await self._patience.open((url, *sorted(headers.items())), start, owner=patient)
             async with asyncio.timeout(self._timeout_seconds):
                 return await start()
         except TimeoutError:

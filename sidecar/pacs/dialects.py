@@ -46,6 +46,10 @@ class Dialect:
         """Return the query string of a search."""
         return "&".join(f"{name}={self._value(name, value)}" for name, value in parameters)
 
+    def writes_exactly(self, value: str) -> bool:
+        """Whether a query for this value finds no others: a wildcard stands for what the PACS could not read."""
+        return self.decodes_queries or self._value("", value) == value
+
     def _value(self, name: str, value: str) -> str:
         if self.decodes_queries:
             literal = _LITERAL.replace(",", "") if self.splits_at_commas and not _is_list(name) else _LITERAL

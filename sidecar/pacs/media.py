@@ -19,6 +19,15 @@ _DRAWN_TYPES = frozenset(
     {"image/*", "image/jpeg", "image/png", "image/gif", "image/jp2", "video/*", "video/mp4", "video/mpeg", "video/h265"}
     | {"application/pdf"}
 )
+# Of frames and bulk data: PS3.18 8.7.3 and 10.4.3, and the older names that archives still write. A fixed list: what a
+# browser would run (SVG, other XML) can never be among them.
+_PIXEL_TYPES = frozenset(
+    "image/" + name
+    for name in (
+        "dicom-rle", "gif", "jls", "jp2", "jpeg", "jph", "jphc", "jpx", "jxl", "png", "tiff", "x-dicom-rle", "x-jls",
+    )
+) | frozenset("video/" + name for name in ("h264", "h265", "mp4", "mpeg", "mpeg2", "mpeg4", "quicktime"))  # fmt: skip
+_PIXEL_RANGES = frozenset({"image/*", "video/*"})
 JSON_TYPES = frozenset({"application/dicom+json", "application/json"})
 
 
@@ -122,7 +131,7 @@ def _usable(one: MediaRange, retrieval: Retrieval) -> MediaRange | None:
         wanted = one.parameter("type") or "*/*"
         if wanted in ("*/*", "application/*"):  # dicomweb-client asks for frames so.
             wanted = str(_default(kind).parameter("type"))
-        if not may_be_part(wanted.lower(), kind):
+        if not _may_be_asked_for(wanted.lower(), kind):
             return None
         syntax = [(name, value) for name, value in kept if name == "transfer-syntax"]
         return MediaRange(one.media_type, (("type", wanted.lower()), *syntax), one.quality)
@@ -130,14 +139,15 @@ def _usable(one: MediaRange, retrieval: Retrieval) -> MediaRange | None:
         if kind is Kind.INSTANCE and one.media_type in ("application/dicom", "application/*"):
             return replace(cleaned, media_type="application/dicom")
         return None
-    return cleaned if may_be_part(one.media_type, kind) else None
+    return cleaned if _may_be_asked_for(one.media_type, kind) else None
 
 
 def may_be_part(media_type: str, kind: Kind) -> bool:
     """Whether a part of a multipart answer of this kind may have this media type (lower case, no parameters)."""
     if kind in OBJECTS:
         return media_type == "application/dicom"
-    return media_type == "application/octet-stream" or (
-        # SVG and other XML run script in a browser.
-        media_type.startswith(("image/", "video/")) and "svg" not in media_type and "xml" not in media_type
-    )
+    return media_type == "application/octet-stream" or media_type in _PIXEL_TYPES
+
+
+def _may_be_asked_for(media_type: str, kind: Kind) -> bool:
+    return may_be_part(media_type, kind) or (kind not in OBJECTS and media_type in _PIXEL_RANGES)

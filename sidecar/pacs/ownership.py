@@ -11,7 +11,7 @@ from cachetools import TLRUCache
 
 from sidecar.access.decision import Part, StudyFacts
 from sidecar.access.identity import PatientIdentifier, all_are_one_of
-from sidecar.common.dicom_json import Row, tag, text
+from sidecar.common.dicom_json import Row, tag, text, values
 from sidecar.common.single_flight import SingleFlight
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.resources import Query
@@ -154,7 +154,9 @@ class Ownership:
 
 
 def owner_of(row: Row) -> PatientIdentifier:
-    """The patient that a row names; without a PatientID it is nobody's."""
+    """The patient that a row names; without a PatientID, or with several values of what has one, it is nobody's."""
+    if max(len(values(row, keyword)) for keyword in ("PatientID", "IssuerOfPatientID")) > 1:
+        return PatientIdentifier("")
     return PatientIdentifier(text(row, "PatientID") or "", text(row, "IssuerOfPatientID"))
 
 

@@ -141,9 +141,11 @@ class Multipart:
         return data if size == len(data) else memoryview(data)[:size]
 
     def end(self) -> bytes:
-        """Return nothing. Raises ``Malformed`` unless the closing delimiter came."""
+        """Return nothing. Raises ``Malformed`` unless the closing delimiter came, behind a part at least."""
         if self._state != self._after_last:
             raise Malformed("truncated")
+        if not self.parts:
+            raise Malformed("empty")
         return b""
 
     # Each state takes the data and where it goes on; it returns where the next state goes on, or None after it has put

@@ -27,22 +27,31 @@ class Patience(Generic[Opened]):
     """Opens things, each wait bounded by ``patience_seconds``.
 
     What is not there by then goes on for ``warm_seconds`` in all, at most ``limit`` at once, and then waits for
-    ``keep_seconds`` to be taken by whoever opens the same ``key`` again; nobody comes: it is closed.
+    ``keep_seconds`` to be taken by whoever opens the same ``key`` again; nobody comes: it is closed. ``limit_of_one``:
+    of them for one ``owner``, so that nobody takes the places of all.
     """
 
     def __init__(
-        self, *, patience_seconds: float, warm_seconds: float = 600, keep_seconds: float = 60, limit: int = 16
+        self,
+        *,
+        patience_seconds: float,
+        warm_seconds: float = 600,
+        keep_seconds: float = 60,
+        limit: int = 16,
+        limit_of_one: int = 4,
     ) -> None:
         self._patience_seconds = patience_seconds
         self._warm_seconds = warm_seconds
         self._keep_seconds = keep_seconds
         self._limit = limit
+        self._limit_of_one = limit_of_one
         self._warming: dict[Hashable, asyncio.Task[Opened]] = {}
+        self._owners: dict[Hashable, Hashable] = {}
 
     def __len__(self) -> int:
         return len(self._warming)
 
-    async def open(self, key: Hashable, start: Callable[[], Awaitable[Opened]]) -> Opened:
+    async def open(self, key: Hashable, start: Callable[[], Awaitable[Opened]], *, owner: Hashable = None) -> Opened:
         """Return what ``start()`` opens, or what an earlier call for ``key`` has opened meanwhile.
 
         Raises ``Unavailable`` (503) when it takes longer than the patience, and what ``start`` raises. A caller that
@@ -59,22 +68,28 @@ class Patience(Generic[Opened]):
                 self._end(task)
             raise
         if not done:
-            if own and not self._keep(key, task):
+            if own and not self._keep(key, task, owner):
                 self._end(task)
             raise Unavailable(SAY, reason="pacs_warming", retry_after=max(1, round(self._patience_seconds)))
-        if not own and self._warming.pop(key, None) is not task:
+        if not own and self._take(key) is not task:
             # Somebody else has taken it in the meantime.
-            return await self.open(key, start)
+            return await self.open(key, start, owner=owner)
         return task.result()
 
     async def _bounded(self, start: Callable[[], Awaitable[Opened]]) -> Opened:
         async with asyncio.timeout(self._warm_seconds):
             return await start()
 
-    def _keep(self, key: Hashable, task: "asyncio.Task[Opened]") -> bool:
+    def _take(self, key: Hashable) -> "asyncio.Task[Opened] | None":
+        self._owners.pop(key, None)
+        return self._warming.pop(key, None)
+
+    def _keep(self, key: Hashable, task: "asyncio.Task[Opened]", owner: Hashable) -> bool:
         if key in self._warming or len(self._warming) >= self._limit:
             return False
-        self._warming[key] = task
+        if sum(one == owner for one in self._owners.values()) >= self._limit_of_one:
+            return False
+        self._warming[key], self._owners[key] = task, owner
         task.add_done_callback(lambda done: self._arrived(key, done))
         return True
 
@@ -86,7 +101,7 @@ class Patience(Generic[Opened]):
 
     def _give_up(self, key: Hashable, task: "asyncio.Task[Opened]") -> None:
         if self._warming.get(key) is task:
-            del self._warming[key]
+            self._take(key)
             self._end(task)
 
     def _end(self, task: "asyncio.Task[Opened]") -> None:

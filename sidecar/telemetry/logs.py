@@ -65,6 +65,10 @@ def configure_logs(level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    # What pydicom and Python warn of quotes values of images and answers.
+    logging.captureWarnings(True)
+    for name in ("pydicom", "py.warnings"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     # aiohttp's own error log quotes requests; failures of handlers are logged by web/middleware.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     logging.getLogger("aiohttp.access").setLevel(logging.CRITICAL)

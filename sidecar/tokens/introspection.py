@@ -13,6 +13,7 @@ import aiohttp
 from sidecar.access.token import Token
 from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.common.fetch import Answer, FetchFailed, fetch
+from sidecar.common.turns import Busy, Turns
 from sidecar.tokens.breaker import Breaker
 from sidecar.tokens.facts import WrongShape, token_of
 
@@ -20,7 +21,10 @@ log = logging.getLogger(__name__)
 
 LIMIT_BYTES = 65_536
 RETRY_AFTER_SECONDS = 5
-_ODD_ANSWER = "wrong_shape"
+AT_ONCE, WAITING = 50, 500
+"""Introspections under way (the EHR is not ours to overrun), and requests that wait for one."""
+_SERVER_FAILED = frozenset({"unreachable", "timeout", "server_busy"})
+_BUSY_STATUSES = frozenset({429, 502, 503, 504})
 SAY = "The access token cannot be checked at the hospital's authorization server now; try again."
 
 
@@ -103,6 +107,7 @@ class Introspection:
         self._breaker = breaker or Breaker()
         self._observe = observe
         self._clock = clock
+        self._turns = Turns(AT_ONCE, waiting=WAITING, seconds=timeout_seconds)
 
     async def introspect(self, token: str) -> Token | None:
         """Return the token's facts, ``None`` when it is not active.
@@ -110,18 +115,27 @@ class Introspection:
         Raises ``Unavailable`` (503) when the server does not answer usefully (SIA-16), ``BadGateway`` (502) when it
         refuses our own credentials.
         """
-        if self._breaker.refuses():
-            raise Unavailable(SAY, reason="introspection_circuit_open", retry_after=RETRY_AFTER_SECONDS)
-        endpoint = await self._endpoint()
+        try:
+            async with self._turns.turn():
+                if self._breaker.refuses():
+                    raise Unavailable(SAY, reason="introspection_circuit_open", retry_after=RETRY_AFTER_SECONDS)
+                return await self._introspect(await self._endpoint(), token)
+        except Busy:
+            self._observe("unavailable", 0)
+            log.error("introspection failed", extra={"reason": "queue_full", "detail": None})
+            raise Unavailable(SAY, reason="introspection_queue_full", retry_after=RETRY_AFTER_SECONDS) from None
+
+    async def _introspect(self, endpoint: str, token: str) -> Token | None:
         started = time.perf_counter()
         try:
             found = self._read(await self._ask(endpoint, token))
         except FetchFailed as failure:
-            # An answer about this token that cannot be read says nothing of the server: others can be checked.
-            if failure.reason == _ODD_ANSWER:
-                self._breaker.succeeded()
-            else:
+            # An answer about this token, even a 500, says nothing of the others: an app must not be able to shut the
+            # door for everybody with tokens that the server stumbles over.
+            if failure.reason in _SERVER_FAILED:
                 self._breaker.failed()
+            else:
+                self._breaker.succeeded()
             self._observe("unavailable", time.perf_counter() - started)
             log.error("introspection failed", extra={"reason": failure.reason, "detail": failure.detail})
             raise Unavailable(SAY, reason="introspection_" + failure.reason, retry_after=RETRY_AFTER_SECONDS) from None
@@ -157,9 +171,10 @@ class Introspection:
                 reason="introspection_bad_credentials",
             )
         if answer.status != 200:
-            raise FetchFailed("unexpected_status", f"status {answer.status}")
+            reason = "server_busy" if answer.status in _BUSY_STATUSES else "unexpected_status"
+            raise FetchFailed(reason, f"status {answer.status}")
         try:
             return token_of(answer.strict_json_object(), issuer=self._issuer, now=self._clock())
         except WrongShape as wrong:
             log.error("introspection answer has a wrong shape", extra={"field": wrong.field})
-            raise FetchFailed(_ODD_ANSWER) from None
+            raise FetchFailed("wrong_shape") from None

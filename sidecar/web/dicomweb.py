@@ -12,7 +12,7 @@ from sidecar.access.decision import Interaction, Part, PatientPermit, StudyPermi
 from sidecar.access.identity import PatientIdentifier
 from sidecar.access.token import Token, is_fhir_id
 from sidecar.common.dicom_json import Row, tag, text
-from sidecar.common.errors import BadRequest, NotAcceptable
+from sidecar.common.errors import BadGateway, BadRequest, NotAcceptable
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.pacs.answer import check_head
 from sidecar.pacs.client import PacsClient, QueryRefused
@@ -20,7 +20,7 @@ from sidecar.pacs.matching import Matching, parse_matching
 from sidecar.pacs.media import accepts_json, upstream_accept
 from sidecar.pacs.ownership import owner_of
 from sidecar.pacs.resources import Kind, Query, Retrieval, parse
-from sidecar.pacs.rewrite import public_attributes, rewrite_row
+from sidecar.pacs.rewrite import TooDeep, public_attributes, rewrite_row
 from sidecar.pacs.verify import Permitted, scanner_for
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.conditions import to_client, to_pacs
@@ -138,7 +138,11 @@ class DicomWeb:
             await self._guard.study(permit, Part(query.study, query.series))
         known_as = await self._guard.known_as(permit)
         rows = await self._rows(query, matching, known_as)
-        return _dicom_json([rewrite_row(public_attributes(row), root) for row in rows])
+        try:
+            return _dicom_json([rewrite_row(public_attributes(row), root) for row in rows])
+        except TooDeep:
+            log.error("a row of the PACS is nested too deep")
+            raise BadGateway("The image archive gave an answer that cannot be used.", reason="query_too_deep") from None
 
     async def _rows(self, query: Query, matching: Matching, known_as: frozenset[PatientIdentifier]) -> list[Row]:
         """The patient's rows under every identifier, in one order, cut to the page that was asked for."""
@@ -151,8 +155,10 @@ class DicomWeb:
             if identifier.issuer is not None:
                 who.append(("IssuerOfPatientID", identifier.issuer))
             parameters = (*who, *matching.parameters, ("includefield", _CHECKED_FIELDS))
+            # Where others come as well and are left out, a limit would cut the patient's own.
+            exact = self._pacs.dialect.writes_exactly(identifier.patient_id + (identifier.issuer or ""))
             try:
-                found = await self._pacs.search(query, _join_fields(parameters), limit=wanted)
+                found = await self._pacs.search(query, _join_fields(parameters), limit=wanted if exact else None)
             except QueryRefused:
                 if not matching.parameters:
                     raise

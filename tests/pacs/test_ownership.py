@@ -281,3 +281,11 @@ def test_the_owner_of_a_row(patient: object, issuer: object, expected: PatientId
     found = owner_of({"00100020": {"vr": "LO", "Value": [patient]}, "00100021": {"vr": "LO", "Value": [issuer]}})
     assert found == expected
     assert found.is_of(OWN) is (expected.patient_id == "p1")
+
+
+@pytest.mark.parametrize("keyword", ["00100020", "00100021"])
+@pytest.mark.parametrize("values", [["p1", "p2"], ["p1", "p1"], ["", "p1"]])
+def test_a_row_with_several_values_is_nobodys(keyword: str, values: list[str]) -> None:
+    """Which of them is it? When in doubt, refuse."""
+    row = {"00100020": {"vr": "LO", "Value": ["p1"]}, "00100021": {"vr": "LO", "Value": ["p1"]}}
+    assert owner_of(row | {keyword: {"vr": "LO", "Value": values}}) == PatientIdentifier("")

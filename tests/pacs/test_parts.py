@@ -72,7 +72,7 @@ def run(scan: Scanner, data: bytes, cuts: list[int]) -> bytes:
 CONTENTS = st.lists(
     st.one_of(st.just(OWN), st.binary(max_size=300).map(lambda tail: OWN + tail),
               st.just(OWN + b"\r\n--" + BOUNDARY.encode()[:-1]), st.just(OWN + b"\r"), st.just(OWN + b"\r\n-")),
-    max_size=4,
+    min_size=1, max_size=4,
 )  # fmt: skip
 CUTS = st.lists(st.integers(0, 2**20), max_size=30)
 
@@ -103,6 +103,13 @@ def test_a_foreign_instance_is_never_released(before: int, after: int, length: b
     assert len(released) <= len(head) + len(BOUNDARY) + 8
     assert data.startswith(released)
     assert b"FOREIGN" not in released
+
+
+@given(st.booleans(), CUTS)
+def test_no_part_at_all_is_no_study(lead: bool, cuts: list[int]) -> None:
+    """An answer of 200 with nothing in it would be taken for an empty study."""
+    with pytest.raises(Malformed, match="empty"):
+        run(scanner(), body(lead=lead), cuts)
 
 
 @given(st.booleans(), st.integers(1, 20_000), CUTS)

@@ -136,6 +136,24 @@ async def test_only_so_many_are_kept_warming() -> None:
     await patient.close()
 
 
+async def test_nobody_takes_the_places_of_all() -> None:
+    """One app that asks for many slow things in many ways leaves room for the others."""
+    archive, patient = Archive(), patience(limit=8, limit_of_one=2)
+    for key in range(5):
+        with pytest.raises(Unavailable):
+            await patient.open(key, archive.open, owner="greedy")
+    with pytest.raises(Unavailable):
+        await patient.open("mine", archive.open, owner="other")
+    assert len(patient) == 3
+    archive.ready.set()
+    await patient.open(0, archive.open, owner="greedy")
+    archive.ready.clear()
+    with pytest.raises(Unavailable):  # What was taken makes room.
+        await patient.open(9, archive.open, owner="greedy")
+    assert len(patient) == 3
+    await patient.close()
+
+
 async def test_a_client_that_leaves_while_it_waits_ends_what_it_started() -> None:
     archive, patient = Archive(), patience(patience_seconds=5)
     waiting = asyncio.create_task(patient.open("a", archive.open))

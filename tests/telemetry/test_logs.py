@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,7 @@ from sidecar.telemetry.durations import add_duration, measure, start_durations
 from sidecar.telemetry.logs import JsonFormatter, configure_logs
 
 SECRET = "a-recognizable-secret"
+QUIET = ("aiohttp.server", "aiohttp.access", "pydicom", "py.warnings")
 log = logging.getLogger("sidecar.test")
 
 
@@ -26,13 +28,14 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     """What is written to standard error after ``configure_logs``; the loggers are as before afterwards."""
     root, written = logging.getLogger(), io.StringIO()
     handlers, level = root.handlers[:], root.level
-    quiet = {name: logging.getLogger(name).level for name in ("aiohttp.server", "aiohttp.access")}
+    quiet = {name: logging.getLogger(name).level for name in QUIET}
     root.handlers.clear()  # basicConfig(force=True) would close the test runner's own.
     monkeypatch.setattr(sys, "stderr", written)
     try:
         configure_logs("INFO")
         yield written
     finally:
+        logging.captureWarnings(False)
         root.handlers[:] = handlers
         root.setLevel(level)
         for name, before in quiet.items():
@@ -103,6 +106,17 @@ def test_places_are_bounded(lines: io.StringIO) -> None:
     (line,) = read(lines)
     assert len(line["places"]) == 20
     assert SECRET not in lines.getvalue()
+
+
+def test_warnings_of_libraries_are_not_written(lines: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
+    """pydicom and Python's warnings quote what an image says."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(False)  # pytest took the hook for itself: take it as a process of our own has it.
+        logging.captureWarnings(True)
+        warnings.warn(f"Invalid value for VR UI: {SECRET!r}", stacklevel=1)
+    logging.getLogger("pydicom").warning("Expected explicit VR, but found %s", SECRET)
+    assert SECRET not in lines.getvalue() + "".join(capsys.readouterr())
 
 
 def test_exc_info_of_nothing(lines: io.StringIO) -> None:

@@ -78,8 +78,8 @@ FAULTS: dict[str, tuple[Reply, str]] = {
     "patient is an object": (Reply(ACTIVE | {"patient": {"id": "p1"}}), "wrong_shape"),
     "scope is an array": (Reply(ACTIVE | {"scope": ["patient/ImagingStudy.rs"]}), "wrong_shape"),
     "500": (Reply(ACTIVE, 500), "unexpected_status"),
-    "503": (Reply(ACTIVE, 503), "unexpected_status"),
-    "429": (Reply(ACTIVE, 429), "unexpected_status"),
+    "503": (Reply(ACTIVE, 503), "server_busy"),
+    "429": (Reply(ACTIVE, 429), "server_busy"),
     "404": (Reply(ACTIVE, 404), "unexpected_status"),
     "201": (Reply(ACTIVE, 201), "unexpected_status"),
     "another 400": (Reply({"error": "invalid_request", "token": TOKEN}, 400), "unexpected_status"),
@@ -230,16 +230,16 @@ async def test_the_breaker_opens_and_half_opens(peer: Peer, session: aiohttp.Cli
     """A server that is down is left alone for a moment, then asked once; then all goes on."""
     clock = Clock()
     asked = introspection(peer, session, breaker=Breaker(failures=3, open_seconds=2, clock=clock))
-    peer.say(Reply("oops", 500))
+    peer.say(Reply("oops", 502))
     reasons = [(await problem_of(asked)).reason for _ in range(6)]
-    assert reasons == ["introspection_unexpected_status"] * 3 + ["introspection_circuit_open"] * 3
+    assert reasons == ["introspection_server_busy"] * 3 + ["introspection_circuit_open"] * 3
     assert len(peer.asked) == 3
     problem = await problem_of(asked)
     assert (problem.status, bool(problem.retry_after)) == (503, True)
     clock.now += 2
     outcomes = await asyncio.gather(*(problem_of(asked) for _ in range(5)))
     assert Counter(outcome.reason for outcome in outcomes) == {
-        "introspection_unexpected_status": 1, "introspection_circuit_open": 4,
+        "introspection_server_busy": 1, "introspection_circuit_open": 4,
     }  # fmt: skip
     assert len(peer.asked) == 4
     clock.now += 2
@@ -247,6 +247,39 @@ async def test_the_breaker_opens_and_half_opens(peer: Peer, session: aiohttp.Cli
     for _ in range(3):
         assert await asked.introspect(TOKEN) is not None
     assert len(peer.asked) == 7
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 431, 500, 501])
+async def test_a_token_that_the_server_stumbles_over_does_not_open_the_breaker(
+    peer: Peer, session: aiohttp.ClientSession, status: int
+) -> None:
+    """A hostile app sends such tokens; everybody else's are checked all the same."""
+    asked = introspection(peer, session, breaker=Breaker(failures=2, clock=Clock()))
+    peer.say(Reply("oops", status))
+    assert {(await problem_of(asked)).reason for _ in range(5)} == {"introspection_unexpected_status"}
+    peer.say(Reply(ACTIVE))
+    assert await asked.introspect(TOKEN) is not None
+
+
+async def test_no_more_calls_at_once_than_the_server_can_be_asked_to_bear(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
+    """A crowd of new tokens waits for its turn, and all are checked."""
+    running, most = 0, 0
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+        return web.json_response(ACTIVE)
+
+    peer.say(Reply(write=slow))
+    asked = introspection(peer, session)
+    found = await asyncio.gather(*(asked.introspect(f"token-{number}") for number in range(200)))
+    assert all(found)
+    assert 1 < most <= 50
 
 
 async def test_inactive_tokens_do_not_open_the_breaker(peer: Peer, session: aiohttp.ClientSession) -> None:
