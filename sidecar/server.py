@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -56,6 +57,8 @@ log = logging.getLogger(__name__)
 REALM = "SMART Imaging Access"
 LINGERING_SECONDS = 2
 """How long the rest of a body that nobody wants is read before its connection is closed."""
+QUERY_CONNECTIONS = 32
+"""To the PACS, for queries: apart from the retrievals', so that slow readers keep nobody from being checked."""
 READ_BUFFER_BYTES = 2**18
 """For each stream from the PACS; twice this may wait in memory before reading pauses."""
 
@@ -81,9 +84,10 @@ async def build(
     metrics = Metrics(__version__)
     async with contextlib.AsyncExitStack() as stack:
         ehr_session = await stack.enter_async_context(_session(settings.ehr.ca_file, connections=100))
-        pacs_session = await stack.enter_async_context(
-            _session(settings.pacs.ca_file, connections=settings.pacs.max_connections)
-        )
+        queries, retrievals = [
+            await stack.enter_async_context(_session(settings.pacs.ca_file, connections=connections))
+            for connections in (QUERY_CONNECTIONS, settings.pacs.max_connections)
+        ]
         discovery = Discovery(ehr_session, settings.ehr.fhir_url, timeout_seconds=settings.ehr.timeout_seconds)
         tokens = _tokens(settings, ehr_session, discovery, metrics)
         stack.push_async_callback(tokens.close)
@@ -92,7 +96,7 @@ async def build(
         patience = _patience(settings)
         if patience is not None:
             stack.push_async_callback(patience.close)
-        pacs = _pacs(settings, pacs_session, metrics, patience)
+        pacs = _pacs(settings, queries, retrievals, metrics, patience)
         ownership = Ownership(pacs, ttl_seconds=settings.pacs.ownership_cache_seconds)
         stack.push_async_callback(ownership.close)
         studies = Studies(
@@ -227,7 +231,11 @@ def _patience(settings: Settings) -> Patience[Upstream] | None:
 
 
 def _pacs(
-    settings: Settings, session: aiohttp.ClientSession, metrics: Metrics, patience: Patience[Upstream] | None
+    settings: Settings,
+    queries: aiohttp.ClientSession,
+    retrievals: aiohttp.ClientSession,
+    metrics: Metrics,
+    patience: Patience[Upstream] | None,
 ) -> PacsClient:
     pacs = settings.pacs
     authorization = None
@@ -236,9 +244,10 @@ def _pacs(
     elif not isinstance(pacs.auth, NoAuth):
         authorization = f"Bearer {pacs.auth.secret()}"
     return PacsClient(
-        session,
+        queries,
         pacs.url,
         DIALECTS[pacs.dialect],
+        retrievals=retrievals,
         timeout_seconds=pacs.timeout_seconds,
         authorization=authorization,
         maximum_results=pacs.max_results,
@@ -290,8 +299,18 @@ async def listen(
         await runner.cleanup()
 
 
+def _raise_open_files() -> None:
+    """Take all the open files that the system grants: each client and each upstream connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS grants less than it says.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 4_096:
+        log.warning("few open files are allowed: raise the limit of this process", extra={"limit": soft})
+
+
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Serve both listeners until ``stop`` is set, then drain. Raises ``OSError`` when a port cannot be had."""
+    _raise_open_files()
     server = settings.server
     async with (
         build(settings) as sidecar,

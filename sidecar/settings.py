@@ -255,7 +255,7 @@ class Pacs(Section):
         20_000, description="Rows of one query; more is an error, no cut"
     )
     max_connections: Annotated[int, Field(ge=1, le=10_000), NO_BOOLEAN] = Field(
-        100, description="To the PACS at once; more requests wait"
+        100, description="For retrievals from the PACS at once; more wait. Queries have 32 of their own"
     )
     verify_instances: bool = Field(True, description="Read in each instance whose it is, before it leaves")
     metadata_row_bytes: Annotated[int, Field(ge=2**16, le=2**31), NO_BOOLEAN] = Field(

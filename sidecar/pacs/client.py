@@ -38,6 +38,8 @@ class QueryRefused(BadGateway):
 class PacsClient:
     """The PACS's DICOMweb service at ``root`` (no trailing slash).
 
+    ``retrievals``: a session for them alone; long ones then take no connection from the queries that every request
+    needs. Both in ``session`` without it.
     ``observe(kind, status, seconds)`` takes each request's kind (``query`` or the retrieval's), HTTP status or failure
     and seconds to the first byte. A query's whole answer is bounded by ``maximum_results`` rows. ``patience``: how long
     a retrieval's first byte may take before the client is told to come back; without it ``timeout_seconds`` is the end.
@@ -50,6 +52,7 @@ class PacsClient:
         dialect: Dialect,
         *,
         timeout_seconds: float,
+        retrievals: aiohttp.ClientSession | None = None,
         authorization: str | None = None,
         maximum_results: int = 20_000,
         patience: Patience[Upstream] | None = None,
@@ -58,6 +61,7 @@ class PacsClient:
         self.root = root
         self.dialect = dialect
         self._session = session
+        self._retrievals = retrievals or session
         self._timeout_seconds = timeout_seconds
         self._maximum_results = maximum_results
         self._patience = patience
@@ -215,10 +219,10 @@ class PacsClient:
         seconds = self._timeout_seconds
         timeout = aiohttp.ClientTimeout(total=None, connect=seconds, sock_connect=seconds)
         try:
-            return await self._session.get(url, headers=headers, timeout=timeout, allow_redirects=False)
+            return await self._retrievals.get(url, headers=headers, timeout=timeout, allow_redirects=False)
         except (aiohttp.ServerDisconnectedError, ConnectionResetError):
             # A pooled connection may just have been closed by the PACS (Orthanc: after 1 s): once more.
-            return await self._session.get(url, headers=headers, timeout=timeout, allow_redirects=False)
+            return await self._retrievals.get(url, headers=headers, timeout=timeout, allow_redirects=False)
 
     async def ping(self) -> None:
         """Raise a ``Problem`` unless the PACS answers a query."""

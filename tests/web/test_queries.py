@@ -1,0 +1,49 @@
+"""Queries for a patient: with their own connections, and without a limit where the archive finds others as well."""
+
+import asyncio
+
+import aiohttp
+import pytest
+
+from tests.upstreams import STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.web.test_stream import HEADERS, PATH
+
+
+async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """No retrieval is asked for."""
+
+
+@pytest.mark.parametrize(("issuer", "limit"), [("HOSPITAL", "1"), ("The Hospital", "500")])
+async def test_a_limit_is_passed_on_only_when_all_rows_are_the_patients(issuer: str, limit: str) -> None:
+    """Orthanc 1.10 reads no encoded space: a wildcard stands for it, and the first row may be somebody else's."""
+    pacs = ScriptedPacs(nothing)
+    changes = {"pacs": {"dialect": "orthanc"}, "patients": {"mapping": "direct", "issuer": issuer}}
+    async with sidecar_between(ScriptedEhr(), pacs, **changes) as (url, _), aiohttp.ClientSession() as client:
+        root = url + PATH.removesuffix(f"/studies/{STUDY}")
+        async with client.get(f"{root}/studies?limit=1", headers=HEADERS) as response:
+            assert response.status == 200
+    asked = [target for target in pacs.requests if "PatientID" in target and "limit=" in target]
+    assert f"limit={limit}" in asked[-1].split("&")
+
+
+async def test_slow_retrievals_take_no_connection_from_the_queries() -> None:
+    """Whoever holds all retrievals' connections cannot keep others from searching and from being checked."""
+    begun, end = asyncio.Event(), asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun.set()
+        await end.wait()
+
+    changes = {"pacs": {"max_connections": 1, "timeout_seconds": 5, "patience_seconds": None}}
+    async with (
+        sidecar_between(ScriptedEhr(), ScriptedPacs(hang), **changes) as (url, _),
+        aiohttp.ClientSession() as client,
+    ):
+        slow = asyncio.create_task(client.get(url + PATH, headers=HEADERS))
+        await begun.wait()
+        root = url + PATH.removesuffix(f"/studies/{STUDY}")
+        async with asyncio.timeout(2), client.get(f"{root}/studies", headers=HEADERS) as response:
+            assert response.status == 200
+            assert len(await response.json(content_type=None)) == 1
+        end.set()
+        (await slow).close()
