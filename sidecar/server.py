@@ -125,7 +125,7 @@ async def build(
         readiness = Readiness({"ehr": discovery.probe, "pacs": pacs.ping})
         public = create_public(
             fhir, dicomweb, metrics, cors_origins=settings.server.cors_origins, realm=REALM, customize=customize,
-            is_draining=lambda: readiness.draining,
+            wado_uri=settings.server.wado_uri, is_draining=lambda: readiness.draining,
         )  # fmt: skip
         yield Sidecar(public, create_admin(metrics, readiness), metrics, readiness)
 

@@ -40,6 +40,7 @@ class Server(Section):
     admin_port: Port = Field(9090, description="Port of the admin listener")
     public_url: Url = Field("http://localhost:8080", description="Our base URL as apps see it; links are built from it")
     cors_origins: list[Origin] = Field(["*"], description="Origins whose pages may call us; * is any")
+    wado_uri: bool = Field(False, description="Answer /wado-uri?requestType=WADO&… too, for older viewers")
     drain_seconds: Seconds = Field(30, description="How long running transfers may go on after SIGTERM")
     max_streams: Annotated[int, Field(ge=1, le=10_000), NO_BOOLEAN] = Field(
         64, description="Retrievals at once; more are a 503 with Retry-After"

@@ -174,7 +174,8 @@ class PacsClient:
             raise ValueError("the permit is for something else")
         url = retrieval.url(self.root, bulkdata=self.dialect.bulkdata)
         if parameters:
-            url += "?" + urlencode(parameters)
+            # Commas as they are: Orthanc undoes no percent-encoding in rendering parameters either.
+            url += "?" + urlencode(parameters, safe=",")
         headers = {**self._headers, "Accept": accept, **conditions}
         upstream = await self._wait_for(URL(url, encoded=True), retrieval.kind.value, headers, permit.patient)
         try:

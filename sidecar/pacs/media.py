@@ -103,6 +103,16 @@ def upstream_accept(accept: str | None, retrieval: Retrieval) -> str:
     return ", ".join(dict.fromkeys(built))
 
 
+def is_single(accept: str | None, retrieval: Retrieval) -> bool:
+    """Whether the client wants the instance alone (``application/dicom``) and would not take a multipart."""
+    ranges = [one for one in parse_accept(accept or "") if not one.is_refused() and _usable(one, retrieval) is not None]
+    return bool(ranges) and all(_is_single(one, retrieval.kind) for one in ranges)
+
+
+def _is_single(one: MediaRange, kind: Kind) -> bool:
+    return kind is Kind.INSTANCE and one.media_type in ("application/dicom", "application/*")
+
+
 def _not_acceptable(offer: str) -> NotAcceptable:
     return NotAcceptable(f"The Accept header allows nothing that this resource has; try {offer}.", reason="accept")
 
@@ -136,8 +146,10 @@ def _usable(one: MediaRange, retrieval: Retrieval) -> MediaRange | None:
         syntax = [(name, value) for name, value in kept if name == "transfer-syntax"]
         return MediaRange(one.media_type, (("type", wanted.lower()), *syntax), one.quality)
     if kind in OBJECTS:
-        if kind is Kind.INSTANCE and one.media_type in ("application/dicom", "application/*"):
-            return replace(cleaned, media_type="application/dicom")
+        if _is_single(one, kind):
+            # Asked for as a multipart, which each archive has; Orthanc has no other form. ``is_single`` unwraps it.
+            syntax = [(name, value) for name, value in kept if name == "transfer-syntax"]
+            return replace(default, parameters=(("type", "application/dicom"), *syntax))
         return None
     return cleaned if _may_be_asked_for(one.media_type, kind) else None
 

@@ -12,7 +12,7 @@ from sidecar.pacs.answer import Head
 from sidecar.pacs.header import InstanceHeader
 from sidecar.pacs.media import may_be_part
 from sidecar.pacs.metadata import Metadata
-from sidecar.pacs.parts import Check, Multipart, Scanner, SingleInstance, Untouched
+from sidecar.pacs.parts import Check, Multipart, OnlyPart, Scanner, SingleInstance, Untouched
 from sidecar.pacs.resources import OBJECTS, Kind
 from sidecar.pacs.rewrite import our_url
 
@@ -64,8 +64,12 @@ class OurParts:
         return our_url(url, self.root)
 
 
-def scanner_for(head: Head, kind: Kind, permitted: Permitted, *, root: str, verify: bool, row_bytes: int) -> Scanner:
+def scanner_for(
+    head: Head, kind: Kind, permitted: Permitted, *, root: str, verify: bool, row_bytes: int, unwrap: bool = False
+) -> Scanner:
     """Return what the body of an answer with this head is passed through.
+
+    ``unwrap``: of a multipart with one part the content alone.
 
     ``verify`` off: instances are not looked into (``pacs.verify_instances``). ``row_bytes``: most of one metadata row.
     """
@@ -73,7 +77,7 @@ def scanner_for(head: Head, kind: Kind, permitted: Permitted, *, root: str, veri
         return Metadata(_check(permitted, "metadata"), root, row_bytes=row_bytes)
     check = _check(permitted, "instance") if verify and kind in OBJECTS else None
     if head.boundary is not None:
-        return Multipart(head.boundary, OurParts(kind, root), check)
+        return (OnlyPart if unwrap else Multipart)(head.boundary, OurParts(kind, root), check)
     return Untouched() if check is None else SingleInstance(check)
 
 

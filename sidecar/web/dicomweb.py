@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -17,7 +18,7 @@ from sidecar.fhir.endpoint import Endpoints
 from sidecar.pacs.answer import check_head
 from sidecar.pacs.client import PacsClient, QueryRefused
 from sidecar.pacs.matching import Matching, parse_matching
-from sidecar.pacs.media import accepts_json, upstream_accept
+from sidecar.pacs.media import accepts_json, is_single, upstream_accept
 from sidecar.pacs.ownership import owner_of
 from sidecar.pacs.resources import Kind, Query, Retrieval, parse
 from sidecar.pacs.rewrite import TooDeep, public_attributes, rewrite_row
@@ -28,6 +29,7 @@ from sidecar.web.guard import Guard
 from sidecar.web.limits import StreamLimits
 from sidecar.web.middleware import TARGET
 from sidecar.web.stream import Streamer
+from sidecar.web.wado_uri import parse_wado_uri
 
 log = logging.getLogger(__name__)
 
@@ -89,13 +91,35 @@ class DicomWeb:
         accept, parameters = _accept(request)
         if isinstance(resource, Query):
             return await self._search(permit, resource, root, accept, parameters)
+        return await self._decide(request, token, permit, resource, root, accept, parameters)
+
+    async def wado_uri(self, request: web.Request) -> web.StreamResponse:
+        """``/wado-uri?requestType=WADO&…`` (PS3.18 chapter 9): one instance, of the token's patient."""
+        token = await self._guard.token(request)
+        permit = self._guard.permit(token, Interaction.RETRIEVE)
+        header = ", ".join(request.headers.getall(hdrs.ACCEPT, [])) or None
+        asked = parse_wado_uri(request[TARGET].parameters(), header)
+        root = self._public_base + "/wado-rs"
+        return await self._decide(request, token, permit, asked.retrieval, root, asked.accept, asked.rendering)
+
+    async def _decide(
+        self,
+        request: web.Request,
+        token: Token,
+        permit: PatientPermit,
+        resource: Retrieval,
+        root: str,
+        accept: str | None,
+        parameters: Sequence[tuple[str, str]],
+    ) -> web.StreamResponse:
         # Whoever may not have it does not take a place from others.
         study_permit = await self._guard.study(permit, resource.part)
         permitted = Permitted.by(study_permit, await self._guard.known_as(permit))
         with self._limits.slot((token.client_id, token.subject or token.patient)):
             return await self._retrieve(
                 request, study_permit, permitted, resource, root,
-                accept=upstream_accept(accept, resource), parameters=_rendering_parameters(parameters, resource),
+                accept=upstream_accept(accept, resource), unwrap=is_single(accept, resource),
+                parameters=_rendering_parameters(parameters, resource),
             )  # fmt: skip
 
     async def _retrieve(
@@ -107,6 +131,7 @@ class DicomWeb:
         root: str,
         *,
         accept: str,
+        unwrap: bool,
         parameters: Sequence[tuple[str, str]],
     ) -> web.StreamResponse:
         conditions = to_pacs(request.headers, resource.kind)
@@ -119,8 +144,11 @@ class DicomWeb:
                 upstream.status, upstream.headers, resource.kind, chunked=upstream.chunked, ranged="Range" in conditions
             )
             scanner = scanner_for(
-                head, resource.kind, permitted, root=root, verify=self._verify, row_bytes=self._metadata_row_bytes
-            )
+                head, resource.kind, permitted, root=root, verify=self._verify, row_bytes=self._metadata_row_bytes,
+                unwrap=unwrap,
+            )  # fmt: skip
+            if unwrap and head.boundary is not None:
+                head = replace(head, content_type="application/dicom", media_type="application/dicom")
             return await self._streamer.send(request, upstream, head, resource.kind.value, scanner)
 
     async def _search(

@@ -25,10 +25,14 @@ def create_public(
     *,
     cors_origins: Sequence[str],
     realm: str,
+    wado_uri: bool = False,
     is_draining: Callable[[], bool] = lambda: False,
     customize: Callable[[web.Application], None] | None = None,
 ) -> web.Application:
-    """Return the public application. ``customize`` may add routes, ``GET /`` among them (the demo's page)."""
+    """Return the public application. ``wado_uri`` adds that route (PS3.18 chapter 9).
+
+    ``customize`` may add routes, ``GET /`` among them (the demo's page).
+    """
     app = web.Application(
         middlewares=[observe_requests(metrics, realm, is_draining)],
         client_max_size=REQUEST_BODY_BYTES,
@@ -53,6 +57,8 @@ def create_public(
     add("imaging-study-compartment", "/fhir/Patient/{patient}/ImagingStudy", fhir.search_compartment, "GET", "HEAD")
     add("patient-wado-rs", "/fhir/Patient/{patient}/$wado-rs/{tail:.+}", dicomweb.below_patient, "GET", "HEAD")
     add("wado-rs", "/wado-rs/{tail:.+}", dicomweb.below_token, "GET", "HEAD")
+    if wado_uri:
+        add("wado-uri", "/wado-uri", dicomweb.wado_uri, "GET", "HEAD")
     if customize is not None:
         customize(app)
     else:

@@ -131,6 +131,20 @@ def _hierarchy() -> list[Row]:
         _row("hierarchy: another patient's root", request(f"/fhir/Patient/p2/$wado-rs/studies/{STUDY}"), 403),
         _row("hierarchy: another patient's root, foreign study", request(f"/fhir/Patient/p2/$wado-rs/studies/{FOREIGN}"),
              403),
+        *(
+            _row(f"hierarchy: WADO-URI, {what}", request("/wado-uri?requestType=WADO&" + "&".join(
+                f"{name}={value}" for name, value in zip(("studyUID", "seriesUID", "objectUID"), uids, strict=True))),
+                404, pacs="queries")
+            for what, uids in {
+                "foreign study": (FOREIGN, SERIES, INSTANCE), "foreign series": (STUDY, FOREIGN, INSTANCE),
+                "foreign instance": (STUDY, SERIES, FOREIGN),
+            }.items()
+        ),
+        *(
+            _row(f"hierarchy: WADO-URI, {more}", request(
+                f"/wado-uri?requestType=WADO&studyUID={STUDY}&seriesUID={SERIES}&objectUID={INSTANCE}&{more}"), 400)
+            for more in (f"studyUID={FOREIGN}", f"objectUID={FOREIGN}", "anonymize=yes", "rows=1%0d%0a", "region=0,0,1,1")
+        ),
         _row("hierarchy: two patients", request(f"/fhir/Patient/{PATIENT},p2/$wado-rs/studies/{STUDY}"), 403),
         _row("hierarchy: patient in other case", request(f"/fhir/Patient/{PATIENT.upper()}/$wado-rs/studies/{STUDY}"), 403),
     ]  # fmt: skip

@@ -34,7 +34,7 @@ class Victim:
 @pytest.fixture
 async def victim() -> AsyncIterator[Victim]:
     pacs = ScriptedPacs(GOOD["until-close"])
-    async with sidecar_between(ScriptedEhr(), pacs) as (url, _):
+    async with sidecar_between(ScriptedEhr(), pacs, server={"wado_uri": True}) as (url, _):
         yield Victim(int(url.rpartition(":")[2]), pacs)
 
 

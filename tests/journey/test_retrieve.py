@@ -145,6 +145,40 @@ def forms(study: str, series: str, instance: str) -> dict[str, str]:
     }
 
 
+def test_one_instance_without_multipart(world: World) -> None:
+    """``Accept: application/dicom`` brings the file itself, whatever form the archive has."""
+    for instance in world.of("peter"):
+        url = f"{world.root('peter')}/studies/{instance.study}/series/{instance.series}/instances/{instance.uid}"
+        accept = {"Accept": "application/dicom; transfer-syntax=*"}
+        response = world.session("peter").get(url, headers=accept, timeout=60)
+        assert (response.status_code, response.headers["Content-Type"]) == (200, "application/dicom")
+        assert hashlib.sha256(response.content).hexdigest() == instance.sha256
+
+
+def test_an_older_viewer_by_wado_uri(world: World) -> None:
+    """PS3.18 chapter 9: one instance as stored, and drawn; another patient's is not there."""
+    own, session = drawable(world), world.session("peter")
+    foreign = world.of("archibald")[0]
+
+    def ask(one: Instance, **more: str) -> requests.Response:
+        uids = {"studyUID": one.study, "seriesUID": one.series, "objectUID": one.uid}
+        return session.get(world.sidecar.url + "/wado-uri", params={"requestType": "WADO", **uids, **more}, timeout=60)
+
+    stored = ask(own, contentType="application/dicom")
+    assert stored.status_code == 200
+    assert hashlib.sha256(stored.content).hexdigest() == own.sha256
+    for how in (
+        {},
+        {"rows": "64", "columns": "64"},
+        {"windowCenter": "600", "windowWidth": "1200"},
+        {"imageQuality": "50"},
+    ):
+        drawn = ask(own, **how)
+        assert (drawn.status_code, drawn.content[:2]) == (200, b"\xff\xd8"), how
+    for content_type in ("application/dicom", "image/jpeg"):
+        assert ask(foreign, contentType=content_type).status_code == 404
+
+
 def test_foreign_uids_are_refused_in_every_form(world: World) -> None:
     """SIA-42, 45: a foreign study, series or instance, anywhere in the path; one answer for all, no DICOM data."""
     own, foreign = drawable(world), next(one for one in world.of("archibald") if one.modality == "CR")

@@ -117,6 +117,7 @@ def configuration(ehr_url: str, archive_url: str, key_file: Path, dialect: str) 
             },
         },
         "pacs": {"url": archive_url, "dialect": dialect},
+        "server": {"wado_uri": True},
     }
 
 

@@ -121,7 +121,7 @@ async def test_a_retrieval_is_opened_as_it_was_permitted(peer: Peer, session: ai
     async with client.open(PERMIT, drawn, accept="image/png", parameters=[("viewport", "1,2&x=y")]) as response:
         assert await response.read() == b"body"
     (asked,) = peer.asked
-    assert asked.target == "/rs/studies/1.2/series/1.3/instances/1.4/frames/2/rendered?viewport=1%2C2%26x%3Dy"
+    assert asked.target == "/rs/studies/1.2/series/1.3/instances/1.4/frames/2/rendered?viewport=1,2%26x%3Dy"
     assert asked.headers["Accept"] == "image/png"
     assert asked.headers["Accept-Encoding"] == "identity"
     assert asked.headers["Authorization"] == "Bearer x"

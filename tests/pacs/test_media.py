@@ -55,8 +55,9 @@ BUILT: dict[str, tuple[str | None, Retrieval, str]] = {
         'multipart/related; type="application/dicom";q=0.5, '  # noqa: ISC004 - one header
         'multipart/related; type="application/dicom"; transfer-syntax=1.2;q=1.000'),
     "the same twice": ("*/*, multipart/*", STUDY, AS_STORED),
-    "one instance may be no multipart": ("application/dicom; transfer-syntax=*", INSTANCE,
-                                         "application/dicom; transfer-syntax=*"),
+    "one instance may be no multipart": ("application/dicom; transfer-syntax=*", INSTANCE, AS_STORED),
+    "one instance alone, as transcoded": ("application/dicom", INSTANCE,
+                                          'multipart/related; type="application/dicom"'),
     "what cannot be vouched for is left out": (
         "application/zip, text/html, image/svg+xml, application/dicom+xml, " + AS_STORED, STUDY, AS_STORED),
     "the frames of an OHIF-style viewer": (
