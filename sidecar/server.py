@@ -22,6 +22,7 @@ from sidecar.fhir.catalog import Catalog
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.fhir.imaging_study import Site
 from sidecar.pacs.client import PacsClient
+from sidecar.pacs.detection import detect_dialect
 from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.issuers import Issuers
 from sidecar.pacs.ownership import Ownership
@@ -71,6 +72,7 @@ class Sidecar:
     admin: web.Application
     metrics: Metrics
     readiness: Readiness
+    pacs: PacsClient
 
 
 @contextlib.asynccontextmanager
@@ -127,7 +129,7 @@ async def build(
             fhir, dicomweb, metrics, cors_origins=settings.server.cors_origins, realm=REALM, customize=customize,
             wado_uri=settings.server.wado_uri, is_draining=lambda: readiness.draining,
         )  # fmt: skip
-        yield Sidecar(public, create_admin(metrics, readiness), metrics, readiness)
+        yield Sidecar(public, create_admin(metrics, readiness), metrics, readiness, pacs)
 
 
 @contextlib.asynccontextmanager
@@ -308,6 +310,16 @@ def _raise_open_files() -> None:
         log.warning("few open files are allowed: raise the limit of this process", extra={"limit": soft})
 
 
+async def _compare_dialect(pacs: PacsClient) -> None:
+    """Tell operators when the PACS is another product than they wrote: it would be asked in a way it misreads."""
+    found = await detect_dialect(pacs)
+    if found not in (None, pacs.dialect.name):
+        log.warning(
+            "the PACS looks like another product: check pacs.dialect",
+            extra={"configured": pacs.dialect.name, "detected": found},
+        )
+
+
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Serve both listeners until ``stop`` is set, then drain. Raises ``OSError`` when a port cannot be had."""
     _raise_open_files()
@@ -329,6 +341,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             "serving",
             extra={"port": port, "admin_port": admin_port, "version": __version__, "problems": problems},
         )
+        if "pacs" not in problems:
+            await _compare_dialect(sidecar.pacs)
         await stop.wait()
         sidecar.readiness.draining = True
         log.info("draining", extra={"seconds": server.drain_seconds})

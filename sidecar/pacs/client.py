@@ -229,6 +229,18 @@ class PacsClient:
         """Raise a ``Problem`` unless the PACS answers a query."""
         await self._page(Query("studies"), (("StudyInstanceUID", "0.0"),), 1, 0)
 
+    async def peek(self, name: str) -> Answer | None:
+        """Return what the PACS answers at ``name`` below its root, ``None`` unless that is a 200; nothing is raised."""
+        url = URL(f"{self.root}/{name}", encoded=True)
+        try:
+            answer = await fetch(
+                self._session, "GET", url, limit_bytes=65_536, timeout_seconds=self._timeout_seconds,
+                headers={**self._headers, "Accept": "application/json"},
+            )  # fmt: skip
+        except FetchFailed:
+            return None
+        return answer if answer.status == 200 else None
+
 
 def _identity(row: Row, level: str) -> tuple[str | None, ...]:
     """What tells rows apart: one UID may be under several patients."""

@@ -9,6 +9,7 @@ import pytest
 
 from sidecar.access.decision import Part, StudyPermit
 from sidecar.pacs.client import PacsClient
+from sidecar.pacs.detection import detect_dialect
 from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.resources import Kind, Query, Retrieval
 from tests.data import ct_study
@@ -62,3 +63,10 @@ async def test_its_bulk_data_are_where_ours_are_not(orthanc: Orthanc) -> None:
         bulkdata = Retrieval(Kind.BULKDATA, part, steps=("7fe00010",))
         async with client.open(StudyPermit("p1", part), bulkdata, accept="*/*") as response:
             assert response.status == 200
+
+
+@pytest.mark.orthanc
+async def test_it_is_recognized(orthanc: Orthanc) -> None:
+    async with aiohttp.ClientSession() as session:
+        client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["generic"], timeout_seconds=10)
+        assert await detect_dialect(client) == "orthanc"
