@@ -9,8 +9,8 @@ from sidecar.common.dicom_json import Row, text
 from sidecar.pacs.header import InstanceHeader
 from sidecar.pacs.json_rows import NotRows, Rows
 from sidecar.pacs.ownership import owner_of
-from sidecar.pacs.parts import Check, Malformed
 from sidecar.pacs.rewrite import TooDeep, rewrite_row
+from sidecar.pacs.scanner import Check, Malformed
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 

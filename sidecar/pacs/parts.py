@@ -5,99 +5,13 @@ and, for instances, before it is known whose they are. What is passed on is what
 tell the archive's address. Memory is bounded by the head of one part.
 """
 
-from collections.abc import Callable
-from typing import Protocol
+from sidecar.pacs.header import HeaderReader
+from sidecar.pacs.part_headers import HEADERS_LIMIT_BYTES, PartRules, read_headers
+from sidecar.pacs.scanner import Check, Malformed
 
-from sidecar.pacs.header import HeaderReader, InstanceHeader
-
-HEADERS_LIMIT_BYTES = 16_384
-"""Of one part's header lines."""
 OUTSIDE_LIMIT_BYTES = 1_024
 """White space before the first delimiter, or after the last one."""
 _LOOK_BYTES = 16_384
-
-# A part's header lines that pass. Others tell of the archive and are of no use to a DICOMweb client.
-_PASSING = frozenset({
-    b"content-type", b"content-length", b"content-location", b"content-id", b"content-transfer-encoding",
-    b"content-description", b"mime-version",
-})  # fmt: skip
-
-
-class Malformed(ValueError):
-    """The body is not what its head said, or not whole: ``reason`` is a constant for logs."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class Scanner(Protocol):
-    """Takes a body chunk by chunk. ``keeps_length``: as many bytes go out as come in."""
-
-    keeps_length: bool
-
-    def feed(self, chunk: bytes) -> bytes | memoryview:
-        """Return what may be passed on now. Raises ``Malformed``, ``Unreadable``, and what the check raises."""
-
-    def end(self) -> bytes:
-        """The body has ended: return what is left. Raises ``Malformed`` or ``Unreadable`` when it is not whole."""
-
-
-Check = Callable[[InstanceHeader], None]
-"""Raises when the instance is not the permitted one."""
-
-
-class PartRules(Protocol):
-    """What is known of good parts."""
-
-    def accepts(self, content_type: str) -> bool:
-        """Whether a part may have this media type."""
-
-    def location(self, url: str) -> str | None:
-        """Our own URL for a Content-Location of the PACS; ``None``: leave the line out."""
-
-
-class Untouched:
-    """A single body whose length tells whether it is whole: passed on as it comes."""
-
-    keeps_length = True
-
-    def feed(self, chunk: bytes) -> bytes:
-        """Return the chunk."""
-        return chunk
-
-    def end(self) -> bytes:
-        """Return nothing: its length was checked where it was read."""
-        return b""
-
-
-class SingleInstance:
-    """A single ``application/dicom`` body: held until ``check`` has seen its header."""
-
-    keeps_length = True
-
-    def __init__(self, check: Check) -> None:
-        self._check = check
-        self._reader = HeaderReader()
-        self._held = b""
-
-    def feed(self, chunk: bytes) -> bytes:
-        """Return what may be passed on."""
-        was_known = self._reader.header is not None
-        header = self._reader.feed(chunk)
-        if was_known:
-            return chunk
-        self._held += chunk
-        return b"" if header is None else self._release(header)
-
-    def end(self) -> bytes:
-        """Return an instance that ended with its header. Raises ``Unreadable`` when it ended before."""
-        return b"" if self._reader.header is not None else self._release(self._reader.end())
-
-    def _release(self, header: InstanceHeader) -> bytes:
-        self._check(header)
-        held, self._held = self._held, b""
-        return held
 
 
 class Multipart:
@@ -208,7 +122,7 @@ class Multipart:
         return body
 
     def _begin_part(self, lines: bytes) -> None:
-        kept, length = _read_headers(lines, self._rules)
+        kept, length = read_headers(lines, self._rules)
         self._remaining = length
         self._lines = kept + b"\r\n\r\n" if kept else b"\r\n"
         self._lines_are_here = kept == lines
@@ -312,33 +226,3 @@ class OnlyPart(Multipart):
         if self.parts:
             raise Malformed("more_parts")
         super()._begin_part(lines)
-
-
-def _read_headers(lines: bytes, rules: PartRules) -> tuple[bytes, int | None]:
-    """Return the header lines that pass, and the part's Content-Length in bytes. Raises ``Malformed``."""
-    kept: list[bytes] = []
-    length: int | None = None
-    seen: set[bytes] = set()
-    for line in lines.split(b"\r\n") if lines else ():
-        name, colon, value = line.partition(b":")
-        name, text = name.strip().lower(), value.strip()
-        is_odd = line[:1] in b" \t" or not line.isascii() or b"\n" in line or b"\r" in line
-        if not colon or not name or is_odd or name in seen:
-            raise Malformed("part_headers")
-        seen.add(name)
-        if name == b"content-length":
-            if not text.isdigit() or len(text) > 15:
-                raise Malformed("part_headers")
-            length = int(text)
-        elif name == b"content-transfer-encoding" and text.lower() not in (b"binary", b"8bit", b"7bit"):
-            raise Malformed("part_headers")  # What a client would decode is not what was looked at.
-        elif name == b"content-type" and not rules.accepts(text.decode("ascii")):
-            raise Malformed("part_type")
-        elif name == b"content-location":
-            ours = rules.location(text.decode("ascii"))
-            if ours is None:
-                continue
-            line = b"Content-Location: " + ours.encode("ascii")  # noqa: PLW2901
-        if name in _PASSING:
-            kept.append(line)
-    return b"\r\n".join(kept), length

@@ -12,9 +12,10 @@ from sidecar.pacs.answer import Head
 from sidecar.pacs.header import InstanceHeader
 from sidecar.pacs.media import may_be_part
 from sidecar.pacs.metadata import Metadata
-from sidecar.pacs.parts import Check, Multipart, OnlyPart, Scanner, SingleInstance, Untouched
+from sidecar.pacs.parts import Multipart, OnlyPart
 from sidecar.pacs.resources import OBJECTS, Kind
 from sidecar.pacs.rewrite import our_url
+from sidecar.pacs.scanner import Check, Scanner, SingleInstance, Untouched
 
 
 class Foreign(Exception):

@@ -15,7 +15,7 @@ from aiohttp import web
 from sidecar.common.errors import BadGateway, GatewayTimeout, Problem
 from sidecar.pacs.answer import Head
 from sidecar.pacs.elements import Unreadable
-from sidecar.pacs.parts import Malformed, Scanner
+from sidecar.pacs.scanner import Malformed, Scanner
 from sidecar.pacs.upstream import Upstream
 from sidecar.pacs.verify import Foreign
 from sidecar.telemetry.metrics import Metrics

@@ -12,8 +12,8 @@ from sidecar.access.decision import Part
 from sidecar.access.identity import PatientIdentifier
 from sidecar.pacs.answer import Head
 from sidecar.pacs.metadata import Metadata
-from sidecar.pacs.parts import Malformed, Scanner
 from sidecar.pacs.resources import Kind
+from sidecar.pacs.scanner import Malformed, Scanner
 from sidecar.pacs.verify import Foreign, Permitted, scanner_for
 from tests.pacs.test_parts import feed_all, split
 

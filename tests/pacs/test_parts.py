@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from sidecar.pacs.elements import Unreadable
 from sidecar.pacs.header import InstanceHeader
-from sidecar.pacs.parts import Malformed, Multipart, OnlyPart, Scanner, SingleInstance
+from sidecar.pacs.parts import Multipart, OnlyPart
+from sidecar.pacs.scanner import Malformed, Scanner, SingleInstance
 from tests.dicom import dataset, encoded
 
 BOUNDARY = "a b'(1)+"

@@ -1,0 +1,73 @@
+"""What a retrieval's body is passed through, bytes in and bytes out; and the bodies that are no multipart."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from sidecar.pacs.header import HeaderReader, InstanceHeader
+
+
+class Malformed(ValueError):
+    """The body is not what its head said, or not whole: ``reason`` is a constant for logs."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Scanner(Protocol):
+    """Takes a body chunk by chunk. ``keeps_length``: as many bytes go out as come in."""
+
+    keeps_length: bool
+
+    def feed(self, chunk: bytes) -> bytes | memoryview:
+        """Return what may be passed on now. Raises ``Malformed``, ``Unreadable``, and what the check raises."""
+
+    def end(self) -> bytes:
+        """The body has ended: return what is left. Raises ``Malformed`` or ``Unreadable`` when it is not whole."""
+
+
+Check = Callable[[InstanceHeader], None]
+"""Raises when the instance is not the permitted one."""
+
+
+class Untouched:
+    """A single body whose length tells whether it is whole: passed on as it comes."""
+
+    keeps_length = True
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return the chunk."""
+        return chunk
+
+    def end(self) -> bytes:
+        """Return nothing: its length was checked where it was read."""
+        return b""
+
+
+class SingleInstance:
+    """A single ``application/dicom`` body: held until ``check`` has seen its header."""
+
+    keeps_length = True
+
+    def __init__(self, check: Check) -> None:
+        self._check = check
+        self._reader = HeaderReader()
+        self._held = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what may be passed on."""
+        was_known = self._reader.header is not None
+        header = self._reader.feed(chunk)
+        if was_known:
+            return chunk
+        self._held += chunk
+        return b"" if header is None else self._release(header)
+
+    def end(self) -> bytes:
+        """Return an instance that ended with its header. Raises ``Unreadable`` when it ended before."""
+        return b"" if self._reader.header is not None else self._release(self._reader.end())
+
+    def _release(self, header: InstanceHeader) -> bytes:
+        self._check(header)
+        held, self._held = self._held, b""
+        return held
