@@ -3,11 +3,16 @@
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 
 LIMIT_BYTES = 4 * 2**20
 """What may come before the wanted elements: private blocks, sequences; also after inflating."""
 LIMIT_ELEMENTS = 50_000
 """So many elements, nested ones among them, may come before they are there."""
+LIMIT_ALL_ELEMENTS = 2_000_000
+"""So many may come at all: a deflated file can hold more than anybody has time for."""
 
 _PIXEL_DATA = 0x7FE0_0010
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFE_E000, 0xFFFE_E00D, 0xFFFE_E0DD
@@ -24,12 +29,18 @@ SHORT_VRS = frozenset({
 })  # fmt: skip
 
 
+@lru_cache(8_192)
+def _is_sequence(tag: int) -> bool:
+    """Implicit VR does not say which elements are sequences: other readers know it from the dictionary."""
+    return dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ"
+
+
 class Unreadable(ValueError):
     """Not a DICOM file whose patient and study can be read for certain."""
 
 
-class Twice(Unreadable):
-    """A wanted value stands twice: two readers may choose different ones."""
+class TwoReadings(Unreadable):
+    """Other readers go on here in another way, and may find another patient: refused behind the header, too."""
 
 
 class NeedMore(Exception):
@@ -50,6 +61,11 @@ IMPLICIT_LITTLE = Encoding(explicit=False, order="<")
 EXPLICIT_BIG = Encoding(explicit=True, order=">")
 
 
+def looks_like_a_vr(two: bytes | memoryview) -> bool:
+    """Whether some readers would take these bytes for a VR: two capital letters, known or not."""
+    return all(0x40 < letter < 0x5B for letter in two)
+
+
 def element(data: bytes | memoryview, position: int, encoding: Encoding) -> tuple[int, bytes, int, int]:
     """Tag, VR (empty when implicit), length in bytes and the position of the value."""
     try:
@@ -59,7 +75,7 @@ def element(data: bytes | memoryview, position: int, encoding: Encoding) -> tupl
             if vr in SHORT_VRS:
                 return tag, vr, length, position + 8
             if vr not in LONG_VRS:
-                raise Unreadable("VR")
+                raise TwoReadings("VR") if looks_like_a_vr(vr) else Unreadable("VR")
             return tag, vr, encoding.length(data, position + 8)[0], position + 12
         return tag, b"", encoding.length(data, position + 4)[0], position + 8
     except struct.error:
@@ -89,7 +105,7 @@ class Walk:
         return not (self._held or self._skip or open_frames)
 
     def feed(self, data: memoryview) -> None:
-        """Take the next bytes. Raises ``Unreadable``; behind the wanted elements only ``Twice``."""
+        """Take the next bytes. Raises ``Unreadable``; behind the wanted elements only ``TwoReadings``."""
         if self._is_over:
             return
         if self._skip >= len(data):
@@ -116,12 +132,12 @@ class Walk:
                 self._elements += 1
         except NeedMore:
             self._held = bytes(data[position:])
-        except Twice:
+        except TwoReadings:
             raise
         except Unreadable:
             if not self.is_past_wanted:
                 raise
-            self._is_over = True  # Padding, oddities: no reader gets further either.
+            self._is_over = True  # Padding: no reader gets further either.
             return
         self._skip = max(0, position - len(data))
         self._base += min(position, len(data))
@@ -130,6 +146,8 @@ class Walk:
     def _check_limits(self) -> None:
         if not self.is_past_wanted and (self._base > LIMIT_BYTES or self._elements > LIMIT_ELEMENTS):
             raise Unreadable("too much before the wanted elements")
+        if self._elements > LIMIT_ALL_ELEMENTS:
+            raise TwoReadings("too many elements")
 
     def _over_unwanted(self, data: memoryview, position: int) -> int:
         """Step over top-level elements of a short VR that nobody wants (most are); return where the next one is."""
@@ -175,7 +193,7 @@ class Walk:
 
     def _take(self, data: memoryview, tag: int, vr: bytes, length: int, start: int) -> int:
         if tag in self.values or self.is_past_wanted or tag <= self._last:
-            raise Twice("a value that stands twice, or out of order")
+            raise TwoReadings("a value that stands twice, or out of order")
         if length > _MAXIMUM_VALUE_BYTES or (self._encoding.explicit and vr not in (self._wanted[tag], b"UN")):
             raise Unreadable("a value that is too long, or of another VR")
         if len(data) < start + length:
@@ -190,12 +208,12 @@ class Walk:
             if tag == _PIXEL_DATA and vr in (b"OB", b"OW"):
                 self._enter(_Frame(True, encoding, None, fragments=True))
             elif encoding.explicit and vr not in (b"SQ", b"UN"):
-                raise Unreadable("undefined length")
+                raise TwoReadings("undefined length")
             else:
                 # PS3.5 6.2.2: what is unknown is implicit inside.
                 self._enter(_Frame(True, IMPLICIT_LITTLE if vr == b"UN" else encoding, None))
             return start
-        if vr == b"SQ" and not self.is_past_wanted:
+        if (vr == b"SQ" or (not vr and _is_sequence(tag))) and not self.is_past_wanted:
             # By its items, too: readers that trust one or the other length must end at the same place.
             self._enter(_Frame(True, encoding, self._base + start + length))
             return start
@@ -209,6 +227,9 @@ class Walk:
                 return start
             if tag >> 16 == 0xFFFE:
                 raise Unreadable("item")
+            if frame.is_new and not vr and looks_like_a_vr(length.to_bytes(4, "little")[:2]):
+                raise Unreadable("VR in an implicit item")
+            frame.is_new = False
             return self._into_or_over(tag, vr, length, start, frame.encoding)
         if tag == _SEQUENCE_END and frame.end is None:
             self._frames.pop()
@@ -240,3 +261,4 @@ class _Frame:
     encoding: Encoding
     end: int | None
     fragments: bool = False
+    is_new: bool = True

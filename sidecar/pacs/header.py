@@ -17,17 +17,16 @@ from sidecar.pacs.elements import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
-    LIMIT_BYTES,
-    LONG_VRS,
-    SHORT_VRS,
     NeedMore,
     Unreadable,
     Walk,
     element,
+    looks_like_a_vr,
 )
 
 INFLATE_BYTES = 2**16
 _META_BYTES = 4_096
+_MAXIMUM_META_BYTES = 65_536  # It is read anew with each piece.
 
 _SPECIFIC_CHARACTER_SET = 0x0008_0005
 _SOP_INSTANCE_UID = 0x0008_0018
@@ -76,7 +75,7 @@ class HeaderReader:
             try:
                 start = self._read_meta(self._meta)
             except NeedMore:
-                if len(self._meta) > LIMIT_BYTES:
+                if len(self._meta) > _MAXIMUM_META_BYTES:
                     raise Unreadable("file meta") from None
                 if not rest:
                     return None
@@ -120,7 +119,7 @@ class HeaderReader:
         while data[position : position + 2] == b"\x02\x00":
             tag, _, length, start = element(data, position, EXPLICIT_LITTLE)
             position = start + length
-            if length > LIMIT_BYTES or tag <= last:
+            if length > _MAXIMUM_META_BYTES or tag <= last:
                 raise Unreadable("file meta")
             if len(data) < position:
                 raise NeedMore
@@ -145,7 +144,7 @@ class HeaderReader:
             self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
         elif syntax == _IMPLICIT:
             encoding = IMPLICIT_LITTLE
-            if first_vr in SHORT_VRS or first_vr in LONG_VRS:  # Some readers believe it rather than the syntax.
+            if looks_like_a_vr(first_vr):  # Some readers believe it rather than the syntax.
                 raise Unreadable("VR in an implicit data set")
         self._walk = Walk(encoding, _VR_OF_WANTED, _SERIES_INSTANCE_UID)
 

@@ -8,6 +8,9 @@ import re
 
 MAXIMUM_DEPTH = 200
 """Of objects in objects."""
+MAXIMUM_OBJECTS = 500_000
+"""In one row: each costs time, however short it is written."""
+_PIECE_BYTES = 2_048  # So much is copied at once: what belongs to the next rows is copied again.
 
 # Up to the next brace or quote; to the end of a string. Possessive: no byte is looked at twice.
 _PLAIN = re.compile(rb'[^{}"]*+')
@@ -27,6 +30,7 @@ class Rows:
         self._expects = b"["  # What may come between objects; "" inside of one, "end" behind the array.
         self._row = bytearray()
         self._depth = 0
+        self._objects = 0
         self._in_string = False
         self._scanned = 0
 
@@ -50,7 +54,7 @@ class Rows:
         if self._expects == b"end" or character not in self._expects:
             raise NotRows("metadata_wrong_shape")
         if character == b"{":
-            self._depth = 1
+            self._depth = self._objects = 1
             self._row += b"{"
             self._scanned = 1
         else:
@@ -59,13 +63,14 @@ class Rows:
 
     def _inside(self, chunk: bytes, position: int, found: list[bytes]) -> int:
         """Take bytes of an object until it or the chunk ends."""
-        self._row += chunk[position : position + self._row_bytes + 1]
-        taken_from = len(self._row) - min(len(chunk) - position, self._row_bytes + 1)
+        piece = chunk[position : position + _PIECE_BYTES]
+        taken_from = len(self._row)
+        self._row += piece
         end = self._scan()
         if end is None:
             if len(self._row) > self._row_bytes:
                 raise NotRows("metadata_row_too_large")
-            return len(chunk)
+            return position + len(piece)
         row = bytes(self._row[:end])
         if len(row) > self._row_bytes:
             raise NotRows("metadata_row_too_large")
@@ -96,9 +101,13 @@ class Rows:
             if character == 0x22:
                 self._in_string = True
                 continue
-            self._depth += 1 if character == 0x7B else -1
+            opens = character == 0x7B
+            self._depth += 1 if opens else -1
+            self._objects += opens
             if self._depth > MAXIMUM_DEPTH:
                 raise NotRows("metadata_too_deep")
+            if self._objects > MAXIMUM_OBJECTS:
+                raise NotRows("metadata_row_too_large")
             if self._depth == 0:
                 self._scanned = 0
                 return at

@@ -145,3 +145,9 @@ def test_one_row_is_bounded_and_many_rows_are_not() -> None:
     with pytest.raises(Malformed, match="metadata_row_too_large"):
         run(json.dumps([row(1, {"00104000": {"vr": "LT", "Value": ["x" * 300_000]}})]).encode(),
             list(range(0, 300_000, 10_000)), row_bytes=200_000)  # fmt: skip
+
+
+def test_a_row_of_countless_objects_is_refused() -> None:
+    """Each of them costs time, and all requests wait for it."""
+    with pytest.raises(Malformed, match="metadata_row_too_large"):
+        run(b'[{"00081140":{"vr":"SQ","Value":[' + b"{}," * 600_000, [2**16, 2**18], row_bytes=2**24)

@@ -74,7 +74,55 @@ def covering(tag: int, item_of: Callable[[bytes], bytes]) -> bytes:
 
 SERIES_LENGTH = len(explicit(0x0020000E, "UI", SERIES) + explicit(0x00200013, "IS", "1 "))
 
+
+def after_group_8(patient: str, study: str, write: Callable[..., bytes]) -> bytes:
+    first = [(0x00080016, "UI", CT), (0x00080018, "UI", INSTANCE), (0x00080060, "CS", "CT")]
+    return data_set(patient, study, write)[len(b"".join(write(*one) for one in first)) :]
+
+
+def early_end(write: Callable[..., bytes]) -> tuple[bytes, bytes]:
+    """A sequence of known length: its content has a delimiter first, EVIL, and what covers OWN; then OWN."""
+    own = after_group_8("OWN", STUDY, write)
+    hidden = SEQUENCE_END + after_group_8("EVIL", "9.9.9", write)
+    hidden += struct.pack("<HHI", 0x0029, 0x1010, len(own)) if write is implicit else b""
+    return hidden, own
+
+
+def in_unknown() -> bytes:
+    """An implicit sequence in a UN: ended by its length, OWN; ended by the first delimiter, EVIL."""
+    rest = ITEM_END + SEQUENCE_END + after_group_8("OWN", STUDY, explicit)
+    hidden = SEQUENCE_END + ITEM_END + SEQUENCE_END + after_group_8("EVIL", "9.9.9", explicit)
+    hidden += explicit(0x00291010, "OB", length=len(rest))
+    content = struct.pack("<HHI", 0x0008, 0x1140, len(hidden)) + hidden + rest
+    return (
+        explicit(0x00090010, "LO", "ACME")
+        + explicit(0x00091010, "UN", length=UNDEFINED)
+        + item(content, UNDEFINED)[:8]
+        + content
+    )
+
+
+def any_two_capitals() -> bytes:
+    """Implicit: one element of 0x4141 bytes, then OWN. Explicit, of VR AA: EVIL first."""
+    own = data_set("OWN", write=implicit)
+    evil = EVIL
+    space = 0x4141 - len(evil) - 12
+    evil += explicit(0x00291010, "OB", length=space + len(own)) + bytes(space)
+    return struct.pack("<HHI", 0x0008, 0x0001, 0x4141) + evil + own
+
+
 AMBIGUOUS: dict[str, bytes] = {
+    "an implicit sequence with an early delimiter": meta(IMPLICIT) + implicit(0x00080018, "UI", INSTANCE)
+    + implicit(0x00081140, "SQ", early_end(implicit)[0]) + early_end(implicit)[1],
+    "a sequence with an early delimiter in a UN": meta(EXPLICIT) + explicit(0x00080018, "UI", INSTANCE) + in_unknown(),
+    "implicit with any two capitals": meta(IMPLICIT) + any_two_capitals(),
+    "an unknown VR before EVIL": meta(EXPLICIT) + OWN + explicit(0x00211010, "ZZ") + EVIL,
+    "an undefined length before EVIL": meta(EXPLICIT) + OWN + explicit(0x00291010, "OB", length=UNDEFINED)
+    + SEQUENCE_END + EVIL,
+    "an item in a UN that looks explicit": meta(EXPLICIT) + explicit(0x00080018, "UI", INSTANCE)
+    + explicit(0x00091010, "UN", length=UNDEFINED)
+    + item(struct.pack("<HH2sH", 0x0009, 0x0002, b"UI", 0) + bytes(0x4955) + ITEM_END, UNDEFINED) + SEQUENCE_END
+    + after_group_8("OWN", STUDY, explicit),
     "PatientID again behind the header": meta(EXPLICIT) + OWN + explicit(0x00100020, "LO", "EVIL") + PIXELS,
     "PatientID again behind the pixels": meta(EXPLICIT) + OWN + PIXELS + explicit(0x00100020, "LO", "EVIL"),
     "StudyInstanceUID again": meta(EXPLICIT) + OWN + explicit(0x0020000D, "UI", "9.9.9") + PIXELS,
@@ -118,12 +166,28 @@ def read(data: bytes, step: int) -> str:
     return reader.end().patient.patient_id
 
 
+ENDLESS: dict[str, bytes] = {
+    "a file meta of megabytes": meta(EXPLICIT)
+    + b"".join(explicit(0x00020100 + number, "LO", bytes(60)) for number in range(2_000))
+    + OWN
+    + PIXELS,
+    "more elements than anybody has time for": meta(EXPLICIT) + OWN + explicit(0x00211010, "LO") * 2_100_000,
+}
+
+
 @pytest.mark.parametrize("what", AMBIGUOUS)
 @pytest.mark.parametrize("step", [1, 997, 10**6])
 def test_two_readings_are_none(what: str, step: int, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(Unreadable):
         read(AMBIGUOUS[what], step)
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_what_takes_too_long_is_refused(what: str) -> None:
+    """All requests wait while one file is walked."""
+    with pytest.raises(Unreadable):
+        read(ENDLESS[what], 2**16)
 
 
 @pytest.mark.parametrize("step", [1, 997, 10**6])
