@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cachetools import TLRUCache
+from cachetools import TTLCache
 
 from sidecar.access.decision import Part, StudyFacts
 from sidecar.access.identity import PatientIdentifier, all_are_one_of
@@ -54,17 +54,13 @@ class Ownership:
         self._owners_flight: SingleFlight[_Asked, frozenset[PatientIdentifier]] = SingleFlight()
         self._parts_flight: SingleFlight[Part, bool] = SingleFlight()
         self._index_flight: SingleFlight[tuple[str, str | None], None] = SingleFlight()
-        self._owners: TLRUCache[_Asked, frozenset[PatientIdentifier]] = TLRUCache(
-            max_entries,
-            ttu=lambda asked, owners, now: now + (ttl_seconds if all_are_one_of(owners, asked[1]) else absent_seconds),
-            timer=clock,
+        self._owners: TTLCache[_Asked, frozenset[PatientIdentifier]] = TTLCache(max_entries, ttl_seconds, timer=clock)
+        # A table of their own: whoever asks for many that are not theirs pushes out nobody's.
+        self._refused: TTLCache[_Asked, frozenset[PatientIdentifier]] = TTLCache(
+            max_entries, absent_seconds, timer=clock
         )
-        self._series: TLRUCache[tuple[str, str], _Series] = TLRUCache(
-            max_entries, ttu=lambda uids, series, now: now + ttl_seconds, timer=clock
-        )
-        self._absent: TLRUCache[Part, bool] = TLRUCache(
-            max_entries, ttu=lambda part, absent, now: now + absent_seconds, timer=clock
-        )
+        self._series: TTLCache[tuple[str, str], _Series] = TTLCache(max_entries, ttl_seconds, timer=clock)
+        self._absent: TTLCache[Part, bool] = TTLCache(max_entries, absent_seconds, timer=clock)
 
     async def facts(self, part: Part, known_as: frozenset[PatientIdentifier]) -> StudyFacts:
         """Return the owners of the study and whether the part is in it, for a patient who is ``known_as``.
@@ -78,6 +74,8 @@ class Ownership:
         """Return the patients of every study that the PACS has under this UID; empty when it has none."""
         asked = (study, known_as)
         known = self._owners.get(asked)
+        if known is None:
+            known = self._refused.get(asked)
         if known is None:
             known = await self._owners_flight.run(asked, lambda: self._find_owners(asked))
         return known
@@ -105,7 +103,7 @@ class Ownership:
         # All rows: an owner who was not seen would count as nobody.
         rows = await self._client.search(Query("studies"), parameters)
         owners = frozenset(owner_of(row) for row in rows if text(row, "StudyInstanceUID") == study)
-        self._owners[asked] = owners
+        (self._owners if all_are_one_of(owners, asked[1]) else self._refused)[asked] = owners
         return owners
 
     async def _find_part(self, part: Part) -> bool:

@@ -165,7 +165,8 @@ class DicomWeb:
         if query.study is not None:
             await self._guard.study(permit, Part(query.study, query.series))
         known_as = await self._guard.known_as(permit)
-        rows = await self._rows(query, matching, known_as)
+        async with self._guard.queries.turn(permit.patient):
+            rows = await self._rows(query, matching, known_as)
         try:
             return _dicom_json([rewrite_row(public_attributes(row), root) for row in rows])
         except TooDeep:

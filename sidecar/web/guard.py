@@ -28,6 +28,7 @@ from sidecar.telemetry.durations import measure
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.bearer import MalformedCredentials, bearer_token
 from sidecar.tokens.cache import TokenCache
+from sidecar.web.limits import QueryLimits
 
 
 class Denied(Exception):
@@ -69,6 +70,7 @@ class Guard:
         self._metrics = metrics
         self._policy = policy
         self._clock = clock
+        self.queries = QueryLimits()
 
     async def token(self, request: web.Request) -> Token:
         """Return the facts of the request's access token (SIA-10), or raise ``Denied``."""
@@ -103,7 +105,8 @@ class Guard:
         """Permit ``part`` of the archive, or raise ``Denied``. All refusals look the same (SIA-45)."""
         known_as = await self.known_as(permit)
         with measure("ownership"):
-            facts = await self._ownership.facts(part, known_as)
+            async with self.queries.turn(permit.patient):
+                facts = await self._ownership.facts(part, known_as)
         decision = decide_study(permit, part, known_as, facts)
         if isinstance(decision, Deny):
             raise self._denied(decision.reason)

@@ -289,3 +289,16 @@ def test_a_row_with_several_values_is_nobodys(keyword: str, values: list[str]) -
     """Which of them is it? When in doubt, refuse."""
     row = {"00100020": {"vr": "LO", "Value": ["p1"]}, "00100021": {"vr": "LO", "Value": ["p1"]}}
     assert owner_of(row | {keyword: {"vr": "LO", "Value": values}}) == PatientIdentifier("")
+
+
+async def test_questions_about_others_push_out_nobodys_answers() -> None:
+    """One who asks for thousands of studies that are not theirs makes nobody else's be looked for again."""
+    pacs = archive()
+    facts = ownership(pacs, max_entries=10)
+    await facts.facts(Part(STUDY), frozenset({OWN}))
+    for number in range(100):
+        await facts.facts(Part(f"1.5.{number}"), frozenset({OTHER}))
+        await facts.facts(Part(STUDY), frozenset({OTHER}))
+    asked = len(pacs.levels)
+    assert (await facts.facts(Part(STUDY), frozenset({OWN}))).part_found
+    assert len(pacs.levels) == asked

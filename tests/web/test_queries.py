@@ -1,10 +1,12 @@
 """Queries for a patient: with their own connections, and without a limit where the archive finds others as well."""
 
 import asyncio
+from typing import Any
 
 import aiohttp
 import pytest
 
+from sidecar.web.limits import QUERIES_AT_ONCE
 from tests.upstreams import STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.web.test_stream import HEADERS, PATH
 
@@ -47,3 +49,30 @@ async def test_slow_retrievals_take_no_connection_from_the_queries() -> None:
             assert len(await response.json(content_type=None)) == 1
         end.set()
         (await slow).close()
+
+
+async def test_questions_about_absent_studies_wait_for_each_other() -> None:
+    """So many at the PACS at once for one patient, however many are asked; and every one is answered."""
+    pacs = ScriptedPacs(nothing)
+    running, most = 0, 0
+
+    async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar), aiohttp.ClientSession() as client:
+        observe = sidecar.pacs._page
+
+        async def page(*arguments: Any) -> Any:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(0.01)
+            running -= 1
+            return await observe(*arguments)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sidecar.pacs, "_page", page)
+
+            async def ask(number: int) -> int:
+                async with client.get(f"{url}/wado-rs/studies/1.2.9.{number}", headers=HEADERS) as response:
+                    return response.status
+
+            assert set(await asyncio.gather(*(ask(number) for number in range(100)))) == {404}
+    assert 1 < most <= QUERIES_AT_ONCE
