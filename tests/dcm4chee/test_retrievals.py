@@ -65,7 +65,9 @@ async def test_instances_that_are_not_acceptable(many: Path) -> None:
         await expect(site, f"/wado-rs/studies/{COMPRESSED}", 502, EXPLICIT)
         path = f"/wado-rs/studies/{COMPRESSED}/series/{COMPRESSED}.9/instances/{UNDECODABLE}"
         await expect(site, path, 406, EXPLICIT)
-        await expect(site, path, 406, {"Accept": "application/dicom"})
+        await expect(site, path, 406, {"Accept": "application/dicom; transfer-syntax=1.2.840.10008.1.2.1"})
+        response, _ = await site.get("alice", path, {"Accept": "application/dicom; transfer-syntax=*"})
+        assert (response.status, response.headers["Content-Type"]) == (200, "application/dicom")
         response, body = await site.get("alice", f"/wado-rs/studies/{COMPRESSED}", STORED)
         assert response.status == 200
         assert len(parts_of(response.headers["Content-Type"], body)) == 2
