@@ -28,7 +28,7 @@ LABEL org.opencontainers.image.title="smart-imaging-sidecar" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.base.name="docker.io/library/python:3.13-slim-trixie"
+      org.opencontainers.image.base.name="python:3.13-slim-trixie"
 
 ENV PATH=/opt/smart-imaging-sidecar/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
