@@ -39,7 +39,7 @@ class PatientIdentifier:
 
     def may_be(self, known: "PatientIdentifier") -> bool:
         """Whether this, as an image itself says it, does not speak against ``known``: images often name no issuer."""
-        return self.is_of(known) or (self.issuer is None and PatientIdentifier(known.patient_id).is_of(self))
+        return self.is_of(known) or (self.issuer is None and self.is_of(PatientIdentifier(known.patient_id)))
 
 
 def is_one_of(identifier: PatientIdentifier, patient: Iterable[PatientIdentifier]) -> bool:

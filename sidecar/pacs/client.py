@@ -19,7 +19,7 @@ from sidecar.common.errors import BadGateway, GatewayTimeout, Problem, Unavailab
 from sidecar.common.fetch import Answer, FetchFailed, fetch, why_unreachable
 from sidecar.pacs.dialects import Dialect
 from sidecar.pacs.patience import Patience
-from sidecar.pacs.resources import Query, Retrieval
+from sidecar.pacs.resources import UID_OF_LEVEL, Query, Retrieval
 from sidecar.pacs.upstream import Upstream
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,6 @@ Parameters = Sequence[tuple[str, str]]
 
 QUERY_LIMIT_BYTES = 64 * 2**20
 _MORE_RESULTS = re.compile(r"\b299\b.*additional results", re.IGNORECASE)
-_UID_OF_LEVEL = {"studies": "StudyInstanceUID", "series": "SeriesInstanceUID", "instances": "SOPInstanceUID"}
 
 
 class QueryRefused(BadGateway):
@@ -244,7 +243,7 @@ class PacsClient:
 
 def _identity(row: Row, level: str) -> tuple[str | None, ...]:
     """What tells rows apart: one UID may be under several patients."""
-    return tuple(text(row, keyword) for keyword in (_UID_OF_LEVEL[level], "PatientID", "IssuerOfPatientID"))
+    return tuple(text(row, keyword) for keyword in (UID_OF_LEVEL[level], "PatientID", "IssuerOfPatientID"))
 
 
 def failed(reason: str, detail: str | None = None) -> Problem:

@@ -9,11 +9,12 @@ from urllib.parse import quote
 from pydicom.datadict import dictionary_VR
 from pydicom.tag import Tag
 
+from sidecar.pacs.resources import UID_OF_LEVEL
+
 # What may stand in a query as it is (RFC 3986 3.4), but for "&", "=", "+", ";" which forms give a meaning of their own.
 _LITERAL = "!$'()*,-./:?@_~"
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
-_UID_OF_LEVEL = {"studies": "StudyInstanceUID", "series": "SeriesInstanceUID", "instances": "SOPInstanceUID"}
 # For a PACS that decodes nothing; "^" is in every name and does no harm in a request line.
 _NOT_LITERAL = re.compile(r"[^A-Za-z0-9!$'()*,./:?@_~^|\\-]", re.ASCII)
 
@@ -40,7 +41,7 @@ class Dialect:
 
     def order(self, level: str) -> tuple[tuple[str, str], ...]:
         """Return the parameters that give a query at ``level`` (``studies``, ``series``, ``instances``) its order."""
-        return (("orderby", _UID_OF_LEVEL[level]),) if self.needs_order else ()
+        return (("orderby", UID_OF_LEVEL[level]),) if self.needs_order else ()
 
     def query(self, parameters: Iterable[tuple[str, str]]) -> str:
         """Return the query string of a search."""

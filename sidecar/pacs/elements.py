@@ -105,7 +105,7 @@ class Walk:
         return not (self._held or self._skip or open_frames)
 
     def feed(self, data: memoryview) -> None:
-        """Take the next bytes. Raises ``Unreadable``; behind the wanted elements only ``TwoReadings``."""
+        """Take the next bytes. Raises ``Unreadable``, but not for padding behind the wanted elements."""
         if self._is_over:
             return
         if self._skip >= len(data):
@@ -135,9 +135,9 @@ class Walk:
         except TwoReadings:
             raise
         except Unreadable:
-            if not self.is_past_wanted:
+            if not self.is_past_wanted or self._frames:
                 raise
-            self._is_over = True  # Padding: no reader gets further either.
+            self._is_over = True  # Padding: no reader gets further either. Out of a sequence some may find their way.
             return
         self._skip = max(0, position - len(data))
         self._base += min(position, len(data))
@@ -161,7 +161,7 @@ class Walk:
                 if vr not in SHORT_VRS or tag in wanted or tag <= floor or tag > border:
                     break
                 last = tag
-                if floor >= 0 or not self.is_past_wanted:
+                if not self.is_past_wanted:
                     floor = tag
                 position += 8 + length
         except struct.error:

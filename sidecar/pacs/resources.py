@@ -23,6 +23,8 @@ _FRAME = re.compile(r"[1-9][0-9]{0,6}", re.ASCII)
 _BULKDATA_STEP = re.compile(r"[0-9A-Fa-f]{8}|[0-9]{1,5}", re.ASCII)
 _MAXIMUM_BULKDATA_STEPS = 33
 _LEVELS = ("studies", "series", "instances")
+UID_OF_LEVEL = {"studies": "StudyInstanceUID", "series": "SeriesInstanceUID", "instances": "SOPInstanceUID"}
+"""By which attribute the rows of a query are told apart."""
 
 
 class Kind(StrEnum):

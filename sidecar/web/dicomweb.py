@@ -91,7 +91,7 @@ class DicomWeb:
         accept, parameters = _accept(request)
         if isinstance(resource, Query):
             return await self._search(permit, resource, root, accept, parameters)
-        return await self._decide(request, token, permit, resource, root, accept, parameters)
+        return await self._retrieve(request, token, permit, resource, root, accept, parameters)
 
     async def wado_uri(self, request: web.Request) -> web.StreamResponse:
         """``/wado-uri?requestType=WADO&…`` (PS3.18 chapter 9): one instance, of the token's patient."""
@@ -100,9 +100,9 @@ class DicomWeb:
         header = ", ".join(request.headers.getall(hdrs.ACCEPT, [])) or None
         asked = parse_wado_uri(request[TARGET].parameters(), header)
         root = self._public_base + "/wado-rs"
-        return await self._decide(request, token, permit, asked.retrieval, root, asked.accept, asked.rendering)
+        return await self._retrieve(request, token, permit, asked.retrieval, root, asked.accept, asked.rendering)
 
-    async def _decide(
+    async def _retrieve(
         self,
         request: web.Request,
         token: Token,
@@ -116,13 +116,13 @@ class DicomWeb:
         study_permit = await self._guard.study(permit, resource.part)
         permitted = Permitted.by(study_permit, await self._guard.known_as(permit))
         with self._limits.slot((token.client_id, token.subject or token.patient)):
-            return await self._retrieve(
+            return await self._stream(
                 request, study_permit, permitted, resource, root,
                 accept=upstream_accept(accept, resource), unwrap=is_single(accept, resource),
                 parameters=_rendering_parameters(parameters, resource),
             )  # fmt: skip
 
-    async def _retrieve(
+    async def _stream(
         self,
         request: web.Request,
         permit: StudyPermit,

@@ -119,6 +119,11 @@ AMBIGUOUS: dict[str, bytes] = {
     "an unknown VR before EVIL": meta(EXPLICIT) + OWN + explicit(0x00211010, "ZZ") + EVIL,
     "an undefined length before EVIL": meta(EXPLICIT) + OWN + explicit(0x00291010, "OB", length=UNDEFINED)
     + SEQUENCE_END + EVIL,
+    "sequences behind the header that are deeper than we walk": meta(EXPLICIT) + OWN
+    + (explicit(0x00400275, "SQ", length=UNDEFINED) + item(b"", UNDEFINED)) * 40 + (ITEM_END + SEQUENCE_END) * 40
+    + EVIL,
+    "a broken sequence behind the header": meta(EXPLICIT) + OWN + explicit(0x00400275, "SQ", length=UNDEFINED)
+    + explicit(0x00400007, "LO") + SEQUENCE_END + EVIL,
     "an item in a UN that looks explicit": meta(EXPLICIT) + explicit(0x00080018, "UI", INSTANCE)
     + explicit(0x00091010, "UN", length=UNDEFINED)
     + item(struct.pack("<HH2sH", 0x0009, 0x0002, b"UI", 0) + bytes(0x4955) + ITEM_END, UNDEFINED) + SEQUENCE_END
