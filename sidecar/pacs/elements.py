@@ -1,6 +1,7 @@
 """Stepping over the data elements of a DICOM data set that comes in pieces (PS3.5 section 7); no byte is read twice."""
 
 import struct
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,7 @@ _UNDEFINED = 0xFFFF_FFFF
 _MAXIMUM_DEPTH = 32
 _MAXIMUM_VALUE_BYTES = 1_024
 _HEAD_BYTES = 4_096
+_BEYOND = 1 << 32
 
 # PS3.5 7.1.2: these VRs have two reserved bytes and a length of four.
 LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
@@ -90,6 +92,7 @@ class Walk:
         self.is_past_wanted = False
         self._encoding = encoding
         self._wanted = wanted
+        self._order = sorted(wanted)
         self._last_wanted = last_wanted
         self._frames: list[_Frame] = []
         self._held = b""
@@ -127,7 +130,7 @@ class Walk:
         try:
             while position < len(data):
                 if not self._frames and self._encoding.explicit:
-                    position = self._over_unwanted(data, position)
+                    position = self._over_short(data, position)
                 position = self._step(data, position)
                 self._elements += 1
         except NeedMore:
@@ -149,26 +152,45 @@ class Walk:
         if self._elements > LIMIT_ALL_ELEMENTS:
             raise TwoReadings("too many elements")
 
-    def _over_unwanted(self, data: memoryview, position: int) -> int:
-        """Step over top-level elements of a short VR that nobody wants (most are); return where the next one is."""
-        head, wanted, last, begin = self._encoding.head, self._wanted, self._last, position
-        border = 0xFFFF_FFFF if self.is_past_wanted else self._last_wanted
-        floor = -1 if self.is_past_wanted else last
+    def _over_short(self, data: memoryview, position: int) -> int:
+        """Step over top-level elements of a short VR, most of a header, and take the wanted ones among them.
+
+        Return where the next element is that needs more care: ``_step`` decides on it.
+        """
+        head, last, begin = self._encoding.head, self._last, position
+        # In order, nothing before the next wanted tag is wanted; behind the last one, nothing above it.
+        if self.is_past_wanted:
+            last, limit = max(last, self._last_wanted), _BEYOND
+        else:
+            limit = self._next_wanted(last)
         try:
             while True:
                 group, number, vr, length = head(data, position)
                 tag = group << 16 | number
-                if vr not in SHORT_VRS or tag in wanted or tag <= floor or tag > border:
+                if tag <= last or vr not in SHORT_VRS:
                     break
-                last = tag
-                if not self.is_past_wanted:
-                    floor = tag
+                if tag >= limit:
+                    if tag in self._wanted and not self._take_short(data, position + 8, tag, vr, length):
+                        break
+                    self.is_past_wanted = tag >= self._last_wanted
+                    limit = self._next_wanted(tag)
+                last = self._last = tag
                 position += 8 + length
         except struct.error:
             pass
-        self._last = last
         self._elements += (position - begin) // 8  # At most so many.
         return position
+
+    def _next_wanted(self, tag: int) -> int:
+        place = bisect_right(self._order, tag)
+        return self._order[place] if place < len(self._order) else _BEYOND
+
+    def _take_short(self, data: memoryview, start: int, tag: int, vr: bytes, length: int) -> bool:
+        end = start + length
+        if vr != self._wanted[tag] or length > _MAXIMUM_VALUE_BYTES or end > len(data):
+            return False
+        self.values[tag] = bytes(data[start:end])
+        return True
 
     def _step(self, data: memoryview, position: int) -> int:
         """Step over one element or into it; return where the next one is. Raises ``NeedMore``."""
