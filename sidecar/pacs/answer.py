@@ -101,10 +101,10 @@ def _is_expected(content_type: MediaType, kind: Kind) -> bool:
         if name == "multipart/related":
             return _part_type(content_type) == "application/dicom"
         return kind is Kind.INSTANCE and name == "application/dicom"
-    if kind in (Kind.RENDERED, Kind.THUMBNAIL):
-        return name == "application/pdf" or (name != "application/octet-stream" and may_be_part(name, kind))
+    if name == "application/pdf" and kind in (Kind.RENDERED, Kind.THUMBNAIL):
+        return True
     if name == "multipart/related":
-        return may_be_part(_part_type(content_type) or "application/octet-stream", kind)
+        return kind is not Kind.THUMBNAIL and may_be_part(_part_type(content_type) or "application/octet-stream", kind)
     return may_be_part(name, kind)
 
 

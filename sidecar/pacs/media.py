@@ -134,7 +134,7 @@ def _usable(one: MediaRange, retrieval: Retrieval) -> MediaRange | None:
     kept = tuple((name, value) for name, value in one.parameters if name in ("type", "transfer-syntax"))
     cleaned = MediaRange(one.media_type, kept, one.quality)
     if kind in _DRAWN:
-        return MediaRange(one.media_type, (), one.quality) if one.media_type in _DRAWN_TYPES else None
+        return _drawn(one, kind)
     if one.media_type == "multipart/*":
         return default
     if one.media_type == "multipart/related":
@@ -154,11 +154,21 @@ def _usable(one: MediaRange, retrieval: Retrieval) -> MediaRange | None:
     return cleaned if _may_be_asked_for(one.media_type, kind) else None
 
 
+def _drawn(one: MediaRange, kind: Kind) -> MediaRange | None:
+    if one.media_type in _DRAWN_TYPES:
+        return MediaRange(one.media_type, (), one.quality)
+    # Several images, or the frames of one: a part each (PS3.18 8.7.4). A thumbnail is always one.
+    wanted = (one.parameter("type") or "").lower()
+    if kind is Kind.RENDERED and one.media_type == "multipart/related" and wanted in _DRAWN_TYPES:
+        return MediaRange(one.media_type, (("type", wanted),), one.quality)
+    return None
+
+
 def may_be_part(media_type: str, kind: Kind) -> bool:
     """Whether a part of a multipart answer of this kind may have this media type (lower case, no parameters)."""
     if kind in OBJECTS:
         return media_type == "application/dicom"
-    return media_type == "application/octet-stream" or media_type in _PIXEL_TYPES
+    return media_type in _PIXEL_TYPES or (media_type == "application/octet-stream" and kind not in _DRAWN)
 
 
 def _may_be_asked_for(media_type: str, kind: Kind) -> bool:

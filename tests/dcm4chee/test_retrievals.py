@@ -144,7 +144,7 @@ async def test_pixel_data_that_metadata_point_to_can_be_fetched(many: Path, uris
 
 
 async def test_drawn_images(many: Path) -> None:
-    """Of one image alone; of several dcm4chee has a multipart only, which we do not ask for."""
+    """Of one image alone; of several dcm4chee has a multipart only, for those who ask for one."""
     async with site_with(many, Behaviour(), PATIENTS) as site:
         png = {"Accept": "image/png"}
         series, instance = (await instances(site, LARGE))[0]
@@ -154,4 +154,12 @@ async def test_drawn_images(many: Path) -> None:
         for path in drawn:
             response, body = await site.get("alice", path, png)
             assert (response.status, body[:4]) == (200, b"\x89PNG"), path
-        await expect(site, f"/wado-rs/studies/{LARGE}/rendered", 406, png)
+        several = f"/wado-rs/studies/{LARGE}/rendered"
+        await expect(site, several, 406, png)
+        response, body = await site.get("alice", several, {"Accept": 'multipart/related; type="image/png"'})
+        parts = parts_of(response.headers["Content-Type"], body)
+        assert len(parts) == len(await instances(site, LARGE))
+        assert all(content[:4] == b"\x89PNG" for _, content in parts)
+        await expect(
+            site, f"/wado-rs/studies/{LARGE}/thumbnail", 406, {"Accept": 'multipart/related; type="image/png"'}
+        )

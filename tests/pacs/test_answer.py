@@ -47,7 +47,7 @@ ACCEPTED: list[tuple[str, tuple[Kind, ...]]] = [
     ("application/json; charset=utf-8", (Kind.METADATA,)),
     (OCTETS, PIXELS),
     ('multipart/related; type="image/jpeg"; transfer-syntax=1.2.840.10008.1.2.4.50; boundary=abc', PIXELS),
-    ("application/octet-stream", PIXELS),
+    ("application/octet-stream", PIXELS), ('multipart/related; type="image/png"; boundary=abc', (Kind.RENDERED,)),
     ("image/jpeg", (*DRAWN, *PIXELS)), ("image/png", (*DRAWN, *PIXELS)), ("image/jls", PIXELS),
     ("video/mp4", (*DRAWN, *PIXELS)), ("application/pdf", DRAWN),
 ]  # fmt: skip
@@ -85,7 +85,7 @@ def test_what_a_browser_could_run_or_nobody_can_check_never_passes(content_type:
      ("image/jpeg", Kind.STUDY), ("image/jpeg", Kind.METADATA), ("application/octet-stream", Kind.INSTANCE),
      ("application/octet-stream", Kind.RENDERED), ("application/pdf", Kind.BULKDATA), ("application/pdf", Kind.STUDY),
      (OCTETS, Kind.STUDY), (OCTETS, Kind.RENDERED), (OCTETS, Kind.METADATA), (DICOM, Kind.METADATA),
-     (DICOM, Kind.RENDERED),
+     (DICOM, Kind.RENDERED), ('multipart/related; type="image/png"; boundary=abc', Kind.THUMBNAIL),
      ("multipart/related; boundary=abc", Kind.STUDY),
      ('multipart/related; type="application/dicom+xml"; boundary=abc', Kind.SERIES),
      ('multipart/related; type="application/dicom+json"; boundary=abc', Kind.INSTANCE)],

@@ -72,6 +72,8 @@ BUILT: dict[str, tuple[str | None, Retrieval, str]] = {
     "rendered by a browser": (
         "image/avif,image/webp,image/apng,image/*,*/*;q=0.8", RENDERED, "image/*, image/jpeg;q=0.8"),
     "rendered as PNG, parameters left out": ("image/png; charset=x;q=0.3", THUMBNAIL, "image/png;q=0.3"),
+    "rendered, a part for each image": (
+        'multipart/related; type="image/JPEG"; transfer-syntax=*', RENDERED, 'multipart/related; type="image/jpeg"'),
     "rendered as PDF": ("application/pdf", RENDERED, "application/pdf"),
     "metadata": ("application/dicom+json", METADATA, "application/dicom+json"),
     "metadata, the other name": ("application/json, application/dicom+json", METADATA, "application/dicom+json"),
@@ -256,10 +258,12 @@ def test_parameters_are_read_by_name() -> None:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_which_media_types_a_part_may_have(kind: Kind) -> None:
-    """Instances in a multipart of instances, pixels and octets elsewhere; never what a browser would run."""
+    """Instances in a multipart of instances, images and octets elsewhere; never what a browser would run."""
     instances = kind in (Kind.STUDY, Kind.SERIES, Kind.INSTANCE)
     assert may_be_part("application/dicom", kind) is instances
-    for pixels in ("application/octet-stream", "image/jpeg", "image/jls", "image/jp2", "video/mp4"):
+    drawn = kind in (Kind.RENDERED, Kind.THUMBNAIL)
+    assert may_be_part("application/octet-stream", kind) is not (instances or drawn)
+    for pixels in ("image/jpeg", "image/jls", "image/jp2", "video/mp4"):
         assert may_be_part(pixels, kind) is not instances
     for never in ("", "text/html", "image/svg+xml", "application/dicom+xml", "application/xml", "application/zip",
                   "multipart/related", "application/pdf", "application/dicom+json"):  # fmt: skip
