@@ -210,7 +210,11 @@ def only_part() -> OnlyPart:
     return OnlyPart(BOUNDARY, Rules(), check)
 
 
-@given(st.binary(max_size=300), st.booleans(), st.booleans(), CUTS)
+# No two capital letters where a VR would stand: that is refused, as other readers go on there.
+PADDING = st.binary(max_size=300).map(lambda tail: bytes(byte & 0x3F for byte in tail))
+
+
+@given(PADDING, st.booleans(), st.booleans(), CUTS)
 def test_the_content_of_the_only_part(tail: bytes, length: bool, lead: bool, cuts: list[int]) -> None:
     """For a client that wants one instance without multipart: its bytes, neither more nor fewer."""
     assert run(only_part(), body(part(OWN + tail, length=length), lead=lead), cuts) == OWN + tail
