@@ -1,6 +1,7 @@
-"""The command ``smart-imaging-sidecar``: ``serve``, ``demo``, ``config``.
+"""The command ``smart-imaging-sidecar``: ``serve``, ``check``, ``demo``, ``config``.
 
-Exit codes: 0 fine, 2 bad usage or configuration (one line for each problem).
+Exit codes: 0 fine, 1 ``check`` found something that does not work, 2 bad usage or configuration (one line for each
+problem).
 """
 
 import asyncio
@@ -45,6 +46,37 @@ def serve(files: tuple[Path, ...]) -> None:
 
     configure_logs(settings.log.level)
     _run(lambda stop: run(settings, stop))
+
+
+@main.command(short_help="Say whether a configuration, the EHR and the PACS will do.")
+@_CONFIG
+@click.option("--token", metavar="TOKEN", envvar="SIDECAR_CHECK_TOKEN", help="A patient's access token: go an app's "
+              "way with it, down to one instance. Better in the environment as SIDECAR_CHECK_TOKEN.")  # fmt: skip
+@click.option("--json", "in_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--verbose", is_flag=True, help="Write the JSON log to standard error, too.")
+def check(files: tuple[Path, ...], token: str | None, in_json: bool, verbose: bool) -> None:
+    """Look at everything that `serve` needs, and say what is wrong.
+
+    The configuration, the EHR's discovery and introspection, our access to Patient, the PACS's QIDO-RS, its product,
+    its paging; with --token also an app's way to one instance.
+
+    Prints a table, with what to do about what is wrong; no patient and no secret is in it. Exits with 1 when something
+    does not work, with 2 when the configuration cannot be used.
+    """
+    settings = _settings(files)
+
+    from sidecar.check.finding import as_json, has_failed, table  # noqa: PLC0415
+    from sidecar.check.run import check as find  # noqa: PLC0415
+    from sidecar.telemetry.logs import configure_logs  # noqa: PLC0415
+
+    configure_logs("INFO" if verbose else "CRITICAL")
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            findings = runner.run(find(settings, token))
+    except (OSError, ValueError) as error:
+        _fail(str(error))
+    click.echo(as_json(findings) if in_json else table(findings))
+    sys.exit(1 if has_failed(findings) else 0)
 
 
 @main.command(short_help="Run the whole journey here, with an embedded EHR and archive.")

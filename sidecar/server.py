@@ -66,13 +66,16 @@ READ_BUFFER_BYTES = 2**18
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """The built product: its two applications and what they share."""
+    """The built product: its two applications, what they share, and what ``check`` asks."""
 
     public: web.Application
     admin: web.Application
     metrics: Metrics
     readiness: Readiness
     pacs: PacsClient
+    discovery: Discovery
+    tokens: TokenCache
+    patients: PatientMapping
 
 
 @contextlib.asynccontextmanager
@@ -129,7 +132,8 @@ async def build(
             fhir, dicomweb, metrics, cors_origins=settings.server.cors_origins, realm=REALM, customize=customize,
             wado_uri=settings.server.wado_uri, is_draining=lambda: readiness.draining,
         )  # fmt: skip
-        yield Sidecar(public, create_admin(metrics, readiness), metrics, readiness, pacs)
+        admin = create_admin(metrics, readiness)
+        yield Sidecar(public, admin, metrics, readiness, pacs, discovery, tokens, patients)
 
 
 @contextlib.asynccontextmanager

@@ -47,7 +47,7 @@ class SidecarProcess:
         self.fhir = self.url + "/fhir"
         self.admin = f"http://127.0.0.1:{self.admin_port}"
         self._log = directory / f"sidecar-{self.port}.log"
-        self._file = directory / f"sidecar-{self.port}.yaml"
+        self.file = directory / f"sidecar-{self.port}.yaml"
         server = {
             "host": "127.0.0.1",
             "port": self.port,
@@ -55,14 +55,14 @@ class SidecarProcess:
             "admin_port": self.admin_port,
             "public_url": self.url,
         }
-        self._file.write_text(yaml.safe_dump(configuration | {"server": server | configuration.get("server", {})}))
+        self.file.write_text(yaml.safe_dump(configuration | {"server": server | configuration.get("server", {})}))
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sidecar", "serve", "--config", str(self._file)],
+                [sys.executable, "-m", "sidecar", "serve", "--config", str(self.file)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,

@@ -49,7 +49,15 @@ def one_line(result: Any) -> str:
 
 
 def test_the_commands_are_those_of_the_documents() -> None:
-    assert commands(cli.main) == [(), ("serve",), ("demo",), ("config",), ("config", "schema"), ("config", "show")]
+    assert commands(cli.main) == [
+        (),
+        ("serve",),
+        ("check",),
+        ("demo",),
+        ("config",),
+        ("config", "schema"),
+        ("config", "show"),
+    ]
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])

@@ -82,7 +82,7 @@ class EhrMapping:
             log.error("the EHR's Patient cannot be read", extra={"reason": failure.reason, "detail": failure.detail})
             raise Unavailable(
                 "The hospital's patient record cannot be read now; try again.", reason="patient_" + failure.reason
-            ) from None
+            ).because(failure.detail) from None
         self._known[patient] = found
         return found
 

@@ -65,9 +65,9 @@ def configure_logs(level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # What pydicom and Python warn of quotes values of images and answers.
+    # What pydicom and Python warn of quotes values of images and answers; the client of `check` tells each study.
     logging.captureWarnings(True)
-    for name in ("pydicom", "py.warnings"):
+    for name in ("pydicom", "py.warnings", "dicomweb_client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # aiohttp's own error log quotes requests; failures of handlers are logged by web/middleware.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)

@@ -29,6 +29,8 @@ class Metrics:
         self.verification_failures = self._counter(
             "verification_failures_total", "Answers of the PACS that held another patient's data", "what"
         )
+        for what in ("instance", "metadata", "unreadable_instance"):  # From 0, so that the first is an increase.
+            self.verification_failures.labels(what)
         Gauge("smart_imaging_build_info", "Version", ["version"], registry=self.registry).labels(version).set(1)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -138,7 +138,9 @@ class Introspection:
                 self._breaker.succeeded()
             self._observe("unavailable", time.perf_counter() - started)
             log.error("introspection failed", extra={"reason": failure.reason, "detail": failure.detail})
-            raise Unavailable(SAY, reason="introspection_" + failure.reason, retry_after=RETRY_AFTER_SECONDS) from None
+            raise Unavailable(SAY, reason="introspection_" + failure.reason, retry_after=RETRY_AFTER_SECONDS).because(
+                failure.detail
+            ) from None
         except BadGateway:
             self._observe("bad_credentials", time.perf_counter() - started)
             raise

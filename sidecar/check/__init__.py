@@ -1,0 +1,1 @@
+"""The command ``check``: are the configuration, the EHR and the PACS as ``serve`` needs them."""

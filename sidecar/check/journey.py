@@ -1,0 +1,153 @@
+"""The way of an app with a patient's token, through our own listener: search, find, describe, retrieve, be refused.
+
+What the token's patient has is looked at, never told: findings are counts.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import aiohttp
+import requests
+from dicomweb_client.api import DICOMwebClient
+
+from sidecar.check.finding import Finding, failure, ok, skipped, warning
+from sidecar.server import Sidecar, listen
+
+_SECONDS = 120
+_ABSENT = "2.25.999999999999999999999999999999999999"
+
+
+@dataclass(frozen=True, slots=True)
+class Journey:
+    """``url``: of a listener that is ours alone; ``token``: the patient's."""
+
+    url: str
+    token: str
+
+    async def findings(self) -> list[Finding]:
+        """Each step builds on the one before; the first that fails ends the way."""
+        async with aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {self.token}"}, timeout=aiohttp.ClientTimeout(_SECONDS)
+        ) as session:
+            status, bundle = await self._get(session, "/fhir/ImagingStudy?_count=1")
+        if status != 200:
+            return [failure("token.search", _said(status, bundle), _HINTS.get(status, _SEE_LOG))]
+        total = bundle.get("total")
+        found = [ok("token.search", f"{total} studies as ImagingStudy")]
+        client = DICOMwebClient(f"{self.url}/wado-rs", session=self._session())
+        for step in (self._find, self._describe, self._retrieve, self._refuse):
+            found.append(await asyncio.to_thread(partial(step, client)))
+            if found[-1].state in ("FAIL", "skip"):
+                break
+        return found
+
+    async def _get(self, session: aiohttp.ClientSession, path: str) -> tuple[int, dict[str, Any]]:
+        async with session.get(self.url + path) as response:
+            return response.status, await response.json(content_type=None)
+
+    def _session(self) -> requests.Session:
+        session = requests.Session()
+        session.trust_env = False
+        session.headers["Authorization"] = f"Bearer {self.token}"
+        return session
+
+    def _find(self, client: DICOMwebClient) -> Finding:
+        try:
+            studies = client.search_for_studies(limit=1)
+        except requests.HTTPError as error:
+            return _http("token.qido", error)
+        if not studies:
+            return skipped("token.qido", "this patient has no studies at the archive: the way ends here")
+        self._study(client)
+        return ok("token.qido", "QIDO-RS of /wado-rs answers dicomweb-client")
+
+    @staticmethod
+    def _study(client: DICOMwebClient) -> str:
+        return str(client.search_for_studies(limit=1)[0]["0020000D"]["Value"][0])
+
+    def _instance(self, client: DICOMwebClient) -> tuple[str, str, str]:
+        study = self._study(client)
+        (row, *_) = client.search_for_instances(study, limit=1)
+        return study, str(row["0020000E"]["Value"][0]), str(row["00080018"]["Value"][0])
+
+    def _describe(self, client: DICOMwebClient) -> Finding:
+        try:
+            rows = client.retrieve_instance_metadata(*self._instance(client))
+        except requests.HTTPError as error:
+            return _http("token.metadata", error)
+        return ok("token.metadata", f"{len(rows)} attributes of one instance")
+
+    def _retrieve(self, client: DICOMwebClient) -> Finding:
+        try:
+            dataset = client.retrieve_instance(*self._instance(client), media_types=(("application/dicom", "*"),))
+        except requests.HTTPError as error:
+            return _http("token.retrieve", error)
+        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
+            return failure(
+                "token.retrieve",
+                "the transfer was broken off",
+                "The archive's instance is unreadable, or not this patient's: see the log.",
+            )
+        return ok("token.retrieve", f"one instance, {len(dataset)} attributes, verified as it passed")
+
+    def _refuse(self, client: DICOMwebClient) -> Finding:
+        try:
+            client.retrieve_study_metadata(_ABSENT)
+        except requests.HTTPError as error:
+            if _status(error) == 404:
+                return ok("token.refusal", "a study that is not this patient's is a 404")
+            return _http("token.refusal", error)
+        return failure("token.refusal", "a made-up study was answered", "Do not serve; report this.")
+
+
+_SEE_LOG = "See the log on standard error (--verbose)."
+_HINTS = {
+    401: "The EHR says that the token is not active: expired, of another server, or not visible to our client.",
+    403: "The token has no patient/ scope with ImagingStudy or no patient in context (docs/api.md).",
+}
+
+
+def _said(status: int, body: dict[str, Any]) -> str:
+    try:
+        return f"{status}: {body['issue'][0]['diagnostics']}"
+    except (KeyError, IndexError, TypeError):
+        return str(status)
+
+
+def _status(error: requests.HTTPError) -> int:
+    return error.response.status_code if error.response is not None else 0
+
+
+def _http(name: str, error: requests.HTTPError) -> Finding:
+    try:
+        body = error.response.json() if error.response is not None else {}
+    except ValueError:
+        body = {}
+    return failure(name, _said(_status(error), body), _HINTS.get(_status(error), _SEE_LOG))
+
+
+def without_studies(found: list[Finding]) -> list[Finding]:
+    """The same, with a warning when the search works and finds nothing: mostly the mapping is wrong then."""
+    if found and found[0].text.startswith("0 "):
+        return [
+            *found,
+            warning(
+                "token.studies",
+                "the patient has no study at the archive",
+                "If there should be one: is "
+                "patients.mapping right? Compare Patient.id or its identifiers with the PatientID at "
+                "the archive.",
+            ),
+        ]
+    return found
+
+
+@asynccontextmanager
+async def journey(sidecar: Sidecar, token: str) -> AsyncIterator[Journey]:
+    """Serve on a free loopback port for the time of the journey."""
+    async with listen(sidecar.public, "127.0.0.1", 0, name="check") as port:
+        yield Journey(f"http://127.0.0.1:{port}", token)

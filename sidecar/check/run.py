@@ -1,0 +1,37 @@
+"""All checks in their order."""
+
+import asyncio
+from collections.abc import Sequence
+
+from sidecar.check.finding import Finding, State, has_failed, skipped
+from sidecar.check.journey import journey, without_studies
+from sidecar.check.upstreams import EHR, PACS, Check, public_url
+from sidecar.server import Sidecar, build
+from sidecar.settings import Settings
+
+
+async def check(settings: Settings, token: str | None) -> list[Finding]:
+    """Look at everything that ``serve`` with these ``settings`` would need; with a patient's ``token`` go its way, too.
+
+    EHR and PACS are asked at the same time; what builds on something that failed is left out. Raises ``ValueError``
+    like ``build``.
+    """
+    async with build(settings) as sidecar:
+        found = [await public_url(settings, sidecar)]
+        for part in await asyncio.gather(_in_order(EHR, settings, sidecar), _in_order(PACS, settings, sidecar)):
+            found += part
+        if token is None:
+            return [*found, skipped("token", "no --token: nobody's images were looked at")]
+        if has_failed(found):
+            return [*found, skipped("token", "not tried: mend the above first")]
+        async with journey(sidecar, token) as way:
+            return [*found, *without_studies(await way.findings())]
+
+
+async def _in_order(checks: Sequence[Check], settings: Settings, sidecar: Sidecar) -> list[Finding]:
+    found: list[Finding] = []
+    for one in checks:
+        found.append(await one(settings, sidecar))
+        if found[-1].state is State.FAIL:
+            break
+    return found

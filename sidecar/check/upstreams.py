@@ -1,0 +1,179 @@
+"""Checks that need no patient's token: the EHR's discovery and introspection, our access to Patient, QIDO-RS."""
+
+import secrets
+from collections.abc import Awaitable, Callable
+
+from sidecar.check.finding import Finding, failed, failure, ok, skipped, warning
+from sidecar.common.dicom_json import Row, text
+from sidecar.common.errors import BadGateway, Problem
+from sidecar.pacs.detection import detect_dialect
+from sidecar.pacs.resources import Query
+from sidecar.server import Sidecar
+from sidecar.settings import Settings
+
+Check = Callable[[Settings, Sidecar], Awaitable[Finding]]
+
+_SAMPLE = 50
+"""Studies that are looked at to see what the archive writes."""
+_FIELDS = ("includefield", "PatientID,IssuerOfPatientID,StudyInstanceUID")
+
+
+async def public_url(settings: Settings, sidecar: Sidecar) -> Finding:
+    """Links in answers are made from it."""
+    url = settings.server.public_url
+    if "://localhost" in url or "://127." in url:
+        return warning("server.public_url", url, "Apps elsewhere cannot follow links to it: set the URL that they use.")
+    if url.startswith("http:"):
+        return warning(
+            "server.public_url", url, "Tokens must travel encrypted: put TLS in front, and write https here."
+        )
+    return ok("server.public_url", url)
+
+
+async def discovery(settings: Settings, sidecar: Sidecar) -> Finding:
+    """The EHR's ``.well-known/smart-configuration``."""
+    name, url = "ehr.smart_configuration", settings.ehr.fhir_url
+    try:
+        await sidecar.discovery.probe()
+        found = await sidecar.discovery.configuration()
+    except Problem as problem:
+        return failed(name, problem, f"Is ehr.fhir_url right ({url}), and reachable from here? ehr.ca_file trusted?")
+    if found.introspection_endpoint is None and settings.tokens.introspection.url is None:
+        return failure(name, f"{url} names no introspection_endpoint", "Set tokens.introspection.url.")
+    missing = [name for name in ("authorization_endpoint", "token_endpoint") if getattr(found, name) is None]
+    if missing:
+        return warning(name, f"{url} names no {' and no '.join(missing)}", "Apps find their login there (SIA-2).")
+    if settings.ehr.issuer and found.issuer and found.issuer != settings.ehr.issuer:
+        return warning(
+            name,
+            f"its issuer is {found.issuer}",
+            f"ehr.issuer is {settings.ehr.issuer}: tokens of another issuer are refused.",
+        )
+    return ok(name, url)
+
+
+async def introspection(settings: Settings, sidecar: Sidecar) -> Finding:
+    """A token that nobody issued must be inactive, and we must be allowed to ask."""
+    name = "tokens.introspection"
+    try:
+        found = await sidecar.tokens.validate(secrets.token_urlsafe(32))
+    except BadGateway as problem:
+        return failed(
+            name,
+            problem,
+            "The authorization server refuses us: check tokens.client (id, secret, method), and "
+            "that this client may introspect.",
+        )
+    except Problem as problem:
+        return failed(
+            name,
+            problem,
+            "The endpoint must answer a POST with JSON, active: false for an unknown token (RFC "
+            "7662 2.2); set tokens.introspection.url if it is elsewhere.",
+        )
+    if found is not None:
+        return failure(
+            name, "a made-up token is active", "Whatever answers there is no introspection endpoint. Do not serve."
+        )
+    return ok(name, f"a made-up token is inactive; we are accepted by {settings.tokens.client.method}")
+
+
+async def patients(settings: Settings, sidecar: Sidecar) -> Finding:
+    """With ``mapping: ehr`` our own access must read Patients."""
+    name = "patients.mapping"
+    if settings.patients.mapping == "direct":
+        return ok(name, "direct: the FHIR Patient.id is the PatientID at the PACS")
+    try:
+        await sidecar.patients.identifiers("check-" + secrets.token_hex(8))
+    except Problem as problem:
+        return failed(
+            name,
+            problem,
+            "We cannot read Patient at the EHR: check patients.client, its scope, and its key "
+            "(the EHR must know the public half).",
+        )
+    return ok(name, f"ehr: a made-up Patient is not there; we are accepted by {settings.patients.client.method}")
+
+
+async def query(settings: Settings, sidecar: Sidecar) -> Finding:
+    """QIDO-RS answers."""
+    name = "pacs.query"
+    try:
+        await sidecar.pacs.ping()
+    except Problem as problem:
+        return failed(
+            name, problem, f"Is pacs.url the DICOMweb root ({settings.pacs.url}; its /studies is asked)? pacs.auth?"
+        )
+    return ok(name, settings.pacs.url)
+
+
+async def dialect(settings: Settings, sidecar: Sidecar) -> Finding:
+    """Which product it is."""
+    name, configured = "pacs.dialect", settings.pacs.dialect
+    found = await detect_dialect(sidecar.pacs)
+    if found is None:
+        if configured == "generic":
+            return ok(name, "generic: neither Orthanc nor dcm4chee was recognized")
+        return warning(
+            name,
+            f"{configured}, but nothing tells that it is one",
+            f"Is pacs.url its DICOMweb root? Is {configured} what runs there?",
+        )
+    if found != configured:
+        return failure(
+            name, f"{configured}, but this is {found}", f"Set pacs.dialect: {found}; else queries may be misread."
+        )
+    return ok(name, f"{found}, as recognized")
+
+
+async def studies(settings: Settings, sidecar: Sidecar) -> Finding:
+    """What the archive's rows say of patients, and whether it pages."""
+    name = "pacs.studies"
+    try:
+        rows = await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=_SAMPLE)
+        second = await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=1, offset=1) if len(rows) > 1 else []
+    except Problem as problem:
+        return failed(name, problem, "The archive does not answer QIDO-RS /studies as JSON; see its log.")
+    if not rows:
+        return skipped(name, "the archive has no study that we may see: nothing to look at")
+    return _judge(name, settings, rows, second)
+
+
+def _judge(name: str, settings: Settings, rows: list[Row], second: list[Row]) -> Finding:
+    uids = [text(row, "StudyInstanceUID") for row in rows]
+    if len(rows) > 1 and (not second or text(second[0], "StudyInstanceUID") == uids[0]):
+        return failure(
+            name,
+            "offset=1 brings the first study again",
+            "The archive does not page, or a limit of its own "
+            "cuts lists: Orthanc's LimitFindResults must be 0: searches could miss studies.",
+        )
+    without = sum(text(row, "PatientID") is None for row in rows)
+    if without == len(rows):
+        return failure(name, f"none of {len(rows)} studies has a PatientID", "Its QIDO-RS must return 0010,0020.")
+    issuers = _issuers(settings)
+    named = {text(row, "IssuerOfPatientID") for row in rows} - {None}
+    if issuers and not issuers & named:
+        return warning(
+            name,
+            f"none of {len(rows)} studies names an issuer that is configured",
+            "With an issuer set, a study "
+            "counts only when the archive names the same (docs/configuration.md, patients).",
+        )
+    if not issuers and len(named) > 1:
+        return warning(
+            name,
+            f"{len(rows)} studies name {len(named)} issuers of patient IDs",
+            "One number may then be two people: set patients.issuer, or issuer in patients.identifiers.",
+        )
+    note = f"; {without} without a PatientID reach nobody" if without else ""
+    return ok(name, f"{len(rows)} looked at, paging works{note}" if second else f"{len(rows)} looked at{note}")
+
+
+def _issuers(settings: Settings) -> set[str | None]:
+    listed = [settings.patients.issuer, *(one.issuer for one in settings.patients.identifiers)]
+    return {issuer for issuer in listed if issuer is not None}
+
+
+EHR: tuple[Check, ...] = (discovery, introspection, patients)
+PACS: tuple[Check, ...] = (query, dialect, studies)

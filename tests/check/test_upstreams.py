@@ -1,0 +1,186 @@
+"""What ``check`` says of upstreams that are not as they should be: each fault has its line and a way out."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from sidecar.check.finding import Finding, State
+from sidecar.check.run import check
+from sidecar.server import listen
+from sidecar.settings import Settings
+from tests.upstreams import ScriptedEhr
+
+
+class Pacs:
+    """Answers ``/studies`` with ``rows`` (paged when ``pages``) and ``/info`` with ``info``."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = [study("1.2.1"), study("1.2.2")]
+        self.pages = True
+        self.status = 200
+        self.info: dict[str, Any] | None = None
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/dicom-web/studies", self._studies)
+        app.router.add_get("/dicom-web/info", self._info)
+        return app
+
+    async def _studies(self, request: web.Request) -> web.Response:
+        if self.status != 200:
+            return web.Response(status=self.status)
+        uid = request.query.get("StudyInstanceUID")
+        rows = [row for row in self.rows if uid in (None, row["0020000D"]["Value"][0])]
+        if self.pages:
+            begin = int(request.query.get("offset", "0"))
+            rows = rows[begin : begin + int(request.query.get("limit", "1000"))]
+        return web.json_response(rows, content_type="application/dicom+json")
+
+    async def _info(self, request: web.Request) -> web.Response:
+        return web.Response(status=404) if self.info is None else web.json_response(self.info)
+
+
+def study(uid: str, patient: str | None = "p1", issuer: str | None = None) -> dict[str, Any]:
+    """A QIDO-RS row."""
+    row: dict[str, Any] = {"0020000D": {"vr": "UI", "Value": [uid]}}
+    if patient is not None:
+        row["00100020"] = {"vr": "LO", "Value": [patient]}
+    if issuer is not None:
+        row["00100021"] = {"vr": "LO", "Value": [issuer]}
+    return row
+
+
+@contextlib.asynccontextmanager
+async def served(ehr: ScriptedEhr, pacs: Pacs, /, **changes: dict[str, Any]) -> AsyncIterator[Settings]:
+    """Settings for these two upstreams."""
+    async with listen(ehr.app(), "127.0.0.1", 0) as ehr_port, listen(pacs.app(), "127.0.0.1", 0) as pacs_port:
+        document: dict[str, Any] = {
+            "server": {"public_url": "https://imaging.example.org"},
+            "ehr": {"fhir_url": f"http://127.0.0.1:{ehr_port}/fhir", "timeout_seconds": 2},
+            "tokens": {"client": {"method": "none"}},
+            "pacs": {"url": f"http://127.0.0.1:{pacs_port}/dicom-web", "timeout_seconds": 2},
+        }
+        for section, values in changes.items():
+            document[section] = document.get(section, {}) | values
+        yield Settings.model_validate(document)
+
+
+async def found(ehr: ScriptedEhr, pacs: Pacs, /, **changes: dict[str, Any]) -> dict[str, Finding]:
+    """The findings by name."""
+    async with served(ehr, pacs, **changes) as settings:
+        return {one.name: one for one in await check(settings, None)}
+
+
+@pytest.fixture
+def ehr() -> ScriptedEhr:
+    return ScriptedEhr(answer={"active": False})
+
+
+@pytest.fixture
+def pacs() -> Pacs:
+    return Pacs()
+
+
+async def test_fine(ehr: ScriptedEhr, pacs: Pacs) -> None:
+    findings = await found(ehr, pacs)
+    assert {name: one.state for name, one in findings.items()} == {
+        "server.public_url": State.OK, "ehr.smart_configuration": State.WARN, "tokens.introspection": State.OK,
+        "patients.mapping": State.OK, "pacs.query": State.OK, "pacs.dialect": State.OK, "pacs.studies": State.OK,
+        "token": State.SKIP,
+    }  # fmt: skip
+    assert "authorization_endpoint" in findings["ehr.smart_configuration"].text  # ScriptedEhr names none.
+
+
+async def test_an_introspection_that_says_yes_to_everything(ehr: ScriptedEhr, pacs: Pacs) -> None:
+    ehr.answer = ScriptedEhr().answer
+    finding = (await found(ehr, pacs))["tokens.introspection"]
+    assert finding.state is State.FAIL
+    assert "Do not serve" in str(finding.hint)
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "text"),
+    [(401, {}, "introspection_bad_credentials"), (500, {}, "introspection_unexpected_status (status 500)"),
+     (200, "<html>", "introspection_not_json"), (200, [], "introspection_"), (404, {}, "status 404")],
+)  # fmt: skip
+async def test_an_introspection_that_does_not_work(
+    ehr: ScriptedEhr, pacs: Pacs, status: int, answer: Any, text: str
+) -> None:
+    ehr.status, ehr.answer = status, answer
+    findings = await found(ehr, pacs)
+    assert findings["tokens.introspection"].state is State.FAIL
+    assert text in findings["tokens.introspection"].text
+    assert "patients.mapping" not in findings
+    assert findings["pacs.studies"].state is State.OK  # The other side is looked at all the same.
+
+
+async def test_no_discovery(ehr: ScriptedEhr, pacs: Pacs) -> None:
+    ehr.configured = False
+    finding = (await found(ehr, pacs))["ehr.smart_configuration"]
+    assert (finding.state, finding.text) == (State.FAIL, "discovery_unexpected_status (status 500)")
+    assert "ehr.fhir_url" in str(finding.hint)
+
+
+@pytest.mark.parametrize(("status", "text"), [(401, "pacs_credentials"), (404, "status 404"), (503, "pacs_busy")])
+async def test_an_archive_that_refuses(ehr: ScriptedEhr, pacs: Pacs, status: int, text: str) -> None:
+    pacs.status = status
+    findings = await found(ehr, pacs)
+    assert findings["pacs.query"].state is State.FAIL
+    assert text in findings["pacs.query"].text
+    assert "pacs.studies" not in findings
+
+
+async def test_another_product(ehr: ScriptedEhr, pacs: Pacs) -> None:
+    pacs.info = {"DicomWebRoot": "/dicom-web/"}
+    finding = (await found(ehr, pacs, pacs={"dialect": "dcm4chee"}))["pacs.dialect"]
+    assert (finding.state, finding.hint) == (State.FAIL, "Set pacs.dialect: orthanc; else queries may be misread.")
+    assert (await found(ehr, pacs, pacs={"dialect": "orthanc"}))["pacs.dialect"].state is State.OK
+    pacs.info = None
+    assert (await found(ehr, pacs, pacs={"dialect": "orthanc"}))["pacs.dialect"].state is State.WARN
+
+
+async def test_an_archive_that_does_not_page(ehr: ScriptedEhr, pacs: Pacs) -> None:
+    pacs.pages = False
+    finding = (await found(ehr, pacs))["pacs.studies"]
+    assert finding.state is State.FAIL
+    assert "LimitFindResults" in str(finding.hint)
+
+
+ISSUERS = {"patients": {"issuer": "HOSPITAL"}}
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "state", "text"),
+    [([], {}, State.SKIP, "no study"),
+     ([study("1.2.1")], {}, State.OK, "1 looked at"),
+     ([study("1.2.1", None), study("1.2.2")], {}, State.OK, "1 without a PatientID"),
+     ([study("1.2.1", None), study("1.2.2", None)], {}, State.FAIL, "PatientID"),
+     ([study("1.2.1", issuer="HOSPITAL"), study("1.2.2")], ISSUERS, State.OK, "paging works"),
+     ([study("1.2.1"), study("1.2.2")], ISSUERS, State.WARN, "issuer"),
+     ([study("1.2.1", issuer="A"), study("1.2.2", issuer="B")], {}, State.WARN, "2 issuers")],
+)  # fmt: skip
+async def test_what_the_rows_say_of_patients(
+    ehr: ScriptedEhr, pacs: Pacs, rows: list[dict[str, Any]], changes: dict[str, Any], state: State, text: str
+) -> None:
+    pacs.rows = rows
+    finding = (await found(ehr, pacs, **changes))["pacs.studies"]
+    assert finding.state is state
+    assert text in finding.text
+
+
+@pytest.mark.parametrize(
+    ("url", "state"),
+    [("https://imaging.example.org", State.OK), ("http://imaging.example.org", State.WARN),
+     ("http://localhost:8080", State.WARN)],
+)  # fmt: skip
+async def test_the_public_url(ehr: ScriptedEhr, pacs: Pacs, url: str, state: State) -> None:
+    assert (await found(ehr, pacs, server={"public_url": url}))["server.public_url"].state is state
+
+
+async def test_a_patient_record_that_refuses_us(ehr: ScriptedEhr, pacs: Pacs) -> None:
+    """``mapping: ehr``: our own access is tried with a Patient that nobody has."""
+    mapping = {"patients": {"mapping": "ehr", "identifiers": [{"system": "urn:x"}]}}
+    assert (await found(ehr, pacs, **mapping))["patients.mapping"].state is State.OK  # ScriptedEhr: 404.

@@ -1,0 +1,63 @@
+"""``check`` as the first thing that support asks for, in front of each archive."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.command import run
+from tests.journey.world import World
+
+
+def findings(world: World, *arguments: str, token: str | None = None) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Exit code, and the findings by their names."""
+    done = run(
+        "check", "--config", world.sidecar.file, "--json", *arguments,
+        changes={} if token is None else {"SIDECAR_CHECK_TOKEN": token},
+    )  # fmt: skip
+    assert done.stderr == ""
+    return done.returncode, {one["name"]: one for one in json.loads(done.stdout)["findings"]}
+
+
+def test_everything_is_fine(world: World) -> None:
+    """With a patient's token down to one instance (SIA-10, 20, 40, 42, 45); without one nobody is looked at."""
+    code, found = findings(world, token=world.token("robin"))
+    assert code == 0
+    states = {name: one["state"] for name, one in found.items()}
+    assert states.pop("server.public_url") == "warn"  # A loopback address.
+    assert set(states.values()) == {"ok"}, found
+    assert list(found)[-5:] == ["token.search", "token.qido", "token.metadata", "token.retrieve", "token.refusal"]
+    code, found = findings(world)
+    assert (code, found["token"]["state"]) == (0, "skip")
+
+
+def test_the_product_is_recognized(world: World, request: pytest.FixtureRequest) -> None:
+    _, found = findings(world)
+    archive = request.node.callspec.params["world"]
+    assert found["pacs.dialect"]["text"].startswith("generic" if archive == "embedded" else archive)
+
+
+def test_nobody_is_named(world: World) -> None:
+    """Support gets the output by mail."""
+    token = world.token("robin")
+    done = run("check", "--config", world.sidecar.file, "--verbose", changes={"SIDECAR_CHECK_TOKEN": token})
+    said = done.stdout + done.stderr
+    assert done.returncode == 0
+    assert token not in said
+    own = world.of("robin")
+    assert own
+    for secret in {"Sample", *(one.patient_id for one in own), *(one.study for one in own)}:
+        assert secret not in said
+
+
+def test_a_token_that_is_not_active(world: World) -> None:
+    code, found = findings(world, token="never-issued")
+    assert code == 1
+    assert found["token.search"]["state"] == "fail"
+    assert "not active" in found["token.search"]["hint"]
+
+
+def test_a_token_without_the_scope(world: World) -> None:
+    code, found = findings(world, token=world.token("robin", "patient/Patient.r"))
+    assert code == 1
+    assert found["token.search"]["text"].startswith("403")

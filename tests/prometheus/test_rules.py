@@ -1,0 +1,66 @@
+"""The alerts of ``config/prometheus/rules.yaml``, by the real promtool, and against the metrics that we expose."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sidecar.telemetry.metrics import Metrics
+
+RULES = Path(__file__).parents[2] / "config" / "prometheus" / "rules.yaml"
+TESTS = Path(__file__).parent / "rules_test.yaml"
+NOT_INSTALLED = "no promtool: apt-get install prometheus"
+
+
+@pytest.fixture
+def promtool() -> str:
+    """Its path; skip without it, and fail with REQUIRE_REAL_SERVERS."""
+    found = shutil.which("promtool")
+    if found is None:
+        if os.environ.get("REQUIRE_REAL_SERVERS"):
+            pytest.fail(NOT_INSTALLED)
+        pytest.skip(NOT_INSTALLED)
+    return found
+
+
+@pytest.mark.prometheus
+def test_each_alert_fires_and_rests_as_it_should(promtool: str, tmp_path: Path) -> None:
+    shutil.copy(RULES, tmp_path / "rules.yaml")
+    shutil.copy(TESTS, tmp_path / "tests.yaml")
+    done = subprocess.run(
+        [promtool, "test", "rules", "tests.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.prometheus
+def test_the_exposition_is_clean(promtool: str, tmp_path: Path) -> None:
+    """``promtool check metrics``: names, types, help."""
+    done = subprocess.run([promtool, "check", "metrics"], input=Metrics("1").expose(), capture_output=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
+def test_every_alert_has_a_test() -> None:
+    alerts = {rule["alert"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]}
+    tested = {
+        one["alertname"] for test in yaml.safe_load(TESTS.read_text())["tests"] for one in test["alert_rule_test"]
+    }
+    assert alerts == tested
+
+
+def test_the_alerts_ask_for_metrics_that_there_are() -> None:
+    exposed = set(re.findall(r"# TYPE (\S+)", Metrics("1").expose().decode()))
+    asked = set(re.findall(r"smart_imaging_\w+", RULES.read_text()))
+    assert asked
+    assert {name.removesuffix("_bucket") for name in asked} <= exposed
+
+
+def test_a_first_failure_is_an_increase() -> None:
+    """Prometheus sees no increase in a series that begins with 1."""
+    text = Metrics("1").expose().decode()
+    for what in ("instance", "metadata", "unreadable_instance"):
+        assert f'smart_imaging_verification_failures_total{{what="{what}"}} 0.0' in text
