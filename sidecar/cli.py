@@ -5,6 +5,7 @@ problem).
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -71,7 +72,8 @@ def check(files: tuple[Path, ...], token: str | None, in_json: bool, verbose: bo
 
     configure_logs("INFO" if verbose else "CRITICAL")
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        # Standard output is the report's: what `audit.sink: stdout` has to tell goes to standard error.
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner, contextlib.redirect_stdout(sys.stderr):
             findings = runner.run(find(settings, token))
     except (OSError, ValueError) as error:
         _fail(str(error))

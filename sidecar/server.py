@@ -32,6 +32,8 @@ from sidecar.pacs.upstream import Upstream
 from sidecar.patients.direct import DirectMapping
 from sidecar.patients.ehr import Credentials, EhrMapping
 from sidecar.settings import BackendServicesClient, BasicAuth, BearerClient, NoAuth, SecretClient, Settings
+from sidecar.telemetry.audit import AuditTrail, FileSink, NoSink, Sink, StdoutSink
+from sidecar.telemetry.audit_event import Teller
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
 from sidecar.tokens.credentials import BackendServices, NoToken, StaticToken
@@ -110,8 +112,9 @@ async def build(
         stack.push_async_callback(studies.close)
         issuers = Issuers(pacs, ttl_seconds=settings.pacs.ownership_cache_seconds)
         stack.push_async_callback(issuers.close)
+        audit = _audit(settings, metrics, stack)
         guard = Guard(
-            tokens, patients, ownership, issuers, metrics, policy=Policy(app_launch=settings.access.app_launch)
+            tokens, patients, ownership, issuers, metrics, audit, policy=Policy(app_launch=settings.access.app_launch)
         )
         endpoints = Endpoints(
             settings.server.public_url + "/fhir",
@@ -129,11 +132,20 @@ async def build(
         )  # fmt: skip
         readiness = Readiness({"ehr": discovery.probe, "pacs": pacs.ping})
         public = create_public(
-            fhir, dicomweb, metrics, cors_origins=settings.server.cors_origins, realm=REALM, customize=customize,
+            fhir, dicomweb, metrics, audit, cors_origins=settings.server.cors_origins, realm=REALM, customize=customize,
             wado_uri=settings.server.wado_uri, is_draining=lambda: readiness.draining,
         )  # fmt: skip
         admin = create_admin(metrics, readiness)
         yield Sidecar(public, admin, metrics, readiness, pacs, discovery, tokens, patients)
+
+
+def _audit(settings: Settings, metrics: Metrics, stack: contextlib.AsyncExitStack) -> AuditTrail:
+    sink: Sink = StdoutSink() if settings.audit.sink == "stdout" else NoSink()
+    if settings.audit.file is not None:
+        sink = file = FileSink(settings.audit.file)
+        stack.callback(file.close)
+    teller = Teller("smart-imaging-sidecar " + __version__, settings.ehr.fhir_url, settings.audit.site)
+    return AuditTrail(sink, teller, settings.audit.key(), observe=metrics.observe_audit)
 
 
 @contextlib.asynccontextmanager

@@ -3,6 +3,7 @@
 The tables of ``docs/configuration.md`` are made of these models; ``config schema`` prints them as JSON Schema.
 """
 
+import secrets
 from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
@@ -306,6 +307,27 @@ class Compat(Section):
     s4s_extension: bool = Field(False, description="Also write the requires-access-token extension of the 2023 text")
 
 
+class Audit(Section):
+    """AuditEvents, a line each."""
+
+    sink: Literal["none", "stdout", "file"] = Field("none", description="Where AuditEvents go, a JSON line each")
+    file: Path | None = Field(None, description="file: appended to; opened anew when logrotate moved it")
+    key_file: SecretFile | None = Field(
+        None, description="Key of the tokens' hashes; null: a new one at each start, for that process alone"
+    )
+    site: str | None = Field(None, min_length=1, description="AuditEvent.source.site, for instance the hospital")
+
+    @model_validator(mode="after")
+    def _file_fits_the_sink(self) -> "Audit":
+        if (self.sink == "file") != (self.file is not None):
+            raise ValueError("sink file needs file, and file needs sink file")
+        return self
+
+    def key(self) -> bytes:
+        """The key of the tokens' hashes."""
+        return secret_of(None, self.key_file).encode() if self.key_file else secrets.token_bytes(32)
+
+
 class Log(Section):
     """JSON lines on standard error."""
 
@@ -323,4 +345,5 @@ class Settings(Section):
     fhir: Fhir = Fhir()
     access: Access = Access()
     compat: Compat = Compat()
+    audit: Audit = Audit()
     log: Log = Log()

@@ -177,7 +177,7 @@ def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> N
     ("text", "line"),
     [
         ("pacs: {urll: x}", "pacs.urll: unknown key; did you mean url? (known here: auth, ca_file, dialect, "),
-        ("pac: {}", "pac: unknown key; did you mean pacs? (known here: access, compat, ehr, "),
+        ("pac: {}", "pac: unknown key; did you mean pacs? (known here: access, audit, compat, ehr, "),
         ("tokens: {client: {client_id: x}}", "tokens.client.client_id: unknown key (known here: method)"),
         ("patients: {identifiers: [{sistem: x, system: y}], mapping: ehr}", "patients.identifiers.0.sistem: unknown"),
         ("pacs: {url: 'http://us:Zq7-hunter2-Xw@pacs/x'}", "pacs.url: must have no user, query or fragment"),
@@ -198,6 +198,9 @@ def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> N
         ("fhir: {timezone: Europe}", "fhir.timezone: is no IANA time zone such as Europe/Berlin"),
         ("pacs: {ca_file: /nowhere}", "pacs.ca_file: cannot be read: No such file or directory"),
         ("pacs: {auth: {method: basic, username: 'a:b', password: x}}", "pacs.auth.username: must have no colon"),
+        ("audit: {sink: file}", "audit: sink file needs file, and file needs sink file"),
+        ("audit: {file: audit.jsonl}", "audit: sink file needs file, and file needs sink file"),
+        ("audit: {key_file: /nowhere}", "audit.key_file: cannot be read: No such file or directory"),
         ("patients: {mapping: ehr}", "patients: mapping ehr needs at least one entry in identifiers"),
         ("patients: {identifiers: [{system: a}]}", "patients: identifiers are for mapping ehr, but mapping is direct"),
         (

@@ -11,11 +11,15 @@ from aiohttp import web
 
 from sidecar.server import Sidecar, build, listen
 from sidecar.settings import Settings
+from sidecar.telemetry.audit import AuditTrail, NoSink
+from sidecar.telemetry.audit_event import Teller
 
 STUDY, SERIES, INSTANCE = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.1.1"
 PATIENT = "p1"
 TOKEN = "a-recognizable-token"
 SCOPE = "patient/ImagingStudy.rs"
+
+NO_AUDIT = AuditTrail(NoSink(), Teller("test", "https://ehr.example.org/fhir"), b"key")
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

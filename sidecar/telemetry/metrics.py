@@ -29,6 +29,9 @@ class Metrics:
         self.verification_failures = self._counter(
             "verification_failures_total", "Answers of the PACS that held another patient's data", "what"
         )
+        self.audit_events = self._counter("audit_events_total", "Audit events", "outcome")
+        for outcome in ("written", "failed"):
+            self.audit_events.labels(outcome)
         for what in ("instance", "metadata", "unreadable_instance"):  # From 0, so that the first is an increase.
             self.verification_failures.labels(what)
         Gauge("smart_imaging_build_info", "Version", ["version"], registry=self.registry).labels(version).set(1)
@@ -61,6 +64,10 @@ class Metrics:
     def observe_foreign(self, what: str) -> None:
         """The PACS returned something of another patient, and it was held back."""
         self.verification_failures.labels(what).inc()
+
+    def observe_audit(self, outcome: str) -> None:
+        """One audit event was ``written``, or ``failed``."""
+        self.audit_events.labels(outcome).inc()
 
     def expose(self) -> bytes:
         """The text exposition."""

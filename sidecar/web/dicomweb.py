@@ -23,6 +23,7 @@ from sidecar.pacs.ownership import owner_of
 from sidecar.pacs.resources import Kind, Query, Retrieval, parse
 from sidecar.pacs.rewrite import TooDeep, public_attributes, rewrite_row
 from sidecar.pacs.verify import Permitted, scanner_for
+from sidecar.telemetry.access_record import current_record
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.conditions import to_client, to_pacs
 from sidecar.web.guard import Guard
@@ -90,6 +91,7 @@ class DicomWeb:
         resource = parse(segments)
         accept, parameters = _accept(request)
         if isinstance(resource, Query):
+            current_record().searches(request.path, parameters)
             return await self._search(permit, resource, root, accept, parameters)
         return await self._retrieve(request, token, permit, resource, root, accept, parameters)
 
@@ -116,6 +118,7 @@ class DicomWeb:
         study_permit = await self._guard.study(permit, resource.part)
         permitted = Permitted.by(study_permit, await self._guard.known_as(permit))
         with self._limits.slot((token.client_id, token.subject or token.patient)):
+            self._guard.audit.permitted(current_record())
             return await self._stream(
                 request, study_permit, permitted, resource, root,
                 accept=upstream_accept(accept, resource), unwrap=is_single(accept, resource),

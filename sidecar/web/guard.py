@@ -24,6 +24,8 @@ from sidecar.access.identity import PatientIdentifier
 from sidecar.access.token import Token
 from sidecar.pacs.issuers import Issuers
 from sidecar.pacs.ownership import Ownership
+from sidecar.telemetry.access_record import current_record
+from sidecar.telemetry.audit import AuditTrail
 from sidecar.telemetry.durations import measure
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.bearer import MalformedCredentials, bearer_token
@@ -59,6 +61,7 @@ class Guard:
         ownership: Ownership,
         issuers: Issuers,
         metrics: Metrics,
+        audit: AuditTrail,
         *,
         policy: Policy,
         clock: Callable[[], float] = time.time,
@@ -68,6 +71,7 @@ class Guard:
         self._ownership = ownership
         self._issuers = issuers
         self._metrics = metrics
+        self.audit = audit
         self._policy = policy
         self._clock = clock
         self.queries = QueryLimits()
@@ -80,14 +84,17 @@ class Guard:
             raise self._denied(Reason.MALFORMED_TOKEN) from None
         if bearer is None:
             raise self._denied(Reason.MISSING_TOKEN)
+        record = current_record()
+        record.token_hash = self.audit.token_hash(bearer)
         with measure("token"):
-            token = await self._tokens.validate(bearer)
+            token = record.token = await self._tokens.validate(bearer)
         if token is None:
             raise self._denied(Reason.INACTIVE_TOKEN)
         return token
 
     def permit(self, token: Token, interaction: Interaction, patient: str | None = None) -> PatientPermit:
         """Permit ``interaction`` on the imaging of ``patient`` (``None``: the token's), or raise ``Denied``."""
+        current_record().patient = (token.patient if patient is None else patient) or None
         decision = decide_patient(token, interaction, patient, policy=self._policy, now=self._clock())
         if isinstance(decision, Deny):
             raise self._denied(decision.reason)
@@ -103,6 +110,7 @@ class Guard:
 
     async def study(self, permit: PatientPermit, part: Part) -> StudyPermit:
         """Permit ``part`` of the archive, or raise ``Denied``. All refusals look the same (SIA-45)."""
+        current_record().part = part
         known_as = await self.known_as(permit)
         with measure("ownership"):
             async with self.queries.turn(permit.patient):

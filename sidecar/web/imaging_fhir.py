@@ -21,6 +21,7 @@ from sidecar.fhir.imaging_study import SeriesRows, Site, imaging_study, study_ui
 from sidecar.fhir.search import parse_search
 from sidecar.pacs.media import accepts_json
 from sidecar.pacs.studies import Studies
+from sidecar.telemetry.access_record import current_record
 from sidecar.tokens.discovery import Discovery, SmartConfiguration
 from sidecar.web.errors import json_response
 from sidecar.web.guard import Denied, Guard
@@ -85,8 +86,10 @@ class ImagingFhir:
         # What the token is for is decided before its parameters are looked at: 401 and 403 come before 400.
         permit = self._guard.permit(token, Interaction.SEARCH, compartment)
         _check_acceptable(request)
+        parameters = await _parameters(request)
+        current_record().searches(request.path, parameters)
         search = parse_search(
-            await _parameters(request),
+            parameters,
             ehr_fhir_url=self._site.ehr_fhir_url,
             zone=self._site.zone or UTC,
             strict="handling=strict" in request.headers.get("Prefer", "").replace(" ", ""),

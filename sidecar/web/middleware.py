@@ -1,6 +1,7 @@
 """Step 1 of a request: its id, its time, its errors as answers, its line in the log."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -10,6 +11,8 @@ from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.typedefs import Middleware
 
 from sidecar.common.errors import Problem
+from sidecar.telemetry.access_record import AccessRecord, start_record
+from sidecar.telemetry.audit import AuditTrail
 from sidecar.telemetry.durations import start_durations
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web import errors
@@ -31,21 +34,28 @@ _CLIENT_GONE = "499"
 """The status in logs and metrics (after nginx) when the client left before its answer was complete."""
 
 
-def observe_requests(metrics: Metrics, realm: str, is_draining: Callable[[], bool] = lambda: False) -> Middleware:
+def observe_requests(
+    metrics: Metrics, audit: AuditTrail, realm: str, is_draining: Callable[[], bool] = lambda: False
+) -> Middleware:
     """Return the outermost middleware. ``realm`` stands in WWW-Authenticate; ``is_draining``: the server is ending."""
 
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         request[REQUEST_ID] = secrets.token_hex(8)
         started, durations = time.perf_counter(), start_durations()
+        record = start_record(request[REQUEST_ID], request.remote)
+        record.route = request.match_info.route.name or "unknown"
         status = _CLIENT_GONE
         try:
-            response = await _answer(request, handler, realm)
+            response = _told(request, await _answer(request, handler, realm), record, audit)
             status = str(response.status)
         except BaseException:
             if is_draining():
                 status, request[REASON] = "503", "draining"
             status = request.get(BROKEN_OFF, status)
+            record.reason = request.get(REASON, "client_gone")
+            with contextlib.suppress(Problem):  # What had gone out is in the trail as permitted.
+                audit.answered(record, int(status))
             raise
         finally:
             _record(request, metrics, status, time.perf_counter() - started, durations)
@@ -74,6 +84,20 @@ async def _answer(request: web.Request, handler: Handler, realm: str) -> web.Str
         request[REASON] = "internal_error"
         log.exception("internal error", extra={"request_id": request[REQUEST_ID]})
         return errors.internal_error()
+
+
+def _told(
+    request: web.Request, response: web.StreamResponse, record: AccessRecord, audit: AuditTrail
+) -> web.StreamResponse:
+    """Write the answer down before it leaves; what cannot be written down does not leave (SIA-60)."""
+    record.reason = request.get(REASON)
+    try:
+        audit.answered(record, response.status)
+    except Problem as problem:
+        if not response.prepared:
+            request[REASON] = problem.reason
+            return errors.problem(problem)
+    return response
 
 
 def _check_protocol(request: web.Request) -> None:

@@ -6,6 +6,7 @@ import aiohttp_cors
 from aiohttp import hdrs, web
 
 from sidecar.common.errors import NotFound
+from sidecar.telemetry.audit import AuditTrail
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.dicomweb import DicomWeb
 from sidecar.web.errors import json_response
@@ -22,6 +23,7 @@ def create_public(
     fhir: ImagingFhir,
     dicomweb: DicomWeb,
     metrics: Metrics,
+    audit: AuditTrail,
     *,
     cors_origins: Sequence[str],
     realm: str,
@@ -34,7 +36,7 @@ def create_public(
     ``customize`` may add routes, ``GET /`` among them (the demo's page).
     """
     app = web.Application(
-        middlewares=[observe_requests(metrics, realm, is_draining)],
+        middlewares=[observe_requests(metrics, audit, realm, is_draining)],
         client_max_size=REQUEST_BODY_BYTES,
     )
     # No credentials: we use no cookies, and a page's script must show its token itself.

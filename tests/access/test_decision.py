@@ -29,6 +29,7 @@ from sidecar.patients.direct import DirectMapping
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
 from sidecar.web.guard import Denied, Guard
+from tests.upstreams import NO_AUDIT
 
 NOW = 1_000.0
 ON, OFF = Policy(), Policy(app_launch=False)
@@ -128,7 +129,9 @@ async def test_every_reason_is_reached() -> None:
     async def inactive(_: str) -> None:
         return None
 
-    guard = Guard(TokenCache(inactive), DirectMapping(), cast("Any", None), cast("Any", None), Metrics("0"), policy=ON)
+    guard = Guard(
+        TokenCache(inactive), DirectMapping(), cast("Any", None), cast("Any", None), Metrics("0"), NO_AUDIT, policy=ON
+    )
     reached = {row[-1] for row in PATIENT_DENIALS} | {row[-1] for row in STUDY_DENIALS}
     for headers in ([], [("Authorization", "Basic eDp5")], [("Authorization", "Bearer junk")]):
         with pytest.raises(Denied) as refused:

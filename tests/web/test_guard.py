@@ -20,6 +20,7 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
 from sidecar.web.guard import Denied, Guard
 from tests.common.peer import Clock
+from tests.upstreams import NO_AUDIT
 
 OWN, OTHER = PatientIdentifier("p1"), PatientIdentifier("p2")
 NOW = 1_000_000.0
@@ -104,6 +105,7 @@ class World:
             self.facts,
             self.issuers,
             self.metrics,
+            NO_AUDIT,
             policy=policy or Policy(),
             clock=self.clock,
         )

@@ -20,6 +20,7 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.web.guard import Denied
 from sidecar.web.middleware import REQUEST_ID, TARGET, add_headers, observe_requests
 from sidecar.web.target import Target
+from tests.upstreams import NO_AUDIT
 
 SECRET = "a-recognizable-secret"
 
@@ -61,7 +62,7 @@ class World:
 async def world() -> AsyncIterator[World]:
     """A running one."""
     metrics = Metrics("test")
-    app = web.Application(middlewares=[observe_requests(metrics, "realm")])
+    app = web.Application(middlewares=[observe_requests(metrics, NO_AUDIT, "realm")])
     app.on_response_prepare.append(add_headers)
 
     async def fine(request: web.Request) -> web.Response:

@@ -1,0 +1,76 @@
+"""The sinks, and what happens when one cannot be written to."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from sidecar.access.token import Token
+from sidecar.common.errors import Unavailable
+from sidecar.telemetry.access_record import AccessRecord
+from sidecar.telemetry.audit import AuditTrail, FileSink, StdoutSink
+from sidecar.telemetry.audit_event import Teller
+
+TELLER = Teller("test", "https://ehr.example.org/fhir")
+
+
+def record() -> AccessRecord:
+    return AccessRecord("r1", token=Token((), 9e9, patient="p1"), token_hash="h", patient="p1", route="wado-rs")
+
+
+def lines(file: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_a_file_is_appended_to_and_followed_by_name(tmp_path: Path) -> None:
+    """As logrotate moves it, and also when somebody removes it."""
+    file = tmp_path / "audit.jsonl"
+    sink = FileSink(file)
+    trail = AuditTrail(sink, TELLER, b"key")
+    trail.permitted(record())
+    assert file.stat().st_mode & 0o007 == 0
+    file.rename(tmp_path / "audit.jsonl.1")
+    trail.answered(record(), 200)
+    file.unlink()
+    trail.answered(record(), 502)
+    sink.close()
+    assert [one["outcome"] for one in lines(tmp_path / "audit.jsonl.1")] == ["0"]
+    assert [one["outcome"] for one in lines(file)] == ["8"]
+    again = FileSink(file)
+    AuditTrail(again, TELLER, b"key").answered(record(), 404)
+    again.close()
+    assert [one["outcome"] for one in lines(file)] == ["8", "4"]
+
+
+def test_standard_output_takes_whole_lines(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    AuditTrail(StdoutSink(), TELLER, b"key").answered(record(), 200)
+    (line,) = capfdbinary.readouterr().out.splitlines()
+    assert json.loads(line)["resourceType"] == "AuditEvent"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_disk_is_a_refusal() -> None:
+    seen: list[str] = []
+    sink = FileSink(Path("/dev/full"))
+    trail = AuditTrail(sink, TELLER, b"key", observe=seen.append)
+    with pytest.raises(Unavailable) as refusal:
+        trail.permitted(record())
+    assert (refusal.value.status, refusal.value.reason, seen) == (503, "audit", ["failed"])
+    sink.close()
+
+
+def test_a_token_is_a_keyed_hash() -> None:
+    first, second = (AuditTrail(StdoutSink(), TELLER, key) for key in (b"1", b"2"))
+    assert first.token_hash("token") == first.token_hash("token") != second.token_hash("token")
+    assert first.token_hash("token") != first.token_hash("token2")
+    assert len(first.token_hash("token")) == 32
+
+
+def test_without_a_token_there_is_nothing_to_tell(tmp_path: Path) -> None:
+    """Probes and open documents do not fill the disk."""
+    file = tmp_path / "audit.jsonl"
+    sink = FileSink(file)
+    AuditTrail(sink, TELLER, b"key").answered(AccessRecord("r1"), 401)
+    sink.close()
+    assert os.stat(file).st_size == 0
