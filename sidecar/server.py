@@ -18,10 +18,12 @@ from aiohttp import web
 from sidecar import RELEASED, __version__
 from sidecar.access.decision import Policy
 from sidecar.common.errors import BadGateway
-from sidecar.fhir.catalog import Catalog
+from sidecar.fhir.catalog import Catalog, MemoryStore
+from sidecar.fhir.catalog_sqlite import SqliteStore
+from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.fhir.imaging_study import Site
-from sidecar.pacs.client import PacsClient
+from sidecar.pacs.client import PacsClient, Rows
 from sidecar.pacs.detection import detect_dialect
 from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.issuers import Issuers
@@ -62,6 +64,8 @@ LINGERING_SECONDS = 2
 """How long the rest of a body that nobody wants is read before its connection is closed."""
 QUERY_CONNECTIONS = 32
 """To the PACS, for queries: apart from the retrievals', so that slow readers keep nobody from being checked."""
+WARM_QUERIES = 8
+"""Slow queries that go on in the background at once; each holds one of those connections."""
 READ_BUFFER_BYTES = 2**18
 """For each stream from the PACS; twice this may wait in memory before reading pauses."""
 
@@ -100,15 +104,19 @@ async def build(
         stack.push_async_callback(tokens.close)
         patients = _patients(settings, ehr_session, discovery)
         stack.push_async_callback(patients.close)
-        patience = _patience(settings)
-        if patience is not None:
-            stack.push_async_callback(patience.close)
-        pacs = _pacs(settings, queries, retrievals, metrics, patience)
+        patience, query_patience = _patience(settings)
+        for one in (patience, query_patience):
+            if one is not None:
+                stack.push_async_callback(one.close)
+        pacs = _pacs(settings, queries, retrievals, metrics, patience, query_patience)
         ownership = Ownership(pacs, ttl_seconds=settings.pacs.ownership_cache_seconds)
         stack.push_async_callback(ownership.close)
+        catalog = _catalog(settings)
+        stack.callback(catalog.close)
         studies = Studies(
-            pacs, ownership, cache_seconds=settings.fhir.search_cache_seconds, drop=metrics.observe_foreign
-        )
+            pacs, ownership, cache_seconds=settings.fhir.search_cache_seconds, drop=metrics.observe_foreign,
+            now=catalog.now,
+        )  # fmt: skip
         stack.push_async_callback(studies.close)
         issuers = Issuers(pacs, ttl_seconds=settings.pacs.ownership_cache_seconds)
         stack.push_async_callback(issuers.close)
@@ -122,7 +130,7 @@ async def build(
             compat_2023=settings.compat.s4s_extension,
         )
         fhir = ImagingFhir(
-            guard, studies, Catalog(), endpoints, discovery, _site(settings),
+            guard, studies, catalog, endpoints, discovery, _site(settings), PageLinks(settings.fhir.link_key()),
             detail=settings.fhir.detail, page_size=settings.fhir.page_size, version=__version__, released=RELEASED,
         )  # fmt: skip
         dicomweb = DicomWeb(
@@ -135,8 +143,19 @@ async def build(
             fhir, dicomweb, metrics, audit, cors_origins=settings.server.cors_origins, realm=REALM, customize=customize,
             wado_uri=settings.server.wado_uri, is_draining=lambda: readiness.draining,
         )  # fmt: skip
-        admin = create_admin(metrics, readiness)
+
+        def invalidate() -> None:
+            for cache in (studies, ownership, patients):
+                cache.forget()
+
+        admin = create_admin(metrics, readiness, invalidate)
         yield Sidecar(public, admin, metrics, readiness, pacs, discovery, tokens, patients)
+
+
+def _catalog(settings: Settings) -> Catalog:
+    catalog = settings.fhir.catalog
+    store = MemoryStore() if catalog.file is None else SqliteStore(catalog.file)
+    return Catalog(store, skew_seconds=catalog.clock_skew_seconds)
 
 
 def _audit(settings: Settings, metrics: Metrics, stack: contextlib.AsyncExitStack) -> AuditTrail:
@@ -241,11 +260,16 @@ def _limits(settings: Settings) -> StreamLimits:
     return StreamLimits(overall=server.max_streams, per_client=server.max_streams_per_client)
 
 
-def _patience(settings: Settings) -> Patience[Upstream] | None:
+def _patience(settings: Settings) -> tuple[Patience[Upstream] | None, Patience[Rows] | None]:
+    """Of retrievals and of queries."""
     pacs = settings.pacs
     if pacs.patience_seconds is None:
-        return None
-    return Patience(patience_seconds=pacs.patience_seconds, warm_seconds=pacs.warm_seconds, limit=pacs.warm_retrievals)
+        return None, None
+    patience, warm = pacs.patience_seconds, pacs.warm_seconds
+    return (
+        Patience(patience_seconds=patience, warm_seconds=warm, limit=pacs.warm_retrievals),
+        Patience(patience_seconds=patience, warm_seconds=warm, limit=WARM_QUERIES),
+    )
 
 
 def _pacs(
@@ -254,6 +278,7 @@ def _pacs(
     retrievals: aiohttp.ClientSession,
     metrics: Metrics,
     patience: Patience[Upstream] | None,
+    query_patience: Patience[Rows] | None,
 ) -> PacsClient:
     pacs = settings.pacs
     authorization = None
@@ -270,6 +295,8 @@ def _pacs(
         authorization=authorization,
         maximum_results=pacs.max_results,
         patience=patience,
+        query_patience=query_patience,
+        warm_seconds=pacs.warm_seconds,
         observe=metrics.observe_pacs,
     )
 
@@ -279,6 +306,8 @@ def _site(settings: Settings) -> Site:
         settings.ehr.fhir_url,
         zone=ZoneInfo(settings.fhir.timezone) if settings.fhir.timezone else None,
         true_timezone=DIALECTS[settings.pacs.dialect].true_timezone,
+        fhir_base=settings.server.public_url + "/fhir",
+        accession_system=settings.fhir.accession_system,
     )
 
 

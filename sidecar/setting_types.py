@@ -1,5 +1,6 @@
 """The kinds of values that a configuration has. Each refuses what could not work later, in words that show no value."""
 
+import secrets
 import ssl
 from pathlib import Path
 from typing import Annotated
@@ -114,6 +115,11 @@ def _checked_secret_file(file: Path) -> Path:
 Secret = Annotated[SecretStr, AfterValidator(_checked_secret)]
 SecretFile = Annotated[Path, AfterValidator(_checked_secret_file)]
 """A file with one secret in its only line."""
+
+
+def key_of(file: Path | None) -> bytes:
+    """Return the key in ``file``, or without one a new key of this process alone."""
+    return _secret_of(file).encode() if file else secrets.token_bytes(32)
 
 
 def secret_of(direct: SecretStr | None, file: Path | None) -> str:

@@ -3,7 +3,6 @@
 The tables of ``docs/configuration.md`` are made of these models; ``config schema`` prints them as JSON Schema.
 """
 
-import secrets
 from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
@@ -21,6 +20,7 @@ from sidecar.setting_types import (
     SecretFile,
     Url,
     exactly_one,
+    key_of,
     read_text,
     secret_of,
 )
@@ -271,6 +271,24 @@ class Pacs(Section):
         return self
 
 
+class CatalogSettings(Section):
+    """Where it is kept when a study was first seen as it is: ``meta.lastUpdated``."""
+
+    store: Literal["memory", "sqlite"] = Field(
+        "memory", description="memory: after a restart every study counts as new; sqlite: in a file that outlives it"
+    )
+    file: Path | None = Field(None, description="sqlite: the file; processes on one machine may share it")
+    clock_skew_seconds: SecondsFromZero = Field(
+        0, description="Most by which the clocks of those who share it differ; syncs begin so much earlier"
+    )
+
+    @model_validator(mode="after")
+    def _file_fits_the_store(self) -> "CatalogSettings":
+        if (self.store == "sqlite") != (self.file is not None):
+            raise ValueError("store sqlite needs file, and file needs store sqlite")
+        return self
+
+
 class Fhir(Section):
     """The ImagingStudy side."""
 
@@ -279,10 +297,21 @@ class Fhir(Section):
         50, description="Studies in a page when _count says nothing"
     )
     search_cache_seconds: SecondsFromZero = Field(15, description="How long a patient's list is remembered")
+    catalog: CatalogSettings = CatalogSettings()
     contained_endpoint: bool = Field(False, description="Put the Endpoint into each ImagingStudy")
+    accession_system: str | None = Field(
+        None, min_length=1, description="Identifier system of accession numbers, a URI; null: they have none"
+    )
+    link_key_file: SecretFile | None = Field(
+        None, description="Key of the next links, the same on all replicas; null: a new one at each start"
+    )
     timezone: str | None = Field(
         None, description="IANA zone of studies that name none; null: their started is the day alone"
     )
+
+    def link_key(self) -> bytes:
+        """The key of the next links."""
+        return key_of(self.link_key_file)
 
     @field_validator("timezone")
     @classmethod
@@ -325,7 +354,7 @@ class Audit(Section):
 
     def key(self) -> bytes:
         """The key of the tokens' hashes."""
-        return secret_of(None, self.key_file).encode() if self.key_file else secrets.token_bytes(32)
+        return key_of(self.key_file)
 
 
 class Log(Section):

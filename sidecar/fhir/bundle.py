@@ -1,80 +1,19 @@
-"""Which studies pass a search, in which order, which page; and the searchset Bundle (SIA-24)."""
+"""The searchset Bundle (SIA-24; https://hl7.org/fhir/R4/http.html#search)."""
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-from sidecar.common.dicom_json import Row
-from sidecar.common.uid import is_uid
-from sidecar.fhir.catalog import Catalog
-from sidecar.fhir.dates import DateFilter, Span
-from sidecar.fhir.imaging_study import Site, accession_number, study_started, study_uid
-from sidecar.fhir.search import Cursor, IdentifierFilter, Search
+from sidecar.fhir.cursor import Cursor, PageLinks
+from sidecar.fhir.results import subset
+from sidecar.fhir.search import Search
+from sidecar.fhir.select import Page
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-_UNKNOWN_START = -(2**62)
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A study that passed: its row, where it stands in the order, when it was last seen to change."""
-
-    row: Row
-    key: Cursor
-    last_updated: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One page: its studies, how many there are on all pages, where the next one begins."""
-
-    studies: Sequence[Found]
-    total: int
-    next_after: Cursor | None
-
-
-def select(rows: Iterable[Row], search: Search, *, patient: str, site: Site, catalog: Catalog, page_size: int) -> Page:
-    """Return the page of ``search`` over a patient's study rows: newest study first, then by UID."""
-    found = []
-    for row in rows:
-        uid = study_uid(row)
-        if not is_uid(uid):
-            continue  # Could not be retrieved either: no URL can name it.
-        began = study_started(row, site)
-        last_updated = catalog.observe(patient, uid, row)
-        if not (
-            all(_is_identified(row, one) for one in search.identifiers)
-            and _passes(search.started, began.span if began else None)
-            and _passes(search.last_updated, Span(last_updated, last_updated + _MILLISECOND))
-        ):
-            continue
-        key = (began.span.start - _EPOCH) // timedelta(microseconds=1) if began else _UNKNOWN_START
-        found.append(Found(row, Cursor(key, uid), last_updated))
-    found.sort(key=lambda one: (-one.key.started, one.key.uid))
-    return _page(found, search, page_size)
-
-
-def _page(found: list[Found], search: Search, page_size: int) -> Page:
-    # The page begins behind a study, not at a number: what arrives meanwhile shifts nothing.
-    rest = found
-    if search.after is not None:
-        border = (-search.after.started, search.after.uid)
-        rest = [one for one in found if (-one.key.started, one.key.uid) > border]
-    size = page_size if search.count is None else search.count
-    page = rest[:size]
-    return Page(page, len(found), page[-1].key if page and len(rest) > len(page) else None)
-
-
-def _is_identified(row: Row, wanted: IdentifierFilter) -> bool:
-    return wanted.any_uid or study_uid(row) in wanted.uids or accession_number(row) in wanted.accession_numbers
-
-
-def _passes(filters: Iterable[tuple[DateFilter, ...]], value: Span | None) -> bool:
-    return all(value is not None and any(one.matches(value) for one in alternatives) for alternatives in filters)
 
 
 def searchset(
@@ -86,6 +25,7 @@ def searchset(
     patient: str,
     page: Page,
     as_of: datetime,
+    page_links: PageLinks,
 ) -> dict[str, Any]:
     """Return the Bundle.
 
@@ -94,11 +34,13 @@ def searchset(
     """
     if search.after is not None:
         as_of = min(as_of, _EPOCH + search.after.as_of * _MILLISECOND)
-    links = [{"relation": "self", "url": _link(fhir_base, search, patient, search.after)}]
+    named = _named(search, patient)
+    links = [{"relation": "self", "url": _link(fhir_base, named, search.after_text)}]
     if page.next_after is not None:
         following = replace(page.next_after, as_of=(as_of - _EPOCH) // _MILLISECOND)
-        links.append({"relation": "next", "url": _link(fhir_base, search, patient, following)})
-    entries = [_entry(resource, fhir_base, "match") for resource in studies]
+        sealed = page_links.seal(following, patient, named)
+        links.append({"relation": "next", "url": _link(fhir_base, named, sealed)})
+    entries = [_entry(subset(resource, search.result), fhir_base, "match") for resource in studies]
     entries += [_entry(resource, fhir_base, "include") for resource in included]
     bundle: dict[str, Any] = {
         "resourceType": "Bundle",
@@ -108,6 +50,8 @@ def searchset(
         "total": page.total,
         "link": links,
     }
+    if search.result.total == "none" and not search.result.only_total:
+        del bundle["total"]
     # FHIR JSON has no empty arrays.
     return bundle | ({"entry": entries} if entries else {})
 
@@ -122,10 +66,17 @@ def _entry(resource: Mapping[str, Any], fhir_base: str, mode: str) -> dict[str, 
     return {"fullUrl": url, "resource": resource, "search": {"mode": mode}}
 
 
-def _link(fhir_base: str, search: Search, patient: str, after: Cursor | None) -> str:
-    parameters = [(name, value) for name, value in search.used if name != "_after"]
-    if not search.patients:
-        parameters.insert(0, ("patient", patient))
-    if after is not None:
-        parameters.append(("_after", after.encode()))
-    return f"{fhir_base}/ImagingStudy?{urlencode(parameters)}"
+def open_cursor(search: Search, patient: str, page_links: PageLinks) -> Cursor | None:
+    """The place where the page of ``search`` begins. Raises ``BadRequest`` for a link that we did not write."""
+    if search.after_text is None:
+        return None
+    return page_links.open(search.after_text, patient, _named(search, patient))
+
+
+def _named(search: Search, patient: str) -> list[tuple[str, str]]:
+    """The parameters of the links: what was understood, with the patient, who may come from the token."""
+    return search.parameters if search.patients else [("patient", patient), *search.parameters]
+
+
+def _link(fhir_base: str, parameters: Sequence[tuple[str, str]], after: str | None) -> str:
+    return f"{fhir_base}/ImagingStudy?" + urlencode([*parameters, *([("_after", after)] if after else [])])

@@ -2,25 +2,19 @@
 
 from typing import Any
 
-from sidecar.fhir.search import SUPPORTED
+from sidecar.fhir.search import PARAMETERS
 
 APP_LAUNCH = "http://fhir.org/argonaut/smart-imaging/capabilities/app-launch"
-_PARAMETERS = {
-    "patient": ("reference", "Patient/<id> or <id>: the patient of the access token"),
-    "subject": ("reference", "The same as patient"),
-    "identifier": ("token", "urn:oid:<StudyInstanceUID>, urn:dicom:uid|urn:oid:<UID>, or an accession number"),
-    "started": ("date", "When the study began"),
-    "_lastUpdated": ("date", "When this server first saw the study as it is now"),
-}
 
 
 def capability_statement(*, fhir_base: str, version: str, released: str, smart: dict[str, Any]) -> dict[str, Any]:
     """Return the CapabilityStatement (https://hl7.org/fhir/R4/capabilitystatement.html)."""
     read = [{"code": "read"}]
+    # From the table that reads them. A chain is no parameter of its own; patient's text names it.
     parameters = [
-        {"name": name, "type": kind, "documentation": documentation}
-        for name, (kind, documentation) in _PARAMETERS.items()
-        if name in SUPPORTED
+        {"name": name, "type": one.kind, "documentation": one.documentation}
+        for name, one in PARAMETERS.items()
+        if one.kind and "." not in name
     ]
     endpoints = [
         {"url": short, "valueUri": smart[name]}
@@ -61,10 +55,17 @@ def capability_statement(*, fhir_base: str, version: str, released: str, smart: 
                     {
                         "type": "ImagingStudy",
                         "interaction": [*read, {"code": "search-type"}],
+                        "conditionalRead": "not-match",
                         "searchInclude": ["ImagingStudy:endpoint"],
                         "searchParam": parameters,
                     },
                     {"type": "Endpoint", "interaction": read},
+                ],
+                "operation": [
+                    {
+                        "name": "versions",
+                        "definition": "http://hl7.org/fhir/OperationDefinition/CapabilityStatement-versions",
+                    }
                 ],
             }
         ],

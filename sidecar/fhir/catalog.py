@@ -5,47 +5,113 @@ time at which that fingerprint was first seen; ``_lastUpdated=gt<my last sync>``
 sight, a restart, another replica) and does not miss a change.
 """
 
+import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 import orjson
 from cachetools import LRUCache
 
 from sidecar.common.dicom_json import Row, tag
+from sidecar.fhir.imaging_study import study_uid
 
 # What may change without the study changing: the URL by which we asked.
 _VOLATILE = frozenset({tag("RetrieveURL")})
 
+Seen = dict[str, tuple[bytes, int]]
+"""StudyInstanceUID -> fingerprint, and when it was first seen, in milliseconds since 1970."""
+
+
+class Store(Protocol):
+    """Keeps what was seen of each patient. ``blocks``: it waits for a disk or a network."""
+
+    blocks: bool
+
+    def exchange(self, patient: str, fingerprints: Mapping[str, bytes], moment: int) -> dict[str, int]:
+        """Remember a patient's whole list; return when each study was first seen like this.
+
+        A study that is new or looks otherwise is seen at ``moment``; one that is not in the list is forgotten, so that
+        it is new when it comes back. All at once, for whoever else exchanges the same patient.
+        """
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+def merge(known: Seen, fingerprints: Mapping[str, bytes], moment: int) -> Seen:
+    """What is known of a patient after this list."""
+    return {
+        uid: known[uid] if uid in known and known[uid][0] == fingerprint else (fingerprint, moment)
+        for uid, fingerprint in fingerprints.items()
+    }
+
+
+class MemoryStore:
+    """In this process, at most ``max_entries`` studies; those of a patient who is forgotten count as new."""
+
+    blocks = False
+
+    def __init__(self, max_entries: int = 200_000) -> None:
+        self._seen: LRUCache[str, Seen] = LRUCache(max_entries, getsizeof=lambda seen: len(seen) + 1)
+
+    def exchange(self, patient: str, fingerprints: Mapping[str, bytes], moment: int) -> dict[str, int]:
+        """As ``Store``. A list that is longer than ``max_entries`` is not kept at all."""
+        seen = merge(self._seen.get(patient, {}), fingerprints, moment)
+        try:
+            self._seen[patient] = seen
+        except ValueError:
+            self._seen.pop(patient, None)
+        return {uid: first for uid, (_, first) in seen.items()}
+
+    def close(self) -> None:
+        """Nothing is held."""
+
 
 class Catalog:
-    """Observations in memory, at most ``max_entries`` studies; a forgotten study counts as new.
+    """Observations in ``store``.
 
     Times are whole milliseconds and never go back, even if the clock does; an observation is always later than every
-    ``now()`` before it.
+    ``now()`` before it. ``skew_seconds``: most by which the clocks of those who share the store differ.
     """
 
-    def __init__(self, *, max_entries: int = 200_000, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, store: Store | None = None, *, clock: Callable[[], float] = time.time, skew_seconds: float = 0
+    ) -> None:
+        self._store = store or MemoryStore()
         self._clock = clock
+        self._skew = timedelta(seconds=skew_seconds)
         self._latest = 0
-        self._seen: LRUCache[tuple[str, str], tuple[bytes, int]] = LRUCache(max_entries)
+        self._turn = asyncio.Lock()
 
     def now(self) -> datetime:
-        """Return the time before which everything has been observed: a Bundle's ``meta.lastUpdated`` (UTC)."""
-        self._latest = max(self._latest, int(self._clock() * 1_000))
-        return _moment(self._latest)
+        """Return the time before which everything has been observed, whoever observed it (UTC).
 
-    def observe(self, patient: str, uid: str, row: Row) -> datetime:
-        """Take a look at a study's row; return when it was first seen like this (UTC)."""
-        fingerprint = _fingerprint(row)
-        known = self._seen.get((patient, uid))
-        if known is None or known[0] != fingerprint:
-            self.now()
-            known = (fingerprint, self._latest + 1)
-            self._seen[patient, uid] = known
-        return _moment(known[1])
+        Taken before the PACS is asked for a list, it is that list's ``meta.lastUpdated``.
+        """
+        self._latest = max(self._latest, int(self._clock() * 1_000))
+        return _moment(self._latest) - self._skew
+
+    def observe(self, patient: str, rows: Sequence[Row]) -> dict[str, datetime]:
+        """Take a look at all study rows of a patient; return when each was first seen like this (UTC), by UID."""
+        fingerprints = {study_uid(row): _fingerprint(row) for row in rows}
+        self.now()
+        found = self._store.exchange(patient, fingerprints, self._latest + 1)
+        return {uid: _moment(first) for uid, first in found.items()}
+
+    async def look(self, patient: str, rows: Sequence[Row]) -> dict[str, datetime]:
+        """The same, for an event loop: a store that blocks is asked in a thread, one exchange at a time."""
+        if not self._store.blocks:
+            return self.observe(patient, rows)
+        async with self._turn:
+            return await asyncio.to_thread(self.observe, patient, rows)
+
+    def close(self) -> None:
+        """Close the store."""
+        self._store.close()
 
 
 def _moment(milliseconds: int) -> datetime:

@@ -26,12 +26,15 @@ class Site:
     """What the hospital's configuration says.
 
     ``zone``: the time zone of studies that name none (``None``: unknown); ``true_timezone``: whether the PACS's
-    TimezoneOffsetFromUTC can be believed.
+    TimezoneOffsetFromUTC can be believed; ``fhir_base``: our own base URL; ``accession_system``: the identifier system
+    of accession numbers, if they have one.
     """
 
     ehr_fhir_url: str
     zone: tzinfo | None = None
     true_timezone: bool = True
+    fhir_base: str = ""
+    accession_system: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ def imaging_study(
     contained: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the ImagingStudy of a study row; ``series`` adds their list, ``contained`` a contained Endpoint."""
+    series = None if series is None else list(series)
     series_elements = None if series is None else _each_once(_series(one, site) for one in series)
     resource: dict[str, Any] = {
         "resourceType": "ImagingStudy",
@@ -76,9 +80,10 @@ def imaging_study(
     }
     if contained is not None:
         resource["contained"] = [contained]
-    resource["identifier"] = _identifiers(row)
+    resource["identifier"] = _identifiers(row, site.accession_system)
     resource["status"] = "available"
-    resource["modality"] = _modalities(row, series_elements)
+    codes = modality_codes(row, (one.row for one in series or ()))
+    resource["modality"] = [_modality(code) for code in codes]
     resource["subject"] = {"reference": f"{site.ehr_fhir_url}/Patient/{patient}", "type": "Patient"}
     began = study_started(row, site)
     referrer = _said(_display(person_name(row, "ReferringPhysicianName") or ""))
@@ -94,21 +99,20 @@ def imaging_study(
     return resource | {name: value for name, value in optional.items() if value is not None}
 
 
-def _identifiers(row: Row) -> list[dict[str, Any]]:
+def _identifiers(row: Row, accession_system: str | None) -> list[dict[str, Any]]:
     identifiers: list[dict[str, Any]] = [{"system": UID_SYSTEM, "value": f"urn:oid:{study_uid(row)}"}]
     number_of_study = accession_number(row)
     if number_of_study:
         code = {"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "ACSN"}
-        identifiers.append({"type": {"coding": [code]}, "value": number_of_study})
+        system = {} if accession_system is None else {"system": accession_system}
+        identifiers.append({"type": {"coding": [code]}, **system, "value": number_of_study})
     return identifiers
 
 
-def _modalities(row: Row, series: Sequence[Mapping[str, Any]] | None) -> list[dict[str, str]]:
+def modality_codes(row: Row, series: Iterable[Row] = ()) -> list[str]:
     """Modalities of the study row, else those of its series; ``OT`` (other) when nobody says: SIA-30 wants one."""
-    codes = _codes(row, "ModalitiesInStudy")
-    if not codes and series:
-        codes = list(dict.fromkeys(one["modality"]["code"] for one in series))
-    return [_modality(code) for code in codes] or [_modality("OT")]
+    codes = _codes(row, "ModalitiesInStudy") or [code for one in series for code in _codes(one, "Modality")[:1]]
+    return list(dict.fromkeys(codes)) or ["OT"]
 
 
 def _codes(row: Row, keyword: str) -> list[str]:

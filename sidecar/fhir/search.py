@@ -4,68 +4,26 @@ Parameters that we do not know are ignored and left out of ``link.self``, or ref
 ``handling=strict``; modifiers and chains that we do not have are always refused, as R4 demands.
 """
 
-import base64
-import binascii
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import tzinfo
+from datetime import UTC
 from urllib.parse import urlencode
-
-import orjson
 
 from sidecar.access.token import is_fhir_id
 from sidecar.common.errors import BadRequest, NotSupported
 from sidecar.common.uid import is_uid
+from sidecar.fhir.cursor import Cursor
 from sidecar.fhir.dates import DateFilter, parse_date_filter
+from sidecar.fhir.imaging_study import UID_SYSTEM, Site
+from sidecar.fhir.results import Result, read_result
+from sidecar.fhir.token_search import TokenFilter, parse_token, split, unescaped
 
 MAXIMUM_PARAMETERS = 50
 MAXIMUM_COUNT = 500
 MAXIMUM_LENGTH = 7_000
 """Characters of all parameters, encoded: they stand in the links of each page."""
-UID_SYSTEM = "urn:dicom:uid"
 OTHER_PATIENT = ""
 """Stands for a patient reference that can be nobody here (another server's, a malformed id): never the token's."""
-
-_MAXIMUM_TIME = 2**43
-"""Milliseconds since 1970: the year 2248."""
-_COUNT = re.compile(r"[0-9]{1,6}", re.ASCII)
-_PIECES = re.compile(r"\\.|.", re.DOTALL)
-_ESCAPE = re.compile(r"\\([,|$\\])")
-
-# Result parameters of R4 that change nothing in what we return.
-_WITHOUT_EFFECT = frozenset({"_format", "_pretty"})
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """Where a page begins: after the study with this sort key (``started`` in microseconds, UID).
-
-    ``as_of``: when the first page was asked for, in milliseconds since 1970. All pages of a search say that as their
-    ``meta.lastUpdated``: a study of an earlier page may have changed since.
-    """
-
-    started: int
-    uid: str
-    as_of: int = 0
-
-    def encode(self) -> str:
-        """The opaque text in a ``next`` link."""
-        return base64.urlsafe_b64encode(orjson.dumps([self.started, self.uid, self.as_of])).decode().rstrip("=")
-
-    @staticmethod
-    def decode(text: str) -> "Cursor":
-        """The cursor of a ``next`` link. It only says where to go on; permission is decided anew on each page."""
-        try:
-            padded = (text + "=" * (-len(text) % 4)).encode("ascii")
-            started, uid, as_of = orjson.loads(base64.b64decode(padded, b"-_", validate=True))
-            found = Cursor(started, uid, as_of)
-            is_time = type(as_of) is int and abs(as_of) < _MAXIMUM_TIME
-            if type(started) is int and is_time and is_uid(uid) and found.encode() == text:
-                return found
-        except (ValueError, TypeError, binascii.Error):
-            pass
-        raise BadRequest("The page link is damaged; search anew.", reason="bad_cursor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,38 +39,58 @@ class IdentifierFilter:
 class Search:
     """What is asked for. ``patients``: every FHIR id that the request names; all must be the token's (SIA-22).
 
-    Each element of ``identifiers``, ``started`` and ``last_updated`` has alternatives, and all elements must hold.
-    ``used`` has the parameters as they were understood, for ``link.self``.
+    ``patient_identifiers``: system (``None``: any) and value of each identifier that it names; all must be that
+    patient's. Each element of ``identifiers``, ``started``, ``last_updated``, ``tokens`` has alternatives, and all
+    elements must hold; ``missing`` says of parameters whether a study must have no such value. ``used`` has the
+    parameters as they were understood, for ``link.self``; ``after_text`` is the sealed ``_after``, ``after`` what is
+    in it.
     """
 
     patients: set[str] = field(default_factory=set)
+    patient_identifiers: set[tuple[str | None, str]] = field(default_factory=set)
     identifiers: list[IdentifierFilter] = field(default_factory=list)
     started: list[tuple[DateFilter, ...]] = field(default_factory=list)
     last_updated: list[tuple[DateFilter, ...]] = field(default_factory=list)
-    include_endpoint: bool = False
-    count: int | None = None
+    tokens: list[TokenFilter] = field(default_factory=list)
+    missing: list[tuple[str, bool]] = field(default_factory=list)
+    result: Result = field(default_factory=Result)
+    after_text: str | None = None
     after: Cursor | None = None
     used: list[tuple[str, str]] = field(default_factory=list)
 
+    @property
+    def parameters(self) -> list[tuple[str, str]]:
+        """What was understood, without the place of the page: what a cursor is sealed for."""
+        return [pair for pair in self.used if pair[0] != "_after"]
 
-def parse_search(
-    parameters: Sequence[tuple[str, str]], *, ehr_fhir_url: str, zone: tzinfo, strict: bool = False
-) -> Search:
+    def names(self) -> set[str]:
+        """The token parameters and ``:missing`` ones: what must be known of studies."""
+        return {one.name for one in self.tokens} | {name for name, _ in self.missing}
+
+
+def parse_search(parameters: Sequence[tuple[str, str]], site: Site, *, strict: bool = False) -> Search:
     """Return the search that ``parameters`` (decoded names and values) mean. Raises ``BadRequest``."""
     _check_size(parameters)
     search = Search()
     for name, value in parameters:
         base, modifier = _name(name)
-        reader = _READERS.get(base)
-        if reader is None:
+        known = PARAMETERS.get(base)
+        if known is None and not base.startswith("_"):
+            _refuse_chains(name)
+        if known is None:
             _unknown(base, strict=strict)
             continue
-        if modifier is not None and modifier not in _MODIFIERS.get(base, ()):
+        if modifier is not None and modifier not in known.modifiers:
             raise NotSupported(f"The search parameter {base} has no such modifier here.", reason="bad_modifier")
         if len(value) > 4_096 or not value.isprintable():
             raise BadRequest(f"The value of {base} is too long or has control characters.", reason="bad_value")
-        reader(search, value, ehr_fhir_url, zone)
-        search.used.append((base if modifier in (None, "Patient") else name, value))
+        if modifier == "missing":
+            search.missing.append((base, _boolean(base, value)))
+        elif modifier == "identifier":
+            _patient_identifier(search, base, value, modifier, site)
+        else:
+            known.read(search, base, value, modifier, site)
+        search.used.append((base if modifier == "Patient" else name, value))
     return search
 
 
@@ -126,103 +104,147 @@ def _check_size(parameters: Sequence[tuple[str, str]]) -> None:
 
 
 def _name(name: str) -> tuple[str, str | None]:
+    """The parameter and its modifier; chains to Patient.identifier count as parameters of their own."""
+    if name.replace(":Patient.", ".", 1) in _CHAINS:
+        return name.replace(":Patient.", ".", 1), None
     base, _, modifier = name.partition(":")
-    if "." in name:
-        raise NotSupported("Chained search parameters are not supported.", reason="chained")
     return base, modifier or (None if base == name else "")
 
 
+def _refuse_chains(name: str) -> None:
+    if "." in name:
+        raise NotSupported("Chained search parameters are not supported.", reason="chained")
+
+
 def _unknown(name: str, *, strict: bool) -> None:
-    if name in _WITHOUT_EFFECT:
-        return
-    if name in ("_has", "_filter", "_query", "_revinclude"):
+    if name in ("_has", "_filter", "_query", "_revinclude", "_text", "_content", "_list"):
         # These select: ignoring them would answer another question.
         raise NotSupported(f"The search parameter {name} is not supported.", reason="unsupported_parameter")
     if strict:
         raise NotSupported("A search parameter is not supported (Prefer: handling=strict).", reason="strict")
 
 
-def _patient(search: Search, value: str, ehr_fhir_url: str, zone: tzinfo) -> None:
+def _boolean(name: str, value: str) -> bool:
+    if value not in ("true", "false"):
+        raise BadRequest(f"{name}:missing is true or false.", reason="bad_value")
+    return value == "true"
+
+
+def _patient(search: Search, name: str, value: str, modifier: str | None, site: Site) -> None:
     for alternative in value.split(","):
-        reference = alternative.removeprefix(ehr_fhir_url + "/")
+        reference = alternative.removeprefix(site.ehr_fhir_url + "/")
         patient = reference.removeprefix("Patient/")
         if not patient:
             raise BadRequest("The patient parameter is empty.", reason="bad_patient")
         search.patients.add(patient if is_fhir_id(patient) else OTHER_PATIENT)
 
 
-def _identifier(search: Search, value: str, ehr_fhir_url: str, zone: tzinfo) -> None:
+def _patient_identifier(search: Search, name: str, value: str, modifier: str | None, site: Site) -> None:
+    for alternative in split(value, ","):
+        *systems, code = (unescaped(part) for part in split(alternative, "|"))
+        if len(systems) > 1 or not code:
+            raise BadRequest("A patient's identifier is system|value.", reason="bad_patient")
+        search.patient_identifiers.add((systems[0] if systems else None, code))
+
+
+def _identifier(search: Search, name: str, value: str, modifier: str | None, site: Site) -> None:
     """``system|code``, ``code``, ``|code`` (no system), ``system|`` (R4 search.html#token); commas mean "or"."""
     uids: set[str] = set()
     accession_numbers: set[str] = set()
     any_uid = False
-    for alternative in _split(value, ","):
-        *systems, code = (_unescaped(part) for part in _split(alternative, "|"))
+    for alternative in split(value, ","):
+        *systems, code = (unescaped(part) for part in split(alternative, "|"))
         system = systems[0] if systems else None
-        if len(systems) > 1 or (system not in (None, "", UID_SYSTEM, "urn:ietf:rfc:3986")):
-            continue  # Our identifiers have no other system: such an alternative matches nothing.
-        if system and not code:
-            any_uid = any_uid or system == UID_SYSTEM
-        elif system or (system is None and code.startswith("urn:oid:")):
-            uids.add(code.removeprefix("urn:oid:"))
-        elif code:
+        if len(systems) > 1:
+            continue
+        if system in (None, site.accession_system or "") and code and not code.startswith("urn:oid:"):
             accession_numbers.add(code)
-            if system is None and is_uid(code):
-                uids.add(code)
+        if system is None and is_uid(code.removeprefix("urn:oid:")):
+            uids.add(code.removeprefix("urn:oid:"))
+        elif system in (UID_SYSTEM, "urn:ietf:rfc:3986"):
+            any_uid = any_uid or (system == UID_SYSTEM and not code)
+            uids |= {code.removeprefix("urn:oid:")} if code else set()
     search.identifiers.append(IdentifierFilter(frozenset(uids), frozenset(accession_numbers), any_uid))
 
 
-def _split(value: str, separator: str) -> list[str]:
-    """Split where the separator is not escaped by a backslash (R4 search.html#escaping); escapes stay."""
-    parts = [""]
-    for piece in _PIECES.findall(value):
-        if piece == separator:
-            parts.append("")
-        else:
-            parts[-1] += piece
-    return parts
-
-
-def _unescaped(text: str) -> str:
-    return _ESCAPE.sub(r"\1", text)
-
-
-def _dates(into: str) -> Callable[[Search, str, str, tzinfo], None]:
-    def read(search: Search, value: str, ehr_fhir_url: str, zone: tzinfo) -> None:
-        filters = tuple(parse_date_filter(alternative, zone) for alternative in value.split(","))
+def _dates(into: str) -> "Reader":
+    def read(search: Search, name: str, value: str, modifier: str | None, site: Site) -> None:
+        filters = tuple(parse_date_filter(alternative, site.zone or UTC) for alternative in value.split(","))
         getattr(search, into).append(filters)
 
     return read
 
 
-def _include(search: Search, value: str, ehr_fhir_url: str, zone: tzinfo) -> None:
-    if value not in ("ImagingStudy:endpoint", "ImagingStudy:endpoint:Endpoint", "*"):
-        raise NotSupported("Only _include=ImagingStudy:endpoint is supported.", reason="bad_include")
-    search.include_endpoint = True
+def _token(search: Search, name: str, value: str, modifier: str | None, site: Site) -> None:
+    search.tokens.append(parse_token(name, value, negated=modifier == "not"))
 
 
-def _count(search: Search, value: str, ehr_fhir_url: str, zone: tzinfo) -> None:
-    if not _COUNT.fullmatch(value):
-        raise BadRequest("_count is a whole number.", reason="bad_count")
-    search.count = min(int(value), MAXIMUM_COUNT)
+def _uid(search: Search, name: str, value: str, modifier: str | None, site: Site) -> None:
+    code = lambda text: text.removeprefix("urn:oid:")  # noqa: E731
+    search.tokens.append(parse_token(name, value, negated=modifier == "not", code=code))
 
 
-def _after(search: Search, value: str, ehr_fhir_url: str, zone: tzinfo) -> None:
-    search.after = Cursor.decode(value)
+def _endpoint(search: Search, name: str, value: str, modifier: str | None, site: Site) -> None:
+    code = lambda text: text.removeprefix(site.fhir_base + "/").removeprefix("Endpoint/")  # noqa: E731
+    search.tokens.append(parse_token(name, value, code=code))
 
 
-_READERS: dict[str, Callable[[Search, str, str, tzinfo], None]] = {
-    "patient": _patient,
-    "subject": _patient,
-    "identifier": _identifier,
-    "started": _dates("started"),
-    "_lastUpdated": _dates("last_updated"),
-    "_include": _include,
-    "_count": _count,
-    "_after": _after,
-}
+def _after(search: Search, name: str, value: str, modifier: str | None, site: Site) -> None:
+    search.after_text = value
+
+
+def _result(search: Search, name: str, value: str, modifier: str | None, site: Site) -> None:
+    search.result = read_result(search.result, name, value, maximum_count=MAXIMUM_COUNT)
+
+
+Reader = Callable[[Search, str, str, str | None, Site], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A search parameter: how it is read, what the CapabilityStatement says of it (``kind`` empty: nothing)."""
+
+    read: Reader
+    kind: str = ""
+    documentation: str = ""
+    modifiers: tuple[str, ...] = ()
+
+
+_TOKEN_MODIFIERS = ("not", "missing")
 # subject:Patient=123 names the type of the reference (R4 search.html#reference).
-_MODIFIERS = {"patient": ("Patient",), "subject": ("Patient",)}
+_REFERENCE_MODIFIERS = ("Patient", "identifier")
+_CHAINS = ("patient.identifier", "subject.identifier")
 
-SUPPORTED = tuple(_READERS)
-"""Names of the search parameters, for the CapabilityStatement."""
+PARAMETERS: dict[str, Parameter] = {
+    "patient": Parameter(
+        _patient,
+        "reference",
+        "Patient/<id> or <id>: the patient of the access token; also patient.identifier=system|value",
+        _REFERENCE_MODIFIERS,
+    ),
+    "subject": Parameter(_patient, "reference", "The same as patient", _REFERENCE_MODIFIERS),
+    "patient.identifier": Parameter(_patient_identifier, "token", "system|value of the access token's patient"),
+    "subject.identifier": Parameter(_patient_identifier, "token", "The same as patient.identifier"),
+    "identifier": Parameter(
+        _identifier,
+        "token",
+        "urn:oid:<StudyInstanceUID>, urn:dicom:uid|urn:oid:<UID>, or an accession number, with or without its system",
+        ("missing",),
+    ),
+    "started": Parameter(_dates("started"), "date", "When the study began", ("missing",)),
+    "_lastUpdated": Parameter(_dates("last_updated"), "date", "When this server first saw the study as it is now"),
+    "_id": Parameter(_token, "token", "The study's id, which is its StudyInstanceUID"),
+    "modality": Parameter(_token, "token", "A modality of the study, such as CT", _TOKEN_MODIFIERS),
+    "status": Parameter(_token, "token", "available", _TOKEN_MODIFIERS),
+    "bodysite": Parameter(_token, "token", "BodyPartExamined of a series, such as CHEST", _TOKEN_MODIFIERS),
+    "series": Parameter(_uid, "token", "The UID of a series of the study", _TOKEN_MODIFIERS),
+    "instance": Parameter(_uid, "token", "The SOPInstanceUID of an instance of the study"),
+    "dicom-class": Parameter(_uid, "token", "The SOPClassUID of an instance of the study"),
+    "endpoint": Parameter(_endpoint, "reference", "Endpoint/<id>: the patient's"),
+    "_after": Parameter(_after),
+} | dict.fromkeys(
+    ("_include", "_count", "_sort", "_summary", "_elements", "_total", "_format", "_pretty"), Parameter(_result)
+)
+
+SUPPORTED = tuple(PARAMETERS)
+"""Names of the search parameters."""

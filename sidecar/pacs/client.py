@@ -30,6 +30,16 @@ QUERY_LIMIT_BYTES = 64 * 2**20
 _MORE_RESULTS = re.compile(r"\b299\b.*additional results", re.IGNORECASE)
 
 
+class Rows:
+    """The rows of a whole search, as ``Patience`` wants what it opens."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.rows = rows
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 class QueryRefused(BadGateway):
     """The PACS says that a query is wrong (400): ours, or one with values that a client wrote."""
 
@@ -41,7 +51,8 @@ class PacsClient:
     needs. Both in ``session`` without it.
     ``observe(kind, status, seconds)`` takes each request's kind (``query`` or the retrieval's), HTTP status or failure
     and seconds to the first byte. A query's whole answer is bounded by ``maximum_results`` rows. ``patience``: how long
-    a retrieval's first byte may take before the client is told to come back; without it ``timeout_seconds`` is the end.
+    a retrieval's first byte may take before the client is told to come back, ``query_patience`` the same of a whole
+    query (SIA-23); without them ``timeout_seconds`` is the end. ``warm_seconds``: of a page of a query with patience.
     """
 
     def __init__(
@@ -55,6 +66,8 @@ class PacsClient:
         authorization: str | None = None,
         maximum_results: int = 20_000,
         patience: Patience[Upstream] | None = None,
+        query_patience: Patience[Rows] | None = None,
+        warm_seconds: float = 600,
         observe: Callable[[str, str, float], None] = lambda kind, status, seconds: None,
     ) -> None:
         self.root = root
@@ -64,6 +77,8 @@ class PacsClient:
         self._timeout_seconds = timeout_seconds
         self._maximum_results = maximum_results
         self._patience = patience
+        self._query_patience = query_patience
+        self._page_seconds = timeout_seconds if query_patience is None else warm_seconds
         self._observe = observe
         # Orthanc spends 22 ms instead of 2 on an instance when gzip is asked for: bytes travel as they are stored.
         self._headers = {"Accept-Encoding": "identity"}
@@ -76,15 +91,30 @@ class PacsClient:
         """Return the rows of a QIDO-RS search from ``offset``, at most ``limit`` or all there are.
 
         Pages on while the PACS has more (a full page, or dcm4chee's Warning 299). Raises ``Unavailable``,
-        ``GatewayTimeout`` or ``BadGateway``: half a list is never returned as a whole one.
+        ``GatewayTimeout`` or ``BadGateway``: half a list is never returned as a whole one. A search that takes longer
+        than the patience goes on; the same one, asked again, gets its rows (SIA-23).
         """
+
+        async def start() -> Rows:
+            return Rows(await self._search(query, parameters, limit, offset))
+
+        if self._query_patience is None:
+            return (await start()).rows
+        owner = next((value for name, value in parameters if name == "PatientID"), query.study)
+        key = (query, tuple(parameters), limit, offset)
+        try:
+            return (await self._query_patience.open(key, start, owner=owner)).rows
+        except TimeoutError:
+            raise failed("timeout") from None
+
+    async def _search(self, query: Query, parameters: Parameters, limit: int | None, offset: int) -> list[Row]:
         rows: list[Row] = []
         seen: set[tuple[str | None, ...]] = set()
         most = self._maximum_results + 1
         wanted = most if limit is None else min(limit, most)
         while len(rows) < wanted:
             size = min(self.dialect.page_size, wanted - len(rows))
-            page, more = await self._page(query, parameters, size, offset + len(rows))
+            page, more = await self._page(query, parameters, size, offset + len(rows), seconds=self._page_seconds)
             found = {_identity(row, query.level) for row in page}
             if page and found <= seen:
                 log.error("the PACS does not page: it answers the same rows for any offset")
@@ -98,11 +128,13 @@ class PacsClient:
             raise _broken("query_too_many_results")
         return rows[:wanted]
 
-    async def _page(self, query: Query, parameters: Parameters, limit: int, offset: int) -> tuple[list[Row], bool]:
+    async def _page(
+        self, query: Query, parameters: Parameters, limit: int, offset: int, *, seconds: float
+    ) -> tuple[list[Row], bool]:
         paging = [("limit", str(limit)), ("offset", str(offset))] if offset else [("limit", str(limit))]
         parameters = [*parameters, *self.dialect.order(query.level), *paging]
         url = URL(query.url(self.root) + "?" + self.dialect.query(parameters), encoded=True)
-        answer = await self._ask(url)
+        answer = await self._ask(url, seconds)
         if answer.status == 204:
             return [], False
         try:
@@ -113,7 +145,7 @@ class PacsClient:
             raise _broken("query_wrong_shape")
         return rows, any(_MORE_RESULTS.search(warning) for warning in answer.headers.getall("Warning", ()))
 
-    async def _ask(self, url: URL) -> Answer:
+    async def _ask(self, url: URL, seconds: float) -> Answer:
         started = time.perf_counter()
         status = "failed"
         try:
@@ -124,7 +156,7 @@ class PacsClient:
                         "GET",
                         url,
                         limit_bytes=QUERY_LIMIT_BYTES,
-                        timeout_seconds=self._timeout_seconds,
+                        timeout_seconds=seconds,
                         headers={**self._headers, "Accept": "application/dicom+json"},
                     )
                 except FetchFailed as failure:
@@ -226,7 +258,7 @@ class PacsClient:
 
     async def ping(self) -> None:
         """Raise a ``Problem`` unless the PACS answers a query."""
-        await self._page(Query("studies"), (("StudyInstanceUID", "0.0"),), 1, 0)
+        await self._page(Query("studies"), (("StudyInstanceUID", "0.0"),), 1, 0, seconds=self._timeout_seconds)
 
     async def peek(self, name: str) -> Answer | None:
         """Return what the PACS answers at ``name`` below its root, ``None`` unless that is a 200; nothing is raised."""

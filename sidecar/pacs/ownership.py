@@ -144,6 +144,11 @@ class Ownership:
         series.instances.update(uid for row in rows if (uid := text(row, "SOPInstanceUID")) and _is_in(row, part))
         series.whole = True
 
+    def forget(self) -> None:
+        """Ask the PACS anew for everything from now on."""
+        for cache in (self._owners, self._refused, self._series, self._absent):
+            cache.clear()
+
     async def close(self) -> None:
         """End what is under way."""
         await self._index_flight.close()

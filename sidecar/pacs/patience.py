@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 from sidecar.common.errors import Unavailable
 
-SAY = "The image archive is getting the images ready; repeat the same request later."
+SAY = "The image archive needs more time for this; repeat the same request later."
 
 
 class Closable(Protocol):

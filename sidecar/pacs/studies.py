@@ -7,6 +7,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from cachetools import TTLCache
 
@@ -18,6 +20,9 @@ from sidecar.pacs.ownership import Ownership, owner_of
 from sidecar.pacs.resources import Query
 
 log = logging.getLogger(__name__)
+
+FRESH_SECONDS = 2
+"""So often at most does one patient's ``Cache-Control: no-cache`` reach the PACS."""
 
 STUDY_FIELDS = (
     "PatientID", "IssuerOfPatientID", "StudyInstanceUID", "StudyDate", "StudyTime", "TimezoneOffsetFromUTC",
@@ -39,6 +44,18 @@ def _fields(keywords: Iterable[str]) -> tuple[str, str]:
     return ("includefield", ",".join(tag(keyword) for keyword in keywords))
 
 
+def _key_of(identifier: PatientIdentifier) -> tuple[str, ...]:
+    return ("patient", identifier.patient_id, identifier.issuer or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Study rows, and a time (of ``now``) before the PACS was asked for them: what changed later is not in them."""
+
+    rows: list[Row]
+    asked: datetime
+
+
 class Studies:
     """Lists from the PACS, each kept for ``cache_seconds``; at most ``concurrency`` queries at once for the details.
 
@@ -55,6 +72,7 @@ class Studies:
         max_entries: int = 5_000,
         concurrency: int = 8,
         drop: Callable[[str], None] = lambda what: None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
@@ -63,14 +81,60 @@ class Studies:
         self._details = asyncio.Semaphore(concurrency)
         self._flight: SingleFlight[tuple[str, ...], list[Row]] = SingleFlight()
         self._kept: TTLCache[tuple[str, ...], list[Row]] = TTLCache(max_entries, ttl=cache_seconds, timer=clock)
+        self._lists: TTLCache[tuple[str, ...], Listing] = TTLCache(max_entries, ttl=cache_seconds, timer=clock)
+        self._lists_flight: SingleFlight[tuple[str, ...], Listing] = SingleFlight()
+        # Of a search that goes on in the background (SIA-23): when it was first asked for.
+        self._asked: TTLCache[tuple[str, ...], datetime] = TTLCache(max_entries, ttl=3_600, timer=clock)
+        self._now = now
+        self._refreshed: TTLCache[frozenset[PatientIdentifier], bool] = TTLCache(
+            max_entries, ttl=FRESH_SECONDS, timer=clock
+        )
 
-    async def of_patient(self, known_as: frozenset[PatientIdentifier]) -> list[Row]:
-        """Return the study rows of a patient under all identifiers, each StudyInstanceUID once."""
+    async def of_patient(self, known_as: frozenset[PatientIdentifier], *, fresh: bool = False) -> Listing:
+        """Return the study rows of a patient under all identifiers, each StudyInstanceUID once.
+
+        ``fresh``: not what is kept, unless that was asked for so a moment ago (``FRESH_SECONDS``).
+        """
+        if fresh and known_as not in self._refreshed:
+            self._refreshed[known_as] = True
+            for known in known_as:
+                self._lists.pop(_key_of(known), None)
         lists = await asyncio.gather(
             *(self._of_identifier(known) for known in sorted(known_as, key=lambda known: known.patient_id))
         )
-        by_uid = {uid: row for rows in lists for row in rows if (uid := text(row, "StudyInstanceUID"))}
-        return list(by_uid.values())
+        by_uid = {uid: row for one in lists for row in one.rows if (uid := text(row, "StudyInstanceUID"))}
+        return Listing(list(by_uid.values()), min((one.asked for one in lists), default=self._now()))
+
+    async def series_of(self, studies: Iterable[str], known_as: frozenset[PatientIdentifier]) -> dict[str, list[Row]]:
+        """Return the patient's series rows of several studies, by StudyInstanceUID."""
+        wanted = list(studies)
+        found = await asyncio.gather(*(self.series(study, known_as) for study in wanted))
+        return dict(zip(wanted, found, strict=True))
+
+    async def holding(
+        self, keyword: str, uid: str, studies: Iterable[str], known_as: frozenset[PatientIdentifier]
+    ) -> set[str]:
+        """Return those of ``studies`` that have an instance of the patient whose ``keyword`` is ``uid``."""
+        wanted = list(studies)
+        found = await asyncio.gather(*(self._holds(keyword, uid, study, known_as) for study in wanted))
+        return {study for study, holds in zip(wanted, found, strict=True) if holds}
+
+    async def _holds(self, keyword: str, uid: str, study: str, known_as: frozenset[PatientIdentifier]) -> bool:
+        key = ("holding", keyword, uid, study)
+        query = Query("instances", study=study)
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = await self._flight.run(key, lambda: self._ask_holding(key, query, keyword, uid))
+        return bool(await self._own(kept, study, known_as))
+
+    async def _ask_holding(self, key: tuple[str, ...], query: Query, keyword: str, uid: str) -> list[Row]:
+        async with self._details:
+            # One row says it, unless the PACS does not match by this attribute: then all of them do.
+            rows = await self._client.search(query, ((keyword, uid), _fields(INSTANCE_FIELDS)), limit=1)
+            if rows and text(rows[0], keyword) != uid:
+                rows = await self._client.search(query, ((keyword, uid), _fields(INSTANCE_FIELDS)))
+        self._kept[key] = own = [row for row in rows if text(row, keyword) == uid and self._is_below(row, query)]
+        return own
 
     async def series(self, study: str, known_as: frozenset[PatientIdentifier]) -> list[Row]:
         """Return the patient's series rows of a study."""
@@ -90,22 +154,24 @@ class Studies:
             return rows if all_are_one_of(owners, known_as) else []
         return [row for row in rows if is_one_of(owner_of(row), known_as)]
 
-    async def _of_identifier(self, identifier: PatientIdentifier) -> list[Row]:
-        key = ("patient", identifier.patient_id, identifier.issuer or "")
-        kept = self._kept.get(key)
+    async def _of_identifier(self, identifier: PatientIdentifier) -> Listing:
+        key = _key_of(identifier)
+        kept = self._lists.get(key)
         if kept is None:
-            kept = await self._flight.run(key, lambda: self._ask_studies(key, identifier))
+            kept = await self._lists_flight.run(key, lambda: self._ask_studies(key, identifier))
         return kept
 
-    async def _ask_studies(self, key: tuple[str, ...], identifier: PatientIdentifier) -> list[Row]:
+    async def _ask_studies(self, key: tuple[str, ...], identifier: PatientIdentifier) -> Listing:
         parameters = [("PatientID", identifier.patient_id)]
         if identifier.issuer is not None:
             parameters.append(("IssuerOfPatientID", identifier.issuer))
+        asked = self._asked.setdefault(key, self._now())
         rows = await self._client.search(Query("studies"), [*parameters, _fields(STUDY_FIELDS)])
+        self._asked.pop(key, None)
         own = [row for row in rows if text(row, "StudyInstanceUID") and self._is_of(row, identifier)]
         self._say_dropped(len(rows) - len(own))
-        self._kept[key] = own
-        return own
+        self._lists[key] = found = Listing(own, asked)
+        return found
 
     @staticmethod
     def _say_dropped(count: int) -> None:
@@ -139,6 +205,13 @@ class Studies:
         self._drop(query.level + "_row")
         return False
 
+    def forget(self) -> None:
+        """Ask the PACS anew for everything from now on."""
+        self._kept.clear()
+        self._lists.clear()
+        self._refreshed.clear()
+
     async def close(self) -> None:
         """End what is under way."""
         await self._flight.close()
+        await self._lists_flight.close()

@@ -67,6 +67,16 @@ class EhrMapping:
             return known
         return await self._flight.run(patient, lambda: self._look_up(patient))
 
+    def forget(self) -> None:
+        """Read every Patient anew."""
+        self._known.clear()
+
+    def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:
+        """What an identifier of a FHIR search is at the PACS; without ``system`` one of any that is configured."""
+        return frozenset(
+            PatientIdentifier(value, issuer) for known, issuer in self._issuers.items() if system in (None, known)
+        )
+
     async def close(self) -> None:
         """End what is under way."""
         await self._flight.close()

@@ -55,8 +55,13 @@ class Readiness:
         return None
 
 
-def create_admin(metrics: Metrics, readiness: Readiness) -> web.Application:
-    """Return the admin application. It belongs on an address that only operators reach."""
+def create_admin(
+    metrics: Metrics, readiness: Readiness, invalidate: Callable[[], None] = lambda: None
+) -> web.Application:
+    """Return the admin application. It belongs on an address that only operators reach.
+
+    ``invalidate`` forgets what is remembered of the archive and of patients.
+    """
 
     async def expose(request: web.Request) -> web.Response:
         return web.Response(body=metrics.expose(), headers={"Content-Type": Metrics.CONTENT_TYPE})
@@ -70,6 +75,10 @@ def create_admin(metrics: Metrics, readiness: Readiness) -> web.Application:
             return web.json_response({"status": "not ready", "problems": problems}, status=503)
         return web.json_response({"status": "ready"})
 
+    async def forget(request: web.Request) -> web.Response:
+        invalidate()
+        return web.Response(status=204)
+
     async def sign(request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Server"] = "smart-imaging-sidecar"
 
@@ -78,4 +87,5 @@ def create_admin(metrics: Metrics, readiness: Readiness) -> web.Application:
     app.router.add_get("/metrics", expose)
     app.router.add_get("/healthz", alive)
     app.router.add_get("/readyz", ready)
+    app.router.add_post("/admin/invalidate", forget)
     return app

@@ -47,6 +47,12 @@ class PatientMapping(Protocol):
     async def identifiers(self, patient: str) -> frozenset[PatientIdentifier]:
         """Return the identifiers, possibly none."""
 
+    def forget(self) -> None:
+        """Ask anew from now on."""
+
+    def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:
+        """What an identifier that a FHIR search names is at the PACS, possibly nothing."""
+
     async def close(self) -> None:
         """End what is under way."""
 
@@ -107,6 +113,11 @@ class Guard:
             known_as = await self._patients.identifiers(permit.patient)
             await self._issuers.check(known_as)
         return known_as
+
+    async def patient_named(self, permit: PatientPermit, system: str | None, value: str) -> None:
+        """Raise ``Denied`` unless this identifier is the permitted patient's (SIA-22)."""
+        if not self._patients.named(system, value) & await self.known_as(permit):
+            raise self._denied(Reason.OTHER_PATIENT)
 
     async def study(self, permit: PatientPermit, part: Part) -> StudyPermit:
         """Permit ``part`` of the archive, or raise ``Denied``. All refusals look the same (SIA-45)."""

@@ -1,8 +1,7 @@
 """The FHIR routes: ImagingStudy search and read, Endpoint read, and what we say of ourselves (SIA-3, 20..24)."""
 
 import asyncio
-from collections.abc import Sequence
-from datetime import UTC
+from datetime import datetime
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -11,21 +10,27 @@ from sidecar.access.decision import Interaction, Part, PatientPermit, Reason
 from sidecar.access.identity import PatientIdentifier
 from sidecar.access.token import Token, is_fhir_id
 from sidecar.common.dicom_json import Row, texts
-from sidecar.common.errors import BadRequest, NotAcceptable, NotFound, Problem
+from sidecar.common.errors import BadRequest, NotFound, Problem
 from sidecar.common.uid import is_uid
-from sidecar.fhir.bundle import instant, searchset, select
+from sidecar.fhir.bundle import instant, open_cursor, searchset
 from sidecar.fhir.capabilities import capability_statement, smart_configuration
 from sidecar.fhir.catalog import Catalog
+from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.fhir.imaging_study import SeriesRows, Site, imaging_study, study_uid
-from sidecar.fhir.search import parse_search
-from sidecar.pacs.media import accepts_json
+from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS
+from sidecar.fhir.results import Result, read_result, subset
+from sidecar.fhir.search import Search, parse_search
+from sidecar.fhir.select import Page, select
+from sidecar.pacs.media import parse_accept
 from sidecar.pacs.studies import Studies
 from sidecar.telemetry.access_record import current_record
 from sidecar.tokens.discovery import Discovery, SmartConfiguration
 from sidecar.web.errors import json_response
 from sidecar.web.guard import Denied, Guard
 from sidecar.web.middleware import TARGET
+from sidecar.web.negotiate import FHIR_JSON, answer, fhir_version, wants_fresh
+from sidecar.web.search_details import search_details
 from sidecar.web.target import form_parameters
 
 BODY_SECONDS = 10
@@ -39,7 +44,6 @@ class RequestTimeout(Problem):
     code = "timeout"
 
 
-_JSON = frozenset({"application/fhir+json", "application/json"})
 _PUBLIC = {"Cache-Control": "public, max-age=300"}
 
 
@@ -54,6 +58,7 @@ class ImagingFhir:
         endpoints: Endpoints,
         discovery: Discovery,
         site: Site,
+        page_links: PageLinks,
         *,
         detail: str,
         page_size: int,
@@ -66,6 +71,7 @@ class ImagingFhir:
         self._endpoints = endpoints
         self._discovery = discovery
         self._site = site
+        self._page_links = page_links
         self._detail = detail
         self._page_size = page_size
         self._version = version
@@ -85,28 +91,22 @@ class ImagingFhir:
     async def _search(self, request: web.Request, token: Token, compartment: str | None) -> web.Response:
         # What the token is for is decided before its parameters are looked at: 401 and 403 come before 400.
         permit = self._guard.permit(token, Interaction.SEARCH, compartment)
-        _check_acceptable(request)
         parameters = await _parameters(request)
         current_record().searches(request.path, parameters)
-        search = parse_search(
-            parameters,
-            ehr_fhir_url=self._site.ehr_fhir_url,
-            zone=self._site.zone or UTC,
-            strict="handling=strict" in request.headers.get("Prefer", "").replace(" ", ""),
-        )
+        version = fhir_version(request, parameters)
+        search = parse_search(parameters, self._site, strict=_is_strict(request))
         for patient in search.patients:
             permit = self._guard.permit(token, Interaction.SEARCH, patient)
+        for system, value in search.patient_identifiers:
+            await self._guard.patient_named(permit, system, value)
+        search.after = open_cursor(search, permit.patient, self._page_links)
         known_as = await self._guard.known_as(permit)
-        as_of = self._catalog.now()
-        rows = await self._studies.of_patient(known_as)
-        page = select(
-            rows, search, patient=permit.patient, site=self._site, catalog=self._catalog, page_size=self._page_size
-        )
+        page, as_of = await self._page(search, permit, known_as, fresh=wants_fresh(request))
         resources = await asyncio.gather(
             *(self._resource(found.row, permit, known_as, instant(found.last_updated)) for found in page.studies)
         )
         included = []
-        if search.include_endpoint and resources and not self._endpoints.contained:
+        if search.result.include_endpoint and resources and not self._endpoints.contained:
             included = [self._endpoints.resource(permit.patient)]
         bundle = searchset(
             resources,
@@ -116,31 +116,47 @@ class ImagingFhir:
             patient=permit.patient,
             page=page,
             as_of=as_of,
+            page_links=self._page_links,
         )
-        return json_response(bundle)
+        # Id, time and seals of the links differ each time: a client has the answer when the rest is the same.
+        identity = [bundle.get("entry"), page.total, page.next_after and page.next_after.uid]
+        return answer(request, bundle, version=version, identity=identity, pretty=search.result.pretty)
+
+    async def _page(
+        self, search: Search, permit: PatientPermit, known_as: frozenset[PatientIdentifier], *, fresh: bool
+    ) -> tuple[Page, datetime]:
+        listing = await self._studies.of_patient(known_as, fresh=fresh)
+        rows = listing.rows
+        seen = await self._catalog.look(permit.patient, rows)
+        endpoint = None if self._endpoints.contained else permit.patient
+        details = await search_details(search, rows, self._studies, known_as, endpoint)
+        page = select(rows, search, seen=seen, site=self._site, page_size=self._page_size, details=details)
+        return page, listing.asked
 
     async def read(self, request: web.Request) -> web.Response:
         """``GET [base]/ImagingStudy/{id}``: another patient's and a made-up id get the same 404."""
         permit = self._guard.permit(await self._guard.token(request), Interaction.READ)
-        _check_acceptable(request)
+        version, result = _how_to_read(request)
         uid = request[TARGET].segments[2]
         if not is_uid(uid):
             raise NotFound("There is no such resource.", reason="unknown_id")
         await self._guard.study(permit, Part(uid))
         known_as = await self._guard.known_as(permit)
-        for row in await self._studies.of_patient(known_as):
+        rows = (await self._studies.of_patient(known_as, fresh=wants_fresh(request))).rows
+        for row in rows:
             if study_uid(row) == uid:
-                seen = instant(self._catalog.observe(permit.patient, uid, row))
-                return json_response(await self._resource(row, permit, known_as, seen))
+                seen = await self._catalog.look(permit.patient, rows)
+                resource = subset(await self._resource(row, permit, known_as, instant(seen[uid])), result)
+                return answer(request, resource, version=version, pretty=result.pretty)
         raise Denied(Reason.ABSENT)
 
     async def read_endpoint(self, request: web.Request) -> web.Response:
         """``GET [base]/Endpoint/{id}``: the standing Endpoint of the token's patient (SIA-31)."""
         permit = self._guard.permit(await self._guard.token(request), Interaction.READ)
-        _check_acceptable(request)
+        version, result = _how_to_read(request)
         if self._endpoints.contained or request[TARGET].segments[2] != permit.patient:
             raise Denied(Reason.ABSENT)
-        return json_response(self._endpoints.resource(permit.patient))
+        return answer(request, self._endpoints.resource(permit.patient), version=version, pretty=result.pretty)
 
     async def _resource(
         self, row: Row, permit: PatientPermit, known_as: frozenset[PatientIdentifier], last_updated: str
@@ -169,14 +185,25 @@ class ImagingFhir:
 
     async def metadata(self, request: web.Request) -> web.Response:
         """``GET [base]/metadata``, open and cacheable."""
-        _check_acceptable(request)
+        version, result = _how_to_read(request)
         statement = capability_statement(
             fhir_base=self._endpoints.fhir_base,
             version=self._version,
             released=self._released,
             smart=await self._smart(),
         )
-        return json_response(statement, headers=_PUBLIC)
+        response = answer(request, statement, version=version, pretty=result.pretty)
+        response.headers.update(_PUBLIC)
+        return response
+
+    async def versions(self, request: web.Request) -> web.Response:
+        """``GET [base]/$versions``: which FHIR versions there are (R4 capabilitystatement-operation-versions)."""
+        if any(one.media_type == FHIR_JSON for one in parse_accept(request.headers.get(hdrs.ACCEPT, ""))):
+            values = [*(("version", one) for one in VERSIONS), ("default", DEFAULT_VERSION)]
+            parameters = [{"name": name, "valueCode": one} for name, one in values]
+            return json_response({"resourceType": "Parameters", "parameter": parameters}, headers=_PUBLIC)
+        body = {"versions": list(VERSIONS), "default": DEFAULT_VERSION}
+        return json_response(body, content_type="application/json", headers=_PUBLIC)
 
     async def smart_configuration(self, request: web.Request) -> web.Response:
         """``GET [base]/.well-known/smart-configuration``, open and cacheable."""
@@ -192,10 +219,18 @@ class ImagingFhir:
         )
 
 
-def _check_acceptable(request: web.Request) -> None:
-    accept: Sequence[str] = request.headers.getall(hdrs.ACCEPT, ())
-    if not accepts_json(", ".join(accept), _JSON):
-        raise NotAcceptable("This server speaks application/fhir+json.", reason="accept")
+def _is_strict(request: web.Request) -> bool:
+    return "handling=strict" in request.headers.get("Prefer", "").replace(" ", "")
+
+
+def _how_to_read(request: web.Request) -> tuple[str, Result]:
+    """FHIR version and result parameters of a read (R4 http.html#summary); others mean nothing here."""
+    parameters = request[TARGET].parameters()
+    result = Result()
+    for name, value in parameters:
+        if name in ("_summary", "_elements", "_format", "_pretty") and (name, value) != ("_summary", "count"):
+            result = read_result(result, name, value, maximum_count=0)
+    return fhir_version(request, parameters), result
 
 
 async def _parameters(request: web.Request) -> list[tuple[str, str]]:

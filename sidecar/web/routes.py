@@ -52,6 +52,7 @@ def create_public(
 
     add("metadata", "/fhir/metadata", fhir.metadata, "GET", "HEAD")
     add("smart-configuration", "/fhir/.well-known/smart-configuration", fhir.smart_configuration, "GET", "HEAD")
+    add("versions", "/fhir/$versions", fhir.versions, "GET", "HEAD")
     add("imaging-study-search", "/fhir/ImagingStudy", fhir.search, "GET", "HEAD")
     add("imaging-study-search-post", "/fhir/ImagingStudy/_search", fhir.search, "POST")
     add("imaging-study-read", "/fhir/ImagingStudy/{id}", fhir.read, "GET", "HEAD")

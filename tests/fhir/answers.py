@@ -5,34 +5,49 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from sidecar.fhir.bundle import Page, instant, searchset, select
+from sidecar.fhir.bundle import instant, open_cursor, searchset
 from sidecar.fhir.catalog import Catalog
+from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.fhir.imaging_study import Site, imaging_study
 from sidecar.fhir.search import Search, parse_search
+from sidecar.fhir.select import Details, Page, select
 from tests.fhir.rows import DCM4CHEE, ORTHANC_EMPTY, ORTHANC_ULTRASOUND, Row, row
 
 EHR = "https://ehr.example.org/fhir"
 BASE = "https://imaging.example.org/fhir"
-SITE = Site(EHR, UTC)
+SITE = Site(EHR, UTC, fhir_base=BASE)
+LINKS = PageLinks(b"key")
 NOW = datetime(2024, 3, 1, 12, 0, 0, 123_456, tzinfo=UTC)
 
 
 def parse(*parameters: tuple[str, str]) -> Search:
-    return parse_search(parameters, ehr_fhir_url=EHR, zone=UTC)
+    """What the request means; a cursor is opened as ``web`` does it."""
+    search = parse_search(parameters, SITE)
+    search.after = open_cursor(search, "123", LINKS)
+    return search
 
 
-def found(rows: Iterable[Row], search: Search, *, page_size: int = 50, catalog: Catalog | None = None) -> Page:
-    catalog = catalog or Catalog(clock=NOW.timestamp)
-    return select(rows, search, patient="123", site=SITE, catalog=catalog, page_size=page_size)
+def found(
+    rows: Iterable[Row],
+    search: Search,
+    *,
+    page_size: int = 50,
+    catalog: Catalog | None = None,
+    details: Details | None = None,
+) -> Page:
+    catalog, rows = catalog or Catalog(clock=NOW.timestamp), list(rows)
+    return select(
+        rows, search, seen=catalog.observe("123", rows), site=SITE, page_size=page_size, details=details or Details()
+    )
 
 
 def uids_of(page: Page) -> list[str]:
     return [one.key.uid for one in page.studies]
 
 
-def matching(rows: Iterable[Row], *parameters: tuple[str, str]) -> set[str]:
-    return set(uids_of(found(rows, parse(*parameters))))
+def matching(rows: Iterable[Row], *parameters: tuple[str, str], details: Details | None = None) -> set[str]:
+    return set(uids_of(found(rows, parse(*parameters), details=details)))
 
 
 def answer(
@@ -48,8 +63,10 @@ def answer(
         )
         for one in page.studies
     ]  # fmt: skip
-    included = [endpoints.resource("123")] if search.include_endpoint and studies and not contained else []
-    return searchset(studies, included, fhir_base=BASE, search=search, patient="123", page=page, as_of=as_of)
+    included = [endpoints.resource("123")] if search.result.include_endpoint and studies and not contained else []
+    return searchset(
+        studies, included, fhir_base=BASE, search=search, patient="123", page=page, as_of=as_of, page_links=LINKS
+    )
 
 
 def link(bundle: dict[str, Any], relation: str) -> str | None:

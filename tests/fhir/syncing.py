@@ -2,15 +2,19 @@
 
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
-from sidecar.fhir.bundle import searchset, select
-from sidecar.fhir.catalog import Catalog
+from sidecar.fhir.bundle import open_cursor, searchset
+from sidecar.fhir.catalog import Catalog, MemoryStore, Store
+from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.imaging_study import Site
-from sidecar.fhir.search import Cursor, parse_search
+from sidecar.fhir.search import parse_search
+from sidecar.fhir.select import select
 from tests.fhir.rows import Row
 
 SITE = Site("https://ehr.example.org/fhir", UTC)
 BASE = "https://imaging.example.org/fhir"
+LINKS = PageLinks(b"key")
 START = 1_700_000_000.0
 
 
@@ -33,7 +37,7 @@ class Client:
         self.copy: dict[str, Row] = {}
         self.since: str | None = None
         """The ``meta.lastUpdated`` that its searches begin at, once it has been through all pages."""
-        self.after: Cursor | None = None
+        self.after: str | None = None
         self.changes = -1
         """How many changes the archive had seen when the client asked for its first page."""
 
@@ -42,43 +46,61 @@ class Client:
             ("patient", "123"),
             ("_count", str(self.count)),
             *([("_lastUpdated", "gt" + self.since)] if self.since else []),
-            *([("_after", self.after.encode())] if self.after else []),
+            *([("_after", self.after)] if self.after else []),
         ]
 
 
 class Server:
     """The way of a search through the sidecar, in two halves, as requests overlap."""
 
-    def __init__(self, clock: Clock, *, max_entries: int = 200_000) -> None:
+    def __init__(
+        self, clock: Clock, *, max_entries: int = 200_000, store: Store | None = None, ahead: float = 0, skew: float = 0
+    ) -> None:
         self.clock = clock
         self.max_entries = max_entries
         self.archive: dict[str, Row] = {}
+        self.store = store
+        self.ahead, self.skew = ahead, skew
         self.restart()
 
     def restart(self) -> None:
-        self.catalog = Catalog(max_entries=self.max_entries, clock=self.clock)
+        """With a store of its own everything is forgotten."""
+        self.catalog = Catalog(
+            self.store or MemoryStore(self.max_entries), clock=lambda: self.clock() + self.ahead, skew_seconds=self.skew
+        )
+        self.remembered: tuple[datetime, list[Row]] | None = None
 
-    def ask(self) -> tuple[datetime, list[Row]]:
-        """The archive is asked; time goes on while it answers."""
-        asked = self.catalog.now(), list(self.archive.values())
-        self.clock.ticks += 10
-        return asked
+    def ask(self, *, fresh: bool = True) -> tuple[datetime, list[Row]]:
+        """The archive is asked, or what it said is remembered; time goes on while it answers."""
+        if fresh or self.remembered is None:
+            self.remembered = self.catalog.now(), list(self.archive.values())
+            self.clock.ticks += 10
+        return self.remembered
 
     def answer(self, client: Client, asked: tuple[datetime, list[Row]]) -> tuple[dict[str, Any], bool]:
         """Give the client its page. Return the Bundle and whether it was the last page."""
         as_of, rows = asked
-        search = parse_search(client.parameters(), ehr_fhir_url=SITE.ehr_fhir_url, zone=UTC)
-        page = select(rows, search, patient="123", site=SITE, catalog=self.catalog, page_size=50)
+        search = parse_search(client.parameters(), SITE)
+        search.after = open_cursor(search, "123", LINKS)
+        page = select(rows, search, seen=self.catalog.observe("123", rows), site=SITE, page_size=50)
         client.copy |= {one.key.uid: dict(one.row) for one in page.studies}
-        client.after = page.next_after
-        bundle = searchset([], [], fhir_base=BASE, search=search, patient="123", page=page, as_of=as_of)
-        return bundle, page.next_after is None
+        bundle = searchset(
+            [], [], fhir_base=BASE, search=search, patient="123", page=page, as_of=as_of, page_links=LINKS
+        )
+        client.after = _after(bundle)
+        return bundle, client.after is None
 
-    def whole_pass(self, client: Client) -> list[str]:
+    def whole_pass(self, client: Client, *, fresh: bool = True) -> list[str]:
         """All pages at once; return their ``meta.lastUpdated``."""
         shown = []
         last = False
         while not last:
-            bundle, last = self.answer(client, self.ask())
+            bundle, last = self.answer(client, self.ask(fresh=fresh))
             shown.append(str(bundle["meta"]["lastUpdated"]))
         return shown
+
+
+def _after(bundle: dict[str, Any]) -> str | None:
+    """The place that the ``next`` link names."""
+    url = next((one["url"] for one in bundle["link"] if one["relation"] == "next"), None)
+    return None if url is None else dict(parse_qsl(urlsplit(url).query))["_after"]

@@ -8,6 +8,7 @@ from fhir.resources.R4B.capabilitystatement import CapabilityStatement
 
 from sidecar import RELEASED, __version__
 from sidecar.fhir.capabilities import capability_statement, smart_configuration
+from sidecar.fhir.imaging_study import Site
 from sidecar.fhir.search import SUPPORTED, parse_search
 
 BASE = "https://imaging.example.org/fhir"
@@ -63,6 +64,14 @@ TYPES = {
     "identifier": "token",
     "started": "date",
     "_lastUpdated": "date",
+    "_id": "token",
+    "modality": "token",
+    "status": "token",
+    "bodysite": "token",
+    "series": "token",
+    "instance": "token",
+    "dicom-class": "token",
+    "endpoint": "reference",
 }
 EXAMPLES = {
     "patient": "123",
@@ -70,6 +79,14 @@ EXAMPLES = {
     "identifier": "urn:oid:1.2",
     "started": "ge2024",
     "_lastUpdated": "gt2024-02-29T00:00:00Z",
+    "_id": "1.2",
+    "modality": "CT",
+    "status": "available",
+    "bodysite": "CHEST",
+    "series": "1.2.3",
+    "instance": "urn:oid:1.2.3",
+    "dicom-class": "urn:oid:1.2.840.10008.5.1.4.1.1.2",
+    "endpoint": "Endpoint/123",
 }
 
 
@@ -77,9 +94,12 @@ def test_the_statement_names_what_can_be_searched() -> None:
     """Each parameter that it names is understood, and each that is understood and no result parameter is named."""
     parameters = {one["name"]: one["type"] for one in resource("ImagingStudy")["searchParam"]}
     assert parameters == TYPES
-    assert set(SUPPORTED) - set(parameters) == {"_include", "_count", "_after"}
+    assert set(SUPPORTED) - set(parameters) == {
+        "_include", "_count", "_sort", "_summary", "_elements", "_total", "_format", "_pretty", "_after",
+        "patient.identifier", "subject.identifier",
+    }  # fmt: skip
     (include,) = resource("ImagingStudy")["searchInclude"]
-    parse_search([*EXAMPLES.items(), ("_include", include)], ehr_fhir_url=EHR, zone=UTC, strict=True)
+    parse_search([*EXAMPLES.items(), ("_include", include)], Site(EHR, UTC), strict=True)
 
 
 def test_the_statement_leads_to_the_login() -> None:

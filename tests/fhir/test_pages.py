@@ -5,19 +5,23 @@ from datetime import UTC
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.fhir.bundle import Page, select
 from sidecar.fhir.catalog import Catalog
+from sidecar.fhir.cursor import Cursor, PageLinks
 from sidecar.fhir.imaging_study import Site
-from sidecar.fhir.search import Cursor, Search
+from sidecar.fhir.results import Result
+from sidecar.fhir.search import Search
+from sidecar.fhir.select import Page, select
 from tests.fhir.rows import Row, row, uids
 
+LINKS = PageLinks(b"key")
 SITE = Site("https://ehr.example.org/fhir", UTC)
 
 
 def page_of(rows: list[Row], after: Cursor | None, count: int, patient: str = "123") -> Page:
     """Return a page; the cursor has been through a link, as any."""
-    cursor = Cursor.decode(after.encode()) if after else None
-    return select(rows, Search(after=cursor, count=count), patient=patient, site=SITE, catalog=Catalog(), page_size=50)
+    cursor = LINKS.open(LINKS.seal(after, patient, []), patient, []) if after else None
+    search = Search(after=cursor, result=Result(count=count))
+    return select(rows, search, seen=Catalog().observe(patient, rows), site=SITE, page_size=50)
 
 
 # Few days and times, so that many studies begin at once.
@@ -83,7 +87,7 @@ def test_a_made_up_cursor_reaches_nobody_else(
     own = list(mine.values())
     whole = [one.row for one in page_of(own, None, 500).studies]
     foreign_keys = [one.key for one in page_of(list(foreign.values()), None, 500, patient="124").studies]
-    for cursor in (Cursor(began, uid), *foreign_keys):
+    for cursor in (Cursor((began,), uid), *foreign_keys):
         page = page_of(own, cursor, count)
         assert page.total == len(own)
         shown = [one.row for one in page.studies]

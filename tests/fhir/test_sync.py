@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from sidecar.fhir.catalog import MemoryStore
 from tests.fhir.rows import Row, row
 from tests.fhir.syncing import Client, Clock, Server
 
@@ -88,6 +89,62 @@ class Synchronisation(RuleBasedStateMachine):
 
 TestSynchronisation = Synchronisation.TestCase
 TestSynchronisation.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+
+
+SKEW = 2.0
+
+
+class TwoReplicas(RuleBasedStateMachine):
+    """Two servers with one store, clocks that differ, and lists that each remembers for any time.
+
+    A client asks now one, now the other. Once both have looked anew, its next pass must make its copy whole.
+    """
+
+    @initialize(ahead=st.floats(-SKEW, SKEW))
+    def begin(self, ahead: float) -> None:
+        self.clock = Clock()
+        store = MemoryStore()
+        self.servers = [
+            Server(self.clock, store=store, skew=SKEW), Server(self.clock, store=store, ahead=ahead, skew=SKEW),
+        ]  # fmt: skip
+        self.archive: dict[str, Row] = {}
+        for one in self.servers:
+            one.archive = self.archive
+        self.client = Client(50)
+
+    @rule(ticks=st.sampled_from([1, 500, 1_000, 700_000, 2_000_000, 60_000_000]))
+    def time_goes_on(self, ticks: int) -> None:
+        self.clock.ticks += ticks
+
+    @rule(uid=UIDS, count=st.integers(1, 2))
+    def a_study_changes(self, uid: str, count: int) -> None:
+        self.archive[uid] = row(StudyInstanceUID=uid, NumberOfStudyRelatedInstances=count)
+
+    @rule(uid=UIDS)
+    def a_study_goes(self, uid: str) -> None:
+        self.archive.pop(uid, None)
+
+    @rule(who=st.integers(0, 1), fresh=st.booleans())
+    def somebody_else_looks(self, who: int, fresh: bool) -> None:
+        self.servers[who].whole_pass(Client(50), fresh=fresh)
+
+    @rule(who=st.integers(0, 1))
+    def a_replica_restarts(self, who: int) -> None:
+        self.servers[who].restart()
+
+    @rule(who=st.integers(0, 1), fresh=st.booleans())
+    def the_client_syncs(self, who: int, fresh: bool) -> None:
+        self.client.since = self.servers[who].whole_pass(self.client, fresh=fresh)[-1]
+
+    def teardown(self) -> None:
+        for who in (0, 1):
+            if hasattr(self, "servers"):
+                self.the_client_syncs(who, fresh=True)
+                assert {uid: self.client.copy.get(uid) for uid in self.archive} == self.archive
+
+
+TestTwoReplicas = TwoReplicas.TestCase
+TestTwoReplicas.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
 
 
 SECOND = 1_000_000

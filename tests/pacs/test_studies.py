@@ -39,7 +39,7 @@ class World:
 
     async def of(self, *identifiers: PatientIdentifier) -> list[str | None]:
         """The UIDs of a patient's studies."""
-        return sorted(uids(await self.studies.of_patient(frozenset(identifiers)), "StudyInstanceUID"), key=str)
+        return sorted(uids((await self.studies.of_patient(frozenset(identifiers))).rows, "StudyInstanceUID"), key=str)
 
 
 def uids(rows: list[Any], keyword: str) -> list[str | None]:

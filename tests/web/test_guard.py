@@ -62,6 +62,13 @@ class Patients:
             raise self.known
         return self.known
 
+    def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:
+        """Every identifier system is the PACS's."""
+        return frozenset({PatientIdentifier(value)})
+
+    def forget(self) -> None:
+        """Nothing is kept."""
+
     async def close(self) -> None:
         """Nothing is open."""
 

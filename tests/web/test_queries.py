@@ -59,13 +59,13 @@ async def test_questions_about_absent_studies_wait_for_each_other() -> None:
     async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar), aiohttp.ClientSession() as client:
         observe = sidecar.pacs._page
 
-        async def page(*arguments: Any) -> Any:
+        async def page(*arguments: Any, **named: Any) -> Any:
             nonlocal running, most
             running += 1
             most = max(most, running)
             await asyncio.sleep(0.01)
             running -= 1
-            return await observe(*arguments)
+            return await observe(*arguments, **named)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sidecar.pacs, "_page", page)

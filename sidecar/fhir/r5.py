@@ -1,0 +1,70 @@
+"""FHIR R4 -> R5 of the resources that we give (https://hl7.org/fhir/R5/imagingstudy.html, endpoint.html)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Json = Mapping[str, Any]
+
+VERSIONS = {"4.0": "4.0.1", "5.0": "5.0.0"}
+"""What ``fhirVersion`` names (https://hl7.org/fhir/R4/http.html#version-parameter) -> the release."""
+DEFAULT_VERSION = "4.0"
+
+
+def to_r5(resource: Json) -> dict[str, Any]:
+    """Return the resource as R5 has it; what is the same in both stays as it is."""
+    match resource["resourceType"]:
+        case "ImagingStudy":
+            return _imaging_study(resource)
+        case "Endpoint":
+            return _endpoint(resource)
+        case "Bundle":
+            entries = [{**entry, "resource": to_r5(entry["resource"])} for entry in resource.get("entry", ())]
+            return {**resource, **({"entry": entries} if entries else {})}
+        case "CapabilityStatement":
+            return {**resource, "fhirVersion": VERSIONS["5.0"]}
+        case _:
+            return dict(resource)
+
+
+def _imaging_study(resource: Json) -> dict[str, Any]:
+    study: dict[str, Any] = {}
+    for name, value in resource.items():
+        match name:
+            case "contained":
+                study[name] = [to_r5(one) for one in value]
+            case "modality":
+                study[name] = [_concept(one) for one in value]
+            case "procedureCode":
+                study["procedure"] = [{"concept": one} for one in value]
+            case "reasonCode":
+                study["reason"] = [{"concept": one} for one in value]
+            case "series":
+                study[name] = [_series(one) for one in value]
+            case _:
+                study[name] = value
+    return study
+
+
+def _series(element: Json) -> dict[str, Any]:
+    series = {**element, "modality": _concept(element["modality"])}
+    if "bodySite" in element:
+        series["bodySite"] = {"concept": _concept(element["bodySite"])}
+    if "laterality" in element:
+        series["laterality"] = _concept(element["laterality"])
+    return series
+
+
+def _concept(coding: Json) -> dict[str, Any]:
+    """A CodeableConcept; a coding that is nothing but words becomes its text."""
+    return {"text": coding["display"]} if set(coding) == {"display"} else {"coding": [coding]}
+
+
+def _endpoint(resource: Json) -> dict[str, Any]:
+    moved = ("connectionType", "payloadType", "payloadMimeType", "address")
+    endpoint = {name: value for name, value in resource.items() if name not in moved}
+    return {
+        **endpoint,
+        "connectionType": [_concept(resource["connectionType"])],
+        "payload": [{"type": resource["payloadType"], "mimeType": resource["payloadMimeType"]}],
+        "address": resource["address"],
+    }

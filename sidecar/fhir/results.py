@@ -1,0 +1,124 @@
+"""Result parameters: how much of each resource, how many, in which order (https://hl7.org/fhir/R4/search.html#return)."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sidecar.common.errors import BadRequest, NotAcceptable, NotSupported
+
+Json = Mapping[str, Any]
+
+SORTS = ("started", "-started", "_lastUpdated", "-_lastUpdated")
+_SUMMARIES = ("true", "false", "text", "data", "count")
+_TOTALS = ("none", "estimate", "accurate")
+_JSON_FORMATS = ("json", "text/json", "application/json", "application/fhir+json")
+_COUNT = re.compile(r"[0-9]{1,6}", re.ASCII)
+_ELEMENT = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}(?:\.[A-Za-z][A-Za-z0-9]{0,63})*", re.ASCII)
+
+# R4 imagingstudy.html: what is marked as summary; of ours all but the details of series.
+_SUMMARY = frozenset({
+    "identifier", "status", "modality", "subject", "encounter", "started", "basedOn", "referrer", "interpreter",
+    "endpoint", "numberOfSeries", "numberOfInstances", "procedureReference", "procedureCode", "location", "reasonCode",
+    "reasonReference", "description",
+})  # fmt: skip
+_MANDATORY = frozenset({"status", "subject"})
+_ALWAYS = frozenset({"resourceType", "id", "meta"})
+_SUBSETTED = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """``sort``: names, ``-`` for descending; ``count``: studies in a page, 0 for none but the total."""
+
+    include_endpoint: bool = False
+    count: int | None = None
+    sort: tuple[str, ...] = ()
+    summary: str = "false"
+    elements: frozenset[str] = frozenset()
+    total: str = "accurate"
+    pretty: bool = False
+
+    @property
+    def only_total(self) -> bool:
+        """``_summary=count``, or ``_count=0``, which means the same."""
+        return self.summary == "count" or self.count == 0
+
+
+def read_result(result: Result, name: str, value: str, *, maximum_count: int) -> Result:
+    """Return ``result`` with a parameter of ``name`` read into it. Raises ``BadRequest``."""
+    match name:
+        case "_include":
+            _check_include(value)
+            return replace(result, include_endpoint=True)
+        case "_count":
+            return replace(result, count=min(_number(value), maximum_count))
+        case "_sort":
+            return replace(result, sort=_sort(value))
+        case "_summary":
+            return replace(result, summary=_one_of(name, value, _SUMMARIES))
+        case "_elements":
+            return replace(result, elements=result.elements | _elements(value))
+        case "_total":
+            return replace(result, total=_one_of(name, value, _TOTALS))
+        case "_pretty":
+            return replace(result, pretty=_one_of(name, value, ("true", "false")) == "true")
+    if value.partition(";")[0].strip().lower() not in _JSON_FORMATS:  # _format
+        raise NotAcceptable("This server speaks application/fhir+json.", reason="accept")
+    return result
+
+
+def _check_include(value: str) -> None:
+    if value not in ("ImagingStudy:endpoint", "ImagingStudy:endpoint:Endpoint", "*"):
+        raise NotSupported("Only _include=ImagingStudy:endpoint is supported.", reason="bad_include")
+
+
+def _number(value: str) -> int:
+    if not _COUNT.fullmatch(value):
+        raise BadRequest("_count is a whole number.", reason="bad_count")
+    return int(value)
+
+
+def _one_of(name: str, value: str, values: tuple[str, ...]) -> str:
+    if value not in values:
+        raise BadRequest(f"{name} is one of {', '.join(values)}.", reason="bad_value")
+    return value
+
+
+def _sort(value: str) -> tuple[str, ...]:
+    names = tuple(value.split(","))
+    if not set(names) <= set(SORTS) or len({one.lstrip("-") for one in names}) < len(names):
+        raise NotSupported(f"_sort takes {', '.join(SORTS)}, each once.", reason="bad_sort")
+    return names
+
+
+def _elements(value: str) -> frozenset[str]:
+    names = [one.removeprefix("ImagingStudy.") for one in value.split(",")]
+    if not all(_ELEMENT.fullmatch(one) for one in names):
+        raise BadRequest("_elements is a list of element names.", reason="bad_value")
+    return frozenset(one.partition(".")[0] for one in names)
+
+
+def subset(resource: Json, result: Result) -> Json:
+    """Return what ``_summary`` or ``_elements`` leaves of an ImagingStudy, tagged as SUBSETTED when that is less."""
+    kept = _kept(result)
+    if kept is None:
+        return resource
+    # A contained Endpoint stays with the reference to it.
+    left = {name: value for name, value in resource.items() if name in kept}
+    if "contained" in resource and "endpoint" in left:
+        left["contained"] = resource["contained"]
+    order = {name: value for name, value in resource.items() if name in left}
+    return order | {"meta": {**resource["meta"], "tag": [_SUBSETTED]}}
+
+
+def _kept(result: Result) -> frozenset[str] | None:
+    if result.elements:
+        return _ALWAYS | _MANDATORY | result.elements
+    match result.summary:
+        case "true":
+            return _ALWAYS | _SUMMARY
+        case "text":
+            return _ALWAYS | _MANDATORY | {"text"}
+        case _:  # `data` leaves out the narrative, of which there is none.
+            return None

@@ -1,0 +1,71 @@
+"""Token parameters of a search: ``system|code``, ``code``, ``|code``, ``system|`` (R4 search.html#token)."""
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+_PIECES = re.compile(r"\\.|.", re.DOTALL)
+_ESCAPE = re.compile(r"\\([,|$\\])")
+
+Value = tuple[str, str]
+"""System (empty: none) and code of something that a study has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """One of several, either of which is enough. ``system`` ``None``: any; ``code`` empty: any of the system."""
+
+    system: str | None
+    code: str
+
+    def is_met(self, value: Value) -> bool:
+        """Whether this value is meant. Codes are compared without case (R4: unless the system says otherwise)."""
+        system, code = value
+        if self.system is not None and self.system != system:
+            return False
+        return code.casefold() == self.code.casefold() or (not self.code and bool(self.system))
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFilter:
+    """One token parameter; ``negated``: ``:not``."""
+
+    name: str
+    alternatives: tuple[Alternative, ...]
+    negated: bool = False
+
+    def matches(self, values: Collection[Value]) -> bool:
+        """Whether a study with these values passes; with ``:not``, when none of its values is named."""
+        return any(one.is_met(value) for one in self.alternatives for value in values) is not self.negated
+
+    def codes(self) -> frozenset[str]:
+        """The codes that are named."""
+        return frozenset(one.code for one in self.alternatives)
+
+
+def parse_token(
+    name: str, value: str, *, negated: bool = False, code: Callable[[str], str] = lambda code: code
+) -> TokenFilter:
+    """Return the filter of a parameter; commas mean "or". ``code`` brings codes into the form that values have."""
+    found = []
+    for alternative in split(value, ","):
+        *systems, last = (unescaped(part) for part in split(alternative, "|"))
+        if len(systems) <= 1:  # Else it has no meaning, and matches nothing.
+            found.append(Alternative(systems[0] if systems else None, code(last)))
+    return TokenFilter(name, tuple(found), negated)
+
+
+def split(value: str, separator: str) -> list[str]:
+    """Split where the separator is not escaped by a backslash (R4 search.html#escaping); escapes stay."""
+    parts = [""]
+    for piece in _PIECES.findall(value):
+        if piece == separator:
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return parts
+
+
+def unescaped(text: str) -> str:
+    """Undo R4's escapes."""
+    return _ESCAPE.sub(r"\1", text)

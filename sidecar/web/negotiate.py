@@ -1,0 +1,83 @@
+"""What a FHIR client wants to be answered in: JSON of which FHIR version, fresh or not, and what it has already."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from aiohttp import hdrs, web
+
+from sidecar.common.errors import NotAcceptable
+from sidecar.common.media_type import parse_media_type
+from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS, to_r5
+from sidecar.pacs.media import accepts_json, parse_accept
+
+FHIR_JSON = "application/fhir+json"
+_JSON = frozenset({FHIR_JSON, "application/json", "text/json"})
+_TAGS = re.compile(r'\*|(?:W/)?("[!#-~]*")')
+
+
+def fhir_version(request: web.Request, parameters: Sequence[tuple[str, str]]) -> str:
+    """Return the FHIR version to answer in, ``4.0`` or ``5.0``: ``_format``, else Accept, else the default.
+
+    R4 http.html#version-parameter. Raises ``NotAcceptable``, and ``BadRequest`` for a malformed Accept.
+    """
+    formats = [value for name, value in parameters if name == "_format"]
+    if formats:  # It comes before the header (R4 http.html#parameters); its media type is checked where it is read.
+        return _known(_version_of(formats[-1]))
+    accept = ", ".join(request.headers.getall(hdrs.ACCEPT, ()))
+    if not accepts_json(accept, _JSON):
+        raise NotAcceptable("This server speaks application/fhir+json.", reason="accept")
+    asked = [one.parameter("fhirversion") for one in parse_accept(accept) if one.media_type in _JSON]
+    usable = [one for one in asked if one is None or one in VERSIONS]
+    if asked and not usable:
+        return _known(asked[0])
+    return next((one for one in usable if one is not None), DEFAULT_VERSION)
+
+
+def _version_of(media_type: str) -> str | None:
+    try:
+        return parse_media_type(media_type).parameter("fhirversion")
+    except ValueError:
+        return None
+
+
+def _known(version: str | None) -> str:
+    if version is None:
+        return DEFAULT_VERSION
+    if version not in VERSIONS:
+        raise NotAcceptable(f"This server speaks FHIR {' and '.join(VERSIONS)}.", reason="accept")
+    return version
+
+
+def wants_fresh(request: web.Request) -> bool:
+    """Whether the client will not have what is remembered (``Cache-Control: no-cache``, RFC 9111 5.2.1.4)."""
+    directives = {
+        one.strip().lower() for line in request.headers.getall(hdrs.CACHE_CONTROL, ()) for one in line.split(",")
+    }
+    return bool(directives & {"no-cache", "max-age=0"})
+
+
+def answer(
+    request: web.Request, resource: Mapping[str, Any], *, version: str, identity: object = None, pretty: bool = False
+) -> web.Response:
+    """Return the answer in this FHIR version, or a 304 when the client has it (R4 http.html#cread).
+
+    ``identity``: what the answer says without what differs each time (``None``: all of it).
+    """
+    shown = to_r5(resource) if version == "5.0" else resource
+    written = orjson.dumps(resource if identity is None else identity, default=dict)
+    tag = f'W/"{hashlib.blake2b(written + version.encode(), digest_size=12).hexdigest()}"'
+    if tag.removeprefix("W/") in _tags(request):
+        return web.Response(status=304, headers={hdrs.ETAG: tag})
+    body = orjson.dumps(shown, option=orjson.OPT_INDENT_2 if pretty else None, default=dict)
+    content_type = FHIR_JSON if version == DEFAULT_VERSION else f"{FHIR_JSON}; fhirVersion={version}"
+    headers = {hdrs.CONTENT_TYPE: content_type + "; charset=utf-8", hdrs.ETAG: tag}
+    return web.Response(body=body, headers=headers)
+
+
+def _tags(request: web.Request) -> set[str]:
+    """The tags of If-None-Match, compared weakly (RFC 9110 13.1.2). ``*`` is not for what may change."""
+    lines = request.headers.getall(hdrs.IF_NONE_MATCH, ())
+    return {found[1] for line in lines for found in _TAGS.finditer(line) if found[1]}
