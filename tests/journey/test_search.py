@@ -1,12 +1,14 @@
 """An app finds its patient's studies (SIA-20..24, 30..32), in front of real archives."""
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import requests
+from fhir.resources.bundle import Bundle as R5Bundle
 from fhir.resources.R4B.bundle import Bundle
 
-from sidecar.demo.people import PATIENTS
+from sidecar.demo.people import MRN_SYSTEM, PATIENTS
 from tests.fhir.profile import check_bundle
 from tests.journey.world import World
 
@@ -108,6 +110,109 @@ def test_dates(world: World) -> None:
     again = search(world, session, f"patient=peter&_lastUpdated=gt{since}").json()
     assert uids(again) <= uids(everything)
     assert search(world, session, "patient=peter&_lastUpdated=gt2199-01-01").json()["total"] == 0
+
+
+def test_what_the_archive_knows_of_series_and_instances(world: World) -> None:
+    """R4 ImagingStudy search: each value that a study has finds it, and finds no study without it (SIA-20)."""
+    patient = "robin"
+    session, own = world.session(patient), world.of(patient)
+    wanted = {
+        "modality": lambda one: one.modality, "series": lambda one: one.series,
+        "instance": lambda one: f"urn:oid:{one.uid}", "_id": lambda one: one.study,
+    }  # fmt: skip
+    for name, value_of in wanted.items():
+        for value in sorted({value_of(one) for one in own if value_of(one)})[:6]:
+            expected = {f"urn:oid:{one.study}" for one in own if value_of(one) == value}
+            assert uids(search(world, session, f"{name}={value}").json()) == expected, (name, value)
+    for name, value in (("modality", "XX"), ("series", "1.2.3"), ("instance", "1.2.3"), ("dicom-class", "1.2.3")):
+        assert search(world, session, f"{name}={value}").json()["total"] == 0, name
+
+
+@pytest.mark.parametrize("patient", ["robin", "archibald"])
+def test_sop_classes(world: World, patient: str) -> None:
+    """dicom-class: a study that holds one instance of the class."""
+    ct = "urn:oid:1.2.840.10008.5.1.4.1.1.2"
+    found = uids(search(world, world.session(patient), f"dicom-class={ct}").json())
+    assert found == {f"urn:oid:{one.study}" for one in world.of(patient) if one.modality == "CT"}
+
+
+def test_body_sites(world: World) -> None:
+    """bodysite: what the series show is what finds them."""
+    session = world.session("robin")
+    studies = [one["resource"] for one in search(world, session, "patient=robin").json()["entry"]]
+    shown = {
+        (study["id"], series["bodySite"]["display"])
+        for study in studies for series in study["series"] if "bodySite" in series
+    }  # fmt: skip
+    for _, body_site in shown:
+        found = uids(search(world, session, "bodysite=" + quote(body_site)).json())
+        assert found == {f"urn:oid:{study}" for study, one in shown if one.casefold() == body_site.casefold()}
+
+
+def test_a_foreign_instance_finds_nothing(world: World) -> None:
+    """SIA-22: what is another patient's is as what is not there."""
+    foreign = next(one for one in world.of("peter"))
+    for query in (f"instance={foreign.uid}", f"series={foreign.series}", f"_id={foreign.study}"):
+        assert search(world, world.session("robin"), query).json()["total"] == 0
+
+
+def test_a_patient_by_identifier(world: World) -> None:
+    """patient.identifier: the token's patient's own, else 403 (SIA-22)."""
+    mrn = next(one.mrns[0] for one in PATIENTS if one.id == "robin")
+    session = world.session("robin")
+    for query in (f"patient.identifier={quote(MRN_SYSTEM)}|{mrn}", f"subject.identifier={mrn}",
+                  f"patient:identifier={quote(MRN_SYSTEM)}|{mrn}"):  # fmt: skip
+        assert search(world, session, query).json()["total"] > 0, query
+    foreign = next(one.mrns[0] for one in PATIENTS if one.id == "peter")
+    for value in (f"{quote(MRN_SYSTEM)}|{foreign}", f"urn:x|{mrn}", f"{mrn},{foreign}", "nobody"):
+        assert search(world, session, "patient.identifier=" + value).status_code == 403, value
+
+
+def test_order_and_amount(world: World) -> None:
+    session = world.session("robin")
+    newest = search(world, session, "_sort=-started&_elements=started").json()["entry"]
+    oldest = search(world, session, "_sort=started&_elements=started").json()["entry"]
+    dates = [one["resource"].get("started", "") for one in newest]
+    assert dates == [one["resource"].get("started", "") for one in oldest][::-1] == sorted(dates, reverse=True)
+    assert "modality" not in newest[0]["resource"]
+    count = search(world, session, "_summary=count").json()
+    assert (count["total"], "entry" in count) == (len(newest), False)
+
+
+def test_a_client_that_has_the_answer_gets_none(world: World) -> None:
+    """ETag and If-None-Match (R4 http.html#cread), on searches and reads."""
+    session = world.session("robin")
+    first = search(world, session, "patient=robin")
+    tag = first.headers["ETag"]
+    again = search(world, session, "patient=robin", headers={"If-None-Match": tag})
+    assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", tag)
+    assert search(world, session, "patient=robin&modality=CT").headers["ETag"] != tag
+    study = f"{world.sidecar.fhir}/ImagingStudy/{first.json()['entry'][0]['resource']['id']}"
+    tag = session.get(study, timeout=30).headers["ETag"]
+    assert session.get(study, headers={"If-None-Match": f'"x", {tag}'}, timeout=30).status_code == 304
+    assert session.get(study, headers={"If-None-Match": '"x"'}, timeout=30).status_code == 200
+
+
+def test_r5_by_the_version_parameter(world: World) -> None:
+    """R4 http.html#version-parameter: the same studies as R5 has them."""
+    session = world.session("robin")
+    asked = {"Accept": "application/fhir+json; fhirVersion=5.0"}
+    response = search(world, session, "patient=robin&_include=ImagingStudy:endpoint", headers=asked)
+    assert "fhirVersion=5.0" in response.headers["Content-Type"]
+    R5Bundle.model_validate(response.json())
+    assert uids(response.json()) == uids(search(world, session, "patient=robin").json())
+    in_query = search(world, session, "patient=robin&_format=application/fhir%2Bjson;%20fhirVersion=5.0")
+    assert in_query.json()["entry"][0]["resource"]["modality"][0]["coding"]
+    assert (
+        search(
+            world, session, "patient=robin", headers={"Accept": "application/fhir+json; fhirVersion=3.0"}
+        ).status_code
+        == 406
+    )
+    versions = requests.get(world.sidecar.fhir + "/$versions", timeout=10).json()
+    assert versions == {"versions": ["4.0", "5.0"], "default": "4.0"}
+    statement = requests.get(world.sidecar.fhir + "/metadata", headers=asked, timeout=10).json()
+    assert statement["fhirVersion"] == "5.0.0"
 
 
 def test_unknown_parameters(world: World) -> None:
