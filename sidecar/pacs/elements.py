@@ -22,6 +22,9 @@ _MAXIMUM_DEPTH = 32
 _MAXIMUM_VALUE_BYTES = 1_024
 _HEAD_BYTES = 4_096
 _BEYOND = 1 << 32
+_FIRST = 0x0008_0000
+_ITEMS = 0xFFFE
+_PADDINGS = (b"\0", b"\xff")
 
 # PS3.5 7.1.2: these VRs have two reserved bytes and a length of four.
 LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
@@ -73,7 +76,7 @@ def element(data: bytes | memoryview, position: int, encoding: Encoding) -> tupl
     try:
         group, number, vr, length = encoding.head(data, position)
         tag = group << 16 | number
-        if encoding.explicit and group != 0xFFFE:
+        if encoding.explicit and group != _ITEMS:
             if vr in SHORT_VRS:
                 return tag, vr, length, position + 8
             if vr not in LONG_VRS:
@@ -98,9 +101,9 @@ class Walk:
         self._held = b""
         self._base = 0  # Where the held bytes, or else the next ones, stand in the data set.
         self._skip = 0
-        self._last = -1
+        self._last = _FIRST - 1
         self._elements = 0
-        self._is_over = False
+        self._padding: bytes | None = None  # What all the rest consists of, once there is no element any more.
 
     def is_between_elements(self) -> bool:
         """Whether the data set may end here."""
@@ -109,7 +112,8 @@ class Walk:
 
     def feed(self, data: memoryview) -> None:
         """Take the next bytes. Raises ``Unreadable``, but not for padding behind the wanted elements."""
-        if self._is_over:
+        if self._padding is not None:
+            self._check_padding(data)
             return
         if self._skip >= len(data):
             self._skip -= len(data)
@@ -138,13 +142,19 @@ class Walk:
         except TwoReadings:
             raise
         except Unreadable:
-            if not self.is_past_wanted or self._frames:
+            # Padding is fine. Over anything else, and out of a sequence, some readers find their way.
+            if not self.is_past_wanted or self._frames or bytes(data[position : position + 1]) not in _PADDINGS:
                 raise
-            self._is_over = True  # Padding: no reader gets further either. Out of a sequence some may find their way.
+            self._padding = bytes(data[position : position + 1])
+            self._check_padding(data[position:])
             return
         self._skip = max(0, position - len(data))
         self._base += min(position, len(data))
         self._check_limits()
+
+    def _check_padding(self, data: memoryview) -> None:
+        if bytes(data).strip(self._padding):
+            raise TwoReadings("something behind the last element")
 
     def _check_limits(self) -> None:
         if not self.is_past_wanted and (self._base > LIMIT_BYTES or self._elements > LIMIT_ELEMENTS):
@@ -167,7 +177,7 @@ class Walk:
             while True:
                 group, number, vr, length = head(data, position)
                 tag = group << 16 | number
-                if tag <= last or vr not in SHORT_VRS:
+                if tag <= last or vr not in SHORT_VRS or group == _ITEMS:
                     break
                 if tag >= limit:
                     if tag in self._wanted and not self._take_short(data, position + 8, tag, vr, length):
@@ -204,6 +214,10 @@ class Walk:
         if position >= len(data):
             return position
         tag, vr, length, start = element(data, position, self._encoding)
+        if tag < _FIRST:  # A command set: pydicom reads one before anything else.
+            raise Unreadable("group")
+        if tag >> 16 == _ITEMS:
+            raise TwoReadings("an item outside of a sequence")
         if tag in self._wanted:
             return self._take(data, tag, vr, length, start)
         if tag <= self._last and not self.is_past_wanted:
@@ -247,7 +261,7 @@ class Walk:
             if tag == _ITEM_END and frame.end is None:
                 self._frames.pop()
                 return start
-            if tag >> 16 == 0xFFFE:
+            if tag >> 16 == _ITEMS:
                 raise Unreadable("item")
             if frame.is_new and not vr and looks_like_a_vr(length.to_bytes(4, "little")[:2]):
                 raise Unreadable("VR in an implicit item")

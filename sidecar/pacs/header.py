@@ -133,7 +133,9 @@ class HeaderReader:
                 syntax = match[1].decode("ascii") if match else ""
         if len(data) < position + 8:
             raise NeedMore
-        if position == begin or not syntax or syntax in _REFUSED or group_end not in (None, position):
+        # A command set (group 0000) is read by pydicom whatever the syntax; deflated, such a block is as odd.
+        is_command = data[position : position + 2] == b"\0\0"
+        if position == begin or not syntax or syntax in _REFUSED or is_command or group_end not in (None, position):
             raise Unreadable("file meta")
         self._begin(syntax, data[position + 4 : position + 6])
         return position

@@ -1,5 +1,6 @@
 """An app finds its patient's studies (SIA-20..24, 30..32), in front of real archives."""
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -10,7 +11,7 @@ from fhir.resources.R4B.bundle import Bundle
 
 from sidecar.demo.people import MRN_SYSTEM, PATIENTS
 from tests.fhir.profile import check_bundle
-from tests.journey.world import World
+from tests.journey.world import Instance, World
 
 
 def search(world: World, session: requests.Session, query: str, **keywords: Any) -> requests.Response:
@@ -116,7 +117,7 @@ def test_what_the_archive_knows_of_series_and_instances(world: World) -> None:
     """R4 ImagingStudy search: each value that a study has finds it, and finds no study without it (SIA-20)."""
     patient = "robin"
     session, own = world.session(patient), world.of(patient)
-    wanted = {
+    wanted: dict[str, Callable[[Instance], str]] = {
         "modality": lambda one: one.modality, "series": lambda one: one.series,
         "instance": lambda one: f"urn:oid:{one.uid}", "_id": lambda one: one.study,
     }  # fmt: skip

@@ -128,6 +128,16 @@ AMBIGUOUS: dict[str, bytes] = {
     + explicit(0x00091010, "UN", length=UNDEFINED)
     + item(struct.pack("<HH2sH", 0x0009, 0x0002, b"UI", 0) + bytes(0x4955) + ITEM_END, UNDEFINED) + SEQUENCE_END
     + after_group_8("OWN", STUDY, explicit),
+    "implicit elements behind an explicit header": meta(EXPLICIT) + OWN + implicit(0x00100020, "LO", "EVIL")
+    + implicit(0x0020000D, "UI", "9.9.9") + implicit(0x7FE00010, "OW", bytes(8)),
+    "an item outside of a sequence": meta(EXPLICIT) + OWN[:-SERIES_LENGTH] + item(b"", 0x4F4C)[:8]
+    + explicit(0x00291010, "OB", length=len(EVIL)) + EVIL + explicit(0x0020000E, "UI", SERIES),
+    "an item outside of a sequence, behind the header": meta(EXPLICIT) + OWN + b"\xfe\xff\x00\xe0LO\0\0"
+    + explicit(0x00291010, "OB", length=len(EVIL)) + EVIL,
+    "a command set first": meta("1.2.840.10008.1.2.2") + implicit(0x00000000, "UL", bytes(4)) + EVIL,
+    "a deflated block that looks like a command set": meta("1.2.840.10008.1.2.1.99") + bytes(2) + OWN,
+    "groups before 0008": meta(EXPLICIT) + explicit(0x00041130, "CS", "X ") + OWN,
+    "something behind padding": meta(EXPLICIT) + OWN + bytes(8) + explicit(0x00100020, "LO", "EVIL"),
     "PatientID again behind the header": meta(EXPLICIT) + OWN + explicit(0x00100020, "LO", "EVIL") + PIXELS,
     "PatientID again behind the pixels": meta(EXPLICIT) + OWN + PIXELS + explicit(0x00100020, "LO", "EVIL"),
     "StudyInstanceUID again": meta(EXPLICIT) + OWN + explicit(0x0020000D, "UI", "9.9.9") + PIXELS,
