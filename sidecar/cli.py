@@ -5,7 +5,6 @@ problem).
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -72,8 +71,7 @@ def check(files: tuple[Path, ...], token: str | None, in_json: bool, verbose: bo
 
     configure_logs("INFO" if verbose else "CRITICAL")
     try:
-        # Standard output is the report's: what `audit.sink: stdout` has to tell goes to standard error.
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner, contextlib.redirect_stdout(sys.stderr):
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             findings = runner.run(find(settings, token))
     except (OSError, ValueError) as error:
         _fail(str(error))

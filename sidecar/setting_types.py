@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema
 
+_KEY_CHARACTERS = 32
 _NOT_IN_A_URL = frozenset('"<>\\^`{|}')
 """RFC 3986, appendix A: these stand in no URL as they are."""
 
@@ -115,6 +116,16 @@ def _checked_secret_file(file: Path) -> Path:
 Secret = Annotated[SecretStr, AfterValidator(_checked_secret)]
 SecretFile = Annotated[Path, AfterValidator(_checked_secret_file)]
 """A file with one secret in its only line."""
+
+
+def _checked_key_file(file: Path) -> Path:
+    if len(_secret_of(file)) < _KEY_CHARACTERS:
+        raise ValueError(f"must have {_KEY_CHARACTERS} characters at least")
+    return file
+
+
+KeyFile = Annotated[SecretFile, AfterValidator(_checked_key_file)]
+"""A file with a key that we made ourselves: ``openssl rand -hex 32``."""
 
 
 def key_of(file: Path | None) -> bytes:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from sidecar.setting_types import (
     NO_BOOLEAN,
     CertificatesFile,
+    KeyFile,
     Origin,
     Port,
     Seconds,
@@ -302,7 +303,7 @@ class Fhir(Section):
     accession_system: str | None = Field(
         None, min_length=1, description="Identifier system of accession numbers, a URI; null: they have none"
     )
-    link_key_file: SecretFile | None = Field(
+    link_key_file: KeyFile | None = Field(
         None, description="Key of the next links, the same on all replicas; null: a new one at each start"
     )
     timezone: str | None = Field(
@@ -341,7 +342,7 @@ class Audit(Section):
 
     sink: Literal["none", "stdout", "file"] = Field("none", description="Where AuditEvents go, a JSON line each")
     file: Path | None = Field(None, description="file: appended to; opened anew when logrotate moved it")
-    key_file: SecretFile | None = Field(
+    key_file: KeyFile | None = Field(
         None, description="Key of the tokens' hashes; null: a new one at each start, for that process alone"
     )
     site: str | None = Field(None, min_length=1, description="AuditEvent.source.site, for instance the hospital")

@@ -70,6 +70,7 @@ def table(findings: Sequence[Finding]) -> str:
     lines = []
     for finding in findings:
         text = wrap(finding.text, _WIDTH - len(indent), break_long_words=False, break_on_hyphens=False) or [""]
+        text = [_printable(line) for line in text]
         lines.append(f"{finding.state:<5} {finding.name:<{width}}  {text[0]}")
         lines += [indent + line for line in text[1:]]
         if finding.hint is not None:
@@ -78,6 +79,11 @@ def table(findings: Sequence[Finding]) -> str:
     counts = {state: sum(finding.state is state for finding in findings) for state in State}
     lines.append(", ".join(f"{count} {state}" for state, count in counts.items() if count))
     return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    """What a server wrote must not steer a terminal."""
+    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def as_json(findings: Sequence[Finding]) -> str:

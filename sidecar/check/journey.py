@@ -4,7 +4,8 @@ What the token's patient has is looked at, never told: findings are counts.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,8 @@ from dicomweb_client.api import DICOMwebClient
 from sidecar.check.finding import Finding, failure, ok, skipped, warning
 from sidecar.server import Sidecar, listen
 
-_SECONDS = 120
+_SECONDS = 60
+_MAXIMUM_BYTES = 512 * 2**20
 _ABSENT = "2.25.999999999999999999999999999999999999"
 
 
@@ -39,8 +41,10 @@ class Journey:
         total = bundle.get("total")
         found = [ok("token.search", f"{total} studies as ImagingStudy")]
         client = DICOMwebClient(f"{self.url}/wado-rs", session=self._session())
-        for step in (self._find, self._describe, self._retrieve, self._refuse):
-            found.append(await asyncio.to_thread(partial(step, client)))
+        steps = {"token.qido": self._find, "token.metadata": self._describe, "token.retrieve": self._retrieve,
+                 "token.refusal": self._refuse}  # fmt: skip
+        for name, step in steps.items():
+            found.append(await asyncio.to_thread(_tried, name, partial(step, client)))
             if found[-1].state in ("FAIL", "skip"):
                 break
         return found
@@ -50,16 +54,13 @@ class Journey:
             return response.status, await response.json(content_type=None)
 
     def _session(self) -> requests.Session:
-        session = requests.Session()
+        session = _Bounded()
         session.trust_env = False
         session.headers["Authorization"] = f"Bearer {self.token}"
         return session
 
     def _find(self, client: DICOMwebClient) -> Finding:
-        try:
-            studies = client.search_for_studies(limit=1)
-        except requests.HTTPError as error:
-            return _http("token.qido", error)
+        studies = client.search_for_studies(limit=1)
         if not studies:
             return skipped("token.qido", "this patient has no studies at the archive: the way ends here")
         self._study(client)
@@ -75,23 +76,11 @@ class Journey:
         return study, str(row["0020000E"]["Value"][0]), str(row["00080018"]["Value"][0])
 
     def _describe(self, client: DICOMwebClient) -> Finding:
-        try:
-            rows = client.retrieve_instance_metadata(*self._instance(client))
-        except requests.HTTPError as error:
-            return _http("token.metadata", error)
+        rows = client.retrieve_instance_metadata(*self._instance(client))
         return ok("token.metadata", f"{len(rows)} attributes of one instance")
 
     def _retrieve(self, client: DICOMwebClient) -> Finding:
-        try:
-            dataset = client.retrieve_instance(*self._instance(client), media_types=(("application/dicom", "*"),))
-        except requests.HTTPError as error:
-            return _http("token.retrieve", error)
-        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
-            return failure(
-                "token.retrieve",
-                "the transfer was broken off",
-                "The archive's instance is unreadable, or not this patient's: see the log.",
-            )
+        dataset = client.retrieve_instance(*self._instance(client), media_types=(("application/dicom", "*"),))
         return ok("token.retrieve", f"one instance, {len(dataset)} attributes, verified as it passed")
 
     def _refuse(self, client: DICOMwebClient) -> Finding:
@@ -104,9 +93,43 @@ class Journey:
         return failure("token.refusal", "a made-up study was answered", "Do not serve; report this.")
 
 
+class _Bounded(requests.Session):
+    """Each request ends after ``_SECONDS`` of silence, is not repeated, and brings ``_MAXIMUM_BYTES`` at most."""
+
+    def send(self, request: requests.PreparedRequest, **keywords: Any) -> requests.Response:
+        """As in ``Session``."""
+        response = super().send(request, **{**keywords, "timeout": _SECONDS, "stream": True})
+        body, began = bytearray(), time.monotonic()
+        for chunk in response.iter_content(2**16):
+            body += chunk
+            if len(body) > _MAXIMUM_BYTES or time.monotonic() - began > _SECONDS:
+                response.close()
+                raise requests.exceptions.ChunkedEncodingError("too long")
+        response._content = bytes(body)  # noqa: SLF001 - there is no public way to say what was read
+        return response
+
+
+def _tried(name: str, step: Callable[[], Finding]) -> Finding:
+    """What a step finds; whatever an archive answers, it is a finding."""
+    try:
+        return step()
+    except requests.HTTPError as error:
+        return _http(name, error)
+    except requests.RequestException:
+        return failure(
+            name,
+            "the transfer was broken off",
+            "The archive's answer broke, is endless, unreadable, or not this patient's: see the log.",
+        )
+    except Exception as error:
+        return failure(name, f"dicomweb-client cannot use the answer ({type(error).__name__})", _SEE_LOG)
+
+
 _SEE_LOG = "See the log on standard error (--verbose)."
 _HINTS = {
-    401: "The EHR says that the token is not active: expired, of another server, or not visible to our client.",
+    400: "The token has characters that no token has: was it copied whole?",
+    401: "The EHR says that the token is not active (expired, of another server, not visible to our client), or it "
+    "is no bearer token at all.",
     403: "The token has no patient/ scope with ImagingStudy or no patient in context (docs/api.md).",
 }
 

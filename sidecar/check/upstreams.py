@@ -1,5 +1,6 @@
 """Checks that need no patient's token: the EHR's discovery and introspection, our access to Patient, QIDO-RS."""
 
+import os
 import secrets
 from collections.abc import Awaitable, Callable
 
@@ -27,7 +28,25 @@ async def public_url(settings: Settings, sidecar: Sidecar) -> Finding:
         return warning(
             "server.public_url", url, "Tokens must travel encrypted: put TLS in front, and write https here."
         )
-    return ok("server.public_url", url)
+    if url.endswith(("/fhir", "/wado-rs")):
+        return warning("server.public_url", url, "/fhir and /wado-rs are added to it: leave them out here.")
+    return ok("server.public_url", f"{url} (not asked: it may lead through a proxy that is not there yet)")
+
+
+def audit_sink(settings: Settings) -> Finding:
+    """Where the trail goes, without touching it."""
+    name, file = "audit.sink", settings.audit.file
+    if file is None:
+        return ok(name, settings.audit.sink)
+    if not file.parent.is_dir():
+        return failure(
+            name, f"{file.parent} does not exist", "Make the folder of audit.file, owned by the service's user."
+        )
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        return failure(
+            name, f"{file} cannot be written by this user", "Run check as the service's user, or mend its rights."
+        )
+    return ok(name, f"{file}")
 
 
 async def discovery(settings: Settings, sidecar: Sidecar) -> Finding:
@@ -102,9 +121,21 @@ async def query(settings: Settings, sidecar: Sidecar) -> Finding:
         await sidecar.pacs.ping()
     except Problem as problem:
         return failed(
-            name, problem, f"Is pacs.url the DICOMweb root ({settings.pacs.url}; its /studies is asked)? pacs.auth?"
+            name,
+            problem,
+            _QUERY_HINTS.get(
+                problem.reason, f"Is pacs.url the DICOMweb root ({settings.pacs.url}; its /studies is asked)?"
+            ),
         )
     return ok(name, settings.pacs.url)
+
+
+_QUERY_HINTS = {
+    "pacs_query_refused": "The archive refuses our query: is pacs.dialect right, and pacs.url its DICOMweb root?",
+    "pacs_credentials": "The archive refuses us: check pacs.auth.",
+    "pacs_unreachable": "Nothing answers there: check pacs.url, the network, and pacs.ca_file for TLS.",
+    "pacs_timeout": "It answers too slowly: is it busy? pacs.timeout_seconds.",
+}
 
 
 async def dialect(settings: Settings, sidecar: Sidecar) -> Finding:
@@ -175,5 +206,7 @@ def _issuers(settings: Settings) -> set[str | None]:
     return {issuer for issuer in listed if issuer is not None}
 
 
-EHR: tuple[Check, ...] = (discovery, introspection, patients)
-PACS: tuple[Check, ...] = (query, dialect, studies)
+EHR: tuple[tuple[str, Check], ...] = (
+    ("ehr.smart_configuration", discovery), ("tokens.introspection", introspection), ("patients.mapping", patients),
+)  # fmt: skip
+PACS: tuple[tuple[str, Check], ...] = (("pacs.dialect", dialect), ("pacs.query", query), ("pacs.studies", studies))

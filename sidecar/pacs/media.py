@@ -14,7 +14,7 @@ _TRANSFER_SYNTAX = re.compile(r"\*|[0-9.]{1,64}", re.ASCII)
 # RFC 9110 12.4.2, and ".2" as Java writes it.
 _QUALITY = re.compile(r"0?\.[0-9]{1,3}|0\.?|1(?:\.0{0,3})?", re.ASCII)
 
-_DRAWN = frozenset({Kind.RENDERED, Kind.THUMBNAIL})
+DRAWN = frozenset({Kind.RENDERED, Kind.THUMBNAIL})
 _DRAWN_TYPES = frozenset(
     {"image/*", "image/jpeg", "image/png", "image/gif", "image/jp2", "video/*", "video/mp4", "video/mpeg", "video/h265"}
     | {"application/pdf"}
@@ -121,7 +121,7 @@ def _default(kind: Kind) -> MediaRange:
     if kind in OBJECTS:
         # As stored (SIA-40): the default transfer syntax would have the PACS decompress everything.
         return MediaRange("multipart/related", (("type", "application/dicom"), ("transfer-syntax", "*")))
-    if kind in _DRAWN:
+    if kind in DRAWN:
         return MediaRange("image/jpeg")
     return MediaRange("multipart/related", (("type", "application/octet-stream"),))
 
@@ -133,7 +133,7 @@ def _usable(one: MediaRange, retrieval: Retrieval) -> MediaRange | None:
         return default
     kept = tuple((name, value) for name, value in one.parameters if name in ("type", "transfer-syntax"))
     cleaned = MediaRange(one.media_type, kept, one.quality)
-    if kind in _DRAWN:
+    if kind in DRAWN:
         return _drawn(one, kind)
     if one.media_type == "multipart/*":
         return default
@@ -168,7 +168,7 @@ def may_be_part(media_type: str, kind: Kind) -> bool:
     """Whether a part of a multipart answer of this kind may have this media type (lower case, no parameters)."""
     if kind in OBJECTS:
         return media_type == "application/dicom"
-    return media_type in _PIXEL_TYPES or (media_type == "application/octet-stream" and kind not in _DRAWN)
+    return media_type in _PIXEL_TYPES or (media_type == "application/octet-stream" and kind not in DRAWN)
 
 
 def _may_be_asked_for(media_type: str, kind: Kind) -> bool:

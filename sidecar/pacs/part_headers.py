@@ -17,7 +17,7 @@ class PartRules(Protocol):
     """What is known of good parts."""
 
     def accepts(self, content_type: str) -> bool:
-        """Whether a part may have this media type."""
+        """Whether a part may have this Content-Type; empty: it has none."""
 
     def location(self, url: str) -> str | None:
         """Our own URL for a Content-Location of the PACS; ``None``: leave the line out."""
@@ -27,22 +27,20 @@ def read_headers(lines: bytes, rules: PartRules) -> tuple[bytes, int | None]:
     """Return the header lines that pass, and the part's Content-Length in bytes. Raises ``Malformed``."""
     kept: list[bytes] = []
     length: int | None = None
-    seen: set[bytes] = set()
+    seen: dict[bytes, bytes] = {}
     for line in lines.split(b"\r\n") if lines else ():
         name, colon, value = line.partition(b":")
         name, text = name.strip().lower(), value.strip()
         is_odd = line[:1] in b" \t" or not line.isascii() or b"\n" in line or b"\r" in line
         if not colon or not name or is_odd or name in seen:
             raise Malformed("part_headers")
-        seen.add(name)
+        seen[name] = text
         if name == b"content-length":
             if not text.isdigit() or len(text) > 15:
                 raise Malformed("part_headers")
             length = int(text)
         elif name == b"content-transfer-encoding" and text.lower() not in (b"binary", b"8bit", b"7bit"):
             raise Malformed("part_headers")  # What a client would decode is not what was looked at.
-        elif name == b"content-type" and not rules.accepts(text.decode("ascii")):
-            raise Malformed("part_type")
         elif name == b"content-location":
             ours = rules.location(text.decode("ascii"))
             if ours is None:
@@ -50,4 +48,6 @@ def read_headers(lines: bytes, rules: PartRules) -> tuple[bytes, int | None]:
             line = b"Content-Location: " + ours.encode("ascii")  # noqa: PLW2901
         if name in _PASSING:
             kept.append(line)
+    if not rules.accepts(seen.get(b"content-type", b"").decode("ascii")):
+        raise Malformed("part_type")
     return b"\r\n".join(kept), length

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from sidecar.access.decision import Part, StudyPermit
 from sidecar.access.identity import PatientIdentifier
+from sidecar.common.media_type import parse_media_type
 from sidecar.pacs.answer import Head
 from sidecar.pacs.header import InstanceHeader
-from sidecar.pacs.media import may_be_part
+from sidecar.pacs.media import DRAWN, may_be_part
 from sidecar.pacs.metadata import Metadata
 from sidecar.pacs.parts import Multipart, OnlyPart
 from sidecar.pacs.resources import OBJECTS, Kind
@@ -57,8 +58,13 @@ class OurParts:
     root: str
 
     def accepts(self, content_type: str) -> bool:
-        """Whether a part may have this media type."""
-        return may_be_part(content_type.partition(";")[0].strip().lower(), self.kind)
+        """Whether a part may have this Content-Type; empty: it has none."""
+        if not content_type:  # RFC 2046 5.1 would have it text; archives leave out what was asked for.
+            return self.kind not in DRAWN
+        try:
+            return may_be_part(parse_media_type(content_type).name, self.kind)
+        except ValueError:
+            return False
 
     def location(self, url: str) -> str | None:
         """Our URL for a part's Content-Location."""

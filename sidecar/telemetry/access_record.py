@@ -1,8 +1,9 @@
 """What one request's audit events say: gathered step by step while the request is decided and answered (SIA-60)."""
 
+import re
 from collections.abc import Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 from sidecar.access.decision import Part
@@ -11,12 +12,21 @@ from sidecar.access.token import Token
 _CURRENT: ContextVar["AccessRecord | None"] = ContextVar("access_record", default=None)
 
 
+SEARCH_CHARACTERS = 1_000
+"""Most of a search that is told: a line stays short enough to be written at once (PIPE_BUF)."""
+_CREDENTIALS = re.compile(
+    r"token|authorization|bearer|jwt|passw|secret|assertion|credential|(?:^|_)key$", re.IGNORECASE
+)
+_MASKED = "masked"
+
+
 @dataclass(slots=True)
 class AccessRecord:
     """``route`` is its name, ``search`` what was asked for in a FHIR or QIDO-RS search, ``address`` the peer's IP.
 
-    ``token`` is what the authorization server said, ``token_hash`` a keyed hash of the bearer token; ``patient`` (FHIR
-    id) and ``part`` are what was asked for, permitted or not; ``reason`` why it was refused or broken off.
+    ``token`` is what the authorization server said, ``token_hash`` a keyed hash of the ``bearer`` token, which itself
+    is never told; ``patient`` (FHIR id) and ``part`` are what was asked for, permitted or not; ``is_query``: QIDO-RS;
+    ``instances``: whole DICOM instances were asked for; ``reason`` why it was refused or broken off.
     """
 
     request_id: str
@@ -25,14 +35,31 @@ class AccessRecord:
     search: str | None = None
     token: Token | None = None
     token_hash: str | None = None
+    bearer: str | None = field(default=None, repr=False)
     patient: str | None = None
     part: Part | None = None
+    is_query: bool = False
+    instances: bool = False
     reason: str | None = None
 
+    def asks_for(self, patient: str | None) -> None:
+        """The patient, by what stands in the request."""
+        self.patient = _MASKED if patient and self._is_secret(patient) else patient
+
     def searches(self, path: str, parameters: Sequence[tuple[str, str]]) -> None:
-        """It is a search. What might be a credential in a parameter (RFC 6750 2.3) is masked."""
-        shown = [(name, "masked" if "token" in name.lower() else value) for name, value in parameters]
-        self.search = path + ("?" + urlencode(shown) if shown else "")
+        """It is a search. What might be a credential is masked, and what is very long cut."""
+        shown, left = [], SEARCH_CHARACTERS
+        for name, value in parameters:
+            masked = _CREDENTIALS.search(name) or self._is_secret(name) or self._is_secret(value)
+            shown.append((_MASKED if self._is_secret(name) else name[:left], _MASKED if masked else value[:left]))
+            left -= len(name) + len(value)
+            if left <= 0:
+                break
+        text = path + ("?" + urlencode(shown, errors="replace") if shown else "")
+        self.search = text if len(text) <= SEARCH_CHARACTERS else text[:SEARCH_CHARACTERS] + "…"
+
+    def _is_secret(self, text: str) -> bool:
+        return (self.bearer is not None and self.bearer in text) or text[:7].lower() == "bearer "
 
     @property
     def is_worth_an_event(self) -> bool:

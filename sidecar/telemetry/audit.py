@@ -4,17 +4,20 @@ The one place where patients and studies are named. Tokens are there as a keyed 
 the answer that it tells of leaves; when it cannot be written, that answer does not leave.
 """
 
+import errno
 import hashlib
 import hmac
+import json
 import logging
 import os
-import sys
+import select
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-import orjson
+from cachetools import TTLCache
 
 from sidecar.common.errors import Unavailable
 from sidecar.telemetry.access_record import AccessRecord
@@ -23,6 +26,7 @@ from sidecar.telemetry.audit_event import REFUSED, SERIOUS, SUCCESS, Teller, aud
 log = logging.getLogger(__name__)
 
 HASH_CHARACTERS = 32
+REPEAT_SECONDS = 60
 _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 
 
@@ -43,10 +47,15 @@ class NoSink:
 class StdoutSink:
     """``stdout``: for the platform's log collector; the JSON log is on standard error."""
 
+    def __init__(self, descriptor: int = 1) -> None:
+        self._descriptor = descriptor
+
     def write(self, line: bytes) -> None:
-        """Write it at once."""
-        sys.stdout.buffer.write(line)
-        sys.stdout.buffer.flush()
+        """Write it at once. A collector that does not read must not stop everything: then it is an error."""
+        _, writable, _ = select.select([], [self._descriptor], [], 0)
+        if not writable:
+            raise OSError(errno.EAGAIN, "nobody reads standard output")
+        _write_whole(self._descriptor, line)
 
 
 class FileSink:
@@ -56,16 +65,24 @@ class FileSink:
         self._path = path
         self._descriptor = -1
         self._identity: tuple[int, int] | None = None
+        self._is_torn = False
         self._open()
 
     def write(self, line: bytes) -> None:
-        """Append it with one system call: it is the kernel's before the answer leaves."""
-        if self._current() != self._identity:
-            self._open()
-        if os.write(self._descriptor, line) != len(line):
-            raise OSError("a line was not written whole")
+        """Append it with one system call: it is the kernel's before the answer leaves.
 
-    def _current(self) -> tuple[int, int] | None:
+        A disk that is full may take half a line; the next one begins behind a line end.
+        """
+        if self._descriptor < 0 or self._named() != self._identity:
+            self._open()
+        try:
+            _write_whole(self._descriptor, b"\n" + line if self._is_torn else line)
+        except OSError:
+            self._is_torn = True
+            raise
+        self._is_torn = False
+
+    def _named(self) -> tuple[int, int] | None:
         try:
             found = self._path.stat()
         except FileNotFoundError:
@@ -75,13 +92,19 @@ class FileSink:
     def _open(self) -> None:
         self.close()
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        self._identity = self._current()
+        found = os.fstat(self._descriptor)
+        self._identity, self._is_torn = (found.st_dev, found.st_ino), False
 
     def close(self) -> None:
         """Close it."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
-            self._descriptor = -1
+        self._descriptor, self._identity = -1, None
+
+
+def _write_whole(descriptor: int, line: bytes) -> None:
+    if os.write(descriptor, line) != len(line):
+        raise OSError(errno.ENOSPC, "a line was not written whole")
 
 
 class AuditTrail:
@@ -101,6 +124,7 @@ class AuditTrail:
         self._key = key
         self._observe = observe
         self._clock = clock
+        self._inactive: TTLCache[str, bool] = TTLCache(10_000, REPEAT_SECONDS, time.monotonic)
 
     @property
     def is_off(self) -> bool:
@@ -120,15 +144,25 @@ class AuditTrail:
         outcome = SERIOUS if status >= _SERVER_ERROR else REFUSED if status >= _CLIENT_ERROR else SUCCESS
         self._write(record, outcome, f"status {status}")
 
+    def _was_told(self, record: AccessRecord) -> bool:
+        """Whether this is one more try of a token that is none: the first of each ``REPEAT_SECONDS`` is told."""
+        if record.reason != "inactive_token" or record.token_hash is None:
+            return False
+        told = record.token_hash in self._inactive
+        self._inactive[record.token_hash] = True
+        return told
+
     def _write(self, record: AccessRecord, outcome: str, step: str) -> None:
-        if self.is_off or not record.is_worth_an_event:
+        if self.is_off or not record.is_worth_an_event or self._was_told(record):
             return
         recorded = self._clock().isoformat(timespec="milliseconds")
         event = audit_event(record, self._teller, recorded=recorded, outcome=outcome, step=step)
         try:
-            self._sink.write(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))
-        except OSError as error:
+            # ASCII alone: what a server wrote into its answers can end no line, whichever reader splits them.
+            self._sink.write(json.dumps(event, separators=(",", ":")).encode("ascii") + b"\n")
+        except (OSError, ValueError) as error:
             self._observe("failed")
-            log.error("an audit event cannot be written: nothing is answered", extra={"detail": error.strerror})
+            detail = error.strerror if isinstance(error, OSError) else "not JSON"
+            log.error("an audit event cannot be written: nothing is answered", extra={"detail": detail})
             raise Unavailable("This server cannot keep its records now; try again.", reason="audit") from None
         self._observe("written")

@@ -53,7 +53,7 @@ def audit_event(record: AccessRecord, teller: Teller, *, recorded: str, outcome:
         "source": {"observer": {"display": teller.name}, "type": [_coding(_SOURCE_TYPE, "4", "Application Server")]},
         "entity": _entities(record, teller),
     }
-    if outcome != SUCCESS and record.token is None:
+    if record.reason == "inactive_token":
         event["type"] = _coding(_DCM, "110113", "Security Alert")
     if teller.site is not None:
         event["source"]["site"] = teller.site
@@ -76,7 +76,9 @@ _RESTFUL = _coding(_REST, "rest", "Restful Operation")
 _SEARCH = _Kind(_RESTFUL, _coding(_INTERACTION, "search", "search"), "E", "PatientQuery")
 _READ = _Kind(_RESTFUL, _coding(_INTERACTION, "read", "read"), "R", "PatientRead")
 _QUERY = _Kind(_coding(_DCM, "110112", "Query"), _coding(_DCM, "110112", "Query"), "E")
-_RETRIEVAL = _Kind(_coding(_DCM, "110106", "Export"), _coding(_DCM, "110104", "DICOM Instances Transferred"), "R")
+_EXPORT = _coding(_DCM, "110106", "Export")
+_RETRIEVAL = _Kind(_EXPORT, _coding(_DCM, "110104", "DICOM Instances Transferred"), "R")
+_LOOK = _Kind(_EXPORT, _coding(_DCM, "110103", "DICOM Instances Accessed"), "R")
 
 
 def _kind(record: AccessRecord) -> _Kind:
@@ -84,7 +86,9 @@ def _kind(record: AccessRecord) -> _Kind:
         return _SEARCH
     if record.route in _READS:
         return _READ
-    return _RETRIEVAL if record.search is None else _QUERY
+    if record.is_query:
+        return _QUERY
+    return _RETRIEVAL if record.instances else _LOOK
 
 
 def _agents(record: AccessRecord, teller: Teller) -> list[Json]:

@@ -18,6 +18,7 @@ class WrongShape(ValueError):
 # Token types that stand for an access token sent as a bearer token. A DPoP-bound token is not among them: its proof
 # would have to be checked (RFC 9449).
 _ACCESS_TOKEN_TYPES = frozenset({"bearer", "access_token", "urn:ietf:params:oauth:token-type:access_token"})
+_MAXIMUM_NAME = 512
 # What Cognito (token_use) and Keycloak (typ) call the tokens that are none to come here with.
 _OTHER_TOKENS = frozenset({"id", "refresh", "offline", "logout"})
 
@@ -37,7 +38,7 @@ def token_of(answer: dict[str, Any], *, issuer: str | None, now: float) -> Token
     if expires_at is None:
         raise WrongShape("exp")
     not_before = _seconds(answer, "nbf")
-    issued_by = _text(answer, "iss")
+    issued_by = _name(answer, "iss")
     token_type = _text(answer, "token_type")
     if (
         now >= expires_at
@@ -54,8 +55,8 @@ def token_of(answer: dict[str, Any], *, issuer: str | None, now: float) -> Token
         grants=parse_scopes(_text(answer, "scope") or ""),
         expires_at=expires_at,
         patient=patient,
-        client_id=_text(answer, "client_id"),
-        subject=_text(answer, "sub"),
+        client_id=_name(answer, "client_id"),
+        subject=_name(answer, "sub"),
         issuer=issued_by,
     )
 
@@ -68,6 +69,14 @@ def _is_other_token(answer: dict[str, Any]) -> bool:
     if answer.get("cnf") is not None:
         return True
     return any((_text(answer, name) or "").lower() in _OTHER_TOKENS for name in ("token_use", "typ"))
+
+
+def _name(answer: dict[str, Any], field: str) -> str | None:
+    """A text that goes into the audit trail: printable, of bounded length."""
+    value = _text(answer, field)
+    if value is not None and not (value.isprintable() and len(value) <= _MAXIMUM_NAME):
+        raise WrongShape(field)
+    return value
 
 
 def _text(answer: dict[str, Any], field: str) -> str | None:

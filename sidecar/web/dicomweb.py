@@ -1,5 +1,6 @@
 """``/fhir/Patient/<id>/$wado-rs/…`` and ``/wado-rs/…``: one DICOMweb root for one patient (SIA-32, 40..45)."""
 
+import contextlib
 import logging
 import re
 from collections.abc import Sequence
@@ -13,14 +14,14 @@ from sidecar.access.decision import Interaction, Part, PatientPermit, StudyPermi
 from sidecar.access.identity import PatientIdentifier
 from sidecar.access.token import Token, is_fhir_id
 from sidecar.common.dicom_json import Row, tag, text
-from sidecar.common.errors import BadGateway, BadRequest, NotAcceptable
+from sidecar.common.errors import BadGateway, BadRequest, NotAcceptable, Problem
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.pacs.answer import check_head
 from sidecar.pacs.client import PacsClient, QueryRefused
 from sidecar.pacs.matching import Matching, parse_matching
 from sidecar.pacs.media import accepts_json, is_single, upstream_accept
 from sidecar.pacs.ownership import owner_of
-from sidecar.pacs.resources import Kind, Query, Retrieval, parse
+from sidecar.pacs.resources import OBJECTS, Kind, Query, Retrieval, parse
 from sidecar.pacs.rewrite import TooDeep, public_attributes, rewrite_row
 from sidecar.pacs.verify import Permitted, scanner_for
 from sidecar.telemetry.access_record import current_record
@@ -75,12 +76,14 @@ class DicomWeb:
         """``/fhir/Patient/{patient}/$wado-rs/…``: the patient in the URL must be the token's (SIA-12)."""
         segments = request[TARGET].segments
         patient = segments[2]
+        _note_path(segments[4:])
         token = await self._guard.token(request)
         permit = self._guard.permit(token, Interaction.RETRIEVE, patient if is_fhir_id(patient) else "")
         return await self._serve(request, token, permit, segments[4:], self._endpoints.address(permit.patient))
 
     async def below_token(self, request: web.Request) -> web.StreamResponse:
         """``/wado-rs/…``: the patient is the token's."""
+        _note_path(request[TARGET].segments[1:])
         token = await self._guard.token(request)
         permit = self._guard.permit(token, Interaction.RETRIEVE)
         return await self._serve(request, token, permit, request[TARGET].segments[1:], self._public_base + "/wado-rs")
@@ -89,6 +92,7 @@ class DicomWeb:
         self, request: web.Request, token: Token, permit: PatientPermit, segments: Sequence[str], root: str
     ) -> web.StreamResponse:
         resource = parse(segments)
+        _note(resource)
         accept, parameters = _accept(request)
         if isinstance(resource, Query):
             current_record().searches(request.path, parameters)
@@ -101,6 +105,7 @@ class DicomWeb:
         permit = self._guard.permit(token, Interaction.RETRIEVE)
         header = ", ".join(request.headers.getall(hdrs.ACCEPT, [])) or None
         asked = parse_wado_uri(request[TARGET].parameters(), header)
+        _note(asked.retrieval)
         root = self._public_base + "/wado-rs"
         return await self._retrieve(request, token, permit, asked.retrieval, root, asked.accept, asked.rendering)
 
@@ -118,10 +123,10 @@ class DicomWeb:
         study_permit = await self._guard.study(permit, resource.part)
         permitted = Permitted.by(study_permit, await self._guard.known_as(permit))
         with self._limits.slot((token.client_id, token.subject or token.patient)):
+            asked = upstream_accept(accept, resource)
             self._guard.audit.permitted(current_record())
             return await self._stream(
-                request, study_permit, permitted, resource, root,
-                accept=upstream_accept(accept, resource), unwrap=is_single(accept, resource),
+                request, study_permit, permitted, resource, root, accept=asked, unwrap=is_single(accept, resource),
                 parameters=_rendering_parameters(parameters, resource),
             )  # fmt: skip
 
@@ -213,6 +218,22 @@ class DicomWeb:
             return True
         self._metrics.observe_foreign(query.level + "_row")
         return False
+
+
+def _note(resource: Retrieval | Query) -> None:
+    """For the trail: what was asked for."""
+    record = current_record()
+    record.is_query = isinstance(resource, Query)
+    if isinstance(resource, Retrieval):
+        record.part, record.instances = resource.part, resource.kind in OBJECTS
+    elif resource.study is not None:
+        record.part = Part(resource.study, resource.series)
+
+
+def _note_path(segments: Sequence[str]) -> None:
+    """The same before anything is decided, as far as the path tells; what is wrong with it is said later."""
+    with contextlib.suppress(Problem):
+        _note(parse(segments))
 
 
 _CHECKED_FIELDS = ",".join(

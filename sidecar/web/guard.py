@@ -91,7 +91,7 @@ class Guard:
         if bearer is None:
             raise self._denied(Reason.MISSING_TOKEN)
         record = current_record()
-        record.token_hash = self.audit.token_hash(bearer)
+        record.bearer, record.token_hash = bearer, self.audit.token_hash(bearer)
         with measure("token"):
             token = record.token = await self._tokens.validate(bearer)
         if token is None:
@@ -100,7 +100,7 @@ class Guard:
 
     def permit(self, token: Token, interaction: Interaction, patient: str | None = None) -> PatientPermit:
         """Permit ``interaction`` on the imaging of ``patient`` (``None``: the token's), or raise ``Denied``."""
-        current_record().patient = (token.patient if patient is None else patient) or None
+        current_record().asks_for((token.patient if patient is None else patient) or None)
         decision = decide_patient(token, interaction, patient, policy=self._policy, now=self._clock())
         if isinstance(decision, Deny):
             raise self._denied(decision.reason)

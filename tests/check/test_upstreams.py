@@ -2,15 +2,16 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from sidecar.check.finding import Finding, State
+from sidecar.check.finding import Finding, State, skipped, table
 from sidecar.check.run import check
 from sidecar.server import listen
-from sidecar.settings import Settings
+from sidecar.settings import Introspection, Settings
 from tests.upstreams import ScriptedEhr
 
 
@@ -87,7 +88,8 @@ def pacs() -> Pacs:
 async def test_fine(ehr: ScriptedEhr, pacs: Pacs) -> None:
     findings = await found(ehr, pacs)
     assert {name: one.state for name, one in findings.items()} == {
-        "server.public_url": State.OK, "ehr.smart_configuration": State.WARN, "tokens.introspection": State.OK,
+        "server.public_url": State.OK, "audit.sink": State.OK,
+        "ehr.smart_configuration": State.WARN, "tokens.introspection": State.OK,
         "patients.mapping": State.OK, "pacs.query": State.OK, "pacs.dialect": State.OK, "pacs.studies": State.OK,
         "token": State.SKIP,
     }  # fmt: skip
@@ -113,7 +115,7 @@ async def test_an_introspection_that_does_not_work(
     findings = await found(ehr, pacs)
     assert findings["tokens.introspection"].state is State.FAIL
     assert text in findings["tokens.introspection"].text
-    assert "patients.mapping" not in findings
+    assert findings["patients.mapping"] == skipped("patients.mapping", "needs tokens.introspection")
     assert findings["pacs.studies"].state is State.OK  # The other side is looked at all the same.
 
 
@@ -130,7 +132,7 @@ async def test_an_archive_that_refuses(ehr: ScriptedEhr, pacs: Pacs, status: int
     findings = await found(ehr, pacs)
     assert findings["pacs.query"].state is State.FAIL
     assert text in findings["pacs.query"].text
-    assert "pacs.studies" not in findings
+    assert findings["pacs.studies"].text == "needs pacs.query"
 
 
 async def test_another_product(ehr: ScriptedEhr, pacs: Pacs) -> None:
@@ -174,7 +176,7 @@ async def test_what_the_rows_say_of_patients(
 @pytest.mark.parametrize(
     ("url", "state"),
     [("https://imaging.example.org", State.OK), ("http://imaging.example.org", State.WARN),
-     ("http://localhost:8080", State.WARN)],
+     ("http://localhost:8080", State.WARN), ("https://imaging.example.org/fhir", State.WARN)],
 )  # fmt: skip
 async def test_the_public_url(ehr: ScriptedEhr, pacs: Pacs, url: str, state: State) -> None:
     assert (await found(ehr, pacs, server={"public_url": url}))["server.public_url"].state is state
@@ -184,3 +186,27 @@ async def test_a_patient_record_that_refuses_us(ehr: ScriptedEhr, pacs: Pacs) ->
     """``mapping: ehr``: our own access is tried with a Patient that nobody has."""
     mapping = {"patients": {"mapping": "ehr", "identifiers": [{"system": "urn:x"}]}}
     assert (await found(ehr, pacs, **mapping))["patients.mapping"].state is State.OK  # ScriptedEhr: 404.
+
+
+async def test_a_fixed_introspection_url_needs_no_discovery(ehr: ScriptedEhr, pacs: Pacs) -> None:
+    ehr.configured = False
+    async with served(ehr, pacs) as settings:
+        url = settings.ehr.fhir_url.removesuffix("/fhir") + "/introspect"
+        tokens = settings.tokens.model_copy(update={"introspection": Introspection(url=url)})
+        findings = {one.name: one for one in await check(settings.model_copy(update={"tokens": tokens}), None)}
+    assert findings["ehr.smart_configuration"].state is State.FAIL
+    assert findings["tokens.introspection"].state is State.OK
+
+
+async def test_the_audit_sink_is_looked_at_and_not_touched(ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path) -> None:
+    """A file that check made would be root's, and lock the service out."""
+    file = tmp_path / "audit.jsonl"
+    finding = (await found(ehr, pacs, audit={"sink": "file", "file": str(file)}))["audit.sink"]
+    assert (finding.state, file.exists()) == (State.OK, False)
+    absent = {"sink": "file", "file": str(tmp_path / "absent" / "audit.jsonl")}
+    assert (await found(ehr, pacs, audit=absent))["audit.sink"].state is State.FAIL
+
+
+async def test_what_a_server_writes_steers_no_terminal(ehr: ScriptedEhr, pacs: Pacs) -> None:
+    finding = Finding("x", State.OK, "a\x1b]0;pwned\x07b")
+    assert "\x1b" not in table([finding])

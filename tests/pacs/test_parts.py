@@ -31,7 +31,7 @@ def check(header: InstanceHeader) -> None:
 
 class Rules:
     def accepts(self, content_type: str) -> bool:
-        return content_type.startswith("application/dicom")
+        return content_type in ("", "application/dicom") or content_type.startswith("application/dicom;")
 
     def location(self, url: str) -> str | None:
         return "https://us/" + url.rpartition("/")[2] if "studies" in url else None

@@ -74,3 +74,74 @@ def test_without_a_token_there_is_nothing_to_tell(tmp_path: Path) -> None:
     AuditTrail(sink, TELLER, b"key").answered(AccessRecord("r1"), 401)
     sink.close()
     assert os.stat(file).st_size == 0
+
+
+def test_half_a_line_spoils_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that was full: what is written afterwards can be read."""
+    file = tmp_path / "audit.jsonl"
+    sink = FileSink(file)
+    trail = AuditTrail(sink, TELLER, b"key")
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[: len(data) // 2]))
+    with pytest.raises(Unavailable):
+        trail.answered(record(), 200)
+    monkeypatch.undo()
+    trail.answered(record(), 404)
+    sink.close()
+    _, whole = file.read_text().splitlines()
+    assert json.loads(whole)["outcome"] == "4"
+
+
+def test_a_file_that_comes_back_is_used_again(tmp_path: Path) -> None:
+    """Moved away with its folder, and back."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    sink = FileSink(folder / "audit.jsonl")
+    trail = AuditTrail(sink, TELLER, b"key")
+    folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(Unavailable):
+        trail.answered(record(), 200)
+    (tmp_path / "elsewhere").rename(folder)
+    trail.answered(record(), 200)
+    sink.close()
+    assert len(lines(folder / "audit.jsonl")) == 1
+
+
+def test_a_collector_that_does_not_read_stops_nobody() -> None:
+    """The pipe is full: a refusal at once, not a wait of the whole process."""
+    reading, writing = os.pipe()
+    trail = AuditTrail(StdoutSink(writing), TELLER, b"key")
+
+    def fill() -> None:
+        for _ in range(1_000):
+            trail.answered(record(), 200)
+
+    with pytest.raises(Unavailable):
+        fill()
+    assert len(os.read(reading, 2**20)) > 10_000
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_token_that_is_none_is_told_once_a_minute(tmp_path: Path) -> None:
+    """Nobody fills the disk by repeating it."""
+    file = tmp_path / "audit.jsonl"
+    sink = FileSink(file)
+    trail = AuditTrail(sink, TELLER, b"key")
+    for token_hash in "a", "a", "b", "a":
+        one = AccessRecord("r1", token_hash=token_hash, route="wado-rs", reason="inactive_token")
+        trail.answered(one, 401)
+    sink.close()
+    assert len(lines(file)) == 2
+
+
+@pytest.mark.parametrize("name", ["\ud800x", "a\u2028b\x85c", "山"])
+def test_no_name_ends_a_line(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+    sink = FileSink(file)
+    one = record()
+    one.token = Token((), 9e9, subject=name, client_id=name)
+    AuditTrail(sink, TELLER, b"key").answered(one, 200)
+    sink.close()
+    assert len(lines(file)) == 1
+    assert file.read_bytes().isascii()

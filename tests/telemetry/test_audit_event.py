@@ -57,7 +57,8 @@ def test_a_read_is_a_patient_read() -> None:
 
 
 def test_a_retrieval_is_an_export_of_the_part() -> None:
-    built = event(record("wado-rs", part=Part("1.2.3", "1.2.4", "1.2.5")))
+    assert event(record("wado-rs", part=Part("1.2.3")))["subtype"][0]["code"] == "110103"  # Metadata, pictures.
+    built = event(record("wado-rs", part=Part("1.2.3", "1.2.4", "1.2.5"), instances=True))
     assert (built["type"]["code"], built["subtype"][0]["code"], built["action"]) == ("110106", "110104", "R")
     assert entity(built, "3")["detail"] == [
         {"type": "SeriesInstanceUID", "valueString": "1.2.4"}, {"type": "SOPInstanceUID", "valueString": "1.2.5"},
@@ -65,7 +66,7 @@ def test_a_retrieval_is_an_export_of_the_part() -> None:
 
 
 def test_a_qido_search_is_a_query() -> None:
-    asked = record("patient-wado-rs", part=Part("1.2.3"))
+    asked = record("patient-wado-rs", part=Part("1.2.3"), is_query=True)
     asked.searches("/fhir/Patient/p1/$wado-rs/studies", [])
     assert (event(asked)["type"]["code"], event(asked)["action"]) == ("110112", "E")
 
@@ -96,3 +97,41 @@ def test_a_token_that_is_none_is_a_security_alert() -> None:
     built = event(record("wado-rs", token=None, patient=None, reason="inactive_token"), REFUSED)
     assert built["type"]["code"] == "110113"
     assert [one["who"] for one in built["agent"]][::2] == [{"display": "unknown client"}, {"display": "unknown user"}]
+
+
+def test_only_a_token_that_is_none_alerts() -> None:
+    """Not an EHR that is down, or a client that left while it was asked."""
+    for reason in ("introspection_unreachable", "client_gone"):
+        assert event(record("wado-rs", token=None, patient=None, reason=reason), SERIOUS)["type"]["code"] != "110113"
+
+
+SECRET = "s3cr3t-T0ken"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("access_token", "x" + SECRET), ("authorization", "Bearer other-1"), ("jwt", "other-1"), ("password", "other-1"),
+     ("PatientName", SECRET), (SECRET, "1"), ("a", "Bearer other-1"), ("x", f"<{SECRET}>")],
+)  # fmt: skip
+def test_no_credential_is_told(name: str, value: str) -> None:
+    asked = record("imaging-study-search", bearer=SECRET)
+    asked.searches("/fhir/ImagingStudy", [("patient", "p1"), (name, value)])
+    assert asked.search is not None
+    assert SECRET not in asked.search
+    assert "other-1" not in asked.search
+    assert "patient=p1" in asked.search
+
+
+def test_a_token_in_place_of_a_patient_is_not_told() -> None:
+    asked = record("patient-wado-rs", bearer=SECRET)
+    asked.asks_for(SECRET)
+    assert SECRET not in json.dumps(event(asked))
+    assert SECRET not in repr(asked)
+
+
+@pytest.mark.parametrize("value", ["<" * 60_000, "山" * 20_000, "\ud800" * 9_000, "a"])
+def test_an_event_stays_short(value: str) -> None:
+    """It is written at once (PIPE_BUF), and nobody fills the disk with long searches."""
+    asked = record("imaging-study-search")
+    asked.searches("/fhir/ImagingStudy", [("identifier", value)] * 50)
+    assert len(json.dumps(event(asked))) < 4_096

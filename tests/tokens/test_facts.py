@@ -93,6 +93,8 @@ def test_not_an_active_token(changes: dict[str, Any]) -> None:
         ({"patient": ".."}, "patient"), ({"patient": "p1\\p2"}, "patient"), ({"patient": "p1\n"}, "patient"),
         ({"patient": "https://other.example.org/fhir/Patient/p1"}, "patient"), ({"patient": "x" * 65}, "patient"),
         ({"iss": 1}, "iss"), ({"iss": [ISSUER]}, "iss"), ({"client_id": 1}, "client_id"), ({"sub": {}}, "sub"),
+        ({"sub": "a\ud800"}, "sub"), ({"sub": "a\u2028b"}, "sub"), ({"client_id": "a\nb"}, "client_id"),
+        ({"sub": "x" * 513}, "sub"), ({"iss": "a\x1b[0m"}, "iss"),
         ({"token_type": ["bearer"]}, "token_type"), ({"token_type": True}, "token_type"),
     ],
     ids=lambda value: repr(value)[:60],

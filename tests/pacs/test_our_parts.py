@@ -1,0 +1,39 @@
+"""Which Content-Type a part of a multipart answer may have, by what was asked for (SIA-42, 43)."""
+
+import pytest
+
+from sidecar.pacs.resources import OBJECTS, Kind
+from sidecar.pacs.verify import OurParts
+
+DRAWN = (Kind.RENDERED, Kind.THUMBNAIL)
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize(
+    "content_type",
+    ["text/html", "image/svg+xml", "image/jpeg;a=b,text/html", "image/jpeg, text/html", "image/jpeg\x00", "image", ";",
+     "application/dicom+xml", "text/plain; image/jpeg", "application/pdf", "multipart/related"],
+)  # fmt: skip
+def test_what_is_odd_or_runs_never_passes(kind: Kind, content_type: str) -> None:
+    assert not OurParts(kind, "https://us").accepts(content_type)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_part_that_says_nothing_is_what_was_asked_for_but_for_pictures(kind: Kind) -> None:
+    """An unverified instance could come as a picture without a type; instances themselves are verified."""
+    assert OurParts(kind, "https://us").accepts("") is (kind not in DRAWN)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content_type"),
+    [(Kind.STUDY, "application/dicom"), (Kind.STUDY, "Application/DICOM; transfer-syntax=1.2.840.10008.1.2.1"),
+     (Kind.FRAMES, "application/octet-stream"), (Kind.FRAMES, "image/jpeg; transfer-syntax=1.2.840.10008.1.2.4.50"),
+     (Kind.RENDERED, "image/jpeg")],
+)  # fmt: skip
+def test_what_was_asked_for_passes(kind: Kind, content_type: str) -> None:
+    assert OurParts(kind, "https://us").accepts(content_type)
+
+
+def test_instances_pass_as_instances_alone() -> None:
+    for kind in Kind:
+        assert OurParts(kind, "https://us").accepts("application/dicom") is (kind in OBJECTS)
