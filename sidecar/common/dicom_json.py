@@ -13,6 +13,7 @@ from pydicom.datadict import tag_for_keyword
 
 Row = Mapping[str, Any]
 
+_TAG = re.compile(r"[0-9A-F]{8}", re.ASCII)
 _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _WHOLE_NUMBER = re.compile(r"\+?([0-9]{1,12})(?:\.0+)?", re.ASCII)
 
@@ -24,6 +25,29 @@ def tag(keyword: str) -> str:
     if number is None:
         raise KeyError(keyword)
     return f"{number:08X}"
+
+
+def with_tags(row: Mapping[str, Any]) -> Row:
+    """Return the row with its attributes named by tag, upper case; some archives write lower case, or keywords.
+
+    Raises ``ValueError`` when two names are one attribute: which of them another reader would take is not ours to say.
+    """
+    if all(_TAG.fullmatch(name) for name in row):
+        return row
+    found: dict[str, Any] = {}
+    for name, element in row.items():
+        written = _tag_of(name)
+        if written in found:
+            raise ValueError("an attribute that stands twice")
+        found[written] = element
+    return found
+
+
+def _tag_of(name: str) -> str:
+    if _TAG.fullmatch(name.upper()):
+        return name.upper()
+    number = tag_for_keyword(name)
+    return name if number is None else f"{number:08X}"
 
 
 def values(row: Row, keyword: str) -> list[Any]:
@@ -72,14 +96,19 @@ def sequence(row: Row, keyword: str) -> list[Row]:
 
 def person_name(row: Row, keyword: str) -> str | None:
     """The alphabetic group of a person name (``Doe^Jane``), or another group when there is no alphabetic one."""
+    return next(iter(person_name_groups(row, keyword).values()), None)
+
+
+def person_name_groups(row: Row, keyword: str) -> dict[str, str]:
+    """The groups of the first person name with any: ``Alphabetic``, ``Ideographic``, ``Phonetic``, in that order."""
     for value in values(row, keyword):
         groups = value
         if isinstance(value, str):  # Some archives write the groups as one text (PS3.5 6.2.1.2).
             groups = dict(zip(_NAME_GROUPS, value.split("="), strict=False))
         if not isinstance(groups, Mapping):
             continue
-        for group in _NAME_GROUPS:
-            name = groups.get(group)
-            if isinstance(name, str) and name.strip():
-                return name.strip()
-    return None
+        found = {group: groups.get(group) for group in _NAME_GROUPS}
+        said = {group: name.strip() for group, name in found.items() if isinstance(name, str) and name.strip(" ^")}
+        if said:
+            return said
+    return {}

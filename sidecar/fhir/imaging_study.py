@@ -9,16 +9,19 @@ from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import Any
 
-from sidecar.common.dicom_json import Row, number, person_name, text, texts
+from sidecar.common.dicom_json import Row, number, text, texts
 from sidecar.common.uid import is_uid
+from sidecar.fhir.attributes import based_on, concepts, laterality, performers, person, reasons, said, title
 from sidecar.fhir.dates import Started, dicom_offset, started
 
 DICOM_TERMINOLOGY = "http://dicom.nema.org/resources/ontology/DCM"
 UID_SYSTEM = "urn:dicom:uid"
 
 _CODE = re.compile(r"[A-Z0-9_]{1,16}", re.ASCII)
-# Escape sequences of ISO 2022 slip through some archives.
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_NOT_ONLINE = (
+    "The archive keeps these images on slow storage: a retrieval may be answered with 503 and Retry-After "
+    "until they are there."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,12 @@ def study_uid(row: Row) -> str:
 
 def accession_number(row: Row) -> str | None:
     """The AccessionNumber as it is shown."""
-    return _said(text(row, "AccessionNumber"))
+    return said(text(row, "AccessionNumber"))
+
+
+def availability(row: Row) -> str | None:
+    """InstanceAvailability: ONLINE, NEARLINE, OFFLINE, UNAVAILABLE (PS3.3 C.4.23.1.1)."""
+    return text(row, "InstanceAvailability")
 
 
 def study_started(row: Row, site: Site) -> Started | None:
@@ -86,14 +94,18 @@ def imaging_study(
     resource["modality"] = [_modality(code) for code in codes]
     resource["subject"] = {"reference": f"{site.ehr_fhir_url}/Patient/{patient}", "type": "Patient"}
     began = study_started(row, site)
-    referrer = _said(_display(person_name(row, "ReferringPhysicianName") or ""))
     optional = {
         "started": began.text if began else None,
-        "referrer": {"display": referrer} if referrer else None,
+        "basedOn": based_on(row),
+        "referrer": person(row, "ReferringPhysicianName"),
+        "interpreter": [one] if (one := person(row, "NameOfPhysiciansReadingStudy")) else None,
         "endpoint": [endpoint],
         "numberOfSeries": _count(row, "NumberOfStudyRelatedSeries", series_elements),
         "numberOfInstances": number(row, "NumberOfStudyRelatedInstances"),
-        "description": _said(text(row, "StudyDescription")),
+        "procedureCode": concepts(row, "ProcedureCodeSequence"),
+        "reasonCode": reasons(row),
+        "note": [{"text": _NOT_ONLINE}] if availability(row) in ("NEARLINE", "OFFLINE") else None,
+        "description": said(text(row, "StudyDescription")),
         "series": series_elements or None,
     }
     return resource | {name: value for name, value in optional.items() if value is not None}
@@ -125,11 +137,6 @@ def _modality(code: str) -> dict[str, str]:
     return {"system": DICOM_TERMINOLOGY, "code": code}
 
 
-def _said(text_of_row: str | None) -> str | None:
-    """A text for people without control characters (R4 datatypes.html#string); ``None`` when nothing is left."""
-    return (_CONTROL.sub("", text_of_row).strip() if text_of_row else "") or None
-
-
 def _count(row: Row, keyword: str, elements: Sequence[object] | None) -> int | None:
     found = number(row, keyword)
     return len(elements) if found is None and elements is not None else found
@@ -141,14 +148,16 @@ def _series(series: SeriesRows, site: Site) -> dict[str, Any] | None:
     if uid is None or not is_uid(uid):
         return None
     began = _started(row, "SeriesDate", "SeriesTime", site)
-    body_site = _said(text(row, "BodyPartExamined"))
+    body_site = said(text(row, "BodyPartExamined"))
     instances = _each_once(_instance(one) for one in series.instances or ())
     optional = {
         "number": number(row, "SeriesNumber"),
-        "description": _said(text(row, "SeriesDescription")),
+        "description": said(text(row, "SeriesDescription")),
         "numberOfInstances": _count(row, "NumberOfSeriesRelatedInstances", instances or None),
         "bodySite": {"display": body_site} if body_site else None,
+        "laterality": laterality(row),
         "started": began.text if began else None,
+        "performer": performers(row),
         "instance": instances or None,
     }
     element: dict[str, Any] = {"uid": uid, "modality": _modality(next(iter(_codes(row, "Modality")), "OT"))}
@@ -172,16 +181,10 @@ def _instance(row: Row) -> dict[str, Any] | None:
         "uid": uid,
         "sopClass": {"system": "urn:ietf:rfc:3986", "code": f"urn:oid:{sop_class}"},
     }
-    instance_number = number(row, "InstanceNumber")
-    return element if instance_number is None else element | {"number": instance_number}
+    optional = {"number": number(row, "InstanceNumber"), "title": title(row)}
+    return element | {name: value for name, value in optional.items() if value is not None}
 
 
 def _started(row: Row, date: str, time: str, site: Site) -> Started | None:
     offset = dicom_offset(text(row, "TimezoneOffsetFromUTC")) if site.true_timezone else None
     return started(text(row, date), text(row, time), offset or site.zone, site=site.zone or UTC)
-
-
-def _display(name: str) -> str:
-    """``Doe^Jane^Q^Dr^MD`` -> ``Dr Jane Q Doe MD`` (PS3.5 6.2.1: family, given, middle, prefix, suffix)."""
-    family, given, middle, prefix, suffix = ([*name.split("^"), "", "", "", ""])[:5]
-    return " ".join(part.strip() for part in (prefix, given, middle, family, suffix) if part.strip())

@@ -38,6 +38,8 @@ def _imaging_study(resource: Json) -> dict[str, Any]:
                 study["procedure"] = [{"concept": one} for one in value]
             case "reasonCode":
                 study["reason"] = [{"concept": one} for one in value]
+            case "interpreter":
+                pass  # R5 has none.
             case "series":
                 study[name] = [_series(one) for one in value]
             case _:

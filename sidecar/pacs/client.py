@@ -14,7 +14,7 @@ import aiohttp
 from yarl import URL
 
 from sidecar.access.decision import StudyPermit
-from sidecar.common.dicom_json import Row, text
+from sidecar.common.dicom_json import Row, text, with_tags
 from sidecar.common.errors import BadGateway, GatewayTimeout, Problem, Unavailable
 from sidecar.common.fetch import Answer, FetchFailed, fetch, why_unreachable
 from sidecar.pacs.dialects import Dialect
@@ -143,6 +143,10 @@ class PacsClient:
             raise _broken("query_not_json") from None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise _broken("query_wrong_shape")
+        try:
+            rows = [with_tags(row) for row in rows]
+        except ValueError:
+            raise _broken("query_wrong_shape") from None
         return rows, any(_MORE_RESULTS.search(warning) for warning in answer.headers.getall("Warning", ()))
 
     async def _ask(self, url: URL, seconds: float) -> Answer:

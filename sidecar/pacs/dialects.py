@@ -28,7 +28,8 @@ class Dialect:
     path. ``decodes_queries``: whether it undoes percent-encoding in the values of a query (Orthanc 1.10 does not: it
     would look for ``Doe%5EJane``). ``splits_at_commas``: whether it takes a comma that is not percent-encoded for the
     end of a value in any attribute, not in lists of UIDs alone. ``needs_order``: whether the pages of a query come from
-    one order only when the query names it (dcm4chee leaves it to its database).
+    one order only when the query names it (dcm4chee leaves it to its database). ``keeps_details``: whether attributes
+    beyond the usual ones are in its database; Orthanc reads a file of each study or series for them.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Dialect:
     decodes_queries: bool = True
     splits_at_commas: bool = False
     needs_order: bool = False
+    keeps_details: bool = True
 
     def order(self, level: str) -> tuple[tuple[str, str], ...]:
         """Return the parameters that give a query at ``level`` (``studies``, ``series``, ``instances``) its order."""
@@ -77,7 +79,7 @@ DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
     for dialect in (
         Dialect("generic"),
-        Dialect("orthanc", true_timezone=False, bulkdata="bulk", decodes_queries=False),
+        Dialect("orthanc", true_timezone=False, bulkdata="bulk", decodes_queries=False, keeps_details=False),
         Dialect("dcm4chee", splits_at_commas=True, needs_order=True),
     )
 }

@@ -39,6 +39,14 @@ INSTANCE_FIELDS = (
     "IssuerOfPatientID",
 )  # fmt: skip
 
+# What an archive may have beside those; some read each file for it (``Dialect.keeps_details``).
+MORE_STUDY_FIELDS = (
+    "NameOfPhysiciansReadingStudy", "ProcedureCodeSequence", "ReasonForRequestedProcedureCodeSequence",
+    "ReasonForTheRequestedProcedure", "AdmittingDiagnosesCodeSequence", "PlacerOrderNumberImagingServiceRequest",
+)  # fmt: skip
+MORE_SERIES_FIELDS = ("Laterality", "PerformingPhysicianName", "OperatorsName")
+MORE_INSTANCE_FIELDS = ("ContentLabel", "DocumentTitle", "ConceptNameCodeSequence")
+
 
 def _fields(keywords: Iterable[str]) -> tuple[str, str]:
     return ("includefield", ",".join(tag(keyword) for keyword in keywords))
@@ -138,13 +146,18 @@ class Studies:
 
     async def series(self, study: str, known_as: frozenset[PatientIdentifier]) -> list[Row]:
         """Return the patient's series rows of a study."""
-        rows = await self._detail(Query("series", study=study), SERIES_FIELDS, "SeriesInstanceUID")
+        fields = self._fields(SERIES_FIELDS, MORE_SERIES_FIELDS)
+        rows = await self._detail(Query("series", study=study), fields, "SeriesInstanceUID")
         return await self._own(rows, study, known_as)
 
     async def instances(self, study: str, series: str, known_as: frozenset[PatientIdentifier]) -> list[Row]:
         """Return the patient's instance rows of a series."""
         query = Query("instances", study=study, series=series)
-        return await self._own(await self._detail(query, INSTANCE_FIELDS, "SOPInstanceUID"), study, known_as)
+        fields = self._fields(INSTANCE_FIELDS, MORE_INSTANCE_FIELDS)
+        return await self._own(await self._detail(query, fields, "SOPInstanceUID"), study, known_as)
+
+    def _fields(self, always: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, str]:
+        return _fields((*always, *more) if self._client.dialect.keeps_details else always)
 
     async def _own(self, rows: list[Row], study: str, known_as: frozenset[PatientIdentifier]) -> list[Row]:
         """The rows that are the patient's: one StudyInstanceUID may stand for studies of two people."""
@@ -166,11 +179,12 @@ class Studies:
         if identifier.issuer is not None:
             parameters.append(("IssuerOfPatientID", identifier.issuer))
         asked = self._asked.setdefault(key, self._now())
-        rows = await self._client.search(Query("studies"), [*parameters, _fields(STUDY_FIELDS)])
+        rows = await self._client.search(Query("studies"), [*parameters, self._fields(STUDY_FIELDS, MORE_STUDY_FIELDS)])
         self._asked.pop(key, None)
         own = [row for row in rows if text(row, "StudyInstanceUID") and self._is_of(row, identifier)]
+        shown = [row for row in own if text(row, "InstanceAvailability") != "UNAVAILABLE"]  # Rejected or gone.
         self._say_dropped(len(rows) - len(own))
-        self._lists[key] = found = Listing(own, asked)
+        self._lists[key] = found = Listing(shown, asked)
         return found
 
     @staticmethod
@@ -184,16 +198,16 @@ class Studies:
         self._drop("study_row")
         return False
 
-    async def _detail(self, query: Query, fields: tuple[str, ...], uid: str) -> list[Row]:
+    async def _detail(self, query: Query, fields: tuple[str, str], uid: str) -> list[Row]:
         key = (query.level, query.study or "", query.series or "")
         kept = self._kept.get(key)
         if kept is None:
             kept = await self._flight.run(key, lambda: self._ask_details(key, query, fields, uid))
         return kept
 
-    async def _ask_details(self, key: tuple[str, ...], query: Query, fields: tuple[str, ...], uid: str) -> list[Row]:
+    async def _ask_details(self, key: tuple[str, ...], query: Query, fields: tuple[str, str], uid: str) -> list[Row]:
         async with self._details:
-            rows = await self._client.search(query, (_fields(fields),))
+            rows = await self._client.search(query, (fields,))
         own = [row for row in rows if text(row, uid) and self._is_below(row, query)]
         self._say_dropped(len(rows) - len(own))
         self._kept[key] = own

@@ -116,7 +116,7 @@ class Guard:
 
     async def patient_named(self, permit: PatientPermit, system: str | None, value: str) -> None:
         """Raise ``Denied`` unless this identifier is the permitted patient's (SIA-22)."""
-        if not self._patients.named(system, value) & await self.known_as(permit):
+        if not self._patients.named(system, value) & await self._patients.identifiers(permit.patient):
             raise self._denied(Reason.OTHER_PATIENT)
 
     async def study(self, permit: PatientPermit, part: Part) -> StudyPermit:

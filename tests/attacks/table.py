@@ -214,14 +214,18 @@ def _searches() -> list[Row]:
         "versioned": f"patient=Patient/{PATIENT}/_history/1", "wildcard": "patient=*", "typed": "subject:Patient=p2",
         "group": "subject=Group/p1", "dots": f"patient=Patient/../{PATIENT}", "case": f"patient={PATIENT.upper()}",
         "encoded slash": "patient=Patient%2Fp2", "with a space": f"patient=%20{PATIENT}",
+        "chained by identifier": "subject:Patient.identifier=x", "identifier modifier": "patient:identifier=x|1",
+        "own and foreign identifier": f"patient.identifier={PATIENT},p2", "identifier of a system": f"patient.identifier=x|{PATIENT}",
+        "identifier with a wildcard": "patient.identifier=*", "identifier beside": f"patient={PATIENT}&subject.identifier=p2",
     }  # fmt: skip
     refused = {
-        "empty": "patient=", "chained": "patient.name=x", "chained by identifier": "subject:Patient.identifier=x",
-        "identifier modifier": "patient:identifier=x|1", "missing": "subject:missing=true",
+        "empty": "patient=", "chained": "patient.name=x", "empty identifier": "patient.identifier=x|",
+        "missing": "subject:missing=true",
         "not": f"patient:not={PATIENT}", "_has": "_has:Observation:patient:code=1", "_filter": "_filter=patient%20eq%20p2",
         "_query": "_query=everything", "_include iterate": "_include:iterate=ImagingStudy:subject",
         "_include subject": "_include=ImagingStudy:subject", "_revinclude": "_revinclude=Observation:subject",
-        "a made-up cursor": "_after=AAAA", "count": "_count=-1", "date": "started=ge2020-13-45", "NUL": "identifier=%00",
+        "a made-up cursor": "_after=AAAA", "order": "_sort=patient", "_list": "_list=x", "summary": "_summary=x",
+        "count": "_count=-1", "date": "started=ge2020-13-45", "NUL": "identifier=%00",
         "line break": "identifier=a%0d%0aX-Injected:1",
     }  # fmt: skip
     search = "/fhir/ImagingStudy"

@@ -112,7 +112,7 @@ def test_a_name_without_letters_is_no_referrer(text: str) -> None:
 def test_a_name_in_one_text_has_groups_too() -> None:
     """PS3.5 6.2.1.2: some archives write ``alphabetic=ideographic=phonetic`` as text."""
     found = build(row(StudyInstanceUID="1.2", ReferringPhysicianName="Yamada^Tarou=山田^太郎=やまだ^たろう"))
-    assert found["referrer"] == {"display": "Tarou Yamada"}
+    assert found["referrer"] == {"display": "Tarou Yamada (山田 太郎, やまだ たろう)"}
 
 
 @pytest.mark.parametrize("text", ["\t", "\n", "\u3000", "\xa0", "\u2003\r\n"], ids=ascii)

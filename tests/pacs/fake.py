@@ -5,6 +5,7 @@ from typing import Any
 
 from sidecar.common.dicom_json import Row, tag, text
 from sidecar.pacs.client import PacsClient, Parameters
+from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.resources import Query
 
 
@@ -32,7 +33,7 @@ class FakePacs(PacsClient):
     """
 
     def __init__(self, *rows: Row, filters: bool = True) -> None:
-        self.rows = list(rows)
+        self.rows, self.dialect = list(rows), DIALECTS["generic"]
         self.rows_of_level: dict[str, list[Row]] = {}
         self.filters = filters
         self.asked: list[tuple[Query, dict[str, str]]] = []
