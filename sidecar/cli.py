@@ -122,6 +122,15 @@ def show(files: tuple[Path, ...]) -> None:
     click.echo(_settings(files).model_dump_json(indent=2))
 
 
+@config.command("ehr-snippet", short_help="Print what the EHR's smart-configuration has to say of us.")
+@_CONFIG
+def ehr_snippet(files: tuple[Path, ...]) -> None:
+    """Print JSON for the EHR's .well-known/smart-configuration, by which apps find us (SIA-1)."""
+    from sidecar.fhir.capabilities import ehr_snippet as snippet  # noqa: PLC0415
+
+    click.echo(json.dumps(snippet(_settings(files).server.public_url + "/fhir"), indent=2))
+
+
 def _settings(files: tuple[Path, ...]) -> Settings:
     try:
         return load_settings(files, os.environ)

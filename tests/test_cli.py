@@ -57,6 +57,7 @@ def test_the_commands_are_those_of_the_documents() -> None:
         ("config",),
         ("config", "schema"),
         ("config", "show"),
+        ("config", "ehr-snippet"),
     ]
 
 
@@ -251,3 +252,13 @@ def _within(value: Any, schema: dict[str, Any]) -> bool:
         return True
     low, high = schema.get("minimum", value), schema.get("maximum", value)
     return bool(low <= value <= high and value > schema.get("exclusiveMinimum", value - 1))
+
+
+def test_what_the_ehr_says_of_us(site: Path) -> None:
+    """SIA-1: our FHIR base as an associated endpoint, with our capabilities."""
+    changes = {"SIDECAR_SERVER__PUBLIC_URL": "https://us.example.org"}
+    done = run("config", "ehr-snippet", "--config", site, changes=changes)
+    (endpoint,) = json.loads(done.stdout)["associated_endpoints"]
+    assert endpoint["url"] == "https://us.example.org/fhir"
+    assert "smart-imaging-access" in endpoint["capabilities"]
+    assert "http://fhir.org/argonaut/smart-imaging/capabilities/app-launch" in endpoint["capabilities"]

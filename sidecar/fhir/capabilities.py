@@ -5,6 +5,7 @@ from typing import Any
 from sidecar.fhir.search import PARAMETERS
 
 APP_LAUNCH = "http://fhir.org/argonaut/smart-imaging/capabilities/app-launch"
+CAPABILITIES = ("smart-imaging-access", APP_LAUNCH)
 
 
 def capability_statement(*, fhir_base: str, version: str, released: str, smart: dict[str, Any]) -> dict[str, Any]:
@@ -72,10 +73,15 @@ def capability_statement(*, fhir_base: str, version: str, released: str, smart: 
     }
 
 
+def ehr_snippet(fhir_base: str) -> dict[str, Any]:
+    """What the EHR's ``.well-known/smart-configuration`` says of us (SIA-1, 2), for its team to paste in."""
+    return {"associated_endpoints": [{"url": fhir_base, "capabilities": list(CAPABILITIES)}]}
+
+
 def smart_configuration(*, issuer: str | None, authorization: str | None, token: str | None) -> dict[str, Any]:
     """Return our ``.well-known/smart-configuration``: tokens come from the EHR's endpoints."""
     document: dict[str, Any] = {
-        "capabilities": ["smart-imaging-access", APP_LAUNCH],
+        "capabilities": list(CAPABILITIES),
         "scopes_supported": ["patient/ImagingStudy.rs", "patient/ImagingStudy.read", "patient/*.rs", "patient/*.read"],
         "grant_types_supported": ["authorization_code"],
         "code_challenge_methods_supported": ["S256"],

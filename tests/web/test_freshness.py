@@ -1,0 +1,182 @@
+"""How old a list may be, who waits for a slow one, and what a client has already (SIA-23, 25)."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from sidecar.server import Sidecar, listen
+from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, sidecar_between
+
+STUDY = "1.2.840.1"
+
+
+@dataclass
+class Archive:
+    """Answers ``/studies`` with ``studies`` after ``delay`` seconds; counts the whole lists that it gave."""
+
+    studies: list[str] = field(default_factory=lambda: [STUDY])
+    delay: float = 0
+    lists: int = 0
+    owner: str = PATIENT
+
+    @contextlib.asynccontextmanager
+    async def serve(self) -> AsyncIterator[str]:
+        """Serve; yields the DICOMweb root."""
+        app = web.Application()
+        app.router.add_get("/rs/{tail:.*}", self._answer)
+        async with listen(app, "127.0.0.1", 0) as port:
+            yield f"http://127.0.0.1:{port}/rs"
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        self.lists += "StudyDate" in request.query_string or "00080020" in request.query_string
+        await asyncio.sleep(self.delay)
+        rows = [self._row(uid) for uid in self.studies] if "offset" not in request.query else []
+        return web.json_response(rows, content_type="application/dicom+json")
+
+    def _row(self, uid: str) -> dict[str, Any]:
+        values = {"0020000D": uid, "00100020": self.owner, "00080061": "CT", "0020000E": uid + ".1"}
+        return {tag: {"vr": "UI", "Value": [value]} for tag, value in values.items()}
+
+
+@contextlib.asynccontextmanager
+async def app_of(
+    archive: Archive, ehr: ScriptedEhr | None, /, **changes: dict[str, Any]
+) -> AsyncIterator[tuple[aiohttp.ClientSession, str, Sidecar]]:
+    """A client with its token, the sidecar's URL, the sidecar."""
+    fhir = {"detail": "study", "search_cache_seconds": 60}
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with (
+        sidecar_between(ehr or ScriptedEhr(), archive, **{"fhir": fhir} | changes) as (url, sidecar),
+        aiohttp.ClientSession(headers=headers) as session,
+    ):
+        yield session, url + "/fhir/ImagingStudy", sidecar
+
+
+async def total(session: aiohttp.ClientSession, url: str, **headers: str) -> int:
+    async with session.get(url, headers=headers) as response:
+        assert response.status == 200
+        return int((await response.json())["total"])
+
+
+async def test_a_list_is_remembered_and_a_client_can_have_a_fresh_one() -> None:
+    archive = Archive()
+    async with app_of(archive, None) as (session, url, _):
+        assert await total(session, url) == 1
+        archive.studies.append("1.2.840.2")
+        assert await total(session, url) == 1
+        assert await total(session, url, **{"Cache-Control": "no-cache"}) == 2
+        assert archive.lists == 2
+
+
+async def test_no_client_asks_the_archive_as_often_as_it_likes() -> None:
+    archive = Archive()
+    async with app_of(archive, None) as (session, url, _):
+        for _ in range(20):
+            await total(session, url, **{"Cache-Control": "max-age=0"})
+        assert archive.lists == 1
+
+
+async def test_what_is_remembered_is_forgotten_on_demand() -> None:
+    """The admin port's POST /admin/invalidate; a GET is none."""
+    archive = Archive()
+    async with app_of(archive, None) as (session, url, sidecar), listen(sidecar.admin, "127.0.0.1", 0) as port:
+        assert await total(session, url) == 1
+        archive.studies.clear()
+        async with session.get(f"http://127.0.0.1:{port}/admin/invalidate") as response:
+            assert response.status == 405
+        assert await total(session, url) == 1
+        async with session.post(f"http://127.0.0.1:{port}/admin/invalidate") as response:
+            assert response.status == 204
+        assert await total(session, url) == 0
+        async with session.post(url.replace("/fhir/ImagingStudy", "/admin/invalidate")) as response:
+            assert response.status in (404, 405)
+
+
+async def test_permissions_are_never_remembered_with_the_data() -> None:
+    """The list is; the token is asked for each time that its own cache says so."""
+    ehr, archive = ScriptedEhr(), Archive()
+    cache: dict[str, Any] = {"client": {"method": "none"}, "cache": {"ttl_seconds": 0.05, "negative_ttl_seconds": 0.05}}
+    async with app_of(archive, ehr, tokens=cache) as (session, url, _):
+        assert await total(session, url) == 1
+        ehr.answer = {"active": False}
+        await asyncio.sleep(0.1)
+        async with session.get(url) as response:
+            assert response.status == 401
+        assert archive.lists == 1
+
+
+SLOW: dict[str, dict[str, Any]] = {"pacs": {"patience_seconds": 0.2, "warm_seconds": 10}}
+
+
+async def repeated(session: aiohttp.ClientSession, url: str) -> tuple[list[int], dict[str, Any]]:
+    """The statuses until the answer came, and the answer. A search is two queries: of whom, and what."""
+    statuses: list[int] = []
+    for _ in range(20):
+        async with session.get(url) as response:
+            statuses.append(response.status)
+            body = await response.json()
+            if response.status == 200:
+                return statuses, body
+            assert response.status == 503
+            assert int(response.headers["Retry-After"]) >= 1
+            assert body["issue"][0]["code"] == "transient"
+    raise AssertionError(statuses)
+
+
+async def test_a_slow_search_goes_on_and_the_retry_gets_it() -> None:
+    """SIA-23: 503 with Retry-After at once, one query for all, then the answer."""
+    archive = Archive(delay=0.6)
+    async with app_of(archive, None, **SLOW) as (session, url, _):
+        statuses, bundle = await repeated(session, url)
+        assert (statuses[0], bundle["total"], archive.lists) == (503, 1, 1)
+
+
+async def test_many_clients_of_a_slow_search_cost_one_query() -> None:
+    archive = Archive(delay=0.6)
+    async with app_of(archive, None, **SLOW) as (session, url, _):
+        found = await asyncio.gather(*(repeated(session, url) for _ in range(30)))
+        assert {statuses[0] for statuses, _ in found} == {503}
+        assert archive.lists == 1
+
+
+async def test_a_client_that_never_returns_leaves_nothing() -> None:
+    archive = Archive(delay=0.4)
+    async with app_of(archive, None, **SLOW) as (session, url, _):
+        async with session.get(url) as response:
+            assert response.status == 503
+        await asyncio.sleep(0.5)
+        archive.delay = 0
+    # Leaving closes everything: nothing is pending, no warning of a lost task.
+
+
+async def test_a_slow_check_of_a_study_is_a_503_too() -> None:
+    archive = Archive(delay=0.6)
+    async with app_of(archive, None, **SLOW) as (session, url, _):
+        path = url.replace("/fhir/ImagingStudy", f"/wado-rs/studies/{STUDY}/metadata")
+        async with session.get(path) as response:
+            assert (response.status, "Retry-After" in response.headers) == (503, True)
+
+
+async def test_without_patience_a_slow_search_is_a_504() -> None:
+    archive = Archive(delay=5)
+    changes: dict[str, dict[str, Any]] = {"pacs": {"patience_seconds": None, "timeout_seconds": 0.3}}
+    async with app_of(archive, None, **changes) as (session, url, _), session.get(url) as response:
+        assert response.status == 504
+
+
+async def test_a_search_older_than_a_sync_is_not_taken_for_a_new_one() -> None:
+    """A list is as old as the first request for it, however late its answer: its meta.lastUpdated says so."""
+    archive = Archive(delay=0.6)
+    async with app_of(archive, None, **SLOW) as (session, url, _):
+        before = datetime.now(UTC)
+        _, bundle = await repeated(session, url)
+        asked = datetime.fromisoformat(bundle["meta"]["lastUpdated"])
+        assert asked - before < timedelta(seconds=1.1)  # Its own answer took until 1.2 s at least.
+        archive.delay = 0
+        assert await total(session, url + "?_lastUpdated=gt" + bundle["meta"]["lastUpdated"]) == 1
