@@ -18,7 +18,7 @@ from aiohttp import web
 from sidecar import RELEASED, __version__
 from sidecar.access.decision import Policy
 from sidecar.common.errors import BadGateway
-from sidecar.fhir.catalog import Catalog, MemoryStore
+from sidecar.fhir.catalog import Catalog, MemoryStore, Store
 from sidecar.fhir.catalog_sqlite import SqliteStore
 from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.endpoint import Endpoints
@@ -154,7 +154,13 @@ async def build(
 
 def _catalog(settings: Settings) -> Catalog:
     catalog = settings.fhir.catalog
-    store = MemoryStore() if catalog.file is None else SqliteStore(catalog.file)
+    store: Store = MemoryStore() if catalog.file is None else SqliteStore(catalog.file)
+    if catalog.dsn_file is not None:
+        try:
+            from sidecar.fhir.catalog_postgresql import PostgresqlStore  # noqa: PLC0415 - an extra
+        except ImportError:
+            raise ValueError("fhir.catalog.store postgresql needs psycopg: install the extra postgresql") from None
+        store = PostgresqlStore(catalog.dsn())
     return Catalog(store, skew_seconds=catalog.clock_skew_seconds)
 
 

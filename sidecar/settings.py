@@ -275,10 +275,13 @@ class Pacs(Section):
 class CatalogSettings(Section):
     """Where it is kept when a study was first seen as it is: ``meta.lastUpdated``."""
 
-    store: Literal["memory", "sqlite"] = Field(
-        "memory", description="memory: after a restart every study counts as new; sqlite: in a file that outlives it"
+    store: Literal["memory", "sqlite", "postgresql"] = Field(
+        "memory", description="memory: after a restart every study counts as new; sqlite, postgresql: they outlive it"
     )
     file: Path | None = Field(None, description="sqlite: the file; processes on one machine may share it")
+    dsn_file: SecretFile | None = Field(
+        None, description="postgresql: file with the connection string (libpq), for replicas on several machines"
+    )
     clock_skew_seconds: SecondsFromZero = Field(
         0, description="Most by which the clocks of those who share it differ; syncs begin so much earlier"
     )
@@ -287,7 +290,13 @@ class CatalogSettings(Section):
     def _file_fits_the_store(self) -> "CatalogSettings":
         if (self.store == "sqlite") != (self.file is not None):
             raise ValueError("store sqlite needs file, and file needs store sqlite")
+        if (self.store == "postgresql") != (self.dsn_file is not None):
+            raise ValueError("store postgresql needs dsn_file, and dsn_file needs store postgresql")
         return self
+
+    def dsn(self) -> str:
+        """The connection string."""
+        return secret_of(None, self.dsn_file)
 
 
 class Fhir(Section):

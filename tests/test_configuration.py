@@ -198,6 +198,8 @@ def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> N
         ("fhir: {timezone: Europe}", "fhir.timezone: is no IANA time zone such as Europe/Berlin"),
         ("pacs: {ca_file: /nowhere}", "pacs.ca_file: cannot be read: No such file or directory"),
         ("pacs: {auth: {method: basic, username: 'a:b', password: x}}", "pacs.auth.username: must have no colon"),
+        ("fhir: {catalog: {store: sqlite}}", "fhir.catalog: store sqlite needs file, and file needs store sqlite"),
+        ("fhir: {catalog: {store: postgresql}}", "fhir.catalog: store postgresql needs dsn_file"),
         ("audit: {sink: file}", "audit: sink file needs file, and file needs sink file"),
         ("audit: {file: audit.jsonl}", "audit: sink file needs file, and file needs sink file"),
         ("audit: {key_file: /nowhere}", "audit.key_file: cannot be read: No such file or directory"),

@@ -7,6 +7,7 @@ sight, a restart, another replica) and does not miss a change.
 
 import asyncio
 import hashlib
+import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,10 @@ import orjson
 from cachetools import LRUCache
 
 from sidecar.common.dicom_json import Row, tag
+from sidecar.common.errors import Unavailable
 from sidecar.fhir.imaging_study import study_uid
+
+log = logging.getLogger(__name__)
 
 # What may change without the study changing: the URL by which we asked.
 _VOLATILE = frozenset({tag("RetrieveURL")})
@@ -103,11 +107,19 @@ class Catalog:
         return {uid: _moment(first) for uid, first in found.items()}
 
     async def look(self, patient: str, rows: Sequence[Row]) -> dict[str, datetime]:
-        """The same, for an event loop: a store that blocks is asked in a thread, one exchange at a time."""
+        """The same, for an event loop: a store that blocks is asked in a thread, one exchange at a time.
+
+        Raises ``Unavailable`` (503) when it does not work.
+        """
         if not self._store.blocks:
             return self.observe(patient, rows)
         async with self._turn:
-            return await asyncio.to_thread(self.observe, patient, rows)
+            try:
+                return await asyncio.to_thread(self.observe, patient, rows)
+            except OSError as error:
+                # What cannot be remembered must not be given out: a later sync would rest on it.
+                log.error("the catalog does not work", extra={"detail": error.strerror})
+                raise Unavailable("This server cannot keep its records now; try again.", reason="catalog") from None
 
     def close(self) -> None:
         """Close the store."""

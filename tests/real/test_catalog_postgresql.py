@@ -1,0 +1,70 @@
+"""The catalog in a real PostgreSQL: what the memory answers, over restarts of either side, for several replicas."""
+
+import random
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from sidecar.fhir.catalog import Catalog, MemoryStore
+from sidecar.fhir.catalog_postgresql import PostgresqlStore
+from tests.fhir.rows import row
+from tests.real.postgresql import Postgresql, postgresql
+
+pytestmark = pytest.mark.postgresql
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgresql]:
+    with postgresql() as running:
+        yield running
+
+
+def test_it_answers_as_the_memory_does(server: Postgresql) -> None:
+    memory, database = MemoryStore(), PostgresqlStore(server.dsn)
+    dice = random.Random(1)
+    for moment in range(300):
+        patient = dice.choice(["p1", "p2"])
+        seen = {uid: dice.choice([b"a", b"b"]) for uid in ("1.1", "1.2", "1.3") if dice.random() < 0.6}
+        assert database.exchange(patient, seen, moment) == memory.exchange(patient, seen, moment)
+    database.close()
+
+
+def test_it_outlives_restarts_of_both(server: Postgresql) -> None:
+    rows = [row(StudyInstanceUID="1.2.3")]
+    first = Catalog(PostgresqlStore(server.dsn), clock=lambda: 1_000.0)
+    seen = first.observe("restarting", rows)
+    server.stop()
+    with pytest.raises(OSError, match="catalog") as failure:
+        first.observe("restarting", rows)
+    assert "restarting" not in str(failure.value)
+    server.start()
+    assert first.observe("restarting", rows) == seen
+    first.close()
+    again = Catalog(PostgresqlStore(server.dsn), clock=lambda: 2_000.0)
+    assert again.observe("restarting", rows) == seen
+    again.close()
+
+
+def test_replicas_lose_nothing(server: Postgresql) -> None:
+    """Exchanges of one patient come one after another."""
+    results: list[dict[str, int]] = []
+
+    def work(number: int) -> None:
+        store = PostgresqlStore(server.dsn)
+        results.extend(store.exchange("shared", {"1.0": b"x"}, number * 1_000 + step) for step in range(40))
+        store.close()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in (1, 2, 3)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert len(results) == 120
+    assert len({one["1.0"] for one in results}) == 1
+
+
+def test_a_database_that_is_not_there() -> None:
+    with pytest.raises(OSError, match="cannot be used") as failure:
+        PostgresqlStore("host=127.0.0.1 port=1 user=us password=s3cret connect_timeout=1")
+    assert "s3cret" not in str(failure.value)
