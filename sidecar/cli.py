@@ -88,8 +88,18 @@ def check(files: tuple[Path, ...], token: str | None, in_json: bool, verbose: bo
 @click.option("--pacs", "pacs_url", metavar="URL", help="A real PACS's DICOMweb root in place of the embedded archive.")
 @click.option("--dialect", type=click.Choice(("generic", "orthanc", "dcm4chee")), default="generic", show_default=True,
               help="The product behind --pacs.")  # fmt: skip
+@click.option("--write-config", type=click.Path(dir_okay=False, path_type=Path), help="Write a configuration for its "
+              "EHR and archive to this file, for `check` and `serve` beside it.")  # fmt: skip
 @click.option("--verbose", is_flag=True, help="Write the sidecar's JSON log to standard error.")
-def demo(host: str, port: int, data: Path | None, pacs_url: str | None, dialect: str, verbose: bool) -> None:
+def demo(
+    host: str,
+    port: int,
+    data: Path | None,
+    pacs_url: str | None,
+    dialect: str,
+    write_config: Path | None,
+    verbose: bool,
+) -> None:
     """Run the whole journey here: an embedded EHR, an embedded archive, the sidecar between them, and a page."""
     if data and pacs_url:
         raise click.UsageError("--data is for the embedded archive, --pacs for another one")
@@ -100,7 +110,7 @@ def demo(host: str, port: int, data: Path | None, pacs_url: str | None, dialect:
     from sidecar.telemetry.logs import configure_logs  # noqa: PLC0415
 
     configure_logs("INFO" if verbose else "WARNING")
-    archive = Archive(data, pacs_url, dialect)
+    archive = Archive(data, pacs_url, dialect, write_config)
     _run(lambda stop: run_demo(host, port, archive, stop, say=click.echo))
 
 

@@ -7,8 +7,10 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
+import yaml
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -60,13 +62,20 @@ class Ports:
         return f"http://{f'[{host}]' if ':' in host else host}:{self.sidecar + offset}"
 
 
+_ABOUT = "# Of a running `demo`: good until it ends.\n"
+
+
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """What the sidecar of the demo stands in front of: a folder of DICOM files, or a real PACS."""
+    """What the sidecar of the demo stands in front of: a folder of DICOM files, or a real PACS.
+
+    ``write_config``: where the configuration is written, for `check` and `serve` beside the demo.
+    """
 
     data: Path | None = None
     pacs_url: str | None = None
     dialect: str = "generic"
+    write_config: Path | None = None
 
 
 async def run_demo(
@@ -115,7 +124,11 @@ async def _demo(
         backend_public_jwks=public_jwks,
     )
     pacs = {"url": archive.pacs_url or ports.archive_url, "dialect": archive.dialect}
-    settings = demo_settings(ports, secret, key_file, pacs)
+    settings = Settings.model_validate(demo_document(ports, secret, key_file, pacs))
+    if archive.write_config is not None:
+        document = demo_document(ports, secret, key_file, pacs)
+        del document["server"]  # Its ports are the demo's.
+        archive.write_config.write_text(_ABOUT + yaml.safe_dump(document, sort_keys=False))
 
     def customize(public: web.Application) -> None:
         add_page(public, ehr_fhir_url=settings.ehr.fhir_url)
@@ -142,39 +155,37 @@ def make_key(file: Path) -> dict[str, object]:
     return {"keys": [{**public, "kid": KEY_ID, "use": "sig", "alg": "ES384"}]}
 
 
-def demo_settings(ports: Ports, secret: str, key_file: Path, pacs: dict[str, str]) -> Settings:
+def demo_document(ports: Ports, secret: str, key_file: Path, pacs: dict[str, str]) -> dict[str, Any]:
     """The configuration that a hospital would write for this EHR and this archive."""
-    return Settings.model_validate(
-        {
-            "server": {
-                "host": ports.host,
-                "port": ports.sidecar,
-                "admin_host": ports.host,
-                "admin_port": ports.admin,
-                "public_url": ports.sidecar_url,
+    return {
+        "server": {
+            "host": ports.host,
+            "port": ports.sidecar,
+            "admin_host": ports.host,
+            "admin_port": ports.admin,
+            "public_url": ports.sidecar_url,
+        },
+        "ehr": {"fhir_url": ports.ehr_url + "/fhir"},
+        "tokens": {
+            "client": {
+                "method": "client_secret_basic",
+                "client_id": INTROSPECTION_CLIENT_ID,
+                "client_secret": secret,
+            }
+        },
+        "patients": {
+            "mapping": "ehr",
+            "identifiers": [{"system": MRN_SYSTEM}],
+            "client": {
+                "method": "backend_services",
+                "client_id": BACKEND_CLIENT_ID,
+                "private_key_file": str(key_file),
+                "key_id": KEY_ID,
+                "algorithm": "ES384",
             },
-            "ehr": {"fhir_url": ports.ehr_url + "/fhir"},
-            "tokens": {
-                "client": {
-                    "method": "client_secret_basic",
-                    "client_id": INTROSPECTION_CLIENT_ID,
-                    "client_secret": secret,
-                }
-            },
-            "patients": {
-                "mapping": "ehr",
-                "identifiers": [{"system": MRN_SYSTEM}],
-                "client": {
-                    "method": "backend_services",
-                    "client_id": BACKEND_CLIENT_ID,
-                    "private_key_file": str(key_file),
-                    "key_id": KEY_ID,
-                    "algorithm": "ES384",
-                },
-            },
-            "pacs": pacs,
-        }
-    )
+        },
+        "pacs": pacs,
+    }
 
 
 def introduction(ports: Ports, archive_url: str, token: str) -> list[str]:

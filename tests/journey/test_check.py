@@ -1,12 +1,17 @@
 """``check`` as the first thing that support asks for, in front of each archive."""
 
 import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.command import run
 from tests.journey.world import World
+from tests.sidecar_process import free_ports_in_a_row
 
 
 def findings(world: World, *arguments: str, token: str | None = None) -> tuple[int, dict[str, dict[str, Any]]]:
@@ -61,3 +66,19 @@ def test_a_token_without_the_scope(world: World) -> None:
     code, found = findings(world, token=world.token("robin", "patient/Patient.r"))
     assert code == 1
     assert found["token.search"]["text"].startswith("403")
+
+
+def test_the_demo_can_be_checked_from_beside(tmp_path: Path) -> None:
+    """``demo --write-config``: what a newcomer tries first."""
+    port, file = free_ports_in_a_row(4), tmp_path / "demo.yaml"
+    command = [sys.executable, "-m", "sidecar", "demo", "--port", str(port), "--write-config", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        said = []
+        while not any(line.startswith("Ctrl-C") for line in said):
+            said.append(demo.stdout.readline())
+        token = said[next(at for at, line in enumerate(said) if "good for an hour" in line) + 1].strip()
+        done = run("check", "--config", file, changes={"SIDECAR_CHECK_TOKEN": token})
+        demo.send_signal(signal.SIGINT)
+    assert (done.returncode, demo.returncode) == (0, 0), done.stdout
+    assert "token.refusal" in done.stdout
