@@ -12,15 +12,15 @@ Json = Mapping[str, Any]
 SORTS = ("started", "-started", "_lastUpdated", "-_lastUpdated")
 _SUMMARIES = ("true", "false", "text", "data", "count")
 _TOTALS = ("none", "estimate", "accurate")
-_JSON_FORMATS = ("json", "text/json", "application/json", "application/fhir+json")
-_COUNT = re.compile(r"[0-9]{1,6}", re.ASCII)
+_JSON_FORMATS = ("text/json", "application/json", "application/fhir+json")
+_COUNT = re.compile(r"[0-9]{1,15}", re.ASCII)
 _ELEMENT = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}(?:\.[A-Za-z][A-Za-z0-9]{0,63})*", re.ASCII)
 
-# R4 imagingstudy.html: what is marked as summary; of ours all but the details of series.
+# R4 imagingstudy.html: what is marked as summary: all of ours but the instances of series.
 _SUMMARY = frozenset({
     "identifier", "status", "modality", "subject", "encounter", "started", "basedOn", "referrer", "interpreter",
     "endpoint", "numberOfSeries", "numberOfInstances", "procedureReference", "procedureCode", "location", "reasonCode",
-    "reasonReference", "description",
+    "reasonReference", "description", "series", "note",
 })  # fmt: skip
 _MANDATORY = frozenset({"status", "subject"})
 _ALWAYS = frozenset({"resourceType", "id", "meta"})
@@ -63,9 +63,16 @@ def read_result(result: Result, name: str, value: str, *, maximum_count: int) ->
             return replace(result, total=_one_of(name, value, _TOTALS))
         case "_pretty":
             return replace(result, pretty=_one_of(name, value, ("true", "false")) == "true")
-    if value.partition(";")[0].strip().lower() not in _JSON_FORMATS:  # _format
+    if json_format(value).partition(";")[0].strip().lower() not in _JSON_FORMATS:  # _format
         raise NotAcceptable("This server speaks application/fhir+json.", reason="accept")
     return result
+
+
+def json_format(value: str) -> str:
+    """A ``_format`` as a media type: ``json`` written out, and the ``+`` back that form encoding makes a space."""
+    name, semicolon, rest = value.partition(";")
+    name = name.strip().lower().replace("fhir json", "fhir+json")
+    return ("application/fhir+json" if name == "json" else name) + semicolon + rest
 
 
 def _check_include(value: str) -> None:
@@ -108,7 +115,9 @@ def subset(resource: Json, result: Result) -> Json:
     left = {name: value for name, value in resource.items() if name in kept}
     if "contained" in resource and "endpoint" in left:
         left["contained"] = resource["contained"]
-    order = {name: value for name, value in resource.items() if name in left}
+    if result.summary == "true" and not result.elements and "series" in left:
+        left["series"] = [{name: one[name] for name in one if name != "instance"} for one in left["series"]]
+    order = {name: left[name] for name in resource if name in left}
     return order | {"meta": {**resource["meta"], "tag": [_SUBSETTED]}}
 
 

@@ -85,6 +85,24 @@ def select(
     return _page(found, search, page_size)
 
 
+def narrowed(rows: Iterable[Row], search: Search, seen: Mapping[str, datetime], site: Site) -> list[Row]:
+    """The rows that can still pass, by what they say themselves: only these are worth a question to the archive."""
+    known = [one for one in search.tokens if one.name == "_id"]
+    return [
+        row
+        for row in rows
+        if is_uid(uid := study_uid(row))
+        and all(_is_identified(row, one) for one in search.identifiers)
+        and _passes(search.started, began.span if (began := study_started(row, site)) else None)
+        and _passes(search.last_updated, _span(seen[uid]))
+        and all(one.matches([("", uid)]) for one in known)
+    ]
+
+
+def _span(moment: datetime) -> Span:
+    return Span(moment, moment + timedelta(milliseconds=1))
+
+
 def _page(found: list[Found], search: Search, page_size: int) -> Page:
     # The page begins behind a study, not at a number: what arrives meanwhile shifts nothing.
     rest = found
@@ -113,7 +131,7 @@ def _is_wanted(
     return (
         all(_is_identified(row, one) for one in search.identifiers)
         and _passes(search.started, began.span if began else None)
-        and _passes(search.last_updated, Span(last_updated, last_updated + timedelta(milliseconds=1)))
+        and _passes(search.last_updated, _span(last_updated))
         and all(_has(row, one, details) for one in search.tokens)
         and all(_is_missing(row, name, began, details) is wanted for name, wanted in search.missing)
     )

@@ -6,7 +6,7 @@ What is kept is the PACS's rows, never a permission: each answer is decided afre
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,13 +14,19 @@ from cachetools import TTLCache
 
 from sidecar.access.identity import PatientIdentifier, all_are_one_of, is_one_of
 from sidecar.common.dicom_json import Row, tag, text
+from sidecar.common.errors import Unavailable
 from sidecar.common.single_flight import SingleFlight
+from sidecar.common.turns import Busy, FairTurns
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.ownership import Ownership, owner_of
 from sidecar.pacs.resources import Query
 
 log = logging.getLogger(__name__)
 
+DETAILS_OF_ONE = 4
+"""So many queries for the details of one patient's studies are under way at once; all others wait in their own line."""
+DETAILS_WAITING = 5_000
+DETAILS_SECONDS = 120
 FRESH_SECONDS = 2
 """So often at most does one patient's ``Cache-Control: no-cache`` reach the PACS."""
 
@@ -64,6 +70,17 @@ class Listing:
     asked: datetime
 
 
+class Oldest:
+    """When the oldest of what an answer is made of was asked for: what changed later may not be in it."""
+
+    def __init__(self, moment: datetime) -> None:
+        self.moment = moment
+
+    def note(self, asked: datetime) -> None:
+        """Something that was asked for then is in it, too."""
+        self.moment = min(self.moment, asked)
+
+
 class Studies:
     """Lists from the PACS, each kept for ``cache_seconds``; at most ``concurrency`` queries at once for the details.
 
@@ -87,8 +104,9 @@ class Studies:
         self._ownership = ownership
         self._drop = drop
         self._details = asyncio.Semaphore(concurrency)
-        self._flight: SingleFlight[tuple[str, ...], list[Row]] = SingleFlight()
-        self._kept: TTLCache[tuple[str, ...], list[Row]] = TTLCache(max_entries, ttl=cache_seconds, timer=clock)
+        self._fair = FairTurns(DETAILS_OF_ONE, waiting=DETAILS_WAITING, seconds=DETAILS_SECONDS)
+        self._flight: SingleFlight[tuple[str, ...], Listing] = SingleFlight()
+        self._kept: TTLCache[tuple[str, ...], Listing] = TTLCache(max_entries, ttl=cache_seconds, timer=clock)
         self._lists: TTLCache[tuple[str, ...], Listing] = TTLCache(max_entries, ttl=cache_seconds, timer=clock)
         self._lists_flight: SingleFlight[tuple[str, ...], Listing] = SingleFlight()
         # Of a search that goes on in the background (SIA-23): when it was first asked for.
@@ -113,48 +131,68 @@ class Studies:
         by_uid = {uid: row for one in lists for row in one.rows if (uid := text(row, "StudyInstanceUID"))}
         return Listing(list(by_uid.values()), min((one.asked for one in lists), default=self._now()))
 
-    async def series_of(self, studies: Iterable[str], known_as: frozenset[PatientIdentifier]) -> dict[str, list[Row]]:
+    async def series_of(
+        self, studies: Iterable[str], known_as: frozenset[PatientIdentifier], oldest: "Oldest"
+    ) -> dict[str, list[Row]]:
         """Return the patient's series rows of several studies, by StudyInstanceUID."""
         wanted = list(studies)
-        found = await asyncio.gather(*(self.series(study, known_as) for study in wanted))
+        found = await asyncio.gather(*(self.series(study, known_as, oldest) for study in wanted))
         return dict(zip(wanted, found, strict=True))
 
     async def holding(
-        self, keyword: str, uid: str, studies: Iterable[str], known_as: frozenset[PatientIdentifier]
+        self,
+        keyword: str,
+        uid: str,
+        studies: Iterable[str],
+        known_as: frozenset[PatientIdentifier],
+        oldest: "Oldest",
     ) -> set[str]:
         """Return those of ``studies`` that have an instance of the patient whose ``keyword`` is ``uid``."""
         wanted = list(studies)
-        found = await asyncio.gather(*(self._holds(keyword, uid, study, known_as) for study in wanted))
+        found = await asyncio.gather(*(self._holds(keyword, uid, study, known_as, oldest) for study in wanted))
         return {study for study, holds in zip(wanted, found, strict=True) if holds}
 
-    async def _holds(self, keyword: str, uid: str, study: str, known_as: frozenset[PatientIdentifier]) -> bool:
-        key = ("holding", keyword, uid, study)
-        query = Query("instances", study=study)
-        kept = self._kept.get(key)
-        if kept is None:
-            kept = await self._flight.run(key, lambda: self._ask_holding(key, query, keyword, uid))
-        return bool(await self._own(kept, study, known_as))
+    async def _holds(
+        self, keyword: str, uid: str, study: str, known_as: frozenset[PatientIdentifier], oldest: "Oldest"
+    ) -> bool:
+        query, fields = Query("instances", study=study), _fields(INSTANCE_FIELDS)
 
-    async def _ask_holding(self, key: tuple[str, ...], query: Query, keyword: str, uid: str) -> list[Row]:
-        async with self._details:
+        async def ask(owner: str) -> list[Row]:
             # One row says it, unless the PACS does not match by this attribute: then all of them do.
-            rows = await self._client.search(query, ((keyword, uid), _fields(INSTANCE_FIELDS)), limit=1)
+            rows = await self._client.search(query, ((keyword, uid), fields), limit=1, owner=owner)
             if rows and text(rows[0], keyword) != uid:
-                rows = await self._client.search(query, ((keyword, uid), _fields(INSTANCE_FIELDS)))
-        self._kept[key] = own = [row for row in rows if text(row, keyword) == uid and self._is_below(row, query)]
-        return own
+                rows = await self._client.search(query, ((keyword, uid), fields), owner=owner)
+            return [row for row in rows if text(row, keyword) == uid and self._is_below(row, query)]
 
-    async def series(self, study: str, known_as: frozenset[PatientIdentifier]) -> list[Row]:
-        """Return the patient's series rows of a study."""
+        kept = await self._detail((keyword, uid, study), ask, known_as)
+        oldest.note(kept.asked)
+        return bool(await self._own(kept.rows, study, known_as))
+
+    async def series(self, study: str, known_as: frozenset[PatientIdentifier], oldest: "Oldest") -> list[Row]:
+        """Return the patient's series rows of a study; ``oldest`` is told when the PACS was asked."""
         fields = self._fields(SERIES_FIELDS, MORE_SERIES_FIELDS)
-        rows = await self._detail(Query("series", study=study), fields, "SeriesInstanceUID")
-        return await self._own(rows, study, known_as)
+        return await self._level(Query("series", study=study), fields, "SeriesInstanceUID", known_as, oldest)
 
-    async def instances(self, study: str, series: str, known_as: frozenset[PatientIdentifier]) -> list[Row]:
-        """Return the patient's instance rows of a series."""
-        query = Query("instances", study=study, series=series)
+    async def instances(
+        self, study: str, series: str, known_as: frozenset[PatientIdentifier], oldest: "Oldest"
+    ) -> list[Row]:
+        """Return the patient's instance rows of a series; ``oldest`` is told when the PACS was asked."""
         fields = self._fields(INSTANCE_FIELDS, MORE_INSTANCE_FIELDS)
-        return await self._own(await self._detail(query, fields, "SOPInstanceUID"), study, known_as)
+        query = Query("instances", study=study, series=series)
+        return await self._level(query, fields, "SOPInstanceUID", known_as, oldest)
+
+    async def _level(
+        self, query: Query, fields: tuple[str, str], uid: str, known_as: frozenset[PatientIdentifier], oldest: "Oldest"
+    ) -> list[Row]:
+        async def ask(owner: str) -> list[Row]:
+            rows = await self._client.search(query, (fields,), owner=owner)
+            own = [row for row in rows if text(row, uid) and self._is_below(row, query)]
+            self._say_dropped(len(rows) - len(own))
+            return own
+
+        kept = await self._detail((query.level, query.study or "", query.series or ""), ask, known_as)
+        oldest.note(kept.asked)
+        return await self._own(kept.rows, query.study or "", known_as)
 
     def _fields(self, always: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, str]:
         return _fields((*always, *more) if self._client.dialect.keeps_details else always)
@@ -198,20 +236,30 @@ class Studies:
         self._drop("study_row")
         return False
 
-    async def _detail(self, query: Query, fields: tuple[str, str], uid: str) -> list[Row]:
-        key = (query.level, query.study or "", query.series or "")
+    async def _detail(
+        self,
+        key: tuple[str, ...],
+        ask: Callable[[str], Awaitable[list[Row]]],
+        known_as: frozenset[PatientIdentifier],
+    ) -> Listing:
         kept = self._kept.get(key)
         if kept is None:
-            kept = await self._flight.run(key, lambda: self._ask_details(key, query, fields, uid))
+            owner = min((known.patient_id for known in known_as), default="")
+            kept = await self._flight.run(key, lambda: self._ask_detail(key, ask, owner))
         return kept
 
-    async def _ask_details(self, key: tuple[str, ...], query: Query, fields: tuple[str, str], uid: str) -> list[Row]:
-        async with self._details:
-            rows = await self._client.search(query, (fields,))
-        own = [row for row in rows if text(row, uid) and self._is_below(row, query)]
-        self._say_dropped(len(rows) - len(own))
-        self._kept[key] = own
-        return own
+    async def _ask_detail(
+        self, key: tuple[str, ...], ask: Callable[[str], Awaitable[list[Row]]], owner: str
+    ) -> Listing:
+        try:
+            async with self._fair.turn(owner), self._details:
+                asked = self._asked.setdefault(key, self._now())
+                rows = await ask(owner)
+        except Busy:
+            raise Unavailable("The image archive is busy; try again.", reason="details_busy", retry_after=5) from None
+        self._asked.pop(key, None)
+        self._kept[key] = found = Listing(rows, asked)
+        return found
 
     def _is_below(self, row: Row, query: Query) -> bool:
         if text(row, "StudyInstanceUID") == query.study and query.series in (None, text(row, "SeriesInstanceUID")):

@@ -1,7 +1,7 @@
 """The FHIR routes: ImagingStudy search and read, Endpoint read, and what we say of ourselves (SIA-3, 20..24)."""
 
 import asyncio
-from datetime import datetime
+import contextlib
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -21,9 +21,9 @@ from sidecar.fhir.imaging_study import SeriesRows, Site, imaging_study, study_ui
 from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS
 from sidecar.fhir.results import Result, read_result, subset
 from sidecar.fhir.search import Search, parse_search
-from sidecar.fhir.select import Page, select
+from sidecar.fhir.select import Page, narrowed, select
 from sidecar.pacs.media import parse_accept
-from sidecar.pacs.studies import Studies
+from sidecar.pacs.studies import Oldest, Studies
 from sidecar.telemetry.access_record import current_record
 from sidecar.tokens.discovery import Discovery, SmartConfiguration
 from sidecar.web.errors import json_response
@@ -101,9 +101,12 @@ class ImagingFhir:
             await self._guard.patient_named(permit, system, value)
         search.after = open_cursor(search, permit.patient, self._page_links)
         known_as = await self._guard.known_as(permit)
-        page, as_of = await self._page(search, permit, known_as, fresh=wants_fresh(request))
+        page, oldest = await self._page(search, permit, known_as, fresh=wants_fresh(request))
         resources = await asyncio.gather(
-            *(self._resource(found.row, permit, known_as, instant(found.last_updated)) for found in page.studies)
+            *(
+                self._resource(found.row, permit, known_as, instant(found.last_updated), oldest)
+                for found in page.studies
+            )
         )
         included = []
         if search.result.include_endpoint and resources and not self._endpoints.contained:
@@ -115,7 +118,7 @@ class ImagingFhir:
             search=search,
             patient=permit.patient,
             page=page,
-            as_of=as_of,
+            as_of=oldest.moment,
             page_links=self._page_links,
         )
         # Id, time and seals of the links differ each time: a client has the answer when the rest is the same.
@@ -124,14 +127,19 @@ class ImagingFhir:
 
     async def _page(
         self, search: Search, permit: PatientPermit, known_as: frozenset[PatientIdentifier], *, fresh: bool
-    ) -> tuple[Page, datetime]:
+    ) -> tuple[Page, Oldest]:
         listing = await self._studies.of_patient(known_as, fresh=fresh)
         rows = listing.rows
         seen = await self._catalog.look(permit.patient, rows)
         endpoint = None if self._endpoints.contained else permit.patient
-        details = await search_details(search, rows, self._studies, known_as, endpoint)
+        oldest = Oldest(listing.asked)
+        worth = narrowed(rows, search, seen, self._site)
+        async with contextlib.AsyncExitStack() as stack:
+            if search.names():  # It may cost the archive many questions: so many searches at once, and no more.
+                await stack.enter_async_context(self._guard.queries.turn(permit.patient))
+            details = await search_details(search, worth, self._studies, known_as, endpoint, oldest)
         page = select(rows, search, seen=seen, site=self._site, page_size=self._page_size, details=details)
-        return page, listing.asked
+        return page, oldest
 
     async def read(self, request: web.Request) -> web.Response:
         """``GET [base]/ImagingStudy/{id}``: another patient's and a made-up id get the same 404."""
@@ -142,11 +150,11 @@ class ImagingFhir:
             raise NotFound("There is no such resource.", reason="unknown_id")
         await self._guard.study(permit, Part(uid))
         known_as = await self._guard.known_as(permit)
-        rows = (await self._studies.of_patient(known_as, fresh=wants_fresh(request))).rows
-        for row in rows:
+        listing = await self._studies.of_patient(known_as, fresh=wants_fresh(request))
+        for row in listing.rows:
             if study_uid(row) == uid:
-                seen = await self._catalog.look(permit.patient, rows)
-                resource = subset(await self._resource(row, permit, known_as, instant(seen[uid])), result)
+                seen = instant((await self._catalog.look(permit.patient, listing.rows))[uid])
+                resource = subset(await self._resource(row, permit, known_as, seen, Oldest(listing.asked)), result)
                 return answer(request, resource, version=version, pretty=result.pretty)
         raise Denied(Reason.ABSENT)
 
@@ -159,7 +167,7 @@ class ImagingFhir:
         return answer(request, self._endpoints.resource(permit.patient), version=version, pretty=result.pretty)
 
     async def _resource(
-        self, row: Row, permit: PatientPermit, known_as: frozenset[PatientIdentifier], last_updated: str
+        self, row: Row, permit: PatientPermit, known_as: frozenset[PatientIdentifier], last_updated: str, oldest: Oldest
     ) -> dict[str, Any]:
         contained = self._endpoints.resource(permit.patient) if self._endpoints.contained else None
         return imaging_study(
@@ -168,19 +176,21 @@ class ImagingFhir:
             endpoint=self._endpoints.reference(permit.patient),
             site=self._site,
             last_updated=last_updated,
-            series=await self._series(row, known_as),
+            series=await self._series(row, known_as, oldest),
             contained=contained,
         )
 
-    async def _series(self, row: Row, known_as: frozenset[PatientIdentifier]) -> list[SeriesRows] | None:
+    async def _series(
+        self, row: Row, known_as: frozenset[PatientIdentifier], oldest: Oldest
+    ) -> list[SeriesRows] | None:
         if self._detail == "study" and texts(row, "ModalitiesInStudy"):
             return None
         uid = study_uid(row)
-        series = await self._studies.series(uid, known_as)
+        series = await self._studies.series(uid, known_as, oldest)
         if self._detail != "instance":
             return [SeriesRows(one) for one in series]
         series_uids = [found for one in series for found in texts(one, "SeriesInstanceUID")[:1]]
-        instances = await asyncio.gather(*(self._studies.instances(uid, one, known_as) for one in series_uids))
+        instances = await asyncio.gather(*(self._studies.instances(uid, one, known_as, oldest) for one in series_uids))
         return [SeriesRows(one, rows) for one, rows in zip(series, instances, strict=True)]
 
     async def metadata(self, request: web.Request) -> web.Response:

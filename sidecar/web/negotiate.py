@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 from sidecar.common.errors import NotAcceptable
 from sidecar.common.media_type import parse_media_type
 from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS, to_r5
+from sidecar.fhir.results import json_format
 from sidecar.pacs.media import accepts_json, parse_accept
 
 FHIR_JSON = "application/fhir+json"
@@ -24,23 +25,26 @@ def fhir_version(request: web.Request, parameters: Sequence[tuple[str, str]]) ->
     R4 http.html#version-parameter. Raises ``NotAcceptable``, and ``BadRequest`` for a malformed Accept.
     """
     formats = [value for name, value in parameters if name == "_format"]
-    if formats:  # It comes before the header (R4 http.html#parameters); its media type is checked where it is read.
-        return _known(_version_of(formats[-1]))
+    named = _version_of(formats[-1]) if formats else None  # It comes before the header (R4 http.html#parameters).
+    if named is not None:
+        return _known(named)
     accept = ", ".join(request.headers.getall(hdrs.ACCEPT, ()))
-    if not accepts_json(accept, _JSON):
+    if not formats and not accepts_json(accept, _JSON):
         raise NotAcceptable("This server speaks application/fhir+json.", reason="accept")
-    asked = [one.parameter("fhirversion") for one in parse_accept(accept) if one.media_type in _JSON]
+    ranges = [one for one in parse_accept(accept) if one.media_type in _JSON and not one.is_refused()]
+    ranges.sort(key=lambda one: -float(one.quality or 1))  # Stable: the first of the best.
+    asked = [one.parameter("fhirversion") for one in ranges]
     usable = [one for one in asked if one is None or one in VERSIONS]
     if asked and not usable:
         return _known(asked[0])
-    return next((one for one in usable if one is not None), DEFAULT_VERSION)
+    return next(iter(usable), None) or DEFAULT_VERSION
 
 
-def _version_of(media_type: str) -> str | None:
+def _version_of(value: str) -> str | None:
     try:
-        return parse_media_type(media_type).parameter("fhirversion")
+        return parse_media_type(json_format(value)).parameter("fhirversion")
     except ValueError:
-        return None
+        raise NotAcceptable("This server speaks application/fhir+json.", reason="accept") from None
 
 
 def _known(version: str | None) -> str:

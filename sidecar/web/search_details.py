@@ -4,36 +4,59 @@ from collections.abc import Sequence
 
 from sidecar.access.identity import PatientIdentifier
 from sidecar.common.dicom_json import Row, texts
+from sidecar.common.errors import BadRequest
 from sidecar.common.uid import is_uid
 from sidecar.fhir.imaging_study import UID_SYSTEM, study_uid
 from sidecar.fhir.search import Search
 from sidecar.fhir.select import Details
 from sidecar.fhir.token_search import TokenFilter
-from sidecar.pacs.studies import Studies
+from sidecar.pacs.studies import Oldest, Studies
 
 _OF_INSTANCES = {"instance": "SOPInstanceUID", "dicom-class": "SOPClassUID"}
 _UID_SYSTEMS = (None, UID_SYSTEM, "urn:ietf:rfc:3986")
 
 
+MAXIMUM_QUESTIONS = 1_000
+"""Studies times UIDs that one search may have the archive asked for."""
+
+
+class TooCostly(BadRequest):
+    """The search would cost the archive too much: 400."""
+
+    code = "too-costly"
+
+
 async def search_details(
-    search: Search, rows: Sequence[Row], studies: Studies, known_as: frozenset[PatientIdentifier], endpoint: str | None
+    search: Search,
+    rows: Sequence[Row],
+    studies: Studies,
+    known_as: frozenset[PatientIdentifier],
+    endpoint: str | None,
+    oldest: Oldest,
 ) -> Details:
-    """Return what ``search`` needs of the patient's study ``rows``. ``endpoint``: the id of the patient's Endpoint."""
+    """Return what ``search`` needs of those of the patient's study ``rows`` that can still pass.
+
+    ``endpoint``: the id of the patient's Endpoint; ``oldest`` is told when the archive was asked. Raises ``TooCostly``.
+    """
     names = search.names()
     wants_series = bool(names & {"bodysite", "series"}) or (
         "modality" in names and not all(texts(row, "ModalitiesInStudy") for row in rows)
     )
-    uids = [uid for row in rows if is_uid(uid := study_uid(row))]
-    series = await studies.series_of(uids, known_as) if wants_series else {}
-    holding = {one: await _holding(one, uids, studies, known_as) for one in search.tokens if one.name in _OF_INSTANCES}
+    uids = [study_uid(row) for row in rows]
+    asked = {one: _uids(one) for one in search.tokens if one.name in _OF_INSTANCES}
+    if len(uids) * sum(map(len, asked.values())) > MAXIMUM_QUESTIONS:
+        raise TooCostly("The search asks for too many UIDs in too many studies; narrow it.", reason="too_costly")
+    series = await studies.series_of(uids, known_as, oldest) if wants_series else {}
+    holding = {}
+    for one, wanted in asked.items():
+        found: set[str] = set()
+        for uid in wanted:
+            found |= await studies.holding(_OF_INSTANCES[one.name], uid, uids, known_as, oldest)
+        holding[one] = frozenset(found)
     return Details(series, holding, endpoint)
 
 
-async def _holding(
-    wanted: TokenFilter, uids: list[str], studies: Studies, known_as: frozenset[PatientIdentifier]
-) -> frozenset[str]:
-    found: set[str] = set()
-    for one in wanted.alternatives:
-        if one.system in _UID_SYSTEMS and is_uid(one.code):
-            found |= await studies.holding(_OF_INSTANCES[wanted.name], one.code, uids, known_as)
-    return frozenset(found)
+def _uids(wanted: TokenFilter) -> list[str]:
+    """The UIDs that are meant, each once."""
+    meant = (one.code for one in wanted.alternatives if one.system in _UID_SYSTEMS)
+    return list(dict.fromkeys(uid for uid in meant if is_uid(uid)))

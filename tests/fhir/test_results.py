@@ -72,7 +72,7 @@ def test_the_total_can_be_left_out(value: str, shown: bool) -> None:
 @pytest.mark.parametrize(
     ("parameter", "kept", "left"),
     [
-        (("_summary", "true"), {"identifier", "modality", "started", "endpoint"}, {"series"}),
+        (("_summary", "true"), {"identifier", "modality", "started", "endpoint"}, {"contained"}),
         (("_summary", "text"), {"status", "subject"}, {"modality", "identifier", "started"}),
         (("_elements", "modality"), {"status", "subject", "modality"}, {"identifier", "started"}),
         (("_elements", "ImagingStudy.started,series.uid"), {"status", "subject", "started"}, {"modality"}),

@@ -137,14 +137,14 @@ def test_bad_dates_are_refused(name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "count"), [("0", 0), ("1", 1), ("007", 7), ("500", 500), ("501", 500), ("999999", 500)]
+    ("value", "count"), [("0", 0), ("1", 1), ("007", 7), ("500", 500), ("501", 500), ("999999", 500), ("99999999", 500)]
 )
 def test_counts(value: str, count: int) -> None:
     """A server may give fewer than asked."""
     assert parse(("_count", value)).result.count == count <= MAXIMUM_COUNT
 
 
-@pytest.mark.parametrize("value", ["", "-1", "+1", " 1", "1.0", "1e2", "ten", "1234567", "\u0661", "\uff11"], ids=ascii)
+@pytest.mark.parametrize("value", ["", "-1", "+1", " 1", "1.0", "1e2", "ten", "1" * 16, "\u0661", "\uff11"], ids=ascii)
 def test_bad_counts_are_refused(value: str) -> None:
     assert reason(("_count", value)) == "bad_count"
 

@@ -74,7 +74,7 @@ def test_the_demo_can_be_checked_from_beside(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sidecar", "demo", "--port", str(port), "--write-config", str(file)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None
-        said = []
+        said: list[str] = []
         while not any(line.startswith("Ctrl-C") for line in said):
             said.append(demo.stdout.readline())
         token = said[next(at for at, line in enumerate(said) if "good for an hour" in line) + 1].strip()

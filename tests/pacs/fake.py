@@ -43,7 +43,13 @@ class FakePacs(PacsClient):
         self.at_once = self.most_at_once = 0
 
     async def search(
-        self, query: Query, parameters: Parameters, *, limit: int | None = None, offset: int = 0
+        self,
+        query: Query,
+        parameters: Parameters,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        owner: str | None = None,
     ) -> list[Row]:
         """As ``PacsClient.search``."""
         self.asked.append((query, dict(parameters)))

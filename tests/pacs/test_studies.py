@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from sidecar.common.dicom_json import text
 from sidecar.common.errors import Unavailable
 from sidecar.pacs.ownership import Ownership
 from sidecar.pacs.resources import Query
-from sidecar.pacs.studies import Studies
+from sidecar.pacs.studies import Oldest, Studies
 from tests.common.peer import Clock
 from tests.pacs.fake import FakePacs, row, settle
 
@@ -47,6 +48,7 @@ def uids(rows: list[Any], keyword: str) -> list[str | None]:
     return [text(one, keyword) for one in rows]
 
 
+OLDEST = Oldest(datetime.max.replace(tzinfo=UTC))
 P1, P2 = PatientIdentifier("p1"), PatientIdentifier("p2")
 
 
@@ -140,13 +142,13 @@ async def test_lists_are_kept_for_their_time() -> None:
     world.pacs.failure = None
     assert await world.of(P1) == ["1.1"]
     for _ in range(3):
-        assert len(await world.studies.series("1.1", OWN)) == 1
-        assert len(await world.studies.instances("1.1", "1.1.1", OWN)) == 1
+        assert len(await world.studies.series("1.1", OWN, OLDEST)) == 1
+        assert len(await world.studies.instances("1.1", "1.1.1", OWN, OLDEST)) == 1
     assert world.pacs.levels == ["studies"] * 3 + ["series", "instances"]
     world.clock.now += 15.1
     world.pacs.rows = []
-    assert await world.studies.series("1.1", OWN) == []
-    assert await world.studies.instances("1.1", "1.1.1", OWN) == []
+    assert await world.studies.series("1.1", OWN, OLDEST) == []
+    assert await world.studies.instances("1.1", "1.1.1", OWN, OLDEST) == []
 
 
 async def test_all_who_ask_at_once_share_a_query() -> None:
@@ -163,8 +165,8 @@ async def test_series_and_instances_of_a_study() -> None:
     world = World(
         row("p1", "1.1", "1.1.1", "1.1.1.1"), row("p1", "1.1", "1.1.2", "1.1.2.1"), row("p1", "1.2", "1.2.1", "1.2.1.1")
     )
-    assert uids(await world.studies.instances("1.1", "1.1.2", OWN), "SOPInstanceUID") == ["1.1.2.1"]
-    assert uids(await world.studies.series("1.1", OWN), "SeriesInstanceUID") == ["1.1.1", "1.1.2"]
+    assert uids(await world.studies.instances("1.1", "1.1.2", OWN, OLDEST), "SOPInstanceUID") == ["1.1.2.1"]
+    assert uids(await world.studies.series("1.1", OWN, OLDEST), "SeriesInstanceUID") == ["1.1.1", "1.1.2"]
     assert [query for query, _ in world.pacs.asked] == [Query("instances", "1.1", "1.1.2"), Query("series", "1.1")]
     assert world.dropped == {}
 
@@ -174,9 +176,9 @@ async def test_rows_of_other_studies_and_series_are_dropped_and_counted() -> Non
     elsewhere = [row("p1", "1.2", "1.1.1", "1.9"), row("p1", None, "1.1.1", "1.9"), row("p1", "1.1", "1.1.2", "1.9"),
                  row("p1", "1.1", "1.1.3", None)]  # fmt: skip
     world = World(row("p1", "1.1", "1.1.1", "1.1.1.1"), *elsewhere, filters=False)
-    assert uids(await world.studies.instances("1.1", "1.1.1", OWN), "SOPInstanceUID") == ["1.1.1.1"]
+    assert uids(await world.studies.instances("1.1", "1.1.1", OWN, OLDEST), "SOPInstanceUID") == ["1.1.1.1"]
     assert world.dropped == {"instances_row": 3}
-    assert uids(await world.studies.series("1.1", OWN), "SeriesInstanceUID") == ["1.1.1", "1.1.2", "1.1.3"]
+    assert uids(await world.studies.series("1.1", OWN, OLDEST), "SeriesInstanceUID") == ["1.1.1", "1.1.2", "1.1.3"]
     assert world.dropped == {"instances_row": 3, "series_row": 2}
 
 
@@ -184,11 +186,11 @@ async def test_one_uid_for_studies_of_two_people_shows_each_their_own() -> None:
     """What is kept are rows, never a permission: both ask for the same study, from the same cache."""
     world = World(row("p1", "1.1", "1.1.1", "1.1.1.1"), row("p2", "1.1", "1.1.2", "1.1.2.1"))
     for _ in range(2):
-        assert uids(await world.studies.series("1.1", OWN), "SeriesInstanceUID") == ["1.1.1"]
-        assert uids(await world.studies.series("1.1", frozenset({P2})), "SeriesInstanceUID") == ["1.1.2"]
-        assert await world.studies.series("1.1", frozenset({PatientIdentifier("p3")})) == []
-        assert await world.studies.series("1.1", frozenset()) == []
-    assert await world.studies.instances("1.1", "1.1.2", OWN) == []
+        assert uids(await world.studies.series("1.1", OWN, OLDEST), "SeriesInstanceUID") == ["1.1.1"]
+        assert uids(await world.studies.series("1.1", frozenset({P2}), OLDEST), "SeriesInstanceUID") == ["1.1.2"]
+        assert await world.studies.series("1.1", frozenset({PatientIdentifier("p3")}), OLDEST) == []
+        assert await world.studies.series("1.1", frozenset(), OLDEST) == []
+    assert await world.studies.instances("1.1", "1.1.2", OWN, OLDEST) == []
     assert len(world.pacs.asked) == 2
 
 
@@ -197,13 +199,13 @@ async def test_rows_without_a_patient_are_the_studys(owners: list[str | None], f
     """A PACS that leaves PatientID out below the study: then every study of that UID must be the patient's."""
     world = World(row(None, "1.1", "1.1.1"), row("p1", "1.1", "1.1.2"))
     world.pacs.rows_of_level["studies"] = [row(owner, "1.1") for owner in owners]
-    assert len(await world.studies.series("1.1", OWN)) == found
+    assert len(await world.studies.series("1.1", OWN, OLDEST)) == found
 
 
 async def test_details_are_asked_for_by_few_at_once() -> None:
     """A Bundle of 500 studies must not be 500 simultaneous queries."""
     world = World(*(row("p1", f"1.{number}", f"1.{number}.1") for number in range(40)), concurrency=3)
-    found = await asyncio.gather(*(world.studies.series(f"1.{number}", OWN) for number in range(40)))
+    found = await asyncio.gather(*(world.studies.series(f"1.{number}", OWN, OLDEST) for number in range(40)))
     assert [len(rows) for rows in found] == [1] * 40
     assert world.pacs.most_at_once == 3
 
@@ -212,7 +214,7 @@ async def test_what_is_kept_is_bounded() -> None:
     world = World(max_entries=10)
     for number in range(50):
         await world.of(PatientIdentifier(f"p{number}"))
-        await world.studies.series(f"1.{number}", OWN)
+        await world.studies.series(f"1.{number}", OWN, OLDEST)
     assert len(world.studies._kept) <= 10
 
 
@@ -225,3 +227,29 @@ async def test_closing_ends_what_is_under_way() -> None:
     await world.studies.close()
     assert world.pacs.at_once == 0
     await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_nobody_takes_the_places_of_all() -> None:
+    """One patient's many studies wait in their own line; another's series comes between."""
+    world = World(*(row("p1", f"1.{number}", f"1.{number}.1") for number in range(40)), row("p2", "2.1", "2.1.1"))
+    world.pacs.gate.clear()
+    many = [asyncio.create_task(world.studies.series(f"1.{number}", OWN, OLDEST)) for number in range(40)]
+    await asyncio.sleep(0.01)
+    other = asyncio.create_task(world.studies.series("2.1", frozenset({P2}), OLDEST))
+    await asyncio.sleep(0.01)
+    assert [query.study for query, _ in world.pacs.asked][-1] == "2.1"
+    assert len(world.pacs.asked) == 5
+    world.pacs.gate.set()
+    assert len(await other) == 1
+    await asyncio.gather(*many)
+
+
+async def test_an_answer_is_as_old_as_the_oldest_of_it() -> None:
+    """What is remembered of a series may be older than the list: a sync must begin there."""
+    moments = iter(datetime(2024, 1, day, tzinfo=UTC) for day in range(1, 20))
+    world = World(row("p1", "1.1", "1.1.1"), now=lambda: next(moments))
+    await world.studies.series("1.1", OWN, OLDEST)
+    listing = await world.studies.of_patient(OWN, fresh=True)
+    oldest = Oldest(listing.asked)
+    await world.studies.series("1.1", OWN, oldest)
+    assert oldest.moment.day == 1 < listing.asked.day

@@ -180,3 +180,42 @@ async def test_a_search_older_than_a_sync_is_not_taken_for_a_new_one() -> None:
         assert asked - before < timedelta(seconds=1.1)  # Its own answer took until 1.2 s at least.
         archive.delay = 0
         assert await total(session, url + "?_lastUpdated=gt" + bundle["meta"]["lastUpdated"]) == 1
+
+
+async def test_a_search_that_costs_the_archive_too_much_is_refused() -> None:
+    """Studies times UIDs; what the other parameters leave out does not count."""
+    archive = Archive([f"1.2.{number}" for number in range(30)])
+    many = ",".join(f"1.3.{number}" for number in range(50))
+    async with app_of(archive, None) as (session, url, _):
+        async with session.get(f"{url}?dicom-class={many}") as response:
+            assert response.status == 400
+            assert (await response.json())["issue"][0]["code"] == "too-costly"
+        assert await total(session, f"{url}?dicom-class={many}&_id=1.2.7") == 0
+
+
+FORMATS = {
+    "_format=application/fhir+json": "4", "_format=application/fhir%2Bjson": "4", "_format=json": "4",
+    "_format=json;fhirVersion=5.0": "5", "_format=application/fhir+json;fhirVersion=5.0": "5",
+    "_format=json;fhirVersion=9.9": "406", "_format=xml": "406", "_format=json;;x": "406",
+}  # fmt: skip
+ACCEPTS = {
+    "application/fhir+json;fhirVersion=4.0;q=0.1, application/fhir+json;fhirVersion=5.0": "5",
+    "application/fhir+json;fhirVersion=5.0;q=0, application/fhir+json": "4", "application/fhir+json;fhirVersion=3.0": "406",
+    "application/fhir+json; fhirVersion=5.0": "5", "*/*": "4", "application/fhir+xml": "406",
+}  # fmt: skip
+
+
+async def test_which_version_is_answered() -> None:
+    """R4 http.html#version-parameter; ``_format`` comes before the header."""
+    async with app_of(Archive(), None) as (session, url, _):
+
+        async def version(query: str, accept: str) -> str:
+            async with session.get(f"{url}?{query}", headers={"Accept": accept}) as response:
+                if response.status != 200:
+                    return str(response.status)
+                return "5" if "coding" in (await response.json())["entry"][0]["resource"]["modality"][0] else "4"
+
+        assert {query: await version(query, "application/fhir+json") for query in FORMATS} == FORMATS
+        assert {accept: await version("", accept) for accept in ACCEPTS} == ACCEPTS
+        assert await version("_format=json", "application/fhir+json; fhirVersion=5.0") == "5"
+        assert await version("_format=json", "text/html") == "4"
