@@ -200,7 +200,8 @@ FORMATS = {
 }  # fmt: skip
 ACCEPTS = {
     "application/fhir+json;fhirVersion=4.0;q=0.1, application/fhir+json;fhirVersion=5.0": "5",
-    "application/fhir+json;fhirVersion=5.0;q=0, application/fhir+json": "4", "application/fhir+json;fhirVersion=3.0": "406",
+    "application/fhir+json;fhirVersion=5.0;q=0, application/fhir+json": "4",
+    "application/fhir+json;fhirVersion=3.0": "406",
     "application/fhir+json; fhirVersion=5.0": "5", "*/*": "4", "application/fhir+xml": "406",
 }  # fmt: skip
 
