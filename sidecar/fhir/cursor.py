@@ -40,6 +40,8 @@ class PageLinks:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
+        self.key_id = hashlib.blake2b(key, digest_size=6).hexdigest()
+        """Tells links of one key from those of another; says nothing of the key."""
 
     def seal(self, cursor: Cursor, patient: str, parameters: Sequence[tuple[str, str]]) -> str:
         """Return the text for a search by ``parameters`` (without ``_after``) of ``patient`` (FHIR id)."""

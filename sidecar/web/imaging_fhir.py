@@ -122,7 +122,8 @@ class ImagingFhir:
             page_links=self._page_links,
         )
         # Id, time and seals of the links differ each time: a client has the answer when the rest is the same.
-        identity = [bundle.get("entry"), page.total, page.next_after and page.next_after.uid]
+        following = page.next_after and [page.next_after.uid, self._page_links.key_id]
+        identity = [bundle.get("entry"), page.total, following]
         return answer(request, bundle, version=version, identity=identity, pretty=search.result.pretty)
 
     async def _page(

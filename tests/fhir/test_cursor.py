@@ -88,3 +88,9 @@ def test_even_what_is_signed_must_make_sense(value: object) -> None:
     payload = json.dumps(value).encode()
     sealed = LINKS._mac(payload, "123", PARAMETERS) + payload
     assert opened(base64.urlsafe_b64encode(sealed).decode().rstrip("=")) is None
+
+
+def test_keys_are_told_apart_without_telling_them() -> None:
+    """For the ETag of a page: a client must not keep one whose link is another key's."""
+    assert PageLinks(b"key").key_id == LINKS.key_id != PageLinks(b"other").key_id
+    assert b"key".hex() not in LINKS.key_id
