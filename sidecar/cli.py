@@ -73,7 +73,9 @@ def check(files: tuple[Path, ...], token: str | None, in_json: bool, verbose: bo
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             findings = runner.run(find(settings, token))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        _fail(_said(error))
+    except ValueError as error:
         _fail(str(error))
     click.echo(as_json(findings) if in_json else table(findings))
     sys.exit(1 if has_failed(findings) else 0)
@@ -161,9 +163,14 @@ def _run(start: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(until_stopped())
     except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        _fail(_said(error))
     except ValueError as error:  # A file that was fine when the configuration was read.
         _fail(f"cannot start: {error}")
+
+
+def _said(error: OSError) -> str:
+    text = error.strerror or str(error)
+    return f"{error.filename}: {text}" if error.filename else text
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -35,7 +35,7 @@ from sidecar.patients.direct import DirectMapping
 from sidecar.patients.ehr import Credentials, EhrMapping
 from sidecar.settings import BackendServicesClient, BasicAuth, BearerClient, NoAuth, SecretClient, Settings
 from sidecar.telemetry.audit import AuditTrail, FileSink, NoSink, Sink, StdoutSink
-from sidecar.telemetry.audit_event import Teller
+from sidecar.telemetry.audit_event import AuditSource
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
 from sidecar.tokens.credentials import BackendServices, NoToken, StaticToken
@@ -169,8 +169,8 @@ def _audit(settings: Settings, metrics: Metrics, stack: contextlib.AsyncExitStac
     if settings.audit.file is not None:
         sink = file = FileSink(settings.audit.file)
         stack.callback(file.close)
-    teller = Teller("smart-imaging-sidecar " + __version__, settings.ehr.fhir_url, settings.audit.site)
-    return AuditTrail(sink, teller, settings.audit.key(), observe=metrics.observe_audit)
+    source = AuditSource("smart-imaging-sidecar " + __version__, settings.ehr.fhir_url, settings.audit.site)
+    return AuditTrail(sink, source, settings.audit.key(), observe=metrics.observe_audit)
 
 
 @contextlib.asynccontextmanager

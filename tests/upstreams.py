@@ -12,14 +12,14 @@ from aiohttp import web
 from sidecar.server import Sidecar, build, listen
 from sidecar.settings import Settings
 from sidecar.telemetry.audit import AuditTrail, NoSink
-from sidecar.telemetry.audit_event import Teller
+from sidecar.telemetry.audit_event import AuditSource
 
 STUDY, SERIES, INSTANCE = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.1.1"
 PATIENT = "p1"
 TOKEN = "a-recognizable-token"
 SCOPE = "patient/ImagingStudy.rs"
 
-NO_AUDIT = AuditTrail(NoSink(), Teller("test", "https://ehr.example.org/fhir"), b"key")
+NO_AUDIT = AuditTrail(NoSink(), AuditSource("test", "https://ehr.example.org/fhir"), b"key")
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

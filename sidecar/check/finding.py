@@ -55,7 +55,7 @@ def skipped(name: str, text: str) -> Finding:
 
 def failed(name: str, problem: Problem, hint: str) -> Finding:
     """A ``Problem``, with its reason and detail for operators."""
-    return failure(name, f"{problem.reason} ({problem.detail})" if problem.detail else problem.reason, hint)
+    return failure(name, problem.for_operators(), hint)
 
 
 def has_failed(findings: Sequence[Finding]) -> bool:

@@ -25,6 +25,10 @@ class Problem(Exception):
         self.detail: str | None = None
         """A constant that says more to operators; not shown to clients."""
 
+    def for_operators(self) -> str:
+        """The reason, with its detail when there is one."""
+        return f"{self.reason} ({self.detail})" if self.detail else self.reason
+
     def because(self, detail: str | None) -> Self:
         """The same, with the ``detail`` for operators."""
         self.detail = detail

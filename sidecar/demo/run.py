@@ -124,9 +124,9 @@ async def _demo(
         backend_public_jwks=public_jwks,
     )
     pacs = {"url": archive.pacs_url or ports.archive_url, "dialect": archive.dialect}
-    settings = Settings.model_validate(demo_document(ports, secret, key_file, pacs))
+    document = demo_document(ports, secret, key_file, pacs)
+    settings = Settings.model_validate(document)
     if archive.write_config is not None:
-        document = demo_document(ports, secret, key_file, pacs)
         del document["server"]  # Its ports are the demo's.
         archive.write_config.write_text(_ABOUT + yaml.safe_dump(document, sort_keys=False))
 

@@ -63,7 +63,7 @@ def read_result(result: Result, name: str, value: str, *, maximum_count: int) ->
             return replace(result, total=_one_of(name, value, _TOTALS))
         case "_pretty":
             return replace(result, pretty=_one_of(name, value, ("true", "false")) == "true")
-    if json_format(value).partition(";")[0].strip().lower() not in _JSON_FORMATS:  # _format
+    if json_format(value).partition(";")[0] not in _JSON_FORMATS:  # _format
         raise NotAcceptable("This server speaks application/fhir+json.", reason="accept")
     return result
 

@@ -21,7 +21,7 @@ from cachetools import TTLCache
 
 from sidecar.common.errors import Unavailable
 from sidecar.telemetry.access_record import AccessRecord
-from sidecar.telemetry.audit_event import REFUSED, SERIOUS, SUCCESS, Teller, audit_event
+from sidecar.telemetry.audit_event import REFUSED, SERIOUS, SUCCESS, AuditSource, audit_event
 
 log = logging.getLogger(__name__)
 
@@ -113,14 +113,14 @@ class AuditTrail:
     def __init__(
         self,
         sink: Sink,
-        teller: Teller,
+        source: AuditSource,
         key: bytes,
         *,
         observe: Callable[[str], None] = lambda outcome: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._sink = sink
-        self._teller = teller
+        self._source = source
         self._key = key
         self._observe = observe
         self._clock = clock
@@ -156,7 +156,7 @@ class AuditTrail:
         if self.is_off or not record.is_worth_an_event or self._was_told(record):
             return
         recorded = self._clock().isoformat(timespec="milliseconds")
-        event = audit_event(record, self._teller, recorded=recorded, outcome=outcome, step=step)
+        event = audit_event(record, self._source, recorded=recorded, outcome=outcome, step=step)
         try:
             # ASCII alone: what a server wrote into its answers can end no line, whichever reader splits them.
             self._sink.write(json.dumps(event, separators=(",", ":")).encode("ascii") + b"\n")

@@ -28,15 +28,15 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Teller:
-    """Who tells: this server's ``name``, its ``site`` (or ``None``), and the EHR's ``fhir_url`` for references."""
+class AuditSource:
+    """Who tells: this server's ``name``, its ``site`` (or ``None``), the EHR's ``fhir_url`` for references."""
 
     name: str
     fhir_url: str
     site: str | None = None
 
 
-def audit_event(record: AccessRecord, teller: Teller, *, recorded: str, outcome: str, step: str) -> Json:
+def audit_event(record: AccessRecord, source: AuditSource, *, recorded: str, outcome: str, step: str) -> Json:
     """Return the AuditEvent. ``recorded``: instant; ``step``: what happened (``outcomeDesc`` of a success)."""
     kind = _kind(record)
     event: Json = {"resourceType": "AuditEvent"}
@@ -49,14 +49,14 @@ def audit_event(record: AccessRecord, teller: Teller, *, recorded: str, outcome:
         "recorded": recorded,
         "outcome": outcome,
         "outcomeDesc": record.reason or step,
-        "agent": _agents(record, teller),
-        "source": {"observer": {"display": teller.name}, "type": [_coding(_SOURCE_TYPE, "4", "Application Server")]},
-        "entity": _entities(record, teller),
+        "agent": _agents(record, source),
+        "source": {"observer": {"display": source.name}, "type": [_coding(_SOURCE_TYPE, "4", "Application Server")]},
+        "entity": _entities(record, source),
     }
     if record.reason == "inactive_token":
         event["type"] = _coding(_DCM, "110113", "Security Alert")
-    if teller.site is not None:
-        event["source"]["site"] = teller.site
+    if source.site is not None:
+        event["source"]["site"] = source.site
     return event
 
 
@@ -91,7 +91,7 @@ def _kind(record: AccessRecord) -> _Kind:
     return _RETRIEVAL if record.instances else _LOOK
 
 
-def _agents(record: AccessRecord, teller: Teller) -> list[Json]:
+def _agents(record: AccessRecord, source: AuditSource) -> list[Json]:
     """BALP: the client is the source, the server the destination, although the data go the other way."""
     token = record.token
     client: Json = {
@@ -105,7 +105,7 @@ def _agents(record: AccessRecord, teller: Teller) -> list[Json]:
         client["network"] = {"address": record.address, "type": "2"}
     server: Json = {
         "type": {"coding": [_coding(_DCM, "110152", "Destination Role ID")]},
-        "who": {"display": teller.name},
+        "who": {"display": source.name},
         "requestor": False,
     }
     return [client, server, _user(record)]
@@ -128,11 +128,11 @@ def _user(record: AccessRecord) -> Json:
     return user
 
 
-def _entities(record: AccessRecord, teller: Teller) -> list[Json]:
+def _entities(record: AccessRecord, source: AuditSource) -> list[Json]:
     found: list[Json] = []
     if record.patient is not None:
         found.append({
-            "what": {"reference": f"{teller.fhir_url}/Patient/{record.patient}"},
+            "what": {"reference": f"{source.fhir_url}/Patient/{record.patient}"},
             "type": _coding(_ENTITY_TYPE, "1", "Person"),
             "role": _coding(_ENTITY_ROLE, "1", "Patient"),
         })  # fmt: skip

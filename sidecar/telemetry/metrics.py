@@ -1,4 +1,4 @@
-"""Prometheus metrics, prefix ``smart_imaging_`` (docs/metrics.md). Labels take constants only, never identifiers."""
+"""Prometheus metrics, prefix ``smart_imaging_`` (docs/operations.md). Labels take constants only, never identifiers."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST

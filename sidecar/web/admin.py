@@ -48,7 +48,7 @@ class Readiness:
         try:
             await probe()
         except Problem as problem:
-            return f"{problem.reason} ({problem.detail})" if problem.detail else problem.reason
+            return problem.for_operators()
         except Exception:
             log.exception("a readiness probe failed", extra={"probe": name})
             return "internal_error"

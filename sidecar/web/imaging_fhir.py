@@ -26,11 +26,11 @@ from sidecar.pacs.media import parse_accept
 from sidecar.pacs.studies import Oldest, Studies
 from sidecar.telemetry.access_record import current_record
 from sidecar.tokens.discovery import Discovery, SmartConfiguration
-from sidecar.web.errors import json_response
+from sidecar.web.errors import FHIR_JSON, json_response
 from sidecar.web.guard import Denied, Guard
 from sidecar.web.middleware import TARGET
-from sidecar.web.negotiate import FHIR_JSON, answer, fhir_version, wants_fresh
-from sidecar.web.search_details import search_details
+from sidecar.web.negotiate import answer, fhir_version, wants_fresh
+from sidecar.web.search_details import ASKED_OF_THE_ARCHIVE, search_details
 from sidecar.web.target import form_parameters
 
 BODY_SECONDS = 10
@@ -136,7 +136,7 @@ class ImagingFhir:
         oldest = Oldest(listing.asked)
         worth = narrowed(rows, search, seen, self._site)
         async with contextlib.AsyncExitStack() as stack:
-            if search.names():  # It may cost the archive many questions: so many searches at once, and no more.
+            if search.names() & ASKED_OF_THE_ARCHIVE:  # Many questions, perhaps: so many such searches at once.
                 await stack.enter_async_context(self._guard.queries.turn(permit.patient))
             details = await search_details(search, worth, self._studies, known_as, endpoint, oldest)
         page = select(rows, search, seen=seen, site=self._site, page_size=self._page_size, details=details)

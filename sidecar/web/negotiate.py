@@ -13,8 +13,8 @@ from sidecar.common.media_type import parse_media_type
 from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS, to_r5
 from sidecar.fhir.results import json_format
 from sidecar.pacs.media import accepts_json, parse_accept
+from sidecar.web.errors import FHIR_JSON
 
-FHIR_JSON = "application/fhir+json"
 _JSON = frozenset({FHIR_JSON, "application/json", "text/json"})
 _TAGS = re.compile(r'\*|(?:W/)?("[!#-~]*")')
 

@@ -1,7 +1,6 @@
 """The catalog in a file: the same answers as in memory, kept over restarts, shared by processes."""
 
 import sqlite3
-import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from sidecar.fhir.catalog import Catalog, MemoryStore
 from sidecar.fhir.catalog_sqlite import SqliteStore
 from tests.fhir.rows import row
+from tests.fhir.stores import exchange_at_once
 
 fingerprints = st.dictionaries(st.sampled_from(["1.1", "1.2", "1.3"]), st.sampled_from([b"a", b"b"]))
 lists = st.lists(st.tuples(st.sampled_from(["p1", "p2"]), fingerprints, st.integers(1, 2**40)), max_size=12)
@@ -38,21 +38,7 @@ def test_it_outlives_a_restart_and_names_nobody(tmp_path: Path) -> None:
 
 def test_two_processes_lose_nothing(tmp_path: Path) -> None:
     """Exchanges of one patient come one after another, and never end with an error of a busy file."""
-    file = tmp_path / "catalog.sqlite"
-    results: list[dict[str, int]] = []
-
-    def work(number: int) -> None:
-        store = SqliteStore(file)
-        results.extend(
-            store.exchange("p", {f"1.{number}": b"x", "1.0": b"x"}, number * 1_000 + step) for step in range(50)
-        )
-        store.close()
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in (1, 2, 3)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    results = exchange_at_once(lambda: SqliteStore(tmp_path / "catalog.sqlite"), steps=50)
     assert len(results) == 150
     assert len({one["1.0"] for one in results}) == 1  # Always there, always the same: seen once.
 

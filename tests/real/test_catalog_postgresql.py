@@ -1,7 +1,6 @@
 """The catalog in a real PostgreSQL: what the memory answers, over restarts of either side, for several replicas."""
 
 import random
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from sidecar.fhir.catalog import Catalog, MemoryStore
 from sidecar.fhir.catalog_postgresql import PostgresqlStore
 from tests.fhir.rows import row
+from tests.fhir.stores import exchange_at_once
 from tests.real.postgresql import Postgresql, postgresql
 
 pytestmark = pytest.mark.postgresql
@@ -48,18 +48,7 @@ def test_it_outlives_restarts_of_both(server: Postgresql) -> None:
 
 def test_replicas_lose_nothing(server: Postgresql) -> None:
     """Exchanges of one patient come one after another."""
-    results: list[dict[str, int]] = []
-
-    def work(number: int) -> None:
-        store = PostgresqlStore(server.dsn)
-        results.extend(store.exchange("shared", {"1.0": b"x"}, number * 1_000 + step) for step in range(40))
-        store.close()
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in (1, 2, 3)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    results = exchange_at_once(lambda: PostgresqlStore(server.dsn), steps=40)
     assert len(results) == 120
     assert len({one["1.0"] for one in results}) == 1
 

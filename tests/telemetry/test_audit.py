@@ -10,9 +10,9 @@ from sidecar.access.token import Token
 from sidecar.common.errors import Unavailable
 from sidecar.telemetry.access_record import AccessRecord
 from sidecar.telemetry.audit import AuditTrail, FileSink, StdoutSink
-from sidecar.telemetry.audit_event import Teller
+from sidecar.telemetry.audit_event import AuditSource
 
-TELLER = Teller("test", "https://ehr.example.org/fhir")
+SOURCE = AuditSource("test", "https://ehr.example.org/fhir")
 
 
 def record() -> AccessRecord:
@@ -27,7 +27,7 @@ def test_a_file_is_appended_to_and_followed_by_name(tmp_path: Path) -> None:
     """As logrotate moves it, and also when somebody removes it."""
     file = tmp_path / "audit.jsonl"
     sink = FileSink(file)
-    trail = AuditTrail(sink, TELLER, b"key")
+    trail = AuditTrail(sink, SOURCE, b"key")
     trail.permitted(record())
     assert file.stat().st_mode & 0o007 == 0
     file.rename(tmp_path / "audit.jsonl.1")
@@ -38,13 +38,13 @@ def test_a_file_is_appended_to_and_followed_by_name(tmp_path: Path) -> None:
     assert [one["outcome"] for one in lines(tmp_path / "audit.jsonl.1")] == ["0"]
     assert [one["outcome"] for one in lines(file)] == ["8"]
     again = FileSink(file)
-    AuditTrail(again, TELLER, b"key").answered(record(), 404)
+    AuditTrail(again, SOURCE, b"key").answered(record(), 404)
     again.close()
     assert [one["outcome"] for one in lines(file)] == ["8", "4"]
 
 
 def test_standard_output_takes_whole_lines(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    AuditTrail(StdoutSink(), TELLER, b"key").answered(record(), 200)
+    AuditTrail(StdoutSink(), SOURCE, b"key").answered(record(), 200)
     (line,) = capfdbinary.readouterr().out.splitlines()
     assert json.loads(line)["resourceType"] == "AuditEvent"
 
@@ -53,7 +53,7 @@ def test_standard_output_takes_whole_lines(capfdbinary: pytest.CaptureFixture[by
 def test_a_full_disk_is_a_refusal() -> None:
     seen: list[str] = []
     sink = FileSink(Path("/dev/full"))
-    trail = AuditTrail(sink, TELLER, b"key", observe=seen.append)
+    trail = AuditTrail(sink, SOURCE, b"key", observe=seen.append)
     with pytest.raises(Unavailable) as refusal:
         trail.permitted(record())
     assert (refusal.value.status, refusal.value.reason, seen) == (503, "audit", ["failed"])
@@ -61,7 +61,7 @@ def test_a_full_disk_is_a_refusal() -> None:
 
 
 def test_a_token_is_a_keyed_hash() -> None:
-    first, second = (AuditTrail(StdoutSink(), TELLER, key) for key in (b"1", b"2"))
+    first, second = (AuditTrail(StdoutSink(), SOURCE, key) for key in (b"1", b"2"))
     assert first.token_hash("token") == first.token_hash("token") != second.token_hash("token")
     assert first.token_hash("token") != first.token_hash("token2")
     assert len(first.token_hash("token")) == 32
@@ -71,7 +71,7 @@ def test_without_a_token_there_is_nothing_to_tell(tmp_path: Path) -> None:
     """Probes and open documents do not fill the disk."""
     file = tmp_path / "audit.jsonl"
     sink = FileSink(file)
-    AuditTrail(sink, TELLER, b"key").answered(AccessRecord("r1"), 401)
+    AuditTrail(sink, SOURCE, b"key").answered(AccessRecord("r1"), 401)
     sink.close()
     assert os.stat(file).st_size == 0
 
@@ -80,7 +80,7 @@ def test_half_a_line_spoils_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """A disk that was full: what is written afterwards can be read."""
     file = tmp_path / "audit.jsonl"
     sink = FileSink(file)
-    trail = AuditTrail(sink, TELLER, b"key")
+    trail = AuditTrail(sink, SOURCE, b"key")
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[: len(data) // 2]))
     with pytest.raises(Unavailable):
@@ -97,7 +97,7 @@ def test_a_file_that_comes_back_is_used_again(tmp_path: Path) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()
     sink = FileSink(folder / "audit.jsonl")
-    trail = AuditTrail(sink, TELLER, b"key")
+    trail = AuditTrail(sink, SOURCE, b"key")
     folder.rename(tmp_path / "elsewhere")
     with pytest.raises(Unavailable):
         trail.answered(record(), 200)
@@ -110,7 +110,7 @@ def test_a_file_that_comes_back_is_used_again(tmp_path: Path) -> None:
 def test_a_collector_that_does_not_read_stops_nobody() -> None:
     """The pipe is full: a refusal at once, not a wait of the whole process."""
     reading, writing = os.pipe()
-    trail = AuditTrail(StdoutSink(writing), TELLER, b"key")
+    trail = AuditTrail(StdoutSink(writing), SOURCE, b"key")
 
     def fill() -> None:
         for _ in range(1_000):
@@ -127,7 +127,7 @@ def test_a_token_that_is_none_is_told_once_a_minute(tmp_path: Path) -> None:
     """Nobody fills the disk by repeating it."""
     file = tmp_path / "audit.jsonl"
     sink = FileSink(file)
-    trail = AuditTrail(sink, TELLER, b"key")
+    trail = AuditTrail(sink, SOURCE, b"key")
     for token_hash in "a", "a", "b", "a":
         one = AccessRecord("r1", token_hash=token_hash, route="wado-rs", reason="inactive_token")
         trail.answered(one, 401)
@@ -141,7 +141,7 @@ def test_no_name_ends_a_line(name: str, tmp_path: Path) -> None:
     sink = FileSink(file)
     one = record()
     one.token = Token((), 9e9, subject=name, client_id=name)
-    AuditTrail(sink, TELLER, b"key").answered(one, 200)
+    AuditTrail(sink, SOURCE, b"key").answered(one, 200)
     sink.close()
     assert len(lines(file)) == 1
     assert file.read_bytes().isascii()

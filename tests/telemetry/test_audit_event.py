@@ -10,9 +10,9 @@ from fhir.resources.R4B.auditevent import AuditEvent
 from sidecar.access.decision import Part
 from sidecar.access.token import Token
 from sidecar.telemetry.access_record import AccessRecord
-from sidecar.telemetry.audit_event import REFUSED, SERIOUS, SUCCESS, Teller, audit_event
+from sidecar.telemetry.audit_event import REFUSED, SERIOUS, SUCCESS, AuditSource, audit_event
 
-TELLER = Teller("smart-imaging-sidecar 1", "https://ehr.example.org/fhir", "Example Hospital")
+SOURCE = AuditSource("smart-imaging-sidecar 1", "https://ehr.example.org/fhir", "Example Hospital")
 TOKEN = Token((), 9e9, patient="p1", client_id="viewer", subject="user-7", issuer="https://ehr.example.org")
 BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
 
@@ -27,7 +27,7 @@ def record(route: str, **changes: Any) -> AccessRecord:
 
 def event(of: AccessRecord, outcome: str = SUCCESS) -> dict[str, Any]:
     """The event, which must be valid FHIR."""
-    built = audit_event(of, TELLER, recorded="2026-11-25T01:00:00.000+00:00", outcome=outcome, step="status 200")
+    built = audit_event(of, SOURCE, recorded="2026-11-25T01:00:00.000+00:00", outcome=outcome, step="status 200")
     AuditEvent.model_validate_json(json.dumps(built))
     return built
 
@@ -78,7 +78,7 @@ def test_who_it_was(route: str) -> None:
     client, server, user = built["agent"]
     assert client["who"]["identifier"]["value"] == "viewer"
     assert client["network"] == {"address": "192.0.2.1", "type": "2"}
-    assert server["who"]["display"] == TELLER.name
+    assert server["who"]["display"] == SOURCE.name
     assert user["who"]["identifier"] == {"value": "user-7", "system": "https://ehr.example.org"}
     assert user["requestor"] is True
     assert user["policy"] == ["urn:smart-imaging-sidecar:token:" + "ab" * 16]
