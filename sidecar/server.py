@@ -114,8 +114,8 @@ async def build(
         catalog = _catalog(settings)
         stack.callback(catalog.close)
         studies = Studies(
-            pacs, ownership, cache_seconds=settings.fhir.search_cache_seconds, drop=metrics.observe_foreign,
-            now=catalog.now,
+            pacs, ownership, with_series=settings.fhir.detail != "study",
+            cache_seconds=settings.fhir.search_cache_seconds, drop=metrics.observe_foreign, now=catalog.now,
         )  # fmt: skip
         stack.push_async_callback(studies.close)
         issuers = Issuers(pacs, ttl_seconds=settings.pacs.ownership_cache_seconds)

@@ -17,7 +17,7 @@ from typing import Protocol
 import orjson
 from cachetools import LRUCache
 
-from sidecar.common.dicom_json import Row, tag
+from sidecar.common.dicom_json import Row, tag, text
 from sidecar.common.errors import Unavailable
 from sidecar.fhir.imaging_study import study_uid
 
@@ -99,23 +99,35 @@ class Catalog:
         self._latest = max(self._latest, int(self._clock() * 1_000))
         return _moment(self._latest) - self._skew
 
-    def observe(self, patient: str, rows: Sequence[Row]) -> dict[str, datetime]:
-        """Take a look at all study rows of a patient; return when each was first seen like this (UTC), by UID."""
-        fingerprints = {study_uid(row): _fingerprint(row) for row in rows}
+    def observe(
+        self, patient: str, rows: Sequence[Row], series: Mapping[str, Sequence[Row]] | None = None
+    ) -> dict[str, datetime]:
+        """Take a look at all study rows of a patient; return when each was first seen like this (UTC), by UID.
+
+        ``series``: all series rows of each study, where they are known: what changes in them changes the study.
+        """
+        fingerprints = {
+            (uid := study_uid(row)): _fingerprint(
+                [row] if series is None else [row, *sorted(series.get(uid, ()), key=_series_uid)]
+            )
+            for row in rows
+        }
         self.now()
         found = self._store.exchange(patient, fingerprints, self._latest + 1)
         return {uid: _moment(first) for uid, first in found.items()}
 
-    async def look(self, patient: str, rows: Sequence[Row]) -> dict[str, datetime]:
+    async def look(
+        self, patient: str, rows: Sequence[Row], series: Mapping[str, Sequence[Row]] | None = None
+    ) -> dict[str, datetime]:
         """The same, for an event loop: a store that blocks is asked in a thread, one exchange at a time.
 
         Raises ``Unavailable`` (503) when it does not work.
         """
         if not self._store.blocks:
-            return self.observe(patient, rows)
+            return self.observe(patient, rows, series)
         async with self._turn:
             try:
-                return await asyncio.to_thread(self.observe, patient, rows)
+                return await asyncio.to_thread(self.observe, patient, rows, series)
             except OSError as error:
                 # What cannot be remembered must not be given out: a later sync would rest on it.
                 log.error("the catalog does not work", extra={"detail": error.strerror})
@@ -130,8 +142,13 @@ def _moment(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
 
 
-def _fingerprint(row: Mapping[str, object]) -> bytes:
-    stable = {name: element for name, element in row.items() if name not in _VOLATILE}
+def _series_uid(row: Row) -> str:
+    return text(row, "SeriesInstanceUID") or ""
+
+
+def _fingerprint(rows: Sequence[Row]) -> bytes:
+    """Of a study's row, and those of its series."""
+    stable = [{name: element for name, element in row.items() if name not in _VOLATILE} for row in rows]
     try:
         written = orjson.dumps(stable, option=orjson.OPT_SORT_KEYS)
     except TypeError:  # Nested too deep: such a row counts as changed each time, and costs nobody anything else.

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 Parameters = Sequence[tuple[str, str]]
 
+UNUSABLE = "The image archive gave an answer that cannot be used."
 QUERY_LIMIT_BYTES = 64 * 2**20
 _MORE_RESULTS = re.compile(r"\b299\b.*additional results", re.IGNORECASE)
 
@@ -42,6 +43,10 @@ class Rows:
 
 class QueryRefused(BadGateway):
     """The PACS says that a query is wrong (400): ours, or one with values that a client wrote."""
+
+
+class NotSupported(BadGateway):
+    """The PACS has no such query resource (404, 405, 501)."""
 
 
 class PacsClient:
@@ -191,6 +196,9 @@ class PacsClient:
                 "The search has more results than the image archive gives; narrow it, for instance by date.",
                 reason="pacs_status",
             )
+        if answer.status in (404, 405, 501):
+            log.error("the PACS does not have such a query", extra={"upstream_status": answer.status})
+            raise NotSupported(UNUSABLE, reason="pacs_status").because(f"status {answer.status}")
         if answer.status not in (200, 204):
             raise refused(answer.status, answer.headers.get("Retry-After"))
         return answer
@@ -311,4 +319,4 @@ def refused(status: int, retry_after: Any) -> Problem:
 
 
 def _broken(reason: str) -> BadGateway:
-    return BadGateway("The image archive gave an answer that cannot be used.", reason=reason)
+    return BadGateway(UNUSABLE, reason=reason)

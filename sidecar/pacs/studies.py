@@ -4,70 +4,32 @@ What is kept is the PACS's rows, never a permission: each answer is decided afre
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cachetools import TTLCache
 
 from sidecar.access.identity import PatientIdentifier, all_are_one_of, is_one_of
-from sidecar.common.dicom_json import Row, tag, text
+from sidecar.common.dicom_json import Row, text
 from sidecar.common.errors import Unavailable
 from sidecar.common.single_flight import SingleFlight
 from sidecar.common.turns import Busy, FairTurns
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.ownership import Ownership, owner_of
 from sidecar.pacs.resources import Query
-
-log = logging.getLogger(__name__)
+from sidecar.pacs.study_lists import MORE_SERIES_FIELDS, SERIES_FIELDS, Listing, StudyLists, include, say_dropped
 
 DETAILS_OF_ONE = 4
 """So many queries for the details of one patient's studies are under way at once; all others wait in their own line."""
 DETAILS_WAITING = 5_000
 DETAILS_SECONDS = 120
-FRESH_SECONDS = 2
-"""So often at most does one patient's ``Cache-Control: no-cache`` reach the PACS."""
 
-STUDY_FIELDS = (
-    "PatientID", "IssuerOfPatientID", "StudyInstanceUID", "StudyDate", "StudyTime", "TimezoneOffsetFromUTC",
-    "AccessionNumber", "StudyDescription", "ModalitiesInStudy", "NumberOfStudyRelatedSeries",
-    "NumberOfStudyRelatedInstances", "InstanceAvailability", "ReferringPhysicianName",
-)  # fmt: skip
-SERIES_FIELDS = (
-    "SeriesInstanceUID", "StudyInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "BodyPartExamined",
-    "NumberOfSeriesRelatedInstances", "SeriesDate", "SeriesTime", "TimezoneOffsetFromUTC", "PatientID",
-    "IssuerOfPatientID",
-)  # fmt: skip
 INSTANCE_FIELDS = (
-    "SOPInstanceUID", "SOPClassUID", "InstanceNumber", "SeriesInstanceUID", "StudyInstanceUID", "PatientID",
-    "IssuerOfPatientID",
+    "SOPInstanceUID", "SOPClassUID", "InstanceNumber", "NumberOfFrames", "SeriesInstanceUID", "StudyInstanceUID",
+    "PatientID", "IssuerOfPatientID",
 )  # fmt: skip
-
-# What an archive may have beside those; some read each file for it (``Dialect.keeps_details``).
-MORE_STUDY_FIELDS = (
-    "NameOfPhysiciansReadingStudy", "ProcedureCodeSequence", "ReasonForRequestedProcedureCodeSequence",
-    "ReasonForTheRequestedProcedure", "AdmittingDiagnosesCodeSequence", "PlacerOrderNumberImagingServiceRequest",
-)  # fmt: skip
-MORE_SERIES_FIELDS = ("Laterality", "PerformingPhysicianName", "OperatorsName")
 MORE_INSTANCE_FIELDS = ("ContentLabel", "DocumentTitle", "ConceptNameCodeSequence")
-
-
-def _fields(keywords: Iterable[str]) -> tuple[str, str]:
-    return ("includefield", ",".join(tag(keyword) for keyword in keywords))
-
-
-def _key_of(identifier: PatientIdentifier) -> tuple[str, ...]:
-    return ("patient", identifier.patient_id, identifier.issuer or "")
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """Study rows, and a time (of ``now``) before the PACS was asked for them: what changed later is not in them."""
-
-    rows: list[Row]
-    asked: datetime
 
 
 class Oldest:
@@ -84,8 +46,8 @@ class Oldest:
 class Studies:
     """Lists from the PACS, each kept for ``cache_seconds``; at most ``concurrency`` queries at once for the details.
 
-    ``drop(what)`` is told of each row that the PACS returned for somebody else (a query matches more loosely than we
-    compare).
+    ``with_series``: the list of a patient's studies comes with all their series, in one query more, instead of one for
+    each study. ``drop(what)`` is told of each row that the PACS returned for somebody else.
     """
 
     def __init__(
@@ -93,6 +55,7 @@ class Studies:
         client: PacsClient,
         ownership: Ownership,
         *,
+        with_series: bool = False,
         cache_seconds: float = 15,
         max_entries: int = 5_000,
         concurrency: int = 8,
@@ -102,42 +65,30 @@ class Studies:
     ) -> None:
         self._client = client
         self._ownership = ownership
+        self._lists = StudyLists(
+            client, with_series=with_series, cache_seconds=cache_seconds, max_entries=max_entries, drop=drop, now=now,
+            clock=clock,
+        )  # fmt: skip
+        self.of_patient = self._lists.of_patient
         self._drop = drop
+        self._now = now
         self._details = asyncio.Semaphore(concurrency)
         self._fair = FairTurns(DETAILS_OF_ONE, waiting=DETAILS_WAITING, seconds=DETAILS_SECONDS)
         self._flight: SingleFlight[tuple[str, ...], Listing] = SingleFlight()
         self._kept: TTLCache[tuple[str, ...], Listing] = TTLCache(max_entries, ttl=cache_seconds, timer=clock)
-        self._lists: TTLCache[tuple[str, ...], Listing] = TTLCache(max_entries, ttl=cache_seconds, timer=clock)
-        self._lists_flight: SingleFlight[tuple[str, ...], Listing] = SingleFlight()
         # Of a search that goes on in the background (SIA-23): when it was first asked for.
         self._asked: TTLCache[tuple[str, ...], datetime] = TTLCache(max_entries, ttl=3_600, timer=clock)
-        self._now = now
-        self._refreshed: TTLCache[frozenset[PatientIdentifier], bool] = TTLCache(
-            max_entries, ttl=FRESH_SECONDS, timer=clock
-        )
-
-    async def of_patient(self, known_as: frozenset[PatientIdentifier], *, fresh: bool = False) -> Listing:
-        """Return the study rows of a patient under all identifiers, each StudyInstanceUID once.
-
-        ``fresh``: not what is kept, unless that was asked for so a moment ago (``FRESH_SECONDS``).
-        """
-        if fresh and known_as not in self._refreshed:
-            self._refreshed[known_as] = True
-            for known in known_as:
-                self._lists.pop(_key_of(known), None)
-        lists = await asyncio.gather(
-            *(self._of_identifier(known) for known in sorted(known_as, key=lambda known: known.patient_id))
-        )
-        by_uid = {uid: row for one in lists for row in one.rows if (uid := text(row, "StudyInstanceUID"))}
-        return Listing(list(by_uid.values()), min((one.asked for one in lists), default=self._now()))
 
     async def series_of(
-        self, studies: Iterable[str], known_as: frozenset[PatientIdentifier], oldest: "Oldest"
+        self, studies: Iterable[str], listing: Listing, known_as: frozenset[PatientIdentifier], oldest: Oldest
     ) -> dict[str, list[Row]]:
-        """Return the patient's series rows of several studies, by StudyInstanceUID."""
+        """Return the patient's series rows of several studies of the ``listing``, by StudyInstanceUID."""
         wanted = list(studies)
-        found = await asyncio.gather(*(self.series(study, known_as, oldest) for study in wanted))
-        return dict(zip(wanted, found, strict=True))
+        # A study that came between the two queries of the listing has no series in it.
+        listed = {study: rows for study in wanted if (rows := (listing.series or {}).get(study))}
+        others = [study for study in wanted if study not in listed]
+        found = await asyncio.gather(*(self.series(study, known_as, oldest) for study in others))
+        return listed | dict(zip(others, found, strict=True))
 
     async def holding(
         self,
@@ -145,7 +96,7 @@ class Studies:
         uid: str,
         studies: Iterable[str],
         known_as: frozenset[PatientIdentifier],
-        oldest: "Oldest",
+        oldest: Oldest,
     ) -> set[str]:
         """Return those of ``studies`` that have an instance of the patient whose ``keyword`` is ``uid``."""
         wanted = list(studies)
@@ -153,9 +104,9 @@ class Studies:
         return {study for study, holds in zip(wanted, found, strict=True) if holds}
 
     async def _holds(
-        self, keyword: str, uid: str, study: str, known_as: frozenset[PatientIdentifier], oldest: "Oldest"
+        self, keyword: str, uid: str, study: str, known_as: frozenset[PatientIdentifier], oldest: Oldest
     ) -> bool:
-        query, fields = Query("instances", study=study), _fields(INSTANCE_FIELDS)
+        query, fields = Query("instances", study=study), include(self._client, INSTANCE_FIELDS)
 
         async def ask(owner: str) -> list[Row]:
             # One row says it, unless the PACS does not match by this attribute: then all of them do.
@@ -168,34 +119,31 @@ class Studies:
         oldest.note(kept.asked)
         return bool(await self._own(kept.rows, study, known_as))
 
-    async def series(self, study: str, known_as: frozenset[PatientIdentifier], oldest: "Oldest") -> list[Row]:
+    async def series(self, study: str, known_as: frozenset[PatientIdentifier], oldest: Oldest) -> list[Row]:
         """Return the patient's series rows of a study; ``oldest`` is told when the PACS was asked."""
-        fields = self._fields(SERIES_FIELDS, MORE_SERIES_FIELDS)
+        fields = include(self._client, SERIES_FIELDS, MORE_SERIES_FIELDS)
         return await self._level(Query("series", study=study), fields, "SeriesInstanceUID", known_as, oldest)
 
     async def instances(
-        self, study: str, series: str, known_as: frozenset[PatientIdentifier], oldest: "Oldest"
+        self, study: str, series: str, known_as: frozenset[PatientIdentifier], oldest: Oldest
     ) -> list[Row]:
         """Return the patient's instance rows of a series; ``oldest`` is told when the PACS was asked."""
-        fields = self._fields(INSTANCE_FIELDS, MORE_INSTANCE_FIELDS)
+        fields = include(self._client, INSTANCE_FIELDS, MORE_INSTANCE_FIELDS)
         query = Query("instances", study=study, series=series)
         return await self._level(query, fields, "SOPInstanceUID", known_as, oldest)
 
     async def _level(
-        self, query: Query, fields: tuple[str, str], uid: str, known_as: frozenset[PatientIdentifier], oldest: "Oldest"
+        self, query: Query, fields: tuple[str, str], uid: str, known_as: frozenset[PatientIdentifier], oldest: Oldest
     ) -> list[Row]:
         async def ask(owner: str) -> list[Row]:
             rows = await self._client.search(query, (fields,), owner=owner)
             own = [row for row in rows if text(row, uid) and self._is_below(row, query)]
-            self._say_dropped(len(rows) - len(own))
+            say_dropped(len(rows) - len(own))
             return own
 
         kept = await self._detail((query.level, query.study or "", query.series or ""), ask, known_as)
         oldest.note(kept.asked)
         return await self._own(kept.rows, query.study or "", known_as)
-
-    def _fields(self, always: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, str]:
-        return _fields((*always, *more) if self._client.dialect.keeps_details else always)
 
     async def _own(self, rows: list[Row], study: str, known_as: frozenset[PatientIdentifier]) -> list[Row]:
         """The rows that are the patient's: one StudyInstanceUID may stand for studies of two people."""
@@ -204,37 +152,6 @@ class Studies:
             owners = await self._ownership.owners(study, known_as)
             return rows if all_are_one_of(owners, known_as) else []
         return [row for row in rows if is_one_of(owner_of(row), known_as)]
-
-    async def _of_identifier(self, identifier: PatientIdentifier) -> Listing:
-        key = _key_of(identifier)
-        kept = self._lists.get(key)
-        if kept is None:
-            kept = await self._lists_flight.run(key, lambda: self._ask_studies(key, identifier))
-        return kept
-
-    async def _ask_studies(self, key: tuple[str, ...], identifier: PatientIdentifier) -> Listing:
-        parameters = [("PatientID", identifier.patient_id)]
-        if identifier.issuer is not None:
-            parameters.append(("IssuerOfPatientID", identifier.issuer))
-        asked = self._asked.setdefault(key, self._now())
-        rows = await self._client.search(Query("studies"), [*parameters, self._fields(STUDY_FIELDS, MORE_STUDY_FIELDS)])
-        self._asked.pop(key, None)
-        own = [row for row in rows if text(row, "StudyInstanceUID") and self._is_of(row, identifier)]
-        shown = [row for row in own if text(row, "InstanceAvailability") != "UNAVAILABLE"]  # Rejected or gone.
-        self._say_dropped(len(rows) - len(own))
-        self._lists[key] = found = Listing(shown, asked)
-        return found
-
-    @staticmethod
-    def _say_dropped(count: int) -> None:
-        if count:
-            log.warning("the PACS returned rows that were not asked for; they are left out", extra={"rows": count})
-
-    def _is_of(self, row: Row, identifier: PatientIdentifier) -> bool:
-        if owner_of(row).is_of(identifier):
-            return True
-        self._drop("study_row")
-        return False
 
     async def _detail(
         self,
@@ -270,10 +187,9 @@ class Studies:
     def forget(self) -> None:
         """Ask the PACS anew for everything from now on."""
         self._kept.clear()
-        self._lists.clear()
-        self._refreshed.clear()
+        self._lists.forget()
 
     async def close(self) -> None:
         """End what is under way."""
         await self._flight.close()
-        await self._lists_flight.close()
+        await self._lists.close()

@@ -24,6 +24,7 @@ from sidecar.fhir.search import Search, parse_search
 from sidecar.fhir.select import Page, narrowed, select
 from sidecar.pacs.media import parse_accept
 from sidecar.pacs.studies import Oldest, Studies
+from sidecar.pacs.study_lists import Listing
 from sidecar.telemetry.access_record import current_record
 from sidecar.tokens.discovery import Discovery, SmartConfiguration
 from sidecar.web.errors import FHIR_JSON, json_response
@@ -101,10 +102,10 @@ class ImagingFhir:
             await self._guard.patient_named(permit, system, value)
         search.after = open_cursor(search, permit.patient, self._page_links)
         known_as = await self._guard.known_as(permit)
-        page, oldest = await self._page(search, permit, known_as, fresh=wants_fresh(request))
+        page, listing, oldest = await self._page(search, permit, known_as, fresh=wants_fresh(request))
         resources = await asyncio.gather(
             *(
-                self._resource(found.row, permit, known_as, instant(found.last_updated), oldest)
+                self._resource(found.row, listing, permit, known_as, instant(found.last_updated), oldest)
                 for found in page.studies
             )
         )
@@ -128,19 +129,19 @@ class ImagingFhir:
 
     async def _page(
         self, search: Search, permit: PatientPermit, known_as: frozenset[PatientIdentifier], *, fresh: bool
-    ) -> tuple[Page, Oldest]:
+    ) -> tuple[Page, Listing, Oldest]:
         listing = await self._studies.of_patient(known_as, fresh=fresh)
         rows = listing.rows
-        seen = await self._catalog.look(permit.patient, rows)
+        seen = await self._catalog.look(permit.patient, rows, listing.series)
         endpoint = None if self._endpoints.contained else permit.patient
         oldest = Oldest(listing.asked)
         worth = narrowed(rows, search, seen, self._site)
         async with contextlib.AsyncExitStack() as stack:
             if search.names() & ASKED_OF_THE_ARCHIVE:  # Many questions, perhaps: so many such searches at once.
                 await stack.enter_async_context(self._guard.queries.turn(permit.patient))
-            details = await search_details(search, worth, self._studies, known_as, endpoint, oldest)
+            details = await search_details(search, worth, listing, self._studies, known_as, endpoint, oldest)
         page = select(rows, search, seen=seen, site=self._site, page_size=self._page_size, details=details)
-        return page, oldest
+        return page, listing, oldest
 
     async def read(self, request: web.Request) -> web.Response:
         """``GET [base]/ImagingStudy/{id}``: another patient's and a made-up id get the same 404."""
@@ -154,8 +155,9 @@ class ImagingFhir:
         listing = await self._studies.of_patient(known_as, fresh=wants_fresh(request))
         for row in listing.rows:
             if study_uid(row) == uid:
-                seen = instant((await self._catalog.look(permit.patient, listing.rows))[uid])
-                resource = subset(await self._resource(row, permit, known_as, seen, Oldest(listing.asked)), result)
+                seen = instant((await self._catalog.look(permit.patient, listing.rows, listing.series))[uid])
+                oldest = Oldest(listing.asked)
+                resource = subset(await self._resource(row, listing, permit, known_as, seen, oldest), result)
                 return answer(request, resource, version=version, pretty=result.pretty)
         raise Denied(Reason.ABSENT)
 
@@ -168,7 +170,13 @@ class ImagingFhir:
         return answer(request, self._endpoints.resource(permit.patient), version=version, pretty=result.pretty)
 
     async def _resource(
-        self, row: Row, permit: PatientPermit, known_as: frozenset[PatientIdentifier], last_updated: str, oldest: Oldest
+        self,
+        row: Row,
+        listing: Listing,
+        permit: PatientPermit,
+        known_as: frozenset[PatientIdentifier],
+        last_updated: str,
+        oldest: Oldest,
     ) -> dict[str, Any]:
         contained = self._endpoints.resource(permit.patient) if self._endpoints.contained else None
         return imaging_study(
@@ -177,17 +185,17 @@ class ImagingFhir:
             endpoint=self._endpoints.reference(permit.patient),
             site=self._site,
             last_updated=last_updated,
-            series=await self._series(row, known_as, oldest),
+            series=await self._series(row, listing, known_as, oldest),
             contained=contained,
         )
 
     async def _series(
-        self, row: Row, known_as: frozenset[PatientIdentifier], oldest: Oldest
+        self, row: Row, listing: Listing, known_as: frozenset[PatientIdentifier], oldest: Oldest
     ) -> list[SeriesRows] | None:
         if self._detail == "study" and texts(row, "ModalitiesInStudy"):
             return None
         uid = study_uid(row)
-        series = await self._studies.series(uid, known_as, oldest)
+        series = (await self._studies.series_of([uid], listing, known_as, oldest))[uid]
         if self._detail != "instance":
             return [SeriesRows(one) for one in series]
         series_uids = [found for one in series for found in texts(one, "SeriesInstanceUID")[:1]]

@@ -11,6 +11,7 @@ from sidecar.fhir.search import Search
 from sidecar.fhir.select import Details
 from sidecar.fhir.token_search import TokenFilter
 from sidecar.pacs.studies import Oldest, Studies
+from sidecar.pacs.study_lists import Listing
 
 _OF_INSTANCES = {"instance": "SOPInstanceUID", "dicom-class": "SOPClassUID"}
 _UID_SYSTEMS = (None, UID_SYSTEM, "urn:ietf:rfc:3986")
@@ -30,12 +31,13 @@ class TooCostly(BadRequest):
 async def search_details(
     search: Search,
     rows: Sequence[Row],
+    listing: Listing,
     studies: Studies,
     known_as: frozenset[PatientIdentifier],
     endpoint: str | None,
     oldest: Oldest,
 ) -> Details:
-    """Return what ``search`` needs of those of the patient's study ``rows`` that can still pass.
+    """Return what ``search`` needs of those of the patient's study ``rows`` of the ``listing`` that can still pass.
 
     ``endpoint``: the id of the patient's Endpoint; ``oldest`` is told when the archive was asked. Raises ``TooCostly``.
     """
@@ -47,7 +49,7 @@ async def search_details(
     asked = {one: _uids(one) for one in search.tokens if one.name in _OF_INSTANCES}
     if len(uids) * sum(map(len, asked.values())) > MAXIMUM_QUESTIONS:
         raise TooCostly("The search asks for too many UIDs in too many studies; narrow it.", reason="too_costly")
-    series = await studies.series_of(uids, known_as, oldest) if wants_series else {}
+    series = await studies.series_of(uids, listing, known_as, oldest) if wants_series else {}
     holding = {}
     for one, wanted in asked.items():
         found: set[str] = set()

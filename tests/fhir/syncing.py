@@ -1,19 +1,22 @@
 """Clients that keep copies by ``_lastUpdated``, and the sidecar's side of it, on a clock that tests move."""
 
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from sidecar.common.dicom_json import Row
 from sidecar.fhir.bundle import open_cursor, searchset
 from sidecar.fhir.catalog import Catalog, MemoryStore, Store
 from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.imaging_study import Site
 from sidecar.fhir.search import parse_search
 from sidecar.fhir.select import select
-from tests.fhir.rows import Row
+from sidecar.pacs.study_lists import Listing
 
 SITE = Site("https://ehr.example.org/fhir", UTC)
 BASE = "https://imaging.example.org/fhir"
+Copy = tuple[Row, list[Row]]
+"""A study's row, and those of its series."""
 LINKS = PageLinks(b"key")
 START = 1_700_000_000.0
 
@@ -34,7 +37,7 @@ class Client:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.copy: dict[str, Row] = {}
+        self.copy: dict[str, Copy] = {}
         self.since: str | None = None
         """The ``meta.lastUpdated`` that its searches begin at, once it has been through all pages."""
         self.after: str | None = None
@@ -59,6 +62,8 @@ class Server:
         self.clock = clock
         self.max_entries = max_entries
         self.archive: dict[str, Row] = {}
+        self.series: dict[str, list[Row]] = {}
+        """Of each study in ``archive``."""
         self.store = store
         self.ahead, self.skew = ahead, skew
         self.restart()
@@ -68,24 +73,30 @@ class Server:
         self.catalog = Catalog(
             self.store or MemoryStore(self.max_entries), clock=lambda: self.clock() + self.ahead, skew_seconds=self.skew
         )
-        self.remembered: tuple[datetime, list[Row]] | None = None
+        self.remembered: Listing | None = None
 
-    def ask(self, *, fresh: bool = True) -> tuple[datetime, list[Row]]:
+    def truth(self) -> dict[str, Copy]:
+        """What a client that missed nothing has."""
+        return {uid: (row, self.series.get(uid, [])) for uid, row in self.archive.items()}
+
+    def ask(self, *, fresh: bool = True) -> Listing:
         """The archive is asked, or what it said is remembered; time goes on while it answers."""
         if fresh or self.remembered is None:
-            self.remembered = self.catalog.now(), list(self.archive.values())
+            series = {uid: list(rows) for uid, rows in self.series.items()}
+            self.remembered = Listing(list(self.archive.values()), self.catalog.now(), series)
             self.clock.ticks += 10
         return self.remembered
 
-    def answer(self, client: Client, asked: tuple[datetime, list[Row]]) -> tuple[dict[str, Any], bool]:
+    def answer(self, client: Client, asked: Listing) -> tuple[dict[str, Any], bool]:
         """Give the client its page. Return the Bundle and whether it was the last page."""
-        as_of, rows = asked
+        series = asked.series or {}
         search = parse_search(client.parameters(), SITE)
         search.after = open_cursor(search, "123", LINKS)
-        page = select(rows, search, seen=self.catalog.observe("123", rows), site=SITE, page_size=50)
-        client.copy |= {one.key.uid: dict(one.row) for one in page.studies}
+        seen = self.catalog.observe("123", asked.rows, series)
+        page = select(asked.rows, search, seen=seen, site=SITE, page_size=50)
+        client.copy |= {one.key.uid: (one.row, series.get(one.key.uid, [])) for one in page.studies}
         bundle = searchset(
-            [], [], fhir_base=BASE, search=search, patient="123", page=page, as_of=as_of, page_links=LINKS
+            [], [], fhir_base=BASE, search=search, patient="123", page=page, as_of=asked.asked, page_links=LINKS
         )
         client.after = _after(bundle)
         return bundle, client.after is None

@@ -199,7 +199,7 @@ async def test_an_answer_that_cannot_be_used_is_an_error(
         await pacs(session, peer, observe=lambda kind, status, seconds: seen.append(f"{kind} {status}")).search(
             STUDIES, []
         )
-    assert type(refused.value) is problem
+    assert isinstance(refused.value, problem)
     assert refused.value.reason == reason
     assert refused.value.retry_after == (17 if case == "503" else 5 if problem is Unavailable else None)
     assert len(peer.asked) == 1

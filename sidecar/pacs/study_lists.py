@@ -1,0 +1,194 @@
+"""The whole list of a patient's studies, with all their series where those are wanted; kept for some seconds (SIA-25).
+
+What is kept is the PACS's rows, never a permission: each answer is decided afresh.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cachetools import TTLCache
+
+from sidecar.access.identity import PatientIdentifier
+from sidecar.common.dicom_json import Row, tag, text
+from sidecar.common.single_flight import SingleFlight
+from sidecar.pacs.client import NotSupported, PacsClient, QueryRefused
+from sidecar.pacs.ownership import owner_of
+from sidecar.pacs.resources import Query
+
+log = logging.getLogger(__name__)
+
+FRESH_SECONDS = 2
+"""So often at most does one patient's ``Cache-Control: no-cache`` reach the PACS."""
+NOT_SUPPORTED_SECONDS = 3_600
+"""So long is a PACS that cannot list a patient's series not asked for that again."""
+
+STUDY_FIELDS = (
+    "PatientID", "IssuerOfPatientID", "StudyInstanceUID", "StudyDate", "StudyTime", "TimezoneOffsetFromUTC",
+    "AccessionNumber", "StudyDescription", "ModalitiesInStudy", "NumberOfStudyRelatedSeries",
+    "NumberOfStudyRelatedInstances", "InstanceAvailability", "ReferringPhysicianName",
+)  # fmt: skip
+SERIES_FIELDS = (
+    "SeriesInstanceUID", "StudyInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "BodyPartExamined",
+    "NumberOfSeriesRelatedInstances", "SeriesDate", "SeriesTime", "TimezoneOffsetFromUTC", "PatientID",
+    "IssuerOfPatientID",
+)  # fmt: skip
+
+# What an archive may have beside those; some read each file for it (``Dialect.keeps_details``).
+MORE_STUDY_FIELDS = (
+    "NameOfPhysiciansReadingStudy", "ProcedureCodeSequence", "ReasonForRequestedProcedureCodeSequence",
+    "ReasonForTheRequestedProcedure", "AdmittingDiagnosesCodeSequence", "PlacerOrderNumberImagingServiceRequest",
+)  # fmt: skip
+MORE_SERIES_FIELDS = ("Laterality", "PerformingPhysicianName", "OperatorsName")
+
+
+def include(client: PacsClient, always: Iterable[str], more: Iterable[str] = ()) -> tuple[str, str]:
+    """The query parameter that wants these attributes, ``more`` of them where the archive keeps them at hand."""
+    keywords = (*always, *more) if client.dialect.keeps_details else always
+    return ("includefield", ",".join(tag(keyword) for keyword in keywords))
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Study rows, and a time (of ``now``) before the PACS was asked for them: what changed later is not in them.
+
+    ``series``: StudyInstanceUID -> its series rows, for all of the patient's studies; ``None`` when they were not asked
+    for, or the PACS can list them study by study only.
+    """
+
+    rows: list[Row]
+    asked: datetime
+    series: Mapping[str, list[Row]] | None = None
+
+
+class StudyLists:
+    """Lists from the PACS, each kept for ``cache_seconds``; with their series if ``with_series``.
+
+    ``drop(what)`` is told of each row that the PACS returned for somebody else (a query matches more loosely than we
+    compare).
+    """
+
+    def __init__(
+        self,
+        client: PacsClient,
+        *,
+        with_series: bool,
+        cache_seconds: float,
+        max_entries: int,
+        drop: Callable[[str], None] = lambda what: None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._with_series = with_series
+        self._drop = drop
+        self._now = now
+        self._clock = clock
+        self._no_series_until = float("-inf")
+        self._kept: TTLCache[PatientIdentifier, Listing] = TTLCache(max_entries, ttl=cache_seconds, timer=clock)
+        self._flight: SingleFlight[PatientIdentifier, Listing] = SingleFlight()
+        # Of a search that goes on in the background (SIA-23): when it was first asked for.
+        self._asked: TTLCache[PatientIdentifier, datetime] = TTLCache(max_entries, ttl=3_600, timer=clock)
+        self._refreshed: TTLCache[frozenset[PatientIdentifier], bool] = TTLCache(
+            max_entries, ttl=FRESH_SECONDS, timer=clock
+        )
+
+    async def of_patient(self, known_as: frozenset[PatientIdentifier], *, fresh: bool = False) -> Listing:
+        """Return the studies of a patient under all identifiers, each StudyInstanceUID once.
+
+        ``fresh``: not what is kept, unless that was asked for so a moment ago (``FRESH_SECONDS``).
+        """
+        if fresh and known_as not in self._refreshed:
+            self._refreshed[known_as] = True
+            for known in known_as:
+                self._kept.pop(known, None)
+        lists = await asyncio.gather(
+            *(self._of_identifier(known) for known in sorted(known_as, key=lambda known: known.patient_id))
+        )
+        if len(lists) == 1:
+            return lists[0]
+        by_uid = {uid: row for one in lists for row in one.rows if (uid := text(row, "StudyInstanceUID"))}
+        asked = min((one.asked for one in lists), default=self._now())
+        return Listing(list(by_uid.values()), asked, _joined([one.series for one in lists]))
+
+    async def _of_identifier(self, identifier: PatientIdentifier) -> Listing:
+        kept = self._kept.get(identifier)
+        if kept is None:
+            kept = await self._flight.run(identifier, lambda: self._ask(identifier))
+        return kept
+
+    async def _ask(self, identifier: PatientIdentifier) -> Listing:
+        parameters = [("PatientID", identifier.patient_id)]
+        if identifier.issuer is not None:
+            parameters.append(("IssuerOfPatientID", identifier.issuer))
+        asked = self._asked.setdefault(identifier, self._now())
+        rows, series = await asyncio.gather(
+            self._ask_studies(identifier, parameters), self._ask_series(identifier, parameters)
+        )
+        self._asked.pop(identifier, None)
+        self._kept[identifier] = found = Listing(rows, asked, series)
+        return found
+
+    async def _ask_studies(self, identifier: PatientIdentifier, parameters: list[tuple[str, str]]) -> list[Row]:
+        fields = include(self._client, STUDY_FIELDS, MORE_STUDY_FIELDS)
+        rows = await self._client.search(Query("studies"), [*parameters, fields])
+        own = [row for row in rows if text(row, "StudyInstanceUID") and self._is_of(row, identifier, "study_row")]
+        say_dropped(len(rows) - len(own))
+        by_uid = {text(row, "StudyInstanceUID"): row for row in own}
+        # UNAVAILABLE: rejected or gone.
+        return [row for row in by_uid.values() if text(row, "InstanceAvailability") != "UNAVAILABLE"]
+
+    async def _ask_series(
+        self, identifier: PatientIdentifier, parameters: list[tuple[str, str]]
+    ) -> dict[str, list[Row]] | None:
+        if not self._with_series or self._clock() < self._no_series_until:
+            return None
+        fields = include(self._client, SERIES_FIELDS, MORE_SERIES_FIELDS)
+        try:
+            rows = await self._client.search(Query("series"), [*parameters, fields])
+        except (QueryRefused, NotSupported):
+            rows = [{}]
+        if not all(text(row, "PatientID") for row in rows):
+            log.warning("the PACS does not list a patient's series with their patient: they are asked for by study")
+            self._no_series_until = self._clock() + NOT_SUPPORTED_SECONDS
+            return None
+        own = [row for row in rows if text(row, "SeriesInstanceUID") and self._is_of(row, identifier, "series_row")]
+        say_dropped(len(rows) - len(own))
+        by_study: dict[str, list[Row]] = {}
+        for row in own:
+            by_study.setdefault(text(row, "StudyInstanceUID") or "", []).append(row)
+        return by_study
+
+    def _is_of(self, row: Row, identifier: PatientIdentifier, what: str) -> bool:
+        if owner_of(row).is_of(identifier):
+            return True
+        self._drop(what)
+        return False
+
+    def forget(self) -> None:
+        """Ask the PACS anew for everything from now on."""
+        self._kept.clear()
+        self._refreshed.clear()
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._flight.close()
+
+
+def _joined(all_series: list[Mapping[str, list[Row]] | None]) -> dict[str, list[Row]] | None:
+    joined: dict[str, list[Row]] = {}
+    for series in all_series:
+        if series is None:
+            return None
+        for study, rows in series.items():
+            joined.setdefault(study, []).extend(rows)
+    return joined
+
+
+def say_dropped(count: int) -> None:
+    """Tell operators of rows that the PACS returned and nobody asked for."""
+    if count:
+        log.warning("the PACS returned rows that were not asked for; they are left out", extra={"rows": count})

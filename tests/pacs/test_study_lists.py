@@ -1,0 +1,129 @@
+"""A patient's studies with all their series: one query more, and what an archive does that cannot (SIA-25)."""
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from sidecar.access.identity import PatientIdentifier
+from sidecar.common.dicom_json import Row, text
+from sidecar.common.errors import BadGateway, Unavailable
+from sidecar.pacs.client import NotSupported, Parameters, QueryRefused
+from sidecar.pacs.ownership import Ownership
+from sidecar.pacs.resources import Query
+from sidecar.pacs.studies import Oldest, Studies
+from tests.common.peer import Clock
+from tests.pacs.fake import FakePacs, row
+
+P1, P2 = PatientIdentifier("p1"), PatientIdentifier("p2")
+STUDIES: list[Row] = [row("p1", "1.1"), row("p1", "1.2"), row("p2", "1.9")]
+SERIES: list[Row] = [
+    row("p1", "1.1", "1.1.1"),
+    row("p1", "1.2", "1.2.1"),
+    row("p1", "1.2", "1.2.2"),
+    row("p2", "1.9", "1.9.1"),
+]
+
+
+BARE: list[Row] = [row(None, "1.1", "1.1.1"), row(None, "1.2", "1.2.1")]
+
+
+class Archive(FakePacs):
+    """Fails whole searches for series of a patient with ``patient_series_failure``."""
+
+    patient_series_failure: Exception | None = None
+
+    async def search(self, query: Query, parameters: Parameters, **more: Any) -> list[Any]:
+        """As ``FakePacs.search``."""
+        rows = await super().search(query, parameters, **more)
+        if query == Query("series") and self.patient_series_failure is not None:
+            raise self.patient_series_failure
+        return rows
+
+
+class World:
+    """Lists with series, before an archive that has them."""
+
+    def __init__(self, studies: list[Any] = STUDIES, series: list[Any] = SERIES, *, filters: bool = True) -> None:
+        self.pacs = Archive(filters=filters)
+        self.pacs.rows_of_level = {"studies": studies, "series": series}
+        self.clock = Clock()
+        self.dropped: Counter[str] = Counter()
+        self.studies = Studies(
+            self.pacs, Ownership(self.pacs, clock=self.clock), with_series=True, clock=self.clock, drop=self._drop
+        )
+
+    def _drop(self, what: str) -> None:
+        self.dropped[what] += 1
+
+    async def series(self, *known_as: PatientIdentifier) -> dict[str, list[str | None]]:
+        """Of each study in the list: its series."""
+        listing = await self.studies.of_patient(frozenset(known_as))
+        uids = [text(one, "StudyInstanceUID") or "" for one in listing.rows]
+        oldest = Oldest(datetime.max.replace(tzinfo=UTC))
+        found = await self.studies.series_of(uids, listing, frozenset(known_as), oldest)
+        return {study: [text(one, "SeriesInstanceUID") for one in found[study]] for study in sorted(found)}
+
+
+async def test_all_series_come_in_one_query() -> None:
+    world = World()
+    assert await world.series(P1) == {"1.1": ["1.1.1"], "1.2": ["1.2.1", "1.2.2"]}
+    assert sorted(world.pacs.levels) == ["series", "studies"]
+    assert await world.series(P1) == {"1.1": ["1.1.1"], "1.2": ["1.2.1", "1.2.2"]}
+    assert len(world.pacs.asked) == 2
+
+
+async def test_series_of_others_are_dropped_and_counted() -> None:
+    """Also those that stand under a study of the patient."""
+    world = World(series=[*SERIES, row("p2", "1.1", "1.1.9"), row("p1", "1.1", "1.1.8", issuer="A")], filters=False)
+    assert (await world.series(P1))["1.1"] == ["1.1.1", "1.1.8"]
+    assert world.dropped == {"study_row": 1, "series_row": 2}
+
+
+async def test_issuers_are_compared_in_series_too() -> None:
+    known = PatientIdentifier("p1", "A")
+    studies = [row("p1", "1.1", issuer="A"), row("p1", "1.2", issuer="B")]
+    series = [row("p1", "1.1", "1.1.1", issuer="A"), row("p1", "1.1", "1.1.2", issuer="B"), row("p1", "1.1", "1.1.3")]
+    assert await World(studies, series, filters=False).series(known) == {"1.1": ["1.1.1"]}
+
+
+async def test_a_patient_with_several_identifiers_has_the_series_of_all() -> None:
+    shared = [row("p1", "1.1", "1.1.1"), row("p2", "1.1", "1.1.2")]
+    world = World([row("p1", "1.1"), row("p2", "1.1")], shared)
+    assert await world.series(P1, P2) == {"1.1": ["1.1.1", "1.1.2"]}
+    assert await world.series(P2) == {"1.1": ["1.1.2"]}
+
+
+async def test_a_study_that_came_between_the_two_queries_is_asked_for() -> None:
+    world = World(series=SERIES[:1])
+    listing = await world.studies.of_patient(frozenset({P1}))
+    world.pacs.rows_of_level["series"] = SERIES
+    oldest = Oldest(datetime.max.replace(tzinfo=UTC))
+    found = await world.studies.series_of(["1.1", "1.2"], listing, frozenset({P1}), oldest)
+    assert [len(found[study]) for study in ("1.1", "1.2")] == [1, 2]
+    assert world.pacs.asked[-1][0] == Query("series", study="1.2")
+
+
+@pytest.mark.parametrize("failure", [NotSupported, QueryRefused, None])
+async def test_an_archive_that_cannot_is_asked_study_by_study(failure: type[BadGateway] | None) -> None:
+    """It has no such search, or leaves the patient out of its rows. It is asked again after an hour."""
+    world = World()
+    if failure is None:
+        world.pacs.rows_of_level["series"] = BARE
+        world.pacs.filters = False
+    else:
+        world.pacs.patient_series_failure = failure("No.", reason="no")
+    assert sorted(await world.series(P1)) == ["1.1", "1.2"]
+    for seconds, asked in ((60, 1), (3_600, 2)):
+        world.clock.now += seconds
+        await world.series(P1)
+        assert [query for query, _ in world.pacs.asked].count(Query("series")) == asked
+
+
+async def test_an_archive_that_fails_has_no_list() -> None:
+    """A list without series would look like changed studies, and cost a query for each."""
+    world = World()
+    world.pacs.patient_series_failure = Unavailable("Not now.", reason="down")
+    with pytest.raises(Unavailable):
+        await world.series(P1)
