@@ -17,12 +17,14 @@ from aiohttp import web
 
 from sidecar import RELEASED, __version__
 from sidecar.access.decision import Policy
+from sidecar.common.background import background
 from sidecar.common.errors import BadGateway
 from sidecar.fhir.catalog import Catalog, MemoryStore, Store
 from sidecar.fhir.catalog_sqlite import SqliteStore
 from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.fhir.imaging_study import Site
+from sidecar.pacs.changes import Changes
 from sidecar.pacs.client import PacsClient, Rows
 from sidecar.pacs.detection import detect_dialect
 from sidecar.pacs.dialects import DIALECTS
@@ -82,6 +84,7 @@ class Sidecar:
     discovery: Discovery
     tokens: TokenCache
     patients: PatientMapping
+    changes: Changes | None
 
 
 @contextlib.asynccontextmanager
@@ -148,8 +151,16 @@ async def build(
             for cache in (studies, ownership, patients):
                 cache.forget()
 
+        def changed(patient_ids: frozenset[str] | None) -> None:
+            studies.forget(patient_ids)
+            ownership.forget(patient_ids)
+
+        changes = _changes(settings, queries, changed, metrics)
+        if changes is not None:
+            await stack.enter_async_context(background(changes.follow()))
+
         admin = create_admin(metrics, readiness, invalidate)
-        yield Sidecar(public, admin, metrics, readiness, pacs, discovery, tokens, patients)
+        yield Sidecar(public, admin, metrics, readiness, pacs, discovery, tokens, patients, changes)
 
 
 def _catalog(settings: Settings) -> Catalog:
@@ -287,22 +298,44 @@ def _pacs(
     query_patience: Patience[Rows] | None,
 ) -> PacsClient:
     pacs = settings.pacs
-    authorization = None
-    if isinstance(pacs.auth, BasicAuth):
-        authorization = "Basic " + b64encode(f"{pacs.auth.username}:{pacs.auth.secret()}".encode()).decode()
-    elif not isinstance(pacs.auth, NoAuth):
-        authorization = f"Bearer {pacs.auth.secret()}"
     return PacsClient(
         queries,
         pacs.url,
         DIALECTS[pacs.dialect],
         retrievals=retrievals,
         timeout_seconds=pacs.timeout_seconds,
-        authorization=authorization,
+        authorization=_authorization(settings),
         maximum_results=pacs.max_results,
         patience=patience,
         query_patience=query_patience,
         warm_seconds=pacs.warm_seconds,
+        observe=metrics.observe_pacs,
+    )
+
+
+def _authorization(settings: Settings) -> str | None:
+    auth = settings.pacs.auth
+    if isinstance(auth, BasicAuth):
+        return "Basic " + b64encode(f"{auth.username}:{auth.secret()}".encode()).decode()
+    return None if isinstance(auth, NoAuth) else f"Bearer {auth.secret()}"
+
+
+def _changes(
+    settings: Settings,
+    session: aiohttp.ClientSession,
+    forget: Callable[[frozenset[str] | None], None],
+    metrics: Metrics,
+) -> Changes | None:
+    pacs = settings.pacs
+    if pacs.changes_url is None:
+        return None
+    return Changes(
+        session,
+        pacs.changes_url,
+        forget,
+        poll_seconds=pacs.changes_seconds,
+        timeout_seconds=pacs.timeout_seconds,
+        authorization=_authorization(settings),
         observe=metrics.observe_pacs,
     )
 

@@ -260,6 +260,11 @@ class Pacs(Section):
     max_connections: Annotated[int, Field(ge=1, le=10_000), NO_BOOLEAN] = Field(
         100, description="For retrievals from the PACS at once; more wait. Queries have 32 of their own"
     )
+    changes_url: Url | None = Field(
+        None,
+        description="orthanc: its REST root (http://orthanc:8042), whose /changes drop what is remembered; null: off",
+    )
+    changes_seconds: Seconds = Field(5, description="How often /changes is asked")
     verify_instances: bool = Field(True, description="Read in each instance whose it is, before it leaves")
     metadata_row_bytes: Annotated[int, Field(ge=2**16, le=2**31), NO_BOOLEAN] = Field(
         16 * 2**20, description="Largest JSON of one instance in a metadata answer"
@@ -269,6 +274,12 @@ class Pacs(Section):
     def _patience_ends_first(self) -> "Pacs":
         if self.patience_seconds is not None and self.patience_seconds > self.warm_seconds:
             raise ValueError("patience_seconds is longer than warm_seconds")
+        return self
+
+    @model_validator(mode="after")
+    def _changes_are_orthancs(self) -> "Pacs":
+        if self.changes_url is not None and self.dialect != "orthanc":
+            raise ValueError("changes_url is for dialect orthanc")
         return self
 
 

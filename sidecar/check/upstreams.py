@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from sidecar.check.finding import Finding, failed, failure, ok, skipped, warning
 from sidecar.common.dicom_json import Row, text
 from sidecar.common.errors import BadGateway, Problem
+from sidecar.common.fetch import FetchFailed
 from sidecar.pacs.detection import detect_dialect
 from sidecar.pacs.resources import Query
 from sidecar.server import Sidecar
@@ -206,7 +207,31 @@ def _issuers(settings: Settings) -> set[str | None]:
     return {issuer for issuer in listed if issuer is not None}
 
 
+async def changes(settings: Settings, sidecar: Sidecar) -> Finding:
+    """Orthanc's ``/changes``, where they are followed."""
+    name = "pacs.changes_url"
+    if sidecar.changes is None:
+        return ok(name, f"not followed: lists are up to {settings.fhir.search_cache_seconds:g} s old")
+    try:
+        await sidecar.changes.poll()
+    except FetchFailed as failure:
+        return failure_of_changes(name, failure)
+    return ok(name, f"followed, every {settings.pacs.changes_seconds:g} s")
+
+
+def failure_of_changes(name: str, failed: FetchFailed) -> Finding:
+    """What is wrong with ``/changes``."""
+    why = failed.reason if failed.detail is None else f"{failed.reason} ({failed.detail})"
+    return failure(
+        name, f"/changes cannot be read: {why}",
+        "It wants Orthanc's REST root (http://orthanc:8042), not its DICOMweb root; pacs.auth must be good there.",
+    )  # fmt: skip
+
+
 EHR: tuple[tuple[str, Check], ...] = (
     ("ehr.smart_configuration", discovery), ("tokens.introspection", introspection), ("patients.mapping", patients),
 )  # fmt: skip
-PACS: tuple[tuple[str, Check], ...] = (("pacs.dialect", dialect), ("pacs.query", query), ("pacs.studies", studies))
+PACS: tuple[tuple[str, Check], ...] = (
+    ("pacs.dialect", dialect), ("pacs.query", query), ("pacs.studies", studies),
+    ("pacs.changes_url", changes),
+)  # fmt: skip

@@ -4,7 +4,7 @@ Asked at the PACS by QIDO-RS, by UID alone: if the PACS has one StudyInstanceUID
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from cachetools import TTLCache
@@ -61,6 +61,7 @@ class Ownership:
         )
         self._series: TTLCache[tuple[str, str], _Series] = TTLCache(max_entries, ttl_seconds, timer=clock)
         self._absent: TTLCache[Part, bool] = TTLCache(max_entries, absent_seconds, timer=clock)
+        self._generation = 0
 
     async def facts(self, part: Part, known_as: frozenset[PatientIdentifier]) -> StudyFacts:
         """Return the owners of the study and whether the part is in it, for a patient who is ``known_as``.
@@ -100,15 +101,18 @@ class Ownership:
             ("StudyInstanceUID", study),
             ("includefield", ",".join((tag("PatientID"), tag("IssuerOfPatientID")))),
         )
+        generation = self._generation
         # All rows: an owner who was not seen would count as nobody.
         rows = await self._client.search(Query("studies"), parameters)
         owners = frozenset(owner_of(row) for row in rows if text(row, "StudyInstanceUID") == study)
-        (self._owners if all_are_one_of(owners, asked[1]) else self._refused)[asked] = owners
+        if generation == self._generation:  # Else it may be from before what made us forget.
+            (self._owners if all_are_one_of(owners, asked[1]) else self._refused)[asked] = owners
         return owners
 
     async def _find_part(self, part: Part) -> bool:
+        generation = self._generation
         found = await (self._find_series(part) if part.instance is None else self._find_instance(part))
-        if not found:
+        if not found and generation == self._generation:
             self._absent[part] = True
         return found
 
@@ -144,10 +148,18 @@ class Ownership:
         series.instances.update(uid for row in rows if (uid := text(row, "SOPInstanceUID")) and _is_in(row, part))
         series.whole = True
 
-    def forget(self) -> None:
-        """Ask the PACS anew for everything from now on."""
-        for cache in (self._owners, self._refused, self._series, self._absent):
-            cache.clear()
+    def forget(self, patient_ids: Collection[str] | None = None) -> None:
+        """Ask the PACS anew from now on: for the patients of these PatientIDs, ``None`` for all."""
+        self._generation += 1
+        if patient_ids is None:
+            for cache in (self._owners, self._refused, self._series, self._absent):
+                cache.clear()
+            return
+        # Something came: what was found of series and instances is still there.
+        self._absent.clear()
+        for owners in (self._owners, self._refused):
+            for asked in [one for one in owners if any(known.patient_id in patient_ids for known in one[1])]:
+                owners.pop(asked, None)
 
     async def close(self) -> None:
         """End what is under way."""

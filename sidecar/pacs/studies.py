@@ -5,7 +5,7 @@ What is kept is the PACS's rows, never a permission: each answer is decided afre
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import UTC, datetime
 
 from cachetools import TTLCache
@@ -72,6 +72,7 @@ class Studies:
         self.of_patient = self._lists.of_patient
         self._drop = drop
         self._now = now
+        self._generation = 0
         self._details = asyncio.Semaphore(concurrency)
         self._fair = FairTurns(DETAILS_OF_ONE, waiting=DETAILS_WAITING, seconds=DETAILS_SECONDS)
         self._flight: SingleFlight[tuple[str, ...], Listing] = SingleFlight()
@@ -168,6 +169,7 @@ class Studies:
     async def _ask_detail(
         self, key: tuple[str, ...], ask: Callable[[str], Awaitable[list[Row]]], owner: str
     ) -> Listing:
+        generation = self._generation
         try:
             async with self._fair.turn(owner), self._details:
                 asked = self._asked.setdefault(key, self._now())
@@ -175,7 +177,9 @@ class Studies:
         except Busy:
             raise Unavailable("The image archive is busy; try again.", reason="details_busy", retry_after=5) from None
         self._asked.pop(key, None)
-        self._kept[key] = found = Listing(rows, asked)
+        found = Listing(rows, asked)
+        if generation == self._generation:  # Else it may be from before what made us forget.
+            self._kept[key] = found
         return found
 
     def _is_below(self, row: Row, query: Query) -> bool:
@@ -184,10 +188,11 @@ class Studies:
         self._drop(query.level + "_row")
         return False
 
-    def forget(self) -> None:
-        """Ask the PACS anew for everything from now on."""
+    def forget(self, patient_ids: Collection[str] | None = None) -> None:
+        """Ask the PACS anew from now on: for the patients of these PatientIDs, ``None`` for all."""
+        self._generation += 1
         self._kept.clear()
-        self._lists.forget()
+        self._lists.forget(patient_ids)
 
     async def close(self) -> None:
         """End what is under way."""

@@ -6,7 +6,7 @@ What is kept is the PACS's rows, never a permission: each answer is decided afre
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -88,6 +88,7 @@ class StudyLists:
         self._now = now
         self._clock = clock
         self._no_series_until = float("-inf")
+        self._generation = 0
         self._kept: TTLCache[PatientIdentifier, Listing] = TTLCache(max_entries, ttl=cache_seconds, timer=clock)
         self._flight: SingleFlight[PatientIdentifier, Listing] = SingleFlight()
         # Of a search that goes on in the background (SIA-23): when it was first asked for.
@@ -124,12 +125,15 @@ class StudyLists:
         parameters = [("PatientID", identifier.patient_id)]
         if identifier.issuer is not None:
             parameters.append(("IssuerOfPatientID", identifier.issuer))
+        generation = self._generation
         asked = self._asked.setdefault(identifier, self._now())
         rows, series = await asyncio.gather(
             self._ask_studies(identifier, parameters), self._ask_series(identifier, parameters)
         )
         self._asked.pop(identifier, None)
-        self._kept[identifier] = found = Listing(rows, asked, series)
+        found = Listing(rows, asked, series)
+        if generation == self._generation:  # Else it may be from before what made us forget.
+            self._kept[identifier] = found
         return found
 
     async def _ask_studies(self, identifier: PatientIdentifier, parameters: list[tuple[str, str]]) -> list[Row]:
@@ -168,9 +172,12 @@ class StudyLists:
         self._drop(what)
         return False
 
-    def forget(self) -> None:
-        """Ask the PACS anew for everything from now on."""
-        self._kept.clear()
+    def forget(self, patient_ids: Collection[str] | None = None) -> None:
+        """Ask the PACS anew from now on: for the patients of these PatientIDs, ``None`` for all."""
+        self._generation += 1
+        for known in list(self._kept):
+            if patient_ids is None or known.patient_id in patient_ids:
+                self._kept.pop(known, None)
         self._refreshed.clear()
 
     async def close(self) -> None:

@@ -91,7 +91,7 @@ async def test_fine(ehr: ScriptedEhr, pacs: Pacs) -> None:
         "server.public_url": State.OK, "audit.sink": State.OK,
         "ehr.smart_configuration": State.WARN, "tokens.introspection": State.OK,
         "patients.mapping": State.OK, "pacs.query": State.OK, "pacs.dialect": State.OK, "pacs.studies": State.OK,
-        "token": State.SKIP,
+        "pacs.changes_url": State.OK, "token": State.SKIP,
     }  # fmt: skip
     assert "authorization_endpoint" in findings["ehr.smart_configuration"].text  # ScriptedEhr names none.
 
@@ -124,6 +124,18 @@ async def test_no_discovery(ehr: ScriptedEhr, pacs: Pacs) -> None:
     finding = (await found(ehr, pacs))["ehr.smart_configuration"]
     assert (finding.state, finding.text) == (State.FAIL, "discovery_unexpected_status (status 500)")
     assert "ehr.fhir_url" in str(finding.hint)
+
+
+async def test_changes_that_cannot_be_read(ehr: ScriptedEhr, pacs: Pacs) -> None:
+    """For instance with the DICOMweb root in place of the REST root."""
+    async with served(ehr, pacs, pacs={"dialect": "orthanc"}) as settings:
+        wrong = settings.model_copy(
+            update={"pacs": settings.pacs.model_copy(update={"changes_url": settings.pacs.url})}
+        )
+        finding = {one.name: one for one in await check(wrong, None)}["pacs.changes_url"]
+    assert finding.state is State.FAIL
+    assert "status 404" in finding.text
+    assert "not its DICOMweb root" in str(finding.hint)
 
 
 @pytest.mark.parametrize(("status", "text"), [(401, "pacs_credentials"), (404, "status 404"), (503, "pacs_busy")])

@@ -302,3 +302,29 @@ async def test_questions_about_others_push_out_nobodys_answers() -> None:
     asked = len(pacs.levels)
     assert (await facts.facts(Part(STUDY), frozenset({OWN}))).part_found
     assert len(pacs.levels) == asked
+
+
+async def test_forgetting_one_patient_keeps_what_is_known_of_others() -> None:
+    pacs = archive()
+    owned = ownership(pacs)
+    one, other = frozenset({OWN}), frozenset({OTHER})
+    await owned.owners(STUDY, one)
+    await owned.owners(FOREIGN_STUDY, other)
+    owned.forget({"p1"})
+    await owned.owners(FOREIGN_STUDY, other)
+    assert len(pacs.asked) == 2
+    await owned.owners(STUDY, one)
+    assert len(pacs.asked) == 3
+
+
+async def test_an_owner_who_was_asked_for_before_something_changed_is_not_kept() -> None:
+    pacs = archive()
+    owned = ownership(pacs)
+    pacs.gate.clear()
+    early = asyncio.create_task(owned.owners(STUDY, KNOWN))
+    await settle()
+    owned.forget()
+    pacs.gate.set()
+    await early
+    await owned.owners(STUDY, KNOWN)
+    assert len(pacs.asked) == 2

@@ -1,5 +1,6 @@
 """A patient's studies with all their series: one query more, and what an archive does that cannot (SIA-25)."""
 
+import asyncio
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +15,7 @@ from sidecar.pacs.ownership import Ownership
 from sidecar.pacs.resources import Query
 from sidecar.pacs.studies import Oldest, Studies
 from tests.common.peer import Clock
-from tests.pacs.fake import FakePacs, row
+from tests.pacs.fake import FakePacs, row, settle
 
 P1, P2 = PatientIdentifier("p1"), PatientIdentifier("p2")
 STUDIES: list[Row] = [row("p1", "1.1"), row("p1", "1.2"), row("p2", "1.9")]
@@ -127,3 +128,29 @@ async def test_an_archive_that_fails_has_no_list() -> None:
     world.pacs.patient_series_failure = Unavailable("Not now.", reason="down")
     with pytest.raises(Unavailable):
         await world.series(P1)
+
+
+async def test_one_patients_lists_are_forgotten() -> None:
+    world = World()
+    for known in (P1, P2):
+        await world.series(known)
+    asked = len(world.pacs.asked)
+    world.studies.forget({"p1"})
+    await world.series(P2)
+    assert len(world.pacs.asked) == asked
+    await world.series(P1)
+    assert len(world.pacs.asked) == asked + 2
+
+
+async def test_what_was_asked_before_something_changed_is_not_kept() -> None:
+    """The archive was asked, then something came, then it answered."""
+    world = World()
+    world.pacs.gate.clear()
+    early = asyncio.create_task(world.series(P1))
+    await settle()
+    world.studies.forget({"p1"})
+    world.pacs.gate.set()
+    await early
+    asked = len(world.pacs.asked)
+    await world.series(P1)
+    assert len(world.pacs.asked) == asked + 2
