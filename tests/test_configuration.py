@@ -176,7 +176,7 @@ def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("pacs: {urll: x}", "pacs.urll: unknown key; did you mean url? (known here: auth, ca_file, dialect, "),
+        ("pacs: {urll: x}", "pacs.urll: unknown key; did you mean url? (known here: auth, ca_file, "),
         ("pac: {}", "pac: unknown key; did you mean pacs? (known here: access, audit, compat, ehr, "),
         ("tokens: {client: {client_id: x}}", "tokens.client.client_id: unknown key (known here: method)"),
         ("patients: {identifiers: [{sistem: x, system: y}], mapping: ehr}", "patients.identifiers.0.sistem: unknown"),

@@ -61,6 +61,7 @@ def capability_statement(*, fhir_base: str, version: str, released: str, smart: 
                         "searchParam": parameters,
                     },
                     {"type": "Endpoint", "interaction": read},
+                    {"type": "StructureDefinition", "interaction": read},
                 ],
                 "operation": [
                     {

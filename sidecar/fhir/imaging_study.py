@@ -13,6 +13,7 @@ from sidecar.common.dicom_json import Row, number, text, texts
 from sidecar.common.uid import is_uid
 from sidecar.fhir.attributes import based_on, concepts, laterality, performers, person, reasons, said, title
 from sidecar.fhir.dates import Started, dicom_offset, started
+from sidecar.fhir.frames import frames_extension
 
 DICOM_TERMINOLOGY = "http://dicom.nema.org/resources/ontology/DCM"
 UID_SYSTEM = "urn:dicom:uid"
@@ -149,7 +150,7 @@ def _series(series: SeriesRows, site: Site) -> dict[str, Any] | None:
         return None
     began = _started(row, "SeriesDate", "SeriesTime", site)
     body_site = said(text(row, "BodyPartExamined"))
-    instances = _each_once(_instance(one) for one in series.instances or ())
+    instances = _each_once(_instance(one, site) for one in series.instances or ())
     optional = {
         "number": number(row, "SeriesNumber"),
         "description": said(text(row, "SeriesDescription")),
@@ -173,11 +174,14 @@ def _each_once(elements: Iterable[dict[str, Any] | None]) -> list[dict[str, Any]
     return list(by_uid.values())
 
 
-def _instance(row: Row) -> dict[str, Any] | None:
+def _instance(row: Row, site: Site) -> dict[str, Any] | None:
     uid, sop_class = text(row, "SOPInstanceUID"), text(row, "SOPClassUID")
     if uid is None or sop_class is None or not (is_uid(uid) and is_uid(sop_class)):
         return None
+    frames = number(row, "NumberOfFrames")
+    extended = {} if not frames else {"extension": [frames_extension(site.fhir_base, frames)]}
     element: dict[str, Any] = {
+        **extended,
         "uid": uid,
         "sopClass": {"system": "urn:ietf:rfc:3986", "code": f"urn:oid:{sop_class}"},
     }

@@ -20,7 +20,7 @@ def to_r5(resource: Json) -> dict[str, Any]:
         case "Bundle":
             entries = [{**entry, "resource": to_r5(entry["resource"])} for entry in resource.get("entry", ())]
             return {**resource, **({"entry": entries} if entries else {})}
-        case "CapabilityStatement":
+        case "CapabilityStatement" | "StructureDefinition":
             return {**resource, "fhirVersion": VERSIONS["5.0"]}
         case _:
             return dict(resource)

@@ -17,6 +17,7 @@ from sidecar.fhir.capabilities import capability_statement, smart_configuration
 from sidecar.fhir.catalog import Catalog
 from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.endpoint import Endpoints
+from sidecar.fhir.frames import structure_definition
 from sidecar.fhir.imaging_study import SeriesRows, Site, imaging_study, study_uid
 from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS
 from sidecar.fhir.results import Result, read_result, subset
@@ -212,6 +213,14 @@ class ImagingFhir:
             smart=await self._smart(),
         )
         response = answer(request, statement, version=version, pretty=result.pretty)
+        response.headers.update(_PUBLIC)
+        return response
+
+    async def structure_definition(self, request: web.Request) -> web.Response:
+        """``GET [base]/StructureDefinition/number-of-frames``, open and cacheable: the extension that we use."""
+        version, result = _how_to_read(request)
+        definition = structure_definition(self._endpoints.fhir_base, self._released)
+        response = answer(request, definition, version=version, pretty=result.pretty)
         response.headers.update(_PUBLIC)
         return response
 

@@ -6,6 +6,7 @@ import aiohttp_cors
 from aiohttp import hdrs, web
 
 from sidecar.common.errors import NotFound
+from sidecar.fhir import frames
 from sidecar.telemetry.audit import AuditTrail
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.dicomweb import DicomWeb
@@ -53,6 +54,7 @@ def create_public(
     add("metadata", "/fhir/metadata", fhir.metadata, "GET", "HEAD")
     add("smart-configuration", "/fhir/.well-known/smart-configuration", fhir.smart_configuration, "GET", "HEAD")
     add("versions", "/fhir/$versions", fhir.versions, "GET", "HEAD")
+    add("structure-definition", f"/fhir/StructureDefinition/{frames.ID}", fhir.structure_definition, "GET", "HEAD")
     add("imaging-study-search", "/fhir/ImagingStudy", fhir.search, "GET", "HEAD")
     add("imaging-study-search-post", "/fhir/ImagingStudy/_search", fhir.search, "POST")
     add("imaging-study-read", "/fhir/ImagingStudy/{id}", fhir.read, "GET", "HEAD")

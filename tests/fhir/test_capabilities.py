@@ -54,7 +54,11 @@ def resource(kind: str) -> dict[str, Any]:
 def test_the_statement_names_what_can_be_done() -> None:
     assert {one["code"] for one in resource("ImagingStudy")["interaction"]} == {"read", "search-type"}
     assert {one["code"] for one in resource("Endpoint")["interaction"]} == {"read"}
-    assert {one["type"] for one in statement()["rest"][0]["resource"]} == {"ImagingStudy", "Endpoint"}
+    assert {one["type"] for one in statement()["rest"][0]["resource"]} == {
+        "ImagingStudy",
+        "Endpoint",
+        "StructureDefinition",
+    }
 
 
 # R4's own types: https://hl7.org/fhir/R4/imagingstudy.html#search

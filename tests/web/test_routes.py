@@ -11,7 +11,7 @@ from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, TOKEN, ScriptedEhr
 from tests.web.test_stream import GOOD
 
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
-OPEN = ["/", "/fhir/metadata", "/fhir/.well-known/smart-configuration"]
+OPEN = ["/", "/fhir/metadata", "/fhir/StructureDefinition/number-of-frames", "/fhir/.well-known/smart-configuration"]
 FHIR = [f"/fhir/ImagingStudy?patient={PATIENT}", f"/fhir/Patient/{PATIENT}/ImagingStudy", f"/fhir/ImagingStudy/{STUDY}",
         f"/fhir/Endpoint/{PATIENT}"]  # fmt: skip
 BELOW = ["/studies", f"/studies/{STUDY}", f"/studies/{STUDY}/series", f"/studies/{STUDY}/series/{SERIES}/instances"]
