@@ -238,7 +238,8 @@ async def test_each_route_has_its_label(world: World) -> None:
         pass
     (family,) = (one for one in world.sidecar.metrics.registry.collect() if one.name == "smart_imaging_requests")
     assert {sample.labels["route"] for sample in family.samples} == {
-        "root", "metadata", "smart-configuration", "imaging-study-search", "imaging-study-compartment",
+        "root", "metadata", "smart-configuration", "structure-definition", "imaging-study-search",
+        "imaging-study-compartment",
         "imaging-study-read", "imaging-study-search-post", "endpoint-read", "patient-wado-rs", "wado-rs", "unknown",
     }  # fmt: skip
     assert INSTANCE not in repr([sample.labels for sample in family.samples])
