@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint lint-code lint-format lint-types lint-imports bench fuzz format lock clean
+.PHONY: help demo test lint lint-code lint-format lint-types lint-imports bench fuzz keycloak oidc-provider format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -18,7 +18,7 @@ CANDIDATES := python3.13 python3.12 python3.11 python3
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed-demo ## run the embedded EHR, archive, sidecar and explorer page, ready to click
 	@$(BIN)/smart-imaging-sidecar demo $(ARGS)
@@ -45,6 +45,23 @@ bench: $(VENV)/.installed-test ## measure streaming against nginx and the smalle
 
 fuzz: $(VENV)/.installed-test ## five minutes of made-up paths and queries (ARGS=SECONDS); nothing foreign may be asked for
 	@$(BIN)/python -m tests.attacks.fuzz $(ARGS)
+
+# Both come as packages: Keycloak's distribution by Maven, oidc-provider by npm.
+KEYCLOAK_VERSION := 26.0.7
+KEYCLOAK := build/keycloak-$(KEYCLOAK_VERSION)
+
+keycloak: $(KEYCLOAK)/bin/kc.sh ## fetch a Keycloak for the tests (needs Maven and Java 17 or later)
+
+$(KEYCLOAK)/bin/kc.sh:
+	@mkdir -p build
+	@mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack -DoutputDirectory=build -Dartifact=org.keycloak:keycloak-quarkus-dist:$(KEYCLOAK_VERSION):zip
+	@chmod +x $@
+
+oidc-provider: tests/real/oidc_provider/node_modules/.package-lock.json ## fetch an oidc-provider for the tests (needs npm)
+
+tests/real/oidc_provider/node_modules/.package-lock.json: tests/real/oidc_provider/package-lock.json
+	@cd tests/real/oidc_provider && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
 
 format: $(VENV)/.installed-lint ## format the code and apply ruff's safe fixes
 	@$(BIN)/ruff format .

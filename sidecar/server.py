@@ -7,7 +7,7 @@ import os
 import resource
 import ssl
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -18,7 +18,6 @@ from aiohttp import web
 from sidecar import RELEASED, __version__
 from sidecar.access.decision import Policy
 from sidecar.common.background import background
-from sidecar.common.errors import BadGateway
 from sidecar.fhir.catalog import Catalog, MemoryStore, Store
 from sidecar.fhir.catalog_sqlite import SqliteStore
 from sidecar.fhir.cursor import PageLinks
@@ -34,22 +33,14 @@ from sidecar.pacs.patience import Patience
 from sidecar.pacs.studies import Studies
 from sidecar.pacs.upstream import Upstream
 from sidecar.patients.direct import DirectMapping
-from sidecar.patients.ehr import Credentials, EhrMapping
-from sidecar.settings import BackendServicesClient, BasicAuth, BearerClient, NoAuth, SecretClient, Settings
+from sidecar.patients.ehr import EhrMapping
+from sidecar.server_tokens import TokenValidation, patient_credentials, token_validation
+from sidecar.settings import BasicAuth, NoAuth, Settings
+from sidecar.settings_tokens import TlsClient
 from sidecar.telemetry.audit import AuditTrail, FileSink, NoSink, Sink, StdoutSink
 from sidecar.telemetry.audit_event import AuditSource
 from sidecar.telemetry.metrics import Metrics
-from sidecar.tokens.cache import TokenCache
-from sidecar.tokens.credentials import BackendServices, NoToken, StaticToken
-from sidecar.tokens.discovery import Discovery, SmartConfiguration
-from sidecar.tokens.introspection import (
-    BearerAuthentication,
-    ClientAuthentication,
-    ClientSecretBasic,
-    ClientSecretPost,
-    Introspection,
-    NoAuthentication,
-)
+from sidecar.tokens.discovery import Discovery
 from sidecar.web.admin import Readiness, create_admin
 from sidecar.web.connection import Runner
 from sidecar.web.dicomweb import DicomWeb
@@ -82,7 +73,7 @@ class Sidecar:
     readiness: Readiness
     pacs: PacsClient
     discovery: Discovery
-    tokens: TokenCache
+    tokens: TokenValidation
     patients: PatientMapping
     changes: Changes | None
 
@@ -97,14 +88,15 @@ async def build(
     """
     metrics = Metrics(__version__)
     async with contextlib.AsyncExitStack() as stack:
-        ehr_session = await stack.enter_async_context(_session(settings.ehr.ca_file, connections=100))
+        ehr_session = await stack.enter_async_context(
+            _session(settings.ehr.ca_file, connections=100, client=settings.tokens.client)
+        )
         queries, retrievals = [
             await stack.enter_async_context(_session(settings.pacs.ca_file, connections=connections))
             for connections in (QUERY_CONNECTIONS, settings.pacs.max_connections)
         ]
         discovery = Discovery(ehr_session, settings.ehr.fhir_url, timeout_seconds=settings.ehr.timeout_seconds)
-        tokens = _tokens(settings, ehr_session, discovery, metrics)
-        stack.push_async_callback(tokens.close)
+        tokens = token_validation(settings, ehr_session, discovery, metrics, stack)
         patients = _patients(settings, ehr_session, discovery)
         stack.push_async_callback(patients.close)
         patience, query_patience = _patience(settings)
@@ -125,7 +117,13 @@ async def build(
         stack.push_async_callback(issuers.close)
         audit = _audit(settings, metrics, stack)
         guard = Guard(
-            tokens, patients, ownership, issuers, metrics, audit, policy=Policy(app_launch=settings.access.app_launch)
+            tokens.cache,
+            patients,
+            ownership,
+            issuers,
+            metrics,
+            audit,
+            policy=Policy(app_launch=settings.access.app_launch),
         )
         endpoints = Endpoints(
             settings.server.public_url + "/fhir",
@@ -185,8 +183,13 @@ def _audit(settings: Settings, metrics: Metrics, stack: contextlib.AsyncExitStac
 
 
 @contextlib.asynccontextmanager
-async def _session(ca_file: Path | None, *, connections: int) -> AsyncIterator[aiohttp.ClientSession]:
-    context = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
+async def _session(
+    ca_file: Path | None, *, connections: int, client: object = None
+) -> AsyncIterator[aiohttp.ClientSession]:
+    context: ssl.SSLContext | bool = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
+    if isinstance(client, TlsClient):
+        context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+        context.load_cert_chain(client.certificate_file, client.private_key_file)
     connector = aiohttp.TCPConnector(limit=connections, ssl=context, keepalive_timeout=15)
     # trust_env stays off: a proxy variable must not send tokens elsewhere. No cookies: they would be shared by all.
     async with aiohttp.ClientSession(
@@ -199,49 +202,6 @@ async def _session(ca_file: Path | None, *, connections: int) -> AsyncIterator[a
         yield session
 
 
-def _tokens(settings: Settings, session: aiohttp.ClientSession, discovery: Discovery, metrics: Metrics) -> TokenCache:
-    introspection = Introspection(
-        session,
-        _endpoint(discovery, settings.tokens.introspection.url, lambda found: found.introspection_endpoint),
-        _authentication(settings),
-        timeout_seconds=settings.ehr.timeout_seconds,
-        issuer=settings.ehr.issuer,
-        observe=metrics.observe_introspection,
-    )
-    cache = settings.tokens.cache
-    return TokenCache(
-        introspection.introspect,
-        ttl_seconds=cache.ttl_seconds,
-        negative_ttl_seconds=cache.negative_ttl_seconds,
-        max_entries=cache.max_entries,
-        stale_if_error_seconds=cache.stale_if_error_seconds,
-        observe=metrics.observe_token_lookup,
-    )
-
-
-def _authentication(settings: Settings) -> ClientAuthentication:
-    client = settings.tokens.client
-    if isinstance(client, SecretClient):
-        method = ClientSecretBasic if client.method == "client_secret_basic" else ClientSecretPost
-        return method(client.client_id, client.secret())
-    if isinstance(client, BearerClient):
-        return BearerAuthentication(client.secret())
-    return NoAuthentication()
-
-
-def _endpoint(
-    discovery: Discovery, fixed: str | None, pick: Callable[[SmartConfiguration], str | None]
-) -> Callable[[], Awaitable[str]]:
-    async def endpoint() -> str:
-        url = fixed or pick(await discovery.configuration())
-        if url is None:
-            log.error("the EHR's smart-configuration names no such endpoint: set tokens.introspection.url")
-            raise BadGateway("The hospital's authorization server is not set up for this.", reason="no_endpoint")
-        return url
-
-    return endpoint
-
-
 def _patients(settings: Settings, session: aiohttp.ClientSession, discovery: Discovery) -> PatientMapping:
     patients = settings.patients
     if patients.mapping == "direct":
@@ -250,26 +210,10 @@ def _patients(settings: Settings, session: aiohttp.ClientSession, discovery: Dis
         session,
         settings.ehr.fhir_url,
         {identifier.system: identifier.issuer for identifier in patients.identifiers},
-        _credentials(settings, session, discovery),
+        patient_credentials(settings, session, discovery),
         timeout_seconds=settings.ehr.timeout_seconds,
         cache_ttl_seconds=patients.cache_ttl_seconds,
     )
-
-
-def _credentials(settings: Settings, session: aiohttp.ClientSession, discovery: Discovery) -> Credentials:
-    client = settings.patients.client
-    if isinstance(client, BackendServicesClient):
-        return BackendServices(
-            session,
-            _endpoint(discovery, None, lambda found: found.token_endpoint),
-            client_id=client.client_id,
-            private_key=client.private_key_file.read_text(encoding="utf-8"),
-            key_id=client.key_id,
-            algorithm=client.algorithm,
-            scope=client.scope,
-            timeout_seconds=settings.ehr.timeout_seconds,
-        )
-    return StaticToken(client.secret()) if isinstance(client, BearerClient) else NoToken()
 
 
 def _limits(settings: Settings) -> StreamLimits:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sidecar.setting_types import (
     NO_BOOLEAN,
@@ -19,18 +19,13 @@ from sidecar.setting_types import (
     SecondsFromZero,
     Secret,
     SecretFile,
+    Section,
     Url,
     exactly_one,
     key_of,
-    read_text,
     secret_of,
 )
-
-
-class Section(BaseModel):
-    """A part of the configuration: unknown keys are errors, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+from sidecar.settings_tokens import BackendServicesClient, BearerClient, NoClient, Tokens
 
 
 class Server(Section):
@@ -66,102 +61,6 @@ class Ehr(Section):
     issuer: str | None = Field(None, min_length=1, description="Refuse introspection answers that name another iss")
     ca_file: CertificatesFile | None = Field(None, description="Certificate authorities to trust for the EHR, PEM")
     timeout_seconds: Seconds = Field(5, description="For each request to the EHR")
-
-
-class NoClient(Section):
-    """Open to us."""
-
-    method: Literal["none"] = Field(description="Open to us (network rules)")
-
-
-class SecretClient(Section):
-    """A client with a secret."""
-
-    method: Literal["client_secret_basic", "client_secret_post"] = Field(
-        description="Secret in the Authorization header, or in the form (RFC 6749 2.3.1)"
-    )
-    client_id: str = Field(min_length=1, description="Our client id")
-    client_secret: Secret | None = Field(None, description="Its secret")
-    client_secret_file: SecretFile | None = Field(None, description="File with its secret")
-
-    @model_validator(mode="after")
-    def _one_secret(self) -> "SecretClient":
-        exactly_one(self.client_secret, self.client_secret_file, "client_secret")
-        return self
-
-    def secret(self) -> str:
-        """The client's secret."""
-        return secret_of(self.client_secret, self.client_secret_file)
-
-
-class BearerClient(Section):
-    """A fixed access token."""
-
-    method: Literal["bearer"] = Field(description="A fixed access token (RFC 6750)")
-    token: Secret | None = Field(None, description="The token")
-    token_file: SecretFile | None = Field(None, description="File with the token")
-
-    @model_validator(mode="after")
-    def _one_token(self) -> "BearerClient":
-        exactly_one(self.token, self.token_file, "token")
-        return self
-
-    def secret(self) -> str:
-        """The token."""
-        return secret_of(self.token, self.token_file)
-
-
-class BackendServicesClient(Section):
-    """SMART Backend Services: client credentials with a signed assertion."""
-
-    method: Literal["backend_services"] = Field(description="SMART Backend Services: a signed assertion (RFC 7523)")
-    client_id: str = Field(min_length=1, description="Our client id")
-    algorithm: Literal["RS384", "ES384"] = Field("RS384", description="Of the signature")
-    private_key_file: Path = Field(description="Our private key, PEM or JWK, not encrypted")
-    key_id: str | None = Field(None, min_length=1, description="kid of the key in the JWKS that the EHR knows")
-    scope: str = Field("system/Patient.r", min_length=1, description="What we ask for")
-
-    @field_validator("private_key_file")
-    @classmethod
-    def _usable_key(cls, value: Path, info: ValidationInfo) -> Path:
-        from sidecar.tokens.credentials import private_key_of  # noqa: PLC0415 - its libraries load slowly
-
-        text = read_text(value)
-        if "algorithm" in info.data:
-            private_key_of(text, info.data["algorithm"])
-        return value
-
-
-class Introspection(Section):
-    """RFC 7662."""
-
-    url: Url | None = Field(None, description="null: introspection_endpoint of the EHR's smart-configuration")
-
-
-class TokenCacheSettings(Section):
-    """How long an introspection answer is believed: also how long a revoked token may still work."""
-
-    ttl_seconds: Seconds = Field(
-        60, description="For an active token, never beyond its exp; a revoked one works as long"
-    )
-    negative_ttl_seconds: Seconds = Field(10, description="For tokens that are not active")
-    max_entries: Annotated[int, Field(ge=1, le=10_000_000), NO_BOOLEAN] = Field(
-        50_000, description="Tokens that are remembered"
-    )
-    stale_if_error_seconds: SecondsFromZero = Field(
-        0, description="How long an old answer may serve while introspection fails"
-    )
-
-
-class Tokens(Section):
-    """How access tokens are validated."""
-
-    validation: Literal["introspection"] = Field("introspection", description="Ask the authorization server (RFC 7662)")
-    introspection: Introspection = Introspection()
-    client: Annotated[NoClient | SecretClient | BearerClient, Field(discriminator="method")] = Field(
-        description="How we authenticate at the introspection endpoint"
-    )
-    cache: TokenCacheSettings = TokenCacheSettings()
 
 
 class PatientIdentifierSystem(Section):

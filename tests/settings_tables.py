@@ -64,11 +64,17 @@ def _walk(
         rows.append(_row(key, field, name in model.get("required", ())))
         if "items" in field and "$ref" in field["items"]:
             _walk(f"{key}[]", _resolve(field["items"], models), models, rows, variants)
-        for variant in field.get("oneOf", ()):
+        for variant in _variants(field):
             found: list[str] = []
             _walk(key, _resolve(variant, models), models, found, variants)
             methods = _choices(_resolve(variant, models)["properties"]["method"])
             variants.append((f"{key}:{'|'.join(methods)}", found))
+
+
+def _variants(field: dict[str, Any]) -> list[dict[str, Any]]:
+    """By ``method``, whether or not the whole may be null too."""
+    choices = [field, *field.get("anyOf", ())]
+    return [variant for choice in choices for variant in choice.get("oneOf", ())]
 
 
 def _row(key: str, field: dict[str, Any], required: bool) -> str:

@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sidecar.configuration import ConfigurationError, load_settings
-from sidecar.settings import BackendServicesClient, BasicAuth, SecretClient, Settings
+from sidecar.settings import BasicAuth, Settings
+from sidecar.settings_tokens import BackendServicesClient, SecretClient
 
 SECRET = "Zq7-hunter2-Xw"
 
@@ -203,6 +204,9 @@ def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> N
         ("audit: {sink: file}", "audit: sink file needs file, and file needs sink file"),
         ("audit: {file: audit.jsonl}", "audit: sink file needs file, and file needs sink file"),
         ("audit: {key_file: /nowhere}", "audit.key_file: cannot be read: No such file or directory"),
+        ("tokens: {jwt: {algorithms: [none]}}", "tokens.jwt.algorithms.0: must be 'RS256', "),
+        ("tokens: {jwt: {algorithms: [HS256]}}", "tokens.jwt.algorithms.0: must be 'RS256', "),
+        ("tokens: {claims: {patient: []}}", "tokens.claims.patient: "),
         ("patients: {mapping: ehr}", "patients: mapping ehr needs at least one entry in identifiers"),
         ("patients: {identifiers: [{system: a}]}", "patients: identifiers are for mapping ehr, but mapping is direct"),
         (
@@ -239,6 +243,31 @@ def test_one_line_for_a_wrong_value(write: Write, text: str, line: str) -> None:
 def test_one_line_for_a_file_that_cannot_be_read(write: Write, text: str | bytes, line: str) -> None:
     (problem,) = problems(write(text))
     assert problem.startswith(f"site.yaml: {line}")
+
+
+def test_jwt_validation_needs_no_client(write: Write) -> None:
+    files = (write(MINIMUM.replace("tokens: {client: {method: none}}", "tokens: {validation: jwt, audience: [us]}")),)
+    settings = load(*files)
+    assert settings.tokens.client is None
+    assert settings.tokens.jwt.algorithms == ["RS256", "RS384", "ES256", "ES384"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("validation: jwt", "validation by JWT needs audience: else an ID token would pass for an access token"),
+        ("validation: jwt_then_introspection", "validation by JWT needs audience: else an ID token would pass for an "),
+        ("introspection: {signed: true}", "introspection.signed needs a client with a client_id: the answers are for"),
+    ],
+)
+def test_parts_of_tokens_that_need_each_other(write: Write, text: str, line: str) -> None:
+    (problem,) = problems(write(MINIMUM), write(f"tokens: {{{text}}}", "second.yaml"))
+    assert problem.startswith(f"site.yaml + second.yaml: tokens: {line}")
+
+
+def test_introspection_needs_a_client(write: Write) -> None:
+    lines = problems(write(MINIMUM.replace("tokens: {client: {method: none}}", "tokens: {audience: [us]}")))
+    assert lines == ["site.yaml: tokens: client is required: how we authenticate at the introspection endpoint"]
 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:

@@ -116,6 +116,13 @@ class ScriptedPacs:
         )
 
 
+class HasApp(Protocol):
+    """Anything that can stand for an EHR."""
+
+    def app(self) -> web.Application:
+        """The application; its FHIR base is /fhir."""
+
+
 class Servable(Protocol):
     """Anything that can stand for a PACS."""
 
@@ -125,7 +132,7 @@ class Servable(Protocol):
 
 @contextlib.asynccontextmanager
 async def sidecar_between(
-    ehr: ScriptedEhr, pacs: Servable, /, **changes: dict[str, Any]
+    ehr: HasApp, pacs: Servable, /, **changes: dict[str, Any]
 ) -> AsyncIterator[tuple[str, Sidecar]]:
     """Run a sidecar between the two; yields its URL. ``changes`` override settings by section."""
     async with listen(ehr.app(), "127.0.0.1", 0) as ehr_port, pacs.serve() as root:

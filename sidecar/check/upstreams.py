@@ -58,7 +58,8 @@ async def discovery(settings: Settings, sidecar: Sidecar) -> Finding:
         found = await sidecar.discovery.configuration()
     except Problem as problem:
         return failed(name, problem, f"Is ehr.fhir_url right ({url}), and reachable from here? ehr.ca_file trusted?")
-    if found.introspection_endpoint is None and settings.tokens.introspection.url is None:
+    asks = settings.tokens.validation != "jwt" and settings.tokens.introspection.url is None
+    if found.introspection_endpoint is None and asks:
         return failure(name, f"{url} names no introspection_endpoint", "Set tokens.introspection.url.")
     missing = [name for name in ("authorization_endpoint", "token_endpoint") if getattr(found, name) is None]
     if missing:
@@ -72,11 +73,27 @@ async def discovery(settings: Settings, sidecar: Sidecar) -> Finding:
     return ok(name, url)
 
 
+async def keys(settings: Settings, sidecar: Sidecar) -> Finding:
+    """The keys by which tokens, or introspection answers, are verified."""
+    name = "tokens.jwt"
+    if sidecar.tokens.jwks is None:
+        return ok(name, "not used: tokens.validation is introspection")
+    try:
+        count = await sidecar.tokens.jwks.probe()
+    except Problem as problem:
+        return failed(name, problem, "Does the EHR's smart-configuration name jwks_uri? Else set tokens.jwt.jwks_url.")
+    if count == 0:
+        return failure(name, "the JWKS has no key that verifies signatures", "Is tokens.jwt.jwks_url the public keys?")
+    return ok(name, f"{count} public key{'s' if count > 1 else ''}")
+
+
 async def introspection(settings: Settings, sidecar: Sidecar) -> Finding:
     """A token that nobody issued must be inactive, and we must be allowed to ask."""
     name = "tokens.introspection"
+    if sidecar.tokens.introspection is None or settings.tokens.client is None:
+        return ok(name, "not used: tokens.validation is jwt, so a revoked token works until it expires")
     try:
-        found = await sidecar.tokens.validate(secrets.token_urlsafe(32))
+        found = await sidecar.tokens.introspection.introspect(secrets.token_urlsafe(32))
     except BadGateway as problem:
         return failed(
             name,
@@ -229,7 +246,8 @@ def failure_of_changes(name: str, failed: FetchFailed) -> Finding:
 
 
 EHR: tuple[tuple[str, Check], ...] = (
-    ("ehr.smart_configuration", discovery), ("tokens.introspection", introspection), ("patients.mapping", patients),
+    ("ehr.smart_configuration", discovery), ("tokens.jwt", keys), ("tokens.introspection", introspection),
+    ("patients.mapping", patients),
 )  # fmt: skip
 PACS: tuple[tuple[str, Check], ...] = (
     ("pacs.dialect", dialect), ("pacs.query", query), ("pacs.studies", studies),

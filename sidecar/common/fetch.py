@@ -48,13 +48,18 @@ class Answer:
 
         Two parsers may pick different ones of two equal names; what a permission rests on must have one reading.
         """
-        try:
-            value = json.loads(self.body, object_pairs_hook=_unique_names, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError):
-            raise FetchFailed("not_json") from None
-        if not isinstance(value, dict):
-            raise FetchFailed("not_an_object")
-        return value
+        return strict_json_object(self.body)
+
+
+def strict_json_object(body: bytes) -> dict[str, Any]:
+    """``body`` as a JSON object in which no name stands twice. Raises ``FetchFailed``."""
+    try:
+        value = json.loads(body, object_pairs_hook=_unique_names, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise FetchFailed("not_json") from None
+    if not isinstance(value, dict):
+        raise FetchFailed("not_an_object")
+    return value
 
 
 def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ class Metrics:
         self.requests = self._counter("requests_total", "Requests answered", "route", "method", "status")
         self.request_duration = self._histogram("request_duration_seconds", "Whole request, transfer included", "route")
         self.decisions = self._counter("access_decisions_total", "Access decisions", "decision", "reason")
+        self.local_validations = self._counter("local_validations_total", "Tokens verified by signature", "outcome")
         self.introspections = self._counter("introspections_total", "Introspection calls at the EHR", "outcome")
         self.introspection_duration = self._histogram("introspection_duration_seconds", "Introspection calls")
         self.token_cache_lookups = self._counter("token_cache_lookups_total", "Token cache lookups", "result")
@@ -50,6 +51,10 @@ class Metrics:
         """One call at the EHR ended."""
         self.introspections.labels(outcome).inc()
         self.introspection_duration.observe(seconds)
+
+    def observe_local_validation(self, outcome: str, seconds: float) -> None:
+        """One token was verified here."""
+        self.local_validations.labels(outcome).inc()
 
     def observe_token_lookup(self, result: str) -> None:
         """One lookup in the token cache."""

@@ -1,23 +1,20 @@
-"""Our own access token at the EHR, for reading Patient resources (SIA-17; SMART Backend Services)."""
+"""Our own access token at the EHR: for reading Patients (SIA-17), or for introspection (SMART Backend Services)."""
 
 import logging
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import aiohttp
-import jwt
 
 from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.common.fetch import Answer, FetchFailed, fetch
 from sidecar.common.single_flight import SingleFlight
+from sidecar.tokens.assertion import ClientAssertion
 
 log = logging.getLogger(__name__)
 
 LIMIT_BYTES = 65_536
-ASSERTION_SECONDS = 240
-"""SMART Backend Services: ``exp`` of the assertion SHALL be no more than five minutes in the future."""
 RENEW_BEFORE_SECONDS = 30
 MAXIMUM_LIFETIME_SECONDS = 366 * 86_400
 """Of an access token that we were given; what says more is not meant."""
@@ -52,7 +49,8 @@ class BackendServices:
     """``backend_services``: client credentials with a signed assertion (RFC 7523; SMART "Asymmetric" authentication).
 
     ``private_key`` is a PEM or a JWK (JSON text); ``algorithm`` RS384 or ES384. The access token is kept until shortly
-    before it expires; one request for a new one at a time. Raises ``ValueError`` for a key that cannot be used.
+    before it expires; one request for a new one at a time. ``setting``: where it is configured,
+    for the log. Raises ``ValueError`` for a key that cannot be used.
     """
 
     def __init__(
@@ -66,14 +64,13 @@ class BackendServices:
         algorithm: str,
         scope: str,
         timeout_seconds: float,
+        setting: str = "patients.client",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._session = session
         self._token_endpoint = token_endpoint
-        self._client_id = client_id
-        self._key = private_key_of(private_key, algorithm)
-        self._key_id = key_id
-        self._algorithm = algorithm
+        self._assertion = ClientAssertion(client_id, private_key, key_id=key_id, algorithm=algorithm, clock=clock)
+        self._setting = setting
         self._scope = scope
         self._timeout_seconds = timeout_seconds
         self._clock = clock
@@ -104,38 +101,25 @@ class BackendServices:
                 form={
                     "grant_type": "client_credentials",
                     "scope": self._scope,
-                    "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-                    "client_assertion": self._assertion(endpoint),
+                    **self._assertion.form(endpoint),
                 },
             )
             return self._keep(answer)
         except FetchFailed as failure:
             log.error(
-                "no access token for reading patients", extra={"reason": failure.reason, "detail": failure.detail}
+                "no access token of our own",
+                extra={"setting": self._setting, "reason": failure.reason, "detail": failure.detail},
             )
             raise Unavailable(
                 "The hospital's authorization server does not answer now; try again.",
                 reason="backend_token_" + failure.reason,
             ) from None
 
-    def _assertion(self, endpoint: str) -> str:
-        now = int(self._clock())
-        claims = {
-            "iss": self._client_id,
-            "sub": self._client_id,
-            "aud": endpoint,
-            "iat": now,
-            "exp": now + ASSERTION_SECONDS,
-            "jti": uuid.uuid4().hex,
-        }
-        headers = {"kid": self._key_id} if self._key_id else None
-        return jwt.encode(claims, self._key, algorithm=self._algorithm, headers=headers)
-
     def _keep(self, answer: Answer) -> str:
         if answer.status in (400, 401, 403):
             log.error(
-                "the authorization server refused our backend client: check patients.client",
-                extra={"reason": "backend_token_refused", "upstream_status": answer.status},
+                "the authorization server refused our backend client",
+                extra={"setting": self._setting, "reason": "backend_token_refused", "upstream_status": answer.status},
             )
             raise BadGateway(
                 "This server is not accepted by the hospital's authorization server. Its operators have been told.",
@@ -152,13 +136,3 @@ class BackendServices:
         self._token = token
         self._renew_at = self._clock() + max(0, lifetime - RENEW_BEFORE_SECONDS)
         return token
-
-
-def private_key_of(text: str, algorithm: str) -> "jwt.PyJWK | str":
-    """Return the key in a form that PyJWT signs with. Raises ``ValueError`` when it is not such a private key."""
-    try:
-        key: jwt.PyJWK | str = jwt.PyJWK.from_json(text, algorithm) if text.lstrip().startswith("{") else text
-        jwt.encode({}, key, algorithm=algorithm)
-    except (jwt.PyJWTError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
-        raise ValueError(f"not a private key for {algorithm}") from error
-    return key

@@ -26,6 +26,7 @@ class SmartConfiguration:
     token_endpoint: str | None
     authorization_endpoint: str | None
     issuer: str | None
+    jwks_uri: str | None = None
 
 
 def _unavailable(failure: FetchFailed) -> Unavailable:
@@ -106,6 +107,7 @@ class Discovery:
             token_endpoint=self._endpoint(body, "token_endpoint"),
             authorization_endpoint=self._endpoint(body, "authorization_endpoint"),
             issuer=issuer if isinstance(issuer, str) else None,
+            jwks_uri=self._endpoint(body, "jwks_uri"),
         )
 
     def _endpoint(self, body: dict[str, Any], name: str) -> str | None:

@@ -1,6 +1,8 @@
 """An introspection answer -> ``Token`` (RFC 7662 section 2.2; SMART App Launch 2.2 "Token Introspection"; SIA-10)."""
 
 import math
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 from sidecar.access.scopes import parse_scopes
@@ -23,10 +25,56 @@ _MAXIMUM_NAME = 512
 _OTHER_TOKENS = frozenset({"id", "refresh", "offline", "logout"})
 
 
-def token_of(answer: dict[str, Any], *, issuer: str | None, now: float) -> Token | None:
-    """Return the facts of an active token, ``None`` for an inactive one.
+@dataclass(frozen=True, slots=True)
+class PatientClaim:
+    """Where the launch's patient stands: the names on the way to it, and whether as an id or as a reference.
 
-    ``issuer``: when given, an answer that names another ``iss`` is inactive here. ``now`` in seconds since 1970.
+    A ``reference`` is ``Patient/<id>`` or the absolute URL of a Patient at the EHR; one of anything else (a
+    practitioner in ``sub``) is no patient.
+    """
+
+    path: tuple[str, ...]
+    is_reference: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """Where an authorization server puts what we need; the names on the way to each."""
+
+    patient: tuple[PatientClaim, ...] = (PatientClaim(("patient",)),)
+    scope: tuple[str, ...] = ("scope",)
+    client_id: tuple[str, ...] = ("client_id",)
+    subject: tuple[str, ...] = ("sub",)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a token must say to count here.
+
+    ``issuer``: a token that names another ``iss`` does not. ``audience``: with any, a token must name one of them in
+    ``aud``. ``leeway_seconds``: how wrong clocks may be at ``nbf`` and ``exp``. ``fhir_url``: the EHR's own.
+    """
+
+    issuer: str | None = None
+    audience: tuple[str, ...] = ()
+    claims: Claims = Claims()
+    fhir_url: str = ""
+    leeway_seconds: float = 0
+
+
+ANYTHING = Expected()
+"""Neither issuer nor audience are looked at, and everything is where RFC 7662 and SMART have it."""
+
+
+def names_audience(found: object, audience: Collection[str]) -> bool:
+    """Whether ``aud`` (a text, or a list of them: RFC 7519 4.1.3) names one of ``audience``."""
+    named = found if isinstance(found, list) else [found]
+    return any(isinstance(one, str) and one in audience for one in named)
+
+
+def token_of(answer: dict[str, Any], expected: Expected = ANYTHING, *, now: float) -> Token | None:
+    """Return the facts of an active token, ``None`` for an inactive one. ``now`` in seconds since 1970.
+
     Raises ``WrongShape``: ``"true"`` or ``1`` are not ``true``, and nothing is guessed.
     """
     active = answer.get("active")
@@ -40,25 +88,75 @@ def token_of(answer: dict[str, Any], *, issuer: str | None, now: float) -> Token
     not_before = _seconds(answer, "nbf")
     issued_by = _name(answer, "iss")
     token_type = _text(answer, "token_type")
+    expires_at += expected.leeway_seconds
     if (
         now >= expires_at
-        or (not_before is not None and now < not_before)
-        or (issuer is not None and issued_by is not None and issued_by != issuer)
+        or (not_before is not None and now + expected.leeway_seconds < not_before)
+        or (expected.issuer is not None and issued_by is not None and issued_by != expected.issuer)
+        or (expected.audience and not names_audience(answer.get("aud"), expected.audience))
         or (token_type is not None and token_type.lower() not in _ACCESS_TOKEN_TYPES)
         or _is_other_token(answer)
     ):
         return None
-    patient = _text(answer, "patient")
-    if patient is not None and not is_fhir_id(patient):
-        raise WrongShape("patient")
+    claims = expected.claims
     return Token(
-        grants=parse_scopes(_text(answer, "scope") or ""),
+        grants=parse_scopes(_scope(_at(answer, claims.scope))),
         expires_at=expires_at,
-        patient=patient,
-        client_id=_name(answer, "client_id"),
-        subject=_name(answer, "sub"),
+        patient=_patient(answer, expected),
+        client_id=_printable(_at(answer, claims.client_id), "client_id"),
+        subject=_printable(_at(answer, claims.subject), "sub"),
         issuer=issued_by,
     )
+
+
+def _at(answer: dict[str, Any], path: tuple[str, ...]) -> object:
+    """What stands at the end of ``path``, ``None`` when nothing does."""
+    found: object = answer
+    for name in path:
+        if found is None:
+            return None
+        if not isinstance(found, dict):
+            raise WrongShape(".".join(path))
+        found = found.get(name)
+    return found
+
+
+def _scope(found: object) -> str:
+    """The scopes as one text: RFC 7662 has a text, others write a list."""
+    if isinstance(found, list):
+        if not all(isinstance(one, str) for one in found):
+            raise WrongShape("scope")
+        return " ".join(found)
+    if found is not None and not isinstance(found, str):
+        raise WrongShape("scope")
+    return found or ""
+
+
+def _patient(answer: dict[str, Any], expected: Expected) -> str | None:
+    """The patient that all places name, as far as they name one; two that differ are nobody."""
+    found = set()
+    for claim in expected.claims.patient:
+        value = _at(answer, claim.path)
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            raise WrongShape("patient")
+        patient = _referenced(value, expected.fhir_url) if claim.is_reference else value
+        if patient is None:
+            continue
+        if not is_fhir_id(patient):
+            raise WrongShape("patient")
+        found.add(patient)
+    if len(found) > 1:
+        raise WrongShape("patient")
+    return next(iter(found), None)
+
+
+def _referenced(reference: str, fhir_url: str) -> str | None:
+    """The id in a reference to a Patient at the EHR, ``None`` for a reference to anything else."""
+    relative = reference.removeprefix(fhir_url + "/") if fhir_url else reference
+    kind, slash, patient = relative.partition("/")
+    return patient if kind == "Patient" and slash else None
 
 
 def _is_other_token(answer: dict[str, Any]) -> bool:
@@ -73,7 +171,12 @@ def _is_other_token(answer: dict[str, Any]) -> bool:
 
 def _name(answer: dict[str, Any], field: str) -> str | None:
     """A text that goes into the audit trail: printable, of bounded length."""
-    value = _text(answer, field)
+    return _printable(_text(answer, field), field)
+
+
+def _printable(value: object, field: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise WrongShape(field)
     if value is not None and not (value.isprintable() and len(value) <= _MAXIMUM_NAME):
         raise WrongShape(field)
     return value

@@ -2,11 +2,7 @@
 
 import logging
 import time
-from base64 import b64encode
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Protocol
-from urllib.parse import quote_plus
 
 import aiohttp
 
@@ -15,7 +11,9 @@ from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.common.fetch import Answer, FetchFailed, fetch
 from sidecar.common.turns import Busy, Turns
 from sidecar.tokens.breaker import Breaker
-from sidecar.tokens.facts import WrongShape, token_of
+from sidecar.tokens.client_authentication import ClientAuthentication
+from sidecar.tokens.facts import ANYTHING, Expected, WrongShape, token_of
+from sidecar.tokens.signed_answer import SIGNED_ANSWER, SignedAnswers
 
 log = logging.getLogger(__name__)
 
@@ -28,63 +26,12 @@ _BUSY_STATUSES = frozenset({429, 502, 503, 504})
 SAY = "The access token cannot be checked at the hospital's authorization server now; try again."
 
 
-class ClientAuthentication(Protocol):
-    """How we show the authorization server who we are: adds to the request's headers and form."""
-
-    def apply(self, headers: dict[str, str], form: dict[str, str]) -> None:
-        """Add what the method needs."""
-
-
-@dataclass(frozen=True, slots=True)
-class NoAuthentication:
-    """``none``: the endpoint is open to us (same host, network rules)."""
-
-    def apply(self, headers: dict[str, str], form: dict[str, str]) -> None:
-        """Add nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClientSecretBasic:
-    """``client_secret_basic`` (RFC 6749 2.3.1): form-encoded id and secret in HTTP Basic."""
-
-    client_id: str
-    client_secret: str = field(repr=False)
-
-    def apply(self, headers: dict[str, str], form: dict[str, str]) -> None:
-        """Add the Authorization header."""
-        pair = f"{quote_plus(self.client_id)}:{quote_plus(self.client_secret)}"
-        headers["Authorization"] = "Basic " + b64encode(pair.encode()).decode()
-
-
-@dataclass(frozen=True, slots=True)
-class ClientSecretPost:
-    """``client_secret_post`` (RFC 6749 2.3.1): id and secret in the form."""
-
-    client_id: str
-    client_secret: str = field(repr=False)
-
-    def apply(self, headers: dict[str, str], form: dict[str, str]) -> None:
-        """Add the form fields."""
-        form["client_id"] = self.client_id
-        form["client_secret"] = self.client_secret
-
-
-@dataclass(frozen=True, slots=True)
-class BearerAuthentication:
-    """``bearer``: a fixed access token of our own (RFC 7662 2.1)."""
-
-    token: str = field(repr=False)
-
-    def apply(self, headers: dict[str, str], form: dict[str, str]) -> None:
-        """Add the Authorization header."""
-        headers["Authorization"] = f"Bearer {self.token}"
-
-
 class Introspection:
     """Asks the authorization server what a token is.
 
-    ``endpoint`` returns the URL (fixed, or from discovery); ``observe(outcome, seconds)`` takes each call's outcome:
-    ``active``, ``inactive``, ``unavailable``, ``bad_credentials``.
+    ``endpoint`` returns the URL (fixed, or from discovery); ``expected`` is what an answer must say to count here;
+    ``signed``: answers must be signed (RFC 9701). ``observe(outcome, seconds)`` takes each call's outcome: ``active``,
+    ``inactive``, ``unavailable``, ``bad_credentials``.
     """
 
     def __init__(
@@ -94,7 +41,8 @@ class Introspection:
         authentication: ClientAuthentication,
         *,
         timeout_seconds: float,
-        issuer: str | None = None,
+        expected: Expected = ANYTHING,
+        signed: SignedAnswers | None = None,
         breaker: Breaker | None = None,
         observe: Callable[[str, float], None] = lambda outcome, seconds: None,
         clock: Callable[[], float] = time.time,
@@ -103,7 +51,8 @@ class Introspection:
         self._endpoint = endpoint
         self._authentication = authentication
         self._timeout_seconds = timeout_seconds
-        self._issuer = issuer
+        self._expected = expected
+        self._signed = signed
         self._breaker = breaker or Breaker()
         self._observe = observe
         self._clock = clock
@@ -128,7 +77,10 @@ class Introspection:
     async def _introspect(self, endpoint: str, token: str) -> Token | None:
         started = time.perf_counter()
         try:
-            found = self._read(await self._ask(endpoint, token))
+            answer = await self._ask(endpoint, token)
+            if _refuses_us(answer) and self._authentication.refused():
+                answer = await self._ask(endpoint, token)
+            found = await self._read(answer)
         except FetchFailed as failure:
             # An answer about this token, even a 500, says nothing of the others: an app must not be able to shut the
             # door for everybody with tokens that the server stumbles over.
@@ -149,9 +101,9 @@ class Introspection:
         return found
 
     async def _ask(self, endpoint: str, token: str) -> Answer:
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": "application/json" if self._signed is None else SIGNED_ANSWER}
         form = {"token": token, "token_type_hint": "access_token"}
-        self._authentication.apply(headers, form)
+        await self._authentication.apply(endpoint, headers, form)
         return await fetch(
             self._session,
             "POST",
@@ -162,8 +114,8 @@ class Introspection:
             form=form,
         )
 
-    def _read(self, answer: Answer) -> Token | None:
-        if answer.status in (401, 403) or (answer.status == 400 and b"invalid_client" in answer.body):
+    async def _read(self, answer: Answer) -> Token | None:
+        if _refuses_us(answer):
             log.error(
                 "the authorization server refused our own client credentials: check tokens.client",
                 extra={"reason": "introspection_bad_credentials", "upstream_status": answer.status},
@@ -176,7 +128,12 @@ class Introspection:
             reason = "server_busy" if answer.status in _BUSY_STATUSES else "unexpected_status"
             raise FetchFailed(reason, f"status {answer.status}")
         try:
-            return token_of(answer.strict_json_object(), issuer=self._issuer, now=self._clock())
+            said = answer.strict_json_object() if self._signed is None else await self._signed.read(answer)
+            return token_of(said, self._expected, now=self._clock())
         except WrongShape as wrong:
             log.error("introspection answer has a wrong shape", extra={"field": wrong.field})
             raise FetchFailed("wrong_shape") from None
+
+
+def _refuses_us(answer: Answer) -> bool:
+    return answer.status in (401, 403) or (answer.status == 400 and b"invalid_client" in answer.body)

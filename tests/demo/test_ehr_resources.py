@@ -19,8 +19,10 @@ from sidecar.demo import ehr_tokens
 from sidecar.demo.ehr import STORE
 from sidecar.demo.ehr_scopes import describe
 from sidecar.demo.people import MRN_SYSTEM, PATIENTS
+from sidecar.tokens.client_authentication import ClientSecretBasic, ClientSecretPost
 from sidecar.tokens.discovery import Discovery
-from sidecar.tokens.introspection import ClientSecretBasic, ClientSecretPost, Introspection
+from sidecar.tokens.facts import Expected
+from sidecar.tokens.introspection import Introspection
 from tests.demo.ehr_server import (
     IMAGING,
     INTROSPECTION_ID,
@@ -40,7 +42,9 @@ async def test_the_sidecar_introspects(
         return f"{ehr.url}/introspect"
 
     def asking(secret: str) -> Introspection:
-        return Introspection(session, endpoint, method(INTROSPECTION_ID, secret), timeout_seconds=5, issuer=ehr.url)
+        return Introspection(
+            session, endpoint, method(INTROSPECTION_ID, secret), timeout_seconds=5, expected=Expected(issuer=ehr.url)
+        )
 
     introspection, store = asking(SECRET), ehr.app[STORE]
     token = store.issue(patient="peter", scope="patient/ImagingStudy.rs", client_id="viewer", lifetime_seconds=50)

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from sidecar.common.errors import BadGateway, Problem, Unavailable
-from sidecar.tokens.credentials import BackendServices, NoToken, StaticToken, private_key_of
+from sidecar.tokens.assertion import private_key_of
+from sidecar.tokens.credentials import BackendServices, NoToken, StaticToken
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
 
 TOKEN = "a-recognizable-token"
@@ -179,7 +180,7 @@ async def test_our_key_is_refused(
     problem = await problem_of(credentials)
     assert isinstance(problem, BadGateway)
     assert problem.reason == "backend_token_refused"
-    assert "check patients.client" in caplog.text
+    assert [vars(record).get("setting") for record in caplog.records] == ["patients.client"]
     said = all_that_is_said(caplog, problem)
     assert TOKEN not in said
     assert peer.asked[0].form["client_assertion"] not in said

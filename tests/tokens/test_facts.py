@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sidecar.access.scopes import parse_scopes
 from sidecar.access.token import Token
-from sidecar.tokens.facts import WrongShape, token_of
+from sidecar.tokens.facts import Claims, Expected, PatientClaim, WrongShape, token_of
 
 NOW = 1_700_000_000.0
 ISSUER = "https://ehr.example.org"
@@ -25,7 +25,7 @@ ACTIVE: dict[str, Any] = {
 def read(changes: dict[str, Any], *, issuer: str | None = ISSUER) -> Token | None:
     """The facts of the usual answer with ``changes``; a member changed to ``...`` is left out."""
     answer = {name: value for name, value in (ACTIVE | changes).items() if value is not ...}
-    return token_of(answer, issuer=issuer, now=NOW)
+    return token_of(answer, Expected(issuer=issuer), now=NOW)
 
 
 def test_an_active_token() -> None:
@@ -86,7 +86,7 @@ def test_not_an_active_token(changes: dict[str, Any]) -> None:
         ({"exp": math.nan}, "exp"), ({"exp": math.inf}, "exp"), ({"exp": -math.inf}, "exp"), ({"exp": 10**400}, "exp"),
         ({"exp": [1_900_000_000]}, "exp"), ({"exp": {}}, "exp"), ({"exp": "2030-01-01T00:00:00Z"}, "exp"),
         ({"nbf": "0"}, "nbf"), ({"nbf": False}, "nbf"), ({"nbf": math.nan}, "nbf"), ({"nbf": 10**400}, "nbf"),
-        ({"scope": ["patient/ImagingStudy.rs"]}, "scope"), ({"scope": {"a": "b"}}, "scope"), ({"scope": 1}, "scope"),
+        ({"scope": ["patient/ImagingStudy.rs", 1]}, "scope"), ({"scope": {"a": "b"}}, "scope"), ({"scope": 1}, "scope"),
         ({"patient": {"reference": "Patient/p1"}}, "patient"), ({"patient": ["p1"]}, "patient"),
         ({"patient": 1}, "patient"), ({"patient": "Patient/p1"}, "patient"), ({"patient": ""}, "patient"),
         ({"patient": "p1,p2"}, "patient"), ({"patient": "*"}, "patient"), ({"patient": "../p2"}, "patient"),
@@ -161,7 +161,7 @@ ANSWERS = st.fixed_dictionaries({}, optional=MEMBERS) | st.dictionaries(st.text(
 def outcome(answer: dict[str, Any], issuer: str | None) -> tuple[Token | None, str | None]:
     """The facts, or the member that is wrong; no other failure."""
     try:
-        return token_of(answer, issuer=issuer, now=NOW), None
+        return token_of(answer, Expected(issuer=issuer), now=NOW), None
     except WrongShape as wrong:
         return None, wrong.field
 
@@ -192,3 +192,86 @@ def test_one_odd_member_never_widens(name: str, value: Any) -> None:
     if token is not None:
         assert name == "patient" or token.patient == "p1"
         assert name == "scope" or token.grants == parse_scopes(ACTIVE["scope"])
+
+
+GRANTS = parse_scopes("patient/ImagingStudy.rs openid")
+
+
+def placed(answer: dict[str, Any], **claims: Any) -> Token | None:
+    """An active answer, read where ``claims`` say that things stand."""
+    expected = Expected(claims=Claims(**claims), fhir_url="https://ehr.example.org/fhir")
+    return token_of({"active": True, "exp": NOW + 60} | answer, expected, now=NOW)
+
+
+@pytest.mark.parametrize("claim", ["scope", "scp"])
+def test_scopes_are_a_text_or_a_list(claim: str) -> None:
+    for scopes in ("patient/ImagingStudy.rs openid", ["patient/ImagingStudy.rs", "openid"]):
+        found = placed({claim: scopes}, scope=(claim,))
+        assert found is not None
+        assert found.grants == GRANTS
+
+
+def test_what_stands_elsewhere() -> None:
+    """Vendor shapes by configuration, not by code."""
+    answer = {"launch_response": {"patient": "123"}, "azp": "app", "https://ehr.example.org/user": "u1"}
+    found = placed(
+        answer, patient=(PatientClaim(("launch_response", "patient")),), client_id=("azp",),
+        subject=("https://ehr.example.org/user",),
+    )  # fmt: skip
+    assert found is not None
+    assert (found.patient, found.client_id, found.subject) == ("123", "app", "u1")
+
+
+@pytest.mark.parametrize(
+    ("sub", "patient"),
+    [("https://ehr.example.org/fhir/Patient/123", "123"), ("Patient/123", "123"), ("123", None),
+     ("https://ehr.example.org/fhir/Practitioner/123", None), ("https://other.example.org/fhir/Patient/123", None),
+     ("https://ehr.example.org/fhirPatient/123", None), ("Patient", None)],
+)  # fmt: skip
+def test_a_patient_by_reference(sub: str, patient: str | None) -> None:
+    """Of the EHR itself; anything else is no patient."""
+    found = placed({"sub": sub}, patient=(PatientClaim(("sub",), is_reference=True),))
+    assert found is not None
+    assert found.patient == patient
+
+
+@pytest.mark.parametrize(
+    "sub", ["Patient/", "Patient/1/2", "Patient/a b", "https://ehr.example.org/fhir/Patient/1?x=2"]
+)
+def test_a_reference_to_an_odd_patient_is_a_wrong_shape(sub: str) -> None:
+    with pytest.raises(WrongShape):
+        placed({"sub": sub}, patient=(PatientClaim(("sub",), is_reference=True),))
+
+
+def test_several_places_must_name_one_patient() -> None:
+    places = (PatientClaim(("patient",)), PatientClaim(("sub",), is_reference=True))
+    found = placed({"patient": "1", "sub": "Patient/1"}, patient=places)
+    assert found is not None
+    assert found.patient == "1"
+    with pytest.raises(WrongShape):
+        placed({"patient": "1", "sub": "Patient/2"}, patient=places)
+
+
+def test_a_way_through_something_else_is_a_wrong_shape() -> None:
+    with pytest.raises(WrongShape):
+        placed({"launch_response": "x"}, patient=(PatientClaim(("launch_response", "patient")),))
+
+
+@pytest.mark.parametrize(
+    ("aud", "good"),
+    [("https://imaging.example.org", True), (["x", "https://imaging.example.org"], True), ("x", False), ([], False),
+     (None, False), ({"https://imaging.example.org": 1}, False), (["https://imaging.example.org/"], False)],
+)  # fmt: skip
+def test_the_audience(aud: object, good: bool) -> None:
+    """With one configured, a token that names none is not for us."""
+    answer = {"active": True, "exp": NOW + 60, "aud": aud}
+    found = token_of(answer, Expected(audience=("https://imaging.example.org",)), now=NOW)
+    assert (found is not None) == good
+
+
+def test_clocks_may_be_wrong_by_the_leeway() -> None:
+    answer = {"active": True, "exp": NOW - 10, "nbf": NOW + 10}
+    assert token_of(answer, now=NOW) is None
+    found = token_of(answer, Expected(leeway_seconds=30), now=NOW)
+    assert found is not None
+    assert found.expires_at == NOW + 20

@@ -21,7 +21,7 @@ INTROSPECTION_FAULTS: dict[str, ScriptedEhr] = {
     "active is a number": ScriptedEhr(answer=ACTIVE | {"active": 1}),
     "no exp": ScriptedEhr(answer={name: value for name, value in ACTIVE.items() if name != "exp"}),
     "patient is an object": ScriptedEhr(answer=ACTIVE | {"patient": {"id": PATIENT}}),
-    "scope is an array": ScriptedEhr(answer=ACTIVE | {"scope": ["patient/ImagingStudy.rs"]}),
+    "scope is an array of numbers": ScriptedEhr(answer=ACTIVE | {"scope": [1]}),
     "active twice": ScriptedEhr(answer='{"active": false, "exp": 9999999999, "active": true}'),
     "slow": ScriptedEhr(delay=5),
     "redirect": ScriptedEhr(answer="", status=302),

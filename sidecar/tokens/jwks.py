@@ -1,0 +1,126 @@
+"""The authorization server's public keys (RFC 7517), fetched and kept for a while."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import jwt
+
+from sidecar.common.errors import Unavailable
+from sidecar.common.fetch import FetchFailed, fetch
+from sidecar.common.single_flight import SingleFlight
+
+log = logging.getLogger(__name__)
+
+LIMIT_BYTES = 1_048_576
+MAXIMUM_KEYS = 100
+REFRESH_SECONDS = 10
+"""So often at most do tokens with a ``kid`` that nobody knows make us fetch the keys anew."""
+KEY_TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
+"""First letters of an algorithm -> ``kty``: a key of another kind never verifies (RFC 8725 3.1)."""
+_UNAVAILABLE = "The keys of the hospital's authorization server cannot be had now; try again."
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """``key`` as PyJWT verifies with it; ``algorithm`` when the set says which one alone it is for."""
+
+    key: Any
+    key_type: str
+    key_id: str | None
+    algorithm: str | None
+
+
+class Jwks:
+    """Public keys from ``url()``, for ``ttl_seconds``: a key that was withdrawn verifies nothing after that.
+
+    A ``kid`` that is not among them has them fetched anew, at most every ``REFRESH_SECONDS``: keys rotate, and junk
+    tokens cost nothing. Raises ``Unavailable`` (503) when no keys are to be had (SIA-16). The clock is monotonic.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: Callable[[], Awaitable[str]],
+        *,
+        timeout_seconds: float,
+        ttl_seconds: float = 600,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._session = session
+        self._url = url
+        self._timeout_seconds = timeout_seconds
+        self._ttl_seconds = ttl_seconds
+        self._clock = clock
+        self._flight: SingleFlight[None, list[PublicKey]] = SingleFlight()
+        self._keys: list[PublicKey] = []
+        self._fresh_until = float("-inf")
+        self._refresh_from = float("-inf")
+
+    async def candidates(self, header: Mapping[str, Any], algorithm: str) -> list[PublicKey]:
+        """Return the keys that may have signed what has this header, possibly none."""
+        now = self._clock()
+        keys = self._keys if now < self._fresh_until else await self._flight.run(None, self._fetch)
+        found = _matching(keys, header.get("kid"), algorithm)
+        if not found and self._clock() >= self._refresh_from:
+            found = _matching(await self._flight.run(None, self._fetch), header.get("kid"), algorithm)
+        return found
+
+    async def probe(self) -> int:
+        """Fetch the keys now; return how many can be used."""
+        return len(await self._flight.run(None, self._fetch))
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._flight.close()
+
+    async def _fetch(self) -> list[PublicKey]:
+        # Also a fetch that fails counts: an authorization server that is down is not asked for each token.
+        self._refresh_from = self._clock() + REFRESH_SECONDS
+        try:
+            answer = await fetch(
+                self._session, "GET", await self._url(), limit_bytes=LIMIT_BYTES,
+                timeout_seconds=self._timeout_seconds, headers={"Accept": "application/jwk-set+json, application/json"},
+            )  # fmt: skip
+            if answer.status != 200:
+                raise FetchFailed("unexpected_status", f"status {answer.status}")
+            self._keys = _read(answer.strict_json_object())
+        except FetchFailed as failure:
+            log.error("the JWKS cannot be had", extra={"reason": failure.reason, "detail": failure.detail})
+            raise Unavailable(_UNAVAILABLE, reason="jwks_" + failure.reason).because(failure.detail) from None
+        self._fresh_until = self._clock() + self._ttl_seconds
+        return self._keys
+
+
+def _read(document: Mapping[str, Any]) -> list[PublicKey]:
+    listed = document.get("keys")
+    if not isinstance(listed, list) or len(listed) > MAXIMUM_KEYS:
+        raise FetchFailed("wrong_shape")
+    keys = []
+    for one in listed:
+        # Secret keys have no place there, and would verify what anybody who read the set has signed.
+        if not isinstance(one, dict) or one.get("kty") not in KEY_TYPES.values() or one.get("use", "sig") != "sig":
+            continue
+        try:
+            keys.append(PublicKey(jwt.PyJWK(one).key, one["kty"], _text(one, "kid"), _text(one, "alg")))
+        except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+            continue  # Of a kind that we cannot use.
+    return keys
+
+
+def _text(key: Mapping[str, Any], name: str) -> str | None:
+    value = key.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _matching(keys: list[PublicKey], key_id: object, algorithm: str) -> list[PublicKey]:
+    return [
+        key
+        for key in keys
+        if key.key_type == KEY_TYPES.get(algorithm[:2])
+        and key.algorithm in (None, algorithm)
+        and key_id in (None, key.key_id)
+    ]

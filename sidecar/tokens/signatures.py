@@ -1,0 +1,79 @@
+"""Verifying what the authorization server has signed (RFC 7515, RFC 8725): access tokens and introspection answers."""
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+import jwt
+
+from sidecar.common.fetch import FetchFailed, strict_json_object
+from sidecar.tokens.jwks import Jwks
+
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+"""What can be allowed: signatures by a private key alone. Neither ``none`` nor HMAC is among them."""
+MAXIMUM_CHARACTERS = 16_384
+
+
+class NotSigned(ValueError):
+    """It is no JWT that one of the keys has signed. ``why`` is a constant."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class Signatures:
+    """Verifies by the keys of ``jwks`` with the ``algorithms`` allowed (of ``ALGORITHMS``)."""
+
+    def __init__(self, jwks: Jwks, algorithms: Collection[str]) -> None:
+        self._jwks = jwks
+        self._algorithms = frozenset(algorithms) & frozenset(ALGORITHMS)
+
+    async def claims(self, compact: str, types: Collection[str] | None = None) -> dict[str, Any]:
+        """Return the claims of a signed JWT (compact form). ``types``: what ``typ`` must be, in lower case.
+
+        Nothing but the signature and the header is looked at. Raises ``NotSigned``, and ``Unavailable`` (503) when
+        the keys cannot be had.
+        """
+        header = _header(compact)
+        algorithm = header.get("alg")
+        if not isinstance(algorithm, str) or algorithm not in self._algorithms:
+            raise NotSigned("algorithm")
+        if "crit" in header or "b64" in header:  # What we must understand and do not (RFC 7515 4.1.11).
+            raise NotSigned("crit")
+        if types is not None and _type(header) not in types:
+            raise NotSigned("type")
+        for key in await self._jwks.candidates(header, algorithm):
+            try:
+                payload = jwt.PyJWS().decode(compact, key.key, algorithms=[algorithm])
+                return strict_json_object(payload)
+            except jwt.PyJWTError:
+                continue
+            except (FetchFailed, ValueError, TypeError):
+                raise NotSigned("payload") from None
+        raise NotSigned("signature")
+
+
+def looks_like_jwt(token: str) -> bool:
+    """Whether it has a JWT's shape: three parts, the first one a JSON object."""
+    try:
+        _header(token)
+    except NotSigned:
+        return False
+    return True
+
+
+def _header(compact: str) -> dict[str, Any]:
+    if len(compact) > MAXIMUM_CHARACTERS or compact.count(".") != 2 or not compact.isascii():
+        raise NotSigned("shape")
+    try:
+        padded = compact.partition(".")[0]
+        return strict_json_object(jwt.utils.base64url_decode(padded.encode()))
+    except (FetchFailed, ValueError, json.JSONDecodeError):
+        raise NotSigned("shape") from None
+
+
+def _type(header: dict[str, Any]) -> str | None:
+    """``typ`` in lower case, without the ``application/`` that may be left out (RFC 7515 4.1.9)."""
+    found = header.get("typ")
+    return found.lower().removeprefix("application/") if isinstance(found, str) else None
