@@ -16,10 +16,10 @@ import aiohttp
 from aiohttp import web
 
 from sidecar import RELEASED, __version__
-from sidecar.access.decision import Policy
 from sidecar.common.background import background
 from sidecar.fhir.catalog import Catalog, MemoryStore, Store
 from sidecar.fhir.catalog_sqlite import SqliteStore
+from sidecar.fhir.constraints import Constraints
 from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.fhir.imaging_study import Site
@@ -34,6 +34,7 @@ from sidecar.pacs.studies import Studies
 from sidecar.pacs.upstream import Upstream
 from sidecar.patients.direct import DirectMapping
 from sidecar.patients.ehr import EhrMapping
+from sidecar.server_access import backend_clients, named_of_series, named_of_studies, policy, study_rules
 from sidecar.server_tokens import TokenValidation, patient_credentials, token_validation
 from sidecar.settings import BasicAuth, NoAuth, Settings
 from sidecar.settings_tokens import TlsClient
@@ -47,6 +48,7 @@ from sidecar.web.dicomweb import DicomWeb
 from sidecar.web.guard import Guard, PatientMapping
 from sidecar.web.imaging_fhir import ImagingFhir
 from sidecar.web.limits import StreamLimits
+from sidecar.web.patient_view import PatientViews
 from sidecar.web.routes import create_public
 from sidecar.web.stream import Streamer
 
@@ -108,14 +110,17 @@ async def build(
         stack.push_async_callback(ownership.close)
         catalog = _catalog(settings)
         stack.callback(catalog.close)
+        rules = study_rules(settings)
         studies = Studies(
-            pacs, ownership, with_series=settings.fhir.detail != "study",
+            pacs, ownership, with_series=settings.fhir.detail != "study" or bool(rules),
+            study_fields=named_of_studies(settings), series_fields=named_of_series(settings),
             cache_seconds=settings.fhir.search_cache_seconds, drop=metrics.observe_foreign, now=catalog.now,
         )  # fmt: skip
         stack.push_async_callback(studies.close)
         issuers = Issuers(pacs, ttl_seconds=settings.pacs.ownership_cache_seconds)
         stack.push_async_callback(issuers.close)
         audit = _audit(settings, metrics, stack)
+        clients = backend_clients(settings, ehr_session, discovery, stack)
         guard = Guard(
             tokens.cache,
             patients,
@@ -123,7 +128,9 @@ async def build(
             issuers,
             metrics,
             audit,
-            policy=Policy(app_launch=settings.access.app_launch),
+            PatientViews(studies, _site(settings), Constraints(_site(settings))),
+            policy=policy(settings, rules),
+            clients=clients,
         )
         endpoints = Endpoints(
             settings.server.public_url + "/fhir",
@@ -131,7 +138,7 @@ async def build(
             compat_2023=settings.compat.s4s_extension,
         )
         fhir = ImagingFhir(
-            guard, studies, catalog, endpoints, discovery, _site(settings), PageLinks(settings.fhir.link_key()),
+            guard, catalog, endpoints, discovery, _site(settings), PageLinks(settings.fhir.link_key()),
             detail=settings.fhir.detail, page_size=settings.fhir.page_size, version=__version__, released=RELEASED,
         )  # fmt: skip
         dicomweb = DicomWeb(
@@ -146,7 +153,7 @@ async def build(
         )  # fmt: skip
 
         def invalidate() -> None:
-            for cache in (studies, ownership, patients):
+            for cache in (studies, ownership, patients, clients):
                 cache.forget()
 
         def changed(patient_ids: frozenset[str] | None) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from sidecar.common.errors import BadGateway
-from sidecar.patients.ehr import Credentials
+from sidecar.patients.reading import Credentials
 from sidecar.settings import Settings
 from sidecar.settings_tokens import BackendServicesClient, BearerClient, PrivateKeyClient, SecretClient, TlsClient
 from sidecar.telemetry.metrics import Metrics

@@ -25,6 +25,7 @@ from sidecar.setting_types import (
     key_of,
     secret_of,
 )
+from sidecar.settings_access import Access
 from sidecar.settings_tokens import BackendServicesClient, BearerClient, NoClient, Tokens
 
 
@@ -242,12 +243,6 @@ class Fhir(Section):
             except (ValueError, OSError, KeyError):
                 raise ValueError("is no IANA time zone such as Europe/Berlin") from None
         return value
-
-
-class Access(Section):
-    """What is switched on."""
-
-    app_launch: bool = Field(True, description="Serve apps with patient/ scopes (SMART App Launch)")
 
 
 class Compat(Section):

@@ -62,6 +62,8 @@ def _walk(
             _walk(key, resolved, models, rows, variants)
             continue
         rows.append(_row(key, field, name in model.get("required", ())))
+        if "$ref" in (named := field.get("additionalProperties") or {}):
+            _walk(f"{key}.<name>", _resolve(named, models), models, rows, variants)
         if "items" in field and "$ref" in field["items"]:
             _walk(f"{key}[]", _resolve(field["items"], models), models, rows, variants)
         for variant in _variants(field):
@@ -93,6 +95,10 @@ def _type(field: dict[str, Any]) -> str:
         return " or ".join(_type(one) for one in field["anyOf"])
     if choices := _choices(field):
         return ", ".join(f"`{choice}`" for choice in choices)
+    if field["type"] == "object":
+        keys = _type(field["propertyNames"]) if "propertyNames" in field else "`<name>`"
+        values = field["additionalProperties"]
+        return f"mapping of {keys}" if "$ref" in values else f"mapping of {keys} to {_type(values)}"
     if field["type"] == "array":
         return "list" if "$ref" in field["items"] else f"list of {_type(field['items'])}"
     if field["type"] in ("integer", "number"):

@@ -232,6 +232,12 @@ def _misfits(value: Any, schema: dict[str, Any], models: dict[str, Any], path: s
     is_type = isinstance(value, _TYPES[schema["type"]]) and isinstance(value, bool) == (schema["type"] == "boolean")
     if not is_type or value not in schema.get("enum", [value]) or value != schema.get("const", value):
         return [path]
+    if isinstance(value, dict) and "properties" not in schema:  # Of any names, or of those that are listed.
+        names = schema.get("propertyNames", {}).get("enum", value)
+        below = schema["additionalProperties"]
+        return [f"{path}.{key}" for key in value if key not in names] + [
+            one for key, item in value.items() for one in _misfits(item, below, models, f"{path}.{key}")
+        ]
     if isinstance(value, dict):
         extra = value.keys() - schema["properties"].keys()
         missing = set(schema.get("required", ())) - value.keys()

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from sidecar.access.decision import Reason
+from sidecar.access.reasons import Reason
 from sidecar.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parent.parent

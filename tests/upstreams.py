@@ -5,20 +5,26 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from aiohttp import web
 
+from sidecar.fhir.constraints import Constraints
+from sidecar.fhir.imaging_study import Site
 from sidecar.server import Sidecar, build, listen
 from sidecar.settings import Settings
 from sidecar.telemetry.audit import AuditTrail, NoSink
 from sidecar.telemetry.audit_event import AuditSource
+from sidecar.web.patient_view import PatientViews
 
 STUDY, SERIES, INSTANCE = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.1.1"
 PATIENT = "p1"
 TOKEN = "a-recognizable-token"
 SCOPE = "patient/ImagingStudy.rs"
 
+SITE = Site("https://ehr.example.org/fhir")
+NO_VIEWS = PatientViews(cast("Any", None), SITE, Constraints(SITE))
+"""For a guard whose permits are never limited."""
 NO_AUDIT = AuditTrail(NoSink(), AuditSource("test", "https://ehr.example.org/fhir"), b"key")
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

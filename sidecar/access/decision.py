@@ -2,19 +2,23 @@
 
 It is made in two steps, because the second needs facts that only a permitted caller is worth an upstream call for:
 
-1. ``decide_patient``: does this token reach this patient's imaging at all? (SIA-10..16, 22)
-2. ``decide_study``: is this study, with the series and instance asked for in it, that patient's? (SIA-42, 45)
+1. ``decide_patient``: does this token reach this patient's imaging at all, and in which ways? (SIA-10..16, 22)
+2. ``decide_study``: is this study, with the series and instance asked for in it, that patient's (SIA-42, 45), and does
+   one of those ways lead to it? A search asks the same of each study (``may_see``).
 
-Both are pure: same facts, same answer. ``PatientPermit`` and ``StudyPermit`` are made here and nowhere else, and the
+All are pure: same facts, same answer. ``PatientPermit`` and ``StudyPermit`` are made here and nowhere else, and the
 rooms that fetch and stream take them as arguments: nothing can be fetched that was not permitted.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from sidecar.access.identity import PatientIdentifier, all_are_one_of
+from sidecar.access.reasons import Reason
+from sidecar.access.rules import Conditions, Rule, Shown, holds, shown
 from sidecar.access.scopes import Context, Grant
+from sidecar.access.study import DescribedStudy
 from sidecar.access.token import Token
 
 
@@ -26,60 +30,68 @@ class Interaction(StrEnum):
     RETRIEVE = "retrieve"
 
 
-class Reason(StrEnum):
-    """Why a request was refused: metric label, log field and audit code. Statuses are in ``STATUS``."""
-
-    MISSING_TOKEN = "missing_token"
-    MALFORMED_TOKEN = "malformed_token"
-    INACTIVE_TOKEN = "inactive_token"
-    EXPIRED_TOKEN = "expired_token"
-    APP_LAUNCH_OFF = "app_launch_off"
-    INSUFFICIENT_SCOPE = "insufficient_scope"
-    CONSTRAINED_SCOPE = "constrained_scope"
-    NO_PATIENT_CONTEXT = "no_patient_context"
-    OTHER_PATIENT = "other_patient"
-    ABSENT = "absent"
-    FOREIGN = "foreign"
-    NOT_IN_STUDY = "not_in_study"
-
-
-STATUS: dict[Reason, int] = {
-    Reason.MISSING_TOKEN: 401,
-    Reason.MALFORMED_TOKEN: 401,
-    Reason.INACTIVE_TOKEN: 401,
-    Reason.EXPIRED_TOKEN: 401,
-    Reason.APP_LAUNCH_OFF: 403,
-    Reason.INSUFFICIENT_SCOPE: 403,
-    Reason.CONSTRAINED_SCOPE: 403,
-    Reason.NO_PATIENT_CONTEXT: 403,
-    Reason.OTHER_PATIENT: 403,
-    # The next three are one and the same to the caller (SIA-45).
-    Reason.ABSENT: 404,
-    Reason.FOREIGN: 404,
-    Reason.NOT_IN_STUDY: 404,
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What the site has switched on (``access`` in the settings)."""
 
     app_launch: bool = True
+    user_level: bool = False
+    backend_services: bool = False
+    rules: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """What a backend client was given: ``patients`` (FHIR ids), and of their studies those where ``studies`` hold."""
+
+    patients: frozenset[str] = frozenset()
+    studies: Conditions = field(default_factory=dict)
+    rules: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """Refused, and why."""
+    """Refused, and why. ``series``: for ``PARTLY_EXCLUDED``, those that the caller may have instead."""
 
     reason: Reason
+    series: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One grant's way to a patient's studies: those that satisfy ``constraint`` and where ``studies`` hold.
+
+    ``rules``: the site's rules hold on it. Ways are never joined: what none of them leads to alone is not permitted
+    (SIA-15).
+    """
+
+    constraint: str | None = None
+    studies: Conditions = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
+
+    @property
+    def leads_everywhere(self) -> bool:
+        """Whether there is no study to which it does not lead."""
+        return self.constraint is None and not self.studies and not self.rules
 
 
 @dataclass(frozen=True, slots=True)
 class PatientPermit:
-    """The caller may do ``interaction`` on the imaging of ``patient`` (FHIR id)."""
+    """The caller may do ``interaction`` on that imaging of ``patient`` (FHIR id) to which one of the ``ways`` leads."""
 
     patient: str
     interaction: Interaction
+    ways: tuple[Way, ...] = (Way(),)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether studies must be described before it is known which of them may be seen."""
+        return not any(way.leads_everywhere for way in self.ways)
+
+    @property
+    def constraints(self) -> frozenset[str]:
+        """The constraints of which it must be known whether a study satisfies them."""
+        return frozenset(way.constraint for way in self.ways if way.constraint is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,47 +108,152 @@ class StudyFacts:
     """What the PACS says of a study UID.
 
     ``owners``: the patients of every study that the PACS has under this UID; ``part_found``: whether the series and
-    the instance asked for are in it (not looked for, hence false, in a study that is not the patient's).
+    the instance asked for are in it (not looked for, hence false, in a study that is not the patient's);
+    ``described``: each study under this UID that is the patient's, for a permit that ``is_limited``.
     """
 
     owners: frozenset[PatientIdentifier]
     part_found: bool
+    described: tuple[DescribedStudy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class StudyPermit:
-    """``part`` of the archive is the permitted patient's and may be fetched."""
+    """``part`` of the archive is the permitted patient's and may be fetched.
+
+    ``series``: of it these series, ``None``: they were not decided one by one.
+    """
 
     patient: str
     part: Part
+    series: frozenset[str] | None = None
 
 
 def decide_patient(
-    token: Token, interaction: Interaction, patient: str | None, *, policy: Policy, now: float
+    token: Token,
+    interaction: Interaction,
+    patient: str | None,
+    *,
+    policy: Policy,
+    now: float,
+    client: Client | None = None,
+    understood: frozenset[str] = frozenset(),
 ) -> PatientPermit | Deny:
-    """Step 1. ``patient`` is the FHIR id in the request, ``None`` for the token's own; ``now`` in seconds."""
+    """Step 1. ``patient`` is the FHIR id in the request, ``None`` for the token's own; ``now`` in seconds.
+
+    ``client``: what the token's client was given for Backend Services, ``None``: nothing; ``understood``: those
+    constraints of the token's scopes that can be evaluated.
+    """
     if not now < token.expires_at:  # Not ">=": an expiry that cannot be compared (NaN) must not permit for ever.
         return Deny(Reason.EXPIRED_TOKEN)
+    # What cannot be evaluated permits nothing (SIA-11, 16).
+    covering = [grant for grant in token.grants if _covers(grant, interaction)]
+    grants = [grant for grant in covering if grant.constraint is None or grant.constraint in understood]
+    launched, refused = _launch_ways(token, covering, grants, patient, policy)
+    backend, backend_refused = _backend_ways(covering, grants, patient, policy, client)
+    whose = token.patient if patient is None else patient
+    if (launched or backend) and whose is not None:
+        return PatientPermit(whose, interaction, (*launched, *backend))
+    # A token for apps is told what is wrong with it as one for apps.
+    return Deny(refused if refused is not Reason.INSUFFICIENT_SCOPE or backend_refused is None else backend_refused)
+
+
+def _launch_ways(
+    token: Token, covering: Sequence[Grant], grants: Sequence[Grant], patient: str | None, policy: Policy
+) -> tuple[list[Way], Reason]:
+    """SMART App Launch: patient/ scopes, and user/ ones where the site wants them, for the launch's patient alone."""
+    contexts = {Context.PATIENT, Context.USER} if policy.user_level else {Context.PATIENT}
+    ways = [Way(one.constraint, rules=policy.rules) for one in grants if one.context in contexts]
+    if not any(one.context in contexts for one in covering):
+        return [], Reason.INSUFFICIENT_SCOPE if policy.app_launch else Reason.APP_LAUNCH_OFF
     if not policy.app_launch:
-        return Deny(Reason.APP_LAUNCH_OFF)
-    # Only patient/ grants count: system/ and user/ scopes alone give nothing (SIA-13, 14).
-    grants = [grant for grant in token.grants if grant.context is Context.PATIENT and _covers(grant, interaction)]
-    if not grants:
-        return Deny(Reason.INSUFFICIENT_SCOPE)
-    if all(grant.constraint is not None for grant in grants):
-        # Constraints (?modality=CT) are not evaluated yet: what cannot be evaluated permits nothing (SIA-11, 16).
-        return Deny(Reason.CONSTRAINED_SCOPE)
-    if token.patient is None:
-        return Deny(Reason.NO_PATIENT_CONTEXT)
+        return [], Reason.APP_LAUNCH_OFF
+    if not ways:
+        return [], Reason.CONSTRAINED_SCOPE
+    if token.patient is None:  # Never system-level access (SIA-14).
+        return [], Reason.NO_PATIENT_CONTEXT
     if patient is not None and patient != token.patient:
-        return Deny(Reason.OTHER_PATIENT)
-    return PatientPermit(token.patient, interaction)
+        return [], Reason.OTHER_PATIENT
+    return ways, Reason.INSUFFICIENT_SCOPE
+
+
+def _backend_ways(
+    covering: Sequence[Grant], grants: Sequence[Grant], patient: str | None, policy: Policy, client: Client | None
+) -> tuple[list[Way], Reason | None]:
+    """Backend Services (SIA-13): system/ scopes, for the patients that the client was given, each by name."""
+    if not any(one.context is Context.SYSTEM for one in covering):
+        return [], None
+    if not policy.backend_services:
+        return [], None
+    if client is None:
+        return [], Reason.UNKNOWN_CLIENT
+    ways = [
+        Way(one.constraint, client.studies, policy.rules if client.rules else ())
+        for one in grants
+        if one.context is Context.SYSTEM
+    ]
+    if not ways:
+        return [], Reason.CONSTRAINED_SCOPE
+    if patient is None:
+        return [], Reason.NO_PATIENT_NAMED
+    if patient not in client.patients:
+        return [], Reason.NOT_THE_CLIENTS_PATIENT
+    return ways, None
+
+
+def may_see(permit: PatientPermit, described: Iterable[DescribedStudy], now: float) -> Shown | None:
+    """Return what the caller may see of a study, ``None``: nothing. ``described``: each study under one UID.
+
+    Each must be seen, and of the series those that are seen in each.
+    """
+    found = [_seen_by_any_way(permit, one, now) for one in described]
+    seen = [one for one in found if one is not None]
+    if not seen or len(seen) < len(found):
+        return None
+    decided = [one.series for one in seen if one.series is not None]
+    return Shown(
+        series=frozenset.intersection(*decided) if decided else None,
+        is_complete=all(one.is_complete for one in seen),
+        since=max((one.since for one in seen if one.since is not None), default=None),
+    )
+
+
+def _seen_by_any_way(permit: PatientPermit, study: DescribedStudy, now: float) -> Shown | None:
+    """By the way that shows most of it; two ways are not added up."""
+    best: Shown | None = None
+    for way in permit.ways:
+        if way.constraint is not None and way.constraint not in study.satisfies:
+            continue
+        if holds(way.studies, study.attributes) is not True:
+            continue
+        found = shown(way.rules, study, now)
+        if found is not None and (best is None or _shows_more(found, best)):
+            best = found
+    return best
+
+
+def _shows_more(one: Shown, other: Shown) -> bool:
+    return (one.is_complete, len(one.series or ())) > (other.is_complete, len(other.series or ()))
 
 
 def decide_study(
-    permit: PatientPermit, part: Part, known_as: Iterable[PatientIdentifier], facts: StudyFacts
+    permit: PatientPermit,
+    part: Part,
+    known_as: Iterable[PatientIdentifier],
+    facts: StudyFacts,
+    *,
+    now: float = 0,
+    whole: bool = True,
 ) -> StudyPermit | Deny:
-    """Step 2. ``known_as``: every identifier by which the PACS may know the permitted patient."""
+    """Step 2. ``known_as``: every identifier by which the PACS may know the permitted patient.
+
+    ``whole``: all that is in the part is fetched, so that nothing in it may be excluded (SIA-43); else it is listed,
+    and what is excluded will be left out. A study that is not shown is refused before anything else is looked at: what
+    is hidden and what is not there are the same.
+    """
+    seen = decide_shown(permit, part, facts.described, now=now, whole=whole)
+    if isinstance(seen, Deny):
+        return seen
     if not facts.owners:
         return Deny(Reason.ABSENT)
     # Every study under this UID must be the patient's: a PACS may hold one UID for two people (a copy, a mistake),
@@ -145,7 +262,21 @@ def decide_study(
         return Deny(Reason.FOREIGN)
     if not facts.part_found:
         return Deny(Reason.NOT_IN_STUDY)
-    return StudyPermit(permit.patient, part)
+    return StudyPermit(permit.patient, part, seen.series)
+
+
+def decide_shown(
+    permit: PatientPermit, part: Part, described: Iterable[DescribedStudy], *, now: float, whole: bool
+) -> Shown | Deny:
+    """The half of step 2 for which the archive need not be asked by UID; ``described`` as in ``StudyFacts``."""
+    if not permit.is_limited:
+        return Shown()
+    seen = may_see(permit, described, now)
+    if seen is None or (seen.series is not None and part.series is not None and part.series not in seen.series):
+        return Deny(Reason.NOT_SHOWN)
+    if whole and part.series is None and not seen.is_complete:
+        return Deny(Reason.PARTLY_EXCLUDED, seen.series or frozenset())
+    return seen
 
 
 def _covers(grant: Grant, interaction: Interaction) -> bool:

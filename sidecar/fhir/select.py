@@ -137,6 +137,11 @@ def _is_wanted(
     )
 
 
+def satisfies(row: Row, search: Search, details: Details, site: Site) -> bool:
+    """Whether a study has what ``search`` asks of it, as far as its rows tell (not ``_lastUpdated``)."""
+    return _is_wanted(row, search, study_started(row, site), _EPOCH, details, site)
+
+
 def _is_identified(row: Row, wanted: IdentifierFilter) -> bool:
     return wanted.any_uid or study_uid(row) in wanted.uids or accession_number(row) in wanted.accession_numbers
 

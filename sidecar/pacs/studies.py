@@ -5,7 +5,7 @@ What is kept is the PACS's rows, never a permission: each answer is decided afre
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from cachetools import TTLCache
@@ -18,7 +18,7 @@ from sidecar.common.turns import Busy, FairTurns
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.ownership import Ownership, owner_of
 from sidecar.pacs.resources import Query
-from sidecar.pacs.study_lists import MORE_SERIES_FIELDS, SERIES_FIELDS, Listing, StudyLists, include, say_dropped
+from sidecar.pacs.study_lists import Listing, StudyLists, include, say_dropped
 
 DETAILS_OF_ONE = 4
 """So many queries for the details of one patient's studies are under way at once; all others wait in their own line."""
@@ -56,6 +56,8 @@ class Studies:
         ownership: Ownership,
         *,
         with_series: bool = False,
+        study_fields: Sequence[str] = (),
+        series_fields: Sequence[str] = (),
         cache_seconds: float = 15,
         max_entries: int = 5_000,
         concurrency: int = 8,
@@ -66,7 +68,8 @@ class Studies:
         self._client = client
         self._ownership = ownership
         self._lists = StudyLists(
-            client, with_series=with_series, cache_seconds=cache_seconds, max_entries=max_entries, drop=drop, now=now,
+            client, with_series=with_series, study_fields=study_fields, series_fields=series_fields,
+            cache_seconds=cache_seconds, max_entries=max_entries, drop=drop, now=now,
             clock=clock,
         )  # fmt: skip
         self.of_patient = self._lists.of_patient
@@ -98,31 +101,45 @@ class Studies:
         studies: Iterable[str],
         known_as: frozenset[PatientIdentifier],
         oldest: Oldest,
+        only: Mapping[str, frozenset[str]] | None = None,
     ) -> set[str]:
-        """Return those of ``studies`` that have an instance of the patient whose ``keyword`` is ``uid``."""
+        """Return those of ``studies`` that have an instance of the patient whose ``keyword`` is ``uid``.
+
+        ``only``: StudyInstanceUID -> the series that count in it; in a study that is not there all of them do.
+        """
         wanted = list(studies)
-        found = await asyncio.gather(*(self._holds(keyword, uid, study, known_as, oldest) for study in wanted))
+        found = await asyncio.gather(
+            *(self._holds(keyword, uid, study, known_as, oldest, (only or {}).get(study)) for study in wanted)
+        )
         return {study for study, holds in zip(wanted, found, strict=True) if holds}
 
     async def _holds(
-        self, keyword: str, uid: str, study: str, known_as: frozenset[PatientIdentifier], oldest: Oldest
+        self,
+        keyword: str,
+        uid: str,
+        study: str,
+        known_as: frozenset[PatientIdentifier],
+        oldest: Oldest,
+        series: frozenset[str] | None,
     ) -> bool:
         query, fields = Query("instances", study=study), include(self._client, INSTANCE_FIELDS)
 
         async def ask(owner: str) -> list[Row]:
             # One row says it, unless the PACS does not match by this attribute: then all of them do.
-            rows = await self._client.search(query, ((keyword, uid), fields), limit=1, owner=owner)
-            if rows and text(rows[0], keyword) != uid:
+            limit = 1 if series is None else None
+            rows = await self._client.search(query, ((keyword, uid), fields), limit=limit, owner=owner)
+            if limit and rows and text(rows[0], keyword) != uid:
                 rows = await self._client.search(query, ((keyword, uid), fields), owner=owner)
             return [row for row in rows if text(row, keyword) == uid and self._is_below(row, query)]
 
-        kept = await self._detail((keyword, uid, study), ask, known_as)
+        kept = await self._detail((keyword, uid, study, "one" if series is None else "all"), ask, known_as)
         oldest.note(kept.asked)
-        return bool(await self._own(kept.rows, study, known_as))
+        rows = [row for row in kept.rows if series is None or text(row, "SeriesInstanceUID") in series]
+        return bool(await self._own(rows, study, known_as))
 
     async def series(self, study: str, known_as: frozenset[PatientIdentifier], oldest: Oldest) -> list[Row]:
         """Return the patient's series rows of a study; ``oldest`` is told when the PACS was asked."""
-        fields = include(self._client, SERIES_FIELDS, MORE_SERIES_FIELDS)
+        fields = self._lists.series_fields()
         return await self._level(Query("series", study=study), fields, "SeriesInstanceUID", known_as, oldest)
 
     async def instances(

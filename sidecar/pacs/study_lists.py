@@ -6,7 +6,7 @@ What is kept is the PACS's rows, never a permission: each answer is decided afre
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -56,16 +56,20 @@ class Listing:
     """Study rows, and a time (of ``now``) before the PACS was asked for them: what changed later is not in them.
 
     ``series``: StudyInstanceUID -> its series rows, for all of the patient's studies; ``None`` when they were not asked
-    for, or the PACS can list them study by study only.
+    for, or the PACS can list them study by study only. ``copies``: rows of a StudyInstanceUID that is in ``rows``
+    already, under another of the patient's identifiers.
     """
 
     rows: list[Row]
     asked: datetime
     series: Mapping[str, list[Row]] | None = None
+    copies: Sequence[Row] = ()
 
 
 class StudyLists:
     """Lists from the PACS, each kept for ``cache_seconds``; with their series if ``with_series``.
+
+    ``study_fields``, ``series_fields``: DICOM keywords of what is wanted beside the usual.
 
     ``drop(what)`` is told of each row that the PACS returned for somebody else (a query matches more loosely than we
     compare).
@@ -76,6 +80,8 @@ class StudyLists:
         client: PacsClient,
         *,
         with_series: bool,
+        study_fields: Sequence[str] = (),
+        series_fields: Sequence[str] = (),
         cache_seconds: float,
         max_entries: int,
         drop: Callable[[str], None] = lambda what: None,
@@ -84,6 +90,8 @@ class StudyLists:
     ) -> None:
         self._client = client
         self._with_series = with_series
+        self._study_fields = (*STUDY_FIELDS, *(one for one in study_fields if one not in STUDY_FIELDS))
+        self._series_fields = (*SERIES_FIELDS, *(one for one in series_fields if one not in SERIES_FIELDS))
         self._drop = drop
         self._now = now
         self._clock = clock
@@ -113,7 +121,9 @@ class StudyLists:
             return lists[0]
         by_uid = {uid: row for one in lists for row in one.rows if (uid := text(row, "StudyInstanceUID"))}
         asked = min((one.asked for one in lists), default=self._now())
-        return Listing(list(by_uid.values()), asked, _joined([one.series for one in lists]))
+        listed = {id(row) for row in by_uid.values()}
+        copies = [row for one in lists for row in one.rows if id(row) not in listed]
+        return Listing(list(by_uid.values()), asked, _joined([one.series for one in lists]), copies)
 
     async def _of_identifier(self, identifier: PatientIdentifier) -> Listing:
         kept = self._kept.get(identifier)
@@ -137,7 +147,7 @@ class StudyLists:
         return found
 
     async def _ask_studies(self, identifier: PatientIdentifier, parameters: list[tuple[str, str]]) -> list[Row]:
-        fields = include(self._client, STUDY_FIELDS, MORE_STUDY_FIELDS)
+        fields = include(self._client, self._study_fields, MORE_STUDY_FIELDS)
         rows = await self._client.search(Query("studies"), [*parameters, fields])
         own = [row for row in rows if text(row, "StudyInstanceUID") and self._is_of(row, identifier, "study_row")]
         say_dropped(len(rows) - len(own))
@@ -150,7 +160,7 @@ class StudyLists:
     ) -> dict[str, list[Row]] | None:
         if not self._with_series or self._clock() < self._no_series_until:
             return None
-        fields = include(self._client, SERIES_FIELDS, MORE_SERIES_FIELDS)
+        fields = self.series_fields()
         try:
             rows = await self._client.search(Query("series"), [*parameters, fields])
         except (QueryRefused, NotSupported):
@@ -165,6 +175,10 @@ class StudyLists:
         for row in own:
             by_study.setdefault(text(row, "StudyInstanceUID") or "", []).append(row)
         return by_study
+
+    def series_fields(self) -> tuple[str, str]:
+        """The query parameter that wants what is to be known of series."""
+        return include(self._client, self._series_fields, MORE_SERIES_FIELDS)
 
     def _is_of(self, row: Row, identifier: PatientIdentifier, what: str) -> bool:
         if owner_of(row).is_of(identifier):

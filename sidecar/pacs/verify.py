@@ -27,17 +27,25 @@ class Foreign(Exception):
         self.what = what
 
 
+class Excluded(Exception):
+    """The PACS sent something of the patient's that is not shown (SIA-43)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Permitted:
-    """Whose and what an answer may hold: the permitted ``part``, of the patient ``known_as`` these identifiers."""
+    """Whose and what an answer may hold: the permitted ``part``, of the patient ``known_as`` these identifiers.
+
+    ``series``: of it these alone, ``None``: any.
+    """
 
     part: Part
     known_as: tuple[PatientIdentifier, ...]
+    series: frozenset[str] | None = None
 
     @staticmethod
     def by(permit: StudyPermit, known_as: Iterable[PatientIdentifier]) -> "Permitted":
         """What a permit covers."""
-        return Permitted(permit.part, tuple(known_as))
+        return Permitted(permit.part, tuple(known_as), permit.series)
 
     def covers(self, header: InstanceHeader) -> bool:
         """Whether an instance that says this of itself is permitted."""
@@ -48,6 +56,10 @@ class Permitted:
             and part.series in (None, header.series)
             and part.instance in (None, header.instance)
         )
+
+    def shows(self, header: InstanceHeader) -> bool:
+        """Whether no rule leaves its series out (SIA-43)."""
+        return self.series is None or header.series in self.series
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,5 +104,8 @@ def _check(permitted: Permitted, what: str) -> Check:
     def check(header: InstanceHeader) -> None:
         if not permitted.covers(header):
             raise Foreign(what)
+        if not permitted.shows(header):
+            # The patient's own, but excluded, or come since it was decided: nobody else's image was about to leave.
+            raise Excluded
 
     return check

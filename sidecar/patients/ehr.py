@@ -3,29 +3,18 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import aiohttp
 from cachetools import TTLCache
 
 from sidecar.access.identity import PatientIdentifier
 from sidecar.common.errors import BadGateway, Unavailable
-from sidecar.common.fetch import Answer, FetchFailed, fetch
+from sidecar.common.fetch import Answer, FetchFailed
 from sidecar.common.single_flight import SingleFlight
+from sidecar.patients.reading import Credentials, read_resource
 
 log = logging.getLogger(__name__)
-
-LIMIT_BYTES = 1_048_576
-
-
-class Credentials(Protocol):
-    """Our own access token at the EHR (``tokens.credentials``)."""
-
-    async def token(self) -> str | None:
-        """Return a live token, ``None`` when the EHR wants none."""
-
-    def forget(self) -> None:
-        """The token was refused: do not use it again."""
 
 
 class EhrMapping:
@@ -83,10 +72,10 @@ class EhrMapping:
 
     async def _look_up(self, patient: str) -> frozenset[PatientIdentifier]:
         try:
-            answer = await self._read(patient)
-            if answer.status == 401:  # Perhaps revoked before its time: once more with a new token.
-                self._credentials.forget()
-                answer = await self._read(patient)
+            answer = await read_resource(
+                self._session, f"{self._fhir_url}/Patient/{patient}", self._credentials,
+                timeout_seconds=self._timeout_seconds,
+            )  # fmt: skip
             found = self._identifiers(answer, patient)
         except FetchFailed as failure:
             log.error("the EHR's Patient cannot be read", extra={"reason": failure.reason, "detail": failure.detail})
@@ -95,20 +84,6 @@ class EhrMapping:
             ).because(failure.detail) from None
         self._known[patient] = found
         return found
-
-    async def _read(self, patient: str) -> Answer:
-        headers = {"Accept": "application/fhir+json"}
-        token = await self._credentials.token()
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        return await fetch(
-            self._session,
-            "GET",
-            f"{self._fhir_url}/Patient/{patient}",
-            limit_bytes=LIMIT_BYTES,
-            timeout_seconds=self._timeout_seconds,
-            headers=headers,
-        )
 
     def _identifiers(self, answer: Answer, patient: str) -> frozenset[PatientIdentifier]:
         if answer.status in (401, 403):

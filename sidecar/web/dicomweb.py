@@ -30,6 +30,8 @@ from sidecar.web.conditions import to_client, to_pacs
 from sidecar.web.guard import Guard
 from sidecar.web.limits import StreamLimits
 from sidecar.web.middleware import TARGET
+from sidecar.web.patient_view import PatientView
+from sidecar.web.shown_rows import shown_rows
 from sidecar.web.stream import Streamer
 from sidecar.web.wado_uri import parse_wado_uri
 
@@ -78,14 +80,14 @@ class DicomWeb:
         patient = segments[2]
         _note_path(segments[4:])
         token = await self._guard.token(request)
-        permit = self._guard.permit(token, Interaction.RETRIEVE, patient if is_fhir_id(patient) else "")
+        permit = await self._guard.permit(token, Interaction.RETRIEVE, patient if is_fhir_id(patient) else "")
         return await self._serve(request, token, permit, segments[4:], self._endpoints.address(permit.patient))
 
     async def below_token(self, request: web.Request) -> web.StreamResponse:
         """``/wado-rs/…``: the patient is the token's."""
         _note_path(request[TARGET].segments[1:])
         token = await self._guard.token(request)
-        permit = self._guard.permit(token, Interaction.RETRIEVE)
+        permit = await self._guard.permit(token, Interaction.RETRIEVE)
         return await self._serve(request, token, permit, request[TARGET].segments[1:], self._public_base + "/wado-rs")
 
     async def _serve(
@@ -102,7 +104,7 @@ class DicomWeb:
     async def wado_uri(self, request: web.Request) -> web.StreamResponse:
         """``/wado-uri?requestType=WADO&…`` (PS3.18 chapter 9): one instance, of the token's patient."""
         token = await self._guard.token(request)
-        permit = self._guard.permit(token, Interaction.RETRIEVE)
+        permit = await self._guard.permit(token, Interaction.RETRIEVE)
         header = ", ".join(request.headers.getall(hdrs.ACCEPT, [])) or None
         asked = parse_wado_uri(request[TARGET].parameters(), header)
         _note(asked.retrieval)
@@ -171,18 +173,24 @@ class DicomWeb:
             raise NotAcceptable("Searches are answered in application/dicom+json.", reason="accept")
         matching = parse_matching(parameters)
         if query.study is not None:
-            await self._guard.study(permit, Part(query.study, query.series))
+            await self._guard.study(permit, Part(query.study, query.series), whole=False)
+        view = await self._guard.view(permit) if permit.is_limited else None
         known_as = await self._guard.known_as(permit)
         async with self._guard.queries.turn(permit.patient):
-            rows = await self._rows(query, matching, known_as)
+            rows = await self._rows(query, matching, known_as, view)
         try:
             return _dicom_json([rewrite_row(public_attributes(row), root) for row in rows])
         except TooDeep:
             log.error("a row of the PACS is nested too deep")
             raise BadGateway("The image archive gave an answer that cannot be used.", reason="query_too_deep") from None
 
-    async def _rows(self, query: Query, matching: Matching, known_as: frozenset[PatientIdentifier]) -> list[Row]:
-        """The patient's rows under every identifier, in one order, cut to the page that was asked for."""
+    async def _rows(
+        self, query: Query, matching: Matching, known_as: frozenset[PatientIdentifier], view: PatientView | None
+    ) -> list[Row]:
+        """The patient's rows under every identifier, in one order, cut to the page that was asked for.
+
+        ``view``: what is shown of them, ``None``: all.
+        """
         wanted = None if matching.limit is None else matching.offset + matching.limit
         rows: list[Row] = []
         for identifier in sorted(known_as, key=lambda known: (known.patient_id, known.issuer or "")):
@@ -193,7 +201,9 @@ class DicomWeb:
                 who.append(("IssuerOfPatientID", identifier.issuer))
             parameters = (*who, *matching.parameters, ("includefield", _CHECKED_FIELDS))
             # Where others come as well and are left out, a limit would cut the patient's own.
-            exact = self._pacs.dialect.writes_exactly(identifier.patient_id + (identifier.issuer or ""))
+            exact = view is None and self._pacs.dialect.writes_exactly(
+                identifier.patient_id + (identifier.issuer or "")
+            )
             try:
                 found = await self._pacs.search(query, _join_fields(parameters), limit=wanted if exact else None)
             except QueryRefused:
@@ -206,7 +216,7 @@ class DicomWeb:
                     "the PACS returned rows that were not asked for; they are left out",
                     extra={"rows": len(found) - len(own)},
                 )
-            rows += own
+            rows += own if view is None else shown_rows(own, query, matching, view)
         return rows[matching.offset : wanted]
 
     def _is_own(self, row: Row, query: Query, identifier: PatientIdentifier) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from sidecar.access.decision import STATUS, Reason
+from sidecar.access.reasons import STATUS, Reason
 from sidecar.common.errors import Problem
 from sidecar.fhir.outcome import operation_outcome
 
@@ -22,9 +22,16 @@ _TEXT: dict[Reason, str] = {
     "ask for patient/ImagingStudy.rs.",
     Reason.NO_PATIENT_CONTEXT: "The access token is for no patient; launch with patient context (launch/patient).",
     Reason.OTHER_PATIENT: "The access token is for another patient.",
+    Reason.NO_PATIENT_NAMED: "Name one patient: patient=<id> in a search, Patient/<id>/$wado-rs for images.",
+    Reason.UNKNOWN_CLIENT: "This server has no permissions for this client; ask its operators.",
+    Reason.NOT_THE_CLIENTS_PATIENT: "This client has no permission for this patient.",
+    Reason.PARTLY_EXCLUDED: "Not all of this study may be retrieved; ask for its series one by one.",
 }
 _NOT_FOUND = "There is no such resource, or it is not available to you."
 _CODE = {401: "login", 403: "forbidden", 404: "not-found"}
+
+MAXIMUM_SERIES = 100
+"""So many are named in an answer."""
 
 _MALFORMED = {
     414: ("too-long", "The URL is too long."),
@@ -42,8 +49,8 @@ def json_response(
     )
 
 
-def denial(reason: Reason, realm: str) -> web.Response:
-    """The answer for a refused request."""
+def denial(reason: Reason, realm: str, series: frozenset[str] = frozenset()) -> web.Response:
+    """The answer for a refused request. ``series``: SeriesInstanceUIDs that the caller may have instead."""
     status = STATUS[reason]
     headers = {}
     if status == 401:
@@ -54,7 +61,11 @@ def denial(reason: Reason, realm: str) -> web.Response:
         headers["WWW-Authenticate"] = (
             f'Bearer realm="{realm}", error="insufficient_scope", scope="patient/ImagingStudy.rs"'
         )
-    outcome = operation_outcome(_CODE[status], _TEXT.get(reason, _NOT_FOUND))
+    text = _TEXT.get(reason, _NOT_FOUND)
+    if series:
+        text += " These may be: " + ", ".join(sorted(series)[:MAXIMUM_SERIES])
+        text += ", …" if len(series) > MAXIMUM_SERIES else ""
+    outcome = operation_outcome(_CODE[status], text)
     return json_response(outcome, status=status, headers=headers)
 
 

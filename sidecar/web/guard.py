@@ -5,7 +5,7 @@ Handlers get permits here and nowhere else. Each decision is counted; each refus
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from aiohttp import hdrs, web
 
@@ -15,15 +15,20 @@ from sidecar.access.decision import (
     Part,
     PatientPermit,
     Policy,
-    Reason,
+    StudyFacts,
     StudyPermit,
     decide_patient,
+    decide_shown,
     decide_study,
 )
 from sidecar.access.identity import PatientIdentifier
+from sidecar.access.reasons import Reason
+from sidecar.access.scopes import Context
+from sidecar.access.study import DescribedStudy
 from sidecar.access.token import Token
 from sidecar.pacs.issuers import Issuers
 from sidecar.pacs.ownership import Ownership
+from sidecar.patients.clients import BackendClients
 from sidecar.telemetry.access_record import current_record
 from sidecar.telemetry.audit import AuditTrail
 from sidecar.telemetry.durations import measure
@@ -31,14 +36,18 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.bearer import MalformedCredentials, bearer_token
 from sidecar.tokens.cache import TokenCache
 from sidecar.web.limits import QueryLimits
+from sidecar.web.patient_view import PatientView, PatientViews
+
+T = TypeVar("T")
 
 
 class Denied(Exception):
-    """The request is refused; ``web.errors`` makes the answer."""
+    """The request is refused; ``web.errors`` makes the answer. ``series``: what the caller may have instead."""
 
-    def __init__(self, reason: Reason) -> None:
+    def __init__(self, reason: Reason, series: frozenset[str] = frozenset()) -> None:
         super().__init__(reason.value)
         self.reason = reason
+        self.series = series
 
 
 class PatientMapping(Protocol):
@@ -68,8 +77,10 @@ class Guard:
         issuers: Issuers,
         metrics: Metrics,
         audit: AuditTrail,
+        views: PatientViews,
         *,
         policy: Policy,
+        clients: BackendClients | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tokens = tokens
@@ -78,7 +89,9 @@ class Guard:
         self._issuers = issuers
         self._metrics = metrics
         self.audit = audit
+        self._views = views
         self._policy = policy
+        self._clients = clients
         self._clock = clock
         self.queries = QueryLimits()
 
@@ -87,25 +100,45 @@ class Guard:
         try:
             bearer = bearer_token(request.headers.getall(hdrs.AUTHORIZATION, ()))
         except MalformedCredentials:
-            raise self._denied(Reason.MALFORMED_TOKEN) from None
+            raise self._denied(Deny(Reason.MALFORMED_TOKEN)) from None
         if bearer is None:
-            raise self._denied(Reason.MISSING_TOKEN)
+            raise self._denied(Deny(Reason.MISSING_TOKEN))
         record = current_record()
         record.bearer, record.token_hash = bearer, self.audit.token_hash(bearer)
         with measure("token"):
             token = record.token = await self._tokens.validate(bearer)
         if token is None:
-            raise self._denied(Reason.INACTIVE_TOKEN)
+            raise self._denied(Deny(Reason.INACTIVE_TOKEN))
         return token
 
-    def permit(self, token: Token, interaction: Interaction, patient: str | None = None) -> PatientPermit:
-        """Permit ``interaction`` on the imaging of ``patient`` (``None``: the token's), or raise ``Denied``."""
+    async def permit(self, token: Token, interaction: Interaction, patient: str | None = None) -> PatientPermit:
+        """Permit ``interaction`` on the imaging of ``patient`` (``None``: the token's), or raise ``Denied``.
+
+        Raises ``Unavailable`` (503) when a client's patients cannot be looked up.
+        """
         current_record().asks_for((token.patient if patient is None else patient) or None)
-        decision = decide_patient(token, interaction, patient, policy=self._policy, now=self._clock())
+        decision = await self._decide(token, interaction, patient)
         if isinstance(decision, Deny):
-            raise self._denied(decision.reason)
+            raise self._denied(decision)
         self._metrics.decisions.labels("permit", interaction.value).inc()
         return decision
+
+    async def may_search(self, token: Token, patient: str | None) -> None:
+        """Raise ``Denied`` for what no parameter of a search can mend: 401 and 403 come before 400."""
+        decision = await self._decide(token, Interaction.SEARCH, patient)
+        if isinstance(decision, Deny) and decision.reason is not Reason.NO_PATIENT_NAMED:
+            current_record().asks_for((token.patient if patient is None else patient) or None)
+            raise self._denied(decision)
+
+    async def _decide(self, token: Token, interaction: Interaction, patient: str | None) -> PatientPermit | Deny:
+        client = None
+        if self._clients is not None and any(grant.context is Context.SYSTEM for grant in token.grants):
+            client = await self._clients.client(token.client_id)
+        constraints = [grant.constraint for grant in token.grants if grant.constraint is not None]
+        return decide_patient(
+            token, interaction, patient, policy=self._policy, now=self._clock(), client=client,
+            understood=self._views.understood(constraints),
+        )  # fmt: skip
 
     async def known_as(self, permit: PatientPermit) -> frozenset[PatientIdentifier]:
         """Every identifier by which the PACS may know the permitted patient."""
@@ -117,21 +150,38 @@ class Guard:
     async def patient_named(self, permit: PatientPermit, system: str | None, value: str) -> None:
         """Raise ``Denied`` unless this identifier is the permitted patient's (SIA-22)."""
         if not self._patients.named(system, value) & await self._patients.identifiers(permit.patient):
-            raise self._denied(Reason.OTHER_PATIENT)
+            raise self._denied(Deny(Reason.OTHER_PATIENT))
 
-    async def study(self, permit: PatientPermit, part: Part) -> StudyPermit:
-        """Permit ``part`` of the archive, or raise ``Denied``. All refusals look the same (SIA-45)."""
+    async def view(self, permit: PatientPermit, *, fresh: bool = False) -> PatientView:
+        """What the permit shows of the patient's studies; ``fresh``: not what is remembered (at a limited rate)."""
+        return await self._views.of(permit, await self.known_as(permit), fresh=fresh)
+
+    async def study(self, permit: PatientPermit, part: Part, *, whole: bool = True) -> StudyPermit:
+        """Permit ``part`` of the archive, or raise ``Denied``. All refusals look the same (SIA-45).
+
+        ``whole``: all that is in it is fetched; else it is listed.
+        """
         current_record().part = part
         known_as = await self.known_as(permit)
+        described: tuple[DescribedStudy, ...] = ()
+        if permit.is_limited:
+            with measure("description"):
+                described = await self._views.described(permit, part.study, known_as)
+            self._unless_denied(decide_shown(permit, part, described, now=self._clock(), whole=whole))
         with measure("ownership"):
             async with self.queries.turn(permit.patient):
-                facts = await self._ownership.facts(part, known_as)
-        decision = decide_study(permit, part, known_as, facts)
-        if isinstance(decision, Deny):
-            raise self._denied(decision.reason)
+                found = await self._ownership.facts(part, known_as)
+        facts = StudyFacts(found.owners, found.part_found, described)
+        decision = decide_study(permit, part, known_as, facts, now=self._clock(), whole=whole)
+        study_permit = self._unless_denied(decision)
         self._metrics.decisions.labels("permit", "study").inc()
+        return study_permit
+
+    def _unless_denied(self, decision: T | Deny) -> T:
+        if isinstance(decision, Deny):
+            raise self._denied(decision)
         return decision
 
-    def _denied(self, reason: Reason) -> Denied:
-        self._metrics.decisions.labels("deny", reason.value).inc()
-        return Denied(reason)
+    def _denied(self, deny: Deny) -> Denied:
+        self._metrics.decisions.labels("deny", deny.reason.value).inc()
+        return Denied(deny.reason, deny.series)

@@ -6,8 +6,8 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from sidecar.access.decision import Interaction, Part, PatientPermit, Reason
-from sidecar.access.identity import PatientIdentifier
+from sidecar.access.decision import Interaction, Part, PatientPermit
+from sidecar.access.reasons import Reason
 from sidecar.access.token import Token, is_fhir_id
 from sidecar.common.dicom_json import Row, texts
 from sidecar.common.errors import BadRequest, NotFound, Problem
@@ -24,14 +24,13 @@ from sidecar.fhir.results import Result, read_result, subset
 from sidecar.fhir.search import Search, parse_search
 from sidecar.fhir.select import Page, narrowed, select
 from sidecar.pacs.media import parse_accept
-from sidecar.pacs.studies import Oldest, Studies
-from sidecar.pacs.study_lists import Listing
 from sidecar.telemetry.access_record import current_record
 from sidecar.tokens.discovery import Discovery, SmartConfiguration
 from sidecar.web.errors import FHIR_JSON, json_response
 from sidecar.web.guard import Denied, Guard
 from sidecar.web.middleware import TARGET
 from sidecar.web.negotiate import answer, fhir_version, wants_fresh
+from sidecar.web.patient_view import PatientView
 from sidecar.web.search_details import ASKED_OF_THE_ARCHIVE, search_details
 from sidecar.web.target import form_parameters
 
@@ -55,7 +54,6 @@ class ImagingFhir:
     def __init__(
         self,
         guard: Guard,
-        studies: Studies,
         catalog: Catalog,
         endpoints: Endpoints,
         discovery: Discovery,
@@ -68,7 +66,6 @@ class ImagingFhir:
         released: str,
     ) -> None:
         self._guard = guard
-        self._studies = studies
         self._catalog = catalog
         self._endpoints = endpoints
         self._discovery = discovery
@@ -92,23 +89,19 @@ class ImagingFhir:
 
     async def _search(self, request: web.Request, token: Token, compartment: str | None) -> web.Response:
         # What the token is for is decided before its parameters are looked at: 401 and 403 come before 400.
-        permit = self._guard.permit(token, Interaction.SEARCH, compartment)
+        await self._guard.may_search(token, compartment)
         parameters = await _parameters(request)
         current_record().searches(request.path, parameters)
         version = fhir_version(request, parameters)
         search = parse_search(parameters, self._site, strict=_is_strict(request))
-        for patient in search.patients:
-            permit = self._guard.permit(token, Interaction.SEARCH, patient)
+        permit = await self._permit(token, compartment, search)
         for system, value in search.patient_identifiers:
             await self._guard.patient_named(permit, system, value)
         search.after = open_cursor(search, permit.patient, self._page_links)
-        known_as = await self._guard.known_as(permit)
-        page, listing, oldest = await self._page(search, permit, known_as, fresh=wants_fresh(request))
+        view = await self._guard.view(permit, fresh=wants_fresh(request))
+        page = await self._page(search, permit, view)
         resources = await asyncio.gather(
-            *(
-                self._resource(found.row, listing, permit, known_as, instant(found.last_updated), oldest)
-                for found in page.studies
-            )
+            *(self._resource(found.row, view, permit, instant(found.last_updated)) for found in page.studies)
         )
         included = []
         if search.result.include_endpoint and resources and not self._endpoints.contained:
@@ -120,7 +113,7 @@ class ImagingFhir:
             search=search,
             patient=permit.patient,
             page=page,
-            as_of=oldest.moment,
+            as_of=view.oldest.moment,
             page_links=self._page_links,
         )
         # Id, time and seals of the links differ each time: a client has the answer when the rest is the same.
@@ -128,57 +121,49 @@ class ImagingFhir:
         identity = [bundle.get("entry"), page.total, following]
         return answer(request, bundle, version=version, identity=identity, pretty=search.result.pretty)
 
-    async def _page(
-        self, search: Search, permit: PatientPermit, known_as: frozenset[PatientIdentifier], *, fresh: bool
-    ) -> tuple[Page, Listing, Oldest]:
-        listing = await self._studies.of_patient(known_as, fresh=fresh)
-        rows = listing.rows
-        seen = await self._catalog.look(permit.patient, rows, listing.series)
+    async def _permit(self, token: Token, compartment: str | None, search: Search) -> PatientPermit:
+        """Every patient whom the request names must be the same permitted one (SIA-22); none: the token's own."""
+        named = search.patients if compartment is None else search.patients | {compartment}
+        permits = [await self._guard.permit(token, Interaction.SEARCH, one) for one in sorted(named) or (None,)]
+        if len(permits) > 1:  # Each of them may be a backend client's.
+            raise BadRequest("A search is for one patient.", reason="several_patients")
+        return permits[0]
+
+    async def _page(self, search: Search, permit: PatientPermit, view: PatientView) -> Page:
+        seen = view.last_updated(await self._catalog.look(permit.patient, view.listing.rows, view.listing.series))
         endpoint = None if self._endpoints.contained else permit.patient
-        oldest = Oldest(listing.asked)
-        worth = narrowed(rows, search, seen, self._site)
+        worth = narrowed(view.rows, search, seen, self._site)
         async with contextlib.AsyncExitStack() as stack:
             if search.names() & ASKED_OF_THE_ARCHIVE:  # Many questions, perhaps: so many such searches at once.
                 await stack.enter_async_context(self._guard.queries.turn(permit.patient))
-            details = await search_details(search, worth, listing, self._studies, known_as, endpoint, oldest)
-        page = select(rows, search, seen=seen, site=self._site, page_size=self._page_size, details=details)
-        return page, listing, oldest
+            details = await search_details(search, worth, view, endpoint)
+        return select(view.rows, search, seen=seen, site=self._site, page_size=self._page_size, details=details)
 
     async def read(self, request: web.Request) -> web.Response:
         """``GET [base]/ImagingStudy/{id}``: another patient's and a made-up id get the same 404."""
-        permit = self._guard.permit(await self._guard.token(request), Interaction.READ)
+        permit = await self._guard.permit(await self._guard.token(request), Interaction.READ)
         version, result = _how_to_read(request)
         uid = request[TARGET].segments[2]
         if not is_uid(uid):
             raise NotFound("There is no such resource.", reason="unknown_id")
-        await self._guard.study(permit, Part(uid))
-        known_as = await self._guard.known_as(permit)
-        listing = await self._studies.of_patient(known_as, fresh=wants_fresh(request))
-        for row in listing.rows:
+        await self._guard.study(permit, Part(uid), whole=False)
+        view = await self._guard.view(permit, fresh=wants_fresh(request))
+        for row in view.rows:
             if study_uid(row) == uid:
-                seen = instant((await self._catalog.look(permit.patient, listing.rows, listing.series))[uid])
-                oldest = Oldest(listing.asked)
-                resource = subset(await self._resource(row, listing, permit, known_as, seen, oldest), result)
-                return answer(request, resource, version=version, pretty=result.pretty)
+                seen = await self._catalog.look(permit.patient, view.listing.rows, view.listing.series)
+                resource = await self._resource(row, view, permit, instant(view.last_updated(seen)[uid]))
+                return answer(request, subset(resource, result), version=version, pretty=result.pretty)
         raise Denied(Reason.ABSENT)
 
     async def read_endpoint(self, request: web.Request) -> web.Response:
         """``GET [base]/Endpoint/{id}``: the standing Endpoint of the token's patient (SIA-31)."""
-        permit = self._guard.permit(await self._guard.token(request), Interaction.READ)
+        permit = await self._guard.permit(await self._guard.token(request), Interaction.READ)
         version, result = _how_to_read(request)
         if self._endpoints.contained or request[TARGET].segments[2] != permit.patient:
             raise Denied(Reason.ABSENT)
         return answer(request, self._endpoints.resource(permit.patient), version=version, pretty=result.pretty)
 
-    async def _resource(
-        self,
-        row: Row,
-        listing: Listing,
-        permit: PatientPermit,
-        known_as: frozenset[PatientIdentifier],
-        last_updated: str,
-        oldest: Oldest,
-    ) -> dict[str, Any]:
+    async def _resource(self, row: Row, view: PatientView, permit: PatientPermit, last_updated: str) -> dict[str, Any]:
         contained = self._endpoints.resource(permit.patient) if self._endpoints.contained else None
         return imaging_study(
             row,
@@ -186,21 +171,19 @@ class ImagingFhir:
             endpoint=self._endpoints.reference(permit.patient),
             site=self._site,
             last_updated=last_updated,
-            series=await self._series(row, listing, known_as, oldest),
+            series=await self._series(row, view),
             contained=contained,
         )
 
-    async def _series(
-        self, row: Row, listing: Listing, known_as: frozenset[PatientIdentifier], oldest: Oldest
-    ) -> list[SeriesRows] | None:
+    async def _series(self, row: Row, view: PatientView) -> list[SeriesRows] | None:
         if self._detail == "study" and texts(row, "ModalitiesInStudy"):
             return None
         uid = study_uid(row)
-        series = (await self._studies.series_of([uid], listing, known_as, oldest))[uid]
+        series = (await view.series_of([uid]))[uid]
         if self._detail != "instance":
             return [SeriesRows(one) for one in series]
         series_uids = [found for one in series for found in texts(one, "SeriesInstanceUID")[:1]]
-        instances = await asyncio.gather(*(self._studies.instances(uid, one, known_as, oldest) for one in series_uids))
+        instances = await asyncio.gather(*(view.instances(uid, one) for one in series_uids))
         return [SeriesRows(one, rows) for one, rows in zip(series, instances, strict=True)]
 
     async def metadata(self, request: web.Request) -> web.Response:

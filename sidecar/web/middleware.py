@@ -71,7 +71,7 @@ async def _answer(request: web.Request, handler: Handler, realm: str) -> web.Str
         return await handler(request)
     except Denied as denied:
         request[REASON] = denied.reason.value
-        return errors.denial(denied.reason, realm)
+        return errors.denial(denied.reason, realm, denied.series)
     except Problem as problem:
         request[REASON] = problem.reason
         return errors.problem(problem)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from sidecar.access.identity import PatientIdentifier
 from sidecar.common.dicom_json import Row, texts
 from sidecar.common.errors import BadRequest
 from sidecar.common.uid import is_uid
@@ -10,8 +9,7 @@ from sidecar.fhir.imaging_study import UID_SYSTEM, study_uid
 from sidecar.fhir.search import Search
 from sidecar.fhir.select import Details
 from sidecar.fhir.token_search import TokenFilter
-from sidecar.pacs.studies import Oldest, Studies
-from sidecar.pacs.study_lists import Listing
+from sidecar.web.patient_view import PatientView
 
 _OF_INSTANCES = {"instance": "SOPInstanceUID", "dicom-class": "SOPClassUID"}
 _UID_SYSTEMS = (None, UID_SYSTEM, "urn:ietf:rfc:3986")
@@ -31,15 +29,12 @@ class TooCostly(BadRequest):
 async def search_details(
     search: Search,
     rows: Sequence[Row],
-    listing: Listing,
-    studies: Studies,
-    known_as: frozenset[PatientIdentifier],
+    view: PatientView,
     endpoint: str | None,
-    oldest: Oldest,
 ) -> Details:
-    """Return what ``search`` needs of those of the patient's study ``rows`` of the ``listing`` that can still pass.
+    """Return what ``search`` needs of those study ``rows`` of the ``view`` that can still pass.
 
-    ``endpoint``: the id of the patient's Endpoint; ``oldest`` is told when the archive was asked. Raises ``TooCostly``.
+    ``endpoint``: the id of the patient's Endpoint. Raises ``TooCostly``.
     """
     names = search.names()
     wants_series = bool(names & {"bodysite", "series"}) or (
@@ -49,12 +44,12 @@ async def search_details(
     asked = {one: _uids(one) for one in search.tokens if one.name in _OF_INSTANCES}
     if len(uids) * sum(map(len, asked.values())) > MAXIMUM_QUESTIONS:
         raise TooCostly("The search asks for too many UIDs in too many studies; narrow it.", reason="too_costly")
-    series = await studies.series_of(uids, listing, known_as, oldest) if wants_series else {}
+    series = await view.series_of(uids) if wants_series else {}
     holding = {}
     for one, wanted in asked.items():
         found: set[str] = set()
         for uid in wanted:
-            found |= await studies.holding(_OF_INSTANCES[one.name], uid, uids, known_as, oldest)
+            found |= await view.holding(_OF_INSTANCES[one.name], uid, uids)
         holding[one] = frozenset(found)
     return Details(series, holding, endpoint)
 

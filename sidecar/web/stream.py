@@ -12,12 +12,12 @@ from typing import NoReturn
 import aiohttp
 from aiohttp import web
 
-from sidecar.common.errors import BadGateway, GatewayTimeout, Problem
+from sidecar.common.errors import BadGateway, GatewayTimeout, Problem, Unavailable
 from sidecar.pacs.answer import Head
 from sidecar.pacs.elements import Unreadable
 from sidecar.pacs.scanner import Malformed, Scanner
 from sidecar.pacs.upstream import Upstream
-from sidecar.pacs.verify import Foreign
+from sidecar.pacs.verify import Excluded, Foreign
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.abort import abort_connection
 from sidecar.web.conditions import to_client
@@ -26,6 +26,8 @@ from sidecar.web.watch import Watch
 
 log = logging.getLogger(__name__)
 
+EXCLUDED_SECONDS = 5
+"""After which a study that changed while it was sent may be asked for again."""
 _READING, _WRITING = "reading", "writing"
 
 
@@ -45,6 +47,10 @@ class Broken(Exception):
         """The answer while nothing has been sent."""
         if self.reason == "timeout":
             return GatewayTimeout("The image archive took too long to answer.", reason="pacs_timeout")
+        if self.outcome == "excluded":
+            return Unavailable(
+                "The study has just changed; try again.", reason=self.reason, retry_after=EXCLUDED_SECONDS
+            )
         if self.foreign is not None:
             return BadGateway(
                 "The image archive sent data that are not certainly this patient's; they were not passed on.",
@@ -159,6 +165,8 @@ class Body:
                 raise Broken(malformed.reason) from None
             except Unreadable:
                 raise Broken("unreadable_instance", "verification_failed", "unreadable_instance") from None
+            except Excluded:
+                raise Broken("excluded_series", "excluded") from None
             except Foreign as foreign:
                 raise Broken("foreign_" + foreign.what, "verification_failed", foreign.what) from None
             if passed:

@@ -10,26 +10,26 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from sidecar.access.decision import (
-    STATUS,
     Deny,
     Interaction,
     Part,
     PatientPermit,
     Policy,
-    Reason,
     StudyFacts,
     StudyPermit,
     decide_patient,
     decide_study,
 )
 from sidecar.access.identity import PatientIdentifier
+from sidecar.access.reasons import STATUS, Reason
 from sidecar.access.scopes import Context, Grant, parse_scopes
 from sidecar.access.token import Token
 from sidecar.patients.direct import DirectMapping
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
 from sidecar.web.guard import Denied, Guard
-from tests.upstreams import NO_AUDIT
+from tests.access.test_ways import BACKEND_DENIALS, SHOWN_DENIALS
+from tests.upstreams import NO_AUDIT, NO_VIEWS
 
 NOW = 1_000.0
 ON, OFF = Policy(), Policy(app_launch=False)
@@ -130,9 +130,17 @@ async def test_every_reason_is_reached() -> None:
         return None
 
     guard = Guard(
-        TokenCache(inactive), DirectMapping(), cast("Any", None), cast("Any", None), Metrics("0"), NO_AUDIT, policy=ON
+        TokenCache(inactive),
+        DirectMapping(),
+        cast("Any", None),
+        cast("Any", None),
+        Metrics("0"),
+        NO_AUDIT,
+        NO_VIEWS,
+        policy=ON,
     )
-    reached = {row[-1] for row in PATIENT_DENIALS} | {row[-1] for row in STUDY_DENIALS}
+    tables = (PATIENT_DENIALS, STUDY_DENIALS, BACKEND_DENIALS, SHOWN_DENIALS)
+    reached: set[Reason] = {row[-1] for table in tables for row in table}
     for headers in ([], [("Authorization", "Basic eDp5")], [("Authorization", "Bearer junk")]):
         with pytest.raises(Denied) as refused:
             await guard.token(make_mocked_request("GET", "/", headers=CIMultiDict(headers)))
@@ -146,7 +154,7 @@ def test_every_reason_has_a_status() -> None:
     assert set(STATUS) == set(Reason)
     assert set(STATUS.values()) == {401, 403, 404}
     assert {reason for reason, status in STATUS.items() if status == 404} == {
-        Reason.ABSENT, Reason.FOREIGN, Reason.NOT_IN_STUDY,
+        Reason.ABSENT, Reason.FOREIGN, Reason.NOT_IN_STUDY, Reason.NOT_SHOWN,
     }  # fmt: skip
     assert STATUS[Reason.OTHER_PATIENT] == 403
 

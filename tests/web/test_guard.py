@@ -8,8 +8,9 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from sidecar.access.decision import Interaction, Part, PatientPermit, Policy, Reason, StudyFacts, StudyPermit
+from sidecar.access.decision import Interaction, Part, PatientPermit, Policy, StudyFacts, StudyPermit
 from sidecar.access.identity import PatientIdentifier
+from sidecar.access.reasons import Reason
 from sidecar.access.scopes import parse_scopes
 from sidecar.access.token import Token
 from sidecar.common.errors import Problem, Unavailable
@@ -20,7 +21,7 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
 from sidecar.web.guard import Denied, Guard
 from tests.common.peer import Clock
-from tests.upstreams import NO_AUDIT
+from tests.upstreams import NO_AUDIT, NO_VIEWS
 
 OWN, OTHER = PatientIdentifier("p1"), PatientIdentifier("p2")
 NOW = 1_000_000.0
@@ -113,6 +114,7 @@ class World:
             self.issuers,
             self.metrics,
             NO_AUDIT,
+            NO_VIEWS,
             policy=policy or Policy(),
             clock=self.clock,
         )
@@ -178,11 +180,11 @@ async def test_a_token_in_the_query_does_not_count() -> None:
     assert await world.refused(call) is Reason.MISSING_TOKEN
 
 
-def test_a_permit_is_counted() -> None:
+async def test_a_permit_is_counted() -> None:
     world = World()
     for interaction in Interaction:
-        assert world.guard.permit(token(), interaction) == PatientPermit("p1", interaction)
-        assert world.guard.permit(token(), interaction, "p1") == PatientPermit("p1", interaction)
+        assert await world.guard.permit(token(), interaction) == PatientPermit("p1", interaction)
+        assert await world.guard.permit(token(), interaction, "p1") == PatientPermit("p1", interaction)
     assert world.decisions() == {("permit", interaction.value): 2 for interaction in Interaction}
 
 
@@ -192,7 +194,7 @@ def test_a_permit_is_counted() -> None:
      (token(), "", Policy(), Reason.OTHER_PATIENT), (token(), "P1", Policy(), Reason.OTHER_PATIENT),
      (token("patient/Observation.rs"), "p1", Policy(), Reason.INSUFFICIENT_SCOPE),
      (token("user/*.rs system/*.rs"), "p1", Policy(), Reason.INSUFFICIENT_SCOPE),
-     (token("patient/ImagingStudy.rs?modality=CT"), "p1", Policy(), Reason.CONSTRAINED_SCOPE),
+     (token("patient/ImagingStudy.rs?modality:not=CT"), "p1", Policy(), Reason.CONSTRAINED_SCOPE),
      (token(), "p1", Policy(app_launch=False), Reason.APP_LAUNCH_OFF),
      (token(expires_at=NOW), "p1", Policy(), Reason.EXPIRED_TOKEN)],
 )  # fmt: skip
@@ -203,7 +205,7 @@ async def test_a_token_that_does_not_cover_it(
     world = World(policy)
 
     async def permit() -> PatientPermit:
-        return world.guard.permit(facts, Interaction.RETRIEVE, patient)
+        return await world.guard.permit(facts, Interaction.RETRIEVE, patient)
 
     assert await world.refused(permit()) is reason
     assert world.patients.asked == []
@@ -215,10 +217,10 @@ async def test_an_expiry_passes_between_two_requests() -> None:
     world = World()
     facts = token(expires_at=NOW + 10)
     world.clock.now += 9.9
-    assert world.guard.permit(facts, Interaction.READ)
+    assert await world.guard.permit(facts, Interaction.READ)
     world.clock.now += 0.1
     with pytest.raises(Denied):
-        world.guard.permit(facts, Interaction.READ)
+        await world.guard.permit(facts, Interaction.READ)
 
 
 PERMIT = PatientPermit("p1", Interaction.RETRIEVE)

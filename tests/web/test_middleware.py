@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from sidecar.access.decision import Reason
+from sidecar.access.reasons import Reason
 from sidecar.common.errors import BadGateway, NotFound, Unavailable
 from sidecar.server import listen
 from sidecar.telemetry.durations import measure

@@ -1,0 +1,86 @@
+"""The part of the composition that is about permissions: ``access`` in the settings -> rules, clients, policy."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import TypeVar
+
+import aiohttp
+
+from sidecar.access.decision import Policy
+from sidecar.access.rules import Conditions, Effect, Rule
+from sidecar.patients.clients import BackendClients, ClientEntry, Groups
+from sidecar.server_tokens import patient_credentials
+from sidecar.settings import Settings
+from sidecar.settings_access import ClientSettings, RuleSettings
+from sidecar.tokens.discovery import Discovery
+
+Keyword = TypeVar("Keyword", bound=str)
+
+
+def policy(settings: Settings, rules: tuple[Rule, ...]) -> Policy:
+    """Return what is switched on."""
+    access = settings.access
+    return Policy(
+        app_launch=access.app_launch,
+        user_level=access.user_level,
+        backend_services=access.backend_services,
+        rules=rules,
+    )
+
+
+def study_rules(settings: Settings) -> tuple[Rule, ...]:
+    """Return ``access.rules``."""
+    return tuple(_rule(one) for one in settings.access.rules)
+
+
+def _rule(rule: RuleSettings) -> Rule:
+    return Rule(
+        rule.name,
+        Effect(rule.effect),
+        study=_conditions(rule.study),
+        series=_conditions(rule.series),
+        hours=rule.hours or 0,
+        unknown_applies=rule.unknown == "applies",
+    )
+
+
+def _conditions(configured: Mapping[Keyword, list[str]] | None) -> Conditions:
+    return {keyword: tuple(patterns) for keyword, patterns in (configured or {}).items()}
+
+
+def named_of_studies(settings: Settings) -> list[str]:
+    """The DICOM keywords that rules and clients name of studies: the archive is asked for them."""
+    conditions = [one.study for one in settings.access.rules] + [
+        one.studies for one in settings.access.clients.values()
+    ]
+    return sorted({keyword for one in conditions for keyword in one or ()})
+
+
+def named_of_series(settings: Settings) -> list[str]:
+    """The DICOM keywords that rules name of series."""
+    return sorted({keyword for one in settings.access.rules for keyword in one.series or ()})
+
+
+def backend_clients(
+    settings: Settings, session: aiohttp.ClientSession, discovery: Discovery, stack: AsyncExitStack
+) -> BackendClients:
+    """Return ``access.clients``; closed with ``stack``."""
+    groups = Groups(
+        session,
+        settings.ehr.fhir_url,
+        patient_credentials(settings, session, discovery),
+        timeout_seconds=settings.ehr.timeout_seconds,
+        cache_ttl_seconds=settings.patients.cache_ttl_seconds,
+    )
+    stack.push_async_callback(groups.close)
+    return BackendClients({name: _entry(one) for name, one in settings.access.clients.items()}, groups)
+
+
+def _entry(client: ClientSettings) -> ClientEntry:
+    return ClientEntry(
+        patients=frozenset(client.patients),
+        patients_file=client.patients_file,
+        groups=tuple(client.groups),
+        studies=_conditions(client.studies),
+        rules=client.rules,
+    )

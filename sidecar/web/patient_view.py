@@ -1,0 +1,149 @@
+"""What a permit shows of a patient's studies: the only way by which handlers get at lists of them.
+
+For a permit that leads everywhere it is the archive's list as it is. For any other, each study is described, and
+``access.decision.may_see`` says what is left of it; what is hidden is in no row, count, modality or search result.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from sidecar.access.decision import PatientPermit, may_see
+from sidecar.access.identity import PatientIdentifier
+from sidecar.access.rules import Shown
+from sidecar.access.study import DescribedStudy
+from sidecar.common.dicom_json import Row
+from sidecar.common.uid import is_uid
+from sidecar.fhir.constraints import Constraints
+from sidecar.fhir.described import described, series_uid, without_hidden
+from sidecar.fhir.imaging_study import Site, study_uid
+from sidecar.pacs.studies import Oldest, Studies
+from sidecar.pacs.study_lists import Listing
+
+EVERYTHING = Shown()
+KnownAs = frozenset[PatientIdentifier]
+
+
+@dataclass(frozen=True, slots=True)
+class PatientView:
+    """A patient's studies as one permit shows them.
+
+    ``rows`` and ``series`` are what is shown; ``listing`` is all that there is, for the catalog alone. ``shown``:
+    StudyInstanceUID -> what is left of it, ``None`` for a permit that leads everywhere.
+    """
+
+    studies: Studies
+    known_as: KnownAs
+    listing: Listing
+    oldest: Oldest
+    rows: Sequence[Row]
+    series: Mapping[str, Sequence[Row]] | None
+    shown: Mapping[str, Shown] | None = None
+
+    def of(self, study: str) -> Shown | None:
+        """What is left of a study of the list, ``None``: nothing."""
+        return EVERYTHING if self.shown is None else self.shown.get(study)
+
+    def last_updated(self, seen: Mapping[str, datetime]) -> dict[str, datetime]:
+        """When each study was last seen to change, for whom this is shown: the end of a hold is a change."""
+        found = dict(seen)
+        for uid, shown in (self.shown or {}).items():
+            if shown.since is not None and uid in found:
+                found[uid] = max(found[uid], datetime.fromtimestamp(shown.since, UTC))
+        return found
+
+    async def series_of(self, studies: Iterable[str]) -> dict[str, list[Row]]:
+        """Return the series rows that are shown, by StudyInstanceUID."""
+        wanted = list(studies)
+        if self.series is not None and self.shown is not None:
+            return {study: list(self.series.get(study, ())) for study in wanted}
+        return await self.studies.series_of(wanted, self.listing, self.known_as, self.oldest)
+
+    async def instances(self, study: str, series: str) -> list[Row]:
+        """Return the instance rows of a series, none of one that is not shown."""
+        if not self.shows_row(study, series):
+            return []
+        return await self.studies.instances(study, series, self.known_as, self.oldest)
+
+    async def holding(self, keyword: str, uid: str, studies: Iterable[str]) -> set[str]:
+        """Return those of ``studies`` in which an instance is shown whose ``keyword`` is ``uid``."""
+        series = {study: shown.series for study, shown in (self.shown or {}).items() if shown.series is not None}
+        return await self.studies.holding(keyword, uid, studies, self.known_as, self.oldest, only=series)
+
+    def shows_row(self, study: str, series: str | None) -> bool:
+        """Whether a row of this study, and series, is shown."""
+        shown = self.of(study)
+        return shown is not None and (series is None or shown.series is None or series in shown.series)
+
+    def row(self, row: Row) -> Row:
+        """A study's row, without what is hidden of it."""
+        shown = self.of(study_uid(row))
+        if shown is None or shown.is_complete:
+            return row
+        return without_hidden(row, (self.series or {}).get(study_uid(row), ()))
+
+
+class PatientViews:
+    """Makes them. ``clock``: seconds since 1970."""
+
+    def __init__(
+        self, studies: Studies, site: Site, constraints: Constraints, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._studies = studies
+        self._site = site
+        self._constraints = constraints
+        self._clock = clock
+
+    def understood(self, constraints: Iterable[str]) -> frozenset[str]:
+        """Those constraints of scopes that can be evaluated."""
+        return self._constraints.understood(constraints)
+
+    async def of(self, permit: PatientPermit, known_as: KnownAs, *, fresh: bool = False) -> PatientView:
+        """Return the view of the permitted patient's studies; ``fresh``: not what is remembered (at a limited rate)."""
+        listing = await self._studies.of_patient(known_as, fresh=fresh)
+        oldest = Oldest(listing.asked)
+        if not permit.is_limited:
+            return PatientView(self._studies, known_as, listing, oldest, listing.rows, listing.series)
+        usable = [row for row in listing.rows if is_uid(study_uid(row))]
+        series = await self._studies.series_of(map(study_uid, usable), listing, known_as, oldest)
+        now = self._clock()
+        shown = {
+            uid: found
+            for uid, facts in self._described(permit, [*usable, *listing.copies], series).items()
+            if (found := may_see(permit, facts, now)) is not None
+        }
+        left = {uid: _left(series.get(uid, ()), one) for uid, one in shown.items()}
+        view = PatientView(self._studies, known_as, listing, oldest, (), left, shown)
+        return replace(view, rows=[view.row(row) for row in usable if study_uid(row) in shown])
+
+    async def described(self, permit: PatientPermit, study: str, known_as: KnownAs) -> tuple[DescribedStudy, ...]:
+        """Return the facts on the patient's studies under this UID, for a permit that is limited."""
+        facts = await self._describe_one(permit, study, known_as, fresh=False)
+        if may_see(permit, facts, self._clock()) is None:
+            # It may have come, or changed, a moment ago. What is hidden and what is not there take the same time.
+            facts = await self._describe_one(permit, study, known_as, fresh=True)
+        return facts
+
+    async def _describe_one(
+        self, permit: PatientPermit, study: str, known_as: KnownAs, *, fresh: bool
+    ) -> tuple[DescribedStudy, ...]:
+        listing = await self._studies.of_patient(known_as, fresh=fresh)
+        rows = [row for row in (*listing.rows, *listing.copies) if study_uid(row) == study]
+        series = await self._studies.series_of([study], listing, known_as, Oldest(listing.asked)) if rows else {}
+        return self._described(permit, rows, series).get(study, ())
+
+    def _described(
+        self, permit: PatientPermit, rows: Iterable[Row], series: Mapping[str, Sequence[Row]]
+    ) -> dict[str, tuple[DescribedStudy, ...]]:
+        """By UID; several under one that the patient has under several identifiers."""
+        facts: dict[str, tuple[DescribedStudy, ...]] = {}
+        for row in rows:
+            uid = study_uid(row)
+            one = described(row, series.get(uid, ()), self._site, self._constraints, permit.constraints)
+            facts[uid] = (*facts.get(uid, ()), one)
+        return facts
+
+
+def _left(series: Sequence[Row], shown: Shown) -> list[Row]:
+    return [row for row in series if shown.series is None or series_uid(row) in shown.series]

@@ -1,0 +1,159 @@
+"""Study rules: excluded, held, shown; in doubt not (SIA-16, 43)."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.access.rules import HOUR_SECONDS, Effect, Rule, Shown, holds, shown
+from sidecar.access.study import DescribedSeries, DescribedStudy
+
+EXCLUDE, HOLD, SHOW = Effect.EXCLUDE, Effect.HOLD, Effect.SHOW
+NOW = 1_700_000_000.0
+CT, SR, PR = (DescribedSeries(f"1.2.{one}", {"Modality": (one,)}) for one in ("CT", "SR", "PR"))
+NAMELESS = DescribedSeries("1.2.9", {})
+
+
+def study(*series: DescribedSeries, started_by: float | None = NOW - 10, **attributes: Any) -> DescribedStudy:
+    """A study with these attributes, each a text or several."""
+    values = {name: (one,) if isinstance(one, str) else tuple(one) for name, one in attributes.items()}
+    return DescribedStudy(values, series, started_by)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "value", "matches"),
+    [("CT", "CT", True), ("CT", "ct", True), ("CT", "CTA", False), ("CT*", "CTA", True), ("?R", "MR", True),
+     ("*dose*", "A Dose Report", True), ("?R", "R", False), ("a.c", "abc", False), ("[ab]", "a", False),
+     ("[ab]", "[AB]", True), ("*", "x", True), ("*a*a*a*a*b", "a" * 64, False), ("a*", "a\nb", True),
+     ("Brustkrebs*", "BRUSTKREBSVORSORGE", True)],
+)  # fmt: skip
+def test_patterns(pattern: str, value: str, matches: bool) -> None:
+    """PS3.4 C.2.2.2.4, without case; nothing else is special."""
+    assert holds({"StudyDescription": (pattern,)}, {"StudyDescription": (value,)}) is matches
+
+
+@pytest.mark.parametrize(
+    ("pattern", "value", "matches"),
+    [("20240101", "20240101", True), ("20240101", "20240102", False), ("20240101-20241231", "20240615", True),
+     ("20240101-20241231", "20250101", False), ("-20241231", "19990101", True), ("-20241231", "20250101", False),
+     ("20240101-", "20240101", True), ("20240101-", "20231231", False), ("20240101", "2024.01.01", True),
+     ("-20241231", "2024", False), ("-20241231", "", None), ("20240101-", "soon", False)],
+)  # fmt: skip
+def test_dates(pattern: str, value: str, matches: bool | None) -> None:
+    """PS3.4 C.2.2.2.5; a date that is none is in no range."""
+    assert holds({"StudyDate": (pattern,)}, {"StudyDate": (value,)} if value else {}) is matches
+
+
+def test_conditions_are_true_false_or_unknown() -> None:
+    both = {"ModalitiesInStudy": ("CT", "MR"), "StudyDescription": ("*head*",)}
+    assert holds({}, {}) is True
+    assert holds(both, {"ModalitiesInStudy": ("SR", "MR"), "StudyDescription": ("Head",)}) is True
+    assert holds(both, {"ModalitiesInStudy": ("MR",)}) is None
+    assert holds(both, {"ModalitiesInStudy": ("US",)}) is False  # Whatever the description is.
+
+
+def test_without_rules_all_is_shown() -> None:
+    assert shown([], study(CT), NOW) == Shown()
+
+
+@pytest.mark.parametrize("effect", [EXCLUDE, HOLD])
+def test_what_is_unknown_is_not_shown(effect: Effect) -> None:
+    """And is, where the site says that a missing value is none that matches."""
+    rule = Rule("r", effect, study={"InstitutionName": ("Clinic*",)}, hours=1)
+    assert shown([rule], study(InstitutionName="Clinic A"), NOW) is None
+    assert shown([rule], study(InstitutionName="Hospital"), NOW) == Shown()
+    assert shown([rule], study(), NOW) is None
+    assert shown([Rule("r", effect, study=rule.study, hours=1, unknown_applies=False)], study(), NOW) == Shown()
+
+
+def test_a_rule_that_shows_needs_to_know() -> None:
+    rules = [Rule("mine", SHOW, study={"InstitutionName": ("Mine",)}), Rule("all", EXCLUDE)]
+    assert shown(rules, study(InstitutionName="Mine"), NOW) == Shown()
+    assert shown(rules, study(InstitutionName="Other"), NOW) is None
+    assert shown(rules, study(), NOW) is None
+
+
+def test_the_first_rule_decides() -> None:
+    ct, head = {"ModalitiesInStudy": ("CT",)}, {"StudyDescription": ("*head*",)}
+    one = study(ModalitiesInStudy="CT", StudyDescription="Head")
+    assert shown([Rule("a", SHOW, study=ct), Rule("b", EXCLUDE, study=head)], one, NOW) == Shown()
+    assert shown([Rule("b", EXCLUDE, study=head), Rule("a", SHOW, study=ct)], one, NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("started_by", "is_shown"),
+    [(NOW - 72 * HOUR_SECONDS, True), (NOW - 72 * HOUR_SECONDS + 0.001, False), (NOW, False), (NOW + 1e9, False),
+     (None, False), (math.nan, False), (0.0, True)],
+)  # fmt: skip
+def test_a_hold_ends_after_its_hours(started_by: float | None, is_shown: bool) -> None:
+    """A study that does not say when it began, or that is yet to begin, is held."""
+    found = shown([Rule("embargo", HOLD, hours=72)], study(CT, started_by=started_by), NOW)
+    assert found == (Shown(since=(started_by or 0) + 72 * HOUR_SECONDS) if is_shown else None)
+
+
+def test_after_a_hold_the_next_rule_decides() -> None:
+    rules = [Rule("a", HOLD, hours=1), Rule("b", EXCLUDE, study={"StudyDescription": ("x",)}), Rule("c", HOLD, hours=2)]
+    assert shown(rules, study(started_by=0, StudyDescription="x"), NOW) is None
+    assert shown(rules, study(started_by=0, StudyDescription="y"), NOW) == Shown(since=2 * HOUR_SECONDS)
+
+
+def test_series_are_left_out() -> None:
+    """The rest of the study stays; a series that does not tell is left out, too."""
+    dose = Rule("dose reports", EXCLUDE, series={"Modality": ("SR",)})
+    assert shown([dose], study(CT, SR, NAMELESS), NOW) == Shown(frozenset({CT.uid}), is_complete=False)
+    assert shown([dose], study(CT, PR), NOW) == Shown(frozenset({CT.uid, PR.uid}))
+    assert shown([dose], study(SR), NOW) is None  # Nothing is left: it is not there.
+    only_of_mr = Rule("r", EXCLUDE, study={"ModalitiesInStudy": ("MR",)}, series={"Modality": ("SR",)})
+    assert shown([only_of_mr], study(CT, SR, ModalitiesInStudy=("CT", "SR")), NOW) == Shown(frozenset({CT.uid, SR.uid}))
+
+
+def test_rules_on_studies_and_on_series_are_two_lists() -> None:
+    """A series that is shown does not bring its study back, nor the other way round."""
+    rules = [Rule("a", SHOW, series={"Modality": ("CT",)}), Rule("b", EXCLUDE, study={"StudyDescription": ("x",)})]
+    assert shown(rules, study(CT, StudyDescription="x"), NOW) is None
+    rules = [Rule("a", SHOW), Rule("b", EXCLUDE, series={"Modality": ("SR",)})]
+    assert shown(rules, study(CT, SR), NOW) == Shown(frozenset({CT.uid}), is_complete=False)
+
+
+VALUES = st.sampled_from([(), ("CT",), ("SR",), ("CT", "SR")])
+CONDITIONS = st.dictionaries(st.sampled_from(["Modality", "ModalitiesInStudy"]), st.sampled_from([("CT",), ("S*",)]))
+RULES = st.builds(
+    Rule, st.just("r"), st.sampled_from(Effect), study=CONDITIONS, series=CONDITIONS,
+    hours=st.sampled_from([1.0, 100.0]), unknown_applies=st.booleans(),
+)  # fmt: skip
+STUDIES = st.builds(
+    lambda modalities, series, started_by: DescribedStudy(
+        {"ModalitiesInStudy": modalities},
+        tuple(DescribedSeries(f"1.{number}", {"Modality": one}) for number, one in enumerate(series)),
+        started_by,
+    ),
+    VALUES, st.lists(VALUES, max_size=3), st.sampled_from([None, 0.0, NOW - 2 * HOUR_SECONDS, NOW]),
+)  # fmt: skip
+
+
+def _series(found: Shown | None, one: DescribedStudy) -> frozenset[str]:
+    """The series that are shown."""
+    if found is None:
+        return frozenset()
+    return frozenset(series.uid for series in one.series) if found.series is None else found.series
+
+
+@given(st.lists(RULES, max_size=4), STUDIES)
+def test_one_more_rule_that_excludes_or_holds_never_shows_more(rules: list[Rule], one: DescribedStudy) -> None:
+    before = shown(rules, one, NOW)
+    for more in (Rule("x", EXCLUDE, series={"Modality": ("CT",)}), Rule("x", EXCLUDE), Rule("x", HOLD, hours=1)):
+        after = shown([more, *rules], one, NOW)
+        assert before is not None or after is None
+        assert _series(after, one) <= _series(before, one)
+
+
+@given(st.lists(RULES, max_size=4), STUDIES)
+def test_what_is_left_is_part_of_the_study(rules: list[Rule], one: DescribedStudy) -> None:
+    found = shown(rules, one, NOW)
+    if found is not None:
+        everything = frozenset(series.uid for series in one.series)
+        assert _series(found, one) <= everything
+        assert found.is_complete == (_series(found, one) == everything)
+        assert not one.series or _series(found, one)

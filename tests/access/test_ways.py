@@ -1,0 +1,209 @@
+"""Ways to a study: constraints of scopes, backend clients, rules; never added up (SIA-11, 13, 14, 15, 43)."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.access.decision import (
+    Client,
+    Deny,
+    Interaction,
+    Part,
+    PatientPermit,
+    Policy,
+    StudyFacts,
+    StudyPermit,
+    Way,
+    decide_patient,
+    decide_study,
+    may_see,
+)
+from sidecar.access.identity import PatientIdentifier
+from sidecar.access.reasons import Reason
+from sidecar.access.rules import Effect, Rule, Shown
+from sidecar.access.scopes import Context, Grant, parse_scopes
+from sidecar.access.study import DescribedSeries, DescribedStudy
+from sidecar.access.token import Token
+
+NOW = 1_000.0
+SEARCH, RETRIEVE = Interaction.SEARCH, Interaction.RETRIEVE
+BACKEND = Policy(backend_services=True)
+CLIENT = Client(frozenset({"p1", "p2"}))
+SR = Rule("sr", Effect.EXCLUDE, series={"Modality": ("SR",)})
+RULES = (SR,)
+
+
+def token(scopes: str, patient: str | None = None) -> Token:
+    """A validated token."""
+    return Token(parse_scopes(scopes), NOW + 60, patient, client_id="app")
+
+
+BACKEND_DENIALS: list[tuple[str, str | None, str | None, Policy, Client | None, Reason]] = [
+    # scopes, the token's patient, the patient asked for
+    ("system/*.rs", None, "p1", Policy(), CLIENT, Reason.INSUFFICIENT_SCOPE),
+    ("system/*.rs", None, "p1", BACKEND, None, Reason.UNKNOWN_CLIENT),
+    ("system/*.rs", None, "p1", BACKEND, Client(), Reason.NOT_THE_CLIENTS_PATIENT),
+    ("system/*.rs", None, "p3", BACKEND, CLIENT, Reason.NOT_THE_CLIENTS_PATIENT),
+    ("system/*.rs", None, "", BACKEND, CLIENT, Reason.NOT_THE_CLIENTS_PATIENT),
+    ("system/*.rs", None, None, BACKEND, CLIENT, Reason.NO_PATIENT_NAMED),
+    ("system/*.rs", "p1", None, BACKEND, CLIENT, Reason.NO_PATIENT_NAMED),
+    ("system/*.s", None, "p1", BACKEND, CLIENT, Reason.INSUFFICIENT_SCOPE),
+    ("system/*.rs?modality=CT", None, "p1", BACKEND, CLIENT, Reason.CONSTRAINED_SCOPE),
+    ("user/*.rs", None, "p1", BACKEND, CLIENT, Reason.INSUFFICIENT_SCOPE),
+    ("patient/*.rs", None, "p1", BACKEND, CLIENT, Reason.NO_PATIENT_CONTEXT),
+    ("patient/*.rs", "p3", "p1", BACKEND, CLIENT, Reason.OTHER_PATIENT),
+    ("user/*.rs", None, "p1", Policy(user_level=True), None, Reason.NO_PATIENT_CONTEXT),
+    ("user/*.rs", "p1", "p2", Policy(user_level=True), None, Reason.OTHER_PATIENT),
+    ("user/*.rs", "p1", "p1", Policy(app_launch=False, user_level=True), None, Reason.APP_LAUNCH_OFF),
+    ("system/*.rs", "p1", "p1", Policy(user_level=True), CLIENT, Reason.INSUFFICIENT_SCOPE),
+]
+
+
+@pytest.mark.parametrize(("scopes", "own", "patient", "policy", "client", "reason"), BACKEND_DENIALS)
+def test_who_has_no_way(
+    scopes: str, own: str | None, patient: str | None, policy: Policy, client: Client | None, reason: Reason
+) -> None:
+    """SIA-13, 14: a backend client has what it was given, by name, and nobody else has it."""
+    found = decide_patient(token(scopes, own), RETRIEVE, patient, policy=policy, now=NOW, client=client)
+    assert found == Deny(reason)
+
+
+@pytest.mark.parametrize(
+    ("scopes", "own", "patient", "policy", "client", "ways"),
+    [
+        ("system/*.rs", None, "p2", BACKEND, CLIENT, [Way()]),
+        ("system/*.rs", None, "p2", Policy(app_launch=False, backend_services=True), CLIENT, [Way()]),
+        ("user/*.rs", "p1", None, Policy(user_level=True), None, [Way()]),
+        ("patient/*.rs system/*.rs", "p1", "p1", BACKEND, CLIENT, [Way(), Way()]),
+        ("patient/*.rs system/*.rs", "p1", "p2", BACKEND, CLIENT, [Way()]),
+        ("patient/*.rs", "p1", "p1", Policy(rules=RULES), None, [Way(rules=RULES)]),
+        ("patient/*.rs?a=b patient/*.rs?c=d", "p1", None, Policy(), None, [Way("a=b")]),
+        ("system/*.rs?a=b", None, "p1", BACKEND, Client(frozenset({"p1"}), {"StudyID": ("x",)}, rules=False),
+         [Way("a=b", {"StudyID": ("x",)})]),
+        ("system/*.rs", None, "p1", Policy(backend_services=True, rules=RULES), CLIENT, [Way(rules=RULES)]),
+    ],
+)  # fmt: skip
+def test_each_grant_is_a_way(
+    scopes: str, own: str | None, patient: str, policy: Policy, client: Client | None, ways: list[Way]
+) -> None:
+    """SIA-13, 15: with its own constraint, its client's studies, and the site's rules."""
+    found = decide_patient(
+        token(scopes, own), RETRIEVE, patient, policy=policy, now=NOW, client=client, understood=frozenset({"a=b"})
+    )
+    assert found == PatientPermit(patient or own or "", RETRIEVE, tuple(ways))
+
+
+def described(*series: str, satisfies: tuple[str, ...] = (), **attributes: str) -> DescribedStudy:
+    """A study with series of these modalities, whose UIDs are 1.CT, 1.SR."""
+    return DescribedStudy(
+        {name: (value,) for name, value in attributes.items()},
+        tuple(DescribedSeries(f"1.{one}", {"Modality": (one,)}) for one in series),
+        started_by=0,
+        satisfies=frozenset(satisfies),
+    )
+
+
+MINE = PatientIdentifier("p1")
+WITH_RULES = PatientPermit("p1", RETRIEVE, (Way(rules=RULES),))
+OF_CT = PatientPermit("p1", RETRIEVE, (Way("modality=CT"),))
+STUDY, CT_SERIES, SR_SERIES, NEW_SERIES = (Part("1"), Part("1", "1.CT"), Part("1", "1.SR", "1.SR.1"), Part("1", "1.X"))
+
+SHOWN_DENIALS: list[tuple[PatientPermit, Part, tuple[DescribedStudy, ...], Reason]] = [
+    (WITH_RULES, STUDY, (described("CT", "SR"),), Reason.PARTLY_EXCLUDED),
+    (WITH_RULES, SR_SERIES, (described("CT", "SR"),), Reason.NOT_SHOWN),
+    (WITH_RULES, NEW_SERIES, (described("CT"),), Reason.NOT_SHOWN),
+    (WITH_RULES, STUDY, (described("SR"),), Reason.NOT_SHOWN),
+    (WITH_RULES, STUDY, (), Reason.NOT_SHOWN),
+    (WITH_RULES, CT_SERIES, (described("CT"), described("SR")), Reason.NOT_SHOWN),
+    (OF_CT, STUDY, (described("CT"),), Reason.NOT_SHOWN),
+    (OF_CT, STUDY, (described("CT", satisfies=("modality=CT",)), described("CT")), Reason.NOT_SHOWN),
+    (PatientPermit("p1", RETRIEVE, (Way(studies={"StudyID": ("x",)}),)), STUDY, (described("CT"),), Reason.NOT_SHOWN),
+    (PatientPermit("p1", RETRIEVE, ()), STUDY, (described("CT"),), Reason.NOT_SHOWN),
+]
+
+
+def decide(
+    permit: PatientPermit, part: Part, studies: tuple[DescribedStudy, ...], **options: Any
+) -> StudyPermit | Deny:
+    """The decision on a study that is the patient's."""
+    return decide_study(permit, part, [MINE], StudyFacts(frozenset({MINE}), True, studies), now=NOW, **options)
+
+
+@pytest.mark.parametrize(("permit", "part", "studies", "reason"), SHOWN_DENIALS)
+def test_what_is_not_shown(
+    permit: PatientPermit, part: Part, studies: tuple[DescribedStudy, ...], reason: Reason
+) -> None:
+    """SIA-43, 45."""
+    found = decide(permit, part, studies)
+    assert isinstance(found, Deny)
+    assert found.reason is reason
+    assert found.series == ({"1.CT"} if reason is Reason.PARTLY_EXCLUDED else set())
+
+
+def test_what_is_shown() -> None:
+    whole = described("CT", satisfies=("modality=CT",))
+    assert decide(OF_CT, STUDY, (whole,)) == StudyPermit("p1", STUDY)
+    assert decide(WITH_RULES, STUDY, (whole,)) == StudyPermit("p1", STUDY, frozenset({"1.CT"}))
+    assert decide(WITH_RULES, CT_SERIES, (described("CT", "SR"),)) == StudyPermit("p1", CT_SERIES, frozenset({"1.CT"}))
+
+
+def test_a_study_that_is_listed_may_have_excluded_parts() -> None:
+    found = decide(WITH_RULES, STUDY, (described("CT", "SR"),), whole=False)
+    assert found == StudyPermit("p1", STUDY, frozenset({"1.CT"}))
+    assert isinstance(decide(WITH_RULES, SR_SERIES, (described("CT", "SR"),), whole=False), Deny)
+
+
+def test_a_foreign_study_is_foreign_whatever_is_said_of_it() -> None:
+    facts = StudyFacts(frozenset({PatientIdentifier("p2")}), True, (described("CT"),))
+    assert decide_study(WITH_RULES, STUDY, [MINE], facts, now=NOW) == Deny(Reason.FOREIGN)
+
+
+CONSTRAINTS = ["a", "b"]
+GRANTS = st.builds(
+    Grant, st.sampled_from(Context), st.booleans(), st.booleans(), st.sampled_from([None, "a", "b", "not understood"])
+)
+STUDIES = st.builds(
+    lambda series, satisfies, name: described(
+        *series, satisfies=tuple(satisfies), **({"StudyID": name} if name else {})
+    ),
+    st.lists(st.sampled_from(["CT", "SR"]), unique=True), st.sets(st.sampled_from(CONSTRAINTS)),
+    st.sampled_from(["x", "y", ""]),
+)  # fmt: skip
+CLIENTS = st.none() | st.builds(
+    Client, st.sampled_from([frozenset(), frozenset({"p1"})]), st.sampled_from([{}, {"StudyID": ("x",)}]), st.booleans()
+)
+POLICIES = st.builds(Policy, st.booleans(), st.booleans(), st.booleans(), st.sampled_from([(), RULES]))
+
+
+@given(
+    st.lists(GRANTS, max_size=4).map(tuple), st.sampled_from(Interaction), st.sampled_from(["p1", "p2", None]),
+    st.sampled_from(["p1", None]), POLICIES, CLIENTS, STUDIES,
+)  # fmt: skip
+def test_together_grants_show_what_one_of_them_shows(
+    grants: tuple[Grant, ...],
+    interaction: Interaction,
+    patient: str | None,
+    own: str | None,
+    policy: Policy,
+    client: Client | None,
+    study: DescribedStudy,
+) -> None:
+    """SIA-15: what two grants permit together is what the better of them permits alone, never more."""
+
+    def sees(*some: Grant) -> Shown | None:
+        permit = decide_patient(
+            Token(some, NOW + 60, own), interaction, patient, policy=policy, now=NOW, client=client,
+            understood=frozenset(CONSTRAINTS),
+        )  # fmt: skip
+        return may_see(permit, [study], NOW) if isinstance(permit, PatientPermit) else None
+
+    alone = [found for grant in grants if (found := sees(grant)) is not None]
+    together = sees(*grants)
+    if not alone:
+        assert together is None
+    else:
+        assert together in alone
+        assert together is not None
+        assert together.is_complete == any(one.is_complete for one in alone)
