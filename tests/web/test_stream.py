@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.server import Sidecar
 from tests.dicom import dataset, encoded
-from tests.upstreams import PATIENT, STUDY, TOKEN, Answer, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.upstreams import PATIENT, SERIES, STUDY, TOKEN, Answer, ScriptedEhr, ScriptedPacs, sidecar_between
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 PATH = f"/wado-rs/studies/{STUDY}"
@@ -17,8 +17,10 @@ MULTIPART = b'Content-Type: multipart/related; type="application/dicom"; boundar
 PIXELS = bytes(range(256)) * 400
 
 
-def part(patient_id: str = PATIENT, study: str = STUDY) -> bytes:
-    instance = dataset(PatientID=patient_id, StudyInstanceUID=study, BitsAllocated=8, PixelData=PIXELS)
+def part(patient_id: str = PATIENT, study: str = STUDY, series: str = SERIES) -> bytes:
+    instance = dataset(
+        PatientID=patient_id, StudyInstanceUID=study, SeriesInstanceUID=series, BitsAllocated=8, PixelData=PIXELS
+    )
     return b"--abc\r\nContent-Type: application/dicom\r\n\r\n" + encoded(instance) + b"\r\n"
 
 

@@ -122,3 +122,28 @@ async def test_metadata_stream_row_by_row(foreign_at: int | None) -> None:
         if foreign_at is None:
             assert json.loads(got) == rows
     assert b"somebody-else" not in got
+
+
+@pytest.mark.parametrize("before", [0, 200])
+async def test_a_series_that_nobody_decided_on(before: int) -> None:
+    """It came while the study was sent: broken off, but no alarm, since nobody else's image was about to leave."""
+    rules = {"rules": [{"name": "r", "effect": "exclude", "series": {"Modality": ["SR"]}, "unknown": "ignored"}]}
+    whole = PART * before + part(series=SERIES + ".9") + b"--abc--\r\n"
+    pacs = ScriptedPacs(answer(MULTIPART + b"Content-Length: %d\r\n" % len(whole), whole))
+    got = b""
+    async with (
+        sidecar_between(ScriptedEhr(), pacs, access=rules) as (url, sidecar),
+        aiohttp.ClientSession() as client,
+    ):
+        try:
+            async with client.get(url + PATH, headers=HEADERS) as response:
+                async for chunk in response.content.iter_any():
+                    got += chunk
+                assert response.status == 503
+                assert response.headers["Retry-After"] == "5"
+                got = b""
+        except aiohttp.ClientError:
+            assert before > 0
+        assert failures(sidecar, "instance") == 0
+        assert streams(sidecar, "excluded") == 1
+    assert (PART * before + b"--abc\r\n").startswith(got)
