@@ -32,6 +32,7 @@ from sidecar.pacs.ownership import Ownership
 from sidecar.pacs.patience import Patience
 from sidecar.pacs.studies import Studies
 from sidecar.pacs.upstream import Upstream
+from sidecar.patients.clients import BackendClients
 from sidecar.patients.direct import DirectMapping
 from sidecar.patients.ehr import EhrMapping
 from sidecar.server_access import backend_clients, named_of_series, named_of_studies, policy, study_rules
@@ -77,6 +78,7 @@ class Sidecar:
     discovery: Discovery
     tokens: TokenValidation
     patients: PatientMapping
+    clients: BackendClients
     changes: Changes | None
 
 
@@ -165,7 +167,7 @@ async def build(
             await stack.enter_async_context(background(changes.follow()))
 
         admin = create_admin(metrics, readiness, invalidate)
-        yield Sidecar(public, admin, metrics, readiness, pacs, discovery, tokens, patients, changes)
+        yield Sidecar(public, admin, metrics, readiness, pacs, discovery, tokens, patients, clients, changes)
 
 
 def _catalog(settings: Settings) -> Catalog:

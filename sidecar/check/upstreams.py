@@ -4,6 +4,7 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable
 
+from sidecar.check import permissions
 from sidecar.check.finding import Finding, failed, failure, ok, skipped, warning
 from sidecar.common.dicom_json import Row, text
 from sidecar.common.errors import BadGateway, Problem
@@ -247,9 +248,9 @@ def failure_of_changes(name: str, failed: FetchFailed) -> Finding:
 
 EHR: tuple[tuple[str, Check], ...] = (
     ("ehr.smart_configuration", discovery), ("tokens.jwt", keys), ("tokens.introspection", introspection),
-    ("patients.mapping", patients),
+    ("patients.mapping", patients), ("access.clients", permissions.clients),
 )  # fmt: skip
 PACS: tuple[tuple[str, Check], ...] = (
     ("pacs.dialect", dialect), ("pacs.query", query), ("pacs.studies", studies),
-    ("pacs.changes_url", changes),
+    ("pacs.changes_url", changes), ("access.rules", permissions.rules),
 )  # fmt: skip

@@ -28,6 +28,7 @@ class Pacs:
     def app(self) -> web.Application:
         app = web.Application()
         app.router.add_get("/dicom-web/studies", self._studies)
+        app.router.add_get("/dicom-web/studies/{uid}/series", self._series)
         app.router.add_get("/dicom-web/info", self._info)
         return app
 
@@ -39,6 +40,11 @@ class Pacs:
         if self.pages:
             begin = int(request.query.get("offset", "0"))
             rows = rows[begin : begin + int(request.query.get("limit", "1000"))]
+        return web.json_response(rows, content_type="application/dicom+json")
+
+    async def _series(self, request: web.Request) -> web.Response:
+        row = {"0020000E": {"vr": "UI", "Value": ["1.9"]}, "00080060": {"vr": "CS", "Value": ["CT"]}}
+        rows = [] if "offset" in request.query else [row]
         return web.json_response(rows, content_type="application/dicom+json")
 
     async def _info(self, request: web.Request) -> web.Response:
@@ -92,7 +98,7 @@ async def test_fine(ehr: ScriptedEhr, pacs: Pacs) -> None:
         "server.public_url": State.OK, "audit.sink": State.OK,
         "ehr.smart_configuration": State.WARN, "tokens.introspection": State.OK, "tokens.jwt": State.OK,
         "patients.mapping": State.OK, "pacs.query": State.OK, "pacs.dialect": State.OK, "pacs.studies": State.OK,
-        "pacs.changes_url": State.OK, "token": State.SKIP,
+        "pacs.changes_url": State.OK, "access.rules": State.OK, "access.clients": State.OK, "token": State.SKIP,
     }  # fmt: skip
     assert "authorization_endpoint" in findings["ehr.smart_configuration"].text  # ScriptedEhr names none.
 

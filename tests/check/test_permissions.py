@@ -1,0 +1,60 @@
+"""What ``check`` says of rules and clients: a rule on what the archive never tells would hide everything."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.check.finding import State
+from tests.check.test_upstreams import Pacs, found
+from tests.upstreams import ScriptedEhr
+
+
+def rule(**conditions: Any) -> dict[str, Any]:
+    """A rule that excludes."""
+    return {"name": "r", "effect": "exclude"} | conditions
+
+
+@pytest.mark.parametrize(
+    ("rules", "state", "text"),
+    [
+        ([], State.OK, "none: nothing is left out"),
+        ([rule(study={"AccessionNumber": ["x"]})], State.OK, "1 rule; the archive tells what they look at"),
+        ([rule(series={"Modality": ["SR"]}), rule(study={"ModalitiesInStudy": ["SR"]})], State.OK, "2 rules; "),
+        ([rule(study={"InstitutionName": ["x"]})], State.WARN, "a value of InstitutionName"),
+        (
+            [rule(study={"AccessionNumber": ["x"]}, series={"ProtocolName": ["x"]})],
+            State.WARN,
+            "a value of ProtocolName",
+        ),
+    ],
+)
+async def test_rules(rules: list[dict[str, Any]], state: State, text: str) -> None:
+    pacs = Pacs()
+    pacs.rows[0]["00080050"] = {"vr": "SH", "Value": ["A1"]}
+    finding = (await found(ScriptedEhr(answer={"active": False}), pacs, access={"rules": rules}))["access.rules"]
+    assert finding.state is state
+    assert text in finding.text
+
+
+async def test_rules_without_a_study_to_look_at() -> None:
+    pacs = Pacs()
+    pacs.rows = []
+    access = {"rules": [rule(study={"InstitutionName": ["x"]})]}
+    findings = await found(ScriptedEhr(answer={"active": False}), pacs, access=access)
+    assert findings["access.rules"].state is State.SKIP
+
+
+async def test_clients(tmp_path: Path) -> None:
+    file = tmp_path / "patients"
+    file.write_text("# nobody yet\n")
+    for clients, state, text in (
+        ({}, State.WARN, "nobody has anything"),
+        ({"a": {"patients": ["p1"]}}, State.OK, "1, each with patients"),
+        ({"a": {"patients": ["p1"]}, "b": {"patients_file": str(file)}}, State.WARN, "1 of 2 may see nobody"),
+        ({"a": {"groups": ["g1"]}}, State.WARN, "1 of 1 may see nobody"),
+    ):
+        access = {"backend_services": True, "clients": clients}
+        finding = (await found(ScriptedEhr(answer={"active": False}), Pacs(), access=access))["access.clients"]
+        assert finding.state is state
+        assert text in finding.text
