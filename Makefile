@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint lint-code lint-format lint-types lint-imports bench fuzz keycloak oidc-provider format lock clean
+.PHONY: help demo test lint lint-code lint-format lint-types lint-imports bench fuzz keycloak oidc-provider opa format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -62,6 +62,11 @@ oidc-provider: tests/real/oidc_provider/node_modules/.package-lock.json ## fetch
 tests/real/oidc_provider/node_modules/.package-lock.json: tests/real/oidc_provider/package-lock.json
 	@cd tests/real/oidc_provider && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
+
+opa: build/bin/opa ## fetch an Open Policy Agent for the tests (needs Go)
+
+build/bin/opa:
+	@GOBIN=$(CURDIR)/build/bin go install github.com/open-policy-agent/opa@v1.22.3
 
 format: $(VENV)/.installed-lint ## format the code and apply ruff's safe fixes
 	@$(BIN)/ruff format .

@@ -35,7 +35,15 @@ from sidecar.pacs.upstream import Upstream
 from sidecar.patients.clients import BackendClients
 from sidecar.patients.direct import DirectMapping
 from sidecar.patients.ehr import EhrMapping
-from sidecar.server_access import backend_clients, named_of_series, named_of_studies, policy, study_rules
+from sidecar.policy.external import ExternalPolicy
+from sidecar.server_access import (
+    backend_clients,
+    external_policy,
+    named_of_series,
+    named_of_studies,
+    policy,
+    study_rules,
+)
 from sidecar.server_tokens import TokenValidation, patient_credentials, token_validation
 from sidecar.settings import BasicAuth, NoAuth, Settings
 from sidecar.settings_tokens import TlsClient
@@ -62,6 +70,8 @@ QUERY_CONNECTIONS = 32
 """To the PACS, for queries: apart from the retrievals', so that slow readers keep nobody from being checked."""
 WARM_QUERIES = 8
 """Slow queries that go on in the background at once; each holds one of those connections."""
+POLICY_CONNECTIONS = 32
+"""To the external policy."""
 READ_BUFFER_BYTES = 2**18
 """For each stream from the PACS; twice this may wait in memory before reading pauses."""
 
@@ -79,6 +89,7 @@ class Sidecar:
     tokens: TokenValidation
     patients: PatientMapping
     clients: BackendClients
+    external: ExternalPolicy | None
     changes: Changes | None
 
 
@@ -114,7 +125,8 @@ async def build(
         stack.callback(catalog.close)
         rules = study_rules(settings)
         studies = Studies(
-            pacs, ownership, with_series=settings.fhir.detail != "study" or bool(rules),
+            pacs, ownership,
+            with_series=settings.fhir.detail != "study" or bool(rules) or settings.access.external.url is not None,
             study_fields=named_of_studies(settings), series_fields=named_of_series(settings),
             cache_seconds=settings.fhir.search_cache_seconds, drop=metrics.observe_foreign, now=catalog.now,
         )  # fmt: skip
@@ -122,6 +134,10 @@ async def build(
         issuers = Issuers(pacs, ttl_seconds=settings.pacs.ownership_cache_seconds)
         stack.push_async_callback(issuers.close)
         audit = _audit(settings, metrics, stack)
+        policy_session = await stack.enter_async_context(
+            _session(settings.access.external.ca_file, connections=POLICY_CONNECTIONS)
+        )
+        external = external_policy(settings, policy_session, metrics, stack)
         clients = backend_clients(settings, ehr_session, discovery, stack)
         guard = Guard(
             tokens.cache,
@@ -130,7 +146,7 @@ async def build(
             issuers,
             metrics,
             audit,
-            PatientViews(studies, _site(settings), Constraints(_site(settings))),
+            PatientViews(studies, _site(settings), Constraints(_site(settings)), external=external),
             policy=policy(settings, rules),
             clients=clients,
         )
@@ -155,8 +171,9 @@ async def build(
         )  # fmt: skip
 
         def invalidate() -> None:
-            for cache in (studies, ownership, patients, clients):
-                cache.forget()
+            for cache in (studies, ownership, patients, clients, external):
+                if cache is not None:
+                    cache.forget()
 
         def changed(patient_ids: frozenset[str] | None) -> None:
             studies.forget(patient_ids)
@@ -167,7 +184,7 @@ async def build(
             await stack.enter_async_context(background(changes.follow()))
 
         admin = create_admin(metrics, readiness, invalidate)
-        yield Sidecar(public, admin, metrics, readiness, pacs, discovery, tokens, patients, clients, changes)
+        yield Sidecar(public, admin, metrics, readiness, pacs, discovery, tokens, patients, clients, external, changes)
 
 
 def _catalog(settings: Settings) -> Catalog:

@@ -8,10 +8,13 @@ import aiohttp
 
 from sidecar.access.decision import Policy
 from sidecar.access.rules import Conditions, Effect, Rule
+from sidecar.fhir.described import SERIES_KEYWORDS, STUDY_KEYWORDS
 from sidecar.patients.clients import BackendClients, ClientEntry, Groups
+from sidecar.policy.external import ExternalPolicy
 from sidecar.server_tokens import patient_credentials
 from sidecar.settings import Settings
 from sidecar.settings_access import ClientSettings, RuleSettings
+from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.discovery import Discovery
 
 Keyword = TypeVar("Keyword", bound=str)
@@ -25,7 +28,23 @@ def policy(settings: Settings, rules: tuple[Rule, ...]) -> Policy:
         user_level=access.user_level,
         backend_services=access.backend_services,
         rules=rules,
+        external=settings.access.external.url is not None,
     )
+
+
+def external_policy(
+    settings: Settings, session: aiohttp.ClientSession, metrics: Metrics, stack: AsyncExitStack
+) -> ExternalPolicy | None:
+    """Return ``access.external``, ``None`` when it is off; closed with ``stack``."""
+    external = settings.access.external
+    if external.url is None:
+        return None
+    policy = ExternalPolicy(
+        session, external.url, timeout_seconds=external.timeout_seconds, cache_seconds=external.cache_seconds,
+        token=external.token(), observe=metrics.observe_external_policy,
+    )  # fmt: skip
+    stack.push_async_callback(policy.close)
+    return policy
 
 
 def study_rules(settings: Settings) -> tuple[Rule, ...]:
@@ -49,7 +68,9 @@ def _conditions(configured: Mapping[Keyword, list[str]] | None) -> Conditions:
 
 
 def named_of_studies(settings: Settings) -> list[str]:
-    """The DICOM keywords that rules and clients name of studies: the archive is asked for them."""
+    """The DICOM keywords that rules and clients name of studies, and all for an external policy: they are asked for."""
+    if settings.access.external.url is not None:
+        return list(STUDY_KEYWORDS)
     conditions = [one.study for one in settings.access.rules] + [
         one.studies for one in settings.access.clients.values()
     ]
@@ -57,7 +78,9 @@ def named_of_studies(settings: Settings) -> list[str]:
 
 
 def named_of_series(settings: Settings) -> list[str]:
-    """The DICOM keywords that rules name of series."""
+    """The DICOM keywords that rules name of series, and all for an external policy."""
+    if settings.access.external.url is not None:
+        return list(SERIES_KEYWORDS)
     return sorted({keyword for one in settings.access.rules for keyword in one.series or ()})
 
 

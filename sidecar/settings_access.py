@@ -6,7 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from sidecar.setting_types import NO_BOOLEAN, Section, read_text
+from sidecar.setting_types import (
+    NO_BOOLEAN,
+    CertificatesFile,
+    Seconds,
+    SecondsFromZero,
+    SecretFile,
+    Section,
+    Url,
+    read_text,
+    secret_of,
+)
 
 _FHIR_ID = r"^[A-Za-z0-9\-.]{1,64}$"
 _DATES = re.compile(r"[0-9]{8}|[0-9]{8}-|-[0-9]{8}|[0-9]{8}-[0-9]{8}", re.ASCII)
@@ -98,6 +108,22 @@ class ClientSettings(Section):
     rules: bool = Field(True, description="Whether access.rules hold for it, too")
 
 
+class ExternalSettings(Section):
+    """An OPA-compatible policy."""
+
+    url: Url | None = Field(
+        None, description="Asked about each study by POST, such as http://opa:8181/v1/data/imaging/access; null: off"
+    )
+    timeout_seconds: Seconds = Field(2, description="For its answer; without one nothing is served (503)")
+    cache_seconds: SecondsFromZero = Field(10, description="How long an answer counts; 0: each time anew")
+    token_file: SecretFile | None = Field(None, description="File with a bearer token for it")
+    ca_file: CertificatesFile | None = Field(None, description="Certificate authorities, PEM; null: the system's")
+
+    def token(self) -> str | None:
+        """The bearer token."""
+        return None if self.token_file is None else secret_of(None, self.token_file)
+
+
 class Access(Section):
     """What is switched on, and what is left out."""
 
@@ -115,6 +141,8 @@ class Access(Section):
         [],
         description="Studies and series that are left out, or later shown; in each kind the first that applies decides",
     )
+
+    external: ExternalSettings = ExternalSettings()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Access":

@@ -38,6 +38,7 @@ class Policy:
     user_level: bool = False
     backend_services: bool = False
     rules: tuple[Rule, ...] = ()
+    external: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +77,31 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as the validated token says; ``contexts``: of the scopes that cover it."""
+
+    client_id: str | None = None
+    subject: str | None = None
+    issuer: str | None = None
+    contexts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PatientPermit:
-    """The caller may do ``interaction`` on that imaging of ``patient`` (FHIR id) to which one of the ``ways`` leads."""
+    """The caller may do ``interaction`` on that imaging of ``patient`` (FHIR id) to which one of the ``ways`` leads.
+
+    ``caller``: about whom the external policy must be asked for each study, ``None``: there is none.
+    """
 
     patient: str
     interaction: Interaction
     ways: tuple[Way, ...] = (Way(),)
+    caller: Caller | None = None
 
     @property
     def is_limited(self) -> bool:
         """Whether studies must be described before it is known which of them may be seen."""
-        return not any(way.leads_everywhere for way in self.ways)
+        return self.caller is not None or not any(way.leads_everywhere for way in self.ways)
 
     @property
     def constraints(self) -> frozenset[str]:
@@ -153,7 +168,9 @@ def decide_patient(
     backend, backend_refused = _backend_ways(covering, grants, patient, policy, client)
     whose = token.patient if patient is None else patient
     if (launched or backend) and whose is not None:
-        return PatientPermit(whose, interaction, (*launched, *backend))
+        contexts = tuple(sorted({grant.context.value for grant in grants}))
+        caller = Caller(token.client_id, token.subject, token.issuer, contexts) if policy.external else None
+        return PatientPermit(whose, interaction, (*launched, *backend), caller)
     # A token for apps is told what is wrong with it as one for apps.
     return Deny(refused if refused is not Reason.INSUFFICIENT_SCOPE or backend_refused is None else backend_refused)
 
@@ -227,9 +244,22 @@ def _seen_by_any_way(permit: PatientPermit, study: DescribedStudy, now: float) -
         if holds(way.studies, study.attributes) is not True:
             continue
         found = shown(way.rules, study, now)
+        if found is not None and permit.caller is not None:
+            found = _with_verdict(found, study)
         if found is not None and (best is None or _shows_more(found, best)):
             best = found
     return best
+
+
+def _with_verdict(found: Shown, study: DescribedStudy) -> Shown | None:
+    """The external policy only takes away; without its word nothing is left (SIA-16)."""
+    if study.verdict is None or not study.verdict.allow:
+        return None
+    known = frozenset(one.uid for one in study.series)
+    left = (known if found.series is None else found.series & known) - study.verdict.exclude_series
+    if known and not left:
+        return None
+    return Shown(left, left == known, found.since)
 
 
 def _shows_more(one: Shown, other: Shown) -> bool:

@@ -16,14 +16,24 @@ class DescribedSeries:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the hospital's own policy (``access.external``) says of a study for a caller."""
+
+    allow: bool
+    exclude_series: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class DescribedStudy:
     """A study as the archive describes it.
 
     ``started_by``: the last moment at which it can have begun (StudyDate, StudyTime), in seconds since 1970, ``None``
-    when they do not tell; ``satisfies``: those constraints of the token's scopes that it satisfies.
+    when they do not tell; ``satisfies``: those constraints of the token's scopes that it satisfies;
+    ``verdict``: of the external policy, where there is one.
     """
 
     attributes: Attributes
     series: tuple[DescribedSeries, ...] = ()
     started_by: float | None = None
     satisfies: frozenset[str] = field(default_factory=frozenset)
+    verdict: Verdict | None = None

@@ -15,6 +15,8 @@ _SAMPLE = 50
 async def rules(settings: Settings, sidecar: Sidecar) -> Finding:
     """Which attributes of rules and clients no study or series of a sample has a value of."""
     name = "access.rules"
+    if settings.access.external.url is not None and not settings.access.rules:
+        return ok(name, "none; access.external decides on what the archive tells")
     of_studies, of_series = named_of_studies(settings), named_of_series(settings)
     if not of_studies and not of_series:
         return ok(name, "none: nothing is left out")
@@ -76,3 +78,26 @@ async def clients(settings: Settings, sidecar: Sidecar) -> Finding:
             "An empty or unreadable patients_file, or a Group without active members.",
         )  # fmt: skip
     return ok(name, f"{len(settings.access.clients)}, each with patients")
+
+
+async def external(settings: Settings, sidecar: Sidecar) -> Finding:
+    """Whether the external policy answers, about nobody."""
+    name = "access.external"
+    if sidecar.external is None:
+        return ok(name, "off")
+    try:
+        found = await sidecar.external.probe()
+    except Problem as problem:
+        return failed(
+            name,
+            problem,
+            'It must answer POST {"input": …} with {"result": true}, false, or {"allow": …, "exclude_series": […]}; '
+            "OPA answers {} for a rule that does not exist or has no default.",
+        )
+    if found.allow:
+        return warning(
+            name,
+            "it allows a made-up patient's study to nobody in particular",
+            "Is its default false, as it should be?",
+        )
+    return ok(name, "it answers, and refuses a made-up patient's study")

@@ -248,7 +248,7 @@ def failure_of_changes(name: str, failed: FetchFailed) -> Finding:
 
 EHR: tuple[tuple[str, Check], ...] = (
     ("ehr.smart_configuration", discovery), ("tokens.jwt", keys), ("tokens.introspection", introspection),
-    ("patients.mapping", patients), ("access.clients", permissions.clients),
+    ("patients.mapping", patients), ("access.clients", permissions.clients), ("access.external", permissions.external),
 )  # fmt: skip
 PACS: tuple[tuple[str, Check], ...] = (
     ("pacs.dialect", dialect), ("pacs.query", query), ("pacs.studies", studies),

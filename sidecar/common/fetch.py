@@ -81,10 +81,10 @@ async def fetch(
     limit_bytes: int,
     timeout_seconds: float,
     headers: Mapping[str, str] | None = None,
-    form: Mapping[str, str] | None = None,
+    form: Mapping[str, str] | bytes | None = None,
     ssl_context: Any = True,
 ) -> Answer:
-    """Send one request and read its whole answer.
+    """Send one request and read its whole answer. ``form``: a form's fields, or a body as it is.
 
     Raises ``FetchFailed`` with ``timeout``, ``unreachable`` or ``too_large``; any status is an ``Answer``.
     """

@@ -18,6 +18,7 @@ class Metrics:
         self.requests = self._counter("requests_total", "Requests answered", "route", "method", "status")
         self.request_duration = self._histogram("request_duration_seconds", "Whole request, transfer included", "route")
         self.decisions = self._counter("access_decisions_total", "Access decisions", "decision", "reason")
+        self.external_policy = self._counter("external_policy_total", "Answers of access.external", "outcome")
         self.local_validations = self._counter("local_validations_total", "Tokens verified by signature", "outcome")
         self.introspections = self._counter("introspections_total", "Introspection calls at the EHR", "outcome")
         self.introspection_duration = self._histogram("introspection_duration_seconds", "Introspection calls")
@@ -55,6 +56,10 @@ class Metrics:
     def observe_local_validation(self, outcome: str, seconds: float) -> None:
         """One token was verified here."""
         self.local_validations.labels(outcome).inc()
+
+    def observe_external_policy(self, outcome: str) -> None:
+        """One answer of the external policy: ``allow``, ``partly``, ``deny``, ``unavailable``."""
+        self.external_policy.labels(outcome).inc()
 
     def observe_token_lookup(self, result: str) -> None:
         """One lookup in the token cache."""

@@ -4,6 +4,7 @@ For a permit that leads everywhere it is the archive's list as it is. For any ot
 ``access.decision.may_see`` says what is left of it; what is hidden is in no row, count, modality or search result.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from sidecar.fhir.described import described, series_uid, without_hidden
 from sidecar.fhir.imaging_study import Site, study_uid
 from sidecar.pacs.studies import Oldest, Studies
 from sidecar.pacs.study_lists import Listing
+from sidecar.policy.external import ExternalPolicy
 
 EVERYTHING = Shown()
 KnownAs = frozenset[PatientIdentifier]
@@ -88,11 +90,18 @@ class PatientViews:
     """Makes them. ``clock``: seconds since 1970."""
 
     def __init__(
-        self, studies: Studies, site: Site, constraints: Constraints, *, clock: Callable[[], float] = time.time
+        self,
+        studies: Studies,
+        site: Site,
+        constraints: Constraints,
+        *,
+        external: ExternalPolicy | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._studies = studies
         self._site = site
         self._constraints = constraints
+        self._external = external
         self._clock = clock
 
     def understood(self, constraints: Iterable[str]) -> frozenset[str]:
@@ -108,10 +117,9 @@ class PatientViews:
         usable = [row for row in listing.rows if is_uid(study_uid(row))]
         series = await self._studies.series_of(map(study_uid, usable), listing, known_as, oldest)
         now = self._clock()
+        described_studies = await self._described(permit, [*usable, *listing.copies], series)
         shown = {
-            uid: found
-            for uid, facts in self._described(permit, [*usable, *listing.copies], series).items()
-            if (found := may_see(permit, facts, now)) is not None
+            uid: found for uid, facts in described_studies.items() if (found := may_see(permit, facts, now)) is not None
         }
         left = {uid: _left(series.get(uid, ()), one) for uid, one in shown.items()}
         view = PatientView(self._studies, known_as, listing, oldest, (), left, shown)
@@ -131,18 +139,37 @@ class PatientViews:
         listing = await self._studies.of_patient(known_as, fresh=fresh)
         rows = [row for row in (*listing.rows, *listing.copies) if study_uid(row) == study]
         series = await self._studies.series_of([study], listing, known_as, Oldest(listing.asked)) if rows else {}
-        return self._described(permit, rows, series).get(study, ())
+        return (await self._described(permit, rows, series)).get(study, ())
 
-    def _described(
+    async def _described(
         self, permit: PatientPermit, rows: Iterable[Row], series: Mapping[str, Sequence[Row]]
     ) -> dict[str, tuple[DescribedStudy, ...]]:
         """By UID; several under one that the patient has under several identifiers."""
+        listed = list(rows)
+        found = [
+            described(row, series.get(study_uid(row), ()), self._site, self._constraints, permit.constraints)
+            for row in listed
+        ]
+        if self._external is not None and permit.caller is not None:
+            found = await self._judged(permit, listed, found)
         facts: dict[str, tuple[DescribedStudy, ...]] = {}
-        for row in rows:
-            uid = study_uid(row)
-            one = described(row, series.get(uid, ()), self._site, self._constraints, permit.constraints)
-            facts[uid] = (*facts.get(uid, ()), one)
+        for row, one in zip(listed, found, strict=True):
+            facts[study_uid(row)] = (*facts.get(study_uid(row), ()), one)
         return facts
+
+    async def _judged(
+        self, permit: PatientPermit, rows: Sequence[Row], studies: Sequence[DescribedStudy]
+    ) -> list[DescribedStudy]:
+        """With the external policy's verdict on those that are permitted here."""
+        external, now = self._external, self._clock()
+        assumed = replace(permit, caller=None)
+
+        async def judged(row: Row, study: DescribedStudy) -> DescribedStudy:
+            if external is None or may_see(assumed, [study], now) is None:
+                return study
+            return replace(study, verdict=await external.verdict(permit, study_uid(row), study))
+
+        return list(await asyncio.gather(*map(judged, rows, studies)))
 
 
 def _left(series: Sequence[Row], shown: Shown) -> list[Row]:

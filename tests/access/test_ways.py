@@ -1,5 +1,6 @@
 """Ways to a study: constraints of scopes, backend clients, rules; never added up (SIA-11, 13, 14, 15, 43)."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.access.decision import (
+    Caller,
     Client,
     Deny,
     Interaction,
@@ -24,7 +26,7 @@ from sidecar.access.identity import PatientIdentifier
 from sidecar.access.reasons import Reason
 from sidecar.access.rules import Effect, Rule, Shown
 from sidecar.access.scopes import Context, Grant, parse_scopes
-from sidecar.access.study import DescribedSeries, DescribedStudy
+from sidecar.access.study import DescribedSeries, DescribedStudy, Verdict
 from sidecar.access.token import Token
 
 NOW = 1_000.0
@@ -164,6 +166,7 @@ CONSTRAINTS = ["a", "b"]
 GRANTS = st.builds(
     Grant, st.sampled_from(Context), st.booleans(), st.booleans(), st.sampled_from([None, "a", "b", "not understood"])
 )
+VERDICTS = st.sampled_from([None, Verdict(True), Verdict(False), Verdict(True, frozenset({"1.CT"}))])
 STUDIES = st.builds(
     lambda series, satisfies, name: described(
         *series, satisfies=tuple(satisfies), **({"StudyID": name} if name else {})
@@ -207,3 +210,33 @@ def test_together_grants_show_what_one_of_them_shows(
         assert together in alone
         assert together is not None
         assert together.is_complete == any(one.is_complete for one in alone)
+
+
+@given(st.booleans(), st.sampled_from([(), RULES]), STUDIES, VERDICTS)
+def test_the_external_policy_only_takes_away(
+    constrained: bool, rules: tuple[Rule, ...], study: DescribedStudy, verdict: Verdict | None
+) -> None:
+    """And what it does not speak of is not shown (SIA-16)."""
+    way = Way("a" if constrained else None, rules=rules)
+    before = may_see(PatientPermit("p1", SEARCH, (way,)), [study], NOW)
+    judged = replace(study, verdict=verdict)
+    after = may_see(PatientPermit("p1", SEARCH, (way,), Caller("app")), [judged], NOW)
+    if verdict is None or not verdict.allow or before is None:
+        assert after is None
+        return
+    everything = frozenset(one.uid for one in study.series)
+    left = (everything if before.series is None else before.series) - verdict.exclude_series
+    if everything and not left:
+        assert after is None
+    else:
+        assert after is not None
+        assert after.series == left
+        assert after.is_complete == (left == everything)
+
+
+def test_who_asks_is_told_to_the_external_policy() -> None:
+    facts = Token(parse_scopes("patient/*.rs openid"), NOW + 60, "p1", "app", "u1", "https://ehr.example.org")
+    found = decide_patient(facts, SEARCH, None, policy=Policy(external=True), now=NOW)
+    assert isinstance(found, PatientPermit)
+    assert found.caller == Caller("app", "u1", "https://ehr.example.org", ("patient",))
+    assert found.is_limited

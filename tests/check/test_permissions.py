@@ -7,6 +7,7 @@ import pytest
 
 from sidecar.check.finding import State
 from tests.check.test_upstreams import Pacs, found
+from tests.common.peer import Peer, Reply
 from tests.upstreams import ScriptedEhr
 
 
@@ -58,3 +59,19 @@ async def test_clients(tmp_path: Path) -> None:
         finding = (await found(ScriptedEhr(answer={"active": False}), Pacs(), access=access))["access.clients"]
         assert finding.state is state
         assert text in finding.text
+
+
+@pytest.mark.parametrize(
+    ("reply", "state", "text"),
+    [
+        (Reply({"result": False}), State.OK, "it answers"), (Reply({"result": {"allow": False}}), State.OK, "it answers"),
+        (Reply({"result": True}), State.WARN, "allows"), (Reply({}), State.FAIL, "policy_undefined"),
+        (Reply(status=404), State.FAIL, "policy_unexpected_status (status 404)"),
+    ],
+)  # fmt: skip
+async def test_the_external_policy(peer: Peer, reply: Reply, state: State, text: str) -> None:
+    peer.say(reply)
+    access = {"external": {"url": peer.url}}
+    finding = (await found(ScriptedEhr(answer={"active": False}), Pacs(), access=access))["access.external"]
+    assert finding.state is state
+    assert text in finding.text

@@ -98,7 +98,8 @@ async def test_fine(ehr: ScriptedEhr, pacs: Pacs) -> None:
         "server.public_url": State.OK, "audit.sink": State.OK,
         "ehr.smart_configuration": State.WARN, "tokens.introspection": State.OK, "tokens.jwt": State.OK,
         "patients.mapping": State.OK, "pacs.query": State.OK, "pacs.dialect": State.OK, "pacs.studies": State.OK,
-        "pacs.changes_url": State.OK, "access.rules": State.OK, "access.clients": State.OK, "token": State.SKIP,
+        "pacs.changes_url": State.OK, "access.rules": State.OK, "access.clients": State.OK, "access.external": State.OK,
+        "token": State.SKIP,
     }  # fmt: skip
     assert "authorization_endpoint" in findings["ehr.smart_configuration"].text  # ScriptedEhr names none.
 
