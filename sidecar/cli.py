@@ -7,9 +7,11 @@ problem).
 import asyncio
 import json
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -132,6 +134,15 @@ def schema() -> None:
 def show(files: tuple[Path, ...]) -> None:
     """Print the effective configuration as JSON, defaults filled in, secrets masked."""
     click.echo(_settings(files).model_dump_json(indent=2))
+
+
+@config.command("capability-key", short_help="Print a new key for capabilities.keys_file.")
+def capability_key() -> None:
+    """Print a new line for `capabilities.keys_file`: an id and a key.
+
+    To change keys, put the new line first; take the old one away when `capabilities.lifetime_seconds` have passed.
+    """
+    click.echo(f"{datetime.now(UTC):%Y%m%d}{secrets.token_hex(2)} {secrets.token_hex(32)}")
 
 
 @config.command("ehr-snippet", short_help="Print what the EHR's smart-configuration has to say of us.")

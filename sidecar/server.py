@@ -38,6 +38,7 @@ from sidecar.patients.ehr import EhrMapping
 from sidecar.policy.external import ExternalPolicy
 from sidecar.server_access import (
     backend_clients,
+    capabilities,
     external_policy,
     named_of_series,
     named_of_studies,
@@ -149,6 +150,7 @@ async def build(
             PatientViews(studies, _site(settings), Constraints(_site(settings)), external=external),
             policy=policy(settings, rules),
             clients=clients,
+            capabilities=capabilities(settings, tokens.cache),
         )
         endpoints = Endpoints(
             settings.server.public_url + "/fhir",
@@ -167,7 +169,8 @@ async def build(
         readiness = Readiness({"ehr": discovery.probe, "pacs": pacs.ping})
         public = create_public(
             fhir, dicomweb, metrics, audit, cors_origins=settings.server.cors_origins, realm=REALM, customize=customize,
-            wado_uri=settings.server.wado_uri, is_draining=lambda: readiness.draining,
+            wado_uri=settings.server.wado_uri, capabilities=settings.capabilities.mode != "off",
+            is_draining=lambda: readiness.draining,
         )  # fmt: skip
 
         def invalidate() -> None:

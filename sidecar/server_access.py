@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import aiohttp
 
+from sidecar.access.capability import Key, Operation, Sealer
 from sidecar.access.decision import Policy
 from sidecar.access.rules import Conditions, Effect, Rule
 from sidecar.fhir.described import SERIES_KEYWORDS, STUDY_KEYWORDS
@@ -14,8 +15,11 @@ from sidecar.policy.external import ExternalPolicy
 from sidecar.server_tokens import patient_credentials
 from sidecar.settings import Settings
 from sidecar.settings_access import ClientSettings, RuleSettings
+from sidecar.settings_capabilities import keys_in
 from sidecar.telemetry.metrics import Metrics
+from sidecar.tokens.cache import TokenCache
 from sidecar.tokens.discovery import Discovery
+from sidecar.web.capabilities import Capabilities
 
 Keyword = TypeVar("Keyword", bound=str)
 
@@ -45,6 +49,19 @@ def external_policy(
     )  # fmt: skip
     stack.push_async_callback(policy.close)
     return policy
+
+
+def capabilities(settings: Settings, tokens: TokenCache) -> Capabilities | None:
+    """Return what issues capability URLs, ``None`` when they are off."""
+    section = settings.capabilities
+    if section.keys_file is None:
+        return None
+    keys = [Key(key_id, secret) for key_id, secret in keys_in(section.keys_file)]
+    return Capabilities(
+        Sealer(keys, settings.server.public_url), tokens, settings.server.public_url,
+        bound=section.mode == "token_bound", operations=frozenset(map(Operation, section.operations)),
+        lifetime_seconds=section.lifetime_seconds, recheck_seconds=section.recheck_seconds,
+    )  # fmt: skip
 
 
 def study_rules(settings: Settings) -> tuple[Rule, ...]:

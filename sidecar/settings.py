@@ -26,6 +26,7 @@ from sidecar.setting_types import (
     secret_of,
 )
 from sidecar.settings_access import Access
+from sidecar.settings_capabilities import Capabilities
 from sidecar.settings_tokens import BackendServicesClient, BearerClient, NoClient, Tokens
 
 
@@ -288,6 +289,7 @@ class Settings(Section):
     pacs: Pacs
     fhir: Fhir = Fhir()
     access: Access = Access()
+    capabilities: Capabilities = Capabilities()
     compat: Compat = Compat()
     audit: Audit = Audit()
     log: Log = Log()

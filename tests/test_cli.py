@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from sidecar import __version__, cli
 from sidecar.settings import Settings
+from sidecar.settings_capabilities import keys_in
 from tests.command import run, serving
 from tests.sidecar_process import free_port
 
@@ -57,6 +58,7 @@ def test_the_commands_are_those_of_the_documents() -> None:
         ("config",),
         ("config", "schema"),
         ("config", "show"),
+        ("config", "capability-key"),
         ("config", "ehr-snippet"),
     ]
 
@@ -268,3 +270,13 @@ def test_what_the_ehr_says_of_us(site: Path) -> None:
     assert endpoint["url"] == "https://us.example.org/fhir"
     assert "smart-imaging-access" in endpoint["capabilities"]
     assert "http://fhir.org/argonaut/smart-imaging/capabilities/app-launch" in endpoint["capabilities"]
+
+
+def test_a_capability_key_is_one_that_can_be_used(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli.main, ["config", "capability-key"])
+    assert done.exit_code == 0
+    (tmp_path / "keys").write_text(done.output)
+    ((key_id, secret),) = keys_in(tmp_path / "keys")
+    assert len(secret) == 32
+    assert done.output != CliRunner().invoke(cli.main, ["config", "capability-key"]).output
+    assert key_id.isalnum()

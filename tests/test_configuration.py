@@ -178,7 +178,7 @@ def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> N
     ("text", "line"),
     [
         ("pacs: {urll: x}", "pacs.urll: unknown key; did you mean url? (known here: auth, ca_file, "),
-        ("pac: {}", "pac: unknown key; did you mean pacs? (known here: access, audit, compat, ehr, "),
+        ("pac: {}", "pac: unknown key; did you mean pacs? (known here: access, audit, capabilities, compat, "),
         ("tokens: {client: {client_id: x}}", "tokens.client.client_id: unknown key (known here: method)"),
         ("patients: {identifiers: [{sistem: x, system: y}], mapping: ehr}", "patients.identifiers.0.sistem: unknown"),
         ("pacs: {url: 'http://us:Zq7-hunter2-Xw@pacs/x'}", "pacs.url: must have no user, query or fragment"),
@@ -204,6 +204,19 @@ def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> N
         ("audit: {sink: file}", "audit: sink file needs file, and file needs sink file"),
         ("audit: {file: audit.jsonl}", "audit: sink file needs file, and file needs sink file"),
         ("audit: {key_file: /nowhere}", "audit.key_file: cannot be read: No such file or directory"),
+        ("capabilities: {mode: bearer}", "capabilities: mode token_bound and bearer need keys_file"),
+        ("capabilities: {keys_file: /nowhere}", "capabilities.keys_file: cannot be read: No such file or directory"),
+        ("access: {clients: {a: {}}}", "access: clients are for backend_services, which is off"),
+        (
+            "access: {rules: [{name: a, effect: hold}]}",
+            "access.rules.0: effect hold needs hours, and hours needs effect",
+        ),
+        ("access: {rules: [{name: a, effect: hide}]}", "access.rules.0.effect: must be 'exclude', 'hold' or 'show'"),
+        (
+            "access: {rules: [{name: a, effect: exclude, study: {StudyDate: ['2024']}}]}",
+            "access.rules.0.study: StudyDate",
+        ),
+        ("access: {rules: [{name: a, effect: exclude, series: {}}]}", "access.rules.0.series: has no condition"),
         ("tokens: {jwt: {algorithms: [none]}}", "tokens.jwt.algorithms.0: must be 'RS256', "),
         ("tokens: {jwt: {algorithms: [HS256]}}", "tokens.jwt.algorithms.0: must be 'RS256', "),
         ("tokens: {claims: {patient: []}}", "tokens.claims.patient: "),
@@ -318,3 +331,29 @@ def test_a_certificates_file_without_certificates(write: Write) -> None:
     name = "SIDECAR_EHR__CA_FILE"
     line = f"environment {name}: ehr.ca_file: holds no certificate in PEM form"
     assert problems(write(MINIMUM), **{name: str(file)}) == [line]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("one " + "1" * 64, None),
+        ("# new\none " + "a" * 64 + "\n\ntwo  " + "B" * 64 + "\n", None),
+        ("", "must have one key, or two with different ids while keys are changed"),
+        (
+            "one " + "1" * 64 + "\none " + "2" * 64,
+            "must have one key, or two with different ids while keys are changed",
+        ),
+        ("\n".join(f"k{one} " + "1" * 64 for one in range(3)), "must have one key, or two with different ids"),
+        ("1" * 64, "a line is not: an id of letters and digits, a space, 64 hexadecimal digits"),
+        ("one " + "1" * 63, "a line is not: an id of letters and digits, a space, 64 hexadecimal digits"),
+    ],
+)
+def test_capability_keys(write: Write, content: str, problem: str | None) -> None:
+    keys = write(content, "keys")
+    files = (write(MINIMUM), write(f"capabilities: {{mode: bearer, keys_file: {keys}}}", "second.yaml"))
+    if problem is None:
+        assert load(*files).capabilities.mode == "bearer"
+    else:
+        (line,) = problems(*files)
+        assert line.startswith(f"second.yaml: capabilities.keys_file: {problem}")
+        assert "1" * 63 not in line

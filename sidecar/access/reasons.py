@@ -19,6 +19,10 @@ class Reason(StrEnum):
     UNKNOWN_CLIENT = "unknown_client"
     NOT_THE_CLIENTS_PATIENT = "not_the_clients_patient"
     PARTLY_EXCLUDED = "partly_excluded"
+    EXPIRED_CAPABILITY = "expired_capability"
+    OTHER_TOKEN = "other_token"
+    NOT_IN_CAPABILITY = "not_in_capability"
+    UNKNOWN_CAPABILITY = "unknown_capability"
     ABSENT = "absent"
     FOREIGN = "foreign"
     NOT_IN_STUDY = "not_in_study"
@@ -39,7 +43,11 @@ STATUS: dict[Reason, int] = {
     Reason.UNKNOWN_CLIENT: 403,
     Reason.NOT_THE_CLIENTS_PATIENT: 403,
     Reason.PARTLY_EXCLUDED: 403,
-    # The next four are one and the same to the caller (SIA-45).
+    Reason.EXPIRED_CAPABILITY: 403,
+    Reason.OTHER_TOKEN: 403,
+    Reason.NOT_IN_CAPABILITY: 403,
+    # The rest are one and the same to the caller (SIA-45).
+    Reason.UNKNOWN_CAPABILITY: 404,
     Reason.ABSENT: 404,
     Reason.FOREIGN: 404,
     Reason.NOT_IN_STUDY: 404,

@@ -35,6 +35,12 @@ class Matching:
     limit: int | None
     offset: int
 
+    def of_study(self, study: str) -> "Matching":
+        """The same query of one study, whatever it named itself."""
+        name = tag("StudyInstanceUID")
+        others = tuple(pair for pair in self.parameters if pair[0] != name)
+        return Matching(((name, study), *others), self.limit, self.offset)
+
 
 def parse_matching(parameters: Sequence[tuple[str, str]]) -> Matching:
     """Return the query that ``parameters`` (decoded names and values) mean. Raises ``BadRequest``."""

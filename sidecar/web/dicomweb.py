@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from aiohttp import hdrs, web
 
+from sidecar.access.capability import Operation
 from sidecar.access.decision import Interaction, Part, PatientPermit, StudyPermit
 from sidecar.access.identity import PatientIdentifier
 from sidecar.access.token import Token, is_fhir_id
@@ -26,6 +27,7 @@ from sidecar.pacs.rewrite import TooDeep, public_attributes, rewrite_row
 from sidecar.pacs.verify import Permitted, scanner_for
 from sidecar.telemetry.access_record import current_record
 from sidecar.telemetry.metrics import Metrics
+from sidecar.web.capabilities import PREFIX
 from sidecar.web.conditions import to_client, to_pacs
 from sidecar.web.guard import Guard
 from sidecar.web.limits import StreamLimits
@@ -89,6 +91,24 @@ class DicomWeb:
         token = await self._guard.token(request)
         permit = await self._guard.permit(token, Interaction.RETRIEVE)
         return await self._serve(request, token, permit, request[TARGET].segments[1:], self._public_base + "/wado-rs")
+
+    async def below_capability(self, request: web.Request) -> web.StreamResponse:
+        """``/capability/{sealed}/…``: the DICOMweb root of one study, for whoever has its address (SIA-50..54)."""
+        segments = request[TARGET].segments
+        resource = parse(segments[2:])
+        _note(resource)
+        study = resource.study if isinstance(resource, Query) else resource.part.study
+        operation = Operation.QUERY if isinstance(resource, Query) else Operation.RETRIEVE
+        token, permit, capability = await self._guard.capability(request, segments[1], study, operation)
+        accept, parameters = _accept(request)
+        root = f"{self._public_base}/{PREFIX}/{segments[1]}"
+        if isinstance(resource, Query):
+            # Without a study in the path it is this study's all the same; the address itself is not told to the trail.
+            current_record().searches(f"/{PREFIX}/{resource.level}", parameters)
+            if resource.study is None and resource.level != "studies":
+                resource = replace(resource, study=capability.study)
+            return await self._search(permit, resource, root, accept, parameters, only=capability.study)
+        return await self._retrieve(request, token, permit, resource, root, accept, parameters)
 
     async def _serve(
         self, request: web.Request, token: Token, permit: PatientPermit, segments: Sequence[str], root: str
@@ -168,16 +188,22 @@ class DicomWeb:
         root: str,
         accept: str | None,
         parameters: Sequence[tuple[str, str]],
+        *,
+        only: str | None = None,
     ) -> web.Response:
         if not accepts_json(accept):
             raise NotAcceptable("Searches are answered in application/dicom+json.", reason="accept")
         matching = parse_matching(parameters)
+        if only is not None and query.study is None:
+            await self._guard.study(permit, Part(only), whole=False)
+            matching = matching.of_study(only)
         if query.study is not None:
             await self._guard.study(permit, Part(query.study, query.series), whole=False)
         view = await self._guard.view(permit) if permit.is_limited else None
         known_as = await self._guard.known_as(permit)
         async with self._guard.queries.turn(permit.patient):
             rows = await self._rows(query, matching, known_as, view)
+        rows = [row for row in rows if only in (None, text(row, "StudyInstanceUID"))]
         try:
             return _dicom_json([rewrite_row(public_attributes(row), root) for row in rows])
         except TooDeep:

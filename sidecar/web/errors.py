@@ -25,6 +25,9 @@ _TEXT: dict[Reason, str] = {
     Reason.NO_PATIENT_NAMED: "Name one patient: patient=<id> in a search, Patient/<id>/$wado-rs for images.",
     Reason.UNKNOWN_CLIENT: "This server has no permissions for this client; ask its operators.",
     Reason.NOT_THE_CLIENTS_PATIENT: "This client has no permission for this patient.",
+    Reason.EXPIRED_CAPABILITY: "This address is no longer good; search for the study again.",
+    Reason.OTHER_TOKEN: "This address needs the access token with which it was found.",
+    Reason.NOT_IN_CAPABILITY: "This address is not for this operation.",
     Reason.PARTLY_EXCLUDED: "Not all of this study may be retrieved; ask for its series one by one.",
 }
 _NOT_FOUND = "There is no such resource, or it is not available to you."

@@ -4,11 +4,12 @@ Handlers get permits here and nowhere else. Each decision is counted; each refus
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
 from aiohttp import hdrs, web
 
+from sidecar.access.capability import Capability, Operation, decide_capability, token_hash
 from sidecar.access.decision import (
     Deny,
     Interaction,
@@ -35,6 +36,7 @@ from sidecar.telemetry.durations import measure
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.bearer import MalformedCredentials, bearer_token
 from sidecar.tokens.cache import TokenCache
+from sidecar.web.capabilities import Capabilities, Issued
 from sidecar.web.limits import QueryLimits
 from sidecar.web.patient_view import PatientView, PatientViews
 
@@ -81,6 +83,7 @@ class Guard:
         *,
         policy: Policy,
         clients: BackendClients | None = None,
+        capabilities: Capabilities | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tokens = tokens
@@ -92,6 +95,7 @@ class Guard:
         self._views = views
         self._policy = policy
         self._clients = clients
+        self.capabilities = capabilities
         self._clock = clock
         self.queries = QueryLimits()
 
@@ -108,8 +112,52 @@ class Guard:
         with measure("token"):
             token = record.token = await self._tokens.validate(bearer)
         if token is None:
+            if self.capabilities is not None:
+                self.capabilities.seen_inactive(bearer)
             raise self._denied(Deny(Reason.INACTIVE_TOKEN))
         return token
+
+    async def capability(
+        self, request: web.Request, sealed: str, study: str | None, operation: Operation
+    ) -> tuple[Token, PatientPermit, Capability]:
+        """Permit ``operation`` on ``study`` (``None``: on what it is for) by a capability, or raise ``Denied``.
+
+        Returned with it: the token's facts, live where the token came too, else as they were sealed. What is decided on
+        a token is decided on them again (SIA-52).
+        """
+        opened = None if self.capabilities is None else self.capabilities.unseal(sealed)
+        if opened is None or self.capabilities is None:
+            raise self._denied(Deny(Reason.UNKNOWN_CAPABILITY))
+        token, shown = opened.token, None
+        record = current_record()
+        record.token, record.token_hash, record.patient = token, opened.audit_hash, opened.patient
+        if opened.bound or self.capabilities.bound:
+            token = await self.token(request)
+            shown = token_hash(record.bearer or "")
+        refused = decide_capability(
+            opened, study, operation, shown=shown, bearer=not self.capabilities.bound, now=self._clock()
+        )
+        if refused is None and not await self.capabilities.token_is_good(opened):
+            refused = Reason.EXPIRED_CAPABILITY
+        if refused is not None:
+            raise self._denied(Deny(refused))
+        return token, await self.permit(token, Interaction.RETRIEVE, opened.patient), opened
+
+    async def issue(self, token: Token, permit: PatientPermit, studies: Iterable[str]) -> dict[str, Issued]:
+        """Return an address for each of the studies that the token may fetch, by UID; without capabilities for none."""
+        record = current_record()
+        if self.capabilities is None or record.bearer is None or record.token_hash is None:
+            return {}
+        found = await self._decide(token, Interaction.RETRIEVE, permit.patient)
+        if isinstance(found, Deny):
+            return {}
+        view = await self.view(found)
+        issued = {
+            uid: self.capabilities.issue(token, record.bearer, record.token_hash, permit.patient, uid)
+            for uid in studies
+            if view.of(uid) is not None
+        }
+        return {uid: one for uid, one in issued.items() if one is not None}
 
     async def permit(self, token: Token, interaction: Interaction, patient: str | None = None) -> PatientPermit:
         """Permit ``interaction`` on the imaging of ``patient`` (``None``: the token's), or raise ``Denied``.

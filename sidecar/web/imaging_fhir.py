@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -26,6 +28,7 @@ from sidecar.fhir.select import Page, narrowed, select
 from sidecar.pacs.media import parse_accept
 from sidecar.telemetry.access_record import current_record
 from sidecar.tokens.discovery import Discovery, SmartConfiguration
+from sidecar.web.capabilities import Issued
 from sidecar.web.errors import FHIR_JSON, json_response
 from sidecar.web.guard import Denied, Guard
 from sidecar.web.middleware import TARGET
@@ -100,11 +103,12 @@ class ImagingFhir:
         search.after = open_cursor(search, permit.patient, self._page_links)
         view = await self._guard.view(permit, fresh=wants_fresh(request))
         page = await self._page(search, permit, view)
+        issued = await self._guard.issue(token, permit, [study_uid(found.row) for found in page.studies])
         resources = await asyncio.gather(
-            *(self._resource(found.row, view, permit, instant(found.last_updated)) for found in page.studies)
+            *(self._resource(found.row, view, permit, instant(found.last_updated), issued) for found in page.studies)
         )
         included = []
-        if search.result.include_endpoint and resources and not self._endpoints.contained:
+        if search.result.include_endpoint and len(resources) > len(issued) and not self._endpoints.contained:
             included = [self._endpoints.resource(permit.patient)]
         bundle = searchset(
             resources,
@@ -141,7 +145,8 @@ class ImagingFhir:
 
     async def read(self, request: web.Request) -> web.Response:
         """``GET [base]/ImagingStudy/{id}``: another patient's and a made-up id get the same 404."""
-        permit = await self._guard.permit(await self._guard.token(request), Interaction.READ)
+        token = await self._guard.token(request)
+        permit = await self._guard.permit(token, Interaction.READ)
         version, result = _how_to_read(request)
         uid = request[TARGET].segments[2]
         if not is_uid(uid):
@@ -151,7 +156,8 @@ class ImagingFhir:
         for row in view.rows:
             if study_uid(row) == uid:
                 seen = await self._catalog.look(permit.patient, view.listing.rows, view.listing.series)
-                resource = await self._resource(row, view, permit, instant(view.last_updated(seen)[uid]))
+                issued = await self._guard.issue(token, permit, [uid])
+                resource = await self._resource(row, view, permit, instant(view.last_updated(seen)[uid]), issued)
                 return answer(request, subset(resource, result), version=version, pretty=result.pretty)
         raise Denied(Reason.ABSENT)
 
@@ -163,12 +169,24 @@ class ImagingFhir:
             raise Denied(Reason.ABSENT)
         return answer(request, self._endpoints.resource(permit.patient), version=version, pretty=result.pretty)
 
-    async def _resource(self, row: Row, view: PatientView, permit: PatientPermit, last_updated: str) -> dict[str, Any]:
+    async def _resource(
+        self,
+        row: Row,
+        view: PatientView,
+        permit: PatientPermit,
+        last_updated: str,
+        issued: Mapping[str, Issued],
+    ) -> dict[str, Any]:
+        endpoint = self._endpoints.reference(permit.patient)
         contained = self._endpoints.resource(permit.patient) if self._endpoints.contained else None
+        if (own := issued.get(study_uid(row))) is not None:
+            until = instant(datetime.fromtimestamp(int(own.expires_at), UTC))
+            contained = self._endpoints.capability(own.root, requires_token=own.requires_token, until=until)
+            endpoint = {"reference": f"#{contained['id']}"}
         return imaging_study(
             row,
             patient=permit.patient,
-            endpoint=self._endpoints.reference(permit.patient),
+            endpoint=endpoint,
             site=self._site,
             last_updated=last_updated,
             series=await self._series(row, view),

@@ -9,6 +9,7 @@ from sidecar.common.errors import NotFound
 from sidecar.fhir import frames
 from sidecar.telemetry.audit import AuditTrail
 from sidecar.telemetry.metrics import Metrics
+from sidecar.web.capabilities import PREFIX
 from sidecar.web.dicomweb import DicomWeb
 from sidecar.web.errors import json_response
 from sidecar.web.imaging_fhir import ImagingFhir
@@ -29,10 +30,11 @@ def create_public(
     cors_origins: Sequence[str],
     realm: str,
     wado_uri: bool = False,
+    capabilities: bool = False,
     is_draining: Callable[[], bool] = lambda: False,
     customize: Callable[[web.Application], None] | None = None,
 ) -> web.Application:
-    """Return the public application. ``wado_uri`` adds that route (PS3.18 chapter 9).
+    """Return the public application. ``wado_uri`` adds that route (PS3.18 chapter 9), ``capabilities`` those (SIA-50).
 
     ``customize`` may add routes, ``GET /`` among them (the demo's page).
     """
@@ -64,6 +66,8 @@ def create_public(
     add("wado-rs", "/wado-rs/{tail:.+}", dicomweb.below_token, "GET", "HEAD")
     if wado_uri:
         add("wado-uri", "/wado-uri", dicomweb.wado_uri, "GET", "HEAD")
+    if capabilities:
+        add("capability", f"/{PREFIX}/{{sealed}}/{{tail:.+}}", dicomweb.below_capability, "GET", "HEAD")
     if customize is not None:
         customize(app)
     else:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
+from sidecar.access.capability import Operation
 from sidecar.access.decision import (
     Deny,
     Interaction,
@@ -28,6 +29,7 @@ from sidecar.patients.direct import DirectMapping
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
 from sidecar.web.guard import Denied, Guard
+from tests.access.test_capability import CAPABILITY_DENIALS
 from tests.access.test_ways import BACKEND_DENIALS, SHOWN_DENIALS
 from tests.upstreams import NO_AUDIT, NO_VIEWS
 
@@ -139,13 +141,16 @@ async def test_every_reason_is_reached() -> None:
         NO_VIEWS,
         policy=ON,
     )
-    tables = (PATIENT_DENIALS, STUDY_DENIALS, BACKEND_DENIALS, SHOWN_DENIALS)
+    tables = (PATIENT_DENIALS, STUDY_DENIALS, BACKEND_DENIALS, SHOWN_DENIALS, CAPABILITY_DENIALS)
     reached: set[Reason] = {row[-1] for table in tables for row in table}
     for headers in ([], [("Authorization", "Basic eDp5")], [("Authorization", "Bearer junk")]):
         with pytest.raises(Denied) as refused:
             await guard.token(make_mocked_request("GET", "/", headers=CIMultiDict(headers)))
         assert STATUS[refused.value.reason] == 401
         reached.add(refused.value.reason)
+    with pytest.raises(Denied) as refused:  # tests/web/test_capabilities.py has those that are on.
+        await guard.capability(make_mocked_request("GET", "/"), "x", None, Operation.QUERY)
+    reached.add(refused.value.reason)
     assert reached == set(Reason)
 
 
@@ -155,6 +160,7 @@ def test_every_reason_has_a_status() -> None:
     assert set(STATUS.values()) == {401, 403, 404}
     assert {reason for reason, status in STATUS.items() if status == 404} == {
         Reason.ABSENT, Reason.FOREIGN, Reason.NOT_IN_STUDY, Reason.NOT_SHOWN,
+        Reason.UNKNOWN_CAPABILITY,
     }  # fmt: skip
     assert STATUS[Reason.OTHER_PATIENT] == 403
 

@@ -1,5 +1,6 @@
 """Rules, constrained scopes and backend clients in front of each archive, on every way alike (SIA-11, 13, 43, 45)."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pydicom
 import pytest
 import requests
+from dicomweb_client.web import DICOMwebClient
 
 from sidecar.demo.samples import fill
 from tests.data import ct_study
@@ -52,7 +54,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def world(request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The world with these permissions, in front of each archive."""
     directory = tmp_path_factory.mktemp("world")
-    changes = {"access": ACCESS}
+    keys = directory / "capability-keys"
+    keys.write_text(f"one {'1' * 64}\n")
+    changes = {"access": ACCESS, "capabilities": {"mode": "bearer", "keys_file": str(keys)}}
     if request.param != "orthanc":
         with make_world(directory, images, None, changes, dcm4chee=request.param == "dcm4chee") as made:
             yield made
@@ -77,6 +81,11 @@ def search(world: World, session: requests.Session, query: str) -> dict[str, dic
     bundle = answer.json()
     assert bundle["total"] == len(bundle.get("entry", []))
     return {one["resource"]["id"]: one["resource"] for one in bundle.get("entry", [])}
+
+
+def without_address(study: dict[str, Any]) -> dict[str, Any]:
+    """But for the address, which is a new one in each answer (SIA-33)."""
+    return {name: value for name, value in study.items() if name != "contained"}
 
 
 def of_study(world: World, patient: str, study: str) -> list[Instance]:
@@ -146,7 +155,7 @@ def test_a_study_without_its_excluded_series(world: World, mixed: str) -> None:
     assert study["numberOfInstances"] == len({one.uid for one in kept})
     assert {one["code"] for one in study["modality"]} == {one.modality for one in kept}
     read = get(session, f"{world.sidecar.fhir}/ImagingStudy/{mixed}").json()
-    assert read == study
+    assert without_address(read) == without_address(study)
     rows = get(session, f"{world.sidecar.url}/wado-rs/studies/{mixed}/series").json()
     assert {row["0020000E"]["Value"][0] for row in rows} == {one.series for one in kept}
     rows = get(session, f"{world.sidecar.url}/wado-rs/studies/{mixed}/instances").json()
@@ -246,3 +255,30 @@ def test_a_backend_client(world: World, angiography: str) -> None:
         f"{world.sidecar.fhir}/Patient/robin/ImagingStudy?patient=peter",
     ):  # fmt: skip
         assert get(session, url).status_code == 403, url
+
+
+def test_a_study_by_its_address_alone(world: World) -> None:
+    """SIA-50: with ``dicomweb-client`` and no token; the archive's URLs become the address's own (SIA-45)."""
+    found = search(world, world.session("robin"), "patient=robin")
+    study = next(iter({one.study for one in world.of("robin") if one.modality == "CT"} - {MIXED}))
+    truth = of_study(world, "robin", study)
+    root = found[study]["contained"][0]["address"]
+    web = DICOMwebClient(root)
+    assert {str(one.SOPInstanceUID) for one in web.retrieve_study(study)} == {one.uid for one in truth}
+    assert [one["0020000D"]["Value"][0] for one in web.search_for_studies()] == [study]
+    assert {one["00080018"]["Value"][0] for one in web.search_for_instances()} == {one.uid for one in truth}
+    assert {one["0020000E"]["Value"][0] for one in web.search_for_series(study)} == {one.series for one in truth}
+    other = next(one for one in found if one != study)
+    assert web.search_for_studies(search_filters={"StudyInstanceUID": other})[0]["0020000D"]["Value"] == [study]
+    metadata = requests.get(f"{root}/studies/{study}/metadata", headers=JSON, timeout=60)
+    for url in re.findall(r'"BulkDataURI":\s*"([^"]+)"', metadata.text):
+        assert url.startswith(root + "/studies/")
+        assert requests.get(url, headers={"Accept": "*/*"}, timeout=60).status_code == 200
+    for path in (f"/studies/{other}", f"/studies/{other}/metadata", f"/studies/{MIXED}/series"):
+        assert requests.get(root + path, timeout=60).status_code == 404
+    # The address of a study that may be had in parts alone gives those parts.
+    parts = found[MIXED]["contained"][0]["address"]
+    assert requests.get(f"{parts}/studies/{MIXED}", timeout=60).status_code == 403
+    for series in {one.series: one.modality for one in of_study(world, "robin", MIXED)}.items():
+        answer = requests.get(f"{parts}/studies/{MIXED}/series/{series[0]}", timeout=60)
+        assert answer.status_code == (404 if series[1] == "NM" else 200)

@@ -1,0 +1,165 @@
+"""Capability URLs: a permission for one study, sealed into an address (SIA-50..54).
+
+What is sealed is what was true when it was issued: whose token it was, which study of which patient, for which
+operations, until when. It opens nothing by itself: at each use the same decision is made again from these facts.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from sidecar.access.reasons import Reason
+from sidecar.access.scopes import Context, Grant
+from sidecar.access.token import Token
+
+MAXIMUM_LENGTH = 4_000
+"""Characters of a sealed capability: it is one segment of a URL."""
+KEY_BYTES = 32
+_VERSION = 1
+_NONCE_BYTES = 12
+_KEY_ID = re.compile(r"[A-Za-z0-9]{1,16}", re.ASCII)
+_BASE64 = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+
+
+class Operation(StrEnum):
+    """What a capability may be for: fetching the study (WADO-RS), listing what is in it (QIDO-RS)."""
+
+    RETRIEVE = "retrieve"
+    QUERY = "query"
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """A permission. ``expires_at`` in seconds since 1970, never after the token's.
+
+    ``token``: the facts of the token for which it was issued; ``token_hash``: SHA-256 of that token (32 bytes);
+    ``audit_hash``: its name in the audit trail; ``bearer``: the token itself, where it is to be checked again;
+    ``bound``: whoever uses it must show that token.
+    """
+
+    patient: str
+    study: str
+    operations: frozenset[Operation]
+    expires_at: float
+    token: Token
+    token_hash: bytes
+    audit_hash: str
+    bound: bool
+    bearer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """``key_id`` stands readable in the address."""
+
+    key_id: str
+    secret: bytes
+
+    def __post_init__(self) -> None:
+        if not _KEY_ID.fullmatch(self.key_id) or len(self.secret) != KEY_BYTES:
+            raise ValueError("a key is an id of letters and digits, and 32 bytes")
+
+
+class Sealer:
+    """Seals with the first of ``keys`` and opens with any (AES-256-GCM).
+
+    ``audience``: our public URL, so that what another site, or a test system with the same keys, sealed opens nothing.
+    """
+
+    def __init__(self, keys: Sequence[Key], audience: str) -> None:
+        if not keys or len({one.key_id for one in keys}) < len(keys):
+            raise ValueError("keys need different ids, and there must be one")
+        self._keys = {one.key_id: AESGCM(one.secret) for one in keys}
+        self._first = keys[0].key_id
+        self._audience = audience
+
+    def seal(self, capability: Capability) -> str:
+        """Return the capability as ``<key id>.<base64url>``."""
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = nonce + self._keys[self._first].encrypt(nonce, _written(capability), self._bound_to(self._first))
+        return f"{self._first}.{urlsafe_b64encode(sealed).rstrip(b'=').decode()}"
+
+    def unseal(self, text: str) -> Capability | None:
+        """Return the capability, ``None`` unless it is one of ours, to the letter."""
+        key_id, _, encoded = text.partition(".")
+        key = self._keys.get(key_id)
+        if key is None or len(text) > MAXIMUM_LENGTH or not _BASE64.fullmatch(encoded):
+            return None
+        try:
+            sealed = urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+            if urlsafe_b64encode(sealed).rstrip(b"=").decode() != encoded:  # One spelling alone.
+                return None
+            opened = key.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self._bound_to(key_id))
+        except (InvalidTag, ValueError):
+            return None
+        return _read(opened)
+
+    def _bound_to(self, key_id: str) -> bytes:
+        return f"smart-imaging-sidecar capability {_VERSION} {key_id} {self._audience}".encode()
+
+
+def _written(capability: Capability) -> bytes:
+    token = capability.token
+    facts = [
+        [[one.context.value, one.read, one.search, one.constraint] for one in token.grants],
+        token.expires_at, token.patient, token.client_id, token.subject, token.issuer,
+    ]  # fmt: skip
+    return json.dumps(
+        [
+            _VERSION, capability.patient, capability.study, sorted(capability.operations), capability.expires_at, facts,
+            capability.token_hash.hex(), capability.audit_hash, capability.bound, capability.bearer,
+        ],
+        separators=(",", ":"),
+    ).encode()  # fmt: skip
+
+
+def _read(opened: bytes) -> Capability | None:
+    """What we wrote ourselves: its seal says so. Of another version it is ``None``."""
+    found = json.loads(opened)
+    if found[0] != _VERSION:
+        return None
+    _, patient, study, operations, expires_at, facts, token_hash, audit_hash, bound, bearer = found
+    grants = tuple(
+        Grant(Context(context), read=read, search=search, constraint=constraint)
+        for context, read, search, constraint in facts[0]
+    )
+    return Capability(
+        patient, study, frozenset(map(Operation, operations)), expires_at, Token(grants, *facts[1:]),
+        bytes.fromhex(token_hash), audit_hash, bound, bearer,
+    )  # fmt: skip
+
+
+def token_hash(bearer: str) -> bytes:
+    """The SHA-256 by which a capability knows its token."""
+    return hashlib.sha256(bearer.encode()).digest()
+
+
+def decide_capability(
+    capability: Capability, study: str | None, operation: Operation, *, shown: bytes | None, bearer: bool, now: float
+) -> Reason | None:
+    """Return why a capability does not cover a request, ``None`` when it does.
+
+    ``study``: what the request names, ``None``: any; ``shown``: hash of the valid token that came with it, if one did;
+    ``bearer``: whether the site accepts a capability without its token at all.
+    """
+    if not now < capability.expires_at:
+        return Reason.EXPIRED_CAPABILITY
+    if capability.bound or not bearer:
+        if shown is None:
+            return Reason.MISSING_TOKEN
+        if not hmac.compare_digest(shown, capability.token_hash):
+            return Reason.OTHER_TOKEN
+    if study not in (None, capability.study):
+        return Reason.ABSENT
+    if operation not in capability.operations:
+        return Reason.NOT_IN_CAPABILITY
+    return None
