@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint lint-code lint-format lint-types lint-imports bench fuzz keycloak oidc-provider opa format lock clean
+.PHONY: help demo test lint lint-code lint-format lint-types lint-imports bench bench-refusals fuzz keycloak oidc-provider opa format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -43,6 +43,9 @@ lint-imports: $(VENV)/.installed-lint
 bench: $(VENV)/.installed-test ## measure streaming against nginx and the smallest aiohttp proxy (needs nginx)
 	@$(BIN)/python -m bench.streaming $(ARGS)
 
+bench-refusals: $(VENV)/.installed-test ## measure whether refusals tell by time what exists (1,000 tries of each kind)
+	@$(BIN)/python -m bench.refusals $(ARGS)
+
 fuzz: $(VENV)/.installed-test ## five minutes of made-up paths and queries (ARGS=SECONDS); nothing foreign may be asked for
 	@$(BIN)/python -m tests.attacks.fuzz $(ARGS)
 
@@ -54,7 +57,7 @@ keycloak: $(KEYCLOAK)/bin/kc.sh ## fetch a Keycloak for the tests (needs Maven a
 
 $(KEYCLOAK)/bin/kc.sh:
 	@mkdir -p build
-	@mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack -DoutputDirectory=build -Dartifact=org.keycloak:keycloak-quarkus-dist:$(KEYCLOAK_VERSION):zip
+	@cd build && mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack -DoutputDirectory=. -Dartifact=org.keycloak:keycloak-quarkus-dist:$(KEYCLOAK_VERSION):zip
 	@chmod +x $@
 
 oidc-provider: tests/real/oidc_provider/node_modules/.package-lock.json ## fetch an oidc-provider for the tests (needs npm)

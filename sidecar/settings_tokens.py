@@ -209,7 +209,9 @@ class Tokens(Section):
             Field(discriminator="method"),
         ]
         | None
-    ) = Field(None, description="How we authenticate at the introspection endpoint; validation jwt needs none")
+    ) = Field(
+        None, description="How we authenticate at the introspection endpoint: **required**, unless validation is jwt"
+    )
     cache: TokenCacheSettings = TokenCacheSettings()
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from sidecar.access.identity import PatientIdentifier, all_are_one_of
 from sidecar.access.reasons import Reason
 from sidecar.access.rules import Conditions, Rule, Shown, holds, shown
 from sidecar.access.scopes import Context, Grant
-from sidecar.access.study import DescribedStudy
+from sidecar.access.study import DescribedSeries, DescribedStudy
 from sidecar.access.token import Token
 
 
@@ -170,7 +170,11 @@ def decide_patient(
     if (launched or backend) and whose is not None:
         contexts = tuple(sorted({grant.context.value for grant in grants}))
         caller = Caller(token.client_id, token.subject, token.issuer, contexts) if policy.external else None
-        return PatientPermit(whose, interaction, (*launched, *backend), caller)
+        ways: list[Way] = []
+        for way in (*launched, *backend):  # Each once: scopes often say the same thing twice.
+            if way not in ways:
+                ways.append(way)
+        return PatientPermit(whose, interaction, tuple(ways), caller)
     # A token for apps is told what is wrong with it as one for apps.
     return Deny(refused if refused is not Reason.INSUFFICIENT_SCOPE or backend_refused is None else backend_refused)
 
@@ -218,14 +222,19 @@ def _backend_ways(
     return ways, None
 
 
+_STAND_IN = DescribedStudy({}, (DescribedSeries("", {}),))
+
+
 def may_see(permit: PatientPermit, described: Iterable[DescribedStudy], now: float) -> Shown | None:
     """Return what the caller may see of a study, ``None``: nothing. ``described``: each study under one UID.
 
     Each must be seen, and of the series those that are seen in each.
     """
-    found = [_seen_by_any_way(permit, one, now) for one in described]
+    studies = tuple(described)
+    # A study that is not there takes as long as one that is hidden (SIA-45).
+    found = [_seen_by_any_way(permit, one, now) for one in studies or (_STAND_IN,)]
     seen = [one for one in found if one is not None]
-    if not seen or len(seen) < len(found):
+    if not studies or not seen or len(seen) < len(found):
         return None
     decided = [one.series for one in seen if one.series is not None]
     return Shown(

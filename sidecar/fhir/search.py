@@ -4,6 +4,7 @@ Parameters that we do not know are ignored and left out of ``link.self``, or ref
 ``handling=strict``; modifiers and chains that we do not have are always refused, as R4 demands.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -22,6 +23,7 @@ MAXIMUM_PARAMETERS = 50
 MAXIMUM_COUNT = 500
 MAXIMUM_LENGTH = 7_000
 """Characters of all parameters, encoded: they stand in the links of each page."""
+_SHOWN_NAME = re.compile(r"[A-Za-z_-]{1,40}", re.ASCII)
 OTHER_PATIENT = ""
 """Stands for a patient reference that can be nobody here (another server's, a malformed id): never the token's."""
 
@@ -121,7 +123,8 @@ def _unknown(name: str, *, strict: bool) -> None:
         # These select: ignoring them would answer another question.
         raise NotSupported(f"The search parameter {name} is not supported.", reason="unsupported_parameter")
     if strict:
-        raise NotSupported("A search parameter is not supported (Prefer: handling=strict).", reason="strict")
+        named = f"search parameter {name}" if _SHOWN_NAME.fullmatch(name) else "name of a search parameter"
+        raise NotSupported(f"The {named} is not supported (Prefer: handling=strict).", reason="strict")
 
 
 def _boolean(name: str, value: str) -> bool:

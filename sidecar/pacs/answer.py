@@ -80,7 +80,10 @@ def _problem(status: int, headers: Mapping[str, str]) -> Exception:
     if status in (204, 404, 410):
         return NotFound("There is no such resource, or it is not available to you.", reason="pacs_absent")
     if status in (400, 406, 415):
-        return NotAcceptable("The image archive cannot give this resource in an acceptable form.", reason="pacs_accept")
+        return NotAcceptable(
+            "The image archive cannot give this: not in an acceptable form, or there is no such frame.",
+            reason="pacs_accept",
+        )
     if 200 < status < 400:
         log.error(
             "the PACS answered a retrieval with something partial or elsewhere", extra={"upstream_status": status}

@@ -99,6 +99,10 @@ class StudyLists:
         self._generation = 0
         self._kept: TTLCache[PatientIdentifier, Listing] = TTLCache(max_entries, ttl=cache_seconds, timer=clock)
         self._flight: SingleFlight[PatientIdentifier, Listing] = SingleFlight()
+        # The same lists are joined to the same one: what is known of it can be remembered, too.
+        self._joined: TTLCache[frozenset[PatientIdentifier], tuple[list[Listing], Listing]] = TTLCache(
+            max_entries, ttl=cache_seconds, timer=clock
+        )
         # Of a search that goes on in the background (SIA-23): when it was first asked for.
         self._asked: TTLCache[PatientIdentifier, datetime] = TTLCache(max_entries, ttl=3_600, timer=clock)
         self._refreshed: TTLCache[frozenset[PatientIdentifier], bool] = TTLCache(
@@ -119,6 +123,14 @@ class StudyLists:
         )
         if len(lists) == 1:
             return lists[0]
+        parts, joined = self._joined.get(known_as, ([], None))
+        if joined is None or len(parts) != len(lists) or any(a is not b for a, b in zip(parts, lists, strict=True)):
+            joined = self._join(lists)
+            self._joined[known_as] = (lists, joined)
+        return joined
+
+    def _join(self, lists: list[Listing]) -> Listing:
+        """The lists of one patient's identifiers as one."""
         by_uid = {uid: row for one in lists for row in one.rows if (uid := text(row, "StudyInstanceUID"))}
         asked = min((one.asked for one in lists), default=self._now())
         listed = {id(row) for row in by_uid.values()}
@@ -193,6 +205,7 @@ class StudyLists:
             if patient_ids is None or known.patient_id in patient_ids:
                 self._kept.pop(known, None)
         self._refreshed.clear()
+        self._joined.clear()
 
     async def close(self) -> None:
         """End what is under way."""

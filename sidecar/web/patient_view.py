@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from cachetools import LRUCache
+
 from sidecar.access.decision import PatientPermit, may_see
 from sidecar.access.identity import PatientIdentifier
 from sidecar.access.rules import Shown
@@ -24,6 +26,8 @@ from sidecar.pacs.study_lists import Listing
 from sidecar.policy.external import ExternalPolicy
 
 EVERYTHING = Shown()
+KEPT = 2_000
+"""Patients' described lists, each as long as the list itself is remembered."""
 KnownAs = frozenset[PatientIdentifier]
 
 
@@ -102,6 +106,7 @@ class PatientViews:
         self._site = site
         self._constraints = constraints
         self._external = external
+        self._lists: LRUCache[tuple[KnownAs, frozenset[str]], _DescribedList] = LRUCache(KEPT)
         self._clock = clock
 
     def understood(self, constraints: Iterable[str]) -> frozenset[str]:
@@ -114,16 +119,16 @@ class PatientViews:
         oldest = Oldest(listing.asked)
         if not permit.is_limited:
             return PatientView(self._studies, known_as, listing, oldest, listing.rows, listing.series)
-        usable = [row for row in listing.rows if is_uid(study_uid(row))]
-        series = await self._studies.series_of(map(study_uid, usable), listing, known_as, oldest)
+        described_list = await self._list(listing, known_as, permit.constraints, oldest)
         now = self._clock()
-        described_studies = await self._described(permit, [*usable, *listing.copies], series)
-        shown = {
-            uid: found for uid, facts in described_studies.items() if (found := may_see(permit, facts, now)) is not None
-        }
-        left = {uid: _left(series.get(uid, ()), one) for uid, one in shown.items()}
+        facts = described_list.facts
+        if permit.caller is not None:
+            facts = await self._judged_all(permit, facts)
+        shown = {uid: one for uid, some in facts.items() if (one := may_see(permit, some, now)) is not None}
+        left = {uid: _left(described_list.series.get(uid, ()), one) for uid, one in shown.items()}
         view = PatientView(self._studies, known_as, listing, oldest, (), left, shown)
-        return replace(view, rows=[view.row(row) for row in usable if study_uid(row) in shown])
+        usable = (row for row in listing.rows if study_uid(row) in shown)
+        return replace(view, rows=[view.row(row) for row in usable])
 
     async def described(self, permit: PatientPermit, study: str, known_as: KnownAs) -> tuple[DescribedStudy, ...]:
         """Return the facts on the patient's studies under this UID, for a permit that is limited."""
@@ -137,39 +142,59 @@ class PatientViews:
         self, permit: PatientPermit, study: str, known_as: KnownAs, *, fresh: bool
     ) -> tuple[DescribedStudy, ...]:
         listing = await self._studies.of_patient(known_as, fresh=fresh)
-        rows = [row for row in (*listing.rows, *listing.copies) if study_uid(row) == study]
-        series = await self._studies.series_of([study], listing, known_as, Oldest(listing.asked)) if rows else {}
-        return (await self._described(permit, rows, series)).get(study, ())
+        # All of them, although one is wanted: else it would take longer for a study that is there.
+        found = await self._list(listing, known_as, permit.constraints, Oldest(listing.asked))
+        facts = found.facts.get(study, ())
+        return facts if permit.caller is None else await self._judged(permit, study, facts)
 
-    async def _described(
-        self, permit: PatientPermit, rows: Iterable[Row], series: Mapping[str, Sequence[Row]]
-    ) -> dict[str, tuple[DescribedStudy, ...]]:
-        """By UID; several under one that the patient has under several identifiers."""
-        listed = list(rows)
-        found = [
-            described(row, series.get(study_uid(row), ()), self._site, self._constraints, permit.constraints)
-            for row in listed
-        ]
-        if self._external is not None and permit.caller is not None:
-            found = await self._judged(permit, listed, found)
+    async def _list(
+        self, listing: Listing, known_as: KnownAs, constraints: frozenset[str], oldest: Oldest
+    ) -> "_DescribedList":
+        """Describe every study of a listing; kept as long as the listing is."""
+        key = (known_as, constraints)
+        kept = self._lists.get(key)
+        if kept is not None and kept.listing is listing:
+            oldest.note(kept.oldest)
+            return kept
+        usable = [row for row in listing.rows if is_uid(study_uid(row))]
+        asked = Oldest(listing.asked)
+        series = await self._studies.series_of(map(study_uid, usable), listing, known_as, asked)
         facts: dict[str, tuple[DescribedStudy, ...]] = {}
-        for row, one in zip(listed, found, strict=True):
-            facts[study_uid(row)] = (*facts.get(study_uid(row), ()), one)
-        return facts
+        for row in [
+            *usable,
+            *listing.copies,
+        ]:  # Several under one UID, which the patient has under several identifiers.
+            uid = study_uid(row)
+            one = described(row, series.get(uid, ()), self._site, self._constraints, constraints)
+            facts[uid] = (*facts.get(uid, ()), one)
+        oldest.note(asked.moment)
+        found = self._lists[key] = _DescribedList(listing, asked.moment, series, facts)
+        return found
+
+    async def _judged_all(
+        self, permit: PatientPermit, facts: Mapping[str, tuple[DescribedStudy, ...]]
+    ) -> dict[str, tuple[DescribedStudy, ...]]:
+        judged = await asyncio.gather(*(self._judged(permit, uid, some) for uid, some in facts.items()))
+        return dict(zip(facts, judged, strict=True))
 
     async def _judged(
-        self, permit: PatientPermit, rows: Sequence[Row], studies: Sequence[DescribedStudy]
-    ) -> list[DescribedStudy]:
-        """With the external policy's verdict on those that are permitted here."""
-        external, now = self._external, self._clock()
-        assumed = replace(permit, caller=None)
+        self, permit: PatientPermit, study: str, facts: tuple[DescribedStudy, ...]
+    ) -> tuple[DescribedStudy, ...]:
+        """With the external policy's verdict, where it is permitted here; without a policy there is none."""
+        external, assumed = self._external, replace(permit, caller=None)
+        if external is None or may_see(assumed, facts, self._clock()) is None:
+            return facts
+        return tuple([replace(one, verdict=await external.verdict(permit, study, one)) for one in facts])
 
-        async def judged(row: Row, study: DescribedStudy) -> DescribedStudy:
-            if external is None or may_see(assumed, [study], now) is None:
-                return study
-            return replace(study, verdict=await external.verdict(permit, study_uid(row), study))
 
-        return list(await asyncio.gather(*map(judged, rows, studies)))
+@dataclass(frozen=True, slots=True)
+class _DescribedList:
+    """What is known of the studies of a listing; ``oldest``: when the oldest of it was asked for."""
+
+    listing: Listing
+    oldest: datetime
+    series: Mapping[str, Sequence[Row]]
+    facts: Mapping[str, tuple[DescribedStudy, ...]]
 
 
 def _left(series: Sequence[Row], shown: Shown) -> list[Row]:

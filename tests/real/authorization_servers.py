@@ -24,7 +24,7 @@ from aiohttp import web
 from tests.sidecar_process import free_port
 
 ROOT = Path(__file__).parent.parent.parent
-AUDIENCE = "https://imaging.example.org/fhir"
+AUDIENCE = "https://imaging.hospital.example.org/fhir"
 APP, US, SECRET = "viewer", "imaging-sidecar", "change-this-secret"
 PATIENT = "p1"
 KEY_ID = "imaging-sidecar-1"
