@@ -7,7 +7,7 @@ from typing import TypeVar
 import aiohttp
 
 from sidecar.access.capability import Key, Operation, Sealer
-from sidecar.access.decision import Policy
+from sidecar.access.policy import Policy
 from sidecar.access.rules import Conditions, Effect, Rule
 from sidecar.fhir.described import SERIES_KEYWORDS, STUDY_KEYWORDS
 from sidecar.patients.clients import BackendClients, ClientEntry, Groups

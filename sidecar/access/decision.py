@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from sidecar.access.identity import PatientIdentifier, all_are_one_of
+from sidecar.access.policy import Caller, Client, Policy
 from sidecar.access.reasons import Reason
 from sidecar.access.rules import Conditions, Rule, Shown, holds, shown
 from sidecar.access.scopes import Context, Grant
@@ -28,26 +29,6 @@ class Interaction(StrEnum):
     SEARCH = "search"
     READ = "read"
     RETRIEVE = "retrieve"
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What the site has switched on (``access`` in the settings)."""
-
-    app_launch: bool = True
-    user_level: bool = False
-    backend_services: bool = False
-    rules: tuple[Rule, ...] = ()
-    external: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """What a backend client was given: ``patients`` (FHIR ids), and of their studies those where ``studies`` hold."""
-
-    patients: frozenset[str] = frozenset()
-    studies: Conditions = field(default_factory=dict)
-    rules: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +55,6 @@ class Way:
     def leads_everywhere(self) -> bool:
         """Whether there is no study to which it does not lead."""
         return self.constraint is None and not self.studies and not self.rules
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks, as the validated token says; ``contexts``: of the scopes that cover it."""
-
-    client_id: str | None = None
-    subject: str | None = None
-    issuer: str | None = None
-    contexts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

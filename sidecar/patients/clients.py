@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 from cachetools import TTLCache
 
-from sidecar.access.decision import Client
+from sidecar.access.policy import Client
 from sidecar.access.rules import Conditions
 from sidecar.access.token import is_fhir_id
 from sidecar.common.errors import Unavailable

@@ -14,7 +14,8 @@ import aiohttp
 import orjson
 from cachetools import TTLCache
 
-from sidecar.access.decision import Caller, Interaction, PatientPermit
+from sidecar.access.decision import Interaction, PatientPermit
+from sidecar.access.policy import Caller
 from sidecar.access.study import DescribedStudy, Verdict
 from sidecar.common.errors import Problem, Unavailable
 from sidecar.common.fetch import FetchFailed, fetch

@@ -15,7 +15,6 @@ from sidecar.access.decision import (
     Interaction,
     Part,
     PatientPermit,
-    Policy,
     StudyFacts,
     StudyPermit,
     decide_patient,
@@ -23,6 +22,7 @@ from sidecar.access.decision import (
     decide_study,
 )
 from sidecar.access.identity import PatientIdentifier
+from sidecar.access.policy import Policy
 from sidecar.access.reasons import Reason
 from sidecar.access.scopes import Context
 from sidecar.access.study import DescribedStudy

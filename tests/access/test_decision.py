@@ -15,13 +15,13 @@ from sidecar.access.decision import (
     Interaction,
     Part,
     PatientPermit,
-    Policy,
     StudyFacts,
     StudyPermit,
     decide_patient,
     decide_study,
 )
 from sidecar.access.identity import PatientIdentifier
+from sidecar.access.policy import Policy
 from sidecar.access.reasons import STATUS, Reason
 from sidecar.access.scopes import Context, Grant, parse_scopes
 from sidecar.access.token import Token

@@ -8,13 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.access.decision import (
-    Caller,
-    Client,
     Deny,
     Interaction,
     Part,
     PatientPermit,
-    Policy,
     StudyFacts,
     StudyPermit,
     Way,
@@ -23,6 +20,7 @@ from sidecar.access.decision import (
     may_see,
 )
 from sidecar.access.identity import PatientIdentifier
+from sidecar.access.policy import Caller, Client, Policy
 from sidecar.access.reasons import Reason
 from sidecar.access.rules import Effect, Rule, Shown
 from sidecar.access.scopes import Context, Grant, parse_scopes

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.decision import Client
+from sidecar.access.policy import Client
 from sidecar.common.errors import Unavailable
 from sidecar.patients.clients import BackendClients, ClientEntry, Groups, PatientsFile
 from sidecar.tokens.credentials import NoToken

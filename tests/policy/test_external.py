@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.decision import Caller, Interaction, PatientPermit
+from sidecar.access.decision import Interaction, PatientPermit
+from sidecar.access.policy import Caller
 from sidecar.access.study import DescribedSeries, DescribedStudy, Verdict
 from sidecar.common.errors import Unavailable
 from sidecar.common.fetch import FetchFailed

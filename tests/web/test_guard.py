@@ -8,8 +8,9 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from sidecar.access.decision import Interaction, Part, PatientPermit, Policy, StudyFacts, StudyPermit
+from sidecar.access.decision import Interaction, Part, PatientPermit, StudyFacts, StudyPermit
 from sidecar.access.identity import PatientIdentifier
+from sidecar.access.policy import Policy
 from sidecar.access.reasons import Reason
 from sidecar.access.scopes import parse_scopes
 from sidecar.access.token import Token
