@@ -5,6 +5,7 @@ import contextlib
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -12,7 +13,7 @@ from aiohttp import web
 
 from sidecar.server import listen
 from tests.attacks.raw import RawAnswer, answers, request, send
-from tests.attacks.table import FOREIGN, OWN, REFUSED, Row, rows
+from tests.attacks.table import CAPABILITY_KEY, FOREIGN, OWN, PUBLIC_URL, REFUSED, Row, rows
 from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.web.test_stream import GOOD
 
@@ -32,9 +33,13 @@ class Victim:
 
 
 @pytest.fixture
-async def victim() -> AsyncIterator[Victim]:
+async def victim(tmp_path: Path) -> AsyncIterator[Victim]:
     pacs = ScriptedPacs(GOOD["until-close"])
-    async with sidecar_between(ScriptedEhr(), pacs, server={"wado_uri": True}) as (url, _):
+    keys = tmp_path / "keys"
+    keys.write_text(f"{CAPABILITY_KEY.key_id} {CAPABILITY_KEY.secret.hex()}")
+    capabilities = {"mode": "bearer", "keys_file": str(keys)}
+    server = {"wado_uri": True, "public_url": PUBLIC_URL}
+    async with sidecar_between(ScriptedEhr(), pacs, server=server, capabilities=capabilities) as (url, _):
         yield Victim(int(url.rpartition(":")[2]), pacs)
 
 
