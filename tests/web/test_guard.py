@@ -288,8 +288,10 @@ async def test_the_steps_are_timed() -> None:
     assert all(0 <= seconds < 1 for seconds in durations.values())
 
 
-@pytest.mark.parametrize(("user_level", "patient", "permitted"), [(True, "p1", True), (False, "p1", False),
-                                                                  (True, None, False), (True, "p2", False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("user_level", "patient", "permitted"),
+    [(True, "p1", True), (False, "p1", False), (True, None, False), (True, "p2", False)],
+)
 async def test_user_scopes_by_explicit_switch_alone(user_level: bool, patient: str | None, permitted: bool) -> None:
     """SIA-14: and then for the patient in context alone."""
     world = World(Policy(user_level=user_level))
