@@ -149,9 +149,12 @@ def capability_key() -> None:
 @_CONFIG
 def ehr_snippet(files: tuple[Path, ...]) -> None:
     """Print JSON for the EHR's .well-known/smart-configuration, by which apps find us (SIA-1)."""
+    from sidecar.fhir.capabilities import Offered  # noqa: PLC0415
     from sidecar.fhir.capabilities import ehr_snippet as snippet  # noqa: PLC0415
 
-    click.echo(json.dumps(snippet(_settings(files).server.public_url + "/fhir"), indent=2))
+    settings = _settings(files)
+    offered = Offered(app_launch=settings.access.app_launch, backend_services=settings.access.backend_services)
+    click.echo(json.dumps(snippet(settings.server.public_url + "/fhir", offered), indent=2))
 
 
 def _settings(files: tuple[Path, ...]) -> Settings:

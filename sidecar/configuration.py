@@ -19,6 +19,7 @@ _MESSAGES = {
     "missing": "is required",
     "model_attributes_type": "must be a mapping",
     "model_type": "must be a mapping",
+    "too_short": "needs at least one",
     "string_type": "must be text, in quotes when it looks like a number or a date",
     "union_tag_not_found": "is required",
 }
@@ -180,6 +181,8 @@ def _line(
         path = (*path, "method")
     if kind == "union_tag_invalid":  # pydantic's own text quotes the value.
         message = f"must be one of {error['ctx']['expected_tags']}"
+    if path and path[-1] == "[key]":  # A name in a mapping that has certain names alone.
+        path, message = path[:-1], f"unknown key (known here: {error.get('ctx', {}).get('expected', '')})"
     if kind == "extra_forbidden":
         message = "unknown key" + _suggestion(path, document)
     return f"{source}: {'.'.join(path) or '(top)'}: {message}"
@@ -223,7 +226,7 @@ def _models_at(path: Sequence[str]) -> list[type[BaseModel]]:
     """The models that a place in the document may have: all variants when it is a union."""
     models: list[type[BaseModel]] = [Settings]
     for step in path:
-        if step.isdigit():  # a place in a list
+        if step.isdigit() or not any(step in one.model_fields for one in models):  # a place in a list, or in a mapping
             continue
         found = [_classes(one.model_fields[step].annotation) for one in models if step in one.model_fields]
         models = [one for several in found for one in several if issubclass(one, BaseModel)]

@@ -3,14 +3,11 @@
 import asyncio
 import contextlib
 import logging
-import os
 import resource
 import ssl
-from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import aiohttp
 from aiohttp import web
@@ -22,16 +19,13 @@ from sidecar.fhir.catalog_sqlite import SqliteStore
 from sidecar.fhir.constraints import Constraints
 from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.endpoint import Endpoints
-from sidecar.fhir.imaging_study import Site
+from sidecar.listener import listen
 from sidecar.pacs.changes import Changes
-from sidecar.pacs.client import PacsClient, Rows
+from sidecar.pacs.client import PacsClient
 from sidecar.pacs.detection import detect_dialect
-from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.issuers import Issuers
 from sidecar.pacs.ownership import Ownership
-from sidecar.pacs.patience import Patience
 from sidecar.pacs.studies import Studies
-from sidecar.pacs.upstream import Upstream
 from sidecar.patients.clients import BackendClients
 from sidecar.patients.direct import DirectMapping
 from sidecar.patients.ehr import EhrMapping
@@ -42,18 +36,19 @@ from sidecar.server_access import (
     external_policy,
     named_of_series,
     named_of_studies,
+    offered,
     policy,
     study_rules,
 )
+from sidecar.server_pacs import changes_of, pacs_client, patience_of, site_of
 from sidecar.server_tokens import TokenValidation, patient_credentials, token_validation
-from sidecar.settings import BasicAuth, NoAuth, Settings
+from sidecar.settings import Settings
 from sidecar.settings_tokens import TlsClient
 from sidecar.telemetry.audit import AuditTrail, FileSink, NoSink, Sink, StdoutSink
 from sidecar.telemetry.audit_event import AuditSource
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.discovery import Discovery
 from sidecar.web.admin import Readiness, create_admin
-from sidecar.web.connection import Runner
 from sidecar.web.dicomweb import DicomWeb
 from sidecar.web.guard import Guard, PatientMapping
 from sidecar.web.imaging_fhir import ImagingFhir
@@ -65,12 +60,8 @@ from sidecar.web.stream import Streamer
 log = logging.getLogger(__name__)
 
 REALM = "SMART Imaging Access"
-LINGERING_SECONDS = 2
-"""How long the rest of a body that nobody wants is read before its connection is closed."""
 QUERY_CONNECTIONS = 32
 """To the PACS, for queries: apart from the retrievals', so that slow readers keep nobody from being checked."""
-WARM_QUERIES = 8
-"""Slow queries that go on in the background at once; each holds one of those connections."""
 POLICY_CONNECTIONS = 32
 """To the external policy."""
 READ_BUFFER_BYTES = 2**18
@@ -115,11 +106,11 @@ async def build(
         tokens = token_validation(settings, ehr_session, discovery, metrics, stack)
         patients = _patients(settings, ehr_session, discovery)
         stack.push_async_callback(patients.close)
-        patience, query_patience = _patience(settings)
+        patience, query_patience = patience_of(settings)
         for one in (patience, query_patience):
             if one is not None:
                 stack.push_async_callback(one.close)
-        pacs = _pacs(settings, queries, retrievals, metrics, patience, query_patience)
+        pacs = pacs_client(settings, queries, retrievals, metrics, patience, query_patience)
         ownership = Ownership(pacs, ttl_seconds=settings.pacs.ownership_cache_seconds)
         stack.push_async_callback(ownership.close)
         catalog = _catalog(settings)
@@ -147,7 +138,7 @@ async def build(
             issuers,
             metrics,
             audit,
-            PatientViews(studies, _site(settings), Constraints(_site(settings)), external=external),
+            PatientViews(studies, site_of(settings), Constraints(site_of(settings)), external=external),
             policy=policy(settings, rules),
             clients=clients,
             capabilities=capabilities(settings, tokens.cache),
@@ -158,7 +149,8 @@ async def build(
             compat_2023=settings.compat.s4s_extension,
         )
         fhir = ImagingFhir(
-            guard, catalog, endpoints, discovery, _site(settings), PageLinks(settings.fhir.link_key()),
+            guard, catalog, endpoints, discovery, site_of(settings), PageLinks(settings.fhir.link_key()),
+            offered(settings),
             detail=settings.fhir.detail, page_size=settings.fhir.page_size, version=__version__, released=RELEASED,
         )  # fmt: skip
         dicomweb = DicomWeb(
@@ -182,7 +174,7 @@ async def build(
             studies.forget(patient_ids)
             ownership.forget(patient_ids)
 
-        changes = _changes(settings, queries, changed, metrics)
+        changes = changes_of(settings, queries, changed, metrics)
         if changes is not None:
             await stack.enter_async_context(background(changes.follow()))
 
@@ -248,114 +240,6 @@ def _patients(settings: Settings, session: aiohttp.ClientSession, discovery: Dis
 def _limits(settings: Settings) -> StreamLimits:
     server = settings.server
     return StreamLimits(overall=server.max_streams, per_client=server.max_streams_per_client)
-
-
-def _patience(settings: Settings) -> tuple[Patience[Upstream] | None, Patience[Rows] | None]:
-    """Of retrievals and of queries."""
-    pacs = settings.pacs
-    if pacs.patience_seconds is None:
-        return None, None
-    patience, warm = pacs.patience_seconds, pacs.warm_seconds
-    return (
-        Patience(patience_seconds=patience, warm_seconds=warm, limit=pacs.warm_retrievals),
-        Patience(patience_seconds=patience, warm_seconds=warm, limit=WARM_QUERIES),
-    )
-
-
-def _pacs(
-    settings: Settings,
-    queries: aiohttp.ClientSession,
-    retrievals: aiohttp.ClientSession,
-    metrics: Metrics,
-    patience: Patience[Upstream] | None,
-    query_patience: Patience[Rows] | None,
-) -> PacsClient:
-    pacs = settings.pacs
-    return PacsClient(
-        queries,
-        pacs.url,
-        DIALECTS[pacs.dialect],
-        retrievals=retrievals,
-        timeout_seconds=pacs.timeout_seconds,
-        authorization=_authorization(settings),
-        maximum_results=pacs.max_results,
-        patience=patience,
-        query_patience=query_patience,
-        warm_seconds=pacs.warm_seconds,
-        observe=metrics.observe_pacs,
-    )
-
-
-def _authorization(settings: Settings) -> str | None:
-    auth = settings.pacs.auth
-    if isinstance(auth, BasicAuth):
-        return "Basic " + b64encode(f"{auth.username}:{auth.secret()}".encode()).decode()
-    return None if isinstance(auth, NoAuth) else f"Bearer {auth.secret()}"
-
-
-def _changes(
-    settings: Settings,
-    session: aiohttp.ClientSession,
-    forget: Callable[[frozenset[str] | None], None],
-    metrics: Metrics,
-) -> Changes | None:
-    pacs = settings.pacs
-    if pacs.changes_url is None:
-        return None
-    return Changes(
-        session,
-        pacs.changes_url,
-        forget,
-        poll_seconds=pacs.changes_seconds,
-        timeout_seconds=pacs.timeout_seconds,
-        authorization=_authorization(settings),
-        observe=metrics.observe_pacs,
-    )
-
-
-def _site(settings: Settings) -> Site:
-    return Site(
-        settings.ehr.fhir_url,
-        zone=ZoneInfo(settings.fhir.timezone) if settings.fhir.timezone else None,
-        true_timezone=DIALECTS[settings.pacs.dialect].true_timezone,
-        fhir_base=settings.server.public_url + "/fhir",
-        accession_system=settings.fhir.accession_system,
-    )
-
-
-@contextlib.asynccontextmanager
-async def listen(
-    app: web.Application,
-    host: str,
-    port: int,
-    *,
-    drain_seconds: float = 1,
-    idle_seconds: float = 75,
-    observe_malformed: Callable[[int], None] = lambda status: None,
-    name: str = "listener",
-) -> AsyncIterator[int]:
-    """Serve ``app`` on a socket; yields the port. On leaving, running requests get ``drain_seconds`` to end.
-
-    ``idle_seconds``: how long a connection may wait for a whole request head; ``observe_malformed`` is told the status
-    of each request that was not even HTTP. Raises ``OSError`` with ``name`` and address when the port cannot be had.
-    """
-    runner = Runner(
-        # aiohttp waits this long twice: for handlers to end, and again before it cancels them.
-        app, observe=observe_malformed, shutdown_timeout=drain_seconds / 2, access_log=None,
-        keepalive_timeout=idle_seconds, lingering_time=LINGERING_SECONDS,
-    )  # fmt: skip
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, host, port, reuse_port=False)
-        try:
-            await site.start()
-        except OSError as error:
-            known = error.errno if isinstance(error.errno, int) and error.errno > 0 else None
-            why = os.strerror(known).lower() if known else error.strerror
-            raise OSError(error.errno, why, f"{name}: {host}:{port}") from None
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
 
 
 def _raise_open_files() -> None:

@@ -9,6 +9,7 @@ import aiohttp
 from sidecar.access.capability import Key, Operation, Sealer
 from sidecar.access.policy import Policy
 from sidecar.access.rules import Conditions, Effect, Rule
+from sidecar.fhir.capabilities import Offered
 from sidecar.fhir.described import SERIES_KEYWORDS, STUDY_KEYWORDS
 from sidecar.patients.clients import BackendClients, ClientEntry, Groups
 from sidecar.policy.external import ExternalPolicy
@@ -34,6 +35,11 @@ def policy(settings: Settings, rules: tuple[Rule, ...]) -> Policy:
         rules=rules,
         external=settings.access.external.url is not None,
     )
+
+
+def offered(settings: Settings) -> Offered:
+    """Return what discovery says of us."""
+    return Offered(app_launch=settings.access.app_launch, backend_services=settings.access.backend_services)
 
 
 def external_policy(

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from sidecar.access.token import is_fhir_id
 from sidecar.setting_types import (
     NO_BOOLEAN,
     CertificatesFile,
@@ -18,7 +19,6 @@ from sidecar.setting_types import (
     secret_of,
 )
 
-_FHIR_ID = r"^[A-Za-z0-9\-.]{1,64}$"
 _DATES = re.compile(r"[0-9]{8}|[0-9]{8}-|-[0-9]{8}|[0-9]{8}-[0-9]{8}", re.ASCII)
 
 
@@ -27,6 +27,12 @@ def _dates(conditions: dict[str, list[str]]) -> dict[str, list[str]]:
         if not _DATES.fullmatch(value):
             raise ValueError("StudyDate must be dates or ranges: 20240101, 20240101-20241231, -20241231, 20240101-")
     return conditions
+
+
+def _fhir_id(value: str) -> str:
+    if not is_fhir_id(value):
+        raise ValueError("must be a FHIR id alone, such as 123")
+    return value
 
 
 def _not_empty(conditions: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -58,7 +64,7 @@ SeriesConditions = Annotated[
     ],
     AfterValidator(_not_empty),
 ]  # fmt: skip
-FhirId = Annotated[str, Field(pattern=_FHIR_ID)]
+FhirId = Annotated[str, AfterValidator(_fhir_id)]
 
 
 class RuleSettings(Section):

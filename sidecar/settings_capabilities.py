@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from sidecar.setting_types import Seconds, SecondsFromZero, Section, read_text
 
@@ -32,10 +32,14 @@ def _usable(file: Path) -> Path:
     return file
 
 
+def _off(value: object) -> object:
+    return "off" if value is False else value  # YAML reads an unquoted off as false.
+
+
 class Capabilities(Section):
     """Addresses that are permissions."""
 
-    mode: Literal["off", "token_bound", "bearer"] = Field(
+    mode: Annotated[Literal["off", "token_bound", "bearer"], BeforeValidator(_off)] = Field(
         "off",
         description="off: apps use the standing Endpoint with their token; token_bound: an address for each study, "
         "which needs that token too; bearer: the address alone is the permission, whoever has it",

@@ -206,6 +206,19 @@ def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> N
         ("audit: {key_file: /nowhere}", "audit.key_file: cannot be read: No such file or directory"),
         ("capabilities: {mode: bearer}", "capabilities: mode token_bound and bearer need keys_file"),
         ("capabilities: {keys_file: /nowhere}", "capabilities.keys_file: cannot be read: No such file or directory"),
+        (
+            "access: {backend_services: true, clients: {a: {patients: [Patient/1]}}}",
+            "access.clients.a.patients.0: must be a FHIR",
+        ),
+        (
+            "access: {backend_services: true, clients: {a: {group: x}}}",
+            "access.clients.a.group: unknown key; did you mean gro",
+        ),
+        (
+            "access: {rules: [{name: a, effect: exclude, study: {Modality: [CT]}}]}",
+            "access.rules.0.study.Modality: unknown key (known here: 'AccessionNumber'",
+        ),
+        ("tokens: {jwt: {algorithms: []}}", "tokens.jwt.algorithms: needs at least one"),
         ("access: {clients: {a: {}}}", "access: clients are for backend_services, which is off"),
         (
             "access: {rules: [{name: a, effect: hold}]}",
@@ -256,6 +269,11 @@ def test_one_line_for_a_wrong_value(write: Write, text: str, line: str) -> None:
 def test_one_line_for_a_file_that_cannot_be_read(write: Write, text: str | bytes, line: str) -> None:
     (problem,) = problems(write(text))
     assert problem.startswith(f"site.yaml: {line}")
+
+
+def test_off_is_off_without_quotes(write: Write) -> None:
+    """YAML 1.1 reads it as false."""
+    assert load(write(MINIMUM), write("capabilities: {mode: off}", "second.yaml")).capabilities.mode == "off"
 
 
 def test_jwt_validation_needs_no_client(write: Write) -> None:

@@ -11,7 +11,8 @@ from aiohttp import web
 
 from sidecar.fhir.constraints import Constraints
 from sidecar.fhir.imaging_study import Site
-from sidecar.server import Sidecar, build, listen
+from sidecar.listener import listen
+from sidecar.server import Sidecar, build
 from sidecar.settings import Settings
 from sidecar.telemetry.audit import AuditTrail, NoSink
 from sidecar.telemetry.audit_event import AuditSource

@@ -16,7 +16,8 @@ import requests
 from dicomweb_client.api import DICOMwebClient
 
 from sidecar.check.finding import Finding, failure, ok, skipped, warning
-from sidecar.server import Sidecar, listen
+from sidecar.listener import listen
+from sidecar.server import Sidecar
 
 _SECONDS = 60
 _MAXIMUM_BYTES = 512 * 2**20
@@ -130,7 +131,7 @@ _HINTS = {
     400: "The token has characters that no token has: was it copied whole?",
     401: "The EHR says that the token is not active (expired, of another server, not visible to our client), or it "
     "is no bearer token at all.",
-    403: "The token has no patient/ scope with ImagingStudy or no patient in context (docs/api.md).",
+    403: "The token has no patient/ scope with ImagingStudy or no patient in context (docs/authorization.md).",
 }
 
 
@@ -153,15 +154,18 @@ def _http(name: str, error: requests.HTTPError) -> Finding:
     return failure(name, _said(_status(error), body), _HINTS.get(_status(error), _SEE_LOG))
 
 
-def without_studies(found: list[Finding]) -> list[Finding]:
-    """The same, with a warning when the search works and finds nothing: mostly the mapping is wrong then."""
+def without_studies(found: list[Finding], *, rules: bool) -> list[Finding]:
+    """The same, with a warning when the search works and finds nothing: mostly the mapping is wrong then.
+
+    ``rules``: there are some that may hide studies.
+    """
     if found and found[0].text.startswith("0 "):
         return [
             *found,
             warning(
                 "token.studies",
                 "the patient has no study at the archive",
-                "If there should be one: is "
+                "If there should be one: " + ("do access.rules hide it? " if rules else "") + "is "
                 "patients.mapping right? Compare Patient.id or its identifiers with the PatientID at "
                 "the archive.",
             ),

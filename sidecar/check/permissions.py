@@ -1,29 +1,35 @@
 """Do ``access.rules`` and ``access.clients`` see what they look at? A rule on what is never told hides everything."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
 from sidecar.check.finding import Finding, failed, ok, skipped, warning
-from sidecar.common.dicom_json import Row, tag, text
+from sidecar.common.dicom_json import Row, tag, text, texts
 from sidecar.common.errors import Problem
-from sidecar.fhir.described import unknown_keywords
 from sidecar.pacs.resources import Query
 from sidecar.server import Sidecar
-from sidecar.server_access import named_of_series, named_of_studies
 from sidecar.settings import Settings
 
 _SAMPLE = 50
 
 
 async def rules(settings: Settings, sidecar: Sidecar) -> Finding:
-    """Which attributes of rules and clients no study or series of a sample has a value of."""
-    name = "access.rules"
-    if settings.access.external.url is not None and not settings.access.rules:
-        return ok(name, "none; access.external decides on what the archive tells")
-    of_studies, of_series = named_of_studies(settings), named_of_series(settings)
+    """What rules and clients look at, and how often a sample of the archive has a value of it."""
+    name, listed = "access.rules", settings.access.rules
+    for rule in listed:
+        if rule.study is None and rule.series is None and rule.effect != "show":
+            return warning(
+                name, f"the rule {rule.name!r} has no condition: it applies to every study", "Is that what it is for?"
+            )
+    of_studies = _looked_at([one.study for one in listed]) | _looked_at(
+        [one.studies for one in settings.access.clients.values()]
+    )
+    of_series = _looked_at([one.series for one in listed])
     if not of_studies and not of_series:
-        return ok(name, "none: nothing is left out")
+        return ok(name, "none: nothing is left out" if not listed else "no rule leaves anything out")
     try:
         studies = await _sample(sidecar, Query("studies"), ["StudyInstanceUID", *of_studies])
-        first = text(studies[0], "StudyInstanceUID") if studies else None
-        if first is None:
+        if not studies:
             return skipped(name, "the archive has no study that we may see: nothing to look at")
         series = [
             row
@@ -33,18 +39,30 @@ async def rules(settings: Settings, sidecar: Sidecar) -> Finding:
         ]
     except Problem as problem:
         return failed(name, problem, "The archive does not answer for the attributes that the rules name; see its log.")
-    silent = unknown_keywords(studies, of_studies) + (unknown_keywords(series, of_series) if series else [])
-    if "ModalitiesInStudy" in silent:  # Then it is gathered from the series.
-        silent.remove("ModalitiesInStudy")
-    if silent:
+    # Where a study does not say its modalities, its series do.
+    rare = _rare(studies, of_studies - {"ModalitiesInStudy"}) + _rare(series, of_series)
+    if rare:
         return warning(
             name,
-            f"no study or series of a sample has a value of {', '.join(silent)}",
-            "A rule that excludes or holds by it applies to all of them (unless it says unknown: ignored), and a "
-            "client's studies by it are none. Does the archive tell it in QIDO-RS? Orthanc: ExtraMainDicomTags.",
+            f"not every study or series of a sample has a value: {', '.join(rare)}",
+            "A rule that excludes or holds by it applies to those without, too (unless it says unknown: ignored), "
+            "and a client's studies by it are those with a value. Does the archive tell it in QIDO-RS? Orthanc: "
+            "ExtraMainDicomTags.",
         )
-    count = len(settings.access.rules)
-    return ok(name, f"{count} rule{'' if count == 1 else 's'}; the archive tells what they look at")
+    return ok(name, f"{len(listed)} rule{'' if len(listed) == 1 else 's'}; the archive tells what they look at")
+
+
+Keyword = TypeVar("Keyword", bound=str)
+
+
+def _looked_at(conditions: Iterable[Mapping[Keyword, list[str]] | None]) -> set[str]:
+    return {keyword for one in conditions for keyword in one or ()}
+
+
+def _rare(rows: Sequence[Row], keywords: Iterable[str]) -> list[str]:
+    """Each keyword that some rows have no value of, and how many have."""
+    counts = {keyword: sum(bool(texts(row, keyword)) for row in rows) for keyword in sorted(keywords)}
+    return [f"{keyword} {count} of {len(rows)}" for keyword, count in counts.items() if count < len(rows)]
 
 
 async def _sample(sidecar: Sidecar, query: Query, keywords: list[str]) -> list[Row]:
@@ -75,7 +93,7 @@ async def clients(settings: Settings, sidecar: Sidecar) -> Finding:
     if without:
         return warning(
             name, f"{without} of {len(settings.access.clients)} may see nobody",
-            "An empty or unreadable patients_file, or a Group without active members.",
+            "No source at all, an empty or unreadable patients_file, a Group without active members, or none such.",
         )  # fmt: skip
     return ok(name, f"{len(settings.access.clients)}, each with patients")
 
@@ -101,3 +119,16 @@ async def external(settings: Settings, sidecar: Sidecar) -> Finding:
             "Is its default false, as it should be?",
         )
     return ok(name, "it answers, and refuses a made-up patient's study")
+
+
+def capabilities(settings: Settings) -> Finding:
+    """What capability URLs are, as configured."""
+    name, section = "capabilities", settings.capabilities
+    if section.mode == "off":
+        return ok(name, "off: apps use the standing Endpoint with their token")
+    if section.keys_file is not None and section.keys_file.stat().st_mode & 0o007:
+        return warning(
+            name, f"{section.keys_file} can be read by everybody", "It makes addresses: chmod 600, owned by "
+            "the service's user.",
+        )  # fmt: skip
+    return ok(name, f"{section.mode}, good for {section.lifetime_seconds:g} s")

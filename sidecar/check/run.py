@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from sidecar.check.finding import Finding, State, has_failed, skipped
 from sidecar.check.journey import journey, without_studies
+from sidecar.check.permissions import capabilities
 from sidecar.check.upstreams import EHR, PACS, Check, audit_sink, public_url
 from sidecar.server import Sidecar, build
 from sidecar.settings import Audit, Settings
@@ -19,7 +20,7 @@ async def check(settings: Settings, token: str | None) -> list[Finding]:
     # Looking must not leave traces in a trail that is somebody else's file.
     quiet = settings.model_copy(update={"audit": Audit()})
     async with build(quiet) as sidecar:
-        found = [await public_url(settings, sidecar), audit_sink(settings)]
+        found = [await public_url(settings, sidecar), audit_sink(settings), capabilities(settings)]
         for part in await asyncio.gather(_in_order(EHR, settings, sidecar), _in_order(PACS, settings, sidecar)):
             found += part
         if token is None:
@@ -27,7 +28,7 @@ async def check(settings: Settings, token: str | None) -> list[Finding]:
         if has_failed(found):
             return [*found, skipped("token", "not tried: mend the above first")]
         async with journey(sidecar, token.strip()) as way:
-            return [*found, *without_studies(await way.findings())]
+            return [*found, *without_studies(await way.findings(), rules=bool(settings.access.rules))]
 
 
 async def _in_order(checks: Sequence[tuple[str, Check]], settings: Settings, sidecar: Sidecar) -> list[Finding]:

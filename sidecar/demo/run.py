@@ -22,7 +22,8 @@ from sidecar.demo.ehr import STORE, create_ehr
 from sidecar.demo.page import add_page
 from sidecar.demo.people import MRN_SYSTEM, PATIENTS, DemoPatient
 from sidecar.demo.samples import fill
-from sidecar.server import build, listen
+from sidecar.listener import listen
+from sidecar.server import build
 from sidecar.settings import Settings
 
 INTROSPECTION_CLIENT_ID = "smart-imaging-sidecar"
@@ -56,6 +57,11 @@ class Ports:
     def admin(self) -> int:
         """The admin listener's port."""
         return self.sidecar + 3
+
+    @property
+    def beside_url(self) -> str:
+        """Where a second sidecar may be, by the configuration that is written for it."""
+        return self._url(4)
 
     def _url(self, offset: int) -> str:
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
@@ -127,7 +133,9 @@ async def _demo(
     document = demo_document(ports, secret, key_file, pacs)
     settings = Settings.model_validate(document)
     if archive.write_config is not None:
-        del document["server"]  # Its ports are the demo's.
+        document["server"] |= {  # Others than the demo's: `serve` beside it.
+            "port": ports.sidecar + 4, "admin_port": ports.sidecar + 5, "public_url": ports.beside_url,
+        }  # fmt: skip
         archive.write_config.write_text(_ABOUT + yaml.safe_dump(document, sort_keys=False))
 
     def customize(public: web.Application) -> None:

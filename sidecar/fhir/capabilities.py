@@ -1,11 +1,35 @@
 """What we say of ourselves without a token (SIA-2, 3): CapabilityStatement and smart-configuration."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from sidecar.fhir.search import PARAMETERS
 
 APP_LAUNCH = "http://fhir.org/argonaut/smart-imaging/capabilities/app-launch"
-CAPABILITIES = ("smart-imaging-access", APP_LAUNCH)
+BACKEND_SERVICES = "http://fhir.org/argonaut/smart-imaging/capabilities/backend-services"
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What the site has switched on: neither implies the other (SIA-2)."""
+
+    app_launch: bool = True
+    backend_services: bool = False
+
+    def capabilities(self) -> list[str]:
+        """As smart-configurations name them."""
+        switched = ((self.app_launch, APP_LAUNCH), (self.backend_services, BACKEND_SERVICES))
+        return ["smart-imaging-access", *(url for on, url in switched if on)]
+
+    def scopes(self) -> list[str]:
+        """What clients may ask for."""
+        launch = ["patient/ImagingStudy.rs", "patient/ImagingStudy.read", "patient/*.rs", "patient/*.read"]
+        return [*(launch if self.app_launch else ()), *(["system/ImagingStudy.rs"] if self.backend_services else ())]
+
+    def grant_types(self) -> list[str]:
+        """How they get their tokens."""
+        switched = ((self.app_launch, "authorization_code"), (self.backend_services, "client_credentials"))
+        return [name for on, name in switched if on]
 
 
 def capability_statement(*, fhir_base: str, version: str, released: str, smart: dict[str, Any]) -> dict[str, Any]:
@@ -74,17 +98,19 @@ def capability_statement(*, fhir_base: str, version: str, released: str, smart: 
     }
 
 
-def ehr_snippet(fhir_base: str) -> dict[str, Any]:
+def ehr_snippet(fhir_base: str, offered: Offered) -> dict[str, Any]:
     """What the EHR's ``.well-known/smart-configuration`` says of us (SIA-1, 2), for its team to paste in."""
-    return {"associated_endpoints": [{"url": fhir_base, "capabilities": list(CAPABILITIES)}]}
+    return {"associated_endpoints": [{"url": fhir_base, "capabilities": offered.capabilities()}]}
 
 
-def smart_configuration(*, issuer: str | None, authorization: str | None, token: str | None) -> dict[str, Any]:
+def smart_configuration(
+    offered: Offered, *, issuer: str | None, authorization: str | None, token: str | None
+) -> dict[str, Any]:
     """Return our ``.well-known/smart-configuration``: tokens come from the EHR's endpoints."""
     document: dict[str, Any] = {
-        "capabilities": list(CAPABILITIES),
-        "scopes_supported": ["patient/ImagingStudy.rs", "patient/ImagingStudy.read", "patient/*.rs", "patient/*.read"],
-        "grant_types_supported": ["authorization_code"],
+        "capabilities": offered.capabilities(),
+        "scopes_supported": offered.scopes(),
+        "grant_types_supported": offered.grant_types(),
         "code_challenge_methods_supported": ["S256"],
     }
     known = {"issuer": issuer, "authorization_endpoint": authorization, "token_endpoint": token}

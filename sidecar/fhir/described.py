@@ -1,6 +1,6 @@
 """QIDO-RS rows -> what the decision wants to know of a study (``access.study``), and rows without what is hidden."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sidecar.access.study import DescribedSeries, DescribedStudy
@@ -67,8 +67,3 @@ def without_hidden(row: Row, shown: Iterable[Row]) -> Row:
     if None not in counts:
         kept[tag("NumberOfStudyRelatedInstances")] = {"vr": "IS", "Value": [sum(one or 0 for one in counts)]}
     return kept
-
-
-def unknown_keywords(rows: Sequence[Row], keywords: Collection[str]) -> list[str]:
-    """Those of ``keywords`` that no row has a value of: rules on them see nothing."""
-    return [keyword for keyword in sorted(keywords) if not any(texts(row, keyword) for row in rows)]

@@ -15,7 +15,7 @@ from sidecar.common.dicom_json import Row, texts
 from sidecar.common.errors import BadRequest, NotFound, Problem
 from sidecar.common.uid import is_uid
 from sidecar.fhir.bundle import instant, open_cursor, searchset
-from sidecar.fhir.capabilities import capability_statement, smart_configuration
+from sidecar.fhir.capabilities import Offered, capability_statement, smart_configuration
 from sidecar.fhir.catalog import Catalog
 from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.endpoint import Endpoints
@@ -62,6 +62,7 @@ class ImagingFhir:
         discovery: Discovery,
         site: Site,
         page_links: PageLinks,
+        offered: Offered,
         *,
         detail: str,
         page_size: int,
@@ -74,6 +75,7 @@ class ImagingFhir:
         self._discovery = discovery
         self._site = site
         self._page_links = page_links
+        self._offered = offered
         self._detail = detail
         self._page_size = page_size
         self._version = version
@@ -244,7 +246,7 @@ class ImagingFhir:
         except Problem:
             ehr = SmartConfiguration(None, None, None, None)
         return smart_configuration(
-            issuer=ehr.issuer, authorization=ehr.authorization_endpoint, token=ehr.token_endpoint
+            self._offered, issuer=ehr.issuer, authorization=ehr.authorization_endpoint, token=ehr.token_endpoint
         )
 
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from aiohttp import web
 
-from sidecar.server import listen
+from sidecar.listener import listen
 from tests.attacks.raw import RawAnswer, answers, request, send
 from tests.attacks.table import CAPABILITY_KEY, FOREIGN, OWN, PUBLIC_URL, REFUSED, Row, rows
 from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between

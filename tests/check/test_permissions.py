@@ -20,19 +20,21 @@ def rule(**conditions: Any) -> dict[str, Any]:
     ("rules", "state", "text"),
     [
         ([], State.OK, "none: nothing is left out"),
-        ([rule(study={"AccessionNumber": ["x"]})], State.OK, "1 rule; the archive tells what they look at"),
+        ([rule(study={"StudyID": ["x"]})], State.OK, "1 rule; the archive tells what they look at"),
         ([rule(series={"Modality": ["SR"]}), rule(study={"ModalitiesInStudy": ["SR"]})], State.OK, "2 rules; "),
-        ([rule(study={"InstitutionName": ["x"]})], State.WARN, "a value of InstitutionName"),
-        (
-            [rule(study={"AccessionNumber": ["x"]}, series={"ProtocolName": ["x"]})],
-            State.WARN,
-            "a value of ProtocolName",
-        ),
+        ([rule(study={"AccessionNumber": ["x"]})], State.WARN, "has a value: AccessionNumber 1 of 2"),
+        ([rule(study={"InstitutionName": ["x"]})], State.WARN, "has a value: InstitutionName 0 of 2"),
+        ([rule(study={"StudyID": ["x"]}, series={"ProtocolName": ["x"]})], State.WARN, "ProtocolName 0 of 2"),
+        ([rule()], State.WARN, "the rule 'r' has no condition: it applies to every study"),
+        ([rule(effect="hold", hours=72)], State.WARN, "the rule 'r' has no condition: it applies to every study"),
+        ([rule(effect="show")], State.OK, "no rule leaves anything out"),
     ],
 )
 async def test_rules(rules: list[dict[str, Any]], state: State, text: str) -> None:
     pacs = Pacs()
     pacs.rows[0]["00080050"] = {"vr": "SH", "Value": ["A1"]}
+    for row in pacs.rows:
+        row["00200010"] = {"vr": "SH", "Value": ["1"]}
     finding = (await found(ScriptedEhr(answer={"active": False}), pacs, access={"rules": rules}))["access.rules"]
     assert finding.state is state
     assert text in finding.text
@@ -76,3 +78,13 @@ async def test_the_external_policy(peer: Peer, reply: Reply, state: State, text:
     finding = (await found(ScriptedEhr(answer={"active": False}), Pacs(), access=access))["access.external"]
     assert finding.state is state
     assert text in finding.text
+
+
+async def test_capability_keys_that_everybody_can_read(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("one " + "1" * 64)
+    section = {"mode": "bearer", "keys_file": str(keys)}
+    for mode, state in ((0o600, State.OK), (0o640, State.OK), (0o644, State.WARN)):
+        keys.chmod(mode)
+        findings = await found(ScriptedEhr(answer={"active": False}), Pacs(), capabilities=section)
+        assert findings["capabilities"].state is state

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from sidecar.check.finding import Finding, State, skipped, table
 from sidecar.check.run import check
-from sidecar.server import listen
+from sidecar.listener import listen
 from sidecar.settings import Settings
 from sidecar.settings_tokens import Introspection
 from tests.upstreams import ScriptedEhr
@@ -95,7 +95,7 @@ def pacs() -> Pacs:
 async def test_fine(ehr: ScriptedEhr, pacs: Pacs) -> None:
     findings = await found(ehr, pacs)
     assert {name: one.state for name, one in findings.items()} == {
-        "server.public_url": State.OK, "audit.sink": State.OK,
+        "server.public_url": State.OK, "audit.sink": State.OK, "capabilities": State.OK,
         "ehr.smart_configuration": State.WARN, "tokens.introspection": State.OK, "tokens.jwt": State.OK,
         "patients.mapping": State.OK, "pacs.query": State.OK, "pacs.dialect": State.OK, "pacs.studies": State.OK,
         "pacs.changes_url": State.OK, "access.rules": State.OK, "access.clients": State.OK, "access.external": State.OK,

@@ -13,7 +13,8 @@ from aiohttp import web
 from hypothesis import settings
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from sidecar.server import _session, listen
+from sidecar.listener import listen
+from sidecar.server import _session
 
 # How fast an example runs says nothing here; a busy machine must not fail a test.
 settings.register_profile("unhurried", deadline=None)

@@ -9,7 +9,8 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from sidecar.server import Sidecar, build, listen
+from sidecar.listener import listen
+from sidecar.server import Sidecar, build
 from sidecar.settings import Settings
 from tests.dcm4chee.archive import create_dcm4chee
 from tests.dcm4chee.behaviour import ROOT, Behaviour

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from sidecar.server import listen
+from sidecar.listener import listen
 from tests.dcm4chee.archive import create_dcm4chee
 from tests.dcm4chee.attributes import CREATOR, SECRET
 from tests.dcm4chee.behaviour import ROOT, Behaviour

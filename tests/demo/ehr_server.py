@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from sidecar.demo.ehr import create_ehr
-from sidecar.server import _session, listen
+from sidecar.listener import listen
+from sidecar.server import _session
 from tests.sidecar_process import free_port
 
 PAGE = "https://imaging.example.org"

@@ -7,7 +7,7 @@ import pytest
 from fhir.resources.R4B.capabilitystatement import CapabilityStatement
 
 from sidecar import RELEASED, __version__
-from sidecar.fhir.capabilities import capability_statement, smart_configuration
+from sidecar.fhir.capabilities import Offered, capability_statement, ehr_snippet, smart_configuration
 from sidecar.fhir.imaging_study import Site
 from sidecar.fhir.search import SUPPORTED, parse_search
 
@@ -20,7 +20,7 @@ OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-u
 
 def smart(**known: str | None) -> dict[str, Any]:
     ehr: dict[str, str | None] = {"issuer": EHR, "authorization": EHR + "/authorize", "token": EHR + "/token"}
-    return smart_configuration(**(ehr | known))
+    return smart_configuration(Offered(), **(ehr | known))
 
 
 def statement(document: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -148,3 +148,20 @@ def test_what_is_not_known_is_left_out(argument: str, name: str) -> None:
     found = smart(**{argument: None})
     assert name not in found
     assert None not in found.values()
+
+
+@pytest.mark.parametrize("app_launch", [True, False])
+@pytest.mark.parametrize("backend_services", [True, False])
+def test_what_is_switched_on_is_what_is_offered(app_launch: bool, backend_services: bool) -> None:
+    """SIA-2: neither implies the other; in our own document and in the EHR's."""
+    offered = Offered(app_launch, backend_services)
+    document = smart_configuration(offered, issuer=EHR, authorization=None, token=EHR + "/token")
+    (ours,) = ehr_snippet(BASE, offered)["associated_endpoints"]
+    for capabilities in (document["capabilities"], ours["capabilities"]):
+        assert "smart-imaging-access" in capabilities
+        assert (APP_LAUNCH in capabilities) is app_launch
+        assert (BACKEND_SERVICES in capabilities) is backend_services
+    assert ("client_credentials" in document["grant_types_supported"]) is backend_services
+    assert ("authorization_code" in document["grant_types_supported"]) is app_launch
+    assert ("system/ImagingStudy.rs" in document["scopes_supported"]) is backend_services
+    assert ("patient/ImagingStudy.rs" in document["scopes_supported"]) is app_launch

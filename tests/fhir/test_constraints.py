@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sidecar.access.scopes import parse_scope
 from sidecar.fhir.constraints import Constraints
-from sidecar.fhir.described import described, unknown_keywords, without_hidden
+from sidecar.fhir.described import described, without_hidden
 from sidecar.fhir.imaging_study import Site, modality_codes
 from tests.fhir.rows import row
 
@@ -105,7 +105,3 @@ def test_a_row_without_what_is_hidden() -> None:
     uncounted = without_hidden(whole, [{"0020000E": SERIES[0]["0020000E"]}])
     assert "00201208" not in uncounted
     assert "00080061" not in uncounted
-
-
-def test_keywords_that_the_archive_never_tells() -> None:
-    assert unknown_keywords([ROW, {}], ["InstitutionName", "AccessionNumber"]) == ["InstitutionName"]

@@ -13,7 +13,7 @@ import pytest
 import requests
 from aiohttp import web
 
-from sidecar.server import listen
+from sidecar.listener import listen
 from tests.sidecar_process import free_port
 from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, sidecar_between
 

@@ -7,7 +7,8 @@ import time
 import aiohttp
 import pytest
 
-from sidecar.server import build, listen
+from sidecar.listener import listen
+from sidecar.server import build
 from sidecar.settings import Settings
 from tests.upstreams import ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.web.test_limits import Slow

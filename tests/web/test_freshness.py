@@ -10,7 +10,8 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from sidecar.server import Sidecar, listen
+from sidecar.listener import listen
+from sidecar.server import Sidecar
 from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, sidecar_between
 
 STUDY = "1.2.840.1"

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from sidecar.access.reasons import Reason
 from sidecar.common.errors import BadGateway, NotFound, Unavailable
-from sidecar.server import listen
+from sidecar.listener import listen
 from sidecar.telemetry.durations import measure
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.guard import Denied
