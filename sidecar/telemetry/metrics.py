@@ -36,7 +36,8 @@ class Metrics:
             self.audit_events.labels(outcome)
         for what in ("instance", "metadata", "unreadable_instance"):  # From 0, so that the first is an increase.
             self.verification_failures.labels(what)
-        Gauge("smart_imaging_build_info", "Version", ["version"], registry=self.registry).labels(version).set(1)
+        self.build_info = Gauge("smart_imaging_build_info", "Version", ["version"], registry=self.registry)
+        self.build_info.labels(version).set(1)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter("smart_imaging_" + name, text, labels, registry=self.registry)

@@ -1,0 +1,143 @@
+{{- define "smart-imaging-sidecar.name" -}}
+{{- default .Release.Name "" | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "smart-imaging-sidecar.selector" -}}
+app.kubernetes.io/name: smart-imaging-sidecar
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "smart-imaging-sidecar.labels" -}}
+{{ include "smart-imaging-sidecar.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end -}}
+
+{{- define "smart-imaging-sidecar.image" -}}
+{{- $image := .Values.image -}}
+{{- if $image.digest -}}
+{{ $image.repository }}@{{ $image.digest }}
+{{- else -}}
+{{ $image.repository }}:{{ default .Chart.AppVersion $image.tag }}
+{{- end -}}
+{{- end -}}
+
+{{- define "smart-imaging-sidecar.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{ default (include "smart-imaging-sidecar.name" .) .Values.serviceAccount.name }}
+{{- else -}}
+{{ default "default" .Values.serviceAccount.name }}
+{{- end -}}
+{{- end -}}
+
+{{/* The settings, as the ConfigMap has them. */}}
+{{- define "smart-imaging-sidecar.config" -}}
+{{- if not .Values.config -}}
+{{- fail "config is required: the sidecar's settings, as in its configuration file (docs/configuration.md)" -}}
+{{- end -}}
+{{ toYaml .Values.config }}
+{{- end -}}
+
+{{- define "smart-imaging-sidecar.port" -}}
+{{- dig "server" "port" 8080 .Values.config -}}
+{{- end -}}
+
+{{- define "smart-imaging-sidecar.adminPort" -}}
+{{- dig "server" "admin_port" 9090 .Values.config -}}
+{{- end -}}
+
+{{/* Drained transfers, the preStop pause, and some seconds to end. */}}
+{{- define "smart-imaging-sidecar.graceSeconds" -}}
+{{- add (int (dig "server" "drain_seconds" 30 .Values.config)) (int .Values.preStopSeconds) 10 -}}
+{{- end -}}
+
+{{/* What any container of this chart may do: nothing that it does not need. */}}
+{{- define "smart-imaging-sidecar.securityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+capabilities:
+  drop: [ALL]
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{/*
+The sidecar's container, for a pod of another chart, too (README.md, "In a pod of yours"):
+  containers: {{ include "smart-imaging-sidecar.container" $ctx | nindent 8 }}
+*/}}
+{{- define "smart-imaging-sidecar.container" -}}
+- name: sidecar
+  image: {{ include "smart-imaging-sidecar.image" . }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  args: [serve, --config, /etc/smart-imaging-sidecar/config.yaml]
+  {{- with .Values.extraEnv }}
+  env:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  ports:
+    - {name: http, containerPort: {{ include "smart-imaging-sidecar.port" . }}}
+    - {name: admin, containerPort: {{ include "smart-imaging-sidecar.adminPort" . }}}
+  startupProbe:
+    httpGet: {path: /healthz, port: admin}
+    periodSeconds: 1
+    failureThreshold: 60
+  livenessProbe:
+    httpGet: {path: /healthz, port: admin}
+    periodSeconds: 10
+    timeoutSeconds: 5
+  readinessProbe:
+    httpGet: {path: /readyz, port: admin}
+    periodSeconds: 5
+    timeoutSeconds: 10
+  {{- if .Values.preStopSeconds }}
+  lifecycle:
+    preStop:
+      exec: {command: [python, -c, {{ printf "import time; time.sleep(%d)" (int .Values.preStopSeconds) | quote }}]}
+  {{- end }}
+  securityContext:
+    {{- include "smart-imaging-sidecar.securityContext" . | nindent 4 }}
+  {{- with .Values.resources }}
+  resources:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  volumeMounts:
+    {{- include "smart-imaging-sidecar.volumeMounts" . | nindent 4 }}
+{{- end -}}
+
+{{- define "smart-imaging-sidecar.volumeMounts" -}}
+- {name: sidecar-config, mountPath: /etc/smart-imaging-sidecar, readOnly: true}
+- {name: sidecar-tmp, mountPath: /tmp}
+{{- range .Values.secrets }}
+- {name: secret-{{ .name }}, mountPath: /run/secrets/{{ .name }}, readOnly: true}
+{{- end }}
+{{- range .Values.configMaps }}
+- {name: config-{{ .name }}, mountPath: /run/config/{{ .name }}, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{- define "smart-imaging-sidecar.volumes" -}}
+- name: sidecar-config
+  configMap: {name: {{ include "smart-imaging-sidecar.name" . }}-config}
+- name: sidecar-tmp
+  emptyDir: {sizeLimit: 64Mi}
+{{- range .Values.secrets }}
+- name: secret-{{ .name }}
+  secret:
+    secretName: {{ .name }}
+    defaultMode: 0440
+    {{- with .items }}
+    items:
+      {{- range . }}
+      - {key: {{ . | quote }}, path: {{ . | quote }}}
+      {{- end }}
+    {{- end }}
+{{- end }}
+{{- range .Values.configMaps }}
+- name: config-{{ .name }}
+  configMap: {name: {{ .name }}}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,324 @@
+"""The chart, by Helm's own engine and Kubernetes' own schemas (issue: every example, every switch)."""
+
+import copy
+import itertools
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sidecar.settings import Settings
+from tests.helm.schema import CHART, FILE, written
+
+helm = pytest.importorskip("helm_python", reason="no Helm engine: pip install helm-python-sdk")
+kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
+
+ROOT = CHART.parent.parent
+EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
+KUBERNETES = ("1.27", "1.31")
+# Of other APIs than Kubernetes' own: no schema is at hand.
+OTHER_KINDS = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "HTTPRoute"}
+
+
+def values_of(name: str = "orthanc") -> dict[str, Any]:
+    """An example's values."""
+    found: dict[str, Any] = yaml.safe_load((CHART / "examples" / f"{name}.yaml").read_text())
+    return found
+
+
+def rendered(
+    values: dict[str, Any], chart_folder: Path = CHART, versions: Sequence[str] = KUBERNETES
+) -> list[dict[str, Any]]:
+    """All manifests, each valid for these versions of Kubernetes."""
+    with helm.Chart.load(chart_folder) as chart:
+        files = chart.render(values, name="imaging", namespace="imaging")
+    found = [
+        one
+        for name, text in files.items()
+        if not name.endswith("NOTES.txt")
+        for one in yaml.safe_load_all(text)
+        if one is not None
+    ]
+    for one in found:
+        if one["kind"] not in OTHER_KINDS:
+            for version in versions:
+                kubernetes_validate.validate(one, version, strict=True)
+    names = [(one["kind"], one["metadata"]["name"]) for one in found]
+    assert len(set(names)) == len(names)
+    return found
+
+
+def only(manifests: list[dict[str, Any]], kind: str, name: str = "imaging") -> dict[str, Any]:
+    """The one of this kind and name."""
+    (found,) = (one for one in manifests if one["kind"] == kind and one["metadata"]["name"] == name)
+    return found
+
+
+def pods(manifests: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Each pod's spec."""
+    for one in manifests:
+        if one["kind"] == "Deployment":
+            yield one["spec"]["template"]["spec"]
+        elif one["kind"] == "Pod":
+            yield one["spec"]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda file: file.stem)
+def test_examples(example: Path) -> None:
+    """Linted strictly, rendered, valid; and their config is one that the sidecar accepts."""
+    values = yaml.safe_load(example.read_text())
+    found = helm.lint(CHART, values, strict=True)
+    assert [one for one in found["messages"] if one["severity"] > 1] == []
+    assert found["errors"] == []
+    manifests = rendered(values)
+    (config,) = (one["data"]["config.yaml"] for one in manifests if "config.yaml" in one.get("data", {}))
+    assert yaml.safe_load(config) == values["config"]
+    Settings.model_json_schema()
+    for pod in pods(manifests):
+        mounts = {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+        for file in re.findall(r"/run/secrets/[^/\s]+", config):
+            assert file in mounts
+
+
+def test_the_least_that_must_be_said_is_said() -> None:
+    with pytest.raises(helm.HelmError, match="config is required"):
+        rendered({})
+
+
+SWITCHES: dict[str, list[dict[str, Any]]] = {
+    "ingress": [{"ingress": {"enabled": True, "host": "a.example.org"}}],
+    "gateway": [{"gateway": {"enabled": True, "parentRefs": [{"name": "g"}]}}],
+    "networkPolicy": [{"networkPolicy": {"enabled": False}}, {"networkPolicy": {"pacs": {"podLabels": {"a": "b"}}}}],
+    "scaling": [{"autoscaling": {"enabled": True, "streamsPerPod": 20}}, {"podDisruptionBudget": {"enabled": False}}],
+    "monitors": [{"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}],
+    "rules": [{"prometheusRule": {"enabled": True}, "dashboard": {"enabled": True}}],
+    "account": [{"serviceAccount": {"create": False}}, {"serviceAccount": {"name": "other"}}],
+    "tests": [{"tests": {"enabled": False}}],
+    "spread": [{"topologySpread": False, "preStopSeconds": 0}],
+}
+
+
+def _choices(name: str) -> list[dict[str, Any]]:
+    return [{}, *SWITCHES[name]]
+
+
+@pytest.mark.parametrize("pair", list(itertools.combinations(SWITCHES, 2)), ids="+".join)
+def test_every_pair_of_switches(pair: tuple[str, str]) -> None:
+    """Each way that each of them can stand, with each of the other."""
+    for one, other in itertools.product(_choices(pair[0]), _choices(pair[1])):
+        base = {"config": values_of()["config"]}
+        rendered(base | copy.deepcopy(one) | copy.deepcopy(other), versions=KUBERNETES[-1:])
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"config": {"pac": {}}}, "pac"),
+    ({"config": {"pacs": {"url": 1}}}, "url"),
+    ({"config": {"server": {"port": "soon"}}}, "port"),
+    ({"config": {"access": {"rules": [{"name": "a", "effect": "hide"}]}}}, "effect"),
+    ({"config": {"tokens": {"jwt": {"algorithms": ["none"]}}}}, "algorithms"),
+    ({"replicas": 3}, "replicas"),
+    ({"replicaCount": "two"}, "replicaCount"),
+    ({"image": {"digest": "latest"}}, "digest"),
+    ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
+    ({"secrets": [{"items": ["a"]}]}, "secrets"),
+    ({"secrets": [{"name": "UPPER"}]}, "secrets"),
+    ({"networkPolicy": {"pacs": {"port": 0}}}, "port"),
+    ({"serviceMonitor": {"interval": "often"}}, "interval"),
+    ({"podDisruptionBudget": {"maxUnavailable": "some"}}, "maxUnavailable"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "named"), WRONG)
+def test_wrong_values_are_refused(wrong: dict[str, Any], named: str) -> None:
+    """Before anything is installed, and with the name of what is wrong."""
+    values = values_of()
+    for key, value in wrong.items():
+        values[key] = values.get(key, {}) | value if isinstance(value, dict) else value
+    with helm.Chart.load(CHART) as chart, pytest.raises(helm.HelmError, match=named):
+        chart.validate_schema(values)
+
+
+def test_what_is_right_is_accepted() -> None:
+    """The test above can fail for no other reason than the wrong value."""
+    with helm.Chart.load(CHART) as chart:
+        chart.validate_schema(values_of())
+
+
+def test_the_schema_is_that_of_the_settings() -> None:
+    assert FILE.read_text() == written(), "python -m tests.helm.schema writes it anew"
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda file: file.stem)
+def test_nothing_may_do_what_it_need_not(example: Path) -> None:
+    for pod in pods(rendered(yaml.safe_load(example.read_text()))):
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        for container in pod["containers"]:
+            allowed = container["securityContext"]
+            assert allowed["readOnlyRootFilesystem"] is True
+            assert allowed["runAsNonRoot"] is True
+            assert allowed["allowPrivilegeEscalation"] is False
+            assert allowed["capabilities"] == {"drop": ["ALL"]}
+            assert allowed["seccompProfile"] == {"type": "RuntimeDefault"}
+        for volume in pod["volumes"]:
+            assert volume.get("secret", {}).get("defaultMode", 0o440) == 0o440
+
+
+def test_probes_go_to_the_admin_port() -> None:
+    values = values_of()
+    values["config"]["server"] |= {"port": 8888, "admin_port": 9999, "drain_seconds": 120}
+    manifests = rendered(values)
+    (container,) = only(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+    ports = {one["name"]: one["containerPort"] for one in container["ports"]}
+    assert ports == {"http": 8888, "admin": 9999}
+    for probe, path in (("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):
+        assert container[probe]["httpGet"] == {"path": path, "port": "admin"}
+    grace = only(manifests, "Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace >= 120 + 10  # Else downloads that drain are cut off.
+    assert only(manifests, "Service")["spec"]["ports"] == [{"name": "http", "port": 80, "targetPort": "http"}]
+
+
+def test_a_new_configuration_rolls_the_pods() -> None:
+    values = values_of()
+
+    def checksum() -> str:
+        annotations = only(rendered(values), "Deployment")["spec"]["template"]["metadata"]["annotations"]
+        found: str = annotations["checksum/config"]
+        return found
+
+    before = checksum()
+    assert checksum() == before
+    values["config"]["fhir"]["timezone"] = "Europe/Vienna"
+    assert checksum() != before
+
+
+def test_only_prometheus_reaches_the_admin_port_and_only_we_the_archive() -> None:
+    manifests = rendered(values_of())
+    ours = only(manifests, "NetworkPolicy")["spec"]
+    deployment = only(manifests, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert ours["podSelector"]["matchLabels"].items() <= deployment.items()
+    by_port = {rule["ports"][0]["port"]: rule.get("from") for rule in ours["ingress"]}
+    assert by_port == {
+        "http": None,
+        "admin": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
+    }
+    theirs = only(manifests, "NetworkPolicy", "imaging-pacs")["spec"]
+    assert theirs["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "orthanc"}
+    dicomweb, modalities = theirs["ingress"]
+    assert dicomweb == {"ports": [{"port": 8042}], "from": [{"podSelector": ours["podSelector"]}]}
+    assert modalities["ports"] == [{"port": 4242}]
+    closed = values_of() | {"networkPolicy": {"prometheus": []}}
+    assert [rule["ports"][0]["port"] for rule in only(rendered(closed), "NetworkPolicy")["spec"]["ingress"]] == ["http"]
+
+
+def test_an_orthanc_in_the_pod_is_reached_by_nobody_else() -> None:
+    manifests = rendered(values_of("all-in-one"))
+    deployment = only(manifests, "Deployment")["spec"]
+    assert deployment["replicas"] == 1
+    assert deployment["strategy"] == {"type": "Recreate"}
+    _, orthanc = deployment["template"]["spec"]["containers"]
+    assert "ports" not in orthanc
+    assert (
+        json.loads(only(manifests, "ConfigMap", "imaging-orthanc")["data"]["orthanc.json"])["RemoteAccessAllowed"]
+        is False
+    )
+    ports = {rule["ports"][0]["port"] for rule in only(manifests, "NetworkPolicy")["spec"]["ingress"]}
+    assert ports == {"http", "admin"}
+    assert not [one for one in manifests if one["kind"] == "PodDisruptionBudget"]  # It would hold back every drain.
+    with pytest.raises(helm.HelmError, match="exclude each other"):
+        rendered(values_of("all-in-one") | {"autoscaling": {"enabled": True}})
+
+
+def test_rules_and_dashboard_are_those_of_the_project() -> None:
+    for ours, theirs in (("rules.yaml", "prometheus/rules.yaml"), ("dashboard.json", "grafana/dashboard.json")):
+        assert (CHART / "files" / ours).read_text() == (ROOT / "config" / theirs).read_text(), f"copy config/{theirs}"
+    manifests = rendered(values_of("dcm4chee"))
+    rules = only(manifests, "PrometheusRule")["spec"]
+    assert rules == yaml.safe_load((ROOT / "config/prometheus/rules.yaml").read_text())
+    dashboard = only(manifests, "ConfigMap", "imaging-dashboard")["data"]["smart-imaging-sidecar.json"]
+    assert json.loads(dashboard)["uid"] == "smart-imaging-sidecar"
+    service = only(manifests, "Service", "imaging-admin")["metadata"]["labels"]
+    assert only(manifests, "ServiceMonitor")["spec"]["selector"]["matchLabels"].items() <= service.items()
+    assert "app.kubernetes.io/component" not in only(manifests, "Service")["metadata"]["labels"]
+
+
+def test_big_downloads_get_through_the_routes() -> None:
+    manifests = rendered(values_of("dcm4chee") | {"ingress": values_of()["ingress"]})
+    route = only(manifests, "HTTPRoute")["spec"]["rules"][0]
+    assert route["timeouts"]["request"] == "3600s"
+    annotations = only(manifests, "Ingress")["metadata"]["annotations"]
+    assert annotations["nginx.ingress.kubernetes.io/proxy-buffering"] == "off"
+    assert int(annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"]) >= 3_600
+
+
+def test_helm_test_runs_check_as_the_service_would_be_run() -> None:
+    manifests = rendered(values_of())
+    check = only(manifests, "Pod", "imaging-check")
+    assert check["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    (container,) = check["spec"]["containers"]
+    (sidecar,) = only(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["check", "--config", "/etc/smart-imaging-sidecar/config.yaml"]
+    assert container["image"] == sidecar["image"]
+    assert container["volumeMounts"] == sidecar["volumeMounts"]
+
+
+def test_an_image_by_digest() -> None:
+    digest = "sha256:" + "a" * 64
+    values = values_of() | {"image": {"repository": "registry.example.org/imaging", "digest": digest}}
+    (container,) = only(rendered(values), "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == f"registry.example.org/imaging@{digest}"
+
+
+def test_no_secret_is_written_out() -> None:
+    """By reference alone: what the chart makes holds no Secret and no environment variable with one."""
+    for example in EXAMPLES:
+        manifests = rendered(yaml.safe_load(example.read_text()))
+        assert not [one for one in manifests if one["kind"] == "Secret"]
+        for pod in pods(manifests):
+            assert not [container for container in pod["containers"] if container.get("env")]
+
+
+PARENT = """apiVersion: apps/v1
+kind: Deployment
+metadata: {name: orthanc}
+spec:
+  selector: {matchLabels: {app: orthanc}}
+  template:
+    metadata:
+      labels:
+        app: orthanc
+        {{- $sidecar := index .Subcharts "smart-imaging-sidecar" }}
+        {{- include "smart-imaging-sidecar.selector" $sidecar | nindent 8 }}
+    spec:
+      containers:
+        - {name: orthanc, image: orthanc}
+        {{- include "smart-imaging-sidecar.container" $sidecar | nindent 8 }}
+      volumes:
+        {{- include "smart-imaging-sidecar.volumes" $sidecar | nindent 8 }}
+"""
+
+
+def test_in_a_pod_of_yours(tmp_path: Path) -> None:
+    """docs/kubernetes.md: a chart that has ours as a dependency puts the container beside its own."""
+    (tmp_path / "templates").mkdir()
+    dependency = {"name": "smart-imaging-sidecar", "version": "0.1.0"}
+    about = {"apiVersion": "v2", "name": "archive", "version": "1.0.0", "dependencies": [dependency]}
+    (tmp_path / "Chart.yaml").write_text(yaml.safe_dump(about))
+    (tmp_path / "templates" / "deployment.yaml").write_text(PARENT)
+    shutil.copytree(CHART, tmp_path / "charts" / "smart-imaging-sidecar")
+    ours = values_of() | {"deployment": {"enabled": False}}
+    manifests = rendered({"smart-imaging-sidecar": ours}, tmp_path)
+    (deployment,) = (one for one in manifests if one["kind"] == "Deployment")
+    template = deployment["spec"]["template"]
+    names = [container["name"] for container in template["spec"]["containers"]]
+    assert names == ["orthanc", "sidecar"]
+    volumes = {volume["name"] for volume in template["spec"]["volumes"]}
+    assert {mount["name"] for mount in template["spec"]["containers"][1]["volumeMounts"]} <= volumes
+    selector = only(manifests, "Service")["spec"]["selector"]
+    assert selector.items() <= template["metadata"]["labels"].items()
+    assert not [one for one in manifests if one["kind"] in ("PodDisruptionBudget", "HorizontalPodAutoscaler")]
