@@ -64,3 +64,13 @@ def test_a_first_failure_is_an_increase() -> None:
     text = Metrics("1").expose().decode()
     for what in ("instance", "metadata", "unreadable_instance"):
         assert f'smart_imaging_verification_failures_total{{what="{what}"}} 0.0' in text
+
+
+def test_every_alert_has_its_section_in_the_runbook() -> None:
+    """And says there what it means, how to see it, what to do."""
+    sections = re.split(r"^## ", (RULES.parents[2] / "docs" / "runbook.md").read_text(), flags=re.MULTILINE)
+    by_name = {section.partition("\n")[0]: section for section in sections}
+    for group in yaml.safe_load(RULES.read_text())["groups"]:
+        for rule in group["rules"]:
+            assert rule["alert"] in by_name
+            assert "**Means**" in by_name[rule["alert"]]
