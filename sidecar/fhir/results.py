@@ -22,7 +22,15 @@ _SUMMARY = frozenset({
     "endpoint", "numberOfSeries", "numberOfInstances", "procedureReference", "procedureCode", "location", "reasonCode",
     "reasonReference", "description", "series", "note",
 })  # fmt: skip
-_MANDATORY = frozenset({"status", "subject"})
+# R4 endpoint.html: all that ours have is marked as summary.
+_SUMMARY_OF_ENDPOINT = frozenset({
+    "extension", "status", "connectionType", "period", "payloadType", "payloadMimeType", "address",
+})  # fmt: skip
+# Whatever is asked for: min 1, and the extension that says whether a token is needed (SIA-31).
+_MANDATORY = {
+    "ImagingStudy": frozenset({"status", "subject"}),
+    "Endpoint": frozenset({"extension", "status", "connectionType", "payloadType", "address"}),
+}
 _ALWAYS = frozenset({"resourceType", "id", "meta"})
 _SUBSETTED = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}
 
@@ -100,15 +108,15 @@ def _sort(value: str) -> tuple[str, ...]:
 
 
 def _elements(value: str) -> frozenset[str]:
-    names = [one.removeprefix("ImagingStudy.") for one in value.split(",")]
+    names = [one.removeprefix("ImagingStudy.").removeprefix("Endpoint.") for one in value.split(",")]
     if not all(_ELEMENT.fullmatch(one) for one in names):
         raise BadRequest("_elements is a list of element names.", reason="bad_value")
     return frozenset(one.partition(".")[0] for one in names)
 
 
 def subset(resource: Json, result: Result) -> Json:
-    """Return what ``_summary`` or ``_elements`` leaves of an ImagingStudy, tagged as SUBSETTED when that is less."""
-    kept = _kept(result)
+    """Return what ``_summary`` or ``_elements`` leaves of an ImagingStudy or Endpoint, tagged SUBSETTED when less."""
+    kept = _kept(result, resource["resourceType"])
     if kept is None:
         return resource
     # A contained Endpoint stays with the reference to it.
@@ -118,16 +126,16 @@ def subset(resource: Json, result: Result) -> Json:
     if result.summary == "true" and not result.elements and "series" in left:
         left["series"] = [{name: one[name] for name in one if name != "instance"} for one in left["series"]]
     order = {name: left[name] for name in resource if name in left}
-    return order | {"meta": {**resource["meta"], "tag": [_SUBSETTED]}}
+    return order | {"meta": {**resource.get("meta", {}), "tag": [_SUBSETTED]}}
 
 
-def _kept(result: Result) -> frozenset[str] | None:
+def _kept(result: Result, kind: str) -> frozenset[str] | None:
     if result.elements:
-        return _ALWAYS | _MANDATORY | result.elements
+        return _ALWAYS | _MANDATORY[kind] | result.elements
     match result.summary:
         case "true":
-            return _ALWAYS | _SUMMARY
+            return _ALWAYS | (_SUMMARY_OF_ENDPOINT if kind == "Endpoint" else _SUMMARY)
         case "text":
-            return _ALWAYS | _MANDATORY | {"text"}
+            return _ALWAYS | _MANDATORY[kind] | {"text"}
         case _:  # `data` leaves out the narrative, of which there is none.
             return None

@@ -169,7 +169,8 @@ class ImagingFhir:
         version, result = _how_to_read(request)
         if self._endpoints.contained or request[TARGET].segments[2] != permit.patient:
             raise Denied(Reason.ABSENT)
-        return answer(request, self._endpoints.resource(permit.patient), version=version, pretty=result.pretty)
+        resource = subset(self._endpoints.resource(permit.patient), result)
+        return answer(request, resource, version=version, pretty=result.pretty)
 
     async def _resource(
         self,

@@ -33,7 +33,7 @@ def fhir_version(request: web.Request, parameters: Sequence[tuple[str, str]]) ->
         raise NotAcceptable("This server speaks application/fhir+json.", reason="accept")
     ranges = [one for one in parse_accept(accept) if one.media_type in _JSON and not one.is_refused()]
     ranges.sort(key=lambda one: -float(one.quality or 1))  # Stable: the first of the best.
-    asked = [one.parameter("fhirversion") for one in ranges]
+    asked = [_short(one.parameter("fhirversion")) for one in ranges]
     usable = [one for one in asked if one is None or one in VERSIONS]
     if asked and not usable:
         return _known(asked[0])
@@ -42,9 +42,14 @@ def fhir_version(request: web.Request, parameters: Sequence[tuple[str, str]]) ->
 
 def _version_of(value: str) -> str | None:
     try:
-        return parse_media_type(json_format(value)).parameter("fhirversion")
+        return _short(parse_media_type(json_format(value)).parameter("fhirversion"))
     except ValueError:
         raise NotAcceptable("This server speaks application/fhir+json.", reason="accept") from None
+
+
+def _short(version: str | None) -> str | None:
+    """``4.0`` for ``4.0.1``, too, which clients write although R4 has the short form."""
+    return next((short for short, release in VERSIONS.items() if version == release), version)
 
 
 def _known(version: str | None) -> str:

@@ -2,12 +2,14 @@
 
 import pytest
 from fhir.resources.R4B.bundle import Bundle
+from fhir.resources.R4B.endpoint import Endpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.common.errors import BadRequest, NotAcceptable
 from sidecar.fhir.catalog import Catalog
-from sidecar.fhir.results import SORTS
+from sidecar.fhir.endpoint import Endpoints
+from sidecar.fhir.results import SORTS, Result, read_result, subset
 from sidecar.fhir.search import Search
 from tests.fhir.answers import NOW, REAL, answer, follow, found, link, parse, study, uids_of
 
@@ -122,3 +124,23 @@ def test_json_is_spoken(value: str) -> None:
 def test_nothing_else_is(value: str) -> None:
     with pytest.raises(NotAcceptable):
         parse(("_format", value))
+
+
+@pytest.mark.parametrize(
+    ("parameter", "left"),
+    [
+        (("_summary", "true"), {"payloadMimeType", "address"}),
+        (("_summary", "text"), {"address"}),
+        (("_elements", "Endpoint.address"), {"address"}),
+        (("_elements", "payloadMimeType"), {"payloadMimeType", "address"}),
+    ],
+)
+def test_less_of_an_endpoint(parameter: tuple[str, str], left: set[str]) -> None:
+    """What it must have stays, and so does whether it needs a token (SIA-31): else an app would not know what it is."""
+    whole = Endpoints("https://imaging.example.org/fhir").resource("p1")
+    found = subset(whole, read_result(Result(), *parameter, maximum_count=0))
+    must = {"resourceType", "id", "meta", "extension", "status", "connectionType", "payloadType"}
+    assert set(found) == must | left | {"address"}
+    assert found["meta"]["tag"][0]["code"] == "SUBSETTED"
+    Endpoint.model_validate(found)
+    assert subset(whole, Result()) is whole
