@@ -166,11 +166,13 @@ async def build(
         )  # fmt: skip
 
         def invalidate() -> None:
+            pacs.forget()
             for cache in (studies, ownership, patients, clients, external):
                 if cache is not None:
                     cache.forget()
 
         def changed(patient_ids: frozenset[str] | None) -> None:
+            pacs.forget()
             studies.forget(patient_ids)
             ownership.forget(patient_ids)
 

@@ -68,7 +68,8 @@ class Changes:
             self._headers["Authorization"] = authorization
         self._observe = observe
         self._last: int | None = None
-        self._instances = 0
+        self._instances = 0  # By the changes that we have seen.
+        self._counted = 0  # By Orthanc itself, when it was asked last.
         self._failing = False
 
     async def follow(self) -> None:
@@ -76,13 +77,16 @@ class Changes:
         while True:
             try:
                 await self.poll()
-            except FetchFailed as failure:
+            except Exception as failure:
+                reason = failure.reason if isinstance(failure, FetchFailed) else type(failure).__name__
+                detail = failure.detail if isinstance(failure, FetchFailed) else None
                 if not self._failing:
                     log.error(
                         "Orthanc's /changes cannot be read: lists are as old as fhir.search_cache_seconds",
-                        extra={"reason": failure.reason, "detail": failure.detail},
+                        extra={"reason": reason, "detail": detail},
                     )
                 self._failing = True
+                self._last = None  # Whatever it was, and whatever happens meanwhile: begin anew.
             else:
                 if self._failing:
                     log.info("Orthanc's /changes can be read again")
@@ -103,20 +107,22 @@ class Changes:
                 raise _Unclear
             patients = await self._patients(changes)
             came = sum(change.get("ChangeType") == "NewInstance" for change in changes)
+            if self._counted > self._instances + came:
+                raise _Unclear  # What was counted last time came by no change: somebody else deletes /changes.
             instances = await self._count()
             if instances < self._instances + came:
                 raise _Unclear  # Deleted. What came since we asked is among the next changes, so nothing hides it.
         except _Unclear:
             await self._begin()
             return
-        self._last, self._instances = last, self._instances + came
+        self._last, self._instances, self._counted = last, self._instances + came, instances
         if patients:
             self._forget(patients)
 
     async def _begin(self) -> None:
         """Follow from now on; what is remembered may be old."""
         last = _number(await self._get("/changes?last"), "Last")
-        self._instances = await self._count()
+        self._instances = self._counted = await self._count()
         self._last = last
         self._forget(None)
 
@@ -126,9 +132,13 @@ class Changes:
     async def _patients(self, changes: list[Any]) -> frozenset[str]:
         """The PatientIDs of what changed. Raises ``_Unclear``."""
         asked: dict[str, None] = {}
+        before = self._last
         for change in changes:
-            if not isinstance(change, dict):
+            if not isinstance(change, dict) or not isinstance(change.get("ChangeType"), str):
                 raise _Unclear
+            if before is not None and change.get("Seq") != before + 1:
+                raise _Unclear  # A change is missing: what it was about has been deleted, and its changes with it.
+            before = change["Seq"]
             path, identifier = _PATH.get(str(change.get("ResourceType"))), str(change.get("ID"))
             if path is None or not _ID.fullmatch(identifier):
                 raise _Unclear
@@ -170,6 +180,6 @@ class Changes:
 
 def _number(answer: dict[str, Any], name: str) -> int:
     found = answer.get(name)
-    if not isinstance(found, int) or isinstance(found, bool):
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < 2**63:
         raise FetchFailed("wrong_shape")
     return found

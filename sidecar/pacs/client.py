@@ -32,10 +32,11 @@ _MORE_RESULTS = re.compile(r"\b299\b.*additional results", re.IGNORECASE)
 
 
 class Rows:
-    """The rows of a whole search, as ``Patience`` wants what it opens."""
+    """The rows of a whole search, as ``Patience`` wants what it opens; ``epoch``: of the client, when it began."""
 
-    def __init__(self, rows: list[Row]) -> None:
+    def __init__(self, rows: list[Row], epoch: int) -> None:
         self.rows = rows
+        self.epoch = epoch
 
     def close(self) -> None:
         """Nothing is held."""
@@ -83,6 +84,7 @@ class PacsClient:
         self._maximum_results = maximum_results
         self._patience = patience
         self._query_patience = query_patience
+        self.epoch = 0
         self._page_seconds = timeout_seconds if query_patience is None else warm_seconds
         self._observe = observe
         # Orthanc spends 22 ms instead of 2 on an instance when gzip is asked for: bytes travel as they are stored.
@@ -108,16 +110,24 @@ class PacsClient:
         """
 
         async def start() -> Rows:
-            return Rows(await self._search(query, parameters, limit, offset))
+            epoch = self.epoch
+            return Rows(await self._search(query, parameters, limit, offset), epoch)
 
         if self._query_patience is None:
             return (await start()).rows
         owner = owner or next((value for name, value in parameters if name == "PatientID"), query.study)
         key = (query, tuple(parameters), limit, offset)
         try:
-            return (await self._query_patience.open(key, start, owner=owner)).rows
+            found = await self._query_patience.open(key, start, owner=owner)
         except TimeoutError:
             raise failed("timeout") from None
+        if found.epoch < self.epoch:
+            self.forget()  # It began before what made us forget: whoever was about to remember it must not.
+        return found.rows
+
+    def forget(self) -> None:
+        """What has been asked for until now is not to be remembered: something changed at the archive."""
+        self.epoch += 1
 
     async def _search(self, query: Query, parameters: Parameters, limit: int | None, offset: int) -> list[Row]:
         rows: list[Row] = []

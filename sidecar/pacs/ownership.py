@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from cachetools import TTLCache
 
 from sidecar.access.decision import Part, StudyFacts
-from sidecar.access.identity import PatientIdentifier, all_are_one_of
+from sidecar.access.identity import PatientIdentifier, all_are_one_of, is_one_of
 from sidecar.common.dicom_json import Row, tag, text, values
 from sidecar.common.single_flight import SingleFlight
 from sidecar.pacs.client import PacsClient
@@ -19,8 +19,11 @@ from sidecar.pacs.resources import Query
 INDEXED_INSTANCES = 5_000
 """Instances of one series that are looked up in one query, once a second one of them is asked for."""
 
-_Asked = tuple[str, frozenset[PatientIdentifier]]
+KnownAs = frozenset[PatientIdentifier]
+_Asked = tuple[str, KnownAs]
 """A StudyInstanceUID, and by what the patient is known for whom it is asked."""
+_AskedPart = tuple[Part, KnownAs]
+"""The same of a series or instance."""
 
 
 @dataclass(slots=True)
@@ -51,16 +54,16 @@ class Ownership:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        self._owners_flight: SingleFlight[_Asked, frozenset[PatientIdentifier]] = SingleFlight()
-        self._parts_flight: SingleFlight[Part, bool] = SingleFlight()
-        self._index_flight: SingleFlight[tuple[str, str | None], None] = SingleFlight()
+        self._owners_flight: SingleFlight[tuple[_Asked, int], frozenset[PatientIdentifier]] = SingleFlight()
+        self._parts_flight: SingleFlight[tuple[Part, KnownAs, int], bool] = SingleFlight()
+        self._index_flight: SingleFlight[tuple[_AskedPart, int], None] = SingleFlight()
         self._owners: TTLCache[_Asked, frozenset[PatientIdentifier]] = TTLCache(max_entries, ttl_seconds, timer=clock)
         # A table of their own: whoever asks for many that are not theirs pushes out nobody's.
         self._refused: TTLCache[_Asked, frozenset[PatientIdentifier]] = TTLCache(
             max_entries, absent_seconds, timer=clock
         )
-        self._series: TTLCache[tuple[str, str], _Series] = TTLCache(max_entries, ttl_seconds, timer=clock)
-        self._absent: TTLCache[Part, bool] = TTLCache(max_entries, absent_seconds, timer=clock)
+        self._series: TTLCache[_AskedPart, _Series] = TTLCache(max_entries, ttl_seconds, timer=clock)
+        self._absent: TTLCache[_AskedPart, bool] = TTLCache(max_entries, absent_seconds, timer=clock)
         self._generation = 0
 
     async def facts(self, part: Part, known_as: frozenset[PatientIdentifier]) -> StudyFacts:
@@ -69,7 +72,7 @@ class Ownership:
         The part is looked for only in the patient's own studies. Raises what ``PacsClient.search`` raises.
         """
         owners = await self.owners(part.study, known_as)
-        return StudyFacts(owners, part_found=all_are_one_of(owners, known_as) and await self.holds(part))
+        return StudyFacts(owners, part_found=all_are_one_of(owners, known_as) and await self.holds(part, known_as))
 
     async def owners(self, study: str, known_as: frozenset[PatientIdentifier]) -> frozenset[PatientIdentifier]:
         """Return the patients of every study that the PACS has under this UID; empty when it has none."""
@@ -78,22 +81,33 @@ class Ownership:
         if known is None:
             known = self._refused.get(asked)
         if known is None:
-            known = await self._owners_flight.run(asked, lambda: self._find_owners(asked))
+            known = await self._owners_flight.run((asked, self._generation), lambda: self._find_owners(asked))
         return known
 
-    async def holds(self, part: Part) -> bool:
-        """Whether the series, and the instance, are in the study. True for the study alone."""
+    async def holds(self, part: Part, known_as: KnownAs) -> bool:
+        """Whether the series, and the instance, are in the study, and this patient's. True for the study alone.
+
+        The study's owners may have been asked for a while ago, and images drawn from a part carry no patient inside: so
+        the rows of the part must name the patient themselves, where the PACS names patients there at all.
+        """
         if part.series is None:
             return True
-        if self._is_known(part):
+        if self._is_known(part, known_as):
             return True
-        if part in self._absent:
+        if (part, known_as) in self._absent:
             return False
-        return await self._parts_flight.run(part, lambda: self._find_part(part))
+        return await self._parts_flight.run((part, known_as, self._generation), lambda: self._find_part(part, known_as))
 
-    def _is_known(self, part: Part) -> bool:
-        series = self._series.get((part.study, part.series or ""))
+    def _is_known(self, part: Part, known_as: KnownAs) -> bool:
+        series = self._series.get((Part(part.study, part.series), known_as))
         return series is not None and (part.instance is None or part.instance in series.instances)
+
+    def _is_current(self, started: tuple[int, int]) -> bool:
+        """Whether nothing made us forget since: else what was found may be from before."""
+        return started == self._now()
+
+    def _now(self) -> tuple[int, int]:
+        return self._generation, self._client.epoch
 
     async def _find_owners(self, asked: _Asked) -> frozenset[PatientIdentifier]:
         study = asked[0]
@@ -101,65 +115,73 @@ class Ownership:
             ("StudyInstanceUID", study),
             ("includefield", ",".join((tag("PatientID"), tag("IssuerOfPatientID")))),
         )
-        generation = self._generation
+        started = self._now()
         # All rows: an owner who was not seen would count as nobody.
         rows = await self._client.search(Query("studies"), parameters)
         owners = frozenset(owner_of(row) for row in rows if text(row, "StudyInstanceUID") == study)
-        if generation == self._generation:  # Else it may be from before what made us forget.
+        if self._is_current(started):
             (self._owners if all_are_one_of(owners, asked[1]) else self._refused)[asked] = owners
         return owners
 
-    async def _find_part(self, part: Part) -> bool:
-        generation = self._generation
-        found = await (self._find_series(part) if part.instance is None else self._find_instance(part))
-        if not found and generation == self._generation:
-            self._absent[part] = True
+    async def _find_part(self, part: Part, known_as: KnownAs) -> bool:
+        started = self._now()
+        found = await (
+            self._find_series(part, known_as) if part.instance is None else self._find_instance(part, known_as)
+        )
+        if not found and self._is_current(started):
+            self._absent[(part, known_as)] = True
         return found
 
-    async def _find_series(self, part: Part) -> bool:
-        parameters = (
-            ("SeriesInstanceUID", part.series or ""),
-            ("includefield", tag("StudyInstanceUID")),
-        )
+    async def _find_series(self, part: Part, known_as: KnownAs) -> bool:
+        started = self._now()
+        parameters = (("SeriesInstanceUID", part.series or ""), ("includefield", _fields("StudyInstanceUID")))
         rows = await self._client.search(Query("series", study=part.study), parameters, limit=100)
-        if not any(_is_in(row, part) for row in rows):
+        if not any(_is_in(row, part, known_as) for row in rows):
             return False
-        self._series.setdefault((part.study, part.series or ""), _Series())
+        if self._is_current(started):
+            self._series.setdefault((part, known_as), _Series())
         return True
 
-    async def _find_instance(self, part: Part) -> bool:
-        series = self._series.get((part.study, part.series or ""))
+    async def _find_instance(self, part: Part, known_as: KnownAs) -> bool:
+        started = self._now()
+        of_series = (Part(part.study, part.series), known_as)
+        series = self._series.get(of_series)
         query = Query("instances", study=part.study, series=part.series)
-        fields = ("includefield", ",".join((tag("StudyInstanceUID"), tag("SeriesInstanceUID"))))
+        fields = ("includefield", _fields("StudyInstanceUID", "SeriesInstanceUID"))
         if series is not None and series.instances and not series.whole:
             # A second instance of the series: the client is walking through it. Learn them all in one query.
-            await self._index_flight.run((part.study, part.series), lambda: self._index(series, query, part))
+            await self._index_flight.run(
+                (of_series, self._generation), lambda: self._index(series, query, part, known_as)
+            )
             if part.instance in series.instances:
                 return True
         rows = await self._client.search(query, (("SOPInstanceUID", part.instance or ""), fields), limit=100)
-        if not any(_is_in(row, part) and text(row, "SOPInstanceUID") == part.instance for row in rows):
+        if not any(_is_in(row, part, known_as) and text(row, "SOPInstanceUID") == part.instance for row in rows):
             return False
-        self._series.setdefault((part.study, part.series or ""), _Series()).instances.add(part.instance or "")
+        if self._is_current(started):
+            self._series.setdefault(of_series, _Series()).instances.add(part.instance or "")
         return True
 
-    async def _index(self, series: _Series, query: Query, part: Part) -> None:
-        fields = ("includefield", ",".join((tag("StudyInstanceUID"), tag("SeriesInstanceUID"))))
+    async def _index(self, series: _Series, query: Query, part: Part, known_as: KnownAs) -> None:
+        fields = ("includefield", _fields("StudyInstanceUID", "SeriesInstanceUID"))
         rows = await self._client.search(query, (fields,), limit=INDEXED_INSTANCES)
-        series.instances.update(uid for row in rows if (uid := text(row, "SOPInstanceUID")) and _is_in(row, part))
+        series.instances.update(
+            uid for row in rows if (uid := text(row, "SOPInstanceUID")) and _is_in(row, part, known_as)
+        )
         series.whole = True
 
     def forget(self, patient_ids: Collection[str] | None = None) -> None:
-        """Ask the PACS anew from now on: for the patients of these PatientIDs, ``None`` for all."""
+        """Ask the PACS anew from now on: for the patients of these PatientIDs, ``None`` for all.
+
+        Owners of studies are forgotten in any case: what came for one patient may be under a UID of another's.
+        """
         self._generation += 1
-        if patient_ids is None:
-            for cache in (self._owners, self._refused, self._series, self._absent):
-                cache.clear()
-            return
-        # Something came: what was found of series and instances is still there.
+        self._owners.clear()
+        self._refused.clear()
         self._absent.clear()
-        for owners in (self._owners, self._refused):
-            for asked in [one for one in owners if any(known.patient_id in patient_ids for known in one[1])]:
-                owners.pop(asked, None)
+        for asked in list(self._series):
+            if patient_ids is None or any(known.patient_id in patient_ids for known in asked[1]):
+                self._series.pop(asked, None)
 
     async def close(self) -> None:
         """End what is under way."""
@@ -175,6 +197,15 @@ def owner_of(row: Row) -> PatientIdentifier:
     return PatientIdentifier(text(row, "PatientID") or "", text(row, "IssuerOfPatientID"))
 
 
-def _is_in(row: Row, part: Part) -> bool:
-    """Whether the row says itself that it is in this study and series: a PACS may ignore what the path says."""
+def _fields(*keywords: str) -> str:
+    return ",".join(tag(keyword) for keyword in (*keywords, "PatientID", "IssuerOfPatientID"))
+
+
+def _is_in(row: Row, part: Part, known_as: KnownAs) -> bool:
+    """Whether the row says itself that it is in this study and series: a PACS may ignore what the path says.
+
+    A row that names a patient must name this one; some archives name none below a study.
+    """
+    if values(row, "PatientID") and not is_one_of(owner_of(row), known_as):
+        return False
     return text(row, "StudyInstanceUID") == part.study and text(row, "SeriesInstanceUID") == part.series

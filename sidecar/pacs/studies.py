@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from cachetools import TTLCache
 
 from sidecar.access.identity import PatientIdentifier, all_are_one_of, is_one_of
-from sidecar.common.dicom_json import Row, text
+from sidecar.common.dicom_json import Row, number, text
 from sidecar.common.errors import Unavailable
 from sidecar.common.single_flight import SingleFlight
 from sidecar.common.turns import Busy, FairTurns
@@ -78,7 +78,7 @@ class Studies:
         self._generation = 0
         self._details = asyncio.Semaphore(concurrency)
         self._fair = FairTurns(DETAILS_OF_ONE, waiting=DETAILS_WAITING, seconds=DETAILS_SECONDS)
-        self._flight: SingleFlight[tuple[str, ...], Listing] = SingleFlight()
+        self._flight: SingleFlight[tuple[tuple[str, ...], int], Listing] = SingleFlight()
         self._kept: TTLCache[tuple[str, ...], Listing] = TTLCache(max_entries, ttl=cache_seconds, timer=clock)
         # Of a search that goes on in the background (SIA-23): when it was first asked for.
         self._asked: TTLCache[tuple[str, ...], datetime] = TTLCache(max_entries, ttl=3_600, timer=clock)
@@ -89,7 +89,13 @@ class Studies:
         """Return the patient's series rows of several studies of the ``listing``, by StudyInstanceUID."""
         wanted = list(studies)
         # A study that came between the two queries of the listing has no series in it.
-        listed = {study: rows for study in wanted if (rows := (listing.series or {}).get(study))}
+        counts = {text(row, "StudyInstanceUID"): number(row, "NumberOfStudyRelatedSeries") for row in listing.rows}
+        # Nor does a PACS that cuts long lists tell: then the study knows of more.
+        listed = {
+            study: rows
+            for study in wanted
+            if (rows := (listing.series or {}).get(study)) and len(rows) >= (counts.get(study) or 0)
+        }
         others = [study for study in wanted if study not in listed]
         found = await asyncio.gather(*(self.series(study, known_as, oldest) for study in others))
         return listed | dict(zip(others, found, strict=True))
@@ -180,13 +186,13 @@ class Studies:
         kept = self._kept.get(key)
         if kept is None:
             owner = min((known.patient_id for known in known_as), default="")
-            kept = await self._flight.run(key, lambda: self._ask_detail(key, ask, owner))
+            kept = await self._flight.run((key, self._generation), lambda: self._ask_detail(key, ask, owner))
         return kept
 
     async def _ask_detail(
         self, key: tuple[str, ...], ask: Callable[[str], Awaitable[list[Row]]], owner: str
     ) -> Listing:
-        generation = self._generation
+        started = (self._generation, self._client.epoch)
         try:
             async with self._fair.turn(owner), self._details:
                 asked = self._asked.setdefault(key, self._now())
@@ -195,7 +201,7 @@ class Studies:
             raise Unavailable("The image archive is busy; try again.", reason="details_busy", retry_after=5) from None
         self._asked.pop(key, None)
         found = Listing(rows, asked)
-        if generation == self._generation:  # Else it may be from before what made us forget.
+        if started == (self._generation, self._client.epoch):  # Else it may be from before what made us forget.
             self._kept[key] = found
         return found
 

@@ -14,6 +14,7 @@ from cachetools import TTLCache
 
 from sidecar.access.identity import PatientIdentifier
 from sidecar.common.dicom_json import Row, tag, text
+from sidecar.common.errors import BadGateway
 from sidecar.common.single_flight import SingleFlight
 from sidecar.pacs.client import NotSupported, PacsClient, QueryRefused
 from sidecar.pacs.ownership import owner_of
@@ -25,6 +26,9 @@ FRESH_SECONDS = 2
 """So often at most does one patient's ``Cache-Control: no-cache`` reach the PACS."""
 NOT_SUPPORTED_SECONDS = 3_600
 """So long is a PACS that cannot list a patient's series not asked for that again."""
+
+_TOO_MUCH = ("pacs_query_too_many_results", "pacs_query_too_large")
+"""More series than the PACS lists at once: then study by study."""
 
 STUDY_FIELDS = (
     "PatientID", "IssuerOfPatientID", "StudyInstanceUID", "StudyDate", "StudyTime", "TimezoneOffsetFromUTC",
@@ -98,7 +102,7 @@ class StudyLists:
         self._no_series_until = float("-inf")
         self._generation = 0
         self._kept: TTLCache[PatientIdentifier, Listing] = TTLCache(max_entries, ttl=cache_seconds, timer=clock)
-        self._flight: SingleFlight[PatientIdentifier, Listing] = SingleFlight()
+        self._flight: SingleFlight[tuple[PatientIdentifier, int], Listing] = SingleFlight()
         # The same lists are joined to the same one: what is known of it can be remembered, too.
         self._joined: TTLCache[frozenset[PatientIdentifier], tuple[list[Listing], Listing]] = TTLCache(
             max_entries, ttl=cache_seconds, timer=clock
@@ -140,21 +144,21 @@ class StudyLists:
     async def _of_identifier(self, identifier: PatientIdentifier) -> Listing:
         kept = self._kept.get(identifier)
         if kept is None:
-            kept = await self._flight.run(identifier, lambda: self._ask(identifier))
+            kept = await self._flight.run((identifier, self._generation), lambda: self._ask(identifier))
         return kept
 
     async def _ask(self, identifier: PatientIdentifier) -> Listing:
         parameters = [("PatientID", identifier.patient_id)]
         if identifier.issuer is not None:
             parameters.append(("IssuerOfPatientID", identifier.issuer))
-        generation = self._generation
+        started = (self._generation, self._client.epoch)
         asked = self._asked.setdefault(identifier, self._now())
         rows, series = await asyncio.gather(
             self._ask_studies(identifier, parameters), self._ask_series(identifier, parameters)
         )
         self._asked.pop(identifier, None)
         found = Listing(rows, asked, series)
-        if generation == self._generation:  # Else it may be from before what made us forget.
+        if started == (self._generation, self._client.epoch):  # Else it may be from before what made us forget.
             self._kept[identifier] = found
         return found
 
@@ -175,11 +179,20 @@ class StudyLists:
         fields = self.series_fields()
         try:
             rows = await self._client.search(Query("series"), [*parameters, fields])
-        except (QueryRefused, NotSupported):
-            rows = [{}]
-        if not all(text(row, "PatientID") for row in rows):
-            log.warning("the PACS does not list a patient's series with their patient: they are asked for by study")
-            self._no_series_until = self._clock() + NOT_SUPPORTED_SECONDS
+        except NotSupported:
+            self._without_series()
+            return None
+        except QueryRefused:
+            return None
+        except BadGateway as problem:
+            if problem.reason not in _TOO_MUCH:
+                raise
+            return None
+        named = [row for row in rows if text(row, "PatientID")]
+        if len(named) < len(rows):
+            # Some may be this patient's: study by study it is told which. None with a patient: it never tells here.
+            if not named:
+                self._without_series()
             return None
         own = [row for row in rows if text(row, "SeriesInstanceUID") and self._is_of(row, identifier, "series_row")]
         say_dropped(len(rows) - len(own))
@@ -191,6 +204,10 @@ class StudyLists:
     def series_fields(self) -> tuple[str, str]:
         """The query parameter that wants what is to be known of series."""
         return include(self._client, self._series_fields, MORE_SERIES_FIELDS)
+
+    def _without_series(self) -> None:
+        log.warning("the PACS does not list a patient's series with their patient: they are asked for by study")
+        self._no_series_until = self._clock() + NOT_SUPPORTED_SECONDS
 
     def _is_of(self, row: Row, identifier: PatientIdentifier, what: str) -> bool:
         if owner_of(row).is_of(identifier):

@@ -78,7 +78,7 @@ def answer(
     shown = to_r5(resource) if version == "5.0" else resource
     written = orjson.dumps(resource if identity is None else identity, default=dict)
     tag = f'W/"{hashlib.blake2b(written + version.encode(), digest_size=12).hexdigest()}"'
-    if tag.removeprefix("W/") in _tags(request):
+    if request.method in ("GET", "HEAD") and tag.removeprefix("W/") in _tags(request):
         return web.Response(status=304, headers={hdrs.ETAG: tag})
     body = orjson.dumps(shown, option=orjson.OPT_INDENT_2 if pretty else None, default=dict)
     content_type = FHIR_JSON if version == DEFAULT_VERSION else f"{FHIR_JSON}; fhirVersion={version}"

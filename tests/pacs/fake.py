@@ -38,6 +38,7 @@ class FakePacs(PacsClient):
         self.filters = filters
         self.asked: list[tuple[Query, dict[str, str]]] = []
         self.failure: Exception | None = None
+        self.epoch = 0
         self.gate = asyncio.Event()
         self.gate.set()
         self.at_once = self.most_at_once = 0

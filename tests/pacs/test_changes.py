@@ -1,5 +1,6 @@
 """Following Orthanc's /changes: whose lists are forgotten, and what happens when it cannot be told."""
 
+import asyncio
 from typing import Any
 
 import aiohttp
@@ -21,13 +22,16 @@ def change(kind: str = "NewInstance", level: str = "Instance", identifier: str =
         "ID": identifier,
         "Path": path,
         "ResourceType": level,
-        "Seq": 8,
+        "Seq": None,
     }
 
 
 def page(*changes: Any, last: Any = 9, done: Any = True) -> Reply:
-    """An answer of /changes."""
-    return Reply({"Changes": list(changes), "Done": done, "Last": last})
+    """An answer of /changes after number 7."""
+    numbered = [
+        {**one, "Seq": one.get("Seq") or 8 + at} if isinstance(one, dict) else one for at, one in enumerate(changes)
+    ]
+    return Reply({"Changes": numbered, "Done": done, "Last": last})
 
 
 def patient(patient_id: Any) -> Reply:
@@ -92,6 +96,9 @@ UNCLEAR = {
     "another resource": (page(change(level="Worklist")), *BEGIN),
     "an id that is a path": (page(change(identifier="../system")), *BEGIN),
     "no object": (page("x"), *BEGIN),
+    "a change is missing": (page(change() | {"Seq": 9}), *BEGIN),
+    "a change is missing in between": (page(change(), change() | {"Seq": 10}), *BEGIN),
+    "a kind that is a list": (page(change() | {"ChangeType": []}), *BEGIN),
 }
 
 
@@ -133,3 +140,29 @@ async def test_a_failure_skips_nothing(session: aiohttp.ClientSession, peer: Pee
     assert found == [None, frozenset({"p1"})]
     since = [asked.target for asked in peer.asked if "since" in asked.target]
     assert since == ["/changes?since=7&limit=200"] * 2 + ["/changes?since=9&limit=200"]
+
+
+async def test_changes_that_somebody_else_deleted(session: aiohttp.ClientSession, peer: Peer) -> None:
+    """What is counted once must come by a change: when it does not, nobody knows whose it was."""
+    found: list[frozenset[str] | None] = []
+    changes = Changes(session, peer.url, found.append, poll_seconds=1, timeout_seconds=5)
+    peer.say(*BEGIN, page(last=7), count(6), page(last=7), *BEGIN)
+    for _ in range(3):
+        await changes.poll()
+    assert found == [None, None]
+
+
+@pytest.mark.parametrize("odd", [Reply({"Changes": 1}), Reply(status=500), Reply({"Last": 10**400}), Reply([])])
+async def test_following_goes_on_after_anything(session: aiohttp.ClientSession, peer: Peer, odd: Reply) -> None:
+    """And begins anew: what happened meanwhile is not known."""
+    found: list[frozenset[str] | None] = []
+    changes = Changes(session, peer.url, found.append, poll_seconds=0.01, timeout_seconds=5)
+    peer.say(*BEGIN, odd, *BEGIN, page(last=7), count())
+    following = asyncio.create_task(changes.follow())
+    for _ in range(200):
+        await asyncio.sleep(0.01)
+        if len(found) == 2:
+            break
+    assert found == [None, None]
+    assert not following.done()
+    following.cancel()

@@ -141,10 +141,10 @@ async def test_a_walk_through_a_series_does_not_prolong_what_is_known() -> None:
     facts = ownership(pacs, clock)
     for number in range(29):
         clock.now = 1_000_000 + number * 10
-        assert await facts.holds(Part(STUDY, SERIES, f"{SERIES}.{number}"))
+        assert await facts.holds(Part(STUDY, SERIES, f"{SERIES}.{number}"), KNOWN)
     pacs.rows = []
     clock.now = 1_000_000 + 301
-    assert not await facts.holds(Part(STUDY, SERIES, f"{SERIES}.0"))
+    assert not await facts.holds(Part(STUDY, SERIES, f"{SERIES}.0"), KNOWN)
 
 
 @pytest.mark.parametrize("part", [Part("1.5"), Part(STUDY, "1.2.5"), Part(STUDY, SERIES, "1.2.1.5")])
@@ -190,7 +190,7 @@ async def test_the_second_instance_of_a_series_brings_all() -> None:
     assert "SOPInstanceUID" in pacs.asked[1][1]
     assert "SOPInstanceUID" not in pacs.asked[2][1]
     # Known to be in the series, and so is the series in the study.
-    assert await facts.holds(Part(STUDY, SERIES))
+    assert await facts.holds(Part(STUDY, SERIES), KNOWN)
     assert len(pacs.asked) == 3
 
 
@@ -205,9 +205,9 @@ async def test_all_of_a_series_are_its_own_instances_only(filters: bool) -> None
     ]
     facts = ownership(pacs)
     for number in range(2):
-        assert await facts.holds(Part(STUDY, SERIES, f"{SERIES}.{number}"))
+        assert await facts.holds(Part(STUDY, SERIES, f"{SERIES}.{number}"), KNOWN)
     for foreign in ("1.6", "1.7", "1.8", f"{FOREIGN_SERIES}.0"):
-        assert not await facts.holds(Part(STUDY, SERIES, foreign))
+        assert not await facts.holds(Part(STUDY, SERIES, foreign), KNOWN)
 
 
 async def test_an_instance_that_is_not_among_the_first_of_a_series_is_asked_for() -> None:
@@ -215,11 +215,11 @@ async def test_an_instance_that_is_not_among_the_first_of_a_series_is_asked_for(
     pacs = archive(instances=INDEXED_INSTANCES + 5)
     facts = ownership(pacs)
     for number in (0, 1, INDEXED_INSTANCES + 4):
-        assert await facts.holds(Part(STUDY, SERIES, f"{SERIES}.{number}"))
+        assert await facts.holds(Part(STUDY, SERIES, f"{SERIES}.{number}"), KNOWN)
     assert pacs.levels == ["instances"] * 3
     pacs.rows.append(row("p1", STUDY, SERIES, "1.5"))
-    assert await facts.holds(Part(STUDY, SERIES, "1.5"))
-    assert not await facts.holds(Part(STUDY, SERIES, "1.6"))
+    assert await facts.holds(Part(STUDY, SERIES, "1.5"), KNOWN)
+    assert not await facts.holds(Part(STUDY, SERIES, "1.6"), KNOWN)
 
 
 async def test_all_who_ask_at_once_share_a_query() -> None:
@@ -242,7 +242,7 @@ async def test_many_instances_at_once_bring_the_whole_series_once() -> None:
     await facts.facts(Part(STUDY, SERIES, f"{SERIES}.0"), KNOWN)
     asked = len(pacs.asked)
     parts = [Part(STUDY, SERIES, f"{SERIES}.{number}") for number in range(1, 17)]
-    assert all(await asyncio.gather(*map(facts.holds, parts)))
+    assert all(await asyncio.gather(*(facts.holds(part, KNOWN) for part in parts)))
     assert len(pacs.asked) - asked == 1
 
 
@@ -304,17 +304,19 @@ async def test_questions_about_others_push_out_nobodys_answers() -> None:
     assert len(pacs.levels) == asked
 
 
-async def test_forgetting_one_patient_keeps_what_is_known_of_others() -> None:
+async def test_forgetting_one_patient_keeps_the_parts_of_others() -> None:
+    """But no owners: what came for one patient may be under a UID that another one has."""
     pacs = archive()
     owned = ownership(pacs)
     one, other = frozenset({OWN}), frozenset({OTHER})
-    await owned.owners(STUDY, one)
-    await owned.owners(FOREIGN_STUDY, other)
+    await owned.facts(Part(STUDY, SERIES), one)
+    await owned.facts(Part(FOREIGN_STUDY, FOREIGN_SERIES), other)
     owned.forget({"p1"})
-    await owned.owners(FOREIGN_STUDY, other)
-    assert len(pacs.asked) == 2
-    await owned.owners(STUDY, one)
-    assert len(pacs.asked) == 3
+    asked = len(pacs.asked)
+    await owned.facts(Part(FOREIGN_STUDY, FOREIGN_SERIES), other)
+    assert pacs.levels[asked:] == ["studies"]
+    await owned.facts(Part(STUDY, SERIES), one)
+    assert pacs.levels[asked:] == ["studies", "studies", "series"]
 
 
 async def test_an_owner_who_was_asked_for_before_something_changed_is_not_kept() -> None:
@@ -328,3 +330,43 @@ async def test_an_owner_who_was_asked_for_before_something_changed_is_not_kept()
     await early
     await owned.owners(STUDY, KNOWN)
     assert len(pacs.asked) == 2
+
+
+async def test_a_part_of_somebody_elses_study_under_the_same_uid() -> None:
+    """It came after the owners were asked for: pixels carry no patient inside, so the row itself must say it."""
+    pacs, own = archive(), frozenset({OWN})
+    facts = ownership(pacs)
+    assert (await facts.facts(Part(STUDY), own)).part_found
+    pacs.rows.append(row("p2", STUDY, "1.8", "1.8.1"))
+    for part in (Part(STUDY, "1.8"), Part(STUDY, "1.8", "1.8.1")):
+        assert not (await facts.facts(part, own)).part_found
+    # And whatever came for whomever: owners are asked for anew.
+    facts.forget({"p2"})
+    assert OTHER in (await facts.facts(Part(STUDY), own)).owners
+
+
+async def test_what_one_patient_may_have_is_not_known_for_another() -> None:
+    pacs = archive()
+    facts = ownership(pacs)
+    part = Part(STUDY, SERIES, f"{SERIES}.0")
+    assert await facts.holds(part, KNOWN)
+    assert not await facts.holds(part, frozenset({OTHER}))
+
+
+async def test_what_was_found_before_something_changed_is_not_kept() -> None:
+    """Neither when we were told to forget, nor when the client handed out an answer from before that."""
+    for told in ("facts", "pacs"):
+        pacs = archive()
+        facts = ownership(pacs)
+        pacs.gate.clear()
+        asking = asyncio.create_task(facts.facts(Part(STUDY, SERIES), KNOWN))
+        await settle()
+        if told == "facts":
+            facts.forget(None)
+        else:
+            pacs.epoch += 1
+        pacs.gate.set()
+        await asking
+        asked = len(pacs.asked)
+        await facts.facts(Part(STUDY, SERIES), KNOWN)
+        assert len(pacs.asked) > asked

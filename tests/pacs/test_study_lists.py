@@ -106,7 +106,7 @@ async def test_a_study_that_came_between_the_two_queries_is_asked_for() -> None:
     assert world.pacs.asked[-1][0] == Query("series", study="1.2")
 
 
-@pytest.mark.parametrize("failure", [NotSupported, QueryRefused, None])
+@pytest.mark.parametrize("failure", [NotSupported, None])
 async def test_an_archive_that_cannot_is_asked_study_by_study(failure: type[BadGateway] | None) -> None:
     """It has no such search, or leaves the patient out of its rows. It is asked again after an hour."""
     world = World()
@@ -120,6 +120,45 @@ async def test_an_archive_that_cannot_is_asked_study_by_study(failure: type[BadG
         world.clock.now += seconds
         await world.series(P1)
         assert [query for query, _ in world.pacs.asked].count(Query("series")) == asked
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [QueryRefused("No.", reason="no"), BadGateway("Too many.", reason="pacs_query_too_many_results"),
+     BadGateway("Too large.", reason="pacs_query_too_large")],
+)  # fmt: skip
+async def test_a_patient_whose_series_cannot_be_listed_at_once(failure: BadGateway) -> None:
+    """Study by study, then; and nobody else's list is another for it, nor this one's for ever."""
+    world = World()
+    world.pacs.patient_series_failure = failure
+    assert sorted(await world.series(P1)) == ["1.1", "1.2"]
+    world.pacs.patient_series_failure = None
+    assert (await world.studies.of_patient(frozenset({P2}))).series is not None
+    world.clock.now += 60
+    assert (await world.studies.of_patient(frozenset({P1}))).series is not None
+
+
+async def test_a_row_without_patient_among_others() -> None:
+    """It may be this patient's: study by study it is told."""
+    world = World()
+    bare = {name: value for name, value in SERIES[0].items() if name != "00100020"}
+    world.pacs.rows_of_level["series"] = [bare, *SERIES[1:]]
+    world.pacs.filters = False
+    assert (await world.studies.of_patient(frozenset({P1}))).series is None
+    world.pacs.rows_of_level["series"] = SERIES
+    world.clock.now += 60
+    assert (await world.studies.of_patient(frozenset({P1}))).series is not None
+
+
+async def test_a_list_of_series_that_was_cut_off() -> None:
+    """An archive may cut long lists and say nothing: the study's own count tells."""
+    five = {"00201206": {"vr": "IS", "Value": [5]}}
+    world = World([STUDIES[0], {**STUDIES[1], **five}, STUDIES[2]])
+    listing = await world.studies.of_patient(frozenset({P1}))
+    asked = len(world.pacs.asked)
+    oldest = Oldest(datetime.max.replace(tzinfo=UTC))
+    await world.studies.series_of(["1.1", "1.2"], listing, frozenset({P1}), oldest)
+    assert [query for query, _ in world.pacs.asked[asked:]] == [Query("series", study="1.2")]
 
 
 async def test_an_archive_that_fails_has_no_list() -> None:
