@@ -66,11 +66,14 @@ class Ownership:
         self._absent: TTLCache[_AskedPart, bool] = TTLCache(max_entries, absent_seconds, timer=clock)
         self._generation = 0
 
-    async def facts(self, part: Part, known_as: frozenset[PatientIdentifier]) -> StudyFacts:
+    async def facts(self, part: Part, known_as: frozenset[PatientIdentifier], *, fresh: bool = False) -> StudyFacts:
         """Return the owners of the study and whether the part is in it, for a patient who is ``known_as``.
 
-        The part is looked for only in the patient's own studies. Raises what ``PacsClient.search`` raises.
+        The part is looked for only in the patient's own studies. ``fresh``: owners are not those that are remembered.
+        Raises what ``PacsClient.search`` raises.
         """
+        if fresh:
+            self._owners.pop((part.study, known_as), None)
         owners = await self.owners(part.study, known_as)
         return StudyFacts(owners, part_found=all_are_one_of(owners, known_as) and await self.holds(part, known_as))
 

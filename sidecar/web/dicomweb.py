@@ -142,7 +142,9 @@ class DicomWeb:
         parameters: Sequence[tuple[str, str]],
     ) -> web.StreamResponse:
         # Whoever may not have it does not take a place from others.
-        study_permit = await self._guard.study(permit, resource.part)
+        # What is drawn of a whole study carries no patient inside, and no row of a part was looked at: so ask again.
+        unnamed = resource.part.series is None and resource.kind not in (*OBJECTS, Kind.METADATA)
+        study_permit = await self._guard.study(permit, resource.part, fresh=unnamed)
         permitted = Permitted.by(study_permit, await self._guard.known_as(permit))
         with self._limits.slot((token.client_id, token.subject or token.patient)):
             asked = upstream_accept(accept, resource)

@@ -204,10 +204,10 @@ class Guard:
         """What the permit shows of the patient's studies; ``fresh``: not what is remembered (at a limited rate)."""
         return await self._views.of(permit, await self.known_as(permit), fresh=fresh)
 
-    async def study(self, permit: PatientPermit, part: Part, *, whole: bool = True) -> StudyPermit:
+    async def study(self, permit: PatientPermit, part: Part, *, whole: bool = True, fresh: bool = False) -> StudyPermit:
         """Permit ``part`` of the archive, or raise ``Denied``. All refusals look the same (SIA-45).
 
-        ``whole``: all that is in it is fetched; else it is listed.
+        ``whole``: all that is in it is fetched; else it is listed. ``fresh``: by what the archive says now.
         """
         current_record().part = part
         known_as = await self.known_as(permit)
@@ -218,7 +218,7 @@ class Guard:
             self._unless_denied(decide_shown(permit, part, described, now=self._clock(), whole=whole))
         with measure("ownership"):
             async with self.queries.turn(permit.patient):
-                found = await self._ownership.facts(part, known_as)
+                found = await self._ownership.facts(part, known_as, fresh=fresh)
         facts = StudyFacts(found.owners, found.part_found, described)
         decision = decide_study(permit, part, known_as, facts, now=self._clock(), whole=whole)
         study_permit = self._unless_denied(decision)

@@ -82,7 +82,7 @@ class Facts(Ownership):
         self.known: StudyFacts | Exception = StudyFacts(frozenset({OWN}), part_found=True)
         self.asked: list[Part] = []
 
-    async def facts(self, part: Part, known_as: frozenset[PatientIdentifier]) -> StudyFacts:
+    async def facts(self, part: Part, known_as: frozenset[PatientIdentifier], *, fresh: bool = False) -> StudyFacts:
         """As the PACS says."""
         self.asked.append(part)
         if isinstance(self.known, Exception):
