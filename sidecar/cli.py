@@ -43,11 +43,11 @@ def serve(files: tuple[Path, ...]) -> None:
     """Run the sidecar in front of the EHR and the PACS that the configuration names."""
     settings = _settings(files)
 
-    from sidecar.server import run  # noqa: PLC0415 - `config` and `--help` need not load the server
+    from sidecar.process import run  # noqa: PLC0415 - `config` and `--help` need not load the server
     from sidecar.telemetry.logs import configure_logs  # noqa: PLC0415
 
     configure_logs(settings.log.level)
-    _run(lambda stop: run(settings, stop))
+    _run(lambda stop, reload: run(settings, stop, reload, lambda: load_settings(files, os.environ), files))
 
 
 @main.command(short_help="Say whether a configuration, the EHR and the PACS will do.")
@@ -115,7 +115,7 @@ def demo(
 
     configure_logs("INFO" if verbose else "WARNING")
     archive = Archive(data, pacs_url, dialect, write_config)
-    _run(lambda stop: run_demo(host, port, archive, stop, say=click.echo))
+    _run(lambda stop, reload: run_demo(host, port, archive, stop, say=click.echo))
 
 
 @main.group()
@@ -164,14 +164,16 @@ def _settings(files: tuple[Path, ...]) -> Settings:
         _fail(*error.problems)
 
 
-def _run(start: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    """Run until SIGTERM or SIGINT; exit 2 with one line when a listener or a key cannot be had."""
+def _run(start: Callable[[asyncio.Event, asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    """Run until SIGTERM or SIGINT, reload on SIGHUP; exit 2 with one line when a listener or a key cannot be had."""
 
     async def until_stopped() -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await start(stop)
+        reload = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
+        await start(stop, reload)
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:

@@ -1,8 +1,9 @@
-"""A listener: an application served on a socket, until it is left."""
+"""A listener: an application served on a socket, until it is left; another may take its socket over meanwhile."""
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from aiohttp import web
 
@@ -10,6 +11,66 @@ from sidecar.web.connection import Runner
 
 LINGERING_SECONDS = 2
 """How long the rest of a body that nobody wants is read before its connection is closed."""
+
+
+class Listener:
+    """``app`` on ``host`` and ``port``, or on ``sockets`` that listen already.
+
+    ``idle_seconds``: how long a connection may wait for a whole request head; ``observe_malformed`` is told the status
+    of each request that was not even HTTP; ``name`` stands in the error when the port cannot be had.
+    """
+
+    def __init__(
+        self,
+        app: web.Application,
+        host: str,
+        port: int,
+        *,
+        sockets: Sequence[socket.socket] = (),
+        idle_seconds: float = 75,
+        observe_malformed: Callable[[int], None] = lambda status: None,
+        name: str = "listener",
+    ) -> None:
+        self._runner = Runner(
+            app, observe=observe_malformed, shutdown_timeout=0, access_log=None, keepalive_timeout=idle_seconds,
+            lingering_time=LINGERING_SECONDS,
+        )  # fmt: skip
+        self._host, self._port, self._name = host, port, name
+        self._taken = list(sockets)
+
+    async def start(self) -> None:
+        """Accept connections. Raises ``OSError`` with name and address when the port cannot be had."""
+        await self._runner.setup()
+        try:
+            if self._taken:
+                for one in self._taken:
+                    await web.SockSite(self._runner, one).start()
+            else:
+                await web.TCPSite(self._runner, self._host, self._port, reuse_port=False).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            known = error.errno if isinstance(error.errno, int) and error.errno > 0 else None
+            why = os.strerror(known).lower() if known else error.strerror
+            raise OSError(error.errno, why, f"{self._name}: {self._host}:{self._port}") from None
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        found: int = self._runner.addresses[0][1]
+        return found
+
+    def sockets(self) -> list[socket.socket]:
+        """Its listening sockets once more, for a listener that takes over: no connection is refused meanwhile."""
+        servers = [getattr(site, "_server", None) for site in self._runner.sites]  # aiohttp has no other way to them.
+        return [
+            socket.socket(fileno=os.dup(one.fileno())) for server in servers for one in getattr(server, "sockets", ())
+        ]
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Accept no more, and give running requests so long to end."""
+        # aiohttp waits this long twice: for handlers to end, and again before it cancels them.
+        self._runner.give(drain_seconds / 2)
+        await self._runner.cleanup()
 
 
 @contextlib.asynccontextmanager
@@ -25,23 +86,11 @@ async def listen(
 ) -> AsyncIterator[int]:
     """Serve ``app`` on a socket; yields the port. On leaving, running requests get ``drain_seconds`` to end.
 
-    ``idle_seconds``: how long a connection may wait for a whole request head; ``observe_malformed`` is told the status
-    of each request that was not even HTTP. Raises ``OSError`` with ``name`` and address when the port cannot be had.
+    The rest as in ``Listener``.
     """
-    runner = Runner(
-        # aiohttp waits this long twice: for handlers to end, and again before it cancels them.
-        app, observe=observe_malformed, shutdown_timeout=drain_seconds / 2, access_log=None,
-        keepalive_timeout=idle_seconds, lingering_time=LINGERING_SECONDS,
-    )  # fmt: skip
-    await runner.setup()
+    listener = Listener(app, host, port, idle_seconds=idle_seconds, observe_malformed=observe_malformed, name=name)
+    await listener.start()
     try:
-        site = web.TCPSite(runner, host, port, reuse_port=False)
-        try:
-            await site.start()
-        except OSError as error:
-            known = error.errno if isinstance(error.errno, int) and error.errno > 0 else None
-            why = os.strerror(known).lower() if known else error.strerror
-            raise OSError(error.errno, why, f"{name}: {host}:{port}") from None
-        yield runner.addresses[0][1]
+        yield listener.port
     finally:
-        await runner.cleanup()
+        await listener.stop(drain_seconds)

@@ -1,9 +1,7 @@
 """The composition root: ``Settings`` in, a running sidecar out. Nothing else builds anything."""
 
-import asyncio
 import contextlib
 import logging
-import resource
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -19,10 +17,8 @@ from sidecar.fhir.catalog_sqlite import SqliteStore
 from sidecar.fhir.constraints import Constraints
 from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.endpoint import Endpoints
-from sidecar.listener import listen
 from sidecar.pacs.changes import Changes
 from sidecar.pacs.client import PacsClient
-from sidecar.pacs.detection import detect_dialect
 from sidecar.pacs.issuers import Issuers
 from sidecar.pacs.ownership import Ownership
 from sidecar.pacs.studies import Studies
@@ -242,50 +238,3 @@ def _patients(settings: Settings, session: aiohttp.ClientSession, discovery: Dis
 def _limits(settings: Settings) -> StreamLimits:
     server = settings.server
     return StreamLimits(overall=server.max_streams, per_client=server.max_streams_per_client)
-
-
-def _raise_open_files() -> None:
-    """Take all the open files that the system grants: each client and each upstream connection is one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # macOS grants less than it says.
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 4_096:
-        log.warning("few open files are allowed: raise the limit of this process", extra={"limit": soft})
-
-
-async def _compare_dialect(pacs: PacsClient) -> None:
-    """Tell operators when the PACS is another product than they wrote: it would be asked in a way it misreads."""
-    found = await detect_dialect(pacs)
-    if found not in (None, pacs.dialect.name):
-        log.warning(
-            "the PACS looks like another product: check pacs.dialect",
-            extra={"configured": pacs.dialect.name, "detected": found},
-        )
-
-
-async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Serve both listeners until ``stop`` is set, then drain. Raises ``OSError`` when a port cannot be had."""
-    _raise_open_files()
-    server = settings.server
-    async with (
-        build(settings) as sidecar,
-        listen(sidecar.admin, server.admin_host, server.admin_port, name="server.admin_port") as admin_port,
-        listen(
-            sidecar.public,
-            server.host,
-            server.port,
-            drain_seconds=server.drain_seconds,
-            observe_malformed=sidecar.metrics.observe_malformed,
-            name="server.port",
-        ) as port,
-    ):
-        problems = await sidecar.readiness.problems()
-        log.info(
-            "serving",
-            extra={"port": port, "admin_port": admin_port, "version": __version__, "problems": problems},
-        )
-        if "pacs" not in problems:
-            await _compare_dialect(sidecar.pacs)
-        await stop.wait()
-        sidecar.readiness.draining = True
-        log.info("draining", extra={"seconds": server.drain_seconds})

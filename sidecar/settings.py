@@ -35,6 +35,9 @@ class Server(Section):
 
     host: str = Field("0.0.0.0", min_length=1, description="Address of the public listener")  # noqa: S104
     port: Port = Field(8080, description="Port of the public listener")
+    reload_seconds: SecondsFromZero = Field(
+        0, description="How often the files that are named here are looked at for changes; 0: on SIGHUP alone"
+    )
     admin_host: str = Field("0.0.0.0", min_length=1, description="Of the admin listener: /metrics, /healthz, /readyz")  # noqa: S104
     admin_port: Port = Field(9090, description="Port of the admin listener")
     public_url: Url = Field("http://localhost:8080", description="Our base URL as apps see it; links are built from it")

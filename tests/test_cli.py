@@ -197,7 +197,7 @@ def test_sigterm_ends_serve_with_0(site: Path, tmp_path: Path) -> None:
     with serving(tmp_path, site) as running:
         assert running.end() == 0
     lines = [json.loads(line) for line in (tmp_path / "serve.log").read_text().splitlines()]
-    assert [line["message"] for line in lines if line["logger"] == "sidecar.server"] == ["serving", "draining"]
+    assert [line["message"] for line in lines if line["logger"] == "sidecar.process"] == ["serving", "draining"]
 
 
 def test_a_folder_that_demo_cannot_make(tmp_path: Path) -> None:

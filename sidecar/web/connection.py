@@ -74,5 +74,9 @@ class Runner(web.AppRunner):
         self._observe = observe
         self._connection_keywords = keywords
 
+    def give(self, seconds: float) -> None:
+        """How long ``cleanup`` waits for handlers to end."""
+        self._shutdown_timeout = seconds
+
     async def _make_server(self) -> web.Server:
         return _Server(await super()._make_server(), self._observe, **self._connection_keywords)

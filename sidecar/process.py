@@ -1,0 +1,225 @@
+"""The process: one generation of the sidecar serves; a reload starts the next one on the same sockets.
+
+Everything is built anew from the files, and only when all of it could be built does it take over: a bad file leaves the
+old one serving. What the old one is sending goes on to its end. As after a restart, caches are empty.
+"""
+
+import asyncio
+import contextlib
+import logging
+import resource
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from socket import socket
+
+from pydantic import BaseModel
+
+from sidecar import __version__
+from sidecar.common.background import background
+from sidecar.configuration import ConfigurationError
+from sidecar.listener import Listener
+from sidecar.pacs.client import PacsClient
+from sidecar.pacs.detection import detect_dialect
+from sidecar.server import Sidecar, build
+from sidecar.settings import Settings
+
+log = logging.getLogger(__name__)
+
+RETIRED_SECONDS = 3_600
+"""How long the transfers of a generation that has been replaced may go on."""
+Load = Callable[[], Settings]
+"""Reads the configuration anew. Raises ``ConfigurationError``."""
+
+
+class Generation:
+    """A sidecar with its two listeners, from ``settings``; on ``sockets`` (public, admin) of the one before, if any."""
+
+    def __init__(self, settings: Settings, sockets: tuple[Sequence[socket], Sequence[socket]] = ((), ())) -> None:
+        self.settings = settings
+        self._sockets = sockets
+        self._over = asyncio.Event()
+        self._drain_seconds = settings.server.drain_seconds
+        self._started: asyncio.Future[Sidecar] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._serve())
+        self._listeners: list[Listener] = []
+
+    async def started(self) -> Sidecar:
+        """Wait until it serves. Raises what kept it: ``OSError`` for a port, ``ValueError`` for a key."""
+        return await asyncio.shield(self._started)
+
+    def sockets(self) -> tuple[list[socket], list[socket]]:
+        """Its listening sockets once more."""
+        public, admin = self._listeners
+        return public.sockets(), admin.sockets()
+
+    async def end(self, drain_seconds: float) -> None:
+        """Accept no more; what is under way gets so long."""
+        self._drain_seconds = drain_seconds
+        self._over.set()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _serve(self) -> None:
+        try:
+            async with build(self.settings) as sidecar, contextlib.AsyncExitStack() as stack:
+                server = self.settings.server
+                admin = Listener(
+                    sidecar.admin, server.admin_host, server.admin_port, sockets=self._sockets[1],
+                    name="server.admin_port",
+                )  # fmt: skip
+                public = Listener(
+                    sidecar.public, server.host, server.port, sockets=self._sockets[0],
+                    observe_malformed=sidecar.metrics.observe_malformed, name="server.port",
+                )  # fmt: skip
+                await admin.start()
+                stack.push_async_callback(admin.stop, 1)
+                await public.start()
+                self._listeners = [public, admin]
+                self._started.set_result(sidecar)
+                await self._over.wait()
+                # At the process's end the admin port tells so; a generation that was replaced has given it away.
+                sidecar.readiness.draining = True
+                await public.stop(self._drain_seconds)
+        except BaseException as error:
+            if self._started.done():
+                raise
+            self._started.set_exception(error)
+
+
+async def run(
+    settings: Settings,
+    stop: asyncio.Event,
+    reload: asyncio.Event | None = None,
+    load: Load | None = None,
+    files: Sequence[Path] = (),
+) -> None:
+    """Serve until ``stop`` is set, then drain. When ``reload`` is set, ``load`` the configuration and go on with it.
+
+    ``files``: those that ``load`` reads, watched with ``server.reload_seconds`` like all that the settings name. Raises
+    ``OSError`` when a port cannot be had, ``ValueError`` for a key that cannot be used.
+    """
+    _raise_open_files()
+    reload = asyncio.Event() if reload is None else reload
+    current = Generation(settings)
+    sidecar = await current.started()
+    await _say(sidecar, current, "serving")
+    retired: set[asyncio.Task[None]] = set()
+    async with background(_watch(lambda: current.settings, files, reload)):
+        while not await _stopped(stop, reload):
+            following = await _next(current, load)
+            if following is not None:
+                ending = asyncio.create_task(current.end(RETIRED_SECONDS))
+                retired.add(ending)
+                ending.add_done_callback(retired.discard)
+                current = following
+                await _say(await current.started(), current, "reloaded")
+    drain_seconds = current.settings.server.drain_seconds
+    log.info("draining", extra={"seconds": drain_seconds})
+    await current.end(drain_seconds)
+    for one in retired:
+        one.cancel()
+    await asyncio.gather(*retired, return_exceptions=True)
+
+
+async def _stopped(stop: asyncio.Event, reload: asyncio.Event) -> bool:
+    """Wait for either; ``True``: to stop."""
+    waiting = [asyncio.create_task(one.wait()) for one in (stop, reload)]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for one in waiting:
+        one.cancel()
+    reload.clear()
+    return stop.is_set()
+
+
+async def _next(current: Generation, load: Load | None) -> Generation | None:
+    """Start the following generation, or say why not and leave the current one."""
+    if load is None:
+        return None
+    try:
+        settings = await asyncio.to_thread(load)
+    except ConfigurationError as error:
+        log.error("the new configuration cannot be used: the old one goes on", extra={"problems": error.problems})
+        return None
+    for name in ("host", "port", "admin_host", "admin_port"):
+        if getattr(settings.server, name) != getattr(current.settings.server, name):
+            log.warning("a change that needs a restart", extra={"setting": "server." + name})
+    following = Generation(settings, current.sockets())
+    try:
+        await following.started()
+    except (OSError, ValueError) as error:
+        log.error("the new configuration cannot be used: the old one goes on", extra={"problems": [str(error)]})
+        return None
+    return following
+
+
+async def _say(sidecar: Sidecar, generation: Generation, what: str) -> None:
+    """One line that says what is configured and reachable."""
+    settings = generation.settings
+    problems = await sidecar.readiness.problems()
+    access = settings.access
+    extra = {
+        "port": settings.server.port, "admin_port": settings.server.admin_port, "version": __version__,
+        "problems": problems, "validation": settings.tokens.validation, "dialect": settings.pacs.dialect,
+        "mapping": settings.patients.mapping, "app_launch": access.app_launch,
+        "backend_clients": len(access.clients), "rules": len(access.rules),
+        "external_policy": access.external.url is not None, "capabilities": settings.capabilities.mode,
+        "audit": settings.audit.sink,
+    }  # fmt: skip
+    log.info(what, extra=extra)
+    if "pacs" not in problems:
+        await _compare_dialect(sidecar.pacs)
+
+
+async def _compare_dialect(pacs: PacsClient) -> None:
+    """Tell operators when the PACS is another product than they wrote: it would be asked in a way it misreads."""
+    found = await detect_dialect(pacs)
+    if found not in (None, pacs.dialect.name):
+        log.warning(
+            "the PACS looks like another product: check pacs.dialect",
+            extra={"configured": pacs.dialect.name, "detected": found},
+        )
+
+
+async def _watch(settings: Callable[[], Settings], files: Sequence[Path], reload: asyncio.Event) -> None:
+    """Set ``reload`` when one of ``files``, or one that the settings name, has changed, if the site wants that."""
+    known = _versions(settings(), files)
+    while True:
+        await asyncio.sleep(settings().server.reload_seconds or 1)
+        seen = _versions(settings(), files)
+        # Files that a reload has just named first are no change.
+        changed = any(seen[file] != known[file] for file in seen.keys() & known.keys())
+        if changed and settings().server.reload_seconds:
+            reload.set()
+        known = seen
+
+
+def _versions(settings: Settings, files: Sequence[Path]) -> dict[Path, object]:
+    return {file: _version(file) for file in (*files, *files_of(settings))}
+
+
+def files_of(section: BaseModel) -> Iterator[Path]:
+    """Every file that the settings name, but those that we write ourselves."""
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        listed = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        for one in listed:
+            if isinstance(one, BaseModel):
+                yield from files_of(one)
+            elif isinstance(one, Path) and name != "file":
+                yield one
+
+
+def _version(file: Path) -> object:
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+def _raise_open_files() -> None:
+    """Take all the open files that the system grants: each client and each upstream connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS grants less than it says.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 4_096:
+        log.warning("few open files are allowed: raise the limit of this process", extra={"limit": soft})

@@ -1,0 +1,179 @@
+"""SIGHUP: a new configuration takes over on the same sockets; a bad one leaves the old; no transfer breaks."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+from aiohttp import web
+
+from tests.background import Background
+from tests.sidecar_process import SidecarProcess
+from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr
+
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+
+
+def archive(slow: threading.Event) -> web.Application:
+    """One study of the patient; a retrieval sends a piece at a time until ``slow`` is set."""
+
+    async def studies(request: web.Request) -> web.Response:
+        row = {"00100020": {"vr": "LO", "Value": [PATIENT]}, "0020000D": {"vr": "UI", "Value": [STUDY]},
+               "00080061": {"vr": "CS", "Value": ["CT"]}}  # fmt: skip
+        rows = [] if "offset" in request.query else [row]
+        return web.json_response(rows, content_type="application/dicom+json")
+
+    async def retrieve(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "image/jpeg"})
+        await response.prepare(request)
+        await response.write(b"\xff\xd8")
+        while not slow.is_set():
+            await response.write(b"x" * 1_000)
+            await asyncio.sleep(0.05)
+        await response.write(b"\xff\xd9")
+        return response
+
+    app = web.Application()
+    app.router.add_get("/rs/studies", studies)
+    app.router.add_get("/rs/studies/{study}/rendered", retrieve)
+    app.router.add_get("/rs/{tail:.*}", studies)
+    return app
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[tuple[SidecarProcess, dict[str, Any], threading.Event]]:
+    """A real process with this configuration, which a test may write anew."""
+    slow = threading.Event()
+    with Background() as background:
+        ehr, pacs = background.serve(ScriptedEhr().app()), background.serve(archive(slow))
+        document = {
+            "ehr": {"fhir_url": f"http://127.0.0.1:{ehr}/fhir"},
+            "tokens": {"client": {"method": "none"}},
+            "pacs": {"url": f"http://127.0.0.1:{pacs}/rs"},
+            "fhir": {"detail": "study"},
+        }
+        with SidecarProcess(tmp_path, document) as sidecar:
+            yield sidecar, yaml.safe_load(sidecar.file.read_text()), slow
+            slow.set()
+
+
+def write(sidecar: SidecarProcess, document: dict[str, Any]) -> None:
+    """The new file, in one step, as editors and Kubernetes do it."""
+    new = sidecar.file.with_suffix(".new")
+    new.write_text(yaml.safe_dump(document))
+    shutil.move(new, sidecar.file)
+
+
+def reload(sidecar: SidecarProcess, says: str) -> None:
+    """SIGHUP, and wait for what it says."""
+    before = sidecar.log.count(says)
+    os.kill(sidecar.process_id, signal.SIGHUP)
+    wait_for(sidecar, says, before)
+
+
+def wait_for(sidecar: SidecarProcess, says: str, before: int) -> None:
+    """Until the log says it once more."""
+    deadline = time.monotonic() + 20
+    while sidecar.log.count(says) == before:
+        assert time.monotonic() < deadline, sidecar.log
+        time.sleep(0.05)
+
+
+def total(sidecar: SidecarProcess) -> int:
+    """How many studies are found."""
+    answer = requests.get(sidecar.fhir + "/ImagingStudy", headers=HEADERS, timeout=10)
+    assert answer.status_code == 200, answer.text
+    found: int = answer.json()["total"]
+    return found
+
+
+HIDING = {"rules": [{"name": "r", "effect": "exclude", "study": {"ModalitiesInStudy": ["CT"]}}]}
+
+
+def test_a_new_rule_is_in_force_and_running_transfers_end_well(
+    world: tuple[SidecarProcess, dict[str, Any], threading.Event],
+) -> None:
+    sidecar, document, slow = world
+    assert total(sidecar) == 1
+    running = requests.get(f"{sidecar.url}/wado-rs/studies/{STUDY}/rendered", headers=HEADERS, stream=True, timeout=30)
+    assert running.status_code == 200
+    stop, failures = threading.Event(), []
+
+    def load() -> None:
+        while not stop.is_set():
+            try:
+                requests.get(sidecar.fhir + "/metadata", timeout=10).raise_for_status()
+            except requests.RequestException as error:
+                failures.append(repr(error))
+
+    others = [threading.Thread(target=load) for _ in range(4)]
+    for one in others:
+        one.start()
+    write(sidecar, document | {"access": HIDING})
+    reload(sidecar, '"reloaded"')
+    assert total(sidecar) == 0
+    write(sidecar, document)
+    reload(sidecar, '"reloaded"')
+    assert total(sidecar) == 1
+    stop.set()
+    for one in others:
+        one.join()
+    slow.set()
+    body = running.content
+    assert body.startswith(b"\xff\xd8")
+    assert body.endswith(b"\xff\xd9")
+    assert failures == []  # Not one connection was refused or broken.
+    assert f'"port":{sidecar.port}' in sidecar.log
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"acces": {}}, {"access": {"rules": [{"name": "r"}]}}, {"pacs": {"url": "nowhere"}}, None],
+)  # fmt: skip
+def test_a_bad_file_leaves_the_old_one_serving(
+    world: tuple[SidecarProcess, dict[str, Any], threading.Event], change: dict[str, Any] | None
+) -> None:
+    sidecar, document, _ = world
+    if change is None:
+        sidecar.file.write_text("a: b: c")
+    else:
+        write(sidecar, document | change)
+    reload(sidecar, "the new configuration cannot be used")
+    assert total(sidecar) == 1
+    write(sidecar, document | {"access": HIDING})
+    reload(sidecar, '"reloaded"')
+    assert total(sidecar) == 0
+
+
+def test_changed_files_are_seen_where_that_is_wanted(
+    world: tuple[SidecarProcess, dict[str, Any], threading.Event],
+) -> None:
+    sidecar, document, _ = world
+    watching = document | {"server": document["server"] | {"reload_seconds": 0.1}}
+    write(sidecar, watching)
+    reload(sidecar, '"reloaded"')
+    time.sleep(1.5)  # So often it is looked whether it has been switched on.
+    before = sidecar.log.count('"reloaded"')
+    write(sidecar, watching | {"access": HIDING})
+    wait_for(sidecar, '"reloaded"', before)
+    assert total(sidecar) == 0
+
+
+def test_the_process_ends_as_before(world: tuple[SidecarProcess, dict[str, Any], threading.Event]) -> None:
+    sidecar, document, slow = world
+    running = requests.get(f"{sidecar.url}/wado-rs/studies/{STUDY}/rendered", headers=HEADERS, stream=True, timeout=30)
+    write(sidecar, document)
+    reload(sidecar, '"reloaded"')
+    slow.set()
+    with contextlib.closing(running):
+        assert running.content.endswith(b"\xff\xd9")
+    assert sidecar.stop() == 0
