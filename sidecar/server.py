@@ -134,7 +134,7 @@ async def build(
             issuers,
             metrics,
             audit,
-            PatientViews(studies, site_of(settings), Constraints(site_of(settings)), external=external),
+            PatientViews(studies, site_of(settings), Constraints(site_of(settings)), rules=rules, external=external),
             policy=policy(settings, rules),
             clients=clients,
             capabilities=capabilities(settings, tokens.cache),

@@ -43,13 +43,14 @@ class Deny:
 class Way:
     """One grant's way to a patient's studies: those that satisfy ``constraint`` and where ``studies`` hold.
 
-    ``rules``: the site's rules hold on it. Ways are never joined: what none of them leads to alone is not permitted
-    (SIA-15).
+    ``rules``: the site's rules hold on it; ``context``: of the grant's scope. Ways are never joined: what none of them
+    leads to alone is not permitted (SIA-15).
     """
 
     constraint: str | None = None
     studies: Conditions = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
+    context: str = Context.PATIENT.value
 
     @property
     def leads_everywhere(self) -> bool:
@@ -139,8 +140,7 @@ def decide_patient(
     backend, backend_refused = _backend_ways(covering, grants, patient, policy, client)
     whose = token.patient if patient is None else patient
     if (launched or backend) and whose is not None:
-        contexts = tuple(sorted({grant.context.value for grant in grants}))
-        caller = Caller(token.client_id, token.subject, token.issuer, contexts) if policy.external else None
+        caller = Caller(token.client_id, token.subject, token.issuer) if policy.external else None
         ways: list[Way] = []
         for way in (*launched, *backend):  # Each once: scopes often say the same thing twice.
             if way not in ways:
@@ -155,7 +155,9 @@ def _launch_ways(
 ) -> tuple[list[Way], Reason]:
     """SMART App Launch: patient/ scopes, and user/ ones where the site wants them, for the launch's patient alone."""
     contexts = {Context.PATIENT, Context.USER} if policy.user_level else {Context.PATIENT}
-    ways = [Way(one.constraint, rules=policy.rules) for one in grants if one.context in contexts]
+    ways = [
+        Way(one.constraint, rules=policy.rules, context=one.context.value) for one in grants if one.context in contexts
+    ]
     if not any(one.context in contexts for one in covering):
         return [], Reason.INSUFFICIENT_SCOPE if policy.app_launch else Reason.APP_LAUNCH_OFF
     if not policy.app_launch:
@@ -180,7 +182,7 @@ def _backend_ways(
     if client is None:
         return [], Reason.UNKNOWN_CLIENT
     ways = [
-        Way(one.constraint, client.studies, policy.rules if client.rules else ())
+        Way(one.constraint, client.studies, policy.rules if client.rules else (), one.context.value)
         for one in grants
         if one.context is Context.SYSTEM
     ]
@@ -225,18 +227,19 @@ def _seen_by_any_way(permit: PatientPermit, study: DescribedStudy, now: float) -
             continue
         found = shown(way.rules, study, now)
         if found is not None and permit.caller is not None:
-            found = _with_verdict(found, study)
+            found = _with_verdict(found, study, way.context)
         if found is not None and (best is None or _shows_more(found, best)):
             best = found
     return best
 
 
-def _with_verdict(found: Shown, study: DescribedStudy) -> Shown | None:
+def _with_verdict(found: Shown, study: DescribedStudy, context: str) -> Shown | None:
     """The external policy only takes away; without its word nothing is left (SIA-16)."""
-    if study.verdict is None or not study.verdict.allow:
+    verdict = study.verdicts.get(context)
+    if verdict is None or not verdict.allow:
         return None
     known = frozenset(one.uid for one in study.series)
-    left = (known if found.series is None else found.series & known) - study.verdict.exclude_series
+    left = (known if found.series is None else found.series & known) - verdict.exclude_series
     if known and not left:
         return None
     return Shown(left, left == known, found.since)
@@ -254,6 +257,7 @@ def decide_study(
     *,
     now: float = 0,
     whole: bool = True,
+    drawn: bool = False,
 ) -> StudyPermit | Deny:
     """Step 2. ``known_as``: every identifier by which the PACS may know the permitted patient.
 
@@ -261,7 +265,7 @@ def decide_study(
     and what is excluded will be left out. A study that is not shown is refused before anything else is looked at: what
     is hidden and what is not there are the same.
     """
-    seen = decide_shown(permit, part, facts.described, now=now, whole=whole)
+    seen = decide_shown(permit, part, facts.described, now=now, whole=whole, drawn=drawn)
     if isinstance(seen, Deny):
         return seen
     if not facts.owners:
@@ -276,15 +280,25 @@ def decide_study(
 
 
 def decide_shown(
-    permit: PatientPermit, part: Part, described: Iterable[DescribedStudy], *, now: float, whole: bool
+    permit: PatientPermit,
+    part: Part,
+    described: Iterable[DescribedStudy],
+    *,
+    now: float,
+    whole: bool,
+    drawn: bool = False,
 ) -> Shown | Deny:
-    """The half of step 2 for which the archive need not be asked by UID; ``described`` as in ``StudyFacts``."""
+    """The half of step 2 for which the archive need not be asked by UID; ``described`` as in ``StudyFacts``.
+
+    ``drawn``: what is fetched says nothing of its series, so that one which came since would not be noticed.
+    """
     if not permit.is_limited:
         return Shown()
     seen = may_see(permit, described, now)
     if seen is None or (seen.series is not None and part.series is not None and part.series not in seen.series):
         return Deny(Reason.NOT_SHOWN)
-    if whole and part.series is None and not seen.is_complete:
+    unnoticed = drawn and seen.series is not None
+    if whole and part.series is None and (unnoticed or not seen.is_complete):
         return Deny(Reason.PARTLY_EXCLUDED, seen.series or frozenset())
     return seen
 

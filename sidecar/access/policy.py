@@ -27,9 +27,8 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, as the validated token says; ``contexts``: of the scopes that cover it."""
+    """Who asks, as the validated token says."""
 
     client_id: str | None = None
     subject: str | None = None
     issuer: str | None = None
-    contexts: tuple[str, ...] = ()

@@ -67,6 +67,8 @@ def holds(conditions: Conditions, attributes: Attributes) -> bool | None:
     unknown = False
     for keyword, patterns in conditions.items():
         values = attributes.get(keyword, ())
+        if keyword == "StudyDate":
+            values = tuple(date for value in values if (date := _date(value)) is not None)
         if not values:
             unknown = True
         elif not any(_matches(keyword, pattern, value) for value in values for pattern in patterns):
@@ -86,7 +88,9 @@ def shown(rules: Iterable[Rule], study: DescribedStudy, now: float) -> Shown | N
     kept = [one for one in study.series if _decide(of_series, study, one, now, since) is Effect.SHOW]
     if study.series and not kept:
         return None  # A study of which nothing is left is not shown as an empty one.
-    return Shown(frozenset(one.uid for one in kept), len(kept) == len(study.series), max(since, default=None))
+    # A UID that stands twice is shown only if both may be. Without any series nobody knows what there is.
+    left = frozenset(one.uid for one in kept) - {one.uid for one in study.series if one not in kept}
+    return Shown(left, 0 < len(kept) == len(study.series), max(since, default=None))
 
 
 def _decide(
@@ -128,9 +132,14 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(parts.get(one, re.escape(one)) for one in pattern), re.IGNORECASE | re.DOTALL)
 
 
-def _is_in_range(pattern: str, value: str) -> bool:
+def _date(value: str) -> str | None:
+    """``YYYYMMDD``, ``None`` for what is no date: then it is not known."""
     date = value.replace(".", "")
+    return date if len(date) == 8 and date.isdigit() and date.isascii() else None
+
+
+def _is_in_range(pattern: str, date: str) -> bool:
     first, hyphen, last = pattern.partition("-")
     if not hyphen:
         last = first
-    return len(date) == 8 and date.isdigit() and (first or date) <= date <= (last or date)
+    return (first or date) <= date <= (last or date)

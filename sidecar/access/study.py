@@ -29,11 +29,11 @@ class DescribedStudy:
 
     ``started_by``: the last moment at which it can have begun (StudyDate, StudyTime), in seconds since 1970, ``None``
     when they do not tell; ``satisfies``: those constraints of the token's scopes that it satisfies;
-    ``verdict``: of the external policy, where there is one.
+    ``verdicts``: of the external policy, where there is one, by the context of the scope (``patient``, …).
     """
 
     attributes: Attributes
     series: tuple[DescribedSeries, ...] = ()
     started_by: float | None = None
     satisfies: frozenset[str] = field(default_factory=frozenset)
-    verdict: Verdict | None = None
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)

@@ -46,6 +46,9 @@ def _attributes(row: Row, keywords: Iterable[str]) -> dict[str, tuple[str, ...]]
 
 def _names(row: Row, keyword: str) -> tuple[str, ...]:
     """The values; several that stand in one text are taken apart."""
+    if keyword == "SeriesNumber":  # IS: 5, +5, 05 and 5.0 are one number.
+        found = number(row, keyword)
+        return () if found is None else (str(found),)
     values = [part.strip() for value in texts(row, keyword) for part in value.split("\\")]
     return tuple(value for value in values if value)
 

@@ -138,7 +138,7 @@ class StudyLists:
         by_uid = {uid: row for one in lists for row in one.rows if (uid := text(row, "StudyInstanceUID"))}
         asked = min((one.asked for one in lists), default=self._now())
         listed = {id(row) for row in by_uid.values()}
-        copies = [row for one in lists for row in one.rows if id(row) not in listed]
+        copies = [row for one in lists for row in (*one.rows, *one.copies) if id(row) not in listed]
         return Listing(list(by_uid.values()), asked, _joined([one.series for one in lists]), copies)
 
     async def _of_identifier(self, identifier: PatientIdentifier) -> Listing:
@@ -153,23 +153,27 @@ class StudyLists:
             parameters.append(("IssuerOfPatientID", identifier.issuer))
         started = (self._generation, self._client.epoch)
         asked = self._asked.setdefault(identifier, self._now())
-        rows, series = await asyncio.gather(
+        (rows, copies), series = await asyncio.gather(
             self._ask_studies(identifier, parameters), self._ask_series(identifier, parameters)
         )
         self._asked.pop(identifier, None)
-        found = Listing(rows, asked, series)
+        found = Listing(rows, asked, series, copies)
         if started == (self._generation, self._client.epoch):  # Else it may be from before what made us forget.
             self._kept[identifier] = found
         return found
 
-    async def _ask_studies(self, identifier: PatientIdentifier, parameters: list[tuple[str, str]]) -> list[Row]:
+    async def _ask_studies(
+        self, identifier: PatientIdentifier, parameters: list[tuple[str, str]]
+    ) -> tuple[list[Row], list[Row]]:
+        """Each UID once, and what else stands under one of them."""
         fields = include(self._client, self._study_fields, MORE_STUDY_FIELDS)
         rows = await self._client.search(Query("studies"), [*parameters, fields])
         own = [row for row in rows if text(row, "StudyInstanceUID") and self._is_of(row, identifier, "study_row")]
         say_dropped(len(rows) - len(own))
         by_uid = {text(row, "StudyInstanceUID"): row for row in own}
         # UNAVAILABLE: rejected or gone.
-        return [row for row in by_uid.values() if text(row, "InstanceAvailability") != "UNAVAILABLE"]
+        listed = [row for row in by_uid.values() if text(row, "InstanceAvailability") != "UNAVAILABLE"]
+        return listed, [row for row in own if row != by_uid[text(row, "StudyInstanceUID")]]
 
     async def _ask_series(
         self, identifier: PatientIdentifier, parameters: list[tuple[str, str]]

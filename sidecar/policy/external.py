@@ -59,9 +59,12 @@ class ExternalPolicy:
             TTLCache(MAXIMUM_KEPT, ttl=cache_seconds, timer=clock) if cache_seconds else None
         )
 
-    async def verdict(self, permit: PatientPermit, uid: str, study: DescribedStudy) -> Verdict:
-        """Return what the policy says of a study for the permit's caller. Raises ``Unavailable`` (503)."""
-        body = orjson.dumps({"input": policy_input(permit, uid, study)}, option=orjson.OPT_SORT_KEYS)
+    async def verdict(self, permit: PatientPermit, context: str, uid: str, study: DescribedStudy) -> Verdict:
+        """Return what the policy says of a study for the permit's caller, by scopes of this ``context`` alone (SIA-15).
+
+        Raises ``Unavailable`` (503).
+        """
+        body = orjson.dumps({"input": policy_input(permit, context, uid, study)}, option=orjson.OPT_SORT_KEYS)
         key = hashlib.blake2b(body, digest_size=32).digest()
         kept = None if self._kept is None else self._kept.get(key)
         return kept if kept is not None else await self._flight.run(key, lambda: self._ask(key, body))
@@ -69,7 +72,7 @@ class ExternalPolicy:
     async def probe(self) -> Verdict:
         """Ask about nobody and nothing. Raises ``Unavailable``."""
         nobody = PatientPermit("check", Interaction.SEARCH, caller=Caller())
-        return await self.verdict(nobody, "2.25.0", DescribedStudy({}))
+        return await self.verdict(nobody, "patient", "2.25.0", DescribedStudy({}))
 
     def forget(self) -> None:
         """Ask anew from now on."""
@@ -111,7 +114,7 @@ class ExternalPolicy:
         ).because(failure.detail)  # fmt: skip
 
 
-def policy_input(permit: PatientPermit, uid: str, study: DescribedStudy) -> dict[str, Any]:
+def policy_input(permit: PatientPermit, context: str, uid: str, study: DescribedStudy) -> dict[str, Any]:
     """Return what the policy is told: who asks (as validated), for which patient, what, and the study."""
     caller = permit.caller or Caller()
     return {
@@ -120,7 +123,7 @@ def policy_input(permit: PatientPermit, uid: str, study: DescribedStudy) -> dict
         "client_id": caller.client_id,
         "subject": caller.subject,
         "issuer": caller.issuer,
-        "context": list(caller.contexts),
+        "context": context,
         "study": {"StudyInstanceUID": uid, **_values(study.attributes)},
         "series": [{"SeriesInstanceUID": one.uid, **_values(one.attributes)} for one in study.series],
     }

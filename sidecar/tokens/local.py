@@ -60,6 +60,8 @@ class LocalValidation:
             claims = await self._signatures.claims(token, self._types)
             issuer = await self._issuer()
             issued_at = claims.get("iat", 0)
+            if claims.get("active", True) is not True:
+                return None
             if claims.get("iss") != issuer or isinstance(issued_at, bool) or not isinstance(issued_at, int | float):
                 return None
             if not issued_at <= self._clock() + self._expected.leeway_seconds:

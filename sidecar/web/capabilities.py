@@ -54,7 +54,7 @@ class Capabilities:
         self._clock = clock
         self._issued_for: TTLCache[bytes, bool] = TTLCache(REMEMBERED, ttl=lifetime_seconds, timer=clock)
         self._revoked: TTLCache[bytes, bool] = TTLCache(REMEMBERED, ttl=lifetime_seconds, timer=clock)
-        self._checked: TTLCache[bytes, bool] = TTLCache(REMEMBERED, ttl=recheck_seconds or 0, timer=clock)
+        self._checked: TTLCache[bytes, Token] = TTLCache(REMEMBERED, ttl=recheck_seconds or 0, timer=clock)
 
     def issue(self, token: Token, bearer: str, audit_hash: str, patient: str, study: str) -> Issued | None:
         """Return an address for a study that the token may fetch, ``None`` when it would be too long."""
@@ -84,17 +84,24 @@ class Capabilities:
         if hashed in self._issued_for:
             self._revoked[hashed] = True
 
-    async def token_is_good(self, capability: Capability) -> bool:
-        """Whether nothing says that the token of a capability has been revoked. Raises what validation raises (503)."""
+    async def token(self, capability: Capability) -> Token | None:
+        """Return the facts of a capability's token, ``None`` when it has been revoked, as far as is known.
+
+        Those that were sealed in, or with rechecks what the authorization server says now. Raises what validation
+        raises (503).
+        """
         hashed = capability.token_hash
         if hashed in self._revoked:
-            return False
-        if self._recheck_seconds is None or hashed in self._checked:
-            return True
+            return None
+        if self._recheck_seconds is None:
+            return capability.token
+        if (known := self._checked.get(hashed)) is not None:
+            return known
         if capability.bearer is None:  # Issued before rechecks were switched on.
-            return False
-        if await self._tokens.validate(capability.bearer) is None:
+            return None
+        found = await self._tokens.validate(capability.bearer)
+        if found is None:
             self._revoked[hashed] = True
-            return False
-        self._checked[hashed] = True
-        return True
+        else:
+            self._checked[hashed] = found
+        return found

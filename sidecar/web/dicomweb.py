@@ -144,7 +144,7 @@ class DicomWeb:
         # Whoever may not have it does not take a place from others.
         # What is drawn of a whole study carries no patient inside, and no row of a part was looked at: so ask again.
         unnamed = resource.part.series is None and resource.kind not in (*OBJECTS, Kind.METADATA)
-        study_permit = await self._guard.study(permit, resource.part, fresh=unnamed)
+        study_permit = await self._guard.study(permit, resource.part, drawn=unnamed)
         permitted = Permitted.by(study_permit, await self._guard.known_as(permit))
         with self._limits.slot((token.client_id, token.subject or token.patient)):
             asked = upstream_accept(accept, resource)
@@ -227,7 +227,7 @@ class DicomWeb:
             who = [("PatientID", identifier.patient_id)]
             if identifier.issuer is not None:
                 who.append(("IssuerOfPatientID", identifier.issuer))
-            parameters = (*who, *matching.parameters, ("includefield", _CHECKED_FIELDS))
+            parameters = (*who, *matching.parameters, ("includefield", _checked_fields(query)))
             # Where others come as well and are left out, a limit would cut the patient's own.
             exact = view is None and self._pacs.dialect.writes_exactly(
                 identifier.patient_id + (identifier.issuer or "")
@@ -274,9 +274,10 @@ def _note_path(segments: Sequence[str]) -> None:
         _note(parse(segments))
 
 
-_CHECKED_FIELDS = ",".join(
-    tag(keyword) for keyword in ("PatientID", "IssuerOfPatientID", "StudyInstanceUID", "SeriesInstanceUID")
-)
+def _checked_fields(query: Query) -> str:
+    """What a row must say to be looked at; a study says no series: it could be any of them."""
+    keywords = ["PatientID", "IssuerOfPatientID", "StudyInstanceUID"]
+    return ",".join(map(tag, keywords if query.level == "studies" else [*keywords, "SeriesInstanceUID"]))
 
 
 def _join_fields(parameters: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

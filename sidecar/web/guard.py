@@ -137,10 +137,13 @@ class Guard:
         refused = decide_capability(
             opened, study, operation, shown=shown, bearer=not self.capabilities.bound, now=self._clock()
         )
-        if refused is None and not await self.capabilities.token_is_good(opened):
-            refused = Reason.EXPIRED_CAPABILITY
         if refused is not None:
             raise self._denied(Deny(refused))
+        current = await self.capabilities.token(opened)
+        if current is None:
+            raise self._denied(Deny(Reason.EXPIRED_CAPABILITY))
+        if shown is None:
+            token = record.token = current
         return token, await self.permit(token, Interaction.RETRIEVE, opened.patient), opened
 
     async def issue(self, token: Token, permit: PatientPermit, studies: Iterable[str]) -> dict[str, Issued]:
@@ -204,10 +207,11 @@ class Guard:
         """What the permit shows of the patient's studies; ``fresh``: not what is remembered (at a limited rate)."""
         return await self._views.of(permit, await self.known_as(permit), fresh=fresh)
 
-    async def study(self, permit: PatientPermit, part: Part, *, whole: bool = True, fresh: bool = False) -> StudyPermit:
+    async def study(self, permit: PatientPermit, part: Part, *, whole: bool = True, drawn: bool = False) -> StudyPermit:
         """Permit ``part`` of the archive, or raise ``Denied``. All refusals look the same (SIA-45).
 
-        ``whole``: all that is in it is fetched; else it is listed. ``fresh``: by what the archive says now.
+        ``whole``: all that is in it is fetched; else it is listed. ``drawn``: of a study as a whole, so that
+        nothing in the answer says whose it is: then by what the archive says now.
         """
         current_record().part = part
         known_as = await self.known_as(permit)
@@ -215,12 +219,12 @@ class Guard:
         if permit.is_limited:
             with measure("description"):
                 described = await self._views.described(permit, part.study, known_as)
-            self._unless_denied(decide_shown(permit, part, described, now=self._clock(), whole=whole))
+            self._unless_denied(decide_shown(permit, part, described, now=self._clock(), whole=whole, drawn=drawn))
         with measure("ownership"):
             async with self.queries.turn(permit.patient):
-                found = await self._ownership.facts(part, known_as, fresh=fresh)
+                found = await self._ownership.facts(part, known_as, fresh=drawn)
         facts = StudyFacts(found.owners, found.part_found, described)
-        decision = decide_study(permit, part, known_as, facts, now=self._clock(), whole=whole)
+        decision = decide_study(permit, part, known_as, facts, now=self._clock(), whole=whole, drawn=drawn)
         study_permit = self._unless_denied(decision)
         self._metrics.decisions.labels("permit", "study").inc()
         return study_permit

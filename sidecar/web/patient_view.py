@@ -14,7 +14,7 @@ from cachetools import LRUCache
 
 from sidecar.access.decision import PatientPermit, may_see
 from sidecar.access.identity import PatientIdentifier
-from sidecar.access.rules import Shown
+from sidecar.access.rules import Rule, Shown, shown
 from sidecar.access.study import DescribedStudy
 from sidecar.common.dicom_json import Row
 from sidecar.common.uid import is_uid
@@ -54,9 +54,9 @@ class PatientView:
     def last_updated(self, seen: Mapping[str, datetime]) -> dict[str, datetime]:
         """When each study was last seen to change, for whom this is shown: the end of a hold is a change."""
         found = dict(seen)
-        for uid, shown in (self.shown or {}).items():
-            if shown.since is not None and uid in found:
-                found[uid] = max(found[uid], datetime.fromtimestamp(shown.since, UTC))
+        for uid, one in (self.shown or {}).items():
+            if one.since is not None and uid in found:
+                found[uid] = max(found[uid], datetime.fromtimestamp(one.since, UTC))
         return found
 
     async def series_of(self, studies: Iterable[str]) -> dict[str, list[Row]]:
@@ -99,12 +99,14 @@ class PatientViews:
         site: Site,
         constraints: Constraints,
         *,
+        rules: tuple[Rule, ...] = (),
         external: ExternalPolicy | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._studies = studies
         self._site = site
         self._constraints = constraints
+        self._rules = rules
         self._external = external
         self._lists: LRUCache[tuple[KnownAs, frozenset[str]], _DescribedList] = LRUCache(KEPT)
         self._clock = clock
@@ -124,10 +126,10 @@ class PatientViews:
         facts = described_list.facts
         if permit.caller is not None:
             facts = await self._judged_all(permit, facts)
-        shown = {uid: one for uid, some in facts.items() if (one := may_see(permit, some, now)) is not None}
-        left = {uid: _left(described_list.series.get(uid, ()), one) for uid, one in shown.items()}
-        view = PatientView(self._studies, known_as, listing, oldest, (), left, shown)
-        usable = (row for row in listing.rows if study_uid(row) in shown)
+        seen = {uid: one for uid, some in facts.items() if (one := may_see(permit, some, now)) is not None}
+        left = {uid: _left(described_list.series.get(uid, ()), one) for uid, one in seen.items()}
+        view = PatientView(self._studies, known_as, listing, oldest, (), left, seen)
+        usable = (row for row in listing.rows if study_uid(row) in seen)
         return replace(view, rows=[view.row(row) for row in usable])
 
     async def described(self, permit: PatientPermit, study: str, known_as: KnownAs) -> tuple[DescribedStudy, ...]:
@@ -165,11 +167,22 @@ class PatientViews:
             *listing.copies,
         ]:  # Several under one UID, which the patient has under several identifiers.
             uid = study_uid(row)
-            one = described(row, series.get(uid, ()), self._site, self._constraints, constraints)
+            one = self._describe(row, series.get(uid, ()), constraints)
             facts[uid] = (*facts.get(uid, ()), one)
         oldest.note(asked.moment)
         found = self._lists[key] = _DescribedList(listing, asked.moment, series, facts)
         return found
+
+    def _describe(self, row: Row, series: Sequence[Row], constraints: frozenset[str]) -> DescribedStudy:
+        """A constraint holds only if it does so without what rules hide, too: else a scope could ask for that."""
+        one = described(row, series, self._site, self._constraints, constraints)
+        left = shown(self._rules, one, self._clock()) if one.satisfies and self._rules else None
+        if left is None or left.is_complete:
+            return one
+        kept = _left(series, left)
+        return replace(
+            one, satisfies=one.satisfies & self._constraints.satisfied(constraints, without_hidden(row, kept), kept)
+        )
 
     async def _judged_all(
         self, permit: PatientPermit, facts: Mapping[str, tuple[DescribedStudy, ...]]
@@ -184,7 +197,13 @@ class PatientViews:
         external, assumed = self._external, replace(permit, caller=None)
         if external is None or may_see(assumed, facts, self._clock()) is None:
             return facts
-        return tuple([replace(one, verdict=await external.verdict(permit, study, one)) for one in facts])
+        contexts = sorted({way.context for way in permit.ways})
+        return tuple(
+            [
+                replace(one, verdicts={name: await external.verdict(permit, name, study, one) for name in contexts})
+                for one in facts
+            ]
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,43 +8,68 @@ from sidecar.pacs.matching import Matching
 from sidecar.pacs.resources import Query
 from sidecar.web.patient_view import PatientView
 
-# Of a study these alone tell of its series; what else a client may match by there is the study's own.
+
+def _tags(*keywords: str) -> frozenset[str]:
+    return frozenset(map(tag, keywords))
+
+
 _MODALITIES = tag("ModalitiesInStudy")
+_OF_A_STUDY = _tags(
+    "StudyDate", "StudyTime", "AccessionNumber", "ModalitiesInStudy", "ReferringPhysicianName", "StudyDescription",
+    "StudyInstanceUID", "StudyID", "PatientName", "PatientBirthDate", "PatientSex", "InstanceAvailability",
+)  # fmt: skip
+"""Attributes to match by that say nothing of a study's series, and ModalitiesInStudy, which is looked at again."""
+_SHOWN_OF_A_STUDY = _OF_A_STUDY | _tags(
+    "SpecificCharacterSet", "TimezoneOffsetFromUTC", "RetrieveURL", "PatientID", "IssuerOfPatientID",
+    "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances", "ProcedureCodeSequence",
+    "NameOfPhysiciansReadingStudy", "PatientAge", "PatientSize", "PatientWeight",
+)  # fmt: skip
+"""What may stand in the row of a study of which something is hidden: archives fill the rest from any of its series."""
+_SUMS_OF_A_STUDY = _tags(
+    "ModalitiesInStudy", "SOPClassesInStudy", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances"
+)
+_SUMS_OF_A_PATIENT = _tags(
+    "NumberOfPatientRelatedStudies", "NumberOfPatientRelatedSeries", "NumberOfPatientRelatedInstances"
+)
 
 
 def shown_rows(rows: Iterable[Row], query: Query, matching: Matching, view: PatientView) -> list[Row]:
     """Return those of the patient's ``rows`` that the ``view`` shows, each without what is hidden of it."""
-    wanted = tuple(value for name, value in matching.parameters if name == _MODALITIES for value in _values(value))
-    own_keys = all(name in _OF_A_STUDY for name, _ in matching.parameters if name != "includefield")
-    found = []
+    names = {name.rpartition(".")[2] for name, _ in matching.parameters if name != "includefield"}
+    if names & _SUMS_OF_A_PATIENT:
+        return []  # By what is hidden, too, they would match.
+    wanted = tuple(one for name, value in matching.parameters if name == _MODALITIES for one in _values(value))
+    found: list[Row] = []
     for row in rows:
         study = text(row, "StudyInstanceUID") or ""
         series = None if query.level == "studies" else text(row, "SeriesInstanceUID") or ""
         shown = view.of(study)
         if shown is None or not view.shows_row(study, series):
             continue
-        if query.level == "studies" and not shown.is_complete:
-            # That it matches by something of its series may be what is hidden.
-            if not own_keys:
+        if not shown.is_complete:
+            left = _without_hidden(row, query, names, wanted, view)
+            if left is None:
                 continue
-            row = view.row(row)  # noqa: PLW2901
-            attributes = {"ModalitiesInStudy": tuple(texts(row, "ModalitiesInStudy"))}
-            if wanted and not holds({"ModalitiesInStudy": wanted}, attributes):
-                continue
-        found.append(row)
+            row = left  # noqa: PLW2901
+        found.append({name: element for name, element in row.items() if name not in _SUMS_OF_A_PATIENT})
     return found
+
+
+def _without_hidden(row: Row, query: Query, names: set[str], wanted: tuple[str, ...], view: PatientView) -> Row | None:
+    """A row of a study of which something is hidden; ``None``: that may be what it matched by."""
+    if query.level != "studies":
+        if names & _SUMS_OF_A_STUDY:
+            return None
+        return {name: element for name, element in row.items() if name not in _SUMS_OF_A_STUDY}
+    if not names <= _OF_A_STUDY:
+        return None
+    left = {name: element for name, element in view.row(row).items() if name in _SHOWN_OF_A_STUDY}
+    attributes = {"ModalitiesInStudy": tuple(texts(left, "ModalitiesInStudy"))}
+    if wanted and not holds({"ModalitiesInStudy": wanted}, attributes):
+        return None
+    return left
 
 
 def _values(value: str) -> list[str]:
     """A list of values to match: separated by backslashes, in DICOMweb also by commas."""
     return [one for part in value.split("\\") for one in part.split(",") if one]
-
-
-_OF_A_STUDY = frozenset(
-    tag(keyword)
-    for keyword in (
-        "StudyDate", "StudyTime", "AccessionNumber", "ModalitiesInStudy", "ReferringPhysicianName", "StudyDescription",
-        "StudyInstanceUID", "StudyID", "PatientName", "PatientBirthDate", "PatientSex", "InstanceAvailability",
-    )
-)  # fmt: skip
-"""Attributes to match by that say nothing of a study's series, and ModalitiesInStudy, which is looked at again."""

@@ -39,10 +39,10 @@ def test_patterns(pattern: str, value: str, matches: bool) -> None:
     [("20240101", "20240101", True), ("20240101", "20240102", False), ("20240101-20241231", "20240615", True),
      ("20240101-20241231", "20250101", False), ("-20241231", "19990101", True), ("-20241231", "20250101", False),
      ("20240101-", "20240101", True), ("20240101-", "20231231", False), ("20240101", "2024.01.01", True),
-     ("-20241231", "2024", False), ("-20241231", "", None), ("20240101-", "soon", False)],
+     ("-20241231", "2024", None), ("-20241231", "", None), ("20240101-", "soon", None)],
 )  # fmt: skip
 def test_dates(pattern: str, value: str, matches: bool | None) -> None:
-    """PS3.4 C.2.2.2.5; a date that is none is in no range."""
+    """PS3.4 C.2.2.2.5; a date that is none is not known."""
     assert holds({"StudyDate": (pattern,)}, {"StudyDate": (value,)} if value else {}) is matches
 
 
@@ -109,6 +109,17 @@ def test_series_are_left_out() -> None:
     assert shown([only_of_mr], study(CT, SR, ModalitiesInStudy=("CT", "SR")), NOW) == Shown(frozenset({CT.uid, SR.uid}))
 
 
+def test_a_series_that_stands_twice_is_shown_only_if_both_may_be() -> None:
+    dose = Rule("dose reports", EXCLUDE, series={"Modality": ("SR",)})
+    twice = DescribedSeries(CT.uid, {"Modality": ("SR",)})
+    assert shown([dose], study(CT, PR, twice), NOW) == Shown(frozenset({PR.uid}), is_complete=False)
+
+
+def test_without_any_series_nobody_knows_what_there_is() -> None:
+    dose = Rule("dose reports", EXCLUDE, series={"Modality": ("SR",)})
+    assert shown([dose], study(), NOW) == Shown(frozenset(), is_complete=False)
+
+
 def test_rules_on_studies_and_on_series_are_two_lists() -> None:
     """A series that is shown does not bring its study back, nor the other way round."""
     rules = [Rule("a", SHOW, series={"Modality": ("CT",)}), Rule("b", EXCLUDE, study={"StudyDescription": ("x",)})]
@@ -155,5 +166,6 @@ def test_what_is_left_is_part_of_the_study(rules: list[Rule], one: DescribedStud
     if found is not None:
         everything = frozenset(series.uid for series in one.series)
         assert _series(found, one) <= everything
-        assert found.is_complete == (_series(found, one) == everything)
+        by_series = any(rule.series for rule in rules)
+        assert found.is_complete == (_series(found, one) == everything and (bool(everything) or not by_series))
         assert not one.series or _series(found, one)

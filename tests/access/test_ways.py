@@ -33,6 +33,7 @@ BACKEND = Policy(backend_services=True)
 CLIENT = Client(frozenset({"p1", "p2"}))
 SR = Rule("sr", Effect.EXCLUDE, series={"Modality": ("SR",)})
 RULES = (SR,)
+SYSTEM = Way(context="system")
 
 
 def token(scopes: str, patient: str | None = None) -> Token:
@@ -73,17 +74,18 @@ def test_who_has_no_way(
 @pytest.mark.parametrize(
     ("scopes", "own", "patient", "policy", "client", "ways"),
     [
-        ("system/*.rs", None, "p2", BACKEND, CLIENT, [Way()]),
-        ("system/*.rs", None, "p2", Policy(app_launch=False, backend_services=True), CLIENT, [Way()]),
-        ("user/*.rs", "p1", None, Policy(user_level=True), None, [Way()]),
-        ("patient/*.rs system/*.rs", "p1", "p1", BACKEND, CLIENT, [Way()]),
+        ("system/*.rs", None, "p2", BACKEND, CLIENT, [SYSTEM]),
+        ("system/*.rs", None, "p2", Policy(app_launch=False, backend_services=True), CLIENT, [SYSTEM]),
+        ("user/*.rs", "p1", None, Policy(user_level=True), None, [Way(context="user")]),
+        ("patient/*.rs system/*.rs", "p1", "p1", BACKEND, CLIENT, [Way(), SYSTEM]),
         ("patient/*.rs?a=b patient/*.rs patient/ImagingStudy.rs", "p1", None, Policy(), None, [Way("a=b"), Way()]),
-        ("patient/*.rs system/*.rs", "p1", "p2", BACKEND, CLIENT, [Way()]),
+        ("patient/*.rs system/*.rs", "p1", "p2", BACKEND, CLIENT, [SYSTEM]),
         ("patient/*.rs", "p1", "p1", Policy(rules=RULES), None, [Way(rules=RULES)]),
         ("patient/*.rs?a=b patient/*.rs?c=d", "p1", None, Policy(), None, [Way("a=b")]),
         ("system/*.rs?a=b", None, "p1", BACKEND, Client(frozenset({"p1"}), {"StudyID": ("x",)}, rules=False),
-         [Way("a=b", {"StudyID": ("x",)})]),
-        ("system/*.rs", None, "p1", Policy(backend_services=True, rules=RULES), CLIENT, [Way(rules=RULES)]),
+         [Way("a=b", {"StudyID": ("x",)}, context="system")]),
+        ("system/*.rs", None, "p1", Policy(backend_services=True, rules=RULES), CLIENT,
+         [Way(rules=RULES, context="system")]),
     ],
 )  # fmt: skip
 def test_each_grant_is_a_way(
@@ -218,7 +220,7 @@ def test_the_external_policy_only_takes_away(
     """And what it does not speak of is not shown (SIA-16)."""
     way = Way("a" if constrained else None, rules=rules)
     before = may_see(PatientPermit("p1", SEARCH, (way,)), [study], NOW)
-    judged = replace(study, verdict=verdict)
+    judged = replace(study, verdicts={} if verdict is None else {"patient": verdict})
     after = may_see(PatientPermit("p1", SEARCH, (way,), Caller("app")), [judged], NOW)
     if verdict is None or not verdict.allow or before is None:
         assert after is None
@@ -237,5 +239,25 @@ def test_who_asks_is_told_to_the_external_policy() -> None:
     facts = Token(parse_scopes("patient/*.rs openid"), NOW + 60, "p1", "app", "u1", "https://ehr.example.org")
     found = decide_patient(facts, SEARCH, None, policy=Policy(external=True), now=NOW)
     assert isinstance(found, PatientPermit)
-    assert found.caller == Caller("app", "u1", "https://ehr.example.org", ("patient",))
+    assert found.caller == Caller("app", "u1", "https://ehr.example.org")
     assert found.is_limited
+
+
+def test_a_verdict_is_for_the_scopes_of_one_context() -> None:
+    """SIA-15: what the policy allows to a user's scope does not come to a patient's beside it."""
+    judged = replace(
+        described("CT", "SR", satisfies=("modality=MR",)),
+        verdicts={"patient": Verdict(True, frozenset({"1.SR"})), "user": Verdict(True)},
+    )
+    permit = PatientPermit("p1", SEARCH, (Way(), Way("modality=CT", context="user")), Caller("app"))
+    assert may_see(permit, [judged], NOW) == Shown(frozenset({"1.CT"}), is_complete=False)
+    both = PatientPermit("p1", SEARCH, (Way(), Way("modality=MR", context="user")), Caller("app"))
+    assert may_see(both, [judged], NOW) == Shown(frozenset({"1.CT", "1.SR"}))
+
+
+def test_what_is_drawn_of_a_whole_study_tells_of_no_series() -> None:
+    """One that came since it was described would not be noticed: so where series are decided on, by series alone."""
+    found = decide(WITH_RULES, STUDY, (described("CT"),), drawn=True)
+    assert found == Deny(Reason.PARTLY_EXCLUDED, frozenset({"1.CT"}))
+    assert isinstance(decide(WITH_RULES, CT_SERIES, (described("CT"),), drawn=True), StudyPermit)
+    assert isinstance(decide(OF_CT, STUDY, (described("CT", satisfies=("modality=CT",)),), drawn=True), StudyPermit)

@@ -167,6 +167,23 @@ def test_a_study_without_its_excluded_series(world: World, mixed: str) -> None:
             assert "00080062" not in row
 
 
+def test_no_row_names_what_is_excluded(world: World, mixed: str) -> None:
+    """Whatever is asked for beside: archives fill a study's row from any of its images."""
+    session = world.session("robin")
+    hidden = [one for one in of_study(world, "robin", mixed) if one.modality == "NM"]
+    for path in (
+        "studies", "studies?includefield=all", "studies?includefield=SeriesInstanceUID,SOPInstanceUID,Modality",
+        "series?includefield=all", f"studies/{mixed}/series?includefield=ModalitiesInStudy,SOPClassesInStudy",
+        "instances?includefield=all", f"studies/{mixed}/instances?includefield=ModalitiesInStudy",
+    ):  # fmt: skip
+        rows = get(session, f"{world.sidecar.url}/wado-rs/{path}").json()
+        told = [row for row in rows if row["0020000D"]["Value"] == [mixed]]
+        assert told, path
+        written = str(told)
+        assert not any(one.series in written or one.uid in written for one in hidden), path
+        assert "'NM'" not in written, path
+
+
 def test_nothing_can_be_searched_by_what_is_excluded(world: World, mixed: str) -> None:
     session = world.session("robin")
     hidden = next(one for one in of_study(world, "robin", mixed) if one.modality == "NM")

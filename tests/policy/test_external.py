@@ -18,7 +18,7 @@ from sidecar.common.fetch import FetchFailed
 from sidecar.policy.external import ExternalPolicy, policy_input, read_verdict
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
 
-PERMIT = PatientPermit("p1", Interaction.SEARCH, caller=Caller("app", "u1", "https://ehr.example.org", ("patient",)))
+PERMIT = PatientPermit("p1", Interaction.SEARCH, caller=Caller("app", "u1", "https://ehr.example.org"))
 STUDY = DescribedStudy(
     {"StudyDate": ("20240229",), "ModalitiesInStudy": ("CT", "SR")},
     (DescribedSeries("1.2.1", {"Modality": ("CT",)}), DescribedSeries("1.2.2", {})),
@@ -35,22 +35,22 @@ def policy(session: aiohttp.ClientSession, peer: Peer, **options: Any) -> Extern
 async def test_what_it_is_told(session: aiohttp.ClientSession, peer: Peer) -> None:
     """Who asks is what was validated; never the token."""
     peer.say(Reply({"result": True, "decision_id": "x"}))
-    assert await policy(session, peer, token="ours").verdict(PERMIT, "1.2", STUDY) == Verdict(True)
+    assert await policy(session, peer, token="ours").verdict(PERMIT, "patient", "1.2", STUDY) == Verdict(True)
     (asked,) = peer.asked
     assert (asked.method, asked.target) == ("POST", "/v1/data/imaging/access")
     assert asked.headers["Content-Type"] == "application/json"
     assert asked.headers["Authorization"] == "Bearer ours"
-    assert policy_input(PERMIT, "1.2", STUDY) == {
+    assert policy_input(PERMIT, "patient", "1.2", STUDY) == {
         "interaction": "search",
         "patient": "p1",
         "client_id": "app",
         "subject": "u1",
         "issuer": "https://ehr.example.org",
-        "context": ["patient"],
+        "context": "patient",
         "study": {"StudyInstanceUID": "1.2", "StudyDate": ["20240229"], "ModalitiesInStudy": ["CT", "SR"]},
         "series": [{"SeriesInstanceUID": "1.2.1", "Modality": ["CT"]}, {"SeriesInstanceUID": "1.2.2"}],
     }
-    json.dumps(policy_input(PERMIT, "1.2", STUDY))
+    json.dumps(policy_input(PERMIT, "patient", "1.2", STUDY))
 
 
 @pytest.mark.parametrize(
@@ -102,13 +102,13 @@ async def test_without_a_clear_answer_nothing_is_decided(
     peer.say(reply)
     asked = policy(session, peer, observe=seen.append)
     with caplog.at_level(logging.DEBUG), pytest.raises(Unavailable) as failed:
-        await asked.verdict(PERMIT, "1.2", STUDY)
+        await asked.verdict(PERMIT, "patient", "1.2", STUDY)
     assert failed.value.status == 503
     assert failed.value.retry_after == 5
     assert seen == ["unavailable"]
     assert "p1" not in all_that_is_said(caplog)
     peer.say(Reply({"result": True}))
-    assert await asked.verdict(PERMIT, "1.2", STUDY) == Verdict(True)  # A failure is not remembered.
+    assert await asked.verdict(PERMIT, "patient", "1.2", STUDY) == Verdict(True)  # A failure is not remembered.
 
 
 async def test_a_policy_that_is_not_there(session: aiohttp.ClientSession) -> None:
@@ -122,18 +122,18 @@ async def test_answers_are_remembered_for_a_moment(session: aiohttp.ClientSessio
     seen: list[str] = []
     peer.say(Reply({"result": {"allow": True, "exclude_series": ["1.2.2"]}}))
     asked = policy(session, peer, clock=clock, observe=seen.append)
-    await asyncio.gather(*(asked.verdict(PERMIT, "1.2", STUDY) for _ in range(20)))
+    await asyncio.gather(*(asked.verdict(PERMIT, "patient", "1.2", STUDY) for _ in range(20)))
     assert len(peer.asked) == 1
     assert seen == ["partly"]
     peer.say(Reply({"result": False}))
     other = PatientPermit("p1", Interaction.RETRIEVE, caller=PERMIT.caller)
-    assert await asked.verdict(other, "1.2", STUDY) == Verdict(False)  # Another question.
+    assert await asked.verdict(other, "patient", "1.2", STUDY) == Verdict(False)  # Another question.
     clock.now += 10.1
-    assert await asked.verdict(PERMIT, "1.2", STUDY) == Verdict(False)
+    assert await asked.verdict(PERMIT, "patient", "1.2", STUDY) == Verdict(False)
     assert len(peer.asked) == 3
     asked.forget()
-    await asked.verdict(PERMIT, "1.2", STUDY)
+    await asked.verdict(PERMIT, "patient", "1.2", STUDY)
     always = policy(session, peer, cache_seconds=0)
-    await always.verdict(PERMIT, "1.2", STUDY)
-    await always.verdict(PERMIT, "1.2", STUDY)
+    await always.verdict(PERMIT, "patient", "1.2", STUDY)
+    await always.verdict(PERMIT, "patient", "1.2", STUDY)
     assert len(peer.asked) == 6

@@ -111,6 +111,7 @@ BAD = {
     "not yet": sign(claims(nbf=NOW + 86_400)), "issued later": sign(claims(iat=NOW + 86_400)),
     "issued at a truth": sign(claims(iat=None) | {"iat": True}),
     "bound to a key": sign(claims(cnf={"jkt": "x"})), "a refresh token": sign(claims(typ="Refresh")),
+    "not active": sign(claims(active=False)), "active in words": sign(claims(active="true")),
     "opaque": "abc", "empty": "", "dots": "..", "four parts": sign(claims()) + ".x", "no json": "YQ.YQ.YQ",
     "huge": sign(claims(more="x" * 20_000)), "not ascii": "é.é.é", "a list": "W10.W10.W10",
 }  # fmt: skip

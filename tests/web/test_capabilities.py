@@ -264,3 +264,20 @@ async def test_the_trail_names_the_token_and_not_the_address(keys_file: Path, tm
     assert len(events) >= 4
     named = [json.dumps(event) for event in events]
     assert all("app" in one and PATIENT in one for one in named)
+
+
+async def test_what_the_token_may_do_now_is_what_counts(keys_file: Path) -> None:
+    """With rechecks: a scope that was taken away, or another patient, counts at once."""
+    for now in ({"scope": "openid"}, {"patient": "p2"}):
+        ehr = ScriptedEhr()
+        capabilities = {"mode": "bearer", "keys_file": str(keys_file), "recheck_seconds": 0}
+        tokens = {"cache": {"ttl_seconds": 0.01}}
+        async with (
+            sidecar_between(ehr, pacs(), tokens=tokens, capabilities=capabilities) as (url, _),
+            aiohttp.ClientSession() as us,
+        ):
+            study = f"{(await endpoint_of(us, url))['address']}/studies/{STUDY}"
+            assert await status(us, study) == 200
+            ehr.answer |= now
+            await asyncio.sleep(0.05)
+            assert await status(us, study) == 403

@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from sidecar.access.decision import Interaction, Part, PatientPermit, StudyFacts, StudyPermit
+from sidecar.access.decision import Interaction, Part, PatientPermit, StudyFacts, StudyPermit, Way
 from sidecar.access.identity import PatientIdentifier
 from sidecar.access.policy import Policy
 from sidecar.access.reasons import Reason
@@ -297,7 +297,9 @@ async def test_user_scopes_by_explicit_switch_alone(user_level: bool, patient: s
     world = World(Policy(user_level=user_level))
     facts = token("user/ImagingStudy.rs", patient=patient)
     if permitted:
-        assert await world.guard.permit(facts, Interaction.SEARCH, "p1") == PatientPermit("p1", Interaction.SEARCH)
+        assert await world.guard.permit(facts, Interaction.SEARCH, "p1") == PatientPermit(
+            "p1", Interaction.SEARCH, (Way(context="user"),)
+        )
     else:
         with pytest.raises(Denied):
             await world.guard.permit(facts, Interaction.SEARCH, "p1")

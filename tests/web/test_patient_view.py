@@ -66,9 +66,9 @@ def permit(*rules: Rule, constraint: str | None = None) -> PatientPermit:
     return PatientPermit("p1", Interaction.RETRIEVE, (Way(constraint, rules=rules),))
 
 
-def views(archive: Archive, clock: Clock | None = None) -> PatientViews:
+def views(archive: Archive, clock: Clock | None = None, rules: tuple[Rule, ...] = ()) -> PatientViews:
     """On this archive."""
-    return PatientViews(archive, SITE, Constraints(SITE), clock=clock or Clock(DAY_ENDS))
+    return PatientViews(archive, SITE, Constraints(SITE), rules=rules, clock=clock or Clock(DAY_ENDS))
 
 
 @pytest.mark.parametrize(("after", "shown"), [(0, False), (72 * HOUR - 0.01, False), (72 * HOUR, True)])
@@ -187,3 +187,53 @@ async def test_a_constraint_limits_what_is_shown() -> None:
     view = await views(Archive(ROWS, SERIES)).of(permit(constraint="modality=SR"), KNOWN_AS)
     assert [study_uid(one) for one in view.rows] == ["1.2", "1.4"]
     assert view.rows[0] is ROWS[0]  # Nothing in it is hidden.
+
+
+async def test_a_constraint_cannot_ask_for_what_is_hidden() -> None:
+    """By modality or by UID: as if it were not there."""
+    for constraint, found in (
+        ("modality=SR", []),
+        ("series=1.2.2", []),
+        ("series=1.2.1", ["1.2"]),
+        ("modality=CT", None),
+    ):
+        view = await views(Archive(ROWS, SERIES), rules=(NO_SR,)).of(permit(NO_SR, constraint=constraint), KNOWN_AS)
+        assert [study_uid(one) for one in view.rows] == (["1.2", "1.3"] if found is None else found), constraint
+
+
+async def test_what_an_archive_fills_in_from_some_series_is_left_out() -> None:
+    """Orthanc answers any attribute at any level, from an image of its choice."""
+    told = row(SeriesInstanceUID="1.2.2", SOPInstanceUID="1.2.2.1", SeriesDescription="secret", Modality="SR",
+               NumberOfPatientRelatedStudies=3, StudyDescription="Head")  # fmt: skip
+    view = await views(Archive(ROWS, SERIES)).of(permit(NO_SR), KNOWN_AS)
+    (found, *_) = shown_rows([{**ROWS[0], **told}], Query("studies"), parse_matching([]), view)
+    assert "SR" not in str(found)
+    assert "secret" not in str(found)
+    assert "1.2.2" not in str(found)
+    assert found["00081030"]["Value"] == ["Head"]
+    assert "00201200" not in found
+
+
+@pytest.mark.parametrize("level", ["series", "instances"])
+async def test_sums_below_a_study_tell_nothing(level: str) -> None:
+    own = {**row(StudyInstanceUID="1.2", SeriesInstanceUID="1.2.1"), **ROWS[0]}
+    other = row(StudyInstanceUID="1.3", SeriesInstanceUID="1.3.1", ModalitiesInStudy=["CT"])
+    view = await views(Archive(ROWS, SERIES)).of(permit(NO_SR), KNOWN_AS)
+    found = shown_rows([own, other], Query(level), parse_matching([]), view)
+    assert ["00080061" in one for one in found] == [False, True]
+    for name in ("ModalitiesInStudy", "NumberOfStudyRelatedSeries", "SOPClassesInStudy"):
+        found = shown_rows([own, other], Query(level), parse_matching([(name, "2")]), view)
+        assert [text["0020000D"]["Value"] for text in found] == [["1.3"]]
+
+
+@pytest.mark.parametrize("name", ["NumberOfPatientRelatedStudies", "00201204"])
+async def test_nobody_matches_by_how_much_a_patient_has(name: str) -> None:
+    view = await views(Archive(ROWS, SERIES)).of(permit(NO_SR), KNOWN_AS)
+    for level in ("studies", "series"):
+        assert shown_rows(ROWS, Query(level), parse_matching([(name, "3")]), view) == []
+
+
+async def test_one_uid_twice_under_one_identifier() -> None:
+    rule = Rule("x", Effect.EXCLUDE, study={"StudyDescription": ("secret",)}, unknown_applies=False)
+    archive = Archive([study(StudyDescription="open")], {}, copies=[study(StudyDescription="secret")])
+    assert (await views(archive).of(permit(rule), KNOWN_AS)).rows == []
