@@ -61,12 +61,17 @@ def _concept(coding: Json) -> dict[str, Any]:
     return {"text": coding["display"]} if set(coding) == {"display"} else {"coding": [coding]}
 
 
+def _mime_types(resource: Json) -> Json:
+    """Left out where ``_elements`` has left it out."""
+    return {"mimeType": resource["payloadMimeType"]} if "payloadMimeType" in resource else {}
+
+
 def _endpoint(resource: Json) -> dict[str, Any]:
     moved = ("connectionType", "payloadType", "payloadMimeType", "address")
     endpoint = {name: value for name, value in resource.items() if name not in moved}
     return {
         **endpoint,
         "connectionType": [_concept(resource["connectionType"])],
-        "payload": [{"type": resource["payloadType"], "mimeType": resource["payloadMimeType"]}],
+        "payload": [{"type": resource["payloadType"], **_mime_types(resource)}],
         "address": resource["address"],
     }

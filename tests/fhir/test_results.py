@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sidecar.common.errors import BadRequest, NotAcceptable
 from sidecar.fhir.catalog import Catalog
 from sidecar.fhir.endpoint import Endpoints
+from sidecar.fhir.r5 import to_r5
 from sidecar.fhir.results import SORTS, Result, read_result, subset
 from sidecar.fhir.search import Search
 from tests.fhir.answers import NOW, REAL, answer, follow, found, link, parse, study, uids_of
@@ -143,4 +144,5 @@ def test_less_of_an_endpoint(parameter: tuple[str, str], left: set[str]) -> None
     assert set(found) == must | left | {"address"}
     assert found["meta"]["tag"][0]["code"] == "SUBSETTED"
     Endpoint.model_validate(found)
+    assert ("mimeType" in to_r5(found)["payload"][0]) == ("payloadMimeType" in left)
     assert subset(whole, Result()) is whole

@@ -1,0 +1,66 @@
+"""Made-up searches and reads, with every parameter, modifier and odd value: no 5xx, nothing of another patient's."""
+
+import random
+import time
+from urllib.parse import quote
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from sidecar.fhir.search import SUPPORTED
+from tests.attacks.fuzz import FOREIGN, FOREIGN_INSTANCE, FOREIGN_SERIES, OWN, OWN_SERIES, SECRET, Archive
+from tests.upstreams import TOKEN, ScriptedEhr, sidecar_between
+
+SECONDS = 4
+NAMES = (*SUPPORTED, "_has:x", "foo")
+MODIFIERS = ("", "", ":not", ":missing", ":exact", ":identifier", ":Patient", ":")
+VALUES = (
+    "p1", "p2", "Patient/p1", "CT", "CT,MR", "true", "false", "ge2020", "lt9999", "eq2020-02-30", "ne", "ap2020",
+    "2020-01-01T00:00:00Z", f"urn:oid:{OWN}", f"urn:oid:{FOREIGN}", OWN, FOREIGN, FOREIGN_SERIES, OWN_SERIES,
+    FOREIGN_INSTANCE, "|", "||", "a|b|c", "\\", "\\,", "", "*", "ImagingStudy:endpoint", "0", "-1", "500", "9" * 17,
+    "started", "-started,_lastUpdated", "count", "text", "json", "xml", "json;fhirVersion=5.0", "x" * 300, "\0", "é",
+    "urn:dicom:uid|", "http://x|y", "sa0001", "eb9999-12-31T23:59:59.999999999-14:00", "available", "address,status",
+)  # fmt: skip
+PATHS = (
+    "/fhir/ImagingStudy", "/fhir/Patient/p1/ImagingStudy", f"/fhir/ImagingStudy/{OWN}", f"/fhir/ImagingStudy/{FOREIGN}",
+    "/fhir/ImagingStudy/x", "/fhir/Endpoint/p1", "/fhir/Endpoint/p2", "/wado-rs/studies", "/wado-rs/series",
+    "/wado-rs/instances", "/fhir/metadata",
+)  # fmt: skip
+ACCEPTS = ("application/fhir+json", "*/*", "text/html", "application/fhir+json; fhirVersion=5.0", ";")
+RULES = {
+    "rules": [
+        {"name": "a", "effect": "exclude", "study": {"StudyDescription": ["x"]}, "unknown": "ignored"},
+        {"name": "b", "effect": "exclude", "series": {"Modality": ["SR"]}, "unknown": "ignored"},
+    ]
+}
+
+
+@pytest.mark.parametrize("access", [{}, RULES], ids=["without rules", "with rules"])
+async def test_made_up_searches(access: dict[str, object]) -> None:
+    """What is asked for is printed when it fails; the seed is the second at which it began."""
+    chance = random.Random(seed := int(time.time()))
+    caches = {"search_cache_seconds": 0.05}
+    async with (
+        sidecar_between(ScriptedEhr(), Archive(), access=access, fhir=caches) as (url, _),
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as us,
+    ):
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            query = "&".join(
+                f"{quote(chance.choice(NAMES) + chance.choice(MODIFIERS), safe=':._-')}="
+                f"{quote(chance.choice(VALUES), safe=chance.choice(['', ',|:']))}"
+                for _ in range(chance.randint(1, 4))
+            )
+            path, headers = chance.choice(PATHS), {"Accept": chance.choice(ACCEPTS[:2] * 4 + ACCEPTS)}
+            if chance.random() < 0.3:
+                headers["Prefer"] = "handling=strict"
+            if chance.random() < 0.2:
+                headers["If-None-Match"] = chance.choice(["*", '"x"', "W/x"])
+            method = chance.choice(["GET", "GET", "HEAD"])
+            target = URL(f"{url}{path}?{query}", encoded=True)
+            async with us.request(method, target, headers=headers) as answer:
+                body = await answer.read()
+                said = f"{seed}: {method} {path}?{query} {headers}: {answer.status}"
+                assert answer.status < 500, said
+                assert SECRET.encode() not in body, said
