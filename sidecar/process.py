@@ -39,6 +39,7 @@ class Generation:
         self._sockets = sockets
         self._over = asyncio.Event()
         self._drain_seconds = settings.server.drain_seconds
+        self._replaced = False
         self._started: asyncio.Future[Sidecar] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._serve())
         self._listeners: list[Listener] = []
@@ -52,9 +53,9 @@ class Generation:
         public, admin = self._listeners
         return public.sockets(), admin.sockets()
 
-    async def end(self, drain_seconds: float) -> None:
-        """Accept no more; what is under way gets so long."""
-        self._drain_seconds = drain_seconds
+    async def end(self, drain_seconds: float, *, replaced: bool = False) -> None:
+        """Accept no more; what is under way gets so long. ``replaced``: another generation serves in its place."""
+        self._drain_seconds, self._replaced = drain_seconds, replaced
         self._over.set()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -76,8 +77,8 @@ class Generation:
                 self._listeners = [public, admin]
                 self._started.set_result(sidecar)
                 await self._over.wait()
-                # At the process's end the admin port tells so; a generation that was replaced has given it away.
-                sidecar.readiness.draining = True
+                # Of one that was replaced nothing ends: a client that leaves it is a client that leaves.
+                sidecar.readiness.draining = not self._replaced
                 await public.stop(self._drain_seconds)
         except BaseException as error:
             if self._started.done():
@@ -107,7 +108,7 @@ async def run(
         while not await _stopped(stop, reload):
             following = await _next(current, load)
             if following is not None:
-                ending = asyncio.create_task(current.end(RETIRED_SECONDS))
+                ending = asyncio.create_task(current.end(RETIRED_SECONDS, replaced=True))
                 retired.add(ending)
                 ending.add_done_callback(retired.discard)
                 current = following

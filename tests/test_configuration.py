@@ -9,7 +9,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sidecar.configuration import ConfigurationError, load_settings
+from sidecar.fhir.described import SERIES_KEYWORDS, STUDY_KEYWORDS
 from sidecar.settings import BasicAuth, Settings
+from sidecar.settings_access import RuleSettings
 from sidecar.settings_tokens import BackendServicesClient, SecretClient
 
 SECRET = "Zq7-hunter2-Xw"
@@ -375,3 +377,10 @@ def test_capability_keys(write: Write, content: str, problem: str | None) -> Non
         (line,) = problems(*files)
         assert line.startswith(f"second.yaml: capabilities.keys_file: {problem}")
         assert "1" * 63 not in line
+
+
+def test_rules_may_name_what_is_described() -> None:
+    """A keyword that could be configured and is never read would hide everything."""
+    rule = RuleSettings.model_json_schema()["properties"]
+    for name, known in (("study", STUDY_KEYWORDS), ("series", SERIES_KEYWORDS)):
+        assert set(rule[name]["anyOf"][0]["propertyNames"]["enum"]) == set(known)

@@ -162,10 +162,8 @@ class PatientViews:
         asked = Oldest(listing.asked)
         series = await self._studies.series_of(map(study_uid, usable), listing, known_as, asked)
         facts: dict[str, tuple[DescribedStudy, ...]] = {}
-        for row in [
-            *usable,
-            *listing.copies,
-        ]:  # Several under one UID, which the patient has under several identifiers.
+        # Several under one UID, which the patient has under several identifiers.
+        for row in (*usable, *listing.copies):
             uid = study_uid(row)
             one = self._describe(row, series.get(uid, ()), constraints)
             facts[uid] = (*facts.get(uid, ()), one)

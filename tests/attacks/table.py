@@ -4,36 +4,17 @@ It grows: every new trick gets a row. ``Row.pacs`` is ``nothing`` (no request at
 ownership is established; never a retrieval) or ``retrieval`` (the request is harmless and is served).
 """
 
-from dataclasses import dataclass, replace
-from typing import Any
-
-from sidecar.access.capability import KEY_BYTES, Capability, Key, Operation, Sealer, token_hash
-from sidecar.access.scopes import parse_scopes
-from sidecar.access.token import Token
+from tests.attacks.capability_rows import capabilities
 from tests.attacks.raw import BEARER, request
+from tests.attacks.row import FOREIGN, OWN, REFUSED, ROOT, Row, row
 from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, TOKEN
-
-FOREIGN = "1.2.840.99.5"
-ROOT = f"/fhir/Patient/{PATIENT}/$wado-rs"
-OWN = f"{ROOT}/studies/{STUDY}"
-REFUSED = frozenset({400, 401, 403, 404, 405, 406, 411, 413, 414, 415, 417, 431, 501, 505})
-
-
-@dataclass(frozen=True)
-class Row:
-    """``statuses``: empty means that the connection may just be closed."""
-
-    name: str
-    data: bytes
-    statuses: frozenset[int]
-    pacs: str = "nothing"
 
 
 def rows() -> list[Row]:
     """Return all rows."""
     made = [
         *_paths(),
-        *_capabilities(),
+        *capabilities(),
         *_hierarchy(),
         *_uids(),
         *_queries(),
@@ -44,76 +25,6 @@ def rows() -> list[Row]:
     ]
     assert len({row.name for row in made}) == len(made)
     return made
-
-
-def _row(name: str, data: bytes, *statuses: int, pacs: str = "nothing") -> Row:
-    return Row(name, data, frozenset(statuses), pacs)
-
-
-CAPABILITY_KEY = Key("attacked", b"k" * KEY_BYTES)
-PUBLIC_URL = "http://sidecar.example.org"
-
-
-def _sealed(**changes: Any) -> str:
-    """A bearer capability for the own study."""
-    token = Token(parse_scopes("patient/ImagingStudy.rs"), 9e9, PATIENT, "app")
-    good = Capability(
-        PATIENT, STUDY, frozenset(Operation), 9e9, token, token_hash("another"), "audited", bound=False
-    )  # fmt: skip
-    return Sealer([CAPABILITY_KEY], PUBLIC_URL).seal(replace(good, **changes))
-
-
-def _capabilities() -> list[Row]:
-    """An address is for one study; nothing that is appended, changed or put around it leads to another (SIA-51)."""
-    sealed = _sealed()
-    root = f"/capability/{sealed}"
-    foreign = {
-        "another study": f"{root}/studies/{FOREIGN}",
-        "another study's series": f"{root}/studies/{FOREIGN}/series",
-        "another study after its own": f"{root}/studies/{STUDY}/studies/{FOREIGN}",
-        "another study by dots": f"{root}/studies/{STUDY}/../{FOREIGN}",
-        "another study by encoded dots": f"{root}/studies/{STUDY}/%2e%2e/{FOREIGN}",
-        "a list of studies": f"{root}/studies/{STUDY},{FOREIGN}",
-        "a list of studies with a backslash": f"{root}/studies/{STUDY}%5c{FOREIGN}",
-        "a wildcard": f"{root}/studies/*",
-        "the FHIR side": f"{root}/ImagingStudy",
-        "the patient's root": f"{root}/Patient/{PATIENT}/$wado-rs/studies/{STUDY}",
-        "a changed character": f"/capability/{sealed[:-5]}{'A' if sealed[-5] != 'A' else 'B'}{sealed[-4:]}/studies/{STUDY}",
-        "cut off": f"/capability/{sealed[:-1]}/studies/{STUDY}",
-        "padded": f"/capability/{sealed}=/studies/{STUDY}",
-        "padded and encoded": f"/capability/{sealed}%3d/studies/{STUDY}",
-        "the other alphabet": f"/capability/{sealed.replace('-', '%2b').replace('_', '%2f')}%3d/studies/{STUDY}",
-        "its first character encoded": f"/capability/%{ord(sealed[0]):02x}{sealed[1:]}/studies/{STUDY}",
-        "without key id": f"/capability/{sealed.partition('.')[2]}/studies/{STUDY}",
-        "another key id": f"/capability/other.{sealed.partition('.')[2]}/studies/{STUDY}",
-        "upper case": f"/capability/{sealed.upper()}/studies/{STUDY}",
-        "twice": f"/capability/{sealed}/capability/{sealed}/studies/{STUDY}",
-        "in the query": f"/capability/x/studies/{STUDY}?capability={sealed}",
-        "empty": f"/capability//studies/{STUDY}",
-        "nothing below it": root,
-        "out of time": f"/capability/{_sealed(expires_at=1.0)}/studies/{STUDY}",
-        "of a token that is over": f"/capability/{_sealed(token=Token((), 1.0, PATIENT))}/studies/{STUDY}",
-        "of a token without scopes": f"/capability/{_sealed(token=Token((), 9e9, PATIENT))}/studies/{STUDY}",
-        "for another patient than the token's": f"/capability/{_sealed(patient='p2')}/studies/{STUDY}",
-        "for no operation": f"/capability/{_sealed(operations=frozenset())}/studies/{STUDY}",
-        "bound to a token that is not shown": f"/capability/{_sealed(bound=True)}/studies/{STUDY}",
-    }
-    plain = "GET {} HTTP/1.1\r\nHost: sidecar\r\nConnection: close\r\n\r\n"
-    made = [_row(f"capability: {name}", plain.format(path).encode(), *REFUSED) for name, path in foreign.items()]
-    bound = f"/capability/{_sealed(bound=True)}/studies/{STUDY}"
-    return [
-        *made,
-        _row("capability: bound to another token", request(bound), *REFUSED),
-        _row("capability: its own study", plain.format(f"{root}/studies/{STUDY}").encode(), 200, pacs="retrieval"),
-        _row(
-            "capability: a query for another study",
-            plain.format(f"{root}/studies?StudyInstanceUID={FOREIGN}").encode(), 200, pacs="queries",
-        ),
-        _row(
-            "capability: a query for another patient",
-            plain.format(f"{root}/studies?PatientID=p2&00100020=p2").encode(), 200, pacs="queries",
-        ),
-    ]  # fmt: skip
 
 
 def _paths() -> list[Row]:
@@ -168,20 +79,20 @@ def _paths() -> list[Row]:
         "an absolute URL in the path": f"{ROOT}/http://pacs/studies/{STUDY}",
         "a long path": OWN + "/x" * 4_100,
     }
-    found = [_row(f"path: {name}", request(target), *REFUSED) for name, target in below.items()]
+    found = [row(f"path: {name}", request(target), *REFUSED) for name, target in below.items()]
     return [
         *found,
-        _row("path: raw UTF-8", request(f"{ROOT}/studies/１.２"), *REFUSED),
-        _row("path: raw bytes", request(OWN.encode() + b"\xff\xfe"), *REFUSED),
-        _row("path: raw NUL", request(OWN.encode() + b"\x00"), *REFUSED),
-        _row("path: a space", request(f"{OWN} /x"), *REFUSED),
-        _row("path: absolute form, another host", request(f"http://pacs:8042/dicom-web/studies/{FOREIGN}"), *REFUSED),
-        _row("path: absolute form, our host", request(f"http://sidecar.example.org{OWN}"), *REFUSED),
-        _row("path: authority form", request("pacs:8042", method="CONNECT"), *REFUSED),
-        _row("path: asterisk", request("*", method="OPTIONS"), *REFUSED),
-        _row("path: no slash", request(f"fhir/Patient/{PATIENT}/$wado-rs/studies/{STUDY}"), *REFUSED),
-        _row("path: empty", b"GET  HTTP/1.1\r\nHost: x\r\n\r\n", *REFUSED),
-        _row("path: a fragment", request(f"{OWN}#/../{FOREIGN}"), *REFUSED),
+        row("path: raw UTF-8", request(f"{ROOT}/studies/１.２"), *REFUSED),
+        row("path: raw bytes", request(OWN.encode() + b"\xff\xfe"), *REFUSED),
+        row("path: raw NUL", request(OWN.encode() + b"\x00"), *REFUSED),
+        row("path: a space", request(f"{OWN} /x"), *REFUSED),
+        row("path: absolute form, another host", request(f"http://pacs:8042/dicom-web/studies/{FOREIGN}"), *REFUSED),
+        row("path: absolute form, our host", request(f"http://sidecar.example.org{OWN}"), *REFUSED),
+        row("path: authority form", request("pacs:8042", method="CONNECT"), *REFUSED),
+        row("path: asterisk", request("*", method="OPTIONS"), *REFUSED),
+        row("path: no slash", request(f"fhir/Patient/{PATIENT}/$wado-rs/studies/{STUDY}"), *REFUSED),
+        row("path: empty", b"GET  HTTP/1.1\r\nHost: x\r\n\r\n", *REFUSED),
+        row("path: a fragment", request(f"{OWN}#/../{FOREIGN}"), *REFUSED),
     ]
 
 
@@ -191,28 +102,28 @@ def _hierarchy() -> list[Row]:
     made = []
     for suffix in ("", "/metadata", "/rendered", "/thumbnail", "/bulkdata", "/pixeldata"):
         made += [
-            _row(f"hierarchy: foreign study{suffix}", request(f"{ROOT}/studies/{FOREIGN}{suffix}"), 404, pacs="queries"),
-            _row(f"hierarchy: foreign series{suffix}", request(f"{OWN}/series/{FOREIGN}{suffix}"), 404, pacs="queries"),
-            _row(f"hierarchy: foreign instance{suffix}", request(f"{series}/instances/{FOREIGN}{suffix}"), 404,
+            row(f"hierarchy: foreign study{suffix}", request(f"{ROOT}/studies/{FOREIGN}{suffix}"), 404, pacs="queries"),
+            row(f"hierarchy: foreign series{suffix}", request(f"{OWN}/series/{FOREIGN}{suffix}"), 404, pacs="queries"),
+            row(f"hierarchy: foreign instance{suffix}", request(f"{series}/instances/{FOREIGN}{suffix}"), 404,
                  pacs="queries"),
-            _row(f"hierarchy: own instance, foreign series{suffix}",
+            row(f"hierarchy: own instance, foreign series{suffix}",
                  request(f"{OWN}/series/{FOREIGN}/instances/{INSTANCE}{suffix}"), 404, pacs="queries"),
         ]  # fmt: skip
     return [
         *made,
-        _row("hierarchy: foreign frames", request(f"{series}/instances/{FOREIGN}/frames/1"), 404, pacs="queries"),
-        _row("hierarchy: query below a foreign study", request(f"{ROOT}/studies/{FOREIGN}/series"), 404, pacs="queries"),
-        _row("hierarchy: study in the study", request(f"{OWN}/studies/{FOREIGN}"), 404),
-        _row("hierarchy: instance below the study", request(f"{OWN}/instances/{FOREIGN}"), 404),
-        _row("hierarchy: series without study", request(f"{ROOT}/series/{FOREIGN}"), 404),
-        _row("hierarchy: more below frames", request(f"{instance}/frames/1/../../{FOREIGN}"), 404),
-        _row("hierarchy: bulk data path with dots", request(f"{instance}/bulkdata/../../{FOREIGN}"), 404),
-        _row("hierarchy: bulk data path with a UID", request(f"{instance}/bulkdata/{FOREIGN}"), 404),
-        _row("hierarchy: another patient's root", request(f"/fhir/Patient/p2/$wado-rs/studies/{STUDY}"), 403),
-        _row("hierarchy: another patient's root, foreign study", request(f"/fhir/Patient/p2/$wado-rs/studies/{FOREIGN}"),
+        row("hierarchy: foreign frames", request(f"{series}/instances/{FOREIGN}/frames/1"), 404, pacs="queries"),
+        row("hierarchy: query below a foreign study", request(f"{ROOT}/studies/{FOREIGN}/series"), 404, pacs="queries"),
+        row("hierarchy: study in the study", request(f"{OWN}/studies/{FOREIGN}"), 404),
+        row("hierarchy: instance below the study", request(f"{OWN}/instances/{FOREIGN}"), 404),
+        row("hierarchy: series without study", request(f"{ROOT}/series/{FOREIGN}"), 404),
+        row("hierarchy: more below frames", request(f"{instance}/frames/1/../../{FOREIGN}"), 404),
+        row("hierarchy: bulk data path with dots", request(f"{instance}/bulkdata/../../{FOREIGN}"), 404),
+        row("hierarchy: bulk data path with a UID", request(f"{instance}/bulkdata/{FOREIGN}"), 404),
+        row("hierarchy: another patient's root", request(f"/fhir/Patient/p2/$wado-rs/studies/{STUDY}"), 403),
+        row("hierarchy: another patient's root, foreign study", request(f"/fhir/Patient/p2/$wado-rs/studies/{FOREIGN}"),
              403),
         *(
-            _row(f"hierarchy: WADO-URI, {what}", request("/wado-uri?requestType=WADO&" + "&".join(
+            row(f"hierarchy: WADO-URI, {what}", request("/wado-uri?requestType=WADO&" + "&".join(
                 f"{name}={value}" for name, value in zip(("studyUID", "seriesUID", "objectUID"), uids, strict=True))),
                 404, pacs="queries")
             for what, uids in {
@@ -221,12 +132,12 @@ def _hierarchy() -> list[Row]:
             }.items()
         ),
         *(
-            _row(f"hierarchy: WADO-URI, {more}", request(
+            row(f"hierarchy: WADO-URI, {more}", request(
                 f"/wado-uri?requestType=WADO&studyUID={STUDY}&seriesUID={SERIES}&objectUID={INSTANCE}&{more}"), 400)
             for more in (f"studyUID={FOREIGN}", f"objectUID={FOREIGN}", "anonymize=yes", "rows=1%0d%0a", "region=0,0,1,1")
         ),
-        _row("hierarchy: two patients", request(f"/fhir/Patient/{PATIENT},p2/$wado-rs/studies/{STUDY}"), 403),
-        _row("hierarchy: patient in other case", request(f"/fhir/Patient/{PATIENT.upper()}/$wado-rs/studies/{STUDY}"), 403),
+        row("hierarchy: two patients", request(f"/fhir/Patient/{PATIENT},p2/$wado-rs/studies/{STUDY}"), 403),
+        row("hierarchy: patient in other case", request(f"/fhir/Patient/{PATIENT.upper()}/$wado-rs/studies/{STUDY}"), 403),
     ]  # fmt: skip
 
 
@@ -242,14 +153,14 @@ def _uids() -> list[Row]:
     made = []
     for name, uid in bad.items():
         made += [
-            _row(f"UID: {name} as study", request(f"{ROOT}/studies/{uid}"), 400, 404),
-            _row(f"UID: {name} as series", request(f"{OWN}/series/{uid}/metadata"), 400, 404),
-            _row(f"UID: {name} as instance", request(f"{OWN}/series/{SERIES}/instances/{uid}/frames/1"), 400, 404),
+            row(f"UID: {name} as study", request(f"{ROOT}/studies/{uid}"), 400, 404),
+            row(f"UID: {name} as series", request(f"{OWN}/series/{uid}/metadata"), 400, 404),
+            row(f"UID: {name} as instance", request(f"{OWN}/series/{SERIES}/instances/{uid}/frames/1"), 400, 404),
         ]
     frames = {"zero": "0", "none": "", "minus": "-1", "range": "1-3", "huge": "99999999999", "empty element": "1,,2",
               "encoded comma": "1%2c2", "float": "1.5", "many": ",".join(["1"] * 1_001)}  # fmt: skip
     below = f"{OWN}/series/{SERIES}/instances/{INSTANCE}/frames"
-    return [*made, *(_row(f"frames: {name}", request(f"{below}/{text}"), 400, 404) for name, text in frames.items())]
+    return [*made, *(row(f"frames: {name}", request(f"{below}/{text}"), 400, 404) for name, text in frames.items())]
 
 
 def _queries() -> list[Row]:
@@ -275,14 +186,14 @@ def _queries() -> list[Row]:
     }  # fmt: skip
     return [
         *(
-            _row(f"QIDO: {name}", request(f"{ROOT}/studies?{query}"), 200, pacs="queries")
+            row(f"QIDO: {name}", request(f"{ROOT}/studies?{query}"), 200, pacs="queries")
             for name, query in forced.items()
         ),
-        *(_row(f"QIDO refused: {name}", request(f"{ROOT}/studies?{query}"), 400) for name, query in refused.items()),
-        _row("QIDO: foreign series", request(f"{ROOT}/series?SeriesInstanceUID={FOREIGN}"), 200, pacs="queries"),
-        _row("QIDO: foreign instance", request(f"{ROOT}/instances?SOPInstanceUID={FOREIGN}"), 200, pacs="queries"),
-        _row("QIDO: another patient's root", request("/fhir/Patient/p2/$wado-rs/studies"), 403),
-        _row("QIDO: a body with a query", request(f"{ROOT}/studies", method="POST", body=b"PatientID=p2"), 405),
+        *(row(f"QIDO refused: {name}", request(f"{ROOT}/studies?{query}"), 400) for name, query in refused.items()),
+        row("QIDO: foreign series", request(f"{ROOT}/series?SeriesInstanceUID={FOREIGN}"), 200, pacs="queries"),
+        row("QIDO: foreign instance", request(f"{ROOT}/instances?SOPInstanceUID={FOREIGN}"), 200, pacs="queries"),
+        row("QIDO: another patient's root", request("/fhir/Patient/p2/$wado-rs/studies"), 403),
+        row("QIDO: a body with a query", request(f"{ROOT}/studies", method="POST", body=b"PatientID=p2"), 405),
     ]
 
 
@@ -311,23 +222,23 @@ def _searches() -> list[Row]:
     search = "/fhir/ImagingStudy"
     form = "Content-Type: application/x-www-form-urlencoded"
     return [
-        *(_row(f"search: {name}", request(f"{search}?{query}"), 403) for name, query in denied.items()),
-        *(_row(f"search refused: {name}", request(f"{search}?{query}"), 400) for name, query in refused.items()),
-        _row("search: body and query disagree",
+        *(row(f"search: {name}", request(f"{search}?{query}"), 403) for name, query in denied.items()),
+        *(row(f"search refused: {name}", request(f"{search}?{query}"), 400) for name, query in refused.items()),
+        row("search: body and query disagree",
              request(f"{search}/_search?patient={PATIENT}", form, method="POST", body=b"patient=p2"), 403),
-        _row("search: query and body disagree",
+        row("search: query and body disagree",
              request(f"{search}/_search?patient=p2", form, method="POST", body=f"patient={PATIENT}".encode()), 403),
-        _row("search: a JSON body", request(f"{search}/_search", "Content-Type: application/json", method="POST",
+        row("search: a JSON body", request(f"{search}/_search", "Content-Type: application/json", method="POST",
                                             body=b'{"patient": "p2"}'), 400),
-        _row("search: another charset", request(f"{search}/_search", form, method="POST", body=b"patient=\xff"), 400),
-        _row("search: a large body", request(f"{search}/_search", form, method="POST", body=b"a=" + b"x" * 200_000), 413),
-        _row("search: compartment of another", request("/fhir/Patient/p2/ImagingStudy"), 403),
-        _row("search: compartment and parameter", request(f"/fhir/Patient/{PATIENT}/ImagingStudy?patient=p2"), 403),
-        _row("read: foreign study", request(f"/fhir/ImagingStudy/{FOREIGN}"), 404, pacs="queries"),
-        _row("read: made-up id", request("/fhir/ImagingStudy/nothing"), 404),
-        _row("read: another Endpoint", request("/fhir/Endpoint/p2"), 404),
-        _row("read: everything", request("/fhir/Patient/p1/$everything"), 404),
-        _row("read: history", request(f"/fhir/ImagingStudy/{STUDY}/_history/1"), 404),
+        row("search: another charset", request(f"{search}/_search", form, method="POST", body=b"patient=\xff"), 400),
+        row("search: a large body", request(f"{search}/_search", form, method="POST", body=b"a=" + b"x" * 200_000), 413),
+        row("search: compartment of another", request("/fhir/Patient/p2/ImagingStudy"), 403),
+        row("search: compartment and parameter", request(f"/fhir/Patient/{PATIENT}/ImagingStudy?patient=p2"), 403),
+        row("read: foreign study", request(f"/fhir/ImagingStudy/{FOREIGN}"), 404, pacs="queries"),
+        row("read: made-up id", request("/fhir/ImagingStudy/nothing"), 404),
+        row("read: another Endpoint", request("/fhir/Endpoint/p2"), 404),
+        row("read: everything", request("/fhir/Patient/p1/$everything"), 404),
+        row("read: history", request(f"/fhir/ImagingStudy/{STUDY}/_history/1"), 404),
     ]  # fmt: skip
 
 
@@ -354,12 +265,12 @@ def _tokens() -> list[Row]:
         "folded": [f"Authorization: Bearer\r\n {TOKEN}"],
     }  # fmt: skip
     return [
-        *(_row(f"token: {name}", request(OWN, *lines, token=False), 400, 401, 431) for name, lines in bad.items()),
-        _row("token: none", request(OWN, token=False), 401),
-        _row("token: in the query", request(f"{OWN}?access_token={TOKEN}", token=False), 401),
-        _row("token: in the body", request("/fhir/ImagingStudy/_search", "Content-Type: application/x-www-form-urlencoded",
+        *(row(f"token: {name}", request(OWN, *lines, token=False), 400, 401, 431) for name, lines in bad.items()),
+        row("token: none", request(OWN, token=False), 401),
+        row("token: in the query", request(f"{OWN}?access_token={TOKEN}", token=False), 401),
+        row("token: in the body", request("/fhir/ImagingStudy/_search", "Content-Type: application/x-www-form-urlencoded",
                                            method="POST", body=f"access_token={TOKEN}".encode(), token=False), 401),
-        _row("token: lower-case scheme", request(OWN, f"authorization: bearer {TOKEN}", token=False), 200, pacs="retrieval"),
+        row("token: lower-case scheme", request(OWN, f"authorization: bearer {TOKEN}", token=False), 200, pacs="retrieval"),
     ]  # fmt: skip
 
 
@@ -374,39 +285,39 @@ def _http() -> list[Row]:
         return "\r\n".join([*head, "", ""]).encode() + body
 
     return [
-        _row("HTTP: CL.TE", post(f"Content-Length: {len(chunked)}", "Transfer-Encoding: chunked", body=chunked), *REFUSED),
-        _row("HTTP: TE.TE", post("Transfer-Encoding: chunked", "Transfer-Encoding: identity", body=chunked), *REFUSED),
-        _row("HTTP: TE with a list", post("Transfer-Encoding: chunked, identity", body=chunked), *REFUSED),
-        _row("HTTP: TE with a tab", post("Transfer-Encoding:\tchunked", "Content-Length: 5", body=chunked), *REFUSED),
-        _row("HTTP: TE misspelt", post("Transfer-Encoding: xchunked", body=chunked), *REFUSED),
-        _row("HTTP: space before the colon", post("Transfer-Encoding : chunked", body=chunked), *REFUSED),
-        _row("HTTP: CL twice", post("Content-Length: 0", "Content-Length: 5", body=b"a=b&c"), *REFUSED),
-        _row("HTTP: CL list", post("Content-Length: 0, 5", body=b"a=b&c"), *REFUSED),
-        _row("HTTP: CL with a sign", post("Content-Length: +5", body=b"a=b&c"), *REFUSED),
-        _row("HTTP: CL negative", post("Content-Length: -1", body=b""), *REFUSED),
-        _row("HTTP: CL hex", post("Content-Length: 0x5", body=b"a=b&c"), *REFUSED),
-        _row("HTTP: chunk size junk", post("Transfer-Encoding: chunked", body=b"zz\r\nab\r\n0\r\n\r\n"), *REFUSED),
-        _row("HTTP: folded header", request(OWN, "X-A: b\r\n\tc"), *REFUSED),
-        _row("HTTP: bare CR in a header", request(OWN, b"X-A: b\rX-B: c"), *REFUSED),
-        _row("HTTP: NUL in a header", request(OWN, b"X-A: b\x00c"), *REFUSED),
-        _row("HTTP: a header without colon", request(OWN, "X-A"), *REFUSED),
-        _row("HTTP: an empty header name", request(OWN, ": x"), *REFUSED),
-        _row("HTTP: a space in a header name", request(OWN, "X A: b"), *REFUSED),
-        _row("HTTP: 64 KB of headers", request(OWN, "X-A: " + "x" * 65_536), *REFUSED),
-        _row("HTTP: 10,000 headers", request(OWN, *(f"X-{n}: y" for n in range(10_000))), *REFUSED),
-        _row("HTTP: 0.9", f"GET {OWN}\r\n\r\n".encode(), *REFUSED),
-        _row("HTTP: 2.0 in text", request(OWN, version="HTTP/2.0"), *REFUSED),
-        _row("HTTP: 1.2", request(OWN, version="HTTP/1.9"), *REFUSED),
-        _row("HTTP: lower-case method", request(OWN, method="get"), *REFUSED),
-        _row("HTTP: junk", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", *REFUSED),
-        _row("HTTP: TRACE", request(OWN, method="TRACE"), *REFUSED),
-        _row("HTTP: PROPFIND", request(OWN, method="PROPFIND"), *REFUSED),
-        _row("HTTP: STOW", request(f"{ROOT}/studies", method="POST", body=b"x"), 405),
-        _row("HTTP: DELETE", request(OWN, method="DELETE"), 405),
-        _row("HTTP: PUT", request(OWN, method="PUT", body=b"x"), 405),
-        _row("HTTP: an unknown method", request(OWN, method="FETCH"), *REFUSED),
-        _row("HTTP: method override", request(OWN, "X-HTTP-Method-Override: DELETE"), 200, pacs="retrieval"),
-        _row("HTTP: compressed body", request("/fhir/ImagingStudy/_search", "Content-Encoding: gzip",
+        row("HTTP: CL.TE", post(f"Content-Length: {len(chunked)}", "Transfer-Encoding: chunked", body=chunked), *REFUSED),
+        row("HTTP: TE.TE", post("Transfer-Encoding: chunked", "Transfer-Encoding: identity", body=chunked), *REFUSED),
+        row("HTTP: TE with a list", post("Transfer-Encoding: chunked, identity", body=chunked), *REFUSED),
+        row("HTTP: TE with a tab", post("Transfer-Encoding:\tchunked", "Content-Length: 5", body=chunked), *REFUSED),
+        row("HTTP: TE misspelt", post("Transfer-Encoding: xchunked", body=chunked), *REFUSED),
+        row("HTTP: space before the colon", post("Transfer-Encoding : chunked", body=chunked), *REFUSED),
+        row("HTTP: CL twice", post("Content-Length: 0", "Content-Length: 5", body=b"a=b&c"), *REFUSED),
+        row("HTTP: CL list", post("Content-Length: 0, 5", body=b"a=b&c"), *REFUSED),
+        row("HTTP: CL with a sign", post("Content-Length: +5", body=b"a=b&c"), *REFUSED),
+        row("HTTP: CL negative", post("Content-Length: -1", body=b""), *REFUSED),
+        row("HTTP: CL hex", post("Content-Length: 0x5", body=b"a=b&c"), *REFUSED),
+        row("HTTP: chunk size junk", post("Transfer-Encoding: chunked", body=b"zz\r\nab\r\n0\r\n\r\n"), *REFUSED),
+        row("HTTP: folded header", request(OWN, "X-A: b\r\n\tc"), *REFUSED),
+        row("HTTP: bare CR in a header", request(OWN, b"X-A: b\rX-B: c"), *REFUSED),
+        row("HTTP: NUL in a header", request(OWN, b"X-A: b\x00c"), *REFUSED),
+        row("HTTP: a header without colon", request(OWN, "X-A"), *REFUSED),
+        row("HTTP: an empty header name", request(OWN, ": x"), *REFUSED),
+        row("HTTP: a space in a header name", request(OWN, "X A: b"), *REFUSED),
+        row("HTTP: 64 KB of headers", request(OWN, "X-A: " + "x" * 65_536), *REFUSED),
+        row("HTTP: 10,000 headers", request(OWN, *(f"X-{n}: y" for n in range(10_000))), *REFUSED),
+        row("HTTP: 0.9", f"GET {OWN}\r\n\r\n".encode(), *REFUSED),
+        row("HTTP: 2.0 in text", request(OWN, version="HTTP/2.0"), *REFUSED),
+        row("HTTP: 1.2", request(OWN, version="HTTP/1.9"), *REFUSED),
+        row("HTTP: lower-case method", request(OWN, method="get"), *REFUSED),
+        row("HTTP: junk", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", *REFUSED),
+        row("HTTP: TRACE", request(OWN, method="TRACE"), *REFUSED),
+        row("HTTP: PROPFIND", request(OWN, method="PROPFIND"), *REFUSED),
+        row("HTTP: STOW", request(f"{ROOT}/studies", method="POST", body=b"x"), 405),
+        row("HTTP: DELETE", request(OWN, method="DELETE"), 405),
+        row("HTTP: PUT", request(OWN, method="PUT", body=b"x"), 405),
+        row("HTTP: an unknown method", request(OWN, method="FETCH"), *REFUSED),
+        row("HTTP: method override", request(OWN, "X-HTTP-Method-Override: DELETE"), 200, pacs="retrieval"),
+        row("HTTP: compressed body", request("/fhir/ImagingStudy/_search", "Content-Encoding: gzip",
              "Content-Type: application/x-www-form-urlencoded", method="POST", body=b"\x1f\x8b" + b"\x00" * 50), *REFUSED),
     ]  # fmt: skip
 
@@ -428,7 +339,7 @@ def _headers() -> list[Row]:
         "an origin with credentials": ["Origin: https://evil.example.org", "Cookie: a=b"],
     }  # fmt: skip
     return [
-        _row(f"header: {name}", request(OWN, *lines, host=None if name == "another Host" else "x"), 200, 417,
+        row(f"header: {name}", request(OWN, *lines, host=None if name == "another Host" else "x"), 200, 417,
              pacs="retrieval")
         for name, lines in ignored.items()
     ]  # fmt: skip

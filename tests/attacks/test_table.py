@@ -12,8 +12,10 @@ import pytest
 from aiohttp import web
 
 from sidecar.listener import listen
+from tests.attacks.capability_rows import CAPABILITY_KEY, PUBLIC_URL
 from tests.attacks.raw import RawAnswer, answers, request, send
-from tests.attacks.table import CAPABILITY_KEY, FOREIGN, OWN, PUBLIC_URL, REFUSED, Row, rows
+from tests.attacks.row import FOREIGN, OWN, REFUSED, Row
+from tests.attacks.table import rows
 from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.web.test_stream import GOOD
 

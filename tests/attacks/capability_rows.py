@@ -1,0 +1,80 @@
+"""The attack table's rows on capability addresses (SIA-51)."""
+
+from dataclasses import replace
+from typing import Any
+
+from sidecar.access.capability import KEY_BYTES, Capability, Key, Operation, Sealer, token_hash
+from sidecar.access.scopes import parse_scopes
+from sidecar.access.token import Token
+from tests.attacks.raw import request
+from tests.attacks.row import FOREIGN, REFUSED, Row, row
+from tests.upstreams import PATIENT, STUDY
+
+CAPABILITY_KEY = Key("attacked", b"k" * KEY_BYTES)
+PUBLIC_URL = "http://sidecar.example.org"
+
+
+def _sealed(**changes: Any) -> str:
+    """A bearer capability for the own study."""
+    token = Token(parse_scopes("patient/ImagingStudy.rs"), 9e9, PATIENT, "app")
+    good = Capability(
+        PATIENT, STUDY, frozenset(Operation), 9e9, token, token_hash("another"), "audited", bound=False
+    )  # fmt: skip
+    return Sealer([CAPABILITY_KEY], PUBLIC_URL).seal(replace(good, **changes))
+
+
+def _changed(sealed: str) -> str:
+    return f"{sealed[:-5]}{'A' if sealed[-5] != 'A' else 'B'}{sealed[-4:]}"
+
+
+def capabilities() -> list[Row]:
+    """An address is for one study; nothing that is appended, changed or put around it leads to another (SIA-51)."""
+    sealed = _sealed()
+    root = f"/capability/{sealed}"
+    foreign = {
+        "another study": f"{root}/studies/{FOREIGN}",
+        "another study's series": f"{root}/studies/{FOREIGN}/series",
+        "another study after its own": f"{root}/studies/{STUDY}/studies/{FOREIGN}",
+        "another study by dots": f"{root}/studies/{STUDY}/../{FOREIGN}",
+        "another study by encoded dots": f"{root}/studies/{STUDY}/%2e%2e/{FOREIGN}",
+        "a list of studies": f"{root}/studies/{STUDY},{FOREIGN}",
+        "a list of studies with a backslash": f"{root}/studies/{STUDY}%5c{FOREIGN}",
+        "a wildcard": f"{root}/studies/*",
+        "the FHIR side": f"{root}/ImagingStudy",
+        "the patient's root": f"{root}/Patient/{PATIENT}/$wado-rs/studies/{STUDY}",
+        "a changed character": f"/capability/{_changed(sealed)}/studies/{STUDY}",
+        "cut off": f"/capability/{sealed[:-1]}/studies/{STUDY}",
+        "padded": f"/capability/{sealed}=/studies/{STUDY}",
+        "padded and encoded": f"/capability/{sealed}%3d/studies/{STUDY}",
+        "the other alphabet": f"/capability/{sealed.replace('-', '%2b').replace('_', '%2f')}%3d/studies/{STUDY}",
+        "its first character encoded": f"/capability/%{ord(sealed[0]):02x}{sealed[1:]}/studies/{STUDY}",
+        "without key id": f"/capability/{sealed.partition('.')[2]}/studies/{STUDY}",
+        "another key id": f"/capability/other.{sealed.partition('.')[2]}/studies/{STUDY}",
+        "upper case": f"/capability/{sealed.upper()}/studies/{STUDY}",
+        "twice": f"/capability/{sealed}/capability/{sealed}/studies/{STUDY}",
+        "in the query": f"/capability/x/studies/{STUDY}?capability={sealed}",
+        "empty": f"/capability//studies/{STUDY}",
+        "nothing below it": root,
+        "out of time": f"/capability/{_sealed(expires_at=1.0)}/studies/{STUDY}",
+        "of a token that is over": f"/capability/{_sealed(token=Token((), 1.0, PATIENT))}/studies/{STUDY}",
+        "of a token without scopes": f"/capability/{_sealed(token=Token((), 9e9, PATIENT))}/studies/{STUDY}",
+        "for another patient than the token's": f"/capability/{_sealed(patient='p2')}/studies/{STUDY}",
+        "for no operation": f"/capability/{_sealed(operations=frozenset())}/studies/{STUDY}",
+        "bound to a token that is not shown": f"/capability/{_sealed(bound=True)}/studies/{STUDY}",
+    }
+    plain = "GET {} HTTP/1.1\r\nHost: sidecar\r\nConnection: close\r\n\r\n"
+    made = [row(f"capability: {name}", plain.format(path).encode(), *REFUSED) for name, path in foreign.items()]
+    bound = f"/capability/{_sealed(bound=True)}/studies/{STUDY}"
+    return [
+        *made,
+        row("capability: bound to another token", request(bound), *REFUSED),
+        row("capability: its own study", plain.format(f"{root}/studies/{STUDY}").encode(), 200, pacs="retrieval"),
+        row(
+            "capability: a query for another study",
+            plain.format(f"{root}/studies?StudyInstanceUID={FOREIGN}").encode(), 200, pacs="queries",
+        ),
+        row(
+            "capability: a query for another patient",
+            plain.format(f"{root}/studies?PatientID=p2&00100020=p2").encode(), 200, pacs="queries",
+        ),
+    ]  # fmt: skip
