@@ -7,6 +7,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+from fhir.resources.R4B.bundle import Bundle
+from fhir.resources.R4B.imagingstudy import ImagingStudy
 from prometheus_client import generate_latest
 
 from sidecar.fhir.endpoint import REQUIRES_ACCESS_TOKEN
@@ -39,6 +41,7 @@ async def endpoint_of(us: aiohttp.ClientSession, url: str, path: str = "/fhir/Im
         assert found.status == 200, body
         assert found.headers["Cache-Control"] == "private, no-store"
     study = body["entry"][0]["resource"] if body["resourceType"] == "Bundle" else body
+    (Bundle if body["resourceType"] == "Bundle" else ImagingStudy).model_validate(body)
     (endpoint,) = study["contained"]
     assert study["endpoint"] == [{"reference": "#" + endpoint["id"]}]
     endpoint["address"] = endpoint["address"].replace("http://sidecar.example.org", url)
