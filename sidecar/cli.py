@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import click
 
 from sidecar import __version__
+from sidecar.common.memory import keep_freed_memory
 from sidecar.configuration import ConfigurationError, load_settings
 from sidecar.settings import Settings
 
@@ -175,6 +176,7 @@ def _run(start: Callable[[asyncio.Event, asyncio.Event], Coroutine[Any, Any, Non
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
         await start(stop, reload)
 
+    keep_freed_memory()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(until_stopped())

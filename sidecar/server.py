@@ -60,7 +60,7 @@ QUERY_CONNECTIONS = 32
 """To the PACS, for queries: apart from the retrievals', so that slow readers keep nobody from being checked."""
 POLICY_CONNECTIONS = 32
 """To the external policy."""
-READ_BUFFER_BYTES = 2**18
+READ_BUFFER_BYTES = 2**19
 """For each stream from the PACS; twice this may wait in memory before reading pauses."""
 
 

@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 
@@ -19,10 +20,12 @@ from sidecar.pacs.elements import (
     IMPLICIT_LITTLE,
     NeedMore,
     Unreadable,
-    Walk,
     element,
     looks_like_a_vr,
 )
+from sidecar.pacs.heads import head_of
+from sidecar.pacs.layouts import Layouts, Meta, Pattern
+from sidecar.pacs.walk import Walk, Wanted
 
 INFLATE_BYTES = 2**16
 _META_BYTES = 4_096
@@ -34,10 +37,10 @@ _PATIENT_ID = 0x0010_0020
 _ISSUER_OF_PATIENT_ID = 0x0010_0021
 _STUDY_INSTANCE_UID = 0x0020_000D
 _SERIES_INSTANCE_UID = 0x0020_000E
-_VR_OF_WANTED = {
+_WANTED = Wanted({
     _SPECIFIC_CHARACTER_SET: b"CS", _SOP_INSTANCE_UID: b"UI", _PATIENT_ID: b"LO", _ISSUER_OF_PATIENT_ID: b"LO",
     _STUDY_INSTANCE_UID: b"UI", _SERIES_INSTANCE_UID: b"UI",
-}  # fmt: skip
+})  # fmt: skip
 _GROUP_LENGTH, _TRANSFER_SYNTAX_UID = 0x0002_0000, 0x0002_0010
 _IMPLICIT, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 # GE's own (implicit, but for the pixels): readers disagree on it.
@@ -58,32 +61,60 @@ class InstanceHeader:
 
 
 class HeaderReader:
-    """Reads one instance. ``feed`` takes its bytes in order; ``header`` is there as soon as it is known."""
+    """Reads one instance. ``feed`` takes its bytes in order; ``header`` is there as soon as it is known.
 
-    def __init__(self) -> None:
+    ``layouts``: of the stream that the instance is part of.
+    """
+
+    def __init__(self, layouts: Layouts | None = None) -> None:
+        self._layouts = layouts
         self.header: InstanceHeader | None = None
         self._inflate: zlib._Decompress | None = None
+        self._encoding = EXPLICIT_LITTLE
         self._walk: Walk | None = None
         self._meta = b""
 
     def feed(self, data: bytes | memoryview) -> InstanceHeader | None:
         """Take the next bytes. Raises ``Unreadable``, also when a value of the header stands again behind it."""
         rest = memoryview(data)
+        if self._walk is None and not self._meta:
+            rest = self._feed_first(rest)
         while self._walk is None:
             self._meta += rest[:_META_BYTES]
             rest = rest[_META_BYTES:]
             try:
-                start = self._read_meta(self._meta)
+                meta = self._read_meta(self._meta)
             except NeedMore:
                 if len(self._meta) > _MAXIMUM_META_BYTES:
                     raise Unreadable("file meta") from None
                 if not rest:
                     return None
                 continue
-            begun, self._meta = memoryview(self._meta)[start:], b""
+            begun, self._meta = memoryview(self._meta)[meta.end :], b""
             self._pass_on(begun)
         self._pass_on(rest)
         return self._look()
+
+    def skips(self, size: int) -> bool:
+        """Take the next ``size`` bytes unseen, if they are inside a value behind the header."""
+        return self._inflate is None and self.header is not None and self._walk is not None and self._walk.skips(size)
+
+    def _feed_first(self, data: memoryview) -> memoryview:
+        """Take the first bytes, unless the file meta is not whole in them; return what is left."""
+        layouts = self._layouts
+        head = layouts.head(data) if layouts is not None else None
+        if head is not None:
+            walk = self._begin(head.meta, data)
+            walk.begin_behind(head.run, data[head.meta.end :])
+            return data[:0]
+        try:
+            meta = self._read_meta(data)
+        except NeedMore:
+            return data
+        self._pass_on(data[meta.end :])
+        if layouts is not None and layouts.wants_head and meta.places and self._inflate is None and self._look():
+            layouts.learn_head(head_of(data, meta, self._encoding, _WANTED))
+        return data[:0]
 
     def end(self) -> InstanceHeader:
         """Say that no more bytes come. Raises ``Unreadable`` when the header did not come whole."""
@@ -104,72 +135,100 @@ class HeaderReader:
             return
         try:
             left: bytes | memoryview = data
-            while left:
+            while left and not self._inflate.eof:  # Behind the end nobody reads; it would be left again and again.
                 self._walk.feed(memoryview(self._inflate.decompress(left, INFLATE_BYTES)))
                 left = self._inflate.unconsumed_tail
         except zlib.error:
             raise Unreadable("deflated data set") from None
 
-    def _read_meta(self, data: bytes) -> int:
-        """Read the File Meta Information (PS3.10 7.1); return where the data set begins."""
-        if len(data) < 132:
+    def _read_meta(self, data: bytes | memoryview) -> Meta:
+        """Read the File Meta Information (PS3.10 7.1); the data set begins behind it."""
+        layouts = self._layouts
+        meta = layouts.meta(data) if layouts is not None else None
+        if meta is None:
+            meta = _meta(data)
+            if layouts is not None and meta.places:
+                layouts.learn_meta(meta)
+        if len(data) < meta.end + 8:
             raise NeedMore
-        begin = position = 132 if data[128:132] == b"DICM" else 0
-        last, syntax, group_end = -1, None, None
-        while data[position : position + 2] == b"\x02\x00":
-            tag, _, length, start = element(data, position, EXPLICIT_LITTLE)
-            position = start + length
-            if length > _MAXIMUM_META_BYTES or tag <= last:
-                raise Unreadable("file meta")
-            if len(data) < position:
-                raise NeedMore
-            last = tag
-            if tag == _GROUP_LENGTH:
-                if length != 4:
-                    raise Unreadable("file meta")
-                group_end = position + int.from_bytes(data[start:position], "little")
-            elif tag == _TRANSFER_SYNTAX_UID:
-                match = _UID.fullmatch(data[start:position])
-                syntax = match[1].decode("ascii") if match else ""
-        if len(data) < position + 8:
-            raise NeedMore
-        # A command set (group 0000) is read by pydicom whatever the syntax; deflated, such a block is as odd.
-        is_command = data[position : position + 2] == b"\0\0"
-        if position == begin or not syntax or syntax in _REFUSED or is_command or group_end not in (None, position):
-            raise Unreadable("file meta")
-        self._begin(syntax, data[position + 4 : position + 6])
-        return position
+        self._begin(meta, data)
+        return meta
 
-    def _begin(self, syntax: str, first_vr: bytes) -> None:
-        encoding = EXPLICIT_BIG if syntax == _BIG_ENDIAN else EXPLICIT_LITTLE
-        if syntax in _DEFLATED:
+    def _begin(self, meta: Meta, data: bytes | memoryview) -> Walk:
+        self._encoding = EXPLICIT_BIG if meta.syntax == _BIG_ENDIAN else EXPLICIT_LITTLE
+        if meta.syntax in _DEFLATED:
             self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-        elif syntax == _IMPLICIT:
-            encoding = IMPLICIT_LITTLE
-            if looks_like_a_vr(first_vr):  # Some readers believe it rather than the syntax.
+        elif meta.syntax == _IMPLICIT:
+            self._encoding = IMPLICIT_LITTLE
+            if looks_like_a_vr(bytes(data[meta.end + 4 : meta.end + 6])):  # Some readers believe it rather.
                 raise Unreadable("VR in an implicit data set")
-        self._walk = Walk(encoding, _VR_OF_WANTED, _SERIES_INSTANCE_UID)
+        self._walk = Walk(self._encoding, _WANTED, self._layouts)
+        return self._walk
+
+
+def _meta(data: bytes | memoryview) -> Meta:
+    """Return the file meta with which ``data`` begin. Raises ``Unreadable`` and ``NeedMore``."""
+    if len(data) < 132:
+        raise NeedMore
+    begin = end = 132 if data[128:132] == b"DICM" else 0
+    last, syntax, group_end, places = -1, "", None, [(128, 4)]
+    while data[end : end + 2] == b"\x02\x00":
+        tag, _, length, start = element(data, end, EXPLICIT_LITTLE)
+        places.append((end, start - end))
+        end = start + length
+        if length > _MAXIMUM_META_BYTES or tag <= last or (tag == _GROUP_LENGTH and length != 4):
+            raise Unreadable("file meta")
+        if len(data) < end:
+            raise NeedMore
+        last = tag
+        if tag == _GROUP_LENGTH:
+            group_end = end + int.from_bytes(data[start:end], "little")
+            places.append((start, length))
+        elif tag == _TRANSFER_SYNTAX_UID:
+            match = _UID.fullmatch(data[start:end])
+            syntax = match[1].decode("ascii") if match else ""
+            places.append((start, length))
+    if len(data) < end + 2:
+        raise NeedMore
+    # A command set (group 0000) is read by pydicom whatever the syntax; deflated, such a block is as odd.
+    is_command = data[end : end + 2] == b"\0\0"
+    if end == begin or not syntax or syntax in _REFUSED or is_command or group_end not in (None, end):
+        raise Unreadable("file meta")
+    if not begin:
+        places = []
+    return Meta(Pattern(data, 0, [*places, (end, 2)]), end, syntax, tuple(places))
 
 
 def _read_values(found: Mapping[int, bytes]) -> InstanceHeader:
     """Return what was found. Raises ``Unreadable``."""
-    study, series, instance = (
-        found.get(tag, b"").decode("ascii", "replace").strip(" \0")
-        for tag in (_STUDY_INSTANCE_UID, _SERIES_INSTANCE_UID, _SOP_INSTANCE_UID)
+    patient = _patient(
+        found.get(_PATIENT_ID, b""), found.get(_ISSUER_OF_PATIENT_ID, b""), found.get(_SPECIFIC_CHARACTER_SET, b"")
     )
-    patient_id = _text(found, _PATIENT_ID)
-    if not (study and patient_id):
-        raise Unreadable("no PatientID or StudyInstanceUID")
-    return InstanceHeader(PatientIdentifier(patient_id, _text(found, _ISSUER_OF_PATIENT_ID)), study, series, instance)
+    study = _uid(found.get(_STUDY_INSTANCE_UID, b""))
+    if not study:
+        raise Unreadable("no StudyInstanceUID")
+    series, instance = found.get(_SERIES_INSTANCE_UID, b""), found.get(_SOP_INSTANCE_UID, b"")
+    return InstanceHeader(patient, study, _uid(series), _uid(instance))
 
 
-def _text(found: Mapping[int, bytes], tag: int) -> str:
+def _uid(value: bytes) -> str:
+    return value.decode("ascii", "replace").strip(" \0")
+
+
+@lru_cache(32)
+def _patient(patient_id: bytes, issuer: bytes, character_set: bytes) -> PatientIdentifier:
+    """One instance of a study after the other says the same."""
+    name = _text(patient_id, character_set)
+    if not name:
+        raise Unreadable("no PatientID")
+    return PatientIdentifier(name, _text(issuer, character_set))
+
+
+def _text(value: bytes, character_set: bytes) -> str:
     """A text value in the instance's own character set (PS3.5 6.1)."""
-    value = found.get(tag, b"")
     if value.isascii() and b"\x1b" not in value:
         return value.decode("ascii").strip(" \0")
-    names = found.get(_SPECIFIC_CHARACTER_SET, b"").decode("ascii", "replace").split("\\")
-    names = [name.strip(" \0") for name in names]
+    names = [name.strip(" \0") for name in character_set.decode("ascii", "replace").split("\\")]
     if not set(names) <= python_encoding.keys():  # The library would say so in a log, with the name.
         raise Unreadable("character set")
     try:

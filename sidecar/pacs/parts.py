@@ -6,6 +6,7 @@ tell the archive's address. Memory is bounded by the head of one part.
 """
 
 from sidecar.pacs.header import HeaderReader
+from sidecar.pacs.layouts import Layouts
 from sidecar.pacs.part_headers import HEADERS_LIMIT_BYTES, PartRules, read_headers
 from sidecar.pacs.scanner import Check, Malformed
 
@@ -22,6 +23,8 @@ class Multipart:
     def __init__(self, boundary: str, rules: PartRules, check: Check | None) -> None:
         self._rules = rules
         self._check = check
+        self._layouts = Layouts()
+        self._read_last: tuple[bytes | None, tuple[bytes, int | None]] = None, (b"", None)
         self._first = b"--" + boundary.encode("ascii")
         self._delimiter = b"\r\n" + self._first
         self._held = b""
@@ -122,8 +125,7 @@ class Multipart:
         return body
 
     def _begin_part(self, lines: bytes) -> None:
-        kept, length = read_headers(lines, self._rules)
-        self._remaining = length
+        kept, self._remaining = self._read_headers(lines)
         self._lines = kept + b"\r\n\r\n" if kept else b"\r\n"
         self._lines_are_here = kept == lines
         self.parts += 1
@@ -131,8 +133,13 @@ class Multipart:
             self._release_lines()
             self._state = self._in_body
         else:
-            self._reader, self._seen = HeaderReader(), 0
+            self._reader, self._seen = HeaderReader(self._layouts), 0
             self._state = self._in_instance_header
+
+    def _read_headers(self, lines: bytes) -> tuple[bytes, int | None]:
+        if lines != self._read_last[0]:  # One part's are mostly those of the part before it.
+            self._read_last = lines, read_headers(lines, self._rules)
+        return self._read_last[1]
 
     def _in_instance_header(self, data: bytes, position: int) -> int | None:
         """Nothing of the part, not even its header lines, leaves before the check has passed."""
@@ -179,7 +186,8 @@ class Multipart:
         if self._reader is not None:  # It sees to it that no other patient's number comes behind the header.
             ahead = min(self._seen, end - position)
             self._seen -= ahead
-            self._reader.feed(memoryview(data)[position + ahead : end])
+            if not self._reader.skips(end - position - ahead):
+                self._reader.feed(memoryview(data)[position + ahead : end])
         if end > position:
             self._out.append(memoryview(data)[position:end] if position or end < len(data) else data)
         if not complete:

@@ -6,12 +6,17 @@ from multidict import CIMultiDictProxy
 
 
 class Upstream:
-    """``status`` and ``headers`` of the answer; ``idle_seconds``: longest silence that its reader allows the body."""
+    """``status`` and ``headers`` of the answer; ``idle_seconds``: longest silence that its reader allows the body.
+
+    ``chunked``: whether the body's end is told by chunks.
+    """
 
     def __init__(self, response: aiohttp.ClientResponse, *, idle_seconds: float) -> None:
         self._response = response
+        self.chunked = response.headers.get(hdrs.TRANSFER_ENCODING, "").lower() == "chunked"
         self.idle_seconds = idle_seconds
-        self._first: bytes | None = None
+        self._first: list[bytes] | None = None
+        self._taken = 0
         self._failure: Exception | None = None
 
     @property
@@ -24,11 +29,6 @@ class Upstream:
         """The header lines."""
         return self._response.headers
 
-    @property
-    def chunked(self) -> bool:
-        """Whether the body's end is told by chunks."""
-        return self.headers.get(hdrs.TRANSFER_ENCODING, "").lower() == "chunked"
-
     async def begin(self) -> None:
         """Wait for the first bytes of the body, however long; ``read`` returns them, or raises what kept them."""
         try:
@@ -36,8 +36,8 @@ class Upstream:
         except (aiohttp.ClientError, OSError) as failure:
             self._failure = failure
 
-    async def read(self) -> bytes:
-        """Return the next bytes of the body, none at its end.
+    async def read(self) -> list[bytes]:
+        """Return the next bytes of the body, in the pieces in which they came; none at its end.
 
         Raises ``aiohttp.ClientError`` or ``OSError`` for a body that breaks off. Silence is the caller's to bound: it
         can do that for a whole transfer with one timer.
@@ -49,9 +49,20 @@ class Upstream:
             return first
         return await self._next()
 
-    async def _next(self) -> bytes:
-        # All that came, as one piece: archives write chunks of some kilobytes, and fewer, longer steps cost less.
-        return await self._response.content.readany()
+    async def _next(self) -> list[bytes]:
+        content = self._response.content
+        if self.chunked:
+            # Archives write chunks of some kilobytes, and fewer, longer steps cost less than a copy does.
+            data = await content.readany()
+            return [data] if data else []
+        pieces: list[bytes] = []
+        while not pieces or self._taken < content.total_bytes:
+            data, _ = await content.readchunk()
+            if not data:
+                break
+            self._taken += len(data)
+            pieces.append(data)
+        return pieces
 
     def close(self) -> None:
         """Close the connection unless the body was read to its end: the PACS stops at once."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 import aiohttp
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from sidecar.common.errors import BadGateway, GatewayTimeout, Problem, Unavailable
 from sidecar.pacs.answer import Head
@@ -22,6 +22,7 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.web.abort import abort_connection
 from sidecar.web.conditions import to_client
 from sidecar.web.middleware import BROKEN_OFF, REASON, REQUEST_ID
+from sidecar.web.output import Output, Pieces
 from sidecar.web.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -82,9 +83,12 @@ class Streamer:
         try:
             async with watch:
                 first = await body.next()
-                response = await self._begin(request, upstream, head, keeps_length=scanner.keeps_length)
-                if request.method != "HEAD":
-                    await self._copy(first, body, response, kind, watch)
+                response = self._response(upstream, head, keeps_length=scanner.keeps_length)
+                if request.version < HttpVersion11 and response.content_length is None:
+                    response.force_close()  # Its end is the body's end.
+                writer = await response.prepare(request)
+                if request.method != "HEAD" and writer is not None:
+                    await self._copy(first, body, Output(writer), kind, watch)
                 watch.begin(_WRITING, self.client_seconds)
                 await response.write_eof()
             outcome = "complete"
@@ -102,9 +106,7 @@ class Streamer:
             self.metrics.streams.labels(kind, outcome).inc()
         return response
 
-    async def _begin(
-        self, request: web.Request, upstream: Upstream, head: Head, *, keeps_length: bool
-    ) -> web.StreamResponse:
+    def _response(self, upstream: Upstream, head: Head, *, keeps_length: bool) -> web.StreamResponse:
         response = web.StreamResponse(
             status=206 if head.is_partial else 200,
             headers={"Content-Type": head.content_type, **to_client(upstream.headers, partial=head.is_partial)},
@@ -113,18 +115,14 @@ class Streamer:
             response.content_length = head.content_length
         if head.media_type == "application/pdf":
             response.headers["Content-Disposition"] = "attachment"
-        await response.prepare(request)
         return response
 
-    async def _copy(
-        self, chunk: bytes | memoryview, body: "Body", response: web.StreamResponse, kind: str, watch: Watch
-    ) -> None:
+    async def _copy(self, pieces: Pieces, body: "Body", output: Output, kind: str, watch: Watch) -> None:
         sent = self.metrics.streamed_bytes.labels(kind)
-        while chunk:
+        while pieces:
             watch.begin(_WRITING, self.client_seconds)
-            await response.write(chunk)
-            sent.inc(len(chunk))
-            chunk = await body.next()
+            sent.inc(await output.write(pieces))
+            pieces = await body.next()
 
     def _record(self, broken: Broken, request: web.Request, kind: str) -> str:
         if broken.foreign is not None:
@@ -151,16 +149,17 @@ class Body:
         self._watch = watch
         self._ended = False
 
-    async def next(self) -> bytes | memoryview:
+    async def next(self) -> Pieces:
         """Return the next bytes that may be sent; none at the end. Raises ``Broken``."""
         while not self._ended:
-            chunk = await self._read()
+            came = await self._read()
             try:
-                if chunk:
-                    passed: bytes | memoryview = self._scanner.feed(chunk)
+                if came:
+                    passed = [piece for one in came if (piece := self._scanner.feed(one))]
                 else:
                     self._ended = True
-                    passed = self._scanner.end()
+                    rest = self._scanner.end()
+                    passed = [rest] if rest else []
             except Malformed as malformed:
                 raise Broken(malformed.reason) from None
             except Unreadable:
@@ -171,9 +170,9 @@ class Body:
                 raise Broken("foreign_" + foreign.what, "verification_failed", foreign.what) from None
             if passed:
                 return passed
-        return b""
+        return ()
 
-    async def _read(self) -> bytes:
+    async def _read(self) -> list[bytes]:
         self._watch.begin(_READING, self._upstream.idle_seconds)
         try:
             return await self._upstream.read()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -96,7 +97,7 @@ async def test_a_connection_that_died_in_the_pool_is_tried_once_more(
         client = pacs(session, Peer(url=url))
         for _ in range(2):
             async with client.open(PERMIT, RETRIEVAL, accept="*/*") as response:
-                assert await response.read() == b"[]"
+                assert await response.read() == [b"[]"]
 
 
 @pytest.mark.parametrize("abort", [False, True])
@@ -119,7 +120,7 @@ async def test_a_retrieval_is_opened_as_it_was_permitted(peer: Peer, session: ai
     client = pacs(session, peer, authorization="Bearer x", observe=lambda kind, status, _: seen.append((kind, status)))
     drawn = Retrieval(Kind.RENDERED, PART, (2,))
     async with client.open(PERMIT, drawn, accept="image/png", parameters=[("viewport", "1,2&x=y")]) as response:
-        assert await response.read() == b"body"
+        assert await response.read() == [b"body"]
     (asked,) = peer.asked
     assert asked.target == "/rs/studies/1.2/series/1.3/instances/1.4/frames/2/rendered?viewport=1,2%26x%3Dy"
     assert asked.headers["Accept"] == "image/png"
@@ -213,8 +214,33 @@ async def test_a_long_body_has_no_total_time(peer: Peer, session: aiohttp.Client
         assert response.idle_seconds == 0.4
         received = b""
         while chunk := await response.read():
-            received += chunk
+            received += b"".join(chunk)
         assert received == b"xxxxxx"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_comes_in_pieces_and_whole(session: aiohttp.ClientSession, peer: Peer, chunked: bool) -> None:
+    """Whatever waits in the buffer when it is asked for."""
+    body = os.urandom(3_000_000)
+
+    async def write(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_length = None if chunked else len(body)
+        await response.prepare(request)
+        for start in range(0, len(body), 100_000):
+            await response.write(body[start : start + 100_000])
+        return response
+
+    peer.say(Reply(write=write))
+    client = pacs(session, peer)
+    async with client.open(PERMIT, RETRIEVAL, accept="*/*") as response:
+        await asyncio.sleep(0.2)
+        received: list[bytes] = []
+        while pieces := await response.read():
+            assert all(pieces)
+            received += pieces
+        assert await response.read() == []
+    assert b"".join(received) == body
 
 
 async def test_a_pool_that_is_used_up_is_no_endless_wait(peer: Peer) -> None:

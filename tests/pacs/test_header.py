@@ -20,8 +20,9 @@ from pydicom.uid import (
 )
 
 from sidecar.access.identity import PatientIdentifier
-from sidecar.pacs.elements import LIMIT_BYTES, Unreadable
+from sidecar.pacs.elements import Unreadable
 from sidecar.pacs.header import HeaderReader, InstanceHeader
+from sidecar.pacs.walk import LIMIT_BYTES
 from tests.dicom import INSTANCE, SERIES, STUDY, dataset, encoded
 
 DATA = Path(pydicom.__file__).parent / "data"
@@ -162,6 +163,15 @@ def test_what_comes_first_is_bounded() -> None:
     for syntax in (ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian):
         with pytest.raises(Unreadable):
             read(encoded(made, syntax), step=2**18)
+
+
+@pytest.mark.parametrize("step", [0, 1, 997, 2**16])
+def test_what_stands_behind_a_deflated_data_set_is_not_looked_at_again_and_again(step: int) -> None:
+    """More than one round of inflating, and a checksum behind the end, as in one of the library's files."""
+    made = dataset()
+    made.add_new(0x00291001, "OB", bytes(300_000))
+    written = encoded(made, DeflatedExplicitVRLittleEndian) + b"\x01\x02\x03\x04\x00\x00\x00\x00"
+    assert read(written, step).patient == PatientIdentifier("P-1")
 
 
 def test_deflated_in_any_split() -> None:

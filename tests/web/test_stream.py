@@ -110,6 +110,18 @@ async def test_http_1_0_clients_see_the_break_too() -> None:
         writer.close()
 
 
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+async def test_an_old_client_sees_where_the_body_ends(connection: str) -> None:
+    """HTTP/1.0 knows no chunks: the connection's end is the body's, whatever the client would like to keep."""
+    async with sidecar_between(ScriptedEhr(), ScriptedPacs(GOOD["chunked"])) as (url, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        head = f"GET {PATH} HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\nConnection: {connection}\r\n\r\n"
+        writer.write(head.encode())
+        received = await asyncio.wait_for(reader.read(), 5)
+        assert received.endswith(b"\r\n\r\n" + WHOLE)
+        writer.close()
+
+
 BEFORE_THE_BODY: dict[str, tuple[bytes, int]] = {
     "html error page": (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\nOops!", 502),
     "partial": (b"HTTP/1.1 206 Partial Content\r\n" + MULTIPART + b"Content-Length: 8\r\n\r\n--abc--\r\n", 502),
