@@ -205,7 +205,7 @@ def files_of(section: BaseModel) -> Iterator[Path]:
         for one in listed:
             if isinstance(one, BaseModel):
                 yield from files_of(one)
-            elif isinstance(one, Path) and name != "file":
+            elif isinstance(one, Path) and name not in ("file", "folder"):
                 yield one
 
 

@@ -36,12 +36,12 @@ from sidecar.server_access import (
     policy,
     study_rules,
 )
+from sidecar.server_audit import audit_trail
+from sidecar.server_certificates import certificates
 from sidecar.server_pacs import changes_of, pacs_client, patience_of, site_of
 from sidecar.server_tokens import TokenValidation, patient_credentials, token_validation
 from sidecar.settings import Settings
 from sidecar.settings_tokens import TlsClient
-from sidecar.telemetry.audit import AuditTrail, FileSink, NoSink, Sink, StdoutSink
-from sidecar.telemetry.audit_event import AuditSource
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.discovery import Discovery
 from sidecar.web.admin import Readiness, create_admin
@@ -92,10 +92,10 @@ async def build(
     metrics = Metrics(__version__)
     async with contextlib.AsyncExitStack() as stack:
         ehr_session = await stack.enter_async_context(
-            _session(settings.ehr.ca_file, connections=100, client=settings.tokens.client)
+            open_session(settings.ehr.ca_file, connections=100, client=settings.tokens.client)
         )
         queries, retrievals = [
-            await stack.enter_async_context(_session(settings.pacs.ca_file, connections=connections))
+            await stack.enter_async_context(open_session(settings.pacs.ca_file, connections=connections))
             for connections in (QUERY_CONNECTIONS, settings.pacs.max_connections)
         ]
         discovery = Discovery(ehr_session, settings.ehr.fhir_url, timeout_seconds=settings.ehr.timeout_seconds)
@@ -121,9 +121,9 @@ async def build(
         stack.push_async_callback(studies.close)
         issuers = Issuers(pacs, ttl_seconds=settings.pacs.ownership_cache_seconds)
         stack.push_async_callback(issuers.close)
-        audit = _audit(settings, metrics, stack)
+        audit = await audit_trail(settings, metrics, stack, open_session)
         policy_session = await stack.enter_async_context(
-            _session(settings.access.external.ca_file, connections=POLICY_CONNECTIONS)
+            open_session(settings.access.external.ca_file, connections=POLICY_CONNECTIONS)
         )
         external = external_policy(settings, policy_session, metrics, stack)
         clients = backend_clients(settings, ehr_session, discovery, stack)
@@ -176,6 +176,7 @@ async def build(
         if changes is not None:
             await stack.enter_async_context(background(changes.follow()))
 
+        await stack.enter_async_context(background(certificates(settings, metrics).watch()))
         admin = create_admin(metrics, readiness, invalidate)
         yield Sidecar(public, admin, metrics, readiness, pacs, discovery, tokens, patients, clients, external, changes)
 
@@ -192,19 +193,11 @@ def _catalog(settings: Settings) -> Catalog:
     return Catalog(store, skew_seconds=catalog.clock_skew_seconds)
 
 
-def _audit(settings: Settings, metrics: Metrics, stack: contextlib.AsyncExitStack) -> AuditTrail:
-    sink: Sink = StdoutSink() if settings.audit.sink == "stdout" else NoSink()
-    if settings.audit.file is not None:
-        sink = file = FileSink(settings.audit.file)
-        stack.callback(file.close)
-    source = AuditSource("smart-imaging-sidecar " + __version__, settings.ehr.fhir_url, settings.audit.site)
-    return AuditTrail(sink, source, settings.audit.key(), observe=metrics.observe_audit)
-
-
 @contextlib.asynccontextmanager
-async def _session(
+async def open_session(
     ca_file: Path | None, *, connections: int, client: object = None
 ) -> AsyncIterator[aiohttp.ClientSession]:
+    """Make our HTTP client for a peer: ``ca_file`` to trust, ``client`` whose certificate is shown."""
     context: ssl.SSLContext | bool = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
     if isinstance(client, TlsClient):
         context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)

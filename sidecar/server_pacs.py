@@ -12,7 +12,9 @@ from sidecar.pacs.client import PacsClient, Rows
 from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.patience import Patience
 from sidecar.pacs.upstream import Upstream
-from sidecar.settings import BasicAuth, NoAuth, Settings
+from sidecar.settings import Settings
+from sidecar.settings_auth import BasicAuth, NoAuth
+from sidecar.settings_tokens import BearerClient
 from sidecar.telemetry.metrics import Metrics
 
 WARM_QUERIES = 8
@@ -47,7 +49,7 @@ def pacs_client(
         DIALECTS[pacs.dialect],
         retrievals=retrievals,
         timeout_seconds=pacs.timeout_seconds,
-        authorization=_authorization(settings),
+        authorization=authorization_of(pacs.auth),
         maximum_results=pacs.max_results,
         patience=patience,
         query_patience=query_patience,
@@ -56,8 +58,8 @@ def pacs_client(
     )
 
 
-def _authorization(settings: Settings) -> str | None:
-    auth = settings.pacs.auth
+def authorization_of(auth: NoAuth | BasicAuth | BearerClient) -> str | None:
+    """Return the value of the ``Authorization`` header, from the secrets as they are now."""
     if isinstance(auth, BasicAuth):
         return "Basic " + b64encode(f"{auth.username}:{auth.secret()}".encode()).decode()
     return None if isinstance(auth, NoAuth) else f"Bearer {auth.secret()}"
@@ -79,7 +81,7 @@ def changes_of(
         forget,
         poll_seconds=pacs.changes_seconds,
         timeout_seconds=pacs.timeout_seconds,
-        authorization=_authorization(settings),
+        authorization=authorization_of(pacs.auth),
         observe=metrics.observe_pacs,
     )
 

@@ -17,15 +17,15 @@ from sidecar.setting_types import (
     Port,
     Seconds,
     SecondsFromZero,
-    Secret,
     SecretFile,
     Section,
     Url,
-    exactly_one,
     key_of,
     secret_of,
 )
 from sidecar.settings_access import Access
+from sidecar.settings_audit import Audit
+from sidecar.settings_auth import BasicAuth, NoAuth
 from sidecar.settings_capabilities import Capabilities
 from sidecar.settings_tokens import BackendServicesClient, BearerClient, NoClient, Tokens
 
@@ -106,37 +106,6 @@ class Patients(Section):
         if len({one.system for one in self.identifiers}) < len(self.identifiers):
             raise ValueError("a system stands twice in identifiers")
         return self
-
-
-class NoAuth(Section):
-    """The PACS is open to us."""
-
-    method: Literal["none"] = Field(description="Open to us (network rules)")
-
-
-class BasicAuth(Section):
-    """HTTP Basic at the PACS."""
-
-    method: Literal["basic"] = Field(description="HTTP Basic (RFC 7617)")
-    username: str = Field(min_length=1, description="Without a colon")
-    password: Secret | None = Field(None, description="The password")
-    password_file: SecretFile | None = Field(None, description="File with the password")
-
-    @field_validator("username")
-    @classmethod
-    def _no_colon(cls, value: str) -> str:
-        if ":" in value:
-            raise ValueError("must have no colon (RFC 7617)")
-        return value
-
-    @model_validator(mode="after")
-    def _one_password(self) -> "BasicAuth":
-        exactly_one(self.password, self.password_file, "password")
-        return self
-
-    def secret(self) -> str:
-        """The password."""
-        return secret_of(self.password, self.password_file)
 
 
 class Pacs(Section):
@@ -253,27 +222,6 @@ class Compat(Section):
     """Older forms beside the current ones."""
 
     s4s_extension: bool = Field(False, description="Also write the requires-access-token extension of the 2023 text")
-
-
-class Audit(Section):
-    """AuditEvents, a line each."""
-
-    sink: Literal["none", "stdout", "file"] = Field("none", description="Where AuditEvents go, a JSON line each")
-    file: Path | None = Field(None, description="file: appended to; opened anew when logrotate moved it")
-    key_file: KeyFile | None = Field(
-        None, description="Key of the tokens' hashes; null: a new one at each start, for that process alone"
-    )
-    site: str | None = Field(None, min_length=1, description="AuditEvent.source.site, for instance the hospital")
-
-    @model_validator(mode="after")
-    def _file_fits_the_sink(self) -> "Audit":
-        if (self.sink == "file") != (self.file is not None):
-            raise ValueError("sink file needs file, and file needs sink file")
-        return self
-
-    def key(self) -> bytes:
-        """The key of the tokens' hashes."""
-        return key_of(self.key_file)
 
 
 class Log(Section):

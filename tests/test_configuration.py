@@ -10,8 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sidecar.configuration import ConfigurationError, load_settings
 from sidecar.fhir.described import SERIES_KEYWORDS, STUDY_KEYWORDS
-from sidecar.settings import BasicAuth, Settings
+from sidecar.settings import Settings
 from sidecar.settings_access import RuleSettings
+from sidecar.settings_auth import BasicAuth
 from sidecar.settings_tokens import BackendServicesClient, SecretClient
 
 SECRET = "Zq7-hunter2-Xw"
@@ -205,6 +206,9 @@ def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> N
         ("fhir: {catalog: {store: postgresql}}", "fhir.catalog: store postgresql needs dsn_file"),
         ("audit: {sink: file}", "audit: sink file needs file, and file needs sink file"),
         ("audit: {file: audit.jsonl}", "audit: sink file needs file, and file needs sink file"),
+        ("audit: {sink: fhir}", "audit: sink fhir needs repository.url and spool.folder"),
+        ("audit: {spool: {folder: /spool}}", "audit: repository and spool are for sink fhir"),
+        ("audit: {rotate_bytes: 2000000}", "audit: rotate_bytes is for sink file"),
         ("audit: {key_file: /nowhere}", "audit.key_file: cannot be read: No such file or directory"),
         ("capabilities: {mode: bearer}", "capabilities: mode token_bound and bearer need keys_file"),
         ("capabilities: {keys_file: /nowhere}", "capabilities.keys_file: cannot be read: No such file or directory"),

@@ -14,8 +14,9 @@ from sidecar.fhir.imaging_study import Site
 from sidecar.listener import listen
 from sidecar.server import Sidecar, build
 from sidecar.settings import Settings
-from sidecar.telemetry.audit import AuditTrail, NoSink
+from sidecar.telemetry.audit import AuditTrail
 from sidecar.telemetry.audit_event import AuditSource
+from sidecar.telemetry.sinks import NoSink
 from sidecar.web.patient_view import PatientViews
 
 STUDY, SERIES, INSTANCE = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.1.1"

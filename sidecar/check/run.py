@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 
+from sidecar.check.audit import audit_repository, audit_sink
 from sidecar.check.finding import Finding, State, has_failed, skipped
 from sidecar.check.journey import journey, without_studies
 from sidecar.check.permissions import capabilities
-from sidecar.check.upstreams import EHR, PACS, Check, audit_sink, public_url
+from sidecar.check.upstreams import EHR, PACS, Check, public_url
 from sidecar.server import Sidecar, build
-from sidecar.settings import Audit, Settings
+from sidecar.settings import Settings
+from sidecar.settings_audit import Audit
 
 
 async def check(settings: Settings, token: str | None) -> list[Finding]:
@@ -21,6 +23,8 @@ async def check(settings: Settings, token: str | None) -> list[Finding]:
     quiet = settings.model_copy(update={"audit": Audit()})
     async with build(quiet) as sidecar:
         found = [await public_url(settings, sidecar), audit_sink(settings), capabilities(settings)]
+        if settings.audit.repository.url is not None:
+            found.insert(2, await audit_repository(settings))
         for part in await asyncio.gather(_in_order(EHR, settings, sidecar), _in_order(PACS, settings, sidecar)):
             found += part
         if token is None:

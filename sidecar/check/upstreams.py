@@ -1,6 +1,5 @@
 """Checks that need no patient's token: the EHR's discovery and introspection, our access to Patient, QIDO-RS."""
 
-import os
 import secrets
 from collections.abc import Awaitable, Callable
 
@@ -33,22 +32,6 @@ async def public_url(settings: Settings, sidecar: Sidecar) -> Finding:
     if url.endswith(("/fhir", "/wado-rs")):
         return warning("server.public_url", url, "/fhir and /wado-rs are added to it: leave them out here.")
     return ok("server.public_url", f"{url} (not asked: it may lead through a proxy that is not there yet)")
-
-
-def audit_sink(settings: Settings) -> Finding:
-    """Where the trail goes, without touching it."""
-    name, file = "audit.sink", settings.audit.file
-    if file is None:
-        return ok(name, settings.audit.sink)
-    if not file.parent.is_dir():
-        return failure(
-            name, f"{file.parent} does not exist", "Make the folder of audit.file, owned by the service's user."
-        )
-    if not os.access(file if file.exists() else file.parent, os.W_OK):
-        return failure(
-            name, f"{file} cannot be written by this user", "Run check as the service's user, or mend its rights."
-        )
-    return ok(name, f"{file}")
 
 
 async def discovery(settings: Settings, sidecar: Sidecar) -> Finding:

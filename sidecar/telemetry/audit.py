@@ -4,107 +4,26 @@ The one place where patients and studies are named. Tokens are there as a keyed 
 the answer that it tells of leaves; when it cannot be written, that answer does not leave.
 """
 
-import errno
 import hashlib
 import hmac
 import json
 import logging
-import os
-import select
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Protocol
 
 from cachetools import TTLCache
 
 from sidecar.common.errors import Unavailable
 from sidecar.telemetry.access_record import AccessRecord
 from sidecar.telemetry.audit_event import REFUSED, SERIOUS, SUCCESS, AuditSource, audit_event
+from sidecar.telemetry.sinks import NoSink, Sink
 
 log = logging.getLogger(__name__)
 
 HASH_CHARACTERS = 32
 REPEAT_SECONDS = 60
 _CLIENT_ERROR, _SERVER_ERROR = 400, 500
-
-
-class Sink(Protocol):
-    """Where the lines go."""
-
-    def write(self, line: bytes) -> None:
-        """Write a whole line. Raises ``OSError``."""
-
-
-class NoSink:
-    """``none``."""
-
-    def write(self, line: bytes) -> None:
-        """Drop it."""
-
-
-class StdoutSink:
-    """``stdout``: for the platform's log collector; the JSON log is on standard error."""
-
-    def __init__(self, descriptor: int = 1) -> None:
-        self._descriptor = descriptor
-
-    def write(self, line: bytes) -> None:
-        """Write it at once. A collector that does not read must not stop everything: then it is an error."""
-        _, writable, _ = select.select([], [self._descriptor], [], 0)
-        if not writable:
-            raise OSError(errno.EAGAIN, "nobody reads standard output")
-        _write_whole(self._descriptor, line)
-
-
-class FileSink:
-    """``file``: appended to; opened anew when it was moved away (logrotate)."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor = -1
-        self._identity: tuple[int, int] | None = None
-        self._is_torn = False
-        self._open()
-
-    def write(self, line: bytes) -> None:
-        """Append it with one system call: it is the kernel's before the answer leaves.
-
-        A disk that is full may take half a line; the next one begins behind a line end.
-        """
-        if self._descriptor < 0 or self._named() != self._identity:
-            self._open()
-        try:
-            _write_whole(self._descriptor, b"\n" + line if self._is_torn else line)
-        except OSError:
-            self._is_torn = True
-            raise
-        self._is_torn = False
-
-    def _named(self) -> tuple[int, int] | None:
-        try:
-            found = self._path.stat()
-        except FileNotFoundError:
-            return None
-        return found.st_dev, found.st_ino
-
-    def _open(self) -> None:
-        self.close()
-        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        found = os.fstat(self._descriptor)
-        self._identity, self._is_torn = (found.st_dev, found.st_ino), False
-
-    def close(self) -> None:
-        """Close it."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-        self._descriptor, self._identity = -1, None
-
-
-def _write_whole(descriptor: int, line: bytes) -> None:
-    if os.write(descriptor, line) != len(line):
-        raise OSError(errno.ENOSPC, "a line was not written whole")
 
 
 class AuditTrail:

@@ -32,12 +32,20 @@ class Metrics:
             "verification_failures_total", "Answers of the PACS that held another patient's data", "what"
         )
         self.audit_events = self._counter("audit_events_total", "Audit events", "outcome")
-        for outcome in ("written", "failed"):
+        for outcome in ("written", "failed", "delivered", "undelivered", "rejected", "dropped"):
             self.audit_events.labels(outcome)
+        self.audit_queue_length = self._gauge("audit_queue_length", "Audit events that wait for the repository")
+        self.audit_queue_age = self._gauge("audit_queue_age_seconds", "How long the oldest of them has been waiting")
         for what in ("instance", "metadata", "unreadable_instance"):  # From 0, so that the first is an increase.
             self.verification_failures.labels(what)
+        self.certificate_expiry = self._gauge(
+            "certificate_expiry_timestamp_seconds", "When the certificate of a peer, or our own, ends", "of"
+        )
         self.build_info = Gauge("smart_imaging_build_info", "Version", ["version"], registry=self.registry)
         self.build_info.labels(version).set(1)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge("smart_imaging_" + name, text, labels, registry=self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter("smart_imaging_" + name, text, labels, registry=self.registry)
@@ -77,7 +85,10 @@ class Metrics:
         self.verification_failures.labels(what).inc()
 
     def observe_audit(self, outcome: str) -> None:
-        """One audit event was ``written``, or ``failed``."""
+        """One audit event was ``written`` or ``failed``; later ``delivered``, ``rejected`` or ``dropped``.
+
+        ``undelivered``: one request to the repository failed, and is repeated.
+        """
         self.audit_events.labels(outcome).inc()
 
     def expose(self) -> bytes:

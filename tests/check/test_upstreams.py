@@ -230,3 +230,51 @@ async def test_the_audit_sink_is_looked_at_and_not_touched(ehr: ScriptedEhr, pac
 async def test_what_a_server_writes_steers_no_terminal(ehr: ScriptedEhr, pacs: Pacs) -> None:
     finding = Finding("x", State.OK, "a\x1b]0;pwned\x07b")
     assert "\x1b" not in table([finding])
+
+
+def statement(*interactions: str, system: str = "batch") -> dict[str, Any]:
+    """A CapabilityStatement that offers this for AuditEvent."""
+    event = {"type": "AuditEvent", "interaction": [{"code": code} for code in interactions]}
+    return {"rest": [{"mode": "server", "resource": [event], "interaction": [{"code": system}]}]}
+
+
+REPOSITORIES: list[tuple[int, Any, dict[str, Any], State, str]] = [
+    (200, statement("create"), {}, State.OK, ""),
+    (200, statement("read"), {}, State.WARN, "create for AuditEvent"),
+    (200, statement("create"), {"interaction": "update"}, State.WARN, "update for AuditEvent"),
+    (200, statement("create", system="search-system"), {}, State.WARN, "batch_size: 1"),
+    (200, statement("create", system="search-system"), {"batch_size": 1}, State.OK, ""),
+    (200, {"rest": []}, {}, State.WARN, "anything"),
+    (200, [], {}, State.WARN, "anything"),
+    (401, {}, {}, State.FAIL, "401"),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "how", "state", "says"), REPOSITORIES)
+async def test_the_audit_repository(
+    ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path, status: int, body: Any, how: dict[str, Any], state: State, says: str
+) -> None:
+    """It is asked what it offers, and told nothing."""
+    asked: list[tuple[str, str]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append((request.method, request.path))
+        return web.json_response(body, status=status)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with listen(app, "127.0.0.1", 0) as port:
+        repository = {"url": f"http://127.0.0.1:{port}/fhir"} | how
+        audit = {"sink": "fhir", "repository": repository, "spool": {"folder": str(tmp_path / "spool")}}
+        finding = (await found(ehr, pacs, audit=audit))["audit.repository"]
+    assert finding.state is state
+    assert says in f"{finding}"
+    assert asked == [("GET", "/fhir/metadata")]
+    assert not (tmp_path / "spool").exists()
+
+
+async def test_an_audit_repository_that_is_not_there(ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path) -> None:
+    audit = {"sink": "fhir", "repository": {"url": "http://127.0.0.1:9/fhir"}, "spool": {"folder": str(tmp_path)}}
+    findings = await found(ehr, pacs, audit=audit)
+    assert findings["audit.sink"].state is State.OK
+    assert findings["audit.repository"].state is State.FAIL

@@ -14,7 +14,7 @@ from hypothesis import settings
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from sidecar.listener import listen
-from sidecar.server import _session
+from sidecar.server import open_session
 
 # How fast an example runs says nothing here; a busy machine must not fail a test.
 settings.register_profile("unhurried", deadline=None)
@@ -99,7 +99,7 @@ async def peer() -> AsyncIterator[Peer]:
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     """A client session as the product makes it."""
-    async with _session(None, connections=100) as made:
+    async with open_session(None, connections=100) as made:
         yield made
 
 

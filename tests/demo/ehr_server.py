@@ -19,7 +19,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from sidecar.demo.ehr import create_ehr
 from sidecar.listener import listen
-from sidecar.server import _session
+from sidecar.server import open_session
 from tests.sidecar_process import free_port
 
 PAGE = "https://imaging.example.org"
@@ -194,5 +194,5 @@ async def ehr() -> AsyncIterator[Ehr]:
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     """The sidecar's own client session."""
-    async with _session(None, connections=10) as made:
+    async with open_session(None, connections=10) as made:
         yield made

@@ -14,7 +14,7 @@ from aiohttp import web
 from sidecar.access.decision import Part, StudyPermit
 from sidecar.common.errors import GatewayTimeout, Problem, Unavailable
 from sidecar.pacs.resources import Kind, Retrieval
-from sidecar.server import _session
+from sidecar.server import open_session
 from tests.common.peer import Peer, Reply
 from tests.pacs.paging import (
     PART,
@@ -254,7 +254,7 @@ async def test_a_pool_that_is_used_up_is_no_endless_wait(peer: Peer) -> None:
         return response
 
     peer.say(Reply(write=endless))
-    async with _session(None, connections=1) as narrow:
+    async with open_session(None, connections=1) as narrow:
         client = pacs(narrow, peer, timeout_seconds=0.3)
         async with client.open(PERMIT, RETRIEVAL, accept="*/*"), asyncio.timeout(3):
             with contextlib.suppress(Problem):

@@ -9,8 +9,9 @@ import pytest
 from sidecar.access.token import Token
 from sidecar.common.errors import Unavailable
 from sidecar.telemetry.access_record import AccessRecord
-from sidecar.telemetry.audit import AuditTrail, FileSink, StdoutSink
+from sidecar.telemetry.audit import AuditTrail
 from sidecar.telemetry.audit_event import AuditSource
+from sidecar.telemetry.sinks import FileSink, StdoutSink
 
 SOURCE = AuditSource("test", "https://ehr.example.org/fhir")
 
@@ -145,3 +146,27 @@ def test_no_name_ends_a_line(name: str, tmp_path: Path) -> None:
     sink.close()
     assert len(lines(file)) == 1
     assert file.read_bytes().isascii()
+
+
+def test_a_file_is_moved_away_before_it_grows_too_large(tmp_path: Path) -> None:
+    """And of those the oldest are removed; nothing else in the folder is."""
+    file = tmp_path / "audit.jsonl"
+    (tmp_path / "audit.jsonl.2.gz").write_text("logrotate's")
+    sink = FileSink(file, rotate_bytes=1_000, keep=3)
+    for number in range(100):
+        sink.write(b"%03d%s\n" % (number, b" " * 96))
+    sink.close()
+    moved = sorted(tmp_path.glob("audit.jsonl.*Z"))
+    assert len(moved) == 3
+    assert all(one.stat().st_size <= 1_000 for one in (*moved, file))
+    kept = [int(line) for one in (*moved, file) for line in one.read_text().splitlines()]
+    assert kept == list(range(60, 100))
+    assert (tmp_path / "audit.jsonl.2.gz").exists()
+
+
+def test_a_line_that_is_longer_than_the_limit_is_written_all_the_same(tmp_path: Path) -> None:
+    sink = FileSink(tmp_path / "audit.jsonl", rotate_bytes=10)
+    sink.write(b"x" * 50 + b"\n")
+    sink.write(b"y" * 50 + b"\n")
+    sink.close()
+    assert len(list(tmp_path.iterdir())) == 2

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from sidecar.common.errors import Unavailable
-from sidecar.server import _session
+from sidecar.server import open_session
 from sidecar.settings_tokens import TlsClient
 from sidecar.tokens.client_authentication import TlsClientAuth
 from tests.tokens.test_introspection import ACTIVE, introspection
@@ -64,11 +64,11 @@ async def test_the_certificate_is_shown(tmp_path: Path) -> None:
                 method="tls_client_auth", client_id="us", certificate_file=files[0], private_key_file=files[1]
             )
 
-        async with _session(server[0], connections=2, client=client(us)) as session:
+        async with open_session(server[0], connections=2, client=client(us)) as session:
             assert await introspection(url, session, authentication=TlsClientAuth("us")).introspect("a-token")
         assert shown == ["us"]
         for wrong in (client(other), None):
-            async with _session(server[0], connections=2, client=wrong) as session:
+            async with open_session(server[0], connections=2, client=wrong) as session:
                 with pytest.raises(Unavailable):
                     await introspection(url, session, authentication=TlsClientAuth("us")).introspect("a-token")
     assert shown == ["us"]

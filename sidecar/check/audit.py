@@ -1,0 +1,85 @@
+"""Where the audit trail goes, without touching it: nothing is written, nothing is told."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from sidecar.check.finding import Finding, failure, ok, warning
+from sidecar.common.fetch import FetchFailed, fetch
+from sidecar.server import open_session
+from sidecar.server_pacs import authorization_of
+from sidecar.settings import Settings
+from sidecar.settings_audit import AuditRepository
+
+_LIMIT_BYTES = 32 * 2**20
+
+
+def audit_sink(settings: Settings) -> Finding:
+    """The file, or the spool's folder."""
+    name, audit = "audit.sink", settings.audit
+    if audit.file is not None:
+        return _writable(name, audit.file, "audit.file")
+    if audit.spool.folder is not None:
+        folder = audit.spool.folder
+        return _writable(name, folder if folder.exists() else folder / "new", "audit.spool.folder")
+    return ok(name, audit.sink)
+
+
+def _writable(name: str, path: Path, key: str) -> Finding:
+    if not path.parent.is_dir():
+        return failure(
+            name, f"{path.parent} does not exist", f"Make the folder of {key}, owned by the service's user."
+        )  # fmt: skip
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        return failure(
+            name, f"{path} cannot be written by this user", "Run check as the service's user, or mend its rights."
+        )
+    return ok(name, f"{path}")
+
+
+async def audit_repository(settings: Settings) -> Finding:
+    """Whether the FHIR server of ``audit.repository`` says that it takes AuditEvents (FHIR R4 CapabilityStatement)."""
+    name, repository = "audit.repository", settings.audit.repository
+    if repository.url is None:
+        return ok(name, "none")
+    try:
+        headers = {"Accept": "application/fhir+json"}
+        if (authorization := authorization_of(repository.auth)) is not None:
+            headers["Authorization"] = authorization
+        async with open_session(repository.ca_file, connections=1) as session:
+            answer = await fetch(
+                session, "GET", repository.url + "/metadata", limit_bytes=_LIMIT_BYTES,
+                timeout_seconds=repository.timeout_seconds, headers=headers,
+            )  # fmt: skip
+        if answer.status != 200:
+            return failure(
+                name, f"{repository.url}/metadata answers {answer.status}", "Is audit.repository.url its FHIR base?"
+            )
+        missing = _missing(answer.json(), repository)
+    except FetchFailed as failed:
+        return failure(
+            name, f"{repository.url}: {failed.detail or failed.reason}", "Is it reachable from here? ca_file trusted?"
+        )
+    if missing:
+        return warning(name, f"{repository.url} does not say that it offers {missing}", "Events may stay in the spool.")
+    return ok(name, repository.url)
+
+
+def _missing(statement: Any, repository: AuditRepository) -> str | None:
+    """What the server does not announce of what we need."""
+    try:
+        (rest,) = [one for one in statement["rest"] if one["mode"] == "server"]
+        offered = {
+            interaction["code"]
+            for resource in rest.get("resource", [])
+            if resource["type"] == "AuditEvent"
+            for interaction in resource.get("interaction", [])
+        }
+        system = {interaction["code"] for interaction in rest.get("interaction", [])}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return "anything that could be read"
+    if repository.interaction not in offered:
+        return f"{repository.interaction} for AuditEvent"
+    if repository.batch_size > 1 and not system & {"batch", "transaction"}:
+        return "batches (set batch_size: 1)"
+    return None

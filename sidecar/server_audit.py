@@ -1,0 +1,51 @@
+"""The part of the composition that is about the audit trail: ``audit`` in the settings -> a sink, its delivery."""
+
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import aiohttp
+
+from sidecar import __version__
+from sidecar.server_pacs import authorization_of
+from sidecar.settings import Settings
+from sidecar.telemetry.audit import AuditTrail
+from sidecar.telemetry.audit_event import AuditSource
+from sidecar.telemetry.delivery import Delivery
+from sidecar.telemetry.metrics import Metrics
+from sidecar.telemetry.repository import Repository
+from sidecar.telemetry.sinks import FileSink, NoSink, Sink, StdoutSink
+from sidecar.telemetry.spool import Spool
+from sidecar.telemetry.spool_reader import SpoolReader
+
+Session = Callable[..., AbstractAsyncContextManager[aiohttp.ClientSession]]
+
+
+async def audit_trail(
+    settings: Settings, metrics: Metrics, stack: contextlib.AsyncExitStack, session: Session
+) -> AuditTrail:
+    """Return the trail; ``session`` makes the one for the repository. Raises ``OSError`` for a bad path."""
+    audit = settings.audit
+    sink: Sink = StdoutSink() if audit.sink == "stdout" else NoSink()
+    if audit.file is not None:
+        sink = file = FileSink(audit.file, rotate_bytes=audit.rotate_bytes, keep=audit.keep_files)
+        stack.callback(file.close)
+    if audit.spool.folder is not None and audit.repository.url is not None:
+        repository = Repository(
+            await stack.enter_async_context(session(audit.repository.ca_file, connections=1)),
+            audit.repository.url,
+            authorization=lambda: authorization_of(audit.repository.auth),
+            timeout_seconds=audit.repository.timeout_seconds,
+            update=audit.repository.interaction == "update",
+        )
+        delivery = Delivery(
+            SpoolReader(audit.spool.folder), repository, metrics, batch=audit.repository.batch_size
+        )  # fmt: skip
+        sink = spool = Spool(
+            audit.spool.folder, max_bytes=audit.spool.max_bytes, when_full=audit.when_full, sync=audit.spool.sync,
+            observe=metrics.observe_audit, wake=delivery.wake,
+        )  # fmt: skip
+        await stack.enter_async_context(delivery.running())
+        stack.callback(spool.close)
+    source = AuditSource("smart-imaging-sidecar " + __version__, settings.ehr.fhir_url, audit.site)
+    return AuditTrail(sink, source, audit.key(), observe=metrics.observe_audit)

@@ -1,0 +1,148 @@
+"""From the spool to the repository: in order, again and again until it is taken, never faster than it takes them."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import random
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+
+from sidecar.telemetry.metrics import Metrics
+from sidecar.telemetry.repository import MOST_BATCH_BYTES, Outcome, Repository, Undelivered
+from sidecar.telemetry.spool_reader import SpoolReader, Waiting
+
+log = logging.getLogger(__name__)
+
+FINISH_SECONDS = 5
+"""How long the end of the process may wait for what is left; it stays on disk."""
+LONGEST_PAUSE_SECONDS = 60
+_FIRST_PAUSE_SECONDS = 0.5
+_LOOK_SECONDS = 1
+_COUNT_SECONDS = 1
+
+
+class Delivery:
+    """Delivers what waits, up to ``batch`` events a request."""
+
+    def __init__(self, reader: SpoolReader, repository: Repository, metrics: Metrics, *, batch: int) -> None:
+        self._reader = reader
+        self._repository = repository
+        self._metrics = metrics
+        self._batch = batch
+        self._wake = asyncio.Event()
+        self._ending = asyncio.Event()
+        self._failures = 0
+        self._delivered: set[tuple[str, int]] = set()  # Taken already, but for one before them that was not.
+        self._counted = -float(_COUNT_SECONDS)
+
+    def wake(self) -> None:
+        """There is something new."""
+        self._wake.set()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Deliver while the block runs, and for a few seconds what is left then."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            self._ending.set()
+            self._wake.set()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(task, FINISH_SECONDS)
+            self._reader.close()
+
+    async def _run(self) -> None:
+        while not self._reader.lock():  # Another generation, or process, delivers.
+            if self._ending.is_set():
+                return
+            await self._pause(_LOOK_SECONDS)
+        while True:
+            self._wake.clear()
+            try:
+                pause = await self._step()
+            except OSError as error:
+                pause = self._failed(error.strerror or "spool", None)
+            if self._ending.is_set() and pause:
+                return  # All is told, or it cannot be told now.
+            if pause and self._failures:
+                await self._pause(pause)
+            elif pause:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), pause)
+
+    async def _step(self) -> float:
+        """Deliver one batch; return for how many seconds there is nothing to do."""
+        self._count()
+        waiting = self._reader.next(self._batch, MOST_BATCH_BYTES)
+        if not waiting:
+            self._reader.tidy()
+            return _LOOK_SECONDS
+        untold = [one for one in waiting if (one.segment, one.begin) not in self._delivered]
+        try:
+            outcomes = await self._repository.deliver(untold) if untold else []
+        except Undelivered as failure:
+            return self._failed(failure.reason, failure.retry_after)
+        again = self._take(untold, outcomes)
+        told = 0
+        while told < len(waiting) and (waiting[told].segment, waiting[told].begin) in self._delivered:
+            told += 1
+        self._reader.done(waiting[:told])
+        self._delivered.difference_update((one.segment, one.begin) for one in waiting[:told])
+        if again:
+            return self._failed("some of a batch", None)
+        if self._failures:
+            log.warning("the audit repository takes events again")
+        self._failures = 0
+        return 0
+
+    def _take(self, events: Sequence[Waiting], outcomes: Sequence[Outcome]) -> bool:
+        """Note what became of each; return whether some must be tried again."""
+        for event, outcome in zip(events, outcomes, strict=True):
+            if outcome is Outcome.AGAIN:
+                continue
+            if outcome is Outcome.REJECTED:
+                self._reader.reject(event)
+                log.error("the audit repository will not take an event: it is kept in rejected.jsonl")
+            self._delivered.add((event.segment, event.begin))
+            self._metrics.observe_audit(outcome.value)
+        return Outcome.AGAIN in outcomes
+
+    def _failed(self, reason: str, retry_after: float | None) -> float:
+        """Return after how many seconds to try again: longer each time, and not all replicas at once."""
+        if not self._failures:
+            log.error("audit events wait: the repository does not take them", extra={"detail": reason})
+        self._failures += 1
+        self._metrics.observe_audit("undelivered")
+        pause = min(LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures - 1, 10))
+        if retry_after is not None:
+            pause = max(pause, min(retry_after, LONGEST_PAUSE_SECONDS))
+        return pause * random.uniform(0.75, 1)  # noqa: S311
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not behind the end; those who watch the queue see it meanwhile."""
+        until = asyncio.get_running_loop().time() + seconds
+        while not self._ending.is_set() and (left := until - asyncio.get_running_loop().time()) > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), min(left, max(_COUNT_SECONDS, 0.01)))
+            with contextlib.suppress(OSError):
+                self._count()
+
+    def _count(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._counted >= _COUNT_SECONDS:
+            self._counted = now
+            self._metrics.audit_queue_length.set(self._reader.waiting())
+            self._metrics.audit_queue_age.set(_age(self._reader.next(1, 1)))
+
+
+def _age(waiting: Sequence[Waiting]) -> float:
+    """How long the oldest has been waiting, in seconds."""
+    if not waiting:
+        return 0
+    try:
+        recorded = datetime.fromisoformat(json.loads(waiting[0].line)["recorded"])
+        return max(0.0, (datetime.now(recorded.tzinfo) - recorded).total_seconds())
+    except (ValueError, KeyError, TypeError):
+        return 0

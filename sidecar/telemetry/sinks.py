@@ -1,0 +1,103 @@
+"""Where the lines of the audit trail go: nowhere, to standard output, to a file."""
+
+import errno
+import glob
+import os
+import select
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+
+class Sink(Protocol):
+    """Where the lines go."""
+
+    def write(self, line: bytes) -> None:
+        """Write a whole line. Raises ``OSError``."""
+
+
+class NoSink:
+    """``none``."""
+
+    def write(self, line: bytes) -> None:
+        """Drop it."""
+
+
+class StdoutSink:
+    """``stdout``: for the platform's log collector; the JSON log is on standard error."""
+
+    def __init__(self, descriptor: int = 1) -> None:
+        self._descriptor = descriptor
+
+    def write(self, line: bytes) -> None:
+        """Write it at once. A collector that does not read must not stop everything: then it is an error."""
+        _, writable, _ = select.select([], [self._descriptor], [], 0)
+        if not writable:
+            raise OSError(errno.EAGAIN, "nobody reads standard output")
+        write_whole(self._descriptor, line)
+
+
+class FileSink:
+    """``file``: appended to; opened anew when it was moved away (logrotate).
+
+    ``rotate_bytes``: before it grows larger it is moved away here, its name with the time behind it; of these ``keep``
+    are kept. ``None``: never.
+    """
+
+    def __init__(self, path: Path, *, rotate_bytes: int | None = None, keep: int = 10) -> None:
+        self._path = path
+        self._rotate_bytes = rotate_bytes
+        self._keep = keep
+        self._descriptor = -1
+        self._identity: tuple[int, int] | None = None
+        self._is_torn = False
+        self._open()
+
+    def write(self, line: bytes) -> None:
+        """Append it with one system call: it is the kernel's before the answer leaves.
+
+        A disk that is full may take half a line; the next one begins behind a line end.
+        """
+        if self._descriptor < 0 or self._named() != self._identity:
+            self._open()
+        if self._rotate_bytes is not None and 0 < os.fstat(self._descriptor).st_size > self._rotate_bytes - len(line):
+            self._rotate()
+        try:
+            write_whole(self._descriptor, b"\n" + line if self._is_torn else line)
+        except OSError:
+            self._is_torn = True
+            raise
+        self._is_torn = False
+
+    def _rotate(self) -> None:
+        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        self._path.rename(self._path.with_name(f"{self._path.name}.{now}"))
+        self._open()
+        old = sorted(self._path.parent.glob(glob.escape(self._path.name) + ".2*Z"))
+        for one in old[: max(0, len(old) - self._keep)]:
+            one.unlink(missing_ok=True)
+
+    def _named(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _open(self) -> None:
+        self.close()
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        found = os.fstat(self._descriptor)
+        self._identity, self._is_torn = (found.st_dev, found.st_ino), False
+
+    def close(self) -> None:
+        """Close it."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor, self._identity = -1, None
+
+
+def write_whole(descriptor: int, line: bytes) -> None:
+    """Write it with one system call. Raises ``OSError`` also when the disk took a part only."""
+    if os.write(descriptor, line) != len(line):
+        raise OSError(errno.ENOSPC, "a line was not written whole")

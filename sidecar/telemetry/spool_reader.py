@@ -1,0 +1,139 @@
+"""The other end of the spool: what waits, oldest first, and what has been delivered."""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sidecar.telemetry.sinks import write_whole
+from sidecar.telemetry.spool import LOCK, POSITIONS, positions, segments, unused
+
+REJECTED = "rejected.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One event: its ``line`` without the line end, and where it stands: ``segment``, from and to which byte."""
+
+    segment: str
+    begin: int
+    end: int
+    line: bytes
+
+
+class SpoolReader:
+    """Reads a spool's ``folder``; one reader at a time, which has the ``lock``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._positions: dict[str, int] = {}
+        # Of each segment: bytes counted so far and the lines in them, and the lines that were delivered.
+        self._counted: dict[str, tuple[int, int]] = {}
+        self._delivered: dict[str, int] = {}
+        self._descriptor = -1
+
+    def lock(self) -> bool:
+        """Whether this one reads now: no other does, in this process or another."""
+        if self._descriptor < 0:
+            path = self._folder / LOCK
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        self._positions = positions(self._folder)
+        self._delivered = {name: self._lines_before(name, end) for name, end in self._positions.items()}
+        return True
+
+    def close(self) -> None:
+        """Leave it to others."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
+
+    def next(self, most: int, most_bytes: int) -> list[Waiting]:
+        """Return up to so many of the oldest events, the first one however long it is."""
+        found: list[Waiting] = []
+        size = 0
+        for path in segments(self._folder):
+            for waiting in self._lines(path):
+                size += len(waiting.line)
+                if found and (len(found) == most or size > most_bytes):
+                    return found
+                found.append(waiting)
+        return found
+
+    def done(self, delivered: Iterable[Waiting]) -> None:
+        """These, the oldest ones, need not be told again."""
+        names = set()
+        for one in delivered:
+            self._positions[one.segment] = one.end
+            self._delivered[one.segment] = self._delivered.get(one.segment, 0) + 1
+            names.add(one.segment)
+        self._write_positions()
+        self.tidy(names)
+
+    def reject(self, waiting: Waiting) -> None:
+        """Keep one that the repository will never take where people look."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        descriptor = os.open(self._folder / REJECTED, flags, 0o600)
+        try:
+            write_whole(descriptor, waiting.line + b"\n")
+        finally:
+            os.close(descriptor)
+
+    def waiting(self) -> int:
+        """How many events wait. What was counted once is not read again."""
+        total, known = 0, {}
+        for path in segments(self._folder):
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                size, lines = self._counted.get(path.name, (0, 0))
+                file.seek(size)
+                data = file.read()
+                known[path.name] = size + len(data), lines + data.count(b"\n")
+                total += known[path.name][1] - self._delivered.get(path.name, 0)
+        self._counted = known
+        return total
+
+    def _lines_before(self, name: str, end: int) -> int:
+        try:
+            with (self._folder / name).open("rb") as file:
+                return file.read(end).count(b"\n")
+        except FileNotFoundError:
+            return 0
+
+    def _lines(self, path: Path) -> Iterator[Waiting]:
+        begin = self._positions.get(path.name, 0)
+        try:
+            with path.open("rb") as file:
+                file.seek(begin)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        return  # Being written, or cut off by the end of its process: it was never answered.
+                    end = begin + len(line)
+                    yield Waiting(path.name, begin, end, line[:-1])
+                    begin = end
+        except FileNotFoundError:  # Given up for room.
+            return
+
+    def tidy(self, names: Collection[str] | None = None) -> None:
+        """Remove what has been delivered to its end and is not written to any more; ``None``: look at all segments."""
+        left = {path.name for path in segments(self._folder)}
+        for name in list(left) if names is None else left.intersection(names):
+            path = self._folder / name
+            with contextlib.suppress(FileNotFoundError), unused(path) as is_unused:
+                if is_unused and next(self._lines(path), None) is None:
+                    path.unlink()
+                    left.remove(name)
+        if not self._positions.keys() <= left:
+            self._positions = {name: end for name, end in self._positions.items() if name in left}
+            self._delivered = {name: lines for name, lines in self._delivered.items() if name in left}
+            self._write_positions()
+
+    def _write_positions(self) -> None:
+        new = self._folder / (POSITIONS + ".new")
+        new.write_text(json.dumps(self._positions))
+        new.replace(self._folder / POSITIONS)

@@ -1,0 +1,219 @@
+"""What waits on disk: in order, whatever ends the process, as much as is allowed, nothing twice that was delivered."""
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.telemetry.spool import LOCK, POSITIONS, Spool, segments
+from sidecar.telemetry.spool_reader import REJECTED, SpoolReader, Waiting
+
+ROOM = 2**30
+
+
+def reader_of(folder: Path) -> SpoolReader:
+    reader = SpoolReader(folder)
+    assert reader.lock()
+    return reader
+
+
+def lines(reader: SpoolReader, most: int = 1_000, most_bytes: int = ROOM) -> list[bytes]:
+    return [one.line for one in reader.next(most, most_bytes)]
+
+
+@given(actions=st.lists(st.sampled_from(["write", "deliver", "read again", "next writer", "two writers"]), max_size=40))
+def test_each_event_comes_once_and_in_order(actions: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Whoever writes and reads, one after the other; segments of some lines."""
+    folder = tmp_path_factory.mktemp("spool")
+    spool, reader = Spool(folder, max_bytes=1_000), SpoolReader(folder)
+    assert reader.lock()
+    written, delivered = 0, list[bytes]()
+    for action in actions:
+        if action in ("write", "two writers"):
+            other = spool if action == "write" else Spool(folder, max_bytes=1_000)
+            other.write(b'{"number":%d}\n' % written)
+            written += 1
+            if other is not spool:
+                spool.close()
+                spool = other
+        elif action == "deliver":
+            found = reader.next(2, ROOM)
+            delivered += [one.line for one in found]
+            reader.done(found)
+        elif action == "read again":
+            reader.close()
+            reader = reader_of(folder)
+        else:
+            spool.close()
+            spool = Spool(folder, max_bytes=1_000)
+        assert reader.waiting() == written - len(delivered)
+    delivered += lines(reader)
+    assert delivered == [b'{"number":%d}' % number for number in range(written)]
+    reader.close()
+    spool.close()
+
+
+def test_only_we_may_read_it(tmp_path: Path) -> None:
+    """Patients are named there."""
+    folder = tmp_path / "new" / "spool"
+    spool = Spool(folder, max_bytes=ROOM)
+    spool.write(b"{}\n")
+    reader = reader_of(folder)
+    reader.reject(reader.next(1, ROOM)[0])
+    reader.done(reader.next(1, ROOM))
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for name in (REJECTED, LOCK, segments(folder)[0].name):
+        assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600, name
+
+
+def test_what_was_delivered_is_removed_when_nobody_writes_there(tmp_path: Path) -> None:
+    spool, reader = Spool(tmp_path, max_bytes=ROOM), reader_of(tmp_path)
+    spool.write(b"{}\n")
+    reader.done(reader.next(9, ROOM))
+    assert len(segments(tmp_path)) == 1
+    spool.close()
+    reader.tidy()
+    assert segments(tmp_path) == []
+    assert (tmp_path / POSITIONS).read_text() == "{}"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from sidecar.telemetry.spool import Spool
+spool = Spool(Path(sys.argv[1]), max_bytes=2**30)
+for number in range(500):
+    spool.write(b'{"number":%d}\\n' % number)
+    print(number, flush=True)
+os.write(spool._descriptor, b'{"number":')
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_process_loses_nothing_that_it_had_written(tmp_path: Path) -> None:
+    """Of a line that was not whole, nobody had an answer."""
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False, capture_output=True, text=True)
+    assert done.returncode == -9
+    assert done.stdout.split()[-1] == "499"
+    reader = reader_of(tmp_path)
+    assert lines(reader) == [b'{"number":%d}' % number for number in range(500)]
+    spool = Spool(tmp_path, max_bytes=ROOM)
+    spool.write(b'{"number":500}\n')
+    reader.done(reader.next(1_000, ROOM))
+    assert lines(reader) == []
+    assert len(segments(tmp_path)) == 1  # The new writer's.
+
+
+def test_a_crash_before_the_position_is_kept_tells_twice_rather_than_not(tmp_path: Path) -> None:
+    spool, reader = Spool(tmp_path, max_bytes=ROOM), reader_of(tmp_path)
+    spool.write(b"{}\n")
+    reader.done(reader.next(1, ROOM))
+    (tmp_path / POSITIONS).write_text("[torn")
+    reader.close()
+    assert lines(reader_of(tmp_path)) == [b"{}"]
+
+
+def test_one_delivers_at_a_time(tmp_path: Path) -> None:
+    Spool(tmp_path, max_bytes=ROOM)
+    first, second = SpoolReader(tmp_path), SpoolReader(tmp_path)
+    assert first.lock()
+    assert not second.lock()
+    first.close()
+    assert second.lock()
+
+
+def test_a_full_spool_refuses(tmp_path: Path) -> None:
+    """And goes on by itself when there is room."""
+    spool, reader = Spool(tmp_path, max_bytes=1_000), reader_of(tmp_path)
+    line = b"{%s}\n" % (b" " * 97)
+    for _ in range(10):
+        spool.write(line)
+    with pytest.raises(OSError, match="full") as refusal:
+        spool.write(line)
+    assert refusal.value.errno == errno.ENOSPC
+    reader.done(reader.next(10, ROOM))
+    reader.tidy()
+    spool.write(line)
+    assert lines(reader) == [line[:-1]]
+
+
+def test_or_gives_up_the_oldest_and_counts_them(tmp_path: Path) -> None:
+    seen: list[str] = []
+    spool = Spool(tmp_path, max_bytes=1_000, when_full="drop_oldest", observe=seen.append)
+    for number in range(100):
+        spool.write(b"%03d %s\n" % (number, b" " * 95))
+    kept = lines(reader_of(tmp_path))
+    assert 5 <= len(kept) <= 10
+    assert [int(line[:3]) for line in kept] == list(range(100 - len(kept), 100))
+    assert seen == ["dropped"] * (100 - len(kept))
+
+
+def test_of_what_was_delivered_nothing_counts_as_dropped(tmp_path: Path) -> None:
+    seen: list[str] = []
+    spool = Spool(tmp_path, max_bytes=800, when_full="drop_oldest", observe=seen.append)
+    reader = reader_of(tmp_path)
+    line = b"%s\n" % (b" " * 49)
+    spool.write(line)
+    spool.write(line)
+    reader.done(reader.next(1, ROOM))
+    for _ in range(15):
+        spool.write(line)
+    assert len(seen) == 1
+
+
+def test_a_segment_that_somebody_removed_is_begun_anew(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, max_bytes=ROOM)
+    spool.write(b"1\n")
+    segments(tmp_path)[0].unlink()
+    spool.write(b"2\n")
+    assert lines(reader_of(tmp_path)) == [b"2"]
+
+
+def test_half_a_line_spoils_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that was full for a moment: what could not be written was refused."""
+    spool = Spool(tmp_path, max_bytes=ROOM)
+    spool.write(b"1\n")
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:2]))
+    with pytest.raises(OSError, match="whole"):
+        spool.write(b"half\n")
+    monkeypatch.undo()
+    spool.write(b"2\n")
+    reader = reader_of(tmp_path)
+    assert lines(reader) == [b"1", b"2"]
+    reader.done(reader.next(9, ROOM))
+    assert len(segments(tmp_path)) == 1
+
+
+def test_what_goes_in_one_request_is_bounded(tmp_path: Path) -> None:
+    spool, reader = Spool(tmp_path, max_bytes=ROOM), reader_of(tmp_path)
+    for size in (10, 10, 5_000, 10):
+        spool.write(b"x" * size + b"\n")
+    assert [len(line) for line in lines(reader, most=1)] == [10]
+    assert [len(line) for line in lines(reader, most_bytes=100)] == [10, 10]
+    reader.done(reader.next(2, ROOM))
+    assert [len(line) for line in lines(reader, most_bytes=100)] == [5_000]
+
+
+def test_each_line_is_on_the_disk_with_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    spool = Spool(tmp_path, max_bytes=ROOM, sync=True)
+    spool.write(b"1\n")
+    spool.write(b"2\n")
+    assert len(synced) == 2
+
+
+def test_odd_files_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.jsonl").write_text("mine\n")
+    reader = reader_of(tmp_path)
+    assert lines(reader) == []
+    reader.reject(Waiting("x", 0, 1, b"{}"))
+    reader.tidy()
+    assert {one.name for one in tmp_path.iterdir()} == {"notes.jsonl", LOCK, REJECTED}
