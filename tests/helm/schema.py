@@ -45,6 +45,7 @@ def schema() -> dict[str, Any]:
         config=config,
         secrets={"type": "array", "items": secret},
         configMaps={"type": "array", "items": mounted | {"properties": {"name": NAME}}},
+        spool=_section(enabled=FLAG, size={"type": "string", "pattern": "^[0-9]+(Ki|Mi|Gi|Ti)$"}, existingClaim=TEXT),
         image=_section(
             repository=TEXT | {"minLength": 1}, tag=TEXT,
             digest={"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},

@@ -99,6 +99,7 @@ SWITCHES: dict[str, list[dict[str, Any]]] = {
     "rules": [{"prometheusRule": {"enabled": True}, "dashboard": {"enabled": True}}],
     "account": [{"serviceAccount": {"create": False}}, {"serviceAccount": {"name": "other"}}],
     "tests": [{"tests": {"enabled": False}}],
+    "spool": [{"spool": {"enabled": True}}, {"spool": {"enabled": True, "existingClaim": "audit"}}],
     "spread": [{"topologySpread": False, "preStopSeconds": 0}],
 }
 
@@ -121,6 +122,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"config": {"server": {"port": "soon"}}}, "port"),
     ({"config": {"access": {"rules": [{"name": "a", "effect": "hide"}]}}}, "effect"),
     ({"config": {"tokens": {"jwt": {"algorithms": ["none"]}}}}, "algorithms"),
+    ({"config": {"audit": {"sink": "fax"}}}, "sink"),
+    ({"spool": {"size": "much"}}, "size"),
     ({"replicas": 3}, "replicas"),
     ({"replicaCount": "two"}, "replicaCount"),
     ({"image": {"digest": "latest"}}, "digest"),

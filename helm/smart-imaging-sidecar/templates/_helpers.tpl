@@ -111,6 +111,9 @@ The sidecar's container, for a pod of another chart, too (README.md, "In a pod o
 {{- define "smart-imaging-sidecar.volumeMounts" -}}
 - {name: sidecar-config, mountPath: /etc/smart-imaging-sidecar, readOnly: true}
 - {name: sidecar-tmp, mountPath: /tmp}
+{{- if .Values.spool.enabled }}
+- {name: sidecar-spool, mountPath: /var/spool/smart-imaging-sidecar}
+{{- end }}
 {{- range .Values.secrets }}
 - {name: secret-{{ .name }}, mountPath: /run/secrets/{{ .name }}, readOnly: true}
 {{- end }}
@@ -124,6 +127,14 @@ The sidecar's container, for a pod of another chart, too (README.md, "In a pod o
   configMap: {name: {{ include "smart-imaging-sidecar.name" . }}-config}
 - name: sidecar-tmp
   emptyDir: {sizeLimit: 64Mi}
+{{- if .Values.spool.enabled }}
+- name: sidecar-spool
+  {{- if .Values.spool.existingClaim }}
+  persistentVolumeClaim: {claimName: {{ .Values.spool.existingClaim }}}
+  {{- else }}
+  emptyDir: {sizeLimit: {{ .Values.spool.size }}}
+  {{- end }}
+{{- end }}
 {{- range .Values.secrets }}
 - name: secret-{{ .name }}
   secret:
