@@ -10,6 +10,7 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from sidecar.telemetry.sinks import write_whole
 SUFFIX = ".jsonl"
 LOCK = "lock"
 POSITIONS = "positions.json"
+REJECTED = "rejected.jsonl"
 MOST_SEGMENT_BYTES = 2**20
 _LOOK_SECONDS = 1.0
 
@@ -111,7 +113,7 @@ class Spool:
     def _begin(self) -> None:
         self.close()
         self._begun = max(time.time_ns(), self._begun + 1)
-        self._path = self._folder / f"{self._begun:020d}-{os.getpid()}-{id(self):x}{SUFFIX}"
+        self._path = self._folder / f"{self._begun:020d}-{secrets.token_hex(4)}{SUFFIX}"
         hidden = self._path.with_suffix(".new")  # Unlocked and empty it would look like one that is over.
         self._descriptor = os.open(hidden, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -132,12 +134,13 @@ class Spool:
         """Count anew: the sender, and other writers, change it."""
         self._looked = time.monotonic()
         self._used = 0
-        for path in segments(self._folder):
+        for path in (self._folder / REJECTED, *segments(self._folder)):
             with contextlib.suppress(FileNotFoundError):
                 self._used += path.stat().st_size
 
     def _drop_oldest(self) -> bool:
-        for path in segments(self._folder):
+        # What was rejected takes room, too, and is older than what waits.
+        for path in (self._folder / REJECTED, *segments(self._folder)):
             if path == self._path:
                 self.close()
             with contextlib.suppress(FileNotFoundError), unused(path) as is_unused:

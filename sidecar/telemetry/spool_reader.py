@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sidecar.telemetry.sinks import write_whole
-from sidecar.telemetry.spool import LOCK, POSITIONS, positions, segments, unused
+from sidecar.telemetry.spool import LOCK, POSITIONS, REJECTED, positions, segments, unused
 
-REJECTED = "rejected.jsonl"
+_COUNT_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +86,18 @@ class SpoolReader:
             os.close(descriptor)
 
     def waiting(self) -> int:
-        """How many events wait. What was counted once is not read again."""
-        total, known = 0, {}
+        """How many events wait. What was counted once is not read again, and of much a part a time."""
+        total, known, left = 0, {}, _COUNT_BYTES
         for path in segments(self._folder):
-            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-                size, lines = self._counted.get(path.name, (0, 0))
-                file.seek(size)
-                data = file.read()
-                known[path.name] = size + len(data), lines + data.count(b"\n")
-                total += known[path.name][1] - self._delivered.get(path.name, 0)
+            size, lines = self._counted.get(path.name, (0, 0))
+            with contextlib.suppress(FileNotFoundError):
+                if left > 0 and path.stat().st_size > size:
+                    with path.open("rb") as file:
+                        file.seek(size)
+                        data = file.read()
+                    size, lines, left = size + len(data), lines + data.count(b"\n"), left - len(data)
+                known[path.name] = size, lines
+                total += max(0, lines - self._delivered.get(path.name, 0))
         self._counted = known
         return total
 

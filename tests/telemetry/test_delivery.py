@@ -14,8 +14,8 @@ from sidecar.telemetry import delivery as module
 from sidecar.telemetry.delivery import Delivery
 from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.repository import Repository
-from sidecar.telemetry.spool import Spool
-from sidecar.telemetry.spool_reader import REJECTED, SpoolReader
+from sidecar.telemetry.spool import REJECTED, Spool
+from sidecar.telemetry.spool_reader import SpoolReader
 from tests.telemetry.fhir_repository import FhirRepository
 
 

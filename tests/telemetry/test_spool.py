@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.telemetry.spool import LOCK, POSITIONS, Spool, segments
-from sidecar.telemetry.spool_reader import REJECTED, SpoolReader, Waiting
+from sidecar.telemetry.spool import LOCK, POSITIONS, REJECTED, Spool, segments
+from sidecar.telemetry.spool_reader import SpoolReader, Waiting
 
 ROOM = 2**30
 
@@ -217,3 +217,39 @@ def test_odd_files_are_left_alone(tmp_path: Path) -> None:
     reader.reject(Waiting("x", 0, 1, b"{}"))
     reader.tidy()
     assert {one.name for one in tmp_path.iterdir()} == {"notes.jsonl", LOCK, REJECTED}
+
+
+def test_what_was_rejected_takes_room_and_is_given_up_first(tmp_path: Path) -> None:
+    """A repository that takes nothing at all cannot fill the disk."""
+    seen: list[str] = []
+    line = b"%s\n" % (b" " * 99)
+    for when_full in ("refuse", "drop_oldest"):
+        folder = tmp_path / when_full
+        spool = Spool(folder, max_bytes=1_000, when_full=when_full, observe=seen.append)
+        reader = reader_of(folder)
+        for _ in range(9):
+            spool.write(line)
+            (found,) = reader.next(1, ROOM)
+            reader.reject(found)
+            reader.done([found])
+        spool.close()
+        reader.tidy()
+        spool.write(line)
+        if when_full == "refuse":
+            with pytest.raises(OSError, match="full"):
+                spool.write(line)
+            assert len((folder / REJECTED).read_bytes().splitlines()) == 9
+        else:
+            spool.write(line)
+            assert not (folder / REJECTED).exists()
+            assert seen == ["dropped"] * 9
+            assert len(lines(reader)) == 2
+
+
+def test_much_is_counted_a_part_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop waits meanwhile."""
+    monkeypatch.setattr("sidecar.telemetry.spool_reader._COUNT_BYTES", 200)
+    spool, reader = Spool(tmp_path, max_bytes=800), reader_of(tmp_path)
+    for _ in range(7):
+        spool.write(b"%s\n" % (b" " * 99))
+    assert [reader.waiting() for _ in range(5)] == [2, 4, 6, 7, 7]
