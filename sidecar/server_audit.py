@@ -26,6 +26,7 @@ async def audit_trail(
 ) -> AuditTrail:
     """Return the trail; ``session`` makes the one for the repository. Raises ``OSError`` for a bad path."""
     audit = settings.audit
+    metrics.begin_audit(audit.sink)
     sink: Sink = StdoutSink() if audit.sink == "stdout" else NoSink()
     if audit.file is not None:
         sink = file = FileSink(audit.file, rotate_bytes=audit.rotate_bytes, keep=audit.keep_files)

@@ -31,9 +31,9 @@ class Metrics:
         self.verification_failures = self._counter(
             "verification_failures_total", "Answers of the PACS that held another patient's data", "what"
         )
-        self.audit_events = self._counter("audit_events_total", "Audit events", "outcome")
-        for outcome in ("written", "failed", "delivered", "undelivered", "rejected", "dropped"):
-            self.audit_events.labels(outcome)
+        self.capability_urls_issued = self._counter("capability_urls_issued_total", "Capability URLs handed out")
+        self.audit_events = self._counter("audit_events_total", "Audit events", "sink", "outcome")
+        self.begin_audit("none")
         self.audit_queue_length = self._gauge("audit_queue_length", "Audit events that wait for the repository")
         self.audit_queue_age = self._gauge("audit_queue_age_seconds", "How long the oldest of them has been waiting")
         for what in ("instance", "metadata", "unreadable_instance"):  # From 0, so that the first is an increase.
@@ -84,12 +84,20 @@ class Metrics:
         """The PACS returned something of another patient, and it was held back."""
         self.verification_failures.labels(what).inc()
 
+    def begin_audit(self, sink: str) -> None:
+        """Audit events go to this ``sink`` (that of ``audit``) from now on."""
+        self.audit_events.clear()
+        outcomes = ("written", "failed", "delivered", "undelivered", "rejected", "dropped")
+        for outcome in outcomes if sink == "fhir" else outcomes[:2]:  # From 0, so that the first is an increase.
+            self.audit_events.labels(sink, outcome)
+        self._audit_sink = sink
+
     def observe_audit(self, outcome: str) -> None:
         """One audit event was ``written`` or ``failed``; later ``delivered``, ``rejected`` or ``dropped``.
 
         ``undelivered``: one request to the repository failed, and is repeated.
         """
-        self.audit_events.labels(outcome).inc()
+        self.audit_events.labels(self._audit_sink, outcome).inc()
 
     def expose(self) -> bytes:
         """The text exposition."""

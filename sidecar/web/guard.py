@@ -160,7 +160,9 @@ class Guard:
             for uid in studies
             if view.of(uid) is not None
         }
-        return {uid: one for uid, one in issued.items() if one is not None}
+        addresses = {uid: one for uid, one in issued.items() if one is not None}
+        self._metrics.capability_urls_issued.inc(len(addresses))
+        return addresses
 
     async def permit(self, token: Token, interaction: Interaction, patient: str | None = None) -> PatientPermit:
         """Permit ``interaction`` on the imaging of ``patient`` (``None``: the token's), or raise ``Denied``.

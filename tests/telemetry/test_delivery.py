@@ -24,6 +24,7 @@ class Line:
 
     def __init__(self, folder: Path, url: str, session: aiohttp.ClientSession, *, batch: int = 100, **how: Any) -> None:
         self.metrics = Metrics("0")
+        self.metrics.begin_audit("fhir")
         self.repository = Repository(session, url, **how)
         self.delivery = Delivery(SpoolReader(folder), self.repository, self.metrics, batch=batch)
         self.spool = Spool(folder, max_bytes=2**30, wake=self.delivery.wake, observe=self.metrics.observe_audit)
@@ -37,7 +38,7 @@ class Line:
         return self.metrics.registry.get_sample_value("smart_imaging_" + name, labels) or 0.0
 
     def outcome(self, outcome: str) -> float:
-        return self.value("audit_events_total", outcome=outcome)
+        return self.value("audit_events_total", sink="fhir", outcome=outcome)
 
 
 @pytest.fixture(autouse=True)

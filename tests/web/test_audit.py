@@ -94,11 +94,11 @@ async def test_what_cannot_be_told_is_not_answered(path: str) -> None:
     pacs = ScriptedPacs(draw)
     async with sidecar_between(ScriptedEhr(), pacs, audit=to(Path("/dev/full"))) as (url, sidecar):
         assert await get(url, path) == 503
-        assert b'smart_imaging_audit_events_total{outcome="failed"} ' in sidecar.metrics.expose()
+        assert b'smart_imaging_audit_events_total{outcome="failed",sink="file"} ' in sidecar.metrics.expose()
     assert not any("rendered" in request for request in pacs.requests)
 
 
 async def test_off_is_the_default(file: Path) -> None:
     async with sidecar_between(ScriptedEhr(), ScriptedPacs(draw)) as (url, sidecar):
         assert await get(url, RENDERED) == 200
-        assert b'smart_imaging_audit_events_total{outcome="written"} 0.0' in sidecar.metrics.expose()
+        assert b'smart_imaging_audit_events_total{outcome="written",sink="none"} 0.0' in sidecar.metrics.expose()

@@ -83,6 +83,7 @@ async def test_an_address_that_is_the_permission(keys_file: Path, caplog: pytest
             read = await endpoint_of(us, url, f"/fhir/ImagingStudy/{STUDY}")
             assert await status(us, f"{read['address']}/studies/{STUDY}") == 200
             metrics = generate_latest(sidecar.metrics.registry)
+            assert b"smart_imaging_capability_urls_issued_total 2.0" in metrics
     sealed = root.rpartition("/")[2]
     assert sealed not in all_that_is_said(caplog)
     assert sealed.encode() not in metrics
