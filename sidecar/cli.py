@@ -51,21 +51,36 @@ def serve(files: tuple[Path, ...]) -> None:
     _run(lambda stop, reload: run(settings, stop, reload, lambda: load_settings(files, os.environ), files))
 
 
-@main.command(short_help="Say whether a configuration, the EHR and the PACS will do.")
-@_CONFIG
+@main.command(short_help="Say whether a configuration, the EHR and the PACS will do; or a server.")
+@click.option("--config", "files", multiple=True, type=click.Path(path_type=Path), help="As for serve.")
+@click.option("--conformance", "url", metavar="URL", help="In place of a configuration: look at the server with this "
+              "FHIR base from outside, requirement by requirement; it may be any.")  # fmt: skip
+@click.option("--patient", metavar="ID", help="With --conformance: the FHIR id of the token's patient, where it cannot "
+              "be learnt from the token or a search.")  # fmt: skip
 @click.option("--token", metavar="TOKEN", envvar="SIDECAR_CHECK_TOKEN", help="A patient's access token: go an app's "
               "way with it, down to one instance. Better in the environment as SIDECAR_CHECK_TOKEN.")  # fmt: skip
 @click.option("--json", "in_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--verbose", is_flag=True, help="Write the JSON log to standard error, too.")
-def check(files: tuple[Path, ...], token: str | None, in_json: bool, verbose: bool) -> None:
-    """Look at everything that `serve` needs, and say what is wrong.
+def check(
+    files: tuple[Path, ...], url: str | None, patient: str | None, token: str | None, in_json: bool, verbose: bool
+) -> None:
+    """Look at everything that `serve` needs, and say what is wrong; or at any server from outside.
 
     The configuration, the EHR's discovery and introspection, our access to Patient, the PACS's QIDO-RS, its product,
     its paging; with --token also an app's way to one instance.
 
     Prints a table, with what to do about what is wrong; no patient and no secret is in it. Exits with 1 when something
     does not work, with 2 when the configuration cannot be used.
+
+    With --conformance and --token: a client of any SMART Imaging Access server, which looks from outside whether it
+    keeps the requirements of docs/conformance.md. No configuration is needed.
     """
+    if (url is None) == (not files):
+        raise click.UsageError("Either --config or --conformance is needed.")
+    if url is not None:
+        _check_conformance(url, token, patient, in_json=in_json)
+    if patient is not None:
+        raise click.UsageError("--patient goes with --conformance.")
     settings = _settings(files)
 
     from sidecar.check.finding import as_json, has_failed, table  # noqa: PLC0415
@@ -82,6 +97,24 @@ def check(files: tuple[Path, ...], token: str | None, in_json: bool, verbose: bo
         _fail(str(error))
     click.echo(as_json(findings) if in_json else table(findings))
     sys.exit(1 if has_failed(findings) else 0)
+
+
+def _check_conformance(url: str, token: str | None, patient: str | None, *, in_json: bool) -> NoReturn:
+    from sidecar.check.conformance import finding  # noqa: PLC0415
+    from sidecar.check.conformance.client import is_base, is_token  # noqa: PLC0415
+    from sidecar.check.conformance.run import conformance  # noqa: PLC0415
+    from sidecar.telemetry.logs import configure_logs  # noqa: PLC0415
+
+    token = None if token is None else token.strip()
+    if not is_base(url):
+        raise click.UsageError("--conformance is a FHIR base: http(s)://host/path, without query and user")
+    if token is not None and not is_token(token):
+        raise click.UsageError("--token has characters that no token has (RFC 6750 2.1): was it copied whole?")
+    configure_logs("CRITICAL")
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        findings = runner.run(conformance(url, token, patient))
+    click.echo(finding.as_json(findings) if in_json else finding.table(findings))
+    sys.exit(1 if finding.has_problem(findings) else 0)
 
 
 @main.command(short_help="Run the whole journey here, with an embedded EHR and archive.")

@@ -1,0 +1,49 @@
+"""All checks in their order; none stops the others."""
+
+from sidecar.check.conformance import discovery, tokens
+from sidecar.check.conformance.afterwards import AFTERWARDS, BEYOND
+from sidecar.check.conformance.client import Limits, NotTested, Violated, connected
+from sidecar.check.conformance.filters import FILTERS
+from sidecar.check.conformance.finding import Finding, State
+from sidecar.check.conformance.forms import FORMS
+from sidecar.check.conformance.refusals import REFUSALS
+from sidecar.check.conformance.resources import RESOURCES
+from sidecar.check.conformance.retrieval import RETRIEVAL
+from sidecar.check.conformance.search import FIND, SEARCH
+from sidecar.check.conformance.visit import Check, Visit, patient_in
+
+_LIMITS = Limits()
+
+CHECKS: tuple[Check, ...] = (
+    *discovery.DISCOVERY, *FIND, *RESOURCES, *discovery.LATER, *tokens.TOKENS, *SEARCH, *FILTERS, *RETRIEVAL, *FORMS,
+    *REFUSALS, *tokens.LAST, *AFTERWARDS, *BEYOND,
+)  # fmt: skip
+"""Each may use what those before it have learnt."""
+
+
+async def conformance(base: str, token: str | None, patient: str | None, limits: Limits = _LIMITS) -> list[Finding]:
+    """Look at the server whose FHIR base is ``base``, as an app with a patient's ``token`` would."""
+    async with connected(base.rstrip("/"), token, limits) as client:
+        visit = Visit(client, patient or patient_in(token))
+        found = [await _looked(check, visit) for check in CHECKS]
+    order = sorted(found, key=lambda one: one.number)  # Stable: those of a number in the order of the checks.
+    return [_without(token, one) for one in order]
+
+
+async def _looked(check: Check, visit: Visit) -> Finding:
+    try:
+        state, text = State.OK, await check.look(visit)
+    except NotTested as error:
+        state, text = State.NOT_TESTED, str(error)
+    except Violated as error:
+        state, text = State.PROBLEM, str(error)
+    except Exception as error:  # Whatever a server answers is a finding.
+        state, text = State.PROBLEM, f"an answer that nothing can be made of ({type(error).__name__})"
+    return Finding(check.number, check.checked, state, text)
+
+
+def _without(token: str | None, finding: Finding) -> Finding:
+    """No text has it; should one after all, it is taken out."""
+    if token is None or token not in finding.text:
+        return finding
+    return Finding(finding.number, finding.checked, finding.state, finding.text.replace(token, "(the token)"))
