@@ -34,7 +34,7 @@ def _is_outcome(body: bytes) -> bool:
 async def _error_texts(visit: Visit) -> str:
     """An identifier that the request did not have is in no error."""
     known = {visit.patient or "", *visit.patient_ids, *visit.names, *(uid_of(one) or "" for one in visit.studies)}
-    patterns = {one: re.compile(rf"(?<![\w.-]){re.escape(one)}(?![\w.-])") for one in known if len(one) > 2}
+    patterns = {one: re.compile(rf"(?<![\w.-]){re.escape(one)}(?![\w-]|\.\w)") for one in known if len(one) > 2}
     refusals = visit.client.record.refusals
     if not refusals:
         raise NotTested("no error was met")

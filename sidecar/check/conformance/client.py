@@ -184,7 +184,7 @@ class Client:
             if answer.status not in (429, 503):
                 break
             says_when = _RETRY_AFTER.fullmatch(wait) is not None
-            self.record.waits += [(images, says_when)] if answer.status == 503 else []
+            self.record.waits += [("/studies" in url, says_when)] if answer.status == 503 else []
             if not says_when or repeat == self.limits.repeats:
                 break
             await asyncio.sleep(min(float(wait), self.limits.repeat_seconds))

@@ -150,8 +150,8 @@ async def _matching(
     wrong = sum(not matches(one) for one in found)
     if wrong:
         raise Violated(f"{name}={shown or '…'}: {wrong} of {counted(len(found), 'study')} do not match")
-    first_page = resources(visit.bundle, "ImagingStudy")
-    missing = {str(one.get("id")) for one in first_page if matches(one)} - set(ids(bundle))
+    first_page = set(visit.first_page())
+    missing = {str(one.get("id")) for one in visit.studies if matches(one)} & first_page - set(ids(bundle))
     if missing and bundle.get("total") in (len(found), None):
         raise Violated(f"{name}={shown or '…'}: {counted(len(missing), 'study')} that match are missing")
     if not found:

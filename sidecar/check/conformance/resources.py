@@ -35,7 +35,7 @@ def _faults_of_study(study: Resource) -> Iterator[str]:
         yield f"identifier {UID_SYSTEM} is not urn:oid:<UID>"
     if not isinstance(study.get("id"), str):
         yield "no id"
-    if study.get("status") not in _STATUS:
+    if str(study.get("status")) not in _STATUS:
         yield "no status, or none of R4"
     if patient_of(study) is None:
         yield "subject is no reference to a Patient"

@@ -62,7 +62,7 @@ async def _referrers(visit: Visit) -> str:
 
 def _addresses(visit: Visit) -> list[str]:
     """A search, a read, and another patient's search: what is refused first must not depend on what is asked for."""
-    known = ids(visit.bundle)[:1]
+    known = visit.first_page()[:1]
     return [
         visit.url("ImagingStudy", [("patient", visit.patient or visit.absent_patient)]),
         visit.url("ImagingStudy", [("patient", visit.absent_patient)]),
@@ -110,15 +110,15 @@ def _is_refused(answer: Answer, what: str) -> None:
 
 
 async def _subjects(visit: Visit) -> str:
-    patient, studies = visit.known_patient(), visit.known_studies()
-    other = [one for one in studies if patient_of(one) is not None and patient_of(one) != patient]
-    none_of(("a study of another patient",) * len(other), len(studies))
+    visit.known_patient()
+    studies = visit.known_studies()
+    none_of(("a study of another patient",) * visit.foreign, len(studies) + visit.foreign)
     return f"{counted(len(studies), 'study')}, each with the patient as its subject"
 
 
 async def _without_patient(visit: Visit) -> str:
     """A search that names nobody brings the token's patient, or nothing."""
-    patient = visit.known_patient()
+    patient, _ = visit.known_patient(), visit.answered()
     answer = await visit.client.ask(visit.url("ImagingStudy"))
     if answer.status in (400, 403):
         return f"{answer.status} for a search that names no patient"

@@ -32,7 +32,8 @@ class Instance:
 class Visit:
     """``patient``: the FHIR id of the token's patient, as soon as it is known; the rest is what checks have found.
 
-    ``studies``: the patient's ImagingStudies; ``has_all``: whether they are all; ``endpoints`` by reference;
+    ``studies``: the patient's ImagingStudies; ``foreign``: how many of others came with them; ``has_all``: whether they
+    are all; ``endpoints`` by reference;
     ``study``: the one that is retrieved, below ``root``, which ``is_local`` when it is for one answer (SIA-33);
     ``patients_inside``: the PatientIDs in its instances.
     """
@@ -43,6 +44,7 @@ class Visit:
     configuration: dict[str, Any] = field(default_factory=dict)
     bundle: dict[str, Any] = field(default_factory=dict)
     studies: list[dict[str, Any]] = field(default_factory=list)
+    foreign: int = 0
     has_all: bool = False
     endpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
     study: str | None = None
@@ -80,6 +82,11 @@ class Visit:
         if not self.bundle:
             raise NotTested("no search was answered")
         return self.bundle
+
+    def first_page(self) -> list[str]:
+        """The ids of the patient's studies on it."""
+        own = {str(one.get("id")) for one in self.studies}
+        return [one for one in ids(self.bundle) if one in own]
 
     def known_studies(self) -> list[dict[str, Any]]:
         """The patient's studies, one at least. Raises ``NotTested``."""

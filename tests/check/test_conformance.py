@@ -1,0 +1,126 @@
+"""``check --conformance`` as a command, in front of the real sidecar: all is well there, and nobody is named."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.check.conformance.requirements import BEYOND_A_CLIENT, REQUIREMENTS
+from sidecar.demo.people import PATIENTS
+from sidecar.demo.samples import fill
+from tests.command import run
+from tests.journey.world import World, make_world
+from tests.test_docs import REQUIREMENTS as NUMBERS
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """pydicom's."""
+    directory = tmp_path_factory.mktemp("images")
+    fill(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def world(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The sidecar between the demo's EHR and archive."""
+    with make_world(tmp_path_factory.mktemp("world"), files, None) as made:
+        yield made
+
+
+def checked(world: World, token: str | None, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
+    """Exit code and findings."""
+    changes = {} if token is None else {"SIDECAR_CHECK_TOKEN": token}
+    done = run("check", "--conformance", world.sidecar.fhir, "--json", *arguments, changes=changes)
+    assert done.stderr == ""
+    assert token is None or token not in done.stdout
+    return done.returncode, json.loads(done.stdout)["findings"]
+
+
+def problems(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those with a problem."""
+    return [one for one in findings if one["state"] == "problem"]
+
+
+@pytest.mark.parametrize("patient", [one.id for one in PATIENTS])
+def test_the_sidecar_conforms(world: World, patient: str) -> None:
+    code, findings = checked(world, world.token(patient))
+    assert (code, problems(findings)) == (0, [])
+    assert {int(one["number"].removeprefix("SIA-")) for one in findings} == NUMBERS
+    assert sum(one["state"] == "ok" for one in findings) > 60
+
+
+@pytest.mark.parametrize("mode", ["bearer", "token_bound"])
+def test_with_capability_urls_it_conforms(files: Path, tmp_path: Path, mode: str) -> None:
+    """SIA-50..54: what cannot be looked at otherwise is looked at then."""
+    keys = tmp_path / "keys"
+    keys.write_text(f"one {'1' * 64}\n")
+    changes = {"capabilities": {"mode": mode, "keys_file": str(keys)}}
+    with make_world(tmp_path, files, None, changes) as world:
+        code, findings = checked(world, world.token("robin"))
+    assert (code, problems(findings)) == (0, [])
+    states = {one["checked"]: one["state"] for one in findings}
+    assert states["a changed capability URL"] == "ok"
+    assert states["images by their address alone"] == ("ok" if mode == "bearer" else "not tested")
+
+
+def test_nobody_is_named(world: World) -> None:
+    token = world.token("robin")
+    done = run("check", "--conformance", world.sidecar.fhir + "/", "--token", token)
+    assert (done.returncode, done.stderr) == (0, "")
+    own = world.of("robin")
+    for secret in {token, "robin", "Sample", *(one.patient_id for one in own), *(one.study for one in own)}:
+        assert secret not in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert done.stdout.splitlines()[-1].endswith(" not tested")
+
+
+def test_without_a_token_what_is_open_is_looked_at(world: World) -> None:
+    code, findings = checked(world, None)
+    assert (code, problems(findings)) == (0, [])
+    assert {one["state"] for one in findings if one["number"] == "SIA-24"} == {"not tested"}
+
+
+def test_a_token_that_is_not_active(world: World) -> None:
+    """The problem is told once; what builds on it is not tested."""
+    code, findings = checked(world, "never-issued-by-anybody")
+    assert code == 1
+    assert [(one["number"], one["checked"]) for one in problems(findings)] == [
+        ("SIA-20", "a search for the patient's studies")
+    ]
+    assert problems(findings)[0]["text"].startswith("401")
+
+
+def test_the_wrong_patient(world: World) -> None:
+    """``--patient`` of somebody else is refused by the server, not believed by us."""
+    code, findings = checked(world, world.token("robin"), "--patient", "peter")
+    assert code == 1
+    assert problems(findings)[0]["text"].startswith("403")
+
+
+def test_something_else_answers(world: World) -> None:
+    """The EHR is a FHIR server, and none for images."""
+    done = run("check", "--conformance", world.ehr_url + "/fhir", "--token", world.token("robin"))
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "seen: " in done.stdout
+    assert "SIA-20: GET [base]/ImagingStudy" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--conformance", "ftp://x/fhir"), ("--conformance", "x"), ("--conformance", "http://x/fhir?a=b"),
+     ("--conformance", "http://u:p@x/fhir"), ("--conformance", "http://x", "--config", "x.yaml"),
+     ("--config", "x.yaml", "--patient", "p"), ("--conformance", "http://x", "--token", "a secret\r\nX: y")],
+)  # fmt: skip
+def test_wrong_usage(arguments: tuple[str, ...]) -> None:
+    done = run("check", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Usage: " in done.stderr
+    assert "a secret" not in done.stderr
+
+
+def test_every_requirement_has_a_text() -> None:
+    assert set(REQUIREMENTS) == NUMBERS
+    assert set(BEYOND_A_CLIENT) <= NUMBERS
