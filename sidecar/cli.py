@@ -55,6 +55,8 @@ def serve(files: tuple[Path, ...]) -> None:
 @click.option("--config", "files", multiple=True, type=click.Path(path_type=Path), help="As for serve.")
 @click.option("--conformance", "url", metavar="URL", help="In place of a configuration: look at the server with this "
               "FHIR base from outside, requirement by requirement; it may be any.")  # fmt: skip
+@click.option("--origin", metavar="URL", help="With --conformance: the origin of an app's pages, where CORS is for the "
+              "apps' alone.")  # fmt: skip
 @click.option("--patient", metavar="ID", help="With --conformance: the FHIR id of the token's patient, where it cannot "
               "be learnt from the token or a search.")  # fmt: skip
 @click.option("--token", metavar="TOKEN", envvar="SIDECAR_CHECK_TOKEN", help="A patient's access token: go an app's "
@@ -62,7 +64,13 @@ def serve(files: tuple[Path, ...]) -> None:
 @click.option("--json", "in_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--verbose", is_flag=True, help="Write the JSON log to standard error, too.")
 def check(
-    files: tuple[Path, ...], url: str | None, patient: str | None, token: str | None, in_json: bool, verbose: bool
+    files: tuple[Path, ...],
+    url: str | None,
+    patient: str | None,
+    origin: str | None,
+    token: str | None,
+    in_json: bool,
+    verbose: bool,
 ) -> None:
     """Look at everything that `serve` needs, and say what is wrong; or at any server from outside.
 
@@ -78,9 +86,9 @@ def check(
     if (url is None) == (not files):
         raise click.UsageError("Either --config or --conformance is needed.")
     if url is not None:
-        _check_conformance(url, token, patient, in_json=in_json)
-    if patient is not None:
-        raise click.UsageError("--patient goes with --conformance.")
+        _check_conformance(url, token, patient, origin, in_json=in_json)
+    if (patient, origin) != (None, None):
+        raise click.UsageError("--patient and --origin go with --conformance.")
     settings = _settings(files)
 
     from sidecar.check.finding import as_json, has_failed, table  # noqa: PLC0415
@@ -99,20 +107,24 @@ def check(
     sys.exit(1 if has_failed(findings) else 0)
 
 
-def _check_conformance(url: str, token: str | None, patient: str | None, *, in_json: bool) -> NoReturn:
+def _check_conformance(
+    url: str, token: str | None, patient: str | None, origin: str | None, *, in_json: bool
+) -> NoReturn:
     from sidecar.check.conformance import finding  # noqa: PLC0415
     from sidecar.check.conformance.client import is_base, is_token  # noqa: PLC0415
     from sidecar.check.conformance.run import conformance  # noqa: PLC0415
     from sidecar.telemetry.logs import configure_logs  # noqa: PLC0415
 
     token = None if token is None else token.strip()
+    if origin is not None and not is_base(origin):
+        raise click.UsageError("--origin is http(s)://host")
     if not is_base(url):
         raise click.UsageError("--conformance is a FHIR base: http(s)://host/path, without query and user")
     if token is not None and not is_token(token):
         raise click.UsageError("--token has characters that no token has (RFC 6750 2.1): was it copied whole?")
     configure_logs("CRITICAL")
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        findings = runner.run(conformance(url, token, patient))
+        findings = runner.run(conformance(url, token, patient, origin))
     click.echo(finding.as_json(findings) if in_json else finding.table(findings))
     sys.exit(1 if finding.has_problem(findings) else 0)
 

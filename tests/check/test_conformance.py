@@ -112,7 +112,8 @@ def test_something_else_answers(world: World) -> None:
     "arguments",
     [(), ("--conformance", "ftp://x/fhir"), ("--conformance", "x"), ("--conformance", "http://x/fhir?a=b"),
      ("--conformance", "http://u:p@x/fhir"), ("--conformance", "http://x", "--config", "x.yaml"),
-     ("--config", "x.yaml", "--patient", "p"), ("--conformance", "http://x", "--token", "a secret\r\nX: y")],
+     ("--config", "x.yaml", "--patient", "p"),
+        ("--conformance", "http://x", "--origin", "x"), ("--conformance", "http://x", "--token", "a secret\r\nX: y")],
 )  # fmt: skip
 def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     done = run("check", *arguments)

@@ -46,7 +46,7 @@ async def found(app: web.Application, token: str | None = TOKEN, limits: Limits 
 
 async def looked(base: str, token: str | None = TOKEN, limits: Limits = LIMITS) -> list[Finding]:
     began = time.monotonic()
-    findings = await conformance(base, token, None, limits)
+    findings = await conformance(base, token, None, limits=limits)
     assert time.monotonic() - began < SECONDS
     said = table(findings) + as_json(findings)
     for secret in (token or TOKEN, PATIENT, PATIENT_ID, NAME, *STUDIES):
@@ -276,6 +276,19 @@ async def test_a_fault_is_named_by_its_requirement(fault: str) -> None:
     assert problems(findings) == expected, table(findings)
 
 
+async def test_cors_for_an_apps_own_pages_alone() -> None:
+    async def registered(request: web.Request, response: web.Response) -> web.StreamResponse:
+        if "Origin" in request.headers and request.path.startswith(("/fhir/ImagingStudy", "/dicom")):
+            response.headers["Access-Control-Allow-Origin"] = "https://registered.example.org"
+        return response
+
+    async with listen(SmallServer(registered).app(), "127.0.0.1", 0, drain_seconds=0.1) as port:
+        base = f"http://127.0.0.1:{port}/fhir"
+        own = await conformance(base, TOKEN, None, "https://registered.example.org", limits=LIMITS)
+        assert problems(own) == {}
+        assert problems(await looked(base)) == {name: CORS[name] for name in list(CORS)[1:]}
+
+
 async def test_a_junk_token_that_opens_everything() -> None:
     server = SmallServer()
     app = web.Application()
@@ -401,6 +414,30 @@ async def test_the_token_goes_nowhere_by_a_redirect(elsewhere: tuple[str, list[s
     change = on(with_token, lambda request, response: web.Response(status=302, headers=redirect.headers))
     assert problems(await found(SmallServer(change).app()))["a search for the patient's studies"] == 20
     assert given == []
+
+
+def _echoed(value: Any) -> Any:
+    """The token in place of each string."""
+    if isinstance(value, dict):
+        return {name: one if name == "resourceType" else _echoed(one) for name, one in value.items()}
+    return [_echoed(one) for one in value] if isinstance(value, list) else TOKEN if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("how", ["bodies", "types", "headers"])
+async def test_a_server_that_answers_with_the_token(how: str) -> None:
+    """Not even in small letters, or a piece of it."""
+
+    async def echo(request: web.Request, response: web.Response) -> web.StreamResponse:
+        if how == "bodies" and "json" in response.content_type and response.status == 200:
+            response.body = json.dumps(_echoed(body_of(response))).encode()
+        elif how == "types":
+            response.headers["Content-Type"] = "x/" + TOKEN.replace("/", "-").replace("=", "-")
+        elif how == "headers":
+            response.headers.update(dict.fromkeys(("Retry-After", "ETag", "Cache-Control", "WWW-Authenticate"), TOKEN))
+        return response
+
+    findings = await found(SmallServer(echo).app())
+    assert "token.of" not in (table(findings) + as_json(findings)).lower()
 
 
 # Whatever comes ------------------------------------------------------------------------------------------------------

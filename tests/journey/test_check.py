@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.command import run
-from tests.journey.world import World
+from tests.journey.world import LARGE_STUDY_PATIENT, World
 from tests.sidecar_process import free_ports_in_a_row
 
 
@@ -34,6 +34,15 @@ def test_everything_is_fine(world: World) -> None:
     assert list(found)[-5:] == ["token.search", "token.qido", "token.metadata", "token.retrieve", "token.refusal"]
     code, found = findings(world)
     assert (code, found["token"]["state"]) == (0, "skip")
+
+
+def test_what_an_app_meets_conforms(world: World) -> None:
+    """``--conformance``: from outside, in front of each archive."""
+    for patient in ("robin", LARGE_STUDY_PATIENT):
+        token = world.token(patient)
+        done = run("check", "--conformance", world.sidecar.fhir, "--json", changes={"SIDECAR_CHECK_TOKEN": token})
+        problems = [one for one in json.loads(done.stdout)["findings"] if one["state"] == "problem"]
+        assert (done.returncode, done.stderr, problems) == (0, "", [])
 
 
 def test_the_product_is_recognized(world: World, request: pytest.FixtureRequest) -> None:

@@ -4,7 +4,7 @@ import json
 import re
 
 from sidecar.check.conformance.client import NotTested, Violated
-from sidecar.check.conformance.requirements import BEYOND_A_CLIENT
+from sidecar.check.conformance.requirements import BEYOND_A_CLIENT, OUTCOMES
 from sidecar.check.conformance.visit import Check, Look, Visit, counted, uid_of
 
 
@@ -76,7 +76,7 @@ def _beyond(why: str) -> Look:
 
 
 AFTERWARDS = (
-    Check(20, "errors are OperationOutcomes", _outcomes),
+    Check(20, "errors are OperationOutcomes", _outcomes, OUTCOMES),
     Check(45, "no identifiers in errors", _error_texts),
     Check(23, "503 while a search takes longer", _slow_searches),
     Check(44, "503 while images are staged", _slow_retrievals),

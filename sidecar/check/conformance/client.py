@@ -22,6 +22,13 @@ _CHUNK_BYTES = 2**16
 _TOKEN_BYTES = 16
 """A shorter token could be in an image by chance."""
 _BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
+_NO_TYPE = "no content type"
+_SHOWN = {
+    _NO_TYPE, FHIR_JSON, "application/dicom", "application/dicom+json", "application/fhir+xml", "application/json",
+    "application/octet-stream", "application/problem+json", "application/xml", "image/gif", "image/jpeg", "image/png",
+    "multipart/related", "text/html", "text/plain", "text/xml",
+}  # fmt: skip
+"""What a server writes is told only when it is one of what is known: it may have written the token, or a patient."""
 _RETRY_AFTER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
@@ -92,10 +99,11 @@ class Answer:
     def media_type(self) -> str:
         """Its media type without parameters."""
         found = self.content_type
-        return "no content type" if found is None else found.name[:80]
+        return _NO_TYPE if found is None else found.name
 
     def __str__(self) -> str:
-        return f"{self.status}, {self.media_type}, {len(self.body)} bytes"
+        shown = self.media_type if self.media_type in _SHOWN else "another media type"
+        return f"{self.status}, {shown}, {len(self.body)} bytes"
 
     def json(self) -> Any:
         """The body as JSON. Raises ``Violated``."""

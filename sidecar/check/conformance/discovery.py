@@ -3,13 +3,12 @@
 import re
 from typing import Any
 
-from sidecar.check.conformance.client import NoAnswer, NotTested, Violated
+from sidecar.check.conformance.client import Answer, NoAnswer, NotTested, Violated
+from sidecar.check.conformance.requirements import CORS
 from sidecar.check.conformance.visit import Check, Visit, objects, strings
 from sidecar.fhir.capabilities import APP_LAUNCH, BACKEND_SERVICES
 
 ACCESS = "smart-imaging-access"
-ORIGIN = "https://app.example.org"
-"""Of a page in a browser."""
 _WELL_KNOWN = "/.well-known/smart-configuration"
 
 
@@ -28,10 +27,9 @@ async def _metadata(visit: Visit) -> str:
     answer = await visit.client.ask(visit.url("metadata"), token=False)
     found = answer.resource("CapabilityStatement")
     visit.metadata = found
-    version = str(found.get("fhirVersion"))[:20]
-    if version != "4.0.1":
-        raise Violated(f"fhirVersion {version}")
-    return f"CapabilityStatement, fhirVersion {version}"
+    if found.get("fhirVersion") != "4.0.1":
+        raise Violated("fhirVersion is not 4.0.1")
+    return "CapabilityStatement, fhirVersion 4.0.1"
 
 
 async def _capabilities(visit: Visit) -> str:
@@ -103,46 +101,47 @@ async def _resources(visit: Visit) -> str:
 
 async def _cors(visit: Visit) -> str:
     for path in (_WELL_KNOWN, "/metadata"):
-        headers = {"Origin": ORIGIN}
+        headers = {"Origin": visit.origin}
         answer = await visit.client.ask(
             visit.base + path, token=False, accept="application/json, application/fhir+json", headers=headers
         )
-        allows_origin(answer.headers.get("Access-Control-Allow-Origin"), path)
+        _allows(visit, answer, path)
     return "Access-Control-Allow-Origin is there"
 
 
 async def _preflight_of_search(visit: Visit) -> str:
-    return await preflight(visit, visit.url("ImagingStudy"))
+    return await _preflight(visit, visit.url("ImagingStudy"))
 
 
 async def _preflight_of_retrieval(visit: Visit) -> str:
     root, study = visit.known_study()
-    return await preflight(visit, f"{root}/studies/{study}")
+    return await _preflight(visit, f"{root}/studies/{study}")
 
 
 async def _cors_of_search(visit: Visit) -> str:
-    for token, what in ((False, "a 401"), (True, "a search")):
+    for token, what in ((False, "without a token"), (True, "a search")):
         if token and not visit.client.has_token:
             break
         parameters = [("patient", visit.patient)] if visit.patient is not None else []
         url = visit.url("ImagingStudy", parameters)
-        answer = await visit.client.ask(url, token=token, headers={"Origin": ORIGIN})
-        allows_origin(answer.headers.get("Access-Control-Allow-Origin"), f"{what} ({answer.status})")
+        answer = await visit.client.ask(url, token=token, headers={"Origin": visit.origin})
+        _allows(visit, answer, f"{what} ({answer.status})")
     return "Access-Control-Allow-Origin is there, on errors, too"
 
 
-async def preflight(visit: Visit, url: str) -> str:
+async def _preflight(visit: Visit, url: str) -> str:
     """Ask as a browser does before it lets a page send the token (https://fetch.spec.whatwg.org/#cors-preflight-fetch).
 
     Raises ``Violated``.
     """
     headers = {
-        "Origin": ORIGIN, "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization",
+        "Origin": visit.origin, "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": "authorization",
     }  # fmt: skip
     answer = await visit.client.ask(url, method="OPTIONS", token=False, accept="*/*", headers=headers)
     if not 200 <= answer.status < 300:
         raise Violated(f"OPTIONS from a page in a browser: {answer}")
-    allows_origin(answer.headers.get("Access-Control-Allow-Origin"), "OPTIONS")
+    _allows(visit, answer, "OPTIONS")
     allowed = {one.strip().lower() for one in answer.headers.get("Access-Control-Allow-Headers", "").split(",")}
     # "*" does not stand for Authorization.
     if "authorization" not in allowed:
@@ -150,10 +149,12 @@ async def preflight(visit: Visit, url: str) -> str:
     return f"{answer.status}, Authorization is allowed"
 
 
-def allows_origin(value: str | None, what: str) -> None:
+def _allows(visit: Visit, answer: Answer, what: str) -> None:
     """Raise ``Violated`` unless a page may read the answer."""
-    if value not in ("*", ORIGIN):
-        raise Violated(f"{what}: " + ("no Access-Control-Allow-Origin" if value is None else "it allows other origins"))
+    value = answer.headers.get("Access-Control-Allow-Origin")
+    if value not in ("*", visit.origin):
+        why = "no Access-Control-Allow-Origin" if value is None else "Access-Control-Allow-Origin is another"
+        raise Violated(f"{what}: {why} (for {visit.origin}; --origin tries an app's)")
 
 
 DISCOVERY = (
@@ -161,12 +162,12 @@ DISCOVERY = (
     Check(3, "metadata, without a token", _metadata),
     Check(2, "capabilities in the smart-configuration", _capabilities),
     Check(20, "ImagingStudy in the CapabilityStatement", _resources),
-    Check(3, "CORS: pages in browsers may read both", _cors),
-    Check(20, "CORS: the preflight of a search", _preflight_of_search),
+    Check(3, "CORS: pages in browsers may read both", _cors, CORS),
+    Check(20, "CORS: the preflight of a search", _preflight_of_search, CORS),
 )
 LATER = (
     Check(1, "the EHR's smart-configuration leads here", _endpoints_of_the_ehr),
-    Check(20, "CORS: pages may read searches and errors", _cors_of_search),
-    Check(40, "CORS: the preflight of a retrieval", _preflight_of_retrieval),
+    Check(20, "CORS: pages may read searches and errors", _cors_of_search, CORS),
+    Check(40, "CORS: the preflight of a retrieval", _preflight_of_retrieval, CORS),
 )
 """What needs the studies."""

@@ -99,7 +99,9 @@ async def _frame(visit: Visit) -> str:
     content_type = answer.content_type
     if content_type is None or content_type.name != "multipart/related":
         raise Violated(f"Accept: {_FRAMES} brings {answer}")
-    parts = parts_of(answer, content_type.parameter("type") or "application/octet-stream")
+    # Some name the transfer syntax in it, too.
+    media_type = (content_type.parameter("type") or "application/octet-stream").partition(";")[0].strip().lower()
+    parts = parts_of(answer, media_type)
     if answer.stopped is None and len(parts) != 1:
         raise Violated(f"{len(parts)} parts for one frame")
     return "one part"

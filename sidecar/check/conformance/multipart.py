@@ -43,7 +43,7 @@ def parts_of(answer: Answer, media_type: str) -> list[Part]:
         if answer.stopped is None:
             raise Truncated(f"200, but the multipart has no end: {len(parts)} whole parts, then it stops")
     if any(one.media_type != media_type for one in parts):
-        raise Violated(f"a part that is not {media_type}")
+        raise Violated("a part of another media type than the multipart says or was asked for")
     if not parts and answer.stopped is None:
         raise Violated("a multipart without parts")
     return parts

@@ -46,6 +46,14 @@ REQUIREMENTS = {
     60: "Accesses are recorded.",
 }  # fmt: skip
 
+CORS = (
+    "Apps that are pages in browsers get there, too: CORS for every origin on the two documents without a token, "
+    "for the apps' origins on all else (SMART App Launch on CORS)."
+)
+OUTCOMES = "An error of FHIR has an OperationOutcome that says what is wrong (FHIR R4, http.html)."
+ACCEPT = "What comes is what Accept asks for; when it cannot be had, 406 (RFC 9110 15.5.7)."
+"""What checks beside the numbered texts rest on."""
+
 BEYOND_A_CLIENT = {
     11: "other scopes than this token's need other tokens",
     13: "needs a Backend Services client",

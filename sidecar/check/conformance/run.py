@@ -1,5 +1,7 @@
 """All checks in their order; none stops the others."""
 
+from dataclasses import replace
+
 from sidecar.check.conformance import discovery, tokens
 from sidecar.check.conformance.afterwards import AFTERWARDS, BEYOND
 from sidecar.check.conformance.client import Limits, NotTested, Violated, connected
@@ -7,6 +9,7 @@ from sidecar.check.conformance.filters import FILTERS
 from sidecar.check.conformance.finding import Finding, State
 from sidecar.check.conformance.forms import FORMS
 from sidecar.check.conformance.refusals import REFUSALS
+from sidecar.check.conformance.requirements import REQUIREMENTS
 from sidecar.check.conformance.resources import RESOURCES
 from sidecar.check.conformance.retrieval import RETRIEVAL
 from sidecar.check.conformance.search import FIND, SEARCH
@@ -21,10 +24,16 @@ CHECKS: tuple[Check, ...] = (
 """Each may use what those before it have learnt."""
 
 
-async def conformance(base: str, token: str | None, patient: str | None, limits: Limits = _LIMITS) -> list[Finding]:
-    """Look at the server whose FHIR base is ``base``, as an app with a patient's ``token`` would."""
+async def conformance(
+    base: str, token: str | None, patient: str | None, origin: str | None = None, *, limits: Limits = _LIMITS
+) -> list[Finding]:
+    """Look at the server whose FHIR base is ``base``, as an app with a patient's ``token`` would.
+
+    ``origin``: of the app's pages, for CORS; else a made-up one.
+    """
     async with connected(base.rstrip("/"), token, limits) as client:
         visit = Visit(client, patient or patient_in(token))
+        visit.origin = origin or visit.origin
         found = [await _looked(check, visit) for check in CHECKS]
     order = sorted(found, key=lambda one: one.number)  # Stable: those of a number in the order of the checks.
     return [_without(token, one) for one in order]
@@ -39,11 +48,11 @@ async def _looked(check: Check, visit: Visit) -> Finding:
         state, text = State.PROBLEM, str(error)
     except Exception as error:  # Whatever a server answers is a finding.
         state, text = State.PROBLEM, f"an answer that nothing can be made of ({type(error).__name__})"
-    return Finding(check.number, check.checked, state, text)
+    return Finding(check.number, check.checked, state, text, check.says or REQUIREMENTS[check.number])
 
 
 def _without(token: str | None, finding: Finding) -> Finding:
     """No text has it; should one after all, it is taken out."""
     if token is None or token not in finding.text:
         return finding
-    return Finding(finding.number, finding.checked, finding.state, finding.text.replace(token, "(the token)"))
+    return replace(finding, text=finding.text.replace(token, "(the token)"))

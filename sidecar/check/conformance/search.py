@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 from sidecar.check.conformance.client import FHIR_JSON, NotTested, Violated
+from sidecar.check.conformance.requirements import ACCEPT
 from sidecar.check.conformance.visit import (
     Check,
     Visit,
@@ -179,7 +180,7 @@ FIND = (Check(20, "a search for the patient's studies", _finds),)
 SEARCH = (
     Check(24, "the Bundle", _bundle),
     Check(24, "its entries", _entries),
-    Check(24, "Accept and Content-Type", _media_type),
+    Check(24, "Accept and Content-Type", _media_type, ACCEPT),
     Check(24, "pages", _pages),
     Check(20, "spellings of the patient", _spellings),
     Check(20, "search by POST", _posted),

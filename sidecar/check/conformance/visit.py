@@ -30,7 +30,9 @@ class Instance:
 
 @dataclass
 class Visit:
-    """``patient``: the FHIR id of the token's patient, as soon as it is known; the rest is what checks have found.
+    """``patient``: the FHIR id of the token's patient, as soon as it is known; ``origin``: of an app's pages.
+
+    The rest is what checks have found.
 
     ``studies``: the patient's ImagingStudies; ``foreign``: how many of others came with them; ``has_all``: whether they
     are all; ``endpoints`` by reference;
@@ -40,6 +42,7 @@ class Visit:
 
     client: Client
     patient: str | None
+    origin: str = "https://app.example.org"
     metadata: dict[str, Any] = field(default_factory=dict)
     configuration: dict[str, Any] = field(default_factory=dict)
     bundle: dict[str, Any] = field(default_factory=dict)
@@ -130,11 +133,15 @@ Look = Callable[[Visit], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """``look`` returns what was seen when requirement ``number`` is kept; raises ``Violated`` or ``NotTested``."""
+    """``look`` returns what was seen when requirement ``number`` is kept; raises ``Violated`` or ``NotTested``.
+
+    ``says``: what is demanded, where it is something beside the requirement's text.
+    """
 
     number: int
     checked: str
     look: Look
+    says: str | None = None
 
 
 def objects(value: Any) -> list[dict[str, Any]]:
