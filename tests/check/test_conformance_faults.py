@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from sidecar.check.conformance.client import Limits
+from sidecar.check.conformance.client import Limits, Violated, connected
 from sidecar.check.conformance.finding import Finding, State, as_json, table
 from sidecar.check.conformance.run import conformance
 from sidecar.listener import listen
@@ -34,8 +34,8 @@ from tests.check.small_server import (
 )
 from tests.sidecar_process import free_port
 
-LIMITS = Limits(seconds=0.5, retrieval_seconds=1, retrieval_bytes=2**20, repeat_seconds=0.01, repeats=2)
-SECONDS = 20
+LIMITS = Limits(seconds=5, retrieval_seconds=5, retrieval_bytes=2**20, repeat_seconds=0.01, repeats=2)
+SECONDS = 30
 
 
 async def found(app: web.Application, token: str | None = TOKEN, limits: Limits = LIMITS) -> list[Finding]:
@@ -310,7 +310,7 @@ async def test_a_junk_token_that_opens_everything() -> None:
 async def _answered(answer: Callable[[web.Request], Awaitable[web.StreamResponse]], **limits: Any) -> list[Finding]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
-    return await found(app, limits=Limits(**{"seconds": 0.3, "retrieval_seconds": 0.5, **limits}))
+    return await found(app, limits=Limits(**{"seconds": 1, "retrieval_seconds": 1, **limits}))
 
 
 async def test_nothing_listens() -> None:
@@ -406,6 +406,18 @@ async def test_the_token_goes_nowhere_by_a_link(elsewhere: tuple[str, list[str]]
     assert problems(findings)["a search for the patient's studies"] == 20
     assert "leads to another server" in table(findings)
     assert given == []
+
+
+async def test_one_host_in_two_spellings_is_one() -> None:
+    async with listen(SmallServer().app(), "127.0.0.1", 0, drain_seconds=0.1) as port:
+        assert problems(await looked(f"http://LOCALHOST:{port}/fhir")) == {}
+
+
+async def test_from_https_the_token_goes_to_no_http() -> None:
+    async with connected("https://imaging.example.org/fhir", TOKEN, LIMITS) as client:
+        client.trust("https://images.example.org/dicom")
+        with pytest.raises(Violated, match="not https"):
+            client.trust("http://images.example.org/dicom")
 
 
 async def test_the_token_goes_nowhere_by_a_redirect(elsewhere: tuple[str, list[str]]) -> None:

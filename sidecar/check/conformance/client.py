@@ -37,6 +37,15 @@ def is_token(text: str) -> bool:
     return _BEARER_TOKEN.fullmatch(text) is not None
 
 
+def _origin(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port. Raises ``Violated``."""
+    try:
+        found = URL(url, encoded=True)
+        return found.scheme, (found.host or "").lower(), found.port
+    except ValueError:
+        raise Violated("an address that is no URL") from None
+
+
 def is_base(url: str) -> bool:
     """Whether a FHIR base can be at this URL."""
     try:
@@ -143,7 +152,7 @@ class Client:
     def __init__(self, session: aiohttp.ClientSession, base: str, token: str | None, limits: Limits) -> None:
         self._session = session
         self._token = token
-        self._trusted = {URL(base).origin()}
+        self._trusted = {_origin(base)}
         self._silences = 0
         self._ends = time.monotonic() + limits.overall_seconds
         self.base = base
@@ -157,11 +166,8 @@ class Client:
 
     def trust(self, address: str) -> None:
         """Let the token go to an Endpoint's address, as an app would; never from https to http. Raises ``Violated``."""
-        try:
-            origin = URL(address, encoded=True).origin()
-        except ValueError:
-            raise Violated("the Endpoint's address is no http(s) URL") from None
-        if origin.scheme != "https" and all(one.scheme == "https" for one in self._trusted):
+        origin = _origin(address)
+        if origin[0] != "https" and all(scheme == "https" for scheme, _, _ in self._trusted):
             raise Violated("the Endpoint's address is not https, the FHIR base is: the token was not sent there")
         self._trusted.add(origin)
 
@@ -202,11 +208,7 @@ class Client:
     def _authorization(self, url: str) -> str:
         if self._token is None:
             raise NotTested("no --token")
-        try:
-            origin = URL(url, encoded=True).origin()
-        except ValueError:
-            raise Violated("an address that is no URL") from None
-        if origin not in self._trusted:
+        if _origin(url) not in self._trusted:
             raise Violated("an address leads to another server: the token was not sent there")
         return f"Bearer {self._token}"
 
