@@ -236,6 +236,21 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
         on(lambda request: request.path == "/dicom/studies" and request.method == "GET", lambda request, response:
            web.json_response([small_server.row("1.2.840.9.9", 0)], content_type="application/dicom+json")),
         {"QIDO-RS below the address": 42}),
+    "QIDO-RS for everybody who asks": (
+        on(lambda request: "PatientID" in request.query, lambda request, response:
+           web.json_response([small_server.row("1.2.840.9.9", 0)], content_type="application/dicom+json")),
+        {"QIDO-RS below the address": 42}),
+    "_count is ignored": (
+        on(lambda request: "_count" in request.query, lambda request, response: fhir(
+            {"resourceType": "Bundle", "entry": [entry("http://x", study(uid), "match") for uid in STUDIES]})),
+        {"pages": 24}),
+    "an Endpoint for everybody": (
+        on(lambda request: request.path.startswith("/fhir/Endpoint/check-"), lambda request, response: fhir(
+            small_server.endpoint("http://x/fhir"))), {"a made-up ImagingStudy or Endpoint": 45}),
+    "another patient's compartment": (
+        on(lambda request: request.path.startswith("/fhir/Patient/check-"), lambda request, response: fhir(
+            {"resourceType": "Bundle", "entry": [entry("http://x", study("1.2.840.9.1"), "match")]})),
+        {"another patient's studies": 22}),
     "encoded slashes": (
         on(lambda request: "%2f" in request.raw_path.lower() and with_token(request),
            lambda request, response: multipart(instance("1.2.840.9.1", 1))), {"odd spellings of paths": 42}),
@@ -245,7 +260,7 @@ FAULTS: dict[str, tuple[Change, dict[str, int]]] = {
     "an unknown id is a 200": (
         on(lambda request: request.path.startswith("/fhir/ImagingStudy/2.25.") and request.method == "GET"
            and with_token(request) and "/.." not in request.path, lambda request, response: fhir(study("1.2.840.9.1"))),
-        {"a made-up ImagingStudy": 45}),
+        {"a made-up ImagingStudy or Endpoint": 45}),
     "an ETag that is not heeded": (
         on(lambda request: "If-None-Match" in request.headers, lambda request, response: fhir({})),
         {"ETag and If-None-Match": 25}),

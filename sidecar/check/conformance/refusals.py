@@ -24,7 +24,8 @@ async def _absent_study(visit: Visit) -> str:
     for path, accept in forms.items():
         answer = await visit.client.ask(root + path, accept=accept, token=visit.requires_token)
         what = path.replace(instance, "…").replace(series, "…").replace(absent, "…")
-        if not (answer.status == 204 and path.endswith(("/series", "/instances"))):
+        is_empty_list = answer.status == 204 or (answer.status == 200 and answer.body.strip() == b"[]")
+        if not (is_empty_list and path.endswith(("/series", "/instances"))):
             _refused(answer, what, (403, 404, 405, 406, 501))
         statuses.add(answer.status)
     return f"{counted(len(forms), 'form')}, each refused: {', '.join(map(str, sorted(statuses)))}"
@@ -87,6 +88,8 @@ async def _absent_read(visit: Visit) -> str:
     answers = [await visit.client.ask(visit.url(f"ImagingStudy/{one}")) for one in (visit.absent_uid, "no-such-id")]
     for answer in answers:
         _refused(answer, "a made-up ImagingStudy", (403, 404, 410))
+    endpoint = await visit.client.ask(visit.url(f"Endpoint/{visit.absent_patient}"))
+    _refused(endpoint, "a made-up Endpoint", (403, 404, 410))
     return f"{answers[0].status} for a made-up id"
 
 
@@ -163,7 +166,7 @@ def _refused(answer: Answer, what: str, statuses: tuple[int, ...]) -> None:
 
 
 REFUSALS = (
-    Check(45, "a made-up ImagingStudy", _absent_read),
+    Check(45, "a made-up ImagingStudy or Endpoint", _absent_read),
     Check(42, "a made-up study, in every form", _absent_study),
     Check(42, "another study's series in this study", _other_series),
     Check(12, "images below another patient's address", _other_root),

@@ -22,6 +22,10 @@ async def _query(visit: Visit) -> str:
     listed = [text(one, "StudyInstanceUID") for one in rows]
     if visit.has_all and any(uid not in known for uid in listed):
         raise Violated("QIDO-RS lists a study that the search for ImagingStudy has not")
+    everybody = await visit.client.ask(f"{root}/studies?PatientID=*", accept=DICOM_JSON, token=visit.requires_token)
+    more = rows_of(everybody) if everybody.status == 200 and visit.has_all else []
+    if any(text(one, "StudyInstanceUID") not in known for one in more):
+        raise Violated("PatientID=* lists a study that the search for ImagingStudy has not")
     if study not in listed and len(rows) < 100:  # Lists may be cut by the server.
         raise Violated("QIDO-RS does not list a study whose address this is")
     visit.patient_ids |= {found for one in rows if (found := text(one, "PatientID"))}

@@ -101,6 +101,8 @@ async def _pages(visit: Visit) -> str:
         raise NotTested("it takes two studies")
     bundle = await visit.search(("_count", "1"))
     seen, pages = ids(bundle), 1
+    if len(seen) > 1:
+        raise Violated(f"_count=1 brings a page of {counted(len(seen), 'study')}")
     while (following := link(bundle, "next", visit.base)) is not None and pages < visit.client.limits.pages:
         bundle = (await visit.client.ask(following)).resource("Bundle")
         seen, pages = seen + ids(bundle), pages + 1

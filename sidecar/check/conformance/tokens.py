@@ -90,6 +90,9 @@ async def _other_patient(visit: Visit) -> str:
     posted = await visit.client.ask(visit.url("ImagingStudy/_search"), method="POST", form=f"patient={absent}")
     if posted.status not in (404, 405):  # Whether there is _search at all is looked at elsewhere.
         _is_refused(posted, "POST _search")
+    compartment = await visit.client.ask(visit.url(f"Patient/{absent}/ImagingStudy"))
+    if compartment.status < 400:  # It need not be there.
+        _is_refused(compartment, "Patient/<id>/ImagingStudy")
     return "403 for a made-up patient, by patient, subject and POST"
 
 

@@ -30,14 +30,13 @@ class Instance:
 
 @dataclass
 class Visit:
-    """``patient``: the FHIR id of the token's patient, as soon as it is known; ``origin``: of an app's pages.
+    """What checks have found, and what they need for it.
 
-    The rest is what checks have found.
-
+    ``patient``: the FHIR id of the token's patient, as soon as it is known; ``origin``: of an app's pages;
     ``studies``: the patient's ImagingStudies; ``foreign``: how many of others came with them; ``has_all``: whether they
-    are all; ``endpoints`` by reference;
-    ``study``: the one that is retrieved, below ``root``, which ``is_local`` when it is for one answer (SIA-33);
-    ``patients_inside``: the PatientIDs in its instances.
+    are all; ``endpoints``: by reference; ``study``: the one that is retrieved, below ``root``, which ``is_local`` when
+    it is for one answer (SIA-33); ``rows``: of QIDO-RS; ``patients_inside``: the PatientIDs in the instances;
+    ``patient_ids`` and ``names``: what must not stand in errors; ``absent_…``: made up, nobody's.
     """
 
     client: Client
