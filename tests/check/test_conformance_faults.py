@@ -1,23 +1,17 @@
 """``check --conformance`` names each fault of a broken server by its requirement, and no other; it ends soon."""
 
-import asyncio
-import json
-import random
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from sidecar.check.conformance.client import Limits, Violated, connected
-from sidecar.check.conformance.finding import Finding, State, as_json, table
+from sidecar.check.conformance.finding import State, table
 from sidecar.check.conformance.run import conformance
 from sidecar.listener import listen
 from tests.check import small_server
+from tests.check.looking import LIMITS, bundles, found, looked, on, problems, with_token
 from tests.check.small_server import (
-    NAME,
-    PATIENT,
     PATIENT_ID,
     STUDIES,
     TOKEN,
@@ -29,35 +23,8 @@ from tests.check.small_server import (
     instance,
     multipart,
     outcome,
-    sound,
     study,
 )
-from tests.sidecar_process import free_port
-
-LIMITS = Limits(seconds=5, retrieval_seconds=5, retrieval_bytes=2**20, repeat_seconds=0.01, repeats=2)
-SECONDS = 30
-
-
-async def found(app: web.Application, token: str | None = TOKEN, limits: Limits = LIMITS) -> list[Finding]:
-    """What is found of it; whatever it is, the token and the patient are not named, and it does not take long."""
-    async with listen(app, "127.0.0.1", 0, drain_seconds=0.1) as port:
-        return await looked(f"http://127.0.0.1:{port}/fhir", token, limits)
-
-
-async def looked(base: str, token: str | None = TOKEN, limits: Limits = LIMITS) -> list[Finding]:
-    began = time.monotonic()
-    findings = await conformance(base, token, None, limits=limits)
-    assert time.monotonic() - began < SECONDS
-    said = table(findings) + as_json(findings)
-    for secret in (token or TOKEN, PATIENT, PATIENT_ID, NAME, *STUDIES):
-        assert secret not in said
-    assert "nothing can be made of" not in said
-    return findings
-
-
-def problems(findings: list[Finding]) -> dict[str, int]:
-    """What was checked and is not kept, with its number."""
-    return {one.checked: one.number for one in findings if one.state is State.PROBLEM}
 
 
 async def test_a_sound_server_has_no_problem() -> None:
@@ -77,29 +44,6 @@ async def test_without_a_token_what_is_open_is_looked_at() -> None:
     assert problems(findings) == {}
     assert {one.number for one in findings if one.state is State.OK} == {2, 3, 10, 20, 45}
     assert all(given is None or TOKEN not in given for _, _, given in server.seen)
-
-
-def on(test: Callable[[web.Request], bool], change: Callable[[web.Request, web.Response], web.Response]) -> Change:
-    """Change the answers to some requests."""
-
-    async def changed(request: web.Request, response: web.Response) -> web.StreamResponse:
-        return change(request, response) if test(request) else response
-
-    return changed
-
-
-def bundles(change: Callable[[dict[str, Any], web.Request], Any]) -> Change:
-    """Change each Bundle."""
-
-    def changed(request: web.Request, response: web.Response) -> web.Response:
-        if response.status != 200:
-            return response
-        bundle = body_of(response)
-        change(bundle, request)
-        response.body = json.dumps(bundle).encode()
-        return response
-
-    return on(lambda request: request.path in ("/fhir/ImagingStudy", "/fhir/ImagingStudy/_search"), changed)
 
 
 def studies(change: Callable[[dict[str, Any]], Any]) -> Change:
@@ -145,10 +89,6 @@ def without_origin(request: web.Request) -> bool:
 
 def is_made_up_patient(request: web.Request) -> bool:
     return "check-" in request.query_string and request.query.get("patient", "").startswith("check-")
-
-
-def with_token(request: web.Request) -> bool:
-    return request.headers.get("Authorization") == f"Bearer {TOKEN}"
 
 
 def text(status: int, body: str) -> Callable[[web.Request, web.Response], web.Response]:
@@ -317,176 +257,3 @@ async def test_a_junk_token_that_opens_everything() -> None:
     assert problems(await found(app)) == {
         "FHIR with a made-up token": 10, "images without a token, or with a made-up one": 10,
     }  # fmt: skip
-
-
-# Servers that are none -----------------------------------------------------------------------------------------------
-
-
-async def _answered(answer: Callable[[web.Request], Awaitable[web.StreamResponse]], **limits: Any) -> list[Finding]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    return await found(app, limits=Limits(**{"seconds": 1, "retrieval_seconds": 1, **limits}))
-
-
-async def test_nothing_listens() -> None:
-    findings = await looked(f"http://127.0.0.1:{free_port()}/fhir")
-    assert set(problems(findings).values()) == {3}
-    assert {one.text for one in findings if one.state is State.PROBLEM} == {"no answer: ECONNREFUSED"}
-
-
-async def test_a_server_that_hangs() -> None:
-    async def hang(request: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(60)
-        raise AssertionError
-
-    findings = await _answered(hang)
-    assert set(problems(findings).values()) == {3}
-    assert "no answer in time" in table(findings)
-    assert "3 requests in a row had no answer" in table(findings)
-
-
-async def test_a_website() -> None:
-    async def page(request: web.Request) -> web.StreamResponse:
-        return web.Response(text="<html>hello</html>", content_type="text/html")
-
-    findings = await _answered(page)
-    assert {"smart-configuration, without a token": 3, "metadata, without a token": 3,
-            "a search for the patient's studies": 20, "FHIR without a token": 10}.items() <= problems(
-        findings).items()  # fmt: skip
-
-
-async def test_answers_without_end() -> None:
-    async def endless(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "application/fhir+json"})
-        await response.prepare(request)
-        while True:
-            await response.write(b" " * 2**16)
-
-    assert problems(await _answered(endless, answer_bytes=2**18, retrieval_bytes=2**18))
-
-
-async def test_a_retrieval_without_end_is_read_up_to_a_limit() -> None:
-    async def more(request: web.Request, response: web.Response) -> web.StreamResponse:
-        if request.path != "/dicom/studies/1.2.840.9.1" or request.method != "GET" or response.status != 200:
-            return response
-        assert isinstance(response.body, bytes)
-        endless = web.StreamResponse(headers={"Content-Type": response.headers["Content-Type"]})
-        await endless.prepare(request)
-        await endless.write(response.body.removesuffix(b"--b--\r\n"))
-        while True:
-            await endless.write(b"--b\r\nContent-Type: application/dicom\r\n\r\n" + bytes(2**16))
-
-    findings = await found(SmallServer(more).app())
-    assert "read no further than 1 MB" in table(findings)
-
-
-async def test_a_transfer_that_breaks_off() -> None:
-    async def broken(request: web.Request, response: web.Response) -> web.StreamResponse:
-        if request.path != "/dicom/studies/1.2.840.9.1" or response.status != 200 or request.method != "GET":
-            return response
-        partial = web.StreamResponse(headers={"Content-Type": response.headers["Content-Type"]})
-        await partial.prepare(request)
-        await partial.write(b"--b\r\n")
-        assert request.transport is not None
-        request.transport.abort()
-        return partial
-
-    findings = await found(SmallServer(broken).app())
-    assert problems(findings)["a whole study"] == 40
-    assert "the answer broke off" in table(findings)
-
-
-# Where the token goes ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def elsewhere() -> AsyncIterator[tuple[str, list[str]]]:
-    """Another server, and the tokens that it was given."""
-    given: list[str] = []
-
-    async def take(request: web.Request) -> web.Response:
-        given.append(request.headers.get("Authorization", ""))
-        return outcome(404)
-
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", take)
-    async with listen(app, "127.0.0.1", 0) as port:
-        yield f"http://127.0.0.1:{port}", given
-
-
-async def test_the_token_goes_nowhere_by_a_link(elsewhere: tuple[str, list[str]]) -> None:
-    url, given = elsewhere
-    change = bundles(lambda bundle, _: bundle["link"].append({"relation": "next", "url": f"{url}/fhir/next"}))
-    findings = await found(SmallServer(change).app())
-    assert problems(findings)["a search for the patient's studies"] == 20
-    assert "leads to another server" in table(findings)
-    assert given == []
-
-
-async def test_one_host_in_two_spellings_is_one() -> None:
-    async with listen(SmallServer().app(), "127.0.0.1", 0, drain_seconds=0.1) as port:
-        assert problems(await looked(f"http://LOCALHOST:{port}/fhir")) == {}
-
-
-async def test_from_https_the_token_goes_to_no_http() -> None:
-    async with connected("https://imaging.example.org/fhir", TOKEN, LIMITS) as client:
-        client.trust("https://images.example.org/dicom")
-        with pytest.raises(Violated, match="not https"):
-            client.trust("http://images.example.org/dicom")
-
-
-async def test_the_token_goes_nowhere_by_a_redirect(elsewhere: tuple[str, list[str]]) -> None:
-    url, given = elsewhere
-    redirect = web.HTTPFound(url)
-    change = on(with_token, lambda request, response: web.Response(status=302, headers=redirect.headers))
-    assert problems(await found(SmallServer(change).app()))["a search for the patient's studies"] == 20
-    assert given == []
-
-
-def _echoed(value: Any) -> Any:
-    """The token in place of each string."""
-    if isinstance(value, dict):
-        return {name: one if name == "resourceType" else _echoed(one) for name, one in value.items()}
-    return [_echoed(one) for one in value] if isinstance(value, list) else TOKEN if isinstance(value, str) else value
-
-
-@pytest.mark.parametrize("how", ["bodies", "types", "headers"])
-async def test_a_server_that_answers_with_the_token(how: str) -> None:
-    """Not even in small letters, or a piece of it."""
-
-    async def echo(request: web.Request, response: web.Response) -> web.StreamResponse:
-        if how == "bodies" and "json" in response.content_type and response.status == 200:
-            response.body = json.dumps(_echoed(body_of(response))).encode()
-        elif how == "types":
-            response.headers["Content-Type"] = "x/" + TOKEN.replace("/", "-").replace("=", "-")
-        elif how == "headers":
-            response.headers.update(dict.fromkeys(("Retry-After", "ETag", "Cache-Control", "WWW-Authenticate"), TOKEN))
-        return response
-
-    findings = await found(SmallServer(echo).app())
-    assert "token.of" not in (table(findings) + as_json(findings)).lower()
-
-
-# Whatever comes ------------------------------------------------------------------------------------------------------
-
-
-def _bent(value: Any, chance: random.Random) -> Any:
-    """Here and there another kind of value than FHIR and DICOM JSON have there."""
-    if chance.random() < 0.04:
-        return chance.choice([None, [], {}, "x", -1, True, [None], [[]], {"a": 1}, "", "urn:oid:", "1.2", 1e99])
-    if isinstance(value, dict):
-        return {name: _bent(one, chance) for name, one in value.items()}
-    return [_bent(one, chance) for one in value] if isinstance(value, list) else value
-
-
-@pytest.mark.parametrize("seed", range(40))
-async def test_whatever_json_comes_is_a_finding(seed: int) -> None:
-    chance = random.Random(seed)
-
-    async def bend(request: web.Request, response: web.Response) -> web.StreamResponse:
-        if "json" in response.content_type and isinstance(response.body, bytes):
-            response.body = json.dumps(_bent(json.loads(response.body), chance)).encode()
-        return await sound(request, response)
-
-    findings = await found(SmallServer(bend).app())
-    assert len(findings) > 80

@@ -1,0 +1,74 @@
+"""Running ``check --conformance`` against a server of a test, and bending what the server answers."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from sidecar.check.conformance.client import Limits
+from sidecar.check.conformance.finding import Finding, State, as_json, table
+from sidecar.check.conformance.run import conformance
+from sidecar.listener import listen
+from tests.check.small_server import (
+    NAME,
+    PATIENT,
+    PATIENT_ID,
+    STUDIES,
+    TOKEN,
+    Change,
+    body_of,
+)
+
+LIMITS = Limits(seconds=5, retrieval_seconds=5, retrieval_bytes=2**20, repeat_seconds=0.01, repeats=2)
+SECONDS = 30
+
+
+async def found(app: web.Application, token: str | None = TOKEN, limits: Limits = LIMITS) -> list[Finding]:
+    """What is found of it; whatever it is, the token and the patient are not named, and it does not take long."""
+    async with listen(app, "127.0.0.1", 0, drain_seconds=0.1) as port:
+        return await looked(f"http://127.0.0.1:{port}/fhir", token, limits)
+
+
+async def looked(base: str, token: str | None = TOKEN, limits: Limits = LIMITS) -> list[Finding]:
+    began = time.monotonic()
+    findings = await conformance(base, token, None, limits=limits)
+    assert time.monotonic() - began < SECONDS
+    said = table(findings) + as_json(findings)
+    for secret in (token or TOKEN, PATIENT, PATIENT_ID, NAME, *STUDIES):
+        assert secret not in said
+    assert "nothing can be made of" not in said
+    return findings
+
+
+def problems(findings: list[Finding]) -> dict[str, int]:
+    """What was checked and is not kept, with its number."""
+    return {one.checked: one.number for one in findings if one.state is State.PROBLEM}
+
+
+def on(test: Callable[[web.Request], bool], change: Callable[[web.Request, web.Response], web.Response]) -> Change:
+    """Change the answers to some requests."""
+
+    async def changed(request: web.Request, response: web.Response) -> web.StreamResponse:
+        return change(request, response) if test(request) else response
+
+    return changed
+
+
+def bundles(change: Callable[[dict[str, Any], web.Request], Any]) -> Change:
+    """Change each Bundle."""
+
+    def changed(request: web.Request, response: web.Response) -> web.Response:
+        if response.status != 200:
+            return response
+        bundle = body_of(response)
+        change(bundle, request)
+        response.body = json.dumps(bundle).encode()
+        return response
+
+    return on(lambda request: request.path in ("/fhir/ImagingStudy", "/fhir/ImagingStudy/_search"), changed)
+
+
+def with_token(request: web.Request) -> bool:
+    return request.headers.get("Authorization") == f"Bearer {TOKEN}"
