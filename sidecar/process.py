@@ -163,7 +163,7 @@ async def _say(sidecar: Sidecar, generation: Generation, what: str) -> None:
         "mapping": settings.patients.mapping, "app_launch": access.app_launch,
         "backend_clients": len(access.clients), "rules": len(access.rules),
         "external_policy": access.external.url is not None, "capabilities": settings.capabilities.mode,
-        "audit": settings.audit.sink,
+        "audit": settings.audit.sink, "tracing": settings.tracing.endpoint is not None,
     }  # fmt: skip
     log.info(what, extra=extra)
     if "pacs" not in problems:

@@ -40,6 +40,7 @@ from sidecar.server_audit import audit_trail
 from sidecar.server_certificates import certificates
 from sidecar.server_pacs import changes_of, pacs_client, patience_of, site_of
 from sidecar.server_tokens import TokenValidation, patient_credentials, token_validation
+from sidecar.server_tracing import tracing_of
 from sidecar.settings import Settings
 from sidecar.settings_tokens import TlsClient
 from sidecar.telemetry.metrics import Metrics
@@ -91,6 +92,7 @@ async def build(
     """
     metrics = Metrics(__version__)
     async with contextlib.AsyncExitStack() as stack:
+        tracing = tracing_of(settings, stack)
         ehr_session = await stack.enter_async_context(
             open_session(settings.ehr.ca_file, connections=100, client=settings.tokens.client)
         )
@@ -158,7 +160,7 @@ async def build(
         public = create_public(
             fhir, dicomweb, metrics, audit, cors_origins=settings.server.cors_origins, realm=REALM, customize=customize,
             wado_uri=settings.server.wado_uri, capabilities=settings.capabilities.mode != "off",
-            is_draining=lambda: readiness.draining,
+            is_draining=lambda: readiness.draining, tracing=tracing,
         )  # fmt: skip
 
         def invalidate() -> None:

@@ -12,6 +12,8 @@ import orjson
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from sidecar.common.spans import REASON, STATUS, Span, current_span, span, trace_headers
+
 CHUNK_BYTES = 65_536
 
 
@@ -83,34 +85,48 @@ async def fetch(
     headers: Mapping[str, str] | None = None,
     form: Mapping[str, str] | bytes | None = None,
     ssl_context: Any = True,
+    name: str = "request",
 ) -> Answer:
     """Send one request and read its whole answer. ``form``: a form's fields, or a body as it is.
 
+    ``name``: of its span, a constant that begins with the peer's.
     Raises ``FetchFailed`` with ``timeout``, ``unreachable`` or ``too_large``; any status is an ``Answer``.
     """
-    try:
-        async with (
-            asyncio.timeout(timeout_seconds),
-            session.request(
-                method,
-                url if isinstance(url, URL) else URL(url, encoded=True),
-                # The session does not decompress (retrievals pass as they are): nothing compressed is asked for.
-                headers={"Accept-Encoding": "identity", **(headers or {})},
-                data=form,
-                allow_redirects=False,
-                ssl=ssl_context,
-            ) as response,
-        ):
-            body = bytearray()
-            async for chunk in response.content.iter_chunked(CHUNK_BYTES):
-                body += chunk
-                if len(body) > limit_bytes:
-                    raise FetchFailed("too_large")
-            return Answer(response.status, response.headers, bytes(body))
-    except TimeoutError:
-        raise FetchFailed("timeout") from None
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise FetchFailed("unreachable", why_unreachable(error)) from None
+    with span(name, "client") as step:
+        step.set("http.request.method", method)
+        try:
+            async with (
+                asyncio.timeout(timeout_seconds),
+                session.request(
+                    method,
+                    url if isinstance(url, URL) else URL(url, encoded=True),
+                    # The session does not decompress (retrievals pass as they are): nothing compressed is asked for.
+                    headers={"Accept-Encoding": "identity", **(headers or {}), **trace_headers()},
+                    data=form,
+                    allow_redirects=False,
+                    ssl=ssl_context,
+                ) as response,
+            ):
+                step.set(STATUS, response.status)
+                return Answer(response.status, response.headers, await _whole(response, limit_bytes))
+        except TimeoutError:
+            raise _failed(step, "timeout") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _failed(step, "unreachable", why_unreachable(error)) from None
+
+
+async def _whole(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+        body += chunk
+        if len(body) > limit_bytes:
+            raise _failed(current_span(), "too_large")
+    return bytes(body)
+
+
+def _failed(step: Span, reason: str, detail: str | None = None) -> FetchFailed:
+    step.set(REASON, reason if detail is None else f"{reason} ({detail})")
+    return FetchFailed(reason, detail)
 
 
 def why_unreachable(error: BaseException) -> str | None:

@@ -17,6 +17,7 @@ from sidecar.access.decision import StudyPermit
 from sidecar.common.dicom_json import Row, text, with_tags
 from sidecar.common.errors import BadGateway, GatewayTimeout, Problem, Unavailable
 from sidecar.common.fetch import Answer, FetchFailed, fetch, why_unreachable
+from sidecar.common.spans import KIND, STATUS, span, trace_headers
 from sidecar.pacs.dialects import Dialect
 from sidecar.pacs.patience import Patience
 from sidecar.pacs.resources import UID_OF_LEVEL, Query, Retrieval
@@ -184,6 +185,7 @@ class PacsClient:
                         limit_bytes=QUERY_LIMIT_BYTES,
                         timeout_seconds=seconds,
                         headers={**self._headers, "Accept": "application/dicom+json"},
+                        name="pacs query",
                     )
                 except FetchFailed as failure:
                     # A pooled connection may just have been closed by the PACS (Orthanc: after 1 s): once more.
@@ -256,6 +258,15 @@ class PacsClient:
             raise failed("timeout") from None
 
     async def _start(self, url: URL, kind: str, headers: dict[str, str]) -> Upstream:
+        # Here and not in what the patience compares: a repeated request has another trace.
+        with span("pacs " + kind, "client") as step:
+            step.set("http.request.method", "GET")
+            step.set(KIND, kind)
+            upstream = await self._begin(url, kind, {**headers, **trace_headers()})
+            step.set(STATUS, upstream.status)
+            return upstream
+
+    async def _begin(self, url: URL, kind: str, headers: dict[str, str]) -> Upstream:
         started = time.perf_counter()
         status = "timeout"
         try:
@@ -295,7 +306,7 @@ class PacsClient:
         try:
             answer = await fetch(
                 self._session, "GET", url, limit_bytes=65_536, timeout_seconds=self._timeout_seconds,
-                headers={**self._headers, "Accept": "application/json"},
+                headers={**self._headers, "Accept": "application/json"}, name="pacs look",
             )  # fmt: skip
         except FetchFailed:
             return None

@@ -45,4 +45,6 @@ async def _read(
     token = await credentials.token()
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
-    return await fetch(session, "GET", url, limit_bytes=limit_bytes, timeout_seconds=timeout_seconds, headers=headers)
+    return await fetch(
+        session, "GET", url, limit_bytes=limit_bytes, timeout_seconds=timeout_seconds, headers=headers, name="ehr read"
+    )

@@ -100,6 +100,7 @@ class ExternalPolicy:
         answer = await fetch(
             self._session, "POST", self._url, limit_bytes=LIMIT_BYTES, timeout_seconds=self._timeout_seconds,
             headers={"Accept": "application/json", "Content-Type": "application/json", **self._headers}, form=body,
+            name="policy",
         )  # fmt: skip
         if answer.status != 200:
             raise FetchFailed("unexpected_status", f"status {answer.status}")

@@ -1,9 +1,11 @@
-"""How long the steps of one request took, for its line in the log."""
+"""How long the steps of one request took, for its line in the log; with tracing on each is a span, too."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+
+from sidecar.common.spans import span
 
 _DURATIONS: ContextVar[dict[str, float] | None] = ContextVar("durations", default=None)
 
@@ -24,9 +26,10 @@ def add_duration(step: str, seconds: float) -> None:
 
 @contextmanager
 def measure(step: str) -> Iterator[None]:
-    """Add the block's seconds to ``step``."""
+    """Add the block's seconds to ``step``; it is a span of that name."""
     started = time.perf_counter()
     try:
-        yield
+        with span(step):
+            yield
     finally:
         add_duration(step, time.perf_counter() - started)

@@ -8,11 +8,15 @@ from typing import Any
 
 import orjson
 
+from sidecar.common.spans import current_span
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: ``time``, ``level``, ``logger``, ``message`` and the record's extra fields.
+
+    With tracing on, lines of a request have its ``trace_id``.
 
     A traceback is written as its type and places only: exception texts may quote what a peer sent.
     """
@@ -28,6 +32,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": message,
         }
+        if (trace_id := current_span().trace_id) is not None:
+            entry["trace_id"] = trace_id
         entry |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
         if record.exc_info and record.exc_info[0] is not None:
             entry["exception"] = record.exc_info[0].__name__
@@ -67,7 +73,8 @@ def configure_logs(level: str = "INFO") -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # What pydicom and Python warn of quotes values of images and answers; the client of `check` tells each study.
     logging.captureWarnings(True)
-    for name in ("pydicom", "py.warnings", "dicomweb_client"):
+    # Those of the exporter of spans name its peer, and come with each batch: telemetry/span_export.py tells instead.
+    for name in ("pydicom", "py.warnings", "dicomweb_client", "opentelemetry", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # aiohttp's own error log quotes requests; failures of handlers are logged by web/middleware.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)

@@ -1,8 +1,9 @@
 """Prometheus metrics, prefix ``smart_imaging_`` (docs/operations.md). Labels take constants only, never identifiers."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, choose_encoder
 
+from sidecar.common.spans import OUTCOME, current_span, exemplar
 from sidecar.telemetry.durations import add_duration
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -57,6 +58,11 @@ class Metrics:
         """One request was not even HTTP."""
         self.requests.labels("malformed", "other", str(status)).inc()
 
+    def observe_request(self, route: str, method: str, status: str, seconds: float) -> None:
+        """One request was answered; with tracing on, its trace is the exemplar."""
+        self.requests.labels(route, method, status).inc()
+        self.request_duration.labels(route).observe(seconds, exemplar())
+
     def observe_introspection(self, outcome: str, seconds: float) -> None:
         """One call at the EHR ended."""
         self.introspections.labels(outcome).inc()
@@ -73,11 +79,12 @@ class Metrics:
     def observe_token_lookup(self, result: str) -> None:
         """One lookup in the token cache."""
         self.token_cache_lookups.labels(result).inc()
+        current_span().set(OUTCOME, result)
 
     def observe_pacs(self, kind: str, status: str, seconds: float) -> None:
         """One request to the PACS got its first byte, or failed."""
         self.pacs_requests.labels(kind, status).inc()
-        self.pacs_first_byte.labels(kind).observe(seconds)
+        self.pacs_first_byte.labels(kind).observe(seconds, exemplar())
         add_duration("pacs", seconds)
 
     def observe_foreign(self, what: str) -> None:
@@ -102,3 +109,10 @@ class Metrics:
     def expose(self) -> bytes:
         """The text exposition."""
         return generate_latest(self.registry)
+
+    def negotiate(self, accept: str) -> tuple[bytes, str]:
+        """Return an exposition and its type: OpenMetrics, with exemplars, where ``Accept`` names it, else the text."""
+        encode, content_type = choose_encoder(accept)
+        if content_type.startswith("application/openmetrics-text"):
+            return encode(self.registry), content_type
+        return self.expose(), self.CONTENT_TYPE

@@ -103,6 +103,7 @@ class BackendServices:
                     "scope": self._scope,
                     **self._assertion.form(endpoint),
                 },
+                name="ehr token",
             )
             return self._keep(answer)
         except FetchFailed as failure:

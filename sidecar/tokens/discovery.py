@@ -97,6 +97,7 @@ class Discovery:
             limit_bytes=LIMIT_BYTES,
             timeout_seconds=self._timeout_seconds,
             headers={"Accept": "application/json"},
+            name="ehr discovery",
         )
         if answer.status != 200:
             raise FetchFailed("unexpected_status", f"status {answer.status}")

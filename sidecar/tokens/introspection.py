@@ -112,6 +112,7 @@ class Introspection:
             timeout_seconds=self._timeout_seconds,
             headers=headers,
             form=form,
+            name="ehr introspection",
         )
 
     async def _read(self, answer: Answer) -> Token | None:

@@ -84,6 +84,7 @@ class Jwks:
             answer = await fetch(
                 self._session, "GET", await self._url(), limit_bytes=LIMIT_BYTES,
                 timeout_seconds=self._timeout_seconds, headers={"Accept": "application/jwk-set+json, application/json"},
+                name="ehr jwks",
             )  # fmt: skip
             if answer.status != 200:
                 raise FetchFailed("unexpected_status", f"status {answer.status}")

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from sidecar.common.errors import Problem
 from sidecar.common.single_flight import SingleFlight
@@ -64,7 +64,8 @@ def create_admin(
     """
 
     async def expose(request: web.Request) -> web.Response:
-        return web.Response(body=metrics.expose(), headers={"Content-Type": Metrics.CONTENT_TYPE})
+        body, content_type = metrics.negotiate(", ".join(request.headers.getall(hdrs.ACCEPT, ())))
+        return web.Response(body=body, headers={"Content-Type": content_type, "Vary": "Accept"})
 
     async def alive(request: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})

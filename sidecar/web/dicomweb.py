@@ -16,6 +16,7 @@ from sidecar.access.identity import PatientIdentifier
 from sidecar.access.token import Token, is_fhir_id
 from sidecar.common.dicom_json import Row, tag, text
 from sidecar.common.errors import BadGateway, BadRequest, NotAcceptable, Problem
+from sidecar.common.spans import span
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.pacs.answer import check_head
 from sidecar.pacs.client import PacsClient, QueryRefused
@@ -148,11 +149,13 @@ class DicomWeb:
         permitted = Permitted.by(study_permit, await self._guard.known_as(permit))
         with self._limits.slot((token.client_id, token.subject or token.patient)):
             asked = upstream_accept(accept, resource)
-            self._guard.audit.permitted(current_record())
-            return await self._stream(
-                request, study_permit, permitted, resource, root, accept=asked, unwrap=is_single(accept, resource),
-                parameters=_rendering_parameters(parameters, resource),
-            )  # fmt: skip
+            with span("record"):
+                self._guard.audit.permitted(current_record())
+            with span("fetch"):
+                return await self._stream(
+                    request, study_permit, permitted, resource, root, accept=asked, unwrap=is_single(accept, resource),
+                    parameters=_rendering_parameters(parameters, resource),
+                )  # fmt: skip
 
     async def _stream(
         self,
@@ -203,8 +206,9 @@ class DicomWeb:
             await self._guard.study(permit, Part(query.study, query.series), whole=False)
         view = await self._guard.view(permit) if permit.is_limited else None
         known_as = await self._guard.known_as(permit)
-        async with self._guard.queries.turn(permit.patient):
-            rows = await self._rows(query, matching, known_as, view)
+        with span("fetch"):
+            async with self._guard.queries.turn(permit.patient):
+                rows = await self._rows(query, matching, known_as, view)
         rows = [row for row in rows if only in (None, text(row, "StudyInstanceUID"))]
         try:
             return _dicom_json([rewrite_row(public_attributes(row), root) for row in rows])

@@ -27,6 +27,7 @@ from sidecar.access.reasons import Reason
 from sidecar.access.scopes import Context
 from sidecar.access.study import DescribedStudy
 from sidecar.access.token import Token
+from sidecar.common.spans import OUTCOME, REASON, Span, span
 from sidecar.pacs.issuers import Issuers
 from sidecar.pacs.ownership import Ownership
 from sidecar.patients.clients import BackendClients
@@ -188,10 +189,13 @@ class Guard:
         if self._clients is not None and any(grant.context is Context.SYSTEM for grant in token.grants):
             client = await self._clients.client(token.client_id)
         constraints = [grant.constraint for grant in token.grants if grant.constraint is not None]
-        return decide_patient(
-            token, interaction, patient, policy=self._policy, now=self._clock(), client=client,
-            understood=self._views.understood(constraints),
-        )  # fmt: skip
+        with span("decide patient") as step:
+            decision = decide_patient(
+                token, interaction, patient, policy=self._policy, now=self._clock(), client=client,
+                understood=self._views.understood(constraints),
+            )  # fmt: skip
+            _tell(step, decision)
+        return decision
 
     async def known_as(self, permit: PatientPermit) -> frozenset[PatientIdentifier]:
         """Every identifier by which the PACS may know the permitted patient."""
@@ -207,7 +211,9 @@ class Guard:
 
     async def view(self, permit: PatientPermit, *, fresh: bool = False) -> PatientView:
         """What the permit shows of the patient's studies; ``fresh``: not what is remembered (at a limited rate)."""
-        return await self._views.of(permit, await self.known_as(permit), fresh=fresh)
+        known_as = await self.known_as(permit)
+        with span("fetch"):
+            return await self._views.of(permit, known_as, fresh=fresh)
 
     async def study(self, permit: PatientPermit, part: Part, *, whole: bool = True, drawn: bool = False) -> StudyPermit:
         """Permit ``part`` of the archive, or raise ``Denied``. All refusals look the same (SIA-45).
@@ -226,7 +232,9 @@ class Guard:
             async with self.queries.turn(permit.patient):
                 found = await self._ownership.facts(part, known_as, fresh=drawn)
         facts = StudyFacts(found.owners, found.part_found, described)
-        decision = decide_study(permit, part, known_as, facts, now=self._clock(), whole=whole, drawn=drawn)
+        with span("decide study") as step:
+            decision = decide_study(permit, part, known_as, facts, now=self._clock(), whole=whole, drawn=drawn)
+            _tell(step, decision)
         study_permit = self._unless_denied(decision)
         self._metrics.decisions.labels("permit", "study").inc()
         return study_permit
@@ -239,3 +247,10 @@ class Guard:
     def _denied(self, deny: Deny) -> Denied:
         self._metrics.decisions.labels("deny", deny.reason.value).inc()
         return Denied(deny.reason, deny.series)
+
+
+def _tell(step: Span, decision: object) -> None:
+    """The decision, without whom or what it is about."""
+    step.set(OUTCOME, "deny" if isinstance(decision, Deny) else "permit")
+    if isinstance(decision, Deny):
+        step.set(REASON, decision.reason.value)

@@ -11,6 +11,8 @@ from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.typedefs import Middleware
 
 from sidecar.common.errors import Problem
+from sidecar.common.spans import REASON as SPAN_REASON
+from sidecar.common.spans import STATUS, NoTracing, Tracing, current_span, span
 from sidecar.telemetry.access_record import AccessRecord, start_record
 from sidecar.telemetry.audit import AuditTrail
 from sidecar.telemetry.durations import start_durations
@@ -34,14 +36,28 @@ _CLIENT_GONE = "499"
 """The status in logs and metrics (after nginx) when the client left before its answer was complete."""
 
 
+_TRACING = NoTracing()
+
+
 def observe_requests(
-    metrics: Metrics, audit: AuditTrail, realm: str, is_draining: Callable[[], bool] = lambda: False
+    metrics: Metrics,
+    audit: AuditTrail,
+    realm: str,
+    is_draining: Callable[[], bool] = lambda: False,
+    tracing: Tracing = _TRACING,
 ) -> Middleware:
     """Return the outermost middleware. ``realm`` stands in WWW-Authenticate; ``is_draining``: the server is ending."""
 
     @web.middleware
+    async def trace(request: web.Request, handler: Handler) -> web.StreamResponse:
+        resource = request.match_info.route.resource
+        route = None if resource is None else resource.canonical
+        with tracing.request(request.method, route, request.headers.getall("traceparent", ())) as step:
+            request[REQUEST_ID] = secrets.token_hex(8)
+            step.set("smart_imaging.request_id", request[REQUEST_ID])
+            return await observe(request, handler)
+
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
-        request[REQUEST_ID] = secrets.token_hex(8)
         started, durations = time.perf_counter(), start_durations()
         record = start_record(request[REQUEST_ID], request.remote)
         record.route = request.match_info.route.name or "unknown"
@@ -61,13 +77,14 @@ def observe_requests(
             _record(request, metrics, status, time.perf_counter() - started, durations)
         return response
 
-    return observe
+    return trace
 
 
 async def _answer(request: web.Request, handler: Handler, realm: str) -> web.StreamResponse:
     try:
-        _check_protocol(request)
-        request[TARGET] = parse_target(request.raw_path)
+        with span("read"):
+            _check_protocol(request)
+            request[TARGET] = parse_target(request.raw_path)
         return await handler(request)
     except Denied as denied:
         request[REASON] = denied.reason.value
@@ -92,7 +109,8 @@ def _told(
     """Write the answer down before it leaves; what cannot be written down does not leave (SIA-60)."""
     record.reason = request.get(REASON)
     try:
-        audit.answered(record, response.status)
+        with span("record"):
+            audit.answered(record, response.status)
     except Problem as problem:
         if not response.prepared:
             request[REASON] = problem.reason
@@ -113,8 +131,7 @@ def _record(
 ) -> None:
     route = request.match_info.route.name or "unknown"
     method = request.method if request.method in ("GET", "HEAD", "POST", "OPTIONS") else "other"
-    metrics.requests.labels(route, method, status).inc()
-    metrics.request_duration.labels(route).observe(seconds)
+    metrics.observe_request(route, method, status, seconds)
     fields = {
         "request_id": request[REQUEST_ID],
         "route": route,
@@ -124,8 +141,19 @@ def _record(
         "durations": {step: round(spent, 4) for step, spent in durations.items()},
     }
     reason = request.get(REASON)
+    _end_span(status, reason)
     level = logging.WARNING if int(status) >= 500 else logging.INFO
     log.log(level, "request", extra=fields if reason is None else {**fields, "reason": reason})
+
+
+def _end_span(status: str, reason: str | None) -> None:
+    """What came of the request. A refusal is no error of ours (OpenTelemetry's conventions for HTTP servers)."""
+    here = current_span()
+    here.set(STATUS, int(status))
+    if reason is not None:
+        here.set(SPAN_REASON, reason)
+    if int(status) >= 500:
+        here.fail(status)
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:

@@ -6,6 +6,7 @@ import aiohttp_cors
 from aiohttp import hdrs, web
 
 from sidecar.common.errors import NotFound
+from sidecar.common.spans import Tracing
 from sidecar.fhir import frames
 from sidecar.telemetry.audit import AuditTrail
 from sidecar.telemetry.metrics import Metrics
@@ -32,6 +33,7 @@ def create_public(
     wado_uri: bool = False,
     capabilities: bool = False,
     is_draining: Callable[[], bool] = lambda: False,
+    tracing: Tracing,
     customize: Callable[[web.Application], None] | None = None,
 ) -> web.Application:
     """Return the public application. ``wado_uri`` adds that route (PS3.18 chapter 9), ``capabilities`` those (SIA-50).
@@ -39,7 +41,7 @@ def create_public(
     ``customize`` may add routes, ``GET /`` among them (the demo's page).
     """
     app = web.Application(
-        middlewares=[observe_requests(metrics, audit, realm, is_draining)],
+        middlewares=[observe_requests(metrics, audit, realm, is_draining, tracing)],
         client_max_size=REQUEST_BODY_BYTES,
     )
     # No credentials: we use no cookies, and a page's script must show its token itself.

@@ -11,8 +11,10 @@ from typing import NoReturn
 
 import aiohttp
 from aiohttp import HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
 
 from sidecar.common.errors import BadGateway, GatewayTimeout, Problem, Unavailable
+from sidecar.common.spans import KIND, OUTCOME, Span, span
 from sidecar.pacs.answer import Head
 from sidecar.pacs.elements import Unreadable
 from sidecar.pacs.scanner import Malformed, Scanner
@@ -75,11 +77,19 @@ class Streamer:
         Raises ``BadGateway`` / ``GatewayTimeout`` while nothing was sent; afterwards a broken body aborts the client's
         connection: no length, no last chunk, no closing delimiter will pretend that it was whole.
         """
+        with span("transfer") as step:
+            step.set(KIND, kind)
+            return await self._send(request, upstream, head, kind, scanner, step)
+
+    async def _send(
+        self, request: web.Request, upstream: Upstream, head: Head, kind: str, scanner: Scanner, step: Span
+    ) -> web.StreamResponse:
         outcome = "client_gone"
         self.metrics.streams_active.inc()
         watch = Watch(min(self.client_seconds, upstream.idle_seconds))
         body = Body(upstream, scanner, watch)
         response: web.StreamResponse | None = None
+        writer: AbstractStreamWriter | None = None
         try:
             async with watch:
                 first = await body.next()
@@ -104,6 +114,9 @@ class Streamer:
         finally:
             self.metrics.streams_active.dec()
             self.metrics.streams.labels(kind, outcome).inc()
+            step.set(OUTCOME, outcome)
+            if writer is not None:  # With its head: what the writer has counted anyway.
+                step.set("http.response.size", writer.output_size)
         return response
 
     def _response(self, upstream: Upstream, head: Head, *, keeps_length: bool) -> web.StreamResponse:

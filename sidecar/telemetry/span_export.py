@@ -1,0 +1,95 @@
+"""Spans on their way to the collector: OTLP over HTTP (protobuf), in batches, from a thread of its own.
+
+A collector that is slow or away costs spans, never an answer: what does not fit into the queue is dropped, and the end
+waits for a few seconds at most.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import requests
+from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+log = logging.getLogger(__name__)
+
+QUEUE_SPANS = 4_096
+BATCH_SPANS = 512
+DELAY_MILLISECONDS = 2_000
+TIMEOUT_SECONDS = 5
+CLOSE_SECONDS = 3
+REPEAT_SECONDS = 300
+"""A collector that stays away is in the log once in so long."""
+
+
+class SpanExport:
+    """Sends to ``endpoint`` (``…/v1/traces``). ``authorization``: that header's value; ``ca_file``: whom to trust."""
+
+    def __init__(self, endpoint: str, *, authorization: str | None = None, ca_file: Path | None = None) -> None:
+        self._session = requests.Session()
+        # As for all our peers: a proxy variable or a .netrc must not send anything elsewhere.
+        self._session.trust_env = False
+        self._session.verify = str(ca_file) if ca_file is not None else True
+        exporter = OTLPSpanExporter(
+            endpoint,
+            certificate_file=str(ca_file) if ca_file is not None else None,
+            headers={} if authorization is None else {"authorization": authorization},
+            timeout=TIMEOUT_SECONDS,
+            compression=Compression.Gzip,
+            session=self._session,
+        )
+        self.processor = BatchSpanProcessor(
+            QuietExporter(exporter), QUEUE_SPANS, DELAY_MILLISECONDS, BATCH_SPANS, TIMEOUT_SECONDS * 1_000
+        )
+
+    async def close(self) -> None:
+        """Send what is left, within ``CLOSE_SECONDS``."""
+        done, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def end() -> None:
+            self.processor.shutdown()  # type: ignore[no-untyped-call]
+            self._session.close()
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(done.set)
+
+        # Not the loop's own threads: their end would be waited for.
+        threading.Thread(target=end, name="spans-end", daemon=True).start()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await done.wait()
+        except TimeoutError:
+            log.warning("the last spans could not be sent in time: they are lost")
+
+
+class QuietExporter(SpanExporter):
+    """Passes batches on to ``inner``; a failure is one line in the log, once in ``REPEAT_SECONDS``."""
+
+    def __init__(self, inner: SpanExporter, clock: Callable[[], float] = time.monotonic) -> None:
+        self._inner = inner
+        self._clock = clock
+        self._quiet_until = float("-inf")
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send them; nothing is raised."""
+        try:
+            result, detail = self._inner.export(spans), "not accepted"
+        except Exception as error:
+            result, detail = SpanExportResult.FAILURE, type(error).__name__
+        if result is not SpanExportResult.SUCCESS and self._clock() >= self._quiet_until:
+            self._quiet_until = self._clock() + REPEAT_SECONDS
+            log.warning("spans cannot be sent to the collector: they are lost", extra={"detail": detail})
+        return result
+
+    def shutdown(self) -> None:
+        """No more."""
+        self._inner.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Nothing is kept here."""
+        return self._inner.force_flush(timeout_millis)
