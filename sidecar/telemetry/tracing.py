@@ -46,7 +46,9 @@ class TracedSpan:
         return bool(self._context.trace_flags.sampled)
 
     def child(self, name: str, kind: Kind) -> Span:
-        """Begin a span below this one."""
+        """Begin a span below this one; below one that nobody will see it is that one again."""
+        if not self.is_sampled:
+            return self
         parent = set_span_in_context(self._otel, Context())
         child = self._tracer.start_span(name, parent, _KINDS[kind])
         if kind == "client":

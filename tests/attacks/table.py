@@ -334,6 +334,7 @@ def _headers() -> list[Row]:
         "Upgrade": ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"],
         "Expect": ["Expect: 100-continue"],
         "X-Request-Id": ["X-Request-Id: injected"],
+        "a trace": [f"traceparent: 00-{'ab' * 16}-{'cd' * 8}-01", "tracestate: evil=1", "baggage: evil=1"],
         "a range": ["Range: bytes=0-10"],
         "many ranges": ["Range: bytes=" + ",".join(f"{n}-{n}" for n in range(600))],
         "an origin with credentials": ["Origin: https://evil.example.org", "Cookie: a=b"],

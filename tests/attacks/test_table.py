@@ -71,6 +71,7 @@ def check_pacs(pacs: ScriptedPacs, allowed: str) -> None:
     for head in pacs.heads:
         assert TOKEN not in head
         assert "evil" not in head
+        assert "traceparent" not in head.lower()
         assert FOREIGN not in head.split("\r\n")[0] or "?" in head.split("\r\n")[0]
 
 

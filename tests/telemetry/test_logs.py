@@ -19,7 +19,7 @@ from sidecar.telemetry.durations import add_duration, measure, start_durations
 from sidecar.telemetry.logs import JsonFormatter, configure_logs
 
 SECRET = "a-recognizable-secret"
-QUIET = ("aiohttp.server", "aiohttp.access", "pydicom", "py.warnings")
+QUIET = ("aiohttp.server", "aiohttp.access", "pydicom", "py.warnings", "dicomweb_client", "opentelemetry", "urllib3")
 log = logging.getLogger("sidecar.test")
 
 
@@ -117,6 +117,15 @@ def test_warnings_of_libraries_are_not_written(lines: io.StringIO, capsys: pytes
         warnings.warn(f"Invalid value for VR UI: {SECRET!r}", stacklevel=1)
     logging.getLogger("pydicom").warning("Expected explicit VR, but found %s", SECRET)
     assert SECRET not in lines.getvalue() + "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    "name", ["opentelemetry.exporter.otlp.proto.http", "opentelemetry.sdk", "urllib3.connectionpool"]
+)
+def test_the_exporter_of_spans_does_not_tell_its_peer(lines: io.StringIO, name: str) -> None:
+    """Theirs name the address and come with each batch; ours comes rarely."""
+    logging.getLogger(name).error("Transient error %s", SECRET)
+    assert lines.getvalue() == ""
 
 
 def test_exc_info_of_nothing(lines: io.StringIO) -> None:
