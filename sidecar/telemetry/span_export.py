@@ -5,6 +5,7 @@ waits for a few seconds at most.
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -55,7 +56,7 @@ class SpanExport:
         def end() -> None:
             self.processor.shutdown()  # type: ignore[no-untyped-call]
             self._session.close()
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # The loop has not waited, and is closed.
                 loop.call_soon_threadsafe(done.set)
 
         # Not the loop's own threads: their end would be waited for.

@@ -14,11 +14,19 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import (
+    NoOpTracer,
+    SpanKind,
+    StatusCode,
+    Tracer,
+    format_span_id,
+    format_trace_id,
+    set_span_in_context,
+)
 from opentelemetry.trace import Span as OtelSpan
-from opentelemetry.trace import SpanKind, StatusCode, Tracer, format_span_id, format_trace_id, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from sidecar.common.spans import Kind, Span, Value, within
+from sidecar.common.spans import Kind, NoTracing, Span, Value, within
 from sidecar.telemetry.span_export import SpanExport
 
 _KINDS = {"internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
@@ -104,6 +112,8 @@ class OpenTelemetryTracing:
 
     def request(self, method: str, route: str | None, traceparents: Sequence[str]) -> AbstractContextManager[Span]:
         """The block is one request of ``method`` to a ``route`` (its template), with these ``traceparent`` lines."""
+        if isinstance(self._tracer, NoOpTracer):  # OTEL_SDK_DISABLED in the environment.
+            return NoTracing().request(method, route, traceparents)
         known = method in _METHODS
         attributes: dict[str, Value] = {"http.request.method": method if known else "_OTHER"}
         if route is not None:

@@ -167,6 +167,17 @@ def test_callers_need_not_be_joined() -> None:
     assert sampled
 
 
+def test_opentelemetry_can_be_disabled_by_its_own_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then nobody is told a trace, the caller's not either."""
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    export = SpanExport(NOWHERE)
+    for traceparents in ([], [GOOD]):
+        with tracing_to(export).request("GET", "/x", traceparents) as root:
+            assert root.trace_id is None
+            assert trace_headers() == {}
+    export.processor.shutdown()  # type: ignore[no-untyped-call]
+
+
 async def test_what_is_not_sampled_has_no_exemplar(export: SpanExport) -> None:
     with tracing_to(export, 0).request("GET", "/x", []):
         assert exemplar() is None
