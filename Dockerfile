@@ -5,6 +5,8 @@
 FROM python:3.13-slim-trixie AS builder
 
 ARG EXTRAS=""
+# The time of every file that is installed. (2 February 2020, as hatchling has it in wheels.)
+ARG SOURCE_DATE_EPOCH=1580601600
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore
@@ -13,10 +15,14 @@ WORKDIR /build
 COPY pyproject.toml README.md LICENSE requirements.lock ./
 COPY sidecar ./sidecar
 # Wheels only: the runtime image has no compiler and no source package may need one. The environment gets no pip of its own.
+# Two builds install the same files: what is compiled knows its source by contents, not by the time of its installation, and
+# nothing looks for a newer source, as there is none in an image.
 RUN python -m pip wheel -q --no-deps --wheel-dir dist . \
     && python -m venv --without-pip /opt/smart-imaging-sidecar \
-    && python -m pip --python /opt/smart-imaging-sidecar/bin/python install -q --only-binary :all: \
-        --constraint requirements.lock "$(echo dist/*.whl)${EXTRAS:+[$EXTRAS]}"
+    && python -m pip --python /opt/smart-imaging-sidecar/bin/python install -q --only-binary :all: --no-compile \
+        --constraint requirements.lock "$(echo dist/*.whl)${EXTRAS:+[$EXTRAS]}" \
+    && PYTHONHASHSEED=0 python -m compileall -q --invalidation-mode unchecked-hash /opt/smart-imaging-sidecar/lib \
+    && find /opt/smart-imaging-sidecar -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
 
 
 FROM python:3.13-slim-trixie
@@ -34,10 +40,14 @@ ENV PATH=/opt/smart-imaging-sidecar/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 
-RUN groupadd --gid 10001 sidecar \
+# What comes with the base and could install more is of no use here.
+RUN python -m pip uninstall -q -y --root-user-action ignore pip \
+    && rm -r "$(python -c 'import ensurepip; print(*ensurepip.__path__)')" \
+    && groupadd --gid 10001 sidecar \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin sidecar
 
-COPY --from=builder /opt/smart-imaging-sidecar /opt/smart-imaging-sidecar
+# All of /opt, as a folder that is named here would get the time of the build.
+COPY --from=builder /opt /opt
 
 # A number, so that Kubernetes can see that it is not root (runAsNonRoot).
 USER 10001:10001
