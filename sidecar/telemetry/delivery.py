@@ -33,6 +33,7 @@ class Delivery:
         self._wake = asyncio.Event()
         self._ending = asyncio.Event()
         self._failures = 0
+        self._holds = False
         self._delivered: set[tuple[str, int]] = set()  # Taken already, but for one before them that was not.
         self._counted = -float(_COUNT_SECONDS)
 
@@ -54,16 +55,15 @@ class Delivery:
             self._reader.close()
 
     async def _run(self) -> None:
-        while not self._reader.lock():  # Another generation, or process, delivers.
-            if self._ending.is_set():
-                return
-            await self._pause(_LOOK_SECONDS)
         while True:
             self._wake.clear()
             try:
-                pause = await self._step()
+                pause = await self._step() if self._has_lock() else _LOOK_SECONDS
             except OSError as error:
                 pause = self._failed(error.strerror or "spool", None)
+            except Exception:  # Whatever it is: what waits must not wait for a restart.
+                log.exception("audit events wait: an internal error")
+                pause = self._failed("internal_error", None)
             if self._ending.is_set() and pause:
                 return  # All is told, or it cannot be told now.
             if pause and self._failures:
@@ -71,6 +71,11 @@ class Delivery:
             elif pause:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), pause)
+
+    def _has_lock(self) -> bool:
+        """Whether this one delivers, and no other generation or process."""
+        self._holds = self._holds or self._reader.lock()
+        return self._holds
 
     async def _step(self) -> float:
         """Deliver one batch; return for how many seconds there is nothing to do."""
@@ -99,15 +104,22 @@ class Delivery:
 
     def _take(self, events: Sequence[Waiting], outcomes: Sequence[Outcome]) -> bool:
         """Note what became of each; return whether some must be tried again."""
+        again = False
         for event, outcome in zip(events, outcomes, strict=True):
-            if outcome is Outcome.AGAIN:
-                continue
             if outcome is Outcome.REJECTED:
-                self._reader.reject(event)
-                log.error("the audit repository will not take an event: it is kept in rejected.jsonl")
+                try:
+                    self._reader.reject(event)
+                except OSError as error:  # It alone is tried again.
+                    log.error("rejected.jsonl cannot be written", extra={"detail": error.strerror})
+                    outcome = Outcome.AGAIN  # noqa: PLW2901
+                else:
+                    log.error("the audit repository will not take an event: it is kept in rejected.jsonl")
+            if outcome is Outcome.AGAIN:
+                again = True
+                continue
             self._delivered.add((event.segment, event.begin))
             self._metrics.observe_audit(outcome.value)
-        return Outcome.AGAIN in outcomes
+        return again
 
     def _failed(self, reason: str, retry_after: float | None) -> float:
         """Return after how many seconds to try again: longer each time, and not all replicas at once."""
@@ -131,7 +143,7 @@ class Delivery:
 
     def _count(self) -> None:
         now = asyncio.get_running_loop().time()
-        if now - self._counted >= _COUNT_SECONDS:
+        if self._holds and now - self._counted >= _COUNT_SECONDS:
             self._counted = now
             self._metrics.audit_queue_length.set(self._reader.waiting())
             self._metrics.audit_queue_age.set(_age(self._reader.next(1, 1)))

@@ -81,14 +81,19 @@ class Repository:
         answer = await self._send(method, "/" + path, self._resource(event))
         if answer.status in _NEVER:
             return Outcome.REJECTED
-        if answer.status not in (200, 201):
+        if answer.status not in ((200, 201) if self._update else (201,)):
             raise _undelivered(answer)
+        if not _is_of_fhir(answer):
+            raise Undelivered("not_fhir")
         return Outcome.DELIVERED
 
     async def _send(self, method: str, path: str, body: bytes) -> Answer:
         headers = {"Content-Type": "application/fhir+json", "Accept": "application/fhir+json"}
-        if (authorization := self._authorization()) is not None:
-            headers["Authorization"] = authorization
+        try:
+            if (authorization := self._authorization()) is not None:
+                headers["Authorization"] = authorization
+        except (OSError, ValueError):  # A file that is being renewed.
+            raise Undelivered("credential") from None
         try:
             return await fetch(
                 self._session, method, self._url + path, form=body, headers=headers, limit_bytes=LIMIT_BYTES,
@@ -113,6 +118,17 @@ class Repository:
 def _id(event: Waiting) -> str:
     """The same whenever this event is told."""
     return str(uuid5(NAMESPACE_OID, f"smart-imaging-sidecar {event.segment} {event.begin}"))
+
+
+def _is_of_fhir(answer: Answer) -> bool:
+    """Whether this says that an event was stored: nothing, or a resource. A proxy's login page does not."""
+    if not answer.body.strip():
+        return True
+    try:
+        found = answer.json()
+    except FetchFailed:
+        return False
+    return isinstance(found, dict) and found.get("resourceType") in ("AuditEvent", "OperationOutcome")
 
 
 def _undelivered(answer: Answer) -> Undelivered:

@@ -38,7 +38,7 @@ def positions(folder: Path) -> dict[str, int]:
     try:
         found = json.loads((folder / POSITIONS).read_bytes())
         return {str(name): int(end) for name, end in found.items()}
-    except (FileNotFoundError, ValueError, AttributeError, TypeError):
+    except (FileNotFoundError, ValueError, AttributeError, TypeError, OverflowError):
         return {}  # What was delivered is told twice rather than not at all.
 
 
@@ -98,7 +98,10 @@ class Spool:
             if self._sync:
                 os.fdatasync(self._descriptor)
         except OSError:
-            self.close()  # What follows half a line would be lost with it.
+            try:
+                os.ftruncate(self._descriptor, self._size)
+            except OSError:
+                self.close()  # What follows half a line would be lost with it.
             raise
         self._size += len(line)
         self._used += len(line)

@@ -73,8 +73,8 @@ class SpoolReader:
             self._positions[one.segment] = one.end
             self._delivered[one.segment] = self._delivered.get(one.segment, 0) + 1
             names.add(one.segment)
+        self.tidy(names)  # First: on a full disk there is room for the positions only then.
         self._write_positions()
-        self.tidy(names)
 
     def reject(self, waiting: Waiting) -> None:
         """Keep one that the repository will never take where people look."""
