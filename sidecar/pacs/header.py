@@ -19,6 +19,7 @@ from sidecar.pacs.elements import (
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
     NeedMore,
+    TwoReadings,
     Unreadable,
     element,
     looks_like_a_vr,
@@ -28,6 +29,7 @@ from sidecar.pacs.layouts import Layouts, Meta, Pattern
 from sidecar.pacs.walk import Walk, Wanted
 
 INFLATE_BYTES = 2**16
+_CHECKSUM_BYTES = 8
 _META_BYTES = 4_096
 _MAXIMUM_META_BYTES = 65_536  # It is read anew with each piece.
 
@@ -73,6 +75,7 @@ class HeaderReader:
         self._encoding = EXPLICIT_LITTLE
         self._walk: Walk | None = None
         self._meta = b""
+        self._behind = b""
 
     def feed(self, data: bytes | memoryview) -> InstanceHeader | None:
         """Take the next bytes. Raises ``Unreadable``, also when a value of the header stands again behind it."""
@@ -133,13 +136,27 @@ class HeaderReader:
         if self._inflate is None:
             self._walk.feed(data)
             return
+        if self._inflate.eof:
+            self._check_behind(data)
+            return
         try:
             left: bytes | memoryview = data
-            while left and not self._inflate.eof:  # Behind the end nobody reads; it would be left again and again.
-                self._walk.feed(memoryview(self._inflate.decompress(left, INFLATE_BYTES)))
+            while not self._inflate.eof:
+                out = self._inflate.decompress(left, INFLATE_BYTES)
+                self._walk.feed(memoryview(out))
                 left = self._inflate.unconsumed_tail
+                # As long as rounds are full there may be more of what it has taken already.
+                if not (left or self._inflate.eof) and len(out) < INFLATE_BYTES:
+                    return
         except zlib.error:
             raise Unreadable("deflated data set") from None
+        self._check_behind(self._inflate.unused_data)
+
+    def _check_behind(self, data: bytes | memoryview) -> None:
+        """Behind a deflated data set there is padding (PS3.5 A.5), or a checksum: no room for anybody's image."""
+        self._behind += bytes(data).strip(b"\0")
+        if len(self._behind) > _CHECKSUM_BYTES:
+            raise TwoReadings("something behind the deflated data set")
 
     def _read_meta(self, data: bytes | memoryview) -> Meta:
         """Read the File Meta Information (PS3.10 7.1); the data set begins behind it."""

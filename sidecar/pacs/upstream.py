@@ -57,11 +57,12 @@ class Upstream:
             return [data] if data else []
         pieces: list[bytes] = []
         while not pieces or self._taken < content.total_bytes:
-            data, _ = await content.readchunk()
-            if not data:
+            data, ends_chunk = await content.readchunk()
+            if data:
+                self._taken += len(data)
+                pieces.append(data)
+            elif not ends_chunk:
                 break
-            self._taken += len(data)
-            pieces.append(data)
         return pieces
 
     def close(self) -> None:

@@ -288,6 +288,10 @@ class Walk:
         if length == _UNDEFINED:
             if tag == _PIXEL_DATA and vr in (b"OB", b"OW"):
                 self._enter(_Frame(True, encoding, None, fragments=True))
+            elif (
+                tag == _PIXEL_DATA
+            ):  # Fragments are for explicit VR (PS3.5 A.4); as items they would hide what follows.
+                raise TwoReadings("fragments")
             elif encoding.explicit and vr not in (b"SQ", b"UN"):
                 raise TwoReadings("undefined length")
             else:
@@ -311,7 +315,10 @@ class Walk:
             if frame.is_new and not vr and looks_like_a_vr(length.to_bytes(4, "little")[:2]):
                 raise Unreadable("VR in an implicit item")
             frame.is_new = False
-            return self._into_or_over(tag, vr, length, start, frame.encoding)
+            after = self._into_or_over(tag, vr, length, start, frame.encoding)
+            if frame.end is not None and self._base + after > frame.end:
+                raise TwoReadings("an element overruns its item")
+            return after
         if tag == _SEQUENCE_END and frame.end is None:
             self._frames.pop()
             return start

@@ -14,6 +14,7 @@ from aiohttp import web
 from sidecar.access.decision import Part, StudyPermit
 from sidecar.common.errors import GatewayTimeout, Problem, Unavailable
 from sidecar.pacs.resources import Kind, Retrieval
+from sidecar.pacs.upstream import Upstream
 from sidecar.server import open_session
 from tests.common.peer import Peer, Reply
 from tests.pacs.paging import (
@@ -241,6 +242,29 @@ async def test_a_body_comes_in_pieces_and_whole(session: aiohttp.ClientSession, 
             received += pieces
         assert await response.read() == []
     assert b"".join(received) == body
+
+
+@pytest.mark.parametrize("coding", ["identity\r\nTransfer-Encoding: chunked", "chunked"])
+async def test_the_end_of_a_chunk_is_no_end(session: aiohttp.ClientSession, coding: str) -> None:
+    """However the PACS writes that there are chunks."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nTransfer-Encoding: %b\r\n\r\n" % coding.encode())
+        for piece in (b"5\r\nhello", b"\r\n", b"5\r\nworld", b"\r\n", b"0\r\n\r\n"):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.05)
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with session.get(url) as response:
+            upstream, received = Upstream(response, idle_seconds=5), list[bytes]()
+            while pieces := await upstream.read():
+                received += pieces
+    assert b"".join(received) == b"helloworld"
 
 
 async def test_a_pool_that_is_used_up_is_no_endless_wait(peer: Peer) -> None:
