@@ -255,15 +255,23 @@ async def test_the_end_of_a_chunk_is_no_end(session: aiohttp.ClientSession, codi
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(0.05)
+        await reader.read()
         writer.close()
         await writer.wait_closed()
+        over.set()
 
+    over = asyncio.Event()
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with session.get(url) as response:
             upstream, received = Upstream(response, idle_seconds=5), list[bytes]()
             while pieces := await upstream.read():
                 received += pieces
+            connection = response.connection
+            if connection is not None:
+                connection.close()
+        await session.close()
+        await asyncio.wait_for(over.wait(), 5)
     assert b"".join(received) == b"helloworld"
 
 
