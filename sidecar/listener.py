@@ -1,5 +1,6 @@
 """A listener: an application served on a socket, until it is left; another may take its socket over meanwhile."""
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -11,6 +12,7 @@ from sidecar.web.connection import Runner
 
 LINGERING_SECONDS = 2
 """How long the rest of a body that nobody wants is read before its connection is closed."""
+_ARRIVING_SECONDS = 0.2
 
 
 class Listener:
@@ -68,6 +70,10 @@ class Listener:
 
     async def stop(self, drain_seconds: float) -> None:
         """Accept no more, and give running requests so long to end."""
+        for site in list(self._runner.sites):
+            await site.stop()
+        # A connection that has just been accepted would be closed as an idle one: its request is on the way.
+        await asyncio.sleep(min(_ARRIVING_SECONDS, drain_seconds / 10))
         # aiohttp waits this long twice: for handlers to end, and again before it cancels them.
         self._runner.give(drain_seconds / 2)
         await self._runner.cleanup()

@@ -79,6 +79,8 @@ class Generation:
                 await self._over.wait()
                 # Of one that was replaced nothing ends: a client that leaves it is a client that leaves.
                 sidecar.readiness.draining = not self._replaced
+                if self._replaced:  # By other settings; what its transfers still have to tell, the next one delivers.
+                    sidecar.audit.retire()
                 await public.stop(self._drain_seconds)
         except BaseException as error:
             if self._started.done():

@@ -43,6 +43,7 @@ from sidecar.server_tokens import TokenValidation, patient_credentials, token_va
 from sidecar.server_tracing import tracing_of
 from sidecar.settings import Settings
 from sidecar.settings_tokens import TlsClient
+from sidecar.telemetry.audit import AuditTrail
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.discovery import Discovery
 from sidecar.web.admin import Readiness, create_admin
@@ -80,6 +81,7 @@ class Sidecar:
     clients: BackendClients
     external: ExternalPolicy | None
     changes: Changes | None
+    audit: AuditTrail
 
 
 @contextlib.asynccontextmanager
@@ -180,7 +182,9 @@ async def build(
 
         await stack.enter_async_context(background(certificates(settings, metrics).watch()))
         admin = create_admin(metrics, readiness, invalidate)
-        yield Sidecar(public, admin, metrics, readiness, pacs, discovery, tokens, patients, clients, external, changes)
+        yield Sidecar(
+            public, admin, metrics, readiness, pacs, discovery, tokens, patients, clients, external, changes, audit
+        )
 
 
 def _catalog(settings: Settings) -> Catalog:

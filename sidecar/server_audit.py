@@ -27,6 +27,7 @@ async def audit_trail(
     """Return the trail; ``session`` makes the one for the repository. Raises ``OSError`` for a bad path."""
     audit = settings.audit
     metrics.begin_audit(audit.sink)
+    delivery: Delivery | None = None
     sink: Sink = StdoutSink() if audit.sink == "stdout" else NoSink()
     if audit.file is not None:
         sink = file = FileSink(audit.file, rotate_bytes=audit.rotate_bytes, keep=audit.keep_files)
@@ -49,4 +50,5 @@ async def audit_trail(
         await stack.enter_async_context(delivery.running())
         stack.callback(spool.close)
     source = AuditSource("smart-imaging-sidecar " + __version__, settings.ehr.fhir_url, audit.site)
-    return AuditTrail(sink, source, audit.key(), observe=metrics.observe_audit)
+    retire = None if delivery is None else delivery.retire
+    return AuditTrail(sink, source, audit.key(), observe=metrics.observe_audit, retire=retire)

@@ -70,7 +70,7 @@ def table(findings: Sequence[Finding]) -> str:
     lines = []
     for finding in findings:
         text = wrap(finding.text, _WIDTH - len(indent), break_long_words=False, break_on_hyphens=False) or [""]
-        text = [_printable(line) for line in text]
+        text = [printable(line) for line in text]
         lines.append(f"{finding.state:<5} {finding.name:<{width}}  {text[0]}")
         lines += [indent + line for line in text[1:]]
         if finding.hint is not None:
@@ -81,7 +81,7 @@ def table(findings: Sequence[Finding]) -> str:
     return "\n".join(lines)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """What a server wrote must not steer a terminal."""
     return "".join(one if one.isprintable() else "?" for one in text)
 

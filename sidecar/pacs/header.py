@@ -115,7 +115,7 @@ class HeaderReader:
         except NeedMore:
             return data
         self._pass_on(data[meta.end :])
-        if layouts is not None and layouts.wants_head and meta.places and self._inflate is None and self._look():
+        if layouts is not None and layouts.has_room_for_head and meta.places and self._inflate is None and self._look():
             layouts.learn_head(head_of(data, meta, self._encoding, _WANTED))
         return data[:0]
 

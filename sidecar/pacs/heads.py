@@ -21,6 +21,9 @@ def head_of(data: memoryview, meta: Meta, encoding: Encoding, wanted: Wanted) ->
     return Head(Pattern(data, 0, places), meta, walk.run)
 
 
+_NOTHING = Pattern(b"", 0, ())
+
+
 class _Recording(Walk):
     """``run``: from the data set's begin to the last place outside of sequences; ``looked_at``: places till then."""
 
@@ -63,6 +66,3 @@ class _Recording(Walk):
             self.looked_at = len(self.places)
             self.run = Run(_NOTHING, tuple(self._found), self._elements, after, self._last, is_past_wanted=True)
         return after
-
-
-_NOTHING = Pattern(b"", 0, ())

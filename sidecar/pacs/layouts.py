@@ -88,6 +88,7 @@ class Layouts:
         self._runs: dict[Hashable, list[Run]] = {}
         self._left = MOST
         self._hits = self._misses = 0
+        self._gives_up = False
 
     def head(self, data: memoryview) -> Head | None:
         """Return a known head with which the instance in ``data`` begins."""
@@ -96,15 +97,15 @@ class Layouts:
             self._hits += 1
         elif self._heads:
             self._misses += 1
+            if self._misses > _IN_VAIN + 2 * self._hits:  # Each instance is laid out in its own way.
+                self._heads.clear()
+                self._gives_up = True
         return head
 
     @property
-    def wants_head(self) -> bool:
-        """Whether one more may be learnt. Where each instance is laid out in its own way, looking is in vain."""
-        if self._misses > _IN_VAIN + 2 * self._hits:
-            self._heads.clear()
-            return False
-        return self._left > 0 and len(self._heads) < MOST_ALIKE
+    def has_room_for_head(self) -> bool:
+        """Whether one more may be learnt."""
+        return not self._gives_up and self._left > 0 and len(self._heads) < MOST_ALIKE
 
     def learn_head(self, head: Head | None) -> None:
         """Remember a head, if there is room."""

@@ -31,6 +31,7 @@ class Multipart:
         self._state = self._before_first
         self._out: list[bytes | memoryview] = []
         self._outside = 0
+        self._has_released = False  # Till then nothing leaves, no delimiter either: an error can still be an error.
         # Of this call of ``feed``: whether what leaves is the beginning of the data, and whether the header lines of
         # the part under way are among the data.
         self._unchanged = True
@@ -47,9 +48,11 @@ class Multipart:
         """Return what may be passed on."""
         data = self._held + chunk if self._held else chunk
         position = 0
-        self._unchanged, self._lines_are_here = True, False
+        self._unchanged, self._lines_are_here = not self._out, False
         while (after := self._state(data, position)) is not None:
             position = after
+        if not self._has_released:
+            return b""
         out, self._out = self._out, []
         if not self._unchanged:
             return b"".join(out)
@@ -165,6 +168,7 @@ class Multipart:
         return position
 
     def _release_lines(self) -> None:
+        self._has_released = True
         self._around(self._lines)
         if not self._lines_are_here:
             self._unchanged = False

@@ -288,9 +288,8 @@ class Walk:
         if length == _UNDEFINED:
             if tag == _PIXEL_DATA and vr in (b"OB", b"OW"):
                 self._enter(_Frame(True, encoding, None, fragments=True))
-            elif (
-                tag == _PIXEL_DATA
-            ):  # Fragments are for explicit VR (PS3.5 A.4); as items they would hide what follows.
+            elif tag == _PIXEL_DATA:
+                # Fragments are for explicit VR (PS3.5 A.4); walked over as items they would hide what follows.
                 raise TwoReadings("fragments")
             elif encoding.explicit and vr not in (b"SQ", b"UN"):
                 raise TwoReadings("undefined length")

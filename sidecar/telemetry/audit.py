@@ -27,7 +27,10 @@ _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 
 
 class AuditTrail:
-    """Writes events to ``sink``. ``key``: of the tokens' hashes; ``observe`` takes ``written`` or ``failed``."""
+    """Writes events to ``sink``. ``key``: of the tokens' hashes; ``observe`` takes ``written`` or ``failed``.
+
+    ``retire`` ends the delivery to a repository.
+    """
 
     def __init__(
         self,
@@ -36,12 +39,14 @@ class AuditTrail:
         key: bytes,
         *,
         observe: Callable[[str], None] = lambda outcome: None,
+        retire: Callable[[], None] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._sink = sink
         self._source = source
         self._key = key
         self._observe = observe
+        self._retire = retire
         self._clock = clock
         self._inactive: TTLCache[str, bool] = TTLCache(10_000, REPEAT_SECONDS, time.monotonic)
 
@@ -49,6 +54,11 @@ class AuditTrail:
     def is_off(self) -> bool:
         """Whether nothing is written."""
         return isinstance(self._sink, NoSink)
+
+    def retire(self) -> None:
+        """Another generation's trail delivers from now on; events can still be written here."""
+        if self._retire is not None:
+            self._retire()
 
     def token_hash(self, token: str) -> str:
         """A keyed hash: it joins the events of one token, and nobody can try tokens against it."""

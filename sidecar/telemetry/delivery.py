@@ -29,13 +29,19 @@ class Delivery:
         self._reader = reader
         self._repository = repository
         self._metrics = metrics
-        self._batch = batch
+        self._batch = self._most = batch
         self._wake = asyncio.Event()
         self._ending = asyncio.Event()
         self._failures = 0
-        self._holds = False
+        self._holds = self._retired = False
         self._delivered: set[tuple[str, int]] = set()  # Taken already, but for one before them that was not.
         self._counted = -float(_COUNT_SECONDS)
+
+    def retire(self) -> None:
+        """Another generation delivers from now on: begin no further request."""
+        self._retired = True
+        self._ending.set()
+        self._wake.set()
 
     def wake(self) -> None:
         """There is something new."""
@@ -52,10 +58,15 @@ class Delivery:
             self._wake.set()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(task, FINISH_SECONDS)
-            self._reader.close()
 
     async def _run(self) -> None:
-        while True:
+        try:
+            await self._deliver()
+        finally:
+            self._reader.close()
+
+    async def _deliver(self) -> None:
+        while not self._retired:
             self._wake.clear()
             try:
                 pause = await self._step() if self._has_lock() else _LOOK_SECONDS
@@ -80,7 +91,7 @@ class Delivery:
     async def _step(self) -> float:
         """Deliver one batch; return for how many seconds there is nothing to do."""
         self._count()
-        waiting = self._reader.next(self._batch, MOST_BATCH_BYTES)
+        waiting = self._reader.next(self._most, MOST_BATCH_BYTES)
         if not waiting:
             self._reader.tidy()
             return _LOOK_SECONDS
@@ -88,6 +99,8 @@ class Delivery:
         try:
             outcomes = await self._repository.deliver(untold) if untold else []
         except Undelivered as failure:
+            if failure.may_be_there:  # A server that is slow with many stores them each time anew.
+                self._most = max(1, self._most // 2)
             return self._failed(failure.reason, failure.retry_after)
         again = self._take(untold, outcomes)
         told = 0
@@ -100,6 +113,7 @@ class Delivery:
         if self._failures:
             log.warning("the audit repository takes events again")
         self._failures = 0
+        self._most = min(self._batch, self._most * 2)
         return 0
 
     def _take(self, events: Sequence[Waiting], outcomes: Sequence[Outcome]) -> bool:

@@ -27,13 +27,14 @@ class Outcome(Enum):
 class Undelivered(Exception):
     """Nothing is known to have been taken: to be tried again, not before ``retry_after`` seconds if the server says so.
 
-    ``reason`` is a constant for logs.
+    ``reason`` is a constant for logs; ``may_be_there``: no answer came, so that all of it may have been stored.
     """
 
-    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+    def __init__(self, reason: str, retry_after: float | None = None, *, may_be_there: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry_after = retry_after
+        self.may_be_there = may_be_there
 
 
 class Repository:
@@ -100,7 +101,7 @@ class Repository:
                 timeout_seconds=self._timeout_seconds,
             )  # fmt: skip
         except FetchFailed as failure:
-            raise Undelivered(failure.detail or failure.reason) from None
+            raise Undelivered(failure.detail or failure.reason, may_be_there=True) from None
 
     def _entry(self, event: Waiting) -> bytes:
         method, path = self._place(event)

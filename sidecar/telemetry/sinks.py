@@ -2,11 +2,15 @@
 
 import errno
 import glob
+import logging
 import os
 import select
+import stat
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
+
+log = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
@@ -71,10 +75,16 @@ class FileSink:
 
     def _rotate(self) -> None:
         now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        self._path.rename(self._path.with_name(f"{self._path.name}.{now}"))
+        moved = self._path.with_name(f"{self._path.name}.{now}")
+        try:
+            self._path.rename(moved)
+        except OSError as error:  # Too large a file is better than none.
+            log.error("the audit file cannot be moved away: it grows on", extra={"detail": error.strerror})
+            return
         self._open()
-        old = sorted(self._path.parent.glob(glob.escape(self._path.name) + ".2*Z"))
-        for one in old[: max(0, len(old) - self._keep)]:
+        # By their times, but never the newest: the clock may have been put back.
+        old = [one for one in sorted(self._path.parent.glob(glob.escape(self._path.name) + ".2*Z")) if one != moved]
+        for one in old[: max(0, len(old) + 1 - self._keep)]:
             one.unlink(missing_ok=True)
 
     def _named(self) -> tuple[int, int] | None:
@@ -88,13 +98,22 @@ class FileSink:
         self.close()
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         found = os.fstat(self._descriptor)
-        self._identity, self._is_torn = (found.st_dev, found.st_ino), False
+        self._identity, self._is_torn = (found.st_dev, found.st_ino), _ends_torn(self._path, found)
 
     def close(self) -> None:
         """Close it."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor, self._identity = -1, None
+
+
+def _ends_torn(path: Path, found: os.stat_result) -> bool:
+    """Whether a process that was ended there left half a line."""
+    if not stat.S_ISREG(found.st_mode) or not found.st_size:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"
 
 
 def write_whole(descriptor: int, line: bytes) -> None:

@@ -16,7 +16,6 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from sidecar.pacs import layouts as remembered
 from sidecar.pacs.elements import Unreadable
 from sidecar.pacs.header import HeaderReader
 from sidecar.pacs.layouts import MOST, MOST_ALIKE, Layouts
@@ -150,10 +149,9 @@ def test_what_is_remembered_is_bounded_and_holds_no_values() -> None:
     assert b"SECRET" not in b"".join(piece for pattern in patterns for piece in pattern._expected)
 
 
-def test_heads_that_never_match_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heads_that_never_match_are_given_up() -> None:
     layouts = Layouts()
     for number in range(60):
         read(encoded(dataset(PatientID="P" * (number + 1), Manufacturer="M" * (60 - number))), layouts)
     assert not layouts._heads
-    monkeypatch.setattr(remembered, "_IN_VAIN", 0)
-    assert not layouts.wants_head
+    assert not layouts.has_room_for_head

@@ -239,3 +239,13 @@ def test_a_second_or_foreign_part_is_refused(length: bool, cuts: list[int]) -> N
     with pytest.raises(Foreign):
         feed_all(only_part(), split(body(part(FOREIGN, length=length)), cuts), released)
     assert b"".join(released) == b""
+
+
+@pytest.mark.parametrize("step", [1, 9, 100, 10_000])
+@pytest.mark.parametrize("lead", [False, True])
+def test_before_the_first_part_was_looked_at_nothing_leaves(step: int, lead: bool) -> None:
+    """Not even its delimiter: the refusal can still be an answer of its own."""
+    data, released = body(part(FOREIGN), part(OWN), lead=lead), list[bytes]()
+    with pytest.raises(Foreign):
+        feed_all(scanner(), (data[start : start + step] for start in range(0, len(data), step)), released)
+    assert b"".join(released) == b""

@@ -170,3 +170,41 @@ def test_a_line_that_is_longer_than_the_limit_is_written_all_the_same(tmp_path: 
     sink.write(b"y" * 50 + b"\n")
     sink.close()
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_clock_that_is_put_back_removes_nothing_new(tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+    for number in range(3):
+        (tmp_path / f"audit.jsonl.29990101T00000{number}.000000Z").write_text("old\n")
+    sink = FileSink(file, rotate_bytes=10, keep=3)
+    sink.write(b"first 456\n")
+    sink.write(b"second 56\n")
+    sink.close()
+    moved = [one.read_text() for one in tmp_path.glob("audit.jsonl.2*Z")]
+    assert sorted(moved) == ["first 456\n", "old\n", "old\n"]
+
+
+def test_half_a_line_of_a_process_that_was_ended_spoils_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+    file.write_bytes(b'{"n": 1}\n{"n')
+    sink = FileSink(file)
+    sink.write(b'{"n": 2}\n')
+    sink.close()
+    assert file.read_bytes().splitlines() == [b'{"n": 1}', b'{"n', b'{"n": 2}']
+
+
+def test_a_file_that_cannot_be_moved_away_grows_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its folder is somebody else's: nothing is refused for that."""
+
+    def denied(self: Path, target: Path) -> Path:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", denied)
+    sink = FileSink(tmp_path / "audit.jsonl", rotate_bytes=10)
+    for _ in range(3):
+        sink.write(b"123456789\n")
+    sink.close()
+    assert (tmp_path / "audit.jsonl").stat().st_size == 30
+    assert "cannot be moved away" in caplog.text

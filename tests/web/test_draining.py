@@ -6,8 +6,9 @@ import time
 
 import aiohttp
 import pytest
+from aiohttp import web
 
-from sidecar.listener import listen
+from sidecar.listener import Listener, listen
 from sidecar.server import build
 from sidecar.settings import Settings
 from tests.upstreams import ScriptedEhr, ScriptedPacs, sidecar_between
@@ -40,6 +41,26 @@ async def test_a_transfer_that_goes_on_is_ended_after_drain_seconds(
         slow.done.set()
     (line,) = [vars(record) for record in caplog.records if record.getMessage() == "request"]
     assert (line["status"], line["reason"]) == (503, "draining")
+
+
+async def test_a_request_that_is_on_its_way_is_answered() -> None:
+    """Its connection was accepted just before the end: it is not an idle one."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text="here")
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    listener = Listener(app, "127.0.0.1", 0)
+    await listener.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    await asyncio.sleep(0.05)
+    ending = asyncio.create_task(listener.stop(2))
+    await asyncio.sleep(0.05)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert (await asyncio.wait_for(reader.read(), 5)).endswith(b"here")
+    await ending
+    writer.close()
 
 
 async def test_an_answer_that_the_pacs_broke_off_is_no_client_that_left(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from textwrap import wrap
 
+from sidecar.check.finding import printable
+
 _WIDTH = 100
 _INDENT = 20
 
@@ -53,10 +55,8 @@ def table(findings: Sequence[Finding]) -> str:
 
 
 def _wrapped(begin: str, text: str) -> list[str]:
-    # What a server wrote must not steer a terminal.
-    printable = "".join(one if one.isprintable() else "?" for one in text)
     return wrap(
-        printable, _WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin), break_long_words=False,
+        printable(text), _WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin), break_long_words=False,
         break_on_hyphens=False,
     )  # fmt: skip
 
