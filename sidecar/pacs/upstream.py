@@ -61,7 +61,8 @@ class Upstream:
             if data:
                 self._taken += len(data)
                 pieces.append(data)
-            elif not ends_chunk:
+            # aiohttp says of a body that a 204 cannot have that a chunk of it ends, again and again.
+            elif not ends_chunk or content.at_eof():
                 break
         return pieces
 

@@ -160,6 +160,15 @@ async def test_any_status_is_for_the_caller_to_judge(peer: Peer, session: aiohtt
         assert response.status == status
 
 
+@pytest.mark.parametrize("status", [200, 204, 304])
+async def test_no_body_has_an_end_each_time(peer: Peer, session: aiohttp.ClientSession, status: int) -> None:
+    peer.say(Reply("", status))
+    for _ in range(3):
+        async with pacs(session, peer).open(PERMIT, RETRIEVAL, accept="*/*") as response:
+            assert await asyncio.wait_for(response.read(), 5) == []
+            assert await asyncio.wait_for(response.read(), 5) == []
+
+
 async def test_whoever_leaves_early_frees_the_pacs(peer: Peer, session: aiohttp.ClientSession) -> None:
     """The connection is closed, so that the PACS stops reading from its disks."""
     gone = asyncio.Event()
