@@ -1,6 +1,7 @@
 """Where the audit trail goes, without touching it: nothing is written, nothing is told."""
 
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,23 @@ def audit_sink(settings: Settings) -> Finding:
     if audit.file is not None:
         return _writable(name, audit.file, "audit.file")
     if audit.spool.folder is not None:
-        folder = audit.spool.folder
-        return _writable(name, folder if folder.exists() else folder / "new", "audit.spool.folder")
+        return _spool(name, audit.spool.folder)
     return ok(name, audit.sink)
+
+
+def _spool(name: str, folder: Path) -> Finding:
+    """A folder of ours alone: who can write there can forge or remove what is to be told."""
+    if not folder.exists():
+        return _writable(name, folder, "audit.spool.folder")
+    if not folder.is_dir():
+        return failure(name, f"{folder} is not a folder", "Name one in audit.spool.folder, or remove what is there.")
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return failure(
+            name, f"{folder} cannot be used by this user", "Run check as the service's user, or mend its rights."
+        )
+    if stat.S_IMODE(folder.stat().st_mode) & 0o002:
+        return warning(name, f"{folder} can be written by others", f"chmod 700 {folder}: they could remove events.")
+    return ok(name, f"{folder}")
 
 
 def _writable(name: str, path: Path, key: str) -> Finding:

@@ -6,6 +6,7 @@ import json
 import logging
 import random
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from sidecar.telemetry.metrics import Metrics
@@ -18,6 +19,9 @@ FINISH_SECONDS = 5
 """How long the end of the process may wait for what is left; it stays on disk."""
 LONGEST_PAUSE_SECONDS = 60
 _FIRST_PAUSE_SECONDS = 0.5
+_TRIES_ALONE = 5
+_MOST_DELIVERED = 50_000
+_MOST_TRIES = 20  # With the pauses: a quarter of an hour.
 _LOOK_SECONDS = 1
 _COUNT_SECONDS = 1
 
@@ -34,7 +38,9 @@ class Delivery:
         self._ending = asyncio.Event()
         self._failures = 0
         self._holds = self._retired = False
-        self._delivered: set[tuple[str, int]] = set()  # Taken already, but for one before them that was not.
+        # Taken already, but for one before them that was not; and how often that was refused while others were taken.
+        self._delivered: dict[tuple[str, int], Waiting] = {}
+        self._tries: dict[tuple[str, int], int] = {}
         self._counted = -float(_COUNT_SECONDS)
 
     def retire(self) -> None:
@@ -91,23 +97,21 @@ class Delivery:
     async def _step(self) -> float:
         """Deliver one batch; return for how many seconds there is nothing to do."""
         self._count()
-        waiting = self._reader.next(self._most, MOST_BATCH_BYTES)
-        if not waiting:
+        untold = self._untold()
+        if not untold:
+            self._settle()
+            self._tries.clear()
             self._reader.tidy()
             return _LOOK_SECONDS
-        untold = [one for one in waiting if (one.segment, one.begin) not in self._delivered]
         try:
-            outcomes = await self._repository.deliver(untold) if untold else []
+            outcomes = await self._repository.deliver(untold)
         except Undelivered as failure:
+            self._note_try(untold[0], works=False)
             if failure.may_be_there:  # A server that is slow with many stores them each time anew.
                 self._most = max(1, self._most // 2)
             return self._failed(failure.reason, failure.retry_after)
         again = self._take(untold, outcomes)
-        told = 0
-        while told < len(waiting) and (waiting[told].segment, waiting[told].begin) in self._delivered:
-            told += 1
-        self._reader.done(waiting[:told])
-        self._delivered.difference_update((one.segment, one.begin) for one in waiting[:told])
+        self._settle()
         if again:
             return self._failed("some of a batch", None)
         if self._failures:
@@ -116,10 +120,35 @@ class Delivery:
         self._most = min(self._batch, self._most * 2)
         return 0
 
+    def _untold(self) -> list[Waiting]:
+        """Return the next ones to tell: nothing newer beside one that is still to be taken, unless it holds up long."""
+        window = self._reader.next(self._most, MOST_BATCH_BYTES)
+        untold = [one for one in window if one.place not in self._delivered]
+        holds_up = not untold or self._tries.get(untold[0].place, 0) >= _TRIES_ALONE
+        if window and holds_up and len(self._delivered) < _MOST_DELIVERED:
+            # With company it shows whether the repository takes nothing, or not these events.
+            most = max(self._most, min(2, self._batch))
+            untold = self._reader.next(max(1, most // 2), MOST_BATCH_BYTES // 2, beside=self._delivered)
+            known = self._delivered.keys() | self._tries.keys() | {one.place for one in untold}
+            if company := most - len(untold):
+                untold += self._reader.next(company, MOST_BATCH_BYTES // 2, beside=known)
+        return untold
+
+    def _settle(self) -> None:
+        """Need no more know of what was delivered before the oldest one that was not."""
+        left = self._reader.next(1, 1, beside=self._delivered)
+        told = sorted(place for place in self._delivered if not left or place < left[0].place)
+        if told:
+            self._reader.done(self._delivered[place] for place in told)
+            for place in told:
+                del self._delivered[place]
+
     def _take(self, events: Sequence[Waiting], outcomes: Sequence[Outcome]) -> bool:
         """Note what became of each; return whether some must be tried again."""
-        again = False
+        again, works = False, Outcome.DELIVERED in outcomes
         for event, outcome in zip(events, outcomes, strict=True):
+            if outcome is Outcome.AGAIN and self._note_try(event, works=works) >= _MOST_TRIES:
+                outcome = Outcome.REJECTED  # noqa: PLW2901
             if outcome is Outcome.REJECTED:
                 try:
                     self._reader.reject(event)
@@ -131,9 +160,18 @@ class Delivery:
             if outcome is Outcome.AGAIN:
                 again = True
                 continue
-            self._delivered.add((event.segment, event.begin))
+            self._delivered[event.place] = replace(event, line=b"")
+            self._tries.pop(event.place, None)
             self._metrics.observe_audit(outcome.value)
         return again
+
+    def _note_try(self, event: Waiting, *, works: bool) -> int:
+        """Return how often it failed; while others were not taken either (``works``), that says little of it."""
+        tries = self._tries.get(event.place, 0)
+        if works or tries < _TRIES_ALONE:
+            tries += 1
+        self._tries[event.place] = tries
+        return tries
 
     def _failed(self, reason: str, retry_after: float | None) -> float:
         """Return after how many seconds to try again: longer each time, and not all replicas at once."""

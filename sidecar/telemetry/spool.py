@@ -24,13 +24,26 @@ POSITIONS = "positions.json"
 REJECTED = "rejected.jsonl"
 MOST_SEGMENT_BYTES = 2**20
 _LOOK_SECONDS = 1.0
+_FULL_SECONDS = 0.1
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 WhenFull = Literal["refuse", "drop_oldest"]
 
 
 def segments(folder: Path) -> list[Path]:
     """Return the segments, oldest first."""
-    return sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIX) and path.name[0].isdigit())
+    return [folder / name for name in segment_names(folder)]
+
+
+def segment_names(folder: Path) -> list[str]:
+    """Return their names (of a thousand, a quarter of the time): files of ours, never what a link leads to."""
+    with os.scandir(folder) as entries:
+        names = [
+            entry.name
+            for entry in entries
+            if entry.name.endswith(SUFFIX) and entry.name[0].isdigit() and entry.is_file(follow_symlinks=False)
+        ]
+    return sorted(names)
 
 
 def positions(folder: Path) -> dict[str, int]:
@@ -45,7 +58,7 @@ def positions(folder: Path) -> dict[str, int]:
 @contextlib.contextmanager
 def unused(path: Path) -> Iterator[bool]:
     """Whether no writer has this segment under way; as long as the block lasts none is deleted by anybody else."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,12 +98,25 @@ class Spool:
         self._size = 0
         self._begun = 0
         self._used = 0
-        self._looked = -_LOOK_SECONDS
+        self._looked = self._refused = -_LOOK_SECONDS
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def write(self, line: bytes) -> None:
         """Append it. Raises ``OSError`` when it cannot be kept, also when the spool is full and that is to be said."""
         self._make_room(len(line))
+        while True:
+            try:
+                self._append(line)
+                break
+            except OSError as error:
+                # The disk may be full of other things, or smaller than max_bytes.
+                if error.errno not in _NO_ROOM or self._when_full == "refuse" or not self._drop_oldest(others=True):
+                    raise
+        self._size += len(line)
+        self._used += len(line)
+        self._wake()
+
+    def _append(self, line: bytes) -> None:
         if self._descriptor < 0 or self._size + len(line) > self._segment_bytes or not self._path.exists():
             self._begin()
         try:
@@ -103,9 +129,6 @@ class Spool:
             except OSError:
                 self.close()  # What follows half a line would be lost with it.
             raise
-        self._size += len(line)
-        self._used += len(line)
-        self._wake()
 
     def close(self) -> None:
         """Write no more to the segment that was begun."""
@@ -126,10 +149,16 @@ class Spool:
             _sync_folder(self._folder)
 
     def _make_room(self, size: int) -> None:
-        if time.monotonic() - self._looked > _LOOK_SECONDS or self._used + size > self._max_bytes:
+        now = time.monotonic()
+        # A look at a folder of a thousand files takes milliseconds: of many refusals a second only some take one.
+        if now - self._looked > _LOOK_SECONDS or (
+            self._used + size > self._max_bytes and now - self._refused > _FULL_SECONDS
+        ):
             self._look()
         while self._used + size > self._max_bytes:
             if self._when_full == "refuse" or not self._drop_oldest():
+                if self._looked >= now:
+                    self._refused = now
                 raise OSError(errno.ENOSPC, "the spool is full")
             self._look()
 
@@ -137,14 +166,18 @@ class Spool:
         """Count anew: the sender, and other writers, change it."""
         self._looked = time.monotonic()
         self._used = 0
-        for path in (self._folder / REJECTED, *segments(self._folder)):
+        folder = os.fspath(self._folder)
+        for name in (REJECTED, *segment_names(self._folder)):
             with contextlib.suppress(FileNotFoundError):
-                self._used += path.stat().st_size
+                self._used += os.lstat(os.path.join(folder, name)).st_size
 
-    def _drop_oldest(self) -> bool:
+    def _drop_oldest(self, *, others: bool = False) -> bool:
+        """Return whether a file was given up; ``others``: not the one that is written to."""
         # What was rejected takes room, too, and is older than what waits.
         for path in (self._folder / REJECTED, *segments(self._folder)):
             if path == self._path:
+                if others:
+                    continue
                 self.close()
             with contextlib.suppress(FileNotFoundError), unused(path) as is_unused:
                 if not is_unused:

@@ -4,14 +4,16 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator
+import time
+from collections.abc import Collection, Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sidecar.telemetry.sinks import write_whole
-from sidecar.telemetry.spool import LOCK, POSITIONS, REJECTED, positions, segments, unused
+from sidecar.telemetry.spool import LOCK, POSITIONS, REJECTED, positions, segment_names, unused
 
 _COUNT_BYTES = 16 * 2**20
+_BEGUN_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,11 @@ class Waiting:
     begin: int
     end: int
     line: bytes
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Where it stands; in order of time."""
+        return self.segment, self.begin
 
 
 class SpoolReader:
@@ -39,7 +46,7 @@ class SpoolReader:
         """Whether this one reads now: no other does, in this process or another."""
         if self._descriptor < 0:
             path = self._folder / LOCK
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -54,12 +61,14 @@ class SpoolReader:
             os.close(self._descriptor)
         self._descriptor = -1
 
-    def next(self, most: int, most_bytes: int) -> list[Waiting]:
-        """Return up to so many of the oldest events, the first one however long it is."""
+    def next(self, most: int, most_bytes: int, beside: Container[tuple[str, int]] = ()) -> list[Waiting]:
+        """Return up to so many of the oldest events, ``beside`` some, the first one however long it is."""
         found: list[Waiting] = []
         size = 0
-        for path in segments(self._folder):
-            for waiting in self._lines(path):
+        for name in segment_names(self._folder):
+            for waiting in self._lines(self._folder / name):
+                if waiting.place in beside:
+                    continue
                 size += len(waiting.line)
                 if found and (len(found) == most or size > most_bytes):
                     return found
@@ -78,7 +87,7 @@ class SpoolReader:
 
     def reject(self, waiting: Waiting) -> None:
         """Keep one that the repository will never take where people look."""
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(self._folder / REJECTED, flags, 0o600)
         try:
             write_whole(descriptor, waiting.line + b"\n")
@@ -87,17 +96,17 @@ class SpoolReader:
 
     def waiting(self) -> int:
         """How many events wait. What was counted once is not read again, and of much a part a time."""
-        total, known, left = 0, {}, _COUNT_BYTES
-        for path in segments(self._folder):
-            size, lines = self._counted.get(path.name, (0, 0))
+        total, known, left, folder = 0, {}, _COUNT_BYTES, os.fspath(self._folder)
+        for name in segment_names(self._folder):
+            size, lines = self._counted.get(name, (0, 0))
             with contextlib.suppress(FileNotFoundError):
-                if left > 0 and path.stat().st_size > size:
-                    with path.open("rb") as file:
+                if left > 0 and os.stat(os.path.join(folder, name)).st_size > size:
+                    with (self._folder / name).open("rb") as file:
                         file.seek(size)
                         data = file.read()
                     size, lines, left = size + len(data), lines + data.count(b"\n"), left - len(data)
-                known[path.name] = size, lines
-                total += max(0, lines - self._delivered.get(path.name, 0))
+                known[name] = size, lines
+                total += max(0, lines - self._delivered.get(name, 0))
         self._counted = known
         return total
 
@@ -124,7 +133,9 @@ class SpoolReader:
 
     def tidy(self, names: Collection[str] | None = None) -> None:
         """Remove what has been delivered to its end and is not written to any more; ``None``: look at all segments."""
-        left = {path.name for path in segments(self._folder)}
+        if names is None:
+            self._remove_unnamed()
+        left = set(segment_names(self._folder))
         for name in list(left) if names is None else left.intersection(names):
             path = self._folder / name
             with contextlib.suppress(FileNotFoundError), unused(path) as is_unused:
@@ -136,7 +147,19 @@ class SpoolReader:
             self._delivered = {name: lines for name, lines in self._delivered.items() if name in left}
             self._write_positions()
 
+    def _remove_unnamed(self) -> None:
+        """What a process left that ended while it began a segment."""
+        for path in self._folder.glob("[0-9]*.new"):
+            with contextlib.suppress(FileNotFoundError), unused(path) as is_unused:
+                if is_unused and time.time() - path.lstat().st_mtime > _BEGUN_SECONDS:
+                    path.unlink()
+
     def _write_positions(self) -> None:
         new = self._folder / (POSITIONS + ".new")
-        new.write_text(json.dumps(self._positions))
+        new.unlink(missing_ok=True)  # Whatever stands there.
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            write_whole(descriptor, json.dumps(self._positions).encode())
+        finally:
+            os.close(descriptor)
         new.replace(self._folder / POSITIONS)

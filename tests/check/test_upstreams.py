@@ -278,3 +278,30 @@ async def test_an_audit_repository_that_is_not_there(ehr: ScriptedEhr, pacs: Pac
     findings = await found(ehr, pacs, audit=audit)
     assert findings["audit.sink"].state is State.OK
     assert findings["audit.repository"].state is State.FAIL
+
+
+@pytest.mark.parametrize(
+    ("what", "state", "says"),
+    [
+        ("file", State.FAIL, "is not a folder"), ("shared", State.WARN, "by others"), ("mine", State.OK, "spool"),
+        ("link", State.FAIL, "is not a folder"), ("none", State.OK, "spool"), ("nowhere", State.FAIL, "does not exist"),
+    ],
+)  # fmt: skip
+async def test_the_folder_of_the_spool(
+    ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path, what: str, state: State, says: str
+) -> None:
+    folder = tmp_path / "spool"
+    if what == "file":
+        folder.touch()
+    elif what in ("shared", "mine"):
+        folder.mkdir()
+        folder.chmod(0o777 if what == "shared" else 0o700)
+    elif what == "link":
+        folder.symlink_to(tmp_path / "file")
+        (tmp_path / "file").touch()
+    elif what == "nowhere":
+        folder = tmp_path / "no" / "spool"
+    audit = {"sink": "fhir", "repository": {"url": "http://127.0.0.1:9/fhir"}, "spool": {"folder": str(folder)}}
+    finding = (await found(ehr, pacs, audit=audit))["audit.sink"]
+    assert finding.state is state
+    assert says in f"{finding}"

@@ -315,7 +315,42 @@ async def test_what_cannot_be_put_aside_repeats_nothing_else(tmp_path: Path) -> 
     assert numbers(repository) == list(range(1, 10))
 
 
-"""From the spool to a repository that is down, slow, picky or confused: everything, once, in order (SIA-60)."""
+@pytest.mark.parametrize("batch", [2, 8, 100])
+async def test_one_that_fails_for_ever_holds_nothing_up_for_ever(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, batch: int
+) -> None:
+    """A server that crashes on it and takes all others: after many tries it is put aside, and said."""
+    repository = FhirRepository()
+    repository.of_event = lambda event: 500 if event["number"] in (3, 4) else 201
+    async with line_to(tmp_path, repository, batch=batch) as line:
+        number = 0
+        async with asyncio.timeout(60):
+            while line.outcome("rejected") < 2:
+                line.tell(range(number, number + 1))
+                number += 1
+                await asyncio.sleep(0.05)
+        await until(lambda: line.outcome("delivered") == number - 2)
+        await until(lambda: line.value("audit_queue_length") == 0)
+    assert sorted(numbers(repository)) == [one for one in range(number) if one not in (3, 4)]
+    assert [json.loads(one)["number"] for one in (tmp_path / REJECTED).read_text().splitlines()] == [3, 4]
+    assert "rejected.jsonl" in caplog.text
+
+
+async def test_a_repository_that_fails_between_gives_up_no_event(tmp_path: Path) -> None:
+    """However often: while it takes nothing at all, nothing is said of one event."""
+    repository = FhirRepository()
+    repository.of_event = lambda event: 500 if event["number"] == 1 else 201
+    async with line_to(tmp_path, repository, batch=10) as line:
+        line.tell(range(3))
+        await until(lambda: line.outcome("delivered") == 2)
+        repository.of_event = lambda event: 500
+        line.tell(range(3, 10))
+        asked = len(repository.requests)
+        await until(lambda: len(repository.requests) > asked + 40, 20)
+        repository.of_event = lambda event: 201
+        await until(lambda: line.outcome("delivered") == 10)
+        assert line.outcome("rejected") == 0
+    assert numbers(repository) == [0, 2, 1, *range(3, 10)]
 
 
 async def test_the_next_generation_delivers_at_once(tmp_path: Path) -> None:

@@ -5,13 +5,15 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.telemetry.spool import LOCK, POSITIONS, REJECTED, Spool, segments
+from sidecar.telemetry.sinks import write_whole
+from sidecar.telemetry.spool import LOCK, POSITIONS, REJECTED, Spool, segment_names, segments
 from sidecar.telemetry.spool_reader import SpoolReader, Waiting
 
 ROOM = 2**30
@@ -129,7 +131,7 @@ def test_one_delivers_at_a_time(tmp_path: Path) -> None:
 
 
 def test_a_full_spool_refuses(tmp_path: Path) -> None:
-    """And goes on by itself when there is room."""
+    """And goes on by itself when there is room, a tenth of a second later."""
     spool, reader = Spool(tmp_path, max_bytes=1_000), reader_of(tmp_path)
     line = b"{%s}\n" % (b" " * 97)
     for _ in range(10):
@@ -139,8 +141,97 @@ def test_a_full_spool_refuses(tmp_path: Path) -> None:
     assert refusal.value.errno == errno.ENOSPC
     reader.done(reader.next(10, ROOM))
     reader.tidy()
+    time.sleep(0.11)
     spool.write(line)
     assert lines(reader) == [line[:-1]]
+
+
+def test_a_storm_of_refusals_does_not_list_the_folder_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, looks = Spool(tmp_path, max_bytes=1_000), 0
+
+    def counted(folder: Path) -> list[str]:
+        nonlocal looks
+        looks += 1
+        return segment_names(folder)
+
+    spool.write(b"x" * 999 + b"\n")
+    monkeypatch.setattr("sidecar.telemetry.spool.segment_names", counted)
+    started = time.monotonic()
+    for _ in range(1_000):
+        with pytest.raises(OSError, match="full"):
+            spool.write(b"x\n")
+    assert looks <= 2 + (time.monotonic() - started) / 0.1
+
+
+def test_a_disk_that_is_full_of_other_things_is_no_reason_to_drop_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``drop_oldest`` gives room on the disk, too, whatever ``max_bytes`` says."""
+    seen: list[str] = []
+    spool = Spool(tmp_path, max_bytes=8_000, when_full="drop_oldest", observe=seen.append)
+
+    def small_disk(descriptor: int, line: bytes) -> None:
+        if sum(one.stat().st_size for one in tmp_path.iterdir()) + len(line) > 3_000:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        write_whole(descriptor, line)
+
+    monkeypatch.setattr("sidecar.telemetry.spool.write_whole", small_disk)
+    for number in range(20):
+        spool.write(b"%02d %s\n" % (number, b" " * 896))
+    assert [int(line[:2]) for line in lines(reader_of(tmp_path))] == [17, 18, 19]
+    assert seen == ["dropped"] * 17
+
+
+def test_a_full_disk_with_nothing_to_drop_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    spool = Spool(tmp_path, max_bytes=8_000, when_full="drop_oldest", sync=True)
+    monkeypatch.setattr(os, "fdatasync", no_room)
+    for _ in range(3):
+        with pytest.raises(OSError, match="space"):
+            spool.write(b"x\n")
+    monkeypatch.undo()
+    spool.write(b"1\n")
+    assert lines(reader_of(tmp_path)) == [b"1"]
+
+
+def test_no_link_is_followed(tmp_path: Path) -> None:
+    """Who may write into the folder by mistake must not have us read, write or remove elsewhere."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "1.jsonl").write_text("foreign\n")
+    folder = tmp_path / "spool"
+    spool = Spool(folder, max_bytes=ROOM)
+    reader = reader_of(folder)
+    (folder / "00000000000000000001-aa.jsonl").symlink_to(outside / "1.jsonl")
+    (folder / "00000000000000000002-aa.jsonl").mkdir()
+    (folder / REJECTED).symlink_to(outside / "new")
+    (folder / (POSITIONS + ".new")).symlink_to(outside / "1.jsonl")
+    spool.write(b"1\n")
+    found = reader.next(9, ROOM)
+    assert [one.line for one in found] == [b"1"]
+    with pytest.raises(OSError, match="symbolic"):
+        reader.reject(found[0])
+    spool.close()
+    reader.done(found)
+    assert {one.name: one.read_text() for one in outside.iterdir()} == {"1.jsonl": "foreign\n"}
+
+
+def test_what_a_killed_process_left_unnamed_is_removed(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, max_bytes=ROOM)
+    spool.write(b"1\n")
+    left, fresh = tmp_path / "00000000000000000001-aa.new", tmp_path / "00000000000000000002-aa.new"
+    left.touch()
+    fresh.touch()
+    os.utime(left, (0, 0))
+    reader = reader_of(tmp_path)
+    reader.tidy()
+    assert not left.exists()
+    assert fresh.exists()
+    assert lines(reader) == [b"1"]
 
 
 def test_or_gives_up_the_oldest_and_counts_them(tmp_path: Path) -> None:
