@@ -35,6 +35,7 @@ def _spool(name: str, folder: Path) -> Finding:
         return failure(
             name, f"{folder} cannot be used by this user", "Run check as the service's user, or mend its rights."
         )
+    # Not by its group: with fsGroup Kubernetes gives a volume to that.
     if stat.S_IMODE(folder.stat().st_mode) & 0o002:
         return warning(name, f"{folder} can be written by others", f"chmod 700 {folder}: they could remove events.")
     return ok(name, f"{folder}")

@@ -61,7 +61,7 @@ class Upstream:
             if data:
                 self._taken += len(data)
                 pieces.append(data)
-            # aiohttp says of a body that a 204 cannot have that a chunk of it ends, again and again.
+            # aiohttp's one empty body, of every 204, says again and again that a chunk of it ended.
             elif not ends_chunk or content.at_eof():
                 break
         return pieces

@@ -19,8 +19,8 @@ FINISH_SECONDS = 5
 """How long the end of the process may wait for what is left; it stays on disk."""
 LONGEST_PAUSE_SECONDS = 60
 _FIRST_PAUSE_SECONDS = 0.5
-_TRIES_ALONE = 5
-_MOST_DELIVERED = 50_000
+_TRIES_ALONE = 5  # Before newer ones are sent with it.
+_MOST_DELIVERED = 50_000  # Newer ones that may be ahead of one that fails; they are remembered.
 _MOST_TRIES = 20  # With the pauses: a quarter of an hour.
 _LOOK_SECONDS = 1
 _COUNT_SECONDS = 1
@@ -38,7 +38,7 @@ class Delivery:
         self._ending = asyncio.Event()
         self._failures = 0
         self._holds = self._retired = False
-        # Taken already, but for one before them that was not; and how often that was refused while others were taken.
+        # Taken already, but for one before them that was not; and how often an event failed.
         self._delivered: dict[tuple[str, int], Waiting] = {}
         self._tries: dict[tuple[str, int], int] = {}
         self._counted = -float(_COUNT_SECONDS)
@@ -106,7 +106,7 @@ class Delivery:
         try:
             outcomes = await self._repository.deliver(untold)
         except Undelivered as failure:
-            self._note_try(untold[0], works=False)
+            self._note_try(untold[0], others_taken=False)
             if failure.may_be_there:  # A server that is slow with many stores them each time anew.
                 self._most = max(1, self._most // 2)
             return self._failed(failure.reason, failure.retry_after)
@@ -121,22 +121,22 @@ class Delivery:
         return 0
 
     def _untold(self) -> list[Waiting]:
-        """Return the next ones to tell: nothing newer beside one that is still to be taken, unless it holds up long."""
+        """Return the next ones to tell: nothing newer before one that fails, unless it fails long."""
         window = self._reader.next(self._most, MOST_BATCH_BYTES)
         untold = [one for one in window if one.place not in self._delivered]
         holds_up = not untold or self._tries.get(untold[0].place, 0) >= _TRIES_ALONE
         if window and holds_up and len(self._delivered) < _MOST_DELIVERED:
             # With company it shows whether the repository takes nothing, or not these events.
             most = max(self._most, min(2, self._batch))
-            untold = self._reader.next(max(1, most // 2), MOST_BATCH_BYTES // 2, beside=self._delivered)
+            untold = self._reader.next(max(1, most // 2), MOST_BATCH_BYTES // 2, excluding=self._delivered)
             known = self._delivered.keys() | self._tries.keys() | {one.place for one in untold}
             if company := most - len(untold):
-                untold += self._reader.next(company, MOST_BATCH_BYTES // 2, beside=known)
+                untold += self._reader.next(company, MOST_BATCH_BYTES // 2, excluding=known)
         return untold
 
     def _settle(self) -> None:
         """Need no more know of what was delivered before the oldest one that was not."""
-        left = self._reader.next(1, 1, beside=self._delivered)
+        left = self._reader.next(1, 1, excluding=self._delivered)
         told = sorted(place for place in self._delivered if not left or place < left[0].place)
         if told:
             self._reader.done(self._delivered[place] for place in told)
@@ -145,9 +145,9 @@ class Delivery:
 
     def _take(self, events: Sequence[Waiting], outcomes: Sequence[Outcome]) -> bool:
         """Note what became of each; return whether some must be tried again."""
-        again, works = False, Outcome.DELIVERED in outcomes
+        again, others_taken = False, Outcome.DELIVERED in outcomes
         for event, outcome in zip(events, outcomes, strict=True):
-            if outcome is Outcome.AGAIN and self._note_try(event, works=works) >= _MOST_TRIES:
+            if outcome is Outcome.AGAIN and self._note_try(event, others_taken=others_taken) >= _MOST_TRIES:
                 outcome = Outcome.REJECTED  # noqa: PLW2901
             if outcome is Outcome.REJECTED:
                 try:
@@ -165,10 +165,10 @@ class Delivery:
             self._metrics.observe_audit(outcome.value)
         return again
 
-    def _note_try(self, event: Waiting, *, works: bool) -> int:
-        """Return how often it failed; while others were not taken either (``works``), that says little of it."""
+    def _note_try(self, event: Waiting, *, others_taken: bool) -> int:
+        """Return how often it failed; while no others are taken that says little of it, and counts up to a few only."""
         tries = self._tries.get(event.place, 0)
-        if works or tries < _TRIES_ALONE:
+        if others_taken or tries < _TRIES_ALONE:
             tries += 1
         self._tries[event.place] = tries
         return tries

@@ -61,13 +61,16 @@ class SpoolReader:
             os.close(self._descriptor)
         self._descriptor = -1
 
-    def next(self, most: int, most_bytes: int, beside: Container[tuple[str, int]] = ()) -> list[Waiting]:
-        """Return up to so many of the oldest events, ``beside`` some, the first one however long it is."""
+    def next(self, most: int, most_bytes: int, excluding: Container[tuple[str, int]] = ()) -> list[Waiting]:
+        """Return up to so many of the oldest events, the first one however long it is.
+
+        ``excluding``: the places of events to leave out.
+        """
         found: list[Waiting] = []
         size = 0
         for name in segment_names(self._folder):
             for waiting in self._lines(self._folder / name):
-                if waiting.place in beside:
+                if waiting.place in excluding:
                     continue
                 size += len(waiting.line)
                 if found and (len(found) == most or size > most_bytes):
@@ -150,8 +153,9 @@ class SpoolReader:
     def _remove_unnamed(self) -> None:
         """What a process left that ended while it began a segment."""
         for path in self._folder.glob("[0-9]*.new"):
-            with contextlib.suppress(FileNotFoundError), unused(path) as is_unused:
-                if is_unused and time.time() - path.lstat().st_mtime > _BEGUN_SECONDS:
+            with contextlib.suppress(FileNotFoundError):
+                # First by its age: a writer that begins one just now must find it unlocked.
+                if time.time() - path.lstat().st_mtime > _BEGUN_SECONDS:
                     path.unlink()
 
     def _write_positions(self) -> None:

@@ -1,6 +1,7 @@
 """What waits on disk: in order, whatever ends the process, as much as is allowed, nothing twice that was delivered."""
 
 import errno
+import fcntl
 import os
 import stat
 import subprocess
@@ -198,6 +199,24 @@ def test_a_full_disk_with_nothing_to_drop_refuses(tmp_path: Path, monkeypatch: p
     assert lines(reader_of(tmp_path)) == [b"1"]
 
 
+def test_where_room_does_not_help_little_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    spool = Spool(tmp_path, max_bytes=400_000, when_full="drop_oldest", observe=seen.append)
+    for _ in range(20):
+        spool.write(b"x" * 9_999 + b"\n")
+        spool.close()
+    kept = len(segments(tmp_path))
+
+    def no_room(descriptor: int, line: bytes) -> None:
+        raise OSError(errno.EDQUOT, "quota")
+
+    monkeypatch.setattr("sidecar.telemetry.spool.write_whole", no_room)
+    with pytest.raises(OSError, match="quota"):
+        spool.write(b"x\n")
+    assert kept == 20
+    assert seen == ["dropped"] * 4
+
+
 def test_no_link_is_followed(tmp_path: Path) -> None:
     """Who may write into the folder by mistake must not have us read, write or remove elsewhere."""
     outside = tmp_path / "outside"
@@ -228,7 +247,9 @@ def test_what_a_killed_process_left_unnamed_is_removed(tmp_path: Path) -> None:
     fresh.touch()
     os.utime(left, (0, 0))
     reader = reader_of(tmp_path)
-    reader.tidy()
+    with fresh.open() as begun:  # As a writer in another process has it, about to lock it.
+        reader.tidy()
+        fcntl.flock(begun, fcntl.LOCK_SH | fcntl.LOCK_NB)
     assert not left.exists()
     assert fresh.exists()
     assert lines(reader) == [b"1"]
