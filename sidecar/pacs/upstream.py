@@ -4,6 +4,8 @@ import aiohttp
 from aiohttp import hdrs
 from multidict import CIMultiDictProxy
 
+from sidecar.pacs.socket_body import SocketBody, take_over
+
 
 class Upstream:
     """``status`` and ``headers`` of the answer; ``idle_seconds``: longest silence that its reader allows the body.
@@ -18,6 +20,7 @@ class Upstream:
         self._first: list[bytes] | None = None
         self._taken = 0
         self._failure: Exception | None = None
+        self._rest: SocketBody | None = None
 
     @property
     def status(self) -> int:
@@ -50,6 +53,13 @@ class Upstream:
         return await self._next()
 
     async def _next(self) -> list[bytes]:
+        if self._rest is None and not self.chunked and (taken := take_over(self._response)):
+            came, self._rest = taken
+            if came:
+                return [came]
+        if self._rest is not None:
+            data = await self._rest.read()
+            return [data] if data else []
         content = self._response.content
         if self.chunked:
             # Archives write chunks of some kilobytes, and fewer, longer steps cost less than a copy does.
@@ -68,4 +78,6 @@ class Upstream:
 
     def close(self) -> None:
         """Close the connection unless the body was read to its end: the PACS stops at once."""
+        if self._rest is not None:
+            self._rest.close()
         self._response.close()
