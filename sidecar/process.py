@@ -39,7 +39,7 @@ class Generation:
         self._sockets = sockets
         self._over = asyncio.Event()
         self._drain_seconds = settings.server.drain_seconds
-        self._replaced = False
+        self._heir: Settings | None = None
         self._started: asyncio.Future[Sidecar] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._serve())
         self._listeners: list[Listener] = []
@@ -53,9 +53,9 @@ class Generation:
         public, admin = self._listeners
         return public.sockets(), admin.sockets()
 
-    async def end(self, drain_seconds: float, *, replaced: bool = False) -> None:
-        """Accept no more; what is under way gets so long. ``replaced``: another generation serves in its place."""
-        self._drain_seconds, self._replaced = drain_seconds, replaced
+    async def end(self, drain_seconds: float, *, heir: Settings | None = None) -> None:
+        """Accept no more; what is under way gets so long. ``heir``: the settings of the next generation, if any."""
+        self._drain_seconds, self._heir = drain_seconds, heir
         self._over.set()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -78,9 +78,9 @@ class Generation:
                 self._started.set_result(sidecar)
                 await self._over.wait()
                 # Of one that was replaced nothing ends: a client that leaves it is a client that leaves.
-                sidecar.readiness.draining = not self._replaced
-                if self._replaced:  # By other settings; what its transfers still have to tell, the next one delivers.
-                    sidecar.audit.retire()
+                sidecar.readiness.draining = self._heir is None
+                if self._heir is not None and _deliver_the_same(self._heir, self.settings):
+                    sidecar.audit.retire()  # What its transfers still have to tell, the next one delivers.
                 await public.stop(self._drain_seconds)
         except BaseException as error:
             if self._started.done():
@@ -110,7 +110,7 @@ async def run(
         while not await _stopped(stop, reload):
             following = await _next(current, load)
             if following is not None:
-                ending = asyncio.create_task(current.end(RETIRED_SECONDS, replaced=True))
+                ending = asyncio.create_task(current.end(RETIRED_SECONDS, heir=following.settings))
                 retired.add(ending)
                 ending.add_done_callback(retired.discard)
                 current = following
@@ -152,6 +152,12 @@ async def _next(current: Generation, load: Load | None) -> Generation | None:
         log.error("the new configuration cannot be used: the old one goes on", extra={"problems": [str(error)]})
         return None
     return following
+
+
+def _deliver_the_same(one: Settings, other: Settings) -> bool:
+    """Whether both take their audit events to the repository from one folder."""
+    folders = [settings.audit.spool.folder for settings in (one, other)]
+    return all(folder is not None for folder in folders) and len({f.resolve() for f in folders if f is not None}) == 1
 
 
 async def _say(sidecar: Sidecar, generation: Generation, what: str) -> None:

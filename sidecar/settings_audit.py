@@ -35,7 +35,7 @@ class AuditSpool(Section):
     """Where events wait for the repository."""
 
     folder: Path | None = Field(None, description="fhir: of its own, on a disk that outlives this process")
-    max_bytes: Bytes = Field(2**30, description="Most that may wait")
+    max_bytes: Annotated[int, Field(ge=2**20, le=2**36), NO_BOOLEAN] = Field(2**30, description="Most that may wait")
     sync: bool = Field(False, description="Survive a power cut, too: flush the disk for each event before the answer")
 
 

@@ -68,30 +68,26 @@ class AuditTrail:
         """A transfer will begin. Raises ``Unavailable`` when that cannot be written down."""
         self._write(record, SUCCESS, "permitted")
 
-    def answered(self, record: AccessRecord, status: int) -> None:
-        """An answer with this status will leave, or a transfer ended. Raises ``Unavailable`` like ``permitted``."""
+    def answered(self, record: AccessRecord, status: int, *, late: bool = False) -> None:
+        """An answer with this status will leave, or (``late``) has left. Raises ``Unavailable`` like ``permitted``."""
         outcome = SERIOUS if status >= _SERVER_ERROR else REFUSED if status >= _CLIENT_ERROR else SUCCESS
-        self._write(record, outcome, f"status {status}")
+        self._write(record, outcome, f"status {status}", late=late)
 
-    def _was_told(self, record: AccessRecord) -> bool:
-        """Whether this is one more try of a token that is none: the first of each ``REPEAT_SECONDS`` is told."""
-        if record.reason != "inactive_token" or record.token_hash is None:
-            return False
-        told = record.token_hash in self._inactive
-        self._inactive[record.token_hash] = True
-        return told
-
-    def _write(self, record: AccessRecord, outcome: str, step: str) -> None:
-        if self.is_off or not record.is_worth_an_event or self._was_told(record):
+    def _write(self, record: AccessRecord, outcome: str, step: str, *, late: bool = False) -> None:
+        # Of the tries of a token that is none the first of each ``REPEAT_SECONDS`` is told.
+        inactive = record.token_hash if record.reason == "inactive_token" else None
+        if self.is_off or not record.is_worth_an_event or (inactive is not None and inactive in self._inactive):
             return
         recorded = self._clock().isoformat(timespec="milliseconds")
         event = audit_event(record, self._source, recorded=recorded, outcome=outcome, step=step)
         try:
             # ASCII alone: what a server wrote into its answers can end no line, whichever reader splits them.
-            self._sink.write(json.dumps(event, separators=(",", ":")).encode("ascii") + b"\n")
+            self._sink.write(json.dumps(event, separators=(",", ":")).encode("ascii") + b"\n", late=late)
         except (OSError, ValueError) as error:
             self._observe("failed")
             detail = error.strerror if isinstance(error, OSError) else "not JSON"
             log.error("an audit event cannot be written: nothing is answered", extra={"detail": detail})
             raise Unavailable("This server cannot keep its records now; try again.", reason="audit") from None
         self._observe("written")
+        if inactive is not None:
+            self._inactive[inactive] = True

@@ -1,4 +1,9 @@
-"""From the spool to the repository: in order, again and again until it is taken, never faster than it takes them."""
+"""From the spool to the repository: in order, again and again until it is taken, never faster than it takes them.
+
+One that fails while others are taken is put aside (``aside.py``): it is tried by itself and holds nothing up. Whether
+others are taken shows in the answer to a batch; where whole requests fail, they get smaller until the oldest event is
+alone, and then another one is tried beside it.
+"""
 
 import asyncio
 import contextlib
@@ -6,11 +11,11 @@ import json
 import logging
 import random
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from datetime import datetime
 
+from sidecar.telemetry.aside import Aside, Kept
 from sidecar.telemetry.metrics import Metrics
-from sidecar.telemetry.repository import MOST_BATCH_BYTES, Outcome, Repository, Undelivered
+from sidecar.telemetry.repository import Outcome, Refused, Repository, Undelivered
 from sidecar.telemetry.spool_reader import SpoolReader, Waiting
 
 log = logging.getLogger(__name__)
@@ -18,10 +23,13 @@ log = logging.getLogger(__name__)
 FINISH_SECONDS = 5
 """How long the end of the process may wait for what is left; it stays on disk."""
 LONGEST_PAUSE_SECONDS = 60
+MOST_BATCH_BYTES = 2**20
 _FIRST_PAUSE_SECONDS = 0.5
-_TRIES_ALONE = 5  # Before newer ones are sent with it.
-_MOST_DELIVERED = 50_000  # Newer ones that may be ahead of one that fails; they are remembered.
-_MOST_TRIES = 20  # With the pauses: a quarter of an hour.
+_TRIES_ALONE = 1  # Before another one shows whether it is this one, or the server.
+_MOST_OTHERS = 20  # Among which one that is taken is looked for.
+_MOST_TRIES = 20  # Of one that is aside. With the pauses: a quarter of an hour.
+_ASIDE_SECONDS = 1  # How long those may have between two batches.
+_GROW_AFTER = 4  # Requests that succeeded in a row.
 _LOOK_SECONDS = 1
 _COUNT_SECONDS = 1
 
@@ -31,16 +39,16 @@ class Delivery:
 
     def __init__(self, reader: SpoolReader, repository: Repository, metrics: Metrics, *, batch: int) -> None:
         self._reader = reader
+        self._aside = Aside(reader.folder, _pause_seconds)
         self._repository = repository
         self._metrics = metrics
         self._batch = self._most = batch
+        self._successes = 0
         self._wake = asyncio.Event()
         self._ending = asyncio.Event()
-        self._failures = 0
-        self._holds = self._retired = False
-        # Taken already, but for one before them that was not; and how often an event failed.
-        self._delivered: dict[tuple[str, int], Waiting] = {}
-        self._tries: dict[tuple[str, int], int] = {}
+        self._failures = self._failures_alone = 0
+        self._taken = 0
+        self._holds = self._retired = self._is_unkept = False
         self._counted = -float(_COUNT_SECONDS)
 
     def retire(self) -> None:
@@ -64,11 +72,23 @@ class Delivery:
             self._wake.set()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(task, FINISH_SECONDS)
+            if not self._retired:
+                self._say_what_is_left()
+
+    def _say_what_is_left(self) -> None:
+        with contextlib.suppress(OSError):
+            if self._holds and (left := self._reader.waiting() + len(self._aside)):
+                detail = f"{left} in {self._reader.folder}"
+                log.warning(
+                    "audit events are left for the next process that uses their folder", extra={"detail": detail}
+                )
 
     async def _run(self) -> None:
         try:
             await self._deliver()
         finally:
+            if self._holds:
+                self._keep()
             self._reader.close()
 
     async def _deliver(self) -> None:
@@ -91,87 +111,149 @@ class Delivery:
 
     def _has_lock(self) -> bool:
         """Whether this one delivers, and no other generation or process."""
-        self._holds = self._holds or self._reader.lock()
+        if not self._holds and self._reader.lock():
+            self._aside.load()
+            self._holds = True
         return self._holds
 
     async def _step(self) -> float:
         """Deliver one batch; return for how many seconds there is nothing to do."""
         self._count()
-        untold = self._untold()
-        if not untold:
-            self._settle()
-            self._tries.clear()
-            self._reader.tidy()
-            return _LOOK_SECONDS
+        if self._aside.is_full:
+            self._give_up(self._aside.most_tried)
+        if not self._failures:
+            await self._try_aside()
+        events = self._reader.next(self._most, MOST_BATCH_BYTES)
+        if not events or self._retired:
+            return self._nothing_waits()
         try:
-            outcomes = await self._repository.deliver(untold)
+            outcomes = await self._repository.deliver(events)
+        except Refused:  # Which of them, or whether it is their number, shows in each half.
+            self._get_smaller()
+            return 0
         except Undelivered as failure:
-            self._note_try(untold[0], others_taken=False)
-            if failure.may_be_there:  # A server that is slow with many stores them each time anew.
-                self._most = max(1, self._most // 2)
+            self._get_smaller()
+            if failure.retry_after is None and await self._goes_on(events):
+                return 0
             return self._failed(failure.reason, failure.retry_after)
-        again = self._take(untold, outcomes)
-        self._settle()
-        if again:
-            return self._failed("some of a batch", None)
-        if self._failures:
-            log.warning("the audit repository takes events again")
-        self._failures = 0
-        self._most = min(self._batch, self._most * 2)
+        if all(outcome is Outcome.AGAIN for outcome in outcomes):
+            self._get_smaller()
+            return self._failed("all of a batch", None)
+        self._take(events, outcomes)
         return 0
 
-    def _untold(self) -> list[Waiting]:
-        """Return the next ones to tell: nothing newer before one that fails, unless it fails long."""
-        window = self._reader.next(self._most, MOST_BATCH_BYTES)
-        untold = [one for one in window if one.place not in self._delivered]
-        holds_up = not untold or self._tries.get(untold[0].place, 0) >= _TRIES_ALONE
-        if window and holds_up and len(self._delivered) < _MOST_DELIVERED:
-            # With company it shows whether the repository takes nothing, or not these events.
-            most = max(self._most, min(2, self._batch))
-            untold = self._reader.next(max(1, most // 2), MOST_BATCH_BYTES // 2, excluding=self._delivered)
-            known = self._delivered.keys() | self._tries.keys() | {one.place for one in untold}
-            if company := most - len(untold):
-                untold += self._reader.next(company, MOST_BATCH_BYTES // 2, excluding=known)
-        return untold
+    def _nothing_waits(self) -> float:
+        self._failures = 0
+        self._keep()
+        self._reader.tidy(needed=self._aside.unsaved)
+        self._keep()
+        return min(_LOOK_SECONDS, max(self._aside.wait_seconds(), 0.001))
 
-    def _settle(self) -> None:
-        """Need no more know of what was delivered before the oldest one that was not."""
-        left = self._reader.next(1, 1, excluding=self._delivered)
-        told = sorted(place for place in self._delivered if not left or place < left[0].place)
-        if told:
-            self._reader.done(self._delivered[place] for place in told)
-            for place in told:
-                del self._delivered[place]
+    def _get_smaller(self) -> None:
+        """The server may store what it does not answer for, be slow with many, or fail with one of them."""
+        self._most = max(1, self._most // 2)
+        self._successes = 0
 
-    def _take(self, events: Sequence[Waiting], outcomes: Sequence[Outcome]) -> bool:
-        """Note what became of each; return whether some must be tried again."""
-        again, others_taken = False, Outcome.DELIVERED in outcomes
+    def _take(self, events: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
+        """Note what became of each: some at least were taken, or will never be."""
         for event, outcome in zip(events, outcomes, strict=True):
-            if outcome is Outcome.AGAIN and self._note_try(event, others_taken=others_taken) >= _MOST_TRIES:
-                outcome = Outcome.REJECTED  # noqa: PLW2901
-            if outcome is Outcome.REJECTED:
-                try:
-                    self._reader.reject(event)
-                except OSError as error:  # It alone is tried again.
-                    log.error("rejected.jsonl cannot be written", extra={"detail": error.strerror})
-                    outcome = Outcome.AGAIN  # noqa: PLW2901
-                else:
-                    log.error("the audit repository will not take an event: it is kept in rejected.jsonl")
-            if outcome is Outcome.AGAIN:
-                again = True
-                continue
-            self._delivered[event.place] = replace(event, line=b"")
-            self._tries.pop(event.place, None)
-            self._metrics.observe_audit(outcome.value)
-        return again
+            if outcome is Outcome.AGAIN or (outcome is Outcome.REJECTED and not self._reject(event)):
+                self._put_aside(event)
+            else:
+                self._taken += 1
+                self._metrics.observe_audit(outcome.value)
+        self._reader.done(events)
+        self._keep()
+        if self._failures:
+            log.warning("the audit repository takes events again")
+        self._failures = self._failures_alone = 0
+        self._successes += 1
+        if self._successes >= _GROW_AFTER:
+            self._most, self._successes = min(self._batch, self._most * 2), 0
 
-    def _note_try(self, event: Waiting, *, others_taken: bool) -> int:
-        """Return how often it failed; while no others are taken that says little of it, and counts up to a few only."""
-        tries = self._tries.get(event.place, 0)
-        if others_taken or tries < _TRIES_ALONE:
-            tries += 1
-        self._tries[event.place] = tries
-        return tries
+    async def _goes_on(self, events: Sequence[Waiting]) -> bool:
+        """Whether to go on at once behind a request that failed."""
+        if len(events) == 1:
+            return await self._another_is_taken()
+        # Until one is alone: if it is one of them, it must not take long to find which, and they are few requests.
+        self._metrics.observe_audit("undelivered")
+        return not self._failures
+
+    async def _another_is_taken(self) -> bool:
+        """Whether the server takes one of those behind the oldest; then the oldest, which it did not, is put aside."""
+        self._failures_alone += 1
+        if self._failures_alone <= _TRIES_ALONE:
+            return False
+        # The next one mostly: nothing is between them then, and the order is kept. But that may fail as well.
+        events = self._reader.next(
+            1 + max(1, (self._failures_alone - _TRIES_ALONE) // 3 % _MOST_OTHERS), MOST_BATCH_BYTES
+        )
+        if len(events) < 2 or self._retired:
+            return False
+        try:
+            outcomes = await self._repository.deliver(events[-1:])
+        except Undelivered:
+            return False
+        self._take(events, [Outcome.AGAIN] * (len(events) - 1) + outcomes)
+        return True
+
+    def _put_aside(self, event: Waiting) -> None:
+        if not len(self._aside):
+            log.warning("the audit repository takes other events, but not some: each of those is tried alone")
+        self._aside.add(event)
+
+    async def _try_aside(self) -> None:
+        """Tell those that are due, each alone, oldest first; they must not take all the time."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + _ASIDE_SECONDS
+        for one in self._aside.due():
+            if self._retired or clock() >= until:
+                break
+            try:
+                (outcome,) = await self._repository.deliver([one.event])
+            except Undelivered:
+                self._metrics.observe_audit("undelivered")
+                outcome = Outcome.AGAIN
+            if outcome is Outcome.DELIVERED:
+                self._aside.remove(one)
+                self._taken += 1
+                self._metrics.observe_audit(outcome.value)
+            elif outcome is Outcome.REJECTED or self._aside.failed(one, taken=self._taken) >= _MOST_TRIES:
+                try:
+                    self._give_up(one)
+                except OSError:
+                    self._aside.failed(one, taken=self._taken)
+        self._keep()
+
+    def _give_up(self, one: Kept) -> None:
+        """Raises ``OSError`` when it cannot be kept for people to look at."""
+        if not self._reject(one.event):
+            raise OSError("rejected.jsonl cannot be written")
+        self._aside.remove(one)
+        self._metrics.observe_audit(Outcome.REJECTED.value)
+
+    def _reject(self, event: Waiting) -> bool:
+        try:
+            self._reader.reject(event)
+        except OSError as error:
+            log.error("rejected.jsonl cannot be written", extra={"detail": error.strerror})
+            return False
+        log.error("the audit repository will not take an event: it is kept in rejected.jsonl")
+        return True
+
+    def _keep(self) -> None:
+        """Have what was delivered outlive this process. On a full disk that must wait, and is known here alone."""
+        try:
+            try:
+                self._aside.save()
+            finally:
+                self._reader.keep(needed=self._aside.unsaved)
+        except OSError as error:
+            if not self._is_unkept:
+                log.error("what the audit repository took cannot be noted", extra={"detail": error.strerror})
+            self._is_unkept = True
+        else:
+            self._is_unkept = False
 
     def _failed(self, reason: str, retry_after: float | None) -> float:
         """Return after how many seconds to try again: longer each time, and not all replicas at once."""
@@ -179,10 +261,8 @@ class Delivery:
             log.error("audit events wait: the repository does not take them", extra={"detail": reason})
         self._failures += 1
         self._metrics.observe_audit("undelivered")
-        pause = min(LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures - 1, 10))
-        if retry_after is not None:
-            pause = max(pause, min(retry_after, LONGEST_PAUSE_SECONDS))
-        return pause * random.uniform(0.75, 1)  # noqa: S311
+        pause = _pause_seconds(self._failures)
+        return pause if retry_after is None else max(pause, min(retry_after, LONGEST_PAUSE_SECONDS))
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not behind the end; those who watch the queue see it meanwhile."""
@@ -197,16 +277,23 @@ class Delivery:
         now = asyncio.get_running_loop().time()
         if self._holds and now - self._counted >= _COUNT_SECONDS:
             self._counted = now
-            self._metrics.audit_queue_length.set(self._reader.waiting())
-            self._metrics.audit_queue_age.set(_age(self._reader.next(1, 1)))
+            self._metrics.audit_queue_length.set(self._reader.waiting() + len(self._aside))
+            oldest = (self._aside.oldest, *self._reader.next(1, 1))
+            self._metrics.audit_queue_age.set(max(map(_age, oldest)))
 
 
-def _age(waiting: Sequence[Waiting]) -> float:
-    """How long the oldest has been waiting, in seconds."""
-    if not waiting:
+def _pause_seconds(failures: int) -> float:
+    """How long to wait after so many in a row: longer each time, and not all replicas alike."""
+    pause = min(LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 1, 10))
+    return pause * random.uniform(0.75, 1)  # noqa: S311
+
+
+def _age(waiting: Waiting | None) -> float:
+    """How long it has been waiting, in seconds."""
+    if waiting is None:
         return 0
     try:
-        recorded = datetime.fromisoformat(json.loads(waiting[0].line)["recorded"])
+        recorded = datetime.fromisoformat(json.loads(waiting.line)["recorded"])
         return max(0.0, (datetime.now(recorded.tzinfo) - recorded).total_seconds())
     except (ValueError, KeyError, TypeError):
         return 0

@@ -10,8 +10,9 @@ import aiohttp
 from sidecar.common.fetch import Answer, FetchFailed, fetch
 from sidecar.telemetry.spool_reader import Waiting
 
-LIMIT_BYTES = 8 * 2**20
-MOST_BATCH_BYTES = 2**20
+LIMIT_BYTES = 2**16
+"""Of an answer; and so much more for each event."""
+LIMIT_EVENT_BYTES = 2**13
 _NEVER = frozenset({400, 413, 422})
 """The event itself is what the server will not have (FHIR R4 http.html#create)."""
 
@@ -27,14 +28,17 @@ class Outcome(Enum):
 class Undelivered(Exception):
     """Nothing is known to have been taken: to be tried again, not before ``retry_after`` seconds if the server says so.
 
-    ``reason`` is a constant for logs; ``may_be_there``: no answer came, so that all of it may have been stored.
+    ``reason`` is a constant for logs.
     """
 
-    def __init__(self, reason: str, retry_after: float | None = None, *, may_be_there: bool = False) -> None:
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry_after = retry_after
-        self.may_be_there = may_be_there
+
+
+class Refused(Exception):
+    """The server will never have these events in one request: too many of them, or one that it would not have alone."""
 
 
 class Repository:
@@ -60,26 +64,21 @@ class Repository:
         self._update = update
 
     async def deliver(self, events: Sequence[Waiting]) -> list[Outcome]:
-        """Send them in one request and return what became of each, in order. Raises ``Undelivered``."""
+        """Send them in one request and return what became of each, in order. Raises ``Undelivered``, ``Refused``."""
         if len(events) == 1:
             return [await self._deliver_one(events[0])]
         entries = b",".join(self._entry(one) for one in events)
         body = b'{"resourceType":"Bundle","type":"batch","entry":[' + entries + b"]}"
-        answer = await self._send("POST", "", body)
-        if answer.status in _NEVER:  # One of them, or their number: it will be known of each half.
-            middle = len(events) // 2
-            first = await self.deliver(events[:middle])
-            try:
-                return first + await self.deliver(events[middle:])
-            except Undelivered:  # What is known of the first half is not forgotten.
-                return first + [Outcome.AGAIN] * (len(events) - middle)
+        answer = await self._send("POST", "", body, len(events))
+        if answer.status in _NEVER:
+            raise Refused
         if answer.status != 200:
             raise _undelivered(answer)
         return _outcomes(answer, len(events))
 
     async def _deliver_one(self, event: Waiting) -> Outcome:
         method, path = self._place(event)
-        answer = await self._send(method, "/" + path, self._resource(event))
+        answer = await self._send(method, "/" + path, self._resource(event), 1)
         if answer.status in _NEVER:
             return Outcome.REJECTED
         if answer.status not in ((200, 201) if self._update else (201,)):
@@ -88,8 +87,11 @@ class Repository:
             raise Undelivered("not_fhir")
         return Outcome.DELIVERED
 
-    async def _send(self, method: str, path: str, body: bytes) -> Answer:
-        headers = {"Content-Type": "application/fhir+json", "Accept": "application/fhir+json"}
+    async def _send(self, method: str, path: str, body: bytes, events: int) -> Answer:
+        # FHIR R4 http.html#ops: the events themselves need not come back.
+        headers = {
+            "Content-Type": "application/fhir+json", "Accept": "application/fhir+json", "Prefer": "return=minimal",
+        }  # fmt: skip
         try:
             if (authorization := self._authorization()) is not None:
                 headers["Authorization"] = authorization
@@ -97,11 +99,11 @@ class Repository:
             raise Undelivered("credential") from None
         try:
             return await fetch(
-                self._session, method, self._url + path, form=body, headers=headers, limit_bytes=LIMIT_BYTES,
-                timeout_seconds=self._timeout_seconds,
+                self._session, method, self._url + path, form=body, headers=headers,
+                limit_bytes=LIMIT_BYTES + events * LIMIT_EVENT_BYTES, timeout_seconds=self._timeout_seconds,
             )  # fmt: skip
         except FetchFailed as failure:
-            raise Undelivered(failure.detail or failure.reason, may_be_there=True) from None
+            raise Undelivered(failure.detail or failure.reason) from None
 
     def _entry(self, event: Waiting) -> bytes:
         method, path = self._place(event)

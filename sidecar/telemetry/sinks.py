@@ -16,14 +16,14 @@ log = logging.getLogger(__name__)
 class Sink(Protocol):
     """Where the lines go."""
 
-    def write(self, line: bytes) -> None:
-        """Write a whole line. Raises ``OSError``."""
+    def write(self, line: bytes, *, late: bool = False) -> None:
+        """Write a whole line. Raises ``OSError``. ``late``: it tells of what cannot be refused any more."""
 
 
 class NoSink:
     """``none``."""
 
-    def write(self, line: bytes) -> None:
+    def write(self, line: bytes, *, late: bool = False) -> None:
         """Drop it."""
 
 
@@ -33,7 +33,7 @@ class StdoutSink:
     def __init__(self, descriptor: int = 1) -> None:
         self._descriptor = descriptor
 
-    def write(self, line: bytes) -> None:
+    def write(self, line: bytes, *, late: bool = False) -> None:
         """Write it at once. A collector that does not read must not stop everything: then it is an error."""
         _, writable, _ = select.select([], [self._descriptor], [], 0)
         if not writable:
@@ -57,7 +57,7 @@ class FileSink:
         self._is_torn = False
         self._open()
 
-    def write(self, line: bytes) -> None:
+    def write(self, line: bytes, *, late: bool = False) -> None:
         """Append it with one system call: it is the kernel's before the answer leaves.
 
         A disk that is full may take half a line; the next one begins behind a line end.

@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Collection, Container, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +35,14 @@ class SpoolReader:
     """Reads a spool's ``folder``; one reader at a time, which has the ``lock``."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = self._folder = folder
         self._positions: dict[str, int] = {}
         # Of each segment: bytes counted so far and the lines in them, and the lines that were delivered.
         self._counted: dict[str, tuple[int, int]] = {}
         self._delivered: dict[str, int] = {}
+        # Segments of which something was done since ``keep``, and whether the written positions are behind.
+        self._touched: set[str] = set()
+        self._is_stale = False
         self._descriptor = -1
 
     def lock(self) -> bool:
@@ -61,32 +64,36 @@ class SpoolReader:
             os.close(self._descriptor)
         self._descriptor = -1
 
-    def next(self, most: int, most_bytes: int, excluding: Container[tuple[str, int]] = ()) -> list[Waiting]:
-        """Return up to so many of the oldest events, the first one however long it is.
-
-        ``excluding``: the places of events to leave out.
-        """
+    def next(self, most: int, most_bytes: int) -> list[Waiting]:
+        """Return up to so many of the oldest events, the first one however long it is."""
         found: list[Waiting] = []
         size = 0
         for name in segment_names(self._folder):
             for waiting in self._lines(self._folder / name):
-                if waiting.place in excluding:
-                    continue
                 size += len(waiting.line)
                 if found and (len(found) == most or size > most_bytes):
                     return found
                 found.append(waiting)
         return found
 
-    def done(self, delivered: Iterable[Waiting]) -> None:
-        """These, the oldest ones, need not be told again."""
-        names = set()
-        for one in delivered:
+    def done(self, events: Iterable[Waiting]) -> None:
+        """These, the oldest ones, are not to be returned again; ``keep`` has it outlive this process."""
+        for one in events:
             self._positions[one.segment] = one.end
             self._delivered[one.segment] = self._delivered.get(one.segment, 0) + 1
-            names.add(one.segment)
+            self._touched.add(one.segment)
+            self._is_stale = True
+
+    def keep(self, needed: Collection[str] = ()) -> None:
+        """Remove what is done with, and write down how far that is. Raises ``OSError``.
+
+        ``needed``: segments that somebody still needs; while there are any nothing is written down.
+        """
+        names = self._touched.difference(needed)
         self.tidy(names)  # First: on a full disk there is room for the positions only then.
-        self._write_positions()
+        self._touched -= names
+        if self._is_stale and not needed:
+            self._write_positions()
 
     def reject(self, waiting: Waiting) -> None:
         """Keep one that the repository will never take where people look."""
@@ -94,6 +101,7 @@ class SpoolReader:
         descriptor = os.open(self._folder / REJECTED, flags, 0o600)
         try:
             write_whole(descriptor, waiting.line + b"\n")
+            os.fdatasync(descriptor)  # Its other copy goes.
         finally:
             os.close(descriptor)
 
@@ -134,12 +142,12 @@ class SpoolReader:
         except FileNotFoundError:  # Given up for room.
             return
 
-    def tidy(self, names: Collection[str] | None = None) -> None:
-        """Remove what has been delivered to its end and is not written to any more; ``None``: look at all segments."""
+    def tidy(self, names: Collection[str] | None = None, *, needed: Collection[str] = ()) -> None:
+        """Remove what has been delivered to its end and is not written to any more, nor ``needed``; of all segments."""
         if names is None:
             self._remove_unnamed()
         left = set(segment_names(self._folder))
-        for name in list(left) if names is None else left.intersection(names):
+        for name in (left if names is None else left.intersection(names)).difference(needed):
             path = self._folder / name
             with contextlib.suppress(FileNotFoundError), unused(path) as is_unused:
                 if is_unused and next(self._lines(path), None) is None:
@@ -148,7 +156,7 @@ class SpoolReader:
         if not self._positions.keys() <= left:
             self._positions = {name: end for name, end in self._positions.items() if name in left}
             self._delivered = {name: lines for name, lines in self._delivered.items() if name in left}
-            self._write_positions()
+            self._is_stale = True
 
     def _remove_unnamed(self) -> None:
         """What a process left that ended while it began a segment."""
@@ -167,3 +175,4 @@ class SpoolReader:
         finally:
             os.close(descriptor)
         new.replace(self._folder / POSITIONS)
+        self._is_stale = False

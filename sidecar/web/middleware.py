@@ -71,7 +71,7 @@ def observe_requests(
             status = request.get(BROKEN_OFF, status)
             record.reason = request.get(REASON, "client_gone")
             with contextlib.suppress(Problem):  # What had gone out is in the trail as permitted.
-                audit.answered(record, int(status))
+                audit.answered(record, int(status), late=True)
             raise
         finally:
             _record(request, metrics, status, time.perf_counter() - started, durations)
@@ -110,7 +110,7 @@ def _told(
     record.reason = request.get(REASON)
     try:
         with span("record"):
-            audit.answered(record, response.status)
+            audit.answered(record, response.status, late=response.prepared)
     except Problem as problem:
         if not response.prepared:
             request[REASON] = problem.reason

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import requests
+import yaml
 from fhir.resources.R4B.auditevent import AuditEvent
 
 from tests.background import Background
@@ -79,6 +80,32 @@ def test_a_reload_loses_and_repeats_nothing(site: Site, tmp_path: Path) -> None:
         site.wait_for(90)
         time.sleep(0.5)
     assert sorted(site.told()) == sorted(answered)
+
+
+def test_a_reload_with_another_folder_leaves_nobody_behind(site: Site, tmp_path: Path) -> None:
+    """What waits in the old one is told, or the log says where it is left."""
+    for is_down, folder in ((False, "second"), (True, "third")):
+        site.repository.status = 503 if is_down else None
+        with SidecarProcess(tmp_path, site.configuration) as sidecar:
+            site.repository.status = 503
+            site.ask(sidecar, 5)
+            document = yaml.safe_load(sidecar.file.read_text())
+            document["audit"]["spool"]["folder"] = str(tmp_path / folder)
+            sidecar.file.write_text(yaml.safe_dump(document))
+            if not is_down:
+                site.repository.status = None
+            os.kill(sidecar.process_id, signal.SIGHUP)
+            deadline = time.monotonic() + 20
+            while '"reloaded"' not in sidecar.log:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            if not is_down:
+                site.wait_for(5)
+                continue
+            while "audit events are left" not in sidecar.log:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert f"5 in {site.configuration['audit']['spool']['folder']}" in sidecar.log
 
 
 def test_a_full_spool_refuses_and_recovers(site: Site, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """The sinks, and what happens when one cannot be written to."""
 
+import errno
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -124,16 +126,49 @@ def test_a_collector_that_does_not_read_stops_nobody() -> None:
     os.close(writing)
 
 
-def test_a_token_that_is_none_is_told_once_a_minute(tmp_path: Path) -> None:
-    """Nobody fills the disk by repeating it."""
+def test_a_token_that_is_none_is_told_once_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody fills the disk by repeating it; who goes on repeating it is told of again and again."""
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     file = tmp_path / "audit.jsonl"
     sink = FileSink(file)
     trail = AuditTrail(sink, SOURCE, b"key")
+
+    def tried(token_hash: str) -> None:
+        trail.answered(AccessRecord("r1", token_hash=token_hash, route="wado-rs", reason="inactive_token"), 401)
+
     for token_hash in "a", "a", "b", "a":
-        one = AccessRecord("r1", token_hash=token_hash, route="wado-rs", reason="inactive_token")
-        trail.answered(one, 401)
-    sink.close()
+        tried(token_hash)
     assert len(lines(file)) == 2
+    for _ in range(60):  # Twice a minute.
+        now += 30
+        tried("a")
+    sink.close()
+    assert len(lines(file)) in (2 + 29, 2 + 30)
+
+
+def test_what_could_not_be_written_was_not_told(tmp_path: Path) -> None:
+    """Of a token that is none the next try is refused as well, until one can be told."""
+
+    class Full:
+        is_full = True
+        written = 0
+
+        def write(self, line: bytes, *, late: bool = False) -> None:
+            if self.is_full:
+                raise OSError(errno.ENOSPC, "the spool is full")
+            self.written += 1
+
+    sink = Full()
+    trail = AuditTrail(sink, SOURCE, b"key")
+    one = AccessRecord("r1", token_hash="a", route="wado-rs", reason="inactive_token")
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            trail.answered(one, 401)
+    sink.is_full = False
+    for _ in range(3):
+        trail.answered(one, 401)
+    assert sink.written == 1
 
 
 @pytest.mark.parametrize("name", ["\ud800x", "a\u2028b\x85c", "山"])

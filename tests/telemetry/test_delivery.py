@@ -72,6 +72,14 @@ def numbers(repository: FhirRepository) -> list[int]:
     return [event["number"] for event in repository.events]
 
 
+def out_of_order(found: list[int]) -> int:
+    """How many must be left out for the others to be in order."""
+    longest: list[int] = []
+    for at, number in enumerate(found):
+        longest.append(1 + max((longest[before] for before in range(at) if found[before] < number), default=0))
+    return len(found) - max(longest, default=0)
+
+
 async def test_batches_in_order(tmp_path: Path) -> None:
     repository = FhirRepository()
     repository.seconds = 0.02
@@ -332,7 +340,7 @@ async def test_one_that_fails_for_ever_holds_nothing_up_for_ever(
         await until(lambda: line.outcome("delivered") == number - 2)
         await until(lambda: line.value("audit_queue_length") == 0)
     assert sorted(numbers(repository)) == [one for one in range(number) if one not in (3, 4)]
-    assert [json.loads(one)["number"] for one in (tmp_path / REJECTED).read_text().splitlines()] == [3, 4]
+    assert sorted(json.loads(one)["number"] for one in (tmp_path / REJECTED).read_text().splitlines()) == [3, 4]
     assert "rejected.jsonl" in caplog.text
 
 
@@ -350,7 +358,8 @@ async def test_a_repository_that_fails_between_gives_up_no_event(tmp_path: Path)
         repository.of_event = lambda event: 201
         await until(lambda: line.outcome("delivered") == 10)
         assert line.outcome("rejected") == 0
-    assert numbers(repository) == [0, 2, 1, *range(3, 10)]
+    assert sorted(numbers(repository)) == list(range(10))
+    assert out_of_order(numbers(repository)) <= 2  # That one, and one that showed that others are taken.
 
 
 async def test_the_next_generation_delivers_at_once(tmp_path: Path) -> None:
