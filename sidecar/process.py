@@ -14,7 +14,7 @@ from socket import socket
 
 from pydantic import BaseModel
 
-from sidecar import __version__
+from sidecar import startup
 from sidecar.common.background import background
 from sidecar.configuration import ConfigurationError
 from sidecar.listener import Listener
@@ -161,19 +161,10 @@ def _deliver_the_same(one: Settings, other: Settings) -> bool:
 
 
 async def _say(sidecar: Sidecar, generation: Generation, what: str) -> None:
-    """One line that says what is configured and reachable."""
-    settings = generation.settings
+    """Tell what is configured and reachable."""
     problems = await sidecar.readiness.problems()
-    access = settings.access
-    extra = {
-        "port": settings.server.port, "admin_port": settings.server.admin_port, "version": __version__,
-        "problems": problems, "validation": settings.tokens.validation, "dialect": settings.pacs.dialect,
-        "mapping": settings.patients.mapping, "app_launch": access.app_launch,
-        "backend_clients": len(access.clients), "rules": len(access.rules),
-        "external_policy": access.external.url is not None, "capabilities": settings.capabilities.mode,
-        "audit": settings.audit.sink, "tracing": settings.tracing.endpoint is not None,
-    }  # fmt: skip
-    log.info(what, extra=extra)
+    log.info(what, extra=startup.summary(generation.settings, problems))
+    startup.say(generation.settings, problems)
     if "pacs" not in problems:
         await _compare_dialect(sidecar.pacs)
 
