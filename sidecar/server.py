@@ -94,7 +94,7 @@ async def build(
     """
     metrics = Metrics(__version__)
     async with contextlib.AsyncExitStack() as stack:
-        tracing = tracing_of(settings, stack)
+        tracing = tracing_of(settings, metrics, stack)
         ehr_session = await stack.enter_async_context(
             open_session(settings.ehr.ca_file, connections=100, client=settings.tokens.client)
         )

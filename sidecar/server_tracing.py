@@ -5,9 +5,10 @@ from contextlib import AsyncExitStack
 from sidecar import __version__
 from sidecar.common.spans import NoTracing, Tracing
 from sidecar.settings import Settings
+from sidecar.telemetry.metrics import Metrics
 
 
-def tracing_of(settings: Settings, stack: AsyncExitStack) -> Tracing:
+def tracing_of(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Tracing:
     """Return what begins the spans of requests; its last ones are sent when ``stack`` ends.
 
     Raises ``ValueError`` when it is on and its extra is not installed.
@@ -22,7 +23,10 @@ def tracing_of(settings: Settings, stack: AsyncExitStack) -> Tracing:
         raise ValueError(
             f"tracing.endpoint needs {missing.name}: pip install 'smart-imaging-sidecar[tracing]'"
         ) from None
-    export = SpanExport(section.endpoint, authorization=section.authorization(), ca_file=section.ca_file)
+    metrics.begin_tracing()
+    export = SpanExport(
+        section.endpoint, authorization=section.authorization(), ca_file=section.ca_file, observe=metrics.observe_spans
+    )  # fmt: skip
     stack.push_async_callback(export.close)
     return OpenTelemetryTracing(
         export, service_name=section.service_name, version=__version__, ratio=section.sample_ratio,

@@ -27,7 +27,7 @@ def audit_sink(settings: Settings) -> Finding:
 
 def _spool(name: str, folder: Path) -> Finding:
     """A folder of ours alone: who can write there can forge or remove what is to be told."""
-    if not folder.exists():
+    if not folder.exists() and not folder.is_symlink():
         return _writable(name, folder, "audit.spool.folder")
     if not folder.is_dir():
         return failure(name, f"{folder} is not a folder", "Name one in audit.spool.folder, or remove what is there.")

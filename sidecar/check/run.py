@@ -7,6 +7,7 @@ from sidecar.check.audit import audit_repository, audit_sink
 from sidecar.check.finding import Finding, State, has_failed, skipped
 from sidecar.check.journey import journey, without_studies
 from sidecar.check.permissions import capabilities
+from sidecar.check.tracing import collector
 from sidecar.check.upstreams import EHR, PACS, Check, public_url
 from sidecar.server import Sidecar, build
 from sidecar.settings import Settings
@@ -25,6 +26,8 @@ async def check(settings: Settings, token: str | None) -> list[Finding]:
         found = [await public_url(settings, sidecar), audit_sink(settings), capabilities(settings)]
         if settings.audit.repository.url is not None:
             found.insert(2, await audit_repository(settings))
+        if settings.tracing.endpoint is not None:
+            found.append(await collector(settings))
         for part in await asyncio.gather(_in_order(EHR, settings, sidecar), _in_order(PACS, settings, sidecar)):
             found += part
         if token is None:

@@ -39,6 +39,7 @@ class Metrics:
         self.audit_queue_age = self._gauge("audit_queue_age_seconds", "How long the oldest of them has been waiting")
         for what in ("instance", "metadata", "unreadable_instance"):  # From 0, so that the first is an increase.
             self.verification_failures.labels(what)
+        self.trace_spans = self._counter("trace_spans_total", "Spans of sampled requests", "outcome")
         self.certificate_expiry = self._gauge(
             "certificate_expiry_timestamp_seconds", "When the certificate of a peer, or our own, ends", "of"
         )
@@ -53,6 +54,15 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
         return Histogram("smart_imaging_" + name, text, labels, buckets=_SECONDS, registry=self.registry)
+
+    def begin_tracing(self) -> None:
+        """From 0, so that the first one that is lost is an increase."""
+        for outcome in ("ended", "sent", "failed"):
+            self.trace_spans.labels(outcome)
+
+    def observe_spans(self, outcome: str, count: int) -> None:
+        """So many spans ``ended``, were ``sent`` to the collector, or sending them ``failed``."""
+        self.trace_spans.labels(outcome).inc(count)
 
     def observe_malformed(self, status: int) -> None:
         """One request was not even HTTP."""

@@ -29,10 +29,21 @@ REPEAT_SECONDS = 300
 """A collector that stays away is in the log once in so long."""
 
 
+Observe = Callable[[str, int], None]
+"""Takes ``ended``, ``sent`` or ``failed``, and of how many spans."""
+
+
 class SpanExport:
     """Sends to ``endpoint`` (``…/v1/traces``). ``authorization``: that header's value; ``ca_file``: whom to trust."""
 
-    def __init__(self, endpoint: str, *, authorization: str | None = None, ca_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        authorization: str | None = None,
+        ca_file: Path | None = None,
+        observe: Observe = lambda outcome, count: None,
+    ) -> None:
         self._session = requests.Session()
         # As for all our peers: a proxy variable or a .netrc must not send anything elsewhere.
         self._session.trust_env = False
@@ -45,9 +56,11 @@ class SpanExport:
             compression=Compression.Gzip,
             session=self._session,
         )
-        self.processor = BatchSpanProcessor(
-            QuietExporter(exporter), QUEUE_SPANS, DELAY_MILLISECONDS, BATCH_SPANS, TIMEOUT_SECONDS * 1_000
-        )
+        self.processor = CountingProcessor(
+            QuietExporter(exporter, observe=observe), QUEUE_SPANS, DELAY_MILLISECONDS, BATCH_SPANS,
+            TIMEOUT_SECONDS * 1_000,
+        )  # fmt: skip
+        self.processor.observe = observe
 
     async def close(self) -> None:
         """Send what is left, within ``CLOSE_SECONDS``."""
@@ -68,12 +81,31 @@ class SpanExport:
             log.warning("the last spans could not be sent in time: they are lost")
 
 
+class CountingProcessor(BatchSpanProcessor):
+    """Counts what ends: what was neither sent nor failed waits, or found no room in the queue."""
+
+    observe: Observe
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """One more, if it was sampled."""
+        if span.context.trace_flags.sampled:
+            self.observe("ended", 1)
+        super().on_end(span)
+
+
 class QuietExporter(SpanExporter):
     """Passes batches on to ``inner``; a failure is one line in the log, once in ``REPEAT_SECONDS``."""
 
-    def __init__(self, inner: SpanExporter, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        inner: SpanExporter,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        observe: Observe = lambda outcome, count: None,
+    ) -> None:
         self._inner = inner
         self._clock = clock
+        self._observe = observe
         self._quiet_until = float("-inf")
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
@@ -82,6 +114,7 @@ class QuietExporter(SpanExporter):
             result, detail = self._inner.export(spans), "not accepted"
         except Exception as error:
             result, detail = SpanExportResult.FAILURE, type(error).__name__
+        self._observe("sent" if result is SpanExportResult.SUCCESS else "failed", len(spans))
         if result is not SpanExportResult.SUCCESS and self._clock() >= self._quiet_until:
             self._quiet_until = self._clock() + REPEAT_SECONDS
             log.warning("spans cannot be sent to the collector: they are lost", extra={"detail": detail})

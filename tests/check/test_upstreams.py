@@ -13,6 +13,7 @@ from sidecar.check.run import check
 from sidecar.listener import listen
 from sidecar.settings import Settings
 from sidecar.settings_tokens import Introspection
+from tests.telemetry.collector import Collector
 from tests.upstreams import ScriptedEhr
 
 
@@ -281,10 +282,36 @@ async def test_an_audit_repository_that_is_not_there(ehr: ScriptedEhr, pacs: Pac
 
 
 @pytest.mark.parametrize(
+    ("status", "state", "says"),
+    [(200, State.OK, "/v1/traces"), (404, State.FAIL, "4318"), (401, State.FAIL, "authorization_file")],
+)
+async def test_the_collector_of_spans(
+    ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path, status: int, state: State, says: str
+) -> None:
+    """An empty message, with the credential."""
+    secret = tmp_path / "secret"
+    secret.write_text("Bearer collector-secret")
+    async with Collector(status=status).serve() as collector:
+        tracing = {"endpoint": collector.endpoint, "authorization_file": str(secret)}
+        finding = (await found(ehr, pacs, tracing=tracing))["tracing.endpoint"]
+    assert (finding.state, collector.headers["authorization"]) == (state, "Bearer collector-secret")
+    assert says in f"{finding}"
+    assert "collector-secret" not in f"{finding}"
+    assert collector.spans() == []
+
+
+async def test_a_collector_that_is_not_there(ehr: ScriptedEhr, pacs: Pacs) -> None:
+    finding = (await found(ehr, pacs, tracing={"endpoint": "http://127.0.0.1:9/v1/traces"}))["tracing.endpoint"]
+    assert finding.state is State.FAIL
+    assert "tracing.endpoint" not in await found(ehr, pacs)
+
+
+@pytest.mark.parametrize(
     ("what", "state", "says"),
     [
         ("file", State.FAIL, "is not a folder"), ("shared", State.WARN, "by others"), ("mine", State.OK, "spool"),
-        ("link", State.FAIL, "is not a folder"), ("none", State.OK, "spool"), ("nowhere", State.FAIL, "does not exist"),
+        ("link", State.FAIL, "is not a folder"), ("dangling", State.FAIL, "is not a folder"),
+        ("none", State.OK, "spool"), ("nowhere", State.FAIL, "does not exist"),
     ],
 )  # fmt: skip
 async def test_the_folder_of_the_spool(
@@ -299,6 +326,8 @@ async def test_the_folder_of_the_spool(
     elif what == "link":
         folder.symlink_to(tmp_path / "file")
         (tmp_path / "file").touch()
+    elif what == "dangling":
+        folder.symlink_to(tmp_path / "nowhere")
     elif what == "nowhere":
         folder = tmp_path / "no" / "spool"
     audit = {"sink": "fhir", "repository": {"url": "http://127.0.0.1:9/fhir"}, "spool": {"folder": str(folder)}}

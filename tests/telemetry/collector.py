@@ -28,12 +28,13 @@ class Collector:
     async def serve(self) -> AsyncIterator["Collector"]:
         """Serve; ``endpoint`` is its URL from now on."""
         app = web.Application(client_max_size=2**26)
-        app.router.add_post("/v1/traces", self._take)
+        app.router.add_post("/v1/traces", self.take)
         async with listen(app, "127.0.0.1", 0, drain_seconds=0.1) as port:
             self.endpoint = f"http://127.0.0.1:{port}/v1/traces"
             yield self
 
-    async def _take(self, request: web.Request) -> web.Response:
+    async def take(self, request: web.Request) -> web.Response:
+        """Answer one message."""
         await asyncio.sleep(self.delay)
         self.headers = {name.lower(): value for name, value in request.headers.items()}
         self.raw.append(await request.read())

@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
@@ -21,6 +24,8 @@ from sidecar.telemetry.span_export import SpanExport
 from sidecar.telemetry.tracing import OpenTelemetryTracing
 from tests.common.peer import Clock
 from tests.telemetry.collector import Collector, attributes
+from tests.telemetry.test_delivery import until
+from tests.tokens.test_mutual_tls import certificate
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 GOOD = f"00-{TRACE}-{PARENT}-01"
@@ -220,6 +225,51 @@ async def test_a_bad_collector_costs_nothing_but_spans(fault: str, monkeypatch: 
         await export.close()
         assert time.perf_counter() - started < 2
         export.processor._batch_processor._queue.clear()
+
+
+async def test_what_the_collector_did_not_get_is_counted() -> None:
+    """Of what is sampled."""
+    counted = dict.fromkeys(("ended", "sent", "failed"), 0)
+
+    def observe(outcome: str, count: int) -> None:
+        counted[outcome] += count
+
+    async with Collector().serve() as collector:
+        export = SpanExport(collector.endpoint, observe=observe)
+        for ratio, times in ((1, 5), (0, 3)):
+            for _ in range(times):
+                with tracing_to(export, ratio).request("GET", "/x", []):
+                    pass
+        await export.close()
+    assert counted == {"ended": 5, "sent": 5, "failed": 0}
+    export = SpanExport(NOWHERE, observe=observe)
+    with tracing_to(export).request("GET", "/x", []):
+        pass
+    await export.close()
+    await until(lambda: counted == {"ended": 6, "sent": 5, "failed": 1})
+
+
+async def test_a_collector_with_a_certificate_of_its_own(tmp_path: Path) -> None:
+    """``ca_file`` is whom to trust; without it nothing is sent, and that is counted."""
+    files = certificate(tmp_path, "server")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*files)
+    collector = Collector()
+    app = web.Application()
+    app.router.add_post("/v1/traces", collector.take)
+    server = TestServer(app, scheme="https")
+    await server.start_server(ssl=context)
+    async with server:
+        counted: list[str] = []
+        for ca_file in (files[0], None):
+            endpoint = f"https://localhost:{server.port}/v1/traces"
+            export = SpanExport(endpoint, ca_file=ca_file, observe=lambda outcome, count: counted.append(outcome))
+            with tracing_to(export).request("GET", "/x", []):
+                pass
+            await export.close()
+        await until(lambda: len(counted) == 4)
+    assert [one.name for one in collector.spans()] == ["GET /x"]
+    assert counted == ["ended", "sent", "ended", "failed"]
 
 
 class Failing(SpanExporter):

@@ -1,0 +1,36 @@
+"""Where spans go: the collector is sent a message without any (OTLP/HTTP 1.3, an empty ExportTraceServiceRequest)."""
+
+from sidecar.check.finding import Finding, failure, ok
+from sidecar.common.fetch import FetchFailed, fetch
+from sidecar.server import open_session
+from sidecar.settings import Settings
+
+_LIMIT_BYTES = 65_536
+_SECONDS = 5
+
+
+async def collector(settings: Settings) -> Finding:
+    """Whether what listens at ``tracing.endpoint`` takes spans from us."""
+    name, section = "tracing.endpoint", settings.tracing
+    if section.endpoint is None:
+        return ok(name, "none")
+    headers = {"Content-Type": "application/x-protobuf"}
+    if (authorization := section.authorization()) is not None:
+        headers["Authorization"] = authorization
+    try:
+        async with open_session(section.ca_file, connections=1) as session:
+            answer = await fetch(
+                session, "POST", section.endpoint, form=b"", headers=headers, limit_bytes=_LIMIT_BYTES,
+                timeout_seconds=_SECONDS,
+            )  # fmt: skip
+    except FetchFailed as failed:
+        return failure(
+            name, f"{section.endpoint}: {failed.detail or failed.reason}", "Is it reachable from here? ca_file trusted?"
+        )
+    if answer.status in (401, 403):
+        return failure(name, f"{section.endpoint} answers {answer.status}", "Is tracing.authorization_file right?")
+    if answer.status != 200:
+        return failure(
+            name, f"{section.endpoint} answers {answer.status}", "OTLP over HTTP mostly has port 4318, path /v1/traces."
+        )
+    return ok(name, section.endpoint)
