@@ -112,7 +112,7 @@ def _choices(name: str) -> list[dict[str, Any]]:
 def test_every_pair_of_switches(pair: tuple[str, str]) -> None:
     """Each way that each of them can stand, with each of the other."""
     for one, other in itertools.product(_choices(pair[0]), _choices(pair[1])):
-        base = {"config": values_of()["config"]}
+        base = {key: values_of()[key] for key in ("config", "secrets")}
         rendered(base | copy.deepcopy(one) | copy.deepcopy(other), versions=KUBERNETES[-1:])
 
 
@@ -144,6 +144,49 @@ def test_wrong_values_are_refused(wrong: dict[str, Any], named: str) -> None:
         values[key] = values.get(key, {}) | value if isinstance(value, dict) else value
     with helm.Chart.load(CHART) as chart, pytest.raises(helm.HelmError, match=named):
         chart.validate_schema(values)
+
+
+BROKEN: list[tuple[dict[str, Any], str]] = [
+    ({"config": {"server": {"admin_host": "127.0.0.1"}}}, "admin_host is the pod's loopback"),
+    ({"config": {"server": {"host": "::1"}}}, "server.host is the pod's loopback"),
+    ({"config": {"tokens": {"client": {"method": "client_secret_post", "client_id": "a", "client_secret": "x"}}}},
+     "readable"),
+    ({"config": {"pacs": {"url": "http://a/b", "auth": {"method": "bearer", "token": "x"}}}}, "readable"),
+    ({"secrets": []}, "below /run/secrets/imaging-sidecar, but secrets has no imaging-sidecar"),
+    ({"config": {"audit": {"sink": "fhir", "repository": {"url": "http://a/b"},
+                           "spool": {"folder": "/var/spool/smart-imaging-sidecar/a"}}}}, "read-only"),
+    ({"config": {"audit": {"sink": "fhir", "repository": {"url": "http://a/b"},
+                           "spool": {"folder": "/elsewhere"}}}, "spool": {"enabled": True}}, "read-only"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("broken", "says"), BROKEN)
+def test_what_cannot_work_in_a_pod_is_refused(broken: dict[str, Any], says: str) -> None:
+    """Valid settings, but a pod that would never be ready, or a secret that everybody can read."""
+    values = values_of()
+    for key, value in broken.items():
+        values[key] = values.get(key, {}) | value if isinstance(value, dict) else value
+    with pytest.raises(helm.HelmError, match=re.escape(says)):
+        rendered(values)
+
+
+def notes(values: dict[str, Any]) -> str:
+    """What `helm install` says at its end."""
+    with helm.Chart.load(CHART) as chart:
+        (text,) = [
+            text
+            for name, text in chart.render(values, name="imaging", namespace="imaging").items()
+            if name.endswith(".txt")
+        ]
+    return str(text)
+
+
+def test_replicas_that_refuse_each_others_links_are_warned_of() -> None:
+    values = values_of()
+    assert "link_key_file" not in notes(values)
+    del values["config"]["fhir"]["link_key_file"]
+    assert "WARNING: several replicas" in notes(values)
+    assert "link_key_file" not in notes({**values, "replicaCount": 1})
 
 
 def test_what_is_right_is_accepted() -> None:

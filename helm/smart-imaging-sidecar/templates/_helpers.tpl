@@ -36,7 +36,32 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if not .Values.config -}}
 {{- fail "config is required: the sidecar's settings, as in its configuration file (docs/configuration.md)" -}}
 {{- end -}}
+{{- include "smart-imaging-sidecar.refuse" . -}}
 {{ toYaml .Values.config }}
+{{- end -}}
+
+{{/* What the settings allow, and what cannot work in a pod. */}}
+{{- define "smart-imaging-sidecar.refuse" -}}
+{{- $text := toYaml .Values.config -}}
+{{- range $key := list "host" "admin_host" -}}
+{{- if has (dig "server" $key "" $.Values.config) (list "127.0.0.1" "localhost" "::1") -}}
+{{- fail (printf "config.server.%s is the pod's loopback: neither probes nor the Service would reach it; leave it out" $key) -}}
+{{- end -}}
+{{- end -}}
+{{- if regexMatch "(?m)^\\s*(-\\s+)?(password|client_secret|token):" $text -}}
+{{- fail "config has a password, client_secret or token: it would be readable in the ConfigMap; use password_file, client_secret_file or token_file, and secrets" -}}
+{{- end -}}
+{{- $mounted := list -}}
+{{- range .Values.secrets }}{{- $mounted = append $mounted .name -}}{{- end -}}
+{{- range $path := regexFindAll "/run/secrets/[A-Za-z0-9.-]+" $text -1 -}}
+{{- if not (has (base $path) $mounted) -}}
+{{- fail (printf "config names a file below %s, but secrets has no %s" $path (base $path)) -}}
+{{- end -}}
+{{- end -}}
+{{- $folder := dig "audit" "spool" "folder" "" .Values.config -}}
+{{- if and $folder (not (and .Values.spool.enabled (hasPrefix "/var/spool/smart-imaging-sidecar/" $folder))) -}}
+{{- fail (printf "config.audit.spool.folder %s is on a read-only file system: set spool.enabled, and a folder below /var/spool/smart-imaging-sidecar" $folder) -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "smart-imaging-sidecar.port" -}}
