@@ -27,7 +27,7 @@ _CONFIG = click.option(
     "files",
     multiple=True,
     required=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help="YAML file; repeatable, later files override. SIDECAR_<SECTION>__<KEY> in the environment overrides them.",
 )
 
@@ -52,7 +52,8 @@ def serve(files: tuple[Path, ...]) -> None:
 
 
 @main.command(short_help="Say whether a configuration, the EHR and the PACS will do; or a server.")
-@click.option("--config", "files", multiple=True, type=click.Path(path_type=Path), help="As for serve.")
+@click.option("--config", "files", multiple=True, type=click.Path(path_type=Path, readable=False),
+              help="As for serve.")  # fmt: skip
 @click.option("--conformance", "url", metavar="URL", help="In place of a configuration: look at the server with this "
               "FHIR base from outside, requirement by requirement; it may be any.")  # fmt: skip
 @click.option("--origin", metavar="URL", help="With --conformance: the origin of an app's pages, where CORS is for the "
@@ -89,7 +90,7 @@ def check(
         _check_conformance(url, token, patient, origin, in_json=in_json)
     if (patient, origin) != (None, None):
         raise click.UsageError("--patient and --origin go with --conformance.")
-    settings = _settings(files)
+    settings = _settings(files, in_json=in_json)
 
     from sidecar.check.finding import as_json, has_failed, table  # noqa: PLC0415
     from sidecar.check.run import check as find  # noqa: PLC0415
@@ -203,10 +204,12 @@ def ehr_snippet(files: tuple[Path, ...]) -> None:
     click.echo(json.dumps(snippet(settings.server.public_url + "/fhir", offered), indent=2))
 
 
-def _settings(files: tuple[Path, ...]) -> Settings:
+def _settings(files: tuple[Path, ...], *, in_json: bool = False) -> Settings:
     try:
         return load_settings(files, os.environ)
     except ConfigurationError as error:
+        if in_json:
+            click.echo(json.dumps({"ok": False, "problems": list(error.problems)}, indent=2))
         _fail(*error.problems)
 
 

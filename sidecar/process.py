@@ -53,6 +53,11 @@ class Generation:
         public, admin = self._listeners
         return public.sockets(), admin.sockets()
 
+    def ports(self) -> tuple[int, int]:
+        """Where it listens, which is not where its settings say after a reload with other ones."""
+        public, admin = (listener.sockets()[0].getsockname()[1] for listener in self._listeners)
+        return public, admin
+
     async def end(self, drain_seconds: float, *, heir: Settings | None = None) -> None:
         """Accept no more; what is under way gets so long. ``heir``: the settings of the next generation, if any."""
         self._drain_seconds, self._heir = drain_seconds, heir
@@ -163,7 +168,7 @@ def _deliver_the_same(one: Settings, other: Settings) -> bool:
 async def _say(sidecar: Sidecar, generation: Generation, what: str) -> None:
     """Tell what is configured and reachable."""
     problems = await sidecar.readiness.problems()
-    log.info(what, extra=startup.summary(generation.settings, problems))
+    log.info(what, extra=startup.summary(generation.ports(), problems))
     startup.say(generation.settings, problems)
     if "pacs" not in problems:
         await _compare_dialect(sidecar.pacs)

@@ -1,8 +1,9 @@
 """The part of the composition that is about the audit trail: ``audit`` in the settings -> a sink, its delivery."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 import aiohttp
 
@@ -18,19 +19,29 @@ from sidecar.telemetry.sinks import FileSink, NoSink, Sink, StdoutSink
 from sidecar.telemetry.spool import Spool
 from sidecar.telemetry.spool_reader import SpoolReader
 
+
+@contextlib.contextmanager
+def _named(key: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{key} {path}: {error.strerror or 'cannot be used'}; check says what to do") from None
+
+
 Session = Callable[..., AbstractAsyncContextManager[aiohttp.ClientSession]]
 
 
 async def audit_trail(
     settings: Settings, metrics: Metrics, stack: contextlib.AsyncExitStack, session: Session
 ) -> AuditTrail:
-    """Return the trail; ``session`` makes the one for the repository. Raises ``OSError`` for a bad path."""
+    """Return the trail; ``session`` makes the one for the repository. Raises ``ValueError`` for a bad path."""
     audit = settings.audit
     metrics.begin_audit(audit.sink)
     delivery: Delivery | None = None
     sink: Sink = StdoutSink() if audit.sink == "stdout" else NoSink()
     if audit.file is not None:
-        sink = file = FileSink(audit.file, rotate_bytes=audit.rotate_bytes, keep=audit.keep_files)
+        with _named("audit.file", audit.file):
+            sink = file = FileSink(audit.file, rotate_bytes=audit.rotate_bytes, keep=audit.keep_files)
         stack.callback(file.close)
     if audit.spool.folder is not None and audit.repository.url is not None:
         repository = Repository(
@@ -43,10 +54,11 @@ async def audit_trail(
         delivery = Delivery(
             SpoolReader(audit.spool.folder), repository, metrics, batch=audit.repository.batch_size
         )  # fmt: skip
-        sink = spool = Spool(
-            audit.spool.folder, max_bytes=audit.spool.max_bytes, when_full=audit.when_full, sync=audit.spool.sync,
-            observe=metrics.observe_audit, wake=delivery.wake,
-        )  # fmt: skip
+        with _named("audit.spool.folder", audit.spool.folder):
+            sink = spool = Spool(
+                audit.spool.folder, max_bytes=audit.spool.max_bytes, when_full=audit.when_full, sync=audit.spool.sync,
+                observe=metrics.observe_audit, wake=delivery.wake,
+            )  # fmt: skip
         await stack.enter_async_context(delivery.running())
         stack.callback(spool.close)
     source = AuditSource("smart-imaging-sidecar " + __version__, settings.ehr.fhir_url, audit.site)

@@ -61,9 +61,6 @@ def _configured(what: str, **values: Any) -> None:
     log.info("configured: %s", what, extra=values)
 
 
-def summary(settings: Settings, problems: Mapping[str, str]) -> dict[str, Any]:
-    """The first line's fields: who we are, and what keeps us from serving."""
-    return {
-        "version": __version__, "port": settings.server.port, "admin_port": settings.server.admin_port,
-        "problems": dict(problems),
-    }  # fmt: skip
+def summary(ports: tuple[int, int], problems: Mapping[str, str]) -> dict[str, Any]:
+    """The first line's fields: who we are, where we listen (public, admin), and what keeps us from serving."""
+    return {"version": __version__, "port": ports[0], "admin_port": ports[1], "problems": dict(problems)}

@@ -143,6 +143,22 @@ def test_problems_are_lines_and_exit_code_2(site: Path) -> None:
         assert SECRET not in result.stderr
 
 
+def test_the_json_of_check_says_it_too(site: Path, tmp_path: Path) -> None:
+    """A program that reads it needs no other form for this."""
+    result = run("check", "--config", site, "--json", changes={"SIDECAR_LOG__LEVEL": "LOUD"})
+    said = json.loads(result.stdout)
+    assert (result.returncode, said["ok"]) == (2, False)
+    assert said["problems"] == result.stderr.splitlines()
+    assert "log.level" in said["problems"][0]
+
+
+def test_a_configuration_that_may_not_be_read(site: Path) -> None:
+    """One line, as for one that is not there."""
+    folder = one_line(run("serve", "--config", site.parent))
+    assert folder.startswith(f"{site.parent}: ")
+    assert "Usage" not in folder
+
+
 # serve --------------------------------------------------------------------------------------------------------------
 
 
@@ -156,6 +172,12 @@ def test_a_port_that_is_taken(site: Path, name: str) -> None:
     assert line.startswith(("server.port: ", "server.admin_port: "))
     assert f"127.0.0.1:{port}" in line
     assert line.endswith("address already in use")
+
+
+def test_an_audit_file_in_no_folder(site: Path, tmp_path: Path) -> None:
+    changes = {"SIDECAR_AUDIT__SINK": "file", "SIDECAR_AUDIT__FILE": f"{tmp_path}/no/audit.jsonl"}
+    line = one_line(run("serve", "--config", site, changes=changes))
+    assert line.startswith(f"cannot start: audit.file {tmp_path}/no/audit.jsonl: No such file or directory")
 
 
 def test_a_host_that_is_not_here(site: Path) -> None:

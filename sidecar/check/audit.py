@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ from sidecar.common.fetch import FetchFailed, fetch
 from sidecar.server import open_session
 from sidecar.server_pacs import authorization_of
 from sidecar.settings import Settings
-from sidecar.settings_audit import AuditRepository
+from sidecar.settings_audit import Audit, AuditRepository
+from sidecar.telemetry.spool import ASIDE, REJECTED, segment_names
 
 _LIMIT_BYTES = 32 * 2**20
+_LITTLE_BYTES = 2**20
+_LONG_SECONDS = 900
 
 
 def audit_sink(settings: Settings) -> Finding:
@@ -21,11 +25,11 @@ def audit_sink(settings: Settings) -> Finding:
     if audit.file is not None:
         return _writable(name, audit.file, "audit.file")
     if audit.spool.folder is not None:
-        return _spool(name, audit.spool.folder)
+        return _spool(name, audit.spool.folder, audit)
     return ok(name, audit.sink)
 
 
-def _spool(name: str, folder: Path) -> Finding:
+def _spool(name: str, folder: Path, audit: Audit) -> Finding:
     """A folder of ours alone: who can write there can forge or remove what is to be told."""
     if not folder.exists() and not folder.is_symlink():
         return _writable(name, folder, "audit.spool.folder")
@@ -38,6 +42,33 @@ def _spool(name: str, folder: Path) -> Finding:
     # Not by its group: with fsGroup Kubernetes gives a volume to that.
     if stat.S_IMODE(folder.stat().st_mode) & 0o002:
         return warning(name, f"{folder} can be written by others", f"chmod 700 {folder}: they could remove events.")
+    return _room(name, folder) or _waiting(name, folder, audit)
+
+
+def _room(name: str, path: Path) -> Finding | None:
+    """Whether its disk has none left: then nothing is answered."""
+    disk = os.statvfs(path)
+    if disk.f_bavail * disk.f_frsize >= _LITTLE_BYTES and (disk.f_favail or not disk.f_files):
+        return None
+    return failure(name, f"{path}: its disk is full", "Make room: while events cannot be written, nothing is answered.")
+
+
+def _waiting(name: str, folder: Path, audit: Audit) -> Finding:
+    """How much waits, since when; and whether any more may."""
+    names = segment_names(folder)
+    kept = [folder / REJECTED, folder / ASIDE, *(folder / one for one in names)]
+    used = sum(one.stat().st_size for one in kept if one.exists())
+    if used + _LITTLE_BYTES // 16 > audit.spool.max_bytes and audit.when_full == "refuse":
+        return failure(
+            name, f"{folder} is full ({used} bytes of audit.spool.max_bytes): nothing is answered",
+            "Mend the repository, or look at rejected.jsonl; or set a larger max_bytes and reload.",
+        )  # fmt: skip
+    since = min((one.stat().st_mtime for one in kept[1:] if one.exists() and one.stat().st_size), default=time.time())
+    if time.time() - since > _LONG_SECONDS:
+        return warning(
+            name, f"{folder}: events have been waiting for more than {int(time.time() - since) // 60} minutes",
+            "Is a sidecar running that delivers them? Its log says what the repository answers.",
+        )  # fmt: skip
     return ok(name, f"{folder}")
 
 
@@ -50,7 +81,7 @@ def _writable(name: str, path: Path, key: str) -> Finding:
         return failure(
             name, f"{path} cannot be written by this user", "Run check as the service's user, or mend its rights."
         )
-    return ok(name, f"{path}")
+    return _room(name, path.parent) or ok(name, f"{path}")
 
 
 async def audit_repository(settings: Settings) -> Finding:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from sidecar.check.audit import audit_repository, audit_sink
+from sidecar.check.certificates import certificates
 from sidecar.check.finding import Finding, State, has_failed, skipped
 from sidecar.check.journey import journey, without_studies
 from sidecar.check.permissions import capabilities
@@ -26,6 +27,7 @@ async def check(settings: Settings, token: str | None) -> list[Finding]:
         found = [await public_url(settings, sidecar), audit_sink(settings), capabilities(settings)]
         if settings.audit.repository.url is not None:
             found.insert(2, await audit_repository(settings))
+        found += await certificates(settings)
         if settings.tracing.endpoint is not None:
             found.append(await collector(settings))
         for part in await asyncio.gather(_in_order(EHR, settings, sidecar), _in_order(PACS, settings, sidecar)):

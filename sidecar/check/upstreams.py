@@ -126,7 +126,8 @@ async def query(settings: Settings, sidecar: Sidecar) -> Finding:
             name,
             problem,
             _QUERY_HINTS.get(
-                problem.reason, f"Is pacs.url the DICOMweb root ({settings.pacs.url}; its /studies is asked)?"
+                "tls" if "tls_" in problem.for_operators() else problem.reason,
+                f"Is pacs.url the DICOMweb root ({settings.pacs.url}; its /studies is asked)?",
             ),
         )
     return ok(name, settings.pacs.url)
@@ -135,7 +136,8 @@ async def query(settings: Settings, sidecar: Sidecar) -> Finding:
 _QUERY_HINTS = {
     "pacs_query_refused": "The archive refuses our query: is pacs.dialect right, and pacs.url its DICOMweb root?",
     "pacs_credentials": "The archive refuses us: check pacs.auth.",
-    "pacs_unreachable": "Nothing answers there: check pacs.url, the network, and pacs.ca_file for TLS.",
+    "pacs_unreachable": "Nothing answers there: check pacs.url and the network.",
+    "tls": "What answers there has no certificate that we trust: check pacs.ca_file, and the name in pacs.url.",
     "pacs_timeout": "It answers too slowly: is it busy? pacs.timeout_seconds.",
 }
 

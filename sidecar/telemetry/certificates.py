@@ -36,16 +36,20 @@ class Certificates:
 
     async def look(self) -> None:
         """Look once. What cannot be seen now keeps what was seen last: with one that is over there is no connection."""
+        for name, seconds in (await self.ends()).items():
+            self._metrics.certificate_expiry.labels(name).set(seconds)
+
+    async def ends(self) -> dict[str, float]:
+        """Return when those end that can be seen, in seconds since 1970."""
+        found: dict[str, float] = {}
         for name, (url, authorities) in self._servers.items():
             with contextlib.suppress(OSError, ValueError, TimeoutError, KeyError):
-                self._set(name, await _end_at(url, authorities))
+                found[name] = await _end_at(url, authorities)
         for name, file in self._files.items():
             with contextlib.suppress(OSError, ValueError):
                 ends = [one.not_valid_after_utc for one in x509.load_pem_x509_certificates(file.read_bytes())]
-                self._set(name, min(ends).timestamp())
-
-    def _set(self, name: str, seconds: float) -> None:
-        self._metrics.certificate_expiry.labels(name).set(seconds)
+                found[name] = min(ends).timestamp()
+        return found
 
 
 async def _end_at(url: str, authorities: Path | None) -> float:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import random
+import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
@@ -48,6 +49,7 @@ class Delivery:
         self._ending = asyncio.Event()
         self._failures = self._failures_alone = 0
         self._taken = 0
+        self._reason = ""
         self._holds = self._retired = self._is_unkept = False
         self._counted = -float(_COUNT_SECONDS)
 
@@ -238,7 +240,8 @@ class Delivery:
         except OSError as error:
             log.error("rejected.jsonl cannot be written", extra={"detail": error.strerror})
             return False
-        log.error("the audit repository will not take an event: it is kept in rejected.jsonl")
+        detail = self._repository.refusal or "not in many tries"
+        log.error("the audit repository will not take an event: it is kept in rejected.jsonl", extra={"detail": detail})
         return True
 
     def _keep(self) -> None:
@@ -257,8 +260,9 @@ class Delivery:
 
     def _failed(self, reason: str, retry_after: float | None) -> float:
         """Return after how many seconds to try again: longer each time, and not all replicas at once."""
-        if not self._failures:
+        if not self._failures or reason != self._reason:
             log.error("audit events wait: the repository does not take them", extra={"detail": reason})
+        self._reason = reason
         self._failures += 1
         self._metrics.observe_audit("undelivered")
         pause = _pause_seconds(self._failures)
@@ -289,11 +293,12 @@ def _pause_seconds(failures: int) -> float:
 
 
 def _age(waiting: Waiting | None) -> float:
-    """How long it has been waiting, in seconds."""
+    """How long it has been waiting, in seconds: by itself, or by the name of its segment when it cannot be read."""
     if waiting is None:
         return 0
     try:
         recorded = datetime.fromisoformat(json.loads(waiting.line)["recorded"])
         return max(0.0, (datetime.now(recorded.tzinfo) - recorded).total_seconds())
     except (ValueError, KeyError, TypeError):
-        return 0
+        begun = waiting.segment.partition("-")[0]
+        return max(0.0, time.time() - int(begun) / 1e9) if begun.isdecimal() else 0

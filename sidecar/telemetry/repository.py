@@ -62,9 +62,12 @@ class Repository:
         self._authorization = authorization
         self._timeout_seconds = timeout_seconds
         self._update = update
+        self.refusal = ""
+        """The status of the last event that will never be taken; a constant for logs."""
 
     async def deliver(self, events: Sequence[Waiting]) -> list[Outcome]:
         """Send them in one request and return what became of each, in order. Raises ``Undelivered``, ``Refused``."""
+        self.refusal = ""
         if len(events) == 1:
             return [await self._deliver_one(events[0])]
         entries = b",".join(self._entry(one) for one in events)
@@ -74,12 +77,15 @@ class Repository:
             raise Refused
         if answer.status != 200:
             raise _undelivered(answer)
-        return _outcomes(answer, len(events))
+        outcomes, refused = _outcomes(answer, len(events))
+        self.refusal = f"status {refused}" if refused else ""
+        return outcomes
 
     async def _deliver_one(self, event: Waiting) -> Outcome:
         method, path = self._place(event)
         answer = await self._send(method, "/" + path, self._resource(event), 1)
         if answer.status in _NEVER:
+            self.refusal = f"status {answer.status}"
             return Outcome.REJECTED
         if answer.status not in ((200, 201) if self._update else (201,)):
             raise _undelivered(answer)
@@ -140,8 +146,8 @@ def _undelivered(answer: Answer) -> Undelivered:
     return Undelivered(f"status {answer.status}", seconds)
 
 
-def _outcomes(answer: Answer, count: int) -> list[Outcome]:
-    """Of a batch's answer. Raises ``Undelivered`` for one that does not say it of each."""
+def _outcomes(answer: Answer, count: int) -> tuple[list[Outcome], str | None]:
+    """Of a batch's answer, and a status of one that is refused. Raises ``Undelivered`` unless it says it of each."""
     try:
         found = answer.json()
         entries: list[Any] = found["entry"]
@@ -150,7 +156,9 @@ def _outcomes(answer: Answer, count: int) -> list[Outcome]:
         raise Undelivered("not_a_batch_response") from None
     if len(statuses) != count:
         raise Undelivered("not_a_batch_response")
-    return [_outcome(status) for status in statuses]
+    outcomes = [_outcome(status) for status in statuses]
+    refused = (status for status, outcome in zip(statuses, outcomes, strict=True) if outcome is Outcome.REJECTED)
+    return outcomes, next(refused, None)
 
 
 def _outcome(status: str) -> Outcome:

@@ -1,6 +1,10 @@
 """What ``check`` says of upstreams that are not as they should be: each fault has its line and a way out."""
 
+import asyncio
 import contextlib
+import os
+import ssl
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,9 @@ from sidecar.check.run import check
 from sidecar.listener import listen
 from sidecar.settings import Settings
 from sidecar.settings_tokens import Introspection
+from sidecar.telemetry.spool import Spool, segments
 from tests.telemetry.collector import Collector
+from tests.tokens.test_mutual_tls import certificate
 from tests.upstreams import ScriptedEhr
 
 
@@ -334,3 +340,68 @@ async def test_the_folder_of_the_spool(
     finding = (await found(ehr, pacs, audit=audit))["audit.sink"]
     assert finding.state is state
     assert says in f"{finding}"
+
+
+async def test_a_spool_that_is_full_or_waits_for_long(ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path) -> None:
+    """As serve would have it: full is 503 for everybody."""
+    folder = tmp_path / "spool"
+    spool = Spool(folder, max_bytes=2**20)
+    audit: dict[str, Any] = {
+        "sink": "fhir", "repository": {"url": "http://127.0.0.1:9/fhir"},
+        "spool": {"folder": str(folder), "max_bytes": 2**20},
+    }  # fmt: skip
+
+    async def finding() -> Finding:
+        return (await found(ehr, pacs, audit=audit))["audit.sink"]
+
+    spool.write(b"{}\n")
+    assert (await finding()).state is State.OK
+    (segment,) = segments(folder)
+    os.utime(segment, (time.time() - 1_800,) * 2)
+    late = await finding()
+    assert (late.state, "30 minutes" in late.text) == (State.WARN, True)
+    with contextlib.suppress(OSError):
+        while True:
+            spool.write(b"x" * 999 + b"\n")
+    full = await finding()
+    assert (full.state, "nothing is answered" in full.text) == (State.FAIL, True)
+    audit["when_full"] = "drop_oldest"
+    assert (await finding()).state is not State.FAIL
+
+
+@pytest.mark.parametrize("sink", ["file", "fhir"])
+@pytest.mark.parametrize("what", ["bytes", "files"])
+async def test_a_full_disk(
+    ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path, sink: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = os.statvfs_result((4_096, 4_096, 10**6, 10**6, 0 if what == "bytes" else 10**6, 10**6, 9, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda path: disk)
+    audit: dict[str, Any] = {"sink": "file", "file": str(tmp_path / "audit.jsonl")}
+    if sink == "fhir":
+        audit = {"sink": "fhir", "repository": {"url": "http://127.0.0.1:9/fhir"}, "spool": {"folder": str(tmp_path)}}
+    finding = (await found(ehr, pacs, audit=audit))["audit.sink"]
+    assert (finding.state, "disk is full" in finding.text) == (State.FAIL, True)
+
+
+async def test_a_certificate_that_ends_soon(ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path) -> None:
+    """One hour, as our own here."""
+    files = certificate(tmp_path, "us")
+    client = {
+        "method": "tls_client_auth", "client_id": "us", "certificate_file": str(files[0]),
+        "private_key_file": str(files[1]),
+    }  # fmt: skip
+    finding = (await found(ehr, pacs, tokens={"client": client}))["certificate.client"]
+    assert finding.state is State.WARN
+    assert "renewed" in str(finding.hint)
+
+
+async def test_an_archive_whose_certificate_is_not_trusted(ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path) -> None:
+    """Something answers there: not "nothing does"."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate(tmp_path, "server"))
+    async with await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0, ssl=context) as server:
+        url = f"https://localhost:{server.sockets[0].getsockname()[1]}/dicom-web"
+        finding = (await found(ehr, pacs, pacs={"url": url}))["pacs.query"]
+    assert finding.state is State.FAIL
+    assert "pacs.ca_file" in str(finding.hint)
+    assert "Nothing answers" not in str(finding.hint)
