@@ -157,7 +157,7 @@ def demo(
     try:
         from sidecar.demo.run import Archive, run_demo  # noqa: PLC0415 - its libraries are an extra
     except ModuleNotFoundError as missing:
-        _fail(f"demo needs {missing.name}: pip install 'smart-imaging-sidecar[demo]'")
+        _fail(f"demo needs {missing.name}: pip install '.[demo]' in the project's folder")
     from sidecar.telemetry.logs import configure_logs  # noqa: PLC0415
 
     configure_logs("INFO" if verbose else "WARNING")

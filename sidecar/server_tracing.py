@@ -21,7 +21,7 @@ def tracing_of(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> T
         from sidecar.telemetry.tracing import OpenTelemetryTracing  # noqa: PLC0415
     except ImportError as missing:
         raise ValueError(
-            f"tracing.endpoint needs {missing.name}: pip install 'smart-imaging-sidecar[tracing]'"
+            f"tracing.endpoint needs {missing.name}: pip install '.[tracing]' in the project's folder"
         ) from None
     metrics.begin_tracing()
     export = SpanExport(
