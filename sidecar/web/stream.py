@@ -142,7 +142,7 @@ class Streamer:
             self.metrics.observe_foreign(broken.foreign)
         log.error(
             "a PACS answer was not passed on, or not to its end",
-            extra={"reason": broken.reason, "kind": kind, "request_id": request[REQUEST_ID]},
+            extra={"reason": broken.problem().reason, "kind": kind, "request_id": request[REQUEST_ID]},
         )
         return broken.outcome
 
