@@ -12,6 +12,7 @@ from aiohttp import web
 
 from sidecar import RELEASED, __version__
 from sidecar.common.background import background
+from sidecar.common.connector import CleanConnector
 from sidecar.fhir.catalog import Catalog, MemoryStore, Store
 from sidecar.fhir.catalog_sqlite import SqliteStore
 from sidecar.fhir.constraints import Constraints
@@ -208,7 +209,7 @@ async def open_session(
     if isinstance(client, TlsClient):
         context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
         context.load_cert_chain(client.certificate_file, client.private_key_file)
-    connector = aiohttp.TCPConnector(limit=connections, ssl=context, keepalive_timeout=15)
+    connector = CleanConnector(limit=connections, ssl=context, keepalive_timeout=15)
     # trust_env stays off: a proxy variable must not send tokens elsewhere. No cookies: they would be shared by all.
     async with aiohttp.ClientSession(
         connector=connector,

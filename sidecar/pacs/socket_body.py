@@ -22,6 +22,9 @@ class SocketBody:
     def __init__(self, own: socket.socket, left: int) -> None:
         self._own = own
         self._left = left
+        self._loop = asyncio.get_running_loop()
+        self._is_watched = False
+        self._waiter: asyncio.Future[None] | None = None
 
     async def read(self) -> bytes:
         """Return the next bytes, as many as are there; none at the end. Others have their turn in between.
@@ -32,17 +35,42 @@ class SocketBody:
             return b""
         most = min(self._left, PIECE_BYTES)
         await asyncio.sleep(0)
-        try:
-            data = self._own.recv(most)
-        except BlockingIOError:
-            data = await asyncio.get_running_loop().sock_recv(self._own, most)
+        while True:
+            try:
+                data = self._own.recv(most)
+                break
+            except BlockingIOError:
+                await self._wait()
         if not data:
             raise aiohttp.ClientPayloadError("the body is shorter than its Content-Length")
         self._left -= len(data)
         return data
 
+    async def _wait(self) -> None:
+        """Until something is there. The socket stays watched: to begin and end that for each piece costs more."""
+        self._waiter = self._loop.create_future()
+        if not self._is_watched:
+            self._loop.add_reader(self._own.fileno(), self._something_came)
+            self._is_watched = True
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _something_came(self) -> None:
+        if self._waiter is None:  # Nobody reads, since the client is slow; this would be called again at once.
+            self._unwatch()
+        elif not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _unwatch(self) -> None:
+        if self._is_watched:
+            self._loop.remove_reader(self._own.fileno())
+            self._is_watched = False
+
     def close(self) -> None:
         """Close the socket: nobody reads that connection any more."""
+        self._unwatch()
         self._own.close()
 
 

@@ -67,7 +67,10 @@ class Upstream:
             return [data] if data else []
         pieces: list[bytes] = []
         while not pieces or self._taken < content.total_bytes:
-            data, ends_chunk = await content.readchunk()
+            try:
+                data, ends_chunk = await content.readchunk()
+            except RuntimeError:  # aiohttp's word for a connection that was gone before it was asked for more.
+                raise aiohttp.ClientPayloadError("the connection is gone") from None
             if data:
                 self._taken += len(data)
                 pieces.append(data)

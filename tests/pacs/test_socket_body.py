@@ -8,14 +8,15 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from types import SimpleNamespace
+from typing import Any, ClassVar, NoReturn
 
 import aiohttp
 import pytest
 import uvloop
 
 from sidecar.pacs import upstream as upstream_module
-from sidecar.pacs.socket_body import LONG_BYTES, take_over
+from sidecar.pacs.socket_body import LONG_BYTES, PIECE_BYTES, SocketBody, take_over
 from sidecar.pacs.upstream import Upstream
 from sidecar.server import open_session
 from tests.tokens.test_mutual_tls import certificate
@@ -132,6 +133,55 @@ def test_it_is_the_same_however_it_comes(
 
     assert run(read()) == LONG
     assert taken.count(True) == 1
+
+
+def test_no_piece_is_longer_than_was_agreed(run: Run) -> None:
+    """Memory, and the turn of everybody else, however much waits in the socket."""
+
+    class Stub(socket.socket):
+        asked: ClassVar[list[int]] = []
+
+        def recv(self, size: int, flags: int = 0) -> bytes:
+            self.asked.append(size)
+            return bytes(size)
+
+    async def read() -> list[int]:
+        body = SocketBody(Stub(), 3 * 2**20 + 5)
+        pieces = []
+        while piece := await body.read():
+            pieces.append(len(piece))
+        body.close()
+        return pieces
+
+    assert PIECE_BYTES <= 2**20
+    assert run(read()) == [PIECE_BYTES] * 3 + [5]
+    assert Stub.asked == [PIECE_BYTES] * 3 + [5]
+
+
+def test_what_aiohttp_still_held_back_is_not_left_behind(run: Run) -> None:
+    """Reading its buffer may have it parse on, and fill the buffer again."""
+
+    async def read() -> bytes:
+        async with opened(writing(HEAD_OF_LONG, LONG[:5_000], 0.1, LONG[5_000:])) as upstream:
+            response = upstream._response
+            while response.content.total_bytes < 5_000:
+                await asyncio.sleep(0.01)
+            handed = [LONG[:1_000], LONG[1_000:5_000], b""]
+            content = SimpleNamespace(
+                total_bytes=5_000, is_eof=lambda: False, read_nowait=lambda: handed.pop(0)
+            )  # fmt: skip
+            fake: Any = SimpleNamespace(
+                connection=response.connection, content=content, content_length=len(LONG), headers=response.headers
+            )  # fmt: skip
+            came = take_over(fake)
+            assert came is not None
+            found, rest = came
+            while piece := await rest.read():
+                found += piece
+            rest.close()
+            return found
+
+    assert run(read()) == LONG
 
 
 def test_what_comes_behind_it_is_not_the_body(run: Run, taken: list[bool]) -> None:

@@ -1,0 +1,36 @@
+"""Our peers' connections, kept for the next request unless something came on them that nobody had asked for."""
+
+import select
+from typing import Any
+
+import aiohttp
+
+
+class CleanConnector(aiohttp.TCPConnector):
+    """``aiohttp.TCPConnector``, but a kept connection with bytes on it is closed.
+
+    A server that sends more than its answer's length, or two answers, would have the rest taken for the answer to the
+    next request, which may be another patient's (CWE-444). What comes even later cannot be told from an answer.
+    """
+
+    async def connect(self, *arguments: Any, **more: Any) -> aiohttp.connector.Connection:
+        """Return one that is quiet; as ``aiohttp.TCPConnector.connect``."""
+        while True:
+            connection = await super().connect(*arguments, **more)
+            if _is_quiet(connection):
+                return connection
+            connection.close()
+
+
+def _is_quiet(connection: aiohttp.connector.Connection) -> bool:
+    protocol, transport = connection.protocol, connection.transport
+    if protocol is None or transport is None or protocol.should_close:
+        return False
+    if transport.get_extra_info("sslcontext"):  # TLS itself may say something (tickets); what it says of HTTP is above.
+        return True
+    theirs = transport.get_extra_info("socket")
+    if theirs is None:
+        return True
+    look = select.poll()
+    look.register(theirs.fileno(), select.POLLIN)
+    return not look.poll(0)  # Bytes, or its end: a peer that has closed it.

@@ -1,0 +1,139 @@
+"""Nobody gets what was left over from the answer to somebody else (SIA-42; CWE-444)."""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import uvloop
+
+from sidecar.server import open_session
+from tests.tokens.test_mutual_tls import certificate
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n%b"
+
+
+@pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Run a coroutine in an event loop of that kind."""
+
+    def run_in(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            return runner.run(coroutine)
+
+    return run_in
+
+
+async def asked(extra: bytes, times: int, *, pause: float = 0.0, delay: float = 0.0, closes: bool = False) -> Any:
+    """The bodies of so many requests in a row, and the connections that they took.
+
+    The server sends ``extra`` behind each of its answers, ``delay`` seconds later, and may close then.
+    """
+    connections = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        try:
+            while True:
+                line = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1]
+                writer.write(ANSWER % line[1:5])
+                if delay:
+                    await writer.drain()
+                    await asyncio.sleep(delay)
+                writer.write(extra)
+                await writer.drain()
+                if closes:
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    bodies = []
+    async with (
+        await asyncio.start_server(answer, "127.0.0.1", 0) as server,
+        open_session(None, connections=1) as session,
+    ):
+        for number in range(times):
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/{number:04d}"
+            try:
+                async with session.get(url) as response:
+                    bodies.append((await response.read()).decode())
+            except aiohttp.ClientError:  # aiohttp takes an answer with junk right behind it for none.
+                bodies.append("none")
+            await asyncio.sleep(pause)
+    return bodies, connections
+
+
+@pytest.mark.parametrize("extra", [ANSWER % b"evil", ANSWER % b"evil" * 3, ANSWER[:20], b"x"])
+@pytest.mark.parametrize(("pause", "delay"), [(0.0, 0.0), (0.05, 0.0), (0.05, 0.02)])
+def test_what_nobody_asked_for_is_nobodys_answer(
+    run: Callable[[Coroutine[Any, Any, Any]], Any], extra: bytes, pause: float, delay: float
+) -> None:
+    bodies, connections = run(asked(extra, 5, pause=pause, delay=delay))
+    right = [f"{number:04d}" for number in range(5)]
+    if b"evil" in extra:
+        assert (bodies, connections) == (right, 5)
+    assert all(body in ("none", one) for body, one in zip(bodies, right, strict=True))
+
+
+def test_a_quiet_connection_is_kept(run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+    bodies, connections = run(asked(b"", 5))
+    assert (len(set(bodies)), connections) == (5, 1)
+
+
+def test_one_that_the_server_has_closed_is_not_tried(run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+    bodies, connections = run(asked(b"", 5, pause=0.05, closes=True))
+    assert (len(set(bodies)), connections) == (5, 5)
+
+
+def test_by_tls_too(run: Callable[[Coroutine[Any, Any, Any]], Any], tmp_path: Path) -> None:
+    """Tickets of TLS 1.3 that come behind the handshake are no reason; bytes of HTTP are."""
+    files = certificate(tmp_path, "server")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*files)
+
+    async def ask(extra: bytes) -> tuple[list[bytes], int]:
+        connections = 0
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal connections
+            connections += 1
+            try:
+                while True:
+                    line = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1]
+                    writer.write(ANSWER % line[1:5])
+                    await writer.drain()
+                    await asyncio.sleep(0.01)
+                    writer.write(extra)
+                    await writer.drain()
+            except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
+                pass
+            finally:
+                writer.close()
+
+        bodies = []
+        async with (
+            await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as server,
+            open_session(files[0], connections=1) as session,
+        ):
+            for number in range(4):
+                url = f"https://localhost:{server.sockets[0].getsockname()[1]}/{number:04d}"
+                async with session.get(url) as response:
+                    bodies.append(await response.read())
+                await asyncio.sleep(0.05)
+        return bodies, connections
+
+    right = [b"%04d" % number for number in range(4)]
+    assert run(ask(b"")) == (right, 1)
+    assert run(ask(ANSWER % b"evil")) == (right, 4)
+
+
+async def test_it_is_what_our_sessions_use() -> None:
+    async with open_session(None, connections=3) as session:
+        assert type(session.connector).__name__ == "CleanConnector"
+        assert isinstance(session.connector, aiohttp.TCPConnector)
