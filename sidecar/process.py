@@ -14,7 +14,7 @@ from socket import socket
 
 from pydantic import BaseModel
 
-from sidecar import startup
+from sidecar import __version__, startup
 from sidecar.common.background import background
 from sidecar.configuration import ConfigurationError
 from sidecar.listener import Listener
@@ -22,6 +22,7 @@ from sidecar.pacs.client import PacsClient
 from sidecar.pacs.detection import detect_dialect
 from sidecar.server import Sidecar, build
 from sidecar.settings import Settings
+from sidecar.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +33,16 @@ Load = Callable[[], Settings]
 
 
 class Generation:
-    """A sidecar with its two listeners, from ``settings``; on ``sockets`` (public, admin) of the one before, if any."""
+    """A sidecar with its two listeners, from ``settings``; on ``sockets`` (public, admin) of the one before, if any.
 
-    def __init__(self, settings: Settings, sockets: tuple[Sequence[socket], Sequence[socket]] = ((), ())) -> None:
+    ``metrics``: of the process. What an old generation still counts must be seen, too.
+    """
+
+    def __init__(
+        self, settings: Settings, metrics: Metrics, sockets: tuple[Sequence[socket], Sequence[socket]] = ((), ())
+    ) -> None:
         self.settings = settings
+        self.metrics = metrics
         self._sockets = sockets
         self._over = asyncio.Event()
         self._drain_seconds = settings.server.drain_seconds
@@ -66,7 +73,7 @@ class Generation:
 
     async def _serve(self) -> None:
         try:
-            async with build(self.settings) as sidecar, contextlib.AsyncExitStack() as stack:
+            async with build(self.settings, metrics=self.metrics) as sidecar, contextlib.AsyncExitStack() as stack:
                 server = self.settings.server
                 admin = Listener(
                     sidecar.admin, server.admin_host, server.admin_port, sockets=self._sockets[1],
@@ -107,7 +114,7 @@ async def run(
     """
     _raise_open_files()
     reload = asyncio.Event() if reload is None else reload
-    current = Generation(settings)
+    current = Generation(settings, Metrics(__version__))
     sidecar = await current.started()
     await _say(sidecar, current, "serving")
     retired: set[asyncio.Task[None]] = set()
@@ -150,7 +157,7 @@ async def _next(current: Generation, load: Load | None) -> Generation | None:
     for name in ("host", "port", "admin_host", "admin_port"):
         if getattr(settings.server, name) != getattr(current.settings.server, name):
             log.warning("a change that needs a restart", extra={"setting": "server." + name})
-    following = Generation(settings, current.sockets())
+    following = Generation(settings, current.metrics, current.sockets())
     try:
         await following.started()
     except (OSError, ValueError) as error:

@@ -87,13 +87,18 @@ class Sidecar:
 
 @contextlib.asynccontextmanager
 async def build(
-    settings: Settings, customize: Callable[[web.Application], None] | None = None
+    settings: Settings,
+    customize: Callable[[web.Application], None] | None = None,
+    *,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[Sidecar]:
     """Build everything; close it on leaving. ``customize`` may add routes to the public application (the demo's page).
 
+    ``metrics``: of the generation before, which go on; ``None``: new ones.
+
     Raises ``ConfigurationError``-like ``ValueError`` for a key that cannot be used.
     """
-    metrics = Metrics(__version__)
+    metrics = Metrics(__version__) if metrics is None else metrics
     async with contextlib.AsyncExitStack() as stack:
         tracing = tracing_of(settings, metrics, stack)
         ehr_session = await stack.enter_async_context(

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -37,6 +38,7 @@ async def audit_trail(
     """Return the trail; ``session`` makes the one for the repository. Raises ``ValueError`` for a bad path."""
     audit = settings.audit
     metrics.begin_audit(audit.sink)
+    observe = partial(metrics.observe_audit, sink=audit.sink)
     delivery: Delivery | None = None
     sink: Sink = StdoutSink() if audit.sink == "stdout" else NoSink()
     if audit.file is not None:
@@ -57,10 +59,10 @@ async def audit_trail(
         with _named("audit.spool.folder", audit.spool.folder):
             sink = spool = Spool(
                 audit.spool.folder, max_bytes=audit.spool.max_bytes, when_full=audit.when_full, sync=audit.spool.sync,
-                observe=metrics.observe_audit, wake=delivery.wake,
+                observe=observe, wake=delivery.wake,
             )  # fmt: skip
         await stack.enter_async_context(delivery.running())
         stack.callback(spool.close)
     source = AuditSource("smart-imaging-sidecar " + __version__, settings.ehr.fhir_url, audit.site)
     retire = None if delivery is None else delivery.retire
-    return AuditTrail(sink, source, audit.key(), observe=metrics.observe_audit, retire=retire)
+    return AuditTrail(sink, source, audit.key(), observe=observe, retire=retire)

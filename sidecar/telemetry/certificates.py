@@ -36,7 +36,9 @@ class Certificates:
 
     async def look(self) -> None:
         """Look once. What cannot be seen now keeps what was seen last: with one that is over there is no connection."""
-        for name, seconds in (await self.ends()).items():
+        found = await self.ends()
+        self._metrics.keep_certificates({*self._servers, *self._files})
+        for name, seconds in found.items():
             self._metrics.certificate_expiry.labels(name).set(seconds)
 
     async def ends(self) -> dict[str, float]:

@@ -84,6 +84,7 @@ class Delivery:
                 log.warning(
                     "audit events are left for the next process that uses their folder", extra={"detail": detail}
                 )
+        self._metrics.observe_queue(0, 0)  # The next generation may have none that would say it.
 
     async def _run(self) -> None:
         try:
@@ -281,9 +282,8 @@ class Delivery:
         now = asyncio.get_running_loop().time()
         if self._holds and now - self._counted >= _COUNT_SECONDS:
             self._counted = now
-            self._metrics.audit_queue_length.set(self._reader.waiting() + len(self._aside))
             oldest = (self._aside.oldest, *self._reader.next(1, 1))
-            self._metrics.audit_queue_age.set(max(map(_age, oldest)))
+            self._metrics.observe_queue(self._reader.waiting() + len(self._aside), max(map(_age, oldest)))
 
 
 def _pause_seconds(failures: int) -> float:

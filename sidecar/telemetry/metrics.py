@@ -1,5 +1,7 @@
 """Prometheus metrics, prefix ``smart_imaging_`` (docs/operations.md). Labels take constants only, never identifiers."""
 
+from collections.abc import Collection
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, choose_encoder
 
@@ -34,7 +36,6 @@ class Metrics:
         )
         self.capability_urls_issued = self._counter("capability_urls_issued_total", "Capability URLs handed out")
         self.audit_events = self._counter("audit_events_total", "Audit events", "sink", "outcome")
-        self.begin_audit("none")
         self.audit_queue_length = self._gauge("audit_queue_length", "Audit events that wait for the repository")
         self.audit_queue_age = self._gauge("audit_queue_age_seconds", "How long the oldest of them has been waiting")
         for what in ("instance", "metadata", "unreadable_instance"):  # From 0, so that the first is an increase.
@@ -97,24 +98,33 @@ class Metrics:
         self.pacs_first_byte.labels(kind).observe(seconds, exemplar())
         add_duration("pacs", seconds)
 
+    def keep_certificates(self, names: Collection[str]) -> None:
+        """Forget those of others: they are used no more."""
+        for sample in [one for family in self.certificate_expiry.collect() for one in family.samples]:
+            if sample.labels["of"] not in names:
+                self.certificate_expiry.remove(sample.labels["of"])
+
     def observe_foreign(self, what: str) -> None:
         """The PACS returned something of another patient, and it was held back."""
         self.verification_failures.labels(what).inc()
 
     def begin_audit(self, sink: str) -> None:
-        """Audit events go to this ``sink`` (that of ``audit``) from now on."""
-        self.audit_events.clear()
+        """Audit events go to this ``sink`` (that of ``audit``), too."""
         outcomes = ("written", "failed", "delivered", "undelivered", "rejected", "dropped")
         for outcome in outcomes if sink == "fhir" else outcomes[:2]:  # From 0, so that the first is an increase.
             self.audit_events.labels(sink, outcome)
-        self._audit_sink = sink
 
-    def observe_audit(self, outcome: str) -> None:
+    def observe_audit(self, outcome: str, sink: str = "fhir") -> None:
         """One audit event was ``written`` or ``failed``; later ``delivered``, ``rejected`` or ``dropped``.
 
         ``undelivered``: one request to the repository failed, and is repeated.
         """
-        self.audit_events.labels(self._audit_sink, outcome).inc()
+        self.audit_events.labels(sink, outcome).inc()
+
+    def observe_queue(self, length: int, age_seconds: float) -> None:
+        """So many audit events wait for the repository, the oldest of them for so long."""
+        self.audit_queue_length.set(length)
+        self.audit_queue_age.set(age_seconds)
 
     def expose(self) -> bytes:
         """The text exposition."""

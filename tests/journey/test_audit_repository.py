@@ -106,6 +106,10 @@ def test_a_reload_with_another_folder_leaves_nobody_behind(site: Site, tmp_path:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
             assert f"5 in {site.configuration['audit']['spool']['folder']}" in sidecar.log
+            deadline = time.monotonic() + 5
+            while sidecar.metric("smart_imaging_audit_queue_length") != 0:  # Of the new folder.
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
 
 
 def test_a_full_spool_refuses_and_recovers(site: Site, tmp_path: Path) -> None:
