@@ -116,6 +116,30 @@ def test_every_pair_of_switches(pair: tuple[str, str]) -> None:
         rendered(base | copy.deepcopy(one) | copy.deepcopy(other), versions=KUBERNETES[-1:])
 
 
+def test_every_combination_of_switches() -> None:
+    """Each on or off, with all others on or off. A manifest that many of them make is validated once."""
+    base = {key: values_of()[key] for key in ("config", "secrets")}
+    seen: set[str] = set()
+    with helm.Chart.load(CHART) as chart:
+        for on in itertools.product((False, True), repeat=len(SWITCHES)):
+            values: dict[str, Any] = base | {}
+            for name, is_on in zip(SWITCHES, on, strict=True):
+                values |= copy.deepcopy(SWITCHES[name][0]) if is_on else {}
+            for text in chart.render(values, name="imaging", namespace="imaging").values():
+                if text not in seen:
+                    seen.add(text)
+                    _validate(text)
+    assert len(seen) > 20
+
+
+def _validate(text: str) -> None:
+    if text.startswith("The SMART"):  # NOTES.txt
+        return
+    for one in yaml.safe_load_all(text):
+        if one is not None and one["kind"] not in OTHER_KINDS:
+            kubernetes_validate.validate(one, KUBERNETES[-1], strict=True)
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"config": {"pac": {}}}, "pac"),
     ({"config": {"pacs": {"url": 1}}}, "url"),
