@@ -27,7 +27,15 @@ def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], 
     return run_in
 
 
-async def asked(extra: bytes, times: int, *, pause: float = 0.0, delay: float = 0.0, closes: bool = False) -> Any:
+async def asked(
+    extra: bytes,
+    times: int,
+    *,
+    pause: float = 0.0,
+    delay: float = 0.0,
+    closes: bool = False,
+    tls: tuple[Path, Path] | None = None,
+) -> Any:
     """The bodies of so many requests in a row, and the connections that they took.
 
     The server sends ``extra`` behind each of its answers, ``delay`` seconds later, and may close then.
@@ -48,20 +56,24 @@ async def asked(extra: bytes, times: int, *, pause: float = 0.0, delay: float = 
                 await writer.drain()
                 if closes:
                     break
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
             pass
         finally:
             writer.close()
 
+    context = None
+    if tls is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*tls)
     bodies = []
     async with (
-        await asyncio.start_server(answer, "127.0.0.1", 0) as server,
-        open_session(None, connections=1) as session,
+        await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as server,
+        open_session(tls and tls[0], connections=1) as session,
     ):
         for number in range(times):
-            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/{number:04d}"
+            port = server.sockets[0].getsockname()[1]
             try:
-                async with session.get(url) as response:
+                async with session.get(f"http{'s' if tls else ''}://localhost:{port}/{number:04d}") as response:
                     bodies.append((await response.read()).decode())
             except aiohttp.ClientError:  # aiohttp takes an answer with junk right behind it for none.
                 bodies.append("none")
@@ -94,43 +106,9 @@ def test_one_that_the_server_has_closed_is_not_tried(run: Callable[[Coroutine[An
 def test_by_tls_too(run: Callable[[Coroutine[Any, Any, Any]], Any], tmp_path: Path) -> None:
     """Tickets of TLS 1.3 that come behind the handshake are no reason; bytes of HTTP are."""
     files = certificate(tmp_path, "server")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*files)
-
-    async def ask(extra: bytes) -> tuple[list[bytes], int]:
-        connections = 0
-
-        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            nonlocal connections
-            connections += 1
-            try:
-                while True:
-                    line = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1]
-                    writer.write(ANSWER % line[1:5])
-                    await writer.drain()
-                    await asyncio.sleep(0.01)
-                    writer.write(extra)
-                    await writer.drain()
-            except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
-                pass
-            finally:
-                writer.close()
-
-        bodies = []
-        async with (
-            await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as server,
-            open_session(files[0], connections=1) as session,
-        ):
-            for number in range(4):
-                url = f"https://localhost:{server.sockets[0].getsockname()[1]}/{number:04d}"
-                async with session.get(url) as response:
-                    bodies.append(await response.read())
-                await asyncio.sleep(0.05)
-        return bodies, connections
-
-    right = [b"%04d" % number for number in range(4)]
-    assert run(ask(b"")) == (right, 1)
-    assert run(ask(ANSWER % b"evil")) == (right, 4)
+    right = [f"{number:04d}" for number in range(4)]
+    assert run(asked(b"", 4, pause=0.05, tls=files)) == (right, 1)
+    assert run(asked(ANSWER % b"evil", 4, pause=0.05, delay=0.01, tls=files)) == (right, 4)
 
 
 async def test_it_is_what_our_sessions_use() -> None:
