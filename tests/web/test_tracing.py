@@ -175,7 +175,7 @@ async def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.Mon
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     with pytest.raises(
-        ValueError, match=r"^tracing.endpoint needs .*: pip install 'smart-imaging-sidecar\[tracing\]'$"
+        ValueError, match=r"^tracing.endpoint needs .*: pip install '\.\[tracing\]' in the project's folder$"
     ):
         async with traced(ScriptedPacs(GOOD["chunked"]), ScriptedEhr(), "http://127.0.0.1:9/v1/traces"):
             pass
