@@ -65,6 +65,11 @@ class Generation:
         public, admin = (listener.sockets()[0].getsockname()[1] for listener in self._listeners)
         return public, admin
 
+    async def inherited(self, heir: Settings) -> None:
+        """Deliver no audit events any more if ``heir``, the newest settings, have it done from the same folder."""
+        if _deliver_the_same(heir, self.settings):
+            (await self.started()).audit.retire()
+
     async def end(self, drain_seconds: float, *, heir: Settings | None = None) -> None:
         """Accept no more; what is under way gets so long. ``heir``: the settings of the next generation, if any."""
         self._drain_seconds, self._heir = drain_seconds, heir
@@ -91,8 +96,8 @@ class Generation:
                 await self._over.wait()
                 # Of one that was replaced nothing ends: a client that leaves it is a client that leaves.
                 sidecar.readiness.draining = self._heir is None
-                if self._heir is not None and _deliver_the_same(self._heir, self.settings):
-                    sidecar.audit.retire()  # What its transfers still have to tell, the next one delivers.
+                if self._heir is not None:  # What its transfers still have to tell, the next one delivers.
+                    await self.inherited(self._heir)
                 await public.stop(self._drain_seconds)
         except BaseException as error:
             if self._started.done():
@@ -117,14 +122,16 @@ async def run(
     current = Generation(settings, Metrics(__version__))
     sidecar = await current.started()
     await _say(sidecar, current, "serving")
-    retired: set[asyncio.Task[None]] = set()
+    retired: dict[asyncio.Task[None], Generation] = {}
     async with background(_watch(lambda: current.settings, files, reload)):
         while not await _stopped(stop, reload):
             following = await _next(current, load)
             if following is not None:
                 ending = asyncio.create_task(current.end(RETIRED_SECONDS, heir=following.settings))
-                retired.add(ending)
-                ending.add_done_callback(retired.discard)
+                for old in retired.values():  # One with the folder of the newest, but not of the one between.
+                    await old.inherited(following.settings)
+                retired[ending] = current
+                ending.add_done_callback(retired.pop)
                 current = following
                 await _say(await current.started(), current, "reloaded")
     drain_seconds = current.settings.server.drain_seconds

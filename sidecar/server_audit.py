@@ -11,6 +11,7 @@ import aiohttp
 from sidecar import __version__
 from sidecar.server_pacs import authorization_of
 from sidecar.settings import Settings
+from sidecar.telemetry.aside import MOST_BYTES
 from sidecar.telemetry.audit import AuditTrail
 from sidecar.telemetry.audit_event import AuditSource
 from sidecar.telemetry.delivery import Delivery
@@ -54,7 +55,8 @@ async def audit_trail(
             update=audit.repository.interaction == "update",
         )
         delivery = Delivery(
-            SpoolReader(audit.spool.folder), repository, metrics, batch=audit.repository.batch_size
+            SpoolReader(audit.spool.folder), repository, metrics, batch=audit.repository.batch_size,
+            aside_bytes=min(MOST_BYTES, audit.spool.max_bytes // 8),
         )  # fmt: skip
         with _named("audit.spool.folder", audit.spool.folder):
             sink = spool = Spool(

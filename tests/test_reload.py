@@ -18,6 +18,7 @@ from aiohttp import web
 
 from tests.background import Background
 from tests.sidecar_process import SidecarProcess
+from tests.telemetry.fhir_repository import FhirRepository
 from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
@@ -139,6 +140,38 @@ def test_a_new_rule_is_in_force_and_running_transfers_end_well(
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert f'"port":{sidecar.port}' in sidecar.log
+
+
+def test_there_and_back_again_the_newest_delivers(
+    world: tuple[SidecarProcess, dict[str, Any], threading.Event], tmp_path: Path
+) -> None:
+    """Folder A, B, A: what the first could not tell the third does, though a transfer of the first still goes on."""
+    sidecar, document, slow = world
+    repository = FhirRepository()
+    with Background() as background:
+        app = web.Application(client_max_size=2**24)
+        app.router.add_route("*", "/fhir{path:.*}", repository.handle)
+        port = background.serve(app)
+
+        def audit(folder: str, path: str) -> dict[str, Any]:
+            there = {"url": f"http://127.0.0.1:{port}/{path}"}
+            return {"sink": "fhir", "repository": there, "spool": {"folder": str(tmp_path / folder)}}
+
+        write(sidecar, document | {"audit": audit("a", "wrong")})
+        reload(sidecar, '"reloaded"')
+        running = requests.get(
+            f"{sidecar.url}/wado-rs/studies/{STUDY}/rendered", headers=HEADERS, stream=True, timeout=30
+        )
+        assert running.status_code == 200
+        for folder in ("b", "a"):
+            write(sidecar, document | {"audit": audit(folder, "fhir")})
+            reload(sidecar, '"reloaded"')
+        deadline = time.monotonic() + 15
+        while not repository.events:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        slow.set()
+        assert running.content.endswith(b"\xff\xd9")
 
 
 @pytest.mark.parametrize(

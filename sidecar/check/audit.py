@@ -12,7 +12,7 @@ from sidecar.server import open_session
 from sidecar.server_pacs import authorization_of
 from sidecar.settings import Settings
 from sidecar.settings_audit import Audit, AuditRepository
-from sidecar.telemetry.spool import ASIDE, REJECTED, segment_names
+from sidecar.telemetry.spool import ASIDE, REJECTED, positions, segment_names
 
 _LIMIT_BYTES = 32 * 2**20
 _LITTLE_BYTES = 2**20
@@ -63,13 +63,25 @@ def _waiting(name: str, folder: Path, audit: Audit) -> Finding:
             name, f"{folder} is full ({used} bytes of audit.spool.max_bytes): nothing is answered",
             "Mend the repository, or look at rejected.jsonl; or set a larger max_bytes and reload.",
         )  # fmt: skip
-    since = min((one.stat().st_mtime for one in kept[1:] if one.exists() and one.stat().st_size), default=time.time())
+    since = min((one for one in map(_since, kept[1:]) if one is not None), default=time.time())
     if time.time() - since > _LONG_SECONDS:
         return warning(
             name, f"{folder}: events have been waiting for more than {int(time.time() - since) // 60} minutes",
             "Is a sidecar running that delivers them? Its log says what the repository answers.",
         )  # fmt: skip
     return ok(name, f"{folder}")
+
+
+def _since(file: Path) -> float | None:
+    """Since when something in it waits: its beginning while nothing was delivered, then its last change."""
+    try:
+        found, delivered = file.stat(), positions(file.parent).get(file.name, 0)
+    except FileNotFoundError:
+        return None
+    if found.st_size <= delivered:
+        return None
+    begun = file.name.partition("-")[0]
+    return int(begun) / 1e9 if begun.isdecimal() and not delivered else found.st_mtime
 
 
 def _writable(name: str, path: Path, key: str) -> Finding:

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
+from sidecar.telemetry.aside import MOST_BYTES as MOST_ASIDE_BYTES
 from sidecar.telemetry.aside import Aside, Kept
 from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.repository import Outcome, Refused, Repository, Undelivered
@@ -27,7 +28,6 @@ LONGEST_PAUSE_SECONDS = 60
 MOST_BATCH_BYTES = 2**20
 _FIRST_PAUSE_SECONDS = 0.5
 _TRIES_ALONE = 1  # Before another one shows whether it is this one, or the server.
-_MOST_OTHERS = 20  # Among which one that is taken is looked for.
 _MOST_TRIES = 20  # Of one that is aside. With the pauses: a quarter of an hour.
 _ASIDE_SECONDS = 1  # How long those may have between two batches.
 _GROW_AFTER = 4  # Requests that succeeded in a row.
@@ -36,21 +36,29 @@ _COUNT_SECONDS = 1
 
 
 class Delivery:
-    """Delivers what waits, up to ``batch`` events a request."""
+    """Delivers what waits, up to ``batch`` events a request; of those aside at most ``aside_bytes``."""
 
-    def __init__(self, reader: SpoolReader, repository: Repository, metrics: Metrics, *, batch: int) -> None:
+    def __init__(
+        self,
+        reader: SpoolReader,
+        repository: Repository,
+        metrics: Metrics,
+        *,
+        batch: int,
+        aside_bytes: int = MOST_ASIDE_BYTES,
+    ) -> None:
         self._reader = reader
-        self._aside = Aside(reader.folder, _pause_seconds)
+        self._aside = Aside(reader.folder, _pause_seconds, most_bytes=aside_bytes)
         self._repository = repository
         self._metrics = metrics
         self._batch = self._most = batch
         self._successes = 0
         self._wake = asyncio.Event()
         self._ending = asyncio.Event()
-        self._failures = self._failures_alone = 0
+        self._failures = self._failures_alone = self._in_a_row = 0
         self._taken = 0
         self._reason = ""
-        self._holds = self._retired = self._is_unkept = False
+        self._holds = self._retired = self._is_unkept = self._is_barred = False
         self._counted = -float(_COUNT_SECONDS)
 
     def retire(self) -> None:
@@ -100,6 +108,7 @@ class Delivery:
             try:
                 pause = await self._step() if self._has_lock() else _LOOK_SECONDS
             except OSError as error:
+                self._is_barred = not self._holds  # What waits must be seen all the same.
                 pause = self._failed(error.strerror or "spool", None)
             except Exception:  # Whatever it is: what waits must not wait for a restart.
                 log.exception("audit events wait: an internal error")
@@ -122,25 +131,23 @@ class Delivery:
     async def _step(self) -> float:
         """Deliver one batch; return for how many seconds there is nothing to do."""
         self._count()
-        if self._aside.is_full:
-            self._give_up(self._aside.most_tried)
         if not self._failures:
             await self._try_aside()
-        events = self._reader.next(self._most, MOST_BATCH_BYTES)
+        # No more than may be put aside, should they all but one fail.
+        events = self._reader.next(max(1, min(self._most, self._aside.room)), MOST_BATCH_BYTES)
         if not events or self._retired:
             return self._nothing_waits()
         try:
             outcomes = await self._repository.deliver(events)
         except Refused:  # Which of them, or whether it is their number, shows in each half.
-            self._get_smaller()
+            self._get_smaller(events)
             return 0
         except Undelivered as failure:
-            self._get_smaller()
-            if failure.retry_after is None and await self._goes_on(events):
+            if await self._goes_on(events, failure.retry_after):
                 return 0
             return self._failed(failure.reason, failure.retry_after)
-        if all(outcome is Outcome.AGAIN for outcome in outcomes):
-            self._get_smaller()
+        if Outcome.AGAIN in outcomes and Outcome.DELIVERED not in outcomes:
+            self._get_smaller(events)
             return self._failed("all of a batch", None)
         self._take(events, outcomes)
         return 0
@@ -152,9 +159,9 @@ class Delivery:
         self._keep()
         return min(_LOOK_SECONDS, max(self._aside.wait_seconds(), 0.001))
 
-    def _get_smaller(self) -> None:
+    def _get_smaller(self, events: Sequence[Waiting]) -> None:
         """The server may store what it does not answer for, be slow with many, or fail with one of them."""
-        self._most = max(1, self._most // 2)
+        self._most = max(1, len(events) // 2)
         self._successes = 0
 
     def _take(self, events: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
@@ -163,69 +170,81 @@ class Delivery:
             if outcome is Outcome.AGAIN or (outcome is Outcome.REJECTED and not self._reject(event)):
                 self._put_aside(event)
             else:
-                self._taken += 1
+                self._taken += outcome is Outcome.DELIVERED
                 self._metrics.observe_audit(outcome.value)
         self._reader.done(events)
         self._keep()
         if self._failures:
             log.warning("the audit repository takes events again")
-        self._failures = self._failures_alone = 0
+        self._failures = self._failures_alone = self._in_a_row = 0
         self._successes += 1
         if self._successes >= _GROW_AFTER:
             self._most, self._successes = min(self._batch, self._most * 2), 0
 
-    async def _goes_on(self, events: Sequence[Waiting]) -> bool:
+    async def _goes_on(self, events: Sequence[Waiting], retry_after: float | None) -> bool:
         """Whether to go on at once behind a request that failed."""
+        self._in_a_row += 1
+        if retry_after is None and self._in_a_row == 1:  # One of several servers behind one address may be down.
+            self._metrics.observe_audit("undelivered")
+            return True
+        self._get_smaller(events)
         if len(events) == 1:
             return await self._another_is_taken()
         # Until one is alone: if it is one of them, it must not take long to find which, and they are few requests.
         self._metrics.observe_audit("undelivered")
-        return not self._failures
+        return retry_after is None and not self._failures
 
     async def _another_is_taken(self) -> bool:
         """Whether the server takes one of those behind the oldest; then the oldest, which it did not, is put aside."""
         self._failures_alone += 1
-        if self._failures_alone <= _TRIES_ALONE:
+        if self._failures_alone <= _TRIES_ALONE or self._retired:
             return False
-        # The next one mostly: nothing is between them then, and the order is kept. But that may fail as well.
-        events = self._reader.next(
-            1 + max(1, (self._failures_alone - _TRIES_ALONE) // 3 % _MOST_OTHERS), MOST_BATCH_BYTES
-        )
-        if len(events) < 2 or self._retired:
+        # The next one first, so that nothing is between them; but that may fail as well, and those behind it.
+        distance = 2 ** min(self._failures_alone - _TRIES_ALONE - 1, 10)
+        events = self._reader.next(1 + min(distance, max(1, self._aside.room)), MOST_BATCH_BYTES)
+        if len(events) < 2:
             return False
         try:
-            outcomes = await self._repository.deliver(events[-1:])
+            (outcome,) = await self._repository.deliver(events[-1:])
         except Undelivered:
             return False
-        self._take(events, [Outcome.AGAIN] * (len(events) - 1) + outcomes)
+        if outcome is not Outcome.DELIVERED:  # That it will have none of one says nothing of the others.
+            return False
+        if not self._aside.room:
+            self._give_up(self._aside.most_tried)
+        self._take(events, [Outcome.AGAIN] * (len(events) - 1) + [outcome])
         return True
 
     def _put_aside(self, event: Waiting) -> None:
+        if not _is_json(event.line) and self._reject(event):  # It could not be read from the file again.
+            self._metrics.observe_audit(Outcome.REJECTED.value)
+            return
         if not len(self._aside):
             log.warning("the audit repository takes other events, but not some: each of those is tried alone")
         self._aside.add(event)
 
     async def _try_aside(self) -> None:
-        """Tell those that are due, each alone, oldest first; they must not take all the time."""
+        """Tell those that are due, each alone; they must not take all the time."""
         clock = asyncio.get_running_loop().time
         until = clock() + _ASIDE_SECONDS
         for one in self._aside.due():
             if self._retired or clock() >= until:
                 break
+            began, wait = clock(), 0.0
             try:
                 (outcome,) = await self._repository.deliver([one.event])
-            except Undelivered:
+            except Undelivered as failure:
                 self._metrics.observe_audit("undelivered")
-                outcome = Outcome.AGAIN
+                outcome, wait = Outcome.AGAIN, min(failure.retry_after or 0, LONGEST_PAUSE_SECONDS)
             if outcome is Outcome.DELIVERED:
                 self._aside.remove(one)
                 self._taken += 1
                 self._metrics.observe_audit(outcome.value)
-            elif outcome is Outcome.REJECTED or self._aside.failed(one, taken=self._taken) >= _MOST_TRIES:
-                try:
+                continue
+            tries = self._aside.failed(one, taken=self._taken, wait=wait, seconds=clock() - began)
+            if outcome is Outcome.REJECTED or tries >= _MOST_TRIES:
+                with contextlib.suppress(OSError):
                     self._give_up(one)
-                except OSError:
-                    self._aside.failed(one, taken=self._taken)
         self._keep()
 
     def _give_up(self, one: Kept) -> None:
@@ -280,10 +299,17 @@ class Delivery:
 
     def _count(self) -> None:
         now = asyncio.get_running_loop().time()
-        if self._holds and now - self._counted >= _COUNT_SECONDS:
+        if (self._holds or self._is_barred) and now - self._counted >= _COUNT_SECONDS:
             self._counted = now
             oldest = (self._aside.oldest, *self._reader.next(1, 1))
             self._metrics.observe_queue(self._reader.waiting() + len(self._aside), max(map(_age, oldest)))
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _pause_seconds(failures: int) -> float:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import json
+import random
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -51,7 +52,7 @@ async def test_one_that_fails_outlives_a_reload_and_nothing_is_told_twice(tmp_pa
     repository = FhirRepository()
     repository.of_event = lambda event: 500 if event["number"] == 0 else 201
     number, told_of = 0, 0.0
-    for _ in range(8):
+    for _ in range(20):
         async with line_to(tmp_path, repository) as line:
             for _ in range(6):
                 line.tell(range(number, number + 5))
@@ -102,6 +103,136 @@ async def test_one_that_spoils_every_request_it_is_in(tmp_path: Path, batch: int
         await until(lambda: line.outcome("delivered") == 38, 30)
     assert sorted(numbers(repository)) == [one for one in range(40) if one not in (3, 4)]
     assert out_of_order(numbers(repository)) <= 3
+
+
+@pytest.mark.parametrize("batch", [1, 100])
+@pytest.mark.parametrize("retry_after", [None, "1"])
+async def test_many_in_a_row_hold_nobody_up_for_ever(tmp_path: Path, batch: int, retry_after: str | None) -> None:
+    """However many stand before the first that is taken: one is looked for ever farther behind them."""
+    repository = FhirRepository()
+    handle = repository.handle
+
+    async def spoilt(request: web.Request) -> web.Response:
+        body = json.loads(await request.read())
+        events = [one["resource"] for one in body["entry"]] if "entry" in body else [body]
+        if any(event["number"] < 40 for event in events):
+            return web.Response(status=503, headers={} if retry_after is None else {"Retry-After": retry_after})
+        return await handle(request)
+
+    repository.handle = spoilt  # type: ignore[method-assign]
+    async with line_to(tmp_path, repository, batch=batch) as line:
+        line.tell(range(140))
+        await until(lambda: line.outcome("delivered") == 100, 30)
+    assert sorted(numbers(repository)) == list(range(40, 140))
+
+
+async def test_an_outage_in_which_one_is_refused_is_no_evidence(tmp_path: Path) -> None:
+    """A server that looks at events before it fails: of the others nothing is known."""
+    repository = FhirRepository()
+    repository.of_event = lambda event: 422 if event["number"] % 10 == 3 else 503
+    async with line_to(tmp_path, repository) as line:
+        line.tell(range(60))
+        await until(lambda: line.outcome("undelivered") > 60, 30)
+        repository.of_event = lambda event: 422 if event["number"] % 10 == 3 else 201
+        await until(lambda: line.outcome("delivered") == 54, 30)
+    assert all(number % 10 == 3 for number in rejected(tmp_path))
+    assert sorted([*numbers(repository), *rejected(tmp_path)]) == list(range(60))
+
+
+async def test_every_second_request_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two servers behind one address, one of them down: no pause, no smaller requests."""
+    monkeypatch.setattr(module, "_FIRST_PAUSE_SECONDS", 30)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_SECONDS", 60)
+    repository = FhirRepository()
+    handle, asked = repository.handle, [0]
+
+    async def every_second(request: web.Request) -> web.Response:
+        asked[0] += 1
+        return web.Response(status=502) if asked[0] % 2 else await handle(request)
+
+    repository.handle = every_second  # type: ignore[method-assign]
+    async with line_to(tmp_path, repository) as line:
+        line.tell(range(2_000))
+        await until(lambda: line.outcome("delivered") == 2_000, 20)
+    assert numbers(repository) == list(range(2_000))
+    assert asked[0] < 60
+
+
+async def test_an_overloaded_server_rejects_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most entries of each answer are 503, others each time: those aside are bounded, none is given up."""
+    monkeypatch.setattr(aside_module, "MOST_EVENTS", 50)
+    repository, chance = FhirRepository(), random.Random(1)
+    repository.of_event = lambda event: 201 if chance.random() < 0.3 else 503
+    most = 0
+    async with line_to(tmp_path, repository, batch=200) as line:
+        line.tell(range(600))
+        async with asyncio.timeout(60):
+            while line.outcome("delivered") < 600:
+                most = max(most, len(line.delivery._aside))
+                await asyncio.sleep(0.005)
+    assert sorted(numbers(repository)) == list(range(600))
+    assert rejected(tmp_path) == []
+    assert most <= 51
+
+
+async def test_a_full_disk_and_a_server_that_fails_recover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be written, not even what is given up; then the server takes all, and that makes the room."""
+    monkeypatch.setattr(aside_module, "MOST_EVENTS", 10)
+    repository = FhirRepository()
+    repository.of_event = lambda event: 500 if event["number"] % 2 else 201
+
+    def full(descriptor: int, line: bytes) -> NoReturn:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    async with line_to(tmp_path, repository, batch=10) as line:
+        for begin in range(0, 100, 10):
+            line.tell(range(begin, begin + 10))
+            line.spool.close()
+        monkeypatch.setattr("sidecar.telemetry.aside.write_whole", full)
+        monkeypatch.setattr("sidecar.telemetry.spool_reader.write_whole", full)
+        await asyncio.sleep(1)
+        repository.of_event = lambda event: 201
+        await until(lambda: line.outcome("delivered") == 100, 30)
+        await until(lambda: segments(tmp_path) == [], 10)
+    assert set(numbers(repository)) == set(range(100))
+    assert not (tmp_path / (ASIDE + ".new")).exists()
+
+
+@pytest.mark.parametrize("what", ["lock", ASIDE, "positions.json"])
+async def test_a_spool_that_cannot_be_read_is_seen_to_wait(
+    tmp_path: Path, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / what).mkdir()
+    repository = FhirRepository()
+    async with line_to(tmp_path, repository) as line:
+        line.tell(range(3))
+        await until(lambda: line.value("audit_queue_length") == 3)
+        assert line.value("audit_queue_age_seconds") > 1_000_000
+        (tmp_path / what).rmdir()
+        await until(lambda: line.outcome("delivered") == 3)
+    assert "audit events wait" in caplog.text
+
+
+async def test_one_that_is_no_json_is_kept_where_people_look(tmp_path: Path) -> None:
+    repository = FhirRepository()
+    handle = repository.handle
+
+    async def strict(request: web.Request) -> web.Response:
+        try:
+            json.loads(await request.read())
+        except ValueError:
+            return web.Response(status=500)
+        return await handle(request)
+
+    repository.handle = strict  # type: ignore[method-assign]
+    async with line_to(tmp_path, repository, batch=10) as line:
+        line.tell(range(2))
+        line.spool.write(b'{"resourceType":"Aud\n')
+        line.tell(range(2, 20))
+        await until(lambda: line.outcome("delivered") == 20)
+        await until(lambda: line.outcome("rejected") == 1)
+    assert numbers(repository) == list(range(20))
+    assert (tmp_path / REJECTED).read_bytes() == b'{"resourceType":"Aud\n'
 
 
 async def test_many_that_spoil_their_requests_do_not_stop_the_others(tmp_path: Path) -> None:
@@ -241,6 +372,7 @@ def test_what_is_no_line_of_ours_is_left_out(tmp_path: Path) -> None:
     assert aside.unsaved == frozenset()
     assert (tmp_path / ASIDE).stat().st_mode & 0o777 == 0o600
     with (tmp_path / ASIDE).open("ab") as file:
+        file.write(b'{"segment":"x","begin":1,"tries":Infinity,"event":{}}\n' + b"[" * 100_000 + b"\n")
         file.write(b'[]\n{}\n{"segment":"x","begin":"y","tries":0,"event":{}}\nnull\n{"segment":"0000')
     again = Aside(tmp_path, lambda failures: 0)
     again.load()
