@@ -7,12 +7,9 @@ alone, and then another one is tried beside it.
 
 import asyncio
 import contextlib
-import json
 import logging
 import random
-import time
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
 
 from sidecar.telemetry.aside import MOST_BYTES as MOST_ASIDE_BYTES
 from sidecar.telemetry.aside import Aside, Kept
@@ -202,21 +199,27 @@ class Delivery:
         # The next one first, so that nothing is between them; but that may fail as well, and those behind it.
         distance = 2 ** min(self._failures_alone - _TRIES_ALONE - 1, 10)
         events = self._reader.next(1 + min(distance, max(1, self._aside.room)), MOST_BATCH_BYTES)
-        if len(events) < 2:
-            return False
-        try:
-            (outcome,) = await self._repository.deliver(events[-1:])
-        except Undelivered:
-            return False
-        if outcome is not Outcome.DELIVERED:  # That it will have none of one says nothing of the others.
+        if len(events) < 2:  # Then one of those aside may show it.
+            taken = self._taken
+            await self._try_aside()
+            outcomes = [Outcome.AGAIN] if self._taken > taken else []
+        else:
+            try:
+                outcomes = [Outcome.AGAIN] * (len(events) - 1) + await self._repository.deliver(events[-1:])
+            except Undelivered:
+                return False
+            if outcomes[-1] is not Outcome.DELIVERED:  # That it will never have one says nothing of the others.
+                return False
+        if not outcomes:
             return False
         if not self._aside.room:
-            self._give_up(self._aside.most_tried)
-        self._take(events, [Outcome.AGAIN] * (len(events) - 1) + [outcome])
+            with contextlib.suppress(OSError):
+                self._give_up(self._aside.most_tried)
+        self._take(events, outcomes)
         return True
 
     def _put_aside(self, event: Waiting) -> None:
-        if not _is_json(event.line) and self._reject(event):  # It could not be read from the file again.
+        if not event.is_json and self._reject(event):  # It could not be read from the file again.
             self._metrics.observe_audit(Outcome.REJECTED.value)
             return
         if not len(self._aside):
@@ -302,29 +305,11 @@ class Delivery:
         if (self._holds or self._is_barred) and now - self._counted >= _COUNT_SECONDS:
             self._counted = now
             oldest = (self._aside.oldest, *self._reader.next(1, 1))
-            self._metrics.observe_queue(self._reader.waiting() + len(self._aside), max(map(_age, oldest)))
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
+            age = max((one.age_seconds() for one in oldest if one is not None), default=0.0)
+            self._metrics.observe_queue(self._reader.waiting() + len(self._aside), age)
 
 
 def _pause_seconds(failures: int) -> float:
     """How long to wait after so many in a row: longer each time, and not all replicas alike."""
     pause = min(LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 1, 10))
     return pause * random.uniform(0.75, 1)  # noqa: S311
-
-
-def _age(waiting: Waiting | None) -> float:
-    """How long it has been waiting, in seconds: by itself, or by the name of its segment when it cannot be read."""
-    if waiting is None:
-        return 0
-    try:
-        recorded = datetime.fromisoformat(json.loads(waiting.line)["recorded"])
-        return max(0.0, (datetime.now(recorded.tzinfo) - recorded).total_seconds())
-    except (ValueError, KeyError, TypeError):
-        begun = waiting.segment.partition("-")[0]
-        return max(0.0, time.time() - int(begun) / 1e9) if begun.isdecimal() else 0

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from sidecar.telemetry.sinks import write_whole
@@ -29,6 +30,23 @@ class Waiting:
     def place(self) -> tuple[str, int]:
         """Where it stands; in order of time."""
         return self.segment, self.begin
+
+    @property
+    def is_json(self) -> bool:
+        """Whether it is an object, as we write them."""
+        try:
+            return isinstance(json.loads(self.line), dict)
+        except (ValueError, RecursionError):
+            return False
+
+    def age_seconds(self) -> float:
+        """For how long it has been waiting: as it says itself, else by its segment's name."""
+        try:
+            recorded = datetime.fromisoformat(json.loads(self.line)["recorded"])
+            return max(0.0, (datetime.now(recorded.tzinfo) - recorded).total_seconds())
+        except (ValueError, KeyError, TypeError, RecursionError):
+            begun = self.segment.partition("-")[0]
+            return max(0.0, time.time() - int(begun) / 1e9) if begun.isdecimal() else 0.0
 
 
 class SpoolReader:

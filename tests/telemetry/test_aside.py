@@ -235,6 +235,26 @@ async def test_one_that_is_no_json_is_kept_where_people_look(tmp_path: Path) -> 
     assert (tmp_path / REJECTED).read_bytes() == b'{"resourceType":"Aud\n'
 
 
+async def test_with_nothing_else_waiting_one_that_is_aside_shows_it(tmp_path: Path) -> None:
+    """A quiet night: the last event fails, and one aside, which would be taken now, must not wait for the morning."""
+    repository = FhirRepository()
+    failing = {0, 5}
+    repository.of_event = lambda event: 500 if event["number"] in failing else 201
+    async with line_to(tmp_path, repository) as line:
+        line.tell(range(5))
+        await until(lambda: line.outcome("delivered") == 4)
+        repository.status = 503  # So that what comes now is alone in its request, and fails.
+        line.tell(range(5, 6))
+        await until(lambda: line.outcome("undelivered") > 3)
+        failing.remove(0)
+        repository.status = None
+        await until(lambda: 0 in numbers(repository))
+        await until(lambda: len(line.delivery._aside) == 1)
+        failing.clear()
+        await until(lambda: line.value("audit_queue_length") == 0)
+    assert sorted(numbers(repository)) == list(range(6))
+
+
 async def test_many_that_spoil_their_requests_do_not_stop_the_others(tmp_path: Path) -> None:
     repository = FhirRepository()
     handle = repository.handle
