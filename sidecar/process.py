@@ -128,7 +128,7 @@ async def run(
             following = await _next(current, load)
             if following is not None:
                 ending = asyncio.create_task(current.end(RETIRED_SECONDS, heir=following.settings))
-                for old in retired.values():  # One with the folder of the newest, but not of the one between.
+                for old in list(retired.values()):  # One with the folder of the newest, but not of the one between.
                     await old.inherited(following.settings)
                 retired[ending] = current
                 ending.add_done_callback(retired.pop)

@@ -213,8 +213,7 @@ class Delivery:
         if not outcomes:
             return False
         if not self._aside.room:
-            with contextlib.suppress(OSError):
-                self._give_up(self._aside.most_tried)
+            self._give_up(self._aside.most_tried)
         self._take(events, outcomes)
         return True
 
@@ -246,16 +245,14 @@ class Delivery:
                 continue
             tries = self._aside.failed(one, taken=self._taken, wait=wait, seconds=clock() - began)
             if outcome is Outcome.REJECTED or tries >= _MOST_TRIES:
-                with contextlib.suppress(OSError):
-                    self._give_up(one)
+                self._give_up(one)
         self._keep()
 
     def _give_up(self, one: Kept) -> None:
-        """Raises ``OSError`` when it cannot be kept for people to look at."""
-        if not self._reject(one.event):
-            raise OSError("rejected.jsonl cannot be written")
-        self._aside.remove(one)
-        self._metrics.observe_audit(Outcome.REJECTED.value)
+        """It stays aside when it cannot be kept for people to look at."""
+        if self._reject(one.event):
+            self._aside.remove(one)
+            self._metrics.observe_audit(Outcome.REJECTED.value)
 
     def _reject(self, event: Waiting) -> bool:
         try:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from sidecar.settings import Settings
 from sidecar.settings_tokens import Introspection
 from sidecar.telemetry.spool import Spool, segments
 from tests.telemetry.collector import Collector
-from tests.tokens.test_mutual_tls import certificate
+from tests.tokens.test_mutual_tls import certificate, server_context
 from tests.upstreams import ScriptedEhr
 
 
@@ -402,8 +401,7 @@ async def test_a_certificate_that_ends_soon(ehr: ScriptedEhr, pacs: Pacs, tmp_pa
 
 async def test_an_archive_whose_certificate_is_not_trusted(ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path) -> None:
     """Something answers there: not "nothing does"."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*certificate(tmp_path, "server"))
+    context = server_context(certificate(tmp_path, "server"))
     async with await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0, ssl=context) as server:
         url = f"https://localhost:{server.sockets[0].getsockname()[1]}/dicom-web"
         finding = (await found(ehr, pacs, pacs={"url": url}))["pacs.query"]

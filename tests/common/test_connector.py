@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from sidecar.server import open_session
-from tests.tokens.test_mutual_tls import certificate
+from tests.tokens.test_mutual_tls import certificate, server_context
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n%b"
 
@@ -61,10 +61,7 @@ async def asked(
         finally:
             writer.close()
 
-    context = None
-    if tls is not None:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(*tls)
+    context = None if tls is None else server_context(tls)
     bodies = []
     async with (
         await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as server,

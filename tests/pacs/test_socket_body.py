@@ -4,7 +4,6 @@ import asyncio
 import errno
 import os
 import socket
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from sidecar.pacs import upstream as upstream_module
 from sidecar.pacs.socket_body import LONG_BYTES, PIECE_BYTES, SocketBody, take_over
 from sidecar.pacs.upstream import Upstream
 from sidecar.server import open_session
-from tests.tokens.test_mutual_tls import certificate
+from tests.tokens.test_mutual_tls import certificate, server_context
 
 LONG = os.urandom(LONG_BYTES * 2 + 12_345)
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: x/y\r\nContent-Length: %d\r\n\r\n"
@@ -67,10 +66,7 @@ async def opened(
         finally:
             writer.close()
 
-    context = None
-    if tls is not None:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(*tls)
+    context = None if tls is None else server_context(tls)
     async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as server:
         url = f"{'https' if tls else 'http'}://localhost:{server.sockets[0].getsockname()[1]}/"
         async with open_session(tls[0] if tls else None, connections=2) as ours:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from sidecar.telemetry.tracing import OpenTelemetryTracing
 from tests.common.peer import Clock
 from tests.telemetry.collector import Collector, attributes
 from tests.telemetry.test_delivery import until
-from tests.tokens.test_mutual_tls import certificate
+from tests.tokens.test_mutual_tls import certificate, server_context
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 GOOD = f"00-{TRACE}-{PARENT}-01"
@@ -252,13 +251,11 @@ async def test_what_the_collector_did_not_get_is_counted() -> None:
 async def test_a_collector_with_a_certificate_of_its_own(tmp_path: Path) -> None:
     """``ca_file`` is whom to trust; without it nothing is sent, and that is counted."""
     files = certificate(tmp_path, "server")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*files)
     collector = Collector()
     app = web.Application()
     app.router.add_post("/v1/traces", collector.take)
     server = TestServer(app, scheme="https")
-    await server.start_server(ssl=context)
+    await server.start_server(ssl=server_context(files))
     async with server:
         counted: list[str] = []
         for ca_file in (files[0], None):

@@ -40,6 +40,13 @@ def certificate(directory: Path, name: str) -> tuple[Path, Path]:
     return files
 
 
+def server_context(files: tuple[Path, Path]) -> ssl.SSLContext:
+    """For a server that shows them and asks for none."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*files)
+    return context
+
+
 async def test_the_certificate_is_shown(tmp_path: Path) -> None:
     server, us, other = (certificate(tmp_path, name) for name in ("server", "us", "other"))
     shown = []
