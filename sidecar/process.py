@@ -88,9 +88,14 @@ class Generation:
                     sidecar.public, server.host, server.port, sockets=self._sockets[0],
                     observe_malformed=sidecar.metrics.observe_malformed, name="server.port",
                 )  # fmt: skip
-                await admin.start()
-                stack.push_async_callback(admin.stop, 1)
+                # The public one first: who hears from the other that we are there may send clients at once.
                 await public.start()
+                try:
+                    await admin.start()
+                except OSError:
+                    await public.stop(0)
+                    raise
+                stack.push_async_callback(admin.stop, 1)
                 self._listeners = [public, admin]
                 self._started.set_result(sidecar)
                 await self._over.wait()

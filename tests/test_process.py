@@ -1,0 +1,64 @@
+"""Who asks whether we are there must hear so only when we are (SIA-62)."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from sidecar.listener import Listener
+from sidecar.process import Generation
+from sidecar.settings import Settings
+from sidecar.telemetry.metrics import Metrics
+from tests.sidecar_process import free_port
+
+
+@contextlib.asynccontextmanager
+async def generation(public: int, admin: int) -> AsyncIterator[Generation]:
+    server = {"host": "127.0.0.1", "port": public, "admin_host": "127.0.0.1", "admin_port": admin,
+              "public_url": f"http://127.0.0.1:{public}"}  # fmt: skip
+    settings = Settings.model_validate({
+        "server": server, "ehr": {"fhir_url": "http://127.0.0.1:1/fhir"}, "tokens": {"client": {"method": "none"}},
+        "pacs": {"url": "http://127.0.0.1:1/rs"},
+    })  # fmt: skip
+    found = Generation(settings, Metrics("0"))
+    yield found
+    await found.end(0)
+
+
+async def metadata(session: aiohttp.ClientSession, port: int) -> int:
+    async with session.get(f"http://127.0.0.1:{port}/fhir/metadata") as answer:
+        return answer.status
+
+
+async def test_when_the_admin_port_answers_the_public_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe that is answered brings clients: none of them may find a port on which nobody listens."""
+    public, admin = free_port(), free_port()
+    start, found = Listener.start, []
+
+    async def watched(self: Listener) -> None:
+        await start(self)
+        if self.port == admin:
+            async with aiohttp.ClientSession() as session:
+                found.append(await metadata(session, public))
+
+    monkeypatch.setattr(Listener, "start", watched)
+    async with generation(public, admin) as starting:
+        await starting.started()
+    assert found == [200]
+
+
+@pytest.mark.parametrize("taken", ["port", "admin_port"])
+async def test_a_port_that_is_taken_leaves_the_other_one_free(taken: str, tmp_path: Path) -> None:
+    ports = {"port": free_port(), "admin_port": free_port()}
+    async with generation(ports[taken], free_port()) as first:
+        await first.started()
+        async with generation(ports["port"], ports["admin_port"]) as second:
+            with pytest.raises(OSError, match=rf"server\.{taken}") as error:
+                await second.started()
+            assert error.value.filename.endswith(f":{ports[taken]}")
+        (other,) = {"port", "admin_port"} - {taken}
+        async with aiohttp.ClientSession() as session:
+            with pytest.raises(aiohttp.ClientConnectorError):
+                await metadata(session, ports[other])
