@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint lint-code lint-format lint-types lint-imports bench bench-refusals fuzz keycloak oidc-provider opa format lock clean
+.PHONY: help demo test lint lint-code lint-format lint-types lint-imports bench bench-refusals fuzz keycloak oidc-provider opa kubernetes format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -70,6 +70,27 @@ opa: build/bin/opa ## fetch an Open Policy Agent for the tests (needs Go)
 
 build/bin/opa:
 	@GOBIN=$(CURDIR)/build/bin go install github.com/open-policy-agent/opa@v1.22.3
+
+# Of a cluster what needs no node: the store, the API server, the controllers; and the CRDs that the chart makes use of.
+GATEWAY_API := sigs.k8s.io/gateway-api@v1.4.1
+PROMETHEUS_OPERATOR := github.com/prometheus-operator/prometheus-operator@v0.85.0
+KUBERNETES := $(CURDIR)/build/kubernetes
+
+kubernetes: $(KUBERNETES)/.built ## build a Kubernetes control plane for the tests (needs Go; some minutes)
+
+$(KUBERNETES)/.built: tests/real/kubernetes/go.mod tests/real/kubernetes/go.sum
+	@mkdir -p $(KUBERNETES)/crds
+	@set -e; cd tests/real/kubernetes; \
+	version=$$(go list -m -f '{{.Version}}' k8s.io/kubernetes); \
+	build() { go build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$version" -o "$$@"; }; \
+	build $(KUBERNETES)/etcd go.etcd.io/etcd/server/v3; \
+	build $(KUBERNETES)/ k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kube-controller-manager; \
+	folder() { go mod download -json "$$1" | sed -n 's/^.*"Dir": "\(.*\)".*$$/\1/p'; }; \
+	install -m 644 "$$(folder $(GATEWAY_API))"/config/crd/standard/*_httproutes.yaml $(KUBERNETES)/crds; \
+	for kind in servicemonitors podmonitors prometheusrules; do \
+		install -m 644 "$$(folder $(PROMETHEUS_OPERATOR))"/example/prometheus-operator-crd/*_$$kind.yaml $(KUBERNETES)/crds; \
+	done
+	@touch $@
 
 format: $(VENV)/.installed-lint ## format the code and apply ruff's safe fixes
 	@$(BIN)/ruff format .

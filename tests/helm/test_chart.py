@@ -280,7 +280,14 @@ def test_only_prometheus_reaches_the_admin_port_and_only_we_the_archive() -> Non
     theirs = only(manifests, "NetworkPolicy", "imaging-pacs")["spec"]
     assert theirs["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "orthanc"}
     dicomweb, modalities = theirs["ingress"]
-    assert dicomweb == {"ports": [{"port": 8042}], "from": [{"podSelector": ours["podSelector"]}]}
+    check = only(manifests, "Pod", "imaging-check")["metadata"]["labels"]
+    assert dicomweb["ports"] == [{"port": 8042}]
+    sidecar, tester = (one["podSelector"] for one in dicomweb["from"])
+    assert sidecar == ours["podSelector"]
+    assert tester["matchLabels"].items() <= check.items()
+    assert not sidecar["matchLabels"].items() <= check.items()
+    untested = only(rendered(values_of() | {"tests": {"enabled": False}}), "NetworkPolicy", "imaging-pacs")["spec"]
+    assert untested["ingress"][0]["from"] == [{"podSelector": sidecar}]
     assert modalities["ports"] == [{"port": 4242}]
     closed = values_of() | {"networkPolicy": {"prometheus": []}}
     assert [rule["ports"][0]["port"] for rule in only(rendered(closed), "NetworkPolicy")["spec"]["ingress"]] == ["http"]
@@ -335,6 +342,7 @@ def test_helm_test_runs_check_as_the_service_would_be_run() -> None:
     assert container["args"] == ["check", "--config", "/etc/smart-imaging-sidecar/config.yaml"]
     assert container["image"] == sidecar["image"]
     assert container["volumeMounts"] == sidecar["volumeMounts"]
+    assert container["resources"] == sidecar["resources"]  # A namespace with a quota takes no pod without.
 
 
 def test_an_image_by_digest() -> None:

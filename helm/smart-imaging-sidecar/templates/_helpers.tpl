@@ -7,8 +7,21 @@ app.kubernetes.io/name: smart-imaging-sidecar
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/*
+Of the pod of `helm test`, which may reach the archive and is none of ours: neither the Services nor the PodDisruptionBudget nor
+the autoscaler may count it.
+*/}}
+{{- define "smart-imaging-sidecar.checkSelector" -}}
+app.kubernetes.io/name: smart-imaging-sidecar-check
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
 {{- define "smart-imaging-sidecar.labels" -}}
 {{ include "smart-imaging-sidecar.selector" . }}
+{{ include "smart-imaging-sidecar.about" . }}
+{{- end -}}
+
+{{- define "smart-imaging-sidecar.about" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}

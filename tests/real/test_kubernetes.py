@@ -1,0 +1,202 @@
+"""The chart on a real Kubernetes' API server and controllers, by Helm's own engine (tests/real/kubernetes)."""
+
+import copy
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.helm.schema import CHART
+from tests.helm.test_chart import EXAMPLES, SWITCHES, values_of
+from tests.real.kubernetes import Cluster, Refused, cluster, wait_for
+
+helm = pytest.importorskip("helm_python", reason="no Helm engine: pip install helm-python-sdk")
+pytestmark = pytest.mark.kubernetes
+
+OURS = "app.kubernetes.io/instance=imaging"
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def kubernetes() -> Iterator[Cluster]:
+    with cluster() as running:
+        yield running
+
+
+class Release:
+    """One installation of the chart, called ``imaging``, in a restricted namespace of its own."""
+
+    def __init__(self, kubernetes: Cluster) -> None:
+        self.kubernetes = kubernetes
+        self.namespace = kubernetes.namespace(f"n{next(_numbers)}")
+        self._addresses = itertools.count(1)
+        self.helm = helm.Config(kubeconfig_content=kubernetes.kubeconfig, namespace=self.namespace)
+
+    def install(self, values: dict[str, Any]) -> None:
+        self.helm.install(CHART, "imaging", values, namespace=self.namespace)
+
+    def upgrade(self, values: dict[str, Any]) -> None:
+        self.helm.upgrade(CHART, "imaging", values, namespace=self.namespace, reset_values=True)
+
+    def get(self, kind: str, name: str = "imaging") -> dict[str, Any]:
+        return self.kubernetes.get(kind, name, namespace=self.namespace)
+
+    def pods(self, count: int, template: str | None = None) -> list[dict[str, Any]]:
+        """Wait for so many pods of the Deployment, of this template's hash."""
+
+        def found() -> list[dict[str, Any]]:
+            labels = OURS + (",pod-template-hash" if template is None else f",pod-template-hash={template}")
+            pods = self.kubernetes.all("Pod", namespace=self.namespace, labels=labels)
+            return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+        wait_for(lambda: len(found()) == count, f"{count} pods", 60)
+        return found()
+
+    def say_they_run(self, pods: list[dict[str, Any]]) -> None:
+        """What a node would say: there is none but in name."""
+        for pod in pods:
+            name = pod["metadata"]["name"]
+            if pod["spec"].get("nodeName"):  # It runs already.
+                continue
+            self.kubernetes.bind(name, namespace=self.namespace)
+            conditions = [{"type": one, "status": "True"} for one in ("PodScheduled", "Ready", "ContainersReady")]
+            address = f"10.0.0.{next(self._addresses)}"
+            status = {"phase": "Running", "conditions": conditions, "podIP": address, "podIPs": [{"ip": address}]}
+            self.kubernetes.set_status("Pod", name, status, namespace=self.namespace)
+
+    def addresses(self, service: str) -> dict[str, set[int]]:
+        """The addresses behind a Service, and on which ports."""
+        found: dict[str, set[int]] = {}
+        label = f"kubernetes.io/service-name={service}"
+        for one in self.kubernetes.all("EndpointSlice", namespace=self.namespace, labels=label):
+            for endpoint in one["endpoints"] or ():
+                for address in endpoint["addresses"]:
+                    found.setdefault(address, set()).update(port["port"] for port in one["ports"] or ())
+        return found
+
+
+@pytest.fixture
+def release(kubernetes: Cluster) -> Iterator[Release]:
+    one = Release(kubernetes)
+    with one.helm:
+        yield one
+
+
+def applied_in(kubernetes: Cluster, namespace: str, text: str) -> list[str]:
+    """Each manifest as the server would take it, strictly and without a warning; nothing is kept. Returns the kinds."""
+    kinds = []
+    for one in yaml.safe_load_all(text):
+        if one is not None:
+            kubernetes.apply(one, namespace=namespace, dry_run=True)
+            kinds.append(one["kind"])
+    return kinds
+
+
+def test_every_combination_of_switches_is_taken(kubernetes: Cluster) -> None:
+    """By the server's own validation and admission, those of Gateway API and Prometheus operator included."""
+    namespace = kubernetes.namespace("switches", accounts=("imaging", "other"))
+    base = {key: values_of()[key] for key in ("config", "secrets")}
+    seen: set[str] = set()
+    kinds: set[str] = set()
+    with helm.Chart.load(CHART) as chart:
+        for on in itertools.product((False, True), repeat=len(SWITCHES)):
+            values: dict[str, Any] = base | {}
+            for name, is_on in zip(SWITCHES, on, strict=True):
+                values |= copy.deepcopy(SWITCHES[name][0]) if is_on else {}
+            for file, text in chart.render(values, name="imaging", namespace=namespace).items():
+                if text not in seen and not file.endswith("NOTES.txt"):
+                    seen.add(text)
+                    kinds.update(applied_in(kubernetes, namespace, text))
+    assert {"HTTPRoute", "ServiceMonitor", "PodMonitor", "PrometheusRule", "HorizontalPodAutoscaler"} <= kinds
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda file: file.stem)
+def test_an_example_is_installed_and_its_pods_are_made(release: Release, example: Path) -> None:
+    """In a namespace that takes pods by the restricted Pod Security Standard alone."""
+    values = yaml.safe_load(example.read_text())
+    release.install(values)
+    pods = release.pods(1 if example.stem == "all-in-one" else 2)
+    release.say_they_run(pods)
+    expected = {f"10.0.0.{number}": {8080} for number in range(1, len(pods) + 1)}
+    wait_for(lambda: release.addresses("imaging") == expected, "endpoints")
+    assert set(release.addresses("imaging-admin")) == set(release.addresses("imaging"))
+    if example.stem != "all-in-one":
+        wait_for(lambda: release.get("PodDisruptionBudget")["status"]["disruptionsAllowed"] == 1, "the budget")
+
+
+def test_a_pod_that_may_do_more_is_refused_here(kubernetes: Cluster) -> None:
+    """So that the tests above can fail."""
+    namespace = kubernetes.namespace("restricted", accounts=("imaging",))
+    with helm.Chart.load(CHART) as chart:
+        files = chart.render(values_of(), name="imaging", namespace=namespace)
+    (text,) = (text for name, text in files.items() if name.endswith("tests/check.yaml"))
+    pod = yaml.safe_load(text)
+    kubernetes.apply(pod, namespace=namespace, dry_run=True)
+    pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
+    with pytest.raises(Refused, match="allowPrivilegeEscalation"):
+        kubernetes.apply(pod, namespace=namespace, dry_run=True)
+    pod["spec"]["containers"][0]["securityContext"] = {"allowed": True}
+    with pytest.raises(Refused, match="not declared in schema"):
+        kubernetes.apply(pod, namespace=namespace, dry_run=True)
+
+
+def test_every_switch_can_be_turned_on_and_off_again(release: Release) -> None:
+    """By upgrades of one release: nothing that the server does not let anybody change."""
+    base = {key: values_of()[key] for key in ("config", "secrets")}
+    release.install(base)
+    selector = release.get("Deployment")["spec"]["selector"]
+    for name, choices in SWITCHES.items():
+        for choice in choices:
+            release.upgrade(base | copy.deepcopy(choice))
+            release.upgrade(base)
+        assert release.get("Deployment")["spec"]["selector"] == selector, name
+    release.helm.rollback("imaging", version=2)
+    assert release.get("Ingress")["spec"]["rules"][0]["host"] == "a.example.org"
+
+
+def test_a_new_configuration_brings_new_pods_before_the_old_ones_go(release: Release) -> None:
+    values = values_of()
+    release.install(values)
+    old = release.pods(2)
+    release.say_they_run(old)
+    wait_for(lambda: release.get("Deployment")["status"].get("availableReplicas") == 2, "the pods")
+    values["config"]["fhir"]["timezone"] = "Europe/Vienna"
+    release.upgrade(values)
+    both = release.pods(3)  # One more than wanted, and none of the old ones less.
+    assert {pod["metadata"]["name"] for pod in old} < {pod["metadata"]["name"] for pod in both}
+    (new,) = {pod["metadata"]["labels"]["pod-template-hash"] for pod in both} - {
+        pod["metadata"]["labels"]["pod-template-hash"] for pod in old
+    }
+    release.say_they_run(release.pods(1, new))
+    release.say_they_run(release.pods(2, new))
+    assert "Europe/Vienna" in release.get("ConfigMap", "imaging-config")["data"]["config.yaml"]
+
+
+@pytest.mark.parametrize(("phase", "is_well"), [("Succeeded", True), ("Failed", False)])
+def test_helm_test_says_what_check_said(release: Release, phase: str, *, is_well: bool) -> None:
+    """And its pod, which stays for its log to be read, counts nowhere as one of ours."""
+    release.install(values_of())
+    pods = release.pods(2)
+    release.say_they_run(pods)
+    release.kubernetes.after(
+        lambda: release.kubernetes.find("Pod", "imaging-check", namespace=release.namespace),
+        lambda: release.kubernetes.set_status(
+            "Pod", "imaging-check", {"phase": phase, "podIP": "10.0.0.9", "podIPs": [{"ip": "10.0.0.9"}]},
+            namespace=release.namespace,
+        ),
+    )  # fmt: skip
+    if is_well:
+        release.helm.test("imaging", timeout=60)
+    else:
+        with pytest.raises(helm.HelmError):
+            release.helm.test("imaging", timeout=60)
+    assert release.get("Pod", "imaging-check")["status"]["phase"] == phase
+    wait_for(lambda: release.get("PodDisruptionBudget")["status"]["disruptionsAllowed"] == 1, "the budget")
+    assert release.get("PodDisruptionBudget")["status"]["expectedPods"] == 2
+    said = [event["reason"] for event in release.kubernetes.all("Event", namespace=release.namespace)]
+    assert "UnmanagedPods" not in said
+    assert set(release.addresses("imaging")) == {"10.0.0.1", "10.0.0.2"}
+    assert set(release.addresses("imaging-admin")) == {"10.0.0.1", "10.0.0.2"}
