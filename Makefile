@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint lint-code lint-format lint-types lint-imports bench bench-refusals fuzz keycloak oidc-provider opa kubernetes format lock clean
+.PHONY: help demo test lint lint-code lint-format lint-types lint-imports bench bench-refusals fuzz keycloak oidc-provider opa kubernetes kubernetes-node format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -74,15 +74,16 @@ build/bin/opa:
 # Of a cluster what needs no node: the store, the API server, the controllers; and the CRDs that the chart makes use of.
 GATEWAY_API := sigs.k8s.io/gateway-api@v1.4.1
 PROMETHEUS_OPERATOR := github.com/prometheus-operator/prometheus-operator@v0.85.0
+KUBE_ROUTER := github.com/cloudnativelabs/kube-router/v2/cmd/kube-router@v2.1.0
 KUBERNETES := $(CURDIR)/build/kubernetes
+KUBERNETES_BUILD = cd tests/real/kubernetes && version=$$(go list -m -f '{{.Version}}' k8s.io/kubernetes) && \
+	build() { go build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$version" -o "$$@"; }
 
 kubernetes: $(KUBERNETES)/.built ## build a Kubernetes control plane for the tests (needs Go; some minutes)
 
 $(KUBERNETES)/.built: tests/real/kubernetes/go.mod tests/real/kubernetes/go.sum
 	@mkdir -p $(KUBERNETES)/crds
-	@set -e; cd tests/real/kubernetes; \
-	version=$$(go list -m -f '{{.Version}}' k8s.io/kubernetes); \
-	build() { go build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$version" -o "$$@"; }; \
+	@set -e; $(KUBERNETES_BUILD); \
 	build $(KUBERNETES)/etcd go.etcd.io/etcd/server/v3; \
 	build $(KUBERNETES)/ k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kube-controller-manager; \
 	folder() { go mod download -json "$$1" | sed -n 's/^.*"Dir": "\(.*\)".*$$/\1/p'; }; \
@@ -90,6 +91,14 @@ $(KUBERNETES)/.built: tests/real/kubernetes/go.mod tests/real/kubernetes/go.sum
 	for kind in servicemonitors podmonitors prometheusrules; do \
 		install -m 644 "$$(folder $(PROMETHEUS_OPERATOR))"/example/prometheus-operator-crd/*_$$kind.yaml $(KUBERNETES)/crds; \
 	done
+	@touch $@
+
+kubernetes-node: $(KUBERNETES)/.node ## the programs of a node, too; what runs on it: sudo .ci/cluster
+
+$(KUBERNETES)/.node: $(KUBERNETES)/.built
+	@set -e; $(KUBERNETES_BUILD); \
+	build $(KUBERNETES)/ k8s.io/kubernetes/cmd/kubelet k8s.io/kubernetes/cmd/kube-scheduler k8s.io/kubernetes/cmd/kube-proxy
+	@GOBIN=$(KUBERNETES) go install $(KUBE_ROUTER)
 	@touch $@
 
 format: $(VENV)/.installed-lint ## format the code and apply ruff's safe fixes

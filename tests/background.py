@@ -44,14 +44,14 @@ class Background:
 
         return self.run(inside())
 
-    def serve(self, app: web.Application, port: int = 0) -> int:
-        """Serve ``app`` on a loopback port; returns the port."""
+    def serve(self, app: web.Application, port: int = 0, host: str = "127.0.0.1") -> int:
+        """Serve ``app`` on a port, of the loopback if nothing else is said; returns the port."""
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         self._runners.append(runner)
 
         async def start() -> int:
             await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", port).start()
+            await web.TCPSite(runner, host, port).start()
             bound: int = runner.addresses[0][1]
             return bound
 

@@ -73,7 +73,10 @@ def schema() -> dict[str, Any]:
         priorityClassName=TEXT, podAnnotations=TEXTS, podLabels=TEXTS,
         serviceAccount=_section(create=FLAG, name=TEXT, annotations=TEXTS),
         extraEnv=LIST, preStopSeconds=_count(), serviceMonitor=monitor, podMonitor=monitor,
-        prometheusRule=_section(enabled=FLAG, labels=TEXTS), dashboard=_section(enabled=FLAG, labels=TEXTS),
+        prometheusRule=_section(
+            enabled=FLAG, labels=TEXTS, runbookUrl={"type": "string", "pattern": "^(https?://[^#]+)?$"}
+        ),
+        dashboard=_section(enabled=FLAG, labels=TEXTS),
         tests=_section(enabled=FLAG), **{"global": MAPPING},
     )  # fmt: skip
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Values", "$defs": definitions} | values

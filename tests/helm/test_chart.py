@@ -96,7 +96,10 @@ SWITCHES: dict[str, list[dict[str, Any]]] = {
     "networkPolicy": [{"networkPolicy": {"enabled": False}}, {"networkPolicy": {"pacs": {"podLabels": {"a": "b"}}}}],
     "scaling": [{"autoscaling": {"enabled": True, "streamsPerPod": 20}}, {"podDisruptionBudget": {"enabled": False}}],
     "monitors": [{"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}],
-    "rules": [{"prometheusRule": {"enabled": True}, "dashboard": {"enabled": True}}],
+    "rules": [
+        {"prometheusRule": {"enabled": True}, "dashboard": {"enabled": True}},
+        {"prometheusRule": {"enabled": True, "runbookUrl": "https://a.example.org/runbook"}},
+    ],
     "account": [{"serviceAccount": {"create": False}}, {"serviceAccount": {"name": "other"}}],
     "tests": [{"tests": {"enabled": False}}],
     "spool": [{"spool": {"enabled": True}}, {"spool": {"enabled": True, "existingClaim": "audit"}}],
@@ -322,6 +325,24 @@ def test_rules_and_dashboard_are_those_of_the_project() -> None:
     service = only(manifests, "Service", "imaging-admin")["metadata"]["labels"]
     assert only(manifests, "ServiceMonitor")["spec"]["selector"]["matchLabels"].items() <= service.items()
     assert "app.kubernetes.io/component" not in only(manifests, "Service")["metadata"]["labels"]
+
+
+def test_an_alert_leads_to_its_section_of_the_runbook() -> None:
+    """At 3 a.m. nobody looks for a page."""
+    values = values_of() | {"prometheusRule": {"enabled": True, "runbookUrl": "https://wiki.example.org/runbook"}}
+    linked, plain = (
+        only(rendered(values_of() | one), "PrometheusRule")["spec"]["groups"]
+        for one in (values, {"prometheusRule": {"enabled": True}})
+    )
+    sections = re.findall(r"^## (\w+)$", (ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE)
+    alerts = [rule for group in linked for rule in group["rules"] if "alert" in rule]
+    assert {rule["alert"] for rule in alerts} == set(sections)
+    for rule in alerts:
+        url = rule["annotations"].pop("runbook_url")
+        assert url == f"https://wiki.example.org/runbook#{rule['alert'].lower()}"
+    assert linked == plain  # Nothing else of a rule changes on the way.
+    with helm.Chart.load(CHART) as chart, pytest.raises(helm.HelmError, match="runbookUrl"):
+        chart.validate_schema(values | {"prometheusRule": {"runbookUrl": "runbook.md"}})
 
 
 def test_big_downloads_get_through_the_routes() -> None:

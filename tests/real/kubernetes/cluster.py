@@ -50,6 +50,7 @@ RESOURCES = {
     "PodMonitor": ("apis/monitoring.coreos.com/v1", "podmonitors"),
     "PrometheusRule": ("apis/monitoring.coreos.com/v1", "prometheusrules"),
     "ReplicaSet": ("apis/apps/v1", "replicasets"),
+    "Secret": ("api/v1", "secrets"),
     "Service": ("api/v1", "services"),
     "ServiceAccount": ("api/v1", "serviceaccounts"),
     "ServiceMonitor": ("apis/monitoring.coreos.com/v1", "servicemonitors"),
@@ -70,8 +71,9 @@ def require_kubernetes() -> None:
 class Cluster:
     """A running one; ``kubeconfig`` is that of its administrator, as text."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, with_nodes: bool = False) -> None:
         self._folder = folder
+        self._with_nodes = with_nodes
         self._processes: list[subprocess.Popen[bytes]] = []
         self._token = secrets.token_hex(16)
         self._session = requests.Session()
@@ -92,11 +94,12 @@ class Cluster:
             name = definition["metadata"]["name"]
             wait_for(lambda name=name: self._is_established(name), f"CRD {name}")  # type: ignore[misc]
         wait_for(lambda: self.find("ServiceAccount", "default"), "the controllers")
-        self.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": _NODE}})
+        if not self._with_nodes:
+            self.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": _NODE}})
 
     def _start_etcd(self) -> str:
         url, peers = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-        self._run("etcd", f"--data-dir={self._folder / 'etcd'}", f"--listen-client-urls={url}",
+        self.run(PROGRAMS / "etcd", f"--data-dir={self._folder / 'etcd'}", f"--listen-client-urls={url}",
                   f"--advertise-client-urls={url}", f"--listen-peer-urls={peers}",
                   f"--initial-advertise-peer-urls={peers}", f"--initial-cluster=default={peers}",
                   "--unsafe-no-fsync", "--log-level=error")  # fmt: skip
@@ -111,13 +114,14 @@ class Cluster:
             )
         )  # fmt: skip
         (self._folder / "tokens.csv").write_text(f"{self._token},admin,admin,system:masters\n")
-        self._run("kube-apiserver", f"--etcd-servers={store}", f"--cert-dir={self._folder / 'certificates'}",
+        self.run(PROGRAMS / "kube-apiserver", f"--etcd-servers={store}", f"--cert-dir={self._folder / 'certificates'}",
                   "--bind-address=127.0.0.1", f"--secure-port={self.port}", "--authorization-mode=RBAC",
                   f"--token-auth-file={self._folder / 'tokens.csv'}", "--service-cluster-ip-range=10.96.0.0/16",
                   "--service-account-issuer=https://kubernetes.default.svc",
                   f"--service-account-signing-key-file={self._account_key}",
                   f"--service-account-key-file={self._account_key}", "--enable-priority-and-fairness=false",
-                  "--endpoint-reconciler-type=none", "--allow-privileged")  # fmt: skip
+                  "--endpoint-reconciler-type=none", "--allow-privileged",
+                  "--kubelet-preferred-address-types=InternalIP")  # fmt: skip
         authority = self._folder / "certificates" / "apiserver.crt"
         wait_for(authority.exists, "the API server's certificate")
         self._session.verify = str(authority)
@@ -138,18 +142,24 @@ class Cluster:
 
     def _start_controllers(self) -> None:
         (self._folder / "kubeconfig").write_text(self.kubeconfig)
-        self._run("kube-controller-manager", f"--kubeconfig={self._folder / 'kubeconfig'}",
+        self.run(PROGRAMS / "kube-controller-manager", f"--kubeconfig={self._folder / 'kubeconfig'}",
                   f"--service-account-private-key-file={self._account_key}", "--leader-elect=false",
                   f"--root-ca-file={self._folder / 'certificates' / 'apiserver.crt'}",
                   f"--cert-dir={self._folder / 'controllers'}", "--bind-address=127.0.0.1",
-                  f"--secure-port={free_port()}", "--controllers=*,-nodelifecycle",
+                  f"--secure-port={free_port()}",
+                  "--controllers=*" + ("" if self._with_nodes else ",-nodelifecycle"),
                   "--horizontal-pod-autoscaler-sync-period=1s")  # fmt: skip
 
-    def _run(self, program: str, *arguments: str) -> None:
-        with (self._folder / f"{program}.log").open("wb") as log:
+    def run(self, program: Path, *arguments: str) -> None:
+        """Have a program run beside it, until it stops."""
+        with (self._folder / f"{program.name}.log").open("wb") as log:
             self._processes.append(
-                subprocess.Popen([str(PROGRAMS / program), *arguments], cwd=self._folder, stdout=log, stderr=log)
+                subprocess.Popen([str(program), *arguments], cwd=self._folder, stdout=log, stderr=log)
             )
+
+    def said(self) -> str:
+        """The last lines that each program wrote."""
+        return "\n".join(f"--- {file.name}\n{file.read_text()[-1_500:]}" for file in sorted(self._folder.glob("*.log")))
 
     def stop(self) -> None:
         """End all of it, the last one first."""
@@ -221,6 +231,16 @@ class Cluster:
         answer.raise_for_status()
         return list(answer.json()["items"])
 
+    def log(self, pod: str, *, namespace: str = "default", container: str = "") -> str:
+        """What its container wrote, or the one of this name."""
+        parameters = {"container": container} if container else {}
+        answer = self._session.get(self._path("Pod", pod, namespace) + "/log", params=parameters, timeout=60)
+        return answer.text
+
+    def delete(self, kind: str, name: str, *, namespace: str = "default") -> None:
+        """Have it gone."""
+        self._session.delete(self._path(kind, name, namespace), timeout=60).raise_for_status()
+
     def after(self, condition: Callable[[], Any], act: Callable[[], None]) -> None:
         """Do it, in a thread of its own, once that is so."""
 
@@ -248,13 +268,16 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = START_SEC
 
 
 @contextlib.contextmanager
-def cluster() -> Iterator[Cluster]:
-    """Run one."""
+def cluster(*, with_nodes: bool = False) -> Iterator[Cluster]:
+    """Run one; ``with_nodes``: somebody else brings them."""
     require_kubernetes()
     with tempfile.TemporaryDirectory(prefix="kubernetes-", ignore_cleanup_errors=True) as scratch:
-        running = Cluster(Path(scratch))
+        running = Cluster(Path(scratch), with_nodes=with_nodes)
         try:
             running.start()
             yield running
+        except TimeoutError as error:
+            error.add_note(running.said())
+            raise
         finally:
             running.stop()

@@ -1,0 +1,317 @@
+"""The chart's pods on a node: the image of the Dockerfile, in front of a real Orthanc (.ci/cluster)."""
+
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+import yaml
+from aiohttp import web
+
+from tests.background import Background
+from tests.data import ct_study
+from tests.helm.schema import CHART
+from tests.helm.test_chart import values_of
+from tests.real.kubernetes import Cluster, cluster, wait_for
+from tests.real.kubernetes.node import ADDRESS, Node, make_network, require_node
+from tests.upstreams import PATIENT, TOKEN, ScriptedEhr
+
+helm = pytest.importorskip("helm_python", reason="no Helm engine: pip install helm-python-sdk")
+pytestmark = pytest.mark.node
+
+NAMESPACE, ARCHIVE = "imaging", "10.96.0.42"
+OWN, FOREIGN = "1.2.826.0.1.3680043.8.498.1", "1.2.826.0.1.3680043.8.498.2"
+INSTANCES = 40
+AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
+RETRIEVE = AUTHORIZED | {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
+SETTINGS = """{"StorageDirectory": "/data", "IndexDirectory": "/data", "RemoteAccessAllowed": true,
+"AuthenticationEnabled": false, "DicomServerEnabled": false, "Plugins": ["/usr/share/orthanc/plugins"],
+"DicomWeb": {"Enable": true, "Root": "/dicom-web/"}}"""
+RESTRICTED: dict[str, Any] = {
+    "allowPrivilegeEscalation": False, "runAsNonRoot": True, "runAsUser": 10001, "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}  # fmt: skip
+# Again and again: whoever enforces policies hears of a new pod a moment after it has begun.
+_REACH = """
+import socket, sys, time
+until = time.monotonic() + 8
+while time.monotonic() < until:
+    try:
+        socket.create_connection(({host!r}, {port}), 2)
+        print("yes")
+        sys.exit(0)
+    except OSError:
+        time.sleep(0.2)
+print("no")
+sys.exit(1)
+"""
+LABELS = {"app.kubernetes.io/name": "orthanc"}
+
+
+def orthanc() -> list[dict[str, Any]]:
+    """An Orthanc with its DICOMweb plugin as a hospital would have it: a Deployment behind a Service."""
+    image = values_of_chart()["orthanc"]["image"]
+    container = {
+        "name": "orthanc", "image": image, "args": ["/etc/settings"], "securityContext": RESTRICTED,
+        "volumeMounts": [{"name": "settings", "mountPath": "/etc/settings"}, {"name": "data", "mountPath": "/data"}],
+    }  # fmt: skip
+    volumes = [{"name": "settings", "configMap": {"name": "orthanc"}}, {"name": "data", "emptyDir": {}}]
+    pod = {"containers": [container], "volumes": volumes, "securityContext": {"fsGroup": 10001}}
+    return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "orthanc"}, "data": {"orthanc.json": SETTINGS}},
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "orthanc"},
+         "spec": {"selector": {"matchLabels": LABELS}, "template": {"metadata": {"labels": LABELS}, "spec": pod}}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "orthanc"},
+         "spec": {"clusterIP": ARCHIVE, "selector": LABELS, "ports": [{"port": 8042}]}},
+    ]  # fmt: skip
+
+
+def values_of_chart() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
+    return found
+
+
+def values(ehr: int) -> dict[str, Any]:
+    """Those of the Orthanc example, with an EHR that is there."""
+    found = {key: values_of()[key] for key in ("config", "secrets", "networkPolicy")}
+    found["config"] |= {
+        "ehr": {"fhir_url": f"http://{ADDRESS}:{ehr}/fhir"},
+        "patients": {"mapping": "direct"},
+        "server": {"public_url": "http://imaging.example.org"},
+    }
+    found["config"]["pacs"].pop("changes_url", None)
+    return found
+
+
+class Ehr(ScriptedEhr):
+    """Knows one token, and that no other is good."""
+
+    async def _introspect(self, request: web.Request) -> web.Response:
+        is_known = (await request.post()).get("token") == TOKEN
+        return await super()._introspect(request) if is_known else web.json_response({"active": False})
+
+
+class Site:
+    """A cluster with an Orthanc, which has a study of the token's patient and one of another, and with an EHR."""
+
+    def __init__(self, kubernetes: Cluster, ehr: int) -> None:
+        self.kubernetes, self.ehr = kubernetes, ehr
+        self.helm = helm.Config(kubeconfig_content=kubernetes.kubeconfig, namespace=NAMESPACE)
+
+    def start_archive(self) -> None:
+        for one in orthanc():
+            self.kubernetes.apply(one, namespace=NAMESPACE)
+        with tempfile.TemporaryDirectory() as scratch:
+            own = ct_study(Path(scratch) / "own", instances=INSTANCES, patient_id=PATIENT, study_instance_uid=OWN)
+            foreign = ct_study(Path(scratch) / "foreign", instances=1, patient_id="p2", study_instance_uid=FOREIGN)
+            url = f"http://{ARCHIVE}:8042"
+            wait_for(lambda: requests.get(url + "/statistics", timeout=5).ok, "Orthanc")
+            for file in (*own, *foreign):
+                requests.post(url + "/instances", data=file.read_bytes(), timeout=60).raise_for_status()
+
+    @property
+    def fhir(self) -> str:
+        """The base behind the chart's Service."""
+        address = self.kubernetes.get("Service", "imaging", namespace=NAMESPACE)["spec"]["clusterIP"]
+        return f"http://{address}/fhir"
+
+    def search(self) -> int:
+        answer = requests.get(f"{self.fhir}/ImagingStudy?patient={PATIENT}", headers=AUTHORIZED, timeout=20)
+        assert answer.status_code == 200, answer.text
+        total: int = answer.json()["total"]
+        return total
+
+    def reaches(self, namespace: str, host: str, port: int, labels: dict[str, str] | None = None) -> bool:
+        """Whether a pod of this namespace, with these labels, gets a connection."""
+        script = _REACH.format(host=host, port=port)
+        pod = {
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "stranger", "labels": labels or {}},
+            "spec": {"restartPolicy": "Never", "containers": [{
+                "name": "stranger", "image": f"smart-imaging-sidecar:{version()}", "command": ["python", "-c", script],
+                "securityContext": RESTRICTED,
+            }]},
+        }  # fmt: skip
+        self.kubernetes.apply(pod, namespace=namespace)
+
+        def phase() -> str | None:
+            found: str = self.kubernetes.get("Pod", "stranger", namespace=namespace)["status"]["phase"]
+            return found if found in ("Succeeded", "Failed") else None
+
+        ended = wait_for(phase, "the stranger", 60)
+        said = self.kubernetes.log("stranger", namespace=namespace)
+        self.kubernetes.delete("Pod", "stranger", namespace=namespace)
+        wait_for(lambda: not self.kubernetes.find("Pod", "stranger", namespace=namespace), "the stranger's end", 60)
+        assert said.split() == ["yes" if ended == "Succeeded" else "no"], said
+        return bool(ended == "Succeeded")
+
+    def pods(self) -> list[dict[str, Any]]:
+        label = "app.kubernetes.io/name=smart-imaging-sidecar"
+        return self.kubernetes.all("Pod", namespace=NAMESPACE, labels=label)
+
+
+def version() -> str:
+    found: str = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    require_node()
+    make_network()
+    names = {f"orthanc.{NAMESPACE}.svc.cluster.local": ARCHIVE}
+    with cluster(with_nodes=True) as kubernetes, Background() as background:
+        scratch = tempfile.mkdtemp()  # Its mounts go with their namespace; .ci/cluster removes it then.
+        Node(kubernetes, Path(scratch), names).start()
+        kubernetes.namespace(NAMESPACE)
+        kubernetes.namespace("monitoring")
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "imaging-sidecar"},
+                  "stringData": {"client_secret": "x", "private_key.pem": "unused", "link_key": "ab" * 32}}  # fmt: skip
+        kubernetes.apply(secret, namespace=NAMESPACE)
+        one = Site(kubernetes, background.serve(Ehr().app(), host=ADDRESS))
+        one.start_archive()
+        with one.helm:
+            yield one
+
+
+@pytest.fixture(scope="module")
+def installed(site: Site) -> Site:
+    """``helm install --wait``, with all pods ready at its end."""
+    site.helm.install(CHART, "imaging", values(site.ehr), namespace=NAMESPACE, wait="watcher", timeout=120)
+    wait_for(lambda: requests.get(f"{site.fhir}/metadata", timeout=5).ok, "kube-proxy", 30)  # A moment behind.
+    return site
+
+
+def test_it_serves_the_patient_and_nobody_else(installed: Site) -> None:
+    assert installed.search() == 1
+    own = requests.get(f"{installed.fhir}/Patient/{PATIENT}/$wado-rs/studies/{OWN}", headers=RETRIEVE, timeout=60)
+    assert own.status_code == 200
+    assert own.content.count(b"DICM") == INSTANCES
+    url = f"{installed.fhir}/Patient/{PATIENT}/$wado-rs/studies/{FOREIGN}"
+    assert requests.get(url, headers=RETRIEVE, timeout=60).status_code == 404
+    assert requests.get(f"{installed.fhir}/ImagingStudy", timeout=60).status_code == 401
+
+
+def test_helm_test_runs_check_in_the_cluster(installed: Site) -> None:
+    installed.helm.test("imaging", timeout=60)
+    said = installed.kubernetes.log("imaging-check", namespace=NAMESPACE)
+    for line in ("ok    tokens.introspection", "ok    pacs.dialect", "ok    pacs.studies"):
+        assert line in said
+    assert len([pod for pod in installed.pods() if pod["status"]["phase"] == "Running"]) == 2
+
+
+def test_the_process_may_do_nothing_that_it_need_not(installed: Site) -> None:
+    """As the kernel has it, not as the manifest says."""
+    processes = [one for one in psutil.process_iter(["cmdline"]) if "serve" in (one.info["cmdline"] or ())]
+    assert len(processes) == 2
+    for process in processes:
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
+        assert status["Uid"].split() == ["10001"] * 4
+        assert {int(status[one], 16) for one in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+        mounts = [line.split() for line in Path(f"/proc/{process.pid}/mounts").read_text().splitlines()]
+        (root,) = (options.split(",") for _, place, _, options, *_ in mounts if place == "/")
+        assert "ro" in root
+        assert not [place for _, place, *_ in mounts if "serviceaccount" in place]
+
+
+def test_network_policies_hold(installed: Site) -> None:
+    """Only the sidecar (and `helm test`) reaches the archive, only Prometheus the admin port, everybody the public."""
+    pod = installed.pods()[0]["status"]["podIP"]
+    # The kubelet may: else no probe would be answered. So asks a pod, not this machine.
+    assert installed.reaches("default", ARCHIVE, 8042) is False
+    assert installed.reaches(NAMESPACE, ARCHIVE, 8042) is False
+    assert installed.reaches(NAMESPACE, ARCHIVE, 8042, {"app.kubernetes.io/name": "smart-imaging-sidecar"}) is False
+    ours = {"app.kubernetes.io/name": "smart-imaging-sidecar-check", "app.kubernetes.io/instance": "imaging"}
+    assert installed.reaches(NAMESPACE, ARCHIVE, 8042, ours) is True
+    assert installed.reaches(NAMESPACE, pod, 9090) is False
+    assert installed.reaches("monitoring", pod, 9090) is True
+    assert installed.reaches("default", pod, 8080) is True
+    assert installed.reaches("default", pod, 9090) is False
+
+
+def test_a_roll_out_under_load_breaks_nothing(installed: Site) -> None:
+    """New pods before old ones go, requests all the while, and a download that takes longer than all of it."""
+    base = installed.fhir
+    seen: Counter[object] = Counter()
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            try:  # A connection of its own each time, as from many clients.
+                url = f"{base}/ImagingStudy?patient={PATIENT}"
+                seen[requests.get(url, headers=AUTHORIZED, timeout=20).status_code] += 1
+            except requests.RequestException as error:
+                seen[repr(error)] += 1
+
+    headers = [part for name, value in RETRIEVE.items() for part in ("-H", f"{name}: {value}")]
+    url = f"{base}/Patient/{PATIENT}/$wado-rs/studies/{OWN}"
+    command = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code} %{size_download}", "--limit-rate", "1M"]
+    whole = len(requests.get(url, headers=RETRIEVE, timeout=60).content)
+    before = {pod["metadata"]["name"] for pod in installed.pods()}
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    with subprocess.Popen([*command, *headers, url], stdout=subprocess.PIPE, text=True) as download:
+        for thread in threads:
+            thread.start()
+        try:
+            changed = values(installed.ehr)
+            changed["config"]["fhir"]["timezone"] = "Europe/Vienna"
+            installed.helm.upgrade(
+                CHART, "imaging", changed, namespace=NAMESPACE, wait="watcher", timeout=120, reset_values=True
+            )
+            is_running_still = download.poll() is None
+            wait_for(lambda: not before & {pod["metadata"]["name"] for pod in installed.pods()}, "the old pods' end")
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+        said, _ = download.communicate(timeout=60)
+    assert (said, download.returncode) == (f"200 {whole}", 0)
+    assert is_running_still
+    assert set(seen) == {200}, seen
+    assert seen[200] > 100
+
+
+def test_an_orthanc_in_the_same_pod_is_reached_by_nobody_else(installed: Site) -> None:
+    """The all-in-one example."""
+    site = installed
+    namespace = site.kubernetes.namespace("trial")
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "imaging-sidecar"},
+              "stringData": {"client_secret": "x"}}  # fmt: skip
+    site.kubernetes.apply(secret, namespace=namespace)
+    wanted = values_of("all-in-one")
+    wanted["config"]["ehr"]["fhir_url"] = f"http://{ADDRESS}:{site.ehr}/fhir"
+    with helm.Config(kubeconfig_content=site.kubernetes.kubeconfig, namespace=namespace) as release:
+        release.install(CHART, "trial", wanted, namespace=namespace, wait="watcher", timeout=120)
+        (pod,) = site.kubernetes.all("Pod", namespace=namespace)
+        address = pod["status"]["podIP"]
+        answer = requests.get(f"http://{address}:8080/fhir/ImagingStudy", headers=AUTHORIZED, timeout=20)
+        assert (answer.status_code, answer.json()["total"]) == (200, 0)  # The Orthanc beside it, which is empty.
+        # It listens to all, and answers nobody outside the pod; nor can other pods connect.
+        assert requests.get(f"http://{address}:8042/dicom-web/studies", timeout=10).status_code == 403
+        assert site.reaches(namespace, address, 8042) is False
+        assert site.reaches(namespace, address, 8080) is True
+
+
+def test_an_ehr_that_is_not_there_keeps_pods_from_being_ready_and_helm_test_says_so(installed: Site) -> None:
+    """The last test: the old pods go on serving, since new ones never become ready."""
+    wrong = values(installed.ehr)
+    wrong["config"]["ehr"]["fhir_url"] = f"http://{ADDRESS}:1/fhir"
+    with pytest.raises(helm.HelmError):
+        installed.helm.upgrade(
+            CHART, "imaging", wrong, namespace=NAMESPACE, wait="watcher", timeout=20, reset_values=True
+        )
+    assert installed.search() == 1
+    with pytest.raises(helm.HelmError):
+        installed.helm.test("imaging", timeout=60)
+    said = installed.kubernetes.log("imaging-check", namespace=NAMESPACE)
+    assert "FAIL  ehr.smart_configuration" in said
+    installed.helm.rollback("imaging", version=1, wait="watcher", timeout=120)
+    time.sleep(1)
+    assert installed.search() == 1
