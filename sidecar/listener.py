@@ -69,14 +69,25 @@ class Listener:
         ]
 
     async def stop(self, drain_seconds: float) -> None:
-        """Accept no more, and give running requests so long to end."""
+        """Accept no more, and give running requests so long to end, and their clients to have their last bytes."""
+        until = asyncio.get_running_loop().time() + drain_seconds
         for site in list(self._runner.sites):
             await site.stop()
         # A connection that has just been accepted would be closed as an idle one: its request is on the way.
         await asyncio.sleep(min(_ARRIVING_SECONDS, drain_seconds / 10))
         # aiohttp waits this long twice: for handlers to end, and again before it cancels them.
         self._runner.give(drain_seconds / 2)
-        await self._runner.cleanup()
+        unsent = self._runner.unsent()
+        sent = asyncio.create_task(unsent.sent())
+        try:
+            await self._runner.cleanup()
+            async with asyncio.timeout_at(until):
+                await sent
+        except TimeoutError:
+            pass
+        finally:
+            sent.cancel()
+            unsent.close()
 
 
 @contextlib.asynccontextmanager

@@ -1,5 +1,6 @@
 """Ending a client's connection so that nobody can take it for the end of the answer."""
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -15,9 +16,12 @@ def abort_connection(request: web.Request) -> None:
 
     A plain close would do for an answer with a length or in chunks; for an HTTP/1.0 client it is the regular end.
     """
-    transport = request.transport
-    if transport is None:
-        return
+    if request.transport is not None:
+        reset(request.transport)
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Reset this connection."""
     original = transport.get_extra_info("socket")
     if original is not None:
         # uvloop hands out a stand-in for its socket; options are set on a duplicate of the descriptor.

@@ -12,7 +12,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
+from sidecar.web.abort import reset
 from sidecar.web.errors import malformed
+from sidecar.web.unsent import Unsent, unsent_bytes
 
 log = logging.getLogger("sidecar.request")
 
@@ -23,11 +25,28 @@ Observe = Callable[[int], None]
 class _Connection(RequestHandler):
     """One client connection."""
 
-    __slots__ = ("_observe",)
+    __slots__ = ("_is_ending", "_observe")
 
     def __init__(self, *arguments: Any, observe: Observe, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self._observe = observe
+        self._is_ending = False
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109
+        """Give the handler so long, twice; then the connection is closed."""
+        self._is_ending = True
+        await super().shutdown(timeout)
+
+    def force_close(self) -> None:
+        """Close it; an answer that has not come to its end is reset, as a close would be that end for HTTP/1.0."""
+        if self._is_ending and self.is_answering and self.transport is not None:
+            reset(self.transport)
+        super().force_close()
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request is being answered."""
+        return self._current_request is not None
 
     def handle_error(
         self,
@@ -73,6 +92,18 @@ class Runner(web.AppRunner):
         super().__init__(app, handle_signals=False, handler_cancellation=True, shutdown_timeout=shutdown_timeout)
         self._observe = observe
         self._connection_keywords = keywords
+
+    def unsent(self) -> Unsent:
+        """The connections whose clients have not everything yet: those that are being answered, or were just now."""
+        found = []
+        for one in () if self.server is None else self.server.connections:
+            transport = one.transport
+            if isinstance(one, _Connection) and transport is not None:
+                own = transport.get_extra_info("socket")
+                waits = transport.get_write_buffer_size() or (own is not None and unsent_bytes(own))
+                if one.is_answering or waits:
+                    found.append(transport)
+        return Unsent(found)
 
     def give(self, seconds: float) -> None:
         """How long ``cleanup`` waits for handlers to end."""

@@ -100,3 +100,21 @@ async def test_an_ehr_that_goes_away_is_seen_by_readiness() -> None:
             ehr.configured = True
             sidecar.readiness.forget()
             assert await sidecar.readiness.problems() == {}
+
+
+async def test_a_transfer_that_is_ended_is_no_whole_answer_for_an_old_client() -> None:
+    """Of HTTP/1.0 a close is the regular end: its connection is reset (SIA-43)."""
+    slow = Slow(asyncio.Event())
+    async with sidecar_between(ScriptedEhr(), ScriptedPacs(slow)) as (_, sidecar):
+        listener = Listener(sidecar.public, "127.0.0.1", 0)
+        await listener.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        head = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+        writer.write(f"GET {PATH} HTTP/1.0\r\n{head}\r\n".encode())
+        assert b" 200 " in await reader.readline()
+        ending = asyncio.create_task(listener.stop(0.5))
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(reader.read(), 10)
+        await ending
+        writer.close()
+        slow.done.set()

@@ -1,0 +1,158 @@
+"""The end of the process waits for what the kernel still has to send: with a pod's network it is lost (SIA-43)."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import uvloop
+from aiohttp import web
+
+from sidecar.listener import Listener
+from sidecar.web.abort import abort_connection
+from sidecar.web.unsent import unsent_bytes
+
+MANY = 2_000_000
+"""More than a client takes that does not read, fewer than the kernel takes from us."""
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
+    with asyncio.Runner(loop_factory=request.param) as found:
+        yield found
+
+
+def application(seen: list[str]) -> web.Application:
+    async def many(request: web.Request) -> web.Response:
+        seen.append("begun")
+        return web.Response(body=b"x" * MANY)
+
+    async def reset(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"x" * MANY)
+        await asyncio.sleep(0.3)
+        abort_connection(request)
+        raise ConnectionResetError
+
+    async def slow(request: web.Request) -> web.Response:
+        seen.append("begun")
+        await asyncio.sleep(0.5)
+        return web.Response(body=b"x" * MANY)
+
+    app = web.Application()
+    app.router.add_get("/many", many)
+    app.router.add_get("/reset", reset)
+    app.router.add_get("/slow", slow)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def client(path: str, seen: list[str]) -> AsyncIterator[tuple[Listener, socket.socket]]:
+    """A listener, and a client that has asked it and reads nothing yet."""
+    listener = Listener(application(seen), "127.0.0.1", 0)
+    await listener.start()
+    with socket.socket() as own:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
+        own.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(own, ("127.0.0.1", listener.port))
+        await loop.sock_sendall(own, f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        yield listener, own
+
+
+async def read_all(own: socket.socket, *, pause: float = 0.0) -> int:
+    """How many bytes come until the end. Raises ``ConnectionResetError``."""
+    loop, count = asyncio.get_running_loop(), 0
+    while data := await loop.sock_recv(own, 65_536):
+        count += len(data)
+        await asyncio.sleep(pause)
+    return count
+
+
+@pytest.mark.parametrize("path", ["/many", "/slow"])
+def test_a_slow_client_gets_its_last_bytes_before_the_end(runner: asyncio.Runner, path: str) -> None:
+    async def scenario() -> None:
+        seen: list[str] = []
+        async with client(path, seen) as (listener, own):
+            while not seen:
+                await asyncio.sleep(0.01)
+            if path == "/many":
+                await asyncio.sleep(0.3)  # All of it is written: no handler is there any more.
+            ending = asyncio.create_task(listener.stop(20))
+            await asyncio.sleep(1)
+            assert not ending.done()
+            count = await read_all(own, pause=0.001)  # To the end, of which it hears at once.
+            assert count > MANY
+            began = time.monotonic()
+            await ending
+            assert time.monotonic() - began < 2
+
+    runner.run(scenario())
+
+
+def test_but_not_longer_than_it_may_take(runner: asyncio.Runner) -> None:
+    async def scenario() -> None:
+        seen: list[str] = []
+        async with client("/many", seen) as (listener, own):
+            await asyncio.sleep(0.3)
+            began = time.monotonic()
+            await listener.stop(1)
+            assert 0.9 < time.monotonic() - began < 3
+            assert own.fileno() > 0
+
+    runner.run(scenario())
+
+
+def test_one_that_is_reset_is_reset_at_once(runner: asyncio.Runner) -> None:
+    """Nothing of the end holds back what says that an answer is not whole."""
+
+    async def scenario() -> None:
+        async with client("/reset", []) as (listener, own):
+            await asyncio.sleep(0.1)
+            ending = asyncio.create_task(listener.stop(20))
+            await asyncio.sleep(0.6)
+            with pytest.raises(ConnectionResetError):
+                await asyncio.wait_for(read_all(own), 5)
+            await asyncio.wait_for(ending, 5)
+
+    runner.run(scenario())
+
+
+def test_idle_connections_hold_nothing_up(runner: asyncio.Runner) -> None:
+    async def scenario() -> None:
+        async with client("/many", []) as (listener, own):
+            loop, count = asyncio.get_running_loop(), 0
+            while count < MANY:
+                count += len(await loop.sock_recv(own, 65_536))
+            began = time.monotonic()
+            ending = asyncio.create_task(listener.stop(20))
+            assert await asyncio.wait_for(read_all(own), 5) < 1_000
+            await asyncio.wait_for(ending, 5)
+            assert time.monotonic() - began < 2
+
+    runner.run(scenario())
+
+
+def test_a_client_that_is_gone_holds_nothing_up(runner: asyncio.Runner) -> None:
+    async def scenario() -> None:
+        async with client("/many", []) as (listener, own):
+            await asyncio.sleep(0.3)
+            ending = asyncio.create_task(listener.stop(20))
+            await asyncio.sleep(0.3)
+            own.close()
+            await asyncio.wait_for(ending, 5)
+
+    runner.run(scenario())
+
+
+def test_what_the_system_does_not_say_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: object) -> bytes:
+        raise OSError
+
+    with socket.socket() as own:
+        assert unsent_bytes(own) == 0
+        monkeypatch.setattr("sidecar.web.unsent.fcntl.ioctl", fails)
+        assert unsent_bytes(own) == 0
