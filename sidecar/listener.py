@@ -13,6 +13,7 @@ from sidecar.web.connection import Runner
 LINGERING_SECONDS = 2
 """How long the rest of a body that nobody wants is read before its connection is closed."""
 _ARRIVING_SECONDS = 0.2
+_LEAST_SECONDS = 0.001
 
 
 class Listener:
@@ -68,26 +69,31 @@ class Listener:
             socket.socket(fileno=os.dup(one.fileno())) for server in servers for one in getattr(server, "sockets", ())
         ]
 
-    async def stop(self, drain_seconds: float) -> None:
-        """Accept no more, and give running requests so long to end, and their clients to have their last bytes."""
+    async def stop(self, drain_seconds: float, *, process_ends: bool = True) -> None:
+        """Accept no more, and give running requests so long to end.
+
+        ``process_ends``: their clients, too, to have their last bytes; whatever is not whole then is reset. Else the
+        kernel goes on sending them.
+        """
         until = asyncio.get_running_loop().time() + drain_seconds
         for site in list(self._runner.sites):
             await site.stop()
         # A connection that has just been accepted would be closed as an idle one: its request is on the way.
         await asyncio.sleep(min(_ARRIVING_SECONDS, drain_seconds / 10))
-        # aiohttp waits this long twice: for handlers to end, and again before it cancels them.
-        self._runner.give(drain_seconds / 2)
-        unsent = self._runner.unsent()
-        sent = asyncio.create_task(unsent.sent())
+        # aiohttp waits this long twice: for handlers to end, and again before it cancels them. 0 were for ever.
+        self._runner.give(max(drain_seconds / 2, _LEAST_SECONDS))
+        unsent = self._runner.keep_unsent()
         try:
             await self._runner.cleanup()
-            async with asyncio.timeout_at(until):
-                await sent
-        except TimeoutError:
-            pass
+            if process_ends:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(until):
+                        await unsent.sent()
+        except asyncio.CancelledError:
+            self._runner.cut()
+            raise
         finally:
-            sent.cancel()
-            unsent.close()
+            unsent.close(resets=process_ends)
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import resource
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from socket import socket
 
@@ -103,7 +103,7 @@ class Generation:
                 sidecar.readiness.draining = self._heir is None
                 if self._heir is not None:  # What its transfers still have to tell, the next one delivers.
                     await self.inherited(self._heir)
-                await public.stop(self._drain_seconds)
+                await public.stop(self._drain_seconds, process_ends=self._heir is None)
         except BaseException as error:
             if self._started.done():
                 raise
@@ -141,10 +141,19 @@ async def run(
                 await _say(await current.started(), current, "reloaded")
     drain_seconds = current.settings.server.drain_seconds
     log.info("draining", extra={"seconds": drain_seconds})
-    await current.end(drain_seconds)
-    for one in retired:
+    await asyncio.gather(current.end(drain_seconds), _drain(retired, drain_seconds))
+
+
+async def _drain(retired: Mapping[asyncio.Task[None], Generation], seconds: float) -> None:
+    """Give so long to what generations before the last are still sending; then reset it."""
+    for generation in retired.values():
+        (await generation.started()).readiness.draining = True
+    waiting = list(retired)
+    if waiting:
+        await asyncio.wait(waiting, timeout=seconds)
+    for one in waiting:
         one.cancel()
-    await asyncio.gather(*retired, return_exceptions=True)
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def _stopped(stop: asyncio.Event, reload: asyncio.Event) -> bool:

@@ -5,6 +5,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -216,3 +217,44 @@ def test_the_process_ends_as_before(world: tuple[SidecarProcess, dict[str, Any],
     with contextlib.closing(running):
         assert running.content.endswith(b"\xff\xd9")
     assert sidecar.stop() == 0
+
+
+def test_the_end_gives_transfers_of_before_a_reload_their_time(
+    world: tuple[SidecarProcess, dict[str, Any], threading.Event],
+) -> None:
+    """SIGTERM soon after SIGHUP: what the old generation still sends has ``drain_seconds``, too."""
+    sidecar, _, slow = world
+    url = f"{sidecar.url}/wado-rs/studies/{STUDY}/rendered"
+    with requests.get(url, headers=HEADERS, stream=True, timeout=30) as running:
+        assert running.status_code == 200
+        reload(sidecar, '"reloaded"')
+        os.kill(sidecar.process_id, signal.SIGTERM)
+        time.sleep(1.5)
+        slow.set()
+        assert running.content.endswith(b"\xff\xd9")
+    assert sidecar.stop() == 0
+
+
+def read_to_the_end(client: socket.socket) -> None:
+    while client.recv(10_000):
+        pass
+
+
+def test_at_the_end_of_it_they_are_reset(
+    world: tuple[SidecarProcess, dict[str, Any], threading.Event],
+) -> None:
+    """Also for a client of HTTP/1.0, of which a close is the regular end (SIA-43)."""
+    sidecar, document, _ = world
+    document["server"]["drain_seconds"] = 1
+    write(sidecar, document)
+    reload(sidecar, '"reloaded"')
+    with socket.create_connection(("127.0.0.1", sidecar.port)) as client:
+        path = f"/wado-rs/studies/{STUDY}/rendered"
+        client.sendall(f"GET {path} HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
+        assert b" 200 " in client.recv(100)
+        reload(sidecar, '"reloaded"')
+        os.kill(sidecar.process_id, signal.SIGTERM)
+        with pytest.raises(ConnectionResetError):
+            read_to_the_end(client)
+    assert sidecar.stop() == 0
+    assert '"reason":"draining"' in sidecar.log

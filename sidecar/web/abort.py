@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-import os
 import socket
 import struct
 
 from aiohttp import web
 
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 def abort_connection(request: web.Request) -> None:
@@ -24,7 +23,12 @@ def reset(transport: asyncio.Transport) -> None:
     """Reset this connection."""
     original = transport.get_extra_info("socket")
     if original is not None:
-        # uvloop hands out a stand-in for its socket; options are set on a duplicate of the descriptor.
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(original.fileno())) as duplicate:
-            duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        # uvloop hands out a stand-in for its socket. This one has the same descriptor: it must not close it, and needs
+        # no other, of which there may be none.
+        with contextlib.suppress(OSError):
+            own = socket.socket(fileno=original.fileno())
+            try:
+                own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            finally:
+                own.detach()
     transport.abort()

@@ -25,11 +25,12 @@ Observe = Callable[[int], None]
 class _Connection(RequestHandler):
     """One client connection."""
 
-    __slots__ = ("_is_ending", "_observe")
+    __slots__ = ("_is_ending", "_observe", "_unsent")
 
-    def __init__(self, *arguments: Any, observe: Observe, **keywords: Any) -> None:
+    def __init__(self, *arguments: Any, observe: Observe, unsent: Unsent, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self._observe = observe
+        self._unsent = unsent
         self._is_ending = False
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109
@@ -42,6 +43,20 @@ class _Connection(RequestHandler):
         if self._is_ending and self.is_answering and self.transport is not None:
             reset(self.transport)
         super().force_close()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send the rest of an answer. With the last one of a connection, look after what the kernel still has of it."""
+        sent, is_broken = await super().finish_response(request, resp, start_time)
+        if not is_broken and not sent.keep_alive:
+            self._unsent.keep(self.transport)
+        return sent, is_broken
+
+    def eof_received(self) -> None:
+        """The client sends nothing more, and so the connection is closed behind what was written."""
+        self._unsent.keep(self.transport, is_answering=self.is_answering)
+        super().eof_received()
 
     @property
     def is_answering(self) -> bool:
@@ -79,9 +94,10 @@ class _Server(web.Server):
             **keywords,
         )
         self._observe = observe
+        self.unsent = Unsent()
 
     def __call__(self) -> RequestHandler:
-        return _Connection(self, loop=self._loop, observe=self._observe, **self._kwargs)
+        return _Connection(self, loop=self._loop, observe=self._observe, unsent=self.unsent, **self._kwargs)
 
 
 class Runner(web.AppRunner):
@@ -93,17 +109,20 @@ class Runner(web.AppRunner):
         self._observe = observe
         self._connection_keywords = keywords
 
-    def unsent(self) -> Unsent:
-        """The connections whose clients have not everything yet: those that are being answered, or were just now."""
-        found = []
+    def keep_unsent(self) -> Unsent:
+        """Keep the connections whose clients have not everything yet: those being answered, or answered just now."""
+        if not isinstance(self.server, _Server):  # It never started.
+            return Unsent()
+        for one in self.server.connections:
+            if _has_more(one):
+                self.server.unsent.keep(one.transport, is_answering=True)
+        return self.server.unsent
+
+    def cut(self) -> None:
+        """Reset each connection that is being answered."""
         for one in () if self.server is None else self.server.connections:
-            transport = one.transport
-            if isinstance(one, _Connection) and transport is not None:
-                own = transport.get_extra_info("socket")
-                waits = transport.get_write_buffer_size() or (own is not None and unsent_bytes(own))
-                if one.is_answering or waits:
-                    found.append(transport)
-        return Unsent(found)
+            if isinstance(one, _Connection) and one.is_answering and one.transport is not None:
+                reset(one.transport)
 
     def give(self, seconds: float) -> None:
         """How long ``cleanup`` waits for handlers to end."""
@@ -111,3 +130,11 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         return _Server(await super()._make_server(), self._observe, **self._connection_keywords)
+
+
+def _has_more(one: RequestHandler) -> bool:
+    """Whether its client has not everything."""
+    if not isinstance(one, _Connection) or one.transport is None:
+        return False
+    own = one.transport.get_extra_info("socket")
+    return one.is_answering or bool(one.transport.get_write_buffer_size() or (own is not None and unsent_bytes(own)))

@@ -1,53 +1,104 @@
 """What the kernel still has to send when a handler has ended: some megabytes, to a slow client.
 
 A pod's network goes with its last process, and with it whatever was not sent: the client would wait for the rest of its
-answer for ever. So the process ends when its last clients have everything, or its time is over.
+answer for ever. So the process ends when its last clients have everything, or its time is over; then they are told.
 """
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import socket
 import struct
 import termios
-from collections.abc import Iterable
 
+from sidecar.web.abort import RESET_ON_CLOSE
+
+MOST = 1_000
+"""Connections that are kept at once: each is a descriptor."""
+KEPT_SECONDS = 60
+"""How long one whose answer has ended is kept while the process goes on: from then on it is the kernel's alone."""
 _LOOK_SECONDS = 0.02
 _LINGER = struct.Struct("ii")
 _COUNT = struct.Struct("i")
 
 
 class Unsent:
-    """Keeps the sockets of these connections open until their clients have all that was written to them.
+    """Keeps the sockets of connections open until their clients have all that was written to them.
 
     It looks after what becomes of each: one that is reset stays reset, one that is closed says so behind its last byte.
     """
 
-    def __init__(self, transports: Iterable[asyncio.Transport]) -> None:
-        self._left = [one for one in map(_duplicate, transports) if one is not None]
+    def __init__(self) -> None:
+        self._left: list[_Socket] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._all_sent = asyncio.Event()
+
+    def keep(self, transport: asyncio.Transport | None, *, is_answering: bool = False) -> None:
+        """Keep this one, which will be closed or has just been; if nothing is left to send and nothing comes, do not.
+
+        ``is_answering``: something may still be written to it. Else what was written was the last.
+        """
+        if transport is None or len(self._left) >= MOST or (one := _duplicate(transport)) is None:
+            return
+        loop = asyncio.get_running_loop()
+        if is_answering:
+            one.until = float("inf")
+        else:
+            one.until = loop.time() + KEPT_SECONDS
+            one.end()
+            if not one.has_unsent():
+                one.close()
+                return
+        self._left.append(one)
+        self._all_sent.clear()
+        if self._timer is None:
+            self._timer = loop.call_later(_LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        for one in [one for one in self._left if one.is_over() or loop.time() > one.until]:
+            self._left.remove(one)
+            one.close()
+        self._timer = loop.call_later(_LOOK_SECONDS, self._look) if self._left else None
+        if not self._left:
+            self._all_sent.set()
 
     async def sent(self) -> None:
         """Wait until nothing is left. Bounded by whoever waits."""
-        while self._left:
-            await asyncio.sleep(_LOOK_SECONDS)
-            for one in [one for one in self._left if one.is_over()]:
-                self._left.remove(one)
-                one.close()
+        if self._left:
+            await self._all_sent.wait()
 
-    def close(self) -> None:
-        """Let go of all that is left."""
+    def close(self, *, resets: bool) -> None:
+        """Let go of all that is left. ``resets``: the process ends, and nobody may wait for what does not come."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         for one in self._left:
+            if resets:
+                one.reset()
             one.close()
         self._left = []
 
 
 class _Socket:
-    """One more descriptor of a connection's socket."""
+    """One more descriptor of a connection's socket; ``until``: when it is let go at the latest."""
 
     def __init__(self, transport: asyncio.Transport, own: socket.socket) -> None:
         self._transport = transport
         self._own = own
         self._is_ended = False
+        self.until = float("inf")
+
+    def has_unsent(self) -> bool:
+        return bool(self._transport.get_write_buffer_size() or unsent_bytes(self._own))
+
+    def end(self) -> None:
+        """Say that nothing follows, once all is written: as closing the last descriptor would."""
+        if not self._is_ended and not self._transport.get_write_buffer_size():
+            with contextlib.suppress(OSError):
+                self._own.shutdown(socket.SHUT_WR)
+            self._is_ended = True
 
     def is_over(self) -> bool:
         """Whether the connection was closed, and its client has everything; or there is nobody to have it."""
@@ -56,15 +107,16 @@ class _Socket:
         try:
             if _LINGER.unpack(self._own.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.size)) == (1, 0):
                 return True  # Reset, which happens when the last descriptor is closed.
-            if self._transport.get_write_buffer_size():
-                return False
-            if not self._is_ended:  # As closing the last descriptor would.
-                self._own.shutdown(socket.SHUT_WR)
-                self._is_ended = True
+            self.end()
             self._own.getpeername()  # Of a peer that has reset it the kernel still counts what it never had.
-            return unsent_bytes(self._own) == 0
         except OSError:
             return True
+        return not self.has_unsent()
+
+    def reset(self) -> None:
+        with contextlib.suppress(OSError):
+            self._own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        self._transport.abort()
 
     def close(self) -> None:
         self._own.close()

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import requests
 import yaml
-from aiohttp import web
+from aiohttp import BasicAuth, web
 
 from tests.background import Background
 from tests.data import ct_study
@@ -21,6 +21,7 @@ from tests.helm.schema import CHART
 from tests.helm.test_chart import values_of
 from tests.real.kubernetes import Cluster, cluster, wait_for
 from tests.real.kubernetes.node import ADDRESS, Node, make_network, require_node
+from tests.telemetry.fhir_repository import FhirRepository
 from tests.upstreams import PATIENT, TOKEN, ScriptedEhr
 
 helm = pytest.importorskip("helm_python", reason="no Helm engine: pip install helm-python-sdk")
@@ -91,9 +92,12 @@ def values(ehr: int) -> dict[str, Any]:
 
 
 class Ehr(ScriptedEhr):
-    """Knows one token, and that no other is good."""
+    """Knows one token, and that no other is good; ``credentials`` are those that came with the last request."""
+
+    credentials = ""
 
     async def _introspect(self, request: web.Request) -> web.Response:
+        self.credentials = BasicAuth.decode(request.headers["Authorization"]).password
         is_known = (await request.post()).get("token") == TOKEN
         return await super()._introspect(request) if is_known else web.json_response({"active": False})
 
@@ -101,9 +105,26 @@ class Ehr(ScriptedEhr):
 class Site:
     """A cluster with an Orthanc, which has a study of the token's patient and one of another, and with an EHR."""
 
-    def __init__(self, kubernetes: Cluster, ehr: int) -> None:
-        self.kubernetes, self.ehr = kubernetes, ehr
+    def __init__(self, kubernetes: Cluster, background: Background) -> None:
+        self.kubernetes = kubernetes
+        self.stub, self.repository = Ehr(), FhirRepository()
+        self.ehr = background.serve(self.stub.app(), host=ADDRESS)
+        audit = web.Application()
+        audit.router.add_route("*", "/fhir{path:.*}", self.repository.handle)
+        self.audit = background.serve(audit, host=ADDRESS)
         self.helm = helm.Config(kubeconfig_content=kubernetes.kubeconfig, namespace=NAMESPACE)
+
+    def set_secret(self, client_secret: str) -> None:
+        """Ours at the EHR, and what else the example mounts."""
+        data = {"client_secret": client_secret, "private_key.pem": "unused", "link_key": "ab" * 32}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "imaging-sidecar"}, "stringData": data}
+        self.kubernetes.apply(secret, namespace=NAMESPACE)
+
+    def upgrade(self, wanted: dict[str, Any], seconds: int = 120) -> None:
+        """``helm upgrade --wait``."""
+        self.helm.upgrade(
+            CHART, "imaging", wanted, namespace=NAMESPACE, wait="watcher", timeout=seconds, reset_values=True
+        )
 
     def start_archive(self) -> None:
         for one in orthanc():
@@ -156,6 +177,11 @@ class Site:
         return self.kubernetes.all("Pod", namespace=NAMESPACE, labels=label)
 
 
+def running() -> list[psutil.Process]:
+    """The sidecars on this node."""
+    return [one for one in psutil.process_iter(["cmdline"]) if "serve" in (one.info["cmdline"] or ())]
+
+
 def version() -> str:
     found: str = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
     return found
@@ -171,10 +197,8 @@ def site() -> Iterator[Site]:
         Node(kubernetes, Path(scratch), names).start()
         kubernetes.namespace(NAMESPACE)
         kubernetes.namespace("monitoring")
-        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "imaging-sidecar"},
-                  "stringData": {"client_secret": "x", "private_key.pem": "unused", "link_key": "ab" * 32}}  # fmt: skip
-        kubernetes.apply(secret, namespace=NAMESPACE)
-        one = Site(kubernetes, background.serve(Ehr().app(), host=ADDRESS))
+        one = Site(kubernetes, background)
+        one.set_secret("first")
         one.start_archive()
         with one.helm:
             yield one
@@ -208,7 +232,7 @@ def test_helm_test_runs_check_in_the_cluster(installed: Site) -> None:
 
 def test_the_process_may_do_nothing_that_it_need_not(installed: Site) -> None:
     """As the kernel has it, not as the manifest says."""
-    processes = [one for one in psutil.process_iter(["cmdline"]) if "serve" in (one.info["cmdline"] or ())]
+    processes = running()
     assert len(processes) == 2
     for process in processes:
         status = dict(line.split(":\t", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
@@ -262,9 +286,7 @@ def test_a_roll_out_under_load_breaks_nothing(installed: Site) -> None:
         try:
             changed = values(installed.ehr)
             changed["config"]["fhir"]["timezone"] = "Europe/Vienna"
-            installed.helm.upgrade(
-                CHART, "imaging", changed, namespace=NAMESPACE, wait="watcher", timeout=120, reset_values=True
-            )
+            installed.upgrade(changed)
             is_running_still = download.poll() is None
             wait_for(lambda: not before & {pod["metadata"]["name"] for pod in installed.pods()}, "the old pods' end")
         finally:
@@ -276,6 +298,38 @@ def test_a_roll_out_under_load_breaks_nothing(installed: Site) -> None:
     assert is_running_still
     assert set(seen) == {200}, seen
     assert seen[200] > 100
+
+
+def test_a_renewed_secret_is_used_without_a_restart(installed: Site) -> None:
+    """As the kubelet writes it into the volume, by links."""
+    wanted = values(installed.ehr)
+    wanted["config"]["server"]["reload_seconds"] = 1
+    installed.upgrade(wanted)
+    assert installed.search() == 1
+    assert installed.stub.credentials == "first"
+    before = {process.pid for process in running()}
+    installed.set_secret("renewed")
+    wait_for(lambda: installed.search() == 1 and installed.stub.credentials == "renewed", "the new secret", 120)
+    assert {process.pid for process in running()} <= before
+
+
+def test_audit_events_outlive_a_container_that_is_killed(installed: Site) -> None:
+    """While the repository is down: what was answered is told by the container that follows."""
+    wanted = values(installed.ehr) | {"spool": {"enabled": True}, "replicaCount": 1}
+    folder = "/var/spool/smart-imaging-sidecar/audit"
+    repository = {"url": f"http://{ADDRESS}:{installed.audit}/fhir"}
+    wanted["config"]["audit"] = {"sink": "fhir", "repository": repository, "spool": {"folder": folder}}
+    installed.repository.status = 503
+    installed.upgrade(wanted)
+    wait_for(lambda: len(running()) == 1, "the old pods' end")
+    for _ in range(10):
+        assert installed.search() == 1
+    (process,) = running()
+    process.kill()
+    installed.repository.status = None
+    wait_for(lambda: len(installed.repository.events) >= 10, "the events", 60)
+    (pod,) = [one for one in installed.pods() if one["status"]["phase"] == "Running"]
+    assert pod["status"]["containerStatuses"][0]["restartCount"] == 1
 
 
 def test_an_orthanc_in_the_same_pod_is_reached_by_nobody_else(installed: Site) -> None:
@@ -304,9 +358,7 @@ def test_an_ehr_that_is_not_there_keeps_pods_from_being_ready_and_helm_test_says
     wrong = values(installed.ehr)
     wrong["config"]["ehr"]["fhir_url"] = f"http://{ADDRESS}:1/fhir"
     with pytest.raises(helm.HelmError):
-        installed.helm.upgrade(
-            CHART, "imaging", wrong, namespace=NAMESPACE, wait="watcher", timeout=20, reset_values=True
-        )
+        installed.upgrade(wrong, seconds=20)
     assert installed.search() == 1
     with pytest.raises(helm.HelmError):
         installed.helm.test("imaging", timeout=60)

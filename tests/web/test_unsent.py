@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -42,7 +43,18 @@ def application(seen: list[str]) -> web.Application:
         await asyncio.sleep(0.5)
         return web.Response(body=b"x" * MANY)
 
+    async def endless(request: web.Request) -> web.StreamResponse:
+        """All that is taken, and the end: what is left is in the transport's own buffer."""
+        response = web.StreamResponse()
+        response.force_close()
+        await response.prepare(request)
+        while request.transport is not None and not request.transport.get_write_buffer_size():
+            await response.write(b"x" * 16_384)
+        await response.write(b"x" * 16_384)
+        return response
+
     app = web.Application()
+    app.router.add_get("/endless", endless)
     app.router.add_get("/many", many)
     app.router.add_get("/reset", reset)
     app.router.add_get("/slow", slow)
@@ -50,7 +62,9 @@ def application(seen: list[str]) -> web.Application:
 
 
 @contextlib.asynccontextmanager
-async def client(path: str, seen: list[str]) -> AsyncIterator[tuple[Listener, socket.socket]]:
+async def client(
+    path: str, seen: list[str], version: str = "1.1", header: str = ""
+) -> AsyncIterator[tuple[Listener, socket.socket]]:
     """A listener, and a client that has asked it and reads nothing yet."""
     listener = Listener(application(seen), "127.0.0.1", 0)
     await listener.start()
@@ -59,7 +73,7 @@ async def client(path: str, seen: list[str]) -> AsyncIterator[tuple[Listener, so
         own.setblocking(False)
         loop = asyncio.get_running_loop()
         await loop.sock_connect(own, ("127.0.0.1", listener.port))
-        await loop.sock_sendall(own, f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        await loop.sock_sendall(own, f"GET {path} HTTP/{version}\r\nHost: a\r\n{header}\r\n".encode())
         yield listener, own
 
 
@@ -89,6 +103,83 @@ def test_a_slow_client_gets_its_last_bytes_before_the_end(runner: asyncio.Runner
             began = time.monotonic()
             await ending
             assert time.monotonic() - began < 2
+
+    runner.run(scenario())
+
+
+@pytest.mark.parametrize(("version", "header"), [("1.0", ""), ("1.1", "Connection: close\r\n")])
+def test_so_does_one_whose_connection_was_closed_before(runner: asyncio.Runner, version: str, header: str) -> None:
+    """HTTP/1.0, as nginx speaks it upstream if it is told nothing else."""
+
+    async def scenario() -> None:
+        async with client("/many", [], version, header) as (listener, own):
+            await asyncio.sleep(0.3)
+            ending = asyncio.create_task(listener.stop(20))
+            await asyncio.sleep(1)
+            assert not ending.done()
+            assert await read_all(own) > MANY
+            await asyncio.wait_for(ending, 5)
+
+    runner.run(scenario())
+
+
+def test_so_does_one_that_says_that_it_sends_nothing_more(runner: asyncio.Runner) -> None:
+    async def scenario() -> None:
+        async with client("/many", []) as (listener, own):
+            await asyncio.sleep(0.3)
+            own.shutdown(socket.SHUT_WR)
+            await asyncio.sleep(0.2)
+            ending = asyncio.create_task(listener.stop(20))
+            await asyncio.sleep(0.5)
+            assert not ending.done()
+            assert await read_all(own) > MANY
+            await asyncio.wait_for(ending, 5)
+
+    runner.run(scenario())
+
+
+def test_a_connection_that_ends_ends_at_once(runner: asyncio.Runner) -> None:
+    """Nobody waits for the end of an answer because of that."""
+
+    async def scenario() -> None:
+        async with client("/many", [], "1.0") as (listener, own):
+            assert await asyncio.wait_for(read_all(own), 5) > MANY
+            began = time.monotonic()
+            await listener.stop(20)
+            assert time.monotonic() - began < 2
+
+    runner.run(scenario())
+
+
+def test_what_is_not_sent_in_time_is_reset(runner: asyncio.Runner) -> None:
+    """Else an HTTP/1.0 client took what it has for whole, and one behind a pod's network waited for ever."""
+
+    async def scenario() -> None:
+        async with client("/endless", [], "1.0") as (listener, own):
+            await asyncio.sleep(0.3)
+            await listener.stop(0.5)
+            with pytest.raises(ConnectionResetError):
+                await asyncio.wait_for(read_all(own), 5)
+
+    runner.run(scenario())
+
+
+def test_without_a_descriptor_a_reset_is_one_all_the_same(
+    runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(descriptor: int) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr("os.dup", none)
+    test_one_that_is_reset_is_reset_at_once(runner)
+
+
+def test_the_end_at_once_is_at_once(runner: asyncio.Runner) -> None:
+    async def scenario() -> None:
+        seen: list[str] = []
+        async with client("/endless", seen) as (listener, _):
+            await asyncio.sleep(0.2)
+            await asyncio.wait_for(listener.stop(0), 2)
 
     runner.run(scenario())
 

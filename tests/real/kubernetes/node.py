@@ -116,7 +116,7 @@ class Node:
             "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
             "authorization": {"mode": "AlwaysAllow"}, "clusterDNS": [ADDRESS], "clusterDomain": "cluster.local",
             "failSwapOn": False, "enforceNodeAllocatable": [], "evictionHard": nothing, "address": ADDRESS,
-            "resolvConf": "",
+            "resolvConf": "", "syncFrequency": "5s",
         }))  # fmt: skip
         self._cluster.run(
             PROGRAMS / "kubelet", f"--kubeconfig={kubeconfig}", f"--config={file}", f"--hostname-override={NAME}",
