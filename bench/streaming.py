@@ -99,7 +99,7 @@ def _sidecar(directory: Path, upstream: Nginx, form: str) -> SidecarProcess:
 
 
 def measure(form: str, rounds: int) -> None:
-    """Measure with parts of this ``form`` (``with-length`` or ``without-length``) and print a table."""
+    """Measure with parts of this ``form`` (``with-length``, ``without-length``, ``in-chunks``) and print a table."""
     with (
         tempfile.TemporaryDirectory() as scratch,
         nginx() as upstream,
@@ -138,9 +138,9 @@ def report(form: str, peers: list[Peer], size: int) -> None:
 
 
 def main() -> None:
-    """Both forms."""
+    """All forms."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
-    for form in ("with-length", "without-length"):
+    for form in ("with-length", "without-length", "in-chunks"):
         measure(form, rounds)
 
 

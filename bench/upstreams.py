@@ -33,6 +33,10 @@ http {{
     location ~ ^/(?<form>[a-z-]+)/studies/{study}$ {{
       types {{}} default_type '{multipart}'; alias {directory}/$form;
     }}
+    location = /in-chunks/studies/{study} {{
+      types {{}} default_type '{multipart}'; alias {directory}/with-length;
+      sub_filter_types *; sub_filter 'of which there is none in it' ''; output_buffers 4 16k;
+    }}
     location ~ ^/[a-z-]+/studies$ {{ types {{}} default_type application/dicom+json; return 200 '{rows}'; }}
     location = /fhir/.well-known/smart-configuration {{ default_type application/json; return 200 '{smart}'; }}
     location = /introspect {{ default_type application/json; return 200 '{introspection}'; }}
@@ -99,7 +103,11 @@ def _configuration(directory: Path, port: int) -> str:
 
 
 def _write_studies(directory: Path) -> int:
-    """The same study twice: parts with Content-Length as Orthanc writes them, and without as dcm4chee does."""
+    """The same study twice: parts with Content-Length as Orthanc writes them, and without as dcm4chee does.
+
+    The first also comes in chunks of 16 KB (``in-chunks``), as from whoever does not know the length of the whole.
+    nginx does so when it may have to replace something.
+    """
     files = ct_study(
         directory / "images", instances=INSTANCES, patient_id=PATIENT, study_instance_uid=STUDY, rows=512, columns=512
     )
