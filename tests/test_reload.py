@@ -248,7 +248,7 @@ def test_at_the_end_of_it_they_are_reset(
     document["server"]["drain_seconds"] = 1
     write(sidecar, document)
     reload(sidecar, '"reloaded"')
-    with socket.create_connection(("127.0.0.1", sidecar.port)) as client:
+    with socket.create_connection(("127.0.0.1", sidecar.port), timeout=30) as client:
         path = f"/wado-rs/studies/{STUDY}/rendered"
         client.sendall(f"GET {path} HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
         assert b" 200 " in client.recv(100)
