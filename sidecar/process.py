@@ -146,9 +146,9 @@ async def run(
 
 async def _drain(retired: Mapping[asyncio.Task[None], Generation], seconds: float) -> None:
     """Give so long to what generations before the last are still sending; then reset it."""
-    for generation in retired.values():
-        (await generation.started()).readiness.draining = True
     waiting = list(retired)
+    for generation in list(retired.values()):  # Each leaves the mapping when it ends.
+        (await generation.started()).readiness.draining = True
     if waiting:
         await asyncio.wait(waiting, timeout=seconds)
     for one in waiting:

@@ -1,4 +1,4 @@
-"""Who asks whether we are there must hear so only when we are (SIA-62)."""
+"""Who asks whether we are there must hear so only when we are."""
 
 import contextlib
 from collections.abc import AsyncIterator

@@ -55,7 +55,7 @@ class _Connection(RequestHandler):
 
     def eof_received(self) -> None:
         """The client sends nothing more, and so the connection is closed behind what was written."""
-        self._unsent.keep(self.transport, is_answering=self.is_answering)
+        self._unsent.keep(self.transport)
         super().eof_received()
 
     @property
@@ -113,6 +113,7 @@ class Runner(web.AppRunner):
         """Keep the connections whose clients have not everything yet: those being answered, or answered just now."""
         if not isinstance(self.server, _Server):  # It never started.
             return Unsent()
+        self.server.unsent.hurry()
         for one in self.server.connections:
             if _has_more(one):
                 self.server.unsent.keep(one.transport, is_answering=True)

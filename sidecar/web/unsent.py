@@ -18,7 +18,8 @@ MOST = 1_000
 """Connections that are kept at once: each is a descriptor."""
 KEPT_SECONDS = 60
 """How long one whose answer has ended is kept while the process goes on: from then on it is the kernel's alone."""
-_LOOK_SECONDS = 0.02
+_LOOK_SECONDS = 0.2
+_LOOK_SECONDS_AT_THE_END = 0.02
 _LINGER = struct.Struct("ii")
 _COUNT = struct.Struct("i")
 
@@ -32,6 +33,7 @@ class Unsent:
     def __init__(self) -> None:
         self._left: list[_Socket] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._look_seconds = _LOOK_SECONDS
         self._all_sent = asyncio.Event()
 
     def keep(self, transport: asyncio.Transport | None, *, is_answering: bool = False) -> None:
@@ -53,15 +55,25 @@ class Unsent:
         self._left.append(one)
         self._all_sent.clear()
         if self._timer is None:
-            self._timer = loop.call_later(_LOOK_SECONDS, self._look)
+            self._timer = loop.call_later(self._look_seconds, self._look)
+
+    def hurry(self) -> None:
+        """Look more often: the end waits for it, and so do those whose connections it closes."""
+        self._look_seconds = _LOOK_SECONDS_AT_THE_END
+        if self._timer is not None:
+            self._timer.cancel()
+            self._look()
 
     def _look(self) -> None:
-        loop = asyncio.get_running_loop()
-        for one in [one for one in self._left if one.is_over() or loop.time() > one.until]:
-            self._left.remove(one)
-            one.close()
-        self._timer = loop.call_later(_LOOK_SECONDS, self._look) if self._left else None
-        if not self._left:
+        loop, kept = asyncio.get_running_loop(), []
+        for one in self._left:
+            if one.is_over() or loop.time() > one.until:
+                one.close()
+            else:
+                kept.append(one)
+        self._left = kept
+        self._timer = loop.call_later(self._look_seconds, self._look) if kept else None
+        if not kept:
             self._all_sent.set()
 
     async def sent(self) -> None:
@@ -79,6 +91,7 @@ class Unsent:
                 one.reset()
             one.close()
         self._left = []
+        self._all_sent.set()
 
 
 class _Socket:

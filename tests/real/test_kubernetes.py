@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.helm.rendering import EXAMPLES, SWITCHES, every_manifest, helm, values_of
 from tests.helm.schema import CHART
-from tests.helm.test_chart import EXAMPLES, SWITCHES, values_of
 from tests.real.kubernetes import Cluster, Refused, cluster, wait_for
 
-helm = pytest.importorskip("helm_python", reason="no Helm engine: pip install helm-python-sdk")
 pytestmark = pytest.mark.kubernetes
 
 OURS = "app.kubernetes.io/instance=imaging"
@@ -85,31 +84,16 @@ def release(kubernetes: Cluster) -> Iterator[Release]:
         yield one
 
 
-def applied_in(kubernetes: Cluster, namespace: str, text: str) -> list[str]:
-    """Each manifest as the server would take it, strictly and without a warning; nothing is kept. Returns the kinds."""
-    kinds = []
-    for one in yaml.safe_load_all(text):
-        if one is not None:
-            kubernetes.apply(one, namespace=namespace, dry_run=True)
-            kinds.append(one["kind"])
-    return kinds
-
-
 def test_every_combination_of_switches_is_taken(kubernetes: Cluster) -> None:
-    """By the server's own validation and admission, those of Gateway API and Prometheus operator included."""
+    """By the server's own validation and admission, those of Gateway API and Prometheus operator included.
+
+    Strictly and without a warning; nothing is kept.
+    """
     namespace = kubernetes.namespace("switches", accounts=("imaging", "other"))
-    base = {key: values_of()[key] for key in ("config", "secrets")}
-    seen: set[str] = set()
     kinds: set[str] = set()
-    with helm.Chart.load(CHART) as chart:
-        for on in itertools.product((False, True), repeat=len(SWITCHES)):
-            values: dict[str, Any] = base | {}
-            for name, is_on in zip(SWITCHES, on, strict=True):
-                values |= copy.deepcopy(SWITCHES[name][0]) if is_on else {}
-            for file, text in chart.render(values, name="imaging", namespace=namespace).items():
-                if text not in seen and not file.endswith("NOTES.txt"):
-                    seen.add(text)
-                    kinds.update(applied_in(kubernetes, namespace, text))
+    for one in every_manifest(namespace):
+        kubernetes.apply(one, namespace=namespace, dry_run=True)
+        kinds.add(one["kind"])
     assert {"HTTPRoute", "ServiceMonitor", "PodMonitor", "PrometheusRule", "HorizontalPodAutoscaler"} <= kinds
 
 

@@ -17,14 +17,13 @@ from aiohttp import BasicAuth, web
 
 from tests.background import Background
 from tests.data import ct_study
+from tests.helm.rendering import helm, values_of
 from tests.helm.schema import CHART
-from tests.helm.test_chart import values_of
 from tests.real.kubernetes import Cluster, cluster, wait_for
 from tests.real.kubernetes.node import ADDRESS, Node, make_network, require_node
 from tests.telemetry.fhir_repository import FhirRepository
 from tests.upstreams import PATIENT, TOKEN, ScriptedEhr
 
-helm = pytest.importorskip("helm_python", reason="no Helm engine: pip install helm-python-sdk")
 pytestmark = pytest.mark.node
 
 NAMESPACE, ARCHIVE = "imaging", "10.96.0.42"

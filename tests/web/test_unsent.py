@@ -138,6 +138,20 @@ def test_so_does_one_that_says_that_it_sends_nothing_more(runner: asyncio.Runner
     runner.run(scenario())
 
 
+def test_one_that_takes_nothing_is_not_kept_for_ever(runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody may fill the places of others, nor our descriptors, by reading nothing."""
+    monkeypatch.setattr("sidecar.web.unsent.KEPT_SECONDS", 0.2)
+
+    async def scenario() -> None:
+        async with client("/many", [], "1.0") as (listener, own):
+            await asyncio.sleep(0.2)
+            own.shutdown(socket.SHUT_WR)
+            await asyncio.sleep(1)
+            await asyncio.wait_for(listener.stop(20), 8)
+
+    runner.run(scenario())
+
+
 def test_a_connection_that_ends_ends_at_once(runner: asyncio.Runner) -> None:
     """Nobody waits for the end of an answer because of that."""
 
@@ -192,7 +206,8 @@ def test_but_not_longer_than_it_may_take(runner: asyncio.Runner) -> None:
             began = time.monotonic()
             await listener.stop(1)
             assert 0.9 < time.monotonic() - began < 8
-            assert own.fileno() > 0
+            with pytest.raises(ConnectionResetError):
+                await asyncio.wait_for(read_all(own), 5)
 
     runner.run(scenario())
 

@@ -100,9 +100,9 @@ class Cluster:
     def _start_etcd(self) -> str:
         url, peers = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
         self.run(PROGRAMS / "etcd", f"--data-dir={self._folder / 'etcd'}", f"--listen-client-urls={url}",
-                  f"--advertise-client-urls={url}", f"--listen-peer-urls={peers}",
-                  f"--initial-advertise-peer-urls={peers}", f"--initial-cluster=default={peers}",
-                  "--unsafe-no-fsync", "--log-level=error")  # fmt: skip
+                 f"--advertise-client-urls={url}", f"--listen-peer-urls={peers}",
+                 f"--initial-advertise-peer-urls={peers}", f"--initial-cluster=default={peers}",
+                 "--unsafe-no-fsync", "--log-level=error")  # fmt: skip
         return url
 
     def _start_api_server(self, store: str) -> None:
@@ -115,13 +115,13 @@ class Cluster:
         )  # fmt: skip
         (self._folder / "tokens.csv").write_text(f"{self._token},admin,admin,system:masters\n")
         self.run(PROGRAMS / "kube-apiserver", f"--etcd-servers={store}", f"--cert-dir={self._folder / 'certificates'}",
-                  "--bind-address=127.0.0.1", f"--secure-port={self.port}", "--authorization-mode=RBAC",
-                  f"--token-auth-file={self._folder / 'tokens.csv'}", "--service-cluster-ip-range=10.96.0.0/16",
-                  "--service-account-issuer=https://kubernetes.default.svc",
-                  f"--service-account-signing-key-file={self._account_key}",
-                  f"--service-account-key-file={self._account_key}", "--enable-priority-and-fairness=false",
-                  "--endpoint-reconciler-type=none", "--allow-privileged",
-                  "--kubelet-preferred-address-types=InternalIP")  # fmt: skip
+                 "--bind-address=127.0.0.1", f"--secure-port={self.port}", "--authorization-mode=RBAC",
+                 f"--token-auth-file={self._folder / 'tokens.csv'}", "--service-cluster-ip-range=10.96.0.0/16",
+                 "--service-account-issuer=https://kubernetes.default.svc",
+                 f"--service-account-signing-key-file={self._account_key}",
+                 f"--service-account-key-file={self._account_key}", "--enable-priority-and-fairness=false",
+                 "--endpoint-reconciler-type=none", "--allow-privileged",
+                 "--kubelet-preferred-address-types=InternalIP")  # fmt: skip
         authority = self._folder / "certificates" / "apiserver.crt"
         wait_for(authority.exists, "the API server's certificate")
         self._session.verify = str(authority)
@@ -143,12 +143,12 @@ class Cluster:
     def _start_controllers(self) -> None:
         (self._folder / "kubeconfig").write_text(self.kubeconfig)
         self.run(PROGRAMS / "kube-controller-manager", f"--kubeconfig={self._folder / 'kubeconfig'}",
-                  f"--service-account-private-key-file={self._account_key}", "--leader-elect=false",
-                  f"--root-ca-file={self._folder / 'certificates' / 'apiserver.crt'}",
-                  f"--cert-dir={self._folder / 'controllers'}", "--bind-address=127.0.0.1",
-                  f"--secure-port={free_port()}",
-                  "--controllers=*" + ("" if self._with_nodes else ",-nodelifecycle"),
-                  "--horizontal-pod-autoscaler-sync-period=1s")  # fmt: skip
+                 f"--service-account-private-key-file={self._account_key}", "--leader-elect=false",
+                 f"--root-ca-file={self._folder / 'certificates' / 'apiserver.crt'}",
+                 f"--cert-dir={self._folder / 'controllers'}", "--bind-address=127.0.0.1",
+                 f"--secure-port={free_port()}",
+                 "--controllers=*" + ("" if self._with_nodes else ",-nodelifecycle"),
+                 "--horizontal-pod-autoscaler-sync-period=1s")  # fmt: skip
 
     def run(self, program: Path, *arguments: str) -> None:
         """Have a program run beside it, until it stops."""
@@ -231,11 +231,9 @@ class Cluster:
         answer.raise_for_status()
         return list(answer.json()["items"])
 
-    def log(self, pod: str, *, namespace: str = "default", container: str = "") -> str:
-        """What its container wrote, or the one of this name."""
-        parameters = {"container": container} if container else {}
-        answer = self._session.get(self._path("Pod", pod, namespace) + "/log", params=parameters, timeout=60)
-        return answer.text
+    def log(self, pod: str, *, namespace: str = "default") -> str:
+        """What its container wrote."""
+        return self._session.get(self._path("Pod", pod, namespace) + "/log", timeout=60).text
 
     def delete(self, kind: str, name: str, *, namespace: str = "default") -> None:
         """Have it gone."""
