@@ -1,5 +1,6 @@
 """The catalog in a PostgreSQL database, for replicas on several machines (extra ``postgresql``)."""
 
+import contextlib
 import hashlib
 import threading
 from collections.abc import Mapping
@@ -28,11 +29,14 @@ class PostgresqlStore:
         self._dsn = dsn
         self._turn = threading.Lock()
         try:
-            self._connection = self._connect()
-            with self._connection.transaction():
-                # Replicas that start together would both make it.
-                self._connection.execute("SELECT pg_advisory_xact_lock(727209)")
-                self._connection.execute(_SCHEMA)
+            with contextlib.ExitStack() as stack:
+                self._connection = self._connect()
+                stack.callback(self._connection.close)
+                with self._connection.transaction():
+                    # Replicas that start together would both make it.
+                    self._connection.execute("SELECT pg_advisory_xact_lock(727209)")
+                    self._connection.execute(_SCHEMA)
+                stack.pop_all()
         except psycopg.Error as error:
             raise OSError(0, f"the catalog's database cannot be used ({type(error).__name__})") from None
 

@@ -1,5 +1,6 @@
 """The catalog in an SQLite file: it outlives restarts, and processes on one machine share it."""
 
+import contextlib
 import hashlib
 import sqlite3
 import threading
@@ -25,12 +26,15 @@ class SqliteStore:
     def __init__(self, file: Path) -> None:
         self._turn = threading.Lock()
         try:
-            self._connection = sqlite3.connect(
-                file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-            self._connection.execute(_SCHEMA)
+            with contextlib.ExitStack() as stack:
+                self._connection = sqlite3.connect(
+                    file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+                )
+                stack.callback(self._connection.close)  # Connecting succeeds whatever the file is.
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("PRAGMA synchronous = NORMAL")
+                self._connection.execute(_SCHEMA)
+                stack.pop_all()
         except sqlite3.Error as error:
             raise OSError(0, f"cannot be used as an SQLite database: {error}", str(file)) from None
 

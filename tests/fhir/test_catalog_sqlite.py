@@ -2,6 +2,7 @@
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -43,11 +44,23 @@ def test_two_processes_lose_nothing(tmp_path: Path) -> None:
     assert len({one["1.0"] for one in results}) == 1  # Always there, always the same: seen once.
 
 
-def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not left open either."""
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def spy(*arguments: Any, **named: Any) -> sqlite3.Connection:
+        opened.append(connect(*arguments, **named))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", spy)
     file = tmp_path / "catalog.sqlite"
     file.write_text("not one" * 1_000)
     with pytest.raises(OSError, match="SQLite"):
         SqliteStore(file)
+    (one,) = opened
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        one.execute("SELECT 1")
     with pytest.raises(OSError, match="SQLite"):
         SqliteStore(tmp_path / "absent" / "catalog.sqlite")
 

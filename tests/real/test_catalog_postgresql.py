@@ -2,7 +2,9 @@
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
+import psycopg
 import pytest
 
 from sidecar.fhir.catalog import Catalog, MemoryStore
@@ -57,3 +59,22 @@ def test_a_database_that_is_not_there() -> None:
     with pytest.raises(OSError, match="cannot be used") as failure:
         PostgresqlStore("host=127.0.0.1 port=1 user=us password=s3cret connect_timeout=1")
     assert "s3cret" not in str(failure.value)
+
+
+def test_a_database_in_which_nothing_may_be_made_is_left_again(
+    server: Postgresql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(server.dsn, autocommit=True) as administrator:
+        administrator.execute("CREATE ROLE reader LOGIN")
+        administrator.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    opened: list[psycopg.Connection[Any]] = []
+    connect = psycopg.connect
+
+    def spy(*arguments: Any, **named: Any) -> psycopg.Connection[Any]:
+        opened.append(connect(*arguments, **named))
+        return opened[-1]
+
+    monkeypatch.setattr(psycopg, "connect", spy)
+    with pytest.raises(OSError, match="cannot be used"):
+        PostgresqlStore(server.dsn.replace("user=postgres", "user=reader"))
+    assert [one.closed for one in opened] == [True]
