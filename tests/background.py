@@ -8,6 +8,8 @@ from typing import Any, Self, TypeVar
 
 from aiohttp import web
 
+from tests.waiting import WAIT_SECONDS
+
 Result = TypeVar("Result")
 
 
@@ -29,12 +31,12 @@ class Background:
         for runner in reversed(self._runners):
             self.run(runner.cleanup())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(WAIT_SECONDS)
         self._loop.close()
 
     def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         """Run a coroutine in the background loop and wait for it."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(WAIT_SECONDS)
 
     def call(self, function: Callable[[], Result]) -> Result:
         """Call a function in the background loop: what an application owns is touched in its own thread."""

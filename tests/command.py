@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,7 @@ from pathlib import Path
 import requests
 
 from tests.sidecar_process import free_port
-
-START_SECONDS = 20.0
+from tests.waiting import WAIT_SECONDS, wait_until
 
 
 def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -26,7 +24,7 @@ def run(*arguments: str | Path, changes: Mapping[str, str] | None = None) -> sub
     """``python -m sidecar`` with ``arguments``, to its end."""
     command = [sys.executable, "-m", "sidecar", *map(str, arguments)]
     return subprocess.run(
-        command, env=environment(changes), capture_output=True, text=True, timeout=START_SECONDS, check=False
+        command, env=environment(changes), capture_output=True, text=True, timeout=WAIT_SECONDS, check=False
     )
 
 
@@ -41,7 +39,7 @@ class Serving:
     def end(self) -> int:
         """SIGTERM; returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(START_SECONDS)
+        return self.process.wait(WAIT_SECONDS)
 
 
 @contextlib.contextmanager
@@ -70,15 +68,14 @@ def serving(directory: Path, *files: Path, changes: Mapping[str, str] | None = N
     finally:
         if process.poll() is None:
             process.kill()
-        process.wait(START_SECONDS)
+        process.wait(WAIT_SECONDS)
 
 
 def _wait_for(running: Serving, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and running.process.poll() is None:
-        with contextlib.suppress(requests.ConnectionError):
-            # The public listener is the last to open.
-            requests.get(running.url, timeout=5)
-            return
-        time.sleep(0.05)
-    raise RuntimeError(f"serve did not start:\n{log.read_text()}")
+    def answers() -> requests.Response:
+        if running.process.poll() is not None:
+            raise RuntimeError(f"serve did not start:\n{log.read_text()}")
+        return requests.get(running.url, timeout=60)
+
+    # Whatever it answers. The public listener is the last to open.
+    wait_until("serve answers", answers, lambda _: True, not_yet=(requests.ConnectionError,), explain=log.read_text)

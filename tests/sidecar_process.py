@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +15,7 @@ import psutil
 import requests
 import yaml
 
-START_SECONDS = 20.0
+from tests.waiting import WAIT_SECONDS, wait_until
 
 
 def free_port() -> int:
@@ -67,16 +66,20 @@ class SidecarProcess:
                 stderr=subprocess.STDOUT,
                 env=environment,
             )
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
-            try:
-                requests.get(self.admin + "/healthz", timeout=5)
-            except requests.ConnectionError:
-                time.sleep(0.05)
-            else:
-                return self
-        self.stop()
-        raise RuntimeError(f"the sidecar did not start:\n{self.log}")
+        try:
+            wait_until(
+                "the sidecar answers", self._is_alive, not_yet=(requests.ConnectionError,), explain=lambda: self.log
+            )
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _is_alive(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise RuntimeError(f"the sidecar did not start:\n{self.log}")
+        return requests.get(self.admin + "/healthz", timeout=60).ok
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -89,7 +92,7 @@ class SidecarProcess:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         try:
-            return self._process.wait(40)
+            return self._process.wait(WAIT_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             raise
@@ -112,5 +115,5 @@ class SidecarProcess:
 
     def metric(self, line_start: str) -> float:
         """The sum of the metric lines that begin with ``line_start`` (``name{label="…"``)."""
-        lines = requests.get(self.admin + "/metrics", timeout=10).text.splitlines()
+        lines = requests.get(self.admin + "/metrics", timeout=60).text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(line_start))

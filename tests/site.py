@@ -1,6 +1,5 @@
 """A small hospital around a real sidecar process: an EHR, an archive with one study, a FHIR server for AuditEvents."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from tests.background import Background
 from tests.sidecar_process import SidecarProcess
 from tests.telemetry.fhir_repository import FhirRepository
 from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr
+from tests.waiting import wait_until
 
 
 def archive() -> web.Application:
@@ -53,7 +53,7 @@ class Site:
     def ask(self, sidecar: SidecarProcess, count: int) -> list[str]:
         """So many searches; the request ids of those that were answered."""
         url, headers = f"{sidecar.fhir}/ImagingStudy?patient={PATIENT}", {"Authorization": f"Bearer {TOKEN}"}
-        answers = [requests.get(url, headers=headers, timeout=10) for _ in range(count)]
+        answers = [requests.get(url, headers=headers, timeout=60) for _ in range(count)]
         assert {answer.status_code for answer in answers} == {200}
         return [answer.headers["X-Request-Id"] for answer in answers]
 
@@ -62,10 +62,7 @@ class Site:
         return [request_id(event) for event in list(self.repository.events)]
 
     def wait_for(self, count: int) -> None:
-        deadline = time.monotonic() + 20
-        while len(self.repository.events) < count:
-            assert time.monotonic() < deadline, f"{len(self.repository.events)} of {count} events"
-            time.sleep(0.05)
+        wait_until(f"{count} events", lambda: len(self.repository.events), lambda found: found >= count)
 
 
 def request_id(event: dict[str, Any]) -> str:

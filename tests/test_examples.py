@@ -65,11 +65,11 @@ def test_it_starts_and_says_what_is_not_reachable(example: Path, tmp_path: Path)
     url = f"http://127.0.0.1:{free_port()}"
     nowhere.write_text(yaml.safe_dump({"ehr": {"fhir_url": f"{url}/fhir"}, "pacs": {"url": f"{url}/dicom-web"}}))
     with serving(tmp_path, file, nowhere) as running:
-        assert requests.get(running.admin + "/healthz", timeout=10).json() == {"status": "alive"}
-        ready = requests.get(running.admin + "/readyz", timeout=10)
+        assert requests.get(running.admin + "/healthz", timeout=60).json() == {"status": "alive"}
+        ready = requests.get(running.admin + "/readyz", timeout=60)
         assert ready.status_code == 503
         assert ready.json()["problems"].keys() == {"ehr", "pacs"}
-        metadata = requests.get(running.url + "/fhir/metadata", timeout=10)
+        metadata = requests.get(running.url + "/fhir/metadata", timeout=60)
         assert metadata.json()["resourceType"] == "CapabilityStatement"
         assert running.end() == 0
 
@@ -104,4 +104,4 @@ def test_orthanc_yaml_is_ready_in_front_of_a_real_orthanc(tmp_path: Path) -> Non
         ehr = f"http://127.0.0.1:{background.serve(ScriptedEhr().app())}/fhir"
         changes = {"SIDECAR_EHR__FHIR_URL": ehr, "SIDECAR_PACS__URL": orthanc.dicomweb_url}
         with serving(tmp_path, file, changes=changes) as running:
-            assert requests.get(running.admin + "/readyz", timeout=10).json() == {"status": "ready"}
+            assert requests.get(running.admin + "/readyz", timeout=60).json() == {"status": "ready"}

@@ -21,6 +21,7 @@ from tests.background import Background
 from tests.sidecar_process import SidecarProcess
 from tests.telemetry.fhir_repository import FhirRepository
 from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr
+from tests.waiting import wait_until
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -84,15 +85,12 @@ def reload(sidecar: SidecarProcess, says: str) -> None:
 
 def wait_for(sidecar: SidecarProcess, says: str, before: int) -> None:
     """Until the log says it once more."""
-    deadline = time.monotonic() + 20
-    while sidecar.log.count(says) == before:
-        assert time.monotonic() < deadline, sidecar.log
-        time.sleep(0.05)
+    wait_until(says, lambda: sidecar.log.count(says), lambda count: count > before, explain=lambda: sidecar.log)
 
 
 def total(sidecar: SidecarProcess) -> int:
     """How many studies are found."""
-    answer = requests.get(sidecar.fhir + "/ImagingStudy", headers=HEADERS, timeout=10)
+    answer = requests.get(sidecar.fhir + "/ImagingStudy", headers=HEADERS, timeout=60)
     assert answer.status_code == 200, answer.text
     found: int = answer.json()["total"]
     return found
@@ -106,14 +104,14 @@ def test_a_new_rule_is_in_force_and_running_transfers_end_well(
 ) -> None:
     sidecar, document, slow = world
     assert total(sidecar) == 1
-    running = requests.get(f"{sidecar.url}/wado-rs/studies/{STUDY}/rendered", headers=HEADERS, stream=True, timeout=30)
+    running = requests.get(f"{sidecar.url}/wado-rs/studies/{STUDY}/rendered", headers=HEADERS, stream=True, timeout=60)
     assert running.status_code == 200
     stop, failures = threading.Event(), []
 
     def load() -> None:
         while not stop.is_set():
             try:
-                requests.get(sidecar.fhir + "/metadata", timeout=10).raise_for_status()
+                requests.get(sidecar.fhir + "/metadata", timeout=60).raise_for_status()
             except requests.RequestException as error:
                 failures.append(repr(error))
 
@@ -136,10 +134,8 @@ def test_a_new_rule_is_in_force_and_running_transfers_end_well(
     assert body.endswith(b"\xff\xd9")
     assert failures == []  # Not one connection was refused or broken.
     ended = 'smart_imaging_streams_total{kind="rendered",outcome="complete"}'
-    deadline = time.monotonic() + 5
-    while sidecar.metric(ended) != 1:  # What an old generation counts is seen: an alert may rest on it.
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    # What an old generation counts is seen: an alert may rest on it.
+    wait_until(ended, lambda: sidecar.metric(ended), lambda count: count == 1)
     assert f'"port":{sidecar.port}' in sidecar.log
 
 
@@ -161,16 +157,13 @@ def test_there_and_back_again_the_newest_delivers(
         write(sidecar, document | {"audit": audit("a", "wrong")})
         reload(sidecar, '"reloaded"')
         running = requests.get(
-            f"{sidecar.url}/wado-rs/studies/{STUDY}/rendered", headers=HEADERS, stream=True, timeout=30
+            f"{sidecar.url}/wado-rs/studies/{STUDY}/rendered", headers=HEADERS, stream=True, timeout=60
         )
         assert running.status_code == 200
         for folder in ("b", "a"):
             write(sidecar, document | {"audit": audit(folder, "fhir")})
             reload(sidecar, '"reloaded"')
-        deadline = time.monotonic() + 15
-        while not repository.events:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until("an event", lambda: repository.events)
         slow.set()
         assert running.content.endswith(b"\xff\xd9")
 
@@ -201,16 +194,19 @@ def test_changed_files_are_seen_where_that_is_wanted(
     watching = document | {"server": document["server"] | {"reload_seconds": 0.1}}
     write(sidecar, watching)
     reload(sidecar, '"reloaded"')
-    time.sleep(1.5)  # So often it is looked whether it has been switched on.
     before = sidecar.log.count('"reloaded"')
-    write(sidecar, watching | {"access": HIDING})
-    wait_for(sidecar, '"reloaded"', before)
+
+    def write_and_look() -> int:  # Again and again: nobody says when it begins to look at the file.
+        write(sidecar, watching | {"access": HIDING})
+        return sidecar.log.count('"reloaded"')
+
+    wait_until("a reload", write_and_look, lambda count: count > before)
     assert total(sidecar) == 0
 
 
 def test_the_process_ends_as_before(world: tuple[SidecarProcess, dict[str, Any], threading.Event]) -> None:
     sidecar, document, slow = world
-    running = requests.get(f"{sidecar.url}/wado-rs/studies/{STUDY}/rendered", headers=HEADERS, stream=True, timeout=30)
+    running = requests.get(f"{sidecar.url}/wado-rs/studies/{STUDY}/rendered", headers=HEADERS, stream=True, timeout=60)
     write(sidecar, document)
     reload(sidecar, '"reloaded"')
     slow.set()
@@ -225,7 +221,7 @@ def test_the_end_gives_transfers_of_before_a_reload_their_time(
     """SIGTERM soon after SIGHUP: what the old generation still sends has ``drain_seconds``, too."""
     sidecar, _, slow = world
     url = f"{sidecar.url}/wado-rs/studies/{STUDY}/rendered"
-    with requests.get(url, headers=HEADERS, stream=True, timeout=30) as running:
+    with requests.get(url, headers=HEADERS, stream=True, timeout=60) as running:
         assert running.status_code == 200
         reload(sidecar, '"reloaded"')
         os.kill(sidecar.process_id, signal.SIGTERM)
@@ -248,7 +244,7 @@ def test_at_the_end_of_it_they_are_reset(
     document["server"]["drain_seconds"] = 1
     write(sidecar, document)
     reload(sidecar, '"reloaded"')
-    with socket.create_connection(("127.0.0.1", sidecar.port), timeout=30) as client:
+    with socket.create_connection(("127.0.0.1", sidecar.port), timeout=60) as client:
         path = f"/wado-rs/studies/{STUDY}/rendered"
         client.sendall(f"GET {path} HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
         assert b" 200 " in client.recv(100)

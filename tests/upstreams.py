@@ -146,9 +146,9 @@ async def sidecar_between(
     async with listen(ehr.app(), "127.0.0.1", 0) as ehr_port, pacs.serve() as root:
         document: dict[str, Any] = {
             "server": {"public_url": "http://sidecar.example.org"},
-            "ehr": {"fhir_url": f"http://127.0.0.1:{ehr_port}/fhir", "timeout_seconds": 2},
+            "ehr": {"fhir_url": f"http://127.0.0.1:{ehr_port}/fhir", "timeout_seconds": 60},
             "tokens": {"client": {"method": "none"}},
-            "pacs": {"url": root, "timeout_seconds": 2},
+            "pacs": {"url": root, "timeout_seconds": 60},
         }
         for section, values in changes.items():
             document[section] = document.get(section, {}) | values

@@ -10,7 +10,7 @@ Seen = TypeVar("Seen")
 
 WAIT_SECONDS = 120.0
 """The end of every wait: it is for what never comes, on a machine as busy as may be. Nothing waits for it in vain."""
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.005, 0.25
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.005, 0.1
 
 
 class _Wait:
@@ -57,7 +57,7 @@ def wait_until(
 
 
 @overload
-async def wait_until_async(  # type: ignore[overload-overlap]
+async def wait_until_async(
     what: str,
     look: Callable[[], Awaitable[Seen]],
     holds: Callable[[Seen], object] = bool,

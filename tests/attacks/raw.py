@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tests.upstreams import TOKEN
 
 BEARER = f"Authorization: Bearer {TOKEN}"
-CONNECTION_SECONDS = 5
+CONNECTION_SECONDS = 60
 
 
 @dataclass(frozen=True)

@@ -74,9 +74,9 @@ async def served(ehr: ScriptedEhr, pacs: Pacs, /, **changes: dict[str, Any]) -> 
     async with listen(ehr.app(), "127.0.0.1", 0) as ehr_port, listen(pacs.app(), "127.0.0.1", 0) as pacs_port:
         document: dict[str, Any] = {
             "server": {"public_url": "https://imaging.example.org"},
-            "ehr": {"fhir_url": f"http://127.0.0.1:{ehr_port}/fhir", "timeout_seconds": 2},
+            "ehr": {"fhir_url": f"http://127.0.0.1:{ehr_port}/fhir", "timeout_seconds": 60},
             "tokens": {"client": {"method": "none"}},
-            "pacs": {"url": f"http://127.0.0.1:{pacs_port}/dicom-web", "timeout_seconds": 2},
+            "pacs": {"url": f"http://127.0.0.1:{pacs_port}/dicom-web", "timeout_seconds": 60},
         }
         for section, values in changes.items():
             document[section] = document.get(section, {}) | values

@@ -12,6 +12,7 @@ import uvloop
 
 from sidecar.server import open_session
 from tests.tokens.test_mutual_tls import certificate, server_context
+from tests.waiting import wait_until_async
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n%b"
 
@@ -31,19 +32,20 @@ async def asked(
     extra: bytes,
     times: int,
     *,
-    pause: float = 0.0,
+    waits: bool = False,
     delay: float = 0.0,
     closes: bool = False,
     tls: tuple[Path, Path] | None = None,
 ) -> Any:
     """The bodies of so many requests in a row, and the connections that they took.
 
-    The server sends ``extra`` behind each of its answers, ``delay`` seconds later, and may close then.
+    The server sends ``extra`` behind each of its answers, ``delay`` seconds later, and may close then. ``waits``: for
+    that before the next request.
     """
-    connections = 0
+    connections = served = 0
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
+        nonlocal connections, served
         connections += 1
         try:
             while True:
@@ -54,6 +56,9 @@ async def asked(
                     await asyncio.sleep(delay)
                 writer.write(extra)
                 await writer.drain()
+                if closes:
+                    writer.close()
+                served += 1
                 if closes:
                     break
         except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
@@ -74,16 +79,17 @@ async def asked(
                     bodies.append((await response.read()).decode())
             except aiohttp.ClientError:  # aiohttp takes an answer with junk right behind it for none.
                 bodies.append("none")
-            await asyncio.sleep(pause)
+            if waits:
+                await wait_until_async("the server's last word", lambda: served, (number + 1).__eq__)
     return bodies, connections
 
 
 @pytest.mark.parametrize("extra", [ANSWER % b"evil", ANSWER % b"evil" * 3, ANSWER[:20], b"x"])
-@pytest.mark.parametrize(("pause", "delay"), [(0.0, 0.0), (0.05, 0.0), (0.05, 0.02)])
+@pytest.mark.parametrize(("waits", "delay"), [(False, 0.0), (True, 0.0), (True, 0.02)])
 def test_what_nobody_asked_for_is_nobodys_answer(
-    run: Callable[[Coroutine[Any, Any, Any]], Any], extra: bytes, pause: float, delay: float
+    run: Callable[[Coroutine[Any, Any, Any]], Any], extra: bytes, waits: bool, delay: float
 ) -> None:
-    bodies, connections = run(asked(extra, 5, pause=pause, delay=delay))
+    bodies, connections = run(asked(extra, 5, waits=waits, delay=delay))
     right = [f"{number:04d}" for number in range(5)]
     if b"evil" in extra:
         assert (bodies, connections) == (right, 5)
@@ -96,7 +102,7 @@ def test_a_quiet_connection_is_kept(run: Callable[[Coroutine[Any, Any, Any]], An
 
 
 def test_one_that_the_server_has_closed_is_not_tried(run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
-    bodies, connections = run(asked(b"", 5, pause=0.05, closes=True))
+    bodies, connections = run(asked(b"", 5, waits=True, closes=True))
     assert (len(set(bodies)), connections) == (5, 5)
 
 
@@ -104,8 +110,8 @@ def test_by_tls_too(run: Callable[[Coroutine[Any, Any, Any]], Any], tmp_path: Pa
     """Tickets of TLS 1.3 that come behind the handshake are no reason; bytes of HTTP are."""
     files = certificate(tmp_path, "server")
     right = [f"{number:04d}" for number in range(4)]
-    assert run(asked(b"", 4, pause=0.05, tls=files)) == (right, 1)
-    assert run(asked(ANSWER % b"evil", 4, pause=0.05, delay=0.01, tls=files)) == (right, 4)
+    assert run(asked(b"", 4, waits=True, tls=files)) == (right, 1)
+    assert run(asked(ANSWER % b"evil", 4, waits=True, delay=0.01, tls=files)) == (right, 4)
 
 
 async def test_it_is_what_our_sessions_use() -> None:

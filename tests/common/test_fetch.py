@@ -2,7 +2,6 @@
 
 import asyncio
 import gzip
-import time
 from collections.abc import Awaitable, Callable
 
 import aiohttp
@@ -11,6 +10,7 @@ from aiohttp import web
 
 from sidecar.common.fetch import Answer, FetchFailed, fetch
 from tests.common.peer import NO_HEADERS, Peer, Reply
+from tests.waiting import WAIT_SECONDS
 
 LIMIT = 65_536
 
@@ -41,7 +41,7 @@ async def test_a_redirect_is_not_followed(peer: Peer, session: aiohttp.ClientSes
     """A token that we send goes nowhere else."""
     peer.say(Reply("", status, {"Location": f"{peer.url}/elsewhere"}))
     answer = await fetch(
-        session, "POST", f"{peer.url}/here", limit_bytes=LIMIT, timeout_seconds=5, form={"token": "secret"}
+        session, "POST", f"{peer.url}/here", limit_bytes=LIMIT, timeout_seconds=60, form={"token": "secret"}
     )
     assert answer.status == status
     assert [asked.target for asked in peer.asked] == ["/here"]
@@ -139,9 +139,8 @@ async def test_a_peer_that_does_not_speak_well(session: aiohttp.ClientSession, f
 
     server = await asyncio.start_server(connection, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    started = time.monotonic()
-    assert await failure_of(get(session, url, seconds=0.2 if reason == "timeout" else 5)) == reason
-    assert time.monotonic() - started < 3
+    async with asyncio.timeout(WAIT_SECONDS):  # However it drips: then the whole of it has a bound.
+        assert await failure_of(get(session, url, seconds=0.2 if reason == "timeout" else 60)) == reason
     server.close()
 
 
@@ -160,7 +159,7 @@ async def test_a_url_that_leads_nowhere(session: aiohttp.ClientSession, url: str
 async def test_a_header_cannot_be_split(peer: Peer, session: aiohttp.ClientSession, value: str) -> None:
     """A token from elsewhere never becomes a header line of its own."""
     call = fetch(
-        session, "GET", peer.url, limit_bytes=LIMIT, timeout_seconds=5, headers={"Authorization": f"Bearer {value}"}
+        session, "GET", peer.url, limit_bytes=LIMIT, timeout_seconds=60, headers={"Authorization": f"Bearer {value}"}
     )
     assert await failure_of(call) == "unreachable"
     assert peer.asked == []

@@ -8,7 +8,7 @@ from sidecar.common.turns import Busy, FairTurns, Turns
 
 
 async def test_no_more_at_once_than_allowed_and_everybody_has_a_turn() -> None:
-    turns = Turns(3, waiting=100, seconds=5)
+    turns = Turns(3, waiting=100, seconds=60)
     running, most = 0, 0
 
     async def work() -> None:
@@ -37,7 +37,7 @@ async def test_a_full_queue_and_a_long_wait_end_at_once_and_free_their_place() -
 
 
 async def test_who_gives_up_or_fails_leaves_no_turn_behind() -> None:
-    turns = Turns(1, waiting=1, seconds=5)
+    turns = Turns(1, waiting=1, seconds=60)
     with pytest.raises(ValueError, match="x"):
         async with turns.turn():
             raise ValueError("x")
@@ -46,13 +46,13 @@ async def test_who_gives_up_or_fails_leaves_no_turn_behind() -> None:
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-    async with asyncio.timeout(1), turns.turn():
+    async with asyncio.timeout(60), turns.turn():
         pass
 
 
 async def test_whoever_asks_for_much_waits_for_itself() -> None:
     """The turns of one key take none of another's; nothing is kept of a key that nobody uses."""
-    turns = FairTurns(2, waiting=1, seconds=5)
+    turns = FairTurns(2, waiting=1, seconds=60)
     let_go = asyncio.Event()
 
     async def hold(key: str) -> None:
@@ -61,7 +61,7 @@ async def test_whoever_asks_for_much_waits_for_itself() -> None:
 
     greedy = [asyncio.create_task(hold("greedy")) for _ in range(5)]
     await asyncio.sleep(0)
-    async with asyncio.timeout(1), turns.turn("other"):
+    async with asyncio.timeout(60), turns.turn("other"):
         assert len(turns) == 2
     let_go.set()
     outcomes = await asyncio.gather(*greedy, return_exceptions=True)

@@ -49,7 +49,7 @@ def secrets(service: str) -> dict[str, str]:
 def prepared(folder: Path) -> Path:
     """The secrets as ``prepare`` makes them."""
     secrets_folder = folder / "secrets"
-    subprocess.run([COMPOSE / "prepare", secrets_folder], check=True, timeout=30)
+    subprocess.run([COMPOSE / "prepare", secrets_folder], check=True, timeout=60)
     return secrets_folder
 
 

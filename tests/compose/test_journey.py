@@ -7,7 +7,6 @@ import contextlib
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from tests.real.authorization_servers import KEYCLOAK, NO_KEYCLOAK, Keycloak, re
 from tests.real.orthanc import DICOMWEB_PLUGIN, require_orthanc
 from tests.sidecar_process import free_port
 from tests.upstreams import SCOPE, ScriptedEhr
+from tests.waiting import WAIT_SECONDS, wait_until
 
 AUDIENCE = "https://imaging.hospital.example.org/fhir"
 
@@ -52,15 +52,16 @@ def orthanc(folder: Path, secrets_folder: Path) -> Iterator[str]:
         check = SERVICES["orthanc"]["healthcheck"]["test"]
         assert check[:3] == ["CMD", "bash", "-c"]
         script = check[3].replace("/8042", f"/{port}")
-        deadline = time.monotonic() + 30
-        while subprocess.run(["bash", "-c", script], stderr=subprocess.DEVNULL, check=False).returncode != 0:
+
+        def is_healthy() -> bool:
             assert process.poll() is None, (folder / "orthanc.log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+            return subprocess.run(["bash", "-c", script], stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+        wait_until("Orthanc is healthy", is_healthy, explain=(folder / "orthanc.log").read_text)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(WAIT_SECONDS)
 
 
 def tool(name: str, *arguments: str) -> str:
@@ -77,26 +78,26 @@ def tool(name: str, *arguments: str) -> str:
 def search_and_retrieve(url: str, token: str) -> None:
     """As README.md has it: the patient's studies, one of them, and nothing of anybody else."""
     headers = {"Authorization": f"Bearer {token}"}
-    found = requests.get(f"{url}/fhir/ImagingStudy?patient=p1", headers=headers, timeout=30)
+    found = requests.get(f"{url}/fhir/ImagingStudy?patient=p1", headers=headers, timeout=60)
     assert found.status_code == 200, found.text
     bundle = found.json()
     assert bundle["total"] == 1
     (uid,) = (one["value"] for one in bundle["entry"][0]["resource"]["identifier"] if one["system"] == "urn:dicom:uid")
     study = f"{url}/fhir/Patient/p1/$wado-rs/studies/{uid.removeprefix('urn:oid:')}"
     retrieved = requests.get(
-        study, headers=headers | {"Accept": 'multipart/related; type="application/dicom"'}, timeout=30
+        study, headers=headers | {"Accept": 'multipart/related; type="application/dicom"'}, timeout=60
     )
     assert retrieved.status_code == 200, retrieved.text
     assert b"DICM" in retrieved.content
-    assert requests.get(study, timeout=30).status_code == 401
-    assert requests.get(f"{url}/fhir/ImagingStudy?patient=p2", headers=headers, timeout=30).status_code == 403
+    assert requests.get(study, timeout=60).status_code == 401
+    assert requests.get(f"{url}/fhir/ImagingStudy?patient=p2", headers=headers, timeout=60).status_code == 403
 
 
 def loaded(orthanc_url: str, secrets_folder: Path) -> None:
     """The example image is stored; and nobody gets in without the password."""
     password = str(secrets_folder / "orthanc_password")
     assert tool("load", "--url", orthanc_url, "--password-file", password).endswith(": Success")
-    assert requests.get(f"{orthanc_url}/dicom-web/studies", timeout=10).status_code == 401
+    assert requests.get(f"{orthanc_url}/dicom-web/studies", timeout=60).status_code == 401
 
 
 @pytest.mark.orthanc
@@ -108,7 +109,7 @@ def test_orthanc_and_the_sidecar(tmp_path: Path, secrets_folder: Path) -> None:
         loaded(url, secrets_folder)
         hosts = {"orthanc:8042": url, "ehr:8080": f"http://127.0.0.1:{background.serve(ehr.app())}"}
         with serving(tmp_path, sidecar_file(tmp_path, secrets_folder, hosts)) as running:
-            assert requests.get(running.admin + "/readyz", timeout=10).json() == {"status": "ready"}
+            assert requests.get(running.admin + "/readyz", timeout=60).json() == {"status": "ready"}
             search_and_retrieve(running.url, "any")
             assert running.end() == 0
 

@@ -120,7 +120,7 @@ async def site_with(
                     {"system": system} | ({"issuer": issuer} if issuer else {}) for system, issuer in systems.items()
                 ],
             },
-            "pacs": {"url": f"http://{ARCHIVE_HOST}:{port}{ROOT}", "dialect": "dcm4chee", "timeout_seconds": 5},
+            "pacs": {"url": f"http://{ARCHIVE_HOST}:{port}{ROOT}", "dialect": "dcm4chee", "timeout_seconds": 60},
         }
         for section, values in changes.items():
             document[section] = document.get(section, {}) | values

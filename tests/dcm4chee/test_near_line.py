@@ -1,6 +1,5 @@
 """A study on tape: the first byte comes late. The client is told to come back, and then gets it (SIA-44)."""
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from tests.dcm4chee.behaviour import Behaviour
 from tests.dcm4chee.site import STORED, SYSTEM_A, Site, site_with
 from tests.dcm4chee.studies import LARGE, MANY, MRN
 from tests.journey.multipart import parts_of
+from tests.waiting import wait_until_async
 
 
 async def test_a_near_line_study(many: Path) -> None:
@@ -36,13 +36,16 @@ async def _repeated(
 
     Returns all statuses, and the answer that came in the end.
     """
-    statuses = []
-    while True:
+    statuses: list[int] = []
+
+    async def ask() -> tuple[aiohttp.ClientResponse, bytes]:
         response, body = await site.get("alice", path, headers)
         statuses.append(response.status)
-        if response.status != 503:
-            assert response.status == 200, body
-            return statuses, response, body
-        assert int(response.headers["Retry-After"]) >= 1
-        assert b"OperationOutcome" in body
-        await asyncio.sleep(0.1)
+        if response.status == 503:
+            assert int(response.headers["Retry-After"]) >= 1
+            assert b"OperationOutcome" in body
+        return response, body
+
+    response, body = await wait_until_async(path, ask, lambda answer: answer[0].status != 503)
+    assert response.status == 200, body
+    return statuses, response, body

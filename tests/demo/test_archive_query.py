@@ -61,7 +61,7 @@ def orthanc(folder: Path) -> Iterator[Orthanc]:
 def rows(root: str, query: str) -> list[dict[str, Any]]:
     """The rows of a search whose URL goes out exactly as written: Orthanc does not decode what requests encodes."""
     url = urlsplit(root)
-    connection = http.client.HTTPConnection(url.netloc, timeout=30)
+    connection = http.client.HTTPConnection(url.netloc, timeout=60)
     try:
         connection.request("GET", f"{url.path}/{query}", headers={"Accept": "application/dicom+json"})
         response = connection.getresponse()
@@ -305,7 +305,7 @@ def test_names_come_in_unicode_with_all_groups(root: str) -> None:
     ],
 )
 def test_malformed_searches_are_400(root: str, query: str) -> None:
-    response = requests.get(f"{root}/{query}", timeout=30)
+    response = requests.get(f"{root}/{query}", timeout=60)
     assert response.status_code == 400
     assert response.headers["Content-Type"].startswith("text/plain")
 
@@ -320,11 +320,11 @@ def test_json_is_the_only_form(root: str) -> None:
         "text/html": 406,
         "nonsense": 400,
     }.items():
-        response = requests.get(f"{root}/studies", headers={"Accept": accept}, timeout=30)
+        response = requests.get(f"{root}/studies", headers={"Accept": accept}, timeout=60)
         assert response.status_code == status, accept
 
 
 def test_literal_matching_says_so_when_fuzzy_was_asked_for(root: str) -> None:
-    response = requests.get(f"{root}/studies?PatientName=Doe*&fuzzymatching=true", timeout=30)
+    response = requests.get(f"{root}/studies?PatientName=Doe*&fuzzymatching=true", timeout=60)
     assert response.headers["Warning"].startswith("299 ")
-    assert "Warning" not in requests.get(f"{root}/studies?fuzzymatching=false", timeout=30).headers
+    assert "Warning" not in requests.get(f"{root}/studies?fuzzymatching=false", timeout=60).headers

@@ -337,7 +337,7 @@ def test_head_says_what_get_would(root: str, frames: str) -> None:
         frames + "/rendered": "image/png",
     }.items():
         headers = {"Accept": accept} if accept else {}
-        head = requests.head(url, headers=headers, timeout=30)
+        head = requests.head(url, headers=headers, timeout=60)
         assert head.status_code == 200
         assert head.content == b""
         whole = get(url, accept)
@@ -348,7 +348,7 @@ def test_the_archive_is_read_only(root: str, folder: Path, frames: str) -> None:
     before = sorted(folder.iterdir())
     for method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
         for url in (f"{root}/studies", frames):
-            assert requests.request(method, url, data=b"x", timeout=30).status_code == 405
+            assert requests.request(method, url, data=b"x", timeout=60).status_code == 405
     assert sorted(folder.iterdir()) == before
 
 

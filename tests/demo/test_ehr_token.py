@@ -141,7 +141,7 @@ async def test_the_sidecar_reads_identifiers_of_every_patient(
     ehr: Ehr, session: aiohttp.ClientSession, algorithm: str, key_id: bool
 ) -> None:
     """SIA-17: Discovery, BackendServices and EhrMapping as the sidecar uses them."""
-    discovery = Discovery(session, f"{ehr.url}/fhir", timeout_seconds=5)
+    discovery = Discovery(session, f"{ehr.url}/fhir", timeout_seconds=60)
 
     async def token_endpoint() -> str:
         return (await discovery.configuration()).token_endpoint or ""
@@ -149,9 +149,9 @@ async def test_the_sidecar_reads_identifiers_of_every_patient(
     credentials = BackendServices(
         session, token_endpoint, client_id=BACKEND_ID, private_key=pem(EC_KEY if algorithm == "ES384" else RSA_KEY),
         key_id=algorithm[:2].replace("ES", "ec").replace("RS", "rsa") if key_id else None, algorithm=algorithm,
-        scope="system/Patient.r", timeout_seconds=5,
+        scope="system/Patient.r", timeout_seconds=60,
     )  # fmt: skip
-    mapping = EhrMapping(session, f"{ehr.url}/fhir", {MRN_SYSTEM: None}, credentials, timeout_seconds=5)
+    mapping = EhrMapping(session, f"{ehr.url}/fhir", {MRN_SYSTEM: None}, credentials, timeout_seconds=60)
     for patient in PATIENTS:
         found = await mapping.identifiers(patient.id)
         assert found == {PatientIdentifier(mrn, None) for mrn in patient.mrns}

@@ -101,7 +101,7 @@ def test_a_real_orthanc_stores_the_same_bytes(files: list[Path]) -> None:
         for path in files:
             identifier = orthanc.load(path)
             uid = orthanc.get_json(f"/instances/{identifier}/simplified-tags")["SOPInstanceUID"]
-            with urlopen(f"{orthanc.url}/instances/{identifier}/file", timeout=30) as response:
+            with urlopen(f"{orthanc.url}/instances/{identifier}/file", timeout=60) as response:
                 stored[uid] = sha256(response.read())
         assert stored == {path.stem: sha256(path.read_bytes()) for path in files}
         assert orthanc.get_json("/statistics")["CountInstances"] == len(files)

@@ -34,7 +34,7 @@ def measure(scratch: Path, files: Path, orthanc: Orthanc | None) -> None:
     with make_world(scratch, files, orthanc) as world:
         session = world.session(LARGE_STUDY_PATIENT)
         url = f"{world.root(LARGE_STUDY_PATIENT)}/studies/{LARGE_STUDY}"
-        session.get(f"{world.sidecar.fhir}/ImagingStudy", timeout=30)
+        session.get(f"{world.sidecar.fhir}/ImagingStudy", timeout=60)
         for speed in (None, 1.0):
             growth, size, _ = retrieve_watching_memory(world, session, url, speed)
             print(f"{size} bytes at {speed or 'full'} MB/s: resident set grew by {growth / 2**20:.1f} MB", flush=True)

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,9 @@ from tests.background import Background
 from tests.sidecar_process import SidecarProcess
 from tests.site import Site
 from tests.upstreams import PATIENT, TOKEN
+from tests.waiting import wait_until
+
+QUEUE = "smart_imaging_audit_queue_length"
 
 
 @pytest.fixture
@@ -78,7 +80,8 @@ def test_a_reload_loses_and_repeats_nothing(site: Site, tmp_path: Path) -> None:
         os.kill(sidecar.process_id, signal.SIGHUP)
         answered += site.ask(sidecar, 60)
         site.wait_for(90)
-        time.sleep(0.5)
+        wait_until("the queue's end", lambda: sidecar.metric(QUEUE), lambda length: length == 0)
+        assert sidecar.stop() == 0  # Nobody is left who could repeat anything.
     assert sorted(site.told()) == sorted(answered)
 
 
@@ -95,21 +98,13 @@ def test_a_reload_with_another_folder_leaves_nobody_behind(site: Site, tmp_path:
             if not is_down:
                 site.repository.status = None
             os.kill(sidecar.process_id, signal.SIGHUP)
-            deadline = time.monotonic() + 20
-            while '"reloaded"' not in sidecar.log:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            wait_until("the new configuration", lambda: sidecar.log, lambda log: '"reloaded"' in log)
             if not is_down:
                 site.wait_for(5)
                 continue
-            while "audit events are left" not in sidecar.log:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            wait_until("what is left", lambda: sidecar.log, lambda log: "audit events are left" in log)
             assert f"5 in {site.configuration['audit']['spool']['folder']}" in sidecar.log
-            deadline = time.monotonic() + 5
-            while sidecar.metric("smart_imaging_audit_queue_length") != 0:  # Of the new folder.
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            wait_until("the new folder's queue", lambda: sidecar.metric(QUEUE), lambda length: length == 0)
 
 
 def test_a_full_spool_refuses_and_recovers(site: Site, tmp_path: Path) -> None:
@@ -121,17 +116,13 @@ def test_a_full_spool_refuses_and_recovers(site: Site, tmp_path: Path) -> None:
         session.headers["Authorization"] = f"Bearer {TOKEN}"
         url = f"{sidecar.fhir}/ImagingStudy?patient={PATIENT}"
         answered = 0
-        while (answer := session.get(url, timeout=10)).status_code == 200:
+        while (answer := session.get(url, timeout=60)).status_code == 200:
             answered += 1
             assert answered < 2_000
         assert (answer.status_code, answer.json()["issue"][0]["code"]) == (503, "transient")
-        time.sleep(3)  # It is counted every second or two.
-        assert sidecar.metric("smart_imaging_audit_queue_length") == answered
-        assert sidecar.metric("smart_imaging_audit_queue_age_seconds") > 1
+        wait_until("the queue's length", lambda: sidecar.metric(QUEUE), lambda length: length == answered)
+        wait_until("its age", lambda: sidecar.metric("smart_imaging_audit_queue_age_seconds"), lambda age: age > 1)
         site.repository.status = None
         site.wait_for(answered)
-        deadline = time.monotonic() + 10
-        while session.get(url, timeout=10).status_code != 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        wait_until("room", lambda: session.get(url, timeout=60).status_code, lambda status: status == 200)
     assert answered > 200

@@ -25,16 +25,16 @@ def test_one_introspection_for_many_requests(world: World) -> None:
     url = f"{world.sidecar.fhir}/ImagingStudy?patient=peter"
     before = world.sidecar.metric("smart_imaging_introspections_total")
     with ThreadPoolExecutor(32) as pool:
-        statuses = list(pool.map(lambda _: requests.get(url, headers=headers, timeout=30).status_code, range(200)))
+        statuses = list(pool.map(lambda _: requests.get(url, headers=headers, timeout=60).status_code, range(200)))
     assert set(statuses) == {200}
     assert world.sidecar.metric("smart_imaging_introspections_total") == before + 1
 
 
 def test_health_and_readiness(world: World) -> None:
     """The admin listener."""
-    assert requests.get(world.sidecar.admin + "/healthz", timeout=10).status_code == 200
-    assert requests.get(world.sidecar.admin + "/readyz", timeout=10).json() == {"status": "ready"}
-    assert requests.get(world.sidecar.url + "/metrics", timeout=10).status_code == 404
+    assert requests.get(world.sidecar.admin + "/healthz", timeout=60).status_code == 200
+    assert requests.get(world.sidecar.admin + "/readyz", timeout=60).json() == {"status": "ready"}
+    assert requests.get(world.sidecar.url + "/metrics", timeout=60).status_code == 404
 
 
 def test_a_revoked_token_ends(world: World) -> None:
@@ -42,7 +42,7 @@ def test_a_revoked_token_ends(world: World) -> None:
     token = world.token("peter")
     world.background.call(lambda: world.ehr[STORE].revoke(token))
     url = f"{world.sidecar.fhir}/ImagingStudy?patient=peter"
-    assert requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=30).status_code == 401
+    assert requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=60).status_code == 401
 
 
 @pytest.mark.parametrize("megabytes_per_second", [None, 40])
@@ -55,7 +55,7 @@ def test_memory_is_bounded(
     """
     session = world.session(LARGE_STUDY_PATIENT)
     url = f"{world.root(LARGE_STUDY_PATIENT)}/studies/{LARGE_STUDY}"
-    session.get(f"{world.sidecar.fhir}/ImagingStudy", timeout=30)  # Warm: imports, pools, caches.
+    session.get(f"{world.sidecar.fhir}/ImagingStudy", timeout=60)  # Warm: imports, pools, caches.
     growth, size, _ = retrieve_watching_memory(world, session, url, megabytes_per_second)
     assert size > 150_000_000
     print(f"\nresident set grew by {growth / 2**20:.1f} MB at {megabytes_per_second or 'full'} MB/s over {size} bytes")
@@ -93,8 +93,8 @@ def test_logs_and_metrics_name_nobody(world: World, files: Path) -> None:
         "/wado-rs/studies/1.2.3",
         "/fhir/ImagingStudy?patient=peter&_count=" + token,
     ):
-        requests.get(world.sidecar.url + path, headers=headers, timeout=30)
-    written = world.sidecar.log + requests.get(world.sidecar.admin + "/metrics", timeout=10).text
+        requests.get(world.sidecar.url + path, headers=headers, timeout=60)
+    written = world.sidecar.log + requests.get(world.sidecar.admin + "/metrics", timeout=60).text
     secrets = {token, *(mrn for one in PATIENTS for mrn in one.mrns if len(mrn) > 4)}
     secrets |= {one.id for one in PATIENTS} | {one.family for one in PATIENTS}
     secrets |= {uid for one in world.instances for uid in (one.study, one.series, one.uid)}
@@ -109,5 +109,5 @@ def test_logs_and_metrics_name_nobody(world: World, files: Path) -> None:
 
 def test_request_ids(world: World) -> None:
     """Each answer carries the id that its log line has."""
-    response = requests.get(world.sidecar.fhir + "/ImagingStudy", timeout=10)
+    response = requests.get(world.sidecar.fhir + "/ImagingStudy", timeout=60)
     assert f'"request_id":"{response.headers["X-Request-Id"]}"' in world.sidecar.log

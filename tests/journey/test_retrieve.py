@@ -114,14 +114,14 @@ def test_urls_in_metadata_are_ours_and_work(world: World) -> None:
     some = drawable(world)
     session = world.session("peter")
     url = f"{world.root('peter')}/studies/{some.study}/series/{some.series}/instances/{some.uid}/metadata"
-    response = session.get(url, headers={"Accept": "application/dicom+json"}, timeout=30)
+    response = session.get(url, headers={"Accept": "application/dicom+json"}, timeout=60)
     row = response.json()[0]
     uris = [element["BulkDataURI"] for element in row.values() if "BulkDataURI" in element]
     for uri in uris:
         assert uri.startswith(world.root("peter") + "/studies/")
-        assert session.get(uri, timeout=30).status_code == 200
+        assert session.get(uri, timeout=60).status_code == 200
     assert ":8042" not in response.text
-    for found in session.get(f"{world.root('peter')}/studies", timeout=30).json():
+    for found in session.get(f"{world.root('peter')}/studies", timeout=60).json():
         assert found["00081190"]["Value"][0].startswith(world.root("peter") + "/studies/")
 
 
@@ -202,7 +202,7 @@ def test_foreign_uids_are_refused_in_every_form(world: World) -> None:
             ) or (series == own.series and form == "query instances"):
                 continue  # These name nothing foreign.
             for root in (world.root("peter"), world.sidecar.url + "/wado-rs"):
-                response = session.get(f"{root}/{path}", headers={"Accept": "*/*"}, timeout=30)
+                response = session.get(f"{root}/{path}", headers={"Accept": "*/*"}, timeout=60)
                 assert response.status_code == 404, (what, form)
                 assert response.headers["Content-Type"].startswith("application/fhir+json")
                 answers.add(response.content)
@@ -216,7 +216,7 @@ def test_another_patients_root_is_refused(world: World) -> None:
     own = drawable(world)
     session = world.session("peter")
     for patient in ("archibald", "nobody", "98890234"):
-        response = session.get(f"{world.root(patient)}/studies/{own.study}", timeout=30)
+        response = session.get(f"{world.root(patient)}/studies/{own.study}", timeout=60)
         assert response.status_code == 403
         assert response.json()["resourceType"] == "OperationOutcome"
 
@@ -226,10 +226,10 @@ def test_head_and_percent_encoded_operation(world: World) -> None:
     some = drawable(world)
     session = world.session("peter")
     url = f"{world.root('peter')}/studies/{some.study}"
-    head = session.head(url, headers={"Accept": STORED}, timeout=30)
+    head = session.head(url, headers={"Accept": STORED}, timeout=60)
     assert head.status_code == 200
     assert head.headers["Content-Type"].startswith("multipart/related")
-    encoded = session.get(url.replace("$", "%24"), headers={"Accept": STORED}, timeout=30)
+    encoded = session.get(url.replace("$", "%24"), headers={"Accept": STORED}, timeout=60)
     assert encoded.status_code == 200
 
 
@@ -239,8 +239,8 @@ def test_writes_are_refused(world: World) -> None:
     session = world.session("peter")
     for method in ("PUT", "POST", "DELETE", "PATCH"):
         for url in (f"{world.root('peter')}/studies/{some.study}", f"{world.sidecar.fhir}/ImagingStudy/{some.study}"):
-            assert session.request(method, url, data=b"x", timeout=30).status_code == 405
-    assert session.get(f"{world.root('peter')}/studies/{some.study}", timeout=30).status_code == 200
+            assert session.request(method, url, data=b"x", timeout=60).status_code == 405
+    assert session.get(f"{world.root('peter')}/studies/{some.study}", timeout=60).status_code == 200
 
 
 def test_unacceptable_forms(world: World) -> None:
@@ -249,7 +249,7 @@ def test_unacceptable_forms(world: World) -> None:
     session = world.session("peter")
     url = f"{world.root('peter')}/studies/{some.study}"
     for path, accept in (("", "application/zip"), ("/metadata", "application/dicom+xml"), ("", "text/html")):
-        assert session.get(url + path, headers={"Accept": accept}, timeout=30).status_code == 406
+        assert session.get(url + path, headers={"Accept": accept}, timeout=60).status_code == 406
 
 
 def test_no_token_no_image(world: World) -> None:
@@ -257,4 +257,4 @@ def test_no_token_no_image(world: World) -> None:
     some = drawable(world)
     for path in forms(some.study, some.series, some.uid).values():
         for root in (world.root("peter"), world.sidecar.url + "/wado-rs"):
-            assert requests.get(f"{root}/{path}", timeout=30).status_code == 401
+            assert requests.get(f"{root}/{path}", timeout=60).status_code == 401

@@ -5,7 +5,7 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
@@ -16,6 +16,7 @@ from aiohttp import web
 from tests.background import Background
 from tests.sidecar_process import SidecarProcess
 from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr
+from tests.waiting import wait_until
 from tests.web.test_stream import WHOLE
 
 ACCEPT = 'multipart/related; type="application/dicom"'
@@ -96,13 +97,18 @@ class Load:
         while not self._over.is_set():
             try:
                 headers = AUTHORIZED if path.startswith("/fhir") else AUTHORIZED | {"Accept": ACCEPT}
-                answer = requests.get(self._url + path, headers=headers, timeout=30)
+                answer = requests.get(self._url + path, headers=headers, timeout=60)
             except requests.RequestException as failure:
                 self.seen[type(failure).__name__] += 1
                 continue
             whole = path.startswith("/fhir") or answer.content == WHOLE
             self.seen[f"{path[1:5]} {answer.status_code}{'' if whole else ' not whole'}"] += 1
             time.sleep(0.02)
+
+    def wait_for_more(self, studies: int = 6) -> None:
+        """Wait until so many more retrievals have ended."""
+        due = self.seen["wado 200"] + studies
+        wait_until("more retrievals", self.seen.copy, lambda seen: seen["wado 200"] >= due)
 
     def __enter__(self) -> "Load":
         for thread in self._threads:
@@ -143,36 +149,29 @@ def test_no_download_breaks_and_no_request_fails(parts: tuple[Background, dict[s
     with contextlib.ExitStack() as stack:
         balancer.members = [stack.enter_context(SidecarProcess(tmp_path, configuration)) for _ in range(2)]
         port, task = background.run(begin())
-        wait_for(lambda: len(balancer.ready) == 2)
+        wait_until("two that are ready", lambda: len(balancer.ready), lambda count: count == 2)
         with Load(f"http://127.0.0.1:{port}") as load:
-            time.sleep(1)
+            load.wait_for_more()
             for _ in range(4):
                 new = stack.enter_context(SidecarProcess(tmp_path, configuration))
                 balancer.members.append(new)
-                wait_for(lambda: len(balancer.ready) == 3)
+                wait_until("three that are ready", lambda: len(balancer.ready), lambda count: count == 3)
                 old = balancer.members.pop(0)
-                wait_for(lambda: len(balancer.ready) == 2)
-                time.sleep(0.3)  # preStop
+                wait_until("two that are ready", lambda: len(balancer.ready), lambda count: count == 2)
+                load.wait_for_more()  # preStop: nothing is sent to it any more.
                 assert old.stop() == 0
                 assert '"draining"' in old.log
-            time.sleep(0.5)
+            load.wait_for_more()
         background.call(task.cancel)
     assert set(load.seen) == {"wado 200", "fhir 200"}, load.seen
     assert load.seen["wado 200"] > 30
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_even_without_a_warning_no_download_breaks(parts: tuple[Background, dict[str, object]], tmp_path: Path) -> None:
     """SIGTERM in the middle of transfers: they go on to their end; new connections are refused, that is all."""
     _, configuration = parts
     with SidecarProcess(tmp_path, configuration) as sidecar, Load(sidecar.url) as load:
-        time.sleep(1.5)
+        load.wait_for_more()
         assert sidecar.stop() == 0
     whole = load.seen["wado 200"]
     assert whole >= 6

@@ -15,7 +15,7 @@ from tests.journey.world import Instance, World
 
 
 def search(world: World, session: requests.Session, query: str, **keywords: Any) -> requests.Response:
-    return session.get(f"{world.sidecar.fhir}/ImagingStudy?{query}", timeout=30, **keywords)
+    return session.get(f"{world.sidecar.fhir}/ImagingStudy?{query}", timeout=60, **keywords)
 
 
 def uids(bundle: dict[str, Any]) -> set[str]:
@@ -25,12 +25,12 @@ def uids(bundle: dict[str, Any]) -> set[str]:
 
 def test_an_app_finds_us_through_the_ehr(world: World) -> None:
     """SIA-1, 3: associated_endpoints, then our own documents without a token."""
-    found = requests.get(world.ehr_url + "/fhir/.well-known/smart-configuration", timeout=10).json()
+    found = requests.get(world.ehr_url + "/fhir/.well-known/smart-configuration", timeout=60).json()
     endpoint = next(e for e in found["associated_endpoints"] if "smart-imaging-access" in e["capabilities"])
     assert endpoint["url"] == world.sidecar.fhir
-    statement = requests.get(endpoint["url"] + "/metadata", timeout=10).json()
+    statement = requests.get(endpoint["url"] + "/metadata", timeout=60).json()
     assert statement["fhirVersion"] == "4.0.1"
-    ours = requests.get(endpoint["url"] + "/.well-known/smart-configuration", timeout=10).json()
+    ours = requests.get(endpoint["url"] + "/.well-known/smart-configuration", timeout=60).json()
     assert ours["token_endpoint"] == found["token_endpoint"]
 
 
@@ -72,9 +72,9 @@ def test_the_patient_may_be_written_in_any_way(world: World, form: str) -> None:
     assert len(uids(bundle)) == 4
     absolute = search(world, session, f"patient={world.ehr_url}/fhir/Patient/peter").json()
     assert uids(absolute) == uids(bundle)
-    posted = session.post(f"{world.sidecar.fhir}/ImagingStudy/_search", data={"patient": "Patient/peter"}, timeout=30)
+    posted = session.post(f"{world.sidecar.fhir}/ImagingStudy/_search", data={"patient": "Patient/peter"}, timeout=60)
     assert uids(posted.json()) == uids(bundle)
-    compartment = session.get(f"{world.sidecar.fhir}/Patient/peter/ImagingStudy", timeout=30)
+    compartment = session.get(f"{world.sidecar.fhir}/Patient/peter/ImagingStudy", timeout=60)
     assert uids(compartment.json()) == uids(bundle)
 
 
@@ -94,7 +94,7 @@ def test_pages_have_every_study_once(world: World) -> None:
     url: str | None = f"{world.sidecar.fhir}/ImagingStudy?patient=peter&_count=1"
     seen: list[str] = []
     while url:
-        bundle = session.get(url, timeout=30).json()
+        bundle = session.get(url, timeout=60).json()
         assert bundle["total"] == 4
         seen += uids(bundle)
         url = next((link["url"] for link in bundle["link"] if link["relation"] == "next"), None)
@@ -189,9 +189,9 @@ def test_a_client_that_has_the_answer_gets_none(world: World) -> None:
     assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", tag)
     assert search(world, session, "patient=robin&modality=CT").headers["ETag"] != tag
     study = f"{world.sidecar.fhir}/ImagingStudy/{first.json()['entry'][0]['resource']['id']}"
-    tag = session.get(study, timeout=30).headers["ETag"]
-    assert session.get(study, headers={"If-None-Match": f'"x", {tag}'}, timeout=30).status_code == 304
-    assert session.get(study, headers={"If-None-Match": '"x"'}, timeout=30).status_code == 200
+    tag = session.get(study, timeout=60).headers["ETag"]
+    assert session.get(study, headers={"If-None-Match": f'"x", {tag}'}, timeout=60).status_code == 304
+    assert session.get(study, headers={"If-None-Match": '"x"'}, timeout=60).status_code == 200
 
 
 def test_r5_by_the_version_parameter(world: World) -> None:
@@ -210,9 +210,9 @@ def test_r5_by_the_version_parameter(world: World) -> None:
         ).status_code
         == 406
     )
-    versions = requests.get(world.sidecar.fhir + "/$versions", timeout=10).json()
+    versions = requests.get(world.sidecar.fhir + "/$versions", timeout=60).json()
     assert versions == {"versions": ["4.0", "5.0"], "default": "4.0"}
-    statement = requests.get(world.sidecar.fhir + "/metadata", headers=asked, timeout=10).json()
+    statement = requests.get(world.sidecar.fhir + "/metadata", headers=asked, timeout=60).json()
     assert statement["fhirVersion"] == "5.0.0"
 
 
@@ -257,18 +257,18 @@ def test_another_patient_is_403(world: World, query: str) -> None:
 def test_scopes(world: World, patient: str | None, scope: str, status: int) -> None:
     """SIA-11..14."""
     headers = {"Authorization": f"Bearer {world.token(patient, scope)}"}
-    response = requests.get(f"{world.sidecar.fhir}/ImagingStudy?patient=peter", headers=headers, timeout=30)
+    response = requests.get(f"{world.sidecar.fhir}/ImagingStudy?patient=peter", headers=headers, timeout=60)
     assert response.status_code == status
 
 
 def test_tokens_that_are_none(world: World) -> None:
     """SIA-10; RFC 6750 3."""
     url = f"{world.sidecar.fhir}/ImagingStudy?patient=peter"
-    missing = requests.get(url, timeout=30)
+    missing = requests.get(url, timeout=60)
     assert missing.status_code == 401
     assert missing.headers["WWW-Authenticate"].startswith("Bearer realm=")
     for authorization in ("Bearer made-up", "Basic eDp5", "Bearer", f"Bearer {world.token('peter')}, Bearer x"):
-        refused = requests.get(url, headers={"Authorization": authorization}, timeout=30)
+        refused = requests.get(url, headers={"Authorization": authorization}, timeout=60)
         assert refused.status_code == 401
         assert 'error="invalid_token"' in refused.headers["WWW-Authenticate"]
 
@@ -277,23 +277,23 @@ def test_read_of_study_and_endpoint(world: World) -> None:
     """SIA-31; another patient's id and a made-up one are the same 404 (SIA-45)."""
     session = world.session("peter")
     own, foreign = world.of("peter")[0].study, world.of("robin")[0].study
-    study = session.get(f"{world.sidecar.fhir}/ImagingStudy/{own}", timeout=30)
+    study = session.get(f"{world.sidecar.fhir}/ImagingStudy/{own}", timeout=60)
     assert study.status_code == 200
-    endpoint = session.get(f"{world.sidecar.fhir}/{study.json()['endpoint'][0]['reference']}", timeout=30)
+    endpoint = session.get(f"{world.sidecar.fhir}/{study.json()['endpoint'][0]['reference']}", timeout=60)
     assert endpoint.json()["address"] == world.root("peter")
     answers = [
-        session.get(f"{world.sidecar.fhir}/ImagingStudy/{uid}", timeout=30) for uid in (foreign, "1.2.3", "made-up")
+        session.get(f"{world.sidecar.fhir}/ImagingStudy/{uid}", timeout=60) for uid in (foreign, "1.2.3", "made-up")
     ]
     assert {answer.status_code for answer in answers} == {404}
     assert len({answer.content for answer in answers}) == 1
-    assert session.get(f"{world.sidecar.fhir}/Endpoint/robin", timeout=30).status_code == 404
+    assert session.get(f"{world.sidecar.fhir}/Endpoint/robin", timeout=60).status_code == 404
 
 
 def test_errors_reach_a_page_of_another_origin(world: World) -> None:
     """CORS on refusals, too: otherwise a browser app sees only "network error"."""
     origin = {"Origin": "https://app.example.com"}
     for path in ("/ImagingStudy", "/nowhere", "/Patient/peter/$wado-rs/studies/1.2.3"):
-        response = requests.get(world.sidecar.fhir + path, headers=origin, timeout=30)
+        response = requests.get(world.sidecar.fhir + path, headers=origin, timeout=60)
         assert response.status_code in (401, 404)
         assert response.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
         assert "Access-Control-Allow-Credentials" not in response.headers

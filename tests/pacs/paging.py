@@ -30,7 +30,7 @@ def numbers(found: list[Any]) -> list[int]:
 
 def pacs(session: aiohttp.ClientSession, peer: Peer, **more: Any) -> PacsClient:
     """The client of a PACS that pages by five."""
-    return PacsClient(session, peer.url + "/rs", ONE_PAGE_OF_5, **{"timeout_seconds": 5, **more})
+    return PacsClient(session, peer.url + "/rs", ONE_PAGE_OF_5, **{"timeout_seconds": 60, **more})
 
 
 def archive(total: int, *, most: int = 1_000, honours: str = "limit offset", warns: bool = False, **more: Any) -> Reply:

@@ -9,6 +9,7 @@ import pytest
 from sidecar.common.fetch import FetchFailed
 from sidecar.pacs.changes import LOOKUPS, Changes
 from tests.common.peer import Peer, Reply
+from tests.waiting import wait_until_async
 
 STUDY_ID = "0123abcd-0123abcd-0123abcd-0123abcd-01234567"
 
@@ -50,7 +51,7 @@ BEGIN = (page(last=7), count())
 async def forgotten(session: aiohttp.ClientSession, peer: Peer, *replies: Reply) -> list[frozenset[str] | None]:
     """What is forgotten when, behind number 7, the replies come."""
     found: list[frozenset[str] | None] = []
-    changes = Changes(session, peer.url, found.append, poll_seconds=1, timeout_seconds=5)
+    changes = Changes(session, peer.url, found.append, poll_seconds=1, timeout_seconds=60)
     peer.say(*BEGIN, *replies)
     await changes.poll()
     assert found == [None]  # What was remembered before we began to follow.
@@ -117,7 +118,7 @@ BROKEN = {
 
 async def test_a_count_that_fails_skips_nothing(session: aiohttp.ClientSession, peer: Peer) -> None:
     found: list[frozenset[str] | None] = []
-    changes = Changes(session, peer.url, found.append, poll_seconds=1, timeout_seconds=5)
+    changes = Changes(session, peer.url, found.append, poll_seconds=1, timeout_seconds=60)
     peer.say(*BEGIN, page(change()), patient("p1"), Reply(status=500), page(change()), patient("p1"), count(6))
     await changes.poll()
     with pytest.raises(FetchFailed):
@@ -130,7 +131,7 @@ async def test_a_count_that_fails_skips_nothing(session: aiohttp.ClientSession, 
 async def test_a_failure_skips_nothing(session: aiohttp.ClientSession, peer: Peer, case: str) -> None:
     """The same changes are asked for again."""
     found: list[frozenset[str] | None] = []
-    changes = Changes(session, peer.url, found.append, poll_seconds=1, timeout_seconds=5)
+    changes = Changes(session, peer.url, found.append, poll_seconds=1, timeout_seconds=60)
     peer.say(*BEGIN, BROKEN[case], page(change()), patient("p1"), count(6), page(), count(6))
     await changes.poll()
     with pytest.raises(FetchFailed):
@@ -145,7 +146,7 @@ async def test_a_failure_skips_nothing(session: aiohttp.ClientSession, peer: Pee
 async def test_changes_that_somebody_else_deleted(session: aiohttp.ClientSession, peer: Peer) -> None:
     """What is counted once must come by a change: when it does not, nobody knows whose it was."""
     found: list[frozenset[str] | None] = []
-    changes = Changes(session, peer.url, found.append, poll_seconds=1, timeout_seconds=5)
+    changes = Changes(session, peer.url, found.append, poll_seconds=1, timeout_seconds=60)
     peer.say(*BEGIN, page(last=7), count(6), page(last=7), *BEGIN)
     for _ in range(3):
         await changes.poll()
@@ -156,13 +157,9 @@ async def test_changes_that_somebody_else_deleted(session: aiohttp.ClientSession
 async def test_following_goes_on_after_anything(session: aiohttp.ClientSession, peer: Peer, odd: Reply) -> None:
     """And begins anew: what happened meanwhile is not known."""
     found: list[frozenset[str] | None] = []
-    changes = Changes(session, peer.url, found.append, poll_seconds=0.01, timeout_seconds=5)
+    changes = Changes(session, peer.url, found.append, poll_seconds=0.01, timeout_seconds=60)
     peer.say(*BEGIN, odd, *BEGIN, page(last=7), count())
     following = asyncio.create_task(changes.follow())
-    for _ in range(200):
-        await asyncio.sleep(0.01)
-        if len(found) == 2:
-            break
-    assert found == [None, None]
+    await wait_until_async("two beginnings", lambda: found, lambda seen: seen == [None, None])
     assert not following.done()
     following.cancel()

@@ -29,12 +29,12 @@ async def test_detection(
     peer: Peer, session: aiohttp.ClientSession, root: str, reply: Reply, expected: str | None
 ) -> None:
     peer.say(reply)
-    client = PacsClient(session, peer.url + root, DIALECTS["generic"], timeout_seconds=5)
+    client = PacsClient(session, peer.url + root, DIALECTS["generic"], timeout_seconds=60)
     assert await detect_dialect(client) == expected
 
 
 async def test_a_pacs_that_is_down_tells_nothing(session: aiohttp.ClientSession) -> None:
-    client = PacsClient(session, "http://127.0.0.1:9/rs", DIALECTS["generic"], timeout_seconds=1)
+    client = PacsClient(session, "http://127.0.0.1:9/rs", DIALECTS["generic"], timeout_seconds=60)
     assert await detect_dialect(client) is None
 
 
@@ -44,7 +44,7 @@ async def test_operators_are_told_of_a_wrong_dialect(
 ) -> None:
     peer.say(Reply({"DicomWebRoot": "/dicom-web/"}))
     with caplog.at_level(logging.WARNING):
-        await _compare_dialect(PacsClient(session, peer.url + "/rs", DIALECTS[configured], timeout_seconds=5))
+        await _compare_dialect(PacsClient(session, peer.url + "/rs", DIALECTS[configured], timeout_seconds=60))
     assert [record.message for record in caplog.records] == [
         "the PACS looks like another product: check pacs.dialect"
     ] * says

@@ -6,6 +6,8 @@ import pytest
 
 from sidecar.common.errors import Unavailable
 from sidecar.pacs.patience import Patience
+from tests.pacs.fake import settle
+from tests.waiting import wait_until_async
 
 
 class Door:
@@ -42,7 +44,7 @@ class Archive:
 
 
 def patience(**changes: float) -> Patience[Door]:
-    return Patience(**({"patience_seconds": 0.05, "warm_seconds": 5, "keep_seconds": 5, "limit": 2} | changes))  # type: ignore[arg-type]
+    return Patience(**({"patience_seconds": 0.05, "warm_seconds": 60, "keep_seconds": 60, "limit": 2} | changes))  # type: ignore[arg-type]
 
 
 async def test_what_is_there_in_time_is_returned() -> None:
@@ -84,7 +86,7 @@ async def test_two_that_retry_at_once_get_one_each() -> None:
     with pytest.raises(Unavailable):
         await patient.open("a", archive.open)
     retries = [asyncio.create_task(patient.open("a", archive.open)) for _ in range(3)]
-    await asyncio.sleep(0.01)
+    await settle()
     archive.ready.set()
     doors = await asyncio.gather(*retries)
     assert len({id(door) for door in doors}) == 3
@@ -96,8 +98,7 @@ async def test_nobody_comes_back() -> None:
     with pytest.raises(Unavailable):
         await patient.open("a", archive.open)
     archive.ready.set()
-    await asyncio.sleep(0.2)
-    assert len(patient) == 0
+    await wait_until_async("nothing kept", lambda: len(patient), lambda count: count == 0)
     assert archive.doors[0].closed
 
 
@@ -106,7 +107,7 @@ async def test_it_never_becomes_ready() -> None:
     archive, patient = Archive(), patience(warm_seconds=0.1)
     with pytest.raises(Unavailable):
         await patient.open("a", archive.open)
-    await asyncio.sleep(0.1)
+    await wait_until_async("the end of the warming", lambda: archive.cancelled)
     with pytest.raises(TimeoutError):
         await patient.open("a", archive.open)
     assert archive.cancelled == 1
@@ -155,9 +156,9 @@ async def test_nobody_takes_the_places_of_all() -> None:
 
 
 async def test_a_client_that_leaves_while_it_waits_ends_what_it_started() -> None:
-    archive, patient = Archive(), patience(patience_seconds=5)
+    archive, patient = Archive(), patience(patience_seconds=60)
     waiting = asyncio.create_task(patient.open("a", archive.open))
-    await asyncio.sleep(0.01)
+    await wait_until_async("the question", lambda: archive.asked)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     await asyncio.sleep(0)
@@ -170,7 +171,7 @@ async def test_a_retry_that_leaves_does_not_end_the_warming() -> None:
     with pytest.raises(Unavailable):
         await patient.open("a", archive.open)
     waiting = asyncio.create_task(patient.open("a", archive.open))
-    await asyncio.sleep(0.01)
+    await settle()
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     assert archive.cancelled == 0
@@ -184,7 +185,7 @@ async def test_closing_leaves_nothing_open() -> None:
         with pytest.raises(Unavailable):
             await patient.open(key, one.open)
     archive.ready.set()
-    await asyncio.sleep(0.01)
+    await wait_until_async("an opened one", lambda: archive.doors)
     await patient.close()
     await asyncio.sleep(0)
     assert archive.doors[0].closed

@@ -19,6 +19,7 @@ from sidecar.pacs.socket_body import LONG_BYTES, PIECE_BYTES, SocketBody, take_o
 from sidecar.pacs.upstream import Upstream
 from sidecar.server import open_session
 from tests.tokens.test_mutual_tls import certificate, server_context
+from tests.waiting import WAIT_SECONDS, wait_until_async
 
 LONG = os.urandom(LONG_BYTES * 2 + 12_345)
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: x/y\r\nContent-Length: %d\r\n\r\n"
@@ -70,7 +71,7 @@ async def opened(
     async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as server:
         url = f"{'https' if tls else 'http'}://localhost:{server.sockets[0].getsockname()[1]}/"
         async with open_session(tls[0] if tls else None, connections=2) as ours:
-            upstream = Upstream(await (session or ours).get(url), idle_seconds=5)
+            upstream = Upstream(await (session or ours).get(url), idle_seconds=60)
             try:
                 yield upstream
             finally:
@@ -160,8 +161,7 @@ def test_what_aiohttp_still_held_back_is_not_left_behind(run: Run) -> None:
     async def read() -> bytes:
         async with opened(writing(HEAD_OF_LONG, LONG[:5_000], 0.1, LONG[5_000:])) as upstream:
             response = upstream._response
-            while response.content.total_bytes < 5_000:
-                await asyncio.sleep(0.01)
+            await wait_until_async("5,000 bytes", lambda: response.content.total_bytes, lambda size: size >= 5_000)
             handed = [LONG[:1_000], LONG[1_000:5_000], b""]
             content = SimpleNamespace(
                 total_bytes=5_000, is_eof=lambda: False, read_nowait=lambda: handed.pop(0)
@@ -239,7 +239,7 @@ def test_what_comes_by_tls_is_read_by_tls(run: Run, taken: list[bool], tmp_path:
 def test_a_length_of_no_body_is_not_waited_for(run: Run, status: bytes) -> None:
     async def read() -> bytes:
         async with opened(writing((HEAD % 10**9).replace(b"200 OK", status), 2.0)) as upstream:
-            return await asyncio.wait_for(whole(upstream), 1)
+            return await asyncio.wait_for(whole(upstream), WAIT_SECONDS)
 
     assert run(read()) == b""
 
@@ -277,15 +277,21 @@ def test_whoever_leaves_while_it_is_silent_leaves_nothing_behind(run: Run, taken
         async def leave_one() -> None:
             gone.clear()
             async with opened(write) as upstream:
-                with pytest.raises(TimeoutError):
-                    await asyncio.wait_for(whole(upstream), 0.05)
-            await asyncio.wait_for(gone.wait(), 5)
+                before = taken.count(True)
+                reading = asyncio.create_task(whole(upstream))
+                await wait_until_async("the take-over", lambda: taken.count(True), lambda count: count > before)
+                reading.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await reading
+            await asyncio.wait_for(gone.wait(), WAIT_SECONDS)
 
         await leave_one()
         before = len(os.listdir("/proc/self/fd"))
         for _ in range(5):
             await leave_one()
-        assert len(os.listdir("/proc/self/fd")) <= before
+        await wait_until_async(
+            "descriptors given back", lambda: len(os.listdir("/proc/self/fd")), lambda count: count <= before
+        )
 
     run(read())
     assert taken.count(True) == 6

@@ -234,9 +234,9 @@ async def test_nobody_takes_the_places_of_all() -> None:
     world = World(*(row("p1", f"1.{number}", f"1.{number}.1") for number in range(40)), row("p2", "2.1", "2.1.1"))
     world.pacs.gate.clear()
     many = [asyncio.create_task(world.studies.series(f"1.{number}", OWN, OLDEST)) for number in range(40)]
-    await asyncio.sleep(0.01)
+    await settle()
     other = asyncio.create_task(world.studies.series("2.1", frozenset({P2}), OLDEST))
-    await asyncio.sleep(0.01)
+    await settle()
     assert [query.study for query, _ in world.pacs.asked][-1] == "2.1"
     assert len(world.pacs.asked) == 5
     world.pacs.gate.set()

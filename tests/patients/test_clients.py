@@ -28,7 +28,7 @@ def member(reference: Any = "Patient/p1", **more: Any) -> dict[str, Any]:
 
 def groups(session: aiohttp.ClientSession, peer: Peer, **options: Any) -> Groups:
     """At this EHR."""
-    return Groups(session, peer.url + "/fhir", NoToken(), timeout_seconds=5, **options)
+    return Groups(session, peer.url + "/fhir", NoToken(), timeout_seconds=60, **options)
 
 
 async def test_patients_come_from_list_file_and_group(

@@ -16,6 +16,7 @@ from sidecar.common.fetch import FetchFailed
 from sidecar.patients.ehr import EhrMapping
 from sidecar.tokens.credentials import NoToken, StaticToken
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
+from tests.waiting import forever
 
 MRN, OTHER_MRN, UNKNOWN = "urn:oid:1.2.3", "https://hospital.example.org/mrn", "http://hl7.org/fhir/sid/us-ssn"
 ISSUERS = {MRN: "HOSPITAL", OTHER_MRN: None}
@@ -50,7 +51,7 @@ def mapping(peer: Peer | str, session: aiohttp.ClientSession, **options: Any) ->
     """The mapping at ``peer``."""
     url = peer if isinstance(peer, str) else f"{peer.url}/fhir"
     credentials = options.pop("credentials", None) or StaticToken(TOKEN)
-    return EhrMapping(session, url, ISSUERS, credentials, **{"timeout_seconds": 5} | options)
+    return EhrMapping(session, url, ISSUERS, credentials, **{"timeout_seconds": 60} | options)
 
 
 async def problem_of(patients: EhrMapping) -> Problem:
@@ -126,8 +127,7 @@ async def test_an_unknown_patient_has_no_identifiers(peer: Peer, session: aiohtt
 
 
 async def _slow(request: web.Request) -> web.StreamResponse:
-    await asyncio.sleep(5)
-    return web.json_response(person(entry()))
+    await forever()
 
 
 MINE = person(entry(VALUE))
@@ -163,7 +163,7 @@ async def test_a_fault_is_unavailable(
     caplog.set_level(logging.DEBUG)
     reply, reason = FAULTS[fault]
     peer.say(reply, Reply(person(entry())))
-    patients = mapping(peer, session, timeout_seconds=0.2 if reason == "timeout" else 5)
+    patients = mapping(peer, session, timeout_seconds=0.2 if reason == "timeout" else 60)
     problem = await problem_of(patients)
     assert isinstance(problem, Unavailable)
     assert problem.reason == f"patient_{reason}"
@@ -282,7 +282,7 @@ ENTRIES = st.fixed_dictionaries({"system": st.just(MRN) | JSON, "value": st.text
 @given(st.lists(ENTRIES, max_size=4) | JSON, st.sampled_from(["Patient", "Person"]) | JSON, st.just("p1") | JSON)
 def test_any_resource_gives_searchable_identifiers_or_a_failure(listed: Any, kind: Any, name: Any) -> None:
     """SIA-17: no other failure, no identifier that the resource does not have, none that matches more than itself."""
-    patients = EhrMapping(None, "", ISSUERS, NoToken(), timeout_seconds=1)  # type: ignore[arg-type]
+    patients = EhrMapping(None, "", ISSUERS, NoToken(), timeout_seconds=60)  # type: ignore[arg-type]
     try:
         found = patients.pick({"resourceType": kind, "id": name, "identifier": listed}, "p1")
     except FetchFailed as failure:

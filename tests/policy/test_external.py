@@ -28,7 +28,7 @@ STUDY = DescribedStudy(
 def policy(session: aiohttp.ClientSession, peer: Peer, **options: Any) -> ExternalPolicy:
     """At ``peer``."""
     return ExternalPolicy(
-        session, peer.url + "/v1/data/imaging/access", **{"timeout_seconds": 1, "cache_seconds": 10} | options
+        session, peer.url + "/v1/data/imaging/access", **{"timeout_seconds": 60, "cache_seconds": 10} | options
     )
 
 
@@ -112,7 +112,7 @@ async def test_without_a_clear_answer_nothing_is_decided(
 
 
 async def test_a_policy_that_is_not_there(session: aiohttp.ClientSession) -> None:
-    gone = ExternalPolicy(session, "http://127.0.0.1:9/x", timeout_seconds=1, cache_seconds=10)
+    gone = ExternalPolicy(session, "http://127.0.0.1:9/x", timeout_seconds=60, cache_seconds=10)
     with pytest.raises(Unavailable):
         await gone.probe()
 

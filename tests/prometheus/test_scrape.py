@@ -1,14 +1,14 @@
 """A real Prometheus scrapes the running sidecar, knows our rules, and answers the dashboard's queries."""
 
+import functools
 import json
 import os
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import requests
@@ -20,8 +20,11 @@ from tests.prometheus.test_rules import NOT_INSTALLED, RULES
 from tests.sidecar_process import SidecarProcess, free_port
 from tests.site import Site
 from tests.upstreams import PATIENT
+from tests.waiting import WAIT_SECONDS, wait_until
 
 pytestmark = pytest.mark.prometheus
+
+Seen = TypeVar("Seen")
 
 
 class Prometheus:
@@ -43,7 +46,7 @@ class Prometheus:
         )  # fmt: skip
 
     def get(self, path: str, **parameters: str) -> Any:
-        answer = requests.get(self._url + path, params=parameters, timeout=10).json()
+        answer = requests.get(self._url + path, params=parameters, timeout=60).json()
         assert answer["status"] == "success", answer
         return answer["data"]
 
@@ -51,16 +54,9 @@ class Prometheus:
         """The sum of what it finds."""
         return sum(float(one["value"][1]) for one in self.get("query", query=query)["result"])
 
-    def wait_for(self, condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                if condition():
-                    return
-            except requests.ConnectionError:
-                pass
-            assert time.monotonic() < deadline
-            time.sleep(0.3)
+    def wait_for(self, what: str, look: Callable[[], Seen], holds: Callable[[Seen], object]) -> Seen:
+        """Wait; until it is ready, it answers nothing, or no JSON."""
+        return wait_until(what, look, holds, not_yet=(requests.RequestException,))
 
 
 @pytest.fixture
@@ -78,25 +74,32 @@ def world(tmp_path: Path) -> Iterator[tuple[Site, SidecarProcess, Prometheus]]:
                 yield site, sidecar, prometheus
             finally:
                 prometheus.process.terminate()
-                prometheus.process.wait(20)
+                prometheus.process.wait(WAIT_SECONDS)
 
 
 def test_it_scrapes_what_we_say(world: tuple[Site, SidecarProcess, Prometheus]) -> None:
     site, sidecar, prometheus = world
     site.repository.status = 503
     site.ask(sidecar, 20)
-    requests.get(f"{sidecar.fhir}/ImagingStudy?patient=other", headers={"Authorization": "Bearer x"}, timeout=10)
-    prometheus.wait_for(lambda: prometheus.value('smart_imaging_requests_total{status="200"}') >= 20)
-    assert prometheus.value("up") == 1
-    prometheus.wait_for(lambda: prometheus.value("smart_imaging_audit_queue_length") >= 20)
+    requests.get(f"{sidecar.fhir}/ImagingStudy?patient=other", headers={"Authorization": "Bearer x"}, timeout=60)
+    for query, count in (
+        ('smart_imaging_requests_total{status="200"}', 20), ("up", 1), ("smart_imaging_audit_queue_length", 20),
+    ):  # fmt: skip
+        prometheus.wait_for(query, functools.partial(prometheus.value, query), lambda found: found >= count)  # noqa: B023
 
-    targets = prometheus.get("targets")["activeTargets"]
-    assert [(one["health"], one["lastError"]) for one in targets] == [("up", "")]
+    prometheus.wait_for(
+        "the target's health",
+        lambda: [(one["health"], one["lastError"]) for one in prometheus.get("targets")["activeTargets"]],
+        lambda found: found == [("up", "")],
+    )
 
     # Every family that is documented and not labelled is there from the start; none has more than a few labels.
-    names = set(prometheus.get("label/__name__/values"))
     unlabelled = {name for name, own in labels().items() if not own}
-    assert unlabelled <= names, unlabelled - names
+    prometheus.wait_for(
+        "no family missing",
+        lambda: unlabelled - set(prometheus.get("label/__name__/values")),
+        lambda missing: not missing,
+    )
     series = prometheus.get("series", **{"match[]": '{__name__=~"smart_imaging_.*"}'})
     assert len(series) < 600
     text = json.dumps(series)
@@ -105,7 +108,9 @@ def test_it_scrapes_what_we_say(world: tuple[Site, SidecarProcess, Prometheus]) 
     def rules() -> list[dict[str, Any]]:
         return [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
 
-    prometheus.wait_for(lambda: all(rule["health"] == "ok" for rule in rules()))
+    prometheus.wait_for(
+        "all rules to be evaluated", lambda: {rule["health"] for rule in rules()}, lambda found: found == {"ok"}
+    )
     assert {rule["name"] for rule in rules()} == set(re.findall(r"alert: (\w+)", RULES.read_text()))
     assert [rule["name"] for rule in rules() if rule["state"] == "firing"] == []
 

@@ -10,7 +10,6 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +21,7 @@ import requests
 from aiohttp import web
 
 from tests.sidecar_process import free_port
+from tests.waiting import WAIT_SECONDS, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 AUDIENCE = "https://imaging.hospital.example.org/fhir"
@@ -70,6 +70,10 @@ class Ehr:
         return app
 
 
+START_SECONDS = 300
+"""Keycloak is a build and a Java machine."""
+
+
 class Process:
     """A server as a child, with a folder of its own that goes with it."""
 
@@ -80,31 +84,37 @@ class Process:
         self.folder = Path(self._folder.name)
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, command: list[str], ready: str, *, seconds: float, **environment: str) -> None:
+    def start(self, command: list[str], ready: str, **environment: str) -> None:
         """Start it and wait until ``ready`` (a URL) answers 200."""
         log = self.folder / "log"
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | environment
             )
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and self._process.poll() is None:
-            try:
-                if requests.get(ready, timeout=5).status_code == 200:
-                    return
-            except requests.ConnectionError:
-                pass
-            time.sleep(0.1)
-        said = log.read_text(errors="replace")[-4_000:]
-        self.stop()
-        raise RuntimeError(f"it did not start:\n{said}")
+
+        def status() -> int:
+            if self._process is None or self._process.poll() is not None:
+                raise RuntimeError(f"it did not start:\n{said()}")
+            return requests.get(ready, timeout=60).status_code
+
+        def said() -> str:
+            return log.read_text(errors="replace")[-4_000:]
+
+        try:
+            wait_until(
+                ready, status, lambda found: found == 200, not_yet=(requests.ConnectionError,), explain=said,
+                seconds=START_SECONDS,
+            )  # fmt: skip
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """End it."""
         if self._process is not None:
             self._process.terminate()
             try:
-                self._process.wait(10)
+                self._process.wait(WAIT_SECONDS)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
@@ -143,14 +153,14 @@ class OidcProvider(Process):
         file.write_text(json.dumps(configuration))
         discovery = self.url + "/.well-known/openid-configuration"
         node = shutil.which("node") or "node"
-        self.start([node, str(OIDC_PROVIDER / "server.mjs"), str(file)], discovery, seconds=30)
-        self.configuration: dict[str, str] = requests.get(discovery, timeout=5).json()
+        self.start([node, str(OIDC_PROVIDER / "server.mjs"), str(file)], discovery)
+        self.configuration: dict[str, str] = requests.get(discovery, timeout=60).json()
 
     def token(self, *, jwt: bool) -> str:
         """By client credentials: how an app came by its token is not what is tested."""
         form = {"grant_type": "client_credentials", "scope": "patient/ImagingStudy.rs"}
         form["resource"] = AUDIENCE + ("/jwt" if jwt else "/opaque")
-        answer = requests.post(self.configuration["token_endpoint"], form, auth=(APP, SECRET), timeout=5)
+        answer = requests.post(self.configuration["token_endpoint"], form, auth=(APP, SECRET), timeout=60)
         assert answer.status_code == 200, answer.text
         found: str = answer.json()["access_token"]
         return found
@@ -158,7 +168,7 @@ class OidcProvider(Process):
     def revoke(self, token: str) -> None:
         """Revoke it (RFC 7009)."""
         endpoint = self.configuration["revocation_endpoint"]
-        assert requests.post(endpoint, {"token": token}, auth=(APP, SECRET), timeout=5).status_code == 200
+        assert requests.post(endpoint, {"token": token}, auth=(APP, SECRET), timeout=60).status_code == 200
 
 
 class Keycloak(Process):
@@ -169,16 +179,16 @@ class Keycloak(Process):
         admin = {"KC_BOOTSTRAP_ADMIN_USERNAME": "admin", "KC_BOOTSTRAP_ADMIN_PASSWORD": "of-the-tests"}
         command = [str(KEYCLOAK / "bin" / "kc.sh"), "start-dev", "--http-host=127.0.0.1", f"--http-port={self.port}",
                    "--db=dev-mem"]  # fmt: skip
-        self.start(command, self.url + "/realms/master", seconds=180, **admin)
+        self.start(command, self.url + "/realms/master", **admin)
         realm = json.loads((ROOT / "config" / "keycloak" / "hospital.json").read_text())
         changed(realm)
         form = {"grant_type": "password", "client_id": "admin-cli", "username": "admin", "password": "of-the-tests"}
-        answer = requests.post(self.url + "/realms/master/protocol/openid-connect/token", form, timeout=20)
+        answer = requests.post(self.url + "/realms/master/protocol/openid-connect/token", form, timeout=60)
         headers = {"Authorization": "Bearer " + answer.json()["access_token"]}
         made = requests.post(self.url + "/admin/realms", json=realm, headers=headers, timeout=60)
         assert made.status_code == 201, made.text
         discovery = self.url + "/realms/hospital/.well-known/openid-configuration"
-        self.configuration: dict[str, str] = requests.get(discovery, timeout=20).json()
+        self.configuration: dict[str, str] = requests.get(discovery, timeout=60).json()
 
     def token(self, *, jwt: bool, scope: str = "launch/patient patient/ImagingStudy.rs", user: str = "amy") -> str:
         """As an app gets it: the user logs in on Keycloak's page, the app redeems the code with PKCE.
@@ -195,20 +205,20 @@ class Keycloak(Process):
                 "response_type": "code", "client_id": APP, "redirect_uri": callback, "scope": scope, "state": "x",
                 "code_challenge": challenge, "code_challenge_method": "S256", "aud": AUDIENCE,
             },
-            timeout=20,
+            timeout=60,
         )  # fmt: skip
         form = re.search(r'<form id="kc-form-login"[^>]*action="([^"]+)"', page.text)
         assert form, page.text[:1_000]
         for cookie in browser.cookies:
             cookie.secure = False  # As browsers do on the loopback.
         fields = {"username": user, "password": "change-this-password"}
-        done = browser.post(html.unescape(form[1]), fields, allow_redirects=False, timeout=20)
+        done = browser.post(html.unescape(form[1]), fields, allow_redirects=False, timeout=60)
         code = parse_qs(urlsplit(done.headers["Location"]).query)["code"][0]
         redeemed = requests.post(
             self.configuration["token_endpoint"],
             {"grant_type": "authorization_code", "client_id": APP, "code": code, "redirect_uri": callback,
              "code_verifier": verifier},
-            timeout=20,
+            timeout=60,
         )  # fmt: skip
         assert redeemed.status_code == 200, redeemed.text
         found: str = redeemed.json()["access_token"]
@@ -217,5 +227,5 @@ class Keycloak(Process):
     def revoke(self, token: str) -> None:
         """Revoke it (RFC 7009)."""
         endpoint = self.configuration["revocation_endpoint"]
-        answer = requests.post(endpoint, {"token": token, "client_id": APP}, timeout=20)
+        answer = requests.post(endpoint, {"token": token, "client_id": APP}, timeout=60)
         assert answer.status_code == 200, answer.text

@@ -11,7 +11,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
@@ -21,10 +20,12 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 
+from tests.waiting import WAIT_SECONDS, wait_until
+
 NOT_INSTALLED = "Orthanc is not installed: apt-get install orthanc orthanc-dicomweb dcmtk"
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-START_SECONDS = 30.0
-STOP_SECONDS = 10.0
+START_SECONDS = WAIT_SECONDS
+STOP_SECONDS = WAIT_SECONDS
 START_ATTEMPTS = 3
 
 # Whatever proxy the environment names, this is the loopback.
@@ -119,7 +120,6 @@ class Orthanc:
         binary = find_orthanc()
         if binary is None:
             raise OrthancError(NOT_INSTALLED)
-        deadline = time.monotonic() + self._start_seconds
         for attempt in range(1, START_ATTEMPTS + 1):
             log = directory / f"log-{attempt}.txt"
             http_port, self.dicom_port = _free_ports()
@@ -130,29 +130,32 @@ class Orthanc:
                 self._process = subprocess.Popen(
                     [binary, str(configuration)], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
                 )
-            problem = self._wait_until_ready(deadline)
+            problem = self._wait_until_ready()
             if problem is None:
                 return
             self._end_process()
             # Another process may have taken a port between our look and Orthanc's: that alone is worth another try.
             text = log.read_text(errors="replace")
-            if attempt == START_ATTEMPTS or "already in use" not in text or time.monotonic() > deadline:
+            if attempt == START_ATTEMPTS or "already in use" not in text:
                 raise OrthancError(f"{problem}; its log:\n{text}")
 
-    def _wait_until_ready(self, deadline: float) -> str | None:
+    def _wait_until_ready(self) -> str | None:
         """Nothing when it answers, otherwise what went wrong."""
-        assert self._process is not None
-        while time.monotonic() < deadline:
-            status = self._process.poll()
-            if status is not None:
-                return f"Orthanc ended with status {status} instead of starting"
-            try:
-                _json(Request(f"{self.url}/plugins/dicom-web"), timeout_seconds=1)
-            except (OSError, HTTPException, ValueError):  # not listening yet, or someone else on its port
-                time.sleep(0.05)
-            else:
-                return None
-        return f"Orthanc was not ready after {self._start_seconds:g} s"
+        process = self._process
+        assert process is not None
+
+        def answers() -> bool:
+            # Not listening yet, or someone else on its port, is an error that is waited through.
+            return process.poll() is not None or bool(_json(Request(f"{self.url}/plugins/dicom-web")))
+
+        try:
+            wait_until(
+                "Orthanc answers", answers, not_yet=(OSError, HTTPException, ValueError), seconds=self._start_seconds
+            )
+        except AssertionError as problem:
+            return str(problem)
+        status = process.poll()
+        return None if status is None else f"Orthanc ended with status {status} instead of starting"
 
     def _configuration(self, directory: Path, http_port: int) -> dict[str, object]:
         return {

@@ -79,7 +79,7 @@ async def _never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 async def statuses(server: AuthorizationServer, tokens: dict[str, Any], *presented: str) -> list[int]:
     """What searches answer: of the token's own patient with each token; then of another with the first one."""
     searches = [(PATIENT, token) for token in presented] + [("p2", presented[0])]
-    changes = {"tokens": tokens, "ehr": {"timeout_seconds": 20}}
+    changes = {"tokens": tokens, "ehr": {"timeout_seconds": 60}}
     found = []
     async with sidecar_between(Ehr(server), ScriptedPacs(_never), **changes) as (url, _), aiohttp.ClientSession() as us:
         for patient, token in searches:

@@ -1,6 +1,7 @@
 """The chart on a real Kubernetes' API server and controllers, by Helm's own engine (tests/real/kubernetes)."""
 
 import copy
+import functools
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 from tests.helm.rendering import EXAMPLES, SWITCHES, every_manifest, helm, values_of
 from tests.helm.schema import CHART
 from tests.real.kubernetes import Cluster, Refused, cluster, wait_for
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.kubernetes
 
@@ -51,8 +53,7 @@ class Release:
             pods = self.kubernetes.all("Pod", namespace=self.namespace, labels=labels)
             return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
-        wait_for(lambda: len(found()) == count, f"{count} pods", 60)
-        return found()
+        return wait_until(f"{count} pods", found, lambda pods: len(pods) == count, not_yet=(OSError,))
 
     def say_they_run(self, pods: list[dict[str, Any]]) -> None:
         """What a node would say: there is none but in name."""
@@ -106,7 +107,7 @@ def test_an_example_is_installed_and_its_pods_are_made(release: Release, example
     release.say_they_run(pods)
     expected = {f"10.0.0.{number}": {8080} for number in range(1, len(pods) + 1)}
     wait_for(lambda: release.addresses("imaging") == expected, "endpoints")
-    assert set(release.addresses("imaging-admin")) == set(release.addresses("imaging"))
+    wait_for(lambda: set(release.addresses("imaging-admin")) == set(expected), "the admin port's endpoints")
     if example.stem != "all-in-one":
         wait_for(lambda: release.get("PodDisruptionBudget")["status"]["disruptionsAllowed"] == 1, "the budget")
 
@@ -173,14 +174,18 @@ def test_helm_test_says_what_check_said(release: Release, phase: str, *, is_well
         ),
     )  # fmt: skip
     if is_well:
-        release.helm.test("imaging", timeout=60)
+        release.helm.test("imaging", timeout=120)
     else:
         with pytest.raises(helm.HelmError):
-            release.helm.test("imaging", timeout=60)
+            release.helm.test("imaging", timeout=120)
     assert release.get("Pod", "imaging-check")["status"]["phase"] == phase
     wait_for(lambda: release.get("PodDisruptionBudget")["status"]["disruptionsAllowed"] == 1, "the budget")
-    assert release.get("PodDisruptionBudget")["status"]["expectedPods"] == 2
+    wait_for(lambda: release.get("PodDisruptionBudget")["status"]["expectedPods"] == 2, "the budget's pods")
+    for service in ("imaging", "imaging-admin"):
+        wait_until(
+            f"the endpoints of {service}",
+            functools.partial(release.addresses, service),
+            lambda found: set(found) == {"10.0.0.1", "10.0.0.2"},
+        )
     said = [event["reason"] for event in release.kubernetes.all("Event", namespace=release.namespace)]
     assert "UnmanagedPods" not in said
-    assert set(release.addresses("imaging")) == {"10.0.0.1", "10.0.0.2"}
-    assert set(release.addresses("imaging-admin")) == {"10.0.0.1", "10.0.0.2"}

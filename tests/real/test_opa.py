@@ -3,7 +3,6 @@
 import contextlib
 import os
 import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from aiohttp import web
 from sidecar.listener import listen
 from tests.sidecar_process import free_port
 from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, sidecar_between
+from tests.waiting import WAIT_SECONDS, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 OPA = ROOT / "build" / "bin" / "opa"
@@ -35,16 +35,16 @@ def opa() -> Iterator[str]:
     command = [str(OPA), "run", "--server", "--addr", f"127.0.0.1:{port}", str(ROOT / "config/opa/imaging.rego")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            with contextlib.suppress(requests.ConnectionError):
-                if requests.get(url + "/health", timeout=5).status_code == 200:
-                    break
-            time.sleep(0.05)
+        wait_until(
+            "its health",
+            lambda: requests.get(url + "/health", timeout=60).status_code,
+            lambda status: status == 200,
+            not_yet=(requests.ConnectionError,),
+        )
         yield url + "/v1/data/imaging/access"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(WAIT_SECONDS)
 
 
 class Archive:
@@ -87,7 +87,7 @@ async def seen(url: str, client_id: str) -> dict[str, list[str]]:
     ehr = ScriptedEhr()
     ehr.answer["client_id"] = client_id
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    access = {"external": {"url": url, "timeout_seconds": 5}}
+    access = {"external": {"url": url, "timeout_seconds": 60}}
     async with (
         sidecar_between(ehr, Archive(), access=access) as (base, sidecar),
         aiohttp.ClientSession(headers=headers) as us,

@@ -12,6 +12,7 @@ import pytest
 from tests.data import ct_study
 from tests.real.orthanc import Orthanc, require_orthanc
 from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, sidecar_between
+from tests.waiting import wait_until_async
 
 POLL = 0.2
 
@@ -71,9 +72,7 @@ async def test_what_arrives_and_what_goes_is_seen(orthanc: Orthanc, tmp_path: Pa
             return sorted(entry["resource"]["numberOfInstances"] for entry in bundle.get("entry", ()))
 
         async def become(wanted: list[int]) -> None:
-            async with asyncio.timeout(20):
-                while await counts() != wanted:
-                    await asyncio.sleep(POLL)
+            await wait_until_async(f"{wanted}", counts, lambda found: found == wanted)
 
         await become([1])
         await asyncio.to_thread(store, orthanc, tmp_path / "b", 2, 2)

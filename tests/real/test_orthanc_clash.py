@@ -12,6 +12,7 @@ from tests.data import ct_study
 from tests.real.orthanc import Orthanc, require_orthanc
 from tests.real.test_orthanc_changes import Served
 from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, sidecar_between
+from tests.waiting import wait_until_async
 
 STUDY = "1.2.826.0.1.3680043.8.498.5.77"
 FOREIGN_SERIES, FOREIGN_INSTANCE = "1.2.3.4.5.9", "1.2.3.4.5.9.1"
@@ -42,7 +43,7 @@ async def test_a_clash_after_the_owners_were_asked_for(tmp_path: Path, followed:
         series, instance = put(orthanc, tmp_path / "own", PATIENT, foreign=False)
         pacs = {"dialect": "orthanc"} | ({"changes_url": orthanc.url, "changes_seconds": 0.2} if followed else {})
         async with (
-            sidecar_between(ScriptedEhr(), Served(orthanc), pacs=pacs) as (url, _),
+            sidecar_between(ScriptedEhr(), Served(orthanc), pacs=pacs) as (url, sidecar),
             aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as us,
         ):
             study = f"{url}/wado-rs/studies/{STUDY}"
@@ -54,8 +55,10 @@ async def test_a_clash_after_the_owners_were_asked_for(tmp_path: Path, followed:
             own = f"/series/{series}/instances/{instance}"
             assert await status(own + "/rendered", "image/png") == 200
             assert await status("/rendered", "image/png") in (200, 404, 406)  # Orthanc 1.10 has it for instances alone.
+            last = sidecar.changes._last if sidecar.changes else None
             await asyncio.to_thread(put, orthanc, tmp_path / "other", "somebody-else", foreign=True)
-            await asyncio.sleep(1 if followed else 0)
+            if (changes := sidecar.changes) is not None:
+                await wait_until_async("the changes", lambda: changes._last, lambda seen: seen not in (None, last))
             foreign = f"/series/{FOREIGN_SERIES}/instances/{FOREIGN_INSTANCE}"
             for kind, accept in ACCEPT.items():
                 assert await status(f"{foreign}/{kind}", accept) == 404

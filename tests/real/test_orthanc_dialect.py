@@ -37,7 +37,7 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 async def test_any_patient_id_can_be_asked_for(orthanc: Orthanc, patient_id: str) -> None:
     """Orthanc 1.10 does not undo percent-encoding in a query: the patient's own row is among those that come."""
     async with aiohttp.ClientSession() as session:
-        client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=10)
+        client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60)
         rows = await client.search(Query("studies"), [("PatientID", patient_id), ("includefield", "00100020")])
     assert patient_id in {row["00100020"]["Value"][0] for row in rows}
 
@@ -45,7 +45,7 @@ async def test_any_patient_id_can_be_asked_for(orthanc: Orthanc, patient_id: str
 @pytest.mark.orthanc
 async def test_a_name_can_be_asked_for(orthanc: Orthanc) -> None:
     async with aiohttp.ClientSession() as session:
-        client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=10)
+        client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60)
         rows = await client.search(Query("studies"), [("PatientName", "Doe^Jane Q"), ("PatientID", "P-1")])
     assert len(rows) == 1
 
@@ -59,7 +59,7 @@ async def test_its_bulk_data_are_where_ours_are_not(orthanc: Orthanc) -> None:
     )
     part = Part(*(instance[tag]["Value"][0] for tag in ("0020000D", "0020000E", "00080018")))
     async with aiohttp.ClientSession() as session:
-        client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=10)
+        client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60)
         bulkdata = Retrieval(Kind.BULKDATA, part, steps=("7fe00010",))
         async with client.open(StudyPermit("p1", part), bulkdata, accept="*/*") as response:
             assert response.status == 200
@@ -68,5 +68,5 @@ async def test_its_bulk_data_are_where_ours_are_not(orthanc: Orthanc) -> None:
 @pytest.mark.orthanc
 async def test_it_is_recognized(orthanc: Orthanc) -> None:
     async with aiohttp.ClientSession() as session:
-        client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["generic"], timeout_seconds=10)
+        client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["generic"], timeout_seconds=60)
         assert await detect_dialect(client) == "orthanc"

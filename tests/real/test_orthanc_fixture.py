@@ -31,13 +31,13 @@ def test_what_is_loaded_is_found(orthanc: Orthanc, tmp_path: Path) -> None:
     assert len(identifiers) == 3
 
     request = Request(f"{orthanc.dicomweb_url}/studies/{STUDY}/instances", headers={"Accept": "application/dicom+json"})
-    with urlopen(request, timeout=10) as response:
+    with urlopen(request, timeout=60) as response:
         rows = json.load(response)
     assert {row["00080018"]["Value"][0] for row in rows} == {dcmread(path).SOPInstanceUID for path in paths}
     assert {row["0020000D"]["Value"][0] for row in rows} == {STUDY}
 
     studies = f"{orthanc.dicomweb_url}/studies?PatientID=P-1&includefield=00201208"
-    with urlopen(studies, timeout=10) as response:
+    with urlopen(studies, timeout=60) as response:
         (study,) = json.load(response)
     assert study["00100020"]["Value"] == ["P-1"]
     assert study["00201208"]["Value"] == [3]
@@ -62,7 +62,7 @@ def test_it_is_gone_afterwards_whatever_happened() -> None:
     with pytest.raises(ZeroDivisionError):
         fail_inside()
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", ports[0]), timeout=5)
+        socket.create_connection(("127.0.0.1", ports[0]), timeout=60)
 
 
 @pytest.mark.orthanc

@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +14,10 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.sidecar_process import free_ports_in_a_row
+from tests.waiting import WAIT_SECONDS, wait_until
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 NOT_INSTALLED = "no browser to drive: apt-get install chromium chromium-driver"
-START_SECONDS = 40
 
 
 def require_browser() -> None:
@@ -40,15 +39,16 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             [sys.executable, "-m", "sidecar", "demo", "--port", str(port)], stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while "Ctrl-C" not in log.read_text():
+
+        def said() -> str:
             assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
+            return log.read_text()
+
+        wait_until("the demo's last line", said, lambda text: "Ctrl-C" in text)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(WAIT_SECONDS) == 0
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
 
 def wait(browser: webdriver.Chrome, selector: str) -> WebElement:
     """The element, once it is shown."""
-    found = WebDriverWait(browser, 20).until(
+    found = WebDriverWait(browser, WAIT_SECONDS).until(
         lambda driver: next(
             (one for one in driver.find_elements(By.CSS_SELECTOR, selector) if one.is_displayed()), None
         )
@@ -84,7 +84,7 @@ def wait(browser: webdriver.Chrome, selector: str) -> WebElement:
 
 def status(browser: webdriver.Chrome, pattern: str) -> str:
     """The page's status line, once it matches."""
-    WebDriverWait(browser, 20).until(
+    WebDriverWait(browser, WAIT_SECONDS).until(
         lambda driver: re.search(pattern, driver.find_element(By.ID, "status").text) is not None
     )
     return browser.find_element(By.ID, "status").text
@@ -103,7 +103,7 @@ def test_an_apps_whole_journey(demo: str, browser: webdriver.Chrome) -> None:
     status(browser, "4 studies of patient peter")
     assert len(browser.find_elements(By.CSS_SELECTOR, "#rows tr")) == 4
     image = wait(browser, "#image")
-    WebDriverWait(browser, 20).until(
+    WebDriverWait(browser, WAIT_SECONDS).until(
         lambda driver: driver.execute_script("return arguments[0].naturalWidth", image) > 0
     )
     assert image.get_attribute("alt")

@@ -1,6 +1,5 @@
 """Events that fail while others are taken hold nobody up, and are not lost with the process (SIA-60)."""
 
-import asyncio
 import errno
 import json
 import random
@@ -14,7 +13,8 @@ from sidecar.telemetry import aside as aside_module
 from sidecar.telemetry import delivery as module
 from sidecar.telemetry.spool import ASIDE, REJECTED, segments
 from tests.telemetry.fhir_repository import FhirRepository
-from tests.telemetry.test_delivery import line_to, numbers, out_of_order, soon, until
+from tests.telemetry.test_delivery import line_to, numbers, out_of_order, soon
+from tests.waiting import forever, wait_until_async
 
 __all__ = ["soon"]
 
@@ -34,8 +34,10 @@ async def test_few_that_fail_do_not_slow_the_others(tmp_path: Path, monkeypatch:
     repository.of_event = lambda event: 500 if event["number"] % 100 == 7 else 201
     async with line_to(tmp_path, repository) as line:
         line.tell(range(5_000))
-        await until(lambda: line.outcome("delivered") == 4_950, 20)
-        await until(lambda: line.value("audit_queue_length") == 50)
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 4_950)
+        await wait_until_async(
+            "audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 50
+        )
         assert len(segments(tmp_path)) <= 1
     assert numbers(repository) == [number for number in range(5_000) if number % 100 != 7]
 
@@ -44,18 +46,21 @@ async def test_one_that_fails_outlives_a_reload_and_nothing_is_told_twice(tmp_pa
     """However often: a token that rotates reloads each few minutes."""
     repository = FhirRepository()
     repository.of_event = lambda event: 500 if event["number"] == 0 else 201
-    number, told_of = 0, 0.0
-    for _ in range(20):
+    number = generations = 0
+    told_of = 0.0
+    while generations < 20 or told_of == 0:  # It is tried 20 times, by all of them together.
+        generations += 1
+        assert generations < 1_000
         async with line_to(tmp_path, repository) as line:
             for _ in range(6):
                 line.tell(range(number, number + 5))
                 number += 5
-                await asyncio.sleep(0.03)
-            await until(lambda: line.value("audit_queue_length") <= 1)
+                due = list(range(1, number))
+                await wait_until_async("all but the first", lambda: numbers(repository), due.__eq__)
             line.delivery.retire()
-            told_of += line.outcome("rejected")
+        told_of += line.outcome("rejected")  # Its last request has ended: nothing is counted any more.
     assert numbers(repository) == list(range(1, number))
-    assert (rejected(tmp_path), told_of) == ([0], 1)  # It was tried 20 times, by all of them together.
+    assert (rejected(tmp_path), told_of) == ([0], 1)
 
 
 async def test_it_is_told_when_the_server_can(tmp_path: Path) -> None:
@@ -63,12 +68,12 @@ async def test_it_is_told_when_the_server_can(tmp_path: Path) -> None:
     repository.of_event = lambda event: 500 if event["number"] == 2 else 201
     async with line_to(tmp_path, repository, update=True) as line:
         line.tell(range(5))
-        await until(lambda: line.outcome("delivered") == 4)
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 4)
     assert len(repository.ids) == 4
     repository.of_event = lambda event: 201
     async with line_to(tmp_path, repository, update=True) as line:
-        await until(lambda: line.outcome("delivered") == 1)
-        await until(lambda: line.value("audit_queue_length") == 0)
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 1)
+        await wait_until_async("audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0)
     assert numbers(repository) == [0, 1, 3, 4, 2]
     assert len(set(repository.ids)) == 5  # Under the id that it always had.
     assert not (tmp_path / ASIDE).read_bytes()
@@ -86,14 +91,14 @@ async def test_one_that_spoils_every_request_it_is_in(tmp_path: Path, batch: int
         events = [one["resource"] for one in body["entry"]] if "entry" in body else [body]
         if any(event["number"] in (3, 4) for event in events):
             if how == "is silent":
-                await asyncio.sleep(60)
+                await forever()
             return web.Response(status=500)
         return await handle(request)
 
     repository.handle = spoilt  # type: ignore[method-assign]
-    async with line_to(tmp_path, repository, batch=batch, timeout_seconds=0.1) as line:
+    async with line_to(tmp_path, repository, batch=batch, update=True, timeout_seconds=0.5) as line:
         line.tell(range(40))
-        await until(lambda: line.outcome("delivered") == 38, 30)
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 38)
     assert sorted(numbers(repository)) == [one for one in range(40) if one not in (3, 4)]
     assert out_of_order(numbers(repository)) <= 3
 
@@ -115,7 +120,7 @@ async def test_many_in_a_row_hold_nobody_up_for_ever(tmp_path: Path, batch: int,
     repository.handle = spoilt  # type: ignore[method-assign]
     async with line_to(tmp_path, repository, batch=batch) as line:
         line.tell(range(140))
-        await until(lambda: line.outcome("delivered") == 100, 30)
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 100)
     assert sorted(numbers(repository)) == list(range(40, 140))
 
 
@@ -125,9 +130,9 @@ async def test_an_outage_in_which_one_is_refused_is_no_evidence(tmp_path: Path) 
     repository.of_event = lambda event: 422 if event["number"] % 10 == 3 else 503
     async with line_to(tmp_path, repository) as line:
         line.tell(range(60))
-        await until(lambda: line.outcome("undelivered") > 60, 30)
+        await wait_until_async("undelivered", lambda: line.outcome("undelivered"), lambda found: found > 60)
         repository.of_event = lambda event: 422 if event["number"] % 10 == 3 else 201
-        await until(lambda: line.outcome("delivered") == 54, 30)
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 54)
     assert all(number % 10 == 3 for number in rejected(tmp_path))
     assert sorted([*numbers(repository), *rejected(tmp_path)]) == list(range(60))
 
@@ -146,7 +151,7 @@ async def test_every_second_request_fails(tmp_path: Path, monkeypatch: pytest.Mo
     repository.handle = every_second  # type: ignore[method-assign]
     async with line_to(tmp_path, repository) as line:
         line.tell(range(2_000))
-        await until(lambda: line.outcome("delivered") == 2_000, 20)
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 2_000)
     assert numbers(repository) == list(range(2_000))
     assert asked[0] < 60
 
@@ -159,16 +164,21 @@ async def test_an_overloaded_server_rejects_nobody(tmp_path: Path, monkeypatch: 
     most = 0
     async with line_to(tmp_path, repository, batch=200) as line:
         line.tell(range(200))
-        async with asyncio.timeout(60):
-            while line.outcome("delivered") < 200:
-                most = max(most, len(line.delivery._aside))
-                await asyncio.sleep(0.005)
+
+        def delivered() -> float:
+            nonlocal most
+            most = max(most, len(line.delivery._aside))
+            return line.outcome("delivered")
+
+        await wait_until_async("delivered", delivered, lambda found: found == 200)
     assert sorted(numbers(repository)) == list(range(200))
     assert rejected(tmp_path) == []
     assert most <= 51
 
 
-async def test_a_full_disk_and_a_server_that_fails_recover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_and_a_server_that_fails_recover(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Nothing can be written, not even what is given up; then the server takes all, and that makes the room."""
     monkeypatch.setattr(aside_module, "MOST_EVENTS", 10)
     repository = FhirRepository()
@@ -183,10 +193,10 @@ async def test_a_full_disk_and_a_server_that_fails_recover(tmp_path: Path, monke
             line.spool.close()
         monkeypatch.setattr("sidecar.telemetry.aside.write_whole", full)
         monkeypatch.setattr("sidecar.telemetry.spool_reader.write_whole", full)
-        await asyncio.sleep(1)
+        await wait_until_async("a full disk", lambda: "rejected.jsonl cannot be written" in caplog.text)
         repository.of_event = lambda event: 201
-        await until(lambda: line.outcome("delivered") == 100, 30)
-        await until(lambda: segments(tmp_path) == [], 10)
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 100)
+        await wait_until_async("segments(tmp_path) == []", lambda: segments(tmp_path) == [])
     assert set(numbers(repository)) == set(range(100))
     assert not (tmp_path / (ASIDE + ".new")).exists()
 
@@ -199,10 +209,10 @@ async def test_a_spool_that_cannot_be_read_is_seen_to_wait(
     repository = FhirRepository()
     async with line_to(tmp_path, repository) as line:
         line.tell(range(3))
-        await until(lambda: line.value("audit_queue_length") == 3)
+        await wait_until_async("audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 3)
         assert line.value("audit_queue_age_seconds") > 1_000_000
         (tmp_path / what).rmdir()
-        await until(lambda: line.outcome("delivered") == 3)
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 3)
     assert "audit events wait" in caplog.text
 
 
@@ -222,8 +232,8 @@ async def test_one_that_is_no_json_is_kept_where_people_look(tmp_path: Path) -> 
         line.tell(range(2))
         line.spool.write(b'{"resourceType":"Aud\n')
         line.tell(range(2, 20))
-        await until(lambda: line.outcome("delivered") == 20)
-        await until(lambda: line.outcome("rejected") == 1)
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 20)
+        await wait_until_async("rejected", lambda: line.outcome("rejected"), lambda found: found == 1)
     assert numbers(repository) == list(range(20))
     assert (tmp_path / REJECTED).read_bytes() == b'{"resourceType":"Aud\n'
 
@@ -235,16 +245,16 @@ async def test_with_nothing_else_waiting_one_that_is_aside_shows_it(tmp_path: Pa
     repository.of_event = lambda event: 500 if event["number"] in failing else 201
     async with line_to(tmp_path, repository) as line:
         line.tell(range(5))
-        await until(lambda: line.outcome("delivered") == 4)
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 4)
         repository.status = 503  # So that what comes now is alone in its request, and fails.
         line.tell(range(5, 6))
-        await until(lambda: line.outcome("undelivered") > 3)
+        await wait_until_async("undelivered", lambda: line.outcome("undelivered"), lambda found: found > 3)
         failing.remove(0)
         repository.status = None
-        await until(lambda: 0 in numbers(repository))
-        await until(lambda: len(line.delivery._aside) == 1)
+        await wait_until_async("0 in numbers(repository)", lambda: 0 in numbers(repository))
+        await wait_until_async("events aside", lambda: len(line.delivery._aside), lambda found: found == 1)
         failing.clear()
-        await until(lambda: line.value("audit_queue_length") == 0)
+        await wait_until_async("audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0)
     assert sorted(numbers(repository)) == list(range(6))
 
 
@@ -260,7 +270,7 @@ async def test_many_that_spoil_their_requests_do_not_stop_the_others(tmp_path: P
     repository.handle = spoilt  # type: ignore[method-assign]
     async with line_to(tmp_path, repository) as line:
         line.tell(range(1_000))
-        await until(lambda: line.outcome("delivered") == 980, 30)
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 980)
         assert len(repository.requests) < 1_000
     assert sorted(numbers(repository)) == [one for one in range(1_000) if one % 50 != 9]
 
@@ -270,10 +280,11 @@ async def test_an_outage_told_entry_by_entry_keeps_the_order(tmp_path: Path) -> 
     repository.of_event = lambda event: 503
     async with line_to(tmp_path, repository) as line:
         for begin in range(0, 300, 10):
+            asked = len(repository.requests)
             line.tell(range(begin, begin + 10))
-            await asyncio.sleep(0.02)
+            await wait_until_async("a request", lambda: len(repository.requests), asked.__lt__)
         repository.of_event = lambda event: 201
-        await until(lambda: line.outcome("delivered") == 300)
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 300)
         assert line.outcome("rejected") == 0
     assert out_of_order(numbers(repository)) <= 1
     assert sorted(numbers(repository)) == list(range(300))
@@ -285,7 +296,7 @@ async def test_a_server_that_stores_and_does_not_say_so_gets_few_copies(tmp_path
     repository.mangle = lambda answer: {"resourceType": "Bundle"}
     async with line_to(tmp_path, repository, batch=32) as line:
         line.tell(range(20))
-        await until(lambda: line.outcome("delivered") == 20, 20)
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 20)
     assert set(numbers(repository)) == set(range(20))
     assert len(repository.events) < 150
 
@@ -295,14 +306,16 @@ async def test_when_retired_it_ends_with_the_request_under_way(tmp_path: Path) -
     repository.most, repository.seconds = 1, 0.1
     async with line_to(tmp_path, repository, batch=64) as line:
         line.tell(range(100))
-        await until(lambda: line.outcome("delivered") >= 3)
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found >= 3)
         asked = len(repository.requests)
         line.delivery.retire()
-        await asyncio.sleep(0.5)
-        assert len(repository.requests) <= asked + 1
+    assert len(repository.requests) <= asked + 1
     repository.seconds = 0
     async with line_to(tmp_path, repository, batch=1) as line:
-        await until(lambda: line.value("audit_queue_length") == 0 and len(repository.events) >= 100)
+        await wait_until_async(
+            'line.value("audit_queue_length") == 0 and len(repository.events) >= 100',
+            lambda: line.value("audit_queue_length") == 0 and len(repository.events) >= 100,
+        )
     assert numbers(repository) == list(range(100))  # Nothing twice.
 
 
@@ -311,7 +324,7 @@ async def test_a_limit_on_the_number_is_found_without_asking_twice_each_time(tmp
     repository.most = 5
     async with line_to(tmp_path, repository, batch=100) as line:
         line.tell(range(500))
-        await until(lambda: line.outcome("delivered") == 500, 20)
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 500)
     assert numbers(repository) == list(range(500))
     assert len(repository.requests) < 230  # Three quarters of them of some use.
 
@@ -322,9 +335,9 @@ async def test_too_many_make_room_in_rejected(tmp_path: Path, monkeypatch: pytes
     repository.of_event = lambda event: 500 if event["number"] % 2 else 201
     async with line_to(tmp_path, repository, batch=4) as line:
         line.tell(range(60))
-        await until(lambda: line.outcome("delivered") == 30)
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 30)
         repository.of_event = lambda event: 201
-        await until(lambda: line.value("audit_queue_length") == 0)
+        await wait_until_async("audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0)
     assert sorted([*numbers(repository), *rejected(tmp_path)]) == list(range(60))
 
 
@@ -343,19 +356,24 @@ async def test_on_a_full_disk_delivery_goes_on_and_makes_room(tmp_path: Path, mo
                 line.spool.close()
             patch.setattr("sidecar.telemetry.aside.write_whole", full)
             patch.setattr("sidecar.telemetry.spool_reader.write_whole", full)
-            await until(lambda: line.outcome("delivered") == 39)
-            await until(lambda: line.value("audit_queue_length") == 1)
-            await until(lambda: len(segments(tmp_path)) == 1)
+            await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 39)
+            await wait_until_async(
+                "audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 1
+            )
+            await wait_until_async("segments", lambda: len(segments(tmp_path)), lambda found: found == 1)
     assert numbers(repository) == list(range(1, 40))
     repository.of_event = lambda event: 201
     async with line_to(tmp_path, repository, batch=10, update=False) as line:
-        await until(lambda: line.value("audit_queue_length") == 0 and 0 in numbers(repository))
+        await wait_until_async(
+            'line.value("audit_queue_length") == 0 and 0 in numbers(repository)',
+            lambda: line.value("audit_queue_length") == 0 and 0 in numbers(repository),
+        )
     # Nobody could write down that of its segment the others were told.
     assert numbers(repository) == [*range(1, 40), *range(10)]
 
 
 async def test_positions_that_cannot_be_written_count_nothing_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     repository = FhirRepository()
 
@@ -366,11 +384,13 @@ async def test_positions_that_cannot_be_written_count_nothing_twice(
         with monkeypatch.context() as patch:
             patch.setattr("sidecar.telemetry.spool_reader.write_whole", full)
             line.tell(range(30))
-            await until(lambda: line.outcome("delivered") == 30)
-            await asyncio.sleep(0.3)
+            await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 30)
+            await wait_until_async("a full disk", lambda: "took cannot be noted" in caplog.text)
         repository.status = 503
         line.tell(range(30, 50))
-        await until(lambda: line.value("audit_queue_length") == 20)
+        await wait_until_async(
+            "audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 20
+        )
         repository.status = None
-        await until(lambda: line.value("audit_queue_length") == 0)
+        await wait_until_async("audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0)
     assert numbers(repository) == list(range(50))

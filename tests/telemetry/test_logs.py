@@ -153,7 +153,7 @@ async def test_a_task_that_nobody_waited_for_is_not_quoted(lines: io.StringIO) -
         raise ValueError(SECRET)
 
     task = asyncio.create_task(fail())
-    await asyncio.sleep(0.01)
+    await asyncio.wait([task])
     del task
     gc.collect()
     await asyncio.sleep(0)
@@ -218,7 +218,7 @@ async def test_durations_are_those_of_the_request_and_its_tasks() -> None:
 
     await asyncio.gather(child(), child())
     assert durations["pacs"] == 4
-    assert 0.015 < durations["token"] < 2
+    assert 0.015 < durations["token"] < 60
 
 
 async def test_requests_do_not_share_durations() -> None:

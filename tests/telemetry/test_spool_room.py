@@ -13,7 +13,7 @@ from sidecar.telemetry.spool_reader import SpoolReader
 from tests.telemetry.test_spool import ROOM, lines, reader_of
 
 
-def test_a_full_spool_refuses(tmp_path: Path) -> None:
+def test_a_full_spool_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And goes on by itself when there is room, a tenth of a second later."""
     spool, reader = Spool(tmp_path, max_bytes=1_000), reader_of(tmp_path)
     line = b"{%s}\n" % (b" " * 97)
@@ -25,7 +25,8 @@ def test_a_full_spool_refuses(tmp_path: Path) -> None:
     reader.done(reader.next(10, ROOM))
     reader.keep()
     reader.tidy()
-    time.sleep(0.11)
+    later = time.monotonic() + 0.11
+    monkeypatch.setattr(time, "monotonic", lambda: later)
     spool.write(line)
     assert lines(reader) == [line[:-1]]
 

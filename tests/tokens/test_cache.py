@@ -12,6 +12,7 @@ from sidecar.access.token import Token
 from sidecar.common.errors import BadGateway, Unavailable
 from tests.common.peer import Clock
 from tests.tokens.introspecting import GOOD, Server, build, living
+from tests.waiting import wait_until_async
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ async def test_1000_simultaneous_requests_cause_one_introspection(token: str) ->
     server.go_on = asyncio.Event()
     cache = build(server)
     waiting = [asyncio.create_task(cache.validate(token)) for _ in range(1_000)]
-    await asyncio.sleep(0.01)
+    await wait_until_async("the question", lambda: server.asked)
     server.go_on.set()
     found = await asyncio.gather(*waiting)
     assert {answer is not None for answer in found} == {token == GOOD}

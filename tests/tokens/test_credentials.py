@@ -19,6 +19,7 @@ from sidecar.common.errors import BadGateway, Problem, Unavailable
 from sidecar.tokens.assertion import private_key_of
 from sidecar.tokens.credentials import BackendServices, NoToken, StaticToken
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
+from tests.waiting import forever
 
 TOKEN = "a-recognizable-token"
 RSA_KEY = rsa.generate_private_key(65_537, 2_048)
@@ -60,7 +61,7 @@ def backend(
 
     defaults: dict[str, Any] = {
         "client_id": "our client", "private_key": pem(EC_KEY), "key_id": "key-1", "algorithm": "ES384",
-        "scope": "system/Patient.r", "timeout_seconds": 5,
+        "scope": "system/Patient.r", "timeout_seconds": 60,
     }  # fmt: skip
     return BackendServices(session, endpoint, clock=clock, **defaults | options)
 
@@ -188,8 +189,7 @@ async def test_our_key_is_refused(
 
 
 async def _slow(request: web.Request) -> web.StreamResponse:
-    await asyncio.sleep(5)
-    return web.Response()
+    await forever()
 
 
 FAULTS: dict[str, tuple[Reply, str]] = {
@@ -216,7 +216,7 @@ async def test_a_fault_is_unavailable(
     caplog.set_level(logging.DEBUG)
     reply, reason = FAULTS[fault]
     peer.say(reply, granted("good"))
-    credentials = backend(peer, session, timeout_seconds=0.2 if reason == "timeout" else 5)
+    credentials = backend(peer, session, timeout_seconds=0.2 if reason == "timeout" else 60)
     problem = await problem_of(credentials)
     assert isinstance(problem, Unavailable)
     assert problem.reason == f"backend_token_{reason}"

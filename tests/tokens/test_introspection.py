@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import re
-import time
 from base64 import b64decode
 from collections import Counter
 from typing import Any
@@ -27,6 +26,7 @@ from sidecar.tokens.client_authentication import (
 from sidecar.tokens.facts import Expected
 from sidecar.tokens.introspection import Introspection
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
+from tests.waiting import WAIT_SECONDS, forever
 
 TOKEN = "a-recognizable-token"
 SECRET = "a-recognizable-secret"
@@ -38,17 +38,15 @@ ODD_ID, ODD_SECRET = "app 1:2/3+4%20&=;\u00fc", 's:e cr"e%t+\\~*\u20ac&token=x'
 
 
 async def _slow(request: web.Request) -> web.StreamResponse:
-    await asyncio.sleep(5)
-    return web.json_response(ACTIVE)
+    await forever()
 
 
 async def _slow_body(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse()
     await response.prepare(request)
-    for _ in range(100):
+    while True:
         await response.write(b" ")
         await asyncio.sleep(0.05)
-    return response
 
 
 async def _endless(request: web.Request) -> web.StreamResponse:
@@ -110,7 +108,7 @@ def introspection(peer: Peer | str, session: aiohttp.ClientSession, **options: A
         return url
 
     authentication: ClientAuthentication = options.pop("authentication", ClientSecretBasic("us", SECRET))
-    return Introspection(session, endpoint, authentication, **{"timeout_seconds": 5} | options)
+    return Introspection(session, endpoint, authentication, **{"timeout_seconds": 60} | options)
 
 
 async def problem_of(asked: Introspection, token: str = TOKEN) -> Problem:
@@ -151,12 +149,11 @@ async def test_a_fault_is_unavailable(
     reply, reason = FAULTS[fault]
     peer.say(reply)
     outcomes: list[str] = []
-    started = time.monotonic()
     asked = introspection(
-        peer, session, timeout_seconds=0.2 if reason == "timeout" else 5, observe=lambda what, _: outcomes.append(what)
+        peer, session, timeout_seconds=0.2 if reason == "timeout" else 60, observe=lambda what, _: outcomes.append(what)
     )
-    problem = await problem_of(asked)
-    assert time.monotonic() - started < 2
+    async with asyncio.timeout(WAIT_SECONDS):
+        problem = await problem_of(asked)
     assert isinstance(problem, Unavailable)
     assert problem.reason == f"introspection_{reason}"
     assert (problem.retry_after or 0) > 0

@@ -38,7 +38,7 @@ def validation(
     async def issuer() -> str:
         return ISSUER
 
-    keys = Jwks(session, url, timeout_seconds=5, clock=clock or Clock())
+    keys = Jwks(session, url, timeout_seconds=60, clock=clock or Clock())
     expected = Expected(audience=(AUDIENCE,), leeway_seconds=30)
     return LocalValidation(Signatures(keys, ALGORITHMS), issuer, expected, **options)
 

@@ -41,7 +41,7 @@ def asking(session: aiohttp.ClientSession, peer: Peer) -> Introspection:
     async def issuer() -> str:
         return ISSUER
 
-    signatures = Signatures(Jwks(session, url, timeout_seconds=5), ("RS256",))
+    signatures = Signatures(Jwks(session, url, timeout_seconds=60), ("RS256",))
     return introspection(peer, session, signed=SignedAnswers(signatures, issuer, "us", clock=lambda: NOW))
 
 

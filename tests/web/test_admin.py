@@ -14,6 +14,7 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.web import admin
 from sidecar.web.admin import Readiness, create_admin
 from tests.common.peer import Clock
+from tests.waiting import wait_until_async
 
 
 class Probe:
@@ -80,7 +81,7 @@ async def test_the_answer_is_kept_for_5_seconds(world: World) -> None:
 async def test_all_who_ask_at_once_share_a_probe(world: World) -> None:
     world.pacs.gate.clear()
     waiting = [asyncio.create_task(world.readiness.problems()) for _ in range(50)]
-    await asyncio.sleep(0.01)
+    await wait_until_async("the question", lambda: world.pacs.asked)
     world.pacs.gate.set()
     assert await asyncio.gather(*waiting) == [{}] * 50
     assert world.pacs.asked == 1
@@ -93,7 +94,6 @@ async def test_a_probe_that_was_given_up_goes_on_for_the_next(world: World) -> N
         async with asyncio.timeout(0.05):
             await world.readiness.problems()
     world.pacs.gate.set()
-    await asyncio.sleep(0.01)
     assert await world.readiness.problems() == {}
     assert world.pacs.asked == 1
 
@@ -118,9 +118,7 @@ async def test_dependencies_are_asked_at_the_same_time(world: World) -> None:
     world.ehr.gate.clear()
     waiting = asyncio.create_task(world.readiness.problems())
     try:
-        async with asyncio.timeout(0.2):
-            while world.pacs.asked == 0:
-                await asyncio.sleep(0.01)
+        await wait_until_async("the PACS is asked", lambda: world.pacs.asked)
     finally:
         world.ehr.gate.set()
         await waiting

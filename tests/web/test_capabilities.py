@@ -14,6 +14,7 @@ from prometheus_client import generate_latest
 from sidecar.fhir.endpoint import REQUIRES_ACCESS_TOKEN
 from tests.common.peer import all_that_is_said
 from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.waiting import wait_until_async
 from tests.web.test_stream import MULTIPART, PART, answer
 
 WHOLE = PART * 3 + b"--abc--\r\n"
@@ -134,9 +135,9 @@ async def test_it_ends_with_its_token(keys_file: Path) -> None:
     capabilities = {"mode": "bearer", "keys_file": str(keys_file), "lifetime_seconds": 0.05}
     async with sidecar_between(ehr, pacs(), capabilities=capabilities) as (url, _), aiohttp.ClientSession() as us:
         root = (await endpoint_of(us, url))["address"]
-        for _ in range(100):
-            if (last := await status(us, f"{root}/studies/{STUDY}")) != 200:
-                break
+        last = await wait_until_async(
+            "its end", lambda: status(us, f"{root}/studies/{STUDY}"), lambda found: found != 200
+        )
         assert last == 403
 
 

@@ -1,7 +1,6 @@
 """What an app sees when the EHR or the PACS fails: a status that means something, and never an image (SIA-16)."""
 
 import asyncio
-import time
 from typing import Any
 
 import aiohttp
@@ -90,13 +89,14 @@ async def test_1000_simultaneous_requests_cause_one_introspection() -> None:
     assert len(pacs.requests) == 3
 
 
-async def test_an_expired_token_is_not_served_from_the_cache() -> None:
+async def test_an_expired_token_is_not_served_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """SIA-10: exp is looked at for each request."""
-    ehr, pacs = ScriptedEhr(answer=ACTIVE | {"exp": time.time() + 1.0}), ScriptedPacs(GOOD["chunked"])
-    async with sidecar_between(ehr, pacs) as (url, _), aiohttp.ClientSession(headers=HEADERS) as client:
+    ehr, pacs = ScriptedEhr(), ScriptedPacs(GOOD["chunked"])
+    async with sidecar_between(ehr, pacs) as (url, sidecar), aiohttp.ClientSession(headers=HEADERS) as client:
         async with client.get(url + ROUTES[0]) as response:
             assert response.status == 200
-        await asyncio.sleep(1.1)
+        ehr.answer = {"active": False}
+        monkeypatch.setattr(sidecar.tokens, "_clock", lambda: float(ACTIVE["exp"]))
         async with client.get(url + ROUTES[0]) as response:
             assert response.status == 401
             assert 'error="invalid_token"' in response.headers["WWW-Authenticate"]

@@ -21,6 +21,7 @@ from sidecar.web.guard import Denied
 from sidecar.web.middleware import REQUEST_ID, TARGET, add_headers, observe_requests
 from sidecar.web.target import Target
 from tests.upstreams import NO_AUDIT
+from tests.waiting import WAIT_SECONDS, forever, wait_until_async
 
 SECRET = "a-recognizable-secret"
 
@@ -45,7 +46,7 @@ class World:
         self.metrics = metrics
         self.client = client
         self.targets: list[Target] = []
-        self.left = asyncio.Event()
+        self.begun, self.left = asyncio.Event(), asyncio.Event()
 
     def requests(self, route: str, method: str, status: str) -> float:
         """How many were counted."""
@@ -68,18 +69,18 @@ async def world() -> AsyncIterator[World]:
     async def fine(request: web.Request) -> web.Response:
         running.targets.append(request[TARGET])
         with measure("token"):
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
         return web.Response(text=request[REQUEST_ID])
 
     async def failing(request: web.Request) -> web.Response:
         raise RAISED[request.match_info["what"]][0]
 
     async def slow(request: web.Request) -> web.Response:
+        running.begun.set()
         try:
-            await asyncio.sleep(20)
+            await forever()
         finally:
             running.left.set()
-        raise AssertionError("nobody waits as long")
 
     async def cached(request: web.Request) -> web.Response:
         return web.Response(headers={"Cache-Control": "public, max-age=300", "Server": SECRET, "Vary": "Cookie"})
@@ -194,7 +195,7 @@ async def raw_status(world: World, request_line: str, *headers: str) -> int:
     """The status that a request line gets, written as it is."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(world.url.rpartition(":")[2]))
     writer.write("\r\n".join([request_line, "Host: x", "Connection: close", *headers, "", ""]).encode("latin-1"))
-    answer = await asyncio.wait_for(reader.read(), 5)
+    answer = await asyncio.wait_for(reader.read(), WAIT_SECONDS)
     writer.close()
     with contextlib.suppress(ConnectionError):
         await writer.wait_closed()
@@ -239,13 +240,12 @@ async def test_a_client_that_leaves_is_499_and_cancels_the_handler(
 ) -> None:
     """Nothing goes on for nobody."""
     with caplog.at_level(logging.INFO, "sidecar.request"):
-        with pytest.raises(TimeoutError):
-            async with world.client.get(world.url + "/slow", timeout=aiohttp.ClientTimeout(total=0.2)):
-                pass
-        async with asyncio.timeout(5):
+        asking = asyncio.ensure_future(world.client.get(world.url + "/slow"))
+        async with asyncio.timeout(WAIT_SECONDS):
+            await world.begun.wait()
+            asking.cancel()
             await world.left.wait()
-            while world.requests("slow", "GET", "499") == 0:
-                await asyncio.sleep(0.01)
+        await wait_until_async("the count", lambda: world.requests("slow", "GET", "499"))
     assert line_of(caplog)["status"] == 499
     assert "internal error" not in caplog.text
 

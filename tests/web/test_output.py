@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from sidecar.web.output import Output
+from tests.waiting import wait_until_async
 
 PIECES: list[list[bytes | memoryview]] = [
     [os.urandom(70_000), memoryview(os.urandom(200_000))[5:], b"x"],
@@ -87,10 +88,7 @@ def test_a_slow_client_is_waited_for_and_one_that_left_is_noticed(
             await asyncio.sleep(0.5)
             assert sent[0] < 64 * 2**20
             writer.transport.abort()
-            for _ in range(100):
-                await asyncio.sleep(0.05)
-                if failures:
-                    break
+            await wait_until_async("a failure", lambda: failures)
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(run())

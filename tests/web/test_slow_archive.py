@@ -6,6 +6,7 @@ import aiohttp
 import pytest
 
 from tests.upstreams import ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.waiting import wait_until_async
 from tests.web.test_stream import HEADERS, MULTIPART, PATH, WHOLE
 
 HEAD = b"HTTP/1.1 200 OK\r\n" + MULTIPART + b"Content-Length: %d\r\n\r\n" % len(WHOLE)
@@ -35,6 +36,16 @@ class Tape:
         writer.write(WHOLE if self.head_first else HEAD + WHOLE)
 
 
+async def repeated(client: aiohttp.ClientSession, url: str) -> tuple[int, bytes]:
+    """The status and body in the end: a busy machine may make anything take longer than the patience."""
+
+    async def ask() -> tuple[int, bytes]:
+        async with client.get(url + PATH) as response:
+            return response.status, await response.read()
+
+    return await wait_until_async("an answer", ask, lambda answer: answer[0] != 503)
+
+
 @pytest.mark.parametrize("head_first", [False, True])
 async def test_the_first_request_warms_and_the_retry_is_served(head_first: bool) -> None:
     tape = Tape(head_first=head_first)
@@ -49,9 +60,7 @@ async def test_the_first_request_warms_and_the_retry_is_served(head_first: bool)
                 assert int(response.headers["Retry-After"]) >= 1
                 assert (await response.json(content_type=None))["issue"][0]["code"] == "transient"
         tape.ready.set()
-        async with client.get(url + PATH) as response:
-            assert response.status == 200
-            assert await response.read() == WHOLE
+        assert await repeated(client, url) == (200, WHOLE)
     assert tape.asked == 1
 
 
@@ -69,21 +78,19 @@ async def test_a_retry_is_decided_anew() -> None:
             assert response.status == 503
         tape.ready.set()
         ehr.answer = ehr.answer | {"patient": "somebody-else"}
-        async with client.get(url + PATH) as response:
-            assert response.status == 404
+        assert (await repeated(client, url))[0] == 404
 
 
 async def test_a_client_that_leaves_while_it_waits_frees_the_pacs() -> None:
     tape = Tape()
     async with (
-        sidecar_between(ScriptedEhr(), ScriptedPacs(tape), pacs={"patience_seconds": 30}) as (url, _),
+        sidecar_between(ScriptedEhr(), ScriptedPacs(tape), pacs={"patience_seconds": 60}) as (url, _),
         aiohttp.ClientSession(headers=HEADERS) as client,
     ):
-        with pytest.raises(TimeoutError):
-            await client.get(url + PATH, timeout=aiohttp.ClientTimeout(total=0.3))
-        async with asyncio.timeout(3):
-            while tape.left == 0:
-                await asyncio.sleep(0.01)
+        asking = asyncio.ensure_future(client.get(url + PATH))
+        await wait_until_async("the question", lambda: tape.asked)
+        asking.cancel()
+        await wait_until_async("the end of the PACS's connection", lambda: tape.left)
 
 
 async def test_nothing_is_left_open_at_the_end() -> None:
@@ -96,6 +103,4 @@ async def test_nothing_is_left_open_at_the_end() -> None:
         async with client.get(url + PATH) as response:
             assert response.status == 503
         assert tape.left == 0
-    async with asyncio.timeout(3):
-        while tape.left == 0:
-            await asyncio.sleep(0.01)
+    await wait_until_async("the end of the PACS's connection", lambda: tape.left)

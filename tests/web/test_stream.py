@@ -10,6 +10,7 @@ import pytest
 from sidecar.server import Sidecar
 from tests.dicom import dataset, encoded
 from tests.upstreams import PATIENT, SERIES, STUDY, TOKEN, Answer, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.waiting import WAIT_SECONDS, wait_until_async
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 PATH = f"/wado-rs/studies/{STUDY}"
@@ -117,7 +118,7 @@ async def test_an_old_client_sees_where_the_body_ends(connection: str) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
         head = f"GET {PATH} HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\nConnection: {connection}\r\n\r\n"
         writer.write(head.encode())
-        received = await asyncio.wait_for(reader.read(), 5)
+        received = await asyncio.wait_for(reader.read(), WAIT_SECONDS)
         assert received.endswith(b"\r\n\r\n" + WHOLE)
         writer.close()
 
@@ -144,6 +145,7 @@ BEFORE_THE_BODY: dict[str, tuple[bytes, int]] = {
 async def test_a_useless_head_is_an_error_with_an_outcome(case: str) -> None:
     """SIA-43, 44: nothing of the PACS's own words, headers or addresses passes."""
     written, status = BEFORE_THE_BODY[case]
+    timeout = 0.3 if case == "slow" else 60
 
     async def write(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(written)
@@ -152,7 +154,7 @@ async def test_a_useless_head_is_an_error_with_an_outcome(case: str) -> None:
 
     pacs = ScriptedPacs(write)
     async with (
-        sidecar_between(ScriptedEhr(), pacs, pacs={"timeout_seconds": 0.3, "patience_seconds": None}) as (url, _),
+        sidecar_between(ScriptedEhr(), pacs, pacs={"timeout_seconds": timeout, "patience_seconds": None}) as (url, _),
         aiohttp.ClientSession() as client,
         client.get(url + PATH, headers=HEADERS) as response,
     ):
@@ -192,13 +194,16 @@ async def test_a_slow_client_slows_the_pacs() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]), limit=2**14)
         writer.write(f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
         await reader.readuntil(b"\r\n\r\n")
-        await asyncio.sleep(1)
-        waiting = total
-        await asyncio.sleep(0.5)
-        assert waiting == total, "the PACS still sends"
-        assert waiting < 40 * 2**20, "far more than socket buffers was read ahead"
+
+        async def is_held_back() -> bool:
+            before = total
+            await asyncio.sleep(0.5)
+            return total == before
+
+        await wait_until_async("the PACS sends no more", is_held_back)
+        assert total < 40 * 2**20, "far more than socket buffers was read ahead"
         writer.transport.abort()
-        await asyncio.wait_for(pacs.gone.wait(), 5)
+        await asyncio.wait_for(pacs.gone.wait(), WAIT_SECONDS)
 
 
 async def test_a_client_that_leaves_frees_the_pacs_at_once() -> None:
@@ -211,13 +216,13 @@ async def test_a_client_that_leaves_frees_the_pacs_at_once() -> None:
         assert await reader.read() == b""
         left.set()
 
-    async with sidecar_between(ScriptedEhr(), ScriptedPacs(write), pacs={"timeout_seconds": 30}) as (url, sidecar):
+    async with sidecar_between(ScriptedEhr(), ScriptedPacs(write), pacs={"timeout_seconds": 60}) as (url, sidecar):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
         writer.write(f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
         await reader.readuntil(b"\r\n\r\n")
         writer.close()
-        await asyncio.wait_for(left.wait(), 2)
-        await asyncio.sleep(0.1)
+        await asyncio.wait_for(left.wait(), WAIT_SECONDS)
+        await wait_until_async("the count", lambda: streams(sidecar, "client_gone"))
         assert streams(sidecar, "client_gone") == 1
         assert sidecar.metrics.registry.get_sample_value("smart_imaging_streams_active") == 0
 
@@ -229,7 +234,8 @@ async def test_a_client_that_stalls_is_cut_off() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]), limit=2**14)
         writer.write(f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
         await reader.readuntil(b"\r\n\r\n")
-        await asyncio.wait_for(pacs.gone.wait(), 5)
+        await asyncio.wait_for(pacs.gone.wait(), WAIT_SECONDS)
+        await wait_until_async("the count", lambda: streams(sidecar, "client_gone"))
         assert streams(sidecar, "client_gone") == 1
         writer.close()
 
@@ -242,7 +248,7 @@ async def test_a_stalled_pacs_is_a_broken_answer() -> None:
         await reader.read()
 
     async with (
-        sidecar_between(ScriptedEhr(), ScriptedPacs(write), pacs={"timeout_seconds": 0.3}) as (url, sidecar),
+        sidecar_between(ScriptedEhr(), ScriptedPacs(write), pacs={"timeout_seconds": 2}) as (url, sidecar),
         aiohttp.ClientSession() as client,
     ):
         with pytest.raises(aiohttp.ClientError):

@@ -14,6 +14,7 @@ from aiohttp import web
 from sidecar.listener import Listener
 from sidecar.web.abort import abort_connection
 from sidecar.web.unsent import unsent_bytes
+from tests.waiting import WAIT_SECONDS, wait_until_async
 
 MANY = 2_000_000
 """More than a client takes that does not read, fewer than the kernel takes from us."""
@@ -31,6 +32,7 @@ def application(seen: list[str]) -> web.Application:
         return web.Response(body=b"x" * MANY)
 
     async def reset(request: web.Request) -> web.StreamResponse:
+        seen.append("begun")
         response = web.StreamResponse()
         await response.prepare(request)
         await response.write(b"x" * MANY)
@@ -45,6 +47,7 @@ def application(seen: list[str]) -> web.Application:
 
     async def endless(request: web.Request) -> web.StreamResponse:
         """All that is taken, and the end: what is left is in the transport's own buffer."""
+        seen.append("begun")
         response = web.StreamResponse()
         response.force_close()
         await response.prepare(request)
@@ -74,6 +77,7 @@ async def client(
         loop = asyncio.get_running_loop()
         await loop.sock_connect(own, ("127.0.0.1", listener.port))
         await loop.sock_sendall(own, f"GET {path} HTTP/{version}\r\nHost: a\r\n{header}\r\n".encode())
+        await wait_until_async("the request", lambda: seen)
         yield listener, own
 
 
@@ -91,18 +95,14 @@ def test_a_slow_client_gets_its_last_bytes_before_the_end(runner: asyncio.Runner
     async def scenario() -> None:
         seen: list[str] = []
         async with client(path, seen) as (listener, own):
-            while not seen:
-                await asyncio.sleep(0.01)
             if path == "/many":
                 await asyncio.sleep(0.3)  # All of it is written: no handler is there any more.
-            ending = asyncio.create_task(listener.stop(20))
+            ending = asyncio.create_task(listener.stop(600))
             await asyncio.sleep(1)
             assert not ending.done()
             count = await read_all(own, pause=0.001)  # To the end, of which it hears at once.
             assert count > MANY
-            began = time.monotonic()
-            await ending
-            assert time.monotonic() - began < 8
+            await asyncio.wait_for(ending, WAIT_SECONDS)
 
     runner.run(scenario())
 
@@ -114,11 +114,11 @@ def test_so_does_one_whose_connection_was_closed_before(runner: asyncio.Runner, 
     async def scenario() -> None:
         async with client("/many", [], version, header) as (listener, own):
             await asyncio.sleep(0.3)
-            ending = asyncio.create_task(listener.stop(20))
+            ending = asyncio.create_task(listener.stop(600))
             await asyncio.sleep(1)
             assert not ending.done()
             assert await read_all(own) > MANY
-            await asyncio.wait_for(ending, 5)
+            await asyncio.wait_for(ending, WAIT_SECONDS)
 
     runner.run(scenario())
 
@@ -129,11 +129,11 @@ def test_so_does_one_that_says_that_it_sends_nothing_more(runner: asyncio.Runner
             await asyncio.sleep(0.3)
             own.shutdown(socket.SHUT_WR)
             await asyncio.sleep(0.2)
-            ending = asyncio.create_task(listener.stop(20))
+            ending = asyncio.create_task(listener.stop(600))
             await asyncio.sleep(0.5)
             assert not ending.done()
             assert await read_all(own) > MANY
-            await asyncio.wait_for(ending, 5)
+            await asyncio.wait_for(ending, WAIT_SECONDS)
 
     runner.run(scenario())
 
@@ -147,7 +147,7 @@ def test_one_that_takes_nothing_is_not_kept_for_ever(runner: asyncio.Runner, mon
             await asyncio.sleep(0.2)
             own.shutdown(socket.SHUT_WR)
             await asyncio.sleep(1)
-            await asyncio.wait_for(listener.stop(20), 8)
+            await asyncio.wait_for(listener.stop(600), WAIT_SECONDS)
 
     runner.run(scenario())
 
@@ -157,10 +157,8 @@ def test_a_connection_that_ends_ends_at_once(runner: asyncio.Runner) -> None:
 
     async def scenario() -> None:
         async with client("/many", [], "1.0") as (listener, own):
-            assert await asyncio.wait_for(read_all(own), 5) > MANY
-            began = time.monotonic()
-            await listener.stop(20)
-            assert time.monotonic() - began < 8
+            assert await asyncio.wait_for(read_all(own), WAIT_SECONDS) > MANY
+            await asyncio.wait_for(listener.stop(600), WAIT_SECONDS)
 
     runner.run(scenario())
 
@@ -173,7 +171,7 @@ def test_what_is_not_sent_in_time_is_reset(runner: asyncio.Runner) -> None:
             await asyncio.sleep(0.3)
             await listener.stop(0.5)
             with pytest.raises(ConnectionResetError):
-                await asyncio.wait_for(read_all(own), 5)
+                await asyncio.wait_for(read_all(own), WAIT_SECONDS)
 
     runner.run(scenario())
 
@@ -193,7 +191,7 @@ def test_the_end_at_once_is_at_once(runner: asyncio.Runner) -> None:
         seen: list[str] = []
         async with client("/endless", seen) as (listener, _):
             await asyncio.sleep(0.2)
-            await asyncio.wait_for(listener.stop(0), 2)
+            await asyncio.wait_for(listener.stop(0), WAIT_SECONDS)
 
     runner.run(scenario())
 
@@ -204,10 +202,10 @@ def test_but_not_longer_than_it_may_take(runner: asyncio.Runner) -> None:
         async with client("/many", seen) as (listener, own):
             await asyncio.sleep(0.3)
             began = time.monotonic()
-            await listener.stop(1)
-            assert 0.9 < time.monotonic() - began < 8
+            await asyncio.wait_for(listener.stop(1), WAIT_SECONDS)
+            assert time.monotonic() - began > 0.9
             with pytest.raises(ConnectionResetError):
-                await asyncio.wait_for(read_all(own), 5)
+                await asyncio.wait_for(read_all(own), WAIT_SECONDS)
 
     runner.run(scenario())
 
@@ -218,11 +216,11 @@ def test_one_that_is_reset_is_reset_at_once(runner: asyncio.Runner) -> None:
     async def scenario() -> None:
         async with client("/reset", []) as (listener, own):
             await asyncio.sleep(0.1)
-            ending = asyncio.create_task(listener.stop(20))
+            ending = asyncio.create_task(listener.stop(600))
             await asyncio.sleep(0.6)
             with pytest.raises(ConnectionResetError):
-                await asyncio.wait_for(read_all(own), 5)
-            await asyncio.wait_for(ending, 5)
+                await asyncio.wait_for(read_all(own), WAIT_SECONDS)
+            await asyncio.wait_for(ending, WAIT_SECONDS)
 
     runner.run(scenario())
 
@@ -233,11 +231,9 @@ def test_idle_connections_hold_nothing_up(runner: asyncio.Runner) -> None:
             loop, count = asyncio.get_running_loop(), 0
             while count < MANY:
                 count += len(await loop.sock_recv(own, 65_536))
-            began = time.monotonic()
-            ending = asyncio.create_task(listener.stop(20))
-            assert await asyncio.wait_for(read_all(own), 5) < 1_000
-            await asyncio.wait_for(ending, 5)
-            assert time.monotonic() - began < 8
+            ending = asyncio.create_task(listener.stop(600))
+            assert await asyncio.wait_for(read_all(own), WAIT_SECONDS) < 1_000
+            await asyncio.wait_for(ending, WAIT_SECONDS)
 
     runner.run(scenario())
 
@@ -246,10 +242,10 @@ def test_a_client_that_is_gone_holds_nothing_up(runner: asyncio.Runner) -> None:
     async def scenario() -> None:
         async with client("/many", []) as (listener, own):
             await asyncio.sleep(0.3)
-            ending = asyncio.create_task(listener.stop(20))
+            ending = asyncio.create_task(listener.stop(600))
             await asyncio.sleep(0.3)
             own.close()
-            await asyncio.wait_for(ending, 5)
+            await asyncio.wait_for(ending, WAIT_SECONDS)
 
     runner.run(scenario())
 

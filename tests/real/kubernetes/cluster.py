@@ -12,7 +12,6 @@ import secrets
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.sidecar_process import free_port
+from tests.waiting import wait_until
 
 BUILD = Path(__file__).parent.parent.parent.parent / "build"
 PROGRAMS = BUILD / "kubernetes"
 CRDS = PROGRAMS / "crds"
 NOT_INSTALLED = "no Kubernetes in build/kubernetes: make kubernetes (needs Go)"
-START_SECONDS = 120
 _NODE = "node"
 
 # Where the objects of a kind are: group and version, and the name in the path.
@@ -125,7 +124,7 @@ class Cluster:
         authority = self._folder / "certificates" / "apiserver.crt"
         wait_for(authority.exists, "the API server's certificate")
         self._session.verify = str(authority)
-        wait_for(lambda: self._session.get(f"{self.url}/readyz", timeout=10).ok, "the API server")
+        wait_for(lambda: self._session.get(f"{self.url}/readyz", timeout=60).ok, "the API server")
         self.kubeconfig = yaml.safe_dump({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
             "clusters": [{"name": "test", "cluster": {
@@ -166,7 +165,7 @@ class Cluster:
         for process in reversed(self._processes):
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
+                process.wait(60)
             process.kill()
 
     def _is_established(self, name: str) -> bool:
@@ -254,15 +253,9 @@ class Cluster:
         return f"{self.url}/{group}{middle}/{resources}" + (f"/{name}" if name else "")
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = START_SECONDS) -> Any:
-    """Wait until it is true, and return it; who is asked may not be there yet."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        with contextlib.suppress(requests.RequestException, OSError):
-            if found := condition():
-                return found
-        time.sleep(0.1)
-    raise TimeoutError(f"{what}: not within {seconds} s")
+def wait_for(condition: Callable[[], Any], what: str) -> Any:
+    """Wait until it is true, and return it; who is asked, or what is asked for, may not be there yet."""
+    return wait_until(what, condition, not_yet=(OSError, KeyError))
 
 
 @contextlib.contextmanager
@@ -274,7 +267,7 @@ def cluster(*, with_nodes: bool = False) -> Iterator[Cluster]:
         try:
             running.start()
             yield running
-        except TimeoutError as error:
+        except AssertionError as error:
             error.add_note(running.said())
             raise
         finally:
