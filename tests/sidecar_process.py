@@ -17,24 +17,35 @@ import yaml
 
 from tests.waiting import WAIT_SECONDS, wait_until
 
+_FIRST_PORT, _PORTS_OF_A_WORKER, _WORKERS = 10_000, 1_000, 20
+_given = random.SystemRandom().randrange(_PORTS_OF_A_WORKER)  # Another run of the tests begins elsewhere.
+
 
 def free_port() -> int:
     """A loopback port that is free now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    return free_ports_in_a_row(1)
 
 
 def free_ports_in_a_row(count: int) -> int:
-    """The first of ``count`` loopback ports that are free now, outside the range that the kernel hands out."""
-    for _ in range(100):
-        first = random.randrange(20_000, 30_000)
+    """The first of ``count`` loopback ports that are free now: nobody else takes one before it is used.
+
+    They are outside the range that the kernel hands out, each worker of pytest-xdist has a range of its own, and none
+    is given twice before all others were.
+    """
+    global _given  # noqa: PLW0603
+    begin = _FIRST_PORT + _PORTS_OF_A_WORKER * (_worker() % _WORKERS)
+    for _ in range(_PORTS_OF_A_WORKER):
+        first = begin + _given % (_PORTS_OF_A_WORKER - count)
+        _given += count
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
             for port in range(first, first + count):
                 stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
             return first
     raise RuntimeError("no free ports")
+
+
+def _worker() -> int:
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 class SidecarProcess:

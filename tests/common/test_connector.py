@@ -81,6 +81,7 @@ async def asked(
                 bodies.append("none")
             if waits:
                 await wait_until_async("the server's last word", lambda: served, (number + 1).__eq__)
+                await asyncio.sleep(0.05)  # It was sent; now it arrives.
     return bodies, connections
 
 

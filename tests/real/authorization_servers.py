@@ -1,6 +1,7 @@
 """Real authorization servers of a test's own: Keycloak with the realm of config/keycloak, and oidc-provider."""
 
 import base64
+import fcntl
 import hashlib
 import html
 import json
@@ -179,7 +180,10 @@ class Keycloak(Process):
         admin = {"KC_BOOTSTRAP_ADMIN_USERNAME": "admin", "KC_BOOTSTRAP_ADMIN_PASSWORD": "of-the-tests"}
         command = [str(KEYCLOAK / "bin" / "kc.sh"), "start-dev", "--http-host=127.0.0.1", f"--http-port={self.port}",
                    "--db=dev-mem"]  # fmt: skip
-        self.start(command, self.url + "/realms/master", **admin)
+        # It builds itself, in its own folder, which other workers use as well.
+        with (KEYCLOAK.parent / "keycloak.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.start(command, self.url + "/realms/master", **admin)
         realm = json.loads((ROOT / "config" / "keycloak" / "hospital.json").read_text())
         changed(realm)
         form = {"grant_type": "password", "client_id": "admin-cli", "username": "admin", "password": "of-the-tests"}

@@ -8,7 +8,6 @@ with Orthanc() as orthanc:
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 
+from tests.sidecar_process import free_ports_in_a_row
 from tests.waiting import WAIT_SECONDS, wait_until
 
 NOT_INSTALLED = "Orthanc is not installed: apt-get install orthanc orthanc-dicomweb dcmtk"
@@ -122,7 +122,8 @@ class Orthanc:
             raise OrthancError(NOT_INSTALLED)
         for attempt in range(1, START_ATTEMPTS + 1):
             log = directory / f"log-{attempt}.txt"
-            http_port, self.dicom_port = _free_ports()
+            http_port = free_ports_in_a_row(2)
+            self.dicom_port = http_port + 1
             self.url = f"http://127.0.0.1:{http_port}"
             configuration = directory / "orthanc.json"
             configuration.write_text(json.dumps(self._configuration(directory, http_port)))
@@ -183,10 +184,3 @@ class Orthanc:
 def _json(request: Request, timeout_seconds: float = 60) -> Any:
     with _OPENER.open(request, timeout=timeout_seconds) as response:
         return json.load(response)
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        second.bind(("127.0.0.1", 0))
-        return first.getsockname()[1], second.getsockname()[1]
