@@ -1,6 +1,7 @@
 """The chart's manifests, by Helm's own engine, for whatever values a test has."""
 
 import copy
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,23 +28,25 @@ def values_of(name: str = "orthanc") -> dict[str, Any]:
     return found
 
 
+@functools.cache
+def _valid(text: str, versions: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return the manifests of a text, each valid for these versions; most texts come again in many combinations."""
+    found = [one for one in yaml.load_all(text, yaml.CSafeLoader) if one is not None]
+    for one in found:
+        if one["kind"] not in OTHER_KINDS:
+            for version in versions:
+                kubernetes_validate.validate(one, version, strict=True)
+    return found
+
+
 def rendered(
     values: dict[str, Any], chart_folder: Path = CHART, versions: Sequence[str] = KUBERNETES
 ) -> list[dict[str, Any]]:
     """All manifests, each valid for these versions of Kubernetes."""
     with helm.Chart.load(chart_folder) as chart:
         files = chart.render(values, name="imaging", namespace="imaging")
-    found = [
-        one
-        for name, text in files.items()
-        if not name.endswith("NOTES.txt")
-        for one in yaml.safe_load_all(text)
-        if one is not None
-    ]
-    for one in found:
-        if one["kind"] not in OTHER_KINDS:
-            for version in versions:
-                kubernetes_validate.validate(one, version, strict=True)
+    texts = [text for name, text in files.items() if not name.endswith("NOTES.txt")]
+    found = [one for text in texts for one in copy.deepcopy(_valid(text, tuple(versions)))]
     names = [(one["kind"], one["metadata"]["name"]) for one in found]
     assert len(set(names)) == len(names)
     return found
@@ -93,4 +96,4 @@ def every_manifest(namespace: str) -> Iterator[dict[str, Any]]:
             for file, text in chart.render(values, name="imaging", namespace=namespace).items():
                 if text not in seen and not file.endswith("NOTES.txt"):
                     seen.add(text)
-                    yield from (one for one in yaml.safe_load_all(text) if one is not None)
+                    yield from (one for one in yaml.load_all(text, yaml.CSafeLoader) if one is not None)

@@ -63,6 +63,7 @@ def test_every_pair_of_switches(pair: tuple[str, str]) -> None:
         rendered(base | copy.deepcopy(one) | copy.deepcopy(other), versions=KUBERNETES[-1:])
 
 
+@pytest.mark.exhaustive
 def test_every_combination_of_switches() -> None:
     """Each on or off, with all others on or off."""
     manifests = list(every_manifest("imaging"))
