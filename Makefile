@@ -10,6 +10,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# A file's tests stay together, for what they share is started once for the file. Other numbers: make test PARALLEL='-n 8'.
+PARALLEL ?= -n auto --dist loadfile
 PYTHON ?=
 # The lock is made with the oldest supported Python, so that each pinned version exists for it.
 LOCK_PYTHON ?= python3.11
@@ -24,7 +26,7 @@ demo: $(VENV)/.installed-demo ## run the embedded EHR, archive, sidecar and expl
 	@$(BIN)/smart-imaging-sidecar demo $(ARGS)
 
 test: $(VENV)/.installed-test ## run the tests (those against a real Orthanc skip where it is not installed)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) --durations=10 -m 'not exhaustive' $(ARGS)
 
 lint: lint-code lint-format lint-types lint-imports ## ruff, formatting, mypy --strict, import layers (-k shows all findings)
 
