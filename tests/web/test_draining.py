@@ -88,8 +88,10 @@ async def test_an_answer_that_the_pacs_broke_off_is_no_client_that_left(caplog: 
             with pytest.raises(aiohttp.ClientError):
                 async with client.get(url + PATH) as response:
                     await response.read()
-            count = sidecar.metrics.registry.get_sample_value(
-                "smart_imaging_requests_total", {"route": "wado-rs", "method": "GET", "status": "502"}
+            labels = {"route": "wado-rs", "method": "GET", "status": "502"}
+            count = await wait_until_async(
+                "the count",
+                lambda: sidecar.metrics.registry.get_sample_value("smart_imaging_requests_total", labels),
             )
             assert count == 1
     (line,) = [record for record in caplog.records if record.getMessage() == "request"]

@@ -9,7 +9,7 @@ import pytest
 from sidecar.server import Sidecar
 from tests.dicom import dataset, encoded
 from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
-from tests.web.test_stream import HEADERS, MULTIPART, PART, PATH, PIXELS, answer, part, streams
+from tests.web.test_stream import HEADERS, MULTIPART, PART, PATH, PIXELS, answer, counted, part, streams
 
 FOREIGN = {
     "another patient": part("somebody-else"),
@@ -42,7 +42,7 @@ async def test_a_foreign_instance_in_an_own_study(what: str, before: int) -> Non
             assert before > 0
         name = "unreadable_instance" if what in ("unreadable", "no patient") else "instance"
         assert failures(sidecar, name) == 1
-        assert streams(sidecar, "verification_failed") == 1
+        assert await counted(sidecar, "verification_failed") == 1
         assert streams(sidecar, "complete") == 0
     # Whole own instances at most.
     assert (PART * before + b"--abc\r\n").startswith(got)
@@ -145,5 +145,5 @@ async def test_a_series_that_nobody_decided_on(before: int) -> None:
         except aiohttp.ClientError:
             assert before > 0
         assert failures(sidecar, "instance") == 0
-        assert streams(sidecar, "excluded") == 1
+        assert await counted(sidecar, "excluded") == 1
     assert (PART * before + b"--abc\r\n").startswith(got)
