@@ -13,6 +13,7 @@ from aiohttp import web
 from sidecar import RELEASED, __version__
 from sidecar.common.background import background
 from sidecar.common.connector import CleanConnector
+from sidecar.common.invalidation import Invalidation
 from sidecar.fhir.catalog import Catalog, MemoryStore, Store
 from sidecar.fhir.catalog_sqlite import SqliteStore
 from sidecar.fhir.constraints import Constraints
@@ -83,6 +84,7 @@ class Sidecar:
     external: ExternalPolicy | None
     changes: Changes | None
     audit: AuditTrail
+    invalidation: Invalidation
 
 
 @contextlib.asynccontextmanager
@@ -99,6 +101,7 @@ async def build(
     Raises ``ConfigurationError``-like ``ValueError`` for a key that cannot be used.
     """
     metrics = Metrics(__version__) if metrics is None else metrics
+    invalidation = Invalidation()
     async with contextlib.AsyncExitStack() as stack:
         tracing = tracing_of(settings, metrics, stack)
         ehr_session = await stack.enter_async_context(
@@ -110,14 +113,15 @@ async def build(
         ]
         discovery = Discovery(ehr_session, settings.ehr.fhir_url, timeout_seconds=settings.ehr.timeout_seconds)
         tokens = token_validation(settings, ehr_session, discovery, metrics, stack)
-        patients = _patients(settings, ehr_session, discovery)
+        patients = _patients(settings, ehr_session, discovery, invalidation)
         stack.push_async_callback(patients.close)
         patience, query_patience = patience_of(settings)
         for one in (patience, query_patience):
             if one is not None:
+                invalidation.register(one)
                 stack.push_async_callback(one.close)
         pacs = pacs_client(settings, queries, retrievals, metrics, patience, query_patience)
-        ownership = Ownership(pacs, ttl_seconds=settings.pacs.ownership_cache_seconds)
+        ownership = Ownership(pacs, ttl_seconds=settings.pacs.ownership_cache_seconds, invalidation=invalidation)
         stack.push_async_callback(ownership.close)
         catalog = _catalog(settings)
         stack.callback(catalog.close)
@@ -127,16 +131,17 @@ async def build(
             with_series=settings.fhir.detail != "study" or bool(rules) or settings.access.external.url is not None,
             study_fields=named_of_studies(settings), series_fields=named_of_series(settings),
             cache_seconds=settings.fhir.search_cache_seconds, drop=metrics.observe_foreign, now=catalog.now,
+            invalidation=invalidation,
         )  # fmt: skip
         stack.push_async_callback(studies.close)
-        issuers = Issuers(pacs, ttl_seconds=settings.pacs.ownership_cache_seconds)
+        issuers = Issuers(pacs, ttl_seconds=settings.pacs.ownership_cache_seconds, invalidation=invalidation)
         stack.push_async_callback(issuers.close)
         audit = await audit_trail(settings, metrics, stack, open_session)
         policy_session = await stack.enter_async_context(
             open_session(settings.access.external.ca_file, connections=POLICY_CONNECTIONS)
         )
-        external = external_policy(settings, policy_session, metrics, stack)
-        clients = backend_clients(settings, ehr_session, discovery, stack)
+        external = external_policy(settings, policy_session, metrics, invalidation, stack)
+        clients = backend_clients(settings, ehr_session, discovery, invalidation, stack)
         guard = Guard(
             tokens.cache,
             patients,
@@ -144,7 +149,14 @@ async def build(
             issuers,
             metrics,
             audit,
-            PatientViews(studies, site_of(settings), Constraints(site_of(settings)), rules=rules, external=external),
+            PatientViews(
+                studies,
+                site_of(settings),
+                Constraints(site_of(settings)),
+                rules=rules,
+                external=external,
+                invalidation=invalidation,
+            ),
             policy=policy(settings, rules),
             clients=clients,
             capabilities=capabilities(settings, tokens.cache),
@@ -162,7 +174,7 @@ async def build(
         dicomweb = DicomWeb(
             guard, pacs, Streamer(metrics, settings.server.client_seconds), endpoints, _limits(settings), metrics,
             public_base=settings.server.public_url, verify_instances=settings.pacs.verify_instances,
-            metadata_row_bytes=settings.pacs.metadata_row_bytes,
+            metadata_row_bytes=settings.pacs.metadata_row_bytes, invalidation=invalidation,
         )  # fmt: skip
         readiness = Readiness({"ehr": discovery.probe, "pacs": pacs.ping})
         public = create_public(
@@ -171,26 +183,16 @@ async def build(
             is_draining=lambda: readiness.draining, tracing=tracing,
         )  # fmt: skip
 
-        def invalidate() -> None:
-            pacs.forget()
-            for cache in (studies, ownership, patients, clients, external):
-                if cache is not None:
-                    cache.forget()
-
-        def changed(patient_ids: frozenset[str] | None) -> None:
-            pacs.forget()
-            studies.forget(patient_ids)
-            ownership.forget(patient_ids)
-
-        changes = changes_of(settings, queries, changed, metrics)
+        changes = changes_of(settings, queries, invalidation.archive_changed, metrics)
         if changes is not None:
             await stack.enter_async_context(background(changes.follow()))
 
         await stack.enter_async_context(background(certificates(settings, metrics).watch()))
-        admin = create_admin(metrics, readiness, invalidate)
+        admin = create_admin(metrics, readiness, invalidation.invalidate)
         yield Sidecar(
-            public, admin, metrics, readiness, pacs, discovery, tokens, patients, clients, external, changes, audit
-        )
+            public, admin, metrics, readiness, pacs, discovery, tokens, patients, clients, external, changes, audit,
+            invalidation,
+        )  # fmt: skip
 
 
 def _catalog(settings: Settings) -> Catalog:
@@ -226,7 +228,9 @@ async def open_session(
         yield session
 
 
-def _patients(settings: Settings, session: aiohttp.ClientSession, discovery: Discovery) -> PatientMapping:
+def _patients(
+    settings: Settings, session: aiohttp.ClientSession, discovery: Discovery, invalidation: Invalidation
+) -> PatientMapping:
     patients = settings.patients
     if patients.mapping == "direct":
         return DirectMapping(patients.issuer)
@@ -237,6 +241,7 @@ def _patients(settings: Settings, session: aiohttp.ClientSession, discovery: Dis
         patient_credentials(settings, session, discovery),
         timeout_seconds=settings.ehr.timeout_seconds,
         cache_ttl_seconds=patients.cache_ttl_seconds,
+        invalidation=invalidation,
     )
 
 

@@ -9,6 +9,7 @@ import aiohttp
 from sidecar.access.capability import Key, Operation, Sealer
 from sidecar.access.policy import Policy
 from sidecar.access.rules import Conditions, Effect, Rule
+from sidecar.common.invalidation import Invalidation
 from sidecar.fhir.capabilities import Offered
 from sidecar.fhir.described import SERIES_KEYWORDS, STUDY_KEYWORDS
 from sidecar.patients.clients import BackendClients, ClientEntry, Groups
@@ -43,7 +44,11 @@ def offered(settings: Settings) -> Offered:
 
 
 def external_policy(
-    settings: Settings, session: aiohttp.ClientSession, metrics: Metrics, stack: AsyncExitStack
+    settings: Settings,
+    session: aiohttp.ClientSession,
+    metrics: Metrics,
+    invalidation: Invalidation,
+    stack: AsyncExitStack,
 ) -> ExternalPolicy | None:
     """Return ``access.external``, ``None`` when it is off; closed with ``stack``."""
     external = settings.access.external
@@ -52,6 +57,7 @@ def external_policy(
     policy = ExternalPolicy(
         session, external.url, timeout_seconds=external.timeout_seconds, cache_seconds=external.cache_seconds,
         token=external.token(), observe=metrics.observe_external_policy,
+        invalidation=invalidation,
     )  # fmt: skip
     stack.push_async_callback(policy.close)
     return policy
@@ -108,7 +114,11 @@ def named_of_series(settings: Settings) -> list[str]:
 
 
 def backend_clients(
-    settings: Settings, session: aiohttp.ClientSession, discovery: Discovery, stack: AsyncExitStack
+    settings: Settings,
+    session: aiohttp.ClientSession,
+    discovery: Discovery,
+    invalidation: Invalidation,
+    stack: AsyncExitStack,
 ) -> BackendClients:
     """Return ``access.clients``; closed with ``stack``."""
     groups = Groups(
@@ -117,6 +127,7 @@ def backend_clients(
         patient_credentials(settings, session, discovery),
         timeout_seconds=settings.ehr.timeout_seconds,
         cache_ttl_seconds=settings.patients.cache_ttl_seconds,
+        invalidation=invalidation,
     )
     stack.push_async_callback(groups.close)
     return BackendClients({name: _entry(one) for name, one in settings.access.clients.items()}, groups)

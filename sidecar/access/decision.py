@@ -108,12 +108,14 @@ class StudyFacts:
 class StudyPermit:
     """``part`` of the archive is the permitted patient's and may be fetched.
 
-    ``series``: of it these series, ``None``: they were not decided one by one.
+    ``series``: of it these series, ``None``: they were not decided one by one. ``known_as``: the identifiers of the
+    patient on which it was decided; none permit nothing.
     """
 
     patient: str
     part: Part
     series: frozenset[str] | None = None
+    known_as: frozenset[PatientIdentifier] = frozenset()
 
 
 def decide_patient(
@@ -265,6 +267,7 @@ def decide_study(
     and what is excluded will be left out. A study that is not shown is refused before anything else is looked at: what
     is hidden and what is not there are the same.
     """
+    known_as = frozenset(known_as)
     seen = decide_shown(permit, part, facts.described, now=now, whole=whole, drawn=drawn)
     if isinstance(seen, Deny):
         return seen
@@ -272,11 +275,11 @@ def decide_study(
         return Deny(Reason.ABSENT)
     # Every study under this UID must be the patient's: a PACS may hold one UID for two people (a copy, a mistake),
     # and a retrieval by UID could then bring either.
-    if not all_are_one_of(facts.owners, tuple(known_as)):
+    if not all_are_one_of(facts.owners, known_as):
         return Deny(Reason.FOREIGN)
     if not facts.part_found:
         return Deny(Reason.NOT_IN_STUDY)
-    return StudyPermit(permit.patient, part, seen.series)
+    return StudyPermit(permit.patient, part, seen.series, known_as)
 
 
 def decide_shown(

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 from sidecar.common.errors import Unavailable
+from sidecar.common.invalidation import Invalidation
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -15,11 +16,13 @@ class SingleFlight(Generic[Key, Value]):
 
     The call is a task of its own: a client that leaves cancels only its own waiting, never the call that others
     wait for. ``limit`` bounds the calls under way (not the waiters, who are bounded by the server's connections).
+    A call is shared within one generation of ``invalidation``: whoever asks after a forgetting starts a call anew.
     """
 
-    def __init__(self, *, limit: int = 10_000) -> None:
+    def __init__(self, invalidation: Invalidation | None = None, *, limit: int = 10_000) -> None:
+        self.invalidation = invalidation or Invalidation()
         self._limit = limit
-        self._running: dict[Key, asyncio.Task[Value]] = {}
+        self._running: dict[tuple[int, Key], asyncio.Task[Value]] = {}
 
     def __len__(self) -> int:
         return len(self._running)
@@ -29,20 +32,21 @@ class SingleFlight(Generic[Key, Value]):
 
         Raises ``Unavailable`` when ``limit`` calls are under way already.
         """
-        task = self._running.get(key)
+        running = (self.invalidation.generation, key)
+        task = self._running.get(running)
         if task is None:
             if len(self._running) >= self._limit:
                 raise Unavailable("The server is busy; try again.", reason="too_many_calls", retry_after=2)
             task = asyncio.ensure_future(self._call(make))
-            self._running[key] = task
-            task.add_done_callback(lambda done: self._finished(key, done))
+            self._running[running] = task
+            task.add_done_callback(lambda done: self._finished(running, done))
         return await asyncio.shield(task)
 
     @staticmethod
     async def _call(make: Callable[[], Awaitable[Value]]) -> Value:
         return await make()
 
-    def _finished(self, key: Key, task: asyncio.Task[Value]) -> None:
+    def _finished(self, key: tuple[int, Key], task: asyncio.Task[Value]) -> None:
         if self._running.get(key) is task:
             del self._running[key]
         if not task.cancelled():

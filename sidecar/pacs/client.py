@@ -14,6 +14,7 @@ import aiohttp
 from yarl import URL
 
 from sidecar.access.decision import StudyPermit
+from sidecar.access.identity import PatientIdentifier
 from sidecar.common.dicom_json import Row, text, with_tags
 from sidecar.common.errors import BadGateway, GatewayTimeout, Problem, Unavailable
 from sidecar.common.fetch import Answer, FetchFailed, fetch, why_unreachable
@@ -33,11 +34,10 @@ _MORE_RESULTS = re.compile(r"\b299\b.*additional results", re.IGNORECASE)
 
 
 class Rows:
-    """The rows of a whole search, as ``Patience`` wants what it opens; ``epoch``: of the client, when it began."""
+    """The rows of a whole search, as ``Patience`` wants what it opens."""
 
-    def __init__(self, rows: list[Row], epoch: int) -> None:
+    def __init__(self, rows: list[Row]) -> None:
         self.rows = rows
-        self.epoch = epoch
 
     def close(self) -> None:
         """Nothing is held."""
@@ -85,7 +85,6 @@ class PacsClient:
         self._maximum_results = maximum_results
         self._patience = patience
         self._query_patience = query_patience
-        self.epoch = 0
         self._page_seconds = timeout_seconds if query_patience is None else warm_seconds
         self._observe = observe
         # Orthanc spends 22 ms instead of 2 on an instance when gzip is asked for: bytes travel as they are stored.
@@ -100,35 +99,30 @@ class PacsClient:
         *,
         limit: int | None = None,
         offset: int = 0,
-        owner: str | None = None,
+        known_as: frozenset[PatientIdentifier] = frozenset(),
     ) -> list[Row]:
         """Return the rows of a QIDO-RS search from ``offset``, at most ``limit`` or all there are.
 
         Pages on while the PACS has more (a full page, or dcm4chee's Warning 299). Raises ``Unavailable``,
         ``GatewayTimeout`` or ``BadGateway``: half a list is never returned as a whole one. A search that takes longer
-        than the patience goes on; the same one, asked again, gets its rows (SIA-23). ``owner``: who it is for, so that
-        nobody's searches take all the places of those that go on; without it the PatientID, or the study.
+        than the patience goes on; the same one, asked again for the same patient, gets its rows (SIA-23), unless
+        something was forgotten meanwhile. ``known_as``: the patient for whom it is asked, where no PatientID says it.
         """
 
         async def start() -> Rows:
-            epoch = self.epoch
-            return Rows(await self._search(query, parameters, limit, offset), epoch)
+            return Rows(await self._search(query, parameters, limit, offset))
 
         if self._query_patience is None:
             return (await start()).rows
-        owner = owner or next((value for name, value in parameters if name == "PatientID"), query.study)
-        key = (query, tuple(parameters), limit, offset)
+        named = [value for name, value in parameters if name == "PatientID"]
+        owner = min(named or [known.patient_id for known in known_as], default=query.study)
+        key = (known_as, query, tuple(parameters), limit, offset)
         try:
-            found = await self._query_patience.open(key, start, owner=owner)
+            # What was asked for by UID may change with any patient.
+            found = await self._query_patience.open(key, start, owner=owner, patient_ids=named or None)
         except TimeoutError:
             raise failed("timeout") from None
-        if found.epoch < self.epoch:
-            self.forget()  # It began before what made us forget: whoever was about to remember it must not.
         return found.rows
-
-    def forget(self) -> None:
-        """What has been asked for until now is not to be remembered: something changed at the archive."""
-        self.epoch += 1
 
     async def _search(self, query: Query, parameters: Parameters, limit: int | None, offset: int) -> list[Row]:
         rows: list[Row] = []
@@ -239,19 +233,22 @@ class PacsClient:
             # Commas as they are: Orthanc undoes no percent-encoding in rendering parameters either.
             url += "?" + urlencode(parameters, safe=",")
         headers = {**self._headers, "Accept": accept, **conditions}
-        upstream = await self._wait_for(URL(url, encoded=True), retrieval.kind.value, headers, permit.patient)
+        upstream = await self._wait_for(URL(url, encoded=True), retrieval.kind.value, headers, permit)
         try:
             yield upstream
         finally:
             upstream.close()
 
-    async def _wait_for(self, url: URL, kind: str, headers: dict[str, str], patient: str) -> Upstream:
+    async def _wait_for(self, url: URL, kind: str, headers: dict[str, str], permit: StudyPermit) -> Upstream:
         async def start() -> Upstream:
             return await self._start(url, kind, headers)
 
         try:
             if self._patience is not None:
-                return await self._patience.open((url, *sorted(headers.items())), start, owner=patient)
+                return await self._patience.open(
+                    (permit.patient, permit.known_as, url, *sorted(headers.items())), start, owner=permit.patient,
+                    patient_ids={known.patient_id for known in permit.known_as},
+                )  # fmt: skip
             async with asyncio.timeout(self._timeout_seconds):
                 return await start()
         except TimeoutError:

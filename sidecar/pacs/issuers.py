@@ -14,6 +14,7 @@ from cachetools import TTLCache
 from sidecar.access.identity import PatientIdentifier
 from sidecar.common.dicom_json import tag, text
 from sidecar.common.errors import BadGateway
+from sidecar.common.invalidation import Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.ownership import owner_of
@@ -31,11 +32,15 @@ class Issuers:
         *,
         ttl_seconds: float = 300,
         max_entries: int = 50_000,
+        invalidation: Invalidation | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        self._flight: SingleFlight[str, bool] = SingleFlight()
-        self._unique: TTLCache[str, bool] = TTLCache(max_entries, ttl=ttl_seconds, timer=clock)
+        self._invalidation = invalidation or Invalidation()
+        self._flight: SingleFlight[str, bool] = SingleFlight(self._invalidation)
+        self._unique: TTLCache[str, bool] = self._invalidation.cache(
+            TTLCache(max_entries, ttl=ttl_seconds, timer=clock), lambda patient_id: {patient_id}
+        )
 
     async def check(self, known_as: Iterable[PatientIdentifier]) -> None:
         """Raise ``BadGateway`` when a number without issuer stands for several people at the PACS."""
@@ -55,6 +60,7 @@ class Issuers:
         return known
 
     async def _ask(self, patient_id: str) -> bool:
+        generation = self._invalidation.generation
         fields = ",".join(map(tag, ("PatientID", "IssuerOfPatientID")))
         rows = await self._client.search(Query("studies"), [("PatientID", patient_id), ("includefield", fields)])
         issuers = {text(row, "IssuerOfPatientID") for row in rows if owner_of(row).patient_id == patient_id} - {None}
@@ -63,7 +69,8 @@ class Issuers:
                 "the PACS has one PatientID under several issuers: set the issuer in patients (docs/configuration.md)",
                 extra={"reason": "several_issuers", "issuers": len(issuers)},
             )
-        self._unique[patient_id] = len(issuers) <= 1
+        if generation == self._invalidation.generation:
+            self._unique[patient_id] = len(issuers) <= 1
         return len(issuers) <= 1
 
     async def close(self) -> None:

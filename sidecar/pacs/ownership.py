@@ -4,7 +4,7 @@ Asked at the PACS by QIDO-RS, by UID alone: if the PACS has one StudyInstanceUID
 """
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cachetools import TTLCache
@@ -12,6 +12,7 @@ from cachetools import TTLCache
 from sidecar.access.decision import Part, StudyFacts
 from sidecar.access.identity import PatientIdentifier, all_are_one_of, is_one_of
 from sidecar.common.dicom_json import Row, tag, text, values
+from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.resources import Query
@@ -49,22 +50,28 @@ class Ownership:
         client: PacsClient,
         *,
         ttl_seconds: float = 300,
-        absent_seconds: float = 5,
+        absent_seconds: float = NEGATIVE_SECONDS,
         max_entries: int = 20_000,
+        invalidation: Invalidation | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        self._owners_flight: SingleFlight[tuple[_Asked, int], frozenset[PatientIdentifier]] = SingleFlight()
-        self._parts_flight: SingleFlight[tuple[Part, KnownAs, int], bool] = SingleFlight()
-        self._index_flight: SingleFlight[tuple[_AskedPart, int], None] = SingleFlight()
-        self._owners: TTLCache[_Asked, frozenset[PatientIdentifier]] = TTLCache(max_entries, ttl_seconds, timer=clock)
-        # A table of their own: whoever asks for many that are not theirs pushes out nobody's.
-        self._refused: TTLCache[_Asked, frozenset[PatientIdentifier]] = TTLCache(
-            max_entries, absent_seconds, timer=clock
+        self._invalidation = kept = invalidation or Invalidation()
+        self._owners_flight: SingleFlight[_Asked, frozenset[PatientIdentifier]] = SingleFlight(kept)
+        self._parts_flight: SingleFlight[_AskedPart, bool] = SingleFlight(kept)
+        self._index_flight: SingleFlight[_AskedPart, None] = SingleFlight(kept)
+        # Whoever changed, no owner is kept: what came for one patient may be under a UID of another's.
+        self._owners: TTLCache[_Asked, frozenset[PatientIdentifier]] = kept.cache(
+            TTLCache(max_entries, ttl_seconds, timer=clock)
         )
-        self._series: TTLCache[_AskedPart, _Series] = TTLCache(max_entries, ttl_seconds, timer=clock)
-        self._absent: TTLCache[_AskedPart, bool] = TTLCache(max_entries, absent_seconds, timer=clock)
-        self._generation = 0
+        # A table of their own: whoever asks for many that are not theirs pushes out nobody's.
+        self._refused: TTLCache[_Asked, frozenset[PatientIdentifier]] = kept.cache(
+            TTLCache(max_entries, absent_seconds, timer=clock)
+        )
+        self._series: TTLCache[_AskedPart, _Series] = kept.cache(
+            TTLCache(max_entries, ttl_seconds, timer=clock), lambda asked: {known.patient_id for known in asked[1]}
+        )
+        self._absent: TTLCache[_AskedPart, bool] = kept.cache(TTLCache(max_entries, absent_seconds, timer=clock))
 
     async def facts(self, part: Part, known_as: frozenset[PatientIdentifier], *, fresh: bool = False) -> StudyFacts:
         """Return the owners of the study and whether the part is in it, for a patient who is ``known_as``.
@@ -84,7 +91,7 @@ class Ownership:
         if known is None:
             known = self._refused.get(asked)
         if known is None:
-            known = await self._owners_flight.run((asked, self._generation), lambda: self._find_owners(asked))
+            known = await self._owners_flight.run(asked, lambda: self._find_owners(asked))
         return known
 
     async def holds(self, part: Part, known_as: KnownAs) -> bool:
@@ -99,18 +106,15 @@ class Ownership:
             return True
         if (part, known_as) in self._absent:
             return False
-        return await self._parts_flight.run((part, known_as, self._generation), lambda: self._find_part(part, known_as))
+        return await self._parts_flight.run((part, known_as), lambda: self._find_part(part, known_as))
 
     def _is_known(self, part: Part, known_as: KnownAs) -> bool:
         series = self._series.get((Part(part.study, part.series), known_as))
         return series is not None and (part.instance is None or part.instance in series.instances)
 
-    def _is_current(self, started: tuple[int, int]) -> bool:
+    def _is_current(self, started: int) -> bool:
         """Whether nothing made us forget since: else what was found may be from before."""
-        return started == self._now()
-
-    def _now(self) -> tuple[int, int]:
-        return self._generation, self._client.epoch
+        return started == self._invalidation.generation
 
     async def _find_owners(self, asked: _Asked) -> frozenset[PatientIdentifier]:
         study = asked[0]
@@ -118,16 +122,16 @@ class Ownership:
             ("StudyInstanceUID", study),
             ("includefield", ",".join((tag("PatientID"), tag("IssuerOfPatientID")))),
         )
-        started = self._now()
+        started = self._invalidation.generation
         # All rows: an owner who was not seen would count as nobody.
-        rows = await self._client.search(Query("studies"), parameters)
+        rows = await self._client.search(Query("studies"), parameters, known_as=asked[1])
         owners = frozenset(owner_of(row) for row in rows if text(row, "StudyInstanceUID") == study)
         if self._is_current(started):
             (self._owners if all_are_one_of(owners, asked[1]) else self._refused)[asked] = owners
         return owners
 
     async def _find_part(self, part: Part, known_as: KnownAs) -> bool:
-        started = self._now()
+        started = self._invalidation.generation
         found = await (
             self._find_series(part, known_as) if part.instance is None else self._find_instance(part, known_as)
         )
@@ -136,9 +140,9 @@ class Ownership:
         return found
 
     async def _find_series(self, part: Part, known_as: KnownAs) -> bool:
-        started = self._now()
+        started = self._invalidation.generation
         parameters = (("SeriesInstanceUID", part.series or ""), ("includefield", _fields("StudyInstanceUID")))
-        rows = await self._client.search(Query("series", study=part.study), parameters, limit=100)
+        rows = await self._client.search(Query("series", study=part.study), parameters, limit=100, known_as=known_as)
         if not any(_is_in(row, part, known_as) for row in rows):
             return False
         if self._is_current(started):
@@ -146,19 +150,19 @@ class Ownership:
         return True
 
     async def _find_instance(self, part: Part, known_as: KnownAs) -> bool:
-        started = self._now()
+        started = self._invalidation.generation
         of_series = (Part(part.study, part.series), known_as)
         series = self._series.get(of_series)
         query = Query("instances", study=part.study, series=part.series)
         fields = ("includefield", _fields("StudyInstanceUID", "SeriesInstanceUID"))
         if series is not None and series.instances and not series.whole:
             # A second instance of the series: the client is walking through it. Learn them all in one query.
-            await self._index_flight.run(
-                (of_series, self._generation), lambda: self._index(series, query, part, known_as)
-            )
+            await self._index_flight.run(of_series, lambda: self._index(series, query, part, known_as))
             if part.instance in series.instances:
                 return True
-        rows = await self._client.search(query, (("SOPInstanceUID", part.instance or ""), fields), limit=100)
+        rows = await self._client.search(
+            query, (("SOPInstanceUID", part.instance or ""), fields), limit=100, known_as=known_as
+        )
         if not any(_is_in(row, part, known_as) and text(row, "SOPInstanceUID") == part.instance for row in rows):
             return False
         if self._is_current(started):
@@ -167,24 +171,11 @@ class Ownership:
 
     async def _index(self, series: _Series, query: Query, part: Part, known_as: KnownAs) -> None:
         fields = ("includefield", _fields("StudyInstanceUID", "SeriesInstanceUID"))
-        rows = await self._client.search(query, (fields,), limit=INDEXED_INSTANCES)
+        rows = await self._client.search(query, (fields,), limit=INDEXED_INSTANCES, known_as=known_as)
         series.instances.update(
             uid for row in rows if (uid := text(row, "SOPInstanceUID")) and _is_in(row, part, known_as)
         )
         series.whole = True
-
-    def forget(self, patient_ids: Collection[str] | None = None) -> None:
-        """Ask the PACS anew from now on: for the patients of these PatientIDs, ``None`` for all.
-
-        Owners of studies are forgotten in any case: what came for one patient may be under a UID of another's.
-        """
-        self._generation += 1
-        self._owners.clear()
-        self._refused.clear()
-        self._absent.clear()
-        for asked in list(self._series):
-            if patient_ids is None or any(known.patient_id in patient_ids for known in asked[1]):
-                self._series.pop(asked, None)
 
     async def close(self) -> None:
         """End what is under way."""

@@ -5,7 +5,7 @@ What is kept is the PACS's rows, never a permission: each answer is decided afre
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from cachetools import TTLCache
@@ -13,6 +13,7 @@ from cachetools import TTLCache
 from sidecar.access.identity import PatientIdentifier, all_are_one_of, is_one_of
 from sidecar.common.dicom_json import Row, number, text
 from sidecar.common.errors import Unavailable
+from sidecar.common.invalidation import Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.common.turns import Busy, FairTurns
 from sidecar.pacs.client import PacsClient
@@ -24,6 +25,10 @@ DETAILS_OF_ONE = 4
 """So many queries for the details of one patient's studies are under way at once; all others wait in their own line."""
 DETAILS_WAITING = 5_000
 DETAILS_SECONDS = 120
+
+KnownAs = frozenset[PatientIdentifier]
+_Asked = tuple[tuple[str, ...], KnownAs]
+"""The level and the UIDs that are asked for, and by what the patient is known for whom: rows may name no patient."""
 
 INSTANCE_FIELDS = (
     "SOPInstanceUID", "SOPClassUID", "InstanceNumber", "NumberOfFrames", "SeriesInstanceUID", "StudyInstanceUID",
@@ -62,26 +67,27 @@ class Studies:
         max_entries: int = 5_000,
         concurrency: int = 8,
         drop: Callable[[str], None] = lambda what: None,
+        invalidation: Invalidation | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._ownership = ownership
+        self._invalidation = kept = invalidation or Invalidation()
         self._lists = StudyLists(
             client, with_series=with_series, study_fields=study_fields, series_fields=series_fields,
-            cache_seconds=cache_seconds, max_entries=max_entries, drop=drop, now=now,
+            cache_seconds=cache_seconds, max_entries=max_entries, drop=drop, invalidation=kept, now=now,
             clock=clock,
         )  # fmt: skip
         self.of_patient = self._lists.of_patient
         self._drop = drop
         self._now = now
-        self._generation = 0
         self._details = asyncio.Semaphore(concurrency)
         self._fair = FairTurns(DETAILS_OF_ONE, waiting=DETAILS_WAITING, seconds=DETAILS_SECONDS)
-        self._flight: SingleFlight[tuple[tuple[str, ...], int], Listing] = SingleFlight()
-        self._kept: TTLCache[tuple[str, ...], Listing] = TTLCache(max_entries, ttl=cache_seconds, timer=clock)
+        self._flight: SingleFlight[_Asked, Listing] = SingleFlight(kept)
+        self._kept: TTLCache[_Asked, Listing] = kept.cache(TTLCache(max_entries, ttl=cache_seconds, timer=clock))
         # Of a search that goes on in the background (SIA-23): when it was first asked for.
-        self._asked: TTLCache[tuple[str, ...], datetime] = TTLCache(max_entries, ttl=3_600, timer=clock)
+        self._asked: TTLCache[_Asked, datetime] = kept.cache(TTLCache(max_entries, ttl=3_600, timer=clock))
 
     async def series_of(
         self, studies: Iterable[str], listing: Listing, known_as: frozenset[PatientIdentifier], oldest: Oldest
@@ -130,12 +136,12 @@ class Studies:
     ) -> bool:
         query, fields = Query("instances", study=study), include(self._client, INSTANCE_FIELDS)
 
-        async def ask(owner: str) -> list[Row]:
+        async def ask() -> list[Row]:
             # One row says it, unless the PACS does not match by this attribute: then all of them do.
             limit = 1 if series is None else None
-            rows = await self._client.search(query, ((keyword, uid), fields), limit=limit, owner=owner)
+            rows = await self._client.search(query, ((keyword, uid), fields), limit=limit, known_as=known_as)
             if limit and rows and text(rows[0], keyword) != uid:
-                rows = await self._client.search(query, ((keyword, uid), fields), owner=owner)
+                rows = await self._client.search(query, ((keyword, uid), fields), known_as=known_as)
             return [row for row in rows if text(row, keyword) == uid and self._is_below(row, query)]
 
         kept = await self._detail((keyword, uid, study, "one" if series is None else "all"), ask, known_as)
@@ -159,8 +165,8 @@ class Studies:
     async def _level(
         self, query: Query, fields: tuple[str, str], uid: str, known_as: frozenset[PatientIdentifier], oldest: Oldest
     ) -> list[Row]:
-        async def ask(owner: str) -> list[Row]:
-            rows = await self._client.search(query, (fields,), owner=owner)
+        async def ask() -> list[Row]:
+            rows = await self._client.search(query, (fields,), known_as=known_as)
             own = [row for row in rows if text(row, uid) and self._is_below(row, query)]
             say_dropped(len(rows) - len(own))
             return own
@@ -179,29 +185,27 @@ class Studies:
 
     async def _detail(
         self,
-        key: tuple[str, ...],
-        ask: Callable[[str], Awaitable[list[Row]]],
-        known_as: frozenset[PatientIdentifier],
+        what: tuple[str, ...],
+        ask: Callable[[], Awaitable[list[Row]]],
+        known_as: KnownAs,
     ) -> Listing:
+        key = (what, known_as)
         kept = self._kept.get(key)
         if kept is None:
-            owner = min((known.patient_id for known in known_as), default="")
-            kept = await self._flight.run((key, self._generation), lambda: self._ask_detail(key, ask, owner))
+            kept = await self._flight.run(key, lambda: self._ask_detail(key, ask))
         return kept
 
-    async def _ask_detail(
-        self, key: tuple[str, ...], ask: Callable[[str], Awaitable[list[Row]]], owner: str
-    ) -> Listing:
-        started = (self._generation, self._client.epoch)
+    async def _ask_detail(self, key: _Asked, ask: Callable[[], Awaitable[list[Row]]]) -> Listing:
+        started = self._invalidation.generation
         try:
-            async with self._fair.turn(owner), self._details:
+            async with self._fair.turn(key[1]), self._details:
                 asked = self._asked.setdefault(key, self._now())
-                rows = await ask(owner)
+                rows = await ask()
         except Busy:
             raise Unavailable("The image archive is busy; try again.", reason="details_busy", retry_after=5) from None
         self._asked.pop(key, None)
         found = Listing(rows, asked)
-        if started == (self._generation, self._client.epoch):  # Else it may be from before what made us forget.
+        if started == self._invalidation.generation:  # Else it may be from before what made us forget.
             self._kept[key] = found
         return found
 
@@ -210,12 +214,6 @@ class Studies:
             return True
         self._drop(query.level + "_row")
         return False
-
-    def forget(self, patient_ids: Collection[str] | None = None) -> None:
-        """Ask the PACS anew from now on: for the patients of these PatientIDs, ``None`` for all."""
-        self._generation += 1
-        self._kept.clear()
-        self._lists.forget(patient_ids)
 
     async def close(self) -> None:
         """End what is under way."""

@@ -6,7 +6,7 @@ What is kept is the PACS's rows, never a permission: each answer is decided afre
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,6 +15,7 @@ from cachetools import TTLCache
 from sidecar.access.identity import PatientIdentifier
 from sidecar.common.dicom_json import Row, tag, text
 from sidecar.common.errors import BadGateway
+from sidecar.common.invalidation import FRESH_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.pacs.client import NotSupported, PacsClient, QueryRefused
 from sidecar.pacs.ownership import owner_of
@@ -22,8 +23,6 @@ from sidecar.pacs.resources import Query
 
 log = logging.getLogger(__name__)
 
-FRESH_SECONDS = 2
-"""So often at most does one patient's ``Cache-Control: no-cache`` reach the PACS."""
 NOT_SUPPORTED_SECONDS = 3_600
 """So long is a PACS that cannot list a patient's series not asked for that again."""
 
@@ -89,6 +88,7 @@ class StudyLists:
         cache_seconds: float,
         max_entries: int,
         drop: Callable[[str], None] = lambda what: None,
+        invalidation: Invalidation,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -100,17 +100,21 @@ class StudyLists:
         self._now = now
         self._clock = clock
         self._no_series_until = float("-inf")
-        self._generation = 0
-        self._kept: TTLCache[PatientIdentifier, Listing] = TTLCache(max_entries, ttl=cache_seconds, timer=clock)
-        self._flight: SingleFlight[tuple[PatientIdentifier, int], Listing] = SingleFlight()
+        self._invalidation = kept = invalidation
+        self._kept: TTLCache[PatientIdentifier, Listing] = kept.cache(
+            TTLCache(max_entries, ttl=cache_seconds, timer=clock), lambda known: {known.patient_id}
+        )
+        self._flight: SingleFlight[PatientIdentifier, Listing] = SingleFlight(kept)
         # The same lists are joined to the same one: what is known of it can be remembered, too.
-        self._joined: TTLCache[frozenset[PatientIdentifier], tuple[list[Listing], Listing]] = TTLCache(
-            max_entries, ttl=cache_seconds, timer=clock
+        self._joined: TTLCache[frozenset[PatientIdentifier], tuple[list[Listing], Listing]] = kept.cache(
+            TTLCache(max_entries, ttl=cache_seconds, timer=clock)
         )
         # Of a search that goes on in the background (SIA-23): when it was first asked for.
-        self._asked: TTLCache[PatientIdentifier, datetime] = TTLCache(max_entries, ttl=3_600, timer=clock)
-        self._refreshed: TTLCache[frozenset[PatientIdentifier], bool] = TTLCache(
-            max_entries, ttl=FRESH_SECONDS, timer=clock
+        self._asked: TTLCache[PatientIdentifier, datetime] = kept.cache(
+            TTLCache(max_entries, ttl=3_600, timer=clock), lambda known: {known.patient_id}
+        )
+        self._refreshed: TTLCache[frozenset[PatientIdentifier], bool] = kept.cache(
+            TTLCache(max_entries, ttl=FRESH_SECONDS, timer=clock)
         )
 
     async def of_patient(self, known_as: frozenset[PatientIdentifier], *, fresh: bool = False) -> Listing:
@@ -144,21 +148,21 @@ class StudyLists:
     async def _of_identifier(self, identifier: PatientIdentifier) -> Listing:
         kept = self._kept.get(identifier)
         if kept is None:
-            kept = await self._flight.run((identifier, self._generation), lambda: self._ask(identifier))
+            kept = await self._flight.run(identifier, lambda: self._ask(identifier))
         return kept
 
     async def _ask(self, identifier: PatientIdentifier) -> Listing:
         parameters = [("PatientID", identifier.patient_id)]
         if identifier.issuer is not None:
             parameters.append(("IssuerOfPatientID", identifier.issuer))
-        started = (self._generation, self._client.epoch)
+        started = self._invalidation.generation
         asked = self._asked.setdefault(identifier, self._now())
         (rows, copies), series = await asyncio.gather(
             self._ask_studies(identifier, parameters), self._ask_series(identifier, parameters)
         )
         self._asked.pop(identifier, None)
         found = Listing(rows, asked, series, copies)
-        if started == (self._generation, self._client.epoch):  # Else it may be from before what made us forget.
+        if started == self._invalidation.generation:  # Else it may be from before what made us forget.
             self._kept[identifier] = found
         return found
 
@@ -218,15 +222,6 @@ class StudyLists:
             return True
         self._drop(what)
         return False
-
-    def forget(self, patient_ids: Collection[str] | None = None) -> None:
-        """Ask the PACS anew from now on: for the patients of these PatientIDs, ``None`` for all."""
-        self._generation += 1
-        for known in list(self._kept):
-            if patient_ids is None or known.patient_id in patient_ids:
-                self._kept.pop(known, None)
-        self._refreshed.clear()
-        self._joined.clear()
 
     async def close(self) -> None:
         """End what is under way."""

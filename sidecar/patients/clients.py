@@ -19,6 +19,7 @@ from sidecar.access.rules import Conditions
 from sidecar.access.token import is_fhir_id
 from sidecar.common.errors import Unavailable
 from sidecar.common.fetch import FetchFailed
+from sidecar.common.invalidation import Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.patients.reading import Credentials, read_resource
 
@@ -83,29 +84,30 @@ class Groups:
         *,
         timeout_seconds: float,
         cache_ttl_seconds: float = 300,
+        invalidation: Invalidation | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._session = session
         self._fhir_url = fhir_url
         self._credentials = credentials
         self._timeout_seconds = timeout_seconds
-        self._flight: SingleFlight[str, frozenset[str]] = SingleFlight()
-        self._kept: TTLCache[str, frozenset[str]] = TTLCache(1_000, ttl=cache_ttl_seconds, timer=clock)
+        self._invalidation = invalidation or Invalidation()
+        self._flight: SingleFlight[str, frozenset[str]] = SingleFlight(self._invalidation)
+        self._kept: TTLCache[str, frozenset[str]] = self._invalidation.cache_of_others(
+            TTLCache(1_000, ttl=cache_ttl_seconds, timer=clock)
+        )
 
     async def members(self, group: str) -> frozenset[str]:
         """Return the FHIR ids of the Group's active patients. Raises ``Unavailable`` (503) when it cannot be read."""
         kept = self._kept.get(group)
         return kept if kept is not None else await self._flight.run(group, lambda: self._look_up(group))
 
-    def forget(self) -> None:
-        """Read every Group anew."""
-        self._kept.clear()
-
     async def close(self) -> None:
         """End what is under way."""
         await self._flight.close()
 
     async def _look_up(self, group: str) -> frozenset[str]:
+        generation = self._invalidation.generation
         try:
             answer = await read_resource(
                 self._session, f"{self._fhir_url}/Group/{group}", self._credentials,
@@ -123,7 +125,8 @@ class Groups:
             raise Unavailable(
                 "The list of this client's patients cannot be read now; try again.", reason="group_" + failure.reason
             ).because(failure.detail) from None
-        self._kept[group] = found
+        if generation == self._invalidation.generation:
+            self._kept[group] = found
         return found
 
     def _patients(self, resource: dict[str, Any], group: str) -> frozenset[str]:
@@ -172,7 +175,3 @@ class BackendClients:
         for group in entry.groups:
             patients |= await self._groups.members(group)
         return Client(patients, entry.studies, entry.rules)
-
-    def forget(self) -> None:
-        """Read every Group anew."""
-        self._groups.forget()

@@ -15,9 +15,6 @@ class DirectMapping:
         """Return the one identifier. A FHIR id has no characters that would match more in a query."""
         return frozenset({PatientIdentifier(patient, self.issuer)})
 
-    def forget(self) -> None:
-        """Nothing is remembered."""
-
     def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:
         """What an identifier of a FHIR search is at the PACS: these numbers are of no system."""
         return frozenset({PatientIdentifier(value, self.issuer)} if system is None else ())

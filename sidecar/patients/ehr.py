@@ -11,6 +11,7 @@ from cachetools import TTLCache
 from sidecar.access.identity import PatientIdentifier
 from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.common.fetch import Answer, FetchFailed
+from sidecar.common.invalidation import Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.patients.reading import Credentials, read_resource
 
@@ -34,6 +35,7 @@ class EhrMapping:
         timeout_seconds: float,
         cache_ttl_seconds: float = 300,
         max_entries: int = 50_000,
+        invalidation: Invalidation | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._session = session
@@ -41,9 +43,10 @@ class EhrMapping:
         self._issuers = dict(issuers)
         self._credentials = credentials
         self._timeout_seconds = timeout_seconds
-        self._flight: SingleFlight[str, frozenset[PatientIdentifier]] = SingleFlight()
-        self._known: TTLCache[str, frozenset[PatientIdentifier]] = TTLCache(
-            max_entries, ttl=cache_ttl_seconds, timer=clock
+        self._invalidation = invalidation or Invalidation()
+        self._flight: SingleFlight[str, frozenset[PatientIdentifier]] = SingleFlight(self._invalidation)
+        self._known: TTLCache[str, frozenset[PatientIdentifier]] = self._invalidation.cache_of_others(
+            TTLCache(max_entries, ttl=cache_ttl_seconds, timer=clock)
         )
 
     async def identifiers(self, patient: str) -> frozenset[PatientIdentifier]:
@@ -56,10 +59,6 @@ class EhrMapping:
             return known
         return await self._flight.run(patient, lambda: self._look_up(patient))
 
-    def forget(self) -> None:
-        """Read every Patient anew."""
-        self._known.clear()
-
     def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:
         """What an identifier of a FHIR search is at the PACS; without ``system`` one of any that is configured."""
         return frozenset(
@@ -71,6 +70,7 @@ class EhrMapping:
         await self._flight.close()
 
     async def _look_up(self, patient: str) -> frozenset[PatientIdentifier]:
+        generation = self._invalidation.generation
         try:
             answer = await read_resource(
                 self._session, f"{self._fhir_url}/Patient/{patient}", self._credentials,
@@ -82,7 +82,8 @@ class EhrMapping:
             raise Unavailable(
                 "The hospital's patient record cannot be read now; try again.", reason="patient_" + failure.reason
             ).because(failure.detail) from None
-        self._known[patient] = found
+        if generation == self._invalidation.generation:
+            self._known[patient] = found
         return found
 
     def _identifiers(self, answer: Answer, patient: str) -> frozenset[PatientIdentifier]:

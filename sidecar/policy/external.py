@@ -19,6 +19,7 @@ from sidecar.access.policy import Caller
 from sidecar.access.study import DescribedStudy, Verdict
 from sidecar.common.errors import Problem, Unavailable
 from sidecar.common.fetch import FetchFailed, fetch
+from sidecar.common.invalidation import Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.common.turns import Busy, Turns
 
@@ -46,6 +47,7 @@ class ExternalPolicy:
         cache_seconds: float,
         token: str | None = None,
         observe: Callable[[str], None] = lambda outcome: None,
+        invalidation: Invalidation | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._session = session
@@ -54,9 +56,11 @@ class ExternalPolicy:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._observe = observe
         self._turns = Turns(AT_ONCE, waiting=WAITING, seconds=timeout_seconds)
-        self._flight: SingleFlight[bytes, Verdict] = SingleFlight()
-        self._kept: TTLCache[bytes, Verdict] | None = (
-            TTLCache(MAXIMUM_KEPT, ttl=cache_seconds, timer=clock) if cache_seconds else None
+        self._invalidation = invalidation or Invalidation()
+        self._flight: SingleFlight[bytes, Verdict] = SingleFlight(self._invalidation)
+        # With cache_seconds 0 an entry has ended when it is made.
+        self._kept: TTLCache[bytes, Verdict] = self._invalidation.cache_of_others(
+            TTLCache(MAXIMUM_KEPT, ttl=cache_seconds, timer=clock)
         )
 
     async def verdict(self, permit: PatientPermit, context: str, uid: str, study: DescribedStudy) -> Verdict:
@@ -66,7 +70,7 @@ class ExternalPolicy:
         """
         body = orjson.dumps({"input": policy_input(permit, context, uid, study)}, option=orjson.OPT_SORT_KEYS)
         key = hashlib.blake2b(body, digest_size=32).digest()
-        kept = None if self._kept is None else self._kept.get(key)
+        kept = self._kept.get(key)
         return kept if kept is not None else await self._flight.run(key, lambda: self._ask(key, body))
 
     async def probe(self) -> Verdict:
@@ -74,16 +78,12 @@ class ExternalPolicy:
         nobody = PatientPermit("check", Interaction.SEARCH, caller=Caller())
         return await self.verdict(nobody, "patient", "2.25.0", DescribedStudy({}))
 
-    def forget(self) -> None:
-        """Ask anew from now on."""
-        if self._kept is not None:
-            self._kept.clear()
-
     async def close(self) -> None:
         """End what is under way."""
         await self._flight.close()
 
     async def _ask(self, key: bytes, body: bytes) -> Verdict:
+        generation = self._invalidation.generation
         try:
             async with self._turns.turn():
                 found = await self._post(body)
@@ -92,7 +92,7 @@ class ExternalPolicy:
         except FetchFailed as failure:
             raise self._unavailable(failure) from None
         self._observe("deny" if not found.allow else "partly" if found.exclude_series else "allow")
-        if self._kept is not None:
+        if generation == self._invalidation.generation:
             self._kept[key] = found
         return found
 

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,8 @@ from sidecar.access.decision import Interaction, Part, PatientPermit, StudyPermi
 from sidecar.access.identity import PatientIdentifier
 from sidecar.access.token import Token, is_fhir_id
 from sidecar.common.dicom_json import Row, tag, text
-from sidecar.common.errors import BadGateway, BadRequest, NotAcceptable, Problem
+from sidecar.common.errors import BadGateway, BadRequest, NotAcceptable, Problem, Unavailable
+from sidecar.common.invalidation import Invalidation
 from sidecar.common.spans import span
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.pacs.answer import check_head
@@ -66,6 +67,7 @@ class DicomWeb:
         public_base: str,
         verify_instances: bool,
         metadata_row_bytes: int,
+        invalidation: Invalidation,
     ) -> None:
         self._guard = guard
         self._pacs = pacs
@@ -76,6 +78,7 @@ class DicomWeb:
         self._public_base = public_base
         self._verify = verify_instances
         self._metadata_row_bytes = metadata_row_bytes
+        self._invalidation = invalidation
 
     async def below_patient(self, request: web.Request) -> web.StreamResponse:
         """``/fhir/Patient/{patient}/$wado-rs/…``: the patient in the URL must be the token's (SIA-12)."""
@@ -145,8 +148,20 @@ class DicomWeb:
         # Whoever may not have it does not take a place from others.
         # What is drawn of a whole study carries no patient inside, and no row of a part was looked at: so ask again.
         unnamed = resource.part.series is None and resource.kind not in (*OBJECTS, Kind.METADATA)
+        generation = self._invalidation.generation
         study_permit = await self._guard.study(permit, resource.part, drawn=unnamed)
-        permitted = Permitted.by(study_permit, await self._guard.known_as(permit))
+        permitted = Permitted.by(study_permit, study_permit.known_as)
+
+        async def decide_again() -> None:
+            """Something was forgotten while the archive was waited for: it may have opened what is not ours now."""
+            if generation == self._invalidation.generation:
+                return
+            if await self._guard.study(permit, resource.part, drawn=unnamed) != study_permit:
+                raise Unavailable(
+                    "The hospital's records changed meanwhile; repeat the request.", reason="changed_meanwhile",
+                    retry_after=1,
+                )  # fmt: skip
+
         with self._limits.slot((token.client_id, token.subject or token.patient)):
             asked = upstream_accept(accept, resource)
             with span("record"):
@@ -154,7 +169,7 @@ class DicomWeb:
             with span("fetch"):
                 return await self._stream(
                     request, study_permit, permitted, resource, root, accept=asked, unwrap=is_single(accept, resource),
-                    parameters=_rendering_parameters(parameters, resource),
+                    parameters=_rendering_parameters(parameters, resource), decide_again=decide_again,
                 )  # fmt: skip
 
     async def _stream(
@@ -168,11 +183,13 @@ class DicomWeb:
         accept: str,
         unwrap: bool,
         parameters: Sequence[tuple[str, str]],
+        decide_again: Callable[[], Awaitable[None]],
     ) -> web.StreamResponse:
         conditions = to_pacs(request.headers, resource.kind)
         async with self._pacs.open(
             permit, resource, accept=accept, parameters=parameters, conditions=conditions
         ) as upstream:
+            await decide_again()
             if upstream.status == 304 and conditions:
                 return web.Response(status=304, headers=to_client(upstream.headers, partial=False))
             head = check_head(

@@ -59,9 +59,6 @@ class PatientMapping(Protocol):
     async def identifiers(self, patient: str) -> frozenset[PatientIdentifier]:
         """Return the identifiers, possibly none."""
 
-    def forget(self) -> None:
-        """Ask anew from now on."""
-
     def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:
         """What an identifier that a FHIR search names is at the PACS, possibly nothing."""
 

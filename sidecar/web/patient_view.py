@@ -17,6 +17,7 @@ from sidecar.access.identity import PatientIdentifier
 from sidecar.access.rules import Rule, Shown, shown
 from sidecar.access.study import DescribedStudy
 from sidecar.common.dicom_json import Row
+from sidecar.common.invalidation import Invalidation
 from sidecar.common.uid import is_uid
 from sidecar.fhir.constraints import Constraints
 from sidecar.fhir.described import described, series_uid, without_hidden
@@ -101,6 +102,7 @@ class PatientViews:
         *,
         rules: tuple[Rule, ...] = (),
         external: ExternalPolicy | None = None,
+        invalidation: Invalidation | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._studies = studies
@@ -108,7 +110,10 @@ class PatientViews:
         self._constraints = constraints
         self._rules = rules
         self._external = external
-        self._lists: LRUCache[tuple[KnownAs, frozenset[str]], _DescribedList] = LRUCache(KEPT)
+        self._invalidation = invalidation or Invalidation()
+        self._lists: LRUCache[tuple[KnownAs, frozenset[str]], _DescribedList] = self._invalidation.cache(
+            LRUCache(KEPT), lambda key: {known.patient_id for known in key[0]}
+        )
         self._clock = clock
 
     def understood(self, constraints: Iterable[str]) -> frozenset[str]:
@@ -158,6 +163,7 @@ class PatientViews:
         if kept is not None and kept.listing is listing:
             oldest.note(kept.oldest)
             return kept
+        generation = self._invalidation.generation
         usable = [row for row in listing.rows if is_uid(study_uid(row))]
         asked = Oldest(listing.asked)
         series = await self._studies.series_of(map(study_uid, usable), listing, known_as, asked)
@@ -168,7 +174,9 @@ class PatientViews:
             one = self._describe(row, series.get(uid, ()), constraints)
             facts[uid] = (*facts.get(uid, ()), one)
         oldest.note(asked.moment)
-        found = self._lists[key] = _DescribedList(listing, asked.moment, series, facts)
+        found = _DescribedList(listing, asked.moment, series, facts)
+        if generation == self._invalidation.generation:
+            self._lists[key] = found
         return found
 
     def _describe(self, row: Row, series: Sequence[Row], constraints: frozenset[str]) -> DescribedStudy:

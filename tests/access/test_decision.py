@@ -120,7 +120,7 @@ def test_a_study_that_is_not_the_patients(known_as: list[PatientIdentifier], fac
 def test_a_study_that_is_the_patients(known_as: list[PatientIdentifier]) -> None:
     """SIA-42: by any of the patient's identifiers; the permit is for this part and no other."""
     facts = StudyFacts(frozenset({MINE, PatientIdentifier(" 4711 ", "MRN")}), part_found=True)
-    assert decide_study(PERMIT, PART, iter(known_as), facts) == StudyPermit("p1", PART)
+    assert decide_study(PERMIT, PART, iter(known_as), facts) == StudyPermit("p1", PART, known_as=frozenset(known_as))
     without_issuer = StudyFacts(frozenset({MINE, PatientIdentifier("4711")}), part_found=True)
     assert decide_study(PERMIT, PART, iter(known_as), without_issuer) == Deny(Reason.FOREIGN)
 
@@ -228,7 +228,7 @@ def test_a_study_needs_all_its_owners_to_be_the_patient(
     decision = decide_study(PERMIT, PART, known_as, StudyFacts(owners, part_found))
     mine = bool(owners) and all(any(owner.is_of(known) for known in known_as) for owner in owners)
     if mine and part_found:
-        assert decision == StudyPermit("p1", PART)
+        assert decision == StudyPermit("p1", PART, known_as=frozenset(known_as))
     else:
         assert isinstance(decision, Deny)
         assert STATUS[decision.reason] == 404

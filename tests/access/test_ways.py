@@ -109,6 +109,7 @@ def described(*series: str, satisfies: tuple[str, ...] = (), **attributes: str) 
 
 
 MINE = PatientIdentifier("p1")
+MINE_ALONE = frozenset({MINE})
 WITH_RULES = PatientPermit("p1", RETRIEVE, (Way(rules=RULES),))
 OF_CT = PatientPermit("p1", RETRIEVE, (Way("modality=CT"),))
 STUDY, CT_SERIES, SR_SERIES, NEW_SERIES = (Part("1"), Part("1", "1.CT"), Part("1", "1.SR", "1.SR.1"), Part("1", "1.X"))
@@ -147,14 +148,15 @@ def test_what_is_not_shown(
 
 def test_what_is_shown() -> None:
     whole = described("CT", satisfies=("modality=CT",))
-    assert decide(OF_CT, STUDY, (whole,)) == StudyPermit("p1", STUDY)
-    assert decide(WITH_RULES, STUDY, (whole,)) == StudyPermit("p1", STUDY, frozenset({"1.CT"}))
-    assert decide(WITH_RULES, CT_SERIES, (described("CT", "SR"),)) == StudyPermit("p1", CT_SERIES, frozenset({"1.CT"}))
+    assert decide(OF_CT, STUDY, (whole,)) == StudyPermit("p1", STUDY, known_as=MINE_ALONE)
+    assert decide(WITH_RULES, STUDY, (whole,)) == StudyPermit("p1", STUDY, frozenset({"1.CT"}), MINE_ALONE)
+    found = decide(WITH_RULES, CT_SERIES, (described("CT", "SR"),))
+    assert found == StudyPermit("p1", CT_SERIES, frozenset({"1.CT"}), MINE_ALONE)
 
 
 def test_a_study_that_is_listed_may_have_excluded_parts() -> None:
     found = decide(WITH_RULES, STUDY, (described("CT", "SR"),), whole=False)
-    assert found == StudyPermit("p1", STUDY, frozenset({"1.CT"}))
+    assert found == StudyPermit("p1", STUDY, frozenset({"1.CT"}), MINE_ALONE)
     assert isinstance(decide(WITH_RULES, SR_SERIES, (described("CT", "SR"),), whole=False), Deny)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from sidecar.access.identity import PatientIdentifier
 from sidecar.common.dicom_json import Row, tag, text
 from sidecar.pacs.client import PacsClient, Parameters
 from sidecar.pacs.dialects import DIALECTS
@@ -38,7 +39,6 @@ class FakePacs(PacsClient):
         self.filters = filters
         self.asked: list[tuple[Query, dict[str, str]]] = []
         self.failure: Exception | None = None
-        self.epoch = 0
         self.gate = asyncio.Event()
         self.gate.set()
         self.at_once = self.most_at_once = 0
@@ -50,7 +50,7 @@ class FakePacs(PacsClient):
         *,
         limit: int | None = None,
         offset: int = 0,
-        owner: str | None = None,
+        known_as: frozenset[PatientIdentifier] = frozenset(),
     ) -> list[Row]:
         """As ``PacsClient.search``."""
         self.asked.append((query, dict(parameters)))

@@ -311,7 +311,7 @@ async def test_forgetting_one_patient_keeps_the_parts_of_others() -> None:
     one, other = frozenset({OWN}), frozenset({OTHER})
     await owned.facts(Part(STUDY, SERIES), one)
     await owned.facts(Part(FOREIGN_STUDY, FOREIGN_SERIES), other)
-    owned.forget({"p1"})
+    owned._invalidation.archive_changed({"p1"})
     asked = len(pacs.asked)
     await owned.facts(Part(FOREIGN_STUDY, FOREIGN_SERIES), other)
     assert pacs.levels[asked:] == ["studies"]
@@ -325,7 +325,7 @@ async def test_an_owner_who_was_asked_for_before_something_changed_is_not_kept()
     pacs.gate.clear()
     early = asyncio.create_task(owned.owners(STUDY, KNOWN))
     await settle()
-    owned.forget()
+    owned._invalidation.archive_changed(None)
     pacs.gate.set()
     await early
     await owned.owners(STUDY, KNOWN)
@@ -341,7 +341,7 @@ async def test_a_part_of_somebody_elses_study_under_the_same_uid() -> None:
     for part in (Part(STUDY, "1.8"), Part(STUDY, "1.8", "1.8.1")):
         assert not (await facts.facts(part, own)).part_found
     # And whatever came for whomever: owners are asked for anew.
-    facts.forget({"p2"})
+    facts._invalidation.archive_changed({"p2"})
     assert OTHER in (await facts.facts(Part(STUDY), own)).owners
 
 
@@ -354,19 +354,14 @@ async def test_what_one_patient_may_have_is_not_known_for_another() -> None:
 
 
 async def test_what_was_found_before_something_changed_is_not_kept() -> None:
-    """Neither when we were told to forget, nor when the client handed out an answer from before that."""
-    for told in ("facts", "pacs"):
-        pacs = archive()
-        facts = ownership(pacs)
-        pacs.gate.clear()
-        asking = asyncio.create_task(facts.facts(Part(STUDY, SERIES), KNOWN))
-        await settle()
-        if told == "facts":
-            facts.forget(None)
-        else:
-            pacs.epoch += 1
-        pacs.gate.set()
-        await asking
-        asked = len(pacs.asked)
-        await facts.facts(Part(STUDY, SERIES), KNOWN)
-        assert len(pacs.asked) > asked
+    pacs = archive()
+    facts = ownership(pacs)
+    pacs.gate.clear()
+    asking = asyncio.create_task(facts.facts(Part(STUDY, SERIES), KNOWN))
+    await settle()
+    facts._invalidation.archive_changed(None)
+    pacs.gate.set()
+    await asking
+    asked = len(pacs.asked)
+    await facts.facts(Part(STUDY, SERIES), KNOWN)
+    assert len(pacs.asked) > asked

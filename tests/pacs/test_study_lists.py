@@ -174,7 +174,7 @@ async def test_one_patients_lists_are_forgotten() -> None:
     for known in (P1, P2):
         await world.series(known)
     asked = len(world.pacs.asked)
-    world.studies.forget({"p1"})
+    world.studies._invalidation.archive_changed({"p1"})
     await world.series(P2)
     assert len(world.pacs.asked) == asked
     await world.series(P1)
@@ -187,7 +187,7 @@ async def test_what_was_asked_before_something_changed_is_not_kept() -> None:
     world.pacs.gate.clear()
     early = asyncio.create_task(world.series(P1))
     await settle()
-    world.studies.forget({"p1"})
+    world.studies._invalidation.archive_changed({"p1"})
     world.pacs.gate.set()
     await early
     asked = len(world.pacs.asked)

@@ -119,7 +119,7 @@ async def test_a_group_is_remembered_for_a_while(session: aiohttp.ClientSession,
     peer.say(Reply(group()))
     clock.now += 301
     assert await known.members("g1") == frozenset()
-    known.forget()
+    known._invalidation.invalidate()
     await known.members("g1")
     assert len(peer.asked) == 3
 

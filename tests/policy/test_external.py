@@ -131,7 +131,7 @@ async def test_answers_are_remembered_for_a_moment(session: aiohttp.ClientSessio
     clock.now += 10.1
     assert await asked.verdict(PERMIT, "patient", "1.2", STUDY) == Verdict(False)
     assert len(peer.asked) == 3
-    asked.forget()
+    asked._invalidation.invalidate()
     await asked.verdict(PERMIT, "patient", "1.2", STUDY)
     always = policy(session, peer, cache_seconds=0)
     await always.verdict(PERMIT, "patient", "1.2", STUDY)

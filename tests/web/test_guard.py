@@ -68,9 +68,6 @@ class Patients:
         """Every identifier system is the PACS's."""
         return frozenset({PatientIdentifier(value)})
 
-    def forget(self) -> None:
-        """Nothing is kept."""
-
     async def close(self) -> None:
         """Nothing is open."""
 
@@ -230,7 +227,7 @@ PART = Part("1.2", "1.3", "1.4")
 
 async def test_a_study_is_permitted_by_its_facts() -> None:
     world = World()
-    assert await world.guard.study(PERMIT, PART) == StudyPermit("p1", PART)
+    assert await world.guard.study(PERMIT, PART) == StudyPermit("p1", PART, known_as=frozenset({OWN}))
     assert world.patients.asked == ["p1"]
     assert world.facts.asked == [PART]
     assert world.decisions() == {("permit", "study"): 1}

@@ -1,0 +1,77 @@
+"""How everything that is kept of other systems' answers is forgotten at once, and nothing older is kept afterwards."""
+
+from collections.abc import Callable, Collection, MutableMapping
+from typing import Any, Protocol, TypeVar
+
+NEGATIVE_SECONDS = 5
+"""How long at most an answer is kept that says that something is not there: images and records arrive."""
+FRESH_SECONDS = 2
+"""How often at most one patient's ``Cache-Control: no-cache`` reaches the PACS, and the EHR."""
+
+
+class Forgetful(Protocol):
+    """Whatever keeps answers of the archive and knows itself how to forget them."""
+
+    def forget(self, patient_ids: Collection[str] | None) -> None:
+        """Forget what is kept of the patients of these PatientIDs, ``None``: of all."""
+
+
+Cache = TypeVar("Cache", bound=MutableMapping[Any, Any])
+Kept = TypeVar("Kept", bound=Forgetful)
+
+
+class Invalidation:
+    """All caches of what the archive, the EHR and the policy engine answered, and their ``generation``.
+
+    Each forgetting begins a generation. An answer that was asked for in an earlier one is not kept: whoever keeps an
+    answer notes the generation before asking and compares it before keeping. Nor does a request of this generation
+    wait for a call of an earlier one (``SingleFlight``).
+    """
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self._of_archive: list[tuple[object, Callable[[Collection[str] | None], None]]] = []
+        self._of_others: list[MutableMapping[Any, Any]] = []
+
+    def __contains__(self, kept: object) -> bool:
+        """Whether it was registered."""
+        return any(one is kept for one in (*self._of_others, *(one for one, _ in self._of_archive)))
+
+    def cache(self, cache: Cache, patient_ids: Callable[[Any], Collection[str]] | None = None) -> Cache:
+        """Register a cache of what the archive answered, and return it.
+
+        ``patient_ids(key)`` are the PatientIDs that an entry is about. Without it the cache is emptied whoever
+        changed: what stands under a UID may change with any patient.
+        """
+
+        def forget(changed: Collection[str] | None) -> None:
+            if changed is None or patient_ids is None:
+                cache.clear()
+                return
+            for key in [one for one in cache if not frozenset(changed).isdisjoint(patient_ids(one))]:
+                cache.pop(key, None)
+
+        self._of_archive.append((cache, forget))
+        return cache
+
+    def cache_of_others(self, cache: Cache) -> Cache:
+        """Register a cache of what the EHR or the policy engine answered, and return it."""
+        self._of_others.append(cache)
+        return cache
+
+    def register(self, kept: Kept) -> Kept:
+        """Register what forgets the archive's answers itself, and return it."""
+        self._of_archive.append((kept, kept.forget))
+        return kept
+
+    def archive_changed(self, patient_ids: Collection[str] | None) -> None:
+        """Forget what the archive answered about the patients of these PatientIDs, ``None``: about all."""
+        self.generation += 1
+        for _, forget in self._of_archive:
+            forget(patient_ids)
+
+    def invalidate(self) -> None:
+        """Forget everything."""
+        self.archive_changed(None)
+        for cache in self._of_others:
+            cache.clear()
