@@ -190,3 +190,55 @@ async def test_closing_leaves_nothing_open() -> None:
     await asyncio.sleep(0)
     assert archive.doors[0].closed
     assert late.cancelled == 1
+
+
+@pytest.mark.parametrize(("changed", "left"), [({"p1"}, {"b"}), ({"p3"}, {"a", "b"}), (None, set())])
+async def test_what_is_forgotten_is_closed_at_once(changed: set[str] | None, left: set[str]) -> None:
+    """What is opened and what is still under way, of the patients who changed; the others' goes on."""
+    for ready in (False, True):
+        archives, patient = {"a": Archive(), "b": Archive()}, patience(limit=8)
+        for (key, archive), patient_ids in zip(archives.items(), ({"p1", "p9"}, {"p2"}), strict=True):
+            with pytest.raises(Unavailable):
+                await patient.open(key, archive.open, patient_ids=patient_ids)
+            if ready:
+                archive.ready.set()
+        await settle()
+        patient.forget(changed)
+        await settle()
+        ended = {key for key, one in archives.items() if one.cancelled or (one.doors and one.doors[0].closed)}
+        assert archives.keys() - ended == left
+        assert len(patient) == len(left)
+        await patient.close()
+
+
+async def test_what_is_about_nobody_in_particular_is_forgotten_with_anybody() -> None:
+    archive, patient = Archive(), patience()
+    with pytest.raises(Unavailable):
+        await patient.open("a", archive.open)
+    patient.forget({"p1"})
+    await settle()
+    assert archive.cancelled == 1
+
+
+async def test_what_was_asked_for_before_the_forgetting_is_kept_for_nobody() -> None:
+    """Its own caller would still get it; the patience ends, and the next one starts anew."""
+    archive, patient = Archive(), patience(patience_seconds=0.2)
+    waiting = asyncio.create_task(patient.open("a", archive.open, patient_ids={"p1"}))
+    await settle()
+    patient.forget({"p1"})
+    with pytest.raises(Unavailable):
+        await waiting
+    await settle()
+    assert (archive.cancelled, len(patient)) == (1, 0)
+
+
+async def test_a_retry_that_waits_for_what_is_forgotten_starts_anew() -> None:
+    archive, patient = Archive(), patience(patience_seconds=1)
+    with pytest.raises(Unavailable):
+        await patient.open("a", archive.open, patient_ids={"p1"})
+    waiting = asyncio.create_task(patient.open("a", archive.open, patient_ids={"p1"}))
+    await settle()
+    patient.forget({"p1"})
+    archive.ready.set()
+    assert not (await waiting).closed
+    assert archive.asked == 2
