@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from sidecar.check import permissions
 from sidecar.check.finding import Finding, failed, failure, ok, skipped, warning
 from sidecar.common.dicom_json import Row, text
-from sidecar.common.errors import BadGateway, Problem
+from sidecar.common.errors import BadGateway, Forbidden, Problem
 from sidecar.common.fetch import FetchFailed
 from sidecar.pacs.detection import detect_dialect
 from sidecar.pacs.resources import Query
@@ -106,6 +106,8 @@ async def patients(settings: Settings, sidecar: Sidecar) -> Finding:
         return ok(name, "direct: the FHIR Patient.id is the PatientID at the PACS")
     try:
         await sidecar.patients.identifiers("check-" + secrets.token_hex(8))
+    except Forbidden as problem:
+        return failed(name, problem, "The EHR answers a made-up Patient with another one's record. Do not serve.")
     except Problem as problem:
         return failed(
             name,

@@ -48,6 +48,13 @@ class NotSupported(BadRequest):
     code = "not-supported"
 
 
+class Forbidden(Problem):
+    """Refused for what was found out after the decision on the token: 403."""
+
+    status = 403
+    code = "forbidden"
+
+
 class NotFound(Problem):
     """Not there, or not the caller's: 404 (SIA-45: which of both is never said)."""
 

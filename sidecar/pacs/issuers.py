@@ -9,12 +9,12 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 
-from cachetools import TTLCache
+from cachetools import TLRUCache
 
 from sidecar.access.identity import PatientIdentifier
 from sidecar.common.dicom_json import tag, text
 from sidecar.common.errors import BadGateway
-from sidecar.common.invalidation import Invalidation
+from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.ownership import owner_of
@@ -24,7 +24,10 @@ log = logging.getLogger(__name__)
 
 
 class Issuers:
-    """Asks the PACS once per ``ttl_seconds`` under which issuers it has a number; at most ``max_entries`` are kept."""
+    """Asks the PACS once per ``ttl_seconds`` under which issuers it has a number; at most ``max_entries`` are kept.
+
+    That a number stands for several people is kept for ``NEGATIVE_SECONDS`` at most.
+    """
 
     def __init__(
         self,
@@ -38,8 +41,14 @@ class Issuers:
         self._client = client
         self._invalidation = invalidation or Invalidation()
         self._flight: SingleFlight[str, bool] = SingleFlight(self._invalidation)
-        self._unique: TTLCache[str, bool] = self._invalidation.cache(
-            TTLCache(max_entries, ttl=ttl_seconds, timer=clock), lambda patient_id: {patient_id}
+        negative_seconds = min(ttl_seconds, NEGATIVE_SECONDS)
+        self._unique: TLRUCache[str, bool] = self._invalidation.cache(
+            TLRUCache(
+                max_entries,
+                ttu=lambda patient_id, unique, now: now + (ttl_seconds if unique else negative_seconds),
+                timer=clock,
+            ),
+            lambda patient_id: {patient_id},
         )
 
     async def check(self, known_as: Iterable[PatientIdentifier]) -> None:

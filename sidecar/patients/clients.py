@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from cachetools import TTLCache
+from cachetools import TLRUCache
 
 from sidecar.access.policy import Client
 from sidecar.access.rules import Conditions
 from sidecar.access.token import is_fhir_id
 from sidecar.common.errors import Unavailable
 from sidecar.common.fetch import FetchFailed
-from sidecar.common.invalidation import Invalidation
+from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.patients.reading import Credentials, read_resource
 
@@ -74,7 +74,10 @@ class PatientsFile:
 
 
 class Groups:
-    """Members of FHIR Groups at the EHR (https://hl7.org/fhir/R4/group.html), each kept for ``cache_ttl_seconds``."""
+    """Members of FHIR Groups at the EHR (https://hl7.org/fhir/R4/group.html), each kept for ``cache_ttl_seconds``.
+
+    A Group of nobody is kept for ``NEGATIVE_SECONDS`` at most.
+    """
 
     def __init__(
         self,
@@ -93,8 +96,13 @@ class Groups:
         self._timeout_seconds = timeout_seconds
         self._invalidation = invalidation or Invalidation()
         self._flight: SingleFlight[str, frozenset[str]] = SingleFlight(self._invalidation)
-        self._kept: TTLCache[str, frozenset[str]] = self._invalidation.cache_of_others(
-            TTLCache(1_000, ttl=cache_ttl_seconds, timer=clock)
+        negative_seconds = min(cache_ttl_seconds, NEGATIVE_SECONDS)
+        self._kept: TLRUCache[str, frozenset[str]] = self._invalidation.cache_of_others(
+            TLRUCache(
+                1_000,
+                ttu=lambda group, found, now: now + (cache_ttl_seconds if found else negative_seconds),
+                timer=clock,
+            )
         )
 
     async def members(self, group: str) -> frozenset[str]:

@@ -11,7 +11,7 @@ class DirectMapping:
 
     issuer: str | None = None
 
-    async def identifiers(self, patient: str) -> frozenset[PatientIdentifier]:
+    async def identifiers(self, patient: str, *, fresh: bool = False) -> frozenset[PatientIdentifier]:
         """Return the one identifier. A FHIR id has no characters that would match more in a query."""
         return frozenset({PatientIdentifier(patient, self.issuer)})
 

@@ -1,28 +1,47 @@
 """Mapping ``ehr``: read ``Patient/<id>`` at the EHR and pick its identifiers by system (SIA-17)."""
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
-from cachetools import TTLCache
+from cachetools import TLRUCache, TTLCache
 
 from sidecar.access.identity import PatientIdentifier
-from sidecar.common.errors import BadGateway, Unavailable
+from sidecar.access.token import is_fhir_id
+from sidecar.common.errors import BadGateway, Forbidden, Unavailable
 from sidecar.common.fetch import Answer, FetchFailed
-from sidecar.common.invalidation import Invalidation
+from sidecar.common.invalidation import FRESH_SECONDS, NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.patients.reading import Credentials, read_resource
 
 log = logging.getLogger(__name__)
 
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PATIENT = re.compile(r"/Patient/([^/]+)(?:/_history/[^/]+)?/?")
+
+
+class PatientMerged(Exception):
+    """The EHR answers with another record than the one that was asked for, or says that another one replaces it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the EHR said of a patient."""
+
+    identifiers: frozenset[PatientIdentifier]
+    is_merged: bool = False
+
 
 class EhrMapping:
     """Reads the Patient and maps ``identifier[].system`` by ``issuers``: system -> IssuerOfPatientID or ``None``.
 
-    Answers are kept for ``cache_ttl_seconds``, at most ``max_entries``. A patient whom the EHR does not know has no
-    identifiers. ``observe(outcome)`` takes ``found``, ``unknown``, ``failed``.
+    Answers are kept for ``cache_ttl_seconds``, at most ``max_entries``; one without identifiers for
+    ``NEGATIVE_SECONDS`` at most. A patient whom the EHR does not know has no identifiers.
     """
 
     def __init__(
@@ -44,20 +63,39 @@ class EhrMapping:
         self._credentials = credentials
         self._timeout_seconds = timeout_seconds
         self._invalidation = invalidation or Invalidation()
-        self._flight: SingleFlight[str, frozenset[PatientIdentifier]] = SingleFlight(self._invalidation)
-        self._known: TTLCache[str, frozenset[PatientIdentifier]] = self._invalidation.cache_of_others(
-            TTLCache(max_entries, ttl=cache_ttl_seconds, timer=clock)
+        self._flight: SingleFlight[str, _Known] = SingleFlight(self._invalidation)
+        negative_seconds = min(cache_ttl_seconds, NEGATIVE_SECONDS)
+        self._known: TLRUCache[str, _Known] = self._invalidation.cache_of_others(
+            TLRUCache(
+                max_entries,
+                ttu=lambda patient, known, now: now + (cache_ttl_seconds if known.identifiers else negative_seconds),
+                timer=clock,
+            )
+        )
+        self._refreshed: TTLCache[str, bool] = self._invalidation.cache_of_others(
+            TTLCache(max_entries, ttl=FRESH_SECONDS, timer=clock)
         )
 
-    async def identifiers(self, patient: str) -> frozenset[PatientIdentifier]:
+    async def identifiers(self, patient: str, *, fresh: bool = False) -> frozenset[PatientIdentifier]:
         """Return every identifier of the patient (FHIR id) that the PACS may know, possibly none.
 
-        Raises ``Unavailable`` (503) when the EHR does not answer usefully, ``BadGateway`` (502) when it refuses us.
+        ``fresh``: not what is kept, unless that was asked for so a moment ago (``FRESH_SECONDS``). Raises
+        ``Unavailable`` (503) when the EHR does not answer usefully, ``BadGateway`` (502) when it refuses us,
+        ``Forbidden`` (403) when the patient's record was merged into another one.
         """
         known = self._known.get(patient)
-        if known is not None:
-            return known
-        return await self._flight.run(patient, lambda: self._look_up(patient))
+        if fresh and patient not in self._refreshed:
+            self._refreshed[patient] = True
+            known = None
+        if known is None:
+            known = await self._flight.run(patient, lambda: self._look_up(patient))
+        if known.is_merged:
+            raise Forbidden(
+                "The hospital has merged this patient's record into another one. Log in again, so that the app gets "
+                "the record that is in use now.",
+                reason="patient_merged",
+            )
+        return known.identifiers
 
     def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:
         """What an identifier of a FHIR search is at the PACS; without ``system`` one of any that is configured."""
@@ -69,14 +107,21 @@ class EhrMapping:
         """End what is under way."""
         await self._flight.close()
 
-    async def _look_up(self, patient: str) -> frozenset[PatientIdentifier]:
+    async def _look_up(self, patient: str) -> _Known:
         generation = self._invalidation.generation
         try:
             answer = await read_resource(
                 self._session, f"{self._fhir_url}/Patient/{patient}", self._credentials,
                 timeout_seconds=self._timeout_seconds,
             )  # fmt: skip
-            found = self._identifiers(answer, patient)
+            found = _Known(self._identifiers(answer, patient))
+        except PatientMerged:
+            log.warning(
+                "the EHR answers a Patient by another record: it was merged, and its token gets nothing "
+                "until the patient logs in again",
+                extra={"reason": "patient_merged"},
+            )
+            found = _Known(frozenset(), is_merged=True)
         except FetchFailed as failure:
             log.error("the EHR's Patient cannot be read", extra={"reason": failure.reason, "detail": failure.detail})
             raise Unavailable(
@@ -98,17 +143,38 @@ class EhrMapping:
             )
         if answer.status in (404, 410):
             return frozenset()
+        if answer.status in _REDIRECTS and self._leads_to_another(answer.headers.get("Location", ""), patient):
+            raise PatientMerged
         if answer.status != 200:
             raise FetchFailed("unexpected_status", f"status {answer.status}")
         return self.pick(answer.strict_json_object(), patient)
 
+    def _leads_to_another(self, location: str, patient: str) -> bool:
+        """Whether a redirect names another Patient. It is not followed: the token is for nobody else."""
+        try:
+            path = urlsplit(urljoin(f"{self._fhir_url}/Patient/{patient}", location)).path
+        except ValueError:
+            return False
+        found = _PATIENT.fullmatch(path[max(0, path.rfind("/Patient/")) :])
+        return found is not None and _is_another(found[1], patient)
+
     def pick(self, resource: dict[str, Any], patient: str) -> frozenset[PatientIdentifier]:
-        """Return the identifiers of a Patient resource. Raises ``FetchFailed`` when it is not that Patient."""
-        if resource.get("resourceType") != "Patient" or resource.get("id") != patient:
+        """Return the identifiers of a Patient resource.
+
+        Raises ``PatientMerged`` for another Patient, and for one that another one replaces (R4 Patient.link: it "must
+        no longer be used"). Raises ``FetchFailed`` for what is no Patient that can be read.
+        """
+        if resource.get("resourceType") != "Patient":
             raise FetchFailed("wrong_resource")
-        listed = resource.get("identifier", [])
-        if not isinstance(listed, list):
+        if resource.get("id") != patient:
+            raise PatientMerged if _is_another(resource.get("id"), patient) else FetchFailed("wrong_resource")
+        listed, links = resource.get("identifier", []), resource.get("link", [])
+        if not isinstance(listed, list) or not isinstance(links, list):
             raise FetchFailed("wrong_shape")
+        if not all(isinstance(link, dict) and isinstance(link.get("type"), str) for link in links):
+            raise FetchFailed("wrong_shape")
+        if any(link["type"] == "replaced-by" for link in links):
+            raise PatientMerged
         found = set()
         for entry in listed:
             if not isinstance(entry, dict) or entry.get("use") == "old":
@@ -123,3 +189,8 @@ class EhrMapping:
             else:
                 log.warning("an identifier of the EHR cannot be searched for exactly and is left out")
         return frozenset(found)
+
+
+def _is_another(found: object, patient: str) -> bool:
+    """Whether it is the FHIR id of another record."""
+    return isinstance(found, str) and is_fhir_id(found) and found != patient

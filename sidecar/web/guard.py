@@ -56,8 +56,8 @@ class Denied(Exception):
 class PatientMapping(Protocol):
     """FHIR Patient id -> identifiers at the PACS (``patients``)."""
 
-    async def identifiers(self, patient: str) -> frozenset[PatientIdentifier]:
-        """Return the identifiers, possibly none."""
+    async def identifiers(self, patient: str, *, fresh: bool = False) -> frozenset[PatientIdentifier]:
+        """Return the identifiers, possibly none; ``fresh``: not those that are kept (at a limited rate)."""
 
     def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:
         """What an identifier that a FHIR search names is at the PACS, possibly nothing."""
@@ -194,32 +194,38 @@ class Guard:
             _tell(step, decision)
         return decision
 
-    async def known_as(self, permit: PatientPermit) -> frozenset[PatientIdentifier]:
-        """Every identifier by which the PACS may know the permitted patient."""
+    async def known_as(self, permit: PatientPermit, *, fresh: bool = False) -> frozenset[PatientIdentifier]:
+        """Every identifier by which the PACS may know the permitted patient; ``fresh``: not those that are kept."""
         with measure("patient"):
-            known_as = await self._patients.identifiers(permit.patient)
+            known_as = await self._patients.identifiers(permit.patient, fresh=fresh)
             await self._issuers.check(known_as)
         return known_as
 
-    async def patient_named(self, permit: PatientPermit, system: str | None, value: str) -> None:
+    async def patient_named(
+        self, permit: PatientPermit, system: str | None, value: str, *, fresh: bool = False
+    ) -> None:
         """Raise ``Denied`` unless this identifier is the permitted patient's (SIA-22)."""
-        if not self._patients.named(system, value) & await self._patients.identifiers(permit.patient):
+        known_as = await self._patients.identifiers(permit.patient, fresh=fresh)
+        if not self._patients.named(system, value) & known_as:
             raise self._denied(Deny(Reason.OTHER_PATIENT))
 
     async def view(self, permit: PatientPermit, *, fresh: bool = False) -> PatientView:
         """What the permit shows of the patient's studies; ``fresh``: not what is remembered (at a limited rate)."""
-        known_as = await self.known_as(permit)
+        known_as = await self.known_as(permit, fresh=fresh)
         with span("fetch"):
             return await self._views.of(permit, known_as, fresh=fresh)
 
-    async def study(self, permit: PatientPermit, part: Part, *, whole: bool = True, drawn: bool = False) -> StudyPermit:
+    async def study(
+        self, permit: PatientPermit, part: Part, *, whole: bool = True, drawn: bool = False, fresh: bool = False
+    ) -> StudyPermit:
         """Permit ``part`` of the archive, or raise ``Denied``. All refusals look the same (SIA-45).
 
         ``whole``: all that is in it is fetched; else it is listed. ``drawn``: of a study as a whole, so that
-        nothing in the answer says whose it is: then by what the archive says now.
+        nothing in the answer says whose it is: then by what the archive says now. ``fresh``: not by the identifiers
+        that are kept.
         """
         current_record().part = part
-        known_as = await self.known_as(permit)
+        known_as = await self.known_as(permit, fresh=fresh)
         described: tuple[DescribedStudy, ...] = ()
         if permit.is_limited:
             with measure("description"):

@@ -100,10 +100,11 @@ class ImagingFhir:
         version = fhir_version(request, parameters)
         search = parse_search(parameters, self._site, strict=_is_strict(request))
         permit = await self._permit(token, compartment, search)
+        fresh = wants_fresh(request)
         for system, value in search.patient_identifiers:
-            await self._guard.patient_named(permit, system, value)
+            await self._guard.patient_named(permit, system, value, fresh=fresh)
         search.after = open_cursor(search, permit.patient, self._page_links)
-        view = await self._guard.view(permit, fresh=wants_fresh(request))
+        view = await self._guard.view(permit, fresh=fresh)
         page = await self._page(search, permit, view)
         issued = await self._guard.issue(token, permit, [study_uid(found.row) for found in page.studies])
         resources = await asyncio.gather(
@@ -153,8 +154,9 @@ class ImagingFhir:
         uid = request[TARGET].segments[2]
         if not is_uid(uid):
             raise NotFound("There is no such resource.", reason="unknown_id")
-        await self._guard.study(permit, Part(uid), whole=False)
-        view = await self._guard.view(permit, fresh=wants_fresh(request))
+        fresh = wants_fresh(request)
+        await self._guard.study(permit, Part(uid), whole=False, fresh=fresh)
+        view = await self._guard.view(permit, fresh=fresh)
         for row in view.rows:
             if study_uid(row) == uid:
                 seen = await self._catalog.look(permit.patient, view.listing.rows, view.listing.series)

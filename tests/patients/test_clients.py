@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sidecar.access.policy import Client
 from sidecar.common.errors import Unavailable
+from sidecar.common.invalidation import NEGATIVE_SECONDS
 from sidecar.patients.clients import BackendClients, ClientEntry, Groups, PatientsFile
 from sidecar.tokens.credentials import NoToken
 from tests.common.peer import Clock, Peer, Reply
@@ -122,6 +123,9 @@ async def test_a_group_is_remembered_for_a_while(session: aiohttp.ClientSession,
     known._invalidation.invalidate()
     await known.members("g1")
     assert len(peer.asked) == 3
+    clock.now += NEGATIVE_SECONDS  # A Group of nobody: its members may come.
+    await known.members("g1")
+    assert len(peer.asked) == 4
 
 
 @given(st.binary(max_size=60))

@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.access.identity import PatientIdentifier
+from sidecar.access.token import is_fhir_id
 from sidecar.common.errors import BadGateway, Problem, Unavailable
 from sidecar.common.fetch import FetchFailed
-from sidecar.patients.ehr import EhrMapping
+from sidecar.common.invalidation import FRESH_SECONDS, NEGATIVE_SECONDS
+from sidecar.patients.ehr import EhrMapping, PatientMerged
 from sidecar.tokens.credentials import NoToken, StaticToken
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
 from tests.waiting import forever
@@ -119,11 +121,76 @@ async def test_without_credentials_no_token_is_sent(peer: Peer, session: aiohttp
 
 @pytest.mark.parametrize("status", [404, 410])
 async def test_an_unknown_patient_has_no_identifiers(peer: Peer, session: aiohttp.ClientSession, status: int) -> None:
-    """SIA-17: and so no studies; kept like any other answer."""
-    peer.say(Reply({"resourceType": "OperationOutcome"}, status))
-    patients = mapping(peer, session)
-    assert await patients.identifiers("p1") == await patients.identifiers("p1") == frozenset()
+    """SIA-17: and so no studies; kept for some seconds, however long a Patient is: the record may come."""
+    clock = Clock()
+    peer.say(Reply({"resourceType": "OperationOutcome"}, status), Reply(person(entry())))
+    patients = mapping(peer, session, cache_ttl_seconds=300, clock=clock)
+    for _ in range(2):
+        assert await patients.identifiers("p1") == frozenset()
+        clock.now += NEGATIVE_SECONDS - 1
     assert len(peer.asked) == 1
+    clock.now += 1
+    assert await patients.identifiers("p1") == {PatientIdentifier("4711", "HOSPITAL")}
+
+
+async def test_whoever_will_not_have_what_is_kept_asks_the_ehr(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """At a limited rate, each patient for himself; also what is known is asked for anew."""
+    clock = Clock()
+    patients = mapping(peer, session, clock=clock)
+    peer.say(Reply({}, 404), Reply(person(entry("1"))), Reply(person(entry("2"))))
+    assert await patients.identifiers("p1") == frozenset()
+    for number in ("1", "2"):
+        for _ in range(5):
+            assert await patients.identifiers("p1", fresh=True) == {PatientIdentifier(number, "HOSPITAL")}
+        clock.now += FRESH_SECONDS
+    assert len(peer.asked) == 3
+
+
+REPLACED = {"other": {"reference": "Patient/p2"}, "type": "replaced-by"}
+MERGED: dict[str, Reply] = {
+    "the other record": Reply(person(entry()) | {"id": "p2"}),
+    "the other record, which says so": Reply(
+        person(entry(), id="p2", link=[{"other": {"reference": "Patient/p1"}, "type": "replaces"}])
+    ),
+    "an id of another case": Reply(person(entry(), id="P1")),
+    "the old record": Reply(person(entry(), active=False, link=[REPLACED])),
+    "the old record, still active": Reply(person(entry(), link=[{"type": "seealso"}, REPLACED])),
+    **{
+        f"a redirect {status}": Reply("", status, {"Location": "/fhir/Patient/p2"})
+        for status in (301, 302, 303, 307, 308)
+    },
+    "a relative redirect": Reply("", 301, {"Location": "p2"}),
+    "a redirect to a version": Reply("", 303, {"Location": "https://ehr.example.org/r4/Patient/p2/_history/1?_pretty"}),
+}
+
+
+@pytest.mark.parametrize("case", MERGED)
+async def test_a_merged_patient_is_refused(
+    peer: Peer, session: aiohttp.ClientSession, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The token is for the old record: nobody is taken for its patient, the other record is not asked for, and it is
+    said what it is. Kept as short as other refusals."""
+    caplog.set_level(logging.DEBUG)
+    clock = Clock()
+    peer.say(MERGED[case], Reply(person(entry("2"))))
+    patients = mapping(peer, session, clock=clock)
+    for _ in range(3):
+        problem = await problem_of(patients)
+        assert (problem.status, problem.reason, problem.retry_after) == (403, "patient_merged", None)
+        assert "Log in again" in problem.diagnostics
+    assert [asked.target for asked in peer.asked] == ["/fhir/Patient/p1"]
+    assert caplog.text.count("merged") == 1
+    said = all_that_is_said(caplog, problem)
+    assert not [secret for secret in (TOKEN, NAME, "4711", "p2", peer.url) if secret in said]
+    clock.now += NEGATIVE_SECONDS
+    assert await patients.identifiers("p1") == {PatientIdentifier("2", "HOSPITAL")}
+
+
+async def test_the_surviving_record_is_a_patient_like_any_other(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """Nor does a record that is not in active use say that another one replaces it."""
+    links = [{"other": {"reference": "Patient/p0"}, "type": kind} for kind in ("replaces", "refer", "seealso")]
+    peer.say(Reply(person(entry(), link=links, active=False)))
+    assert await mapping(peer, session).identifiers("p1") == {PatientIdentifier("4711", "HOSPITAL")}
 
 
 async def _slow(request: web.Request) -> web.StreamResponse:
@@ -132,9 +199,8 @@ async def _slow(request: web.Request) -> web.StreamResponse:
 
 MINE = person(entry(VALUE))
 FAULTS: dict[str, tuple[Reply, str]] = {
-    "another patient": (Reply(MINE | {"id": "p2"}), "wrong_resource"),
     "no id": (Reply({"resourceType": "Patient", "identifier": [entry()]}), "wrong_resource"),
-    "id of another case": (Reply(MINE | {"id": "P1"}), "wrong_resource"),
+    "id is no FHIR id": (Reply(MINE | {"id": "p 2"}), "wrong_resource"),
     "id is a list": (Reply(MINE | {"id": ["p1"]}), "wrong_resource"),
     "another resource": (Reply(MINE | {"resourceType": "Person"}), "wrong_resource"),
     "a Bundle": (Reply({"resourceType": "Bundle", "id": "p1", "entry": [{"resource": MINE}]}), "wrong_resource"),
@@ -149,7 +215,13 @@ FAULTS: dict[str, tuple[Reply, str]] = {
     "an array": (Reply([MINE]), "not_an_object"),
     "500": (Reply(MINE, 500), "unexpected_status"),
     "304": (Reply("", 304), "unexpected_status"),
-    "redirect": (Reply(MINE, 302, {"Location": "/fhir/Patient/p2"}), "unexpected_status"),
+    "a redirect to a login": (Reply(MINE, 302, {"Location": "/login?for=/fhir/Patient/p2"}), "unexpected_status"),
+    "a redirect to itself": (Reply(MINE, 301, {"Location": "/fhir/Patient/p1/_history/2"}), "unexpected_status"),
+    "a redirect to nowhere": (Reply(MINE, 301), "unexpected_status"),
+    "a redirect that is no URL": (Reply(MINE, 301, {"Location": "http://[/fhir/Patient/p2"}), "unexpected_status"),
+    "link is an object": (Reply(MINE | {"link": {"type": "replaced-by"}}), "wrong_shape"),
+    "a link without type": (Reply(MINE | {"link": [{"other": {"reference": "Patient/p2"}}]}), "wrong_shape"),
+    "a link that is none": (Reply(MINE | {"link": ["replaced-by"]}), "wrong_shape"),
     "huge": (Reply(" " * 1_100_000), "too_large"),
     "slow": (Reply(write=_slow), "timeout"),
 }  # fmt: skip
@@ -288,8 +360,14 @@ def test_any_resource_gives_searchable_identifiers_or_a_failure(listed: Any, kin
     except FetchFailed as failure:
         reason: str | None = failure.reason
         found = frozenset()
+    except PatientMerged:
+        reason, found = "merged", frozenset()
     else:
         reason = None
+    other = kind == "Patient" and name != "p1" and isinstance(name, str) and is_fhir_id(name)
+    assert (reason == "merged") == other
+    if other:
+        return
     assert (reason == "wrong_resource") == (kind != "Patient" or name != "p1")
     assert (reason == "wrong_shape") == (reason != "wrong_resource" and not isinstance(listed, list))
     for identifier in found:

@@ -57,7 +57,7 @@ class Patients:
         self.known: frozenset[PatientIdentifier] | Exception = frozenset({OWN})
         self.asked: list[str] = []
 
-    async def identifiers(self, patient: str) -> frozenset[PatientIdentifier]:
+    async def identifiers(self, patient: str, *, fresh: bool = False) -> frozenset[PatientIdentifier]:
         """As the mappings do."""
         self.asked.append(patient)
         if isinstance(self.known, Exception):
