@@ -15,6 +15,7 @@ from tests.upstreams import INSTANCE, SERIES, STUDY, ScriptedEhr, ScriptedPacs, 
 
 FRAMES = f"/wado-rs/studies/{STUDY}/series/{SERIES}/instances/{INSTANCE}/frames/1"
 SLOW = {"patience_seconds": 0.3}
+MAPPING = {"mapping": "ehr", "identifiers": [{"system": "urn:mrn"}], "client": {"method": "none"}}
 A, B = "patient-a", "patient-b"
 
 
@@ -165,11 +166,7 @@ async def test_a_retrieval_that_waits_while_everything_is_forgotten_is_decided_a
 async def test_what_was_warmed_before_the_identifiers_changed_is_not_given() -> None:
     """The EHR corrects A's numbers: what was opened for the old ones is not for whom A is now."""
     tape, ehr = Tape(), Ehr()
-    mapping = {
-        "mapping": "ehr", "identifiers": [{"system": "urn:mrn"}], "client": {"method": "none"},
-        "cache_ttl_seconds": 0.01,
-    }  # fmt: skip
-    async with app_of(tape, ehr, patients=mapping) as app:
+    async with app_of(tape, ehr, patients=MAPPING | {"cache_ttl_seconds": 0.01}) as app:
         await app.warm(tape, A)
         ehr.numbers[A] = ["another-number"]
         tape.ready.set()
@@ -177,3 +174,17 @@ async def test_what_was_warmed_before_the_identifiers_changed_is_not_given() -> 
         status, body = await app.answer_for(A)
         assert (status, A.encode() in body) == (200, False)
     assert tape.asked == 2
+
+
+async def test_a_retrieval_during_whose_wait_the_identifiers_changed_is_to_be_repeated() -> None:
+    """What the archive sends is compared with the identifiers on which it was decided: those are not his any more."""
+    tape, ehr = Tape(), Ehr()
+    async with app_of(tape, ehr, patients=MAPPING, pacs={"patience_seconds": 60}) as app:
+        waiting = asyncio.create_task(app.frames_of(A))
+        await until(lambda: tape.asked == 1, "the archive to be asked")
+        ehr.numbers[A] = [A, "another-number"]
+        await app.invalidate()
+        tape.ready.set()
+        status, body = await waiting
+        assert (status, b"repeat the request" in body) == (503, True)
+        assert (await app.answer_for(A))[0] == 200
