@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from sidecar.access.identity import PatientIdentifier, all_are_one_of
+from sidecar.access.identity import PatientIdentifier, all_are_one_of, is_shared
 from sidecar.access.policy import Caller, Client, Policy
 from sidecar.access.reasons import Reason
 from sidecar.access.rules import Conditions, Rule, Shown, holds, shown
@@ -276,7 +276,7 @@ def decide_study(
     # Every study under this UID must be the patient's: a PACS may hold one UID for two people (a copy, a mistake),
     # and a retrieval by UID could then bring either.
     if not all_are_one_of(facts.owners, known_as):
-        return Deny(Reason.FOREIGN)
+        return Deny(Reason.SHARED_UID if is_shared(facts.owners, known_as) else Reason.FOREIGN)
     if not facts.part_found:
         return Deny(Reason.NOT_IN_STUDY)
     return StudyPermit(permit.patient, part, seen.series, known_as)
@@ -290,14 +290,18 @@ def decide_shown(
     now: float,
     whole: bool,
     drawn: bool = False,
+    shared: bool = False,
 ) -> Shown | Deny:
     """The half of step 2 for which the archive need not be asked by UID; ``described`` as in ``StudyFacts``.
 
     ``drawn``: what is fetched says nothing of its series, so that one which came since would not be noticed.
+    ``shared``: the study's UID is somebody else's, too, as far as the patient's list says.
     """
     if not permit.is_limited:
         return Shown()
     seen = may_see(permit, described, now)
+    if shared:
+        return Deny(Reason.SHARED_UID)
     if seen is None or (seen.series is not None and part.series is not None and part.series not in seen.series):
         return Deny(Reason.NOT_SHOWN)
     unnoticed = drawn and seen.series is not None

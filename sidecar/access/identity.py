@@ -50,3 +50,9 @@ def is_one_of(identifier: PatientIdentifier, patient: Iterable[PatientIdentifier
 def all_are_one_of(identifiers: Collection[PatientIdentifier], patient: Collection[PatientIdentifier]) -> bool:
     """Whether there are ``identifiers``, and each is one of those that ``patient`` is known by."""
     return bool(identifiers) and all(is_one_of(identifier, patient) for identifier in identifiers)
+
+
+def is_shared(identifiers: Collection[PatientIdentifier], patient: Collection[PatientIdentifier]) -> bool:
+    """Whether some of ``identifiers`` are those that ``patient`` is known by, and others are not."""
+    own = sum(is_one_of(identifier, patient) for identifier in identifiers)
+    return 0 < own < len(identifiers)

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     UNKNOWN_CAPABILITY = "unknown_capability"
     ABSENT = "absent"
     FOREIGN = "foreign"
+    SHARED_UID = "shared_uid"
     NOT_IN_STUDY = "not_in_study"
     NOT_SHOWN = "not_shown"
 
@@ -50,6 +51,7 @@ STATUS: dict[Reason, int] = {
     Reason.UNKNOWN_CAPABILITY: 404,
     Reason.ABSENT: 404,
     Reason.FOREIGN: 404,
+    Reason.SHARED_UID: 404,
     Reason.NOT_IN_STUDY: 404,
     Reason.NOT_SHOWN: 404,
 }

@@ -81,8 +81,12 @@ STUDY_DENIALS: list[tuple[list[PatientIdentifier], StudyFacts, Reason]] = [
     ([], StudyFacts(frozenset(), part_found=False), Reason.ABSENT),
     ([MINE], StudyFacts(frozenset({HERS}), part_found=True), Reason.FOREIGN),
     ([MINE], StudyFacts(frozenset({HERS}), part_found=False), Reason.FOREIGN),
-    ([MINE], StudyFacts(frozenset({MINE, HERS}), part_found=True), Reason.FOREIGN),
-    ([MINE, ALSO_MINE], StudyFacts(frozenset({MINE, ALSO_MINE, HERS}), part_found=True), Reason.FOREIGN),
+    ([MINE], StudyFacts(frozenset({MINE, HERS}), part_found=True), Reason.SHARED_UID),
+    ([MINE], StudyFacts(frozenset({MINE, HERS}), part_found=False), Reason.SHARED_UID),
+    ([MINE, ALSO_MINE], StudyFacts(frozenset({MINE, ALSO_MINE, HERS}), part_found=True), Reason.SHARED_UID),
+    ([MINE], StudyFacts(frozenset({MINE, PatientIdentifier("")}), part_found=True), Reason.SHARED_UID),
+    ([ALSO_MINE], StudyFacts(frozenset({ALSO_MINE, PatientIdentifier("4711", "X")}), True), Reason.SHARED_UID),
+    ([MINE, ALSO_MINE], StudyFacts(frozenset({HERS, PatientIdentifier("")}), part_found=True), Reason.FOREIGN),
     ([], StudyFacts(frozenset({MINE}), part_found=True), Reason.FOREIGN),
     ([ALSO_MINE], StudyFacts(frozenset({PatientIdentifier("4711", "X")}), part_found=True), Reason.FOREIGN),
     ([PatientIdentifier("")], StudyFacts(frozenset({PatientIdentifier("")}), part_found=True), Reason.FOREIGN),
@@ -122,7 +126,7 @@ def test_a_study_that_is_the_patients(known_as: list[PatientIdentifier]) -> None
     facts = StudyFacts(frozenset({MINE, PatientIdentifier(" 4711 ", "MRN")}), part_found=True)
     assert decide_study(PERMIT, PART, iter(known_as), facts) == StudyPermit("p1", PART, known_as=frozenset(known_as))
     without_issuer = StudyFacts(frozenset({MINE, PatientIdentifier("4711")}), part_found=True)
-    assert decide_study(PERMIT, PART, iter(known_as), without_issuer) == Deny(Reason.FOREIGN)
+    assert decide_study(PERMIT, PART, iter(known_as), without_issuer) == Deny(Reason.SHARED_UID)
 
 
 async def test_every_reason_is_reached() -> None:
@@ -160,7 +164,7 @@ def test_every_reason_has_a_status() -> None:
     assert set(STATUS.values()) == {401, 403, 404}
     assert {reason for reason, status in STATUS.items() if status == 404} == {
         Reason.ABSENT, Reason.FOREIGN, Reason.NOT_IN_STUDY, Reason.NOT_SHOWN,
-        Reason.UNKNOWN_CAPABILITY,
+        Reason.UNKNOWN_CAPABILITY, Reason.SHARED_UID,
     }  # fmt: skip
     assert STATUS[Reason.OTHER_PATIENT] == 403
 
@@ -232,6 +236,8 @@ def test_a_study_needs_all_its_owners_to_be_the_patient(
     else:
         assert isinstance(decision, Deny)
         assert STATUS[decision.reason] == 404
+        some = any(owner.is_of(known) for owner in owners for known in known_as)
+        assert (decision.reason is Reason.SHARED_UID) == (some and not mine)
 
 
 @pytest.mark.parametrize(("exp", "now"), [(math.nan, NOW), (NOW + 60, math.nan)])

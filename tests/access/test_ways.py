@@ -16,6 +16,7 @@ from sidecar.access.decision import (
     StudyPermit,
     Way,
     decide_patient,
+    decide_shown,
     decide_study,
     may_see,
 )
@@ -144,6 +145,17 @@ def test_what_is_not_shown(
     assert isinstance(found, Deny)
     assert found.reason is reason
     assert found.series == ({"1.CT"} if reason is Reason.PARTLY_EXCLUDED else set())
+
+
+@pytest.mark.parametrize("studies", [(), (described("CT"),)])
+def test_a_shared_uid_is_not_shown_and_has_its_own_reason(studies: tuple[DescribedStudy, ...]) -> None:
+    """Of a permit that is limited; any other asks the archive for the owners."""
+
+    def found(permit: PatientPermit) -> Shown | Deny:
+        return decide_shown(permit, STUDY, studies, now=NOW, whole=True, shared=True)
+
+    assert found(WITH_RULES) == Deny(Reason.SHARED_UID)
+    assert found(PatientPermit("p1", RETRIEVE)) == Shown()
 
 
 def test_what_is_shown() -> None:

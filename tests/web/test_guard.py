@@ -236,7 +236,7 @@ async def test_a_study_is_permitted_by_its_facts() -> None:
 @pytest.mark.parametrize(
     ("owners", "found", "known_as", "reason"),
     [([], False, [OWN], Reason.ABSENT), ([OTHER], True, [OWN], Reason.FOREIGN),
-     ([OWN, OTHER], True, [OWN], Reason.FOREIGN),
+     ([OWN, OTHER], True, [OWN], Reason.SHARED_UID), ([OWN, PatientIdentifier("")], True, [OWN], Reason.SHARED_UID),
      ([OWN], False, [OWN], Reason.NOT_IN_STUDY), ([OWN], True, [], Reason.FOREIGN),
      ([OWN], True, [OTHER], Reason.FOREIGN),
      ([PatientIdentifier("")], True, [PatientIdentifier("")], Reason.FOREIGN)],
