@@ -5,6 +5,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
 from aiohttp import web
@@ -25,7 +26,9 @@ TOKEN = "a-recognizable-token"
 SCOPE = "patient/ImagingStudy.rs"
 
 SITE = Site("https://ehr.example.org/fhir")
-NO_VIEWS = PatientViews(cast("Any", None), SITE, Constraints(SITE))
+NO_VIEWS = PatientViews(
+    cast("Any", SimpleNamespace(forget_listed=lambda study, known_as: None)), SITE, Constraints(SITE)
+)
 """For a guard whose permits are never limited."""
 NO_AUDIT = AuditTrail(NoSink(), AuditSource("test", "https://ehr.example.org/fhir"), b"key")
 

@@ -29,7 +29,8 @@ class Dialect:
     would look for ``Doe%5EJane``). ``splits_at_commas``: whether it takes a comma that is not percent-encoded for the
     end of a value in any attribute, not in lists of UIDs alone. ``needs_order``: whether the pages of a query come from
     one order only when the query names it (dcm4chee leaves it to its database). ``keeps_details``: whether attributes
-    beyond the usual ones are in its database; Orthanc reads a file of each study or series for them.
+    beyond the usual ones are in its database; Orthanc reads a file of each study or series for them. ``uid_list``: most
+    characters of a list of UIDs in a query; some servers take no query string of more than 2,048.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Dialect:
     splits_at_commas: bool = False
     needs_order: bool = False
     keeps_details: bool = True
+    uid_list: int = 1_600
 
     def order(self, level: str) -> tuple[tuple[str, str], ...]:
         """Return the parameters that give a query at ``level`` (``studies``, ``series``, ``instances``) its order."""
@@ -79,7 +81,9 @@ DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
     for dialect in (
         Dialect("generic"),
-        Dialect("orthanc", true_timezone=False, bulkdata="bulk", decodes_queries=False, keeps_details=False),
-        Dialect("dcm4chee", splits_at_commas=True, needs_order=True),
+        Dialect(
+            "orthanc", true_timezone=False, bulkdata="bulk", decodes_queries=False, keeps_details=False, uid_list=6_000
+        ),
+        Dialect("dcm4chee", splits_at_commas=True, needs_order=True, uid_list=6_000),
     )
 }

@@ -177,6 +177,10 @@ class Ownership:
         )
         series.whole = True
 
+    def forget_owners(self, study: str, known_as: KnownAs) -> None:
+        """Ask for the owners of this study anew: a list saw that they are not the patient alone."""
+        self._owners.pop((study, known_as), None)
+
     async def close(self) -> None:
         """End what is under way."""
         await self._index_flight.close()

@@ -20,6 +20,7 @@ from sidecar.pacs.client import PacsClient
 from sidecar.pacs.ownership import Ownership, owner_of
 from sidecar.pacs.resources import Query
 from sidecar.pacs.study_lists import Listing, StudyLists, include, say_dropped
+from sidecar.pacs.study_owners import StudyOwners
 
 DETAILS_OF_ONE = 4
 """So many queries for the details of one patient's studies are under way at once; all others wait in their own line."""
@@ -74,12 +75,14 @@ class Studies:
         self._client = client
         self._ownership = ownership
         self._invalidation = kept = invalidation or Invalidation()
+        self.owners = StudyOwners(client, ownership, clock=clock)
         self._lists = StudyLists(
-            client, with_series=with_series, study_fields=study_fields, series_fields=series_fields,
+            client, self.owners, with_series=with_series, study_fields=study_fields, series_fields=series_fields,
             cache_seconds=cache_seconds, max_entries=max_entries, drop=drop, invalidation=kept, now=now,
             clock=clock,
         )  # fmt: skip
         self.of_patient = self._lists.of_patient
+        self.forget_listed = self._lists.forget_listed
         self._drop = drop
         self._now = now
         self._details = asyncio.Semaphore(concurrency)

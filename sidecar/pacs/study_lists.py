@@ -7,12 +7,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from cachetools import TTLCache
 
-from sidecar.access.identity import PatientIdentifier
+from sidecar.access.identity import PatientIdentifier, all_are_one_of, is_shared
 from sidecar.common.dicom_json import Row, tag, text
 from sidecar.common.errors import BadGateway
 from sidecar.common.invalidation import FRESH_SECONDS, Invalidation
@@ -20,9 +20,12 @@ from sidecar.common.single_flight import SingleFlight
 from sidecar.pacs.client import NotSupported, PacsClient, QueryRefused
 from sidecar.pacs.ownership import owner_of
 from sidecar.pacs.resources import Query
+from sidecar.pacs.study_owners import Owners, StudyOwners
 
 log = logging.getLogger(__name__)
 
+ARRIVED_SECONDS = 60
+"""So long is what has come of a list kept while another of its queries takes longer than the patience (SIA-23)."""
 NOT_SUPPORTED_SECONDS = 3_600
 """So long is a PACS that cannot list a patient's series not asked for that again."""
 
@@ -60,13 +63,25 @@ class Listing:
 
     ``series``: StudyInstanceUID -> its series rows, for all of the patient's studies; ``None`` when they were not asked
     for, or the PACS can list them study by study only. ``copies``: rows of a StudyInstanceUID that is in ``rows``
-    already, under another of the patient's identifiers.
+    already, under another of the patient's identifiers. ``owners``: StudyInstanceUID -> whose it is, of what is not
+    this one identifier's alone. ``shared``: UIDs that are somebody else's, too; nothing of them is in the rest.
     """
 
     rows: list[Row]
     asked: datetime
     series: Mapping[str, list[Row]] | None = None
     copies: Sequence[Row] = ()
+    owners: Mapping[str, Owners] = field(default_factory=dict)
+    shared: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class _Arrived:
+    """What has come of one identifier's list: a repeated request asks for the rest alone."""
+
+    studies: list[Row] | None = None
+    series: dict[str, list[Row]] | None = None
+    owners: dict[str, Owners] = field(default_factory=dict)
 
 
 class StudyLists:
@@ -81,6 +96,7 @@ class StudyLists:
     def __init__(
         self,
         client: PacsClient,
+        owners: StudyOwners,
         *,
         with_series: bool,
         study_fields: Sequence[str] = (),
@@ -93,6 +109,7 @@ class StudyLists:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
+        self._owners = owners
         self._with_series = with_series
         self._study_fields = (*STUDY_FIELDS, *(one for one in study_fields if one not in STUDY_FIELDS))
         self._series_fields = (*SERIES_FIELDS, *(one for one in series_fields if one not in SERIES_FIELDS))
@@ -113,6 +130,10 @@ class StudyLists:
         self._asked: TTLCache[PatientIdentifier, datetime] = kept.cache(
             TTLCache(max_entries, ttl=3_600, timer=clock), lambda known: {known.patient_id}
         )
+        # Its owners may change with any patient.
+        self._arrived: TTLCache[PatientIdentifier, _Arrived] = kept.cache(
+            TTLCache(max_entries, ttl=ARRIVED_SECONDS, timer=clock)
+        )
         self._refreshed: TTLCache[frozenset[PatientIdentifier], bool] = kept.cache(
             TTLCache(max_entries, ttl=FRESH_SECONDS, timer=clock)
         )
@@ -127,61 +148,88 @@ class StudyLists:
             for known in known_as:
                 self._kept.pop(known, None)
         lists = await asyncio.gather(
-            *(self._of_identifier(known) for known in sorted(known_as, key=lambda known: known.patient_id))
+            *(self._of_identifier(known, known_as) for known in sorted(known_as, key=lambda known: known.patient_id))
         )
-        if len(lists) == 1:
+        if len(lists) == 1 and not lists[0].owners:
             return lists[0]
         parts, joined = self._joined.get(known_as, ([], None))
         if joined is None or len(parts) != len(lists) or any(a is not b for a, b in zip(parts, lists, strict=True)):
-            joined = self._join(lists)
+            joined = self._join(lists, known_as)
             self._joined[known_as] = (lists, joined)
         return joined
 
-    def _join(self, lists: list[Listing]) -> Listing:
-        """The lists of one patient's identifiers as one."""
-        by_uid = {uid: row for one in lists for row in one.rows if (uid := text(row, "StudyInstanceUID"))}
+    def _join(self, lists: list[Listing], known_as: frozenset[PatientIdentifier]) -> Listing:
+        """The lists of one patient's identifiers as one, without what a read refuses by its owners."""
+        refused = {
+            uid: owners for one in lists for uid, owners in one.owners.items() if not all_are_one_of(owners, known_as)
+        }
+        rows = [row for one in lists for row in one.rows if text(row, "StudyInstanceUID") not in refused]
+        by_uid = {uid: row for row in rows if (uid := text(row, "StudyInstanceUID"))}
         asked = min((one.asked for one in lists), default=self._now())
         listed = {id(row) for row in by_uid.values()}
-        copies = [row for one in lists for row in (*one.rows, *one.copies) if id(row) not in listed]
-        return Listing(list(by_uid.values()), asked, _joined([one.series for one in lists]), copies)
+        others = (row for one in lists for row in one.copies if text(row, "StudyInstanceUID") not in refused)
+        copies = [row for row in (*rows, *others) if id(row) not in listed]
+        series = _joined([one.series for one in lists])
+        return Listing(
+            list(by_uid.values()),
+            asked,
+            None if series is None else {uid: found for uid, found in series.items() if uid not in refused},
+            copies,
+            shared=frozenset(uid for uid, owners in refused.items() if is_shared(owners, known_as)),
+        )
 
-    async def _of_identifier(self, identifier: PatientIdentifier) -> Listing:
+    async def _of_identifier(self, identifier: PatientIdentifier, known_as: frozenset[PatientIdentifier]) -> Listing:
         kept = self._kept.get(identifier)
         if kept is None:
-            kept = await self._flight.run(identifier, lambda: self._ask(identifier))
+            kept = await self._flight.run(identifier, lambda: self._ask(identifier, known_as))
         return kept
 
-    async def _ask(self, identifier: PatientIdentifier) -> Listing:
+    async def _ask(self, identifier: PatientIdentifier, known_as: frozenset[PatientIdentifier]) -> Listing:
         parameters = [("PatientID", identifier.patient_id)]
         if identifier.issuer is not None:
             parameters.append(("IssuerOfPatientID", identifier.issuer))
         started = self._invalidation.generation
         asked = self._asked.setdefault(identifier, self._now())
-        (rows, copies), series = await asyncio.gather(
-            self._ask_studies(identifier, parameters), self._ask_series(identifier, parameters)
+        arrived = self._arrived[identifier] = self._arrived.get(identifier) or _Arrived()
+        # Owners are asked for while the series still come.
+        (rows, copies, owners), series = await asyncio.gather(
+            self._ask_studies(identifier, parameters, known_as, arrived),
+            self._ask_series(identifier, parameters, arrived),
         )
         self._asked.pop(identifier, None)
-        found = Listing(rows, asked, series, copies)
+        if self._arrived.get(identifier) is arrived:
+            del self._arrived[identifier]
+        found = Listing(rows, asked, series, copies, owners)
         if started == self._invalidation.generation:  # Else it may be from before what made us forget.
             self._kept[identifier] = found
         return found
 
     async def _ask_studies(
-        self, identifier: PatientIdentifier, parameters: list[tuple[str, str]]
-    ) -> tuple[list[Row], list[Row]]:
-        """Each UID once, and what else stands under one of them."""
+        self,
+        identifier: PatientIdentifier,
+        parameters: list[tuple[str, str]],
+        known_as: frozenset[PatientIdentifier],
+        arrived: _Arrived,
+    ) -> tuple[list[Row], list[Row], dict[str, Owners]]:
+        """Each UID once, what else stands under one of them, and the owners of what is not this identifier's alone."""
         fields = include(self._client, self._study_fields, MORE_STUDY_FIELDS)
-        rows = await self._client.search(Query("studies"), [*parameters, fields])
+        if arrived.studies is None:
+            arrived.studies = await self._client.search(Query("studies"), [*parameters, fields])
+        rows = arrived.studies
         own = [row for row in rows if text(row, "StudyInstanceUID") and self._is_of(row, identifier, "study_row")]
         say_dropped(len(rows) - len(own))
         by_uid = {text(row, "StudyInstanceUID"): row for row in own}
         # UNAVAILABLE: rejected or gone.
         listed = [row for row in by_uid.values() if text(row, "InstanceAvailability") != "UNAVAILABLE"]
-        return listed, [row for row in own if row != by_uid[text(row, "StudyInstanceUID")]]
+        owners = await self._owners.of((uid for uid in by_uid if uid), known_as, arrived.owners)
+        others = {uid: one for uid, one in owners.items() if not all_are_one_of(one, (identifier,))}
+        return listed, [row for row in own if row != by_uid[text(row, "StudyInstanceUID")]], others
 
     async def _ask_series(
-        self, identifier: PatientIdentifier, parameters: list[tuple[str, str]]
+        self, identifier: PatientIdentifier, parameters: list[tuple[str, str]], arrived: _Arrived
     ) -> dict[str, list[Row]] | None:
+        if arrived.series is not None:
+            return arrived.series
         if not self._with_series or self._clock() < self._no_series_until:
             return None
         fields = self.series_fields()
@@ -207,6 +255,7 @@ class StudyLists:
         by_study: dict[str, list[Row]] = {}
         for row in own:
             by_study.setdefault(text(row, "StudyInstanceUID") or "", []).append(row)
+        arrived.series = by_study
         return by_study
 
     def series_fields(self) -> tuple[str, str]:
@@ -222,6 +271,13 @@ class StudyLists:
             return True
         self._drop(what)
         return False
+
+    def forget_listed(self, study: str, known_as: frozenset[PatientIdentifier]) -> None:
+        """Ask anew for this patient's lists that show ``study``: a read saw that its UID is somebody else's, too."""
+        for known in known_as:
+            kept = self._kept.get(known)
+            if kept is not None and all_are_one_of(kept.owners.get(study, frozenset({known})), known_as):
+                self._kept.pop(known, None)
 
     async def close(self) -> None:
         """End what is under way."""

@@ -26,7 +26,8 @@ class AccessRecord:
 
     ``token`` is what the authorization server said, ``token_hash`` a keyed hash of the ``bearer`` token, which itself
     is never told; ``patient`` (FHIR id) and ``part`` are what was asked for, permitted or not; ``is_query``: QIDO-RS;
-    ``instances``: whole DICOM instances were asked for; ``reason`` why it was refused or broken off.
+    ``instances``: whole DICOM instances were asked for; ``reason`` why it was refused or broken off; ``left_out``:
+    studies that are not in a list because their UIDs are another patient's, too.
     """
 
     request_id: str
@@ -41,6 +42,7 @@ class AccessRecord:
     is_query: bool = False
     instances: bool = False
     reason: str | None = None
+    left_out: frozenset[str] = frozenset()
 
     def asks_for(self, patient: str | None) -> None:
         """The patient, by what stands in the request."""

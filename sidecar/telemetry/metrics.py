@@ -34,6 +34,9 @@ class Metrics:
         self.verification_failures = self._counter(
             "verification_failures_total", "Answers of the PACS that held another patient's data", "what"
         )
+        self.shared_uids = self._counter(
+            "shared_uids_total", "Studies refused or left out of a list: their UID is another patient's as well"
+        )
         self.capability_urls_issued = self._counter("capability_urls_issued_total", "Capability URLs handed out")
         self.audit_events = self._counter("audit_events_total", "Audit events", "sink", "outcome")
         self.audit_queue_length = self._gauge("audit_queue_length", "Audit events that wait for the repository")

@@ -225,7 +225,9 @@ class DicomWeb:
         known_as = await self._guard.known_as(permit)
         with span("fetch"):
             async with self._guard.queries.turn(permit.patient):
-                rows = await self._rows(query, matching, known_as, view)
+                # Of one study the owners have just been looked at.
+                checked = only is not None or query.study is not None
+                rows = await self._rows(query, matching, known_as, view, checked=checked)
         rows = [row for row in rows if only in (None, text(row, "StudyInstanceUID"))]
         try:
             return _dicom_json([rewrite_row(public_attributes(row), root) for row in rows])
@@ -234,11 +236,17 @@ class DicomWeb:
             raise BadGateway("The image archive gave an answer that cannot be used.", reason="query_too_deep") from None
 
     async def _rows(
-        self, query: Query, matching: Matching, known_as: frozenset[PatientIdentifier], view: PatientView | None
+        self,
+        query: Query,
+        matching: Matching,
+        known_as: frozenset[PatientIdentifier],
+        view: PatientView | None,
+        *,
+        checked: bool,
     ) -> list[Row]:
         """The patient's rows under every identifier, in one order, cut to the page that was asked for.
 
-        ``view``: what is shown of them, ``None``: all.
+        ``view``: what is shown of them, ``None``: all. ``checked``: they are of one study, whose owners are known.
         """
         wanted = None if matching.limit is None else matching.offset + matching.limit
         rows: list[Row] = []
@@ -253,20 +261,51 @@ class DicomWeb:
             exact = view is None and self._pacs.dialect.writes_exactly(
                 identifier.patient_id + (identifier.issuer or "")
             )
-            try:
-                found = await self._pacs.search(query, _join_fields(parameters), limit=wanted if exact else None)
-            except QueryRefused:
-                if not matching.parameters:
-                    raise
-                raise BadRequest("The archive refuses a value of this search.", reason="pacs_query_refused") from None
-            own = [row for row in found if self._is_own(row, query, identifier)]
-            if len(own) < len(found):
-                log.warning(
-                    "the PACS returned rows that were not asked for; they are left out",
-                    extra={"rows": len(found) - len(own)},
-                )
-            rows += own if view is None else shown_rows(own, query, matching, view)
+            limit = wanted if exact else None
+            found = await self._found(query, matching, parameters, limit)
+            kept = await self._kept(found, query, matching, identifier, known_as, view, checked=checked)
+            if limit is not None and len(kept) < len(found) >= limit:
+                # What is left out made the page short, which a client would take for the end.
+                found = await self._found(query, matching, parameters, None)
+                kept = await self._kept(found, query, matching, identifier, known_as, view, checked=checked)
+            rows += kept
         return rows[matching.offset : wanted]
+
+    async def _found(
+        self, query: Query, matching: Matching, parameters: Sequence[tuple[str, str]], limit: int | None
+    ) -> list[Row]:
+        try:
+            return await self._pacs.search(query, _join_fields(parameters), limit=limit)
+        except QueryRefused:
+            if not matching.parameters:
+                raise
+            raise BadRequest("The archive refuses a value of this search.", reason="pacs_query_refused") from None
+
+    async def _kept(
+        self,
+        found: list[Row],
+        query: Query,
+        matching: Matching,
+        identifier: PatientIdentifier,
+        known_as: frozenset[PatientIdentifier],
+        view: PatientView | None,
+        *,
+        checked: bool,
+    ) -> list[Row]:
+        """Those of the rows that the patient may see: theirs, of studies that a read does not refuse."""
+        own = [row for row in found if self._is_own(row, query, identifier)]
+        if len(own) < len(found):
+            log.warning(
+                "the PACS returned rows that were not asked for; they are left out",
+                extra={"rows": len(found) - len(own)},
+            )
+        if view is not None:
+            self._guard.left_out(view.listing.shared.intersection(text(row, "StudyInstanceUID") or "" for row in own))
+            return shown_rows(own, query, matching, view)
+        if checked:
+            return own
+        studies = await self._guard.unrefused((uid for row in own if (uid := text(row, "StudyInstanceUID"))), known_as)
+        return [row for row in own if text(row, "StudyInstanceUID") in studies]
 
     def _is_own(self, row: Row, query: Query, identifier: PatientIdentifier) -> bool:
         if (

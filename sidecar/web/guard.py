@@ -3,8 +3,9 @@
 Handlers get permits here and nowhere else. Each decision is counted; each refusal is raised as ``Denied``.
 """
 
+import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol, TypeVar
 
 from aiohttp import hdrs, web
@@ -40,6 +41,8 @@ from sidecar.tokens.cache import TokenCache
 from sidecar.web.capabilities import Capabilities, Issued
 from sidecar.web.limits import QueryLimits
 from sidecar.web.patient_view import PatientView, PatientViews
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -229,8 +232,9 @@ class Guard:
         described: tuple[DescribedStudy, ...] = ()
         if permit.is_limited:
             with measure("description"):
-                described = await self._views.described(permit, part.study, known_as)
-            self._unless_denied(decide_shown(permit, part, described, now=self._clock(), whole=whole, drawn=drawn))
+                described, shared = await self._views.described(permit, part.study, known_as)
+            now = self._clock()
+            self._unless_denied(decide_shown(permit, part, described, now=now, whole=whole, drawn=drawn, shared=shared))
         with measure("ownership"):
             async with self.queries.turn(permit.patient):
                 found = await self._ownership.facts(part, known_as, fresh=drawn)
@@ -238,9 +242,37 @@ class Guard:
         with span("decide study") as step:
             decision = decide_study(permit, part, known_as, facts, now=self._clock(), whole=whole, drawn=drawn)
             _tell(step, decision)
+        if isinstance(decision, Deny) and decision.reason is Reason.SHARED_UID:
+            self._views.forget_listed(part.study, known_as)
         study_permit = self._unless_denied(decision)
         self._metrics.decisions.labels("permit", "study").inc()
         return study_permit
+
+    async def unrefused(self, studies: Iterable[str], known_as: frozenset[PatientIdentifier]) -> frozenset[str]:
+        """Return those of the listed ``studies`` that a read does not refuse by their owners."""
+        listed = tuple(dict.fromkeys(studies))
+        refused, shared = await self._views.refused(listed, known_as)
+        self.left_out(shared)
+        return frozenset(listed) - refused
+
+    def left_out(self, shared: Collection[str]) -> None:
+        """Tell operators that these studies are not in a list, because their UIDs are somebody else's, too."""
+        record = current_record()
+        new = frozenset(shared) - record.left_out
+        if new:
+            record.left_out |= new
+            self._report_shared(len(new))
+
+    def absent(self, study: str, view: PatientView) -> Denied:
+        """The refusal of a study that is not in the view."""
+        return self._denied(Deny(Reason.SHARED_UID if study in view.listing.shared else Reason.ABSENT))
+
+    def _report_shared(self, count: int) -> None:
+        self._metrics.shared_uids.inc(count)
+        log.warning(
+            "a StudyInstanceUID stands under another patient as well: refused to both, and left out of lists",
+            extra={"reason": Reason.SHARED_UID.value, "studies": count},
+        )
 
     def _unless_denied(self, decision: T | Deny) -> T:
         if isinstance(decision, Deny):
@@ -249,6 +281,8 @@ class Guard:
 
     def _denied(self, deny: Deny) -> Denied:
         self._metrics.decisions.labels("deny", deny.reason.value).inc()
+        if deny.reason is Reason.SHARED_UID:
+            self._report_shared(1)
         return Denied(deny.reason, deny.series)
 
 

@@ -105,6 +105,7 @@ class ImagingFhir:
             await self._guard.patient_named(permit, system, value, fresh=fresh)
         search.after = open_cursor(search, permit.patient, self._page_links)
         view = await self._guard.view(permit, fresh=fresh)
+        self._guard.left_out(view.listing.shared)
         page = await self._page(search, permit, view)
         issued = await self._guard.issue(token, permit, [study_uid(found.row) for found in page.studies])
         resources = await asyncio.gather(
@@ -163,7 +164,7 @@ class ImagingFhir:
                 issued = await self._guard.issue(token, permit, [uid])
                 resource = await self._resource(row, view, permit, instant(view.last_updated(seen)[uid]), issued)
                 return answer(request, subset(resource, result), version=version, pretty=result.pretty)
-        raise Denied(Reason.ABSENT)
+        raise self._guard.absent(uid, view)
 
     async def read_endpoint(self, request: web.Request) -> web.Response:
         """``GET [base]/Endpoint/{id}``: the standing Endpoint of the token's patient (SIA-31)."""

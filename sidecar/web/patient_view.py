@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from cachetools import LRUCache
 
 from sidecar.access.decision import PatientPermit, may_see
-from sidecar.access.identity import PatientIdentifier
+from sidecar.access.identity import PatientIdentifier, all_are_one_of, is_shared
 from sidecar.access.rules import Rule, Shown, shown
 from sidecar.access.study import DescribedStudy
 from sidecar.common.dicom_json import Row
@@ -50,6 +50,8 @@ class PatientView:
 
     def of(self, study: str) -> Shown | None:
         """What is left of a study of the list, ``None``: nothing."""
+        if study in self.listing.shared:
+            return None
         return EVERYTHING if self.shown is None else self.shown.get(study)
 
     def last_updated(self, seen: Mapping[str, datetime]) -> dict[str, datetime]:
@@ -137,22 +139,42 @@ class PatientViews:
         usable = (row for row in listing.rows if study_uid(row) in seen)
         return replace(view, rows=[view.row(row) for row in usable])
 
-    async def described(self, permit: PatientPermit, study: str, known_as: KnownAs) -> tuple[DescribedStudy, ...]:
-        """Return the facts on the patient's studies under this UID, for a permit that is limited."""
-        facts = await self._describe_one(permit, study, known_as, fresh=False)
+    def forget_listed(self, study: str, known_as: KnownAs) -> None:
+        """A read saw that the UID of ``study`` is somebody else's, too: no remembered list shows it any longer."""
+        self._studies.forget_listed(study, known_as)
+
+    async def refused(self, studies: Iterable[str], known_as: KnownAs) -> tuple[frozenset[str], frozenset[str]]:
+        """Return those of ``studies`` that a read refuses by their owners, and those of them that are shared.
+
+        Shared: they are the patient's, and under the same UID somebody else's.
+        """
+        owners = await self._studies.owners.of(studies, known_as)
+        refused = frozenset(uid for uid, one in owners.items() if not all_are_one_of(one, known_as))
+        return refused, frozenset(uid for uid in refused if is_shared(owners[uid], known_as))
+
+    async def described(
+        self, permit: PatientPermit, study: str, known_as: KnownAs
+    ) -> tuple[tuple[DescribedStudy, ...], bool]:
+        """Return the facts on the patient's studies under this UID, for a permit that is limited.
+
+        With them: whether the UID is somebody else's, too; then there are none.
+        """
+        facts, shared = await self._describe_one(permit, study, known_as, fresh=False)
         if may_see(permit, facts, self._clock()) is None:
             # It may have come, or changed, a moment ago. What is hidden and what is not there take the same time.
-            facts = await self._describe_one(permit, study, known_as, fresh=True)
-        return facts
+            facts, shared = await self._describe_one(permit, study, known_as, fresh=True)
+        return facts, shared
 
     async def _describe_one(
         self, permit: PatientPermit, study: str, known_as: KnownAs, *, fresh: bool
-    ) -> tuple[DescribedStudy, ...]:
+    ) -> tuple[tuple[DescribedStudy, ...], bool]:
         listing = await self._studies.of_patient(known_as, fresh=fresh)
         # All of them, although one is wanted: else it would take longer for a study that is there.
         found = await self._list(listing, known_as, permit.constraints, Oldest(listing.asked))
         facts = found.facts.get(study, ())
-        return facts if permit.caller is None else await self._judged(permit, study, facts)
+        if permit.caller is not None:
+            facts = await self._judged(permit, study, facts)
+        return facts, study in listing.shared
 
     async def _list(
         self, listing: Listing, known_as: KnownAs, constraints: frozenset[str], oldest: Oldest

@@ -31,12 +31,14 @@ class FakePacs(PacsClient):
     """Answers from ``rows``, or from those of ``rows_of_level`` where a level has its own.
 
     ``filters`` off: a PACS that ignores what path and parameters say. ``gate`` holds answers back while it is clear.
+    ``uid_lists`` off: one that takes a list of UIDs for one value.
     """
 
     def __init__(self, *rows: Row, filters: bool = True) -> None:
         self.rows, self.dialect = list(rows), DIALECTS["generic"]
         self.rows_of_level: dict[str, list[Row]] = {}
         self.filters = filters
+        self.uid_lists = True
         self.asked: list[tuple[Query, dict[str, str]]] = []
         self.failure: Exception | None = None
         self.gate = asyncio.Event()
@@ -68,7 +70,11 @@ class FakePacs(PacsClient):
             name: uid for name, uid in (("StudyInstanceUID", query.study), ("SeriesInstanceUID", query.series)) if uid
         }
         rows = self.rows_of_level.get(query.level, self.rows)
-        found = [one for one in rows if not self.filters or all(text(one, key) == wanted[key] for key in wanted)]
+        alternatives = {
+            name: value.split(",") if self.uid_lists and name.endswith("UID") else [value]
+            for name, value in wanted.items()
+        }
+        found = [one for one in rows if not self.filters or all(text(one, key) in alternatives[key] for key in wanted)]
         return found[offset:] if limit is None else found[offset : offset + limit]
 
     @property

@@ -105,9 +105,9 @@ async def test_a_patient_with_several_identifiers_has_the_studies_of_all() -> No
     rows = [row("p1", "1.1"), row("p2", "1.2"), row("p3", "1.3"), row("p2", "1.1")]
     world = World(*rows)
     assert await world.of(P1, P2) == ["1.1", "1.2"]
-    assert len(world.pacs.asked) == 2
-    assert await world.of(P2) == ["1.1", "1.2"]  # From what is kept of that identifier.
-    assert len(world.pacs.asked) == 2
+    assert len(world.pacs.asked) == 4  # Of each the list and its owners.
+    assert await world.of(P2) == ["1.2"]  # From what is kept of that identifier; 1.1 is also p1's, who is another here.
+    assert len(world.pacs.asked) == 4
 
 
 async def test_one_identifier_that_fails_fails_all() -> None:
@@ -124,7 +124,7 @@ async def test_what_is_kept_of_one_patient_is_never_anothers() -> None:
     assert await world.of(P1) == ["1.1", "1.3"]
     assert await world.of(P2) == ["1.2"]
     assert await world.of(PatientIdentifier("p1", "A")) == ["1.3"]
-    assert len(world.pacs.asked) == 3
+    assert len(world.pacs.asked) == 6  # Of each the list and its owners.
 
 
 async def test_lists_are_kept_for_their_time() -> None:
@@ -144,7 +144,7 @@ async def test_lists_are_kept_for_their_time() -> None:
     for _ in range(3):
         assert len(await world.studies.series("1.1", OWN, OLDEST)) == 1
         assert len(await world.studies.instances("1.1", "1.1.1", OWN, OLDEST)) == 1
-    assert world.pacs.levels == ["studies"] * 3 + ["series", "instances"]
+    assert world.pacs.levels == ["studies"] * 4 + ["series", "instances"]
     world.clock.now += 15.1
     world.pacs.rows = []
     assert await world.studies.series("1.1", OWN, OLDEST) == []
@@ -158,7 +158,7 @@ async def test_all_who_ask_at_once_share_a_query() -> None:
     await settle()
     world.pacs.gate.set()
     assert await asyncio.gather(*waiting) == [["1.1"]] * 100
-    assert len(world.pacs.asked) == 1
+    assert len(world.pacs.asked) == 2  # The list and its owners.
 
 
 async def test_series_and_instances_of_a_study() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,6 +44,17 @@ class Archive(FakePacs):
         return rows
 
 
+class Moving(list[Row]):
+    """Rows that are others from the second look on."""
+
+    def __init__(self, first: list[Row], then: list[Row]) -> None:
+        super().__init__(first)
+        self.looks = [first, then]
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.looks.pop(0) if len(self.looks) > 1 else self.looks[0])
+
+
 class World:
     """Lists with series, before an archive that has them."""
 
@@ -70,9 +82,9 @@ class World:
 async def test_all_series_come_in_one_query() -> None:
     world = World()
     assert await world.series(P1) == {"1.1": ["1.1.1"], "1.2": ["1.2.1", "1.2.2"]}
-    assert sorted(world.pacs.levels) == ["series", "studies"]
+    assert sorted(world.pacs.levels) == ["series", "studies", "studies"]  # The owners last.
     assert await world.series(P1) == {"1.1": ["1.1.1"], "1.2": ["1.2.1", "1.2.2"]}
-    assert len(world.pacs.asked) == 2
+    assert len(world.pacs.asked) == 3
 
 
 async def test_series_of_others_are_dropped_and_counted() -> None:
@@ -93,7 +105,7 @@ async def test_a_patient_with_several_identifiers_has_the_series_of_all() -> Non
     shared = [row("p1", "1.1", "1.1.1"), row("p2", "1.1", "1.1.2")]
     world = World([row("p1", "1.1"), row("p2", "1.1")], shared)
     assert await world.series(P1, P2) == {"1.1": ["1.1.1", "1.1.2"]}
-    assert await world.series(P2) == {"1.1": ["1.1.2"]}
+    assert await world.series(P2) == {}  # For whom the other one is somebody else.
 
 
 async def test_a_study_that_came_between_the_two_queries_is_asked_for() -> None:
@@ -178,7 +190,7 @@ async def test_one_patients_lists_are_forgotten() -> None:
     await world.series(P2)
     assert len(world.pacs.asked) == asked
     await world.series(P1)
-    assert len(world.pacs.asked) == asked + 2
+    assert len(world.pacs.asked) == asked + 3
 
 
 async def test_what_was_asked_before_something_changed_is_not_kept() -> None:
@@ -192,4 +204,128 @@ async def test_what_was_asked_before_something_changed_is_not_kept() -> None:
     await early
     asked = len(world.pacs.asked)
     await world.series(P1)
-    assert len(world.pacs.asked) == asked + 2
+    assert len(world.pacs.asked) == asked + 3
+
+
+@pytest.mark.parametrize("other", [row("p2", "1.1"), row(None, "1.1"), row("p1", "1.1", issuer="B")])
+@pytest.mark.parametrize("uid_lists", [True, False])
+async def test_a_study_whose_uid_is_somebody_elses_is_in_no_list(other: Row, uid_lists: bool) -> None:
+    """Neither its row nor its series, for any of those who have it; what it was left out for is known."""
+    known = PatientIdentifier("p1", "A")
+    own = [row("p1", "1.1", issuer="A"), row("p1", "1.2", issuer="A")]
+    series = [row("p1", uid, uid + ".1", issuer="A") for uid in ("1.1", "1.2")]
+    world = World([*own, other], series)
+    world.pacs.uid_lists = uid_lists
+    listing = await world.studies.of_patient(frozenset({known}))
+    assert [text(one, "StudyInstanceUID") for one in listing.rows] == ["1.2"]
+    assert list(listing.series or {}) == ["1.2"]
+    assert listing.shared == {"1.1"}
+    assert await world.studies.of_patient(frozenset({known})) is listing
+    for each in (PatientIdentifier("p2"), PatientIdentifier("p1", "B")):
+        assert (await world.studies.of_patient(frozenset({each}))).rows == []
+
+
+async def test_two_who_are_the_same_patient_share_nothing() -> None:
+    """Both rows are listed, the second as a copy; a third one's ends that."""
+    world = World([row("p1", "1.1"), row("p2", "1.1")], [])
+    listing = await world.studies.of_patient(frozenset({P1, P2}))
+    assert (len(listing.rows), len(listing.copies), listing.shared) == (1, 1, frozenset())
+    world.pacs.rows_of_level["studies"].append(row("p3", "1.1"))
+    world.clock.now += 60
+    listing = await world.studies.of_patient(frozenset({P1, P2}))
+    assert (list(listing.rows), list(listing.copies), set(listing.shared)) == ([], [], {"1.1"})
+
+
+async def test_a_study_that_moved_while_it_was_listed_is_left_out() -> None:
+    """It is not shared: its row is the patient's still, its owner is another already. A read would refuse it."""
+    world = World([row("p1", "1.1"), row("p1", "1.2")], [])
+    world.pacs.gate.clear()
+    asking = asyncio.create_task(world.studies.of_patient(frozenset({P1})))
+    await settle()
+    listed = world.pacs.rows_of_level["studies"]
+    world.pacs.rows_of_level["studies"] = Moving(listed, [row("p2", "1.1"), row("p1", "1.2")])
+    world.pacs.gate.set()
+    listing = await asking
+    assert [text(one, "StudyInstanceUID") for one in listing.rows] == ["1.2"]
+    assert listing.shared == frozenset()
+
+
+async def test_owners_are_asked_for_while_the_series_still_come() -> None:
+    world = World()
+    asked = asyncio.Event()
+    search = world.pacs.search
+
+    async def wait(query: Query, parameters: Parameters, **more: Any) -> list[Any]:
+        rows = await search(query, parameters, **more)
+        if query.level == "series":
+            await asyncio.wait_for(asked.wait(), 60)
+        elif "StudyInstanceUID" in dict(parameters):
+            asked.set()
+        return rows
+
+    world.pacs.search = wait  # type: ignore[method-assign]
+    assert sorted(await world.series(P1)) == ["1.1", "1.2"]
+
+
+async def test_a_list_in_which_each_query_is_slow_comes_at_last() -> None:
+    """Each is given up for this request and goes on (SIA-23); what has come is not asked for again."""
+    world = World()
+    search = world.pacs.search
+    slow: set[tuple[str, bool]] = set()
+
+    async def late(query: Query, parameters: Parameters, **more: Any) -> list[Any]:
+        """The second time it is there; whoever takes it leaves nothing."""
+        key = (query.level, "PatientID" in dict(parameters))
+        if key not in slow:
+            slow.add(key)
+            raise Unavailable("Later.", reason="pacs_warming", retry_after=8)
+        slow.remove(key)
+        return await search(query, parameters, **more)
+
+    world.pacs.search = late  # type: ignore[method-assign]
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await world.series(P1)
+        await settle()
+    assert sorted(await world.series(P1)) == ["1.1", "1.2"]
+    assert sorted(world.pacs.levels) == ["series", "studies", "studies"]
+
+
+@pytest.mark.parametrize("told", ["lists", "pacs"])
+async def test_half_a_list_from_before_something_changed_is_not_used(told: str) -> None:
+    world = World()
+    world.pacs.patient_series_failure = Unavailable("Not now.", reason="down")
+    with pytest.raises(Unavailable):
+        await world.series(P1)
+    await settle()
+    if told == "lists":
+        world.studies.forget({"p1"})
+    else:
+        world.pacs.epoch += 1
+    world.pacs.patient_series_failure = None
+    world.pacs.rows_of_level["studies"] = STUDIES[1:]
+    assert sorted(await world.series(P1)) == ["1.2"]
+
+
+async def test_a_list_that_knows_of_the_other_already_is_not_asked_for_again() -> None:
+    """However often a read is refused."""
+    world = World([row("p1", "1.1"), row("p1", "1.2"), row("p2", "1.2")], [])
+    await world.series(P1)
+    asked = len(world.pacs.asked)
+    world.studies.forget_listed("1.2", frozenset({P1}))
+    world.studies.forget_listed("1.1", frozenset({P2}))
+    await world.series(P1)
+    assert len(world.pacs.asked) == asked
+    world.studies.forget_listed("1.1", frozenset({P1}))
+    await world.series(P1)
+    assert len(world.pacs.asked) == asked + 3
+
+
+async def test_a_list_of_two_identifiers_ends_for_a_third_owner() -> None:
+    world = World([row("p1", "1.1"), row("p2", "1.1")], [])
+    both = frozenset({P1, P2})
+    assert len((await world.studies.of_patient(both)).rows) == 1
+    world.pacs.rows_of_level["studies"].append(row("p3", "1.1"))
+    assert len((await world.studies.of_patient(both)).rows) == 1
+    world.studies.forget_listed("1.1", both)
+    assert (await world.studies.of_patient(both)).shared == {"1.1"}

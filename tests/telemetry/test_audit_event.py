@@ -49,6 +49,14 @@ def test_a_search_is_a_patient_query() -> None:
     assert query == "/fhir/ImagingStudy?patient=p1&access_token=masked"
 
 
+def test_a_search_names_what_another_patient_has_as_well() -> None:
+    """So that operators find the study: nowhere else is it named (docs/runbook.md)."""
+    asked = record("imaging-study-search", left_out=frozenset({"1.2.4", "1.2.3"}))
+    asked.searches("/fhir/ImagingStudy", [("patient", "p1")])
+    found = [(one["type"], one["valueString"]) for one in entity(event(asked), "24")["detail"]]
+    assert found == [("shared_uid", "1.2.3"), ("shared_uid", "1.2.4")]
+
+
 def test_a_read_is_a_patient_read() -> None:
     built = event(record("imaging-study-read", part=Part("1.2.3")))
     assert built["meta"]["profile"] == [BALP + "PatientRead"]
@@ -132,6 +140,6 @@ def test_a_token_in_place_of_a_patient_is_not_told() -> None:
 @pytest.mark.parametrize("value", ["<" * 60_000, "山" * 20_000, "\ud800" * 9_000, "a"])
 def test_an_event_stays_short(value: str) -> None:
     """It is written at once (PIPE_BUF), and nobody fills the disk with long searches."""
-    asked = record("imaging-study-search")
+    asked = record("imaging-study-search", left_out=frozenset(f"{number:064}" for number in range(1_000)))
     asked.searches("/fhir/ImagingStudy", [("identifier", value)] * 50)
     assert len(json.dumps(event(asked))) < 4_096

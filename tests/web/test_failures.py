@@ -85,8 +85,8 @@ async def test_1000_simultaneous_requests_cause_one_introspection() -> None:
         statuses = await asyncio.gather(*(search() for _ in range(1_000)))
     assert set(statuses) == {200}
     assert ehr.introspections == 1
-    # The lists are cached and asked for once, too: the number's issuers, the studies, the series.
-    assert len(pacs.requests) == 3
+    # The lists are cached and asked for once, too: the number's issuers, the studies, their owners, the series.
+    assert len(pacs.requests) == 4
 
 
 async def test_an_expired_token_is_not_served_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:

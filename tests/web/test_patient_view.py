@@ -105,25 +105,42 @@ async def test_copies_of_a_study_must_all_be_shown() -> None:
     rule = Rule("x", Effect.EXCLUDE, study={"StudyDescription": ("secret",)}, unknown_applies=False)
     archive = Archive([study()], {}, copies=[study(StudyDescription="secret")])
     assert (await views(archive).of(permit(rule), KNOWN_AS)).rows == []
-    assert len(await views(archive).described(permit(rule), "1.2", KNOWN_AS)) == 2
+    found, shared = await views(archive).described(permit(rule), "1.2", KNOWN_AS)
+    assert (len(found), shared) == (2, False)
 
 
 async def test_a_series_that_came_a_moment_ago_is_looked_for_once_more() -> None:
     archive = Archive([], {"1.2": [series("1.2.1", "CT")]})
     archive.fresh = Listing([study()], ASKED)
-    found = await views(archive).described(permit(NO_SR), "1.2", KNOWN_AS)
+    found, _ = await views(archive).described(permit(NO_SR), "1.2", KNOWN_AS)
     assert may_see(permit(NO_SR), found, DAY_ENDS) is not None
     assert archive.questions == [False, True]
-    assert await views(archive).described(permit(NO_SR), "9.9", KNOWN_AS) == ()
+    assert await views(archive).described(permit(NO_SR), "9.9", KNOWN_AS) == ((), False)
 
 
 @pytest.mark.parametrize("exists", [True, False])
-async def test_what_is_hidden_costs_what_is_not_there_costs(exists: bool) -> None:
+@pytest.mark.parametrize("shared", [True, False])
+async def test_what_is_hidden_costs_what_is_not_there_costs(exists: bool, shared: bool) -> None:
     """SIA-45: no question more, no question less."""
     archive = Archive([study()] if exists else [], {"1.2": [series("1.2.1", "SR")]})
+    if shared:
+        archive.listing = Listing([], ASKED, shared=frozenset({"1.2"}))
     archive.fresh = archive.listing
-    assert may_see(permit(NO_SR), await views(archive).described(permit(NO_SR), "1.2", KNOWN_AS), DAY_ENDS) is None
+    found, is_shared = await views(archive).described(permit(NO_SR), "1.2", KNOWN_AS)
+    assert may_see(permit(NO_SR), found, DAY_ENDS) is None
+    assert is_shared is shared
     assert archive.questions == [False, True]
+
+
+@pytest.mark.parametrize("rules", [(), (NO_SR,)])
+async def test_a_study_whose_uid_is_somebody_elses_is_not_shown(rules: tuple[Rule, ...]) -> None:
+    """Also for a permit that leads everywhere: no capability is issued for it."""
+    archive = Archive([study()], {"1.2": [series("1.2.1", "CT")]})
+    archive.listing = Listing([study()], ASKED, shared=frozenset({"1.3"}))
+    view = await views(archive).of(permit(*rules), KNOWN_AS)
+    assert view.of("1.2") is not None
+    assert view.of("1.3") is None
+    assert not view.shows_row("1.3", None)
 
 
 async def test_lists_of_what_is_hidden_are_empty() -> None:

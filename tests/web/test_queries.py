@@ -24,8 +24,14 @@ async def test_a_limit_is_passed_on_only_when_all_rows_are_the_patients(issuer: 
         root = url + PATH.removesuffix(f"/studies/{STUDY}")
         async with client.get(f"{root}/studies?limit=1", headers=HEADERS) as response:
             assert response.status == 200
-    asked = [target for target in pacs.requests if "PatientID" in target and "limit=" in target]
-    assert f"limit={limit}" in asked[-1].split("&")
+    asked = [
+        target
+        for target in pacs.requests
+        if "PatientID" in target and "includefield=00100020,00100021,0020000D" in target
+    ]
+    assert f"limit={limit}" in asked[0].split("&")
+    # Its row names no issuer and is left out: that was not the end of the patient's own.
+    assert "limit=500" in asked[-1].split("&")
 
 
 async def test_slow_retrievals_take_no_connection_from_the_queries() -> None:

@@ -1,0 +1,122 @@
+"""The patients of all studies of a list, so that it shows nothing that a read refuses (SIA-42).
+
+A PACS may hold one StudyInstanceUID for two patients. Asked by lists of UIDs (PS3.18 8.3.4.1), without any PatientID.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from sidecar.access.identity import PatientIdentifier, all_are_one_of
+from sidecar.common.dicom_json import tag, text
+from sidecar.common.errors import BadGateway
+from sidecar.pacs.client import PacsClient
+from sidecar.pacs.ownership import KnownAs, Ownership, owner_of
+from sidecar.pacs.resources import Query
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 4
+"""Queries that run at once for one list."""
+AT_ONCE_FOR_ALL = 8
+"""Queries that run at once for all lists."""
+NO_LISTS_SECONDS = 3_600
+"""How long a PACS that does not take lists of UIDs is asked for one at a time."""
+
+_FIELDS = ("SpecificCharacterSet", "StudyInstanceUID", "PatientID", "IssuerOfPatientID")
+# Also UIDs that are not as PS3.5 9.1 writes them (leading zeros), but nothing with a meaning in a query.
+_ASKABLE = re.compile(r"[0-9.]{1,64}", re.ASCII)
+
+Owners = frozenset[PatientIdentifier]
+
+
+class StudyOwners:
+    """Asks the PACS; remembers nothing but whether it takes lists of UIDs. The clock is monotonic, in seconds."""
+
+    def __init__(
+        self, client: PacsClient, ownership: Ownership, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._client = client
+        self._ownership = ownership
+        self._clock = clock
+        self._no_lists_until = float("-inf")
+        self._all = asyncio.Semaphore(AT_ONCE_FOR_ALL)
+
+    async def of(
+        self, studies: Iterable[str], known_as: KnownAs, arrived: dict[str, Owners] | None = None
+    ) -> dict[str, Owners]:
+        """Return the patients of every study that the PACS has under each of these UIDs.
+
+        There are none for a UID that the PACS does not have, or that it cannot be asked for. A read asks anew for the
+        owners of a study that is not the patient's alone (``known_as``), whatever it remembers. ``arrived``: what an
+        earlier try has brought before it failed; what this one brings is put there. Raises what ``PacsClient.search``
+        raises.
+        """
+        found = {} if arrived is None else arrived
+        wanted = dict.fromkeys(studies)
+        list_queries = asyncio.Semaphore(AT_ONCE)
+
+        async def ask(batch: Sequence[str]) -> None:
+            async with list_queries, self._all:
+                found.update(await self._ask(batch, known_as))
+
+        unknown = (uid for uid in wanted if uid not in found and _ASKABLE.fullmatch(uid))
+        tasks = [asyncio.ensure_future(ask(batch)) for batch in _batches(unknown, self._client.dialect.uid_list)]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:  # After a failure the PACS is not asked the rest.
+                task.cancel()
+        owners = {uid: found.get(uid, frozenset()) for uid in wanted}
+        for uid, one in owners.items():
+            if not all_are_one_of(one, known_as):
+                self._ownership.forget_owners(uid, known_as)
+        return owners
+
+    async def _ask(self, batch: Sequence[str], known_as: KnownAs) -> Mapping[str, Owners]:
+        if self._clock() < self._no_lists_until:
+            return await self._one_by_one(batch, known_as)
+        found: Mapping[str, Owners] = {}
+        try:
+            found = await self._search(batch, known_as)
+        except BadGateway:  # It may refuse what it does not know.
+            if len(batch) == 1:
+                raise
+        missing = [uid for uid in batch if not found.get(uid)]
+        if not missing or len(batch) == 1:
+            return found
+        # Gone a moment ago, or the list was cut or not understood: then who else has the others is not known either.
+        singly = await self._one_by_one(batch, known_as)
+        if any(singly[uid] for uid in missing):
+            log.warning("the PACS does not take lists of UIDs: the owners of listed studies are asked for one by one")
+            self._no_lists_until = self._clock() + NO_LISTS_SECONDS
+        return singly
+
+    async def _search(self, batch: Sequence[str], known_as: KnownAs) -> Mapping[str, Owners]:
+        parameters = (("StudyInstanceUID", ",".join(batch)), ("includefield", ",".join(map(tag, _FIELDS))))
+        # All rows: an owner who was not seen would count as nobody.
+        rows = await self._client.search(Query("studies"), parameters, known_as=known_as)
+        found: dict[str, set[PatientIdentifier]] = {uid: set() for uid in batch}
+        for row in rows:
+            if (uid := text(row, "StudyInstanceUID")) in found:
+                found[uid].add(owner_of(row))
+        return {uid: frozenset(owners) for uid, owners in found.items()}
+
+    async def _one_by_one(self, batch: Sequence[str], known_as: KnownAs) -> dict[str, Owners]:
+        return {uid: await self._ownership.owners(uid, known_as) for uid in batch}
+
+
+def _batches(uids: Iterable[str], most: int) -> Iterator[list[str]]:
+    """Lists of UIDs that have at most so many characters when they are joined by commas."""
+    batch: list[str] = []
+    characters = 0
+    for uid in uids:
+        if batch and characters + len(uid) > most:
+            yield batch
+            batch, characters = [], 0
+        batch.append(uid)
+        characters += len(uid) + 1
+    if batch:
+        yield batch

@@ -1,0 +1,129 @@
+"""QIDO-RS lists without a study in their path: rows of a UID that two patients have are in none (SIA-42)."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from sidecar.common.dicom_json import tag, text
+from sidecar.listener import listen
+from tests.pacs.fake import row
+from tests.upstreams import PATIENT, ScriptedEhr, sidecar_between
+from tests.web.test_stream import HEADERS
+
+RULE = {"name": "none", "effect": "exclude", "study": {"StudyDescription": ["no such"]}, "unknown": "ignored"}
+
+
+class Archive:
+    """Answers QIDO-RS from rows; ``uid_lists``: whether it takes a list of UIDs for what it is."""
+
+    def __init__(self, *rows: dict[str, Any], uid_lists: bool = True) -> None:
+        self.rows = rows
+        self.uid_lists = uid_lists
+        self.asked: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def serve(self) -> AsyncIterator[str]:
+        """Yields the DICOMweb root."""
+        app = web.Application()
+        app.router.add_get("/rs/studies/{study}/{level:series}", self._answer)
+        app.router.add_get("/rs/series/{series}/{level:instances}", self._answer)
+        app.router.add_get("/rs/{level}", self._answer)
+        async with listen(app, "127.0.0.1", 0) as port:
+            yield f"http://127.0.0.1:{port}/rs"
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        self.asked.append(request.path_qs)
+        uid = {"studies": "StudyInstanceUID", "series": "SeriesInstanceUID", "instances": "SOPInstanceUID"}
+        level = uid[request.match_info["level"]]
+        keys = {name: value for name, value in request.query.items() if name not in ("limit", "offset", "includefield")}
+        for name, keyword in (("study", "StudyInstanceUID"), ("series", "SeriesInstanceUID")):
+            if name in request.match_info:
+                keys[keyword] = request.match_info[name]
+        found: dict[tuple[str | None, str | None], dict[str, Any]] = {}
+        for one in self.rows:
+            if all(self._matches(one, name, value) for name, value in keys.items()):
+                found.setdefault((text(one, level), text(one, "PatientID")), one)
+        offset = int(request.query.get("offset", 0))
+        page = list(found.values())[offset : offset + int(request.query["limit"])]
+        return web.json_response(page, content_type="application/dicom+json")
+
+    def _matches(self, one: dict[str, Any], name: str, value: str) -> bool:
+        element = one.get(name if name in one else tag(name), {}).get("Value", [""])
+        return element[0] in (value.split(",") if self.uid_lists and "UID" in name else [value])
+
+
+def rows(study: str, patient: str | None, series: int = 1) -> dict[str, Any]:
+    """An instance of a series of a study; the UIDs say of which."""
+    number = patient or "0"
+    return row(patient, study, f"{study}.{number[-1]}{series}", f"{study}.{number[-1]}{series}.1")
+
+
+OWN = [rows(f"1.2.{number}", PATIENT, series) for number in (5, 6, 7) for series in (1, 2)]
+SHARED = [rows(study, patient) for study, patient in (("1.2.3", PATIENT), ("1.2.3", "other"), ("1.2.4", PATIENT),
+                                                      ("1.2.4", None))]  # fmt: skip
+
+
+async def studies(client: aiohttp.ClientSession, url: str) -> list[str]:
+    """Of each row of a QIDO-RS answer."""
+    async with client.get(url, headers=HEADERS) as answer:
+        assert answer.status == 200
+        return [text(one, "StudyInstanceUID") or "" for one in await answer.json(content_type=None)]
+
+
+@pytest.mark.parametrize("uid_lists", [True, False])
+@pytest.mark.parametrize("access", [{}, {"rules": [RULE]}])
+async def test_shared_uids_are_in_no_list_at_any_level(access: dict[str, Any], uid_lists: bool) -> None:
+    archive = Archive(*SHARED, *OWN, uid_lists=uid_lists)
+    async with (
+        sidecar_between(ScriptedEhr(), archive, access=access) as (url, _),
+        aiohttp.ClientSession() as client,
+    ):
+        root = url + "/wado-rs"
+        assert await studies(client, f"{root}/studies") == ["1.2.5", "1.2.6", "1.2.7"]
+        for level in ("series", "instances"):
+            assert await studies(client, f"{root}/{level}") == [
+                one for one in ("1.2.5", "1.2.6", "1.2.7") for _ in (1, 2)
+            ]
+        for study in ("1.2.3", "1.2.4"):
+            for path in (f"studies?StudyInstanceUID={study}", f"series?StudyInstanceUID={study}",
+                         f"instances?0020000D={study}", f"instances?SeriesInstanceUID={study}.11",
+                         f"series/{study}.11/instances"):  # fmt: skip
+                assert await studies(client, f"{root}/{path}") == []
+        assert await studies(client, f"{root}/series/1.2.5.12/instances") == ["1.2.5"]
+
+
+@pytest.mark.parametrize("access", [{}, {"rules": [RULE]}])
+async def test_pages_have_no_holes(access: dict[str, Any]) -> None:
+    """A page that is short is the last one; and nothing comes twice."""
+    archive = Archive(*SHARED[:2], *OWN[:2], *SHARED[2:], *OWN[2:])
+    async with (
+        sidecar_between(ScriptedEhr(), archive, access=access) as (url, _),
+        aiohttp.ClientSession() as client,
+    ):
+        pages = [await studies(client, f"{url}/wado-rs/studies?limit=1&offset={offset}") for offset in range(4)]
+        assert pages == [["1.2.5"], ["1.2.6"], ["1.2.7"], []]
+        assert await studies(client, f"{url}/wado-rs/series?limit=4&offset=1") == ["1.2.5", "1.2.6", "1.2.6", "1.2.7"]
+
+
+async def test_a_row_that_does_not_say_its_study_is_left_out() -> None:
+    """Of whom its study is cannot be known."""
+    bare = row(PATIENT, None, "1.2.5.13", "1.2.5.13.1")
+    async with (
+        sidecar_between(ScriptedEhr(), Archive(*OWN, bare)) as (url, _),
+        aiohttp.ClientSession() as client,
+    ):
+        assert len(await studies(client, f"{url}/wado-rs/series")) == len(OWN)
+
+
+async def test_below_a_study_its_owners_are_not_asked_for_twice() -> None:
+    archive = Archive(*OWN)
+    async with sidecar_between(ScriptedEhr(), archive) as (url, _), aiohttp.ClientSession() as client:
+        await studies(client, f"{url}/wado-rs/studies")
+        assert sum("StudyInstanceUID=1.2.5,1.2.6,1.2.7" in one for one in archive.asked) == 1
+        asked = len(archive.asked)
+        assert await studies(client, f"{url}/wado-rs/studies/1.2.5/series") == ["1.2.5", "1.2.5"]
+        assert [one.partition("?")[0] for one in archive.asked[asked:]] == ["/rs/studies", "/rs/studies/1.2.5/series"]
