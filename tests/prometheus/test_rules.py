@@ -64,6 +64,7 @@ def test_a_first_failure_is_an_increase() -> None:
     text = Metrics("1").expose().decode()
     for what in ("instance", "metadata", "unreadable_instance"):
         assert f'smart_imaging_verification_failures_total{{what="{what}"}} 0.0' in text
+    assert "smart_imaging_shared_uids_total 0.0" in text
 
 
 def test_every_alert_has_its_section_in_the_runbook() -> None:
