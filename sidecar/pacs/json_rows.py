@@ -42,6 +42,11 @@ class Rows:
             position = self._inside(chunk, position, found) if self._depth else self._between(chunk, position)
         return found
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the array has ended."""
+        return self._expects == b"end"
+
     def end(self) -> None:
         """Raises ``NotRows`` unless the array came whole."""
         if self._expects != b"end" or self._depth:

@@ -28,7 +28,7 @@ class Metadata:
         self._check = check
         self._root = root
         self._rows = Rows(row_bytes=row_bytes)
-        self._sent = 0
+        self.parts = 0
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the rows that came whole, as ours. Raises ``Malformed`` and what the check raises."""
@@ -38,13 +38,18 @@ class Metadata:
             raise Malformed(wrong.args[0]) from None
         return b"".join(self._written(row) for row in rows)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the array has ended."""
+        return self._rows.is_closed
+
     def end(self) -> bytes:
         """Return the array's end. Raises ``Malformed`` when it did not come whole, or has no rows."""
         try:
             self._rows.end()
         except NotRows as wrong:
             raise Malformed(wrong.args[0]) from None
-        if not self._sent:
+        if not self.parts:
             raise Malformed("empty")  # What is permitted is there: a study without instances is none.
         return b"]"
 
@@ -55,8 +60,8 @@ class Metadata:
             written = orjson.dumps(rewrite_row(row, self._root, context=_instance_url(row, self._root)))
         except (TooDeep, TypeError):  # TypeError: nesting or a number that no reader could take either.
             raise Malformed("metadata_wrong_shape") from None
-        lead = b"," if self._sent else b"["
-        self._sent += 1
+        lead = b"," if self.parts else b"["
+        self.parts += 1
         return lead + written
 
 

@@ -30,7 +30,7 @@ class Multipart:
         self._held = b""
         self._state = self._before_first
         self._out: list[bytes | memoryview] = []
-        self._outside = 0
+        self._closing = b""  # From the closing delimiter's last two characters on: held back until the end.
         self._has_released = False  # Till then nothing leaves, no delimiter either: an error can still be an error.
         # Of this call of ``feed``: whether what leaves is the beginning of the data, and whether the header lines of
         # the part under way are among the data.
@@ -60,13 +60,18 @@ class Multipart:
         size = sum(map(len, out))
         return data if size == len(data) else memoryview(data)[:size]
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the closing delimiter has come."""
+        return bool(self._closing)
+
     def end(self) -> bytes:
-        """Return nothing. Raises ``Malformed`` unless the closing delimiter came, behind a part at least."""
-        if self._state != self._after_last:
+        """Return what closes the body. Raises ``Malformed`` unless it came, behind a part at least."""
+        if not self._closing:
             raise Malformed("truncated")
         if not self.parts:
             raise Malformed("empty")
-        return b""
+        return self._closing
 
     # Each state takes the data and where it goes on; it returns where the next state goes on, or None after it has put
     # what must wait for more data into _held.
@@ -98,7 +103,7 @@ class Multipart:
 
     def _behind_delimiter(self, data: bytes, position: int) -> int | None:
         if data.startswith(b"--", position):
-            self._around(b"--")
+            self._closing = b"--"
             self._state = self._after_last
             return position + 2
         line_end = data.find(b"\r\n", position)
@@ -220,10 +225,9 @@ class Multipart:
 
     def _after_last(self, data: bytes, position: int) -> int | None:
         rest = data[position:]
-        self._outside += len(rest)
-        if rest.strip() or self._outside > OUTSIDE_LIMIT_BYTES:
+        if rest.strip() or len(self._closing) + len(rest) > OUTSIDE_LIMIT_BYTES + len(b"--"):
             raise Malformed("epilogue")
-        self._around(rest)
+        self._closing += rest
         self._held = b""
         return None
 
@@ -238,3 +242,8 @@ class OnlyPart(Multipart):
         if self.parts:
             raise Malformed("more_parts")
         super()._begin_part(lines)
+
+    def end(self) -> bytes:
+        """Return nothing: no delimiter leaves. Raises ``Malformed`` as ``Multipart`` does."""
+        super().end()
+        return b""

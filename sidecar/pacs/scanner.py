@@ -15,9 +15,18 @@ class Malformed(ValueError):
 
 
 class Scanner(Protocol):
-    """Takes a body chunk by chunk. ``keeps_length``: as many bytes go out as come in."""
+    """Takes a body chunk by chunk. ``keeps_length``: as many bytes go out as come in.
+
+    ``parts``: how many instances, rows or other parts have begun. What closes the body is held back until ``end``, so
+    that the caller can compare ``parts`` with what should have come.
+    """
 
     keeps_length: bool
+    parts: int
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing but the end of the body can come."""
 
     def feed(self, chunk: bytes) -> bytes | memoryview:
         """Return what may be passed on now. Raises ``Malformed``, ``Unreadable``, and what the check raises."""
@@ -34,6 +43,8 @@ class Untouched:
     """A single body whose length tells whether it is whole: passed on as it comes."""
 
     keeps_length = True
+    parts = 1
+    is_closed = False
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the chunk."""
@@ -48,6 +59,8 @@ class SingleInstance:
     """A single ``application/dicom`` body: held until ``check`` has seen its header."""
 
     keeps_length = True
+    parts = 1
+    is_closed = False
 
     def __init__(self, check: Check) -> None:
         self._check = check

@@ -66,8 +66,7 @@ def feed_all(scan: Scanner, chunks: Iterator[bytes], released: list[bytes]) -> N
 
 def run(scan: Scanner, data: bytes, cuts: list[int]) -> bytes:
     out = b"".join(bytes(scan.feed(chunk)) for chunk in split(data, cuts))
-    scan.end()
-    return out
+    return out + scan.end()
 
 
 def with_tail(tail: bytes, length: int | None = None) -> bytes:
