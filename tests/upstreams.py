@@ -73,11 +73,14 @@ class ScriptedEhr:
 class ScriptedPacs:
     """A PACS on a bare socket with one study of one patient; ``retrieve`` writes the answer to any retrieval.
 
+    ``instances``: how many study and series are said to have, ``None``: not said; ``listed``: how many are listed.
     ``requests`` has each request's target; ``gone`` is set when a peer left during a retrieval.
     """
 
     retrieve: Answer
     patient_id: str = PATIENT
+    instances: int | None = 5
+    listed: int = 1
     requests: list[str] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -115,13 +118,19 @@ class ScriptedPacs:
                 await writer.wait_closed()
 
     def _rows(self, target: str, writer: asyncio.StreamWriter) -> None:
-        row = {
+        row: dict[str, Any] = {
             "00100020": {"vr": "LO", "Value": [self.patient_id]},
             "0020000D": {"vr": "UI", "Value": [STUDY]},
             "0020000E": {"vr": "UI", "Value": [SERIES]},
             "00080018": {"vr": "UI", "Value": [INSTANCE]},
         }
-        body = json.dumps([row] if "offset=" not in target else []).encode()
+        if self.instances is not None:
+            row |= {name: {"vr": "IS", "Value": [self.instances]} for name in ("00201208", "00201209")}
+        rows = [row]
+        if "/instances?" in target and "SOPInstanceUID" not in target:
+            others = [f"{INSTANCE}.{number}" for number in range(1, self.listed)]
+            rows += [row | {"00080018": {"vr": "UI", "Value": [uid]}} for uid in others]
+        body = json.dumps(rows if "offset=" not in target else []).encode()
         writer.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/dicom+json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
         )

@@ -218,13 +218,15 @@ class PacsClient:
         accept: str,
         parameters: Parameters = (),
         conditions: Mapping[str, str] = MappingProxyType({}),
+        expected: int | None = None,
     ) -> AsyncIterator[Upstream]:
         """Open a retrieval that ``permit`` covers; the answer's head and the first bytes of its body have come.
 
         Leaving the block closes the connection unless the body was read to its end: a client that left frees the
         PACS at once. Raises ``Unavailable`` (503, also when the PACS takes longer than the patience: SIA-44),
         ``GatewayTimeout``, ``BadGateway``, ``ValueError`` for a wrong permit. ``conditions``: header lines of
-        conditional and range requests, checked already.
+        conditional and range requests, checked already. ``expected``: how many instances the archive counted just
+        before. ``Upstream.expected`` is that of the request which began what is returned.
         """
         if permit.part != retrieval.part:
             raise ValueError("the permit is for something else")
@@ -233,15 +235,19 @@ class PacsClient:
             # Commas as they are: Orthanc undoes no percent-encoding in rendering parameters either.
             url += "?" + urlencode(parameters, safe=",")
         headers = {**self._headers, "Accept": accept, **conditions}
-        upstream = await self._wait_for(URL(url, encoded=True), retrieval.kind.value, headers, permit)
+        upstream = await self._wait_for(URL(url, encoded=True), retrieval.kind.value, headers, permit, expected)
         try:
             yield upstream
         finally:
             upstream.close()
 
-    async def _wait_for(self, url: URL, kind: str, headers: dict[str, str], permit: StudyPermit) -> Upstream:
+    async def _wait_for(
+        self, url: URL, kind: str, headers: dict[str, str], permit: StudyPermit, expected: int | None
+    ) -> Upstream:
         async def start() -> Upstream:
-            return await self._start(url, kind, headers)
+            upstream = await self._start(url, kind, headers)
+            upstream.expected = expected
+            return upstream
 
         try:
             if self._patience is not None:

@@ -181,6 +181,16 @@ class Ownership:
         """Ask for the owners of this study anew: a list saw that they are not the patient alone."""
         self._owners.pop((study, known_as), None)
 
+    def forget_study(self, study: str) -> None:
+        """Ask the PACS anew from now on about this study and all in it, whoever's it is."""
+        self._invalidation.generation += 1
+        for table in (self._owners, self._refused):
+            for asked in [one for one in table if one[0] == study]:
+                table.pop(asked, None)
+        for parts in (self._series, self._absent):
+            for part in [one for one in parts if one[0].study == study]:
+                parts.pop(part, None)
+
     async def close(self) -> None:
         """End what is under way."""
         await self._index_flight.close()

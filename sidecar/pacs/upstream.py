@@ -10,13 +10,15 @@ from sidecar.pacs.socket_body import SocketBody, take_over
 class Upstream:
     """``status`` and ``headers`` of the answer; ``idle_seconds``: longest silence that its reader allows the body.
 
-    ``chunked``: whether the body's end is told by chunks.
+    ``chunked``: whether the body's end is told by chunks. ``expected``: how many instances the archive had just before
+    the answer was asked for, ``None``: not counted.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, *, idle_seconds: float) -> None:
         self._response = response
         self.chunked = response.headers.get(hdrs.TRANSFER_ENCODING, "").lower() == "chunked"
         self.idle_seconds = idle_seconds
+        self.expected: int | None = None
         self._first: list[bytes] | None = None
         self._taken = 0
         self._failure: Exception | None = None

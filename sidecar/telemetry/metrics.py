@@ -107,9 +107,9 @@ class Metrics:
             if sample.labels["of"] not in names:
                 self.certificate_expiry.remove(sample.labels["of"])
 
-    def observe_foreign(self, what: str) -> None:
-        """The PACS returned something of another patient, and it was held back."""
-        self.verification_failures.labels(what).inc()
+    def observe_foreign(self, what: str, count: int = 1) -> None:
+        """The PACS returned something of another patient, and it was held back; ``count``: so many rows."""
+        self.verification_failures.labels(what).inc(count)
 
     def begin_audit(self, sink: str) -> None:
         """Audit events go to this ``sink`` (that of ``audit``), too."""

@@ -21,6 +21,7 @@ from sidecar.common.spans import span
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.pacs.answer import check_head
 from sidecar.pacs.client import PacsClient, QueryRefused
+from sidecar.pacs.counts import is_counted
 from sidecar.pacs.matching import Matching, parse_matching
 from sidecar.pacs.media import accepts_json, is_single, upstream_accept
 from sidecar.pacs.ownership import owner_of
@@ -31,6 +32,7 @@ from sidecar.telemetry.access_record import current_record
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.capabilities import PREFIX
 from sidecar.web.conditions import to_client, to_pacs
+from sidecar.web.current_study import CurrentStudy
 from sidecar.web.guard import Guard
 from sidecar.web.limits import StreamLimits
 from sidecar.web.middleware import TARGET
@@ -151,6 +153,7 @@ class DicomWeb:
         generation = self._invalidation.generation
         study_permit = await self._guard.study(permit, resource.part, drawn=unnamed)
         permitted = Permitted.by(study_permit, study_permit.known_as)
+        now = CurrentStudy(self._guard, self._pacs, permit, resource.part, study_permit.known_as)
 
         async def decide_again() -> None:
             """Something was forgotten while the archive was waited for: it may have opened what is not ours now."""
@@ -168,8 +171,9 @@ class DicomWeb:
                 self._guard.audit.permitted(current_record())
             with span("fetch"):
                 return await self._stream(
-                    request, study_permit, permitted, resource, root, accept=asked, unwrap=is_single(accept, resource),
-                    parameters=_rendering_parameters(parameters, resource), decide_again=decide_again,
+                    request, study_permit, permitted, now, resource, root, accept=asked,
+                    unwrap=is_single(accept, resource), parameters=_rendering_parameters(parameters, resource),
+                    decide_again=decide_again,
                 )  # fmt: skip
 
     async def _stream(
@@ -177,6 +181,7 @@ class DicomWeb:
         request: web.Request,
         permit: StudyPermit,
         permitted: Permitted,
+        now: CurrentStudy,
         resource: Retrieval,
         root: str,
         *,
@@ -186,8 +191,10 @@ class DicomWeb:
         decide_again: Callable[[], Awaitable[None]],
     ) -> web.StreamResponse:
         conditions = to_pacs(request.headers, resource.kind)
+        # Before the archive lists what it will send: images that arrive meanwhile make the list longer, not shorter.
+        expected = await now.expected() if is_counted(resource) else None
         async with self._pacs.open(
-            permit, resource, accept=accept, parameters=parameters, conditions=conditions
+            permit, resource, accept=accept, parameters=parameters, conditions=conditions, expected=expected
         ) as upstream:
             await decide_again()
             if upstream.status == 304 and conditions:
@@ -201,7 +208,7 @@ class DicomWeb:
             )  # fmt: skip
             if unwrap and head.boundary is not None:
                 head = replace(head, content_type="application/dicom", media_type="application/dicom")
-            return await self._streamer.send(request, upstream, head, resource.kind.value, scanner)
+            return await self._streamer.send(request, upstream, head, resource.kind.value, scanner, now)
 
     async def _search(
         self,
@@ -227,7 +234,9 @@ class DicomWeb:
             async with self._guard.queries.turn(permit.patient):
                 # Of one study the owners have just been looked at.
                 checked = only is not None or query.study is not None
-                rows = await self._rows(query, matching, known_as, view, checked=checked)
+                rows, others = await self._rows(query, matching, known_as, view, checked=checked)
+        if others:
+            await self._note_others(permit, query, known_as, others)
         rows = [row for row in rows if only in (None, text(row, "StudyInstanceUID"))]
         try:
             return _dicom_json([rewrite_row(public_attributes(row), root) for row in rows])
@@ -243,11 +252,13 @@ class DicomWeb:
         view: PatientView | None,
         *,
         checked: bool,
-    ) -> list[Row]:
+    ) -> tuple[list[Row], int]:
         """The patient's rows under every identifier, in one order, cut to the page that was asked for.
 
-        ``view``: what is shown of them, ``None``: all. ``checked``: they are of one study, whose owners are known.
+        With them: how many came that are not the patient's, and were left out. ``view``: what is shown of the
+        patient's, ``None``: all. ``checked``: they are of one study, whose owners are known.
         """
+        others = 0
         wanted = None if matching.limit is None else matching.offset + matching.limit
         rows: list[Row] = []
         for identifier in sorted(known_as, key=lambda known: (known.patient_id, known.issuer or "")):
@@ -263,13 +274,16 @@ class DicomWeb:
             )
             limit = wanted if exact else None
             found = await self._found(query, matching, parameters, limit)
-            kept = await self._kept(found, query, matching, identifier, known_as, view, checked=checked)
+            own = [row for row in found if _is_own(row, query, identifier)]
+            kept = await self._kept(own, query, matching, known_as, view, checked=checked)
             if limit is not None and len(kept) < len(found) >= limit:
                 # What is left out made the page short, which a client would take for the end.
                 found = await self._found(query, matching, parameters, None)
-                kept = await self._kept(found, query, matching, identifier, known_as, view, checked=checked)
+                own = [row for row in found if _is_own(row, query, identifier)]
+                kept = await self._kept(own, query, matching, known_as, view, checked=checked)
+            others += len(found) - len(own)
             rows += kept
-        return rows[matching.offset : wanted]
+        return rows[matching.offset : wanted], others
 
     async def _found(
         self, query: Query, matching: Matching, parameters: Sequence[tuple[str, str]], limit: int | None
@@ -283,22 +297,15 @@ class DicomWeb:
 
     async def _kept(
         self,
-        found: list[Row],
+        own: list[Row],
         query: Query,
         matching: Matching,
-        identifier: PatientIdentifier,
         known_as: frozenset[PatientIdentifier],
         view: PatientView | None,
         *,
         checked: bool,
     ) -> list[Row]:
-        """Those of the rows that the patient may see: theirs, of studies that a read does not refuse."""
-        own = [row for row in found if self._is_own(row, query, identifier)]
-        if len(own) < len(found):
-            log.warning(
-                "the PACS returned rows that were not asked for; they are left out",
-                extra={"rows": len(found) - len(own)},
-            )
+        """Those of the patient's ``own`` rows that may be seen: of studies that a read does not refuse."""
         if view is not None:
             self._guard.left_out(view.listing.shared.intersection(text(row, "StudyInstanceUID") or "" for row in own))
             return shown_rows(own, query, matching, view)
@@ -307,15 +314,26 @@ class DicomWeb:
         studies = await self._guard.unrefused((uid for row in own if (uid := text(row, "StudyInstanceUID"))), known_as)
         return [row for row in own if text(row, "StudyInstanceUID") in studies]
 
-    def _is_own(self, row: Row, query: Query, identifier: PatientIdentifier) -> bool:
-        if (
-            owner_of(row).is_of(identifier)
-            and query.study in (None, text(row, "StudyInstanceUID"))
-            and query.series in (None, text(row, "SeriesInstanceUID"))
-        ):
-            return True
-        self._metrics.observe_foreign(query.level + "_row")
-        return False
+    async def _note_others(
+        self, permit: PatientPermit, query: Query, known_as: frozenset[PatientIdentifier], rows: int
+    ) -> None:
+        """Count ``rows`` that were left out, unless the archive was corrected: then raise ``Denied``."""
+        if query.study is not None:
+            part = Part(query.study, query.series)
+            if await CurrentStudy(self._guard, self._pacs, permit, part, known_as).is_corrected():
+                log.warning("a study was corrected at the PACS while it was remembered", extra={"rows": rows})
+                await self._guard.study(permit, part, whole=False)
+                return
+        log.warning("the PACS returned rows that were not asked for; they are left out", extra={"rows": rows})
+        self._metrics.observe_foreign(query.level + "_row", rows)
+
+
+def _is_own(row: Row, query: Query, identifier: PatientIdentifier) -> bool:
+    return (
+        owner_of(row).is_of(identifier)
+        and query.study in (None, text(row, "StudyInstanceUID"))
+        and query.series in (None, text(row, "SeriesInstanceUID"))
+    )
 
 
 def _note(resource: Retrieval | Query) -> None:

@@ -236,8 +236,7 @@ class Guard:
             now = self._clock()
             self._unless_denied(decide_shown(permit, part, described, now=now, whole=whole, drawn=drawn, shared=shared))
         with measure("ownership"):
-            async with self.queries.turn(permit.patient):
-                found = await self._ownership.facts(part, known_as, fresh=drawn)
+            found = await self.facts(permit, part, known_as, fresh=drawn)
         facts = StudyFacts(found.owners, found.part_found, described)
         with span("decide study") as step:
             decision = decide_study(permit, part, known_as, facts, now=self._clock(), whole=whole, drawn=drawn)
@@ -273,6 +272,17 @@ class Guard:
             "a StudyInstanceUID stands under another patient as well: refused to both, and left out of lists",
             extra={"reason": Reason.SHARED_UID.value, "studies": count},
         )
+    async def facts(
+        self, permit: PatientPermit, part: Part, known_as: frozenset[PatientIdentifier], *, fresh: bool = False
+    ) -> StudyFacts:
+        """What the archive says of the owners of ``part``, in one of the patient's turns. Raises ``Problem``."""
+        async with self.queries.turn(permit.patient):
+            return await self._ownership.facts(part, known_as, fresh=fresh)
+
+    def forget_study(self, study: str, known_as: frozenset[PatientIdentifier]) -> None:
+        """Ask the archive anew about this study, and for the lists of this patient that show it."""
+        self._ownership.forget_study(study)
+        self._views.forget_listed(study, known_as)
 
     def _unless_denied(self, decision: T | Deny) -> T:
         if isinstance(decision, Deny):

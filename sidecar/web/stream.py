@@ -5,6 +5,7 @@ leaves cancels the handler and so closes the PACS connection. An answer that bre
 patient, is aborted, never ended (SIA-43).
 """
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from typing import NoReturn
@@ -13,7 +14,7 @@ import aiohttp
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
-from sidecar.common.errors import BadGateway, GatewayTimeout, Problem, Unavailable
+from sidecar.common.errors import BadGateway, GatewayTimeout, NotFound, Problem, Unavailable
 from sidecar.common.spans import KIND, OUTCOME, Span, span
 from sidecar.pacs.answer import Head
 from sidecar.pacs.elements import Unreadable
@@ -23,14 +24,13 @@ from sidecar.pacs.verify import Excluded, Foreign
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.abort import abort_connection
 from sidecar.web.conditions import to_client
+from sidecar.web.current_study import CHANGED_SECONDS, CurrentStudy
 from sidecar.web.middleware import BROKEN_OFF, REASON, REQUEST_ID
 from sidecar.web.output import Output, Pieces
 from sidecar.web.watch import Watch
 
 log = logging.getLogger(__name__)
 
-EXCLUDED_SECONDS = 5
-"""After which a study that changed while it was sent may be asked for again."""
 _READING, _WRITING = "reading", "writing"
 
 
@@ -50,10 +50,12 @@ class Broken(Exception):
         """The answer while nothing has been sent."""
         if self.reason == "timeout":
             return GatewayTimeout("The image archive took too long to answer.", reason="pacs_timeout")
-        if self.outcome == "excluded":
+        if self.outcome in ("excluded", "incomplete"):
             return Unavailable(
-                "The study has just changed; try again.", reason=self.reason, retry_after=EXCLUDED_SECONDS
+                "The study has just changed; try again.", reason=self.reason, retry_after=CHANGED_SECONDS
             )
+        if self.outcome == "corrected":  # What the archive says of the next request, too (SIA-45).
+            return NotFound("There is no such resource, or it is not available to you.", reason=self.reason)
         if self.foreign is not None:
             return BadGateway(
                 "The image archive sent data that are not certainly this patient's; they were not passed on.",
@@ -70,24 +72,25 @@ class Streamer:
     client_seconds: float
 
     async def send(
-        self, request: web.Request, upstream: Upstream, head: Head, kind: str, scanner: Scanner
+        self, request: web.Request, upstream: Upstream, head: Head, kind: str, scanner: Scanner, now: CurrentStudy
     ) -> web.StreamResponse:
-        """Send the body of ``upstream`` through ``scanner``; return the finished answer.
+        """Send the body of ``upstream`` through ``scanner``; return the finished answer. ``now``: what is asked for.
 
-        Raises ``BadGateway`` / ``GatewayTimeout`` while nothing was sent; afterwards a broken body aborts the client's
+        Raises a ``Problem`` while nothing was sent; afterwards a broken or incomplete body aborts the client's
         connection: no length, no last chunk, no closing delimiter will pretend that it was whole.
         """
         with span("transfer") as step:
             step.set(KIND, kind)
-            return await self._send(request, upstream, head, kind, scanner, step)
+            return await self._send(request, upstream, head, kind, scanner, now, step)
 
     async def _send(
-        self, request: web.Request, upstream: Upstream, head: Head, kind: str, scanner: Scanner, step: Span
-    ) -> web.StreamResponse:
+        self, request: web.Request, upstream: Upstream, head: Head, kind: str, scanner: Scanner, now: CurrentStudy,
+        step: Span,
+    ) -> web.StreamResponse:  # fmt: skip
         outcome = "client_gone"
         self.metrics.streams_active.inc()
         watch = Watch(min(self.client_seconds, upstream.idle_seconds))
-        body = Body(upstream, scanner, watch)
+        body = Body(upstream, scanner, watch, now)
         response: web.StreamResponse | None = None
         writer: AbstractStreamWriter | None = None
         try:
@@ -106,6 +109,7 @@ class Streamer:
             if isinstance(failure, TimeoutError) and watch.step == _WRITING:
                 self._abort(request, "client_stalled")
             broken = failure if isinstance(failure, Broken) else Broken("timeout")
+            broken = await self._explained(broken, request, kind, now)
             outcome = self._record(broken, request, kind)
             if response is None:  # Until the first bytes are here an error can still be an error.
                 raise broken.problem() from None
@@ -137,10 +141,22 @@ class Streamer:
             sent.inc(await output.write(pieces))
             pieces = await body.next()
 
+    async def _explained(self, broken: Broken, request: web.Request, kind: str, now: CurrentStudy) -> Broken:
+        """What is foreign because the archive was corrected is no alarm: then return ``Broken`` for a correction."""
+        if broken.foreign not in ("instance", "metadata"):
+            return broken
+        try:
+            is_corrected = await now.is_corrected()
+        except asyncio.CancelledError:  # The client has left; the alarm stays.
+            self._record(broken, request, kind)
+            raise
+        return Broken("corrected", "corrected") if is_corrected else broken
+
     def _record(self, broken: Broken, request: web.Request, kind: str) -> str:
         if broken.foreign is not None:
             self.metrics.observe_foreign(broken.foreign)
-        log.error(
+        log.log(
+            logging.WARNING if broken.outcome in ("corrected", "incomplete") else logging.ERROR,
             "a PACS answer was not passed on, or not to its end",
             extra={"reason": broken.problem().reason, "kind": kind, "request_id": request[REQUEST_ID]},
         )
@@ -154,25 +170,32 @@ class Streamer:
 
 
 class Body:
-    """A PACS answer's body, through its scanner."""
+    """A PACS answer's body, through its scanner, compared with what the archive has ``now`` before its end leaves."""
 
-    def __init__(self, upstream: Upstream, scanner: Scanner, watch: Watch) -> None:
+    def __init__(self, upstream: Upstream, scanner: Scanner, watch: Watch, now: CurrentStudy) -> None:
         self._upstream = upstream
         self._scanner = scanner
         self._watch = watch
+        self._now = now
         self._ended = False
 
     async def next(self) -> Pieces:
-        """Return the next bytes that may be sent; none at the end. Raises ``Broken``."""
+        """Return the next bytes that may be sent; none at the end. Raises ``Broken``.
+
+        What closes the body comes together with what came before it, so that a short answer that is not complete can
+        still be an error with a status.
+        """
+        passed: list[bytes | memoryview] = []
         while not self._ended:
             came = await self._read()
             try:
                 if came:
-                    passed = [piece for one in came if (piece := self._scanner.feed(one))]
+                    passed += [piece for one in came if (piece := self._scanner.feed(one))]
                 else:
                     self._ended = True
                     rest = self._scanner.end()
-                    passed = [rest] if rest else []
+                    await self._compare(self._scanner.parts)
+                    passed += [rest] if rest else []
             except Malformed as malformed:
                 raise Broken(malformed.reason) from None
             except Unreadable:
@@ -181,9 +204,25 @@ class Body:
                 raise Broken("excluded_series", "excluded") from None
             except Foreign as foreign:
                 raise Broken("foreign_" + foreign.what, "verification_failed", foreign.what) from None
-            if passed:
+            if passed and not self._scanner.is_closed:
                 return passed
-        return ()
+        return passed
+
+    async def _compare(self, parts: int) -> None:
+        """Raise ``Broken`` unless so many ``parts`` are what was counted before, or what the archive counts now.
+
+        Images that arrive meanwhile are no fault: there may be more than before, up to as many as there are now.
+        """
+        first = self._upstream.expected
+        if first is None or parts == first:
+            return
+        self._watch.begin(_READING, self._upstream.idle_seconds)
+        try:
+            now = await self._now.count()
+        except Problem:
+            now = None
+        if now is None or not (parts == now or first <= parts <= now):
+            raise Broken("incomplete", "incomplete")
 
     async def _read(self) -> list[bytes]:
         self._watch.begin(_READING, self._upstream.idle_seconds)

@@ -365,3 +365,40 @@ async def test_what_was_found_before_something_changed_is_not_kept() -> None:
     asked = len(pacs.asked)
     await facts.facts(Part(STUDY, SERIES), KNOWN)
     assert len(pacs.asked) > asked
+
+
+async def test_one_study_is_forgotten() -> None:
+    """Its owners, series and instances, and what was not found in it; nothing of another study."""
+    pacs = archive()
+    facts = ownership(pacs)
+    parts = [Part(STUDY, SERIES, f"{SERIES}.1"), Part(STUDY, "1.5"), Part(FOREIGN_STUDY, FOREIGN_SERIES)]
+    for part in parts:
+        await facts.facts(part, KNOWN)
+    stranger = frozenset({OTHER})
+    await facts.owners(STUDY, stranger)
+    asked = len(pacs.asked)
+    facts.forget_study(STUDY)
+    await facts.facts(parts[2], KNOWN)
+    assert len(pacs.asked) == asked
+    pacs.rows = pacs.rows[3:]
+    assert await facts.facts(parts[0], KNOWN) == StudyFacts(frozenset(), part_found=False)
+    assert await facts.owners(STUDY, stranger) == frozenset()
+    assert not await facts.holds(parts[0], KNOWN)
+    assert not await facts.holds(parts[1], KNOWN)
+    pacs.rows.append(row("p1", STUDY, "1.5"))
+    assert not await facts.holds(parts[1], KNOWN)  # That it is not there is remembered.
+    facts.forget_study(STUDY)
+    assert await facts.holds(parts[1], KNOWN)
+
+
+async def test_what_was_under_way_when_a_study_was_forgotten_is_not_remembered() -> None:
+    pacs = archive()
+    facts = ownership(pacs)
+    pacs.gate.clear()
+    first = asyncio.ensure_future(facts.owners(STUDY, KNOWN))
+    await settle()
+    facts.forget_study(STUDY)
+    pacs.gate.set()
+    assert await first == frozenset({OWN})
+    await facts.owners(STUDY, KNOWN)
+    assert pacs.levels == ["studies", "studies"]

@@ -32,7 +32,7 @@ def keys_file(tmp_path: Path) -> Path:
 
 def pacs() -> ScriptedPacs:
     """With one study."""
-    return ScriptedPacs(answer(MULTIPART + b"Content-Length: %d\r\n" % len(WHOLE), WHOLE))
+    return ScriptedPacs(answer(MULTIPART + b"Content-Length: %d\r\n" % len(WHOLE), WHOLE), instances=3)
 
 
 async def endpoint_of(us: aiohttp.ClientSession, url: str, path: str = "/fhir/ImagingStudy") -> dict[str, Any]:

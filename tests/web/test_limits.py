@@ -69,7 +69,7 @@ async def downloads(url: str, count: int) -> AsyncIterator[list[aiohttp.ClientRe
 async def test_one_more_is_told_to_wait(server: dict[str, Any], status: int) -> None:
     slow = Slow(asyncio.Event())
     async with (
-        sidecar_between(ScriptedEhr(), ScriptedPacs(slow), server=server) as (url, _),
+        sidecar_between(ScriptedEhr(), ScriptedPacs(slow, instances=1), server=server) as (url, _),
         downloads(url, 2) as running,
         aiohttp.ClientSession(headers=HEADERS) as client,
     ):

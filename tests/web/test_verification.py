@@ -84,7 +84,7 @@ async def test_another_instance_than_asked_for() -> None:
 async def test_verification_can_be_switched_off() -> None:
     """For archives whose files have older PatientIDs than their database; the owner of the study is checked anyhow."""
     whole = part("an-older-number") + b"--abc--\r\n"
-    pacs = ScriptedPacs(answer(MULTIPART + b"Connection: close\r\n", whole))
+    pacs = ScriptedPacs(answer(MULTIPART + b"Connection: close\r\n", whole), instances=1)
     async with (
         sidecar_between(ScriptedEhr(), pacs, pacs={"verify_instances": False}) as (url, _),
         aiohttp.ClientSession() as client,
@@ -108,7 +108,8 @@ async def test_metadata_stream_row_by_row(foreign_at: int | None) -> None:
     """3 MB in pieces; a foreign row is an error or a break."""
     rows = [metadata_row("somebody-else" if at == foreign_at else PATIENT, at) for at in range(3_000)]
     body = json.dumps(rows).encode()
-    pacs = ScriptedPacs(answer(b"Content-Type: application/dicom+json\r\nContent-Length: %d\r\n" % len(body), body))
+    head = b"Content-Type: application/dicom+json\r\nContent-Length: %d\r\n" % len(body)
+    pacs = ScriptedPacs(answer(head, body), instances=len(rows))
     got = b""
     async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar), aiohttp.ClientSession() as client:
         try:

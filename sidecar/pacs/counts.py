@@ -1,0 +1,94 @@
+"""How many instances a study or series has, by what the archive says now (PS3.18 10.6.3; PS3.4 C.3.4).
+
+An archive that is corrected during a retrieval leaves out what is gone and closes its answer all the same. So a list of
+instances is compared with this number before its end is passed on (SIA-43).
+"""
+
+import logging
+from collections.abc import Sequence
+
+from sidecar.access.decision import Part
+from sidecar.access.identity import is_one_of
+from sidecar.common.dicom_json import Row, number, tag, text, values
+from sidecar.common.errors import BadGateway
+from sidecar.pacs.client import PacsClient
+from sidecar.pacs.ownership import KnownAs, owner_of
+from sidecar.pacs.resources import OBJECTS, Kind, Query, Retrieval
+
+log = logging.getLogger(__name__)
+
+_STUDY_NUMBER, _SERIES_NUMBER = "NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances"
+
+
+def is_counted(retrieval: Retrieval) -> bool:
+    """Whether the number of instances in the answer can be known.
+
+    It can for whole instances and for metadata, of a study or series.
+    """
+    return retrieval.part.instance is None and (retrieval.kind in OBJECTS or retrieval.kind is Kind.METADATA)
+
+
+async def count_instances(client: PacsClient, part: Part, known_as: KnownAs) -> int | None:
+    """Return how many instances the archive has in the study or series ``part``.
+
+    ``None``: it says that the part is not there, or not only the patient's who is ``known_as``. Nothing is remembered.
+    An archive that does not count is asked for the list of instances.
+    Raises ``BadGateway`` (``pacs_uncounted``) when it neither counts nor lists them, and what ``PacsClient.search``
+    raises.
+    """
+    rows = await _rows(client, part)
+    if not rows or not all(_is_of(row, part, known_as) for row in rows):
+        return None
+    numbers = [number(row, _STUDY_NUMBER if part.series is None else _SERIES_NUMBER) for row in rows]
+    known = [one for one in numbers if one]  # A study without instances is none: 0 says nothing.
+    return sum(known) if len(known) == len(numbers) else await _list_instances(client, part)
+
+
+async def _rows(client: PacsClient, part: Part) -> Sequence[Row]:
+    """Return the rows of the study or series, under whichever patients."""
+    if part.series is None:
+        query, key, fields = Query("studies"), ("StudyInstanceUID", part.study), (_STUDY_NUMBER,)
+        rows = await client.search(query, (key, _fields(*fields)))
+        return [row for row in rows if text(row, "StudyInstanceUID") == part.study]
+    query, key = Query("series", study=part.study), ("SeriesInstanceUID", part.series)
+    rows = await client.search(query, (key, _fields("StudyInstanceUID", _SERIES_NUMBER)), limit=100)
+    return [
+        row for row in rows
+        if text(row, "StudyInstanceUID") == part.study and text(row, "SeriesInstanceUID") == part.series
+    ]  # fmt: skip
+
+
+async def _list_instances(client: PacsClient, part: Part) -> int:
+    """Return how many instances the archive lists. Raises ``BadGateway`` (``pacs_uncounted``)."""
+    query = Query("instances", study=part.study, series=part.series)
+    try:
+        rows = await client.search(query, (_fields("StudyInstanceUID", "SeriesInstanceUID"),))
+    except BadGateway as failure:
+        raise _uncounted(failure.reason) from None
+    listed = {
+        uid for row in rows
+        if (uid := text(row, "SOPInstanceUID")) and text(row, "StudyInstanceUID") == part.study
+        and part.series in (None, text(row, "SeriesInstanceUID"))
+    }  # fmt: skip
+    if not listed:
+        raise _uncounted("no instances are listed")
+    return len(listed)
+
+
+def _fields(*keywords: str) -> tuple[str, str]:
+    return "includefield", ",".join(tag(keyword) for keyword in ("PatientID", "IssuerOfPatientID", *keywords))
+
+
+def _is_of(row: Row, part: Part, known_as: KnownAs) -> bool:
+    """Whether the row is the patient's. Below a study some archives name no patient."""
+    if part.series is not None and not values(row, "PatientID"):
+        return True
+    return is_one_of(owner_of(row), known_as)
+
+
+def _uncounted(detail: str) -> BadGateway:
+    log.error("the PACS does not say how many instances a study or series has", extra={"detail": detail})
+    return BadGateway(
+        "The image archive does not say how many instances this has, so nobody could tell a part of it from the whole.",
+        reason="pacs_uncounted",
+    ).because(detail)

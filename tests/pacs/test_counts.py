@@ -1,0 +1,132 @@
+"""How many instances a study or series has now, whatever the archive says or leaves out (SIA-43)."""
+
+from typing import Any
+
+import pytest
+
+from sidecar.access.decision import Part
+from sidecar.access.identity import PatientIdentifier
+from sidecar.common.errors import BadGateway, Unavailable
+from sidecar.pacs.client import NotSupported
+from sidecar.pacs.counts import count_instances, is_counted
+from sidecar.pacs.resources import Retrieval, parse
+from tests.pacs.fake import FakePacs, row
+
+KNOWN = frozenset({PatientIdentifier("p1")})
+STUDY, SERIES = "1.2", "1.2.1"
+PARTS = {"study": Part(STUDY), "series": Part(STUDY, SERIES)}
+LISTED = [row(None, STUDY, SERIES, f"1.2.1.{number}") for number in range(3)]
+
+
+def study(patient: str | None = "p1", uid: str = STUDY, **more: Any) -> dict[str, Any]:
+    """A row that may stand for the study and for the series."""
+    return row(patient, uid, more.pop("series", SERIES), **more)
+
+
+def counted(instances: object) -> dict[str, Any]:
+    """Both attributes: of the study and of its series."""
+    return {"NumberOfStudyRelatedInstances": instances, "NumberOfSeriesRelatedInstances": instances}
+
+
+def archive(*rows: dict[str, Any], listed: list[dict[str, Any]] | None = None, filters: bool = True) -> FakePacs:
+    """With these rows at the levels of studies and series."""
+    pacs = FakePacs(*rows, filters=filters)
+    pacs.rows_of_level["instances"] = [*(LISTED if listed is None else listed)]
+    return pacs
+
+
+CASES: dict[str, tuple[list[dict[str, Any]], int | None]] = {
+    "a number": ([study(**counted(7))], 7),
+    "a number as text": ([study(**counted("7"))], 7),
+    "two studies of the patient under one UID": ([study(**counted(7)), study(**counted(5))], 12),
+    "no number: the instances are listed": ([study()], 3),
+    "no number in one of two rows": ([study(**counted(7)), study()], 3),
+    "no usable number": ([study(**counted("many"))], 3),
+    "a negative number": ([study(**counted(-1))], 3),
+    "none, of a study that there is": ([study(**counted(0))], 3),
+    "no row": ([], None),
+    "another patient's": ([study("p2", **counted(7))], None),
+    "another patient's, too": ([study(**counted(7)), study("p2", **counted(7))], None),
+    "two PatientIDs in one row": (
+        [study(**counted(7)) | {"00100020": {"vr": "LO", "Value": ["p1", "p2"]}}], None,
+    ),
+    "another study, which the archive should have left out": ([study(uid="1.9", **counted(7))], None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("level", PARTS)
+@pytest.mark.parametrize("filters", [True, False])
+@pytest.mark.parametrize("case", CASES)
+async def test_counts(level: str, filters: bool, case: str) -> None:
+    rows, expected = CASES[case]
+    assert await count_instances(archive(*rows, filters=filters), PARTS[level], KNOWN) == expected
+
+
+async def test_only_below_a_study_a_row_may_name_no_patient() -> None:
+    pacs = archive(study(None, **counted(7)))
+    assert await count_instances(pacs, PARTS["series"], KNOWN) == 7
+    assert await count_instances(pacs, PARTS["study"], KNOWN) is None
+
+
+async def test_what_is_listed_is_counted_once_and_only_where_it_belongs() -> None:
+    listed = [*LISTED, LISTED[0], row(None, "1.9", SERIES, "1.9.1"), row(None, STUDY, "1.2.2", "1.2.2.1"), {}]
+    pacs = archive(study(), listed=listed, filters=False)
+    assert await count_instances(pacs, PARTS["study"], KNOWN) == 4
+    assert await count_instances(pacs, PARTS["series"], KNOWN) == 3
+
+
+async def test_each_count_is_asked_for() -> None:
+    pacs = archive(study(**counted(7)))
+    for _ in range(2):
+        await count_instances(pacs, PARTS["study"], KNOWN)
+    assert pacs.levels == ["studies", "studies"]
+
+
+class NoList(FakePacs):
+    """Counts not, and answers a query for instances with ``refusal``."""
+
+    refusal: Exception
+
+    async def search(self, query: Any, parameters: Any, **more: Any) -> Any:
+        if query.level == "instances":
+            raise self.refusal
+        return await super().search(query, parameters, **more)
+
+
+@pytest.mark.parametrize("refusal", [NotSupported("x", reason="pacs_status"),
+                                     BadGateway("x", reason="query_too_many_results")])  # fmt: skip
+async def test_neither_counted_nor_listed(refusal: Exception) -> None:
+    pacs = NoList(study())
+    pacs.refusal = refusal
+    with pytest.raises(BadGateway) as raised:
+        await count_instances(pacs, PARTS["study"], KNOWN)
+    assert raised.value.reason == "pacs_uncounted"
+
+
+async def test_an_empty_list_says_nothing() -> None:
+    with pytest.raises(BadGateway) as raised:
+        await count_instances(archive(study(), listed=[]), PARTS["study"], KNOWN)
+    assert raised.value.reason == "pacs_uncounted"
+
+
+async def test_an_archive_that_is_away_is_away() -> None:
+    pacs = NoList(study())
+    pacs.refusal = Unavailable("x", reason="pacs_unreachable")
+    with pytest.raises(Unavailable):
+        await count_instances(pacs, PARTS["study"], KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("studies/1.2", True), ("studies/1.2/series/1.3", True), ("studies/1.2/metadata", True),
+        ("studies/1.2/series/1.3/metadata", True), ("studies/1.2/series/1.3/instances/1.4", False),
+        ("studies/1.2/series/1.3/instances/1.4/metadata", False), ("studies/1.2/rendered", False),
+        ("studies/1.2/pixeldata", False), ("studies/1.2/bulkdata", False), ("studies/1.2/thumbnail", False),
+        ("studies/1.2/series/1.3/instances/1.4/frames/1", False),
+    ],
+)  # fmt: skip
+def test_what_is_counted(path: str, expected: bool) -> None:
+    retrieval = parse(path.split("/"))
+    assert isinstance(retrieval, Retrieval)
+    assert is_counted(retrieval) is expected
