@@ -3,12 +3,15 @@
 import secrets
 from collections.abc import Awaitable, Callable
 
+from sidecar.access.decision import Part
 from sidecar.check import permissions
 from sidecar.check.finding import Finding, failed, failure, ok, skipped, warning
 from sidecar.common.dicom_json import Row, text
 from sidecar.common.errors import BadGateway, Forbidden, Problem
 from sidecar.common.fetch import FetchFailed
+from sidecar.pacs.counts import count_instances
 from sidecar.pacs.detection import detect_dialect
+from sidecar.pacs.ownership import KnownAs, owner_of
 from sidecar.pacs.resources import Query
 from sidecar.server import Sidecar
 from sidecar.settings import Settings
@@ -207,6 +210,40 @@ def _judge(name: str, settings: Settings, rows: list[Row], second: list[Row]) ->
     return ok(name, f"{len(rows)} looked at, paging works{note}" if second else f"{len(rows)} looked at{note}")
 
 
+async def counts(settings: Settings, sidecar: Sidecar) -> Finding:
+    """Whether it can be known how many instances a whole study or series has to bring."""
+    name = "pacs.counts"
+    try:
+        rows = await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=_SAMPLE)
+    except Problem as problem:
+        return failed(name, problem, "The archive does not answer QIDO-RS /studies as JSON; see its log.")
+    row = next((one for one in rows if text(one, "StudyInstanceUID") and owner_of(one).patient_id), None)
+    if row is None:
+        return skipped(name, "the archive has no study of a patient that we may see: nothing to look at")
+    study, known_as = Part(text(row, "StudyInstanceUID") or ""), frozenset({owner_of(row)})
+    try:
+        counted = await count_instances(sidecar.pacs, study, known_as)
+        of_series = await _count_a_series(sidecar, study, known_as)
+    except Problem as problem:
+        return failed(name, problem, _UNCOUNTED)
+    if counted is None or of_series is None:
+        return warning(name, "the study that was looked at changed meanwhile", "Run the check again.")
+    return ok(name, "the archive says how many instances a study and a series have")
+
+
+async def _count_a_series(sidecar: Sidecar, study: Part, known_as: KnownAs) -> int | None:
+    rows = await sidecar.pacs.search(Query("series", study=study.study), (), limit=1)
+    series = next((uid for row in rows if (uid := text(row, "SeriesInstanceUID"))), None)
+    return None if series is None else await count_instances(sidecar.pacs, Part(study.study, series), known_as)
+
+
+_UNCOUNTED = (
+    "Whole studies, series and their metadata are refused: nobody could tell a part of one from the whole. Its QIDO-RS "
+    "must return NumberOfStudyRelatedInstances (0020,1208) and NumberOfSeriesRelatedInstances (0020,1209), or list a "
+    "study's /instances, within pacs.max_results."
+)
+
+
 def _issuers(settings: Settings) -> set[str | None]:
     listed = [settings.patients.issuer, *(one.issuer for one in settings.patients.identifiers)]
     return {issuer for issuer in listed if issuer is not None}
@@ -239,5 +276,5 @@ EHR: tuple[tuple[str, Check], ...] = (
 )  # fmt: skip
 PACS: tuple[tuple[str, Check], ...] = (
     ("pacs.dialect", dialect), ("pacs.query", query), ("pacs.studies", studies),
-    ("pacs.changes_url", changes), ("access.rules", permissions.rules),
+    ("pacs.counts", counts), ("pacs.changes_url", changes), ("access.rules", permissions.rules),
 )  # fmt: skip

@@ -31,11 +31,15 @@ class Pacs:
         self.pages = True
         self.status = 200
         self.info: dict[str, Any] | None = None
+        self.of_series: dict[str, Any] = {"00201209": {"vr": "IS", "Value": [2]}}
+        self.instances: list[dict[str, Any]] | None = None
 
     def app(self) -> web.Application:
         app = web.Application()
         app.router.add_get("/dicom-web/studies", self._studies)
         app.router.add_get("/dicom-web/studies/{uid}/series", self._series)
+        app.router.add_get("/dicom-web/studies/{uid}/instances", self._instances)
+        app.router.add_get("/dicom-web/studies/{uid}/series/{series}/instances", self._instances)
         app.router.add_get("/dicom-web/info", self._info)
         return app
 
@@ -50,9 +54,17 @@ class Pacs:
         return web.json_response(rows, content_type="application/dicom+json")
 
     async def _series(self, request: web.Request) -> web.Response:
-        row = {"0020000E": {"vr": "UI", "Value": ["1.9"]}, "00080060": {"vr": "CS", "Value": ["CT"]}}
+        row = {
+            "0020000D": {"vr": "UI", "Value": [request.match_info["uid"]]},
+            "0020000E": {"vr": "UI", "Value": ["1.9"]}, "00080060": {"vr": "CS", "Value": ["CT"]},
+        } | self.of_series  # fmt: skip
         rows = [] if "offset" in request.query else [row]
         return web.json_response(rows, content_type="application/dicom+json")
+
+    async def _instances(self, request: web.Request) -> web.Response:
+        if self.instances is None:
+            return web.Response(status=404)
+        return web.json_response([] if "offset" in request.query else self.instances)
 
     async def _info(self, request: web.Request) -> web.Response:
         return web.Response(status=404) if self.info is None else web.json_response(self.info)
@@ -60,7 +72,7 @@ class Pacs:
 
 def study(uid: str, patient: str | None = "p1", issuer: str | None = None) -> dict[str, Any]:
     """A QIDO-RS row."""
-    row: dict[str, Any] = {"0020000D": {"vr": "UI", "Value": [uid]}}
+    row: dict[str, Any] = {"0020000D": {"vr": "UI", "Value": [uid]}, "00201208": {"vr": "IS", "Value": [2]}}
     if patient is not None:
         row["00100020"] = {"vr": "LO", "Value": [patient]}
     if issuer is not None:
@@ -105,10 +117,34 @@ async def test_fine(ehr: ScriptedEhr, pacs: Pacs) -> None:
         "server.public_url": State.OK, "audit.sink": State.OK, "capabilities": State.OK,
         "ehr.smart_configuration": State.WARN, "tokens.introspection": State.OK, "tokens.jwt": State.OK,
         "patients.mapping": State.OK, "pacs.query": State.OK, "pacs.dialect": State.OK, "pacs.studies": State.OK,
-        "pacs.changes_url": State.OK, "access.rules": State.OK, "access.clients": State.OK, "access.external": State.OK,
+        "pacs.counts": State.OK, "pacs.changes_url": State.OK,
+        "access.rules": State.OK, "access.clients": State.OK, "access.external": State.OK,
         "token": State.SKIP,
     }  # fmt: skip
     assert "authorization_endpoint" in findings["ehr.smart_configuration"].text  # ScriptedEhr names none.
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("level", ["study", "series"])
+async def test_an_archive_that_does_not_count(ehr: ScriptedEhr, pacs: Pacs, level: str, listed: bool) -> None:
+    """Then instances are listed; where they are not, whole studies would be refused."""
+    if level == "study":
+        pacs.rows = [{name: value for name, value in row.items() if name != "00201208"} for row in pacs.rows]
+    else:
+        pacs.of_series = {}
+    if listed:
+        uids = {"0020000D": "1.2.1", "0020000E": "1.9", "00080018": "1.9.1"}
+        pacs.instances = [{name: {"vr": "UI", "Value": [uid]} for name, uid in uids.items()}]
+    finding = (await found(ehr, pacs))["pacs.counts"]
+    assert finding.state is (State.OK if listed else State.FAIL)
+    if not listed:
+        assert "pacs_uncounted" in finding.text
+        assert "NumberOfStudyRelatedInstances" in str(finding.hint)
+
+
+async def test_an_archive_without_studies_is_not_counted(ehr: ScriptedEhr, pacs: Pacs) -> None:
+    pacs.rows = []
+    assert (await found(ehr, pacs))["pacs.counts"].state is State.SKIP
 
 
 async def test_an_introspection_that_says_yes_to_everything(ehr: ScriptedEhr, pacs: Pacs) -> None:
