@@ -76,7 +76,12 @@ async def _list_instances(client: PacsClient, part: Part) -> int:
 
 
 def _fields(*keywords: str) -> tuple[str, str]:
-    return "includefield", ",".join(tag(keyword) for keyword in ("PatientID", "IssuerOfPatientID", *keywords))
+    """Return the includefield.
+
+    Without SpecificCharacterSet in it Orthanc leaves out of a PatientID what Latin-1 lacks.
+    """
+    whose = ("SpecificCharacterSet", "PatientID", "IssuerOfPatientID")
+    return "includefield", ",".join(tag(keyword) for keyword in (*whose, *keywords))
 
 
 def _is_of(row: Row, part: Part, known_as: KnownAs) -> bool:
