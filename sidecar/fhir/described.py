@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sidecar.access.study import DescribedSeries, DescribedStudy
+from sidecar.common.character_sets import with_known_texts
 from sidecar.common.dicom_json import Row, number, tag, text, texts
 from sidecar.fhir.constraints import Constraints
 from sidecar.fhir.imaging_study import Site, study_started
@@ -25,7 +26,11 @@ _SUMMED_UP = ("ModalitiesInStudy", "SOPClassesInStudy", "NumberOfStudyRelatedSer
 def described(
     row: Row, series: Sequence[Row], site: Site, constraints: Constraints, wanted: Iterable[str] = ()
 ) -> DescribedStudy:
-    """Describe the study of this row. ``wanted``: constraints of which it must be known whether they hold."""
+    """Describe the study of this row. ``wanted``: constraints of which it must be known whether they hold.
+
+    A text that may not have come through whole has no value here: neither a rule nor a constraint is met by it.
+    """
+    row, series = with_known_texts(row), [with_known_texts(one) for one in series]
     attributes = _attributes(row, STUDY_KEYWORDS)
     if "ModalitiesInStudy" not in attributes:
         gathered = tuple(dict.fromkeys(code for one in series for code in texts(one, "Modality")))

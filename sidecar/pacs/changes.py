@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 
+from sidecar.common.character_sets import is_known_text
 from sidecar.common.fetch import FetchFailed, fetch
 
 log = logging.getLogger(__name__)
@@ -156,7 +157,7 @@ class Changes:
                 raise _Unclear from None
             raise
         patient_id = found.get("PatientID") if isinstance(found, dict) else None
-        if not isinstance(patient_id, str):
+        if not isinstance(patient_id, str) or not is_known_text(patient_id):
             raise _Unclear
         return patient_id.strip(" ")
 

@@ -15,6 +15,7 @@ from yarl import URL
 
 from sidecar.access.decision import StudyPermit
 from sidecar.access.identity import PatientIdentifier
+from sidecar.common.character_sets import SPECIFIC_CHARACTER_SET, is_utf8, with_unknown_texts
 from sidecar.common.dicom_json import Row, text, with_tags
 from sidecar.common.errors import BadGateway, GatewayTimeout, Problem, Unavailable
 from sidecar.common.fetch import Answer, FetchFailed, fetch, why_unreachable
@@ -45,6 +46,10 @@ class Rows:
 
 class QueryRefused(BadGateway):
     """The PACS says that a query is wrong (400): ours, or one with values that a client wrote."""
+
+
+class UnknownTexts(BadGateway):
+    """The PACS can give these rows only with texts that may lack characters."""
 
 
 class NotSupported(BadGateway):
@@ -149,7 +154,25 @@ class PacsClient:
         self, query: Query, parameters: Parameters, limit: int, offset: int, *, seconds: float
     ) -> tuple[list[Row], bool]:
         paging = [("limit", str(limit)), ("offset", str(offset))] if offset else [("limit", str(limit))]
-        parameters = [*parameters, *self.dialect.order(query.level), *paging]
+        asked = [*self.dialect.with_character_set(parameters), *self.dialect.order(query.level), *paging]
+        try:
+            rows, more = await self._read_page(query, asked, seconds)
+        except QueryRefused:
+            # Orthanc 1.10: 400 where it would have to write ISO 2022, or a character set that it does not know.
+            asked = [*parameters, *self.dialect.order(query.level), *paging]
+            rows, more = await self._read_page(query, asked, seconds)
+            if self.dialect.converts_text and not all(map(is_utf8, rows)):
+                log.error(
+                    "Orthanc cannot give these texts whole: set its DefaultEncoding to Utf8 (docs/orthanc.md)",
+                    extra={"reason": "query_character_set"},
+                )
+                raise UnknownTexts(UNUSABLE, reason="query_character_set") from None
+        if self.dialect.converts_text:
+            rows = [row if SPECIFIC_CHARACTER_SET in row else with_unknown_texts(row) for row in rows]
+        return rows, more
+
+    async def _read_page(self, query: Query, parameters: Parameters, seconds: float) -> tuple[list[Row], bool]:
+        """Return the rows of one request, and whether the PACS says that there are more."""
         url = URL(query.url(self.root) + "?" + self.dialect.query(parameters), encoded=True)
         answer = await self._ask(url, seconds)
         if answer.status == 204:

@@ -1,7 +1,7 @@
 """What differs between PACSs, as data."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote
@@ -9,6 +9,7 @@ from urllib.parse import quote
 from pydicom.datadict import dictionary_VR
 from pydicom.tag import Tag
 
+from sidecar.common.character_sets import SPECIFIC_CHARACTER_SET
 from sidecar.pacs.resources import UID_OF_LEVEL
 
 # What may stand in a query as it is (RFC 3986 3.4), but for "&", "=", "+", ";" which forms give a meaning of their own.
@@ -31,6 +32,8 @@ class Dialect:
     one order only when the query names it (dcm4chee leaves it to its database). ``keeps_details``: whether attributes
     beyond the usual ones are in its database; Orthanc reads a file of each study or series for them. ``uid_list``: most
     characters of a list of UIDs in a query; some servers take no query string of more than 2,048.
+    ``converts_text``: whether it writes the texts of a row in one character set first and drops what that one lacks.
+    Orthanc does: in that of ``DefaultEncoding``, or the image's own where SpecificCharacterSet is asked for.
     """
 
     name: str
@@ -42,6 +45,17 @@ class Dialect:
     needs_order: bool = False
     keeps_details: bool = True
     uid_list: int = 1_600
+    converts_text: bool = False
+
+    def with_character_set(self, parameters: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return the parameters of a search with SpecificCharacterSet among the fields of its one ``includefield``."""
+        others = [(name, value) for name, value in parameters if name != "includefield"]
+        fields = [field for name, value in parameters if name == "includefield" for field in value.split(",") if field]
+        if "all" in fields:  # Orthanc 1.10 does not count it among all.
+            joined = f"all,{SPECIFIC_CHARACTER_SET}" if self.converts_text else "all"
+        else:
+            joined = ",".join(dict.fromkeys((*fields, SPECIFIC_CHARACTER_SET)))
+        return [*others, ("includefield", joined)]
 
     def order(self, level: str) -> tuple[tuple[str, str], ...]:
         """Return the parameters that give a query at ``level`` (``studies``, ``series``, ``instances``) its order."""
@@ -82,7 +96,13 @@ DIALECTS: dict[str, Dialect] = {
     for dialect in (
         Dialect("generic"),
         Dialect(
-            "orthanc", true_timezone=False, bulkdata="bulk", decodes_queries=False, keeps_details=False, uid_list=6_000
+            "orthanc",
+            true_timezone=False,
+            bulkdata="bulk",
+            decodes_queries=False,
+            keeps_details=False,
+            uid_list=6_000,
+            converts_text=True,
         ),
         Dialect("dcm4chee", splits_at_commas=True, needs_order=True, uid_list=6_000),
     )

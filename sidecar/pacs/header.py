@@ -14,6 +14,7 @@ from functools import lru_cache
 from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 
 from sidecar.access.identity import PatientIdentifier
+from sidecar.common.character_sets import is_known_text
 from sidecar.pacs.elements import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
@@ -49,6 +50,7 @@ _IMPLICIT, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 _REFUSED = frozenset({"1.2.840.113619.5.2"})
 # Deflated Explicit VR Little Endian, and JPIP Referenced Deflate: the whole data set is deflated.
 _DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
+_ASCII_ALONE = frozenset({"", "ISO_IR 6", "ISO 2022 IR 6"})
 _UID = re.compile(rb"([0-9.]{1,64})\0?")
 
 
@@ -242,13 +244,17 @@ def _patient(patient_id: bytes, issuer: bytes, character_set: bytes) -> PatientI
 
 
 def _text(value: bytes, character_set: bytes) -> str:
-    """A text value in the instance's own character set (PS3.5 6.1)."""
+    """A text value in the instance's own character set (PS3.5 6.1); none named: nobody can say which it is."""
     if value.isascii() and b"\x1b" not in value:
         return value.decode("ascii").strip(" \0")
     names = [name.strip(" \0") for name in character_set.decode("ascii", "replace").split("\\")]
-    if not set(names) <= python_encoding.keys():  # The library would say so in a log, with the name.
+    # The library would say so in a log, with the name.
+    if not set(names) <= python_encoding.keys() or set(names) <= _ASCII_ALONE:
         raise Unreadable("character set")
     try:
-        return decode_bytes(value, convert_encodings(names), {0x0A, 0x0C, 0x0D, 0x09}).strip(" \0")
+        text = decode_bytes(value, convert_encodings(names), {0x0A, 0x0C, 0x0D, 0x09}).strip(" \0")
     except (LookupError, ValueError, TypeError):
         raise Unreadable("character set") from None
+    if not is_known_text(text):  # What it cannot decode the library replaces, or leaves as it is.
+        raise Unreadable("character set")
+    return text

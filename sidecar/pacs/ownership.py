@@ -11,10 +11,11 @@ from cachetools import TTLCache
 
 from sidecar.access.decision import Part, StudyFacts
 from sidecar.access.identity import PatientIdentifier, all_are_one_of, is_one_of
+from sidecar.common.character_sets import has_known_character_set, is_known_text
 from sidecar.common.dicom_json import Row, tag, text, values
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
-from sidecar.pacs.client import PacsClient
+from sidecar.pacs.client import PacsClient, UnknownTexts
 from sidecar.pacs.resources import Query
 
 INDEXED_INSTANCES = 5_000
@@ -124,17 +125,23 @@ class Ownership:
         )
         started = self._invalidation.generation
         # All rows: an owner who was not seen would count as nobody.
-        rows = await self._client.search(Query("studies"), parameters, known_as=asked[1])
-        owners = frozenset(owner_of(row) for row in rows if text(row, "StudyInstanceUID") == study)
+        try:
+            rows = await self._client.search(Query("studies"), parameters, known_as=asked[1])
+            owners = frozenset(owner_of(row) for row in rows if text(row, "StudyInstanceUID") == study)
+        except UnknownTexts:  # It is there and nobody's: refused like a foreign one (SIA-45).
+            owners = frozenset({PatientIdentifier("")})
         if self._is_current(started):
             (self._owners if all_are_one_of(owners, asked[1]) else self._refused)[asked] = owners
         return owners
 
     async def _find_part(self, part: Part, known_as: KnownAs) -> bool:
         started = self._invalidation.generation
-        found = await (
-            self._find_series(part, known_as) if part.instance is None else self._find_instance(part, known_as)
-        )
+        try:
+            found = await (
+                self._find_series(part, known_as) if part.instance is None else self._find_instance(part, known_as)
+            )
+        except UnknownTexts:
+            found = False
         if not found and self._is_current(started):
             self._absent[(part, known_as)] = True
         return found
@@ -199,10 +206,16 @@ class Ownership:
 
 
 def owner_of(row: Row) -> PatientIdentifier:
-    """The patient that a row names; without a PatientID, or with several values of what has one, it is nobody's."""
+    """The patient that a row names; without a PatientID, or with several values of what has one, it is nobody's.
+
+    A text of which it cannot be known whether it came through whole is nobody's, too.
+    """
     if max(len(values(row, keyword)) for keyword in ("PatientID", "IssuerOfPatientID")) > 1:
         return PatientIdentifier("")
-    return PatientIdentifier(text(row, "PatientID") or "", text(row, "IssuerOfPatientID"))
+    patient_id, issuer = text(row, "PatientID") or "", text(row, "IssuerOfPatientID")
+    if not (has_known_character_set(row) and is_known_text(patient_id) and is_known_text(issuer or "")):
+        return PatientIdentifier("")
+    return PatientIdentifier(patient_id, issuer)
 
 
 def _fields(*keywords: str) -> str:

@@ -163,3 +163,11 @@ async def test_following_goes_on_after_anything(session: aiohttp.ClientSession, 
     await wait_until_async("two beginnings", lambda: found, lambda seen: seen == [None, None])
     assert not following.done()
     following.cancel()
+
+
+@pytest.mark.parametrize("said", ["P\ufffd1", "Ð\x9012345", "\x1b$B1"])
+async def test_a_patient_whose_characters_cannot_be_known_is_everybody(
+    session: aiohttp.ClientSession, peer: Peer, said: str
+) -> None:
+    told = await forgotten(session, peer, page(change()), patient(said), page(last=9), count(6))
+    assert told == [None]

@@ -180,3 +180,20 @@ def test_deflated_in_any_split() -> None:
         zlib.decompress(written[-20:])
     for step in (1, 7, 100):
         assert read(written, step).patient == PatientIdentifier("P-1")
+
+
+UNKNOWN_TEXTS: list[tuple[bytes, bytes]] = [
+    (b"", "Ä1".encode()), (b"", b"\xc41"), (b"ISO_IR 6", b"\xc41"), (b"ISO_IR 192", b"P\xff1"),
+    (b"ISO_IR 999", b"\xc41"), (b"", b"\x1b$B12"), (b"ISO_IR 100", b"\x1b-L12"), (b"ISO_IR 192", "1\ufffd".encode()),
+    (b"ISO_IR 100", "\u0410".encode()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("character_set", "patient_id"), UNKNOWN_TEXTS)
+def test_a_number_whose_characters_cannot_be_known_is_refused(character_set: bytes, patient_id: bytes) -> None:
+    """Not guessed, and not one with replacement characters: two could then be one."""
+    padded = patient_id + b" " * (8 - len(patient_id))
+    written = encoded(dataset(PatientID="PPPPPPPP", SpecificCharacterSet="ISO_IR 192"))
+    written = written.replace(b"PPPPPPPP", padded).replace(b"ISO_IR 192", character_set.ljust(10))
+    with pytest.raises(Unreadable):
+        read(written)
