@@ -21,6 +21,7 @@ from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.pacs.changes import Changes
 from sidecar.pacs.client import PacsClient
+from sidecar.pacs.instance_patients import InstancePatients
 from sidecar.pacs.issuers import Issuers
 from sidecar.pacs.ownership import Ownership
 from sidecar.pacs.studies import Studies
@@ -121,6 +122,11 @@ async def build(
                 invalidation.register(one)
                 stack.push_async_callback(one.close)
         pacs = pacs_client(settings, queries, retrievals, metrics, patience, query_patience)
+        instances = InstancePatients(
+            pacs, header_first=settings.pacs.verify_instances, row_bytes=settings.pacs.metadata_row_bytes,
+            ttl_seconds=settings.pacs.ownership_cache_seconds, drop=metrics.observe_foreign, invalidation=invalidation,
+        )  # fmt: skip
+        stack.push_async_callback(instances.close)
         ownership = Ownership(pacs, ttl_seconds=settings.pacs.ownership_cache_seconds, invalidation=invalidation)
         stack.push_async_callback(ownership.close)
         catalog = _catalog(settings)
@@ -146,6 +152,7 @@ async def build(
             tokens.cache,
             patients,
             ownership,
+            instances,
             issuers,
             metrics,
             audit,

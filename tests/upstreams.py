@@ -19,6 +19,7 @@ from sidecar.telemetry.audit import AuditTrail
 from sidecar.telemetry.audit_event import AuditSource
 from sidecar.telemetry.sinks import NoSink
 from sidecar.web.patient_view import PatientViews
+from tests.dicom import dataset, encoded
 
 STUDY, SERIES, INSTANCE = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.1.1"
 PATIENT = "p1"
@@ -73,6 +74,8 @@ class ScriptedEhr:
 class ScriptedPacs:
     """A PACS on a bare socket with one study of one patient; ``retrieve`` writes the answer to any retrieval.
 
+    But for that of the whole instance, which says ``inside`` whose it is; ``None``: ``retrieve`` answers that, too.
+
     ``instances``: how many study and series are said to have, ``None``: not said; ``listed``: how many are listed.
     ``requests`` has each request's target; ``gone`` is set when a peer left during a retrieval.
     """
@@ -81,6 +84,7 @@ class ScriptedPacs:
     patient_id: str = PATIENT
     instances: int | None = 5
     listed: int = 1
+    inside: str | None = PATIENT
     requests: list[str] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -104,6 +108,9 @@ class ScriptedPacs:
                 if "?" in target and "rendered" not in target:
                     self._rows(target, writer)
                     continue
+                if target.endswith(f"/instances/{INSTANCE}") and self.inside is not None:
+                    self._instance(self.inside, writer)
+                    continue
                 try:
                     await self.retrieve(reader, writer)
                     await writer.drain()
@@ -116,6 +123,16 @@ class ScriptedPacs:
             with contextlib.suppress(ConnectionError):
                 writer.close()
                 await writer.wait_closed()
+
+    def _instance(self, patient_id: str, writer: asyncio.StreamWriter) -> None:
+        made = dataset(
+            PatientID=patient_id, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES, SOPInstanceUID=INSTANCE
+        )  # fmt: skip
+        body = b"--instance\r\nContent-Type: application/dicom\r\n\r\n" + encoded(made) + b"\r\n--instance--\r\n"
+        writer.write(
+            b'HTTP/1.1 200 OK\r\nContent-Type: multipart/related; type="application/dicom"; boundary=instance\r\n'
+            b"Content-Length: %d\r\n\r\n" % len(body) + body
+        )
 
     def _rows(self, target: str, writer: asyncio.StreamWriter) -> None:
         row: dict[str, Any] = {

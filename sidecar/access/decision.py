@@ -4,17 +4,18 @@ It is made in two steps, because the second needs facts that only a permitted ca
 
 1. ``decide_patient``: does this token reach this patient's imaging at all, and in which ways? (SIA-10..16, 22)
 2. ``decide_study``: is this study, with the series and instance asked for in it, that patient's (SIA-42, 45), and does
-   one of those ways lead to it? A search asks the same of each study (``may_see``).
+   one of those ways lead to it? A search asks the same of each study (``may_see``). Where the answer carries no
+   patient inside, ``decide_header`` comes between: an instance may be opened to read whose it is, and nothing else.
 
-All are pure: same facts, same answer. ``PatientPermit`` and ``StudyPermit`` are made here and nowhere else, and the
-rooms that fetch and stream take them as arguments: nothing can be fetched that was not permitted.
+All are pure: same facts, same answer. ``PatientPermit``, ``HeaderPermit`` and ``StudyPermit`` are made here and nowhere
+else, and the rooms that fetch and stream take them as arguments: nothing can be fetched that was not permitted.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from sidecar.access.identity import PatientIdentifier, all_are_one_of, is_shared
+from sidecar.access.identity import PatientIdentifier, all_are_one_of, all_may_be_one_of, is_shared
 from sidecar.access.policy import Caller, Client, Policy
 from sidecar.access.reasons import Reason
 from sidecar.access.rules import Conditions, Rule, Shown, holds, shown
@@ -96,12 +97,34 @@ class StudyFacts:
 
     ``owners``: the patients of every study that the PACS has under this UID; ``part_found``: whether the series and
     the instance asked for are in it (not looked for, hence false, in a study that is not the patient's);
-    ``described``: each study under this UID that is the patient's, for a permit that ``is_limited``.
+    ``described``: each study under this UID that is the patient's, for a permit that ``is_limited``; ``inside``: the
+    patients that instances of the part name in themselves, one instance of each series, ``None``: not looked at,
+    because each instance of the answer is looked at as it goes by.
     """
 
     owners: frozenset[PatientIdentifier]
     part_found: bool
     described: tuple[DescribedStudy, ...] = ()
+    inside: frozenset[PatientIdentifier] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderPermit:
+    """Instances in ``part`` may be opened to read whose they are. Nothing of them may be passed on.
+
+    ``known_as``: the identifiers of the patient on which it was decided.
+    """
+
+    patient: str
+    part: Part
+    known_as: frozenset[PatientIdentifier] = frozenset()
+
+    def covers(self, part: Part) -> bool:
+        """Whether ``part`` is in the permitted one."""
+        return part.study == self.part.study and all(
+            wanted in (None, given)
+            for wanted, given in ((self.part.series, part.series), (self.part.instance, part.instance))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,14 +283,51 @@ def decide_study(
     now: float = 0,
     whole: bool = True,
     drawn: bool = False,
+    names_patient: bool = True,
 ) -> StudyPermit | Deny:
     """Step 2. ``known_as``: every identifier by which the PACS may know the permitted patient.
 
     ``whole``: all that is in the part is fetched, so that nothing in it may be excluded (SIA-43); else it is listed,
-    and what is excluded will be left out. A study that is not shown is refused before anything else is looked at: what
-    is hidden and what is not there are the same.
+    and what is excluded will be left out. ``names_patient`` off: the answer does not say whose it is, so instances
+    must have been looked at. A study that is not shown is refused before anything else is looked at: what is hidden
+    and what is not there are the same.
     """
     known_as = frozenset(known_as)
+    seen = _decide_by_rows(permit, part, known_as, facts, now=now, whole=whole, drawn=drawn)
+    if isinstance(seen, Deny):
+        return seen
+    if not names_patient and not all_may_be_one_of(facts.inside or (), known_as):
+        return Deny(Reason.FOREIGN)
+    return StudyPermit(permit.patient, part, seen.series, known_as)
+
+
+def decide_header(
+    permit: PatientPermit,
+    part: Part,
+    known_as: Iterable[PatientIdentifier],
+    facts: StudyFacts,
+    *,
+    now: float = 0,
+    whole: bool = True,
+    drawn: bool = False,
+) -> HeaderPermit | Deny:
+    """Decide whether instances of the part may be looked at: when all but what they say themselves permits it."""
+    known_as = frozenset(known_as)
+    seen = _decide_by_rows(permit, part, known_as, facts, now=now, whole=whole, drawn=drawn)
+    return seen if isinstance(seen, Deny) else HeaderPermit(permit.patient, part, known_as)
+
+
+def _decide_by_rows(
+    permit: PatientPermit,
+    part: Part,
+    known_as: frozenset[PatientIdentifier],
+    facts: StudyFacts,
+    *,
+    now: float,
+    whole: bool,
+    drawn: bool,
+) -> Shown | Deny:
+    """The part of step 2 that rests on the archive's rows."""
     seen = decide_shown(permit, part, facts.described, now=now, whole=whole, drawn=drawn)
     if isinstance(seen, Deny):
         return seen
@@ -279,7 +339,7 @@ def decide_study(
         return Deny(Reason.SHARED_UID if is_shared(facts.owners, known_as) else Reason.FOREIGN)
     if not facts.part_found:
         return Deny(Reason.NOT_IN_STUDY)
-    return StudyPermit(permit.patient, part, seen.series, known_as)
+    return seen
 
 
 def decide_shown(

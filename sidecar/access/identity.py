@@ -56,3 +56,8 @@ def is_shared(identifiers: Collection[PatientIdentifier], patient: Collection[Pa
     """Whether some of ``identifiers`` are those that ``patient`` is known by, and others are not."""
     own = sum(is_one_of(identifier, patient) for identifier in identifiers)
     return 0 < own < len(identifiers)
+
+
+def all_may_be_one_of(identifiers: Collection[PatientIdentifier], patient: Collection[PatientIdentifier]) -> bool:
+    """Whether there are ``identifiers``, from images themselves, and none speaks against its being this patient."""
+    return bool(identifiers) and all(any(one.may_be(known) for known in patient) for one in identifiers)

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import aiohttp
 from yarl import URL
 
-from sidecar.access.decision import StudyPermit
+from sidecar.access.decision import HeaderPermit, StudyPermit
 from sidecar.access.identity import PatientIdentifier
 from sidecar.common.character_sets import SPECIFIC_CHARACTER_SET, is_utf8, with_unknown_texts
 from sidecar.common.dicom_json import Row, text, with_tags
@@ -22,7 +22,7 @@ from sidecar.common.fetch import Answer, FetchFailed, fetch, why_unreachable
 from sidecar.common.spans import KIND, STATUS, span, trace_headers
 from sidecar.pacs.dialects import Dialect
 from sidecar.pacs.patience import Patience
-from sidecar.pacs.resources import UID_OF_LEVEL, Query, Retrieval
+from sidecar.pacs.resources import UID_OF_LEVEL, Kind, Query, Retrieval
 from sidecar.pacs.upstream import Upstream
 
 log = logging.getLogger(__name__)
@@ -235,7 +235,7 @@ class PacsClient:
     @asynccontextmanager
     async def open(
         self,
-        permit: StudyPermit,
+        permit: StudyPermit | HeaderPermit,
         retrieval: Retrieval,
         *,
         accept: str,
@@ -251,7 +251,11 @@ class PacsClient:
         conditional and range requests, checked already. ``expected``: how many instances the archive counted just
         before. ``Upstream.expected`` is that of the request which began what is returned.
         """
-        if permit.part != retrieval.part:
+        if isinstance(permit, HeaderPermit):
+            permitted = permit.covers(retrieval.part) and retrieval.kind in (Kind.INSTANCE, Kind.METADATA)
+        else:
+            permitted = permit.part == retrieval.part
+        if not permitted:
             raise ValueError("the permit is for something else")
         url = retrieval.url(self.root, bulkdata=self.dialect.bulkdata)
         if parameters:
@@ -265,7 +269,7 @@ class PacsClient:
             upstream.close()
 
     async def _wait_for(
-        self, url: URL, kind: str, headers: dict[str, str], permit: StudyPermit, expected: int | None
+        self, url: URL, kind: str, headers: dict[str, str], permit: StudyPermit | HeaderPermit, expected: int | None
     ) -> Upstream:
         async def start() -> Upstream:
             upstream = await self._start(url, kind, headers)
@@ -325,6 +329,11 @@ class PacsClient:
     async def ping(self) -> None:
         """Raise a ``Problem`` unless the PACS answers a query."""
         await self._page(Query("studies"), (("StudyInstanceUID", "0.0"),), 1, 0, seconds=self._timeout_seconds)
+
+    async def character_set(self) -> str | None:
+        """Return the character set that a row names when it is not asked for. Raises a ``Problem``."""
+        rows, _ = await self._read_page(Query("studies"), [("limit", "1")], self._timeout_seconds)
+        return next((text(row, "SpecificCharacterSet") for row in rows), None)
 
     async def peek(self, name: str) -> Answer | None:
         """Return what the PACS answers at ``name`` below its root, ``None`` unless that is a 200; nothing is raised."""

@@ -4,8 +4,7 @@ import logging
 from dataclasses import dataclass
 
 from sidecar.access.decision import Part, PatientPermit
-from sidecar.access.identity import all_are_one_of
-from sidecar.common.errors import Problem, Unavailable
+from sidecar.common.errors import Unavailable
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.counts import count_instances
 from sidecar.pacs.ownership import KnownAs
@@ -51,14 +50,5 @@ class CurrentStudy:
         return found
 
     async def is_corrected(self) -> bool:
-        """Whether the archive says now that the part is not there, or not only this patient's.
-
-        What was remembered of the study is forgotten in any case. ``False`` when the archive does not say it: what no
-        correction explains is an alarm.
-        """
-        self.guard.forget_study(self.part.study, self.known_as)
-        try:
-            facts = await self.guard.facts(self.permit, self.part, self.known_as)
-        except Problem:
-            return False
-        return not (all_are_one_of(facts.owners, self.known_as) and facts.part_found)
+        """Whether the archive says now that the part is not there, or not only this patient's."""
+        return await self.guard.is_corrected(self.permit, self.part, self.known_as)

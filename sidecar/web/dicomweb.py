@@ -151,7 +151,8 @@ class DicomWeb:
         # What is drawn of a whole study carries no patient inside, and no row of a part was looked at: so ask again.
         unnamed = resource.part.series is None and resource.kind not in (*OBJECTS, Kind.METADATA)
         generation = self._invalidation.generation
-        study_permit = await self._guard.study(permit, resource.part, drawn=unnamed)
+        names_patient = self._names_patient(resource.kind)
+        study_permit = await self._guard.study(permit, resource.part, drawn=unnamed, names_patient=names_patient)
         permitted = Permitted.by(study_permit, study_permit.known_as)
         now = CurrentStudy(self._guard, self._pacs, permit, resource.part, study_permit.known_as)
 
@@ -159,7 +160,8 @@ class DicomWeb:
             """Something was forgotten while the archive was waited for: it may have opened what is not ours now."""
             if generation == self._invalidation.generation:
                 return
-            if await self._guard.study(permit, resource.part, drawn=unnamed) != study_permit:
+            again = await self._guard.study(permit, resource.part, drawn=unnamed, names_patient=names_patient)
+            if again != study_permit:
                 raise Unavailable(
                     "The hospital's records changed meanwhile; repeat the request.", reason="changed_meanwhile",
                     retry_after=1,
@@ -175,6 +177,12 @@ class DicomWeb:
                     unwrap=is_single(accept, resource), parameters=_rendering_parameters(parameters, resource),
                     decide_again=decide_again,
                 )  # fmt: skip
+
+    def _names_patient(self, kind: Kind) -> bool:
+        """Whether an answer of this kind says whose it is, and can be believed."""
+        if kind is Kind.METADATA:  # Orthanc writes a text without what it could not read: the instance tells.
+            return not (self._verify and self._pacs.dialect.converts_text)
+        return kind in OBJECTS
 
     async def _stream(
         self,

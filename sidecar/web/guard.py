@@ -6,6 +6,7 @@ Handlers get permits here and nowhere else. Each decision is counted; each refus
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from aiohttp import hdrs, web
@@ -18,17 +19,20 @@ from sidecar.access.decision import (
     PatientPermit,
     StudyFacts,
     StudyPermit,
+    decide_header,
     decide_patient,
     decide_shown,
     decide_study,
 )
-from sidecar.access.identity import PatientIdentifier
+from sidecar.access.identity import PatientIdentifier, all_are_one_of
 from sidecar.access.policy import Policy
 from sidecar.access.reasons import Reason
 from sidecar.access.scopes import Context
 from sidecar.access.study import DescribedStudy
 from sidecar.access.token import Token
+from sidecar.common.errors import Problem
 from sidecar.common.spans import OUTCOME, REASON, Span, span
+from sidecar.pacs.instance_patients import InstancePatients
 from sidecar.pacs.issuers import Issuers
 from sidecar.pacs.ownership import Ownership
 from sidecar.patients.clients import BackendClients
@@ -77,6 +81,7 @@ class Guard:
         tokens: TokenCache,
         patients: PatientMapping,
         ownership: Ownership,
+        instances: InstancePatients,
         issuers: Issuers,
         metrics: Metrics,
         audit: AuditTrail,
@@ -90,6 +95,7 @@ class Guard:
         self._tokens = tokens
         self._patients = patients
         self._ownership = ownership
+        self._instances = instances
         self._issuers = issuers
         self._metrics = metrics
         self.audit = audit
@@ -219,13 +225,21 @@ class Guard:
             return await self._views.of(permit, known_as, fresh=fresh)
 
     async def study(
-        self, permit: PatientPermit, part: Part, *, whole: bool = True, drawn: bool = False, fresh: bool = False
+        self,
+        permit: PatientPermit,
+        part: Part,
+        *,
+        whole: bool = True,
+        drawn: bool = False,
+        names_patient: bool = True,
+        fresh: bool = False,
     ) -> StudyPermit:
         """Permit ``part`` of the archive, or raise ``Denied``. All refusals look the same (SIA-45).
 
         ``whole``: all that is in it is fetched; else it is listed. ``drawn``: of a study as a whole, so that
-        nothing in the answer says whose it is: then by what the archive says now. ``fresh``: not by the identifiers
-        that are kept.
+        nothing in the answer says whose it is: then by what the archive says now. ``names_patient`` off: nothing in
+        the answer can be checked as it goes by, so an instance of each series is looked at first. ``fresh``: not by
+        the identifiers that are kept.
         """
         current_record().part = part
         known_as = await self.known_as(permit, fresh=fresh)
@@ -238,14 +252,40 @@ class Guard:
         with measure("ownership"):
             found = await self.facts(permit, part, known_as, fresh=drawn)
         facts = StudyFacts(found.owners, found.part_found, described)
+        if not names_patient:
+            header = decide_header(permit, part, known_as, facts, now=self._clock(), whole=whole, drawn=drawn)
+            with measure("ownership"):
+                async with self.queries.turn(permit.patient):
+                    inside = await self._instances.of(self._unless_denied(header), known_as)
+            facts = replace(facts, inside=inside)
         with span("decide study") as step:
-            decision = decide_study(permit, part, known_as, facts, now=self._clock(), whole=whole, drawn=drawn)
+            decision = decide_study(
+                permit, part, known_as, facts, now=self._clock(), whole=whole, drawn=drawn, names_patient=names_patient
+            )
             _tell(step, decision)
         if isinstance(decision, Deny) and decision.reason is Reason.SHARED_UID:
             self._views.forget_listed(part.study, known_as)
+        if isinstance(decision, Deny) and facts.inside is not None:
+            await self._report_inside(permit, part, known_as)
         study_permit = self._unless_denied(decision)
         self._metrics.decisions.labels("permit", "study").inc()
         return study_permit
+
+    async def _report_inside(
+        self, permit: PatientPermit, part: Part, known_as: frozenset[PatientIdentifier]
+    ) -> None:
+        """Log that the rows said it is the patient's and an instance that it is not; an alarm unless corrected."""
+        corrected = await self.is_corrected(permit, part, known_as)
+        log.log(
+            logging.WARNING if corrected else logging.ERROR,
+            "an instance is not the patient's as whose the archive lists it",
+            extra={
+                "reason": "corrected" if corrected else "foreign_instance",
+                "request_id": current_record().request_id,
+            },
+        )
+        if not corrected:
+            self._metrics.observe_foreign("instance")
 
     async def unrefused(self, studies: Iterable[str], known_as: frozenset[PatientIdentifier]) -> frozenset[str]:
         """Return those of the listed ``studies`` that a read does not refuse by their owners."""
@@ -272,6 +312,7 @@ class Guard:
             "a StudyInstanceUID stands under another patient as well: refused to both, and left out of lists",
             extra={"reason": Reason.SHARED_UID.value, "studies": count},
         )
+
     async def facts(
         self, permit: PatientPermit, part: Part, known_as: frozenset[PatientIdentifier], *, fresh: bool = False
     ) -> StudyFacts:
@@ -280,9 +321,28 @@ class Guard:
             return await self._ownership.facts(part, known_as, fresh=fresh)
 
     def forget_study(self, study: str, known_as: frozenset[PatientIdentifier]) -> None:
-        """Ask the archive anew about this study, and for the lists of this patient that show it."""
+        """Ask the archive anew about this study.
+
+        Owners, parts and what instances name are forgotten for whoever asks, lists that show it for this patient.
+        """
         self._ownership.forget_study(study)
+        self._instances.forget_study(study)
         self._views.forget_listed(study, known_as)
+
+    async def is_corrected(
+        self, permit: PatientPermit, part: Part, known_as: frozenset[PatientIdentifier]
+    ) -> bool:
+        """Whether the archive says now that ``part`` is not there, or not only this patient's.
+
+        What was remembered of the study is forgotten in any case. ``False`` when the archive does not say it: what no
+        correction explains is an alarm.
+        """
+        self.forget_study(part.study, known_as)
+        try:
+            facts = await self.facts(permit, part, known_as)
+        except Problem:
+            return False
+        return not (all_are_one_of(facts.owners, known_as) and facts.part_found)
 
     def _unless_denied(self, decision: T | Deny) -> T:
         if isinstance(decision, Deny):

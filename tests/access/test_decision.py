@@ -1,6 +1,7 @@
 """Who may see what: the whole decision (SIA-10..16, 22, 42, 45)."""
 
 import math
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -12,11 +13,13 @@ from multidict import CIMultiDict
 from sidecar.access.capability import Operation
 from sidecar.access.decision import (
     Deny,
+    HeaderPermit,
     Interaction,
     Part,
     PatientPermit,
     StudyFacts,
     StudyPermit,
+    decide_header,
     decide_patient,
     decide_study,
 )
@@ -140,6 +143,7 @@ async def test_every_reason_is_reached() -> None:
         DirectMapping(),
         cast("Any", None),
         cast("Any", None),
+        cast("Any", None),
         Metrics("0"),
         NO_AUDIT,
         NO_VIEWS,
@@ -244,3 +248,42 @@ def test_a_study_needs_all_its_owners_to_be_the_patient(
 def test_an_expiry_that_cannot_be_compared_permits_nothing(exp: float, now: float) -> None:
     """SIA-16: the reading of the answer refuses NaN already; the decision must not rest on that."""
     assert decide_patient(token(exp=exp), SEARCH, "p1", policy=ON, now=now) == Deny(Reason.EXPIRED_TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("inside", "permitted"),
+    [([MINE], True), ([ALSO_MINE], True), ([PatientIdentifier(MINE.patient_id)], True), ([MINE, HERS], False),
+     ([HERS], False), ([PatientIdentifier("")], False), ([], False), (None, False)],
+)  # fmt: skip
+def test_what_carries_no_patient_is_permitted_by_what_instances_say(
+    inside: list[PatientIdentifier] | None, permitted: bool
+) -> None:
+    """SIA-42: not looked at is not permitted; images often name no issuer."""
+    facts = StudyFacts(frozenset({MINE}), True, inside=None if inside is None else frozenset(inside))
+    decision = decide_study(PERMIT, PART, [MINE, ALSO_MINE], facts, names_patient=False)
+    assert decision == (StudyPermit("p1", PART) if permitted else Deny(Reason.FOREIGN))
+    # Where each instance is looked at as it goes by, nothing else is asked.
+    assert decide_study(PERMIT, PART, [MINE], StudyFacts(frozenset({MINE}), True)) == StudyPermit("p1", PART)
+
+
+@pytest.mark.parametrize(("known_as", "facts", "reason"), STUDY_DENIALS)
+def test_no_instance_is_looked_at_in_what_is_not_the_patients(
+    known_as: list[PatientIdentifier], facts: StudyFacts, reason: Reason
+) -> None:
+    assert decide_header(PERMIT, PART, known_as, facts) == Deny(reason)
+    assert decide_study(PERMIT, PART, known_as, replace(facts, inside=frozenset({MINE})), names_patient=False) == Deny(
+        reason
+    )
+
+
+def test_a_header_permit_is_for_what_is_in_its_part() -> None:
+    facts = StudyFacts(frozenset({MINE}), True)
+    assert decide_header(PERMIT, PART, [MINE], facts) == HeaderPermit("p1", PART)
+    study, series, instance = Part("1.2"), Part("1.2", "1.3"), Part("1.2", "1.3", "1.4")
+    for part, covered in (
+        (study, [study, series, instance]), (series, [series, instance]), (instance, [instance]),
+    ):  # fmt: skip
+        others = [one for one in (study, series, instance) if one not in covered]
+        assert all(HeaderPermit("p1", part).covers(one) for one in covered)
+        assert not any(HeaderPermit("p1", part).covers(one) for one in others)
+        assert not HeaderPermit("p1", part).covers(Part("1.9", "1.3", "1.4"))

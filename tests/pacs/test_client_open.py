@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from sidecar.access.decision import Part, StudyPermit
+from sidecar.access.decision import HeaderPermit, Part, StudyPermit
 from sidecar.common.errors import GatewayTimeout, Problem, Unavailable
 from sidecar.pacs.resources import Kind, Retrieval
 from sidecar.pacs.upstream import Upstream
@@ -298,3 +298,26 @@ async def test_a_pool_that_is_used_up_is_no_endless_wait(peer: Peer) -> None:
             with contextlib.suppress(Problem):
                 async with impatient.open(PERMIT, RETRIEVAL, accept="*/*"):
                     raise AssertionError("there is one connection only")
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("permitted", [Part(PART.study), Part(PART.study, PART.series), PART])
+async def test_a_permit_to_read_headers_opens_nothing_else(
+    peer: Peer, session: aiohttp.ClientSession, kind: Kind, permitted: Part
+) -> None:
+    """An instance that is in the permitted part, or its metadata: what says whose it is."""
+    peer.say(Reply(b"x"))
+    client = pacs(session, peer)
+    permit = HeaderPermit("p1", permitted)
+    if kind in (Kind.INSTANCE, Kind.METADATA):
+        async with client.open(permit, Retrieval(kind, PART), accept="*/*"):
+            pass
+        other = Part("1.9", PART.series, PART.instance)
+        with pytest.raises(ValueError, match="something else"):
+            async with client.open(permit, Retrieval(kind, other), accept="*/*"):
+                pass
+        return
+    with pytest.raises(ValueError, match="something else"):
+        async with client.open(permit, Retrieval(kind, PART), accept="*/*"):
+            pass
+    assert not peer.asked

@@ -7,6 +7,7 @@ import pytest
 from sidecar.access.decision import Part, StudyFacts
 from sidecar.access.identity import PatientIdentifier
 from sidecar.common.errors import Unavailable
+from sidecar.pacs.client import UnknownTexts
 from sidecar.pacs.ownership import INDEXED_INSTANCES, Ownership, owner_of
 from tests.common.peer import Clock
 from tests.pacs.fake import FakePacs, row, settle
@@ -402,3 +403,27 @@ async def test_what_was_under_way_when_a_study_was_forgotten_is_not_remembered()
     assert await first == frozenset({OWN})
     await facts.owners(STUDY, KNOWN)
     assert pacs.levels == ["studies", "studies"]
+
+
+@pytest.mark.parametrize(
+    ("said", "issuer"),
+    [("p1\ufffd", None), ("p1\x85", None), ("\x1b$Bp1", None), ("p1", "A\ufffd"), ("p1", "\x1b")],
+)
+def test_a_text_that_may_have_lost_characters_is_nobodys(said: str, issuer: str | None) -> None:
+    assert owner_of(row(said, STUDY, issuer=issuer)) == PatientIdentifier("")
+
+
+@pytest.mark.parametrize(("named", "owner"), [("ISO_IR 100", "p1"), ("ISO_IR 192", "p1"), ("ISO_IR 999", "")])
+def test_a_row_in_a_character_set_that_nobody_knows_is_nobodys(named: str, owner: str) -> None:
+    assert owner_of(row("p1", STUDY, SpecificCharacterSet=named)) == PatientIdentifier(owner)
+
+
+async def test_rows_that_the_pacs_cannot_give_whole_are_of_nobody() -> None:
+    """Whoever asks: a study that is there is refused like one of another patient (SIA-45)."""
+    pacs = archive()
+    facts = ownership(pacs)
+    assert (await facts.facts(Part(STUDY), KNOWN)).part_found
+    pacs.failure = UnknownTexts("x", reason="query_character_set")
+    assert not (await facts.facts(Part(STUDY, SERIES), KNOWN)).part_found
+    facts._invalidation.archive_changed(None)
+    assert await facts.facts(Part(STUDY), KNOWN) == StudyFacts(frozenset({PatientIdentifier("")}), part_found=False)

@@ -8,19 +8,21 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from sidecar.access.decision import Interaction, Part, PatientPermit, StudyFacts, StudyPermit, Way
+from sidecar.access.decision import HeaderPermit, Interaction, Part, PatientPermit, StudyFacts, StudyPermit, Way
 from sidecar.access.identity import PatientIdentifier
 from sidecar.access.policy import Policy
 from sidecar.access.reasons import Reason
 from sidecar.access.scopes import parse_scopes
 from sidecar.access.token import Token
 from sidecar.common.errors import Problem, Unavailable
+from sidecar.pacs.instance_patients import InstancePatients
 from sidecar.pacs.issuers import Issuers
 from sidecar.pacs.ownership import Ownership
 from sidecar.telemetry.durations import start_durations
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
 from sidecar.web.guard import Denied, Guard
+from sidecar.web.patient_view import PatientViews
 from tests.common.peer import Clock
 from tests.upstreams import NO_AUDIT, NO_VIEWS
 
@@ -78,10 +80,30 @@ class Facts(Ownership):
     def __init__(self) -> None:
         self.known: StudyFacts | Exception = StudyFacts(frozenset({OWN}), part_found=True)
         self.asked: list[Part] = []
+        self.forgotten: list[str] = []
 
     async def facts(self, part: Part, known_as: frozenset[PatientIdentifier], *, fresh: bool = False) -> StudyFacts:
         """As the PACS says."""
         self.asked.append(part)
+        if isinstance(self.known, Exception):
+            raise self.known
+        return self.known
+
+    def forget_study(self, study: str) -> None:
+        """Of which study it was said."""
+        self.forgotten.append(study)
+
+
+class Instances(InstancePatients):
+    """Knows one answer."""
+
+    def __init__(self) -> None:
+        self.known: frozenset[PatientIdentifier] | Exception = frozenset({OWN})
+        self.asked: list[HeaderPermit] = []
+
+    async def of(self, permit: HeaderPermit, known_as: frozenset[PatientIdentifier]) -> frozenset[PatientIdentifier]:
+        """As an instance says."""
+        self.asked.append(permit)
         if isinstance(self.known, Exception):
             raise self.known
         return self.known
@@ -102,17 +124,18 @@ class Numbers(Issuers):
 class World:
     """A guard with everything that it asks."""
 
-    def __init__(self, policy: Policy | None = None) -> None:
+    def __init__(self, policy: Policy | None = None, views: PatientViews = NO_VIEWS) -> None:
         self.tokens, self.patients, self.facts, self.metrics = Tokens(), Patients(), Facts(), Metrics("test")
-        self.clock, self.issuers = Clock(NOW), Numbers()
+        self.clock, self.issuers, self.instances = Clock(NOW), Numbers(), Instances()
         self.guard = Guard(
             self.tokens,
             self.patients,
             self.facts,
+            self.instances,
             self.issuers,
             self.metrics,
             NO_AUDIT,
-            NO_VIEWS,
+            views,
             policy=policy or Policy(),
             clock=self.clock,
         )
@@ -300,3 +323,56 @@ async def test_user_scopes_by_explicit_switch_alone(user_level: bool, patient: s
     else:
         with pytest.raises(Denied):
             await world.guard.permit(facts, Interaction.SEARCH, "p1")
+
+
+class Lists(PatientViews):
+    """Notes which lists are forgotten."""
+
+    def __init__(self) -> None:
+        self.forgotten: list[tuple[str, frozenset[PatientIdentifier]]] = []
+
+    def understood(self, constraints: Iterable[str]) -> frozenset[str]:
+        """None."""
+        return frozenset()
+
+    def forget_study(self, study: str, known_as: Iterable[PatientIdentifier]) -> None:
+        """As ``PatientViews``."""
+        self.forgotten.append((study, frozenset(known_as)))
+
+
+@pytest.mark.parametrize("inside", [OTHER, PatientIdentifier("")])
+async def test_an_instance_of_another_patient_in_an_own_study(inside: PatientIdentifier) -> None:
+    """What the rows said is forgotten at once; to the caller it is not there (SIA-45)."""
+    lists = Lists()
+    world = World(views=lists)
+    world.instances.known = frozenset({OWN, inside})
+    assert await world.refused(world.guard.study(PERMIT, PART, names_patient=False)) is Reason.FOREIGN
+    assert world.instances.asked == [HeaderPermit("p1", PART)]
+    assert world.facts.forgotten == [PART.study]
+    assert lists.forgotten == [(PART.study, frozenset({OWN}))]
+    name = "smart_imaging_verification_failures_total"
+    assert world.metrics.registry.get_sample_value(name, {"what": "instance"}) == 1
+
+
+async def test_instances_are_looked_at_where_the_answer_does_not_say_whose_it_is() -> None:
+    world = World()
+    assert await world.guard.study(PERMIT, PART) == StudyPermit("p1", PART)
+    assert world.instances.asked == []
+    assert await world.guard.study(PERMIT, PART, names_patient=False) == StudyPermit("p1", PART)
+    assert world.instances.asked == [HeaderPermit("p1", PART)]
+    assert world.facts.forgotten == []
+
+
+async def test_no_instance_is_looked_at_in_a_study_of_another() -> None:
+    """So it takes as long as one that is not there (SIA-45)."""
+    world = World()
+    world.facts.known = StudyFacts(frozenset({OTHER}), part_found=True)
+    assert await world.refused(world.guard.study(PERMIT, PART, names_patient=False)) is Reason.FOREIGN
+    assert world.instances.asked == []
+
+
+async def test_an_instance_that_cannot_be_read_is_no_permit() -> None:
+    world = World()
+    world.instances.known = DOWN
+    with pytest.raises(Problem):
+        await world.guard.study(PERMIT, PART, names_patient=False)

@@ -60,7 +60,7 @@ async def test_a_single_instance(own: bool) -> None:
     head = b"Content-Type: application/dicom\r\nContent-Length: %d\r\n" % len(instance)
     path = f"{PATH}/series/{SERIES}/instances/{INSTANCE}"
     async with (
-        sidecar_between(ScriptedEhr(), ScriptedPacs(answer(head, instance))) as (url, sidecar),
+        sidecar_between(ScriptedEhr(), ScriptedPacs(answer(head, instance), inside=None)) as (url, sidecar),
         aiohttp.ClientSession() as client,
         client.get(url + path, headers=HEADERS | {"Accept": "application/dicom"}) as response,
     ):
@@ -74,7 +74,9 @@ async def test_another_instance_than_asked_for() -> None:
     whole = PART + b"--abc--\r\n"
     path = f"{PATH}/series/{SERIES}/instances/{INSTANCE}"
     async with (
-        sidecar_between(ScriptedEhr(), ScriptedPacs(answer(MULTIPART + b"Connection: close\r\n", whole))) as (url, _),
+        sidecar_between(
+            ScriptedEhr(), ScriptedPacs(answer(MULTIPART + b"Connection: close\r\n", whole), inside=None)
+        ) as (url, _),
         aiohttp.ClientSession() as client,
         client.get(url + path, headers=HEADERS) as response,
     ):
@@ -148,3 +150,60 @@ async def test_a_series_that_nobody_decided_on(before: int) -> None:
         assert failures(sidecar, "instance") == 0
         assert await counted(sidecar, "excluded") == 1
     assert (PART * before + b"--abc\r\n").startswith(got)
+
+
+async def test_what_was_seen_to_be_foreign_is_decided_anew() -> None:
+    """The owner that was remembered is dropped at once: what carries no patient inside must not go on for its time."""
+    whole = FOREIGN["another patient"] + b"--abc--\r\n"
+    pacs = ScriptedPacs(answer(MULTIPART + b"Content-Length: %d\r\n" % len(whole), whole))
+    async with sidecar_between(ScriptedEhr(), pacs) as (url, _), aiohttp.ClientSession() as client:
+        async with client.get(url + PATH, headers=HEADERS) as response:
+            assert response.status == 502
+        pacs.patient_id = "somebody-else"  # What the archive's database has been saying for a while.
+        async with client.get(url + PATH, headers=HEADERS) as response:
+            assert response.status == 404
+
+
+DRAWN = {
+    "frames": f"/series/{SERIES}/instances/{INSTANCE}/frames/1", "rendered": f"/series/{SERIES}/rendered",
+    "thumbnail": f"/series/{SERIES}/instances/{INSTANCE}/thumbnail", "study": "/rendered",
+    "bulk data": f"/series/{SERIES}/instances/{INSTANCE}/bulkdata/7FE00010",
+    "pixel data": f"/series/{SERIES}/instances/{INSTANCE}/pixeldata",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", DRAWN)
+@pytest.mark.parametrize("inside", [PATIENT, "somebody-else", ""])
+async def test_what_carries_no_patient_is_looked_into_first(form: str, inside: str) -> None:
+    """The archive's rows say that it is the patient's; an instance says whose it is. Nothing of it is passed on."""
+    drawn = answer(b"Content-Type: image/png\r\nContent-Length: 5\r\n", b"PIXEL")
+    pacs = ScriptedPacs(drawn, inside=inside)
+    async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar), aiohttp.ClientSession() as client:
+        for _ in range(2):
+            async with client.get(url + PATH + DRAWN[form], headers=HEADERS | {"Accept": "image/png"}) as response:
+                body = await response.read()
+                assert response.status == {PATIENT: 200, "somebody-else": 404, "": 502}[inside]
+                assert (body == b"PIXEL") is (inside == PATIENT)
+        looks = [one for one in pacs.requests if one.endswith(f"/instances/{INSTANCE}")]
+        pictures = [one for one in pacs.requests if one.endswith(DRAWN[form])]
+        assert len(looks) == (2 if inside == "" else 1)
+        assert len(pictures) == (2 if inside == PATIENT else 0)
+        assert failures(sidecar, "unreadable_instance") == (2 if inside == "" else 0)
+
+
+async def test_a_frame_after_something_foreign_is_looked_into_anew() -> None:
+    """What was remembered of an instance goes with the owners."""
+    whole = FOREIGN["another patient"] + b"--abc--\r\n"
+    frame = PATH + DRAWN["frames"]
+    pacs = ScriptedPacs(answer(MULTIPART + b"Content-Length: %d\r\n" % len(whole), whole))
+    async with sidecar_between(ScriptedEhr(), pacs) as (url, _), aiohttp.ClientSession() as client:
+        picture = answer(b"Content-Type: image/png\r\nContent-Length: 5\r\n", b"PIXEL")
+        pacs.retrieve, study = picture, pacs.retrieve
+        async with client.get(url + frame, headers=HEADERS | {"Accept": "image/png"}) as response:
+            assert response.status == 200
+        pacs.retrieve = study
+        async with client.get(url + PATH, headers=HEADERS) as response:
+            assert response.status == 502
+        pacs.retrieve, pacs.inside = picture, "somebody-else"
+        async with client.get(url + frame, headers=HEADERS | {"Accept": "image/png"}) as response:
+            assert response.status == 404

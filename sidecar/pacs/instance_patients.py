@@ -1,0 +1,224 @@
+"""Whose images are they, by what an instance says itself? For answers that carry no patient inside (SIA-42).
+
+A frame, a drawn image or bulk data cannot be checked as it goes by. The rows by which its owner was found are one
+channel of text, and an archive may lose characters on it: a number with a Cyrillic letter before it was read as the
+number alone. So one instance of each series is looked at first. Nothing of it leaves.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+import aiohttp
+from cachetools import TTLCache
+
+from sidecar.access.decision import HeaderPermit, Part
+from sidecar.access.identity import PatientIdentifier, all_may_be_one_of
+from sidecar.common.dicom_json import tag, text
+from sidecar.common.errors import BadGateway, GatewayTimeout, NotAcceptable, NotFound, Problem, Unavailable
+from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
+from sidecar.common.single_flight import SingleFlight
+from sidecar.pacs.answer import Head, check_head
+from sidecar.pacs.client import PacsClient
+from sidecar.pacs.elements import Unreadable
+from sidecar.pacs.header import InstanceHeader
+from sidecar.pacs.media import upstream_accept
+from sidecar.pacs.metadata import Metadata
+from sidecar.pacs.parts import Multipart
+from sidecar.pacs.resources import UID_OF_LEVEL, Kind, Query, Retrieval
+from sidecar.pacs.scanner import Malformed, Scanner, SingleInstance
+from sidecar.pacs.upstream import Upstream
+from sidecar.pacs.verify import OurParts
+
+log = logging.getLogger(__name__)
+
+MAXIMUM_SERIES = 500
+"""Series of one study that are looked at for one answer; more are refused."""
+AT_ONCE = 4
+"""Series of one study that are looked at at the same time."""
+MAXIMUM_BYTES = 16 * 2**20
+"""Bytes of an instance that are read to find its patient, which stands near its beginning."""
+
+KnownAs = frozenset[PatientIdentifier]
+_Asked = tuple[Part, KnownAs]
+"""A series, and by what the patient is known for whom it is looked at."""
+# The archive does not have the resource in this form.
+_NOT_THERE = frozenset({404, 405, 406, 410, 415, 501})
+NOBODY = PatientIdentifier("")
+
+
+class InstancePatients:
+    """Patients that instances name in themselves, by series.
+
+    What is the patient's is kept for ``ttl_seconds``, what is not for ``absent_seconds``; at most ``max_entries`` each.
+    The clock is monotonic, in seconds. ``header_first``: the instance's own header is read, and its metadata only
+    where the archive does not give the instance; off: the other way round, for archives whose files have older
+    PatientIDs than their database. ``row_bytes``: limit in bytes of one instance's metadata. ``drop(what)`` is called
+    for an instance that cannot be read.
+    """
+
+    def __init__(
+        self,
+        client: PacsClient,
+        *,
+        header_first: bool = True,
+        row_bytes: int = 2**20,
+        ttl_seconds: float = 300,
+        absent_seconds: float = NEGATIVE_SECONDS,
+        max_entries: int = 20_000,
+        drop: Callable[[str], None] = lambda what: None,
+        invalidation: Invalidation | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._kinds = (Kind.INSTANCE, Kind.METADATA) if header_first else (Kind.METADATA, Kind.INSTANCE)
+        self._row_bytes = row_bytes
+        self._drop = drop
+        self._invalidation = kept = invalidation or Invalidation()
+        self._own: TTLCache[_Asked, frozenset[PatientIdentifier]] = kept.cache(
+            TTLCache(max_entries, ttl_seconds, timer=clock), lambda asked: {known.patient_id for known in asked[1]}
+        )
+        self._refused: TTLCache[_Asked, frozenset[PatientIdentifier]] = kept.cache(
+            TTLCache(max_entries, absent_seconds, timer=clock)
+        )
+        self._flight: SingleFlight[_Asked, frozenset[PatientIdentifier]] = SingleFlight(kept)
+
+    async def of(self, permit: HeaderPermit, known_as: KnownAs) -> frozenset[PatientIdentifier]:
+        """Return the patients that instances of the permitted part name, one instance of each series.
+
+        An instance that is not where it was asked for names nobody. Raises ``BadGateway`` (``unreadable_patient``) when
+        none can be read, ``NotFound`` when there is none, and what ``PacsClient`` raises.
+        """
+        study = permit.part.study
+        if permit.part.series is not None:
+            return await self._of_series(permit, permit.part, known_as)
+        turns = asyncio.Semaphore(AT_ONCE)
+
+        async def look(series: str) -> frozenset[PatientIdentifier]:
+            async with turns:
+                return await self._of_series(permit, Part(study, series), known_as)
+
+        found = await asyncio.gather(*(look(series) for series in await self._series(study, known_as)))
+        return frozenset[PatientIdentifier]().union(*found)
+
+    async def _series(self, study: str, known_as: KnownAs) -> list[str]:
+        parameters = (("includefield", tag("StudyInstanceUID")),)
+        rows = await self._client.search(Query("series", study=study), parameters, limit=MAXIMUM_SERIES + 1, known_as=known_as)
+        found = {
+            uid for row in rows if text(row, "StudyInstanceUID") == study and (uid := text(row, "SeriesInstanceUID"))
+        }
+        if len(rows) > MAXIMUM_SERIES:
+            raise self._refused_for("series")
+        return sorted(found)
+
+    async def _of_series(self, permit: HeaderPermit, part: Part, known_as: KnownAs) -> frozenset[PatientIdentifier]:
+        asked = (Part(part.study, part.series), known_as)
+        known = self._own.get(asked)
+        if known is None:
+            known = self._refused.get(asked)
+        if known is None:
+            known = await self._flight.run(asked, lambda: self._look(permit, part, asked))
+        return known
+
+    async def _look(self, permit: HeaderPermit, part: Part, asked: _Asked) -> frozenset[PatientIdentifier]:
+        started = self._invalidation.generation
+        if part.instance is None:
+            part = await self._any_instance(part, asked[1])
+        header = await self._header(permit, part)
+        is_where = (header.study, header.series, header.instance) == (part.study, part.series, part.instance)
+        found = frozenset({header.patient if is_where else NOBODY})
+        if started == self._invalidation.generation:  # Else it may be from before what made us forget.
+            (self._own if all_may_be_one_of(found, asked[1]) else self._refused)[asked] = found
+        return found
+
+    async def _any_instance(self, part: Part, known_as: KnownAs) -> Part:
+        parameters = (("includefield", ",".join(map(tag, ("StudyInstanceUID", "SeriesInstanceUID")))),)
+        query = Query("instances", study=part.study, series=part.series)
+        for row in await self._client.search(query, parameters, limit=1, known_as=known_as):
+            found = Part(*(text(row, level) or "" for level in UID_OF_LEVEL.values()))
+            if (found.study, found.series) == (part.study, part.series) and found.instance:
+                return found
+        raise NotFound("There is no such resource, or it is not available to you.", reason="pacs_absent")
+
+    async def _header(self, permit: HeaderPermit, part: Part) -> InstanceHeader:
+        statuses = []
+        for kind in self._kinds:
+            retrieval = Retrieval(kind, part)
+            async with self._client.open(permit, retrieval, accept=upstream_accept(None, retrieval)) as upstream:
+                if upstream.status not in _NOT_THERE:
+                    return await self._read(upstream, kind)
+                statuses.append(upstream.status)
+        if set(statuses) <= {404, 410}:
+            raise NotFound("There is no such resource, or it is not available to you.", reason="pacs_absent")
+        raise self._refused_for("status")
+
+    async def _read(self, upstream: Upstream, kind: Kind) -> InstanceHeader:
+        try:
+            head = check_head(upstream.status, upstream.headers, kind, chunked=upstream.chunked)
+        except (BadGateway, NotAcceptable) as problem:
+            raise self._refused_for(problem.reason) from None
+        scanner = self._scanner(head, kind)
+        try:
+            async with asyncio.timeout(upstream.idle_seconds):
+                await _feed(upstream, scanner)
+        except _Found as found:
+            return found.header
+        except TimeoutError:
+            raise GatewayTimeout("The image archive took too long to answer.", reason="pacs_timeout") from None
+        except (Malformed, Unreadable) as wrong:
+            raise self._refused_for(type(wrong).__name__.lower()) from None
+        except (aiohttp.ClientError, OSError):
+            raise Unavailable("The image archive cannot be reached now; try again.", reason="pacs_broken") from None
+        raise self._refused_for("no_header")
+
+    def _scanner(self, head: Head, kind: Kind) -> Scanner:
+        if kind is Kind.METADATA:
+            return Metadata(_found, self._client.root, row_bytes=self._row_bytes)
+        return (
+            SingleInstance(_found)
+            if head.boundary is None
+            else Multipart(head.boundary, OurParts(kind, self._client.root), _found)
+        )
+
+    def _refused_for(self, why: str) -> Problem:
+        log.error("an instance does not say whose it is", extra={"reason": "unreadable_patient", "detail": why})
+        self._drop("unreadable_instance")
+        return BadGateway(
+            "The image archive does not say for certain whose images these are; they were not passed on.",
+            reason="unreadable_patient",
+        ).because(why)
+
+    def forget_study(self, study: str) -> None:
+        """Look anew from now on in this study, whoever asks. What was refused a moment ago stays so."""
+        self._invalidation.generation += 1
+        for asked in [one for one in self._own if one[0].study == study]:
+            self._own.pop(asked, None)
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._flight.close()
+
+
+class _Found(Exception):
+    """The instance has said whose it is: nothing more of it is wanted."""
+
+    def __init__(self, header: InstanceHeader) -> None:
+        super().__init__()
+        self.header = header
+
+
+def _found(header: InstanceHeader) -> None:
+    raise _Found(header)
+
+
+async def _feed(upstream: Upstream, scanner: Scanner) -> None:
+    """Give the body to ``scanner`` until that has found what it looks for. Raises ``Malformed`` for too long a one."""
+    size = 0
+    while came := await upstream.read():
+        for piece in came:
+            size += len(piece)
+            scanner.feed(piece)
+        if size > MAXIMUM_BYTES:
+            raise Malformed("too_large")
+    scanner.end()

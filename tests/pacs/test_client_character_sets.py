@@ -1,0 +1,137 @@
+"""SpecificCharacterSet is asked for in every query, and what is answered without it (SIA-42)."""
+
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from sidecar.common.errors import Problem
+from sidecar.pacs.client import PacsClient, QueryRefused, UnknownTexts
+from sidecar.pacs.dialects import DIALECTS
+from sidecar.pacs.resources import Query
+from tests.common.peer import Peer, Reply
+from tests.upstreams import INSTANCE, SERIES, STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.web.test_stream import MULTIPART, PART, answer
+
+QUERIES = (
+    Query("studies"), Query("series"), Query("instances"), Query("series", "1.2"), Query("instances", "1.2"),
+    Query("instances", "1.2", "1.3"),
+)  # fmt: skip
+FIELDS: dict[str, tuple[list[tuple[str, str]], dict[str, str]]] = {
+    "none": ([], {"": "00080005"}),
+    "some": ([("includefield", "00100020,00100021")], {"": "00100020,00100021,00080005"}),
+    "itself": ([("includefield", "00080005,00100020")], {"": "00080005,00100020"}),
+    "all": ([("includefield", "all")], {"": "all", "orthanc": "all,00080005"}),
+}
+
+
+def client(session: aiohttp.ClientSession, peer: Peer, dialect: str) -> PacsClient:
+    return PacsClient(session, peer.url + "/rs", DIALECTS[dialect], timeout_seconds=5)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("fields", FIELDS)
+async def test_it_is_asked_for(peer: Peer, session: aiohttp.ClientSession, dialect: str, fields: str) -> None:
+    """At every level, in the one includefield that there is."""
+    peer.say(Reply([]))
+    parameters, expected = FIELDS[fields]
+    pacs = client(session, peer, dialect)
+    for query in QUERIES:
+        await pacs.search(query, [("PatientID", "p1"), *parameters])
+    await pacs.ping()
+    asked = [parse_qs(urlsplit(one.target).query)["includefield"] for one in peer.asked]
+    wanted = expected.get(dialect, expected[""])
+    assert asked == [[wanted]] * len(QUERIES) + [["00080005"]]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_whoever_asks(dialect: str) -> None:
+    """Searches, reads, retrievals and lists of a whole sidecar: no query goes out without it."""
+    whole = PART + b"--abc--\r\n"
+    pacs = ScriptedPacs(answer(MULTIPART + b"Content-Length: %d\r\n" % len(whole), whole))
+    below = f"/wado-rs/studies/{STUDY}"
+    rules = {"rules": [{"name": "x", "effect": "exclude", "study": {"StudyID": ["x"]}, "unknown": "ignored"}]}
+    async with (
+        sidecar_between(ScriptedEhr(), pacs, pacs={"dialect": dialect}, access=rules, fhir={"detail": "instance"})
+        as (url, sidecar),
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as session,
+    ):  # fmt: skip
+        for path in (
+            "/fhir/ImagingStudy", f"/fhir/ImagingStudy/{STUDY}", f"/fhir/ImagingStudy?instance={INSTANCE}",
+            f"/fhir/ImagingStudy?bodysite=x&series={SERIES}", below, f"{below}/metadata",
+            f"{below}/series/{SERIES}/instances/{INSTANCE}/frames/1", f"{below}/series/{SERIES}/rendered",
+            f"{below}/bulkdata", "/wado-rs/studies", "/wado-rs/series?includefield=all", f"{below}/series",
+            f"{below}/series/{SERIES}/instances", f"{below}/instances",
+        ):  # fmt: skip
+            async with session.get(url + path) as response:
+                await response.read()
+        await sidecar.readiness.problems()
+    queries = [target for target in pacs.requests if "?" in target and "rendered" not in target]
+    assert len(queries) > 10
+    fields = [parse_qs(urlsplit(target).query).get("includefield", []) for target in queries]
+    assert all(len(one) == 1 and {"00080005", "all"} & set(one[0].split(",")) for one in fields)
+
+
+def refusing(*rows: dict[str, Any], always: bool = False) -> Reply:
+    """Orthanc 1.10 with an image in a character set that it cannot write: 400 when that is asked for."""
+
+    async def write(request: web.Request) -> web.StreamResponse:
+        if always or "00080005" in request.query.get("includefield", ""):
+            return web.Response(status=400)
+        return web.json_response(list(rows), content_type="application/dicom+json")
+
+    return Reply(write=write)
+
+
+def said(character_set: str | None, patient: str = "P1") -> dict[str, Any]:
+    row: dict[str, Any] = {"00100020": {"vr": "LO", "Value": [patient]}, "0020000D": {"vr": "UI", "Value": ["1.2"]}}
+    return row if character_set is None else row | {"00080005": {"vr": "CS", "Value": [character_set]}}
+
+
+@pytest.mark.parametrize("rest", ["ISO_IR 100", "ISO_IR 6", None])
+async def test_orthanc_is_believed_in_utf8_alone(peer: Peer, session: aiohttp.ClientSession, rest: str | None) -> None:
+    """A PatientID that is ASCII in another set may have lost a character."""
+    pacs = client(session, peer, "orthanc")
+    peer.say(refusing(said("ISO_IR 192")))
+    assert len(await pacs.search(Query("studies"), [])) == 1
+    peer.say(refusing(said("ISO_IR 192"), said(rest)))
+    with pytest.raises(UnknownTexts) as refused:
+        await pacs.search(Query("studies"), [])
+    assert (refused.value.status, refused.value.reason) == (502, "query_character_set")
+
+
+async def test_another_archive_that_does_not_know_the_attribute(peer: Peer, session: aiohttp.ClientSession) -> None:
+    peer.say(refusing(said(None)))
+    assert len(await client(session, peer, "generic").search(Query("studies"), [])) == 1
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_query_that_is_wrong_stays_so(peer: Peer, session: aiohttp.ClientSession, dialect: str) -> None:
+    peer.say(refusing(always=True))
+    with pytest.raises(QueryRefused):
+        await client(session, peer, dialect).search(Query("studies"), [])
+    assert len(peer.asked) == 2
+
+
+@pytest.mark.parametrize(("dialect", "read"), [("orthanc", "\ufffd"), ("generic", "Ä1"), ("dcm4chee", "Ä1")])
+async def test_a_row_that_names_no_character_set(
+    peer: Peer, session: aiohttp.ClientSession, dialect: str, read: str
+) -> None:
+    """JSON is UTF-8; only Orthanc, which always names one, would have guessed. ASCII is ASCII."""
+    peer.say(Reply([said(None, "Ä1"), said(None, "P1")]), Reply([]))
+    rows = await client(session, peer, dialect).search(Query("studies"), [])
+    assert [row["00100020"]["Value"] for row in rows] == [[read], ["P1"]]
+
+
+async def test_the_character_set_of_the_archive(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """What a row names that was not asked for it."""
+    peer.say(Reply([said("ISO_IR 100")]))
+    assert await client(session, peer, "orthanc").character_set() == "ISO_IR 100"
+    assert "00080005" not in peer.asked[0].target
+    peer.say(Reply([]))
+    assert await client(session, peer, "orthanc").character_set() is None
+    peer.say(Reply(status=500))
+    with pytest.raises(Problem):
+        await client(session, peer, "orthanc").character_set()
