@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 
 from sidecar.access.decision import Part
 from sidecar.check import permissions
+from sidecar.check.character_sets import NAME as CHARACTER_SETS
+from sidecar.check.character_sets import character_sets
 from sidecar.check.finding import Finding, failed, failure, ok, skipped, warning
 from sidecar.common.dicom_json import Row, text
 from sidecar.common.errors import BadGateway, Forbidden, Problem
@@ -276,5 +278,6 @@ EHR: tuple[tuple[str, Check], ...] = (
 )  # fmt: skip
 PACS: tuple[tuple[str, Check], ...] = (
     ("pacs.dialect", dialect), ("pacs.query", query), ("pacs.studies", studies),
-    ("pacs.counts", counts), ("pacs.changes_url", changes), ("access.rules", permissions.rules),
+    ("pacs.counts", counts), (CHARACTER_SETS, character_sets),
+    ("pacs.changes_url", changes), ("access.rules", permissions.rules),
 )  # fmt: skip

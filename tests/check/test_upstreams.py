@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from sidecar.check.character_sets import character_sets
 from sidecar.check.finding import Finding, State, skipped, table
 from sidecar.check.run import check
 from sidecar.listener import listen
+from sidecar.server import build
 from sidecar.settings import Settings
 from sidecar.settings_tokens import Introspection
 from sidecar.telemetry.spool import Spool, segments
@@ -33,6 +35,7 @@ class Pacs:
         self.info: dict[str, Any] | None = None
         self.of_series: dict[str, Any] = {"00201209": {"vr": "IS", "Value": [2]}}
         self.instances: list[dict[str, Any]] | None = None
+        self.writes_character_sets = True
 
     def app(self) -> web.Application:
         app = web.Application()
@@ -46,6 +49,8 @@ class Pacs:
     async def _studies(self, request: web.Request) -> web.Response:
         if self.status != 200:
             return web.Response(status=self.status)
+        if not self.writes_character_sets and "00080005" in request.query.get("includefield", ""):
+            return web.Response(status=400)
         uid = request.query.get("StudyInstanceUID")
         rows = [row for row in self.rows if uid in (None, row["0020000D"]["Value"][0])]
         if self.pages:
@@ -117,7 +122,7 @@ async def test_fine(ehr: ScriptedEhr, pacs: Pacs) -> None:
         "server.public_url": State.OK, "audit.sink": State.OK, "capabilities": State.OK,
         "ehr.smart_configuration": State.WARN, "tokens.introspection": State.OK, "tokens.jwt": State.OK,
         "patients.mapping": State.OK, "pacs.query": State.OK, "pacs.dialect": State.OK, "pacs.studies": State.OK,
-        "pacs.counts": State.OK, "pacs.changes_url": State.OK,
+        "pacs.counts": State.OK, "pacs.character_sets": State.OK, "pacs.changes_url": State.OK,
         "access.rules": State.OK, "access.clients": State.OK, "access.external": State.OK,
         "token": State.SKIP,
     }  # fmt: skip
@@ -444,3 +449,43 @@ async def test_an_archive_whose_certificate_is_not_trusted(ehr: ScriptedEhr, pac
     assert finding.state is State.FAIL
     assert "pacs.ca_file" in str(finding.hint)
     assert "Nothing answers" not in str(finding.hint)
+
+
+def written(character_set: str | None, patient: str = "p1") -> dict[str, Any]:
+    """A study's row in a character set."""
+    row = study("1.2.1", patient)
+    return row if character_set is None else row | {"00080005": {"vr": "CS", "Value": [character_set]}}
+
+
+CHARACTER_SETS: list[tuple[str, list[dict[str, Any]], State, str]] = [
+    ("orthanc", [written("ISO_IR 192")], State.OK, ""),
+    ("orthanc", [written("ISO_IR 100")], State.WARN, '"DefaultEncoding": "Utf8"'),
+    ("orthanc", [written(None)], State.WARN, '"DefaultEncoding": "Utf8"'),
+    ("dcm4chee", [written("ISO_IR 100"), written(None)], State.OK, "2"),
+    ("generic", [written(None, "Ä"), written("ISO_IR 192", "Ä")], State.OK, "2"),
+    ("generic", [written(None), written(None, "P\ufffd"), written("ISO_IR 999")], State.WARN, "2 of 3"),
+    ("generic", [], State.SKIP, "no study"),
+]
+
+
+@pytest.mark.parametrize(("dialect", "rows", "state", "says"), CHARACTER_SETS)
+async def test_the_character_sets_of_the_archive(
+    ehr: ScriptedEhr, pacs: Pacs, dialect: str, rows: list[dict[str, Any]], state: State, says: str
+) -> None:
+    """Orthanc names that of its DefaultEncoding; of any archive it is counted what cannot be known."""
+    info = {"orthanc": {"Name": "Orthanc"}}.get(dialect)
+    async with served(ehr, pacs, pacs={"dialect": dialect}) as settings, build(settings) as sidecar:
+        pacs.rows, pacs.info = rows, info
+        finding = await character_sets(settings, sidecar)
+    assert (finding.name, finding.state) == ("pacs.character_sets", state)
+    assert says in f"{finding}"
+    assert "P\ufffd" not in f"{finding}"
+
+
+async def test_an_orthanc_that_would_leave_characters_out(ehr: ScriptedEhr, pacs: Pacs) -> None:
+    async with served(ehr, pacs, pacs={"dialect": "orthanc"}) as settings, build(settings) as sidecar:
+        pacs.rows, pacs.writes_character_sets = [written("ISO_IR 100")], False
+        finding = await character_sets(settings, sidecar)
+        assert (finding.state, "Utf8" in f"{finding}") == (State.FAIL, True)
+        pacs.status = 500
+        assert (await character_sets(settings, sidecar)).state is State.FAIL

@@ -1,0 +1,45 @@
+"""Do the archive's lists tell texts whole? A number that lost a character is another patient's."""
+
+from sidecar.check.finding import Finding, failed, failure, ok, skipped, warning
+from sidecar.common.dicom_json import tag, text
+from sidecar.common.errors import Problem
+from sidecar.pacs.client import UnknownTexts
+from sidecar.pacs.ownership import owner_of
+from sidecar.pacs.resources import Query
+from sidecar.server import Sidecar
+from sidecar.settings import Settings
+
+NAME = "pacs.character_sets"
+_SAMPLE = 50
+_UTF8 = "ISO_IR 192"
+_ORTHANC_HINT = (
+    'Set "DefaultEncoding": "Utf8" in Orthanc\'s configuration and restart it; what is stored need not be sent again '
+    "(docs/orthanc.md)."
+)
+
+
+async def character_sets(settings: Settings, sidecar: Sidecar) -> Finding:
+    """In which character set the archive writes its rows, and how many of a sample have a PatientID that is unknown.
+
+    Orthanc writes a row for which none was asked in that of its ``DefaultEncoding``, and names it.
+    """
+    fields = ("includefield", ",".join(map(tag, ("PatientID", "IssuerOfPatientID", "StudyDescription"))))
+    try:
+        written = await sidecar.pacs.character_set()
+        rows = await sidecar.pacs.search(Query("studies"), (fields,), limit=_SAMPLE)
+    except UnknownTexts:
+        return failure(NAME, "it would leave characters out of texts, which are not used", _ORTHANC_HINT)
+    except Problem as problem:
+        return failed(NAME, problem, "The archive does not answer QIDO-RS /studies as JSON; see its log.")
+    if not rows:
+        return skipped(NAME, "the archive has no study that we may see: nothing to look at")
+    unknown = sum(text(row, "PatientID") is not None and not owner_of(row).patient_id for row in rows)
+    if unknown:
+        return warning(
+            NAME,
+            f"{unknown} of {len(rows)} studies have a PatientID whose characters cannot be known: they reach nobody",
+            "Their SpecificCharacterSet (0008,0005) is missing or wrong: correct it in the archive.",
+        )
+    if settings.pacs.dialect == "orthanc" and written != _UTF8:
+        return warning(NAME, f"Orthanc writes {written or 'none that it names'}, which lacks characters", _ORTHANC_HINT)
+    return ok(NAME, f"the PatientIDs of {len(rows)} studies can be read")
