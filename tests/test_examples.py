@@ -105,3 +105,12 @@ def test_orthanc_yaml_is_ready_in_front_of_a_real_orthanc(tmp_path: Path) -> Non
         changes = {"SIDECAR_EHR__FHIR_URL": ehr, "SIDECAR_PACS__URL": orthanc.dicomweb_url}
         with serving(tmp_path, file, changes=changes) as running:
             assert requests.get(running.admin + "/readyz", timeout=60).json() == {"status": "ready"}
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["helm/smart-imaging-sidecar/templates/orthanc.yaml", "config/compose/orthanc/orthanc.json", "docs/orthanc.md"],
+)
+def test_each_orthanc_answers_in_utf8(file: str) -> None:
+    """Else its lists lack characters (docs/orthanc.md, Character sets)."""
+    assert '"DefaultEncoding": "Utf8"' in (EXAMPLES[0].parent.parent / file).read_text()

@@ -15,6 +15,7 @@ from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
@@ -97,6 +98,18 @@ class Orthanc:
     def get_json(self, path: str) -> Any:
         """What Orthanc's own REST API (not DICOMweb) answers on a path, such as ``/changes?since=0``."""
         return _json(Request(f"{self.url}{path}"))
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """The status and body of any answer, errors too."""
+        try:
+            with _OPENER.open(Request(f"{self.url}{path}"), timeout=60) as response:
+                return response.status, response.read()
+        except HTTPError as error:
+            return error.code, error.read()
+
+    def delete(self, path: str) -> None:
+        """Delete something of Orthanc's own REST API, such as ``/patients/<id>``."""
+        _OPENER.open(Request(f"{self.url}{path}", method="DELETE"), timeout=60).close()
 
     def stop(self) -> None:
         """End the process, which takes its storage with it. Doing it twice is fine: tests of a PACS that goes away."""
