@@ -1,6 +1,7 @@
 """Everything that is kept is forgotten, also what is just being asked for; nothing that is kept is left out (SIA-42).
 
-``Patience`` and retrievals: ``tests/web/test_warmed_for_another.py`` and ``tests/pacs/test_patience.py``.
+``Patience`` and retrievals: ``tests/web/test_warmed_for_another.py`` and ``tests/pacs/test_patience.py``; half a list:
+``tests/pacs/test_study_lists.py``; what instances name: ``tests/pacs/test_instance_patients.py``.
 """
 
 import asyncio
@@ -294,7 +295,10 @@ FORGOTTEN: dict[Callable[[World], Ask], set[str]] = {
     verdict: {"ExternalPolicy._kept", "ExternalPolicy._flight"},
 }
 """How it is shown that what is kept is forgotten in mid-flight -> what that is."""
-ELSEWHERE = {"PacsClient._patience", "PacsClient._query_patience"}
+ELSEWHERE = {
+    "PacsClient._patience", "PacsClient._query_patience", "StudyLists._arrived",
+    "InstancePatients._own", "InstancePatients._refused", "InstancePatients._flight",
+}  # fmt: skip
 OF_THE_ARCHIVE = [case for case in FORGOTTEN if case not in (identifiers, fresh_identifiers, members, verdict)]
 
 

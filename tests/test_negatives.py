@@ -59,12 +59,13 @@ IN = {
     "PacsClient._patience": "a slow retrieval or query failed",
     "PacsClient._query_patience": "a slow retrieval or query failed",
     "Capabilities._revoked": "the token of a capability URL",
+    "InstancePatients._refused": "a study is not there",
 }  # fmt: skip
 """What keeps that something is absent or refused -> the line about it."""
 NO_NEGATIVES = {
     "TokenCache._active", "Capabilities._issued_for", "Capabilities._checked", "AuditTrail._inactive",
     "Constraints._read", "MemoryStore._seen", "Ownership._owners", "Ownership._series", "StudyLists._asked",
-    "StudyLists._refreshed", "Studies._asked", "EhrMapping._refreshed",
+    "StudyLists._refreshed", "StudyLists._arrived", "Studies._asked", "EhrMapping._refreshed", "InstancePatients._own",
 }  # fmt: skip
 
 

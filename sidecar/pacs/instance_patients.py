@@ -104,7 +104,9 @@ class InstancePatients:
 
     async def _series(self, study: str, known_as: KnownAs) -> list[str]:
         parameters = (("includefield", tag("StudyInstanceUID")),)
-        rows = await self._client.search(Query("series", study=study), parameters, limit=MAXIMUM_SERIES + 1, known_as=known_as)
+        rows = await self._client.search(
+            Query("series", study=study), parameters, limit=MAXIMUM_SERIES + 1, known_as=known_as
+        )
         found = {
             uid for row in rows if text(row, "StudyInstanceUID") == study and (uid := text(row, "SeriesInstanceUID"))
         }

@@ -271,9 +271,7 @@ class Guard:
         self._metrics.decisions.labels("permit", "study").inc()
         return study_permit
 
-    async def _report_inside(
-        self, permit: PatientPermit, part: Part, known_as: frozenset[PatientIdentifier]
-    ) -> None:
+    async def _report_inside(self, permit: PatientPermit, part: Part, known_as: frozenset[PatientIdentifier]) -> None:
         """Log that the rows said it is the patient's and an instance that it is not; an alarm unless corrected."""
         corrected = await self.is_corrected(permit, part, known_as)
         log.log(
@@ -329,9 +327,7 @@ class Guard:
         self._instances.forget_study(study)
         self._views.forget_listed(study, known_as)
 
-    async def is_corrected(
-        self, permit: PatientPermit, part: Part, known_as: frozenset[PatientIdentifier]
-    ) -> bool:
+    async def is_corrected(self, permit: PatientPermit, part: Part, known_as: frozenset[PatientIdentifier]) -> bool:
         """Whether the archive says now that ``part`` is not there, or not only this patient's.
 
         What was remembered of the study is forgotten in any case. ``False`` when the archive does not say it: what no

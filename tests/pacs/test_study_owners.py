@@ -90,7 +90,7 @@ async def test_an_archive_without_lists_of_uids_is_asked_one_by_one(
     }.get(kind)  # fmt: skip
     for seconds, lists in ((0, 1), (NO_LISTS_SECONDS - 1, 1), (2, 2)):
         world.clock.now += seconds
-        world.ownership.forget()
+        world.ownership._invalidation.invalidate()
         assert await world.owners.of(["1.1", "1.2", "1.3"], OWN) == {uid: OF_EACH[uid] for uid in ("1.1", "1.2", "1.3")}
         assert sum("," in asked["StudyInstanceUID"] for _, asked in world.pacs.asked) == lists
     assert [one.levelname for one in caplog.records] == ["WARNING"] * 2
