@@ -7,13 +7,12 @@ A condition is true, false or unknown: unknown when the archive has no value for
 apply unless a condition is false (in doubt nothing is shown), ``show`` only if all are true.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import lru_cache
 
 from sidecar.access.study import Attributes, DescribedSeries, DescribedStudy
+from sidecar.access.wildcards import LONGEST_VALUE, matches, without_case
 
 HOUR_SECONDS = 3_600
 
@@ -63,16 +62,21 @@ class Shown:
 
 
 def holds(conditions: Conditions, attributes: Attributes) -> bool | None:
-    """Whether all conditions hold; ``None``: it depends on attributes that have no value."""
+    """Whether all conditions hold; ``None``: it depends on attributes that have no value.
+
+    A value that is longer than any real one (``LONGEST_VALUE``) is not compared: it counts as unknown.
+    """
     unknown = False
     for keyword, patterns in conditions.items():
         values = attributes.get(keyword, ())
         if keyword == "StudyDate":
             values = tuple(date for value in values if (date := _date(value)) is not None)
-        if not values:
-            unknown = True
-        elif not any(_matches(keyword, pattern, value) for value in values for pattern in patterns):
+        usable = tuple(value for value in values if len(value) <= LONGEST_VALUE)
+        if any(_matches(keyword, pattern, value) for value in usable for pattern in patterns):
+            continue
+        if usable and len(usable) == len(values):
             return False
+        unknown = True
     return None if unknown else True
 
 
@@ -123,13 +127,7 @@ def _applies(rule: Rule, study: DescribedStudy, series: DescribedSeries | None) 
 def _matches(keyword: str, pattern: str, value: str) -> bool:
     if keyword == "StudyDate":
         return _is_in_range(pattern, value)
-    return _compiled(pattern).fullmatch(value) is not None
-
-
-@lru_cache(maxsize=1_000)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    parts = {"*": ".*", "?": "."}
-    return re.compile("".join(parts.get(one, re.escape(one)) for one in pattern), re.IGNORECASE | re.DOTALL)
+    return matches(without_case(pattern), without_case(value))
 
 
 def _date(value: str) -> str | None:

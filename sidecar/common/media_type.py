@@ -11,7 +11,10 @@ _PARAMETER = re.compile(
 )
 _NEEDS_QUOTES = re.compile(r"[^A-Za-z0-9!#$%&'*+.^_`|~-]|^$", re.ASCII)
 # Up to the separator, with quoted strings whole. Possessive: nothing is tried twice.
-_UNTIL = {separator: re.compile(rf'(?:[^"{separator}]++|"[^"]*+"?+)*+') for separator in ",;"}
+_UNTIL = {
+    ",": re.compile(r'(?:[^",]++|"[^"]*+"?+)*+'),
+    ";": re.compile(r'(?:[^";]++|"[^"]*+"?+)*+'),
+}
 
 
 @dataclass(frozen=True, slots=True)

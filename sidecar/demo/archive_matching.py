@@ -1,9 +1,10 @@
 """Attribute matching of queries (PS3.4 C.2.2.2): single value, lists, ranges, wildcards, universal. Pure."""
 
-import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+from sidecar.access.wildcards import matches
 
 Matcher = Callable[[Sequence[Any]], bool]
 """Whether one of an attribute's values in DICOM JSON (text, numbers, person names as objects) matches."""
@@ -12,9 +13,9 @@ _WILDCARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR",
 _NUMBER_VRS = frozenset({"DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"})
 # PS3.5 6.2: date; time; date and time, whose offset from UTC plays no part here. Parts may be missing at the end.
 _POINTS = {
-    "DA": r"[0-9]{8}",
-    "TM": r"[0-9]{2}(?:[0-9]{2}(?:[0-9]{2}(?:\.[0-9]{1,6})?)?)?",
-    "DT": r"[0-9]{4}(?:[0-9]{2}){0,5}(?:\.[0-9]{1,6})?(?:[+-][0-9]{4})?",
+    "DA": re.compile(r"[0-9]{8}", re.ASCII),
+    "TM": re.compile(r"[0-9]{2}(?:[0-9]{2}(?:[0-9]{2}(?:\.[0-9]{1,6})?)?)?", re.ASCII),
+    "DT": re.compile(r"[0-9]{4}(?:[0-9]{2}){0,5}(?:\.[0-9]{1,6})?(?:[+-][0-9]{4})?", re.ASCII),
 }
 _LONGEST_POINT = 20  # YYYYMMDDHHMMSSFFFFFF
 _GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
@@ -28,7 +29,7 @@ def compile_key(vr: str, key: str) -> Matcher:
     Person names match without regard to case, in any of their groups; everything else exactly, but for outer spaces.
     Raises ``ValueError`` for a malformed date, time or number.
     """
-    alternatives = [item.strip(" ") for item in re.split(r"[\\,]" if vr == "UI" else r"\\", key)]
+    alternatives = [item.strip(" ") for item in (key.replace(",", "\\") if vr == "UI" else key).split("\\")]
     wanted = [item for item in alternatives if item]
     if not wanted or (vr in _WILDCARD_VRS and not key.strip("* ")):
         return lambda values: True
@@ -46,20 +47,13 @@ def _test(vr: str, key: str) -> Callable[[Any], bool]:
     if vr == "PN":
         return _name_test(key)
     if vr in _WILDCARD_VRS and not {"*", "?"}.isdisjoint(key):
-        matches = _wildcards(key)
-        return lambda value: matches(str(value).strip(" "))
+        return lambda value: matches(key, str(value).strip(" "))
     return lambda value: str(value).strip(" \0") == key
 
 
-def _wildcards(pattern: str) -> Callable[[str], bool]:
-    # A bracket is a special character of file names only. The expression that fnmatch makes takes no exponential time.
-    expression = re.compile(fnmatch.translate(pattern.replace("[", "[[]")))
-    return lambda text: expression.match(text) is not None
-
-
 def _name_test(key: str) -> Callable[[Any], bool]:
-    matches = _wildcards(key.rstrip("^ ").casefold())
-    return lambda value: any(matches(name.rstrip("^ ").casefold()) for name in _names(value))
+    wanted = key.rstrip("^ ").casefold()
+    return lambda value: any(matches(wanted, name.rstrip("^ ").casefold()) for name in _names(value))
 
 
 def _names(value: Any) -> Iterable[str]:
@@ -101,7 +95,7 @@ def _digits(vr: str, point: str) -> str | None:
         point = point.replace(".", "") if re.fullmatch(r"[0-9]{4}\.[0-9]{2}\.[0-9]{2}", point) else point
     elif vr == "TM":
         point = point.replace(":", "")
-    if not re.fullmatch(_POINTS[vr], point, re.ASCII):
+    if not _POINTS[vr].fullmatch(point):
         return None
     return re.sub(r"[+-].*|\.", "", point)
 

@@ -31,7 +31,7 @@ Parameters = Sequence[tuple[str, str]]
 
 UNUSABLE = "The image archive gave an answer that cannot be used."
 QUERY_LIMIT_BYTES = 64 * 2**20
-_MORE_RESULTS = re.compile(r"\b299\b.*additional results", re.IGNORECASE)
+_MISCELLANEOUS_WARNING = re.compile(r"\b299\b")
 
 
 class Rows:
@@ -187,7 +187,7 @@ class PacsClient:
             rows = [with_tags(row) for row in rows]
         except ValueError:
             raise _broken("query_wrong_shape") from None
-        return rows, any(_MORE_RESULTS.search(warning) for warning in answer.headers.getall("Warning", ()))
+        return rows, any(map(_has_more, answer.headers.getall("Warning", ())))
 
     async def _ask(self, url: URL, seconds: float) -> Answer:
         started = time.perf_counter()
@@ -346,6 +346,12 @@ class PacsClient:
         except FetchFailed:
             return None
         return answer if answer.status == 200 else None
+
+
+def _has_more(warning: str) -> bool:
+    """Whether a Warning header says that the PACS has more rows (PS3.18 8.3.4.4): 299 and "additional results"."""
+    code = _MISCELLANEOUS_WARNING.search(warning)
+    return code is not None and "additional results" in warning[code.end() :].lower()
 
 
 def _identity(row: Row, level: str) -> tuple[str | None, ...]:

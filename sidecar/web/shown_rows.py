@@ -1,8 +1,9 @@
 """QIDO-RS rows as a limited permit shows them: nothing in them, nor that they match, tells of what is hidden."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 
-from sidecar.access.rules import holds
+from sidecar.access.wildcards import LONGEST_PATTERN, LONGEST_VALUE, matches, without_case
 from sidecar.common.dicom_json import Row, tag, text, texts
 from sidecar.pacs.matching import Matching
 from sidecar.pacs.resources import Query
@@ -38,7 +39,8 @@ def shown_rows(rows: Iterable[Row], query: Query, matching: Matching, view: Pati
     names = {name.rpartition(".")[2] for name, _ in matching.parameters if name != "includefield"}
     if names & _SUMS_OF_A_PATIENT:
         return []  # By what is hidden, too, they would match.
-    wanted = tuple(one for name, value in matching.parameters if name == _MODALITIES for one in _values(value))
+    wanted = [one for name, value in matching.parameters if name == _MODALITIES for one in _values(value)]
+    is_wanted = _matcher(wanted) if wanted else None
     found: list[Row] = []
     for row in rows:
         study = text(row, "StudyInstanceUID") or ""
@@ -47,7 +49,7 @@ def shown_rows(rows: Iterable[Row], query: Query, matching: Matching, view: Pati
         if shown is None or not view.shows_row(study, series):
             continue
         if not shown.is_complete:
-            left = _without_hidden(row, query, names, wanted, view)
+            left = _without_hidden(row, query, names, is_wanted, view)
             if left is None:
                 continue
             row = left  # noqa: PLW2901
@@ -55,7 +57,9 @@ def shown_rows(rows: Iterable[Row], query: Query, matching: Matching, view: Pati
     return found
 
 
-def _without_hidden(row: Row, query: Query, names: set[str], wanted: tuple[str, ...], view: PatientView) -> Row | None:
+def _without_hidden(
+    row: Row, query: Query, names: set[str], is_wanted: Callable[[str], bool] | None, view: PatientView
+) -> Row | None:
     """A row of a study of which something is hidden; ``None``: that may be what it matched by."""
     if query.level != "studies":
         if names & _SUMS_OF_A_STUDY:
@@ -64,10 +68,24 @@ def _without_hidden(row: Row, query: Query, names: set[str], wanted: tuple[str, 
     if not names <= _OF_A_STUDY:
         return None
     left = {name: element for name, element in view.row(row).items() if name in _SHOWN_OF_A_STUDY}
-    attributes = {"ModalitiesInStudy": tuple(texts(left, "ModalitiesInStudy"))}
-    if wanted and not holds({"ModalitiesInStudy": wanted}, attributes):
+    if is_wanted is not None and not any(map(is_wanted, texts(left, "ModalitiesInStudy"))):
         return None
     return left
+
+
+def _matcher(wanted: Iterable[str]) -> Callable[[str], bool]:
+    """Return whether a value matches one of the patterns ``wanted``; each value is compared once.
+
+    What is longer than a pattern or a value of this attribute can be matches nothing.
+    """
+    patterns = {without_case(one) for one in wanted if len(one) <= LONGEST_PATTERN}
+
+    @cache
+    def is_wanted(value: str) -> bool:
+        text_of_value = without_case(value)
+        return len(value) <= LONGEST_VALUE and any(matches(pattern, text_of_value) for pattern in patterns)
+
+    return is_wanted
 
 
 def _values(value: str) -> list[str]:

@@ -1,7 +1,6 @@
 """What the whole run showed: errors, waiting, caching; and what no client can see."""
 
 import json
-import re
 
 from sidecar.check.conformance.client import NotTested, Violated
 from sidecar.check.conformance.requirements import BEYOND_A_CLIENT, OUTCOMES
@@ -34,15 +33,31 @@ def _is_outcome(body: bytes) -> bool:
 async def _error_texts(visit: Visit) -> str:
     """An identifier that the request did not have is in no error."""
     known = {visit.patient or "", *visit.patient_ids, *visit.names, *(uid_of(one) or "" for one in visit.studies)}
-    patterns = {one: re.compile(rf"(?<![\w.-]){re.escape(one)}(?![\w-]|\.\w)") for one in known if len(one) > 2}
+    identifiers = [one for one in known if len(one) > 2]
     refusals = visit.client.record.refusals
     if not refusals:
         raise NotTested("no error was met")
     for request, body in refusals:
         text = body.decode("utf-8", "replace")
-        if any(one not in request and pattern.search(text) for one, pattern in patterns.items()):
+        if any(one not in request and _stands_alone(one, text) for one in identifiers):
             raise Violated("an error's text names the patient or a study that the request did not name")
     return f"{counted(len(refusals), 'error')}, none names the patient or a study by itself"
+
+
+def _stands_alone(identifier: str, text: str) -> bool:
+    """Whether ``text`` has the identifier, not as a part of a longer name, number or UID."""
+    at = text.find(identifier)
+    while at >= 0:
+        before, after = text[max(at - 1, 0) : at], text[at + len(identifier) : at + len(identifier) + 2]
+        longer = _is_word(after[:1]) or after[:1] == "-" or (after[:1] == "." and _is_word(after[1:]))
+        if not (longer or _is_word(before) or before in (".", "-")):
+            return True
+        at = text.find(identifier, at + 1)
+    return False
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() or character == "_"
 
 
 async def _slow_searches(visit: Visit) -> str:

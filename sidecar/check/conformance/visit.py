@@ -15,7 +15,7 @@ from sidecar.common.uid import is_uid
 
 DICOM = "multipart/related; type=application/dicom; transfer-syntax=*"
 DICOM_JSON = "application/dicom+json"
-_PATIENT = re.compile(r"(?:.*/)?Patient/([A-Za-z0-9.-]{1,64})(?:/_history/.*)?", re.ASCII)
+_PATIENT = re.compile(r"(?:.*/)?Patient/([A-Za-z0-9.-]{1,64})(?:/_history/[^/]*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

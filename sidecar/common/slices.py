@@ -1,0 +1,37 @@
+"""Long work on the event loop, done in slices: other requests have their turn in between.
+
+What takes long here is short work on each of many rows. A thread would not help: the interpreter runs one at a time.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import TypeVar
+from weakref import WeakKeyDictionary
+
+SLICE_SECONDS = 0.005
+"""How long work goes on before others have their turn."""
+
+T = TypeVar("T")
+_TURNS: "WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]" = WeakKeyDictionary()
+
+
+async def in_slices(items: Iterable[T]) -> list[T]:
+    """Return the items of a generator that works for each of them, a slice at a time.
+
+    Of all that is sliced one slice runs between two looks at the network, each in its turn: so the stall is one slice
+    however many requests do this at once. Work that fits into one slice is done at once when nobody else waits.
+    Raises what the generator raises.
+    """
+    turn = _TURNS.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+    iterator, found = iter(items), []
+    while True:
+        async with turn:
+            until = time.perf_counter() + SLICE_SECONDS
+            for item in iterator:
+                found.append(item)
+                if time.perf_counter() >= until:
+                    break
+            else:
+                return found
+            await asyncio.sleep(0)  # With the turn: the next one begins its slice after a look at the network.
