@@ -5,7 +5,7 @@ empty, null or of another type: one odd attribute never spoils the rest.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -52,17 +52,22 @@ def _tag_of(name: str) -> str:
 
 def values(row: Row, keyword: str) -> list[Any]:
     """All values of an attribute that are not null; ``[]`` when it is missing or empty."""
+    return [value for value in _values(row, keyword) if value is not None]
+
+
+def _values(row: Row, keyword: str) -> Sequence[Any]:
     element = row.get(tag(keyword))
-    if not isinstance(element, Mapping):
-        return []
-    found = element.get("Value")
-    return [value for value in found if value is not None] if isinstance(found, list) else []
+    found = element.get("Value") if isinstance(element, Mapping) else None
+    return found if isinstance(found, list) else ()
 
 
 def texts(row: Row, keyword: str) -> list[str]:
     """All values as text without leading and trailing spaces (padding, PS3.5 6.2); numbers are written out."""
-    found = []
-    for value in values(row, keyword):
+    return list(_texts(row, keyword))
+
+
+def _texts(row: Row, keyword: str) -> Iterator[str]:
+    for value in _values(row, keyword):
         if isinstance(value, str):
             text = value.strip(" \0")
         elif isinstance(value, int | float) and not isinstance(value, bool):
@@ -70,13 +75,12 @@ def texts(row: Row, keyword: str) -> list[str]:
         else:
             continue
         if text:
-            found.append(text)
-    return found
+            yield text
 
 
 def text(row: Row, keyword: str) -> str | None:
     """The first value as text, or ``None``."""
-    return next(iter(texts(row, keyword)), None)
+    return next(_texts(row, keyword), None)
 
 
 def number(row: Row, keyword: str) -> int | None:

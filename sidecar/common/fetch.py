@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,11 +86,14 @@ async def fetch(
     form: Mapping[str, str] | bytes | None = None,
     ssl_context: Any = True,
     name: str = "request",
+    take: Callable[[bytes], Awaitable[None]] | None = None,
 ) -> Answer:
     """Send one request and read its whole answer. ``form``: a form's fields, or a body as it is.
 
-    ``name``: of its span, a constant that begins with the peer's.
-    Raises ``FetchFailed`` with ``timeout``, ``unreachable`` or ``too_large``; any status is an ``Answer``.
+    ``name``: of its span, a constant that begins with the peer's. ``take``: gets the body of a 200 piece by piece, as it
+    comes; then the ``Answer`` has none.
+    Raises ``FetchFailed`` with ``timeout``, ``unreachable`` or ``too_large``, or as ``take`` does; any status is an
+    ``Answer``.
     """
     with span(name, "client") as step:
         step.set("http.request.method", method)
@@ -108,19 +111,28 @@ async def fetch(
                 ) as response,
             ):
                 step.set(STATUS, response.status)
-                return Answer(response.status, response.headers, await _whole(response, limit_bytes))
+                if response.status != 200:
+                    take = None
+                return Answer(response.status, response.headers, await _whole(response, limit_bytes, take))
         except TimeoutError:
             raise _failed(step, "timeout") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _failed(step, "unreachable", why_unreachable(error)) from None
 
 
-async def _whole(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
+async def _whole(
+    response: aiohttp.ClientResponse, limit_bytes: int, take: Callable[[bytes], Awaitable[None]] | None
+) -> bytes:
     body = bytearray()
+    length = 0
     async for chunk in response.content.iter_chunked(CHUNK_BYTES):
-        body += chunk
-        if len(body) > limit_bytes:
+        length += len(chunk)
+        if length > limit_bytes:
             raise _failed(current_span(), "too_large")
+        if take is None:
+            body += chunk
+        else:
+            await take(chunk)
     return bytes(body)
 
 

@@ -15,14 +15,15 @@ from yarl import URL
 
 from sidecar.access.decision import HeaderPermit, StudyPermit
 from sidecar.access.identity import PatientIdentifier
-from sidecar.common.character_sets import SPECIFIC_CHARACTER_SET, is_utf8, with_unknown_texts
-from sidecar.common.dicom_json import Row, text, with_tags
+from sidecar.common.character_sets import is_utf8
+from sidecar.common.dicom_json import Row, text
 from sidecar.common.errors import BadGateway, GatewayTimeout, Problem, Unavailable
 from sidecar.common.fetch import Answer, FetchFailed, fetch, why_unreachable
 from sidecar.common.spans import KIND, STATUS, span, trace_headers
 from sidecar.pacs.dialects import Dialect
 from sidecar.pacs.patience import Patience
-from sidecar.pacs.resources import UID_OF_LEVEL, Kind, Query, Retrieval
+from sidecar.pacs.query_rows import SEARCH_BYTES, Budget, Identity, RowReader
+from sidecar.pacs.resources import Kind, Query, Retrieval
 from sidecar.pacs.upstream import Upstream
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,6 @@ log = logging.getLogger(__name__)
 Parameters = Sequence[tuple[str, str]]
 
 UNUSABLE = "The image archive gave an answer that cannot be used."
-QUERY_LIMIT_BYTES = 64 * 2**20
 _MISCELLANEOUS_WARNING = re.compile(r"\b299\b")
 
 
@@ -131,78 +131,75 @@ class PacsClient:
 
     async def _search(self, query: Query, parameters: Parameters, limit: int | None, offset: int) -> list[Row]:
         rows: list[Row] = []
-        seen: set[tuple[str | None, ...]] = set()
+        seen: set[Identity] = set()
         most = self._maximum_results + 1
         wanted = most if limit is None else min(limit, most)
+        budget = Budget(self._maximum_results)
         while len(rows) < wanted:
             size = min(self.dialect.page_size, wanted - len(rows))
-            page, more = await self._page(query, parameters, size, offset + len(rows), seconds=self._page_seconds)
-            found = {_identity(row, query.level) for row in page}
-            if page and found <= seen:
+            page, more = await self._page(
+                query, parameters, size, offset + len(rows), seconds=self._page_seconds, budget=budget
+            )
+            if page.rows and page.identities <= seen:
                 log.error("the PACS does not page: it answers the same rows for any offset")
                 raise _broken("query_paging")
-            rows += page
-            seen |= found
-            if not page or (len(page) != size and not more):
+            rows += page.rows
+            seen |= page.identities
+            if not page.rows or (len(page.rows) != size and not more):
                 break
-        if len(rows) > self._maximum_results:
-            log.error("a query has more results than pacs.max_results", extra={"limit": self._maximum_results})
-            raise _broken("query_too_many_results")
         return rows[:wanted]
 
     async def _page(
-        self, query: Query, parameters: Parameters, limit: int, offset: int, *, seconds: float
-    ) -> tuple[list[Row], bool]:
+        self, query: Query, parameters: Parameters, limit: int, offset: int, *, seconds: float, budget: Budget
+    ) -> tuple[RowReader, bool]:
         paging = [("limit", str(limit)), ("offset", str(offset))] if offset else [("limit", str(limit))]
         asked = [*self.dialect.with_character_set(parameters), *self.dialect.order(query.level), *paging]
         try:
-            rows, more = await self._read_page(query, asked, seconds)
+            return await self._read_page(query, asked, seconds, budget)
         except QueryRefused:
             # Orthanc 1.10: 400 where it would have to write ISO 2022, or a character set that it does not know.
             asked = [*parameters, *self.dialect.order(query.level), *paging]
-            rows, more = await self._read_page(query, asked, seconds)
-            if self.dialect.converts_text and not all(map(is_utf8, rows)):
+            page, more = await self._read_page(query, asked, seconds, budget)
+            if self.dialect.converts_text and not all(map(is_utf8, page.rows)):
                 log.error(
                     "Orthanc cannot give these texts whole: set its DefaultEncoding to Utf8 (docs/orthanc.md)",
                     extra={"reason": "query_character_set"},
                 )
                 raise UnknownTexts(UNUSABLE, reason="query_character_set") from None
-        if self.dialect.converts_text:
-            rows = [row if SPECIFIC_CHARACTER_SET in row else with_unknown_texts(row) for row in rows]
-        return rows, more
+            return page, more
 
-    async def _read_page(self, query: Query, parameters: Parameters, seconds: float) -> tuple[list[Row], bool]:
+    async def _read_page(
+        self, query: Query, parameters: Parameters, seconds: float, budget: Budget
+    ) -> tuple[RowReader, bool]:
         """Return the rows of one request, and whether the PACS says that there are more."""
         url = URL(query.url(self.root) + "?" + self.dialect.query(parameters), encoded=True)
-        answer = await self._ask(url, seconds)
-        if answer.status == 204:
-            return [], False
-        try:
-            rows = answer.json()
-        except FetchFailed:
-            raise _broken("query_not_json") from None
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise _broken("query_wrong_shape")
-        try:
-            rows = [with_tags(row) for row in rows]
-        except ValueError:
-            raise _broken("query_wrong_shape") from None
-        return rows, any(map(_has_more, answer.headers.getall("Warning", ())))
+        # Limits hold for the search as a whole; a reader is for one answer: a request may have to be sent twice.
+        answer, page = await self._ask(
+            url, seconds, lambda: RowReader(query.level, budget, converts_text=self.dialect.converts_text)
+        )
+        if answer.status == 200:
+            try:
+                await page.end()
+            except FetchFailed as failure:
+                raise failed(failure.reason) from None
+        return page, any(map(_has_more, answer.headers.getall("Warning", ())))
 
-    async def _ask(self, url: URL, seconds: float) -> Answer:
+    async def _ask(self, url: URL, seconds: float, reader: Callable[[], RowReader]) -> tuple[Answer, RowReader]:
         started = time.perf_counter()
         status = "failed"
         try:
             for attempt in (1, 2):
+                page = reader()
                 try:
                     answer = await fetch(
                         self._session,
                         "GET",
                         url,
-                        limit_bytes=QUERY_LIMIT_BYTES,
+                        limit_bytes=SEARCH_BYTES,
                         timeout_seconds=seconds,
                         headers={**self._headers, "Accept": "application/dicom+json"},
                         name="pacs query",
+                        take=page.feed,
                     )
                 except FetchFailed as failure:
                     # A pooled connection may just have been closed by the PACS (Orthanc: after 1 s): once more.
@@ -212,7 +209,8 @@ class PacsClient:
                 status = str(answer.status)
                 break
         except FetchFailed as failure:
-            status = failure.reason
+            # What cannot be used came with a 200; the rest are failures of the request.
+            status = "200" if failure.reason.startswith("query_") else failure.reason
             raise failed(failure.reason, failure.detail) from None
         finally:
             self._observe("query", status, time.perf_counter() - started)
@@ -230,7 +228,7 @@ class PacsClient:
             raise NotSupported(UNUSABLE, reason="pacs_status").because(f"status {answer.status}")
         if answer.status not in (200, 204):
             raise refused(answer.status, answer.headers.get("Retry-After"))
-        return answer
+        return answer, page
 
     @asynccontextmanager
     async def open(
@@ -328,12 +326,16 @@ class PacsClient:
 
     async def ping(self) -> None:
         """Raise a ``Problem`` unless the PACS answers a query."""
-        await self._page(Query("studies"), (("StudyInstanceUID", "0.0"),), 1, 0, seconds=self._timeout_seconds)
+        nobody = (("StudyInstanceUID", "0.0"),)
+        await self._page(
+            Query("studies"), nobody, 1, 0, seconds=self._timeout_seconds, budget=Budget(self._maximum_results)
+        )
 
     async def character_set(self) -> str | None:
         """Return the character set that a row names when it is not asked for. Raises a ``Problem``."""
-        rows, _ = await self._read_page(Query("studies"), [("limit", "1")], self._timeout_seconds)
-        return next((text(row, "SpecificCharacterSet") for row in rows), None)
+        budget = Budget(self._maximum_results)
+        page, _ = await self._read_page(Query("studies"), [("limit", "1")], self._timeout_seconds, budget)
+        return next((text(row, "SpecificCharacterSet") for row in page.rows), None)
 
     async def peek(self, name: str) -> Answer | None:
         """Return what the PACS answers at ``name`` below its root, ``None`` unless that is a 200; nothing is raised."""
@@ -354,18 +356,18 @@ def _has_more(warning: str) -> bool:
     return code is not None and "additional results" in warning[code.end() :].lower()
 
 
-def _identity(row: Row, level: str) -> tuple[str | None, ...]:
-    """What tells rows apart: one UID may be under several patients."""
-    return tuple(text(row, keyword) for keyword in (UID_OF_LEVEL[level], "PatientID", "IssuerOfPatientID"))
-
-
 def failed(reason: str, detail: str | None = None) -> Problem:
     """The answer for a PACS that gave none; ``detail`` for operators."""
-    log.warning("the PACS does not answer", extra={"reason": reason, "detail": detail})
+    if reason == "query_too_many_results":
+        log.error("a query has more results than pacs.max_results")
+    else:
+        log.warning("the PACS does not answer", extra={"reason": reason, "detail": detail})
     if reason == "timeout":
         return GatewayTimeout("The image archive took too long to answer.", reason="pacs_timeout")
     if reason == "too_large":
         return _broken("query_too_large")
+    if reason.startswith("query_"):
+        return _broken(reason)
     return Unavailable("The image archive cannot be reached now; try again.", reason="pacs_" + reason).because(detail)
 
 

@@ -29,7 +29,7 @@ ARRIVED_SECONDS = 60
 NOT_SUPPORTED_SECONDS = 3_600
 """So long is a PACS that cannot list a patient's series not asked for that again."""
 
-_TOO_MUCH = ("pacs_query_too_many_results", "pacs_query_too_large")
+_TOO_MUCH = ("query_too_many_results", "query_too_large")
 """More series than the PACS lists at once: then study by study."""
 
 STUDY_FIELDS = (

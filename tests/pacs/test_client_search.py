@@ -1,7 +1,9 @@
 """Queries with paging, against a PACS on a real socket: all rows or an error (SIA-16, 43)."""
 
 import contextlib
+import gc
 import json
+import tracemalloc
 from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
@@ -10,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from sidecar.common.errors import BadGateway, GatewayTimeout, Problem, Unavailable
-from sidecar.pacs import client as client_module
+from sidecar.pacs import query_rows
 from sidecar.pacs.client import QueryRefused
 from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.resources import Query
@@ -162,11 +164,18 @@ async def test_without_credentials_none_are_sent(peer: Peer, session: aiohttp.Cl
 SECRET = "http://pacs.internal/secret"
 UNUSABLE: dict[str, tuple[Reply, type[Problem], str]] = {
     "not JSON": (Reply(f"<html>{SECRET}"), BadGateway, "query_not_json"),
+    "much that is not JSON": (Reply(f"<html>{SECRET * 2_000}"), BadGateway, "query_wrong_shape"),
+    "much of an object": (Reply({"error": SECRET * 2_000}), BadGateway, "query_wrong_shape"),
+    "much, broken off": (Reply('[{"00100020": "%s"}, {' % (SECRET * 2_000)), BadGateway, "query_not_json"),
+    "much, one is no object": (Reply(["x" * 50_000]), BadGateway, "query_wrong_shape"),
     "nothing": (Reply(""), BadGateway, "query_not_json"),
     "half": (Reply('[{"0020000D"'), BadGateway, "query_not_json"),
     "NaN": (Reply("[NaN]"), BadGateway, "query_not_json"),
-    "no UTF-8": (Reply(b'["\xff"]'), BadGateway, "query_not_json"),
-    "too deep": (Reply("[" * 100_000 + "]" * 100_000), BadGateway, "query_not_json"),
+    "NaN in a row": (Reply('[{"00100020": NaN}]'), BadGateway, "query_not_json"),
+    "an attribute twice": (Reply('[{"0020000d": {}, "0020000D": {}}]'), BadGateway, "query_wrong_shape"),
+    "more behind the rows": (Reply("[{}] x"), BadGateway, "query_not_json"),
+    "no UTF-8": (Reply(b'[{"00100020": "\xff"}]'), BadGateway, "query_not_json"),
+    "too deep": (Reply('[{"00100020":' + "[" * 100_000), BadGateway, "query_not_json"),
     "an object": (Reply({"error": SECRET}), BadGateway, "query_wrong_shape"),
     "null": (Reply("null"), BadGateway, "query_wrong_shape"),
     "a text": (Reply('"[]"'), BadGateway, "query_wrong_shape"),
@@ -219,11 +228,55 @@ async def test_an_answer_that_breaks_off_on_a_later_page_is_an_error(
 async def test_an_answer_that_is_too_large_is_refused(
     peer: Peer, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "QUERY_LIMIT_BYTES", 1_000)
+    monkeypatch.setattr(query_rows, "SEARCH_BYTES", 1_000)
     peer.say(Reply(rows(0, 100)))
     with pytest.raises(BadGateway) as refused:
         await pacs(session, peer).search(STUDIES, [])
     assert refused.value.reason == "query_too_large"
+
+
+VALUES = ",".join(["0"] * (query_rows.ROW_VALUES + 1))
+TOO_MUCH = {
+    "a row of many bytes": ('[{"00081030": {"Value": ["%s"]}}]' % ("x" * query_rows.ROW_BYTES), "query_too_large"),
+    "a row of many values": ('[{"00081030": {"Value": [%s]}}]' % VALUES, "query_too_large"),
+    "five million values": ('[{"00081030": {"Value": [%s]}}]' % ",".join(["0"] * 5_000_000), "query_too_large"),
+    "rows that hold many values together": ("[%s]" % ",".join(['{"00081030":[0,0,0]}'] * 300), "query_too_large"),
+    "many rows": ("[%s]" % ",".join(["{}"] * 20_001), "query_too_many_results"),
+    "20 million rows": ("[%s]" % ",".join(["{}"] * 20_000_000), "query_too_many_results"),
+}
+
+
+@pytest.mark.parametrize("case", TOO_MUCH)
+async def test_what_is_over_a_limit_is_never_built(
+    peer: Peer, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """Read whole, 60 MB of empty rows took 1.6 GB."""
+    body, reason = TOO_MUCH[case]
+    if case == "rows that hold many values together":
+        monkeypatch.setattr(query_rows, "SEARCH_VALUES", 1_000)
+    peer.say(Reply(body.encode()))
+    gc.collect()
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadGateway) as refused:
+            await pacs(session, peer, timeout_seconds=300).search(STUDIES, [])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert refused.value.reason == reason
+    assert most < 2 * len(body) + 32 * 2**20, "the peer's copies of the body, and what is bounded"
+
+
+async def test_the_limits_are_those_of_a_search_not_of_a_page(
+    peer: Peer, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = rows(0, PAGE)
+    monkeypatch.setattr(query_rows, "SEARCH_BYTES", len(json.dumps(page)) + 100)
+    peer.say(Reply(page), Reply(rows(PAGE, PAGE)), Reply([]))
+    with pytest.raises(BadGateway) as refused:
+        await pacs(session, peer).search(STUDIES, [])
+    assert refused.value.reason == "query_too_large"
+    assert len(peer.asked) == 2
 
 
 async def test_ping(peer: Peer, session: aiohttp.ClientSession) -> None:

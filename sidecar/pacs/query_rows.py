@@ -1,0 +1,133 @@
+"""The rows of a QIDO-RS answer as it comes: bounded before they are read, and read a slice at a time.
+
+A JSON document becomes twenty times as large in memory, and reading it at once holds the process. So the answer is taken
+apart as it comes, and what is too much ends it: nothing that is over a limit is ever built.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from sidecar.common.character_sets import SPECIFIC_CHARACTER_SET, with_unknown_texts
+from sidecar.common.dicom_json import Row, text, with_tags
+from sidecar.common.fetch import FetchFailed
+from sidecar.common.slices import in_slices
+from sidecar.pacs.json_rows import NotRows, Rows
+from sidecar.pacs.resources import UID_OF_LEVEL
+
+ROW_BYTES = 262_144
+"""Limit in bytes of one row: a query row has some dozens of attributes."""
+ROW_VALUES = 10_000
+"""Limit of JSON values in one row, counted by what separates them: each costs time, however short it is written."""
+SEARCH_BYTES = 64 * 2**20
+"""Limit in bytes of all rows of a search."""
+SEARCH_VALUES = 5_000_000
+"""The same in all rows of a search: each takes memory."""
+SMALL_BYTES = 32_768
+"""An answer up to this size is read at once, unless it has many values: that takes a millisecond."""
+_PIECE_BYTES = 8_192
+
+Identity = tuple[str | None, ...]
+
+
+class Budget:
+    """What the pages of one search may still have: ``rows``, bytes and JSON values."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.bytes = SEARCH_BYTES
+        self.values = SEARCH_VALUES
+
+    def take(self, rows: int, written: bytes, values: int) -> None:
+        """Count rows. Raises ``FetchFailed``: ``query_too_many_results`` or ``too_large``."""
+        self.rows -= rows
+        self.bytes -= len(written)
+        self.values -= values
+        if self.rows < 0:
+            raise FetchFailed("query_too_many_results")
+        if self.bytes < 0 or self.values < 0:
+            raise FetchFailed("too_large")
+
+
+class RowReader:
+    """Reads one page at ``level``; ``rows`` are those that came, by tag, ``identities`` what tells them apart.
+
+    ``converts_text``: as ``Dialect`` has it; a text in a row that names no character set is unknown then.
+    """
+
+    def __init__(self, level: str, budget: Budget, *, converts_text: bool = False) -> None:
+        self.rows: list[Row] = []
+        self.identities: set[Identity] = set()
+        self._level = level
+        self._budget = budget
+        self._converts_text = converts_text
+        self._split = Rows(row_bytes=ROW_BYTES)
+        self._held: bytes | None = b""  # While the answer is small.
+
+    async def feed(self, chunk: bytes) -> None:
+        """Take the next bytes. Raises ``FetchFailed`` for what is no array of rows, or too much of it."""
+        if self._held is not None:
+            chunk = self._held + chunk
+            self._held = chunk if len(chunk) <= SMALL_BYTES else None
+        if self._held is None:
+            self.rows += await in_slices(self._read(chunk))
+
+    async def end(self) -> None:
+        """Raises ``FetchFailed`` unless the array came whole."""
+        if self._held is not None and _values(self._held) <= ROW_VALUES:
+            self.rows += self._read_whole(self._held)
+            return
+        if self._held is not None:
+            self.rows += await in_slices(self._read(self._held))
+        try:
+            self._split.end()
+        except NotRows:
+            raise FetchFailed("query_not_json") from None
+
+    def _read_whole(self, written: bytes) -> list[Row]:
+        rows = _json(written)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise FetchFailed("query_wrong_shape")
+        self._budget.take(len(rows), written, _values(written))
+        return [self._row(row) for row in rows]
+
+    def _read(self, chunk: bytes) -> Iterator[Row]:
+        for start in range(0, len(chunk), _PIECE_BYTES):
+            try:
+                found = self._split.feed(chunk[start : start + _PIECE_BYTES])
+            except NotRows as wrong:
+                too_large = wrong.args[0] == "metadata_row_too_large"
+                raise FetchFailed("too_large" if too_large else "query_wrong_shape") from None
+            for one in found:
+                values = _values(one)
+                if values > ROW_VALUES:
+                    raise FetchFailed("too_large")
+                self._budget.take(1, one, values)
+                yield self._row(_json(one))
+
+    def _row(self, row: Row) -> Row:
+        try:
+            found = with_tags(row)
+        except ValueError:
+            raise FetchFailed("query_wrong_shape") from None
+        if self._converts_text and SPECIFIC_CHARACTER_SET not in found:
+            found = with_unknown_texts(found)
+        self.identities.add(identity_of(found, self._level))
+        return found
+
+
+def _values(written: bytes) -> int:
+    return written.count(b",") + written.count(b"[") + written.count(b"{")
+
+
+def _json(written: bytes) -> Any:
+    try:
+        return orjson.loads(written)
+    except ValueError:
+        raise FetchFailed("query_not_json") from None
+
+
+def identity_of(row: Row, level: str) -> Identity:
+    """What tells rows apart: one UID may be under several patients."""
+    return tuple(text(row, keyword) for keyword in (UID_OF_LEVEL[level], "PatientID", "IssuerOfPatientID"))

@@ -1,0 +1,68 @@
+"""The longest stall of an event loop: CPU time that its thread spends between two looks at the network.
+
+Not wall time: on a busy machine that says how long others ran. All that is ready runs between two looks (asyncio's
+``_run_once``), so this is what a request waits for at least while another one is worked on.
+"""
+
+import asyncio
+import contextlib
+import gc
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+BOUND_SECONDS = 0.05
+"""Nothing that a client or a peer sends may hold the loop for longer."""
+PROPERTY = "longest_stall"
+
+
+@dataclass
+class Stalls:
+    """What was seen so far: seconds of CPU time of the ``longest`` one."""
+
+    longest: float = 0.0
+
+
+@contextlib.contextmanager
+def measured(request: pytest.FixtureRequest, *, bound: float = BOUND_SECONDS) -> Iterator[Stalls]:
+    """Measure the running loop while the block runs, for the run's summary, too; fail over the bound.
+
+    What the tests themselves have in memory is kept from the garbage collector: it is not the product's.
+    """
+    seen, loop = Stalls(), asyncio.get_running_loop()
+    run_once = loop._run_once  # type: ignore[attr-defined]
+
+    def timed() -> None:
+        began = time.thread_time()
+        run_once()
+        seen.longest = max(seen.longest, time.thread_time() - began)
+
+    gc.collect()
+    gc.freeze()
+    loop._run_once = timed  # type: ignore[attr-defined]
+    try:
+        yield seen
+    finally:
+        del loop._run_once  # type: ignore[attr-defined]
+        gc.unfreeze()
+        request.node.user_properties.append((PROPERTY, seen.longest))
+    assert seen.longest <= bound, f"the loop was held for {seen.longest * 1_000:.0f} ms of CPU time"
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The longest stall of all tests that measured one."""
+    found = [
+        (value, report.nodeid)
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.stats.get(outcome, ())
+        for name, value in getattr(report, "user_properties", ())
+        if name == PROPERTY and report.when == "teardown" or name == PROPERTY and report.when == "call"
+    ]
+    if found:
+        longest, where = max(found)
+        terminalreporter.write_line(
+            f"longest stall of the event loop in {len(found)} measured tests: {longest * 1_000:.1f} ms of CPU time ({where})"
+        )
