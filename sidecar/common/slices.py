@@ -5,15 +5,23 @@ What takes long here is short work on each of many rows. A thread would not help
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 SLICE_SECONDS = 0.005
 """How long work goes on before others have their turn."""
 
+BATCH = 50
+"""So many tasks begin at once: each has its part in what runs before the loop looks at the network again."""
+
 T = TypeVar("T")
 _TURNS: "WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]" = WeakKeyDictionary()
+
+
+def batched(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Return ``items`` in parts that can be awaited together."""
+    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
 
 
 async def in_slices(items: Iterable[T]) -> list[T]:

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from cachetools import LRUCache
 
 from sidecar.common.dicom_json import Row, tag, text
 from sidecar.common.errors import Unavailable
+from sidecar.common.slices import in_slices
 from sidecar.fhir.imaging_study import study_uid
 
 log = logging.getLogger(__name__)
@@ -106,12 +107,9 @@ class Catalog:
 
         ``series``: all series rows of each study, where they are known: what changes in them changes the study.
         """
-        fingerprints = {
-            (uid := study_uid(row)): _fingerprint(
-                [row] if series is None else [row, *sorted(series.get(uid, ()), key=_series_uid)]
-            )
-            for row in rows
-        }
+        return self._exchange(patient, dict(_fingerprints(rows, series)))
+
+    def _exchange(self, patient: str, fingerprints: Mapping[str, bytes]) -> dict[str, datetime]:
         self.now()
         found = self._store.exchange(patient, fingerprints, self._latest + 1)
         return {uid: _moment(first) for uid, first in found.items()}
@@ -119,15 +117,16 @@ class Catalog:
     async def look(
         self, patient: str, rows: Sequence[Row], series: Mapping[str, Sequence[Row]] | None = None
     ) -> dict[str, datetime]:
-        """The same, for an event loop: a store that blocks is asked in a thread, one exchange at a time.
+        """The same, for an event loop: in slices; a store that blocks is asked in a thread, one exchange at a time.
 
         Raises ``Unavailable`` (503) when it does not work.
         """
+        fingerprints = dict(await in_slices(_fingerprints(rows, series)))
         if not self._store.blocks:
-            return self.observe(patient, rows, series)
+            return self._exchange(patient, fingerprints)
         async with self._turn:
             try:
-                return await asyncio.to_thread(self.observe, patient, rows, series)
+                return await asyncio.to_thread(self._exchange, patient, fingerprints)
             except OSError as error:
                 # What cannot be remembered must not be given out: a later sync would rest on it.
                 log.error("the catalog does not work", extra={"detail": error.strerror})
@@ -140,6 +139,14 @@ class Catalog:
 
 def _moment(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
+
+
+def _fingerprints(
+    rows: Sequence[Row], series: Mapping[str, Sequence[Row]] | None
+) -> Iterator[tuple[str, bytes]]:
+    for row in rows:
+        uid = study_uid(row)
+        yield uid, _fingerprint([row] if series is None else [row, *sorted(series.get(uid, ()), key=_series_uid)])
 
 
 def _series_uid(row: Row) -> str:

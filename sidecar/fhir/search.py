@@ -23,6 +23,8 @@ MAXIMUM_PARAMETERS = 50
 MAXIMUM_COUNT = 500
 MAXIMUM_LENGTH = 7_000
 """Characters of all parameters, encoded: they stand in the links of each page."""
+MAXIMUM_ALTERNATIVES = 500
+"""Limit of values in all parameters, those that commas separate counted one by one: each is compared with each study."""
 _SHOWN_NAME = re.compile(r"[A-Za-z_-]{1,40}", re.ASCII)
 OTHER_PATIENT = ""
 """Stands for a patient reference that can be nobody here (another server's, a malformed id): never the token's."""
@@ -103,6 +105,11 @@ def _check_size(parameters: Sequence[tuple[str, str]]) -> None:
         raise BadRequest("There are too many search parameters.", reason="too_many_parameters")
     if len(urlencode([pair for pair in parameters if pair[0] != "_after"], errors="replace")) > MAXIMUM_LENGTH:
         raise BadRequest("The search is too long for the links of its pages.", reason="too_long")
+    if sum(value.count(",") + 1 for _, value in parameters) > MAXIMUM_ALTERNATIVES:
+        raise BadRequest(
+            f"The search has more than {MAXIMUM_ALTERNATIVES} values (those separated by commas counted one by one).",
+            reason="too_many_alternatives",
+        )
 
 
 def _name(name: str) -> tuple[str, str | None]:

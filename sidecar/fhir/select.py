@@ -1,6 +1,6 @@
 """Which studies pass a search, in which order, which page (SIA-20, 21)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -71,7 +71,13 @@ def select(
 
     ``seen``: when each study was first seen as it is (``Catalog``).
     """
-    found = []
+    return page_of(list(passing(rows, search, seen=seen, site=site, details=details)), search, page_size)
+
+
+def passing(
+    rows: Iterable[Row], search: Search, *, seen: Mapping[str, datetime], site: Site, details: Details = Details()
+) -> Iterator[Found]:
+    """The studies that pass, in no order."""
     for row in rows:
         uid = study_uid(row)
         if not is_uid(uid):
@@ -80,15 +86,13 @@ def select(
         last_updated = seen[uid]
         if _is_wanted(row, search, began, last_updated, details, site):
             keys = _keys(search.result.sort or DEFAULT_SORT, began, last_updated)
-            found.append(Found(row, Cursor(keys, uid), last_updated))
-    found.sort(key=lambda one: (one.key.keys, one.key.uid))
-    return _page(found, search, page_size)
+            yield Found(row, Cursor(keys, uid), last_updated)
 
 
-def narrowed(rows: Iterable[Row], search: Search, seen: Mapping[str, datetime], site: Site) -> list[Row]:
+def narrowed(rows: Iterable[Row], search: Search, seen: Mapping[str, datetime], site: Site) -> Iterator[Row]:
     """The rows that can still pass, by what they say themselves: only these are worth a question to the archive."""
     known = [one for one in search.tokens if one.name == "_id"]
-    return [
+    return (
         row
         for row in rows
         if is_uid(uid := study_uid(row))
@@ -96,14 +100,16 @@ def narrowed(rows: Iterable[Row], search: Search, seen: Mapping[str, datetime], 
         and _passes(search.started, began.span if (began := study_started(row, site)) else None)
         and _passes(search.last_updated, _span(seen[uid]))
         and all(one.matches([("", uid)]) for one in known)
-    ]
+    )
 
 
 def _span(moment: datetime) -> Span:
     return Span(moment, moment + timedelta(milliseconds=1))
 
 
-def _page(found: list[Found], search: Search, page_size: int) -> Page:
+def page_of(studies: Iterable[Found], search: Search, page_size: int) -> Page:
+    """The page of those that pass."""
+    found = sorted(studies, key=lambda one: (one.key.keys, one.key.uid))
     # The page begins behind a study, not at a number: what arrives meanwhile shifts nothing.
     rest = found
     if search.after is not None:
@@ -151,7 +157,7 @@ def _passes(filters: Iterable[tuple[DateFilter, ...]], value: Span | None) -> bo
 
 
 def _has(row: Row, wanted: TokenFilter, details: Details) -> bool:
-    if wanted in details.holding:
+    if details.holding and wanted in details.holding:
         return study_uid(row) in details.holding[wanted]
     return wanted.matches(_values(row, wanted.name, details))
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _PIECES = re.compile(r"\\.|.", re.DOTALL)
 _ESCAPE = re.compile(r"\\([,|$\\])")
@@ -18,13 +18,6 @@ class Alternative:
     system: str | None
     code: str
 
-    def is_met(self, value: Value) -> bool:
-        """Whether this value is meant. Codes are compared without case (R4: unless the system says otherwise)."""
-        system, code = value
-        if self.system is not None and self.system != system:
-            return False
-        return code.casefold() == self.code.casefold() or (not self.code and bool(self.system))
-
 
 @dataclass(frozen=True, slots=True)
 class TokenFilter:
@@ -33,10 +26,24 @@ class TokenFilter:
     name: str
     alternatives: tuple[Alternative, ...]
     negated: bool = False
+    _named: frozenset[tuple[str | None, str]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # What is compared with each study is looked up, however many alternatives there are.
+        named = frozenset((one.system, one.code.casefold()) for one in self.alternatives)
+        object.__setattr__(self, "_named", named)
 
     def matches(self, values: Collection[Value]) -> bool:
         """Whether a study with these values passes; with ``:not``, when none of its values is named."""
-        return any(one.is_met(value) for one in self.alternatives for value in values) is not self.negated
+        return any(map(self._is_named, values)) is not self.negated
+
+    def _is_named(self, value: Value) -> bool:
+        """Whether this value is meant. Codes are compared without case (R4: unless the system says otherwise)."""
+        system, code = value[0], value[1].casefold()
+        # A system without a code means any of its codes.
+        return any(one in self._named for one in ((None, code), (system, code))) or (
+            bool(system) and (system, "") in self._named
+        )
 
     def codes(self) -> frozenset[str]:
         """The codes that are named."""

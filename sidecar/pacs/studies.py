@@ -11,15 +11,16 @@ from datetime import UTC, datetime
 from cachetools import TTLCache
 
 from sidecar.access.identity import PatientIdentifier, all_are_one_of, is_one_of
-from sidecar.common.dicom_json import Row, number, text
+from sidecar.common.dicom_json import Row, text
 from sidecar.common.errors import Unavailable
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.single_flight import SingleFlight
+from sidecar.common.slices import batched
 from sidecar.common.turns import Busy, FairTurns
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.ownership import Ownership, owner_of
 from sidecar.pacs.resources import Query
-from sidecar.pacs.study_lists import Listing, StudyLists, include, say_dropped
+from sidecar.pacs.study_lists import Listing, StudyLists, counted, include, say_dropped
 from sidecar.pacs.study_owners import StudyOwners
 
 DETAILS_OF_ONE = 4
@@ -98,7 +99,7 @@ class Studies:
         """Return the patient's series rows of several studies of the ``listing``, by StudyInstanceUID."""
         wanted = list(studies)
         # A study that came between the two queries of the listing has no series in it.
-        counts = {text(row, "StudyInstanceUID"): number(row, "NumberOfStudyRelatedSeries") for row in listing.rows}
+        counts = await counted(listing.rows) if listing.counts is None else listing.counts
         # Nor does a PACS that cuts long lists tell: then the study knows of more.
         listed = {
             study: rows
@@ -106,8 +107,10 @@ class Studies:
             if (rows := (listing.series or {}).get(study)) and len(rows) >= (counts.get(study) or 0)
         }
         others = [study for study in wanted if study not in listed]
-        found = await asyncio.gather(*(self.series(study, known_as, oldest) for study in others))
-        return listed | dict(zip(others, found, strict=True))
+        for few in batched(others):
+            found = await asyncio.gather(*(self.series(study, known_as, oldest) for study in few))
+            listed |= dict(zip(few, found, strict=True))
+        return listed
 
     async def holding(
         self,

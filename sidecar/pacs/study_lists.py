@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from cachetools import TTLCache
 
 from sidecar.access.identity import PatientIdentifier, all_are_one_of, is_shared
-from sidecar.common.dicom_json import Row, tag, text
+from sidecar.common.dicom_json import Row, number, tag, text
 from sidecar.common.errors import BadGateway
 from sidecar.common.invalidation import FRESH_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
+from sidecar.common.slices import in_slices
 from sidecar.pacs.client import NotSupported, PacsClient, QueryRefused
 from sidecar.pacs.ownership import owner_of
 from sidecar.pacs.resources import Query
@@ -65,6 +66,7 @@ class Listing:
     for, or the PACS can list them study by study only. ``copies``: rows of a StudyInstanceUID that is in ``rows``
     already, under another of the patient's identifiers. ``owners``: StudyInstanceUID -> whose it is, of what is not
     this one identifier's alone. ``shared``: UIDs that are somebody else's, too; nothing of them is in the rest.
+    ``counts``: StudyInstanceUID -> how many series its row says it has; ``None``: nobody has counted.
     """
 
     rows: list[Row]
@@ -73,6 +75,7 @@ class Listing:
     copies: Sequence[Row] = ()
     owners: Mapping[str, Owners] = field(default_factory=dict)
     shared: frozenset[str] = frozenset()
+    counts: Mapping[str, int] | None = None
 
 
 @dataclass(slots=True)
@@ -154,28 +157,39 @@ class StudyLists:
             return lists[0]
         parts, joined = self._joined.get(known_as, ([], None))
         if joined is None or len(parts) != len(lists) or any(a is not b for a, b in zip(parts, lists, strict=True)):
-            joined = self._join(lists, known_as)
-            self._joined[known_as] = (lists, joined)
+            started = self._invalidation.generation
+            joined = await self._join(lists, known_as)
+            if started == self._invalidation.generation:
+                self._joined[known_as] = (lists, joined)
         return joined
 
-    def _join(self, lists: list[Listing], known_as: frozenset[PatientIdentifier]) -> Listing:
+    async def _join(self, lists: list[Listing], known_as: frozenset[PatientIdentifier]) -> Listing:
         """The lists of one patient's identifiers as one, without what a read refuses by its owners."""
         refused = {
             uid: owners for one in lists for uid, owners in one.owners.items() if not all_are_one_of(owners, known_as)
         }
-        rows = [row for one in lists for row in one.rows if text(row, "StudyInstanceUID") not in refused]
-        by_uid = {uid: row for row in rows if (uid := text(row, "StudyInstanceUID"))}
+        named = await in_slices(
+            (uid, row)
+            for one in lists
+            for row in one.rows
+            if (uid := text(row, "StudyInstanceUID")) and uid not in refused
+        )
+        by_uid = dict(named)
         asked = min((one.asked for one in lists), default=self._now())
         listed = {id(row) for row in by_uid.values()}
-        others = (row for one in lists for row in one.copies if text(row, "StudyInstanceUID") not in refused)
-        copies = [row for row in (*rows, *others) if id(row) not in listed]
+        others = await in_slices(
+            row for one in lists for row in one.copies if text(row, "StudyInstanceUID") not in refused
+        )
+        copies = [row for row in (*(row for _, row in named), *others) if id(row) not in listed]
         series = _joined([one.series for one in lists])
+        rows = list(by_uid.values())
         return Listing(
-            list(by_uid.values()),
+            rows,
             asked,
             None if series is None else {uid: found for uid, found in series.items() if uid not in refused},
             copies,
             shared=frozenset(uid for uid, owners in refused.items() if is_shared(owners, known_as)),
+            counts=await counted(rows),
         )
 
     async def _of_identifier(self, identifier: PatientIdentifier, known_as: frozenset[PatientIdentifier]) -> Listing:
@@ -197,9 +211,9 @@ class StudyLists:
             self._ask_series(identifier, parameters, arrived),
         )
         self._asked.pop(identifier, None)
+        found = Listing(rows, asked, series, copies, owners, counts=await counted(rows))
         if self._arrived.get(identifier) is arrived:
             del self._arrived[identifier]
-        found = Listing(rows, asked, series, copies, owners)
         if started == self._invalidation.generation:  # Else it may be from before what made us forget.
             self._kept[identifier] = found
         return found
@@ -216,14 +230,20 @@ class StudyLists:
         if arrived.studies is None:
             arrived.studies = await self._client.search(Query("studies"), [*parameters, fields])
         rows = arrived.studies
-        own = [row for row in rows if text(row, "StudyInstanceUID") and self._is_of(row, identifier, "study_row")]
+        own = await in_slices(
+            (uid, row)
+            for row in rows
+            if (uid := text(row, "StudyInstanceUID")) and self._is_of(row, identifier, "study_row")
+        )
         say_dropped(len(rows) - len(own))
-        by_uid = {text(row, "StudyInstanceUID"): row for row in own}
+        by_uid = dict(own)
         # UNAVAILABLE: rejected or gone.
-        listed = [row for row in by_uid.values() if text(row, "InstanceAvailability") != "UNAVAILABLE"]
-        owners = await self._owners.of((uid for uid in by_uid if uid), known_as, arrived.owners)
+        listed = await in_slices(
+            row for row in by_uid.values() if text(row, "InstanceAvailability") != "UNAVAILABLE"
+        )
+        owners = await self._owners.of(by_uid, known_as, arrived.owners)
         others = {uid: one for uid, one in owners.items() if not all_are_one_of(one, (identifier,))}
-        return listed, [row for row in own if row != by_uid[text(row, "StudyInstanceUID")]], others
+        return listed, await in_slices(row for uid, row in own if row != by_uid[uid]), others
 
     async def _ask_series(
         self, identifier: PatientIdentifier, parameters: list[tuple[str, str]], arrived: _Arrived
@@ -244,17 +264,21 @@ class StudyLists:
             if problem.reason not in _TOO_MUCH:
                 raise
             return None
-        named = [row for row in rows if text(row, "PatientID")]
+        named = await in_slices(row for row in rows if text(row, "PatientID"))
         if len(named) < len(rows):
             # Some may be this patient's: study by study it is told which. None with a patient: it never tells here.
             if not named:
                 self._without_series()
             return None
-        own = [row for row in rows if text(row, "SeriesInstanceUID") and self._is_of(row, identifier, "series_row")]
+        own = await in_slices(
+            (text(row, "StudyInstanceUID") or "", row)
+            for row in rows
+            if text(row, "SeriesInstanceUID") and self._is_of(row, identifier, "series_row")
+        )
         say_dropped(len(rows) - len(own))
         by_study: dict[str, list[Row]] = {}
-        for row in own:
-            by_study.setdefault(text(row, "StudyInstanceUID") or "", []).append(row)
+        for study, row in own:
+            by_study.setdefault(study, []).append(row)
         arrived.series = by_study
         return by_study
 
@@ -292,6 +316,15 @@ def _joined(all_series: list[Mapping[str, list[Row]] | None]) -> dict[str, list[
         for study, rows in series.items():
             joined.setdefault(study, []).extend(rows)
     return joined
+
+
+async def counted(rows: Iterable[Row]) -> dict[str, int]:
+    """How many series each of these studies has, by its row and StudyInstanceUID; 0: it does not say."""
+    return dict(
+        await in_slices(
+            (text(row, "StudyInstanceUID") or "", number(row, "NumberOfStudyRelatedSeries") or 0) for row in rows
+        )
+    )
 
 
 def say_dropped(count: int) -> None:

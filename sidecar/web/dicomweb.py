@@ -5,8 +5,6 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any
-
 import orjson
 from aiohttp import hdrs, web
 
@@ -17,6 +15,7 @@ from sidecar.access.token import Token, is_fhir_id
 from sidecar.common.dicom_json import Row, tag, text
 from sidecar.common.errors import BadGateway, BadRequest, NotAcceptable, Problem, Unavailable
 from sidecar.common.invalidation import Invalidation
+from sidecar.common.slices import in_slices
 from sidecar.common.spans import span
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.pacs.answer import check_head
@@ -245,9 +244,13 @@ class DicomWeb:
                 rows, others = await self._rows(query, matching, known_as, view, checked=checked)
         if others:
             await self._note_others(permit, query, known_as, others)
-        rows = [row for row in rows if only in (None, text(row, "StudyInstanceUID"))]
         try:
-            return _dicom_json([rewrite_row(public_attributes(row), root) for row in rows])
+            written = await in_slices(
+                orjson.dumps(rewrite_row(public_attributes(row), root))
+                for row in rows
+                if only in (None, text(row, "StudyInstanceUID"))
+            )
+            return web.Response(body=b"[" + b",".join(written) + b"]", content_type=DICOM_JSON)
         except TooDeep:
             log.error("a row of the PACS is nested too deep")
             raise BadGateway("The image archive gave an answer that cannot be used.", reason="query_too_deep") from None
@@ -282,12 +285,12 @@ class DicomWeb:
             )
             limit = wanted if exact else None
             found = await self._found(query, matching, parameters, limit)
-            own = [row for row in found if _is_own(row, query, identifier)]
+            own = await in_slices(row for row in found if _is_own(row, query, identifier))
             kept = await self._kept(own, query, matching, known_as, view, checked=checked)
             if limit is not None and len(kept) < len(found) >= limit:
                 # What is left out made the page short, which a client would take for the end.
                 found = await self._found(query, matching, parameters, None)
-                own = [row for row in found if _is_own(row, query, identifier)]
+                own = await in_slices(row for row in found if _is_own(row, query, identifier))
                 kept = await self._kept(own, query, matching, known_as, view, checked=checked)
             others += len(found) - len(own)
             rows += kept
@@ -315,12 +318,15 @@ class DicomWeb:
     ) -> list[Row]:
         """Those of the patient's ``own`` rows that may be seen: of studies that a read does not refuse."""
         if view is not None:
-            self._guard.left_out(view.listing.shared.intersection(text(row, "StudyInstanceUID") or "" for row in own))
-            return shown_rows(own, query, matching, view)
+            if view.listing.shared:
+                listed = await in_slices(text(row, "StudyInstanceUID") or "" for row in own)
+                self._guard.left_out(view.listing.shared.intersection(listed))
+            return await in_slices(shown_rows(own, query, matching, view))
         if checked:
             return own
-        studies = await self._guard.unrefused((uid for row in own if (uid := text(row, "StudyInstanceUID"))), known_as)
-        return [row for row in own if text(row, "StudyInstanceUID") in studies]
+        named = await in_slices((uid, row) for row in own if (uid := text(row, "StudyInstanceUID")))
+        studies = await self._guard.unrefused((uid for uid, _ in named), known_as)
+        return [row for uid, row in named if uid in studies]
 
     async def _note_others(
         self, permit: PatientPermit, query: Query, known_as: frozenset[PatientIdentifier], rows: int
@@ -371,10 +377,6 @@ def _join_fields(parameters: Sequence[tuple[str, str]]) -> list[tuple[str, str]]
     fields = [value for name, value in parameters if name == "includefield"]
     joined = "all" if "all" in fields else ",".join(fields)
     return [*((name, value) for name, value in parameters if name != "includefield"), ("includefield", joined)]
-
-
-def _dicom_json(body: list[dict[str, Any]]) -> web.Response:
-    return web.Response(body=orjson.dumps(body), content_type=DICOM_JSON)
 
 
 def _accept(request: web.Request) -> tuple[str | None, list[tuple[str, str]]]:

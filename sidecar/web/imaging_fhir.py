@@ -13,6 +13,7 @@ from sidecar.access.reasons import Reason
 from sidecar.access.token import Token, is_fhir_id
 from sidecar.common.dicom_json import Row, texts
 from sidecar.common.errors import BadRequest, NotFound, Problem
+from sidecar.common.slices import batched, in_slices
 from sidecar.common.uid import is_uid
 from sidecar.fhir.bundle import instant, open_cursor, searchset
 from sidecar.fhir.capabilities import Offered, capability_statement, smart_configuration
@@ -24,7 +25,7 @@ from sidecar.fhir.imaging_study import SeriesRows, Site, imaging_study, study_ui
 from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS
 from sidecar.fhir.results import Result, read_result, subset
 from sidecar.fhir.search import Search, parse_search
-from sidecar.fhir.select import Page, narrowed, select
+from sidecar.fhir.select import Page, narrowed, page_of, passing
 from sidecar.pacs.media import parse_accept
 from sidecar.telemetry.access_record import current_record
 from sidecar.tokens.discovery import Discovery, SmartConfiguration
@@ -108,9 +109,11 @@ class ImagingFhir:
         self._guard.left_out(view.listing.shared)
         page = await self._page(search, permit, view)
         issued = await self._guard.issue(token, permit, [study_uid(found.row) for found in page.studies])
-        resources = await asyncio.gather(
-            *(self._resource(found.row, view, permit, instant(found.last_updated), issued) for found in page.studies)
-        )
+        resources: list[dict[str, Any]] = []
+        for few in batched(page.studies):
+            resources += await asyncio.gather(
+                *(self._resource(found.row, view, permit, instant(found.last_updated), issued) for found in few)
+            )
         included = []
         if search.result.include_endpoint and len(resources) > len(issued) and not self._endpoints.contained:
             included = [self._endpoints.resource(permit.patient)]
@@ -140,12 +143,13 @@ class ImagingFhir:
     async def _page(self, search: Search, permit: PatientPermit, view: PatientView) -> Page:
         seen = view.last_updated(await self._catalog.look(permit.patient, view.listing.rows, view.listing.series))
         endpoint = None if self._endpoints.contained else permit.patient
-        worth = narrowed(view.rows, search, seen, self._site)
+        worth = await in_slices(narrowed(view.rows, search, seen, self._site))
         async with contextlib.AsyncExitStack() as stack:
             if search.names() & ASKED_OF_THE_ARCHIVE:  # Many questions, perhaps: so many such searches at once.
                 await stack.enter_async_context(self._guard.queries.turn(permit.patient))
             details = await search_details(search, worth, view, endpoint)
-        return select(view.rows, search, seen=seen, site=self._site, page_size=self._page_size, details=details)
+        found = await in_slices(passing(view.rows, search, seen=seen, site=self._site, details=details))
+        return page_of(found, search, self._page_size)
 
     async def read(self, request: web.Request) -> web.Response:
         """``GET [base]/ImagingStudy/{id}``: another patient's and a made-up id get the same 404."""

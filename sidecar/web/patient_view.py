@@ -18,6 +18,7 @@ from sidecar.access.rules import Rule, Shown, shown
 from sidecar.access.study import DescribedStudy
 from sidecar.common.dicom_json import Row
 from sidecar.common.invalidation import Invalidation
+from sidecar.common.slices import batched, in_slices
 from sidecar.common.uid import is_uid
 from sidecar.fhir.constraints import Constraints
 from sidecar.fhir.described import described, series_uid, without_hidden
@@ -65,8 +66,8 @@ class PatientView:
     async def series_of(self, studies: Iterable[str]) -> dict[str, list[Row]]:
         """Return the series rows that are shown, by StudyInstanceUID."""
         wanted = list(studies)
-        if self.series is not None and self.shown is not None:
-            return {study: list(self.series.get(study, ())) for study in wanted}
+        if (shown := self.series) is not None and self.shown is not None:
+            return dict(await in_slices((study, list(shown.get(study, ()))) for study in wanted))
         return await self.studies.series_of(wanted, self.listing, self.known_as, self.oldest)
 
     async def instances(self, study: str, series: str) -> list[Row]:
@@ -133,11 +134,11 @@ class PatientViews:
         facts = described_list.facts
         if permit.caller is not None:
             facts = await self._judged_all(permit, facts)
-        seen = {uid: one for uid, some in facts.items() if (one := may_see(permit, some, now)) is not None}
-        left = {uid: _left(described_list.series.get(uid, ()), one) for uid, one in seen.items()}
+        decided = await in_slices((uid, may_see(permit, some, now)) for uid, some in facts.items())
+        seen = {uid: one for uid, one in decided if one is not None}
+        left = dict(await in_slices((uid, _left(described_list.series.get(uid, ()), one)) for uid, one in seen.items()))
         view = PatientView(self._studies, known_as, listing, oldest, (), left, seen)
-        usable = (row for row in listing.rows if study_uid(row) in seen)
-        return replace(view, rows=[view.row(row) for row in usable])
+        return replace(view, rows=await in_slices(view.row(row) for row in listing.rows if study_uid(row) in seen))
 
     def forget_listed(self, study: str, known_as: KnownAs) -> None:
         """A read saw that the UID of ``study`` is somebody else's, too: no remembered list shows it any longer."""
@@ -186,14 +187,15 @@ class PatientViews:
             oldest.note(kept.oldest)
             return kept
         generation = self._invalidation.generation
-        usable = [row for row in listing.rows if is_uid(study_uid(row))]
+        usable = await in_slices(row for row in listing.rows if is_uid(study_uid(row)))
         asked = Oldest(listing.asked)
         series = await self._studies.series_of(map(study_uid, usable), listing, known_as, asked)
         facts: dict[str, tuple[DescribedStudy, ...]] = {}
         # Several under one UID, which the patient has under several identifiers.
-        for row in (*usable, *listing.copies):
-            uid = study_uid(row)
-            one = self._describe(row, series.get(uid, ()), constraints)
+        named = ((study_uid(row), row) for row in (*usable, *listing.copies))
+        for uid, one in await in_slices(
+            (uid, self._describe(row, series.get(uid, ()), constraints)) for uid, row in named
+        ):
             facts[uid] = (*facts.get(uid, ()), one)
         oldest.note(asked.moment)
         found = _DescribedList(listing, asked.moment, series, facts)
@@ -215,8 +217,11 @@ class PatientViews:
     async def _judged_all(
         self, permit: PatientPermit, facts: Mapping[str, tuple[DescribedStudy, ...]]
     ) -> dict[str, tuple[DescribedStudy, ...]]:
-        judged = await asyncio.gather(*(self._judged(permit, uid, some) for uid, some in facts.items()))
-        return dict(zip(facts, judged, strict=True))
+        judged: dict[str, tuple[DescribedStudy, ...]] = {}
+        for few in batched(tuple(facts.items())):
+            found = await asyncio.gather(*(self._judged(permit, uid, some) for uid, some in few))
+            judged |= {uid: one for (uid, _), one in zip(few, found, strict=True)}
+        return judged
 
     async def _judged(
         self, permit: PatientPermit, study: str, facts: tuple[DescribedStudy, ...]

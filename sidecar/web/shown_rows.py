@@ -1,6 +1,6 @@
 """QIDO-RS rows as a limited permit shows them: nothing in them, nor that they match, tells of what is hidden."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 
 from sidecar.access.wildcards import LONGEST_PATTERN, LONGEST_VALUE, matches, without_case
@@ -34,14 +34,13 @@ _SUMS_OF_A_PATIENT = _tags(
 )
 
 
-def shown_rows(rows: Iterable[Row], query: Query, matching: Matching, view: PatientView) -> list[Row]:
+def shown_rows(rows: Iterable[Row], query: Query, matching: Matching, view: PatientView) -> Iterator[Row]:
     """Return those of the patient's ``rows`` that the ``view`` shows, each without what is hidden of it."""
     names = {name.rpartition(".")[2] for name, _ in matching.parameters if name != "includefield"}
     if names & _SUMS_OF_A_PATIENT:
-        return []  # By what is hidden, too, they would match.
+        return  # By what is hidden, too, they would match.
     wanted = [one for name, value in matching.parameters if name == _MODALITIES for one in _values(value)]
     is_wanted = _matcher(wanted) if wanted else None
-    found: list[Row] = []
     for row in rows:
         study = text(row, "StudyInstanceUID") or ""
         series = None if query.level == "studies" else text(row, "SeriesInstanceUID") or ""
@@ -53,8 +52,7 @@ def shown_rows(rows: Iterable[Row], query: Query, matching: Matching, view: Pati
             if left is None:
                 continue
             row = left  # noqa: PLW2901
-        found.append({name: element for name, element in row.items() if name not in _SUMS_OF_A_PATIENT})
-    return found
+        yield {name: element for name, element in row.items() if name not in _SUMS_OF_A_PATIENT}
 
 
 def _without_hidden(

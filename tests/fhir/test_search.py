@@ -10,7 +10,7 @@ from sidecar.common.errors import BadRequest, NotAcceptable, NotSupported
 from sidecar.fhir.imaging_study import Site
 from sidecar.fhir.search import (
     MAXIMUM_COUNT,
-    MAXIMUM_PARAMETERS,
+    MAXIMUM_ALTERNATIVES, MAXIMUM_PARAMETERS,
     OTHER_PATIENT,
     SUPPORTED,
     IdentifierFilter,
@@ -273,3 +273,12 @@ def test_any_parameters_are_a_search_or_refused(parameters: list[tuple[str, str]
     # What was used is the whole of what was understood.
     again = parse(*search.used, strict=True)
     assert again == search
+
+
+def test_the_number_of_alternatives_is_bounded() -> None:
+    """Each is compared with each study. A 400 that says so; in one parameter or in several."""
+    most = MAXIMUM_ALTERNATIVES - 1
+    assert parse(("patient", "123"), ("modality", ",".join(["A"] * most))).tokens
+    for name in ("modality", "identifier", "_id", "started", "patient", "unknown"):
+        assert reason(("patient", "123"), (name, ",".join(["2020"] * (most + 1)))) == "too_many_alternatives"
+    assert reason(*[("modality", ",".join(["A"] * 20))] * 26) == "too_many_alternatives"
