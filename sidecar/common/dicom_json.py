@@ -5,10 +5,11 @@ empty, null or of another type: one odd attribute never spoils the rest.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import orjson
 from pydicom.datadict import tag_for_keyword
 
 Row = Mapping[str, Any]
@@ -16,6 +17,49 @@ Row = Mapping[str, Any]
 _TAG = re.compile(r"[0-9A-F]{8}", re.ASCII)
 _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _WHOLE_NUMBER = re.compile(r"\+?([0-9]{1,12})(?:\.0+)?", re.ASCII)
+
+
+class CompactRow(Mapping[str, Any]):
+    """A row that keeps each attribute as JSON, and reads it when it is asked for.
+
+    As objects a list of 20,000 rows is half a million containers. The garbage collector goes through all that there are,
+    now and then, while everybody waits; texts it need not go through. They take a third of the memory, too.
+    """
+
+    __slots__ = ("_written",)
+
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        self._written = {name: orjson.dumps(element) for name, element in row.items()}
+
+    def __getitem__(self, name: str) -> Any:
+        return orjson.loads(self._written[name])
+
+    def without(self, names: Collection[str]) -> "CompactRow":
+        """Return the row without these attributes."""
+        left = CompactRow({})
+        left._written = {name: element for name, element in self._written.items() if name not in names}
+        return left
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._written)
+
+    def __len__(self) -> int:
+        return len(self._written)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._written
+
+    def __eq__(self, other: object) -> bool:
+        return self._written == other._written if isinstance(other, CompactRow) else super().__eq__(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def without(row: Row, names: Collection[str]) -> Row:
+    """Return the row without these attributes (by tag)."""
+    if isinstance(row, CompactRow):
+        return row.without(names)
+    return {name: element for name, element in row.items() if name not in names}
 
 
 @cache

@@ -24,20 +24,24 @@ def batched(items: Sequence[T]) -> Iterator[Sequence[T]]:
     return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
 
 
-async def in_slices(items: Iterable[T]) -> list[T]:
+async def in_slices(items: Iterable[T | None]) -> list[T]:
     """Return the items of a generator that works for each of them, a slice at a time.
+
+    The time is looked at between two items: a generator that leaves out some yields ``None`` for them, which is left out.
 
     Of all that is sliced one slice runs between two looks at the network, each in its turn: so the stall is one slice
     however many requests do this at once. Work that fits into one slice is done at once when nobody else waits.
     Raises what the generator raises.
     """
     turn = _TURNS.setdefault(asyncio.get_running_loop(), asyncio.Lock())
-    iterator, found = iter(items), []
+    iterator = iter(items)
+    found: list[T] = []
     while True:
         async with turn:
             until = time.perf_counter() + SLICE_SECONDS
             for item in iterator:
-                found.append(item)
+                if item is not None:
+                    found.append(item)
                 if time.perf_counter() >= until:
                     break
             else:

@@ -71,35 +71,43 @@ def select(
 
     ``seen``: when each study was first seen as it is (``Catalog``).
     """
-    return page_of(list(passing(rows, search, seen=seen, site=site, details=details)), search, page_size)
+    found = passing(rows, search, seen=seen, site=site, details=details)
+    return page_of([one for one in found if one is not None], search, page_size)
 
 
 def passing(
     rows: Iterable[Row], search: Search, *, seen: Mapping[str, datetime], site: Site, details: Details = Details()
-) -> Iterator[Found]:
-    """The studies that pass, in no order."""
+) -> Iterator[Found | None]:
+    """Each study that passes, in no order; ``None`` for one that does not (``in_slices``)."""
     for row in rows:
         uid = study_uid(row)
         if not is_uid(uid):
-            continue  # Could not be retrieved either: no URL can name it.
+            yield None  # Could not be retrieved either: no URL can name it.
+            continue
         began = study_started(row, site)
         last_updated = seen[uid]
         if _is_wanted(row, search, began, last_updated, details, site):
             keys = _keys(search.result.sort or DEFAULT_SORT, began, last_updated)
             yield Found(row, Cursor(keys, uid), last_updated)
+        else:
+            yield None
 
 
-def narrowed(rows: Iterable[Row], search: Search, seen: Mapping[str, datetime], site: Site) -> Iterator[Row]:
-    """The rows that can still pass, by what they say themselves: only these are worth a question to the archive."""
+def narrowed(rows: Iterable[Row], search: Search, seen: Mapping[str, datetime], site: Site) -> Iterator[Row | None]:
+    """The rows that can still pass, by what they say themselves: only these are worth a question to the archive.
+
+    ``None`` stands for each of the others (``in_slices``).
+    """
     known = [one for one in search.tokens if one.name == "_id"]
     return (
         row
-        for row in rows
         if is_uid(uid := study_uid(row))
         and all(_is_identified(row, one) for one in search.identifiers)
         and _passes(search.started, began.span if (began := study_started(row, site)) else None)
         and _passes(search.last_updated, _span(seen[uid]))
         and all(one.matches([("", uid)]) for one in known)
+        else None
+        for row in rows
     )
 
 

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable
 from cachetools import TLRUCache
 
 from sidecar.access.identity import PatientIdentifier
-from sidecar.common.dicom_json import tag, text
+from sidecar.common.dicom_json import tag
 from sidecar.common.errors import BadGateway
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
+from sidecar.common.slices import in_slices
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.ownership import owner_of
 from sidecar.pacs.resources import Query
@@ -72,7 +73,8 @@ class Issuers:
         generation = self._invalidation.generation
         fields = ",".join(map(tag, ("PatientID", "IssuerOfPatientID")))
         rows = await self._client.search(Query("studies"), [("PatientID", patient_id), ("includefield", fields)])
-        issuers = {text(row, "IssuerOfPatientID") for row in rows if owner_of(row).patient_id == patient_id} - {None}
+        owners = await in_slices(map(owner_of, rows))
+        issuers = {owner.issuer for owner in owners if owner.patient_id == patient_id} - {None}
         if len(issuers) > 1:
             log.error(
                 "the PACS has one PatientID under several issuers: set the issuer in patients (docs/configuration.md)",

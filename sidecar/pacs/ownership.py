@@ -15,6 +15,7 @@ from sidecar.common.character_sets import has_known_character_set, is_known_text
 from sidecar.common.dicom_json import Row, tag, text, values
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
+from sidecar.common.slices import in_slices
 from sidecar.pacs.client import PacsClient, UnknownTexts
 from sidecar.pacs.resources import Query
 
@@ -127,7 +128,9 @@ class Ownership:
         # All rows: an owner who was not seen would count as nobody.
         try:
             rows = await self._client.search(Query("studies"), parameters, known_as=asked[1])
-            owners = frozenset(owner_of(row) for row in rows if text(row, "StudyInstanceUID") == study)
+            owners = frozenset(
+                await in_slices(owner_of(row) if text(row, "StudyInstanceUID") == study else None for row in rows)
+            )
         except UnknownTexts:  # It is there and nobody's: refused like a foreign one (SIA-45).
             owners = frozenset({PatientIdentifier("")})
         if self._is_current(started):
@@ -180,7 +183,7 @@ class Ownership:
         fields = ("includefield", _fields("StudyInstanceUID", "SeriesInstanceUID"))
         rows = await self._client.search(query, (fields,), limit=INDEXED_INSTANCES, known_as=known_as)
         series.instances.update(
-            uid for row in rows if (uid := text(row, "SOPInstanceUID")) and _is_in(row, part, known_as)
+            await in_slices(text(row, "SOPInstanceUID") if _is_in(row, part, known_as) else None for row in rows)
         )
         series.whole = True
 

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from sidecar.common.character_sets import SPECIFIC_CHARACTER_SET, with_unknown_texts
-from sidecar.common.dicom_json import Row, text, with_tags
+from sidecar.common.dicom_json import CompactRow, Row, text, with_tags
 from sidecar.common.fetch import FetchFailed
 from sidecar.common.slices import in_slices
 from sidecar.pacs.json_rows import NotRows, Rows
@@ -114,7 +114,10 @@ class RowReader:
         if self._converts_text and SPECIFIC_CHARACTER_SET not in found:
             found = with_unknown_texts(found)
         self.identities.add(identity_of(found, self._level))
-        return found
+        try:
+            return CompactRow(found)
+        except TypeError:  # Nested deeper than can be written: whoever answers with it says so.
+            return found
 
 
 def _values(written: bytes) -> int:

@@ -15,7 +15,7 @@ from sidecar.common.dicom_json import Row, text
 from sidecar.common.errors import Unavailable
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.single_flight import SingleFlight
-from sidecar.common.slices import batched
+from sidecar.common.slices import batched, in_slices
 from sidecar.common.turns import Busy, FairTurns
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.ownership import Ownership, owner_of
@@ -148,7 +148,9 @@ class Studies:
             rows = await self._client.search(query, ((keyword, uid), fields), limit=limit, known_as=known_as)
             if limit and rows and text(rows[0], keyword) != uid:
                 rows = await self._client.search(query, ((keyword, uid), fields), known_as=known_as)
-            return [row for row in rows if text(row, keyword) == uid and self._is_below(row, query)]
+            return await in_slices(
+                row if text(row, keyword) == uid and self._is_below(row, query) else None for row in rows
+            )
 
         kept = await self._detail((keyword, uid, study, "one" if series is None else "all"), ask, known_as)
         oldest.note(kept.asked)
@@ -173,7 +175,7 @@ class Studies:
     ) -> list[Row]:
         async def ask() -> list[Row]:
             rows = await self._client.search(query, (fields,), known_as=known_as)
-            own = [row for row in rows if text(row, uid) and self._is_below(row, query)]
+            own = await in_slices(row if text(row, uid) and self._is_below(row, query) else None for row in rows)
             say_dropped(len(rows) - len(own))
             return own
 
@@ -187,7 +189,7 @@ class Studies:
             # A PACS that leaves PatientID out below the study: then the whole study must be the patient's.
             owners = await self._ownership.owners(study, known_as)
             return rows if all_are_one_of(owners, known_as) else []
-        return [row for row in rows if is_one_of(owner_of(row), known_as)]
+        return await in_slices(row if is_one_of(owner_of(row), known_as) else None for row in rows)
 
     async def _detail(
         self,

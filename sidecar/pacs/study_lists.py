@@ -169,16 +169,15 @@ class StudyLists:
             uid: owners for one in lists for uid, owners in one.owners.items() if not all_are_one_of(owners, known_as)
         }
         named = await in_slices(
-            (uid, row)
+            (uid, row) if (uid := text(row, "StudyInstanceUID")) and uid not in refused else None
             for one in lists
             for row in one.rows
-            if (uid := text(row, "StudyInstanceUID")) and uid not in refused
         )
         by_uid = dict(named)
         asked = min((one.asked for one in lists), default=self._now())
         listed = {id(row) for row in by_uid.values()}
         others = await in_slices(
-            row for one in lists for row in one.copies if text(row, "StudyInstanceUID") not in refused
+            None if text(row, "StudyInstanceUID") in refused else row for one in lists for row in one.copies
         )
         copies = [row for row in (*(row for _, row in named), *others) if id(row) not in listed]
         series = _joined([one.series for one in lists])
@@ -232,18 +231,19 @@ class StudyLists:
         rows = arrived.studies
         own = await in_slices(
             (uid, row)
-            for row in rows
             if (uid := text(row, "StudyInstanceUID")) and self._is_of(row, identifier, "study_row")
+            else None
+            for row in rows
         )
         say_dropped(len(rows) - len(own))
         by_uid = dict(own)
         # UNAVAILABLE: rejected or gone.
         listed = await in_slices(
-            row for row in by_uid.values() if text(row, "InstanceAvailability") != "UNAVAILABLE"
+            row if text(row, "InstanceAvailability") != "UNAVAILABLE" else None for row in by_uid.values()
         )
         owners = await self._owners.of(by_uid, known_as, arrived.owners)
         others = {uid: one for uid, one in owners.items() if not all_are_one_of(one, (identifier,))}
-        return listed, await in_slices(row for uid, row in own if row != by_uid[uid]), others
+        return listed, await in_slices(row if row != by_uid[uid] else None for uid, row in own), others
 
     async def _ask_series(
         self, identifier: PatientIdentifier, parameters: list[tuple[str, str]], arrived: _Arrived
@@ -264,7 +264,7 @@ class StudyLists:
             if problem.reason not in _TOO_MUCH:
                 raise
             return None
-        named = await in_slices(row for row in rows if text(row, "PatientID"))
+        named = await in_slices(row if text(row, "PatientID") else None for row in rows)
         if len(named) < len(rows):
             # Some may be this patient's: study by study it is told which. None with a patient: it never tells here.
             if not named:
@@ -272,8 +272,9 @@ class StudyLists:
             return None
         own = await in_slices(
             (text(row, "StudyInstanceUID") or "", row)
-            for row in rows
             if text(row, "SeriesInstanceUID") and self._is_of(row, identifier, "series_row")
+            else None
+            for row in rows
         )
         say_dropped(len(rows) - len(own))
         by_study: dict[str, list[Row]] = {}

@@ -36,6 +36,7 @@ from sidecar.web.guard import Guard
 from sidecar.web.limits import StreamLimits
 from sidecar.web.middleware import TARGET
 from sidecar.web.patient_view import PatientView
+from sidecar.web.pieces import in_pieces
 from sidecar.web.shown_rows import shown_rows
 from sidecar.web.stream import Streamer
 from sidecar.web.wado_uri import parse_wado_uri
@@ -247,10 +248,11 @@ class DicomWeb:
         try:
             written = await in_slices(
                 orjson.dumps(rewrite_row(public_attributes(row), root))
-                for row in rows
                 if only in (None, text(row, "StudyInstanceUID"))
+                else None
+                for row in rows
             )
-            return web.Response(body=b"[" + b",".join(written) + b"]", content_type=DICOM_JSON)
+            return in_pieces(b"[" + b",".join(written) + b"]", {hdrs.CONTENT_TYPE: DICOM_JSON})
         except TooDeep:
             log.error("a row of the PACS is nested too deep")
             raise BadGateway("The image archive gave an answer that cannot be used.", reason="query_too_deep") from None
@@ -285,12 +287,12 @@ class DicomWeb:
             )
             limit = wanted if exact else None
             found = await self._found(query, matching, parameters, limit)
-            own = await in_slices(row for row in found if _is_own(row, query, identifier))
+            own = await in_slices(row if _is_own(row, query, identifier) else None for row in found)
             kept = await self._kept(own, query, matching, known_as, view, checked=checked)
             if limit is not None and len(kept) < len(found) >= limit:
                 # What is left out made the page short, which a client would take for the end.
                 found = await self._found(query, matching, parameters, None)
-                own = await in_slices(row for row in found if _is_own(row, query, identifier))
+                own = await in_slices(row if _is_own(row, query, identifier) else None for row in found)
                 kept = await self._kept(own, query, matching, known_as, view, checked=checked)
             others += len(found) - len(own)
             rows += kept
@@ -324,7 +326,7 @@ class DicomWeb:
             return await in_slices(shown_rows(own, query, matching, view))
         if checked:
             return own
-        named = await in_slices((uid, row) for row in own if (uid := text(row, "StudyInstanceUID")))
+        named = await in_slices((uid, row) if (uid := text(row, "StudyInstanceUID")) else None for row in own)
         studies = await self._guard.unrefused((uid for uid, _ in named), known_as)
         return [row for uid, row in named if uid in studies]
 

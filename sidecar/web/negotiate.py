@@ -14,6 +14,7 @@ from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS, to_r5
 from sidecar.fhir.results import json_format
 from sidecar.pacs.media import accepts_json, parse_accept
 from sidecar.web.errors import FHIR_JSON
+from sidecar.web.pieces import in_pieces
 
 _JSON = frozenset({FHIR_JSON, "application/json", "text/json"})
 _TAGS = re.compile(r'\*|(?:W/)?("[!#-~]*")')
@@ -83,7 +84,7 @@ def answer(
     body = orjson.dumps(shown, option=orjson.OPT_INDENT_2 if pretty else None, default=dict)
     content_type = FHIR_JSON if version == DEFAULT_VERSION else f"{FHIR_JSON}; fhirVersion={version}"
     headers = {hdrs.CONTENT_TYPE: content_type + "; charset=utf-8", hdrs.ETAG: tag}
-    return web.Response(body=body, headers=headers)
+    return in_pieces(body, headers)
 
 
 def _tags(request: web.Request) -> set[str]:

@@ -138,7 +138,9 @@ class PatientViews:
         seen = {uid: one for uid, one in decided if one is not None}
         left = dict(await in_slices((uid, _left(described_list.series.get(uid, ()), one)) for uid, one in seen.items()))
         view = PatientView(self._studies, known_as, listing, oldest, (), left, seen)
-        return replace(view, rows=await in_slices(view.row(row) for row in listing.rows if study_uid(row) in seen))
+        return replace(
+            view, rows=await in_slices(view.row(row) if study_uid(row) in seen else None for row in listing.rows)
+        )
 
     def forget_listed(self, study: str, known_as: KnownAs) -> None:
         """A read saw that the UID of ``study`` is somebody else's, too: no remembered list shows it any longer."""
@@ -187,7 +189,7 @@ class PatientViews:
             oldest.note(kept.oldest)
             return kept
         generation = self._invalidation.generation
-        usable = await in_slices(row for row in listing.rows if is_uid(study_uid(row)))
+        usable = await in_slices(row if is_uid(study_uid(row)) else None for row in listing.rows)
         asked = Oldest(listing.asked)
         series = await self._studies.series_of(map(study_uid, usable), listing, known_as, asked)
         facts: dict[str, tuple[DescribedStudy, ...]] = {}

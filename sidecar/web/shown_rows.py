@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 
 from sidecar.access.wildcards import LONGEST_PATTERN, LONGEST_VALUE, matches, without_case
-from sidecar.common.dicom_json import Row, tag, text, texts
+from sidecar.common.dicom_json import Row, tag, text, texts, without
 from sidecar.pacs.matching import Matching
 from sidecar.pacs.resources import Query
 from sidecar.web.patient_view import PatientView
@@ -34,8 +34,11 @@ _SUMS_OF_A_PATIENT = _tags(
 )
 
 
-def shown_rows(rows: Iterable[Row], query: Query, matching: Matching, view: PatientView) -> Iterator[Row]:
-    """Return those of the patient's ``rows`` that the ``view`` shows, each without what is hidden of it."""
+def shown_rows(rows: Iterable[Row], query: Query, matching: Matching, view: PatientView) -> Iterator[Row | None]:
+    """Return those of the patient's ``rows`` that the ``view`` shows, each without what is hidden of it.
+
+    ``None`` stands for each of the others (``in_slices``).
+    """
     names = {name.rpartition(".")[2] for name, _ in matching.parameters if name != "includefield"}
     if names & _SUMS_OF_A_PATIENT:
         return  # By what is hidden, too, they would match.
@@ -46,13 +49,15 @@ def shown_rows(rows: Iterable[Row], query: Query, matching: Matching, view: Pati
         series = None if query.level == "studies" else text(row, "SeriesInstanceUID") or ""
         shown = view.of(study)
         if shown is None or not view.shows_row(study, series):
+            yield None
             continue
         if not shown.is_complete:
             left = _without_hidden(row, query, names, is_wanted, view)
             if left is None:
+                yield None
                 continue
             row = left  # noqa: PLW2901
-        yield {name: element for name, element in row.items() if name not in _SUMS_OF_A_PATIENT}
+        yield without(row, _SUMS_OF_A_PATIENT)
 
 
 def _without_hidden(
@@ -62,10 +67,11 @@ def _without_hidden(
     if query.level != "studies":
         if names & _SUMS_OF_A_STUDY:
             return None
-        return {name: element for name, element in row.items() if name not in _SUMS_OF_A_STUDY}
+        return without(row, _SUMS_OF_A_STUDY)
     if not names <= _OF_A_STUDY:
         return None
-    left = {name: element for name, element in view.row(row).items() if name in _SHOWN_OF_A_STUDY}
+    shown = view.row(row)
+    left = without(shown, shown.keys() - _SHOWN_OF_A_STUDY)
     if is_wanted is not None and not any(map(is_wanted, texts(left, "ModalitiesInStudy"))):
         return None
     return left
