@@ -261,9 +261,12 @@ def test_what_carries_no_patient_is_permitted_by_what_instances_say(
     """SIA-42: not looked at is not permitted; images often name no issuer."""
     facts = StudyFacts(frozenset({MINE}), True, inside=None if inside is None else frozenset(inside))
     decision = decide_study(PERMIT, PART, [MINE, ALSO_MINE], facts, names_patient=False)
-    assert decision == (StudyPermit("p1", PART) if permitted else Deny(Reason.FOREIGN))
+    both = frozenset({MINE, ALSO_MINE})
+    assert decision == (StudyPermit("p1", PART, known_as=both) if permitted else Deny(Reason.FOREIGN))
     # Where each instance is looked at as it goes by, nothing else is asked.
-    assert decide_study(PERMIT, PART, [MINE], StudyFacts(frozenset({MINE}), True)) == StudyPermit("p1", PART)
+    assert decide_study(PERMIT, PART, [MINE], StudyFacts(frozenset({MINE}), True)) == StudyPermit(
+        "p1", PART, known_as=frozenset({MINE})
+    )
 
 
 @pytest.mark.parametrize(("known_as", "facts", "reason"), STUDY_DENIALS)
@@ -278,7 +281,7 @@ def test_no_instance_is_looked_at_in_what_is_not_the_patients(
 
 def test_a_header_permit_is_for_what_is_in_its_part() -> None:
     facts = StudyFacts(frozenset({MINE}), True)
-    assert decide_header(PERMIT, PART, [MINE], facts) == HeaderPermit("p1", PART)
+    assert decide_header(PERMIT, PART, [MINE], facts) == HeaderPermit("p1", PART, frozenset({MINE}))
     study, series, instance = Part("1.2"), Part("1.2", "1.3"), Part("1.2", "1.3", "1.4")
     for part, covered in (
         (study, [study, series, instance]), (series, [series, instance]), (instance, [instance]),
