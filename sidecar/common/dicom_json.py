@@ -7,6 +7,7 @@ empty, null or of another type: one odd attribute never spoils the rest.
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -34,10 +35,11 @@ class CompactRow(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         return orjson.loads(self._written[name])
 
-    def without(self, names: Collection[str]) -> "CompactRow":
-        """Return the row without these attributes."""
-        left = CompactRow({})
-        left._written = {name: element for name, element in self._written.items() if name not in names}
+    def changed(self, names: Collection[str], added: Mapping[str, Any]) -> "CompactRow":
+        """Return the row without these attributes and with others; what stays is shared."""
+        left = CompactRow(added)
+        kept = {name: element for name, element in self._written.items() if name not in names}
+        left._written = kept | left._written
         return left
 
     def __iter__(self) -> Iterator[str]:
@@ -55,11 +57,11 @@ class CompactRow(Mapping[str, Any]):
     __hash__ = None  # type: ignore[assignment]
 
 
-def without(row: Row, names: Collection[str]) -> Row:
-    """Return the row without these attributes (by tag)."""
+def changed(row: Row, names: Collection[str], added: Mapping[str, Any] = MappingProxyType({})) -> Row:
+    """Return the row without these attributes and with others (by tag)."""
     if isinstance(row, CompactRow):
-        return row.without(names)
-    return {name: element for name, element in row.items() if name not in names}
+        return row.changed(names, added)
+    return {name: element for name, element in row.items() if name not in names} | dict(added)
 
 
 @cache

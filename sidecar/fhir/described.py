@@ -5,7 +5,7 @@ from typing import Any
 
 from sidecar.access.study import DescribedSeries, DescribedStudy
 from sidecar.common.character_sets import with_known_texts
-from sidecar.common.dicom_json import CompactRow, Row, number, tag, text, texts, without
+from sidecar.common.dicom_json import Row, changed, number, tag, text, texts
 from sidecar.fhir.constraints import Constraints
 from sidecar.fhir.imaging_study import Site, study_started
 
@@ -66,7 +66,7 @@ def series_uid(row: Row) -> str:
 def without_hidden(row: Row, shown: Iterable[Row]) -> Row:
     """Return a study's row as if it had these series alone: counts and modalities are theirs."""
     series = list(shown)
-    kept: dict[str, Any] = dict(without(row, frozenset(map(tag, _SUMMED_UP))))
+    kept: dict[str, Any] = {}
     modalities = list(dict.fromkeys(code for one in series for code in texts(one, "Modality")))
     if modalities:
         kept[tag("ModalitiesInStudy")] = {"vr": "CS", "Value": modalities}
@@ -74,4 +74,4 @@ def without_hidden(row: Row, shown: Iterable[Row]) -> Row:
     counts = [number(one, "NumberOfSeriesRelatedInstances") for one in series]
     if None not in counts:
         kept[tag("NumberOfStudyRelatedInstances")] = {"vr": "IS", "Value": [sum(one or 0 for one in counts)]}
-    return CompactRow(kept) if isinstance(row, CompactRow) else kept
+    return changed(row, frozenset(map(tag, _SUMMED_UP)), kept)

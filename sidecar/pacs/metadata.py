@@ -1,18 +1,23 @@
 """DICOM JSON metadata as it goes by (PS3.18 10.4.1.1.2, Annex F): checked and rewritten row by row, memory bounded."""
 
+import asyncio
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
 
 from sidecar.common.dicom_json import Row, text
+from sidecar.common.slices import in_slices
 from sidecar.pacs.header import InstanceHeader
 from sidecar.pacs.json_rows import NotRows, Rows
+from sidecar.pacs.large_row import PART_BYTES, LargeRow, NotJson
 from sidecar.pacs.ownership import owner_of
 from sidecar.pacs.rewrite import TooDeep, rewrite_row
 from sidecar.pacs.scanner import Check, Malformed
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
+_STEP_BYTES = 16_384
 
 
 class Metadata:
@@ -32,11 +37,26 @@ class Metadata:
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the rows that came whole, as ours. Raises ``Malformed`` and what the check raises."""
-        try:
-            rows = self._rows.feed(chunk)
-        except NotRows as wrong:
-            raise Malformed(wrong.args[0]) from None
-        return b"".join(self._written(row) for row in rows)
+        return b"".join(self._ours(row) for one in self.rows(chunk) for row in one)
+
+    async def feed_in_slices(self, chunk: bytes) -> bytes:
+        """The same for an event loop: others have their turn in between; a large row is rewritten in a thread."""
+        written = []
+        for few in await in_slices(self.rows(chunk)):
+            for row in few:
+                if len(row) > PART_BYTES:
+                    written.append(await asyncio.to_thread(self._ours, row))
+                else:
+                    written += await in_slices(map(self._ours, (row,)))
+        return b"".join(written)
+
+    def rows(self, chunk: bytes) -> Iterator[list[bytes]]:
+        """The rows that came whole, as they came, some bytes at a time. Raises ``Malformed``."""
+        for start in range(0, len(chunk), _STEP_BYTES):
+            try:
+                yield self._rows.feed(chunk[start : start + _STEP_BYTES])
+            except NotRows as wrong:
+                raise Malformed(wrong.args[0]) from None
 
     @property
     def is_closed(self) -> bool:
@@ -53,28 +73,40 @@ class Metadata:
             raise Malformed("empty")  # What is permitted is there: a study without instances is none.
         return b"]"
 
-    def _written(self, text_of_row: bytes) -> bytes:
-        row = _read(text_of_row)
-        self._check(_header_of(row))
+    def _ours(self, text_of_row: bytes) -> bytes:
         try:
-            written = orjson.dumps(rewrite_row(row, self._root, context=_instance_url(row, self._root)))
+            written = self._large(text_of_row) if len(text_of_row) > PART_BYTES else self._written(text_of_row)
         except (TooDeep, TypeError):  # TypeError: nesting or a number that no reader could take either.
             raise Malformed("metadata_wrong_shape") from None
         lead = b"," if self.parts else b"["
         self.parts += 1
         return lead + written
 
+    def _written(self, text_of_row: bytes) -> bytes:
+        try:
+            row = orjson.loads(text_of_row)
+        except ValueError:
+            raise Malformed("metadata_not_json") from None
+        row = _tags(row, row)
+        self._check(_header_of(row))
+        return orjson.dumps(rewrite_row(row, self._root, context=_instance_url(row, self._root)))
 
-def _read(text_of_row: bytes) -> dict[str, Any]:
-    """The row with its tags in capital letters. Raises ``Malformed`` for what is no JSON, or names a tag twice."""
-    try:
-        row = orjson.loads(text_of_row)
-    except ValueError:
-        raise Malformed("metadata_not_json") from None
-    tags = {name.upper(): element for name, element in row.items() if _TAG.fullmatch(name)}
-    if len(tags) < sum(1 for name in row if _TAG.fullmatch(name)):
+    def _large(self, text_of_row: bytes) -> bytes:
+        try:
+            large = LargeRow(text_of_row)
+            row = _tags(large.attributes, large.names)  # An identifier that is large names nobody.
+            self._check(_header_of(row))
+            return large.written(self._root, _instance_url(row, self._root))
+        except NotJson:
+            raise Malformed("metadata_not_json") from None
+
+
+def _tags(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The attributes with their tags in capital letters. Raises ``Malformed`` when ``names`` has a tag twice."""
+    tags = [name.upper() for name in names if _TAG.fullmatch(name)]
+    if len(set(tags)) < len(tags):
         raise Malformed("metadata_tag_twice")
-    return tags
+    return {name.upper(): element for name, element in row.items() if _TAG.fullmatch(name)}
 
 
 def _header_of(row: Row) -> InstanceHeader:

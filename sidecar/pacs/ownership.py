@@ -3,6 +3,7 @@
 Asked at the PACS by QIDO-RS, by UID alone: if the PACS has one StudyInstanceUID under two patients we must know.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,11 @@ from sidecar.common.slices import in_slices
 from sidecar.pacs.client import PacsClient, UnknownTexts
 from sidecar.pacs.resources import Query
 
+UNNAMED_SECONDS = 5
+"""Age up to which remembered owners permit an answer that names no patient: a frame, a drawn image, bulk data.
+
+Nothing in such an answer would show that its study has been filed for somebody else since.
+"""
 INDEXED_INSTANCES = 5_000
 """Instances of one series that are looked up in one query, once a second one of them is asked for."""
 
@@ -27,6 +33,14 @@ _Asked = tuple[str, KnownAs]
 """A StudyInstanceUID, and by what the patient is known for whom it is asked."""
 _AskedPart = tuple[Part, KnownAs]
 """The same of a series or instance."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Owners:
+    """The ``patients`` of a study, and when the archive was ``asked`` for them, in seconds of the clock."""
+
+    patients: frozenset[PatientIdentifier]
+    asked: float
 
 
 @dataclass(slots=True)
@@ -59,15 +73,16 @@ class Ownership:
     ) -> None:
         self._client = client
         self._invalidation = kept = invalidation or Invalidation()
-        self._owners_flight: SingleFlight[_Asked, frozenset[PatientIdentifier]] = SingleFlight(kept)
+        self._clock = clock
+        self._owners_flight: SingleFlight[_Asked, _Owners] = SingleFlight(kept)
         self._parts_flight: SingleFlight[_AskedPart, bool] = SingleFlight(kept)
         self._index_flight: SingleFlight[_AskedPart, None] = SingleFlight(kept)
         # Whoever changed, no owner is kept: what came for one patient may be under a UID of another's.
-        self._owners: TTLCache[_Asked, frozenset[PatientIdentifier]] = kept.cache(
+        self._owners: TTLCache[_Asked, _Owners] = kept.cache(
             TTLCache(max_entries, ttl_seconds, timer=clock)
         )
         # A table of their own: whoever asks for many that are not theirs pushes out nobody's.
-        self._refused: TTLCache[_Asked, frozenset[PatientIdentifier]] = kept.cache(
+        self._refused: TTLCache[_Asked, _Owners] = kept.cache(
             TTLCache(max_entries, absent_seconds, timer=clock)
         )
         self._series: TTLCache[_AskedPart, _Series] = kept.cache(
@@ -75,26 +90,27 @@ class Ownership:
         )
         self._absent: TTLCache[_AskedPart, bool] = kept.cache(TTLCache(max_entries, absent_seconds, timer=clock))
 
-    async def facts(self, part: Part, known_as: frozenset[PatientIdentifier], *, fresh: bool = False) -> StudyFacts:
+    async def facts(
+        self, part: Part, known_as: frozenset[PatientIdentifier], *, max_age_seconds: float = math.inf
+    ) -> StudyFacts:
         """Return the owners of the study and whether the part is in it, for a patient who is ``known_as``.
 
-        The part is looked for only in the patient's own studies. ``fresh``: owners are not those that are remembered.
+        The part is looked for only in the patient's own studies. ``max_age_seconds``: of owners that are remembered.
         Raises what ``PacsClient.search`` raises.
         """
-        if fresh:
-            self._owners.pop((part.study, known_as), None)
+        asked = (part.study, known_as)
+        if (kept := self._owners.get(asked)) and self._clock() - kept.asked >= max_age_seconds:
+            self._owners.pop(asked, None)
         owners = await self.owners(part.study, known_as)
         return StudyFacts(owners, part_found=all_are_one_of(owners, known_as) and await self.holds(part, known_as))
 
     async def owners(self, study: str, known_as: frozenset[PatientIdentifier]) -> frozenset[PatientIdentifier]:
         """Return the patients of every study that the PACS has under this UID; empty when it has none."""
         asked = (study, known_as)
-        known = self._owners.get(asked)
-        if known is None:
-            known = self._refused.get(asked)
-        if known is None:
-            known = await self._owners_flight.run(asked, lambda: self._find_owners(asked))
-        return known
+        kept = self._owners.get(asked) or self._refused.get(asked)
+        if kept is None:
+            kept = await self._owners_flight.run(asked, lambda: self._find_owners(asked))
+        return kept.patients
 
     async def holds(self, part: Part, known_as: KnownAs) -> bool:
         """Whether the series, and the instance, are in the study, and this patient's. True for the study alone.
@@ -118,13 +134,13 @@ class Ownership:
         """Whether nothing made us forget since: else what was found may be from before."""
         return started == self._invalidation.generation
 
-    async def _find_owners(self, asked: _Asked) -> frozenset[PatientIdentifier]:
+    async def _find_owners(self, asked: _Asked) -> "_Owners":
         study = asked[0]
         parameters = (
             ("StudyInstanceUID", study),
             ("includefield", ",".join((tag("PatientID"), tag("IssuerOfPatientID")))),
         )
-        started = self._invalidation.generation
+        started, began = self._invalidation.generation, self._clock()
         # All rows: an owner who was not seen would count as nobody.
         try:
             rows = await self._client.search(Query("studies"), parameters, known_as=asked[1])
@@ -133,9 +149,10 @@ class Ownership:
             )
         except UnknownTexts:  # It is there and nobody's: refused like a foreign one (SIA-45).
             owners = frozenset({PatientIdentifier("")})
+        found = _Owners(owners, began)
         if self._is_current(started):
-            (self._owners if all_are_one_of(owners, asked[1]) else self._refused)[asked] = owners
-        return owners
+            (self._owners if all_are_one_of(owners, asked[1]) else self._refused)[asked] = found
+        return found
 
     async def _find_part(self, part: Part, known_as: KnownAs) -> bool:
         started = self._invalidation.generation

@@ -24,7 +24,7 @@ _PERSON_NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 _VR = re.compile(r"[A-Z]{2}", re.ASCII)
 _MAXIMUM_URL_LENGTH = 2_048
-_MAXIMUM_DEPTH = 64
+MAXIMUM_DEPTH = 64
 
 
 class TooDeep(ValueError):
@@ -65,53 +65,67 @@ def rewrite_row(row: Row, root: str, *, context: str | None = None) -> dict[str,
 
 
 def _copy(row: Mapping[str, Any], root: str, context: str | None, depth: int) -> dict[str, Any]:
-    if depth > _MAXIMUM_DEPTH:
+    if depth > MAXIMUM_DEPTH:
         raise TooDeep
-    notes = _archive_notes(row)
+    notes = archive_notes(row)
     return {
-        name: _element(name, element, root, context, depth)
+        name: rewrite_element(name, element, root, context, depth)
         for name, element in row.items()
-        if isinstance(element, Mapping) and not (notes and _block(name) in notes)
+        if isinstance(element, Mapping) and not (notes and block(name) in notes)
     }
 
 
-def _archive_notes(row: Mapping[str, Any]) -> set[str]:
+def archive_notes(row: Mapping[str, Any]) -> set[str]:
     """The private blocks (PS3.5 7.8.1) of a data set that the archive reserved for itself."""
-    return {_block(name) for name, element in row.items() if name[4:6] == "00" and _is_archives_creator(name, element)}
+    return {block(name) for name, element in row.items() if is_creator(name) and _is_archives_creator(element)}
 
 
-def _is_archives_creator(name: str, element: object) -> bool:
-    if not is_archive_private(name) or not isinstance(element, Mapping):
+def is_creator(name: str) -> bool:
+    """Whether a tag is that of a private creator, ``77770010``."""
+    return name[4:6] == "00" and is_archive_private(name)
+
+
+def _is_archives_creator(element: object) -> bool:
+    if not isinstance(element, Mapping):
         return False
     value = element.get("Value")
     return isinstance(value, list) and any(isinstance(one, str) and one.strip(" \0") in _ARCHIVES_OWN for one in value)
 
 
-def _block(name: str) -> str:
+def block(name: str) -> str:
     """``77770010`` and the attributes that it reserves, ``777710xx`` -> ``777710``."""
     return (name[:4] + (name[6:8] if name[4:6] == "00" else name[4:6])).upper()
 
 
-def _element(name: str, element: Mapping[str, Any], root: str, context: str | None, depth: int) -> dict[str, Any]:
+def rewrite_element(name: str, element: Mapping[str, Any], root: str, context: str | None, depth: int) -> dict[str, Any]:
     """An attribute anew: its VR and one of Value, BulkDataURI, InlineBinary (PS3.18 F.2.2), and nothing more."""
     vr = element.get("vr")
     if not isinstance(vr, str) or not _VR.fullmatch(vr):
         vr = "UN"
     value, inline = element.get("Value"), element.get("InlineBinary")
     values = value if isinstance(value, list) else []
-    if vr == "UR" or name.upper() in _URL_ATTRIBUTES:
+    if vr == "UR" or is_url(name):
         urls = [url for one in values if (url := our_url(one, root))]
         return {"vr": "UR", "Value": urls} if urls else {"vr": "UR"}
     if "BulkDataURI" in element:
         url = _bulkdata_url(name, element["BulkDataURI"], root, context)
         return {"vr": vr, "BulkDataURI": url} if url else {"vr": vr}
-    if vr == "SQ":
-        values = [_copy(item, root, context, depth + 1) if isinstance(item, Mapping) else None for item in values]
-    else:
-        values = [_plain(one) for one in values]
+    values = [rewrite_value(one, vr == "SQ", root, context, depth) for one in values]
     if values:
         return {"vr": vr, "Value": values}
     return {"vr": vr, "InlineBinary": inline} if isinstance(inline, str) else {"vr": vr}
+
+
+def is_url(name: str) -> bool:
+    """Whether this attribute holds URLs, whatever VR it names."""
+    return name.upper() in _URL_ATTRIBUTES
+
+
+def rewrite_value(value: object, is_item: bool, root: str, context: str | None, depth: int) -> object:
+    """A value anew, of an attribute in a data set at ``depth``; ``is_item``: of a sequence."""
+    if is_item:
+        return _copy(value, root, context, depth + 1) if isinstance(value, Mapping) else None
+    return _plain(value)
 
 
 def _plain(value: object) -> object:

@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+
 import orjson
 from aiohttp import hdrs, web
 
@@ -247,12 +248,13 @@ class DicomWeb:
             await self._note_others(permit, query, known_as, others)
         try:
             written = await in_slices(
-                orjson.dumps(rewrite_row(public_attributes(row), root))
+                b"," + orjson.dumps(rewrite_row(public_attributes(row), root))
                 if only in (None, text(row, "StudyInstanceUID"))
                 else None
                 for row in rows
             )
-            return in_pieces(b"[" + b",".join(written) + b"]", {hdrs.CONTENT_TYPE: DICOM_JSON})
+            written[:1] = [b"[" + one[1:] for one in written[:1]] or [b"["]
+            return in_pieces([*written, b"]"], {hdrs.CONTENT_TYPE: DICOM_JSON})
         except TooDeep:
             log.error("a row of the PACS is nested too deep")
             raise BadGateway("The image archive gave an answer that cannot be used.", reason="query_too_deep") from None

@@ -4,6 +4,7 @@ Handlers get permits here and nowhere else. Each decision is counted; each refus
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
@@ -34,7 +35,7 @@ from sidecar.common.errors import Problem
 from sidecar.common.spans import OUTCOME, REASON, Span, span
 from sidecar.pacs.instance_patients import InstancePatients
 from sidecar.pacs.issuers import Issuers
-from sidecar.pacs.ownership import Ownership
+from sidecar.pacs.ownership import UNNAMED_SECONDS, Ownership
 from sidecar.patients.clients import BackendClients
 from sidecar.telemetry.access_record import current_record
 from sidecar.telemetry.audit import AuditTrail
@@ -250,7 +251,8 @@ class Guard:
             now = self._clock()
             self._unless_denied(decide_shown(permit, part, described, now=now, whole=whole, drawn=drawn, shared=shared))
         with measure("ownership"):
-            found = await self.facts(permit, part, known_as, fresh=drawn)
+            max_age = 0 if drawn else math.inf if names_patient else UNNAMED_SECONDS
+            found = await self.facts(permit, part, known_as, max_age_seconds=max_age)
         facts = StudyFacts(found.owners, found.part_found, described)
         if not names_patient:
             header = decide_header(permit, part, known_as, facts, now=self._clock(), whole=whole, drawn=drawn)
@@ -312,11 +314,16 @@ class Guard:
         )
 
     async def facts(
-        self, permit: PatientPermit, part: Part, known_as: frozenset[PatientIdentifier], *, fresh: bool = False
+        self,
+        permit: PatientPermit,
+        part: Part,
+        known_as: frozenset[PatientIdentifier],
+        *,
+        max_age_seconds: float = math.inf,
     ) -> StudyFacts:
         """What the archive says of the owners of ``part``, in one of the patient's turns. Raises ``Problem``."""
         async with self.queries.turn(permit.patient):
-            return await self._ownership.facts(part, known_as, fresh=fresh)
+            return await self._ownership.facts(part, known_as, max_age_seconds=max_age_seconds)
 
     def forget_study(self, study: str, known_as: frozenset[PatientIdentifier]) -> None:
         """Ask the archive anew about this study.

@@ -84,7 +84,7 @@ def answer(
     body = orjson.dumps(shown, option=orjson.OPT_INDENT_2 if pretty else None, default=dict)
     content_type = FHIR_JSON if version == DEFAULT_VERSION else f"{FHIR_JSON}; fhirVersion={version}"
     headers = {hdrs.CONTENT_TYPE: content_type + "; charset=utf-8", hdrs.ETAG: tag}
-    return in_pieces(body, headers)
+    return in_pieces([body], headers)
 
 
 def _tags(request: web.Request) -> set[str]:

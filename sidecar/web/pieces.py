@@ -1,24 +1,33 @@
 """Answers that are long: a piece at a time goes to the connection, and others have their turn in between."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 PIECE_BYTES = 262_144
 
 
-def in_pieces(body: bytes, headers: Mapping[str, str]) -> web.Response:
-    """Return the answer with this body; a long one is sent in pieces of ``PIECE_BYTES``, with its Content-Length."""
-    if len(body) <= PIECE_BYTES:
-        return web.Response(body=body, headers=headers)
-    response = web.Response(body=_pieces(body), headers=headers)
-    response.content_length = len(body)
-    return response
+def in_pieces(parts: list[bytes], headers: Mapping[str, str]) -> web.Response:
+    """Return the answer whose body are the ``parts``; a long one is sent in pieces, with its Content-Length."""
+    length = sum(map(len, parts))
+    if length <= PIECE_BYTES:
+        return web.Response(body=b"".join(parts), headers=headers)
+    return web.Response(body=_pieces(deque(parts)), headers={**headers, hdrs.CONTENT_LENGTH: str(length)})
 
 
-async def _pieces(body: bytes) -> AsyncIterator[memoryview]:
-    view = memoryview(body)
-    for start in range(0, len(body), PIECE_BYTES):
-        yield view[start : start + PIECE_BYTES]
-        await asyncio.sleep(0)
+async def _pieces(parts: deque[bytes]) -> AsyncIterator[bytes | memoryview]:
+    """Join short parts and divide long ones; what was sent is freed at once, not all of it at the end."""
+    while parts:
+        part = memoryview(parts.popleft())
+        if len(part) < PIECE_BYTES:
+            joined = bytearray(part)
+            while parts and len(joined) + len(parts[0]) <= PIECE_BYTES:
+                joined += parts.popleft()
+            yield bytes(joined)
+            await asyncio.sleep(0)
+            continue
+        for start in range(0, len(part), PIECE_BYTES):
+            yield part[start : start + PIECE_BYTES]
+            await asyncio.sleep(0)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 
 from sidecar.access.wildcards import LONGEST_PATTERN, LONGEST_VALUE, matches, without_case
-from sidecar.common.dicom_json import Row, tag, text, texts, without
+from sidecar.common.dicom_json import Row, changed, tag, text, texts
 from sidecar.pacs.matching import Matching
 from sidecar.pacs.resources import Query
 from sidecar.web.patient_view import PatientView
@@ -57,7 +57,7 @@ def shown_rows(rows: Iterable[Row], query: Query, matching: Matching, view: Pati
                 yield None
                 continue
             row = left  # noqa: PLW2901
-        yield without(row, _SUMS_OF_A_PATIENT)
+        yield changed(row, _SUMS_OF_A_PATIENT)
 
 
 def _without_hidden(
@@ -67,11 +67,11 @@ def _without_hidden(
     if query.level != "studies":
         if names & _SUMS_OF_A_STUDY:
             return None
-        return without(row, _SUMS_OF_A_STUDY)
+        return changed(row, _SUMS_OF_A_STUDY)
     if not names <= _OF_A_STUDY:
         return None
     shown = view.row(row)
-    left = without(shown, shown.keys() - _SHOWN_OF_A_STUDY)
+    left = changed(shown, shown.keys() - _SHOWN_OF_A_STUDY)
     if is_wanted is not None and not any(map(is_wanted, texts(left, "ModalitiesInStudy"))):
         return None
     return left

@@ -18,6 +18,7 @@ from sidecar.common.errors import BadGateway, GatewayTimeout, NotFound, Problem,
 from sidecar.common.spans import KIND, OUTCOME, Span, span
 from sidecar.pacs.answer import Head
 from sidecar.pacs.elements import Unreadable
+from sidecar.pacs.metadata import Metadata
 from sidecar.pacs.scanner import Malformed, Scanner
 from sidecar.pacs.upstream import Upstream
 from sidecar.pacs.verify import Excluded, Foreign
@@ -190,7 +191,7 @@ class Body:
             came = await self._read()
             try:
                 if came:
-                    passed += [piece for one in came if (piece := self._scanner.feed(one))]
+                    passed += await self._scanned(came)
                 else:
                     self._ended = True
                     rest = self._scanner.end()
@@ -223,6 +224,12 @@ class Body:
             now = None
         if now is None or not (parts == now or first <= parts <= now):
             raise Broken("incomplete", "incomplete")
+
+    async def _scanned(self, came: list[bytes]) -> list[bytes | memoryview]:
+        scanner = self._scanner
+        if isinstance(scanner, Metadata):
+            return [rows for one in came if (rows := await scanner.feed_in_slices(one))]
+        return [piece for one in came if (piece := scanner.feed(one))]
 
     async def _read(self) -> list[bytes]:
         self._watch.begin(_READING, self._upstream.idle_seconds)

@@ -1,14 +1,14 @@
 """Nothing that a client or a peer sends holds the event loop: each row is one request, and what it may meet."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+import contextlib
 from typing import Any
 
 import orjson
 import pytest
+import requests
 
-from tests.attacks.large import Asker, LargeArchive, row, series, sidecar_before, study
-from tests.stalls import measured
+from tests.attacks.large import LargeArchive, row, series, sidecar_before, study
+from tests.stalls import BOUND_SECONDS, measured
 from tests.upstreams import PATIENT
 
 STUDIES = 5_000
@@ -61,16 +61,68 @@ REQUESTS = {
 
 @pytest.mark.parametrize("access", [{}, RULES], ids=["without rules", "with rules"])
 async def test_a_patient_with_many_studies(access: dict[str, Any], request: pytest.FixtureRequest) -> None:
-    """All requests of one run, each measured, with what is remembered and without."""
-    found: dict[str, float] = {}
-    for cold in (True, False):
-        caches = {"search_cache_seconds": 0.001 if cold else 600}
-        async with sidecar_before(MANY, access=access, fhir=caches) as sidecar:
-            await sidecar.get("/fhir/metadata")
-            for name, path in REQUESTS.items():
-                with measured(request, bound=60) as seen:
-                    answer = await sidecar.get(path)
-                found[f"{name}, {'cold' if cold else 'warm'}"] = seen.longest
-                print(f"{seen.longest * 1000:8.1f} {answer.elapsed.total_seconds():6.2f}s {answer.status_code} {name} {cold} {len(answer.content)}", flush=True)
-    slow = {name: round(seconds * 1_000) for name, seconds in found.items() if seconds > 0.05}
-    assert slow == {}
+    """Each request of the table, answered from what is remembered; the first one asks the archive for the lists."""
+    held: dict[str, int] = {}
+    async with sidecar_before(MANY, access=access, fhir={"search_cache_seconds": 600}) as sidecar:
+        await sidecar.get("/fhir/metadata")
+        for name, path in REQUESTS.items():
+            with measured(request, bound=float("inf")) as seen:
+                answer = await sidecar.get(path)
+            assert answer.status_code in (200, 400), (name, answer.text)
+            if seen.longest > BOUND_SECONDS:
+                held[name] = round(seen.longest * 1_000)
+    assert held == {}, "milliseconds of CPU time for which the loop was held"
+
+
+def metadata_row(**attributes: Any) -> bytes:
+    found = row(StudyInstanceUID="1.2.840.1", SeriesInstanceUID="1.2.840.1.1", SOPInstanceUID="1.2.840.1.1.1")
+    return orjson.dumps(found | attributes)
+
+
+ITEM = {"00081150": {"vr": "UI", "Value": ["1.2.840.10008"]}, "00081155": {"vr": "UI", "Value": ["1.2.3"]}}
+FRAMES = {"00089215": {"vr": "SQ", "Value": [ITEM] * 60_000}}
+METADATA = {
+    "many rows": b"[" + b",".join([metadata_row()] * 20_000) + b"]",
+    "a row of many frames": b"[" + metadata_row(**FRAMES) + b"]",
+    "a row of many nested frames": b"[" + metadata_row(**{"52009230": {"vr": "SQ", "Value": [FRAMES] * 2}}) + b"]",
+    "a row of five million values": b"[" + metadata_row(**{"00281199": {"vr": "US", "Value": [0] * 5_000_000}}) + b"]",
+    "a row of empty items": b"[" + metadata_row(**{"00089215": {"vr": "SQ", "Value": [{}] * 300_000}}) + b"]",
+    "a long text": b"[" + metadata_row(**{"00081030": {"vr": "UT", "Value": ["x" * 2**23]}}) + b"]",
+    "nested as deep as it goes": b"[" + b'{"00081199":{"vr":"SQ","Value":[' * 100_000,
+    "rows that are empty": b"[" + b"{}," * 1_000_000,
+    "a row over the limit": b"[" + metadata_row(**{"00081030": {"vr": "UT", "Value": ["x" * 2**24]}}) + b"]",
+}
+
+
+@pytest.mark.parametrize("case", METADATA)
+async def test_large_metadata(case: str, request: pytest.FixtureRequest) -> None:
+    archive = LargeArchive(retrieve=(METADATA[case], "application/dicom+json"))
+    async with sidecar_before(archive, pacs={"timeout_seconds": 300}) as sidecar:
+        await sidecar.get("/fhir/metadata")
+        with measured(request):
+            with contextlib.suppress(requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
+                answer = await sidecar.get(ROOT + "/studies/1.2.840.1/metadata")
+                assert answer.status_code in (200, 502), answer.text[:200]
+
+
+QUERY = b'{"00100020":{"vr":"LO","Value":["p1"]},"0020000D":{"vr":"UI","Value":["1.2.3"]}}'
+QUERIES = {
+    "more rows than the limit": (b"[" + b",".join([QUERY] * 30_000) + b"]", 502),
+    "60 MB of empty rows": (b"[" + b"{}," * 20_000_000, 502),
+    "60 MB of rows": (b"[" + b",".join([QUERY] * 700_000) + b"]", 502),
+    "a row of five million values": (b'[{"00080061":{"vr":"CS","Value":[' + b"0," * 5_000_000 + b"0]}}]", 502),
+    "many modalities in each row": (orjson.dumps([study(one, ModalitiesInStudy=["CT"] * 900) for one in range(500)]), 200),
+    "rows nested in themselves": (b'[{"00081199":' * 30_000, 502),
+    "one long text": (b'["' + b"x" * 60_000_000, 502),
+}
+
+
+@pytest.mark.parametrize("case", QUERIES)
+@pytest.mark.parametrize("path", [FHIR, ROOT + "/studies"])
+async def test_large_answers_to_queries(case: str, path: str, request: pytest.FixtureRequest) -> None:
+    body, status = QUERIES[case]
+    async with sidecar_before(LargeArchive({"studies": body})) as sidecar:
+        await sidecar.get("/fhir/metadata")
+        with measured(request):
+            answer = await sidecar.get(path)
+        assert answer.status_code == status, answer.text

@@ -8,7 +8,7 @@ from sidecar.access.decision import Part, StudyFacts
 from sidecar.access.identity import PatientIdentifier
 from sidecar.common.errors import Unavailable
 from sidecar.pacs.client import UnknownTexts
-from sidecar.pacs.ownership import INDEXED_INSTANCES, Ownership, owner_of
+from sidecar.pacs.ownership import INDEXED_INSTANCES, UNNAMED_SECONDS, Ownership, owner_of
 from tests.common.peer import Clock
 from tests.pacs.fake import FakePacs, row, settle
 
@@ -85,6 +85,22 @@ async def test_a_foreign_study_costs_what_an_absent_one_costs(part: Part) -> Non
         clock.now += seconds
         assert await cost(part) == await cost(absent)
     assert not (await facts.facts(part, mine)).part_found
+
+
+@pytest.mark.parametrize(("seconds", "queries"), [(4.9, 0), (5.0, 1)])
+async def test_owners_may_not_be_older_than_is_wanted(seconds: float, queries: int) -> None:
+    """SIA-42: nothing in a frame would show that its study has been filed for somebody else since."""
+    clock = Clock()
+    pacs = archive()
+    facts = ownership(pacs, clock)
+    part = Part(STUDY, SERIES)
+    assert (await facts.facts(part, KNOWN)).part_found
+    clock.now += seconds
+    asked = len(pacs.asked)
+    await facts.facts(part, KNOWN)
+    assert len(pacs.asked) == asked
+    assert (await facts.facts(part, KNOWN, max_age_seconds=UNNAMED_SECONDS)).part_found
+    assert len(pacs.asked) == asked + queries
 
 
 async def test_no_such_study() -> None:

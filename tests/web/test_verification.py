@@ -191,6 +191,19 @@ async def test_what_carries_no_patient_is_looked_into_first(form: str, inside: s
         assert failures(sidecar, "unreadable_instance") == (2 if inside == "" else 0)
 
 
+async def test_a_frame_of_a_study_that_was_filed_for_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Owners and what instances name are remembered for minutes; for what names no patient they are asked for again."""
+    monkeypatch.setattr("sidecar.web.guard.UNNAMED_SECONDS", 0)
+    frame = PATH + DRAWN["frames"]
+    pacs = ScriptedPacs(answer(b"Content-Type: image/png\r\nContent-Length: 5\r\n", b"PIXEL"))
+    async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar), aiohttp.ClientSession() as client:
+        for patient, status in ((PATIENT, 200), ("somebody-else", 404)):
+            pacs.patient_id = pacs.inside = patient
+            async with client.get(url + frame, headers=HEADERS | {"Accept": "image/png"}) as response:
+                assert response.status == status
+        assert failures(sidecar, "instance") == 0  # A correction is no alarm.
+
+
 async def test_a_frame_after_something_foreign_is_looked_into_anew() -> None:
     """What was remembered of an instance goes with the owners."""
     whole = FOREIGN["another patient"] + b"--abc--\r\n"

@@ -1,0 +1,214 @@
+"""A large metadata row, rewritten in parts: no call of the JSON library takes long, and no tree of all of it is built.
+
+The library holds the interpreter from the first to the last byte of a document, in a thread, too. So what is larger than
+``PART_BYTES`` is taken apart at its own members or elements, and only what is smaller is read as a whole. It comes out as
+``rewrite_row`` makes it. To be run in a thread: it takes a while.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from sidecar.pacs.rewrite import (
+    MAXIMUM_DEPTH,
+    TooDeep,
+    archive_notes,
+    block,
+    is_creator,
+    is_url,
+    rewrite_element,
+    rewrite_value,
+)
+
+PART_BYTES = 65_536
+_SPACE = re.compile(rb"[ \t\r\n]*+")
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_SCALAR = re.compile(rb'[^ \t\r\n,:"{}\[\]]++')
+_TO_BRACKET = re.compile(rb'(?:[^{}\[\]"]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+
+
+class NotJson(ValueError):
+    """Not JSON, or a name stands twice in one object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A value in ``text``: from ``start`` to before ``end``."""
+
+    text: bytes
+    start: int
+    end: int
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is to be taken apart."""
+        return self.end - self.start > PART_BYTES
+
+    @property
+    def opens(self) -> bytes:
+        """Its first byte."""
+        return self.text[self.start : self.start + 1]
+
+    def read(self) -> Any:
+        """The value. Raises ``NotJson``."""
+        try:
+            return orjson.loads(self.text[self.start : self.end])
+        except ValueError:
+            raise NotJson from None
+
+    def members(self) -> dict[str, "Part"]:
+        """The members of an object."""
+        found: dict[str, Part] = {}
+        for name, value in self._inside(b"}"):
+            if name in found:
+                raise NotJson
+            found[name] = value
+        return found
+
+    def elements(self) -> Iterator["Part"]:
+        """The elements of an array."""
+        return (value for _, value in self._inside(b"]"))
+
+    def _inside(self, closing: bytes) -> Iterator[tuple[str, "Part"]]:
+        text, at = self.text, self._behind_space(self.start + 1)
+        if text[at : at + 1] == closing:
+            return
+        while True:
+            name = ""
+            if closing == b"}":
+                end = self._end_of_string(at)
+                name = Part(text, at, end).read()
+                at = self._behind_space(end)
+                if text[at : at + 1] != b":":
+                    raise NotJson
+                at = self._behind_space(at + 1)
+            value = Part(text, at, self._end_of_value(at))
+            yield name, value
+            at = self._behind_space(value.end)
+            if text[at : at + 1] == closing and at < self.end:
+                return
+            if text[at : at + 1] != b",":
+                raise NotJson
+            at = self._behind_space(at + 1)
+
+    def _behind_space(self, at: int) -> int:
+        found = _SPACE.match(self.text, at)
+        return found.end() if found else at
+
+    def _end_of_string(self, at: int) -> int:
+        found = _STRING.match(self.text, at)
+        if found is None:
+            raise NotJson
+        return found.end()
+
+    def _end_of_value(self, at: int) -> int:
+        first = self.text[at : at + 1]
+        if first == b'"':
+            return self._end_of_string(at)
+        if first not in (b"{", b"["):
+            found = _SCALAR.match(self.text, at)
+            if found is None:
+                raise NotJson
+            return found.end()
+        depth = 0
+        while at < len(self.text) and self.text[at] != 0x22:
+            depth += 1 if self.text[at] in b"{[" else -1
+            at += 1
+            if depth == 0:
+                return at
+            found = _TO_BRACKET.match(self.text, at)
+            at = found.end() if found else at
+        raise NotJson
+
+
+class LargeRow:
+    """A row in ``text``, whose members are ``attributes``, small ones read; URLs will be below ``root``.
+
+    Raises ``NotJson``, ``TooDeep``, and ``TypeError`` for what cannot be written.
+    """
+
+    def __init__(self, text: bytes) -> None:
+        self._members = Part(text, 0, len(text)).members()
+        self.attributes = {name: one.read() for name, one in self._members.items() if not one.is_large}
+        self.names = list(self._members)
+
+    def written(self, root: str, context: str | None) -> bytes:
+        """The row as ours; attributes are named as they are, in capital letters."""
+        members = {name.upper(): one for name, one in self._members.items() if _TAG.fullmatch(name)}
+        return _Writer(root, context).data_set(members, 0)
+
+
+_TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    root: str
+    context: str | None
+
+    def data_set(self, members: dict[str, Part], depth: int) -> bytes:
+        if depth > MAXIMUM_DEPTH:
+            raise TooDeep
+        read = {name: one.read() for name, one in members.items() if not one.is_large}
+        # Nobody's creator is that long; what it reserves is not worth a look.
+        long_creators = {block(name) for name in members if name not in read and is_creator(name)}
+        notes = archive_notes(read) | long_creators
+        written = []
+        for name, one in members.items():
+            if notes and block(name) in notes:
+                continue
+            if name not in read:
+                value = self._large(name, one, depth)
+            elif isinstance(read[name], dict):
+                value = orjson.dumps(rewrite_element(name, read[name], self.root, self.context, depth))
+            else:
+                value = None
+            if value is not None:
+                written.append(orjson.dumps(name) + b":" + value)
+        return b"{" + b",".join(written) + b"}"
+
+    def _large(self, name: str, part: Part, depth: int) -> bytes | None:
+        """A large attribute; ``None`` for what is none."""
+        if part.opens != b"{":
+            part.read()
+            return None
+        members = part.members()
+        values = members.get("Value")
+        if values is None or not values.is_large or values.opens != b"[" or "BulkDataURI" in members or is_url(name):
+            return orjson.dumps(rewrite_element(name, part.read(), self.root, self.context, depth))
+        element = {key: one.read() for key, one in members.items() if key != "Value"}
+        empty = rewrite_element(name, element, self.root, self.context, depth)
+        if empty["vr"] == "UR":
+            return orjson.dumps(rewrite_element(name, part.read(), self.root, self.context, depth))
+        rewritten = list(self._values(values, empty["vr"] == "SQ", depth))
+        if not rewritten:
+            return orjson.dumps(empty)
+        return b'{"vr":' + orjson.dumps(empty["vr"]) + b',"Value":[' + b",".join(rewritten) + b"]}"
+
+    def _values(self, values: Part, is_sequence: bool, depth: int) -> Iterator[bytes]:
+        """The elements; small neighbours are read together."""
+        begin = end = -1
+        for one in values.elements():
+            if begin >= 0 and (one.is_large or one.end - begin > PART_BYTES):
+                yield self._few(values.text[begin:end], is_sequence, depth)
+                begin = -1
+            if one.is_large and is_sequence and one.opens == b"{":
+                yield self.data_set(one.members(), depth + 1)
+            elif one.is_large:
+                yield orjson.dumps(rewrite_value(one.read(), is_sequence, self.root, self.context, depth))
+            else:
+                begin, end = (one.start if begin < 0 else begin), one.end
+        if begin >= 0:
+            yield self._few(values.text[begin:end], is_sequence, depth)
+
+    def _few(self, text: bytes, is_sequence: bool, depth: int) -> bytes:
+        try:
+            found = orjson.loads(b"[" + text + b"]")
+        except ValueError:
+            raise NotJson from None
+        return orjson.dumps(
+            [rewrite_value(one, is_sequence, self.root, self.context, depth) for one in found]
+        )[1:-1]

@@ -1,0 +1,73 @@
+"""A large row is rewritten as a small one is: taken apart or read as a whole, the same comes out."""
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.pacs import large_row
+from sidecar.pacs.large_row import LargeRow, NotJson
+from sidecar.pacs.rewrite import TooDeep, rewrite_row
+
+ROOT = "https://sidecar.example.org/wado-rs"
+CONTEXT = f"{ROOT}/studies/1.2/series/1.3/instances/1.4"
+TAGS = ("00080018", "00081190", "00081199", "7FE00010", "52009230", "77771001", "00091001", "0040E010", "0008103E")
+LEAVES = (
+    st.none() | st.booleans() | st.integers(-(2**31), 2**31) | st.text(max_size=60) | st.floats(allow_nan=False, width=32)
+    | st.sampled_from(["http://pacs/rs/studies/1.2/bulkdata/1", "../bulkdata/7FE00010", "http://pacs/rs/studies/1.2"])
+)  # fmt: skip
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4), max_leaves=12)
+
+
+def elements(items: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "vr": st.sampled_from(["SQ", "SQ", "LO", "UR", "PN", "OW", "sq", 7]),
+            "Value": st.lists(items | LEAVES, max_size=9) | VALUES,
+            "BulkDataURI": LEAVES,
+            "InlineBinary": st.text(max_size=300),
+            "more": VALUES,
+        },
+    )
+
+
+ROWS = st.recursive(
+    st.dictionaries(st.sampled_from(TAGS), elements(VALUES) | VALUES, max_size=4),
+    lambda inner: st.dictionaries(st.sampled_from(TAGS), elements(inner), max_size=4),
+    max_leaves=8,
+)
+
+
+def rewritten(text: bytes) -> Any:
+    return orjson.loads(LargeRow(text).written(ROOT, CONTEXT))
+
+
+@pytest.mark.parametrize("part", [1, 20, 100, 1_000])
+@given(row=ROWS, indent=st.booleans(), creator=st.booleans())
+def test_it_comes_out_as_a_small_one(part: int, row: dict[str, Any], indent: bool, creator: bool) -> None:
+    if creator and part >= 100:  # One that is long counts as the archive's own.
+        row["77770010"] = {"vr": "LO", "Value": ["DCM4CHEE Archive 5"]}
+    text = orjson.dumps(row, option=orjson.OPT_INDENT_2 if indent else None)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(large_row, "PART_BYTES", part)
+        assert rewritten(text) == orjson.loads(orjson.dumps(rewrite_row(orjson.loads(text), ROOT, context=CONTEXT)))
+
+
+@pytest.mark.parametrize("text", [b'{"00080018":{"vr":"UI","Value":["1"]},"00080018":{}}', b'{"a":[1,]}', b'{"a":1,}', b'{"a" 1}', b'{"a":[1 2]}',
+                                  b'{"a":{]}', b'{"a":[}}', b'{"a":tru}', b'{"a":"\\x"}', b'{"a":"\n"}', b'{"a":NaN}', b'{"a":01}',
+                                  b'{"a":{"vr":"LO","Value":[nul]}}', b'{"a":\xff}', b'{"a":', b'{', b'{"', b'{"a":"'])  # fmt: skip
+@pytest.mark.parametrize("part", [0, 6, 1_000])
+def test_what_is_no_json_is_refused(text: bytes, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large_row, "PART_BYTES", part)
+    with pytest.raises(NotJson):
+        rewritten(text.replace(b'"a"', b'"00080018"'))
+
+
+def test_depth_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large_row, "PART_BYTES", 1)
+    deep = b'{"00081199":{"vr":"SQ","Value":[' * 70 + b"{}" + b"]}}" * 70
+    with pytest.raises(TooDeep):
+        rewritten(deep)
