@@ -1,5 +1,6 @@
 """From a request to a permit: each refusal has its reason and is counted; no fact, no permit (SIA-10..16, 42, 45)."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -82,7 +83,9 @@ class Facts(Ownership):
         self.asked: list[Part] = []
         self.forgotten: list[str] = []
 
-    async def facts(self, part: Part, known_as: frozenset[PatientIdentifier], *, fresh: bool = False) -> StudyFacts:
+    async def facts(
+        self, part: Part, known_as: frozenset[PatientIdentifier], *, max_age_seconds: float = math.inf
+    ) -> StudyFacts:
         """As the PACS says."""
         self.asked.append(part)
         if isinstance(self.known, Exception):
@@ -107,6 +110,9 @@ class Instances(InstancePatients):
         if isinstance(self.known, Exception):
             raise self.known
         return self.known
+
+    def forget_study(self, study: str) -> None:
+        """Nothing is remembered."""
 
 
 class Numbers(Issuers):
@@ -335,7 +341,7 @@ class Lists(PatientViews):
         """None."""
         return frozenset()
 
-    def forget_study(self, study: str, known_as: Iterable[PatientIdentifier]) -> None:
+    def forget_listed(self, study: str, known_as: frozenset[PatientIdentifier]) -> None:
         """As ``PatientViews``."""
         self.forgotten.append((study, frozenset(known_as)))
 
@@ -347,19 +353,34 @@ async def test_an_instance_of_another_patient_in_an_own_study(inside: PatientIde
     world = World(views=lists)
     world.instances.known = frozenset({OWN, inside})
     assert await world.refused(world.guard.study(PERMIT, PART, names_patient=False)) is Reason.FOREIGN
-    assert world.instances.asked == [HeaderPermit("p1", PART)]
+    assert world.instances.asked == [HeaderPermit("p1", PART, frozenset({OWN}))]
     assert world.facts.forgotten == [PART.study]
     assert lists.forgotten == [(PART.study, frozenset({OWN}))]
     name = "smart_imaging_verification_failures_total"
     assert world.metrics.registry.get_sample_value(name, {"what": "instance"}) == 1
 
 
+async def test_an_instance_of_a_study_that_was_corrected_is_no_alarm() -> None:
+    """The archive, asked anew, says that it is another patient's: refused all the same."""
+    world = World()
+    world.instances.known = frozenset({OTHER})
+
+    def forget_study(study: str) -> None:
+        world.facts.known = StudyFacts(frozenset({OTHER}), part_found=True)
+
+    world.facts.forget_study = forget_study  # type: ignore[method-assign]
+    assert await world.refused(world.guard.study(PERMIT, PART, names_patient=False)) is Reason.FOREIGN
+    name = "smart_imaging_verification_failures_total"
+    assert not world.metrics.registry.get_sample_value(name, {"what": "instance"})
+
+
 async def test_instances_are_looked_at_where_the_answer_does_not_say_whose_it_is() -> None:
     world = World()
-    assert await world.guard.study(PERMIT, PART) == StudyPermit("p1", PART)
+    permit = StudyPermit("p1", PART, known_as=frozenset({OWN}))
+    assert await world.guard.study(PERMIT, PART) == permit
     assert world.instances.asked == []
-    assert await world.guard.study(PERMIT, PART, names_patient=False) == StudyPermit("p1", PART)
-    assert world.instances.asked == [HeaderPermit("p1", PART)]
+    assert await world.guard.study(PERMIT, PART, names_patient=False) == permit
+    assert world.instances.asked == [HeaderPermit("p1", PART, frozenset({OWN}))]
     assert world.facts.forgotten == []
 
 
