@@ -98,8 +98,8 @@ async def test_nobody_comes_back() -> None:
     with pytest.raises(Unavailable):
         await patient.open("a", archive.open)
     archive.ready.set()
-    await wait_until_async("nothing kept", lambda: len(patient), lambda count: count == 0)
-    assert archive.doors[0].closed
+    await wait_until_async("the closing", lambda: archive.doors and archive.doors[0].closed)
+    assert len(patient) == 0
 
 
 async def test_it_never_becomes_ready() -> None:

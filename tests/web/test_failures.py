@@ -96,7 +96,7 @@ async def test_an_expired_token_is_not_served_from_the_cache(monkeypatch: pytest
         async with client.get(url + ROUTES[0]) as response:
             assert response.status == 200
         ehr.answer = {"active": False}
-        monkeypatch.setattr(sidecar.tokens, "_clock", lambda: float(ACTIVE["exp"]))
+        monkeypatch.setattr(sidecar.tokens.cache, "_clock", lambda: float(ACTIVE["exp"]))
         async with client.get(url + ROUTES[0]) as response:
             assert response.status == 401
             assert 'error="invalid_token"' in response.headers["WWW-Authenticate"]
