@@ -133,18 +133,18 @@ TABLE = """
                          |             | remembered: study, series, instance | search| rendered,
                          |             | and frames; QIDO-RS rows of studies,| now,  | instance,
 what was done            | study series| series, instances                   | later | frames
-delete_study             | reset reset | 404   404   404   0     404   404   | 1 0   | 404 404 404 404
+delete_study             | reset reset | 404   404   404   0     404   404   | 0 0   | 404 404 404 404
 delete_series            | reset reset | 40    404   404   1     1     40    | 1 1   | 404 404 404 404
 delete_instance          | 79    39    | 79    39    404   1     2     79    | 1 1   | 404 404 404 404
-change_number_of_patient | reset reset | 404   404   404   0     404   404   | 1 0   | 404 404 404 404
-merge_into_others        | reset reset | 404   404   404   0     404   404   | 1 0   | 404 404 404 404
+change_number_of_patient | reset reset | 404   404   404   0     404   404   | 0 0   | 404 404 404 404
+merge_into_others        | reset reset | 404   404   404   0     404   404   | 0 0   | 404 404 404 404
 split_for_other          | reset reset | 40    404   404   1     1     40    | 1 1   | 404 404 404 404
-describe_anew            | reset reset | 404   404   404   0     404   404   | 1 0   | 404 404 404 404
+describe_anew            | reset reset | 404   404   404   0     404   404   | 0 0   | 404 404 404 404
 describe_series_anew     | reset reset | 80    404   404   1     2     80    | 1 1   | 404 404 404 404
-refile_for_other         | reset reset | 404   404   404   0     404   404   | 1 0   | 1   1   404 404
-refile_series_for_other  | reset reset | 404   404   404   1     404   404   | 1 1   | 1   1   404 404
-stray_instance           | 80    40    | 404   404   404   1     404   404   | 1 1   | 1   1   1   1
-anonymise_copy           | 80    40    | 404   404   404   1     404   404   | 1 1   | 404 404 404 404
+refile_for_other         | reset reset | 404   404   404   0     404   404   | 0 0   | 404 404 404 404
+refile_series_for_other  | reset reset | 404   404   404   0     404   404   | 0 0   | 404 404 404 404
+stray_instance           | 80    40    | 404   404   404   0     404   404   | 0 0   | 404 404 404 404
+anonymise_copy           | 80    40    | 404   404   404   0     404   404   | 0 0   | 404 404 404 404
 images_come              | 80    40    | 83    43    1     1     2     83    | 1 1   | 1   1   1   1
 replace_instances        | 80    40    | 80    40    1     1     2     80    | 1 1   | 1   1   1   1
 """
@@ -155,8 +155,7 @@ so many instances or rows. ``reset`` is a connection that is broken off, which n
 is when ``fhir.search_cache_seconds`` have passed. All else is so at once.
 
 The last columns are those of a client that asks for nothing else. Frames and drawn images carry no patient
-inside. Where a UID is another patient's now, they are given until ``pacs.ownership_cache_seconds`` have passed,
-or until anything of the study has been asked for that names its patient, as the instance here.
+inside: owners that are remembered permit them for ``UNNAMED_SECONDS`` only, which are over here.
 """
 
 
@@ -257,9 +256,10 @@ def alarms(sidecar: Sidecar) -> float:
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.correct.__name__)
-async def test_a_correction(line: Expected, tmp_path: Path) -> None:
+async def test_a_correction(line: Expected, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three sidecars in front of one archive: two that remember, and one that never saw the study as it was."""
     require_orthanc()
+    monkeypatch.setattr("sidecar.web.guard.UNNAMED_SECONDS", 0)
     pacs = {"dialect": "orthanc"}
     with Orthanc() as orthanc:
         archive = Archive(orthanc, tmp_path)
