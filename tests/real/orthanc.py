@@ -183,6 +183,7 @@ class Orthanc:
             "DicomPort": self.dicom_port,
             "DicomAet": "ORTHANC",
             "SaveJobs": False,
+            "DefaultEncoding": "Utf8",  # As docs/orthanc.md says; Orthanc's own is Latin1.
             "DicomWeb": {
                 "Enable": True,
                 "Root": "/dicom-web/",
