@@ -19,6 +19,17 @@ T = TypeVar("T")
 _TURNS: "WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]" = WeakKeyDictionary()
 
 
+async def let_go(items: list[T]) -> None:
+    """Empty a list in slices: to free what nobody else has takes time, too."""
+
+    def few() -> Iterator[None]:
+        while items:
+            del items[-BATCH:]
+            yield
+
+    await in_slices(few())
+
+
 def batched(items: Sequence[T]) -> Iterator[Sequence[T]]:
     """Return ``items`` in parts that can be awaited together."""
     return (items[start : start + BATCH] for start in range(0, len(items), BATCH))

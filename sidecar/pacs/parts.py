@@ -5,6 +5,8 @@ and, for instances, before it is known whose they are. What is passed on is what
 tell the archive's address. Memory is bounded by the head of one part.
 """
 
+from collections.abc import Iterator
+
 from sidecar.pacs.header import HeaderReader
 from sidecar.pacs.layouts import Layouts
 from sidecar.pacs.part_headers import HEADERS_LIMIT_BYTES, PartRules, read_headers
@@ -13,6 +15,7 @@ from sidecar.pacs.scanner import Check, Malformed
 OUTSIDE_LIMIT_BYTES = 1_024
 """White space before the first delimiter, or after the last one."""
 _LOOK_BYTES = 16_384
+PARTS_AT_ONCE = 50
 
 
 class Multipart:
@@ -46,11 +49,29 @@ class Multipart:
 
     def feed(self, chunk: bytes) -> bytes | memoryview:
         """Return what may be passed on."""
-        data = self._held + chunk if self._held else chunk
-        position = 0
+        passed = list(self.steps(chunk))
+        return passed[0] if len(passed) == 1 else b"".join(passed)
+
+    def steps(self, chunk: bytes) -> Iterator[bytes | memoryview]:
+        """The same, some parts at a time: each costs time, however short it is."""
+        data, has_more = self._held + chunk if self._held else chunk, True
+        while has_more:
+            passed, has_more = self._some_parts(data)
+            data = self._held
+            yield passed
+
+    def _some_parts(self, data: bytes) -> tuple[bytes | memoryview, bool]:
+        """What may be passed on, and whether there is more in what is held."""
+        position, most = 0, self.parts + PARTS_AT_ONCE
         self._unchanged, self._lines_are_here = not self._out, False
         while (after := self._state(data, position)) is not None:
             position = after
+            if self.parts >= most and self._state == self._behind_delimiter:
+                self._hold(data, position)
+                return self._passed(data), True
+        return self._passed(data), False
+
+    def _passed(self, data: bytes) -> bytes | memoryview:
         if not self._has_released:
             return b""
         out, self._out = self._out, []

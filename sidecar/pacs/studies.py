@@ -15,7 +15,7 @@ from sidecar.common.dicom_json import Row, text
 from sidecar.common.errors import Unavailable
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.single_flight import SingleFlight
-from sidecar.common.slices import batched, in_slices
+from sidecar.common.slices import batched, in_slices, let_go
 from sidecar.common.turns import Busy, FairTurns
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.ownership import Ownership, owner_of
@@ -177,6 +177,7 @@ class Studies:
             rows = await self._client.search(query, (fields,), known_as=known_as)
             own = await in_slices(row if text(row, uid) and self._is_below(row, query) else None for row in rows)
             say_dropped(len(rows) - len(own))
+            await let_go(rows)
             return own
 
         kept = await self._detail((query.level, query.study or "", query.series or ""), ask, known_as)

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sidecar.access.scopes import parse_scopes
+from sidecar.access.scopes import Grant, parse_scopes
 from sidecar.access.token import Token, is_fhir_id
 
 
@@ -21,6 +21,8 @@ class WrongShape(ValueError):
 # would have to be checked (RFC 9449).
 _ACCESS_TOKEN_TYPES = frozenset({"bearer", "access_token", "urn:ietf:params:oauth:token-type:access_token"})
 _MAXIMUM_NAME = 512
+MAXIMUM_CONSTRAINTS = 100
+"""Limit of a token's scopes with a constraint: each is looked at for each study."""
 # What Cognito (token_use) and Keycloak (typ) call the tokens that are none to come here with.
 _OTHER_TOKENS = frozenset({"id", "refresh", "offline", "logout"})
 
@@ -100,13 +102,20 @@ def token_of(answer: dict[str, Any], expected: Expected = ANYTHING, *, now: floa
         return None
     claims = expected.claims
     return Token(
-        grants=parse_scopes(_scope(_at(answer, claims.scope))),
+        grants=_grants(_scope(_at(answer, claims.scope))),
         expires_at=expires_at,
         patient=_patient(answer, expected),
         client_id=_printable(_at(answer, claims.client_id), "client_id"),
         subject=_printable(_at(answer, claims.subject), "sub"),
         issuer=issued_by,
     )
+
+
+def _grants(scope: str) -> tuple[Grant, ...]:
+    grants = parse_scopes(scope)
+    if sum(grant.constraint is not None for grant in grants) > MAXIMUM_CONSTRAINTS:
+        raise WrongShape("scope")
+    return grants
 
 
 def _at(answer: dict[str, Any], path: tuple[str, ...]) -> object:

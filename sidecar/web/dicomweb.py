@@ -16,7 +16,7 @@ from sidecar.access.token import Token, is_fhir_id
 from sidecar.common.dicom_json import Row, tag, text
 from sidecar.common.errors import BadGateway, BadRequest, NotAcceptable, Problem, Unavailable
 from sidecar.common.invalidation import Invalidation
-from sidecar.common.slices import in_slices
+from sidecar.common.slices import in_slices, let_go
 from sidecar.common.spans import span
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.pacs.answer import check_head
@@ -253,6 +253,7 @@ class DicomWeb:
                 else None
                 for row in rows
             )
+            await let_go(rows)
             written[:1] = [b"[" + one[1:] for one in written[:1]] or [b"["]
             return in_pieces([*written, b"]"], {hdrs.CONTENT_TYPE: DICOM_JSON})
         except TooDeep:
@@ -297,6 +298,7 @@ class DicomWeb:
                 own = await in_slices(row if _is_own(row, query, identifier) else None for row in found)
                 kept = await self._kept(own, query, matching, known_as, view, checked=checked)
             others += len(found) - len(own)
+            await let_go(found)
             rows += kept
         return rows[matching.offset : wanted], others
 

@@ -15,10 +15,12 @@ from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
 from sidecar.common.errors import BadGateway, GatewayTimeout, NotFound, Problem, Unavailable
+from sidecar.common.slices import in_slices
 from sidecar.common.spans import KIND, OUTCOME, Span, span
 from sidecar.pacs.answer import Head
 from sidecar.pacs.elements import Unreadable
 from sidecar.pacs.metadata import Metadata
+from sidecar.pacs.parts import Multipart
 from sidecar.pacs.scanner import Malformed, Scanner
 from sidecar.pacs.upstream import Upstream
 from sidecar.pacs.verify import Excluded, Foreign
@@ -229,6 +231,8 @@ class Body:
         scanner = self._scanner
         if isinstance(scanner, Metadata):
             return [rows for one in came if (rows := await scanner.feed_in_slices(one))]
+        if isinstance(scanner, Multipart):
+            return await in_slices(piece or None for one in came for piece in scanner.steps(one))
         return [piece for one in came if (piece := scanner.feed(one))]
 
     async def _read(self) -> list[bytes]:

@@ -1,5 +1,6 @@
 """Made-up searches and reads, with every parameter, modifier and odd value: no 5xx, nothing of another patient's."""
 
+import contextlib
 import random
 import time
 from urllib.parse import quote
@@ -10,6 +11,7 @@ from yarl import URL
 
 from sidecar.fhir.search import SUPPORTED
 from tests.attacks.fuzz import FOREIGN, FOREIGN_INSTANCE, FOREIGN_SERIES, OWN, OWN_SERIES, SECRET, Archive
+from tests.stalls import measured
 from tests.upstreams import TOKEN, ScriptedEhr, sidecar_between
 
 SECONDS = 4
@@ -37,14 +39,17 @@ RULES = {
 
 
 @pytest.mark.parametrize("access", [{}, RULES], ids=["without rules", "with rules"])
-async def test_made_up_searches(access: dict[str, object]) -> None:
+async def test_made_up_searches(access: dict[str, object], request: pytest.FixtureRequest) -> None:
     """What is asked for is printed when it fails; the seed is the second at which it began."""
     chance = random.Random(seed := int(time.time()))
     caches = {"search_cache_seconds": 0.05}
     async with (
+        contextlib.AsyncExitStack() as stack,
         sidecar_between(ScriptedEhr(), Archive(), access=access, fhir=caches) as (url, _),
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as us,
     ):
+        await (await us.get(url + "/fhir/metadata")).read()
+        stack.enter_context(measured(request))
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             query = "&".join(

@@ -8,8 +8,9 @@ import pytest
 import requests
 
 from tests.attacks.large import LargeArchive, row, series, sidecar_before, study
+from tests.dicom import dataset, encoded
 from tests.stalls import BOUND_SECONDS, measured
-from tests.upstreams import PATIENT
+from tests.upstreams import PATIENT, ScriptedEhr
 
 STUDIES = 5_000
 LIST = orjson.dumps([study(number) for number in range(STUDIES)])
@@ -126,3 +127,38 @@ async def test_large_answers_to_queries(case: str, path: str, request: pytest.Fi
         with measured(request):
             answer = await sidecar.get(path)
         assert answer.status_code == status, answer.text
+
+
+async def test_many_small_parts(request: pytest.FixtureRequest) -> None:
+    """Instances of a few hundred bytes, 16 MB of them, with a Content-Length: read from the socket a megabyte a time."""
+    names = {"PatientID": PATIENT, "StudyInstanceUID": "1.2.840.1", "SeriesInstanceUID": "1.2.3"}
+    small = [encoded(dataset(**names, StudyDescription="x" * (one % 40))) for one in range(200)]
+    part = b"\r\n--abc\r\nContent-Type: application/dicom\r\n\r\n"
+    body = b"".join(part + one for one in small * 160)[2:] + b"\r\n--abc--\r\n"
+    archive = LargeArchive(retrieve=(body, 'multipart/related; type="application/dicom"; boundary=abc'))
+    async with sidecar_before(archive) as sidecar:
+        await sidecar.get("/fhir/metadata")
+        with measured(request):
+            answer = await sidecar.get(ROOT + "/studies/1.2.840.1")
+    assert answer.content == body
+
+
+EHR: dict[str, Any] = {
+    "deep": "[" * 65_000,
+    "many members": "{" + ",".join(f'"m{number}": 0' for number in range(5_000)) + "}",
+    "many scopes": {"scope": " ".join(f"patient/*.r?_id={one}" for one in range(2_500))},
+    "many constraints that hold": {"scope": " ".join(f"patient/*.rs?_id={one}" for one in range(2_500))},
+    "a list of scopes": {"scope": ["a"] * 12_000},
+}
+
+
+@pytest.mark.parametrize("case", EHR)
+async def test_large_answers_of_the_ehr(case: str, request: pytest.FixtureRequest) -> None:
+    told = EHR[case]
+    ehr = ScriptedEhr()
+    ehr.answer = {**ehr.answer, **told} if isinstance(told, dict) else told
+    async with sidecar_before(MANY, ehr.app) as sidecar:
+        await sidecar.get("/fhir/metadata")
+        with measured(request):
+            answer = await sidecar.get(FHIR)
+    assert answer.status_code in (200, 403, 503), answer.text

@@ -17,6 +17,7 @@ from tests.attacks.capability_rows import CAPABILITY_KEY, PUBLIC_URL
 from tests.attacks.raw import RawAnswer, answers, request, send
 from tests.attacks.row import FOREIGN, OWN, REFUSED, Row
 from tests.attacks.table import rows
+from tests.stalls import measured
 from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.web.test_stream import GOOD
 
@@ -36,14 +37,15 @@ class Victim:
 
 
 @pytest.fixture
-async def victim(tmp_path: Path) -> AsyncIterator[Victim]:
+async def victim(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Victim]:
     pacs = ScriptedPacs(GOOD["until-close"])
     keys = tmp_path / "keys"
     keys.write_text(f"{CAPABILITY_KEY.key_id} {CAPABILITY_KEY.secret.hex()}")
     capabilities = {"mode": "bearer", "keys_file": str(keys)}
     server = {"wado_uri": True, "public_url": PUBLIC_URL}
     async with sidecar_between(ScriptedEhr(), pacs, server=server, capabilities=capabilities) as (url, _):
-        yield Victim(int(url.rpartition(":")[2]), pacs)
+        with measured(request):
+            yield Victim(int(url.rpartition(":")[2]), pacs)
 
 
 def check_answer(answer: RawAnswer) -> None:

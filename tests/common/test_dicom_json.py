@@ -1,5 +1,6 @@
 """Readers of the DICOM JSON Model: one odd attribute never spoils the rest (PS3.18 Annex F)."""
 
+import gc
 import json
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.common.dicom_json import number, person_name, sequence, tag, text, texts, values
+from sidecar.common.dicom_json import CompactRow, changed, number, person_name, sequence, tag, text, texts, values
 
 KEYWORDS = ("StudyInstanceUID", "NumberOfStudyRelatedInstances", "PatientName", "RequestAttributesSequence")
 
@@ -128,3 +129,36 @@ def test_a_text_survives_the_way_through_json(value: str) -> None:
     if any("\ud800" <= character <= "\udfff" for character in value):
         return
     assert text(json.loads(json.dumps(of("StudyInstanceUID", value))), "StudyInstanceUID") == value
+
+
+ELEMENTS = st.dictionaries(
+    st.sampled_from(["vr", "Value", "x"]),
+    st.none() | st.text(max_size=9) | st.integers(-(2**53), 2**53) | st.lists(st.text(max_size=3), max_size=3),
+    max_size=3,
+)
+ANY_ROW = st.dictionaries(st.sampled_from(["00100020", "00100010", "0020000D", "PatientID", ""]), ELEMENTS, max_size=5)
+
+
+@given(ANY_ROW, ANY_ROW, ANY_ROW, st.sets(st.sampled_from(["00100020", "0020000D", "7FE00010"])))
+def test_a_compact_row_is_the_row(
+    row: dict[str, Any], other: dict[str, Any], added: dict[str, Any], names: set[str]
+) -> None:
+    compact = CompactRow(row)
+    assert compact == row
+    assert dict(compact) == row
+    assert list(compact) == list(row)
+    assert len(compact) == len(row)
+    assert compact.get("7FE00010") is None
+    assert (CompactRow(other) == compact) is (other == row)
+    left = changed(compact, names, added)
+    assert isinstance(left, CompactRow)
+    assert left == changed(row, names, added) == {name: row[name] for name in row if name not in names} | added
+    assert compact == row
+
+
+def test_compact_rows_are_little_work_for_the_garbage_collector() -> None:
+    """What it goes through: one object for each row, whatever is in it."""
+    rows = [CompactRow({f"{number:08X}": {"vr": "LO", "Value": ["x"]} for number in range(30)}) for _ in range(100)]
+    assert len(gc.get_referents(*rows)) > 100
+    tracked = [one for one in gc.get_referents(*rows) if gc.is_tracked(one) and not isinstance(one, type)]
+    assert len({id(one) for one in tracked}) <= 1, "the names, which all of them share"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sidecar.pacs.elements import Unreadable
 from sidecar.pacs.header import InstanceHeader
-from sidecar.pacs.parts import Multipart, OnlyPart
+from sidecar.pacs.parts import PARTS_AT_ONCE, Multipart, OnlyPart
 from sidecar.pacs.scanner import Malformed, Scanner, SingleInstance
 from tests.dicom import dataset, encoded
 
@@ -248,3 +248,29 @@ def test_before_the_first_part_was_looked_at_nothing_leaves(step: int, lead: boo
     with pytest.raises(Foreign):
         feed_all(scanner(), (data[start : start + step] for start in range(0, len(data), step)), released)
     assert b"".join(released) == b""
+
+
+@pytest.mark.parametrize("number", [1, PARTS_AT_ONCE, PARTS_AT_ONCE + 1, 4 * PARTS_AT_ONCE + 3])
+def test_many_parts_in_one_chunk_are_looked_at_some_at_a_time(number: int) -> None:
+    """An archive's chunk may have thousands: others have their turn in between."""
+    small = encoded(dataset(PatientID="OWN-1"))
+    data = body(*[part(small)] * number)
+    many = scanner()
+    seen: list[int] = []
+    passed = []
+    for piece in many.steps(data):
+        seen.append(many.parts - sum(seen))
+        passed.append(bytes(piece))
+    assert max(seen) <= PARTS_AT_ONCE
+    assert b"".join(passed) + many.end() == data
+    assert many.parts == number
+
+
+def test_a_foreign_part_behind_many_does_not_leave() -> None:
+    small = encoded(dataset(PatientID="OWN-1"))
+    many = scanner()
+    passed = b""
+    with pytest.raises(Foreign):
+        for piece in many.steps(body(*[part(small)] * (2 * PARTS_AT_ONCE), part(FOREIGN))):
+            passed += piece
+    assert b"FOREIGN-1" not in passed

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sidecar.access.scopes import parse_scopes
 from sidecar.access.token import Token
-from sidecar.tokens.facts import Claims, Expected, PatientClaim, WrongShape, token_of
+from sidecar.tokens.facts import MAXIMUM_CONSTRAINTS, Claims, Expected, PatientClaim, WrongShape, token_of
 
 NOW = 1_700_000_000.0
 ISSUER = "https://ehr.example.org"
@@ -275,3 +275,14 @@ def test_clocks_may_be_wrong_by_the_leeway() -> None:
     found = token_of(answer, Expected(leeway_seconds=30), now=NOW)
     assert found is not None
     assert found.expires_at == NOW + 20
+
+
+def test_the_number_of_constraints_is_bounded() -> None:
+    """Each costs time for each study; a token without so many is as it was."""
+    scopes = [f"patient/ImagingStudy.rs?_id=1.2.{number}" for number in range(MAXIMUM_CONSTRAINTS + 1)]
+    answer = {"active": True, "exp": 2_000, "patient": "p1"}
+    token = token_of(answer | {"scope": " ".join([*scopes[1:], *["openid", "patient/*.rs"] * 500])}, now=1_000)
+    assert token is not None
+    assert len(token.grants) == MAXIMUM_CONSTRAINTS + 1
+    with pytest.raises(WrongShape, match="scope"):
+        token_of(answer | {"scope": " ".join(scopes)}, now=1_000)

@@ -23,7 +23,7 @@ class Tape:
     """An archive with one study, now of A: ``slow`` frames wait for ``ready``; their pixels say whose they are."""
 
     def __init__(self) -> None:
-        self.pacs = ScriptedPacs(self._retrieve, patient_id=A)
+        self.pacs = ScriptedPacs(self._retrieve, patient_id=A, inside=A)
         self.ready, self.slow = asyncio.Event(), True
         self.asked = self.left = 0
 
@@ -44,7 +44,8 @@ class Tape:
 
     def filed_for_b(self) -> None:
         """The study is deleted and filed for B, under the same UIDs; from now on nothing is slow."""
-        self.pacs.patient_id, self.slow = B, False
+        self.pacs.patient_id = self.pacs.inside = B
+        self.slow = False
 
 
 class Ehr(ScriptedEhr):
@@ -170,7 +171,8 @@ async def test_what_was_warmed_before_the_identifiers_changed_is_not_given() -> 
         await app.warm(tape, A)
         ehr.numbers[A] = ["another-number"]
         tape.ready.set()
-        tape.pacs.patient_id, tape.slow = "another-number", False
+        tape.pacs.patient_id = tape.pacs.inside = "another-number"
+        tape.slow = False
         status, body = await app.answer_for(A)
         assert (status, A.encode() in body) == (200, False)
     assert tape.asked == 2
