@@ -1,8 +1,9 @@
-"""The longest stall of an event loop: CPU time that its thread spends between two looks at the network.
+"""The longest stall of an event loop: its thread's CPU time between two looks at the network.
 
-Not wall time: on a busy machine that says how long others ran. CPU time, too, grows there (two threads share one core and
-its caches), so it is counted in that of a small reference work, which is done before and after. All that is ready runs between two looks (asyncio's
-``_run_once``), so this is what a request waits for at least while another one is worked on.
+Not wall time: on a busy machine that says how long others ran. CPU time, too, grows there (two
+threads share one core and its caches), so it is counted in that of a small reference work, which is
+done before and after. All that is ready runs between two looks (asyncio's ``_run_once``), so this
+is what a request waits for at least while another one is worked on.
 """
 
 import asyncio
@@ -19,7 +20,8 @@ BOUND_SECONDS = 0.05
 """Nothing that a client or a peer sends may hold the loop for longer."""
 PROPERTY = "longest_stall"
 REFERENCE_SECONDS = 0.008
-"""CPU time of the reference work on an idle machine of 2026: one that takes twice as long is half as fast just now."""
+"""CPU time of the reference work on an idle machine of 2026: one that takes twice as long is half
+as fast just now."""
 
 
 @dataclass
@@ -38,9 +40,11 @@ def slowness() -> float:
 
 @contextlib.contextmanager
 def measured(request: pytest.FixtureRequest, *, bound: float = BOUND_SECONDS) -> Iterator[Stalls]:
-    """Measure the running loop while the block runs, for the run's summary, too; fail over the bound.
+    """Measure the running loop while the block runs, for the run's summary, too; fail over the
+    bound.
 
-    What the tests themselves have in memory is kept from the garbage collector: it is not the product's.
+    What the tests themselves have in memory is kept from the garbage collector: it is not the
+    product's.
     """
     seen, loop, before = Stalls(), asyncio.get_running_loop(), slowness()
     run_once = loop._run_once  # type: ignore[attr-defined]
@@ -75,5 +79,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if found:
         longest, where = max(found)
         terminalreporter.write_line(
-            f"longest stall of the event loop in {len(found)} measured tests: {longest * 1_000:.1f} ms of CPU time ({where})"
+            f"longest stall of the event loop in {len(found)} measured tests: "
+            f"{longest * 1_000:.1f} ms of CPU time ({where})"
         )

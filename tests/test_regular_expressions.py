@@ -1,7 +1,7 @@
-"""Regular expressions are written here, never made of what others send; and none takes more than linear time.
+"""Regular expressions are constants, never made of what others send, and each takes linear time.
 
-A pattern that is made of a client's, a peer's or a token's text can be made to run for ever (``(.*)*X``), and the standard
-library's own, which would be made so by ``fnmatch``, too. So each pattern is a constant, and each constant is tried.
+One that is made of a client's, a peer's or a token's text can be made to run for ever. ``fnmatch``
+makes one, too.
 """
 
 import ast
@@ -92,7 +92,8 @@ def test_constants_pass_it() -> None:
 
 
 def patterns() -> Iterator[tuple[str, "re.Pattern[Any]", str]]:
-    """Each pattern of the package, and by which method it is used: ``search`` tries each place of a text."""
+    """Each pattern of the package, and by which method it is used: ``search`` tries each place of a
+    text."""
     for module_info in pkgutil.walk_packages(sidecar.__path__, "sidecar."):
         if module_info.name.endswith("__main__"):
             continue
@@ -117,11 +118,58 @@ def patterns() -> Iterator[tuple[str, "re.Pattern[Any]", str]]:
 
 
 UNITS = (
-    "a", "0", " ", ".", ",", "/", "\\", '"', '\\"', "{", "=", "%", "a ", "a.", "0.", "a=b;", 'a="b";', '"a"', '"",', "!", "! ",
-    "299 ", "token", "/Patient/a", "Patient/a/_history/", "https://a/", "127.0.0.1", "W/", "*", "\u20ac", "\u0130", "+a", "?a=b&",
-)  # fmt: skip
-LEADS = ("", "a", '"', "bearer ", "https://", "http://127.0.0.1", "a/b;", "a/b; c=", 'a/b; c="', "2024", "299 ", "/aets/", "bytes=",
-         "W/\"", "patient/Patient.r?", "0.")  # fmt: skip
+    "a",
+    "0",
+    " ",
+    ".",
+    ",",
+    "/",
+    "\\",
+    '"',
+    '\\"',
+    "{",
+    "=",
+    "%",
+    "a ",
+    "a.",
+    "0.",
+    "a=b;",
+    'a="b";',
+    '"a"',
+    '"",',
+    "!",
+    "! ",
+    "299 ",
+    "token",
+    "/Patient/a",
+    "Patient/a/_history/",
+    "https://a/",
+    "127.0.0.1",
+    "W/",
+    "*",
+    "\u20ac",
+    "\u0130",
+    "+a",
+    "?a=b&",
+)
+LEADS = (
+    "",
+    "a",
+    '"',
+    "bearer ",
+    "https://",
+    "http://127.0.0.1",
+    "a/b;",
+    "a/b; c=",
+    'a/b; c="',
+    "2024",
+    "299 ",
+    "/aets/",
+    "bytes=",
+    'W/"',
+    "patient/Patient.r?",
+    "0.",
+)
 ENDS = ("", "\n\0")
 
 
@@ -137,7 +185,8 @@ def seconds(pattern: "re.Pattern[Any]", method: str, text: Any) -> float:
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_each_pattern_takes_linear_time(unit: str) -> None:
-    """A unit again and again, behind what the pattern may want before it, and an end that does not fit."""
+    """A unit again and again, behind what the pattern may want before it, and an end that does not
+    fit."""
     every = [(name, pattern, method) for name, pattern, method in patterns() if method not in ("sub", "subn")]
     assert len(every) > 60
     for begin, end in itertools.product(LEADS, ENDS):

@@ -29,9 +29,9 @@ _END = Struct("I")
 class CompactRow(Mapping[str, Any]):
     """A row that keeps its attributes as JSON, one text for all, and reads each when it is asked for.
 
-    As objects a list of 20,000 rows is half a million containers. The garbage collector goes through all that there are,
-    now and then, and to free them takes as long, while everybody waits. A row of this kind is three objects, and takes a
-    fraction of the memory.
+    As objects a list of 20,000 rows is half a million containers. The garbage collector goes through
+    all that there are, now and then, and to free them takes as long, while everybody waits. A row of
+    this kind is three objects, and takes a fraction of the memory.
     """
 
     __slots__ = ("_ends", "_places", "_text")

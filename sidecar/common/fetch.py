@@ -5,7 +5,7 @@ import errno
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import orjson
@@ -14,7 +14,11 @@ from yarl import URL
 
 from sidecar.common.spans import REASON, STATUS, Span, current_span, span, trace_headers
 
+T = TypeVar("T")
+
 CHUNK_BYTES = 65_536
+SMALL_BYTES = 32_768
+"""JSON up to this size is read at once."""
 
 
 class FetchFailed(Exception):
@@ -51,6 +55,13 @@ class Answer:
         Two parsers may pick different ones of two equal names; what a permission rests on must have one reading.
         """
         return strict_json_object(self.body)
+
+    async def read(self, reader: Callable[["Answer"], T]) -> T:
+        """Return what ``reader`` makes of the answer; a large one in a thread, which gives way to the event loop.
+
+        For readers by ``strict_json_object``, which is Python code at each object. Raises what the reader raises.
+        """
+        return reader(self) if len(self.body) <= SMALL_BYTES else await asyncio.to_thread(reader, self)
 
 
 def strict_json_object(body: bytes) -> dict[str, Any]:
@@ -90,8 +101,8 @@ async def fetch(
 ) -> Answer:
     """Send one request and read its whole answer. ``form``: a form's fields, or a body as it is.
 
-    ``name``: of its span, a constant that begins with the peer's. ``take``: gets the body of a 200 piece by piece, as it
-    comes; then the ``Answer`` has none.
+    ``name``: of its span, a constant that begins with the peer's. ``take``: gets the body of a 200
+    piece by piece, as it comes; then the ``Answer`` has none.
     Raises ``FetchFailed`` with ``timeout``, ``unreachable`` or ``too_large``, or as ``take`` does; any status is an
     ``Answer``.
     """

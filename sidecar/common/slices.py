@@ -1,6 +1,7 @@
 """Long work on the event loop, done in slices: other requests have their turn in between.
 
-What takes long here is short work on each of many rows. A thread would not help: the interpreter runs one at a time.
+What takes long here is short work on each of many rows. A thread would not help: the interpreter
+runs one at a time.
 """
 
 import asyncio
@@ -13,7 +14,8 @@ SLICE_SECONDS = 0.005
 """How long work goes on before others have their turn."""
 
 BATCH = 50
-"""So many tasks begin at once: each has its part in what runs before the loop looks at the network again."""
+"""So many tasks begin at once: each has its part in what runs before the loop looks at the network
+again."""
 
 T = TypeVar("T")
 _TURNS: "WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]" = WeakKeyDictionary()
@@ -38,11 +40,12 @@ def batched(items: Sequence[T]) -> Iterator[Sequence[T]]:
 async def in_slices(items: Iterable[T | None]) -> list[T]:
     """Return the items of a generator that works for each of them, a slice at a time.
 
-    The time is looked at between two items: a generator that leaves out some yields ``None`` for them, which is left out.
+    The time is looked at between two items: a generator that leaves out some yields ``None`` for
+    them, which is left out.
 
-    Of all that is sliced one slice runs between two looks at the network, each in its turn: so the stall is one slice
-    however many requests do this at once. Work that fits into one slice is done at once when nobody else waits.
-    Raises what the generator raises.
+    Of all that is sliced one slice runs between two looks at the network, each in its turn: so the
+    stall is one slice however many requests do this at once. Work that fits into one slice is done
+    at once when nobody else waits. Raises what the generator raises.
     """
     turn = _TURNS.setdefault(asyncio.get_running_loop(), asyncio.Lock())
     iterator = iter(items)

@@ -141,9 +141,7 @@ def _moment(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
 
 
-def _fingerprints(
-    rows: Sequence[Row], series: Mapping[str, Sequence[Row]] | None
-) -> Iterator[tuple[str, bytes]]:
+def _fingerprints(rows: Sequence[Row], series: Mapping[str, Sequence[Row]] | None) -> Iterator[tuple[str, bytes]]:
     for row in rows:
         uid = study_uid(row)
         yield uid, _fingerprint([row] if series is None else [row, *sorted(series.get(uid, ()), key=_series_uid)])

@@ -15,9 +15,7 @@ _PIECE_BYTES = 2_048  # So much is copied at once: what belongs to the next rows
 # To the end of a string; up to the next brace, over whole strings and over whole objects that hold none. Possessive: no
 # byte is looked at more than thrice.
 _STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
-_PLAIN = re.compile(
-    rb'(?:[^{}"]++|"(?:[^"\\]++|\\.)*+"|\{(?:[^{}"]++|"(?:[^"\\]++|\\.)*+")*+\})*+', re.DOTALL
-)
+_PLAIN = re.compile(rb'(?:[^{}"]++|"(?:[^"\\]++|\\.)*+"|\{(?:[^{}"]++|"(?:[^"\\]++|\\.)*+")*+\})*+', re.DOTALL)
 _SPACE = b" \t\r\n"
 
 

@@ -1,8 +1,9 @@
-"""A large metadata row, rewritten in parts: no call of the JSON library takes long, and no tree of all of it is built.
+"""A large metadata row, rewritten in parts: no call of the JSON library takes long.
 
-The library holds the interpreter from the first to the last byte of a document, in a thread, too. So what is larger than
-``PART_BYTES`` is taken apart at its own members or elements, and only what is smaller is read as a whole. It comes out as
-``rewrite_row`` makes it. To be run in a thread: it takes a while.
+The library holds the interpreter from the first to the last byte of a document, in a thread, too.
+So what is larger than ``PART_BYTES`` is taken apart at its own members or elements, and only what
+is smaller is read as a whole. It comes out as ``rewrite_row`` makes it. To be run in a thread: it
+takes a while.
 """
 
 import re
@@ -125,7 +126,7 @@ class Part:
 
 
 class LargeRow:
-    """A row in ``text``, whose members are ``attributes``, small ones read; URLs will be below ``root``.
+    """A row in ``text``; ``attributes`` are its small members, ``names`` those of all.
 
     Raises ``NotJson``, ``TooDeep``, and ``TypeError`` for what cannot be written.
     """
@@ -209,6 +210,4 @@ class _Writer:
             found = orjson.loads(b"[" + text + b"]")
         except ValueError:
             raise NotJson from None
-        return orjson.dumps(
-            [rewrite_value(one, is_sequence, self.root, self.context, depth) for one in found]
-        )[1:-1]
+        return orjson.dumps([rewrite_value(one, is_sequence, self.root, self.context, depth) for one in found])[1:-1]

@@ -1,7 +1,8 @@
-"""The rows of a QIDO-RS answer as it comes: bounded before they are read, and read a slice at a time.
+"""The rows of a QIDO-RS answer as it comes: bounded first, then read, a slice at a time.
 
-A JSON document becomes twenty times as large in memory, and reading it at once holds the process. So the answer is taken
-apart as it comes, and what is too much ends it: nothing that is over a limit is ever built.
+A JSON document becomes twenty times as large in memory, and reading it at once holds the process.
+So the answer is taken apart as it comes, and what is too much ends it: nothing that is over a limit
+is ever built.
 """
 
 from collections.abc import Iterator
@@ -19,13 +20,15 @@ from sidecar.pacs.resources import UID_OF_LEVEL
 ROW_BYTES = 262_144
 """Limit in bytes of one row: a query row has some dozens of attributes."""
 ROW_VALUES = 10_000
-"""Limit of JSON values in one row, counted by what separates them: each costs time, however short it is written."""
+"""Limit of JSON values in one row, counted by what separates them: each costs time, however short
+it is written."""
 SEARCH_BYTES = 64 * 2**20
 """Limit in bytes of all rows of a search."""
 SEARCH_VALUES = 5_000_000
 """The same in all rows of a search: each takes memory."""
 SMALL_BYTES = 32_768
-"""An answer up to this size is read at once, unless it has many values: that takes a millisecond."""
+"""An answer up to this size is read at once, unless it has many values: that takes a
+millisecond."""
 _PIECE_BYTES = 8_192
 
 Identity = tuple[str | None, ...]
@@ -51,7 +54,7 @@ class Budget:
 
 
 class RowReader:
-    """Reads one page at ``level``; ``rows`` are those that came, by tag, ``identities`` what tells them apart.
+    """Reads a page of a query at ``level``: its ``rows``, and ``identities``, which tell them apart.
 
     ``converts_text``: as ``Dialect`` has it; a text in a row that names no character set is unknown then.
     """
@@ -66,7 +69,7 @@ class RowReader:
         self._held: bytes | None = b""  # While the answer is small.
 
     async def feed(self, chunk: bytes) -> None:
-        """Take the next bytes. Raises ``FetchFailed`` for what is no array of rows, or too much of it."""
+        """Take the next bytes. Raises ``FetchFailed`` for what is no array of rows, or too much."""
         if self._held is not None:
             chunk = self._held + chunk
             self._held = chunk if len(chunk) <= SMALL_BYTES else None

@@ -97,7 +97,9 @@ def block(name: str) -> str:
     return (name[:4] + (name[6:8] if name[4:6] == "00" else name[4:6])).upper()
 
 
-def rewrite_element(name: str, element: Mapping[str, Any], root: str, context: str | None, depth: int) -> dict[str, Any]:
+def rewrite_element(
+    name: str, element: Mapping[str, Any], root: str, context: str | None, depth: int
+) -> dict[str, Any]:
     """An attribute anew: its VR and one of Value, BulkDataURI, InlineBinary (PS3.18 F.2.2), and nothing more."""
     vr = element.get("vr")
     if not isinstance(vr, str) or not _VR.fullmatch(vr):

@@ -230,9 +230,7 @@ class StudyLists:
             arrived.studies = await self._client.search(Query("studies"), [*parameters, fields])
         rows = arrived.studies
         own = await in_slices(
-            (uid, row)
-            if (uid := text(row, "StudyInstanceUID")) and self._is_of(row, identifier, "study_row")
-            else None
+            (uid, row) if (uid := text(row, "StudyInstanceUID")) and self._is_of(row, identifier, "study_row") else None
             for row in rows
         )
         say_dropped(len(rows) - len(own))

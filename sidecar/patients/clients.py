@@ -18,7 +18,7 @@ from sidecar.access.policy import Client
 from sidecar.access.rules import Conditions
 from sidecar.access.token import is_fhir_id
 from sidecar.common.errors import Unavailable
-from sidecar.common.fetch import FetchFailed
+from sidecar.common.fetch import Answer, FetchFailed
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.patients.reading import Credentials, read_resource
@@ -127,7 +127,7 @@ class Groups:
             elif answer.status != 200:
                 raise FetchFailed("unexpected_status", f"status {answer.status}")
             else:
-                found = self._patients(answer.strict_json_object(), group)
+                found = await answer.read(lambda whole: self._patients(whole, group))
         except FetchFailed as failure:
             log.error("a client's Group cannot be read", extra={"reason": failure.reason, "detail": failure.detail})
             raise Unavailable(
@@ -137,7 +137,8 @@ class Groups:
             self._kept[group] = found
         return found
 
-    def _patients(self, resource: dict[str, Any], group: str) -> frozenset[str]:
+    def _patients(self, answer: Answer, group: str) -> frozenset[str]:
+        resource = answer.strict_json_object()
         if resource.get("resourceType") != "Group" or resource.get("id") != group:
             raise FetchFailed("wrong_resource")
         members = resource.get("member", [])

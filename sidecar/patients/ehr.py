@@ -114,7 +114,7 @@ class EhrMapping:
                 self._session, f"{self._fhir_url}/Patient/{patient}", self._credentials,
                 timeout_seconds=self._timeout_seconds,
             )  # fmt: skip
-            found = _Known(self._identifiers(answer, patient))
+            found = _Known(await answer.read(lambda whole: self._identifiers(whole, patient)))
         except PatientMerged:
             log.warning(
                 "the EHR answers a Patient by another record: it was merged, and its token gets nothing "

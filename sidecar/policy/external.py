@@ -104,7 +104,7 @@ class ExternalPolicy:
         )  # fmt: skip
         if answer.status != 200:
             raise FetchFailed("unexpected_status", f"status {answer.status}")
-        return read_verdict(answer.strict_json_object())
+        return await answer.read(lambda whole: read_verdict(whole.strict_json_object()))
 
     def _unavailable(self, failure: FetchFailed) -> Problem:
         self._observe("unavailable")

@@ -88,7 +88,7 @@ class Jwks:
             )  # fmt: skip
             if answer.status != 200:
                 raise FetchFailed("unexpected_status", f"status {answer.status}")
-            self._keys = _read(answer.strict_json_object())
+            self._keys = await answer.read(lambda whole: _read(whole.strict_json_object()))
         except FetchFailed as failure:
             log.error("the JWKS cannot be had", extra={"reason": failure.reason, "detail": failure.detail})
             raise Unavailable(_UNAVAILABLE, reason="jwks_" + failure.reason).because(failure.detail) from None

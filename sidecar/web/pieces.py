@@ -1,16 +1,16 @@
-"""Answers that are long: a piece at a time goes to the connection, and others have their turn in between."""
+"""Long answers: sent a piece at a time, and others have their turn in between."""
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from aiohttp import hdrs, web
 
 PIECE_BYTES = 262_144
 
 
-def in_pieces(parts: list[bytes], headers: Mapping[str, str]) -> web.Response:
-    """Return the answer whose body are the ``parts``; a long one is sent in pieces, with its Content-Length."""
+def in_pieces(parts: Sequence[bytes], headers: Mapping[str, str]) -> web.Response:
+    """Return the answer whose body are the ``parts``, with its Content-Length; sent in pieces."""
     length = sum(map(len, parts))
     if length <= PIECE_BYTES:
         return web.Response(body=b"".join(parts), headers=headers)
@@ -18,7 +18,7 @@ def in_pieces(parts: list[bytes], headers: Mapping[str, str]) -> web.Response:
 
 
 async def _pieces(parts: deque[bytes]) -> AsyncIterator[bytes | memoryview]:
-    """Join short parts and divide long ones; what was sent is freed at once, not all of it at the end."""
+    """Join short parts and divide long ones; what was sent is freed, not all of it at the end."""
     while parts:
         part = memoryview(parts.popleft())
         if len(part) < PIECE_BYTES:

@@ -50,13 +50,13 @@ def work(pattern: str, value: str) -> int:
     return Counted.comparisons
 
 
-
 @given(
     st.text("ab*?", max_size=40) | st.sampled_from(["*" * 100 + "X", "*a" * 40 + "b", "*" + "?" * 40, "*?" * 40 + "b"]),
     st.text("ab", max_size=200) | st.integers(1, 300).map("a".__mul__),
 )
 def test_its_work_is_the_product_of_the_lengths_at_most(pattern: str, value: str) -> None:
-    """Each step compares three times at most: with ``*``, with ``?``, with the value's character."""
+    """Each step compares three times at most: with ``*``, with ``?``, with the value's
+    character."""
     assert work(pattern, value) <= 3 * (len(pattern) + 1) * (len(value) + 1)
 
 
@@ -66,7 +66,8 @@ def test_what_a_client_sends_takes_no_more_than_one_look_at_each_character() -> 
 
 
 def test_case_does_not_count_as_it_does_not_for_the_regular_expressions_of_python() -> None:
-    """All letters that have a case, each with all others: what a rule excludes has been decided by them so far."""
+    """All letters that have a case, each with all others: what a rule excludes has been decided by
+    them so far."""
     every = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
     cased = [one for one in every if not one == one.lower() == one.upper() == one.casefold()]
     alike: dict[str, set[str]] = {}

@@ -1,4 +1,5 @@
-"""A sidecar whose EHR and archive answer much: they run in a thread, so that the sidecar alone is on the test's loop."""
+"""A sidecar whose EHR and archive answer much: they run in a thread, so that the sidecar alone is
+on the test's loop."""
 
 import asyncio
 import contextlib
@@ -23,17 +24,16 @@ Row = dict[str, Any]
 def row(**attributes: Any) -> Row:
     """A row of the patient; attributes by keyword, a value or a list of them."""
     found = {"PatientID": PATIENT, **attributes}
-    return {
-        tag(name): {"vr": "LO", "Value": value if isinstance(value, list) else [value]}
-        for name, value in found.items()
-    }
+    values = {name: value if isinstance(value, list) else [value] for name, value in found.items()}
+    return {tag(name): {"vr": "LO", "Value": value} for name, value in values.items()}
 
 
 def study(number: int, **attributes: Any) -> Row:
     """A study's row as an archive tells it."""
     usual = {
         "StudyInstanceUID": f"1.2.840.{number}", "StudyDate": f"20{number % 24:02}0101", "StudyTime": "101010",
-        "AccessionNumber": f"A{number}", "StudyDescription": f"CT of number {number}", "ModalitiesInStudy": ["CT", "SR"],
+        "AccessionNumber": f"A{number}", "StudyDescription": f"CT of number {number}",
+        "ModalitiesInStudy": ["CT", "SR"],
         "NumberOfStudyRelatedSeries": 3, "NumberOfStudyRelatedInstances": 300,
         "ReferringPhysicianName": {"Alphabetic": "Doe^Jane"}, "InstitutionName": "General", "StudyID": str(number),
     }  # fmt: skip
@@ -52,7 +52,8 @@ def series(of_study: int, number: int, **attributes: Any) -> Row:
 
 @dataclass
 class LargeArchive:
-    """Answers each query with the ``bodies`` of its level, as they are; a query for one study with its row.
+    """Answers each query with the ``bodies`` of its level, as they are; a query for one study with
+    its row.
 
     ``retrieve``: the body of any retrieval, and its Content-Type.
     """
@@ -85,19 +86,19 @@ class Asker:
     url: str
 
     async def get(self, path: str, **more: Any) -> requests.Response:
-        """The answer to ``GET path`` with the patient's token; ``method``, ``headers``, ``data`` as in ``requests``."""
+        """The answer to ``GET path`` with the patient's token; ``method``, ``headers``, ``data`` as
+        in ``requests``."""
         method = more.pop("method", "GET")
         headers = {"Authorization": f"Bearer {TOKEN}", **more.pop("headers", {})}
-        return await asyncio.to_thread(
-            requests.request, method, self.url + path, headers=headers, timeout=300, **more
-        )
+        return await asyncio.to_thread(requests.request, method, self.url + path, headers=headers, timeout=300, **more)
 
 
 @contextlib.asynccontextmanager
 async def sidecar_before(
     archive: LargeArchive, ehr: Callable[[], web.Application] | None = None, **changes: dict[str, Any]
 ) -> AsyncIterator[Asker]:
-    """Run a sidecar on the test's loop, its peers in a thread. ``changes`` override settings by section."""
+    """Run a sidecar on the test's loop, its peers in a thread. ``changes`` override settings by
+    section."""
     with Background() as background:
         ehr_port = background.serve((ehr or ScriptedEhr().app)())
         document: dict[str, Any] = {

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from sidecar.common.errors import BadRequest, NotAcceptable, NotSupported
 from sidecar.fhir.imaging_study import Site
 from sidecar.fhir.search import (
+    MAXIMUM_ALTERNATIVES,
     MAXIMUM_COUNT,
-    MAXIMUM_ALTERNATIVES, MAXIMUM_PARAMETERS,
+    MAXIMUM_PARAMETERS,
     OTHER_PATIENT,
     SUPPORTED,
     IdentifierFilter,

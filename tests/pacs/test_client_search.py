@@ -166,7 +166,7 @@ UNUSABLE: dict[str, tuple[Reply, type[Problem], str]] = {
     "not JSON": (Reply(f"<html>{SECRET}"), BadGateway, "query_not_json"),
     "much that is not JSON": (Reply(f"<html>{SECRET * 2_000}"), BadGateway, "query_wrong_shape"),
     "much of an object": (Reply({"error": SECRET * 2_000}), BadGateway, "query_wrong_shape"),
-    "much, broken off": (Reply('[{"00100020": "%s"}, {' % (SECRET * 2_000)), BadGateway, "query_not_json"),
+    "much, broken off": (Reply('[{"00100020": "' + SECRET * 2_000 + '"}, {'), BadGateway, "query_not_json"),
     "much, one is no object": (Reply(["x" * 50_000]), BadGateway, "query_wrong_shape"),
     "nothing": (Reply(""), BadGateway, "query_not_json"),
     "half": (Reply('[{"0020000D"'), BadGateway, "query_not_json"),
@@ -238,13 +238,19 @@ async def test_an_answer_that_is_too_large_is_refused(
 
 
 VALUES = ",".join(["0"] * (query_rows.ROW_VALUES + 1))
+
+
+def with_values(values: str) -> str:
+    return f'[{{"00081030": {{"Value": [{values}]}}}}]'
+
+
 TOO_MUCH = {
-    "a row of many bytes": ('[{"00081030": {"Value": ["%s"]}}]' % ("x" * query_rows.ROW_BYTES), "query_too_large"),
-    "a row of many values": ('[{"00081030": {"Value": [%s]}}]' % VALUES, "query_too_large"),
-    "five million values": ('[{"00081030": {"Value": [%s]}}]' % ",".join(["0"] * 5_000_000), "query_too_large"),
-    "rows that hold many values together": ("[%s]" % ",".join(['{"00081030":[0,0,0]}'] * 300), "query_too_large"),
-    "many rows": ("[%s]" % ",".join(["{}"] * 20_001), "query_too_many_results"),
-    "20 million rows": ("[%s]" % ",".join(["{}"] * 20_000_000), "query_too_many_results"),
+    "a row of many bytes": (with_values('"' + "x" * query_rows.ROW_BYTES + '"'), "query_too_large"),
+    "a row of many values": (with_values(VALUES), "query_too_large"),
+    "five million values": (with_values(",".join(["0"] * 5_000_000)), "query_too_large"),
+    "rows that hold many values together": ("[" + ",".join(['{"00081030":[0,0,0]}'] * 300) + "]", "query_too_large"),
+    "many rows": ("[" + ",".join(["{}"] * 20_001) + "]", "query_too_many_results"),
+    "20 million rows": ("[" + ",".join(["{}"] * 20_000_000) + "]", "query_too_many_results"),
 }
 
 

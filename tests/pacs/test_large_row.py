@@ -15,10 +15,18 @@ ROOT = "https://sidecar.example.org/wado-rs"
 CONTEXT = f"{ROOT}/studies/1.2/series/1.3/instances/1.4"
 TAGS = ("00080018", "00081190", "00081199", "7FE00010", "52009230", "77771001", "00091001", "0040E010", "0008103E")
 LEAVES = (
-    st.none() | st.booleans() | st.integers(-(2**31), 2**31) | st.text(max_size=60) | st.floats(allow_nan=False, width=32)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**31), 2**31)
+    | st.text(max_size=60)
+    | st.floats(allow_nan=False, width=32)
     | st.sampled_from(["http://pacs/rs/studies/1.2/bulkdata/1", "../bulkdata/7FE00010", "http://pacs/rs/studies/1.2"])
-)  # fmt: skip
-VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4), max_leaves=12)
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=12,
+)
 
 
 def elements(items: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -56,9 +64,29 @@ def test_it_comes_out_as_a_small_one(part: int, row: dict[str, Any], indent: boo
         assert rewritten(text) == orjson.loads(orjson.dumps(rewrite_row(orjson.loads(text), ROOT, context=CONTEXT)))
 
 
-@pytest.mark.parametrize("text", [b'{"00080018":{"vr":"UI","Value":["1"]},"00080018":{}}', b'{"a":[1,]}', b'{"a":1,}', b'{"a" 1}', b'{"a":[1 2]}',
-                                  b'{"a":{]}', b'{"a":[}}', b'{"a":tru}', b'{"a":"\\x"}', b'{"a":"\n"}', b'{"a":NaN}', b'{"a":01}',
-                                  b'{"a":{"vr":"LO","Value":[nul]}}', b'{"a":\xff}', b'{"a":', b'{', b'{"', b'{"a":"'])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"00080018":{"vr":"UI","Value":["1"]},"00080018":{}}',
+        b'{"a":[1,]}',
+        b'{"a":1,}',
+        b'{"a" 1}',
+        b'{"a":[1 2]}',
+        b'{"a":{]}',
+        b'{"a":[}}',
+        b'{"a":tru}',
+        b'{"a":"\\x"}',
+        b'{"a":"\n"}',
+        b'{"a":NaN}',
+        b'{"a":01}',
+        b'{"a":{"vr":"LO","Value":[nul]}}',
+        b'{"a":\xff}',
+        b'{"a":',
+        b"{",
+        b'{"',
+        b'{"a":"',
+    ],
+)
 @pytest.mark.parametrize("part", [0, 6, 1_000])
 def test_what_is_no_json_is_refused(text: bytes, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(large_row, "PART_BYTES", part)
