@@ -78,13 +78,9 @@ class Ownership:
         self._parts_flight: SingleFlight[_AskedPart, bool] = SingleFlight(kept)
         self._index_flight: SingleFlight[_AskedPart, None] = SingleFlight(kept)
         # Whoever changed, no owner is kept: what came for one patient may be under a UID of another's.
-        self._owners: TTLCache[_Asked, _Owners] = kept.cache(
-            TTLCache(max_entries, ttl_seconds, timer=clock)
-        )
+        self._owners: TTLCache[_Asked, _Owners] = kept.cache(TTLCache(max_entries, ttl_seconds, timer=clock))
         # A table of their own: whoever asks for many that are not theirs pushes out nobody's.
-        self._refused: TTLCache[_Asked, _Owners] = kept.cache(
-            TTLCache(max_entries, absent_seconds, timer=clock)
-        )
+        self._refused: TTLCache[_Asked, _Owners] = kept.cache(TTLCache(max_entries, absent_seconds, timer=clock))
         self._series: TTLCache[_AskedPart, _Series] = kept.cache(
             TTLCache(max_entries, ttl_seconds, timer=clock), lambda asked: {known.patient_id for known in asked[1]}
         )
