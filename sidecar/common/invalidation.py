@@ -64,9 +64,13 @@ class Invalidation:
         self._of_archive.append((kept, kept.forget))
         return kept
 
+    def begin_generation(self) -> None:
+        """Keep nothing that was asked for until now, and let nobody wait for it."""
+        self.generation += 1
+
     def archive_changed(self, patient_ids: Collection[str] | None) -> None:
         """Forget what the archive answered about the patients of these PatientIDs, ``None``: about all."""
-        self.generation += 1
+        self.begin_generation()
         for _, forget in self._of_archive:
             forget(patient_ids)
 

@@ -143,6 +143,7 @@ class PacsClient:
             if page.rows and page.identities <= seen:
                 log.error("the PACS does not page: it answers the same rows for any offset")
                 raise _broken("query_paging")
+            budget = page.left
             rows += page.rows
             seen |= page.identities
             if not page.rows or (len(page.rows) != size and not more):

@@ -36,33 +36,33 @@ async def count_instances(client: PacsClient, part: Part, known_as: KnownAs) -> 
     Raises ``BadGateway`` (``pacs_uncounted``) when it neither counts nor lists them, and what ``PacsClient.search``
     raises.
     """
-    rows = await _rows(client, part)
+    rows = await _rows(client, part, known_as)
     if not rows or not all(_is_of(row, part, known_as) for row in rows):
         return None
     numbers = [number(row, _STUDY_NUMBER if part.series is None else _SERIES_NUMBER) for row in rows]
     known = [one for one in numbers if one]  # A study without instances is none: 0 says nothing.
-    return sum(known) if len(known) == len(numbers) else await _list_instances(client, part)
+    return sum(known) if len(known) == len(numbers) else await _list_instances(client, part, known_as)
 
 
-async def _rows(client: PacsClient, part: Part) -> Sequence[Row]:
+async def _rows(client: PacsClient, part: Part, known_as: KnownAs) -> Sequence[Row]:
     """Return the rows of the study or series, under whichever patients."""
     if part.series is None:
         query, key, fields = Query("studies"), ("StudyInstanceUID", part.study), (_STUDY_NUMBER,)
-        rows = await client.search(query, (key, _fields(*fields)))
+        rows = await client.search(query, (key, _fields(*fields)), known_as=known_as)
         return [row for row in rows if text(row, "StudyInstanceUID") == part.study]
     query, key = Query("series", study=part.study), ("SeriesInstanceUID", part.series)
-    rows = await client.search(query, (key, _fields("StudyInstanceUID", _SERIES_NUMBER)), limit=100)
+    rows = await client.search(query, (key, _fields("StudyInstanceUID", _SERIES_NUMBER)), limit=100, known_as=known_as)
     return [
         row for row in rows
         if text(row, "StudyInstanceUID") == part.study and text(row, "SeriesInstanceUID") == part.series
     ]  # fmt: skip
 
 
-async def _list_instances(client: PacsClient, part: Part) -> int:
+async def _list_instances(client: PacsClient, part: Part, known_as: KnownAs) -> int:
     """Return how many instances the archive lists. Raises ``BadGateway`` (``pacs_uncounted``)."""
     query = Query("instances", study=part.study, series=part.series)
     try:
-        rows = await client.search(query, (_fields("StudyInstanceUID", "SeriesInstanceUID"),))
+        rows = await client.search(query, (_fields("StudyInstanceUID", "SeriesInstanceUID"),), known_as=known_as)
     except BadGateway as failure:
         raise _uncounted(failure.reason) from None
     listed = {
@@ -76,11 +76,8 @@ async def _list_instances(client: PacsClient, part: Part) -> int:
 
 
 def _fields(*keywords: str) -> tuple[str, str]:
-    """Return the includefield.
-
-    Without SpecificCharacterSet in it Orthanc leaves out of a PatientID what Latin-1 lacks.
-    """
-    whose = ("SpecificCharacterSet", "PatientID", "IssuerOfPatientID")
+    """Return the includefield for these attributes and the patient."""
+    whose = ("PatientID", "IssuerOfPatientID")
     return "includefield", ",".join(tag(keyword) for keyword in (*whose, *keywords))
 
 

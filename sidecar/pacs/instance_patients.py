@@ -193,7 +193,7 @@ class InstancePatients:
 
     def forget_study(self, study: str) -> None:
         """Look anew from now on in this study, whoever asks. What was refused a moment ago stays so."""
-        self._invalidation.generation += 1
+        self._invalidation.begin_generation()
         for asked in [one for one in self._own if one[0].study == study]:
             self._own.pop(asked, None)
 

@@ -206,7 +206,7 @@ class Ownership:
 
     def forget_study(self, study: str) -> None:
         """Ask the PACS anew from now on about this study and all in it, whoever's it is."""
-        self._invalidation.generation += 1
+        self._invalidation.begin_generation()
         for table in (self._owners, self._refused):
             for asked in [one for one in table if one[0] == study]:
                 table.pop(asked, None)

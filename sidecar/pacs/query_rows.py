@@ -6,6 +6,7 @@ is ever built.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -25,7 +26,7 @@ it is written."""
 SEARCH_BYTES = 64 * 2**20
 """Limit in bytes of all rows of a search."""
 SEARCH_VALUES = 5_000_000
-"""The same in all rows of a search: each takes memory."""
+"""Limit of JSON values in all rows of a search: each takes memory."""
 SMALL_BYTES = 32_768
 """An answer up to this size is read at once, unless it has many values: that takes a
 millisecond."""
@@ -34,36 +35,38 @@ _PIECE_BYTES = 8_192
 Identity = tuple[str | None, ...]
 
 
+@dataclass(slots=True)
 class Budget:
-    """What the pages of one search may still have: ``rows``, bytes and JSON values."""
+    """What the pages of one search may still have: ``rows``, ``body_bytes`` and JSON ``values``."""
 
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
-        self.bytes = SEARCH_BYTES
-        self.values = SEARCH_VALUES
+    rows: int
+    body_bytes: int = field(default_factory=lambda: SEARCH_BYTES)
+    values: int = field(default_factory=lambda: SEARCH_VALUES)
 
     def take(self, rows: int, written: bytes, values: int) -> None:
         """Count rows. Raises ``FetchFailed``: ``query_too_many_results`` or ``too_large``."""
         self.rows -= rows
-        self.bytes -= len(written)
+        self.body_bytes -= len(written)
         self.values -= values
         if self.rows < 0:
             raise FetchFailed("query_too_many_results")
-        if self.bytes < 0 or self.values < 0:
+        if self.body_bytes < 0 or self.values < 0:
             raise FetchFailed("too_large")
 
 
 class RowReader:
     """Reads a page of a query at ``level``: its ``rows``, and ``identities``, which tell them apart.
 
-    ``converts_text``: as ``Dialect`` has it; a text in a row that names no character set is unknown then.
+    ``budget`` is what is left before the page, ``left`` what is left behind it: an answer that
+    breaks off and is asked for again counts once. ``converts_text``: as ``Dialect`` has it; a text
+    in a row that names no character set is unknown then.
     """
 
     def __init__(self, level: str, budget: Budget, *, converts_text: bool = False) -> None:
         self.rows: list[Row] = []
         self.identities: set[Identity] = set()
         self._level = level
-        self._budget = budget
+        self.left = replace(budget)
         self._converts_text = converts_text
         self._split = Rows(row_bytes=ROW_BYTES)
         self._held: bytes | None = b""  # While the answer is small.
@@ -92,7 +95,7 @@ class RowReader:
         rows = _json(written)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise FetchFailed("query_wrong_shape")
-        self._budget.take(len(rows), written, _values(written))
+        self.left.take(len(rows), written, _values(written))
         return [self._row(row) for row in rows]
 
     def _read(self, chunk: bytes) -> Iterator[Row]:
@@ -106,7 +109,7 @@ class RowReader:
                 values = _values(one)
                 if values > ROW_VALUES:
                     raise FetchFailed("too_large")
-                self._budget.take(1, one, values)
+                self.left.take(1, one, values)
                 yield self._row(_json(one))
 
     def _row(self, row: Row) -> Row:

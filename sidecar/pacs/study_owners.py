@@ -25,7 +25,7 @@ AT_ONCE_FOR_ALL = 8
 NO_LISTS_SECONDS = 3_600
 """How long a PACS that does not take lists of UIDs is asked for one at a time."""
 
-_FIELDS = ("SpecificCharacterSet", "StudyInstanceUID", "PatientID", "IssuerOfPatientID")
+_FIELDS = ("StudyInstanceUID", "PatientID", "IssuerOfPatientID")
 # Also UIDs that are not as PS3.5 9.1 writes them (leading zeros), but nothing with a meaning in a query.
 _ASKABLE = re.compile(r"[0-9.]{1,64}", re.ASCII)
 

@@ -340,7 +340,7 @@ class DicomWeb:
         """Count ``rows`` that were left out, unless the archive was corrected: then raise ``Denied``."""
         if query.study is not None:
             part = Part(query.study, query.series)
-            if await CurrentStudy(self._guard, self._pacs, permit, part, known_as).is_corrected():
+            if await self._guard.is_corrected(permit, part, known_as):
                 log.warning("a study was corrected at the PACS while it was remembered", extra={"rows": rows})
                 await self._guard.study(permit, part, whole=False)
                 return

@@ -224,7 +224,7 @@ class Body:
             now = await self._now.count()
         except Problem:
             now = None
-        if now is None or not (parts == now or first <= parts <= now):
+        if now is None or not min(first, now) <= parts <= now:
             raise Broken("incomplete", "incomplete")
 
     async def _scanned(self, came: list[bytes]) -> list[bytes | memoryview]:

@@ -75,14 +75,6 @@ async def test_what_is_listed_is_counted_once_and_only_where_it_belongs() -> Non
     assert await count_instances(pacs, PARTS["series"], KNOWN) == 3
 
 
-@pytest.mark.parametrize("level", PARTS)
-async def test_the_character_set_of_the_patients_number_is_asked_for(level: str) -> None:
-    pacs = archive(study())
-    await count_instances(pacs, PARTS[level], KNOWN)
-    assert len(pacs.asked) == 2
-    assert all("00080005" in parameters["includefield"].split(",") for _, parameters in pacs.asked)
-
-
 async def test_each_count_is_asked_for() -> None:
     pacs = archive(study(**counted(7)))
     for _ in range(2):

@@ -63,7 +63,7 @@ async def test_all_in_one_query_by_uid_alone() -> None:
     ((query, parameters),) = world.pacs.asked
     assert query == Query("studies")
     assert parameters == {
-        "StudyInstanceUID": "1.1,1.2,1.3,1.4", "includefield": "00080005,0020000D,00100020,00100021",
+        "StudyInstanceUID": "1.1,1.2,1.3,1.4", "includefield": "0020000D,00100020,00100021",
     }  # fmt: skip
 
 
