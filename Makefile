@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 # A file's tests stay together, for what they share is started once for the file. Other numbers: make test PARALLEL='-n 8'.
-PARALLEL ?= -n auto --dist loadfile
+PARALLEL ?= -n auto --dist loadfile --no-loadscope-reorder
 PYTHON ?=
 # The lock is made with the oldest supported Python, so that each pinned version exists for it.
 LOCK_PYTHON ?= python3.11

@@ -1,5 +1,29 @@
-"""What holds for all tests."""
+"""What holds for all tests: the longest stall is reported, and how they are spread over workers (``--dist loadfile``)."""
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.stalls import pytest_terminal_summary
 
 __all__ = ["pytest_terminal_summary"]
+
+_TOGETHER = "tests/journey/"
+
+
+class FilesTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """A file's tests go to one worker, and so do all of the journey, whose archives are started once for all of it."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return _TOGETHER if file.startswith(_TOGETHER) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FilesTogether | None:
+    """Take the place of xdist's own where files are asked for."""
+    return FilesTogether(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest: at the end no worker waits for the other."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_TOGETHER))

@@ -85,6 +85,7 @@ def release(kubernetes: Cluster) -> Iterator[Release]:
         yield one
 
 
+@pytest.mark.exhaustive
 def test_every_combination_of_switches_is_taken(kubernetes: Cluster) -> None:
     """By the server's own validation and admission, those of Gateway API and Prometheus operator included.
 
