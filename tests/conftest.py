@@ -1,4 +1,4 @@
-"""What holds for all tests: the longest stall is reported, and how they are spread over workers (``--dist loadfile``)."""
+"""What holds for all tests: the longest stall is reported; a file stays on one worker."""
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
