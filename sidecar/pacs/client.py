@@ -159,7 +159,8 @@ class PacsClient:
             return await self._read_page(query, asked, seconds, budget)
         except QueryRefused:
             # Orthanc 1.10: 400 where it would have to write ISO 2022, or a character set that it does not know.
-            asked = [*parameters, *self.dialect.order(query.level), *paging]
+            left = self.dialect.without_character_set(parameters)
+            asked = [*left, *self.dialect.order(query.level), *paging]
             page, more = await self._read_page(query, asked, seconds, budget)
             if self.dialect.converts_text and not all(map(is_utf8, page.rows)):
                 log.error(

@@ -57,6 +57,18 @@ class Dialect:
             joined = ",".join(dict.fromkeys((*fields, SPECIFIC_CHARACTER_SET)))
         return [*others, ("includefield", joined)]
 
+    @staticmethod
+    def without_character_set(parameters: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return the parameters of a search without SpecificCharacterSet among its fields."""
+        asked = []
+        for name, value in parameters:
+            left = [field for field in value.split(",") if field != SPECIFIC_CHARACTER_SET]
+            if name != "includefield":
+                asked.append((name, value))
+            elif left:
+                asked.append((name, ",".join(left)))
+        return asked
+
     def order(self, level: str) -> tuple[tuple[str, str], ...]:
         """Return the parameters that give a query at ``level`` (``studies``, ``series``, ``instances``) its order."""
         return (("orderby", UID_OF_LEVEL[level]),) if self.needs_order else ()

@@ -270,8 +270,14 @@ async def _seen(client: Client, orthanc: Orthanc, patient: int, n: int) -> Seen:
     part = (study, *places(orthanc)[study])
     statuses = {
         form: await client.status(patient, FORMS[form][0].format(*part), FORMS[form][1])
-        for form in ("instance metadata", "frames", "rendered", "bulk data", "instance")
-    }
+        for form in (
+            "instance metadata", "frames", "rendered", "bulk data", "instance", "study", "series", "series metadata",
+            "study metadata",
+        )
+    }  # fmt: skip
+    # Whole studies and series are counted first, by a query of their own.
+    assert statuses["study"] == statuses["series"] == statuses["instance"], statuses
+    assert statuses["study metadata"] == statuses["series metadata"] == statuses["instance metadata"], statuses
     assert statuses["frames"] == statuses["rendered"] == statuses["bulk data"]
     listed = study in await client.listed(patient)
     return Seen(listed, statuses["instance metadata"], statuses["frames"], statuses["instance"])
