@@ -54,6 +54,7 @@ NOT_FORGOTTEN = {
     "Capabilities._issued_for": TOKENS, "Capabilities._revoked": TOKENS, "Capabilities._checked": TOKENS,
     "AuditTrail._inactive": TOKENS,
     "Discovery._flight": OURS, "Jwks._flight": OURS, "Readiness._flight": OURS, "BackendServices._flight": OURS,
+    "InstancePatients._doubted": "what was seen to be wrong is remembered, so that more is looked at",
     "Constraints._read": "a scope's text as a search: no answer of anybody",
     "MemoryStore._seen": "fingerprints and times: to forget them would make every study count as changed, and what "
     "is seen late makes _lastUpdated later, never earlier",

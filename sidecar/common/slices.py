@@ -13,6 +13,8 @@ from weakref import WeakKeyDictionary
 SLICE_SECONDS = 0.005
 """How long work goes on before others have their turn."""
 
+SMALL_SECONDS = 0.0005
+"""How long work goes on before it waits for its turn at all."""
 BATCH = 50
 """So many tasks begin at once: each has its part in what runs before the loop looks at the network
 again."""
@@ -44,12 +46,20 @@ async def in_slices(items: Iterable[T | None]) -> list[T]:
     them, which is left out.
 
     Of all that is sliced one slice runs between two looks at the network, each in its turn: so the
-    stall is one slice however many requests do this at once. Work that fits into one slice is done
-    at once when nobody else waits. Raises what the generator raises.
+    stall is one slice however many requests do this at once. Small work is done at once: it
+    does not wait behind large work. Raises what the generator raises.
     """
     turn = _TURNS.setdefault(asyncio.get_running_loop(), asyncio.Lock())
     iterator = iter(items)
     found: list[T] = []
+    until = time.perf_counter() + SMALL_SECONDS
+    for item in iterator:
+        if item is not None:
+            found.append(item)
+        if time.perf_counter() >= until:
+            break
+    else:
+        return found
     while True:
         async with turn:
             until = time.perf_counter() + SLICE_SECONDS

@@ -105,6 +105,7 @@ class PacsClient:
         limit: int | None = None,
         offset: int = 0,
         known_as: frozenset[PatientIdentifier] = frozenset(),
+        fresh: bool = False,
     ) -> list[Row]:
         """Return the rows of a QIDO-RS search from ``offset``, at most ``limit`` or all there are.
 
@@ -112,6 +113,7 @@ class PacsClient:
         ``GatewayTimeout`` or ``BadGateway``: half a list is never returned as a whole one. A search that takes longer
         than the patience goes on; the same one, asked again for the same patient, gets its rows (SIA-23), unless
         something was forgotten meanwhile. ``known_as``: the patient for whom it is asked, where no PatientID says it.
+        ``fresh``: what the archive says now is wanted, never such rows; then ``timeout_seconds`` are the end.
         """
 
         async def start() -> Rows:
@@ -119,6 +121,12 @@ class PacsClient:
 
         if self._query_patience is None:
             return (await start()).rows
+        if fresh:
+            try:
+                async with asyncio.timeout(self._timeout_seconds):
+                    return (await start()).rows
+            except TimeoutError:
+                raise failed("timeout") from None
         named = [value for name, value in parameters if name == "PatientID"]
         owner = min(named or [known.patient_id for known in known_as], default=query.study)
         key = (known_as, query, tuple(parameters), limit, offset)

@@ -47,11 +47,12 @@ async def count_instances(client: PacsClient, part: Part, known_as: KnownAs) -> 
 async def _rows(client: PacsClient, part: Part, known_as: KnownAs) -> Sequence[Row]:
     """Return the rows of the study or series, under whichever patients."""
     if part.series is None:
-        query, key, fields = Query("studies"), ("StudyInstanceUID", part.study), (_STUDY_NUMBER,)
-        rows = await client.search(query, (key, _fields(*fields)), known_as=known_as)
+        query, key = Query("studies"), ("StudyInstanceUID", part.study)
+        rows = await client.search(query, (key, _fields(_STUDY_NUMBER)), known_as=known_as, fresh=True)
         return [row for row in rows if text(row, "StudyInstanceUID") == part.study]
     query, key = Query("series", study=part.study), ("SeriesInstanceUID", part.series)
-    rows = await client.search(query, (key, _fields("StudyInstanceUID", _SERIES_NUMBER)), limit=100, known_as=known_as)
+    fields = _fields("StudyInstanceUID", _SERIES_NUMBER)
+    rows = await client.search(query, (key, fields), limit=100, known_as=known_as, fresh=True)
     return [
         row for row in rows
         if text(row, "StudyInstanceUID") == part.study and text(row, "SeriesInstanceUID") == part.series
@@ -62,7 +63,8 @@ async def _list_instances(client: PacsClient, part: Part, known_as: KnownAs) -> 
     """Return how many instances the archive lists. Raises ``BadGateway`` (``pacs_uncounted``)."""
     query = Query("instances", study=part.study, series=part.series)
     try:
-        rows = await client.search(query, (_fields("StudyInstanceUID", "SeriesInstanceUID"),), known_as=known_as)
+        fields = _fields("StudyInstanceUID", "SeriesInstanceUID")
+        rows = await client.search(query, (fields,), known_as=known_as, fresh=True)
     except BadGateway as failure:
         raise _uncounted(failure.reason) from None
     listed = {

@@ -82,6 +82,8 @@ class InstancePatients:
         self._refused: TTLCache[_Asked, frozenset[PatientIdentifier]] = kept.cache(
             TTLCache(max_entries, absent_seconds, timer=clock)
         )
+        # Studies in which something foreign was seen.
+        self._doubted: TTLCache[str, bool] = TTLCache(max_entries, ttl_seconds, timer=clock)
         self._flight: SingleFlight[_Asked, frozenset[PatientIdentifier]] = SingleFlight(kept)
 
     async def of(self, permit: HeaderPermit, known_as: KnownAs) -> frozenset[PatientIdentifier]:
@@ -99,7 +101,12 @@ class InstancePatients:
             async with turns:
                 return await self._of_series(permit, Part(study, series), known_as)
 
-        found = await asyncio.gather(*(look(series) for series in await self._series(study, known_as)))
+        looks = [asyncio.ensure_future(look(series)) for series in await self._series(study, known_as)]
+        try:
+            found = await asyncio.gather(*looks)
+        finally:
+            for one in looks:  # After a failure nothing more is looked at.
+                one.cancel()
         return frozenset[PatientIdentifier]().union(*found)
 
     async def _series(self, study: str, known_as: KnownAs) -> list[str]:
@@ -115,7 +122,8 @@ class InstancePatients:
         return sorted(found)
 
     async def _of_series(self, permit: HeaderPermit, part: Part, known_as: KnownAs) -> frozenset[PatientIdentifier]:
-        asked = (Part(part.study, part.series), known_as)
+        # Where something foreign was seen in a study, an instance speaks for itself alone.
+        asked = (part if part.study in self._doubted else Part(part.study, part.series), known_as)
         known = self._own.get(asked)
         if known is None:
             known = self._refused.get(asked)
@@ -194,6 +202,7 @@ class InstancePatients:
     def forget_study(self, study: str) -> None:
         """Look anew from now on in this study, whoever asks. What was refused a moment ago stays so."""
         self._invalidation.begin_generation()
+        self._doubted[study] = True
         for asked in [one for one in self._own if one[0].study == study]:
             self._own.pop(asked, None)
 

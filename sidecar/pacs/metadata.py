@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -18,6 +19,8 @@ from sidecar.pacs.scanner import Check, Malformed
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 _STEP_BYTES = 16_384
+_REWRITING = ThreadPoolExecutor(1, "metadata")
+"""One thread: a second would have the interpreter no sooner, and others need theirs for databases and names."""
 
 
 class Metadata:
@@ -45,7 +48,7 @@ class Metadata:
         for few in await in_slices(self.rows(chunk)):
             for row in few:
                 if len(row) > PART_BYTES:
-                    written.append(await asyncio.to_thread(self._ours, row))
+                    written.append(await asyncio.get_running_loop().run_in_executor(_REWRITING, self._ours, row))
                 else:
                     written += await in_slices(map(self._ours, (row,)))
         return b"".join(written)

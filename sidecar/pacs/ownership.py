@@ -37,7 +37,7 @@ _AskedPart = tuple[Part, KnownAs]
 
 @dataclass(frozen=True, slots=True)
 class _Owners:
-    """The ``patients`` of a study, and when the archive was ``asked`` for them, in seconds of the clock."""
+    """The ``patients`` of a study, and when the archive was ``asked`` for them at the earliest, in seconds."""
 
     patients: frozenset[PatientIdentifier]
     asked: float
@@ -74,7 +74,7 @@ class Ownership:
         self._client = client
         self._invalidation = kept = invalidation or Invalidation()
         self._clock = clock
-        self._owners_flight: SingleFlight[_Asked, _Owners] = SingleFlight(kept)
+        self._owners_flight: SingleFlight[tuple[_Asked, bool], _Owners] = SingleFlight(kept)
         self._parts_flight: SingleFlight[_AskedPart, bool] = SingleFlight(kept)
         self._index_flight: SingleFlight[_AskedPart, None] = SingleFlight(kept)
         # Whoever changed, no owner is kept: what came for one patient may be under a UID of another's.
@@ -95,17 +95,23 @@ class Ownership:
         Raises what ``PacsClient.search`` raises.
         """
         asked = (part.study, known_as)
-        if (kept := self._owners.get(asked)) and self._clock() - kept.asked >= max_age_seconds:
+        now = max_age_seconds < math.inf
+        if now and (kept := self._owners.get(asked)) and self._clock() - kept.asked >= max_age_seconds:
             self._owners.pop(asked, None)
-        owners = await self.owners(part.study, known_as)
+        owners = await self.owners(part.study, known_as, fresh=now)
         return StudyFacts(owners, part_found=all_are_one_of(owners, known_as) and await self.holds(part, known_as))
 
-    async def owners(self, study: str, known_as: frozenset[PatientIdentifier]) -> frozenset[PatientIdentifier]:
-        """Return the patients of every study that the PACS has under this UID; empty when it has none."""
+    async def owners(
+        self, study: str, known_as: frozenset[PatientIdentifier], *, fresh: bool = False
+    ) -> frozenset[PatientIdentifier]:
+        """Return the patients of every study that the PACS has under this UID; empty when it has none.
+
+        ``fresh``: what is not remembered is asked for now, not taken from an earlier slow query.
+        """
         asked = (study, known_as)
         kept = self._owners.get(asked) or self._refused.get(asked)
         if kept is None:
-            kept = await self._owners_flight.run(asked, lambda: self._find_owners(asked))
+            kept = await self._owners_flight.run((asked, fresh), lambda: self._find_owners(asked, fresh=fresh))
         return kept.patients
 
     async def holds(self, part: Part, known_as: KnownAs) -> bool:
@@ -130,7 +136,7 @@ class Ownership:
         """Whether nothing made us forget since: else what was found may be from before."""
         return started == self._invalidation.generation
 
-    async def _find_owners(self, asked: _Asked) -> "_Owners":
+    async def _find_owners(self, asked: _Asked, *, fresh: bool) -> "_Owners":
         study = asked[0]
         parameters = (
             ("StudyInstanceUID", study),
@@ -139,13 +145,14 @@ class Ownership:
         started, began = self._invalidation.generation, self._clock()
         # All rows: an owner who was not seen would count as nobody.
         try:
-            rows = await self._client.search(Query("studies"), parameters, known_as=asked[1])
+            rows = await self._client.search(Query("studies"), parameters, known_as=asked[1], fresh=fresh)
             owners = frozenset(
                 await in_slices(owner_of(row) if text(row, "StudyInstanceUID") == study else None for row in rows)
             )
         except UnknownTexts:  # It is there and nobody's: refused like a foreign one (SIA-45).
             owners = frozenset({PatientIdentifier("")})
-        found = _Owners(owners, began)
+        # A slow query may have begun long before it was asked for again.
+        found = _Owners(owners, began if fresh else -math.inf)
         if self._is_current(started):
             (self._owners if all_are_one_of(owners, asked[1]) else self._refused)[asked] = found
         return found

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from sidecar.access.identity import PatientIdentifier, all_are_one_of
 from sidecar.common.dicom_json import tag, text
 from sidecar.common.errors import BadGateway
-from sidecar.pacs.client import PacsClient
+from sidecar.pacs.client import PacsClient, UnknownTexts
 from sidecar.pacs.ownership import KnownAs, Ownership, owner_of
 from sidecar.pacs.resources import Query
 
@@ -81,6 +81,8 @@ class StudyOwners:
         found: Mapping[str, Owners] = {}
         try:
             found = await self._search(batch, known_as)
+        except UnknownTexts:  # Some of them are nobody's: which ones is seen one by one.
+            return await self._one_by_one(batch, known_as)
         except BadGateway:  # It may refuse what it does not know.
             if len(batch) == 1:
                 raise

@@ -247,13 +247,15 @@ class DicomWeb:
         if others:
             await self._note_others(permit, query, known_as, others)
         try:
-            written = await in_slices(
-                b"," + orjson.dumps(rewrite_row(public_attributes(row), root))
-                if only in (None, text(row, "StudyInstanceUID"))
-                else None
-                for row in rows
-            )
-            await let_go(rows)
+            # In the patient's turn, too: the rows of many searches at once would fill the memory.
+            async with self._guard.queries.turn(permit.patient):
+                written = await in_slices(
+                    b"," + orjson.dumps(rewrite_row(public_attributes(row), root))
+                    if only in (None, text(row, "StudyInstanceUID"))
+                    else None
+                    for row in rows
+                )
+                await let_go(rows)
             written[:1] = [b"[" + one[1:] for one in written[:1]] or [b"["]
             return in_pieces([*written, b"]"], {hdrs.CONTENT_TYPE: DICOM_JSON})
         except TooDeep:

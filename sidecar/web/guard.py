@@ -342,7 +342,7 @@ class Guard:
         """
         self.forget_study(part.study, known_as)
         try:
-            facts = await self.facts(permit, part, known_as)
+            facts = await self.facts(permit, part, known_as, max_age_seconds=0)
         except Problem:
             return False
         return not (all_are_one_of(facts.owners, known_as) and facts.part_found)

@@ -7,6 +7,7 @@ patient, is aborted, never ended (SIA-43).
 
 import asyncio
 import logging
+import math
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -34,7 +35,7 @@ from sidecar.web.watch import Watch
 
 log = logging.getLogger(__name__)
 
-_READING, _WRITING = "reading", "writing"
+_READING, _SCANNING, _WRITING = "reading", "scanning", "writing"
 
 
 class Broken(Exception):
@@ -229,6 +230,7 @@ class Body:
 
     async def _scanned(self, came: list[bytes]) -> list[bytes | memoryview]:
         scanner = self._scanner
+        self._watch.begin(_SCANNING, math.inf)  # Our own work is not the archive's silence.
         if isinstance(scanner, Metadata):
             return [rows for one in came if (rows := await scanner.feed_in_slices(one))]
         if isinstance(scanner, Multipart):

@@ -53,6 +53,7 @@ class FakePacs(PacsClient):
         limit: int | None = None,
         offset: int = 0,
         known_as: frozenset[PatientIdentifier] = frozenset(),
+        fresh: bool = False,
     ) -> list[Row]:
         """As ``PacsClient.search``."""
         self.asked.append((query, dict(parameters)))

@@ -1,5 +1,6 @@
 """Queries with paging, against a PACS on a real socket: all rows or an error (SIA-16, 43)."""
 
+import asyncio
 import contextlib
 import gc
 import json
@@ -13,8 +14,9 @@ from aiohttp import web
 
 from sidecar.common.errors import BadGateway, GatewayTimeout, Problem, Unavailable
 from sidecar.pacs import query_rows
-from sidecar.pacs.client import QueryRefused
+from sidecar.pacs.client import QueryRefused, Rows
 from sidecar.pacs.dialects import DIALECTS
+from sidecar.pacs.patience import Patience
 from sidecar.pacs.resources import Query
 from tests.common.peer import Peer, Reply, all_that_is_said
 from tests.pacs.paging import (
@@ -28,6 +30,7 @@ from tests.pacs.paging import (
     pages_asked,
     rows,
 )
+from tests.waiting import wait_until_async
 
 PAGING: dict[str, tuple[Reply, int, int]] = {
     "none": (archive(0), 0, 1),
@@ -327,3 +330,25 @@ def test_what_orthanc_cannot_read_is_written_with_wildcards(value: str) -> None:
     """Others may come as well, so that a limit of the client's must not be passed on."""
     assert not DIALECTS["orthanc"].writes_exactly(value)
     assert DIALECTS["generic"].writes_exactly(value)
+
+
+async def test_what_is_wanted_fresh_is_never_what_a_slow_query_brought(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
+    """SIA-42: such rows may be from before a correction."""
+    patience: Patience[Rows] = Patience(patience_seconds=0.01)
+    slow = asyncio.Event()
+
+    async def later(request: web.Request) -> web.StreamResponse:
+        await slow.wait()
+        return web.json_response(rows(0, 1), content_type="application/dicom+json")
+
+    peer.say(Reply(write=later))
+    client = pacs(session, peer, query_patience=patience)
+    with pytest.raises(Unavailable):
+        await client.search(STUDIES, [])
+    slow.set()
+    await wait_until_async("the rows", lambda: all(one.task.done() for one in patience._warming.values()))
+    peer.say(Reply([]))
+    assert await client.search(STUDIES, [], fresh=True) == []
+    assert await client.search(STUDIES, []) != []  # They are kept for whoever asked for them.
