@@ -12,10 +12,21 @@ from sidecar.settings import Settings
 NAME = "pacs.character_sets"
 _SAMPLE = 50
 _UTF8 = "ISO_IR 192"
+_UNKNOWN_HINT = (
+    "Their SpecificCharacterSet (0008,0005) is missing or wrong: correct it in the archive. How to find them: "
+    "docs/runbook.md, What check finds."
+)
 _ORTHANC_HINT = (
     'Set "DefaultEncoding": "Utf8" in Orthanc\'s configuration and restart it; what is stored need not be sent again '
     "(docs/orthanc.md)."
 )
+
+
+def hint_of_rows(problem: Problem) -> str:
+    """Return what to do about an archive whose lists of studies cannot be used."""
+    if isinstance(problem, UnknownTexts):
+        return _ORTHANC_HINT
+    return "The archive does not answer QIDO-RS /studies as JSON; see its log."
 
 
 async def character_sets(settings: Settings, sidecar: Sidecar) -> Finding:
@@ -30,7 +41,7 @@ async def character_sets(settings: Settings, sidecar: Sidecar) -> Finding:
     except UnknownTexts:
         return failure(NAME, "it would leave characters out of texts, which are not used", _ORTHANC_HINT)
     except Problem as problem:
-        return failed(NAME, problem, "The archive does not answer QIDO-RS /studies as JSON; see its log.")
+        return failed(NAME, problem, hint_of_rows(problem))
     if not rows:
         return skipped(NAME, "the archive has no study that we may see: nothing to look at")
     unknown = sum(text(row, "PatientID") is not None and not owner_of(row).patient_id for row in rows)
@@ -38,7 +49,7 @@ async def character_sets(settings: Settings, sidecar: Sidecar) -> Finding:
         return warning(
             NAME,
             f"{unknown} of {len(rows)} studies have a PatientID whose characters cannot be known: they reach nobody",
-            "Their SpecificCharacterSet (0008,0005) is missing or wrong: correct it in the archive.",
+            _UNKNOWN_HINT,
         )
     if settings.pacs.dialect == "orthanc" and written != _UTF8:
         return warning(NAME, f"Orthanc writes {written or 'none that it names'}, which lacks characters", _ORTHANC_HINT)

@@ -9,7 +9,7 @@ from sidecar.check.finding import Finding, State, has_failed, skipped
 from sidecar.check.journey import journey, without_studies
 from sidecar.check.permissions import capabilities
 from sidecar.check.tracing import collector
-from sidecar.check.upstreams import EHR, PACS, Check, public_url
+from sidecar.check.upstreams import EHR, NOT_NEEDED, PACS, Check, public_url
 from sidecar.server import Sidecar, build
 from sidecar.settings import Settings
 from sidecar.settings_audit import Audit
@@ -43,7 +43,8 @@ async def check(settings: Settings, token: str | None) -> list[Finding]:
 async def _in_order(checks: Sequence[tuple[str, Check]], settings: Settings, sidecar: Sidecar) -> list[Finding]:
     found: list[Finding] = []
     for name, one in checks:
-        broken = next((before.name for before in found if before.state is State.FAIL), None)
+        failures = (before.name for before in found if before.state is State.FAIL)
+        broken = next((name for name in failures if name not in NOT_NEEDED), None)
         # A fixed introspection URL needs no discovery.
         if broken == "ehr.smart_configuration" and settings.tokens.introspection.url is not None:
             broken = None

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from sidecar.access.decision import Part
 from sidecar.check import permissions
 from sidecar.check.character_sets import NAME as CHARACTER_SETS
-from sidecar.check.character_sets import character_sets
+from sidecar.check.character_sets import character_sets, hint_of_rows
 from sidecar.check.finding import Finding, failed, failure, ok, skipped, warning
 from sidecar.common.dicom_json import Row, text
 from sidecar.common.errors import BadGateway, Forbidden, Problem
@@ -175,7 +175,7 @@ async def studies(settings: Settings, sidecar: Sidecar) -> Finding:
         rows = await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=_SAMPLE)
         second = await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=1, offset=1) if len(rows) > 1 else []
     except Problem as problem:
-        return failed(name, problem, "The archive does not answer QIDO-RS /studies as JSON; see its log.")
+        return failed(name, problem, hint_of_rows(problem))
     if not rows:
         return skipped(name, "the archive has no study that we may see: nothing to look at")
     return _judge(name, settings, rows, second)
@@ -218,7 +218,7 @@ async def counts(settings: Settings, sidecar: Sidecar) -> Finding:
     try:
         rows = await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=_SAMPLE)
     except Problem as problem:
-        return failed(name, problem, "The archive does not answer QIDO-RS /studies as JSON; see its log.")
+        return failed(name, problem, hint_of_rows(problem))
     row = next((one for one in rows if text(one, "StudyInstanceUID") and owner_of(one).patient_id), None)
     if row is None:
         return skipped(name, "the archive has no study of a patient that we may see: nothing to look at")
@@ -227,7 +227,7 @@ async def counts(settings: Settings, sidecar: Sidecar) -> Finding:
         counted = await count_instances(sidecar.pacs, study, known_as)
         of_series = await _count_a_series(sidecar, study, known_as)
     except Problem as problem:
-        return failed(name, problem, _UNCOUNTED)
+        return failed(name, problem, _COUNT_HINTS.get(problem.reason, hint_of_rows(problem)))
     if counted is None or of_series is None:
         return warning(name, "the study that was looked at changed meanwhile", "Run the check again.")
     return ok(name, "the archive says how many instances a study and a series have")
@@ -239,11 +239,13 @@ async def _count_a_series(sidecar: Sidecar, study: Part, known_as: KnownAs) -> i
     return None if series is None else await count_instances(sidecar.pacs, Part(study.study, series), known_as)
 
 
-_UNCOUNTED = (
-    "Whole studies, series and their metadata are refused: nobody could tell a part of one from the whole. Its QIDO-RS "
-    "must return NumberOfStudyRelatedInstances (0020,1208) and NumberOfSeriesRelatedInstances (0020,1209), or list a "
-    "study's /instances, within pacs.max_results."
-)
+_COUNT_HINTS = {
+    "pacs_uncounted": "Whole studies, series and their metadata are refused: nobody could tell a part of one from the "
+    "whole. Its QIDO-RS must return NumberOfStudyRelatedInstances (0020,1208) and NumberOfSeriesRelatedInstances "
+    "(0020,1209), or list a study's /instances, within pacs.max_results.",
+    "pacs_query_refused": "The archive refuses the query for the numbers of one study (400); its log says why. "
+    "Until it answers, such studies and series cannot be retrieved as a whole.",
+}
 
 
 def _issuers(settings: Settings) -> set[str | None]:
@@ -277,7 +279,9 @@ EHR: tuple[tuple[str, Check], ...] = (
     ("patients.mapping", patients), ("access.clients", permissions.clients), ("access.external", permissions.external),
 )  # fmt: skip
 PACS: tuple[tuple[str, Check], ...] = (
-    ("pacs.dialect", dialect), ("pacs.query", query), ("pacs.studies", studies),
-    ("pacs.counts", counts), (CHARACTER_SETS, character_sets),
-    ("pacs.changes_url", changes), ("access.rules", permissions.rules),
+    ("pacs.dialect", dialect), ("pacs.query", query), ("pacs.changes_url", changes),
+    (CHARACTER_SETS, character_sets), ("pacs.studies", studies),
+    ("pacs.counts", counts), ("access.rules", permissions.rules),
 )  # fmt: skip
+NOT_NEEDED = frozenset({"pacs.changes_url", "pacs.counts"})
+"""Nothing builds on these: the checks behind them are made when they fail, too."""

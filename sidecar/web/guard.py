@@ -310,7 +310,11 @@ class Guard:
         self._metrics.shared_uids.inc(count)
         log.warning(
             "a StudyInstanceUID stands under another patient as well: refused to both, and left out of lists",
-            extra={"reason": Reason.SHARED_UID.value, "studies": count},
+            extra={
+                "reason": Reason.SHARED_UID.value,
+                "studies": count,
+                "request_id": current_record().request_id,
+            },
         )
 
     async def facts(

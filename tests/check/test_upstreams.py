@@ -15,6 +15,7 @@ from aiohttp import web
 from sidecar.check.character_sets import character_sets
 from sidecar.check.finding import Finding, State, skipped, table
 from sidecar.check.run import check
+from sidecar.check.upstreams import Check, counts, studies
 from sidecar.listener import listen
 from sidecar.server import build
 from sidecar.settings import Settings
@@ -36,6 +37,7 @@ class Pacs:
         self.of_series: dict[str, Any] = {"00201209": {"vr": "IS", "Value": [2]}}
         self.instances: list[dict[str, Any]] | None = None
         self.writes_character_sets = True
+        self.countable = True
 
     def app(self) -> web.Application:
         app = web.Application()
@@ -50,6 +52,8 @@ class Pacs:
         if self.status != 200:
             return web.Response(status=self.status)
         if not self.writes_character_sets and "00080005" in request.query.get("includefield", ""):
+            return web.Response(status=400)
+        if not self.countable and "00201208" in request.query.get("includefield", ""):
             return web.Response(status=400)
         uid = request.query.get("StudyInstanceUID")
         rows = [row for row in self.rows if uid in (None, row["0020000D"]["Value"][0])]
@@ -489,3 +493,37 @@ async def test_an_orthanc_that_would_leave_characters_out(ehr: ScriptedEhr, pacs
         assert (finding.state, "Utf8" in f"{finding}") == (State.FAIL, True)
         pacs.status = 500
         assert (await character_sets(settings, sidecar)).state is State.FAIL
+
+
+async def test_character_sets_do_not_wait_for_the_lists_that_they_spoil(ehr: ScriptedEhr, pacs: Pacs) -> None:
+    """An Orthanc that writes Latin-1, with an image in ISO 2022: the finding has the remedy."""
+    pacs.info, pacs.writes_character_sets, pacs.rows = {"DicomWebRoot": "/dicom-web/"}, False, [written("ISO_IR 100")]
+    findings = await found(ehr, pacs, pacs={"dialect": "orthanc"})
+    assert findings["pacs.character_sets"].state is State.FAIL
+    assert '"DefaultEncoding": "Utf8"' in str(findings["pacs.character_sets"].hint)
+    assert findings["pacs.studies"] == skipped("pacs.studies", "needs pacs.character_sets")
+    assert findings["pacs.changes_url"].state is State.OK
+
+
+@pytest.mark.parametrize("check_of_rows", [studies, counts])
+async def test_lists_that_lack_characters_have_their_own_hint(
+    ehr: ScriptedEhr, pacs: Pacs, check_of_rows: Check
+) -> None:
+    pacs.writes_character_sets, pacs.rows = False, [written("ISO_IR 100")]
+    async with served(ehr, pacs, pacs={"dialect": "orthanc"}) as settings, build(settings) as sidecar:
+        finding = await check_of_rows(settings, sidecar)
+    assert (finding.state, "query_character_set" in finding.text) == (State.FAIL, True)
+    assert '"DefaultEncoding": "Utf8"' in str(finding.hint)
+
+
+async def test_a_query_for_numbers_that_is_refused_is_not_an_archive_that_does_not_count(
+    ehr: ScriptedEhr, pacs: Pacs
+) -> None:
+    """What does not build on the numbers is looked at all the same."""
+    pacs.countable = False
+    rules = [{"name": "none", "effect": "exclude", "study": {"StudyDescription": ["no such"]}, "unknown": "ignored"}]
+    findings = await found(ehr, pacs, access={"rules": rules})
+    assert (findings["pacs.counts"].state, findings["pacs.counts"].text) == (State.FAIL, "pacs_query_refused")
+    assert "must return" not in str(findings["pacs.counts"].hint)
+    assert findings["pacs.changes_url"].state is State.OK
+    assert findings["access.rules"].state is State.WARN  # The rows have no description.

@@ -1,6 +1,7 @@
 """QIDO-RS lists without a study in their path: rows of a UID that two patients have are in none (SIA-42)."""
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -127,3 +128,19 @@ async def test_below_a_study_its_owners_are_not_asked_for_twice() -> None:
         asked = len(archive.asked)
         assert await studies(client, f"{url}/wado-rs/studies/1.2.5/series") == ["1.2.5", "1.2.5"]
         assert [one.partition("?")[0] for one in archive.asked[asked:]] == ["/rs/studies", "/rs/studies/1.2.5/series"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/wado-rs/studies", 200), ("/wado-rs/studies/1.2.3", 404), (f"/fhir/ImagingStudy?patient={PATIENT}", 200)],
+)
+async def test_the_warning_has_the_requests_id(path: str, status: int, caplog: pytest.LogCaptureFixture) -> None:
+    """By it operators find the study in the audit trail."""
+    async with sidecar_between(ScriptedEhr(), Archive(*SHARED[:2])) as (url, _), aiohttp.ClientSession() as client:
+        root = url.partition("/fhir")[0]
+        address = root + path if path.startswith("/fhir") else url + path
+        with caplog.at_level(logging.WARNING, "sidecar.web.guard"):
+            async with client.get(address, headers=HEADERS) as answer:
+                assert answer.status == status
+    (warning,) = (one for one in caplog.records if one.name == "sidecar.web.guard")
+    assert getattr(warning, "request_id", None) == answer.headers["X-Request-Id"]
