@@ -7,8 +7,9 @@ It is made in two steps, because the second needs facts that only a permitted ca
    one of those ways lead to it? A search asks the same of each study (``may_see``). Where the answer carries no
    patient inside, ``decide_header`` comes between: an instance may be opened to read whose it is, and nothing else.
 
-All are pure: same facts, same answer. ``PatientPermit``, ``HeaderPermit`` and ``StudyPermit`` are made here and nowhere
-else, and the rooms that fetch and stream take them as arguments: nothing can be fetched that was not permitted.
+All are pure: same facts, same answer. ``HeaderPermit`` and ``StudyPermit`` are made here and nowhere else, and the
+rooms that fetch and stream take them as arguments: nothing can be fetched that was not permitted. ``PatientPermit`` is
+made here, and by the probe of the external policy, which asks about nobody and fetches nothing.
 """
 
 from collections.abc import Iterable, Sequence
@@ -311,7 +312,7 @@ def decide_header(
     whole: bool = True,
     drawn: bool = False,
 ) -> HeaderPermit | Deny:
-    """Decide whether instances of the part may be looked at: when all but what they say themselves permits it."""
+    """Permit opening instances to read their patient, when the rows permit the part."""
     known_as = frozenset(known_as)
     seen = _decide_by_rows(permit, part, known_as, facts, now=now, whole=whole, drawn=drawn)
     return seen if isinstance(seen, Deny) else HeaderPermit(permit.patient, part, known_as)

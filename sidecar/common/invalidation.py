@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar
 NEGATIVE_SECONDS = 5
 """How long at most an answer is kept that says that something is not there: images and records arrive."""
 FRESH_SECONDS = 2
-"""How often at most one patient's ``Cache-Control: no-cache`` reaches the PACS, and the EHR."""
+"""Shortest time in seconds between two no-cache requests of one patient that are passed on."""
 
 
 class Forgetful(Protocol):

@@ -16,8 +16,7 @@ SLICE_SECONDS = 0.005
 SMALL_SECONDS = 0.0005
 """How long work goes on before it waits for its turn at all."""
 BATCH = 50
-"""So many tasks begin at once: each has its part in what runs before the loop looks at the network
-again."""
+"""Tasks started together, at most: all of them run before the loop polls the network."""
 
 T = TypeVar("T")
 _TURNS: "WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]" = WeakKeyDictionary()

@@ -24,7 +24,7 @@ MAXIMUM_COUNT = 500
 MAXIMUM_LENGTH = 7_000
 """Characters of all parameters, encoded: they stand in the links of each page."""
 MAXIMUM_ALTERNATIVES = 500
-"""Limit of values in all parameters, those that commas separate counted one by one."""
+"""Limit of values in all parameters, those that commas separate counted one by one: dates are compared one by one."""
 _SHOWN_NAME = re.compile(r"[A-Za-z_-]{1,40}", re.ASCII)
 OTHER_PATIENT = ""
 """Stands for a patient reference that can be nobody here (another server's, a malformed id): never the token's."""

@@ -1,6 +1,6 @@
 """Whose instance is it? Read from a DICOM file as it goes by (PS3.10 section 7, PS3.5 section 7), in any split.
 
-A walk over the data elements, some microseconds an instance; no byte is looked at twice. What two readers could read
+A walk over the data elements, some microseconds an instance. What two readers could read
 differently it refuses: values that stand twice, elements out of order before SeriesInstanceUID, sequences whose items
 overrun, file meta that does not add up. It never guesses a patient.
 """

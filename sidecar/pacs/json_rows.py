@@ -12,8 +12,7 @@ MAXIMUM_OBJECTS = 500_000
 """In one row, roughly: each costs time, however short it is written."""
 _PIECE_BYTES = 2_048  # So much is copied at once: what belongs to the next rows is copied again.
 
-# To the end of a string; up to the next brace, over whole strings and over whole objects that hold none. Possessive: no
-# byte is looked at more than thrice.
+# To the end of a string; up to the next brace, over whole strings and over whole objects that hold none.
 _STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _PLAIN = re.compile(rb'(?:[^{}"]++|"(?:[^"\\]++|\\.)*+"|\{(?:[^{}"]++|"(?:[^"\\]++|\\.)*+")*+\})*+', re.DOTALL)
 _SPACE = b" \t\r\n"

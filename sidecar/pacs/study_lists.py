@@ -26,7 +26,7 @@ from sidecar.pacs.study_owners import Owners, StudyOwners
 log = logging.getLogger(__name__)
 
 ARRIVED_SECONDS = 60
-"""So long is what has come of a list kept while another of its queries takes longer than the patience (SIA-23)."""
+"""Seconds for which a half-fetched list is kept (SIA-23)."""
 NOT_SUPPORTED_SECONDS = 3_600
 """So long is a PACS that cannot list a patient's series not asked for that again."""
 
