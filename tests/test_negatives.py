@@ -10,6 +10,7 @@ from sidecar.common.invalidation import FRESH_SECONDS, NEGATIVE_SECONDS
 from sidecar.pacs.ownership import Ownership
 from sidecar.pacs.patience import Patience
 from sidecar.pacs.study_lists import NOT_SUPPORTED_SECONDS
+from sidecar.pacs.study_owners import NO_LISTS_SECONDS
 from sidecar.settings import Settings
 from sidecar.tokens.breaker import Breaker
 from sidecar.tokens.discovery import Discovery
@@ -41,6 +42,7 @@ SECONDS = {
     "the external policy refuses": SETTINGS.access.external.cache_seconds,
     "a slow retrieval or query failed": default(Patience, "keep_seconds"),
     "the archive cannot list": NOT_SUPPORTED_SECONDS,
+    "the archive does not take lists": NO_LISTS_SECONDS,
     "a token's `kid`": REFRESH_SECONDS,
     "the EHR's smart-configuration": default(Discovery, "retry_seconds"),
     "introspection failed": default(Breaker, "open_seconds"),
