@@ -314,3 +314,28 @@ async def test_what_was_under_way_then_is_not_kept(what: str) -> None:
     await look(patients)
     assert len(archive.opened) == 2
     await patients.close()
+
+
+async def test_after_something_foreign_an_instance_speaks_for_itself_alone() -> None:
+    """Else one own instance would vouch for the foreign one beside it."""
+    archive = Archive()
+    patients = looking(archive)
+    others = [Part(STUDY, SERIES, f"{SERIES}.{number}") for number in (2, 3)]
+    for part in (PART, *others):
+        await look(patients, part)
+    assert len(archive.opened) == 1
+    patients.forget_study(STUDY)
+    for part in (PART, *others, PART):
+        await look(patients, part)
+    assert [retrieval.part for retrieval in archive.opened[1:]] == [PART, *others]
+
+
+async def test_after_a_failure_nothing_more_is_looked_at() -> None:
+    archive = Archive(*(f"{STUDY}.{number}" for number in range(1, 60)))
+    archive.answers[Kind.INSTANCE] = archive.answers[Kind.METADATA] = Body(b"nonsense")
+    patients = looking(archive)
+    with pytest.raises(BadGateway):
+        await look(patients, Part(STUDY))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert len(archive.opened) <= 2 * AT_ONCE  # Those that were under way, in either form.
