@@ -71,7 +71,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """The longest stall of all tests that measured one."""
     found = [
         (value, report.nodeid)
-        for outcome in ("passed", "failed")
+        for outcome in ("passed", "failed", "error", "")
         for report in terminalreporter.stats.get(outcome, ())
         for name, value in getattr(report, "user_properties", ())
         if name == PROPERTY and report.when in ("call", "teardown")

@@ -51,22 +51,21 @@ async def in_slices(items: Iterable[T | None]) -> list[T]:
     turn = _TURNS.setdefault(asyncio.get_running_loop(), asyncio.Lock())
     iterator = iter(items)
     found: list[T] = []
-    until = time.perf_counter() + SMALL_SECONDS
-    for item in iterator:
-        if item is not None:
-            found.append(item)
-        if time.perf_counter() >= until:
-            break
-    else:
+    if _work(iterator, found, SMALL_SECONDS):
         return found
     while True:
         async with turn:
-            until = time.perf_counter() + SLICE_SECONDS
-            for item in iterator:
-                if item is not None:
-                    found.append(item)
-                if time.perf_counter() >= until:
-                    break
-            else:
+            if _work(iterator, found, SLICE_SECONDS):
                 return found
             await asyncio.sleep(0)  # With the turn: the next one begins its slice after a look at the network.
+
+
+def _work(items: Iterator[T | None], found: list[T], seconds: float) -> bool:
+    """Add the next items to those ``found`` for so long; return whether that were all."""
+    until = time.perf_counter() + seconds
+    for item in items:
+        if item is not None:
+            found.append(item)
+        if time.perf_counter() >= until:
+            return False
+    return True
