@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from typing import Any
 
 import orjson
@@ -44,13 +45,14 @@ class Metadata:
 
     async def feed_in_slices(self, chunk: bytes) -> bytes:
         """The same for an event loop: others have their turn in between; a large row is rewritten in a thread."""
-        written = []
-        for few in await in_slices(self.rows(chunk)):
-            for row in few:
-                if len(row) > PART_BYTES:
-                    written.append(await asyncio.get_running_loop().run_in_executor(_REWRITING, self._ours, row))
-                else:
-                    written += await in_slices(map(self._ours, (row,)))
+        written: list[bytes] = []
+        rows = [row for few in await in_slices(self.rows(chunk)) for row in few]
+        for is_large, some in groupby(rows, lambda row: len(row) > PART_BYTES):
+            if is_large:
+                loop = asyncio.get_running_loop()
+                written += [await loop.run_in_executor(_REWRITING, self._ours, row) for row in some]
+            else:
+                written += await in_slices(map(self._ours, some))
         return b"".join(written)
 
     def rows(self, chunk: bytes) -> Iterator[list[bytes]]:
