@@ -74,7 +74,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         for outcome in ("passed", "failed", "error", "")
         for report in terminalreporter.stats.get(outcome, ())
         for name, value in getattr(report, "user_properties", ())
-        if name == PROPERTY and report.when in ("call", "teardown")
+        if name == PROPERTY and report.when == "teardown"
     ]
     if found:
         longest, where = max(found)

@@ -19,7 +19,47 @@ BATCH = 50
 """Tasks started together, at most: all of them run before the loop polls the network."""
 
 T = TypeVar("T")
-_TURNS: "WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]" = WeakKeyDictionary()
+
+
+class _Slices:
+    """Those of one event loop: what has been worked on since its last look at the network.
+
+    Short work that follows short work without such a look is one slice, and so is all small work.
+    """
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self._small = SLICE_SECONDS
+        self._until: float | None = None
+        self._waits = False
+
+    def begin(self) -> float:
+        """Return when the slice ends that has begun since the last look, or begins now."""
+        if self._until is None:
+            self._until = time.perf_counter() + SLICE_SECONDS
+            self._notice()
+        return self._until
+
+    def work_small(self, items: Iterator[T | None], found: list[T]) -> bool:
+        """Do small work without its turn, if there is time left for that; return whether it was all."""
+        if self._small <= 0:
+            return False
+        began = time.perf_counter()
+        self._notice()
+        ended = _work(items, found, began + min(SMALL_SECONDS, self._small))
+        self._small -= time.perf_counter() - began
+        return ended
+
+    def _notice(self) -> None:
+        if not self._waits:
+            self._waits = True
+            asyncio.get_running_loop().call_soon(self._looked)
+
+    def _looked(self) -> None:
+        self._waits, self._until, self._small = False, None, SLICE_SECONDS
+
+
+_SLICES: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Slices]" = WeakKeyDictionary()
 
 
 async def let_go(items: list[T]) -> None:
@@ -48,21 +88,20 @@ async def in_slices(items: Iterable[T | None]) -> list[T]:
     stall is one slice however many requests do this at once. Small work is done at once: it
     does not wait behind large work. Raises what the generator raises.
     """
-    turn = _TURNS.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+    slices = _SLICES.setdefault(asyncio.get_running_loop(), _Slices())
     iterator = iter(items)
     found: list[T] = []
-    if _work(iterator, found, SMALL_SECONDS):
+    if slices.work_small(iterator, found):
         return found
     while True:
-        async with turn:
-            if _work(iterator, found, SLICE_SECONDS):
+        async with slices.turn:
+            if _work(iterator, found, slices.begin()):
                 return found
-            await asyncio.sleep(0)  # With the turn: the next one begins its slice after a look at the network.
+            await asyncio.sleep(0)  # With the turn: the next one begins after a look at the network.
 
 
-def _work(items: Iterator[T | None], found: list[T], seconds: float) -> bool:
-    """Add the next items to those ``found`` for so long; return whether that were all."""
-    until = time.perf_counter() + seconds
+def _work(items: Iterator[T | None], found: list[T], until: float) -> bool:
+    """Add the next items to those ``found`` until then; return whether that were all."""
     for item in items:
         if item is not None:
             found.append(item)

@@ -34,14 +34,15 @@ async def test_others_have_their_turn_in_between() -> None:
             await asyncio.sleep(0)
 
     await asyncio.gather(in_slices(work()), other())
-    assert seen == ["work 0", "work 1", "other 0", "work 2", "other 1", "other 2"]  # The first is done at once.
+    assert seen == ["work 0", "other 0", "work 1", "other 1", "work 2", "other 2"]
 
 
 async def test_small_work_does_not_wait_behind_large_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many have large work: else one app's searches would hold up everybody's."""
     monkeypatch.setattr(slices, "SMALL_SECONDS", 60.0)
-    turn = slices._TURNS.setdefault(asyncio.get_running_loop(), asyncio.Lock())
-    async with turn:
+    monkeypatch.setattr(slices, "SLICE_SECONDS", 60.0)
+    state = slices._SLICES.setdefault(asyncio.get_running_loop(), slices._Slices())
+    async with state.turn:
         assert await in_slices(iter(range(3))) == [0, 1, 2]
 
 
@@ -89,3 +90,26 @@ async def test_short_work_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(StopIteration) as ended:
         work.send(None)
     assert ended.value.value == list(range(10))
+
+
+async def test_short_work_after_short_work_is_one_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes piece by piece and is there already, each piece less than a slice: not all of it at once."""
+    monkeypatch.setattr(slices, "SLICE_SECONDS", 3.0)
+    now = 0.0
+    monkeypatch.setattr("sidecar.common.slices.time.perf_counter", lambda: now)
+    looks = 0
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        asyncio.get_running_loop().call_soon(look)
+
+    def piece() -> Iterator[int]:
+        nonlocal now
+        now += 1
+        yield 1
+
+    look()
+    for _ in range(30):
+        assert await in_slices(piece()) == [1]
+    assert looks >= 4  # One slice of small work and one of more between two looks.
