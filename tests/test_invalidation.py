@@ -44,6 +44,7 @@ from tests.common.peer import Clock, Peer, Reply, peer, session
 from tests.pacs.fake import FakePacs, row
 from tests.tokens.signing import EC_KEY
 from tests.upstreams import SITE, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.waiting import wait_until_async
 
 __all__ = ["peer", "session"]
 
@@ -83,9 +84,7 @@ class Upstream:
 
     async def asked(self, times: int) -> None:
         """Wait for so many questions."""
-        async with asyncio.timeout(60):
-            while len(self.waiting) < times:
-                await asyncio.sleep(0.001)
+        await wait_until_async("the questions", lambda: len(self.waiting) >= times)
 
     def answer(self) -> None:
         """All that was asked until now."""

@@ -60,6 +60,8 @@ class LargeArchive:
 
     bodies: dict[str, bytes] = field(default_factory=dict)
     retrieve: tuple[bytes, str] = (b"", "application/dicom+json")
+    instances: int = 1
+    """How many every study has."""
 
     def app(self) -> web.Application:
         app = web.Application()
@@ -73,7 +75,9 @@ class LargeArchive:
         if request.query.get("offset", "0") != "0":
             body = b"[]"
         elif "StudyInstanceUID" in request.query and "PatientID" not in request.query:
-            body = orjson.dumps([row(StudyInstanceUID=request.query["StudyInstanceUID"])])
+            uids = request.query["StudyInstanceUID"].split(",")
+            counted = {"NumberOfStudyRelatedInstances": self.instances}
+            body = orjson.dumps([row(StudyInstanceUID=uid, **counted) for uid in uids])
         else:
             body = self.bodies.get(level, b"[]")
         return web.Response(body=body, content_type="application/dicom+json")

@@ -142,7 +142,8 @@ async def test_many_small_parts(request: pytest.FixtureRequest) -> None:
     small = [encoded(dataset(**names, StudyDescription="x" * (one % 40))) for one in range(200)]
     part = b"\r\n--abc\r\nContent-Type: application/dicom\r\n\r\n"
     body = b"".join(part + one for one in small * 160)[2:] + b"\r\n--abc--\r\n"
-    archive = LargeArchive(retrieve=(body, 'multipart/related; type="application/dicom"; boundary=abc'))
+    multipart = 'multipart/related; type="application/dicom"; boundary=abc'
+    archive = LargeArchive(retrieve=(body, multipart), instances=32_000)
     async with sidecar_before(archive) as sidecar:
         await sidecar.get("/fhir/metadata")
         with measured(request):

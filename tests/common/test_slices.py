@@ -64,10 +64,7 @@ async def test_one_slice_runs_between_two_looks_at_the_network_however_many_wait
     await asyncio.gather(*(in_slices(work(who)) for who in range(4)))
     done.set()
     await counting
-    assert sorted(map(len, rounds))[-2:] == [
-        1,
-        5,
-    ]  # Of each the small beginning at once, with one slice; then in turns.
+    assert max(map(len, rounds)) == 1
     worked = [who for one in rounds for who in one]
     assert sorted(worked) == sorted([*range(4)] * 5)
     assert set(worked[:8]) == {0, 1, 2, 3}  # Nobody waits for the end of another's work.

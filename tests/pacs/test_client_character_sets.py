@@ -28,7 +28,7 @@ FIELDS: dict[str, tuple[list[tuple[str, str]], dict[str, str]]] = {
 
 
 def client(session: aiohttp.ClientSession, peer: Peer, dialect: str) -> PacsClient:
-    return PacsClient(session, peer.url + "/rs", DIALECTS[dialect], timeout_seconds=5)
+    return PacsClient(session, peer.url + "/rs", DIALECTS[dialect], timeout_seconds=60)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

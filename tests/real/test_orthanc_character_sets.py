@@ -247,7 +247,7 @@ async def test_all_fields_are_asked_for_with_their_character_set(encoding: str, 
     with Orthanc({"DefaultEncoding": encoding}) as orthanc:
         load(orthanc, await asyncio.to_thread(file, tmp_path, 0, b"ISO_IR 192", "\u04101".encode()))
         async with aiohttp.ClientSession() as session:
-            client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=30)
+            client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60)
             for fields in ([], [("includefield", "all")], [("includefield", "00100020")]):
                 (row,) = await client.search(Query("studies"), fields)
                 assert row["00100020"]["Value"] == ["\u04101"]

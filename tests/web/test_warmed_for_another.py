@@ -12,6 +12,7 @@ from aiohttp import web
 
 from sidecar.listener import listen
 from tests.upstreams import INSTANCE, SERIES, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.waiting import wait_until_async
 
 FRAMES = f"/wado-rs/studies/{STUDY}/series/{SERIES}/instances/{INSTANCE}/frames/1"
 SLOW = {"patience_seconds": 0.3}
@@ -111,16 +112,6 @@ async def app_of(tape: Tape, ehr: Ehr | None = None, /, **changes: dict[str, Any
         yield App(url, f"http://127.0.0.1:{admin}", client)
 
 
-async def until(condition: Any, what: str) -> None:
-    """Wait for what becomes true; fail after a minute."""
-    try:
-        async with asyncio.timeout(60):
-            while not condition():
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        pytest.fail(f"waited in vain for: {what}")
-
-
 @pytest.mark.parametrize("invalidated", [False, True], ids=["nothing is forgotten", "everything is forgotten"])
 @pytest.mark.parametrize("arrived", [False, True], ids=["still slow", "opened"])
 async def test_what_was_warmed_for_one_is_not_given_to_another(invalidated: bool, arrived: bool) -> None:
@@ -147,7 +138,7 @@ async def test_what_is_warming_ends_when_it_is_forgotten() -> None:
         await app.warm(tape, A)
         tape.filed_for_b()
         await app.invalidate()
-        await until(lambda: tape.left == 1, "the archive's connection to close")
+        await wait_until_async("the archive's connection to close", lambda: tape.left == 1)
         assert (await app.answer_for(A))[0] == 404
     assert tape.asked == 1
 
@@ -157,7 +148,7 @@ async def test_a_retrieval_that_waits_while_everything_is_forgotten_is_decided_a
     tape = Tape()
     async with app_of(tape, pacs={"patience_seconds": 60}) as app:
         waiting = asyncio.create_task(app.frames_of(A))
-        await until(lambda: tape.asked == 1, "the archive to be asked")
+        await wait_until_async("the archive to be asked", lambda: tape.asked == 1)
         tape.filed_for_b()
         await app.invalidate()
         tape.ready.set()
@@ -183,7 +174,7 @@ async def test_a_retrieval_during_whose_wait_the_identifiers_changed_is_to_be_re
     tape, ehr = Tape(), Ehr()
     async with app_of(tape, ehr, patients=MAPPING, pacs={"patience_seconds": 60}) as app:
         waiting = asyncio.create_task(app.frames_of(A))
-        await until(lambda: tape.asked == 1, "the archive to be asked")
+        await wait_until_async("the archive to be asked", lambda: tape.asked == 1)
         ehr.numbers[A] = [A, "another-number"]
         await app.invalidate()
         tape.ready.set()
