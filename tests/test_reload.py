@@ -18,9 +18,10 @@ import yaml
 from aiohttp import web
 
 from tests.background import Background
+from tests.dicom import dataset, encoded
 from tests.sidecar_process import SidecarProcess
 from tests.telemetry.fhir_repository import FhirRepository
-from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr
+from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, TOKEN, ScriptedEhr
 from tests.waiting import wait_until
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
@@ -31,6 +32,7 @@ def archive(slow: threading.Event) -> web.Application:
 
     async def studies(request: web.Request) -> web.Response:
         row = {"00100020": {"vr": "LO", "Value": [PATIENT]}, "0020000D": {"vr": "UI", "Value": [STUDY]},
+               "0020000E": {"vr": "UI", "Value": [SERIES]}, "00080018": {"vr": "UI", "Value": [INSTANCE]},
                "00080061": {"vr": "CS", "Value": ["CT"]}}  # fmt: skip
         rows = [] if "offset" in request.query else [row]
         return web.json_response(rows, content_type="application/dicom+json")
@@ -45,8 +47,15 @@ def archive(slow: threading.Event) -> web.Application:
         await response.write(b"\xff\xd9")
         return response
 
+    async def instance(request: web.Request) -> web.Response:
+        made = dataset(
+            PatientID=PATIENT, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES, SOPInstanceUID=INSTANCE
+        )  # fmt: skip
+        return web.Response(body=encoded(made), content_type="application/dicom")
+
     app = web.Application()
     app.router.add_get("/rs/studies", studies)
+    app.router.add_get("/rs/studies/{study}/series/{series}/instances/{instance}", instance)
     app.router.add_get("/rs/studies/{study}/rendered", retrieve)
     app.router.add_get("/rs/{tail:.*}", studies)
     return app

@@ -46,13 +46,13 @@ class Metadata:
     async def feed_in_slices(self, chunk: bytes) -> bytes:
         """The same for an event loop: others have their turn in between; a large row is rewritten in a thread."""
         written: list[bytes] = []
-        rows = [row for few in await in_slices(self.rows(chunk)) for row in few]
-        for is_large, some in groupby(rows, lambda row: len(row) > PART_BYTES):
-            if is_large:
-                loop = asyncio.get_running_loop()
-                written += [await loop.run_in_executor(_REWRITING, self._ours, row) for row in some]
-            else:
-                written += await in_slices(map(self._ours, some))
+        loop = asyncio.get_running_loop()
+        for few in await in_slices(self.rows(chunk)):
+            for is_large, some in groupby(few, lambda row: len(row) > PART_BYTES):
+                if is_large:
+                    written += [await loop.run_in_executor(_REWRITING, self._ours, row) for row in some]
+                else:
+                    written += await in_slices(map(self._ours, some))
         return b"".join(written)
 
     def rows(self, chunk: bytes) -> Iterator[list[bytes]]:

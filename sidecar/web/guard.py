@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 from sidecar.access.capability import Capability, Operation, decide_capability, token_hash
 from sidecar.access.decision import (
     Deny,
+    HeaderPermit,
     Interaction,
     Part,
     PatientPermit,
@@ -256,10 +257,11 @@ class Guard:
         facts = StudyFacts(found.owners, found.part_found, described)
         if not names_patient:
             header = decide_header(permit, part, known_as, facts, now=self._clock(), whole=whole, drawn=drawn)
-            with measure("ownership"):
-                async with self.queries.turn(permit.patient):
-                    inside = await self._instances.of(self._unless_denied(header), known_as)
-            facts = replace(facts, inside=inside)
+            if isinstance(header, HeaderPermit):
+                with measure("ownership"):
+                    async with self.queries.turn(permit.patient):
+                        inside = await self._instances.of(header, known_as)
+                facts = replace(facts, inside=inside)
         with span("decide study") as step:
             decision = decide_study(
                 permit, part, known_as, facts, now=self._clock(), whole=whole, drawn=drawn, names_patient=names_patient

@@ -27,7 +27,10 @@ def archive() -> web.Application:
     """One study, which takes most of a second to send."""
 
     async def rows(request: web.Request) -> web.Response:
-        row = {"00100020": {"vr": "LO", "Value": [PATIENT]}, "0020000D": {"vr": "UI", "Value": [STUDY]}}
+        row = {
+            "00100020": {"vr": "LO", "Value": [PATIENT]}, "0020000D": {"vr": "UI", "Value": [STUDY]},
+            "00201208": {"vr": "IS", "Value": [WHOLE.count(b"Content-Type: application/dicom")]},
+        }  # fmt: skip
         return web.json_response([] if "offset" in request.query else [row], content_type="application/dicom+json")
 
     async def study(request: web.Request) -> web.StreamResponse:

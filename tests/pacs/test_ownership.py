@@ -94,7 +94,7 @@ async def test_owners_may_not_be_older_than_is_wanted(seconds: float, queries: i
     pacs = archive()
     facts = ownership(pacs, clock)
     part = Part(STUDY, SERIES)
-    assert (await facts.facts(part, KNOWN)).part_found
+    assert (await facts.facts(part, KNOWN, max_age_seconds=UNNAMED_SECONDS)).part_found
     clock.now += seconds
     asked = len(pacs.asked)
     await facts.facts(part, KNOWN)
