@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 import orjson
@@ -19,7 +19,7 @@ from sidecar.pacs.rewrite import TooDeep, rewrite_row
 from sidecar.pacs.scanner import Check, Malformed
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
-_STEP_BYTES = 16_384
+_STEP_BYTES = 4_096
 _REWRITING = ThreadPoolExecutor(1, "metadata")
 """One thread: a second would have the interpreter no sooner, and others need theirs for databases and names."""
 
@@ -47,8 +47,9 @@ class Metadata:
         """The same for an event loop: others have their turn in between; a large row is rewritten in a thread."""
         written: list[bytes] = []
         loop = asyncio.get_running_loop()
-        for few in await in_slices(self.rows(chunk)):
-            for is_large, some in groupby(few, lambda row: len(row) > PART_BYTES):
+        steps = self.rows(chunk)
+        while step := await in_slices(islice(steps, 1)):  # One after the other: to free many rows takes time, too.
+            for is_large, some in groupby(step[0], lambda row: len(row) > PART_BYTES):
                 if is_large:
                     written += [await loop.run_in_executor(_REWRITING, self._ours, row) for row in some]
                 else:
