@@ -85,8 +85,8 @@ async def in_slices(items: Iterable[T | None]) -> list[T]:
     them, which is left out.
 
     Of all that is sliced one slice runs between two looks at the network, each in its turn: so the
-    stall is one slice however many requests do this at once. Small work is done at once: it
-    does not wait behind large work. Raises what the generator raises.
+    stall is one slice however many requests do this at once. Small work, one
+    slice of it in all, does not wait behind large work. Raises what the generator raises.
     """
     slices = _SLICES.setdefault(asyncio.get_running_loop(), _Slices())
     iterator = iter(items)
