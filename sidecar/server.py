@@ -165,6 +165,7 @@ async def build(
                 invalidation=invalidation,
             ),
             policy=policy(settings, rules),
+            invalidation=invalidation,
             clients=clients,
             capabilities=capabilities(settings, tokens.cache),
         )

@@ -55,7 +55,7 @@ NOT_FORGOTTEN = {
     "Capabilities._issued_for": TOKENS, "Capabilities._revoked": TOKENS, "Capabilities._checked": TOKENS,
     "AuditTrail._inactive": TOKENS,
     "Discovery._flight": OURS, "Jwks._flight": OURS, "Readiness._flight": OURS, "BackendServices._flight": OURS,
-    "InstancePatients._doubted": "what was seen to be wrong is remembered, so that more is looked at",
+    "Invalidation._forgotten": "which studies were forgotten: with nothing kept, that says nothing",
     "Constraints._read": "a scope's text as a search: no answer of anybody",
     "MemoryStore._seen": "fingerprints and times: to forget them would make every study count as changed, and what "
     "is seen late makes _lastUpdated later, never earlier",
@@ -159,7 +159,7 @@ def instances(world: World) -> Ask:
     """A series that a client walks through, whose second instance goes."""
     rows = [row("p1", "1.2", "1.2.3", f"1.2.3.{number}") for number in range(2)]
     asked = Ownership(world.archive(rows, rows[:1]), invalidation=world.kept, clock=Clock())
-    asked._series[(SERIES, P1)] = _Series({"1.2.3.0"})
+    asked._series[(SERIES, P1, 0)] = _Series({"1.2.3.0"})
     return lambda: asked.holds(Part("1.2", "1.2.3", "1.2.3.1"), P1)
 
 

@@ -68,7 +68,7 @@ NO_NEGATIVES = {
     "TokenCache._active", "Capabilities._issued_for", "Capabilities._checked", "AuditTrail._inactive",
     "Constraints._read", "MemoryStore._seen", "Ownership._owners", "Ownership._series", "StudyLists._asked",
     "StudyLists._refreshed", "StudyLists._arrived", "Studies._asked", "EhrMapping._refreshed", "InstancePatients._own",
-    "InstancePatients._doubted",
+    "Invalidation._forgotten",
 }  # fmt: skip
 
 

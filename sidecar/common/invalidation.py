@@ -1,12 +1,17 @@
 """How everything that is kept of other systems' answers is forgotten at once, and nothing older is kept afterwards."""
 
+import time
 from collections.abc import Callable, Collection, MutableMapping
 from typing import Any, Protocol, TypeVar
+
+from cachetools import TTLCache, TLRUCache
 
 NEGATIVE_SECONDS = 5
 """How long at most an answer is kept that says that something is not there: images and records arrive."""
 FRESH_SECONDS = 2
 """Shortest time in seconds between two no-cache requests of one patient that are passed on."""
+MAX_FORGOTTEN = 20_000
+"""Studies that are remembered as forgotten; with one more everything is forgotten."""
 
 
 class Forgetful(Protocol):
@@ -25,11 +30,18 @@ class Invalidation:
 
     Each forgetting begins a generation. An answer that was asked for in an earlier one is not kept: whoever keeps an
     answer notes the generation before asking and compares it before keeping. Nor does a request of this generation
-    wait for a call of an earlier one (``SingleFlight``).
+    wait for a call of an earlier one (``SingleFlight``). A study that is forgotten alone has a
+    generation of its own, which is part of the key of what is kept about it: nothing has to be searched for, and what
+    is asked about others is kept. The clock is monotonic, in seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.generation = 0
+        self._longest: float = NEGATIVE_SECONDS
+        # As long as anything that was kept of it before it was forgotten.
+        self._forgotten: TLRUCache[str, int] = TLRUCache(
+            MAX_FORGOTTEN, lambda _, __, now: now + self._longest, timer=clock
+        )
         self._of_archive: list[tuple[object, Callable[[Collection[str] | None], None]]] = []
         self._of_others: list[MutableMapping[Any, Any]] = []
 
@@ -43,6 +55,9 @@ class Invalidation:
         ``patient_ids(key)`` are the PatientIDs that an entry is about. Without it the cache is emptied whoever
         changed: what stands under a UID may change with any patient.
         """
+
+        if isinstance(cache, TTLCache):
+            self._longest = max(self._longest, cache.ttl)
 
         def forget(changed: Collection[str] | None) -> None:
             if changed is None or patient_ids is None:
@@ -64,13 +79,20 @@ class Invalidation:
         self._of_archive.append((kept, kept.forget))
         return kept
 
-    def begin_generation(self) -> None:
-        """Keep nothing that was asked for until now, and let nobody wait for it."""
-        self.generation += 1
+    def of(self, study: str) -> int:
+        """Return the generation of the study with this UID; 0 unless it was forgotten alone."""
+        return self._forgotten.get(study, 0)
+
+    def forget_study(self, study: str) -> None:
+        """Let nothing be found, nor waited for, that has an earlier generation of this study in its key."""
+        if study not in self._forgotten and len(self._forgotten) >= MAX_FORGOTTEN:
+            self.archive_changed(None)
+            self._forgotten.clear()
+        self._forgotten[study] = self.of(study) + 1
 
     def archive_changed(self, patient_ids: Collection[str] | None) -> None:
         """Forget what the archive answered about the patients of these PatientIDs, ``None``: about all."""
-        self.begin_generation()
+        self.generation += 1
         for _, forget in self._of_archive:
             forget(patient_ids)
 

@@ -41,8 +41,8 @@ MAXIMUM_BYTES = 16 * 2**20
 """Bytes of an instance that are read to find its patient, which stands near its beginning."""
 
 KnownAs = frozenset[PatientIdentifier]
-_Asked = tuple[Part, KnownAs]
-"""A series, and by what the patient is known for whom it is looked at."""
+_Asked = tuple[Part, KnownAs, int]
+"""A series, by what the patient is known for whom it is looked at, and its study's generation."""
 # The archive does not have the resource in this form.
 _NOT_THERE = frozenset({404, 405, 406, 410, 415, 501})
 NOBODY = PatientIdentifier("")
@@ -79,11 +79,10 @@ class InstancePatients:
         self._own: TTLCache[_Asked, frozenset[PatientIdentifier]] = kept.cache(
             TTLCache(max_entries, ttl_seconds, timer=clock), lambda asked: {known.patient_id for known in asked[1]}
         )
-        self._refused: TTLCache[_Asked, frozenset[PatientIdentifier]] = kept.cache(
+        # What was refused a moment ago stays so, in whatever generation of the study.
+        self._refused: TTLCache[tuple[Part, KnownAs], frozenset[PatientIdentifier]] = kept.cache(
             TTLCache(max_entries, absent_seconds, timer=clock)
         )
-        # Studies in which something foreign was seen.
-        self._doubted: TTLCache[str, bool] = TTLCache(max_entries, ttl_seconds, timer=clock)
         self._flight: SingleFlight[_Asked, frozenset[PatientIdentifier]] = SingleFlight(kept)
 
     async def of(self, permit: HeaderPermit, known_as: KnownAs) -> frozenset[PatientIdentifier]:
@@ -122,11 +121,12 @@ class InstancePatients:
         return sorted(found)
 
     async def _of_series(self, permit: HeaderPermit, part: Part, known_as: KnownAs) -> frozenset[PatientIdentifier]:
-        # Where something foreign was seen in a study, an instance speaks for itself alone.
-        asked = (part if part.study in self._doubted else Part(part.study, part.series), known_as)
+        # Where something foreign was seen in a study, it was forgotten, and an instance speaks for itself alone.
+        generation = self._invalidation.of(part.study)
+        asked = (part if generation else Part(part.study, part.series), known_as, generation)
         known = self._own.get(asked)
         if known is None:
-            known = self._refused.get(asked)
+            known = self._refused.get(asked[:2])
         if known is None:
             known = await self._flight.run(asked, lambda: self._look(permit, part, asked))
         return known
@@ -139,7 +139,10 @@ class InstancePatients:
         is_where = (header.study, header.series, header.instance) == (part.study, part.series, part.instance)
         found = frozenset({header.patient if is_where else NOBODY})
         if started == self._invalidation.generation:  # Else it may be from before what made us forget.
-            (self._own if all_may_be_one_of(found, asked[1]) else self._refused)[asked] = found
+            if all_may_be_one_of(found, asked[1]):
+                self._own[asked] = found
+            else:
+                self._refused[asked[:2]] = found
         return found
 
     async def _any_instance(self, part: Part, known_as: KnownAs) -> Part:
@@ -198,13 +201,6 @@ class InstancePatients:
             "The image archive does not say for certain whose images these are; they were not passed on.",
             reason="unreadable_patient",
         ).because(why)
-
-    def forget_study(self, study: str) -> None:
-        """Look anew from now on in this study, whoever asks. What was refused a moment ago stays so."""
-        self._invalidation.begin_generation()
-        self._doubted[study] = True
-        for asked in [one for one in self._own if one[0].study == study]:
-            self._own.pop(asked, None)
 
     async def close(self) -> None:
         """End what is under way."""

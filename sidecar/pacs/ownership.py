@@ -29,9 +29,9 @@ INDEXED_INSTANCES = 5_000
 """Instances of one series that are looked up in one query, once a second one of them is asked for."""
 
 KnownAs = frozenset[PatientIdentifier]
-_Asked = tuple[str, KnownAs]
-"""A StudyInstanceUID, and by what the patient is known for whom it is asked."""
-_AskedPart = tuple[Part, KnownAs]
+_Asked = tuple[str, KnownAs, int]
+"""A StudyInstanceUID, by what the patient is known for whom it is asked, and the study's generation."""
+_AskedPart = tuple[Part, KnownAs, int]
 """The same of a series or instance."""
 
 
@@ -94,7 +94,7 @@ class Ownership:
         The part is looked for only in the patient's own studies. ``max_age_seconds``: of owners that are remembered.
         Raises what ``PacsClient.search`` raises.
         """
-        asked = (part.study, known_as)
+        asked = (part.study, known_as, self._invalidation.of(part.study))
         now = max_age_seconds < math.inf
         if now and (kept := self._owners.get(asked)) and self._clock() - kept.asked >= max_age_seconds:
             self._owners.pop(asked, None)
@@ -108,7 +108,7 @@ class Ownership:
 
         ``fresh``: what is not remembered is asked for now, not taken from an earlier slow query.
         """
-        asked = (study, known_as)
+        asked = (study, known_as, self._invalidation.of(study))
         kept = self._owners.get(asked) or self._refused.get(asked)
         if kept is None:
             kept = await self._owners_flight.run((asked, fresh), lambda: self._find_owners(asked, fresh=fresh))
@@ -122,15 +122,16 @@ class Ownership:
         """
         if part.series is None:
             return True
-        if self._is_known(part, known_as):
+        asked = (part, known_as, self._invalidation.of(part.study))
+        if self._is_known(asked):
             return True
-        if (part, known_as) in self._absent:
+        if asked in self._absent:
             return False
-        return await self._parts_flight.run((part, known_as), lambda: self._find_part(part, known_as))
+        return await self._parts_flight.run(asked, lambda: self._find_part(asked))
 
-    def _is_known(self, part: Part, known_as: KnownAs) -> bool:
-        series = self._series.get((Part(part.study, part.series), known_as))
-        return series is not None and (part.instance is None or part.instance in series.instances)
+    def _is_known(self, asked: _AskedPart) -> bool:
+        series, instance = self._series.get(_series_of(asked)), asked[0].instance
+        return series is not None and (instance is None or instance in series.instances)
 
     def _is_current(self, started: int) -> bool:
         """Whether nothing made us forget since: else what was found may be from before."""
@@ -157,31 +158,31 @@ class Ownership:
             (self._owners if all_are_one_of(owners, asked[1]) else self._refused)[asked] = found
         return found
 
-    async def _find_part(self, part: Part, known_as: KnownAs) -> bool:
+    async def _find_part(self, asked: _AskedPart) -> bool:
         started = self._invalidation.generation
         try:
-            found = await (
-                self._find_series(part, known_as) if part.instance is None else self._find_instance(part, known_as)
-            )
+            found = await (self._find_series(asked) if asked[0].instance is None else self._find_instance(asked))
         except UnknownTexts:
             found = False
         if not found and self._is_current(started):
-            self._absent[(part, known_as)] = True
+            self._absent[asked] = True
         return found
 
-    async def _find_series(self, part: Part, known_as: KnownAs) -> bool:
+    async def _find_series(self, asked: _AskedPart) -> bool:
         started = self._invalidation.generation
+        part, known_as, _ = asked
         parameters = (("SeriesInstanceUID", part.series or ""), ("includefield", _fields("StudyInstanceUID")))
         rows = await self._client.search(Query("series", study=part.study), parameters, limit=100, known_as=known_as)
         if not any(_is_in(row, part, known_as) for row in rows):
             return False
         if self._is_current(started):
-            self._series.setdefault((part, known_as), _Series())
+            self._series.setdefault(asked, _Series())
         return True
 
-    async def _find_instance(self, part: Part, known_as: KnownAs) -> bool:
+    async def _find_instance(self, asked: _AskedPart) -> bool:
         started = self._invalidation.generation
-        of_series = (Part(part.study, part.series), known_as)
+        part, known_as, _ = asked
+        of_series = _series_of(asked)
         series = self._series.get(of_series)
         query = Query("instances", study=part.study, series=part.series)
         fields = ("includefield", _fields("StudyInstanceUID", "SeriesInstanceUID"))
@@ -209,17 +210,7 @@ class Ownership:
 
     def forget_owners(self, study: str, known_as: KnownAs) -> None:
         """Ask for the owners of this study anew: a list saw that they are not the patient alone."""
-        self._owners.pop((study, known_as), None)
-
-    def forget_study(self, study: str) -> None:
-        """Ask the PACS anew from now on about this study and all in it, whoever's it is."""
-        self._invalidation.begin_generation()
-        for table in (self._owners, self._refused):
-            for asked in [one for one in table if one[0] == study]:
-                table.pop(asked, None)
-        for parts in (self._series, self._absent):
-            for part in [one for one in parts if one[0].study == study]:
-                parts.pop(part, None)
+        self._owners.pop((study, known_as, self._invalidation.of(study)), None)
 
     async def close(self) -> None:
         """End what is under way."""
@@ -239,6 +230,11 @@ def owner_of(row: Row) -> PatientIdentifier:
     if not (has_known_character_set(row) and is_known_text(patient_id) and is_known_text(issuer or "")):
         return PatientIdentifier("")
     return PatientIdentifier(patient_id, issuer)
+
+
+def _series_of(asked: _AskedPart) -> _AskedPart:
+    part, known_as, generation = asked
+    return Part(part.study, part.series), known_as, generation
 
 
 def _fields(*keywords: str) -> str:

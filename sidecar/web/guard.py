@@ -33,6 +33,7 @@ from sidecar.access.scopes import Context
 from sidecar.access.study import DescribedStudy
 from sidecar.access.token import Token
 from sidecar.common.errors import Problem
+from sidecar.common.invalidation import Invalidation
 from sidecar.common.spans import OUTCOME, REASON, Span, span
 from sidecar.pacs.instance_patients import InstancePatients
 from sidecar.pacs.issuers import Issuers
@@ -90,6 +91,7 @@ class Guard:
         views: PatientViews,
         *,
         policy: Policy,
+        invalidation: Invalidation,
         clients: BackendClients | None = None,
         capabilities: Capabilities | None = None,
         clock: Callable[[], float] = time.time,
@@ -103,6 +105,7 @@ class Guard:
         self.audit = audit
         self._views = views
         self._policy = policy
+        self._invalidation = invalidation
         self._clients = clients
         self.capabilities = capabilities
         self._clock = clock
@@ -336,8 +339,7 @@ class Guard:
 
         Owners, parts and what instances name are forgotten for whoever asks, lists that show it for this patient.
         """
-        self._ownership.forget_study(study)
-        self._instances.forget_study(study)
+        self._invalidation.forget_study(study)
         self._views.forget_listed(study, known_as)
 
     async def is_corrected(self, permit: PatientPermit, part: Part, known_as: frozenset[PatientIdentifier]) -> bool:

@@ -28,6 +28,7 @@ from sidecar.access.policy import Policy
 from sidecar.access.reasons import STATUS, Reason
 from sidecar.access.scopes import Context, Grant, parse_scopes
 from sidecar.access.token import Token
+from sidecar.common.invalidation import Invalidation
 from sidecar.patients.direct import DirectMapping
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
@@ -148,6 +149,7 @@ async def test_every_reason_is_reached() -> None:
         NO_AUDIT,
         NO_VIEWS,
         policy=ON,
+        invalidation=Invalidation(),
     )
     tables = (PATIENT_DENIALS, STUDY_DENIALS, BACKEND_DENIALS, SHOWN_DENIALS, CAPABILITY_DENIALS)
     reached: set[Reason] = {row[-1] for table in tables for row in table}

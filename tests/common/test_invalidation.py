@@ -7,6 +7,7 @@ from cachetools import TTLCache
 
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.single_flight import SingleFlight
+from tests.common.peer import Clock
 
 
 def caches() -> tuple[Invalidation, dict[str, TTLCache[Any, Any]]]:
@@ -65,3 +66,36 @@ async def test_a_call_is_not_shared_with_whoever_asks_after_a_forgetting() -> No
     kept.invalidate()
     assert await flight.run("key", call) == kept.generation
     assert calls == [0, kept.generation]
+
+
+def test_a_study_is_forgotten_alone() -> None:
+    """Nothing else begins anew, nor is anything looked through."""
+    kept, made = caches()
+    kept.forget_study("1.2")
+    kept.forget_study("1.2")
+    assert (kept.of("1.2"), kept.of("1.3"), kept.generation) == (2, 0, 0)
+    assert all(made.values())
+
+
+def test_that_a_study_was_forgotten_is_known_as_long_as_anything_is_kept() -> None:
+    clock = Clock()
+    kept = Invalidation(clock)
+    for seconds in (30, 90, 60):
+        kept.cache(TTLCache(9, seconds, timer=clock))
+    kept.forget_study("1.2")
+    clock.now += 89
+    assert kept.of("1.2") == 1
+    clock.now += 2
+    assert kept.of("1.2") == 0
+
+
+def test_with_too_many_forgotten_studies_everything_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was kept of the first of them must not be found again."""
+    monkeypatch.setattr("sidecar.common.invalidation.MAX_FORGOTTEN", 2)
+    kept, made = caches()
+    for study in ("1.2", "1.3", "1.2", "1.3"):
+        kept.forget_study(study)
+    assert made["by UID"]
+    kept.forget_study("1.4")
+    assert not made["by UID"]
+    assert (kept.of("1.2"), kept.of("1.4"), kept.generation) == (0, 1, 1)

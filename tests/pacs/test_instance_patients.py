@@ -284,8 +284,8 @@ FORGETTING: dict[str, tuple[Any, bool]] = {
     "everybody's": (lambda patients: patients._invalidation.archive_changed(None), True),
     "the patient's": (lambda patients: patients._invalidation.archive_changed({"p1"}), True),
     "another's": (lambda patients: patients._invalidation.archive_changed({"p2"}), False),
-    "the study": (lambda patients: patients.forget_study(STUDY), True),
-    "another study": (lambda patients: patients.forget_study("1.9"), False),
+    "the study": (lambda patients: patients._invalidation.forget_study(STUDY), True),
+    "another study": (lambda patients: patients._invalidation.forget_study("1.9"), False),
 }
 
 
@@ -324,7 +324,7 @@ async def test_after_something_foreign_an_instance_speaks_for_itself_alone() -> 
     for part in (PART, *others):
         await look(patients, part)
     assert len(archive.opened) == 1
-    patients.forget_study(STUDY)
+    patients._invalidation.forget_study(STUDY)
     for part in (PART, *others, PART):
         await look(patients, part)
     assert [retrieval.part for retrieval in archive.opened[1:]] == [PART, *others]

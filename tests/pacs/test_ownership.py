@@ -394,7 +394,7 @@ async def test_one_study_is_forgotten() -> None:
     stranger = frozenset({OTHER})
     await facts.owners(STUDY, stranger)
     asked = len(pacs.asked)
-    facts.forget_study(STUDY)
+    facts._invalidation.forget_study(STUDY)
     await facts.facts(parts[2], KNOWN)
     assert len(pacs.asked) == asked
     pacs.rows = pacs.rows[3:]
@@ -404,7 +404,7 @@ async def test_one_study_is_forgotten() -> None:
     assert not await facts.holds(parts[1], KNOWN)
     pacs.rows.append(row("p1", STUDY, "1.5"))
     assert not await facts.holds(parts[1], KNOWN)  # That it is not there is remembered.
-    facts.forget_study(STUDY)
+    facts._invalidation.forget_study(STUDY)
     assert await facts.holds(parts[1], KNOWN)
 
 
@@ -414,7 +414,7 @@ async def test_what_was_under_way_when_a_study_was_forgotten_is_not_remembered()
     pacs.gate.clear()
     first = asyncio.ensure_future(facts.owners(STUDY, KNOWN))
     await settle()
-    facts.forget_study(STUDY)
+    facts._invalidation.forget_study(STUDY)
     pacs.gate.set()
     assert await first == frozenset({OWN})
     await facts.owners(STUDY, KNOWN)

@@ -16,6 +16,7 @@ from sidecar.access.reasons import Reason
 from sidecar.access.scopes import parse_scopes
 from sidecar.access.token import Token
 from sidecar.common.errors import Problem, Unavailable
+from sidecar.common.invalidation import Invalidation
 from sidecar.pacs.instance_patients import InstancePatients
 from sidecar.pacs.issuers import Issuers
 from sidecar.pacs.ownership import Ownership
@@ -81,7 +82,6 @@ class Facts(Ownership):
     def __init__(self) -> None:
         self.known: StudyFacts | Exception = StudyFacts(frozenset({OWN}), part_found=True)
         self.asked: list[Part] = []
-        self.forgotten: list[str] = []
 
     async def facts(
         self, part: Part, known_as: frozenset[PatientIdentifier], *, max_age_seconds: float = math.inf
@@ -91,10 +91,6 @@ class Facts(Ownership):
         if isinstance(self.known, Exception):
             raise self.known
         return self.known
-
-    def forget_study(self, study: str) -> None:
-        """Of which study it was said."""
-        self.forgotten.append(study)
 
 
 class Instances(InstancePatients):
@@ -110,9 +106,6 @@ class Instances(InstancePatients):
         if isinstance(self.known, Exception):
             raise self.known
         return self.known
-
-    def forget_study(self, study: str) -> None:
-        """Nothing is remembered."""
 
 
 class Numbers(Issuers):
@@ -133,6 +126,7 @@ class World:
     def __init__(self, policy: Policy | None = None, views: PatientViews = NO_VIEWS) -> None:
         self.tokens, self.patients, self.facts, self.metrics = Tokens(), Patients(), Facts(), Metrics("test")
         self.clock, self.issuers, self.instances = Clock(NOW), Numbers(), Instances()
+        self.invalidation = Invalidation()
         self.guard = Guard(
             self.tokens,
             self.patients,
@@ -143,6 +137,7 @@ class World:
             NO_AUDIT,
             views,
             policy=policy or Policy(),
+            invalidation=self.invalidation,
             clock=self.clock,
         )
 
@@ -354,7 +349,7 @@ async def test_an_instance_of_another_patient_in_an_own_study(inside: PatientIde
     world.instances.known = frozenset({OWN, inside})
     assert await world.refused(world.guard.study(PERMIT, PART, names_patient=False)) is Reason.FOREIGN
     assert world.instances.asked == [HeaderPermit("p1", PART, frozenset({OWN}))]
-    assert world.facts.forgotten == [PART.study]
+    assert world.invalidation.of(PART.study) == 1
     assert lists.forgotten == [(PART.study, frozenset({OWN}))]
     name = "smart_imaging_verification_failures_total"
     assert world.metrics.registry.get_sample_value(name, {"what": "instance"}) == 1
@@ -368,7 +363,7 @@ async def test_an_instance_of_a_study_that_was_corrected_is_no_alarm() -> None:
     def forget_study(study: str) -> None:
         world.facts.known = StudyFacts(frozenset({OTHER}), part_found=True)
 
-    world.facts.forget_study = forget_study  # type: ignore[method-assign]
+    world.invalidation.forget_study = forget_study  # type: ignore[method-assign]
     assert await world.refused(world.guard.study(PERMIT, PART, names_patient=False)) is Reason.FOREIGN
     name = "smart_imaging_verification_failures_total"
     assert not world.metrics.registry.get_sample_value(name, {"what": "instance"})
@@ -381,7 +376,7 @@ async def test_instances_are_looked_at_where_the_answer_does_not_say_whose_it_is
     assert world.instances.asked == []
     assert await world.guard.study(PERMIT, PART, names_patient=False) == permit
     assert world.instances.asked == [HeaderPermit("p1", PART, frozenset({OWN}))]
-    assert world.facts.forgotten == []
+    assert world.invalidation.of(PART.study) == 0
 
 
 async def test_no_instance_is_looked_at_in_a_study_of_another() -> None:
