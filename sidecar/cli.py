@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import click
 
 from sidecar import __version__
-from sidecar.common.memory import keep_freed_memory
+from sidecar.common.memory import keep_freed_memory, keep_imported
 from sidecar.configuration import ConfigurationError, load_settings
 from sidecar.settings import Settings
 
@@ -225,6 +225,7 @@ def _run(start: Callable[[asyncio.Event, asyncio.Event], Coroutine[Any, Any, Non
         await start(stop, reload)
 
     keep_freed_memory()
+    keep_imported()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(until_stopped())
