@@ -1,8 +1,9 @@
 """A large metadata row, rewritten in parts: no call of the JSON library takes long.
 
-The library holds the interpreter from the first to the last byte of a document, in a thread, too.
-So what is larger than ``PART_BYTES`` is taken apart at its own members or elements, and only what
-is smaller is read as a whole. It comes out as ``rewrite_row`` makes it. To be run in a thread: it
+The library holds the interpreter from the first to the last byte of a document, in a thread, too,
+and so does a regular expression. So what is larger than ``PART_BYTES`` is taken apart at its own
+members or elements, some bytes at a time, and only what is smaller is read as a whole; and single
+strings, which are read fast. It comes out as ``rewrite_row`` makes it. To be run in a thread: it
 takes a while.
 """
 
@@ -19,15 +20,18 @@ from sidecar.pacs.rewrite import (
     archive_notes,
     block,
     is_creator,
-    is_url,
     rewrite_element,
     rewrite_value,
 )
 
 PART_BYTES = 65_536
+WHOLE_BYTES = 8 * PART_BYTES
+"""Most of an object or array that is read as a whole where DICOM knows nothing that large."""
+STEP_BYTES = 65_536
+"""What one call of a regular expression looks at."""
 _SPACE = re.compile(rb"[ \t\r\n]*+")
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-_SCALAR = re.compile(rb'[^ \t\r\n,:"{}\[\]]++')
+_IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_SCALAR = re.compile(rb'[^ \t\r\n,:"{}\[\]]*+')
 _TO_BRACKET = re.compile(rb'(?:[^{}\[\]"]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 
 
@@ -54,7 +58,9 @@ class Part:
         return self.text[self.start : self.start + 1]
 
     def read(self) -> Any:
-        """The value. Raises ``NotJson``."""
+        """The value. Raises ``NotJson``, and ``TypeError`` for what is too large and no string."""
+        if self.end - self.start > WHOLE_BYTES and self.opens != b'"':
+            raise TypeError
         try:
             return orjson.loads(self.text[self.start : self.end])
         except ValueError:
@@ -95,33 +101,40 @@ class Part:
                 raise NotJson
             at = self._behind_space(at + 1)
 
+    def _behind(self, run: re.Pattern[bytes], at: int) -> int:
+        """Where a run of what the pattern takes ends, which may be where it begins."""
+        while (found := run.match(self.text, at, at + STEP_BYTES)) and found.end() > at:
+            at = found.end()
+        return at
+
     def _behind_space(self, at: int) -> int:
-        found = _SPACE.match(self.text, at)
-        return found.end() if found else at
+        return self._behind(_SPACE, at)
 
     def _end_of_string(self, at: int) -> int:
-        found = _STRING.match(self.text, at)
-        if found is None:
+        end = self._behind(_IN_STRING, at + 1)
+        if self.text[at : at + 1] != b'"' or self.text[end : end + 1] != b'"':
             raise NotJson
-        return found.end()
+        return end + 1
 
     def _end_of_value(self, at: int) -> int:
         first = self.text[at : at + 1]
         if first == b'"':
             return self._end_of_string(at)
         if first not in (b"{", b"["):
-            found = _SCALAR.match(self.text, at)
-            if found is None:
+            end = self._behind(_SCALAR, at)
+            if end == at:
                 raise NotJson
-            return found.end()
+            return end
         depth = 0
-        while at < len(self.text) and self.text[at] != 0x22:
-            depth += 1 if self.text[at] in b"{[" else -1
-            at += 1
-            if depth == 0:
-                return at
-            found = _TO_BRACKET.match(self.text, at)
-            at = found.end() if found else at
+        while at < len(self.text):
+            if self.text[at] == 0x22:  # A string that did not end within one step.
+                at = self._end_of_string(at)
+            else:
+                depth += 1 if self.text[at] in b"{[" else -1
+                at += 1
+                if depth == 0:
+                    return at
+            at = self._behind(_TO_BRACKET, at)
         raise NotJson
 
 
@@ -178,12 +191,13 @@ class _Writer:
             return None
         members = part.members()
         values = members.get("Value")
-        if values is None or not values.is_large or values.opens != b"[" or "BulkDataURI" in members or is_url(name):
-            return orjson.dumps(rewrite_element(name, part.read(), self.root, self.context, depth))
-        element = {key: one.read() for key, one in members.items() if key != "Value"}
+        apart = values is not None and values.is_large and values.opens == b"["
+        element = {key: one.read() for key, one in members.items() if not (apart and one is values)}
         empty = rewrite_element(name, element, self.root, self.context, depth)
-        if empty["vr"] == "UR":
+        if apart and empty["vr"] == "UR":
             return orjson.dumps(rewrite_element(name, part.read(), self.root, self.context, depth))
+        if values is None or not apart or "BulkDataURI" in element:
+            return orjson.dumps(empty)
         rewritten = list(self._values(values, empty["vr"] == "SQ", depth))
         if not rewritten:
             return orjson.dumps(empty)

@@ -106,7 +106,7 @@ def rewrite_element(
         vr = "UN"
     value, inline = element.get("Value"), element.get("InlineBinary")
     values = value if isinstance(value, list) else []
-    if vr == "UR" or is_url(name):
+    if vr == "UR" or name.upper() in _URL_ATTRIBUTES:
         urls = [url for one in values if (url := our_url(one, root))]
         return {"vr": "UR", "Value": urls} if urls else {"vr": "UR"}
     if "BulkDataURI" in element:
@@ -116,11 +116,6 @@ def rewrite_element(
     if values:
         return {"vr": vr, "Value": values}
     return {"vr": vr, "InlineBinary": inline} if isinstance(inline, str) else {"vr": vr}
-
-
-def is_url(name: str) -> bool:
-    """Whether this attribute holds URLs, whatever VR it names."""
-    return name.upper() in _URL_ATTRIBUTES
 
 
 def rewrite_value(value: object, is_item: bool, root: str, context: str | None, depth: int) -> object:

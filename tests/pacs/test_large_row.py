@@ -53,14 +53,17 @@ def rewritten(text: bytes) -> Any:
     return orjson.loads(LargeRow(text).written(ROOT, CONTEXT))
 
 
-@pytest.mark.parametrize("part", [1, 20, 100, 1_000])
+@pytest.mark.parametrize(("part", "step"), [(1, 2), (20, 3), (100, 20), (1_000, 65_536)])
 @given(row=ROWS, indent=st.booleans(), creator=st.booleans())
-def test_it_comes_out_as_a_small_one(part: int, row: dict[str, Any], indent: bool, creator: bool) -> None:
+def test_it_comes_out_as_a_small_one(
+    part: int, step: int, row: dict[str, Any], indent: bool, creator: bool
+) -> None:
     if creator and part >= 100:  # One that is long counts as the archive's own.
         row["77770010"] = {"vr": "LO", "Value": ["DCM4CHEE Archive 5"]}
     text = orjson.dumps(row, option=orjson.OPT_INDENT_2 if indent else None)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(large_row, "PART_BYTES", part)
+        patched.setattr(large_row, "STEP_BYTES", step)
         assert rewritten(text) == orjson.loads(orjson.dumps(rewrite_row(orjson.loads(text), ROOT, context=CONTEXT)))
 
 
@@ -87,9 +90,10 @@ def test_it_comes_out_as_a_small_one(part: int, row: dict[str, Any], indent: boo
         b'{"a":"',
     ],
 )
-@pytest.mark.parametrize("part", [0, 6, 1_000])
-def test_what_is_no_json_is_refused(text: bytes, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("part", "step"), [(0, 2), (6, 3), (1_000, 65_536)])
+def test_what_is_no_json_is_refused(text: bytes, part: int, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(large_row, "PART_BYTES", part)
+    monkeypatch.setattr(large_row, "STEP_BYTES", step)
     with pytest.raises(NotJson):
         rewritten(text.replace(b'"a"', b'"00080018"'))
 
@@ -99,3 +103,66 @@ def test_depth_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     deep = b'{"00081199":{"vr":"SQ","Value":[' * 70 + b"{}" + b"]}}" * 70
     with pytest.raises(TooDeep):
         rewritten(deep)
+
+
+MANY = 300_000
+OF_ONE_KIND: dict[str, bytes] = {
+    "numbers": b'{"00280030":{"vr":"DS","Value":[' + b",".join([b"1"] * MANY) + b"]}}",
+    "spaces": b'{"00280030":' + b" " * MANY + b'{"vr":"DS","Value":[1' + b" " * MANY + b"]}}",
+    "a string": b'{"00280030":{"vr":"OW","InlineBinary":"' + b"A" * MANY + b'"}}',
+    "escapes": b'{"00280030":{"vr":"LT","Value":["' + rb"\"" * MANY + b'"]}}',
+    "backslashes": b'{"00280030":{"vr":"LT","Value":["' + rb"\\" * MANY + b'"]}}',
+    "items": b'{"00081199":{"vr":"SQ","Value":[' + b",".join([b"{}"] * MANY) + b"]}}",
+    "strings": b'{"00280030":{"vr":"LO","Value":[' + b",".join([b'"a"'] * MANY) + b"]}}",
+    "an item with strings": b'{"00081199":{"vr":"SQ","Value":[{"00280030":{"vr":"LO","Value":['
+    + b",".join([b'"a"'] * MANY)
+    + b"]}}]}}",
+}
+
+
+class Seen:
+    """Stands for a pattern, or the JSON library; notes the largest text that one call looks at."""
+
+    def __init__(self, of: Any, largest: list[int]) -> None:
+        self.of, self.largest = of, largest
+
+    def match(self, text: bytes, start: int, end: int) -> Any:
+        """As a pattern's."""
+        self.largest.append(min(end, len(text)) - start)
+        return self.of.match(text, start, end)
+
+    def loads(self, text: bytes) -> Any:
+        """As the library's; a single string is left out."""
+        if not text.startswith(b'"'):
+            self.largest.append(len(text))
+        return self.of.loads(text)
+
+    def dumps(self, value: Any) -> bytes:
+        """As the library's."""
+        return bytes(self.of.dumps(value))
+
+
+@pytest.mark.parametrize("what", OF_ONE_KIND)
+def test_no_call_holds_the_interpreter_for_long(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gives way to the event loop between two bytecodes, not within a call of C."""
+    expected = rewrite_row(orjson.loads(OF_ONE_KIND[what]), ROOT, context=CONTEXT)
+    largest: list[int] = []
+    for name in ("_SPACE", "_IN_STRING", "_SCALAR", "_TO_BRACKET", "orjson"):
+        monkeypatch.setattr(large_row, name, Seen(getattr(large_row, name), largest))
+    assert rewritten(OF_ONE_KIND[what]) == expected
+    assert max(largest) <= large_row.STEP_BYTES + 2
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        '{"vr":"LO","Value":["1"],"more":%s}',
+        '{"vr":"LO","Value":[%s]}',
+        '{"vr":"UR","Value":%s}',
+        "%s",
+    ],
+)
+def test_what_dicom_does_not_know_so_large_is_refused(attribute: str) -> None:
+    text = '{"00080018":' + attribute % ("[" + ",".join(["[]"] * MANY) + "]") + "}"
+    with pytest.raises(TypeError):
+        rewritten(text.encode())
