@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint lint-code lint-format lint-types lint-imports bench bench-refusals fuzz keycloak oidc-provider opa kubernetes kubernetes-node format lock clean
+.PHONY: help demo test test-real lint lint-code lint-format lint-types lint-imports bench bench-refusals fuzz keycloak oidc-provider opa kubernetes kubernetes-node format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -25,8 +25,11 @@ help: ## list these targets
 demo: $(VENV)/.installed-demo ## run the embedded EHR, archive, sidecar and explorer page, ready to click
 	@$(BIN)/smart-imaging-sidecar demo $(ARGS)
 
-test: $(VENV)/.installed-test ## run the tests (those against a real Orthanc skip where it is not installed)
-	@$(BIN)/python -m pytest $(PARALLEL) --durations=10 -m 'not exhaustive' $(ARGS)
+test: $(VENV)/.installed-test ## run the tests that need nothing installed
+	@$(BIN)/python -m pytest $(PARALLEL) --durations=10 -m 'not exhaustive and not real and not node' $(ARGS)
+
+test-real: $(VENV)/.installed-test ## run the tests on real parts: Orthanc, Chromium, Keycloak, ... (what is not installed skips)
+	@$(BIN)/python -m pytest $(PARALLEL) --durations=10 -m real $(ARGS)
 
 lint: lint-code lint-format lint-types lint-imports ## ruff, formatting, mypy --strict, import layers (-k shows all findings)
 

@@ -8,6 +8,8 @@ from tests.stalls import pytest_terminal_summary
 __all__ = ["pytest_terminal_summary"]
 
 _TOGETHER = "tests/journey/"
+_REAL = {"orthanc", "browser", "prometheus", "postgresql", "authorization_server", "opa", "kubernetes"}
+"""Markers of tests that need a real part."""
 
 
 class FilesTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
@@ -24,6 +26,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FilesToge
     return FilesTogether(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
+@pytest.hookimpl(tryfirst=True)  # Before what is deselected by its markers.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest: at the end no worker waits for the other."""
+    """Begin with the longest, so that at the end no worker waits for the other; mark what needs a real part."""
     items.sort(key=lambda item: not item.nodeid.startswith(_TOGETHER))
+    for item in items:
+        if any(marker.name in _REAL for marker in item.iter_markers()):
+            item.add_marker("real")
