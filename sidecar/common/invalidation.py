@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Collection, MutableMapping
 from typing import Any, Protocol, TypeVar
 
-from cachetools import TTLCache, TLRUCache
+from cachetools import TLRUCache, TTLCache
 
 NEGATIVE_SECONDS = 5
 """How long at most an answer is kept that says that something is not there: images and records arrive."""
@@ -55,7 +55,6 @@ class Invalidation:
         ``patient_ids(key)`` are the PatientIDs that an entry is about. Without it the cache is emptied whoever
         changed: what stands under a UID may change with any patient.
         """
-
         if isinstance(cache, TTLCache):
             self._longest = max(self._longest, cache.ttl)
 

@@ -55,9 +55,7 @@ def rewritten(text: bytes) -> Any:
 
 @pytest.mark.parametrize(("part", "step"), [(1, 2), (20, 3), (100, 20), (1_000, 65_536)])
 @given(row=ROWS, indent=st.booleans(), creator=st.booleans())
-def test_it_comes_out_as_a_small_one(
-    part: int, step: int, row: dict[str, Any], indent: bool, creator: bool
-) -> None:
+def test_it_comes_out_as_a_small_one(part: int, step: int, row: dict[str, Any], indent: bool, creator: bool) -> None:
     if creator and part >= 100:  # One that is long counts as the archive's own.
         row["77770010"] = {"vr": "LO", "Value": ["DCM4CHEE Archive 5"]}
     text = orjson.dumps(row, option=orjson.OPT_INDENT_2 if indent else None)
