@@ -3,17 +3,22 @@
 Its own texts quote the request, a token in it included, and name the library.
 """
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
+from sidecar.web import framing
 from sidecar.web.abort import reset
-from sidecar.web.errors import malformed
+from sidecar.web.errors import malformed, unexpected_body
 from sidecar.web.unsent import Unsent, unsent_bytes
 
 log = logging.getLogger("sidecar.request")
@@ -75,12 +80,17 @@ class _Connection(RequestHandler):
             raise ConnectionError("an answer has begun already")
         if isinstance(exc, LineTooLong):
             status = 414 if bytes(exc.args[0][:1]) == b"/" else 431
-        self._observe(status)
-        response = malformed(status)
-        response.headers["X-Request-Id"] = request_id = secrets.token_hex(8)
-        log.info("request", extra={"request_id": request_id, "route": "malformed", "method": "other", "status": status})
-        response.force_close()
-        return response
+        return _refused(malformed(status), self._observe, "malformed")
+
+
+def _refused(response: web.Response, observe: Observe, reason: str) -> web.Response:
+    """Count and log a request that no application gets to see. Return its answer, which is the connection's last."""
+    observe(response.status)
+    response.headers["X-Request-Id"] = request_id = secrets.token_hex(8)
+    fields = {"request_id": request_id, "route": "malformed", "method": "other", "status": response.status}
+    log.info("request", extra={**fields, "reason": reason})
+    response.force_close()
+    return response
 
 
 class _Server(web.Server):
@@ -88,13 +98,32 @@ class _Server(web.Server):
 
     def __init__(self, server: web.Server, observe: Observe, **keywords: Any) -> None:
         super().__init__(
-            server.request_handler,
-            request_factory=server.request_factory,
+            self._handle,
+            request_factory=self._make_request,
             handler_cancellation=server.handler_cancellation,
             **keywords,
         )
+        self._application = server
         self._observe = observe
         self.unsent = Unsent()
+
+    def _make_request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> web.BaseRequest:
+        if framing.is_last(message):
+            message = message._replace(should_close=True)
+        return self._application.request_factory(message, payload, protocol, writer, task)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request whose body is refused; the application gets every other one."""
+        if framing.is_refused(request.method, request.version, request.headers):
+            return _refused(unexpected_body(), self._observe, "unexpected_body")
+        return await self._application.request_handler(request)
 
     def __call__(self) -> RequestHandler:
         return _Connection(self, loop=self._loop, observe=self._observe, unsent=self.unsent, **self._kwargs)
