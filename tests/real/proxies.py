@@ -87,9 +87,7 @@ def _running(name: str, configuration: str, upstream: int, command: Callable[[st
         with log.open("wb") as output:
             process = subprocess.Popen(command(binary, file), stdout=output, stderr=output)
         try:
-            wait_until(
-                f"{name} listens", lambda: _listens(port) or process.poll() is not None, explain=lambda: log.read_text()
-            )
+            wait_until(f"{name} listens", lambda: _listens(port) or process.poll() is not None, explain=log.read_text)
             assert process.poll() is None, log.read_text()
             yield port
         finally:
