@@ -7,7 +7,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -18,6 +18,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from sidecar.web import framing
 from sidecar.web.abort import reset
+from sidecar.web.connection_limit import ConnectionLimit, RefusedConnections
 from sidecar.web.errors import malformed, unexpected_body
 from sidecar.web.unsent import Unsent, unsent_bytes
 
@@ -30,13 +31,26 @@ Observe = Callable[[int], None]
 class _Connection(RequestHandler):
     """One client connection."""
 
-    __slots__ = ("_is_ending", "_observe", "_unsent")
+    __slots__ = ("_admit", "_is_ending", "_observe", "_unsent")
 
-    def __init__(self, *arguments: Any, observe: Observe, unsent: Unsent, **keywords: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        observe: Observe,
+        unsent: Unsent,
+        admit: Callable[[asyncio.Transport], bool],
+        **keywords: Any,
+    ) -> None:
         super().__init__(*arguments, **keywords)
         self._observe = observe
         self._unsent = unsent
+        self._admit = admit
         self._is_ending = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to read requests, unless there are too many connections: then another protocol has it."""
+        if self._admit(cast("asyncio.Transport", transport)):
+            super().connection_made(transport)
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109
         """Give the handler so long, twice; then the connection is closed."""
@@ -96,7 +110,7 @@ def _refused(response: web.Response, observe: Observe, reason: str) -> web.Respo
 class _Server(web.Server):
     """Makes our connections instead of aiohttp's."""
 
-    def __init__(self, server: web.Server, observe: Observe, **keywords: Any) -> None:
+    def __init__(self, server: web.Server, observe: Observe, limit: ConnectionLimit, **keywords: Any) -> None:
         super().__init__(
             self._handle,
             request_factory=self._make_request,
@@ -105,7 +119,27 @@ class _Server(web.Server):
         )
         self._application = server
         self._observe = observe
+        self._limit = limit
+        self._refused = RefusedConnections()
         self.unsent = Unsent()
+
+    def _admit(self, transport: asyncio.Transport) -> bool:
+        """Return whether a new connection is served. If not, it has its answer already."""
+        if len(self._connections) < self._limit.most:
+            return True
+        if self._limit.beyond == "refuse":
+            self._limit.observe()
+            self._refused.add(transport)
+            return False
+        oldest = next(iter(self._connections))
+        idle = (one for one in self._connections if isinstance(one, _Connection) and not one.is_answering)
+        self._connections.pop(next(idle, oldest)).abort()
+        return True
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """End all connections, refused ones too."""
+        self._refused.close()
+        await super().shutdown(timeout)
 
     def _make_request(
         self,
@@ -126,16 +160,27 @@ class _Server(web.Server):
         return await self._application.request_handler(request)
 
     def __call__(self) -> RequestHandler:
-        return _Connection(self, loop=self._loop, observe=self._observe, unsent=self.unsent, **self._kwargs)
+        return _Connection(
+            self, loop=self._loop, observe=self._observe, unsent=self.unsent, admit=self._admit, **self._kwargs
+        )
 
 
 class Runner(web.AppRunner):
     """Runs an application on such connections. ``keywords`` are those of aiohttp's ``RequestHandler``."""
 
-    def __init__(self, app: web.Application, *, observe: Observe, shutdown_timeout: float, **keywords: Any) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        observe: Observe,
+        limit: ConnectionLimit,
+        shutdown_timeout: float,
+        **keywords: Any,
+    ) -> None:
         # A client that leaves cancels its handler: the PACS is freed at once.
         super().__init__(app, handle_signals=False, handler_cancellation=True, shutdown_timeout=shutdown_timeout)
         self._observe = observe
+        self._limit = limit
         self._connection_keywords = keywords
 
     def keep_unsent(self) -> Unsent:
@@ -159,7 +204,7 @@ class Runner(web.AppRunner):
         self._shutdown_timeout = seconds
 
     async def _make_server(self) -> web.Server:
-        return _Server(await super()._make_server(), self._observe, **self._connection_keywords)
+        return _Server(await super()._make_server(), self._observe, self._limit, **self._connection_keywords)
 
 
 def _has_more(one: RequestHandler) -> bool:

@@ -1,11 +1,15 @@
 """Two apps behind a real proxy that gives both the same connection to the sidecar (CWE-444)."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 
 import pytest
+from aiohttp import web
 
+from sidecar.listener import listen
 from sidecar.web import framing
+from sidecar.web.connection_limit import RETRY_AFTER_SECONDS, ConnectionLimit
 from tests.attacks.raw import BEARER, RawAnswer, answers, request, send
 from tests.real.proxies import haproxy, nginx
 from tests.upstreams import PATIENT, ScriptedEhr, ScriptedPacs, sidecar_between
@@ -71,6 +75,19 @@ async def test_haproxy_passes_trailers_on_and_shares_its_connections(monkeypatch
     async for port in _behind(haproxy):
         _, second = await attacked(port, "POST")
         assert 200 in second
+
+
+@pytest.mark.parametrize("proxied", PROXIES)
+async def test_the_refusal_of_a_connection_reaches_the_app(proxied: Proxy) -> None:
+    """It is written before a request has come, which a proxy must not take for a fault of its own."""
+    async with listen(web.Application(), "127.0.0.1", 0, limit=ConnectionLimit(1)) as upstream:
+        _, idle = await asyncio.open_connection("127.0.0.1", upstream)
+        with proxied(upstream) as port:
+            for _ in range(20):
+                answer = await asked(port, request(SEARCH))
+                assert (answer.status, answer.header("retry-after")) == (503, str(RETRY_AFTER_SECONDS))
+                assert b"too many connections" in answer.body
+        idle.close()
 
 
 async def test_plain_requests_are_served(proxy: int) -> None:
