@@ -38,7 +38,8 @@ class Echo:
     malformed: list[int] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.Response:
-        self.handled.append((request.path, list(request.headers.items()), await request.read()))
+        body = b"" if request.path == "/unread" else await request.read()
+        self.handled.append((request.path, list(request.headers.items()), body))
         return web.Response(text="handled")
 
 
@@ -145,6 +146,25 @@ async def test_a_sound_request_is_followed_by_the_next(echo: Echo, first: bytes,
     assert [answer.status for answer in found] == [200, 200]
     check_second(echo)
     assert [path for path, _, _ in echo.handled] == ["/first", "/second"]
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["together", "in turn"])
+async def test_a_body_that_nobody_read_is_not_the_next_request(echo: Echo, together: bool) -> None:
+    hidden = SECOND.replace(b"/second", b"/hidden")
+    found = await converse(echo.port, with_length("POST", hidden).replace(b"/first", b"/unread"), together=together)
+    assert [answer.status for answer in found] == [200, 200]
+    check_second(echo)
+    assert [path for path, _, _ in echo.handled] == ["/unread", "/second"]
+
+
+async def test_a_body_that_is_refused_is_not_asked_for(echo: Echo) -> None:
+    """No 100 (Continue) comes before the 400."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", echo.port)
+    writer.write(b"GET /first HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+    async with asyncio.timeout(CONNECTION_SECONDS):
+        assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+    writer.close()
+    assert echo.handled == []
 
 
 @pytest.mark.parametrize("protocol", ["h2c", "websocket", "TLS/1.0"])
