@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from aiohttp import web
 
 from sidecar.web.connection import Runner
+from sidecar.web.connection_limit import DEFAULT_LIMIT, ConnectionLimit
 
 LINGERING_SECONDS = 2
 """How long the rest of a body that nobody wants is read before its connection is closed."""
@@ -20,7 +21,8 @@ class Listener:
     """``app`` on ``host`` and ``port``, or on ``sockets`` that listen already.
 
     ``idle_seconds``: how long a connection may wait for a whole request head; ``observe_malformed`` is told the status
-    of each request that was not even HTTP; ``name`` stands in the error when the port cannot be had.
+    of each request that was not even HTTP; ``limit``: how many connections are open at once; ``name`` stands in the
+    error when the port cannot be had.
     """
 
     def __init__(
@@ -32,11 +34,12 @@ class Listener:
         sockets: Sequence[socket.socket] = (),
         idle_seconds: float = 75,
         observe_malformed: Callable[[int], None] = lambda status: None,
+        limit: ConnectionLimit = DEFAULT_LIMIT,
         name: str = "listener",
     ) -> None:
         self._runner = Runner(
-            app, observe=observe_malformed, shutdown_timeout=0, access_log=None, keepalive_timeout=idle_seconds,
-            lingering_time=LINGERING_SECONDS,
+            app, observe=observe_malformed, limit=limit, shutdown_timeout=0, access_log=None,
+            keepalive_timeout=idle_seconds, lingering_time=LINGERING_SECONDS,
         )  # fmt: skip
         self._host, self._port, self._name = host, port, name
         self._taken = list(sockets)
@@ -105,13 +108,16 @@ async def listen(
     drain_seconds: float = 1,
     idle_seconds: float = 75,
     observe_malformed: Callable[[int], None] = lambda status: None,
+    limit: ConnectionLimit = DEFAULT_LIMIT,
     name: str = "listener",
 ) -> AsyncIterator[int]:
     """Serve ``app`` on a socket; yields the port. On leaving, running requests get ``drain_seconds`` to end.
 
     The rest as in ``Listener``.
     """
-    listener = Listener(app, host, port, idle_seconds=idle_seconds, observe_malformed=observe_malformed, name=name)
+    listener = Listener(
+        app, host, port, idle_seconds=idle_seconds, observe_malformed=observe_malformed, limit=limit, name=name
+    )
     await listener.start()
     try:
         yield listener.port

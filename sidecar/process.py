@@ -23,6 +23,7 @@ from sidecar.pacs.detection import detect_dialect
 from sidecar.server import Sidecar, build
 from sidecar.settings import Settings
 from sidecar.telemetry.metrics import Metrics
+from sidecar.web.connection_limit import ADMIN_LIMIT, ConnectionLimit
 
 log = logging.getLogger(__name__)
 
@@ -82,11 +83,14 @@ class Generation:
                 server = self.settings.server
                 admin = Listener(
                     sidecar.admin, server.admin_host, server.admin_port, sockets=self._sockets[1],
-                    name="server.admin_port",
+                    limit=ADMIN_LIMIT, name="server.admin_port",
                 )  # fmt: skip
                 public = Listener(
                     sidecar.public, server.host, server.port, sockets=self._sockets[0],
                     observe_malformed=sidecar.metrics.observe_malformed, name="server.port",
+                    limit=ConnectionLimit(
+                        connections_allowed(server.max_connections), observe=sidecar.metrics.connections_refused.inc
+                    ),
                 )  # fmt: skip
                 # The public one first: who hears from the other that we are there may send clients at once.
                 await public.start()
@@ -247,6 +251,22 @@ def _version(file: Path) -> object:
     except OSError:
         return None
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+def connections_allowed(configured: int) -> int:
+    """Return how many client connections are accepted: ``configured``, or half of the files that may be open.
+
+    The other half is for the archive, the EHR, files, and the admin listener, which has to answer in any case.
+    """
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files == resource.RLIM_INFINITY or files // 2 >= configured:
+        return configured
+    allowed = files // 2
+    log.warning(
+        "fewer client connections than server.max_connections: raise the limit of open files of this process",
+        extra={"configured": configured, "allowed": allowed},
+    )
+    return allowed
 
 
 def _raise_open_files() -> None:

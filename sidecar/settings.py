@@ -44,6 +44,9 @@ class Server(Section):
     cors_origins: list[Origin] = Field(["*"], description="Origins whose pages may call us; * is any")
     wado_uri: bool = Field(False, description="Answer /wado-uri?requestType=WADO&… too, for older viewers")
     drain_seconds: Seconds = Field(30, description="How long running transfers may go on after SIGTERM")
+    max_connections: Annotated[int, Field(ge=10, le=100_000), NO_BOOLEAN] = Field(
+        2_000, description="Client connections open at once, idle ones too; a further one is a 503 with Retry-After"
+    )
     max_streams: Annotated[int, Field(ge=1, le=10_000), NO_BOOLEAN] = Field(
         64, description="Retrievals at once; more are a 503 with Retry-After"
     )

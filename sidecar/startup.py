@@ -24,7 +24,8 @@ def say(settings: Settings, problems: Mapping[str, str]) -> None:
     )  # fmt: skip
     _configured(
         "limits", max_streams=server.max_streams, max_streams_per_client=server.max_streams_per_client,
-        max_connections=pacs.max_connections, patience_seconds=pacs.patience_seconds,
+        client_connections=server.max_connections, max_connections=pacs.max_connections,
+        patience_seconds=pacs.patience_seconds,
     )  # fmt: skip
     _configured(
         "tokens", validation=tokens.validation, audience=tokens.audience, cache_ttl_seconds=tokens.cache.ttl_seconds,

@@ -24,7 +24,7 @@ class CleanConnector(aiohttp.TCPConnector):
 
 def _is_quiet(connection: aiohttp.connector.Connection) -> bool:
     protocol, transport = connection.protocol, connection.transport
-    if protocol is None or transport is None or protocol.should_close:
+    if protocol is None or transport is None or protocol.should_close or _has_begun_another(protocol):
         return False
     if transport.get_extra_info("sslcontext"):  # TLS itself may say something (tickets); what it says of HTTP is above.
         return True
@@ -34,3 +34,19 @@ def _is_quiet(connection: aiohttp.connector.Connection) -> bool:
     look = select.poll()
     look.register(theirs.fileno(), select.POLLIN)
     return not look.poll(0)  # Bytes, or its end: a peer that has closed it.
+
+
+def _has_begun_another(protocol: Any) -> bool:
+    """Return whether the parser of the last answer was given more than that answer.
+
+    A whole second answer shows in ``should_close``. Half of one is in the parser alone, which the next request drops.
+    """
+    parser = getattr(protocol, "_parser", None)
+    if parser is None:  # No answer has come on it yet.
+        return False
+    if getattr(parser, "_tail", b"") or getattr(parser, "_lines", ()):  # aiohttp's parser in Python
+        return True
+    try:
+        return parser.feed_eof() is not None
+    except Exception:  # Whatever is wrong with that half: it is there.
+        return True

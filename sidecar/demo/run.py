@@ -25,6 +25,7 @@ from sidecar.demo.samples import fill
 from sidecar.listener import listen
 from sidecar.server import build
 from sidecar.settings import Settings
+from sidecar.web.connection_limit import ADMIN_LIMIT
 
 INTROSPECTION_CLIENT_ID = "smart-imaging-sidecar"
 BACKEND_CLIENT_ID = "smart-imaging-sidecar-backend"
@@ -147,7 +148,7 @@ async def _demo(
         if app is not None:
             await start(listen(app, ports.host, ports.sidecar + 2, name="the archive (--port + 2)"))
         sidecar = await start(build(settings, customize))
-        await start(listen(sidecar.admin, ports.host, ports.admin, name="metrics (--port + 3)"))
+        await start(listen(sidecar.admin, ports.host, ports.admin, limit=ADMIN_LIMIT, name="metrics (--port + 3)"))
         await start(listen(sidecar.public, ports.host, ports.sidecar, name="the sidecar (--port)"))
         yield ehr
 

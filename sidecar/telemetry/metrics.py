@@ -19,6 +19,9 @@ class Metrics:
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
         self.requests = self._counter("requests_total", "Requests answered", "route", "method", "status")
+        self.connections_refused = self._counter(
+            "connections_refused_total", "Client connections beyond server.max_connections"
+        )
         self.request_duration = self._histogram("request_duration_seconds", "Whole request, transfer included", "route")
         self.decisions = self._counter("access_decisions_total", "Access decisions", "decision", "reason")
         self.external_policy = self._counter("external_policy_total", "Answers of access.external", "outcome")

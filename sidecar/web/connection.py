@@ -3,17 +3,23 @@
 Its own texts quote the request, a token in it included, and name the library.
 """
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
+from sidecar.web import framing
 from sidecar.web.abort import reset
-from sidecar.web.errors import malformed
+from sidecar.web.connection_limit import ConnectionLimit, RefusedConnections
+from sidecar.web.errors import malformed, unexpected_body
 from sidecar.web.unsent import Unsent, unsent_bytes
 
 log = logging.getLogger("sidecar.request")
@@ -25,13 +31,26 @@ Observe = Callable[[int], None]
 class _Connection(RequestHandler):
     """One client connection."""
 
-    __slots__ = ("_is_ending", "_observe", "_unsent")
+    __slots__ = ("_admit", "_is_ending", "_observe", "_unsent")
 
-    def __init__(self, *arguments: Any, observe: Observe, unsent: Unsent, **keywords: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        observe: Observe,
+        unsent: Unsent,
+        admit: Callable[[asyncio.Transport], bool],
+        **keywords: Any,
+    ) -> None:
         super().__init__(*arguments, **keywords)
         self._observe = observe
         self._unsent = unsent
+        self._admit = admit
         self._is_ending = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to read requests, unless there are too many connections: then another protocol has it."""
+        if self._admit(cast("asyncio.Transport", transport)):
+            super().connection_made(transport)
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109
         """Give the handler so long, twice; then the connection is closed."""
@@ -75,38 +94,93 @@ class _Connection(RequestHandler):
             raise ConnectionError("an answer has begun already")
         if isinstance(exc, LineTooLong):
             status = 414 if bytes(exc.args[0][:1]) == b"/" else 431
-        self._observe(status)
-        response = malformed(status)
-        response.headers["X-Request-Id"] = request_id = secrets.token_hex(8)
-        log.info("request", extra={"request_id": request_id, "route": "malformed", "method": "other", "status": status})
-        response.force_close()
-        return response
+        return _refused(malformed(status), self._observe, "malformed")
+
+
+def _refused(response: web.Response, observe: Observe, reason: str) -> web.Response:
+    """Count and log a request that no application gets to see. Return its answer, which is the connection's last."""
+    observe(response.status)
+    response.headers["X-Request-Id"] = request_id = secrets.token_hex(8)
+    fields = {"request_id": request_id, "route": "malformed", "method": "other", "status": response.status}
+    log.info("request", extra={**fields, "reason": reason})
+    response.force_close()
+    return response
 
 
 class _Server(web.Server):
     """Makes our connections instead of aiohttp's."""
 
-    def __init__(self, server: web.Server, observe: Observe, **keywords: Any) -> None:
+    def __init__(self, server: web.Server, observe: Observe, limit: ConnectionLimit, **keywords: Any) -> None:
         super().__init__(
-            server.request_handler,
-            request_factory=server.request_factory,
+            self._handle,
+            request_factory=self._make_request,
             handler_cancellation=server.handler_cancellation,
             **keywords,
         )
+        self._application = server
         self._observe = observe
+        self._limit = limit
+        self._refused = RefusedConnections()
         self.unsent = Unsent()
 
+    def _admit(self, transport: asyncio.Transport) -> bool:
+        """Return whether a new connection is served. If not, it has its answer already."""
+        if len(self._connections) < self._limit.most:
+            return True
+        if self._limit.beyond == "refuse":
+            self._limit.observe()
+            self._refused.add(transport)
+            return False
+        oldest = next(iter(self._connections))
+        idle = (one for one in self._connections if isinstance(one, _Connection) and not one.is_answering)
+        self._connections.pop(next(idle, oldest)).abort()
+        return True
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """End all connections, refused ones too."""
+        self._refused.close()
+        await super().shutdown(timeout)
+
+    def _make_request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> web.BaseRequest:
+        if framing.is_last(message):
+            message = message._replace(should_close=True)
+        return self._application.request_factory(message, payload, protocol, writer, task)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request whose body is refused; the application gets every other one."""
+        if framing.is_refused(request.method, request.version, request.headers):
+            return _refused(unexpected_body(), self._observe, "unexpected_body")
+        return await self._application.request_handler(request)
+
     def __call__(self) -> RequestHandler:
-        return _Connection(self, loop=self._loop, observe=self._observe, unsent=self.unsent, **self._kwargs)
+        return _Connection(
+            self, loop=self._loop, observe=self._observe, unsent=self.unsent, admit=self._admit, **self._kwargs
+        )
 
 
 class Runner(web.AppRunner):
     """Runs an application on such connections. ``keywords`` are those of aiohttp's ``RequestHandler``."""
 
-    def __init__(self, app: web.Application, *, observe: Observe, shutdown_timeout: float, **keywords: Any) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        observe: Observe,
+        limit: ConnectionLimit,
+        shutdown_timeout: float,
+        **keywords: Any,
+    ) -> None:
         # A client that leaves cancels its handler: the PACS is freed at once.
         super().__init__(app, handle_signals=False, handler_cancellation=True, shutdown_timeout=shutdown_timeout)
         self._observe = observe
+        self._limit = limit
         self._connection_keywords = keywords
 
     def keep_unsent(self) -> Unsent:
@@ -130,7 +204,7 @@ class Runner(web.AppRunner):
         self._shutdown_timeout = seconds
 
     async def _make_server(self) -> web.Server:
-        return _Server(await super()._make_server(), self._observe, **self._connection_keywords)
+        return _Server(await super()._make_server(), self._observe, self._limit, **self._connection_keywords)
 
 
 def _has_more(one: RequestHandler) -> bool:

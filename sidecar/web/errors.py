@@ -97,6 +97,14 @@ def malformed(status: int) -> web.Response:
     return response
 
 
+def unexpected_body() -> web.Response:
+    """The answer for a request with a body that its method does not need, or whose end is in doubt."""
+    text = "A request of this method must come without a body, and a chunked one without any other transfer coding."
+    response = json_response(operation_outcome("invalid", text), status=400)
+    response.headers["Server"] = "smart-imaging-sidecar"
+    return response
+
+
 def internal_error() -> web.Response:
     """The answer for a fault of our own."""
     return json_response(operation_outcome("exception", "An internal error occurred."), status=500)

@@ -284,6 +284,12 @@ def _http() -> list[Row]:
                 "Content-Type: application/x-www-form-urlencoded", *lines]  # fmt: skip
         return "\r\n".join([*head, "", ""]).encode() + body
 
+    def chunks(trailer: bytes, *, method: str) -> bytes:
+        target = "/fhir/ImagingStudy/_search" if method == "POST" else OWN
+        head = f"{method} {target} HTTP/1.1\r\nHost: x\r\n{BEARER}\r\nTransfer-Encoding: chunked\r\n"
+        form = "Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+        return (head + form).encode() + b"3\r\na=b\r\n0\r\n" + trailer + b"\r\n" + request(OWN, token=False)
+
     return [
         row("HTTP: CL.TE", post(f"Content-Length: {len(chunked)}", "Transfer-Encoding: chunked", body=chunked), *REFUSED),
         row("HTTP: TE.TE", post("Transfer-Encoding: chunked", "Transfer-Encoding: identity", body=chunked), *REFUSED),
@@ -317,6 +323,20 @@ def _http() -> list[Row]:
         row("HTTP: PUT", request(OWN, method="PUT", body=b"x"), 405),
         row("HTTP: an unknown method", request(OWN, method="FETCH"), *REFUSED),
         row("HTTP: method override", request(OWN, "X-HTTP-Method-Override: DELETE"), 200, pacs="retrieval"),
+        row("HTTP: GET with a body", request(OWN, body=b"x"), 400),
+        row("HTTP: GET in chunks", chunks(b"", method="GET"), 400),
+        row("HTTP: GET in chunks with a trailer", chunks(b"Authorization: Bearer other\r\n", method="GET"), 400),
+        row("HTTP: a search in chunks, then another request", chunks(b"", method="POST"), 200, pacs="queries"),
+        row("HTTP: a search with a trailer, then another request",
+            chunks(f"{BEARER}\r\n".encode(), method="POST"), 200, pacs="queries"),
+        row("HTTP: HEAD with a body", request(OWN, method="HEAD", body=b"x"), 400),
+        row("HTTP: OPTIONS with a body", request(OWN, method="OPTIONS", body=b"x"), 400),
+        row("HTTP: DELETE with a body", request(OWN, method="DELETE", body=b"x"), 400),
+        row("HTTP: two codings", post("Transfer-Encoding: gzip, chunked", body=chunked), 400),
+        row("HTTP: chunked in HTTP/1.0", post("Transfer-Encoding: chunked", body=chunked).replace(b"HTTP/1.1", b"HTTP/1.0", 1),
+            *REFUSED),
+        row("HTTP: a request behind h2c", request(OWN, "Connection: Upgrade", "Upgrade: h2c", token=False).replace(
+            b"Connection: close\r\n", b"") + smuggled, 401),
         row("HTTP: compressed body", request("/fhir/ImagingStudy/_search", "Content-Encoding: gzip",
              "Content-Type: application/x-www-form-urlencoded", method="POST", body=b"\x1f\x8b" + b"\x00" * 50), *REFUSED),
     ]  # fmt: skip

@@ -18,7 +18,7 @@ from tests.attacks.raw import RawAnswer, answers, request, send
 from tests.attacks.row import FOREIGN, OWN, REFUSED, Row
 from tests.attacks.table import rows
 from tests.stalls import measured
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.web.test_stream import GOOD
 
 ROWS = rows()
@@ -105,6 +105,14 @@ async def test_pipelining_answers_in_order(victim: Victim) -> None:
     found = answers(await send(victim.port, first + request("/fhir/Endpoint/p2")))
     assert [answer.status for answer in found] == [401, 404]
     assert victim.pacs.requests == []
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if "then another request" in row.name], ids=lambda row: row.name)
+async def test_a_chunked_search_is_the_last_request_of_its_connection(row: Row, victim: Victim) -> None:
+    """Its trailer would be a header field of the next one: a token for a request that has none."""
+    (answer,) = answers(await send(victim.port, row.data))
+    assert (answer.status, answer.header("connection")) == (200, "close")
+    assert not any(STUDY in target and "?" not in target for target in victim.pacs.requests)
 
 
 async def test_http_1_0(victim: Victim) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import aiohttp.client_proto
 import pytest
 import uvloop
+from aiohttp.http_parser import HttpResponseParser, HttpResponseParserPy
 
 from sidecar.server import open_session
 from tests.tokens.test_mutual_tls import certificate, server_context
@@ -119,3 +121,99 @@ async def test_it_is_what_our_sessions_use() -> None:
     async with open_session(None, connections=3) as session:
         assert type(session.connector).__name__ == "CleanConnector"
         assert isinstance(session.connector, aiohttp.TCPConnector)
+
+
+def ok(body: bytes, *lines: bytes) -> bytes:
+    return b"\r\n".join([b"HTTP/1.1 200 OK", *lines, b"Content-Length: %d" % len(body), b"", body])
+
+
+FIRST = b"0000"
+HALF = b"HTTP/1.1 200 OK\r\nX-Evil: 1\r\nX-"
+SOUND = {
+    "a trailer": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n%b\r\n0\r\nX-Evil: 1\r\n\r\n" % FIRST,
+    "trailers": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n%b\r\n0\r\n"
+    b"Content-Encoding: gzip\r\nX-Evil: 1\r\nX-Evil: 2\r\n\r\n" % FIRST,
+    "100 before": b"HTTP/1.1 100 Continue\r\nX-Evil: 1\r\n\r\n" + ok(FIRST),
+    "103 with a length": b"HTTP/1.1 103 Early Hints\r\nX-Evil: 1\r\nContent-Length: 4\r\n\r\n" + ok(FIRST),
+}
+LEFT_OVER = {
+    "100 behind": ok(FIRST) + b"HTTP/1.1 100 Continue\r\nX-Evil: 1\r\n\r\n",
+    "101": b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n" + ok(b"evil"),
+    "a whole answer": ok(FIRST) + ok(b"evil", b"X-Evil: 1"),
+    "half a head": ok(FIRST) + HALF,
+    "half a head behind chunks": SOUND["a trailer"] + HALF,
+    "a status line": ok(FIRST) + b"HTTP/1.1 200 OK\r\n",
+    "a letter": ok(FIRST) + b"H",
+    "a longer body": ok(FIRST) + b"evil",
+    "204 with a body": b"HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\nevil",
+    "204 with an answer": b"HTTP/1.1 204 No Content\r\n\r\n" + ok(b"evil"),
+    "304 with a body": b"HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\nevil",
+    "no body and an answer": ok(b"") + ok(b"evil"),
+    "two framings": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" + ok(b"evil").partition(b"\r\n")[2],
+}
+
+
+@pytest.fixture(params=[HttpResponseParser, HttpResponseParserPy], ids=["compiled", "python"])
+def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aiohttp.client_proto, "HttpResponseParser", request.param)
+
+
+async def behind(first: bytes, method: str = "GET") -> tuple[list[tuple[str, list[str]]], int]:
+    """Bodies and X-Evil fields of the answers to two more requests after one that got ``first``; the connections."""
+    connections = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        try:
+            while line := await reader.readuntil(b"\r\n\r\n"):
+                number = line.split(b" ")[1][1:5]
+                writer.write(first if number == FIRST else ok(number))
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    found = []
+    async with (
+        await asyncio.start_server(answer, "127.0.0.1", 0) as server,
+        open_session(None, connections=1) as session,
+    ):
+        url = f"http://localhost:{server.sockets[0].getsockname()[1]}"
+        for number in range(3):
+            try:
+                async with session.request("GET" if number else method, f"{url}/{number:04d}") as response:
+                    evil, body = response.headers.getall("X-Evil", []), (await response.read()).decode()
+                    found.append((body, evil))
+            except aiohttp.ClientError:
+                found.append(("none", []))
+    return found, connections
+
+
+@pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize("first", SOUND)
+async def test_nothing_of_a_sound_answer_is_in_the_next_one(first: str) -> None:
+    """Neither its trailer fields nor those of an answer before it (1xx); the connection is kept."""
+    found, connections = await behind(SOUND[first])
+    assert found == [("0000", []), ("0001", []), ("0002", [])]
+    assert connections == 1
+
+
+@pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize("first", LEFT_OVER)
+async def test_a_connection_with_something_left_over_is_closed(first: str) -> None:
+    """Also where it came with the answer, in one packet, and is not yet an answer itself."""
+    found, connections = await behind(LEFT_OVER[first])
+    assert found[0][0] != "evil"
+    assert found[1:] == [("0001", []), ("0002", [])]
+    assert connections == 2
+
+
+@pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize("body", [b"evil", HALF, ok(b"evil")], ids=["a body", "half a head", "an answer"])
+async def test_an_answer_to_head_has_no_body(body: bytes) -> None:
+    found, connections = await behind(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body, "HEAD")
+    assert found[0][0] in ("", "none")
+    assert found[1:] == [("0001", []), ("0002", [])]
+    assert connections == 2

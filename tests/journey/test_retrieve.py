@@ -239,7 +239,8 @@ def test_writes_are_refused(world: World) -> None:
     session = world.session("peter")
     for method in ("PUT", "POST", "DELETE", "PATCH"):
         for url in (f"{world.root('peter')}/studies/{some.study}", f"{world.sidecar.fhir}/ImagingStudy/{some.study}"):
-            assert session.request(method, url, data=b"x", timeout=60).status_code == 405
+            body = None if method == "DELETE" else b"x"  # With one it is a 400.
+            assert session.request(method, url, data=body, timeout=60).status_code == 405
     assert session.get(f"{world.root('peter')}/studies/{some.study}", timeout=60).status_code == 200
 
 

@@ -1,0 +1,101 @@
+"""A real HAProxy or nginx in front of a server of a test's own: one process that shares its upstream connections."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.sidecar_process import free_port
+from tests.waiting import WAIT_SECONDS, wait_until
+
+_HAPROXY = """
+global
+    nbthread 1
+defaults
+    mode http
+    http-reuse always
+    timeout connect 60s
+    timeout client 60s
+    timeout server 60s
+listen sidecar
+    bind 127.0.0.1:{port}
+    server sidecar 127.0.0.1:{upstream}
+"""
+_NGINX = """
+daemon off;
+worker_processes 1;
+error_log stderr;
+pid {directory}/nginx.pid;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    upstream sidecar {{ server 127.0.0.1:{upstream}; keepalive 8; }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://sidecar;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_request_buffering off;
+        }}
+    }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def haproxy(upstream: int) -> Iterator[int]:
+    """Run HAProxy in front of a port; yields its own. Any client may get any upstream connection."""
+    with _running("haproxy", _HAPROXY, upstream, lambda binary, file: [binary, "-db", "-f", str(file)]) as port:
+        yield port
+
+
+@contextlib.contextmanager
+def nginx(upstream: int) -> Iterator[int]:
+    """Run nginx in front of a port; yields its own. Upstream connections are kept, request bodies passed on at once."""
+    with _running(
+        "nginx", _NGINX, upstream, lambda binary, file: [binary, "-p", str(file.parent), "-c", file.name]
+    ) as port:
+        yield port
+
+
+@contextlib.contextmanager
+def _running(name: str, configuration: str, upstream: int, command: Callable[[str, Path], list[str]]) -> Iterator[int]:
+    binary = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
+    if binary is None:
+        reason = f"no {name}: apt-get install {'nginx-light' if name == 'nginx' else name}"
+        if os.environ.get("REQUIRE_REAL_SERVERS"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with tempfile.TemporaryDirectory(prefix=f"{name}-") as scratch:
+        directory, port = Path(scratch), free_port()
+        directory.chmod(0o755)  # Started as root, nginx works as somebody else.
+        file = directory / f"{name}.conf"
+        file.write_text(configuration.format(port=port, upstream=upstream, directory=directory))
+        log = directory / "log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(command(binary, file), stdout=output, stderr=output)
+        try:
+            wait_until(f"{name} listens", lambda: _listens(port) or process.poll() is not None, explain=log.read_text)
+            assert process.poll() is None, log.read_text()
+            yield port
+        finally:
+            process.terminate()
+            process.wait(WAIT_SECONDS)
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=60):
+        return True
+    return False

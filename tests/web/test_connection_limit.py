@@ -1,0 +1,261 @@
+"""Clients that hold hundreds of connections: a further one gets a clear 503 at once, and /healthz answers always."""
+
+import asyncio
+import contextlib
+import json
+import resource
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import uvloop
+from aiohttp import web
+
+from sidecar.listener import Listener
+from sidecar.process import connections_allowed
+from sidecar.telemetry.metrics import Metrics
+from sidecar.web.admin import Readiness, create_admin
+from sidecar.web.connection_limit import _MOST_LINGERING, ADMIN_LIMIT, RETRY_AFTER_SECONDS, ConnectionLimit
+from tests.attacks.raw import CONNECTION_SECONDS, RawAnswer, answers
+from tests.sidecar_process import SidecarProcess
+from tests.waiting import wait_until_async
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+LAST = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+LIMIT = 150
+
+
+@pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Run a coroutine in an event loop of that kind."""
+
+    def run_in(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            return runner.run(coroutine)
+
+    return run_in
+
+
+@dataclass
+class Served:
+    """A listener, and how many connections it refused."""
+
+    listener: Listener
+    refused: list[int] = field(default_factory=list)
+
+    @property
+    def connections(self) -> int:
+        """How many it has open."""
+        server = self.listener._runner.server
+        assert server is not None
+        return len(server.connections)
+
+    @property
+    def lingering(self) -> int:
+        """How many refused ones it still has."""
+        return len(self.listener._runner.server._refused._lingering)  # type: ignore[union-attr]
+
+    async def connect(self, count: int) -> list[Connection]:
+        """Connect so many clients, which send nothing."""
+        connect = asyncio.open_connection
+        return [await connect("127.0.0.1", self.listener.port) for _ in range(count)]
+
+
+@contextlib.asynccontextmanager
+async def served(limit: int, beyond: Any, app: web.Application | None = None) -> AsyncIterator[Served]:
+    refused: list[int] = []
+    admin = create_admin(Metrics("1"), Readiness({}))
+    most = ConnectionLimit(limit, beyond, lambda: refused.append(1))
+    listener = Listener(app or admin, "127.0.0.1", 0, limit=most)
+    await listener.start()
+    try:
+        yield Served(listener, refused)
+    finally:
+        await listener.stop(1)
+
+
+async def asked(connection: Connection, data: bytes = b"") -> RawAnswer:
+    """All that comes on a connection until the server closes it: one answer."""
+    reader, writer = connection
+    writer.write(data)
+    async with asyncio.timeout(CONNECTION_SECONDS):
+        (answer,) = answers(await reader.read())
+    return answer
+
+
+async def sent(port: int) -> Connection:
+    """A client whose request is there before the server has accepted its connection."""
+    own = socket.create_connection(("127.0.0.1", port), timeout=CONNECTION_SECONDS)
+    own.sendall(LAST)
+    return await asyncio.open_connection(sock=own)
+
+
+def check_refusal(answer: RawAnswer) -> None:
+    assert answer.status == 503
+    assert answer.header("retry-after") == str(RETRY_AFTER_SECONDS)
+    assert answer.header("connection") == "close"
+    assert json.loads(answer.body)["issue"][0]["code"] == "transient"
+
+
+def close(connections: list[Connection]) -> None:
+    for _, writer in connections:
+        writer.close()
+
+
+def test_a_connection_beyond_the_limit_is_refused_at_once(run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+    """Hundreds wait for nothing; those that have been accepted go on, and a place that is free is given away."""
+
+    async def scenario() -> None:
+        async with served(LIMIT, "refuse") as server:
+            idle = await server.connect(LIMIT)
+            await wait_until_async("all are accepted", lambda: server.connections, LIMIT.__eq__)
+            # Half of them send nothing, the others their request before they are accepted.
+            further = await server.connect(LIMIT // 2) + [await sent(server.listener.port) for _ in range(LIMIT // 2)]
+            for one in further:
+                check_refusal(await asked(one))
+            assert len(server.refused) == LIMIT
+            assert server.connections == LIMIT
+            assert (await asked(idle[0], LAST)).status == 200
+            await wait_until_async("one has left", lambda: server.connections, (LIMIT - 1).__eq__)
+            (another,) = await server.connect(1)
+            assert (await asked(another, LAST)).status == 200
+            close([*idle, *further, another])
+
+    run(scenario())
+
+
+def test_refused_connections_do_not_stay(run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+    """A client that never reads and never closes has a descriptor of ours for a moment, and few have one at once."""
+
+    async def scenario() -> None:
+        async with served(1, "refuse") as server:
+            idle = await server.connect(1)
+            await wait_until_async("it is accepted", lambda: server.connections, (1).__eq__)
+            further, most = [], 0
+            for _ in range(2 * _MOST_LINGERING):
+                further += await server.connect(1)
+                most = max(most, server.lingering)
+            await wait_until_async("all are refused", lambda: len(server.refused), (2 * _MOST_LINGERING).__eq__)
+            assert 0 < max(most, server.lingering) <= _MOST_LINGERING
+            await wait_until_async("all are closed", lambda: server.lingering, (0).__eq__)
+            for one in further:
+                check_refusal(await asked(one))
+            close([*idle, *further])
+
+    run(scenario())
+
+
+def test_a_listener_ends_with_refused_connections(run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+    async def scenario() -> None:
+        async with served(1, "refuse") as server:
+            idle = await server.connect(1)
+            further = await server.connect(20)
+            await wait_until_async("they are refused", lambda: len(server.refused), (20).__eq__)
+        assert server.listener._runner.server is None
+        close([*idle, *further])
+
+    run(scenario())
+
+
+def test_health_is_answered_through_hundreds_of_idle_connections(
+    run: Callable[[Coroutine[Any, Any, Any]], Any],
+) -> None:
+    """On the listener of /healthz itself: each further connection takes the place of the one that is idle longest."""
+
+    async def scenario() -> None:
+        async with served(ADMIN_LIMIT.most, ADMIN_LIMIT.beyond) as server:
+            idle = []
+            for _ in range(3):
+                idle += await server.connect(ADMIN_LIMIT.most)
+                (probe,) = await server.connect(1)
+                assert (await asked(probe, LAST)).status == 200
+                assert server.connections <= ADMIN_LIMIT.most
+                close([probe])
+            with contextlib.suppress(ConnectionError):
+                assert await idle[0][0].read() == b""
+            assert (await asked(idle[-1], LAST)).status == 200
+            assert server.refused == []
+            close(idle)
+
+    run(scenario())
+
+
+def test_an_answer_under_way_is_not_ended_for_another_connection(
+    run: Callable[[Coroutine[Any, Any, Any]], Any],
+) -> None:
+    """As long as an idle connection is there. Without one the oldest goes: /healthz is answered in any case."""
+
+    async def scenario() -> None:
+        may_end, running = asyncio.Event(), asyncio.Event()
+
+        async def slow(request: web.Request) -> web.Response:
+            running.set()
+            await may_end.wait()
+            return web.Response()
+
+        async def alive(request: web.Request) -> web.Response:
+            return web.Response(text="alive")
+
+        app = web.Application()
+        app.router.add_get("/slow", slow)
+        app.router.add_get("/healthz", alive)
+        async with served(2, "close_oldest", app) as server:
+            first, second = await server.connect(2)
+            first[1].write(LAST.replace(b"healthz", b"slow"))
+            await running.wait()
+            (probe,) = await server.connect(1)
+            assert (await asked(probe, LAST)).status == 200
+            with contextlib.suppress(ConnectionError):
+                assert await second[0].read() == b""
+            (third,) = await server.connect(1)
+            running.clear()
+            third[1].write(LAST.replace(b"healthz", b"slow"))
+            await running.wait()
+            (last,) = await server.connect(1)
+            assert (await asked(last, LAST)).status == 200
+            with contextlib.suppress(ConnectionError):
+                assert await first[0].read() == b""
+            may_end.set()
+            assert (await asked(third)).status == 200
+            close([first, second, third, probe, last])
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("files", "configured", "allowed"), [(1_024, 2_000, 512), (4_096, 2_000, 2_000), (resource.RLIM_INFINITY, 9, 9)]
+)
+def test_half_of_the_open_files_is_for_others(
+    monkeypatch: pytest.MonkeyPatch, files: int, configured: int, allowed: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (files, files))
+    assert connections_allowed(configured) == allowed
+
+
+def test_the_process_answers_probes_while_both_listeners_are_full(tmp_path: Path) -> None:
+    """As it is deployed: server.max_connections, and more idle connections than that on each of its ports."""
+    configuration = {
+        "server": {"max_connections": 100},
+        "ehr": {"fhir_url": "http://127.0.0.1:9/fhir"},
+        "tokens": {"client": {"method": "none"}},
+        "pacs": {"url": "http://127.0.0.1:9/dicom-web"},
+    }
+
+    async def scenario(process: SidecarProcess) -> None:
+        connect = asyncio.open_connection
+        idle = [await connect("127.0.0.1", port) for port in [process.port] * 100 + [process.admin_port] * 300]
+        further = [await connect("127.0.0.1", process.port) for _ in range(200)]
+        for one in further:
+            check_refusal(await asked(one, LAST))
+        get = requests.get
+        assert (await asyncio.to_thread(get, process.admin + "/healthz", timeout=60)).status_code == 200
+        metrics = (await asyncio.to_thread(get, process.admin + "/metrics", timeout=60)).text
+        assert "smart_imaging_connections_refused_total 200.0" in metrics
+        close([*idle, *further])
+
+    with SidecarProcess(tmp_path, configuration) as process:
+        asyncio.run(scenario(process))
