@@ -166,7 +166,7 @@ async def build(
             ),
             policy=policy(settings, rules),
             clients=clients,
-            capabilities=capabilities(settings, tokens.cache),
+            capabilities=capabilities(settings),
         )
         endpoints = Endpoints(
             settings.server.public_url + "/fhir",
