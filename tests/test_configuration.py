@@ -210,6 +210,14 @@ def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> N
         ("audit: {spool: {folder: /spool}}", "audit: repository and spool are for sink fhir"),
         ("audit: {rotate_bytes: 2000000}", "audit: rotate_bytes is for sink file"),
         ("audit: {key_file: /nowhere}", "audit.key_file: cannot be read: No such file or directory"),
+        (
+            "pacs: {generated_issuers: [ '**' ]}",
+            "pacs.generated_issuers.0: must be text with * and ? as wildcards, and more than those",
+        ),
+        (
+            "pacs: {generated_issuers: ['A\\\\B']}",
+            "pacs.generated_issuers.0: must be text with * and ? as wildcards, and more than those",
+        ),
         ("capabilities: {mode: token_bound}", "capabilities: mode token_bound needs keys_file"),
         (
             "capabilities: {mode: bearer}",
