@@ -7,7 +7,7 @@ REQUIREMENTS = {
     "backend-services, grant_types_supported has client_credentials.",
     3: "[base]/.well-known/smart-configuration and [base]/metadata (a CapabilityStatement, fhirVersion 4.0.1) are "
     "there without a token, for pages in browsers, too.",
-    10: "Each FHIR request, and each retrieval where requires-access-token is true, needs an active token; else 401 "
+    10: "Each FHIR request and each retrieval needs an active token; else 401 "
     "with WWW-Authenticate: Bearer.",
     11: "A token's scopes cover the request: ImagingStudy.rs reads and searches, and writes nothing.",
     12: "The patient of an App Launch token is the patient of everything that it brings.",
