@@ -66,7 +66,7 @@ def test_clear_answers(result: Any, verdict: Verdict) -> None:
     assert read_verdict({"result": result}) == verdict
 
 
-NO_UIDS = [
+NO_UIDS: list[Any] = [
     "", " ", "*", "1.2.*", "1.2.2,1.2.3", "1.2.2 ", " 1.2.2", "1.2.2\n", "1.2.2\0", "1.2..2", "1.02.2", ".1.2", "1.2.",
     "1", "urn:oid:1.2.2", "Series/1.2.2", "all", "1.2.\u0662", "1.2." + "2" * 64, None, True, 1.2, ["1.2.2"], {},
 ]  # fmt: skip
