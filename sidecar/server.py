@@ -22,7 +22,7 @@ from sidecar.fhir.endpoint import Endpoints
 from sidecar.pacs.changes import Changes
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.instance_patients import InstancePatients
-from sidecar.pacs.issuers import Issuers
+from sidecar.pacs.issuers import UNIQUE_SECONDS, Issuers
 from sidecar.pacs.ownership import Ownership
 from sidecar.pacs.studies import Studies
 from sidecar.patients.clients import BackendClients
@@ -140,7 +140,12 @@ async def build(
             invalidation=invalidation,
         )  # fmt: skip
         stack.push_async_callback(studies.close)
-        issuers = Issuers(pacs, ttl_seconds=settings.pacs.ownership_cache_seconds, invalidation=invalidation)
+        issuers = Issuers(
+            pacs,
+            generated=settings.pacs.generated_issuers,
+            ttl_seconds=min(settings.pacs.ownership_cache_seconds, UNIQUE_SECONDS),
+            invalidation=invalidation,
+        )
         stack.push_async_callback(issuers.close)
         audit = await audit_trail(settings, metrics, stack, open_session)
         policy_session = await stack.enter_async_context(
@@ -167,7 +172,7 @@ async def build(
             policy=policy(settings, rules),
             invalidation=invalidation,
             clients=clients,
-            capabilities=capabilities(settings, tokens.cache),
+            capabilities=capabilities(settings),
         )
         endpoints = Endpoints(
             settings.server.public_url + "/fhir",

@@ -19,7 +19,6 @@ from sidecar.settings import Settings
 from sidecar.settings_access import ClientSettings, RuleSettings
 from sidecar.settings_capabilities import keys_in
 from sidecar.telemetry.metrics import Metrics
-from sidecar.tokens.cache import TokenCache
 from sidecar.tokens.discovery import Discovery
 from sidecar.web.capabilities import Capabilities
 
@@ -63,17 +62,18 @@ def external_policy(
     return policy
 
 
-def capabilities(settings: Settings, tokens: TokenCache) -> Capabilities | None:
+def capabilities(settings: Settings) -> Capabilities | None:
     """Return what issues capability URLs, ``None`` when they are off."""
     section = settings.capabilities
     if section.keys_file is None:
         return None
     keys = [Key(key_id, secret) for key_id, secret in keys_in(section.keys_file)]
     return Capabilities(
-        Sealer(keys, settings.server.public_url), tokens, settings.server.public_url,
-        bound=section.mode == "token_bound", operations=frozenset(map(Operation, section.operations)),
-        lifetime_seconds=section.lifetime_seconds, recheck_seconds=section.recheck_seconds,
-    )  # fmt: skip
+        Sealer(keys, settings.server.public_url),
+        settings.server.public_url,
+        operations=frozenset(map(Operation, section.operations)),
+        lifetime_seconds=section.lifetime_seconds,
+    )
 
 
 def study_rules(settings: Settings) -> tuple[Rule, ...]:

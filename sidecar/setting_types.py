@@ -75,6 +75,16 @@ def _origin(value: str) -> str:
 Origin = Annotated[str, AfterValidator(_origin)]
 
 
+def _wildcards(value: str) -> str:
+    if not value.isprintable() or value != value.strip(" ") or "\\" in value or not value.strip("*?"):
+        raise ValueError("must be text with * and ? as wildcards, and more than those")
+    return value
+
+
+Wildcards = Annotated[str, Field(max_length=64), AfterValidator(_wildcards)]
+"""A pattern for a value of 64 characters (LO, PS3.5 6.2) in which ``*`` and ``?`` are wildcards."""
+
+
 def read_text(file: Path) -> str:
     """Return the text of a UTF-8 file. Raises ``ValueError`` with a reason that can be shown."""
     try:

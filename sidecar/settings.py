@@ -20,6 +20,7 @@ from sidecar.setting_types import (
     SecretFile,
     Section,
     Url,
+    Wildcards,
     key_of,
     secret_of,
 )
@@ -141,6 +142,11 @@ class Pacs(Section):
         description="orthanc: its REST root (http://orthanc:8042), whose /changes drop what is remembered; null: off",
     )
     changes_seconds: Seconds = Field(5, description="How often /changes is asked")
+    generated_issuers: list[Wildcards] = Field(
+        [],
+        description="Issuers of patient IDs that the archive makes up itself and that count as none (`*` and `?` are "
+        "wildcards), for an archive whose numbers are unique: `DCM4CHEE.*`",
+    )
     verify_instances: bool = Field(True, description="Read in each instance whose it is, before it leaves")
     metadata_row_bytes: Annotated[int, Field(ge=2**16, le=2**31), NO_BOOLEAN] = Field(
         16 * 2**20, description="Largest JSON of one instance in a metadata answer"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from sidecar.setting_types import Seconds, SecondsFromZero, Section, read_text
+from sidecar.setting_types import Seconds, Section, read_text
 
 _LINE = re.compile(r"(?P<key_id>[A-Za-z0-9]{1,16})\s+(?P<secret>[0-9A-Fa-f]{64})", re.ASCII)
 LIVE_KEYS = 2
@@ -32,17 +32,22 @@ def _usable(file: Path) -> Path:
     return file
 
 
-def _off(value: object) -> object:
+def _mode(value: object) -> object:
+    if value == "bearer":
+        raise ValueError(
+            "bearer is no more: an address works with its token alone; set token_bound (or off), and take "
+            "recheck_seconds away"
+        )
     return "off" if value is False else value  # YAML reads an unquoted off as false.
 
 
 class Capabilities(Section):
-    """Addresses that are permissions."""
+    """Addresses that are permissions, together with a token."""
 
-    mode: Annotated[Literal["off", "token_bound", "bearer"], BeforeValidator(_off)] = Field(
+    mode: Annotated[Literal["off", "token_bound"], BeforeValidator(_mode)] = Field(
         "off",
         description="off: apps use the standing Endpoint with their token; token_bound: an address for each study, "
-        "which needs that token too; bearer: the address alone is the permission, whoever has it",
+        "which works with that token alone",
     )
     keys_file: Annotated[Path, AfterValidator(_usable)] | None = Field(
         None, description="Keys, one or two lines of `<id> <64 hexadecimal digits>`; the first seals, both open"
@@ -51,16 +56,9 @@ class Capabilities(Section):
     operations: Annotated[list[Literal["retrieve", "query"]], Field(min_length=1)] = Field(
         ["retrieve", "query"], description="What it is for: WADO-RS, QIDO-RS below the study"
     )
-    recheck_seconds: SecondsFromZero | None = Field(
-        None,
-        description="bearer: how often at most the token behind an address is validated again; null: never. It is then "
-        "sealed into the address; a token that is too long for that gets the standing Endpoint",
-    )
 
     @model_validator(mode="after")
     def _needs_keys(self) -> "Capabilities":
         if (self.mode == "off") != (self.keys_file is None):
-            raise ValueError("mode token_bound and bearer need keys_file, and keys_file needs one of them")
-        if self.recheck_seconds is not None and self.mode != "bearer":
-            raise ValueError("recheck_seconds is for mode bearer")
+            raise ValueError("mode token_bound needs keys_file, and keys_file needs mode token_bound")
         return self

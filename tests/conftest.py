@@ -8,7 +8,9 @@ from tests.stalls import pytest_terminal_summary
 __all__ = ["pytest_terminal_summary"]
 
 _TOGETHER = "tests/journey/"
-_REAL = {"orthanc", "browser", "prometheus", "postgresql", "authorization_server", "opa", "kubernetes", "haproxy", "nginx"}
+_REAL = {
+    "orthanc", "browser", "prometheus", "postgresql", "authorization_server", "opa", "kubernetes", "haproxy", "nginx",
+}  # fmt: skip
 """Markers of tests that need a real part."""
 
 

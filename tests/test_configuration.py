@@ -210,7 +210,20 @@ def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> N
         ("audit: {spool: {folder: /spool}}", "audit: repository and spool are for sink fhir"),
         ("audit: {rotate_bytes: 2000000}", "audit: rotate_bytes is for sink file"),
         ("audit: {key_file: /nowhere}", "audit.key_file: cannot be read: No such file or directory"),
-        ("capabilities: {mode: bearer}", "capabilities: mode token_bound and bearer need keys_file"),
+        (
+            "pacs: {generated_issuers: [ '**' ]}",
+            "pacs.generated_issuers.0: must be text with * and ? as wildcards, and more than those",
+        ),
+        (
+            "pacs: {generated_issuers: ['A\\\\B']}",
+            "pacs.generated_issuers.0: must be text with * and ? as wildcards, and more than those",
+        ),
+        ("capabilities: {mode: token_bound}", "capabilities: mode token_bound needs keys_file"),
+        (
+            "capabilities: {mode: bearer}",
+            "capabilities.mode: bearer is no more: an address works with its token alone; set token_bound (or off), ",
+        ),
+        ("capabilities: {recheck_seconds: 60}", "capabilities.recheck_seconds: unknown key"),
         ("capabilities: {keys_file: /nowhere}", "capabilities.keys_file: cannot be read: No such file or directory"),
         (
             "access: {backend_services: true, clients: {a: {patients: [Patient/1]}}}",
@@ -374,9 +387,9 @@ def test_a_certificates_file_without_certificates(write: Write) -> None:
 )
 def test_capability_keys(write: Write, content: str, problem: str | None) -> None:
     keys = write(content, "keys")
-    files = (write(MINIMUM), write(f"capabilities: {{mode: bearer, keys_file: {keys}}}", "second.yaml"))
+    files = (write(MINIMUM), write(f"capabilities: {{mode: token_bound, keys_file: {keys}}}", "second.yaml"))
     if problem is None:
-        assert load(*files).capabilities.mode == "bearer"
+        assert load(*files).capabilities.mode == "token_bound"
     else:
         (line,) = problems(*files)
         assert line.startswith(f"second.yaml: capabilities.keys_file: {problem}")

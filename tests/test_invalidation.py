@@ -52,7 +52,6 @@ TOKENS = "what a token is for: revocation has its own bound (docs/authorization.
 OURS = "nothing of a patient: our own access, or an endpoint's name or key"
 NOT_FORGOTTEN = {
     "TokenCache._active": TOKENS, "TokenCache._inactive": TOKENS, "TokenCache._flight": TOKENS,
-    "Capabilities._issued_for": TOKENS, "Capabilities._revoked": TOKENS, "Capabilities._checked": TOKENS,
     "AuditTrail._inactive": TOKENS,
     "Discovery._flight": OURS, "Jwks._flight": OURS, "Readiness._flight": OURS, "BackendServices._flight": OURS,
     "Invalidation._forgotten": "which studies were forgotten: with nothing kept, that says nothing",
@@ -412,7 +411,7 @@ async def built(files: dict[str, str]) -> AsyncIterator[Sidecar]:
         "patients": {"mapping": "ehr", "identifiers": [{"system": "urn:mrn"}], "client": backend},
         "pacs": {"dialect": "orthanc", "patience_seconds": 10, "changes_url": "http://127.0.0.1:9"},
         "access": {"external": {"url": "http://127.0.0.1:9/policy"}},
-        "capabilities": {"mode": "bearer", "keys_file": files["keys"], "recheck_seconds": 5},
+        "capabilities": {"mode": "token_bound", "keys_file": files["keys"]},
         "audit": {"sink": "file", "file": files["audit"]},
     }
 

@@ -46,7 +46,6 @@ SECONDS = {
     "a token's `kid`": REFRESH_SECONDS,
     "the EHR's smart-configuration": default(Discovery, "retry_seconds"),
     "introspection failed": default(Breaker, "open_seconds"),
-    "the token of a capability URL": SETTINGS.capabilities.lifetime_seconds,
     "the EHR or the archive does not work": default(Readiness, "keep_seconds"),
 }
 """How a line begins -> how long it is so."""
@@ -60,12 +59,11 @@ IN = {
     "ExternalPolicy._kept": "the external policy refuses",
     "PacsClient._patience": "a slow retrieval or query failed",
     "PacsClient._query_patience": "a slow retrieval or query failed",
-    "Capabilities._revoked": "the token of a capability URL",
     "InstancePatients._refused": "a study is not there",
 }  # fmt: skip
 """What keeps that something is absent or refused -> the line about it."""
 NO_NEGATIVES = {
-    "TokenCache._active", "Capabilities._issued_for", "Capabilities._checked", "AuditTrail._inactive",
+    "TokenCache._active", "AuditTrail._inactive",
     "Constraints._read", "MemoryStore._seen", "Ownership._owners", "Ownership._series", "StudyLists._asked",
     "StudyLists._refreshed", "StudyLists._arrived", "Studies._asked", "EhrMapping._refreshed", "InstancePatients._own",
     "Invalidation._forgotten",

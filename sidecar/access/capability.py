@@ -1,7 +1,8 @@
 """Capability URLs: a permission for one study, sealed into an address (SIA-50..54).
 
-What is sealed is what was true when it was issued: whose token it was, which study of which patient, for which
-operations, until when. It opens nothing by itself: at each use the same decision is made again from these facts.
+What is sealed is which study of which patient it is for, for which operations, until when, and
+the hash of the token for which it was issued. It opens nothing by itself: that token comes with
+each use, and the whole decision is made again on it.
 """
 
 import hashlib
@@ -18,13 +19,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sidecar.access.reasons import Reason
-from sidecar.access.scopes import Context, Grant
-from sidecar.access.token import Token
 
-MAXIMUM_LENGTH = 4_000
+MAXIMUM_LENGTH = 1_000
 """Characters of a sealed capability: it is one segment of a URL."""
 KEY_BYTES = 32
-_VERSION = 1
+_VERSION = 2
 _NONCE_BYTES = 12
 _KEY_ID = re.compile(r"[A-Za-z0-9]{1,16}", re.ASCII)
 _BASE64 = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
@@ -39,22 +38,16 @@ class Operation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """A permission. ``expires_at`` in seconds since 1970, never after the token's.
+    """A permission for one study, to be used with one token.
 
-    ``token``: the facts of the token for which it was issued; ``token_hash``: SHA-256 of that token (32 bytes);
-    ``audit_hash``: its name in the audit trail; ``bearer``: the token itself, where it is to be checked again;
-    ``bound``: whoever uses it must show that token.
+    ``expires_at`` in seconds since 1970, never after the token's; ``token_hash``: SHA-256 of that token (32 bytes).
     """
 
     patient: str
     study: str
     operations: frozenset[Operation]
     expires_at: float
-    token: Token
     token_hash: bytes
-    audit_hash: str
-    bound: bool
-    bearer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,34 +101,20 @@ class Sealer:
 
 
 def _written(capability: Capability) -> bytes:
-    token = capability.token
     facts = [
-        [[one.context.value, one.read, one.search, one.constraint] for one in token.grants],
-        token.expires_at, token.patient, token.client_id, token.subject, token.issuer,
-    ]  # fmt: skip
-    return json.dumps(
-        [
-            _VERSION, capability.patient, capability.study, sorted(capability.operations), capability.expires_at, facts,
-            capability.token_hash.hex(), capability.audit_hash, capability.bound, capability.bearer,
-        ],
-        separators=(",", ":"),
-    ).encode()  # fmt: skip
+        capability.patient,
+        capability.study,
+        sorted(capability.operations),
+        capability.expires_at,
+        capability.token_hash.hex(),
+    ]
+    return json.dumps(facts, separators=(",", ":")).encode()
 
 
-def _read(opened: bytes) -> Capability | None:
-    """What we wrote ourselves: its seal says so. Of another version it is ``None``."""
-    found = json.loads(opened)
-    if found[0] != _VERSION:
-        return None
-    _, patient, study, operations, expires_at, facts, token_hash, audit_hash, bound, bearer = found
-    grants = tuple(
-        Grant(Context(context), read=read, search=search, constraint=constraint)
-        for context, read, search, constraint in facts[0]
-    )
-    return Capability(
-        patient, study, frozenset(map(Operation, operations)), expires_at, Token(grants, *facts[1:]),
-        bytes.fromhex(token_hash), audit_hash, bound, bearer,
-    )  # fmt: skip
+def _read(opened: bytes) -> Capability:
+    """What we wrote ourselves, in this version: its seal says so."""
+    patient, study, operations, expires_at, token_hash = json.loads(opened)
+    return Capability(patient, study, frozenset(map(Operation, operations)), expires_at, bytes.fromhex(token_hash))
 
 
 def token_hash(bearer: str) -> bytes:
@@ -144,20 +123,16 @@ def token_hash(bearer: str) -> bytes:
 
 
 def decide_capability(
-    capability: Capability, study: str | None, operation: Operation, *, shown: bytes | None, bearer: bool, now: float
+    capability: Capability, study: str | None, operation: Operation, *, shown: bytes, now: float
 ) -> Reason | None:
-    """Return why a capability does not cover a request, ``None`` when it does.
+    """Return why a capability does not cover a request, ``None`` when it does (SIA-50..52).
 
-    ``study``: what the request names, ``None``: any; ``shown``: hash of the valid token that came with it, if one did;
-    ``bearer``: whether the site accepts a capability without its token at all.
+    ``study``: what the request names, ``None``: any; ``shown``: hash of the valid token that came with it.
     """
     if not now < capability.expires_at:
         return Reason.EXPIRED_CAPABILITY
-    if capability.bound or not bearer:
-        if shown is None:
-            return Reason.MISSING_TOKEN
-        if not hmac.compare_digest(shown, capability.token_hash):
-            return Reason.OTHER_TOKEN
+    if not hmac.compare_digest(shown, capability.token_hash):
+        return Reason.OTHER_TOKEN
     if study not in (None, capability.study):
         return Reason.ABSENT
     if operation not in capability.operations:

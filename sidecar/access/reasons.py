@@ -47,8 +47,8 @@ STATUS: dict[Reason, int] = {
     Reason.EXPIRED_CAPABILITY: 403,
     Reason.OTHER_TOKEN: 403,
     Reason.NOT_IN_CAPABILITY: 403,
+    Reason.UNKNOWN_CAPABILITY: 403,
     # The rest are one and the same to the caller (SIA-45).
-    Reason.UNKNOWN_CAPABILITY: 404,
     Reason.ABSENT: 404,
     Reason.FOREIGN: 404,
     Reason.SHARED_UID: 404,

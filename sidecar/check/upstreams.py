@@ -13,6 +13,7 @@ from sidecar.common.errors import BadGateway, Forbidden, Problem
 from sidecar.common.fetch import FetchFailed
 from sidecar.pacs.counts import count_instances
 from sidecar.pacs.detection import detect_dialect
+from sidecar.pacs.issuers import is_generated
 from sidecar.pacs.ownership import KnownAs, owner_of
 from sidecar.pacs.resources import Query
 from sidecar.server import Sidecar
@@ -22,6 +23,8 @@ Check = Callable[[Settings, Sidecar], Awaitable[Finding]]
 
 _SAMPLE = 50
 """Studies that are looked at to see what the archive writes."""
+_MADE_UP = "DCM4CHEE.*"
+"""What dcm4chee supplies by default: ``DCM4CHEE.{PatientName,hash}.{PatientBirthDate,hash}``."""
 _FIELDS = ("includefield", "PatientID,IssuerOfPatientID,StudyInstanceUID")
 
 
@@ -193,8 +196,17 @@ def _judge(name: str, settings: Settings, rows: list[Row], second: list[Row]) ->
     without = sum(text(row, "PatientID") is None for row in rows)
     if without == len(rows):
         return failure(name, f"none of {len(rows)} studies has a PatientID", "Its QIDO-RS must return 0010,0020.")
-    issuers = _issuers(settings)
-    named = {text(row, "IssuerOfPatientID") for row in rows} - {None}
+    issuers, patterns = _issuers(settings), settings.pacs.generated_issuers
+    found = [issuer for row in rows if (issuer := text(row, "IssuerOfPatientID"))]
+    named = {issuer for issuer in found if not is_generated(issuer, patterns)}
+    made_up = sum(is_generated(issuer, [_MADE_UP]) for issuer in found if issuer in named)
+    if made_up:
+        return warning(
+            name,
+            f"{made_up} of {len(rows)} studies have an issuer that dcm4chee made up from name and birth date",
+            "A patient whose name is spelled in two ways gets nothing. Have the archive use a fixed issuer, or set "
+            f"pacs.generated_issuers: [{_MADE_UP}] if its numbers are unique (docs/dcm4chee.md).",
+        )
     if issuers and not issuers & named:
         return warning(
             name,
@@ -202,10 +214,11 @@ def _judge(name: str, settings: Settings, rows: list[Row], second: list[Row]) ->
             "With an issuer set, a study "
             "counts only when the archive names the same (docs/configuration.md, patients).",
         )
-    if not issuers and len(named) > 1:
+    some_without = sum(issuer in named for issuer in found) < len(rows)
+    if not issuers and len(named) + some_without > 1:
         return warning(
             name,
-            f"{len(rows)} studies name {len(named)} issuers of patient IDs",
+            f"{len(rows)} studies name {len(named)} issuers of patient IDs" + ", or none" * some_without,
             "One number may then be two people: set patients.issuer, or issuer in patients.identifiers.",
         )
     note = f"; {without} without a PatientID reach nobody" if without else ""

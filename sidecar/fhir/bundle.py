@@ -18,7 +18,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 def searchset(
     studies: Sequence[Mapping[str, Any]],
-    included: Sequence[Mapping[str, Any]],
+    included: Mapping[str, Mapping[str, Any]],
     *,
     fhir_base: str,
     search: Search,
@@ -27,7 +27,7 @@ def searchset(
     as_of: datetime,
     page_links: PageLinks,
 ) -> dict[str, Any]:
-    """Return the Bundle.
+    """Return the Bundle. ``included``: further resources by their ``fullUrl``.
 
     ``as_of``: ``Catalog.now()`` before the PACS was asked; as ``meta.lastUpdated`` of every page a safe
     ``_lastUpdated=gt`` for the next sync.
@@ -40,8 +40,10 @@ def searchset(
         following = replace(page.next_after, as_of=(as_of - _EPOCH) // _MILLISECOND)
         sealed = page_links.seal(following, patient, named)
         links.append({"relation": "next", "url": _link(fhir_base, named, sealed)})
-    entries = [_entry(subset(resource, search.result), fhir_base, "match") for resource in studies]
-    entries += [_entry(resource, fhir_base, "include") for resource in included]
+    entries = [
+        _entry(f"{fhir_base}/{one['resourceType']}/{one['id']}", subset(one, search.result), "match") for one in studies
+    ]
+    entries += [_entry(url, resource, "include") for url, resource in included.items()]
     bundle: dict[str, Any] = {
         "resourceType": "Bundle",
         "id": str(uuid.uuid4()),
@@ -61,8 +63,7 @@ def instant(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _entry(resource: Mapping[str, Any], fhir_base: str, mode: str) -> dict[str, Any]:
-    url = f"{fhir_base}/{resource['resourceType']}/{resource['id']}"
+def _entry(url: str, resource: Mapping[str, Any], mode: str) -> dict[str, Any]:
     return {"fullUrl": url, "resource": resource, "search": {"mode": mode}}
 
 

@@ -30,17 +30,16 @@ class Endpoints:
         """Return the patient's Endpoint; its id is the patient's, which whoever may see it has in the token."""
         return self._resource(CONTAINED_ID if self.contained else patient, self.address(patient))
 
-    def capability(self, address: str, *, requires_token: bool, until: str) -> dict[str, Any]:
-        """Return an Endpoint of one answer alone (SIA-33), to be contained; ``until``: FHIR instant (SIA-50, 52)."""
-        found = self._resource(CONTAINED_ID, address, requires_token=requires_token)
-        return {**found, "period": {"end": until}}
+    def capability(self, address: str, *, until: str) -> dict[str, Any]:
+        """Return an Endpoint of one Bundle alone, without an id (SIA-33); ``until``: FHIR instant (SIA-52)."""
+        return {**self._resource(None, address), "period": {"end": until}}
 
-    def _resource(self, resource_id: str, address: str, *, requires_token: bool = True) -> dict[str, Any]:
+    def _resource(self, resource_id: str | None, address: str) -> dict[str, Any]:
         urls = [REQUIRES_ACCESS_TOKEN, *([REQUIRES_ACCESS_TOKEN_2023] if self.compat_2023 else [])]
         return {
             "resourceType": "Endpoint",
-            "id": resource_id,
-            "extension": [{"url": url, "valueBoolean": requires_token} for url in urls],
+            **({} if resource_id is None else {"id": resource_id}),
+            "extension": [{"url": url, "valueBoolean": True} for url in urls],
             "status": "active",
             "connectionType": {
                 "system": "http://terminology.hl7.org/CodeSystem/endpoint-connection-type",

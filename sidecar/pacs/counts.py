@@ -8,11 +8,10 @@ import logging
 from collections.abc import Sequence
 
 from sidecar.access.decision import Part
-from sidecar.access.identity import is_one_of
-from sidecar.common.dicom_json import Row, number, tag, text, values
+from sidecar.common.dicom_json import Row, number, tag, text
 from sidecar.common.errors import BadGateway
 from sidecar.pacs.client import PacsClient
-from sidecar.pacs.ownership import KnownAs, owner_of
+from sidecar.pacs.ownership import KnownAs, is_row_of
 from sidecar.pacs.resources import OBJECTS, Kind, Query, Retrieval
 
 log = logging.getLogger(__name__)
@@ -85,9 +84,7 @@ def _fields(*keywords: str) -> tuple[str, str]:
 
 def _is_of(row: Row, part: Part, known_as: KnownAs) -> bool:
     """Whether the row is the patient's. Below a study some archives name no patient."""
-    if part.series is not None and not values(row, "PatientID"):
-        return True
-    return is_one_of(owner_of(row), known_as)
+    return is_row_of(row, known_as, unnamed=part.series is not None)
 
 
 def _uncounted(detail: str) -> BadGateway:

@@ -1,17 +1,19 @@
 """Is a number without a known issuer one person's? PatientID is unique within its issuer alone (PS3.3 C.7.1.1).
 
-A site that configures no issuer says "our numbers are unique". Where the PACS has one of them under several issuers,
-that is not so, and nobody can say whose the images are: nothing is served (SIA-16).
+A site that configures no issuer says "our numbers are unique". Where the PACS has one of them under
+several issuers, or with an issuer and without one, that is not so, and nobody can say whose the
+images are: nothing is served (SIA-16).
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from cachetools import TLRUCache
 
 from sidecar.access.identity import PatientIdentifier
+from sidecar.access.wildcards import matches
 from sidecar.common.dicom_json import tag
 from sidecar.common.errors import BadGateway
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
@@ -24,22 +26,35 @@ from sidecar.pacs.resources import Query
 log = logging.getLogger(__name__)
 
 
-class Issuers:
-    """Asks the PACS once per ``ttl_seconds`` under which issuers it has a number; at most ``max_entries`` are kept.
+UNIQUE_SECONDS = 15
+"""How long a number counts as one person's after the PACS was asked: what comes later may be another's."""
 
-    That a number stands for several people is kept for ``NEGATIVE_SECONDS`` at most.
+
+def is_generated(issuer: str, patterns: Sequence[str]) -> bool:
+    """Return whether the PACS made ``issuer`` up itself: it matches one of the configured patterns."""
+    return any(matches(pattern, issuer) for pattern in patterns)
+
+
+class Issuers:
+    """Asks the PACS under which issuers it has a number; at most ``max_entries`` answers are kept.
+
+    ``generated``: patterns (``*``, ``?``) of issuers that the PACS makes up itself; they count as
+    none. That a number is one person's is kept for ``ttl_seconds``, that it stands for several for
+    ``NEGATIVE_SECONDS`` at most.
     """
 
     def __init__(
         self,
         client: PacsClient,
         *,
-        ttl_seconds: float = 300,
+        generated: Sequence[str] = (),
+        ttl_seconds: float = UNIQUE_SECONDS,
         max_entries: int = 50_000,
         invalidation: Invalidation | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
+        self._generated = tuple(generated)
         self._invalidation = invalidation or Invalidation()
         self._flight: SingleFlight[str, bool] = SingleFlight(self._invalidation)
         negative_seconds = min(ttl_seconds, NEGATIVE_SECONDS)
@@ -74,15 +89,19 @@ class Issuers:
         fields = ",".join(map(tag, ("PatientID", "IssuerOfPatientID")))
         rows = await self._client.search(Query("studies"), [("PatientID", patient_id), ("includefield", fields)])
         owners = await in_slices(map(owner_of, rows))
-        issuers = {owner.issuer for owner in owners if owner.patient_id == patient_id} - {None}
+        issuers = {self._counted(owner.issuer) for owner in owners if owner.patient_id == patient_id}
         if len(issuers) > 1:
             log.error(
-                "the PACS has one PatientID under several issuers: set the issuer in patients (docs/configuration.md)",
+                "the PACS has one PatientID under several issuers: set the issuer in patients "
+                "(docs/configuration.md), or pacs.generated_issuers (docs/dcm4chee.md)",
                 extra={"reason": "several_issuers", "issuers": len(issuers)},
             )
         if generation == self._invalidation.generation:
             self._unique[patient_id] = len(issuers) <= 1
         return len(issuers) <= 1
+
+    def _counted(self, issuer: str | None) -> str | None:
+        return None if issuer is None or is_generated(issuer, self._generated) else issuer
 
     async def close(self) -> None:
         """End what is under way."""

@@ -237,6 +237,11 @@ def _series_of(asked: _AskedPart) -> _AskedPart:
     return Part(part.study, part.series), known_as, generation
 
 
+def is_row_of(row: Row, known_as: KnownAs, *, unnamed: bool) -> bool:
+    """Whether a row is the patient's. ``unnamed``: what counts for a row that names no patient at all."""
+    return is_one_of(owner_of(row), known_as) if values(row, "PatientID") else unnamed
+
+
 def _fields(*keywords: str) -> str:
     return ",".join(tag(keyword) for keyword in (*keywords, "PatientID", "IssuerOfPatientID"))
 
@@ -246,6 +251,6 @@ def _is_in(row: Row, part: Part, known_as: KnownAs) -> bool:
 
     A row that names a patient must name this one; some archives name none below a study.
     """
-    if values(row, "PatientID") and not is_one_of(owner_of(row), known_as):
+    if not is_row_of(row, known_as, unnamed=True):
         return False
     return text(row, "StudyInstanceUID") == part.study and text(row, "SeriesInstanceUID") == part.series

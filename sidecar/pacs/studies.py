@@ -10,15 +10,15 @@ from datetime import UTC, datetime
 
 from cachetools import TTLCache
 
-from sidecar.access.identity import PatientIdentifier, all_are_one_of, is_one_of
-from sidecar.common.dicom_json import Row, text
+from sidecar.access.identity import PatientIdentifier, all_are_one_of
+from sidecar.common.dicom_json import Row, text, values
 from sidecar.common.errors import Unavailable
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.common.slices import batched, in_slices, let_go
 from sidecar.common.turns import Busy, FairTurns
 from sidecar.pacs.client import PacsClient
-from sidecar.pacs.ownership import Ownership, owner_of
+from sidecar.pacs.ownership import Ownership, is_row_of
 from sidecar.pacs.resources import Query
 from sidecar.pacs.study_lists import Listing, StudyLists, counted, include, say_dropped
 from sidecar.pacs.study_owners import StudyOwners
@@ -186,11 +186,10 @@ class Studies:
 
     async def _own(self, rows: list[Row], study: str, known_as: frozenset[PatientIdentifier]) -> list[Row]:
         """The rows that are the patient's: one StudyInstanceUID may stand for studies of two people."""
-        if not all(text(row, "PatientID") for row in rows):
-            # A PACS that leaves PatientID out below the study: then the whole study must be the patient's.
-            owners = await self._ownership.owners(study, known_as)
-            return rows if all_are_one_of(owners, known_as) else []
-        return await in_slices(row if is_one_of(owner_of(row), known_as) else None for row in rows)
+        # Some PACSs name no patient below the study: for such a row the whole study must be the patient's.
+        named = await in_slices(bool(values(row, "PatientID")) for row in rows)
+        is_own_study = not all(named) and all_are_one_of(await self._ownership.owners(study, known_as), known_as)
+        return await in_slices(row if is_row_of(row, known_as, unnamed=is_own_study) else None for row in rows)
 
     async def _detail(
         self,

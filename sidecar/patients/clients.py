@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from sidecar.common.fetch import Answer, FetchFailed
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.patients.reading import Credentials, read_resource
+from sidecar.patients.validity import is_current
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +91,9 @@ class Groups:
         cache_ttl_seconds: float = 300,
         invalidation: Invalidation | None = None,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        self._now = now
         self._session = session
         self._fhir_url = fhir_url
         self._credentials = credentials
@@ -141,17 +145,18 @@ class Groups:
         resource = answer.strict_json_object()
         if resource.get("resourceType") != "Group" or resource.get("id") != group:
             raise FetchFailed("wrong_resource")
-        members = resource.get("member", [])
-        if not isinstance(members, list) or resource.get("active") is False:
+        members, now = resource.get("member", []), self._now()
+        # A Group that is not actual describes whom it is meant for, and has no members (R4 grp-1).
+        is_in_use = all(resource.get(name, True) is True for name in ("active", "actual"))
+        if not isinstance(members, list) or not is_in_use:
             return frozenset()
-        return frozenset(one for member in members if (one := self._patient(member)) is not None)
+        return frozenset(one for member in members if (one := self._patient(member, now)) is not None)
 
-    def _patient(self, member: Any) -> str | None:
+    def _patient(self, member: Any, now: datetime) -> str | None:
         """The FHIR id of a member who is a patient of this EHR and still belongs to the Group."""
         if not isinstance(member, dict) or member.get("inactive", False) is not False:
             return None
-        period = member.get("period")
-        if isinstance(period, dict) and "end" in period:  # Whether it has passed is not ours to reckon: it is named.
+        if not is_current(member.get("period"), now):
             return None
         entity = member.get("entity")
         reference = entity.get("reference") if isinstance(entity, dict) else None

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -18,6 +19,7 @@ from sidecar.common.fetch import Answer, FetchFailed
 from sidecar.common.invalidation import FRESH_SECONDS, NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.patients.reading import Credentials, read_resource
+from sidecar.patients.validity import is_current
 
 log = logging.getLogger(__name__)
 
@@ -25,16 +27,35 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PATIENT = re.compile(r"/Patient/([^/]+)(?:/_history/[^/]+)?/?")
 
 
-class PatientMerged(Exception):
+_USES = frozenset({"usual", "official", "temp", "secondary"})
+"""R4 identifier-use, but for ``old``: such a number may have been given to somebody else since."""
+
+
+class NotInUse(Exception):
+    """A record that is not to be used: ``reason`` and ``text`` are for the app, ``log`` for operators."""
+
+    reason = "patient_inactive"
+    text = "The hospital's record of this patient is not in use."
+    log = "the EHR's Patient is not active: its token gets nothing until the record is in use again"
+
+
+class PatientMerged(NotInUse):
     """The EHR answers with another record than the one that was asked for, or says that another one replaces it."""
+
+    reason = "patient_merged"
+    text = "The hospital has merged this patient's record into another one."
+    log = (
+        "the EHR answers a Patient by another record: it was merged, and its token gets nothing "
+        "until the patient logs in again"
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the EHR said of a patient."""
+    """What the EHR said of a patient; ``refused``: why nobody may use this record."""
 
     identifiers: frozenset[PatientIdentifier]
-    is_merged: bool = False
+    refused: NotInUse | None = None
 
 
 class EhrMapping:
@@ -56,7 +77,9 @@ class EhrMapping:
         max_entries: int = 50_000,
         invalidation: Invalidation | None = None,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        self._now = now
         self._session = session
         self._fhir_url = fhir_url
         self._issuers = dict(issuers)
@@ -81,7 +104,7 @@ class EhrMapping:
 
         ``fresh``: not what is kept, unless that was asked for so a moment ago (``FRESH_SECONDS``). Raises
         ``Unavailable`` (503) when the EHR does not answer usefully, ``BadGateway`` (502) when it refuses us,
-        ``Forbidden`` (403) when the patient's record was merged into another one.
+        ``Forbidden`` (403) when the patient's record was merged into another one or is not active.
         """
         known = self._known.get(patient)
         if fresh and patient not in self._refreshed:
@@ -89,11 +112,10 @@ class EhrMapping:
             known = None
         if known is None:
             known = await self._flight.run(patient, lambda: self._look_up(patient))
-        if known.is_merged:
+        if known.refused is not None:
             raise Forbidden(
-                "The hospital has merged this patient's record into another one. Log in again, so that the app gets "
-                "the record that is in use now.",
-                reason="patient_merged",
+                f"{known.refused.text} Log in again, so that the app gets the record that is in use now.",
+                reason=known.refused.reason,
             )
         return known.identifiers
 
@@ -115,13 +137,9 @@ class EhrMapping:
                 timeout_seconds=self._timeout_seconds,
             )  # fmt: skip
             found = _Known(await answer.read(lambda whole: self._identifiers(whole, patient)))
-        except PatientMerged:
-            log.warning(
-                "the EHR answers a Patient by another record: it was merged, and its token gets nothing "
-                "until the patient logs in again",
-                extra={"reason": "patient_merged"},
-            )
-            found = _Known(frozenset(), is_merged=True)
+        except NotInUse as refused:
+            log.warning(refused.log, extra={"reason": refused.reason})
+            found = _Known(frozenset(), refused.with_traceback(None))
         except FetchFailed as failure:
             log.error("the EHR's Patient cannot be read", extra={"reason": failure.reason, "detail": failure.detail})
             raise Unavailable(
@@ -162,23 +180,16 @@ class EhrMapping:
         """Return the identifiers of a Patient resource.
 
         Raises ``PatientMerged`` for another Patient, and for one that another one replaces (R4 Patient.link: it "must
-        no longer be used"). Raises ``FetchFailed`` for what is no Patient that can be read.
+        no longer be used"), ``NotInUse`` for one that is not active. Raises ``FetchFailed`` for what is no Patient
+        that can be read. Identifiers count in their period alone, and not with ``use`` old.
         """
-        if resource.get("resourceType") != "Patient":
-            raise FetchFailed("wrong_resource")
-        if resource.get("id") != patient:
-            raise PatientMerged if _is_another(resource.get("id"), patient) else FetchFailed("wrong_resource")
-        listed, links = resource.get("identifier", []), resource.get("link", [])
-        if not isinstance(listed, list) or not isinstance(links, list):
+        _check_in_use(resource, patient)
+        listed = resource.get("identifier", [])
+        if not isinstance(listed, list):
             raise FetchFailed("wrong_shape")
-        if not all(isinstance(link, dict) and isinstance(link.get("type"), str) for link in links):
-            raise FetchFailed("wrong_shape")
-        if any(link["type"] == "replaced-by" for link in links):
-            raise PatientMerged
-        found = set()
+        found, now = set(), self._now()
         for entry in listed:
-            if not isinstance(entry, dict) or entry.get("use") == "old":
-                # An old number may have been given to somebody else since.
+            if not isinstance(entry, dict) or not _is_valid(entry, now):
                 continue
             system, value = entry.get("system"), entry.get("value")
             if not isinstance(value, str) or not isinstance(system, str) or system not in self._issuers:
@@ -189,6 +200,29 @@ class EhrMapping:
             else:
                 log.warning("an identifier of the EHR cannot be searched for exactly and is left out")
         return frozenset(found)
+
+
+def _check_in_use(resource: Mapping[str, Any], patient: str) -> None:
+    """Raise unless it is the Patient of this id, and the record that is in use; see ``EhrMapping.pick``."""
+    if resource.get("resourceType") != "Patient":
+        raise FetchFailed("wrong_resource")
+    if resource.get("id") != patient:
+        raise PatientMerged if _is_another(resource.get("id"), patient) else FetchFailed("wrong_resource")
+    links, active = resource.get("link", []), resource.get("active", True)
+    if not isinstance(links, list) or not isinstance(active, bool):
+        raise FetchFailed("wrong_shape")
+    if not all(isinstance(link, dict) and isinstance(link.get("type"), str) for link in links):
+        raise FetchFailed("wrong_shape")
+    if any(link["type"] == "replaced-by" for link in links):
+        raise PatientMerged
+    if not active:
+        raise NotInUse
+
+
+def _is_valid(identifier: Mapping[str, Any], now: datetime) -> bool:
+    """Whether an Identifier is in use (R4 datatypes.html#Identifier): by ``use``, a known code, and in its period."""
+    use = identifier.get("use", "usual")
+    return isinstance(use, str) and use in _USES and is_current(identifier.get("period"), now)
 
 
 def _is_another(found: object, patient: str) -> bool:

@@ -22,6 +22,7 @@ from sidecar.common.fetch import FetchFailed, fetch
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.common.turns import Busy, Turns
+from sidecar.common.uid import is_uid
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,10 @@ def _values(attributes: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
 
 
 def read_verdict(answer: Mapping[str, Any]) -> Verdict:
-    """Read an answer. Raises ``FetchFailed`` for one that is not clear: no result, another type, an extra member."""
+    """Read an answer. Raises ``FetchFailed`` for one that is not clear.
+
+    That is: no result, another type, an extra member, a series that is no UID (PS3.5 9.1).
+    """
     result = answer.get("result")
     if result is None:
         raise FetchFailed("undefined")
@@ -146,6 +150,6 @@ def read_verdict(answer: Mapping[str, Any]) -> Verdict:
     allow, excluded = result.get("allow"), result.get("exclude_series", [])
     if not isinstance(allow, bool) or not isinstance(excluded, list):
         raise FetchFailed("wrong_shape")
-    if not all(isinstance(one, str) for one in excluded):
+    if not all(isinstance(one, str) and is_uid(one) for one in excluded):
         raise FetchFailed("wrong_shape")
     return Verdict(allow, frozenset(excluded))

@@ -100,7 +100,7 @@ class DicomWeb:
         return await self._serve(request, token, permit, request[TARGET].segments[1:], self._public_base + "/wado-rs")
 
     async def below_capability(self, request: web.Request) -> web.StreamResponse:
-        """``/capability/{sealed}/…``: the DICOMweb root of one study, for whoever has its address (SIA-50..54)."""
+        """``/capability/{sealed}/…``: the DICOMweb root of one study, with the token that found it (SIA-50..54)."""
         segments = request[TARGET].segments
         resource = parse(segments[2:])
         _note(resource)

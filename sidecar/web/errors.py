@@ -26,6 +26,7 @@ _TEXT: dict[Reason, str] = {
     Reason.UNKNOWN_CLIENT: "This server has no permissions for this client; ask its operators.",
     Reason.NOT_THE_CLIENTS_PATIENT: "This client has no permission for this patient.",
     Reason.EXPIRED_CAPABILITY: "This address is no longer good; search for the study again.",
+    Reason.UNKNOWN_CAPABILITY: "This address is none that this server gives; search for the study again.",
     Reason.OTHER_TOKEN: "This address needs the access token with which it was found.",
     Reason.NOT_IN_CAPABILITY: "This address is not for this operation.",
     Reason.PARTLY_EXCLUDED: "Not all of this study may be retrieved; ask for its series one by one.",

@@ -124,8 +124,6 @@ class Guard:
         with measure("token"):
             token = record.token = await self._tokens.validate(bearer)
         if token is None:
-            if self.capabilities is not None:
-                self.capabilities.seen_inactive(bearer)
             raise self._denied(Deny(Reason.INACTIVE_TOKEN))
         return token
 
@@ -134,47 +132,35 @@ class Guard:
     ) -> tuple[Token, PatientPermit, Capability]:
         """Permit ``operation`` on ``study`` (``None``: on what it is for) by a capability, or raise ``Denied``.
 
-        Returned with it: the token's facts, live where the token came too, else as they were sealed. What is decided on
-        a token is decided on them again (SIA-52).
+        The token comes first, as everywhere; what is decided on a token is decided on it at each use (SIA-50, 52).
         """
+        token = await self.token(request)
         opened = None if self.capabilities is None else self.capabilities.unseal(sealed)
-        if opened is None or self.capabilities is None:
+        if opened is None:
             raise self._denied(Deny(Reason.UNKNOWN_CAPABILITY))
-        token, shown = opened.token, None
         record = current_record()
-        record.token, record.token_hash, record.patient = token, opened.audit_hash, opened.patient
-        if opened.bound or self.capabilities.bound:
-            token = await self.token(request)
-            shown = token_hash(record.bearer or "")
-        refused = decide_capability(
-            opened, study, operation, shown=shown, bearer=not self.capabilities.bound, now=self._clock()
-        )
+        record.patient = opened.patient
+        refused = decide_capability(opened, study, operation, shown=token_hash(record.bearer or ""), now=self._clock())
         if refused is not None:
             raise self._denied(Deny(refused))
-        current = await self.capabilities.token(opened)
-        if current is None:
-            raise self._denied(Deny(Reason.EXPIRED_CAPABILITY))
-        if shown is None:
-            token = record.token = current
         return token, await self.permit(token, Interaction.RETRIEVE, opened.patient), opened
 
     async def issue(self, token: Token, permit: PatientPermit, studies: Iterable[str]) -> dict[str, Issued]:
         """Return an address for each of the studies that the token may fetch, by UID; without capabilities for none."""
         record = current_record()
-        if self.capabilities is None or record.bearer is None or record.token_hash is None:
+        if self.capabilities is None or record.bearer is None:
             return {}
         found = await self._decide(token, Interaction.RETRIEVE, permit.patient)
         if isinstance(found, Deny):
             return {}
         view = await self.view(found)
         issued = {
-            uid: self.capabilities.issue(token, record.bearer, record.token_hash, permit.patient, uid)
+            uid: self.capabilities.issue(record.bearer, token.expires_at, permit.patient, uid)
             for uid in studies
             if view.of(uid) is not None
         }
-        addresses = {uid: one for uid, one in issued.items() if one is not None}
-        self._metrics.capability_urls_issued.inc(len(addresses))
-        return addresses
+        self._metrics.capability_urls_issued.inc(len(issued))
+        return issued
 
     async def permit(self, token: Token, interaction: Interaction, patient: str | None = None) -> PatientPermit:
         """Permit ``interaction`` on the imaging of ``patient`` (``None``: the token's), or raise ``Denied``.

@@ -114,9 +114,10 @@ class ImagingFhir:
             resources += await asyncio.gather(
                 *(self._resource(found.row, view, permit, instant(found.last_updated), issued) for found in few)
             )
-        included = []
+        included = {one.full_url: self._endpoints.capability(one.root, until=_until(one)) for one in issued.values()}
         if search.result.include_endpoint and len(resources) > len(issued) and not self._endpoints.contained:
-            included = [self._endpoints.resource(permit.patient)]
+            url = f"{self._endpoints.fhir_base}/Endpoint/{permit.patient}"
+            included[url] = self._endpoints.resource(permit.patient)
         bundle = searchset(
             resources,
             included,
@@ -165,8 +166,7 @@ class ImagingFhir:
         for row in view.rows:
             if study_uid(row) == uid:
                 seen = await self._catalog.look(permit.patient, view.listing.rows, view.listing.series)
-                issued = await self._guard.issue(token, permit, [uid])
-                resource = await self._resource(row, view, permit, instant(view.last_updated(seen)[uid]), issued)
+                resource = await self._resource(row, view, permit, instant(view.last_updated(seen)[uid]), {})
                 return answer(request, subset(resource, result), version=version, pretty=result.pretty)
         raise self._guard.absent(uid, view)
 
@@ -187,12 +187,9 @@ class ImagingFhir:
         last_updated: str,
         issued: Mapping[str, Issued],
     ) -> dict[str, Any]:
-        endpoint = self._endpoints.reference(permit.patient)
-        contained = self._endpoints.resource(permit.patient) if self._endpoints.contained else None
-        if (own := issued.get(study_uid(row))) is not None:
-            until = instant(datetime.fromtimestamp(int(own.expires_at), UTC))
-            contained = self._endpoints.capability(own.root, requires_token=own.requires_token, until=until)
-            endpoint = {"reference": f"#{contained['id']}"}
+        own = issued.get(study_uid(row))
+        contained = self._endpoints.resource(permit.patient) if self._endpoints.contained and own is None else None
+        endpoint = self._endpoints.reference(permit.patient) if own is None else {"reference": own.full_url}
         return imaging_study(
             row,
             patient=permit.patient,
@@ -256,6 +253,10 @@ class ImagingFhir:
         return smart_configuration(
             self._offered, issuer=ehr.issuer, authorization=ehr.authorization_endpoint, token=ehr.token_endpoint
         )
+
+
+def _until(issued: Issued) -> str:
+    return instant(datetime.fromtimestamp(int(issued.expires_at), UTC))
 
 
 def _is_strict(request: web.Request) -> bool:

@@ -136,11 +136,11 @@ def test_a_study_that_is_the_patients(known_as: list[PatientIdentifier]) -> None
 async def test_every_reason_is_reached() -> None:
     """No refusal is dead code: those of the decision by the tables above, those of the credentials by the guard."""
 
-    async def inactive(_: str) -> None:
-        return None
+    async def introspected(bearer: str) -> Token | None:
+        return Token((), 9e9, "p1") if bearer == "good" else None
 
     guard = Guard(
-        TokenCache(inactive),
+        TokenCache(introspected),
         DirectMapping(),
         cast("Any", None),
         cast("Any", None),
@@ -158,8 +158,9 @@ async def test_every_reason_is_reached() -> None:
             await guard.token(make_mocked_request("GET", "/", headers=CIMultiDict(headers)))
         assert STATUS[refused.value.reason] == 401
         reached.add(refused.value.reason)
+    good = make_mocked_request("GET", "/", headers=CIMultiDict(Authorization="Bearer good"))
     with pytest.raises(Denied) as refused:  # tests/web/test_capabilities.py has those that are on.
-        await guard.capability(make_mocked_request("GET", "/"), "x", None, Operation.QUERY)
+        await guard.capability(good, "x", None, Operation.QUERY)
     reached.add(refused.value.reason)
     assert reached == set(Reason)
 
@@ -169,8 +170,7 @@ def test_every_reason_has_a_status() -> None:
     assert set(STATUS) == set(Reason)
     assert set(STATUS.values()) == {401, 403, 404}
     assert {reason for reason, status in STATUS.items() if status == 404} == {
-        Reason.ABSENT, Reason.FOREIGN, Reason.NOT_IN_STUDY, Reason.NOT_SHOWN,
-        Reason.UNKNOWN_CAPABILITY, Reason.SHARED_UID,
+        Reason.ABSENT, Reason.FOREIGN, Reason.NOT_IN_STUDY, Reason.NOT_SHOWN, Reason.SHARED_UID,
     }  # fmt: skip
     assert STATUS[Reason.OTHER_PATIENT] == 403
 

@@ -4,22 +4,17 @@ from dataclasses import replace
 from typing import Any
 
 from sidecar.access.capability import KEY_BYTES, Capability, Key, Operation, Sealer, token_hash
-from sidecar.access.scopes import parse_scopes
-from sidecar.access.token import Token
 from tests.attacks.raw import request
 from tests.attacks.row import FOREIGN, REFUSED, Row, row
-from tests.upstreams import PATIENT, STUDY
+from tests.upstreams import PATIENT, STUDY, TOKEN
 
 CAPABILITY_KEY = Key("attacked", b"k" * KEY_BYTES)
 PUBLIC_URL = "http://sidecar.example.org"
 
 
 def _sealed(**changes: Any) -> str:
-    """A bearer capability for the own study."""
-    token = Token(parse_scopes("patient/ImagingStudy.rs"), 9e9, PATIENT, "app")
-    good = Capability(
-        PATIENT, STUDY, frozenset(Operation), 9e9, token, token_hash("another"), "audited", bound=False
-    )  # fmt: skip
+    """A capability for the own study and the token that comes with each row."""
+    good = Capability(PATIENT, STUDY, frozenset(Operation), 9e9, token_hash(TOKEN))
     return Sealer([CAPABILITY_KEY], PUBLIC_URL).seal(replace(good, **changes))
 
 
@@ -56,25 +51,30 @@ def capabilities() -> list[Row]:
         "empty": f"/capability//studies/{STUDY}",
         "nothing below it": root,
         "out of time": f"/capability/{_sealed(expires_at=1.0)}/studies/{STUDY}",
-        "of a token that is over": f"/capability/{_sealed(token=Token((), 1.0, PATIENT))}/studies/{STUDY}",
-        "of a token without scopes": f"/capability/{_sealed(token=Token((), 9e9, PATIENT))}/studies/{STUDY}",
         "for another patient than the token's": f"/capability/{_sealed(patient='p2')}/studies/{STUDY}",
         "for no operation": f"/capability/{_sealed(operations=frozenset())}/studies/{STUDY}",
-        "bound to a token that is not shown": f"/capability/{_sealed(bound=True)}/studies/{STUDY}",
+        "of another token": f"/capability/{_sealed(token_hash=token_hash('another'))}/studies/{STUDY}",
     }
-    plain = "GET {} HTTP/1.1\r\nHost: sidecar\r\nConnection: close\r\n\r\n"
-    made = [row(f"capability: {name}", plain.format(path).encode(), *REFUSED) for name, path in foreign.items()]
-    bound = f"/capability/{_sealed(bound=True)}/studies/{STUDY}"
+    made = [row(f"capability: {name}", request(path), *REFUSED) for name, path in foreign.items()]
+    own = f"{root}/studies/{STUDY}"
     return [
         *made,
-        row("capability: bound to another token", request(bound), *REFUSED),
-        row("capability: its own study", plain.format(f"{root}/studies/{STUDY}").encode(), 200, pacs="retrieval"),
+        row("capability: its own study without a token", request(own, token=False), 401),
+        row(
+            "capability: its own study with another token",
+            request(own, "Authorization: Bearer another", token=False), 403,
+        ),
+        row(
+            "capability: its own study, the token in the query",
+            request(f"{own}?access_token={TOKEN}", token=False), 401,
+        ),
+        row("capability: its own study", request(own), 200, pacs="retrieval"),
         row(
             "capability: a query for another study",
-            plain.format(f"{root}/studies?StudyInstanceUID={FOREIGN}").encode(), 200, pacs="queries",
+            request(f"{root}/studies?StudyInstanceUID={FOREIGN}"), 200, pacs="queries",
         ),
         row(
             "capability: a query for another patient",
-            plain.format(f"{root}/studies?PatientID=p2&00100020=p2").encode(), 200, pacs="queries",
+            request(f"{root}/studies?PatientID=p2&00100020=p2"), 200, pacs="queries",
         ),
     ]  # fmt: skip

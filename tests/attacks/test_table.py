@@ -41,7 +41,7 @@ async def victim(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterato
     pacs = ScriptedPacs(GOOD["until-close"])
     keys = tmp_path / "keys"
     keys.write_text(f"{CAPABILITY_KEY.key_id} {CAPABILITY_KEY.secret.hex()}")
-    capabilities = {"mode": "bearer", "keys_file": str(keys)}
+    capabilities = {"mode": "token_bound", "keys_file": str(keys)}
     server = {"wado_uri": True, "public_url": PUBLIC_URL}
     async with sidecar_between(ScriptedEhr(), pacs, server=server, capabilities=capabilities) as (url, _):
         with measured(request):

@@ -83,7 +83,7 @@ async def test_the_external_policy(peer: Peer, reply: Reply, state: State, text:
 async def test_capability_keys_that_everybody_can_read(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("one " + "1" * 64)
-    section = {"mode": "bearer", "keys_file": str(keys)}
+    section = {"mode": "token_bound", "keys_file": str(keys)}
     for mode, state in ((0o600, State.OK), (0o640, State.OK), (0o644, State.WARN)):
         keys.chmod(mode)
         findings = await found(ScriptedEhr(answer={"active": False}), Pacs(), capabilities=section)

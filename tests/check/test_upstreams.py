@@ -224,6 +224,8 @@ async def test_an_archive_that_does_not_page(ehr: ScriptedEhr, pacs: Pacs) -> No
 
 
 ISSUERS = {"patients": {"issuer": "HOSPITAL"}}
+MADE_UP = "DCM4CHEE.1F2E3D4C.5B6A7988"
+COUNT_AS_NONE = {"pacs": {"generated_issuers": ["DCM4CHEE.*"]}}
 
 
 @pytest.mark.parametrize(
@@ -234,7 +236,12 @@ ISSUERS = {"patients": {"issuer": "HOSPITAL"}}
      ([study("1.2.1", None), study("1.2.2", None)], {}, State.FAIL, "PatientID"),
      ([study("1.2.1", issuer="HOSPITAL"), study("1.2.2")], ISSUERS, State.OK, "paging works"),
      ([study("1.2.1"), study("1.2.2")], ISSUERS, State.WARN, "issuer"),
-     ([study("1.2.1", issuer="A"), study("1.2.2", issuer="B")], {}, State.WARN, "2 issuers")],
+     ([study("1.2.1", issuer="A"), study("1.2.2", issuer="B")], {}, State.WARN, "2 issuers"),
+     ([study("1.2.1", issuer="A"), study("1.2.2")], {}, State.WARN, "1 issuers of patient IDs, or none"),
+     ([study("1.2.1", issuer=MADE_UP), study("1.2.2")], {}, State.WARN, "1 of 2 studies have an issuer that dcm4chee"),
+     ([study("1.2.1", issuer=MADE_UP), study("1.2.2", issuer="HOSPITAL")], ISSUERS, State.WARN, "dcm4chee made up"),
+     ([study("1.2.1", issuer=MADE_UP), study("1.2.2")], COUNT_AS_NONE, State.OK, "2 looked at"),
+     ([study("1.2.1", issuer=MADE_UP), study("1.2.2", issuer="A")], COUNT_AS_NONE, State.WARN, "1 issuers")],
 )  # fmt: skip
 async def test_what_the_rows_say_of_patients(
     ehr: ScriptedEhr, pacs: Pacs, rows: list[dict[str, Any]], changes: dict[str, Any], state: State, text: str

@@ -105,3 +105,14 @@ async def test_with_an_issuer_configured_a_patient_without_one_is_somebody_else(
     async with site_with(issuers, Behaviour(), PATIENTS, issuers=ISSUERS) as site:
         assert not set(OF_NOBODY) & set(await site.studies("alice"))
         assert (await site.get("alice", f"/wado-rs/studies/{OF_NOBODY[0]}", STORED))[0].status == 404
+
+
+async def test_issuers_that_count_as_none(issuers: Path) -> None:
+    """All three of this number are one person's then, as the site says that its numbers are unique."""
+    patients = {"alice": [(SYSTEM_A, MRN)]}
+    generated = {"generated_issuers": ["A", "B"]}
+    async with site_with(issuers, Behaviour(), patients, pacs=generated) as site:
+        assert set(await site.studies("alice")) == {*OF_A, *OF_B, *OF_NOBODY, SHARED}
+    generated = {"generated_issuers": ["A"]}
+    async with site_with(issuers, Behaviour(), patients, pacs=generated) as site:
+        await nothing_is_served(site, "alice")

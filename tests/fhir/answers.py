@@ -63,7 +63,8 @@ def answer(
         )
         for one in page.studies
     ]  # fmt: skip
-    included = [endpoints.resource("123")] if search.result.include_endpoint and studies and not contained else []
+    is_included = search.result.include_endpoint and studies and not contained
+    included = {f"{BASE}/Endpoint/123": endpoints.resource("123")} if is_included else {}
     return searchset(
         studies, included, fhir_base=BASE, search=search, patient="123", page=page, as_of=as_of, page_links=LINKS
     )

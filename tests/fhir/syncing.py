@@ -96,7 +96,7 @@ class Server:
         page = select(asked.rows, search, seen=seen, site=SITE, page_size=50)
         client.copy |= {one.key.uid: (one.row, series.get(one.key.uid, [])) for one in page.studies}
         bundle = searchset(
-            [], [], fhir_base=BASE, search=search, patient="123", page=page, as_of=asked.asked, page_links=LINKS
+            [], {}, fhir_base=BASE, search=search, patient="123", page=page, as_of=asked.asked, page_links=LINKS
         )
         client.after = _after(bundle)
         return bundle, client.after is None

@@ -56,7 +56,7 @@ def world(request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytest
     directory = tmp_path_factory.mktemp("world")
     keys = directory / "capability-keys"
     keys.write_text(f"one {'1' * 64}\n")
-    changes = {"access": ACCESS, "capabilities": {"mode": "bearer", "keys_file": str(keys)}}
+    changes = {"access": ACCESS, "capabilities": {"mode": "token_bound", "keys_file": str(keys)}}
     if request.param != "orthanc":
         with make_world(directory, images, None, changes, dcm4chee=request.param == "dcm4chee") as made:
             yield made
@@ -74,18 +74,25 @@ def get(session: requests.Session, url: str, **headers: str) -> requests.Respons
     return session.get(url, headers=headers, timeout=60)
 
 
-def search(world: World, session: requests.Session, query: str) -> dict[str, dict[str, Any]]:
-    """The studies found, by UID."""
+def entries(world: World, session: requests.Session, query: str) -> dict[str, dict[str, Any]]:
+    """The resources of a search by their ``fullUrl``."""
     answer = get(session, f"{world.sidecar.fhir}/ImagingStudy?{query}")
     assert answer.status_code == 200, answer.text
     bundle = answer.json()
-    assert bundle["total"] == len(bundle.get("entry", []))
-    return {one["resource"]["id"]: one["resource"] for one in bundle.get("entry", [])}
+    found = {one["fullUrl"]: one["resource"] for one in bundle.get("entry", [])}
+    assert bundle["total"] == sum(one["resourceType"] == "ImagingStudy" for one in found.values())
+    return found
+
+
+def search(world: World, session: requests.Session, query: str) -> dict[str, dict[str, Any]]:
+    """The studies found, by UID."""
+    found = entries(world, session, query).values()
+    return {one["id"]: one for one in found if one["resourceType"] == "ImagingStudy"}
 
 
 def without_address(study: dict[str, Any]) -> dict[str, Any]:
-    """But for the address, which is a new one in each answer (SIA-33)."""
-    return {name: value for name, value in study.items() if name != "contained"}
+    """But for the address, which is a new one in each search and the standing one in a read (SIA-33)."""
+    return {name: value for name, value in study.items() if name != "endpoint"}
 
 
 def of_study(world: World, patient: str, study: str) -> list[Instance]:
@@ -260,8 +267,8 @@ def test_a_backend_client(world: World, angiography: str) -> None:
     ct = next(one.study for one in world.of("peter") if one.modality == "CT")
     assert set(search(world, session, "patient=peter")) == mr
     assert set(search(world, session, "patient=Patient/peter&modality=MR")) == mr
-    compartment = get(session, f"{world.sidecar.fhir}/Patient/peter/ImagingStudy")
-    assert {one["resource"]["id"] for one in compartment.json()["entry"]} == mr
+    compartment = get(session, f"{world.sidecar.fhir}/Patient/peter/ImagingStudy").json()["entry"]
+    assert {one["resource"]["id"] for one in compartment if one["search"]["mode"] == "match"} == mr
     for study in mr:
         assert get(session, f"{world.root('peter')}/studies/{study}").status_code == 200
     assert get(session, f"{world.root('peter')}/studies/{ct}").status_code == 404
@@ -274,28 +281,32 @@ def test_a_backend_client(world: World, angiography: str) -> None:
         assert get(session, url).status_code == 403, url
 
 
-def test_a_study_by_its_address_alone(world: World) -> None:
-    """SIA-50: with ``dicomweb-client`` and no token; the archive's URLs become the address's own (SIA-45)."""
-    found = search(world, world.session("robin"), "patient=robin")
+def test_a_study_by_its_own_address(world: World) -> None:
+    """SIA-50: with ``dicomweb-client`` and the token; the archive's URLs become the address's own (SIA-45)."""
+    session = world.session("robin")
+    everything = entries(world, session, "patient=robin")
+    found = {one["id"]: one for one in everything.values() if one["resourceType"] == "ImagingStudy"}
+    roots = {uid: everything[one["endpoint"][0]["reference"]]["address"] for uid, one in found.items()}
     study = next(iter({one.study for one in world.of("robin") if one.modality == "CT"} - {MIXED}))
     truth = of_study(world, "robin", study)
-    root = found[study]["contained"][0]["address"]
-    web = DICOMwebClient(root)
+    root = roots[study]
+    web = DICOMwebClient(root, session=session)
     assert {str(one.SOPInstanceUID) for one in web.retrieve_study(study)} == {one.uid for one in truth}
     assert [one["0020000D"]["Value"][0] for one in web.search_for_studies()] == [study]
     assert {one["00080018"]["Value"][0] for one in web.search_for_instances()} == {one.uid for one in truth}
     assert {one["0020000E"]["Value"][0] for one in web.search_for_series(study)} == {one.series for one in truth}
     other = next(one for one in found if one != study)
     assert web.search_for_studies(search_filters={"StudyInstanceUID": other})[0]["0020000D"]["Value"] == [study]
-    metadata = requests.get(f"{root}/studies/{study}/metadata", headers=JSON, timeout=60)
+    metadata = get(session, f"{root}/studies/{study}/metadata", **JSON)
     for url in re.findall(r'"BulkDataURI":\s*"([^"]+)"', metadata.text):
         assert url.startswith(root + "/studies/")
-        assert requests.get(url, headers={"Accept": "*/*"}, timeout=60).status_code == 200
+        assert get(session, url, Accept="*/*").status_code == 200
     for path in (f"/studies/{other}", f"/studies/{other}/metadata", f"/studies/{MIXED}/series"):
-        assert requests.get(root + path, timeout=60).status_code == 404
+        assert get(session, root + path).status_code == 404
+    assert requests.get(f"{root}/studies/{study}", timeout=60).status_code == 401
     # The address of a study that may be had in parts alone gives those parts.
-    parts = found[MIXED]["contained"][0]["address"]
-    assert requests.get(f"{parts}/studies/{MIXED}", timeout=60).status_code == 403
+    parts = roots[MIXED]
+    assert get(session, f"{parts}/studies/{MIXED}").status_code == 403
     for series in {one.series: one.modality for one in of_study(world, "robin", MIXED)}.items():
-        answer = requests.get(f"{parts}/studies/{MIXED}/series/{series[0]}", timeout=60)
+        answer = get(session, f"{parts}/studies/{MIXED}/series/{series[0]}")
         assert answer.status_code == (404 if series[1] == "NM" else 200)

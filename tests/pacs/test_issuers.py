@@ -1,11 +1,15 @@
 """A number without a known issuer that stands for several people at the PACS: nothing is served (SIA-16)."""
 
+import contextlib
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sidecar.access.identity import PatientIdentifier
 from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.common.invalidation import NEGATIVE_SECONDS
-from sidecar.pacs.issuers import Issuers
+from sidecar.pacs.issuers import UNIQUE_SECONDS, Issuers
 from tests.common.peer import Clock
 from tests.pacs.fake import FakePacs, row
 
@@ -13,16 +17,57 @@ ALICE = frozenset({PatientIdentifier("p1")})
 
 
 def issuers(pacs: FakePacs, clock: Clock | None = None) -> Issuers:
-    return Issuers(pacs, ttl_seconds=300, clock=clock or Clock())
+    return Issuers(pacs, clock=clock or Clock())
 
 
 def archive(*names: str | None) -> FakePacs:
     return FakePacs(*(row("p1", f"1.2.{number}", issuer=name) for number, name in enumerate(names)))
 
 
-@pytest.mark.parametrize("names", [(), (None, None), ("A", "A"), ("A", None)])
-async def test_one_issuer_at_most_is_one_person(names: tuple[str | None, ...]) -> None:
-    await issuers(archive(*names)).check(ALICE)
+MADE_UP = ("DCM4CHEE.*",)
+ONE, OTHER = "DCM4CHEE.1F2E3D4C.5B6A7988", "DCM4CHEE.1F2E3D4C."
+ISSUERS: list[tuple[tuple[str | None, ...], tuple[str, ...], bool]] = [
+    # under which issuers the archive has the number, patterns that count as none, is it one person's?
+    ((), (), True),
+    ((None, None), (), True),
+    (("A", "A"), (), True),
+    (("A", None), (), False),
+    (("A", "B"), (), False),
+    (("A", "a"), (), False),
+    ((ONE, ONE), (), True),
+    ((ONE, OTHER), (), False),
+    ((ONE, None), (), False),
+    ((ONE, OTHER), MADE_UP, True),
+    ((ONE, OTHER, None), MADE_UP, True),
+    ((ONE, "A"), MADE_UP, False),
+    ((None, "A"), MADE_UP, False),
+    ((ONE, "dcm4chee.1.2"), MADE_UP, False),
+    ((ONE, "X" + OTHER), MADE_UP, False),
+    (("A", None), ("A",), True),
+    (("A", "B", None), ("A",), False),
+    (("A", "B", None), ("A", "B"), True),
+]
+
+
+@pytest.mark.parametrize(("names", "generated", "is_unique"), ISSUERS)
+async def test_whether_a_number_is_one_persons(
+    names: tuple[str | None, ...], generated: tuple[str, ...], is_unique: bool
+) -> None:
+    known = Issuers(archive(*names), generated=generated, clock=Clock())
+    with contextlib.nullcontext() if is_unique else pytest.raises(BadGateway, match="several_issuers"):
+        await known.check(ALICE)
+
+
+NAMES = st.none() | st.sampled_from(["A", "B", ONE, OTHER])
+
+
+@given(st.lists(NAMES, max_size=5), st.sampled_from([(), MADE_UP]))
+async def test_one_person_is_one_issuer_or_none_at_all(names: list[str | None], generated: tuple[str, ...]) -> None:
+    """Whatever the order and the number of studies; a pattern never makes two issuers of one."""
+    known = Issuers(archive(*names), generated=generated, clock=Clock())
+    counted = {None if generated and name in (ONE, OTHER) else name for name in names}
+    with contextlib.nullcontext() if len(counted) <= 1 else pytest.raises(BadGateway):
+        await known.check(ALICE)
 
 
 async def test_two_issuers_are_two_people(caplog: pytest.LogCaptureFixture) -> None:
@@ -46,7 +91,7 @@ async def test_what_the_pacs_said_is_kept_for_its_time() -> None:
         await known.check(ALICE)
     assert len(pacs.asked) == 1
     pacs.rows = archive("A", "B").rows
-    clock.now += 301
+    clock.now += UNIQUE_SECONDS + 1
     for _ in range(2):
         with pytest.raises(BadGateway):
             await known.check(ALICE)

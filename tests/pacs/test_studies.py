@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sidecar.access.identity import PatientIdentifier
 from sidecar.common.dicom_json import text
@@ -194,12 +196,37 @@ async def test_one_uid_for_studies_of_two_people_shows_each_their_own() -> None:
     assert len(world.pacs.asked) == 5
 
 
-@pytest.mark.parametrize(("owners", "found"), [(["p1"], 2), (["p2"], 0), (["p1", "p2"], 0), ([], 0), ([None], 0)])
+@pytest.mark.parametrize(("owners", "found"), [(["p1"], 2), (["p2"], 1), (["p1", "p2"], 1), ([], 1), ([None], 1)])
 async def test_rows_without_a_patient_are_the_studys(owners: list[str | None], found: int) -> None:
     """A PACS that leaves PatientID out below the study: then every study of that UID must be the patient's."""
     world = World(row(None, "1.1", "1.1.1"), row("p1", "1.1", "1.1.2"))
     world.pacs.rows_of_level["studies"] = [row(owner, "1.1") for owner in owners]
     assert len(await world.studies.series("1.1", OWN, OLDEST)) == found
+
+
+@pytest.mark.parametrize(("owners", "own"), [(["p1"], ["1.1.1", "1.1.2"]), (["p1", "p2"], ["1.1.2"]), ([], ["1.1.2"])])
+@pytest.mark.parametrize("other", ["p2", "P1", "p1 2"])
+async def test_a_row_without_a_patient_lets_no_other_pass(owners: list[str], own: list[str], other: str) -> None:
+    """Each row speaks for itself: one that names somebody else is somebody else's."""
+    world = World(row(None, "1.1", "1.1.1"), row("p1", "1.1", "1.1.2"), row(other, "1.1", "1.1.3"))
+    world.pacs.rows_of_level["studies"] = [row(owner, "1.1") for owner in owners]
+    assert uids(await world.studies.series("1.1", OWN, OLDEST), "SeriesInstanceUID") == own
+
+
+NAMES = st.sampled_from([None, "p1", "p2", "", " p1 ", "P1"])
+
+
+@given(st.lists(NAMES, max_size=6), st.lists(NAMES, max_size=3))
+async def test_each_row_is_decided_on_alone(names: list[str | None], owners: list[str | None]) -> None:
+    """What is found of all rows together is what is found of each of them alone."""
+    rows = [row(name, "1.1", f"1.1.{number}") for number, name in enumerate(names)]
+
+    async def found(*some: Any) -> list[str | None]:
+        world = World(*some)
+        world.pacs.rows_of_level["studies"] = [row(owner, "1.1") for owner in owners]
+        return uids(await world.studies.series("1.1", OWN, OLDEST), "SeriesInstanceUID")
+
+    assert await found(*rows) == [uid for one in rows for uid in await found(one)]
 
 
 async def test_details_are_asked_for_by_few_at_once() -> None:

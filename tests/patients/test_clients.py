@@ -79,6 +79,8 @@ def _written(file: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     "one",
     [member(inactive=True), member(inactive="no"), member(period={"end": "2020-01-01"}), member("Practitioner/p1"),
+     member(period={"start": "2999"}), member(period={"start": "2001", "end": "2002"}), member(period={"end": None}),
+     member(period="2999"), member(period=[]),
      member("https://elsewhere.example.org/fhir/Patient/p1"), member("Patient/"), member("Patient/a/b"), member(None),
      {}, None, "Patient/p1", {"entity": "Patient/p1"}],
 )  # fmt: skip
@@ -87,9 +89,24 @@ async def test_members_who_do_not_count(session: aiohttp.ClientSession, peer: Pe
     assert await groups(session, peer).members("g1") == {"good"}
 
 
+@pytest.mark.parametrize("period", [{}, {"start": "2001"}, {"end": "2999"}, {"start": "2001-02-03", "end": "2999-12"}])
+async def test_members_who_count_for_a_time(session: aiohttp.ClientSession, peer: Peer, period: Any) -> None:
+    """An end that is still to come is none yet."""
+    peer.say(Reply(group(member("Patient/good", period=period), active=True, actual=True)))
+    assert await groups(session, peer).members("g1") == {"good"}
+
+
 @pytest.mark.parametrize(
     "reply",
-    [Reply(group(member(), active=False)), Reply(group(member="p1")), Reply({}, 404), Reply(group() | {"member": {}})],
+    [
+        Reply(group(member(), active=False)),
+        Reply(group(member(), actual=False)),
+        Reply(group(member(), active="yes")),
+        Reply(group(member(), actual=None)),
+        Reply(group(member="p1")),
+        Reply({}, 404),
+        Reply(group() | {"member": {}}),
+    ],
 )
 async def test_a_group_of_nobody(session: aiohttp.ClientSession, peer: Peer, reply: Reply) -> None:
     peer.say(reply)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
@@ -63,6 +64,7 @@ async def problem_of(patients: EhrMapping) -> Problem:
     return failed.value
 
 
+UNKNOWN_USES: tuple[Any, ...] = ("OLD", "", "nickname", None, ["usual"], {}, 1)
 PICKED: dict[str, tuple[dict[str, Any], set[PatientIdentifier]]] = {
     "by system": (person(entry(), entry("123-45-6789", UNKNOWN)), {PatientIdentifier("4711", "HOSPITAL")}),
     "several": (
@@ -79,6 +81,23 @@ PICKED: dict[str, tuple[dict[str, Any], set[PatientIdentifier]]] = {
         {PatientIdentifier(str(n), "HOSPITAL") for n in range(4)},
     ),
     "old": (person(entry(use="old"), entry("2")), {PatientIdentifier("2", "HOSPITAL")}),
+    "use": (
+        person(*(entry(str(n), use=use) for n, use in enumerate(UNKNOWN_USES)), entry("9")),
+        {PatientIdentifier("9", "HOSPITAL")},
+    ),
+    "period": (
+        person(
+            entry("1", period={"end": "2001-01-01"}), entry("2", period={"start": "2999"}),
+            entry("3", period="2999"), entry("4", period={"start": "2001", "end": "2999-01-01"}),
+            entry("5", period={"start": "2001-02-03T04:05:06Z"}), entry("6", period={"end": "never"}),
+            entry("7", OTHER_MRN, period={"end": "2001"}),
+        ),
+        {PatientIdentifier("4", "HOSPITAL"), PatientIdentifier("5", "HOSPITAL")},
+    ),
+    "the same number, once ended and once not": (
+        person(entry("1", period={"end": "2001"}), entry("1")), {PatientIdentifier("1", "HOSPITAL")},
+    ),
+    "active": (person(entry(), active=True), {PatientIdentifier("4711", "HOSPITAL")}),
     "wildcards and lists": (
         person(*(entry(v) for v in ("*", "47*", "47?1", "1\\2", "a\nb", "x" * 65, "", "  ")), entry("2")),
         {PatientIdentifier("2", "HOSPITAL")},
@@ -186,10 +205,46 @@ async def test_a_merged_patient_is_refused(
     assert await patients.identifiers("p1") == {PatientIdentifier("2", "HOSPITAL")}
 
 
+async def test_a_record_that_is_not_active_is_refused(
+    peer: Peer, session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R4 Patient.active, a modifier: false says that the record is not to be used. Kept as short as other refusals."""
+    clock = Clock()
+    peer.say(Reply(person(entry(), active=False)), Reply(person(entry("2"))))
+    patients = mapping(peer, session, clock=clock)
+    for _ in range(3):
+        problem = await problem_of(patients)
+        assert (problem.status, problem.reason, problem.retry_after) == (403, "patient_inactive", None)
+        assert "not in use" in problem.diagnostics
+    assert caplog.text.count("not active") == 1
+    said = all_that_is_said(caplog, problem)
+    assert not [secret for secret in (TOKEN, NAME, "4711", peer.url) if secret in said]
+    clock.now += NEGATIVE_SECONDS
+    assert await patients.identifiers("p1") == {PatientIdentifier("2", "HOSPITAL")}
+
+
+@pytest.mark.parametrize("active", ["false", "true", 0, 1, [], {}, None])
+async def test_whether_it_is_active_must_be_clear(peer: Peer, session: aiohttp.ClientSession, active: Any) -> None:
+    peer.say(Reply(person(entry(), active=active)))
+    problem = await problem_of(mapping(peer, session))
+    assert (problem.status, problem.reason) == (503, "patient_wrong_shape")
+
+
+async def test_an_identifier_ends_while_the_process_runs(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """It counts until its end, and no longer than what is kept after that."""
+    clock, today = Clock(), [datetime(2024, 5, 17, tzinfo=UTC)]
+    peer.say(Reply(person(entry(period={"end": "2024-05-17T01:00:00Z"}))))
+    patients = mapping(peer, session, cache_ttl_seconds=300, clock=clock, now=lambda: today[0])
+    assert await patients.identifiers("p1") == {PatientIdentifier("4711", "HOSPITAL")}
+    today[0] += timedelta(hours=2)
+    clock.now += 301
+    assert await patients.identifiers("p1") == frozenset()
+
+
 async def test_the_surviving_record_is_a_patient_like_any_other(peer: Peer, session: aiohttp.ClientSession) -> None:
-    """Nor does a record that is not in active use say that another one replaces it."""
+    """Links of other kinds say that the record is in use."""
     links = [{"other": {"reference": "Patient/p0"}, "type": kind} for kind in ("replaces", "refer", "seealso")]
-    peer.say(Reply(person(entry(), link=links, active=False)))
+    peer.say(Reply(person(entry(), link=links, active=True)))
     assert await mapping(peer, session).identifiers("p1") == {PatientIdentifier("4711", "HOSPITAL")}
 
 

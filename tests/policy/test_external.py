@@ -15,6 +15,7 @@ from sidecar.access.policy import Caller
 from sidecar.access.study import DescribedSeries, DescribedStudy, Verdict
 from sidecar.common.errors import Unavailable
 from sidecar.common.fetch import FetchFailed
+from sidecar.common.uid import is_uid
 from sidecar.policy.external import ExternalPolicy, policy_input, read_verdict
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
 
@@ -65,10 +66,16 @@ def test_clear_answers(result: Any, verdict: Verdict) -> None:
     assert read_verdict({"result": result}) == verdict
 
 
+NO_UIDS: list[Any] = [
+    "", " ", "*", "1.2.*", "1.2.2,1.2.3", "1.2.2 ", " 1.2.2", "1.2.2\n", "1.2.2\0", "1.2..2", "1.02.2", ".1.2", "1.2.",
+    "1", "urn:oid:1.2.2", "Series/1.2.2", "all", "1.2.\u0662", "1.2." + "2" * 64, None, True, 1.2, ["1.2.2"], {},
+]  # fmt: skip
 UNCLEAR = [
     {}, {"result": None}, {"result": "true"}, {"result": 1}, {"result": []}, {"result": {}},
     {"result": {"allow": "yes"}},
     {"result": {"allow": True, "exclude_series": "1.2"}}, {"result": {"allow": True, "exclude_series": [1]}},
+    *({"result": {"allow": True, "exclude_series": ["1.2.2", one]}} for one in NO_UIDS),
+    {"result": {"allow": False, "exclude_series": ["all"]}},
     {"result": {"allow": True, "exclude": ["1.2"]}}, {"result": {"exclude_series": []}}, {"allow": True},
 ]  # fmt: skip
 
@@ -88,6 +95,16 @@ def test_any_answer_is_clear_or_none(result: Any) -> None:
     except FetchFailed:
         return
     assert found.allow is (result if isinstance(result, bool) else result["allow"])
+
+
+@given(st.lists(st.from_regex(r"[12]{1,3}(\.[12]{1,3}){1,3}", fullmatch=True) | st.text(max_size=8), max_size=4))
+def test_each_name_is_a_uid_or_none_counts(named: list[str]) -> None:
+    """A name that is none may be a misspelled one, and then shows what was to be taken away."""
+    if all(map(is_uid, named)):
+        assert read_verdict({"result": {"allow": True, "exclude_series": named}}).exclude_series == set(named)
+    else:
+        with pytest.raises(FetchFailed):
+            read_verdict({"result": {"allow": True, "exclude_series": named}})
 
 
 @pytest.mark.parametrize(

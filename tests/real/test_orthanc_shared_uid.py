@@ -211,16 +211,15 @@ async def test_no_capability_is_issued_and_an_old_one_ends(orthanc: Orthanc, tmp
     put(orthanc, tmp_path / "a", "p4", later)
     changes: dict[str, dict[str, Any]] = {
         "pacs": {"dialect": "orthanc"}, "fhir": {"search_cache_seconds": 0},
-        "capabilities": {"mode": "bearer", "keys_file": str(keys)},
+        "capabilities": {"mode": "token_bound", "keys_file": str(keys)},
     }  # fmt: skip
     async with (
         sidecar_between(ehr("p4"), Served(orthanc), **changes) as (url, _),
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as us,
     ):
         client = Client(url, us)
-        (study,) = (await client.bundle("/fhir/ImagingStudy"))["entry"]
-        (endpoint,) = study["resource"]["contained"]
-        root = endpoint["address"].removeprefix("http://sidecar.example.org")
+        _, endpoint = (await client.bundle("/fhir/ImagingStudy"))["entry"]
+        root = endpoint["resource"]["address"].removeprefix("http://sidecar.example.org")
         assert await client.rows(f"{root}/studies") == [later]
         assert await client.rows(f"{root}/series") == [later]
         put(orthanc, tmp_path / "b", "p2", later)

@@ -69,7 +69,7 @@ def test_each_reason_has_an_answer(reason: Reason) -> None:
 
 def test_texts_tell_the_reasons_that_are_said_apart() -> None:
     said = [code_and_text(errors.denial(reason, REALM))[1] for reason in Reason if STATUS[reason] != 404]
-    assert len(set(said)) == len(said) == 16
+    assert len(set(said)) == len(said) == 17
 
 
 # RFC 6750 3: no error code without credentials; invalid_token with 401; insufficient_scope with 403.

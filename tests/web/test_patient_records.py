@@ -73,3 +73,14 @@ async def test_a_merged_record_is_refused_and_the_app_told_what_to_do(path: str)
     assert "Log in again" in issue["diagnostics"]
     assert "surviving" not in str(issue)
     assert archive.lists == 0
+
+
+@pytest.mark.parametrize("path", [SEARCH, READ, RETRIEVE, RETRIEVE + "/metadata", "/wado-rs/studies"])
+async def test_a_record_that_is_not_in_use_is_refused(path: str) -> None:
+    """Nothing is asked of the archive."""
+    ehr, archive = Ehr(), Archive()
+    ehr.record = RECORD | {"active": False}
+    async with app_of(ehr, archive) as (session, url), session.get(url + path) as response:
+        assert response.status == 403
+        assert "not in use" in (await response.json(content_type=None))["issue"][0]["diagnostics"]
+    assert archive.lists == 0

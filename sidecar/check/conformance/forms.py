@@ -50,7 +50,7 @@ async def _metadata_of_instance(visit: Visit) -> str:
 
 async def _metadata(visit: Visit, url: str) -> Rows:
     """The rows of the study, of the patient to whom its instances belong. Raises ``Violated``."""
-    answer = await visit.client.ask(f"{url}/metadata", accept=DICOM_JSON, token=visit.requires_token, images=True)
+    answer = await visit.client.ask(f"{url}/metadata", accept=DICOM_JSON, images=True)
     if answer.status in _NOT_OFFERED:
         raise NotTested(f"not offered: {answer.status}")
     if answer.stopped is not None:
@@ -85,7 +85,7 @@ async def _thumbnail(visit: Visit) -> str:
 
 
 async def _drawn(visit: Visit, url: str) -> str:
-    answer = await visit.client.ask(url, accept="image/jpeg", token=visit.requires_token, images=True)
+    answer = await visit.client.ask(url, accept="image/jpeg", images=True)
     _offered(answer)
     if answer.media_type != "image/jpeg" or not answer.body.startswith(_MAGIC["image/jpeg"]):
         raise Violated(f"Accept: image/jpeg brings {answer}")
@@ -94,7 +94,7 @@ async def _drawn(visit: Visit, url: str) -> str:
 
 async def _frame(visit: Visit) -> str:
     address, _ = await _with_pixels(visit)
-    answer = await visit.client.ask(f"{address}/frames/1", accept=_FRAMES, token=visit.requires_token, images=True)
+    answer = await visit.client.ask(f"{address}/frames/1", accept=_FRAMES, images=True)
     _offered(answer)
     content_type = answer.content_type
     if content_type is None or content_type.name != "multipart/related":
@@ -125,7 +125,7 @@ async def _bulk_data(visit: Visit) -> str:
     if any(not one.startswith(root + "/") for one in links):
         raise Violated("a BulkDataURI leads out of the address: what is there gets no checks here")
     accept = "multipart/related; type=application/octet-stream, */*"
-    answer = await visit.client.ask(links[0], accept=accept, token=visit.requires_token, images=True)
+    answer = await visit.client.ask(links[0], accept=accept, images=True)
     _offered(answer)
     return f"{counted(len(links), 'link')} below the address; the first one: {answer.status}"
 

@@ -22,7 +22,7 @@ async def _absent_study(visit: Visit) -> str:
     }  # fmt: skip
     statuses = set()
     for path, accept in forms.items():
-        answer = await visit.client.ask(root + path, accept=accept, token=visit.requires_token)
+        answer = await visit.client.ask(root + path, accept=accept)
         what = path.replace(instance, "…").replace(series, "…").replace(absent, "…")
         is_empty_list = answer.status == 204 or (answer.status == 200 and answer.body.strip() == b"[]")
         if not (is_empty_list and path.endswith(("/series", "/instances"))):
@@ -43,7 +43,7 @@ async def _other_series(visit: Visit) -> str:
         f"{url}/series/{instance.series}/instances/{visit.absent_uid}/metadata": DICOM_JSON,
     }  # fmt: skip
     for number, (address, accept) in enumerate(forms.items()):
-        answer = await visit.client.ask(address, accept=accept, token=visit.requires_token, images=True)
+        answer = await visit.client.ask(address, accept=accept, images=True)
         what = "another study's series under this study" if number < 3 else "a made-up series or instance in this study"
         _refused(answer, what, (403, 404))
     return "another study's series, made-up series and instances are refused"
@@ -59,7 +59,7 @@ async def _series_of_another_study(visit: Visit) -> str:
         for series in objects(other.get("series")):
             if is_uid(str(series.get("uid"))) and series["uid"] not in own:
                 return str(series["uid"])
-        if not visit.requires_token:
+        if visit.is_local:
             continue  # Its address is for one study alone.
         answer = await visit.client.ask(f"{root}/studies/{uid}/series", accept=DICOM_JSON)
         rows = answer.json() if answer.status == 200 else []
@@ -96,18 +96,18 @@ async def _absent_read(visit: Visit) -> str:
 async def _altered(visit: Visit) -> str:
     """An address that is for one study, changed in one character or with another study behind it, opens nothing."""
     root, study = visit.known_study()
-    if visit.requires_token and not visit.is_local:
+    if not visit.is_local:
         raise NotTested("the address is no capability URL, but for all of the patient's studies")
     others = [uid for one in visit.studies if (uid := uid_of(one)) not in (study, None)]
     for other in others[:1]:
         url = f"{root}/studies/{other}"
-        answer = await visit.client.ask(url, token=visit.requires_token, accept=DICOM, images=True)
+        answer = await visit.client.ask(url, accept=DICOM, images=True)
         _refused(answer, "another study below the address", _REFUSED)
     last = root.rsplit("/", 1)[1]
     middle = len(last) // 2
     changed = last[:middle] + ("A" if last[middle] != "A" else "B") + last[middle + 1 :]
     url = f"{root.removesuffix(last)}{changed}/studies/{study}"
-    answer = await visit.client.ask(url, token=visit.requires_token, accept=DICOM, images=True)
+    answer = await visit.client.ask(url, accept=DICOM, images=True)
     _refused(answer, "a changed address", _REFUSED)
     return "one character changed, or another study behind it: refused"
 

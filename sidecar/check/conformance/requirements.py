@@ -7,7 +7,7 @@ REQUIREMENTS = {
     "backend-services, grant_types_supported has client_credentials.",
     3: "[base]/.well-known/smart-configuration and [base]/metadata (a CapabilityStatement, fhirVersion 4.0.1) are "
     "there without a token, for pages in browsers, too.",
-    10: "Each FHIR request, and each retrieval where requires-access-token is true, needs an active token; else 401 "
+    10: "Each FHIR request and each retrieval needs an active token; else 401 "
     "with WWW-Authenticate: Bearer.",
     11: "A token's scopes cover the request: ImagingStudy.rs reads and searches, and writes nothing.",
     12: "The patient of an App Launch token is the patient of everything that it brings.",
@@ -37,7 +37,7 @@ REQUIREMENTS = {
     43: "An answer with part of a study never looks whole.",
     44: "While images are staged, 503 with Retry-After.",
     45: "A denial brings no data, and does not tell whether a study exists.",
-    50: "With requires-access-token false the address itself is the permission.",
+    50: "A capability URL works together with the access token with which it was found, and not without it.",
     51: "A capability URL cannot be guessed, changed, or widened by appending paths.",
     52: "A capability URL is issued after full checks, and ends no later than its token.",
     53: "Lifetimes and revocation of capability URLs are documented.",

@@ -149,7 +149,6 @@ def _keep(visit: Visit, study: Resource, endpoint: Resource, *, is_local: bool) 
     uid, address = uid_of(study), endpoint.get("address")
     if visit.study is None and uid is not None and isinstance(address, str) and _is_root(address):
         visit.study, visit.root = uid, address.rstrip("/")
-        visit.requires_token = False not in _flags(endpoint)
         visit.is_local = is_local and f"/Patient/{visit.patient}/" not in address
 
 

@@ -16,13 +16,13 @@ _NOT_OFFERED = (404, 405, 406, 415, 501)
 async def _query(visit: Visit) -> str:
     """QIDO-RS brings this patient's studies alone: those that the search found."""
     root, study = visit.known_study()
-    rows = await _rows(visit, f"{root}/studies", token=visit.requires_token)
+    rows = await _rows(visit, f"{root}/studies")
     visit.rows = rows
     known = {uid_of(one) for one in visit.known_studies()}
     listed = [text(one, "StudyInstanceUID") for one in rows]
     if visit.has_all and any(uid not in known for uid in listed):
         raise Violated("QIDO-RS lists a study that the search for ImagingStudy has not")
-    everybody = await visit.client.ask(f"{root}/studies?PatientID=*", accept=DICOM_JSON, token=visit.requires_token)
+    everybody = await visit.client.ask(f"{root}/studies?PatientID=*", accept=DICOM_JSON)
     more = rows_of(everybody) if everybody.status == 200 and visit.has_all else []
     if any(text(one, "StudyInstanceUID") not in known for one in more):
         raise Violated("PatientID=* lists a study that the search for ImagingStudy has not")
@@ -37,7 +37,7 @@ async def _query_instances(visit: Visit) -> str:
     if not visit.rows:
         raise NotTested("QIDO-RS was not answered")
     for level in ("series", "instances"):
-        rows = await _rows(visit, f"{root}/studies/{study}/{level}", token=visit.requires_token)
+        rows = await _rows(visit, f"{root}/studies/{study}/{level}")
         if not rows:
             raise Violated(f"no {level} in a study")
         if any(text(one, "StudyInstanceUID") not in (study, None) for one in rows):
@@ -47,8 +47,8 @@ async def _query_instances(visit: Visit) -> str:
     return f"{counted(len(rows), 'instance')}, all of the study"
 
 
-async def _rows(visit: Visit, url: str, *, token: bool) -> list[dict[str, Any]]:
-    answer = await visit.client.ask(url, accept=DICOM_JSON, token=token)
+async def _rows(visit: Visit, url: str) -> list[dict[str, Any]]:
+    answer = await visit.client.ask(url, accept=DICOM_JSON)
     if answer.status == 204:
         return []
     if answer.status in _NOT_OFFERED:
@@ -91,7 +91,7 @@ async def _study(visit: Visit) -> str:
 
 
 async def _retrieved(visit: Visit, url: str) -> Answer:
-    return await visit.client.ask(url, accept=DICOM, token=visit.requires_token, images=True)
+    return await visit.client.ask(url, accept=DICOM, images=True)
 
 
 def _of_study(visit: Visit, answer: Answer, study: str) -> list[Identity]:
@@ -172,7 +172,7 @@ async def _instance(visit: Visit) -> str:
 async def _single(visit: Visit) -> str:
     url, instance = visit.known_instance()
     address = f"{url}/series/{instance.series}/instances/{instance.uid}"
-    answer = await visit.client.ask(address, accept="application/dicom", token=visit.requires_token, images=True)
+    answer = await visit.client.ask(address, accept="application/dicom", images=True)
     if answer.status in _NOT_OFFERED:
         raise NotTested(f"not offered: {answer.status}")
     if answer.status != 200 or answer.media_type != "application/dicom":
@@ -192,7 +192,7 @@ async def _single(visit: Visit) -> str:
 async def _head(visit: Visit) -> str:
     url, instance = visit.known_instance()
     address = f"{url}/series/{instance.series}/instances/{instance.uid}"
-    answer = await visit.client.ask(address, method="HEAD", accept=DICOM, token=visit.requires_token)
+    answer = await visit.client.ask(address, method="HEAD", accept=DICOM)
     if answer.status in (405, 501):
         raise NotTested(f"not offered: {answer.status}")
     if answer.status != 200 or answer.media_type != "multipart/related":
@@ -203,7 +203,7 @@ async def _head(visit: Visit) -> str:
 async def _accept(visit: Visit) -> str:
     root, study = visit.known_study()
     nonsense = "application/x-nonsense"
-    answer = await visit.client.ask(f"{root}/studies/{study}", accept=nonsense, token=visit.requires_token, images=True)
+    answer = await visit.client.ask(f"{root}/studies/{study}", accept=nonsense, images=True)
     if answer.status != 406:
         raise Violated(f"Accept: {nonsense} brings {answer}")
     return f"406 for {nonsense}"

@@ -46,7 +46,8 @@ async def _finds(visit: Visit) -> str:
 def _keep_endpoint(visit: Visit, entry: dict[str, Any]) -> None:
     resource = entry.get("resource")
     if isinstance(resource, dict) and resource.get("resourceType") == "Endpoint":
-        visit.endpoints[f"Endpoint/{resource.get('id')}"] = resource
+        if "id" in resource:  # One of this Bundle alone need not have an id (SIA-33).
+            visit.endpoints[f"Endpoint/{resource['id']}"] = resource
         visit.endpoints[str(entry.get("fullUrl"))] = resource
 
 

@@ -51,9 +51,7 @@ class Visit:
     endpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
     study: str | None = None
     root: str | None = None
-    requires_token: bool = True
     is_local: bool = False
-    capability_headers: Mapping[str, str] | None = None
     instances: list[Instance] = field(default_factory=list)
     has_whole_study: bool = False
     patients_inside: set[str] = field(default_factory=set)

@@ -94,7 +94,11 @@ async function listStudies() {
     const bundle = await (await withToken(next, "application/fhir+json")).json();
     for (const entry of bundle.entry ?? []) {
       if (entry.search.mode === "match") studies.push(entry.resource);
-      else endpoints.set(`Endpoint/${entry.resource.id}`, entry.resource.address);
+      else {
+        // A study names its Endpoint by id, or by the entry's own urn:uuid: where it is for this Bundle alone.
+        endpoints.set(`Endpoint/${entry.resource.id}`, entry.resource.address);
+        endpoints.set(entry.fullUrl, entry.resource.address);
+      }
     }
     next = bundle.link.find((link) => link.relation === "next")?.url;
   }

@@ -1,0 +1,88 @@
+"""A real Orthanc that has one PatientID under several issuers: nobody gets it, unless they count as none (SIA-16)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import pydicom
+import pytest
+from pydicom.uid import UID
+
+from tests.data import ct_study
+from tests.real.orthanc import Orthanc, require_orthanc
+from tests.real.test_orthanc_changes import Served
+from tests.real.test_orthanc_shared_uid import Client, ehr
+from tests.upstreams import TOKEN, sidecar_between
+
+ROOT = "1.2.826.0.1.3680043.8.498.7"
+MADE_UP = ("DCM4CHEE.1F2E3D4C.5B6A7988", "DCM4CHEE.1F2E3D4C.")
+ARCHIVE = {
+    "one issuer": ("HOSPITAL", "HOSPITAL"),
+    "two issuers": ("HOSPITAL", "OTHERHOSP"),
+    "an issuer and none": (None, "OTHERHOSP"),
+    "made up": MADE_UP,
+    "made up and none": (MADE_UP[0], None),
+    "made up and real": (MADE_UP[0], "OTHERHOSP"),
+}
+PATIENTS = {name: f"i{number}" for number, name in enumerate(ARCHIVE, 1)}
+SERVED = {
+    # how many studies each gets, without and with pacs.generated_issuers
+    "one issuer": (2, 2),
+    "two issuers": (None, None),
+    "an issuer and none": (None, None),
+    "made up": (None, 2),
+    "made up and none": (None, 2),
+    "made up and real": (None, None),
+}
+
+pytestmark = pytest.mark.orthanc
+
+
+@pytest.fixture(scope="module")
+def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    """Each patient has two studies."""
+    require_orthanc()
+    with Orthanc() as running:
+        for name, patient in PATIENTS.items():
+            for number, issuer in enumerate(ARCHIVE[name]):
+                study = f"{ROOT}.{patient[1:]}.{number}"
+                (file,) = ct_study(
+                    tmp_path_factory.mktemp(patient),
+                    instances=1,
+                    patient_id=patient,
+                    study_instance_uid=study,
+                    rows=8,
+                    columns=8,
+                )
+                put(running, file, study, issuer)
+        yield running
+
+
+def put(orthanc: Orthanc, file: Path, study: str, issuer: str | None) -> None:
+    """Store an image with an issuer, and with UIDs of its own."""
+    image = pydicom.dcmread(file)
+    if issuer is not None:
+        image.IssuerOfPatientID = issuer
+    image.SeriesInstanceUID, image.SOPInstanceUID = UID(f"{study}.1"), UID(f"{study}.1.1")
+    image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+    image.save_as(file)
+    orthanc.load(file)
+
+
+@pytest.mark.parametrize("name", ARCHIVE)
+@pytest.mark.parametrize("are_named", [False, True], ids=["", "generated_issuers"])
+async def test_who_gets_what(orthanc: Orthanc, name: str, are_named: bool) -> None:
+    """In searches, in queries and in retrievals alike."""
+    patient, wanted = PATIENTS[name], SERVED[name][are_named]
+    pacs = {"dialect": "orthanc", "generated_issuers": ["DCM4CHEE.*"] if are_named else []}
+    async with (
+        sidecar_between(ehr(patient), Served(orthanc), pacs=pacs) as (url, _),
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as us,
+    ):
+        client = Client(url, us)
+        if wanted is not None:
+            assert (await client.bundle("/fhir/ImagingStudy"))["total"] == wanted
+            assert len(await client.rows("/wado-rs/studies")) == wanted
+        study = f"{ROOT}.{patient[1:]}.0"
+        for path in ("/fhir/ImagingStudy", f"/fhir/ImagingStudy/{study}", f"/wado-rs/studies/{study}/metadata"):
+            assert (await client.get(path))[0] == (502 if wanted is None else 200), path
