@@ -34,6 +34,46 @@ async def test_an_active_answer_is_fresh_for_the_lesser_of_ttl_and_exp(
     assert len(server.asked) == 2
 
 
+@pytest.mark.parametrize("stale", [0, 60])
+async def test_a_clock_that_is_put_back_keeps_no_revoked_token_alive(stale: float) -> None:
+    """The age of an answer is measured by the monotonic clock; the wall clock is for ``exp`` alone."""
+    server = living(7 * 86_400)
+    wall = Clock(server.clock.now)
+    cache = build(server, ttl=60, stale=stale, wall=wall)
+    assert await cache.validate(GOOD) is not None
+    assert await cache.validate("junk") is None
+    wall.now -= 86_400
+    server.live = {"junk": server.clock.now + 3_600}
+    server.clock.now += 60
+    assert await cache.validate(GOOD) is None
+    assert await cache.validate("junk") is not None
+
+
+async def test_a_clock_that_is_put_back_does_not_lengthen_stale_answers() -> None:
+    """``stale_if_error_seconds`` is an age, too."""
+    server = living(7 * 86_400)
+    wall = Clock(server.clock.now)
+    cache = build(server, ttl=60, stale=60, wall=wall)
+    await cache.validate(GOOD)
+    wall.now -= 86_400
+    server.failing = Unavailable("x", reason="down")
+    server.clock.now += 120
+    with pytest.raises(Unavailable):
+        await cache.validate(GOOD)
+
+
+async def test_a_clock_that_is_put_forward_ends_what_has_expired_by_it() -> None:
+    """Whichever of both clocks comes first: ``exp`` is a time of the day."""
+    server = living(3_600)
+    wall = Clock(server.clock.now)
+    cache = build(server, ttl=600, stale=600, wall=wall)
+    await cache.validate(GOOD)
+    wall.now += 3_600
+    server.failing = Unavailable("x", reason="down")
+    with pytest.raises(Unavailable):
+        await cache.validate(GOOD)
+
+
 async def test_a_lifetime_counts_from_the_question() -> None:
     """The answer may be as old as that: a slow server does not lengthen the revocation bound."""
     server = living(3_600)
