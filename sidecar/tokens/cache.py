@@ -12,9 +12,13 @@ from dataclasses import dataclass
 
 from cachetools import TLRUCache
 
+from sidecar.access.reasons import Reason
 from sidecar.access.token import Token
 from sidecar.common.errors import Unavailable
 from sidecar.common.single_flight import SingleFlight
+from sidecar.tokens.rejection import TokenRejected
+
+_UNKNOWN = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +66,24 @@ class TokenCache:
         self._active: TLRUCache[bytes, _Entry] = TLRUCache(
             max_entries, ttu=lambda key, entry, now: entry.kept_until, timer=monotonic
         )
-        self._inactive: TLRUCache[bytes, float] = TLRUCache(
-            max_entries, ttu=lambda key, since, now: now + negative_ttl_seconds, timer=monotonic
+        self._inactive: TLRUCache[bytes, Reason | None] = TLRUCache(
+            max_entries, ttu=lambda key, reason, now: now + negative_ttl_seconds, timer=monotonic
         )
 
     async def validate(self, token: str) -> Token | None:
-        """Return the facts of ``token``, ``None`` when it is not active. Raises what introspection raises."""
+        """Return the facts of ``token``, ``None`` when it is not active. Raises what introspection raises.
+
+        ``TokenRejected`` is remembered as ``None`` is, and raised again by its reason alone.
+        """
         key = hashlib.sha256(token.encode()).digest()
         entry = self._active.get(key)
         if entry is not None and self._is_before(entry.fresh_until, entry.token):
             self._observe("hit")
             return entry.token
-        if key in self._inactive:
+        if (reason := self._inactive.get(key, _UNKNOWN)) is not _UNKNOWN:
             self._observe("negative_hit")
+            if isinstance(reason, Reason):
+                raise TokenRejected(reason)
             return None
         self._observe("miss")
         try:
@@ -91,10 +100,15 @@ class TokenCache:
     async def _ask(self, key: bytes, token: str) -> Token | None:
         # Lifetimes count from the question: the answer may be as old as that.
         asked_at, asked_on = self._monotonic(), self._clock()
-        found = await self._introspect(token)
+        try:
+            found = await self._introspect(token)
+        except TokenRejected as rejected:
+            self._active.pop(key, None)
+            self._inactive[key] = rejected.reason
+            raise
         if found is None:
             self._active.pop(key, None)
-            self._inactive[key] = asked_at
+            self._inactive[key] = None
             return None
         expires_at = asked_at + found.expires_at - asked_on
         lifetime = self._ttl_seconds * (1 - 0.1 * self._jitter())

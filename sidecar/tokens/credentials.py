@@ -50,7 +50,8 @@ class BackendServices:
 
     ``private_key`` is a PEM or a JWK (JSON text); ``algorithm`` RS384 or ES384. The access token is kept until shortly
     before it expires; one request for a new one at a time. ``setting``: where it is configured,
-    for the log. ``clock``: for the assertion; the age of the token is measured by ``monotonic``. Raises ``ValueError`` for a key that cannot be used.
+    for the log. ``clock``: for the assertion; the age of the token is measured by ``monotonic``.
+    Raises ``ValueError`` for a key that cannot be used.
     """
 
     def __init__(

@@ -9,6 +9,7 @@ from cachetools import TTLCache
 from sidecar.access.capability import MAXIMUM_LENGTH, Capability, Operation, Sealer, token_hash
 from sidecar.access.token import Token
 from sidecar.tokens.cache import TokenCache
+from sidecar.tokens.rejection import TokenRejected
 
 PREFIX = "capability"
 """First segment of their paths."""
@@ -99,7 +100,10 @@ class Capabilities:
             return known
         if capability.bearer is None:  # Issued before rechecks were switched on.
             return None
-        found = await self._tokens.validate(capability.bearer)
+        try:
+            found = await self._tokens.validate(capability.bearer)
+        except TokenRejected:
+            found = None
         if found is None:
             self._revoked[hashed] = True
         else:

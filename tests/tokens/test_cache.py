@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.access.reasons import Reason
 from sidecar.access.token import Token
 from sidecar.common.errors import BadGateway, Unavailable
+from sidecar.tokens.rejection import TokenRejected
 from tests.common.peer import Clock
 from tests.tokens.introspecting import GOOD, Server, build, living
 from tests.waiting import wait_until_async
@@ -100,6 +102,27 @@ async def test_an_inactive_answer_is_kept_briefly() -> None:
     assert await cache.validate("junk") is None
     server.clock.now += 0.1
     assert await cache.validate("junk") is not None
+
+
+async def test_a_rejected_token_is_remembered_with_its_reason() -> None:
+    """As one that is not active: one question in ``negative_ttl_seconds``, and it ends what was good before."""
+    server = living(3_600)
+    seen: list[str] = []
+    cache = build(server, ttl=60, negative=10, stale=600, observe=seen.append)
+    assert await cache.validate(GOOD) is not None
+    server.clock.now += 60
+    server.failing = TokenRejected(Reason.WRONG_AUDIENCE, "aud", expected="us", received="them")
+    for _ in range(3):
+        with pytest.raises(TokenRejected) as rejected:
+            await cache.validate(GOOD)
+        assert rejected.value.reason is Reason.WRONG_AUDIENCE
+    assert seen == ["miss", "miss", "negative_hit", "negative_hit"]
+    server.failing = Unavailable("x", reason="down")
+    server.clock.now += 10
+    with pytest.raises(Unavailable):
+        await cache.validate(GOOD)
+    server.failing = None
+    assert await cache.validate(GOOD) is not None
 
 
 async def test_answers_are_not_mixed_up() -> None:
