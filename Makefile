@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-real lint lint-code lint-format lint-types lint-imports bench bench-refusals fuzz keycloak oidc-provider opa kubernetes kubernetes-node format lock clean
+.PHONY: help demo test test-real lint lint-code lint-format lint-types lint-imports bench bench-refusals fuzz keycloak oidc-provider hydra opa kubernetes kubernetes-node format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -70,6 +70,13 @@ oidc-provider: tests/real/oidc_provider/node_modules/.package-lock.json ## fetch
 tests/real/oidc_provider/node_modules/.package-lock.json: tests/real/oidc_provider/package-lock.json
 	@cd tests/real/oidc_provider && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
+
+# Its store in memory is SQLite, so a C compiler is needed; its module replaces others, so `go install` refuses it.
+hydra: build/bin/hydra ## build an Ory Hydra for the tests (needs Go and a C compiler; some minutes)
+
+build/bin/hydra: tests/real/hydra/go.mod tests/real/hydra/go.sum
+	@mkdir -p build/bin
+	@cd tests/real/hydra && CGO_ENABLED=1 go build -trimpath -tags sqlite -ldflags "-s -w" -o $(CURDIR)/$@ github.com/ory/hydra/v2
 
 opa: build/bin/opa ## fetch an Open Policy Agent for the tests (needs Go)
 

@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 
-from sidecar.common.errors import BadGateway
+from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.patients.reading import Credentials
 from sidecar.settings import Settings
 from sidecar.settings_tokens import BackendServicesClient, BearerClient, PrivateKeyClient, SecretClient, TlsClient
@@ -98,10 +98,29 @@ def _introspection(
         ),
         _authentication(settings, session, discovery),
         timeout_seconds=settings.ehr.timeout_seconds,
-        expected=_expected(settings, leeway_seconds=0),
+        expected=replace(
+            _expected(settings, leeway_seconds=0), lifetime_seconds=tokens.cache.ttl_seconds
+        ),
         signed=signed,
+        issuers=_issuers(settings, discovery),
         observe=metrics.observe_introspection,
     )  # fmt: skip
+
+
+def _issuers(settings: Settings, discovery: Discovery) -> Callable[[], Awaitable[tuple[str, ...]]]:
+    """Those that an introspection answer may name: the authorization server, or the FHIR base (SMART's ``iss``)."""
+
+    async def found() -> tuple[str, ...]:
+        try:
+            named = settings.ehr.issuer or (await discovery.configuration()).issuer
+        except Unavailable as problem:
+            if problem.detail != "status 404":  # The EHR has no such document, so nothing names an issuer.
+                raise
+            named = None
+        base = settings.ehr.fhir_url
+        return () if named is None else (named, base, base + "/")
+
+    return found
 
 
 def _validate(
@@ -131,7 +150,6 @@ def _expected(settings: Settings, *, leeway_seconds: float) -> Expected:
         subject=_path(named.subject),
     )
     return Expected(
-        issuer=settings.ehr.issuer,
         audience=tuple(settings.tokens.audience),
         claims=claims,
         fhir_url=settings.ehr.fhir_url,

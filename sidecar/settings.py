@@ -67,7 +67,9 @@ class Ehr(Section):
     """The EHR: authorization server and clinical FHIR server."""
 
     fhir_url: Url = Field(description="FHIR base URL; .well-known/smart-configuration is below it")
-    issuer: str | None = Field(None, min_length=1, description="Refuse introspection answers that name another iss")
+    issuer: str | None = Field(
+        None, min_length=1, description="iss of tokens; null: issuer of the EHR's smart-configuration"
+    )
     ca_file: CertificatesFile | None = Field(None, description="Certificate authorities to trust for the EHR, PEM")
     timeout_seconds: Seconds = Field(5, description="For each request to the EHR")
 

@@ -9,7 +9,8 @@ __all__ = ["pytest_terminal_summary"]
 
 _TOGETHER = "tests/journey/"
 _REAL = {
-    "orthanc", "browser", "prometheus", "postgresql", "authorization_server", "opa", "kubernetes", "haproxy", "nginx",
+    "orthanc", "browser", "prometheus", "postgresql", "authorization_server", "hydra", "opa", "kubernetes", "haproxy",
+    "nginx",
 }  # fmt: skip
 """Markers of tests that need a real part."""
 

@@ -10,6 +10,13 @@ class Reason(StrEnum):
     MALFORMED_TOKEN = "malformed_token"
     INACTIVE_TOKEN = "inactive_token"
     EXPIRED_TOKEN = "expired_token"
+    NOT_YET_VALID = "not_yet_valid"
+    WRONG_ISSUER = "wrong_issuer"
+    WRONG_AUDIENCE = "wrong_audience"
+    WRONG_TOKEN_TYPE = "wrong_token_type"
+    SENDER_CONSTRAINED = "sender_constrained"
+    UNVERIFIED_TOKEN = "unverified_token"
+    CONTRADICTORY_TOKEN = "contradictory_token"
     APP_LAUNCH_OFF = "app_launch_off"
     INSUFFICIENT_SCOPE = "insufficient_scope"
     CONSTRAINED_SCOPE = "constrained_scope"
@@ -35,6 +42,13 @@ STATUS: dict[Reason, int] = {
     Reason.MALFORMED_TOKEN: 401,
     Reason.INACTIVE_TOKEN: 401,
     Reason.EXPIRED_TOKEN: 401,
+    Reason.NOT_YET_VALID: 401,
+    Reason.WRONG_ISSUER: 401,
+    Reason.WRONG_AUDIENCE: 401,
+    Reason.WRONG_TOKEN_TYPE: 401,
+    Reason.SENDER_CONSTRAINED: 401,
+    Reason.UNVERIFIED_TOKEN: 401,
+    Reason.CONTRADICTORY_TOKEN: 401,
     Reason.APP_LAUNCH_OFF: 403,
     Reason.INSUFFICIENT_SCOPE: 403,
     Reason.CONSTRAINED_SCOPE: 403,
@@ -55,3 +69,18 @@ STATUS: dict[Reason, int] = {
     Reason.NOT_IN_STUDY: 404,
     Reason.NOT_SHOWN: 404,
 }
+
+INVALID_TOKEN = frozenset(
+    {
+        Reason.INACTIVE_TOKEN,
+        Reason.EXPIRED_TOKEN,
+        Reason.NOT_YET_VALID,
+        Reason.WRONG_ISSUER,
+        Reason.WRONG_AUDIENCE,
+        Reason.WRONG_TOKEN_TYPE,
+        Reason.SENDER_CONSTRAINED,
+        Reason.UNVERIFIED_TOKEN,
+        Reason.CONTRADICTORY_TOKEN,
+    }
+)
+"""Of a token that came and is not good here (RFC 6750 3.1 ``invalid_token``): one answer for all of them."""

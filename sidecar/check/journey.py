@@ -128,9 +128,6 @@ def _tried(name: str, step: Callable[[], Finding]) -> Finding:
 
 _SEE_LOG = "See the log on standard error (--verbose)."
 _HINTS = {
-    400: "The token has characters that no token has: was it copied whole?",
-    401: "The EHR says that the token is not active (expired, of another server, not visible to our client), or it "
-    "is no bearer token at all.",
     403: "If the record was merged: the patient must log in again (docs/ehr.md). Else the token has no patient/ scope "
     "with ImagingStudy, or no patient in context (docs/authorization.md).",
 }

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+from sidecar.check.access_token import access_token
 from sidecar.check.audit import audit_repository, audit_sink
 from sidecar.check.certificates import certificates
 from sidecar.check.finding import Finding, State, has_failed, skipped
@@ -36,6 +37,9 @@ async def check(settings: Settings, token: str | None) -> list[Finding]:
             return [*found, skipped("token", "no --token: nobody's images were looked at")]
         if has_failed(found):
             return [*found, skipped("token", "not tried: mend the above first")]
+        found.append(await access_token(sidecar, token.strip()))
+        if has_failed(found):
+            return [*found, skipped("token", f"needs {found[-1].name}")]
         async with journey(sidecar, token.strip()) as way:
             return [*found, *without_studies(await way.findings(), rules=bool(settings.access.rules))]
 

@@ -18,6 +18,7 @@ from sidecar.pacs.ownership import KnownAs, owner_of
 from sidecar.pacs.resources import Query
 from sidecar.server import Sidecar
 from sidecar.settings import Settings
+from sidecar.tokens.rejection import TokenRejected
 
 Check = Callable[[Settings, Sidecar], Awaitable[Finding]]
 
@@ -85,7 +86,9 @@ async def introspection(settings: Settings, sidecar: Sidecar) -> Finding:
     if sidecar.tokens.introspection is None or settings.tokens.client is None:
         return ok(name, "not used: tokens.validation is jwt, so a revoked token works until it expires")
     try:
-        found = await sidecar.tokens.introspection.introspect(secrets.token_urlsafe(32))
+        is_active = await sidecar.tokens.introspection.introspect(secrets.token_urlsafe(32)) is not None
+    except TokenRejected:
+        is_active = True
     except BadGateway as problem:
         return failed(
             name,
@@ -100,7 +103,7 @@ async def introspection(settings: Settings, sidecar: Sidecar) -> Finding:
             "The endpoint must answer a POST with JSON, active: false for an unknown token (RFC "
             "7662 2.2); set tokens.introspection.url if it is elsewhere.",
         )
-    if found is not None:
+    if is_active:
         return failure(
             name, "a made-up token is active", "Whatever answers there is no introspection endpoint. Do not serve."
         )

@@ -65,9 +65,13 @@ class Answer:
 
 
 def strict_json_object(body: bytes) -> dict[str, Any]:
-    """``body`` as a JSON object in which no name stands twice. Raises ``FetchFailed``."""
+    """``body`` as a JSON object in which no name stands twice. Raises ``FetchFailed``.
+
+    JSON between systems is UTF-8 without a byte order mark (RFC 8259 section 8.1). Given bytes,
+    ``json`` would guess UTF-16 and UTF-32, which the next parser of the same bytes may not.
+    """
     try:
-        value = json.loads(body, object_pairs_hook=_unique_names, parse_constant=_refuse_constant)
+        value = json.loads(body.decode("utf-8"), object_pairs_hook=_unique_names, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise FetchFailed("not_json") from None
     if not isinstance(value, dict):

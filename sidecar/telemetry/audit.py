@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from cachetools import TTLCache
 
+from sidecar.access.reasons import INVALID_TOKEN
 from sidecar.common.errors import Unavailable
 from sidecar.telemetry.access_record import AccessRecord
 from sidecar.telemetry.audit_event import REFUSED, SERIOUS, SUCCESS, AuditSource, audit_event
@@ -75,7 +76,7 @@ class AuditTrail:
 
     def _write(self, record: AccessRecord, outcome: str, step: str, *, late: bool = False) -> None:
         # Of the tries of a token that is none the first of each ``REPEAT_SECONDS`` is told.
-        inactive = record.token_hash if record.reason == "inactive_token" else None
+        inactive = record.token_hash if record.reason in INVALID_TOKEN else None
         if self.is_off or not record.is_worth_an_event or (inactive is not None and inactive in self._inactive):
             return
         recorded = self._clock().isoformat(timespec="milliseconds")

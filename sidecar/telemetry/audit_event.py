@@ -7,6 +7,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from typing import Any
 
+from sidecar.access.reasons import INVALID_TOKEN
 from sidecar.telemetry.access_record import AccessRecord
 
 _DCM = "http://dicom.nema.org/resources/ontology/DCM"
@@ -56,7 +57,7 @@ def audit_event(record: AccessRecord, source: AuditSource, *, recorded: str, out
         "source": {"observer": {"display": source.name}, "type": [_coding(_SOURCE_TYPE, "4", "Application Server")]},
         "entity": _entities(record, source),
     }
-    if record.reason == "inactive_token":
+    if record.reason in INVALID_TOKEN:
         event["type"] = _coding(_DCM, "110113", "Security Alert")
     if source.site is not None:
         event["source"]["site"] = source.site

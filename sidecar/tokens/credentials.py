@@ -50,7 +50,8 @@ class BackendServices:
 
     ``private_key`` is a PEM or a JWK (JSON text); ``algorithm`` RS384 or ES384. The access token is kept until shortly
     before it expires; one request for a new one at a time. ``setting``: where it is configured,
-    for the log. Raises ``ValueError`` for a key that cannot be used.
+    for the log. ``clock``: for the assertion; the age of the token is measured by ``monotonic``.
+    Raises ``ValueError`` for a key that cannot be used.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class BackendServices:
         timeout_seconds: float,
         setting: str = "patients.client",
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._session = session
         self._token_endpoint = token_endpoint
@@ -73,14 +75,14 @@ class BackendServices:
         self._setting = setting
         self._scope = scope
         self._timeout_seconds = timeout_seconds
-        self._clock = clock
+        self._monotonic = monotonic
         self._flight: SingleFlight[None, str] = SingleFlight()
         self._token = ""
         self._renew_at = float("-inf")
 
     async def token(self) -> str:
         """Return a live access token. Raises ``Unavailable`` (503) or ``BadGateway`` (502, our key is refused)."""
-        if self._clock() < self._renew_at:
+        if self._monotonic() < self._renew_at:
             return self._token
         return await self._flight.run(None, self._request)
 
@@ -135,5 +137,5 @@ class BackendServices:
         if not isinstance(lifetime, int | float) or not lifetime <= MAXIMUM_LIFETIME_SECONDS:
             raise FetchFailed("wrong_shape")
         self._token = token
-        self._renew_at = self._clock() + max(0, lifetime - RENEW_BEFORE_SECONDS)
+        self._renew_at = self._monotonic() + max(0, lifetime - RENEW_BEFORE_SECONDS)
         return token

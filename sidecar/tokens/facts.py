@@ -5,8 +5,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from sidecar.access.reasons import Reason
 from sidecar.access.scopes import Grant, parse_scopes
 from sidecar.access.token import Token, is_fhir_id
+from sidecar.tokens.rejection import TokenRejected
 
 
 class WrongShape(ValueError):
@@ -17,14 +19,25 @@ class WrongShape(ValueError):
         self.field = field
 
 
-# Token types that stand for an access token sent as a bearer token. A DPoP-bound token is not among them: its proof
-# would have to be checked (RFC 9449).
-_ACCESS_TOKEN_TYPES = frozenset({"bearer", "access_token", "urn:ietf:params:oauth:token-type:access_token"})
+_ACCESS_TOKEN_TYPES = frozenset(
+    {
+        "bearer",  # token_type of RFC 6749 and RFC 7662; typ in Keycloak's claims
+        "access_token",  # token_use of Ory Hydra
+        "access",  # token_use of Amazon Cognito
+        "urn:ietf:params:oauth:token-type:access_token",  # token_type of RFC 8693
+        "at+jwt",  # typ of RFC 9068
+        "application/at+jwt",
+    }
+)
+"""What stands for an access token that is sent as a bearer token, in lower case.
+
+ID, refresh, offline and logout tokens have other values, and values that nobody thought of are not
+guessed at. A DPoP-bound token is not among them: its proof would have to be checked (RFC 9449).
+"""
+_TYPE_CLAIMS = ("token_type", "token_use", "typ")
 _MAXIMUM_NAME = 512
 MAXIMUM_CONSTRAINTS = 100
 """Limit of a token's scopes with a constraint: each is looked at for each study."""
-# What Cognito (token_use) and Keycloak (typ) call the tokens that are none to come here with.
-_OTHER_TOKENS = frozenset({"id", "refresh", "offline", "logout"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +66,17 @@ class Claims:
 class Expected:
     """What a token must say to count here.
 
-    ``issuer``: a token that names another ``iss`` does not. ``audience``: with any, a token must name one of them in
-    ``aud``. ``leeway_seconds``: how wrong clocks may be at ``nbf`` and ``exp``. ``fhir_url``: the EHR's own.
+    ``issuers``: with any, a token that names an ``iss`` must name one of them. ``audience``: with any, a token must
+    name one of them in ``aud``. ``leeway_seconds``: how wrong clocks may be at ``nbf`` and ``exp``. ``fhir_url``: the
+    EHR's own. ``lifetime_seconds``: how long a token is good that says no ``exp``, ``None``: it must say one.
     """
 
-    issuer: str | None = None
+    issuers: tuple[str, ...] = ()
     audience: tuple[str, ...] = ()
     claims: Claims = Claims()
     fhir_url: str = ""
     leeway_seconds: float = 0
+    lifetime_seconds: float | None = None
 
 
 ANYTHING = Expected()
@@ -74,32 +89,29 @@ def names_audience(found: object, audience: Collection[str]) -> bool:
     return any(isinstance(one, str) and one in audience for one in named)
 
 
+def is_access_token_type(found: object) -> bool:
+    """Whether ``found`` is what a server calls an access token that is sent as a bearer token."""
+    return isinstance(found, str) and found.lower() in _ACCESS_TOKEN_TYPES
+
+
 def token_of(answer: dict[str, Any], expected: Expected = ANYTHING, *, now: float) -> Token | None:
     """Return the facts of an active token, ``None`` for an inactive one. ``now`` in seconds since 1970.
 
-    Raises ``WrongShape``: ``"true"`` or ``1`` are not ``true``, and nothing is guessed.
+    Raises ``TokenRejected`` for a token that is active and not good here. Raises ``WrongShape``: ``"true"`` or ``1``
+    are not ``true``, and nothing is guessed.
     """
     active = answer.get("active")
     if not isinstance(active, bool):
         raise WrongShape("active")
     if not active:
         return None
-    expires_at = _seconds(answer, "exp")
-    if expires_at is None:
-        raise WrongShape("exp")
-    not_before = _seconds(answer, "nbf")
+    _check_type(answer)
     issued_by = _name(answer, "iss")
-    token_type = _text(answer, "token_type")
-    expires_at += expected.leeway_seconds
-    if (
-        now >= expires_at
-        or (not_before is not None and now + expected.leeway_seconds < not_before)
-        or (expected.issuer is not None and issued_by is not None and issued_by != expected.issuer)
-        or (expected.audience and not names_audience(answer.get("aud"), expected.audience))
-        or (token_type is not None and token_type.lower() not in _ACCESS_TOKEN_TYPES)
-        or _is_other_token(answer)
-    ):
-        return None
+    if expected.issuers and issued_by is not None and issued_by not in expected.issuers:
+        raise TokenRejected(Reason.WRONG_ISSUER, "iss", expected=expected.issuers, received=issued_by)
+    if expected.audience and not names_audience(answer.get("aud"), expected.audience):
+        raise TokenRejected(Reason.WRONG_AUDIENCE, "aud", expected=expected.audience, received=answer.get("aud"))
+    expires_at = _valid_until(answer, expected, now)
     claims = expected.claims
     return Token(
         grants=_grants(_scope(_at(answer, claims.scope))),
@@ -168,14 +180,34 @@ def _referenced(reference: str, fhir_url: str) -> str | None:
     return patient if kind == "Patient" and slash else None
 
 
-def _is_other_token(answer: dict[str, Any]) -> bool:
-    """Whether it is an ID or refresh token, or bound to a key (``cnf``: RFC 9449 6.2, RFC 8705 3.2).
+def _check_type(answer: dict[str, Any]) -> None:
+    """Raise ``TokenRejected`` for what says that it is another token than an access token, or one bound to a key.
 
-    The proof of a bound token is not checked here, so it is not taken for a bearer token.
+    The proof of a bound one (``cnf``: RFC 9449 6.2, RFC 8705 3.2) is not checked here, so it is not taken for a bearer
+    token.
     """
+    for name in _TYPE_CLAIMS:
+        kind = _text(answer, name)
+        if kind is not None and not is_access_token_type(kind):
+            raise TokenRejected(Reason.WRONG_TOKEN_TYPE, name, expected="an access token's", received=kind)
     if answer.get("cnf") is not None:
-        return True
-    return any((_text(answer, name) or "").lower() in _OTHER_TOKENS for name in ("token_use", "typ"))
+        raise TokenRejected(Reason.SENDER_CONSTRAINED, "cnf", received=answer["cnf"])
+
+
+def _valid_until(answer: dict[str, Any], expected: Expected, now: float) -> float:
+    """Return when the token ends, in seconds since 1970. Raises ``TokenRejected`` outside of its time."""
+    expires_at, not_before = _seconds(answer, "exp"), _seconds(answer, "nbf")
+    if expires_at is not None:
+        expires_at += expected.leeway_seconds
+    elif expected.lifetime_seconds is not None:
+        expires_at = now + expected.lifetime_seconds
+    else:
+        raise WrongShape("exp")
+    if not_before is not None and now + expected.leeway_seconds < not_before:
+        raise TokenRejected(Reason.NOT_YET_VALID, "nbf", expected=f"{now:.0f} or before", received=not_before)
+    if now >= expires_at:
+        raise TokenRejected(Reason.EXPIRED_TOKEN, "exp", expected=f"after {now:.0f}", received=answer.get("exp"))
+    return expires_at
 
 
 def _name(answer: dict[str, Any], field: str) -> str | None:

@@ -3,16 +3,19 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
 
 import aiohttp
 
 from sidecar.access.token import Token
-from sidecar.common.errors import BadGateway, Unavailable
+from sidecar.common.errors import BadGateway, Problem, Unavailable
 from sidecar.common.fetch import Answer, FetchFailed, fetch
 from sidecar.common.turns import Busy, Turns
 from sidecar.tokens.breaker import Breaker
 from sidecar.tokens.client_authentication import ClientAuthentication
 from sidecar.tokens.facts import ANYTHING, Expected, WrongShape, token_of
+from sidecar.tokens.rejection import TokenRejected
 from sidecar.tokens.signed_answer import SIGNED_ANSWER, SignedAnswers
 
 log = logging.getLogger(__name__)
@@ -24,14 +27,24 @@ AT_ONCE, WAITING = 50, 500
 _SERVER_FAILED = frozenset({"unreachable", "timeout", "server_busy"})
 _BUSY_STATUSES = frozenset({429, 502, 503, 504})
 SAY = "The access token cannot be checked at the hospital's authorization server now; try again."
+UNUSABLE = (
+    "What the hospital's authorization server says of this access token cannot be used here. "
+    "The operators of this server have been told."
+)
+
+
+async def any_issuer() -> tuple[str, ...]:
+    """Nothing names an issuer: ``iss`` of an answer is not looked at."""
+    return ()
 
 
 class Introspection:
     """Asks the authorization server what a token is.
 
     ``endpoint`` returns the URL (fixed, or from discovery); ``expected`` is what an answer must say to count here;
-    ``signed``: answers must be signed (RFC 9701). ``observe(outcome, seconds)`` takes each call's outcome: ``active``,
-    ``inactive``, ``unavailable``, ``bad_credentials``.
+    ``signed``: answers must be signed (RFC 9701). ``issuers`` returns those of which an answer may name one in
+    ``iss``. ``observe(outcome, seconds)`` takes each call's outcome: ``active``, ``inactive``, a reason of
+    ``INVALID_TOKEN``, ``wrong_shape``, ``unavailable``, ``bad_credentials``.
     """
 
     def __init__(
@@ -43,6 +56,7 @@ class Introspection:
         timeout_seconds: float,
         expected: Expected = ANYTHING,
         signed: SignedAnswers | None = None,
+        issuers: Callable[[], Awaitable[tuple[str, ...]]] = any_issuer,
         breaker: Breaker | None = None,
         observe: Callable[[str, float], None] = lambda outcome, seconds: None,
         clock: Callable[[], float] = time.time,
@@ -53,6 +67,7 @@ class Introspection:
         self._timeout_seconds = timeout_seconds
         self._expected = expected
         self._signed = signed
+        self._issuers = issuers
         self._breaker = breaker or Breaker()
         self._observe = observe
         self._clock = clock
@@ -61,8 +76,9 @@ class Introspection:
     async def introspect(self, token: str) -> Token | None:
         """Return the token's facts, ``None`` when it is not active.
 
-        Raises ``Unavailable`` (503) when the server does not answer usefully (SIA-16), ``BadGateway`` (502) when it
-        refuses our own credentials.
+        Raises ``TokenRejected`` when it is active and not good here, ``Unavailable`` (503) when the server does not
+        answer usefully (SIA-16), ``BadGateway`` (502) when it refuses our own credentials, or says of this token what
+        no repetition will mend.
         """
         try:
             async with self._turns.turn():
@@ -81,6 +97,19 @@ class Introspection:
             if _refuses_us(answer) and self._authentication.refused():
                 answer = await self._ask(endpoint, token)
             found = await self._read(answer)
+        except TokenRejected as rejected:
+            self._breaker.succeeded()
+            self._observe(rejected.reason.value, time.perf_counter() - started)
+            rejected.log(log)
+            raise
+        except WrongShape as wrong:
+            self._breaker.succeeded()
+            self._observe("wrong_shape", time.perf_counter() - started)
+            log.error(
+                "introspection answer has a wrong shape",
+                extra={"reason": "introspection_wrong_shape", "field": wrong.field},
+            )
+            raise BadGateway(UNUSABLE, reason="introspection_wrong_shape").because(wrong.field) from None
         except FetchFailed as failure:
             # An answer about this token, even a 500, says nothing of the others: an app must not be able to shut the
             # door for everybody with tokens that the server stumbles over.
@@ -93,8 +122,9 @@ class Introspection:
             raise Unavailable(SAY, reason="introspection_" + failure.reason, retry_after=RETRY_AFTER_SECONDS).because(
                 failure.detail
             ) from None
-        except BadGateway:
-            self._observe("bad_credentials", time.perf_counter() - started)
+        except Problem as problem:
+            outcome = "bad_credentials" if isinstance(problem, BadGateway) else "unavailable"
+            self._observe(outcome, time.perf_counter() - started)
             raise
         self._breaker.succeeded()
         self._observe("active" if found else "inactive", time.perf_counter() - started)
@@ -128,12 +158,14 @@ class Introspection:
         if answer.status != 200:
             reason = "server_busy" if answer.status in _BUSY_STATUSES else "unexpected_status"
             raise FetchFailed(reason, f"status {answer.status}")
-        try:
-            said = answer.strict_json_object() if self._signed is None else await self._signed.read(answer)
-            return token_of(said, self._expected, now=self._clock())
-        except WrongShape as wrong:
-            log.error("introspection answer has a wrong shape", extra={"field": wrong.field})
-            raise FetchFailed("wrong_shape") from None
+        said = answer.strict_json_object() if self._signed is None else await self._signed.read(answer)
+        return token_of(said, await self._expected_of(said), now=self._clock())
+
+    async def _expected_of(self, said: dict[str, Any]) -> Expected:
+        """Add the issuers, which may have to be asked for; an answer that names none needs none."""
+        if said.get("active") is not True or said.get("iss") is None:
+            return self._expected
+        return replace(self._expected, issuers=await self._issuers())
 
 
 def _refuses_us(answer: Answer) -> bool:

@@ -7,11 +7,15 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
+from sidecar.access.reasons import Reason
 from sidecar.access.token import Token
-from sidecar.common.errors import Unavailable
-from sidecar.tokens.facts import Expected, WrongShape, token_of
-from sidecar.tokens.signatures import NotSigned, Signatures
+from sidecar.common.errors import BadGateway, Unavailable
+from sidecar.tokens.facts import Expected, WrongShape, is_access_token_type, token_of
+from sidecar.tokens.introspection import UNUSABLE
+from sidecar.tokens.rejection import TokenRejected
+from sidecar.tokens.signatures import NotSigned, Signatures, media_type_of
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +25,9 @@ Validate = Callable[[str], Awaitable[Token | None]]
 class LocalValidation:
     """Validates JWTs of ``issuer()`` for the audiences in ``expected``.
 
-    ``token_type``: what ``typ`` must be (``at+jwt`` is RFC 9068's), ``None`` for any. ``observe(outcome)`` takes
-    ``active``, ``inactive`` and ``unavailable``.
+    ``token_type``: what ``typ`` in the header must be (``at+jwt`` is RFC 9068's), ``None``: ``JWT`` or nothing, which
+    say no kind, will do as well. ``observe(outcome)`` takes ``active``, ``inactive``, a reason of ``INVALID_TOKEN``,
+    ``wrong_shape`` and ``unavailable``.
     """
 
     def __init__(
@@ -40,15 +45,31 @@ class LocalValidation:
         self._signatures = signatures
         self._issuer = issuer
         self._expected = expected
-        self._types = None if token_type is None else (token_type,)
+        self._type = token_type
         self._observe = observe
         self._clock = clock
 
     async def validate(self, token: str) -> Token | None:
-        """Return the token's facts, ``None`` when it is not good here. Raises ``Unavailable`` without keys (503)."""
+        """Return the token's facts, ``None`` when it says that it is not active.
+
+        Raises ``TokenRejected`` when it is not good here, ``Unavailable`` (503) without keys, and ``BadGateway`` (502)
+        for one that is well signed and cannot be used.
+        """
         started = time.perf_counter()
         try:
             found = await self._validate(token)
+        except TokenRejected as rejected:
+            self._observe(rejected.reason.value, time.perf_counter() - started)
+            rejected.log(log)
+            raise
+        except WrongShape as wrong:
+            # Its signature is good: the authorization server means it, and tokens.claims does not fit.
+            self._observe("wrong_shape", time.perf_counter() - started)
+            log.error(
+                "an access token has a wrong shape: check tokens.claims",
+                extra={"reason": "token_wrong_shape", "field": wrong.field},
+            )
+            raise BadGateway(UNUSABLE, reason="token_wrong_shape").because(wrong.field) from None
         except Unavailable:
             self._observe("unavailable", time.perf_counter() - started)
             raise
@@ -57,23 +78,38 @@ class LocalValidation:
 
     async def _validate(self, token: str) -> Token | None:
         try:
-            claims = await self._signatures.claims(token, self._types)
-            issuer = await self._issuer()
-            issued_at = claims.get("iat", 0)
-            if claims.get("active", True) is not True:
-                return None
-            if claims.get("iss") != issuer or isinstance(issued_at, bool) or not isinstance(issued_at, int | float):
-                return None
-            if not issued_at <= self._clock() + self._expected.leeway_seconds:
-                return None
-            return token_of({**claims, "active": True}, replace(self._expected, issuer=issuer), now=self._clock())
+            header, claims = await self._signatures.verify(token)
         except NotSigned as wrong:
-            log.debug("a token is not good here", extra={"reason": wrong.why})
+            raise TokenRejected(
+                Reason.UNVERIFIED_TOKEN, "its signature", expected="good", received=f"not ({wrong.why})"
+            ) from None
+        self._check_header(header)
+        if claims.get("active", True) is not True:
             return None
-        except WrongShape as wrong:
-            # Its signature is good: the authorization server means it, and tokens.claims does not fit.
-            log.error("an access token has a wrong shape: check tokens.claims", extra={"field": wrong.field})
-            return None
+        issuer, now = await self._issuer(), self._clock()
+        if claims.get("iss") != issuer:
+            raise TokenRejected(Reason.WRONG_ISSUER, "iss", expected=issuer, received=claims.get("iss"))
+        issued_at = claims.get("iat", 0)
+        if isinstance(issued_at, bool) or not isinstance(issued_at, int | float):
+            raise WrongShape("iat")
+        if not issued_at <= now + self._expected.leeway_seconds:
+            raise TokenRejected(Reason.NOT_YET_VALID, "iat", expected=f"{now:.0f} or before", received=issued_at)
+        return token_of({**claims, "active": True}, self._expected, now=now)
+
+    def _check_header(self, header: dict[str, Any]) -> None:
+        """Raise ``TokenRejected`` unless ``typ`` is what an access token has (RFC 8725 3.11, RFC 9068 2.1)."""
+        kind = media_type_of(header)
+        if self._type is not None:
+            is_right = kind == self._type
+        else:
+            is_right = header.get("typ") is None or kind == "jwt" or is_access_token_type(kind)
+        if not is_right:
+            raise TokenRejected(
+                Reason.WRONG_TOKEN_TYPE,
+                "typ in its header",
+                expected=self._type or "an access token's",
+                received=header.get("typ"),
+            )
 
 
 class LocalThenIntrospection:
@@ -84,15 +120,22 @@ class LocalThenIntrospection:
         self._introspect = introspect
 
     async def validate(self, token: str) -> Token | None:
-        """Return what introspection says, ``None`` unless both say that the token is good, and of the same patient."""
+        """Return what introspection says, ``None`` unless both say that the token is good.
+
+        Raises what they raise, and ``TokenRejected`` when they speak of different patients or clients.
+        """
         local = await self._local(token)
         if local is None:
             return None
         found = await self._introspect(token)
         if found is None:
             return None
-        for one, other in ((local.patient, found.patient), (local.client_id, found.client_id)):
+        for name in ("patient", "client_id"):
+            one, other = getattr(local, name), getattr(found, name)
             if one is not None and other is not None and one != other:
-                log.error("an access token and its introspection name different patients or clients")
-                return None
+                log.error(
+                    "an access token and its introspection name different patients or clients",
+                    extra={"reason": Reason.CONTRADICTORY_TOKEN.value, "claim": name},
+                )
+                raise TokenRejected(Reason.CONTRADICTORY_TOKEN)
         return replace(found, expires_at=min(local.expires_at, found.expires_at))

@@ -29,8 +29,15 @@ class Signatures:
         self._jwks = jwks
         self._algorithms = frozenset(algorithms) & frozenset(ALGORITHMS)
 
-    async def claims(self, compact: str, types: Collection[str] | None = None) -> dict[str, Any]:
-        """Return the claims of a signed JWT (compact form). ``types``: what ``typ`` must be, in lower case.
+    async def claims(self, compact: str, types: Collection[str]) -> dict[str, Any]:
+        """Return the claims of a signed JWT whose ``typ`` is one of ``types`` (in lower case). Raises as ``verify``."""
+        header, claims = await self.verify(compact)
+        if media_type_of(header) not in types:
+            raise NotSigned("type")
+        return claims
+
+    async def verify(self, compact: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return header and claims of a signed JWT (compact form).
 
         Nothing but the signature and the header is looked at. Raises ``NotSigned``, and ``Unavailable`` (503) when
         the keys cannot be had.
@@ -41,12 +48,10 @@ class Signatures:
             raise NotSigned("algorithm")
         if "crit" in header or "b64" in header:  # What we must understand and do not (RFC 7515 4.1.11).
             raise NotSigned("crit")
-        if types is not None and _type(header) not in types:
-            raise NotSigned("type")
         for key in await self._jwks.candidates(header, algorithm):
             try:
                 payload = jwt.PyJWS().decode(compact, key.key, algorithms=[algorithm])
-                return strict_json_object(payload)
+                return header, strict_json_object(payload)
             except jwt.PyJWTError:
                 continue
             except (FetchFailed, ValueError, TypeError):
@@ -73,7 +78,7 @@ def _header(compact: str) -> dict[str, Any]:
         raise NotSigned("shape") from None
 
 
-def _type(header: dict[str, Any]) -> str | None:
-    """``typ`` in lower case, without the ``application/`` that may be left out (RFC 7515 4.1.9)."""
+def media_type_of(header: dict[str, Any]) -> str | None:
+    """Return ``typ`` in lower case, without the ``application/`` that may be left out (RFC 7515 4.1.9)."""
     found = header.get("typ")
     return found.lower().removeprefix("application/") if isinstance(found, str) else None

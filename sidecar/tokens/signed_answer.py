@@ -6,7 +6,7 @@ from typing import Any
 
 from sidecar.common.fetch import Answer, FetchFailed
 from sidecar.common.media_type import parse_media_type
-from sidecar.tokens.facts import names_audience
+from sidecar.tokens.facts import WrongShape, names_audience
 from sidecar.tokens.signatures import NotSigned, Signatures
 
 SIGNED_ANSWER = "application/token-introspection+jwt"
@@ -35,7 +35,8 @@ class SignedAnswers:
     async def read(self, answer: Answer) -> dict[str, Any]:
         """Return what the answer says of the token (its ``token_introspection`` member).
 
-        Raises ``FetchFailed`` for an answer that is not signed, or not for us, and ``Unavailable`` without keys.
+        Raises ``FetchFailed`` for an answer that is not signed, or not for us, ``WrongShape`` for one that says nothing
+        of a token, and ``Unavailable`` without keys.
         """
         try:
             if parse_media_type(answer.headers.get("Content-Type", "")).name != SIGNED_ANSWER:
@@ -57,5 +58,5 @@ class SignedAnswers:
         if not -AGE_SECONDS <= issued_at - self._clock() <= self._leeway_seconds:
             raise FetchFailed("not_signed", "iat")
         if not isinstance(said, dict):
-            raise FetchFailed("wrong_shape")
+            raise WrongShape("token_introspection")
         return said

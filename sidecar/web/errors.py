@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from sidecar.access.reasons import STATUS, Reason
+from sidecar.access.reasons import INVALID_TOKEN, STATUS, Reason
 from sidecar.common.errors import Problem
 from sidecar.fhir.outcome import operation_outcome
 
@@ -14,8 +14,7 @@ FHIR_JSON = "application/fhir+json"
 _TEXT: dict[Reason, str] = {
     Reason.MISSING_TOKEN: "An access token is needed: Authorization: Bearer …",
     Reason.MALFORMED_TOKEN: "The Authorization header must be exactly one Bearer token.",
-    Reason.INACTIVE_TOKEN: "The access token is not active; log in again.",
-    Reason.EXPIRED_TOKEN: "The access token has expired; refresh it or log in again.",
+    **dict.fromkeys(INVALID_TOKEN, "The access token is not active; log in again."),
     Reason.APP_LAUNCH_OFF: "This server does not serve apps that patients or clinicians launch.",
     Reason.INSUFFICIENT_SCOPE: "The access token has no scope for this; ask for patient/ImagingStudy.rs.",
     Reason.CONSTRAINED_SCOPE: "The token's ImagingStudy scopes have constraints that this server cannot evaluate; "

@@ -45,6 +45,7 @@ from sidecar.telemetry.durations import measure
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.bearer import MalformedCredentials, bearer_token
 from sidecar.tokens.cache import TokenCache
+from sidecar.tokens.rejection import TokenRejected
 from sidecar.web.capabilities import Capabilities, Issued
 from sidecar.web.limits import QueryLimits
 from sidecar.web.patient_view import PatientView, PatientViews
@@ -121,10 +122,14 @@ class Guard:
             raise self._denied(Deny(Reason.MISSING_TOKEN))
         record = current_record()
         record.bearer, record.token_hash = bearer, self.audit.token_hash(bearer)
+        reason = Reason.INACTIVE_TOKEN
         with measure("token"):
-            token = record.token = await self._tokens.validate(bearer)
+            try:
+                token = record.token = await self._tokens.validate(bearer)
+            except TokenRejected as rejected:
+                token, reason = None, rejected.reason
         if token is None:
-            raise self._denied(Deny(Reason.INACTIVE_TOKEN))
+            raise self._denied(Deny(reason))
         return token
 
     async def capability(

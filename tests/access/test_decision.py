@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
@@ -32,9 +33,12 @@ from sidecar.common.invalidation import Invalidation
 from sidecar.patients.direct import DirectMapping
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
+from sidecar.tokens.rejection import TokenRejected
 from sidecar.web.guard import Denied, Guard
 from tests.access.test_capability import CAPABILITY_DENIALS
 from tests.access.test_ways import BACKEND_DENIALS, SHOWN_DENIALS
+from tests.tokens.test_facts import REJECTIONS
+from tests.tokens.test_local import REFUSED
 from tests.upstreams import NO_AUDIT, NO_VIEWS
 
 NOW = 1_000.0
@@ -162,6 +166,13 @@ async def test_every_reason_is_reached() -> None:
     with pytest.raises(Denied) as refused:  # tests/web/test_capabilities.py has those that are on.
         await guard.capability(good, "x", None, Operation.QUERY)
     reached.add(refused.value.reason)
+    # tests/tokens/test_facts.py and tests/tokens/test_local.py have the tokens that are refused for these.
+    for reason in {*REJECTIONS, *(one for one in REFUSED if one), Reason.CONTRADICTORY_TOKEN}:
+        guard._tokens = TokenCache(AsyncMock(side_effect=TokenRejected(reason)))
+        with pytest.raises(Denied) as refused:
+            await guard.token(make_mocked_request("GET", "/", headers=CIMultiDict(Authorization="Bearer x")))
+        assert refused.value.reason is reason
+        reached.add(reason)
     assert reached == set(Reason)
 
 

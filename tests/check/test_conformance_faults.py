@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from sidecar.check.conformance.afterwards import _is_outcome
+from sidecar.check.conformance.client import Answer, Violated
 from sidecar.check.conformance.finding import State, table
 from sidecar.check.conformance.run import conformance
 from sidecar.listener import listen
@@ -25,6 +27,7 @@ from tests.check.small_server import (
     outcome,
     study,
 )
+from tests.common.peer import NO_HEADERS
 
 
 async def test_a_sound_server_has_no_problem() -> None:
@@ -257,3 +260,14 @@ async def test_a_junk_token_that_opens_everything() -> None:
     assert problems(await found(app)) == {
         "FHIR with a made-up token": 10, "images without a token, or with a made-up one": 10,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32-le"])
+def test_json_is_utf_8_without_a_byte_order_mark(encoding: str) -> None:
+    """RFC 8259 8.1: what only some clients can read is no JSON."""
+    body = '{"resourceType": "OperationOutcome"}'
+    assert Answer(200, NO_HEADERS, body.encode()).json() == {"resourceType": "OperationOutcome"}
+    assert _is_outcome(body.encode())
+    with pytest.raises(Violated):
+        Answer(200, NO_HEADERS, body.encode(encoding)).json()
+    assert not _is_outcome(body.encode(encoding))

@@ -165,6 +165,10 @@ async def test_a_header_cannot_be_split(peer: Peer, session: aiohttp.ClientSessi
     assert peer.asked == []
 
 
+ENCODINGS = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le")
+"""What RFC 8259 8.1 does not allow between systems, and Python's ``json`` guesses from bytes."""
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
@@ -174,6 +178,8 @@ async def test_a_header_cannot_be_split(peer: Peer, session: aiohttp.ClientSessi
         (b'{"a": 1, "\\u0061": 2}', "not_json"), (b'{"exp": NaN}', "not_json"), (b'{"exp": Infinity}', "not_json"),
         (b'{"exp": -Infinity}', "not_json"), (b"\xff\xfe\xfd", "not_json"), (b'{"a": "\xff"}', "not_json"),
         (b'{"a":' * 10_000, "not_json"), (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "not_json"),
+        *(('{"active": true}'.encode(encoding), "not_json") for encoding in ENCODINGS),
+        (b'{"a": "\xed\xa0\x80"}', "not_json"),
         (b"[" * 60_000, "not_json"), (b'{"exp": ' + b"9" * 60_000 + b"}", "not_json"), (b'{"a": "\n"}', "not_json"),
         (b"[]", "not_an_object"), (b"null", "not_an_object"), (b"true", "not_an_object"), (b'"x"', "not_an_object"),
         (b"1", "not_an_object"), (b'[{"active": true}]', "not_an_object"),
@@ -181,7 +187,7 @@ async def test_a_header_cannot_be_split(peer: Peer, session: aiohttp.ClientSessi
     ids=lambda value: ascii(value[:40]),
 )  # fmt: skip
 def test_what_a_permission_rests_on_has_one_reading(body: bytes, reason: str) -> None:
-    """SIA-16: no name twice, no NaN, an object."""
+    """SIA-16: no name twice, no NaN, UTF-8 without a byte order mark, an object."""
     with pytest.raises(FetchFailed) as failed:
         Answer(200, NO_HEADERS, body).strict_json_object()
     assert failed.value.reason == reason
@@ -191,6 +197,7 @@ def test_json() -> None:
     """Both readers read what is right; the fast one refuses what is no JSON, too."""
     answer = Answer(200, NO_HEADERS, b'{"a": [{"b": 1}, {"b": 1}], "c": "\\u00e4"}')
     assert answer.strict_json_object() == answer.json() == {"a": [{"b": 1}, {"b": 1}], "c": "\u00e4"}
-    for body in (b"", b"<html>", b'{"a": NaN}', b"[" * 60_000):
+    others = ['{"a": 1}'.encode(encoding) for encoding in ENCODINGS]
+    for body in (b"", b"<html>", b'{"a": NaN}', b"[" * 60_000, *others):
         with pytest.raises(FetchFailed, match="not_json"):
             Answer(200, NO_HEADERS, body).json()

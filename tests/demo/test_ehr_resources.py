@@ -43,7 +43,11 @@ async def test_the_sidecar_introspects(
 
     def asking(secret: str) -> Introspection:
         return Introspection(
-            session, endpoint, method(INTROSPECTION_ID, secret), timeout_seconds=60, expected=Expected(issuer=ehr.url)
+            session,
+            endpoint,
+            method(INTROSPECTION_ID, secret),
+            timeout_seconds=60,
+            expected=Expected(issuers=(ehr.url,)),
         )
 
     introspection, store = asking(SECRET), ehr.app[STORE]

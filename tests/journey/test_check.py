@@ -31,7 +31,8 @@ def test_everything_is_fine(world: World) -> None:
     states = {name: one["state"] for name, one in found.items()}
     assert states.pop("server.public_url") == "warn"  # A loopback address.
     assert set(states.values()) == {"ok"}, found
-    assert list(found)[-5:] == ["token.search", "token.qido", "token.metadata", "token.retrieve", "token.refusal"]
+    assert list(found)[-6:] == ["token.validation", "token.search", "token.qido", "token.metadata", "token.retrieve",
+                                "token.refusal"]  # fmt: skip
     code, found = findings(world)
     assert (code, found["token"]["state"]) == (0, "skip")
 
@@ -67,8 +68,8 @@ def test_nobody_is_named(world: World) -> None:
 def test_a_token_that_is_not_active(world: World) -> None:
     code, found = findings(world, token="never-issued")
     assert code == 1
-    assert found["token.search"]["state"] == "fail"
-    assert "not active" in found["token.search"]["hint"]
+    assert found["token.validation"]["state"] == "fail"
+    assert "not active" in found["token.validation"]["text"]
 
 
 def test_a_token_without_the_scope(world: World) -> None:

@@ -181,6 +181,8 @@ UNUSABLE: dict[str, tuple[Reply, type[Problem], str]] = {
     "too deep": (Reply('[{"00100020":' + "[" * 100_000), BadGateway, "query_not_json"),
     "an object": (Reply({"error": SECRET}), BadGateway, "query_wrong_shape"),
     "null": (Reply("null"), BadGateway, "query_wrong_shape"),
+    "a byte order mark": (Reply(b"\xef\xbb\xbf[{}]"), BadGateway, "query_not_json"),
+    "UTF-16": (Reply("[{}]".encode("utf-16")), BadGateway, "query_not_json"),
     "a text": (Reply('"[]"'), BadGateway, "query_wrong_shape"),
     "an array of arrays": (Reply([[]]), BadGateway, "query_wrong_shape"),
     "one that is no object": (Reply([*rows(0, 1), SECRET]), BadGateway, "query_wrong_shape"),

@@ -195,10 +195,11 @@ class Keycloak(Process):
         self.configuration: dict[str, str] = requests.get(discovery, timeout=60).json()
 
     def token(self, *, jwt: bool, scope: str = "launch/patient patient/ImagingStudy.rs", user: str = "amy") -> str:
-        """As an app gets it: the user logs in on Keycloak's page, the app redeems the code with PKCE.
+        """An access token; they are JWTs always."""
+        return str(self.launch(scope, user)["access_token"])
 
-        Its access tokens are JWTs always.
-        """
+    def launch(self, scope: str, user: str = "amy") -> dict[str, Any]:
+        """What an app gets: the user logs in on Keycloak's page, the app redeems the code with PKCE."""
         verifier = secrets.token_urlsafe(48)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         callback = "https://viewer.example.org/callback"
@@ -225,7 +226,7 @@ class Keycloak(Process):
             timeout=60,
         )  # fmt: skip
         assert redeemed.status_code == 200, redeemed.text
-        found: str = redeemed.json()["access_token"]
+        found: dict[str, Any] = redeemed.json()
         return found
 
     def revoke(self, token: str) -> None:

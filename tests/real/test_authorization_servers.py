@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import requests
 import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -30,6 +31,7 @@ from tests.real.authorization_servers import (
     OidcProvider,
     require,
 )
+from tests.tokens.test_token_forms import FORMS
 from tests.upstreams import ScriptedPacs, sidecar_between
 
 OUR_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -120,6 +122,23 @@ async def test_introspection(server: AuthorizationServer, key_file: str, method:
     }[method]
     good = server.token(jwt=isinstance(server, Keycloak))
     assert await statuses(server, tokens, good, good[:-6] + "AAAAAA", "made-up") == [200, 401, 401, 403]
+
+
+async def test_what_comes_with_an_access_token_is_none(server: AuthorizationServer) -> None:
+    """docs/ehr.md, "Token forms": Keycloak introspects its refresh and ID tokens, and says what they are."""
+    if not isinstance(server, Keycloak):
+        return  # tests/real/oidc_provider has client credentials alone, which bring nothing else.
+    found = server.launch("openid launch/patient patient/ImagingStudy.rs")
+    others = {"refresh": found["refresh_token"], "ID": found["id_token"]}
+    for name, token in others.items():
+        (form,) = (one for one in FORMS if one.server == "Keycloak 26" and one.token.startswith(f"{name} token"))
+        said = requests.post(
+            server.configuration["introspection_endpoint"], {"token": token}, auth=(US, SECRET), timeout=60
+        ).json()
+        assert form.says.items() <= said.items(), name
+    # Without an audience, which they would not have.
+    tokens = client("client_secret_basic", US, client_secret=SECRET) | {"audience": []}
+    assert await statuses(server, tokens, found["access_token"], *others.values()) == [200, 401, 401, 403]
 
 
 async def test_a_token_for_another_server_is_not_for_us(server: AuthorizationServer) -> None:

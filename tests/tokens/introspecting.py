@@ -42,11 +42,13 @@ def build(
     stale: float = 0,
     jitter: float = 0,
     observe: Callable[[str], None] = lambda result: None,
+    wall: Clock | None = None,
 ) -> TokenCache:
-    """A cache before ``server``, on its clock."""
+    """A cache before ``server``, on its clock; ``wall``: a wall clock of its own."""
     return TokenCache(
         server.introspect, ttl_seconds=ttl, negative_ttl_seconds=negative, max_entries=entries,
-        stale_if_error_seconds=stale, observe=observe, clock=server.clock, jitter=lambda: jitter,
+        stale_if_error_seconds=stale, observe=observe, clock=wall or server.clock, monotonic=server.clock,
+        jitter=lambda: jitter,
     )  # fmt: skip
 
 

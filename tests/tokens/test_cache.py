@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.access.reasons import Reason
 from sidecar.access.token import Token
 from sidecar.common.errors import BadGateway, Unavailable
+from sidecar.tokens.rejection import TokenRejected
 from tests.common.peer import Clock
 from tests.tokens.introspecting import GOOD, Server, build, living
 from tests.waiting import wait_until_async
@@ -32,6 +34,46 @@ async def test_an_active_answer_is_fresh_for_the_lesser_of_ttl_and_exp(
     server.clock.now += 0.01
     assert await cache.validate(GOOD) is None
     assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("stale", [0, 60])
+async def test_a_clock_that_is_put_back_keeps_no_revoked_token_alive(stale: float) -> None:
+    """The age of an answer is measured by the monotonic clock; the wall clock is for ``exp`` alone."""
+    server = living(7 * 86_400)
+    wall = Clock(server.clock.now)
+    cache = build(server, ttl=60, stale=stale, wall=wall)
+    assert await cache.validate(GOOD) is not None
+    assert await cache.validate("junk") is None
+    wall.now -= 86_400
+    server.live = {"junk": server.clock.now + 3_600}
+    server.clock.now += 60
+    assert await cache.validate(GOOD) is None
+    assert await cache.validate("junk") is not None
+
+
+async def test_a_clock_that_is_put_back_does_not_lengthen_stale_answers() -> None:
+    """``stale_if_error_seconds`` is an age, too."""
+    server = living(7 * 86_400)
+    wall = Clock(server.clock.now)
+    cache = build(server, ttl=60, stale=60, wall=wall)
+    await cache.validate(GOOD)
+    wall.now -= 86_400
+    server.failing = Unavailable("x", reason="down")
+    server.clock.now += 120
+    with pytest.raises(Unavailable):
+        await cache.validate(GOOD)
+
+
+async def test_a_clock_that_is_put_forward_ends_what_has_expired_by_it() -> None:
+    """Whichever of both clocks comes first: ``exp`` is a time of the day."""
+    server = living(3_600)
+    wall = Clock(server.clock.now)
+    cache = build(server, ttl=600, stale=600, wall=wall)
+    await cache.validate(GOOD)
+    wall.now += 3_600
+    server.failing = Unavailable("x", reason="down")
+    with pytest.raises(Unavailable):
+        await cache.validate(GOOD)
 
 
 async def test_a_lifetime_counts_from_the_question() -> None:
@@ -60,6 +102,27 @@ async def test_an_inactive_answer_is_kept_briefly() -> None:
     assert await cache.validate("junk") is None
     server.clock.now += 0.1
     assert await cache.validate("junk") is not None
+
+
+async def test_a_rejected_token_is_remembered_with_its_reason() -> None:
+    """As one that is not active: one question in ``negative_ttl_seconds``, and it ends what was good before."""
+    server = living(3_600)
+    seen: list[str] = []
+    cache = build(server, ttl=60, negative=10, stale=600, observe=seen.append)
+    assert await cache.validate(GOOD) is not None
+    server.clock.now += 60
+    server.failing = TokenRejected(Reason.WRONG_AUDIENCE, "aud", expected="us", received="them")
+    for _ in range(3):
+        with pytest.raises(TokenRejected) as rejected:
+            await cache.validate(GOOD)
+        assert rejected.value.reason is Reason.WRONG_AUDIENCE
+    assert seen == ["miss", "miss", "negative_hit", "negative_hit"]
+    server.failing = Unavailable("x", reason="down")
+    server.clock.now += 10
+    with pytest.raises(Unavailable):
+        await cache.validate(GOOD)
+    server.failing = None
+    assert await cache.validate(GOOD) is not None
 
 
 async def test_answers_are_not_mixed_up() -> None:

@@ -63,7 +63,7 @@ def backend(
         "client_id": "our client", "private_key": pem(EC_KEY), "key_id": "key-1", "algorithm": "ES384",
         "scope": "system/Patient.r", "timeout_seconds": 60,
     }  # fmt: skip
-    return BackendServices(session, endpoint, clock=clock, **defaults | options)
+    return BackendServices(session, endpoint, **{"clock": clock, "monotonic": clock} | defaults | options)
 
 
 def granted(token: str = TOKEN, **members: Any) -> Reply:
@@ -130,6 +130,17 @@ async def test_a_token_is_kept_and_renewed_before_it_expires(
     assert await credentials.token() == "one"
     assert len(peer.asked) == 1
     clock.now += 0.1
+    assert await credentials.token() == "two"
+
+
+async def test_a_clock_that_is_put_back_does_not_keep_our_token(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """Its age is measured by the monotonic clock; the wall clock is for what we sign."""
+    wall, monotonic = Clock(), Clock()
+    peer.say(granted("one"), granted("two"))
+    credentials = backend(peer, session, clock=wall, monotonic=monotonic)
+    assert await credentials.token() == "one"
+    wall.now -= 86_400
+    monotonic.now += 270
     assert await credentials.token() == "two"
 
 

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from sidecar.access.reasons import INVALID_TOKEN, STATUS, Reason
 from sidecar.access.scopes import parse_scopes
 from sidecar.access.token import Token
 from sidecar.tokens.facts import MAXIMUM_CONSTRAINTS, Claims, Expected, PatientClaim, WrongShape, token_of
+from sidecar.tokens.rejection import TokenRejected
 
 NOW = 1_700_000_000.0
 ISSUER = "https://ehr.example.org"
@@ -22,10 +24,10 @@ ACTIVE: dict[str, Any] = {
 }
 
 
-def read(changes: dict[str, Any], *, issuer: str | None = ISSUER) -> Token | None:
+def read(changes: dict[str, Any], *, issuers: tuple[str, ...] = (ISSUER,)) -> Token | None:
     """The facts of the usual answer with ``changes``; a member changed to ``...`` is left out."""
     answer = {name: value for name, value in (ACTIVE | changes).items() if value is not ...}
-    return token_of(answer, Expected(issuer=issuer), now=NOW)
+    return token_of(answer, Expected(issuers=issuers), now=NOW)
 
 
 def test_an_active_token() -> None:
@@ -47,6 +49,9 @@ def test_an_active_token() -> None:
         {"iss": ISSUER}, {"iss": None}, {"iss": ...}, {"token_type": "bearer"}, {"token_type": "BEARER"},
         {"token_type": "access_token"}, {"token_type": "urn:ietf:params:oauth:token-type:access_token"},
         {"token_type": None}, {"client_id": ...}, {"unknown": {"deep": [1]}},
+        {"token_use": "access"}, {"token_use": "access_token"}, {"token_use": None}, {"typ": "Bearer"}, {"typ": None},
+        {"typ": "at+jwt"}, {"typ": "application/at+jwt"}, {"typ": "AT+JWT"}, {"cnf": None},
+        {"token_type": "Bearer", "token_use": "access_token", "typ": "Bearer"},
     ],
     ids=repr,
 )  # fmt: skip
@@ -59,20 +64,81 @@ def test_still_an_active_token(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [
-        {"active": False}, {"active": False, "exp": "odd", "scope": 1}, {"exp": NOW}, {"exp": NOW - 1}, {"exp": 0},
-        {"exp": -1}, {"exp": -1e300}, {"nbf": NOW + 0.001}, {"nbf": NOW + 3600}, {"iss": "https://other.example.org"},
-        {"iss": ISSUER + "/"}, {"iss": ISSUER.upper()}, {"iss": ""}, {"token_type": "refresh_token"},
-        {"token_type": "DPoP"}, {"token_type": "dpop"}, {"token_type": "Refresh"}, {"token_type": "mac"},
-        {"token_type": "N_A"}, {"token_type": ""}, {"token_type": "bearer "}, {"token_type": "id_token"},
-        {"token_type": "urn:ietf:params:oauth:token-type:refresh_token"},
-        {"token_type": "urn:ietf:params:oauth:token-type:id_token"},
-    ],
+    [{"active": False}, {"active": False, "exp": "odd", "scope": 1}, {"active": False, "token_use": "refresh_token"}],
     ids=repr,
 )  # fmt: skip
 def test_not_an_active_token(changes: dict[str, Any]) -> None:
-    """SIA-10: expired (to the second), not yet, of another issuer, or no bearer access token: 401, not a failure."""
+    """SIA-10: by the authorization server's word, whatever else it says."""
     assert read(changes) is None
+
+
+REJECTIONS: dict[Reason, list[dict[str, Any]]] = {
+    Reason.EXPIRED_TOKEN: [{"exp": NOW}, {"exp": NOW - 1}, {"exp": 0}, {"exp": -1}, {"exp": -1e300}],
+    Reason.NOT_YET_VALID: [{"nbf": NOW + 0.001}, {"nbf": NOW + 3600}],
+    Reason.WRONG_ISSUER: [
+        {"iss": "https://other.example.org"}, {"iss": ISSUER + "/"}, {"iss": ISSUER.upper()}, {"iss": ""},
+    ],
+    Reason.WRONG_TOKEN_TYPE: [
+        *({"token_type": kind} for kind in (
+            "refresh_token", "DPoP", "dpop", "Refresh", "mac", "N_A", "", "bearer ", "id_token", "JWT", "jwt",
+            "urn:ietf:params:oauth:token-type:refresh_token", "urn:ietf:params:oauth:token-type:id_token",
+            "urn:ietf:params:oauth:token-type:jwt")),
+        *({"token_use": kind} for kind in (
+            "refresh_token", "refresh", "id", "id_token", "authorize_code", "", "access_token2", "access token")),
+        *({"typ": kind} for kind in (
+            "Refresh", "ID", "Offline", "Logout", "DPoP", "logout+jwt", "rt+jwt", "JWT", "at+jwt2", "")),
+        {"token_type": "Bearer", "token_use": "refresh_token"}, {"token_type": "Bearer", "typ": "Refresh"},
+        {"token_use": "access_token", "typ": "ID"},
+    ],
+    Reason.SENDER_CONSTRAINED: [
+        {"cnf": {"jkt": "x"}}, {"cnf": {"x5t#S256": "x"}, "token_type": "Bearer"}, {"cnf": {}}, {"cnf": False},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("reason", "changes"), [(reason, one) for reason, rows in REJECTIONS.items() for one in rows], ids=str
+)
+def test_an_active_token_that_is_not_good_here(reason: Reason, changes: dict[str, Any]) -> None:
+    """SIA-10: 401 as for any token that is none; operators learn which claim, what is expected and what came."""
+    with pytest.raises(TokenRejected) as rejected:
+        read(changes)
+    assert rejected.value.reason is reason
+    assert rejected.value.claim in changes
+    assert STATUS[reason] == 401
+    assert reason in INVALID_TOKEN
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"token_use": "refresh"}, "wrong_token_type: token_use should be an access token's, and is refresh"),
+        ({"iss": "https://x"}, f"wrong_issuer: iss should be {ISSUER}, and is https://x"),
+        ({"exp": NOW - 5}, "expired_token: exp should be after 1700000000, and is 1699999995"),
+        ({"nbf": NOW + 5}, "not_yet_valid: nbf should be 1700000000 or before, and is 1700000005"),
+        ({"cnf": {"jkt": "a-thumbprint"}}, "sender_constrained: cnf is <dict>"),
+        ({"token_use": "a\x1b[2J\n" + "x" * 1_000}, "wrong_token_type: token_use should be an access token's, and is "
+         "a?[2J?" + "x" * 194 + "…"),
+        ({"exp": -1e300}, "expired_token: exp should be after 1700000000, and is <number>"),
+    ],
+)  # fmt: skip
+def test_operators_see_both_values(changes: dict[str, Any], said: str) -> None:
+    """Printable, of bounded length."""
+    with pytest.raises(TokenRejected) as rejected:
+        read(changes)
+    assert rejected.value.for_operators() == said
+
+
+@pytest.mark.parametrize(
+    ("aud", "shown"),
+    [(None, "None"), ("x", "x"), (["x", 1], "x, <int>"), ([], "<empty>"), ({"a": "b"}, "<dict>"),
+     (list("abcdefgh"), "a, b, c, d, e, …")],
+)  # fmt: skip
+def test_operators_see_both_audiences(aud: object, shown: str) -> None:
+    """Several of each."""
+    with pytest.raises(TokenRejected) as rejected:
+        token_of(ACTIVE | {"aud": aud}, Expected(audience=("us", "us too")), now=NOW)
+    assert rejected.value.for_operators() == f"wrong_audience: aud should be us, us too, and is {shown}"
 
 
 @pytest.mark.parametrize(
@@ -95,7 +161,8 @@ def test_not_an_active_token(changes: dict[str, Any]) -> None:
         ({"iss": 1}, "iss"), ({"iss": [ISSUER]}, "iss"), ({"client_id": 1}, "client_id"), ({"sub": {}}, "sub"),
         ({"sub": "a\ud800"}, "sub"), ({"sub": "a\u2028b"}, "sub"), ({"client_id": "a\nb"}, "client_id"),
         ({"sub": "x" * 513}, "sub"), ({"iss": "a\x1b[0m"}, "iss"),
-        ({"token_type": ["bearer"]}, "token_type"), ({"token_type": True}, "token_type"),
+        ({"token_type": ["bearer"]}, "token_type"), ({"token_type": True}, "token_type"), ({"typ": 1}, "typ"),
+        ({"token_use": ["access"]}, "token_use"), ({"typ": {}}, "typ"),
     ],
     ids=lambda value: repr(value)[:60],
 )  # fmt: skip
@@ -125,18 +192,20 @@ def test_a_token_without_patient(patient: object) -> None:
 
 def test_any_issuer_when_none_is_configured() -> None:
     """``ehr.issuer`` is optional."""
-    assert read({"iss": "https://other.example.org"}, issuer=None) is not None
+    assert read({"iss": "https://other.example.org"}, issuers=()) is not None
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"token_use": "id"}, {"token_use": "refresh"}, {"typ": "Refresh"}, {"typ": "ID"}, {"cnf": {"jkt": "x"}},
-     {"cnf": {"x5t#S256": "x"}, "token_type": "Bearer"}],
-    ids=repr,
-)  # fmt: skip
-def test_a_token_that_says_it_is_no_plain_access_token(changes: dict[str, Any]) -> None:
-    """SIA-10: an ID or refresh token, or one bound to a key (RFC 9449 6.2, RFC 8705 3.2) whose proof nobody checks."""
-    assert read(changes) is None
+@pytest.mark.parametrize("exp", [..., None])
+def test_an_answer_without_exp_is_good_for_a_while(exp: object) -> None:
+    """RFC 7662: ``exp`` is optional. For as long as the caller says, from now; without that it is a wrong shape."""
+    answer = {name: value for name, value in (ACTIVE | {"exp": exp}).items() if value is not ...}
+    token = token_of(answer, Expected(lifetime_seconds=60, leeway_seconds=30), now=NOW)
+    assert token is not None
+    assert token.expires_at == NOW + 60
+    with pytest.raises(WrongShape, match="exp"):
+        token_of(answer, now=NOW)
+    with pytest.raises(TokenRejected):
+        token_of(answer | {"exp": NOW - 1}, Expected(lifetime_seconds=60), now=NOW)
 
 
 JSON = st.recursive(
@@ -150,6 +219,7 @@ MEMBERS: dict[str, st.SearchStrategy[Any]] = {
     "nbf": st.sampled_from([NOW - 1, NOW, NOW + 1, None]) | JSON,
     "iss": st.sampled_from([ISSUER, "https://other.example.org", None]) | JSON,
     "token_type": st.sampled_from(["Bearer", "DPoP", None]) | JSON,
+    "token_use": st.sampled_from(["access", "refresh", None]) | JSON,
     "scope": st.sampled_from(["patient/ImagingStudy.rs", "patient/*.read system/*.rs"]) | JSON,
     "patient": st.sampled_from(["p1", "Patient/p1", None]) | JSON,
     "client_id": st.text() | JSON,
@@ -161,7 +231,9 @@ ANSWERS = st.fixed_dictionaries({}, optional=MEMBERS) | st.dictionaries(st.text(
 def outcome(answer: dict[str, Any], issuer: str | None) -> tuple[Token | None, str | None]:
     """The facts, or the member that is wrong; no other failure."""
     try:
-        return token_of(answer, Expected(issuer=issuer), now=NOW), None
+        return token_of(answer, Expected(issuers=(issuer,) if issuer else ()), now=NOW), None
+    except TokenRejected:
+        return None, None
     except WrongShape as wrong:
         return None, wrong.field
 
@@ -180,6 +252,7 @@ def test_any_answer_is_a_live_token_or_none_or_refused(answer: dict[str, Any], i
     assert math.isfinite(token.expires_at)
     assert answer.get("nbf") is None or answer["nbf"] <= NOW
     assert issuer is None or answer.get("iss") in (None, issuer)
+    assert answer.get("token_use") in (None, "access")
     assert token.patient == answer.get("patient")
     assert set(token.grants) == set(parse_scopes(answer.get("scope") or ""))
 
@@ -265,13 +338,19 @@ def test_a_way_through_something_else_is_a_wrong_shape() -> None:
 def test_the_audience(aud: object, good: bool) -> None:
     """With one configured, a token that names none is not for us."""
     answer = {"active": True, "exp": NOW + 60, "aud": aud}
-    found = token_of(answer, Expected(audience=("https://imaging.example.org",)), now=NOW)
-    assert (found is not None) == good
+    expected = Expected(audience=("https://imaging.example.org",))
+    if good:
+        assert token_of(answer, expected, now=NOW) is not None
+        return
+    with pytest.raises(TokenRejected) as rejected:
+        token_of(answer, expected, now=NOW)
+    assert rejected.value.reason is Reason.WRONG_AUDIENCE
 
 
 def test_clocks_may_be_wrong_by_the_leeway() -> None:
     answer = {"active": True, "exp": NOW - 10, "nbf": NOW + 10}
-    assert token_of(answer, now=NOW) is None
+    with pytest.raises(TokenRejected):
+        token_of(answer, now=NOW)
     found = token_of(answer, Expected(leeway_seconds=30), now=NOW)
     assert found is not None
     assert found.expires_at == NOW + 20

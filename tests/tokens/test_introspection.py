@@ -6,6 +6,7 @@ import logging
 import re
 from base64 import b64decode
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -25,6 +26,7 @@ from sidecar.tokens.client_authentication import (
 )
 from sidecar.tokens.facts import Expected
 from sidecar.tokens.introspection import Introspection
+from sidecar.tokens.rejection import TokenRejected
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
 from tests.waiting import WAIT_SECONDS, forever
 
@@ -67,15 +69,8 @@ FAULTS: dict[str, tuple[Reply, str]] = {
     "empty": (Reply(""), "not_json"),
     "active twice": (Reply('{"active": false, "exp": 9999999999, "active": true}'), "not_json"),
     "exp is NaN": (Reply('{"active": true, "exp": NaN}'), "not_json"),
-    "exp is beyond numbers": (Reply('{"active": true, "exp": 1e999}'), "wrong_shape"),
     "deep": (Reply('{"a":' * 10_000), "not_json"),
     "an array": (Reply([ACTIVE]), "not_an_object"),
-    "active is a string": (Reply(ACTIVE | {"active": "true"}), "wrong_shape"),
-    "active is a number": (Reply(ACTIVE | {"active": 1}), "wrong_shape"),
-    "no active": (Reply({"scope": "patient/*.rs"}), "wrong_shape"),
-    "no exp": (Reply({"active": True, "scope": "patient/*.rs", "patient": "p1"}), "wrong_shape"),
-    "patient is an object": (Reply(ACTIVE | {"patient": {"id": "p1"}}), "wrong_shape"),
-    "scope is an array of numbers": (Reply(ACTIVE | {"scope": [1]}), "wrong_shape"),
     "500": (Reply(ACTIVE, 500), "unexpected_status"),
     "503": (Reply(ACTIVE, 503), "server_busy"),
     "429": (Reply(ACTIVE, 429), "server_busy"),
@@ -90,6 +85,16 @@ FAULTS: dict[str, tuple[Reply, str]] = {
     "slow body": (Reply(write=_slow_body), "timeout"),
     "hangs up": (Reply(write=_hang_up), "unreachable"),
     "echoes the token": (Reply(f"no such token: {TOKEN}"), "not_json"),
+}
+MISFITS: dict[str, tuple[Reply, str]] = {
+    "exp is beyond numbers": (Reply('{"active": true, "exp": 1e999}'), "exp"),
+    "exp is a text": (Reply(ACTIVE | {"exp": "2030-01-01"}), "exp"),
+    "active is a string": (Reply(ACTIVE | {"active": "true"}), "active"),
+    "active is a number": (Reply(ACTIVE | {"active": 1}), "active"),
+    "no active": (Reply({"scope": "patient/*.rs"}), "active"),
+    "patient is an object": (Reply(ACTIVE | {"patient": {"id": "p1"}}), "patient"),
+    "sub is a number": (Reply(ACTIVE | {"sub": 4711}), "sub"),
+    "scope is an array of numbers": (Reply(ACTIVE | {"scope": [1]}), "scope"),
 }
 REFUSALS: dict[str, Reply] = {
     "401": Reply({"error": "invalid_client"}, 401),
@@ -131,13 +136,101 @@ async def test_what_is_asked_and_what_is_found(peer: Peer, session: aiohttp.Clie
     assert asked.headers["Accept"] == "application/json"
 
 
-@pytest.mark.parametrize("answer", [{"active": False}, ACTIVE | {"exp": 1}, ACTIVE | {"iss": "https://other"}], ids=str)
-async def test_a_token_that_is_not_active_here(
-    peer: Peer, session: aiohttp.ClientSession, answer: dict[str, Any]
+async def test_a_token_that_is_not_active(peer: Peer, session: aiohttp.ClientSession) -> None:
+    """SIA-10: the authorization server says so."""
+    peer.say(Reply({"active": False}))
+    assert await introspection(peer, session).introspect(TOKEN) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "claim"),
+    [
+        ({"exp": 1}, "expired_token", "exp"), ({"iss": "https://other"}, "wrong_issuer", "iss"),
+        ({"aud": "the viewer"}, "wrong_audience", "aud"), ({"nbf": 9_999_999_998}, "not_yet_valid", "nbf"),
+        ({"token_use": "refresh_token"}, "wrong_token_type", "token_use"),
+    ],
+)  # fmt: skip
+async def test_an_active_token_that_is_not_good_here(
+    peer: Peer, session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture, changes: dict[str, Any],
+    reason: str, claim: str,
+) -> None:  # fmt: skip
+    """SIA-10: for our own reasons; log and metric tell which, with what came and what is configured."""
+    caplog.set_level(logging.INFO)
+    peer.say(Reply(ACTIVE | {"aud": "us", "sub": "u1"} | changes))
+    outcomes: list[str] = []
+    asked = introspection(
+        peer, session, issuers=issuers("https://ehr"), expected=Expected(audience=("us",)),
+        observe=lambda what, _: outcomes.append(what),
+    )  # fmt: skip
+    with pytest.raises(TokenRejected) as rejected:
+        await asked.introspect(TOKEN)
+    assert rejected.value.reason == reason
+    assert outcomes == [reason]
+    (record,) = [vars(record) for record in caplog.records if record.name == "sidecar.tokens.introspection"]
+    assert (record["reason"], record["claim"]) == (reason, claim)
+    assert record["received"] == str(changes[claim])
+    assert record["expected"]
+    assert TOKEN not in all_that_is_said(caplog, rejected.value)
+
+
+def issuers(*named: str) -> Callable[[], Awaitable[tuple[str, ...]]]:
+    """As configured, or from discovery."""
+
+    async def found() -> tuple[str, ...]:
+        return named
+
+    return found
+
+
+@pytest.mark.parametrize("iss", ["https://ehr", "https://ehr/fhir"])
+async def test_each_of_the_issuers_will_do(peer: Peer, session: aiohttp.ClientSession, iss: str) -> None:
+    """The authorization server's, or the FHIR base."""
+    peer.say(Reply(ACTIVE | {"iss": iss}))
+    asked = introspection(peer, session, issuers=issuers("https://ehr", "https://ehr/fhir"))
+    token = await asked.introspect(TOKEN)
+    assert token is not None
+    assert token.issuer == iss
+
+
+async def test_issuers_are_looked_up_only_for_an_answer_that_names_one(
+    peer: Peer, session: aiohttp.ClientSession
 ) -> None:
-    """SIA-10: inactive, expired, of another issuer."""
-    peer.say(Reply(answer))
-    assert await introspection(peer, session, expected=Expected(issuer="https://ehr")).introspect(TOKEN) is None
+    """Discovery may be down; then nothing is known of the issuer, and nothing is decided (SIA-16)."""
+
+    async def down() -> tuple[str, ...]:
+        raise Unavailable("x", reason="discovery_timeout")
+
+    outcomes: list[str] = []
+    asked = introspection(peer, session, issuers=down, observe=lambda what, _: outcomes.append(what))
+    peer.say(Reply(ACTIVE), Reply({"active": False, "iss": "https://ehr"}), Reply(ACTIVE | {"iss": "https://ehr"}))
+    assert await asked.introspect(TOKEN) is not None
+    assert await asked.introspect(TOKEN) is None
+    assert (await problem_of(asked)).reason == "discovery_timeout"
+    assert outcomes == ["active", "inactive", "unavailable"]
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+async def test_what_no_repetition_will_mend_is_no_try_again(
+    peer: Peer, session: aiohttp.ClientSession, misfit: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """502, with the member in the log, never its value; other tokens are checked all the same."""
+    caplog.set_level(logging.DEBUG)
+    reply, field = MISFITS[misfit]
+    peer.say(reply)
+    outcomes: list[str] = []
+    asked = introspection(
+        peer, session, breaker=Breaker(failures=1, clock=Clock()), observe=lambda what, _: outcomes.append(what)
+    )
+    problem = await problem_of(asked)
+    assert (problem.status, problem.retry_after) == (502, None)
+    assert problem.for_operators() == f"introspection_wrong_shape ({field})"
+    assert outcomes == ["wrong_shape"]
+    assert any(vars(record).get("field") == field for record in caplog.records)
+    said = all_that_is_said(caplog, problem)
+    assert "4711" not in said
+    assert TOKEN not in said
+    peer.say(Reply(ACTIVE))
+    assert await asked.introspect("another") is not None
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -292,7 +385,7 @@ async def test_one_odd_token_does_not_lock_out_the_others(peer: Peer, session: a
 
     async def by_token(request: web.Request) -> web.StreamResponse:
         odd = (await request.post())["token"] == "odd"
-        return web.json_response(ACTIVE | ({"exp": None} if odd else {}))
+        return web.json_response({} if odd else ACTIVE)
 
     peer.say(Reply(write=by_token))
     asked = introspection(peer, session)

@@ -15,11 +15,13 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.access.reasons import Reason
 from sidecar.access.token import Token
-from sidecar.common.errors import Unavailable
+from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.tokens.facts import Expected
 from sidecar.tokens.jwks import REFRESH_SECONDS, Jwks
 from sidecar.tokens.local import LocalThenIntrospection, LocalValidation
+from sidecar.tokens.rejection import TokenRejected
 from sidecar.tokens.signatures import Signatures, looks_like_jwt
 from tests.common.peer import Clock, Peer, Reply
 from tests.tokens.signing import AUDIENCE, EC_KEY, ISSUER, OTHER_RSA_KEY, RSA_KEY, claims, jwks, public, sign
@@ -49,9 +51,19 @@ async def validated(session: aiohttp.ClientSession, peer: Peer, token: str, **op
     return await validation(session, peer, **options).validate(token)
 
 
-def with_header(header: dict[str, Any]) -> str:
+async def refused_for(validating: LocalValidation, token: str) -> Reason | None:
+    """Why it is refused, ``None`` when it is good, or says that it is not active."""
+    try:
+        await validating.validate(token)
+    except TokenRejected as rejected:
+        return rejected.reason
+    return None
+
+
+def with_header(header: dict[str, Any], **changes: Any) -> str:
     """Well signed under just this header: PyJWT by itself leaves names out."""
-    signed = b".".join(base64.urlsafe_b64encode(json.dumps(one).encode()).rstrip(b"=") for one in (header, claims()))
+    parts = (header, claims(**changes))
+    signed = b".".join(base64.urlsafe_b64encode(json.dumps(one).encode()).rstrip(b"=") for one in parts)
     signature = RSA_KEY.sign(signed, padding.PKCS1v15(), hashes.SHA256())
     return (signed + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
 
@@ -95,38 +107,78 @@ def twice() -> str:
     return jwt.PyJWS().encode(text.encode(), RSA_KEY, algorithm="RS256", headers={"kid": "one"})
 
 
+def in_utf_16() -> str:
+    """Well signed, and JSON for whoever guesses the encoding."""
+    text = json.dumps(claims()).encode("utf-16")
+    return jwt.PyJWS().encode(text, RSA_KEY, algorithm="RS256", headers={"kid": "one"})
+
+
 NOW = int(time.time())
-BAD = {
-    "none": unsigned("none"), "None": unsigned("None"), "NONE": unsigned("NONE"), "hmac": hmac_with_the_public_key(),
-    "tampered": tampered(), "a name twice": twice(),
-    "another key": sign(claims(), OTHER_RSA_KEY), "another kid": sign(claims(), key_id="three"),
-    "an algorithm that is not allowed": sign(claims(), algorithm="RS512"), "PS256": sign(claims(), algorithm="PS256"),
-    "another kind of key": sign(claims(), EC_KEY, "ES384", "one"),
-    "its own key": sign(claims(), OTHER_RSA_KEY, key_id=None, jwk=public(OTHER_RSA_KEY)),
-    "a key elsewhere": sign(claims(), OTHER_RSA_KEY, key_id=None, jku="https://evil.example.org/jwks"),
-    "crit": sign(claims(), crit=["exp"]), "b64": with_header({"alg": "RS256", "kid": "one", "b64": True}),
-    "another issuer": sign(claims(iss="https://evil.example.org")), "no issuer": sign(claims(iss=None)),
-    "another audience": sign(claims(aud="app")), "no audience": sign(claims(aud=None)),
-    "expired": sign(claims(exp=NOW - 60)), "no expiry": sign(claims(exp=None)), "odd expiry": sign(claims(exp="x")),
-    "not yet": sign(claims(nbf=NOW + 86_400)), "issued later": sign(claims(iat=NOW + 86_400)),
-    "issued at a truth": sign(claims(iat=None) | {"iat": True}),
-    "bound to a key": sign(claims(cnf={"jkt": "x"})), "a refresh token": sign(claims(typ="Refresh")),
-    "not active": sign(claims(active=False)), "active in words": sign(claims(active="true")),
-    "opaque": "abc", "empty": "", "dots": "..", "four parts": sign(claims()) + ".x", "no json": "YQ.YQ.YQ",
-    "huge": sign(claims(more="x" * 20_000)), "not ascii": "é.é.é", "a list": "W10.W10.W10",
+REFUSED: dict[Reason | None, dict[str, str]] = {
+    Reason.UNVERIFIED_TOKEN: {
+        "none": unsigned("none"), "None": unsigned("None"), "NONE": unsigned("NONE"),
+        "hmac": hmac_with_the_public_key(), "tampered": tampered(), "a name twice": twice(),
+        "another key": sign(claims(), OTHER_RSA_KEY), "another kid": sign(claims(), key_id="three"),
+        "an algorithm that is not allowed": sign(claims(), algorithm="RS512"),
+        "PS256": sign(claims(), algorithm="PS256"),
+        "another kind of key": sign(claims(), EC_KEY, "ES384", "one"),
+        "its own key": sign(claims(), OTHER_RSA_KEY, key_id=None, jwk=public(OTHER_RSA_KEY)),
+        "a key elsewhere": sign(claims(), OTHER_RSA_KEY, key_id=None, jku="https://evil.example.org/jwks"),
+        "crit": sign(claims(), crit=["exp"]), "b64": with_header({"alg": "RS256", "kid": "one", "b64": True}),
+        "UTF-16": in_utf_16(), "opaque": "abc", "empty": "", "dots": "..", "four parts": sign(claims()) + ".x",
+        "no json": "YQ.YQ.YQ", "huge": sign(claims(more="x" * 20_000)), "not ascii": "é.é.é", "a list": "W10.W10.W10",
+    },
+    Reason.WRONG_ISSUER: {
+        "another issuer": sign(claims(iss="https://evil.example.org")), "no issuer": sign(claims(iss=None)),
+    },
+    Reason.WRONG_AUDIENCE: {"another audience": sign(claims(aud="app")), "no audience": sign(claims(aud=None))},
+    Reason.EXPIRED_TOKEN: {"expired": sign(claims(exp=NOW - 60))},
+    Reason.NOT_YET_VALID: {
+        "not yet": sign(claims(nbf=NOW + 86_400)), "issued later": sign(claims(iat=NOW + 86_400)),
+    },
+    Reason.SENDER_CONSTRAINED: {"bound to a key": sign(claims(cnf={"jkt": "x"}))},
+    Reason.WRONG_TOKEN_TYPE: {
+        "a refresh token of Keycloak": sign(claims(typ="Refresh")), "of Hydra": sign(claims(token_use="refresh_token")),
+        "an ID token of Cognito": sign(claims(token_use="id")), "of Keycloak": sign(claims(typ="ID")),
+        "a logout token": sign(claims(), typ="logout+jwt"), "a proof": sign(claims(), typ="dpop+jwt"),
+        "a signed answer": sign(claims(), typ="token-introspection+jwt"),
+        "an odd typ": with_header({"alg": "RS256", "kid": "one", "typ": ["at+jwt"]}),
+        "an empty typ": with_header({"alg": "RS256", "kid": "one", "typ": ""}),
+    },
+    None: {"not active": sign(claims(active=False)), "active in words": sign(claims(active="true"))},
+}  # fmt: skip
+MISFITS = {
+    "no expiry": sign(claims(exp=None)), "odd expiry": sign(claims(exp="x")),
+    "issued at a truth": sign(claims(iat=None) | {"iat": True}), "a patient in an object": sign(claims(patient={})),
+    "a subject in numbers": sign(claims(sub=None) | {"sub": 4711}), "an odd kind": sign(claims(typ=["at+jwt"])),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", BAD)
-async def test_bad_tokens(session: aiohttp.ClientSession, peer: Peer, case: str) -> None:
-    assert await validated(session, peer, BAD[case]) is None
+@pytest.mark.parametrize(
+    ("reason", "token"),
+    [pytest.param(reason, token, id=name) for reason, rows in REFUSED.items() for name, token in rows.items()],
+)
+async def test_bad_tokens(session: aiohttp.ClientSession, peer: Peer, reason: Reason | None, token: str) -> None:
+    """Each with its reason, which is the metric's label; ``None``: it says itself that it is not active."""
+    outcomes: list[str] = []
+    peer.say(Reply(jwks()))
+    assert await refused_for(validation(session, peer, observe=lambda what, _: outcomes.append(what)), token) == reason
+    assert outcomes == [reason or "inactive"]
+
+
+@pytest.mark.parametrize("case", MISFITS)
+async def test_what_is_signed_and_cannot_be_used(session: aiohttp.ClientSession, peer: Peer, case: str) -> None:
+    """502: the authorization server means it, so that neither a repetition nor another login will mend it."""
+    with pytest.raises(BadGateway):
+        await validated(session, peer, MISFITS[case])
 
 
 async def test_the_type_that_is_wanted(session: aiohttp.ClientSession, peer: Peer) -> None:
     """RFC 9068: with ``at+jwt`` wanted, an ID token cannot pass even if it names us."""
     for header, good in (({"typ": "at+jwt"}, True), ({"typ": "application/AT+JWT"}, True), ({}, False)):
-        found = await validated(session, peer, sign(claims(), **header), token_type="at+jwt")
-        assert (found is not None) == good
+        peer.say(Reply(jwks()))
+        found = await refused_for(validation(session, peer, token_type="at+jwt"), sign(claims(), **header))
+        assert found == (None if good else Reason.WRONG_TOKEN_TYPE)
 
 
 @given(text=st.text(max_size=60) | st.from_regex(r"[A-Za-z0-9_-]{0,20}\.[A-Za-z0-9_-]{0,20}\.[A-Za-z0-9_-]{0,20}"))
@@ -152,11 +204,11 @@ async def test_keys_are_kept_and_rotate(session: aiohttp.ClientSession, peer: Pe
     assert len(peer.asked) == 1
     peer.say(Reply(jwks(public(OTHER_RSA_KEY, "new"))))
     new = sign(claims(), OTHER_RSA_KEY, key_id="new")
-    assert await validating.validate(new) is None  # The keys were fetched a moment ago.
+    assert await refused_for(validating, new)  # The keys were fetched a moment ago.
     clock.now += REFRESH_SECONDS
     for _ in range(5):
         assert await validating.validate(new)
-        assert await validating.validate(sign(claims())) is None
+        assert await refused_for(validating, sign(claims()))
     assert len(peer.asked) == 2
     peer.say(Reply(status=500))
     clock.now += 599
@@ -170,7 +222,7 @@ async def test_junk_does_not_reach_the_authorization_server(session: aiohttp.Cli
     peer.say(Reply(jwks()))
     validating = validation(session, peer)
     for number in range(50):
-        assert await validating.validate(sign(claims(), key_id=f"junk-{number}")) is None
+        assert await refused_for(validating, sign(claims(), key_id=f"junk-{number}"))
     assert len(peer.asked) == 1
 
 
@@ -199,7 +251,7 @@ async def test_odd_keys_spoil_nothing(session: aiohttp.ClientSession, peer: Peer
 
 async def test_a_key_for_one_algorithm_alone(session: aiohttp.ClientSession, peer: Peer) -> None:
     peer.say(Reply(jwks(public(RSA_KEY, "one", alg="RS512"))))
-    assert await validation(session, peer).validate(sign(claims())) is None
+    assert await refused_for(validation(session, peer), sign(claims())) is Reason.UNVERIFIED_TOKEN
 
 
 TOKEN = Token((), 2e9, patient="p1", client_id="app")
@@ -207,11 +259,28 @@ TOKEN = Token((), 2e9, patient="p1", client_id="app")
 
 @pytest.mark.parametrize(
     ("local", "introspected", "patient"),
-    [(None, TOKEN, None), (TOKEN, None, None), (TOKEN, TOKEN, "p1"), (Token((), 3e9), TOKEN, "p1"),
-     (Token((), 3e9, patient="p2"), TOKEN, None), (Token((), 3e9, client_id="other"), TOKEN, None)],
+    [(None, TOKEN, None), (TOKEN, None, None), (TOKEN, TOKEN, "p1"), (Token((), 3e9), TOKEN, "p1")],
 )  # fmt: skip
 async def test_both_must_agree(local: Token | None, introspected: Token | None, patient: str | None) -> None:
-    asked = []
+    asked: list[str] = []
+    found = await both(local, introspected, asked).validate("x")
+    assert (found.patient if found else None) == patient
+    assert len(asked) == (local is not None)  # What is refused here costs the EHR nothing.
+
+
+@pytest.mark.parametrize("local", [Token((), 3e9, patient="p2"), Token((), 3e9, client_id="other")])
+async def test_both_must_speak_of_the_same(local: Token, caplog: pytest.LogCaptureFixture) -> None:
+    """Of one patient and one app; neither is named in the log."""
+    with pytest.raises(TokenRejected) as rejected:
+        await both(local, TOKEN, []).validate("x")
+    assert rejected.value.reason is Reason.CONTRADICTORY_TOKEN
+    (record,) = caplog.records
+    assert vars(record)["claim"] in ("patient", "client_id")
+    assert not {"p1", "p2", "other"} & set(map(str, vars(record).values()))
+
+
+def both(local: Token | None, introspected: Token | None, asked: list[str]) -> LocalThenIntrospection:
+    """What each of them says."""
 
     async def check(token: str) -> Token | None:
         return local
@@ -220,6 +289,4 @@ async def test_both_must_agree(local: Token | None, introspected: Token | None, 
         asked.append(token)
         return introspected
 
-    found = await LocalThenIntrospection(check, introspect).validate("x")
-    assert (found.patient if found else None) == patient
-    assert len(asked) == (local is not None)  # What is refused here costs the EHR nothing.
+    return LocalThenIntrospection(check, introspect)

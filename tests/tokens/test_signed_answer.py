@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from sidecar.access.token import Token
-from sidecar.common.errors import Unavailable
+from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.tokens.introspection import Introspection
 from sidecar.tokens.jwks import Jwks
 from sidecar.tokens.signatures import Signatures
@@ -77,11 +77,13 @@ BAD = {
     "from tomorrow": signed(said(iat=NOW + 86_400)),
     "at no time": signed(said(iat=None)),
     "at a truth": signed(said() | {"iat": True}),
+    "not ascii": Reply("é.é.é", headers={"Content-Type": SIGNED_ANSWER}),
+}
+MISFITS = {
     "nothing said": signed(said(None)),
     "a text said": signed(said(json.dumps(ACTIVE))),
     "active is a text": signed(said(ACTIVE | {"active": "true"})),
     "what stands beside": signed(said(None) | ACTIVE),
-    "not ascii": Reply("é.é.é", headers={"Content-Type": SIGNED_ANSWER}),
 }
 
 
@@ -89,6 +91,13 @@ BAD = {
 async def test_what_does_not_count(session: aiohttp.ClientSession, peer: Peer, case: str) -> None:
     with pytest.raises(Unavailable):
         await answered(session, peer, BAD[case])
+
+
+@pytest.mark.parametrize("case", MISFITS)
+async def test_what_is_signed_and_cannot_be_used(session: aiohttp.ClientSession, peer: Peer, case: str) -> None:
+    """The server means it: no repetition will mend it."""
+    with pytest.raises(BadGateway):
+        await answered(session, peer, MISFITS[case])
 
 
 async def test_without_keys_no_answer_counts(session: aiohttp.ClientSession, peer: Peer) -> None:

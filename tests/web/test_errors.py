@@ -11,7 +11,7 @@ from aiohttp import web
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 
 import sidecar
-from sidecar.access.reasons import STATUS, Reason
+from sidecar.access.reasons import INVALID_TOKEN, STATUS, Reason
 from sidecar.common.errors import NotFound, Problem, Unavailable
 from sidecar.web import errors
 
@@ -68,16 +68,25 @@ def test_each_reason_has_an_answer(reason: Reason) -> None:
 
 
 def test_texts_tell_the_reasons_that_are_said_apart() -> None:
-    said = [code_and_text(errors.denial(reason, REALM))[1] for reason in Reason if STATUS[reason] != 404]
-    assert len(set(said)) == len(said) == 17
+    reasons = [reason for reason in Reason if STATUS[reason] != 404 and reason not in INVALID_TOKEN]
+    said = [code_and_text(errors.denial(reason, REALM))[1] for reason in (*reasons, Reason.INACTIVE_TOKEN)]
+    assert len(set(said)) == len(said) == 16
+
+
+def test_whatever_is_wrong_with_a_token_the_app_gets_one_answer() -> None:
+    """RFC 6750 3.1 ``invalid_token``: why is for operators."""
+    one = errors.denial(Reason.INACTIVE_TOKEN, REALM)
+    assert one.status == 401
+    for reason in INVALID_TOKEN:
+        other = errors.denial(reason, REALM)
+        assert (other.status, other.body, other.headers) == (one.status, one.body, one.headers)
 
 
 # RFC 6750 3: no error code without credentials; invalid_token with 401; insufficient_scope with 403.
 CHALLENGES: dict[Reason, str] = {
     Reason.MISSING_TOKEN: f'Bearer realm="{REALM}"',
     Reason.MALFORMED_TOKEN: f'Bearer realm="{REALM}", error="invalid_token"',
-    Reason.INACTIVE_TOKEN: f'Bearer realm="{REALM}", error="invalid_token"',
-    Reason.EXPIRED_TOKEN: f'Bearer realm="{REALM}", error="invalid_token"',
+    **dict.fromkeys(INVALID_TOKEN, f'Bearer realm="{REALM}", error="invalid_token"'),
     Reason.INSUFFICIENT_SCOPE: f'Bearer realm="{REALM}", error="insufficient_scope", scope="patient/ImagingStudy.rs"',
     Reason.CONSTRAINED_SCOPE: f'Bearer realm="{REALM}", error="insufficient_scope", scope="patient/ImagingStudy.rs"',
 }

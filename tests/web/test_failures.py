@@ -16,11 +16,6 @@ INTROSPECTION_FAULTS: dict[str, ScriptedEhr] = {
     "500": ScriptedEhr(answer="oops", status=500),
     "not JSON": ScriptedEhr(answer="<html>"),
     "an array": ScriptedEhr(answer=[ACTIVE]),
-    "active is a string": ScriptedEhr(answer=ACTIVE | {"active": "true"}),
-    "active is a number": ScriptedEhr(answer=ACTIVE | {"active": 1}),
-    "no exp": ScriptedEhr(answer={name: value for name, value in ACTIVE.items() if name != "exp"}),
-    "patient is an object": ScriptedEhr(answer=ACTIVE | {"patient": {"id": PATIENT}}),
-    "scope is an array of numbers": ScriptedEhr(answer=ACTIVE | {"scope": [1]}),
     "active twice": ScriptedEhr(answer='{"active": false, "exp": 9999999999, "active": true}'),
     "slow": ScriptedEhr(delay=5),
     "redirect": ScriptedEhr(answer="", status=302),
@@ -41,6 +36,45 @@ async def test_a_failing_introspection_is_503(fault: str) -> None:
                 assert int(response.headers["Retry-After"]) > 0
                 assert (await response.json(content_type=None))["issue"][0]["code"] == "transient"
     assert pacs.requests == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"active": "true"}, {"active": 1}, {"patient": {"id": PATIENT}}, {"sub": 4711}, {"scope": [1]}],
+    ids=str,
+)  # fmt: skip
+async def test_an_introspection_that_never_fits_is_502(changes: dict[str, Any]) -> None:
+    """Never a pass, and no "try again": what the server says of this token will be the same the next time."""
+    ehr, pacs = ScriptedEhr(answer=ACTIVE | changes), ScriptedPacs(GOOD["chunked"])
+    async with sidecar_between(ehr, pacs) as (url, _), aiohttp.ClientSession(headers=HEADERS) as client:
+        for route in ROUTES:
+            async with client.get(url + route) as response:
+                assert response.status == 502
+                assert "Retry-After" not in response.headers
+    assert pacs.requests == []
+
+
+async def test_an_answer_without_exp_is_good_until_it_is_asked_for_again() -> None:
+    """RFC 7662: ``exp`` is optional. Once what is remembered has ended, the authorization server says what it is."""
+    ehr, pacs = ScriptedEhr(), ScriptedPacs(GOOD["chunked"])
+    ehr.answer = {name: value for name, value in ACTIVE.items() if name != "exp"}
+    tokens = {"cache": {"ttl_seconds": 300}}
+    async with (
+        sidecar_between(ehr, pacs, tokens=tokens) as (url, sidecar),
+        aiohttp.ClientSession(headers=HEADERS) as client,
+    ):
+        for _ in range(2):
+            async with client.get(url + ROUTES[0]) as response:
+                assert response.status == 200
+        assert ehr.introspections == 1
+        started = sidecar.tokens.cache._monotonic
+        sidecar.tokens.cache._monotonic = lambda: started() + 301
+        async with client.get(url + ROUTES[0]) as response:
+            assert response.status == 200
+        ehr.answer = {"active": False}
+        sidecar.tokens.cache._monotonic = lambda: started() + 602
+        async with client.get(url + ROUTES[0]) as response:
+            assert response.status == 401
 
 
 async def test_an_ehr_that_is_down_is_503() -> None:

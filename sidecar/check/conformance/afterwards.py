@@ -24,7 +24,7 @@ def _is_fhir(visit: Visit, request: str) -> bool:
 
 def _is_outcome(body: bytes) -> bool:
     try:
-        found = json.loads(body)
+        found = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError):
         return False
     return isinstance(found, dict) and found.get("resourceType") == "OperationOutcome"

@@ -117,7 +117,7 @@ class Answer:
     def json(self) -> Any:
         """The body as JSON. Raises ``Violated``."""
         try:
-            return json.loads(self.body)
+            return json.loads(self.body.decode("utf-8"))
         except (ValueError, RecursionError):
             raise Violated(f"no JSON: {self}") from None
 

@@ -1,0 +1,67 @@
+"""Why an access token that the authorization server stands by is not accepted here: for operators, not for the app."""
+
+import logging
+from collections.abc import Collection
+
+from sidecar.access.reasons import Reason
+
+_MAXIMUM_CHARACTERS = 200
+_MAXIMUM_VALUES = 5
+_LEVELS = {Reason.UNVERIFIED_TOKEN: logging.DEBUG, Reason.EXPIRED_TOKEN: logging.INFO}
+"""Anybody can send junk, and every token expires. The others are somebody's mistake: a warning."""
+
+
+class TokenRejected(Exception):
+    """An access token is not accepted.
+
+    ``reason`` is one of ``INVALID_TOKEN``. ``claim`` is the member that it rests on, ``expected``
+    what the configuration wants there, and ``received`` what the token says. None of them is a
+    secret, or names a person.
+    """
+
+    def __init__(
+        self, reason: Reason, claim: str | None = None, *, expected: object = None, received: object = None
+    ) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+        self.claim = claim
+        self._expected = expected
+        self._received = received
+
+    def log(self, logger: logging.Logger) -> None:
+        """Write one line with the claim, and the configured and the received value."""
+        logger.log(
+            _LEVELS.get(self.reason, logging.WARNING),
+            "an access token is not accepted",
+            extra={
+                "reason": self.reason.value,
+                "claim": self.claim,
+                "expected": _shown(self._expected),
+                "received": _shown(self._received),
+            },
+        )
+
+    def for_operators(self) -> str:
+        """Return the reason, with both values where there are some."""
+        if self.claim is None:
+            return self.reason.value
+        text = f"{self.reason.value}: {self.claim}"
+        if self._expected is not None:
+            text += f" should be {_shown(self._expected)}, and"
+        return f"{text} is {_shown(self._received)}"
+
+
+def _shown(value: object) -> str | None:
+    """Return a bounded, printable text; of what is no text, number or list of them, its type alone."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        printable = "".join(one if one.isprintable() else "?" for one in value[:_MAXIMUM_CHARACTERS])
+        return printable + ("…" if len(value) > _MAXIMUM_CHARACTERS else "")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:.0f}" if abs(value) < 1e15 else "<number>"
+    if isinstance(value, Collection) and not isinstance(value, dict):
+        shown = [str(_shown(one)) if isinstance(one, str) else f"<{type(one).__name__}>" for one in value]
+        more = ["…"] if len(shown) > _MAXIMUM_VALUES else []
+        return ", ".join(shown[:_MAXIMUM_VALUES] + more) or "<empty>"
+    return f"<{type(value).__name__}>"

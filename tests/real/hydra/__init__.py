@@ -1,0 +1,1 @@
+"""A real Ory Hydra: its module, and how the tests run it."""
