@@ -116,8 +116,8 @@ class PacsClient:
         ``fresh``: what the archive says now is wanted, never such rows; then ``timeout_seconds`` are the end.
         """
 
-        async def start() -> Rows:
-            return Rows(await self._search(query, parameters, limit, offset))
+        async def start(note: Callable[[], None] = lambda: None) -> Rows:
+            return Rows(await self._search(query, parameters, limit, offset, note))
 
         if self._query_patience is None:
             return (await start()).rows
@@ -137,7 +137,9 @@ class PacsClient:
             raise failed("timeout") from None
         return found.rows
 
-    async def _search(self, query: Query, parameters: Parameters, limit: int | None, offset: int) -> list[Row]:
+    async def _search(
+        self, query: Query, parameters: Parameters, limit: int | None, offset: int, note: Callable[[], None]
+    ) -> list[Row]:
         rows: list[Row] = []
         seen: set[Identity] = set()
         most = self._maximum_results + 1
@@ -151,6 +153,7 @@ class PacsClient:
             if page.rows and page.identities <= seen:
                 log.error("the PACS does not page: it answers the same rows for any offset")
                 raise _broken("query_paging")
+            note()
             budget = page.left
             rows += page.rows
             seen |= page.identities
@@ -279,7 +282,7 @@ class PacsClient:
     async def _wait_for(
         self, url: URL, kind: str, headers: dict[str, str], permit: StudyPermit | HeaderPermit, expected: int | None
     ) -> Upstream:
-        async def start() -> Upstream:
+        async def start(note: Callable[[], None] = lambda: None) -> Upstream:
             upstream = await self._start(url, kind, headers)
             upstream.expected = expected
             return upstream
