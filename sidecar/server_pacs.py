@@ -28,9 +28,7 @@ def patience_of(settings: Settings) -> tuple[Patience[Upstream] | None, Patience
         return None, None
     patience, warm, silence = pacs.patience_seconds, pacs.warm_seconds, pacs.timeout_seconds
     return (
-        Patience(
-            patience_seconds=patience, warm_seconds=warm, limit=pacs.warm_retrievals, silence_seconds=silence
-        ),
+        Patience(patience_seconds=patience, warm_seconds=warm, limit=pacs.warm_retrievals, silence_seconds=silence),
         Patience(patience_seconds=patience, warm_seconds=warm, limit=WARM_QUERIES, silence_seconds=silence),
     )
 
