@@ -194,3 +194,11 @@ def test_json() -> None:
     for body in (b"", b"<html>", b'{"a": NaN}', b"[" * 60_000):
         with pytest.raises(FetchFailed, match="not_json"):
             Answer(200, NO_HEADERS, body).json()
+
+
+async def test_no_limit_of_the_session_ends_it_sooner(peer: Peer) -> None:
+    """aiohttp's own is five minutes: a slow archive's query may take longer (``pacs.warm_seconds``)."""
+    peer.say(Reply({"a": 1}))
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1e-6)) as session:
+        answer = await fetch(session, "GET", peer.url + "/x", limit_bytes=100, timeout_seconds=60)
+    assert answer.status == 200
