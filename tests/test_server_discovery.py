@@ -150,7 +150,5 @@ async def test_its_absence_is_logged_once(es384_key: Path, caplog: pytest.LogCap
 def es384_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
     key = ec.generate_private_key(ec.SECP384R1())
     file = tmp_path_factory.mktemp("keys") / "key.pem"
-    file.write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    )
+    file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return file

@@ -85,7 +85,7 @@ async def test_one_connection_that_hangs_keeps_no_other(server: Postgresql) -> N
         await catalog.look("p", ROWS)
         with server.frozen("backend"):
             hanging = asyncio.create_task(catalog.look("p", ROWS))
-            await wait_until_async("the exchange", lambda: catalog._store._idle.empty())  # type: ignore[attr-defined]
+            await wait_until_async("the exchange", catalog._store._idle.empty)  # type: ignore[attr-defined]
             async with asyncio.timeout(WAIT_SECONDS):
                 assert await catalog.look("another", ROWS)
             assert not hanging.done()
@@ -94,7 +94,8 @@ async def test_one_connection_that_hangs_keeps_no_other(server: Postgresql) -> N
 
 async def test_a_network_that_swallows_everything(server: Postgresql, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalog_postgresql, "_EXCHANGE_SECONDS", 0.5)
-    swallows, writers = asyncio.Event(), []
+    swallows = asyncio.Event()
+    writers: list[asyncio.StreamWriter] = []
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65_536):
