@@ -41,6 +41,7 @@ from sidecar.server_access import (
 )
 from sidecar.server_audit import audit_trail
 from sidecar.server_certificates import certificates
+from sidecar.server_discovery import ehr_probes
 from sidecar.server_pacs import changes_of, pacs_client, patience_of, site_of
 from sidecar.server_tokens import TokenValidation, patient_credentials, token_validation
 from sidecar.server_tracing import tracing_of
@@ -189,7 +190,7 @@ async def build(
             public_base=settings.server.public_url, verify_instances=settings.pacs.verify_instances,
             metadata_row_bytes=settings.pacs.metadata_row_bytes, invalidation=invalidation,
         )  # fmt: skip
-        readiness = Readiness({"ehr": discovery.probe, "pacs": pacs.ping})
+        readiness = Readiness({**ehr_probes(settings, discovery), "pacs": pacs.ping})
         public = create_public(
             fhir, dicomweb, metrics, audit, cors_origins=settings.server.cors_origins, realm=REALM, customize=customize,
             wado_uri=settings.server.wado_uri, capabilities=settings.capabilities.mode != "off",

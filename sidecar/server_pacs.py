@@ -26,10 +26,10 @@ def patience_of(settings: Settings) -> tuple[Patience[Upstream] | None, Patience
     pacs = settings.pacs
     if pacs.patience_seconds is None:
         return None, None
-    patience, warm = pacs.patience_seconds, pacs.warm_seconds
+    patience, warm, silence = pacs.patience_seconds, pacs.warm_seconds, pacs.timeout_seconds
     return (
-        Patience(patience_seconds=patience, warm_seconds=warm, limit=pacs.warm_retrievals),
-        Patience(patience_seconds=patience, warm_seconds=warm, limit=WARM_QUERIES),
+        Patience(patience_seconds=patience, warm_seconds=warm, limit=pacs.warm_retrievals, silence_seconds=silence),
+        Patience(patience_seconds=patience, warm_seconds=warm, limit=WARM_QUERIES, silence_seconds=silence),
     )
 
 

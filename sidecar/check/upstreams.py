@@ -17,6 +17,7 @@ from sidecar.pacs.issuers import is_generated
 from sidecar.pacs.ownership import KnownAs, owner_of
 from sidecar.pacs.resources import Query
 from sidecar.server import Sidecar
+from sidecar.server_discovery import needed_of_discovery
 from sidecar.settings import Settings
 from sidecar.tokens.rejection import TokenRejected
 
@@ -50,6 +51,8 @@ async def discovery(settings: Settings, sidecar: Sidecar) -> Finding:
         await sidecar.discovery.probe()
         found = await sidecar.discovery.configuration()
     except Problem as problem:
+        if not needed_of_discovery(settings):
+            return warning(name, problem.for_operators(), "Not needed here; but apps find their login there (SIA-2).")
         return failed(name, problem, f"Is ehr.fhir_url right ({url}), and reachable from here? ehr.ca_file trusted?")
     asks = settings.tokens.validation != "jwt" and settings.tokens.introspection.url is None
     if found.introspection_endpoint is None and asks:

@@ -17,6 +17,7 @@ from sidecar.common.spans import REASON, STATUS, Span, current_span, span, trace
 T = TypeVar("T")
 
 CHUNK_BYTES = 65_536
+CONNECT_SECONDS = 30
 SMALL_BYTES = 32_768
 """JSON up to this size is read at once."""
 
@@ -123,6 +124,8 @@ async def fetch(
                     data=form,
                     allow_redirects=False,
                     ssl=ssl_context,
+                    # The session's own total would end what may take longer.
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
                 ) as response,
             ):
                 step.set(STATUS, response.status)

@@ -1,11 +1,17 @@
 """One call at a time per key: whoever asks while it is under way shares its outcome."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 from sidecar.common.errors import Unavailable
 from sidecar.common.invalidation import Invalidation
+
+log = logging.getLogger(__name__)
+
+CALL_SECONDS = 300
+"""Longest call. Waits for peers have shorter limits of their own; this one is for what they do not cover."""
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -17,11 +23,15 @@ class SingleFlight(Generic[Key, Value]):
     The call is a task of its own: a client that leaves cancels only its own waiting, never the call that others
     wait for. ``limit`` bounds the calls under way (not the waiters, who are bounded by the server's connections).
     A call is shared within one generation of ``invalidation``: whoever asks after a forgetting starts a call anew.
+    A call that takes longer than ``seconds`` is cancelled: it brings nothing late, and whoever asks then starts anew.
     """
 
-    def __init__(self, invalidation: Invalidation | None = None, *, limit: int = 10_000) -> None:
+    def __init__(
+        self, invalidation: Invalidation | None = None, *, limit: int = 10_000, seconds: float = CALL_SECONDS
+    ) -> None:
         self.invalidation = invalidation or Invalidation()
         self._limit = limit
+        self._seconds = seconds
         self._running: dict[tuple[int, Key], asyncio.Task[Value]] = {}
 
     def __len__(self) -> int:
@@ -30,7 +40,7 @@ class SingleFlight(Generic[Key, Value]):
     async def run(self, key: Key, make: Callable[[], Awaitable[Value]]) -> Value:
         """Return what ``make()`` returns, or raise what it raises.
 
-        Raises ``Unavailable`` when ``limit`` calls are under way already.
+        Raises ``Unavailable`` when ``limit`` calls are under way already, or the call takes longer than ``seconds``.
         """
         running = (self.invalidation.generation, key)
         task = self._running.get(running)
@@ -42,9 +52,16 @@ class SingleFlight(Generic[Key, Value]):
             task.add_done_callback(lambda done: self._finished(running, done))
         return await asyncio.shield(task)
 
-    @staticmethod
-    async def _call(make: Callable[[], Awaitable[Value]]) -> Value:
-        return await make()
+    async def _call(self, make: Callable[[], Awaitable[Value]]) -> Value:
+        end = asyncio.timeout(self._seconds)
+        try:
+            async with end:
+                return await make()
+        except TimeoutError:
+            if not end.expired():  # Its own, of a shorter limit.
+                raise
+            log.error("a call that is shared by requests did not end", extra={"seconds": self._seconds})
+            raise Unavailable("The server is busy; try again.", reason="call_timeout", retry_after=2) from None
 
     def _finished(self, key: tuple[int, Key], task: asyncio.Task[Value]) -> None:
         if self._running.get(key) is task:

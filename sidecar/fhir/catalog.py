@@ -11,7 +11,9 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 import orjson
@@ -27,14 +29,21 @@ log = logging.getLogger(__name__)
 # What may change without the study changing: the URL by which we asked.
 _VOLATILE = frozenset({tag("RetrieveURL")})
 
+LOOK_SECONDS = 15
+"""Longest wait of a request for its exchange with the store, in seconds."""
+CLOSE_SECONDS = 5
+
 Seen = dict[str, tuple[bytes, int]]
 """StudyInstanceUID -> fingerprint, and when it was first seen, in milliseconds since 1970."""
 
 
 class Store(Protocol):
-    """Keeps what was seen of each patient. ``blocks``: it waits for a disk or a network."""
+    """Keeps what was seen of each patient.
 
-    blocks: bool
+    ``threads``: how many exchanges it does at once, each in a thread; 0: it waits for no disk and no network.
+    """
+
+    threads: int
 
     def exchange(self, patient: str, fingerprints: Mapping[str, bytes], moment: int) -> dict[str, int]:
         """Remember a patient's whole list; return when each study was first seen like this.
@@ -58,7 +67,7 @@ def merge(known: Seen, fingerprints: Mapping[str, bytes], moment: int) -> Seen:
 class MemoryStore:
     """In this process, at most ``max_entries`` studies; those of a patient who is forgotten count as new."""
 
-    blocks = False
+    threads = 0
 
     def __init__(self, max_entries: int = 200_000) -> None:
         self._seen: LRUCache[str, Seen] = LRUCache(max_entries, getsizeof=lambda seen: len(seen) + 1)
@@ -90,7 +99,8 @@ class Catalog:
         self._clock = clock
         self._skew = timedelta(seconds=skew_seconds)
         self._latest = 0
-        self._turn = asyncio.Lock()
+        # Of its own: a store that hangs must not take those in which everybody looks up names and reads JSON.
+        self._threads = ThreadPoolExecutor(self._store.threads, "catalog") if self._store.threads else None
 
     def now(self) -> datetime:
         """Return the time before which everything has been observed, whoever observed it (UTC).
@@ -107,34 +117,48 @@ class Catalog:
 
         ``series``: all series rows of each study, where they are known: what changes in them changes the study.
         """
-        return self._exchange(patient, dict(_fingerprints(rows, series)))
+        first = self._store.exchange(patient, dict(_fingerprints(rows, series)), self._next())
+        return _moments(first)
 
-    def _exchange(self, patient: str, fingerprints: Mapping[str, bytes]) -> dict[str, datetime]:
+    def _next(self) -> int:
+        """Return a time in milliseconds that is later than every ``now()`` before."""
         self.now()
-        found = self._store.exchange(patient, fingerprints, self._latest + 1)
-        return {uid: _moment(first) for uid, first in found.items()}
+        return self._latest + 1
 
     async def look(
         self, patient: str, rows: Sequence[Row], series: Mapping[str, Sequence[Row]] | None = None
     ) -> dict[str, datetime]:
-        """The same, for an event loop: in slices; a store that blocks is asked in a thread, one exchange at a time.
+        """The same, for an event loop: in slices, and in a thread where the store waits for a disk or a network.
 
-        Raises ``Unavailable`` (503) when it does not work.
+        Raises ``Unavailable`` (503) when the store does not work, or does not answer within ``LOOK_SECONDS``. No
+        request waits for another one's exchange beyond that.
         """
         fingerprints = dict(await in_slices(_fingerprints(rows, series)))
-        if not self._store.blocks:
-            return self._exchange(patient, fingerprints)
-        async with self._turn:
-            try:
-                return await asyncio.to_thread(self._exchange, patient, fingerprints)
-            except OSError as error:
-                # What cannot be remembered must not be given out: a later sync would rest on it.
-                log.error("the catalog does not work", extra={"detail": error.strerror})
-                raise Unavailable("This server cannot keep its records now; try again.", reason="catalog") from None
+        moment = self._next()
+        if self._threads is None:
+            return _moments(self._store.exchange(patient, fingerprints, moment))
+        exchange = partial(self._store.exchange, patient, fingerprints, moment)
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                return _moments(await asyncio.get_running_loop().run_in_executor(self._threads, exchange))
+        except OSError as error:
+            # What cannot be remembered must not be given out: a later sync would rest on it.
+            detail = "timeout" if isinstance(error, TimeoutError) else error.strerror
+            log.error("the catalog does not work", extra={"detail": detail})
+            raise Unavailable("This server cannot keep its records now; try again.", reason="catalog") from None
 
     def close(self) -> None:
-        """Close the store."""
-        self._store.close()
+        """Close the store, after the exchanges that are under way; after ``CLOSE_SECONDS`` they are left behind."""
+        if self._threads is None:
+            self._store.close()
+            return
+        closing = self._threads.submit(self._store.close)
+        self._threads.shutdown(wait=False)
+        wait([closing], timeout=CLOSE_SECONDS)
+
+
+def _moments(first: Mapping[str, int]) -> dict[str, datetime]:
+    return {uid: _moment(milliseconds) for uid, milliseconds in first.items()}
 
 
 def _moment(milliseconds: int) -> datetime:

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import sqlite3
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,12 +18,14 @@ _BUSY_SECONDS = 5.0
 
 
 class SqliteStore:
-    """``file`` is made when it is not there; patients are hashes in it. Raises ``OSError`` when it is none."""
+    """``file`` is made when it is not there; patients are hashes in it. Raises ``OSError`` when it is none.
 
-    blocks = True
+    It does one thing at a time: whoever uses it from several threads gives it one of them.
+    """
+
+    threads = 1  # SQLite takes one writer at a time anyway.
 
     def __init__(self, file: Path) -> None:
-        self._turn = threading.Lock()
         try:
             with contextlib.ExitStack() as stack:
                 self._connection = sqlite3.connect(
@@ -41,13 +42,12 @@ class SqliteStore:
     def exchange(self, patient: str, fingerprints: Mapping[str, bytes], moment: int) -> dict[str, int]:
         """As ``Store``, in one transaction. Raises ``OSError`` when the file cannot be written."""
         key = hashlib.blake2b(patient.encode(), digest_size=16).digest()
-        with self._turn:
-            try:
-                return self._exchange(key, fingerprints, moment)
-            except sqlite3.Error as error:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise OSError(0, f"the catalog cannot be written: {error}") from None
+        try:
+            return self._exchange(key, fingerprints, moment)
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise OSError(0, f"the catalog cannot be written: {error}") from None
 
     def _exchange(self, key: bytes, fingerprints: Mapping[str, bytes], moment: int) -> dict[str, int]:
         run = self._connection.execute
@@ -67,5 +67,4 @@ class SqliteStore:
 
     def close(self) -> None:
         """Close the file."""
-        with self._turn:
-            self._connection.close()
+        self._connection.close()

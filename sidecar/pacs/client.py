@@ -106,6 +106,7 @@ class PacsClient:
         offset: int = 0,
         known_as: frozenset[PatientIdentifier] = frozenset(),
         fresh: bool = False,
+        is_own: Callable[[Sequence[Row]], bool] = lambda rows: True,
     ) -> list[Row]:
         """Return the rows of a QIDO-RS search from ``offset``, at most ``limit`` or all there are.
 
@@ -114,10 +115,12 @@ class PacsClient:
         than the patience goes on; the same one, asked again for the same patient, gets its rows (SIA-23), unless
         something was forgotten meanwhile. ``known_as``: the patient for whom it is asked, where no PatientID says it.
         ``fresh``: what the archive says now is wanted, never such rows; then ``timeout_seconds`` are the end.
+        ``is_own(rows)``: whether a page's rows are all the patient's. Others cost as many requests as a query which the
+        archive first refuses (SIA-45).
         """
 
-        async def start() -> Rows:
-            return Rows(await self._search(query, parameters, limit, offset))
+        async def start(note: Callable[[], None] = lambda: None) -> Rows:
+            return Rows(await self._search(query, parameters, limit, offset, note, is_own))
 
         if self._query_patience is None:
             return (await start()).rows
@@ -137,7 +140,15 @@ class PacsClient:
             raise failed("timeout") from None
         return found.rows
 
-    async def _search(self, query: Query, parameters: Parameters, limit: int | None, offset: int) -> list[Row]:
+    async def _search(
+        self,
+        query: Query,
+        parameters: Parameters,
+        limit: int | None,
+        offset: int,
+        note: Callable[[], None],
+        is_own: Callable[[Sequence[Row]], bool],
+    ) -> list[Row]:
         rows: list[Row] = []
         seen: set[Identity] = set()
         most = self._maximum_results + 1
@@ -146,11 +157,13 @@ class PacsClient:
         while len(rows) < wanted:
             size = min(self.dialect.page_size, wanted - len(rows))
             page, more = await self._page(
-                query, parameters, size, offset + len(rows), seconds=self._page_seconds, budget=budget
-            )
+                query, parameters, size, offset + len(rows), seconds=self._page_seconds, budget=budget,
+                is_own=is_own,
+            )  # fmt: skip
             if page.rows and page.identities <= seen:
                 log.error("the PACS does not page: it answers the same rows for any offset")
                 raise _broken("query_paging")
+            note()
             budget = page.left
             rows += page.rows
             seen |= page.identities
@@ -159,17 +172,25 @@ class PacsClient:
         return rows[:wanted]
 
     async def _page(
-        self, query: Query, parameters: Parameters, limit: int, offset: int, *, seconds: float, budget: Budget
+        self,
+        query: Query,
+        parameters: Parameters,
+        limit: int,
+        offset: int,
+        *,
+        seconds: float,
+        budget: Budget,
+        is_own: Callable[[Sequence[Row]], bool] = lambda rows: True,
     ) -> tuple[RowReader, bool]:
         paging = [("limit", str(limit)), ("offset", str(offset))] if offset else [("limit", str(limit))]
-        asked = [*self.dialect.with_character_set(parameters), *self.dialect.order(query.level), *paging]
+        order = self.dialect.order(query.level)
+        # Orthanc 1.10: 400 where it would have to write ISO 2022, or a character set that it does not know.
+        without = [*self.dialect.without_character_set(parameters), *order, *paging]
+        asked = [*self.dialect.with_character_set(parameters), *order, *paging]
         try:
-            return await self._read_page(query, asked, seconds, budget)
+            found = await self._read_page(query, asked, seconds, budget)
         except QueryRefused:
-            # Orthanc 1.10: 400 where it would have to write ISO 2022, or a character set that it does not know.
-            left = self.dialect.without_character_set(parameters)
-            asked = [*left, *self.dialect.order(query.level), *paging]
-            page, more = await self._read_page(query, asked, seconds, budget)
+            page, more = await self._read_page(query, without, seconds, budget)
             if self.dialect.converts_text and not all(map(is_utf8, page.rows)):
                 log.error(
                     "Orthanc cannot give these texts whole: set its DefaultEncoding to Utf8 (docs/orthanc.md)",
@@ -177,6 +198,9 @@ class PacsClient:
                 )
                 raise UnknownTexts(UNUSABLE, reason="query_character_set") from None
             return page, more
+        if self.dialect.converts_text and not is_own(found[0].rows):
+            await self._read_page(query, without, seconds, budget)
+        return found
 
     async def _read_page(
         self, query: Query, parameters: Parameters, seconds: float, budget: Budget
@@ -279,7 +303,7 @@ class PacsClient:
     async def _wait_for(
         self, url: URL, kind: str, headers: dict[str, str], permit: StudyPermit | HeaderPermit, expected: int | None
     ) -> Upstream:
-        async def start() -> Upstream:
+        async def start(note: Callable[[], None] = lambda: None) -> Upstream:
             upstream = await self._start(url, kind, headers)
             upstream.expected = expected
             return upstream

@@ -5,7 +5,7 @@ Asked at the PACS by QIDO-RS, by UID alone: if the PACS has one StudyInstanceUID
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from cachetools import TTLCache
@@ -146,10 +146,12 @@ class Ownership:
         started, began = self._invalidation.generation, self._clock()
         # All rows: an owner who was not seen would count as nobody.
         try:
-            rows = await self._client.search(Query("studies"), parameters, known_as=asked[1], fresh=fresh)
-            owners = frozenset(
-                await in_slices(owner_of(row) if text(row, "StudyInstanceUID") == study else None for row in rows)
-            )
+            # A 404 must not tell by its time whether the archive had something to refuse (SIA-45).
+            rows = await self._client.search(
+                Query("studies"), parameters, known_as=asked[1], fresh=fresh,
+                is_own=lambda found: all_are_one_of(frozenset(_owners_in(found, study)), asked[1]),
+            )  # fmt: skip
+            owners = frozenset(await in_slices(_owners_in(rows, study)))
         except UnknownTexts:  # It is there and nobody's: refused like a foreign one (SIA-45).
             owners = frozenset({PatientIdentifier("")})
         # A slow query may have begun long before it was asked for again.
@@ -217,6 +219,10 @@ class Ownership:
         await self._index_flight.close()
         await self._owners_flight.close()
         await self._parts_flight.close()
+
+
+def _owners_in(rows: Iterable[Row], study: str) -> Iterator[PatientIdentifier]:
+    return (owner_of(row) for row in rows if text(row, "StudyInstanceUID") == study)
 
 
 def owner_of(row: Row) -> PatientIdentifier:

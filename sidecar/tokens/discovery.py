@@ -16,6 +16,7 @@ from sidecar.common.single_flight import SingleFlight
 log = logging.getLogger(__name__)
 
 LIMIT_BYTES = 1_048_576
+_NO_ANSWER = frozenset({"timeout", "unreachable"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,10 @@ class Discovery:
         try:
             self._known = await self._fetch()
         except FetchFailed as failure:
-            log.warning("EHR discovery failed", extra={"reason": failure.reason, "detail": failure.detail})
-            self._failure = failure
+            last, self._failure = self._failure, failure
+            if last is None or (last.reason, last.detail) != (failure.reason, failure.detail):
+                # Once: an EHR that has none is asked again and again by /readyz, and by apps.
+                log.warning("EHR discovery failed", extra={"reason": failure.reason, "detail": failure.detail})
             if self._known is None:
                 raise _unavailable(failure) from None
             self._next_fetch = self._clock() + self._retry_seconds
@@ -88,6 +91,14 @@ class Discovery:
         await self._flight.run(None, self._refresh)
         if self._failure is not None:
             raise _unavailable(self._failure)
+
+    async def probe_reachable(self) -> None:
+        """Ask the EHR now. Raises ``Unavailable`` when it does not answer at all; any answer will do."""
+        try:
+            await self.probe()
+        except Unavailable:
+            if self._failure is None or self._failure.reason in _NO_ANSWER:
+                raise
 
     async def _fetch(self) -> SmartConfiguration:
         answer = await fetch(

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import aiohttp
 import pytest
@@ -201,3 +202,19 @@ def test_json() -> None:
     for body in (b"", b"<html>", b'{"a": NaN}', b"[" * 60_000, *others):
         with pytest.raises(FetchFailed, match="not_json"):
             Answer(200, NO_HEADERS, body).json()
+
+
+async def test_no_limit_of_the_session_ends_it_sooner(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiohttp's own is five minutes: a slow archive's query may take longer (``pacs.warm_seconds``)."""
+    peer.say(Reply({"a": 1}))
+    limits: list[aiohttp.ClientTimeout] = []
+    async with aiohttp.ClientSession() as session:
+        send = session._request
+
+        async def noted(*arguments: Any, **named: Any) -> aiohttp.ClientResponse:
+            limits.append(named.get("timeout", session.timeout))
+            return await send(*arguments, **named)
+
+        monkeypatch.setattr(session, "_request", noted)
+        await fetch(session, "GET", peer.url + "/x", limit_bytes=100, timeout_seconds=60)
+    assert [one.total for one in limits] == [None]

@@ -152,3 +152,32 @@ async def test_closing_ends_what_is_under_way() -> None:
     assert call.cancelled == 3
     assert len(flight) == 0
     assert all(isinstance(o, asyncio.CancelledError) for o in await asyncio.gather(*waiting, return_exceptions=True))
+
+
+async def test_a_call_that_hangs_is_shared_until_its_limit_and_brings_nothing_late() -> None:
+    """Whoever waited is refused; whoever asks then starts a call of their own."""
+    flight: SingleFlight[str, str] = SingleFlight(seconds=0.05)
+    hung, well, kept = Calls(), Calls(), []
+
+    async def keeping() -> str:
+        kept.append(await hung())
+        return kept[-1]
+
+    waiting = [asyncio.create_task(flight.run("key", keeping)) for _ in range(10)]
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [getattr(one, "reason", one) for one in outcomes] == ["call_timeout"] * 10
+    well.go_on.set()
+    assert await flight.run("key", well) == "found"
+    hung.go_on.set()
+    await _settle()
+    assert (hung.begun, hung.cancelled, kept, len(flight)) == (1, 1, [], 0)
+
+
+async def test_a_time_out_of_the_call_itself_stays_what_it_is() -> None:
+    flight: SingleFlight[str, str] = SingleFlight()
+
+    async def late() -> str:
+        raise TimeoutError("of its own")
+
+    with pytest.raises(TimeoutError, match="of its own"):
+        await flight.run("key", late)

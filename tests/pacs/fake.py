@@ -1,6 +1,7 @@
 """An archive in memory in place of the PACS client: counts its queries, filters like a PACS, or does not."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sidecar.access.identity import PatientIdentifier
@@ -54,6 +55,7 @@ class FakePacs(PacsClient):
         offset: int = 0,
         known_as: frozenset[PatientIdentifier] = frozenset(),
         fresh: bool = False,
+        is_own: Callable[[Sequence[Row]], bool] = lambda rows: True,
     ) -> list[Row]:
         """As ``PacsClient.search``."""
         self.asked.append((query, dict(parameters)))

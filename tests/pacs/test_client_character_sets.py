@@ -7,9 +7,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from sidecar.access.identity import PatientIdentifier
 from sidecar.common.errors import Problem
 from sidecar.pacs.client import PacsClient, QueryRefused, UnknownTexts
 from sidecar.pacs.dialects import DIALECTS
+from sidecar.pacs.ownership import Ownership
 from sidecar.pacs.resources import Query
 from tests.common.peer import Peer, Reply
 from tests.upstreams import INSTANCE, SERIES, STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
@@ -135,3 +137,27 @@ async def test_the_character_set_of_the_archive(peer: Peer, session: aiohttp.Cli
     peer.say(Reply(status=500))
     with pytest.raises(Problem):
         await client(session, peer, "orthanc").character_set()
+
+
+@pytest.mark.parametrize(("dialect", "cost"), [("orthanc", 2), ("generic", 1), ("dcm4chee", 1)])
+async def test_what_is_not_the_patients_costs_as_much_as_what_is_refused(
+    peer: Peer, session: aiohttp.ClientSession, dialect: str, cost: int
+) -> None:
+    """A 404 tells by no number of queries that Orthanc has a study in ISO 2022 (SIA-45); one's own costs one."""
+    known_as = frozenset({PatientIdentifier("P1")})
+    refused = {"orthanc": [refusing(said("ISO_IR 192", "other")), refusing(said("ISO_IR 100", "P1"))]}
+    replies = {
+        "absent": Reply([]), "foreign": Reply([said("ISO_IR 100", "other")]),
+        "shared": Reply([said("ISO_IR 100", "other"), said("ISO_IR 100")]),
+        **{f"refused {number}": reply for number, reply in enumerate(refused.get(dialect, ()))},
+    }  # fmt: skip
+    for name, reply in replies.items():
+        peer.say(reply)
+        for fresh in (False, True):
+            peer.asked.clear()
+            await Ownership(client(session, peer, dialect)).owners("1.2", known_as, fresh=fresh)
+            assert len(peer.asked) == cost, name
+    peer.say(Reply([said("ISO_IR 100")]))
+    peer.asked.clear()
+    assert await Ownership(client(session, peer, dialect)).owners("1.2", known_as) == known_as
+    assert len(peer.asked) == 1

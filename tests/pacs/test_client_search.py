@@ -350,7 +350,7 @@ async def test_what_is_wanted_fresh_is_never_what_a_slow_query_brought(
     with pytest.raises(Unavailable):
         await client.search(STUDIES, [])
     slow.set()
-    await wait_until_async("the rows", lambda: all(one.task.done() for one in patience._warming.values()))
+    await wait_until_async("the rows", lambda: all(one.task.done() for (one,) in patience._warming.values()))
     peer.say(Reply([]))
     assert await client.search(STUDIES, [], fresh=True) == []
     assert await client.search(STUDIES, []) != []  # They are kept for whoever asked for them.

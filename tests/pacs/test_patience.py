@@ -1,13 +1,15 @@
 """Slow archives (SIA-44): told to come back, served when it is there, bounded, and nothing is left open."""
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 
 import pytest
 
 from sidecar.common.errors import Unavailable
 from sidecar.pacs.patience import Patience
 from tests.pacs.fake import settle
-from tests.waiting import wait_until_async
+from tests.waiting import forever, wait_until_async
 
 
 class Door:
@@ -30,8 +32,9 @@ class Archive:
         self.failing: Exception | None = None
         self.doors: list[Door] = []
 
-    async def open(self) -> Door:
+    async def open(self, note: Callable[[], None] = lambda: None) -> Door:
         self.asked += 1
+        self.note = note
         try:
             await self.ready.wait()
         except asyncio.CancelledError:
@@ -242,3 +245,127 @@ async def test_a_retry_that_waits_for_what_is_forgotten_starts_anew() -> None:
     archive.ready.set()
     assert not (await waiting).closed
     assert archive.asked == 2
+
+
+LOST = {"silence_seconds": 0.01}
+"""Longer than that is silence: what has waited for the patience has been silent."""
+
+
+async def lost(patient: Patience[Door], **named: str) -> Archive:
+    """An archive that never answers what it was asked for first."""
+    archive = Archive()
+    with pytest.raises(Unavailable):
+        await patient.open("a", archive.open, **named)
+    return archive
+
+
+async def test_a_lost_answer_is_left_behind() -> None:
+    """The archive is well: the next call gets an answer of its own, and the silent one ends."""
+    patient, well = patience(**LOST), Archive()
+    never = await lost(patient)
+    well.ready.set()
+    door = await patient.open("a", well.open)
+    await settle()
+    assert (door.closed, len(patient), well.asked, never.cancelled) == (False, 0, 1, 1)
+
+
+async def test_what_comes_late_is_closed_and_given_to_nobody() -> None:
+    """An opening that does not end when it is cancelled, and brings something after a newer answer."""
+    patient, well, late = patience(**LOST), Archive(), Door()
+    came = asyncio.Event()
+
+    async def stubborn(note: Callable[[], None]) -> Door:
+        with contextlib.suppress(asyncio.CancelledError):
+            await forever()
+        came.set()
+        return late
+
+    with pytest.raises(Unavailable):
+        await patient.open("a", stubborn)
+    well.ready.set()
+    door = await patient.open("a", well.open)
+    await came.wait()
+    await settle()
+    assert (door.closed, late.closed, len(patient)) == (False, True, 0)
+    assert await patient.open("a", well.open) is not late
+
+
+async def test_a_slow_archive_is_not_left_for_its_silence() -> None:
+    """The first question goes on, however often it is asked again; its answer is taken, and the others end."""
+    patient, again = patience(**LOST, limit=8), Archive()
+    slow = await lost(patient)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await patient.open("a", again.open)
+        assert len(patient) == 2  # The first and the newest.
+    await settle()
+    assert (again.asked, again.cancelled, slow.cancelled) == (3, 2, 0)
+    waiting = asyncio.create_task(patient.open("a", again.open))
+    await settle()
+    slow.ready.set()
+    assert await waiting is slow.doors[0]
+    await settle()
+    assert (len(patient), again.asked, again.cancelled) == (0, 4, 4)
+
+
+async def test_what_still_comes_is_not_silent() -> None:
+    """A search of many pages is waited for, not asked for a second time."""
+    patient, other = patience(silence_seconds=5), Archive()
+    loop = asyncio.get_running_loop()
+    paging = await lost(patient)
+    (opening,) = patient._warming["a"]
+    opening.heard = loop.time() - 10
+    paging.note()
+    with pytest.raises(Unavailable):
+        await patient.open("a", other.open)
+    assert other.asked == 0
+    opening.heard = loop.time() - 10
+    with pytest.raises(Unavailable):
+        await patient.open("a", other.open)
+    assert other.asked == 1
+    await patient.close()
+
+
+async def test_many_who_leave_the_silent_one_leave_nothing_behind() -> None:
+    patient, well = patience(**LOST, patience_seconds=0.2, limit=8), Archive()
+    never = await lost(patient)
+    waiting = [asyncio.create_task(patient.open("a", well.open)) for _ in range(5)]
+    await settle()
+    well.ready.set()
+    doors = await asyncio.gather(*waiting)
+    await settle()
+    assert len({id(door) for door in doors}) == 5
+    assert (len(patient), never.cancelled, any(door.closed for door in doors)) == (0, 1, False)
+
+
+async def test_a_failure_of_the_newer_one_does_not_end_the_older() -> None:
+    patient, failing = patience(**LOST), Archive()
+    slow = await lost(patient)
+    failing.failing = ZeroDivisionError()
+    failing.ready.set()
+    with pytest.raises(ZeroDivisionError):
+        await patient.open("a", failing.open)
+    assert (len(patient), slow.cancelled) == (1, 0)
+    await patient.close()
+
+
+@pytest.mark.parametrize("limits", [{"limit": 1}, {"limit": 8, "limit_of_one": 1}])
+async def test_the_limits_hold_for_those_beside_a_silent_one(limits: dict[str, float]) -> None:
+    """One that finds no place lives as long as its caller waits."""
+    patient, again = patience(**LOST, **limits), Archive()
+    slow = await lost(patient, owner="p")
+    with pytest.raises(Unavailable):
+        await patient.open("a", again.open, owner="p")
+    await settle()
+    assert (len(patient), again.cancelled, slow.cancelled) == (1, 1, 0)
+    await patient.close()
+
+
+async def test_a_forgetting_ends_all_of_a_key() -> None:
+    patient, again = patience(**LOST), Archive()
+    slow = await lost(patient)
+    with pytest.raises(Unavailable):
+        await patient.open("a", again.open)
+    patient.forget(None)
+    await settle()
+    assert (len(patient), again.cancelled, slow.cancelled) == (0, 1, 1)

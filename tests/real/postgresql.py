@@ -4,6 +4,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ class Postgresql:
     """A running one; ``dsn`` leads to an empty database."""
 
     def __init__(self, programs: Path, directory: Path, port: int) -> None:
-        self._programs, self._data, self._port = programs, directory / "data", port
+        self._programs, self._data, self.port = programs, directory / "data", port
         self.dsn = f"host=127.0.0.1 port={port} dbname=postgres user=postgres"
         # It refuses to run as root.
         self._user = pwd.getpwnam("postgres").pw_uid if os.getuid() == 0 else None
@@ -46,13 +47,36 @@ class Postgresql:
 
     def start(self) -> None:
         """Start it and wait for it."""
-        options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
         log = str(self._data / "log")
         self._run("pg_ctl", "start", "-w", "-D", str(self._data), "-l", log, "-o", options)
 
     def stop(self) -> None:
         """Stop it, connections or not."""
         self._run("pg_ctl", "stop", "-m", "fast", "-D", str(self._data))
+
+    @property
+    def processes(self) -> dict[str, list[int]]:
+        """The ids of its processes, by what they do: ``main``, ``backend`` (one for each connection), ``other``."""
+        main = int((self._data / "postmaster.pid").read_text().split("\n", 1)[0])
+        found: dict[str, list[int]] = {"main": [main], "backend": [], "other": []}
+        for child in map(int, Path(f"/proc/{main}/task/{main}/children").read_text().split()):
+            line = Path(f"/proc/{child}/cmdline").read_text()
+            found["backend" if "127.0.0.1" in line else "other"].append(child)
+        return found
+
+    @contextlib.contextmanager
+    def frozen(self, *what: str) -> Iterator[None]:
+        """Stop its processes (``what`` of them, all by default) while the block runs; its connections stay."""
+        processes = [one for kind, found in self.processes.items() if not what or kind in what for one in found]
+        try:
+            for one in processes:
+                os.kill(one, signal.SIGSTOP)
+            yield
+        finally:
+            for one in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(one, signal.SIGCONT)
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(

@@ -1,0 +1,125 @@
+"""Every peer that says nothing, whenever it stops: whoever waits for it has an end, and the next one asks anew."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from sidecar.access.decision import Part, StudyPermit
+from sidecar.access.identity import PatientIdentifier
+from sidecar.common.errors import GatewayTimeout, Problem, Unavailable
+from sidecar.pacs.resources import Kind, Query, Retrieval
+from sidecar.server import Sidecar, build
+from sidecar.settings import Settings
+from tests.waiting import WAIT_SECONDS
+
+SECONDS = 0.3
+SOMEBODY = frozenset({PatientIdentifier("p1")})
+STUDIES = Query("studies")
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+
+# How far the peer goes before it falls silent; None: not even its kernel answers.
+SILENT_AFTER: dict[str, bytes | None] = {
+    "nothing": None, "the connection": b"", "half a head": HEAD[:30], "a head": HEAD, "half a body": HEAD + b"[",
+}  # fmt: skip
+
+
+async def retrieval(sidecar: Sidecar) -> None:
+    part = Part("1.2")
+    permit = StudyPermit("p1", part, known_as=SOMEBODY)
+    async with sidecar.pacs.open(permit, Retrieval(Kind.STUDY, part), accept="*/*") as upstream:
+        async with asyncio.timeout(upstream.idle_seconds):  # As web.stream does.
+            while await upstream.read():
+                pass
+
+
+def jwks(sidecar: Sidecar) -> Awaitable[object]:
+    assert sidecar.tokens.jwks is not None
+    return sidecar.tokens.jwks.probe()
+
+
+def introspection(sidecar: Sidecar) -> Awaitable[object]:
+    assert sidecar.tokens.introspection is not None
+    return sidecar.tokens.introspection.introspect("token")
+
+
+def policy(sidecar: Sidecar) -> Awaitable[object]:
+    assert sidecar.external is not None
+    return sidecar.external.probe()
+
+
+# Who waits for a peer.
+WAITS: dict[str, Callable[[Sidecar], Awaitable[object]]] = {
+    "discovery": lambda sidecar: sidecar.discovery.configuration(),
+    "JWKS": jwks,
+    "introspection": introspection,
+    "Patient": lambda sidecar: sidecar.patients.identifiers("1"),
+    "policy": policy,
+    "PACS ping": lambda sidecar: sidecar.pacs.ping(),
+    "query": lambda sidecar: sidecar.pacs.search(STUDIES, (("PatientID", "p1"),), known_as=SOMEBODY),
+    "fresh query": lambda sidecar: sidecar.pacs.search(STUDIES, (), known_as=SOMEBODY, fresh=True),
+    "retrieval": retrieval,
+}
+
+
+@contextlib.asynccontextmanager
+async def silent(after: bytes | None) -> AsyncIterator[str]:
+    """A peer that says no more than this; yields its URL."""
+    async with contextlib.AsyncExitStack() as stack:
+        if after is None:  # The queue of its listener is full: the kernel drops whoever comes.
+            full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+            for _ in range(3):
+                filling = stack.enter_context(socket.socket())
+                filling.setblocking(False)
+                filling.connect_ex(full.getsockname())
+            yield f"http://127.0.0.1:{full.getsockname()[1]}"
+            return
+
+        async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionError):
+                writer.write(after)
+                await reader.read()
+                await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(connection, "127.0.0.1", 0)
+        stack.callback(server.close)
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def settings(url: str, patience: float | None) -> Settings:
+    document: dict[str, Any] = {
+        "server": {"public_url": "http://sidecar.example.org"},
+        "ehr": {"fhir_url": f"{url}/fhir", "timeout_seconds": SECONDS, "issuer": url},
+        "tokens": {
+            "client": {"method": "none"}, "validation": "jwt_then_introspection", "audience": ["us"],
+            "introspection": {"url": url}, "jwt": {"jwks_url": url},
+        },
+        "patients": {"mapping": "ehr", "identifiers": [{"system": "urn:x"}]},
+        "access": {"external": {"url": url, "timeout_seconds": SECONDS}},
+        "pacs": {"url": url, "timeout_seconds": SECONDS, "patience_seconds": patience},
+    }  # fmt: skip
+    return Settings.model_validate(document)
+
+
+@pytest.mark.parametrize("patience", [None, SECONDS])
+@pytest.mark.parametrize("after", SILENT_AFTER)
+async def test_every_wait_has_its_end(after: str, patience: float | None) -> None:
+    """Twice each, and all at once: nobody is kept by what was lost before."""
+    async with silent(SILENT_AFTER[after]) as url, build(settings(url, patience)) as sidecar:
+        for _ in range(2):
+            async with asyncio.timeout(WAIT_SECONDS):
+                waits = (_ended(wait(sidecar)) for wait in WAITS.values())
+                ends = dict(zip(WAITS, await asyncio.gather(*waits), strict=True))
+            assert set(ends.pop("retrieval").mro()) & {Problem, TimeoutError}
+            assert all(issubclass(one, Unavailable | GatewayTimeout) for one in ends.values()), ends
+
+
+async def _ended(wait: Awaitable[object]) -> type[BaseException]:
+    """How the wait ended: with an answer none does."""
+    with pytest.raises((Problem, TimeoutError)) as ended:
+        await wait
+    return ended.type

@@ -1,0 +1,117 @@
+"""What bounds the wait for every lock, every shared call and every connection. A new one needs its line here."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent / "sidecar"
+DEMO = PACKAGE / "demo"  # An EHR and an archive of one's own, to look at the sidecar.
+
+LOCKING = {
+    "Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Barrier", "Turns", "FairTurns", "flock", "lockf",
+    "ThreadPoolExecutor", "to_thread", "run_in_executor",
+}  # fmt: skip
+SHARED = {"SingleFlight", "Patience"}
+CONNECTING = {"open_connection", "create_connection", "connect", "Session", "urlopen", "ClientSession"}
+SENDING = {"request", "get", "post", "put", "delete", "patch", "ws_connect"}
+"""Of a client session."""
+
+# Where something holds others up, and what bounds that: a holder that waits for a peer, a disk or a thread has a limit.
+LOCKS = {
+    "check/journey.py to_thread": "the command's own steps, one after another",
+    "common/fetch.py to_thread": "reading of an answer that has come: no I/O, of at most limit_bytes",
+    "common/slices.py Lock": "5 ms of work: nothing is waited for in it but a look at the network",
+    "common/turns.py Semaphore": "waiting has a limit (seconds); holders are the four with Turns below",
+    "common/turns.py Turns": "one line for each key, as above",
+    "fhir/catalog.py ThreadPoolExecutor": "the store's own: fhir/catalog.py run_in_executor",
+    "fhir/catalog.py run_in_executor": "LOOK_SECONDS for a request; a PostgreSQL exchange ends by _EXCHANGE_SECONDS",
+    "pacs/instance_patients.py Semaphore": "one request's own looks, each a query and a retrieval with their limits",
+    "pacs/metadata.py ThreadPoolExecutor": "rewriting of rows that have come: no I/O",
+    "pacs/metadata.py run_in_executor": "rewriting of rows that have come: no I/O",
+    "pacs/studies.py FairTurns": "DETAILS_SECONDS of waiting; a holder has one query",
+    "pacs/studies.py Semaphore": "a holder has one query, which ends with the patience or pacs.timeout_seconds",
+    "pacs/study_owners.py Semaphore": "a holder has one query, which ends with the patience or pacs.timeout_seconds",
+    "policy/external.py Turns": "access.external.timeout_seconds of waiting and of holding",
+    "process.py to_thread": "reading of the configuration, beside everything",
+    "web/limits.py FairTurns": "QUERY_WAIT_SECONDS of waiting; a holder has the queries of one request",
+    "telemetry/spool.py flock": "LOCK_NB: nobody waits",
+    "telemetry/spool_reader.py flock": "LOCK_NB: nobody waits",
+    "tokens/introspection.py Turns": "ehr.timeout_seconds of waiting; a holder has a few requests of as much each",
+}
+
+QUERY = "a query ends with the patience or pacs.timeout_seconds"
+EHR = "ehr.timeout_seconds for each of a few requests"
+
+# Calls that later requests join, and when they end; all end by common.single_flight.CALL_SECONDS.
+CALLS = {
+    "pacs/instance_patients.py SingleFlight": QUERY + "; so does a retrieval's first byte, and reading has its limit",
+    "pacs/issuers.py SingleFlight": QUERY,
+    "pacs/ownership.py SingleFlight": QUERY,
+    "pacs/studies.py SingleFlight": "DETAILS_SECONDS of waiting; " + QUERY,
+    "pacs/study_lists.py SingleFlight": QUERY,
+    "patients/clients.py SingleFlight": EHR,
+    "patients/ehr.py SingleFlight": EHR,
+    "policy/external.py SingleFlight": "access.external.timeout_seconds, twice",
+    "server_pacs.py Patience": "joined until pacs.timeout_seconds of silence; pacs.warm_seconds in all",
+    "tokens/cache.py SingleFlight": EHR,
+    "tokens/credentials.py SingleFlight": EHR,
+    "tokens/discovery.py SingleFlight": EHR,
+    "tokens/jwks.py SingleFlight": EHR,
+    "web/admin.py SingleFlight": "probes: the EHR's and the archive's limits",
+}
+
+# All that opens a connection, sends a request or waits for an answer, and what bounds it.
+CONNECTIONS = {
+    "check/conformance/client.py ClientSession": "the command's own client",
+    "check/conformance/client.py request": "the command's own client",
+    "check/journey.py ClientSession": "the command's own client",
+    "check/journey.py get": "the command's own client",
+    "common/connector.py connect": "aiohttp's connector, within common/fetch.py and PacsClient._get",
+    "common/fetch.py request": "timeout_seconds for the whole request, name service and connection included",
+    "fhir/catalog_postgresql.py connect": "_CONNECT_SECONDS; fhir/catalog.py LOOK_SECONDS with its name service",
+    "fhir/catalog_sqlite.py connect": "no peer",
+    "pacs/client.py get": "pacs.timeout_seconds to connect; its caller has the patience or pacs.timeout_seconds",
+    "server.py ClientSession": "its requests are those of common/fetch.py and of PacsClient._get",
+    "telemetry/certificates.py open_connection": "_CONNECT_SECONDS, in the background",
+    "telemetry/span_export.py Session": "TIMEOUT_SECONDS of the exporter, in a thread of its own",
+}
+
+
+def found(names: set[str]) -> Iterator[str]:
+    """Where one of these is called, or passed on to be called: the file and the name."""
+    for file in PACKAGE.rglob("*.py"):
+        if file.is_relative_to(DEMO):
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            called = node.func if isinstance(node, ast.Call) else None
+            if isinstance(called, ast.Subscript):
+                called = called.value
+            name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", None)
+            sends = name in SENDING and isinstance(called, ast.Attribute) and _is_session(called.value)
+            if name in names or (sends and names is CONNECTING):
+                yield f"{file.relative_to(PACKAGE)} {name}"
+
+
+def _is_session(receiver: ast.expr) -> bool:
+    return ast.unparse(receiver).rpartition(".")[2].strip("_") in ("session", "retrievals")
+
+
+def test_every_lock_has_its_bound() -> None:
+    assert sorted(set(found(LOCKING))) == sorted(LOCKS)
+
+
+def test_every_shared_call_has_its_bound() -> None:
+    assert sorted(set(found(SHARED))) == sorted(CALLS)
+
+
+def test_every_connection_has_its_bound() -> None:
+    assert sorted(set(found(CONNECTING))) == sorted(CONNECTIONS)
+
+
+def test_nothing_is_waited_for_in_a_lock() -> None:
+    """The one lock of the event loop: a look at the network, so that others have their turn."""
+    module = ast.parse((PACKAGE / "common" / "slices.py").read_text())
+    held = [node for node in ast.walk(module) if isinstance(node, ast.AsyncWith)]
+    assert [ast.unparse(one.context_expr) for node in held for one in node.items] == ["slices.turn"]
+    awaited = [ast.unparse(one) for node in held for one in ast.walk(node) if isinstance(one, ast.Await)]
+    assert awaited == ["await asyncio.sleep(0)"]
