@@ -118,7 +118,7 @@ LIMITS = {
     "pacs/test_client_open.py test_a_long_body_has_no_total_time": "a time-out that must not count for the whole",
     "pacs/test_client_open.py test_a_pool_that_is_used_up_is_no_endless_wait": "it ends by the time-out",
     "pacs/test_client_open.py test_a_silent_pacs_is_a_timeout": "it ends by the time-out",
-    "patients/test_ehr.py test_a_fault_is_unavailable": "it ends by the time-out",
+    "patients/test_ehr.py test_a_fault_is_not_no_studies": "it ends by the time-out",
     "telemetry/test_delivery.py test_a_server_that_answers_too_late_gets_less_at_a_time": "time-outs are its subject",
     "telemetry/test_delivery_aside.py test_one_that_spoils_every_request_it_is_in": "what comes too late is told again",
     "tokens/test_credentials.py test_a_fault_is_unavailable": "it ends by the time-out",

@@ -23,6 +23,8 @@ from sidecar.patients.validity import is_current
 
 log = logging.getLogger(__name__)
 
+_MISFITS = frozenset({"wrong_shape", "wrong_resource"})
+"""What asking again does not mend."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PATIENT = re.compile(r"/Patient/([^/]+)(?:/_history/[^/]+)?/?")
 
@@ -103,8 +105,9 @@ class EhrMapping:
         """Return every identifier of the patient (FHIR id) that the PACS may know, possibly none.
 
         ``fresh``: not what is kept, unless that was asked for so a moment ago (``FRESH_SECONDS``). Raises
-        ``Unavailable`` (503) when the EHR does not answer usefully, ``BadGateway`` (502) when it refuses us,
-        ``Forbidden`` (403) when the patient's record was merged into another one or is not active.
+        ``Unavailable`` (503) when the EHR does not answer usefully, ``BadGateway`` (502) when it refuses us or says
+        what is no Patient of this id, ``Forbidden`` (403) when the patient's record was merged into another one or is
+        not active.
         """
         known = self._known.get(patient)
         if fresh and patient not in self._refreshed:
@@ -142,6 +145,11 @@ class EhrMapping:
             found = _Known(frozenset(), refused.with_traceback(None))
         except FetchFailed as failure:
             log.error("the EHR's Patient cannot be read", extra={"reason": failure.reason, "detail": failure.detail})
+            if failure.reason in _MISFITS:
+                raise BadGateway(
+                    "The hospital's patient record cannot be used here. The operators of this server have been told.",
+                    reason="patient_" + failure.reason,
+                ) from None
             raise Unavailable(
                 "The hospital's patient record cannot be read now; try again.", reason="patient_" + failure.reason
             ).because(failure.detail) from None

@@ -227,7 +227,7 @@ async def test_a_record_that_is_not_active_is_refused(
 async def test_whether_it_is_active_must_be_clear(peer: Peer, session: aiohttp.ClientSession, active: Any) -> None:
     peer.say(Reply(person(entry(), active=active)))
     problem = await problem_of(mapping(peer, session))
-    assert (problem.status, problem.reason) == (503, "patient_wrong_shape")
+    assert (problem.status, problem.reason) == (502, "patient_wrong_shape")
 
 
 async def test_an_identifier_ends_while_the_process_runs(peer: Peer, session: aiohttp.ClientSession) -> None:
@@ -283,18 +283,18 @@ FAULTS: dict[str, tuple[Reply, str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_fault_is_unavailable(
+async def test_a_fault_is_not_no_studies(
     peer: Peer, session: aiohttp.ClientSession, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SIA-16: 503 and not "no studies"; not kept; no token, name, number or address is said."""
+    """SIA-16: 503, or 502 for what asking again does not mend; not kept; no token, name, number or address is said."""
     caplog.set_level(logging.DEBUG)
     reply, reason = FAULTS[fault]
     peer.say(reply, Reply(person(entry())))
     patients = mapping(peer, session, timeout_seconds=0.2 if reason == "timeout" else 60)
     problem = await problem_of(patients)
-    assert isinstance(problem, Unavailable)
-    assert problem.reason == f"patient_{reason}"
-    assert (problem.retry_after or 0) > 0
+    is_misfit = reason in ("wrong_shape", "wrong_resource")
+    assert (problem.status, problem.reason) == (502 if is_misfit else 503, f"patient_{reason}")
+    assert is_misfit or (problem.retry_after or 0) > 0
     assert len(peer.asked) == 1
     said = all_that_is_said(caplog, problem)
     assert not [secret for secret in (TOKEN, NAME, VALUE, peer.url) if secret in said]
