@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint lint-code lint-format lint-types lint-imports bench bench-refusals fuzz keycloak oidc-provider opa kubernetes kubernetes-node format lock clean
+.PHONY: help demo test lint lint-code lint-format lint-types lint-imports bench bench-refusals fuzz keycloak oidc-provider ohif opa kubernetes kubernetes-node format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -66,6 +66,17 @@ oidc-provider: tests/real/oidc_provider/node_modules/.package-lock.json ## fetch
 
 tests/real/oidc_provider/node_modules/.package-lock.json: tests/real/oidc_provider/package-lock.json
 	@cd tests/real/oidc_provider && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+OHIF_VERSION := 3.11.1
+
+ohif: build/ohif/dist/index.html ## fetch the OHIF viewer for the tests (needs npm)
+
+build/ohif/dist/index.html:
+	@mkdir -p build/ohif
+	@cd build/ohif && npm pack --silent @ohif/app@$(OHIF_VERSION) >/dev/null
+	@tar -xzf build/ohif/ohif-app-$(OHIF_VERSION).tgz -C build/ohif --strip-components=1 package/dist
+	@rm build/ohif/ohif-app-$(OHIF_VERSION).tgz
 	@touch $@
 
 opa: build/bin/opa ## fetch an Open Policy Agent for the tests (needs Go)

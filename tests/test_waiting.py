@@ -91,6 +91,7 @@ SLEEPS = {
     "web/test_capabilities.py test_an_address_is_decided_on_again_at_each_use": "a cache's time passes",
     "web/test_capabilities.py test_an_address_whose_token_cannot_be_checked_is_not_served": "a cache's time passes",
     "web/test_capabilities.py test_the_token_behind_an_address_is_checked_again": "a cache's time passes",
+    "real/test_ohif.py SlowArchive": "an archive that needs so long for a frame",
     "test_invalidation.py ends": "what is asked for meanwhile is answered as it comes",
     "test_invalidation.py ends_without": "what is asked for meanwhile is answered as it comes",
     "web/test_capabilities.py test_what_the_token_may_do_now_is_what_counts": "a cache's time passes",

@@ -55,20 +55,21 @@ class Reader:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
-        self.received = b""
+        self._reading: asyncio.Future[bytes] | None = None
         self.is_reset = False
 
     async def read(self, most: int = 1) -> None:
-        """Read so many bytes of what has come."""
-        try:
-            async with asyncio.timeout(0):
-                self.received += await self._reader.read(most)
-        except TimeoutError:
-            pass
-        except ConnectionError:
-            self.is_reset = True
+        """Read so many bytes if they have come."""
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._reader.read(most))
+        await asyncio.sleep(0)
+        if self._reading.done():
+            self.is_reset = self.is_reset or self._reading.exception() is not None
+            self._reading = None
 
     def close(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
         self._writer.close()
 
 
