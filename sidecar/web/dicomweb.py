@@ -174,13 +174,13 @@ class DicomWeb:
         rendering = _rendering_parameters(parameters, resource)
         async with contextlib.AsyncExitStack() as stack:
             with measure("queue"):
-                place = await stack.enter_async_context(self._limits.transfer(token, resource))
+                places = await stack.enter_async_context(self._limits.transfer(token, resource))
             with span("record"):
                 self._guard.audit.permitted(current_record())
             with span("fetch"):
                 return await self._stream(
                     request, study_permit, permitted, now, resource, root, accept=asked,
-                    unwrap=is_single(accept, resource), parameters=rendering, decide_again=decide_again, place=place,
+                    unwrap=is_single(accept, resource), parameters=rendering, decide_again=decide_again, places=places,
                 )  # fmt: skip
 
     def _names_patient(self, kind: Kind) -> bool:
@@ -202,7 +202,7 @@ class DicomWeb:
         unwrap: bool,
         parameters: Sequence[tuple[str, str]],
         decide_again: Callable[[], Awaitable[None]],
-        place: Place,
+        places: Sequence[Place],
     ) -> web.StreamResponse:
         conditions = to_pacs(request.headers, resource.kind)
         # Before the archive lists what it will send: images that arrive meanwhile make the list longer, not shorter.
@@ -222,7 +222,7 @@ class DicomWeb:
             )  # fmt: skip
             if unwrap and head.boundary is not None:
                 head = replace(head, content_type="application/dicom", media_type="application/dicom")
-            return await self._streamer.send(request, upstream, head, resource.kind.value, scanner, now, place)
+            return await self._streamer.send(request, upstream, head, resource.kind.value, scanner, now, places)
 
     async def _search(
         self,

@@ -4,7 +4,7 @@ Viewers do not repeat a 429 or a 503, so a request waits for seconds first.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Hashable, Sequence
 from typing import NoReturn, TypeAlias
 
 from aiohttp import web
@@ -61,14 +61,12 @@ class RequestLimits:
         self.searches = FairQueue(SEARCHES_AT_ONCE, waiting=WAITING, seconds=WAIT_SECONDS)
 
     @contextlib.asynccontextmanager
-    async def transfer(self, token: Token, retrieval: Retrieval) -> AsyncIterator[Place]:
-        """Wait for a place for ``retrieval`` and hold it. Raises ``TooManyRequests`` or ``Unavailable``."""
-        caller = caller_of(token)
+    async def transfer(self, token: Token, retrieval: Retrieval) -> AsyncIterator[Sequence[Place]]:
+        """Wait for the places of ``retrieval`` and hold them. Raises ``TooManyRequests`` or ``Unavailable``."""
+        # In this order alone: whoever holds the last place waits for none.
+        queues = [self.whole_transfers, self.transfers] if _is_whole(retrieval) else [self.transfers]
         async with contextlib.AsyncExitStack() as stack:
-            # In this order alone: whoever holds the second place waits for none.
-            if _is_whole(retrieval):
-                await stack.enter_async_context(_place(self.whole_transfers, caller, "streams"))
-            yield await stack.enter_async_context(_place(self.transfers, caller, "streams"))
+            yield [await stack.enter_async_context(_place(one, caller_of(token), "streams")) for one in queues]
 
     async def search(self, request: web.Request, token: Token) -> None:
         """Wait for a place for a search, and hold it until its answer is sent.

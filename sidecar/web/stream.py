@@ -8,6 +8,7 @@ patient, is aborted, never ended (SIA-43).
 import asyncio
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -79,27 +80,30 @@ class Streamer:
 
     async def send(
         self, request: web.Request, upstream: Upstream, head: Head, kind: str, scanner: Scanner, now: CurrentStudy,
-        place: Place,
+        places: Sequence[Place],
     ) -> web.StreamResponse:  # fmt: skip
         """Send the body of ``upstream`` through ``scanner``; return the finished answer. ``now``: what is asked for.
 
-        ``place``: what the transfer holds. A client that is too slow loses it when somebody else waits for it.
+        ``places``: what the transfer holds. A client that is too slow loses them when somebody else waits for one.
 
         Raises a ``Problem`` while nothing was sent; afterwards a broken or incomplete body aborts the client's
         connection: no length, no last chunk, no closing delimiter will pretend that it was whole.
         """
         with span("transfer") as step:
             step.set(KIND, kind)
-            return await self._send(request, upstream, head, kind, scanner, now, place, step)
+            return await self._send(request, upstream, head, kind, scanner, now, places, step)
 
     async def _send(
         self, request: web.Request, upstream: Upstream, head: Head, kind: str, scanner: Scanner, now: CurrentStudy,
-        place: Place, step: Span,
+        places: Sequence[Place], step: Span,
     ) -> web.StreamResponse:  # fmt: skip
         outcome = "client_gone"
         self.metrics.streams_active.inc()
         rate = ClientRate(asyncio.get_running_loop().time)
-        watch = Watch(min(self.client_seconds, upstream.idle_seconds), lambda: rate.is_too_slow() and place.is_wanted())
+        watch = Watch(
+            min(self.client_seconds, upstream.idle_seconds),
+            lambda: rate.is_too_slow() and any(place.is_wanted() for place in places),
+        )
         body = Body(upstream, scanner, watch, now)
         response: web.StreamResponse | None = None
         writer: AbstractStreamWriter | None = None

@@ -144,6 +144,26 @@ async def test_a_trickle_does_not_hold_all_transfers(
         await wait_until_async("that a slow one is reset", rest)
 
 
+async def test_a_slow_client_keeps_a_place_that_nobody_else_could_use(
+    made: list[RequestLimits], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(least_rate, "WINDOW_SECONDS", 0.1)
+    measured, looks = LeastRate.is_too_slow, 0
+
+    def is_too_slow(rate: LeastRate, sent_bytes: int, waited_seconds: float) -> bool:
+        nonlocal looks
+        found = measured(rate, sent_bytes, waited_seconds)
+        looks += found
+        return found
+
+    monkeypatch.setattr(LeastRate, "is_too_slow", is_too_slow)
+    async with contextlib.AsyncExitStack() as stack, sidecar_between(Apps(), TwoPatients()) as (url, _):
+        for _ in range(2):
+            await ask(stack, url, instance("1.2.840.1"), "a")
+        await wait_until_async("that both were seen to be too slow", lambda: looks >= 6)
+        assert made[0].transfers.running() == 2
+
+
 async def test_lists_that_are_not_read_do_not_fill_the_memory(
     made: list[RequestLimits], monkeypatch: pytest.MonkeyPatch
 ) -> None:

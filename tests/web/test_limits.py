@@ -92,8 +92,8 @@ async def test_whole_studies_leave_places_to_what_a_viewer_shows(retrieval: Retr
     held: list[object] = []
 
     async def hold() -> None:
-        async with places.transfer(token, retrieval) as place:
-            held.append(place)
+        async with places.transfer(token, retrieval) as places_held:
+            held.append(places_held)
             await asyncio.Event().wait()
 
     asking = [asyncio.create_task(hold()) for _ in range(6)]
@@ -103,6 +103,27 @@ async def test_whole_studies_leave_places_to_what_a_viewer_shows(retrieval: Retr
         one.cancel()
     await asyncio.gather(*asking, return_exceptions=True)
     assert len(places.transfers) == len(places.whole_transfers) == 0
+
+
+@pytest.mark.parametrize(
+    ("runs", "waits"),
+    [
+        (Retrieval(Kind.STUDY, STUDY), Retrieval(Kind.STUDY, STUDY)),
+        (Retrieval(Kind.INSTANCE, INSTANCE), Retrieval(Kind.STUDY, STUDY)),
+        (Retrieval(Kind.STUDY, STUDY), Retrieval(Kind.METADATA, STUDY)),
+    ],
+)
+async def test_a_place_of_either_queue_is_wanted(runs: Retrieval, waits: Retrieval) -> None:
+    """A whole study holds two places: whoever waits for either could go on."""
+    places = RequestLimits(transfers=1, transfers_of_app=1)
+    one, other = Token((), 0, patient="p1", client_id="a"), Token((), 0, patient="p2", client_id="a")
+    async with places.transfer(one, runs) as held:
+        assert not any(place.is_wanted() for place in held)
+        waiting = asyncio.create_task(places.transfer(other, waits).__aenter__())
+        await wait_until_async("a waiting one", lambda: places.transfers.waiting() + places.whole_transfers.waiting())
+        assert any(place.is_wanted() for place in held)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
 
 
 @pytest.mark.parametrize("server", [{"max_streams_per_client": 4}, {"max_streams": 8, "max_streams_per_client": 8}])
