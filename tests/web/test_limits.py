@@ -14,6 +14,7 @@ from aiohttp import web
 from sidecar.access.decision import Part
 from sidecar.access.token import Token
 from sidecar.pacs.resources import Kind, Retrieval
+from sidecar.settings import Pacs
 from sidecar.web import limits
 from sidecar.web.limits import RequestLimits, caller_of
 from tests.upstreams import PATIENT, ScriptedEhr, ScriptedPacs, sidecar_between
@@ -237,3 +238,9 @@ async def test_whoever_may_not_have_it_takes_no_place() -> None:
     ):
         assert foreign.status == 404
         slow.done.set()
+
+
+def test_all_waits_together_are_shorter_than_a_load_balancers() -> None:
+    """Nginx, the AWS load balancer and others give up after 60 seconds without a byte."""
+    patience_seconds = Pacs.model_fields["patience_seconds"].default
+    assert limits.WAIT_SECONDS + patience_seconds < 60
