@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-real lint lint-code lint-format lint-types lint-imports bench bench-refusals fuzz keycloak oidc-provider hydra opa kubernetes kubernetes-node format lock clean
+.PHONY: help demo test test-real lint lint-code lint-format lint-types lint-imports bench bench-refusals fuzz keycloak oidc-provider hydra ohif opa kubernetes kubernetes-node format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -77,6 +77,17 @@ hydra: build/bin/hydra ## build an Ory Hydra for the tests (needs Go and a C com
 build/bin/hydra: tests/real/hydra/go.mod tests/real/hydra/go.sum
 	@mkdir -p build/bin
 	@cd tests/real/hydra && CGO_ENABLED=1 go build -trimpath -tags sqlite -ldflags "-s -w" -o $(CURDIR)/$@ github.com/ory/hydra/v2
+
+OHIF_VERSION := 3.11.1
+
+ohif: build/ohif/dist/index.html ## fetch the OHIF viewer for the tests (needs npm)
+
+build/ohif/dist/index.html:
+	@mkdir -p build/ohif
+	@cd build/ohif && npm pack --silent @ohif/app@$(OHIF_VERSION) >/dev/null
+	@tar -xzf build/ohif/ohif-app-$(OHIF_VERSION).tgz -C build/ohif --strip-components=1 package/dist
+	@rm build/ohif/ohif-app-$(OHIF_VERSION).tgz
+	@touch $@
 
 opa: build/bin/opa ## fetch an Open Policy Agent for the tests (needs Go)
 

@@ -54,7 +54,7 @@ from sidecar.web.admin import Readiness, create_admin
 from sidecar.web.dicomweb import DicomWeb
 from sidecar.web.guard import Guard, PatientMapping
 from sidecar.web.imaging_fhir import ImagingFhir
-from sidecar.web.limits import StreamLimits
+from sidecar.web.limits import RequestLimits
 from sidecar.web.patient_view import PatientViews
 from sidecar.web.routes import create_public
 from sidecar.web.stream import Streamer
@@ -180,13 +180,16 @@ async def build(
             contained=settings.fhir.contained_endpoint,
             compat_2023=settings.compat.s4s_extension,
         )
+        limits = RequestLimits(
+            transfers=settings.server.max_streams, transfers_of_app=settings.server.max_streams_per_client
+        )
         fhir = ImagingFhir(
             guard, catalog, endpoints, discovery, site_of(settings), PageLinks(settings.fhir.link_key()),
-            offered(settings),
+            offered(settings), limits,
             detail=settings.fhir.detail, page_size=settings.fhir.page_size, version=__version__, released=RELEASED,
         )  # fmt: skip
         dicomweb = DicomWeb(
-            guard, pacs, Streamer(metrics, settings.server.client_seconds), endpoints, _limits(settings), metrics,
+            guard, pacs, Streamer(metrics, settings.server.client_seconds), endpoints, limits, metrics,
             public_base=settings.server.public_url, verify_instances=settings.pacs.verify_instances,
             metadata_row_bytes=settings.pacs.metadata_row_bytes, invalidation=invalidation,
         )  # fmt: skip
@@ -257,8 +260,3 @@ def _patients(
         cache_ttl_seconds=patients.cache_ttl_seconds,
         invalidation=invalidation,
     )
-
-
-def _limits(settings: Settings) -> StreamLimits:
-    server = settings.server
-    return StreamLimits(overall=server.max_streams, per_client=server.max_streams_per_client)

@@ -49,10 +49,10 @@ class Server(Section):
         2_000, description="Client connections open at once, idle ones too; a further one is a 503 with Retry-After"
     )
     max_streams: Annotated[int, Field(ge=1, le=10_000), NO_BOOLEAN] = Field(
-        64, description="Retrievals at once; more are a 503 with Retry-After"
+        64, description="Retrievals at once, half of them for one patient; more wait for a place"
     )
     max_streams_per_client: Annotated[int, Field(ge=1, le=10_000), NO_BOOLEAN] = Field(
-        16, description="Retrievals at once of one app for one user; more are a 429 with Retry-After"
+        16, description="Retrievals at once of one app for one user; more wait for a place"
     )
     client_seconds: Seconds = Field(60, description="How long a client may take to accept one chunk of an image")
 
@@ -125,7 +125,7 @@ class Pacs(Section):
     ca_file: CertificatesFile | None = Field(None, description="Certificate authorities to trust for the PACS, PEM")
     timeout_seconds: Seconds = Field(30, description="For a query; for each silence of a retrieval")
     patience_seconds: Seconds | None = Field(
-        10,
+        30,
         description="Longer than this to a retrieval's first byte: 503 + Retry-After, and it goes on; null: off",
     )
     warm_seconds: Seconds = Field(600, description="Longest wait for a retrieval's first byte in the background")

@@ -1,8 +1,7 @@
 """A bounded queue before something that takes only so many at once."""
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
@@ -36,30 +35,3 @@ class Turns:
             yield
         finally:
             self._free.release()
-
-
-class FairTurns:
-    """``Turns`` for each key apart: whoever asks for much waits for itself."""
-
-    def __init__(self, at_once: int, *, waiting: int, seconds: float) -> None:
-        self._at_once = at_once
-        self._most_waiting = waiting
-        self._seconds = seconds
-        self._of: dict[Hashable, Turns] = {}
-        self._users: Counter[Hashable] = Counter()
-
-    def __len__(self) -> int:
-        return len(self._of)
-
-    @asynccontextmanager
-    async def turn(self, key: Hashable) -> AsyncIterator[None]:
-        """Wait for a turn of ``key`` and hold it in the block. Raises ``Busy``."""
-        turns = self._of.setdefault(key, Turns(self._at_once, waiting=self._most_waiting, seconds=self._seconds))
-        self._users[key] += 1
-        try:
-            async with turns.turn():
-                yield
-        finally:
-            self._users[key] -= 1
-            if not self._users[key]:
-                del self._users[key], self._of[key]

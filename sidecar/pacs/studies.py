@@ -13,10 +13,10 @@ from cachetools import TTLCache
 from sidecar.access.identity import PatientIdentifier, all_are_one_of
 from sidecar.common.dicom_json import Row, text, values
 from sidecar.common.errors import Unavailable
+from sidecar.common.fair_queue import FairQueue, QueueFull, WaitTooLong
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.common.slices import batched, in_slices, let_go
-from sidecar.common.turns import Busy, FairTurns
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.ownership import Ownership, is_row_of
 from sidecar.pacs.resources import Query
@@ -25,7 +25,8 @@ from sidecar.pacs.study_owners import StudyOwners
 
 DETAILS_OF_ONE = 4
 """So many queries for the details of one patient's studies are under way at once; all others wait in their own line."""
-DETAILS_WAITING = 5_000
+DETAILS_WAITING = (20_000, 5_000)
+"""In all, and for one patient."""
 DETAILS_SECONDS = 120
 
 KnownAs = frozenset[PatientIdentifier]
@@ -86,8 +87,7 @@ class Studies:
         self.forget_listed = self._lists.forget_listed
         self._drop = drop
         self._now = now
-        self._details = asyncio.Semaphore(concurrency)
-        self._fair = FairTurns(DETAILS_OF_ONE, waiting=DETAILS_WAITING, seconds=DETAILS_SECONDS)
+        self._details = FairQueue((concurrency, DETAILS_OF_ONE), waiting=DETAILS_WAITING, seconds=DETAILS_SECONDS)
         self._flight: SingleFlight[_Asked, Listing] = SingleFlight(kept)
         self._kept: TTLCache[_Asked, Listing] = kept.cache(TTLCache(max_entries, ttl=cache_seconds, timer=clock))
         # Of a search that goes on in the background (SIA-23): when it was first asked for.
@@ -206,10 +206,10 @@ class Studies:
     async def _ask_detail(self, key: _Asked, ask: Callable[[], Awaitable[list[Row]]]) -> Listing:
         started = self._invalidation.generation
         try:
-            async with self._fair.turn(key[1]), self._details:
+            async with self._details.place(key[1]):
                 asked = self._asked.setdefault(key, self._now())
                 rows = await ask()
-        except Busy:
+        except (QueueFull, WaitTooLong):
             raise Unavailable("The image archive is busy; try again.", reason="details_busy", retry_after=5) from None
         self._asked.pop(key, None)
         found = Listing(rows, asked)

@@ -15,6 +15,7 @@ from sidecar.access.identity import PatientIdentifier
 from sidecar.access.token import Token, is_fhir_id
 from sidecar.common.dicom_json import Row, tag, text
 from sidecar.common.errors import BadGateway, BadRequest, NotAcceptable, Problem, Unavailable
+from sidecar.common.fair_queue import Place
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.slices import in_slices, let_go
 from sidecar.common.spans import span
@@ -29,12 +30,13 @@ from sidecar.pacs.resources import OBJECTS, Kind, Query, Retrieval, parse
 from sidecar.pacs.rewrite import TooDeep, public_attributes, rewrite_row
 from sidecar.pacs.verify import Permitted, scanner_for
 from sidecar.telemetry.access_record import current_record
+from sidecar.telemetry.durations import measure
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.capabilities import PREFIX
 from sidecar.web.conditions import to_client, to_pacs
 from sidecar.web.current_study import CurrentStudy
 from sidecar.web.guard import Guard
-from sidecar.web.limits import StreamLimits
+from sidecar.web.limits import RequestLimits
 from sidecar.web.middleware import TARGET
 from sidecar.web.patient_view import PatientView
 from sidecar.web.pieces import in_pieces
@@ -64,7 +66,7 @@ class DicomWeb:
         pacs: PacsClient,
         streamer: Streamer,
         endpoints: Endpoints,
-        limits: StreamLimits,
+        limits: RequestLimits,
         metrics: Metrics,
         *,
         public_base: str,
@@ -114,7 +116,7 @@ class DicomWeb:
             current_record().searches(f"/{PREFIX}/{resource.level}", parameters)
             if resource.study is None and resource.level != "studies":
                 resource = replace(resource, study=capability.study)
-            return await self._search(permit, resource, root, accept, parameters, only=capability.study)
+            return await self._search(request, token, permit, resource, root, accept, parameters, only=capability.study)
         return await self._retrieve(request, token, permit, resource, root, accept, parameters)
 
     async def _serve(
@@ -125,7 +127,7 @@ class DicomWeb:
         accept, parameters = _accept(request)
         if isinstance(resource, Query):
             current_record().searches(request.path, parameters)
-            return await self._search(permit, resource, root, accept, parameters)
+            return await self._search(request, token, permit, resource, root, accept, parameters)
         return await self._retrieve(request, token, permit, resource, root, accept, parameters)
 
     async def wado_uri(self, request: web.Request) -> web.StreamResponse:
@@ -168,15 +170,17 @@ class DicomWeb:
                     retry_after=1,
                 )  # fmt: skip
 
-        with self._limits.slot((token.client_id, token.subject or token.patient)):
-            asked = upstream_accept(accept, resource)
+        asked = upstream_accept(accept, resource)
+        rendering = _rendering_parameters(parameters, resource)
+        async with contextlib.AsyncExitStack() as stack:
+            with measure("queue"):
+                places = await stack.enter_async_context(self._limits.transfer(token, resource))
             with span("record"):
                 self._guard.audit.permitted(current_record())
             with span("fetch"):
                 return await self._stream(
                     request, study_permit, permitted, now, resource, root, accept=asked,
-                    unwrap=is_single(accept, resource), parameters=_rendering_parameters(parameters, resource),
-                    decide_again=decide_again,
+                    unwrap=is_single(accept, resource), parameters=rendering, decide_again=decide_again, places=places,
                 )  # fmt: skip
 
     def _names_patient(self, kind: Kind) -> bool:
@@ -198,6 +202,7 @@ class DicomWeb:
         unwrap: bool,
         parameters: Sequence[tuple[str, str]],
         decide_again: Callable[[], Awaitable[None]],
+        places: Sequence[Place],
     ) -> web.StreamResponse:
         conditions = to_pacs(request.headers, resource.kind)
         # Before the archive lists what it will send: images that arrive meanwhile make the list longer, not shorter.
@@ -217,10 +222,12 @@ class DicomWeb:
             )  # fmt: skip
             if unwrap and head.boundary is not None:
                 head = replace(head, content_type="application/dicom", media_type="application/dicom")
-            return await self._streamer.send(request, upstream, head, resource.kind.value, scanner, now)
+            return await self._streamer.send(request, upstream, head, resource.kind.value, scanner, now, places)
 
     async def _search(
         self,
+        request: web.Request,
+        token: Token,
         permit: PatientPermit,
         query: Query,
         root: str,
@@ -232,6 +239,8 @@ class DicomWeb:
         if not accepts_json(accept):
             raise NotAcceptable("Searches are answered in application/dicom+json.", reason="accept")
         matching = parse_matching(parameters)
+        with measure("queue"):
+            await self._limits.search(request, token)
         if only is not None and query.study is None:
             await self._guard.study(permit, Part(only), whole=False)
             matching = matching.of_study(only)
@@ -240,22 +249,19 @@ class DicomWeb:
         view = await self._guard.view(permit) if permit.is_limited else None
         known_as = await self._guard.known_as(permit)
         with span("fetch"):
-            async with self._guard.queries.turn(permit.patient):
-                # Of one study the owners have just been looked at.
-                checked = only is not None or query.study is not None
-                rows, others = await self._rows(query, matching, known_as, view, checked=checked)
+            # Of one study the owners have just been looked at.
+            checked = only is not None or query.study is not None
+            rows, others = await self._rows(query, matching, known_as, view, checked=checked)
         if others:
             await self._note_others(permit, query, known_as, others)
         try:
-            # In the patient's turn, too: the rows of many searches at once would fill the memory.
-            async with self._guard.queries.turn(permit.patient):
-                written = await in_slices(
-                    b"," + orjson.dumps(rewrite_row(public_attributes(row), root))
-                    if only in (None, text(row, "StudyInstanceUID"))
-                    else None
-                    for row in rows
-                )
-                await let_go(rows)
+            written = await in_slices(
+                b"," + orjson.dumps(rewrite_row(public_attributes(row), root))
+                if only in (None, text(row, "StudyInstanceUID"))
+                else None
+                for row in rows
+            )
+            await let_go(rows)
             written[:1] = [b"[" + one[1:] for one in written[:1]] or [b"["]
             return in_pieces([*written, b"]"], {hdrs.CONTENT_TYPE: DICOM_JSON})
         except TooDeep:

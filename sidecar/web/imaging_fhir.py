@@ -1,7 +1,6 @@
 """The FHIR routes: ImagingStudy search and read, Endpoint read, and what we say of ourselves (SIA-3, 20..24)."""
 
 import asyncio
-import contextlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -28,14 +27,16 @@ from sidecar.fhir.search import Search, parse_search
 from sidecar.fhir.select import Page, narrowed, page_of, passing
 from sidecar.pacs.media import parse_accept
 from sidecar.telemetry.access_record import current_record
+from sidecar.telemetry.durations import measure
 from sidecar.tokens.discovery import Discovery, SmartConfiguration
 from sidecar.web.capabilities import Issued
 from sidecar.web.errors import FHIR_JSON, json_response
 from sidecar.web.guard import Denied, Guard
+from sidecar.web.limits import RequestLimits
 from sidecar.web.middleware import TARGET
 from sidecar.web.negotiate import answer, fhir_version, wants_fresh
 from sidecar.web.patient_view import PatientView
-from sidecar.web.search_details import ASKED_OF_THE_ARCHIVE, search_details
+from sidecar.web.search_details import search_details
 from sidecar.web.target import form_parameters
 
 BODY_SECONDS = 10
@@ -64,6 +65,7 @@ class ImagingFhir:
         site: Site,
         page_links: PageLinks,
         offered: Offered,
+        limits: RequestLimits,
         *,
         detail: str,
         page_size: int,
@@ -77,6 +79,7 @@ class ImagingFhir:
         self._site = site
         self._page_links = page_links
         self._offered = offered
+        self._limits = limits
         self._detail = detail
         self._page_size = page_size
         self._version = version
@@ -101,6 +104,7 @@ class ImagingFhir:
         version = fhir_version(request, parameters)
         search = parse_search(parameters, self._site, strict=_is_strict(request))
         permit = await self._permit(token, compartment, search)
+        await self._wait_for_place(request, token)
         fresh = wants_fresh(request)
         for system, value in search.patient_identifiers:
             await self._guard.patient_named(permit, system, value, fresh=fresh)
@@ -145,10 +149,7 @@ class ImagingFhir:
         seen = view.last_updated(await self._catalog.look(permit.patient, view.listing.rows, view.listing.series))
         endpoint = None if self._endpoints.contained else permit.patient
         worth = await in_slices(narrowed(view.rows, search, seen, self._site))
-        async with contextlib.AsyncExitStack() as stack:
-            if search.names() & ASKED_OF_THE_ARCHIVE:  # Many questions, perhaps: so many such searches at once.
-                await stack.enter_async_context(self._guard.queries.turn(permit.patient))
-            details = await search_details(search, worth, view, endpoint)
+        details = await search_details(search, worth, view, endpoint)
         found = await in_slices(passing(view.rows, search, seen=seen, site=self._site, details=details))
         return page_of(found, search, self._page_size)
 
@@ -160,6 +161,7 @@ class ImagingFhir:
         uid = request[TARGET].segments[2]
         if not is_uid(uid):
             raise NotFound("There is no such resource.", reason="unknown_id")
+        await self._wait_for_place(request, token)
         fresh = wants_fresh(request)
         await self._guard.study(permit, Part(uid), whole=False, fresh=fresh)
         view = await self._guard.view(permit, fresh=fresh)
@@ -169,6 +171,10 @@ class ImagingFhir:
                 resource = await self._resource(row, view, permit, instant(view.last_updated(seen)[uid]), {})
                 return answer(request, subset(resource, result), version=version, pretty=result.pretty)
         raise self._guard.absent(uid, view)
+
+    async def _wait_for_place(self, request: web.Request, token: Token) -> None:
+        with measure("queue"):
+            await self._limits.search(request, token)
 
     async def read_endpoint(self, request: web.Request) -> web.Response:
         """``GET [base]/Endpoint/{id}``: the standing Endpoint of the token's patient (SIA-31)."""

@@ -1,15 +1,37 @@
-"""How many transfers and queries run at once: overall, and for one client, so that no app takes all (429, 503)."""
+"""How much runs at once for one app, one patient and all: what is more waits in a fair queue before it is refused.
+
+Viewers do not repeat a 429 or a 503, so a request waits for seconds first.
+"""
 
 import contextlib
-from collections import Counter
-from collections.abc import AsyncIterator, Hashable, Iterator
+from collections.abc import AsyncIterator, Hashable, Sequence
+from typing import NoReturn, TypeAlias
 
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from sidecar.access.token import Token
 from sidecar.common.errors import Problem, Unavailable
-from sidecar.common.turns import Busy, FairTurns
+from sidecar.common.fair_queue import UNLIMITED, FairQueue, Place, QueueFull, WaitTooLong
+from sidecar.pacs.resources import Kind, Retrieval
+from sidecar.web.least_rate import LEAST_BYTES_PER_SECOND, send_whole
 
 RETRY_AFTER_SECONDS = 2
+WAIT_SECONDS = 20
+"""Longest wait for a place. With ``pacs.patience_seconds`` it stays below the 60 seconds after which nginx gives up."""
+WAITING = (4_096, 2_048, 1_024)
+"""Most requests that wait: in all, for one patient, for one app of the patient."""
+SEARCHES_AT_ONCE = (32, 6, 4)
+"""Searches and reads of lists at once: in all, for one patient, for one app. Each may have megabytes in memory."""
 QUERIES_AT_ONCE, QUERIES_WAITING, QUERY_WAIT_SECONDS = 8, 500, 30
 """For one patient: of the 32 connections that queries have at the PACS."""
+ANSWER_SECONDS = 60
+"""For sending a list, and ``LEAST_BYTES_PER_SECOND`` on top."""
+
+Caller: TypeAlias = tuple[Hashable, Hashable]
+"""For whom a place is: the patient in context (without one: the client and its user), and the app."""
+
+_SMALL = frozenset({Kind.METADATA, Kind.THUMBNAIL})
 
 
 class TooManyRequests(Problem):
@@ -19,50 +41,113 @@ class TooManyRequests(Problem):
     code = "throttled"
 
 
-class StreamLimits:
-    """At most ``overall`` transfers, and ``per_client`` for one client, at the same time."""
+def caller_of(token: Token) -> Caller:
+    """Return who asks: all apps of one patient are one caller, with one part for each app."""
+    app = (token.client_id, token.subject)
+    return ("client", *app) if token.patient is None else ("patient", token.patient), app
 
-    def __init__(self, *, overall: int, per_client: int) -> None:
-        self._overall = overall
-        self._per_client = per_client
-        self._running: Counter[Hashable] = Counter()
 
-    @contextlib.contextmanager
-    def slot(self, client: Hashable) -> Iterator[None]:
-        """Count one transfer of ``client`` while the block runs. Raises ``TooManyRequests`` or ``Unavailable``."""
-        if self._running[client] >= self._per_client:
-            raise TooManyRequests(
-                "This app has too many transfers under way; wait for one to end.",
-                reason="too_many_streams_of_client", retry_after=RETRY_AFTER_SECONDS,
-            )  # fmt: skip
-        if self._running.total() >= self._overall:
-            raise Unavailable(
-                "The server has too many transfers under way; try again.",
-                reason="too_many_streams", retry_after=RETRY_AFTER_SECONDS,
-            )  # fmt: skip
-        self._running[client] += 1
-        try:
-            yield
-        finally:
-            self._running[client] -= 1
-            if not self._running[client]:
-                del self._running[client]
+class RequestLimits:
+    """Places for transfers and for searches.
+
+    ``transfers`` places in all, half of them for one patient, ``transfers_of_app`` for one app of the patient. Whole
+    studies and series have at most half of each, so that they leave places to what a viewer shows.
+    """
+
+    def __init__(self, *, transfers: int, transfers_of_app: int) -> None:
+        at_once = (transfers, _half(transfers), transfers_of_app)
+        self.transfers = FairQueue(at_once, waiting=WAITING, seconds=WAIT_SECONDS)
+        self.whole_transfers = FairQueue([_half(one) for one in at_once], waiting=WAITING, seconds=WAIT_SECONDS)
+        self.searches = FairQueue(SEARCHES_AT_ONCE, waiting=WAITING, seconds=WAIT_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def transfer(self, token: Token, retrieval: Retrieval) -> AsyncIterator[Sequence[Place]]:
+        """Wait for the places of ``retrieval`` and hold them. Raises ``TooManyRequests`` or ``Unavailable``."""
+        # In this order alone: whoever holds the last place waits for none.
+        queues = [self.whole_transfers, self.transfers] if _is_whole(retrieval) else [self.transfers]
+        async with contextlib.AsyncExitStack() as stack:
+            yield [await stack.enter_async_context(_place(one, caller_of(token), "streams")) for one in queues]
+
+    async def search(self, request: web.Request, token: Token) -> None:
+        """Wait for a place for a search, and hold it until its answer is sent.
+
+        Raises ``TooManyRequests`` or ``Unavailable``.
+        """
+        if _PLACES not in request:
+            request[_PLACES] = contextlib.AsyncExitStack()
+        await request[_PLACES].enter_async_context(_place(self.searches, caller_of(token), "searches"))
 
 
 class QueryLimits:
-    """So that nobody's questions to the PACS, about studies that are not there, keep others from theirs."""
+    """So that nobody's questions to the PACS, about studies that are not there, keep others from theirs.
+
+    A holder of a place waits for no other place of any queue.
+    """
 
     def __init__(self) -> None:
-        self._turns = FairTurns(QUERIES_AT_ONCE, waiting=QUERIES_WAITING, seconds=QUERY_WAIT_SECONDS)
+        self._queue = FairQueue(
+            (UNLIMITED, QUERIES_AT_ONCE), waiting=(UNLIMITED, QUERIES_WAITING), seconds=QUERY_WAIT_SECONDS
+        )
 
     @contextlib.asynccontextmanager
     async def turn(self, patient: str) -> AsyncIterator[None]:
-        """Hold one of the patient's turns while the block runs. Raises ``TooManyRequests``."""
+        """Hold one of the patient's places while the block runs. Raises ``TooManyRequests`` or ``Unavailable``."""
+        async with _place(self._queue, (patient,), "queries"):
+            yield
+
+
+_PLACES: web.RequestKey[contextlib.AsyncExitStack] = web.RequestKey("places", contextlib.AsyncExitStack)
+
+
+def hold_places() -> Middleware:
+    """Return a middleware that gives places back when the answer is sent: until then the answer is in memory."""
+
+    @web.middleware
+    async def hold(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            async with self._turns.turn(patient):
-                yield
-        except Busy:
-            raise TooManyRequests(
-                "Too many requests for this patient are under way; wait for some to end.",
-                reason="too_many_queries_of_patient", retry_after=RETRY_AFTER_SECONDS,
-            ) from None  # fmt: skip
+            response = await handler(request)
+            if _PLACES in request:
+                length = response.content_length or 0
+                await send_whole(request, response, seconds=ANSWER_SECONDS + length / LEAST_BYTES_PER_SECOND)
+            return response
+        finally:
+            if _PLACES in request:
+                await request[_PLACES].aclose()
+
+    return hold
+
+
+@contextlib.asynccontextmanager
+async def _place(queue: FairQueue, key: tuple[Hashable, ...], what: str) -> AsyncIterator[Place]:
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            place = await stack.enter_async_context(queue.place(*key))
+        except QueueFull as full:
+            _refuse(full.level, what)
+        except WaitTooLong:
+            raise Unavailable(
+                "The server is busy; try again.", reason=f"{what}_queue_timeout", retry_after=RETRY_AFTER_SECONDS
+            ) from None
+        yield place
+
+
+def _refuse(level: int, what: str) -> NoReturn:
+    if level == 0:
+        raise Unavailable(
+            "Too many requests wait at the server; try again.", reason=f"too_many_{what}",
+            retry_after=RETRY_AFTER_SECONDS,
+        ) from None  # fmt: skip
+    whose = ("patient", "client")[level - 1]
+    raise TooManyRequests(
+        f"Too many requests of this {whose} wait; wait for some to end.",
+        reason=f"too_many_{what}_of_{whose}", retry_after=RETRY_AFTER_SECONDS,
+    ) from None  # fmt: skip
+
+
+def _is_whole(retrieval: Retrieval) -> bool:
+    """Whether it brings all of a study or a series."""
+    return retrieval.part.instance is None and retrieval.kind not in _SMALL
+
+
+def _half(limit: int) -> int:
+    return max(1, limit // 2)

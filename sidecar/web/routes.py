@@ -14,6 +14,7 @@ from sidecar.web.capabilities import PREFIX
 from sidecar.web.dicomweb import DicomWeb
 from sidecar.web.errors import json_response
 from sidecar.web.imaging_fhir import ImagingFhir
+from sidecar.web.limits import hold_places
 from sidecar.web.middleware import Handler, add_headers, observe_requests
 
 REQUEST_BODY_BYTES = 65_536
@@ -41,7 +42,7 @@ def create_public(
     ``customize`` may add routes, ``GET /`` among them (the demo's page).
     """
     app = web.Application(
-        middlewares=[observe_requests(metrics, audit, realm, is_draining, tracing)],
+        middlewares=[hold_places(), observe_requests(metrics, audit, realm, is_draining, tracing)],
         client_max_size=REQUEST_BODY_BYTES,
     )
     # No credentials: we use no cookies, and a page's script must show its token itself.

@@ -14,8 +14,6 @@ from sidecar.web.patient_view import PatientView
 _OF_INSTANCES = {"instance": "SOPInstanceUID", "dicom-class": "SOPClassUID"}
 _UID_SYSTEMS = (None, UID_SYSTEM, "urn:ietf:rfc:3986")
 
-ASKED_OF_THE_ARCHIVE = frozenset({"modality", "bodysite", "series", *_OF_INSTANCES})
-"""Search parameters that a study's own row may not answer."""
 MAXIMUM_QUESTIONS = 1_000
 """Studies times UIDs that one search may have the archive asked for."""
 

@@ -8,6 +8,7 @@ patient, is aborted, never ended (SIA-43).
 import asyncio
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -16,6 +17,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
 from sidecar.common.errors import BadGateway, GatewayTimeout, NotFound, Problem, Unavailable
+from sidecar.common.fair_queue import Place
 from sidecar.common.slices import in_slices
 from sidecar.common.spans import KIND, OUTCOME, Span, span
 from sidecar.pacs.answer import Head
@@ -29,6 +31,7 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.web.abort import abort_connection
 from sidecar.web.conditions import to_client
 from sidecar.web.current_study import CHANGED_SECONDS, CurrentStudy
+from sidecar.web.least_rate import ClientRate
 from sidecar.web.middleware import BROKEN_OFF, REASON, REQUEST_ID
 from sidecar.web.output import Output, Pieces
 from sidecar.web.watch import Watch
@@ -76,24 +79,31 @@ class Streamer:
     client_seconds: float
 
     async def send(
-        self, request: web.Request, upstream: Upstream, head: Head, kind: str, scanner: Scanner, now: CurrentStudy
-    ) -> web.StreamResponse:
+        self, request: web.Request, upstream: Upstream, head: Head, kind: str, scanner: Scanner, now: CurrentStudy,
+        places: Sequence[Place],
+    ) -> web.StreamResponse:  # fmt: skip
         """Send the body of ``upstream`` through ``scanner``; return the finished answer. ``now``: what is asked for.
+
+        ``places``: what the transfer holds. A client that is too slow loses them when somebody else waits for one.
 
         Raises a ``Problem`` while nothing was sent; afterwards a broken or incomplete body aborts the client's
         connection: no length, no last chunk, no closing delimiter will pretend that it was whole.
         """
         with span("transfer") as step:
             step.set(KIND, kind)
-            return await self._send(request, upstream, head, kind, scanner, now, step)
+            return await self._send(request, upstream, head, kind, scanner, now, places, step)
 
     async def _send(
         self, request: web.Request, upstream: Upstream, head: Head, kind: str, scanner: Scanner, now: CurrentStudy,
-        step: Span,
+        places: Sequence[Place], step: Span,
     ) -> web.StreamResponse:  # fmt: skip
         outcome = "client_gone"
         self.metrics.streams_active.inc()
-        watch = Watch(min(self.client_seconds, upstream.idle_seconds))
+        rate = ClientRate(asyncio.get_running_loop().time)
+        watch = Watch(
+            min(self.client_seconds, upstream.idle_seconds),
+            lambda: rate.is_too_slow() and any(place.is_wanted() for place in places),
+        )
         body = Body(upstream, scanner, watch, now)
         response: web.StreamResponse | None = None
         writer: AbstractStreamWriter | None = None
@@ -105,13 +115,14 @@ class Streamer:
                     response.force_close()  # Its end is the body's end.
                 writer = await response.prepare(request)
                 if request.method != "HEAD" and writer is not None:
-                    await self._copy(first, body, Output(writer), kind, watch)
+                    await self._copy(first, body, writer, kind, watch, rate)
                 watch.begin(_WRITING, self.client_seconds)
+                rate.wait_for(writer)
                 await response.write_eof()
             outcome = "complete"
         except (Broken, TimeoutError) as failure:
             if isinstance(failure, TimeoutError) and watch.step == _WRITING:
-                self._abort(request, "client_stalled")
+                self._abort(request, "client_too_slow" if rate.is_too_slow() else "client_stalled")
             broken = failure if isinstance(failure, Broken) else Broken("timeout")
             broken = await self._explained(broken, request, kind, now)
             outcome = self._record(broken, request, kind)
@@ -138,11 +149,15 @@ class Streamer:
             response.headers["Content-Disposition"] = "attachment"
         return response
 
-    async def _copy(self, pieces: Pieces, body: "Body", output: Output, kind: str, watch: Watch) -> None:
-        sent = self.metrics.streamed_bytes.labels(kind)
+    async def _copy(
+        self, pieces: Pieces, body: "Body", writer: AbstractStreamWriter, kind: str, watch: Watch, rate: ClientRate
+    ) -> None:
+        sent, output = self.metrics.streamed_bytes.labels(kind), Output(writer)
         while pieces:
             watch.begin(_WRITING, self.client_seconds)
+            rate.wait_for(writer)
             sent.inc(await output.write(pieces))
+            rate.end()
             pieces = await body.next()
 
     async def _explained(self, broken: Broken, request: web.Request, kind: str, now: CurrentStudy) -> Broken:

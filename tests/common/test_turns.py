@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sidecar.common.turns import Busy, FairTurns, Turns
+from sidecar.common.turns import Busy, Turns
 
 
 async def test_no_more_at_once_than_allowed_and_everybody_has_a_turn() -> None:
@@ -48,22 +48,3 @@ async def test_who_gives_up_or_fails_leaves_no_turn_behind() -> None:
         await asyncio.gather(waiting, return_exceptions=True)
     async with asyncio.timeout(60), turns.turn():
         pass
-
-
-async def test_whoever_asks_for_much_waits_for_itself() -> None:
-    """The turns of one key take none of another's; nothing is kept of a key that nobody uses."""
-    turns = FairTurns(2, waiting=1, seconds=60)
-    let_go = asyncio.Event()
-
-    async def hold(key: str) -> None:
-        async with turns.turn(key):
-            await let_go.wait()
-
-    greedy = [asyncio.create_task(hold("greedy")) for _ in range(5)]
-    await asyncio.sleep(0)
-    async with asyncio.timeout(60), turns.turn("other"):
-        assert len(turns) == 2
-    let_go.set()
-    outcomes = await asyncio.gather(*greedy, return_exceptions=True)
-    assert [type(one) for one in outcomes if one is not None] == [Busy, Busy]
-    assert len(turns) == 0

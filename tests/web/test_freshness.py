@@ -144,7 +144,8 @@ async def test_many_clients_of_a_slow_search_cost_one_query() -> None:
     archive = Archive(delay=0.6)
     async with app_of(archive, None, **SLOW) as (session, url, _):
         found = await asyncio.gather(*(repeated(session, url) for _ in range(30)))
-        assert {statuses[0] for statuses, _ in found} == {503}
+        # Some wait for their turn until the answer is there.
+        assert {503} <= {statuses[0] for statuses, _ in found} <= {200, 503}
         assert archive.lists == 1
 
 

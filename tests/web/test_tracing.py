@@ -78,7 +78,8 @@ async def test_a_retrieval_is_seen_step_by_step() -> None:
             (WADO, "read"), (WADO, "token"), ("token", "ehr discovery"), ("token", "ehr introspection"),
             (WADO, "decide patient"), (WADO, "patient"), (WADO, "ownership"), ("ownership", "pacs query"),
             ("patient", "pacs query"),
-            (WADO, "decide study"), (WADO, "record"), (WADO, "fetch"), ("fetch", "pacs query"), ("fetch", "pacs study"),
+            (WADO, "decide study"), (WADO, "queue"), (WADO, "record"), (WADO, "fetch"), ("fetch", "pacs query"),
+            ("fetch", "pacs study"),
             ("fetch", "transfer"),
         }  # fmt: skip
         told = attributes(root)

@@ -1,0 +1,168 @@
+"""A bounded queue before something that takes only so many at once; callers have their turns round robin."""
+
+import asyncio
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+Key: TypeAlias = tuple[Hashable, ...]
+"""Who asks, from the whole to the part: ``(patient, app)``."""
+
+UNLIMITED = 2**31
+
+
+class QueueFull(Exception):
+    """So many wait already. ``level``: 0 for all callers together, else the part of the key that has too many."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.level = level
+
+
+class WaitTooLong(Exception):
+    """No place became free in time."""
+
+
+class Place:
+    """A place that is held. ``is_wanted`` says whether another caller waits for it."""
+
+    def __init__(self, queue: "FairQueue", key: Key) -> None:
+        self._queue = queue
+        self._key = key
+
+    def is_wanted(self) -> bool:
+        """Return whether some other caller, who waits now, would have a place if this one was free."""
+        return self._queue.would_serve_another(self._key)
+
+
+class FairQueue:
+    """Grants places to callers, whose keys have one part for each level.
+
+    ``at_once`` and ``waiting`` have one limit for each level, from the whole on: ``(64, 32, 16)`` is 64 places in all,
+    at most 32 of them for one patient, 16 for one app of the patient. A caller waits ``seconds`` at most. A place that
+    becomes free goes to the patient who holds the fewest, round robin where several do, and so among the patient's
+    apps; requests of one app are served in the order in which they came.
+    """
+
+    def __init__(self, at_once: Sequence[int], *, waiting: Sequence[int], seconds: float) -> None:
+        if len(at_once) != len(waiting):
+            raise ValueError("at_once and waiting are for different levels")
+        self._at_once = tuple(at_once)
+        self._most_waiting = tuple(waiting)
+        self._seconds = seconds
+        self._running: Counter[Key] = Counter()
+        self._waiting: Counter[Key] = Counter()
+        # For each part of a key that somebody waits under: the next parts, those first whose turn it is.
+        self._turns: dict[Key, OrderedDict[Hashable, None]] = {}
+        self._futures: dict[Key, OrderedDict[asyncio.Future[None], None]] = {}
+
+    def running(self, *key: Hashable) -> int:
+        """Return how many places are held below this part of a key."""
+        return self._running[key]
+
+    def waiting(self, *key: Hashable) -> int:
+        """Return how many wait below this part of a key."""
+        return self._waiting[key]
+
+    def __len__(self) -> int:
+        return len(self._running) + len(self._waiting) + len(self._turns) + len(self._futures)
+
+    @asynccontextmanager
+    async def place(self, *key: Hashable) -> AsyncIterator[Place]:
+        """Wait for a place and hold it in the block. Raises ``QueueFull``, or ``WaitTooLong`` after ``seconds``."""
+        if len(key) != len(self._at_once) - 1:
+            raise ValueError("the key has another number of levels than the limits")
+        # Whoever could be served has been: nobody is overtaken here.
+        if self._has_room(key):
+            self._count(self._running, key, 1)
+        else:
+            await self._wait(key)
+        try:
+            yield Place(self, key)
+        finally:
+            self._count(self._running, key, -1)
+            self._serve()
+
+    async def _wait(self, key: Key) -> None:
+        for level, prefix in enumerate(_prefixes(key)):
+            if self._waiting[prefix] >= self._most_waiting[level]:
+                raise QueueFull(level)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._enter(key, future)
+        try:
+            async with asyncio.timeout(self._seconds):
+                await future
+        except BaseException as error:
+            if future in self._futures.get(key, ()):
+                self._leave(key, future)
+            elif not future.cancelled():  # It was served in the same moment.
+                self._count(self._running, key, -1)
+                self._serve()
+            if isinstance(error, TimeoutError):
+                raise WaitTooLong from None
+            raise
+
+    def _enter(self, key: Key, future: asyncio.Future[None]) -> None:
+        self._count(self._waiting, key, 1)
+        self._futures.setdefault(key, OrderedDict())[future] = None
+        for level, part in enumerate(key):
+            self._turns.setdefault(key[:level], OrderedDict()).setdefault(part)
+
+    def _leave(self, key: Key, future: asyncio.Future[None]) -> None:
+        self._count(self._waiting, key, -1)
+        del self._futures[key][future]
+        if not self._futures[key]:
+            del self._futures[key]
+        for level in reversed(range(len(key))):
+            if not self._waiting[key[: level + 1]]:
+                del self._turns[key[:level]][key[level]]
+                if not self._turns[key[:level]]:
+                    del self._turns[key[:level]]
+
+    def _serve(self) -> None:
+        while self._futures and (key := self._next(())) is not None:
+            future = next(iter(self._futures[key]))
+            for level, part in enumerate(key):
+                self._turns[key[:level]].move_to_end(part)
+            self._leave(key, future)
+            if not future.cancelled():  # Else its caller has left, and its task has not gone on yet.
+                self._count(self._running, key, 1)
+                future.set_result(None)
+
+    def _next(self, prefix: Key, other_than: Key | None = None) -> Key | None:
+        """Return the key whose turn it is below ``prefix``, ``None`` when nobody there may have a place."""
+        if self._running[prefix] >= self._at_once[len(prefix)]:
+            return None
+        if len(prefix) == len(self._at_once) - 1:
+            return None if prefix == other_than or prefix not in self._futures else prefix
+        # Whoever holds the fewest places comes first; of those, whoever has waited longest since its last turn.
+        for part in sorted(self._turns.get(prefix, ()), key=lambda part: self._running[*prefix, part]):
+            if (found := self._next((*prefix, part), other_than)) is not None:
+                return found
+        return None
+
+    def would_serve_another(self, key: Key) -> bool:
+        """Return whether another key has somebody waiting who would be served if ``key`` had a place less."""
+        self._count(self._running, key, -1)
+        try:
+            return self._next((), other_than=key) is not None
+        finally:
+            self._count(self._running, key, 1)
+
+    def _has_room(self, key: Key) -> bool:
+        return all(
+            self._running[prefix] < at_once for prefix, at_once in zip(_prefixes(key), self._at_once, strict=True)
+        )
+
+    @staticmethod
+    def _count(counter: Counter[Key], key: Key, step: int) -> None:
+        """Change the count of the key and of all that it is a part of; nothing is kept of who has none."""
+        for prefix in _prefixes(key):
+            counter[prefix] += step
+            if not counter[prefix]:
+                del counter[prefix]
+
+
+def _prefixes(key: Key) -> Iterator[Key]:
+    return (key[:length] for length in range(len(key) + 1))

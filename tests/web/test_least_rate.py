@@ -1,0 +1,65 @@
+"""How slow a client may be before it loses its place to another."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from sidecar.web.least_rate import LEAST_BYTES_PER_SECOND, WINDOW_SECONDS, ClientRate, LeastRate
+
+RATE = LEAST_BYTES_PER_SECOND
+
+
+@pytest.mark.parametrize(
+    ("bytes_per_second", "seconds", "is_too_slow"),
+    [
+        (0, WINDOW_SECONDS, False),
+        (0, WINDOW_SECONDS + 1, True),
+        (RATE, 3_600, False),
+        (RATE * 0.9, 100, False),
+        (RATE * 0.9, 200, True),
+        (RATE / 2, 20, False),
+        (RATE / 2, 40, True),
+    ],
+)
+def test_the_rate_is_that_of_a_window(bytes_per_second: float, seconds: int, is_too_slow: bool) -> None:
+    rate = LeastRate(RATE, WINDOW_SECONDS)
+    looks = [rate.is_too_slow(int(second * bytes_per_second), second) for second in range(1, seconds + 1)]
+    assert looks[-1] == is_too_slow
+
+
+def test_what_was_quick_once_does_not_count_for_ever() -> None:
+    """A client that took a gigabyte in a second may be slow for a window, no longer."""
+    rate = LeastRate(RATE, WINDOW_SECONDS)
+    looks = [rate.is_too_slow(2**30, second) for second in range(1, int(WINDOW_SECONDS) + 3)]
+    assert looks[-3:] == [False, True, True]
+
+
+def test_whoever_was_slow_and_is_quick_again_is_not_too_slow() -> None:
+    rate = LeastRate(RATE, WINDOW_SECONDS)
+    assert rate.is_too_slow(0, 1_000)
+    assert not rate.is_too_slow(RATE * 30, 1_001)
+
+
+def test_the_time_of_the_archive_does_not_count() -> None:
+    """Ten minutes between two pieces, for which the client is not waited for; what the buffer holds was not taken."""
+    now, buffered = 0.0, 0
+    writer = cast(
+        "Any", SimpleNamespace(output_size=0, transport=SimpleNamespace(get_write_buffer_size=lambda: buffered))
+    )
+    rate = ClientRate(lambda: now)
+    for _ in range(100):
+        rate.wait_for(writer)
+        now += 0.1
+        writer.output_size += 1
+        rate.end()
+        now += 600
+        assert not rate.is_too_slow()
+    rate.wait_for(writer)
+    writer.output_size += 2**20
+    buffered = 2**20
+    now += 6
+    assert rate.is_too_slow()
+    buffered = 0
+    now += 1
+    assert not rate.is_too_slow()
