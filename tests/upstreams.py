@@ -172,7 +172,7 @@ async def sidecar_between(
     ehr: HasApp, pacs: Servable, /, **changes: dict[str, Any]
 ) -> AsyncIterator[tuple[str, Sidecar]]:
     """Run a sidecar between the two; yields its URL. ``changes`` override settings by section."""
-    async with listen(ehr.app(), "127.0.0.1", 0) as ehr_port, pacs.serve() as root:
+    async with listen(ehr.app(), "127.0.0.1", 0, drain_seconds=0.1) as ehr_port, pacs.serve() as root:
         document: dict[str, Any] = {
             "server": {"public_url": "http://sidecar.example.org"},
             "ehr": {"fhir_url": f"http://127.0.0.1:{ehr_port}/fhir", "timeout_seconds": 60},
@@ -181,5 +181,6 @@ async def sidecar_between(
         }
         for section, values in changes.items():
             document[section] = document.get(section, {}) | values
-        async with build(Settings.model_validate(document)) as sidecar, listen(sidecar.public, "127.0.0.1", 0) as port:
+        public = build(Settings.model_validate(document))
+        async with public as sidecar, listen(sidecar.public, "127.0.0.1", 0, drain_seconds=0.1) as port:
             yield f"http://127.0.0.1:{port}", sidecar

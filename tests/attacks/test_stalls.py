@@ -61,7 +61,9 @@ REQUESTS = {
 }
 
 
-@pytest.mark.parametrize("access", [{}, RULES], ids=["without rules", "with rules"])
+@pytest.mark.parametrize(
+    "access", [pytest.param({}, id="without rules", marks=pytest.mark.exhaustive), pytest.param(RULES, id="with rules")]
+)
 async def test_a_patient_with_many_studies(access: dict[str, Any], request: pytest.FixtureRequest) -> None:
     """Each request of the table, answered from what is remembered; the first one asks the archive for the lists."""
     held: dict[str, int] = {}
