@@ -2,8 +2,10 @@
 
 Not wall time: on a busy machine that says how long others ran. CPU time, too, grows there (two
 threads share one core and its caches, a machine its memory), so it is counted in that of a small
-reference work, which is done before, and right after what took long. All that is ready runs between two looks (asyncio's ``_run_once``), so this
-is what a request waits for at least while another one is worked on.
+reference work, which is done before, and right after what took long.
+
+All that is ready runs between two looks (asyncio's ``_run_once``), so this is what a request waits
+for at least while another one is worked on.
 """
 
 import asyncio
