@@ -98,7 +98,12 @@ METADATA = {
 }
 
 
-@pytest.mark.parametrize("case", METADATA)
+LONG = {"a row of many nested frames", "a row of five million values"}
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.exhaustive) if case in LONG else case for case in METADATA]
+)
 async def test_large_metadata(case: str, request: pytest.FixtureRequest) -> None:
     archive = LargeArchive(retrieve=(METADATA[case], "application/dicom+json"))
     async with sidecar_before(archive, pacs={"timeout_seconds": 300}) as sidecar:
@@ -168,7 +173,7 @@ async def test_large_answers_of_the_ehr(case: str, request: pytest.FixtureReques
         await sidecar.get("/fhir/metadata")
         with measured(request):
             answer = await sidecar.get(FHIR)
-    assert answer.status_code in (200, 403, 503), answer.text
+    assert answer.status_code in (200, 403, 502, 503), answer.text
 
 
 async def test_a_large_patient(request: pytest.FixtureRequest) -> None:

@@ -24,8 +24,8 @@ from tests.upstreams import STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_bet
 from tests.web.test_stream import GOOD, MULTIPART, answer
 
 STEPS = frozenset({
-    "read", "token", "decide patient", "patient", "description", "ownership", "decide study", "fetch", "transfer",
-    "record", "ehr discovery", "ehr introspection", "pacs query",
+    "read", "token", "queue", "decide patient", "patient", "description", "ownership", "decide study", "fetch",
+    "transfer", "record", "ehr discovery", "ehr introspection", "pacs query",
 })  # fmt: skip
 PACS_STEP = re.compile(r"pacs [a-z]+")
 ROUTES = frozenset({

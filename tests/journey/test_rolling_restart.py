@@ -139,6 +139,7 @@ def parts(tmp_path: Path) -> Iterator[tuple[Background, dict[str, object]]]:
         )
 
 
+@pytest.mark.exhaustive
 def test_no_download_breaks_and_no_request_fails(parts: tuple[Background, dict[str, object]], tmp_path: Path) -> None:
     """Each of two replicas is replaced, twice; each is told to end when the balancer sends it nothing any more."""
     background, configuration = parts

@@ -42,6 +42,7 @@ async def test_few_that_fail_do_not_slow_the_others(tmp_path: Path, monkeypatch:
     assert numbers(repository) == [number for number in range(5_000) if number % 100 != 7]
 
 
+@pytest.mark.exhaustive
 async def test_one_that_fails_outlives_a_reload_and_nothing_is_told_twice(tmp_path: Path) -> None:
     """However often: a token that rotates reloads each few minutes."""
     repository = FhirRepository()
