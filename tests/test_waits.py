@@ -8,7 +8,7 @@ PACKAGE = Path(__file__).parent.parent / "sidecar"
 DEMO = PACKAGE / "demo"  # An EHR and an archive of one's own, to look at the sidecar.
 
 LOCKING = {
-    "Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Barrier", "Turns", "FairQueue", "flock", "lockf",
+    "Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Barrier", "FairQueue", "flock", "lockf",
     "ThreadPoolExecutor", "to_thread", "run_in_executor",
 }  # fmt: skip
 SHARED = {"SingleFlight", "Patience"}
@@ -21,7 +21,6 @@ LOCKS = {
     "check/journey.py to_thread": "the command's own steps, one after another",
     "common/fetch.py to_thread": "reading of an answer that has come: no I/O, of at most limit_bytes",
     "common/slices.py Lock": "5 ms of work: nothing is waited for in it but a look at the network",
-    "common/turns.py Semaphore": "waiting has a limit (seconds); holders are those with Turns below",
     "fhir/catalog.py ThreadPoolExecutor": "the store's own: fhir/catalog.py run_in_executor",
     "fhir/catalog.py run_in_executor": "LOOK_SECONDS for a request; a PostgreSQL exchange ends by _EXCHANGE_SECONDS",
     "pacs/instance_patients.py Semaphore": "one request's own looks, each a query and a retrieval with their limits",
@@ -29,13 +28,13 @@ LOCKS = {
     "pacs/metadata.py run_in_executor": "rewriting of rows that have come: no I/O",
     "pacs/studies.py FairQueue": "DETAILS_SECONDS of waiting; a holder has one query",
     "pacs/study_owners.py Semaphore": "a holder has one query, which ends with the patience or pacs.timeout_seconds",
-    "policy/external.py Turns": "access.external.timeout_seconds of waiting and of holding",
+    "policy/external.py FairQueue": "access.external.timeout_seconds of waiting and of holding",
     "process.py to_thread": "reading of the configuration, beside everything",
     "web/limits.py FairQueue": "WAIT_SECONDS of waiting; a holder has one request, whose waits and client have an "
     "end",
     "telemetry/spool.py flock": "LOCK_NB: nobody waits",
     "telemetry/spool_reader.py flock": "LOCK_NB: nobody waits",
-    "tokens/introspection.py Turns": "ehr.timeout_seconds of waiting; a holder has a few requests of as much each",
+    "tokens/introspection.py FairQueue": "ehr.timeout_seconds of waiting; a holder has a few requests of as much each",
 }
 
 QUERY = "a query ends with the patience or pacs.timeout_seconds"

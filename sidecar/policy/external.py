@@ -18,10 +18,10 @@ from sidecar.access.decision import Interaction, PatientPermit
 from sidecar.access.policy import Caller
 from sidecar.access.study import DescribedStudy, Verdict
 from sidecar.common.errors import Problem, Unavailable
+from sidecar.common.fair_queue import FairQueue, QueueFull, WaitTooLong
 from sidecar.common.fetch import FetchFailed, fetch
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.single_flight import SingleFlight
-from sidecar.common.turns import Busy, Turns
 from sidecar.common.uid import is_uid
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class ExternalPolicy:
         self._timeout_seconds = timeout_seconds
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._observe = observe
-        self._turns = Turns(AT_ONCE, waiting=WAITING, seconds=timeout_seconds)
+        self._queue = FairQueue((AT_ONCE,), waiting=(WAITING,), seconds=timeout_seconds)
         self._invalidation = invalidation or Invalidation()
         self._flight: SingleFlight[bytes, Verdict] = SingleFlight(self._invalidation)
         # With cache_seconds 0 an entry has ended when it is made.
@@ -86,9 +86,9 @@ class ExternalPolicy:
     async def _ask(self, key: bytes, body: bytes) -> Verdict:
         generation = self._invalidation.generation
         try:
-            async with self._turns.turn():
+            async with self._queue.place():
                 found = await self._post(body)
-        except Busy:
+        except (QueueFull, WaitTooLong):
             raise self._unavailable(FetchFailed("queue_full")) from None
         except FetchFailed as failure:
             raise self._unavailable(failure) from None

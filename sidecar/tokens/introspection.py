@@ -10,8 +10,8 @@ import aiohttp
 
 from sidecar.access.token import Token
 from sidecar.common.errors import BadGateway, Problem, Unavailable
+from sidecar.common.fair_queue import FairQueue, QueueFull, WaitTooLong
 from sidecar.common.fetch import Answer, FetchFailed, fetch
-from sidecar.common.turns import Busy, Turns
 from sidecar.tokens.breaker import Breaker
 from sidecar.tokens.client_authentication import ClientAuthentication
 from sidecar.tokens.facts import ANYTHING, Expected, WrongShape, token_of
@@ -71,7 +71,7 @@ class Introspection:
         self._breaker = breaker or Breaker()
         self._observe = observe
         self._clock = clock
-        self._turns = Turns(AT_ONCE, waiting=WAITING, seconds=timeout_seconds)
+        self._queue = FairQueue((AT_ONCE,), waiting=(WAITING,), seconds=timeout_seconds)
 
     async def introspect(self, token: str) -> Token | None:
         """Return the token's facts, ``None`` when it is not active.
@@ -81,11 +81,11 @@ class Introspection:
         no repetition will mend.
         """
         try:
-            async with self._turns.turn():
+            async with self._queue.place():
                 if self._breaker.refuses():
                     raise Unavailable(SAY, reason="introspection_circuit_open", retry_after=RETRY_AFTER_SECONDS)
                 return await self._introspect(await self._endpoint(), token)
-        except Busy:
+        except (QueueFull, WaitTooLong):
             self._observe("unavailable", 0)
             log.error("introspection failed", extra={"reason": "queue_full", "detail": None})
             raise Unavailable(SAY, reason="introspection_queue_full", retry_after=RETRY_AFTER_SECONDS) from None

@@ -163,10 +163,12 @@ async def test_whoever_leaves_in_the_moment_in_which_it_is_served_passes_the_pla
 
 
 async def test_what_fails_gives_its_place_back() -> None:
-    places = queue(1, 1, 1)
-    with pytest.raises(ValueError, match="x"):
-        async with places.place("p1", "a"):
-            raise ValueError("x")
+    """Also where all callers are one, whose key is empty."""
+    places = queue(1)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="x"):
+            async with places.place():
+                raise ValueError("x")
     assert len(places) == 0
 
 
