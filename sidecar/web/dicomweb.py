@@ -30,7 +30,6 @@ from sidecar.pacs.resources import OBJECTS, Kind, Query, Retrieval, parse
 from sidecar.pacs.rewrite import TooDeep, public_attributes, rewrite_row
 from sidecar.pacs.verify import Permitted, scanner_for
 from sidecar.telemetry.access_record import current_record
-from sidecar.telemetry.durations import measure
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.capabilities import PREFIX
 from sidecar.web.conditions import to_client, to_pacs
@@ -172,9 +171,7 @@ class DicomWeb:
 
         asked = upstream_accept(accept, resource)
         rendering = _rendering_parameters(parameters, resource)
-        async with contextlib.AsyncExitStack() as stack:
-            with measure("queue"):
-                places = await stack.enter_async_context(self._limits.transfer(token, resource))
+        async with self._limits.transfer(token, resource) as places:
             with span("record"):
                 self._guard.audit.permitted(current_record())
             with span("fetch"):
@@ -239,8 +236,7 @@ class DicomWeb:
         if not accepts_json(accept):
             raise NotAcceptable("Searches are answered in application/dicom+json.", reason="accept")
         matching = parse_matching(parameters)
-        with measure("queue"):
-            await self._limits.search(request, token)
+        await self._limits.search(request, token)
         if only is not None and query.study is None:
             await self._guard.study(permit, Part(only), whole=False)
             matching = matching.of_study(only)

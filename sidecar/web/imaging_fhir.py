@@ -27,7 +27,6 @@ from sidecar.fhir.search import Search, parse_search
 from sidecar.fhir.select import Page, narrowed, page_of, passing
 from sidecar.pacs.media import parse_accept
 from sidecar.telemetry.access_record import current_record
-from sidecar.telemetry.durations import measure
 from sidecar.tokens.discovery import Discovery, SmartConfiguration
 from sidecar.web.capabilities import Issued
 from sidecar.web.errors import FHIR_JSON, json_response
@@ -104,7 +103,7 @@ class ImagingFhir:
         version = fhir_version(request, parameters)
         search = parse_search(parameters, self._site, strict=_is_strict(request))
         permit = await self._permit(token, compartment, search)
-        await self._wait_for_place(request, token)
+        await self._limits.search(request, token)
         fresh = wants_fresh(request)
         for system, value in search.patient_identifiers:
             await self._guard.patient_named(permit, system, value, fresh=fresh)
@@ -161,7 +160,7 @@ class ImagingFhir:
         uid = request[TARGET].segments[2]
         if not is_uid(uid):
             raise NotFound("There is no such resource.", reason="unknown_id")
-        await self._wait_for_place(request, token)
+        await self._limits.search(request, token)
         fresh = wants_fresh(request)
         await self._guard.study(permit, Part(uid), whole=False, fresh=fresh)
         view = await self._guard.view(permit, fresh=fresh)
@@ -171,10 +170,6 @@ class ImagingFhir:
                 resource = await self._resource(row, view, permit, instant(view.last_updated(seen)[uid]), {})
                 return answer(request, subset(resource, result), version=version, pretty=result.pretty)
         raise self._guard.absent(uid, view)
-
-    async def _wait_for_place(self, request: web.Request, token: Token) -> None:
-        with measure("queue"):
-            await self._limits.search(request, token)
 
     async def read_endpoint(self, request: web.Request) -> web.Response:
         """``GET [base]/Endpoint/{id}``: the standing Endpoint of the token's patient (SIA-31)."""

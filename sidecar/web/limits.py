@@ -14,6 +14,7 @@ from sidecar.access.token import Token
 from sidecar.common.errors import Problem, Unavailable
 from sidecar.common.fair_queue import UNLIMITED, FairQueue, Place, QueueFull, WaitTooLong
 from sidecar.pacs.resources import Kind, Retrieval
+from sidecar.telemetry.durations import measure
 from sidecar.web.least_rate import LEAST_BYTES_PER_SECOND, send_whole
 
 RETRY_AFTER_SECONDS = 2
@@ -66,7 +67,9 @@ class RequestLimits:
         # In this order alone: whoever holds the last place waits for none.
         queues = [self.whole_transfers, self.transfers] if _is_whole(retrieval) else [self.transfers]
         async with contextlib.AsyncExitStack() as stack:
-            yield [await stack.enter_async_context(_place(one, caller_of(token), "streams")) for one in queues]
+            with measure("queue"):
+                places = [await stack.enter_async_context(_place(one, caller_of(token), "streams")) for one in queues]
+            yield places
 
     async def search(self, request: web.Request, token: Token) -> None:
         """Wait for a place for a search, and hold it until its answer is sent.
@@ -75,7 +78,8 @@ class RequestLimits:
         """
         if _PLACES not in request:
             request[_PLACES] = contextlib.AsyncExitStack()
-        await request[_PLACES].enter_async_context(_place(self.searches, caller_of(token), "searches"))
+        with measure("queue"):
+            await request[_PLACES].enter_async_context(_place(self.searches, caller_of(token), "searches"))
 
 
 class QueryLimits:
