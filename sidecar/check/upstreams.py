@@ -46,16 +46,15 @@ async def public_url(settings: Settings, sidecar: Sidecar) -> Finding:
 
 async def discovery(settings: Settings, sidecar: Sidecar) -> Finding:
     """The EHR's ``.well-known/smart-configuration``."""
-    name, url = "ehr.smart_configuration", settings.ehr.fhir_url
+    name, url, needed = "ehr.smart_configuration", settings.ehr.fhir_url, needed_of_discovery(settings)
     try:
         await sidecar.discovery.probe()
         found = await sidecar.discovery.configuration()
     except Problem as problem:
-        if not needed_of_discovery(settings):
+        if not needed:
             return warning(name, problem.for_operators(), "Not needed here; but apps find their login there (SIA-2).")
         return failed(name, problem, f"Is ehr.fhir_url right ({url}), and reachable from here? ehr.ca_file trusted?")
-    asks = settings.tokens.validation != "jwt" and settings.tokens.introspection.url is None
-    if found.introspection_endpoint is None and asks:
+    if found.introspection_endpoint is None and "introspection_endpoint" in needed:
         return failure(name, f"{url} names no introspection_endpoint", "Set tokens.introspection.url.")
     missing = [name for name in ("authorization_endpoint", "token_endpoint") if getattr(found, name) is None]
     if missing:

@@ -95,9 +95,7 @@ async def _absent_read(visit: Visit) -> str:
 
 async def _altered(visit: Visit) -> str:
     """An address that is for one study, changed in one character or with another study behind it, opens nothing."""
-    root, study = visit.known_study()
-    if not visit.is_local:
-        raise NotTested("the address is no capability URL, but for all of the patient's studies")
+    root, study = visit.known_capability()
     others = [uid for one in visit.studies if (uid := uid_of(one)) not in (study, None)]
     for other in others[:1]:
         url = f"{root}/studies/{other}"

@@ -2,7 +2,7 @@
 
 import secrets
 
-from sidecar.check.conformance.client import Answer, NotTested, Violated
+from sidecar.check.conformance.client import Answer, Violated
 from sidecar.check.conformance.visit import DICOM, Check, Visit, counted, ids, link, none_of, patient_of, resources
 
 _FORM = "application/x-www-form-urlencoded"
@@ -36,16 +36,12 @@ async def _retrieval_without(visit: Visit) -> str:
 
 
 async def _capability(visit: Visit) -> str:
-    visit.known_study()
-    if not visit.is_local:
-        raise NotTested("the address is no capability URL, but for all of the patient's studies")
+    visit.known_capability()
     return await _retrieval_without(visit)
 
 
 async def _referrers(visit: Visit) -> str:
-    root, study = visit.known_study()
-    if not visit.is_local:
-        raise NotTested("the address is no capability URL, but for all of the patient's studies")
+    root, study = visit.known_capability()
     answer = await visit.client.ask(f"{root}/studies/{study}", accept=DICOM, images=True)
     if answer.status != 200:
         raise Violated(str(answer))

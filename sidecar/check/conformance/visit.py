@@ -100,6 +100,13 @@ class Visit:
             raise NotTested("no study with the address of its images was found")
         return self.root, self.study
 
+    def known_capability(self) -> tuple[str, str]:
+        """As ``known_study``, where its address is a capability URL. Raises ``NotTested``."""
+        found = self.known_study()
+        if not self.is_local:
+            raise NotTested("the address is no capability URL, but for all of the patient's studies")
+        return found
+
     def known_instance(self) -> tuple[str, Instance]:
         """The address of the study, and an instance in it. Raises ``NotTested``."""
         root, study = self.known_study()
