@@ -25,6 +25,7 @@ from sidecar.pacs.elements import Unreadable
 from sidecar.pacs.header import InstanceHeader
 from sidecar.pacs.media import upstream_accept
 from sidecar.pacs.metadata import Metadata
+from sidecar.pacs.ownership import KnownAs
 from sidecar.pacs.parts import Multipart
 from sidecar.pacs.resources import UID_OF_LEVEL, Kind, Query, Retrieval
 from sidecar.pacs.scanner import Malformed, Scanner, SingleInstance
@@ -40,7 +41,6 @@ AT_ONCE = 4
 MAXIMUM_BYTES = 16 * 2**20
 """Bytes of an instance that are read to find its patient, which stands near its beginning."""
 
-KnownAs = frozenset[PatientIdentifier]
 _Asked = tuple[Part, KnownAs, int]
 """A series, by what the patient is known for whom it is looked at, and its study's generation."""
 # The archive does not have the resource in this form.

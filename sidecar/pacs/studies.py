@@ -18,7 +18,7 @@ from sidecar.common.invalidation import Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.common.slices import batched, in_slices, let_go
 from sidecar.pacs.client import PacsClient
-from sidecar.pacs.ownership import Ownership, is_row_of
+from sidecar.pacs.ownership import KnownAs, Ownership, is_row_of
 from sidecar.pacs.resources import Query
 from sidecar.pacs.study_lists import Listing, StudyLists, counted, include, say_dropped
 from sidecar.pacs.study_owners import StudyOwners
@@ -29,7 +29,6 @@ DETAILS_WAITING = (20_000, 5_000)
 """In all, and for one patient."""
 DETAILS_SECONDS = 120
 
-KnownAs = frozenset[PatientIdentifier]
 _Asked = tuple[tuple[str, ...], KnownAs]
 """The level and the UIDs that are asked for, and by what the patient is known for whom: rows may name no patient."""
 

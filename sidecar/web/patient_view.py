@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from cachetools import LRUCache
 
 from sidecar.access.decision import PatientPermit, may_see
-from sidecar.access.identity import PatientIdentifier, all_are_one_of, is_shared
+from sidecar.access.identity import all_are_one_of, is_shared
 from sidecar.access.rules import Rule, Shown, shown
 from sidecar.access.study import DescribedStudy
 from sidecar.common.dicom_json import Row
@@ -23,6 +23,7 @@ from sidecar.common.uid import is_uid
 from sidecar.fhir.constraints import Constraints
 from sidecar.fhir.described import described, series_uid, without_hidden
 from sidecar.fhir.imaging_study import Site, study_uid
+from sidecar.pacs.ownership import KnownAs
 from sidecar.pacs.studies import Oldest, Studies
 from sidecar.pacs.study_lists import Listing
 from sidecar.policy.external import ExternalPolicy
@@ -30,7 +31,6 @@ from sidecar.policy.external import ExternalPolicy
 EVERYTHING = Shown()
 KEPT = 2_000
 """Patients' described lists, each as long as the list itself is remembered."""
-KnownAs = frozenset[PatientIdentifier]
 
 
 @dataclass(frozen=True, slots=True)
