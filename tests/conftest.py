@@ -5,9 +5,10 @@ import os
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.event_loops import run
 from tests.stalls import pytest_terminal_summary
 
-__all__ = ["pytest_terminal_summary"]
+__all__ = ["pytest_terminal_summary", "run"]
 
 _TOGETHER = "tests/journey/"
 _REAL = {

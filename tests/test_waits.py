@@ -30,8 +30,7 @@ LOCKS = {
     "pacs/study_owners.py Semaphore": "a holder has one query, which ends with the patience or pacs.timeout_seconds",
     "policy/external.py FairQueue": "access.external.timeout_seconds of waiting and of holding",
     "process.py to_thread": "reading of the configuration, beside everything",
-    "web/limits.py FairQueue": "WAIT_SECONDS of waiting; a holder has one request, whose waits and client have an "
-    "end",
+    "web/limits.py FairQueue": "WAIT_SECONDS of waiting; a holder has one request, whose waits and client have an end",
     "telemetry/spool.py flock": "LOCK_NB: nobody waits",
     "telemetry/spool_reader.py flock": "LOCK_NB: nobody waits",
     "tokens/introspection.py FairQueue": "ehr.timeout_seconds of waiting; a holder has a few requests of as much each",

@@ -2,32 +2,20 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import aiohttp.client_proto
 import pytest
-import uvloop
 from aiohttp.http_parser import HttpResponseParser, HttpResponseParserPy
 
 from sidecar.server import open_session
+from tests.event_loops import Run
 from tests.tokens.test_mutual_tls import certificate, server_context
 from tests.waiting import wait_until_async
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n%b"
-
-
-@pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
-def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], Any]:
-    """Run a coroutine in an event loop of that kind."""
-
-    def run_in(coroutine: Coroutine[Any, Any, Any]) -> Any:
-        with asyncio.Runner(loop_factory=request.param) as runner:
-            return runner.run(coroutine)
-
-    return run_in
 
 
 async def asked(
@@ -89,9 +77,7 @@ async def asked(
 
 @pytest.mark.parametrize("extra", [ANSWER % b"evil", ANSWER % b"evil" * 3, ANSWER[:20], b"x"])
 @pytest.mark.parametrize(("waits", "delay"), [(False, 0.0), (True, 0.0), (True, 0.02)])
-def test_what_nobody_asked_for_is_nobodys_answer(
-    run: Callable[[Coroutine[Any, Any, Any]], Any], extra: bytes, waits: bool, delay: float
-) -> None:
+def test_what_nobody_asked_for_is_nobodys_answer(run: Run, extra: bytes, waits: bool, delay: float) -> None:
     bodies, connections = run(asked(extra, 5, waits=waits, delay=delay))
     right = [f"{number:04d}" for number in range(5)]
     if b"evil" in extra:
@@ -99,17 +85,17 @@ def test_what_nobody_asked_for_is_nobodys_answer(
     assert all(body in ("none", one) for body, one in zip(bodies, right, strict=True))
 
 
-def test_a_quiet_connection_is_kept(run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+def test_a_quiet_connection_is_kept(run: Run) -> None:
     bodies, connections = run(asked(b"", 5))
     assert (len(set(bodies)), connections) == (5, 1)
 
 
-def test_one_that_the_server_has_closed_is_not_tried(run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+def test_one_that_the_server_has_closed_is_not_tried(run: Run) -> None:
     bodies, connections = run(asked(b"", 5, waits=True, closes=True))
     assert (len(set(bodies)), connections) == (5, 5)
 
 
-def test_by_tls_too(run: Callable[[Coroutine[Any, Any, Any]], Any], tmp_path: Path) -> None:
+def test_by_tls_too(run: Run, tmp_path: Path) -> None:
     """Tickets of TLS 1.3 that come behind the handshake are no reason; bytes of HTTP are."""
     files = certificate(tmp_path, "server")
     right = [f"{number:04d}" for number in range(4)]

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,30 +12,18 @@ from typing import Any, ClassVar, NoReturn
 
 import aiohttp
 import pytest
-import uvloop
 
 from sidecar.pacs import upstream as upstream_module
 from sidecar.pacs.socket_body import LONG_BYTES, PIECE_BYTES, SocketBody, take_over
 from sidecar.pacs.upstream import Upstream
 from sidecar.server import open_session
+from tests.event_loops import Run
 from tests.tokens.test_mutual_tls import certificate, server_context
 from tests.waiting import WAIT_SECONDS, wait_until_async
 
 LONG = os.urandom(LONG_BYTES * 2 + 12_345)
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: x/y\r\nContent-Length: %d\r\n\r\n"
 Write = Callable[[asyncio.StreamWriter], Awaitable[None]]
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
-
-
-@pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
-def run(request: pytest.FixtureRequest) -> Run:
-    """Run a coroutine in an event loop of that kind."""
-
-    def run_in(coroutine: Coroutine[Any, Any, Any]) -> Any:
-        with asyncio.Runner(loop_factory=request.param) as runner:
-            return runner.run(coroutine)
-
-    return run_in
 
 
 @pytest.fixture(autouse=True)

@@ -5,14 +5,13 @@ import contextlib
 import json
 import resource
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-import uvloop
 from aiohttp import web
 
 from sidecar.listener import Listener
@@ -21,23 +20,13 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.web.admin import Readiness, create_admin
 from sidecar.web.connection_limit import _MOST_LINGERING, ADMIN_LIMIT, RETRY_AFTER_SECONDS, ConnectionLimit
 from tests.attacks.raw import CONNECTION_SECONDS, RawAnswer, answers
+from tests.event_loops import Run
 from tests.sidecar_process import SidecarProcess
 from tests.waiting import wait_until_async
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 LAST = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 LIMIT = 150
-
-
-@pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
-def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], Any]:
-    """Run a coroutine in an event loop of that kind."""
-
-    def run_in(coroutine: Coroutine[Any, Any, Any]) -> Any:
-        with asyncio.Runner(loop_factory=request.param) as runner:
-            return runner.run(coroutine)
-
-    return run_in
 
 
 @dataclass
@@ -106,7 +95,7 @@ def close(connections: list[Connection]) -> None:
         writer.close()
 
 
-def test_a_connection_beyond_the_limit_is_refused_at_once(run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+def test_a_connection_beyond_the_limit_is_refused_at_once(run: Run) -> None:
     """Hundreds wait for nothing; those that have been accepted go on, and a place that is free is given away."""
 
     async def scenario() -> None:
@@ -128,7 +117,7 @@ def test_a_connection_beyond_the_limit_is_refused_at_once(run: Callable[[Corouti
     run(scenario())
 
 
-def test_refused_connections_do_not_stay(run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+def test_refused_connections_do_not_stay(run: Run) -> None:
     """A client that never reads and never closes has a descriptor of ours for a moment, and few have one at once."""
 
     async def scenario() -> None:
@@ -149,7 +138,7 @@ def test_refused_connections_do_not_stay(run: Callable[[Coroutine[Any, Any, Any]
     run(scenario())
 
 
-def test_a_listener_ends_with_refused_connections(run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+def test_a_listener_ends_with_refused_connections(run: Run) -> None:
     async def scenario() -> None:
         async with served(1, "refuse") as server:
             idle = await server.connect(1)
@@ -162,7 +151,7 @@ def test_a_listener_ends_with_refused_connections(run: Callable[[Coroutine[Any, 
 
 
 def test_health_is_answered_through_hundreds_of_idle_connections(
-    run: Callable[[Coroutine[Any, Any, Any]], Any],
+    run: Run,
 ) -> None:
     """On the listener of /healthz itself: each further connection takes the place of the one that is idle longest."""
 
@@ -185,7 +174,7 @@ def test_health_is_answered_through_hundreds_of_idle_connections(
 
 
 def test_an_answer_under_way_is_not_ended_for_another_connection(
-    run: Callable[[Coroutine[Any, Any, Any]], Any],
+    run: Run,
 ) -> None:
     """As long as an idle connection is there. Without one the oldest goes: /healthz is answered in any case."""
 
