@@ -170,11 +170,6 @@ def sequence(row: Row, keyword: str) -> list[Row]:
     return [item for item in values(row, keyword) if isinstance(item, Mapping)]
 
 
-def person_name(row: Row, keyword: str) -> str | None:
-    """The alphabetic group of a person name (``Doe^Jane``), or another group when there is no alphabetic one."""
-    return next(iter(person_name_groups(row, keyword).values()), None)
-
-
 def person_name_groups(row: Row, keyword: str) -> dict[str, str]:
     """The groups of the first person name with any: ``Alphabetic``, ``Ideographic``, ``Phonetic``, in that order."""
     for value in values(row, keyword):

@@ -59,15 +59,6 @@ class Signatures:
         raise NotSigned("signature")
 
 
-def looks_like_jwt(token: str) -> bool:
-    """Whether it has a JWT's shape: three parts, the first one a JSON object."""
-    try:
-        _header(token)
-    except NotSigned:
-        return False
-    return True
-
-
 def _header(compact: str) -> dict[str, Any]:
     if len(compact) > MAXIMUM_CHARACTERS or compact.count(".") != 2 or not compact.isascii():
         raise NotSigned("shape")

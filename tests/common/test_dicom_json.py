@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.common.dicom_json import CompactRow, changed, number, person_name, sequence, tag, text, texts, values
+from sidecar.common.dicom_json import (
+    CompactRow,
+    changed,
+    number,
+    person_name_groups,
+    sequence,
+    tag,
+    text,
+    texts,
+    values,
+)
 
 KEYWORDS = ("StudyInstanceUID", "NumberOfStudyRelatedInstances", "PatientName", "RequestAttributesSequence")
 
@@ -53,7 +63,7 @@ def test_what_is_not_there_or_of_another_shape_is_empty(row: dict[str, Any]) -> 
     assert sequence(row, "StudyInstanceUID") == []
     assert text(row, "StudyInstanceUID") is None
     assert number(row, "StudyInstanceUID") is None
-    assert person_name(row, "StudyInstanceUID") is None
+    assert person_name_groups(row, "StudyInstanceUID") == {}
 
 
 @pytest.mark.parametrize(
@@ -85,8 +95,8 @@ def test_a_number_has_ascii_digits_only(value: str) -> None:
      ({"Alphabetic": 1}, None), ({"Alphabetic": ["x"]}, None), (1, None), ([], None), ({"alphabetic": "x"}, None)],
 )  # fmt: skip
 def test_person_names(value: Any, expected: str | None) -> None:
-    assert person_name(of("PatientName", value, vr="PN"), "PatientName") == expected
-    assert person_name(of("PatientName", None, {}, value, vr="PN"), "PatientName") == expected
+    for row in (of("PatientName", value, vr="PN"), of("PatientName", None, {}, value, vr="PN")):
+        assert next(iter(person_name_groups(row, "PatientName").values()), None) == expected
 
 
 def test_sequences_have_objects() -> None:
@@ -120,8 +130,7 @@ def test_any_json_is_read_or_empty(row: dict[str, Any], keyword: str) -> None:
     counted = number(row, keyword)
     assert counted is None or 0 <= counted < 2**31
     assert all(isinstance(item, dict) for item in sequence(row, keyword))
-    name = person_name(row, keyword)
-    assert name is None or name.strip() == name != ""
+    assert all(name.strip() == name != "" for name in person_name_groups(row, keyword).values())
 
 
 @given(st.text(max_size=64).filter(lambda found: found.strip(" \0") == found != ""))

@@ -5,8 +5,6 @@ import secrets
 from sidecar.check.conformance.client import Answer, Violated
 from sidecar.check.conformance.visit import DICOM, Check, Visit, counted, ids, link, none_of, patient_of, resources
 
-_FORM = "application/x-www-form-urlencoded"
-
 
 async def _without(visit: Visit) -> str:
     for url in _addresses(visit):
