@@ -253,7 +253,7 @@ class Guard:
             header = decide_header(permit, part, known_as, facts, now=self._clock(), whole=whole, drawn=drawn)
             if isinstance(header, HeaderPermit):
                 with measure("ownership"):
-                    async with self.queries.turn(permit.patient):
+                    async with self.queries.place(permit.patient):
                         inside = await self._instances.of(header, known_as)
                 facts = replace(facts, inside=inside)
         with span("decide study") as step:
@@ -322,7 +322,7 @@ class Guard:
         max_age_seconds: float = math.inf,
     ) -> StudyFacts:
         """What the archive says of the owners of ``part``, in one of the patient's turns. Raises ``Problem``."""
-        async with self.queries.turn(permit.patient):
+        async with self.queries.place(permit.patient):
             return await self._ownership.facts(part, known_as, max_age_seconds=max_age_seconds)
 
     def forget_study(self, study: str, known_as: frozenset[PatientIdentifier]) -> None:

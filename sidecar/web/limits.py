@@ -94,7 +94,7 @@ class QueryLimits:
         )
 
     @contextlib.asynccontextmanager
-    async def turn(self, patient: str) -> AsyncIterator[None]:
+    async def place(self, patient: str) -> AsyncIterator[None]:
         """Hold one of the patient's places while the block runs. Raises ``TooManyRequests`` or ``Unavailable``."""
         async with _place(self._queue, (patient,), "queries"):
             yield
