@@ -128,8 +128,12 @@ async def test_a_place_of_either_queue_is_wanted(runs: Retrieval, waits: Retriev
 
 
 @pytest.mark.parametrize("server", [{"max_streams_per_client": 4}, {"max_streams": 8, "max_streams_per_client": 8}])
-async def test_one_more_waits_for_its_turn_and_is_served(server: dict[str, Any]) -> None:
+async def test_one_more_waits_for_its_turn_and_is_served(
+    server: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An app has two whole studies at once; the third one is no 429."""
+    made: list[RequestLimits] = []
+    monkeypatch.setattr("sidecar.server.RequestLimits", remembering(made))
     slow = Slow(asyncio.Event())
     async with (
         sidecar_between(ScriptedEhr(), ScriptedPacs(slow, instances=1), server=server) as (url, _),
@@ -138,10 +142,10 @@ async def test_one_more_waits_for_its_turn_and_is_served(server: dict[str, Any])
     ):
         assert [one.status for one in running] == [200, 200]
         third = asyncio.create_task(client.get(url + PATH))
+        await wait_until_async("the third one", made[0].whole_transfers.waiting, lambda waiting: waiting == 1)
         # Searches go on.
         async with client.get(url + "/fhir/ImagingStudy") as search:
             assert search.status == 200
-        assert not third.done()
         assert slow.begun == 2
         slow.done.set()
         for one in running:
