@@ -27,8 +27,6 @@ _MISFITS = frozenset({"wrong_shape", "wrong_resource"})
 """What asking again does not mend."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PATIENT = re.compile(r"/Patient/([^/]+)(?:/_history/[^/]+)?/?")
-
-
 _USES = frozenset({"usual", "official", "temp", "secondary"})
 """R4 identifier-use, but for ``old``: such a number may have been given to somebody else since."""
 
