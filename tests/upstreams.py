@@ -38,7 +38,10 @@ Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass
 class ScriptedEhr:
-    """Answers every introspection with ``answer`` (JSON) and ``status`` after ``delay`` seconds; counts them."""
+    """Answers every introspection with ``answer`` (JSON) and ``status`` after ``delay`` seconds; counts them.
+
+    ``issuer``: what its smart-configuration names.
+    """
 
     answer: Any = field(
         default_factory=lambda: {
@@ -49,6 +52,7 @@ class ScriptedEhr:
     delay: float = 0
     introspections: int = 0
     configured: bool = True
+    issuer: str | None = None
 
     def app(self) -> web.Application:
         """The application."""
@@ -60,7 +64,8 @@ class ScriptedEhr:
     async def _configuration(self, request: web.Request) -> web.Response:
         if not self.configured:
             return web.Response(status=500)
-        return web.json_response({"introspection_endpoint": f"{request.url.origin()}/introspect"})
+        endpoint = f"{request.url.origin()}/introspect"
+        return web.json_response({"introspection_endpoint": endpoint, "issuer": self.issuer})
 
     async def _introspect(self, request: web.Request) -> web.Response:
         self.introspections += 1

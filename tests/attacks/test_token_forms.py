@@ -62,20 +62,12 @@ UNUSABLE: dict[str, dict[str, Any]] = {
 }
 
 
-class Ehr(ScriptedEhr):
-    """Names the issuer of its tokens."""
-
-    async def _configuration(self, request: web.Request) -> web.Response:
-        endpoint = f"{request.url.origin()}/introspect"
-        return web.json_response({"introspection_endpoint": endpoint, "issuer": ISSUER})
-
-
 async def answers(changes: dict[str, Any], pacs: ScriptedPacs) -> list[tuple[int, str | None, bytes]]:
     """Status, challenge and body of each route."""
     tokens = {"audience": [AUDIENCE]}
     found = []
     async with (
-        sidecar_between(Ehr(answer=ACTIVE | changes), pacs, tokens=tokens) as (url, _),
+        sidecar_between(ScriptedEhr(answer=ACTIVE | changes, issuer=ISSUER), pacs, tokens=tokens) as (url, _),
         aiohttp.ClientSession(headers=HEADERS) as client,
     ):
         for route in ROUTES:
@@ -118,7 +110,7 @@ async def test_a_token_of_which_nothing_can_be_made(name: str) -> None:
 
 async def test_the_issuer_may_be_the_fhir_base() -> None:
     """SMART App Launch names it ``iss``, too; then it is the one that is configured."""
-    ehr, pacs = Ehr(), ScriptedPacs(GOOD["chunked"])
+    ehr, pacs = ScriptedEhr(issuer=ISSUER), ScriptedPacs(GOOD["chunked"])
     async with sidecar_between(ehr, pacs) as (url, sidecar), aiohttp.ClientSession(headers=HEADERS) as client:
         base = sidecar.discovery._fhir_url
         for iss, status in ((base, 200), (base + "/x", 401)):

@@ -21,10 +21,6 @@ class Ehr(ScriptedEhr):
 
     unknown: Any = None
 
-    async def _configuration(self, request: web.Request) -> web.Response:
-        endpoint = f"{request.url.origin()}/introspect"
-        return web.json_response({"introspection_endpoint": endpoint, "issuer": ISSUER})
-
     async def _introspect(self, request: web.Request) -> web.Response:
         good = (await request.post())["token"] == TOKEN
         return web.json_response(self.answer if good else self.unknown or {"active": False})
@@ -32,7 +28,7 @@ class Ehr(ScriptedEhr):
 
 async def found(changes: dict[str, Any], token: str = TOKEN) -> dict[str, Finding]:
     """With the patient's token."""
-    ehr = Ehr(answer={name: value for name, value in (ACTIVE | changes).items() if value is not ...})
+    ehr = Ehr(answer={name: value for name, value in (ACTIVE | changes).items() if value is not ...}, issuer=ISSUER)
     async with served(ehr, Pacs(), tokens={"audience": ["us"]}) as settings:
         return {one.name: one for one in await check(settings, token)}
 
@@ -82,7 +78,7 @@ async def test_what_is_no_token() -> None:
 @pytest.mark.parametrize("answer", [ACTIVE, ACTIVE | {"aud": "them"}, ACTIVE | {"token_use": "id"}], ids=str)
 async def test_a_server_to_which_anything_is_active(answer: dict[str, Any]) -> None:
     """Also when we refuse it for another reason."""
-    ehr = Ehr()
+    ehr = Ehr(issuer=ISSUER)
     ehr.unknown = answer
     async with served(ehr, Pacs(), tokens={"audience": ["us"]}) as settings:
         findings = {one.name: one for one in await check(settings, None)}
