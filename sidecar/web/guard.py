@@ -321,7 +321,7 @@ class Guard:
         *,
         max_age_seconds: float = math.inf,
     ) -> StudyFacts:
-        """What the archive says of the owners of ``part``, in one of the patient's turns. Raises ``Problem``."""
+        """What the archive says of the owners of ``part``, in one of the patient's places. Raises ``Problem``."""
         async with self.queries.place(permit.patient):
             return await self._ownership.facts(part, known_as, max_age_seconds=max_age_seconds)
 

@@ -150,9 +150,7 @@ def test_a_listener_ends_with_refused_connections(run: Run) -> None:
     run(scenario())
 
 
-def test_health_is_answered_through_hundreds_of_idle_connections(
-    run: Run,
-) -> None:
+def test_health_is_answered_through_hundreds_of_idle_connections(run: Run) -> None:
     """On the listener of /healthz itself: each further connection takes the place of the one that is idle longest."""
 
     async def scenario() -> None:
@@ -173,9 +171,7 @@ def test_health_is_answered_through_hundreds_of_idle_connections(
     run(scenario())
 
 
-def test_an_answer_under_way_is_not_ended_for_another_connection(
-    run: Run,
-) -> None:
+def test_an_answer_under_way_is_not_ended_for_another_connection(run: Run) -> None:
     """As long as an idle connection is there. Without one the oldest goes: /healthz is answered in any case."""
 
     async def scenario() -> None:
