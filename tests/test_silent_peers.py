@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -65,17 +65,23 @@ WAITS: dict[str, Callable[[Sidecar], Awaitable[object]]] = {
 }
 
 
+@contextlib.contextmanager
+def full_listener() -> Iterator[int]:
+    """The port of a listener whose queue is full: the kernel drops whoever connects, without a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            filling = stack.enter_context(socket.socket())
+            filling.setblocking(False)
+            filling.connect_ex(full.getsockname())
+        yield full.getsockname()[1]
+
+
 @contextlib.asynccontextmanager
 async def silent(after: bytes | None) -> AsyncIterator[str]:
     """A peer that says no more than this; yields its URL."""
     async with contextlib.AsyncExitStack() as stack:
-        if after is None:  # The queue of its listener is full: the kernel drops whoever comes.
-            full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-            for _ in range(3):
-                filling = stack.enter_context(socket.socket())
-                filling.setblocking(False)
-                filling.connect_ex(full.getsockname())
-            yield f"http://127.0.0.1:{full.getsockname()[1]}"
+        if after is None:
+            yield f"http://127.0.0.1:{stack.enter_context(full_listener())}"
             return
 
         async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 
@@ -15,6 +14,7 @@ from sidecar.fhir.catalog import Catalog
 from sidecar.fhir.catalog_postgresql import PostgresqlStore
 from tests.fhir.rows import row
 from tests.real.postgresql import Postgresql, postgresql
+from tests.test_silent_peers import full_listener
 from tests.waiting import WAIT_SECONDS, wait_until_async
 
 pytestmark = pytest.mark.postgresql
@@ -122,11 +122,5 @@ async def test_a_network_that_swallows_everything(server: Postgresql, monkeypatc
 
 
 def test_a_network_that_swallows_the_first_packet() -> None:
-    """Of a listener whose queue is full the kernel drops connections without a word."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
-        for _ in range(3):
-            filling = stack.enter_context(socket.socket())
-            filling.setblocking(False)
-            filling.connect_ex(full.getsockname())
-        with pytest.raises(OSError, match="cannot be used"):
-            PostgresqlStore(f"host=127.0.0.1 port={full.getsockname()[1]} user=us dbname=x")
+    with full_listener() as port, pytest.raises(OSError, match="cannot be used"):
+        PostgresqlStore(f"host=127.0.0.1 port={port} user=us dbname=x")
