@@ -1,5 +1,6 @@
 """An introspection answer -> ``Token`` (RFC 7662 section 2.2; SMART App Launch 2.2 "Token Introspection"; SIA-10)."""
 
+import logging
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 from sidecar.access.reasons import Reason
 from sidecar.access.scopes import Grant, parse_scopes
 from sidecar.access.token import Token, is_fhir_id
+from sidecar.common.errors import BadGateway
 from sidecar.tokens.rejection import TokenRejected
 
 
@@ -17,6 +19,15 @@ class WrongShape(ValueError):
     def __init__(self, field: str) -> None:
         super().__init__(f"introspection answer: {field}")
         self.field = field
+
+    def problem(self, reason: str, logger: logging.Logger, text: str) -> BadGateway:
+        """Log ``text`` with the member; return the app's answer (502): asking again does not mend it."""
+        logger.error(text, extra={"reason": reason, "field": self.field})
+        return BadGateway(
+            "What the hospital's authorization server says of this access token cannot be used here. "
+            "The operators of this server have been told.",
+            reason=reason,
+        ).because(self.field)
 
 
 _ACCESS_TOKEN_TYPES = frozenset(

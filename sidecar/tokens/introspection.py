@@ -27,10 +27,6 @@ AT_ONCE, WAITING = 50, 500
 _SERVER_FAILED = frozenset({"unreachable", "timeout", "server_busy"})
 _BUSY_STATUSES = frozenset({429, 502, 503, 504})
 SAY = "The access token cannot be checked at the hospital's authorization server now; try again."
-UNUSABLE = (
-    "What the hospital's authorization server says of this access token cannot be used here. "
-    "The operators of this server have been told."
-)
 
 
 async def any_issuer() -> tuple[str, ...]:
@@ -105,11 +101,7 @@ class Introspection:
         except WrongShape as wrong:
             self._breaker.succeeded()
             self._observe("wrong_shape", time.perf_counter() - started)
-            log.error(
-                "introspection answer has a wrong shape",
-                extra={"reason": "introspection_wrong_shape", "field": wrong.field},
-            )
-            raise BadGateway(UNUSABLE, reason="introspection_wrong_shape").because(wrong.field) from None
+            raise wrong.problem("introspection_wrong_shape", log, "introspection answer has a wrong shape") from None
         except FetchFailed as failure:
             # An answer about this token, even a 500, says nothing of the others: an app must not be able to shut the
             # door for everybody with tokens that the server stumbles over.

@@ -11,9 +11,8 @@ from typing import Any
 
 from sidecar.access.reasons import Reason
 from sidecar.access.token import Token
-from sidecar.common.errors import BadGateway, Unavailable
+from sidecar.common.errors import Unavailable
 from sidecar.tokens.facts import Expected, WrongShape, is_access_token_type, token_of
-from sidecar.tokens.introspection import UNUSABLE
 from sidecar.tokens.rejection import TokenRejected
 from sidecar.tokens.signatures import NotSigned, Signatures, media_type_of
 
@@ -65,11 +64,8 @@ class LocalValidation:
         except WrongShape as wrong:
             # Its signature is good: the authorization server means it, and tokens.claims does not fit.
             self._observe("wrong_shape", time.perf_counter() - started)
-            log.error(
-                "an access token has a wrong shape: check tokens.claims",
-                extra={"reason": "token_wrong_shape", "field": wrong.field},
-            )
-            raise BadGateway(UNUSABLE, reason="token_wrong_shape").because(wrong.field) from None
+            text = "an access token has a wrong shape: check tokens.claims"
+            raise wrong.problem("token_wrong_shape", log, text) from None
         except Unavailable:
             self._observe("unavailable", time.perf_counter() - started)
             raise
