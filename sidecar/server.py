@@ -181,8 +181,9 @@ async def build(
             compat_2023=settings.compat.s4s_extension,
         )
         limits = RequestLimits(
-            transfers=settings.server.max_streams, transfers_of_app=settings.server.max_streams_per_client
-        )
+            transfers=settings.server.max_streams, transfers_of_app=settings.server.max_streams_per_client,
+            connections=settings.server.max_connections,
+        )  # fmt: skip
         fhir = ImagingFhir(
             guard, catalog, endpoints, discovery, site_of(settings), PageLinks(settings.fhir.link_key()),
             offered(settings), limits,

@@ -113,8 +113,8 @@ def _issuers(settings: Settings, discovery: Discovery) -> Callable[[], Awaitable
     async def found() -> tuple[str, ...]:
         try:
             named = settings.ehr.issuer or (await discovery.configuration()).issuer
-        except Unavailable as problem:
-            if problem.detail != "status 404":  # The EHR has no such document, so nothing names an issuer.
+        except Unavailable:
+            if not discovery.is_absent:  # Else nothing names an issuer.
                 raise
             named = None
         base = settings.ehr.fhir_url

@@ -69,29 +69,32 @@ class FairQueue:
         return len(self._running) + len(self._waiting) + len(self._turns) + len(self._futures)
 
     @asynccontextmanager
-    async def place(self, *key: Hashable) -> AsyncIterator[Place]:
-        """Wait for a place and hold it in the block. Raises ``QueueFull``, or ``WaitTooLong`` after ``seconds``."""
+    async def place(self, *key: Hashable, seconds: float | None = None) -> AsyncIterator[Place]:
+        """Wait for a place and hold it in the block. ``seconds``: a shorter limit than the queue's own.
+
+        Raises ``QueueFull``, or ``WaitTooLong`` after that time.
+        """
         if len(key) != len(self._at_once) - 1:
             raise ValueError("the key has another number of levels than the limits")
         # Whoever could be served has been: nobody is overtaken here.
         if self._has_room(key):
             self._count(self._running, key, 1)
         else:
-            await self._wait(key)
+            await self._wait(key, self._seconds if seconds is None else seconds)
         try:
             yield Place(self, key)
         finally:
             self._count(self._running, key, -1)
             self._serve()
 
-    async def _wait(self, key: Key) -> None:
+    async def _wait(self, key: Key, seconds: float) -> None:
         for level, prefix in enumerate(_prefixes(key)):
             if self._waiting[prefix] >= self._most_waiting[level]:
                 raise QueueFull(level)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._enter(key, future)
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(seconds):
                 await future
         except BaseException as error:
             if future in self._futures.get(key, ()):

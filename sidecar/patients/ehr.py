@@ -43,7 +43,10 @@ class PatientMerged(NotInUse):
     """The EHR answers with another record than the one that was asked for, or says that another one replaces it."""
 
     reason = "patient_merged"
-    text = "The hospital has merged this patient's record into another one."
+    text = (
+        "The hospital has merged this patient's record into another one. "
+        "Log in again, so that the app gets the record that is in use now."
+    )
     log = (
         "the EHR answers a Patient by another record: it was merged, and its token gets nothing "
         "until the patient logs in again"
@@ -114,10 +117,7 @@ class EhrMapping:
         if known is None:
             known = await self._flight.run(patient, lambda: self._look_up(patient))
         if known.refused is not None:
-            raise Forbidden(
-                f"{known.refused.text} Log in again, so that the app gets the record that is in use now.",
-                reason=known.refused.reason,
-            )
+            raise Forbidden(known.refused.text, reason=known.refused.reason)
         return known.identifiers
 
     def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:

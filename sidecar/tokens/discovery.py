@@ -63,6 +63,8 @@ class Discovery:
         self._known: SmartConfiguration | None = None
         self._failure: FetchFailed | None = None
         self._next_fetch = float("-inf")
+        self.is_absent = False
+        """Whether the EHR said at last that it has no smart-configuration (404)."""
 
     async def configuration(self) -> SmartConfiguration:
         """Return the EHR's configuration. Raises ``Unavailable`` (503) when it was never to be had."""
@@ -110,6 +112,7 @@ class Discovery:
             headers={"Accept": "application/json"},
             name="ehr discovery",
         )
+        self.is_absent = answer.status == 404
         if answer.status != 200:
             raise FetchFailed("unexpected_status", f"status {answer.status}")
         body = await answer.read(Answer.strict_json_object)

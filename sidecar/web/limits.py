@@ -3,6 +3,7 @@
 Viewers do not repeat a 429 or a 503, so a request waits for seconds first.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Hashable, Sequence
 from typing import NoReturn, TypeAlias
@@ -20,8 +21,6 @@ from sidecar.web.least_rate import LEAST_BYTES_PER_SECOND, send_whole
 RETRY_AFTER_SECONDS = 2
 WAIT_SECONDS = 20
 """Longest wait for a place. With ``pacs.patience_seconds`` it stays below the 60 seconds after which nginx gives up."""
-WAITING = (4_096, 2_048, 1_024)
-"""Most requests that wait: in all, for one patient, for one app of the patient."""
 SEARCHES_AT_ONCE = (32, 6, 4)
 """Searches and reads of lists at once: in all, for one patient, for one app. Each may have megabytes in memory."""
 QUERIES_AT_ONCE, QUERIES_WAITING, QUERY_WAIT_SECONDS = 8, 500, 30
@@ -48,27 +47,42 @@ def caller_of(token: Token) -> Caller:
     return ("client", *app) if token.patient is None else ("patient", token.patient), app
 
 
+def most_waiting(connections: int) -> tuple[int, int, int]:
+    """Return how many requests may wait in a queue: in all, for one patient, for one app of the patient.
+
+    ``connections``: how many clients may have at once. Nobody's waiting keeps others from connecting.
+    """
+    return max(1, connections // 4), max(1, connections // 8), max(1, connections // 8)
+
+
 class RequestLimits:
     """Places for transfers and for searches.
 
     ``transfers`` places in all, half of them for one patient, ``transfers_of_app`` for one app of the patient. Whole
     studies and series have at most half of each, so that they leave places to what a viewer shows.
+    ``connections``: see ``most_waiting``.
     """
 
-    def __init__(self, *, transfers: int, transfers_of_app: int) -> None:
+    def __init__(self, *, transfers: int, transfers_of_app: int, connections: int) -> None:
         at_once = (transfers, _half(transfers), transfers_of_app)
-        self.transfers = FairQueue(at_once, waiting=WAITING, seconds=WAIT_SECONDS)
-        self.whole_transfers = FairQueue([_half(one) for one in at_once], waiting=WAITING, seconds=WAIT_SECONDS)
-        self.searches = FairQueue(SEARCHES_AT_ONCE, waiting=WAITING, seconds=WAIT_SECONDS)
+        waiting = most_waiting(connections)
+        self.transfers = FairQueue(at_once, waiting=waiting, seconds=WAIT_SECONDS)
+        self.whole_transfers = FairQueue([_half(one) for one in at_once], waiting=waiting, seconds=WAIT_SECONDS)
+        self.searches = FairQueue(SEARCHES_AT_ONCE, waiting=waiting, seconds=WAIT_SECONDS)
 
     @contextlib.asynccontextmanager
     async def transfer(self, token: Token, retrieval: Retrieval) -> AsyncIterator[Sequence[Place]]:
         """Wait for the places of ``retrieval`` and hold them. Raises ``TooManyRequests`` or ``Unavailable``."""
         # In this order alone: whoever holds the last place waits for none.
         queues = [self.whole_transfers, self.transfers] if _is_whole(retrieval) else [self.transfers]
+        clock = asyncio.get_running_loop().time
+        until = clock() + WAIT_SECONDS
         async with contextlib.AsyncExitStack() as stack:
             with measure("queue"):
-                places = [await stack.enter_async_context(_place(one, caller_of(token), "streams")) for one in queues]
+                places = [
+                    await stack.enter_async_context(_place(one, caller_of(token), "streams", until - clock()))
+                    for one in queues
+                ]
             yield places
 
     async def search(self, request: web.Request, token: Token) -> None:
@@ -122,10 +136,12 @@ def hold_places() -> Middleware:
 
 
 @contextlib.asynccontextmanager
-async def _place(queue: FairQueue, key: tuple[Hashable, ...], what: str) -> AsyncIterator[Place]:
+async def _place(
+    queue: FairQueue, key: tuple[Hashable, ...], what: str, seconds: float | None = None
+) -> AsyncIterator[Place]:
     async with contextlib.AsyncExitStack() as stack:
         try:
-            place = await stack.enter_async_context(queue.place(*key))
+            place = await stack.enter_async_context(queue.place(*key, seconds=seconds))
         except QueueFull as full:
             _refuse(full.level, what)
         except WaitTooLong:

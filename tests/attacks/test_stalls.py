@@ -65,17 +65,24 @@ REQUESTS = {
     "access", [pytest.param({}, id="without rules", marks=pytest.mark.exhaustive), pytest.param(RULES, id="with rules")]
 )
 async def test_a_patient_with_many_studies(access: dict[str, Any], request: pytest.FixtureRequest) -> None:
-    """Each request of the table, answered from what is remembered; the first one asks the archive for the lists."""
-    held: dict[str, int] = {}
-    async with sidecar_before(MANY, access=access, fhir={"search_cache_seconds": 600}) as sidecar:
-        await sidecar.get("/fhir/metadata")
-        for name, path in REQUESTS.items():
-            with measured(request, bound=float("inf")) as seen:
-                answer = await sidecar.get(path)
-            assert answer.status_code in (200, 400), (name, answer.text)
-            if seen.longest > BOUND_SECONDS:
-                held[name] = round(seen.longest * 1_000)
-    assert held == {}, "milliseconds of CPU time for which the loop was held"
+    """Each request of the table, answered from what is remembered; the first one asks the archive for the lists.
+
+    The least of three measurements counts, as in ``timeit``: what is more is the machine's. Only what was over the
+    bound is measured again.
+    """
+    held = dict.fromkeys(REQUESTS, float("inf"))
+    for _ in range(3):
+        async with sidecar_before(MANY, access=access, fhir={"search_cache_seconds": 600}) as sidecar:
+            await sidecar.get("/fhir/metadata")
+            for name in [name for name in REQUESTS if name == "a search" or held[name] > BOUND_SECONDS]:
+                with measured(request, bound=float("inf")) as seen:
+                    answer = await sidecar.get(REQUESTS[name])
+                assert answer.status_code in (200, 400), (name, answer.text)
+                held[name] = min(held[name], seen.longest)
+        if max(held.values()) <= BOUND_SECONDS:
+            return
+    too_long = {name: round(seconds * 1_000) for name, seconds in held.items() if seconds > BOUND_SECONDS}
+    assert too_long == {}, "milliseconds of CPU time for which the loop was held"
 
 
 def metadata_row(**attributes: Any) -> bytes:

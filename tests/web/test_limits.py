@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from aiohttp import web
 
 from sidecar.access.decision import Part
 from sidecar.access.token import Token
+from sidecar.common.fair_queue import FairQueue, Place
 from sidecar.pacs.resources import Kind, Retrieval
 from sidecar.settings import Pacs
 from sidecar.web import limits
@@ -89,7 +91,7 @@ STUDY, SERIES, INSTANCE = Part("1"), Part("1", "2"), Part("1", "2", "3")
 )
 async def test_whole_studies_leave_places_to_what_a_viewer_shows(retrieval: Retrieval, at_once: int) -> None:
     token = Token((), 0, patient="p1", client_id="a")
-    places = RequestLimits(transfers=16, transfers_of_app=4)
+    places = RequestLimits(transfers=16, transfers_of_app=4, connections=100)
     held: list[object] = []
 
     async def hold() -> None:
@@ -116,7 +118,7 @@ async def test_whole_studies_leave_places_to_what_a_viewer_shows(retrieval: Retr
 )
 async def test_a_place_of_either_queue_is_wanted(runs: Retrieval, waits: Retrieval) -> None:
     """A whole study holds two places: whoever waits for either could go on."""
-    places = RequestLimits(transfers=1, transfers_of_app=1)
+    places = RequestLimits(transfers=1, transfers_of_app=1, connections=100)
     one, other = Token((), 0, patient="p1", client_id="a"), Token((), 0, patient="p2", client_id="a")
     async with places.transfer(one, runs) as held:
         assert not any(place.is_wanted() for place in held)
@@ -167,7 +169,7 @@ async def test_a_full_queue_is_refused(
     waiting: tuple[int, ...], others_app: str, status: int, reason: str, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(limits, "WAITING", waiting)
+    monkeypatch.setattr(limits, "most_waiting", lambda connections: waiting)
     caplog.set_level(logging.INFO, "sidecar.request")
     slow = Slow(asyncio.Event())
     server = {"max_streams": 1, "max_streams_per_client": 1}
@@ -204,7 +206,7 @@ async def test_a_long_wait_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_client_that_leaves_frees_its_entry_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "WAITING", (1, 1, 1))
+    monkeypatch.setattr(limits, "most_waiting", lambda connections: (1, 1, 1))
     made: list[RequestLimits] = []
     monkeypatch.setattr("sidecar.server.RequestLimits", remembering(made))
     slow = Slow(asyncio.Event())
@@ -244,7 +246,31 @@ async def test_whoever_may_not_have_it_takes_no_place() -> None:
         slow.done.set()
 
 
-def test_all_waits_together_are_shorter_than_a_load_balancers() -> None:
+def test_a_wait_and_the_patience_are_shorter_than_a_load_balancers() -> None:
     """Nginx, the AWS load balancer and others give up after 60 seconds without a byte."""
     patience_seconds = Pacs.model_fields["patience_seconds"].default
     assert limits.WAIT_SECONDS + patience_seconds < 60
+
+
+async def test_both_places_of_a_whole_study_are_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for so long in each queue."""
+    waits: list[float | None] = []
+    place = FairQueue.place
+
+    def noted(queue: FairQueue, *key: Hashable, seconds: float | None = None) -> AbstractAsyncContextManager[Place]:
+        waits.append(seconds)
+        return place(queue, *key, seconds=seconds)
+
+    monkeypatch.setattr(FairQueue, "place", noted)
+    places = RequestLimits(transfers=16, transfers_of_app=4, connections=100)
+    async with places.transfer(Token((), 0, patient="p1"), Retrieval(Kind.STUDY, STUDY)):
+        first, second = (seconds or 0 for seconds in waits)
+    assert limits.WAIT_SECONDS >= first > second
+
+
+def test_waiting_leaves_connections_to_others() -> None:
+    for connections in (10, 100, 2_000):
+        in_all, of_patient, of_app = limits.most_waiting(connections)
+        # A request waits in one queue at a time; there are three.
+        assert 3 * in_all < connections
+        assert of_app <= of_patient <= max(1, in_all // 2)

@@ -10,6 +10,7 @@ import requests
 
 from tests.real.authorization_servers import AUDIENCE, PATIENT, ROOT, SECRET, Process
 from tests.sidecar_process import free_port
+from tests.waiting import wait_until
 
 HYDRA = ROOT / "build" / "bin" / "hydra"
 NO_HYDRA = "no Ory Hydra in build/bin: make hydra (needs Go and a C compiler)"
@@ -55,6 +56,14 @@ class Hydra(Process):
         }
         for strategy in STRATEGIES:
             self._register(strategy)
+        # It makes its keys when the first JWT is asked for, and drops whoever waits for longer than it allows.
+        wait_until("a first JWT of Hydra", self._signs)
+
+    def _signs(self) -> bool:
+        try:
+            return bool(self.client_credentials("jwt"))
+        except requests.ConnectionError:
+            return False
 
     def _register(self, strategy: str) -> None:
         client = {
