@@ -82,8 +82,12 @@ class Invalidation:
         """Return the generation of the study with this UID; 0 unless it was forgotten alone."""
         return self._forgotten.get(study, 0)
 
+    def stamp(self, study: str) -> tuple[int, int]:
+        """Return what changes when anything, or this study alone, is forgotten."""
+        return self.generation, self.of(study)
+
     def forget_study(self, study: str) -> None:
-        """Let nothing be found, nor waited for, that has an earlier generation of this study in its key."""
+        """Let nothing be found any more that has an earlier generation of this study in its key."""
         if study not in self._forgotten and len(self._forgotten) >= MAX_FORGOTTEN:
             self.archive_changed(None)
             self._forgotten.clear()

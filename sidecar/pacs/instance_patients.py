@@ -132,13 +132,13 @@ class InstancePatients:
         return known
 
     async def _look(self, permit: HeaderPermit, part: Part, asked: _Asked) -> frozenset[PatientIdentifier]:
-        started = self._invalidation.generation
+        started = self._invalidation.stamp(part.study)
         if part.instance is None:
             part = await self._any_instance(part, asked[1])
         header = await self._header(permit, part)
         is_where = (header.study, header.series, header.instance) == (part.study, part.series, part.instance)
         found = frozenset({header.patient if is_where else NOBODY})
-        if started == self._invalidation.generation:  # Else it may be from before what made us forget.
+        if started == self._invalidation.stamp(part.study):  # Else it may be from before what made us forget.
             if all_may_be_one_of(found, asked[1]):
                 self._own[asked] = found
             else:

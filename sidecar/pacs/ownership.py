@@ -20,8 +20,8 @@ from sidecar.common.slices import in_slices
 from sidecar.pacs.client import PacsClient, UnknownTexts
 from sidecar.pacs.resources import Query
 
-UNNAMED_SECONDS = 5
-"""Age up to which remembered owners permit an answer that names no patient: a frame, a drawn image, bulk data.
+UNNAMED_SECONDS = 4
+"""Age in seconds up to which remembered owners permit an answer that names no patient: a frame, a drawn image, bulk data.
 
 Nothing in such an answer would show that its study has been filed for somebody else since.
 """
@@ -133,17 +133,13 @@ class Ownership:
         series, instance = self._series.get(_series_of(asked)), asked[0].instance
         return series is not None and (instance is None or instance in series.instances)
 
-    def _is_current(self, started: int) -> bool:
-        """Whether nothing made us forget since: else what was found may be from before."""
-        return started == self._invalidation.generation
-
     async def _find_owners(self, asked: _Asked, *, fresh: bool) -> "_Owners":
         study = asked[0]
         parameters = (
             ("StudyInstanceUID", study),
             ("includefield", ",".join((tag("PatientID"), tag("IssuerOfPatientID")))),
         )
-        started, began = self._invalidation.generation, self._clock()
+        started, began = self._invalidation.stamp(study), self._clock()
         # All rows: an owner who was not seen would count as nobody.
         try:
             # A 404 must not tell by its time whether the archive had something to refuse (SIA-45).
@@ -156,34 +152,35 @@ class Ownership:
             owners = frozenset({PatientIdentifier("")})
         # A slow query may have begun long before it was asked for again.
         found = _Owners(owners, began if fresh else -math.inf)
-        if self._is_current(started):
+        if started == self._invalidation.stamp(study):
             (self._owners if all_are_one_of(owners, asked[1]) else self._refused)[asked] = found
         return found
 
     async def _find_part(self, asked: _AskedPart) -> bool:
-        started = self._invalidation.generation
+        study = asked[0].study
+        started = self._invalidation.stamp(study)
         try:
             found = await (self._find_series(asked) if asked[0].instance is None else self._find_instance(asked))
         except UnknownTexts:
             found = False
-        if not found and self._is_current(started):
+        if not found and started == self._invalidation.stamp(study):
             self._absent[asked] = True
         return found
 
     async def _find_series(self, asked: _AskedPart) -> bool:
-        started = self._invalidation.generation
         part, known_as, _ = asked
+        started = self._invalidation.stamp(part.study)
         parameters = (("SeriesInstanceUID", part.series or ""), ("includefield", _fields("StudyInstanceUID")))
         rows = await self._client.search(Query("series", study=part.study), parameters, limit=100, known_as=known_as)
         if not any(_is_in(row, part, known_as) for row in rows):
             return False
-        if self._is_current(started):
+        if started == self._invalidation.stamp(part.study):
             self._series.setdefault(asked, _Series())
         return True
 
     async def _find_instance(self, asked: _AskedPart) -> bool:
-        started = self._invalidation.generation
         part, known_as, _ = asked
+        started = self._invalidation.stamp(part.study)
         of_series = _series_of(asked)
         series = self._series.get(of_series)
         query = Query("instances", study=part.study, series=part.series)
@@ -198,7 +195,7 @@ class Ownership:
         )
         if not any(_is_in(row, part, known_as) and text(row, "SOPInstanceUID") == part.instance for row in rows):
             return False
-        if self._is_current(started):
+        if started == self._invalidation.stamp(part.study):
             self._series.setdefault(of_series, _Series()).instances.add(part.instance or "")
         return True
 

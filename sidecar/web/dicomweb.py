@@ -1,10 +1,12 @@
 """``/fhir/Patient/<id>/$wado-rs/…`` and ``/wado-rs/…``: one DICOMweb root for one patient (SIA-32, 40..45)."""
 
+import asyncio
 import contextlib
 import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import orjson
 from aiohttp import hdrs, web
@@ -46,6 +48,8 @@ from sidecar.web.wado_uri import parse_wado_uri
 log = logging.getLogger(__name__)
 
 DICOM_JSON = "application/dicom+json"
+DECIDED_SECONDS = 1
+"""Age from which a decision is made again before its answer begins: a place, or the archive, was waited for."""
 
 # Rendering parameters that go on to the PACS (PS3.18 8.3.5), each with the characters that it may have.
 _RENDERING = {
@@ -152,18 +156,24 @@ class DicomWeb:
         # Whoever may not have it does not take a place from others.
         # What is drawn of a whole study carries no patient inside, and no row of a part was looked at: so ask again.
         unnamed = resource.part.series is None and resource.kind not in (*OBJECTS, Kind.METADATA)
-        generation = self._invalidation.generation
+        clock, stamp = asyncio.get_running_loop().time, partial(self._invalidation.stamp, resource.part.study)
+        began, before = clock(), stamp()
         names_patient = self._names_patient(resource.kind)
         study_permit = await self._guard.study(permit, resource.part, drawn=unnamed, names_patient=names_patient)
         permitted = Permitted.by(study_permit, study_permit.known_as)
         now = CurrentStudy(self._guard, self._pacs, permit, resource.part, study_permit.known_as)
 
         async def decide_again() -> None:
-            """Something was forgotten while the archive was waited for: it may have opened what is not ours now."""
-            if generation == self._invalidation.generation:
+            """Decide on what the archive has opened, if a place or the archive was waited for, or something forgotten.
+
+            It may not be the patient's any more, and the token may have expired.
+            """
+            if clock() - began < DECIDED_SECONDS and before == stamp():
                 return
-            again = await self._guard.study(permit, resource.part, drawn=unnamed, names_patient=names_patient)
-            if again != study_permit:
+            current = await self._guard.token(request)
+            permit_now = await self._guard.permit(current, Interaction.RETRIEVE, permit.patient)
+            again = await self._guard.study(permit_now, resource.part, drawn=unnamed, names_patient=names_patient)
+            if (permit_now, again) != (permit, study_permit):
                 raise Unavailable(
                     "The hospital's records changed meanwhile; repeat the request.", reason="changed_meanwhile",
                     retry_after=1,

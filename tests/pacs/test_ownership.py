@@ -87,7 +87,7 @@ async def test_a_foreign_study_costs_what_an_absent_one_costs(part: Part) -> Non
     assert not (await facts.facts(part, mine)).part_found
 
 
-@pytest.mark.parametrize(("seconds", "queries"), [(4.9, 0), (5.0, 1)])
+@pytest.mark.parametrize(("seconds", "queries"), [(UNNAMED_SECONDS - 0.1, 0), (UNNAMED_SECONDS, 1)])
 async def test_owners_may_not_be_older_than_is_wanted(seconds: float, queries: int) -> None:
     """SIA-42: nothing in a frame would show that its study has been filed for somebody else since."""
     clock = Clock()
