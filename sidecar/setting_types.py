@@ -76,8 +76,10 @@ Origin = Annotated[str, AfterValidator(_origin)]
 
 
 def _wildcards(value: str) -> str:
-    if not value.isprintable() or value != value.strip(" ") or "\\" in value or not value.strip("*?"):
-        raise ValueError("must be text with * and ? as wildcards, and more than those")
+    is_text = bool(value) and value.isprintable() and value == value.strip(" ") and "\\" not in value
+    fixed = value.translate(str.maketrans("", "", "*?."))
+    if not is_text or (len(fixed) < 4 and not {"*", "?"}.isdisjoint(value)):
+        raise ValueError("must be text, with four letters or digits beside * and ?")
     return value
 
 

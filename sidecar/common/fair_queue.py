@@ -42,13 +42,15 @@ class FairQueue:
     ``at_once`` and ``waiting`` have one limit for each level, from the whole on: ``(64, 32, 16)`` is 64 places in all,
     at most 32 of them for one patient, 16 for one app of the patient. A caller waits ``seconds`` at most. A place that
     becomes free goes to the patient who holds the fewest, round robin where several do, and so among the patient's
-    apps; requests of one app are served in the order in which they came.
+    apps; requests of one app are served in the order in which they came. An eighth of all places is for those who hold
+    none: not even several patients together keep another from one.
     """
 
     def __init__(self, at_once: Sequence[int], *, waiting: Sequence[int], seconds: float) -> None:
         if len(at_once) != len(waiting):
             raise ValueError("at_once and waiting are for different levels")
         self._at_once = tuple(at_once)
+        self._at_once_of_holders = self._at_once[0] - self._at_once[0] // 8
         self._most_waiting = tuple(waiting)
         self._seconds = seconds
         self._running: Counter[Key] = Counter()
@@ -129,9 +131,12 @@ class FairQueue:
             for level, part in enumerate(key):
                 self._turns[key[:level]].move_to_end(part)
             self._leave(key, future)
-            if not future.cancelled():  # Else its caller has left, and its task has not gone on yet.
-                self._count(self._running, key, 1)
-                future.set_result(None)
+            if future.cancelled():
+                # Its caller has left, and its task has not gone on yet; so have others, maybe, who go on before this.
+                asyncio.get_running_loop().call_soon(self._serve)
+                return
+            self._count(self._running, key, 1)
+            future.set_result(None)
 
     def _next(self, prefix: Key, other_than: Key | None = None) -> Key | None:
         """Return the key whose turn it is below ``prefix``, ``None`` when nobody there may have a place."""
@@ -141,6 +146,8 @@ class FairQueue:
             return None if prefix == other_than or prefix not in self._futures else prefix
         # Whoever holds the fewest places comes first; of those, whoever has waited longest since its last turn.
         for part in sorted(self._turns.get(prefix, ()), key=lambda part: self._running[*prefix, part]):
+            if not self._is_left_to((*prefix, part)):
+                return None
             if (found := self._next((*prefix, part), other_than)) is not None:
                 return found
         return None
@@ -154,9 +161,13 @@ class FairQueue:
             self._count(self._running, key, 1)
 
     def _has_room(self, key: Key) -> bool:
-        return all(
+        return self._is_left_to(key[:1]) and all(
             self._running[prefix] < at_once for prefix, at_once in zip(_prefixes(key), self._at_once, strict=True)
         )
+
+    def _is_left_to(self, prefix: Key) -> bool:
+        """Whether it may have one of the last places, which are for those who hold none; looked at for ``key[:1]``."""
+        return len(prefix) != 1 or self._running[()] < self._at_once_of_holders or not self._running[prefix]
 
     @staticmethod
     def _count(counter: Counter[Key], key: Key, step: int) -> None:

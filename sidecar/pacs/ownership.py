@@ -21,9 +21,9 @@ from sidecar.pacs.client import PacsClient, UnknownTexts
 from sidecar.pacs.resources import Query
 
 UNNAMED_SECONDS = 4
-"""Age in seconds up to which remembered owners permit an answer that names no patient: a frame, a drawn image, bulk data.
+"""Age in seconds up to which remembered owners permit an answer that names no patient.
 
-Nothing in such an answer would show that its study has been filed for somebody else since.
+Such are frames, drawn images, bulk data: nothing in them would show that the study has been filed for somebody else.
 """
 INDEXED_INSTANCES = 5_000
 """Instances of one series that are looked up in one query, once a second one of them is asked for."""

@@ -47,6 +47,8 @@ guessed at. A DPoP-bound token is not among them: its proof would have to be che
 """
 _TYPE_CLAIMS = ("token_type", "token_use", "typ")
 _MAXIMUM_NAME = 512
+CLOCKS_DIFFER_SECONDS = 10
+"""By how much at most the authorization server's clock may be ahead of ours before a token counts as not yet valid."""
 MAXIMUM_CONSTRAINTS = 100
 """Limit of a token's scopes with a constraint: each is looked at for each study."""
 
@@ -214,7 +216,7 @@ def _valid_until(answer: dict[str, Any], expected: Expected, now: float) -> floa
         expires_at = now + expected.lifetime_seconds
     else:
         raise WrongShape("exp")
-    if not_before is not None and now + expected.leeway_seconds < not_before:
+    if not_before is not None and now + max(expected.leeway_seconds, CLOCKS_DIFFER_SECONDS) < not_before:
         raise TokenRejected(Reason.NOT_YET_VALID, "nbf", expected=f"{now:.0f} or before", received=not_before)
     if now >= expires_at:
         raise TokenRejected(Reason.EXPIRED_TOKEN, "exp", expected=f"after {now:.0f}", received=answer.get("exp"))

@@ -59,7 +59,11 @@ class RefusedConnections:
         if len(self._lingering) >= _MOST_LINGERING:
             transport.close()
             return
-        transport.write_eof()
+        try:
+            transport.write_eof()
+        except OSError:  # The client has gone already.
+            transport.close()
+            return
         transport.set_protocol(_RefusedConnection(transport, self._lingering))
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ class CurrentStudy:
 
         Raises what ``count_instances`` raises, and ``TooManyRequests``.
         """
-        async with self.guard.queries.place(self.permit.patient):
+        async with self.guard.query_place(self.permit):
             return await count_instances(self.pacs, self.part, self.known_as)
 
     async def expected(self) -> int:

@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
@@ -47,7 +48,7 @@ from sidecar.tokens.bearer import MalformedCredentials, bearer_token
 from sidecar.tokens.cache import TokenCache
 from sidecar.tokens.rejection import TokenRejected
 from sidecar.web.capabilities import Capabilities, Issued
-from sidecar.web.limits import QueryLimits
+from sidecar.web.limits import QueryLimits, caller_of
 from sidecar.web.patient_view import PatientView, PatientViews
 
 log = logging.getLogger(__name__)
@@ -253,7 +254,7 @@ class Guard:
             header = decide_header(permit, part, known_as, facts, now=self._clock(), whole=whole, drawn=drawn)
             if isinstance(header, HeaderPermit):
                 with measure("ownership"):
-                    async with self.queries.place(permit.patient):
+                    async with self.query_place(permit):
                         inside = await self._instances.of(header, known_as)
                 facts = replace(facts, inside=inside)
         with span("decide study") as step:
@@ -313,6 +314,11 @@ class Guard:
             },
         )
 
+    def query_place(self, permit: PatientPermit) -> AbstractAsyncContextManager[None]:
+        """One of the caller's places for questions to the archive. Raises ``TooManyRequests`` or ``Unavailable``."""
+        token = current_record().token
+        return self.queries.place(("patient", permit.patient) if token is None else caller_of(token)[0])
+
     async def facts(
         self,
         permit: PatientPermit,
@@ -322,7 +328,7 @@ class Guard:
         max_age_seconds: float = math.inf,
     ) -> StudyFacts:
         """What the archive says of the owners of ``part``, in one of the patient's places. Raises ``Problem``."""
-        async with self.queries.place(permit.patient):
+        async with self.query_place(permit):
             return await self._ownership.facts(part, known_as, max_age_seconds=max_age_seconds)
 
     def forget_study(self, study: str, known_as: frozenset[PatientIdentifier]) -> None:

@@ -8,6 +8,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from sidecar.web.abort import abort_connection
+from sidecar.web.unsent import unsent_bytes
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,10 @@ class ClientRate:
         """Return whether the client is waited for, and takes less than the least rate."""
         if self._writer is None or self._since is None or self._writer.transport is None:
             return False
-        sent_bytes = self._writer.output_size - self._writer.transport.get_write_buffer_size()
+        transport = self._writer.transport
+        # Nor has the client what the kernel still keeps for it, which may be megabytes.
+        kept = unsent_bytes(transport.get_extra_info("socket"))
+        sent_bytes = max(0, self._writer.output_size - transport.get_write_buffer_size() - kept)
         return self._rate.is_too_slow(sent_bytes, self._waited_seconds + self._clock() - self._since)
 
 

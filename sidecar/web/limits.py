@@ -23,8 +23,8 @@ WAIT_SECONDS = 20
 """Longest wait for a place. With ``pacs.patience_seconds`` it stays below the 60 seconds after which nginx gives up."""
 SEARCHES_AT_ONCE = (32, 6, 4)
 """Searches and reads of lists at once: in all, for one patient, for one app. Each may have megabytes in memory."""
-QUERIES_AT_ONCE, QUERIES_WAITING, QUERY_WAIT_SECONDS = 8, 500, 30
-"""For one patient: of the 32 connections that queries have at the PACS."""
+QUERIES_AT_ONCE, QUERIES_WAITING, QUERY_WAIT_SECONDS = (32, 8), 500, 30
+"""In all, and for one caller: of the 32 connections that queries have at the PACS."""
 ANSWER_SECONDS = 60
 """For sending a list, and ``LEAST_BYTES_PER_SECOND`` on top."""
 
@@ -103,14 +103,12 @@ class QueryLimits:
     """
 
     def __init__(self) -> None:
-        self._queue = FairQueue(
-            (UNLIMITED, QUERIES_AT_ONCE), waiting=(UNLIMITED, QUERIES_WAITING), seconds=QUERY_WAIT_SECONDS
-        )
+        self._queue = FairQueue(QUERIES_AT_ONCE, waiting=(UNLIMITED, QUERIES_WAITING), seconds=QUERY_WAIT_SECONDS)
 
     @contextlib.asynccontextmanager
-    async def place(self, patient: str) -> AsyncIterator[None]:
-        """Hold one of the patient's places while the block runs. Raises ``TooManyRequests`` or ``Unavailable``."""
-        async with _place(self._queue, (patient,), "queries"):
+    async def place(self, caller: Hashable) -> AsyncIterator[None]:
+        """Hold one of the caller's places while the block runs. Raises ``TooManyRequests`` or ``Unavailable``."""
+        async with _place(self._queue, (caller,), "queries"):
             yield
 
 

@@ -135,11 +135,13 @@ class _Socket:
         self._own.close()
 
 
-def unsent_bytes(own: socket.socket) -> int:
+def unsent_bytes(own: socket.socket | None) -> int:
     """How many bytes written to it the peer has not acknowledged; 0 where the system does not say."""
+    if own is None:
+        return 0
     try:
         count: int = _COUNT.unpack(fcntl.ioctl(own, termios.TIOCOUTQ, bytes(_COUNT.size)))[0]
-    except OSError:
+    except (OSError, ValueError):  # ValueError: it is closed.
         return 0
     return count
 

@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.common.fair_queue import FairQueue, QueueFull, WaitTooLong
+from sidecar.common.fair_queue import FairQueue, Key, QueueFull, WaitTooLong
+from tests.waiting import wait_until_async
 
 LONG = 600.0
 
@@ -236,3 +238,41 @@ def test_never_more_than_allowed_and_nobody_waits_beside_a_free_place(
         assert len(places) == 0
 
     asyncio.run(run())
+
+
+async def test_the_last_eighth_is_for_those_who_hold_none() -> None:
+    """Two callers do not keep a third one out, however much they ask for."""
+    queue = FairQueue((16, 8), waiting=(99, 99), seconds=60)
+    async with AsyncExitStack() as held:
+        for number in range(14):
+            await held.enter_async_context(queue.place(number % 2))
+        more = [asyncio.create_task(queue.place(number).__aenter__()) for number in (0, 1)]
+        await wait_until_async("both to wait", lambda: queue.waiting() == 2)
+        async with queue.place(2), queue.place(3):
+            assert queue.running() == 16
+        assert queue.waiting() == 2
+        for one in more:
+            one.cancel()
+        await asyncio.gather(*more, return_exceptions=True)
+
+
+async def test_many_that_leave_at_once_are_not_looked_through_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One turn of the event loop chooses one of them."""
+    queue = FairQueue((1, 1), waiting=(999, 999), seconds=60)
+    chosen = 0
+    choose = FairQueue._next
+
+    def counted(self: FairQueue, prefix: Key, other_than: Key | None = None) -> Key | None:
+        nonlocal chosen
+        chosen += prefix == ()
+        return choose(self, prefix, other_than)
+
+    async with queue.place("first"):
+        leaving = [asyncio.create_task(queue.place(number).__aenter__()) for number in range(500)]
+        await wait_until_async("all to wait", lambda: queue.waiting() == 500)
+        for one in leaving:
+            one.cancel()
+        monkeypatch.setattr(FairQueue, "_next", counted)
+    await asyncio.gather(*leaving, return_exceptions=True)
+    assert chosen <= 3
+    assert len(queue) == 0

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from sidecar.access.reasons import INVALID_TOKEN, STATUS, Reason
 from sidecar.access.scopes import parse_scopes
 from sidecar.access.token import Token
-from sidecar.tokens.facts import MAXIMUM_CONSTRAINTS, Claims, Expected, PatientClaim, WrongShape, token_of
+from sidecar.tokens.facts import (
+    CLOCKS_DIFFER_SECONDS,
+    MAXIMUM_CONSTRAINTS,
+    Claims,
+    Expected,
+    PatientClaim,
+    WrongShape,
+    token_of,
+)
 from sidecar.tokens.rejection import TokenRejected
 
 NOW = 1_700_000_000.0
@@ -74,7 +82,7 @@ def test_not_an_active_token(changes: dict[str, Any]) -> None:
 
 REJECTIONS: dict[Reason, list[dict[str, Any]]] = {
     Reason.EXPIRED_TOKEN: [{"exp": NOW}, {"exp": NOW - 1}, {"exp": 0}, {"exp": -1}, {"exp": -1e300}],
-    Reason.NOT_YET_VALID: [{"nbf": NOW + 0.001}, {"nbf": NOW + 3600}],
+    Reason.NOT_YET_VALID: [{"nbf": NOW + CLOCKS_DIFFER_SECONDS + 0.001}, {"nbf": NOW + 3600}],
     Reason.WRONG_ISSUER: [
         {"iss": "https://other.example.org"}, {"iss": ISSUER + "/"}, {"iss": ISSUER.upper()}, {"iss": ""},
     ],
@@ -115,7 +123,7 @@ def test_an_active_token_that_is_not_good_here(reason: Reason, changes: dict[str
         ({"token_use": "refresh"}, "wrong_token_type: token_use should be an access token's, and is refresh"),
         ({"iss": "https://x"}, f"wrong_issuer: iss should be {ISSUER}, and is https://x"),
         ({"exp": NOW - 5}, "expired_token: exp should be after 1700000000, and is 1699999995"),
-        ({"nbf": NOW + 5}, "not_yet_valid: nbf should be 1700000000 or before, and is 1700000005"),
+        ({"nbf": NOW + 50}, "not_yet_valid: nbf should be 1700000000 or before, and is 1700000050"),
         ({"cnf": {"jkt": "a-thumbprint"}}, "sender_constrained: cnf is <dict>"),
         ({"token_use": "a\x1b[2J\n" + "x" * 1_000}, "wrong_token_type: token_use should be an access token's, and is "
          "a?[2J?" + "x" * 194 + "…"),

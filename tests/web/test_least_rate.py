@@ -1,5 +1,6 @@
 """How slow a client may be before it loses its place to another."""
 
+import socket
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -45,7 +46,11 @@ def test_the_time_of_the_archive_does_not_count() -> None:
     """Ten minutes between two pieces, for which the client is not waited for; what the buffer holds was not taken."""
     now, buffered = 0.0, 0
     writer = cast(
-        "Any", SimpleNamespace(output_size=0, transport=SimpleNamespace(get_write_buffer_size=lambda: buffered))
+        "Any",
+        SimpleNamespace(
+            output_size=0,
+            transport=SimpleNamespace(get_write_buffer_size=lambda: buffered, get_extra_info=lambda _: None),
+        ),
     )
     rate = ClientRate(lambda: now)
     for _ in range(100):
@@ -63,3 +68,23 @@ def test_the_time_of_the_archive_does_not_count() -> None:
     buffered = 0
     now += 1
     assert not rate.is_too_slow()
+
+
+def test_what_the_kernel_keeps_was_not_taken() -> None:
+    """It takes megabytes at once, and then nothing for as long as a slow client needs for them."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        sent = ours.send(bytes(2**20))
+        transport = SimpleNamespace(get_write_buffer_size=lambda: 0, get_extra_info=lambda _: ours)
+        now = 0.0
+        rate = ClientRate(lambda: now)
+        rate.wait_for(cast("Any", SimpleNamespace(output_size=sent, transport=transport)))
+        now = WINDOW_SECONDS
+        assert not rate.is_too_slow()
+        while sent > 0:
+            sent -= len(theirs.recv(2**20))
+        now += 1  # What came has filled the bucket again.
+        assert not rate.is_too_slow()
+        now += WINDOW_SECONDS + 1
+        assert rate.is_too_slow()
