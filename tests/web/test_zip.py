@@ -14,6 +14,7 @@ from tests.dicom import dataset, encoded
 from tests.stalls import measured
 from tests.upstreams import PATIENT, SERIES, STUDY, TOKEN, Answer, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.waiting import WAIT_SECONDS
+from tests.web.test_audit import to, told
 from tests.web.test_capabilities import bound, endpoint_of, keys_file
 from tests.web.test_completeness import COUNTS, Corrected, framed
 from tests.web.test_stream import HEADERS, MULTIPART, PATH, PIXELS, answer, counted, streams
@@ -260,9 +261,20 @@ async def test_a_client_that_leaves_stops_the_archive() -> None:
         assert await counted(sidecar, "client_gone") == 1
 
 
+@pytest.mark.parametrize(("sent", "end"), [(study(5), ("0", "status 200")), (study(40)[:-9], ("8", "pacs_truncated"))])
+async def test_the_trail_has_its_beginning_and_its_end(sent: bytes, end: tuple[str, str], tmp_path: Path) -> None:
+    """SIA-60: as for the multipart."""
+    file = tmp_path / "audit.jsonl"
+    pacs = ScriptedPacs(framed(MULTIPART, sent, "until-close"))
+    async with sidecar_between(ScriptedEhr(), pacs, audit=to(file)) as (url, _):
+        with contextlib.suppress(aiohttp.ClientError):
+            await fetch(url)
+    assert told(file) == [("0", "permitted"), end]
+
+
 async def test_many_instances_do_not_hold_the_event_loop(request: pytest.FixtureRequest) -> None:
-    """Each of 20,000 has an entry in the directory; that is written aside, and leaves in blocks."""
-    number = 20_000
+    """Each of 30,000 has an entry in the directory; that is written aside, and leaves in blocks."""
+    number = 30_000
     small = dataset(PatientID=PATIENT, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES, InstanceNumber=1)
     whole = (b"--abc\r\n\r\n" + encoded(small) + b"\r\n") * number + b"--abc--\r\n"
     pacs = ScriptedPacs(framed(MULTIPART, whole, "content-length"), instances=number)
