@@ -34,6 +34,7 @@ LOCKS = {
     "policy/external.py Turns": "access.external.timeout_seconds of waiting and of holding",
     "process.py to_thread": "reading of the configuration, beside everything",
     "web/limits.py FairTurns": "QUERY_WAIT_SECONDS of waiting; a holder has the queries of one request",
+    "web/stream.py to_thread": "writing of a ZIP's directory into memory: no I/O, some microseconds for each file",
     "telemetry/spool.py flock": "LOCK_NB: nobody waits",
     "telemetry/spool_reader.py flock": "LOCK_NB: nobody waits",
     "tokens/introspection.py Turns": "ehr.timeout_seconds of waiting; a holder has a few requests of as much each",
