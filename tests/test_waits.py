@@ -31,6 +31,7 @@ LOCKS = {
     "policy/external.py FairQueue": "access.external.timeout_seconds of waiting and of holding",
     "process.py to_thread": "reading of the configuration, beside everything",
     "web/limits.py FairQueue": "WAIT_SECONDS of waiting; a holder has one request, whose waits and client have an end",
+    "web/stream.py to_thread": "writing of a ZIP's directory into memory: no I/O, some microseconds for each file",
     "telemetry/spool.py flock": "LOCK_NB: nobody waits",
     "telemetry/spool_reader.py flock": "LOCK_NB: nobody waits",
     "tokens/introspection.py FairQueue": "ehr.timeout_seconds of waiting; a holder has a few requests of as much each",

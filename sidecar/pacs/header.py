@@ -70,6 +70,8 @@ class HeaderReader:
     ``layouts``: of the stream that the instance is part of.
     """
 
+    _wanted = _WANTED
+
     def __init__(self, layouts: Layouts | None = None) -> None:
         self._layouts = layouts
         self.header: InstanceHeader | None = None
@@ -118,7 +120,7 @@ class HeaderReader:
             return data
         self._pass_on(data[meta.end :])
         if layouts is not None and layouts.has_room_for_head and meta.places and self._inflate is None and self._look():
-            layouts.learn_head(head_of(data, meta, self._encoding, _WANTED))
+            layouts.learn_head(head_of(data, meta, self._encoding, self._wanted))
         return data[:0]
 
     def end(self) -> InstanceHeader:
@@ -181,7 +183,7 @@ class HeaderReader:
             self._encoding = IMPLICIT_LITTLE
             if looks_like_a_vr(bytes(data[meta.end + 4 : meta.end + 6])):  # Some readers believe it rather.
                 raise Unreadable("VR in an implicit data set")
-        self._walk = Walk(self._encoding, _WANTED, self._layouts)
+        self._walk = Walk(self._encoding, self._wanted, self._layouts)
         return self._walk
 
 

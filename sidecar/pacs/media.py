@@ -90,7 +90,8 @@ def accepts_json(accept: str | None, types: frozenset[str] = JSON_TYPES) -> bool
 def upstream_accept(accept: str | None, retrieval: Retrieval) -> str:
     """Return the Accept header for the PACS. Raises ``NotAcceptable`` when nothing that we can vouch for is left.
 
-    Zip archives, XML and SVG are not passed on: their contents cannot be checked, or run as script in a browser.
+    XML and SVG are not passed on: they run as script in a browser. The archive's own ZIP cannot be
+    checked, either: ours is made of a multipart (``prefers_zip``).
     """
     if retrieval.kind is Kind.METADATA:
         if not accepts_json(accept):
@@ -99,18 +100,41 @@ def upstream_accept(accept: str | None, retrieval: Retrieval) -> str:
     ranges = parse_accept(accept or "") or [MediaRange("*/*")]
     built = [str(found) for one in ranges if not one.is_refused() and (found := _usable(one, retrieval)) is not None]
     if not built:
-        raise _not_acceptable(_default(retrieval.kind).media_type)
+        offers = (_default(retrieval.kind).media_type, *_zip_types(retrieval.kind))
+        raise _not_acceptable(" or ".join(offers))
     return ", ".join(dict.fromkeys(built))
 
 
 def is_single(accept: str | None, retrieval: Retrieval) -> bool:
     """Whether the client wants the instance alone (``application/dicom``) and would not take a multipart."""
-    ranges = [one for one in parse_accept(accept or "") if not one.is_refused() and _usable(one, retrieval) is not None]
+    ranges = [one for one in _accepted(accept) if _usable(one, retrieval) is not None]
     return bool(ranges) and all(_is_single(one, retrieval.kind) for one in ranges)
 
 
 def _is_single(one: MediaRange, kind: Kind) -> bool:
     return kind is Kind.INSTANCE and one.media_type in ("application/dicom", "application/*")
+
+
+def prefers_zip(accept: str | None, retrieval: Retrieval) -> bool:
+    """Whether the client prefers a ZIP of the study or series to a multipart (RFC 9110 12.4.2).
+
+    Of ranges with the same weight the first one counts, and wildcards come last.
+    """
+    ranges = [one for one in _accepted(accept) if _usable(one, retrieval) is not None]
+
+    def rank(one: MediaRange) -> tuple[float, bool]:
+        return float(one.quality or 1), "*" not in one.media_type
+
+    best = max(ranges, key=rank, default=None)
+    return best is not None and best.media_type in _zip_types(retrieval.kind)
+
+
+def _accepted(accept: str | None) -> list[MediaRange]:
+    return [one for one in parse_accept(accept or "") if not one.is_refused()]
+
+
+def _zip_types(kind: Kind) -> tuple[str, ...]:
+    return ("application/zip",) if kind in (Kind.STUDY, Kind.SERIES) else ()
 
 
 def _not_acceptable(offer: str) -> NotAcceptable:
@@ -146,7 +170,9 @@ def _usable(one: MediaRange, retrieval: Retrieval) -> MediaRange | None:
         syntax = [(name, value) for name, value in kept if name == "transfer-syntax"]
         return MediaRange(one.media_type, (("type", wanted.lower()), *syntax), one.quality)
     if kind in OBJECTS:
-        if _is_single(one, kind):
+        if one.media_type in _zip_types(kind) and one.parameter("transfer-syntax") is None:
+            return default  # As stored: a browser that downloads a ZIP names no transfer syntax.
+        if _is_single(one, kind) or one.media_type in _zip_types(kind):
             # Asked for as a multipart, which each archive has; Orthanc has no other form. ``is_single`` unwraps it.
             syntax = [(name, value) for name, value in kept if name == "transfer-syntax"]
             return replace(default, parameters=(("type", "application/dicom"), *syntax))

@@ -17,6 +17,7 @@ from sidecar.pacs.parts import Multipart, OnlyPart
 from sidecar.pacs.resources import OBJECTS, Kind
 from sidecar.pacs.rewrite import our_url
 from sidecar.pacs.scanner import Check, Scanner, SingleInstance, Untouched
+from sidecar.pacs.zip_archive import ZipArchive
 
 
 class Foreign(Exception):
@@ -84,11 +85,12 @@ class OurParts:
 
 
 def scanner_for(
-    head: Head, kind: Kind, permitted: Permitted, *, root: str, verify: bool, row_bytes: int, unwrap: bool = False
-) -> Scanner:
+    head: Head, kind: Kind, permitted: Permitted, *, root: str, verify: bool, row_bytes: int,
+    unwrap: bool = False, zipped: bool = False,
+) -> Scanner:  # fmt: skip
     """Return what the body of an answer with this head is passed through.
 
-    ``unwrap``: of a multipart with one part the content alone.
+    ``unwrap``: of a multipart with one part the content alone. ``zipped``: its parts as a ZIP's files.
 
     ``verify`` off: instances are not looked into (``pacs.verify_instances``). ``row_bytes``: most of one metadata row.
     """
@@ -96,7 +98,8 @@ def scanner_for(
         return Metadata(_check(permitted, "metadata"), root, row_bytes=row_bytes)
     check = _check(permitted, "instance") if verify and kind in OBJECTS else None
     if head.boundary is not None:
-        return (OnlyPart if unwrap else Multipart)(head.boundary, OurParts(kind, root), check)
+        form = ZipArchive if zipped else OnlyPart if unwrap else Multipart
+        return form(head.boundary, OurParts(kind, root), check)
     return Untouched() if check is None else SingleInstance(check)
 
 

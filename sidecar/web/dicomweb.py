@@ -26,7 +26,7 @@ from sidecar.pacs.answer import check_head
 from sidecar.pacs.client import PacsClient, QueryRefused
 from sidecar.pacs.counts import is_counted
 from sidecar.pacs.matching import Matching, parse_matching
-from sidecar.pacs.media import accepts_json, is_single, upstream_accept
+from sidecar.pacs.media import accepts_json, is_single, prefers_zip, upstream_accept
 from sidecar.pacs.ownership import owner_of
 from sidecar.pacs.resources import OBJECTS, Kind, Query, Retrieval, parse
 from sidecar.pacs.rewrite import TooDeep, public_attributes, rewrite_row
@@ -187,7 +187,8 @@ class DicomWeb:
             with span("fetch"):
                 return await self._stream(
                     request, study_permit, permitted, now, resource, root, accept=asked,
-                    unwrap=is_single(accept, resource), parameters=rendering, decide_again=decide_again, places=places,
+                    unwrap=is_single(accept, resource), zipped=prefers_zip(accept, resource),
+                    parameters=rendering, decide_again=decide_again, places=places,
                 )  # fmt: skip
 
     def _names_patient(self, kind: Kind) -> bool:
@@ -207,6 +208,7 @@ class DicomWeb:
         *,
         accept: str,
         unwrap: bool,
+        zipped: bool,
         parameters: Sequence[tuple[str, str]],
         decide_again: Callable[[], Awaitable[None]],
         places: Sequence[Place],
@@ -225,9 +227,11 @@ class DicomWeb:
             )
             scanner = scanner_for(
                 head, resource.kind, permitted, root=root, verify=self._verify, row_bytes=self._metadata_row_bytes,
-                unwrap=unwrap,
+                unwrap=unwrap, zipped=zipped,
             )  # fmt: skip
-            if unwrap and head.boundary is not None:
+            if zipped:
+                head = replace(head, content_type="application/zip", media_type="application/zip")
+            elif unwrap and head.boundary is not None:
                 head = replace(head, content_type="application/dicom", media_type="application/dicom")
             return await self._streamer.send(request, upstream, head, resource.kind.value, scanner, now, places)
 

@@ -27,6 +27,7 @@ from sidecar.pacs.parts import Multipart
 from sidecar.pacs.scanner import Malformed, Scanner
 from sidecar.pacs.upstream import Upstream
 from sidecar.pacs.verify import Excluded, Foreign
+from sidecar.pacs.zip_archive import ZipArchive
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.abort import abort_connection
 from sidecar.web.conditions import to_client
@@ -110,7 +111,7 @@ class Streamer:
         try:
             async with watch:
                 first = await body.next()
-                response = self._response(upstream, head, keeps_length=scanner.keeps_length)
+                response = self._response(upstream, head, kind, keeps_length=scanner.keeps_length)
                 if request.version < HttpVersion11 and response.content_length is None:
                     response.force_close()  # Its end is the body's end.
                 writer = await response.prepare(request)
@@ -138,7 +139,7 @@ class Streamer:
                 step.set("http.response.size", writer.output_size)
         return response
 
-    def _response(self, upstream: Upstream, head: Head, *, keeps_length: bool) -> web.StreamResponse:
+    def _response(self, upstream: Upstream, head: Head, kind: str, *, keeps_length: bool) -> web.StreamResponse:
         response = web.StreamResponse(
             status=206 if head.is_partial else 200,
             headers={"Content-Type": head.content_type, **to_client(upstream.headers, partial=head.is_partial)},
@@ -147,6 +148,8 @@ class Streamer:
             response.content_length = head.content_length
         if head.media_type == "application/pdf":
             response.headers["Content-Disposition"] = "attachment"
+        elif head.media_type == "application/zip":
+            response.headers["Content-Disposition"] = f'attachment; filename="{kind}.zip"'
         return response
 
     async def _copy(
@@ -197,6 +200,7 @@ class Body:
         self._watch = watch
         self._now = now
         self._ended = False
+        self._directory: list[bytes] = []  # What of a ZIP's end has not been returned yet.
 
     async def next(self) -> Pieces:
         """Return the next bytes that may be sent; none at the end. Raises ``Broken``.
@@ -204,7 +208,8 @@ class Body:
         What closes the body comes together with what came before it, so that a short answer that is not complete can
         still be an error with a status.
         """
-        passed: list[bytes | memoryview] = []
+        passed: list[bytes | memoryview] = [*self._directory[:1]]
+        del self._directory[:1]
         while not self._ended:
             came = await self._read()
             try:
@@ -212,9 +217,7 @@ class Body:
                     passed += await self._scanned(came)
                 else:
                     self._ended = True
-                    rest = self._scanner.end()
-                    await self._compare(self._scanner.parts)
-                    passed += [rest] if rest else []
+                    passed += await self._end()
             except Malformed as malformed:
                 raise Broken(malformed.reason) from None
             except Unreadable:
@@ -226,6 +229,15 @@ class Body:
             if passed and not self._scanner.is_closed:
                 return passed
         return passed
+
+    async def _end(self) -> list[bytes]:
+        """Return what closes the body, or begins to. Raises what shows that it is not whole."""
+        rest = self._scanner.end()
+        await self._compare(self._scanner.parts)
+        if isinstance(self._scanner, ZipArchive):
+            self._watch.begin(_SCANNING, math.inf)
+            rest, *self._directory = await asyncio.to_thread(self._scanner.directory)
+        return [rest] if rest else []
 
     async def _compare(self, parts: int) -> None:
         """Raise ``Broken`` unless so many ``parts`` are what was counted before, or what the archive counts now.

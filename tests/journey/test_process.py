@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -63,12 +64,16 @@ def test_memory_is_bounded(
 
 
 def retrieve_watching_memory(
-    world: World, session: requests.Session, url: str, megabytes_per_second: float | None
+    world: World,
+    session: requests.Session,
+    url: str,
+    megabytes_per_second: float | None,
+    headers: Mapping[str, str] = STORED,
 ) -> tuple[int, int, str]:
     """Return the growth of the resident set in bytes, the body's size, and its SHA-256."""
     idle = peak = world.sidecar.resident_bytes()
     size, digest, started = 0, hashlib.sha256(), time.monotonic()
-    with session.get(url, headers=STORED, stream=True, timeout=300) as response:
+    with session.get(url, headers=headers, stream=True, timeout=300) as response:
         assert response.status_code == 200
         for chunk in response.iter_content(2**18):
             size += len(chunk)

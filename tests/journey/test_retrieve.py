@@ -249,7 +249,7 @@ def test_unacceptable_forms(world: World) -> None:
     some = drawable(world)
     session = world.session("peter")
     url = f"{world.root('peter')}/studies/{some.study}"
-    for path, accept in (("", "application/zip"), ("/metadata", "application/dicom+xml"), ("", "text/html")):
+    for path, accept in (("/rendered", "application/zip"), ("/metadata", "application/dicom+xml"), ("", "text/html")):
         assert session.get(url + path, headers={"Accept": accept}, timeout=60).status_code == 406
 
 

@@ -15,6 +15,7 @@ from sidecar.pacs.media import (
     accepts_json,
     may_be_part,
     parse_accept,
+    prefers_zip,
     upstream_accept,
 )
 from sidecar.pacs.resources import Kind, Retrieval
@@ -58,8 +59,12 @@ BUILT: dict[str, tuple[str | None, Retrieval, str]] = {
     "one instance may be no multipart": ("application/dicom; transfer-syntax=*", INSTANCE, AS_STORED),
     "one instance alone, as transcoded": ("application/dicom", INSTANCE,
                                           'multipart/related; type="application/dicom"'),
+    "a ZIP of a study is made of a multipart": ("application/zip", STUDY, AS_STORED),
+    "a ZIP of a series, in a transfer syntax": (
+        "application/zip; transfer-syntax=1.2.840.10008.1.2.4.50", SERIES,
+        'multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.4.50'),
     "what cannot be vouched for is left out": (
-        "application/zip, text/html, image/svg+xml, application/dicom+xml, " + AS_STORED, STUDY, AS_STORED),
+        "application/zip;q=0, text/html, image/svg+xml, application/dicom+xml, " + AS_STORED, STUDY, AS_STORED),
     "the frames of an OHIF-style viewer": (
         "multipart/related; type=application/octet-stream; transfer-syntax=*", FRAMES, OCTETS + "; transfer-syntax=*"),
     "frames, anything": ("*/*", FRAMES, OCTETS),
@@ -89,11 +94,12 @@ def test_what_the_pacs_is_asked_for(what: str) -> None:
 
 REFUSED = [
     *((accept, retrieval) for retrieval in ALL for accept in (
-        "application/zip", "text/html", "application/xhtml+xml", "image/svg+xml", "text/xml", "application/xml",
+        "text/html", "application/xhtml+xml", "image/svg+xml", "text/xml", "application/xml",
         "application/dicom+xml", "multipart/related; type=application/dicom+xml", "multipart/related; type=text/html",
         "multipart/related; type=image/svg+xml", "multipart/related; type=application/zip", "text/*", "x/y",
         "multipart/form-data", "multipart/mixed",
     )),
+    *(("application/zip", retrieval) for retrieval in ALL if retrieval not in (STUDY, SERIES)),
     ("application/dicom", STUDY), ("application/dicom", SERIES), ("application/dicom+json", STUDY),
     ("image/jpeg", STUDY), ("application/octet-stream", STUDY), ("application/*", STUDY), (OCTETS, STUDY),
     (AS_STORED, FRAMES), ("application/dicom", FRAMES), (AS_STORED, RENDERED), ("application/dicom", RENDERED),
@@ -160,11 +166,44 @@ def test_the_default_header_of_java_is_understood() -> None:
     assert upstream_accept("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", STUDY) == AS_STORED + ";q=0.2"
 
 
-@pytest.mark.parametrize("accept", ["*/*;q=0", "application/zip, */*;q=0.000", "multipart/*;q=0"])
+@pytest.mark.parametrize("accept", ["*/*;q=0", "text/html, */*;q=0.000", "multipart/*;q=0", "application/zip;q=0.0"])
 def test_what_the_client_refuses_is_not_sent(accept: str) -> None:
     """RFC 9110 12.4.2: a weight of 0 means not acceptable."""
     with pytest.raises(NotAcceptable):
         upstream_accept(accept, STUDY)
+
+
+# Accept headers with which a study is answered with a ZIP, and others.
+ZIPS: dict[str | None, bool] = {
+    **dict.fromkeys((
+        "application/zip", "Application/ZIP", "application/zip;transfer-syntax=*",
+        "application/zip;q=0.001", "text/html, application/zip;q=0.2",
+        "application/zip, */*", "*/*, application/zip", "*, application/zip",
+        "application/zip, */*;q=0.8", "application/zip, multipart/*",
+        f"application/zip, {AS_STORED}", f"{AS_STORED};q=0.5, application/zip;q=0.6",
+    ), True),
+    **dict.fromkeys((
+        None, "", "*/*", "multipart/*", AS_STORED, f"{AS_STORED}, application/zip",
+        f"{AS_STORED};q=0.6, application/zip;q=0.5", "application/zip;q=0.5, */*",
+        "application/zip;q=0, */*", "application/zipx, */*",
+    ), False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("accept", ZIPS)
+def test_whether_a_zip_is_preferred(accept: str | None) -> None:
+    """RFC 9110 12.4.2: the larger weight, then what is named before what is not, then the first."""
+    assert prefers_zip(accept, STUDY) is ZIPS[accept]
+    assert prefers_zip(accept, SERIES) is ZIPS[accept]
+    assert not any(prefers_zip(accept, other) for other in ALL if other not in (STUDY, SERIES))
+
+
+def test_what_there_is_is_said() -> None:
+    """To somebody who asked for something else."""
+    for retrieval, offer in ((STUDY, "multipart/related or application/zip."), (INSTANCE, "try multipart/related.")):
+        with pytest.raises(NotAcceptable) as refused:
+            upstream_accept("text/html", retrieval)
+        assert offer in refused.value.diagnostics
 
 
 def test_the_weight_of_anything_stays() -> None:

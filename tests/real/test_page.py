@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from selenium import webdriver
@@ -63,6 +64,7 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
         f"--user-data-dir={tmp_path / 'profile'}",
     ):  # fmt: skip
         options.add_argument(argument)
+    options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path / "downloads")})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
     try:
@@ -98,7 +100,7 @@ def log_in(browser: webdriver.Chrome, demo: str, patient: str) -> None:
 
 
 @pytest.mark.browser
-def test_an_apps_whole_journey(demo: str, browser: webdriver.Chrome) -> None:
+def test_an_apps_whole_journey(demo: str, browser: webdriver.Chrome, tmp_path: Path) -> None:
     log_in(browser, demo, "peter")
     status(browser, "4 studies of patient peter")
     assert len(browser.find_elements(By.CSS_SELECTOR, "#rows tr")) == 4
@@ -111,6 +113,13 @@ def test_an_apps_whole_journey(demo: str, browser: webdriver.Chrome) -> None:
     assert browser.current_url == demo + "/"
     browser.find_element(By.XPATH, "//tbody/tr[1]//button[text()='Fetch all']").click()
     assert re.search("The whole study came: [0-9]{4,} bytes", status(browser, "whole study came"))
+    browser.find_element(By.XPATH, "//tbody/tr[1]//button[text()='Save as ZIP']").click()
+    status(browser, "came as a ZIP: [0-9]{4,} bytes")
+    saved = tmp_path / "downloads" / "study.zip"
+    wait_until("the saved study", saved.exists)
+    with ZipFile(saved) as opened:
+        assert opened.testzip() is None
+        assert all(name.startswith("DICOM/") for name in opened.namelist())
     browser.find_element(By.ID, "refuse").click()
     status(browser, "for another patient")
     # The refusal is a 403 in the console; anything else would be a script that was blocked or broke.
