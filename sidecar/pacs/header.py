@@ -144,11 +144,12 @@ class HeaderReader:
         return data[:0]
 
     def end(self) -> InstanceHeader:
-        """Say that no more bytes come. Raises ``Unreadable`` when the header did not come whole."""
+        """Say that no more bytes come. Raises ``Unreadable`` when the header, or a value of it, did not come whole."""
         try:
-            if self._walk is None or (self.header is None and not self._walk.is_between_elements()):
+            walk = self._walk
+            if walk is None or not walk.may_be_cut() or (self.header is None and not walk.is_between_elements()):
                 raise Unreadable("cut_short")
-            self.header = self.header or _read_values(self._walk.values)
+            self.header = self.header or _read_values(walk.values)
         except Unreadable as refused:
             refused.uids = self._uids()
             raise
@@ -227,7 +228,7 @@ def _meta(data: bytes | memoryview) -> Meta:
         if tag <= last and end != group_end:
             raise Unreadable("meta_order")
         is_first, last, end = end == begin, tag, start + length
-        if length > _MAXIMUM_META_BYTES or (tag == _GROUP_LENGTH and length != 4):
+        if end > _MAXIMUM_META_BYTES or (tag == _GROUP_LENGTH and length != 4):
             raise Unreadable("meta_length")
         if len(data) < end:
             raise NeedMore

@@ -84,6 +84,7 @@ class Walk:
         self._held = b""
         self._base = 0  # Where the held bytes, or else the next ones, stand in the data set.
         self._skip = 0
+        self._is_in_wanted = False
         self._last = _FIRST - 1  # The highest tag as long as a wanted one may come; behind them the one before.
         self._elements = 0
         self._padding: bytes | None = None  # What all the rest consists of, once there is no element any more.
@@ -92,6 +93,13 @@ class Walk:
         """Whether the data set may end here."""
         open_frames = [frame for frame in self._frames if frame.end != self._base]
         return not (self._held or self._skip or open_frames)
+
+    def may_be_cut(self) -> bool:
+        """Whether all readers take a data set that is cut here for the same.
+
+        Of a wanted value some take what there is. In fragments that do not end some look for a delimiter.
+        """
+        return not (self._is_in_wanted or any(frame.fragments for frame in self._frames))
 
     def feed(self, data: memoryview) -> None:
         """Take the next bytes. Raises ``Unreadable``, but not for padding behind the wanted elements."""
@@ -129,7 +137,7 @@ class Walk:
         return True
 
     def _feed(self, data: memoryview) -> None:
-        position, self._skip = self._skip, 0
+        position, self._skip, self._is_in_wanted = self._skip, 0, False
         try:
             while position < len(data):
                 if not self._frames:
@@ -292,7 +300,8 @@ class Walk:
             raise TwoReadings(_word(tag) + "_length")
         if self._encoding.explicit and not _is_vr_of(self._wanted[tag], vr):
             raise TwoReadings(_word(tag) + "_vr")
-        if len(data) < start + length:
+        self._is_in_wanted = len(data) < start + length
+        if self._is_in_wanted:
             raise NeedMore
         value = bytes(data[start : start + length])
         if tag in self.values:

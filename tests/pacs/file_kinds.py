@@ -209,7 +209,7 @@ SHORT_ICON = item(ICON, len(ICON) - 24)
 OTHERS = item(explicit(PATIENT_ID, "LO", EVIL))
 NONE = File(meta=lambda instance: b"")
 NONE_IMPLICIT = File(meta=lambda instance: b"", write=implicit)
-DEEP = (explicit(0x0040_0275, "SQ", length=UNDEFINED) + item(b"", UNDEFINED)) * 40 + (ITEM_END + SEQUENCE_END) * 40
+DEEP = (explicit(0x0008_0006, "SQ", length=UNDEFINED) + item(b"", UNDEFINED)) * 40 + (ITEM_END + SEQUENCE_END) * 40
 FRAGMENTS = implicit(PIXEL_DATA, "OB")[:4] + b"\xff" * 4 + item(b"") + item(bytes(2)) + SEQUENCE_END
 LOOKS = struct.pack("<HHI", 0x0008, 0x0005, 0x5343) + bytes(0x5343)
 
@@ -371,7 +371,13 @@ KINDS: dict[str, Kind] = {
              + SEQUENCE_END}), PASSES, "PS3.5 A.4"),
     "JPEG without its last delimiter": Kind(
         File(JPEG, changed={PIXEL_DATA: explicit(PIXEL_DATA, "OB", length=UNDEFINED) + item(b"") + item(PIXELS)}),
-        PASSES, "nothing follows"),
+        "cut_short", "pydicom looks for a delimiter within the fragments"),
+    "JPEG, cut in a fragment with a delimiter": Kind(
+        File(JPEG, changed={PIXEL_DATA: explicit(PIXEL_DATA, "OB", length=UNDEFINED) + item(b"")
+             + item(SEQUENCE_END + patient(EVIL), 4_000)}), "cut_short", "likewise", pydicom=EVIL),
+    "JPEG with a delimiter in a fragment": Kind(
+        File(JPEG, changed={PIXEL_DATA: explicit(PIXEL_DATA, "OB", length=UNDEFINED) + item(b"")
+             + item(SEQUENCE_END + patient(EVIL)) + SEQUENCE_END}), PASSES, "it has its length"),
     "cut in the pixel data": Kind(
         changed(PIXEL_DATA, explicit(PIXEL_DATA, "OW", PIXELS)[:-4]), PASSES, "nothing follows"),
     "cut before StudyInstanceUID": Kind(
@@ -413,6 +419,10 @@ KINDS: dict[str, Kind] = {
     # The end.
     "zeros at the end": Kind(at_end(bytes(64)), PASSES, "no element begins so"),
     "DataSetTrailingPadding": Kind(at_end(explicit(0xFFFC_FFFC, "OB", bytes(8))), PASSES, "PS3.10 7.2"),
+    "PatientID at the end, cut": Kind(
+        at_end(patient("EVIL-1")[:-2]), "cut_short", "pydicom takes what is there", pydicom="EVIL"),
+    "PatientID at the end, longer than the file": Kind(
+        at_end(patient(EVIL).replace(b"\4", b"\x40")), "cut_short", "likewise", pydicom=EVIL),
     "text at the end": Kind(
         at_end(b"\0\0 written by hand"), "data_behind_end", "some readers would go on there"),
 }  # fmt: skip
