@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
 
 from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 
@@ -44,6 +46,7 @@ _WANTED = Wanted({
     _SPECIFIC_CHARACTER_SET: b"CS", _SOP_INSTANCE_UID: b"UI", _PATIENT_ID: b"LO", _ISSUER_OF_PATIENT_ID: b"LO",
     _STUDY_INSTANCE_UID: b"UI", _SERIES_INSTANCE_UID: b"UI",
 })  # fmt: skip
+_GROUP_LENGTH_BYTES = 4
 _GROUP_LENGTH, _TRANSFER_SYNTAX_UID = 0x0002_0000, 0x0002_0010
 _IMPLICIT, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 # GE's own (implicit, but for the pixels): readers disagree on it.
@@ -220,45 +223,74 @@ def _meta(data: bytes | memoryview) -> Meta:
     """
     if len(data) < 132:
         raise NeedMore
-    begin = end = 132 if data[128:132] == b"DICM" else 0
-    last, syntax, group_end, is_end, places = -1, "", None, False, [(128, 4)]
-    while data[end : end + 2] == b"\x02\x00":
-        tag, _, length, start = element(data, end, EXPLICIT_LITTLE)
-        places.append((end, start - end))
-        if tag <= last and end != group_end:
-            raise Unreadable("meta_order")
-        is_first, last, end = end == begin, tag, start + length
-        if end > _MAXIMUM_META_BYTES or (tag == _GROUP_LENGTH and length != 4):
-            raise Unreadable("meta_length")
-        if len(data) < end:
-            raise NeedMore
-        if tag == _GROUP_LENGTH and is_first:
-            group_end = end + int.from_bytes(data[start:end], "little")
-            places.append((start, length))
-        elif tag == _TRANSFER_SYNTAX_UID:
-            match = _SYNTAX.fullmatch(data[start:end])
-            syntax, before = match[1].decode("ascii") if match else "", syntax
-            if before not in ("", syntax):
-                raise Unreadable("transfer_syntax_twice")
-            places.append((start, length))
-        is_end = is_end or (end == group_end and bool(syntax))
-    if len(data) < end + 2:
-        raise NeedMore
-    # A command set (group 0000) is read by pydicom whatever the syntax; deflated, such a block is as odd.
-    is_command = data[end : end + 2] == b"\0\0"
-    if end == begin:
-        raise Unreadable("no_file_meta")
-    if not syntax:
-        raise Unreadable("no_transfer_syntax")
-    if syntax in _REFUSED:
-        raise Unreadable("private_transfer_syntax")
-    if is_command:
-        raise Unreadable("command_set")
-    if group_end not in (None, end) and not (is_end and _is_written_as_meta(syntax)):
-        raise Unreadable("meta_group_length")
+    begin = 132 if data[128:132] == b"DICM" else 0
+    found = _meta_elements(data, begin)
+    group_end = found[0].end + _number(data, found[0]) if found[0].tag == _GROUP_LENGTH else None
+    if any(one.tag <= before.tag and one.begin != group_end for before, one in pairwise(found)):
+        raise Unreadable("meta_order")
+    named = [one for one in found if one.tag == _TRANSFER_SYNTAX_UID]
+    syntax = _syntax(data, named)
+    end = found[-1].end
+    if group_end not in (None, end):
+        ends = [one.end for one in found if one.end >= named[0].end]
+        if group_end not in ends or not _is_written_as_meta(syntax):
+            raise Unreadable("meta_group_length")
+    places = [(128, 4)]
+    for one in found:
+        places.append((one.begin, one.start - one.begin))
+        if one.tag in (_GROUP_LENGTH, _TRANSFER_SYNTAX_UID):
+            places.append((one.start, one.end - one.start))
     if not begin:
         places = []
     return Meta(Pattern(data, 0, [*places, (end, 2)]), end, syntax, tuple(places))
+
+
+class _MetaElement(NamedTuple):
+    """An element of the file meta: where it, its value and what follows it begin."""
+
+    tag: int
+    begin: int
+    start: int
+    end: int
+
+
+def _meta_elements(data: bytes | memoryview, begin: int) -> list[_MetaElement]:
+    """Return all elements of group 2, one at least. Raises ``Unreadable`` and ``NeedMore``."""
+    found, end = list[_MetaElement](), begin
+    while data[end : end + 2] == b"\x02\x00":
+        tag, _, length, start = element(data, end, EXPLICIT_LITTLE)
+        place, end = end, start + length
+        if end > _MAXIMUM_META_BYTES or (tag == _GROUP_LENGTH and length != _GROUP_LENGTH_BYTES):
+            raise Unreadable("meta_length")
+        if len(data) < end:
+            raise NeedMore
+        found.append(_MetaElement(tag, place, start, end))
+    if len(data) < end + 2:
+        raise NeedMore
+    if not found:
+        raise Unreadable("no_file_meta")
+    # A command set (group 0000) is read by pydicom whatever the syntax; deflated, such a block is as odd.
+    if data[end : end + 2] == b"\0\0":
+        raise Unreadable("command_set")
+    return found
+
+
+def _number(data: bytes | memoryview, one: _MetaElement) -> int:
+    return int.from_bytes(data[one.start : one.end], "little")
+
+
+def _syntax(data: bytes | memoryview, named: list[_MetaElement]) -> str:
+    """Return the one TransferSyntaxUID that is named, once or several times. Raises ``Unreadable``."""
+    matches = [_SYNTAX.fullmatch(data[one.start : one.end]) for one in named]
+    syntaxes = {match[1].decode("ascii") if match else "" for match in matches}
+    if not syntaxes or "" in syntaxes:
+        raise Unreadable("no_transfer_syntax")
+    if len(syntaxes) > 1:
+        raise Unreadable("transfer_syntax_twice")
+    (syntax,) = syntaxes
+    if syntax in _REFUSED:
+        raise Unreadable("private_transfer_syntax")
+    return syntax
 
 
 def _is_written_as_meta(syntax: str) -> bool:

@@ -286,14 +286,16 @@ class Walk:
             raise TwoReadings("item_outside_sequence")
         if tag in self._wanted:
             return self._take(data, tag, vr, length, start)
-        if tag <= self._last and not self.is_past_wanted:
-            if tag >> 16 == _PATIENT_GROUP:  # It may stand twice, such as a PatientName: readers take different ones.
-                raise Unreadable("patient_group_out_of_order")
-        else:
-            self._last = tag
-        if tag > self._last_wanted:
-            self.is_past_wanted = True
+        self._note(tag)
         return self._into_or_over(tag, vr, length, start, self._encoding)
+
+    def _note(self, tag: int) -> None:
+        """Take note of an element that is not wanted."""
+        if self.is_past_wanted or tag > self._last:
+            self._last = tag
+        elif tag >> 16 == _PATIENT_GROUP:  # It may stand twice, such as a PatientName: readers take different ones.
+            raise Unreadable("patient_group_out_of_order")
+        self.is_past_wanted = self.is_past_wanted or tag > self._last_wanted
 
     def _take(self, data: memoryview, tag: int, vr: bytes, length: int, start: int) -> int:
         if length > _MAXIMUM_VALUE_BYTES:

@@ -231,7 +231,7 @@ class Body:
             except Malformed as malformed:
                 raise Broken(malformed.reason) from None
             except Unreadable as refused:
-                place: dict[str, str | int] = {"rule": refused.rule, "position": self._scanner.parts} | refused.uids
+                place: dict[str, str | int] = {"rule": refused.rule, "position": self._scanner.parts, **refused.uids}
                 raise Broken("unreadable_instance", "verification_failed", "unreadable_instance", place) from None
             except Excluded:
                 raise Broken("excluded_series", "excluded") from None

@@ -6,7 +6,7 @@ patient and no later byte can name another. Where two readers can differ it is r
 
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tests.pacs.test_two_readings import (
@@ -45,9 +45,11 @@ def big(tag: int, vr: str, value: str | bytes = b"") -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """UIDs of one kind's study, which has ``OWN`` for its patient."""
+    """UIDs of one instance in the study of one kind, which has ``OWN`` for its patient."""
 
     number: int
+    group: str = "1"
+    image: str = "1"
 
     @property
     def study(self) -> str:
@@ -57,12 +59,12 @@ class Names:
     @property
     def series(self) -> str:
         """SeriesInstanceUID."""
-        return self.study + ".1"
+        return f"{self.study}.{self.group}"
 
     @property
     def instance(self) -> str:
         """SOPInstanceUID."""
-        return self.study + ".1.1"
+        return f"{self.series}.{self.image}"
 
 
 def meta(instance: str, *syntaxes: str, length: int | None = None, behind: bytes = b"") -> bytes:
@@ -99,7 +101,7 @@ class File:
 
     syntax: str = EXPLICIT
     write: Write = explicit
-    changed: dict[int, Content] = field(default_factory=dict)
+    changed: Mapping[int, Content] = field(default_factory=dict)
     first: bytes = b""
     behind: bytes = b""
     meta: Callable[[str], bytes] | None = None
@@ -294,7 +296,8 @@ KINDS: dict[str, Kind] = {
     "PatientID of VR UT": Kind(
         changed(PATIENT_ID, patient(vr="UT")), "patient_id_vr", "a length of four bytes"),
     "StudyInstanceUID of VR LO": Kind(
-        changed(STUDY, lambda names: explicit(STUDY, "LO", names.study)), "study_instance_uid_vr", "not seen in the wild"),
+        changed(STUDY, lambda names: explicit(STUDY, "LO", names.study)), "study_instance_uid_vr",
+        "not seen in the wild"),
     "PatientID of odd length": Kind(
         changed(PATIENT_ID, struct.pack("<HH2sH", 0x10, 0x20, b"LO", 3) + b"p1 "), PASSES, "the length is as it says"),
     "PatientID padded with NUL": Kind(changed(PATIENT_ID, patient(b"p1\0\0")), PASSES, "no part of the value"),
@@ -349,8 +352,8 @@ KINDS: dict[str, Kind] = {
         behind(explicit(0x0018_0050, "DS", "1 ")), PASSES, "nobody asks for them"),
     # Elements that not all readers understand.
     "VR ?? behind the header": Kind(
-        behind(disguised(b"??")), "unknown_vr", "for dcmtk a length of two bytes follows, for pydicom it is one of four",
-        pydicom=EVIL),
+        behind(disguised(b"??")), "unknown_vr",
+        "dcmtk takes two bytes behind it for the length, pydicom these and the VR", pydicom=EVIL),
     "VR of two spaces behind the header": Kind(
         behind(disguised(b"  ")), "unknown_vr", "likewise", pydicom=EVIL),
     "VR un behind the header": Kind(
@@ -398,11 +401,11 @@ KINDS: dict[str, Kind] = {
         behind(sequence(0x0088_0200, SHORT_ICON, len(ICON) + 8)), PASSES, "behind its sequence all goes on alike"),
     "sequences too deep": Kind(first(DEEP), "sequences_too_deep", "more than 32: readers give up in their own way"),
     "an item longer than its sequence": Kind(
-        first(sequence(0x0008_0006, item(b"", 8)[:8], 8)), "item_overruns_sequence", "some trust the one, some the other",
-        dcmdump=""),
+        first(sequence(0x0008_0006, item(b"", 8)[:8], 8)), "item_overruns_sequence",
+        "some trust the one, some the other", dcmdump=""),
     "no item in a sequence": Kind(
-        first(sequence(0x0008_0006, explicit(0x0008_0060, "CS", "CT"))), "no_item_in_sequence", "readers give up or go on",
-        pydicom="", dcmdump=""),
+        first(sequence(0x0008_0006, explicit(0x0008_0060, "CS", "CT"))), "no_item_in_sequence",
+        "readers give up or go on", pydicom="", dcmdump=""),
     "a delimiter in an item": Kind(
         first(sequence(0x0008_0006, item(SEQUENCE_END))), "delimiter_in_item", "some end the sequence there",
         dcmdump=""),
