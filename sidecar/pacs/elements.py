@@ -23,7 +23,16 @@ def is_sequence(tag: int) -> bool:
 
 
 class Unreadable(ValueError):
-    """Not a DICOM file whose patient and study can be read for certain."""
+    """Not a DICOM file whose patient and study can be read for certain.
+
+    ``rule``: the word of docs/files.md for what is wrong, a constant for logs and clients. ``uids``: what the file had
+    said of its ``study``, ``series`` and ``instance`` before that, as far as these are UIDs.
+    """
+
+    def __init__(self, rule: str) -> None:
+        super().__init__(rule)
+        self.rule = rule
+        self.uids: dict[str, str] = {}
 
 
 class TwoReadings(Unreadable):
@@ -63,7 +72,7 @@ def element(data: bytes | memoryview, position: int, encoding: Encoding) -> tupl
             if vr in SHORT_VRS:
                 return tag, vr, length, position + 8
             if vr not in LONG_VRS:
-                raise TwoReadings("VR") if looks_like_a_vr(vr) else Unreadable("VR")
+                raise TwoReadings("unknown_vr") if looks_like_a_vr(vr) else Unreadable("unknown_vr")
             return tag, vr, encoding.length(data, position + 8)[0], position + 12
         return tag, b"", encoding.length(data, position + 4)[0], position + 8
     except struct.error:

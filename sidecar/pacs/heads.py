@@ -8,7 +8,7 @@ from sidecar.pacs.walk import Walk, Wanted
 def head_of(data: memoryview, meta: Meta, encoding: Encoding, wanted: Wanted) -> Head | None:
     """Return the layout of an instance of which ``data`` are the first bytes, and which a walk has passed.
 
-    ``None``: the wanted values are not all in them.
+    ``None``: the wanted values are not all in them, or one stands twice: then its values are to be compared each time.
     """
     walk = _Recording(encoding, wanted)
     walk.feed(data[meta.end :])
@@ -33,6 +33,7 @@ class _Recording(Walk):
         self.looked_at = 0
         self.run: Run | None = None
         self._found: list[tuple[int, int, int]] = []
+        self._stands_twice = False
 
     def _element(self, data: bytes | memoryview, position: int, encoding: Encoding) -> tuple[int, bytes, int, int]:
         found = element(data, position, encoding)
@@ -56,13 +57,14 @@ class _Recording(Walk):
         return taken
 
     def _take(self, data: memoryview, tag: int, vr: bytes, length: int, start: int) -> int:
+        self._stands_twice = self._stands_twice or tag in self.values
         after = super()._take(data, tag, vr, length, start)
         self._found.append((tag, start, after))
         return after
 
     def _over_short(self, data: memoryview, position: int) -> int:
         after = super()._over_short(data, position)
-        if self.is_past_wanted and self._found:
+        if self.is_past_wanted and self._found and not self._stands_twice:
             self.looked_at = len(self.places)
             self.run = Run(_NOTHING, tuple(self._found), self._elements, after, self._last, is_past_wanted=True)
         return after

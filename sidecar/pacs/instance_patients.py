@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 import aiohttp
 from cachetools import TTLCache
@@ -117,7 +118,7 @@ class InstancePatients:
             uid for row in rows if text(row, "StudyInstanceUID") == study and (uid := text(row, "SeriesInstanceUID"))
         }
         if len(rows) > MAXIMUM_SERIES:
-            raise self._refused_for("series")
+            raise self._refused_for("series", Part(study))
         return sorted(found)
 
     async def _of_series(self, permit: HeaderPermit, part: Part, known_as: KnownAs) -> frozenset[PatientIdentifier]:
@@ -160,17 +161,17 @@ class InstancePatients:
             retrieval = Retrieval(kind, part)
             async with self._client.open(permit, retrieval, accept=upstream_accept(None, retrieval)) as upstream:
                 if upstream.status not in _NOT_THERE:
-                    return await self._read(upstream, kind)
+                    return await self._read(upstream, kind, part)
                 statuses.append(upstream.status)
         if set(statuses) <= {404, 410}:
             raise NotFound("There is no such resource, or it is not available to you.", reason="pacs_absent")
-        raise self._refused_for("status")
+        raise self._refused_for("status", part)
 
-    async def _read(self, upstream: Upstream, kind: Kind) -> InstanceHeader:
+    async def _read(self, upstream: Upstream, kind: Kind, part: Part) -> InstanceHeader:
         try:
             head = check_head(upstream.status, upstream.headers, kind, chunked=upstream.chunked)
         except (BadGateway, NotAcceptable) as problem:
-            raise self._refused_for(problem.reason) from None
+            raise self._refused_for(problem.reason, part) from None
         scanner = self._scanner(head, kind)
         try:
             async with asyncio.timeout(upstream.idle_seconds):
@@ -179,11 +180,13 @@ class InstancePatients:
             return found.header
         except TimeoutError:
             raise GatewayTimeout("The image archive took too long to answer.", reason="pacs_timeout") from None
-        except (Malformed, Unreadable) as wrong:
-            raise self._refused_for(type(wrong).__name__.lower()) from None
+        except Malformed:
+            raise self._refused_for("malformed", part) from None
+        except Unreadable as refused:
+            raise self._refused_for(refused.rule, part) from None
         except (aiohttp.ClientError, OSError):
             raise Unavailable("The image archive cannot be reached now; try again.", reason="pacs_broken") from None
-        raise self._refused_for("no_header")
+        raise self._refused_for("no_header", part)
 
     def _scanner(self, head: Head, kind: Kind) -> Scanner:
         if kind is Kind.METADATA:
@@ -194,8 +197,10 @@ class InstancePatients:
             else Multipart(head.boundary, OurParts(kind, self._client.root), _found)
         )
 
-    def _refused_for(self, why: str) -> Problem:
-        log.error("an instance does not say whose it is", extra={"reason": "unreadable_patient", "detail": why})
+    def _refused_for(self, why: str, part: Part) -> Problem:
+        """``why``: a rule of docs/files.md, or what else is wrong with the archive's answer for this ``part``."""
+        place = {level: uid for level, uid in asdict(part).items() if uid}
+        log.error("an instance does not say whose it is", extra={"reason": "unreadable_patient", "detail": why} | place)
         self._drop("unreadable_instance")
         return BadGateway(
             "The image archive does not say for certain whose images these are; they were not passed on.",

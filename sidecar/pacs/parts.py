@@ -223,6 +223,8 @@ class Multipart:
         if not complete:
             self._hold(data, end)
             return None
+        if self._reader is not None:
+            self._reader.end()
         self._state = self._at_delimiter
         return end
 

@@ -77,8 +77,10 @@ class SingleInstance:
         return b"" if header is None else self._release(header)
 
     def end(self) -> bytes:
-        """Return an instance that ended with its header. Raises ``Unreadable`` when it ended before."""
-        return b"" if self._reader.header is not None else self._release(self._reader.end())
+        """Return an instance that ended with its header. Raises ``Unreadable`` as ``HeaderReader`` does."""
+        was_known = self._reader.header is not None
+        header = self._reader.end()
+        return b"" if was_known else self._release(header)
 
     def _release(self, header: InstanceHeader) -> bytes:
         self._check(header)

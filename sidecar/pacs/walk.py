@@ -1,10 +1,13 @@
 """Stepping over the data elements of a DICOM data set that comes in pieces (PS3.5 section 7); no byte is read twice."""
 
+import re
 import struct
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+
+from pydicom.datadict import keyword_for_tag
 
 from sidecar.pacs.elements import (
     IMPLICIT_LITTLE,
@@ -35,18 +38,24 @@ _MAXIMUM_VALUE_BYTES = 1_024
 _HEAD_BYTES = 4_096
 _BEYOND = 1 << 32
 _FIRST = 0x0008_0000
+_PATIENT_GROUP = 0x0010
+_LIKE_LO = (b"SH", b"ST", b"LT")
+"""Text in the instance's character set, with a length of two bytes (PS3.5 6.2), as LO is."""
 _PADDINGS = (b"\0", b"\xff")
 _RUN = 16
 _HEAD = 8
 
 
 class Wanted:
-    """The elements whose values a walk takes: tag -> VR; ``last``: the last of these tags."""
+    """The elements whose values a walk takes: tag -> VR; ``first``, ``last``: the first and the last of these tags.
+
+    ``first`` says in which characters the others are written.
+    """
 
     def __init__(self, vrs: Mapping[int, bytes]) -> None:
         self.vrs = vrs
         self._order = sorted(vrs)
-        self.last = self._order[-1]
+        self.first, self.last = self._order[0], self._order[-1]
 
     def next(self, tag: int) -> int:
         """Return the next wanted tag behind this one."""
@@ -55,7 +64,11 @@ class Wanted:
 
 
 class Walk:
-    """Collects the ``wanted`` values and sees to it that none comes again. ``layouts``: those of its stream."""
+    """Collects the ``wanted`` values and sees to it that no other one comes. ``layouts``: those of its stream.
+
+    Elements may be out of order: since no wanted element has two values, a reader that stops early or searches finds
+    the same value or none.
+    """
 
     _element = staticmethod(element)
 
@@ -65,13 +78,14 @@ class Walk:
         self._encoding = encoding
         self._wanted = wanted.vrs
         self._next_wanted = wanted.next
-        self._last_wanted = wanted.last
+        self._first_wanted, self._last_wanted = wanted.first, wanted.last
         self._layouts = layouts
         self._frames: list[_Frame] = []
         self._held = b""
         self._base = 0  # Where the held bytes, or else the next ones, stand in the data set.
         self._skip = 0
-        self._last = _FIRST - 1
+        self._is_in_wanted = False
+        self._last = _FIRST - 1  # The highest tag as long as a wanted one may come; behind them the one before.
         self._elements = 0
         self._padding: bytes | None = None  # What all the rest consists of, once there is no element any more.
 
@@ -79,6 +93,13 @@ class Walk:
         """Whether the data set may end here."""
         open_frames = [frame for frame in self._frames if frame.end != self._base]
         return not (self._held or self._skip or open_frames)
+
+    def may_be_cut(self) -> bool:
+        """Whether all readers take a data set that is cut here for the same.
+
+        Of a wanted value some take what there is. In fragments that do not end some look for a delimiter.
+        """
+        return not (self._is_in_wanted or any(frame.fragments for frame in self._frames))
 
     def feed(self, data: memoryview) -> None:
         """Take the next bytes. Raises ``Unreadable``, but not for padding behind the wanted elements."""
@@ -116,7 +137,7 @@ class Walk:
         return True
 
     def _feed(self, data: memoryview) -> None:
-        position, self._skip = self._skip, 0
+        position, self._skip, self._is_in_wanted = self._skip, 0, False
         try:
             while position < len(data):
                 if not self._frames:
@@ -140,13 +161,13 @@ class Walk:
 
     def _check_padding(self, data: memoryview) -> None:
         if bytes(data).strip(self._padding):
-            raise TwoReadings("something behind the last element")
+            raise TwoReadings("data_behind_end")
 
     def _check_limits(self) -> None:
         if not self.is_past_wanted and (self._base > LIMIT_BYTES or self._elements > LIMIT_ELEMENTS):
-            raise Unreadable("too much before the wanted elements")
+            raise Unreadable("too_much_before_patient")
         if self._elements > LIMIT_ALL_ELEMENTS:
-            raise TwoReadings("too many elements")
+            raise TwoReadings("too_many_elements")
 
     def _over_short(self, data: memoryview, position: int) -> int:
         """Step over top-level elements of a short VR, most of a header, and take the wanted ones among them.
@@ -252,7 +273,7 @@ class Walk:
         here = self._base + position
         while self._frames and self._frames[-1].end is not None and here >= self._frames[-1].end:
             if here > self._frames[-1].end:
-                raise Unreadable("an item overruns its sequence")
+                raise Unreadable("item_overruns_sequence")
             self._frames.pop()
         if self._frames:
             return self._inside(data, position, self._frames[-1])
@@ -260,27 +281,39 @@ class Walk:
             return position
         tag, vr, length, start = self._element(data, position, self._encoding)
         if tag < _FIRST:  # A command set: pydicom reads one before anything else.
-            raise Unreadable("group")
+            raise Unreadable("group_before_0008")
         if tag >> 16 == ITEMS:
-            raise TwoReadings("an item outside of a sequence")
+            raise TwoReadings("item_outside_sequence")
         if tag in self._wanted:
             return self._take(data, tag, vr, length, start)
-        if tag <= self._last and not self.is_past_wanted:
-            raise Unreadable("out of order")
-        self._last = tag
-        if tag > self._last_wanted:
-            self.is_past_wanted = True
+        self._note(tag)
         return self._into_or_over(tag, vr, length, start, self._encoding)
 
+    def _note(self, tag: int) -> None:
+        """Take note of an element that is not wanted."""
+        if self.is_past_wanted or tag > self._last:
+            self._last = tag
+        elif tag >> 16 == _PATIENT_GROUP:  # It may stand twice, such as a PatientName: readers take different ones.
+            raise Unreadable("patient_group_out_of_order")
+        self.is_past_wanted = self.is_past_wanted or tag > self._last_wanted
+
     def _take(self, data: memoryview, tag: int, vr: bytes, length: int, start: int) -> int:
-        if tag in self.values or self.is_past_wanted or tag <= self._last:
-            raise TwoReadings("a value that stands twice, or out of order")
-        if length > _MAXIMUM_VALUE_BYTES or (self._encoding.explicit and vr not in (self._wanted[tag], b"UN")):
-            raise Unreadable("a value that is too long, or of another VR")
-        if len(data) < start + length:
+        if length > _MAXIMUM_VALUE_BYTES:
+            raise TwoReadings(_word(tag) + "_length")
+        if self._encoding.explicit and not _is_vr_of(self._wanted[tag], vr):
+            raise TwoReadings(_word(tag) + "_vr")
+        self._is_in_wanted = len(data) < start + length
+        if self._is_in_wanted:
             raise NeedMore
-        self.values[tag] = bytes(data[start : start + length])
-        self._last = tag
+        value = bytes(data[start : start + length])
+        if tag in self.values:
+            if value != self.values[tag]:
+                raise TwoReadings(_word(tag) + "_twice")
+            return start + length
+        if self.is_past_wanted or (tag == self._first_wanted and self.values):
+            raise TwoReadings(_word(tag) + "_out_of_order")
+        self.values[tag] = value
+        self._last = max(self._last, tag)
         self.is_past_wanted = tag == self._last_wanted
         return start + length
 
@@ -290,9 +323,9 @@ class Walk:
                 self._enter(_Frame(True, encoding, None, fragments=True))
             elif tag == _PIXEL_DATA:
                 # Fragments are for explicit VR (PS3.5 A.4); walked over as items they would hide what follows.
-                raise TwoReadings("fragments")
+                raise TwoReadings("fragments_implicit")
             elif encoding.explicit and vr not in (b"SQ", b"UN"):
-                raise TwoReadings("undefined length")
+                raise TwoReadings("undefined_length")
             else:
                 # PS3.5 6.2.2: what is unknown is implicit inside.
                 self._enter(_Frame(True, IMPLICIT_LITTLE if vr == b"UN" else encoding, None))
@@ -310,31 +343,41 @@ class Walk:
                 self._frames.pop()
                 return start
             if tag >> 16 == ITEMS:
-                raise Unreadable("item")
+                raise Unreadable("delimiter_in_item")
             if frame.is_new and not vr and looks_like_a_vr(length.to_bytes(4, "little")[:2]):
-                raise Unreadable("VR in an implicit item")
+                raise Unreadable("implicit_looks_explicit")
             frame.is_new = False
             after = self._into_or_over(tag, vr, length, start, frame.encoding)
             if frame.end is not None and self._base + after > frame.end:
-                raise TwoReadings("an element overruns its item")
+                raise TwoReadings("element_overruns_item")
             return after
         if tag == _SEQUENCE_END and frame.end is None:
             self._frames.pop()
             return start
         if tag != _ITEM or (frame.fragments and length == _UNDEFINED):
-            raise Unreadable("sequence")
+            raise Unreadable("no_item_in_sequence")
         if frame.fragments:
             return start + length
         end = None if length == _UNDEFINED else self._base + start + length
         if end is not None and frame.end is not None and end > frame.end:
-            raise Unreadable("an item overruns its sequence")
+            raise Unreadable("item_overruns_sequence")
         self._enter(_Frame(False, frame.encoding, end))
         return start
 
     def _enter(self, frame: "_Frame") -> None:
         if len(self._frames) >= _MAXIMUM_DEPTH:
-            raise Unreadable("sequences too deep")
+            raise Unreadable("sequences_too_deep")
         self._frames.append(frame)
+
+
+def _is_vr_of(wanted: bytes, vr: bytes) -> bool:
+    """Whether an element of this VR is read as one of the ``wanted`` VR: its length and its characters are the same."""
+    return vr in (wanted, b"UN") or (wanted == b"LO" and vr in _LIKE_LO)
+
+
+def _word(tag: int) -> str:
+    """Return an element's keyword in small letters, as the rules of docs/files.md have it."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", keyword_for_tag(tag)).lower()
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ patient, is aborted, never ended (SIA-43).
 import asyncio
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -45,14 +45,19 @@ _READING, _SCANNING, _WRITING = "reading", "scanning", "writing"
 class Broken(Exception):
     """The PACS's body did not come whole, or must not be passed on.
 
-    ``outcome`` is that of ``streams_total``; ``foreign`` what ``verification_failures_total`` counts.
+    ``outcome`` is that of ``streams_total``; ``foreign`` what ``verification_failures_total`` counts; ``place`` what
+    the log says of the instance: its ``position`` in the answer, from 1, and the ``rule`` and UIDs of ``Unreadable``.
     """
 
-    def __init__(self, reason: str, outcome: str = "pacs_broken", foreign: str | None = None) -> None:
+    def __init__(
+        self, reason: str, outcome: str = "pacs_broken", foreign: str | None = None,
+        place: Mapping[str, str | int] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(reason)
         self.reason = reason
         self.outcome = outcome
         self.foreign = foreign
+        self.place = place or {}
 
     def problem(self) -> Problem:
         """The answer while nothing has been sent."""
@@ -64,6 +69,13 @@ class Broken(Exception):
             )
         if self.outcome == "corrected":  # What the archive says of the next request, too (SIA-45).
             return NotFound("There is no such resource, or it is not available to you.", reason=self.reason)
+        if "rule" in self.place:
+            return BadGateway(
+                f"Nobody can say for certain whose instance {self.place['position']} of the image archive's answer is"
+                f" ({self.place['rule']}); it was not passed on. What else there is can be had by series, and by"
+                " instance.",
+                reason=self.reason,
+            )
         if self.foreign is not None:
             return BadGateway(
                 "The image archive sent data that are not certainly this patient's; they were not passed on.",
@@ -180,7 +192,8 @@ class Streamer:
         log.log(
             logging.WARNING if broken.outcome in ("corrected", "incomplete") else logging.ERROR,
             "a PACS answer was not passed on, or not to its end",
-            extra={"reason": broken.problem().reason, "kind": kind, "request_id": request[REQUEST_ID]},
+            extra={"reason": broken.problem().reason, "kind": kind, "request_id": request[REQUEST_ID]}
+            | dict(broken.place),
         )
         return broken.outcome
 
@@ -220,8 +233,9 @@ class Body:
                     passed += await self._end()
             except Malformed as malformed:
                 raise Broken(malformed.reason) from None
-            except Unreadable:
-                raise Broken("unreadable_instance", "verification_failed", "unreadable_instance") from None
+            except Unreadable as refused:
+                place: dict[str, str | int] = {"rule": refused.rule, "position": self._scanner.parts, **refused.uids}
+                raise Broken("unreadable_instance", "verification_failed", "unreadable_instance", place) from None
             except Excluded:
                 raise Broken("excluded_series", "excluded") from None
             except Foreign as foreign:

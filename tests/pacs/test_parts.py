@@ -273,3 +273,17 @@ def test_a_foreign_part_behind_many_does_not_leave() -> None:
     assert all(b"FOREIGN-1" not in bytes(next(steps)) for _ in range(2))
     with pytest.raises(Foreign):
         next(steps)
+
+
+@given(CUTS, st.booleans())
+def test_a_second_patient_id_that_is_cut_is_refused(cuts: list[int], length: bool) -> None:
+    """Some readers take what there is of it: the transfer does not end well, though the header was good."""
+    cut = OWN + b"\x10\x00\x20\x00LO\x40\x00EVIL"
+    for scan, data in (
+        (SingleInstance(check), cut),
+        (scanner(), body(part(cut, length=length), part(OWN))),
+        (only_part(), body(part(cut, length=length))),
+    ):
+        with pytest.raises(Unreadable) as refused:
+            run(scan, data, cuts)
+        assert refused.value.rule == "cut_short"

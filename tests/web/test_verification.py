@@ -7,6 +7,7 @@ import aiohttp
 import pytest
 
 from sidecar.server import Sidecar
+from tests import dicom
 from tests.dicom import dataset, encoded
 from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.web.test_stream import HEADERS, MULTIPART, PART, PATH, PIXELS, answer, counted, part, streams
@@ -222,3 +223,33 @@ async def test_a_frame_after_something_foreign_is_looked_into_anew() -> None:
         pacs.retrieve, pacs.inside = picture, "somebody-else"
         async with client.get(url + frame, headers=HEADERS | {"Accept": "image/png"}) as response:
             assert response.status == 404
+
+
+UNKNOWN = b"\x29\x00\x01\x10??\x00\x00"
+"""An element of an unknown VR, which readers step over in different ways."""
+
+
+@pytest.mark.parametrize("before", [0, 3, 200])
+async def test_the_log_names_rule_and_place_of_a_refused_instance(
+    before: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its position in the answer and its UIDs, no patient; the client is told the same while nothing was sent."""
+    refused = part().replace(b"\x28\x00\x10\x00US", UNKNOWN + b"\x28\x00\x10\x00US", 1)
+    whole = PART * before + refused + PART + b"--abc--\r\n"
+    pacs = ScriptedPacs(answer(MULTIPART + b"Content-Length: %d\r\n" % len(whole), whole), instances=before + 2)
+    text = ""
+    async with sidecar_between(ScriptedEhr(), pacs) as (url, _), aiohttp.ClientSession() as client:
+        try:
+            async with client.get(url + PATH, headers=HEADERS) as response:
+                text = (await response.read()).decode("latin-1")
+                assert response.status == 502
+        except aiohttp.ClientError:
+            assert before
+    (line,) = [vars(record) for record in caplog.records if "rule" in vars(record)]
+    assert (line["rule"], line["position"]) == ("unknown_vr", before + 1)
+    assert (line["study"], line["series"], line["instance"]) == (STUDY, SERIES, dicom.INSTANCE)
+    if not before:
+        diagnostics = json.loads(text)["issue"][0]["diagnostics"]
+        assert "instance 1 of" in diagnostics
+        assert "unknown_vr" in diagnostics
+        assert STUDY not in diagnostics
