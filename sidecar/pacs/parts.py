@@ -16,6 +16,8 @@ OUTSIDE_LIMIT_BYTES = 1_024
 """White space before the first delimiter, or after the last one."""
 _LOOK_BYTES = 16_384
 PARTS_AT_ONCE = 50
+SHORT_PART_BYTES = 65_536
+"""An only part leaves when so much of it has come, or all: until then a second one is still an error with a status."""
 
 
 class Multipart:
@@ -256,12 +258,20 @@ class Multipart:
 class OnlyPart(Multipart):
     """A multipart body with one part, whose content alone leaves, checked in the same way."""
 
+    _is_leaving = False
+
+    def _passed(self, data: bytes) -> bytes | memoryview:
+        if not (self._is_leaving or self.is_closed or sum(map(len, self._out)) >= SHORT_PART_BYTES):
+            return b""
+        self._is_leaving = True
+        return super()._passed(data)
+
     def _around(self, data: bytes) -> None:
         self._unchanged = False
 
     def _begin_part(self, lines: bytes) -> None:
         if self.parts:
-            raise Malformed("more_parts")
+            raise Malformed("more_parts" if self._check is not None else "several_values")
         super()._begin_part(lines)
 
     def end(self) -> bytes:

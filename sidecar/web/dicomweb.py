@@ -170,7 +170,7 @@ class DicomWeb:
                     retry_after=1,
                 )  # fmt: skip
 
-        asked = upstream_accept(accept, resource)
+        asked = upstream_accept(accept, resource, one_range=self._pacs.dialect.one_media_range)
         rendering = _rendering_parameters(parameters, resource)
         async with contextlib.AsyncExitStack() as stack:
             with measure("queue"):
@@ -221,7 +221,8 @@ class DicomWeb:
                 unwrap=unwrap,
             )  # fmt: skip
             if unwrap and head.boundary is not None:
-                head = replace(head, content_type="application/dicom", media_type="application/dicom")
+                alone = "application/dicom" if resource.kind in OBJECTS else "application/octet-stream"
+                head = replace(head, content_type=alone, media_type=alone)
             return await self._streamer.send(request, upstream, head, resource.kind.value, scanner, now, places)
 
     async def _search(

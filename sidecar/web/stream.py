@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
-from sidecar.common.errors import BadGateway, GatewayTimeout, NotFound, Problem, Unavailable
+from sidecar.common.errors import BadGateway, GatewayTimeout, NotAcceptable, NotFound, Problem, Unavailable
 from sidecar.common.fair_queue import Place
 from sidecar.common.slices import in_slices
 from sidecar.common.spans import KIND, OUTCOME, Span, span
@@ -67,6 +67,10 @@ class Broken(Exception):
             return BadGateway(
                 "The image archive sent data that are not certainly this patient's; they were not passed on.",
                 reason=self.reason,
+            )
+        if self.reason == "several_values":
+            return NotAcceptable(
+                "The image archive has this in several parts; ask for multipart/related.", reason="pacs_several_values"
             )
         return BadGateway("The image archive broke off its answer.", reason="pacs_" + self.reason)
 

@@ -240,6 +240,16 @@ def test_a_second_or_foreign_part_is_refused(length: bool, cuts: list[int]) -> N
     assert b"".join(released) == b""
 
 
+@given(CUTS)
+def test_a_value_in_several_parts_is_noticed_before_a_byte_of_it_leaves(cuts: list[int]) -> None:
+    """Orthanc's compressed pixel data: the offset table is short, and the client can still be told to ask otherwise."""
+    released: list[bytes] = []
+    data = body(part(b"offsets"), part(b"fragment"))
+    with pytest.raises(Malformed, match="several_values"):
+        feed_all(OnlyPart(BOUNDARY, Rules(), None), split(data, cuts), released)
+    assert b"".join(released) == b""
+
+
 @pytest.mark.parametrize("step", [1, 9, 100, 10_000])
 @pytest.mark.parametrize("lead", [False, True])
 def test_before_the_first_part_was_looked_at_nothing_leaves(step: int, lead: bool) -> None:
