@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import orjson
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 
 from sidecar.access.capability import Operation
 from sidecar.access.decision import Interaction, Part, PatientPermit, StudyPermit
@@ -38,6 +39,7 @@ from sidecar.web.current_study import CurrentStudy
 from sidecar.web.guard import Guard
 from sidecar.web.limits import RequestLimits
 from sidecar.web.middleware import TARGET
+from sidecar.web.negotiate import is_strict
 from sidecar.web.patient_view import PatientView
 from sidecar.web.pieces import in_pieces
 from sidecar.web.shown_rows import shown_rows
@@ -239,7 +241,7 @@ class DicomWeb:
     ) -> web.Response:
         if not accepts_json(accept):
             raise NotAcceptable("Searches are answered in application/dicom+json.", reason="accept")
-        matching = parse_matching(parameters)
+        matching = parse_matching(parameters, strict=is_strict(request))
         with measure("queue"):
             await self._limits.search(request, token)
         if only is not None and query.study is None:
@@ -264,7 +266,9 @@ class DicomWeb:
             )
             await let_go(rows)
             written[:1] = [b"[" + one[1:] for one in written[:1]] or [b"["]
-            return in_pieces([*written, b"]"], {hdrs.CONTENT_TYPE: DICOM_JSON})
+            headers = CIMultiDict({hdrs.CONTENT_TYPE: DICOM_JSON})
+            headers.extend((hdrs.WARNING, text) for text in _warnings(matching.ignored))
+            return in_pieces([*written, b"]"], headers)
         except TooDeep:
             log.error("a row of the PACS is nested too deep")
             raise BadGateway("The image archive gave an answer that cannot be used.", reason="query_too_deep") from None
@@ -394,6 +398,16 @@ def _join_fields(parameters: Sequence[tuple[str, str]]) -> list[tuple[str, str]]
     return [*((name, value) for name, value in parameters if name != "includefield"), ("includefield", joined)]
 
 
+def _warnings(ignored: Sequence[str]) -> list[str]:
+    """The Warning headers for query parameters that were ignored (PS3.18 8.3, 8.3.4.2)."""
+    texts = []
+    if "fuzzymatching" in ignored:
+        texts.append("The fuzzymatching parameter is not supported. Only literal matching has been performed.")
+    if others := [name for name in ignored if name != "fuzzymatching"]:
+        texts.append("Ignored query parameters: " + ", ".join(others))
+    return [f'299 smart-imaging-sidecar "{one}"' for one in texts]
+
+
 def _accept(request: web.Request) -> tuple[str | None, list[tuple[str, str]]]:
     """What the client accepts, and the query's other parameters.
 
@@ -404,6 +418,8 @@ def _accept(request: web.Request) -> tuple[str | None, list[tuple[str, str]]]:
     if len(in_query) > 1:
         raise BadRequest("The parameter accept is given twice.", reason="bad_accept")
     others = [(name, value) for name, value in parameters if name != "accept"]
+    # Form encoding makes a space of a "+" that is not written %2B.
+    in_query = [value.replace("application/dicom ", "application/dicom+") for value in in_query]
     values = in_query or request.headers.getall(hdrs.ACCEPT, [])
     return ", ".join(values) if values else None, others
 

@@ -34,7 +34,7 @@ from sidecar.web.errors import FHIR_JSON, json_response
 from sidecar.web.guard import Denied, Guard
 from sidecar.web.limits import RequestLimits
 from sidecar.web.middleware import TARGET
-from sidecar.web.negotiate import answer, fhir_version, wants_fresh
+from sidecar.web.negotiate import answer, fhir_version, is_strict, wants_fresh
 from sidecar.web.patient_view import PatientView
 from sidecar.web.search_details import search_details
 from sidecar.web.target import form_parameters
@@ -102,7 +102,7 @@ class ImagingFhir:
         parameters = await _parameters(request)
         current_record().searches(request.path, parameters)
         version = fhir_version(request, parameters)
-        search = parse_search(parameters, self._site, strict=_is_strict(request))
+        search = parse_search(parameters, self._site, strict=is_strict(request))
         permit = await self._permit(token, compartment, search)
         await self._wait_for_place(request, token)
         fresh = wants_fresh(request)
@@ -265,16 +265,12 @@ def _until(issued: Issued) -> str:
     return instant(datetime.fromtimestamp(int(issued.expires_at), UTC))
 
 
-def _is_strict(request: web.Request) -> bool:
-    return "handling=strict" in request.headers.get("Prefer", "").replace(" ", "")
-
-
 def _how_to_read(request: web.Request) -> tuple[str, Result]:
     """FHIR version and result parameters of a read (R4 http.html#summary); others mean nothing here."""
     parameters = request[TARGET].parameters()
     result = Result()
     for name, value in parameters:
-        if name in ("_summary", "_elements", "_format", "_pretty") and (name, value) != ("_summary", "count"):
+        if name in ("_summary", "_elements", "_format", "_pretty") and value not in ("", "count"):
             result = read_result(result, name, value, maximum_count=0)
     return fhir_version(request, parameters), result
 

@@ -25,7 +25,7 @@ def fhir_version(request: web.Request, parameters: Sequence[tuple[str, str]]) ->
 
     R4 http.html#version-parameter. Raises ``NotAcceptable``, and ``BadRequest`` for a malformed Accept.
     """
-    formats = [value for name, value in parameters if name == "_format"]
+    formats = [value for name, value in parameters if name == "_format" and value]
     named = _version_of(formats[-1]) if formats else None  # It comes before the header (R4 http.html#parameters).
     if named is not None:
         return _known(named)
@@ -67,6 +67,16 @@ def wants_fresh(request: web.Request) -> bool:
         one.strip().lower() for line in request.headers.getall(hdrs.CACHE_CONTROL, ()) for one in line.split(",")
     }
     return bool(directives & {"no-cache", "max-age=0"})
+
+
+def is_strict(request: web.Request) -> bool:
+    """Whether what would be ignored is to be refused (``Prefer: handling=strict``, RFC 7240 4.4; the first counts)."""
+    for line in request.headers.getall("Prefer", ()):
+        for one in line.split(","):
+            name, _, value = one.partition(";")[0].partition("=")
+            if name.strip().lower() == "handling":
+                return value.strip(' \t"').lower() == "strict"
+    return False
 
 
 def answer(

@@ -52,7 +52,11 @@ def parse_target(raw: str) -> Target:
 
 
 def form_parameters(text: str) -> list[tuple[str, str]]:
-    """Decode ``a=b&c=d``. Raises ``BadRequest`` for malformed escapes, other character sets, too many pairs."""
+    """Decode ``a=b&c=d``; nothing between two ``&`` is no pair.
+
+    Raises ``BadRequest`` for malformed escapes, other character sets, too many pairs.
+    """
+    text = "&".join(filter(None, text.split("&")))
     if not text:
         return []
     if _BAD_ESCAPE.search(text):
