@@ -279,6 +279,8 @@ async def _parameters(request: web.Request) -> list[tuple[str, str]]:
     parameters = request[TARGET].parameters()
     if request.method != "POST":
         return parameters
+    if not request.body_exists or request.content_length == 0:
+        return parameters
     if request.content_type != "application/x-www-form-urlencoded":
         raise BadRequest("A search by POST has a body of application/x-www-form-urlencoded.", reason="bad_body")
     try:

@@ -89,7 +89,7 @@ def answer(
     shown = to_r5(resource) if version == "5.0" else resource
     written = orjson.dumps(resource if identity is None else identity, default=dict)
     tag = f'W/"{hashlib.blake2b(written + version.encode(), digest_size=12).hexdigest()}"'
-    if request.method in ("GET", "HEAD") and tag.removeprefix("W/") in _tags(request):
+    if request.method in ("GET", "HEAD") and {"*", tag.removeprefix("W/")} & _tags(request):
         return web.Response(status=304, headers={hdrs.ETAG: tag})
     body = orjson.dumps(shown, option=orjson.OPT_INDENT_2 if pretty else None, default=dict)
     content_type = FHIR_JSON if version == DEFAULT_VERSION else f"{FHIR_JSON}; fhirVersion={version}"
@@ -98,6 +98,8 @@ def answer(
 
 
 def _tags(request: web.Request) -> set[str]:
-    """The tags of If-None-Match, compared weakly (RFC 9110 13.1.2). ``*`` is not for what may change."""
+    """The tags of If-None-Match, compared weakly, or ``*``, which is any (RFC 9110 13.1.2)."""
     lines = request.headers.getall(hdrs.IF_NONE_MATCH, ())
+    if [line.strip() for line in lines] == ["*"]:
+        return {"*"}
     return {found[1] for line in lines for found in _TAGS.finditer(line) if found[1]}

@@ -24,12 +24,13 @@ from sidecar.pacs.answer import Head
 from sidecar.pacs.elements import Unreadable
 from sidecar.pacs.metadata import Metadata
 from sidecar.pacs.parts import Multipart
-from sidecar.pacs.scanner import Malformed, Scanner
+from sidecar.pacs.resources import Kind
+from sidecar.pacs.scanner import Malformed, Scanner, Untouched
 from sidecar.pacs.upstream import Upstream
 from sidecar.pacs.verify import Excluded, Foreign
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.abort import abort_connection
-from sidecar.web.conditions import to_client
+from sidecar.web.conditions import heeds_ranges, to_client
 from sidecar.web.current_study import CHANGED_SECONDS, CurrentStudy
 from sidecar.web.least_rate import ClientRate
 from sidecar.web.middleware import BROKEN_OFF, REASON, REQUEST_ID
@@ -114,7 +115,8 @@ class Streamer:
         try:
             async with watch:
                 first = await body.next()
-                response = self._response(upstream, head, keeps_length=scanner.keeps_length)
+                ranges = isinstance(scanner, Untouched) and heeds_ranges(Kind(kind))
+                response = self._response(upstream, head, keeps_length=scanner.keeps_length, ranges=ranges)
                 if request.version < HttpVersion11 and response.content_length is None:
                     response.force_close()  # Its end is the body's end.
                 writer = await response.prepare(request)
@@ -142,10 +144,13 @@ class Streamer:
                 step.set("http.response.size", writer.output_size)
         return response
 
-    def _response(self, upstream: Upstream, head: Head, *, keeps_length: bool) -> web.StreamResponse:
+    def _response(self, upstream: Upstream, head: Head, *, keeps_length: bool, ranges: bool) -> web.StreamResponse:
         response = web.StreamResponse(
             status=206 if head.is_partial else 200,
-            headers={"Content-Type": head.content_type, **to_client(upstream.headers, partial=head.is_partial)},
+            headers={
+                "Content-Type": head.content_type,
+                **to_client(upstream.headers, partial=head.is_partial, ranges=ranges),
+            },
         )
         if keeps_length and head.content_length is not None:
             response.content_length = head.content_length
