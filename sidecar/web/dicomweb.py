@@ -15,7 +15,7 @@ from sidecar.access.decision import Interaction, Part, PatientPermit, StudyPermi
 from sidecar.access.identity import PatientIdentifier
 from sidecar.access.token import Token, is_fhir_id
 from sidecar.common.dicom_json import Row, tag, text
-from sidecar.common.errors import BadGateway, BadRequest, NotAcceptable, Problem, Unavailable
+from sidecar.common.errors import BadGateway, BadRequest, NotAcceptable, NotFound, Problem, Unavailable
 from sidecar.common.fair_queue import Place
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.slices import in_slices, let_go
@@ -215,12 +215,14 @@ class DicomWeb:
             await decide_again()
             if upstream.status == 304 and conditions:
                 return web.Response(status=304, headers=to_client(upstream.headers, partial=False))
+            if resource.frames and upstream.status in (400, 406) and not await now.has_frames(resource.frames):
+                raise NotFound("There is no such frame.", reason="pacs_absent")
             head = check_head(
                 upstream.status, upstream.headers, resource.kind, chunked=upstream.chunked, ranged="Range" in conditions
             )
             scanner = scanner_for(
                 head, resource.kind, permitted, root=root, verify=self._verify, row_bytes=self._metadata_row_bytes,
-                unwrap=unwrap,
+                unwrap=unwrap, one_part=resource.kind is Kind.INSTANCE or len(resource.frames) == 1,
             )  # fmt: skip
             if unwrap and head.boundary is not None:
                 alone = "application/dicom" if resource.kind in OBJECTS else "application/octet-stream"

@@ -116,7 +116,7 @@ class Streamer:
             async with watch:
                 first = await body.next()
                 ranges = isinstance(scanner, Untouched) and heeds_ranges(Kind(kind))
-                response = self._response(upstream, head, keeps_length=scanner.keeps_length, ranges=ranges)
+                response = self._response(upstream, head, length=scanner.length(head.content_length), ranges=ranges)
                 if request.version < HttpVersion11 and response.content_length is None:
                     response.force_close()  # Its end is the body's end.
                 writer = await response.prepare(request)
@@ -144,7 +144,7 @@ class Streamer:
                 step.set("http.response.size", writer.output_size)
         return response
 
-    def _response(self, upstream: Upstream, head: Head, *, keeps_length: bool, ranges: bool) -> web.StreamResponse:
+    def _response(self, upstream: Upstream, head: Head, *, length: int | None, ranges: bool) -> web.StreamResponse:
         response = web.StreamResponse(
             status=206 if head.is_partial else 200,
             headers={
@@ -152,8 +152,8 @@ class Streamer:
                 **to_client(upstream.headers, partial=head.is_partial, ranges=ranges),
             },
         )
-        if keeps_length and head.content_length is not None:
-            response.content_length = head.content_length
+        if length is not None:
+            response.content_length = length
         if head.media_type == "application/pdf":
             response.headers["Content-Disposition"] = "attachment"
         return response

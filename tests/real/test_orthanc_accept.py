@@ -131,6 +131,52 @@ async def test_what_reaches_orthanc_and_what_comes_back(slide: Slide, what: str)
         assert body.strip() == PATIENT.encode()
 
 
+# Of the image's 20 frames, as Orthanc answers: 400, the same as for a media type that it does not have.
+FRAME_LISTS: dict[str, tuple[str, str, int]] = {
+    "the last": ("20", STORED, 200),
+    "one behind the last": ("21", STORED, 404),
+    "far behind": ("9999999", STORED, 404),
+    "one of two": ("20,21", STORED, 404),
+    "behind the last, decompressed": ("21", OCTETS, 404),
+    "behind the last, drawn": ("21/rendered", "image/jpeg", 404),
+    "the last, in a form that Orthanc does not have": ("20", 'multipart/related; type="video/mp4"', 406),
+}
+
+
+@pytest.mark.parametrize("what", FRAME_LISTS)
+async def test_a_frame_that_is_not_there_is_404(slide: Slide, what: str) -> None:
+    frames, accept, status = FRAME_LISTS[what]
+    async with (
+        sidecar_between(ScriptedEhr(), slide, pacs={"dialect": "orthanc"}) as (url, _),
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as client,
+        client.get(f"{url}{slide.path}/frames/{frames}", headers={"Accept": accept}) as response,
+    ):
+        assert response.status == status
+
+
+LENGTHS = {
+    "the instance": ("", OBJECTS), "the instance alone": ("", "application/dicom"), "a frame": ("/frames/1", STORED),
+    "a frame alone": ("/frames/1", "application/octet-stream"), "drawn": ("/rendered", "image/jpeg"),
+    "a value alone": ("/bulkdata/00100020", "application/octet-stream"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("what", LENGTHS)
+async def test_the_length_is_known(slide: Slide, what: str, method: str) -> None:
+    """Also where an address in a part's head was rewritten."""
+    resource, accept = LENGTHS[what]
+    async with (
+        sidecar_between(ScriptedEhr(), slide, pacs={"dialect": "orthanc"}) as (url, _),
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as client,
+        client.request(method, url + slide.path + resource, headers={"Accept": accept}) as response,
+    ):
+        body = await response.read()
+        assert response.status == 200
+        assert method == "HEAD" or int(response.headers["Content-Length"]) == len(body)
+        assert int(response.headers["Content-Length"]) > 0
+
+
 async def test_a_value_in_several_parts_cannot_be_had_alone(slide: Slide) -> None:
     """Orthanc gives compressed pixel data a part for each fragment."""
     async with (
