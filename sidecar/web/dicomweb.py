@@ -41,7 +41,7 @@ from sidecar.web.limits import RequestLimits
 from sidecar.web.middleware import TARGET
 from sidecar.web.negotiate import is_strict
 from sidecar.web.patient_view import PatientView
-from sidecar.web.pieces import in_pieces
+from sidecar.web.pieces import accepts_gzip, in_pieces
 from sidecar.web.shown_rows import shown_rows
 from sidecar.web.stream import Streamer
 from sidecar.web.wado_uri import parse_wado_uri
@@ -270,7 +270,7 @@ class DicomWeb:
             written[:1] = [b"[" + one[1:] for one in written[:1]] or [b"["]
             headers = CIMultiDict({hdrs.CONTENT_TYPE: DICOM_JSON})
             headers.extend((hdrs.WARNING, text) for text in _warnings(matching.ignored))
-            return in_pieces([*written, b"]"], headers)
+            return in_pieces([*written, b"]"], headers, gzip=accepts_gzip(request))
         except TooDeep:
             log.error("a row of the PACS is nested too deep")
             raise BadGateway("The image archive gave an answer that cannot be used.", reason="query_too_deep") from None

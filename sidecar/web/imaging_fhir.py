@@ -135,7 +135,10 @@ class ImagingFhir:
         # Id, time and seals of the links differ each time: a client has the answer when the rest is the same.
         following = page.next_after and [page.next_after.uid, self._page_links.key_id]
         identity = [bundle.get("entry"), page.total, following]
-        return answer(request, bundle, version=version, identity=identity, pretty=search.result.pretty)
+        # Addresses that are permissions are not compressed beside what the client wrote (link.self).
+        return answer(
+            request, bundle, version=version, identity=identity, pretty=search.result.pretty, gzip=not issued
+        )  # fmt: skip
 
     async def _permit(self, token: Token, compartment: str | None, search: Search) -> PatientPermit:
         """Every patient whom the request names must be the same permitted one (SIA-22); none: the token's own."""

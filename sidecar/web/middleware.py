@@ -171,4 +171,4 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"
-    headers["Vary"] = "Accept, Authorization, Origin"
+    headers["Vary"] = "Accept, Accept-Encoding, Authorization, Origin"

@@ -14,7 +14,7 @@ from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS, to_r5
 from sidecar.fhir.results import json_format
 from sidecar.pacs.media import accepts_json, parse_accept
 from sidecar.web.errors import FHIR_JSON
-from sidecar.web.pieces import in_pieces
+from sidecar.web.pieces import accepts_gzip, in_pieces
 
 _JSON = frozenset({FHIR_JSON, "application/json", "text/json"})
 _TAGS = re.compile(r'\*|(?:W/)?("[!#-~]*")')
@@ -80,11 +80,18 @@ def is_strict(request: web.Request) -> bool:
 
 
 def answer(
-    request: web.Request, resource: Mapping[str, Any], *, version: str, identity: object = None, pretty: bool = False
+    request: web.Request,
+    resource: Mapping[str, Any],
+    *,
+    version: str,
+    identity: object = None,
+    pretty: bool = False,
+    gzip: bool = True,
 ) -> web.Response:
     """Return the answer in this FHIR version, or a 304 when the client has it (R4 http.html#cread).
 
-    ``identity``: what the answer says without what differs each time (``None``: all of it).
+    ``gzip``: it may be compressed. ``identity``: what the answer says without what differs each time (``None``: all of
+    it).
     """
     shown = to_r5(resource) if version == "5.0" else resource
     written = orjson.dumps(resource if identity is None else identity, default=dict)
@@ -94,7 +101,7 @@ def answer(
     body = orjson.dumps(shown, option=orjson.OPT_INDENT_2 if pretty else None, default=dict)
     content_type = FHIR_JSON if version == DEFAULT_VERSION else f"{FHIR_JSON}; fhirVersion={version}"
     headers: dict[str, str] = {hdrs.CONTENT_TYPE: content_type + "; charset=utf-8", hdrs.ETAG: tag}
-    return in_pieces([body], headers)
+    return in_pieces([body], headers, gzip=gzip and accepts_gzip(request))
 
 
 def _tags(request: web.Request) -> set[str]:

@@ -35,6 +35,7 @@ from sidecar.web.current_study import CHANGED_SECONDS, CurrentStudy
 from sidecar.web.least_rate import ClientRate
 from sidecar.web.middleware import BROKEN_OFF, REASON, REQUEST_ID
 from sidecar.web.output import Output, Pieces
+from sidecar.web.pieces import LEAST_COMPRESSED_BYTES, accepts_gzip
 from sidecar.web.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -117,11 +118,14 @@ class Streamer:
                 first = await body.next()
                 ranges = isinstance(scanner, Untouched) and heeds_ranges(Kind(kind))
                 response = self._response(upstream, head, length=scanner.length(head.content_length), ranges=ranges)
+                is_long = not body.has_ended or sum(map(len, first)) >= LEAST_COMPRESSED_BYTES
+                if isinstance(scanner, Metadata) and is_long and accepts_gzip(request):
+                    response.enable_compression(web.ContentCoding.gzip)
                 if request.version < HttpVersion11 and response.content_length is None:
                     response.force_close()  # Its end is the body's end.
                 writer = await response.prepare(request)
                 if request.method != "HEAD" and writer is not None:
-                    await self._copy(first, body, writer, kind, watch, rate)
+                    await self._copy(first, body, writer, kind, watch, rate, compressed=response.compression)
                 watch.begin(_WRITING, self.client_seconds)
                 rate.wait_for(writer)
                 await response.write_eof()
@@ -159,9 +163,17 @@ class Streamer:
         return response
 
     async def _copy(
-        self, pieces: Pieces, body: "Body", writer: AbstractStreamWriter, kind: str, watch: Watch, rate: ClientRate
+        self,
+        pieces: Pieces,
+        body: "Body",
+        writer: AbstractStreamWriter,
+        kind: str,
+        watch: Watch,
+        rate: ClientRate,
+        *,
+        compressed: bool,
     ) -> None:
-        sent, output = self.metrics.streamed_bytes.labels(kind), Output(writer)
+        sent, output = self.metrics.streamed_bytes.labels(kind), Output(writer, compressed=compressed)
         while pieces:
             watch.begin(_WRITING, self.client_seconds)
             rate.wait_for(writer)
@@ -206,6 +218,11 @@ class Body:
         self._watch = watch
         self._now = now
         self._ended = False
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether ``next`` has returned all of it."""
+        return self._ended
 
     async def next(self) -> Pieces:
         """Return the next bytes that may be sent; none at the end. Raises ``Broken``.
