@@ -10,8 +10,10 @@ import pytest
 
 from sidecar.web.pieces import LEAST_COMPRESSED_BYTES, PIECE_BYTES
 from tests.attacks.capability_rows import CAPABILITY_KEY
-from tests.attacks.raw import answers, request, send
+from tests.attacks.raw import answers, send
+from tests.attacks.raw import request as http
 from tests.attacks.row import OWN, ROOT
+from tests.stalls import measured
 from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.web.test_stream import GOOD, answer
 
@@ -77,7 +79,7 @@ TABLE: dict[str, tuple[str, str | None, int, bool]] = {
 
 
 @pytest.mark.parametrize("what", TABLE)
-async def test_what_is_compressed(what: str) -> None:
+async def test_what_is_compressed(what: str, request: pytest.FixtureRequest) -> None:
     target, accepted, description, compressed = TABLE[what]
 
     async def retrieve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -89,18 +91,20 @@ async def test_what_is_compressed(what: str) -> None:
     if target == OWN:
         pacs = ScriptedPacs(GOOD["content-length"])  # type: ignore[assignment]
     bodies = []
-    async with sidecar_between(ScriptedEhr(), pacs, pacs={"verify_instances": False}) as (url, _):
-        for lines in ([], [] if accepted is None else [f"Accept-Encoding: {accepted}"]):
-            (found,) = answers(await send(int(url.rpartition(":")[2]), request(target, *lines)))
-            assert found.status == 200, found.body
-            assert "Accept-Encoding" in (found.header("vary") or "")
-            body = unchunked(found.body) if found.header("transfer-encoding") == "chunked" else found.body
-            assert (found.header("content-encoding") == "gzip") is (compressed and bool(lines))
-            if found.header("content-encoding") is not None:
-                assert len(body) < 50_000
-                assert (found.header("transfer-encoding") is None) is (what not in ("a list in pieces", "metadata"))
-                body = zlib.decompress(body, wbits=31)
-            bodies.append(body)
+    settings = {"verify_instances": False}
+    async with sidecar_between(ScriptedEhr(), pacs, pacs=settings) as (url, _):
+        with measured(request):  # Compressed in a thread: others have their turn.
+            for lines in ([], [] if accepted is None else [f"Accept-Encoding: {accepted}"]):
+                (found,) = answers(await send(int(url.rpartition(":")[2]), http(target, *lines)))
+                assert found.status == 200, found.body
+                assert "Accept-Encoding" in (found.header("vary") or "")
+                body = unchunked(found.body) if found.header("transfer-encoding") == "chunked" else found.body
+                assert (found.header("content-encoding") == "gzip") is (compressed and bool(lines))
+                if found.header("content-encoding") is not None:
+                    assert len(body) < 50_000
+                    assert (found.header("transfer-encoding") is None) is (what not in ("a list in pieces", "metadata"))
+                    body = zlib.decompress(body, wbits=31)
+                bodies.append(body)
     first, second = bodies
     if "ImagingStudy" in target:
         assert json.loads(first)["entry"] == json.loads(second)["entry"]
@@ -115,7 +119,7 @@ async def test_addresses_that_are_permissions_are_not_compressed(tmp_path: Path)
     capabilities = {"mode": "token_bound", "keys_file": str(keys)}
     pacs = Archive(GOOD["content-length"])
     async with sidecar_between(ScriptedEhr(), pacs, capabilities=capabilities) as (url, _):
-        data = request("/fhir/ImagingStudy", "Accept-Encoding: gzip")
+        data = http("/fhir/ImagingStudy", "Accept-Encoding: gzip")
         (found,) = answers(await send(int(url.rpartition(":")[2]), data))
     assert found.status == 200
     assert b"/capability/" in found.body
@@ -126,6 +130,6 @@ async def test_addresses_that_are_permissions_are_not_compressed(tmp_path: Path)
 async def test_an_old_client_gets_it_plain() -> None:
     """HTTP/1.0 has no chunks."""
     async with sidecar_between(ScriptedEhr(), Archive(GOOD["chunked"])) as (url, _):
-        data = request(f"{ROOT}/studies", "Accept-Encoding: gzip", version="HTTP/1.0")
+        data = http(f"{ROOT}/studies", "Accept-Encoding: gzip", version="HTTP/1.0")
         (found,) = answers(await send(int(url.rpartition(":")[2]), data))
     assert (found.status, found.header("content-encoding")) == (200, None)
