@@ -197,6 +197,7 @@ async def build(
         readiness = Readiness({**ehr_probes(settings, discovery), "pacs": pacs.ping})
         public = create_public(
             fhir, dicomweb, metrics, audit, cors_origins=settings.server.cors_origins, realm=REALM, customize=customize,
+            public_url=settings.server.public_url,
             wado_uri=settings.server.wado_uri, capabilities=settings.capabilities.mode != "off",
             is_draining=lambda: readiness.draining, tracing=tracing,
         )  # fmt: skip

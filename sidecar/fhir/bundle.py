@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from sidecar.fhir.cursor import Cursor, PageLinks
+from sidecar.fhir.outcome import operation_outcome
 from sidecar.fhir.results import subset
 from sidecar.fhir.search import Search
 from sidecar.fhir.select import Page
@@ -44,6 +45,10 @@ def searchset(
         _entry(f"{fhir_base}/{one['resourceType']}/{one['id']}", subset(one, search.result), "match") for one in studies
     ]
     entries += [_entry(url, resource, "include") for url, resource in included.items()]
+    if search.ignored and not search.result.only_total:
+        text = "Ignored search parameters: " + ", ".join(search.ignored)
+        outcome = operation_outcome("not-supported", text, severity="warning")
+        entries.append(_entry(uuid.uuid5(uuid.NAMESPACE_URL, text).urn, outcome, "outcome"))
     bundle: dict[str, Any] = {
         "resourceType": "Bundle",
         "id": str(uuid.uuid4()),

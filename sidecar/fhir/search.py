@@ -1,7 +1,7 @@
 """``GET [base]/ImagingStudy?…`` -> a ``Search`` (SIA-20..24; https://hl7.org/fhir/R4/search.html).
 
-Parameters that we do not know are ignored and left out of ``link.self``, or refused when the client prefers
-``handling=strict``; modifiers and chains that we do not have are always refused, as R4 demands.
+Parameters that we do not know, and those without a value, are ignored and left out of ``link.self``, or refused when
+the client prefers ``handling=strict``; modifiers and chains that we do not have are always refused, as R4 demands.
 """
 
 import re
@@ -26,6 +26,10 @@ MAXIMUM_LENGTH = 7_000
 MAXIMUM_ALTERNATIVES = 500
 """Limit of values in all parameters, those that commas separate counted one by one: dates are compared one by one."""
 _SHOWN_NAME = re.compile(r"[A-Za-z_-]{1,40}", re.ASCII)
+_NEEDS_VALUE = frozenset({"_id", "identifier", "series", "instance", "endpoint"})
+"""What says which study it is."""
+_REFUSES_EMPTY = frozenset({"patient", "subject", "patient.identifier", "subject.identifier", "_after"})
+"""Those whose readers refuse an empty value."""
 OTHER_PATIENT = ""
 """Stands for a patient reference that can be nobody here (another server's, a malformed id): never the token's."""
 
@@ -46,8 +50,8 @@ class Search:
     ``patient_identifiers``: system (``None``: any) and value of each identifier that it names; all must be that
     patient's. Each element of ``identifiers``, ``started``, ``last_updated``, ``tokens`` has alternatives, and all
     elements must hold; ``missing`` says of parameters whether a study must have no such value. ``used`` has the
-    parameters as they were understood, for ``link.self``; ``after_text`` is the sealed ``_after``, ``after`` what is
-    in it.
+    parameters as they were understood, for ``link.self``, ``ignored`` the names of the others; ``after_text`` is the
+    sealed ``_after``, ``after`` what is in it.
     """
 
     patients: set[str] = field(default_factory=set)
@@ -61,6 +65,7 @@ class Search:
     after_text: str | None = None
     after: Cursor | None = None
     used: list[tuple[str, str]] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list, compare=False)
 
     @property
     def parameters(self) -> list[tuple[str, str]]:
@@ -83,11 +88,15 @@ def parse_search(parameters: Sequence[tuple[str, str]], site: Site, *, strict: b
             _refuse_chains(name)
         if known is None:
             _unknown(base, strict=strict)
+            _ignore(search, base)
             continue
         if modifier is not None and modifier not in known.modifiers:
             raise NotSupported(f"The search parameter {base} has no such modifier here.", reason="bad_modifier")
         if len(value) > 4_096 or not value.isprintable():
             raise BadRequest(f"The value of {base} is too long or has control characters.", reason="bad_value")
+        if _is_empty(base, value, strict=strict):
+            _ignore(search, name)
+            continue
         if modifier == "missing":
             search.missing.append((base, _boolean(base, value)))
         elif modifier == "identifier":
@@ -132,6 +141,23 @@ def _unknown(name: str, *, strict: bool) -> None:
     if strict:
         named = f"search parameter {name}" if _SHOWN_NAME.fullmatch(name) else "name of a search parameter"
         raise NotSupported(f"The {named} is not supported (Prefer: handling=strict).", reason="strict")
+
+
+def _is_empty(name: str, value: str, *, strict: bool) -> bool:
+    """Whether a parameter has no value, and is to be ignored. Raises ``BadRequest`` when it must have one."""
+    if value.strip(",") or name in _REFUSES_EMPTY:
+        return False
+    if name in _NEEDS_VALUE:
+        raise BadRequest(f"The search parameter {name} has no value.", reason="bad_value")
+    if strict:
+        raise NotSupported(f"The search parameter {name} has no value (Prefer: handling=strict).", reason="strict")
+    return True
+
+
+def _ignore(search: Search, name: str) -> None:
+    shown = name if _SHOWN_NAME.fullmatch(name.partition(":")[0]) else "…"
+    if shown not in search.ignored:
+        search.ignored.append(shown)
 
 
 def _boolean(name: str, value: str) -> bool:

@@ -34,6 +34,7 @@ class Dialect:
     characters of a list of UIDs in a query; some servers take no query string of more than 2,048.
     ``converts_text``: whether it writes the texts of a row in one character set first and drops what that one lacks.
     Orthanc does: in that of ``DefaultEncoding``, or the image's own where SpecificCharacterSet is asked for.
+    ``one_media_range``: whether it reads an Accept header as one media range, without a weight.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Dialect:
     keeps_details: bool = True
     uid_list: int = 1_600
     converts_text: bool = False
+    one_media_range: bool = False
 
     def with_character_set(self, parameters: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Return the parameters of a search with SpecificCharacterSet among the fields of its one ``includefield``."""
@@ -115,6 +117,7 @@ DIALECTS: dict[str, Dialect] = {
             keeps_details=False,
             uid_list=6_000,
             converts_text=True,
+            one_media_range=True,
         ),
         Dialect("dcm4chee", splits_at_commas=True, needs_order=True, uid_list=6_000),
     )

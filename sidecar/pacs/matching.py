@@ -1,12 +1,13 @@
 """The client's QIDO-RS parameters, taken apart and built anew with the patient forced (PS3.18 10.6.1, 8.3.4).
 
 Whatever the client writes about the patient is left out; ours is added. Each parameter that remains is a DICOM
-attribute that we know by name, in one canonical spelling.
+attribute that we know by name, in one canonical spelling. Others are ignored (PS3.18 8.3), unless they may be meant to
+say whose or which study it is.
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydicom.datadict import dictionary_has_tag, keyword_for_tag
 
@@ -21,6 +22,9 @@ MAXIMUM_STEPS = 8
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 _KEYWORD = re.compile(r"[A-Z][A-Za-z0-9]{1,63}", re.ASCII)
+_OTHER_NAME = re.compile(r"[a-z_][A-Za-z_-]{0,63}", re.ASCII)
+_IDENTITY = re.compile(r"patient|person|subject|issuer|identifier|uid|mrn|^_?id$|^pid$", re.ASCII | re.IGNORECASE)
+"""Names that may be meant to say whose or which study it is."""
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,6}", re.ASCII)
 
 # Everything that says which patient: 0010,0020 0010,0021 0010,0022 0010,0024 0010,1000 0010,1001 0010,1002.
@@ -29,53 +33,87 @@ _WHO = frozenset({"00100020", "00100021", "00100022", "00100024", "00101000", "0
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """A query without its patient: matching keys and ``includefield``; ``limit`` (``None``: all) and ``offset``."""
+    """A query without its patient: matching keys and ``includefield``; ``limit`` (``None``: all) and ``offset``.
+
+    ``ignored``: names of what is not supported, each printable ASCII without quotes.
+    """
 
     parameters: tuple[tuple[str, str], ...]
     limit: int | None
     offset: int
+    ignored: tuple[str, ...] = ()
 
     def of_study(self, study: str) -> "Matching":
         """The same query of one study, whatever it named itself."""
         name = tag("StudyInstanceUID")
         others = tuple(pair for pair in self.parameters if pair[0] != name)
-        return Matching(((name, study), *others), self.limit, self.offset)
+        return replace(self, parameters=((name, study), *others))
 
 
-def parse_matching(parameters: Sequence[tuple[str, str]]) -> Matching:
-    """Return the query that ``parameters`` (decoded names and values) mean. Raises ``BadRequest``."""
+class _Ignored(Exception):
+    """The archive is not asked for this."""
+
+
+def parse_matching(parameters: Sequence[tuple[str, str]], *, strict: bool = False) -> Matching:
+    """Return the query that ``parameters`` (decoded names and values) mean. Raises ``BadRequest``.
+
+    ``strict``: what would be ignored is refused (RFC 7240 4.4, ``handling=strict``).
+    """
     if len(parameters) > MAXIMUM_PARAMETERS:
         raise BadRequest("There are too many query parameters.", reason="bad_query")
     paging: dict[str, int] = {}
     keys: dict[str, str] = {}
     fields: dict[str, None] = {}
+    ignored: dict[str, None] = {}
     for name, value in parameters:
         if len(value) > MAXIMUM_VALUE_LENGTH or not value.isprintable():
             raise _bad("a value that is too long or has control characters")
-        if name in ("limit", "offset"):
-            _set_number(paging, name, value)
-        elif name == "fuzzymatching":
-            if value not in ("true", "false"):
-                raise _bad("fuzzymatching that is neither true nor false")
-        elif name == "includefield":
-            fields |= dict.fromkeys(_field(item) for item in value.split(","))
-        else:
-            _set_key(keys, name, value)
+        try:
+            _read(name, value, paging, keys, fields)
+        except _Ignored:
+            if strict:
+                raise _bad("a parameter that is not supported (Prefer: handling=strict)") from None
+            ignored[name] = None
     include = "all" if "all" in fields else ",".join(fields)
     return Matching(
         (*keys.items(), *((("includefield", include),) if include else ())),
         paging.get("limit"),
         paging.get("offset", 0),
+        tuple(ignored),
     )
 
 
+def _read(name: str, value: str, paging: dict[str, int], keys: dict[str, str], fields: dict[str, None]) -> None:
+    if name in ("limit", "offset"):
+        _set_number(paging, name, value)
+    elif name == "fuzzymatching":
+        if value not in ("true", "false", ""):
+            raise _bad("fuzzymatching that is neither true nor false")
+        if value != "false":
+            raise _Ignored
+    elif name == "charset":
+        if value.lower() != "utf-8":
+            raise _Ignored
+    elif name == "includefield":
+        found = {item: _field(item) for item in value.split(",") if item}
+        fields |= dict.fromkeys(one for one in found.values() if one)
+        if None in found.values():
+            raise _Ignored
+    else:
+        _set_key(keys, name, value)
+
+
 def _set_number(paging: dict[str, int], name: str, value: str) -> None:
+    if not value:
+        raise _Ignored
     if name in paging or not _NUMBER.fullmatch(value):
         raise _bad(f"{name} that is not one whole number")
     paging[name] = min(int(value), MAXIMUM_LIMIT) if name == "limit" else int(value)
 
 
 def _set_key(keys: dict[str, str], name: str, value: str) -> None:
+    if _OTHER_NAME.fullmatch(name) and not _IDENTITY.search(name):
+        raise _Ignored
     attribute = _path(name)
     if _WHO & set(attribute.split(".")):
         return
@@ -85,8 +123,12 @@ def _set_key(keys: dict[str, str], name: str, value: str) -> None:
         keys[attribute] = value
 
 
-def _field(item: str) -> str:
-    return "all" if item == "all" else _path(item)
+def _field(item: str) -> str | None:
+    """The attribute that is to be in each row; ``None`` for one that we do not know, which selects nothing."""
+    try:
+        return "all" if item == "all" else _path(item)
+    except (BadRequest, _Ignored):
+        return None
 
 
 def _path(name: str) -> str:
@@ -94,15 +136,18 @@ def _path(name: str) -> str:
     steps = name.split(".", MAXIMUM_STEPS)
     if len(steps) > MAXIMUM_STEPS:
         raise _bad("an attribute in too many sequences")
-    return ".".join(_attribute(step) for step in steps)
+    found = [_attribute(step) for step in steps]
+    if None in found:
+        raise _Ignored  # The archive's own, or nobody's.
+    return ".".join(filter(None, found))
 
 
-def _attribute(step: str) -> str:
-    """A keyword or tag in its canonical form: eight upper-case hexadecimal digits."""
+def _attribute(step: str) -> str | None:
+    """A keyword or tag in its canonical form, eight upper-case hexadecimal digits; ``None`` for an unknown tag."""
     if _TAG.fullmatch(step):
-        if dictionary_has_tag(int(step, 16)) and keyword_for_tag(int(step, 16)):
-            return step.upper()
-    elif _KEYWORD.fullmatch(step):
+        known = dictionary_has_tag(int(step, 16)) and keyword_for_tag(int(step, 16))
+        return step.upper() if known else None
+    if _KEYWORD.fullmatch(step):
         try:
             return tag(step)
         except KeyError:

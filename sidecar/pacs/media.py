@@ -1,6 +1,7 @@
 """The client's Accept header, taken apart and built anew for the PACS (PS3.18 8.7; RFC 9110 12.5.1)."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sidecar.common.errors import BadRequest, NotAcceptable
@@ -28,6 +29,7 @@ _PIXEL_TYPES = frozenset(
     )
 ) | frozenset("video/" + name for name in ("h264", "h265", "mp4", "mpeg", "mpeg2", "mpeg4", "quicktime"))  # fmt: skip
 _PIXEL_RANGES = frozenset({"image/*", "video/*"})
+_OCTETS = "application/octet-stream"
 JSON_TYPES = frozenset({"application/dicom+json", "application/json"})
 
 
@@ -52,27 +54,33 @@ class MediaRange:
 
 
 def parse_accept(accept: str) -> list[MediaRange]:
-    """Return the media ranges of an Accept header. Raises ``BadRequest`` for one that is malformed or too long."""
+    """Return the media ranges of an Accept header, those left out that are malformed.
+
+    Raises ``BadRequest`` when none is left of some, and for a header that is too long or has too many.
+    """
     if len(accept) > MAXIMUM_LENGTH:
         raise _malformed()
     elements = [element for element in split_outside_quotes(accept, ",") if element]
     if len(elements) > MAXIMUM_RANGES:
         raise _malformed()
-    return [_media_range(element) for element in elements]
+    found = [one for element in elements if (one := _media_range(element)) is not None]
+    if elements and not found:
+        raise _malformed()
+    return found
 
 
-def _media_range(element: str) -> MediaRange:
+def _media_range(element: str) -> MediaRange | None:
     # Java's HttpURLConnection writes "*" for "*/*".
     head, semicolon, rest = element.partition(";")
     try:
         found = parse_media_type("*/*" + semicolon + rest if head.strip() == "*" else element)
     except ValueError:
-        raise _malformed() from None
+        return None
     quality = found.parameter("q")
     if quality is not None and not _QUALITY.fullmatch(quality):
-        raise _malformed()
+        return None
     if not _TRANSFER_SYNTAX.fullmatch(found.parameter("transfer-syntax") or "*"):
-        raise _malformed()
+        return None
     parameters = tuple((name, value) for name, value in found.parameters if name != "q")
     return MediaRange(found.name, parameters, "0" + quality if quality and quality.startswith(".") else quality)
 
@@ -87,28 +95,71 @@ def accepts_json(accept: str | None, types: frozenset[str] = JSON_TYPES) -> bool
     return any(one.media_type in types | {"*/*", "application/*"} and not one.is_refused() for one in ranges)
 
 
-def upstream_accept(accept: str | None, retrieval: Retrieval) -> str:
+def upstream_accept(accept: str | None, retrieval: Retrieval, *, one_range: bool = False) -> str:
     """Return the Accept header for the PACS. Raises ``NotAcceptable`` when nothing that we can vouch for is left.
 
     XML and SVG are not passed on: they run as script in a browser. The archive's own ZIP cannot be
     checked, either: ours is made of a multipart (``prefers_zip``).
+    ``one_range``: the PACS reads no list and no weights; it gets the best of the ranges.
     """
     if retrieval.kind is Kind.METADATA:
         if not accepts_json(accept):
             raise _not_acceptable("application/dicom+json")
         return "application/dicom+json"
-    ranges = parse_accept(accept or "") or [MediaRange("*/*")]
-    built = [str(found) for one in ranges if not one.is_refused() and (found := _usable(one, retrieval)) is not None]
+    built = _built(accept, retrieval)
     if not built:
         offers = (_default(retrieval.kind).media_type, *_zip_types(retrieval.kind))
         raise _not_acceptable(" or ".join(offers))
-    return ", ".join(dict.fromkeys(built))
+    if one_range:
+        return str(_best(built, retrieval.kind))
+    return ", ".join(dict.fromkeys(map(str, built)))
+
+
+def _built(accept: str | None, retrieval: Retrieval) -> list[MediaRange]:
+    ranges = parse_accept(accept or "") or [MediaRange("*/*")]
+    built = [found for one in ranges if not one.is_refused() and (found := _usable(one, retrieval)) is not None]
+    if retrieval.kind not in OBJECTS and _want_single(built, retrieval):
+        # As a multipart, too: Orthanc and dcm4chee have no other form of them. ``is_single`` unwraps it.
+        return [same for one in built for same in (*_in_multipart(one), one)]
+    return built
+
+
+def _in_multipart(one: MediaRange) -> tuple[MediaRange, ...]:
+    if one.media_type != _OCTETS:
+        return ()
+    return (replace(one, media_type="multipart/related", parameters=(("type", _OCTETS), *one.parameters)),)
+
+
+def _best(built: Sequence[MediaRange], kind: Kind) -> MediaRange:
+    """The range that an archive most probably has, without a weight."""
+
+    def rank(one: MediaRange) -> tuple[bool, float, bool, bool]:
+        weight = -float(one.quality or 1)
+        if kind in DRAWN:
+            return (one.media_type not in ("image/jpeg", "image/png", "image/*"), weight, False, False)
+        # What is stored costs the archive least.
+        stored = one.parameter("transfer-syntax") == "*"
+        return (one.media_type != "multipart/related", weight, not stored, one.parameter("type") != _OCTETS)
+
+    best = min(built, key=rank)
+    return replace(best, media_type="image/jpeg" if best.media_type == "image/*" else best.media_type, quality=None)
 
 
 def is_single(accept: str | None, retrieval: Retrieval) -> bool:
-    """Whether the client wants the instance alone (``application/dicom``) and would not take a multipart."""
-    ranges = [one for one in _accepted(accept) if _usable(one, retrieval) is not None]
-    return bool(ranges) and all(_is_single(one, retrieval.kind) for one in ranges)
+    """Whether the client wants one thing alone, as ``application/dicom`` or octets, and would not take a multipart."""
+    ranges = _accepted(accept)
+    if retrieval.kind in OBJECTS:
+        ranges = [one for one in ranges if _usable(one, retrieval) is not None]
+        return bool(ranges) and all(_is_single(one, retrieval.kind) for one in ranges)
+    return _want_single([found for one in ranges if (found := _usable(one, retrieval)) is not None], retrieval)
+
+
+def _want_single(usable: Sequence[MediaRange], retrieval: Retrieval) -> bool:
+    """Whether one value or frame is wanted as octets, of ranges that are usable."""
+    if retrieval.kind in DRAWN or len(retrieval.frames) > 1:
+        return False
+    types = {one.media_type for one in usable}
+    return _OCTETS in types and "multipart/related" not in types
 
 
 def _is_single(one: MediaRange, kind: Kind) -> bool:
@@ -147,7 +198,8 @@ def _default(kind: Kind) -> MediaRange:
         return MediaRange("multipart/related", (("type", "application/dicom"), ("transfer-syntax", "*")))
     if kind in DRAWN:
         return MediaRange("image/jpeg")
-    return MediaRange("multipart/related", (("type", "application/octet-stream"),))
+    # As stored here, too: else the PACS decompresses all frames for one.
+    return MediaRange("multipart/related", (("type", _OCTETS), ("transfer-syntax", "*")))
 
 
 def _usable(one: MediaRange, retrieval: Retrieval) -> MediaRange | None:
@@ -162,13 +214,7 @@ def _usable(one: MediaRange, retrieval: Retrieval) -> MediaRange | None:
     if one.media_type == "multipart/*":
         return default
     if one.media_type == "multipart/related":
-        wanted = one.parameter("type") or "*/*"
-        if wanted in ("*/*", "application/*"):  # dicomweb-client asks for frames so.
-            wanted = str(_default(kind).parameter("type"))
-        if not _may_be_asked_for(wanted.lower(), kind):
-            return None
-        syntax = [(name, value) for name, value in kept if name == "transfer-syntax"]
-        return MediaRange(one.media_type, (("type", wanted.lower()), *syntax), one.quality)
+        return _multipart(one, kind, default)
     if kind in OBJECTS:
         if one.media_type in _zip_types(kind) and one.parameter("transfer-syntax") is None:
             return default  # As stored: a browser that downloads a ZIP names no transfer syntax.
@@ -177,7 +223,21 @@ def _usable(one: MediaRange, retrieval: Retrieval) -> MediaRange | None:
             syntax = [(name, value) for name, value in kept if name == "transfer-syntax"]
             return replace(default, parameters=(("type", "application/dicom"), *syntax))
         return None
+    if one.media_type == "application/*":
+        return MediaRange(_OCTETS, (("transfer-syntax", one.parameter("transfer-syntax") or "*"),), one.quality)
     return cleaned if _may_be_asked_for(one.media_type, kind) else None
+
+
+def _multipart(one: MediaRange, kind: Kind, default: MediaRange) -> MediaRange | None:
+    wanted, syntax = (one.parameter("type") or "*/*").lower(), one.parameter("transfer-syntax")
+    if wanted in ("*/*", "application/*"):  # dicomweb-client asks for frames so.
+        if syntax is None:
+            return default
+        wanted = str(default.parameter("type"))
+    if not _may_be_asked_for(wanted, kind):
+        return None
+    named = () if syntax is None else (("transfer-syntax", syntax),)
+    return MediaRange(one.media_type, (("type", wanted), *named), one.quality)
 
 
 def _drawn(one: MediaRange, kind: Kind) -> MediaRange | None:
@@ -194,7 +254,7 @@ def may_be_part(media_type: str, kind: Kind) -> bool:
     """Whether a part of a multipart answer of this kind may have this media type (lower case, no parameters)."""
     if kind in OBJECTS:
         return media_type == "application/dicom"
-    return media_type in _PIXEL_TYPES or (media_type == "application/octet-stream" and kind not in DRAWN)
+    return media_type in _PIXEL_TYPES or (media_type == _OCTETS and kind not in DRAWN)
 
 
 def _may_be_asked_for(media_type: str, kind: Kind) -> bool:

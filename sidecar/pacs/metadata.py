@@ -31,13 +31,15 @@ class Metadata:
     nobody's. ``row_bytes``: what one row may take, roughly.
     """
 
-    keeps_length = False
-
     def __init__(self, check: Check, root: str, *, row_bytes: int) -> None:
         self._check = check
         self._root = root
         self._rows = Rows(row_bytes=row_bytes)
         self.parts = 0
+
+    def length(self, came: int | None) -> int | None:
+        """Rows are written anew: not known."""
+        return None
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the rows that came whole, as ours. Raises ``Malformed`` and what the check raises."""

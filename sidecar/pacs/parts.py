@@ -16,14 +16,19 @@ OUTSIDE_LIMIT_BYTES = 1_024
 """White space before the first delimiter, or after the last one."""
 _LOOK_BYTES = 16_384
 PARTS_AT_ONCE = 50
+SHORT_PART_BYTES = 65_536
+"""An only part leaves when so much of it has come, or all: until then a second one is still an error with a status."""
 
 
 class Multipart:
-    """A multipart body with ``boundary``; ``check`` is told of each instance, ``None`` when parts are no instances."""
+    """A multipart body with ``boundary``; ``check`` is told of each instance, ``None`` when parts are no instances.
 
-    keeps_length = False
+    ``one_part``: no more than one was asked for. Then it is known from the first on how long the body will be.
+    """
 
-    def __init__(self, boundary: str, rules: PartRules, check: Check | None) -> None:
+    def __init__(self, boundary: str, rules: PartRules, check: Check | None, *, one_part: bool = False) -> None:
+        self._one_part = one_part
+        self._added = 0  # Bytes by which the header lines of parts grew.
         self._rules = rules
         self._check = check
         self._layouts = Layouts()
@@ -46,6 +51,10 @@ class Multipart:
         self._reader: HeaderReader | None = None
         self._seen = 0
         self.parts = 0
+
+    def length(self, came: int | None) -> int | None:
+        """Return how many bytes leave in all, when one part was asked for and the first bytes leave."""
+        return None if came is None or not self._one_part else came + self._added
 
     def feed(self, chunk: bytes) -> bytes | memoryview:
         """Return what may be passed on."""
@@ -157,6 +166,10 @@ class Multipart:
         kept, self._remaining = self._read_headers(lines)
         self._lines = kept + b"\r\n\r\n" if kept else b"\r\n"
         self._lines_are_here = kept == lines
+        added = len(self._lines) - (len(lines) + 4 if lines else 2)
+        if added and self.parts and self._one_part:
+            raise Malformed("more_parts")
+        self._added += added
         self.parts += 1
         if self._check is None:
             self._release_lines()
@@ -258,13 +271,30 @@ class Multipart:
 class OnlyPart(Multipart):
     """A multipart body with one part, whose content alone leaves, checked in the same way."""
 
+    _is_leaving = False
+    _length: int | None = None
+
+    def length(self, came: int | None) -> int | None:
+        """Return the part's length, when it says so or has come whole."""
+        return self._length
+
+    def _passed(self, data: bytes) -> bytes | memoryview:
+        size = sum(map(len, self._out))
+        if not (self._is_leaving or self.is_closed or size >= SHORT_PART_BYTES):
+            return b""
+        if self.is_closed and not self._is_leaving:
+            self._length = size
+        self._is_leaving = True
+        return super()._passed(data)
+
     def _around(self, data: bytes) -> None:
         self._unchanged = False
 
     def _begin_part(self, lines: bytes) -> None:
         if self.parts:
-            raise Malformed("more_parts")
+            raise Malformed("more_parts" if self._check is not None else "several_values")
         super()._begin_part(lines)
+        self._length = self._remaining
 
     def end(self) -> bytes:
         """Return nothing: no delimiter leaves. Raises ``Malformed`` as ``Multipart`` does."""

@@ -15,18 +15,23 @@ class Malformed(ValueError):
 
 
 class Scanner(Protocol):
-    """Takes a body chunk by chunk. ``keeps_length``: as many bytes go out as come in.
+    """Takes a body chunk by chunk.
 
     ``parts``: how many instances, rows or other parts have begun. What closes the body is held back until ``end``, so
     that the caller can compare ``parts`` with what should have come.
     """
 
-    keeps_length: bool
     parts: int
 
     @property
     def is_closed(self) -> bool:
         """Whether nothing but the end of the body can come."""
+
+    def length(self, came: int | None) -> int | None:
+        """Return how many bytes leave in all, ``None``: not known when the first ones leave.
+
+        ``came``: the Content-Length of what comes in.
+        """
 
     def feed(self, chunk: bytes) -> bytes | memoryview:
         """Return what may be passed on now. Raises ``Malformed``, ``Unreadable``, and what the check raises."""
@@ -42,9 +47,12 @@ Check = Callable[[InstanceHeader], None]
 class Untouched:
     """A single body whose length tells whether it is whole: passed on as it comes."""
 
-    keeps_length = True
     parts = 1
     is_closed = False
+
+    def length(self, came: int | None) -> int | None:
+        """Return what came."""
+        return came
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the chunk."""
@@ -58,7 +66,6 @@ class Untouched:
 class SingleInstance:
     """A single ``application/dicom`` body: held until ``check`` has seen its header."""
 
-    keeps_length = True
     parts = 1
     is_closed = False
 
@@ -66,6 +73,10 @@ class SingleInstance:
         self._check = check
         self._reader = HeaderReader()
         self._held = b""
+
+    def length(self, came: int | None) -> int | None:
+        """Return what came."""
+        return came
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what may be passed on."""

@@ -85,12 +85,21 @@ class OurParts:
 
 
 def scanner_for(
-    head: Head, kind: Kind, permitted: Permitted, *, root: str, verify: bool, row_bytes: int,
-    unwrap: bool = False, zipped: bool = False,
-) -> Scanner:  # fmt: skip
+    head: Head,
+    kind: Kind,
+    permitted: Permitted,
+    *,
+    root: str,
+    verify: bool,
+    row_bytes: int,
+    unwrap: bool = False,
+    zipped: bool = False,
+    one_part: bool = False,
+) -> Scanner:
     """Return what the body of an answer with this head is passed through.
 
-    ``unwrap``: of a multipart with one part the content alone. ``zipped``: its parts as a ZIP's files.
+    ``unwrap``: of a multipart with one part the content alone. ``zipped``: its parts as a ZIP's files. ``one_part``: no
+    more than one was asked for.
 
     ``verify`` off: instances are not looked into (``pacs.verify_instances``). ``row_bytes``: most of one metadata row.
     """
@@ -98,8 +107,9 @@ def scanner_for(
         return Metadata(_check(permitted, "metadata"), root, row_bytes=row_bytes)
     check = _check(permitted, "instance") if verify and kind in OBJECTS else None
     if head.boundary is not None:
-        form = ZipArchive if zipped else OnlyPart if unwrap else Multipart
-        return form(head.boundary, OurParts(kind, root), check)
+        if zipped:
+            return ZipArchive(head.boundary, OurParts(kind, root), check)
+        return (OnlyPart if unwrap else Multipart)(head.boundary, OurParts(kind, root), check, one_part=one_part)
     return Untouched() if check is None else SingleInstance(check)
 
 

@@ -23,17 +23,13 @@ _RANGE = {
     "If-Range": re.compile(rf"{_ETAG}|{_DATE}", re.ASCII),
 }
 _VALIDATORS = {"ETag": re.compile(_ETAG, re.ASCII), "Last-Modified": re.compile(_DATE, re.ASCII)}
+_RANGES = {"Accept-Ranges": re.compile(r"bytes|none", re.ASCII)}
 _PARTIAL = {"Content-Range": re.compile(r"bytes (?:[0-9]{1,18}-[0-9]{1,18}|\*)/(?:[0-9]{1,18}|\*)", re.ASCII)}
 
 
 def to_pacs(headers: CIMultiDictProxy[str], kind: Kind) -> dict[str, str]:
-    """Return the client's conditions for the PACS; a malformed or repeated one is ignored, as RFC 9110 allows.
-
-    Ranges are for bulk data, pixel data and drawn images alone: whose instance it is can be read from its beginning
-    only, and metadata are rewritten.
-    """
-    ranged = kind not in OBJECTS and kind is not Kind.METADATA
-    allowed = {**_CONDITIONS, **(_RANGE if ranged else {})}
+    """Return the client's conditions for the PACS; a malformed or repeated one is ignored, as RFC 9110 allows."""
+    allowed = {**_CONDITIONS, **(_RANGE if heeds_ranges(kind) else {})}
     found = {
         name: values[0]
         for name, pattern in allowed.items()
@@ -44,9 +40,21 @@ def to_pacs(headers: CIMultiDictProxy[str], kind: Kind) -> dict[str, str]:
     return found
 
 
-def to_client(headers: Mapping[str, str], *, partial: bool) -> dict[str, str]:
-    """Return the PACS's validators for the client, and Content-Range of a ``partial`` answer."""
-    allowed = {**_VALIDATORS, **(_PARTIAL if partial else {})}
+def heeds_ranges(kind: Kind) -> bool:
+    """Whether a range of such a resource may be asked for.
+
+    Ranges are for bulk data, pixel data and drawn images alone: whose instance it is can be read from its beginning
+    only, and metadata are rewritten.
+    """
+    return kind not in OBJECTS and kind is not Kind.METADATA
+
+
+def to_client(headers: Mapping[str, str], *, partial: bool, ranges: bool = False) -> dict[str, str]:
+    """Return the PACS's validators for the client, and Content-Range of a ``partial`` answer.
+
+    ``ranges``: Accept-Ranges, too; the body is the archive's own, and a range of it goes on to it.
+    """
+    allowed = {**_VALIDATORS, **(_PARTIAL if partial else {}), **(_RANGES if ranges else {})}
     return {
         name: value
         for name, pattern in allowed.items()

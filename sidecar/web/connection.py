@@ -6,10 +6,10 @@ Its own texts quote the request, a token in it included, and name the library.
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
@@ -24,6 +24,9 @@ from sidecar.web.unsent import Unsent, unsent_bytes
 
 log = logging.getLogger("sidecar.request")
 
+CORS: web.AppKey[Callable[[str | None], Mapping[str, str]]] = web.AppKey("cors")
+"""Returns the CORS headers of an answer to a request with this Origin (``None``: it could not be read)."""
+
 Observe = Callable[[int], None]
 """Is told the status of each request that was not even HTTP."""
 
@@ -31,7 +34,7 @@ Observe = Callable[[int], None]
 class _Connection(RequestHandler):
     """One client connection."""
 
-    __slots__ = ("_admit", "_is_ending", "_observe", "_unsent")
+    __slots__ = ("_admit", "_cors", "_is_ending", "_observe", "_unsent")
 
     def __init__(
         self,
@@ -39,9 +42,11 @@ class _Connection(RequestHandler):
         observe: Observe,
         unsent: Unsent,
         admit: Callable[[asyncio.Transport], bool],
+        cors: Callable[[str | None], Mapping[str, str]],
         **keywords: Any,
     ) -> None:
         super().__init__(*arguments, **keywords)
+        self._cors = cors
         self._observe = observe
         self._unsent = unsent
         self._admit = admit
@@ -94,12 +99,13 @@ class _Connection(RequestHandler):
             raise ConnectionError("an answer has begun already")
         if isinstance(exc, LineTooLong):
             status = 414 if bytes(exc.args[0][:1]) == b"/" else 431
-        return _refused(malformed(status), self._observe, "malformed")
+        return _refused(malformed(status), self._observe, "malformed", self._cors(None))
 
 
-def _refused(response: web.Response, observe: Observe, reason: str) -> web.Response:
+def _refused(response: web.Response, observe: Observe, reason: str, cors: Mapping[str, str]) -> web.Response:
     """Count and log a request that no application gets to see. Return its answer, which is the connection's last."""
     observe(response.status)
+    response.headers.update(cors)
     response.headers["X-Request-Id"] = request_id = secrets.token_hex(8)
     fields = {"request_id": request_id, "route": "malformed", "method": "other", "status": response.status}
     log.info("request", extra={**fields, "reason": reason})
@@ -110,7 +116,14 @@ def _refused(response: web.Response, observe: Observe, reason: str) -> web.Respo
 class _Server(web.Server):
     """Makes our connections instead of aiohttp's."""
 
-    def __init__(self, server: web.Server, observe: Observe, limit: ConnectionLimit, **keywords: Any) -> None:
+    def __init__(
+        self,
+        server: web.Server,
+        observe: Observe,
+        limit: ConnectionLimit,
+        cors: Callable[[str | None], Mapping[str, str]],
+        **keywords: Any,
+    ) -> None:
         super().__init__(
             self._handle,
             request_factory=self._make_request,
@@ -120,6 +133,7 @@ class _Server(web.Server):
         self._application = server
         self._observe = observe
         self._limit = limit
+        self._cors = cors
         self._refused = RefusedConnections()
         self.unsent = Unsent()
 
@@ -154,15 +168,20 @@ class _Server(web.Server):
         return self._application.request_factory(message, payload, protocol, writer, task)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request whose body is refused; the application gets every other one."""
+        """Answer a request whose body or expectation is refused; the application gets every other one."""
+        cors = self._cors(request.headers.get(hdrs.ORIGIN))
         if framing.is_refused(request.method, request.version, request.headers):
-            return _refused(unexpected_body(), self._observe, "unexpected_body")
+            return _refused(unexpected_body(), self._observe, "unexpected_body", cors)
+        # aiohttp would quote it (RFC 9110 10.1.1).
+        if any(one.lower() != "100-continue" for one in request.headers.getall(hdrs.EXPECT, ())):
+            return _refused(malformed(417), self._observe, "expectation", cors)
         return await self._application.request_handler(request)
 
     def __call__(self) -> RequestHandler:
         return _Connection(
-            self, loop=self._loop, observe=self._observe, unsent=self.unsent, admit=self._admit, **self._kwargs
-        )
+            self, loop=self._loop, observe=self._observe, unsent=self.unsent, admit=self._admit, cors=self._cors,
+            **self._kwargs,
+        )  # fmt: skip
 
 
 class Runner(web.AppRunner):
@@ -204,7 +223,8 @@ class Runner(web.AppRunner):
         self._shutdown_timeout = seconds
 
     async def _make_server(self) -> web.Server:
-        return _Server(await super()._make_server(), self._observe, self._limit, **self._connection_keywords)
+        cors: Callable[[str | None], Mapping[str, str]] = self.app.get(CORS, lambda origin: {})
+        return _Server(await super()._make_server(), self._observe, self._limit, cors, **self._connection_keywords)
 
 
 def _has_more(one: RequestHandler) -> bool:

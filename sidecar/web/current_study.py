@@ -1,13 +1,17 @@
 """What the archive says now of what is being sent: archives are corrected meanwhile (SIA-42, 43)."""
 
+import contextlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sidecar.access.decision import Part, PatientPermit
-from sidecar.common.errors import Unavailable
+from sidecar.common.dicom_json import number, tag, text
+from sidecar.common.errors import Problem, Unavailable
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.counts import count_instances
 from sidecar.pacs.ownership import KnownAs
+from sidecar.pacs.resources import Query
 from sidecar.web.guard import Guard
 
 log = logging.getLogger(__name__)
@@ -48,6 +52,21 @@ class CurrentStudy:
                 "The study has just changed; try again.", reason="study_changed", retry_after=CHANGED_SECONDS
             )
         return found
+
+    async def has_frames(self, frames: Sequence[int]) -> bool:
+        """Return whether the instance has these frames, as far as the archive says; ``False``: certainly not.
+
+        An instance that does not say how many it has is taken for a single image (PS3.3 C.7.6.6.1.1).
+        """
+        part = self.part
+        parameters = (("SOPInstanceUID", part.instance or ""), ("includefield", tag("NumberOfFrames")))
+        query = Query("instances", study=part.study, series=part.series)
+        with contextlib.suppress(Problem):
+            async with self.guard.query_place(self.permit):
+                rows = await self.pacs.search(query, parameters, limit=1, known_as=self.known_as)
+            if [text(row, "SOPInstanceUID") for row in rows] == [part.instance]:
+                return max(frames) <= (number(rows[0], "NumberOfFrames") or 1)
+        return True
 
     async def is_corrected(self) -> bool:
         """Whether the archive says now that the part is not there, or not only this patient's."""

@@ -10,13 +10,14 @@ from functools import partial
 
 import orjson
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 
 from sidecar.access.capability import Operation
 from sidecar.access.decision import Interaction, Part, PatientPermit, StudyPermit
 from sidecar.access.identity import PatientIdentifier
 from sidecar.access.token import Token, is_fhir_id
 from sidecar.common.dicom_json import Row, tag, text
-from sidecar.common.errors import BadGateway, BadRequest, NotAcceptable, Problem, Unavailable
+from sidecar.common.errors import BadGateway, BadRequest, NotAcceptable, NotFound, Problem, Unavailable
 from sidecar.common.fair_queue import Place
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.slices import in_slices, let_go
@@ -39,8 +40,9 @@ from sidecar.web.current_study import CurrentStudy
 from sidecar.web.guard import Guard
 from sidecar.web.limits import RequestLimits
 from sidecar.web.middleware import TARGET
+from sidecar.web.negotiate import is_strict
 from sidecar.web.patient_view import PatientView
-from sidecar.web.pieces import in_pieces
+from sidecar.web.pieces import accepts_gzip, in_pieces
 from sidecar.web.shown_rows import shown_rows
 from sidecar.web.stream import Streamer
 from sidecar.web.wado_uri import parse_wado_uri
@@ -179,7 +181,7 @@ class DicomWeb:
                     retry_after=1,
                 )  # fmt: skip
 
-        asked = upstream_accept(accept, resource)
+        asked = upstream_accept(accept, resource, one_range=self._pacs.dialect.one_media_range)
         rendering = _rendering_parameters(parameters, resource)
         async with self._limits.transfer(token, resource) as places:
             with span("record"):
@@ -222,17 +224,21 @@ class DicomWeb:
             await decide_again()
             if upstream.status == 304 and conditions:
                 return web.Response(status=304, headers=to_client(upstream.headers, partial=False))
+            if resource.frames and upstream.status in (400, 406) and not await now.has_frames(resource.frames):
+                raise NotFound("There is no such frame.", reason="pacs_absent")
             head = check_head(
                 upstream.status, upstream.headers, resource.kind, chunked=upstream.chunked, ranged="Range" in conditions
             )
             scanner = scanner_for(
                 head, resource.kind, permitted, root=root, verify=self._verify, row_bytes=self._metadata_row_bytes,
                 unwrap=unwrap, zipped=zipped,
+                one_part=resource.kind is Kind.INSTANCE or len(resource.frames) == 1,
             )  # fmt: skip
             if zipped:
                 head = replace(head, content_type="application/zip", media_type="application/zip")
             elif unwrap and head.boundary is not None:
-                head = replace(head, content_type="application/dicom", media_type="application/dicom")
+                alone = "application/dicom" if resource.kind in OBJECTS else "application/octet-stream"
+                head = replace(head, content_type=alone, media_type=alone)
             return await self._streamer.send(request, upstream, head, resource.kind.value, scanner, now, places)
 
     async def _search(
@@ -249,7 +255,7 @@ class DicomWeb:
     ) -> web.Response:
         if not accepts_json(accept):
             raise NotAcceptable("Searches are answered in application/dicom+json.", reason="accept")
-        matching = parse_matching(parameters)
+        matching = parse_matching(parameters, strict=is_strict(request))
         await self._limits.search(request, token)
         if only is not None and query.study is None:
             await self._guard.study(permit, Part(only), whole=False)
@@ -273,7 +279,9 @@ class DicomWeb:
             )
             await let_go(rows)
             written[:1] = [b"[" + one[1:] for one in written[:1]] or [b"["]
-            return in_pieces([*written, b"]"], {hdrs.CONTENT_TYPE: DICOM_JSON})
+            headers = CIMultiDict({hdrs.CONTENT_TYPE: DICOM_JSON})
+            headers.extend((hdrs.WARNING, text) for text in _warnings(matching.ignored))
+            return in_pieces([*written, b"]"], headers, gzip=accepts_gzip(request))
         except TooDeep:
             log.error("a row of the PACS is nested too deep")
             raise BadGateway("The image archive gave an answer that cannot be used.", reason="query_too_deep") from None
@@ -403,6 +411,16 @@ def _join_fields(parameters: Sequence[tuple[str, str]]) -> list[tuple[str, str]]
     return [*((name, value) for name, value in parameters if name != "includefield"), ("includefield", joined)]
 
 
+def _warnings(ignored: Sequence[str]) -> list[str]:
+    """The Warning headers for query parameters that were ignored (PS3.18 8.3, 8.3.4.2)."""
+    texts = []
+    if "fuzzymatching" in ignored:
+        texts.append("The fuzzymatching parameter is not supported. Only literal matching has been performed.")
+    if others := [name for name in ignored if name != "fuzzymatching"]:
+        texts.append("Ignored query parameters: " + ", ".join(others))
+    return [f'299 smart-imaging-sidecar "{one}"' for one in texts]
+
+
 def _accept(request: web.Request) -> tuple[str | None, list[tuple[str, str]]]:
     """What the client accepts, and the query's other parameters.
 
@@ -413,6 +431,8 @@ def _accept(request: web.Request) -> tuple[str | None, list[tuple[str, str]]]:
     if len(in_query) > 1:
         raise BadRequest("The parameter accept is given twice.", reason="bad_accept")
     others = [(name, value) for name, value in parameters if name != "accept"]
+    # Form encoding makes a space of a "+" that is not written %2B.
+    in_query = [value.replace("application/dicom ", "application/dicom+") for value in in_query]
     values = in_query or request.headers.getall(hdrs.ACCEPT, [])
     return ", ".join(values) if values else None, others
 

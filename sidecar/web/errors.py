@@ -38,6 +38,7 @@ MAXIMUM_SERIES = 100
 
 _MALFORMED = {
     414: ("too-long", "The URL is too long."),
+    417: ("invalid", "This server meets no expectation but 100-continue."),
     431: ("too-long", "A header of the request is too long."),
     500: ("exception", "An internal error occurred."),
 }

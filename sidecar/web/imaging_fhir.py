@@ -33,7 +33,7 @@ from sidecar.web.errors import FHIR_JSON, json_response
 from sidecar.web.guard import Denied, Guard
 from sidecar.web.limits import RequestLimits
 from sidecar.web.middleware import TARGET
-from sidecar.web.negotiate import answer, fhir_version, wants_fresh
+from sidecar.web.negotiate import answer, fhir_version, is_strict, wants_fresh
 from sidecar.web.patient_view import PatientView
 from sidecar.web.search_details import search_details
 from sidecar.web.target import form_parameters
@@ -101,7 +101,7 @@ class ImagingFhir:
         parameters = await _parameters(request)
         current_record().searches(request.path, parameters)
         version = fhir_version(request, parameters)
-        search = parse_search(parameters, self._site, strict=_is_strict(request))
+        search = parse_search(parameters, self._site, strict=is_strict(request))
         permit = await self._permit(token, compartment, search)
         await self._limits.search(request, token)
         fresh = wants_fresh(request)
@@ -134,7 +134,10 @@ class ImagingFhir:
         # Id, time and seals of the links differ each time: a client has the answer when the rest is the same.
         following = page.next_after and [page.next_after.uid, self._page_links.key_id]
         identity = [bundle.get("entry"), page.total, following]
-        return answer(request, bundle, version=version, identity=identity, pretty=search.result.pretty)
+        # Addresses that are permissions are not compressed beside what the client wrote (link.self).
+        return answer(
+            request, bundle, version=version, identity=identity, pretty=search.result.pretty, gzip=not issued
+        )  # fmt: skip
 
     async def _permit(self, token: Token, compartment: str | None, search: Search) -> PatientPermit:
         """Every patient whom the request names must be the same permitted one (SIA-22); none: the token's own."""
@@ -260,16 +263,12 @@ def _until(issued: Issued) -> str:
     return instant(datetime.fromtimestamp(int(issued.expires_at), UTC))
 
 
-def _is_strict(request: web.Request) -> bool:
-    return "handling=strict" in request.headers.get("Prefer", "").replace(" ", "")
-
-
 def _how_to_read(request: web.Request) -> tuple[str, Result]:
     """FHIR version and result parameters of a read (R4 http.html#summary); others mean nothing here."""
     parameters = request[TARGET].parameters()
     result = Result()
     for name, value in parameters:
-        if name in ("_summary", "_elements", "_format", "_pretty") and (name, value) != ("_summary", "count"):
+        if name in ("_summary", "_elements", "_format", "_pretty") and value not in ("", "count"):
             result = read_result(result, name, value, maximum_count=0)
     return fhir_version(request, parameters), result
 
@@ -277,6 +276,8 @@ def _how_to_read(request: web.Request) -> tuple[str, Result]:
 async def _parameters(request: web.Request) -> list[tuple[str, str]]:
     parameters = request[TARGET].parameters()
     if request.method != "POST":
+        return parameters
+    if not request.body_exists or request.content_length == 0:
         return parameters
     if request.content_type != "application/x-www-form-urlencoded":
         raise BadRequest("A search by POST has a body of application/x-www-form-urlencoded.", reason="bad_body")

@@ -19,7 +19,7 @@ from sidecar.telemetry.durations import start_durations
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web import errors
 from sidecar.web.guard import Denied
-from sidecar.web.target import Target, parse_target
+from sidecar.web.target import Target, authority_of, parse_target
 
 log = logging.getLogger("sidecar.request")
 
@@ -45,8 +45,13 @@ def observe_requests(
     realm: str,
     is_draining: Callable[[], bool] = lambda: False,
     tracing: Tracing = _TRACING,
+    public_url: str = "",
 ) -> Middleware:
-    """Return the outermost middleware. ``realm`` stands in WWW-Authenticate; ``is_draining``: the server is ending."""
+    """Return the outermost middleware. ``realm`` stands in WWW-Authenticate; ``is_draining``: the server is ending.
+
+    ``public_url``: our own, for targets in absolute form.
+    """
+    own = authority_of(public_url)
 
     @web.middleware
     async def trace(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -63,7 +68,7 @@ def observe_requests(
         record.route = request.match_info.route.name or "unknown"
         status = _CLIENT_GONE
         try:
-            response = _told(request, await _answer(request, handler, realm), record, audit)
+            response = _told(request, await _answer(request, handler, realm, own), record, audit)
             status = str(response.status)
         except BaseException:
             if is_draining():
@@ -80,11 +85,11 @@ def observe_requests(
     return trace
 
 
-async def _answer(request: web.Request, handler: Handler, realm: str) -> web.StreamResponse:
+async def _answer(request: web.Request, handler: Handler, realm: str, own: str) -> web.StreamResponse:
     try:
         with span("read"):
             _check_protocol(request)
-            request[TARGET] = parse_target(request.raw_path)
+            request[TARGET] = parse_target(request.raw_path, own)
         return await handler(request)
     except Denied as denied:
         request[REASON] = denied.reason.value
@@ -166,4 +171,4 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"
-    headers["Vary"] = "Accept, Authorization, Origin"
+    headers["Vary"] = "Accept, Accept-Encoding, Authorization, Origin"

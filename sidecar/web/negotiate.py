@@ -14,7 +14,7 @@ from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS, to_r5
 from sidecar.fhir.results import json_format
 from sidecar.pacs.media import accepts_json, parse_accept
 from sidecar.web.errors import FHIR_JSON
-from sidecar.web.pieces import in_pieces
+from sidecar.web.pieces import accepts_gzip, in_pieces
 
 _JSON = frozenset({FHIR_JSON, "application/json", "text/json"})
 _TAGS = re.compile(r'\*|(?:W/)?("[!#-~]*")')
@@ -25,7 +25,7 @@ def fhir_version(request: web.Request, parameters: Sequence[tuple[str, str]]) ->
 
     R4 http.html#version-parameter. Raises ``NotAcceptable``, and ``BadRequest`` for a malformed Accept.
     """
-    formats = [value for name, value in parameters if name == "_format"]
+    formats = [value for name, value in parameters if name == "_format" and value]
     named = _version_of(formats[-1]) if formats else None  # It comes before the header (R4 http.html#parameters).
     if named is not None:
         return _known(named)
@@ -69,25 +69,44 @@ def wants_fresh(request: web.Request) -> bool:
     return bool(directives & {"no-cache", "max-age=0"})
 
 
+def is_strict(request: web.Request) -> bool:
+    """Whether what would be ignored is to be refused (``Prefer: handling=strict``, RFC 7240 4.4; the first counts)."""
+    for line in request.headers.getall("Prefer", ()):
+        for one in line.split(","):
+            name, _, value = one.partition(";")[0].partition("=")
+            if name.strip().lower() == "handling":
+                return value.strip(' \t"').lower() == "strict"
+    return False
+
+
 def answer(
-    request: web.Request, resource: Mapping[str, Any], *, version: str, identity: object = None, pretty: bool = False
+    request: web.Request,
+    resource: Mapping[str, Any],
+    *,
+    version: str,
+    identity: object = None,
+    pretty: bool = False,
+    gzip: bool = True,
 ) -> web.Response:
     """Return the answer in this FHIR version, or a 304 when the client has it (R4 http.html#cread).
 
-    ``identity``: what the answer says without what differs each time (``None``: all of it).
+    ``gzip``: it may be compressed. ``identity``: what the answer says without what differs each time (``None``: all of
+    it).
     """
     shown = to_r5(resource) if version == "5.0" else resource
     written = orjson.dumps(resource if identity is None else identity, default=dict)
     tag = f'W/"{hashlib.blake2b(written + version.encode(), digest_size=12).hexdigest()}"'
-    if request.method in ("GET", "HEAD") and tag.removeprefix("W/") in _tags(request):
+    if request.method in ("GET", "HEAD") and {"*", tag.removeprefix("W/")} & _tags(request):
         return web.Response(status=304, headers={hdrs.ETAG: tag})
     body = orjson.dumps(shown, option=orjson.OPT_INDENT_2 if pretty else None, default=dict)
     content_type = FHIR_JSON if version == DEFAULT_VERSION else f"{FHIR_JSON}; fhirVersion={version}"
     headers: dict[str, str] = {hdrs.CONTENT_TYPE: content_type + "; charset=utf-8", hdrs.ETAG: tag}
-    return in_pieces([body], headers)
+    return in_pieces([body], headers, gzip=gzip and accepts_gzip(request))
 
 
 def _tags(request: web.Request) -> set[str]:
-    """The tags of If-None-Match, compared weakly (RFC 9110 13.1.2). ``*`` is not for what may change."""
+    """The tags of If-None-Match, compared weakly, or ``*``, which is any (RFC 9110 13.1.2)."""
     lines = request.headers.getall(hdrs.IF_NONE_MATCH, ())
+    if [line.strip() for line in lines] == ["*"]:
+        return {"*"}
     return {found[1] for line in lines for found in _TAGS.finditer(line) if found[1]}

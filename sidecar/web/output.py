@@ -14,8 +14,9 @@ _LONG_BYTES = 2**16
 class Output:
     """The body behind ``writer``, which ``StreamResponse.prepare`` returned."""
 
-    def __init__(self, writer: AbstractStreamWriter) -> None:
+    def __init__(self, writer: AbstractStreamWriter, *, compressed: bool = False) -> None:
         self._writer = writer
+        self._compressed = compressed
         self._begun = False
 
     async def write(self, pieces: Pieces) -> int:
@@ -30,7 +31,7 @@ class Output:
         is_chunked = getattr(writer, "chunked", False)
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client has left")
-        if not (self._begun and takes_many and is_chunked and size >= _LONG_BYTES):
+        if self._compressed or not (self._begun and takes_many and is_chunked and size >= _LONG_BYTES):
             self._begun = True
             for piece in pieces:
                 await writer.write(piece)

@@ -1,20 +1,48 @@
-"""Long answers: sent a piece at a time, and others have their turn in between."""
+"""Long answers: sent a piece at a time, and others have their turn in between.
+
+They are compressed for clients that accept gzip. What an answer's length tells of its text (BREACH) helps nobody: a
+page of another origin has no token to ask with (there are no cookies), and no answer has the token in it.
+"""
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
+from multidict import CIMultiDict
 
 PIECE_BYTES = 262_144
+LEAST_COMPRESSED_BYTES = 16_384
+"""Shorter answers are not worth it."""
+_HELD_BYTES = 1_024
+"""Longer pieces are compressed in a thread."""
+# A weight that is not 0, or none.
+_WEIGHT = re.compile(r"|q\s*=\s*(?:1(?:\.0{0,3})?|0?\.(?!0{1,3}$)[0-9]{1,3})", re.ASCII)
 
 
-def in_pieces(parts: Sequence[bytes], headers: Mapping[str, str]) -> web.Response:
-    """Return the answer whose body are the ``parts``, with its Content-Length; sent in pieces."""
+def in_pieces(parts: Sequence[bytes], headers: Mapping[str, str], *, gzip: bool = False) -> web.Response:
+    """Return the answer whose body are the ``parts``, sent in pieces; compressed if ``gzip``, unless it is short."""
     length = sum(map(len, parts))
     if length <= PIECE_BYTES:
-        return web.Response(body=b"".join(parts), headers=headers)
-    return web.Response(body=_pieces(deque(parts)), headers={**headers, hdrs.CONTENT_LENGTH: str(length)})
+        response = web.Response(body=b"".join(parts), headers=headers, zlib_executor_size=_HELD_BYTES)
+    else:
+        headers = CIMultiDict(headers)
+        headers[hdrs.CONTENT_LENGTH] = str(length)  # aiohttp takes it from what is compressed.
+        response = web.Response(body=_pieces(deque(parts)), headers=headers)
+    if gzip and length >= LEAST_COMPRESSED_BYTES:
+        response.enable_compression(web.ContentCoding.gzip)
+    return response
+
+
+def accepts_gzip(request: web.Request) -> bool:
+    """Whether the client accepts gzip (RFC 9110 12.5.3), and can be sent a body of unknown length."""
+    weights: dict[str, bool] = {}
+    for line in request.headers.getall(hdrs.ACCEPT_ENCODING, ()):
+        for one in line.lower().split(","):
+            name, _, parameter = one.partition(";")
+            weights[name.strip()] = _WEIGHT.fullmatch(parameter.strip()) is not None
+    return request.version >= HttpVersion11 and weights.get("gzip", weights.get("*", False))
 
 
 async def _pieces(parts: deque[bytes]) -> AsyncIterator[bytes | memoryview]:

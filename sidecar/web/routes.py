@@ -11,6 +11,7 @@ from sidecar.fhir import frames
 from sidecar.telemetry.audit import AuditTrail
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.capabilities import PREFIX
+from sidecar.web.connection import CORS
 from sidecar.web.dicomweb import DicomWeb
 from sidecar.web.errors import json_response
 from sidecar.web.imaging_fhir import ImagingFhir
@@ -20,7 +21,10 @@ from sidecar.web.middleware import Handler, add_headers, observe_requests
 REQUEST_BODY_BYTES = 65_536
 """Of a POST search; nothing else has a body."""
 
-_EXPOSED = ("Content-Length", "Content-Location", "ETag", "Retry-After", "WWW-Authenticate", "X-Request-Id")
+_EXPOSED = (
+    "Accept-Ranges", "Content-Length", "Content-Location", "Content-Range", "ETag", "Retry-After", "Warning",
+    "WWW-Authenticate", "X-Request-Id",
+)  # fmt: skip
 
 
 def create_public(
@@ -31,6 +35,7 @@ def create_public(
     *,
     cors_origins: Sequence[str],
     realm: str,
+    public_url: str = "",
     wado_uri: bool = False,
     capabilities: bool = False,
     is_draining: Callable[[], bool] = lambda: False,
@@ -39,10 +44,11 @@ def create_public(
 ) -> web.Application:
     """Return the public application. ``wado_uri`` adds that route (PS3.18 chapter 9), ``capabilities`` those (SIA-50).
 
-    ``customize`` may add routes, ``GET /`` among them (the demo's page).
+    ``public_url``: our own, for targets in absolute form. ``customize`` may add routes, ``GET /`` among them (the
+    demo's page).
     """
     app = web.Application(
-        middlewares=[hold_places(), observe_requests(metrics, audit, realm, is_draining, tracing)],
+        middlewares=[hold_places(), observe_requests(metrics, audit, realm, is_draining, tracing, public_url)],
         client_max_size=REQUEST_BODY_BYTES,
     )
     # No credentials: we use no cookies, and a page's script must show its token itself.
@@ -77,7 +83,21 @@ def create_public(
         add("root", "/", _pointer, "GET", "HEAD")
     add("unknown", "/{tail:.*}", _unknown, hdrs.METH_ANY)
     app.on_response_prepare.append(add_headers)
+    app[CORS] = lambda origin: _cors_headers(cors_origins, origin)
     return app
+
+
+def _cors_headers(origins: Sequence[str], origin: str | None) -> dict[str, str]:
+    """The CORS headers of an answer that no route gives. They say nothing of anybody."""
+    if "*" in origins:
+        allowed = "*"
+    elif origin is None and len(origins) == 1:
+        allowed = origins[0]
+    elif origin is not None and origin in origins:
+        allowed = origin
+    else:
+        return {}
+    return {hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: allowed, hdrs.ACCESS_CONTROL_EXPOSE_HEADERS: ",".join(_EXPOSED)}
 
 
 async def _pointer(request: web.Request) -> web.Response:

@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
-from sidecar.common.errors import BadGateway, GatewayTimeout, NotFound, Problem, Unavailable
+from sidecar.common.errors import BadGateway, GatewayTimeout, NotAcceptable, NotFound, Problem, Unavailable
 from sidecar.common.fair_queue import Place
 from sidecar.common.slices import in_slices
 from sidecar.common.spans import KIND, OUTCOME, Span, span
@@ -24,17 +24,19 @@ from sidecar.pacs.answer import Head
 from sidecar.pacs.elements import Unreadable
 from sidecar.pacs.metadata import Metadata
 from sidecar.pacs.parts import Multipart
-from sidecar.pacs.scanner import Malformed, Scanner
+from sidecar.pacs.resources import Kind
+from sidecar.pacs.scanner import Malformed, Scanner, Untouched
 from sidecar.pacs.upstream import Upstream
 from sidecar.pacs.verify import Excluded, Foreign
 from sidecar.pacs.zip_archive import ZipArchive
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.abort import abort_connection
-from sidecar.web.conditions import to_client
+from sidecar.web.conditions import heeds_ranges, to_client
 from sidecar.web.current_study import CHANGED_SECONDS, CurrentStudy
 from sidecar.web.least_rate import ClientRate
 from sidecar.web.middleware import BROKEN_OFF, REASON, REQUEST_ID
 from sidecar.web.output import Output, Pieces
+from sidecar.web.pieces import LEAST_COMPRESSED_BYTES, accepts_gzip
 from sidecar.web.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -81,6 +83,10 @@ class Broken(Exception):
                 "The image archive sent data that are not certainly this patient's; they were not passed on.",
                 reason=self.reason,
             )
+        if self.reason == "several_values":
+            return NotAcceptable(
+                "The image archive has this in several parts; ask for multipart/related.", reason="pacs_several_values"
+            )
         return BadGateway("The image archive broke off its answer.", reason="pacs_" + self.reason)
 
 
@@ -123,12 +129,18 @@ class Streamer:
         try:
             async with watch:
                 first = await body.next()
-                response = self._response(upstream, head, kind, keeps_length=scanner.keeps_length)
+                ranges = isinstance(scanner, Untouched) and heeds_ranges(Kind(kind))
+                response = self._response(
+                    upstream, head, kind, length=scanner.length(head.content_length), ranges=ranges
+                )
+                is_long = not body.has_ended or sum(map(len, first)) >= LEAST_COMPRESSED_BYTES
+                if isinstance(scanner, Metadata) and is_long and accepts_gzip(request):
+                    response.enable_compression(web.ContentCoding.gzip)
                 if request.version < HttpVersion11 and response.content_length is None:
                     response.force_close()  # Its end is the body's end.
                 writer = await response.prepare(request)
                 if request.method != "HEAD" and writer is not None:
-                    await self._copy(first, body, writer, kind, watch, rate)
+                    await self._copy(first, body, writer, kind, watch, rate, compressed=response.compression)
                 watch.begin(_WRITING, self.client_seconds)
                 rate.wait_for(writer)
                 await response.write_eof()
@@ -151,13 +163,18 @@ class Streamer:
                 step.set("http.response.size", writer.output_size)
         return response
 
-    def _response(self, upstream: Upstream, head: Head, kind: str, *, keeps_length: bool) -> web.StreamResponse:
+    def _response(
+        self, upstream: Upstream, head: Head, kind: str, *, length: int | None, ranges: bool
+    ) -> web.StreamResponse:
         response = web.StreamResponse(
             status=206 if head.is_partial else 200,
-            headers={"Content-Type": head.content_type, **to_client(upstream.headers, partial=head.is_partial)},
+            headers={
+                "Content-Type": head.content_type,
+                **to_client(upstream.headers, partial=head.is_partial, ranges=ranges),
+            },
         )
-        if keeps_length and head.content_length is not None:
-            response.content_length = head.content_length
+        if length is not None:
+            response.content_length = length
         if head.media_type == "application/pdf":
             response.headers["Content-Disposition"] = "attachment"
         elif head.media_type == "application/zip":
@@ -165,9 +182,17 @@ class Streamer:
         return response
 
     async def _copy(
-        self, pieces: Pieces, body: "Body", writer: AbstractStreamWriter, kind: str, watch: Watch, rate: ClientRate
+        self,
+        pieces: Pieces,
+        body: "Body",
+        writer: AbstractStreamWriter,
+        kind: str,
+        watch: Watch,
+        rate: ClientRate,
+        *,
+        compressed: bool,
     ) -> None:
-        sent, output = self.metrics.streamed_bytes.labels(kind), Output(writer)
+        sent, output = self.metrics.streamed_bytes.labels(kind), Output(writer, compressed=compressed)
         while pieces:
             watch.begin(_WRITING, self.client_seconds)
             rate.wait_for(writer)
@@ -214,6 +239,11 @@ class Body:
         self._now = now
         self._ended = False
         self._directory: list[bytes] = []  # What of a ZIP's end has not been returned yet.
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether ``next`` has returned all of it."""
+        return self._ended
 
     async def next(self) -> Pieces:
         """Return the next bytes that may be sent; none at the end. Raises ``Broken``.

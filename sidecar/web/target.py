@@ -10,6 +10,7 @@ MAXIMUM_LENGTH = 8_000
 
 # The characters of our own paths. "%" only as %24 for "$"; no ";", no backslash, no control, nothing beyond ASCII.
 _SEGMENT = re.compile(r"(?:[A-Za-z0-9._~,$-]|%24)*", re.ASCII)
+_ABSOLUTE = re.compile(r"(?P<scheme>https?)://(?P<authority>[A-Za-z0-9.\[\]:-]+)(?=/|$)", re.ASCII | re.IGNORECASE)
 _QUERY = re.compile(r"[!-~]*", re.ASCII)
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -33,10 +34,25 @@ class Target:
         return form_parameters(self.query)
 
 
-def parse_target(raw: str) -> Target:
-    """Return the target of a request line. Raises ``NotFound`` or ``BadRequest`` for any unusual spelling."""
+def authority_of(url: str) -> str:
+    """Return the host and port of a URL in lower case, the port left out where it is the scheme's."""
+    found = _ABSOLUTE.match(url)
+    if found is None:
+        return ""
+    default = ":80" if found["scheme"].lower() == "http" else ":443"
+    return found["authority"].lower().removesuffix(default)
+
+
+def parse_target(raw: str, own: str = "") -> Target:
+    """Return the target of a request line. Raises ``NotFound`` or ``BadRequest`` for any unusual spelling.
+
+    ``own``: our authority. A target in absolute form with another one is refused (RFC 9112 3.2.2).
+    """
     if len(raw) > MAXIMUM_LENGTH:
         raise TargetTooLong("The URL is too long.", reason="target_too_long")
+    absolute = _ABSOLUTE.match(raw)
+    if own and absolute is not None and raw.startswith("/", absolute.end()) and authority_of(raw) == own:
+        raw = raw[absolute.end() :]
     path, _, query = raw.partition("?")
     if not path.startswith("/"):
         raise BadRequest("The request target must be a path.", reason="bad_target")
@@ -52,7 +68,11 @@ def parse_target(raw: str) -> Target:
 
 
 def form_parameters(text: str) -> list[tuple[str, str]]:
-    """Decode ``a=b&c=d``. Raises ``BadRequest`` for malformed escapes, other character sets, too many pairs."""
+    """Decode ``a=b&c=d``; nothing between two ``&`` is no pair.
+
+    Raises ``BadRequest`` for malformed escapes, other character sets, too many pairs.
+    """
+    text = "&".join(filter(None, text.split("&")))
     if not text:
         return []
     if _BAD_ESCAPE.search(text):

@@ -87,7 +87,17 @@ def _paths() -> list[Row]:
         row("path: raw NUL", request(OWN.encode() + b"\x00"), *REFUSED),
         row("path: a space", request(f"{OWN} /x"), *REFUSED),
         row("path: absolute form, another host", request(f"http://pacs:8042/dicom-web/studies/{FOREIGN}"), *REFUSED),
-        row("path: absolute form, our host", request(f"http://sidecar.example.org{OWN}"), *REFUSED),
+        row("path: absolute form, our host", request(f"http://sidecar.example.org{OWN}"), 200, pacs="retrieval"),
+        row("path: absolute form, our host as a user", request(f"http://sidecar.example.org@pacs:8042{OWN}"), *REFUSED),
+        row(
+            "path: absolute form, our host and dots", request(f"http://sidecar.example.org{OWN}/../{FOREIGN}"), *REFUSED
+        ),
+        row(
+            "path: absolute form, our host, a foreign study",
+            request(f"http://sidecar.example.org{ROOT}/studies/{FOREIGN}"),
+            404,
+            pacs="queries",
+        ),
         row("path: authority form", request("pacs:8042", method="CONNECT"), *REFUSED),
         row("path: asterisk", request("*", method="OPTIONS"), *REFUSED),
         row("path: no slash", request(f"fhir/Patient/{PATIENT}/$wado-rs/studies/{STUDY}"), *REFUSED),

@@ -162,6 +162,13 @@ def _check_links(bundle: Resource) -> str:
 def _check_entries(entries: list[Resource], base: str) -> frozenset[str]:
     """Return the full URLs of the included Endpoints."""
     kinds = {"match": "ImagingStudy", "include": "Endpoint"}
+    outcomes = [entry for entry in entries if _object(entry, "search").get("mode") == "outcome"]
+    assert len(outcomes) <= 1, "more than one entry of mode outcome"
+    for entry in outcomes:
+        assert entry["resource"]["resourceType"] == "OperationOutcome", (
+            "an entry of mode outcome is no OperationOutcome"
+        )
+    entries = [entry for entry in entries if entry not in outcomes]
     for entry in entries:
         mode = _object(entry, "search").get("mode")
         assert mode in kinds, "entry.search.mode is neither match nor include"

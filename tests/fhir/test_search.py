@@ -132,7 +132,7 @@ def test_dates() -> None:
 
 
 @pytest.mark.parametrize("name", ["started", "_lastUpdated"])
-@pytest.mark.parametrize("value", ["", "yesterday", "ge", "2024-02-30", "2024,", "ge2024-01-01,x"])
+@pytest.mark.parametrize("value", ["yesterday", "ge", "2024-02-30", "2024,", "ge2024-01-01,x"])
 def test_bad_dates_are_refused(name: str, value: str) -> None:
     assert reason((name, value)) == "bad_date"
 
@@ -145,7 +145,7 @@ def test_counts(value: str, count: int) -> None:
     assert parse(("_count", value)).result.count == count <= MAXIMUM_COUNT
 
 
-@pytest.mark.parametrize("value", ["", "-1", "+1", " 1", "1.0", "1e2", "ten", "1" * 16, "\u0661", "\uff11"], ids=ascii)
+@pytest.mark.parametrize("value", ["-1", "+1", " 1", "1.0", "1e2", "ten", "1" * 16, "\u0661", "\uff11"], ids=ascii)
 def test_bad_counts_are_refused(value: str) -> None:
     assert reason(("_count", value)) == "bad_count"
 
@@ -156,7 +156,7 @@ def test_include(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "endpoint", "ImagingStudy:patient", "ImagingStudy:endpoint:Patient", "imagingstudy:endpoint"]
+    "value", ["endpoint", "ImagingStudy:patient", "ImagingStudy:endpoint:Patient", "imagingstudy:endpoint"]
 )
 def test_other_includes_are_refused(value: str) -> None:
     with pytest.raises(NotSupported):
@@ -255,7 +255,7 @@ def test_a_patients_identifier_has_a_value(value: str) -> None:
     assert reason(("patient.identifier", value)) == "bad_patient"
 
 
-@pytest.mark.parametrize("value", ["", "yes", "TRUE", "1"])
+@pytest.mark.parametrize("value", ["yes", "TRUE", "1"])
 def test_missing_is_true_or_false(value: str) -> None:
     assert parse(("started:missing", "true")).missing == [("started", True)]
     assert reason(("started:missing", value)) == "bad_value"

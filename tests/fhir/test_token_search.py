@@ -31,7 +31,7 @@ ALL = {"1.2.1", "1.2.2", "1.2.3", "1.2.4"}
         ("modality", "CT", {"1.2.1"}), ("modality", "ct", {"1.2.1"}), ("modality", "MR", {"1.2.2", "1.2.4"}),
         ("modality", "CT,MR", {"1.2.1", "1.2.2", "1.2.4"}), ("modality", f"{DCM}|CT", {"1.2.1"}),
         ("modality", "urn:x|CT", set()), ("modality", "|CT", set()), ("modality", f"{DCM}|", ALL),
-        ("modality", "", set()), ("modality", "C", set()), ("modality", "CT|", set()), ("modality", "a|b|CT", set()),
+        ("modality", "", ALL), ("modality", "C", set()), ("modality", "CT|", set()), ("modality", "a|b|CT", set()),
         ("modality", "US", {"1.2.3"}), ("modality", "OT", set()),
         ("modality:not", "CT", ALL - {"1.2.1"}), ("modality:not", "CT,MR", {"1.2.3"}),
         ("modality:missing", "true", set()), ("modality:missing", "false", ALL),

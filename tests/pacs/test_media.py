@@ -13,6 +13,7 @@ from sidecar.pacs.media import (
     MAXIMUM_RANGES,
     MediaRange,
     accepts_json,
+    is_single,
     may_be_part,
     parse_accept,
     prefers_zip,
@@ -24,6 +25,7 @@ STUDY = Retrieval(Kind.STUDY, Part("1.2"))
 SERIES = Retrieval(Kind.SERIES, Part("1.2", "1.3"))
 ONE = Part("1.2", "1.3", "1.4")
 INSTANCE, FRAMES = Retrieval(Kind.INSTANCE, ONE), Retrieval(Kind.FRAMES, ONE, (1,))
+TWO_FRAMES = Retrieval(Kind.FRAMES, ONE, (1, 2))
 RENDERED, THUMBNAIL = Retrieval(Kind.RENDERED, ONE), Retrieval(Kind.THUMBNAIL, Part("1.2"))
 METADATA = Retrieval(Kind.METADATA, Part("1.2"))
 BULKDATA, PIXELDATA = Retrieval(Kind.BULKDATA, ONE, steps=("7FE00010",)), Retrieval(Kind.PIXELDATA, ONE)
@@ -31,6 +33,7 @@ ALL = (STUDY, SERIES, INSTANCE, METADATA, FRAMES, RENDERED, THUMBNAIL, BULKDATA,
 
 AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 OCTETS = 'multipart/related; type="application/octet-stream"'
+STORED = OCTETS + "; transfer-syntax=*"
 
 BUILT: dict[str, tuple[str | None, Retrieval, str]] = {
     "the public viewer, type without quotes": (
@@ -40,7 +43,11 @@ BUILT: dict[str, tuple[str | None, Retrieval, str]] = {
     "an empty header": ("", INSTANCE, AS_STORED),
     "anything": ("*/*", STUDY, AS_STORED),
     "any multipart": ("multipart/*", SERIES, AS_STORED),
-    "a multipart of nothing in particular": ("multipart/related", STUDY, 'multipart/related; type="application/dicom"'),
+    "a multipart of nothing in particular": ("multipart/related", STUDY, AS_STORED),
+    "a multipart of anything": ('multipart/related; type="*/*"', STUDY, AS_STORED),
+    "a multipart of anything, in a transfer syntax": (
+        'multipart/related; type="*/*"; transfer-syntax=1.2.840.10008.1.2.4.50', STUDY,
+        'multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.4.50'),
     "without a transfer syntax: the PACS's default": (
         "multipart/related; type=application/dicom", STUDY, 'multipart/related; type="application/dicom"'),
     "a transfer syntax": (
@@ -67,12 +74,35 @@ BUILT: dict[str, tuple[str | None, Retrieval, str]] = {
         "application/zip;q=0, text/html, image/svg+xml, application/dicom+xml, " + AS_STORED, STUDY, AS_STORED),
     "the frames of an OHIF-style viewer": (
         "multipart/related; type=application/octet-stream; transfer-syntax=*", FRAMES, OCTETS + "; transfer-syntax=*"),
-    "frames, anything": ("*/*", FRAMES, OCTETS),
+    "frames, anything": ("*/*", FRAMES, STORED),
+    "frames, no header": (None, FRAMES, STORED),
+    "frames, any multipart": ("multipart/*;q=0.5", FRAMES, STORED + ";q=0.5"),
+    "frames, dicomweb-client's default": ('multipart/related; type="*/*"', FRAMES, STORED),
+    "frames, any application type": ('multipart/related; type="application/*"', FRAMES, STORED),
+    "frames, no type": ("multipart/related", FRAMES, STORED),
+    "frames of any type in a transfer syntax": (
+        'multipart/related; type="*/*"; transfer-syntax=1.2.840.10008.1.2.1', FRAMES,
+        OCTETS + "; transfer-syntax=1.2.840.10008.1.2.1"),
+    "frames, octets by name: decompressed, as PS3.18 8.7.3.5 says": (OCTETS, FRAMES, OCTETS),
     "frames as JPEG": ('multipart/related; type="image/jpeg"', FRAMES, 'multipart/related; type="image/jpeg"'),
-    "one frame alone": ("image/jls, application/octet-stream", FRAMES, "image/jls, application/octet-stream"),
-    "bulk data": ("application/octet-stream", BULKDATA, "application/octet-stream"),
-    "bulk data, anything": (None, BULKDATA, OCTETS),
-    "pixel data": ("*/*", PIXELDATA, OCTETS),
+    "one frame alone": (
+        "image/jls, application/octet-stream", FRAMES, f"image/jls, {OCTETS}, application/octet-stream"),
+    "one frame alone, as stored": (
+        "application/octet-stream; transfer-syntax=*;q=0.5", FRAMES,
+        f"{STORED};q=0.5, application/octet-stream; transfer-syntax=*;q=0.5"),
+    "one frame alone as an image": ("image/jls", FRAMES, "image/jls"),
+    "frames alone or not": (f"{OCTETS}, application/octet-stream", FRAMES, f"{OCTETS}, application/octet-stream"),
+    "bulk data alone": ("application/octet-stream", BULKDATA, f"{OCTETS}, application/octet-stream"),
+    "bulk data alone, any application type": (
+        "application/*", BULKDATA, f"{STORED}, application/octet-stream; transfer-syntax=*"),
+    "bulk data, anything": (None, BULKDATA, STORED),
+    "pixel data": ("*/*", PIXELDATA, STORED),
+    "an odd range behind a good one": (AS_STORED + ", a/b;q=2", STUDY, AS_STORED),
+    "an odd range before a good one": ("image/png;q=high, image/jpeg", RENDERED, "image/jpeg"),
+    "a word that is no range": ("json, application/json", METADATA, "application/dicom+json"),
+    "an unknown transfer syntax among good ranges": (
+        f"{OCTETS}; transfer-syntax=JPEG, {STORED}", FRAMES, STORED),
+    "a parameter given twice in one of them": ("a/b;type=x;type=y, */*", FRAMES, STORED),
     "rendered, anything": ("*/*", RENDERED, "image/jpeg"),
     "rendered by a browser": (
         "image/avif,image/webp,image/apng,image/*,*/*;q=0.8", RENDERED, "image/*, image/jpeg;q=0.8"),
@@ -90,6 +120,55 @@ BUILT: dict[str, tuple[str | None, Retrieval, str]] = {
 def test_what_the_pacs_is_asked_for(what: str) -> None:
     accept, retrieval, expected = BUILT[what]
     assert upstream_accept(accept, retrieval) == expected
+
+
+ONE_RANGE: dict[str, tuple[str | None, Retrieval, str]] = {
+    "the only one": (None, STUDY, AS_STORED),
+    "no weight": (AS_STORED + ";q=0.5", STUDY, AS_STORED),
+    "the heaviest": (f"{AS_STORED};q=0.5, multipart/related; type=application/dicom", STUDY,
+                     'multipart/related; type="application/dicom"'),
+    "as stored, of two with the same weight": (f"multipart/related; type=application/dicom, {AS_STORED}", STUDY,
+                                               AS_STORED),
+    "octets before images": (f"multipart/related; type=image/jpeg, {STORED}", FRAMES, STORED),
+    "a multipart before one alone": (f"application/octet-stream, {OCTETS};q=0.2", BULKDATA, OCTETS),
+    "one alone is unwrapped from it": ("application/octet-stream", BULKDATA, OCTETS),
+    "an image by a browser": ("image/avif,image/webp,image/apng,image/*,*/*;q=0.8", RENDERED, "image/jpeg"),
+    "an image that archives have": ("image/gif, image/png;q=0.5, video/mp4", RENDERED, "image/png"),
+    "an image that they may not have": ("image/gif;q=0.5", RENDERED, "image/gif"),
+    "any image": ("image/*;q=0.5", THUMBNAIL, "image/jpeg"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ONE_RANGE)
+def test_an_archive_that_reads_one_range_gets_the_best(what: str) -> None:
+    """Orthanc 1.10 takes what follows ``transfer-syntax=*`` for a part of its value, and draws for no list."""
+    accept, retrieval, expected = ONE_RANGE[what]
+    assert upstream_accept(accept, retrieval, one_range=True) == expected
+
+
+SINGLE: dict[str, tuple[str | None, Retrieval, bool]] = {
+    "an instance": ("application/dicom", INSTANCE, True),
+    "an instance, any application type": ("application/*", INSTANCE, True),
+    "an instance alone or not": (f"application/dicom, {AS_STORED}", INSTANCE, False),
+    "an instance, anything": ("*/*", INSTANCE, False),
+    "no header": (None, BULKDATA, False),
+    "bulk data": ("application/octet-stream", BULKDATA, True),
+    "bulk data, any application type": ("application/*", BULKDATA, True),
+    "bulk data or an image": ("application/octet-stream, image/jpeg", BULKDATA, True),
+    "bulk data alone or not": (f"application/octet-stream, {OCTETS}", BULKDATA, False),
+    "bulk data alone or anything": ("application/octet-stream, */*;q=0.1", BULKDATA, False),
+    "an image of frames": ("image/jpeg", FRAMES, False),
+    "pixel data": ("application/octet-stream", PIXELDATA, True),
+    "a frame": ("application/octet-stream; transfer-syntax=*", FRAMES, True),
+    "two frames": ("application/octet-stream", TWO_FRAMES, False),
+    "what is drawn": ("image/jpeg", RENDERED, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", SINGLE)
+def test_whether_one_thing_alone_is_wanted(what: str) -> None:
+    accept, retrieval, expected = SINGLE[what]
+    assert is_single(accept, retrieval) is expected
 
 
 REFUSED = [
@@ -130,6 +209,17 @@ def test_malformed_headers_are_400_for_every_resource(accept: str) -> None:
     for retrieval in ALL:
         with pytest.raises(BadRequest):
             upstream_accept(accept, retrieval)
+
+
+@pytest.mark.parametrize("accept", MALFORMED[:-2], ids=lambda accept: repr(accept[:30]))
+def test_a_malformed_range_takes_nothing_from_a_good_one(accept: str) -> None:
+    assert parse_accept(f"image/png, {accept}") == [MediaRange("image/png")]
+
+
+@pytest.mark.parametrize("accept", MALFORMED[-2:], ids=["too many ranges", "too long"])
+def test_a_header_over_a_limit_is_refused_whatever_is_in_it(accept: str) -> None:
+    with pytest.raises(BadRequest):
+        parse_accept(f"image/png, {accept}")
 
 
 def test_as_many_ranges_as_allowed_pass() -> None:

@@ -240,6 +240,61 @@ def test_a_second_or_foreign_part_is_refused(length: bool, cuts: list[int]) -> N
     assert b"".join(released) == b""
 
 
+LOCATION = b"Content-Location: http://pacs/studies/1.2/frames/1\r\nX-Archive: 7\r\n"
+
+
+def released_and_length(of: Multipart, data: bytes, cuts: list[int], came: int | None) -> tuple[int, int | None]:
+    """How many bytes left, and what was known of that when the first ones did."""
+    released, known = 0, None
+    for chunk in split(data, cuts):
+        out = of.feed(chunk)
+        if out and not released:
+            known = of.length(came)
+        released += len(out)
+    return released + len(of.end()), known
+
+
+@given(st.booleans(), st.booleans(), st.booleans(), CUTS)
+def test_the_length_of_one_part_is_known(length: bool, more: bool, lead: bool, cuts: list[int]) -> None:
+    """What a rewritten header line adds is counted; for progress bars."""
+    data = body(part(OWN, length=length, more=LOCATION if more else b""), lead=lead)
+    of = Multipart(BOUNDARY, Rules(), check, one_part=True)
+    released, known = released_and_length(of, data, cuts, len(data))
+    assert released == known
+    assert (released == len(data)) is not more
+    of = Multipart(BOUNDARY, Rules(), check, one_part=True)
+    assert released_and_length(of, data, cuts, None)[1] is None
+    assert released_and_length(scanner(), data, cuts, len(data))[1] is None
+
+
+@given(st.booleans(), st.sampled_from([b"x", OWN]), CUTS)
+def test_the_length_of_the_only_part_is_known(length: bool, content: bytes, cuts: list[int]) -> None:
+    """When it says so itself, or has come whole before the first of it leaves."""
+    of = OnlyPart(BOUNDARY, Rules(), None)
+    data = body(part(content, length=length))
+    released, known = released_and_length(of, data, cuts, len(data))
+    assert released == len(content)
+    assert known in ((len(content),) if length else (len(content), None))
+
+
+def test_a_second_part_with_another_head_where_one_was_asked_for() -> None:
+    """The length that was said would be wrong."""
+    data = body(part(OWN), part(OWN, more=LOCATION))
+    with pytest.raises(Malformed, match="more_parts"):
+        run(Multipart(BOUNDARY, Rules(), check, one_part=True), data, [])
+    run(scanner(), data, [])
+
+
+@given(CUTS)
+def test_a_value_in_several_parts_is_noticed_before_a_byte_of_it_leaves(cuts: list[int]) -> None:
+    """Orthanc's compressed pixel data: the offset table is short, and the client can still be told to ask otherwise."""
+    released: list[bytes] = []
+    data = body(part(b"offsets"), part(b"fragment"))
+    with pytest.raises(Malformed, match="several_values"):
+        feed_all(OnlyPart(BOUNDARY, Rules(), None), split(data, cuts), released)
+    assert b"".join(released) == b""
+
+
 @pytest.mark.parametrize("step", [1, 9, 100, 10_000])
 @pytest.mark.parametrize("lead", [False, True])
 def test_before_the_first_part_was_looked_at_nothing_leaves(step: int, lead: bool) -> None:

@@ -112,7 +112,7 @@ EVERYWHERE = {
     "Cache-Control": "private, no-store",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Vary": "Accept, Authorization, Origin",
+    "Vary": "Accept, Accept-Encoding, Authorization, Origin",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
 }
 
@@ -132,7 +132,7 @@ async def test_an_answer_may_be_cacheable(world: World) -> None:
     async with world.client.get(world.url + "/cached") as answer:
         assert answer.headers["Cache-Control"] == "public, max-age=300"
         assert answer.headers["Server"] == "smart-imaging-sidecar"
-        assert answer.headers["Vary"] == "Accept, Authorization, Origin"
+        assert answer.headers["Vary"] == "Accept, Accept-Encoding, Authorization, Origin"
 
 
 @pytest.mark.parametrize("what", RAISED)
