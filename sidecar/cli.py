@@ -84,7 +84,9 @@ def check(
     With --conformance and --token: a client of any SMART Imaging Access server, which looks from outside whether it
     keeps the requirements of docs/conformance.md. No configuration is needed.
     """
-    if (url is None) == (not files):
+    if url is not None and files:
+        raise click.UsageError("Give one of --config and --conformance, not both.")
+    if url is None and not files:
         raise click.UsageError("Either --config or --conformance is needed.")
     if url is not None:
         _check_conformance(url, token, patient, origin, in_json=in_json)

@@ -25,6 +25,8 @@ _MESSAGES = {
 }
 """Of pydantic's kinds of errors: what a person who writes YAML understands at once."""
 
+_REMOVED = {"capabilities.recheck_seconds": "unknown key: it is no more; take it away"}
+
 
 class ConfigurationError(Exception):
     """The configuration cannot be used; ``problems`` has one printable line for each reason, without any value."""
@@ -184,7 +186,7 @@ def _line(
     if path and path[-1] == "[key]":  # A name in a mapping that has certain names alone.
         path, message = path[:-1], f"unknown key (known here: {error.get('ctx', {}).get('expected', '')})"
     if kind == "extra_forbidden":
-        message = "unknown key" + _suggestion(path, document)
+        message = _REMOVED.get(".".join(path)) or "unknown key" + _suggestion(path, document)
     return f"{source}: {'.'.join(path) or '(top)'}: {message}"
 
 

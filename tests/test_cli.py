@@ -93,6 +93,11 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
 # config -------------------------------------------------------------------------------------------------------------
 
 
+def test_check_takes_one_of_two() -> None:
+    both = run("check", "--config", "x.yaml", "--conformance", "http://localhost/fhir")
+    assert (both.returncode, "Give one of --config and --conformance, not both." in both.stderr) == (2, True)
+
+
 def test_the_schema_describes_the_document() -> None:
     """Every reference resolves, every object is closed and describes each key; what a file must have is required."""
     schema = json.loads(run("config", "schema").stdout)

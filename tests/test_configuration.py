@@ -223,7 +223,10 @@ def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> N
             "capabilities: {mode: bearer}",
             "capabilities.mode: bearer is no more: an address works with its token alone; set token_bound (or off), ",
         ),
-        ("capabilities: {recheck_seconds: 60}", "capabilities.recheck_seconds: unknown key"),
+        (
+            "capabilities: {recheck_seconds: 60}",
+            "capabilities.recheck_seconds: unknown key: it is no more; take it away",
+        ),
         ("capabilities: {keys_file: /nowhere}", "capabilities.keys_file: cannot be read: No such file or directory"),
         (
             "access: {backend_services: true, clients: {a: {patients: [Patient/1]}}}",

@@ -12,6 +12,7 @@ from sidecar.settings import Settings
 NAME = "pacs.character_sets"
 _SAMPLE = 50
 _UTF8 = "ISO_IR 192"
+TOO_SLOW = "It answers too slowly: pacs.patience_seconds, pacs.timeout_seconds."
 _UNKNOWN_HINT = (
     "Their SpecificCharacterSet (0008,0005) is missing or wrong: correct it in the archive. How to find them: "
     "docs/runbook.md, What check finds."
@@ -26,6 +27,8 @@ def hint_of_rows(problem: Problem) -> str:
     """Return what to do about an archive whose lists of studies cannot be used."""
     if isinstance(problem, UnknownTexts):
         return _ORTHANC_HINT
+    if problem.reason in ("pacs_warming", "pacs_timeout"):
+        return TOO_SLOW
     return "The archive does not answer QIDO-RS /studies as JSON; see its log."
 
 

@@ -58,6 +58,12 @@ def failed(name: str, problem: Problem, hint: str) -> Finding:
     return failure(name, problem.for_operators(), hint)
 
 
+def slow_ehr(problem: Problem, otherwise: str) -> str:
+    """Return the hint for an EHR that did not answer in time, ``otherwise`` for any other problem."""
+    is_slow = problem.reason.endswith("_timeout")
+    return "The EHR answers too slowly: ehr.timeout_seconds." if is_slow else otherwise
+
+
 def has_failed(findings: Sequence[Finding]) -> bool:
     """Whether something does not work."""
     return any(finding.state is State.FAIL for finding in findings)

@@ -63,7 +63,7 @@ class Journey:
     def _find(self, client: DICOMwebClient) -> Finding:
         studies = client.search_for_studies(limit=1)
         if not studies:
-            return skipped("token.qido", "this patient has no studies at the archive: the way ends here")
+            return skipped("token.qido", _NONE_SHOWN)
         self._study(client)
         return ok("token.qido", "QIDO-RS of /wado-rs answers dicomweb-client")
 
@@ -126,10 +126,11 @@ def _tried(name: str, step: Callable[[], Finding]) -> Finding:
         return failure(name, f"dicomweb-client cannot use the answer ({type(error).__name__})", _SEE_LOG)
 
 
+_NONE_SHOWN = "no study is shown: none at the archive, or access.rules, access.clients or access.external leave it out"
 _SEE_LOG = "See the log on standard error (--verbose)."
 _HINTS = {
-    403: "If the record was merged: the patient must log in again (docs/ehr.md). Else the token has no patient/ scope "
-    "with ImagingStudy, or no patient in context (docs/authorization.md).",
+    403: "Has the token a patient/ scope with ImagingStudy, and a patient in context (docs/authorization.md)? If the "
+    "record was merged, the patient must log in again (docs/ehr.md).",
 }
 
 
@@ -162,7 +163,7 @@ def without_studies(found: list[Finding], *, rules: bool) -> list[Finding]:
             *found,
             warning(
                 "token.studies",
-                "the patient has no study at the archive",
+                _NONE_SHOWN,
                 "If there should be one: " + ("do access.rules hide it? " if rules else "") + "is "
                 "patients.mapping right? Compare Patient.id or its identifiers with the PatientID at "
                 "the archive.",

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from sidecar.check.finding import Finding, failed, ok, skipped, warning
+from sidecar.check.character_sets import TOO_SLOW
+from sidecar.check.finding import Finding, failed, ok, skipped, slow_ehr, warning
 from sidecar.common.dicom_json import Row, tag, text, texts
 from sidecar.common.errors import Problem
 from sidecar.pacs.resources import Query
@@ -38,7 +39,9 @@ async def rules(settings: Settings, sidecar: Sidecar) -> Finding:
             for row in await _sample(sidecar, Query("series", study=uid), ["SeriesInstanceUID", *of_series])
         ]
     except Problem as problem:
-        return failed(name, problem, "The archive does not answer for the attributes that the rules name; see its log.")
+        is_slow = problem.reason in ("pacs_warming", "pacs_timeout")
+        hint = "The archive does not answer for the attributes that the rules name; see its log."
+        return failed(name, problem, TOO_SLOW if is_slow else hint)
     # Where a study does not say its modalities, its series do.
     rare = _rare(studies, of_studies - {"ModalitiesInStudy"}) + _rare(series, of_series)
     if rare:
@@ -87,7 +90,9 @@ async def clients(settings: Settings, sidecar: Sidecar) -> Finding:
             return failed(
                 name,
                 problem,
-                "A Group cannot be read at the EHR: patients.client needs a scope such as system/Group.r.",
+                slow_ehr(
+                    problem, "A Group cannot be read at the EHR: patients.client needs a scope such as system/Group.r."
+                ),
             )
         without += found is None or not found.patients
     if without:
@@ -96,6 +101,13 @@ async def clients(settings: Settings, sidecar: Sidecar) -> Finding:
             "No source at all, an empty or unreadable patients_file, a Group without active members, or none such.",
         )  # fmt: skip
     return ok(name, f"{len(settings.access.clients)}, each with patients")
+
+
+_EXTERNAL_HINTS = {
+    "policy_unreachable": "Nothing usable listens there: check access.external.url, the network, and, with https, "
+    "access.external.ca_file.",
+    "policy_timeout": "It answers too slowly: access.external.timeout_seconds.",
+}
 
 
 async def external(settings: Settings, sidecar: Sidecar) -> Finding:
@@ -109,8 +121,11 @@ async def external(settings: Settings, sidecar: Sidecar) -> Finding:
         return failed(
             name,
             problem,
-            'It must answer POST {"input": …} with {"result": true}, false, or {"allow": …, "exclude_series": […]}; '
-            "OPA answers {} for a rule that does not exist or has no default.",
+            _EXTERNAL_HINTS.get(
+                problem.reason,
+                'It must answer POST {"input": …} with {"result": true}, false, or {"allow": …, "exclude_series": '
+                "[…]}; OPA answers {} for a rule that does not exist or has no default.",
+            ),
         )
     if found.allow:
         return warning(

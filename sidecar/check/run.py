@@ -52,5 +52,8 @@ async def _in_order(checks: Sequence[tuple[str, Check]], settings: Settings, sid
         # A fixed introspection URL needs no discovery.
         if broken == "ehr.smart_configuration" and settings.tokens.introspection.url is not None:
             broken = None
+        # What a refused query needs to be told is whether the dialect is right.
+        if name == "pacs.dialect" and any("pacs_query_refused" in before.text for before in found):
+            broken = None
         found.append(await one(settings, sidecar) if broken is None else skipped(name, f"needs {broken}"))
     return found

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from sidecar.access.decision import Part
 from sidecar.check import permissions
 from sidecar.check.character_sets import NAME as CHARACTER_SETS
-from sidecar.check.character_sets import character_sets, hint_of_rows
-from sidecar.check.finding import Finding, failed, failure, ok, skipped, warning
+from sidecar.check.character_sets import TOO_SLOW, character_sets, hint_of_rows
+from sidecar.check.finding import Finding, failed, failure, ok, skipped, slow_ehr, warning
 from sidecar.common.dicom_json import Row, text
 from sidecar.common.errors import BadGateway, Forbidden, Problem
 from sidecar.common.fetch import FetchFailed
@@ -22,6 +22,8 @@ from sidecar.settings import Settings
 from sidecar.tokens.rejection import TokenRejected
 
 Check = Callable[[Settings, Sidecar], Awaitable[Finding]]
+
+_ISSUER_UNKNOWN = " Nothing names the issuer, so iss in introspection answers is not compared: set ehr.issuer."
 
 _SAMPLE = 50
 """Studies that are looked at to see what the archive writes."""
@@ -52,13 +54,22 @@ async def discovery(settings: Settings, sidecar: Sidecar) -> Finding:
         found = await sidecar.discovery.configuration()
     except Problem as problem:
         if not needed:
-            return warning(name, problem.for_operators(), "Not needed here; but apps find their login there (SIA-2).")
-        return failed(name, problem, f"Is ehr.fhir_url right ({url}), and reachable from here? ehr.ca_file trusted?")
+            unknown = _ISSUER_UNKNOWN if sidecar.discovery.is_absent and settings.ehr.issuer is None else ""
+            hint = slow_ehr(problem, "Not needed here; but apps find their login there (SIA-2).")
+            return warning(name, problem.for_operators(), hint + unknown)
+        hint = f"Is ehr.fhir_url right ({url}), and reachable from here? ehr.ca_file trusted?"
+        return failed(name, problem, slow_ehr(problem, hint))
     if found.introspection_endpoint is None and "introspection_endpoint" in needed:
         return failure(name, f"{url} names no introspection_endpoint", "Set tokens.introspection.url.")
+    unnamed = found.issuer is None and settings.ehr.issuer is None
+    if unnamed and "issuer" in needed:
+        return failure(name, f"{url} names no issuer", "Tokens cannot be verified without it: set ehr.issuer.")
     missing = [name for name in ("authorization_endpoint", "token_endpoint") if getattr(found, name) is None]
     if missing:
-        return warning(name, f"{url} names no {' and no '.join(missing)}", "Apps find their login there (SIA-2).")
+        hint = "Apps find their login there (SIA-2)." + (_ISSUER_UNKNOWN if unnamed else "")
+        return warning(name, f"{url} names no {' and no '.join(missing)}", hint)
+    if unnamed:
+        return warning(name, f"{url} names no issuer", _ISSUER_UNKNOWN.strip())
     if settings.ehr.issuer and found.issuer and found.issuer != settings.ehr.issuer:
         return warning(
             name,
@@ -76,7 +87,8 @@ async def keys(settings: Settings, sidecar: Sidecar) -> Finding:
     try:
         count = await sidecar.tokens.jwks.probe()
     except Problem as problem:
-        return failed(name, problem, "Does the EHR's smart-configuration name jwks_uri? Else set tokens.jwt.jwks_url.")
+        hint = "Does the EHR's smart-configuration name jwks_uri? Else set tokens.jwt.jwks_url."
+        return failed(name, problem, slow_ehr(problem, hint))
     if count == 0:
         return failure(name, "the JWKS has no key that verifies signatures", "Is tokens.jwt.jwks_url the public keys?")
     return ok(name, f"{count} public key{'s' if count > 1 else ''}")
@@ -102,8 +114,11 @@ async def introspection(settings: Settings, sidecar: Sidecar) -> Finding:
         return failed(
             name,
             problem,
-            "The endpoint must answer a POST with JSON, active: false for an unknown token (RFC "
-            "7662 2.2); set tokens.introspection.url if it is elsewhere.",
+            slow_ehr(
+                problem,
+                "The endpoint must answer a POST with JSON, active: false for an unknown token (RFC "
+                "7662 2.2); set tokens.introspection.url if it is elsewhere.",
+            ),
         )
     if is_active:
         return failure(
@@ -125,8 +140,11 @@ async def patients(settings: Settings, sidecar: Sidecar) -> Finding:
         return failed(
             name,
             problem,
-            "We cannot read Patient at the EHR: check patients.client, its scope, and its key "
-            "(the EHR must know the public half).",
+            slow_ehr(
+                problem,
+                "We cannot read Patient at the EHR: check patients.client, its scope, and its key "
+                "(the EHR must know the public half).",
+            ),
         )
     return ok(name, f"ehr: a made-up Patient is not there; we are accepted by {settings.patients.client.method}")
 
@@ -153,7 +171,8 @@ _QUERY_HINTS = {
     "pacs_credentials": "The archive refuses us: check pacs.auth.",
     "pacs_unreachable": "Nothing answers there: check pacs.url and the network.",
     "tls": "What answers there has no certificate that we trust: check pacs.ca_file, and the name in pacs.url.",
-    "pacs_timeout": "It answers too slowly: is it busy? pacs.timeout_seconds.",
+    "pacs_timeout": TOO_SLOW,
+    "pacs_warming": TOO_SLOW,
 }
 
 
@@ -227,7 +246,7 @@ def _judge(name: str, settings: Settings, rows: list[Row], second: list[Row]) ->
             "One number may then be two people: set patients.issuer, or issuer in patients.identifiers.",
         )
     note = f"; {without} without a PatientID reach nobody" if without else ""
-    return ok(name, f"{len(rows)} looked at, paging works{note}" if second else f"{len(rows)} looked at{note}")
+    return ok(name, f"{len(rows)} looked at{note}")
 
 
 async def counts(settings: Settings, sidecar: Sidecar) -> Finding:
@@ -297,7 +316,7 @@ EHR: tuple[tuple[str, Check], ...] = (
     ("patients.mapping", patients), ("access.clients", permissions.clients), ("access.external", permissions.external),
 )  # fmt: skip
 PACS: tuple[tuple[str, Check], ...] = (
-    ("pacs.dialect", dialect), ("pacs.query", query), ("pacs.changes_url", changes),
+    ("pacs.query", query), ("pacs.dialect", dialect), ("pacs.changes_url", changes),
     (CHARACTER_SETS, character_sets), ("pacs.studies", studies),
     ("pacs.counts", counts), ("access.rules", permissions.rules),
 )  # fmt: skip

@@ -45,10 +45,13 @@ class TokenRejected(Exception):
         """Return the reason, with both values where there are some."""
         if self.claim is None:
             return self.reason.value
-        text = f"{self.reason.value}: {self.claim}"
-        if self._expected is not None:
-            text += f" should be {_shown(self._expected)}, and"
-        return f"{text} is {_shown(self._received)}"
+        if self._expected is None:
+            return f"{self.reason.value}: it has {self.claim}"
+        expected = self._expected
+        several = isinstance(expected, Collection) and not isinstance(expected, str) and len(expected) > 1
+        one_of = "one of " if several else ""
+        received = "the token names none" if self._received is None else f"is {_shown(self._received)}"
+        return f"{self.reason.value}: {self.claim} should be {one_of}{_shown(self._expected)}, and {received}"
 
 
 def _shown(value: object) -> str | None:

@@ -8,6 +8,7 @@ import pytest
 from sidecar.check.finding import State
 from tests.check.test_upstreams import Pacs, found
 from tests.common.peer import Peer, Reply
+from tests.sidecar_process import free_port
 from tests.upstreams import ScriptedEhr
 
 
@@ -78,6 +79,13 @@ async def test_the_external_policy(peer: Peer, reply: Reply, state: State, text:
     finding = (await found(ScriptedEhr(answer={"active": False}), Pacs(), access=access))["access.external"]
     assert finding.state is state
     assert text in finding.text
+
+
+async def test_an_external_policy_that_is_not_there() -> None:
+    access = {"external": {"url": f"http://127.0.0.1:{free_port()}/v1/data/imaging"}}
+    finding = (await found(ScriptedEhr(answer={"active": False}), Pacs(), access=access))["access.external"]
+    assert finding.state is State.FAIL
+    assert "access.external.url" in str(finding.hint)
 
 
 async def test_capability_keys_that_everybody_can_read(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from sidecar.check.character_sets import character_sets
-from sidecar.check.finding import Finding, State, skipped, table
+from sidecar.check.character_sets import TOO_SLOW, character_sets, hint_of_rows
+from sidecar.check.finding import Finding, State, skipped, slow_ehr, table
 from sidecar.check.run import check
 from sidecar.check.upstreams import Check, counts, studies
+from sidecar.common.errors import Unavailable
 from sidecar.listener import listen
 from sidecar.server import build
 from sidecar.settings import Settings
@@ -205,6 +206,14 @@ async def test_an_archive_that_refuses(ehr: ScriptedEhr, pacs: Pacs, status: int
     assert findings["pacs.query"].state is State.FAIL
     assert text in findings["pacs.query"].text
     assert findings["pacs.studies"].text == "needs pacs.query"
+    assert findings["pacs.dialect"] == skipped("pacs.dialect", "needs pacs.query")
+
+
+async def test_a_refused_query_may_be_for_another_product(ehr: ScriptedEhr, pacs: Pacs) -> None:
+    pacs.status, pacs.info = 400, {"DicomWebRoot": "/dicom-web/"}
+    findings = await found(ehr, pacs)
+    assert findings["pacs.query"].state is State.FAIL
+    assert findings["pacs.dialect"].hint == "Set pacs.dialect: orthanc; else queries may be misread."
 
 
 async def test_another_product(ehr: ScriptedEhr, pacs: Pacs) -> None:
@@ -234,7 +243,7 @@ COUNT_AS_NONE = {"pacs": {"generated_issuers": ["DCM4CHEE.*"]}}
      ([study("1.2.1")], {}, State.OK, "1 looked at"),
      ([study("1.2.1", None), study("1.2.2")], {}, State.OK, "1 without a PatientID"),
      ([study("1.2.1", None), study("1.2.2", None)], {}, State.FAIL, "PatientID"),
-     ([study("1.2.1", issuer="HOSPITAL"), study("1.2.2")], ISSUERS, State.OK, "paging works"),
+     ([study("1.2.1", issuer="HOSPITAL"), study("1.2.2")], ISSUERS, State.OK, "2 looked at"),
      ([study("1.2.1"), study("1.2.2")], ISSUERS, State.WARN, "issuer"),
      ([study("1.2.1", issuer="A"), study("1.2.2", issuer="B")], {}, State.WARN, "2 issuers"),
      ([study("1.2.1", issuer="A"), study("1.2.2")], {}, State.WARN, "1 issuers of patient IDs, or none"),
@@ -275,6 +284,52 @@ async def test_a_fixed_introspection_url_needs_no_discovery(ehr: ScriptedEhr, pa
         findings = {one.name: one for one in await check(settings.model_copy(update={"tokens": tokens}), None)}
     assert findings["ehr.smart_configuration"].state is State.WARN
     assert findings["tokens.introspection"].state is State.OK
+
+
+class WithoutDiscovery(ScriptedEhr):
+    """Its smart-configuration is a 404."""
+
+    async def _configuration(self, request: web.Request) -> web.Response:
+        return web.Response(status=404)
+
+
+@pytest.mark.parametrize("issuer", [None, "https://issuer.example.org"])
+async def test_an_issuer_that_nothing_names(pacs: Pacs, issuer: str | None) -> None:
+    """Then ``iss`` is not compared: it is said, and how to mend it."""
+    async with served(WithoutDiscovery(answer={"active": False}), pacs, ehr={"issuer": issuer}) as settings:
+        url = settings.ehr.fhir_url.removesuffix("/fhir") + "/introspect"
+        tokens = settings.tokens.model_copy(update={"introspection": Introspection(url=url)})
+        findings = {one.name: one for one in await check(settings.model_copy(update={"tokens": tokens}), None)}
+    finding = findings["ehr.smart_configuration"]
+    assert (finding.state, finding.text) == (State.WARN, "discovery_unexpected_status (status 404)")
+    assert ("iss in introspection answers is not compared: set ehr.issuer" in str(finding.hint)) == (issuer is None)
+
+
+@pytest.mark.parametrize("issuer", [None, "https://issuer.example.org"])
+async def test_a_smart_configuration_without_an_issuer(ehr: ScriptedEhr, pacs: Pacs, issuer: str | None) -> None:
+    finding = (await found(ehr, pacs, ehr={"issuer": issuer}))["ehr.smart_configuration"]
+    assert finding.state is State.WARN
+    assert ("set ehr.issuer" in str(finding.hint)) == (issuer is None)
+
+
+async def test_a_needed_issuer_that_nothing_names(ehr: ScriptedEhr, pacs: Pacs) -> None:
+    tokens = {"validation": "jwt", "client": None, "audience": ["us"], "jwt": {"jwks_url": "http://127.0.0.1:1/jwks"}}
+    finding = (await found(ehr, pacs, tokens=tokens))["ehr.smart_configuration"]
+    assert (finding.state, str(finding.hint)[-15:]) == (State.FAIL, "set ehr.issuer.")
+
+
+@pytest.mark.parametrize(
+    ("reason", "hint"),
+    [("pacs_warming", TOO_SLOW), ("pacs_timeout", TOO_SLOW), ("query_not_json", "as JSON")],
+)  # fmt: skip
+def test_what_a_slow_archive_needs(reason: str, hint: str) -> None:
+    assert hint in hint_of_rows(Unavailable("", reason=reason))
+
+
+@pytest.mark.parametrize("asked", ["discovery", "introspection", "patient", "jwks", "group", "backend_token"])
+def test_what_a_slow_ehr_needs(asked: str) -> None:
+    assert "ehr.timeout_seconds" in slow_ehr(Unavailable("", reason=asked + "_timeout"), "else")
+    assert slow_ehr(Unavailable("", reason=asked + "_unreachable"), "else") == "else"
 
 
 async def test_the_audit_sink_is_looked_at_and_not_touched(ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path) -> None:

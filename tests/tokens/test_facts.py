@@ -124,7 +124,7 @@ def test_an_active_token_that_is_not_good_here(reason: Reason, changes: dict[str
         ({"iss": "https://x"}, f"wrong_issuer: iss should be {ISSUER}, and is https://x"),
         ({"exp": NOW - 5}, "expired_token: exp should be after 1700000000, and is 1699999995"),
         ({"nbf": NOW + 50}, "not_yet_valid: nbf should be 1700000000 or before, and is 1700000050"),
-        ({"cnf": {"jkt": "a-thumbprint"}}, "sender_constrained: cnf is <dict>"),
+        ({"cnf": {"jkt": "a-thumbprint"}}, "sender_constrained: it has cnf"),
         ({"token_use": "a\x1b[2J\n" + "x" * 1_000}, "wrong_token_type: token_use should be an access token's, and is "
          "a?[2J?" + "x" * 194 + "…"),
         ({"exp": -1e300}, "expired_token: exp should be after 1700000000, and is <number>"),
@@ -139,14 +139,14 @@ def test_operators_see_both_values(changes: dict[str, Any], said: str) -> None:
 
 @pytest.mark.parametrize(
     ("aud", "shown"),
-    [(None, "None"), ("x", "x"), (["x", 1], "x, <int>"), ([], "<empty>"), ({"a": "b"}, "<dict>"),
-     (list("abcdefgh"), "a, b, c, d, e, …")],
+    [(None, "the token names none"), ("x", "is x"), (["x", 1], "is x, <int>"), ([], "is <empty>"),
+     ({"a": "b"}, "is <dict>"), (list("abcdefgh"), "is a, b, c, d, e, …")],
 )  # fmt: skip
 def test_operators_see_both_audiences(aud: object, shown: str) -> None:
     """Several of each."""
     with pytest.raises(TokenRejected) as rejected:
         token_of(ACTIVE | {"aud": aud}, Expected(audience=("us", "us too")), now=NOW)
-    assert rejected.value.for_operators() == f"wrong_audience: aud should be us, us too, and is {shown}"
+    assert rejected.value.for_operators() == f"wrong_audience: aud should be one of us, us too, and {shown}"
 
 
 @pytest.mark.parametrize(
