@@ -21,7 +21,7 @@ from sidecar.listener import Listener
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.detection import detect_dialect
 from sidecar.server import Sidecar, build
-from sidecar.settings import Settings
+from sidecar.settings import Server, Settings
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.connection_limit import ADMIN_LIMIT, ConnectionLimit
 
@@ -51,6 +51,7 @@ class Generation:
         self._started: asyncio.Future[Sidecar] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._serve())
         self._listeners: list[Listener] = []
+        self.client_connections = connections_allowed(settings.server.max_connections)
 
     async def started(self) -> Sidecar:
         """Wait until it serves. Raises what kept it: ``OSError`` for a port, ``ValueError`` for a key."""
@@ -89,7 +90,7 @@ class Generation:
                     sidecar.public, server.host, server.port, sockets=self._sockets[0],
                     observe_malformed=sidecar.metrics.observe_malformed, name="server.port",
                     limit=ConnectionLimit(
-                        connections_allowed(server.max_connections), observe=sidecar.metrics.connections_refused.inc
+                        self.client_connections, observe=sidecar.metrics.connections_refused.inc
                     ),
                 )  # fmt: skip
                 # The public one first: who hears from the other that we are there may send clients at once.
@@ -129,12 +130,13 @@ async def run(
     _raise_open_files()
     reload = asyncio.Event() if reload is None else reload
     current = Generation(settings, Metrics(__version__))
+    listening = settings.server  # Every generation has the sockets of the first.
     sidecar = await current.started()
     await _say(sidecar, current, "serving")
     retired: dict[asyncio.Task[None], Generation] = {}
     async with background(_watch(lambda: current.settings, files, reload)):
         while not await _stopped(stop, reload):
-            following = await _next(current, load)
+            following = await _next(current, load, listening)
             if following is not None:
                 ending = asyncio.create_task(current.end(RETIRED_SECONDS, heir=following.settings))
                 for old in list(retired.values()):  # One with the folder of the newest, but not of the one between.
@@ -170,8 +172,11 @@ async def _stopped(stop: asyncio.Event, reload: asyncio.Event) -> bool:
     return stop.is_set()
 
 
-async def _next(current: Generation, load: Load | None) -> Generation | None:
-    """Start the following generation, or say why not and leave the current one."""
+async def _next(current: Generation, load: Load | None, listening: Server) -> Generation | None:
+    """Start the following generation, or say why not and leave the current one.
+
+    ``listening``: the settings by which the sockets were opened.
+    """
     if load is None:
         return None
     try:
@@ -180,8 +185,10 @@ async def _next(current: Generation, load: Load | None) -> Generation | None:
         log.error("the new configuration cannot be used: the old one goes on", extra={"problems": error.problems})
         return None
     for name in ("host", "port", "admin_host", "admin_port"):
-        if getattr(settings.server, name) != getattr(current.settings.server, name):
-            log.warning("a change that needs a restart", extra={"setting": "server." + name})
+        now, wanted = getattr(listening, name), getattr(settings.server, name)
+        if wanted != now:
+            extra = {"setting": "server." + name, "configured": wanted, "listening": now}
+            log.warning("a change that needs a restart", extra=extra)
     following = Generation(settings, current.metrics, current.sockets())
     try:
         await following.started()
@@ -201,7 +208,7 @@ async def _say(sidecar: Sidecar, generation: Generation, what: str) -> None:
     """Tell what is configured and reachable."""
     problems = await sidecar.readiness.problems()
     log.info(what, extra=startup.summary(generation.ports(), problems))
-    startup.say(generation.settings, problems)
+    startup.say(generation.settings, problems, client_connections=generation.client_connections)
     if "pacs" not in problems:
         await _compare_dialect(sidecar.pacs)
 

@@ -13,8 +13,11 @@ from sidecar.settings import Settings
 log = logging.getLogger(__name__)
 
 
-def say(settings: Settings, problems: Mapping[str, str]) -> None:
-    """Write the lines. ``problems``: of those that do not answer (``ehr``, ``pacs``) why."""
+def say(settings: Settings, problems: Mapping[str, str], *, client_connections: int) -> None:
+    """Write the lines. ``problems``: of those that do not answer (``ehr``, ``pacs``) why.
+
+    ``client_connections``: how many may be open, which may be fewer than ``server.max_connections``.
+    """
     server, tokens, pacs, fhir, audit = settings.server, settings.tokens, settings.pacs, settings.fhir, settings.audit
     _peer("the EHR", settings.ehr.fhir_url, problems.get("ehr"))
     _peer("the PACS", pacs.url, problems.get("pacs"), dialect=pacs.dialect, verify_instances=pacs.verify_instances)
@@ -24,8 +27,8 @@ def say(settings: Settings, problems: Mapping[str, str]) -> None:
     )  # fmt: skip
     _configured(
         "limits", max_streams=server.max_streams, max_streams_per_client=server.max_streams_per_client,
-        client_connections=server.max_connections, max_connections=pacs.max_connections,
-        patience_seconds=pacs.patience_seconds,
+        client_connections=client_connections, pacs_max_connections=pacs.max_connections,
+        pacs_patience_seconds=pacs.patience_seconds,
     )  # fmt: skip
     _configured(
         "tokens", validation=tokens.validation, audience=tokens.audience, cache_ttl_seconds=tokens.cache.ttl_seconds,

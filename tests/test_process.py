@@ -2,11 +2,13 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from sidecar import process
 from sidecar.listener import Listener
 from sidecar.process import Generation
 from sidecar.settings import Settings
@@ -47,6 +49,30 @@ async def test_when_the_admin_port_answers_the_public_one_does(monkeypatch: pyte
     async with generation(public, admin) as starting:
         await starting.started()
     assert found == [200]
+
+
+async def test_a_port_that_nobody_changed_needs_no_restart(caplog: pytest.LogCaptureFixture) -> None:
+    """A reload is compared with what listens, not with the file of the reload before."""
+    public, admin, other = free_port(), free_port(), free_port()
+    async with generation(public, admin) as first:
+        await first.started()
+        current, started = first, []
+        for port in (other, public):
+            load = partial(with_port, first.settings, port)
+            following = await process._next(current, load, first.settings.server)
+            assert following is not None
+            started.append(following)
+            current = following
+        for one in started:
+            await one.end(0)
+    (record,) = [one for one in caplog.records if one.message == "a change that needs a restart"]
+    assert (vars(record)["setting"], vars(record)["configured"], vars(record)["listening"]) == (
+        "server.port", other, public,
+    )  # fmt: skip
+
+
+def with_port(settings: Settings, port: int) -> Settings:
+    return settings.model_copy(update={"server": settings.server.model_copy(update={"port": port})})
 
 
 @pytest.mark.parametrize("taken", ["port", "admin_port"])

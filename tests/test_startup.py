@@ -35,7 +35,7 @@ def settings(tmp_path: Path) -> Settings:
 
 def said(tmp_path: Path, problems: dict[str, str], caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     with caplog.at_level(logging.INFO):
-        startup.say(settings(tmp_path), problems)
+        startup.say(settings(tmp_path), problems, client_connections=512)
     return [json.loads(JsonFormatter().format(record)) for record in caplog.records]
 
 
@@ -46,6 +46,8 @@ def test_what_is_configured_and_reachable(tmp_path: Path, caplog: pytest.LogCapt
     assert by_message["the EHR answers"]["url"] == "https://ehr.example.org/fhir"
     assert by_message["the PACS answers"]["dialect"] == "orthanc"
     assert by_message["configured: tokens"]["client"] == "client_secret_basic"
+    limits = by_message["configured: limits"]
+    assert (limits["client_connections"], limits["pacs_max_connections"]) == (512, 100)
     assert by_message["configured: access"]["rules"] == 1
     assert by_message["configured: records"]["repository"] == "https://audit.example.org/fhir"
     assert all(line["level"] == "info" for line in lines)
