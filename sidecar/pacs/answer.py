@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 
 # RFC 2046 5.1.1: bchars.
 _BOUNDARY = re.compile(r"[A-Za-z0-9'()+_,./:=? -]{0,69}[A-Za-z0-9'()+_,./:=?-]", re.ASCII)
+_STORED_FORM = (
+    " If it cannot bring the image into the transfer syntax that was asked for: ask with transfer-syntax=* for the "
+    "stored form."
+)
 _SAFE_CONTENT_TYPE = re.compile(r"[\x20-\x7e]{1,512}", re.ASCII)
 
 
@@ -49,7 +53,7 @@ def check_head(status: int, headers: Mapping[str, str], kind: Kind, *, chunked: 
     if ranged and status == 416:
         raise RangeNotSatisfiable("The resource has no such range.", reason="pacs_range")
     if status != 200 and not is_partial:
-        raise _problem(status, headers)
+        raise _problem(status, headers, kind)
     if headers.get("Content-Encoding", "identity").lower() != "identity":
         raise _unusable("encoded")
     written = headers.get("Content-Type", "")
@@ -74,7 +78,7 @@ def _content_type(text: str) -> MediaType:
         raise _unusable("content_type") from None
 
 
-def _problem(status: int, headers: Mapping[str, str]) -> Exception:
+def _problem(status: int, headers: Mapping[str, str], kind: Kind) -> Exception:
     if status == 202:  # It is being fetched from elsewhere (SIA-44).
         return refused(503, headers.get("Retry-After"))
     if status in (204, 404, 410):
@@ -89,7 +93,10 @@ def _problem(status: int, headers: Mapping[str, str]) -> Exception:
             "the PACS answered a retrieval with something partial or elsewhere", extra={"upstream_status": status}
         )
         return _unusable("partial" if status == 206 else "redirect" if status >= 300 else "status")
-    return refused(status, headers.get("Retry-After"))
+    problem = refused(status, headers.get("Retry-After"))
+    if status in (500, 501) and kind in OBJECTS:
+        problem.diagnostics += _STORED_FORM
+    return problem
 
 
 def _is_expected(content_type: MediaType, kind: Kind) -> bool:

@@ -171,7 +171,8 @@ class _Server(web.Server):
         """Answer a request whose body or expectation is refused; the application gets every other one."""
         cors = self._cors(request.headers.get(hdrs.ORIGIN))
         if framing.is_refused(request.method, request.version, request.headers):
-            return _refused(unexpected_body(), self._observe, "unexpected_body", cors)
+            is_coded = framing.is_coded(request.version, request.headers)
+            return _refused(unexpected_body(is_coded=is_coded), self._observe, "unexpected_body", cors)
         # aiohttp would quote it (RFC 9110 10.1.1).
         if any(one.lower() != "100-continue" for one in request.headers.getall(hdrs.EXPECT, ())):
             return _refused(malformed(417), self._observe, "expectation", cors)

@@ -98,9 +98,14 @@ def malformed(status: int) -> web.Response:
     return response
 
 
-def unexpected_body() -> web.Response:
-    """The answer for a request with a body that its method does not need, or whose end is in doubt."""
-    text = "A request of this method must come without a body, and a chunked one without any other transfer coding."
+def unexpected_body(*, is_coded: bool) -> web.Response:
+    """Return the answer for a request with a body that its method does not need.
+
+    ``is_coded``: the end of the body is in doubt because of its Transfer-Encoding.
+    """
+    text = "A request of this method must come without a body."
+    if is_coded:
+        text = "Transfer-Encoding may be chunked alone, and in HTTP/1.1."
     response = json_response(operation_outcome("invalid", text), status=400)
     response.headers["Server"] = "smart-imaging-sidecar"
     return response

@@ -15,10 +15,13 @@ _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 def is_refused(method: str, version: HttpVersion, headers: Mapping[str, str]) -> bool:
     """Return whether the request has a body that its method does not need, or one whose end is in doubt."""
+    return is_coded(version, headers) or (method not in _METHODS_WITH_BODY and _has_body(headers))
+
+
+def is_coded(version: HttpVersion, headers: Mapping[str, str]) -> bool:
+    """Return whether the request has a Transfer-Encoding that leaves the end of its body in doubt."""
     coding = headers.get(hdrs.TRANSFER_ENCODING)
-    if coding is not None and (version < HttpVersion11 or coding.lower() != "chunked"):
-        return True
-    return method not in _METHODS_WITH_BODY and _has_body(headers)
+    return coding is not None and (version < HttpVersion11 or coding.lower() != "chunked")
 
 
 def is_last(message: RawRequestMessage) -> bool:

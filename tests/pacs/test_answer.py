@@ -127,6 +127,13 @@ def test_when_to_come_back(header: str | None, seconds: int) -> None:
     assert refusal(DICOM, Kind.STUDY, status=503, **more).retry_after == seconds
 
 
+@pytest.mark.parametrize(("kind", "is_object"), [(Kind.INSTANCE, True), (Kind.STUDY, True), (Kind.METADATA, False)])
+def test_how_to_get_what_the_archive_cannot_transcode(kind: Kind, is_object: bool) -> None:
+    with pytest.raises(BadGateway) as failed:
+        check_head(500, {}, kind, chunked=False)
+    assert ("transfer-syntax=*" in failed.value.diagnostics) == is_object
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", "deflate", "br", "identity, gzip", "x", ""])
 def test_an_encoded_body_is_refused(encoding: str) -> None:
     """It was not asked for, and it could not be looked into."""

@@ -157,6 +157,18 @@ async def test_a_body_that_nobody_read_is_not_the_next_request(echo: Echo, toget
     assert [path for path, _, _ in echo.handled] == ["/unread", "/second"]
 
 
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [("Transfer-Encoding: chunked", "this method must come without a body"),
+     ("Content-Length: 3", "this method must come without a body"),
+     ("Transfer-Encoding: gzip, chunked", "Transfer-Encoding may be chunked alone")],
+)  # fmt: skip
+async def test_each_refused_body_has_its_text(echo: Echo, line: str, text: str) -> None:
+    head = f"GET /first HTTP/1.1\r\nHost: first\r\n{line}\r\n\r\n"
+    (answer,) = await converse(echo.port, head.encode() + b"0\r\n\r\n", together=True)
+    assert (answer.status, text in answer.body.decode()) == (400, True)
+
+
 async def test_a_body_that_is_refused_is_not_asked_for(echo: Echo) -> None:
     """No 100 (Continue) comes before the 400."""
     reader, writer = await asyncio.open_connection("127.0.0.1", echo.port)
