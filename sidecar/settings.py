@@ -128,7 +128,9 @@ class Pacs(Section):
         30,
         description="Longer than this to a retrieval's first byte: 503 + Retry-After, and it goes on; null: off",
     )
-    warm_seconds: Seconds = Field(600, description="Longest wait for a retrieval's first byte in the background")
+    warm_seconds: Seconds = Field(
+        600, description="Longest wait for a query or a retrieval's first byte in the background"
+    )
     warm_retrievals: Annotated[int, Field(ge=1, le=1_000), NO_BOOLEAN] = Field(
         16, description="At once in the background; each holds a connection to the PACS"
     )

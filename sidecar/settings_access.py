@@ -103,7 +103,7 @@ class ClientSettings(Section):
 
     patients: list[FhirId] = Field([], description="FHIR ids of the patients whom it may see")
     patients_file: Annotated[Path, AfterValidator(_readable)] | None = Field(
-        None, description="The same in a file, an id on each line; read anew when it changes; unreadable: nobody"
+        None, description="The same in a file, an id on each line; read anew when it changes; unreadable later: nobody"
     )
     groups: list[FhirId] = Field(
         [], description="FHIR ids of Groups at the EHR whose members it may see (read with patients.client)"

@@ -86,7 +86,7 @@ class Unavailable(Problem):
 
 
 class GatewayTimeout(Problem):
-    """The PACS took longer than ``pacs.timeout_seconds``: 504."""
+    """The PACS took longer than ``pacs.warm_seconds``, or ``pacs.timeout_seconds`` without patience: 504."""
 
     status = 504
     code = "timeout"
