@@ -103,7 +103,7 @@ class Process:
 
         try:
             wait_until(
-                ready, status, lambda found: found == 200, not_yet=(requests.ConnectionError,), explain=said,
+                ready, status, lambda found: found == 200, not_yet=(requests.ConnectionError, requests.Timeout), explain=said,
                 seconds=START_SECONDS,
             )  # fmt: skip
         except BaseException:
