@@ -103,8 +103,8 @@ class Process:
 
         try:
             wait_until(
-                ready, status, lambda found: found == 200, not_yet=(requests.ConnectionError, requests.Timeout), explain=said,
-                seconds=START_SECONDS,
+                ready, status, lambda found: found == 200, not_yet=(requests.ConnectionError, requests.Timeout),
+                explain=said, seconds=START_SECONDS,
             )  # fmt: skip
         except BaseException:
             self.stop()

@@ -57,6 +57,35 @@ def orthanc() -> Iterator[Orthanc]:
         yield running
 
 
+NOT_TAKEN = {
+    "deflated and broken",
+    "a group length before the last elements, implicit",
+    "a group length over several elements",
+    "group 2 again, before implicit elements",
+    "a command set first",
+    "PatientID of VR OB",
+    "PatientID of 2 KB",
+    "no StudyInstanceUID",
+    "VR OX behind the header",
+    "an undefined length of OB",
+    "an item outside of a sequence",
+    "JPEG without its last delimiter",
+    "JPEG, cut in a fragment with a delimiter",
+    "cut in the pixel data",
+    "cut before StudyInstanceUID",
+    "an icon item short by 24",
+    "an icon item short by 24, and its sequence",
+    "an icon item short by 24 in a whole sequence",
+    "an item longer than its sequence",
+    "no item in a sequence",
+    "a delimiter in an item",
+    "PatientID at the end, cut",
+    "PatientID at the end, longer than the file",
+    "text at the end",
+}
+"""Kinds that Orthanc 1.10 does not store, so that it can never send them."""
+
+
 def store(orthanc: Orthanc, name: str) -> bool:
     """Store an instance of this kind between its siblings; return whether Orthanc takes it."""
     same, other = siblings(name)
@@ -80,7 +109,8 @@ async def test_what_passes_comes_unchanged_and_what_is_refused_is_named(
     orthanc: Orthanc, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     if not await asyncio.to_thread(store, orthanc, name):
-        pytest.skip("this Orthanc does not take it")
+        assert name in NOT_TAKEN
+        return
     caplog.set_level(logging.INFO)
     names, (same, other), kind = NAMES[name], siblings(name), KINDS[name]
     async with sidecar_between(ScriptedEhr(), Served(orthanc), **SETTINGS) as (url, _), aiohttp.ClientSession() as us:

@@ -50,20 +50,19 @@ class Hydra(Process):
         file.write_text(json.dumps(configuration))
         command = [str(HYDRA), "serve", "all", "--dev", "--config", str(file)]
         self.start(command, self.url + "/health/ready", SQA_OPT_OUT="true")
-        discovered = requests.get(self.url + "/.well-known/openid-configuration", timeout=60).json()
+        # It makes its keys when it is first asked, and drops whoever waits for longer than it allows.
+        dropped = (requests.ConnectionError,)
+        discovered: dict[str, str] = wait_until("Hydra's configuration", self._discovered, not_yet=dropped)
         self.configuration: dict[str, str] = discovered | {
             "introspection_endpoint": self.admin + "/admin/oauth2/introspect"
         }
         for strategy in STRATEGIES:
             self._register(strategy)
-        # It makes its keys when the first JWT is asked for, and drops whoever waits for longer than it allows.
-        wait_until("a first JWT of Hydra", self._signs)
+        wait_until("a first JWT of Hydra", lambda: self.client_credentials("jwt"), not_yet=dropped)
 
-    def _signs(self) -> bool:
-        try:
-            return bool(self.client_credentials("jwt"))
-        except requests.ConnectionError:
-            return False
+    def _discovered(self) -> dict[str, str]:
+        found: dict[str, str] = requests.get(self.url + "/.well-known/openid-configuration", timeout=60).json()
+        return found
 
     def _register(self, strategy: str) -> None:
         client = {
