@@ -153,7 +153,7 @@ BUNDLE: list[tuple[str, object, str]] = [
     ("entry.0.search", GONE, "search is missing"),
     ("entry.0.search.mode", "include", "is no Endpoint"),
     ("entry.2.search.mode", "match", "is no ImagingStudy"),
-    ("entry.0.search.mode", "outcome", "neither match nor include"),
+    ("entry.0.search.mode", "included", "neither match nor include"),
     ("entry.0.resource", GONE, "resource is missing"),
     ("entry.0.fullUrl", GONE, "fullUrl"),
     ("entry.0.fullUrl", "ImagingStudy/1.2.3", "fullUrl"),
