@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
+import aiohttp
 from aiohttp import web
 
 from sidecar.fhir.constraints import Constraints
@@ -163,6 +164,27 @@ class HasApp(Protocol):
 
     def app(self) -> web.Application:
         """The application; its FHIR base is /fhir."""
+
+
+@contextlib.asynccontextmanager
+async def answering(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    """Serve a PACS that answers any GET so; yields the DICOMweb root."""
+    app = web.Application()
+    app.router.add_get("/rs/{tail:.*}", answer)
+    async with listen(app, "127.0.0.1", 0) as port:
+        yield f"http://127.0.0.1:{port}/rs"
+
+
+async def fetch_whole(url: str, headers: dict[str, str]) -> tuple[int, bytes, bool]:
+    """Return the status, the body, and whether it came whole."""
+    got = b""
+    async with aiohttp.ClientSession(headers=headers) as client, client.get(url) as response:
+        try:
+            async for chunk in response.content.iter_any():
+                got += chunk
+        except aiohttp.ClientError:
+            return response.status, got, False
+        return response.status, got, True
 
 
 class Servable(Protocol):

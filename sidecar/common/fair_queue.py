@@ -43,7 +43,7 @@ class FairQueue:
     at most 32 of them for one patient, 16 for one app of the patient. A caller waits ``seconds`` at most. A place that
     becomes free goes to the patient who holds the fewest, round robin where several do, and so among the patient's
     apps; requests of one app are served in the order in which they came. An eighth of all places is for those who hold
-    none: not even several patients together keep another from one.
+    none: a few patients together do not keep another from one.
     """
 
     def __init__(self, at_once: Sequence[int], *, waiting: Sequence[int], seconds: float) -> None:
@@ -78,7 +78,6 @@ class FairQueue:
         """
         if len(key) != len(self._at_once) - 1:
             raise ValueError("the key has another number of levels than the limits")
-        # Whoever could be served has been: nobody is overtaken here.
         if self._has_room(key):
             self._count(self._running, key, 1)
         else:

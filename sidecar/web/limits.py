@@ -97,10 +97,7 @@ class RequestLimits:
 
 
 class QueryLimits:
-    """So that nobody's questions to the PACS, about studies that are not there, keep others from theirs.
-
-    A holder of a place waits for no other place of any queue.
-    """
+    """So that nobody's questions to the PACS, about studies that are not there, keep others from theirs."""
 
     def __init__(self) -> None:
         self._queue = FairQueue(QUERIES_AT_ONCE, waiting=(UNLIMITED, QUERIES_WAITING), seconds=QUERY_WAIT_SECONDS)

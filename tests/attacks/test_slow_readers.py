@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -11,13 +10,12 @@ import orjson
 import pytest
 from aiohttp import web
 
-from sidecar.listener import listen
 from sidecar.web import least_rate, limits
 from sidecar.web.least_rate import LeastRate
 from sidecar.web.limits import RequestLimits
 from tests.attacks.large import LargeArchive, row, sidecar_before, study
 from tests.dicom import dataset, encoded
-from tests.upstreams import PATIENT, sidecar_between
+from tests.upstreams import PATIENT, answering, sidecar_between
 from tests.waiting import wait_until_async
 from tests.web.test_limits import Apps, bearer, remembering
 
@@ -29,12 +27,9 @@ MULTIPART = 'multipart/related; type="application/dicom"; boundary=abc'
 class TwoPatients:
     """An archive with a study of one large instance for each of two patients."""
 
-    @contextlib.asynccontextmanager
-    async def serve(self) -> AsyncIterator[str]:
-        app = web.Application()
-        app.router.add_get("/rs/{tail:.*}", self._answer)
-        async with listen(app, "127.0.0.1", 0) as port:
-            yield f"http://127.0.0.1:{port}/rs"
+    def serve(self) -> contextlib.AbstractAsyncContextManager[str]:
+        """Serve; yields the DICOMweb root."""
+        return answering(self._answer)
 
     async def _answer(self, request: web.Request) -> web.Response:
         named = request.path + request.query.get("StudyInstanceUID", "")

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,8 @@ import pytest
 import requests
 from aiohttp import web
 
-from sidecar.listener import listen
 from tests.sidecar_process import free_port
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, sidecar_between
+from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, answering, sidecar_between
 from tests.waiting import WAIT_SECONDS, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -50,13 +49,9 @@ def opa() -> Iterator[str]:
 class Archive:
     """Three studies of the patient, each with a CT and a dose report."""
 
-    @contextlib.asynccontextmanager
-    async def serve(self) -> AsyncIterator[str]:
+    def serve(self) -> contextlib.AbstractAsyncContextManager[str]:
         """Serve; yields the DICOMweb root."""
-        app = web.Application()
-        app.router.add_get("/rs/{tail:.*}", self._answer)
-        async with listen(app, "127.0.0.1", 0) as port:
-            yield f"http://127.0.0.1:{port}/rs"
+        return answering(self._answer)
 
     async def _answer(self, request: web.Request) -> web.Response:
         level = request.path.rpartition("/")[2]

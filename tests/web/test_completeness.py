@@ -9,7 +9,17 @@ import pytest
 
 from sidecar.server import Sidecar
 from tests.dicom import dataset, encoded
-from tests.upstreams import PATIENT, SERIES, STUDY, TOKEN, Answer, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.upstreams import (
+    PATIENT,
+    SERIES,
+    STUDY,
+    TOKEN,
+    Answer,
+    ScriptedEhr,
+    ScriptedPacs,
+    fetch_whole,
+    sidecar_between,
+)
 from tests.web.test_stream import HEADERS, MULTIPART, PART, PATH, answer, chunked, streams
 from tests.web.test_verification import failures, metadata_row
 
@@ -53,14 +63,7 @@ class Corrected(ScriptedPacs):
 
 async def fetch(url: str, path: str) -> tuple[int, bytes, bool]:
     """The status, the body and whether it came whole."""
-    got = b""
-    async with aiohttp.ClientSession(headers=HEADERS) as client, client.get(url + path) as response:
-        try:
-            async for chunk in response.content.iter_any():
-                got += chunk
-        except aiohttp.ClientError:
-            return response.status, got, False
-        return response.status, got, True
+    return await fetch_whole(url + path, HEADERS)
 
 
 # What the archive counts before, how many it sends, what it counts then (``None``: the study is another patient's);

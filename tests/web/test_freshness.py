@@ -12,7 +12,7 @@ from aiohttp import web
 
 from sidecar.listener import listen
 from sidecar.server import Sidecar
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, sidecar_between
+from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, answering, sidecar_between
 
 STUDY = "1.2.840.1"
 
@@ -27,13 +27,9 @@ class Archive:
     asked_at: list[datetime] = field(default_factory=list)
     owner: str = PATIENT
 
-    @contextlib.asynccontextmanager
-    async def serve(self) -> AsyncIterator[str]:
+    def serve(self) -> contextlib.AbstractAsyncContextManager[str]:
         """Serve; yields the DICOMweb root."""
-        app = web.Application()
-        app.router.add_get("/rs/{tail:.*}", self._answer)
-        async with listen(app, "127.0.0.1", 0) as port:
-            yield f"http://127.0.0.1:{port}/rs"
+        return answering(self._answer)
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.lists += "StudyDate" in request.query_string or "00080020" in request.query_string

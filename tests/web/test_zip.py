@@ -12,7 +12,17 @@ import pytest
 
 from tests.dicom import dataset, encoded
 from tests.stalls import measured
-from tests.upstreams import PATIENT, SERIES, STUDY, TOKEN, Answer, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.upstreams import (
+    PATIENT,
+    SERIES,
+    STUDY,
+    TOKEN,
+    Answer,
+    ScriptedEhr,
+    ScriptedPacs,
+    fetch_whole,
+    sidecar_between,
+)
 from tests.waiting import WAIT_SECONDS
 from tests.web.test_audit import to, told
 from tests.web.test_capabilities import bound, endpoint_of, keys_file
@@ -59,14 +69,7 @@ def opens(got: bytes) -> bool:
 
 async def fetch(url: str, path: str = PATH, headers: dict[str, str] = ZIP) -> tuple[int, bytes, bool]:
     """The status, the body and whether it came whole."""
-    got = b""
-    async with aiohttp.ClientSession(headers=headers) as client, client.get(url + path) as response:
-        try:
-            async for chunk in response.content.iter_any():
-                got += chunk
-        except aiohttp.ClientError:
-            return response.status, got, False
-        return response.status, got, True
+    return await fetch_whole(url + path, headers)
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
