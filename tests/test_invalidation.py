@@ -371,7 +371,10 @@ KINDS = (Cache, SingleFlight, Patience, _lru_cache_wrapper)
 def kept_in(root: object) -> dict[str, Any]:
     """Everything that keeps answers and can be reached from ``root``, by the attribute that holds it."""
     seen, pending, named, found = dict[int, object](), [root], dict[int, str](), list[Any]()
-    modules = {id(vars(module)) for module in list(sys.modules.values()) if hasattr(module, "__dict__")}
+    # By identity, and alive: the attributes of some (typing.re) are made when asked for, and another object would have
+    # the place of those that are gone.
+    spaces = [vars(module) for module in list(sys.modules.values()) if hasattr(module, "__dict__")]
+    modules = {id(space) for space in spaces}
     while pending:
         one = pending.pop()
         if id(one) in seen or id(one) in modules or isinstance(one, type(sys) | type | asyncio.AbstractEventLoop):
