@@ -51,3 +51,17 @@ def read_headers(lines: bytes, rules: PartRules) -> tuple[bytes, int | None]:
     if not rules.accepts(seen.get(b"content-type", b"").decode("ascii")):
         raise Malformed("part_type")
     return b"\r\n".join(kept), length
+
+
+def fit_headers(lines: bytes, size: int) -> bytes:
+    """Return header lines of ``size`` bytes in all that say the same, for a body whose length has been said.
+
+    Spaces behind a colon mean nothing (RFC 5322 2.2); a Content-Location that is too long for the place is left out.
+    Raises ``Malformed`` when nothing fits.
+    """
+    if len(lines) > size:
+        lines = b"\r\n".join(one for one in lines.split(b"\r\n") if not one.startswith(b"Content-Location: "))
+    name, colon, rest = lines.partition(b":")
+    if not colon or len(lines) > size:
+        raise Malformed("part_headers")
+    return name + colon + b" " * (size - len(lines)) + rest

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from sidecar.pacs.header import HeaderReader
 from sidecar.pacs.layouts import Layouts
-from sidecar.pacs.part_headers import HEADERS_LIMIT_BYTES, PartRules, read_headers
+from sidecar.pacs.part_headers import HEADERS_LIMIT_BYTES, PartRules, fit_headers, read_headers
 from sidecar.pacs.scanner import Check, Malformed
 
 OUTSIDE_LIMIT_BYTES = 1_024
@@ -29,6 +29,7 @@ class Multipart:
     def __init__(self, boundary: str, rules: PartRules, check: Check | None, *, one_part: bool = False) -> None:
         self._one_part = one_part
         self._added = 0  # Bytes by which the header lines of parts grew.
+        self._keeps_length = False  # Whether it was said how many bytes leave: then they must not grow any more.
         self._rules = rules
         self._check = check
         self._layouts = Layouts()
@@ -53,8 +54,16 @@ class Multipart:
         self.parts = 0
 
     def length(self, came: int | None) -> int | None:
-        """Return how many bytes leave in all, when one part was asked for and the first bytes leave."""
-        return None if came is None or not self._one_part else came + self._added
+        """Return how many bytes leave in all, when the first ones leave.
+
+        Of several parts it is what came, as long as no header line was changed; from then on none changes its length.
+        """
+        if came is None:
+            return None
+        if self._one_part or self.is_closed:
+            return came + self._added
+        self._keeps_length = not self._added
+        return came if self._keeps_length else None
 
     def feed(self, chunk: bytes) -> bytes | memoryview:
         """Return what may be passed on."""
@@ -164,6 +173,8 @@ class Multipart:
 
     def _begin_part(self, lines: bytes) -> None:
         kept, self._remaining = self._read_headers(lines)
+        if self._keeps_length and len(kept) != len(lines):
+            kept = fit_headers(kept, len(lines))
         self._lines = kept + b"\r\n\r\n" if kept else b"\r\n"
         self._lines_are_here = kept == lines
         added = len(self._lines) - (len(lines) + 4 if lines else 2)

@@ -140,7 +140,9 @@ class Streamer:
                     response.force_close()  # Its end is the body's end.
                 writer = await response.prepare(request)
                 if request.method != "HEAD" and writer is not None:
-                    await self._copy(first, body, writer, kind, watch, rate, compressed=response.compression)
+                    sent = await self._copy(first, body, writer, kind, watch, rate, compressed=response.compression)
+                    if response.content_length not in (None, sent):
+                        raise Broken("length")  # The next answer on this connection would be taken for the rest.
                 watch.begin(_WRITING, self.client_seconds)
                 rate.wait_for(writer)
                 await response.write_eof()
@@ -191,14 +193,19 @@ class Streamer:
         rate: ClientRate,
         *,
         compressed: bool,
-    ) -> None:
+    ) -> int:
+        """Send the body; return its bytes."""
+        whole = 0
         sent, output = self.metrics.streamed_bytes.labels(kind), Output(writer, compressed=compressed)
         while pieces:
             watch.begin(_WRITING, self.client_seconds)
             rate.wait_for(writer)
-            sent.inc(await output.write(pieces))
+            size = await output.write(pieces)
+            sent.inc(size)
+            whole += size
             rate.end()
             pieces = await body.next()
+        return whole
 
     async def _explained(self, broken: Broken, request: web.Request, kind: str, now: CurrentStudy) -> Broken:
         """What is foreign because the archive was corrected is no alarm: then return ``Broken`` for a correction."""
