@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from sidecar.pacs.bulkdata_uris import BulkDataUris
 from sidecar.pacs.rewrite import (
     MAXIMUM_DEPTH,
     TooDeep,
@@ -149,10 +150,10 @@ class LargeRow:
         self.attributes = {name: one.read() for name, one in self._members.items() if not one.is_large}
         self.names = list(self._members)
 
-    def written(self, root: str, context: str | None) -> bytes:
+    def written(self, root: str, uris: BulkDataUris | None) -> bytes:
         """The row as ours; attributes are named as they are, in capital letters."""
         members = {name.upper(): one for name, one in self._members.items() if _TAG.fullmatch(name)}
-        return _Writer(root, context).data_set(members, 0)
+        return _Writer(root, uris).data_set(members, 0)
 
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
@@ -161,7 +162,7 @@ _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 @dataclass(frozen=True, slots=True)
 class _Writer:
     root: str
-    context: str | None
+    uris: BulkDataUris | None
 
     def data_set(self, members: dict[str, Part], depth: int) -> bytes:
         if depth > MAXIMUM_DEPTH:
@@ -177,7 +178,7 @@ class _Writer:
             if name not in read:
                 value = self._large(name, one, depth)
             elif isinstance(read[name], dict):
-                value = orjson.dumps(rewrite_element(name, read[name], self.root, self.context, depth))
+                value = orjson.dumps(rewrite_element(name, read[name], self.root, self.uris, depth))
             else:
                 value = None
             if value is not None:
@@ -193,9 +194,9 @@ class _Writer:
         values = members.get("Value")
         apart = values is not None and values.is_large and values.opens == b"["
         element = {key: one.read() for key, one in members.items() if not (apart and one is values)}
-        empty = rewrite_element(name, element, self.root, self.context, depth)
+        empty = rewrite_element(name, element, self.root, self.uris, depth)
         if apart and empty["vr"] == "UR":
-            return orjson.dumps(rewrite_element(name, part.read(), self.root, self.context, depth))
+            return orjson.dumps(rewrite_element(name, part.read(), self.root, self.uris, depth))
         if values is None or not apart or "BulkDataURI" in element:
             return orjson.dumps(empty)
         rewritten = list(self._values(values, empty["vr"] == "SQ", depth))
@@ -213,7 +214,7 @@ class _Writer:
             if one.is_large and is_sequence and one.opens == b"{":
                 yield self.data_set(one.members(), depth + 1)
             elif one.is_large:
-                yield orjson.dumps(rewrite_value(one.read(), is_sequence, self.root, self.context, depth))
+                yield orjson.dumps(rewrite_value(one.read(), is_sequence, self.root, self.uris, depth))
             else:
                 begin, end = (one.start if begin < 0 else begin), one.end
         if begin >= 0:
@@ -224,4 +225,4 @@ class _Writer:
             found = orjson.loads(b"[" + text + b"]")
         except ValueError:
             raise NotJson from None
-        return orjson.dumps([rewrite_value(one, is_sequence, self.root, self.context, depth) for one in found])[1:-1]
+        return orjson.dumps([rewrite_value(one, is_sequence, self.root, self.uris, depth) for one in found])[1:-1]

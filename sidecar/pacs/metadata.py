@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby, islice
@@ -9,8 +10,10 @@ from typing import Any
 
 import orjson
 
+from sidecar.access.decision import Part
 from sidecar.common.dicom_json import Row, text
 from sidecar.common.slices import in_slices
+from sidecar.pacs.bulkdata_uris import BulkDataUris
 from sidecar.pacs.header import InstanceHeader
 from sidecar.pacs.json_rows import NotRows, Rows
 from sidecar.pacs.large_row import PART_BYTES, LargeRow, NotJson
@@ -28,7 +31,7 @@ class Metadata:
     """Takes the PACS's JSON array in any split; gives ours, with the archive's URLs made ours below ``root``.
 
     ``check`` is told of each row before any byte of it leaves; a row that does not say whose it is counts as
-    nobody's. ``row_bytes``: what one row may take, roughly.
+    nobody's. ``row_bytes``: what one row may take, roughly. ``dropped`` counts by reason the BulkDataURIs left out.
     """
 
     def __init__(self, check: Check, root: str, *, row_bytes: int) -> None:
@@ -36,6 +39,7 @@ class Metadata:
         self._root = root
         self._rows = Rows(row_bytes=row_bytes)
         self.parts = 0
+        self.dropped: Counter[str] = Counter()
 
     def length(self, came: int | None) -> int | None:
         """Rows are written anew: not known."""
@@ -97,16 +101,21 @@ class Metadata:
             raise Malformed("metadata_not_json") from None
         row = _tags(row, row)
         self._check(_header_of(row))
-        return orjson.dumps(rewrite_row(row, self._root, context=_instance_url(row, self._root)))
+        return orjson.dumps(rewrite_row(row, self._root, uris=self._uris(row)))
 
     def _large(self, text_of_row: bytes) -> bytes:
         try:
             large = LargeRow(text_of_row)
             row = _tags(large.attributes, large.names)  # An identifier that is large names nobody.
             self._check(_header_of(row))
-            return large.written(self._root, _instance_url(row, self._root))
+            return large.written(self._root, self._uris(row))
         except NotJson:
             raise Malformed("metadata_not_json") from None
+
+    def _uris(self, row: Row) -> BulkDataUris:
+        header = _header_of(row)
+        part = Part(header.study, header.series or None, (header.series and header.instance) or None)
+        return BulkDataUris(self._root, part, self.dropped)
 
 
 def _tags(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
@@ -122,10 +131,3 @@ def _header_of(row: Row) -> InstanceHeader:
         text(row, keyword) or "" for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
     )
     return InstanceHeader(owner_of(row), study, series, instance)
-
-
-def _instance_url(row: Row, root: str) -> str | None:
-    header = _header_of(row)
-    if not (header.study and header.series and header.instance):
-        return None
-    return f"{root}/studies/{header.study}/series/{header.series}/instances/{header.instance}"

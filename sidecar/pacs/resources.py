@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dicomweb_client.uri import URI
+from pydicom.datadict import tag_for_keyword
 
 from sidecar.access.decision import Part
 from sidecar.common.errors import BadRequest, NotFound
@@ -19,7 +20,7 @@ MAXIMUM_FRAMES = 1_000
 """Frames in one request."""
 
 _FRAME = re.compile(r"[1-9][0-9]{0,6}", re.ASCII)
-# A tag, or the number of a sequence item: what Orthanc and dcm4chee write behind /bulkdata/.
+# A tag, or the number of a sequence item: what Orthanc and dcm4chee write behind /bulkdata/. Others: a keyword.
 _BULKDATA_STEP = re.compile(r"[0-9A-Fa-f]{8}|[0-9]{1,5}", re.ASCII)
 _MAXIMUM_BULKDATA_STEPS = 33
 _LEVELS = ("studies", "series", "instances")
@@ -142,7 +143,10 @@ def _retrieval(part: Part, rest: list[str]) -> Retrieval:
 
 
 def _are_bulkdata_steps(steps: Sequence[str]) -> bool:
-    return len(steps) <= _MAXIMUM_BULKDATA_STEPS and all(_BULKDATA_STEP.fullmatch(step) for step in steps)
+    return len(steps) <= _MAXIMUM_BULKDATA_STEPS and all(
+        _BULKDATA_STEP.fullmatch(step) or (step.isascii() and step.isalnum() and tag_for_keyword(step) is not None)
+        for step in steps
+    )
 
 
 def _uid(text: str) -> str:

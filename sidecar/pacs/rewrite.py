@@ -2,20 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 from sidecar.common.dicom_json import Row, tag
-from sidecar.common.errors import BadRequest, NotFound
-from sidecar.common.uid import is_uid
-from sidecar.pacs.resources import Kind, Query, Retrieval, parse
+from sidecar.pacs.bulkdata_uris import MAXIMUM_URL_LENGTH, BulkDataUris, resource_among
 
 RETRIEVE_URL = "00081190"
 # RetrieveURL, RetrieveURI, Pixel Data Provider URL: the last two were UT before there was a VR UR.
 _URL_ATTRIBUTES = frozenset({RETRIEVE_URL, "0040E010", "00287FE0"})
-# What may be named relative to the instance.
-_RELATIVE = frozenset({Kind.BULKDATA, Kind.FRAMES, Kind.PIXELDATA})
-_PIXELS = frozenset({"7FE00008", "7FE00009", "7FE00010"})
 # Private creators of what an archive notes for itself, into the metadata of instances, too (access control, storage).
 _ARCHIVES_OWN = frozenset({"DCM4CHEE Archive 5"})
 # The archive's address in another protocol, of no use here.
@@ -23,7 +17,6 @@ _RETRIEVE_AE_TITLE = tag("RetrieveAETitle")
 _PERSON_NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 _VR = re.compile(r"[A-Z]{2}", re.ASCII)
-_MAXIMUM_URL_LENGTH = 2_048
 MAXIMUM_DEPTH = 64
 
 
@@ -37,39 +30,27 @@ def our_url(url: object, root: str) -> str | None:
     ``http://pacs:8042/dicom-web/studies/1.2/bulkdata`` -> ``<root>/studies/1.2/bulkdata``. Relative URLs, too. It is
     read by the grammar of our own paths and written anew.
     """
-    found = _resource(url)
+    if not isinstance(url, str) or len(url) > MAXIMUM_URL_LENGTH:
+        return None
+    found = resource_among(url.removesuffix("/").split("/"))
     return None if found is None else found.url(root)
 
 
-def _resource(url: object) -> Retrieval | Query | None:
-    if not isinstance(url, str) or len(url) > _MAXIMUM_URL_LENGTH:
-        return None
-    # Orthanc's name for it; ours is the standard's, and the PACS client turns it back.
-    segments = ["bulkdata" if segment == "bulk" else segment for segment in url.removesuffix("/").split("/")]
-    begin = next((at for at, (one, uid) in enumerate(pairwise(segments)) if one == "studies" and is_uid(uid)), None)
-    if begin is None:
-        return None
-    try:
-        return parse(segments[begin:])
-    except (NotFound, BadRequest):
-        return None
-
-
-def rewrite_row(row: Row, root: str, *, context: str | None = None) -> dict[str, Any]:
+def rewrite_row(row: Row, root: str, *, uris: BulkDataUris | None = None) -> dict[str, Any]:
     """Return a copy of a DICOM JSON object with URLs below ``root``, each attribute in the shape of PS3.18 F.2.2.
 
-    ``context`` is the URL of the instance that the row describes, for BulkDataURIs that are relative to it. A URL that
+    ``uris``: how BulkDataURIs become ours; ``None``: a query's row, where they are read as any other URL. A URL that
     cannot be made ours is dropped: it would tell where the archive is. Raises ``TooDeep``.
     """
-    return _copy(row, root, context, 0)
+    return _copy(row, root, uris, 0)
 
 
-def _copy(row: Mapping[str, Any], root: str, context: str | None, depth: int) -> dict[str, Any]:
+def _copy(row: Mapping[str, Any], root: str, uris: BulkDataUris | None, depth: int) -> dict[str, Any]:
     if depth > MAXIMUM_DEPTH:
         raise TooDeep
     notes = archive_notes(row)
     return {
-        name: rewrite_element(name, element, root, context, depth)
+        name: rewrite_element(name, element, root, uris, depth)
         for name, element in row.items()
         if isinstance(element, Mapping) and not (notes and block(name) in notes)
     }
@@ -98,7 +79,7 @@ def block(name: str) -> str:
 
 
 def rewrite_element(
-    name: str, element: Mapping[str, Any], root: str, context: str | None, depth: int
+    name: str, element: Mapping[str, Any], root: str, uris: BulkDataUris | None, depth: int
 ) -> dict[str, Any]:
     """An attribute anew: its VR and one of Value, BulkDataURI, InlineBinary (PS3.18 F.2.2), and nothing more."""
     vr = element.get("vr")
@@ -110,18 +91,19 @@ def rewrite_element(
         urls = [url for one in values if (url := our_url(one, root))]
         return {"vr": "UR", "Value": urls} if urls else {"vr": "UR"}
     if "BulkDataURI" in element:
-        url = _bulkdata_url(name, element["BulkDataURI"], root, context)
+        uri = element["BulkDataURI"]
+        url = our_url(uri, root) if uris is None else uris.ours(name, uri)
         return {"vr": vr, "BulkDataURI": url} if url else {"vr": vr}
-    values = [rewrite_value(one, vr == "SQ", root, context, depth) for one in values]
+    values = [rewrite_value(one, vr == "SQ", root, uris, depth) for one in values]
     if values:
         return {"vr": vr, "Value": values}
     return {"vr": vr, "InlineBinary": inline} if isinstance(inline, str) else {"vr": vr}
 
 
-def rewrite_value(value: object, is_item: bool, root: str, context: str | None, depth: int) -> object:
+def rewrite_value(value: object, is_item: bool, root: str, uris: BulkDataUris | None, depth: int) -> object:
     """A value anew, of an attribute in a data set at ``depth``; ``is_item``: of a sequence."""
     if is_item:
-        return _copy(value, root, context, depth + 1) if isinstance(value, Mapping) else None
+        return _copy(value, root, uris, depth + 1) if isinstance(value, Mapping) else None
     return _plain(value)
 
 
@@ -130,17 +112,6 @@ def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return {group: value[group] for group in _PERSON_NAME_GROUPS if isinstance(value.get(group), str)}
     return None if isinstance(value, list) else value
-
-
-def _bulkdata_url(name: str, url: object, root: str, context: str | None) -> str | None:
-    found = _resource(url)
-    if isinstance(found, Retrieval) and found.kind is Kind.INSTANCE and name.upper() in _PIXELS:
-        # dcm4chee answers an instance's URL with the image alone when no DICOM is accepted. Here that has its own URL.
-        found = Retrieval(Kind.PIXELDATA, found.part)
-    if found is None and context is not None and isinstance(url, str):
-        below = _resource(f"{context}/{url.removeprefix('./')}")
-        found = below if isinstance(below, Retrieval) and below.kind in _RELATIVE else None
-    return None if found is None else found.url(root)
 
 
 def is_archive_private(name: str) -> bool:

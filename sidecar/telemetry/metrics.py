@@ -34,6 +34,9 @@ class Metrics:
         self.streams_active = Gauge("smart_imaging_streams_active", "Retrievals being streamed", registry=self.registry)
         self.streamed_bytes = self._counter("streamed_bytes_total", "Bytes sent to clients", "kind")
         self.streams = self._counter("streams_total", "Retrievals ended", "kind", "outcome")
+        self.bulkdata_uris_dropped = self._counter(
+            "bulkdata_uris_dropped_total", "BulkDataURIs of metadata that were left out", "reason"
+        )
         self.verification_failures = self._counter(
             "verification_failures_total", "Answers of the PACS that held another patient's data", "what"
         )

@@ -161,6 +161,8 @@ class Streamer:
             self.metrics.streams_active.dec()
             self.metrics.streams.labels(kind, outcome).inc()
             step.set(OUTCOME, outcome)
+            if isinstance(scanner, Metadata) and scanner.dropped:
+                self._note_dropped(scanner.dropped, request)
             if writer is not None:  # With its head: what the writer has counted anyway.
                 step.set("http.response.size", writer.output_size)
         return response
@@ -228,6 +230,15 @@ class Streamer:
             | dict(broken.place),
         )
         return broken.outcome
+
+    def _note_dropped(self, dropped: Mapping[str, int], request: web.Request) -> None:
+        """Say how many BulkDataURIs of metadata were left out, and why; whose they are is not said."""
+        for reason, count in dropped.items():
+            self.metrics.bulkdata_uris_dropped.labels(reason).inc(count)
+        log.warning(
+            "BulkDataURIs of the PACS were left out",
+            extra={"dropped": dict(dropped), "request_id": request[REQUEST_ID]},
+        )
 
     @staticmethod
     def _abort(request: web.Request, reason: str) -> NoReturn:

@@ -4,16 +4,19 @@ from typing import Any
 
 import pytest
 
+from sidecar.access.decision import Part
+from sidecar.pacs.bulkdata_uris import BulkDataUris
 from sidecar.pacs.rewrite import public_attributes, rewrite_row
 from tests.dcm4chee.attributes import CREATOR, notes
 from tests.dcm4chee.behaviour import ROOT as PATH
 
 ROOT = "https://imaging.example.org/wado-rs"
 INSTANCE = "studies/1.2/series/1.3/instances/1.4"
+URIS = BulkDataUris(ROOT, Part("1.2", "1.3", "1.4"))
 
 
 def pixel_data(uri: str, tag: str = "7FE00010") -> dict[str, Any]:
-    return rewrite_row({tag: {"vr": "OW", "BulkDataURI": uri}}, ROOT, context=f"{ROOT}/{INSTANCE}")
+    return rewrite_row({tag: {"vr": "OW", "BulkDataURI": uri}}, ROOT, uris=URIS)
 
 
 @pytest.mark.parametrize("host", ["http://pacs.internal:8080", ""])

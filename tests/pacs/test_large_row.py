@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.access.decision import Part
 from sidecar.pacs import large_row
+from sidecar.pacs.bulkdata_uris import BulkDataUris
 from sidecar.pacs.large_row import LargeRow, NotJson
 from sidecar.pacs.rewrite import TooDeep, rewrite_row
 
 ROOT = "https://sidecar.example.org/wado-rs"
-CONTEXT = f"{ROOT}/studies/1.2/series/1.3/instances/1.4"
+URIS = BulkDataUris(ROOT, Part("1.2", "1.3", "1.4"))
 TAGS = ("00080018", "00081190", "00081199", "7FE00010", "52009230", "77771001", "00091001", "0040E010", "0008103E")
 LEAVES = (
     st.none()
@@ -50,7 +52,7 @@ ROWS = st.recursive(
 
 
 def rewritten(text: bytes) -> Any:
-    return orjson.loads(LargeRow(text).written(ROOT, CONTEXT))
+    return orjson.loads(LargeRow(text).written(ROOT, URIS))
 
 
 @pytest.mark.parametrize(("part", "step"), [(1, 2), (20, 3), (100, 20), (1_000, 65_536)])
@@ -62,7 +64,7 @@ def test_it_comes_out_as_a_small_one(part: int, step: int, row: dict[str, Any], 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(large_row, "PART_BYTES", part)
         patched.setattr(large_row, "STEP_BYTES", step)
-        assert rewritten(text) == orjson.loads(orjson.dumps(rewrite_row(orjson.loads(text), ROOT, context=CONTEXT)))
+        assert rewritten(text) == orjson.loads(orjson.dumps(rewrite_row(orjson.loads(text), ROOT, uris=URIS)))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,7 @@ class Seen:
 @pytest.mark.parametrize("what", OF_ONE_KIND)
 def test_no_call_holds_the_interpreter_for_long(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It gives way to the event loop between two bytecodes, not within a call of C."""
-    expected = rewrite_row(orjson.loads(OF_ONE_KIND[what]), ROOT, context=CONTEXT)
+    expected = rewrite_row(orjson.loads(OF_ONE_KIND[what]), ROOT, uris=URIS)
     largest: list[int] = []
     for name in ("_SPACE", "_IN_STRING", "_SCALAR", "_TO_BRACKET", "orjson"):
         monkeypatch.setattr(large_row, name, Seen(getattr(large_row, name), largest))

@@ -80,14 +80,29 @@ def test_rows_outside_the_series_or_instance_are_foreign() -> None:
 def test_urls_are_ours() -> None:
     bulk = {
         "vr": "OW",
-        "BulkDataURI": f"http://pacs:8042/dicom-web/studies/{STUDY}/series/{SERIES}/instances/1.5/bulkdata",
+        "BulkDataURI": f"http://pacs:8042/dicom-web/studies/{STUDY}/series/{SERIES}/instances/{SERIES}.1/bulkdata",
     }
     relative = {"vr": "OW", "BulkDataURI": "bulkdata/7FE00010"}
     (found,) = run([row(1, {"7FE00010": bulk, "00420011": relative})], [])
-    assert found["7FE00010"]["BulkDataURI"] == f"{ROOT}/studies/{STUDY}/series/{SERIES}/instances/1.5/bulkdata"
+    assert found["7FE00010"]["BulkDataURI"] == f"{ROOT}/studies/{STUDY}/series/{SERIES}/instances/{SERIES}.1/bulkdata"
     assert found["00420011"]["BulkDataURI"] == (
         f"{ROOT}/studies/{STUDY}/series/{SERIES}/instances/{SERIES}.1/bulkdata/7FE00010"
     )
+
+
+@pytest.mark.parametrize("filler", [0, 200_000])
+def test_what_is_left_out_is_counted(filler: int) -> None:
+    """In large rows, too, and in their sequences."""
+    hashed, foreign = {"vr": "OW", "BulkDataURI": "../../bulkdata/6ab12.mp"}, {"BulkDataURI": "http://elsewhere/x"}
+    item = {"7FE00010": hashed, "00091001": {"vr": "OB", **foreign}}
+    scan = scanner()
+    rows = [row(1, {"00420011": hashed, "00081140": {"vr": "SQ", "Value": [item]}, "0008103E": {
+        "vr": "LO", "Value": ["x" * filler]}}), row(2)]  # fmt: skip
+    written = bytes(scan.feed(json.dumps(rows).encode()))
+    assert b"elsewhere" not in written
+    assert b"6ab12" not in written
+    assert isinstance(scan, Metadata)
+    assert scan.dropped == {"unattributed": 2, "host": 1}
 
 
 def test_no_rows_are_no_answer() -> None:

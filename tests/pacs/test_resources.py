@@ -27,6 +27,7 @@ FORMS: dict[str, Retrieval | Query] = {
     f"{OF_INSTANCE}/frames/3/rendered": Retrieval(Kind.RENDERED, WHOLE_INSTANCE, (3,)),
     f"{OF_INSTANCE}/frames/3,4/thumbnail": Retrieval(Kind.THUMBNAIL, WHOLE_INSTANCE, (3, 4)),
     f"{OF_INSTANCE}/bulkdata/7FE00010": Retrieval(Kind.BULKDATA, WHOLE_INSTANCE, steps=("7FE00010",)),
+    f"{OF_INSTANCE}/bulkdata/PixelData": Retrieval(Kind.BULKDATA, WHOLE_INSTANCE, steps=("PixelData",)),
     f"{OF_INSTANCE}/bulkdata/00480105/1/00480200": Retrieval(
         Kind.BULKDATA, WHOLE_INSTANCE, steps=("00480105", "1", "00480200")
     ),
@@ -66,7 +67,8 @@ NO_FORM = [
     f"{OF_STUDY}/", f"{OF_STUDY}//series", f"{OF_STUDY}/metadata/", f"{OF_STUDY}/reject/113001^DCM",
     f"{OF_STUDY}/count",
     f"{OF_STUDY}/bulkdata/7FE00010", f"{OF_SERIES}/bulkdata/7FE00010", f"{OF_INSTANCE}/bulkdata/",
-    f"{OF_INSTANCE}/bulkdata/PixelData", f"{OF_INSTANCE}/bulkdata/7FE0001", f"{OF_INSTANCE}/bulkdata/7FE000100",
+    f"{OF_INSTANCE}/bulkdata/pixelData", f"{OF_INSTANCE}/bulkdata/PixelDatum",
+    f"{OF_INSTANCE}/bulkdata/7FE0001", f"{OF_INSTANCE}/bulkdata/7FE000100",
     f"{OF_INSTANCE}/bulkdata/..", f"{OF_INSTANCE}/bulkdata/7FE00010/..", f"{OF_INSTANCE}/bulkdata/7FE00010/123456",
     f"{OF_INSTANCE}/bulkdata/７FE00010", f"{OF_INSTANCE}/bulkdata/http:", f"{OF_INSTANCE}/bulkdata/7FE00010\n",
     f"{OF_INSTANCE}/bulkdata/" + "/".join(["1"] * 34), f"{OF_INSTANCE}/pixeldata/1", f"{OF_INSTANCE}/pixeldata/..",
