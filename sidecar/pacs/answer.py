@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sidecar.common.errors import BadGateway, NotAcceptable, NotFound, Problem
 from sidecar.common.media_type import MediaType, parse_media_type
 from sidecar.pacs.client import refused
-from sidecar.pacs.media import JSON_TYPES, may_be_part
+from sidecar.pacs.media import DOCUMENT_TYPES, JSON_TYPES, may_be_part, names_markup
 from sidecar.pacs.resources import OBJECTS, Kind
 
 
@@ -27,6 +27,8 @@ _STORED_FORM = (
     " If it cannot bring the image into the transfer syntax that was asked for: ask with transfer-syntax=* for the "
     "stored form."
 )
+# What a browser runs; other XML (HL7 CDA) by its ending.
+_RUNS = frozenset({"text/html", "application/xhtml+xml", "image/svg+xml", "text/xml", "application/xml"})
 _SAFE_CONTENT_TYPE = re.compile(r"[\x20-\x7e]{1,512}", re.ASCII)
 
 
@@ -59,7 +61,9 @@ def check_head(status: int, headers: Mapping[str, str], kind: Kind, *, chunked: 
     written = headers.get("Content-Type", "")
     content_type = _content_type(written)
     if not _is_expected(content_type, kind) or (is_partial and content_type.name.startswith("multipart/")):
-        raise _unusable("content_type")
+        raise _runs_in_browsers() if _runs(content_type) else _unusable("content_type")
+    if content_type.name in DOCUMENT_TYPES:
+        written = content_type.name  # A parameter may be a file's name, which may be the patient's.
     boundary = _boundary(content_type) if content_type.name == "multipart/related" else None
     length = headers.get("Content-Length")
     if length is None and boundary is None and not chunked:
@@ -103,7 +107,7 @@ def _is_expected(content_type: MediaType, kind: Kind) -> bool:
     name = content_type.name
     others = [value.lower() for parameter, value in content_type.parameters if parameter != "boundary"]
     # A simpler reader than ours would find another boundary in another parameter's quotes.
-    if "*" in name or any("xml" in value or "boundary" in value for value in others):
+    if "*" in name or any(names_markup(value) or "boundary" in value for value in others):
         return False
     if kind is Kind.METADATA:
         return name in JSON_TYPES
@@ -111,11 +115,34 @@ def _is_expected(content_type: MediaType, kind: Kind) -> bool:
         if name == "multipart/related":
             return _part_type(content_type) == "application/dicom"
         return kind is Kind.INSTANCE and name == "application/dicom"
-    if name == "application/pdf" and kind in (Kind.RENDERED, Kind.THUMBNAIL):
+    if name == "application/pdf" and kind is Kind.THUMBNAIL:
         return True
     if name == "multipart/related":
         return kind is not Kind.THUMBNAIL and may_be_part(_part_type(content_type) or "application/octet-stream", kind)
     return may_be_part(name, kind)
+
+
+def unwrapped_type(head: Head, kind: Kind) -> str:
+    """Return the media type of a multipart's only part, sent without the multipart."""
+    if kind in OBJECTS:
+        return "application/dicom"
+    said = _part_type(parse_media_type(head.content_type))
+    return said if said in DOCUMENT_TYPES else "application/octet-stream"
+
+
+def _runs(content_type: MediaType) -> bool:
+    """Whether this is, or has parts of, a type that a browser would run."""
+    types = (content_type.name, _part_type(content_type))
+    return any(name in _RUNS or name.endswith("+xml") for name in types)
+
+
+def _runs_in_browsers() -> Problem:
+    log.error("the PACS's answer is of a type that a browser would run", extra={"reason": "content_type"})
+    return BadGateway(
+        "The image archive has this as HTML, SVG or other XML, which a browser would run; it is not passed on. The"
+        " whole instance can be had as application/dicom.",
+        reason="pacs_content_type",
+    )
 
 
 def _part_type(content_type: MediaType) -> str:

@@ -29,7 +29,11 @@ _PIXEL_TYPES = frozenset(
     )
 ) | frozenset("video/" + name for name in ("h264", "h265", "mp4", "mpeg", "mpeg2", "mpeg4", "quicktime"))  # fmt: skip
 _PIXEL_RANGES = frozenset({"image/*", "video/*"})
+DOCUMENT_TYPES = ("application/pdf", "model/stl", "model/obj", "model/mtl")
+"""Media types of encapsulated documents that pass (PS3.3 C.24.2): what no browser runs. HTML and XML (CDA) do not."""
 _OCTETS = "application/octet-stream"
+_LEAST_WANTED = 0.1
+"""Weight of what is asked for only where the archive does not have what the client named."""
 JSON_TYPES = frozenset({"application/dicom+json", "application/json"})
 
 
@@ -118,28 +122,56 @@ def upstream_accept(accept: str | None, retrieval: Retrieval, *, one_range: bool
 def _built(accept: str | None, retrieval: Retrieval) -> list[MediaRange]:
     ranges = parse_accept(accept or "") or [MediaRange("*/*")]
     built = [found for one in ranges if not one.is_refused() and (found := _usable(one, retrieval)) is not None]
-    if retrieval.kind not in OBJECTS and _want_single(built, retrieval):
+    single = retrieval.kind not in OBJECTS and _want_single(built, retrieval)
+    if single:
         # As a multipart, too: Orthanc and dcm4chee have no other form of them. ``is_single`` unwraps it.
-        return [same for one in built for same in (*_in_multipart(one), one)]
+        built = [same for one in built for same in (*_in_multipart(one), one)]
+    if retrieval.kind is Kind.BULKDATA:
+        built += _any_document(ranges) + _documents_as_octets(built, single=single)
     return built
 
 
+def _any_document(ranges: Sequence[MediaRange]) -> list[MediaRange]:
+    """The encapsulated documents, where a range leaves the type of bulk data open: dcm4chee has them by name alone."""
+    refused = {one.media_type for one in ranges if one.is_refused()}
+    weights = [one.quality for one in ranges if not one.is_refused() and _leaves_type_open(one)]
+    types = [name for name in DOCUMENT_TYPES if name not in refused] if weights else []
+    return [MediaRange("multipart/related", (("type", name),), weights[0]) for name in types]
+
+
+def _leaves_type_open(one: MediaRange) -> bool:
+    if one.media_type == "multipart/related":
+        return one.parameter("type") in (None, "*/*") and one.parameter("transfer-syntax") is None
+    return one.media_type in ("*/*", "multipart/*")
+
+
+def _documents_as_octets(built: Sequence[MediaRange], *, single: bool) -> list[MediaRange]:
+    """The same documents by the name that says nothing of what they are: Orthanc has no other form of bulk data."""
+    types = [one.parameter("type") or one.media_type for one in built]
+    weights = [float(one.quality or 1) for one, name in zip(built, types, strict=True) if name in DOCUMENT_TYPES]
+    if not weights or _OCTETS in types:
+        return []
+    octets = MediaRange(_OCTETS, (), f"{min(*weights, _LEAST_WANTED):g}")
+    return [*_in_multipart(octets), *([octets] if single else [])]
+
+
 def _in_multipart(one: MediaRange) -> tuple[MediaRange, ...]:
-    if one.media_type != _OCTETS:
+    if one.media_type not in (_OCTETS, *DOCUMENT_TYPES):
         return ()
-    return (replace(one, media_type="multipart/related", parameters=(("type", _OCTETS), *one.parameters)),)
+    return (replace(one, media_type="multipart/related", parameters=(("type", one.media_type), *one.parameters)),)
 
 
 def _best(built: Sequence[MediaRange], kind: Kind) -> MediaRange:
     """The range that an archive most probably has, without a weight."""
 
-    def rank(one: MediaRange) -> tuple[bool, float, bool, bool]:
+    def rank(one: MediaRange) -> tuple[bool, bool, float, bool, bool]:
         weight = -float(one.quality or 1)
         if kind in DRAWN:
-            return (one.media_type not in ("image/jpeg", "image/png", "image/*"), weight, False, False)
-        # What is stored costs the archive least.
-        stored = one.parameter("transfer-syntax") == "*"
-        return (one.media_type != "multipart/related", weight, not stored, one.parameter("type") != _OCTETS)
+            return (one.media_type not in ("image/jpeg", "image/png", "image/*"), False, weight, False, False)
+        # What is stored costs the archive least; a document Orthanc has as octets alone.
+        stored, wanted = one.parameter("transfer-syntax") == "*", one.parameter("type") or one.media_type
+        is_document = wanted in DOCUMENT_TYPES
+        return (one.media_type != "multipart/related", is_document, weight, not stored, wanted != _OCTETS)
 
     best = min(built, key=rank)
     return replace(best, media_type="image/jpeg" if best.media_type == "image/*" else best.media_type, quality=None)
@@ -159,7 +191,7 @@ def _want_single(usable: Sequence[MediaRange], retrieval: Retrieval) -> bool:
     if retrieval.kind in DRAWN or len(retrieval.frames) > 1:
         return False
     types = {one.media_type for one in usable}
-    return _OCTETS in types and "multipart/related" not in types
+    return not types.isdisjoint((_OCTETS, *DOCUMENT_TYPES)) and "multipart/related" not in types
 
 
 def _is_single(one: MediaRange, kind: Kind) -> bool:
@@ -254,7 +286,14 @@ def may_be_part(media_type: str, kind: Kind) -> bool:
     """Whether a part of a multipart answer of this kind may have this media type (lower case, no parameters)."""
     if kind in OBJECTS:
         return media_type == "application/dicom"
+    if media_type in DOCUMENT_TYPES:
+        return kind is Kind.BULKDATA or (kind is Kind.RENDERED and media_type == "application/pdf")
     return media_type in _PIXEL_TYPES or (media_type == _OCTETS and kind not in DRAWN)
+
+
+def names_markup(value: str) -> bool:
+    """Whether a parameter names HTML, SVG or other XML: a lax reader could take it for the type."""
+    return any(word in value.lower() for word in ("html", "xml", "svg"))
 
 
 def _may_be_asked_for(media_type: str, kind: Kind) -> bool:

@@ -11,7 +11,7 @@ from sidecar.access.identity import PatientIdentifier
 from sidecar.common.media_type import parse_media_type
 from sidecar.pacs.answer import Head
 from sidecar.pacs.header import InstanceHeader
-from sidecar.pacs.media import DRAWN, may_be_part
+from sidecar.pacs.media import DRAWN, may_be_part, names_markup
 from sidecar.pacs.metadata import Metadata
 from sidecar.pacs.parts import Multipart, OnlyPart
 from sidecar.pacs.resources import OBJECTS, Kind
@@ -75,7 +75,8 @@ class OurParts:
         if not content_type:  # RFC 2046 5.1 would have it text; archives leave out what was asked for.
             return self.kind not in DRAWN
         try:
-            return may_be_part(parse_media_type(content_type).name, self.kind)
+            found = parse_media_type(content_type)
+            return may_be_part(found.name, self.kind) and not any(names_markup(value) for _, value in found.parameters)
         except ValueError:
             return False
 

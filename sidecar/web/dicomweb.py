@@ -23,7 +23,7 @@ from sidecar.common.invalidation import Invalidation
 from sidecar.common.slices import in_slices, let_go
 from sidecar.common.spans import span
 from sidecar.fhir.endpoint import Endpoints
-from sidecar.pacs.answer import check_head
+from sidecar.pacs.answer import check_head, unwrapped_type
 from sidecar.pacs.client import PacsClient, QueryRefused
 from sidecar.pacs.counts import is_counted
 from sidecar.pacs.matching import Matching, parse_matching
@@ -237,7 +237,7 @@ class DicomWeb:
             if zipped:
                 head = replace(head, content_type="application/zip", media_type="application/zip")
             elif unwrap and head.boundary is not None:
-                alone = "application/dicom" if resource.kind in OBJECTS else "application/octet-stream"
+                alone = unwrapped_type(head, resource.kind)
                 head = replace(head, content_type=alone, media_type=alone)
             return await self._streamer.send(request, upstream, head, resource.kind.value, scanner, now, places)
 

@@ -22,6 +22,7 @@ from sidecar.common.slices import in_slices
 from sidecar.common.spans import KIND, OUTCOME, Span, span
 from sidecar.pacs.answer import Head
 from sidecar.pacs.elements import Unreadable
+from sidecar.pacs.media import DOCUMENT_TYPES
 from sidecar.pacs.metadata import Metadata
 from sidecar.pacs.parts import Multipart
 from sidecar.pacs.resources import Kind
@@ -179,7 +180,7 @@ class Streamer:
         )
         if length is not None:
             response.content_length = length
-        if head.media_type == "application/pdf":
+        if head.media_type in DOCUMENT_TYPES:
             response.headers["Content-Disposition"] = "attachment"
         elif head.media_type == "application/zip":
             response.headers["Content-Disposition"] = f'attachment; filename="{kind}.zip"'

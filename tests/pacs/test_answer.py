@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from sidecar.common.errors import BadGateway, GatewayTimeout, NotAcceptable, NotFound, Problem, Unavailable
-from sidecar.pacs.answer import Head, check_head
+from sidecar.pacs.answer import Head, check_head, unwrapped_type
 from sidecar.pacs.resources import OBJECTS, Kind
 
 DICOM = 'multipart/related; type="application/dicom"; boundary=abc'
@@ -49,7 +49,10 @@ ACCEPTED: list[tuple[str, tuple[Kind, ...]]] = [
     ('multipart/related; type="image/jpeg"; transfer-syntax=1.2.840.10008.1.2.4.50; boundary=abc', PIXELS),
     ("application/octet-stream", PIXELS), ('multipart/related; type="image/png"; boundary=abc', (Kind.RENDERED,)),
     ("image/jpeg", (*DRAWN, *PIXELS)), ("image/png", (*DRAWN, *PIXELS)), ("image/jls", PIXELS),
-    ("video/mp4", (*DRAWN, *PIXELS)), ("application/pdf", DRAWN),
+    ("video/mp4", (*DRAWN, *PIXELS)), ("application/pdf", (*DRAWN, Kind.BULKDATA)),
+    ("model/stl", (Kind.BULKDATA,)), ("model/obj", (Kind.BULKDATA,)), ("model/mtl", (Kind.BULKDATA,)),
+    ('multipart/related; type="application/pdf"; boundary=abc', (Kind.RENDERED, Kind.BULKDATA)),
+    ("multipart/related; type=Model/STL; boundary=abc", (Kind.BULKDATA,)),
 ]  # fmt: skip
 
 
@@ -68,7 +71,12 @@ NEVER = [
     "application/dicom+xml", "application/javascript", "application/fhir+json", "multipart/mixed; boundary=abc",
     "multipart/form-data; boundary=abc", "multipart/x-mixed-replace; boundary=abc", "image", "image/", "/jpeg",
     "image/jpeg/x", "image/jp eg", "image jpeg", "imagé/jpeg", "image/jpeg\r\nX: y", "image/jpeg\x00",
-    "image/jpeg; " + "x" * 512, "*/*", "image/*", "application/*",
+    "image/jpeg; " + "x" * 512, "*/*", "image/*", "application/*", "Text/HTML", "TEXT/XML", "Application/XHTML+XML",
+    "text/html; type=application/pdf", "application/pdf; type=image/svg+xml", "application/pdf; charset=text/xml",
+    "application/pdf, text/html", "model/x3d+xml", "model/stl+xml", "application/pdf+xml",
+    'multipart/related; type="text/html"; boundary=abc', "multipart/related; type=Text/Xml; boundary=abc",
+    'multipart/related; type="image/svg+xml"; boundary=abc', 'multipart/related; type="model/x3d+xml"; boundary=abc',
+    'multipart/related; type="application/pdf"; start=text/xml; boundary=abc',
 ]  # fmt: skip
 
 
@@ -83,7 +91,9 @@ def test_what_a_browser_could_run_or_nobody_can_check_never_passes(content_type:
     [("application/dicom", Kind.STUDY), ("application/dicom", Kind.SERIES), ("application/dicom", Kind.FRAMES),
      ("application/dicom", Kind.RENDERED), ("application/dicom+json", Kind.STUDY), ("application/json", Kind.FRAMES),
      ("image/jpeg", Kind.STUDY), ("image/jpeg", Kind.METADATA), ("application/octet-stream", Kind.INSTANCE),
-     ("application/octet-stream", Kind.RENDERED), ("application/pdf", Kind.BULKDATA), ("application/pdf", Kind.STUDY),
+     ("application/octet-stream", Kind.RENDERED), ("application/pdf", Kind.FRAMES), ("application/pdf", Kind.STUDY),
+     ("model/stl", Kind.RENDERED), ("model/stl", Kind.PIXELDATA),
+     ('multipart/related; type="application/pdf"; boundary=abc', Kind.THUMBNAIL),
      (OCTETS, Kind.STUDY), (OCTETS, Kind.RENDERED), (OCTETS, Kind.METADATA), (DICOM, Kind.METADATA),
      (DICOM, Kind.RENDERED), ('multipart/related; type="image/png"; boundary=abc', Kind.THUMBNAIL),
      ("multipart/related; boundary=abc", Kind.STUDY),
@@ -92,6 +102,36 @@ def test_what_a_browser_could_run_or_nobody_can_check_never_passes(content_type:
 )  # fmt: skip
 def test_something_else_than_was_asked_for_is_refused(content_type: str, kind: Kind) -> None:
     assert refusal(content_type, kind).reason == "pacs_content_type"
+
+
+@pytest.mark.parametrize("content_type", [
+    "text/html", "Text/XML; charset=utf-8", "image/svg+xml", "application/xml", "model/x3d+xml",
+    'multipart/related; type="text/xml"; boundary=abc', 'multipart/related; type="Text/HTML"; boundary=abc',
+])  # fmt: skip
+def test_what_a_browser_would_run_is_refused_by_name(content_type: str) -> None:
+    """An encapsulated CDA: the client learns why, and what it can have instead."""
+    assert "HTML, SVG or other XML" in refusal(content_type, Kind.BULKDATA).diagnostics
+    assert "HTML" not in refusal("text/plain", Kind.BULKDATA).diagnostics
+
+
+@pytest.mark.parametrize("content_type", ["application/pdf; name=Doe_Jane.pdf", "Application/PDF", "model/STL;x=y"])
+def test_a_documents_type_passes_without_parameters(content_type: str) -> None:
+    """Its file's name may be the patient's."""
+    head = check(content_type, Kind.BULKDATA)
+    assert head.content_type == head.media_type == content_type.partition(";")[0].lower()
+
+
+@pytest.mark.parametrize(
+    ("content_type", "kind", "alone"),
+    [('multipart/related; type="application/pdf"; boundary=abc', Kind.BULKDATA, "application/pdf"),
+     ("multipart/related; type=Model/STL; boundary=abc", Kind.BULKDATA, "model/stl"),
+     (OCTETS, Kind.BULKDATA, "application/octet-stream"), ("multipart/related; boundary=abc", Kind.FRAMES,
+                                                           "application/octet-stream"),
+     ('multipart/related; type="image/jpeg"; boundary=abc', Kind.FRAMES, "application/octet-stream"),
+     (DICOM, Kind.INSTANCE, "application/dicom")],
+)  # fmt: skip
+def test_the_type_of_what_leaves_without_its_multipart(content_type: str, kind: Kind, alone: str) -> None:
+    assert unwrapped_type(check(content_type, kind), kind) == alone
 
 
 @pytest.mark.parametrize("kind", Kind)

@@ -34,6 +34,8 @@ ALL = (STUDY, SERIES, INSTANCE, METADATA, FRAMES, RENDERED, THUMBNAIL, BULKDATA,
 AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 OCTETS = 'multipart/related; type="application/octet-stream"'
 STORED = OCTETS + "; transfer-syntax=*"
+PDF = 'multipart/related; type="application/pdf"'
+DOCUMENTS = ", ".join([PDF, *(f'multipart/related; type="model/{name}"' for name in ("stl", "obj", "mtl"))])
 
 BUILT: dict[str, tuple[str | None, Retrieval, str]] = {
     "the public viewer, type without quotes": (
@@ -95,7 +97,30 @@ BUILT: dict[str, tuple[str | None, Retrieval, str]] = {
     "bulk data alone": ("application/octet-stream", BULKDATA, f"{OCTETS}, application/octet-stream"),
     "bulk data alone, any application type": (
         "application/*", BULKDATA, f"{STORED}, application/octet-stream; transfer-syntax=*"),
-    "bulk data, anything": (None, BULKDATA, STORED),
+    "bulk data, anything: a document, too": (None, BULKDATA, f"{STORED}, {DOCUMENTS}"),
+    "bulk data, any multipart": ("multipart/related;q=0.5", BULKDATA, ", ".join(
+        f"{one};q=0.5" for one in (STORED, *DOCUMENTS.split(", ")))),
+    "bulk data, anything but PDF": (
+        "*/*, application/pdf;q=0", BULKDATA, f"{STORED}, {DOCUMENTS.removeprefix(PDF + ', ')}"),
+    "a document alone, else as octets": (
+        "application/pdf", BULKDATA, f"{PDF}, application/pdf, {OCTETS};q=0.1, application/octet-stream;q=0.1"),
+    "a document in capital letters": (
+        "Application/PDF", BULKDATA, f"{PDF}, application/pdf, {OCTETS};q=0.1, application/octet-stream;q=0.1"),
+    "a model alone": (
+        "model/stl;q=0.05", BULKDATA,
+        'multipart/related; type="model/stl";q=0.05, model/stl;q=0.05, '  # noqa: ISC004 - one header
+        f"{OCTETS};q=0.05, application/octet-stream;q=0.05"),
+    "a document in a multipart": (PDF, BULKDATA, f"{PDF}, {OCTETS};q=0.1"),
+    "a model and its material": (
+        'multipart/related; type="model/obj", multipart/related; type=model/mtl', BULKDATA,
+        f'multipart/related; type="model/obj", multipart/related; type="model/mtl", {OCTETS};q=0.1'),
+    "a document or octets": (
+        "application/pdf, application/octet-stream;q=0.5", BULKDATA,
+        f"{PDF}, application/pdf, {OCTETS};q=0.5, application/octet-stream;q=0.5"),
+    "a document, and what runs in a browser": (
+        "text/html, application/pdf, text/xml, image/svg+xml", BULKDATA,
+        f"{PDF}, application/pdf, {OCTETS};q=0.1, application/octet-stream;q=0.1"),
+    "documents of several images, drawn": (PDF, RENDERED, PDF),
     "pixel data": ("*/*", PIXELDATA, STORED),
     "an odd range behind a good one": (AS_STORED + ", a/b;q=2", STUDY, AS_STORED),
     "an odd range before a good one": ("image/png;q=high, image/jpeg", RENDERED, "image/jpeg"),
@@ -132,6 +157,9 @@ ONE_RANGE: dict[str, tuple[str | None, Retrieval, str]] = {
     "octets before images": (f"multipart/related; type=image/jpeg, {STORED}", FRAMES, STORED),
     "a multipart before one alone": (f"application/octet-stream, {OCTETS};q=0.2", BULKDATA, OCTETS),
     "one alone is unwrapped from it": ("application/octet-stream", BULKDATA, OCTETS),
+    "a document as octets": ("application/pdf", BULKDATA, OCTETS),
+    "a model in a multipart, as octets": ('multipart/related; type="model/stl"', BULKDATA, OCTETS),
+    "bulk data, anything": ("*/*", BULKDATA, STORED),
     "an image by a browser": ("image/avif,image/webp,image/apng,image/*,*/*;q=0.8", RENDERED, "image/jpeg"),
     "an image that archives have": ("image/gif, image/png;q=0.5, video/mp4", RENDERED, "image/png"),
     "an image that they may not have": ("image/gif;q=0.5", RENDERED, "image/gif"),
@@ -159,6 +187,10 @@ SINGLE: dict[str, tuple[str | None, Retrieval, bool]] = {
     "bulk data alone or anything": ("application/octet-stream, */*;q=0.1", BULKDATA, False),
     "an image of frames": ("image/jpeg", FRAMES, False),
     "pixel data": ("application/octet-stream", PIXELDATA, True),
+    "a document": ("application/pdf", BULKDATA, True),
+    "a model": ("model/obj, text/html", BULKDATA, True),
+    "a document alone or not": (f"application/pdf, {PDF}", BULKDATA, False),
+    "a document, drawn": ("application/pdf", RENDERED, False),
     "a frame": ("application/octet-stream; transfer-syntax=*", FRAMES, True),
     "two frames": ("application/octet-stream", TWO_FRAMES, False),
     "what is drawn": ("image/jpeg", RENDERED, False),
@@ -184,7 +216,13 @@ REFUSED = [
     (AS_STORED, FRAMES), ("application/dicom", FRAMES), (AS_STORED, RENDERED), ("application/dicom", RENDERED),
     ("multipart/*", RENDERED), ("application/octet-stream", RENDERED), ("image/webp", RENDERED),
     (AS_STORED, METADATA), ("image/jpeg", METADATA), ("application/dicom+json;q=0", METADATA),
-    ("application/pdf", BULKDATA),
+    *((name, retrieval) for retrieval in (STUDY, INSTANCE, METADATA, FRAMES, PIXELDATA) for name in (
+        "application/pdf", "model/stl", "model/obj", "model/mtl", PDF, 'multipart/related; type="model/stl"')),
+    *(("model/stl", retrieval) for retrieval in (RENDERED, THUMBNAIL)), (PDF, THUMBNAIL),
+    *((accept, BULKDATA) for accept in (
+        "Text/HTML", "TEXT/XML; charset=utf-8", "Image/SVG+XML", "model/x3d+xml", "model/*", "model/stl+xml",
+        "application/pdf+xml", "text/html; type=application/pdf", 'multipart/related; type="text/xml"',
+        'multipart/related; type="Image/SVG+xml"', 'multipart/mixed; type="application/pdf"', "application/pdfx")),
 ]  # fmt: skip
 
 
@@ -395,8 +433,11 @@ def test_which_media_types_a_part_may_have(kind: Kind) -> None:
     for pixels in ("image/jpeg", "image/jls", "image/jp2", "video/mp4"):
         assert may_be_part(pixels, kind) is not instances
     for never in ("", "text/html", "image/svg+xml", "application/dicom+xml", "application/xml", "application/zip",
-                  "multipart/related", "application/pdf", "application/dicom+json"):  # fmt: skip
+                  "multipart/related", "text/xml", "model/x3d+xml", "application/dicom+json"):  # fmt: skip
         assert not may_be_part(never, kind)
+    assert may_be_part("application/pdf", kind) is (kind in (Kind.BULKDATA, Kind.RENDERED))
+    for model in ("model/stl", "model/obj", "model/mtl"):
+        assert may_be_part(model, kind) is (kind is Kind.BULKDATA)
 
 
 @pytest.mark.parametrize("media_type", ["image/x+xml", "video/x+xml", "image/*", "video/*", "image/x", "image/svgz"])
