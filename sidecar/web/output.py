@@ -29,14 +29,21 @@ class Output:
         # Of these the event loop takes many buffers as they are; asyncio's own transports would join them.
         takes_many = type(transport).__module__.startswith("uvloop")
         is_chunked = getattr(writer, "chunked", False)
+        # What is left of a Content-Length; more than that is aiohttp's to cut off.
+        left: int = getattr(writer, "length", None) or 0
+        is_framed = is_chunked or size <= left
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client has left")
-        if self._compressed or not (self._begun and takes_many and is_chunked and size >= _LONG_BYTES):
+        if self._compressed or not (self._begun and takes_many and is_framed and size >= _LONG_BYTES):
             self._begun = True
             for piece in pieces:
                 await writer.write(piece)
             return size
-        transport.writelines((b"%x\r\n" % size, *pieces, b"\r\n"))
+        if is_chunked:
+            transport.writelines((b"%x\r\n" % size, *pieces, b"\r\n"))
+        else:
+            transport.writelines(pieces)
+            writer.length = left - size
         writer.output_size += size
         await writer.drain()
         return size
