@@ -173,7 +173,11 @@ def _without_dots(segments: Sequence[str]) -> list[str]:
 def _our_query(query: str, kind: Kind) -> str:
     """Return what is kept of a query: the media type that is asked for there (PS3.18 8.3.3.1), where we serve it."""
     accepted = ""
-    for name, value in parse_qsl(query, keep_blank_values=True, max_num_fields=20):
+    try:
+        parameters = parse_qsl(query, keep_blank_values=True, max_num_fields=20)
+    except ValueError:
+        raise Unusable("query") from None
+    for name, value in parameters:
         if name.lower() in _SELECTING:
             raise Unusable("query")
         if name == "accept" and may_be_part(value.lower(), kind):

@@ -102,6 +102,7 @@ DROPPED: dict[str, tuple[object, str]] = {
     "the study": (f"{PACS}/{STUDY}", "path"),
     "a piece of a value": (f"bulkdata/{PDF}?offset=10&length=5", "query"),
     "a frame of a value": (f"{PACS}/{INSTANCE}/bulkdata/7FE00010?frameNumber=2", "query"),
+    "a query of many parameters": (f"bulkdata/{PDF}?" + "&".join(["x=1"] * 50), "query"),
     "percent-encoded": (f"bulkdata%2F{PDF}", "path"),
     "a fragment": (f"bulkdata/{PDF}#x", "malformed"),
     "a backslash": (f"..\\bulkdata/{PDF}", "malformed"),
