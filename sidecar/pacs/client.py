@@ -155,7 +155,9 @@ class PacsClient:
         wanted = most if limit is None else min(limit, most)
         budget = Budget(self._maximum_results)
         while len(rows) < wanted:
-            size = min(self.dialect.page_size, wanted - len(rows))
+            left, size = wanted - len(rows), self.dialect.page_size
+            if left <= size + 1:  # A client's page comes with the row before it: no request for one row.
+                size = left
             page, more = await self._page(
                 query, parameters, size, offset + len(rows), seconds=self._page_seconds, budget=budget,
                 is_own=is_own,
