@@ -38,6 +38,7 @@ from sidecar.web.capabilities import PREFIX
 from sidecar.web.conditions import to_client, to_pacs
 from sidecar.web.current_study import CurrentStudy
 from sidecar.web.guard import Guard
+from sidecar.web.head_answer import head_answer
 from sidecar.web.limits import RequestLimits
 from sidecar.web.middleware import TARGET
 from sidecar.web.negotiate import is_strict
@@ -45,7 +46,7 @@ from sidecar.web.patient_view import PatientView
 from sidecar.web.pieces import accepts_gzip, in_pieces
 from sidecar.web.query_pages import Page, QueryKey, QueryPages, Source
 from sidecar.web.shown_rows import shown_rows
-from sidecar.web.stream import Streamer
+from sidecar.web.stream import Streamer, without_multipart
 from sidecar.web.wado_uri import parse_wado_uri
 
 log = logging.getLogger(__name__)
@@ -218,6 +219,17 @@ class DicomWeb:
         places: Sequence[Place],
     ) -> web.StreamResponse:
         conditions = to_pacs(request.headers, resource.kind)
+        if request.method == hdrs.METH_HEAD and not zipped:
+            told = await self._pacs.head(
+                permit, resource, accept=accept, parameters=parameters, conditions=conditions
+            )  # fmt: skip
+            if told is not None:
+                await decide_again()
+                with contextlib.suppress(BadGateway):  # A GET says whether it is as wrong.
+                    return head_answer(
+                        told, resource.kind, unwrap=unwrap, is_conditional=bool(conditions),
+                        ranged="Range" in conditions,
+                    )  # fmt: skip
         # Before the archive lists what it will send: images that arrive meanwhile make the list longer, not shorter.
         expected = await now.expected() if is_counted(resource) else None
         async with self._pacs.open(
@@ -239,8 +251,7 @@ class DicomWeb:
             if zipped:
                 head = replace(head, content_type="application/zip", media_type="application/zip")
             elif unwrap and head.boundary is not None:
-                alone = "application/dicom" if resource.kind in OBJECTS else "application/octet-stream"
-                head = replace(head, content_type=alone, media_type=alone)
+                head = without_multipart(head, resource.kind)
             return await self._streamer.send(request, upstream, head, resource.kind.value, scanner, now, places)
 
     async def _search(

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import aiohttp
@@ -24,7 +24,7 @@ from sidecar.pacs.answer import Head
 from sidecar.pacs.elements import Unreadable
 from sidecar.pacs.metadata import Metadata
 from sidecar.pacs.parts import Multipart
-from sidecar.pacs.resources import Kind
+from sidecar.pacs.resources import OBJECTS, Kind
 from sidecar.pacs.scanner import Malformed, Scanner, Untouched
 from sidecar.pacs.upstream import Upstream
 from sidecar.pacs.verify import Excluded, Foreign
@@ -90,6 +90,29 @@ class Broken(Exception):
         return BadGateway("The image archive broke off its answer.", reason="pacs_" + self.reason)
 
 
+def response_to(
+    headers: Mapping[str, str], head: Head, kind: str, *, length: int | None, ranges: bool
+) -> web.StreamResponse:
+    """Return the head of an answer to a client. ``headers``: the archive's; ``length``: in bytes, where known."""
+    response = web.StreamResponse(
+        status=206 if head.is_partial else 200,
+        headers={"Content-Type": head.content_type, **to_client(headers, partial=head.is_partial, ranges=ranges)},
+    )
+    if length is not None:
+        response.content_length = length
+    if head.media_type == "application/pdf":
+        response.headers["Content-Disposition"] = "attachment"
+    elif head.media_type == "application/zip":
+        response.headers["Content-Disposition"] = f'attachment; filename="{kind}.zip"'
+    return response
+
+
+def without_multipart(head: Head, kind: Kind) -> Head:
+    """Return the head of a multipart's one part, as it leaves alone."""
+    alone = "application/dicom" if kind in OBJECTS else "application/octet-stream"
+    return replace(head, content_type=alone, media_type=alone)
+
+
 @dataclass(frozen=True, slots=True)
 class Streamer:
     """Sends PACS answers on. ``client_seconds``: how long a client may take to accept one chunk."""
@@ -130,8 +153,8 @@ class Streamer:
             async with watch:
                 first = await body.next()
                 ranges = isinstance(scanner, Untouched) and heeds_ranges(Kind(kind))
-                response = self._response(
-                    upstream, head, kind, length=scanner.length(head.content_length), ranges=ranges
+                response = response_to(
+                    upstream.headers, head, kind, length=scanner.length(head.content_length), ranges=ranges
                 )
                 is_long = not body.has_ended or sum(map(len, first)) >= LEAST_COMPRESSED_BYTES
                 if isinstance(scanner, Metadata) and is_long and accepts_gzip(request):
@@ -161,24 +184,6 @@ class Streamer:
             step.set(OUTCOME, outcome)
             if writer is not None:  # With its head: what the writer has counted anyway.
                 step.set("http.response.size", writer.output_size)
-        return response
-
-    def _response(
-        self, upstream: Upstream, head: Head, kind: str, *, length: int | None, ranges: bool
-    ) -> web.StreamResponse:
-        response = web.StreamResponse(
-            status=206 if head.is_partial else 200,
-            headers={
-                "Content-Type": head.content_type,
-                **to_client(upstream.headers, partial=head.is_partial, ranges=ranges),
-            },
-        )
-        if length is not None:
-            response.content_length = length
-        if head.media_type == "application/pdf":
-            response.headers["Content-Disposition"] = "attachment"
-        elif head.media_type == "application/zip":
-            response.headers["Content-Disposition"] = f'attachment; filename="{kind}.zip"'
         return response
 
     async def _copy(
