@@ -60,6 +60,7 @@ NOT_FORGOTTEN = {
     "Discovery._flight": OURS, "Jwks._flight": OURS, "Readiness._flight": OURS, "BackendServices._flight": OURS,
     "Invalidation._forgotten": "which studies were forgotten: with nothing kept, that says nothing",
     "Constraints._read": "a scope's text as a search: no answer of anybody",
+    "CountReport._reported": "which studies the log has told of: no answer is made of it",
     "MemoryStore._seen": "fingerprints and times: to forget them would make every study count as changed, and what "
     "is seen late makes _lastUpdated later, never earlier",
 }  # fmt: skip
