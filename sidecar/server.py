@@ -51,6 +51,7 @@ from sidecar.telemetry.audit import AuditTrail
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.discovery import Discovery
 from sidecar.web.admin import Readiness, create_admin
+from sidecar.web.count_report import CountReport
 from sidecar.web.dicomweb import DicomWeb
 from sidecar.web.guard import Guard, PatientMapping
 from sidecar.web.imaging_fhir import ImagingFhir
@@ -186,7 +187,7 @@ async def build(
         )  # fmt: skip
         fhir = ImagingFhir(
             guard, catalog, endpoints, discovery, site_of(settings), PageLinks(settings.fhir.link_key()),
-            offered(settings), limits,
+            offered(settings), limits, CountReport(metrics),
             detail=settings.fhir.detail, page_size=settings.fhir.page_size, version=__version__, released=RELEASED,
         )  # fmt: skip
         dicomweb = DicomWeb(

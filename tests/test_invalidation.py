@@ -1,7 +1,8 @@
 """Everything that is kept is forgotten, also what is just being asked for; nothing that is kept is left out (SIA-42).
 
 ``Patience`` and retrievals: ``tests/web/test_warmed_for_another.py`` and ``tests/pacs/test_patience.py``; half a list:
-``tests/pacs/test_study_lists.py``; what instances name: ``tests/pacs/test_instance_patients.py``.
+``tests/pacs/test_study_lists.py``; what instances name: ``tests/pacs/test_instance_patients.py``; where pages begin:
+``tests/web/test_query_pages.py``.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from sidecar.access.identity import PatientIdentifier
 from sidecar.access.policy import Caller
 from sidecar.access.rules import Effect, Rule
 from sidecar.access.study import DescribedStudy
+from sidecar.common.dicom_json import CompactRow, Row
 from sidecar.common.errors import Problem
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.single_flight import SingleFlight
@@ -33,6 +35,7 @@ from sidecar.fhir.constraints import Constraints
 from sidecar.pacs.issuers import Issuers
 from sidecar.pacs.ownership import Ownership, _Series
 from sidecar.pacs.patience import Patience
+from sidecar.pacs.resources import Query
 from sidecar.pacs.studies import Oldest, Studies
 from sidecar.patients.clients import Groups
 from sidecar.patients.ehr import EhrMapping
@@ -40,6 +43,7 @@ from sidecar.policy.external import ExternalPolicy
 from sidecar.server import Sidecar
 from sidecar.tokens.credentials import NoToken
 from sidecar.web.patient_view import PatientViews
+from sidecar.web.query_pages import QueryKey, QueryPages, Source
 from tests.common.peer import Clock, Peer, Reply, peer, session
 from tests.pacs.fake import FakePacs, row
 from tests.tokens.signing import EC_KEY
@@ -56,6 +60,7 @@ NOT_FORGOTTEN = {
     "Discovery._flight": OURS, "Jwks._flight": OURS, "Readiness._flight": OURS, "BackendServices._flight": OURS,
     "Invalidation._forgotten": "which studies were forgotten: with nothing kept, that says nothing",
     "Constraints._read": "a scope's text as a search: no answer of anybody",
+    "CountReport._reported": "which studies the log has told of: no answer is made of it",
     "MemoryStore._seen": "fingerprints and times: to forget them would make every study count as changed, and what "
     "is seen late makes _lastUpdated later, never earlier",
 }  # fmt: skip
@@ -201,6 +206,22 @@ def described(world: World) -> Ask:
     return lambda: _described(views, PatientPermit("p1", Interaction.SEARCH, ways))
 
 
+def query_rows(world: World) -> Ask:
+    """A list whose second page is asked for."""
+    archive = world.archive([row("p1", "1.1"), row("p1", "1.2")], [row("p1", "1.1"), row("p1", "1.3")])
+    pages, query = QueryPages(world.kept, Clock()), Query("studies")
+
+    async def read(offset: int, limit: int | None) -> tuple[int, list[Row]]:
+        found = [CompactRow(one) for one in await archive.search(query, [], limit=limit, offset=offset)]
+        return len(found), list(found)
+
+    async def decide(rows: list[Row]) -> list[tuple[Row, Row]]:
+        return [(one, one) for one in rows]
+
+    source = Source(read, decide, takes_limit=False, takes_offset=False)
+    return lambda: pages.page(QueryKey("hash", "p", P1, query, (), 0), source, offset=1, limit=1)
+
+
 def issuers(world: World) -> Ask:
     """A number of one person, then of two."""
     rows = [row("p1", f"1.{name}", issuer=name) for name in ("A", "B")]
@@ -287,6 +308,7 @@ FORGOTTEN: dict[Callable[[World], Ask], set[str]] = {
     fresh_list: {"StudyLists._refreshed"},
     details: {"Studies._kept", "Studies._flight", "Studies._asked"},
     described: {"PatientViews._lists"},
+    query_rows: {"QueryPages._rows"},
     issuers: {"Issuers._unique", "Issuers._flight"},
     identifiers: {"EhrMapping._known", "EhrMapping._flight"},
     fresh_identifiers: {"EhrMapping._refreshed"},
@@ -295,7 +317,7 @@ FORGOTTEN: dict[Callable[[World], Ask], set[str]] = {
 }
 """How it is shown that what is kept is forgotten in mid-flight -> what that is."""
 ELSEWHERE = {
-    "PacsClient._patience", "PacsClient._query_patience", "StudyLists._arrived",
+    "PacsClient._patience", "PacsClient._query_patience", "StudyLists._arrived", "QueryPages._starts",
     "InstancePatients._own", "InstancePatients._refused", "InstancePatients._flight",
 }  # fmt: skip
 OF_THE_ARCHIVE = [case for case in FORGOTTEN if case not in (identifiers, fresh_identifiers, members, verdict)]

@@ -24,6 +24,9 @@ _NOT_ONLINE = (
     "until they are there."
 )
 
+_LARGEST = 2**31 - 1
+"""The largest unsignedInt of FHIR."""
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -102,7 +105,7 @@ def imaging_study(
         "interpreter": [one] if (one := person(row, "NameOfPhysiciansReadingStudy")) else None,
         "endpoint": [endpoint],
         "numberOfSeries": _count(row, "NumberOfStudyRelatedSeries", series_elements),
-        "numberOfInstances": number(row, "NumberOfStudyRelatedInstances"),
+        "numberOfInstances": _instances(row, series_elements),
         "procedureCode": concepts(row, "ProcedureCodeSequence"),
         "reasonCode": reasons(row),
         "note": [{"text": _NOT_ONLINE}] if availability(row) in ("NEARLINE", "OFFLINE") else None,
@@ -139,8 +142,16 @@ def _modality(code: str) -> dict[str, str]:
 
 
 def _count(row: Row, keyword: str, elements: Sequence[object] | None) -> int | None:
+    """The archive's number, or that of the ``elements`` where they are more: R4 lets it be larger than their list."""
     found = number(row, keyword)
-    return len(elements) if found is None and elements is not None else found
+    return found if elements is None else max(found or 0, len(elements))
+
+
+def _instances(row: Row, series: Sequence[Mapping[str, Any]] | None) -> int | None:
+    """The archive's number of a study's instances, or that of its ``series`` where they have more."""
+    found = number(row, "NumberOfStudyRelatedInstances")
+    listed = sum(one.get("numberOfInstances", 0) for one in series or ())
+    return None if found is None else max(found, min(listed, _LARGEST))
 
 
 def _series(series: SeriesRows, site: Site) -> dict[str, Any] | None:

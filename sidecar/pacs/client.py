@@ -21,6 +21,7 @@ from sidecar.common.errors import BadGateway, GatewayTimeout, Problem, Unavailab
 from sidecar.common.fetch import Answer, FetchFailed, fetch, why_unreachable
 from sidecar.common.spans import KIND, STATUS, span, trace_headers
 from sidecar.pacs.dialects import Dialect
+from sidecar.pacs.head_requests import HeadRequests
 from sidecar.pacs.patience import Patience
 from sidecar.pacs.query_rows import SEARCH_BYTES, Budget, Identity, RowReader
 from sidecar.pacs.resources import Kind, Query, Retrieval
@@ -92,6 +93,7 @@ class PacsClient:
         self._query_patience = query_patience
         self._page_seconds = timeout_seconds if query_patience is None else warm_seconds
         self._observe = observe
+        self._head_requests = HeadRequests(self._retrievals, dialect, observe)
         # Orthanc spends 22 ms instead of 2 on an instance when gzip is asked for: bytes travel as they are stored.
         self._headers = {"Accept-Encoding": "identity"}
         if authorization is not None:
@@ -155,7 +157,9 @@ class PacsClient:
         wanted = most if limit is None else min(limit, most)
         budget = Budget(self._maximum_results)
         while len(rows) < wanted:
-            size = min(self.dialect.page_size, wanted - len(rows))
+            left, size = wanted - len(rows), self.dialect.page_size
+            if left <= size + 1:  # A client's page comes with the row before it: no request for one row.
+                size = left
             page, more = await self._page(
                 query, parameters, size, offset + len(rows), seconds=self._page_seconds, budget=budget,
                 is_own=is_own,
@@ -283,6 +287,38 @@ class PacsClient:
         conditional and range requests, checked already. ``expected``: how many instances the archive counted just
         before. ``Upstream.expected`` is that of the request which began what is returned.
         """
+        url, headers = self._request(permit, retrieval, accept, parameters, conditions)
+        upstream = await self._wait_for(url, retrieval.kind.value, headers, permit, expected)
+        try:
+            yield upstream
+        finally:
+            upstream.close()
+
+    async def head(
+        self,
+        permit: StudyPermit,
+        retrieval: Retrieval,
+        *,
+        accept: str,
+        parameters: Parameters = (),
+        conditions: Mapping[str, str] = MappingProxyType({}),
+    ) -> Answer | None:
+        """Return the head of what ``open`` would open, as far as the archive says it by HEAD; ``None``: it does not.
+
+        Raises ``ValueError`` for a wrong permit.
+        """
+        url, headers = self._request(permit, retrieval, accept, parameters, conditions)
+        return await self._head_requests.ask(url, retrieval.kind.value, headers)
+
+    def _request(
+        self,
+        permit: StudyPermit | HeaderPermit,
+        retrieval: Retrieval,
+        accept: str,
+        parameters: Parameters,
+        conditions: Mapping[str, str],
+    ) -> tuple[URL, dict[str, str]]:
+        """The URL and header lines of a retrieval that ``permit`` covers; else ``ValueError``."""
         if isinstance(permit, HeaderPermit):
             permitted = permit.covers(retrieval.part) and retrieval.kind in (Kind.INSTANCE, Kind.METADATA)
         else:
@@ -293,12 +329,7 @@ class PacsClient:
         if parameters:
             # Commas as they are: Orthanc undoes no percent-encoding in rendering parameters either.
             url += "?" + urlencode(parameters, safe=",")
-        headers = {**self._headers, "Accept": accept, **conditions}
-        upstream = await self._wait_for(URL(url, encoded=True), retrieval.kind.value, headers, permit, expected)
-        try:
-            yield upstream
-        finally:
-            upstream.close()
+        return URL(url, encoded=True), {**self._headers, "Accept": accept, **conditions}
 
     async def _wait_for(
         self, url: URL, kind: str, headers: dict[str, str], permit: StudyPermit | HeaderPermit, expected: int | None

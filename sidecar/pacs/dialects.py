@@ -35,6 +35,7 @@ class Dialect:
     ``converts_text``: whether it writes the texts of a row in one character set first and drops what that one lacks.
     Orthanc does: in that of ``DefaultEncoding``, or the image's own where SpecificCharacterSet is asked for.
     ``one_media_range``: whether it reads an Accept header as one media range, without a weight.
+    ``answers_head``: whether a HEAD of a retrieval may be answered as such; Orthanc 1.10 has none.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Dialect:
     uid_list: int = 1_600
     converts_text: bool = False
     one_media_range: bool = False
+    answers_head: bool = True
 
     def with_character_set(self, parameters: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Return the parameters of a search with SpecificCharacterSet among the fields of its one ``includefield``."""
@@ -118,6 +120,7 @@ DIALECTS: dict[str, Dialect] = {
             uid_list=6_000,
             converts_text=True,
             one_media_range=True,
+            answers_head=False,
         ),
         Dialect("dcm4chee", splits_at_commas=True, needs_order=True, uid_list=6_000),
     )

@@ -35,6 +35,8 @@ _WHO = frozenset({"00100020", "00100021", "00100022", "00100024", "00101000", "0
 class Matching:
     """A query without its patient: matching keys and ``includefield``; ``limit`` (``None``: all) and ``offset``.
 
+    ``is_capped``: a larger limit was asked for.
+
     ``ignored``: names of what is not supported, each printable ASCII without quotes.
     """
 
@@ -42,6 +44,7 @@ class Matching:
     limit: int | None
     offset: int
     ignored: tuple[str, ...] = ()
+    is_capped: bool = False
 
     def of_study(self, study: str) -> "Matching":
         """The same query of one study, whatever it named itself."""
@@ -75,11 +78,13 @@ def parse_matching(parameters: Sequence[tuple[str, str]], *, strict: bool = Fals
                 raise _bad("a parameter that is not supported (Prefer: handling=strict)") from None
             ignored[name] = None
     include = "all" if "all" in fields else ",".join(fields)
+    limit = paging.get("limit")
     return Matching(
         (*keys.items(), *((("includefield", include),) if include else ())),
-        paging.get("limit"),
+        None if limit is None else min(limit, MAXIMUM_LIMIT),
         paging.get("offset", 0),
         tuple(ignored),
+        is_capped=limit is not None and limit > MAXIMUM_LIMIT,
     )
 
 
@@ -108,7 +113,7 @@ def _set_number(paging: dict[str, int], name: str, value: str) -> None:
         raise _Ignored
     if name in paging or not _NUMBER.fullmatch(value):
         raise _bad(f"{name} that is not one whole number")
-    paging[name] = min(int(value), MAXIMUM_LIMIT) if name == "limit" else int(value)
+    paging[name] = int(value)
 
 
 def _set_key(keys: dict[str, str], name: str, value: str) -> None:

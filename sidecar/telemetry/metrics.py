@@ -43,6 +43,9 @@ class Metrics:
         self.shared_uids = self._counter(
             "shared_uids_total", "Studies refused or left out of a list: their UID is another patient's as well"
         )
+        self.count_mismatches = self._counter(
+            "count_mismatches_total", "Studies whose number of series or instances is not that of the rows", "attribute"
+        )
         self.capability_urls_issued = self._counter("capability_urls_issued_total", "Capability URLs handed out")
         self.audit_events = self._counter("audit_events_total", "Audit events", "sink", "outcome")
         self.audit_queue_length = self._gauge("audit_queue_length", "Audit events that wait for the repository")

@@ -23,7 +23,7 @@ from sidecar.common.invalidation import Invalidation
 from sidecar.common.slices import in_slices, let_go
 from sidecar.common.spans import span
 from sidecar.fhir.endpoint import Endpoints
-from sidecar.pacs.answer import check_head, unwrapped_type
+from sidecar.pacs.answer import check_head
 from sidecar.pacs.client import PacsClient, QueryRefused
 from sidecar.pacs.counts import is_counted
 from sidecar.pacs.matching import Matching, parse_matching
@@ -38,13 +38,15 @@ from sidecar.web.capabilities import PREFIX
 from sidecar.web.conditions import to_client, to_pacs
 from sidecar.web.current_study import CurrentStudy
 from sidecar.web.guard import Guard
+from sidecar.web.head_answer import head_answer
 from sidecar.web.limits import RequestLimits
 from sidecar.web.middleware import TARGET
 from sidecar.web.negotiate import is_strict
 from sidecar.web.patient_view import PatientView
 from sidecar.web.pieces import accepts_gzip, in_pieces
+from sidecar.web.query_pages import Page, QueryKey, QueryPages, Source
 from sidecar.web.shown_rows import shown_rows
-from sidecar.web.stream import Streamer
+from sidecar.web.stream import Streamer, without_multipart
 from sidecar.web.wado_uri import parse_wado_uri
 
 log = logging.getLogger(__name__)
@@ -89,6 +91,7 @@ class DicomWeb:
         self._verify = verify_instances
         self._metadata_row_bytes = metadata_row_bytes
         self._invalidation = invalidation
+        self._pages = QueryPages(invalidation)
 
     async def below_patient(self, request: web.Request) -> web.StreamResponse:
         """``/fhir/Patient/{patient}/$wado-rs/…``: the patient in the URL must be the token's (SIA-12)."""
@@ -216,6 +219,17 @@ class DicomWeb:
         places: Sequence[Place],
     ) -> web.StreamResponse:
         conditions = to_pacs(request.headers, resource.kind)
+        if request.method == hdrs.METH_HEAD and not zipped:
+            told = await self._pacs.head(
+                permit, resource, accept=accept, parameters=parameters, conditions=conditions
+            )  # fmt: skip
+            if told is not None:
+                await decide_again()
+                with contextlib.suppress(BadGateway):  # A GET says whether it is as wrong.
+                    return head_answer(
+                        told, resource.kind, unwrap=unwrap, is_conditional=bool(conditions),
+                        ranged="Range" in conditions,
+                    )  # fmt: skip
         # Before the archive lists what it will send: images that arrive meanwhile make the list longer, not shorter.
         expected = await now.expected() if is_counted(resource) else None
         async with self._pacs.open(
@@ -237,8 +251,7 @@ class DicomWeb:
             if zipped:
                 head = replace(head, content_type="application/zip", media_type="application/zip")
             elif unwrap and head.boundary is not None:
-                alone = unwrapped_type(head, resource.kind)
-                head = replace(head, content_type=alone, media_type=alone)
+                head = without_multipart(head, resource.kind)
             return await self._streamer.send(request, upstream, head, resource.kind.value, scanner, now, places)
 
     async def _search(
@@ -267,7 +280,8 @@ class DicomWeb:
         with span("fetch"):
             # Of one study the owners have just been looked at.
             checked = only is not None or query.study is not None
-            rows, others = await self._rows(query, matching, known_as, view, checked=checked)
+            page, others = await self._page(permit, query, matching, known_as, view, checked=checked)
+        rows = page.rows
         if others:
             await self._note_others(permit, query, known_as, others)
         try:
@@ -280,59 +294,73 @@ class DicomWeb:
             await let_go(rows)
             written[:1] = [b"[" + one[1:] for one in written[:1]] or [b"["]
             headers = CIMultiDict({hdrs.CONTENT_TYPE: DICOM_JSON})
-            headers.extend((hdrs.WARNING, text) for text in _warnings(matching.ignored))
+            headers.extend((hdrs.WARNING, text) for text in _warnings(matching.ignored, more=page.more))
             return in_pieces([*written, b"]"], headers, gzip=accepts_gzip(request))
         except TooDeep:
             log.error("a row of the PACS is nested too deep")
             raise BadGateway("The image archive gave an answer that cannot be used.", reason="query_too_deep") from None
 
-    async def _rows(
+    async def _page(
         self,
+        permit: PatientPermit,
         query: Query,
         matching: Matching,
         known_as: frozenset[PatientIdentifier],
         view: PatientView | None,
         *,
         checked: bool,
-    ) -> tuple[list[Row], int]:
+    ) -> tuple[Page, int]:
         """The patient's rows under every identifier, in one order, cut to the page that was asked for.
 
         With them: how many came that are not the patient's, and were left out. ``view``: what is shown of the
         patient's, ``None``: all. ``checked``: they are of one study, whose owners are known.
         """
         others = 0
-        wanted = None if matching.limit is None else matching.offset + matching.limit
-        rows: list[Row] = []
-        for identifier in sorted(known_as, key=lambda known: (known.patient_id, known.issuer or "")):
-            if wanted is not None and len(rows) >= wanted:
-                break
-            who = [("PatientID", identifier.patient_id)]
-            if identifier.issuer is not None:
-                who.append(("IssuerOfPatientID", identifier.issuer))
-            parameters = (*who, *matching.parameters, ("includefield", _checked_fields(query)))
-            # Where others come as well and are left out, a limit would cut the patient's own.
-            exact = view is None and self._pacs.dialect.writes_exactly(
-                identifier.patient_id + (identifier.issuer or "")
-            )
-            limit = wanted if exact else None
-            found = await self._found(query, matching, parameters, limit)
-            own = await in_slices(row if _is_own(row, query, identifier) else None for row in found)
-            kept = await self._kept(own, query, matching, known_as, view, checked=checked)
-            if limit is not None and len(kept) < len(found) >= limit:
-                # What is left out made the page short, which a client would take for the end.
-                found = await self._found(query, matching, parameters, None)
-                own = await in_slices(row if _is_own(row, query, identifier) else None for row in found)
-                kept = await self._kept(own, query, matching, known_as, view, checked=checked)
-            others += len(found) - len(own)
-            await let_go(found)
-            rows += kept
-        return rows[matching.offset : wanted], others
+        identifiers = sorted(known_as, key=lambda known: (known.patient_id, known.issuer or ""))
+
+        async def read(offset: int, limit: int | None) -> tuple[int, list[Row]]:
+            nonlocal others
+            count, others, own = 0, 0, list[Row]()
+            for identifier in identifiers:
+                if limit is not None and count >= limit:
+                    break
+                left = None if limit is None else limit - count
+                found = await self._found(query, matching, identifier, left, offset)
+                mine = await in_slices(row if _is_own(row, query, identifier) else None for row in found)
+                count += len(found)
+                others += len(found) - len(mine)
+                own += mine
+                await let_go(found)
+            return count, own
+
+        # Where others come as well and are left out, a limit would cut the patient's own.
+        exact = view is None and all(
+            self._pacs.dialect.writes_exactly(one.patient_id + (one.issuer or "")) for one in identifiers
+        )
+        source = Source(
+            read,
+            lambda own: self._kept(own, query, matching, known_as, view, checked=checked),
+            takes_limit=exact,
+            takes_offset=exact and len(identifiers) == 1,
+        )
+        key = QueryKey(
+            current_record().token_hash, permit.patient, known_as, query, matching.parameters,
+            self._invalidation.of(query.study or ""),
+        )  # fmt: skip
+        page = await self._pages.page(
+            key, source, offset=matching.offset, limit=matching.limit, peek=matching.is_capped
+        )  # fmt: skip
+        return page, others
 
     async def _found(
-        self, query: Query, matching: Matching, parameters: Sequence[tuple[str, str]], limit: int | None
+        self, query: Query, matching: Matching, identifier: PatientIdentifier, limit: int | None, offset: int
     ) -> list[Row]:
+        who = [("PatientID", identifier.patient_id)]
+        if identifier.issuer is not None:
+            who.append(("IssuerOfPatientID", identifier.issuer))
+        parameters = (*who, *matching.parameters, ("includefield", _checked_fields(query)))
         try:
-            return await self._pacs.search(query, _join_fields(parameters), limit=limit)
+            return await self._pacs.search(query, _join_fields(parameters), limit=limit, offset=offset)
         except QueryRefused:
             if not matching.parameters:
                 raise
@@ -347,18 +375,22 @@ class DicomWeb:
         view: PatientView | None,
         *,
         checked: bool,
-    ) -> list[Row]:
-        """Those of the patient's ``own`` rows that may be seen: of studies that a read does not refuse."""
+    ) -> list[tuple[Row, Row]]:
+        """Those of the patient's ``own`` rows that may be seen: of studies that a read does not refuse.
+
+        Each with the row that is shown of it.
+        """
         if view is not None:
             if view.listing.shared:
                 listed = await in_slices(text(row, "StudyInstanceUID") or "" for row in own)
                 self._guard.left_out(view.listing.shared.intersection(listed))
-            return await in_slices(shown_rows(own, query, matching, view))
+            shown = zip(own, shown_rows(own, query, matching, view), strict=False)  # It may end at once.
+            return await in_slices(None if one is None else (row, one) for row, one in shown)
         if checked:
-            return own
+            return await in_slices((row, row) for row in own)
         named = await in_slices((uid, row) if (uid := text(row, "StudyInstanceUID")) else None for row in own)
         studies = await self._guard.unrefused((uid for uid, _ in named), known_as)
-        return [row for uid, row in named if uid in studies]
+        return await in_slices((row, row) if uid in studies else None for uid, row in named)
 
     async def _note_others(
         self, permit: PatientPermit, query: Query, known_as: frozenset[PatientIdentifier], rows: int
@@ -411,9 +443,12 @@ def _join_fields(parameters: Sequence[tuple[str, str]]) -> list[tuple[str, str]]
     return [*((name, value) for name, value in parameters if name != "includefield"), ("includefield", joined)]
 
 
-def _warnings(ignored: Sequence[str]) -> list[str]:
-    """The Warning headers for query parameters that were ignored (PS3.18 8.3, 8.3.4.2)."""
-    texts = []
+def _warnings(ignored: Sequence[str], *, more: bool) -> list[str]:
+    """The Warning headers for query parameters that were ignored (PS3.18 8.3, 8.3.4.2).
+
+    ``more``: and for rows beyond our own limit (8.3.4.4.1).
+    """
+    texts = ["There are additional results that can be requested"] if more else []
     if "fuzzymatching" in ignored:
         texts.append("The fuzzymatching parameter is not supported. Only literal matching has been performed.")
     if others := [name for name in ignored if name != "fuzzymatching"]:

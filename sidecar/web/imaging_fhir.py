@@ -29,6 +29,7 @@ from sidecar.pacs.media import parse_accept
 from sidecar.telemetry.access_record import current_record
 from sidecar.tokens.discovery import Discovery, SmartConfiguration
 from sidecar.web.capabilities import Issued
+from sidecar.web.count_report import CountReport
 from sidecar.web.errors import FHIR_JSON, json_response
 from sidecar.web.guard import Denied, Guard
 from sidecar.web.limits import RequestLimits
@@ -65,6 +66,7 @@ class ImagingFhir:
         page_links: PageLinks,
         offered: Offered,
         limits: RequestLimits,
+        counts: CountReport,
         *,
         detail: str,
         page_size: int,
@@ -79,6 +81,7 @@ class ImagingFhir:
         self._page_links = page_links
         self._offered = offered
         self._limits = limits
+        self._counts = counts
         self._detail = detail
         self._page_size = page_size
         self._version = version
@@ -194,13 +197,16 @@ class ImagingFhir:
         own = issued.get(study_uid(row))
         contained = self._endpoints.resource(permit.patient) if self._endpoints.contained and own is None else None
         endpoint = self._endpoints.reference(permit.patient) if own is None else {"reference": own.full_url}
+        series = await self._series(row, view)
+        if series is not None:
+            self._counts.note(row, series)
         return imaging_study(
             row,
             patient=permit.patient,
             endpoint=endpoint,
             site=self._site,
             last_updated=last_updated,
-            series=await self._series(row, view),
+            series=series,
             contained=contained,
         )
 

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import aiohttp
@@ -20,7 +20,7 @@ from sidecar.common.errors import BadGateway, GatewayTimeout, NotAcceptable, Not
 from sidecar.common.fair_queue import Place
 from sidecar.common.slices import in_slices
 from sidecar.common.spans import KIND, OUTCOME, Span, span
-from sidecar.pacs.answer import Head
+from sidecar.pacs.answer import Head, unwrapped_type
 from sidecar.pacs.elements import Unreadable
 from sidecar.pacs.media import DOCUMENT_TYPES
 from sidecar.pacs.metadata import Metadata
@@ -91,6 +91,29 @@ class Broken(Exception):
         return BadGateway("The image archive broke off its answer.", reason="pacs_" + self.reason)
 
 
+def response_to(
+    headers: Mapping[str, str], head: Head, kind: str, *, length: int | None, ranges: bool
+) -> web.StreamResponse:
+    """Return the head of an answer to a client. ``headers``: the archive's; ``length``: in bytes, where known."""
+    response = web.StreamResponse(
+        status=206 if head.is_partial else 200,
+        headers={"Content-Type": head.content_type, **to_client(headers, partial=head.is_partial, ranges=ranges)},
+    )
+    if length is not None:
+        response.content_length = length
+    if head.media_type in DOCUMENT_TYPES:
+        response.headers["Content-Disposition"] = "attachment"
+    elif head.media_type == "application/zip":
+        response.headers["Content-Disposition"] = f'attachment; filename="{kind}.zip"'
+    return response
+
+
+def without_multipart(head: Head, kind: Kind) -> Head:
+    """Return the head of a multipart's one part, as it leaves alone."""
+    alone = unwrapped_type(head, kind)
+    return replace(head, content_type=alone, media_type=alone)
+
+
 @dataclass(frozen=True, slots=True)
 class Streamer:
     """Sends PACS answers on. ``client_seconds``: how long a client may take to accept one chunk."""
@@ -131,8 +154,8 @@ class Streamer:
             async with watch:
                 first = await body.next()
                 ranges = isinstance(scanner, Untouched) and heeds_ranges(Kind(kind))
-                response = self._response(
-                    upstream, head, kind, length=scanner.length(head.content_length), ranges=ranges
+                response = response_to(
+                    upstream.headers, head, kind, length=scanner.length(head.content_length), ranges=ranges
                 )
                 is_long = not body.has_ended or sum(map(len, first)) >= LEAST_COMPRESSED_BYTES
                 if isinstance(scanner, Metadata) and is_long and accepts_gzip(request):
@@ -166,24 +189,6 @@ class Streamer:
                 self._note_dropped(scanner.dropped, request)
             if writer is not None:  # With its head: what the writer has counted anyway.
                 step.set("http.response.size", writer.output_size)
-        return response
-
-    def _response(
-        self, upstream: Upstream, head: Head, kind: str, *, length: int | None, ranges: bool
-    ) -> web.StreamResponse:
-        response = web.StreamResponse(
-            status=206 if head.is_partial else 200,
-            headers={
-                "Content-Type": head.content_type,
-                **to_client(upstream.headers, partial=head.is_partial, ranges=ranges),
-            },
-        )
-        if length is not None:
-            response.content_length = length
-        if head.media_type in DOCUMENT_TYPES:
-            response.headers["Content-Disposition"] = "attachment"
-        elif head.media_type == "application/zip":
-            response.headers["Content-Disposition"] = f'attachment; filename="{kind}.zip"'
         return response
 
     async def _copy(

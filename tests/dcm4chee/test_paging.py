@@ -65,6 +65,22 @@ async def test_a_uid_of_two_patients_on_two_pages_is_no_fault_of_paging(issuers:
         assert SHARED in await site.studies("merged")
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3])
+async def test_pages_of_a_patient_with_two_numbers_have_every_row_once(issuers: Path, limit: int) -> None:
+    """The archive cannot page what is asked for number by number: from the second page on it is not asked again."""
+    patients = {"merged": [(SYSTEM_A, MRN), (SYSTEM_B, MRN)]}
+    async with site_with(issuers, Behaviour(), patients, issuers={SYSTEM_A: "A", SYSTEM_B: "B"}) as site:
+        whole = await site.json("merged", "/wado-rs/instances")
+        found: list[str] = []
+        asked = []
+        while page := await site.json("merged", f"/wado-rs/instances?limit={limit}&offset={len(found)}"):
+            found += uids(page, "00080018")
+            asked.append(len(pages_asked(site, "/instances")))
+    assert len(whole) > 2 * limit
+    assert found == uids(whole, "00080018")
+    assert asked[1:] == [asked[1]] * (len(asked) - 1)
+
+
 async def test_nothing_at_all_is_an_empty_list(many: Path) -> None:
     """The archive's 204."""
     async with site_with(many, Behaviour(), {"carol": [(SYSTEM_A, "0815")]}) as site:

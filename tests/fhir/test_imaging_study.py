@@ -146,6 +146,16 @@ def test_the_series_are_counted_where_the_archive_does_not() -> None:
     assert build(study(NumberOfStudyRelatedSeries=3), series)["numberOfSeries"] == 3
 
 
+@pytest.mark.parametrize(("stated", "listed", "expected"), [(1, 2, 2), (5, 2, 5), (0, 2, 2), (None, 2, 2)])
+def test_a_number_is_never_smaller_than_what_is_listed(stated: int | None, listed: int, expected: int) -> None:
+    """R4: it may be larger than the list, because of access or availability."""
+    rows = [instance(f"1.2.3.1.{number}") for number in range(listed)]
+    series = [SeriesRows(row(SeriesInstanceUID="1.2.3.1", NumberOfSeriesRelatedInstances=stated), rows)]
+    found = build(study(NumberOfStudyRelatedSeries=0, NumberOfStudyRelatedInstances=1), series)
+    assert found["numberOfSeries"] == 1
+    assert found["numberOfInstances"] == found["series"][0]["numberOfInstances"] == expected
+
+
 REFERRERS: list[tuple[object, str | None]] = [
     (name("Doe^Jane^Q^Dr^MD"), "Dr Jane Q Doe MD"),
     (name("Doe"), "Doe"),

@@ -66,6 +66,16 @@ async def test_its_bulk_data_are_where_ours_are_not(orthanc: Orthanc) -> None:
 
 
 @pytest.mark.orthanc
+async def test_it_has_no_head(orthanc: Orthanc) -> None:
+    """It answers 404 to each, so a client's HEAD is a GET there: ``Dialect.answers_head``."""
+    assert not DIALECTS["orthanc"].answers_head
+    async with aiohttp.ClientSession() as session:
+        for method, status in (("GET", 200), ("HEAD", 404)):
+            async with session.request(method, f"{orthanc.dicomweb_url}/studies?limit=1") as answer:
+                assert answer.status == status
+
+
+@pytest.mark.orthanc
 async def test_it_is_recognized(orthanc: Orthanc) -> None:
     async with aiohttp.ClientSession() as session:
         client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["generic"], timeout_seconds=60)

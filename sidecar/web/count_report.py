@@ -1,0 +1,45 @@
+"""Tells operators of studies whose numbers of series or instances are not those of the rows that came."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from cachetools import TTLCache
+
+from sidecar.common.dicom_json import Row
+from sidecar.fhir.imaging_study import SeriesRows, study_uid
+from sidecar.fhir.related_counts import ATTRIBUTES, differing
+from sidecar.telemetry.access_record import current_record
+from sidecar.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+REPORTED_SECONDS = 3_600
+"""Seconds for which a study is not reported again."""
+REPORTED_STUDIES = 1_000
+"""Limit of studies that are reported in that time."""
+
+
+class CountReport:
+    """Reports each study once, to the log and to ``metrics``. ``clock``: monotonic, in seconds."""
+
+    def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+        self._metrics = metrics
+        for name in ATTRIBUTES:  # From 0, so that the first is an increase.
+            metrics.count_mismatches.labels(name)
+        self._reported: TTLCache[str, bool] = TTLCache(REPORTED_STUDIES, REPORTED_SECONDS, clock)
+
+    def note(self, row: Row, series: Sequence[SeriesRows]) -> None:
+        """Compare the study's ``row`` with all its ``series``."""
+        names = differing(row, series)
+        uid = study_uid(row)
+        self._reported.expire()
+        if not names or uid in self._reported or len(self._reported) >= REPORTED_STUDIES:
+            return
+        self._reported[uid] = True
+        for name in names:
+            self._metrics.count_mismatches.labels(name).inc()
+        log.warning(
+            "the PACS counts other series or instances of a study than it lists",
+            extra={"reason": "counts_differ", "attributes": names, "request_id": current_record().request_id},
+        )

@@ -1,0 +1,164 @@
+"""The pages of a client's QIDO-RS query: each row once, and asked of the archive once (PS3.18 8.3.4.4).
+
+The archive's own ``offset`` counts every row that it has. It is passed on where the patient has one identifier and
+nothing is left out, so that the archive's rows are the client's. Where a row before a page may have been left out, the
+archive's ``offset`` would lose or double a row. There the list is read once, and its rows are kept for the pages that
+follow. What is kept is rows, never a permission: each page is decided anew.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from cachetools import TTLCache
+
+from sidecar.access.identity import PatientIdentifier
+from sidecar.common.dicom_json import CompactRow, Row
+from sidecar.common.invalidation import Invalidation
+from sidecar.common.slices import in_slices
+from sidecar.pacs.query_rows import identity_of
+from sidecar.pacs.resources import Query
+
+KEPT_SECONDS = 60
+"""Seconds for which rows, and where pages begin, are kept for the pages that follow."""
+KEPT_BYTES = 64 * 2**20
+"""Limit in bytes of all rows that are kept; a list that is longer is read for each page."""
+KEPT_QUERIES = 2_000
+"""Queries of which it is kept where their pages begin."""
+KEPT_STARTS = 100
+"""Limit of such places of one query; the newest are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryKey:
+    """One query of one caller: the token (as a hash), the patient, and what the archive is asked.
+
+    ``generation``: of the study that the path names; it changes when that study is forgotten alone.
+    """
+
+    token_hash: str | None
+    patient: str
+    known_as: frozenset[PatientIdentifier]
+    query: Query
+    parameters: tuple[tuple[str, str], ...]
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The ``rows`` of a page, and whether ``more`` follow; ``False`` where nobody asked for one more."""
+
+    rows: list[Row]
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the rows of a query come from.
+
+    ``read(offset, limit)`` returns how many rows the archive gave, and those of them that are the patient's.
+    ``decide(rows)`` returns those that may be seen now, each with the row that is shown of it. ``takes_limit``: a limit
+    cuts nothing but rows that may be seen, as a rule. ``takes_offset``: the same of an offset.
+    """
+
+    read: Callable[[int, int | None], Awaitable[tuple[int, list[Row]]]]
+    decide: Callable[[list[Row]], Awaitable[list[tuple[Row, Row]]]]
+    takes_limit: bool
+    takes_offset: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptRows:
+    rows: Sequence[Row]
+    size: int
+
+
+class QueryPages:
+    """Makes the pages. ``clock``: monotonic, in seconds."""
+
+    def __init__(self, invalidation: Invalidation, clock: Callable[[], float] = time.monotonic) -> None:
+        self._invalidation = kept = invalidation
+        self._rows: TTLCache[QueryKey, _KeptRows] = kept.cache(
+            TTLCache(KEPT_BYTES, KEPT_SECONDS, clock, lambda one: one.size), _patient_ids
+        )
+        # By how many rows come before: the hash of the last of them. All of them were seen.
+        self._starts: TTLCache[QueryKey, dict[int, int]] = kept.cache(
+            TTLCache(KEPT_QUERIES, KEPT_SECONDS, clock), _patient_ids
+        )
+
+    async def page(self, key: QueryKey, source: Source, *, offset: int, limit: int | None, peek: bool = False) -> Page:
+        """Return the rows from ``offset``, at most ``limit`` or all. ``peek``: one more is asked for, to know of it.
+
+        Raises what the source raises.
+        """
+        end = None if limit is None else offset + limit
+        last = None if end is None else end + peek
+        found = None
+        if last is not None:
+            found = await self._kept(key, source, offset, last)
+            if found is None and source.takes_limit and (source.takes_offset or offset == 0):
+                found = await self._passed_on(key, source, offset, last, end or 0)
+        if found is None:
+            found = await self._whole(key, source, offset, last)
+        return Page(found[:limit], limit is not None and len(found) > limit)
+
+    async def _kept(self, key: QueryKey, source: Source, offset: int, last: int) -> list[Row] | None:
+        """The rows of a page of a list that was read; ``None``: there is none, or it is decided otherwise now."""
+        kept = self._rows.get(key) if offset else None
+        if kept is not None:
+            wanted = list(kept.rows[offset:last])
+            decided = await source.decide(wanted)
+            if len(decided) == len(wanted):
+                return [shown for _, shown in decided]
+        self._rows.pop(key, None)  # Who begins anew wants what the archive has now.
+        return None
+
+    async def _passed_on(self, key: QueryKey, source: Source, offset: int, last: int, end: int) -> list[Row] | None:
+        """The rows of a page as the archive cuts it; ``None``: something was left out, or the archive does not page.
+
+        The row before comes with them: another one than it was says that the archive heeds no offset, or has another
+        list or order now. Where it is not known that all rows before were seen, they are read as well.
+        """
+        generation = self._invalidation.generation
+        starts = self._starts.get(key, {}) if source.takes_offset else {}
+        begin = max((at for at in starts if at <= offset), default=0)
+        first = begin - 1 if begin else 0
+        count, own = await source.read(first, last - first)
+        decided = await source.decide(own)
+        if begin and (not decided or _hash(decided[0][0], key) != starts[begin]):
+            return None
+        if len(decided) < count == last - first:  # A client would take the short page for the last.
+            return None
+        if len(decided) == count and source.takes_offset and generation == self._invalidation.generation:
+            self._note(key, min(end, first + count), first, decided)
+        return [shown for _, shown in decided[offset - first :]]
+
+    def _note(self, key: QueryKey, at: int, first: int, decided: Sequence[tuple[Row, Row]]) -> None:
+        before = None if at <= first else _hash(decided[at - first - 1][0], key)
+        if before is None:
+            return
+        starts = dict(self._starts.get(key, {}))
+        starts.pop(at, None)
+        starts[at] = before
+        self._starts[key] = dict(list(starts.items())[-KEPT_STARTS:])
+
+    async def _whole(self, key: QueryKey, source: Source, offset: int, last: int | None) -> list[Row]:
+        """Read the whole list, and keep it for the pages that follow."""
+        generation = self._invalidation.generation
+        _, own = await source.read(0, None)
+        decided = await source.decide(own)
+        sizes = await in_slices(row.size if isinstance(row, CompactRow) else KEPT_BYTES + 1 for row, _ in decided)
+        size = sum(sizes)
+        if last is not None and size <= KEPT_BYTES and generation == self._invalidation.generation:
+            self._rows[key] = _KeptRows([row for row, _ in decided], size)
+        return [shown for _, shown in decided[offset:last]]
+
+
+def _patient_ids(key: QueryKey) -> set[str]:
+    return {known.patient_id for known in key.known_as}
+
+
+def _hash(row: Row, key: QueryKey) -> int | None:
+    """What tells this row from others; ``None`` where it has no UID."""
+    identity = identity_of(row, key.query.level)
+    return None if identity[0] is None else hash(identity)
