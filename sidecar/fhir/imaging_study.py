@@ -23,7 +23,7 @@ UID_SYSTEM = "urn:dicom:uid"
 _CODE = re.compile(r"[A-Z0-9_]{1,16}", re.ASCII)
 _ID_LENGTH = 64
 _HASHED = "sha256-"
-_HASHED_ID = re.compile(_HASHED + "[a-z2-7]{52}", re.ASCII)
+_HASHED_ID = re.compile(r"sha256-[a-z2-7]{52}", re.ASCII)
 _NO_UID = {"extension": [{
     "url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unsupported",
 }]}  # fmt: skip

@@ -33,8 +33,9 @@ class Dialect:
     comes from the images (Orthanc writes ``+0000`` whatever the truth). ``bulkdata``: its segment before a bulk data
     path. ``decodes_queries``: whether it undoes percent-encoding in the values of a query (Orthanc 1.10 does not: it
     would look for ``Doe%5EJane``). ``splits_at_commas``: whether it takes a comma that is not percent-encoded for the
-    end of a value in any attribute, not in lists of UIDs alone; one that decodes nothing takes any comma so. ``needs_order``: whether the pages of a query come from
-    one order only when the query names it (dcm4chee leaves it to its database). ``keeps_details``: whether attributes
+    end of a value in any attribute, not in lists of UIDs alone; one that decodes nothing takes any comma so.
+    ``needs_order``: whether the pages of a query come from one order only when the query names it (dcm4chee
+    leaves it to its database). ``keeps_details``: whether attributes
     beyond the usual ones are in its database; Orthanc reads a file of each study or series for them. ``uid_list``: most
     characters of a list of UIDs in a query; some servers take no query string of more than 2,048.
     ``converts_text``: whether it writes the texts of a row in one character set first and drops what that one lacks.
@@ -85,7 +86,10 @@ class Dialect:
         return "&".join(f"{name}={self._value(name, value)}" for name, value in parameters)
 
     def writes_exactly(self, value: str) -> bool:
-        """Whether a query for this PatientID or issuer finds no others: a wildcard stands for what cannot be written."""
+        """Whether a query for this PatientID or issuer finds no others.
+
+        A wildcard stands for what cannot be written.
+        """
         if _WILDCARD.search(value):
             return False
         return self.decodes_queries or self._value("PatientID", value) == value

@@ -31,6 +31,7 @@ from sidecar.pacs.media import accepts_json, is_single, prefers_zip, upstream_ac
 from sidecar.pacs.ownership import owner_of
 from sidecar.pacs.resources import OBJECTS, Kind, Query, Retrieval, parse
 from sidecar.pacs.rewrite import TooDeep, public_attributes, rewrite_row
+from sidecar.pacs.row_matching import RowFilter
 from sidecar.pacs.verify import Permitted, scanner_for
 from sidecar.telemetry.access_record import current_record
 from sidecar.telemetry.metrics import Metrics
@@ -301,6 +302,7 @@ class DicomWeb:
         patient's, ``None``: all. ``checked``: they are of one study, whose owners are known.
         """
         others = 0
+        row_filter = RowFilter(query, matching)
         wanted = None if matching.limit is None else matching.offset + matching.limit
         rows: list[Row] = []
         for identifier in sorted(known_as, key=lambda known: (known.patient_id, known.issuer or "")):
@@ -309,7 +311,7 @@ class DicomWeb:
             who = [("PatientID", identifier.patient_id)]
             if identifier.issuer is not None:
                 who.append(("IssuerOfPatientID", identifier.issuer))
-            parameters = (*who, *matching.parameters, ("includefield", _checked_fields(query)))
+            parameters = (*who, *matching.parameters, ("includefield", _checked_fields(query, row_filter)))
             # Where others come as well and are left out, a limit would cut the patient's own.
             exact = view is None and self._pacs.dialect.writes_exactly(
                 identifier.patient_id + (identifier.issuer or "")
@@ -317,12 +319,12 @@ class DicomWeb:
             limit = wanted if exact else None
             found = await self._found(query, matching, parameters, limit)
             own = await in_slices(row if _is_own(row, query, identifier) else None for row in found)
-            kept = await self._kept(own, query, matching, known_as, view, checked=checked)
+            kept = await self._kept(own, query, matching, row_filter, known_as, view, checked=checked)
             if limit is not None and len(kept) < len(found) >= limit:
                 # What is left out made the page short, which a client would take for the end.
                 found = await self._found(query, matching, parameters, None)
                 own = await in_slices(row if _is_own(row, query, identifier) else None for row in found)
-                kept = await self._kept(own, query, matching, known_as, view, checked=checked)
+                kept = await self._kept(own, query, matching, row_filter, known_as, view, checked=checked)
             others += len(found) - len(own)
             await let_go(found)
             rows += kept
@@ -343,12 +345,14 @@ class DicomWeb:
         own: list[Row],
         query: Query,
         matching: Matching,
+        row_filter: RowFilter,
         known_as: frozenset[PatientIdentifier],
         view: PatientView | None,
         *,
         checked: bool,
     ) -> list[Row]:
-        """Those of the patient's ``own`` rows that may be seen: of studies that a read does not refuse."""
+        """Those of the patient's ``own`` rows that match and may be seen: of studies that a read does not refuse."""
+        own = await in_slices(row if row_filter.is_wanted(row) else None for row in own)
         if view is not None:
             if view.listing.shared:
                 listed = await in_slices(text(row, "StudyInstanceUID") or "" for row in own)
@@ -398,10 +402,11 @@ def _note_path(segments: Sequence[str]) -> None:
         _note(parse(segments))
 
 
-def _checked_fields(query: Query) -> str:
+def _checked_fields(query: Query, row_filter: RowFilter) -> str:
     """What a row must say to be looked at; a study says no series: it could be any of them."""
     keywords = ["PatientID", "IssuerOfPatientID", "StudyInstanceUID"]
-    return ",".join(map(tag, keywords if query.level == "studies" else [*keywords, "SeriesInstanceUID"]))
+    always = map(tag, keywords if query.level == "studies" else [*keywords, "SeriesInstanceUID"])
+    return ",".join(dict.fromkeys((*always, *row_filter.fields)))
 
 
 def _join_fields(parameters: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -95,8 +95,26 @@ def test_padding_does_not_make_two_identifiers() -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["1", "4711", "a-b_c.d", "A B", "M\u00fcller^X", "a,b", "%2a", "x" * 64, "[1]", "=1",
-    "*", "?", "4711*", "*4711", "47?1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1",
+        "4711",
+        "a-b_c.d",
+        "A B",
+        "M\u00fcller^X",
+        "a,b",
+        "%2a",
+        "x" * 64,
+        "[1]",
+        "=1",
+        "*",
+        "?",
+        "4711*",
+        "*4711",
+        "47?1",
+    ],
+)
 def test_searchable(text: str) -> None:
     """What a query by PatientID matches to the letter."""
     assert PatientIdentifier(text).is_searchable()

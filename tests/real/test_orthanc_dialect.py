@@ -18,8 +18,9 @@ from tests.data import ct_study
 from tests.real.orthanc import Orthanc, require_orthanc
 
 PATIENT_IDS = (
-    "A^1 b+c", "A^1-b+c", "50%", "Ä/1#2", "a&b=c", "it's (1)", "P-1", "a,b", "a", "b", ",", "x,", "*", "**", "a*b", "axb",
-    "?", "a?", "a?b", "a|b", "[1]", "~", "a, *?b", "\"", "<a>", "{a}", "`", "@", "$a", ";a", "a:b", "%2C", "山,田",
+    "A^1 b+c", "A^1-b+c", "50%", "Ä/1#2", "a&b=c", "it's (1)", "P-1", "a,b", "a", "b", ",", "x,", "*", "**", "a*b",
+    "axb", "?", "a?", "a?b", "a|b", "[1]", "~", "a, *?b", "\"", "<a>", "{a}", "`", "@", "$a", ";a", "a:b", "%2C",
+    "山,田",
 )  # fmt: skip
 
 
@@ -54,6 +55,13 @@ async def test_a_name_can_be_asked_for(orthanc: Orthanc) -> None:
         client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60)
         rows = await client.search(Query("studies"), [("PatientName", "Doe^Jane Q"), ("PatientID", "P-1")])
     assert len(rows) == 1
+
+
+@pytest.mark.orthanc
+async def test_it_splits_values_at_commas(orthanc: Orthanc) -> None:
+    """In any attribute: ``a,b`` finds those of ``a`` and of ``b``, and not its own."""
+    rows = await asyncio.to_thread(orthanc.get_json, "/dicom-web/studies?PatientID=a,b")
+    assert sorted(row["00100020"]["Value"][0] for row in rows) == ["a", "b"]
 
 
 @pytest.mark.orthanc
