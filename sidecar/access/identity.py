@@ -19,14 +19,11 @@ class PatientIdentifier:
         object.__setattr__(self, "issuer", (self.issuer or "").strip(" ") or None)
 
     def is_searchable(self) -> bool:
-        r"""Whether a PACS can be asked for exactly this PatientID.
+        r"""Whether this can be a PatientID: an LO (PS3.5 6.2), to be asked for (``Dialect.query``) and compared.
 
-        ``*`` and ``?`` are wildcards in a query and ``\`` separates values (PS3.4 C.2.2.2): such an ID would match
-        other people. Control characters and more than 64 characters are not LO.
+        ``\`` separates values, so that no single one has it. Control characters and more than 64 characters are not LO.
         """
-        return (
-            0 < len(self.patient_id) <= 64 and self.patient_id.isprintable() and not set("*?\\") & set(self.patient_id)
-        )
+        return 0 < len(self.patient_id) <= 64 and self.patient_id.isprintable() and "\\" not in self.patient_id
 
     def is_of(self, known: "PatientIdentifier") -> bool:
         """Whether this, as an archive's database has it, is a patient who is ``known`` so.

@@ -1,12 +1,18 @@
-"""DICOM unique identifiers (PS3.5 section 9.1)."""
+"""DICOM unique identifiers as archives have them (PS3.5 section 9.1, and what breaks it)."""
 
 import re
 
-# A component is 0 or a number without leading zero. re.ASCII: other scripts' digits are not digits here.
-_UID = re.compile(r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+", re.ASCII)
-MAXIMUM_LENGTH = 64
+# PS3.5 9.1 wants several components without leading zeros. re.ASCII: other scripts' digits are not digits here.
+_UID = re.compile(r"[0-9]+(?:\.[0-9]+)*", re.ASCII)
+MAXIMUM_LENGTH = 128
+"""Limit in characters; PS3.5 9.1 has 64."""
 
 
 def is_uid(text: str) -> bool:
-    """Whether ``text`` is a UID as PS3.5 9.1 writes it: no wildcard, list, space, leading zero or other digit."""
+    """Return whether an archive can be asked for ``text`` as a UID: nothing in it has another meaning anywhere.
+
+    It is digits, with single points between them. No wildcard, list, space or other digit is in it, and no URL parser
+    takes it for a dot segment. Archives have UIDs with leading zeros, of one component, and of over 64 characters. They
+    are compared to the letter: ``1.02`` and ``1.2`` are two.
+    """
     return len(text) <= MAXIMUM_LENGTH and _UID.fullmatch(text) is not None

@@ -4,7 +4,6 @@ import re
 from typing import Any
 
 from sidecar.common.dicom_json import Row, person_name_groups, sequence, text
-from sidecar.common.uid import is_uid
 
 Json = dict[str, Any]
 
@@ -25,6 +24,8 @@ _SYSTEMS = {
 }  # fmt: skip
 # "SRT" was also used for the letter codes of SNOMED RT, which are no SNOMED CT identifiers.
 _SCT_ID = re.compile(r"[0-9]{6,18}", re.ASCII)
+# R4 datatypes.html#oid
+_OID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]{0,61})){1,31}", re.ASCII)
 # R4 datatypes.html#code: no white space but single spaces inside.
 _CODE = re.compile(r"[!-~]+(?: [!-~]+)*", re.ASCII)
 # Escape sequences of ISO 2022 slip through some archives.
@@ -81,7 +82,7 @@ def _system(item: Row, value: str | None) -> str | None:
     if designator == "SRT" and not _SCT_ID.fullmatch(value or ""):
         return None
     uid = text(item, "CodingSchemeUID") or ""
-    return _SYSTEMS.get(designator) or (f"urn:oid:{uid}" if is_uid(uid) else None)
+    return _SYSTEMS.get(designator) or (f"urn:oid:{uid}" if _OID.fullmatch(uid) else None)
 
 
 def reasons(row: Row) -> list[Json] | None:

@@ -3,6 +3,8 @@
 Built as plain dicts by small pure functions; one odd attribute is left out and never spoils the study.
 """
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,12 @@ DICOM_TERMINOLOGY = "http://dicom.nema.org/resources/ontology/DCM"
 UID_SYSTEM = "urn:dicom:uid"
 
 _CODE = re.compile(r"[A-Z0-9_]{1,16}", re.ASCII)
+_ID_LENGTH = 64
+_HASHED = "sha256-"
+_HASHED_ID = re.compile(r"sha256-[a-z2-7]{52}", re.ASCII)
+_NO_UID = {"extension": [{
+    "url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unsupported",
+}]}  # fmt: skip
 _NOT_ONLINE = (
     "The archive keeps these images on slow storage: a retrieval may be answered with 503 and Retry-After "
     "until they are there."
@@ -53,8 +61,23 @@ class SeriesRows:
 
 
 def study_uid(row: Row) -> str:
-    """The StudyInstanceUID, also the resource's id: 64 characters of digits and dots are a FHIR id."""
+    """The StudyInstanceUID."""
     return text(row, "StudyInstanceUID") or ""
+
+
+def study_id(uid: str) -> str:
+    """Return the id of the study with this UID: the UID where it can be one, else its SHA-256 in base 32.
+
+    A FHIR id has at most 64 characters (R4 datatypes.html#id), an archive's UID may have more.
+    """
+    if len(uid) <= _ID_LENGTH:
+        return uid
+    return _HASHED + base64.b32encode(hashlib.sha256(uid.encode()).digest()).decode("ascii").rstrip("=").lower()
+
+
+def is_study_id(text: str) -> bool:
+    """Return whether ``study_id`` may have made ``text``."""
+    return len(text) <= _ID_LENGTH and (is_uid(text) or _HASHED_ID.fullmatch(text) is not None)
 
 
 def accession_number(row: Row) -> str | None:
@@ -87,7 +110,7 @@ def imaging_study(
     series_elements = None if series is None else _each_once(_series(one, site) for one in series)
     resource: dict[str, Any] = {
         "resourceType": "ImagingStudy",
-        "id": study_uid(row),
+        "id": study_id(study_uid(row)),
         "meta": {"lastUpdated": last_updated},
     }
     if contained is not None:
@@ -154,7 +177,12 @@ def _instances(row: Row, series: Sequence[Mapping[str, Any]] | None) -> int | No
     return None if found is None else max(found, min(listed, _LARGEST))
 
 
-def _series(series: SeriesRows, site: Site) -> dict[str, Any] | None:
+def _uid_element(uid: str) -> dict[str, Any]:
+    """Return the ``uid`` of a series or instance, an R4 id, too: why it is not there, where it is too long for one."""
+    return {"uid": uid} if len(uid) <= _ID_LENGTH else {"_uid": _NO_UID}
+
+
+def _series(series: SeriesRows, site: Site) -> tuple[str, dict[str, Any]] | None:
     row = series.row
     uid = text(row, "SeriesInstanceUID")
     if uid is None or not is_uid(uid):
@@ -172,20 +200,20 @@ def _series(series: SeriesRows, site: Site) -> dict[str, Any] | None:
         "performer": performers(row),
         "instance": instances or None,
     }
-    element: dict[str, Any] = {"uid": uid, "modality": _modality(next(iter(_codes(row, "Modality")), "OT"))}
-    return element | {name: value for name, value in optional.items() if value is not None}
+    element = {**_uid_element(uid), "modality": _modality(next(iter(_codes(row, "Modality")), "OT"))}
+    return uid, element | {name: value for name, value in optional.items() if value is not None}
 
 
-def _each_once(elements: Iterable[dict[str, Any] | None]) -> list[dict[str, Any]]:
-    """The elements that could be made, the first of each ``uid``: pages of an answer may overlap."""
+def _each_once(elements: Iterable[tuple[str, dict[str, Any]] | None]) -> list[dict[str, Any]]:
+    """The elements that could be made, the first of each UID: pages of an answer may overlap."""
     by_uid: dict[str, dict[str, Any]] = {}
-    for element in elements:
-        if element is not None:
-            by_uid.setdefault(element["uid"], element)
+    for found in elements:
+        if found is not None:
+            by_uid.setdefault(*found)
     return list(by_uid.values())
 
 
-def _instance(row: Row, site: Site) -> dict[str, Any] | None:
+def _instance(row: Row, site: Site) -> tuple[str, dict[str, Any]] | None:
     uid, sop_class = text(row, "SOPInstanceUID"), text(row, "SOPClassUID")
     if uid is None or sop_class is None or not (is_uid(uid) and is_uid(sop_class)):
         return None
@@ -193,11 +221,11 @@ def _instance(row: Row, site: Site) -> dict[str, Any] | None:
     extended = {} if not frames else {"extension": [frames_extension(site.fhir_base, frames)]}
     element: dict[str, Any] = {
         **extended,
-        "uid": uid,
+        **_uid_element(uid),
         "sopClass": {"system": "urn:ietf:rfc:3986", "code": f"urn:oid:{sop_class}"},
     }
     optional = {"number": number(row, "InstanceNumber"), "title": title(row)}
-    return element | {name: value for name, value in optional.items() if value is not None}
+    return uid, element | {name: value for name, value in optional.items() if value is not None}
 
 
 def _started(row: Row, date: str, time: str, site: Site) -> Started | None:

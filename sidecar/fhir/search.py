@@ -269,7 +269,7 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "started": Parameter(_dates("started"), "date", "When the study began", ("missing",)),
     "_lastUpdated": Parameter(_dates("last_updated"), "date", "When this server first saw the study as it is now"),
-    "_id": Parameter(_token, "token", "The study's id, which is its StudyInstanceUID"),
+    "_id": Parameter(_token, "token", "The study's id: its StudyInstanceUID where that has at most 64 characters"),
     "modality": Parameter(_token, "token", "A modality of the study, such as CT", _TOKEN_MODIFIERS),
     "status": Parameter(_token, "token", "available", _TOKEN_MODIFIERS),
     "bodysite": Parameter(_token, "token", "BodyPartExamined of a series, such as CHEST", _TOKEN_MODIFIERS),

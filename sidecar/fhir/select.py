@@ -14,6 +14,7 @@ from sidecar.fhir.imaging_study import (
     Site,
     accession_number,
     modality_codes,
+    study_id,
     study_started,
     study_uid,
 )
@@ -105,7 +106,7 @@ def narrowed(rows: Iterable[Row], search: Search, seen: Mapping[str, datetime], 
         and all(_is_identified(row, one) for one in search.identifiers)
         and _passes(search.started, began.span if (began := study_started(row, site)) else None)
         and _passes(search.last_updated, _span(seen[uid]))
-        and all(one.matches([("", uid)]) for one in known)
+        and all(one.matches([("", study_id(uid))]) for one in known)
         else None
         for row in rows
     )
@@ -181,7 +182,7 @@ def _values(row: Row, name: str, details: Details) -> list[Value]:
     series = details.series.get(study_uid(row), ())
     match name:
         case "_id":
-            return [("", study_uid(row))]
+            return [("", study_id(study_uid(row)))]
         case "status":
             return [(STATUS_SYSTEM, "available")]
         case "modality":

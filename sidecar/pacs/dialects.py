@@ -15,7 +15,12 @@ from sidecar.pacs.resources import UID_OF_LEVEL
 # What may stand in a query as it is (RFC 3986 3.4), but for "&", "=", "+", ";" which forms give a meaning of their own.
 _LITERAL = "!$'()*,-./:?@_~"
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
-_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+_EXACT = frozenset({"PatientID", "IssuerOfPatientID"})
+"""What we ask for to the letter: no character of it is a wildcard; the rows are compared again."""
+_WILDCARD = re.compile(r"[*?]")
+_VRS_WITH_COMMAS = frozenset({"AE", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
+# Orthanc 1.10 keeps identifiers without what is not ASCII, and its "?" finds no "%" at either end.
+_ANY = re.compile(r"[^\x00-\x7f]+|%")
 # For a PACS that decodes nothing; "^" is in every name and does no harm in a request line.
 _NOT_LITERAL = re.compile(r"[^A-Za-z0-9!$'()*,./:?@_~^|\\-]", re.ASCII)
 
@@ -28,8 +33,9 @@ class Dialect:
     comes from the images (Orthanc writes ``+0000`` whatever the truth). ``bulkdata``: its segment before a bulk data
     path. ``decodes_queries``: whether it undoes percent-encoding in the values of a query (Orthanc 1.10 does not: it
     would look for ``Doe%5EJane``). ``splits_at_commas``: whether it takes a comma that is not percent-encoded for the
-    end of a value in any attribute, not in lists of UIDs alone. ``needs_order``: whether the pages of a query come from
-    one order only when the query names it (dcm4chee leaves it to its database). ``keeps_details``: whether attributes
+    end of a value in any attribute, not in lists of UIDs alone; one that decodes nothing takes any comma so.
+    ``needs_order``: whether the pages of a query come from one order only when the query names it (dcm4chee
+    leaves it to its database). ``keeps_details``: whether attributes
     beyond the usual ones are in its database; Orthanc reads a file of each study or series for them. ``uid_list``: most
     characters of a list of UIDs in a query; some servers take no query string of more than 2,048.
     ``converts_text``: whether it writes the texts of a row in one character set first and drops what that one lacks.
@@ -82,29 +88,42 @@ class Dialect:
         return "&".join(f"{name}={self._value(name, value)}" for name, value in parameters)
 
     def writes_exactly(self, value: str) -> bool:
-        """Whether a query for this value finds no others: a wildcard stands for what the PACS could not read."""
-        return self.decodes_queries or self._value("", value) == value
+        """Whether a query for this PatientID or issuer finds no others.
+
+        A wildcard stands for what cannot be written.
+        """
+        if _WILDCARD.search(value):
+            return False
+        return self.decodes_queries or self._value("PatientID", value) == value
 
     def _value(self, name: str, value: str) -> str:
+        if name in _EXACT:
+            value = _WILDCARD.sub("?", value)
         if self.decodes_queries:
             literal = _LITERAL.replace(",", "") if self.splits_at_commas and not _is_list(name) else _LITERAL
             return quote(value, safe=literal)
-        # Wildcards stand for what cannot be written; the rows are compared again. Orthanc keeps identifiers without
-        # what is not ASCII, and drops a "?" at the end of a URL.
-        written = _NOT_LITERAL.sub("?", _NOT_ASCII.sub("*", value))
-        return written[:-1] + "*" if written.endswith("?") else written
+        # Wildcards stand for what cannot be written; the rows are compared again.
+        written = _NOT_LITERAL.sub("?", _ANY.sub("*", value))
+        return written.replace(",", "?") if _may_have_commas(name) else written
+
+
+def _is_list(name: str) -> bool:
+    """Whether commas separate the values of a parameter: includefield, and UIDs (PS3.18 8.3.4.1)."""
+    return name == "includefield" or _vr(name) == "UI"
+
+
+def _may_have_commas(name: str) -> bool:
+    """Whether a comma belongs to the value of this attribute (PS3.5 6.2): then it separates no values."""
+    return _vr(name) in _VRS_WITH_COMMAS
 
 
 @lru_cache(1_024)  # Clients choose the names.
-def _is_list(name: str) -> bool:
-    """Whether commas separate the values of a parameter: includefield, and UIDs (PS3.18 8.3.4.1)."""
-    if name == "includefield":
-        return True
+def _vr(name: str) -> str:
     attribute = name.rpartition(".")[2]
     try:
-        return dictionary_VR(Tag(int(attribute, 16) if _TAG.fullmatch(attribute) else attribute)) == "UI"
+        return dictionary_VR(Tag(int(attribute, 16) if _TAG.fullmatch(attribute) else attribute))
     except (KeyError, ValueError):
-        return False
+        return ""
 
 
 DIALECTS: dict[str, Dialect] = {

@@ -7,6 +7,7 @@ may hold one.
 import re
 from collections.abc import Mapping
 
+from sidecar.common.uid import MAXIMUM_LENGTH
 from sidecar.pacs.elements import Unreadable
 from sidecar.pacs.header import HeaderReader, InstanceHeader
 from sidecar.pacs.walk import Wanted
@@ -75,7 +76,7 @@ class FileNames:
 
     def name(self, values: Mapping[int, bytes]) -> str:
         """Return the next instance's name by its ``values``: ASCII, less than 100 characters."""
-        series = values.get(_SERIES_INSTANCE_UID, b"")[:65]
+        series = values.get(_SERIES_INSTANCE_UID, b"")[: MAXIMUM_LENGTH + 1]
         folder = self._folders.get(series)
         if folder is None:
             modality = values.get(_MODALITY, b"")[:20].decode("ascii", "replace").strip(" \0")

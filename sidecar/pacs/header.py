@@ -17,6 +17,7 @@ from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 
 from sidecar.access.identity import PatientIdentifier
 from sidecar.common.character_sets import is_known_text
+from sidecar.common.uid import MAXIMUM_LENGTH
 from sidecar.pacs.elements import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
@@ -56,8 +57,8 @@ _DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.
 _ASCII_ALONE = frozenset({"", "ISO_IR 6", "ISO 2022 IR 6"})
 # PS3.5 9.1 pads with NUL; writers that pad with a space are understood by all readers that we know.
 _SYNTAX = re.compile(rb"([0-9.]{1,64})[\0 ]?")
-_UID = re.compile(rb"[0-9]{1,62}(?:\.[0-9]{1,62}){1,31}")
-_UID_LENGTH = 64
+# A number alone may be a patient's.
+_UID = re.compile(rb"[0-9]+(?:\.[0-9]+)+")
 _PLACES = {"study": _STUDY_INSTANCE_UID, "series": _SERIES_INSTANCE_UID, "instance": _SOP_INSTANCE_UID}
 
 
@@ -104,7 +105,7 @@ class HeaderReader:
         return {
             place: uid.decode("ascii")
             for place, uid in found.items()
-            if len(uid) <= _UID_LENGTH and _UID.fullmatch(uid) and uid != patient_id
+            if len(uid) <= MAXIMUM_LENGTH and _UID.fullmatch(uid) and uid != patient_id
         }
 
     def _feed(self, data: bytes | memoryview) -> InstanceHeader | None:

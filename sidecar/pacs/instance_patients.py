@@ -20,6 +20,7 @@ from sidecar.common.dicom_json import tag, text
 from sidecar.common.errors import BadGateway, GatewayTimeout, NotAcceptable, NotFound, Problem, Unavailable
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
+from sidecar.common.uid import is_uid
 from sidecar.pacs.answer import Head, check_head
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.elements import Unreadable
@@ -117,7 +118,7 @@ class InstancePatients:
         found = {
             uid for row in rows if text(row, "StudyInstanceUID") == study and (uid := text(row, "SeriesInstanceUID"))
         }
-        if len(rows) > MAXIMUM_SERIES:
+        if len(rows) > MAXIMUM_SERIES or not all(map(is_uid, found)):
             raise self._refused_for("series", Part(study))
         return sorted(found)
 
@@ -151,7 +152,7 @@ class InstancePatients:
         query = Query("instances", study=part.study, series=part.series)
         for row in await self._client.search(query, parameters, limit=1, known_as=known_as):
             found = Part(*(text(row, level) or "" for level in UID_OF_LEVEL.values()))
-            if (found.study, found.series) == (part.study, part.series) and found.instance:
+            if (found.study, found.series) == (part.study, part.series) and is_uid(found.instance or ""):
                 return found
         raise NotFound("There is no such resource, or it is not available to you.", reason="pacs_absent")
 

@@ -86,7 +86,10 @@ class Query:
 
 
 def _part_url(root: str, part: Part, frames: tuple[int, ...]) -> str:
-    url = str(URI(root, part.study, part.series, part.instance))
+    if not all(is_uid(uid) for uid in (part.study, part.series, part.instance) if uid is not None):
+        raise ValueError("no URL has such a UID")
+    # The library's own check is that of PS3.5 9.1, which archives break.
+    url = str(URI(root, part.study, part.series, part.instance, permissive=True))
     # Written here: the library wants frames in order, PS3.18 10.4.1.1.6 does not.
     return f"{url}/frames/{','.join(map(str, frames))}" if frames else url
 
@@ -151,7 +154,9 @@ def _are_bulkdata_steps(steps: Sequence[str]) -> bool:
 
 def _uid(text: str) -> str:
     if not is_uid(text):
-        raise BadRequest("The path has a UID that is not a DICOM UID (PS3.5 9.1).", reason="bad_uid")
+        raise BadRequest(
+            "The path has a UID that is not digits and single points, 128 characters at most.", reason="bad_uid"
+        )
     return text
 
 

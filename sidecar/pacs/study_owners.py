@@ -5,13 +5,13 @@ A PACS may hold one StudyInstanceUID for two patients. Asked by lists of UIDs (P
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from sidecar.access.identity import PatientIdentifier, all_are_one_of
 from sidecar.common.dicom_json import tag, text
 from sidecar.common.errors import BadGateway
+from sidecar.common.uid import is_uid
 from sidecar.pacs.client import PacsClient, UnknownTexts
 from sidecar.pacs.ownership import KnownAs, Ownership, owner_of
 from sidecar.pacs.resources import Query
@@ -26,8 +26,6 @@ NO_LISTS_SECONDS = 3_600
 """How long a PACS that does not take lists of UIDs is asked for one at a time."""
 
 _FIELDS = ("StudyInstanceUID", "PatientID", "IssuerOfPatientID")
-# Also UIDs that are not as PS3.5 9.1 writes them (leading zeros), but nothing with a meaning in a query.
-_ASKABLE = re.compile(r"[0-9.]{1,64}", re.ASCII)
 
 Owners = frozenset[PatientIdentifier]
 
@@ -56,13 +54,15 @@ class StudyOwners:
         """
         found = {} if arrived is None else arrived
         wanted = dict.fromkeys(studies)
+        if odd := sum(not is_uid(uid) for uid in wanted):
+            log.warning("the PACS lists studies under UIDs that it cannot be asked for", extra={"studies": odd})
         list_queries = asyncio.Semaphore(AT_ONCE)
 
         async def ask(batch: Sequence[str]) -> None:
             async with list_queries, self._all:
                 found.update(await self._ask(batch, known_as))
 
-        unknown = (uid for uid in wanted if uid not in found and _ASKABLE.fullmatch(uid))
+        unknown = (uid for uid in wanted if uid not in found and is_uid(uid))
         tasks = [asyncio.ensure_future(ask(batch)) for batch in _batches(unknown, self._client.dialect.uid_list)]
         try:
             await asyncio.gather(*tasks)

@@ -138,7 +138,7 @@ def _values(attributes: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
 def read_verdict(answer: Mapping[str, Any]) -> Verdict:
     """Read an answer. Raises ``FetchFailed`` for one that is not clear.
 
-    That is: no result, another type, an extra member, a series that is no UID (PS3.5 9.1).
+    That is: no result, another type, an extra member, a series that is no UID.
     """
     result = answer.get("result")
     if result is None:

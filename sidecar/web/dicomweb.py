@@ -31,6 +31,7 @@ from sidecar.pacs.media import accepts_json, is_single, prefers_zip, upstream_ac
 from sidecar.pacs.ownership import owner_of
 from sidecar.pacs.resources import OBJECTS, Kind, Query, Retrieval, parse
 from sidecar.pacs.rewrite import TooDeep, public_attributes, rewrite_row
+from sidecar.pacs.row_matching import RowFilter
 from sidecar.pacs.verify import Permitted, scanner_for
 from sidecar.telemetry.access_record import current_record
 from sidecar.telemetry.metrics import Metrics
@@ -315,7 +316,7 @@ class DicomWeb:
         With them: how many came that are not the patient's, and were left out. ``view``: what is shown of the
         patient's, ``None``: all. ``checked``: they are of one study, whose owners are known.
         """
-        others = 0
+        others, row_filter = 0, RowFilter(query, matching)
         identifiers = sorted(known_as, key=lambda known: (known.patient_id, known.issuer or ""))
 
         async def read(offset: int, limit: int | None) -> tuple[int, list[Row]]:
@@ -325,11 +326,11 @@ class DicomWeb:
                 if limit is not None and count >= limit:
                     break
                 left = None if limit is None else limit - count
-                found = await self._found(query, matching, identifier, left, offset)
+                found = await self._found(query, matching, row_filter, identifier, left, offset)
                 mine = await in_slices(row if _is_own(row, query, identifier) else None for row in found)
                 count += len(found)
                 others += len(found) - len(mine)
-                own += mine
+                own += await in_slices(row if row_filter.is_wanted(row) else None for row in mine)
                 await let_go(found)
             return count, own
 
@@ -353,12 +354,18 @@ class DicomWeb:
         return page, others
 
     async def _found(
-        self, query: Query, matching: Matching, identifier: PatientIdentifier, limit: int | None, offset: int
+        self,
+        query: Query,
+        matching: Matching,
+        row_filter: RowFilter,
+        identifier: PatientIdentifier,
+        limit: int | None,
+        offset: int,
     ) -> list[Row]:
         who = [("PatientID", identifier.patient_id)]
         if identifier.issuer is not None:
             who.append(("IssuerOfPatientID", identifier.issuer))
-        parameters = (*who, *matching.parameters, ("includefield", _checked_fields(query)))
+        parameters = (*who, *matching.parameters, ("includefield", _checked_fields(query, row_filter)))
         try:
             return await self._pacs.search(query, _join_fields(parameters), limit=limit, offset=offset)
         except QueryRefused:
@@ -430,10 +437,11 @@ def _note_path(segments: Sequence[str]) -> None:
         _note(parse(segments))
 
 
-def _checked_fields(query: Query) -> str:
+def _checked_fields(query: Query, row_filter: RowFilter) -> str:
     """What a row must say to be looked at; a study says no series: it could be any of them."""
     keywords = ["PatientID", "IssuerOfPatientID", "StudyInstanceUID"]
-    return ",".join(map(tag, keywords if query.level == "studies" else [*keywords, "SeriesInstanceUID"]))
+    always = map(tag, keywords if query.level == "studies" else [*keywords, "SeriesInstanceUID"])
+    return ",".join(dict.fromkeys((*always, *row_filter.fields)))
 
 
 def _join_fields(parameters: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -18,9 +18,10 @@ from sidecar.fhir.bundle import instant, open_cursor, searchset
 from sidecar.fhir.capabilities import Offered, capability_statement, smart_configuration
 from sidecar.fhir.catalog import Catalog
 from sidecar.fhir.cursor import PageLinks
+from sidecar.fhir.described import series_uid
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.fhir.frames import structure_definition
-from sidecar.fhir.imaging_study import SeriesRows, Site, imaging_study, study_uid
+from sidecar.fhir.imaging_study import SeriesRows, Site, imaging_study, is_study_id, study_id, study_uid
 from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS
 from sidecar.fhir.results import Result, read_result, subset
 from sidecar.fhir.search import Search, parse_search
@@ -163,19 +164,23 @@ class ImagingFhir:
         token = await self._guard.token(request)
         permit = await self._guard.permit(token, Interaction.READ)
         version, result = _how_to_read(request)
-        uid = request[TARGET].segments[2]
-        if not is_uid(uid):
+        wanted = request[TARGET].segments[2]
+        if not is_study_id(wanted):
             raise NotFound("There is no such resource.", reason="unknown_id")
         await self._limits.search(request, token)
         fresh = wants_fresh(request)
-        await self._guard.study(permit, Part(uid), whole=False, fresh=fresh)
+        if is_uid(wanted):
+            await self._guard.study(permit, Part(wanted), whole=False, fresh=fresh)
         view = await self._guard.view(permit, fresh=fresh)
         for row in view.rows:
-            if study_uid(row) == uid:
+            uid = study_uid(row)
+            if study_id(uid) == wanted:
+                if uid != wanted:
+                    await self._guard.study(permit, Part(uid), whole=False, fresh=fresh)
                 seen = await self._catalog.look(permit.patient, view.listing.rows, view.listing.series)
                 resource = await self._resource(row, view, permit, instant(view.last_updated(seen)[uid]), {})
                 return answer(request, subset(resource, result), version=version, pretty=result.pretty)
-        raise self._guard.absent(uid, view)
+        raise self._guard.absent(wanted, view)
 
     async def read_endpoint(self, request: web.Request) -> web.Response:
         """``GET [base]/Endpoint/{id}``: the standing Endpoint of the token's patient (SIA-31)."""
@@ -217,9 +222,9 @@ class ImagingFhir:
         series = (await view.series_of([uid]))[uid]
         if self._detail != "instance":
             return [SeriesRows(one) for one in series]
-        series_uids = [found for one in series for found in texts(one, "SeriesInstanceUID")[:1]]
-        instances = await asyncio.gather(*(view.instances(uid, one) for one in series_uids))
-        return [SeriesRows(one, rows) for one, rows in zip(series, instances, strict=True)]
+        usable = [one for one in series if is_uid(series_uid(one))]
+        instances = await asyncio.gather(*(view.instances(uid, series_uid(one)) for one in usable))
+        return [SeriesRows(one, rows) for one, rows in zip(usable, instances, strict=True)]
 
     async def metadata(self, request: web.Request) -> web.Response:
         """``GET [base]/metadata``, open and cacheable."""

@@ -82,7 +82,7 @@ def _rendering(given: Mapping[str, str]) -> list[tuple[str, str]]:
 
 def _uid(given: Mapping[str, str], name: str) -> str:
     if not is_uid(given.get(name, "")):
-        raise _malformed(name, "is missing or not a DICOM UID (PS3.5 9.1)")
+        raise _malformed(name, "is missing or not digits and single points, 128 characters at most")
     return given[name]
 
 

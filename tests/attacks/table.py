@@ -155,8 +155,8 @@ def _uids() -> list[Row]:
     """What is not one UID."""
     bad = {
         "wildcard": "*", "wildcard at the end": "1.2.*", "question mark": "1.2.%3f", "list": f"{STUDY},{FOREIGN}",
-        "encoded list": f"{STUDY}%2c{FOREIGN}", "backslash list": f"{STUDY}%5c{FOREIGN}", "65 characters": "1." + "2" * 63,
-        "a leading zero": "1.02.3", "an empty component": "1..2", "a leading dot": ".1.2", "one component": "1",
+        "encoded list": f"{STUDY}%2c{FOREIGN}", "backslash list": f"{STUDY}%5c{FOREIGN}", "129 characters": "1." + "2" * 127,
+        "a dot at the end": "1.2.", "an empty component": "1..2", "a leading dot": ".1.2", "dots": "..", "a dot": ".",
         "letters": "1.2.x", "minus": "1.-2", "a sign": "1.+2", "all": "all", "empty": "", "hex": "0x1.2",
         "tilde": f"{STUDY}~", "dollar": f"{STUDY}$",
     }  # fmt: skip

@@ -8,8 +8,9 @@ from fhir.resources.R4B.imagingstudy import ImagingStudy
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.common.uid import is_uid
 from sidecar.fhir.endpoint import Endpoints
-from sidecar.fhir.imaging_study import SeriesRows, Site, imaging_study, study_uid
+from sidecar.fhir.imaging_study import SeriesRows, Site, imaging_study, is_study_id, study_id, study_uid
 from tests.fhir.profile import check_imaging_study
 from tests.fhir.rows import DCM4CHEE, ORTHANC_EMPTY, ORTHANC_ULTRASOUND, STUDY_UID, Row, name, row
 
@@ -227,13 +228,50 @@ def test_series_and_instances() -> None:
 def test_what_cannot_be_named_is_left_out() -> None:
     """A series or an instance without a UID costs nothing else."""
     good = row(SeriesInstanceUID="1.2.3.1")
-    odd: list[Any] = [instance(None), instance("1.02"), instance("*"), instance(SOPClassUID=None), {}, instance()]
-    series = [SeriesRows(row(SeriesInstanceUID=uid)) for uid in (None, "x", "1.2.3.01", "1." * 40)]
+    odd: list[Any] = [instance(None), instance("1..2"), instance("*"), instance(SOPClassUID=None), {}, instance()]
+    series = [SeriesRows(row(SeriesInstanceUID=uid)) for uid in (None, "x", "1.2.3..1", "1." * 40)]
     found = build(study(), [*series, SeriesRows(good, odd), SeriesRows({})])["series"]
     assert [one["uid"] for one in found] == ["1.2.3.1"]
     assert [one["uid"] for one in found[0]["instance"]] == ["1.2.3.1.1"]
     assert found[0]["numberOfInstances"] == 1
     assert found[0]["modality"]["code"] == "OT"
+
+
+LONG, LONGER = "1." + "2" * 62, "1." + "2" * 126
+
+
+def test_a_uid_that_no_fhir_id_can_be() -> None:
+    """R4 ids have 64 characters; a UID stands to the letter where a text may stand."""
+    rows = [SeriesRows(row(SeriesInstanceUID=LONGER + end), [instance(LONGER + end)]) for end in ("", "", "1")]
+    found = build(row(StudyInstanceUID=LONGER), rows[:2])
+    assert found["identifier"] == [{"system": "urn:dicom:uid", "value": "urn:oid:" + LONGER}]
+    assert found["id"] == study_id(LONGER)
+    (series,) = found["series"]
+    assert "uid" not in series
+    assert series["_uid"]["extension"][0]["valueCode"] == "unsupported"
+    assert "uid" not in series["instance"][0]
+    assert build(row(StudyInstanceUID=LONG), rows)["id"] == LONG
+
+
+def test_ids_of_studies() -> None:
+    """No two UIDs have one id, and none that is made is a UID."""
+    uids = ["7", "1.2", "1.02", LONG, LONG + "2", LONG + "3", LONGER, LONGER[:-1] + "3"]
+    ids = [study_id(uid) for uid in uids]
+    assert len(set(ids)) == len(uids)
+    assert all(map(is_study_id, ids))
+    assert [one for one in ids if is_uid(one)] == ["7", "1.2", "1.02", LONG]
+    assert study_id(LONGER) == study_id(LONGER) == "sha256-" + study_id(LONGER)[7:]
+    for text in (
+        "",
+        "x",
+        LONG + "2",
+        "sha256-",
+        "sha256-" + "a" * 51,
+        "sha256-" + "A" * 52,
+        "sha256-" + "a" * 53,
+        "..",
+    ):
+        assert not is_study_id(text)
 
 
 @pytest.mark.parametrize("series", [None, [], [SeriesRows({})], [SeriesRows(row(SeriesInstanceUID="x"), [])]], ids=str)

@@ -323,12 +323,12 @@ async def test_the_peer_of_these_tests_pages_as_it_says(peer: Peer, session: aio
         assert "2 additional results" in response.headers["Warning"]
 
 
-@pytest.mark.parametrize("value", ["p1", "1.2.840", "A,B", "Doe^Jane"])
+@pytest.mark.parametrize("value", ["p1", "1.2.840", "Doe^Jane"])
 def test_what_any_archive_reads_is_written_exactly(value: str) -> None:
     assert all(dialect.writes_exactly(value) for dialect in DIALECTS.values())
 
 
-@pytest.mark.parametrize("value", ["M\u00fcller", "a b", "a&b", "a%41", "a#b", "a+b"])
+@pytest.mark.parametrize("value", ["M\u00fcller", "a b", "a&b", "a%41", "a#b", "a+b", "a,b"])
 def test_what_orthanc_cannot_read_is_written_with_wildcards(value: str) -> None:
     """Others may come as well, so that a limit of the client's must not be passed on."""
     assert not DIALECTS["orthanc"].writes_exactly(value)

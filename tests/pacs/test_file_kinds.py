@@ -195,7 +195,7 @@ def test_a_refusal_names_the_place_and_no_patient() -> None:
     assert refused.value.uids == {"instance": NAMES["PatientID twice, another one"].instance}
 
 
-@pytest.mark.parametrize("uid", ["DOE^JANE", "123456", "1.2.3.4", "1.2.a", "1..2", "1." + "2" * 64, ".1", ""])
+@pytest.mark.parametrize("uid", ["DOE^JANE", "123456", "1.2.3.4", "1.2.a", "1..2", "1." + "2" * 127, ".1", ""])
 def test_what_is_no_uid_or_may_be_a_patient_is_not_named(uid: str) -> None:
     """Of an instance whose PatientID is 1.2.3.4."""
     body = [(PATIENT_ID, "LO", "1.2.3.4"), (STUDY, "UI", uid), (PATIENT_ID, "LO", EVIL)]

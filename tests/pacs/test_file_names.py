@@ -27,6 +27,10 @@ NAMES: dict[str, list[tuple[tuple[bytes, bytes, bytes, bytes], str]]] = {
         ((b"1", b"2", b"MR", b"1"), "DICOM/0002-MR/0001.dcm"), ((b"2", b"2", b"MR", b"1"), "DICOM/0002-MR-2/0001.dcm"),
         ((b"1", b"2", b"MR", b"2"), "DICOM/0002-MR/0002.dcm"),
     ],
+    "two series whose UIDs differ at the end": [
+        ((b"1" * 127 + b"1", b"2", b"MR", b"1"), "DICOM/0002-MR/0001.dcm"),
+        ((b"1" * 127 + b"2", b"2", b"MR", b"1"), "DICOM/0002-MR-2/0001.dcm"),
+    ],
     "one series that says two things": [
         ((b"1", b"2", b"MR", b"1"), "DICOM/0002-MR/0001.dcm"), ((b"1", b"3", b"CT", b"2"), "DICOM/0002-MR/0002.dcm"),
     ],

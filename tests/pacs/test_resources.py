@@ -87,10 +87,10 @@ def test_no_segments_are_no_resource() -> None:
 
 
 NO_UID = [
-    "", ".", "..", "...", "1", "1.", ".1", "1..2", "1.2.", "1.02", "01.2", "1.2.3 ", " 1.2.3", "1.2.3\n", "1.2\x00",
+    "", ".", "..", "...", "1.", ".1", "1..2", "1.2.", "1.2.3..", "..1.2", "1.2.3 ", " 1.2.3", "1.2.3\n", "1.2\x00",
     "1.2.3\\1.2.4", "1.2.3,1.2.4", "1.2.*", "*", "1.2.?", "1.2;x", "1.2.3;jsessionid=1", "1.2/3", "1.2%2F3", "%2e%2e",
     "..;", "1.2.3?x", "1.2.3#x", "1.２", "１.2", "1．2", "1.-2", "1.+2", "1.2e1", "1.0x1", "count", "$x",
-    "1." + "2" * 63,
+    "1." + "2" * 127,
 ]  # fmt: skip
 
 
@@ -98,16 +98,27 @@ NO_UID = [
 @pytest.mark.parametrize("where", ["studies/{}", f"{OF_STUDY}/series/{{}}", f"{OF_SERIES}/instances/{{}}"])
 @pytest.mark.parametrize("below", ["", "/metadata"])
 def test_a_malformed_uid_is_refused_at_every_level(where: str, uid: str, below: str) -> None:
-    """Lists, wildcards, padding, other digits, 65 characters: each could mean another study to another parser."""
+    """Lists, wildcards, padding, other digits, 129 characters: each could mean another study to another parser."""
     segments = [uid if one == "{}" else one for one in (where + below).split("/")]
     with pytest.raises(BadRequest) as refused:
         parse(segments)
     assert uid == "" or uid not in refused.value.diagnostics or len(uid) < 4
 
 
-def test_the_longest_uid_passes() -> None:
-    uid = "1." + "2" * 62
-    assert parse(["studies", uid]) == Retrieval(Kind.STUDY, Part(uid))
+@pytest.mark.parametrize("uid", ["7", "0", "00", "1.02", "01.2", "1.2.840.0113.5", "1." + "2" * 63, "1." + "2" * 126])
+def test_a_uid_that_breaks_the_standard_passes_to_the_letter(uid: str) -> None:
+    """PS3.5 9.1 has 64 characters, and no leading zeros; archives have such studies all the same."""
+    path = f"studies/{uid}/series/{uid}/instances/{uid}/frames/1"
+    resource = parse(path.split("/"))
+    assert resource == Retrieval(Kind.FRAMES, Part(uid, uid, uid), (1,))
+    assert resource.url(ROOT) == f"{ROOT}/{path}"
+
+
+@pytest.mark.parametrize("uid", ["..", "1/2", "1..2", "", "x"])
+def test_no_url_is_written_with_what_is_no_uid(uid: str) -> None:
+    """Such may come from an archive's row."""
+    with pytest.raises(ValueError, match="no URL has such a UID"):
+        Retrieval(Kind.SERIES, Part("1.2", uid)).url(ROOT)
 
 
 @pytest.mark.parametrize(

@@ -99,8 +99,8 @@ PICKED: dict[str, tuple[dict[str, Any], set[PatientIdentifier]]] = {
     ),
     "active": (person(entry(), active=True), {PatientIdentifier("4711", "HOSPITAL")}),
     "wildcards and lists": (
-        person(*(entry(v) for v in ("*", "47*", "47?1", "1\\2", "a\nb", "x" * 65, "", "  ")), entry("2")),
-        {PatientIdentifier("2", "HOSPITAL")},
+        person(*(entry(v) for v in ("*", "47*", "47?1", "1,2", "1\\2", "a\nb", "x" * 65, "", "  ")), entry("2")),
+        {PatientIdentifier(value, "HOSPITAL") for value in ("*", "47*", "47?1", "1,2", "2")},
     ),
     "odd entries": (
         person(

@@ -60,6 +60,7 @@ async def test_what_it_is_told(session: aiohttp.ClientSession, peer: Peer) -> No
         (True, Verdict(True)), (False, Verdict(False)), ({"allow": True}, Verdict(True)),
         ({"allow": False}, Verdict(False)), ({"allow": True, "exclude_series": []}, Verdict(True)),
         ({"allow": True, "exclude_series": ["1.2.2", "1.2.2"]}, Verdict(True, frozenset({"1.2.2"}))),
+        ({"allow": True, "exclude_series": ["1.02", "7"]}, Verdict(True, frozenset({"1.02", "7"}))),
     ],
 )  # fmt: skip
 def test_clear_answers(result: Any, verdict: Verdict) -> None:
@@ -67,8 +68,8 @@ def test_clear_answers(result: Any, verdict: Verdict) -> None:
 
 
 NO_UIDS: list[Any] = [
-    "", " ", "*", "1.2.*", "1.2.2,1.2.3", "1.2.2 ", " 1.2.2", "1.2.2\n", "1.2.2\0", "1.2..2", "1.02.2", ".1.2", "1.2.",
-    "1", "urn:oid:1.2.2", "Series/1.2.2", "all", "1.2.\u0662", "1.2." + "2" * 64, None, True, 1.2, ["1.2.2"], {},
+    "", " ", "*", "1.2.*", "1.2.2,1.2.3", "1.2.2 ", " 1.2.2", "1.2.2\n", "1.2.2\0", "1.2..2", "..", ".1.2", "1.2.",
+    ".", "urn:oid:1.2.2", "Series/1.2.2", "all", "1.2.\u0662", "1.2." + "2" * 125, None, True, 1.2, ["1.2.2"], {},
 ]  # fmt: skip
 UNCLEAR = [
     {}, {"result": None}, {"result": "true"}, {"result": 1}, {"result": []}, {"result": {}},

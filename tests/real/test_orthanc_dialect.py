@@ -8,14 +8,20 @@ import aiohttp
 import pytest
 
 from sidecar.access.decision import Part, StudyPermit
+from sidecar.access.identity import PatientIdentifier
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.detection import detect_dialect
 from sidecar.pacs.dialects import DIALECTS
+from sidecar.pacs.ownership import owner_of
 from sidecar.pacs.resources import Kind, Query, Retrieval
 from tests.data import ct_study
 from tests.real.orthanc import Orthanc, require_orthanc
 
-PATIENT_IDS = ("A^1 b+c", "A^1-b+c", "50%", "Ä/1#2", "a&b=c", "it's (1)", "P-1")
+PATIENT_IDS = (
+    "A^1 b+c", "A^1-b+c", "50%", "Ä/1#2", "a&b=c", "it's (1)", "P-1", "a,b", "a", "b", ",", "x,", "*", "**", "a*b",
+    "axb", "?", "a?", "a?b", "a|b", "[1]", "~", "a, *?b", "\"", "<a>", "{a}", "`", "@", "$a", ";a", "a:b", "%2C",
+    "山,田",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +44,9 @@ async def test_any_patient_id_can_be_asked_for(orthanc: Orthanc, patient_id: str
     """Orthanc 1.10 does not undo percent-encoding in a query: the patient's own row is among those that come."""
     async with aiohttp.ClientSession() as session:
         client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60)
-        rows = await client.search(Query("studies"), [("PatientID", patient_id), ("includefield", "00100020")])
-    assert patient_id in {row["00100020"]["Value"][0] for row in rows}
+        rows = await client.search(Query("studies"), [("PatientID", patient_id), ("includefield", "00100020,00100021")])
+    assert [row for row in rows if owner_of(row) == PatientIdentifier(patient_id)]
+    assert patient_id not in {"*", "**"} or len(rows) < len(PATIENT_IDS), "not everybody's"
 
 
 @pytest.mark.orthanc
@@ -48,6 +55,13 @@ async def test_a_name_can_be_asked_for(orthanc: Orthanc) -> None:
         client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60)
         rows = await client.search(Query("studies"), [("PatientName", "Doe^Jane Q"), ("PatientID", "P-1")])
     assert len(rows) == 1
+
+
+@pytest.mark.orthanc
+async def test_it_splits_values_at_commas(orthanc: Orthanc) -> None:
+    """In any attribute: ``a,b`` finds those of ``a`` and of ``b``, and not its own."""
+    rows = await asyncio.to_thread(orthanc.get_json, "/dicom-web/studies?PatientID=a,b")
+    assert sorted(row["00100020"]["Value"][0] for row in rows) == ["a", "b"]
 
 
 @pytest.mark.orthanc

@@ -1,7 +1,9 @@
 """Queries for a patient: with their own connections, and without a limit where the archive finds others as well."""
 
 import asyncio
+import json
 from typing import Any
+from urllib.parse import parse_qsl
 
 import aiohttp
 import pytest
@@ -32,6 +34,49 @@ async def test_a_limit_is_passed_on_only_when_all_rows_are_the_patients(issuer: 
     assert f"limit={limit}" in asked[0].split("&")
     # Its row names no issuer and is left out: that was not the end of the patient's own.
     assert "limit=500" in asked[-1].split("&")
+
+
+class IgnoresKeys(ScriptedPacs):
+    """Answers all studies of the patient, whatever a query asks; it pages."""
+
+    descriptions = ("a", "b", "a,b", "a,b", "c")
+
+    def _rows(self, target: str, writer: asyncio.StreamWriter) -> None:
+        rows = [
+            {
+                "00100020": {"vr": "LO", "Value": [self.patient_id]},
+                "0020000D": {"vr": "UI", "Value": [f"1.2.{number}"]},
+                "00081030": {"vr": "LO", "Value": [description]},
+            }
+            for number, description in enumerate(self.descriptions)
+        ]
+        query = dict(parse_qsl(target.partition("?")[2]))
+        begin = int(query.get("offset", "0"))
+        body = json.dumps(rows[begin : begin + int(query["limit"])]).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/dicom+json\r\n")
+        writer.write(b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [("", [0, 1, 2, 3, 4]), ("StudyDescription=a%2Cb", [2, 3]), ("StudyDescription=a%2Cb&limit=1", [2]),
+     ("StudyDescription=a%2Cb&limit=1&offset=1", [3]), ("StudyDescription=a%2Cb&limit=1&offset=2", []),
+     ("StudyDescription=*", [0, 1, 2, 3, 4]), ("StudyDescription=x", []), ("StudyInstanceUID=1.2.1,1.2.4", [1, 4]),
+     ("AccessionNumber=x", [0, 1, 2, 3, 4])],
+)  # fmt: skip
+async def test_rows_that_a_query_did_not_ask_for_are_left_out(query: str, found: list[int]) -> None:
+    """An archive may ignore keys. What it does not return (AccessionNumber here) cannot be compared."""
+    pacs = IgnoresKeys(nothing)
+    async with (
+        sidecar_between(ScriptedEhr(), pacs) as (url, _),
+        aiohttp.ClientSession() as client,
+        client.get(f"{url}/wado-rs/studies?{query}", headers=HEADERS) as response,
+    ):
+        assert response.status == 200
+        rows = await response.json(content_type=None)
+    assert [row["0020000D"]["Value"] for row in rows] == [[f"1.2.{number}"] for number in found]
+    if "StudyDescription=a" in query:
+        assert any("includefield" in target and ",00081030" in target for target in pacs.requests)
 
 
 async def test_slow_retrievals_take_no_connection_from_the_queries() -> None:
