@@ -7,7 +7,7 @@ import pytest
 
 from tests.dcm4chee.behaviour import MODES, Behaviour, Mode
 from tests.dcm4chee.site import STORED, SYSTEM_A, Site, site_with
-from tests.dcm4chee.studies import COMPRESSED, LARGE, MANY, MRN, UNDECODABLE
+from tests.dcm4chee.studies import COMPRESSED, LARGE, MANY, MRN, SEVERAL_FRAMES, UNDECODABLE
 from tests.journey.multipart import parts_of
 
 PATIENTS = {"alice": [(SYSTEM_A, MRN)]}
@@ -65,7 +65,9 @@ async def test_a_study_of_which_some_is_gone_is_an_error(many: Path) -> None:
 
 @pytest.mark.parametrize("fault", ["not_accessible", "cut"])
 @pytest.mark.parametrize("at", [0, 5, 19])
-async def test_a_200_without_its_closing_delimiter_is_never_whole(many: Path, fault: str, at: int) -> None:
+async def test_a_200_without_its_closing_delimiter_is_never_whole(
+    many: Path, fault: str, at: int, caplog: pytest.LogCaptureFixture
+) -> None:
     """Measured: a file that is gone or cut ends the body as if it were whole, wherever in the study it is."""
     async with site_with(many, Behaviour(), PATIENTS) as site:
         listed = await site.json("alice", f"/wado-rs/studies/{LARGE}/metadata")
@@ -75,6 +77,9 @@ async def test_a_200_without_its_closing_delimiter_is_never_whole(many: Path, fa
         for path in (study, f"{study}/series/{series}"):
             for headers in (STORED, {"Accept": "application/zip"}, EXPLICIT):
                 await expect_not_whole(site, path, headers)
+        # The log says of which instance there was no more.
+        broken = [one for one in caplog.records if getattr(one, "position", None) is not None]
+        assert {one.__dict__["position"] for one in broken if one.__dict__["kind"] == "study"} == {at + 1}
         if fault == "not_accessible":
             for path in (f"{study}/metadata", f"{study}/series/{series}/metadata"):
                 await expect_not_whole(site, path, {"Accept": "*/*"})
@@ -193,6 +198,12 @@ async def test_drawn_images(many: Path, mode: Mode) -> None:
         for path in drawn:
             response, body = await site.get("alice", path, png)
             assert (response.status, body[:4]) == (200, b"\x89PNG"), path
+        ((series, instance),) = await instances(site, SEVERAL_FRAMES)
+        frames = f"/wado-rs/studies/{SEVERAL_FRAMES}/series/{series}/instances/{instance}/rendered"
+        for accept in ("*/*", "image/*", "image/gif", "image/png, */*;q=0.1"):
+            response, body = await site.get("alice", frames, {"Accept": accept})
+            assert response.status == 200, accept
+            assert body.startswith(b"GIF8" if mode == "measured" else (b"GIF8", b"\xff\xd8", b"\x89PNG"))
         several = f"/wado-rs/studies/{LARGE}/rendered"
         await expect(site, several, 406, png)
         response, body = await site.get("alice", several, {"Accept": 'multipart/related; type="image/png"'})
