@@ -73,7 +73,7 @@ def parse_query(query_string: str, mode: Mode = "measured") -> Asked:
         given.setdefault(unquote_plus(name), []).extend(unquote_plus(one) for one in value.split(","))
     for name, pattern in _PATTERNS.items():
         if name in given and not re.fullmatch(pattern, given[name][0], re.ASCII):
-            raise Refused(400, _violation(name, pattern, given[name][0]) if mode == "measured" else f"{name} must match")
+            raise Refused(400, _violation(name, pattern, given[name][0], mode))
     fields = given.pop("includefield", [])
     order = given.pop("orderby", [])
     keys = {_attribute(name): values for name, values in given.items() if name not in _NO_ATTRIBUTES}
@@ -89,8 +89,10 @@ def parse_query(query_string: str, mode: Mode = "measured") -> Asked:
     )
 
 
-def _violation(name: str, pattern: str, value: str) -> str:
+def _violation(name: str, pattern: str, value: str, mode: Mode) -> str:
     """The report of its bean validation, which repeats what was given."""
+    if mode == "documented":
+        return f"{name} must match {pattern}"
     return f'[PARAMETER]\r[search.{name}]\r[must match "{pattern}"]\r[{value}]\r\r'
 
 

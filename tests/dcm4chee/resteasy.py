@@ -15,7 +15,7 @@ CHUNK_BYTES = 2**18
 
 
 class BrokenFile(Exception):
-    """A part cannot be read further: ``written`` has gone out of it already. The message holds a path of the archive's."""
+    """A part cannot be read further: ``written`` has gone out of it already. The message has a path of the archive."""
 
     def __init__(self, message: str, written: bytes = b"") -> None:
         super().__init__(message)

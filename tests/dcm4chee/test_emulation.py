@@ -21,9 +21,19 @@ from tests.dcm4chee.coercion import supplemented
 from tests.dcm4chee.dialogue import DIALOGUE, OCTETS, STORED, WATCHED
 from tests.dcm4chee.retrieve import STORAGE
 from tests.dcm4chee.studies import (
-    ALL, COMPRESSED, LARGE, MANY, MRN, OF_A, OF_B, SEVERAL_FRAMES, UNDECODABLE, small_study,
+    ALL,
+    COMPRESSED,
+    LARGE,
+    MANY,
+    MRN,
+    OF_A,
+    OF_B,
+    SEVERAL_FRAMES,
+    UNDECODABLE,
+    small_study,
 )  # fmt: skip
 from tests.journey.multipart import parts_of
+
 
 class Archive:
     """A running emulation: ``root`` is its DICOMweb root."""
