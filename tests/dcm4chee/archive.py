@@ -57,7 +57,6 @@ def create_dcm4chee(folder: Path, behaviour: Behaviour | None = None) -> web.App
     app = web.Application(middlewares=[guarded])
     app.on_response_prepare.append(add_headers)
     app.router.add_get(ROOT + "/{path:.*}", archive.answer)
-    app.router.add_options(ROOT + "/{path:.*}", archive.options)
     return app
 
 
@@ -92,10 +91,6 @@ class Dcm4chee:
             return web.Response(status=status)
         body = (message if status == 400 else written).encode()
         return web.Response(status=status, body=body, headers={"Content-Type": "text/plain;charset=UTF-8"})
-
-    async def options(self, request: web.Request) -> web.Response:
-        """What a browser asks before it sends a token."""
-        return web.Response(headers={"Allow": "HEAD, GET, OPTIONS"})
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Any resource below the root."""

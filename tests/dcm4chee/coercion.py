@@ -1,4 +1,4 @@
-"""dcm4chee's rule SupplementIssuerOfPatientID: what it gives out is not what was stored, but has an issuer."""
+"""dcm4chee's rule SupplementIssuerOfPatientID: what it gives out has an issuer, whatever was stored."""
 
 import zlib
 from pathlib import Path
@@ -10,10 +10,11 @@ HOSPITAL = "HOSPITAL"
 
 
 def supplemented(folder: Path, into: Path, *, issuer: str | None) -> Path:
-    """Write the DICOM files of ``folder`` into ``into`` as the archive gives them out; returns ``into``.
+    """Write the DICOM files of ``folder`` into ``into`` as the archive gives them out; return it.
 
-    A data set without IssuerOfPatientID gets ``issuer``, or the default rule's (``None``). Others are copied. All
-    answers of the archive are equal to each other, so the emulation may read these files as if they were stored.
+    A data set without IssuerOfPatientID gets ``issuer``, or the default rule's (``None``). Others
+    are copied. All answers of the archive are equal to each other, so the emulation may read these
+    files as if they were stored.
     """
     for file in sorted(folder.rglob("*.dcm")):
         target = into / file.relative_to(folder)
@@ -28,6 +29,6 @@ def supplemented(folder: Path, into: Path, *, issuer: str | None) -> Path:
 
 
 def made_up_issuer(dataset: Dataset) -> str:
-    """``DCM4CHEE.{PatientName,hash}.{PatientBirthDate,hash}``; the hash's form is not dcm4chee's."""
-    name, birth_date = (str(dataset.get(keyword, "")) for keyword in ("PatientName", "PatientBirthDate"))
-    return f"DCM4CHEE.{zlib.crc32(name.encode()):08X}.{zlib.crc32(birth_date.encode()):08X}"
+    """Return ``DCM4CHEE.{PatientName,hash}.{PatientBirthDate,hash}``; the hash is not dcm4chee's."""
+    texts = [str(dataset.get(keyword, "")) for keyword in ("PatientName", "PatientBirthDate")]
+    return "DCM4CHEE." + ".".join(f"{zlib.crc32(text.encode()):08X}" for text in texts)
