@@ -223,7 +223,15 @@ def _judge(name: str, settings: Settings, rows: list[Row], second: list[Row]) ->
     issuers, patterns = _issuers(settings), settings.pacs.generated_issuers
     found = [issuer for row in rows if (issuer := text(row, "IssuerOfPatientID"))]
     named = {issuer for issuer in found if not is_generated(issuer, patterns)}
-    made_up = sum(is_generated(issuer, [_MADE_UP]) for issuer in found if issuer in named)
+    # With an issuer configured, one that counts as none is not that one.
+    made_up = sum(is_generated(issuer, [_MADE_UP]) for issuer in found if issuers or issuer in named)
+    if made_up and issuers:
+        return warning(
+            name,
+            f"{made_up} of {len(rows)} studies have an issuer that dcm4chee made up from name and birth date",
+            "With an issuer configured they are nobody's. Have the archive use that issuer (docs/dcm4chee.md), and "
+            "correct what it has already.",
+        )
     if made_up:
         return warning(
             name,
@@ -246,6 +254,8 @@ def _judge(name: str, settings: Settings, rows: list[Row], second: list[Row]) ->
             "One number may then be two people: set patients.issuer, or issuer in patients.identifiers.",
         )
     note = f"; {without} without a PatientID reach nobody" if without else ""
+    if as_none := sum(issuer not in named for issuer in found):
+        note += f"; {as_none} with an issuer that counts as none (pacs.generated_issuers)"
     return ok(name, f"{len(rows)} looked at{note}")
 
 

@@ -89,12 +89,19 @@ class Issuers:
         fields = ",".join(map(tag, ("PatientID", "IssuerOfPatientID")))
         rows = await self._client.search(Query("studies"), [("PatientID", patient_id), ("includefield", fields)])
         owners = await in_slices(map(owner_of, rows))
-        issuers = {self._counted(owner.issuer) for owner in owners if owner.patient_id == patient_id}
+        named = {owner.issuer for owner in owners if owner.patient_id == patient_id}
+        issuers = {self._counted(issuer) for issuer in named}
         if len(issuers) > 1:
             log.error(
                 "the PACS has one PatientID under several issuers: set the issuer in patients "
                 "(docs/configuration.md), or pacs.generated_issuers (docs/dcm4chee.md)",
                 extra={"reason": "several_issuers", "issuers": len(issuers)},
+            )
+        elif len(named) > 1:
+            # They may be two people after all: nothing but the issuer tells them apart.
+            log.warning(
+                "one PatientID has several issuers that count as none (pacs.generated_issuers)",
+                extra={"reason": "generated_issuers", "issuers": len(named)},
             )
         if generation == self._invalidation.generation:
             self._unique[patient_id] = len(issuers) <= 1

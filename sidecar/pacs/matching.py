@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pydicom.datadict import dictionary_has_tag, keyword_for_tag
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 
 from sidecar.common.dicom_json import tag
 from sidecar.common.errors import BadRequest
@@ -26,6 +26,17 @@ _OTHER_NAME = re.compile(r"[a-z_][A-Za-z_-]{0,63}", re.ASCII)
 _IDENTITY = re.compile(r"patient|person|subject|issuer|identifier|uid|mrn|^_?id$|^pid$", re.ASCII | re.IGNORECASE)
 """Names that may be meant to say whose or which study it is."""
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,6}", re.ASCII)
+
+# PS3.4 C.2.2.2.5, PS3.5 6.2: a date, time or both, or a range of them; "." and ":" are ACR-NEMA's.
+_POINTS = {
+    "DA": r"[0-9]{8}|[0-9]{4}\.[0-9]{2}\.[0-9]{2}",
+    "TM": r"[0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:\.[0-9]{1,6})?)?)?",
+    "DT": r"[0-9]{4,14}(?:\.[0-9]{1,6})?(?:[+-][0-9]{4})?",
+}
+_RANGES = {
+    vr: re.compile(rf" *(?:(?:{point})(?: *- *(?:{point})?)?|- *(?:{point})|\*) *", re.ASCII)
+    for vr, point in _POINTS.items()
+}
 
 # Everything that says which patient: 0010,0020 0010,0021 0010,0022 0010,0024 0010,1000 0010,1001 0010,1002.
 _WHO = frozenset({"00100020", "00100021", "00100022", "00100024", "00101000", "00101001", "00101002"})
@@ -124,6 +135,10 @@ def _set_key(keys: dict[str, str], name: str, value: str) -> None:
         return
     if attribute in keys:
         raise _bad("an attribute that is given twice")
+    # dcm4chee answers a date that it cannot read with everything, as if none had been asked for.
+    pattern = _RANGES.get(dictionary_VR(int(attribute.rpartition(".")[2], 16)))
+    if pattern is not None and value and not all(map(pattern.fullmatch, value.split("\\"))):
+        raise _bad("a date or time, or a range of them, that is malformed")
     if value:
         keys[attribute] = value
 

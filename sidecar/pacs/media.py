@@ -122,6 +122,8 @@ def upstream_accept(accept: str | None, retrieval: Retrieval, *, one_range: bool
 def _built(accept: str | None, retrieval: Retrieval) -> list[MediaRange]:
     ranges = parse_accept(accept or "") or [MediaRange("*/*")]
     built = [found for one in ranges if not one.is_refused() and (found := _usable(one, retrieval)) is not None]
+    if retrieval.kind is Kind.RENDERED and not retrieval.frames:
+        built += _also_gif(ranges)
     single = retrieval.kind not in OBJECTS and _want_single(built, retrieval)
     if single:
         # As a multipart, too: Orthanc and dcm4chee have no other form of them. ``is_single`` unwraps it.
@@ -153,6 +155,17 @@ def _documents_as_octets(built: Sequence[MediaRange], *, single: bool) -> list[M
         return []
     octets = MediaRange(_OCTETS, (), f"{min(*weights, _LEAST_WANTED):g}")
     return [*_in_multipart(octets), *([octets] if single else [])]
+
+
+def _also_gif(ranges: Sequence[MediaRange]) -> list[MediaRange]:
+    """GIF, where anything is accepted: dcm4chee draws an image of several frames in no other form.
+
+    With a tenth of the weight: it has 256 colors only.
+    """
+    anything = next((one for one in ranges if one.media_type == "*/*" and not one.is_refused()), None)
+    if anything is None or any(one.media_type == "image/gif" for one in ranges):
+        return []
+    return [MediaRange("image/gif", (), f"{max(float(anything.quality or 1) / 10, 0.001):.3g}")]
 
 
 def _in_multipart(one: MediaRange) -> tuple[MediaRange, ...]:

@@ -49,7 +49,8 @@ class Broken(Exception):
     """The PACS's body did not come whole, or must not be passed on.
 
     ``outcome`` is that of ``streams_total``; ``foreign`` what ``verification_failures_total`` counts; ``place`` what
-    the log says of the instance: its ``position`` in the answer, from 1, and the ``rule`` and UIDs of ``Unreadable``.
+    the log says of the instance: its ``position`` in the answer, from 1 (of an answer that ends too early: the last one
+    that began), and the ``rule`` and UIDs of ``Unreadable``.
     """
 
     def __init__(
@@ -286,7 +287,7 @@ class Body:
                     self._ended = True
                     passed += await self._end()
             except Malformed as malformed:
-                raise Broken(malformed.reason) from None
+                raise Broken(malformed.reason, place={"position": self._scanner.parts}) from None
             except Unreadable as refused:
                 place: dict[str, str | int] = {"rule": refused.rule, "position": self._scanner.parts, **refused.uids}
                 raise Broken("unreadable_instance", "verification_failed", "unreadable_instance", place) from None

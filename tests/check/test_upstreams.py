@@ -250,6 +250,10 @@ COUNT_AS_NONE = {"pacs": {"generated_issuers": ["DCM4CHEE.*"]}}
      ([study("1.2.1", issuer=MADE_UP), study("1.2.2")], {}, State.WARN, "1 of 2 studies have an issuer that dcm4chee"),
      ([study("1.2.1", issuer=MADE_UP), study("1.2.2", issuer="HOSPITAL")], ISSUERS, State.WARN, "dcm4chee made up"),
      ([study("1.2.1", issuer=MADE_UP), study("1.2.2")], COUNT_AS_NONE, State.OK, "2 looked at"),
+     ([study("1.2.1", issuer=MADE_UP), study("1.2.2")], COUNT_AS_NONE, State.OK,
+      "1 with an issuer that counts as none"),
+     ([study("1.2.1", issuer=MADE_UP), study("1.2.2", issuer="HOSPITAL")], ISSUERS | COUNT_AS_NONE, State.WARN,
+      "1 of 2 studies have an issuer that dcm4chee made up"),
      ([study("1.2.1", issuer=MADE_UP), study("1.2.2", issuer="A")], COUNT_AS_NONE, State.WARN, "1 issuers")],
 )  # fmt: skip
 async def test_what_the_rows_say_of_patients(

@@ -1,7 +1,7 @@
-"""dcm4chee-arc 5.x over a folder of DICOM files: what its public source says that it answers, as an application.
+"""dcm4chee-arc 5.x over a folder of DICOM files, as an application: what a real one answered, or what its source says.
 
-Only the outside is dcm4chee's; index, matching and pixels underneath are the embedded archive's. It was made from the
-source, not from a running one (docs/dcm4chee.md).
+Only the outside is dcm4chee's; index, matching and pixels underneath are the embedded archive's. Which answers were
+measured and which are only documented: ``test_emulation.py``, docs/dcm4chee.md.
 """
 
 import asyncio
@@ -20,9 +20,10 @@ from sidecar.demo.archive_index import Index, Instance, read_folder
 from sidecar.pacs.media import accepts_json
 from sidecar.pacs.resources import Kind, Query, Retrieval, parse
 from tests.dcm4chee.behaviour import ROOT, Asked, Behaviour
+from tests.dcm4chee.query import Asked as Parameters
 from tests.dcm4chee.query import Refused, answer, matching_rows, parse_query
-from tests.dcm4chee.resteasy import send
-from tests.dcm4chee.retrieve import metadata, output
+from tests.dcm4chee.resteasy import BrokenFile, send
+from tests.dcm4chee.retrieve import STORAGE, metadata, output
 
 DICOM_JSON = "application/dicom+json"
 LAST_MODIFIED = 1_709_287_200.0
@@ -48,7 +49,13 @@ def create_dcm4chee(folder: Path, behaviour: Behaviour | None = None) -> web.App
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await archive.guarded(request, handler)
 
+    async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+        if behaviour.is_measured:
+            response.headers["Access-Control-Allow-Origin"] = "*"
+            response.headers["Accept-Ranges"] = "none"
+
     app = web.Application(middlewares=[guarded])
+    app.on_response_prepare.append(add_headers)
     app.router.add_get(ROOT + "/{path:.*}", archive.answer)
     return app
 
@@ -61,7 +68,7 @@ class Dcm4chee:
         self._behaviour = behaviour
 
     async def guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Keycloak's part, and the errors: JSON that calls itself text."""
+        """Keycloak's part, and the errors: JSON that calls itself text, or text, or nothing."""
         headers = {name.lower(): value for name, value in request.headers.items()}
         self._behaviour.asked.append(Asked(request.raw_path, headers))
         token = self._behaviour.bearer_token
@@ -70,9 +77,20 @@ class Dcm4chee:
         try:
             return await handler(request)
         except Refused as refused:
-            return _error(refused.status, refused.message)
+            return self._error(refused.status, refused.message)
         except Problem as problem:
-            return _error(problem.status, problem.diagnostics)
+            return self._error(problem.status, problem.diagnostics)
+        except BrokenFile as broken:
+            return self._error(500, str(broken))
+
+    def _error(self, status: int, message: str) -> web.Response:
+        written = orjson.dumps({"errorMessage": message}).decode()
+        if not self._behaviour.is_measured:
+            return web.Response(status=status, text=written, content_type="text/plain")
+        if status == 406:
+            return web.Response(status=status)
+        body = (message if status == 400 else written).encode()
+        return web.Response(status=status, body=body, headers={"Content-Type": "text/plain;charset=UTF-8"})
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Any resource below the root."""
@@ -89,25 +107,35 @@ class Dcm4chee:
         query = parse(path[:-1])
         if not isinstance(query, Query):
             raise Refused(404, "Not Found")
-        rows = matching_rows(self._index, query, parse_query(_raw_query(request)), root)
+        types = frozenset({"application/json"})
+        if self._behaviour.is_measured and not accepts_json(request.headers.get("Accept"), types):
+            raise Refused(406, "Not Acceptable")
+        rows = matching_rows(self._index, query, self._parsed(request), root)
         return web.json_response({path[-1]: len(rows)})
 
     def _search(self, request: web.Request, query: Query, root: str) -> web.Response:
         if not accepts_json(request.headers.get("Accept")):
             raise Refused(406, "Not Acceptable")
-        asked = parse_query(_raw_query(request))
+        asked = self._parsed(request)
         headers = {"Cache-Control": "no-cache"}
-        if query.study is not None and self._behaviour.entity_tags:
+        measured = self._behaviour.is_measured
+        if query.study is not None and self._behaviour.entity_tags and not measured:
             headers = _validators()
             if request.headers.get("If-None-Match") == _ENTITY_TAG:
                 return web.Response(status=304, headers=headers)
         page = answer(self._index, query, asked, self._behaviour, root)
         if not page.rows:
-            return web.Response(status=204, headers=headers)
+            return web.Response(status=204, headers=None if measured else headers)
         if page.remaining:
             more = f"There are {page.remaining} additional results that can be requested"
             headers["Warning"] = f'299 {request.host} "{more}"'
-        return _dicom_json(page.rows, headers)
+        response = _dicom_json(page.rows, headers)
+        if measured:
+            response.enable_chunked_encoding()
+        return response
+
+    def _parsed(self, request: web.Request) -> Parameters:
+        return parse_query(_raw_query(request), self._behaviour.mode)
 
     async def _retrieve(self, request: web.Request, retrieval: Retrieval, root: str) -> web.StreamResponse:
         behaviour = self._behaviour
@@ -117,7 +145,9 @@ class Dcm4chee:
         # Before it looks whether the files are still there.
         if matches and request.headers.get("If-None-Match") == _ENTITY_TAG:
             return web.Response(status=304, headers=_validators())
-        instances = [one for one in matches if one.part.instance not in behaviour.not_accessible]
+        # Measured: that a file is gone is seen when it is to be read.
+        gone_uids = set() if behaviour.is_measured else behaviour.not_accessible
+        instances = [one for one in matches if one.part.instance not in gone_uids]
         if not instances:
             raise Refused(410, "No longer accessible.") if matches else Refused(404, "No matches found.")
         # The files come from tape only once it is known that there are any.
@@ -134,30 +164,42 @@ class Dcm4chee:
             raise Refused(406, "Not Acceptable")
         rows = await asyncio.to_thread(metadata, instances, self._behaviour, root)
         status, headers = _wholeness(request, gone, 0)
-        response = _dicom_json(rows, headers, status)
+        unread = [one.part.instance in self._behaviour.not_accessible for one in instances]
+        if any(unread):  # Not measured: as with a multipart.
+            if len(rows) == 1:
+                raise BrokenFile(f"java.nio.file.NoSuchFileException: {STORAGE}/2026/11/28/x")
+            begun = orjson.dumps(rows[: unread.index(True)])[:-1]
+            response = web.Response(body=begun, content_type=DICOM_JSON, headers=headers)
+        else:
+            response = _dicom_json(rows, headers, status)
         response.enable_chunked_encoding()
         return response
 
     async def _parts(
         self, request: web.Request, retrieval: Retrieval, instances: Sequence[Instance], gone: int, root: str
     ) -> web.StreamResponse:
-        frames = retrieval.frames
+        frames, measured = retrieval.frames, self._behaviour.is_measured
         if frames:
             there = tuple(number for number in frames if number <= instances[0].number_of_frames)
             if not there:
                 raise Refused(404, "No such frame.")
-            retrieval = Retrieval(retrieval.kind, retrieval.part, there, retrieval.steps)
+            if not self._behaviour.is_measured:
+                retrieval = Retrieval(retrieval.kind, retrieval.part, there, retrieval.steps)
         ranges = media_ranges(", ".join(request.headers.getall("Accept", [])) or None)
-        found = output(retrieval, instances, ranges, dict(request.query), root)
+        found = output(retrieval, instances, ranges, dict(request.query), root, self._behaviour)
         status, headers = _wholeness(request, gone, found.not_acceptable)
         if len(retrieval.frames) < len(frames):
             status = 206  # Without a Warning: its own is for instances.
         if found.alone:
             body = await asyncio.to_thread(next(found.parts).body)
             assert isinstance(body, bytes)
-            headers["Accept-Ranges"] = "bytes"
-            return web.Response(body=body, status=status, content_type=found.media_type, headers=headers)
-        return await send(request, found.parts, found.media_type, status=status, headers=headers)
+            if not measured:
+                headers["Accept-Ranges"] = "bytes"
+            response = web.Response(body=body, status=status, content_type=found.media_type, headers=headers)
+            if measured:
+                response.enable_chunked_encoding()
+            return response
+        return await send(request, found.parts, found.media_type, status=status, headers=headers, measured=measured)
 
 
 def _wholeness(request: web.Request, gone: int, not_acceptable: int) -> tuple[int, dict[str, str]]:
@@ -176,10 +218,6 @@ def _validators() -> dict[str, str]:
 
 def _dicom_json(rows: list[dict[str, Any]], headers: dict[str, str], status: int = 200) -> web.Response:
     return web.Response(body=orjson.dumps(rows), status=status, content_type=DICOM_JSON, headers=headers)
-
-
-def _error(status: int, message: str) -> web.Response:
-    return web.Response(status=status, text=orjson.dumps({"errorMessage": message}).decode(), content_type="text/plain")
 
 
 def _raw_query(request: web.Request) -> str:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from sidecar.demo.archive_attributes import Level, tags
+from tests.dcm4chee.behaviour import Mode
 
 CREATOR = "DCM4CHEE Archive 5"
 SECRET = "STAFF-ONLY"
@@ -22,6 +23,8 @@ _SERIES = tags(
 _INSTANCE = tags(
     "SOPClassUID", "SOPInstanceUID", "InstanceNumber", "Rows", "Columns", "BitsAllocated", "NumberOfFrames",
 )  # fmt: skip
+_ONLY_DOCUMENTED = frozenset(tags("IssuerOfPatientID", "StudyDescription"))
+_ONLY_MEASURED = tags("AvailableTransferSyntaxUID")
 _OF_LEVEL = {Level.STUDY: _STUDY, Level.SERIES: _SERIES, Level.INSTANCE: _INSTANCE}
 
 MATCHED = frozenset(tags(
@@ -35,7 +38,7 @@ MATCHED = frozenset(tags(
 """Matching keys: what its database has columns for. Others are returned, and match everything."""
 
 
-def defaults(level: Level, *, study_in_path: bool, series_in_path: bool) -> frozenset[str]:
+def defaults(level: Level, mode: Mode, *, study_in_path: bool, series_in_path: bool) -> frozenset[str]:
     """The attributes (eight hexadecimal digits) that a list has unasked: of each level that its path leaves open."""
     open_levels = {
         Level.STUDY: not study_in_path,
@@ -43,11 +46,19 @@ def defaults(level: Level, *, study_in_path: bool, series_in_path: bool) -> froz
         Level.INSTANCE: level is Level.INSTANCE,
     }
     found = {name for one, is_open in open_levels.items() if is_open or one is level for name in _OF_LEVEL[one]}
+    if mode == "measured":
+        found = (found - _ONLY_DOCUMENTED) | set(_ONLY_MEASURED if level is Level.INSTANCE else ())
     return frozenset(found | set(ALWAYS))
 
 
-def notes() -> dict[str, Any]:
+def notes(mode: Mode = "documented") -> dict[str, Any]:
     """The archive's own attributes in DICOM JSON, as ``includefield=all`` brings them along (group 7777)."""
+    if mode == "measured":  # These came; what each is called stands nowhere.
+        elements = ("1010", "1011", "1016", "1022", "1028", "1029", "102A", "102D")
+        return {
+            "77770010": {"vr": "LO", "Value": [CREATOR]},
+            **{"7777" + element: {"vr": "LO", "Value": [SECRET]} for element in elements},
+        }
     return {
         "77770010": {"vr": "LO", "Value": [CREATOR]},
         "77771020": {"vr": "DT", "Value": ["20240301101500.000"]},  # StudyReceiveDateTime

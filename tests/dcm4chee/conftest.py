@@ -13,7 +13,9 @@ from tests.dcm4chee.studies import (
     OF_A,
     OF_B,
     OF_NOBODY,
+    SEVERAL_FRAMES,
     SHARED,
+    repeat_frame,
     small_study,
     undecodable_instance,
 )
@@ -21,12 +23,14 @@ from tests.dcm4chee.studies import (
 
 @pytest.fixture(scope="session")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Patient 4711 of issuer A: 23 studies of one image, one of two series of ten, one that nobody can convert."""
+    """Patient 4711 of issuer A: 23 studies of one image, one of two series of ten, some that are odd."""
     folder = tmp_path_factory.mktemp("many")
     for number, uid in enumerate(MANY):
         small_study(folder / str(number), uid, issuer="A", study_date=f"2024{number // 28 + 1:02}{number % 28 + 1:02}")
     small_study(folder / "large", LARGE, issuer="A", instances=20, series=2)
     small_study(folder / "compressed", COMPRESSED, issuer="A")
+    (file,) = (folder / str(MANY.index(SEVERAL_FRAMES))).iterdir()
+    repeat_frame(file)
     undecodable_instance(folder / "compressed" / "undecodable.dcm", COMPRESSED)
     return folder
 

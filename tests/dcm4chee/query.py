@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
+from pydicom.uid import ExplicitVRLittleEndian
+
 from sidecar.common.dicom_json import tag, text
 from sidecar.demo.archive_attributes import LEVELS, value_representation
 from sidecar.demo.archive_index import Index
 from sidecar.demo.archive_matching import Matcher, compile_key
 from sidecar.demo.archive_query import Key, Search, search
 from sidecar.pacs.resources import Query
-from tests.dcm4chee.attributes import MATCHED, defaults, notes
-from tests.dcm4chee.behaviour import AE_TITLE, Behaviour
+from tests.dcm4chee.attributes import ALWAYS, MATCHED, defaults, notes
+from tests.dcm4chee.behaviour import AE_TITLE, Behaviour, Mode
 
 _PATTERNS = {
     "limit": r"[1-9]\d{0,4}", "offset": r"0|[1-9]\d{0,4}", "fuzzymatching": "true|false",
@@ -60,7 +62,7 @@ class Page:
     remaining: int
 
 
-def parse_query(query_string: str) -> Asked:
+def parse_query(query_string: str, mode: Mode = "measured") -> Asked:
     """Read a raw query string. Raises ``Refused``.
 
     As in its QueryAttributes: a value is split at commas before its percent-encoding is undone, whatever the attribute.
@@ -71,12 +73,12 @@ def parse_query(query_string: str) -> Asked:
         given.setdefault(unquote_plus(name), []).extend(unquote_plus(one) for one in value.split(","))
     for name, pattern in _PATTERNS.items():
         if name in given and not re.fullmatch(pattern, given[name][0], re.ASCII):
-            raise Refused(400, f"{name} must match {pattern}")
+            raise Refused(400, _violation(name, pattern, given[name][0], mode))
     fields = given.pop("includefield", [])
     order = given.pop("orderby", [])
     keys = {_attribute(name): values for name, values in given.items() if name not in _NO_ATTRIBUTES}
     return Asked(
-        keys=tuple(_key(name, values) for name, values in keys.items() if name.split(".")[0] in MATCHED),
+        keys=tuple(_key(name, values, mode) for name, values in keys.items() if name.split(".")[0] in MATCHED),
         # An attribute that is asked for is returned as well.
         fields=frozenset(_attribute(one).split(".")[0] for one in [*fields, *keys] if one != "all"),
         everything="all" in fields,
@@ -87,6 +89,13 @@ def parse_query(query_string: str) -> Asked:
     )
 
 
+def _violation(name: str, pattern: str, value: str, mode: Mode) -> str:
+    """The report of its bean validation, which repeats what was given."""
+    if mode == "documented":
+        return f"{name} must match {pattern}"
+    return f'[PARAMETER]\r[search.{name}]\r[must match "{pattern}"]\r[{value}]\r\r'
+
+
 def _attribute(name: str) -> str:
     """Tags joined by dots: ``RequestAttributesSequence.00400009`` -> ``00400275.00400009``. Unknown names are a 400."""
     try:
@@ -95,20 +104,24 @@ def _attribute(name: str) -> str:
         raise Refused(400, f"Illegal query attribute: {name}") from None
 
 
-def _key(name: str, values: Sequence[str]) -> Key:
+def _key(name: str, values: Sequence[str], mode: Mode) -> Key:
     tags = tuple(name.split("."))
-    return Key(tags, _matcher(tags[-1], values))
+    return Key(tags, _matcher(tags[-1], values, mode))
 
 
-def _matcher(attribute: str, values: Sequence[str]) -> Matcher:
+def _matcher(attribute: str, values: Sequence[str], mode: Mode) -> Matcher:
     vr = value_representation(attribute)
     if attribute == tag("PatientID"):
         values = values[:1]  # Its patient is looked up by one ID.
+        if mode == "measured" and "\\" in values[0]:
+            return lambda found: False
     if vr == "UI" and any("," in value for value in values):
         return lambda found: False
     try:
         return compile_key(vr, "\\".join(values))
     except ValueError:
+        if mode == "measured" and vr in ("DA", "DT", "TM"):
+            return lambda found: True
         raise Refused(400, f"Illegal value of {attribute}") from None
 
 
@@ -145,10 +158,11 @@ def _written(row: Mapping[str, Any], query: Query, asked: Asked, behaviour: Beha
             "vr": "CS",
             "Value": [behaviour.availability(text(row, "StudyInstanceUID") or "")],
         },
+        tag("AvailableTransferSyntaxUID"): {"vr": "UI", "Value": [ExplicitVRLittleEndian]},
     }
     everything = {**row, **own}
     if asked.everything:
-        return dict(sorted({**everything, **notes()}.items()))
+        return dict(sorted({**everything, **notes(behaviour.mode)}.items()))
     level = LEVELS[query.level]
     wanted = set(asked.fields) | {tag("RetrieveURL")}
     if query.study is not None:
@@ -156,7 +170,10 @@ def _written(row: Mapping[str, Any], query: Query, asked: Asked, behaviour: Beha
     if query.series is not None:
         wanted.add(tag("SeriesInstanceUID"))
     if asked.with_defaults:
-        wanted |= defaults(level, study_in_path=query.study is not None, series_in_path=query.series is not None)
+        above = {"study_in_path": query.study is not None, "series_in_path": query.series is not None}
+        wanted |= defaults(level, behaviour.mode, **above)
+    elif behaviour.is_measured:
+        wanted |= {*ALWAYS, tag("StudyInstanceUID")}
     if "77770010" in wanted:
-        everything |= notes()
+        everything |= notes(behaviour.mode)
     return {name: everything.get(name, {"vr": value_representation(name)}) for name in sorted(wanted)}

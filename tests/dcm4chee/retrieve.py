@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydicom.uid import UID
+
 from sidecar.common.dicom_json import text
 from sidecar.common.errors import NotAcceptable
 from sidecar.demo.archive_accept import (
@@ -22,12 +24,14 @@ from sidecar.pacs.resources import Kind, Retrieval
 from tests.dcm4chee.attributes import notes
 from tests.dcm4chee.behaviour import ROOT, Behaviour
 from tests.dcm4chee.query import Refused
-from tests.dcm4chee.resteasy import OutputPart
+from tests.dcm4chee.resteasy import BrokenFile, OutputPart
 
 PIXEL_DATA = "7FE00010"
 _PIXELS = frozenset({"7FE00008", "7FE00009", PIXEL_DATA})
 _MULTIPART = ("multipart/related", "*/*")
 _RENDERED = ("image/jpeg", "image/gif", "image/png")
+STORAGE = "/opt/wildfly/standalone/data/fs1"
+"""Where the archive has its files: errors name them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,37 @@ class Output:
     alone: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Context:
+    """``root``: the DICOMweb root's URL; ``resource``: the URL of what was asked for, without a query."""
+
+    root: str
+    resource: str
+    behaviour: Behaviour
+
+    def part(
+        self, instance: Instance, content_type: str, location: str | None, body: Callable[[], bytes | Path]
+    ) -> OutputPart:
+        """Return a part made of an instance, whose file may be gone or cut."""
+        return OutputPart(content_type, location, partial(self._body, instance.part.instance or "", body))
+
+    def _body(self, uid: str, body: Callable[[], bytes | Path]) -> bytes | Path:
+        file = f"{STORAGE}/2026/11/28/{uid[-8:]}"
+        if uid in self.behaviour.not_accessible:
+            raise BrokenFile(f"java.nio.file.NoSuchFileException: {file}")
+        content = body()
+        if uid in self.behaviour.cut:
+            whole = content if isinstance(content, bytes) else content.read_bytes()
+            raise BrokenFile(f"java.io.EOFException: {file}", whole[: len(whole) // 2])
+        return content
+
+    def below_resource(self, instance: Instance) -> str:
+        """The URL of an instance's share of the resource: what the resource does not say stands behind it."""
+        said, part = self.resource.split("/"), instance.part
+        below = [("series", part.series), ("instances", part.instance)]
+        return "/".join((self.resource, *(f"{level}/{uid}" for level, uid in below if level not in said)))
+
+
 def instance_url(instance: Instance, root: str) -> str:
     """The absolute URL of an instance."""
     part = instance.part
@@ -47,45 +82,55 @@ def instance_url(instance: Instance, root: str) -> str:
 
 
 def output(
-    retrieval: Retrieval, instances: Sequence[Instance], ranges: Sequence[MediaRange], query: dict[str, str], root: str
+    retrieval: Retrieval,
+    instances: Sequence[Instance],
+    ranges: Sequence[MediaRange],
+    query: dict[str, str],
+    root: str,
+    behaviour: Behaviour,
 ) -> Output:
     """Choose what goes out for an Accept header (PS3.18 8.7). Raises ``Refused`` (406, 404) as dcm4chee does."""
+    context = Context(root, retrieval.url(root), behaviour)
     if retrieval.kind is Kind.THUMBNAIL or retrieval.kind is Kind.RENDERED:
-        return _drawn(retrieval, instances, ranges, query, root)
+        return _drawn(retrieval, instances, ranges, query, context)
     # A single part is never offered: not for one instance, and not for one frame.
     multiparts = [one for one in ranges if one.media_type in _MULTIPART]
     if not multiparts:
         raise Refused(406, "Not Acceptable")
     if retrieval.kind in (Kind.STUDY, Kind.SERIES, Kind.INSTANCE) and any(_wants_dicom(one) for one in multiparts):
-        return _objects(instances, multiparts, root)
+        return _objects(instances, multiparts, context)
     if retrieval.kind is Kind.FRAMES:
-        return _frames(instances[0], retrieval.frames, multiparts, root)
+        return _frames(instances[0], retrieval.frames, multiparts, context)
     if retrieval.kind is Kind.BULKDATA and retrieval.steps:
-        return _bulkdata(instances[0], retrieval.steps, multiparts, root)
+        return _bulkdata(instances[0], retrieval.steps, multiparts, context)
     # A study, series or instance in another type than DICOM is its bulk data.
-    return _pixels(instances, multiparts, root)
+    return _pixels(instances, multiparts, context)
 
 
 def _wants_dicom(one: MediaRange) -> bool:
     return one.media_type == "*/*" or (one.parameter("type") or "*/*").lower() in ("*/*", "application/dicom")
 
 
-def _objects(instances: Sequence[Instance], ranges: Sequence[MediaRange], root: str) -> Output:
+def _objects(instances: Sequence[Instance], ranges: Sequence[MediaRange], context: Context) -> Output:
     form = choose_object_form(ranges, one_instance=False)
+    measured = context.behaviour.is_measured
     syntaxes: list[tuple[Instance, str]] = []
     for instance in instances:
         try:
             syntax = choose_object_syntax(instance.transfer_syntax, form.syntaxes, decodable=instance.is_decodable)
         except NotAcceptable:
-            continue
+            if not measured:
+                continue
+            syntax = UID(form.syntaxes[0])
         syntaxes.append((instance, syntax))
     if not syntaxes:
         raise Refused(406, "Not accepted instances present.")
     parts = (
-        OutputPart(
+        context.part(
+            instance,
             f"application/dicom;transfer-syntax={syntax}",
-            instance_url(instance, root),
-            partial(_file, instance.path, convert=syntax != instance.transfer_syntax),
+            None if measured else instance_url(instance, context.root),
+            partial(_file, instance, convert=syntax != instance.transfer_syntax),
         )
         for instance, syntax in syntaxes
     )
@@ -93,47 +138,54 @@ def _objects(instances: Sequence[Instance], ranges: Sequence[MediaRange], root: 
     return Output(media_type, parts, len(instances) - len(syntaxes))
 
 
-def _file(path: Path, *, convert: bool) -> bytes | Path:
-    return explicit_little_endian(path) if convert else path
+def _file(instance: Instance, *, convert: bool) -> bytes | Path:
+    if convert and not instance.is_decodable:
+        raise BrokenFile(f"java.lang.RuntimeException: No Reader for {STORAGE}/2026/11/28/x")
+    return explicit_little_endian(instance.path) if convert else instance.path
 
 
-def _frames(instance: Instance, numbers: Sequence[int], ranges: Sequence[MediaRange], root: str) -> Output:
+def _frames(instance: Instance, numbers: Sequence[int], ranges: Sequence[MediaRange], context: Context) -> Output:
     if not instance.has_pixels:
         raise Refused(404, "Not an image.")
     form = choose_frame_form(ranges, instance.transfer_syntax, decodable=instance.is_decodable, one_part=False)
-    return Output(form.media_type, _frame_parts(instance, numbers, form.media_type, root, stored=form.stored))
+    return Output(form.media_type, _frame_parts(instance, numbers, form.media_type, context, stored=form.stored))
 
 
 def _frame_parts(
-    instance: Instance, numbers: Sequence[int], media_type: str, root: str, *, stored: bool
+    instance: Instance, numbers: Sequence[int], media_type: str, context: Context, *, stored: bool
 ) -> Iterator[OutputPart]:
     pixels: list[Pixels] = []
 
     def load(number: int) -> bytes:
+        if number > instance.number_of_frames:
+            raise BrokenFile(f"java.lang.IndexOutOfBoundsException: {STORAGE}/2026/11/28/x")
         if not pixels:
             pixels.append(Pixels(instance.path, instance.number_of_frames))
         return pixels[0].stored_frame(number) if stored else pixels[0].decoded_frame(number)
 
     return (
-        OutputPart(media_type, f"{instance_url(instance, root)}/frames/{number}", partial(load, number))
+        context.part(
+            instance, media_type, f"{instance_url(instance, context.root)}/frames/{number}", partial(load, number)
+        )
         for number in numbers
     )
 
 
-def _bulkdata(instance: Instance, steps: Sequence[str], ranges: Sequence[MediaRange], root: str) -> Output:
+def _bulkdata(instance: Instance, steps: Sequence[str], ranges: Sequence[MediaRange], context: Context) -> Output:
     if len(steps) == 1 and steps[0].upper() in _PIXELS:
-        return _pixels([instance], ranges, root)
+        return _pixels([instance], ranges, context)
     path = "/".join(steps).upper()
     media_type = choose_bulkdata_form(ranges, one_part=False).media_type
     # Its items are numbered from 0, those of the index from 1.
     own_steps = [str(int(step) + 1) if at % 2 else step for at, step in enumerate(path.split("/"))]
     if "/".join(own_steps) not in instance.bulkdata:
         raise Refused(404, "No matches found.")
-    location = f"{instance_url(instance, root)}/bulkdata/{path}"
-    return Output(media_type, iter([OutputPart(media_type, location, partial(bulkdata, instance.path, own_steps))]))
+    location = f"{instance_url(instance, context.root)}/bulkdata/{path}"
+    body = partial(bulkdata, instance.path, own_steps)
+    return Output(media_type, iter([context.part(instance, media_type, location, body)]))
 
 
-def _pixels(instances: Sequence[Instance], ranges: Sequence[MediaRange], root: str) -> Output:
+def _pixels(instances: Sequence[Instance], ranges: Sequence[MediaRange], context: Context) -> Output:
     images = [one for one in instances if one.has_pixels]
     if not images:
         raise Refused(404, "No matches found.")
@@ -145,17 +197,23 @@ def _pixels(instances: Sequence[Instance], ranges: Sequence[MediaRange], root: s
         for image, form in zip(images, forms, strict=True):
             if image.transfer_syntax.is_compressed:
                 numbers = range(1, image.number_of_frames + 1)
-                yield from _frame_parts(image, numbers, form.media_type, root, stored=form.stored)
+                yield from _frame_parts(image, numbers, form.media_type, context, stored=form.stored)
             else:
                 name = next(one for one in image.bulkdata if one in _PIXELS)
                 load: Callable[[], bytes | Path] = partial(bulkdata, image.path, [name])
-                yield OutputPart(form.media_type, instance_url(image, root), load)
+                measured = context.behaviour.is_measured
+                location = context.below_resource(image) if measured else instance_url(image, context.root)
+                yield context.part(image, form.media_type, location, load)
 
     return Output(forms[0].media_type, parts())
 
 
 def _drawn(
-    retrieval: Retrieval, instances: Sequence[Instance], ranges: Sequence[MediaRange], query: dict[str, str], root: str
+    retrieval: Retrieval,
+    instances: Sequence[Instance],
+    ranges: Sequence[MediaRange],
+    query: dict[str, str],
+    context: Context,
 ) -> Output:
     thumbnail = retrieval.kind is Kind.THUMBNAIL
     images = [one for one in instances if one.has_pixels and one.is_decodable]
@@ -165,21 +223,31 @@ def _drawn(
     wanted = [one.media_type if alone else one.parameter("type") or "*/*" for one in ranges
               if alone or one.media_type in _MULTIPART]  # fmt: skip
     media_type = next(
-        (offer for one in wanted for offer in _RENDERED if one in (offer, "image/*", "*/*")), None
+        (offer for one in wanted for offer in _offers(retrieval, images[0], one, context.behaviour)
+         if one in (offer, "image/*", "*/*")), None
     )  # fmt: skip
     if media_type is None:
         raise Refused(406, "Not accepted instances present.")
     rendering = parse_rendering(query, media_type, thumbnail=thumbnail)
     frame = (retrieval.frames or (1,))[0]
     parts = (
-        OutputPart(media_type, instance_url(one, root) + "/rendered", partial(draw, one.path, frame, rendering))
+        context.part(
+            one, media_type, instance_url(one, context.root) + "/rendered", partial(draw, one.path, frame, rendering)
+        )
         for one in (images[:1] if alone else images)
     )
     return Output(media_type, parts, 0 if alone else len(instances) - len(images), alone)
 
 
+def _offers(retrieval: Retrieval, image: Instance, wanted: str, behaviour: Behaviour) -> tuple[str, ...]:
+    if behaviour.is_measured and retrieval.kind is Kind.THUMBNAIL and wanted == "*/*":
+        return ("image/png",)
+    has_several = retrieval.kind is Kind.RENDERED and not retrieval.frames and image.number_of_frames > 1
+    return ("image/gif",) if behaviour.is_measured and has_several else _RENDERED
+
+
 def metadata(instances: Sequence[Instance], behaviour: Behaviour, root: str) -> list[dict[str, Any]]:
-    """The instances in DICOM JSON, with the archive's notes; the BulkDataURIs as ``behaviour`` says."""
+    """The instances in DICOM JSON; documented: with the archive's notes. The BulkDataURIs as ``behaviour`` says."""
     return [_metadata(instance, behaviour, root) for instance in instances]
 
 
@@ -194,6 +262,8 @@ def _metadata(instance: Instance, behaviour: Behaviour, root: str) -> dict[str, 
     copied = _with_uris(instance.attributes, prefix)
     if PIXEL_DATA in copied:
         copied[PIXEL_DATA] = {**copied[PIXEL_DATA], "BulkDataURI": pixels[behaviour.pixel_data_uri]}
+    if behaviour.is_measured:
+        return copied
     availability = behaviour.availability(text(copied, "StudyInstanceUID") or "")
     return {**copied, "00080056": {"vr": "CS", "Value": [availability]}, **notes()}
 

@@ -46,6 +46,19 @@ class Site:
         async with self.client.get(self.url + path, headers=sent) as response:
             return response, await response.read()
 
+    async def get_to_break(
+        self, patient: str, path: str, headers: Mapping[str, str] | None = None
+    ) -> tuple[aiohttp.ClientResponse, bytes, bool]:
+        """The same of an answer that may break off: with what came of it, and whether it came whole."""
+        sent, came = {"Authorization": f"Bearer {token_of(patient)}", **(headers or {})}, bytearray()
+        async with self.client.get(self.url + path, headers=sent) as response:
+            try:
+                async for chunk in response.content.iter_any():
+                    came += chunk
+            except (aiohttp.ClientPayloadError, aiohttp.ClientOSError):
+                return response, bytes(came), False
+            return response, bytes(came), True
+
     async def json(self, patient: str, path: str) -> Any:
         """The JSON of a 200."""
         response, body = await self.get(patient, path)

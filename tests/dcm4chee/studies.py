@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from pydicom import dcmread
 from pydicom.uid import MPEG2MPML
 
 from tests.data import ct_study
@@ -14,6 +15,7 @@ MANY = [f"{_ROOT}.1.{number}" for number in range(1, 24)]
 LARGE = f"{_ROOT}.2"
 COMPRESSED = f"{_ROOT}.3"
 ALL = [*MANY, LARGE, COMPRESSED]
+SEVERAL_FRAMES = MANY[-1]
 OF_A = [f"{_ROOT}.4.{number}" for number in range(1, 4)]
 OF_B = [f"{_ROOT}.5.{number}" for number in range(1, 3)]
 OF_NOBODY = [f"{_ROOT}.6"]
@@ -27,6 +29,14 @@ def small_study(folder: Path, uid: str, *, issuer: str, instances: int = 1, seri
         folder, instances=instances, series=series, patient_id=MRN, issuer_of_patient_id=issuer,
         study_instance_uid=uid, rows=16, columns=16, accession_number=uid.rpartition(".")[2], **more,
     )  # fmt: skip
+
+
+def repeat_frame(file: Path) -> None:
+    """Make a multi-frame image of two frames of an image."""
+    image = dcmread(file)
+    image.NumberOfFrames = 2
+    image.PixelData *= 2
+    image.save_as(file)
 
 
 def undecodable_instance(file: Path, study: str) -> None:

@@ -1,4 +1,7 @@
-"""The emulation answers as dcm4chee's source says: without this, the other tests could pass for a wrong reason."""
+"""The emulation answers as a dcm4chee does: without this, the other tests could pass for a wrong reason.
+
+``dialogue.py`` has what was measured beside what is only documented, one row a behaviour. Here is what both have.
+"""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -12,12 +15,23 @@ from yarl import URL
 from sidecar.listener import listen
 from tests.dcm4chee.archive import create_dcm4chee
 from tests.dcm4chee.attributes import CREATOR, SECRET
-from tests.dcm4chee.behaviour import ROOT, Behaviour
-from tests.dcm4chee.studies import ALL, COMPRESSED, LARGE, MANY, MRN, OF_A, OF_B, UNDECODABLE
+from tests.dcm4chee.behaviour import MODES, ROOT, Behaviour, Mode
+from tests.dcm4chee.coercion import supplemented
+from tests.dcm4chee.dialogue import DIALOGUE, OCTETS, STORED
+from tests.dcm4chee.observed import observed
+from tests.dcm4chee.studies import (
+    ALL,
+    COMPRESSED,
+    LARGE,
+    MANY,
+    MRN,
+    OF_A,
+    OF_B,
+    SEVERAL_FRAMES,
+    UNDECODABLE,
+    small_study,
+)
 from tests.journey.multipart import parts_of
-
-STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
-EXPLICIT = 'multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.1'
 
 
 class Archive:
@@ -65,13 +79,13 @@ async def test_nothing_found_is_a_204(many: Path, query: str) -> None:
 @pytest.mark.parametrize(
     "query",
     ["limit=0", "limit=-1", "limit=100000", "limit=x", "limit=", "offset=01", "offset=100000", "fuzzymatching=yes",
-     "Colour=blue", "includefield=Colour", "orderby=Colour", "patientVerificationStatus=x", "StudyDate=x"],
+     "Colour=blue", "includefield=Colour", "orderby=Colour", "patientVerificationStatus=x"],
 )  # fmt: skip
 async def test_what_it_does_not_know_is_a_400(many: Path, query: str) -> None:
     async with archive(many) as pacs:
         response, body = await pacs.get("studies?" + query)
         assert response.status == 400
-        assert b"errorMessage" in body
+        assert body
 
 
 @pytest.mark.parametrize(
@@ -118,11 +132,8 @@ async def test_attributes_of_each_level(many: Path) -> None:
     """The path leaves its level out; what is asked for comes, too; nothing of its notes but with ``all``."""
     async with archive(many) as pacs:
         (study,) = await pacs.rows(f"studies?StudyInstanceUID={LARGE}")
-        assert {"00080005", "00080054", "00080056", "00080201", "00080061", "00100020", "00100021", "00081190"} <= set(
-            study
-        )
+        assert {"00080005", "00080054", "00080056", "00080201", "00080061", "00100020", "00081190"} <= set(study)
         assert "00080060" not in study
-        assert values(study, "00100021") == ["A"]
         assert values(study, "00201208") == [20]
         assert values(study, "00081190") == [f"{pacs.root}/studies/{LARGE}"]
         series = (await pacs.rows(f"studies/{LARGE}/series"))[0]
@@ -133,8 +144,6 @@ async def test_attributes_of_each_level(many: Path) -> None:
         instance = (await pacs.rows(f"studies/{LARGE}/instances"))[0]
         assert {"00080018", "00080060"} <= set(instance)
         assert not any(name.startswith("7777") for row in (study, series, instance) for name in row)
-        (few,) = await pacs.rows(f"studies?StudyInstanceUID={LARGE}&includedefaults=false")
-        assert set(few) == {"0020000D", "00081190"}
 
 
 @pytest.mark.parametrize("path", ["studies", "series", "instances", f"studies/{LARGE}/series"])
@@ -142,7 +151,7 @@ async def test_everything_has_its_notes(many: Path, path: str) -> None:
     async with archive(many) as pacs:
         row = (await pacs.rows(path + "?includefield=all"))[0]
         assert values(row, "77770010") == [CREATOR]
-        assert values(row, "77771027") == [SECRET]
+        assert any(values(row, name) == [SECRET] for name in row if name.startswith("777710"))
         assert "00080070" in row or path == "studies"
 
 
@@ -172,7 +181,7 @@ async def test_rejected_instances_are_hidden(many: Path) -> None:
         assert (await pacs.get(path))[0].status == 404
 
 
-@pytest.mark.parametrize("path", [f"studies/{LARGE}/series", f"studies/{LARGE}", f"studies/{LARGE}/metadata"])
+@pytest.mark.parametrize("path", [f"studies/{LARGE}", f"studies/{LARGE}/metadata"])
 async def test_entity_tags(many: Path, path: str) -> None:
     async with archive(many) as pacs:
         response, body = await pacs.get(path)
@@ -181,44 +190,16 @@ async def test_entity_tags(many: Path, path: str) -> None:
         assert (again.status, nothing) == (304, b"")
 
 
-async def test_parts_as_resteasy_writes_them(many: Path) -> None:
-    async with archive(many) as pacs:
-        response, body = await pacs.get(f"studies/{LARGE}", Accept=STORED)
-        assert response.status == 200
-        assert response.headers["Transfer-Encoding"] == "chunked"
-        assert "Content-Length" not in response.headers
-        parts = parts_of(response.headers["Content-Type"], body)
-        assert len(parts) == 20
-        for headers, content in parts:
-            assert headers["content-type"] == "application/dicom;transfer-syntax=1.2.840.10008.1.2.1"
-            assert headers["content-location"].startswith(f"{pacs.root}/studies/{LARGE}/series/")
-            assert "content-length" not in headers
-            assert content[128:132] == b"DICM"
-        assert body.endswith(b"--")
-
-
 async def test_what_it_cannot_deliver(many: Path) -> None:
-    """206, 410, 404, 406, 303, 401: status and Warning."""
-    behaviour = Behaviour(redirects={MANY[2]: "http://other.internal/rs"})
+    """Status and Warning: 303, 401, and what is left out, counted (documented)."""
+    behaviour = Behaviour("documented", redirects={MANY[2]: "http://other.internal/rs"})
     async with archive(many, behaviour) as pacs:
         rows = await pacs.rows(f"studies/{LARGE}/instances?limit=3")
-        gone = {values(row, "00080018")[0] for row in rows}
-        behaviour.not_accessible |= gone
+        behaviour.not_accessible |= {values(row, "00080018")[0] for row in rows}
         partly, body = await pacs.get(f"studies/{LARGE}", Accept=STORED)
-        assert partly.status == 206
         assert '"3 objects no longer accessible."' in partly.headers["Warning"]
         assert len(parts_of(partly.headers["Content-Type"], body)) == 17
-        behaviour.not_accessible.update(
-            values(row, "00080018")[0] for row in await pacs.rows(f"studies/{MANY[0]}/instances")
-        )
-        assert (await pacs.get(f"studies/{MANY[0]}", Accept=STORED))[0].status == 410
         assert (await pacs.get("studies/1.2.3", Accept=STORED))[0].status == 404
-        mixed, _ = await pacs.get(f"studies/{COMPRESSED}", Accept=EXPLICIT)
-        assert mixed.status == 206
-        assert '"1 objects not acceptable."' in mixed.headers["Warning"]
-        undecodable = f"studies/{COMPRESSED}/series/{COMPRESSED}.9/instances/{UNDECODABLE}"
-        assert (await pacs.get(undecodable, Accept=EXPLICIT))[0].status == 406
-        assert (await pacs.get(undecodable, Accept="application/dicom"))[0].status == 406
         elsewhere, _ = await pacs.get(f"studies/{MANY[2]}", Accept=STORED)
         assert (elsewhere.status, elsewhere.headers["Location"]) == (303, "http://other.internal/rs")
         behaviour.bearer_token = "x"
@@ -233,11 +214,63 @@ async def test_the_image_alone_has_the_instances_url(many: Path) -> None:
         uri = row["7FE00010"]["BulkDataURI"]
         assert uri.endswith(f"/instances/{values(row, '00080018')[0]}")
         path = uri.removeprefix(pacs.root + "/")
-        response, body = await pacs.get(path, Accept='multipart/related; type="application/octet-stream"')
+        response, body = await pacs.get(path, Accept=OCTETS)
         ((headers, pixels),) = parts_of(response.headers["Content-Type"], body)
         assert len(pixels) == 16 * 16 * 2
         assert headers["content-location"] == uri
-        frames, _ = await pacs.get(path + "/frames/1,9", Accept='multipart/related; type="application/octet-stream"')
-        assert frames.status == 206
-        assert (await pacs.get(path + "/frames/9", Accept="*/*"))[0].status == 404
         assert (await pacs.get(path + "/frames/1", Accept="application/octet-stream"))[0].status == 406
+
+
+async def test_an_issuer_is_made_of_name_and_birth_date(tmp_path: Path) -> None:
+    """The default rule: another spelling is another person; who has an issuer keeps it."""
+    for number, (name, issuer) in enumerate([("Doe^Jane", ""), ("Doe^Jane^Mary", ""), ("Doe^Jane", "A")]):
+        small_study(tmp_path / "stored" / str(number), MANY[number], issuer=issuer, patient_name=name)
+    coerced = supplemented(tmp_path / "stored", tmp_path / "coerced", issuer=None)
+    async with archive(coerced) as pacs:
+        rows = await pacs.rows("studies?includefield=IssuerOfPatientID&orderby=StudyInstanceUID")
+        first, second, third = (values(row, "00100021")[0] for row in rows)
+        assert first != second
+        assert first.startswith("DCM4CHEE.")
+        assert third == "A"
+        _, body = await pacs.get(f"studies/{MANY[0]}", Accept=STORED)
+        assert first.encode() in body
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_dialogue(many: Path, mode: Mode) -> None:
+    """Every row of the table."""
+    behaviour = Behaviour(mode)
+    async with archive(many, behaviour) as pacs:
+        names = await uid_names(pacs)
+        wrong = {}
+        for row in DIALOGUE:
+            expected = row.measured if mode == "measured" or row.documented is None else row.documented
+            if not expected:  # Not known.
+                continue
+            behaviour.not_accessible = {names[one] for one in row.gone}
+            behaviour.cut = {names[one] for one in row.cut}
+            headers = {} if row.accept is None else {"Accept": row.accept}
+            response, body = await pacs.get(row.path.format_map(names), **headers)
+            seen = observed(response, body, pacs.root)
+            if "location" in expected and expected["location"] is not None:
+                expected = {**expected, "location": expected["location"].format_map(names)}
+            found = {name: seen[name] for name in expected}
+            if found != expected:
+                wrong[row.what] = found, expected
+        assert wrong == {}
+
+
+async def uid_names(pacs: Archive) -> dict[str, str]:
+    """What stands in the paths of the table."""
+
+    async def instance(study: str, at: int) -> tuple[str, str]:
+        row = (await pacs.rows(f"studies/{study}/metadata"))[at]
+        uid = values(row, "00080018")[0]
+        return uid, f"studies/{study}/series/{values(row, '0020000E')[0]}/instances/{uid}"
+
+    found = {"large": LARGE, "single": MANY[0], "mixed": COMPRESSED, "several_frames": SEVERAL_FRAMES}
+    for name, study, at in (("one", MANY[0], 0), ("sixth", LARGE, 5), ("frames", SEVERAL_FRAMES, 0)):
+        found[f"{name}_uid"], found[f"{name}_path"] = await instance(study, at)
+        found[f"{name}_below"] = found[f"{name}_path"].removeprefix(f"studies/{study}/")
+    series = f"{COMPRESSED}.9"
+    return found | {"undecodable_path": f"studies/{COMPRESSED}/series/{series}/instances/{UNDECODABLE}"}

@@ -5,9 +5,13 @@ from typing import Any
 
 import pytest
 
-from tests.dcm4chee.behaviour import Behaviour
+from sidecar.check.finding import State
+from sidecar.check.upstreams import studies as check_studies
+from sidecar.settings import Settings
+from tests.dcm4chee.behaviour import MODES, Behaviour, Mode
+from tests.dcm4chee.coercion import HOSPITAL, supplemented
 from tests.dcm4chee.site import STORED, SYSTEM_A, SYSTEM_B, Site, site_with
-from tests.dcm4chee.studies import MRN, OF_A, OF_B, OF_NOBODY, SHARED
+from tests.dcm4chee.studies import MANY, MRN, OF_A, OF_B, OF_NOBODY, SHARED, small_study
 from tests.journey.multipart import parts_of
 from tests.journey.test_retrieve import forms
 
@@ -31,10 +35,11 @@ async def part_uids(site: Site, study: str) -> tuple[str, str]:
     return row["0020000E"]["Value"][0], row["00080018"]["Value"][0]
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("patient", ["alice", "bob"])
-async def test_each_gets_only_their_own(issuers: Path, patient: str) -> None:
-    """Search, queries, and every form of a retrieval, with the issuer configured."""
-    async with site_with(issuers, Behaviour(), PATIENTS, issuers=ISSUERS, fhir={"detail": "instance"}) as site:
+async def test_each_gets_only_their_own(issuers: Path, patient: str, mode: Mode) -> None:
+    """Search, queries, and every form of a retrieval, with the issuer configured; rows have it only when asked."""
+    async with site_with(issuers, Behaviour(mode), PATIENTS, issuers=ISSUERS, fhir={"detail": "instance"}) as site:
         # Not the study whose UID is under both: it is never delivered.
         listed = set(OWN[patient])
         assert set(await site.studies(patient)) == listed
@@ -80,8 +85,9 @@ async def nothing_is_served(site: Site, patient: str) -> None:
         assert b"several people under this patient's number" in body
 
 
-async def test_without_an_issuer_configured_a_number_of_two_patients_gives_nothing(issuers: Path) -> None:
-    async with site_with(issuers, Behaviour(), PATIENTS) as site:
+@pytest.mark.parametrize("mode", MODES)
+async def test_without_an_issuer_configured_a_number_of_two_patients_gives_nothing(issuers: Path, mode: Mode) -> None:
+    async with site_with(issuers, Behaviour(mode), PATIENTS) as site:
         await nothing_is_served(site, "alice")
 
 
@@ -116,3 +122,70 @@ async def test_issuers_that_count_as_none(issuers: Path) -> None:
     generated = {"generated_issuers": ["A"]}
     async with site_with(issuers, Behaviour(), patients, pacs=generated) as site:
         await nothing_is_served(site, "alice")
+
+
+@pytest.fixture(scope="session")
+def unnumbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three studies of 4711 as they were sent, without an issuer; her name is spelled in two ways."""
+    folder = tmp_path_factory.mktemp("unnumbered")
+    for uid, name in zip(MANY[:3], ["Doe^Jane", "Doe^Jane", "Doe^Jane^Mary"], strict=True):
+        small_study(folder / uid, uid, issuer="", patient_name=name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def by_default(unnumbered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same behind the archive's default rule, which makes issuers up."""
+    return supplemented(unnumbered, tmp_path_factory.mktemp("by_default"), issuer=None)
+
+
+async def checked(site: Site, **pacs: Any) -> tuple[State, str]:
+    """What ``check`` says of the archive's rows, with this section ``pacs`` (``issuer``: that of the patients)."""
+    issuer = pacs.pop("issuer", None)
+    document = {
+        "server": {"public_url": "https://imaging.example.org"}, "ehr": {"fhir_url": "https://ehr.example.org/fhir"},
+        "tokens": {"client": {"method": "none"}}, "patients": {"mapping": "direct", "issuer": issuer},
+        "pacs": {"url": "https://pacs.example.org", **pacs},
+    }  # fmt: skip
+    finding = await check_studies(Settings.model_validate(document), site.sidecar)
+    return finding.state, finding.text
+
+
+async def test_issuers_made_up_from_names(by_default: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is served, ``check`` says why; with ``pacs.generated_issuers`` everything is, and the log says so."""
+    patients = {"alice": [(SYSTEM_A, MRN)]}
+    async with site_with(by_default, Behaviour(), patients) as site:
+        for path in ("/fhir/ImagingStudy", "/wado-rs/studies", f"/wado-rs/studies/{MANY[0]}"):
+            assert (await site.get("alice", path))[0].status == 502
+        state, text = await checked(site)
+        assert (state, "3 of 3 studies have an issuer that dcm4chee made up" in text) == (State.WARN, True)
+    caplog.clear()
+    generated = {"generated_issuers": ["DCM4CHEE.*"]}
+    async with site_with(by_default, Behaviour(), patients, pacs=generated) as site:
+        assert set(await site.studies("alice")) == set(MANY[:3])
+        for study in MANY[:3]:
+            response, body = await site.get("alice", f"/wado-rs/studies/{study}", STORED)
+            assert (response.status, b"DCM4CHEE." in body) == (200, True)
+        state, text = await checked(site, **generated)
+        assert (state, "3 with an issuer that counts as none" in text) == (State.OK, True)
+    (said,) = [one for one in caplog.records if getattr(one, "reason", None) == "generated_issuers"]
+    assert said.__dict__["issuers"] == 2
+    assert MRN not in said.getMessage()
+    assert "DCM4CHEE" not in said.getMessage()
+
+
+async def test_a_fixed_issuer(by_default: Path, unnumbered: Path, tmp_path: Path) -> None:
+    """The archive's rule replaced: all are hers. What it gave out before under the other rule is nobody's, still."""
+    patients, configured = {"alice": [(SYSTEM_A, MRN)]}, {SYSTEM_A: HOSPITAL}
+    fixed = supplemented(unnumbered, tmp_path, issuer=HOSPITAL)
+    async with site_with(fixed, Behaviour(), patients, issuers=configured) as site:
+        assert set(await site.studies("alice")) == set(MANY[:3])
+        response, body = await site.get("alice", f"/wado-rs/studies/{MANY[0]}", STORED)
+        assert (response.status, HOSPITAL.encode() in body) == (200, True)
+        assert (await checked(site, issuer=HOSPITAL))[0] is State.OK
+    for generated in ({}, {"generated_issuers": ["DCM4CHEE.*"]}):
+        async with site_with(by_default, Behaviour(), patients, issuers=configured, pacs=generated) as site:
+            assert await site.studies("alice") == []
+            assert (await site.get("alice", f"/wado-rs/studies/{MANY[0]}", STORED))[0].status == 404
+            state, text = await checked(site, issuer=HOSPITAL, **generated)
+            assert (state, "3 of 3 studies have an issuer that dcm4chee made up" in text) == (State.WARN, True)

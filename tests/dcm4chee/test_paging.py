@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.data import ct_study
-from tests.dcm4chee.behaviour import Behaviour
+from tests.dcm4chee.behaviour import MODES, Behaviour, Mode
 from tests.dcm4chee.site import SYSTEM_A, SYSTEM_B, Site, site_with
 from tests.dcm4chee.studies import ALL, LARGE, MANY, MRN, SHARED
 
@@ -25,18 +25,21 @@ def pages_asked(site: Site, path: str) -> list[tuple[int, int]]:
     return [(int(query["limit"][0]), int(query.get("offset", ["0"])[0])) for query in queries]
 
 
-@pytest.mark.parametrize("maximum", [1, 7, 24, 25, 26, 1_000])
-async def test_a_search_has_every_study_once(many: Path, maximum: int) -> None:
+@pytest.mark.parametrize(
+    ("maximum", "mode"), [*((maximum, "measured") for maximum in (1, 7, 24, 25, 26, 1_000)), (7, "documented")]
+)
+async def test_a_search_has_every_study_once(many: Path, maximum: int, mode: Mode) -> None:
     """Whatever the archive's cap: below the number of studies, equal to it, above it."""
-    async with site_with(many, Behaviour(qido_maximum=maximum), PATIENTS) as site:
+    async with site_with(many, Behaviour(mode, qido_maximum=maximum), PATIENTS) as site:
         assert sorted(await site.studies("alice")) == sorted(ALL)
         if maximum == 7:
             # Under which issuers the archive has the number, then the list.
             assert [offset for _, offset in pages_asked(site, "/studies")] == [0, 7, 14, 21] * 2
 
 
-async def test_a_query_has_every_row_once(many: Path) -> None:
-    async with site_with(many, Behaviour(), PATIENTS) as site:
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_query_has_every_row_once(many: Path, mode: Mode) -> None:
+    async with site_with(many, Behaviour(mode), PATIENTS) as site:
         assert sorted(uids(await site.json("alice", "/wado-rs/studies"))) == sorted(ALL)
         instances = uids(await site.json("alice", "/wado-rs/instances"), "00080018")
         assert len(instances) == len(set(instances)) == 23 + 20 + 2
@@ -81,9 +84,19 @@ async def test_pages_of_a_patient_with_two_numbers_have_every_row_once(issuers: 
     assert asked[1:] == [asked[1]] * (len(asked) - 1)
 
 
-async def test_nothing_at_all_is_an_empty_list(many: Path) -> None:
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_malformed_date_is_an_error(many: Path, mode: Mode) -> None:
+    """dcm4chee answers with everything, as if no date had been asked for; or, as documented, with a 400."""
+    async with site_with(many, Behaviour(mode), PATIENTS) as site:
+        for query in ("StudyDate=x", "StudyDate=2024-01-01", "00080020=202401", "StudyTime=noon"):
+            response, _ = await site.get("alice", f"/wado-rs/studies?{query}")
+            assert response.status == 400, query
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_nothing_at_all_is_an_empty_list(many: Path, mode: Mode) -> None:
     """The archive's 204."""
-    async with site_with(many, Behaviour(), {"carol": [(SYSTEM_A, "0815")]}) as site:
+    async with site_with(many, Behaviour(mode), {"carol": [(SYSTEM_A, "0815")]}) as site:
         assert await site.studies("carol") == []
         assert await site.json("carol", "/wado-rs/studies") == []
         response, _ = await site.get("carol", f"/wado-rs/studies/{LARGE}/series")

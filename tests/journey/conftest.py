@@ -8,10 +8,17 @@ import pytest
 from sidecar.demo.people import PATIENTS
 from sidecar.demo.samples import fill
 from tests.data import ct_study
+from tests.dcm4chee.behaviour import Mode
 from tests.journey.world import LARGE_STUDY, LARGE_STUDY_PATIENT, World, make_world
 from tests.real.orthanc import Orthanc, require_orthanc
 
-ARCHIVES = ["embedded", "dcm4chee", pytest.param("orthanc", marks=pytest.mark.orthanc)]
+ARCHIVES = ["embedded", "dcm4chee", "dcm4chee-documented", pytest.param("orthanc", marks=pytest.mark.orthanc)]
+
+
+def dcm4chee_mode(archive: str) -> Mode | None:
+    """Which dcm4chee an archive of ``ARCHIVES`` is: as it was measured, or as it is documented."""
+    modes: dict[str, Mode] = {"dcm4chee": "measured", "dcm4chee-documented": "documented"}
+    return modes.get(archive)
 
 
 @pytest.fixture(scope="session")
@@ -38,5 +45,5 @@ def orthanc(files: Path) -> Iterator[Orthanc]:
 def world(request: pytest.FixtureRequest, files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The world in front of each archive."""
     running = request.getfixturevalue("orthanc") if request.param == "orthanc" else None
-    with make_world(tmp_path_factory.mktemp("world"), files, running, dcm4chee=request.param == "dcm4chee") as made:
+    with make_world(tmp_path_factory.mktemp("world"), files, running, dcm4chee=dcm4chee_mode(request.param)) as made:
         yield made

@@ -12,7 +12,7 @@ from dicomweb_client.web import DICOMwebClient
 
 from sidecar.demo.samples import fill
 from tests.data import ct_study
-from tests.journey.conftest import ARCHIVES
+from tests.journey.conftest import ARCHIVES, dcm4chee_mode
 from tests.journey.world import Instance, World, make_world
 from tests.real.orthanc import Orthanc, require_orthanc
 
@@ -58,7 +58,7 @@ def world(request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytest
     keys.write_text(f"one {'1' * 64}\n")
     changes = {"access": ACCESS, "capabilities": {"mode": "token_bound", "keys_file": str(keys)}}
     if request.param != "orthanc":
-        with make_world(directory, images, None, changes, dcm4chee=request.param == "dcm4chee") as made:
+        with make_world(directory, images, None, changes, dcm4chee=dcm4chee_mode(request.param)) as made:
             yield made
         return
     require_orthanc()

@@ -18,6 +18,8 @@ from sidecar.demo.run import BACKEND_CLIENT_ID, INTROSPECTION_CLIENT_ID, KEY_ID,
 from tests.background import Background
 from tests.dcm4chee.archive import create_dcm4chee
 from tests.dcm4chee.behaviour import ROOT as DCM4CHEE_ROOT
+from tests.dcm4chee.behaviour import Behaviour, Mode
+from tests.dcm4chee.coercion import HOSPITAL, supplemented
 from tests.real.orthanc import Orthanc
 from tests.sidecar_process import SidecarProcess, free_port
 
@@ -128,9 +130,14 @@ def make_world(
     orthanc: Orthanc | None,
     changes: Mapping[str, Any] | None = None,
     *,
-    dcm4chee: bool = False,
+    dcm4chee: Mode | None = None,
 ) -> Iterator[World]:
-    """Start everything in front of ``orthanc``, or over ``files`` of an emulated dcm4chee or the embedded archive."""
+    """Start everything in front of ``orthanc``, or over ``files`` of an emulated dcm4chee or the embedded archive.
+
+    A dcm4chee as it was measured supplements a fixed issuer, as docs/dcm4chee.md says.
+    """
+    if dcm4chee == "measured":
+        files = supplemented(files, directory / "supplemented", issuer=HOSPITAL)
     ehr_port, sidecar_port = free_port(), free_port()
     ehr_url = f"http://127.0.0.1:{ehr_port}"
     key_file = directory / "key.pem"
@@ -146,12 +153,16 @@ def make_world(
         background.serve(ehr, ehr_port)
         if orthanc is not None:
             archive_url, dialect = orthanc.dicomweb_url, "orthanc"
-        elif dcm4chee:
-            archive_url = f"http://127.0.0.1:{background.serve(create_dcm4chee(files))}{DCM4CHEE_ROOT}"
+        elif dcm4chee is not None:
+            archive = create_dcm4chee(files, Behaviour(dcm4chee))
+            archive_url = f"http://127.0.0.1:{background.serve(archive)}{DCM4CHEE_ROOT}"
             dialect = "dcm4chee"
         else:
             archive_url = f"http://127.0.0.1:{background.serve(create_archive(files))}/dicom-web"
             dialect = "generic"
-        document = configuration(ehr_url, archive_url, key_file, dialect) | dict(changes or {})
+        document = configuration(ehr_url, archive_url, key_file, dialect)
+        if dcm4chee == "measured":
+            document["patients"]["identifiers"][0]["issuer"] = HOSPITAL
+        document |= changes or {}
         with SidecarProcess(directory, document, port=sidecar_port) as sidecar:
             yield World(sidecar, ehr, ehr_url, background, read_instances(files), orthanc)

@@ -100,6 +100,32 @@ def test_an_attribute_may_not_be_given_twice(other: str) -> None:
         parse_matching([("StudyInstanceUID", "1.2"), (other, "1.3")])
 
 
+POINTS = {
+    "StudyDate": (
+        ["20240101", "2024.01.01", "20240101-", "-20240101", "20240101-20240201", "20240101 - 20240201", " 20240101 ",
+         "*", "20240101\\20240102"],
+        ["x", "2024", "202401", "2024-01-01", "20240101-x", "-", "20240101--", "20240101,20240102", "2024010１", "?",
+         "20240101\\", "lt20240101"]),
+    "StudyTime": (
+        ["09", "0915", "091500", "091500.123456", "09:15:00", "0900-1000", "-1200", "1200-"],
+        ["9", "noon", "09150", "091500.", "09-10-11", "9am"]),
+    "AcquisitionDateTime": (
+        ["2024", "202401010915", "20240101091500.5+0100", "2024-2025"], ["x", "20240101T0915", "2024-01-01T09:15:00Z"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_a_malformed_date_or_time_is_refused(name: str) -> None:
+    """dcm4chee ignores it, and the client would take the whole list for what it asked for (PS3.5 6.2)."""
+    good, bad = POINTS[name]
+    for value in good:
+        assert list(keys((name, value)).values()) == [value]
+    for value in bad:
+        with pytest.raises(BadRequest) as refused:
+            parse_matching([(name, value)])
+        assert "a date or time" in refused.value.diagnostics
+
+
 def test_an_empty_value_matches_everything_and_is_left_out() -> None:
     """PS3.4 C.2.2.2.3; a second, real value beside it counts."""
     assert keys(("StudyDate", ""), ("AccessionNumber", "")) == {}

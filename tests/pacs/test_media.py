@@ -27,6 +27,7 @@ ONE = Part("1.2", "1.3", "1.4")
 INSTANCE, FRAMES = Retrieval(Kind.INSTANCE, ONE), Retrieval(Kind.FRAMES, ONE, (1,))
 TWO_FRAMES = Retrieval(Kind.FRAMES, ONE, (1, 2))
 RENDERED, THUMBNAIL = Retrieval(Kind.RENDERED, ONE), Retrieval(Kind.THUMBNAIL, Part("1.2"))
+FRAME_RENDERED = Retrieval(Kind.RENDERED, ONE, (1,))
 METADATA = Retrieval(Kind.METADATA, Part("1.2"))
 BULKDATA, PIXELDATA = Retrieval(Kind.BULKDATA, ONE, steps=("7FE00010",)), Retrieval(Kind.PIXELDATA, ONE)
 ALL = (STUDY, SERIES, INSTANCE, METADATA, FRAMES, RENDERED, THUMBNAIL, BULKDATA, PIXELDATA)
@@ -128,9 +129,14 @@ BUILT: dict[str, tuple[str | None, Retrieval, str]] = {
     "an unknown transfer syntax among good ranges": (
         f"{OCTETS}; transfer-syntax=JPEG, {STORED}", FRAMES, STORED),
     "a parameter given twice in one of them": ("a/b;type=x;type=y, */*", FRAMES, STORED),
-    "rendered, anything": ("*/*", RENDERED, "image/jpeg"),
+    "rendered, anything": ("*/*", RENDERED, "image/jpeg, image/gif;q=0.1"),
+    "rendered, nothing said": (None, RENDERED, "image/jpeg, image/gif;q=0.1"),
+    "rendered, anything but GIF": ("image/gif;q=0, */*", RENDERED, "image/jpeg"),
+    "rendered, nothing else": ("image/png, */*;q=0", RENDERED, "image/png"),
+    "a frame rendered": ("*/*", FRAME_RENDERED, "image/jpeg"),
+    "a thumbnail": ("*/*", THUMBNAIL, "image/jpeg"),
     "rendered by a browser": (
-        "image/avif,image/webp,image/apng,image/*,*/*;q=0.8", RENDERED, "image/*, image/jpeg;q=0.8"),
+        "image/avif,image/webp,image/apng,image/*,*/*;q=0.8", RENDERED, "image/*, image/jpeg;q=0.8, image/gif;q=0.08"),
     "rendered as PNG, parameters left out": ("image/png; charset=x;q=0.3", THUMBNAIL, "image/png;q=0.3"),
     "rendered, a part for each image": (
         'multipart/related; type="image/JPEG"; transfer-syntax=*', RENDERED, 'multipart/related; type="image/jpeg"'),
@@ -335,7 +341,7 @@ def test_what_there_is_is_said() -> None:
 
 
 def test_the_weight_of_anything_stays() -> None:
-    assert upstream_accept("image/png, */*;q=0.1", RENDERED) == "image/png, image/jpeg;q=0.1"
+    assert upstream_accept("image/png, */*;q=0.1", RENDERED) == "image/png, image/jpeg;q=0.1, image/gif;q=0.01"
 
 
 def test_a_quoted_value_stays_one_value() -> None:
