@@ -55,6 +55,7 @@ class Issuers:
     ) -> None:
         self._client = client
         self._generated = tuple(generated)
+        self._has_joined = False
         self._invalidation = invalidation or Invalidation()
         self._flight: SingleFlight[str, bool] = SingleFlight(self._invalidation)
         negative_seconds = min(ttl_seconds, NEGATIVE_SECONDS)
@@ -89,16 +90,29 @@ class Issuers:
         fields = ",".join(map(tag, ("PatientID", "IssuerOfPatientID")))
         rows = await self._client.search(Query("studies"), [("PatientID", patient_id), ("includefield", fields)])
         owners = await in_slices(map(owner_of, rows))
-        issuers = {self._counted(owner.issuer) for owner in owners if owner.patient_id == patient_id}
+        named = {owner.issuer for owner in owners if owner.patient_id == patient_id}
+        issuers = {self._counted(issuer) for issuer in named}
         if len(issuers) > 1:
             log.error(
                 "the PACS has one PatientID under several issuers: set the issuer in patients "
                 "(docs/configuration.md), or pacs.generated_issuers (docs/dcm4chee.md)",
                 extra={"reason": "several_issuers", "issuers": len(issuers)},
             )
+        elif len(named) > 1:
+            self._log_joined(len(named))
         if generation == self._invalidation.generation:
             self._unique[patient_id] = len(issuers) <= 1
         return len(issuers) <= 1
+
+    def _log_joined(self, count: int) -> None:
+        """Log, the first time, that a number counts as one person's by the patterns alone."""
+        if not self._has_joined:
+            self._has_joined = True
+            log.warning(
+                "the PACS has a PatientID under several issuers that pacs.generated_issuers lets count as none: it is "
+                "taken for one person's; this is logged once",
+                extra={"patterns": list(self._generated), "issuers": count},
+            )
 
     def _counted(self, issuer: str | None) -> str | None:
         return None if issuer is None or is_generated(issuer, self._generated) else issuer
