@@ -24,6 +24,7 @@ from sidecar.server import Sidecar, build
 from sidecar.settings import Server, Settings
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.connection_limit import ADMIN_LIMIT, ConnectionLimit
+from sidecar.web.open_connections import OpenConnections
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +37,20 @@ Load = Callable[[], Settings]
 class Generation:
     """A sidecar with its two listeners, from ``settings``; on ``sockets`` (public, admin) of the one before, if any.
 
-    ``metrics``: of the process. What an old generation still counts must be seen, too.
+    ``metrics`` and ``connections``, those of the public listener, are the process's: what an old generation still
+    counts must be seen, and the connections that it still has must be counted.
     """
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, sockets: tuple[Sequence[socket], Sequence[socket]] = ((), ())
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        sockets: tuple[Sequence[socket], Sequence[socket]] = ((), ()),
+        connections: OpenConnections | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = metrics
+        self.connections = OpenConnections() if connections is None else connections
         self._sockets = sockets
         self._over = asyncio.Event()
         self._drain_seconds = settings.server.drain_seconds
@@ -90,7 +97,8 @@ class Generation:
                     sidecar.public, server.host, server.port, sockets=self._sockets[0],
                     observe_malformed=sidecar.metrics.observe_malformed, name="server.port",
                     limit=ConnectionLimit(
-                        self.client_connections, observe=sidecar.metrics.connections_refused.inc
+                        self.client_connections, observe_refused=self.metrics.connections_refused.inc,
+                        observe_closed=self.metrics.idle_connections_closed.inc, connections=self.connections,
                     ),
                 )  # fmt: skip
                 # The public one first: who hears from the other that we are there may send clients at once.
@@ -189,7 +197,7 @@ async def _next(current: Generation, load: Load | None, listening: Server) -> Ge
         if wanted != now:
             extra = {"setting": "server." + name, "configured": wanted, "listening": now}
             log.warning("a change that needs a restart", extra=extra)
-    following = Generation(settings, current.metrics, current.sockets())
+    following = Generation(settings, current.metrics, current.sockets(), current.connections)
     try:
         await following.started()
     except (OSError, ValueError) as error:

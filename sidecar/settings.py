@@ -46,7 +46,7 @@ class Server(Section):
     wado_uri: bool = Field(False, description="Answer /wado-uri?requestType=WADO&… too, for older viewers")
     drain_seconds: Seconds = Field(30, description="How long running transfers may go on after SIGTERM")
     max_connections: Annotated[int, Field(ge=10, le=100_000), NO_BOOLEAN] = Field(
-        2_000, description="Client connections open at once, idle ones too; a further one is a 503 with Retry-After"
+        2_000, description="Client connections open at once; for a further one an idle one is closed, or it gets a 503"
     )
     max_streams: Annotated[int, Field(ge=1, le=10_000), NO_BOOLEAN] = Field(
         64, description="Retrievals at once, half of them for one patient; more wait for a place"

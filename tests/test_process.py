@@ -1,5 +1,6 @@
 """Who asks whether we are there must hear so only when we are."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
@@ -14,6 +15,7 @@ from sidecar.process import Generation
 from sidecar.settings import Settings
 from sidecar.telemetry.metrics import Metrics
 from tests.sidecar_process import free_port
+from tests.waiting import wait_until_async
 
 
 @contextlib.asynccontextmanager
@@ -88,3 +90,22 @@ async def test_a_port_that_is_taken_leaves_the_other_one_free(taken: str, tmp_pa
         async with aiohttp.ClientSession() as session:
             with pytest.raises(aiohttp.ClientConnectorError):
                 await metadata(session, ports[other])
+
+
+async def test_connections_of_before_a_reload_count_as_well() -> None:
+    """server.max_connections is for the process: what the old generation still has takes no second share."""
+    public, admin = free_port(), free_port()
+    async with generation(public, admin) as first:
+        await first.started()
+        _, old = await asyncio.open_connection("127.0.0.1", public)
+        await wait_until_async("it is accepted", lambda: len(first.connections), (1).__eq__)
+        following = await process._next(first, lambda: first.settings, first.settings.server)
+        assert following is not None
+        assert len(following.connections) == 1
+        _, new = await asyncio.open_connection("127.0.0.1", public)
+        await wait_until_async("both are counted", lambda: len(following.connections), (2).__eq__)
+        for one in (old, new):
+            one.close()
+            await one.wait_closed()
+        await wait_until_async("both have left", lambda: len(following.connections), (0).__eq__)
+        await following.end(0)

@@ -1,9 +1,6 @@
 """One data element of a DICOM data set, and what it must not be (PS3.5 section 7)."""
 
 import struct
-from functools import lru_cache
-
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
 
 ITEMS = 0xFFFE
 """The group of items and delimiters."""
@@ -14,12 +11,6 @@ SHORT_VRS = frozenset({
     b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS",
     b"ST", b"TM", b"UI", b"UL", b"US",
 })  # fmt: skip
-
-
-@lru_cache(8_192)
-def is_sequence(tag: int) -> bool:
-    """Implicit VR does not say which elements are sequences: other readers know it from the dictionary."""
-    return dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ"
 
 
 class Unreadable(ValueError):

@@ -2,13 +2,15 @@
 
 from sidecar.pacs.elements import Encoding, element
 from sidecar.pacs.layouts import Head, Meta, Pattern, Run
+from sidecar.pacs.sequences import LOOKED_AT_BYTES, Frame, is_looked_into
 from sidecar.pacs.walk import Walk, Wanted
 
 
 def head_of(data: memoryview, meta: Meta, encoding: Encoding, wanted: Wanted) -> Head | None:
     """Return the layout of an instance of which ``data`` are the first bytes, and which a walk has passed.
 
-    ``None``: the wanted values are not all in them, or one stands twice: then its values are to be compared each time.
+    ``None``: the wanted values are not all in them, or there is more to be looked at than heads, such as two values of
+    one element.
     """
     walk = _Recording(encoding, wanted)
     walk.feed(data[meta.end :])
@@ -33,12 +35,22 @@ class _Recording(Walk):
         self.looked_at = 0
         self.run: Run | None = None
         self._found: list[tuple[int, int, int]] = []
-        self._stands_twice = False
+        self._is_looked_at_each_time = False
 
     def _element(self, data: bytes | memoryview, position: int, encoding: Encoding) -> tuple[int, bytes, int, int]:
         found = element(data, position, encoding)
         self.places.append((position, found[3] - position))
         return found
+
+    def _into_or_over(self, data: memoryview, tag: int, vr: bytes, length: int, start: int, encoding: Encoding) -> int:
+        after = super()._into_or_over(data, tag, vr, length, start, encoding)
+        if after != start and is_looked_into(tag, vr, length):
+            self.places.append((start, LOOKED_AT_BYTES))
+        return after
+
+    def _check_overrun(self, data: memoryview, position: int, item: Frame, after: int) -> None:
+        super()._check_overrun(data, position, item, after)
+        self._is_looked_at_each_time = True
 
     def _read_short(self, data: memoryview, position: int, heads: list[int]) -> int:
         after = super()._read_short(data, position, heads)
@@ -57,14 +69,14 @@ class _Recording(Walk):
         return taken
 
     def _take(self, data: memoryview, tag: int, vr: bytes, length: int, start: int) -> int:
-        self._stands_twice = self._stands_twice or tag in self.values
+        self._is_looked_at_each_time = self._is_looked_at_each_time or tag in self.values
         after = super()._take(data, tag, vr, length, start)
         self._found.append((tag, start, after))
         return after
 
     def _over_short(self, data: memoryview, position: int) -> int:
         after = super()._over_short(data, position)
-        if self.is_past_wanted and self._found and not self._stands_twice:
+        if self.is_past_wanted and self._found and not self._is_looked_at_each_time:
             self.looked_at = len(self.places)
             self.run = Run(_NOTHING, tuple(self._found), self._elements, after, self._last, is_past_wanted=True)
         return after

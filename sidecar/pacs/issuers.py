@@ -55,6 +55,7 @@ class Issuers:
     ) -> None:
         self._client = client
         self._generated = tuple(generated)
+        self._has_joined = False
         self._invalidation = invalidation or Invalidation()
         self._flight: SingleFlight[str, bool] = SingleFlight(self._invalidation)
         negative_seconds = min(ttl_seconds, NEGATIVE_SECONDS)
@@ -98,14 +99,20 @@ class Issuers:
                 extra={"reason": "several_issuers", "issuers": len(issuers)},
             )
         elif len(named) > 1:
-            # They may be two people after all: nothing but the issuer tells them apart.
-            log.warning(
-                "one PatientID has several issuers that count as none (pacs.generated_issuers)",
-                extra={"reason": "generated_issuers", "issuers": len(named)},
-            )
+            self._log_joined(len(named))
         if generation == self._invalidation.generation:
             self._unique[patient_id] = len(issuers) <= 1
         return len(issuers) <= 1
+
+    def _log_joined(self, count: int) -> None:
+        """Log, the first time, that a number counts as one person's by the patterns alone."""
+        if not self._has_joined:
+            self._has_joined = True
+            log.warning(
+                "the PACS has a PatientID under several issuers that pacs.generated_issuers lets count as none: it is "
+                "taken for one person's; this is logged once",
+                extra={"reason": "generated_issuers", "patterns": list(self._generated), "issuers": count},
+            )
 
     def _counted(self, issuer: str | None) -> str | None:
         return None if issuer is None or is_generated(issuer, self._generated) else issuer

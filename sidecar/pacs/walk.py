@@ -4,7 +4,6 @@ import re
 import struct
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 
 from pydicom.datadict import keyword_for_tag
@@ -18,10 +17,10 @@ from sidecar.pacs.elements import (
     TwoReadings,
     Unreadable,
     element,
-    is_sequence,
     looks_like_a_vr,
 )
 from sidecar.pacs.layouts import Layouts, Pattern, Run
+from sidecar.pacs.sequences import ITEM_HEADS, LOOKED_AT_BYTES, Frame, is_looked_into, is_sequence, may_be_sequence
 
 LIMIT_BYTES = 4 * 2**20
 """What may come before the wanted elements: private blocks, sequences; also after inflating."""
@@ -42,6 +41,7 @@ _PATIENT_GROUP = 0x0010
 _LIKE_LO = (b"SH", b"ST", b"LT")
 """Text in the instance's character set, with a length of two bytes (PS3.5 6.2), as LO is."""
 _PADDINGS = (b"\0", b"\xff")
+_MAXIMUM_ICON_BYTES = 65_536  # It is held until it is whole.
 _RUN = 16
 _HEAD = 8
 
@@ -80,7 +80,7 @@ class Walk:
         self._next_wanted = wanted.next
         self._first_wanted, self._last_wanted = wanted.first, wanted.last
         self._layouts = layouts
-        self._frames: list[_Frame] = []
+        self._frames: list[Frame] = []
         self._held = b""
         self._base = 0  # Where the held bytes, or else the next ones, stand in the data set.
         self._skip = 0
@@ -233,7 +233,8 @@ class Walk:
                 tag = group << 16 | number
                 if tag <= last or group == ITEMS or length == _UNDEFINED:
                     break
-                if not self.is_past_wanted and is_sequence(tag):
+                # Any value may stand in a run: one that may begin with an item is looked at each time.
+                if is_sequence(tag) or is_looked_into(tag, b"", length):
                     break
                 if tag in self._wanted and not self._take_short(data, position + _HEAD, tag, self._wanted[tag], length):
                     break
@@ -287,7 +288,7 @@ class Walk:
         if tag in self._wanted:
             return self._take(data, tag, vr, length, start)
         self._note(tag)
-        return self._into_or_over(tag, vr, length, start, self._encoding)
+        return self._into_or_over(data, tag, vr, length, start, self._encoding)
 
     def _note(self, tag: int) -> None:
         """Take note of an element that is not wanted."""
@@ -317,26 +318,29 @@ class Walk:
         self.is_past_wanted = tag == self._last_wanted
         return start + length
 
-    def _into_or_over(self, tag: int, vr: bytes, length: int, start: int, encoding: Encoding) -> int:
+    def _into_or_over(self, data: memoryview, tag: int, vr: bytes, length: int, start: int, encoding: Encoding) -> int:
+        # PS3.5 6.2.2: what is unknown is implicit inside.
+        inside = IMPLICIT_LITTLE if vr == b"UN" else encoding
         if length == _UNDEFINED:
             if tag == _PIXEL_DATA and vr in (b"OB", b"OW"):
-                self._enter(_Frame(True, encoding, None, fragments=True))
+                self._enter(Frame(True, encoding, None, fragments=True))
             elif tag == _PIXEL_DATA:
                 # Fragments are for explicit VR (PS3.5 A.4); walked over as items they would hide what follows.
                 raise TwoReadings("fragments_implicit")
             elif encoding.explicit and vr not in (b"SQ", b"UN"):
                 raise TwoReadings("undefined_length")
             else:
-                # PS3.5 6.2.2: what is unknown is implicit inside.
-                self._enter(_Frame(True, IMPLICIT_LITTLE if vr == b"UN" else encoding, None))
+                self._enter(Frame(True, inside, None))
             return start
-        if (vr == b"SQ" or (not vr and is_sequence(tag))) and not self.is_past_wanted:
-            # By its items, too: readers that trust one or the other length must end at the same place.
-            self._enter(_Frame(True, encoding, self._base + start + length))
+        if may_be_sequence(data, tag, vr, length, start):
+            # By its items, too: readers that trust one or the other length must end at the same place. Behind the
+            # header as well: who goes by the items takes an early delimiter for the end, and what follows for the
+            # image's own IssuerOfPatientID or SpecificCharacterSet.
+            self._enter(Frame(True, inside, self._base + start + length))
             return start
         return start + length
 
-    def _inside(self, data: memoryview, position: int, frame: "_Frame") -> int:
+    def _inside(self, data: memoryview, position: int, frame: Frame) -> int:
         tag, vr, length, start = self._element(data, position, frame.encoding)
         if not frame.items:
             if tag == _ITEM_END and frame.end is None:
@@ -347,9 +351,10 @@ class Walk:
             if frame.is_new and not vr and looks_like_a_vr(length.to_bytes(4, "little")[:2]):
                 raise Unreadable("implicit_looks_explicit")
             frame.is_new = False
-            after = self._into_or_over(tag, vr, length, start, frame.encoding)
+            after = self._into_or_over(data, tag, vr, length, start, frame.encoding)
             if frame.end is not None and self._base + after > frame.end:
-                raise TwoReadings("element_overruns_item")
+                self._check_overrun(data, position, frame, after)
+                frame.end = self._base + after
             return after
         if tag == _SEQUENCE_END and frame.end is None:
             self._frames.pop()
@@ -361,10 +366,25 @@ class Walk:
         end = None if length == _UNDEFINED else self._base + start + length
         if end is not None and frame.end is not None and end > frame.end:
             raise Unreadable("item_overruns_sequence")
-        self._enter(_Frame(False, frame.encoding, end))
+        self._enter(Frame(False, frame.encoding, end))
         return start
 
-    def _enter(self, frame: "_Frame") -> None:
+    def _check_overrun(self, data: memoryview, position: int, item: Frame, after: int) -> None:
+        """Let an item pass that is shorter than its last element, where that one ends with the sequence.
+
+        Then all go on at the same place, or give up: but not if an item or a delimiter stands where the item ends.
+        """
+        assert item.end is not None  # noqa: S101
+        item_end = item.end - self._base
+        ends_with_sequence = self._frames[-1] is item and self._frames[-2].end == self._base + after
+        if not (self.is_past_wanted and ends_with_sequence and item_end - position <= _MAXIMUM_ICON_BYTES):
+            raise TwoReadings("element_overruns_item")
+        if len(data) < item_end + LOOKED_AT_BYTES <= after:
+            raise NeedMore
+        if item_end < position or bytes(data[item_end : item_end + LOOKED_AT_BYTES]) in ITEM_HEADS:
+            raise TwoReadings("element_overruns_item")
+
+    def _enter(self, frame: Frame) -> None:
         if len(self._frames) >= _MAXIMUM_DEPTH:
             raise Unreadable("sequences_too_deep")
         self._frames.append(frame)
@@ -378,17 +398,3 @@ def _is_vr_of(wanted: bytes, vr: bytes) -> bool:
 def _word(tag: int) -> str:
     """Return an element's keyword in small letters, as the rules of docs/files.md have it."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", keyword_for_tag(tag)).lower()
-
-
-@dataclass(slots=True)
-class _Frame:
-    """Something that the walk is inside of: items or fragments of a sequence, or an item's elements.
-
-    ``end``: where it ends in the data set, ``None`` when a delimiter ends it.
-    """
-
-    items: bool
-    encoding: Encoding
-    end: int | None
-    fragments: bool = False
-    is_new: bool = True

@@ -22,6 +22,9 @@ class Metrics:
         self.connections_refused = self._counter(
             "connections_refused_total", "Client connections beyond server.max_connections"
         )
+        self.idle_connections_closed = self._counter(
+            "idle_connections_closed_total", "Idle client connections closed for others at server.max_connections"
+        )
         self.request_duration = self._histogram("request_duration_seconds", "Whole request, transfer included", "route")
         self.decisions = self._counter("access_decisions_total", "Access decisions", "decision", "reason")
         self.external_policy = self._counter("external_policy_total", "Answers of access.external", "outcome")

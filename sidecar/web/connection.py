@@ -6,7 +6,7 @@ Its own texts quote the request, a token in it included, and name the library.
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 from aiohttp import hdrs, web
@@ -20,6 +20,7 @@ from sidecar.web import framing
 from sidecar.web.abort import reset
 from sidecar.web.connection_limit import ConnectionLimit, RefusedConnections
 from sidecar.web.errors import malformed, unexpected_body
+from sidecar.web.open_connections import OpenConnections
 from sidecar.web.unsent import Unsent, unsent_bytes
 
 log = logging.getLogger("sidecar.request")
@@ -32,15 +33,16 @@ Observe = Callable[[int], None]
 
 
 class _Connection(RequestHandler):
-    """One client connection."""
+    """One client connection. ``connections``: those among which it counts."""
 
-    __slots__ = ("_admit", "_cors", "_is_ending", "_observe", "_unsent")
+    __slots__ = ("_admit", "_cors", "_is_ending", "_observe", "_open", "_unsent")
 
     def __init__(
         self,
         *arguments: Any,
         observe: Observe,
         unsent: Unsent,
+        connections: OpenConnections,
         admit: Callable[[asyncio.Transport], bool],
         cors: Callable[[str | None], Mapping[str, str]],
         **keywords: Any,
@@ -49,13 +51,32 @@ class _Connection(RequestHandler):
         self._cors = cors
         self._observe = observe
         self._unsent = unsent
+        self._open = connections
         self._admit = admit
         self._is_ending = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to read requests, unless there are too many connections: then another protocol has it."""
         if self._admit(cast("asyncio.Transport", transport)):
+            self._open.add(self)
             super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Make room for another one."""
+        self._open.remove(self)
+        super().connection_lost(exc)
+
+    async def _handle_request(
+        self,
+        request: web.BaseRequest,
+        start_time: float | None,
+        request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+    ) -> tuple[web.StreamResponse, bool]:
+        self._open.begin(self)
+        try:
+            return await super()._handle_request(request, start_time, request_handler)
+        finally:
+            self._open.end(self)
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109
         """Give the handler so long, twice; then the connection is closed."""
@@ -134,20 +155,21 @@ class _Server(web.Server):
         self._observe = observe
         self._limit = limit
         self._cors = cors
+        self._open = OpenConnections() if limit.connections is None else limit.connections
         self._refused = RefusedConnections()
         self.unsent = Unsent()
 
     def _admit(self, transport: asyncio.Transport) -> bool:
         """Return whether a new connection is served. If not, it has its answer already."""
-        if len(self._connections) < self._limit.most:
+        if len(self._open) < self._limit.most:
             return True
-        if self._limit.beyond == "refuse":
-            self._limit.observe()
-            self._refused.add(transport)
-            return False
-        oldest = next(iter(self._connections))
-        idle = (one for one in self._connections if isinstance(one, _Connection) and not one.is_answering)
-        self._connections.pop(next(idle, oldest)).abort()
+        if not self._open.close_idle():
+            if self._limit.beyond == "refuse":
+                self._limit.observe_refused()
+                self._refused.add(transport)
+                return False
+            self._open.close_oldest()
+        self._limit.observe_closed()
         return True
 
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
@@ -180,8 +202,8 @@ class _Server(web.Server):
 
     def __call__(self) -> RequestHandler:
         return _Connection(
-            self, loop=self._loop, observe=self._observe, unsent=self.unsent, admit=self._admit, cors=self._cors,
-            **self._kwargs,
+            self, loop=self._loop, observe=self._observe, unsent=self.unsent, connections=self._open, admit=self._admit,
+            cors=self._cors, **self._kwargs,
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What becomes of a connection beyond the most that a listener keeps: one short answer, or the oldest one's place."""
+"""What becomes of a connection beyond the most that a listener keeps: an idle one's place, or one short answer."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Literal, cast
 
 from sidecar.fhir.outcome import operation_outcome
 from sidecar.web.errors import json_response
+from sidecar.web.open_connections import OpenConnections
 
 RETRY_AFTER_SECONDS = 5
 _LINGERING_SECONDS = 1
@@ -17,15 +18,19 @@ _MOST_LINGERING = 100
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimit:
-    """At most ``most`` open connections of a listener.
+    """At most ``most`` open connections of a listener. For a further one an idle one is closed.
 
-    ``beyond``: ``refuse`` a further one with 503, or ``close_oldest`` for it (an idle one, if there is any): for
-    probes and scrapes, which must be answered whoever holds connections. ``observe`` is called for each refused one.
+    ``beyond``: what is done where none is idle: ``refuse`` the further one with 503, or ``close_oldest`` for it, which
+    is for probes and scrapes. They must be answered whoever holds connections. ``observe_refused`` and
+    ``observe_closed`` are called for each one that is refused, and for each one that is closed for another.
+    ``connections``: those that count, where other listeners share them.
     """
 
     most: int
     beyond: Literal["refuse", "close_oldest"] = "refuse"
-    observe: Callable[[], None] = lambda: None
+    observe_refused: Callable[[], None] = lambda: None
+    observe_closed: Callable[[], None] = lambda: None
+    connections: OpenConnections | None = None
 
 
 DEFAULT_LIMIT = ConnectionLimit(2_000)

@@ -204,6 +204,7 @@ class Guard:
         """Every identifier by which the PACS may know the permitted patient; ``fresh``: not those that are kept."""
         with measure("patient"):
             known_as = await self._patients.identifiers(permit.patient, fresh=fresh)
+        with measure("issuers"):
             await self._issuers.check(known_as)
         return known_as
 

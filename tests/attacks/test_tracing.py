@@ -25,7 +25,7 @@ from tests.web.test_stream import GOOD, MULTIPART, answer
 
 STEPS = frozenset({
     "read", "token", "queue", "decide patient", "patient", "description", "ownership", "decide study", "fetch",
-    "transfer", "record", "ehr discovery", "ehr introspection", "pacs query",
+    "transfer", "record", "ehr discovery", "ehr introspection", "pacs query", "issuers",
 })  # fmt: skip
 PACS_STEP = re.compile(r"pacs [a-z]+")
 ROUTES = frozenset({

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import ThreadedResolver, web
 
+from sidecar.check.conformance.afterwards import ELSE
 from sidecar.check.conformance.client import Limits, Violated, connected
 from sidecar.check.conformance.finding import Finding, State, as_json, table
 from sidecar.listener import listen
@@ -35,6 +36,23 @@ async def test_nothing_listens() -> None:
     findings = await looked(f"http://127.0.0.1:{free_port()}/fhir")
     assert set(problems(findings).values()) == {3}
     assert {one.text for one in findings if one.state is State.PROBLEM} == {"no answer: ECONNREFUSED"}
+    assert_all_say(findings, "no answer: ECONNREFUSED")
+
+
+async def test_a_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No advice about --patient or a study that was not found: nobody was asked."""
+
+    async def resolve(*_: object, **__: object) -> list[Any]:
+        raise OSError(None, "no such name")
+
+    monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
+    assert_all_say(await looked("http://imaging.example.org/fhir"), "no answer: the name does not resolve (dns)")
+
+
+def assert_all_say(findings: list[Finding], text: str) -> None:
+    """All but those that cannot be seen from outside, whatever the server says."""
+    texts = {one.text for one in findings if one.checked != ELSE}
+    assert texts == {text, "the server was not reached"}
 
 
 async def test_a_server_that_hangs() -> None:
@@ -43,8 +61,21 @@ async def test_a_server_that_hangs() -> None:
 
     findings = await _answered(hang, seconds=1)
     assert set(problems(findings).values()) == {3}
-    assert "no answer in time" in table(findings)
+    assert_all_say(findings, "no answer in time")
+
+
+async def test_a_server_that_answers_once_and_hangs() -> None:
+    came: list[str] = []
+
+    async def hang(request: web.Request) -> web.StreamResponse:
+        came.append(request.path)
+        if len(came) > 1:
+            await forever()
+        return web.Response()
+
+    findings = await _answered(hang, seconds=1)
     assert "3 requests in a row had no answer" in table(findings)
+    assert len(came) == 4
 
 
 async def test_a_website() -> None:

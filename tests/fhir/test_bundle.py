@@ -111,10 +111,12 @@ def test_the_next_link_asks_the_same_further_on(parameters: Parameters) -> None:
     search = parse(*parameters)
     bundle = answer([study(f"1.2.{number}") for number in range(4)], search)
     url = link(bundle, "next")
-    if url is None:
+    matches = [one["resource"]["id"] for one in bundle.get("entry", ()) if one["search"]["mode"] == "match"]
+    if url is None:  # There is nothing further on: all are here, or none was asked for.
+        assert len(matches) == (0 if search.result.count == 0 else bundle["total"])
         return
     further = follow(url)
-    last = [one["resource"]["id"] for one in bundle["entry"] if one["search"]["mode"] == "match"][-1]
+    last = matches[-1]
     assert further.after is not None
     assert further.after.uid == last
     for part in ("identifiers", "started", "last_updated", "tokens", "result"):

@@ -162,6 +162,11 @@ def behind(content: bytes) -> File:
     return File(changed={0x0028_0103: explicit(0x0028_0103, "US", bytes(2)) + content})
 
 
+def implicit_behind(content: bytes) -> File:
+    """The same in Implicit VR."""
+    return File(IMPLICIT, implicit, changed={0x0028_0103: implicit(0x0028_0103, "US", bytes(2)) + content})
+
+
 def at_end(content: bytes) -> File:
     """Something behind the pixel data."""
     return File(behind=content)
@@ -208,6 +213,10 @@ AFTER_META = explicit(0x0002_0012, "UI", "1.2.3.4")
 CREATOR = explicit(0x0009_0010, "LO", "ACME")
 ICON = explicit(0x0028_0010, "US", b"\1\0") + explicit(PIXEL_DATA, "OW", bytes(64))
 SHORT_ICON = item(ICON, len(ICON) - 24)
+HIDDEN = explicit(ISSUER, "LO", EVIL)
+IMPLICIT_HIDDEN = implicit(ISSUER, "LO", EVIL)
+CREATOR_29 = explicit(0x0029_0010, "LO", "SIEMENS MEDCOM HEADER")
+PRIVATE_IMPLICIT = implicit(0x0029_0010, "LO", "SIEMENS MEDCOM HEADER")
 OTHERS = item(explicit(PATIENT_ID, "LO", EVIL))
 NONE = File(meta=lambda instance: b"")
 NONE_IMPLICIT = File(meta=lambda instance: b"", write=implicit)
@@ -396,9 +405,55 @@ KINDS: dict[str, Kind] = {
     "an icon item short by 24": Kind(
         behind(sequence(0x0088_0200, SHORT_ICON)), "element_overruns_item", "some trust the item, some its elements"),
     "an icon item short by 24, and its sequence": Kind(
-        behind(sequence(0x0088_0200, SHORT_ICON, len(ICON) - 16)), "data_behind_end", "likewise"),
+        behind(sequence(0x0088_0200, SHORT_ICON, len(ICON) - 16)), "element_overruns_item", "likewise"),
     "an icon item short by 24 in a whole sequence": Kind(
-        behind(sequence(0x0088_0200, SHORT_ICON, len(ICON) + 8)), PASSES, "behind its sequence all goes on alike"),
+        behind(sequence(0x0088_0200, SHORT_ICON, len(ICON) + 8)), PASSES,
+        "behind its sequence all goes on alike, or not at all"),
+    "an icon item short by 24 in a whole sequence, a delimiter in the rest": Kind(
+        behind(sequence(0x0088_0200, item(ICON[:-24] + SEQUENCE_END + HIDDEN + bytes(4), len(ICON) - 24),
+               len(ICON) + 8)), "element_overruns_item", "who trusts the item ends the sequence there"),
+    "an icon item short by 24, and another item": Kind(
+        behind(sequence(0x0088_0200, SHORT_ICON + item(b""), None)), "element_overruns_item",
+        "who trusts the item looks for the next one within the icon"),
+    "a delimiter first in a sequence of known length": Kind(
+        first(sequence(0x0008_0006, SEQUENCE_END + HIDDEN, None)), "no_item_in_sequence",
+        "dcmtk ends the sequence there, pydicom by its length"),
+    "a delimiter first in a sequence of known length, behind the header": Kind(
+        behind(sequence(0x0040_0275, SEQUENCE_END + HIDDEN, None)), "no_item_in_sequence", "likewise"),
+    "a delimiter in a sequence of known length, behind the header": Kind(
+        behind(sequence(0x0040_0275, item(b"") + SEQUENCE_END + HIDDEN, None)), "no_item_in_sequence", "likewise"),
+    "delimiters in an item of known length, behind the header": Kind(
+        behind(sequence(0x0040_0275, item(ITEM_END + SEQUENCE_END + HIDDEN), None)), "delimiter_in_item", "likewise"),
+    "a delimiter in a nested sequence of known length, behind the header": Kind(
+        behind(sequence(0x0040_0275, item(
+            sequence(0x0040_0008, SEQUENCE_END + ITEM_END + SEQUENCE_END + HIDDEN, None), UNDEFINED) + ITEM_END)),
+        "no_item_in_sequence", "likewise"),
+    "an item longer than its sequence, behind the header": Kind(
+        behind(sequence(0x0040_0275, item(b"", 24), None) + explicit(0x0041_1010, "OB", bytes(12) + HIDDEN)),
+        "item_overruns_sequence", "dcmtk goes on behind the item, pydicom behind the sequence"),
+    "an implicit sequence with an early delimiter, behind the header": Kind(
+        implicit_behind(implicit(0x0040_0275, "SQ", SEQUENCE_END + IMPLICIT_HIDDEN)), "no_item_in_sequence",
+        "as in explicit VR"),
+    "a private implicit sequence": Kind(
+        implicit_behind(PRIVATE_IMPLICIT + implicit(0x0029_1040, "SQ", item(implicit(0x0029_1041, "LO", "x ")))),
+        PASSES, "whether it is known for a sequence or not"),
+    "a private implicit sequence with an early delimiter": Kind(
+        File(IMPLICIT, implicit, changed={0x0008_0060: implicit(0x0009_0010, "LO", "CARDIO-D.R. 1.0") + implicit(
+            0x0009_1040, "SQ", SEQUENCE_END + implicit(PATIENT_ID, "LO", EVIL))}), "no_item_in_sequence",
+        "dcmtk has a dictionary of private sequences", dcmdump=EVIL),
+    "a private implicit value": Kind(
+        implicit_behind(PRIVATE_IMPLICIT + implicit(0x0029_1041, "LO", "a value that has no item")), PASSES,
+        "no item, so no reader finds a sequence"),
+    "a sequence of known length in a UN": Kind(
+        behind(explicit(0x0040_0275, "UN", item(implicit(0x0040_0007, "LO", "ab")))), PASSES, "PS3.5 6.2.2: implicit"),
+    "a sequence of known length in a UN, an early delimiter": Kind(
+        behind(explicit(0x0040_0275, "UN", SEQUENCE_END + HIDDEN)), "no_item_in_sequence",
+        "dcmtk can be told to look into it"),
+    "a sequence of known length in a UN, before the header": Kind(
+        first(explicit(0x0008_0006, "UN", SEQUENCE_END + patient(EVIL))), "no_item_in_sequence", "likewise",
+        dcmdump=EVIL),
+    "a private sequence of known length in a UN, an early delimiter": Kind(
+        behind(CREATOR_29 + explicit(0x0029_1040, "UN", SEQUENCE_END + HIDDEN)), "no_item_in_sequence", "likewise"),
     "sequences too deep": Kind(first(DEEP), "sequences_too_deep", "more than 32: readers give up in their own way"),
     "an item longer than its sequence": Kind(
         first(sequence(0x0008_0006, item(b"", 8)[:8], 8)), "item_overruns_sequence",

@@ -18,8 +18,24 @@ from sidecar.pacs.elements import Unreadable
 from sidecar.pacs.header import HeaderReader, InstanceHeader
 from sidecar.pacs.layouts import Layouts
 from sidecar.pacs.walk import LIMIT_BYTES
-from tests.pacs.file_kinds import EVIL, KINDS, NAMES, OWN, PATIENT_ID, SERIES, STUDY, Kind
-from tests.pacs.test_two_readings import explicit
+from tests.pacs.file_kinds import (
+    EVIL,
+    ICON,
+    ISSUER,
+    KINDS,
+    NAMES,
+    OWN,
+    PATIENT_ID,
+    SERIES,
+    STUDY,
+    File,
+    Kind,
+    Names,
+    behind,
+    implicit_behind,
+    sequence,
+)
+from tests.pacs.test_two_readings import SEQUENCE_END, explicit, implicit, item
 
 RULES_PAGE = Path(__file__).parents[2] / "docs" / "files.md"
 PASSING = [name for name, kind in KINDS.items() if not kind.rule]
@@ -56,16 +72,17 @@ def by_pydicom(data: bytes) -> str:
     return ""
 
 
-def by_dcmdump(data: bytes, directory: Path) -> str:
-    """The PatientID that dcmdump finds outside of sequences, empty: none."""
+def by_dcmdump(data: bytes, directory: Path, tag: int = PATIENT_ID) -> str:
+    """The PatientID, or another text, that dcmdump finds outside of sequences, empty: none."""
+    name = f"{tag >> 16:04x},{tag & 0xFFFF:04x}"
     file = directory / "image.dcm"
     file.write_bytes(data)
     found = subprocess.run(
-        ["dcmdump", "+L", "+E", "+uc", "+p", "+P", "0010,0020", str(file)],
+        ["dcmdump", "+L", "+E", "+uc", "+p", "+P", name, str(file)],
         check=False, capture_output=True, timeout=60,
     )  # fmt: skip
     lines = found.stdout.decode("latin-1").splitlines()
-    values = [line.partition("#")[0].partition(")")[2][3:].strip() for line in lines if line.startswith("(0010,0020)")]
+    values = [line.partition("#")[0].partition(")")[2][3:].strip() for line in lines if line.startswith(f"({name})")]
     (value,) = [value[1:-1].strip(" \0") if value.startswith("[") else value for value in values] or [""]
     return "" if value == "(no value available)" else value
 
@@ -156,6 +173,46 @@ def test_one_of_two_values_is_another_in_the_next_instance(name: str) -> None:
                 assert came.patient.patient_id == by_pydicom(data)
             else:
                 assert came == "patient_id_twice"
+
+
+VALUE = b"a value that has no item"
+EARLY = (SEQUENCE_END + implicit(ISSUER, "LO", EVIL)).ljust(len(VALUE), b"\0")
+SHORT = len(ICON) - 24
+
+
+@pytest.mark.parametrize(
+    ("file", "other", "rule"),
+    [
+        (
+            implicit_behind(implicit(0x0029_1041, "LO", VALUE)), implicit_behind(implicit(0x0029_1041, "LO", EARLY)),
+            "no_item_in_sequence",
+        ),
+        (
+            behind(explicit(0x0029_1041, "UN", VALUE)), behind(explicit(0x0029_1041, "UN", EARLY)),
+            "no_item_in_sequence",
+        ),
+        (
+            behind(sequence(0x0088_0200, item(ICON, SHORT), SHORT + 32)),
+            behind(sequence(0x0088_0200, item(ICON[:-24] + SEQUENCE_END + bytes(16), SHORT), SHORT + 32)),
+            "element_overruns_item",
+        ),
+    ],
+    ids=["implicit", "UN", "icon"],
+)  # fmt: skip
+def test_values_that_are_looked_into_are_so_in_each_instance(file: File, other: File, rule: str) -> None:
+    """Whatever the instances before had there (heads.py, layouts.py)."""
+    names, layouts = Names(999), Layouts()
+    for _ in range(3):
+        assert isinstance(outcome(file.data(file.pieces(names)), layouts), InstanceHeader)
+    assert outcome(other.data(other.pieces(names)), layouts) == rule
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if "delimiter" in name and "header" in name])
+def test_dcmdump_finds_another_issuer_behind_an_early_delimiter(name: str, tmp_path: Path) -> None:
+    """Behind the header, where it would not take another PatientID."""
+    if shutil.which("dcmdump") is None:
+        pytest.skip("dcmdump is not installed: apt-get install dcmtk")
+    assert by_dcmdump(written(name), tmp_path, ISSUER) == EVIL
 
 
 changes = st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=4), st.integers(0, 4)), max_size=3)

@@ -106,3 +106,25 @@ async def test_a_pacs_that_does_not_answer_is_no_permission() -> None:
     pacs.failure = Unavailable("x", reason="x")
     with pytest.raises(Unavailable):
         await issuers(pacs).check(ALICE)
+
+
+async def test_joined_issuers_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """With the configured patterns and a count, no number and no issuer: those are of the patient's name."""
+    rows = [row(number, f"1.2.{number}.{issuer}", issuer=issuer) for number in ("p1", "p2") for issuer in (ONE, OTHER)]
+    known = Issuers(FakePacs(*rows, row("p3", "1.2.3", issuer=ONE)), generated=MADE_UP, clock=Clock())
+    await known.check({PatientIdentifier("p3")})
+    assert caplog.records == []
+    for number in ("p1", "p2"):
+        await known.check({PatientIdentifier(number)})
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert (vars(record)["issuers"], vars(record)["patterns"]) == (2, ["DCM4CHEE.*"])
+    assert not {"p1", "p2", ONE, OTHER} & set(str(vars(record)).replace("'", " ").split())
+
+
+async def test_issuers_that_count_anyway_are_not_logged_as_joined(caplog: pytest.LogCaptureFixture) -> None:
+    """One issuer, or a refusal: nothing was joined."""
+    await Issuers(archive("A", "A"), generated=MADE_UP, clock=Clock()).check(ALICE)
+    with pytest.raises(BadGateway):
+        await Issuers(archive(ONE, "A"), generated=MADE_UP, clock=Clock()).check(ALICE)
+    assert [vars(one)["reason"] for one in caplog.records] == ["several_issuers"]

@@ -30,7 +30,7 @@ def hydra() -> Iterator[Hydra]:
         yield server
 
 
-@pytest.fixture(scope="module", params=STRATEGIES)
+@pytest.fixture(scope="module", params=STRATEGIES, ids={"opaque": "by-reference"}.get)
 def strategy(request: pytest.FixtureRequest) -> str:
     """Each form of access tokens."""
     return str(request.param)

@@ -80,14 +80,24 @@ async def test_haproxy_passes_trailers_on_and_shares_its_connections(monkeypatch
 @pytest.mark.parametrize("proxied", PROXIES)
 async def test_the_refusal_of_a_connection_reaches_the_app(proxied: Proxy) -> None:
     """It is written before a request has come, which a proxy must not take for a fault of its own."""
-    async with listen(web.Application(), "127.0.0.1", 0, limit=ConnectionLimit(1)) as upstream:
-        _, idle = await asyncio.open_connection("127.0.0.1", upstream)
+    begun = asyncio.Event()
+
+    async def endless(request: web.Request) -> web.Response:
+        begun.set()
+        return await asyncio.Future()
+
+    app = web.Application()
+    app.router.add_get("/endless", endless)
+    async with listen(app, "127.0.0.1", 0, limit=ConnectionLimit(1)) as upstream:
+        _, busy = await asyncio.open_connection("127.0.0.1", upstream)
+        busy.write(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+        await begun.wait()
         with proxied(upstream) as port:
             for _ in range(20):
                 answer = await asked(port, request(SEARCH))
                 assert (answer.status, answer.header("retry-after")) == (503, str(RETRY_AFTER_SECONDS))
                 assert b"too many connections" in answer.body
-        idle.close()
+        busy.close()
 
 
 async def test_plain_requests_are_served(proxy: int) -> None:

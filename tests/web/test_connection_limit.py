@@ -1,4 +1,4 @@
-"""Clients that hold hundreds of connections: a further one gets a clear 503 at once, and /healthz answers always."""
+"""Clients that hold hundreds of connections: idle ones make room, a further one gets a clear 503, /healthz answers."""
 
 import asyncio
 import contextlib
@@ -16,9 +16,8 @@ from aiohttp import web
 
 from sidecar.listener import Listener
 from sidecar.process import connections_allowed
-from sidecar.telemetry.metrics import Metrics
-from sidecar.web.admin import Readiness, create_admin
 from sidecar.web.connection_limit import _MOST_LINGERING, ADMIN_LIMIT, RETRY_AFTER_SECONDS, ConnectionLimit
+from sidecar.web.open_connections import OpenConnections
 from tests.attacks.raw import CONNECTION_SECONDS, RawAnswer, answers
 from tests.event_loops import Run
 from tests.sidecar_process import SidecarProcess
@@ -31,17 +30,18 @@ LIMIT = 150
 
 @dataclass
 class Served:
-    """A listener, and how many connections it refused."""
+    """A listener, and how many connections it refused, or closed for others."""
 
     listener: Listener
     refused: list[int] = field(default_factory=list)
+    closed: list[int] = field(default_factory=list)
+    may_end: asyncio.Event = field(default_factory=asyncio.Event)
+    running: int = 0
 
     @property
     def connections(self) -> int:
         """How many it has open."""
-        server = self.listener._runner.server
-        assert server is not None
-        return len(server.connections)
+        return len(self.listener._runner.server._open)  # type: ignore[union-attr]
 
     @property
     def lingering(self) -> int:
@@ -53,17 +53,48 @@ class Served:
         connect = asyncio.open_connection
         return [await connect("127.0.0.1", self.listener.port) for _ in range(count)]
 
+    async def occupy(self, count: int) -> list[Connection]:
+        """Connect so many clients, each with a request that is answered when it ``may_end``."""
+        begun = self.running
+        found = await self.connect(count)
+        for _, writer in found:
+            writer.write(LAST.replace(b"healthz", b"slow"))
+        await wait_until_async("they are being answered", lambda: self.running, (begun + count).__eq__)
+        return found
+
+
+def slow_app(served: "list[Served]") -> web.Application:
+    """/healthz at once, /slow when it may end."""
+
+    async def slow(request: web.Request) -> web.Response:
+        served[0].running += 1
+        await served[0].may_end.wait()
+        return web.Response()
+
+    async def alive(request: web.Request) -> web.Response:
+        return web.Response(text="alive")
+
+    app = web.Application()
+    app.router.add_get("/slow", slow)
+    app.router.add_get("/healthz", alive)
+    return app
+
 
 @contextlib.asynccontextmanager
-async def served(limit: int, beyond: Any, app: web.Application | None = None) -> AsyncIterator[Served]:
-    refused: list[int] = []
-    admin = create_admin(Metrics("1"), Readiness({}))
-    most = ConnectionLimit(limit, beyond, lambda: refused.append(1))
-    listener = Listener(app or admin, "127.0.0.1", 0, limit=most)
+async def served(
+    limit: int, beyond: Any, app: web.Application | None = None, connections: OpenConnections | None = None
+) -> AsyncIterator[Served]:
+    found: list[Served] = []
+    most = ConnectionLimit(
+        limit, beyond, lambda: found[0].refused.append(1), lambda: found[0].closed.append(1), connections
+    )
+    listener = Listener(app or slow_app(found), "127.0.0.1", 0, limit=most)
+    found.append(Served(listener))
     await listener.start()
     try:
-        yield Served(listener, refused)
+        yield found[0]
     finally:
+        found[0].may_end.set()
         await listener.stop(1)
 
 
@@ -96,23 +127,94 @@ def close(connections: list[Connection]) -> None:
 
 
 def test_a_connection_beyond_the_limit_is_refused_at_once(run: Run) -> None:
-    """Hundreds wait for nothing; those that have been accepted go on, and a place that is free is given away."""
+    """Where none is idle. Hundreds wait for nothing; those that have been accepted go on, and a free place is given."""
 
     async def scenario() -> None:
         async with served(LIMIT, "refuse") as server:
-            idle = await server.connect(LIMIT)
-            await wait_until_async("all are accepted", lambda: server.connections, LIMIT.__eq__)
+            busy = await server.occupy(LIMIT)
             # Half of them send nothing, the others their request before they are accepted.
             further = await server.connect(LIMIT // 2) + [await sent(server.listener.port) for _ in range(LIMIT // 2)]
             for one in further:
                 check_refusal(await asked(one))
             assert len(server.refused) == LIMIT
             assert server.connections == LIMIT
-            assert (await asked(idle[0], LAST)).status == 200
+            close(busy[:1])
             await wait_until_async("one has left", lambda: server.connections, (LIMIT - 1).__eq__)
             (another,) = await server.connect(1)
             assert (await asked(another, LAST)).status == 200
-            close([*idle, *further, another])
+            server.may_end.set()
+            assert (await asked(busy[-1])).status == 200
+            assert server.closed == []
+            close([*busy, *further, another])
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("head", [b"", b"GET /healthz HTTP/1.1\r\nHost:", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"])
+def test_idle_connections_keep_nobody_out(run: Run, head: bytes) -> None:
+    """They sent nothing, half a request's head, or have their answer and stay: for each further one the oldest goes."""
+
+    async def scenario() -> None:
+        async with served(LIMIT, "refuse") as server:
+            (busy,) = await server.occupy(1)
+            idle = await server.connect(LIMIT - 1)
+            for reader, writer in idle:
+                writer.write(head)
+                if head.endswith(b"\r\n\r\n"):
+                    async with asyncio.timeout(CONNECTION_SECONDS):
+                        await reader.readuntil(b"alive")
+            await wait_until_async("all are accepted", lambda: server.connections, LIMIT.__eq__)
+            further = [await sent(server.listener.port) for _ in range(10)]
+            for one in further:
+                assert (await asked(one)).status == 200
+            assert server.refused == []
+            # Some had the place of one of the ten that had left.
+            assert 1 <= len(server.closed) <= 10
+            async with asyncio.timeout(CONNECTION_SECONDS):
+                with contextlib.suppress(ConnectionError):
+                    assert await idle[0][0].read() == b""
+            server.may_end.set()
+            assert (await asked(busy)).status == 200
+            close([busy, *idle, *further])
+
+    run(scenario())
+
+
+def test_the_connection_that_is_idle_longest_goes_first(run: Run) -> None:
+    """Not the oldest: a proxy in front keeps connections, and uses them again."""
+
+    async def scenario() -> None:
+        async with served(3, "refuse") as server:
+            kept, silent, last = await server.connect(3)
+            await wait_until_async("all are accepted", lambda: server.connections, (3).__eq__)
+            kept[1].write(LAST.replace(b"Connection: close\r\n", b""))
+            async with asyncio.timeout(CONNECTION_SECONDS):
+                await kept[0].readuntil(b"alive")
+            further = []
+            for one in (silent, last):
+                further += await server.occupy(1)
+                with contextlib.suppress(ConnectionError):
+                    assert await one[0].read() == b""
+            assert (await asked(kept, LAST)).status == 200
+            close([kept, silent, last, *further])
+
+    run(scenario())
+
+
+def test_listeners_that_share_connections_count_them_together(run: Run) -> None:
+    """As the one before and the one after a reload do."""
+
+    async def scenario() -> None:
+        shared = OpenConnections()
+        async with served(2, "refuse", connections=shared) as old, served(2, "refuse", connections=shared) as new:
+            busy = await old.occupy(1) + await new.occupy(1)
+            (further,) = await new.connect(1)
+            check_refusal(await asked(further))
+            close(busy[:1])
+            await wait_until_async("one has left", lambda: len(shared), (1).__eq__)
+            (another,) = await new.connect(1)
+            assert (await asked(another, LAST)).status == 200
+            close([*busy, further, another])
 
     run(scenario())
 
@@ -122,8 +224,7 @@ def test_refused_connections_do_not_stay(run: Run) -> None:
 
     async def scenario() -> None:
         async with served(1, "refuse") as server:
-            idle = await server.connect(1)
-            await wait_until_async("it is accepted", lambda: server.connections, (1).__eq__)
+            busy = await server.occupy(1)
             further, most = [], 0
             for _ in range(2 * _MOST_LINGERING):
                 further += await server.connect(1)
@@ -133,7 +234,7 @@ def test_refused_connections_do_not_stay(run: Run) -> None:
             await wait_until_async("all are closed", lambda: server.lingering, (0).__eq__)
             for one in further:
                 check_refusal(await asked(one))
-            close([*idle, *further])
+            close([*busy, *further])
 
     run(scenario())
 
@@ -141,11 +242,11 @@ def test_refused_connections_do_not_stay(run: Run) -> None:
 def test_a_listener_ends_with_refused_connections(run: Run) -> None:
     async def scenario() -> None:
         async with served(1, "refuse") as server:
-            idle = await server.connect(1)
+            busy = await server.occupy(1)
             further = await server.connect(20)
             await wait_until_async("they are refused", lambda: len(server.refused), (20).__eq__)
         assert server.listener._runner.server is None
-        close([*idle, *further])
+        close([*busy, *further])
 
     run(scenario())
 
@@ -175,36 +276,20 @@ def test_an_answer_under_way_is_not_ended_for_another_connection(run: Run) -> No
     """As long as an idle connection is there. Without one the oldest goes: /healthz is answered in any case."""
 
     async def scenario() -> None:
-        may_end, running = asyncio.Event(), asyncio.Event()
-
-        async def slow(request: web.Request) -> web.Response:
-            running.set()
-            await may_end.wait()
-            return web.Response()
-
-        async def alive(request: web.Request) -> web.Response:
-            return web.Response(text="alive")
-
-        app = web.Application()
-        app.router.add_get("/slow", slow)
-        app.router.add_get("/healthz", alive)
-        async with served(2, "close_oldest", app) as server:
-            first, second = await server.connect(2)
-            first[1].write(LAST.replace(b"healthz", b"slow"))
-            await running.wait()
+        async with served(2, "close_oldest") as server:
+            (first,) = await server.occupy(1)
+            (second,) = await server.connect(1)
+            await wait_until_async("it is accepted", lambda: server.connections, (2).__eq__)
             (probe,) = await server.connect(1)
             assert (await asked(probe, LAST)).status == 200
             with contextlib.suppress(ConnectionError):
                 assert await second[0].read() == b""
-            (third,) = await server.connect(1)
-            running.clear()
-            third[1].write(LAST.replace(b"healthz", b"slow"))
-            await running.wait()
+            (third,) = await server.occupy(1)
             (last,) = await server.connect(1)
             assert (await asked(last, LAST)).status == 200
             with contextlib.suppress(ConnectionError):
                 assert await first[0].read() == b""
-            may_end.set()
+            server.may_end.set()
             assert (await asked(third)).status == 200
             close([first, second, third, probe, last])
 
@@ -232,15 +317,16 @@ def test_the_process_answers_probes_while_both_listeners_are_full(tmp_path: Path
 
     async def scenario(process: SidecarProcess) -> None:
         connect = asyncio.open_connection
-        idle = [await connect("127.0.0.1", port) for port in [process.port] * 100 + [process.admin_port] * 300]
-        further = [await connect("127.0.0.1", process.port) for _ in range(200)]
-        for one in further:
-            check_refusal(await asked(one, LAST))
+        idle = [await connect("127.0.0.1", port) for port in [process.port] * 300 + [process.admin_port] * 300]
+        further = await connect("127.0.0.1", process.port)
+        assert (await asked(further, LAST)).status == 404
         get = requests.get
         assert (await asyncio.to_thread(get, process.admin + "/healthz", timeout=60)).status_code == 200
         metrics = (await asyncio.to_thread(get, process.admin + "/metrics", timeout=60)).text
-        assert "smart_imaging_connections_refused_total 200.0" in metrics
-        close([*idle, *further])
+        assert "smart_imaging_connections_refused_total 0.0" in metrics
+        assert "smart_imaging_idle_connections_closed_total 201.0" in metrics
+        close([*idle, further])
+        await asyncio.gather(*(writer.wait_closed() for _, writer in idle), return_exceptions=True)
 
     with SidecarProcess(tmp_path, configuration) as process:
         asyncio.run(scenario(process))

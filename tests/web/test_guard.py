@@ -305,7 +305,7 @@ async def test_the_steps_are_timed() -> None:
     durations = start_durations()
     await world.guard.token(request(GOOD))
     await world.guard.study(PERMIT, PART)
-    assert set(durations) == {"token", "patient", "ownership"}
+    assert set(durations) == {"token", "patient", "issuers", "ownership"}
     assert all(0 <= seconds < 1 for seconds in durations.values())
 
 

@@ -109,12 +109,17 @@ async def test_what_is_not_there_is_404(world: World, path: str, method: str) ->
     assert world.pacs.requests == []
 
 
-@pytest.mark.parametrize("path", [*OPEN, *PROTECTED, SEARCH_BY_POST])
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [
+        (path, method)
+        for path in [*OPEN, *PROTECTED, SEARCH_BY_POST]
+        for method in ["POST", "PUT", "PATCH", "DELETE"]
+        if (path, method) != (SEARCH_BY_POST, "POST")
+    ],
+)
 async def test_writes_are_405_with_what_is_allowed(world: World, path: str, method: str) -> None:
     """STOW-RS, deletion, FHIR create and update; the archive hears nothing of them."""
-    if (path, method) == (SEARCH_BY_POST, "POST"):
-        return
     async with world.request(method, path, **AUTHORIZED) as answer:
         assert answer.status == 405
         allowed = {one.strip() for one in answer.headers["Allow"].split(",")}

@@ -77,7 +77,7 @@ async def test_a_retrieval_is_seen_step_by_step() -> None:
         assert parents == {
             (WADO, "read"), (WADO, "token"), ("token", "ehr discovery"), ("token", "ehr introspection"),
             (WADO, "decide patient"), (WADO, "patient"), (WADO, "ownership"), ("ownership", "pacs query"),
-            ("patient", "pacs query"),
+            (WADO, "issuers"), ("issuers", "pacs query"),
             (WADO, "decide study"), (WADO, "queue"), (WADO, "record"), (WADO, "fetch"), ("fetch", "pacs query"),
             ("fetch", "pacs study"),
             ("fetch", "transfer"),

@@ -97,5 +97,6 @@ AFTERWARDS = (
     Check(44, "503 while images are staged", _slow_retrievals),
     Check(54, "shared caches", _caching),
 )
-BEYOND = tuple(Check(number, "what else it demands", _beyond(why)) for number, why in BEYOND_A_CLIENT.items())
+ELSE = "what else it demands"
+BEYOND = tuple(Check(number, ELSE, _beyond(why)) for number, why in BEYOND_A_CLIENT.items())
 """So that each requirement has its line."""

@@ -154,6 +154,7 @@ class Client:
         self._token = token
         self._trusted = {_origin(base)}
         self._silences = 0
+        self.was_reached = False
         self._ends = time.monotonic() + limits.overall_seconds
         self.base = base
         self.limits = limits
@@ -225,12 +226,15 @@ class Client:
             self._silences += 1
             raise NoAnswer("no answer in time") from None
         except aiohttp.ClientPayloadError:
+            self.was_reached = True
             raise NoAnswer("the answer broke off") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             self._silences += 1
             why = why_unreachable(error)
+            why = "the name does not resolve (dns)" if why == "dns" else why
             raise NoAnswer("no answer" + (f": {why}" if why else "")) from None
         self._silences = 0
+        self.was_reached = True
         return answer
 
     async def _read(

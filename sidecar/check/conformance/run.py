@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from sidecar.check.conformance import discovery, tokens
-from sidecar.check.conformance.afterwards import AFTERWARDS, BEYOND
+from sidecar.check.conformance.afterwards import AFTERWARDS, BEYOND, ELSE
 from sidecar.check.conformance.client import Limits, NotTested, Violated, connected
 from sidecar.check.conformance.filters import FILTERS
 from sidecar.check.conformance.finding import Finding, State
@@ -35,6 +35,8 @@ async def conformance(
         visit = Visit(client, patient or patient_in(token))
         visit.origin = origin or visit.origin
         found = [await _looked(check, visit) for check in CHECKS]
+        if not client.was_reached:  # What was not learnt is not the token's, or the patient's, fault.
+            found = [_not_reached(one) for one in found]
     order = sorted(found, key=lambda one: one.number)  # Stable: those of a number in the order of the checks.
     return [_without(token, one) for one in order]
 
@@ -49,6 +51,12 @@ async def _looked(check: Check, visit: Visit) -> Finding:
     except Exception as error:  # Whatever a server answers is a finding.
         state, text = State.PROBLEM, f"an answer that nothing can be made of ({type(error).__name__})"
     return Finding(check.number, check.checked, state, text, check.says or REQUIREMENTS[check.number])
+
+
+def _not_reached(finding: Finding) -> Finding:
+    if finding.state is State.NOT_TESTED and finding.checked != ELSE:
+        return replace(finding, text="the server was not reached")
+    return finding
 
 
 def _without(token: str | None, finding: Finding) -> Finding:
