@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sidecar.common.content_coding import content_coding
 from sidecar.common.errors import BadGateway, NotAcceptable, NotFound, Problem
 from sidecar.common.media_type import MediaType, parse_media_type
 from sidecar.pacs.client import refused
@@ -54,8 +55,8 @@ def check_head(status: int, headers: Mapping[str, str], kind: Kind, *, chunked: 
         raise RangeNotSatisfiable("The resource has no such range.", reason="pacs_range")
     if status != 200 and not is_partial:
         raise _problem(status, headers, kind)
-    if headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise _unusable("encoded")
+    if coding := content_coding(headers):
+        raise _unusable("encoded", coding)
     written = headers.get("Content-Type", "")
     content_type = _content_type(written)
     if not _is_expected(content_type, kind) or (is_partial and content_type.name.startswith("multipart/")):
@@ -130,6 +131,6 @@ def _boundary(content_type: MediaType) -> str:
     return boundary
 
 
-def _unusable(reason: str) -> Problem:
-    log.error("the PACS's answer cannot be used", extra={"reason": reason})
-    return BadGateway("The image archive gave an answer that cannot be used.", reason="pacs_" + reason)
+def _unusable(reason: str, detail: str | None = None) -> Problem:
+    log.error("the PACS's answer cannot be used", extra={"reason": reason, "detail": detail})
+    return BadGateway("The image archive gave an answer that cannot be used.", reason="pacs_" + reason).because(detail)

@@ -402,6 +402,8 @@ def failed(reason: str, detail: str | None = None) -> Problem:
         return _broken("query_too_large")
     if reason.startswith("query_"):
         return _broken(reason)
+    if reason == "encoded":
+        return _broken("pacs_encoded").because(detail)
     return Unavailable("The image archive cannot be reached now; try again.", reason="pacs_" + reason).because(detail)
 
 

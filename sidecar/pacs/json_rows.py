@@ -15,7 +15,7 @@ _PIECE_BYTES = 2_048  # So much is copied at once: what belongs to the next rows
 # To the end of a string; up to the next brace, over whole strings and over whole objects that hold none.
 _STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _PLAIN = re.compile(rb'(?:[^{}"]++|"(?:[^"\\]++|\\.)*+"|\{(?:[^{}"]++|"(?:[^"\\]++|\\.)*+")*+\})*+', re.DOTALL)
-_SPACE = b" \t\r\n"
+_SPACE = re.compile(rb"[ \t\r\n]++")
 
 
 class NotRows(ValueError):
@@ -53,9 +53,9 @@ class Rows:
             raise NotRows("truncated")
 
     def _between(self, chunk: bytes, position: int) -> int:
+        if space := _SPACE.match(chunk, position):
+            return space.end()
         character = chunk[position : position + 1]
-        if character in _SPACE:
-            return position + 1
         if self._expects == b"end" or character not in self._expects:
             raise NotRows("metadata_wrong_shape")
         if character == b"{":
