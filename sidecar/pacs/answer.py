@@ -62,8 +62,10 @@ def check_head(status: int, headers: Mapping[str, str], kind: Kind, *, chunked: 
     if not _is_expected(content_type, kind) or (is_partial and content_type.name.startswith("multipart/")):
         raise _unusable("content_type")
     boundary = _boundary(content_type) if content_type.name == "multipart/related" else None
+    if boundary is not None and kind in OBJECTS and not content_type.parameter("type"):
+        written += '; type="application/dicom"'  # It must be there (RFC 2387 3.1), and clients look at it.
     length = headers.get("Content-Length")
-    if length is None and boundary is None and not chunked:
+    if length is None and boundary is None and not chunked and kind is not Kind.METADATA:  # Its array has an end.
         raise _unusable("unknown_length")
     if length is not None and not re.fullmatch(r"[0-9]{1,18}", length):
         raise _unusable("content_length")
@@ -110,7 +112,7 @@ def _is_expected(content_type: MediaType, kind: Kind) -> bool:
         return name in JSON_TYPES
     if kind in OBJECTS:
         if name == "multipart/related":
-            return _part_type(content_type) == "application/dicom"
+            return _part_type(content_type) in ("application/dicom", "")  # Each part says its own.
         return kind is Kind.INSTANCE and name == "application/dicom"
     if name == "application/pdf" and kind in (Kind.RENDERED, Kind.THUMBNAIL):
         return True

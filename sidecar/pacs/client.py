@@ -21,6 +21,7 @@ from sidecar.common.errors import BadGateway, GatewayTimeout, Problem, Unavailab
 from sidecar.common.fetch import Answer, FetchFailed, fetch, why_unreachable
 from sidecar.common.spans import KIND, STATUS, span, trace_headers
 from sidecar.pacs.dialects import Dialect
+from sidecar.pacs.json_type import JsonType
 from sidecar.pacs.patience import Patience
 from sidecar.pacs.query_rows import SEARCH_BYTES, Budget, Identity, RowReader
 from sidecar.pacs.resources import Kind, Query, Retrieval
@@ -92,6 +93,7 @@ class PacsClient:
         self._query_patience = query_patience
         self._page_seconds = timeout_seconds if query_patience is None else warm_seconds
         self._observe = observe
+        self._query_type, self._metadata_type = JsonType(), JsonType()
         # Orthanc spends 22 ms instead of 2 on an instance when gzip is asked for: bytes travel as they are stored.
         self._headers = {"Accept-Encoding": "identity"}
         if authorization is not None:
@@ -216,9 +218,21 @@ class PacsClient:
                 await page.end()
             except FetchFailed as failure:
                 raise failed(failure.reason) from None
+        if page.damaged:
+            log.warning("rows of the PACS have values that are no JSON", extra={"rows": page.damaged})
         return page, any(map(_has_more, answer.headers.getall("Warning", ())))
 
     async def _ask(self, url: URL, seconds: float, reader: Callable[[], RowReader]) -> tuple[Answer, RowReader]:
+        accept = self._query_type.accept
+        answer, page = await self._fetch_rows(url, seconds, reader, accept)
+        if other := self._query_type.instead(accept, answer.status):
+            answer, page = await self._fetch_rows(url, seconds, reader, other)
+            self._query_type.learn(other, answer.status)
+        return self._usable(answer), page
+
+    async def _fetch_rows(
+        self, url: URL, seconds: float, reader: Callable[[], RowReader], accept: str
+    ) -> tuple[Answer, RowReader]:
         started = time.perf_counter()
         status = "failed"
         try:
@@ -231,7 +245,7 @@ class PacsClient:
                         url,
                         limit_bytes=SEARCH_BYTES,
                         timeout_seconds=seconds,
-                        headers={**self._headers, "Accept": "application/dicom+json"},
+                        headers={**self._headers, "Accept": accept},
                         name="pacs query",
                         take=page.feed,
                     )
@@ -248,6 +262,11 @@ class PacsClient:
             raise failed(failure.reason, failure.detail) from None
         finally:
             self._observe("query", status, time.perf_counter() - started)
+        return answer, page
+
+    @staticmethod
+    def _usable(answer: Answer) -> Answer:
+        """Return the answer to a query. Raises the ``Problem`` that its status is."""
         if answer.status == 400:
             raise QueryRefused("The image archive cannot answer this search.", reason="pacs_query_refused")
         if answer.status == 413:
@@ -262,7 +281,7 @@ class PacsClient:
             raise NotSupported(UNUSABLE, reason="pacs_status").because(f"status {answer.status}")
         if answer.status not in (200, 204):
             raise refused(answer.status, answer.headers.get("Retry-After"))
-        return answer, page
+        return answer
 
     @asynccontextmanager
     async def open(
@@ -304,7 +323,7 @@ class PacsClient:
         self, url: URL, kind: str, headers: dict[str, str], permit: StudyPermit | HeaderPermit, expected: int | None
     ) -> Upstream:
         async def start(note: Callable[[], None] = lambda: None) -> Upstream:
-            upstream = await self._start(url, kind, headers)
+            upstream = await self._start(url, kind, dict(headers))
             upstream.expected = expected
             return upstream
 
@@ -324,9 +343,22 @@ class PacsClient:
         with span("pacs " + kind, "client") as step:
             step.set("http.request.method", "GET")
             step.set(KIND, kind)
-            upstream = await self._begin(url, kind, {**headers, **trace_headers()})
+            headers |= trace_headers()
+            if kind == Kind.METADATA:
+                upstream = await self._begin_metadata(url, headers)
+            else:
+                upstream = await self._begin(url, kind, headers)
             step.set(STATUS, upstream.status)
             return upstream
+
+    async def _begin_metadata(self, url: URL, headers: dict[str, str]) -> Upstream:
+        accept = self._metadata_type.accept
+        upstream = await self._begin(url, Kind.METADATA, headers | {"Accept": accept})
+        if other := self._metadata_type.instead(accept, upstream.status):
+            upstream.close()
+            upstream = await self._begin(url, Kind.METADATA, headers | {"Accept": other})
+            self._metadata_type.learn(other, upstream.status)
+        return upstream
 
     async def _begin(self, url: URL, kind: str, headers: dict[str, str]) -> Upstream:
         started = time.perf_counter()

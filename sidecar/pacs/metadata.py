@@ -1,6 +1,7 @@
 """DICOM JSON metadata as it goes by (PS3.18 10.4.1.1.2, Annex F): checked and rewritten row by row, memory bounded."""
 
 import asyncio
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import Any
 import orjson
 
 from sidecar.common.dicom_json import Row, text
+from sidecar.common.lenient_json import read_json
 from sidecar.common.slices import in_slices
 from sidecar.pacs.header import InstanceHeader
 from sidecar.pacs.json_rows import NotRows, Rows
@@ -17,6 +19,8 @@ from sidecar.pacs.large_row import PART_BYTES, LargeRow, NotJson
 from sidecar.pacs.ownership import owner_of
 from sidecar.pacs.rewrite import TooDeep, rewrite_row
 from sidecar.pacs.scanner import Check, Malformed
+
+log = logging.getLogger(__name__)
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 _STEP_BYTES = 4_096
@@ -35,6 +39,7 @@ class Metadata:
         self._check = check
         self._root = root
         self._rows = Rows(row_bytes=row_bytes)
+        self._damaged = 0
         self.parts = 0
 
     def length(self, came: int | None) -> int | None:
@@ -77,6 +82,8 @@ class Metadata:
             self._rows.end()
         except NotRows as wrong:
             raise Malformed(wrong.args[0]) from None
+        if self._damaged:
+            log.warning("metadata of the PACS have values that are no JSON", extra={"rows": self._damaged})
         if not self.parts:
             raise Malformed("empty")  # What is permitted is there: a study without instances is none.
         return b"]"
@@ -92,9 +99,10 @@ class Metadata:
 
     def _written(self, text_of_row: bytes) -> bytes:
         try:
-            row = orjson.loads(text_of_row)
+            row, is_damaged = read_json(text_of_row)
         except ValueError:
             raise Malformed("metadata_not_json") from None
+        self._damaged += is_damaged
         row = _tags(row, row)
         self._check(_header_of(row))
         return orjson.dumps(rewrite_row(row, self._root, context=_instance_url(row, self._root)))
@@ -104,7 +112,9 @@ class Metadata:
             large = LargeRow(text_of_row)
             row = _tags(large.attributes, large.names)  # An identifier that is large names nobody.
             self._check(_header_of(row))
-            return large.written(self._root, _instance_url(row, self._root))
+            written = large.written(self._root, _instance_url(row, self._root))
+            self._damaged += bool(large.damage)
+            return written
         except NotJson:
             raise Malformed("metadata_not_json") from None
 

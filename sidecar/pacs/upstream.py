@@ -10,7 +10,6 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from sidecar.common.content_coding import decoder_for
 from sidecar.pacs.socket_body import SocketBody, take_over
 
-
 _OF_ENCODED = ("Content-Encoding", "Content-Length", "ETag", "Accept-Ranges", "Content-MD5", "Digest")
 """Header lines that are about the compressed body."""
 

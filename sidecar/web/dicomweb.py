@@ -234,6 +234,8 @@ class DicomWeb:
                 unwrap=unwrap, zipped=zipped,
                 one_part=resource.kind is Kind.INSTANCE or len(resource.frames) == 1,
             )  # fmt: skip
+            if resource.kind is Kind.METADATA:  # Some archives write application/json.
+                head = replace(head, content_type=DICOM_JSON, media_type=DICOM_JSON)
             if zipped:
                 head = replace(head, content_type="application/zip", media_type="application/zip")
             elif unwrap and head.boundary is not None:

@@ -28,7 +28,7 @@ class Sent:
     """An answer: ``framing`` is ``length``, ``chunked`` or ``close`` (HTTP/1.0); ``cut``: bytes that are not sent."""
 
     kind: str
-    """One of ``PATHS``, ``series`` for a list of them."""
+    """One of ``PATHS``, ``series`` for a list of them, ``owners`` for one of studies by their UID."""
     body: bytes
     content_type: str
     status: int = 200
@@ -126,7 +126,7 @@ class OddArchive:
         level = path.rpartition("/")[2]
         if path.endswith(("/studies", "/series", "/instances")):
             rows = [] if "offset=" in query or FOREIGN in target else self.rows
-            kind = "list" if level == "studies" else level
+            kind = level if level != "studies" else "owners" if "StudyInstanceUID=" in query else "list"
             return Sent(kind, json.dumps(rows, ensure_ascii=False).encode(), DICOM_JSON)
         if level == "metadata":
             return Sent(level, json.dumps(self.rows, ensure_ascii=False).encode(), DICOM_JSON)
