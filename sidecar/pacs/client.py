@@ -54,7 +54,13 @@ class UnknownTexts(BadGateway):
 
 
 class NotSupported(BadGateway):
-    """The PACS has no such query resource (404, 405, 501)."""
+    """The PACS does not have this kind of resource (404, 405, 501): ``kind`` is its name in a path."""
+
+    status = 501
+    code = "not-supported"
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"The image archive does not offer {kind} by DICOMweb.", reason="pacs_no_" + kind)
 
 
 class PacsClient:
@@ -211,7 +217,7 @@ class PacsClient:
         url = URL(query.url(self.root) + "?" + self.dialect.query(parameters), encoded=True)
         # Limits hold for the search as a whole; a reader is for one answer: a request may have to be sent twice.
         answer, page = await self._ask(
-            url, seconds, lambda: RowReader(query.level, budget, converts_text=self.dialect.converts_text)
+            url, query.level, seconds, lambda: RowReader(query.level, budget, converts_text=self.dialect.converts_text)
         )
         if answer.status == 200:
             try:
@@ -222,13 +228,15 @@ class PacsClient:
             log.warning("rows of the PACS have values that are no JSON", extra={"rows": page.damaged})
         return page, any(map(_has_more, answer.headers.getall("Warning", ())))
 
-    async def _ask(self, url: URL, seconds: float, reader: Callable[[], RowReader]) -> tuple[Answer, RowReader]:
+    async def _ask(
+        self, url: URL, level: str, seconds: float, reader: Callable[[], RowReader]
+    ) -> tuple[Answer, RowReader]:
         accept = self._query_type.accept
         answer, page = await self._fetch_rows(url, seconds, reader, accept)
         if other := self._query_type.instead(accept, answer.status):
             answer, page = await self._fetch_rows(url, seconds, reader, other)
             self._query_type.learn(other, answer.status)
-        return self._usable(answer), page
+        return self._usable(answer, level), page
 
     async def _fetch_rows(
         self, url: URL, seconds: float, reader: Callable[[], RowReader], accept: str
@@ -265,8 +273,8 @@ class PacsClient:
         return answer, page
 
     @staticmethod
-    def _usable(answer: Answer) -> Answer:
-        """Return the answer to a query. Raises the ``Problem`` that its status is."""
+    def _usable(answer: Answer, level: str) -> Answer:
+        """Return the answer to a query at ``level``. Raises the ``Problem`` that its status is."""
         if answer.status == 400:
             raise QueryRefused("The image archive cannot answer this search.", reason="pacs_query_refused")
         if answer.status == 413:
@@ -277,8 +285,10 @@ class PacsClient:
                 reason="pacs_status",
             )
         if answer.status in (404, 405, 501):
-            log.error("the PACS does not have such a query", extra={"upstream_status": answer.status})
-            raise NotSupported(UNUSABLE, reason="pacs_status").because(f"status {answer.status}")
+            log.error("the PACS does not have such a query", extra={"upstream_status": answer.status, "detail": level})
+            if level == "studies":  # Every archive has them: its address is wrong.
+                raise _broken("pacs_status").because(f"status {answer.status}")
+            raise NotSupported(level).because(f"status {answer.status}")
         if answer.status not in (200, 204):
             raise refused(answer.status, answer.headers.get("Retry-After"))
         return answer
@@ -403,13 +413,13 @@ class PacsClient:
         page, _ = await self._read_page(Query("studies"), [("limit", "1")], self._timeout_seconds, budget)
         return next((text(row, "SpecificCharacterSet") for row in page.rows), None)
 
-    async def peek(self, name: str) -> Answer | None:
+    async def peek(self, name: str, *, accept: str = "application/json", limit_bytes: int = 65_536) -> Answer | None:
         """Return what the PACS answers at ``name`` below its root, ``None`` unless that is a 200; nothing is raised."""
         url = URL(f"{self.root}/{name}", encoded=True)
         try:
             answer = await fetch(
-                self._session, "GET", url, limit_bytes=65_536, timeout_seconds=self._timeout_seconds,
-                headers={**self._headers, "Accept": "application/json"}, name="pacs look",
+                self._session, "GET", url, limit_bytes=limit_bytes, timeout_seconds=self._timeout_seconds,
+                headers={**self._headers, "Accept": accept}, name="pacs look",
             )  # fmt: skip
         except FetchFailed:
             return None
