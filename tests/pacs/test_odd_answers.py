@@ -14,7 +14,7 @@ from aiohttp.http_parser import HttpResponseParser, HttpResponseParserPy
 from sidecar.server import Sidecar
 from tests.common.peer import all_that_is_said
 from tests.pacs.odd_archive import PATHS, OddArchive, Sent, row, with_body
-from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr, sidecar_between
+from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, TOKEN, ScriptedEhr, sidecar_between
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 OK, RESET = 200, 0
@@ -357,3 +357,12 @@ async def test_an_archive_that_knows_neither_is_not_asked_twice_each_time() -> N
         before = len(archive.asked)
         assert (await ask("list"))[0] == 502
         assert len(archive.asked) == before + 1
+
+
+@pytest.mark.parametrize("old", [f'"{PATIENT}"', f'"{SERIES}"', f'"{INSTANCE}"'])
+async def test_an_instance_of_somebody_who_cannot_be_read_is_nobodys(old: str) -> None:
+    """Some archives name no patient below a study. A value that cannot be read is not one that is missing."""
+    odd = only("instances", lambda one: with_body(one, old.encode(), b"NaN"))
+    async with asking(OddArchive(odd)) as (ask, _):
+        assert (await ask("instance"))[0] == 404
+        assert (await ask("instances"))[2] == b"[]"
