@@ -8,6 +8,8 @@ from sidecar.check import permissions
 from sidecar.check.character_sets import NAME as CHARACTER_SETS
 from sidecar.check.character_sets import TOO_SLOW, character_sets, hint_of_rows
 from sidecar.check.finding import Finding, failed, failure, ok, skipped, slow_ehr, warning
+from sidecar.check.resources import NAME as RESOURCES
+from sidecar.check.resources import resources
 from sidecar.common.dicom_json import Row, text
 from sidecar.common.errors import BadGateway, Forbidden, Problem
 from sidecar.common.fetch import FetchFailed
@@ -328,7 +330,7 @@ EHR: tuple[tuple[str, Check], ...] = (
 PACS: tuple[tuple[str, Check], ...] = (
     ("pacs.query", query), ("pacs.dialect", dialect), ("pacs.changes_url", changes),
     (CHARACTER_SETS, character_sets), ("pacs.studies", studies),
-    ("pacs.counts", counts), ("access.rules", permissions.rules),
+    ("pacs.counts", counts), (RESOURCES, resources), ("access.rules", permissions.rules),
 )  # fmt: skip
-NOT_NEEDED = frozenset({"pacs.changes_url", "pacs.counts"})
+NOT_NEEDED = frozenset({"pacs.changes_url", "pacs.counts", RESOURCES})
 """Nothing builds on these: the checks behind them are made when they fail, too."""

@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ import orjson
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from sidecar.common.content_coding import Undecodable, content_coding, decoder_for
 from sidecar.common.spans import REASON, STATUS, Span, current_span, span, trace_headers
 
 T = TypeVar("T")
@@ -108,8 +109,9 @@ async def fetch(
 
     ``name``: of its span, a constant that begins with the peer's. ``take``: gets the body of a 200
     piece by piece, as it comes; then the ``Answer`` has none.
-    Raises ``FetchFailed`` with ``timeout``, ``unreachable`` or ``too_large``, or as ``take`` does; any status is an
-    ``Answer``.
+    What comes compressed all the same is decompressed; ``limit_bytes`` holds for the result, too.
+    Raises ``FetchFailed`` with ``timeout``, ``unreachable``, ``too_large`` or ``encoded``, or as ``take`` does; any
+    status is an ``Answer``.
     """
     with span(name, "client") as step:
         step.set("http.request.method", method)
@@ -119,7 +121,7 @@ async def fetch(
                 session.request(
                     method,
                     url if isinstance(url, URL) else URL(url, encoded=True),
-                    # The session does not decompress (retrievals pass as they are): nothing compressed is asked for.
+                    # The session does not decompress: nothing compressed is asked for.
                     headers={"Accept-Encoding": "identity", **(headers or {}), **trace_headers()},
                     data=form,
                     allow_redirects=False,
@@ -134,6 +136,8 @@ async def fetch(
                 return Answer(response.status, response.headers, await _whole(response, limit_bytes, take))
         except TimeoutError:
             raise _failed(step, "timeout") from None
+        except Undecodable as damaged:
+            raise _failed(step, "encoded", damaged.reason.removeprefix("encoded_")) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _failed(step, "unreachable", why_unreachable(error)) from None
 
@@ -143,7 +147,7 @@ async def _whole(
 ) -> bytes:
     body = bytearray()
     length = 0
-    async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+    async for chunk in _decoded(response, limit_bytes):
         length += len(chunk)
         if length > limit_bytes:
             raise _failed(current_span(), "too_large")
@@ -152,6 +156,26 @@ async def _whole(
         else:
             await take(chunk)
     return bytes(body)
+
+
+async def _decoded(response: aiohttp.ClientResponse, limit_bytes: int) -> AsyncIterator[bytes]:
+    """The body's pieces, decompressed. Raises ``Undecodable``, ``FetchFailed`` (``encoded``, ``too_large``)."""
+    decoder, coding = decoder_for(response.headers), content_coding(response.headers)
+    came = 0
+    async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+        if coding is None:
+            yield chunk
+            continue
+        if decoder is None:
+            raise _failed(current_span(), "encoded", coding)
+        came += len(chunk)
+        if came > limit_bytes:  # What is compressed may become nothing.
+            raise _failed(current_span(), "too_large")
+        for piece in decoder.steps(chunk):
+            yield piece
+            await asyncio.sleep(0)
+    if decoder is not None:
+        decoder.end()
 
 
 def _failed(step: Span, reason: str, detail: str | None = None) -> FetchFailed:

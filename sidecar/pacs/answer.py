@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sidecar.common.content_coding import content_coding
 from sidecar.common.errors import BadGateway, NotAcceptable, NotFound, Problem
 from sidecar.common.media_type import MediaType, parse_media_type
 from sidecar.pacs.client import refused
@@ -56,8 +57,8 @@ def check_head(status: int, headers: Mapping[str, str], kind: Kind, *, chunked: 
         raise RangeNotSatisfiable("The resource has no such range.", reason="pacs_range")
     if status != 200 and not is_partial:
         raise _problem(status, headers, kind)
-    if headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise _unusable("encoded")
+    if coding := content_coding(headers):
+        raise _unusable("encoded", coding)
     written = headers.get("Content-Type", "")
     content_type = _content_type(written)
     if not _is_expected(content_type, kind) or (is_partial and content_type.name.startswith("multipart/")):
@@ -65,8 +66,10 @@ def check_head(status: int, headers: Mapping[str, str], kind: Kind, *, chunked: 
     if content_type.name in DOCUMENT_TYPES:
         written = content_type.name  # A parameter may be a file's name, which may be the patient's.
     boundary = _boundary(content_type) if content_type.name == "multipart/related" else None
+    if boundary is not None and kind in OBJECTS and not content_type.parameter("type"):
+        written += '; type="application/dicom"'  # It must be there (RFC 2387 3.1), and clients look at it.
     length = headers.get("Content-Length")
-    if length is None and boundary is None and not chunked:
+    if length is None and boundary is None and not chunked and kind is not Kind.METADATA:  # Its array has an end.
         raise _unusable("unknown_length")
     if length is not None and not re.fullmatch(r"[0-9]{1,18}", length):
         raise _unusable("content_length")
@@ -113,7 +116,7 @@ def _is_expected(content_type: MediaType, kind: Kind) -> bool:
         return name in JSON_TYPES
     if kind in OBJECTS:
         if name == "multipart/related":
-            return _part_type(content_type) == "application/dicom"
+            return _part_type(content_type) in ("application/dicom", "")  # Each part says its own.
         return kind is Kind.INSTANCE and name == "application/dicom"
     if name == "application/pdf" and kind is Kind.THUMBNAIL:
         return True
@@ -157,6 +160,6 @@ def _boundary(content_type: MediaType) -> str:
     return boundary
 
 
-def _unusable(reason: str) -> Problem:
-    log.error("the PACS's answer cannot be used", extra={"reason": reason})
-    return BadGateway("The image archive gave an answer that cannot be used.", reason="pacs_" + reason)
+def _unusable(reason: str, detail: str | None = None) -> Problem:
+    log.error("the PACS's answer cannot be used", extra={"reason": reason, "detail": detail})
+    return BadGateway("The image archive gave an answer that cannot be used.", reason="pacs_" + reason).because(detail)

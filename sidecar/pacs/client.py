@@ -22,6 +22,7 @@ from sidecar.common.fetch import Answer, FetchFailed, fetch, why_unreachable
 from sidecar.common.spans import KIND, STATUS, span, trace_headers
 from sidecar.pacs.dialects import Dialect
 from sidecar.pacs.head_requests import HeadRequests
+from sidecar.pacs.json_type import JsonType
 from sidecar.pacs.patience import Patience
 from sidecar.pacs.query_rows import SEARCH_BYTES, Budget, Identity, RowReader
 from sidecar.pacs.resources import Kind, Query, Retrieval
@@ -54,7 +55,13 @@ class UnknownTexts(BadGateway):
 
 
 class NotSupported(BadGateway):
-    """The PACS has no such query resource (404, 405, 501)."""
+    """The PACS does not have this kind of resource (404, 405, 501): ``kind`` is its name in a path."""
+
+    status = 501
+    code = "not-supported"
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"The image archive does not offer {kind} by DICOMweb.", reason="pacs_no_" + kind)
 
 
 class PacsClient:
@@ -94,6 +101,7 @@ class PacsClient:
         self._page_seconds = timeout_seconds if query_patience is None else warm_seconds
         self._observe = observe
         self._head_requests = HeadRequests(self._retrievals, dialect, observe)
+        self._query_type, self._metadata_type = JsonType(), JsonType()
         # Orthanc spends 22 ms instead of 2 on an instance when gzip is asked for: bytes travel as they are stored.
         self._headers = {"Accept-Encoding": "identity"}
         if authorization is not None:
@@ -213,16 +221,30 @@ class PacsClient:
         url = URL(query.url(self.root) + "?" + self.dialect.query(parameters), encoded=True)
         # Limits hold for the search as a whole; a reader is for one answer: a request may have to be sent twice.
         answer, page = await self._ask(
-            url, seconds, lambda: RowReader(query.level, budget, converts_text=self.dialect.converts_text)
+            url, query.level, seconds, lambda: RowReader(query.level, budget, converts_text=self.dialect.converts_text)
         )
         if answer.status == 200:
             try:
                 await page.end()
             except FetchFailed as failure:
                 raise failed(failure.reason) from None
+        if page.damaged:
+            log.warning("rows of the PACS have values that are no JSON", extra={"rows": page.damaged})
         return page, any(map(_has_more, answer.headers.getall("Warning", ())))
 
-    async def _ask(self, url: URL, seconds: float, reader: Callable[[], RowReader]) -> tuple[Answer, RowReader]:
+    async def _ask(
+        self, url: URL, level: str, seconds: float, reader: Callable[[], RowReader]
+    ) -> tuple[Answer, RowReader]:
+        accept = self._query_type.accept
+        answer, page = await self._fetch_rows(url, seconds, reader, accept)
+        if other := self._query_type.instead(accept, answer.status):
+            answer, page = await self._fetch_rows(url, seconds, reader, other)
+            self._query_type.learn(other, answer.status)
+        return self._usable(answer, level), page
+
+    async def _fetch_rows(
+        self, url: URL, seconds: float, reader: Callable[[], RowReader], accept: str
+    ) -> tuple[Answer, RowReader]:
         started = time.perf_counter()
         status = "failed"
         try:
@@ -235,7 +257,7 @@ class PacsClient:
                         url,
                         limit_bytes=SEARCH_BYTES,
                         timeout_seconds=seconds,
-                        headers={**self._headers, "Accept": "application/dicom+json"},
+                        headers={**self._headers, "Accept": accept},
                         name="pacs query",
                         take=page.feed,
                     )
@@ -252,6 +274,11 @@ class PacsClient:
             raise failed(failure.reason, failure.detail) from None
         finally:
             self._observe("query", status, time.perf_counter() - started)
+        return answer, page
+
+    @staticmethod
+    def _usable(answer: Answer, level: str) -> Answer:
+        """Return the answer to a query at ``level``. Raises the ``Problem`` that its status is."""
         if answer.status == 400:
             raise QueryRefused("The image archive cannot answer this search.", reason="pacs_query_refused")
         if answer.status == 413:
@@ -262,11 +289,13 @@ class PacsClient:
                 reason="pacs_status",
             )
         if answer.status in (404, 405, 501):
-            log.error("the PACS does not have such a query", extra={"upstream_status": answer.status})
-            raise NotSupported(UNUSABLE, reason="pacs_status").because(f"status {answer.status}")
+            log.error("the PACS does not have such a query", extra={"upstream_status": answer.status, "detail": level})
+            if level == "studies":  # Every archive has them: its address is wrong.
+                raise _broken("pacs_status").because(f"status {answer.status}")
+            raise NotSupported(level).because(f"status {answer.status}")
         if answer.status not in (200, 204):
             raise refused(answer.status, answer.headers.get("Retry-After"))
-        return answer, page
+        return answer
 
     @asynccontextmanager
     async def open(
@@ -335,7 +364,7 @@ class PacsClient:
         self, url: URL, kind: str, headers: dict[str, str], permit: StudyPermit | HeaderPermit, expected: int | None
     ) -> Upstream:
         async def start(note: Callable[[], None] = lambda: None) -> Upstream:
-            upstream = await self._start(url, kind, headers)
+            upstream = await self._start(url, kind, dict(headers))
             upstream.expected = expected
             return upstream
 
@@ -355,9 +384,22 @@ class PacsClient:
         with span("pacs " + kind, "client") as step:
             step.set("http.request.method", "GET")
             step.set(KIND, kind)
-            upstream = await self._begin(url, kind, {**headers, **trace_headers()})
+            headers |= trace_headers()
+            if kind == Kind.METADATA:
+                upstream = await self._begin_metadata(url, headers)
+            else:
+                upstream = await self._begin(url, kind, headers)
             step.set(STATUS, upstream.status)
             return upstream
+
+    async def _begin_metadata(self, url: URL, headers: dict[str, str]) -> Upstream:
+        accept = self._metadata_type.accept
+        upstream = await self._begin(url, Kind.METADATA, headers | {"Accept": accept})
+        if other := self._metadata_type.instead(accept, upstream.status):
+            upstream.close()
+            upstream = await self._begin(url, Kind.METADATA, headers | {"Accept": other})
+            self._metadata_type.learn(other, upstream.status)
+        return upstream
 
     async def _begin(self, url: URL, kind: str, headers: dict[str, str]) -> Upstream:
         started = time.perf_counter()
@@ -402,13 +444,13 @@ class PacsClient:
         page, _ = await self._read_page(Query("studies"), [("limit", "1")], self._timeout_seconds, budget)
         return next((text(row, "SpecificCharacterSet") for row in page.rows), None)
 
-    async def peek(self, name: str) -> Answer | None:
+    async def peek(self, name: str, *, accept: str = "application/json", limit_bytes: int = 65_536) -> Answer | None:
         """Return what the PACS answers at ``name`` below its root, ``None`` unless that is a 200; nothing is raised."""
         url = URL(f"{self.root}/{name}", encoded=True)
         try:
             answer = await fetch(
-                self._session, "GET", url, limit_bytes=65_536, timeout_seconds=self._timeout_seconds,
-                headers={**self._headers, "Accept": "application/json"}, name="pacs look",
+                self._session, "GET", url, limit_bytes=limit_bytes, timeout_seconds=self._timeout_seconds,
+                headers={**self._headers, "Accept": accept}, name="pacs look",
             )  # fmt: skip
         except FetchFailed:
             return None
@@ -433,6 +475,8 @@ def failed(reason: str, detail: str | None = None) -> Problem:
         return _broken("query_too_large")
     if reason.startswith("query_"):
         return _broken(reason)
+    if reason == "encoded":
+        return _broken("pacs_encoded").because(detail)
     return Unavailable("The image archive cannot be reached now; try again.", reason="pacs_" + reason).because(detail)
 
 

@@ -46,7 +46,7 @@ MAXIMUM_BYTES = 16 * 2**20
 _Asked = tuple[Part, KnownAs, int]
 """A series, by what the patient is known for whom it is looked at, and its study's generation."""
 # The archive does not have the resource in this form.
-_NOT_THERE = frozenset({404, 405, 406, 410, 415, 501})
+_NOT_THERE = frozenset({400, 404, 405, 406, 410, 415, 501})
 NOBODY = PatientIdentifier("")
 
 

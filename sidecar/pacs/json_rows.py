@@ -15,7 +15,9 @@ _PIECE_BYTES = 2_048  # So much is copied at once: what belongs to the next rows
 # To the end of a string; up to the next brace, over whole strings and over whole objects that hold none.
 _STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _PLAIN = re.compile(rb'(?:[^{}"]++|"(?:[^"\\]++|\\.)*+"|\{(?:[^{}"]++|"(?:[^"\\]++|\\.)*+")*+\})*+', re.DOTALL)
-_SPACE = b" \t\r\n"
+_MARK = b"\xef\xbb\xbf"
+"""The byte order mark, which some write before UTF-8 (RFC 8259 8.1 lets a reader ignore it)."""
+_SPACE = re.compile(rb"[ \t\r\n]++")
 
 
 class NotRows(ValueError):
@@ -27,6 +29,7 @@ class Rows:
 
     def __init__(self, *, row_bytes: int) -> None:
         self._row_bytes = row_bytes
+        self._mark = _MARK  # What of it may still come.
         self._expects = b"["  # What may come between objects; "" inside of one, "end" behind the array.
         self._row = bytearray()
         self._depth = 0
@@ -53,10 +56,13 @@ class Rows:
             raise NotRows("truncated")
 
     def _between(self, chunk: bytes, position: int) -> int:
+        if space := _SPACE.match(chunk, position):
+            return space.end()
         character = chunk[position : position + 1]
-        if character in _SPACE:
+        if self._expects == b"[" and self._mark and self._mark.startswith(character):
+            self._mark = self._mark[1:]
             return position + 1
-        if self._expects == b"end" or character not in self._expects:
+        if self._expects == b"end" or character not in self._expects or self._mark not in (_MARK, b""):
             raise NotRows("metadata_wrong_shape")
         if character == b"{":
             self._depth = self._objects = 1

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from sidecar.common.lenient_json import read_json
 from sidecar.pacs.bulkdata_uris import BulkDataUris
 from sidecar.pacs.rewrite import (
     MAXIMUM_DEPTH,
@@ -42,11 +43,12 @@ class NotJson(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A value in ``text``: from ``start`` to before ``end``."""
+    """A value in ``text``: from ``start`` to before ``end``; ``damage`` has an entry for each read that had some."""
 
     text: bytes
     start: int
     end: int
+    damage: list[bool]
 
     @property
     def is_large(self) -> bool:
@@ -62,10 +64,17 @@ class Part:
         """The value. Raises ``NotJson``, and ``TypeError`` for what is too large and no string."""
         if self.end - self.start > WHOLE_BYTES and self.opens != b'"':
             raise TypeError
+        return self.read_text(self.text[self.start : self.end])
+
+    def read_text(self, text: bytes) -> Any:
+        """The value of a text made of this one's. Raises ``NotJson``."""
         try:
-            return orjson.loads(self.text[self.start : self.end])
+            value, is_damaged = read_json(text)
         except ValueError:
             raise NotJson from None
+        if is_damaged:
+            self.damage.append(True)
+        return value
 
     def members(self) -> dict[str, "Part"]:
         """The members of an object."""
@@ -88,12 +97,12 @@ class Part:
             name = ""
             if closing == b"}":
                 end = self._end_of_string(at)
-                name = Part(text, at, end).read()
+                name = self.read_text(b"{%s:0}" % text[at:end]).popitem()[0]  # Damaged, it would name something else.
                 at = self._behind_space(end)
                 if text[at : at + 1] != b":":
                     raise NotJson
                 at = self._behind_space(at + 1)
-            value = Part(text, at, self._end_of_value(at))
+            value = Part(text, at, self._end_of_value(at), self.damage)
             yield name, value
             at = self._behind_space(value.end)
             if text[at : at + 1] == closing and at < self.end:
@@ -146,7 +155,8 @@ class LargeRow:
     """
 
     def __init__(self, text: bytes) -> None:
-        self._members = Part(text, 0, len(text)).members()
+        self.damage: list[bool] = []
+        self._members = Part(text, 0, len(text), self.damage).members()
         self.attributes = {name: one.read() for name, one in self._members.items() if not one.is_large}
         self.names = list(self._members)
 
@@ -209,7 +219,7 @@ class _Writer:
         begin = end = -1
         for one in values.elements():
             if begin >= 0 and (one.is_large or one.end - begin > PART_BYTES):
-                yield self._few(values.text[begin:end], is_sequence, depth)
+                yield self._few(values, begin, end, is_sequence, depth)
                 begin = -1
             if one.is_large and is_sequence and one.opens == b"{":
                 yield self.data_set(one.members(), depth + 1)
@@ -218,11 +228,8 @@ class _Writer:
             else:
                 begin, end = (one.start if begin < 0 else begin), one.end
         if begin >= 0:
-            yield self._few(values.text[begin:end], is_sequence, depth)
+            yield self._few(values, begin, end, is_sequence, depth)
 
-    def _few(self, text: bytes, is_sequence: bool, depth: int) -> bytes:
-        try:
-            found = orjson.loads(b"[" + text + b"]")
-        except ValueError:
-            raise NotJson from None
+    def _few(self, values: Part, begin: int, end: int, is_sequence: bool, depth: int) -> bytes:
+        found = values.read_text(b"[" + values.text[begin:end] + b"]")
         return orjson.dumps([rewrite_value(one, is_sequence, self.root, self.uris, depth) for one in found])[1:-1]

@@ -1,6 +1,7 @@
 """DICOM JSON metadata as it goes by (PS3.18 10.4.1.1.2, Annex F): checked and rewritten row by row, memory bounded."""
 
 import asyncio
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +13,7 @@ import orjson
 
 from sidecar.access.decision import Part
 from sidecar.common.dicom_json import Row, text
+from sidecar.common.lenient_json import read_json
 from sidecar.common.slices import in_slices
 from sidecar.pacs.bulkdata_uris import BulkDataUris
 from sidecar.pacs.header import InstanceHeader
@@ -20,6 +22,8 @@ from sidecar.pacs.large_row import PART_BYTES, LargeRow, NotJson
 from sidecar.pacs.ownership import owner_of
 from sidecar.pacs.rewrite import TooDeep, rewrite_row
 from sidecar.pacs.scanner import Check, Malformed
+
+log = logging.getLogger(__name__)
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 _STEP_BYTES = 4_096
@@ -38,6 +42,7 @@ class Metadata:
         self._check = check
         self._root = root
         self._rows = Rows(row_bytes=row_bytes)
+        self._damaged = 0
         self.parts = 0
         self.dropped: Counter[str] = Counter()
 
@@ -81,6 +86,8 @@ class Metadata:
             self._rows.end()
         except NotRows as wrong:
             raise Malformed(wrong.args[0]) from None
+        if self._damaged:
+            log.warning("metadata of the PACS have values that are no JSON", extra={"rows": self._damaged})
         if not self.parts:
             raise Malformed("empty")  # What is permitted is there: a study without instances is none.
         return b"]"
@@ -96,9 +103,10 @@ class Metadata:
 
     def _written(self, text_of_row: bytes) -> bytes:
         try:
-            row = orjson.loads(text_of_row)
+            row, is_damaged = read_json(text_of_row)
         except ValueError:
             raise Malformed("metadata_not_json") from None
+        self._damaged += is_damaged
         row = _tags(row, row)
         self._check(_header_of(row))
         return orjson.dumps(rewrite_row(row, self._root, uris=self._uris(row)))
@@ -108,7 +116,9 @@ class Metadata:
             large = LargeRow(text_of_row)
             row = _tags(large.attributes, large.names)  # An identifier that is large names nobody.
             self._check(_header_of(row))
-            return large.written(self._root, self._uris(row))
+            written = large.written(self._root, self._uris(row))
+            self._damaged += bool(large.damage)
+            return written
         except NotJson:
             raise Malformed("metadata_not_json") from None
 

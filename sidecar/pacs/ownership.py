@@ -219,7 +219,13 @@ class Ownership:
 
 
 def _owners_in(rows: Iterable[Row], study: str) -> Iterator[PatientIdentifier]:
-    return (owner_of(row) for row in rows if text(row, "StudyInstanceUID") == study)
+    """The owners of the rows of ``study``, and nobody for a row that may be one: its UID cannot be read."""
+    for row in rows:
+        uid = text(row, "StudyInstanceUID")
+        if uid == study:
+            yield owner_of(row)
+        elif uid is not None and not is_known_text(uid):
+            yield PatientIdentifier("")
 
 
 def owner_of(row: Row) -> PatientIdentifier:

@@ -1,7 +1,9 @@
 """The header lines of a part of a multipart (RFC 2046 5.1): which pass, and how long the part is."""
 
+from collections.abc import Iterator
 from typing import Protocol
 
+from sidecar.common.media_type import split_outside_quotes
 from sidecar.pacs.scanner import Malformed
 
 HEADERS_LIMIT_BYTES = 16_384
@@ -27,15 +29,12 @@ def read_headers(lines: bytes, rules: PartRules) -> tuple[bytes, int | None]:
     """Return the header lines that pass, and the part's Content-Length in bytes. Raises ``Malformed``."""
     kept: list[bytes] = []
     length: int | None = None
-    seen: dict[bytes, bytes] = {}
-    for line in lines.split(b"\r\n") if lines else ():
-        name, colon, value = line.partition(b":")
-        name, text = name.strip().lower(), value.strip()
-        is_odd = line[:1] in b" \t" or not line.isascii() or b"\n" in line or b"\r" in line
-        if not colon or not name or is_odd or name in seen:
-            raise Malformed("part_headers")
-        seen[name] = text
-        if name == b"content-length":
+    content_type = b""
+    for name, text, written in _fields(lines):
+        line = written
+        if name == b"content-type":
+            content_type = text
+        elif name == b"content-length":
             if not text.isdigit() or len(text) > 15:
                 raise Malformed("part_headers")
             length = int(text)
@@ -45,10 +44,10 @@ def read_headers(lines: bytes, rules: PartRules) -> tuple[bytes, int | None]:
             ours = rules.location(text.decode("ascii"))
             if ours is None:
                 continue
-            line = b"Content-Location: " + ours.encode("ascii")  # noqa: PLW2901
+            line = b"Content-Location: " + ours.encode("ascii")
         if name in _PASSING:
             kept.append(line)
-    if not rules.accepts(seen.get(b"content-type", b"").decode("ascii")):
+    if not rules.accepts(content_type.decode("ascii")):
         raise Malformed("part_type")
     return b"\r\n".join(kept), length
 
@@ -65,3 +64,27 @@ def fit_headers(lines: bytes, size: int) -> bytes:
     if not colon or len(lines) > size:
         raise Malformed("part_headers")
     return name + colon + b" " * (size - len(lines)) + rest
+
+
+def _fields(lines: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Return name, value and line of each field that is ASCII, the name in small letters. Raises ``Malformed``.
+
+    What is no ASCII is left out, a file's name mostly, raw in whatever encoding; but not from what says how long the
+    part is, or how it is encoded.
+    """
+    seen: set[bytes] = set()
+    for line in lines.split(b"\r\n") if lines else ():
+        name, colon, value = line.partition(b":")
+        name, text = name.strip().lower(), value.strip()
+        is_odd = line[:1] in b" \t" or not name.isascii() or b"\n" in line or b"\r" in line
+        if not colon or not name or is_odd or name in seen:
+            raise Malformed("part_headers")
+        seen.add(name)
+        if text.isascii():
+            yield name, text, line
+        elif name == b"content-type":
+            known = [one for one in split_outside_quotes(text.decode("latin-1"), ";") if one.isascii()]
+            text = "; ".join(known).encode("ascii")
+            yield name, text, b"Content-Type: " + text
+        elif name in (b"content-length", b"content-transfer-encoding"):
+            raise Malformed("part_headers")

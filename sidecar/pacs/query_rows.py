@@ -12,8 +12,9 @@ from typing import Any
 import orjson
 
 from sidecar.common.character_sets import SPECIFIC_CHARACTER_SET, with_unknown_texts
-from sidecar.common.dicom_json import CompactRow, Row, text, with_tags
+from sidecar.common.dicom_json import CompactRow, Row, tag, text, with_tags
 from sidecar.common.fetch import FetchFailed
+from sidecar.common.lenient_json import REPLACEMENT, read_json
 from sidecar.common.slices import in_slices
 from sidecar.pacs.json_rows import NotRows, Rows
 from sidecar.pacs.resources import UID_OF_LEVEL
@@ -31,6 +32,11 @@ SMALL_BYTES = 32_768
 """An answer up to this size is read at once, unless it has many values: that takes a
 millisecond."""
 _PIECE_BYTES = 8_192
+_UNKNOWN = {"vr": "LO", "Value": [REPLACEMENT]}
+_IDENTIFYING = (
+    "PatientID", "IssuerOfPatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID",
+    "SpecificCharacterSet",
+)  # fmt: skip
 
 Identity = tuple[str | None, ...]
 
@@ -57,6 +63,9 @@ class Budget:
 class RowReader:
     """Reads a page of a query at ``level``: its ``rows``, and ``identities``, which tell them apart.
 
+    ``damaged``: how many rows had a value that is no JSON (``lenient_json``). One in what tells
+    whose a row is makes it nobody's: it stays in its place, so that no owner is missed.
+
     ``budget`` is what is left before the page, ``left`` what is left behind it: an answer that
     breaks off and is asked for again counts once. ``converts_text``: as ``Dialect`` has it; a text
     in a row that names no character set is unknown then.
@@ -65,6 +74,7 @@ class RowReader:
     def __init__(self, level: str, budget: Budget, *, converts_text: bool = False) -> None:
         self.rows: list[Row] = []
         self.identities: set[Identity] = set()
+        self.damaged = 0
         self._level = level
         self.left = replace(budget)
         self._converts_text = converts_text
@@ -82,17 +92,25 @@ class RowReader:
     async def end(self) -> None:
         """Raises ``FetchFailed`` unless the array came whole."""
         if self._held is not None and _values(self._held) <= ROW_VALUES:
-            self.rows += self._read_whole(self._held)
-            return
-        if self._held is not None:
-            self.rows += await in_slices(self._read(self._held))
+            try:
+                rows = orjson.loads(self._held)
+            except ValueError:  # Row by row it may be read all the same.
+                pass
+            else:
+                self.rows += self._read_whole(self._held, rows)
+                return
         try:
+            if self._held is not None:
+                self.rows += await in_slices(self._read(self._held))
             self._split.end()
         except NotRows:
             raise FetchFailed("query_not_json") from None
+        except FetchFailed as failure:
+            # Of what is JSON, the shape was wrong; of the rest nobody can say.
+            many = self._held is None or _values(self._held) > ROW_VALUES
+            raise failure if many or failure.reason != "query_wrong_shape" else FetchFailed("query_not_json") from None
 
-    def _read_whole(self, written: bytes) -> list[Row]:
-        rows = _json(written)
+    def _read_whole(self, written: bytes, rows: Any) -> list[Row]:
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise FetchFailed("query_wrong_shape")
         self.left.take(len(rows), written, _values(written))
@@ -110,13 +128,20 @@ class RowReader:
                 if values > ROW_VALUES:
                     raise FetchFailed("too_large")
                 self.left.take(1, one, values)
-                yield self._row(_json(one))
+                try:
+                    row, is_damaged = read_json(one)
+                except ValueError:
+                    raise FetchFailed("query_not_json") from None
+                yield self._row(row, is_damaged=is_damaged)
 
-    def _row(self, row: Row) -> Row:
+    def _row(self, row: Row, *, is_damaged: bool = False) -> Row:
         try:
             found = with_tags(row)
         except ValueError:
             raise FetchFailed("query_wrong_shape") from None
+        if is_damaged:
+            self.damaged += 1
+            found = _with_unknown_identity(found)
         if self._converts_text and SPECIFIC_CHARACTER_SET not in found:
             found = with_unknown_texts(found)
         self.identities.add(identity_of(found, self._level))
@@ -130,11 +155,22 @@ def _values(written: bytes) -> int:
     return written.count(b",") + written.count(b"[") + written.count(b"{")
 
 
-def _json(written: bytes) -> Any:
-    try:
-        return orjson.loads(written)
-    except ValueError:
-        raise FetchFailed("query_not_json") from None
+def _with_unknown_identity(row: Row) -> Row:
+    """Return a damaged row; it is nobody's if what is damaged may tell whose or what it is."""
+    unknown = {name for name in map(tag, _IDENTIFYING) if name in row and not _is_sound(row[name])}
+    if not unknown:
+        return row
+    return {**row, **dict.fromkeys(unknown | {tag("PatientID")}, _UNKNOWN)}
+
+
+def _is_sound(element: Any) -> bool:
+    """Whether an attribute is empty, or each of its values can be read."""
+    if not isinstance(element, dict):
+        return False
+    listed = element.get("Value", [])
+    return isinstance(listed, list) and all(
+        isinstance(one, str | int) and REPLACEMENT not in str(one) for one in listed
+    )
 
 
 def identity_of(row: Row, level: str) -> Identity:

@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from sidecar.access.identity import PatientIdentifier, all_are_one_of
+from sidecar.common.character_sets import is_known_text
 from sidecar.common.dicom_json import tag, text
 from sidecar.common.errors import BadGateway
 from sidecar.common.uid import is_uid
-from sidecar.pacs.client import PacsClient, UnknownTexts
+from sidecar.pacs.client import UNUSABLE, PacsClient, UnknownTexts
 from sidecar.pacs.ownership import KnownAs, Ownership, owner_of
 from sidecar.pacs.resources import Query
 
@@ -104,6 +105,8 @@ class StudyOwners:
         for row in rows:
             if (uid := text(row, "StudyInstanceUID")) in found:
                 found[uid].add(owner_of(row))
+            elif uid is not None and not is_known_text(uid):  # It may be any of them.
+                raise UnknownTexts(UNUSABLE, reason="unreadable_uid")
         return {uid: frozenset(owners) for uid, owners in found.items()}
 
     async def _one_by_one(self, batch: Sequence[str], known_as: KnownAs) -> dict[str, Owners]:

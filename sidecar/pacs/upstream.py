@@ -1,22 +1,36 @@
 """An opened answer of the PACS: its head and the first bytes of its body have come, the rest is read chunk by chunk."""
 
+import asyncio
+from collections.abc import Iterator
+
 import aiohttp
 from aiohttp import hdrs
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy
 
+from sidecar.common.content_coding import decoder_for
 from sidecar.pacs.socket_body import SocketBody, take_over
+
+_OF_ENCODED = ("Content-Encoding", "Content-Length", "ETag", "Accept-Ranges", "Content-MD5", "Digest")
+"""Header lines that are about the compressed body."""
 
 
 class Upstream:
     """``status`` and ``headers`` of the answer; ``idle_seconds``: longest silence that its reader allows the body.
 
-    ``chunked``: whether the body's end is told by chunks. ``expected``: how many instances the archive had just before
-    the answer was asked for, ``None``: not counted.
+    ``chunked``: whether the body's end is told by chunks, or by the length of a compressed body. ``expected``: how many
+    instances the archive had just before the answer was asked for, ``None``: not counted.
+
+    A body that comes compressed (``decoder_for``) is decompressed, and has no header line of what it was.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, *, idle_seconds: float) -> None:
         self._response = response
-        self.chunked = response.headers.get(hdrs.TRANSFER_ENCODING, "").lower() == "chunked"
+        # A range is one of the compressed body: it cannot be decompressed.
+        self._decoder = decoder_for(response.headers) if response.status == 200 else None
+        self._headers = response.headers if self._decoder is None else _decoded(response.headers)
+        self._steps: Iterator[bytes] = iter(())
+        self._is_chunked = response.headers.get(hdrs.TRANSFER_ENCODING, "").lower() == "chunked"
+        self.chunked = self._is_chunked or (self._decoder is not None and hdrs.CONTENT_LENGTH in response.headers)
         self.idle_seconds = idle_seconds
         self.expected: int | None = None
         self._first: list[bytes] | None = None
@@ -32,7 +46,7 @@ class Upstream:
     @property
     def headers(self) -> CIMultiDictProxy[str]:
         """The header lines."""
-        return self._response.headers
+        return self._headers
 
     async def begin(self) -> None:
         """Wait for the first bytes of the body, however long; ``read`` returns them, or raises what kept them."""
@@ -44,9 +58,24 @@ class Upstream:
     async def read(self) -> list[bytes]:
         """Return the next bytes of the body, in the pieces in which they came; none at its end.
 
-        Raises ``aiohttp.ClientError`` or ``OSError`` for a body that breaks off. Silence is the caller's to bound: it
-        can do that for a whole transfer with one timer.
+        Raises ``aiohttp.ClientError`` (also ``Undecodable``) or ``OSError`` for a body that breaks off. Silence is the
+        caller's to bound: it can do that for a whole transfer with one timer.
         """
+        if self._decoder is None:
+            return await self._came()
+        while True:
+            for piece in self._steps:
+                await asyncio.sleep(0)  # Others have their turn between two steps.
+                if piece:
+                    return [piece]
+            came = await self._came()
+            if not came:
+                self._decoder.end()
+                return []
+            self._steps = self._decoder.steps(b"".join(came))
+
+    async def _came(self) -> list[bytes]:
+        """Return the next bytes as they come."""
         if self._failure is not None:
             raise self._failure
         if self._first is not None:
@@ -55,7 +84,7 @@ class Upstream:
         return await self._next()
 
     async def _next(self) -> list[bytes]:
-        if self._rest is None and not self.chunked and (taken := take_over(self._response)):
+        if self._rest is None and not self._is_chunked and (taken := take_over(self._response)):
             came, self._rest = taken
             if came:
                 return [came]
@@ -63,7 +92,7 @@ class Upstream:
             data = await self._rest.read()
             return [data] if data else []
         content = self._response.content
-        if self.chunked:
+        if self._is_chunked:
             # Archives write chunks of some kilobytes, and fewer, longer steps cost less than a copy does.
             data = await content.readany()
             return [data] if data else []
@@ -86,3 +115,11 @@ class Upstream:
         if self._rest is not None:
             self._rest.close()
         self._response.close()
+
+
+def _decoded(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
+    """Return the header lines that are true of the decompressed body."""
+    kept = CIMultiDict(headers)
+    for name in _OF_ENCODED:
+        kept.popall(name, None)
+    return CIMultiDictProxy(kept)

@@ -24,7 +24,7 @@ from sidecar.common.slices import in_slices, let_go
 from sidecar.common.spans import span
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.pacs.answer import check_head
-from sidecar.pacs.client import PacsClient, QueryRefused
+from sidecar.pacs.client import NotSupported, PacsClient, QueryRefused
 from sidecar.pacs.counts import is_counted
 from sidecar.pacs.matching import Matching, parse_matching
 from sidecar.pacs.media import accepts_json, is_single, prefers_zip, upstream_accept
@@ -241,6 +241,8 @@ class DicomWeb:
                 return web.Response(status=304, headers=to_client(upstream.headers, partial=False))
             if resource.frames and upstream.status in (400, 406) and not await now.has_frames(resource.frames):
                 raise NotFound("There is no such frame.", reason="pacs_absent")
+            if resource.kind is Kind.METADATA:
+                await _unless_not_offered(upstream.status, now)
             head = check_head(
                 upstream.status, upstream.headers, resource.kind, chunked=upstream.chunked, ranged="Range" in conditions
             )
@@ -249,6 +251,8 @@ class DicomWeb:
                 unwrap=unwrap, zipped=zipped,
                 one_part=resource.kind is Kind.INSTANCE or len(resource.frames) == 1,
             )  # fmt: skip
+            if resource.kind is Kind.METADATA:  # Some archives write application/json.
+                head = replace(head, content_type=DICOM_JSON, media_type=DICOM_JSON)
             if zipped:
                 head = replace(head, content_type="application/zip", media_type="application/zip")
             elif unwrap and head.boundary is not None:
@@ -478,6 +482,13 @@ def _accept(request: web.Request) -> tuple[str | None, list[tuple[str, str]]]:
     in_query = [value.replace("application/dicom ", "application/dicom+") for value in in_query]
     values = in_query or request.headers.getall(hdrs.ACCEPT, [])
     return ", ".join(values) if values else None, others
+
+
+async def _unless_not_offered(status: int, now: CurrentStudy) -> None:
+    """Raise ``NotSupported`` when an archive has no metadata of what is there, and the patient's, now."""
+    if status in (405, 501) or (status in (400, 404) and not await now.is_corrected()):
+        log.error("the PACS does not have metadata", extra={"upstream_status": status})
+        raise NotSupported("metadata").because(f"status {status}")
 
 
 def _rendering_parameters(parameters: Sequence[tuple[str, str]], resource: Retrieval) -> list[tuple[str, str]]:

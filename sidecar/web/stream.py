@@ -16,6 +16,7 @@ import aiohttp
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
+from sidecar.common.content_coding import Undecodable
 from sidecar.common.errors import BadGateway, GatewayTimeout, NotAcceptable, NotFound, Problem, Unavailable
 from sidecar.common.fair_queue import Place
 from sidecar.common.slices import in_slices
@@ -339,5 +340,7 @@ class Body:
             return await self._upstream.read()
         except TimeoutError:
             raise
+        except Undecodable as damaged:
+            raise Broken(damaged.reason) from None
         except (aiohttp.ClientError, OSError):
             raise Broken("broken") from None

@@ -128,6 +128,7 @@ async def test_fine(ehr: ScriptedEhr, pacs: Pacs) -> None:
         "ehr.smart_configuration": State.WARN, "tokens.introspection": State.OK, "tokens.jwt": State.OK,
         "patients.mapping": State.OK, "pacs.query": State.OK, "pacs.dialect": State.OK, "pacs.studies": State.OK,
         "pacs.counts": State.OK, "pacs.character_sets": State.OK, "pacs.changes_url": State.OK,
+        "pacs.resources": State.WARN,
         "access.rules": State.OK, "access.clients": State.OK, "access.external": State.OK,
         "token": State.SKIP,
     }  # fmt: skip

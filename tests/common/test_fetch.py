@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -90,6 +91,32 @@ async def test_the_peers_own_compression_does_not_spoil_its_answer(peer: Peer, s
 
     peer.say(Reply(write=as_asked))
     assert (await get(session, peer.url)).strict_json_object() == {"active": True}
+
+
+ENCODED: dict[str, tuple[str, bytes, str | None]] = {
+    "gzip": ("gzip", gzip.compress(b'{"active": true}'), None),
+    "deflate": ("deflate", zlib.compress(b'{"active": true}'), None),
+    "cut": ("gzip", gzip.compress(b'{"active": true}')[:-1], "encoded (truncated)"),
+    "garbage behind it": ("gzip", gzip.compress(b'{"active": true}') + b"garbage", "encoded (malformed)"),
+    "a bomb": ("gzip", gzip.compress(bytes(LIMIT + 1)), "too_large"),
+    "too long itself": ("gzip", gzip.compress(b"") * (LIMIT // 20 + 1), "too_large"),
+    "br": ("br", b'{"active": true}', "encoded (br)"),
+    "twice": ("gzip, gzip", gzip.compress(gzip.compress(b"{}")), "encoded (several)"),
+}
+
+
+@pytest.mark.parametrize("case", ENCODED)
+async def test_what_comes_compressed_unasked(peer: Peer, session: aiohttp.ClientSession, case: str) -> None:
+    """It is decompressed within the same limit; what cannot be is a failure that names the encoding."""
+    coding, body, failure = ENCODED[case]
+    peer.say(Reply(body, headers={"Content-Encoding": coding}))
+    if failure is None:
+        assert (await get(session, peer.url)).strict_json_object() == {"active": True}
+        return
+    with pytest.raises(FetchFailed) as failed:
+        await get(session, peer.url)
+    reason, detail = failed.value.reason, failed.value.detail
+    assert (reason if detail is None else f"{reason} ({detail})") == failure
 
 
 async def _silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

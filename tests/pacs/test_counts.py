@@ -93,7 +93,7 @@ class NoList(FakePacs):
         return await super().search(query, parameters, **more)
 
 
-@pytest.mark.parametrize("refusal", [NotSupported("x", reason="pacs_status"),
+@pytest.mark.parametrize("refusal", [NotSupported("series"),
                                      BadGateway("x", reason="query_too_many_results")])  # fmt: skip
 async def test_neither_counted_nor_listed(refusal: Exception) -> None:
     pacs = NoList(study())

@@ -1,0 +1,62 @@
+"""Which resources of DICOMweb the archive offers below a study (PS3.18 10.4.1, 10.6.1)."""
+
+from sidecar.check.finding import Finding, failed, ok, skipped, warning
+from sidecar.common.dicom_json import Row, tag, text
+from sidecar.common.errors import Problem
+from sidecar.pacs.client import NotSupported, QueryRefused
+from sidecar.pacs.json_type import DICOM_JSON, PLAIN_JSON
+from sidecar.pacs.resources import UID_OF_LEVEL, Query
+from sidecar.server import Sidecar
+from sidecar.settings import Settings
+
+NAME = "pacs.resources"
+METADATA_BYTES = 16 * 2**20
+"""Limit in bytes of one instance's metadata that are looked at."""
+_FIELDS = ("includefield", ",".join(tag(keyword) for keyword in UID_OF_LEVEL.values()))
+_LACKING = {
+    "series": "FHIR searches need fhir.detail: study, and ModalitiesInStudy in the rows of studies; nothing is "
+    "retrieved series by series.",
+    "instances": "Frames, drawn images and single instances are refused (501): nobody could say what they belong to.",
+    "metadata": "Viewers that begin with them, as OHIF does, cannot show images.",
+}
+
+
+async def resources(settings: Settings, sidecar: Sidecar) -> Finding:
+    """Whether a study's series, instances and metadata can be asked for."""
+    try:
+        study = await _first(sidecar, Query("studies"))
+        if study is None:
+            return skipped(NAME, "the archive has no study that we may see: nothing to look at")
+        missing = await _missing(sidecar, study)
+    except Problem as problem:
+        return failed(NAME, problem, "See what the other lines say of the archive.")
+    if missing:
+        return warning(
+            NAME, "the archive does not offer " + ", ".join(missing), " ".join(_LACKING[one] for one in missing)
+        )
+    return ok(NAME, "series, instances and metadata can be asked for")
+
+
+async def _missing(sidecar: Sidecar, study: str) -> list[str]:
+    """Return what the archive lacks, by its name in a path."""
+    missing, uids = [], [study]
+    for level in ("series", "instances"):
+        try:
+            found = await _first(sidecar, Query(level, *uids))
+        except (NotSupported, QueryRefused):
+            missing.append(level)
+            return missing  # What is below cannot be named.
+        if found is None:
+            return missing
+        uids.append(found)
+    path = "studies/{}/series/{}/instances/{}/metadata".format(*uids)
+    for accept in (DICOM_JSON, PLAIN_JSON):
+        if await sidecar.pacs.peek(path, accept=accept, limit_bytes=METADATA_BYTES) is not None:
+            return missing
+    return [*missing, "metadata"]
+
+
+async def _first(sidecar: Sidecar, query: Query) -> str | None:
+    """Return the UID of the first row that has one."""
+    rows: list[Row] = await sidecar.pacs.search(query, (_FIELDS,), limit=1)
+    return next((uid for row in rows if (uid := text(row, UID_OF_LEVEL[query.level]))), None)
