@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote
 
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import DicomDictionary, dictionary_VR
 from pydicom.tag import Tag
 
 from sidecar.common.character_sets import SPECIFIC_CHARACTER_SET
@@ -76,8 +76,11 @@ class Dialect:
         return (("orderby", UID_OF_LEVEL[level]),) if self.needs_order else ()
 
     def query(self, parameters: Iterable[tuple[str, str]]) -> str:
-        """Return the query string of a search."""
-        return "&".join(f"{name}={self._value(name, value)}" for name, value in parameters)
+        """Return the query string of a search, its attributes by keyword (PS3.18 8.3.4.1)."""
+        return "&".join(
+            f"{by_keyword(name)}={self._value(name, _fields(value) if name == 'includefield' else value)}"
+            for name, value in parameters
+        )
 
     def writes_exactly(self, value: str) -> bool:
         """Whether a query for this value finds no others: a wildcard stands for what the PACS could not read."""
@@ -91,6 +94,29 @@ class Dialect:
         # what is not ASCII, and drops a "?" at the end of a URL.
         written = _NOT_LITERAL.sub("?", _NOT_ASCII.sub("*", value))
         return written[:-1] + "*" if written.endswith("?") else written
+
+
+def _fields(names: str) -> str:
+    return ",".join(map(by_keyword, names.split(",")))
+
+
+@lru_cache(1_024)  # Clients choose the names.
+def by_keyword(name: str) -> str:
+    """Return an attribute with the keyword of each tag in it; other names, and unknown tags, as they are.
+
+    ``0020000D`` -> ``StudyInstanceUID``; ``00400275.00400009`` -> ``RequestAttributesSequence.ScheduledProcedureStepID``.
+    PS3.18 allows both, but tiny_pacs knows no tags, and ignores what it does not know. A retired attribute stays a tag:
+    Orthanc has other keywords for these (``RETIRED_OtherPatientIDs``), and ignores ours.
+    """
+    return ".".join(map(_keyword, name.split(".")))
+
+
+def _keyword(step: str) -> str:
+    entry = DicomDictionary.get(int(step, 16)) if _TAG.fullmatch(step) else None
+    if entry is None:
+        return step
+    _, _, _, retired, keyword = entry
+    return step if retired or not keyword else keyword
 
 
 @lru_cache(1_024)  # Clients choose the names.
