@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 Parameters = Sequence[tuple[str, str]]
 
 UNUSABLE = "The image archive gave an answer that cannot be used."
+NO_SUCH_SEARCH = "The image archive does not have this search."
 _MISCELLANEOUS_WARNING = re.compile(r"\b299\b")
 
 
@@ -259,7 +260,7 @@ class PacsClient:
             )
         if answer.status in (404, 405, 501):
             log.error("the PACS does not have such a query", extra={"upstream_status": answer.status})
-            raise NotSupported(UNUSABLE, reason="pacs_status").because(f"status {answer.status}")
+            raise NotSupported(NO_SUCH_SEARCH, reason="pacs_status").because(f"status {answer.status}")
         if answer.status not in (200, 204):
             raise refused(answer.status, answer.headers.get("Retry-After"))
         return answer, page

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote
 
-from pydicom.datadict import DicomDictionary, dictionary_VR
+from pydicom.datadict import dictionary_has_tag, dictionary_is_retired, dictionary_VR, keyword_for_tag
 from pydicom.tag import Tag
 
 from sidecar.common.character_sets import SPECIFIC_CHARACTER_SET
@@ -104,7 +104,8 @@ def _fields(names: str) -> str:
 def by_keyword(name: str) -> str:
     """Return an attribute with the keyword of each tag in it; other names, and unknown tags, as they are.
 
-    ``0020000D`` -> ``StudyInstanceUID``; ``00400275.00400009`` -> ``RequestAttributesSequence.ScheduledProcedureStepID``.
+    ``0020000D`` -> ``StudyInstanceUID``; ``00400275.00400009`` ->
+    ``RequestAttributesSequence.ScheduledProcedureStepID``.
     PS3.18 allows both, but tiny_pacs knows no tags, and ignores what it does not know. A retired attribute stays a tag:
     Orthanc has other keywords for these (``RETIRED_OtherPatientIDs``), and ignores ours.
     """
@@ -112,11 +113,13 @@ def by_keyword(name: str) -> str:
 
 
 def _keyword(step: str) -> str:
-    entry = DicomDictionary.get(int(step, 16)) if _TAG.fullmatch(step) else None
-    if entry is None:
+    if not _TAG.fullmatch(step):
         return step
-    _, _, _, retired, keyword = entry
-    return step if retired or not keyword else keyword
+    tag = int(step, 16)
+    # A group that repeats (60xx) is not in the dictionary itself: one keyword would stand for all of them.
+    if not dictionary_has_tag(tag) or dictionary_is_retired(tag):
+        return step
+    return keyword_for_tag(tag) or step
 
 
 @lru_cache(1_024)  # Clients choose the names.

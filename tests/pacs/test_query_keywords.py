@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
 import pytest
-from pydicom.datadict import DicomDictionary
+from pydicom._dicom_dict import DicomDictionary
 
 from sidecar.pacs.dialects import DIALECTS, by_keyword
 from tests.upstreams import INSTANCE, SERIES, STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
@@ -16,7 +16,10 @@ NAMES = {
     "a tag in lower case": ("0020000d", "StudyInstanceUID"),
     "a keyword": ("PatientID", "PatientID"),
     "in a sequence": ("00400275.00400009", "RequestAttributesSequence.ScheduledProcedureStepID"),
-    "in a sequence, mixed": ("RequestAttributesSequence.00400009", "RequestAttributesSequence.ScheduledProcedureStepID"),
+    "in a sequence, mixed": (
+        "RequestAttributesSequence.00400009",
+        "RequestAttributesSequence.ScheduledProcedureStepID",
+    ),
     "a private tag": ("77771010", "77771010"),
     "a private tag in a sequence": ("00400275.00091001", "RequestAttributesSequence.00091001"),
     "a tag that nobody knows": ("00080003", "00080003"),

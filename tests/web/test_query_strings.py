@@ -140,8 +140,7 @@ def check_asked(pacs: ScriptedPacs) -> None:
         pairs = parse_qsl(urlsplit(target).query, keep_blank_values=True)
         names = {name for name, _ in pairs}
         assert all(
-            re.fullmatch(r"[A-Z][A-Za-z]+(\.[A-Z][A-Za-z]+)*|includefield|limit|offset", one)
-            for one in names
+            re.fullmatch(r"[A-Z][A-Za-z]+(\.[A-Z][A-Za-z]+)*|includefield|limit|offset", one) for one in names
         ), target
         assert dict(pairs).get("PatientID", PATIENT) == PATIENT
         assert not names & {"00100020", "00100021", "00101000", "IssuerOfPatientID", "OtherPatientIDs"}
