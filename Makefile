@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-real lint lint-code lint-format lint-types lint-imports bench bench-refusals fuzz keycloak oidc-provider hydra ohif opa kubernetes kubernetes-node format lock clean
+.PHONY: help demo test test-real lint lint-code lint-format lint-types lint-imports bench bench-refusals fuzz keycloak oidc-provider hydra ohif opa tiny-pacs kubernetes kubernetes-node format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -93,6 +93,15 @@ opa: build/bin/opa ## fetch an Open Policy Agent for the tests (needs Go)
 
 build/bin/opa:
 	@GOBIN=$(CURDIR)/build/bin go install github.com/open-policy-agent/opa@v1.22.3
+
+# Its environment is its own: nothing of it is among what the lock pins.
+tiny-pacs: build/tiny-pacs/.installed ## fetch a tiny_pacs with its DICOMweb for the tests
+
+build/tiny-pacs/.installed: tests/real/tiny_pacs/requirements.txt | $(BIN)/python
+	@mkdir -p build
+	@$(BIN)/python -m venv --clear build/tiny-pacs
+	@build/tiny-pacs/bin/python -m pip install -q --no-deps -r tests/real/tiny_pacs/requirements.txt
+	@touch $@
 
 # Of a cluster what needs no node: the store, the API server, the controllers; and the CRDs that the chart makes use of.
 GATEWAY_API := sigs.k8s.io/gateway-api@v1.4.1

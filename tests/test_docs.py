@@ -37,3 +37,20 @@ def test_links_between_documents_work() -> None:
     for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_field_reports_name_threads_tests_and_versions() -> None:
+    rows = re.findall(r"^\| (?!Reported|---)(.*) \|$", (ROOT / "docs/field-reports.md").read_text(), re.MULTILINE)
+    versions = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert len(rows) >= 25
+    for row in rows:
+        _, where, _, test, since = row.split(" | ")
+        for name, number, address in re.findall(r"\[([^\]#]*)#([0-9]+)\]\(([^)]*)\)", where):
+            assert re.fullmatch(f"https://github.com/{re.escape(name)}/(issues|pull)/{number}", address), row
+        assert where == "seen on it" or re.search(r"\[[^\]]+#[0-9]+\]\(", where), row
+        if since == "in work":
+            assert test == "—", row
+            continue
+        assert since in versions, row
+        file, _, name = test.partition("::")
+        assert f"def {name}(" in (ROOT / file).read_text(), row

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from sidecar.access.decision import Part
 from sidecar.common.dicom_json import Row, number, tag, text
 from sidecar.common.errors import BadGateway
-from sidecar.pacs.client import PacsClient
+from sidecar.pacs.client import NotSupported, PacsClient
 from sidecar.pacs.ownership import KnownAs, is_row_of
 from sidecar.pacs.resources import OBJECTS, Kind, Query, Retrieval
 
@@ -60,20 +60,46 @@ async def _rows(client: PacsClient, part: Part, known_as: KnownAs) -> Sequence[R
 
 async def _list_instances(client: PacsClient, part: Part, known_as: KnownAs) -> int:
     """Return how many instances the archive lists. Raises ``BadGateway`` (``pacs_uncounted``)."""
-    query = Query("instances", study=part.study, series=part.series)
     try:
-        fields = _fields("StudyInstanceUID", "SeriesInstanceUID")
-        rows = await client.search(query, (fields,), known_as=known_as, fresh=True)
+        try:
+            listed = await _listed(client, part, known_as)
+        except NotSupported:
+            if part.series is not None:
+                raise
+            listed = await _listed_by_series(client, part, known_as)
     except BadGateway as failure:
         raise _uncounted(failure.reason) from None
-    listed = {
+    if not listed:
+        raise _uncounted("no instances are listed")
+    return len(listed)
+
+
+async def _listed(client: PacsClient, part: Part, known_as: KnownAs) -> set[str]:
+    """Return the SOPInstanceUIDs that are listed in the study or series."""
+    query = Query("instances", study=part.study, series=part.series)
+    fields = _fields("StudyInstanceUID", "SeriesInstanceUID")
+    rows = await client.search(query, (fields,), known_as=known_as, fresh=True)
+    return {
         uid for row in rows
         if (uid := text(row, "SOPInstanceUID")) and text(row, "StudyInstanceUID") == part.study
         and part.series in (None, text(row, "SeriesInstanceUID"))
     }  # fmt: skip
-    if not listed:
-        raise _uncounted("no instances are listed")
-    return len(listed)
+
+
+async def _listed_by_series(client: PacsClient, part: Part, known_as: KnownAs) -> set[str]:
+    """Return those of a whole study from an archive that lists instances of a series alone (tiny_pacs).
+
+    The set is empty when one of the series has none: then it is not known what is missing.
+    """
+    fields = _fields("StudyInstanceUID", "SeriesInstanceUID")
+    rows = await client.search(Query("series", study=part.study), (fields,), known_as=known_as, fresh=True)
+    found: set[str] = set()
+    for series in {text(row, "SeriesInstanceUID") for row in rows if text(row, "StudyInstanceUID") == part.study}:
+        listed = await _listed(client, Part(part.study, series), known_as) if series else set()
+        if not listed:
+            return set()
+        found |= listed
+    return found
 
 
 def _fields(*keywords: str) -> tuple[str, str]:

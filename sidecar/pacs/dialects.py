@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote
 
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_has_tag, dictionary_is_retired, dictionary_VR, keyword_for_tag
 from pydicom.tag import Tag
 
 from sidecar.common.character_sets import SPECIFIC_CHARACTER_SET
@@ -84,8 +84,11 @@ class Dialect:
         return (("orderby", UID_OF_LEVEL[level]),) if self.needs_order else ()
 
     def query(self, parameters: Iterable[tuple[str, str]]) -> str:
-        """Return the query string of a search."""
-        return "&".join(f"{name}={self._value(name, value)}" for name, value in parameters)
+        """Return the query string of a search, its attributes by keyword (PS3.18 8.3.4.1)."""
+        return "&".join(
+            f"{by_keyword(name)}={self._value(name, _fields(value) if name == 'includefield' else value)}"
+            for name, value in parameters
+        )
 
     def writes_exactly(self, value: str) -> bool:
         """Whether a query for this PatientID or issuer finds no others.
@@ -115,6 +118,32 @@ def _is_list(name: str) -> bool:
 def _may_have_commas(name: str) -> bool:
     """Whether a comma belongs to the value of this attribute (PS3.5 6.2): then it separates no values."""
     return _vr(name) in _VRS_WITH_COMMAS
+
+
+def _fields(names: str) -> str:
+    return ",".join(map(by_keyword, names.split(",")))
+
+
+@lru_cache(1_024)  # Clients choose the names.
+def by_keyword(name: str) -> str:
+    """Return an attribute with the keyword of each tag in it; other names, and unknown tags, as they are.
+
+    ``0020000D`` -> ``StudyInstanceUID``; ``00400275.00400009`` ->
+    ``RequestAttributesSequence.ScheduledProcedureStepID``.
+    PS3.18 allows both, but tiny_pacs knows no tags, and ignores what it does not know. A retired attribute stays a tag:
+    Orthanc has other keywords for these (``RETIRED_OtherPatientIDs``), and ignores ours.
+    """
+    return ".".join(map(_keyword, name.split(".")))
+
+
+def _keyword(step: str) -> str:
+    if not _TAG.fullmatch(step):
+        return step
+    tag = int(step, 16)
+    # A group that repeats (60xx) is not in the dictionary itself: one keyword would stand for all of them.
+    if not dictionary_has_tag(tag) or dictionary_is_retired(tag):
+        return step
+    return keyword_for_tag(tag) or step
 
 
 @lru_cache(1_024)  # Clients choose the names.

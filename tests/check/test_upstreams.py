@@ -52,9 +52,9 @@ class Pacs:
     async def _studies(self, request: web.Request) -> web.Response:
         if self.status != 200:
             return web.Response(status=self.status)
-        if not self.writes_character_sets and "00080005" in request.query.get("includefield", ""):
+        if not self.writes_character_sets and "SpecificCharacterSet" in request.query.get("includefield", ""):
             return web.Response(status=400)
-        if not self.countable and "00201208" in request.query.get("includefield", ""):
+        if not self.countable and "NumberOfStudyRelatedInstances" in request.query.get("includefield", ""):
             return web.Response(status=400)
         uid = request.query.get("StudyInstanceUID")
         rows = [row for row in self.rows if uid in (None, row["0020000D"]["Value"][0])]

@@ -21,7 +21,7 @@ def uids(rows: list[dict[str, Any]], name: str = "0020000D") -> list[str]:
 def pages_asked(site: Site, path: str) -> list[tuple[int, int]]:
     """The (limit, offset) of the queries of a resource that were about the patient."""
     asked = [urlsplit(one.target) for one in site.behaviour.asked]
-    queries = [parse_qs(one.query) for one in asked if one.path.endswith(path) and "PatientID" in one.query]
+    queries = [parse_qs(one.query) for one in asked if one.path.endswith(path) and "PatientID" in parse_qs(one.query)]
     return [(int(query["limit"][0]), int(query.get("offset", ["0"])[0])) for query in queries]
 
 

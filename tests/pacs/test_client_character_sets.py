@@ -22,10 +22,10 @@ QUERIES = (
     Query("instances", "1.2", "1.3"),
 )  # fmt: skip
 FIELDS: dict[str, tuple[list[tuple[str, str]], dict[str, str]]] = {
-    "none": ([], {"": "00080005"}),
-    "some": ([("includefield", "00100020,00100021")], {"": "00100020,00100021,00080005"}),
-    "itself": ([("includefield", "00080005,00100020")], {"": "00080005,00100020"}),
-    "all": ([("includefield", "all")], {"": "all", "orthanc": "all,00080005"}),
+    "none": ([], {"": "SpecificCharacterSet"}),
+    "some": ([("includefield", "00100020,00100021")], {"": "PatientID,IssuerOfPatientID,SpecificCharacterSet"}),
+    "itself": ([("includefield", "00080005,00100020")], {"": "SpecificCharacterSet,PatientID"}),
+    "all": ([("includefield", "all")], {"": "all", "orthanc": "all,SpecificCharacterSet"}),
 }
 
 
@@ -45,7 +45,7 @@ async def test_it_is_asked_for(peer: Peer, session: aiohttp.ClientSession, diale
     await pacs.ping()
     asked = [parse_qs(urlsplit(one.target).query)["includefield"] for one in peer.asked]
     wanted = expected.get(dialect, expected[""])
-    assert asked == [[wanted]] * len(QUERIES) + [["00080005"]]
+    assert asked == [[wanted]] * len(QUERIES) + [["SpecificCharacterSet"]]
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -73,14 +73,14 @@ async def test_whoever_asks(dialect: str) -> None:
     queries = [target for target in pacs.requests if "?" in target and "rendered" not in target]
     assert len(queries) > 10
     fields = [parse_qs(urlsplit(target).query).get("includefield", []) for target in queries]
-    assert all(len(one) == 1 and {"00080005", "all"} & set(one[0].split(",")) for one in fields)
+    assert all(len(one) == 1 and {"SpecificCharacterSet", "all"} & set(one[0].split(",")) for one in fields)
 
 
 def refusing(*rows: dict[str, Any], always: bool = False) -> Reply:
     """Orthanc 1.10 with an image in a character set that it cannot write: 400 when that is asked for."""
 
     async def write(request: web.Request) -> web.StreamResponse:
-        if always or "00080005" in request.query.get("includefield", ""):
+        if always or "SpecificCharacterSet" in request.query.get("includefield", ""):
             return web.Response(status=400)
         return web.json_response(list(rows), content_type="application/dicom+json")
 

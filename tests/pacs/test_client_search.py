@@ -151,7 +151,8 @@ async def test_what_is_asked(peer: Peer, session: aiohttp.ClientSession) -> None
     target = urlsplit(asked.target)
     assert target.path == "/rs/studies/1.2/series/1.3/instances"
     assert parse_qs(target.query) == {
-        "PatientID": ["a&b=c d/ä%41+#"], "includefield": ["00100020,00100021,00080005"], "limit": ["5"],
+        "PatientID": ["a&b=c d/ä%41+#"],
+        "includefield": ["PatientID,IssuerOfPatientID,SpecificCharacterSet"], "limit": ["5"],
     }  # fmt: skip
     assert asked.method == "GET"
     assert asked.headers["Accept"] == "application/dicom+json"

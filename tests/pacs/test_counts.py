@@ -103,6 +103,42 @@ async def test_neither_counted_nor_listed(refusal: Exception) -> None:
     assert raised.value.reason == "pacs_uncounted"
 
 
+class ListsBySeries(FakePacs):
+    """Counts not, and has no list of a study's instances: tiny_pacs."""
+
+    async def search(self, query: Any, parameters: Any, **more: Any) -> Any:
+        if query.level == "instances" and query.series is None:
+            raise NotSupported("instances")
+        return await super().search(query, parameters, **more)
+
+
+OTHER = "1.2.2"
+IN_TWO_SERIES = [*LISTED, row(None, STUDY, OTHER, "1.2.2.1"), row(None, STUDY, OTHER, "1.2.2.2")]
+BY_SERIES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]], int | None]] = {
+    "two series": ([study(), study(series=OTHER)], IN_TWO_SERIES, 5),
+    "one of them is of another study": ([study(), study(uid="1.9", series=OTHER)], IN_TWO_SERIES, 3),
+    "one series, listed twice": ([study(), study()], IN_TWO_SERIES, 3),
+    "a series without instances": ([study(), study(series=OTHER)], LISTED, None),
+    "a series without a UID": ([study(), study(series=None)], IN_TWO_SERIES, None),
+    "no series": ([], IN_TWO_SERIES, None),
+}
+
+
+@pytest.mark.parametrize("filters", [True, False])
+@pytest.mark.parametrize("case", BY_SERIES)
+async def test_a_study_whose_instances_are_listed_by_series_alone(case: str, filters: bool) -> None:
+    """``None``: the count is not known. Then a part could not be told from the whole."""
+    series, listed, expected = BY_SERIES[case]
+    pacs = ListsBySeries(study(), filters=filters)
+    pacs.rows_of_level |= {"series": [*series], "instances": [*listed]}
+    if expected is None:
+        with pytest.raises(BadGateway) as raised:
+            await count_instances(pacs, PARTS["study"], KNOWN)
+        assert raised.value.reason == "pacs_uncounted"
+    else:
+        assert await count_instances(pacs, PARTS["study"], KNOWN) == expected
+
+
 async def test_an_empty_list_says_nothing() -> None:
     with pytest.raises(BadGateway) as raised:
         await count_instances(archive(study(), listed=[]), PARTS["study"], KNOWN)

@@ -9,11 +9,13 @@ import pytest
 
 from sidecar.access.decision import Part, StudyPermit
 from sidecar.access.identity import PatientIdentifier
+from sidecar.common.dicom_json import tag
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.detection import detect_dialect
 from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.ownership import owner_of
 from sidecar.pacs.resources import Kind, Query, Retrieval
+from sidecar.pacs.study_lists import SERIES_FIELDS, STUDY_FIELDS
 from tests.data import ct_study
 from tests.real.orthanc import Orthanc, require_orthanc
 
@@ -65,13 +67,35 @@ async def test_it_splits_values_at_commas(orthanc: Orthanc) -> None:
 
 
 @pytest.mark.orthanc
+def test_it_knows_what_we_ask_for_by_keyword(orthanc: Orthanc) -> None:
+    """It ignores a key that it does not know: a keyword that finds nothing, as its tag does, is known."""
+    for keyword in {*STUDY_FIELDS, *SERIES_FIELDS} - {"InstanceAvailability", "TimezoneOffsetFromUTC"}:
+        by_tag, by_keyword = (
+            orthanc.get_json(f"/dicom-web/series?PatientID=P-1&{name}=77") for name in (tag(keyword), keyword)
+        )
+        assert by_tag == by_keyword == [], keyword
+
+
+@pytest.mark.orthanc
+async def test_it_has_other_keywords_for_what_is_retired(orthanc: Orthanc) -> None:
+    """So these are named by tag: by keyword every study of the patient would match."""
+    target = "/dicom-web/studies?PatientID=P-1&OtherPatientIDs=77"
+    assert await asyncio.to_thread(orthanc.get_json, target)
+    async with aiohttp.ClientSession() as session:
+        client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60)
+        assert await client.search(Query("studies"), [("PatientID", "P-1"), ("00101000", "77")]) == []
+        assert await client.search(Query("studies"), [("PatientID", "P-1"), ("00081030", "77")]) == []
+        assert len(await client.search(Query("studies"), [("PatientID", "P-1"), ("00081030", "CT Thorax")])) == 1
+
+
+@pytest.mark.orthanc
 async def test_its_bulk_data_are_where_ours_are_not(orthanc: Orthanc) -> None:
     """``…/bulk/7fe00010`` there, ``…/bulkdata/7fe00010`` with us."""
     (study,) = await asyncio.to_thread(orthanc.get_json, f"/dicom-web/studies?PatientID={quote('P-1')}")
     (instance,) = await asyncio.to_thread(
         orthanc.get_json, f"/dicom-web/studies/{study['0020000D']['Value'][0]}/instances"
     )
-    part = Part(*(instance[tag]["Value"][0] for tag in ("0020000D", "0020000E", "00080018")))
+    part = Part(*(instance[name]["Value"][0] for name in ("0020000D", "0020000E", "00080018")))
     async with aiohttp.ClientSession() as session:
         client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60)
         bulkdata = Retrieval(Kind.BULKDATA, part, steps=("7fe00010",))

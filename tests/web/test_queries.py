@@ -29,7 +29,7 @@ async def test_a_limit_is_passed_on_only_when_all_rows_are_the_patients(issuer: 
     asked = [
         target
         for target in pacs.requests
-        if "PatientID" in target and "includefield=00100020,00100021,0020000D" in target
+        if "PatientID" in target and "includefield=PatientID,IssuerOfPatientID,StudyInstanceUID" in target
     ]
     assert f"limit={limit}" in asked[0].split("&")
     # Its row names no issuer and is left out: that was not the end of the patient's own.

@@ -140,12 +140,11 @@ def check_asked(pacs: ScriptedPacs) -> None:
         pairs = parse_qsl(urlsplit(target).query, keep_blank_values=True)
         names = {name for name, _ in pairs}
         assert all(
-            re.fullmatch(r"[0-9A-F]{8}(\.[0-9A-F]{8})*|PatientID|StudyInstanceUID|includefield|limit|offset", one)
-            for one in names
+            re.fullmatch(r"[A-Z][A-Za-z]+(\.[A-Z][A-Za-z]+)*|includefield|limit|offset", one) for one in names
         ), target
         assert dict(pairs).get("PatientID", PATIENT) == PATIENT
-        assert not names & {"00100020", "00100021", "00101000"}
-        assert re.fullmatch(r"([0-9A-F]{8}|all|)(,[0-9A-F]{8})*", dict(pairs)["includefield"]), target
+        assert not names & {"00100020", "00100021", "00101000", "IssuerOfPatientID", "OtherPatientIDs"}
+        assert re.fullmatch(r"([A-Z][A-Za-z]+|all|)(,[A-Z][A-Za-z]+)*", dict(pairs)["includefield"]), target
 
 
 @pytest.mark.parametrize(("query", "status", "ignored"), cases(QIDO))
