@@ -25,6 +25,9 @@ RULES_PAGE = Path(__file__).parents[2] / "docs" / "files.md"
 PASSING = [name for name, kind in KINDS.items() if not kind.rule]
 REFUSED = [name for name, kind in KINDS.items() if kind.rule]
 SMALL = 2**16
+LARGE = {name for name in KINDS if len(b"".join(KINDS[name].file.pieces(NAMES[name]))) > SMALL}
+# Large ones are not read in small steps, which would be the same test twice.
+STEPS = [(step, name) for step in (1, 997, 2**20) for name in KINDS if step != 997 or name not in LARGE]
 SMALL_PASSING = [name for name in PASSING if len(b"".join(KINDS[name].file.pieces(NAMES[name]))) < SMALL]
 
 
@@ -70,11 +73,10 @@ def by_dcmdump(data: bytes, directory: Path) -> str:
     return "" if value == "(no value available)" else value
 
 
-@pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("step", [1, 997, 2**20])
+@pytest.mark.parametrize(("step", "name"), STEPS)
 def test_it_passes_or_is_refused_by_its_rule(name: str, step: int) -> None:
     data, kind = written(name), KINDS[name]
-    if len(data) > SMALL:
+    if name in LARGE:
         step = max(step, 2**14)
     if kind.rule:
         with pytest.raises(Unreadable) as refused:
