@@ -6,6 +6,8 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help demo test test-real lint lint-code lint-format lint-types lint-imports bench bench-refusals fuzz keycloak oidc-provider hydra ohif opa tiny-pacs kubernetes kubernetes-node format lock clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Where it is set, as in many containers, each test worker and each process that a test starts compiles all sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
 BIN := $(VENV)/bin

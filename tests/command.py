@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import requests
 
+from tests.forked import Forked
 from tests.sidecar_process import free_port
 from tests.waiting import WAIT_SECONDS, wait_until
 
@@ -22,10 +24,10 @@ def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def run(*arguments: str | Path, changes: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """``python -m sidecar`` with ``arguments``, to its end."""
-    command = [sys.executable, "-m", "sidecar", *map(str, arguments)]
-    return subprocess.run(
-        command, env=environment(changes), capture_output=True, text=True, timeout=WAIT_SECONDS, check=False
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        output, errors = Path(folder) / "output", Path(folder) / "errors"
+        code = Forked([*map(str, arguments)], environment(changes), output, errors).wait()
+        return subprocess.CompletedProcess(arguments, code, output.read_text(), errors.read_text())
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,10 @@ class Serving:
 
 @contextlib.contextmanager
 def serving(directory: Path, *files: Path, changes: Mapping[str, str] | None = None) -> Iterator[Serving]:
-    """``serve`` with ``files`` and, over them, free loopback ports; its log goes to ``directory``."""
+    """``serve`` with ``files`` and, over them, free loopback ports; its log goes to ``directory``.
+
+    A new Python, as an operator starts it, which imports all that it needs.
+    """
     port, admin_port = free_port(), free_port()
     listeners = {
         "SIDECAR_SERVER__HOST": "127.0.0.1",

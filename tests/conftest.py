@@ -2,6 +2,7 @@
 
 import os
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -16,6 +17,17 @@ _REAL = {
     "nginx", "tiny_pacs",
 }  # fmt: skip
 """Markers of tests that need a real part."""
+
+
+# How fast an example runs says nothing here; a busy machine must not fail a test.
+hypothesis.settings.register_profile("exhaustive", deadline=None)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=30)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`make test` leaves out what is exhaustive, and tries fewer examples of each property."""
+    is_quick = "not exhaustive" in config.getoption("markexpr")
+    hypothesis.settings.load_profile("quick" if is_quick else "exhaustive")
 
 
 class FilesTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types

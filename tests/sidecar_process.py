@@ -3,10 +3,7 @@
 import contextlib
 import os
 import random
-import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +12,8 @@ import psutil
 import requests
 import yaml
 
-from tests.waiting import WAIT_SECONDS, wait_until
+from tests.forked import Forked
+from tests.waiting import wait_until
 
 _FIRST_PORT, _PORTS_OF_A_WORKER, _WORKERS = 10_000, 1_000, 20
 _given = random.SystemRandom().randrange(_PORTS_OF_A_WORKER)  # Another run of the tests begins elsewhere.
@@ -66,17 +64,11 @@ class SidecarProcess:
             "public_url": self.url,
         }
         self.file.write_text(yaml.safe_dump(configuration | {"server": server | configuration.get("server", {})}))
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Forked | None = None
 
     def __enter__(self) -> Self:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "sidecar", "serve", "--config", str(self.file)],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-            )
+        self._process = Forked(["serve", "--config", str(self.file)], environment, self._log)
         try:
             wait_until(
                 "the sidecar answers", self._is_alive, not_yet=(requests.ConnectionError,), explain=lambda: self.log
@@ -100,13 +92,8 @@ class SidecarProcess:
     def stop(self) -> int:
         """End it by SIGTERM; returns its exit code. A second stop is fine."""
         assert self._process is not None
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-        try:
-            return self._process.wait(WAIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            raise
+        self._process.terminate()
+        return self._process.wait()
 
     @property
     def log(self) -> str:

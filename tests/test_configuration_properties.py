@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.configuration import ConfigurationError, load_settings
@@ -40,20 +40,17 @@ def settings_or_refusal(text: str, directory: Path) -> str:
     return "\n".join(problems)
 
 
-@settings(deadline=None)
 @given(document=DOCUMENTS)
 def test_any_document_gives_settings_or_problems(tmp_path_factory: pytest.TempPathFactory, document: Any) -> None:
     seen = settings_or_refusal(yaml.dump(document, allow_unicode=True), tmp_path_factory.getbasetemp())
     assert SECRET not in seen.replace(f"/{SECRET}", "")
 
 
-@settings(deadline=None)
 @given(text=st.lists(st.sampled_from([*"{}[]:,-?&*!|>'\"%@\\#\n \t\0~", "pacs", "url", "<<", "0x", "1e9", "---", "é"])))
 def test_any_text_gives_settings_or_problems(tmp_path_factory: pytest.TempPathFactory, text: list[str]) -> None:
     settings_or_refusal("".join(text), tmp_path_factory.getbasetemp())
 
 
-@settings(deadline=None)
 @given(
     secret=st.text(string.ascii_letters + string.digits + "*!&%-_'\"{}[]#@ ", min_size=8, max_size=40),
     place=st.sampled_from(SECTIONS),

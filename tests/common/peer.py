@@ -10,16 +10,10 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from hypothesis import settings
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from sidecar.listener import listen
 from sidecar.server import open_session
-
-# How fast an example runs says nothing here; a busy machine must not fail a test.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
-
 
 NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 

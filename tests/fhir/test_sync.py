@@ -97,7 +97,7 @@ class Synchronisation(RuleBasedStateMachine):
 
 
 TestSynchronisation = Synchronisation.TestCase
-TestSynchronisation.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestSynchronisation.settings = settings(max_examples=2 * settings().max_examples, stateful_step_count=40, deadline=None)
 
 
 SKEW = 2.0
@@ -159,7 +159,7 @@ class TwoReplicas(RuleBasedStateMachine):
 
 
 TestTwoReplicas = TwoReplicas.TestCase
-TestTwoReplicas.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
+TestTwoReplicas.settings = settings(max_examples=3 * settings().max_examples, stateful_step_count=30, deadline=None)
 
 
 SECOND = 1_000_000

@@ -22,10 +22,15 @@ KUBERNETES = ("1.27", "1.31")
 OTHER_KINDS = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "HTTPRoute"}
 
 
-def values_of(name: str = "orthanc") -> dict[str, Any]:
-    """An example's values."""
+@functools.cache
+def _example(name: str) -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load((CHART / "examples" / f"{name}.yaml").read_text())
     return found
+
+
+def values_of(name: str = "orthanc") -> dict[str, Any]:
+    """An example's values, to be changed as one likes."""
+    return copy.deepcopy(_example(name))
 
 
 @functools.cache

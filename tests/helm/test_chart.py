@@ -55,6 +55,40 @@ def _choices(name: str) -> list[dict[str, Any]]:
     return [{}, *SWITCHES[name]]
 
 
+Way = tuple[str, int]
+"""A switch, and which of its ways it stands."""
+
+
+def rows_with_every_pair() -> list[dict[str, int]]:
+    """Return rows, each with a way for every switch, so that each pair of ways is in some row (pairwise testing)."""
+    ways = {name: range(len(_choices(name))) for name in SWITCHES}
+    missing: set[frozenset[Way]] = {
+        frozenset(((one, way), (other, another)))
+        for one, other in itertools.combinations(SWITCHES, 2)
+        for way, another in itertools.product(ways[one], ways[other])
+    }
+    rows = []
+    while missing:
+        row: dict[str, int] = dict(sorted(min(missing, key=sorted)))
+        for name in [name for name in SWITCHES if name not in row]:
+            row[name] = max(
+                ways[name], key=lambda way: sum(frozenset((one, (name, way))) in missing for one in row.items())
+            )
+        missing -= {frozenset(pair) for pair in itertools.combinations(row.items(), 2)}
+        rows.append(row)
+    return rows
+
+
+def test_switches_together() -> None:
+    """Each way of each switch is beside each way of each other one in some of the charts that are rendered."""
+    for row in rows_with_every_pair():
+        values = {key: values_of()[key] for key in ("config", "secrets")}
+        for name, way in row.items():
+            values |= copy.deepcopy(_choices(name)[way])
+        rendered(values, versions=KUBERNETES[-1:])
+
+
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("pair", list(itertools.combinations(SWITCHES, 2)), ids="+".join)
 def test_every_pair_of_switches(pair: tuple[str, str]) -> None:
     """Each way that each of them can stand, with each of the other."""
