@@ -23,9 +23,7 @@ def file(tmp_path: Path) -> Path:
     return made
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code"), [(["config", "show"], 0), (["serve", "--nothing"], 2)], ids=lambda one: str(one)
-)
+@pytest.mark.parametrize(("arguments", "code"), [(["config", "show"], 0), (["serve", "--nothing"], 2)], ids=str)
 def test_it_writes_and_returns_what_the_command_does(
     arguments: list[str], code: int, file: Path, tmp_path: Path
 ) -> None:

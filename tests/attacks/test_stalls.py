@@ -69,7 +69,8 @@ REQUESTS = {
 
 
 OF_EACH_KIND = [
-    "a search with all that can be included", "sorted", "of one modality", "by a series", "many ids", "not many modalities",
+    "a search with all that can be included", "sorted", "of one modality", "by a series", "many ids",
+    "not many modalities",
     "many parameters", "a read", "all studies", "all series", "by many wildcards",
 ]  # fmt: skip
 

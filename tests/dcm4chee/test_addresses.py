@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.dcm4chee.attributes import CREATOR, SECRET
-from tests.dcm4chee.behaviour import MODES, Behaviour, Mode
+from tests.dcm4chee.behaviour import Behaviour, Mode
 from tests.dcm4chee.retrieve import STORAGE
 from tests.dcm4chee.site import ARCHIVE_HOST, PUBLIC_URL, STORED, SYSTEM_A, Site, site_with
 from tests.dcm4chee.studies import COMPRESSED, LARGE, MANY, MRN
@@ -113,26 +113,28 @@ async def test_nothing_of_the_archive_reaches_the_client(
             assert word.encode() in said, word
 
 
-    ("mode", "bulkdata_uris", "pixel_data_uri", "root"),
+@pytest.mark.parametrize(
+    ("mode", "study", "root"),
     [
-        ("measured", "absolute", "instance", ROOTS[0]),
-        ("documented", "absolute", "instance", ROOTS[1]),
-        ("measured", "path", "frames", ROOTS[1]),
-        ("documented", "relative", "bulkdata", ROOTS[0]),
-        pytest.param("measured", "absolute", "instance", ROOTS[1], marks=pytest.mark.exhaustive),
-        pytest.param("documented", "absolute", "instance", ROOTS[0], marks=pytest.mark.exhaustive),
-        pytest.param("measured", "path", "frames", ROOTS[0], marks=pytest.mark.exhaustive),
-        pytest.param("documented", "relative", "bulkdata", ROOTS[1], marks=pytest.mark.exhaustive),
+        ("measured", LARGE, ROOTS[0]),
+        ("measured", COMPRESSED, ROOTS[1]),
+        ("documented", LARGE, ROOTS[1]),
+        ("documented", COMPRESSED, ROOTS[0]),
+        pytest.param("measured", LARGE, ROOTS[1], marks=pytest.mark.exhaustive),
+        pytest.param("measured", COMPRESSED, ROOTS[0], marks=pytest.mark.exhaustive),
+        pytest.param("documented", LARGE, ROOTS[0], marks=pytest.mark.exhaustive),
+        pytest.param("documented", COMPRESSED, ROOTS[1], marks=pytest.mark.exhaustive),
     ],
 )
-async def test_nothing_of_the_archive_reaches_the_client(
-    many: Path, mode: Mode, bulkdata_uris: str, pixel_data_uri: str, root: str
-) -> None:
-    behaviour = Behaviour(mode, bulkdata_uris=bulkdata_uris, pixel_data_uri=pixel_data_uri)  # type: ignore[arg-type]
-    async with site_with(many, behaviour, PATIENTS, fhir={"detail": "instance"}) as site:
-        count, statuses = await walk(site, root, MANY[0])
-        assert count > 125
-        assert statuses == {200, 404, 406, 502 if mode == "documented" else None}
+async def test_nor_when_it_fails(many: Path, mode: Mode, study: str, root: str) -> None:
+    """Errors, redirects, what is partial or breaks off, and what it refuses."""
+    behaviour = Behaviour(mode, redirects={COMPRESSED: "http://other.internal/rs"})
+    async with site_with(many, behaviour, PATIENTS) as site:
+        row = (await site.json("alice", f"/wado-rs/studies/{LARGE}/instances"))[0]
+        behaviour.not_accessible.add(row["00080018"]["Value"][0])
+        _, statuses = await walk(site, root, study)
+        assert 502 in statuses
+        assert (None in statuses) is (mode == "measured" and study == LARGE)
         behaviour.query_maximum = 1
         _, body = await site.get("alice", "/wado-rs/studies")
         assert not any(pattern.search(body) for pattern in secrets(site.port))
