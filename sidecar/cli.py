@@ -19,8 +19,8 @@ import click
 
 from sidecar import __version__
 from sidecar.common.memory import keep_freed_memory, keep_imported
-from sidecar.configuration import ConfigurationError, load_settings
-from sidecar.settings import Settings
+from sidecar.settings.load import ConfigurationError, load_settings
+from sidecar.settings.document import Settings
 
 _CONFIG = click.option(
     "--config",
@@ -44,7 +44,7 @@ def serve(files: tuple[Path, ...]) -> None:
     """Run the sidecar in front of the EHR and the PACS that the configuration names."""
     settings = _settings(files)
 
-    from sidecar.process import run  # noqa: PLC0415 - `config` and `--help` need not load the server
+    from sidecar.server.process import run  # noqa: PLC0415 - `config` and `--help` need not load the server
     from sidecar.telemetry.logs import configure_logs  # noqa: PLC0415
 
     configure_logs(settings.log.level)
@@ -113,9 +113,9 @@ def check(
 def _check_conformance(
     url: str, token: str | None, patient: str | None, origin: str | None, *, in_json: bool
 ) -> NoReturn:
-    from sidecar.check.conformance import finding  # noqa: PLC0415
-    from sidecar.check.conformance.client import is_base, is_token  # noqa: PLC0415
-    from sidecar.check.conformance.run import conformance  # noqa: PLC0415
+    from sidecar.conformance import finding  # noqa: PLC0415
+    from sidecar.conformance.client import is_base, is_token  # noqa: PLC0415
+    from sidecar.conformance.run import conformance  # noqa: PLC0415
     from sidecar.telemetry.logs import configure_logs  # noqa: PLC0415
 
     token = None if token is None else token.strip()
@@ -198,8 +198,8 @@ def capability_key() -> None:
 @_CONFIG
 def ehr_snippet(files: tuple[Path, ...]) -> None:
     """Print JSON for the EHR's .well-known/smart-configuration, by which apps find us (SIA-1)."""
-    from sidecar.fhir.capabilities import Offered  # noqa: PLC0415
-    from sidecar.fhir.capabilities import ehr_snippet as snippet  # noqa: PLC0415
+    from sidecar.fhir.capability_statement import Offered  # noqa: PLC0415
+    from sidecar.fhir.capability_statement import ehr_snippet as snippet  # noqa: PLC0415
 
     settings = _settings(files)
     offered = Offered(app_launch=settings.access.app_launch, backend_services=settings.access.backend_services)

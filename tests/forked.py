@@ -18,11 +18,11 @@ from tests.waiting import WAIT_SECONDS
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     [
-        "sidecar.check.conformance.run",
+        "sidecar.conformance.run",
         "sidecar.check.run",
         "sidecar.cli",
-        "sidecar.fhir.capabilities",
-        "sidecar.process",
+        "sidecar.fhir.capability_statement",
+        "sidecar.server.process",
         "tests.forked",
     ]
 )

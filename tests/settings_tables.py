@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sidecar.settings import Settings
+from sidecar.settings.document import Settings
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "configuration.md"
 HEAD = "| key | type | default | |\n| --- | --- | --- | --- |\n"

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from sidecar import __version__, cli
-from sidecar.settings import Settings
-from sidecar.settings_capabilities import keys_in
+from sidecar.settings.document import Settings
+from sidecar.settings.capabilities import keys_in
 from tests.command import run, serving
 from tests.sidecar_process import free_port
 
@@ -224,7 +224,7 @@ def test_sigterm_ends_serve_with_0(site: Path, tmp_path: Path) -> None:
     with serving(tmp_path, site) as running:
         assert running.end() == 0
     lines = [json.loads(line) for line in (tmp_path / "serve.log").read_text().splitlines()]
-    assert [line["message"] for line in lines if line["logger"] == "sidecar.process"] == ["serving", "draining"]
+    assert [line["message"] for line in lines if line["logger"] == "sidecar.server.process"] == ["serving", "draining"]
 
 
 def test_a_folder_that_demo_cannot_make(tmp_path: Path) -> None:

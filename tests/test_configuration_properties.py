@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.configuration import ConfigurationError, load_settings
-from tests.test_configuration import MINIMUM, SECRET, SECTIONS
+from sidecar.settings.load import ConfigurationError, load_settings
+from tests.settings.test_load import MINIMUM, SECRET, SECTIONS
 
 KEYS = st.sampled_from(
     ["server", "ehr", "tokens", "patients", "pacs", "auth", "client", "method", "client_id", "client_secret",

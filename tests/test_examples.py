@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from sidecar.configuration import load_settings
+from sidecar.settings.load import load_settings
 from tests.background import Background
 from tests.command import serving
 from tests.real.orthanc import Orthanc, require_orthanc

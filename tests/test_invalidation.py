@@ -1,6 +1,6 @@
 """Everything that is kept is forgotten, also what is just being asked for; nothing that is kept is left out (SIA-42).
 
-``Patience`` and retrievals: ``tests/web/test_warmed_for_another.py`` and ``tests/pacs/test_patience.py``; half a list:
+``Patience`` and retrievals: ``tests/web/test_warmed_for_another.py`` and ``tests/pacs/test_deferred.py``; half a list:
 ``tests/pacs/test_study_lists.py``; what instances name: ``tests/pacs/test_instance_patients.py``; where pages begin:
 ``tests/web/test_query_pages.py``.
 """
@@ -27,22 +27,22 @@ from sidecar.access.identity import PatientIdentifier
 from sidecar.access.policy import Caller
 from sidecar.access.rules import Effect, Rule
 from sidecar.access.study import DescribedStudy
-from sidecar.common.dicom_json import CompactRow, Row
+from sidecar.dicom.json_model import CompactRow, Row
 from sidecar.common.errors import Problem
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.single_flight import SingleFlight
-from sidecar.fhir.constraints import Constraints
-from sidecar.pacs.issuers import Issuers
+from sidecar.authorization.scope_constraints import Constraints
+from sidecar.pacs.issuer_check import Issuers
 from sidecar.pacs.ownership import Ownership, _Series
-from sidecar.pacs.patience import Patience
-from sidecar.pacs.resources import Query
+from sidecar.pacs.deferred import Patience
+from sidecar.dicomweb.paths import Query
 from sidecar.pacs.studies import Oldest, Studies
-from sidecar.patients.clients import Groups
-from sidecar.patients.ehr import EhrMapping
-from sidecar.policy.external import ExternalPolicy
-from sidecar.server import Sidecar
-from sidecar.tokens.credentials import NoToken
-from sidecar.web.patient_view import PatientViews
+from sidecar.patients.backend_clients import Groups
+from sidecar.patients.ehr_lookup import EhrMapping
+from sidecar.authorization.external_policy import ExternalPolicy
+from sidecar.bootstrap.build import Sidecar
+from sidecar.ehr.credentials import NoToken
+from sidecar.authorization.visible_studies import PatientViews
 from sidecar.web.query_pages import QueryKey, QueryPages, Source
 from tests.common.peer import Clock, Peer, Reply, peer, session
 from tests.pacs.fake import FakePacs, row

@@ -18,7 +18,7 @@ import yaml
 from aiohttp import web
 
 from tests.background import Background
-from tests.dicom import dataset, encoded
+from tests.dicom_instances import dataset, encoded
 from tests.sidecar_process import SidecarProcess
 from tests.telemetry.fhir_repository import FhirRepository
 from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, TOKEN, ScriptedEhr

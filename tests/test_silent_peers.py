@@ -11,9 +11,9 @@ import pytest
 from sidecar.access.decision import Part, StudyPermit
 from sidecar.access.identity import PatientIdentifier
 from sidecar.common.errors import GatewayTimeout, Problem, Unavailable
-from sidecar.pacs.resources import Kind, Query, Retrieval
-from sidecar.server import Sidecar, build
-from sidecar.settings import Settings
+from sidecar.dicomweb.paths import Kind, Query, Retrieval
+from sidecar.bootstrap.build import Sidecar, build
+from sidecar.settings.document import Settings
 from tests.waiting import WAIT_SECONDS
 
 SECONDS = 0.3

@@ -11,16 +11,16 @@ from typing import Any, Protocol, cast
 import aiohttp
 from aiohttp import web
 
-from sidecar.fhir.constraints import Constraints
+from sidecar.authorization.scope_constraints import Constraints
 from sidecar.fhir.imaging_study import Site
-from sidecar.listener import listen
-from sidecar.server import Sidecar, build
-from sidecar.settings import Settings
-from sidecar.telemetry.audit import AuditTrail
-from sidecar.telemetry.audit_event import AuditSource
-from sidecar.telemetry.sinks import NoSink
-from sidecar.web.patient_view import PatientViews
-from tests.dicom import dataset, encoded
+from sidecar.server.listener import listen
+from sidecar.bootstrap.build import Sidecar, build
+from sidecar.settings.document import Settings
+from sidecar.audit.trail import AuditTrail
+from sidecar.audit.event import AuditSource
+from sidecar.audit.sinks import NoSink
+from sidecar.authorization.visible_studies import PatientViews
+from tests.dicom_instances import dataset, encoded
 
 STUDY, SERIES, INSTANCE = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.1.1"
 PATIENT = "p1"

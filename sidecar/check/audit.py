@@ -8,11 +8,11 @@ from typing import Any
 
 from sidecar.check.finding import Finding, failure, ok, warning
 from sidecar.common.fetch import FetchFailed, fetch
-from sidecar.server import open_session
-from sidecar.server_pacs import authorization_of
-from sidecar.settings import Settings
-from sidecar.settings_audit import Audit, AuditRepository
-from sidecar.telemetry.spool import ASIDE, REJECTED, positions, segment_names
+from sidecar.bootstrap.build import open_session
+from sidecar.bootstrap.pacs import authorization_of
+from sidecar.settings.document import Settings
+from sidecar.settings.audit import Audit, AuditRepository
+from sidecar.audit.spool import ASIDE, REJECTED, positions, segment_names
 
 _LIMIT_BYTES = 32 * 2**20
 _LITTLE_BYTES = 2**20

@@ -4,8 +4,8 @@ import time
 from datetime import UTC, datetime
 
 from sidecar.check.finding import Finding, ok, warning
-from sidecar.server_certificates import certificates as watched
-from sidecar.settings import Settings
+from sidecar.bootstrap.certificates import certificates as watched
+from sidecar.settings.document import Settings
 from sidecar.telemetry.metrics import Metrics
 
 SOON_SECONDS = 14 * 86_400

@@ -1,13 +1,13 @@
 """Do the archive's lists tell texts whole? A number that lost a character is another patient's."""
 
 from sidecar.check.finding import Finding, failed, failure, ok, skipped, warning
-from sidecar.common.dicom_json import tag, text
+from sidecar.dicom.json_model import tag, text
 from sidecar.common.errors import Problem
 from sidecar.pacs.client import UnknownTexts
 from sidecar.pacs.ownership import owner_of
-from sidecar.pacs.resources import Query
-from sidecar.server import Sidecar
-from sidecar.settings import Settings
+from sidecar.dicomweb.paths import Query
+from sidecar.bootstrap.build import Sidecar
+from sidecar.settings.document import Settings
 
 NAME = "pacs.character_sets"
 _SAMPLE = 50

@@ -16,8 +16,8 @@ import requests
 from dicomweb_client.api import DICOMwebClient
 
 from sidecar.check.finding import Finding, failure, ok, skipped, warning
-from sidecar.listener import listen
-from sidecar.server import Sidecar
+from sidecar.server.listener import listen
+from sidecar.bootstrap.build import Sidecar
 
 _SECONDS = 60
 _MAXIMUM_BYTES = 512 * 2**20

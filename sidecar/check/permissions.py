@@ -5,11 +5,11 @@ from typing import TypeVar
 
 from sidecar.check.character_sets import TOO_SLOW
 from sidecar.check.finding import Finding, failed, ok, skipped, slow_ehr, warning
-from sidecar.common.dicom_json import Row, tag, text, texts
+from sidecar.dicom.json_model import Row, tag, text, texts
 from sidecar.common.errors import Problem
-from sidecar.pacs.resources import Query
-from sidecar.server import Sidecar
-from sidecar.settings import Settings
+from sidecar.dicomweb.paths import Query
+from sidecar.bootstrap.build import Sidecar
+from sidecar.settings.document import Settings
 
 _SAMPLE = 50
 

@@ -1,13 +1,13 @@
 """Which resources of DICOMweb the archive offers below a study (PS3.18 10.4.1, 10.6.1)."""
 
 from sidecar.check.finding import Finding, failed, ok, skipped, warning
-from sidecar.common.dicom_json import Row, tag, text
+from sidecar.dicom.json_model import Row, tag, text
 from sidecar.common.errors import Problem
 from sidecar.pacs.client import NotSupported, QueryRefused
 from sidecar.pacs.json_type import DICOM_JSON, PLAIN_JSON
-from sidecar.pacs.resources import UID_OF_LEVEL, Query
-from sidecar.server import Sidecar
-from sidecar.settings import Settings
+from sidecar.dicomweb.paths import UID_OF_LEVEL, Query
+from sidecar.bootstrap.build import Sidecar
+from sidecar.settings.document import Settings
 
 NAME = "pacs.resources"
 METADATA_BYTES = 16 * 2**20

@@ -11,9 +11,9 @@ from sidecar.check.journey import journey, without_studies
 from sidecar.check.permissions import capabilities
 from sidecar.check.tracing import collector
 from sidecar.check.upstreams import EHR, NOT_NEEDED, PACS, Check, public_url
-from sidecar.server import Sidecar, build
-from sidecar.settings import Settings
-from sidecar.settings_audit import Audit
+from sidecar.bootstrap.build import Sidecar, build
+from sidecar.settings.document import Settings
+from sidecar.settings.audit import Audit
 
 
 async def check(settings: Settings, token: str | None) -> list[Finding]:

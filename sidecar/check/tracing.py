@@ -2,8 +2,8 @@
 
 from sidecar.check.finding import Finding, failure, ok
 from sidecar.common.fetch import FetchFailed, fetch
-from sidecar.server import open_session
-from sidecar.settings import Settings
+from sidecar.bootstrap.build import open_session
+from sidecar.settings.document import Settings
 
 _LIMIT_BYTES = 65_536
 _SECONDS = 5

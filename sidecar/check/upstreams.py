@@ -10,17 +10,17 @@ from sidecar.check.character_sets import TOO_SLOW, character_sets, hint_of_rows
 from sidecar.check.finding import Finding, failed, failure, ok, skipped, slow_ehr, warning
 from sidecar.check.resources import NAME as RESOURCES
 from sidecar.check.resources import resources
-from sidecar.common.dicom_json import Row, text
+from sidecar.dicom.json_model import Row, text
 from sidecar.common.errors import BadGateway, Forbidden, Problem
 from sidecar.common.fetch import FetchFailed
 from sidecar.pacs.counts import count_instances
 from sidecar.pacs.detection import detect_dialect
-from sidecar.pacs.issuers import is_generated
+from sidecar.pacs.issuer_check import is_generated
 from sidecar.pacs.ownership import KnownAs, owner_of
-from sidecar.pacs.resources import Query
-from sidecar.server import Sidecar
-from sidecar.server_discovery import needed_of_discovery
-from sidecar.settings import Settings
+from sidecar.dicomweb.paths import Query
+from sidecar.bootstrap.build import Sidecar
+from sidecar.bootstrap.discovery import needed_of_discovery
+from sidecar.settings.document import Settings
 from sidecar.tokens.rejection import TokenRejected
 
 Check = Callable[[Settings, Sidecar], Awaitable[Finding]]

@@ -16,15 +16,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from sidecar.demo.archive import create_archive
-from sidecar.demo.archive_index import read_folder
-from sidecar.demo.ehr import STORE, create_ehr
+from sidecar.demo.archive.app import create_archive
+from sidecar.demo.archive.index import read_folder
+from sidecar.demo.ehr.app import STORE, create_ehr
 from sidecar.demo.page import add_page
 from sidecar.demo.people import MRN_SYSTEM, PATIENTS, DemoPatient
 from sidecar.demo.samples import fill
-from sidecar.listener import listen
-from sidecar.server import build
-from sidecar.settings import Settings
+from sidecar.server.listener import listen
+from sidecar.bootstrap.build import build
+from sidecar.settings.document import Settings
 from sidecar.web.connection_limit import ADMIN_LIMIT
 
 INTROSPECTION_CLIENT_ID = "smart-imaging-sidecar"

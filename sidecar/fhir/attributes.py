@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from sidecar.common.dicom_json import Row, person_name_groups, sequence, text
+from sidecar.dicom.json_model import Row, person_name_groups, sequence, text
 
 Json = dict[str, Any]
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from sidecar.fhir.cursor import Cursor, PageLinks
 from sidecar.fhir.outcome import operation_outcome
-from sidecar.fhir.results import subset
+from sidecar.fhir.result_parameters import subset
 from sidecar.fhir.search import Search
 from sidecar.fhir.select import Page
 

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import orjson
 
 from sidecar.common.errors import BadRequest
-from sidecar.common.uid import is_uid
+from sidecar.dicom.uid import is_uid
 
 _MAC_BYTES = 16
 _MAXIMUM_TIME = 2**43

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import Any
 
-from sidecar.common.dicom_json import Row, number, text, texts
-from sidecar.common.uid import is_uid
+from sidecar.dicom.json_model import Row, number, text, texts
+from sidecar.dicom.uid import is_uid
 from sidecar.fhir.attributes import based_on, concepts, laterality, performers, person, reasons, said, title
 from sidecar.fhir.dates import Started, dicom_offset, started
 from sidecar.fhir.frames import frames_extension

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from sidecar.common.dicom_json import Row, number, text
+from sidecar.dicom.json_model import Row, number, text
 from sidecar.fhir.imaging_study import SeriesRows
 
 ATTRIBUTES = ("NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances")

@@ -12,11 +12,11 @@ from urllib.parse import urlencode
 
 from sidecar.access.token import is_fhir_id
 from sidecar.common.errors import BadRequest, NotSupported
-from sidecar.common.uid import is_uid
+from sidecar.dicom.uid import is_uid
 from sidecar.fhir.cursor import Cursor
 from sidecar.fhir.dates import DateFilter, parse_date_filter
 from sidecar.fhir.imaging_study import UID_SYSTEM, Site
-from sidecar.fhir.results import Result, read_result
+from sidecar.fhir.result_parameters import Result, read_result
 from sidecar.fhir.token_search import TokenFilter, parse_token, split, unescaped
 
 MAXIMUM_PARAMETERS = 50

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from sidecar.common.dicom_json import Row, text, texts
-from sidecar.common.uid import is_uid
+from sidecar.dicom.json_model import Row, text, texts
+from sidecar.dicom.uid import is_uid
 from sidecar.fhir.cursor import Cursor
 from sidecar.fhir.dates import DateFilter, Span, Started
 from sidecar.fhir.imaging_study import (

@@ -15,18 +15,18 @@ from yarl import URL
 
 from sidecar.access.decision import HeaderPermit, StudyPermit
 from sidecar.access.identity import PatientIdentifier
-from sidecar.common.character_sets import is_utf8
-from sidecar.common.dicom_json import Row, text
+from sidecar.dicom.character_sets import is_utf8
+from sidecar.dicom.json_model import Row, text
 from sidecar.common.errors import BadGateway, GatewayTimeout, Problem, Unavailable
 from sidecar.common.fetch import Answer, FetchFailed, fetch, why_unreachable
 from sidecar.common.spans import KIND, STATUS, span, trace_headers
 from sidecar.pacs.dialects import Dialect
 from sidecar.pacs.head_requests import HeadRequests
 from sidecar.pacs.json_type import JsonType
-from sidecar.pacs.patience import Patience
+from sidecar.pacs.deferred import Patience
 from sidecar.pacs.query_rows import SEARCH_BYTES, Budget, Identity, RowReader
-from sidecar.pacs.resources import Kind, Query, Retrieval
-from sidecar.pacs.upstream import Upstream
+from sidecar.dicomweb.paths import Kind, Query, Retrieval
+from sidecar.pacs.response import Upstream
 
 log = logging.getLogger(__name__)
 

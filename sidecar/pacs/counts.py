@@ -8,11 +8,11 @@ import logging
 from collections.abc import Sequence
 
 from sidecar.access.decision import Part
-from sidecar.common.dicom_json import Row, number, tag, text
+from sidecar.dicom.json_model import Row, number, tag, text
 from sidecar.common.errors import BadGateway
 from sidecar.pacs.client import NotSupported, PacsClient
 from sidecar.pacs.ownership import KnownAs, is_row_of
-from sidecar.pacs.resources import OBJECTS, Kind, Query, Retrieval
+from sidecar.dicomweb.paths import OBJECTS, Kind, Query, Retrieval
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from urllib.parse import quote
 from pydicom.datadict import dictionary_has_tag, dictionary_is_retired, dictionary_VR, keyword_for_tag
 from pydicom.tag import Tag
 
-from sidecar.common.character_sets import SPECIFIC_CHARACTER_SET
-from sidecar.pacs.resources import UID_OF_LEVEL
+from sidecar.dicom.character_sets import SPECIFIC_CHARACTER_SET
+from sidecar.dicomweb.paths import UID_OF_LEVEL
 
 # What may stand in a query as it is (RFC 3986 3.4), but for "&", "=", "+", ";" which forms give a meaning of their own.
 _LITERAL = "!$'()*,-./:?@_~"

@@ -16,23 +16,23 @@ from cachetools import TTLCache
 
 from sidecar.access.decision import HeaderPermit, Part
 from sidecar.access.identity import PatientIdentifier, all_may_be_one_of
-from sidecar.common.dicom_json import tag, text
+from sidecar.dicom.json_model import tag, text
 from sidecar.common.errors import BadGateway, GatewayTimeout, NotAcceptable, NotFound, Problem, Unavailable
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
-from sidecar.common.uid import is_uid
-from sidecar.pacs.answer import Head, check_head
+from sidecar.dicom.uid import is_uid
+from sidecar.dicomweb.response_head import Head, check_head
 from sidecar.pacs.client import PacsClient
-from sidecar.pacs.elements import Unreadable
-from sidecar.pacs.header import InstanceHeader
-from sidecar.pacs.media import upstream_accept
-from sidecar.pacs.metadata import Metadata
+from sidecar.dicom.element import Unreadable
+from sidecar.dicom.instance_header import InstanceHeader
+from sidecar.dicomweb.accept import upstream_accept
+from sidecar.dicomweb.metadata import Metadata
 from sidecar.pacs.ownership import KnownAs
-from sidecar.pacs.parts import Multipart
-from sidecar.pacs.resources import UID_OF_LEVEL, Kind, Query, Retrieval
-from sidecar.pacs.scanner import Malformed, Scanner, SingleInstance
-from sidecar.pacs.upstream import Upstream
-from sidecar.pacs.verify import OurParts
+from sidecar.dicomweb.multipart import Multipart
+from sidecar.dicomweb.paths import UID_OF_LEVEL, Kind, Query, Retrieval
+from sidecar.dicomweb.body_filter import Malformed, Scanner, SingleInstance
+from sidecar.pacs.response import Upstream
+from sidecar.dicomweb.instance_check import OurParts
 
 log = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from cachetools import TTLCache
 
 from sidecar.access.decision import Part, StudyFacts
 from sidecar.access.identity import PatientIdentifier, all_are_one_of, is_one_of
-from sidecar.common.character_sets import has_known_character_set, is_known_text
-from sidecar.common.dicom_json import Row, tag, text, values
+from sidecar.dicom.character_sets import has_known_character_set, is_known_text
+from sidecar.dicom.json_model import Row, tag, text, values
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.common.slices import in_slices
 from sidecar.pacs.client import PacsClient, UnknownTexts
-from sidecar.pacs.resources import Query
+from sidecar.dicomweb.paths import Query
 
 UNNAMED_SECONDS = 4
 """Age in seconds up to which remembered owners permit an answer that names no patient.

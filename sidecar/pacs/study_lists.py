@@ -13,14 +13,14 @@ from datetime import UTC, datetime
 from cachetools import TTLCache
 
 from sidecar.access.identity import PatientIdentifier, all_are_one_of, is_shared
-from sidecar.common.dicom_json import Row, number, tag, text
+from sidecar.dicom.json_model import Row, number, tag, text
 from sidecar.common.errors import BadGateway
 from sidecar.common.invalidation import FRESH_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.common.slices import in_slices
 from sidecar.pacs.client import NotSupported, PacsClient, QueryRefused
 from sidecar.pacs.ownership import owner_of
-from sidecar.pacs.resources import Query
+from sidecar.dicomweb.paths import Query
 from sidecar.pacs.study_owners import Owners, StudyOwners
 
 log = logging.getLogger(__name__)

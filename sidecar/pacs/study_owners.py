@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from sidecar.access.identity import PatientIdentifier, all_are_one_of
-from sidecar.common.character_sets import is_known_text
-from sidecar.common.dicom_json import tag, text
+from sidecar.dicom.character_sets import is_known_text
+from sidecar.dicom.json_model import tag, text
 from sidecar.common.errors import BadGateway
-from sidecar.common.uid import is_uid
+from sidecar.dicom.uid import is_uid
 from sidecar.pacs.client import UNUSABLE, PacsClient, UnknownTexts
 from sidecar.pacs.ownership import KnownAs, Ownership, owner_of
-from sidecar.pacs.resources import Query
+from sidecar.dicomweb.paths import Query
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from sidecar.access.token import Token
 from sidecar.common.errors import BadGateway, Problem, Unavailable
 from sidecar.common.fair_queue import FairQueue, QueueFull, WaitTooLong
 from sidecar.common.fetch import Answer, FetchFailed, fetch
-from sidecar.tokens.breaker import Breaker
-from sidecar.tokens.client_authentication import ClientAuthentication
-from sidecar.tokens.facts import ANYTHING, Expected, WrongShape, token_of
+from sidecar.common.circuit_breaker import Breaker
+from sidecar.ehr.client_authentication import ClientAuthentication
+from sidecar.tokens.claims import ANYTHING, Expected, WrongShape, token_of
 from sidecar.tokens.rejection import TokenRejected
-from sidecar.tokens.signed_answer import SIGNED_ANSWER, SignedAnswers
+from sidecar.tokens.signed_introspection import SIGNED_ANSWER, SignedAnswers
 
 log = logging.getLogger(__name__)
 

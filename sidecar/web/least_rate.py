@@ -7,8 +7,8 @@ from collections.abc import Callable
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from sidecar.web.abort import abort_connection
-from sidecar.web.unsent import unsent_bytes
+from sidecar.web.connection_reset import abort_connection
+from sidecar.web.send_buffers import unsent_bytes
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from aiohttp.typedefs import Middleware
 from sidecar.common.errors import Problem
 from sidecar.common.spans import REASON as SPAN_REASON
 from sidecar.common.spans import STATUS, NoTracing, Tracing, current_span, span
-from sidecar.telemetry.access_record import AccessRecord, start_record
-from sidecar.telemetry.audit import AuditTrail
+from sidecar.audit.record import AccessRecord, start_record
+from sidecar.audit.trail import AuditTrail
 from sidecar.telemetry.durations import start_durations
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web import errors
-from sidecar.web.guard import Denied
+from sidecar.authorization.authorizer import Denied
 from sidecar.web.target import Target, authority_of, parse_target
 
 log = logging.getLogger("sidecar.request")

@@ -4,7 +4,7 @@ import asyncio
 from collections import OrderedDict
 from typing import Protocol
 
-from sidecar.web.abort import reset
+from sidecar.web.connection_reset import reset
 
 
 class Connection(Protocol):

@@ -21,25 +21,25 @@ from sidecar.common.errors import BadGateway, GatewayTimeout, NotAcceptable, Not
 from sidecar.common.fair_queue import Place
 from sidecar.common.slices import in_slices
 from sidecar.common.spans import KIND, OUTCOME, Span, span
-from sidecar.pacs.answer import Head, unwrapped_type
-from sidecar.pacs.elements import Unreadable
-from sidecar.pacs.media import DOCUMENT_TYPES
-from sidecar.pacs.metadata import Metadata
-from sidecar.pacs.parts import Multipart
-from sidecar.pacs.resources import Kind
-from sidecar.pacs.scanner import Malformed, Scanner, Untouched
-from sidecar.pacs.upstream import Upstream
-from sidecar.pacs.verify import Excluded, Foreign
-from sidecar.pacs.zip_archive import ZipArchive
+from sidecar.dicomweb.response_head import Head, unwrapped_type
+from sidecar.dicom.element import Unreadable
+from sidecar.dicomweb.accept import DOCUMENT_TYPES
+from sidecar.dicomweb.metadata import Metadata
+from sidecar.dicomweb.multipart import Multipart
+from sidecar.dicomweb.paths import Kind
+from sidecar.dicomweb.body_filter import Malformed, Scanner, Untouched
+from sidecar.pacs.response import Upstream
+from sidecar.dicomweb.instance_check import Excluded, Foreign
+from sidecar.dicomweb.zip_archive import ZipArchive
 from sidecar.telemetry.metrics import Metrics
-from sidecar.web.abort import abort_connection
-from sidecar.web.conditions import heeds_ranges, to_client
-from sidecar.web.current_study import CHANGED_SECONDS, CurrentStudy
+from sidecar.web.connection_reset import abort_connection
+from sidecar.dicomweb.conditional import heeds_ranges, to_client
+from sidecar.authorization.current_study import CHANGED_SECONDS, CurrentStudy
 from sidecar.web.least_rate import ClientRate
 from sidecar.web.middleware import BROKEN_OFF, REASON, REQUEST_ID
-from sidecar.web.output import Output, Pieces
+from sidecar.web.stream_writer import Output, Pieces
 from sidecar.web.pieces import LEAST_COMPRESSED_BYTES, accepts_gzip
-from sidecar.web.watch import Watch
+from sidecar.web.stream_timeout import Watch
 
 log = logging.getLogger(__name__)
 

@@ -34,11 +34,11 @@ from sidecar.patients.direct import DirectMapping
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
 from sidecar.tokens.rejection import TokenRejected
-from sidecar.web.guard import Denied, Guard
+from sidecar.authorization.authorizer import Denied, Guard
 from tests.access.test_capability import CAPABILITY_DENIALS
 from tests.access.test_ways import BACKEND_DENIALS, SHOWN_DENIALS
-from tests.tokens.test_facts import REJECTIONS
-from tests.tokens.test_local import REFUSED
+from tests.tokens.test_claims import REJECTIONS
+from tests.tokens.test_jwt_validation import REFUSED
 from tests.upstreams import NO_AUDIT, NO_VIEWS
 
 NOW = 1_000.0
@@ -163,10 +163,10 @@ async def test_every_reason_is_reached() -> None:
         assert STATUS[refused.value.reason] == 401
         reached.add(refused.value.reason)
     good = make_mocked_request("GET", "/", headers=CIMultiDict(Authorization="Bearer good"))
-    with pytest.raises(Denied) as refused:  # tests/web/test_capabilities.py has those that are on.
+    with pytest.raises(Denied) as refused:  # tests/authorization/test_capability_urls.py has those that are on.
         await guard.capability(good, "x", None, Operation.QUERY)
     reached.add(refused.value.reason)
-    # tests/tokens/test_facts.py and tests/tokens/test_local.py have the tokens that are refused for these.
+    # tests/tokens/test_claims.py and tests/tokens/test_jwt_validation.py have the tokens that are refused for these.
     for reason in {*REJECTIONS, *(one for one in REFUSED if one), Reason.CONTRADICTORY_TOKEN}:
         guard._tokens = TokenCache(AsyncMock(side_effect=TokenRejected(reason)))
         with pytest.raises(Denied) as refused:

@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl, urlsplit
 from hypothesis import strategies as st
 
 from tests.attacks.raw import BEARER
-from tests.dicom import dataset, encoded
+from tests.dicom_instances import dataset, encoded
 from tests.upstreams import PATIENT, ScriptedEhr, sidecar_between
 
 OWN, OWN_SERIES, OWN_INSTANCE = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.1.1"

@@ -11,10 +11,10 @@ import orjson
 import requests
 from aiohttp import web
 
-from sidecar.common.dicom_json import tag
-from sidecar.listener import listen
-from sidecar.server import build
-from sidecar.settings import Settings
+from sidecar.dicom.json_model import tag
+from sidecar.server.listener import listen
+from sidecar.bootstrap.build import build
+from sidecar.settings.document import Settings
 from tests.background import Background
 from tests.upstreams import PATIENT, TOKEN, ScriptedEhr
 

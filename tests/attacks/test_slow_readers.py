@@ -10,14 +10,16 @@ import orjson
 import pytest
 from aiohttp import web
 
-from sidecar.web import least_rate, limits
+from sidecar.web import least_rate
+
+from sidecar.authorization import limits
 from sidecar.web.least_rate import LeastRate
-from sidecar.web.limits import RequestLimits
+from sidecar.authorization.limits import RequestLimits
 from tests.attacks.large import LargeArchive, row, sidecar_before, study
-from tests.dicom import dataset, encoded
+from tests.dicom_instances import dataset, encoded
 from tests.upstreams import PATIENT, answering, sidecar_between
 from tests.waiting import wait_until_async
-from tests.web.test_limits import Apps, bearer, remembering
+from tests.authorization.test_limits import Apps, bearer, remembering
 
 APPS = ["a", "b", "c", "d"]
 PATIENT_OF = {"1.2.840.1": PATIENT, "1.2.840.2": "p2"}
@@ -92,7 +94,7 @@ def instance(uid: str) -> str:
 def made(monkeypatch: pytest.MonkeyPatch) -> list[RequestLimits]:
     """The sidecar's limits, once it is built."""
     found: list[RequestLimits] = []
-    monkeypatch.setattr("sidecar.server.RequestLimits", remembering(found))
+    monkeypatch.setattr("sidecar.bootstrap.build.RequestLimits", remembering(found))
     return found
 
 

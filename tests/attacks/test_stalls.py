@@ -11,7 +11,7 @@ import requests
 from aiohttp import web
 
 from tests.attacks.large import LargeArchive, row, series, sidecar_before, study
-from tests.dicom import dataset, encoded
+from tests.dicom_instances import dataset, encoded
 from tests.stalls import BOUND_SECONDS, measured
 from tests.upstreams import PATIENT, ScriptedEhr
 

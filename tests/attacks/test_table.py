@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from aiohttp import web
 
-from sidecar.listener import listen
+from sidecar.server.listener import listen
 from tests.attacks.capability_rows import CAPABILITY_KEY, PUBLIC_URL
 from tests.attacks.raw import RawAnswer, answers, request, send
 from tests.attacks.row import FOREIGN, OWN, REFUSED, Row
@@ -130,7 +130,7 @@ async def test_headers_in_small_pieces(victim: Victim) -> None:
 
 
 async def test_a_slow_body_is_not_waited_for(victim: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidecar.web.imaging_fhir.BODY_SECONDS", 0.2)
+    monkeypatch.setattr("sidecar.web.fhir_handlers.BODY_SECONDS", 0.2)
     form = "Content-Type: application/x-www-form-urlencoded"
     head = request("/fhir/ImagingStudy/_search", form, "Content-Length: 100", method="POST")
     (answer,) = answers(await send(victim.port, head + b"patient="))

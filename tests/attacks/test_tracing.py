@@ -18,7 +18,7 @@ from tests.attacks.fuzz import FOREIGN_INSTANCE, SECRET, Archive, make_target
 from tests.attacks.raw import request, send
 from tests.attacks.row import FOREIGN, OWN
 from tests.attacks.table import rows
-from tests.dicom import dataset, encoded
+from tests.dicom_instances import dataset, encoded
 from tests.telemetry.collector import Collector, attributes
 from tests.upstreams import STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.web.test_stream import GOOD, MULTIPART, answer

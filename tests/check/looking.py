@@ -7,10 +7,10 @@ from typing import Any
 
 from aiohttp import web
 
-from sidecar.check.conformance.client import Limits
-from sidecar.check.conformance.finding import Finding, State, as_json, table
-from sidecar.check.conformance.run import conformance
-from sidecar.listener import listen
+from sidecar.conformance.client import Limits
+from sidecar.conformance.finding import Finding, State, as_json, table
+from sidecar.conformance.run import conformance
+from sidecar.server.listener import listen
 from tests.check.small_server import (
     NAME,
     PATIENT,

@@ -8,10 +8,10 @@ from typing import Any
 
 from aiohttp import web
 
-from sidecar.fhir.capabilities import APP_LAUNCH
+from sidecar.fhir.capability_statement import APP_LAUNCH
 from sidecar.fhir.endpoint import REQUIRES_ACCESS_TOKEN
 from sidecar.fhir.imaging_study import DICOM_TERMINOLOGY
-from tests.dicom import dataset, encoded
+from tests.dicom_instances import dataset, encoded
 
 TOKEN = "a-token.of-the~small+server/4711=="
 PATIENT = "small-patient"

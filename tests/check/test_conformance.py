@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.check.conformance.requirements import BEYOND_A_CLIENT, REQUIREMENTS
+from sidecar.conformance.requirements import BEYOND_A_CLIENT, REQUIREMENTS
 from sidecar.demo.people import PATIENTS
 from sidecar.demo.samples import fill
 from tests.command import run

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from aiohttp import ThreadedResolver, web
 
-from sidecar.check.conformance.afterwards import ELSE
-from sidecar.check.conformance.client import Limits, Violated, connected
-from sidecar.check.conformance.finding import Finding, State, as_json, table
-from sidecar.listener import listen
+from sidecar.conformance.afterwards import ELSE
+from sidecar.conformance.client import Limits, Violated, connected
+from sidecar.conformance.finding import Finding, State, as_json, table
+from sidecar.server.listener import listen
 from tests.check.looking import LIMITS, bundles, found, looked, on, problems, with_token
 from tests.check.small_server import (
     TOKEN,

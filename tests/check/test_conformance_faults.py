@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from sidecar.check.conformance.afterwards import _is_outcome
-from sidecar.check.conformance.client import Answer, Violated
-from sidecar.check.conformance.finding import State, table
-from sidecar.check.conformance.run import conformance
-from sidecar.listener import listen
+from sidecar.conformance.afterwards import _is_outcome
+from sidecar.conformance.client import Answer, Violated
+from sidecar.conformance.finding import State, table
+from sidecar.conformance.run import conformance
+from sidecar.server.listener import listen
 from tests.check import small_server
 from tests.check.looking import LIMITS, bundles, found, looked, on, problems, with_token
 from tests.check.small_server import (

@@ -17,11 +17,11 @@ from sidecar.check.finding import Finding, State, skipped, slow_ehr, table
 from sidecar.check.run import check
 from sidecar.check.upstreams import Check, counts, studies
 from sidecar.common.errors import Unavailable
-from sidecar.listener import listen
-from sidecar.server import build
-from sidecar.settings import Settings
-from sidecar.settings_tokens import Introspection
-from sidecar.telemetry.spool import Spool, segments
+from sidecar.server.listener import listen
+from sidecar.bootstrap.build import build
+from sidecar.settings.document import Settings
+from sidecar.settings.tokens import Introspection
+from sidecar.audit.spool import Spool, segments
 from tests.telemetry.collector import Collector
 from tests.tokens.test_mutual_tls import certificate, server_context
 from tests.upstreams import ScriptedEhr

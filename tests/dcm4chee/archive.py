@@ -15,10 +15,10 @@ import orjson
 from aiohttp import web
 
 from sidecar.common.errors import Problem
-from sidecar.demo.archive_accept import media_ranges
-from sidecar.demo.archive_index import Index, Instance, read_folder
-from sidecar.pacs.media import accepts_json
-from sidecar.pacs.resources import Kind, Query, Retrieval, parse
+from sidecar.demo.archive.accept import media_ranges
+from sidecar.demo.archive.index import Index, Instance, read_folder
+from sidecar.dicomweb.accept import accepts_json
+from sidecar.dicomweb.paths import Kind, Query, Retrieval, parse
 from tests.dcm4chee.behaviour import ROOT, Asked, Behaviour
 from tests.dcm4chee.query import Asked as Parameters
 from tests.dcm4chee.query import Refused, answer, matching_rows, parse_query

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sidecar.demo.archive_attributes import Level, tags
+from sidecar.demo.archive.attributes import Level, tags
 from tests.dcm4chee.behaviour import Mode
 
 CREATOR = "DCM4CHEE Archive 5"

@@ -9,12 +9,12 @@ from urllib.parse import unquote_plus
 
 from pydicom.uid import ExplicitVRLittleEndian
 
-from sidecar.common.dicom_json import tag, text
-from sidecar.demo.archive_attributes import LEVELS, value_representation
-from sidecar.demo.archive_index import Index
-from sidecar.demo.archive_matching import Matcher, compile_key
-from sidecar.demo.archive_query import Key, Search, search
-from sidecar.pacs.resources import Query
+from sidecar.dicom.json_model import tag, text
+from sidecar.demo.archive.attributes import LEVELS, value_representation
+from sidecar.demo.archive.index import Index
+from sidecar.demo.archive.matching import Matcher, compile_key
+from sidecar.demo.archive.query import Key, Search, search
+from sidecar.dicomweb.paths import Query
 from tests.dcm4chee.attributes import ALWAYS, MATCHED, defaults, notes
 from tests.dcm4chee.behaviour import AE_TITLE, Behaviour, Mode
 

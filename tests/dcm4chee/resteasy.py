@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from aiohttp import web
 
-from sidecar.web.abort import abort_connection
+from sidecar.web.connection_reset import abort_connection
 
 CHUNK_BYTES = 2**18
 

@@ -8,19 +8,19 @@ from typing import Any
 
 from pydicom.uid import UID
 
-from sidecar.common.dicom_json import text
+from sidecar.dicom.json_model import text
 from sidecar.common.errors import NotAcceptable
-from sidecar.demo.archive_accept import (
+from sidecar.demo.archive.accept import (
     choose_bulkdata_form,
     choose_frame_form,
     choose_object_form,
     choose_object_syntax,
 )
-from sidecar.demo.archive_index import Attributes, Instance
-from sidecar.demo.archive_pixels import Pixels, bulkdata, explicit_little_endian
-from sidecar.demo.archive_render import draw, parse_rendering
-from sidecar.pacs.media import MediaRange
-from sidecar.pacs.resources import Kind, Retrieval
+from sidecar.demo.archive.index import Attributes, Instance
+from sidecar.demo.archive.pixels import Pixels, bulkdata, explicit_little_endian
+from sidecar.demo.archive.render import draw, parse_rendering
+from sidecar.dicomweb.accept import MediaRange
+from sidecar.dicomweb.paths import Kind, Retrieval
 from tests.dcm4chee.attributes import notes
 from tests.dcm4chee.behaviour import ROOT, Behaviour
 from tests.dcm4chee.query import Refused

@@ -9,9 +9,9 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from sidecar.listener import listen
-from sidecar.server import Sidecar, build
-from sidecar.settings import Settings
+from sidecar.server.listener import listen
+from sidecar.bootstrap.build import Sidecar, build
+from sidecar.settings.document import Settings
 from tests.dcm4chee.archive import create_dcm4chee
 from tests.dcm4chee.behaviour import ROOT, Behaviour
 from tests.upstreams import SCOPE

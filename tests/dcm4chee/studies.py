@@ -7,7 +7,7 @@ from pydicom import dcmread
 from pydicom.uid import MPEG2MPML
 
 from tests.data import ct_study
-from tests.dicom import dataset, encoded
+from tests.dicom_instances import dataset, encoded
 
 MRN = "4711"
 _ROOT = "1.2.826.0.1.3680043.8.498.7"

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from sidecar.listener import listen
+from sidecar.server.listener import listen
 from tests.dcm4chee.archive import create_dcm4chee
 from tests.dcm4chee.attributes import CREATOR, SECRET
 from tests.dcm4chee.behaviour import MODES, ROOT, Behaviour, Mode

@@ -7,7 +7,7 @@ import pytest
 
 from sidecar.check.finding import State
 from sidecar.check.upstreams import studies as check_studies
-from sidecar.settings import Settings
+from sidecar.settings.document import Settings
 from tests.dcm4chee.behaviour import MODES, Behaviour, Mode
 from tests.dcm4chee.coercion import HOSPITAL, supplemented
 from tests.dcm4chee.site import STORED, SYSTEM_A, SYSTEM_B, Site, site_with

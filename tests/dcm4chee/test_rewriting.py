@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from sidecar.access.decision import Part
-from sidecar.pacs.bulkdata_uris import BulkDataUris
-from sidecar.pacs.rewrite import public_attributes, rewrite_row
+from sidecar.dicomweb.bulkdata_uris import BulkDataUris
+from sidecar.dicomweb.rewrite import public_attributes, rewrite_row
 from tests.dcm4chee.attributes import CREATOR, notes
 from tests.dcm4chee.behaviour import ROOT as PATH
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dicomweb_client.web import DICOMwebClient
 
-from sidecar.demo.archive import create_archive
+from sidecar.demo.archive.app import create_archive
 from tests.background import Background
 
 STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.common.errors import BadGateway
-from sidecar.demo import ehr_tokens
-from sidecar.demo.ehr import STORE
-from sidecar.demo.ehr_scopes import describe
+from sidecar.demo.ehr import tokens as ehr_tokens
+from sidecar.demo.ehr.app import STORE
+from sidecar.demo.ehr.scopes import describe
 from sidecar.demo.people import MRN_SYSTEM, PATIENTS
-from sidecar.tokens.client_authentication import ClientSecretBasic, ClientSecretPost
-from sidecar.tokens.discovery import Discovery
-from sidecar.tokens.facts import Expected
+from sidecar.ehr.client_authentication import ClientSecretBasic, ClientSecretPost
+from sidecar.ehr.discovery import Discovery
+from sidecar.tokens.claims import Expected
 from sidecar.tokens.introspection import Introspection
 from tests.demo.ehr_server import (
     IMAGING,

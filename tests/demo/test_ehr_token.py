@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives import serialization
 
 from sidecar.access.identity import PatientIdentifier
 from sidecar.demo.people import MRN_SYSTEM, PATIENTS
-from sidecar.patients.ehr import EhrMapping
-from sidecar.tokens.credentials import BackendServices
-from sidecar.tokens.discovery import Discovery
+from sidecar.patients.ehr_lookup import EhrMapping
+from sidecar.ehr.credentials import BackendServices
+from sidecar.ehr.discovery import Discovery
 from tests.demo.ehr_server import (
     BACKEND_ID,
     EC_KEY,

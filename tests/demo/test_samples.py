@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from pydicom import dcmread
 
-from sidecar.common.uid import is_uid
+from sidecar.dicom.uid import is_uid
 from sidecar.demo.people import PATIENTS
 from sidecar.demo.samples import fill
 from tests.real.orthanc import Orthanc, require_orthanc

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 from pydicom.datadict import dictionary_VR
 
-from sidecar.common.dicom_json import tag
+from sidecar.dicom.json_model import tag
 
 Row = dict[str, Any]
 

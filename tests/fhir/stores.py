@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from sidecar.fhir.catalog import Store
+from sidecar.fhir.catalog.catalog import Store
 
 
 def exchange_at_once(open_store: Callable[[], Store], *, steps: int) -> list[dict[str, int]]:

@@ -4,9 +4,9 @@ from datetime import UTC
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from sidecar.common.dicom_json import Row
+from sidecar.dicom.json_model import Row
 from sidecar.fhir.bundle import open_cursor, searchset
-from sidecar.fhir.catalog import Catalog, MemoryStore, Store
+from sidecar.fhir.catalog.catalog import Catalog, MemoryStore, Store
 from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.imaging_study import Site
 from sidecar.fhir.search import parse_search

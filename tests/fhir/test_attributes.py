@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.common.dicom_json import with_tags
+from sidecar.dicom.json_model import with_tags
 from sidecar.fhir.attributes import based_on, concepts, laterality, performers, reasons, title
 from sidecar.fhir.imaging_study import SeriesRows
 from sidecar.fhir.r5 import to_r5

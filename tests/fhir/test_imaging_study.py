@@ -8,7 +8,7 @@ from fhir.resources.R4B.imagingstudy import ImagingStudy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.common.uid import is_uid
+from sidecar.dicom.uid import is_uid
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.fhir.imaging_study import SeriesRows, Site, imaging_study, is_study_id, study_id, study_uid
 from tests.fhir.profile import check_imaging_study

@@ -13,7 +13,7 @@ from fhir.resources.R4B.imagingstudy import ImagingStudy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.fhir.catalog import Catalog
+from sidecar.fhir.catalog.catalog import Catalog
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.fhir.imaging_study import SeriesRows, Site, imaging_study
 from sidecar.fhir.search import Search

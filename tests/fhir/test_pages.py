@@ -5,10 +5,10 @@ from datetime import UTC
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.fhir.catalog import Catalog
+from sidecar.fhir.catalog.catalog import Catalog
 from sidecar.fhir.cursor import Cursor, PageLinks
 from sidecar.fhir.imaging_study import Site
-from sidecar.fhir.results import Result
+from sidecar.fhir.result_parameters import Result
 from sidecar.fhir.search import Search
 from sidecar.fhir.select import Page, select
 from tests.fhir.rows import Row, row, uids

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.fhir.bundle import instant
-from sidecar.fhir.catalog import Catalog
+from sidecar.fhir.catalog.catalog import Catalog
 from sidecar.fhir.search import Search
 from tests.fhir.answers import NOW, answer, found, matching, parse, study, uids_of
 from tests.fhir.rows import Row

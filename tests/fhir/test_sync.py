@@ -5,8 +5,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from sidecar.common.dicom_json import Row
-from sidecar.fhir.catalog import MemoryStore
+from sidecar.dicom.json_model import Row
+from sidecar.fhir.catalog.catalog import MemoryStore
 from sidecar.pacs.study_lists import Listing
 from tests.fhir.rows import row
 from tests.fhir.syncing import Client, Clock, Server

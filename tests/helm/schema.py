@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sidecar.settings import Settings
+from sidecar.settings.document import Settings
 
 CHART = Path(__file__).parent.parent.parent / "helm" / "smart-imaging-sidecar"
 FILE = CHART / "values.schema.json"

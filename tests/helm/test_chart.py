@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sidecar.settings import Settings
+from sidecar.settings.document import Settings
 from tests.helm.rendering import (
     EXAMPLES,
     KUBERNETES,

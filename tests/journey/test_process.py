@@ -12,7 +12,7 @@ import pydicom
 import pytest
 import requests
 
-from sidecar.demo.ehr import STORE
+from sidecar.demo.ehr.app import STORE
 from sidecar.demo.people import PATIENTS
 from tests.journey.world import LARGE_STUDY, LARGE_STUDY_PATIENT, World
 

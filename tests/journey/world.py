@@ -11,8 +11,8 @@ import pydicom
 import requests
 from aiohttp import web
 
-from sidecar.demo.archive import create_archive
-from sidecar.demo.ehr import STORE, create_ehr
+from sidecar.demo.archive.app import create_archive
+from sidecar.demo.ehr.app import STORE, create_ehr
 from sidecar.demo.people import MRN_SYSTEM, PATIENTS
 from sidecar.demo.run import BACKEND_CLIENT_ID, INTROSPECTION_CLIENT_ID, KEY_ID, make_key
 from tests.background import Background

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sidecar.access.identity import PatientIdentifier
-from sidecar.common.dicom_json import Row, tag, text
+from sidecar.dicom.json_model import Row, tag, text
 from sidecar.pacs.client import PacsClient, Parameters
 from sidecar.pacs.dialects import DIALECTS
-from sidecar.pacs.resources import Query
+from sidecar.dicomweb.paths import Query
 
 
 def row(

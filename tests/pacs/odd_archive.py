@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests.dicom import dataset, encoded
+from tests.dicom_instances import dataset, encoded
 from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY
 
 DICOM_JSON = "application/dicom+json"

@@ -9,7 +9,7 @@ from aiohttp import web
 from sidecar.access.decision import Part, StudyPermit
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.dialects import Dialect
-from sidecar.pacs.resources import Kind, Query, Retrieval
+from sidecar.dicomweb.paths import Kind, Query, Retrieval
 from tests.common.peer import Peer, Reply
 
 STUDIES = Query("studies")

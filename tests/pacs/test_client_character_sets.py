@@ -12,7 +12,7 @@ from sidecar.common.errors import Problem
 from sidecar.pacs.client import PacsClient, QueryRefused, UnknownTexts
 from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.ownership import Ownership
-from sidecar.pacs.resources import Query
+from sidecar.dicomweb.paths import Query
 from tests.common.peer import Peer, Reply
 from tests.upstreams import INSTANCE, SERIES, STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.web.test_stream import MULTIPART, PART, answer

@@ -12,9 +12,9 @@ from aiohttp import web
 
 from sidecar.access.decision import HeaderPermit, Part, StudyPermit
 from sidecar.common.errors import GatewayTimeout, Problem, Unavailable
-from sidecar.pacs.resources import Kind, Retrieval
-from sidecar.pacs.upstream import Upstream
-from sidecar.server import open_session
+from sidecar.dicomweb.paths import Kind, Retrieval
+from sidecar.pacs.response import Upstream
+from sidecar.bootstrap.build import open_session
 from tests.common.peer import Peer, Reply
 from tests.pacs.paging import (
     PART,

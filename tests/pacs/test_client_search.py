@@ -17,8 +17,8 @@ from sidecar.common.errors import BadGateway, GatewayTimeout, Problem, Unavailab
 from sidecar.pacs import query_rows
 from sidecar.pacs.client import QueryRefused, Rows
 from sidecar.pacs.dialects import DIALECTS
-from sidecar.pacs.patience import Patience
-from sidecar.pacs.resources import Query
+from sidecar.pacs.deferred import Patience
+from sidecar.dicomweb.paths import Query
 from tests.common.peer import Peer, Reply, all_that_is_said
 from tests.pacs.paging import (
     ONE_PAGE_OF_5,

@@ -9,7 +9,7 @@ from sidecar.access.identity import PatientIdentifier
 from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.pacs.client import NotSupported
 from sidecar.pacs.counts import count_instances, is_counted
-from sidecar.pacs.resources import Retrieval, parse
+from sidecar.dicomweb.paths import Retrieval, parse
 from tests.pacs.fake import FakePacs, row
 
 KNOWN = frozenset({PatientIdentifier("p1")})

@@ -8,7 +8,7 @@ import pytest
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.detection import detect_dialect
 from sidecar.pacs.dialects import DIALECTS
-from sidecar.process import _compare_dialect
+from sidecar.server.process import _compare_dialect
 from tests.common.peer import Peer, Reply
 
 

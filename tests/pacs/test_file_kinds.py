@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sidecar.pacs
-from sidecar.pacs.elements import Unreadable
-from sidecar.pacs.header import HeaderReader, InstanceHeader
-from sidecar.pacs.layouts import Layouts
-from sidecar.pacs.walk import LIMIT_BYTES
+from sidecar.dicom.element import Unreadable
+from sidecar.dicom.instance_header import HeaderReader, InstanceHeader
+from sidecar.dicom.header_cache import Layouts
+from sidecar.dicom.dataset_walker import LIMIT_BYTES
 from tests.pacs.file_kinds import (
     EVIL,
     ICON,

@@ -8,8 +8,8 @@ import zlib
 import pydicom
 import pytest
 
-from sidecar.pacs.elements import Unreadable
-from sidecar.pacs.header import HeaderReader
+from sidecar.dicom.element import Unreadable
+from sidecar.dicom.instance_header import HeaderReader
 
 WANTED = (
     (0x00080018, b"UI", b"1.2.3\0"), (0x00100020, b"LO", b"OWN1"),

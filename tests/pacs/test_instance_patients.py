@@ -16,10 +16,10 @@ from sidecar.common.errors import BadGateway, GatewayTimeout, NotFound, Problem,
 from sidecar.pacs import instance_patients as module
 from sidecar.pacs.client import Parameters
 from sidecar.pacs.instance_patients import AT_ONCE, MAXIMUM_SERIES, InstancePatients
-from sidecar.pacs.resources import Kind, Retrieval
-from sidecar.pacs.upstream import Upstream
+from sidecar.dicomweb.paths import Kind, Retrieval
+from sidecar.pacs.response import Upstream
 from tests.common.peer import Clock
-from tests.dicom import dataset, encoded
+from tests.dicom_instances import dataset, encoded
 from tests.pacs.fake import FakePacs, row, settle
 
 OWN, OTHER, NOBODY = PatientIdentifier("p1"), PatientIdentifier("p2"), PatientIdentifier("")

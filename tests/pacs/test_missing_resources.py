@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.check.finding import State
 from sidecar.check.resources import resources
-from sidecar.settings import Settings
+from sidecar.settings.document import Settings
 from tests.pacs.odd_archive import FOREIGN, PATHS, OddArchive, Sent, row
 from tests.pacs.test_odd_answers import HEADERS, OK, Odd, asking
 from tests.upstreams import STUDY, ScriptedEhr, sidecar_between

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp.http_parser import HttpResponseParser, HttpResponseParserPy
 
-from sidecar.server import Sidecar
+from sidecar.bootstrap.build import Sidecar
 from tests.common.peer import all_that_is_said
 from tests.pacs.odd_archive import PATHS, OddArchive, Sent, row, with_body
 from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, TOKEN, ScriptedEhr, sidecar_between
@@ -323,8 +323,8 @@ METADATA: dict[str, tuple[bytes, bytes, int, bytes]] = {
 async def test_metadata_that_are_no_json(case: str, large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an instance all is served that can be read; one that does not say whose it is, is not."""
     if large:
-        monkeypatch.setattr("sidecar.pacs.metadata.PART_BYTES", 100)
-        monkeypatch.setattr("sidecar.pacs.large_row.PART_BYTES", 100)
+        monkeypatch.setattr("sidecar.dicomweb.metadata.PART_BYTES", 100)
+        monkeypatch.setattr("sidecar.dicomweb.large_row.PART_BYTES", 100)
     old, new, wanted, expected = METADATA[case]
     odd = only("metadata", lambda one: with_body(one, old, new))
     async with asking(OddArchive(odd)) as (ask, _):

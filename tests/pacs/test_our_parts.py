@@ -2,8 +2,8 @@
 
 import pytest
 
-from sidecar.pacs.resources import OBJECTS, Kind
-from sidecar.pacs.verify import OurParts
+from sidecar.dicomweb.paths import OBJECTS, Kind
+from sidecar.dicomweb.instance_check import OurParts
 
 DRAWN = (Kind.RENDERED, Kind.THUMBNAIL)
 

@@ -11,8 +11,8 @@ from sidecar.access.identity import PatientIdentifier
 from sidecar.common.errors import Unavailable
 from sidecar.pacs.client import PacsClient, Rows
 from sidecar.pacs.dialects import DIALECTS
-from sidecar.pacs.patience import Patience
-from sidecar.pacs.resources import Query
+from sidecar.pacs.deferred import Patience
+from sidecar.dicomweb.paths import Query
 from tests.common.peer import Peer, Reply
 
 A, B = frozenset({PatientIdentifier("a")}), frozenset({PatientIdentifier("b")})

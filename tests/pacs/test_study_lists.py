@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from sidecar.access.identity import PatientIdentifier
-from sidecar.common.dicom_json import Row, text
+from sidecar.dicom.json_model import Row, text
 from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.pacs.client import NotSupported, Parameters, QueryRefused
 from sidecar.pacs.ownership import Ownership
-from sidecar.pacs.resources import Query
+from sidecar.dicomweb.paths import Query
 from sidecar.pacs.studies import Oldest, Studies
 from tests.common.peer import Clock
 from tests.pacs.fake import FakePacs, row, settle

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from sidecar.access.identity import PatientIdentifier
-from sidecar.common.dicom_json import text
+from sidecar.dicom.json_model import text
 from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.pacs.client import NotSupported, Parameters, QueryRefused
 from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.ownership import Ownership
-from sidecar.pacs.resources import Query
+from sidecar.dicomweb.paths import Query
 from sidecar.pacs.study_owners import AT_ONCE, AT_ONCE_FOR_ALL, NO_LISTS_SECONDS, StudyOwners
 from tests.common.peer import Clock
 from tests.pacs.fake import FakePacs, row, settle

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from sidecar.pacs.elements import Unreadable
-from sidecar.pacs.header import HeaderReader
+from sidecar.dicom.element import Unreadable
+from sidecar.dicom.instance_header import HeaderReader
 
 STUDY, SERIES, INSTANCE, CT = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.1.1", "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"

@@ -7,8 +7,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from sidecar.fhir.catalog import Catalog, MemoryStore
-from sidecar.fhir.catalog_postgresql import PostgresqlStore
+from sidecar.fhir.catalog.catalog import Catalog, MemoryStore
+from sidecar.fhir.catalog.postgresql import PostgresqlStore
 from tests.fhir.rows import row
 from tests.fhir.stores import exchange_at_once
 from tests.real.postgresql import Postgresql, postgresql

@@ -8,10 +8,10 @@ from datetime import datetime
 import pytest
 
 from sidecar.common.errors import Unavailable
-from sidecar.fhir import catalog as catalog_module
-from sidecar.fhir import catalog_postgresql
-from sidecar.fhir.catalog import Catalog
-from sidecar.fhir.catalog_postgresql import PostgresqlStore
+from sidecar.fhir.catalog import catalog as catalog_module
+from sidecar.fhir.catalog import postgresql as catalog_postgresql
+from sidecar.fhir.catalog.catalog import Catalog
+from sidecar.fhir.catalog.postgresql import PostgresqlStore
 from tests.fhir.rows import row
 from tests.real.postgresql import Postgresql, postgresql
 from tests.test_silent_peers import full_listener

@@ -20,9 +20,9 @@ from aiohttp.typedefs import Handler
 from pydicom.uid import CTImageStorage
 from selenium import webdriver
 
-from sidecar.demo.archive import create_archive
-from sidecar.listener import listen
-from tests.dicom import dataset, encoded
+from sidecar.demo.archive.app import create_archive
+from sidecar.server.listener import listen
+from tests.dicom_instances import dataset, encoded
 from tests.real.test_page import CHROMIUM, DRIVER, require_browser
 from tests.sidecar_process import free_ports_in_a_row
 from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, sidecar_between

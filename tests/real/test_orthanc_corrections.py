@@ -16,7 +16,7 @@ import pydicom
 import pytest
 from pydicom.uid import UID, generate_uid
 
-from sidecar.server import Sidecar
+from sidecar.bootstrap.build import Sidecar
 from tests.real.corrections import (
     INSTANCES,
     OTHER_PATIENT,
@@ -259,7 +259,7 @@ def alarms(sidecar: Sidecar) -> float:
 async def test_a_correction(line: Expected, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three sidecars in front of one archive: two that remember, and one that never saw the study as it was."""
     require_orthanc()
-    monkeypatch.setattr("sidecar.web.guard.UNNAMED_SECONDS", 0)
+    monkeypatch.setattr("sidecar.authorization.authorizer.UNNAMED_SECONDS", 0)
     pacs = {"dialect": "orthanc"}
     with Orthanc() as orthanc:
         archive = Archive(orthanc, tmp_path)

@@ -13,7 +13,7 @@ from sidecar.access.identity import PatientIdentifier
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.ownership import owner_of
-from sidecar.pacs.resources import Query
+from sidecar.dicomweb.paths import Query
 from tests.data import ct_study
 from tests.real.orthanc import Orthanc, require_orthanc
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 import pytest
 from aiohttp import web
 
-from sidecar.listener import listen
+from sidecar.server.listener import listen
 from sidecar.web import framing
 from sidecar.web.connection_limit import RETRY_AFTER_SECONDS, ConnectionLimit
 from tests.attacks.raw import BEARER, RawAnswer, answers, request, send

@@ -20,7 +20,7 @@ import requests
 from aiohttp import web
 
 from sidecar.demo.samples import fill
-from sidecar.listener import listen
+from sidecar.server.listener import listen
 from tests.real.tiny_pacs.server import TinyPacs, require_tiny_pacs
 from tests.upstreams import SCOPE, TOKEN, ScriptedEhr, sidecar_between
 

@@ -9,11 +9,11 @@ from typing import NoReturn
 import pytest
 from aiohttp import web
 
-from sidecar.telemetry import aside as aside_module
-from sidecar.telemetry import delivery as module
-from sidecar.telemetry.spool import ASIDE, REJECTED, segments
+from sidecar.audit import retry_queue as aside_module
+from sidecar.audit import delivery as module
+from sidecar.audit.spool import ASIDE, REJECTED, segments
 from tests.telemetry.fhir_repository import FhirRepository
-from tests.telemetry.test_delivery import line_to, numbers, out_of_order, soon
+from tests.audit.test_delivery import line_to, numbers, out_of_order, soon
 from tests.waiting import forever, wait_until_async
 
 __all__ = ["soon"]
@@ -192,8 +192,8 @@ async def test_a_full_disk_and_a_server_that_fails_recover(
         for begin in range(0, 100, 10):
             line.tell(range(begin, begin + 10))
             line.spool.close()
-        monkeypatch.setattr("sidecar.telemetry.aside.write_whole", full)
-        monkeypatch.setattr("sidecar.telemetry.spool_reader.write_whole", full)
+        monkeypatch.setattr("sidecar.audit.retry_queue.write_whole", full)
+        monkeypatch.setattr("sidecar.audit.spool_reader.write_whole", full)
         await wait_until_async("a full disk", lambda: "rejected.jsonl cannot be written" in caplog.text)
         repository.of_event = lambda event: 201
         await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 100)
@@ -355,8 +355,8 @@ async def test_on_a_full_disk_delivery_goes_on_and_makes_room(tmp_path: Path, mo
             for begin in range(0, 40, 10):
                 line.tell(range(begin, begin + 10))
                 line.spool.close()
-            patch.setattr("sidecar.telemetry.aside.write_whole", full)
-            patch.setattr("sidecar.telemetry.spool_reader.write_whole", full)
+            patch.setattr("sidecar.audit.retry_queue.write_whole", full)
+            patch.setattr("sidecar.audit.spool_reader.write_whole", full)
             await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 39)
             await wait_until_async(
                 "audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 1
@@ -383,7 +383,7 @@ async def test_positions_that_cannot_be_written_count_nothing_twice(
 
     async with line_to(tmp_path, repository, batch=10) as line:
         with monkeypatch.context() as patch:
-            patch.setattr("sidecar.telemetry.spool_reader.write_whole", full)
+            patch.setattr("sidecar.audit.spool_reader.write_whole", full)
             line.tell(range(30))
             await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 30)
             await wait_until_async("a full disk", lambda: "took cannot be noted" in caplog.text)

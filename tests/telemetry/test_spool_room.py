@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.telemetry.sinks import write_whole
-from sidecar.telemetry.spool import REJECTED, Spool, segment_names, segments
-from sidecar.telemetry.spool_reader import SpoolReader
-from tests.telemetry.test_spool import ROOM, lines, reader_of
+from sidecar.audit.sinks import write_whole
+from sidecar.audit.spool import REJECTED, Spool, segment_names, segments
+from sidecar.audit.spool_reader import SpoolReader
+from tests.audit.test_spool import ROOM, lines, reader_of
 
 
 def test_a_full_spool_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +42,7 @@ def test_a_storm_of_refusals_does_not_list_the_folder_each_time(
         return segment_names(folder)
 
     spool.write(b"x" * 999 + b"\n")
-    monkeypatch.setattr("sidecar.telemetry.spool.segment_names", counted)
+    monkeypatch.setattr("sidecar.audit.spool.segment_names", counted)
     started = time.monotonic()
     for _ in range(1_000):
         with pytest.raises(OSError, match="full"):
@@ -62,8 +62,8 @@ def test_a_disk_that_is_full_of_other_things_is_no_reason_to_drop_the_newest(
             raise OSError(errno.ENOSPC, "no space left on device")
         write_whole(descriptor, line)
 
-    monkeypatch.setattr("sidecar.telemetry.spool.write_whole", small_disk)
-    monkeypatch.setattr("sidecar.telemetry.spool._MOST_DROPS", 20)
+    monkeypatch.setattr("sidecar.audit.spool.write_whole", small_disk)
+    monkeypatch.setattr("sidecar.audit.spool._MOST_DROPS", 20)
     for number in range(20):
         spool.write(b"%02d %s\n" % (number, b" " * 896))
     assert [int(line[:2]) for line in lines(reader_of(tmp_path))] == [17, 18, 19]
@@ -95,7 +95,7 @@ def test_where_room_does_not_help_little_is_given_up(tmp_path: Path, monkeypatch
     def no_room(descriptor: int, line: bytes) -> None:
         raise OSError(errno.EDQUOT, "quota")
 
-    monkeypatch.setattr("sidecar.telemetry.spool.write_whole", no_room)
+    monkeypatch.setattr("sidecar.audit.spool.write_whole", no_room)
     with pytest.raises(OSError, match="quota"):
         spool.write(b"x\n")
     assert kept == 20
@@ -187,7 +187,7 @@ def test_a_disk_that_others_fill_at_once_costs_little_a_second(tmp_path: Path, m
     def no_room(descriptor: int, line: bytes) -> None:
         raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr("sidecar.telemetry.spool.write_whole", no_room)
+    monkeypatch.setattr("sidecar.audit.spool.write_whole", no_room)
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now)
     for _ in range(20):

@@ -16,15 +16,15 @@ from aiohttp import web
 
 from sidecar.access.token import Token
 from sidecar.common.errors import BadGateway, Problem, Unavailable
-from sidecar.tokens.breaker import Breaker
-from sidecar.tokens.client_authentication import (
+from sidecar.common.circuit_breaker import Breaker
+from sidecar.ehr.client_authentication import (
     BearerAuthentication,
     ClientAuthentication,
     ClientSecretBasic,
     ClientSecretPost,
     NoAuthentication,
 )
-from sidecar.tokens.facts import Expected
+from sidecar.tokens.claims import Expected
 from sidecar.tokens.introspection import Introspection
 from sidecar.tokens.rejection import TokenRejected
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said

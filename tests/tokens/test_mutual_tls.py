@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from sidecar.common.errors import Unavailable
-from sidecar.server import open_session
-from sidecar.settings_tokens import TlsClient
-from sidecar.tokens.client_authentication import TlsClientAuth
+from sidecar.bootstrap.build import open_session
+from sidecar.settings.tokens import TlsClient
+from sidecar.ehr.client_authentication import TlsClientAuth
 from tests.tokens.test_introspection import ACTIVE, introspection
 
 

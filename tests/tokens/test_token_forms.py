@@ -10,12 +10,12 @@ import aiohttp
 import pytest
 
 from sidecar.common.errors import Problem
-from sidecar.tokens.facts import _ACCESS_TOKEN_TYPES, Expected
+from sidecar.tokens.claims import _ACCESS_TOKEN_TYPES, Expected
 from sidecar.tokens.rejection import TokenRejected
 from tests.common.peer import Peer, Reply
 from tests.tokens.signing import claims, jwks
 from tests.tokens.test_introspection import ACTIVE, introspection
-from tests.tokens.test_local import validation, with_header
+from tests.tokens.test_jwt_validation import validation, with_header
 
 SECTION = re.search(
     r"^## Token forms$(.*?)^## ",

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.common.errors import BadGateway, Unavailable
-from sidecar.listener import listen
+from sidecar.server.listener import listen
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web import admin
 from sidecar.web.admin import Readiness, create_admin

@@ -8,7 +8,7 @@ import logging
 import aiohttp
 import pytest
 
-from sidecar.server import Sidecar
+from sidecar.bootstrap.build import Sidecar
 from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.waiting import WAIT_SECONDS, wait_until_async
 from tests.web.test_stream import HEADERS, MULTIPART, PART, PATH, WHOLE, answer, counted

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import aiohttp
 import pytest
 
-from sidecar.server import Sidecar
-from tests.dicom import dataset, encoded
+from sidecar.bootstrap.build import Sidecar
+from tests.dicom_instances import dataset, encoded
 from tests.upstreams import (
     PATIENT,
     SERIES,

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
-from sidecar.listener import listen
+from sidecar.server.listener import listen
 from tests.attacks.raw import CONNECTION_SECONDS, RawAnswer, answers
 
 SECOND = b"GET /second HTTP/1.1\r\nHost: second\r\nConnection: close\r\n\r\n"

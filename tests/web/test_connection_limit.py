@@ -14,8 +14,8 @@ import pytest
 import requests
 from aiohttp import web
 
-from sidecar.listener import Listener
-from sidecar.process import connections_allowed
+from sidecar.server.listener import Listener
+from sidecar.server.process import connections_allowed
 from sidecar.web.connection_limit import _MOST_LINGERING, ADMIN_LIMIT, RETRY_AFTER_SECONDS, ConnectionLimit
 from sidecar.web.open_connections import OpenConnections
 from tests.attacks.raw import CONNECTION_SECONDS, RawAnswer, answers

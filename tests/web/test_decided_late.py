@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 
-from sidecar.server import Sidecar
-from sidecar.web.limits import RequestLimits
+from sidecar.bootstrap.build import Sidecar
+from sidecar.authorization.limits import RequestLimits
 from tests.upstreams import INSTANCE, SERIES, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.waiting import wait_until_async
 from tests.web.test_stream import HEADERS
@@ -69,7 +69,7 @@ async def world() -> AsyncIterator[World]:
 
 async def test_a_frame_whose_study_was_forgotten_while_it_waited_for_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
     made = RequestLimits(transfers=2, transfers_of_app=1, connections=100)
-    monkeypatch.setattr("sidecar.server.RequestLimits", lambda **_: made)
+    monkeypatch.setattr("sidecar.bootstrap.build.RequestLimits", lambda **_: made)
     async with world() as one:
         first = await one.asked(1)
         second = asyncio.create_task(one.frame(2))
@@ -97,8 +97,8 @@ async def test_a_frame_of_which_nobody_noticed_a_correction(
     waited: float, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who waited for long is decided on anew; owners are as old as those of a frame may be."""
-    monkeypatch.setattr("sidecar.web.dicomweb.DECIDED_SECONDS", waited)
-    monkeypatch.setattr("sidecar.web.guard.UNNAMED_SECONDS", 0)
+    monkeypatch.setattr("sidecar.web.dicomweb_handlers.DECIDED_SECONDS", waited)
+    monkeypatch.setattr("sidecar.authorization.authorizer.UNNAMED_SECONDS", 0)
     async with world() as one:
         first = await one.asked(1)
         one.correct()
@@ -107,7 +107,7 @@ async def test_a_frame_of_which_nobody_noticed_a_correction(
 
 
 async def test_a_token_that_is_no_good_any_more_when_the_archive_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidecar.web.dicomweb.DECIDED_SECONDS", 0)
+    monkeypatch.setattr("sidecar.web.dicomweb_handlers.DECIDED_SECONDS", 0)
     async with world() as one:
         first = await one.asked(1)
 

@@ -8,12 +8,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from sidecar.listener import Listener, listen
-from sidecar.server import build
-from sidecar.settings import Settings
+from sidecar.server.listener import Listener, listen
+from sidecar.bootstrap.build import build
+from sidecar.settings.document import Settings
 from tests.upstreams import ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.waiting import WAIT_SECONDS, wait_until_async
-from tests.web.test_limits import Slow
+from tests.authorization.test_limits import Slow
 from tests.web.test_stream import BROKEN, HEADERS, PATH
 
 
@@ -60,7 +60,7 @@ async def _end_of_a_transfer(seconds: float) -> float:
 
 async def test_a_request_that_is_on_its_way_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its connection was accepted just before the end: it is not an idle one."""
-    monkeypatch.setattr("sidecar.listener._ARRIVING_SECONDS", 3)
+    monkeypatch.setattr("sidecar.server.listener._ARRIVING_SECONDS", 3)
 
     async def answer(request: web.Request) -> web.Response:
         return web.Response(text="here")

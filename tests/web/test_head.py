@@ -8,8 +8,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from sidecar.listener import listen
-from tests.dicom import dataset, encoded
+from sidecar.server.listener import listen
+from tests.dicom_instances import dataset, encoded
 from tests.pacs.fake import row
 from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, ScriptedEhr, sidecar_between
 from tests.web.test_stream import HEADERS

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from aiohttp import web
 
-from sidecar.listener import listen
+from sidecar.server.listener import listen
 from tests.attacks.raw import RawAnswer, answers, request, send
 from tests.attacks.row import OWN
 from tests.upstreams import INSTANCE, PATIENT, SERIES, ScriptedEhr, ScriptedPacs, sidecar_between

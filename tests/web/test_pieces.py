@@ -4,7 +4,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from sidecar.listener import listen
+from sidecar.server.listener import listen
 from sidecar.web.pieces import PIECE_BYTES, in_pieces
 
 

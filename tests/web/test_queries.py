@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 import aiohttp
 import pytest
 
-from sidecar.web.limits import QUERIES_AT_ONCE
+from sidecar.authorization.limits import QUERIES_AT_ONCE
 from tests.upstreams import STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.web.test_stream import HEADERS, PATH
 

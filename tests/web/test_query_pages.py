@@ -9,11 +9,11 @@ import pytest
 from aiohttp import web
 
 from sidecar.access.identity import PatientIdentifier
-from sidecar.common.dicom_json import CompactRow, Row, text
+from sidecar.dicom.json_model import CompactRow, Row, text
 from sidecar.common.invalidation import Invalidation
-from sidecar.listener import listen
-from sidecar.pacs import matching
-from sidecar.pacs.resources import Query
+from sidecar.server.listener import listen
+from sidecar.dicomweb import query as matching
+from sidecar.dicomweb.paths import Query
 from sidecar.web import query_pages
 from sidecar.web.query_pages import KEPT_SECONDS, KEPT_STARTS, Page, QueryKey, QueryPages, Source
 from tests.common.peer import Clock

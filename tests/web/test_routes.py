@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from sidecar.server import Sidecar
+from sidecar.bootstrap.build import Sidecar
 from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.web.test_stream import GOOD
 

@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from sidecar.common.dicom_json import tag, text
-from sidecar.listener import listen
+from sidecar.dicom.json_model import tag, text
+from sidecar.server.listener import listen
 from tests.pacs.fake import row
 from tests.upstreams import PATIENT, ScriptedEhr, sidecar_between
 from tests.web.test_stream import HEADERS
@@ -139,8 +139,8 @@ async def test_the_warning_has_the_requests_id(path: str, status: int, caplog: p
     async with sidecar_between(ScriptedEhr(), Archive(*SHARED[:2])) as (url, _), aiohttp.ClientSession() as client:
         root = url.partition("/fhir")[0]
         address = root + path if path.startswith("/fhir") else url + path
-        with caplog.at_level(logging.WARNING, "sidecar.web.guard"):
+        with caplog.at_level(logging.WARNING, "sidecar.authorization.authorizer"):
             async with client.get(address, headers=HEADERS) as answer:
                 assert answer.status == status
-    (warning,) = (one for one in caplog.records if one.name == "sidecar.web.guard")
+    (warning,) = (one for one in caplog.records if one.name == "sidecar.authorization.authorizer")
     assert getattr(warning, "request_id", None) == answer.headers["X-Request-Id"]

@@ -6,9 +6,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from sidecar.server import Sidecar
-from tests import dicom
-from tests.dicom import dataset, encoded
+from sidecar.bootstrap.build import Sidecar
+from tests import dicom_instances as dicom
+from tests.dicom_instances import dataset, encoded
 from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.web.test_stream import HEADERS, MULTIPART, PART, PATH, PIXELS, answer, counted, part, streams
 
@@ -196,7 +196,7 @@ async def test_what_carries_no_patient_is_looked_into_first(form: str, inside: s
 
 async def test_a_frame_of_a_study_that_was_filed_for_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """Owners and what instances name are remembered for minutes; for what names no patient they are asked for again."""
-    monkeypatch.setattr("sidecar.web.guard.UNNAMED_SECONDS", 0)
+    monkeypatch.setattr("sidecar.authorization.authorizer.UNNAMED_SECONDS", 0)
     frame = PATH + DRAWN["frames"]
     pacs = ScriptedPacs(answer(b"Content-Type: image/png\r\nContent-Length: 5\r\n", b"PIXEL"))
     async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar), aiohttp.ClientSession() as client:

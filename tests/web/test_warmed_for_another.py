@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from sidecar.listener import listen
+from sidecar.server.listener import listen
 from tests.upstreams import INSTANCE, SERIES, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.waiting import wait_until_async
 

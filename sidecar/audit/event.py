@@ -1,0 +1,172 @@
+"""One FHIR R4 AuditEvent, after IHE BALP where a FHIR search or read is told (https://profiles.ihe.net/ITI/BALP/).
+
+Retrievals and QIDO-RS are told with DICOM's own codes (PS3.15 A.5, PS3.16 annex D), which AuditEvent.type takes.
+"""
+
+from base64 import b64encode
+from dataclasses import dataclass
+from typing import Any
+
+from sidecar.access.reasons import INVALID_TOKEN
+from sidecar.audit.record import AccessRecord
+
+_DCM = "http://dicom.nema.org/resources/ontology/DCM"
+_REST = "http://terminology.hl7.org/CodeSystem/audit-event-type"
+_INTERACTION = "http://hl7.org/fhir/restful-interaction"
+_ENTITY_TYPE = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
+_ENTITY_ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
+_BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
+_BALP_ENTITY_TYPE = "https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType"
+_SOURCE_TYPE = "http://terminology.hl7.org/CodeSystem/security-source-type"
+
+SUCCESS, REFUSED, SERIOUS = "0", "4", "8"
+"""AuditEvent.outcome."""
+
+_SEARCHES = frozenset({"imaging-study-search", "imaging-study-search-post", "imaging-study-compartment"})
+_READS = frozenset({"imaging-study-read", "endpoint-read"})
+
+LEFT_OUT = 3
+"""Most studies that are named as left out of a list: a line stays short enough to be written at once (PIPE_BUF)."""
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSource:
+    """Who tells: this server's ``name``, its ``site`` (or ``None``), the EHR's ``fhir_url`` for references."""
+
+    name: str
+    fhir_url: str
+    site: str | None = None
+
+
+def audit_event(record: AccessRecord, source: AuditSource, *, recorded: str, outcome: str, step: str) -> Json:
+    """Return the AuditEvent. ``recorded``: instant; ``step``: what happened (``outcomeDesc`` of a success)."""
+    kind = _kind(record)
+    event: Json = {"resourceType": "AuditEvent"}
+    if outcome == SUCCESS and kind.profile is not None:
+        event["meta"] = {"profile": [_BALP + kind.profile]}
+    event |= {
+        "type": kind.type,
+        "subtype": [kind.subtype],
+        "action": kind.action,
+        "recorded": recorded,
+        "outcome": outcome,
+        "outcomeDesc": record.reason or step,
+        "agent": _agents(record, source),
+        "source": {"observer": {"display": source.name}, "type": [_coding(_SOURCE_TYPE, "4", "Application Server")]},
+        "entity": _entities(record, source),
+    }
+    if record.reason in INVALID_TOKEN:
+        event["type"] = _coding(_DCM, "110113", "Security Alert")
+    if source.site is not None:
+        event["source"]["site"] = source.site
+    return event
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    type: Json
+    subtype: Json
+    action: str
+    profile: str | None = None
+
+
+def _coding(system: str, code: str, display: str) -> Json:
+    return {"system": system, "code": code, "display": display}
+
+
+_RESTFUL = _coding(_REST, "rest", "Restful Operation")
+_SEARCH = _Kind(_RESTFUL, _coding(_INTERACTION, "search", "search"), "E", "PatientQuery")
+_READ = _Kind(_RESTFUL, _coding(_INTERACTION, "read", "read"), "R", "PatientRead")
+_QUERY = _Kind(_coding(_DCM, "110112", "Query"), _coding(_DCM, "110112", "Query"), "E")
+_EXPORT = _coding(_DCM, "110106", "Export")
+_RETRIEVAL = _Kind(_EXPORT, _coding(_DCM, "110104", "DICOM Instances Transferred"), "R")
+_LOOK = _Kind(_EXPORT, _coding(_DCM, "110103", "DICOM Instances Accessed"), "R")
+
+
+def _kind(record: AccessRecord) -> _Kind:
+    if record.route in _SEARCHES:
+        return _SEARCH
+    if record.route in _READS:
+        return _READ
+    if record.is_query:
+        return _QUERY
+    return _RETRIEVAL if record.instances else _LOOK
+
+
+def _agents(record: AccessRecord, source: AuditSource) -> list[Json]:
+    """BALP: the client is the source, the server the destination, although the data go the other way."""
+    token = record.token
+    client: Json = {
+        "type": {"coding": [_coding(_DCM, "110153", "Source Role ID")]},
+        "who": {"display": "unknown client"},
+        "requestor": False,
+    }
+    if token is not None and token.client_id is not None:
+        client["who"] = {"identifier": {"value": token.client_id}}
+    if record.address is not None:
+        client["network"] = {"address": record.address, "type": "2"}
+    server: Json = {
+        "type": {"coding": [_coding(_DCM, "110152", "Destination Role ID")]},
+        "who": {"display": source.name},
+        "requestor": False,
+    }
+    return [client, server, _user(record)]
+
+
+def _user(record: AccessRecord) -> Json:
+    participation = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
+    user: Json = {
+        "type": {"coding": [_coding(participation, "IRCP", "information recipient")]},
+        "who": {"display": "unknown user"},
+        "requestor": True,
+    }
+    token = record.token
+    if token is not None and token.subject is not None:
+        user["who"] = {"identifier": {"value": token.subject}}
+        if token.issuer is not None:
+            user["who"]["identifier"]["system"] = token.issuer
+    if record.token_hash is not None:
+        user["policy"] = ["urn:smart-imaging-sidecar:token:" + record.token_hash]
+    return user
+
+
+def _entities(record: AccessRecord, source: AuditSource) -> list[Json]:
+    found: list[Json] = []
+    if record.patient is not None:
+        found.append({
+            "what": {"reference": f"{source.fhir_url}/Patient/{record.patient}"},
+            "type": _coding(_ENTITY_TYPE, "1", "Person"),
+            "role": _coding(_ENTITY_ROLE, "1", "Patient"),
+        })  # fmt: skip
+    if record.search is not None:
+        query: Json = {
+            "type": _coding(_ENTITY_TYPE, "2", "System Object"),
+            "role": _coding(_ENTITY_ROLE, "24", "Query"),
+            "query": b64encode(record.search.encode()).decode("ascii"),
+        }
+        if record.left_out:
+            named = sorted(record.left_out)[:LEFT_OUT]
+            query["detail"] = [{"type": "shared_uid", "valueString": uid} for uid in named]
+        found.append(query)
+    if record.part is not None:
+        found.append(_study(record))
+    found.append({
+        "what": {"identifier": {"value": record.request_id}},
+        "type": _coding(_BALP_ENTITY_TYPE, "XrequestId", "XrequestId"),
+    })  # fmt: skip
+    return found
+
+
+def _study(record: AccessRecord) -> Json:
+    assert record.part is not None  # noqa: S101
+    part = record.part
+    study: Json = {
+        "what": {"identifier": {"system": "urn:dicom:uid", "value": "urn:oid:" + part.study}},
+        "type": _coding(_ENTITY_TYPE, "2", "System Object"),
+        "role": _coding(_ENTITY_ROLE, "3", "Report"),
+    }
+    named = (("SeriesInstanceUID", part.series), ("SOPInstanceUID", part.instance))
+    detail = [{"type": keyword, "valueString": uid} for keyword, uid in named if uid is not None]
+    return study | ({"detail": detail} if detail else {})

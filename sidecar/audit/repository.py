@@ -1,0 +1,167 @@
+"""A FHIR server that takes AuditEvents: IHE RESTful ATNA (ITI-20), batches (FHIR R4 http.html#transaction)."""
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any
+from uuid import NAMESPACE_OID, uuid5
+
+import aiohttp
+
+from sidecar.common.fetch import Answer, FetchFailed, fetch
+from sidecar.audit.spool_reader import Waiting
+
+LIMIT_BYTES = 2**16
+"""Of an answer; and so much more for each event."""
+LIMIT_EVENT_BYTES = 2**13
+_NEVER = frozenset({400, 413, 422})
+"""The event itself is what the server will not have (FHIR R4 http.html#create)."""
+
+
+class Outcome(Enum):
+    """What became of an event."""
+
+    DELIVERED = "delivered"
+    REJECTED = "rejected"
+    AGAIN = "again"
+
+
+class Undelivered(Exception):
+    """Nothing is known to have been taken: to be tried again, not before ``retry_after`` seconds if the server says so.
+
+    ``reason`` is a constant for logs.
+    """
+
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class Refused(Exception):
+    """The server will never have these events in one request: too many of them, or one that it would not have alone."""
+
+
+class Repository:
+    """The server at ``url`` (its FHIR base). ``authorization``: makes the header's value anew for each request.
+
+    ``update``: events are stored under ids of ours, so that one that is told twice is there once; the server must let
+    clients choose ids (FHIR R4 http.html#upsert).
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        *,
+        authorization: Callable[[], str | None] = lambda: None,
+        timeout_seconds: float = 10,
+        update: bool = False,
+    ) -> None:
+        self._session = session
+        self._url = url
+        self._authorization = authorization
+        self._timeout_seconds = timeout_seconds
+        self._update = update
+        self.refusal = ""
+        """The status of the last event that will never be taken; a constant for logs."""
+
+    async def deliver(self, events: Sequence[Waiting]) -> list[Outcome]:
+        """Send them in one request and return what became of each, in order. Raises ``Undelivered``, ``Refused``."""
+        self.refusal = ""
+        if len(events) == 1:
+            return [await self._deliver_one(events[0])]
+        entries = b",".join(self._entry(one) for one in events)
+        body = b'{"resourceType":"Bundle","type":"batch","entry":[' + entries + b"]}"
+        answer = await self._send("POST", "", body, len(events))
+        if answer.status in _NEVER:
+            raise Refused
+        if answer.status != 200:
+            raise _undelivered(answer)
+        outcomes, refused = _outcomes(answer, len(events))
+        self.refusal = f"status {refused}" if refused else ""
+        return outcomes
+
+    async def _deliver_one(self, event: Waiting) -> Outcome:
+        method, path = self._place(event)
+        answer = await self._send(method, "/" + path, self._resource(event), 1)
+        if answer.status in _NEVER:
+            self.refusal = f"status {answer.status}"
+            return Outcome.REJECTED
+        if answer.status not in ((200, 201) if self._update else (201,)):
+            raise _undelivered(answer)
+        if not _is_of_fhir(answer):
+            raise Undelivered("not_fhir")
+        return Outcome.DELIVERED
+
+    async def _send(self, method: str, path: str, body: bytes, events: int) -> Answer:
+        # FHIR R4 http.html#ops: the events themselves need not come back.
+        headers = {
+            "Content-Type": "application/fhir+json", "Accept": "application/fhir+json", "Prefer": "return=minimal",
+        }  # fmt: skip
+        try:
+            if (authorization := self._authorization()) is not None:
+                headers["Authorization"] = authorization
+        except (OSError, ValueError):  # A file that is being renewed.
+            raise Undelivered("credential") from None
+        try:
+            return await fetch(
+                self._session, method, self._url + path, form=body, headers=headers,
+                limit_bytes=LIMIT_BYTES + events * LIMIT_EVENT_BYTES, timeout_seconds=self._timeout_seconds,
+            )  # fmt: skip
+        except FetchFailed as failure:
+            raise Undelivered(failure.detail or failure.reason) from None
+
+    def _entry(self, event: Waiting) -> bytes:
+        method, path = self._place(event)
+        return b'{"fullUrl":"urn:uuid:%b","resource":%b,"request":{"method":"%b","url":"%b"}}' % (
+            _id(event).encode(), self._resource(event), method.encode(), path.encode(),
+        )  # fmt: skip
+
+    def _place(self, event: Waiting) -> tuple[str, str]:
+        return ("PUT", f"AuditEvent/{_id(event)}") if self._update else ("POST", "AuditEvent")
+
+    def _resource(self, event: Waiting) -> bytes:
+        return b'{"id":"%b",%b' % (_id(event).encode(), event.line[1:]) if self._update else event.line
+
+
+def _id(event: Waiting) -> str:
+    """The same whenever this event is told."""
+    return str(uuid5(NAMESPACE_OID, f"smart-imaging-sidecar {event.segment} {event.begin}"))
+
+
+def _is_of_fhir(answer: Answer) -> bool:
+    """Whether this says that an event was stored: nothing, or a resource. A proxy's login page does not."""
+    if not answer.body.strip():
+        return True
+    try:
+        found = answer.json()
+    except FetchFailed:
+        return False
+    return isinstance(found, dict) and found.get("resourceType") in ("AuditEvent", "OperationOutcome")
+
+
+def _undelivered(answer: Answer) -> Undelivered:
+    retry_after = answer.headers.get("Retry-After", "")
+    seconds = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else None
+    return Undelivered(f"status {answer.status}", seconds)
+
+
+def _outcomes(answer: Answer, count: int) -> tuple[list[Outcome], str | None]:
+    """Of a batch's answer, and a status of one that is refused. Raises ``Undelivered`` unless it says it of each."""
+    try:
+        found = answer.json()
+        entries: list[Any] = found["entry"]
+        statuses = [str(entry["response"]["status"])[:3] for entry in entries]
+    except (FetchFailed, KeyError, TypeError):
+        raise Undelivered("not_a_batch_response") from None
+    if len(statuses) != count:
+        raise Undelivered("not_a_batch_response")
+    outcomes = [_outcome(status) for status in statuses]
+    refused = (status for status, outcome in zip(statuses, outcomes, strict=True) if outcome is Outcome.REJECTED)
+    return outcomes, next(refused, None)
+
+
+def _outcome(status: str) -> Outcome:
+    if status in ("200", "201"):
+        return Outcome.DELIVERED
+    return Outcome.REJECTED if status in {str(one) for one in _NEVER} else Outcome.AGAIN

@@ -1,0 +1,196 @@
+"""The other end of the spool: what waits, oldest first, and what has been delivered."""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sidecar.audit.sinks import write_whole
+from sidecar.audit.spool import LOCK, POSITIONS, REJECTED, positions, segment_names, unused
+
+_COUNT_BYTES = 16 * 2**20
+_BEGUN_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One event: its ``line`` without the line end, and where it stands: ``segment``, from and to which byte."""
+
+    segment: str
+    begin: int
+    end: int
+    line: bytes
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Where it stands; in order of time."""
+        return self.segment, self.begin
+
+    @property
+    def is_json(self) -> bool:
+        """Whether it is an object, as we write them."""
+        try:
+            return isinstance(json.loads(self.line), dict)
+        except (ValueError, RecursionError):
+            return False
+
+    def age_seconds(self) -> float:
+        """For how long it has been waiting: as it says itself, else by its segment's name."""
+        try:
+            recorded = datetime.fromisoformat(json.loads(self.line)["recorded"])
+            return max(0.0, (datetime.now(recorded.tzinfo) - recorded).total_seconds())
+        except (ValueError, KeyError, TypeError, RecursionError):
+            begun = self.segment.partition("-")[0]
+            return max(0.0, time.time() - int(begun) / 1e9) if begun.isdecimal() else 0.0
+
+
+class SpoolReader:
+    """Reads a spool's ``folder``; one reader at a time, which has the ``lock``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = self._folder = folder
+        self._positions: dict[str, int] = {}
+        # Of each segment: bytes counted so far and the lines in them, and the lines that were delivered.
+        self._counted: dict[str, tuple[int, int]] = {}
+        self._delivered: dict[str, int] = {}
+        # Segments of which something was done since ``keep``, and whether the written positions are behind.
+        self._touched: set[str] = set()
+        self._is_stale = False
+        self._descriptor = -1
+
+    def lock(self) -> bool:
+        """Whether this one reads now: no other does, in this process or another."""
+        if self._descriptor < 0:
+            path = self._folder / LOCK
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        self._positions = positions(self._folder)
+        self._delivered = {name: self._lines_before(name, end) for name, end in self._positions.items()}
+        return True
+
+    def close(self) -> None:
+        """Leave it to others."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
+
+    def next(self, most: int, most_bytes: int) -> list[Waiting]:
+        """Return up to so many of the oldest events, the first one however long it is."""
+        found: list[Waiting] = []
+        size = 0
+        for name in segment_names(self._folder):
+            for waiting in self._lines(self._folder / name):
+                size += len(waiting.line)
+                if found and (len(found) == most or size > most_bytes):
+                    return found
+                found.append(waiting)
+        return found
+
+    def done(self, events: Iterable[Waiting]) -> None:
+        """These, the oldest ones, are not to be returned again; ``keep`` has it outlive this process."""
+        for one in events:
+            self._positions[one.segment] = one.end
+            self._delivered[one.segment] = self._delivered.get(one.segment, 0) + 1
+            self._touched.add(one.segment)
+            self._is_stale = True
+
+    def keep(self, needed: Collection[str] = ()) -> None:
+        """Remove what is done with, and write down how far that is. Raises ``OSError``.
+
+        ``needed``: segments that somebody still needs; while there are any nothing is written down.
+        """
+        names = self._touched.difference(needed)
+        self.tidy(names)  # First: on a full disk there is room for the positions only then.
+        self._touched -= names
+        if self._is_stale and not needed:
+            self._write_positions()
+
+    def reject(self, waiting: Waiting) -> None:
+        """Keep one that the repository will never take where people look."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self._folder / REJECTED, flags, 0o600)
+        try:
+            write_whole(descriptor, waiting.line + b"\n")
+            os.fdatasync(descriptor)  # Its other copy goes.
+        finally:
+            os.close(descriptor)
+
+    def waiting(self) -> int:
+        """How many events wait. What was counted once is not read again, and of much a part a time."""
+        total, known, left, folder = 0, {}, _COUNT_BYTES, os.fspath(self._folder)
+        for name in segment_names(self._folder):
+            size, lines = self._counted.get(name, (0, 0))
+            with contextlib.suppress(FileNotFoundError):
+                if left > 0 and os.stat(os.path.join(folder, name)).st_size > size:
+                    with (self._folder / name).open("rb") as file:
+                        file.seek(size)
+                        data = file.read()
+                    size, lines, left = size + len(data), lines + data.count(b"\n"), left - len(data)
+                known[name] = size, lines
+                total += max(0, lines - self._delivered.get(name, 0))
+        self._counted = known
+        return total
+
+    def _lines_before(self, name: str, end: int) -> int:
+        try:
+            with (self._folder / name).open("rb") as file:
+                return file.read(end).count(b"\n")
+        except FileNotFoundError:
+            return 0
+
+    def _lines(self, path: Path) -> Iterator[Waiting]:
+        begin = self._positions.get(path.name, 0)
+        try:
+            with path.open("rb") as file:
+                file.seek(begin)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        return  # Being written, or cut off by the end of its process: it was never answered.
+                    end = begin + len(line)
+                    yield Waiting(path.name, begin, end, line[:-1])
+                    begin = end
+        except FileNotFoundError:  # Given up for room.
+            return
+
+    def tidy(self, names: Collection[str] | None = None, *, needed: Collection[str] = ()) -> None:
+        """Remove what has been delivered to its end and is not written to any more, nor ``needed``; of all segments."""
+        if names is None:
+            self._remove_unnamed()
+        left = set(segment_names(self._folder))
+        for name in (left if names is None else left.intersection(names)).difference(needed):
+            path = self._folder / name
+            with contextlib.suppress(FileNotFoundError), unused(path) as is_unused:
+                if is_unused and next(self._lines(path), None) is None:
+                    path.unlink()
+                    left.remove(name)
+        if not self._positions.keys() <= left:
+            self._positions = {name: end for name, end in self._positions.items() if name in left}
+            self._delivered = {name: lines for name, lines in self._delivered.items() if name in left}
+            self._is_stale = True
+
+    def _remove_unnamed(self) -> None:
+        """What a process left that ended while it began a segment."""
+        for path in self._folder.glob("[0-9]*.new"):
+            with contextlib.suppress(FileNotFoundError):
+                # First by its age: a writer that begins one just now must find it unlocked.
+                if time.time() - path.lstat().st_mtime > _BEGUN_SECONDS:
+                    path.unlink()
+
+    def _write_positions(self) -> None:
+        new = self._folder / (POSITIONS + ".new")
+        new.unlink(missing_ok=True)  # Whatever stands there.
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            write_whole(descriptor, json.dumps(self._positions).encode())
+        finally:
+            os.close(descriptor)
+        new.replace(self._folder / POSITIONS)
+        self._is_stale = False

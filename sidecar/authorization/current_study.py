@@ -1,0 +1,73 @@
+"""What the archive says now of what is being sent: archives are corrected meanwhile (SIA-42, 43)."""
+
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sidecar.access.decision import Part, PatientPermit
+from sidecar.dicom.json_model import number, tag, text
+from sidecar.common.errors import Problem, Unavailable
+from sidecar.pacs.client import PacsClient
+from sidecar.pacs.counts import count_instances
+from sidecar.pacs.ownership import KnownAs
+from sidecar.dicomweb.paths import Query
+from sidecar.authorization.authorizer import Guard
+
+log = logging.getLogger(__name__)
+
+CHANGED_SECONDS = 5
+"""Seconds after which a study that has just changed may be asked for again (``Retry-After``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentStudy:
+    """What the archive says now of ``part``, which ``permit``'s patient, ``known_as`` so, was permitted."""
+
+    guard: Guard
+    pacs: PacsClient
+    permit: PatientPermit
+    part: Part
+    known_as: KnownAs
+
+    async def count(self) -> int | None:
+        """Return how many instances the part has; ``None``: it is not there, or not only this patient's.
+
+        Raises what ``count_instances`` raises, and ``TooManyRequests``.
+        """
+        async with self.guard.query_place(self.permit):
+            return await count_instances(self.pacs, self.part, self.known_as)
+
+    async def expected(self) -> int:
+        """Return how many instances the retrieval that begins now has to bring.
+
+        Raises ``Denied`` when the archive says now that the part is not there or not this patient's, whatever is
+        remembered of it; ``Unavailable`` when it says both; and what ``count`` raises.
+        """
+        found = await self.count()
+        if found is None:
+            self.guard.forget_study(self.part.study, self.known_as)
+            await self.guard.study(self.permit, self.part)
+            raise Unavailable(
+                "The study has just changed; try again.", reason="study_changed", retry_after=CHANGED_SECONDS
+            )
+        return found
+
+    async def has_frames(self, frames: Sequence[int]) -> bool:
+        """Return whether the instance has these frames, as far as the archive says; ``False``: certainly not.
+
+        An instance that does not say how many it has is taken for a single image (PS3.3 C.7.6.6.1.1).
+        """
+        part = self.part
+        parameters = (("SOPInstanceUID", part.instance or ""), ("includefield", tag("NumberOfFrames")))
+        query = Query("instances", study=part.study, series=part.series)
+        with contextlib.suppress(Problem):
+            async with self.guard.query_place(self.permit):
+                rows = await self.pacs.search(query, parameters, limit=1, known_as=self.known_as)
+            if [text(row, "SOPInstanceUID") for row in rows] == [part.instance]:
+                return max(frames) <= (number(rows[0], "NumberOfFrames") or 1)
+        return True
+
+    async def is_corrected(self) -> bool:
+        """Whether the archive says now that the part is not there, or not only this patient's."""
+        return await self.guard.is_corrected(self.permit, self.part, self.known_as)

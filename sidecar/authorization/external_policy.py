@@ -1,0 +1,155 @@
+"""``access.external``: an OPA-compatible policy is asked about each study (``POST {"input": …}`` -> ``{"result": …}``).
+
+It can only take away: what it allows must be permitted here as well. Whatever it does not say clearly is no answer, and
+without an answer nothing is served (SIA-16).
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import aiohttp
+import orjson
+from cachetools import TTLCache
+
+from sidecar.access.decision import Interaction, PatientPermit
+from sidecar.access.policy import Caller
+from sidecar.access.study import DescribedStudy, Verdict
+from sidecar.common.errors import Problem, Unavailable
+from sidecar.common.fair_queue import FairQueue, QueueFull, WaitTooLong
+from sidecar.common.fetch import FetchFailed, fetch
+from sidecar.common.invalidation import Invalidation
+from sidecar.common.single_flight import SingleFlight
+from sidecar.dicom.uid import is_uid
+
+log = logging.getLogger(__name__)
+
+LIMIT_BYTES = 1_048_576
+AT_ONCE = 32
+WAITING = 5_000
+MAXIMUM_KEPT = 50_000
+RETRY_AFTER_SECONDS = 5
+
+
+class ExternalPolicy:
+    """Asks ``url`` and remembers each answer for ``cache_seconds``.
+
+    ``observe(outcome)`` takes ``allow``, ``partly``, ``deny``, ``unavailable``.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        *,
+        timeout_seconds: float,
+        cache_seconds: float,
+        token: str | None = None,
+        observe: Callable[[str], None] = lambda outcome: None,
+        invalidation: Invalidation | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._session = session
+        self._url = url
+        self._timeout_seconds = timeout_seconds
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._observe = observe
+        self._queue = FairQueue((AT_ONCE,), waiting=(WAITING,), seconds=timeout_seconds)
+        self._invalidation = invalidation or Invalidation()
+        self._flight: SingleFlight[bytes, Verdict] = SingleFlight(self._invalidation)
+        # With cache_seconds 0 an entry has ended when it is made.
+        self._kept: TTLCache[bytes, Verdict] = self._invalidation.cache_of_others(
+            TTLCache(MAXIMUM_KEPT, ttl=cache_seconds, timer=clock)
+        )
+
+    async def verdict(self, permit: PatientPermit, context: str, uid: str, study: DescribedStudy) -> Verdict:
+        """Return what the policy says of a study for the permit's caller, by scopes of this ``context`` alone (SIA-15).
+
+        Raises ``Unavailable`` (503).
+        """
+        body = orjson.dumps({"input": policy_input(permit, context, uid, study)}, option=orjson.OPT_SORT_KEYS)
+        key = hashlib.blake2b(body, digest_size=32).digest()
+        kept = self._kept.get(key)
+        return kept if kept is not None else await self._flight.run(key, lambda: self._ask(key, body))
+
+    async def probe(self) -> Verdict:
+        """Ask about nobody and nothing. Raises ``Unavailable``."""
+        nobody = PatientPermit("check", Interaction.SEARCH, caller=Caller())
+        return await self.verdict(nobody, "patient", "2.25.0", DescribedStudy({}))
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._flight.close()
+
+    async def _ask(self, key: bytes, body: bytes) -> Verdict:
+        generation = self._invalidation.generation
+        try:
+            async with self._queue.place():
+                found = await self._post(body)
+        except (QueueFull, WaitTooLong):
+            raise self._unavailable(FetchFailed("queue_full")) from None
+        except FetchFailed as failure:
+            raise self._unavailable(failure) from None
+        self._observe("deny" if not found.allow else "partly" if found.exclude_series else "allow")
+        if generation == self._invalidation.generation:
+            self._kept[key] = found
+        return found
+
+    async def _post(self, body: bytes) -> Verdict:
+        answer = await fetch(
+            self._session, "POST", self._url, limit_bytes=LIMIT_BYTES, timeout_seconds=self._timeout_seconds,
+            headers={"Accept": "application/json", "Content-Type": "application/json", **self._headers}, form=body,
+            name="policy",
+        )  # fmt: skip
+        if answer.status != 200:
+            raise FetchFailed("unexpected_status", f"status {answer.status}")
+        return await answer.read(lambda whole: read_verdict(whole.strict_json_object()))
+
+    def _unavailable(self, failure: FetchFailed) -> Problem:
+        self._observe("unavailable")
+        log.error("the external policy gave no decision", extra={"reason": failure.reason, "detail": failure.detail})
+        return Unavailable(
+            "The hospital's access policy cannot be asked now; try again.", reason="policy_" + failure.reason,
+            retry_after=RETRY_AFTER_SECONDS,
+        ).because(failure.detail)  # fmt: skip
+
+
+def policy_input(permit: PatientPermit, context: str, uid: str, study: DescribedStudy) -> dict[str, Any]:
+    """Return what the policy is told: who asks (as validated), for which patient, what, and the study."""
+    caller = permit.caller or Caller()
+    return {
+        "interaction": permit.interaction.value,
+        "patient": permit.patient,
+        "client_id": caller.client_id,
+        "subject": caller.subject,
+        "issuer": caller.issuer,
+        "context": context,
+        "study": {"StudyInstanceUID": uid, **_values(study.attributes)},
+        "series": [{"SeriesInstanceUID": one.uid, **_values(one.attributes)} for one in study.series],
+    }
+
+
+def _values(attributes: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
+    return {keyword: list(values) for keyword, values in attributes.items()}
+
+
+def read_verdict(answer: Mapping[str, Any]) -> Verdict:
+    """Read an answer. Raises ``FetchFailed`` for one that is not clear.
+
+    That is: no result, another type, an extra member, a series that is no UID.
+    """
+    result = answer.get("result")
+    if result is None:
+        raise FetchFailed("undefined")
+    if isinstance(result, bool):
+        return Verdict(result)
+    if not isinstance(result, dict) or not result.keys() <= {"allow", "exclude_series"}:
+        raise FetchFailed("wrong_shape")
+    allow, excluded = result.get("allow"), result.get("exclude_series", [])
+    if not isinstance(allow, bool) or not isinstance(excluded, list):
+        raise FetchFailed("wrong_shape")
+    if not all(isinstance(one, str) and is_uid(one) for one in excluded):
+        raise FetchFailed("wrong_shape")
+    return Verdict(allow, frozenset(excluded))

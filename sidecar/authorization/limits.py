@@ -1,0 +1,168 @@
+"""How much runs at once for one app, one patient and all: what is more waits in a fair queue before it is refused.
+
+Viewers do not repeat a 429 or a 503, so a request waits for seconds first.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Hashable, Sequence
+from typing import NoReturn, TypeAlias
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from sidecar.access.token import Token
+from sidecar.common.errors import Problem, Unavailable
+from sidecar.common.fair_queue import UNLIMITED, FairQueue, Place, QueueFull, WaitTooLong
+from sidecar.dicomweb.paths import Kind, Retrieval
+from sidecar.telemetry.durations import measure
+from sidecar.web.least_rate import LEAST_BYTES_PER_SECOND, send_whole
+
+RETRY_AFTER_SECONDS = 2
+WAIT_SECONDS = 20
+"""Longest wait for a place. With ``pacs.patience_seconds`` it stays below the 60 seconds after which nginx gives up."""
+SEARCHES_AT_ONCE = (32, 6, 4)
+"""Searches and reads of lists at once: in all, for one patient, for one app. Each may have megabytes in memory."""
+QUERIES_AT_ONCE, QUERIES_WAITING, QUERY_WAIT_SECONDS = (32, 8), 500, 30
+"""In all, and for one caller: of the 32 connections that queries have at the PACS."""
+ANSWER_SECONDS = 60
+"""For sending a list, and ``LEAST_BYTES_PER_SECOND`` on top."""
+
+Caller: TypeAlias = tuple[Hashable, Hashable]
+"""For whom a place is: the patient in context (without one: the client and its user), and the app."""
+
+_SMALL = frozenset({Kind.METADATA, Kind.THUMBNAIL})
+
+
+class TooManyRequests(Problem):
+    """The client has enough under way: 429, with ``Retry-After`` in seconds."""
+
+    status = 429
+    code = "throttled"
+
+
+def caller_of(token: Token) -> Caller:
+    """Return who asks: all apps of one patient are one caller, with one part for each app."""
+    app = (token.client_id, token.subject)
+    return ("client", *app) if token.patient is None else ("patient", token.patient), app
+
+
+def most_waiting(connections: int) -> tuple[int, int, int]:
+    """Return how many requests may wait in a queue: in all, for one patient, for one app of the patient.
+
+    ``connections``: how many clients may have at once. Nobody's waiting keeps others from connecting.
+    """
+    return max(1, connections // 4), max(1, connections // 8), max(1, connections // 8)
+
+
+class RequestLimits:
+    """Places for transfers and for searches.
+
+    ``transfers`` places in all, half of them for one patient, ``transfers_of_app`` for one app of the patient. Whole
+    studies and series have at most half of each, so that they leave places to what a viewer shows.
+    ``connections``: see ``most_waiting``.
+    """
+
+    def __init__(self, *, transfers: int, transfers_of_app: int, connections: int) -> None:
+        at_once = (transfers, _half(transfers), transfers_of_app)
+        waiting = most_waiting(connections)
+        self.transfers = FairQueue(at_once, waiting=waiting, seconds=WAIT_SECONDS)
+        self.whole_transfers = FairQueue([_half(one) for one in at_once], waiting=waiting, seconds=WAIT_SECONDS)
+        self.searches = FairQueue(SEARCHES_AT_ONCE, waiting=waiting, seconds=WAIT_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def transfer(self, token: Token, retrieval: Retrieval) -> AsyncIterator[Sequence[Place]]:
+        """Wait for the places of ``retrieval`` and hold them. Raises ``TooManyRequests`` or ``Unavailable``."""
+        # In this order alone: whoever holds the last place waits for none.
+        queues = [self.whole_transfers, self.transfers] if _is_whole(retrieval) else [self.transfers]
+        clock = asyncio.get_running_loop().time
+        until = clock() + WAIT_SECONDS
+        async with contextlib.AsyncExitStack() as stack:
+            with measure("queue"):
+                places = [
+                    await stack.enter_async_context(_place(one, caller_of(token), "streams", until - clock()))
+                    for one in queues
+                ]
+            yield places
+
+    async def search(self, request: web.Request, token: Token) -> None:
+        """Wait for a place for a search, and hold it until its answer is sent.
+
+        Raises ``TooManyRequests`` or ``Unavailable``.
+        """
+        if _PLACES not in request:
+            request[_PLACES] = contextlib.AsyncExitStack()
+        with measure("queue"):
+            await request[_PLACES].enter_async_context(_place(self.searches, caller_of(token), "searches"))
+
+
+class QueryLimits:
+    """So that nobody's questions to the PACS, about studies that are not there, keep others from theirs."""
+
+    def __init__(self) -> None:
+        self._queue = FairQueue(QUERIES_AT_ONCE, waiting=(UNLIMITED, QUERIES_WAITING), seconds=QUERY_WAIT_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def place(self, caller: Hashable) -> AsyncIterator[None]:
+        """Hold one of the caller's places while the block runs. Raises ``TooManyRequests`` or ``Unavailable``."""
+        async with _place(self._queue, (caller,), "queries"):
+            yield
+
+
+_PLACES: web.RequestKey[contextlib.AsyncExitStack] = web.RequestKey("places", contextlib.AsyncExitStack)
+
+
+def hold_places() -> Middleware:
+    """Return a middleware that gives places back when the answer is sent: until then the answer is in memory."""
+
+    @web.middleware
+    async def hold(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            response = await handler(request)
+            if _PLACES in request:
+                length = response.content_length or 0
+                await send_whole(request, response, seconds=ANSWER_SECONDS + length / LEAST_BYTES_PER_SECOND)
+            return response
+        finally:
+            if _PLACES in request:
+                await request[_PLACES].aclose()
+
+    return hold
+
+
+@contextlib.asynccontextmanager
+async def _place(
+    queue: FairQueue, key: tuple[Hashable, ...], what: str, seconds: float | None = None
+) -> AsyncIterator[Place]:
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            place = await stack.enter_async_context(queue.place(*key, seconds=seconds))
+        except QueueFull as full:
+            _refuse(full.level, what)
+        except WaitTooLong:
+            raise Unavailable(
+                "The server is busy; try again.", reason=f"{what}_queue_timeout", retry_after=RETRY_AFTER_SECONDS
+            ) from None
+        yield place
+
+
+def _refuse(level: int, what: str) -> NoReturn:
+    if level == 0:
+        raise Unavailable(
+            "Too many requests wait at the server; try again.", reason=f"too_many_{what}",
+            retry_after=RETRY_AFTER_SECONDS,
+        ) from None  # fmt: skip
+    whose = ("patient", "client")[level - 1]
+    raise TooManyRequests(
+        f"Too many requests of this {whose} wait; wait for some to end.",
+        reason=f"too_many_{what}_of_{whose}", retry_after=RETRY_AFTER_SECONDS,
+    ) from None  # fmt: skip
+
+
+def _is_whole(retrieval: Retrieval) -> bool:
+    """Whether it brings all of a study or a series."""
+    return retrieval.part.instance is None and retrieval.kind not in _SMALL
+
+
+def _half(limit: int) -> int:
+    return max(1, limit // 2)

@@ -1,0 +1,97 @@
+"""QIDO-RS rows as a limited permit shows them: nothing in them, nor that they match, tells of what is hidden."""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+
+from sidecar.access.wildcards import LONGEST_PATTERN, LONGEST_VALUE, matches, without_case
+from sidecar.dicom.json_model import Row, changed, tag, text, texts
+from sidecar.dicomweb.query import Matching
+from sidecar.dicomweb.paths import Query
+from sidecar.authorization.visible_studies import PatientView
+
+
+def _tags(*keywords: str) -> frozenset[str]:
+    return frozenset(map(tag, keywords))
+
+
+_MODALITIES = tag("ModalitiesInStudy")
+_OF_A_STUDY = _tags(
+    "StudyDate", "StudyTime", "AccessionNumber", "ModalitiesInStudy", "ReferringPhysicianName", "StudyDescription",
+    "StudyInstanceUID", "StudyID", "PatientName", "PatientBirthDate", "PatientSex", "InstanceAvailability",
+)  # fmt: skip
+"""Attributes to match by that say nothing of a study's series, and ModalitiesInStudy, which is looked at again."""
+_SHOWN_OF_A_STUDY = _OF_A_STUDY | _tags(
+    "SpecificCharacterSet", "TimezoneOffsetFromUTC", "RetrieveURL", "PatientID", "IssuerOfPatientID",
+    "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances", "ProcedureCodeSequence",
+    "NameOfPhysiciansReadingStudy", "PatientAge", "PatientSize", "PatientWeight",
+)  # fmt: skip
+"""What may stand in the row of a study of which something is hidden: archives fill the rest from any of its series."""
+_SUMS_OF_A_STUDY = _tags(
+    "ModalitiesInStudy", "SOPClassesInStudy", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances"
+)
+_SUMS_OF_A_PATIENT = _tags(
+    "NumberOfPatientRelatedStudies", "NumberOfPatientRelatedSeries", "NumberOfPatientRelatedInstances"
+)
+
+
+def shown_rows(rows: Iterable[Row], query: Query, matching: Matching, view: PatientView) -> Iterator[Row | None]:
+    """Return those of the patient's ``rows`` that the ``view`` shows, each without what is hidden of it.
+
+    ``None`` stands for each of the others (``in_slices``).
+    """
+    names = {name.rpartition(".")[2] for name, _ in matching.parameters if name != "includefield"}
+    if names & _SUMS_OF_A_PATIENT:
+        return  # By what is hidden, too, they would match.
+    wanted = [one for name, value in matching.parameters if name == _MODALITIES for one in _values(value)]
+    is_wanted = _matcher(wanted) if wanted else None
+    for row in rows:
+        study = text(row, "StudyInstanceUID") or ""
+        series = None if query.level == "studies" else text(row, "SeriesInstanceUID") or ""
+        shown = view.of(study)
+        if shown is None or not view.shows_row(study, series):
+            yield None
+            continue
+        if not shown.is_complete:
+            left = _without_hidden(row, query, names, is_wanted, view)
+            if left is None:
+                yield None
+                continue
+            row = left  # noqa: PLW2901
+        yield changed(row, _SUMS_OF_A_PATIENT)
+
+
+def _without_hidden(
+    row: Row, query: Query, names: set[str], is_wanted: Callable[[str], bool] | None, view: PatientView
+) -> Row | None:
+    """A row of a study of which something is hidden; ``None``: that may be what it matched by."""
+    if query.level != "studies":
+        if names & _SUMS_OF_A_STUDY:
+            return None
+        return changed(row, _SUMS_OF_A_STUDY)
+    if not names <= _OF_A_STUDY:
+        return None
+    shown = view.row(row)
+    left = changed(shown, shown.keys() - _SHOWN_OF_A_STUDY)
+    if is_wanted is not None and not any(map(is_wanted, texts(left, "ModalitiesInStudy"))):
+        return None
+    return left
+
+
+def _matcher(wanted: Iterable[str]) -> Callable[[str], bool]:
+    """Return whether a value matches one of the patterns ``wanted``; each value is compared once.
+
+    What is longer than a pattern or a value of this attribute can be matches nothing.
+    """
+    patterns = {without_case(one) for one in wanted if len(one) <= LONGEST_PATTERN}
+
+    @cache
+    def is_wanted(value: str) -> bool:
+        text_of_value = without_case(value)
+        return len(value) <= LONGEST_VALUE and any(matches(pattern, text_of_value) for pattern in patterns)
+
+    return is_wanted
+
+
+def _values(value: str) -> list[str]:
+    """A list of values to match: separated by backslashes, in DICOMweb also by commas."""
+    return [one for part in value.split("\\") for one in part.split(",") if one]

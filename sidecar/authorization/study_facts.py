@@ -1,0 +1,77 @@
+"""QIDO-RS rows -> what the decision wants to know of a study (``access.study``), and rows without what is hidden."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sidecar.access.study import DescribedSeries, DescribedStudy
+from sidecar.dicom.character_sets import with_known_texts
+from sidecar.dicom.json_model import Row, changed, number, tag, text, texts
+from sidecar.authorization.scope_constraints import Constraints
+from sidecar.fhir.imaging_study import Site, study_started
+
+STUDY_KEYWORDS = (
+    "AccessionNumber", "ConfidentialityCode", "InstitutionName", "InstitutionalDepartmentName", "ModalitiesInStudy",
+    "RequestingService", "StudyDate", "StudyDescription", "StudyID",
+)  # fmt: skip
+"""What rules and clients may name of a study."""
+SERIES_KEYWORDS = (
+    "BodyPartExamined", "InstitutionName", "InstitutionalDepartmentName", "Modality", "ProtocolName",
+    "SeriesDescription", "SeriesNumber", "StationName",
+)  # fmt: skip
+"""What rules may name of a series."""
+
+_SUMMED_UP = ("ModalitiesInStudy", "SOPClassesInStudy", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances")
+
+
+def described(
+    row: Row, series: Sequence[Row], site: Site, constraints: Constraints, wanted: Iterable[str] = ()
+) -> DescribedStudy:
+    """Describe the study of this row. ``wanted``: constraints of which it must be known whether they hold.
+
+    A text that may not have come through whole has no value here: neither a rule nor a constraint is met by it.
+    """
+    row, series = with_known_texts(row), [with_known_texts(one) for one in series]
+    attributes = _attributes(row, STUDY_KEYWORDS)
+    if "ModalitiesInStudy" not in attributes:
+        gathered = tuple(dict.fromkeys(code for one in series for code in texts(one, "Modality")))
+        attributes |= {"ModalitiesInStudy": gathered} if gathered else {}
+    began = study_started(row, site)
+    return DescribedStudy(
+        attributes,
+        tuple(DescribedSeries(series_uid(one), _attributes(one, SERIES_KEYWORDS)) for one in series),
+        started_by=began.span.end.timestamp() if began else None,
+        satisfies=constraints.satisfied(wanted, row, series),
+    )
+
+
+def _attributes(row: Row, keywords: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    found = ((keyword, _names(row, keyword)) for keyword in keywords)
+    return {keyword: values for keyword, values in found if values}
+
+
+def _names(row: Row, keyword: str) -> tuple[str, ...]:
+    """The values; several that stand in one text are taken apart."""
+    if keyword == "SeriesNumber":  # IS: 5, +5, 05 and 5.0 are one number.
+        found = number(row, keyword)
+        return () if found is None else (str(found),)
+    values = [part.strip() for value in texts(row, keyword) for part in value.split("\\")]
+    return tuple(value for value in values if value)
+
+
+def series_uid(row: Row) -> str:
+    """The SeriesInstanceUID."""
+    return text(row, "SeriesInstanceUID") or ""
+
+
+def without_hidden(row: Row, shown: Iterable[Row]) -> Row:
+    """Return a study's row as if it had these series alone: counts and modalities are theirs."""
+    series = list(shown)
+    kept: dict[str, Any] = {}
+    modalities = list(dict.fromkeys(code for one in series for code in texts(one, "Modality")))
+    if modalities:
+        kept[tag("ModalitiesInStudy")] = {"vr": "CS", "Value": modalities}
+    kept[tag("NumberOfStudyRelatedSeries")] = {"vr": "IS", "Value": [len(series)]}
+    counts = [number(one, "NumberOfSeriesRelatedInstances") for one in series]
+    if None not in counts:
+        kept[tag("NumberOfStudyRelatedInstances")] = {"vr": "IS", "Value": [sum(one or 0 for one in counts)]}
+    return changed(row, frozenset(map(tag, _SUMMED_UP)), kept)

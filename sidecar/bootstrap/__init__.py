@@ -1,0 +1,1 @@
+"""Settings in, objects out: the one place that builds."""

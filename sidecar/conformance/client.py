@@ -1,0 +1,283 @@
+"""The client that looks: bounded in time and bytes, follows no redirect, and knows where the token may go."""
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from sidecar import __version__
+from sidecar.common.fetch import why_unreachable
+from sidecar.dicomweb.media_type import MediaType, parse_media_type
+
+FHIR_JSON = "application/fhir+json"
+_CHUNK_BYTES = 2**16
+_TOKEN_BYTES = 16
+"""A shorter token could be in an image by chance."""
+_BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
+_NO_TYPE = "no content type"
+_SHOWN = {
+    _NO_TYPE, FHIR_JSON, "application/dicom", "application/dicom+json", "application/fhir+xml", "application/json",
+    "application/octet-stream", "application/problem+json", "application/xml", "image/gif", "image/jpeg", "image/png",
+    "multipart/related", "text/html", "text/plain", "text/xml",
+}  # fmt: skip
+"""What a server writes is told only when it is one of what is known: it may have written the token, or a patient."""
+_RETRY_AFTER = re.compile(r"[0-9]{1,9}", re.ASCII)
+
+
+def is_token(text: str) -> bool:
+    """Whether it may stand behind ``Bearer`` (RFC 6750 2.1)."""
+    return _BEARER_TOKEN.fullmatch(text) is not None
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port. Raises ``Violated``."""
+    try:
+        found = URL(url, encoded=True)
+        return found.scheme, (found.host or "").lower(), found.port
+    except ValueError:
+        raise Violated("an address that is no URL") from None
+
+
+def is_base(url: str) -> bool:
+    """Whether a FHIR base can be at this URL."""
+    try:
+        found = URL(url)
+    except ValueError:
+        return False
+    is_plain = not (found.query_string or found.fragment or found.user or found.password) and "?" not in url
+    return found.scheme in ("http", "https") and bool(found.host) and is_plain and url.isprintable()
+
+
+class Violated(Exception):
+    """A requirement is not kept; the text is what was seen."""
+
+
+class NotTested(Exception):
+    """It could not be looked at; the text says why."""
+
+
+class NoAnswer(Violated):
+    """No HTTP answer, or not all of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``seconds`` for an answer, ``retrieval_seconds`` for images; after that many bytes an answer is read no further.
+
+    ``pages`` of a search at most, ``repeats`` of a request after a 503, waiting ``repeat_seconds`` at most. After
+    ``silences`` requests in a row without an answer, or ``overall_seconds``, nothing more is asked.
+    """
+
+    seconds: float = 15
+    retrieval_seconds: float = 60
+    overall_seconds: float = 600
+    answer_bytes: int = 8 * 2**20
+    retrieval_bytes: int = 32 * 2**20
+    pages: int = 20
+    repeats: int = 5
+    repeat_seconds: float = 10
+    silences: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``body`` as far as it was read; ``stopped`` says why not to its end."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+    stopped: str | None = None
+
+    @property
+    def content_type(self) -> MediaType | None:
+        """Content-Type, if it is one."""
+        try:
+            return parse_media_type(self.headers.get("Content-Type", ""))
+        except ValueError:
+            return None
+
+    @property
+    def media_type(self) -> str:
+        """Its media type without parameters."""
+        found = self.content_type
+        return _NO_TYPE if found is None else found.name
+
+    def __str__(self) -> str:
+        shown = self.media_type if self.media_type in _SHOWN else "another media type"
+        return f"{self.status}, {shown}, {len(self.body)} bytes"
+
+    def json(self) -> Any:
+        """The body as JSON. Raises ``Violated``."""
+        try:
+            return json.loads(self.body.decode("utf-8"))
+        except (ValueError, RecursionError):
+            raise Violated(f"no JSON: {self}") from None
+
+    def resource(self, resource_type: str) -> dict[str, Any]:
+        """The FHIR resource of a 200. Raises ``Violated``."""
+        if self.status != 200:
+            raise Violated(str(self))
+        found = self.json()
+        if not isinstance(found, dict) or found.get("resourceType") != resource_type:
+            raise Violated(f"no {resource_type}: {self}")
+        return found
+
+
+@dataclass
+class Record:
+    """What all answers of a run said on the way.
+
+    ``refusals``: the request (address and form) and the body of each error; ``token_seen``: whether an answer had the
+    token; ``waits``: of each 503 whether images were asked for, and whether it said when to come again; ``public``:
+    whether an answer to a request with a token was.
+    """
+
+    refusals: list[tuple[str, bytes]] = field(default_factory=list)
+    token_seen: bool = False
+    waits: list[tuple[bool, bool]] = field(default_factory=list)
+    public: bool = False
+
+
+class Client:
+    """Asks with a token. ``base`` is the FHIR base without a trailing slash."""
+
+    def __init__(self, session: aiohttp.ClientSession, base: str, token: str | None, limits: Limits) -> None:
+        self._session = session
+        self._token = token
+        self._trusted = {_origin(base)}
+        self._silences = 0
+        self.was_reached = False
+        self._ends = time.monotonic() + limits.overall_seconds
+        self.base = base
+        self.limits = limits
+        self.record = Record()
+
+    @property
+    def has_token(self) -> bool:
+        """Whether there is a token to ask with."""
+        return self._token is not None
+
+    def trust(self, address: str) -> None:
+        """Let the token go to an Endpoint's address, as an app would; never from https to http. Raises ``Violated``."""
+        origin = _origin(address)
+        if origin[0] != "https" and all(scheme == "https" for scheme, _, _ in self._trusted):
+            raise Violated("the Endpoint's address is not https, the FHIR base is: the token was not sent there")
+        self._trusted.add(origin)
+
+    async def ask(
+        self,
+        url: str,
+        *,
+        method: str = "GET",
+        token: bool = True,
+        accept: str = FHIR_JSON,
+        headers: Mapping[str, str] | None = None,
+        form: str | None = None,
+        images: bool = False,
+    ) -> Answer:
+        """Send a request, again after a 503 that says when. ``url`` as it is, ``form`` a form-encoded body.
+
+        ``images``: with the limits of retrievals. Raises ``NoAnswer``; ``NotTested`` when too much went unanswered;
+        ``Violated`` when the token would have to go elsewhere.
+        """
+        sent = {"Accept": accept, "Accept-Encoding": "identity", **(headers or {})}
+        if form is not None:
+            sent["Content-Type"] = "application/x-www-form-urlencoded"
+        if token:
+            sent["Authorization"] = self._authorization(url)
+        for repeat in range(self.limits.repeats + 1):
+            answer = await self._once(url, method, sent, form, images=images)
+            wait = answer.headers.get("Retry-After", "")
+            if answer.status not in (429, 503):
+                break
+            says_when = _RETRY_AFTER.fullmatch(wait) is not None
+            self.record.waits += [("/studies" in url, says_when)] if answer.status == 503 else []
+            if not says_when or repeat == self.limits.repeats:
+                break
+            await asyncio.sleep(min(float(wait), self.limits.repeat_seconds))
+        self._note(url + (form or ""), answer, with_token=token)
+        return answer
+
+    def _authorization(self, url: str) -> str:
+        if self._token is None:
+            raise NotTested("no --token")
+        if _origin(url) not in self._trusted:
+            raise Violated("an address leads to another server: the token was not sent there")
+        return f"Bearer {self._token}"
+
+    async def _once(
+        self, url: str, method: str, headers: Mapping[str, str], form: str | None, *, images: bool
+    ) -> Answer:
+        if self._silences >= self.limits.silences:
+            raise NotTested(f"{self._silences} requests in a row had no answer")
+        if time.monotonic() > self._ends:
+            raise NotTested(f"{self.limits.overall_seconds:g} s are over")
+        try:
+            answer = await self._read(url, method, headers, form, images=images)
+        except TimeoutError:
+            self._silences += 1
+            raise NoAnswer("no answer in time") from None
+        except aiohttp.ClientPayloadError:
+            self.was_reached = True
+            raise NoAnswer("the answer broke off") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            self._silences += 1
+            why = why_unreachable(error)
+            why = "the name does not resolve (dns)" if why == "dns" else why
+            raise NoAnswer("no answer" + (f": {why}" if why else "")) from None
+        self._silences = 0
+        self.was_reached = True
+        return answer
+
+    async def _read(
+        self, url: str, method: str, headers: Mapping[str, str], form: str | None, *, images: bool
+    ) -> Answer:
+        limits = self.limits
+        most = limits.retrieval_bytes if images else limits.answer_bytes
+        began = time.monotonic()
+        timeout = aiohttp.ClientTimeout(
+            total=limits.retrieval_seconds + limits.seconds,
+            sock_connect=limits.seconds,
+            sock_read=limits.retrieval_seconds if images else limits.seconds,
+        )
+        async with self._session.request(
+            method, URL(url, encoded=True), headers=headers, data=form, allow_redirects=False, timeout=timeout
+        ) as response:
+            body, stopped = bytearray(), None
+            async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                body += chunk
+                if len(body) > most:
+                    stopped = f"read no further than {most / 2**20:g} MB"
+                elif time.monotonic() - began > limits.retrieval_seconds:
+                    stopped = f"read no longer than {limits.retrieval_seconds:g} s"
+                if stopped is not None:
+                    response.close()
+                    break
+            return Answer(response.status, response.headers, bytes(body), stopped)
+
+    def _note(self, request: str, answer: Answer, *, with_token: bool) -> None:
+        if answer.status >= 400:
+            self.record.refusals.append((request, answer.body[:_CHUNK_BYTES]))
+        elif with_token and "public" in answer.headers.get("Cache-Control", "").lower():
+            self.record.public = True
+        token = self._token or ""
+        if len(token) >= _TOKEN_BYTES:
+            in_headers = any(token in value for value in answer.headers.values())
+            self.record.token_seen |= in_headers or token.encode() in answer.body
+
+
+@asynccontextmanager
+async def connected(base: str, token: str | None, limits: Limits) -> AsyncIterator[Client]:
+    """A client with a session of its own: no cookies, no proxy from the environment that a token could go to."""
+    async with aiohttp.ClientSession(
+        cookie_jar=aiohttp.DummyCookieJar(), headers={"User-Agent": f"smart-imaging-sidecar/{__version__} check"}
+    ) as session:
+        yield Client(session, base, token, limits)

@@ -1,0 +1,1 @@
+"""The embedded archive of the demo."""

@@ -1,0 +1,108 @@
+"""Answers of one or many parts (PS3.18 8.6.1, RFC 2387), each loaded when its turn comes and written in chunks."""
+
+import asyncio
+import io
+import logging
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from aiohttp import hdrs, web
+
+from sidecar.common.errors import Problem
+from sidecar.demo.archive.accept import DataForm
+from sidecar.web.connection_reset import abort_connection
+
+log = logging.getLogger(__name__)
+
+CHUNK_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class BodyPart:
+    """``content_type`` with its parameters, the absolute URL that it has by itself, and its bytes."""
+
+    content_type: str
+    location: str
+    body: BinaryIO
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        if isinstance(self.body, io.BytesIO):
+            return self.body.getbuffer().nbytes
+        return os.fstat(self.body.fileno()).st_size
+
+
+Load = Callable[[], BodyPart]
+"""Opens or makes a part; called in a thread, and the part's body is closed afterwards."""
+
+
+async def send(request: web.Request, form: DataForm, loads: Iterator[Load]) -> web.StreamResponse:
+    """Answer with the parts in a multipart, or with the first alone, as ``form`` says."""
+    if form.multipart:
+        return await send_multipart(request, form.media_type, loads)
+    return await send_single(request, next(loads))
+
+
+async def send_multipart(request: web.Request, media_type: str, loads: Iterator[Load]) -> web.StreamResponse:
+    """Answer with the parts as multipart/related; ``media_type`` is the root part's.
+
+    The first part is loaded before the head goes out, so what it raises can still be an error status. When a later one
+    cannot be loaded, the connection is reset: the client sees no closing delimiter.
+    """
+    first = await asyncio.to_thread(next(loads))
+    boundary = uuid.uuid4().hex
+    response = web.StreamResponse(
+        headers={hdrs.CONTENT_TYPE: f'multipart/related; type="{media_type}"; boundary={boundary}'}
+    )
+    response.enable_chunked_encoding()
+    try:
+        await response.prepare(request)
+        if request.method == hdrs.METH_HEAD:
+            return response
+        await _write_part(response, boundary, first)
+    finally:
+        first.body.close()
+    for load in loads:
+        try:
+            part = await asyncio.to_thread(load)
+        except (Problem, OSError) as error:
+            log.error("a multipart answer broke off", extra={"reason": type(error).__name__})
+            abort_connection(request)
+            return response
+        with part.body:
+            await _write_part(response, boundary, part)
+    await response.write(f"--{boundary}--\r\n".encode())
+    await response.write_eof()
+    return response
+
+
+async def send_single(request: web.Request, load: Load) -> web.StreamResponse:
+    """Answer with one part alone."""
+    part = await asyncio.to_thread(load)
+    with part.body:
+        response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: part.content_type})
+        response.content_length = part.size
+        await response.prepare(request)
+        if request.method != hdrs.METH_HEAD:
+            await _write_body(response, part)
+            await response.write_eof()
+    return response
+
+
+async def _write_part(response: web.StreamResponse, boundary: str, part: BodyPart) -> None:
+    head = (
+        f"--{boundary}\r\n{hdrs.CONTENT_TYPE}: {part.content_type}\r\n{hdrs.CONTENT_LENGTH}: {part.size}\r\n"
+        f"{hdrs.CONTENT_LOCATION}: {part.location}\r\n\r\n"
+    )
+    await response.write(head.encode())
+    await _write_body(response, part)
+    await response.write(b"\r\n")
+
+
+async def _write_body(response: web.StreamResponse, part: BodyPart) -> None:
+    while chunk := await asyncio.to_thread(part.body.read, CHUNK_BYTES):
+        await response.write(chunk)

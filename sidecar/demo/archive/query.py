@@ -1,0 +1,176 @@
+"""QIDO-RS (PS3.18 10.6): the parameters of a search, and the rows that match."""
+
+import re
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom.datadict import dictionary_has_tag
+
+from sidecar.dicom.json_model import tag, text
+from sidecar.common.errors import BadRequest
+from sidecar.demo.archive.attributes import (
+    ALWAYS_RETURNED,
+    LEVELS,
+    RETURNED_IF_PRESENT,
+    Level,
+    level_of,
+    value_representation,
+)
+from sidecar.demo.archive.index import Attributes, Index
+from sidecar.demo.archive.matching import Matcher, compile_key
+from sidecar.dicomweb.paths import Query
+
+_TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A matching key: the attribute's tag, below sequences the tags on the way to it."""
+
+    tags: tuple[str, ...]
+    matches: Matcher
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """The parameters of a search: ``fields`` are tags to return besides; ``limit`` of ``None`` is all."""
+
+    keys: tuple[Key, ...]
+    fields: frozenset[str]
+    all_fields: bool
+    limit: int | None
+    offset: int
+    fuzzy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A study, series or instance: its own attributes and those above it, and the instances that it consists of."""
+
+    attributes: Mapping[str, Any]
+    instances: Sequence[Attributes]
+
+
+def parse_search(parameters: Sequence[tuple[str, str]]) -> Search:
+    """Read the decoded query parameters (PS3.18 8.3.4, 10.6.1.2). Raises ``BadRequest``."""
+    keys: list[Key] = []
+    fields: set[str] = set()
+    paging: dict[str, int] = {}
+    fuzzy = False
+    for name, value in parameters:
+        if name in ("limit", "offset"):
+            if name in paging or not _NUMBER.fullmatch(value):
+                raise BadRequest(f"{name} must be one whole number.", reason="bad_query")
+            paging[name] = int(value)
+        elif name == "includefield":
+            fields |= {item if item == "all" else _tags(item)[0] for item in value.split(",")}
+        elif name == "fuzzymatching":
+            if value not in ("true", "false"):
+                raise BadRequest("fuzzymatching must be true or false.", reason="bad_query")
+            fuzzy = value == "true"
+        elif name != "accept":
+            keys.append(_key(name, value))
+    return Search(
+        tuple(keys),
+        frozenset(fields - {"all"}),
+        "all" in fields,
+        paging.get("limit"),
+        paging.get("offset", 0),
+        fuzzy,
+    )
+
+
+def _key(name: str, value: str) -> Key:
+    tags = _tags(name)
+    try:
+        return Key(tags, compile_key(value_representation(tags[-1]), value))
+    except ValueError:
+        raise BadRequest(f"The value of {name} is malformed.", reason="bad_query") from None
+
+
+def _tags(name: str) -> tuple[str, ...]:
+    """``RequestAttributesSequence.00400009`` -> ``("00400275", "00400009")``."""
+    return tuple(_tag(step) for step in name.split("."))
+
+
+def _tag(step: str) -> str:
+    if _TAG.fullmatch(step) and dictionary_has_tag(int(step, 16)):
+        return step.upper()
+    try:
+        return tag(step)
+    except KeyError:
+        raise BadRequest("A query parameter is no DICOM keyword or tag.", reason="bad_query") from None
+
+
+def search(index: Index, query: Query, wanted: Search, root: str) -> list[dict[str, Any]]:
+    """Return the rows of a search in DICOM JSON, by patient, date and numbers. ``root``: the DICOMweb root's URL."""
+    level = LEVELS[query.level]
+    found = (one for one in _candidates(index, query, level) if _matches(one, wanted.keys, level))
+    end = None if wanted.limit is None else wanted.offset + wanted.limit
+    return [_row(one, wanted, query, level, root) for one in list(found)[wanted.offset : end]]
+
+
+def _candidates(index: Index, query: Query, level: Level) -> Iterator[Candidate]:
+    for study in index.studies:
+        if query.study not in (None, text(study.attributes, "StudyInstanceUID")):
+            continue
+        if level is Level.STUDY:
+            yield Candidate(study.attributes, [one.attributes for one in study.instances()])
+            continue
+        for series in study.series:
+            if query.series not in (None, text(series.attributes, "SeriesInstanceUID")):
+                continue
+            above = ChainMap(series.attributes, study.attributes)
+            if level is Level.SERIES:
+                yield Candidate(above, [one.attributes for one in series.instances])
+            else:
+                for instance in series.instances:
+                    yield Candidate(ChainMap(instance.attributes, *above.maps), [instance.attributes])
+
+
+def _matches(candidate: Candidate, keys: Sequence[Key], level: Level) -> bool:
+    """An attribute of a lower level matches when that of any instance does."""
+    return all(
+        any(
+            key.matches(_values(attributes, key.tags))
+            for attributes in ([candidate.attributes] if level_of(key.tags[0]) <= level else candidate.instances)
+        )
+        for key in keys
+    )
+
+
+def _values(attributes: Mapping[str, Any], tags: Sequence[str]) -> list[Any]:
+    found = attributes.get(tags[0], {}).get("Value", [])
+    if len(tags) == 1:
+        return [value for value in found if value is not None]
+    return [value for item in found if isinstance(item, Mapping) for value in _values(item, tags[1:])]
+
+
+def _row(candidate: Candidate, wanted: Search, query: Query, level: Level, root: str) -> dict[str, Any]:
+    asked = {key.tags[0] for key in wanted.keys} | wanted.fields
+    # PS3.18 10.6.3.3: what the path does not say about the levels above comes with each row.
+    in_path = {Level.STUDY: query.study, Level.SERIES: query.series, Level.INSTANCE: None}
+    levels = [one for one in Level if one is level or (one < level and in_path[one] is None)]
+    always = asked | {name for one in levels for name in ALWAYS_RETURNED[one]}
+    row: dict[str, Any] = {name: {"vr": value_representation(name)} for name in always}
+    optional = {name for one in levels for name in RETURNED_IF_PRESENT[one]}
+    for name in candidate.attributes if wanted.all_fields else always | optional:
+        element = candidate.attributes.get(name)
+        if element is not None and "BulkDataURI" not in element:
+            row[name] = element
+    row[tag("SpecificCharacterSet")] = {"vr": "CS", "Value": ["ISO_IR 192"]}
+    row[tag("RetrieveURL")] = {"vr": "UR", "Value": [_url(candidate.attributes, level, root)]}
+    return dict(sorted(row.items()))
+
+
+def _url(attributes: Mapping[str, Any], level: Level, root: str) -> str:
+    study, series, instance = (
+        text(attributes, uid) for uid in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    )
+    url = f"{root}/studies/{study}"
+    if level >= Level.SERIES:
+        url += f"/series/{series}"
+    return url + f"/instances/{instance}" if level is Level.INSTANCE else url

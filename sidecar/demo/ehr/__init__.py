@@ -1,0 +1,1 @@
+"""The embedded EHR of the demo."""

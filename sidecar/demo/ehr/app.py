@@ -1,0 +1,136 @@
+"""The demo's EHR: an OAuth 2 / SMART App Launch authorization server and a FHIR server, small and in memory.
+
+It is what an app and the sidecar need of a hospital's EHR, for ``demo`` and tests alone: anyone may log in as one of
+three invented patients, and all that it issued is gone when it ends.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import aiohttp_cors
+from aiohttp import web
+from yarl import URL
+
+from sidecar.demo.ehr import clients as ehr_clients
+
+from sidecar.demo.ehr import scopes as ehr_scopes
+from sidecar.demo.ehr.authorize import AuthorizationEndpoint
+from sidecar.demo.ehr.clients import AssertionClient, SecretClient
+from sidecar.demo.ehr.fhir import FhirServer
+from sidecar.demo.ehr.form import json_answer
+from sidecar.demo.ehr.token_endpoint import IntrospectionEndpoint, TokenEndpoint
+from sidecar.demo.ehr.tokens import TokenStore
+from sidecar.fhir.capability_statement import APP_LAUNCH
+
+STORE: web.AppKey[TokenStore] = web.AppKey("token-store", TokenStore)
+"""Where tests and the demo issue and revoke tokens without a browser."""
+
+REQUEST_BODY_BYTES = 65_536
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def create_ehr(
+    *,
+    base_url: str,
+    imaging_fhir_url: str,
+    introspection_client_id: str,
+    introspection_client_secret: str,
+    backend_client_id: str,
+    backend_public_jwks: Mapping[str, Any],
+    clock: Callable[[], float] = time.time,
+) -> web.Application:
+    """Return the EHR.
+
+    ``base_url``: how apps and the sidecar reach it, without a trailing slash; the FHIR base is ``base_url + "/fhir"``.
+    ``imaging_fhir_url``: the sidecar's FHIR base, which discovery names (SIA-1); its origin has the demo's page.
+    The introspection client has a secret; the backend client has keys (a JWK Set) and may read every Patient.
+    ``clock``: seconds since 1970.
+    """
+    store = TokenStore(clock)
+    fhir_url, token_url = base_url + "/fhir", base_url + "/token"
+    smart = smart_configuration(base_url, imaging_fhir_url)
+    authorization = AuthorizationEndpoint(
+        store,
+        base_url=base_url,
+        audiences=(fhir_url, imaging_fhir_url),
+        page_origin=str(URL(imaging_fhir_url).origin()),
+        confidential_clients=(introspection_client_id, backend_client_id),
+    )
+    backend = AssertionClient(backend_client_id, backend_public_jwks, audience=token_url, clock=clock)
+    secret_client = SecretClient(introspection_client_id, introspection_client_secret)
+    introspection = IntrospectionEndpoint(store, secret_client, issuer=base_url)
+    fhir = FhirServer(store, fhir_url=fhir_url, smart=smart)
+
+    async def configuration(request: web.Request) -> web.Response:
+        return json_answer(smart)
+
+    app = web.Application(client_max_size=REQUEST_BODY_BYTES)
+    app[STORE] = store
+    app.router.add_get("/authorize", authorization.authorize, allow_head=False)
+    app.router.add_post("/authorize", authorization.authorize)
+    app.router.add_post("/authorize/consent", authorization.consent)
+    app.router.add_post("/introspect", introspection.introspect)
+    _add_for_browsers(
+        app,
+        ("GET", "/fhir/.well-known/smart-configuration", configuration),
+        ("GET", "/fhir/metadata", fhir.metadata),
+        ("GET", "/fhir/Patient/{id}", fhir.patient),
+        ("POST", "/token", TokenEndpoint(store, backend).token),
+    )
+    app.on_response_prepare.append(_add_headers)
+    return app
+
+
+def smart_configuration(base_url: str, imaging_fhir_url: str) -> dict[str, Any]:
+    """Return the ``.well-known/smart-configuration`` (SMART App Launch 2.2 "Conformance"; SIA-1, SIA-2)."""
+    return {
+        "issuer": base_url,
+        "authorization_endpoint": base_url + "/authorize",
+        "token_endpoint": base_url + "/token",
+        "introspection_endpoint": base_url + "/introspect",
+        "token_endpoint_auth_methods_supported": ["none", "private_key_jwt"],
+        "token_endpoint_auth_signing_alg_values_supported": list(ehr_clients.ALGORITHMS),
+        "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
+        "response_types_supported": ["code"],
+        "code_challenge_methods_supported": ["S256"],
+        "scopes_supported": list(ehr_scopes.SUPPORTED),
+        "capabilities": [
+            "launch-standalone",
+            "authorize-post",
+            "client-public",
+            "client-confidential-asymmetric",
+            "context-standalone-patient",
+            "permission-patient",
+            "permission-offline",
+            "permission-online",
+            "permission-v1",
+            "permission-v2",
+        ],
+        "associated_endpoints": [
+            {"url": imaging_fhir_url, "capabilities": ["smart-imaging-access", APP_LAUNCH]},
+        ],
+    }
+
+
+def _add_for_browsers(app: web.Application, *routes: tuple[str, str, _Handler]) -> None:
+    """Add the routes that an app's page asks from another origin: CORS for any, without cookies."""
+    options = aiohttp_cors.ResourceOptions(  # type: ignore[no-untyped-call]
+        allow_credentials=False, expose_headers=("WWW-Authenticate",), allow_headers="*", allow_methods="*", max_age=600
+    )
+    cors = aiohttp_cors.setup(app, defaults={"*": options})
+    for method, path, handler in routes:
+        resource = cors.add(app.router.add_resource(path))
+        cors.add(resource.add_route(method, handler))
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Signal ``on_response_prepare``: nothing that the EHR says is stored, framed, or told to others by a referrer."""
+    headers = response.headers
+    headers.setdefault("Cache-Control", "no-store")
+    headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+    headers.setdefault("Referrer-Policy", "no-referrer")
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Server"] = "sidecar-demo-ehr"

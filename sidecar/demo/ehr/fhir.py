@@ -1,0 +1,102 @@
+"""The demo EHR's FHIR server: Patient read, and what it says of itself (FHIR R4, US Core is not claimed)."""
+
+from typing import Any
+
+from aiohttp import web
+
+from sidecar import RELEASED, __version__
+from sidecar.demo.ehr.scopes import permits_patient_read
+from sidecar.demo.ehr.tokens import AccessToken, TokenStore
+from sidecar.demo.people import MRN_SYSTEM, PATIENTS, DemoPatient
+from sidecar.fhir.outcome import operation_outcome
+from sidecar.tokens.bearer import MalformedCredentials, bearer_token
+from sidecar.web.errors import json_response
+
+
+def patient_resource(patient: DemoPatient) -> dict[str, Any]:
+    """Return a Patient (https://hl7.org/fhir/R4/patient.html); its first medical record number is the official one."""
+    return {
+        "resourceType": "Patient",
+        "id": patient.id,
+        "active": True,
+        "identifier": [
+            {"use": "official" if number == 0 else "secondary", "system": MRN_SYSTEM, "value": mrn}
+            for number, mrn in enumerate(patient.mrns)
+        ],
+        "name": [{"use": "official", "family": patient.family, "given": [patient.given]}],
+        "gender": patient.gender,
+        "birthDate": patient.birth_date,
+    }
+
+
+class FhirServer:
+    """``Patient/<id>`` and ``metadata``; ``smart`` is the smart-configuration."""
+
+    def __init__(self, store: TokenStore, *, fhir_url: str, smart: dict[str, Any]) -> None:
+        self._store = store
+        self._patients = {patient.id: patient for patient in PATIENTS}
+        self._statement = _capability_statement(fhir_url, smart)
+
+    async def metadata(self, request: web.Request) -> web.Response:
+        """``GET /fhir/metadata``, open."""
+        return json_response(self._statement)
+
+    async def patient(self, request: web.Request) -> web.Response:
+        """``GET /fhir/Patient/{id}`` with a bearer token; 401, 403, 404 come with an OperationOutcome."""
+        token = self._token(request)
+        if isinstance(token, web.Response):
+            return token
+        patient = request.match_info["id"]
+        if not permits_patient_read(token.scopes, patient=patient, token_patient=token.authorization.patient):
+            # The same for a patient who does not exist: a token learns nothing of others.
+            return _refusal(403, "forbidden", "The access token does not cover this patient.", "insufficient_scope")
+        if patient not in self._patients:
+            return _refusal(404, "not-found", "There is no such patient.")
+        return json_response(patient_resource(self._patients[patient]))
+
+    def _token(self, request: web.Request) -> AccessToken | web.Response:
+        try:
+            text = bearer_token(request.headers.getall("Authorization", []))
+        except MalformedCredentials:
+            return _refusal(401, "login", "The Authorization header must be one Bearer token.", "invalid_token")
+        if text is None:
+            return _refusal(401, "login", "An access token is needed: Authorization: Bearer …", "")
+        found = self._store.find(text)
+        return found or _refusal(401, "login", "The access token is not active.", "invalid_token")
+
+
+def _refusal(status: int, code: str, text: str, error: str | None = None) -> web.Response:
+    """Return an OperationOutcome. ``error``: RFC 6750 error code, empty for none, ``None`` for no challenge at all."""
+    headers = {}
+    if error is not None:
+        headers["WWW-Authenticate"] = 'Bearer realm="demo EHR"' + (f', error="{error}"' if error else "")
+    return json_response(operation_outcome(code, text), status=status, headers=headers)
+
+
+def _capability_statement(fhir_url: str, smart: dict[str, Any]) -> dict[str, Any]:
+    service = {"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": "SMART-on-FHIR"}
+    endpoints = [
+        {"url": short, "valueUri": smart[name]}
+        for short, name in (("authorize", "authorization_endpoint"), ("token", "token_endpoint"))
+    ]
+    oauth = {
+        "url": "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris",
+        "extension": [*endpoints, {"url": "introspect", "valueUri": smart["introspection_endpoint"]}],
+    }
+    return {
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": RELEASED,
+        "kind": "instance",
+        "software": {"name": "SMART Imaging Access sidecar, demo EHR", "version": __version__},
+        "implementation": {"description": "Three invented patients", "url": fhir_url},
+        "fhirVersion": "4.0.1",
+        "format": ["application/fhir+json"],
+        "rest": [
+            {
+                "mode": "server",
+                "security": {"extension": [oauth], "cors": True, "service": [{"coding": [service]}]},
+                "resource": [{"type": "Patient", "interaction": [{"code": "read"}]}],
+            }
+        ],
+    }

@@ -1,0 +1,1 @@
+"""DICOM's format, without input or output."""

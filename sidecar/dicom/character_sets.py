@@ -1,0 +1,89 @@
+"""Whether a text in a DICOM JSON row is what was stored (PS3.3 C.12.1.1.2, PS3.5 6.1, PS3.18 F.2).
+
+JSON is UTF-8, but what stands in it went through the character set of an image and that of an archive first. A text
+that cannot have come through whole is unknown: it is nobody's PatientID, and it does not satisfy a rule.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from pydicom.charset import python_encoding
+from pydicom.datadict import dictionary_VR
+
+from sidecar.dicom.json_model import Row, tag, texts
+
+SPECIFIC_CHARACTER_SET = tag("SpecificCharacterSet")
+
+# The replacement character, escape sequences that were not undone, and control characters: those from 0x80 to 0x9F are
+# UTF-8 that was read as Latin-1. Tab, line feed, form feed and carriage return may stand in a text (PS3.5 6.1.3).
+_NOT_TEXT = re.compile("[\ufffd\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
+_SEPARATORS = re.compile("[ _-]+")
+_UTF_8 = "ISO IR 192"
+_TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+"""Value representations that use the specific character set (PS3.5 6.1.2.2)."""
+
+
+def is_known_text(text: str) -> bool:
+    """Return whether ``text`` has no sign of having been decoded in a wrong character set."""
+    return _NOT_TEXT.search(text) is None
+
+
+def has_known_character_set(row: Row) -> bool:
+    """Return whether each character set that the row names is one that DICOM defines. It may name none."""
+    return SPECIFIC_CHARACTER_SET not in row or _are_defined(tuple(texts(row, "SpecificCharacterSet")))
+
+
+def is_utf8(row: Row) -> bool:
+    """Return whether the row names UTF-8, which has all characters, and nothing else."""
+    terms = texts(row, "SpecificCharacterSet")
+    return len(terms) == 1 and _normalized(terms[0]) == _UTF_8
+
+
+def with_known_texts(row: Row) -> Row:
+    """Return the row without the texts that are unknown. Sequences stay as they are."""
+    if not has_known_character_set(row):
+        return without_texts(row)
+    unknown = {name for name, element in row.items() if _is_text(name) and not all(map(is_known_text, _texts(element)))}
+    return {name: element for name, element in row.items() if name not in unknown} if unknown else row
+
+
+def without_texts(row: Row) -> Row:
+    """Return the row without all that is in a character set. Sequences stay as they are."""
+    return {name: element for name, element in row.items() if not _is_text(name)}
+
+
+def with_unknown_texts(row: Row) -> Row:
+    """Return a row with the replacement character for each text that is not ASCII: its character set is not known."""
+    unknown = {name for name, element in row.items() if _is_text(name) and not all(map(str.isascii, _texts(element)))}
+    return {name: {**element, "Value": ["\ufffd"]} if name in unknown else element for name, element in row.items()}
+
+
+def _texts(element: Any) -> list[str]:
+    """Return an attribute's texts without their padding; of a person's name, its groups."""
+    found = element.get("Value") if isinstance(element, Mapping) else None
+    listed = found if isinstance(found, list) else []
+    groups = [group for one in listed for group in (one.values() if isinstance(one, Mapping) else (one,))]
+    return [one.strip(" \0") for one in groups if isinstance(one, str)]
+
+
+@lru_cache(4_096)
+def _is_text(name: str) -> bool:
+    try:
+        return dictionary_VR(int(name, 16)) in _TEXT_VRS
+    except (KeyError, ValueError):
+        return True  # A private attribute: nobody can say.
+
+
+@lru_cache(256)
+def _are_defined(terms: tuple[str, ...]) -> bool:
+    return all(_normalized(term) in _DEFINED for term in terms)
+
+
+def _normalized(term: str) -> str:
+    """Return a defined term with spaces for its separators: ``ISO-IR 100`` is a common mistake."""
+    return _SEPARATORS.sub(" ", term.strip().upper())
+
+
+_DEFINED = frozenset(_normalized(term) for term in python_encoding)

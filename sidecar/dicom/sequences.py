@@ -1,0 +1,61 @@
+"""Which elements of a DICOM data set are sequences to some readers, and what a walk is inside of (PS3.5 7.5)."""
+
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+
+from sidecar.dicom.element import ITEMS, Encoding, NeedMore
+
+ITEM_HEADS = frozenset(
+    struct.pack(order, ITEMS, number) for order in ("<HH", ">HH") for number in (0xE000, 0xE00D, 0xE0DD)
+)
+"""The tags of items and their delimiters, in both byte orders."""
+LOOKED_AT_BYTES = 4
+"""So many first bytes of a value say whether it begins with an item."""
+_LEAST_BYTES = 8
+
+
+@lru_cache(8_192)
+def is_sequence(tag: int) -> bool:
+    """Implicit VR does not say which elements are sequences: other readers know it from the dictionary."""
+    return dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ"
+
+
+@lru_cache(8_192)
+def _is_in_dictionary(tag: int) -> bool:
+    return dictionary_has_tag(tag)
+
+
+def is_looked_into(tag: int, vr: bytes, length: int) -> bool:
+    """Whether the first bytes of an element of known length say if some readers take it for a sequence."""
+    return vr in (b"", b"UN") and length >= _LEAST_BYTES and not _is_in_dictionary(tag)
+
+
+def may_be_sequence(data: memoryview, tag: int, vr: bytes, length: int, start: int) -> bool:
+    """Whether some readers take an element of known length for a sequence. Raises ``NeedMore``.
+
+    Without a VR, or with UN, a dictionary says so: the standard's, or a reader's own of private elements.
+    """
+    if vr == b"SQ" or (vr in (b"", b"UN") and is_sequence(tag)):
+        return True
+    if not is_looked_into(tag, vr, length):
+        return False
+    if len(data) < start + LOOKED_AT_BYTES:
+        raise NeedMore
+    return bytes(data[start : start + LOOKED_AT_BYTES]) in ITEM_HEADS
+
+
+@dataclass(slots=True)
+class Frame:
+    """Something that the walk is inside of: items or fragments of a sequence, or an item's elements.
+
+    ``end``: where it ends in the data set, ``None`` when a delimiter ends it.
+    """
+
+    items: bool
+    encoding: Encoding
+    end: int | None
+    fragments: bool = False
+    is_new: bool = True

@@ -1,0 +1,1 @@
+"""DICOMweb's protocol, without input or output."""

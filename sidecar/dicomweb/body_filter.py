@@ -1,0 +1,99 @@
+"""What a retrieval's body is passed through, bytes in and bytes out; and the bodies that are no multipart."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from sidecar.dicom.instance_header import HeaderReader, InstanceHeader
+
+
+class Malformed(ValueError):
+    """The body is not what its head said, or not whole: ``reason`` is a constant for logs."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Scanner(Protocol):
+    """Takes a body chunk by chunk.
+
+    ``parts``: how many instances, rows or other parts have begun. What closes the body is held back until ``end``, so
+    that the caller can compare ``parts`` with what should have come.
+    """
+
+    parts: int
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing but the end of the body can come."""
+
+    def length(self, came: int | None) -> int | None:
+        """Return how many bytes leave in all, ``None``: not known when the first ones leave.
+
+        ``came``: the Content-Length of what comes in.
+        """
+
+    def feed(self, chunk: bytes) -> bytes | memoryview:
+        """Return what may be passed on now. Raises ``Malformed``, ``Unreadable``, and what the check raises."""
+
+    def end(self) -> bytes:
+        """The body has ended: return what is left. Raises ``Malformed`` or ``Unreadable`` when it is not whole."""
+
+
+Check = Callable[[InstanceHeader], None]
+"""Raises when the instance is not the permitted one."""
+
+
+class Untouched:
+    """A single body whose length tells whether it is whole: passed on as it comes."""
+
+    parts = 1
+    is_closed = False
+
+    def length(self, came: int | None) -> int | None:
+        """Return what came."""
+        return came
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return the chunk."""
+        return chunk
+
+    def end(self) -> bytes:
+        """Return nothing: its length was checked where it was read."""
+        return b""
+
+
+class SingleInstance:
+    """A single ``application/dicom`` body: held until ``check`` has seen its header."""
+
+    parts = 1
+    is_closed = False
+
+    def __init__(self, check: Check) -> None:
+        self._check = check
+        self._reader = HeaderReader()
+        self._held = b""
+
+    def length(self, came: int | None) -> int | None:
+        """Return what came."""
+        return came
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what may be passed on."""
+        was_known = self._reader.header is not None
+        header = self._reader.feed(chunk)
+        if was_known:
+            return chunk
+        self._held += chunk
+        return b"" if header is None else self._release(header)
+
+    def end(self) -> bytes:
+        """Return an instance that ended with its header. Raises ``Unreadable`` as ``HeaderReader`` does."""
+        was_known = self._reader.header is not None
+        header = self._reader.end()
+        return b"" if was_known else self._release(header)
+
+    def _release(self, header: InstanceHeader) -> bytes:
+        self._check(header)
+        held, self._held = self._held, b""
+        return held

@@ -1,0 +1,185 @@
+"""BulkDataURIs of metadata (PS3.18 F.2.2): what the archive wrote -> our own URL, or the reason why there is none.
+
+Archives write them absolute, by path, or relative to the metadata, the instance, the series or the study. Whatever the
+form, what is left is a resource of the row's own instance, read by the grammar of our own paths and written anew. A
+client that asks for it is decided on as for any other path.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from urllib.parse import parse_qsl
+
+from sidecar.access.decision import Part
+from sidecar.common.errors import BadRequest, NotFound
+from sidecar.dicom.uid import is_uid
+from sidecar.dicomweb.accept import may_be_part
+from sidecar.dicomweb.paths import Kind, Query, Retrieval, parse
+
+MAXIMUM_URL_LENGTH = 2_048
+PIXELS = frozenset({"7FE00008", "7FE00009", "7FE00010"})
+"""The attributes that hold an image."""
+
+_KINDS = frozenset({Kind.BULKDATA, Kind.FRAMES, Kind.PIXELDATA, Kind.RENDERED, Kind.INSTANCE})
+_WRITABLE = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*", re.ASCII)
+_AUTHORITY = re.compile(r"(?:https?:)?//[^/]*", re.ASCII | re.IGNORECASE)
+# Query parameters that would choose a piece of the value: without them it would be another one.
+_SELECTING = frozenset({"offset", "length", "range", "frame", "frames", "framenumber", "item", "part"})
+_BELOW_STUDY = frozenset({"bulkdata", "pixeldata", "rendered"})
+
+
+class Unusable(ValueError):
+    """A BulkDataURI that cannot be made ours; ``reason`` is one of ``REASONS``."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+REASONS = ("host", "instance", "malformed", "path", "query", "study", "unattributed")
+"""Why a BulkDataURI is left out, as ``bulkdata_uris_dropped_total`` counts it (docs/operations.md)."""
+
+
+class BulkDataUris:
+    """The BulkDataURIs of one metadata row below our ``root``; ``part`` is the instance that the row describes.
+
+    ``part.series`` or ``part.instance`` is ``None`` where the row does not name it. ``dropped`` counts by reason what
+    is left out.
+    """
+
+    def __init__(self, root: str, part: Part, dropped: Counter[str] | None = None) -> None:
+        self._root = root
+        self._part = part
+        self._dropped = Counter() if dropped is None else dropped
+
+    def ours(self, name: str, uri: object) -> str | None:
+        """Return our URL for the BulkDataURI of the attribute ``name`` (a tag); ``None``: counted, to be left out."""
+        try:
+            path, _, query = _checked(uri).partition("?")
+            found = self._resource(path)
+            if found.kind is Kind.INSTANCE and name.upper() in PIXELS:
+                # dcm4chee answers an instance's URL with the image alone when no DICOM is accepted. Here that has its
+                # own URL.
+                found = Retrieval(Kind.PIXELDATA, found.part)
+            return found.url(self._root) + _our_query(query, found.kind)
+        except Unusable as unusable:
+            self._dropped[unusable.reason] += 1
+            return None
+
+    def _resource(self, path: str) -> Retrieval:
+        authority = _AUTHORITY.match(path)
+        if authority is not None or path.startswith("/"):
+            segments = path[authority.end() if authority else 0 :].split("/")
+            found = resource_among(_without_dots(segments))
+            if not isinstance(found, Retrieval):
+                raise Unusable("unattributed" if _is_unattributed(segments) else "host" if authority else "path")
+            self._check(found)
+            return found
+        if ":" in path.partition("/")[0]:
+            raise Unusable("host")
+        return self._relative(path.split("/"))
+
+    def _relative(self, segments: Sequence[str]) -> Retrieval:
+        """Resolve against the instance, what contains it, and so on: one of them is what the archive meant."""
+        reason = "path"
+        part = self._part
+        own = ["studies", part.study]
+        if part.series is not None:
+            own += ["series", part.series]
+            if part.instance is not None:
+                own += ["instances", part.instance]
+        for depth in range(len(own), -1, -1):
+            try:
+                whole = _without_dots([*own[:depth], *segments])
+                found = resource_among(whole)
+                if isinstance(found, Retrieval):
+                    self._check(found)
+                    return found
+                if depth == len(own) and _is_unattributed(whole):
+                    reason = "unattributed"
+            except Unusable as unusable:
+                reason = reason if unusable.reason == "path" else unusable.reason
+        raise Unusable(reason)
+
+    def _check(self, found: Retrieval) -> None:
+        """Raise ``Unusable`` unless it is a value of the row's own instance."""
+        own, part = self._part, found.part
+        if part.study != own.study:
+            raise Unusable("study")
+        if found.kind not in _KINDS:
+            raise Unusable("path")
+        if part.series is None or part.instance is None:
+            raise Unusable("unattributed")
+        if own.series not in (None, part.series) or own.instance not in (None, part.instance):
+            raise Unusable("instance")
+
+
+def resource_among(segments: Sequence[str]) -> Retrieval | Query | None:
+    """Return the DICOMweb resource that a URL's path segments end with, from ``studies/<UID>`` on; ``None``: none."""
+    # Orthanc's name for it; ours is the standard's, and the PACS client turns it back.
+    names = ["bulkdata" if segment == "bulk" else segment for segment in segments]
+    begin = next((at for at, (one, uid) in enumerate(pairwise(names)) if one == "studies" and is_uid(uid)), None)
+    if begin is None:
+        return None
+    try:
+        return parse(_in_order(names[begin:]))
+    except (NotFound, BadRequest):
+        return None
+
+
+def _is_unattributed(segments: Sequence[str]) -> bool:
+    """Whether this is bulk data of a study or series by a name (static-dicomweb: a hash): of whichever instance."""
+    begin = segments.index("studies") if "studies" in segments else len(segments)
+    return "bulkdata" in segments[begin + 2 : begin + 5 : 2]
+
+
+def _in_order(segments: list[str]) -> list[str]:
+    """Return the path of an instance's value, where dcm4chee writes that of the study's values before it.
+
+    ``studies/1.2/bulkdata/series/1.3/instances/1.4`` -> ``studies/1.2/series/1.3/instances/1.4/bulkdata``: so the parts
+    of a study's bulk data, pixel data and rendered images say where they are from.
+    """
+    for at in (2, 4):
+        if len(segments) > at + 1 and segments[at] in _BELOW_STUDY and segments[at + 1] in ("series", "instances"):
+            kind, rest = segments[at], segments[at + 1 :]
+            instance = rest[: 4 if rest[0] == "series" else 2]
+            tail = rest[len(instance) :]
+            if tail[:1] == [kind] or tail[:1] == ["frames"]:
+                return [*segments[:at], *instance, *tail]
+            return [*segments[:at], *instance, kind, *tail]
+    return segments
+
+
+def _checked(uri: object) -> str:
+    if not isinstance(uri, str) or not uri or len(uri) > MAXIMUM_URL_LENGTH or not _WRITABLE.fullmatch(uri):
+        raise Unusable("malformed")
+    return uri
+
+
+def _without_dots(segments: Sequence[str]) -> list[str]:
+    """Return the segments with ``.`` and ``..`` resolved (RFC 3986 5.2.4), and without a slash at the end."""
+    found: list[str] = []
+    for segment in segments:
+        if segment == "..":
+            if not found:
+                raise Unusable("path")
+            found.pop()
+        elif segment != ".":
+            found.append(segment)
+    return found[:-1] if found and not found[-1] else found
+
+
+def _our_query(query: str, kind: Kind) -> str:
+    """Return what is kept of a query: the media type that is asked for there (PS3.18 8.3.3.1), where we serve it."""
+    accepted = ""
+    try:
+        parameters = parse_qsl(query, keep_blank_values=True, max_num_fields=20)
+    except ValueError:
+        raise Unusable("query") from None
+    for name, value in parameters:
+        if name.lower() in _SELECTING:
+            raise Unusable("query")
+        if name == "accept" and may_be_part(value.lower(), kind):
+            accepted = "?accept=" + value.lower()
+    return accepted

@@ -1,0 +1,62 @@
+"""Conditional and range requests (RFC 9110 13, 14): what of them goes to the PACS, and what comes back.
+
+An allow-list both ways, each value of a form that we know: nothing else of a client's headers reaches the PACS, nothing
+else of the PACS's reaches a client.
+"""
+
+import re
+from collections.abc import Mapping
+
+from multidict import CIMultiDictProxy
+
+from sidecar.dicomweb.paths import OBJECTS, Kind
+
+_ETAG = r'(?:W/)?"[!#-~]{0,200}"'
+_DATE = r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT"
+_CONDITIONS = {
+    "If-None-Match": re.compile(rf"\*|{_ETAG}(?:, ?{_ETAG}){{0,9}}", re.ASCII),
+    "If-Modified-Since": re.compile(_DATE, re.ASCII),
+}
+# One range: many of them would cost the PACS more than they bring.
+_RANGE = {
+    "Range": re.compile(r"bytes=(?:[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18})", re.ASCII),
+    "If-Range": re.compile(rf"{_ETAG}|{_DATE}", re.ASCII),
+}
+_VALIDATORS = {"ETag": re.compile(_ETAG, re.ASCII), "Last-Modified": re.compile(_DATE, re.ASCII)}
+_RANGES = {"Accept-Ranges": re.compile(r"bytes|none", re.ASCII)}
+_PARTIAL = {"Content-Range": re.compile(r"bytes (?:[0-9]{1,18}-[0-9]{1,18}|\*)/(?:[0-9]{1,18}|\*)", re.ASCII)}
+
+
+def to_pacs(headers: CIMultiDictProxy[str], kind: Kind) -> dict[str, str]:
+    """Return the client's conditions for the PACS; a malformed or repeated one is ignored, as RFC 9110 allows."""
+    allowed = {**_CONDITIONS, **(_RANGE if heeds_ranges(kind) else {})}
+    found = {
+        name: values[0]
+        for name, pattern in allowed.items()
+        if len(values := headers.getall(name, [])) == 1 and pattern.fullmatch(values[0])
+    }
+    if "Range" not in found:
+        found.pop("If-Range", None)
+    return found
+
+
+def heeds_ranges(kind: Kind) -> bool:
+    """Whether a range of such a resource may be asked for.
+
+    Ranges are for bulk data, pixel data and drawn images alone: whose instance it is can be read from its beginning
+    only, and metadata are rewritten.
+    """
+    return kind not in OBJECTS and kind is not Kind.METADATA
+
+
+def to_client(headers: Mapping[str, str], *, partial: bool, ranges: bool = False) -> dict[str, str]:
+    """Return the PACS's validators for the client, and Content-Range of a ``partial`` answer.
+
+    ``ranges``: Accept-Ranges, too; the body is the archive's own, and a range of it goes on to it.
+    """
+    allowed = {**_VALIDATORS, **(_PARTIAL if partial else {}), **(_RANGES if ranges else {})}
+    return {
+        name: value
+        for name, pattern in allowed.items()
+        if (value := headers.get(name)) is not None and pattern.fullmatch(value)
+    }

@@ -1,0 +1,96 @@
+"""Names of the files in a ZIP: an instance's own numbers (PS3.3 C.7.3.1, C.7.6.1), a defined term.
+
+No text that somebody typed gets into a name, so neither does a patient's name: a SeriesDescription
+may hold one.
+"""
+
+import re
+from collections.abc import Mapping
+
+from sidecar.dicom.uid import MAXIMUM_LENGTH
+from sidecar.dicom.element import Unreadable
+from sidecar.dicom.instance_header import HeaderReader, InstanceHeader
+from sidecar.dicom.dataset_walker import Wanted
+
+_LOOK_BYTES = 16_384
+
+_MODALITY, _SERIES_INSTANCE_UID = 0x0008_0060, 0x0020_000E
+_SERIES_NUMBER, _INSTANCE_NUMBER = 0x0020_0011, 0x0020_0013
+_NUMBER = re.compile(rb" *\+?([0-9]{1,9}) *\0?")
+
+# PS3.3 C.7.3.1.1.1, with the retired ones. The attribute may hold any word: only these are written.
+MODALITIES = frozenset({
+    "ANN", "AR", "AS", "ASMT", "AU", "BDUS", "BI", "BMD", "CD", "CF", "CP", "CR", "CS", "CT",
+    "CTPROTOCOL", "DD", "DF", "DG", "DM", "DMS", "DOC", "DS", "DX", "EC", "ECG", "EEG", "EMG",
+    "EOG", "EPS", "ES", "FA", "FID", "FS", "GM", "HC", "HD", "IO", "IOL", "IVOCT", "IVUS", "KER",
+    "KO", "LEN", "LP", "LS", "M3D", "MA", "MG", "MR", "MS", "NM", "OAM", "OCT", "OP", "OPM",
+    "OPR", "OPT", "OPTBSV", "OPTENF", "OPV", "OSS", "OT", "PA", "PLAN", "POS", "PR", "PT", "PX",
+    "REG", "RESP", "RF", "RG", "RTDOSE", "RTIMAGE", "RTINTENT", "RTPLAN", "RTRAD", "RTRECORD",
+    "RTSEGANN", "RTSTRUCT", "RWV", "SC", "SD", "SEG", "SM", "SMR", "SR", "SRF", "ST", "STAIN",
+    "TEXTUREMAP", "TG", "US", "VA", "VF", "XA", "XAPROTOCOL", "XC",
+})  # fmt: skip
+
+
+class NumbersReader(HeaderReader):
+    """Reads what an instance's file name is made of.
+
+    It decides nothing: another reader has checked whose the instance is.
+    """
+
+    _wanted = Wanted({
+        _MODALITY: b"CS", _SERIES_INSTANCE_UID: b"UI",
+        _SERIES_NUMBER: b"IS", _INSTANCE_NUMBER: b"IS",
+    })  # fmt: skip
+
+    def read(self, data: bytes | memoryview) -> bool:
+        """Take the next bytes; return whether no more are needed: all is known, or cannot be."""
+        view = memoryview(data)
+        try:
+            for start in range(0, len(view), _LOOK_BYTES):
+                self.feed(view[start : start + _LOOK_BYTES])
+                if self._walk is not None and self._walk.is_past_wanted:
+                    return True
+        except Unreadable:
+            return True
+        return False
+
+    @property
+    def values(self) -> Mapping[int, bytes]:
+        """The values that have been read, by tag."""
+        return {} if self._walk is None else self._walk.values
+
+    def _look(self) -> InstanceHeader | None:
+        return None  # The patient is not among what is wanted.
+
+
+class FileNames:
+    """Gives each instance of a study a name of its own, also where case does not count.
+
+    ``DICOM/<SeriesNumber>-<Modality>/<InstanceNumber>.dcm``; ``-2``, ``-3`` … is added to
+    what would come again.
+    """
+
+    def __init__(self) -> None:
+        self._folders: dict[bytes, str] = {}
+        self._used: dict[str, int] = {}
+
+    def name(self, values: Mapping[int, bytes]) -> str:
+        """Return the next instance's name by its ``values``: ASCII, less than 100 characters."""
+        series = values.get(_SERIES_INSTANCE_UID, b"")[: MAXIMUM_LENGTH + 1]
+        folder = self._folders.get(series)
+        if folder is None:
+            modality = values.get(_MODALITY, b"")[:20].decode("ascii", "replace").strip(" \0")
+            base = f"DICOM/{_number(values.get(_SERIES_NUMBER, b''))}"
+            folder = self._unique(f"{base}-{modality}" if modality in MODALITIES else base)
+            self._folders[series] = folder
+        return self._unique(f"{folder}/{_number(values.get(_INSTANCE_NUMBER, b''))}") + ".dcm"
+
+    def _unique(self, base: str) -> str:
+        count = self._used[base] = self._used.get(base, 0) + 1
+        return base if count == 1 else f"{base}-{count}"
+
+
+def _number(value: bytes) -> str:
+    """Return an IS value with four digits at least, so that names sort as numbers do."""
+    found = _NUMBER.fullmatch(value)
+    return f"{int(found[1]):04d}" if found else "unnumbered"

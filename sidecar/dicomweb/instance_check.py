@@ -1,0 +1,125 @@
+"""Is what the PACS sends the permitted patient's? Each instance and each metadata row, before it leaves (SIA-42, 43).
+
+``scanner_for`` chooses what a retrieval's body is passed through; ``web.stream`` feeds it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sidecar.access.decision import Part, StudyPermit
+from sidecar.access.identity import PatientIdentifier
+from sidecar.dicomweb.media_type import parse_media_type
+from sidecar.dicomweb.response_head import Head
+from sidecar.dicom.instance_header import InstanceHeader
+from sidecar.dicomweb.accept import DRAWN, may_be_part, names_markup
+from sidecar.dicomweb.metadata import Metadata
+from sidecar.dicomweb.multipart import Multipart, OnlyPart
+from sidecar.dicomweb.paths import OBJECTS, Kind
+from sidecar.dicomweb.rewrite import our_url
+from sidecar.dicomweb.body_filter import Check, Scanner, SingleInstance, Untouched
+from sidecar.dicomweb.zip_archive import ZipArchive
+
+
+class Foreign(Exception):
+    """The PACS sent something that is not the permitted patient's: ``what`` is ``instance`` or ``metadata``."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+class Excluded(Exception):
+    """The PACS sent something of the patient's that is not shown (SIA-43)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """Whose and what an answer may hold: the permitted ``part``, of the patient ``known_as`` these identifiers.
+
+    ``series``: of it these alone, ``None``: any.
+    """
+
+    part: Part
+    known_as: tuple[PatientIdentifier, ...]
+    series: frozenset[str] | None = None
+
+    @staticmethod
+    def by(permit: StudyPermit, known_as: Iterable[PatientIdentifier]) -> "Permitted":
+        """What a permit covers."""
+        return Permitted(permit.part, tuple(known_as), permit.series)
+
+    def covers(self, header: InstanceHeader) -> bool:
+        """Whether an instance that says this of itself is permitted."""
+        part = self.part
+        return (
+            any(header.patient.may_be(known) for known in self.known_as)
+            and header.study == part.study
+            and part.series in (None, header.series)
+            and part.instance in (None, header.instance)
+        )
+
+    def shows(self, header: InstanceHeader) -> bool:
+        """Whether no rule leaves its series out (SIA-43)."""
+        return self.series is None or header.series in self.series
+
+
+@dataclass(frozen=True, slots=True)
+class OurParts:
+    """Which parts a multipart of this ``kind`` may have; the PACS's URLs become ours below ``root``."""
+
+    kind: Kind
+    root: str
+
+    def accepts(self, content_type: str) -> bool:
+        """Whether a part may have this Content-Type; empty: it has none."""
+        if not content_type:  # RFC 2046 5.1 would have it text; archives leave out what was asked for.
+            return self.kind not in DRAWN
+        try:
+            found = parse_media_type(content_type)
+            return may_be_part(found.name, self.kind) and not any(names_markup(value) for _, value in found.parameters)
+        except ValueError:
+            return False
+
+    def location(self, url: str) -> str | None:
+        """Our URL for a part's Content-Location."""
+        return our_url(url, self.root)
+
+
+def scanner_for(
+    head: Head,
+    kind: Kind,
+    permitted: Permitted,
+    *,
+    root: str,
+    verify: bool,
+    row_bytes: int,
+    unwrap: bool = False,
+    zipped: bool = False,
+    one_part: bool = False,
+) -> Scanner:
+    """Return what the body of an answer with this head is passed through.
+
+    ``unwrap``: of a multipart with one part the content alone. ``zipped``: its parts as a ZIP's files. ``one_part``: no
+    more than one was asked for.
+
+    ``verify`` off: instances are not looked into (``pacs.verify_instances``). ``row_bytes``: most of one metadata row.
+    """
+    if kind is Kind.METADATA:
+        return Metadata(_check(permitted, "metadata"), root, row_bytes=row_bytes)
+    check = _check(permitted, "instance") if verify and kind in OBJECTS else None
+    if head.boundary is not None:
+        if zipped:
+            return ZipArchive(head.boundary, OurParts(kind, root), check)
+        return (OnlyPart if unwrap else Multipart)(head.boundary, OurParts(kind, root), check, one_part=one_part)
+    return Untouched() if check is None else SingleInstance(check)
+
+
+def _check(permitted: Permitted, what: str) -> Check:
+    def check(header: InstanceHeader) -> None:
+        if not permitted.covers(header):
+            raise Foreign(what)
+        if not permitted.shows(header):
+            # The patient's own, but excluded, or come since it was decided: nobody else's image was about to leave.
+            raise Excluded
+
+    return check

@@ -1,0 +1,313 @@
+"""A multipart/related body as it goes by (RFC 2046 5.1; PS3.18 8.6), in any split: checked part by part, passed on.
+
+Sans I/O: bytes in, the bytes that may leave out. No byte of a part leaves before the part's header has been looked at
+and, for instances, before it is known whose they are. What is passed on is what came, but for part headers that would
+tell the archive's address. Memory is bounded by the head of one part.
+"""
+
+from collections.abc import Iterator
+
+from sidecar.dicom.instance_header import HeaderReader
+from sidecar.dicom.header_cache import Layouts
+from sidecar.dicomweb.part_headers import HEADERS_LIMIT_BYTES, PartRules, fit_headers, read_headers
+from sidecar.dicomweb.body_filter import Check, Malformed
+
+OUTSIDE_LIMIT_BYTES = 1_024
+"""White space before the first delimiter, or after the last one."""
+_LOOK_BYTES = 16_384
+PARTS_AT_ONCE = 50
+SHORT_PART_BYTES = 65_536
+"""An only part leaves when so much of it has come, or all: until then a second one is still an error with a status."""
+
+
+class Multipart:
+    """A multipart body with ``boundary``; ``check`` is told of each instance, ``None`` when parts are no instances.
+
+    ``one_part``: no more than one was asked for. Then it is known from the first on how long the body will be.
+    """
+
+    def __init__(self, boundary: str, rules: PartRules, check: Check | None, *, one_part: bool = False) -> None:
+        self._one_part = one_part
+        self._added = 0  # Bytes by which the header lines of parts grew.
+        self._keeps_length = False  # Whether it was said how many bytes leave: then they must not grow any more.
+        self._rules = rules
+        self._check = check
+        self._layouts = Layouts()
+        self._read_last: tuple[bytes | None, tuple[bytes, int | None]] = None, (b"", None)
+        self._first = b"--" + boundary.encode("ascii")
+        self._delimiter = b"\r\n" + self._first
+        self._held = b""
+        self._state = self._before_first
+        self._out: list[bytes | memoryview] = []
+        self._closing = b""  # From the closing delimiter's last two characters on: held back until the end.
+        self._has_released = False  # Till then nothing leaves, no delimiter either: an error can still be an error.
+        # Of this call of ``feed``: whether what leaves is the beginning of the data, and whether the header lines of
+        # the part under way are among the data.
+        self._unchanged = True
+        self._lines_are_here = False
+        # Of the part under way: bytes left (None: until the delimiter), its header lines, its reader, and how many of
+        # the bytes that have not left yet the reader has seen.
+        self._remaining: int | None = None
+        self._lines = b""
+        self._reader: HeaderReader | None = None
+        self._seen = 0
+        self.parts = 0
+
+    def length(self, came: int | None) -> int | None:
+        """Return how many bytes leave in all, when the first ones leave.
+
+        Of several parts it is what came, as long as no header line was changed; from then on none changes its length.
+        """
+        if came is None:
+            return None
+        if self._one_part or self.is_closed:
+            return came + self._added
+        self._keeps_length = not self._added
+        return came if self._keeps_length else None
+
+    def feed(self, chunk: bytes) -> bytes | memoryview:
+        """Return what may be passed on."""
+        passed = list(self.steps(chunk))
+        return passed[0] if len(passed) == 1 else b"".join(passed)
+
+    def steps(self, chunk: bytes) -> Iterator[bytes | memoryview]:
+        """The same, some parts at a time: each costs time, however short it is."""
+        data, has_more = self._held + chunk if self._held else chunk, True
+        while has_more:
+            passed, has_more = self._some_parts(data)
+            data = self._held
+            yield passed
+
+    def _some_parts(self, data: bytes) -> tuple[bytes | memoryview, bool]:
+        """What may be passed on, and whether there is more in what is held."""
+        position, most = 0, self.parts + PARTS_AT_ONCE
+        self._unchanged, self._lines_are_here = not self._out, False
+        while (after := self._state(data, position)) is not None:
+            position = after
+            if self.parts >= most and self._state == self._behind_delimiter:
+                self._hold(data, position)
+                return self._passed(data), True
+        return self._passed(data), False
+
+    def _passed(self, data: bytes) -> bytes | memoryview:
+        if not self._has_released:
+            return b""
+        out, self._out = self._out, []
+        if not self._unchanged:
+            return b"".join(out)
+        # The usual case: what leaves is the beginning of what came. Nothing is copied.
+        size = sum(map(len, out))
+        return data if size == len(data) else memoryview(data)[:size]
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the closing delimiter has come."""
+        return bool(self._closing)
+
+    def end(self) -> bytes:
+        """Return what closes the body. Raises ``Malformed`` unless it came, behind a part at least."""
+        if not self._closing:
+            raise Malformed("truncated")
+        if not self.parts:
+            raise Malformed("empty")
+        return self._closing
+
+    # Each state takes the data and where it goes on; it returns where the next state goes on, or None after it has put
+    # what must wait for more data into _held.
+
+    def _around(self, data: bytes) -> None:
+        """Release what is not a part's content."""
+        self._out.append(data)
+
+    def _hold(self, data: bytes, position: int) -> None:
+        self._held = data[position:] if position else data
+
+    def _before_first(self, data: bytes, position: int) -> int | None:
+        start = data.find(self._first, position)
+        if start < 0:
+            if len(data) - position > OUTSIDE_LIMIT_BYTES or not self._may_begin(data[position:]):
+                raise Malformed("preamble")
+            self._hold(data, position)
+            return None
+        if data[position:start].strip():
+            raise Malformed("preamble")
+        end = start + len(self._first)
+        self._around(data[position:end])
+        self._state = self._behind_delimiter
+        return end
+
+    def _may_begin(self, data: bytes) -> bool:
+        """Whether this is white space and perhaps the beginning of the first delimiter."""
+        return self._first.startswith(data.lstrip())
+
+    def _behind_delimiter(self, data: bytes, position: int) -> int | None:
+        if data.startswith(b"--", position):
+            self._closing = b"--"
+            self._state = self._after_last
+            return position + 2
+        line_end = data.find(b"\r\n", position)
+        if line_end < 0:
+            if len(data) - position > OUTSIDE_LIMIT_BYTES:
+                raise Malformed("delimiter")
+            self._hold(data, position)
+            return None
+        if data[position:line_end].strip(b" \t"):
+            raise Malformed("delimiter")
+        self._around(data[position : line_end + 2])
+        self._state = self._in_headers
+        return line_end + 2
+
+    def _in_headers(self, data: bytes, position: int) -> int | None:
+        if data.startswith(b"\r\n", position):
+            end, body = position, position + 2
+        else:
+            end = data.find(b"\r\n\r\n", position)
+            body = end + 4
+            if (len(data) if end < 0 else end) - position > HEADERS_LIMIT_BYTES:
+                raise Malformed("part_headers")
+            if end < 0:
+                self._hold(data, position)
+                return None
+        self._begin_part(data[position:end])
+        return body
+
+    def _begin_part(self, lines: bytes) -> None:
+        kept, self._remaining = self._read_headers(lines)
+        if self._keeps_length and len(kept) != len(lines):
+            kept = fit_headers(kept, len(lines))
+        self._lines = kept + b"\r\n\r\n" if kept else b"\r\n"
+        self._lines_are_here = kept == lines
+        added = len(self._lines) - (len(lines) + 4 if lines else 2)
+        if added and self.parts and self._one_part:
+            raise Malformed("more_parts")
+        self._added += added
+        self.parts += 1
+        if self._check is None:
+            self._release_lines()
+            self._state = self._in_body
+        else:
+            self._reader, self._seen = HeaderReader(self._layouts), 0
+            self._state = self._in_instance_header
+
+    def _read_headers(self, lines: bytes) -> tuple[bytes, int | None]:
+        if lines != self._read_last[0]:  # One part's are mostly those of the part before it.
+            self._read_last = lines, read_headers(lines, self._rules)
+        return self._read_last[1]
+
+    def _in_instance_header(self, data: bytes, position: int) -> int | None:
+        """Nothing of the part, not even its header lines, leaves before the check has passed."""
+        assert self._reader is not None  # noqa: S101
+        assert self._check is not None  # noqa: S101
+        header, reach = None, 0
+        while header is None:
+            begin = position + self._seen
+            if begin == len(data) and reach:
+                self._hold(data, position)
+                return None
+            # A delimiter may begin in the look and end behind it.
+            reach = min(len(data), begin + _LOOK_BYTES)
+            end, complete = self._part_end(data, position, min(len(data), reach + len(self._delimiter)))
+            stop = min(end, reach)
+            header = self._reader.feed(memoryview(data)[begin:stop])
+            self._seen = stop - position
+            if header is None and complete and stop == end:
+                header = self._reader.end()
+        self._check(header)
+        self._release_lines()
+        self._state = self._in_body
+        return position
+
+    def _release_lines(self) -> None:
+        self._has_released = True
+        self._around(self._lines)
+        if not self._lines_are_here:
+            self._unchanged = False
+
+    def _part_end(self, data: bytes, position: int, limit: int) -> tuple[int, bool]:
+        """How far the part's bytes go in ``data`` up to ``limit``, and whether that is all of it."""
+        if self._remaining is not None:
+            end = position + self._remaining
+            return min(end, limit), end <= limit
+        end = data.find(self._delimiter, position, limit)
+        return (limit, False) if end < 0 else (end, True)
+
+    def _in_body(self, data: bytes, position: int) -> int | None:
+        end, complete = self._part_end(data, position, len(data))
+        if not complete and self._remaining is None:
+            end = self._safe_end(data, position)
+        if self._remaining is not None:
+            self._remaining -= end - position
+        if self._reader is not None:  # It sees to it that no other patient's number comes behind the header.
+            ahead = min(self._seen, end - position)
+            self._seen -= ahead
+            if not self._reader.skips(end - position - ahead):
+                self._reader.feed(memoryview(data)[position + ahead : end])
+        if end > position:
+            self._out.append(memoryview(data)[position:end] if position or end < len(data) else data)
+        if not complete:
+            self._hold(data, end)
+            return None
+        if self._reader is not None:
+            self._reader.end()
+        self._state = self._at_delimiter
+        return end
+
+    def _safe_end(self, data: bytes, position: int) -> int:
+        """Up to where no delimiter can begin that goes on in the next chunk."""
+        begin = data.rfind(b"\r", max(position, len(data) - len(self._delimiter) + 1))
+        return begin if begin >= 0 and self._delimiter.startswith(data[begin:]) else len(data)
+
+    def _at_delimiter(self, data: bytes, position: int) -> int | None:
+        found = data[position : position + len(self._delimiter)]
+        if len(found) < len(self._delimiter):
+            if not self._delimiter.startswith(found):
+                raise Malformed("part_length")
+            self._hold(data, position)
+            return None
+        if found != self._delimiter:
+            raise Malformed("part_length")
+        self._around(found)
+        self._state = self._behind_delimiter
+        return position + len(found)
+
+    def _after_last(self, data: bytes, position: int) -> int | None:
+        rest = data[position:]
+        if rest.strip() or len(self._closing) + len(rest) > OUTSIDE_LIMIT_BYTES + len(b"--"):
+            raise Malformed("epilogue")
+        self._closing += rest
+        self._held = b""
+        return None
+
+
+class OnlyPart(Multipart):
+    """A multipart body with one part, whose content alone leaves, checked in the same way."""
+
+    _is_leaving = False
+    _length: int | None = None
+
+    def length(self, came: int | None) -> int | None:
+        """Return the part's length, when it says so or has come whole."""
+        return self._length
+
+    def _passed(self, data: bytes) -> bytes | memoryview:
+        size = sum(map(len, self._out))
+        if not (self._is_leaving or self.is_closed or size >= SHORT_PART_BYTES):
+            return b""
+        if self.is_closed and not self._is_leaving:
+            self._length = size
+        self._is_leaving = True
+        return super()._passed(data)
+
+    def _around(self, data: bytes) -> None:
+        self._unchanged = False
+
+    def _begin_part(self, lines: bytes) -> None:
+        if self.parts:
+            raise Malformed("more_parts" if self._check is not None else "several_values")
+        super()._begin_part(lines)
+        self._length = self._remaining
+
+    def end(self) -> bytes:
+        """Return nothing: no delimiter leaves. Raises ``Malformed`` as ``Multipart`` does."""
+        super().end()
+        return b""

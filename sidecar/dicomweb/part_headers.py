@@ -1,0 +1,90 @@
+"""The header lines of a part of a multipart (RFC 2046 5.1): which pass, and how long the part is."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from sidecar.dicomweb.media_type import split_outside_quotes
+from sidecar.dicomweb.body_filter import Malformed
+
+HEADERS_LIMIT_BYTES = 16_384
+"""Of one part's header lines."""
+# A part's header lines that pass. Others tell of the archive and are of no use to a DICOMweb client.
+_PASSING = frozenset({
+    b"content-type", b"content-length", b"content-location", b"content-id", b"content-transfer-encoding",
+    b"content-description", b"mime-version",
+})  # fmt: skip
+
+
+class PartRules(Protocol):
+    """What is known of good parts."""
+
+    def accepts(self, content_type: str) -> bool:
+        """Whether a part may have this Content-Type; empty: it has none."""
+
+    def location(self, url: str) -> str | None:
+        """Our own URL for a Content-Location of the PACS; ``None``: leave the line out."""
+
+
+def read_headers(lines: bytes, rules: PartRules) -> tuple[bytes, int | None]:
+    """Return the header lines that pass, and the part's Content-Length in bytes. Raises ``Malformed``."""
+    kept: list[bytes] = []
+    length: int | None = None
+    content_type = b""
+    for name, text, written in _fields(lines):
+        line = written
+        if name == b"content-type":
+            content_type = text
+        elif name == b"content-length":
+            if not text.isdigit() or len(text) > 15:
+                raise Malformed("part_headers")
+            length = int(text)
+        elif name == b"content-transfer-encoding" and text.lower() not in (b"binary", b"8bit", b"7bit"):
+            raise Malformed("part_headers")  # What a client would decode is not what was looked at.
+        elif name == b"content-location":
+            ours = rules.location(text.decode("ascii"))
+            if ours is None:
+                continue
+            line = b"Content-Location: " + ours.encode("ascii")
+        if name in _PASSING:
+            kept.append(line)
+    if not rules.accepts(content_type.decode("ascii")):
+        raise Malformed("part_type")
+    return b"\r\n".join(kept), length
+
+
+def fit_headers(lines: bytes, size: int) -> bytes:
+    """Return header lines of ``size`` bytes in all that say the same, for a body whose length has been said.
+
+    Spaces behind a colon mean nothing (RFC 5322 2.2); a Content-Location that is too long for the place is left out.
+    Raises ``Malformed`` when nothing fits.
+    """
+    if len(lines) > size:
+        lines = b"\r\n".join(one for one in lines.split(b"\r\n") if not one.startswith(b"Content-Location: "))
+    name, colon, rest = lines.partition(b":")
+    if not colon or len(lines) > size:
+        raise Malformed("part_headers")
+    return name + colon + b" " * (size - len(lines)) + rest
+
+
+def _fields(lines: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Return name, value and line of each field that is ASCII, the name in small letters. Raises ``Malformed``.
+
+    What is no ASCII is left out, a file's name mostly, raw in whatever encoding; but not from what says how long the
+    part is, or how it is encoded.
+    """
+    seen: set[bytes] = set()
+    for line in lines.split(b"\r\n") if lines else ():
+        name, colon, value = line.partition(b":")
+        name, text = name.strip().lower(), value.strip()
+        is_odd = line[:1] in b" \t" or not name.isascii() or b"\n" in line or b"\r" in line
+        if not colon or not name or is_odd or name in seen:
+            raise Malformed("part_headers")
+        seen.add(name)
+        if text.isascii():
+            yield name, text, line
+        elif name == b"content-type":
+            known = [one for one in split_outside_quotes(text.decode("latin-1"), ";") if one.isascii()]
+            text = "; ".join(known).encode("ascii")
+            yield name, text, b"Content-Type: " + text
+        elif name in (b"content-length", b"content-transfer-encoding"):
+            raise Malformed("part_headers")

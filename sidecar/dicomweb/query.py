@@ -1,0 +1,179 @@
+"""The client's QIDO-RS parameters, taken apart and built anew with the patient forced (PS3.18 10.6.1, 8.3.4).
+
+Whatever the client writes about the patient is left out; ours is added. Each parameter that remains is a DICOM
+attribute that we know by name, in one canonical spelling. Others are ignored (PS3.18 8.3), unless they may be meant to
+say whose or which study it is.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
+
+from sidecar.dicom.json_model import tag
+from sidecar.common.errors import BadRequest
+
+MAXIMUM_PARAMETERS = 100
+MAXIMUM_VALUE_LENGTH = 4_096
+MAXIMUM_LIMIT = 10_000
+MAXIMUM_STEPS = 8
+"""Of an attribute in sequences."""
+
+_TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
+_KEYWORD = re.compile(r"[A-Z][A-Za-z0-9]{1,63}", re.ASCII)
+_OTHER_NAME = re.compile(r"[a-z_][A-Za-z_-]{0,63}", re.ASCII)
+_IDENTITY = re.compile(r"patient|person|subject|issuer|identifier|uid|mrn|^_?id$|^pid$", re.ASCII | re.IGNORECASE)
+"""Names that may be meant to say whose or which study it is."""
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,6}", re.ASCII)
+
+# PS3.4 C.2.2.2.5, PS3.5 6.2: a date, time or both, or a range of them; "." and ":" are ACR-NEMA's.
+_POINTS = {
+    "DA": r"[0-9]{8}|[0-9]{4}\.[0-9]{2}\.[0-9]{2}",
+    "TM": r"[0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:\.[0-9]{1,6})?)?)?",
+    "DT": r"[0-9]{4,14}(?:\.[0-9]{1,6})?(?:[+-][0-9]{4})?",
+}
+_RANGES = {
+    vr: re.compile(rf" *(?:(?:{point})(?: *- *(?:{point})?)?|- *(?:{point})|\*) *", re.ASCII)
+    for vr, point in _POINTS.items()
+}
+
+# Everything that says which patient: 0010,0020 0010,0021 0010,0022 0010,0024 0010,1000 0010,1001 0010,1002.
+_WHO = frozenset({"00100020", "00100021", "00100022", "00100024", "00101000", "00101001", "00101002"})
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """A query without its patient: matching keys and ``includefield``; ``limit`` (``None``: all) and ``offset``.
+
+    ``is_capped``: a larger limit was asked for.
+
+    ``ignored``: names of what is not supported, each printable ASCII without quotes.
+    """
+
+    parameters: tuple[tuple[str, str], ...]
+    limit: int | None
+    offset: int
+    ignored: tuple[str, ...] = ()
+    is_capped: bool = False
+
+    def of_study(self, study: str) -> "Matching":
+        """The same query of one study, whatever it named itself."""
+        name = tag("StudyInstanceUID")
+        others = tuple(pair for pair in self.parameters if pair[0] != name)
+        return replace(self, parameters=((name, study), *others))
+
+
+class _Ignored(Exception):
+    """The archive is not asked for this."""
+
+
+def parse_matching(parameters: Sequence[tuple[str, str]], *, strict: bool = False) -> Matching:
+    """Return the query that ``parameters`` (decoded names and values) mean. Raises ``BadRequest``.
+
+    ``strict``: what would be ignored is refused (RFC 7240 4.4, ``handling=strict``).
+    """
+    if len(parameters) > MAXIMUM_PARAMETERS:
+        raise BadRequest("There are too many query parameters.", reason="bad_query")
+    paging: dict[str, int] = {}
+    keys: dict[str, str] = {}
+    fields: dict[str, None] = {}
+    ignored: dict[str, None] = {}
+    for name, value in parameters:
+        if len(value) > MAXIMUM_VALUE_LENGTH or not value.isprintable():
+            raise _bad("a value that is too long or has control characters")
+        try:
+            _read(name, value, paging, keys, fields)
+        except _Ignored:
+            if strict:
+                raise _bad("a parameter that is not supported (Prefer: handling=strict)") from None
+            ignored[name] = None
+    include = "all" if "all" in fields else ",".join(fields)
+    limit = paging.get("limit")
+    return Matching(
+        (*keys.items(), *((("includefield", include),) if include else ())),
+        None if limit is None else min(limit, MAXIMUM_LIMIT),
+        paging.get("offset", 0),
+        tuple(ignored),
+        is_capped=limit is not None and limit > MAXIMUM_LIMIT,
+    )
+
+
+def _read(name: str, value: str, paging: dict[str, int], keys: dict[str, str], fields: dict[str, None]) -> None:
+    if name in ("limit", "offset"):
+        _set_number(paging, name, value)
+    elif name == "fuzzymatching":
+        if value not in ("true", "false", ""):
+            raise _bad("fuzzymatching that is neither true nor false")
+        if value != "false":
+            raise _Ignored
+    elif name == "charset":
+        if value.lower() != "utf-8":
+            raise _Ignored
+    elif name == "includefield":
+        found = {item: _field(item) for item in value.split(",") if item}
+        fields |= dict.fromkeys(one for one in found.values() if one)
+        if None in found.values():
+            raise _Ignored
+    else:
+        _set_key(keys, name, value)
+
+
+def _set_number(paging: dict[str, int], name: str, value: str) -> None:
+    if not value:
+        raise _Ignored
+    if name in paging or not _NUMBER.fullmatch(value):
+        raise _bad(f"{name} that is not one whole number")
+    paging[name] = int(value)
+
+
+def _set_key(keys: dict[str, str], name: str, value: str) -> None:
+    if _OTHER_NAME.fullmatch(name) and not _IDENTITY.search(name):
+        raise _Ignored
+    attribute = _path(name)
+    if _WHO & set(attribute.split(".")):
+        return
+    if attribute in keys:
+        raise _bad("an attribute that is given twice")
+    # dcm4chee answers a date that it cannot read with everything, as if none had been asked for.
+    pattern = _RANGES.get(dictionary_VR(int(attribute.rpartition(".")[2], 16)))
+    if pattern is not None and value and not all(map(pattern.fullmatch, value.split("\\"))):
+        raise _bad("a date or time, or a range of them, that is malformed")
+    if value:
+        keys[attribute] = value
+
+
+def _field(item: str) -> str | None:
+    """The attribute that is to be in each row; ``None`` for one that we do not know, which selects nothing."""
+    try:
+        return "all" if item == "all" else _path(item)
+    except (BadRequest, _Ignored):
+        return None
+
+
+def _path(name: str) -> str:
+    """An attribute, or one in sequences: ``RequestAttributesSequence.ScheduledProcedureStepID``."""
+    steps = name.split(".", MAXIMUM_STEPS)
+    if len(steps) > MAXIMUM_STEPS:
+        raise _bad("an attribute in too many sequences")
+    found = [_attribute(step) for step in steps]
+    if None in found:
+        raise _Ignored  # The archive's own, or nobody's.
+    return ".".join(filter(None, found))
+
+
+def _attribute(step: str) -> str | None:
+    """A keyword or tag in its canonical form, eight upper-case hexadecimal digits; ``None`` for an unknown tag."""
+    if _TAG.fullmatch(step):
+        known = dictionary_has_tag(int(step, 16)) and keyword_for_tag(int(step, 16))
+        return step.upper() if known else None
+    if _KEYWORD.fullmatch(step):
+        try:
+            return tag(step)
+        except KeyError:
+            pass
+    raise _bad("a name that is no DICOM keyword or tag")
+
+
+def _bad(what: str) -> BadRequest:
+    return BadRequest(f"The query has {what}.", reason="bad_query")

@@ -1,0 +1,126 @@
+"""DICOM JSON on its way out: other people's rows refused, the PACS's URLs made ours, private attributes dropped."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from sidecar.dicom.json_model import Row, tag
+from sidecar.dicomweb.bulkdata_uris import MAXIMUM_URL_LENGTH, BulkDataUris, resource_among
+
+RETRIEVE_URL = "00081190"
+# RetrieveURL, RetrieveURI, Pixel Data Provider URL: the last two were UT before there was a VR UR.
+_URL_ATTRIBUTES = frozenset({RETRIEVE_URL, "0040E010", "00287FE0"})
+# Private creators of what an archive notes for itself, into the metadata of instances, too (access control, storage).
+_ARCHIVES_OWN = frozenset({"DCM4CHEE Archive 5"})
+# The archive's address in another protocol, of no use here.
+_RETRIEVE_AE_TITLE = tag("RetrieveAETitle")
+_PERSON_NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
+_TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
+_VR = re.compile(r"[A-Z]{2}", re.ASCII)
+MAXIMUM_DEPTH = 64
+
+
+class TooDeep(ValueError):
+    """A sequence in a sequence in a sequence … : no real image has this many."""
+
+
+def our_url(url: object, root: str) -> str | None:
+    """Return the same DICOMweb resource below our ``root``; ``None`` when the URL does not name one.
+
+    ``http://pacs:8042/dicom-web/studies/1.2/bulkdata`` -> ``<root>/studies/1.2/bulkdata``. Relative URLs, too. It is
+    read by the grammar of our own paths and written anew.
+    """
+    if not isinstance(url, str) or len(url) > MAXIMUM_URL_LENGTH:
+        return None
+    found = resource_among(url.removesuffix("/").split("/"))
+    return None if found is None else found.url(root)
+
+
+def rewrite_row(row: Row, root: str, *, uris: BulkDataUris | None = None) -> dict[str, Any]:
+    """Return a copy of a DICOM JSON object with URLs below ``root``, each attribute in the shape of PS3.18 F.2.2.
+
+    ``uris``: how BulkDataURIs become ours; ``None``: a query's row, where they are read as any other URL. A URL that
+    cannot be made ours is dropped: it would tell where the archive is. Raises ``TooDeep``.
+    """
+    return _copy(row, root, uris, 0)
+
+
+def _copy(row: Mapping[str, Any], root: str, uris: BulkDataUris | None, depth: int) -> dict[str, Any]:
+    if depth > MAXIMUM_DEPTH:
+        raise TooDeep
+    notes = archive_notes(row)
+    return {
+        name: rewrite_element(name, element, root, uris, depth)
+        for name, element in row.items()
+        if isinstance(element, Mapping) and not (notes and block(name) in notes)
+    }
+
+
+def archive_notes(row: Mapping[str, Any]) -> set[str]:
+    """The private blocks (PS3.5 7.8.1) of a data set that the archive reserved for itself."""
+    return {block(name) for name, element in row.items() if is_creator(name) and _is_archives_creator(element)}
+
+
+def is_creator(name: str) -> bool:
+    """Whether a tag is that of a private creator, ``77770010``."""
+    return name[4:6] == "00" and is_archive_private(name)
+
+
+def _is_archives_creator(element: object) -> bool:
+    if not isinstance(element, Mapping):
+        return False
+    value = element.get("Value")
+    return isinstance(value, list) and any(isinstance(one, str) and one.strip(" \0") in _ARCHIVES_OWN for one in value)
+
+
+def block(name: str) -> str:
+    """``77770010`` and the attributes that it reserves, ``777710xx`` -> ``777710``."""
+    return (name[:4] + (name[6:8] if name[4:6] == "00" else name[4:6])).upper()
+
+
+def rewrite_element(
+    name: str, element: Mapping[str, Any], root: str, uris: BulkDataUris | None, depth: int
+) -> dict[str, Any]:
+    """An attribute anew: its VR and one of Value, BulkDataURI, InlineBinary (PS3.18 F.2.2), and nothing more."""
+    vr = element.get("vr")
+    if not isinstance(vr, str) or not _VR.fullmatch(vr):
+        vr = "UN"
+    value, inline = element.get("Value"), element.get("InlineBinary")
+    values = value if isinstance(value, list) else []
+    if vr == "UR" or name.upper() in _URL_ATTRIBUTES:
+        urls = [url for one in values if (url := our_url(one, root))]
+        return {"vr": "UR", "Value": urls} if urls else {"vr": "UR"}
+    if "BulkDataURI" in element:
+        uri = element["BulkDataURI"]
+        url = our_url(uri, root) if uris is None else uris.ours(name, uri)
+        return {"vr": vr, "BulkDataURI": url} if url else {"vr": vr}
+    values = [rewrite_value(one, vr == "SQ", root, uris, depth) for one in values]
+    if values:
+        return {"vr": vr, "Value": values}
+    return {"vr": vr, "InlineBinary": inline} if isinstance(inline, str) else {"vr": vr}
+
+
+def rewrite_value(value: object, is_item: bool, root: str, uris: BulkDataUris | None, depth: int) -> object:
+    """A value anew, of an attribute in a data set at ``depth``; ``is_item``: of a sequence."""
+    if is_item:
+        return _copy(value, root, uris, depth + 1) if isinstance(value, Mapping) else None
+    return _plain(value)
+
+
+def _plain(value: object) -> object:
+    """A value that is no container; of an object the groups of a person name."""
+    if isinstance(value, Mapping):
+        return {group: value[group] for group in _PERSON_NAME_GROUPS if isinstance(value.get(group), str)}
+    return None if isinstance(value, list) else value
+
+
+def is_archive_private(name: str) -> bool:
+    """Whether a tag is private (odd group): in query answers these are the archive's own notes (dcm4chee: 7777)."""
+    return not _TAG.fullmatch(name) or int(name[:4], 16) % 2 == 1
+
+
+def public_attributes(row: Row) -> dict[str, Any]:
+    """Return a query row without private attributes and RetrieveAETitle."""
+    return {
+        name: element for name, element in row.items() if not is_archive_private(name) and name != _RETRIEVE_AE_TITLE
+    }

@@ -1,0 +1,203 @@
+"""Does a QIDO-RS row match what the client asked for (PS3.4 C.2.2.2)? Looked at again, as owners are.
+
+Archives ignore keys that they do not know, split values at commas, or are asked with wildcards for what they cannot
+read. Only a row that certainly does not match is left out. What cannot be compared stays: an attribute that is not in
+the row, or belongs to a lower level; times, whose range may be joined with that of the date; names in other scripts.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from unicodedata import normalize
+
+from pydicom.datadict import dictionary_VR
+
+from sidecar.access.wildcards import LONGEST_PATTERN, LONGEST_VALUE, matches, without_case
+from sidecar.dicom.character_sets import is_known_text
+from sidecar.dicom.json_model import Row, tag
+from sidecar.dicomweb.query import Matching
+from sidecar.dicomweb.paths import Query
+
+ROW_COMPARISONS = 65_536
+"""Limit of character comparisons that the wildcards of a query cost in one row: what is left stays."""
+ROW_VALUES = 100
+"""Limit of values of one attribute that are compared."""
+
+
+def _tags(*keywords: str) -> frozenset[str]:
+    return frozenset(map(tag, keywords))
+
+
+# What an archive must match by and return at each level (PS3.18 10.6.1.2.3, 10.6.3.3): empty in a
+# row is empty in the archive.
+_REQUIRED = {
+    "studies": _tags(
+        "StudyInstanceUID", "StudyDate", "AccessionNumber", "ReferringPhysicianName", "PatientName",
+        "StudyID",
+    ),
+    "series": _tags("SeriesInstanceUID", "Modality", "SeriesNumber", "PerformedProcedureStepStartDate"),
+    "instances": _tags("SOPInstanceUID", "SOPClassUID", "InstanceNumber"),
+}  # fmt: skip
+# Others of each level: an archive that matches by them may leave them empty.
+_OTHERS = {
+    "studies": _tags(
+        "ModalitiesInStudy", "SOPClassesInStudy", "StudyDescription", "PatientBirthDate", "PatientSex",
+    ),
+    "series": _tags("SeriesDescription", "BodyPartExamined", "Laterality"),
+    "instances": _tags("ContentLabel", "NumberOfFrames"),
+}  # fmt: skip
+_LEVELS = tuple(_REQUIRED)
+
+_DATE = re.compile(r"[0-9]{8}", re.ASCII)
+_DATES = re.compile(r"([0-9]{8})?-([0-9]{8})?", re.ASCII)
+_WILDCARD = re.compile(r"[*?]")
+_TEXTS = frozenset({"AE", "LO", "LT", "SH", "ST", "UC", "UR", "UT"})
+_NUMBERS = frozenset({"DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"})
+
+_Mismatch = Callable[[Sequence[Any], "_Budget"], bool]
+"""Whether none of the values of an attribute can be what was asked for."""
+
+
+@dataclass(slots=True)
+class _Budget:
+    """How many character comparisons a row may still cost."""
+
+    left: int = ROW_COMPARISONS
+
+    def matches(self, pattern: str, value: str) -> bool:
+        """Whether ``value`` matches, or cannot be compared any more."""
+        self.left -= len(pattern) * len(value)
+        return self.left < 0 or matches(pattern, value)
+
+
+class RowFilter:
+    """The matching keys of a ``query``: ``fields`` has the attributes by which its rows are looked at again."""
+
+    def __init__(self, query: Query, matching: Matching) -> None:
+        levels = _LEVELS[: _LEVELS.index(query.level) + 1]
+        comparable = frozenset[str]().union(*(_REQUIRED[one] | _OTHERS[one] for one in levels))
+        self._required = _REQUIRED[query.level]
+        named = [(name, value) for name, value in matching.parameters if name != "includefield"]
+        # Time zones shift dates.
+        shifted = any(name == tag("TimezoneOffsetFromUTC") for name, _ in named)
+        keys = {
+            name: mismatch
+            for name, value in named
+            if name in comparable and (mismatch := _mismatch(dictionary_VR(int(name, 16)), value)) is not None
+        }
+        self._keys = {name: one for name, one in keys.items() if not (shifted and dictionary_VR(int(name, 16)) == "DA")}
+        self.fields = tuple(self._keys)
+
+    def is_wanted(self, row: Row) -> bool:
+        """Return whether the row matches, as far as it can be compared."""
+        budget = _Budget()
+        return not any(self._is_other(name, mismatch, row, budget) for name, mismatch in self._keys.items())
+
+    def _is_other(self, name: str, mismatch: _Mismatch, row: Row, budget: _Budget) -> bool:
+        element = row.get(name)
+        if not isinstance(element, Mapping):
+            return False
+        found = element.get("Value")
+        values = [one for one in found if one not in (None, "")] if isinstance(found, list) else []
+        if not values:  # Of a level above the archive may not know it in such a row.
+            return name in self._required
+        return len(values) <= ROW_VALUES and mismatch(values, budget)
+
+
+def _mismatch(vr: str, key: str) -> _Mismatch | None:
+    """Return the compare of an attribute of this VR; ``None`` for a key that any value may match."""
+    whole = key.strip(" ")
+    listed = whole.replace(",", "\\") if vr in ("UI", "CS") else whole
+    wanted = [one for part in listed.split("\\") if (one := part.strip(" "))]
+    if not wanted or not whole.strip("*"):
+        return None
+    if vr in ("UI", "CS") or vr in _TEXTS:
+        return _of_texts(wanted, has_wildcards=vr != "UI")
+    if vr == "PN":
+        return _of_names(wanted)
+    if vr == "DA":
+        return _of_dates(wanted)
+    if vr in _NUMBERS:
+        return _of_numbers(wanted)
+    return None
+
+
+def _of_texts(wanted: Sequence[str], *, has_wildcards: bool) -> _Mismatch | None:
+    """Archives compare texts with and without regard to case."""
+    patterns = [_comparable(one) for one in wanted if _WILDCARD.search(one)]
+    if patterns and (not has_wildcards or sum(map(len, patterns)) > LONGEST_PATTERN):
+        return None
+    exact = {_comparable(one) for one in wanted if not _WILDCARD.search(one)}
+
+    def mismatch(values: Sequence[Any], budget: _Budget) -> bool:
+        for value in values:
+            text = _comparable(str(value).strip(" \0"))
+            if text in exact or not is_known_text(text):
+                return False
+            if patterns and (len(text) > LONGEST_VALUE or any(budget.matches(one, text) for one in patterns)):
+                return False
+        return True
+
+    return mismatch
+
+
+def _comparable(text: str) -> str:
+    return without_case(text if text.isascii() else normalize("NFC", text))
+
+
+def _of_names(wanted: Sequence[str]) -> _Mismatch | None:
+    """Names match without regard to case, accents, and components that the key leaves out (PS3.4 C.2.2.2.1)."""
+    if not all(one.isascii() and "=" not in one for one in wanted) or sum(map(len, wanted)) > LONGEST_PATTERN:
+        return None
+    patterns = [without_case(one).rstrip("^ ") for one in wanted]
+
+    def mismatch(values: Sequence[Any], budget: _Budget) -> bool:
+        for value in values:
+            groups = value.values() if isinstance(value, Mapping) else str(value).split("=")
+            for group in groups:
+                if not isinstance(group, str) or not group.isascii() or len(group) > LONGEST_VALUE:
+                    return False
+                text = without_case(group).rstrip("^ ")
+                if any(budget.matches(one, text) or budget.matches(f"{one}^*", text) for one in patterns):
+                    return False
+        return True
+
+    return mismatch
+
+
+def _of_dates(wanted: Sequence[str]) -> _Mismatch | None:
+    ranges = []
+    for one in wanted:
+        if _DATE.fullmatch(one):
+            ranges.append((one, one))
+        elif (found := _DATES.fullmatch(one)) is not None:
+            ranges.append((found[1] or "", found[2] or "99999999"))
+        else:
+            return None
+
+    def mismatch(values: Sequence[Any], budget: _Budget) -> bool:
+        dates = [str(value).strip(" ") for value in values]
+        return all(map(_DATE.fullmatch, dates)) and not any(
+            first <= date <= last for date in dates for first, last in ranges
+        )
+
+    return mismatch
+
+
+def _of_numbers(wanted: Sequence[str]) -> _Mismatch | None:
+    numbers = set(map(_number, wanted))
+    if None in numbers:
+        return None
+
+    def mismatch(values: Sequence[Any], budget: _Budget) -> bool:
+        return not any(number is None or number in numbers for number in map(_number, values))
+
+    return mismatch
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None

@@ -1,0 +1,128 @@
+"""A multipart of instances on its way to a ZIP: a file an instance, stored without compression.
+
+PS3.18 8.6.1.3; ZIP APPNOTE 6.3.10. The archive's own ZIP cannot be looked into as it goes by, a
+multipart can: so the archive is asked for that, and the ZIP is written here. No reader opens a ZIP
+without its central directory. That takes the place of a multipart's closing delimiter: it is
+written when the number of instances is known to be right.
+"""
+
+from typing import IO
+from zipfile import ZipFile, ZipInfo
+
+from sidecar.dicomweb.file_names import FileNames, NumbersReader
+from sidecar.dicom.header_cache import Layouts
+from sidecar.dicomweb.part_headers import PartRules
+from sidecar.dicomweb.multipart import Multipart
+from sidecar.dicomweb.body_filter import Check
+
+_BLOCK_BYTES = 2**16
+
+
+class ZipArchive(Multipart):
+    """A multipart body, checked as ``Multipart`` does, whose parts leave as the files of a ZIP.
+
+    No byte of a file leaves before its name is known, which may stand behind the checked header.
+    """
+
+    def __init__(self, boundary: str, rules: PartRules, check: Check | None) -> None:
+        super().__init__(boundary, rules, check)
+        self._file_names = FileNames()
+        self._numbers_layouts = Layouts()
+        self._written = _Written()
+        self._zip = _Unfinished(self._written, "w")
+        # Of the part under way: its length in bytes (None: not known), the reader of its name, and
+        # what waits for the name.
+        self._size: int | None = None
+        self._numbers = NumbersReader()
+        self._waiting: list[bytes] = []
+        self._file: IO[bytes] | None = None
+
+    def length(self, came: int | None) -> int | None:
+        """Return ``None``: a ZIP is longer than what came."""
+        return None
+
+    def end(self) -> bytes:
+        """Return nothing: ``directory`` has the end. Raises ``Malformed`` as ``Multipart`` does."""
+        super().end()
+        return b""
+
+    def directory(self) -> list[bytes]:
+        """Return what makes the ZIP a whole one, in blocks; called once, behind ``end``.
+
+        Some microseconds for each file: too long for the event loop where there are many.
+        """
+        self._zip.close()
+        whole = memoryview(self._written.take())
+        starts = range(0, len(whole), _BLOCK_BYTES)
+        return [bytes(whole[start : start + _BLOCK_BYTES]) for start in starts]
+
+    def _around(self, data: bytes) -> None:
+        self._unchanged = False  # No delimiter and no header line leaves.
+
+    def _passed(self, data: bytes) -> bytes | memoryview:
+        return self._written.take()
+
+    def _release_lines(self) -> None:
+        self._size, self._numbers = self._remaining, NumbersReader(self._numbers_layouts)
+
+    def _in_body(self, data: bytes, position: int) -> int | None:
+        after = super()._in_body(data, position)
+        for piece in self._out:
+            self._write(piece)
+        self._out.clear()
+        return after
+
+    def _at_delimiter(self, data: bytes, position: int) -> int | None:
+        after = super()._at_delimiter(data, position)
+        if after is not None:
+            (self._file or self._begin_file()).close()
+            self._file = None
+        return after
+
+    def _write(self, piece: bytes | memoryview) -> None:
+        if self._file is not None:
+            self._file.write(piece)
+        elif self._numbers.read(piece):
+            self._begin_file().write(piece)
+        else:
+            self._waiting.append(bytes(piece))
+
+    def _begin_file(self) -> IO[bytes]:
+        info = ZipInfo(self._file_names.name(self._numbers.values))
+        info.file_size = self._size or 0
+        # A file of unknown length may need ZIP64. Others do without: not every reader knows it.
+        self._file = self._zip.open(info, "w", force_zip64=self._size is None)
+        for piece in self._waiting:
+            self._file.write(piece)
+        self._waiting.clear()
+        return self._file
+
+
+class _Unfinished(ZipFile):
+    """A ZIP that ``close`` alone finishes: not the garbage collector, when it is given up."""
+
+    def __del__(self) -> None:
+        pass
+
+
+class _Written:
+    """Takes what a ``ZipFile`` writes. It cannot seek: size and checksum go behind each file."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes | memoryview] = []
+
+    def write(self, piece: bytes | memoryview) -> int:
+        """Take what is written."""
+        self._pieces.append(piece)
+        return len(piece)
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def take(self) -> bytes | memoryview:
+        """Return what has been written since the last call."""
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)

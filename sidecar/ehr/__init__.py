@@ -1,0 +1,1 @@
+"""The EHR as an upstream: discovery, our credentials, FHIR reads."""

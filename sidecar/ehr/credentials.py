@@ -1,0 +1,141 @@
+"""Our own access token at the EHR: for reading Patients (SIA-17), or for introspection (SMART Backend Services)."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from sidecar.common.errors import BadGateway, Unavailable
+from sidecar.common.fetch import Answer, FetchFailed, fetch
+from sidecar.common.single_flight import SingleFlight
+from sidecar.ehr.assertion import ClientAssertion
+
+log = logging.getLogger(__name__)
+
+LIMIT_BYTES = 65_536
+RENEW_BEFORE_SECONDS = 30
+MAXIMUM_LIFETIME_SECONDS = 366 * 86_400
+"""Of an access token that we were given; what says more is not meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class StaticToken:
+    """``bearer``: a token that somebody else keeps fresh."""
+
+    value: str = field(repr=False)
+
+    async def token(self) -> str:
+        """Return the token."""
+        return self.value
+
+    def forget(self) -> None:
+        """Nothing can be renewed."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoToken:
+    """``none``: the EHR's FHIR server lets us read without a token (network rules)."""
+
+    async def token(self) -> None:
+        """Return no token."""
+
+    def forget(self) -> None:
+        """Nothing can be renewed."""
+
+
+class BackendServices:
+    """``backend_services``: client credentials with a signed assertion (RFC 7523; SMART "Asymmetric" authentication).
+
+    ``private_key`` is a PEM or a JWK (JSON text); ``algorithm`` RS384 or ES384. The access token is kept until shortly
+    before it expires; one request for a new one at a time. ``setting``: where it is configured,
+    for the log. ``clock``: for the assertion; the age of the token is measured by ``monotonic``.
+    Raises ``ValueError`` for a key that cannot be used.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        token_endpoint: Callable[[], Awaitable[str]],
+        *,
+        client_id: str,
+        private_key: str,
+        key_id: str | None,
+        algorithm: str,
+        scope: str,
+        timeout_seconds: float,
+        setting: str = "patients.client",
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._session = session
+        self._token_endpoint = token_endpoint
+        self._assertion = ClientAssertion(client_id, private_key, key_id=key_id, algorithm=algorithm, clock=clock)
+        self._setting = setting
+        self._scope = scope
+        self._timeout_seconds = timeout_seconds
+        self._monotonic = monotonic
+        self._flight: SingleFlight[None, str] = SingleFlight()
+        self._token = ""
+        self._renew_at = float("-inf")
+
+    async def token(self) -> str:
+        """Return a live access token. Raises ``Unavailable`` (503) or ``BadGateway`` (502, our key is refused)."""
+        if self._monotonic() < self._renew_at:
+            return self._token
+        return await self._flight.run(None, self._request)
+
+    def forget(self) -> None:
+        """The EHR refused the token: ask for a new one next time."""
+        self._renew_at = float("-inf")
+
+    async def _request(self) -> str:
+        endpoint = await self._token_endpoint()
+        try:
+            answer = await fetch(
+                self._session,
+                "POST",
+                endpoint,
+                limit_bytes=LIMIT_BYTES,
+                timeout_seconds=self._timeout_seconds,
+                headers={"Accept": "application/json"},
+                form={
+                    "grant_type": "client_credentials",
+                    "scope": self._scope,
+                    **self._assertion.form(endpoint),
+                },
+                name="ehr token",
+            )
+            return self._keep(answer)
+        except FetchFailed as failure:
+            log.error(
+                "no access token of our own",
+                extra={"setting": self._setting, "reason": failure.reason, "detail": failure.detail},
+            )
+            raise Unavailable(
+                "The hospital's authorization server does not answer now; try again.",
+                reason="backend_token_" + failure.reason,
+            ) from None
+
+    def _keep(self, answer: Answer) -> str:
+        if answer.status in (400, 401, 403):
+            log.error(
+                "the authorization server refused our backend client",
+                extra={"setting": self._setting, "reason": "backend_token_refused", "upstream_status": answer.status},
+            )
+            raise BadGateway(
+                "This server is not accepted by the hospital's authorization server. Its operators have been told.",
+                reason="backend_token_refused",
+            )
+        if answer.status != 200:
+            raise FetchFailed("unexpected_status", f"status {answer.status}")
+        body = answer.strict_json_object()
+        token, lifetime = body.get("access_token"), body.get("expires_in", 60)
+        if not isinstance(token, str) or not token or isinstance(lifetime, bool):
+            raise FetchFailed("wrong_shape")
+        if not isinstance(lifetime, int | float) or not lifetime <= MAXIMUM_LIFETIME_SECONDS:
+            raise FetchFailed("wrong_shape")
+        self._token = token
+        self._renew_at = self._monotonic() + max(0, lifetime - RENEW_BEFORE_SECONDS)
+        return token

@@ -1,0 +1,1 @@
+"""The catalog: since when a study is as it is."""

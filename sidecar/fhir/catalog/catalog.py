@@ -1,0 +1,185 @@
+"""When we first saw a study as it is now: ``meta.lastUpdated`` (SIA-20, docs/architecture.md).
+
+A PACS's own clocks and dates do not tell what changed. The catalog keeps a fingerprint of each study's row and the
+time at which that fingerprint was first seen; ``_lastUpdated=gt<my last sync>`` may then bring a study too often (first
+sight, a restart, another replica) and does not miss a change.
+"""
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Protocol
+
+import orjson
+from cachetools import LRUCache
+
+from sidecar.dicom.json_model import Row, tag, text
+from sidecar.common.errors import Unavailable
+from sidecar.common.slices import in_slices
+from sidecar.fhir.imaging_study import study_uid
+
+log = logging.getLogger(__name__)
+
+# What may change without the study changing: the URL by which we asked.
+_VOLATILE = frozenset({tag("RetrieveURL")})
+
+LOOK_SECONDS = 15
+"""Longest wait of a request for its exchange with the store, in seconds."""
+CLOSE_SECONDS = 5
+
+Seen = dict[str, tuple[bytes, int]]
+"""StudyInstanceUID -> fingerprint, and when it was first seen, in milliseconds since 1970."""
+
+
+class Store(Protocol):
+    """Keeps what was seen of each patient.
+
+    ``threads``: how many exchanges it does at once, each in a thread; 0: it waits for no disk and no network.
+    """
+
+    threads: int
+
+    def exchange(self, patient: str, fingerprints: Mapping[str, bytes], moment: int) -> dict[str, int]:
+        """Remember a patient's whole list; return when each study was first seen like this.
+
+        A study that is new or looks otherwise is seen at ``moment``; one that is not in the list is forgotten, so that
+        it is new when it comes back. All at once, for whoever else exchanges the same patient.
+        """
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+def merge(known: Seen, fingerprints: Mapping[str, bytes], moment: int) -> Seen:
+    """What is known of a patient after this list."""
+    return {
+        uid: known[uid] if uid in known and known[uid][0] == fingerprint else (fingerprint, moment)
+        for uid, fingerprint in fingerprints.items()
+    }
+
+
+class MemoryStore:
+    """In this process, at most ``max_entries`` studies; those of a patient who is forgotten count as new."""
+
+    threads = 0
+
+    def __init__(self, max_entries: int = 200_000) -> None:
+        self._seen: LRUCache[str, Seen] = LRUCache(max_entries, getsizeof=lambda seen: len(seen) + 1)
+
+    def exchange(self, patient: str, fingerprints: Mapping[str, bytes], moment: int) -> dict[str, int]:
+        """As ``Store``. A list that is longer than ``max_entries`` is not kept at all."""
+        seen = merge(self._seen.get(patient, {}), fingerprints, moment)
+        try:
+            self._seen[patient] = seen
+        except ValueError:
+            self._seen.pop(patient, None)
+        return {uid: first for uid, (_, first) in seen.items()}
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class Catalog:
+    """Observations in ``store``.
+
+    Times are whole milliseconds and never go back, even if the clock does; an observation is always later than every
+    ``now()`` before it. ``skew_seconds``: most by which the clocks of those who share the store differ.
+    """
+
+    def __init__(
+        self, store: Store | None = None, *, clock: Callable[[], float] = time.time, skew_seconds: float = 0
+    ) -> None:
+        self._store = store or MemoryStore()
+        self._clock = clock
+        self._skew = timedelta(seconds=skew_seconds)
+        self._latest = 0
+        # Of its own: a store that hangs must not take those in which everybody looks up names and reads JSON.
+        self._threads = ThreadPoolExecutor(self._store.threads, "catalog") if self._store.threads else None
+
+    def now(self) -> datetime:
+        """Return the time before which everything has been observed, whoever observed it (UTC).
+
+        Taken before the PACS is asked for a list, it is that list's ``meta.lastUpdated``.
+        """
+        self._latest = max(self._latest, int(self._clock() * 1_000))
+        return _moment(self._latest) - self._skew
+
+    def observe(
+        self, patient: str, rows: Sequence[Row], series: Mapping[str, Sequence[Row]] | None = None
+    ) -> dict[str, datetime]:
+        """Take a look at all study rows of a patient; return when each was first seen like this (UTC), by UID.
+
+        ``series``: all series rows of each study, where they are known: what changes in them changes the study.
+        """
+        first = self._store.exchange(patient, dict(_fingerprints(rows, series)), self._next())
+        return _moments(first)
+
+    def _next(self) -> int:
+        """Return a time in milliseconds that is later than every ``now()`` before."""
+        self.now()
+        return self._latest + 1
+
+    async def look(
+        self, patient: str, rows: Sequence[Row], series: Mapping[str, Sequence[Row]] | None = None
+    ) -> dict[str, datetime]:
+        """The same, for an event loop: in slices, and in a thread where the store waits for a disk or a network.
+
+        Raises ``Unavailable`` (503) when the store does not work, or does not answer within ``LOOK_SECONDS``. No
+        request waits for another one's exchange beyond that.
+        """
+        fingerprints = dict(await in_slices(_fingerprints(rows, series)))
+        moment = self._next()
+        if self._threads is None:
+            return _moments(self._store.exchange(patient, fingerprints, moment))
+        exchange = partial(self._store.exchange, patient, fingerprints, moment)
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                return _moments(await asyncio.get_running_loop().run_in_executor(self._threads, exchange))
+        except OSError as error:
+            # What cannot be remembered must not be given out: a later sync would rest on it.
+            detail = "timeout" if isinstance(error, TimeoutError) else error.strerror
+            log.error("the catalog does not work", extra={"detail": detail})
+            raise Unavailable("This server cannot keep its records now; try again.", reason="catalog") from None
+
+    def close(self) -> None:
+        """Close the store, after the exchanges that are under way; after ``CLOSE_SECONDS`` they are left behind."""
+        if self._threads is None:
+            self._store.close()
+            return
+        closing = self._threads.submit(self._store.close)
+        self._threads.shutdown(wait=False)
+        wait([closing], timeout=CLOSE_SECONDS)
+
+
+def _moments(first: Mapping[str, int]) -> dict[str, datetime]:
+    return {uid: _moment(milliseconds) for uid, milliseconds in first.items()}
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
+
+
+def _fingerprints(rows: Sequence[Row], series: Mapping[str, Sequence[Row]] | None) -> Iterator[tuple[str, bytes]]:
+    for row in rows:
+        uid = study_uid(row)
+        yield uid, _fingerprint([row] if series is None else [row, *sorted(series.get(uid, ()), key=_series_uid)])
+
+
+def _series_uid(row: Row) -> str:
+    return text(row, "SeriesInstanceUID") or ""
+
+
+def _fingerprint(rows: Sequence[Row]) -> bytes:
+    """Of a study's row, and those of its series."""
+    stable = [{name: element for name, element in row.items() if name not in _VOLATILE} for row in rows]
+    try:
+        written = orjson.dumps(stable, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # Nested too deep: such a row counts as changed each time, and costs nobody anything else.
+        written = secrets.token_bytes(16)
+    return hashlib.blake2b(written, digest_size=16).digest()

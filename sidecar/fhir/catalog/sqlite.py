@@ -1,0 +1,70 @@
+"""The catalog in an SQLite file: it outlives restarts, and processes on one machine share it."""
+
+import contextlib
+import hashlib
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+
+from sidecar.fhir.catalog.catalog import merge
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS seen (
+    patient BLOB NOT NULL, study TEXT NOT NULL, fingerprint BLOB NOT NULL, first INTEGER NOT NULL,
+    PRIMARY KEY (patient, study)
+) WITHOUT ROWID
+"""
+_BUSY_SECONDS = 5.0
+
+
+class SqliteStore:
+    """``file`` is made when it is not there; patients are hashes in it. Raises ``OSError`` when it is none.
+
+    It does one thing at a time: whoever uses it from several threads gives it one of them.
+    """
+
+    threads = 1  # SQLite takes one writer at a time anyway.
+
+    def __init__(self, file: Path) -> None:
+        try:
+            with contextlib.ExitStack() as stack:
+                self._connection = sqlite3.connect(
+                    file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+                )
+                stack.callback(self._connection.close)  # Connecting succeeds whatever the file is.
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("PRAGMA synchronous = NORMAL")
+                self._connection.execute(_SCHEMA)
+                stack.pop_all()
+        except sqlite3.Error as error:
+            raise OSError(0, f"cannot be used as an SQLite database: {error}", str(file)) from None
+
+    def exchange(self, patient: str, fingerprints: Mapping[str, bytes], moment: int) -> dict[str, int]:
+        """As ``Store``, in one transaction. Raises ``OSError`` when the file cannot be written."""
+        key = hashlib.blake2b(patient.encode(), digest_size=16).digest()
+        try:
+            return self._exchange(key, fingerprints, moment)
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise OSError(0, f"the catalog cannot be written: {error}") from None
+
+    def _exchange(self, key: bytes, fingerprints: Mapping[str, bytes], moment: int) -> dict[str, int]:
+        run = self._connection.execute
+        run("BEGIN IMMEDIATE")  # Nobody else reads what is about to change.
+        rows = run("SELECT study, fingerprint, first FROM seen WHERE patient = ?", (key,))
+        known = {study: (fingerprint, first) for study, fingerprint, first in rows}
+        seen = merge(known, fingerprints, moment)
+        self._connection.executemany(
+            "DELETE FROM seen WHERE patient = ? AND study = ?", [(key, study) for study in known.keys() - seen.keys()]
+        )
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)",
+            [(key, study, *value) for study, value in seen.items() if known.get(study) != value],
+        )
+        run("COMMIT")
+        return {study: first for study, (_, first) in seen.items()}
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()

@@ -1,0 +1,122 @@
+"""Is a number without a known issuer one person's? PatientID is unique within its issuer alone (PS3.3 C.7.1.1).
+
+A site that configures no issuer says "our numbers are unique". Where the PACS has one of them under
+several issuers, or with an issuer and without one, that is not so, and nobody can say whose the
+images are: nothing is served (SIA-16).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from cachetools import TLRUCache
+
+from sidecar.access.identity import PatientIdentifier
+from sidecar.access.wildcards import matches
+from sidecar.dicom.json_model import tag
+from sidecar.common.errors import BadGateway
+from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
+from sidecar.common.single_flight import SingleFlight
+from sidecar.common.slices import in_slices
+from sidecar.pacs.client import PacsClient
+from sidecar.pacs.ownership import owner_of
+from sidecar.dicomweb.paths import Query
+
+log = logging.getLogger(__name__)
+
+
+UNIQUE_SECONDS = 15
+"""How long a number counts as one person's after the PACS was asked: what comes later may be another's."""
+
+
+def is_generated(issuer: str, patterns: Sequence[str]) -> bool:
+    """Return whether the PACS made ``issuer`` up itself: it matches one of the configured patterns."""
+    return any(matches(pattern, issuer) for pattern in patterns)
+
+
+class Issuers:
+    """Asks the PACS under which issuers it has a number; at most ``max_entries`` answers are kept.
+
+    ``generated``: patterns (``*``, ``?``) of issuers that the PACS makes up itself; they count as
+    none. That a number is one person's is kept for ``ttl_seconds``, that it stands for several for
+    ``NEGATIVE_SECONDS`` at most.
+    """
+
+    def __init__(
+        self,
+        client: PacsClient,
+        *,
+        generated: Sequence[str] = (),
+        ttl_seconds: float = UNIQUE_SECONDS,
+        max_entries: int = 50_000,
+        invalidation: Invalidation | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._generated = tuple(generated)
+        self._has_joined = False
+        self._invalidation = invalidation or Invalidation()
+        self._flight: SingleFlight[str, bool] = SingleFlight(self._invalidation)
+        negative_seconds = min(ttl_seconds, NEGATIVE_SECONDS)
+        self._unique: TLRUCache[str, bool] = self._invalidation.cache(
+            TLRUCache(
+                max_entries,
+                ttu=lambda patient_id, unique, now: now + (ttl_seconds if unique else negative_seconds),
+                timer=clock,
+            ),
+            lambda patient_id: {patient_id},
+        )
+
+    async def check(self, known_as: Iterable[PatientIdentifier]) -> None:
+        """Raise ``BadGateway`` when a number without issuer stands for several people at the PACS."""
+        unknown = {known.patient_id for known in known_as if known.issuer is None}
+        answers = await asyncio.gather(*(self._is_unique(patient_id) for patient_id in sorted(unknown)))
+        if not all(answers):
+            raise BadGateway(
+                "The image archive has several people under this patient's number. The hospital's operators have been "
+                "told.",
+                reason="several_issuers",
+            )
+
+    async def _is_unique(self, patient_id: str) -> bool:
+        known = self._unique.get(patient_id)
+        if known is None:
+            known = await self._flight.run(patient_id, lambda: self._ask(patient_id))
+        return known
+
+    async def _ask(self, patient_id: str) -> bool:
+        generation = self._invalidation.generation
+        fields = ",".join(map(tag, ("PatientID", "IssuerOfPatientID")))
+        rows = await self._client.search(Query("studies"), [("PatientID", patient_id), ("includefield", fields)])
+        owners = await in_slices(map(owner_of, rows))
+        named = {owner.issuer for owner in owners if owner.patient_id == patient_id}
+        issuers = {self._counted(issuer) for issuer in named}
+        if len(issuers) > 1:
+            log.error(
+                "the PACS has one PatientID under several issuers: set the issuer in patients "
+                "(docs/configuration.md), or pacs.generated_issuers (docs/dcm4chee.md)",
+                extra={"reason": "several_issuers", "issuers": len(issuers)},
+            )
+        elif len(named) > 1:
+            self._log_joined(len(named))
+        if generation == self._invalidation.generation:
+            self._unique[patient_id] = len(issuers) <= 1
+        return len(issuers) <= 1
+
+    def _log_joined(self, count: int) -> None:
+        """Log, the first time, that a number counts as one person's by the patterns alone."""
+        if not self._has_joined:
+            self._has_joined = True
+            log.warning(
+                "the PACS has a PatientID under several issuers that pacs.generated_issuers lets count as none: it is "
+                "taken for one person's; this is logged once",
+                extra={"reason": "generated_issuers", "patterns": list(self._generated), "issuers": count},
+            )
+
+    def _counted(self, issuer: str | None) -> str | None:
+        return None if issuer is None or is_generated(issuer, self._generated) else issuer
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._flight.close()

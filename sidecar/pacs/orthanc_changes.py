@@ -1,0 +1,186 @@
+"""Following Orthanc's ``/changes`` (its REST API, not DICOMweb), so that what is remembered is dropped when it is old.
+
+Orthanc numbers what happens to its patients, studies, series and instances. We ask every few seconds for what came
+behind the number that we know, find out whose it was, and forget that patient's lists. What is deleted has no number:
+that shows in ``/statistics``, where fewer instances are than came. Whatever we cannot tell for sure (something was
+deleted, much happened at once, Orthanc began anew) makes us forget everybody's.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+
+from sidecar.dicom.character_sets import is_known_text
+from sidecar.common.fetch import FetchFailed, fetch
+
+log = logging.getLogger(__name__)
+
+PAGE = 200
+"""Changes that are looked at in one round; more of them make us forget everything."""
+LOOKUPS = 32
+"""Resources whose patient is asked for in one round; more of them make us forget everything."""
+LIMIT_BYTES = 2**20
+
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}", re.ASCII)
+_PATH = {
+    "Patient": "/patients/{}", "Study": "/studies/{}/patient", "Series": "/series/{}/patient",
+    "Instance": "/instances/{}/patient",
+}  # fmt: skip
+# Nothing that a search shows: a pause after the last image, an attachment.
+_OF_NO_MATTER = frozenset(
+    {"StablePatient", "StableStudy", "StableSeries", "UpdatedAttachment", "NewChildInstance", "CompletedSeries"}
+)
+
+
+class _Unclear(Exception):
+    """It cannot be told whose changes they are."""
+
+
+class Changes:
+    """Polls the Orthanc at ``root`` (without a slash at its end) every ``poll_seconds``.
+
+    ``forget(patient_ids)`` is told whose lists are old, ``None`` for everybody's. ``observe(kind, status, seconds)``
+    as ``PacsClient``'s, with the kind ``changes``.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        root: str,
+        forget: Callable[[frozenset[str] | None], None],
+        *,
+        poll_seconds: float,
+        timeout_seconds: float,
+        authorization: str | None = None,
+        observe: Callable[[str, str, float], None] = lambda kind, status, seconds: None,
+    ) -> None:
+        self._session = session
+        self._root = root
+        self._forget = forget
+        self._poll_seconds = poll_seconds
+        self._timeout_seconds = timeout_seconds
+        self._headers = {"Accept": "application/json"}
+        if authorization is not None:
+            self._headers["Authorization"] = authorization
+        self._observe = observe
+        self._last: int | None = None
+        self._instances = 0  # By the changes that we have seen.
+        self._counted = 0  # By Orthanc itself, when it was asked last.
+        self._failing = False
+
+    async def follow(self) -> None:
+        """Poll until cancelled. A failure is logged once, and made up for when Orthanc answers again."""
+        while True:
+            try:
+                await self.poll()
+            except Exception as failure:
+                reason = failure.reason if isinstance(failure, FetchFailed) else type(failure).__name__
+                detail = failure.detail if isinstance(failure, FetchFailed) else None
+                if not self._failing:
+                    log.error(
+                        "Orthanc's /changes cannot be read: lists are as old as fhir.search_cache_seconds",
+                        extra={"reason": reason, "detail": detail},
+                    )
+                self._failing = True
+                self._last = None  # Whatever it was, and whatever happens meanwhile: begin anew.
+            else:
+                if self._failing:
+                    log.info("Orthanc's /changes can be read again")
+                self._failing = False
+            await asyncio.sleep(self._poll_seconds)
+
+    async def poll(self) -> None:
+        """One round. Raises ``FetchFailed`` when Orthanc does not answer as Orthanc does; nothing is skipped then."""
+        if self._last is None:
+            await self._begin()
+            return
+        answer = await self._get(f"/changes?since={self._last}&limit={PAGE}")
+        last, changes = _number(answer, "Last"), answer.get("Changes")
+        if not isinstance(changes, list):
+            raise FetchFailed("wrong_shape")
+        try:
+            if answer.get("Done") is not True or last < self._last:
+                raise _Unclear
+            patients = await self._patients(changes)
+            came = sum(change.get("ChangeType") == "NewInstance" for change in changes)
+            if self._counted > self._instances + came:
+                raise _Unclear  # What was counted last time came by no change: somebody else deletes /changes.
+            instances = await self._count()
+            if instances < self._instances + came:
+                raise _Unclear  # Deleted. What came since we asked is among the next changes, so nothing hides it.
+        except _Unclear:
+            await self._begin()
+            return
+        self._last, self._instances, self._counted = last, self._instances + came, instances
+        if patients:
+            self._forget(patients)
+
+    async def _begin(self) -> None:
+        """Follow from now on; what is remembered may be old."""
+        last = _number(await self._get("/changes?last"), "Last")
+        self._instances = self._counted = await self._count()
+        self._last = last
+        self._forget(None)
+
+    async def _count(self) -> int:
+        return _number(await self._get("/statistics"), "CountInstances")
+
+    async def _patients(self, changes: list[Any]) -> frozenset[str]:
+        """The PatientIDs of what changed. Raises ``_Unclear``."""
+        asked: dict[str, None] = {}
+        before = self._last
+        for change in changes:
+            if not isinstance(change, dict) or not isinstance(change.get("ChangeType"), str):
+                raise _Unclear
+            if before is not None and change.get("Seq") != before + 1:
+                raise _Unclear  # A change is missing: what it was about has been deleted, and its changes with it.
+            before = change["Seq"]
+            path, identifier = _PATH.get(str(change.get("ResourceType"))), str(change.get("ID"))
+            if path is None or not _ID.fullmatch(identifier):
+                raise _Unclear
+            if change.get("ChangeType") not in _OF_NO_MATTER:
+                asked[path.format(identifier)] = None
+        if len(asked) > LOOKUPS:
+            raise _Unclear
+        return frozenset([await self._patient(path) for path in asked])
+
+    async def _patient(self, path: str) -> str:
+        try:
+            found = (await self._get(path)).get("MainDicomTags")
+        except FetchFailed as failure:
+            if failure.reason == "unexpected_status":  # Gone since.
+                raise _Unclear from None
+            raise
+        patient_id = found.get("PatientID") if isinstance(found, dict) else None
+        if not isinstance(patient_id, str) or not is_known_text(patient_id):
+            raise _Unclear
+        return patient_id.strip(" ")
+
+    async def _get(self, path: str) -> dict[str, Any]:
+        started, status = time.perf_counter(), "failed"
+        try:
+            answer = await fetch(
+                self._session, "GET", self._root + path, limit_bytes=LIMIT_BYTES,
+                timeout_seconds=self._timeout_seconds, headers=self._headers,
+            )  # fmt: skip
+            status = str(answer.status)
+        except FetchFailed as failure:
+            status = failure.reason
+            raise
+        finally:
+            self._observe("changes", status, time.perf_counter() - started)
+        if answer.status != 200:
+            raise FetchFailed("unexpected_status", f"status {answer.status}")
+        return answer.strict_json_object()
+
+
+def _number(answer: dict[str, Any], name: str) -> int:
+    found = answer.get(name)
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < 2**63:
+        raise FetchFailed("wrong_shape")
+    return found

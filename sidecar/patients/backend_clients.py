@@ -1,0 +1,191 @@
+"""What each backend client was given: ``access.clients`` -> facts for the decision (SIA-13).
+
+Patients are named in the configuration, in a file that is read anew when it changes, or by FHIR Groups of the EHR.
+Whatever cannot be read gives nothing: a client without patients may see nobody.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from cachetools import TLRUCache
+
+from sidecar.access.policy import Client
+from sidecar.access.rules import Conditions
+from sidecar.access.token import is_fhir_id
+from sidecar.common.errors import Unavailable
+from sidecar.common.fetch import Answer, FetchFailed
+from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
+from sidecar.common.single_flight import SingleFlight
+from sidecar.ehr.fhir_client import Credentials, read_resource
+from sidecar.patients.validity import is_current
+
+log = logging.getLogger(__name__)
+
+GROUP_BYTES = 64 * 1_048_576
+"""Most of a Group: some hundred thousand members."""
+FILE_BYTES = 64 * 1_048_576
+
+
+@dataclass(frozen=True, slots=True)
+class ClientEntry:
+    """One of ``access.clients``. ``groups``: FHIR ids of Groups."""
+
+    patients: frozenset[str] = frozenset()
+    patients_file: Path | None = None
+    groups: tuple[str, ...] = ()
+    studies: Conditions = field(default_factory=dict)
+    rules: bool = True
+
+
+class PatientsFile:
+    """A FHIR id on each line; empty lines and those that begin with ``#`` do not count."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._read: tuple[int, int, int] | None = None
+        self._patients: frozenset[str] = frozenset()
+
+    def patients(self) -> frozenset[str]:
+        """Return whom it lists now; nobody when it cannot be read or has a line that is no FHIR id."""
+        try:
+            stat = self._file.stat()
+            version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            if version != self._read:
+                self._patients = self._parse(stat.st_size)
+                self._read = version
+        except (OSError, ValueError) as error:
+            self._patients, self._read = frozenset(), None
+            detail = error.strerror if isinstance(error, OSError) else str(error)
+            log.error("a client's patients_file cannot be used: it may see nobody", extra={"detail": detail})
+        return self._patients
+
+    def _parse(self, size: int) -> frozenset[str]:
+        if size > FILE_BYTES:
+            raise ValueError("it is too large")
+        lines = [line.strip() for line in self._file.read_text("utf-8").splitlines()]
+        found = [line for line in lines if line and not line.startswith("#")]
+        if not all(map(is_fhir_id, found)):
+            raise ValueError("a line is no FHIR id")
+        return frozenset(found)
+
+
+class Groups:
+    """Members of FHIR Groups at the EHR (https://hl7.org/fhir/R4/group.html), each kept for ``cache_ttl_seconds``.
+
+    A Group of nobody is kept for ``NEGATIVE_SECONDS`` at most.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        fhir_url: str,
+        credentials: Credentials,
+        *,
+        timeout_seconds: float,
+        cache_ttl_seconds: float = 300,
+        invalidation: Invalidation | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._now = now
+        self._session = session
+        self._fhir_url = fhir_url
+        self._credentials = credentials
+        self._timeout_seconds = timeout_seconds
+        self._invalidation = invalidation or Invalidation()
+        self._flight: SingleFlight[str, frozenset[str]] = SingleFlight(self._invalidation)
+        negative_seconds = min(cache_ttl_seconds, NEGATIVE_SECONDS)
+        self._kept: TLRUCache[str, frozenset[str]] = self._invalidation.cache_of_others(
+            TLRUCache(
+                1_000,
+                ttu=lambda group, found, now: now + (cache_ttl_seconds if found else negative_seconds),
+                timer=clock,
+            )
+        )
+
+    async def members(self, group: str) -> frozenset[str]:
+        """Return the FHIR ids of the Group's active patients. Raises ``Unavailable`` (503) when it cannot be read."""
+        kept = self._kept.get(group)
+        return kept if kept is not None else await self._flight.run(group, lambda: self._look_up(group))
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._flight.close()
+
+    async def _look_up(self, group: str) -> frozenset[str]:
+        generation = self._invalidation.generation
+        try:
+            answer = await read_resource(
+                self._session, f"{self._fhir_url}/Group/{group}", self._credentials,
+                timeout_seconds=self._timeout_seconds, limit_bytes=GROUP_BYTES,
+            )  # fmt: skip
+            if answer.status in (404, 410):
+                log.error("a client's Group does not exist at the EHR: it gives nobody")
+                found: frozenset[str] = frozenset()
+            elif answer.status != 200:
+                raise FetchFailed("unexpected_status", f"status {answer.status}")
+            else:
+                found = await answer.read(lambda whole: self._patients(whole, group))
+        except FetchFailed as failure:
+            log.error("a client's Group cannot be read", extra={"reason": failure.reason, "detail": failure.detail})
+            raise Unavailable(
+                "The list of this client's patients cannot be read now; try again.", reason="group_" + failure.reason
+            ).because(failure.detail) from None
+        if generation == self._invalidation.generation:
+            self._kept[group] = found
+        return found
+
+    def _patients(self, answer: Answer, group: str) -> frozenset[str]:
+        resource = answer.strict_json_object()
+        if resource.get("resourceType") != "Group" or resource.get("id") != group:
+            raise FetchFailed("wrong_resource")
+        members, now = resource.get("member", []), self._now()
+        # A Group that is not actual describes whom it is meant for, and has no members (R4 grp-1).
+        is_in_use = all(resource.get(name, True) is True for name in ("active", "actual"))
+        if not isinstance(members, list) or not is_in_use:
+            return frozenset()
+        return frozenset(one for member in members if (one := self._patient(member, now)) is not None)
+
+    def _patient(self, member: Any, now: datetime) -> str | None:
+        """The FHIR id of a member who is a patient of this EHR and still belongs to the Group."""
+        if not isinstance(member, dict) or member.get("inactive", False) is not False:
+            return None
+        if not is_current(member.get("period"), now):
+            return None
+        entity = member.get("entity")
+        reference = entity.get("reference") if isinstance(entity, dict) else None
+        if not isinstance(reference, str):
+            return None
+        kind, _, patient = reference.removeprefix(self._fhir_url + "/").partition("/")
+        return patient if kind == "Patient" and is_fhir_id(patient) else None
+
+
+class BackendClients:
+    """The entries by client_id."""
+
+    def __init__(self, entries: Mapping[str, ClientEntry], groups: Groups) -> None:
+        self._entries = dict(entries)
+        self._files = {
+            client_id: PatientsFile(entry.patients_file)
+            for client_id, entry in entries.items()
+            if entry.patients_file is not None
+        }
+        self._groups = groups
+
+    async def client(self, client_id: str | None) -> Client | None:
+        """Return what a client was given, ``None`` for one that nobody knows. Raises ``Unavailable`` (503)."""
+        entry = self._entries.get(client_id or "")
+        if entry is None or client_id is None:
+            return None
+        patients = entry.patients
+        if client_id in self._files:
+            patients |= self._files[client_id].patients()
+        for group in entry.groups:
+            patients |= await self._groups.members(group)
+        return Client(patients, entry.studies, entry.rules)

@@ -1,0 +1,236 @@
+"""Mapping ``ehr``: read ``Patient/<id>`` at the EHR and pick its identifiers by system (SIA-17)."""
+
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+from cachetools import TLRUCache, TTLCache
+
+from sidecar.access.identity import PatientIdentifier
+from sidecar.access.token import is_fhir_id
+from sidecar.common.errors import BadGateway, Forbidden, Unavailable
+from sidecar.common.fetch import Answer, FetchFailed
+from sidecar.common.invalidation import FRESH_SECONDS, NEGATIVE_SECONDS, Invalidation
+from sidecar.common.single_flight import SingleFlight
+from sidecar.ehr.fhir_client import Credentials, read_resource
+from sidecar.patients.validity import is_current
+
+log = logging.getLogger(__name__)
+
+_MISFITS = frozenset({"wrong_shape", "wrong_resource"})
+"""What asking again does not mend."""
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PATIENT = re.compile(r"/Patient/([^/]+)(?:/_history/[^/]+)?/?")
+_USES = frozenset({"usual", "official", "temp", "secondary"})
+"""R4 identifier-use, but for ``old``: such a number may have been given to somebody else since."""
+
+
+class NotInUse(Exception):
+    """A record that is not to be used: ``reason`` and ``text`` are for the app, ``log`` for operators."""
+
+    reason = "patient_inactive"
+    text = "The hospital's record of this patient is not in use."
+    log = "the EHR's Patient is not active: its token gets nothing until the record is in use again"
+
+
+class PatientMerged(NotInUse):
+    """The EHR answers with another record than the one that was asked for, or says that another one replaces it."""
+
+    reason = "patient_merged"
+    text = (
+        "The hospital has merged this patient's record into another one. "
+        "Log in again, so that the app gets the record that is in use now."
+    )
+    log = (
+        "the EHR answers a Patient by another record: it was merged, and its token gets nothing "
+        "until the patient logs in again"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the EHR said of a patient; ``refused``: why nobody may use this record."""
+
+    identifiers: frozenset[PatientIdentifier]
+    refused: NotInUse | None = None
+
+
+class EhrMapping:
+    """Reads the Patient and maps ``identifier[].system`` by ``issuers``: system -> IssuerOfPatientID or ``None``.
+
+    Answers are kept for ``cache_ttl_seconds``, at most ``max_entries``; one without identifiers for
+    ``NEGATIVE_SECONDS`` at most. A patient whom the EHR does not know has no identifiers.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        fhir_url: str,
+        issuers: Mapping[str, str | None],
+        credentials: Credentials,
+        *,
+        timeout_seconds: float,
+        cache_ttl_seconds: float = 300,
+        max_entries: int = 50_000,
+        invalidation: Invalidation | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._now = now
+        self._session = session
+        self._fhir_url = fhir_url
+        self._issuers = dict(issuers)
+        self._credentials = credentials
+        self._timeout_seconds = timeout_seconds
+        self._invalidation = invalidation or Invalidation()
+        self._flight: SingleFlight[str, _Known] = SingleFlight(self._invalidation)
+        negative_seconds = min(cache_ttl_seconds, NEGATIVE_SECONDS)
+        self._known: TLRUCache[str, _Known] = self._invalidation.cache_of_others(
+            TLRUCache(
+                max_entries,
+                ttu=lambda patient, known, now: now + (cache_ttl_seconds if known.identifiers else negative_seconds),
+                timer=clock,
+            )
+        )
+        self._refreshed: TTLCache[str, bool] = self._invalidation.cache_of_others(
+            TTLCache(max_entries, ttl=FRESH_SECONDS, timer=clock)
+        )
+
+    async def identifiers(self, patient: str, *, fresh: bool = False) -> frozenset[PatientIdentifier]:
+        """Return every identifier of the patient (FHIR id) that the PACS may know, possibly none.
+
+        ``fresh``: not what is kept, unless that was asked for so a moment ago (``FRESH_SECONDS``). Raises
+        ``Unavailable`` (503) when the EHR does not answer usefully, ``BadGateway`` (502) when it refuses us or says
+        what is no Patient of this id, ``Forbidden`` (403) when the patient's record was merged into another one or is
+        not active.
+        """
+        known = self._known.get(patient)
+        if fresh and patient not in self._refreshed:
+            self._refreshed[patient] = True
+            known = None
+        if known is None:
+            known = await self._flight.run(patient, lambda: self._look_up(patient))
+        if known.refused is not None:
+            raise Forbidden(known.refused.text, reason=known.refused.reason)
+        return known.identifiers
+
+    def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:
+        """What an identifier of a FHIR search is at the PACS; without ``system`` one of any that is configured."""
+        return frozenset(
+            PatientIdentifier(value, issuer) for known, issuer in self._issuers.items() if system in (None, known)
+        )
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._flight.close()
+
+    async def _look_up(self, patient: str) -> _Known:
+        generation = self._invalidation.generation
+        try:
+            answer = await read_resource(
+                self._session, f"{self._fhir_url}/Patient/{patient}", self._credentials,
+                timeout_seconds=self._timeout_seconds,
+            )  # fmt: skip
+            found = _Known(await answer.read(lambda whole: self._identifiers(whole, patient)))
+        except NotInUse as refused:
+            log.warning(refused.log, extra={"reason": refused.reason})
+            found = _Known(frozenset(), refused.with_traceback(None))
+        except FetchFailed as failure:
+            log.error("the EHR's Patient cannot be read", extra={"reason": failure.reason, "detail": failure.detail})
+            if failure.reason in _MISFITS:
+                raise BadGateway(
+                    "The hospital's patient record cannot be used here. The operators of this server have been told.",
+                    reason="patient_" + failure.reason,
+                ) from None
+            raise Unavailable(
+                "The hospital's patient record cannot be read now; try again.", reason="patient_" + failure.reason
+            ).because(failure.detail) from None
+        if generation == self._invalidation.generation:
+            self._known[patient] = found
+        return found
+
+    def _identifiers(self, answer: Answer, patient: str) -> frozenset[PatientIdentifier]:
+        if answer.status in (401, 403):
+            log.error(
+                "the EHR refused our own credentials for reading Patient: check patients.client",
+                extra={"reason": "patient_refused", "upstream_status": answer.status},
+            )
+            raise BadGateway(
+                "This server may not read the hospital's patient record. Its operators have been told.",
+                reason="patient_refused",
+            )
+        if answer.status in (404, 410):
+            return frozenset()
+        if answer.status in _REDIRECTS and self._leads_to_another(answer.headers.get("Location", ""), patient):
+            raise PatientMerged
+        if answer.status != 200:
+            raise FetchFailed("unexpected_status", f"status {answer.status}")
+        return self.pick(answer.strict_json_object(), patient)
+
+    def _leads_to_another(self, location: str, patient: str) -> bool:
+        """Whether a redirect names another Patient. It is not followed: the token is for nobody else."""
+        try:
+            path = urlsplit(urljoin(f"{self._fhir_url}/Patient/{patient}", location)).path
+        except ValueError:
+            return False
+        found = _PATIENT.fullmatch(path[max(0, path.rfind("/Patient/")) :])
+        return found is not None and _is_another(found[1], patient)
+
+    def pick(self, resource: dict[str, Any], patient: str) -> frozenset[PatientIdentifier]:
+        """Return the identifiers of a Patient resource.
+
+        Raises ``PatientMerged`` for another Patient, and for one that another one replaces (R4 Patient.link: it "must
+        no longer be used"), ``NotInUse`` for one that is not active. Raises ``FetchFailed`` for what is no Patient
+        that can be read. Identifiers count in their period alone, and not with ``use`` old.
+        """
+        _check_in_use(resource, patient)
+        listed = resource.get("identifier", [])
+        if not isinstance(listed, list):
+            raise FetchFailed("wrong_shape")
+        found, now = set(), self._now()
+        for entry in listed:
+            if not isinstance(entry, dict) or not _is_valid(entry, now):
+                continue
+            system, value = entry.get("system"), entry.get("value")
+            if not isinstance(value, str) or not isinstance(system, str) or system not in self._issuers:
+                continue
+            identifier = PatientIdentifier(value, self._issuers[system])
+            if identifier.is_searchable():
+                found.add(identifier)
+            else:
+                log.warning("an identifier of the EHR cannot be searched for exactly and is left out")
+        return frozenset(found)
+
+
+def _check_in_use(resource: Mapping[str, Any], patient: str) -> None:
+    """Raise unless it is the Patient of this id, and the record that is in use; see ``EhrMapping.pick``."""
+    if resource.get("resourceType") != "Patient":
+        raise FetchFailed("wrong_resource")
+    if resource.get("id") != patient:
+        raise PatientMerged if _is_another(resource.get("id"), patient) else FetchFailed("wrong_resource")
+    links, active = resource.get("link", []), resource.get("active", True)
+    if not isinstance(links, list) or not isinstance(active, bool):
+        raise FetchFailed("wrong_shape")
+    if not all(isinstance(link, dict) and isinstance(link.get("type"), str) for link in links):
+        raise FetchFailed("wrong_shape")
+    if any(link["type"] == "replaced-by" for link in links):
+        raise PatientMerged
+    if not active:
+        raise NotInUse
+
+
+def _is_valid(identifier: Mapping[str, Any], now: datetime) -> bool:
+    """Whether an Identifier is in use (R4 datatypes.html#Identifier): by ``use``, a known code, and in its period."""
+    use = identifier.get("use", "usual")
+    return isinstance(use, str) and use in _USES and is_current(identifier.get("period"), now)
+
+
+def _is_another(found: object, patient: str) -> bool:
+    """Whether it is the FHIR id of another record."""
+    return isinstance(found, str) and is_fhir_id(found) and found != patient

@@ -1,0 +1,247 @@
+"""YAML files + ``SIDECAR_…`` environment -> ``Settings``, or one clear line per problem."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+
+from sidecar.settings.document import Settings
+
+PREFIX = "SIDECAR_"
+
+_MESSAGES = {
+    "dict_type": "must be a mapping",
+    "list_type": "must be a list",
+    "missing": "is required",
+    "model_attributes_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "too_short": "needs at least one",
+    "string_type": "must be text, in quotes when it looks like a number or a date",
+    "union_tag_not_found": "is required",
+}
+"""Of pydantic's kinds of errors: what a person who writes YAML understands at once."""
+
+_REMOVED = {"capabilities.recheck_seconds": "unknown key: it is no more; take it away"}
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; ``problems`` has one printable line for each reason, without any value."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = [_printable(problem) for problem in problems]
+        super().__init__("\n".join(self.problems))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without aliases, with keys that are text and stand once: nothing in it has two readings."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise _refused("aliases are not supported; quote a text that begins with *", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:str":
+                raise _refused("a key must be text; quote one that looks like something else", key.start_mark)
+            if key.value in seen:
+                raise _refused(f"{key.value} stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            # PyYAML lets out whatever its scalars meet: 2001-99-99, !!int x, !!bool x, numbers of 5,000 digits.
+            raise _refused("a value that is none of its type; quote it if it is text", node.start_mark) from None
+
+    def refuse_tag(self, node: yaml.Node) -> Any:
+        """Raise: PyYAML's own message quotes the tag, which may be a password."""
+        raise _refused("unknown tag; quote a text that begins with !", node.start_mark)
+
+
+_Loader.add_constructor(None, _Loader.refuse_tag)
+
+
+def _refused(why: str, mark: yaml.Mark | None) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, why, mark)
+
+
+def load_settings(files: Sequence[Path], environment: Mapping[str, str]) -> Settings:
+    """Return the settings of the files, later ones over earlier ones, and the environment over them all.
+
+    ``SIDECAR_PACS__URL=…`` sets ``pacs.url``; a value is read as YAML. Raises ``ConfigurationError``.
+    """
+    document: dict[str, Any] = {}
+    sources: dict[tuple[str, ...], str] = {}
+    problems: list[str] = []
+    for file in files:
+        try:
+            _merge(document, _read(file), str(file), sources, ())
+        except ConfigurationError as error:
+            problems += error.problems
+    for name, value in sorted(environment.items()):
+        if name.startswith(PREFIX) and "__" in name:
+            path = tuple(name.removeprefix(PREFIX).lower().split("__"))
+            _merge(document, _nested(path, _scalar(path, value)), f"environment {name}", sources, ())
+    if problems:
+        raise ConfigurationError(problems)
+    try:
+        return Settings.model_validate(document)
+    except ValidationError as error:
+        default = " + ".join(str(file) for file in files) or "configuration"
+        lines = [_line(one, document, sources, default) for one in error.errors()]
+        raise ConfigurationError(list(dict.fromkeys(lines))) from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        loaded = _parse(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError([f"{file}: cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigurationError([f"{file}: is not UTF-8 text"]) from None
+    except _NotYaml as error:
+        raise ConfigurationError([f"{file}: {error}"]) from None
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise ConfigurationError([f"{file}: must be a mapping of sections such as pacs and ehr"])
+    return loaded
+
+
+class _NotYaml(Exception):
+    """The message says where and why, without any value."""
+
+
+def _parse(text: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    except RecursionError:
+        raise _NotYaml("is nested too deeply") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        # What follows "handle" is quoted from the file.
+        what = str(getattr(error, "problem", None) or "a character that is not allowed").partition(" handle ")[0]
+        prefix = "" if isinstance(error, yaml.constructor.ConstructorError) else "is not YAML: "
+        raise _NotYaml(where + prefix + what) from None
+
+
+def _merge(
+    into: dict[str, Any], new: Mapping[str, Any], source: str, sources: dict[tuple[str, ...], str],
+    path: tuple[str, ...],
+) -> None:  # fmt: skip
+    for key, value in new.items():
+        here = (*path, str(key))
+        old = into.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            sources[here] += f" + {source}"
+            _merge(old, value, source, sources, here)
+        elif isinstance(value, dict):
+            into[key] = {}
+            sources[here] = source
+            _merge(into[key], value, source, sources, here)
+        else:
+            into[key] = value
+            sources[here] = source
+
+
+def _nested(path: Sequence[str], value: Any) -> dict[str, Any]:
+    for key in reversed(path):
+        value = {key: value}
+    return dict(value)
+
+
+def _scalar(path: Sequence[str], value: str) -> Any:
+    """Lists, mappings, null, true, false as YAML; anything else is the text itself, and a secret is always that."""
+    if _is_secret(path):
+        return value
+    if value[:1] in ("[", "{") or value in ("null", "true", "false"):
+        try:
+            return _parse(value)
+        except _NotYaml:
+            return value
+    return value
+
+
+def _line(
+    error: ErrorDetails, document: Mapping[str, Any], sources: Mapping[tuple[str, ...], str], default: str
+) -> str:
+    kind = error["type"]
+    path = _written_path(error["loc"], document)
+    source = next((sources[path[:end]] for end in range(len(path), 0, -1) if path[:end] in sources), default)
+    message = _MESSAGES.get(kind) or error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if kind.startswith("union_tag"):
+        path = (*path, "method")
+    if kind == "union_tag_invalid":  # pydantic's own text quotes the value.
+        message = f"must be one of {error['ctx']['expected_tags']}"
+    if path and path[-1] == "[key]":  # A name in a mapping that has certain names alone.
+        path, message = path[:-1], f"unknown key (known here: {error.get('ctx', {}).get('expected', '')})"
+    if kind == "extra_forbidden":
+        message = _REMOVED.get(".".join(path)) or "unknown key" + _suggestion(path, document)
+    return f"{source}: {'.'.join(path) or '(top)'}: {message}"
+
+
+def _written_path(location: tuple[int | str, ...], document: Any) -> tuple[str, ...]:
+    """The path as the file has it: pydantic puts the tag of a union (``client_secret_basic``) in between."""
+    path: list[str] = []
+    here: Any = document
+    for step in location:
+        if isinstance(here, dict) and step not in here and here.get("method") == step:
+            continue
+        path.append(str(step))
+        if isinstance(here, dict):
+            here = here.get(step)
+        elif isinstance(here, list) and isinstance(step, int) and step < len(here):
+            here = here[step]
+    return tuple(path)
+
+
+def _suggestion(path: Sequence[str], document: Mapping[str, Any]) -> str:
+    section: Any = document
+    for step in path[:-1]:
+        section = section[int(step) if isinstance(section, list) else step]
+    known: set[str] = set()
+    for model in _models_at(path[:-1]):
+        fields = model.model_fields
+        if "method" not in fields or section.get("method") in get_args(fields["method"].annotation):
+            known.update(fields)
+    near = difflib.get_close_matches(path[-1], known, 1)
+    did_you_mean = f"; did you mean {near[0]}?" if near else ""
+    return did_you_mean + (f" (known here: {', '.join(sorted(known))})" if known else "")
+
+
+def _is_secret(path: Sequence[str]) -> bool:
+    fields = [model.model_fields[path[-1]] for model in _models_at(path[:-1]) if path[-1] in model.model_fields]
+    return any(SecretStr in _classes(field.annotation) for field in fields)
+
+
+def _models_at(path: Sequence[str]) -> list[type[BaseModel]]:
+    """The models that a place in the document may have: all variants when it is a union."""
+    models: list[type[BaseModel]] = [Settings]
+    for step in path:
+        if step.isdigit() or not any(step in one.model_fields for one in models):  # a place in a list, or in a mapping
+            continue
+        found = [_classes(one.model_fields[step].annotation) for one in models if step in one.model_fields]
+        models = [one for several in found for one in several if issubclass(one, BaseModel)]
+    return models
+
+
+def _classes(annotation: Any) -> list[type]:
+    """Every class that an annotation names."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        return [annotation]
+    return [found for one in get_args(annotation) for found in _classes(one)]
+
+
+def _printable(text: str) -> str:
+    """One line: control characters, as a key may have them, are written as escapes."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

@@ -1,0 +1,137 @@
+"""Access tokens that are signed JWTs, validated here (RFC 9068, RFC 8725; SIA-10 "locally verified signed tokens").
+
+Cheap and without a call, but a token that was revoked is good until it expires: nobody tells us.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+from sidecar.access.reasons import Reason
+from sidecar.access.token import Token
+from sidecar.common.errors import Unavailable
+from sidecar.tokens.claims import Expected, WrongShape, is_access_token_type, token_of
+from sidecar.tokens.rejection import TokenRejected
+from sidecar.tokens.signatures import NotSigned, Signatures, media_type_of
+
+log = logging.getLogger(__name__)
+
+Validate = Callable[[str], Awaitable[Token | None]]
+
+
+class LocalValidation:
+    """Validates JWTs of ``issuer()`` for the audiences in ``expected``.
+
+    ``token_type``: what ``typ`` in the header must be (``at+jwt`` is RFC 9068's), ``None``: ``JWT`` or nothing, which
+    say no kind, will do as well. ``observe(outcome)`` takes ``active``, ``inactive``, a reason of ``INVALID_TOKEN``,
+    ``wrong_shape`` and ``unavailable``.
+    """
+
+    def __init__(
+        self,
+        signatures: Signatures,
+        issuer: Callable[[], Awaitable[str]],
+        expected: Expected,
+        *,
+        token_type: str | None = None,
+        observe: Callable[[str, float], None] = lambda outcome, seconds: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if not expected.audience:
+            raise ValueError("without an audience an ID token would pass for an access token")
+        self._signatures = signatures
+        self._issuer = issuer
+        self._expected = expected
+        self._type = token_type
+        self._observe = observe
+        self._clock = clock
+
+    async def validate(self, token: str) -> Token | None:
+        """Return the token's facts, ``None`` when it says that it is not active.
+
+        Raises ``TokenRejected`` when it is not good here, ``Unavailable`` (503) without keys, and ``BadGateway`` (502)
+        for one that is well signed and cannot be used.
+        """
+        started = time.perf_counter()
+        try:
+            found = await self._validate(token)
+        except TokenRejected as rejected:
+            self._observe(rejected.reason.value, time.perf_counter() - started)
+            rejected.log(log)
+            raise
+        except WrongShape as wrong:
+            # Its signature is good: the authorization server means it, and tokens.claims does not fit.
+            self._observe("wrong_shape", time.perf_counter() - started)
+            text = "an access token has a wrong shape: check tokens.claims"
+            raise wrong.problem("token_wrong_shape", log, text) from None
+        except Unavailable:
+            self._observe("unavailable", time.perf_counter() - started)
+            raise
+        self._observe("active" if found else "inactive", time.perf_counter() - started)
+        return found
+
+    async def _validate(self, token: str) -> Token | None:
+        try:
+            header, claims = await self._signatures.verify(token)
+        except NotSigned as wrong:
+            raise TokenRejected(
+                Reason.UNVERIFIED_TOKEN, "its signature", expected="good", received=f"not ({wrong.why})"
+            ) from None
+        self._check_header(header)
+        if claims.get("active", True) is not True:
+            return None
+        issuer, now = await self._issuer(), self._clock()
+        if claims.get("iss") != issuer:
+            raise TokenRejected(Reason.WRONG_ISSUER, "iss", expected=issuer, received=claims.get("iss"))
+        issued_at = claims.get("iat", 0)
+        if isinstance(issued_at, bool) or not isinstance(issued_at, int | float):
+            raise WrongShape("iat")
+        if not issued_at <= now + self._expected.leeway_seconds:
+            raise TokenRejected(Reason.NOT_YET_VALID, "iat", expected=f"{now:.0f} or before", received=issued_at)
+        return token_of({**claims, "active": True}, self._expected, now=now)
+
+    def _check_header(self, header: dict[str, Any]) -> None:
+        """Raise ``TokenRejected`` unless ``typ`` is what an access token has (RFC 8725 3.11, RFC 9068 2.1)."""
+        kind = media_type_of(header)
+        if self._type is not None:
+            is_right = kind == self._type
+        else:
+            is_right = header.get("typ") is None or kind == "jwt" or is_access_token_type(kind)
+        if not is_right:
+            raise TokenRejected(
+                Reason.WRONG_TOKEN_TYPE,
+                "typ in its header",
+                expected=self._type or "an access token's",
+                received=header.get("typ"),
+            )
+
+
+class LocalThenIntrospection:
+    """Refuses by itself what is not good, and has the rest introspected: junk tokens cost the EHR nothing."""
+
+    def __init__(self, local: Validate, introspect: Validate) -> None:
+        self._local = local
+        self._introspect = introspect
+
+    async def validate(self, token: str) -> Token | None:
+        """Return what introspection says, ``None`` unless both say that the token is good.
+
+        Raises what they raise, and ``TokenRejected`` when they speak of different patients or clients.
+        """
+        local = await self._local(token)
+        if local is None:
+            return None
+        found = await self._introspect(token)
+        if found is None:
+            return None
+        for name in ("patient", "client_id"):
+            one, other = getattr(local, name), getattr(found, name)
+            if one is not None and other is not None and one != other:
+                log.error(
+                    "an access token and its introspection name different patients or clients",
+                    extra={"reason": Reason.CONTRADICTORY_TOKEN.value, "claim": name},
+                )
+                raise TokenRejected(Reason.CONTRADICTORY_TOKEN)
+        return replace(found, expires_at=min(local.expires_at, found.expires_at))

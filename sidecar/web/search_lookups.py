@@ -1,0 +1,58 @@
+"""What a search has to know of studies beyond their rows: asked of the archive only when it is asked for."""
+
+from collections.abc import Sequence
+
+from sidecar.dicom.json_model import Row, texts
+from sidecar.common.errors import BadRequest
+from sidecar.dicom.uid import is_uid
+from sidecar.fhir.imaging_study import UID_SYSTEM, study_uid
+from sidecar.fhir.search import Search
+from sidecar.fhir.select import Details
+from sidecar.fhir.token_search import TokenFilter
+from sidecar.authorization.visible_studies import PatientView
+
+_OF_INSTANCES = {"instance": "SOPInstanceUID", "dicom-class": "SOPClassUID"}
+_UID_SYSTEMS = (None, UID_SYSTEM, "urn:ietf:rfc:3986")
+
+MAXIMUM_QUESTIONS = 1_000
+"""Studies times UIDs that one search may have the archive asked for."""
+
+
+class TooCostly(BadRequest):
+    """The search would cost the archive too much: 400."""
+
+    code = "too-costly"
+
+
+async def search_details(
+    search: Search,
+    rows: Sequence[Row],
+    view: PatientView,
+    endpoint: str | None,
+) -> Details:
+    """Return what ``search`` needs of those study ``rows`` of the ``view`` that can still pass.
+
+    ``endpoint``: the id of the patient's Endpoint. Raises ``TooCostly``.
+    """
+    names = search.names()
+    wants_series = bool(names & {"bodysite", "series"}) or (
+        "modality" in names and not all(texts(row, "ModalitiesInStudy") for row in rows)
+    )
+    uids = [study_uid(row) for row in rows]
+    asked = {one: _uids(one) for one in search.tokens if one.name in _OF_INSTANCES}
+    if len(uids) * sum(map(len, asked.values())) > MAXIMUM_QUESTIONS:
+        raise TooCostly("The search asks for too many UIDs in too many studies; narrow it.", reason="too_costly")
+    series = await view.series_of(uids) if wants_series else {}
+    holding = {}
+    for one, wanted in asked.items():
+        found: set[str] = set()
+        for uid in wanted:
+            found |= await view.holding(_OF_INSTANCES[one.name], uid, uids)
+        holding[one] = frozenset(found)
+    return Details(series, holding, endpoint)
+
+
+def _uids(wanted: TokenFilter) -> list[str]:
+    """The UIDs that are meant, each once."""
+    meant = (one.code for one in wanted.alternatives if one.system in _UID_SYSTEMS)
+    return list(dict.fromkeys(uid for uid in meant if is_uid(uid)))

@@ -1,0 +1,397 @@
+"""From the spool to a repository that is down, slow, picky or confused: everything, once, in order (SIA-60)."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from sidecar.audit import delivery as module
+from sidecar.audit.delivery import Delivery
+from sidecar.telemetry.metrics import Metrics
+from sidecar.audit.repository import Repository
+from sidecar.audit.spool import REJECTED, Spool
+from sidecar.audit.spool_reader import SpoolReader
+from tests.telemetry.fhir_repository import FhirRepository
+from tests.waiting import WAIT_SECONDS, wait_until_async
+
+
+class Line:
+    """A spool and what delivers from it."""
+
+    def __init__(self, folder: Path, url: str, session: aiohttp.ClientSession, *, batch: int = 100, **how: Any) -> None:
+        self.metrics = Metrics("0")
+        self.metrics.begin_audit("fhir")
+        self.repository = Repository(session, url, **how)
+        self.delivery = Delivery(SpoolReader(folder), self.repository, self.metrics, batch=batch)
+        self.spool = Spool(folder, max_bytes=2**30, wake=self.delivery.wake, observe=self.metrics.observe_audit)
+
+    def tell(self, numbers: range) -> None:
+        for number in numbers:
+            event = {"resourceType": "AuditEvent", "recorded": "2026-01-01T00:00:00.000+00:00", "number": number}
+            self.spool.write(json.dumps(event).encode() + b"\n")
+
+    def value(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value("smart_imaging_" + name, labels) or 0.0
+
+    def outcome(self, outcome: str) -> float:
+        return self.value("audit_events_total", sink="fhir", outcome=outcome)
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FIRST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(module, "_COUNT_SECONDS", 0.0)
+    monkeypatch.setattr(module, "FINISH_SECONDS", 60)
+
+
+@asynccontextmanager
+async def line_to(
+    folder: Path, repository: FhirRepository, *, port: int = 0, **how: Any
+) -> AsyncIterator[Line]:  # fmt: skip
+    async with repository.running(port) as url, aiohttp.ClientSession() as session:
+        line = Line(folder, url, session, **how)
+        async with line.delivery.running():
+            yield line
+        line.spool.close()
+
+
+def numbers(repository: FhirRepository) -> list[int]:
+    return [event["number"] for event in repository.events]
+
+
+def out_of_order(found: list[int]) -> int:
+    """How many must be left out for the others to be in order."""
+    longest: list[int] = []
+    for at, number in enumerate(found):
+        longest.append(1 + max((longest[before] for before in range(at) if found[before] < number), default=0))
+    return len(found) - max(longest, default=0)
+
+
+async def test_batches_in_order(tmp_path: Path) -> None:
+    repository = FhirRepository()
+    repository.seconds = 0.02
+    async with line_to(tmp_path, repository, batch=40, authorization=lambda: "Bearer secret") as line:
+        line.tell(range(1))
+        await wait_until_async("a request", lambda: repository.requests)
+        line.tell(range(1, 100))
+        await wait_until_async("events", lambda: len(repository.events), lambda found: found == 100)
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 100)
+    assert numbers(repository) == list(range(100))
+    assert [path for _, path, _ in repository.requests] == ["/fhir/AuditEvent", "/fhir", "/fhir", "/fhir"]
+    assert {authorization for _, _, authorization in repository.requests} == {"Bearer secret"}
+
+
+async def test_a_repository_that_is_down_for_long_loses_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What waits is seen, and said once; then all comes in order."""
+    repository = FhirRepository()
+    repository.status = 503
+    async with line_to(tmp_path, repository) as line:
+        line.tell(range(250))
+        # Said behind the first few requests only: they get smaller, with no pause between them.
+        await wait_until_async('"audit events wait" in caplog.text', lambda: "audit events wait" in caplog.text)
+        assert line.value("audit_queue_length") == 250
+        assert line.value("audit_queue_age_seconds") > 1_000_000
+        assert line.outcome("undelivered") > 4
+        repository.status = None
+        await wait_until_async("events", lambda: len(repository.events), lambda found: found == 250)
+        await wait_until_async("audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0)
+        assert line.value("audit_queue_age_seconds") == 0
+    assert numbers(repository) == list(range(250))
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == [
+        "audit events wait: the repository does not take them", "the audit repository takes events again",
+    ]  # fmt: skip
+
+
+async def test_what_is_left_at_the_end_is_told_by_the_next_process(tmp_path: Path) -> None:
+    repository = FhirRepository()
+    repository.status = 500
+    async with line_to(tmp_path, repository) as line:
+        line.tell(range(30))
+    repository.status = None
+    async with line_to(tmp_path, repository) as line:
+        line.tell(range(30, 31))
+        await wait_until_async("events", lambda: len(repository.events), lambda found: found == 31)
+    assert numbers(repository) == list(range(31))
+
+
+async def test_the_end_waits_for_what_can_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few seconds: a pod's disk may go with it."""
+    monkeypatch.setattr(module, "FINISH_SECONDS", 30)
+    repository = FhirRepository()
+    repository.seconds = 0.1
+    async with line_to(tmp_path, repository, batch=10) as line:
+        line.tell(range(50))
+    assert numbers(repository) == list(range(50))
+
+
+async def test_but_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FINISH_SECONDS", 1)
+    repository = FhirRepository()
+    repository.seconds = 3_600
+    async with asyncio.timeout(WAIT_SECONDS), line_to(tmp_path, repository) as line:
+        line.tell(range(2))
+        await wait_until_async("a request", lambda: repository.requests)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 100])
+async def test_what_the_repository_will_never_take_holds_nothing_up(
+    tmp_path: Path, batch: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is kept where people look, and an alert says so."""
+    repository = FhirRepository()
+    repository.of_event = lambda event: 422 if event["number"] % 10 == 3 else 201
+    async with line_to(tmp_path, repository, batch=batch) as line:
+        line.tell(range(30))
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 27)
+        assert line.outcome("rejected") == 3
+    kept = [json.loads(one)["number"] for one in (tmp_path / REJECTED).read_text().splitlines()]
+    assert kept == [3, 13, 23]
+    assert numbers(repository) == [number for number in range(30) if number % 10 != 3]
+    assert "rejected.jsonl" in caplog.text
+
+
+async def test_of_a_batch_only_what_was_not_taken_is_told_again(tmp_path: Path) -> None:
+    """And before anything newer."""
+    repository = FhirRepository()
+    tries: list[int] = []
+
+    def busy_once(event: dict[str, Any]) -> int:
+        tries.append(event["number"])
+        return 503 if event["number"] in (2, 5) and tries.count(event["number"]) == 1 else 201
+
+    repository.of_event = busy_once
+    async with line_to(tmp_path, repository, batch=8) as line:
+        line.tell(range(20))
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 20)
+    assert sorted(numbers(repository)) == list(range(20))
+    assert sorted(tries) == sorted([*range(20), 2, 5])
+    assert max(numbers(repository).index(number) for number in (2, 5)) < numbers(repository).index(8)
+
+
+async def test_a_batch_that_is_too_large_is_halved(tmp_path: Path) -> None:
+    repository = FhirRepository()
+    repository.most = 3
+    async with line_to(tmp_path, repository, batch=20) as line:
+        line.tell(range(20))
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 20)
+    assert numbers(repository) == list(range(20))
+
+
+@pytest.mark.parametrize(
+    "mangle",
+    [lambda answer: {}, lambda answer: [], lambda answer: {"entry": answer["entry"][:-1]},
+     lambda answer: {"entry": [{} for _ in answer["entry"]]}, lambda answer: {"entry": None}],
+)  # fmt: skip
+async def test_an_answer_that_does_not_say_it_of_each_is_none(
+    tmp_path: Path, mangle: Callable[[dict[str, Any]], Any]
+) -> None:
+    """Told again, and alone in the end, rather than lost; under ids of ours it is there once."""
+    repository = FhirRepository()
+    repository.mangle = mangle
+    async with line_to(tmp_path, repository, update=True) as line:
+        line.tell(range(5))
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 5)
+        assert line.outcome("undelivered") > 2
+    assert numbers(repository) == list(range(5))
+    assert [path for _, path, _ in repository.requests].count("/fhir") > 2
+
+
+async def test_ids_of_ours_are_the_same_after_a_crash(tmp_path: Path) -> None:
+    """The answer got lost with the process, or the position did."""
+    repository = FhirRepository()
+    for times in (1, 2):
+        async with line_to(tmp_path, repository, update=True, batch=3) as line:
+            line.tell(range(10 if times == 1 else 0))
+            await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 10)
+            (tmp_path / "positions.json").unlink()
+    assert len(repository.requests) == 8
+    assert numbers(repository) == list(range(10))
+
+
+async def test_retry_after_is_heeded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONGEST_PAUSE_SECONDS", 60)
+    repository = FhirRepository()
+    repository.status, repository.retry_after = 429, "50"
+    async with line_to(tmp_path, repository) as line:
+        line.tell(range(2))
+        await wait_until_async("repository.requests", lambda: repository.requests)
+        await asyncio.sleep(0.3)
+        assert len(repository.requests) == 1
+
+
+@pytest.mark.parametrize("status", [301, 401, 403, 404, 405, 500, 502])
+async def test_no_status_of_the_server_loses_an_event(tmp_path: Path, status: int) -> None:
+    """A wrong URL or an expired credential is mended by people, in time."""
+    repository = FhirRepository()
+    repository.status = status
+    async with line_to(tmp_path, repository) as line:
+        line.tell(range(2))
+        await wait_until_async("undelivered", lambda: line.outcome("undelivered"), lambda found: found > 1)
+        assert line.outcome("rejected") == 0
+        repository.status = None
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 2)
+    assert numbers(repository) == [0, 1]
+
+
+async def test_two_generations_share_a_folder(tmp_path: Path) -> None:
+    """A reload: the old one still writes while the new one already does."""
+    repository = FhirRepository()
+    async with line_to(tmp_path, repository) as old, line_to(tmp_path, repository) as new:
+        for number in range(0, 40, 2):
+            old.tell(range(number, number + 1))
+            new.tell(range(number + 1, number + 2))
+        await wait_until_async("events", lambda: len(repository.events), lambda found: found == 40)
+        assert old.outcome("delivered") + new.outcome("delivered") == 40
+    assert sorted(numbers(repository)) == list(range(40))
+    for begin in (0, 1):  # Of each the order is kept.
+        mine = [number for number in numbers(repository) if number % 2 == begin]
+        assert mine == sorted(mine)
+
+
+async def test_a_credential_that_cannot_be_read_for_a_moment_ends_nothing(tmp_path: Path) -> None:
+    """A Secret that is being renewed: the task goes on, and what waits is seen."""
+    repository, secret = FhirRepository(), tmp_path / "secret"
+
+    def authorization() -> str:
+        try:
+            return secret.read_text()
+        except OSError:
+            raise ValueError("cannot be read") from None
+
+    async with line_to(tmp_path / "spool", repository, authorization=authorization) as line:
+        line.tell(range(3))
+        await wait_until_async("undelivered", lambda: line.outcome("undelivered"), lambda found: found > 1)
+        secret.write_text("Bearer new")
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 3)
+    assert numbers(repository) == [0, 1, 2]
+
+
+async def test_an_error_of_ours_ends_nothing(tmp_path: Path) -> None:
+    repository = FhirRepository()
+    async with line_to(tmp_path, repository) as line:
+        deliver, line.repository.deliver = line.repository.deliver, lambda events: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+        line.tell(range(2))
+        await wait_until_async("undelivered", lambda: line.outcome("undelivered"), lambda found: found > 1)
+        line.repository.deliver = deliver  # type: ignore[method-assign]
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 2)
+    assert numbers(repository) == [0, 1]
+
+
+@pytest.mark.parametrize("body", ["<html>Please log in</html>", "[]", '{"resourceType":"Patient"}'])
+async def test_a_page_that_says_200_or_201_is_no_delivery(tmp_path: Path, body: str) -> None:
+    """A login or maintenance page of something in between."""
+    repository = FhirRepository()
+    handle, pages = repository.handle, [200, 201]
+
+    async def page(request: web.Request) -> web.Response:
+        return web.Response(status=pages.pop(), text=body) if pages else await handle(request)
+
+    repository.handle = page  # type: ignore[method-assign]
+    async with line_to(tmp_path, repository, batch=1) as line:
+        line.tell(range(1))
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 1)
+        assert line.outcome("undelivered") == 2
+    assert numbers(repository) == [0]
+
+
+async def test_what_cannot_be_put_aside_repeats_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    repository = FhirRepository()
+    repository.of_event = lambda event: 422 if event["number"] == 0 else 201
+    (tmp_path / REJECTED).mkdir()
+    async with line_to(tmp_path, repository) as line:
+        line.tell(range(10))
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 9)
+        await wait_until_async(
+            "tries", lambda: caplog.text.count("rejected.jsonl cannot be written"), lambda count: count > 2
+        )
+        (tmp_path / REJECTED).rmdir()
+        await wait_until_async("rejected", lambda: line.outcome("rejected"), lambda found: found == 1)
+    assert numbers(repository) == list(range(1, 10))
+
+
+@pytest.mark.parametrize("batch", [2, 8, 100])
+async def test_one_that_fails_for_ever_holds_nothing_up_for_ever(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, batch: int
+) -> None:
+    """A server that crashes on it and takes all others: after many tries it is put aside, and said."""
+    repository = FhirRepository()
+    repository.of_event = lambda event: 500 if event["number"] in (3, 4) else 201
+    async with line_to(tmp_path, repository, batch=batch) as line:
+        number = 0
+
+        def one_more() -> float:
+            nonlocal number
+            line.tell(range(number, number + 1))
+            number += 1
+            return line.outcome("rejected")
+
+        await wait_until_async("rejected", one_more, lambda found: found == 2)
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == number - 2)
+        await wait_until_async("audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0)
+    assert sorted(numbers(repository)) == [one for one in range(number) if one not in (3, 4)]
+    assert sorted(json.loads(one)["number"] for one in (tmp_path / REJECTED).read_text().splitlines()) == [3, 4]
+    assert "rejected.jsonl" in caplog.text
+
+
+async def test_a_repository_that_fails_between_gives_up_no_event(tmp_path: Path) -> None:
+    """However often: while it takes nothing at all, nothing is said of one event."""
+    repository = FhirRepository()
+    repository.of_event = lambda event: 500 if event["number"] == 1 else 201
+    async with line_to(tmp_path, repository, batch=10) as line:
+        line.tell(range(3))
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 2)
+        repository.of_event = lambda event: 500
+        line.tell(range(3, 10))
+        asked = len(repository.requests)
+        await wait_until_async("requests", lambda: len(repository.requests), lambda found: found > asked + 40)
+        repository.of_event = lambda event: 201
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 10)
+        assert line.outcome("rejected") == 0
+    assert sorted(numbers(repository)) == list(range(10))
+    assert out_of_order(numbers(repository)) <= 2  # That one, and one that showed that others are taken.
+
+
+async def test_the_next_generation_delivers_at_once(tmp_path: Path) -> None:
+    """To the new address, also what the old one still writes: its transfers may go on for an hour."""
+    before, after = FhirRepository(), FhirRepository()
+    before.status = 500
+    async with line_to(tmp_path, before) as old, line_to(tmp_path, after) as new:
+        old.tell(range(5))
+        await wait_until_async("before.requests", lambda: before.requests)
+        old.delivery.retire()
+        await wait_until_async("events", lambda: len(after.events), lambda found: found == 5)
+        asked = len(before.requests)
+        old.tell(range(5, 7))
+        await wait_until_async("delivered", lambda: new.outcome("delivered"), lambda found: found == 7)
+        assert len(before.requests) == asked
+    assert numbers(after) == list(range(7))
+    assert before.events == []
+
+
+async def test_a_server_that_answers_too_late_gets_less_at_a_time(tmp_path: Path) -> None:
+    """It may have stored what it did not answer for: told again, but ever less of it, until it answers in time."""
+    repository = FhirRepository()
+    handle = repository.handle
+
+    async def slow(request: web.Request) -> web.Response:
+        answer = await handle(request)
+        await asyncio.sleep(0.02 * len(json.loads(await request.read()).get("entry", [1])))
+        return answer
+
+    repository.handle = slow  # type: ignore[method-assign]
+    async with line_to(tmp_path, repository, batch=64, update=True, timeout_seconds=0.2) as line:
+        line.tell(range(64))
+        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 64)
+        assert 0 < line.outcome("undelivered") < 40
+    assert sorted(numbers(repository)) == list(range(64))

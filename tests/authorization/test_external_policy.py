@@ -1,0 +1,157 @@
+"""The external policy: what it is told, what it may answer; without a clear answer nothing is served (SIA-16)."""
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+import aiohttp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.access.decision import Interaction, PatientPermit
+from sidecar.access.policy import Caller
+from sidecar.access.study import DescribedSeries, DescribedStudy, Verdict
+from sidecar.common.errors import Unavailable
+from sidecar.common.fetch import FetchFailed
+from sidecar.dicom.uid import is_uid
+from sidecar.authorization.external_policy import ExternalPolicy, policy_input, read_verdict
+from tests.common.peer import Clock, Peer, Reply, all_that_is_said
+
+PERMIT = PatientPermit("p1", Interaction.SEARCH, caller=Caller("app", "u1", "https://ehr.example.org"))
+STUDY = DescribedStudy(
+    {"StudyDate": ("20240229",), "ModalitiesInStudy": ("CT", "SR")},
+    (DescribedSeries("1.2.1", {"Modality": ("CT",)}), DescribedSeries("1.2.2", {})),
+)
+
+
+def policy(session: aiohttp.ClientSession, peer: Peer, **options: Any) -> ExternalPolicy:
+    """At ``peer``."""
+    return ExternalPolicy(
+        session, peer.url + "/v1/data/imaging/access", **{"timeout_seconds": 60, "cache_seconds": 10} | options
+    )
+
+
+async def test_what_it_is_told(session: aiohttp.ClientSession, peer: Peer) -> None:
+    """Who asks is what was validated; never the token."""
+    peer.say(Reply({"result": True, "decision_id": "x"}))
+    assert await policy(session, peer, token="ours").verdict(PERMIT, "patient", "1.2", STUDY) == Verdict(True)
+    (asked,) = peer.asked
+    assert (asked.method, asked.target) == ("POST", "/v1/data/imaging/access")
+    assert asked.headers["Content-Type"] == "application/json"
+    assert asked.headers["Authorization"] == "Bearer ours"
+    assert policy_input(PERMIT, "patient", "1.2", STUDY) == {
+        "interaction": "search",
+        "patient": "p1",
+        "client_id": "app",
+        "subject": "u1",
+        "issuer": "https://ehr.example.org",
+        "context": "patient",
+        "study": {"StudyInstanceUID": "1.2", "StudyDate": ["20240229"], "ModalitiesInStudy": ["CT", "SR"]},
+        "series": [{"SeriesInstanceUID": "1.2.1", "Modality": ["CT"]}, {"SeriesInstanceUID": "1.2.2"}],
+    }
+    json.dumps(policy_input(PERMIT, "patient", "1.2", STUDY))
+
+
+@pytest.mark.parametrize(
+    ("result", "verdict"),
+    [
+        (True, Verdict(True)), (False, Verdict(False)), ({"allow": True}, Verdict(True)),
+        ({"allow": False}, Verdict(False)), ({"allow": True, "exclude_series": []}, Verdict(True)),
+        ({"allow": True, "exclude_series": ["1.2.2", "1.2.2"]}, Verdict(True, frozenset({"1.2.2"}))),
+        ({"allow": True, "exclude_series": ["1.02", "7"]}, Verdict(True, frozenset({"1.02", "7"}))),
+    ],
+)  # fmt: skip
+def test_clear_answers(result: Any, verdict: Verdict) -> None:
+    assert read_verdict({"result": result}) == verdict
+
+
+NO_UIDS: list[Any] = [
+    "", " ", "*", "1.2.*", "1.2.2,1.2.3", "1.2.2 ", " 1.2.2", "1.2.2\n", "1.2.2\0", "1.2..2", "..", ".1.2", "1.2.",
+    ".", "urn:oid:1.2.2", "Series/1.2.2", "all", "1.2.\u0662", "1.2." + "2" * 125, None, True, 1.2, ["1.2.2"], {},
+]  # fmt: skip
+UNCLEAR = [
+    {}, {"result": None}, {"result": "true"}, {"result": 1}, {"result": []}, {"result": {}},
+    {"result": {"allow": "yes"}},
+    {"result": {"allow": True, "exclude_series": "1.2"}}, {"result": {"allow": True, "exclude_series": [1]}},
+    *({"result": {"allow": True, "exclude_series": ["1.2.2", one]}} for one in NO_UIDS),
+    {"result": {"allow": False, "exclude_series": ["all"]}},
+    {"result": {"allow": True, "exclude": ["1.2"]}}, {"result": {"exclude_series": []}}, {"allow": True},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", UNCLEAR)
+def test_unclear_answers(answer: Any) -> None:
+    """A member that we do not know might be what takes something away."""
+    with pytest.raises(FetchFailed):
+        read_verdict(answer)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.text(max_size=5), lambda below: st.lists(below) | st.dictionaries(
+    st.sampled_from(["allow", "exclude_series", "x"]), below)))  # fmt: skip
+def test_any_answer_is_clear_or_none(result: Any) -> None:
+    try:
+        found = read_verdict({"result": result})
+    except FetchFailed:
+        return
+    assert found.allow is (result if isinstance(result, bool) else result["allow"])
+
+
+@given(st.lists(st.from_regex(r"[12]{1,3}(\.[12]{1,3}){1,3}", fullmatch=True) | st.text(max_size=8), max_size=4))
+def test_each_name_is_a_uid_or_none_counts(named: list[str]) -> None:
+    """A name that is none may be a misspelled one, and then shows what was to be taken away."""
+    if all(map(is_uid, named)):
+        assert read_verdict({"result": {"allow": True, "exclude_series": named}}).exclude_series == set(named)
+    else:
+        with pytest.raises(FetchFailed):
+            read_verdict({"result": {"allow": True, "exclude_series": named}})
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [Reply(status=500), Reply(status=401), Reply(status=302, headers={"Location": "/x"}), Reply("<html>"), Reply([]),
+     Reply('{"result": false, "result": true}'), Reply(" " * 2_000_000), *(Reply(one) for one in UNCLEAR)],
+)  # fmt: skip
+async def test_without_a_clear_answer_nothing_is_decided(
+    session: aiohttp.ClientSession, peer: Peer, caplog: pytest.LogCaptureFixture, reply: Reply
+) -> None:
+    seen: list[str] = []
+    peer.say(reply)
+    asked = policy(session, peer, observe=seen.append)
+    with caplog.at_level(logging.DEBUG), pytest.raises(Unavailable) as failed:
+        await asked.verdict(PERMIT, "patient", "1.2", STUDY)
+    assert failed.value.status == 503
+    assert failed.value.retry_after == 5
+    assert seen == ["unavailable"]
+    assert "p1" not in all_that_is_said(caplog)
+    peer.say(Reply({"result": True}))
+    assert await asked.verdict(PERMIT, "patient", "1.2", STUDY) == Verdict(True)  # A failure is not remembered.
+
+
+async def test_a_policy_that_is_not_there(session: aiohttp.ClientSession) -> None:
+    gone = ExternalPolicy(session, "http://127.0.0.1:9/x", timeout_seconds=60, cache_seconds=10)
+    with pytest.raises(Unavailable):
+        await gone.probe()
+
+
+async def test_answers_are_remembered_for_a_moment(session: aiohttp.ClientSession, peer: Peer) -> None:
+    clock = Clock()
+    seen: list[str] = []
+    peer.say(Reply({"result": {"allow": True, "exclude_series": ["1.2.2"]}}))
+    asked = policy(session, peer, clock=clock, observe=seen.append)
+    await asyncio.gather(*(asked.verdict(PERMIT, "patient", "1.2", STUDY) for _ in range(20)))
+    assert len(peer.asked) == 1
+    assert seen == ["partly"]
+    peer.say(Reply({"result": False}))
+    other = PatientPermit("p1", Interaction.RETRIEVE, caller=PERMIT.caller)
+    assert await asked.verdict(other, "patient", "1.2", STUDY) == Verdict(False)  # Another question.
+    clock.now += 10.1
+    assert await asked.verdict(PERMIT, "patient", "1.2", STUDY) == Verdict(False)
+    assert len(peer.asked) == 3
+    asked._invalidation.invalidate()
+    await asked.verdict(PERMIT, "patient", "1.2", STUDY)
+    always = policy(session, peer, cache_seconds=0)
+    await always.verdict(PERMIT, "patient", "1.2", STUDY)
+    await always.verdict(PERMIT, "patient", "1.2", STUDY)
+    assert len(peer.asked) == 6

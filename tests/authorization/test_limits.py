@@ -1,0 +1,276 @@
+"""Requests over the limits wait for their turn; a full queue is a 429, all queues full or a long wait a 503."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from sidecar.access.decision import Part
+from sidecar.access.token import Token
+from sidecar.common.fair_queue import FairQueue, Place
+from sidecar.dicomweb.paths import Kind, Retrieval
+from sidecar.settings.document import Pacs
+from sidecar.authorization import limits
+from sidecar.authorization.limits import RequestLimits, caller_of
+from tests.upstreams import PATIENT, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.waiting import wait_until_async
+from tests.web.test_stream import HEADERS, MULTIPART, PART, PATH
+
+
+@dataclass
+class Slow:
+    """A PACS whose answers go on until ``done``."""
+
+    done: asyncio.Event
+    begun: int = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.begun += 1
+        writer.write(b"HTTP/1.1 200 OK\r\n" + MULTIPART + b"Connection: close\r\n\r\n" + PART)
+        await writer.drain()
+        await self.done.wait()
+        writer.write(b"--abc--\r\n")
+
+
+class Apps(ScriptedEhr):
+    """An EHR whose tokens say in themselves whose they are: ``patient.app``."""
+
+    async def _introspect(self, request: web.Request) -> web.Response:
+        patient, _, app = str((await request.post())["token"]).partition(".")
+        return web.json_response({**self.answer, "patient": patient, "client_id": app})
+
+
+def bearer(app: str, patient: str = PATIENT) -> dict[str, str]:
+    return {**HEADERS, "Authorization": f"Bearer {patient}.{app}"}
+
+
+@contextlib.asynccontextmanager
+async def downloads(url: str, count: int) -> AsyncIterator[list[aiohttp.ClientResponse]]:
+    """Begin that many at once, and keep them."""
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(aiohttp.ClientSession(headers=HEADERS))
+        yield [await stack.enter_async_context(client.get(url + PATH)) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("token", "patient", "app"),
+    [
+        (Token((), 0, patient="p1", client_id="a", subject="u"), ("patient", "p1"), ("a", "u")),
+        (Token((), 0, patient="p1", client_id="b"), ("patient", "p1"), ("b", None)),
+        # Without a patient in context it is the client, however many patients it asks for.
+        (Token((), 0, client_id="a", subject="u"), ("client", "a", "u"), ("a", "u")),
+    ],
+)
+def test_all_apps_of_a_patient_are_one_caller(token: Token, patient: object, app: object) -> None:
+    assert caller_of(token) == (patient, app)
+
+
+STUDY, SERIES, INSTANCE = Part("1"), Part("1", "2"), Part("1", "2", "3")
+
+
+@pytest.mark.parametrize(
+    ("retrieval", "at_once"),
+    [
+        (Retrieval(Kind.STUDY, STUDY), 2),
+        (Retrieval(Kind.SERIES, SERIES), 2),
+        (Retrieval(Kind.RENDERED, SERIES), 2),
+        (Retrieval(Kind.PIXELDATA, STUDY), 2),
+        (Retrieval(Kind.METADATA, STUDY), 4),
+        (Retrieval(Kind.THUMBNAIL, SERIES), 4),
+        (Retrieval(Kind.INSTANCE, INSTANCE), 4),
+        (Retrieval(Kind.FRAMES, INSTANCE, (1,)), 4),
+        (Retrieval(Kind.RENDERED, INSTANCE), 4),
+    ],
+)
+async def test_whole_studies_leave_places_to_what_a_viewer_shows(retrieval: Retrieval, at_once: int) -> None:
+    token = Token((), 0, patient="p1", client_id="a")
+    places = RequestLimits(transfers=16, transfers_of_app=4, connections=100)
+    held: list[object] = []
+
+    async def hold() -> None:
+        async with places.transfer(token, retrieval) as places_held:
+            held.append(places_held)
+            await asyncio.Event().wait()
+
+    asking = [asyncio.create_task(hold()) for _ in range(6)]
+    await wait_until_async("the places", lambda: held, lambda held: len(held) >= at_once)
+    assert len(held) == at_once
+    for one in asking:
+        one.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+    assert len(places.transfers) == len(places.whole_transfers) == 0
+
+
+@pytest.mark.parametrize(
+    ("runs", "waits"),
+    [
+        (Retrieval(Kind.STUDY, STUDY), Retrieval(Kind.STUDY, STUDY)),
+        (Retrieval(Kind.INSTANCE, INSTANCE), Retrieval(Kind.STUDY, STUDY)),
+        (Retrieval(Kind.STUDY, STUDY), Retrieval(Kind.METADATA, STUDY)),
+    ],
+)
+async def test_a_place_of_either_queue_is_wanted(runs: Retrieval, waits: Retrieval) -> None:
+    """A whole study holds two places: whoever waits for either could go on."""
+    places = RequestLimits(transfers=1, transfers_of_app=1, connections=100)
+    one, other = Token((), 0, patient="p1", client_id="a"), Token((), 0, patient="p2", client_id="a")
+    async with places.transfer(one, runs) as held:
+        assert not any(place.is_wanted() for place in held)
+        waiting = asyncio.create_task(places.transfer(other, waits).__aenter__())
+        await wait_until_async("a waiting one", lambda: places.transfers.waiting() + places.whole_transfers.waiting())
+        assert any(place.is_wanted() for place in held)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+
+@pytest.mark.parametrize("server", [{"max_streams_per_client": 4}, {"max_streams": 8, "max_streams_per_client": 8}])
+async def test_one_more_waits_for_its_turn_and_is_served(
+    server: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An app has two whole studies at once; the third one is no 429."""
+    made: list[RequestLimits] = []
+    monkeypatch.setattr("sidecar.bootstrap.build.RequestLimits", remembering(made))
+    slow = Slow(asyncio.Event())
+    async with (
+        sidecar_between(ScriptedEhr(), ScriptedPacs(slow, instances=1), server=server) as (url, _),
+        downloads(url, 2) as running,
+        aiohttp.ClientSession(headers=HEADERS) as client,
+    ):
+        assert [one.status for one in running] == [200, 200]
+        third = asyncio.create_task(client.get(url + PATH))
+        await wait_until_async("the third one", made[0].whole_transfers.waiting, lambda waiting: waiting == 1)
+        # Searches go on.
+        async with client.get(url + "/fhir/ImagingStudy") as search:
+            assert search.status == 200
+        assert slow.begun == 2
+        slow.done.set()
+        for one in running:
+            await one.read()
+        async with await third as served:
+            assert served.status == 200
+            await served.read()
+
+
+@pytest.mark.parametrize(
+    ("waiting", "others_app", "status", "reason"),
+    [
+        ((9, 9, 1), "app", 429, "too_many_streams_of_client"),
+        ((9, 1, 9), "other", 429, "too_many_streams_of_patient"),
+        ((1, 9, 9), "other", 503, "too_many_streams"),
+    ],
+)
+async def test_a_full_queue_is_refused(
+    waiting: tuple[int, ...], others_app: str, status: int, reason: str, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(limits, "most_waiting", lambda connections: waiting)
+    caplog.set_level(logging.INFO, "sidecar.request")
+    slow = Slow(asyncio.Event())
+    server = {"max_streams": 1, "max_streams_per_client": 1}
+    async with (
+        sidecar_between(Apps(), ScriptedPacs(slow, instances=1), server=server) as (url, _),
+        aiohttp.ClientSession() as client,
+        client.get(url + PATH, headers=bearer("app")) as running,
+    ):
+        asking = [asyncio.create_task(client.get(url + PATH, headers=bearer(app))) for app in ("app", others_app)]
+        done, left = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+        async with done.pop().result() as refused:
+            assert refused.status == status
+            assert int(refused.headers["Retry-After"]) > 0
+            assert (await refused.json(content_type=None))["resourceType"] == "OperationOutcome"
+        assert reason in [getattr(record, "reason", None) for record in caplog.records]
+        slow.done.set()
+        await running.read()
+        async with await left.pop() as served:
+            assert served.status == 200
+
+
+async def test_a_long_wait_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "WAIT_SECONDS", 0.1)
+    slow = Slow(asyncio.Event())
+    async with (
+        sidecar_between(ScriptedEhr(), ScriptedPacs(slow), server={"max_streams": 1}) as (url, _),
+        downloads(url, 1),
+        aiohttp.ClientSession(headers=HEADERS) as client,
+        client.get(url + PATH) as refused,
+    ):
+        assert refused.status == 503
+        assert int(refused.headers["Retry-After"]) > 0
+        slow.done.set()
+
+
+async def test_a_client_that_leaves_frees_its_entry_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "most_waiting", lambda connections: (1, 1, 1))
+    made: list[RequestLimits] = []
+    monkeypatch.setattr("sidecar.bootstrap.build.RequestLimits", remembering(made))
+    slow = Slow(asyncio.Event())
+    async with (
+        sidecar_between(ScriptedEhr(), ScriptedPacs(slow), server={"max_streams": 1}) as (url, _),
+        downloads(url, 1),
+        aiohttp.ClientSession(headers=HEADERS) as client,
+    ):
+        queue = made[0].whole_transfers
+        leaves = asyncio.create_task(client.get(url + PATH))
+        await wait_until_async("an entry", queue.waiting, lambda waiting: waiting == 1)
+        leaves.cancel()
+        await wait_until_async("none", queue.waiting, lambda waiting: waiting == 0)
+        slow.done.set()
+
+
+def remembering(made: list[RequestLimits]) -> Callable[..., RequestLimits]:
+    """``RequestLimits`` whose instances are added to ``made``."""
+
+    def make(**named: int) -> RequestLimits:
+        made.append(RequestLimits(**named))
+        return made[-1]
+
+    return make
+
+
+async def test_whoever_may_not_have_it_takes_no_place() -> None:
+    """Refusals come before places are counted: junk requests cannot keep others out."""
+    slow = Slow(asyncio.Event())
+    async with (
+        sidecar_between(ScriptedEhr(), ScriptedPacs(slow), server={"max_streams": 1}) as (url, _),
+        downloads(url, 1),
+        aiohttp.ClientSession(headers=HEADERS) as client,
+        client.get(url + "/wado-rs/studies/1.2.3") as foreign,
+    ):
+        assert foreign.status == 404
+        slow.done.set()
+
+
+def test_a_wait_and_the_patience_are_shorter_than_a_load_balancers() -> None:
+    """Nginx, the AWS load balancer and others give up after 60 seconds without a byte."""
+    patience_seconds = Pacs.model_fields["patience_seconds"].default
+    assert limits.WAIT_SECONDS + patience_seconds < 60
+
+
+async def test_both_places_of_a_whole_study_are_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for so long in each queue."""
+    waits: list[float | None] = []
+    place = FairQueue.place
+
+    def noted(queue: FairQueue, *key: Hashable, seconds: float | None = None) -> AbstractAsyncContextManager[Place]:
+        waits.append(seconds)
+        return place(queue, *key, seconds=seconds)
+
+    monkeypatch.setattr(FairQueue, "place", noted)
+    places = RequestLimits(transfers=16, transfers_of_app=4, connections=100)
+    async with places.transfer(Token((), 0, patient="p1"), Retrieval(Kind.STUDY, STUDY)):
+        first, second = (seconds or 0 for seconds in waits)
+    assert limits.WAIT_SECONDS >= first > second
+
+
+def test_waiting_leaves_connections_to_others() -> None:
+    for connections in (10, 100, 2_000):
+        in_all, of_patient, of_app = limits.most_waiting(connections)
+        # A request waits in one queue at a time; there are three.
+        assert 3 * in_all < connections
+        assert of_app <= of_patient <= max(1, in_all // 2)

@@ -1,0 +1,256 @@
+"""What a limited permit shows of a patient's lists: time, copies, series that come, questions (SIA-20, 43, 45)."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from sidecar.access.decision import Interaction, PatientPermit, Way, may_see
+from sidecar.access.identity import PatientIdentifier
+from sidecar.access.rules import Effect, Rule
+from sidecar.dicom.json_model import Row
+from sidecar.authorization.scope_constraints import Constraints
+from sidecar.fhir.imaging_study import study_uid
+from sidecar.dicomweb.query import parse_matching
+from sidecar.dicomweb.paths import Query
+from sidecar.pacs.studies import Oldest, Studies
+from sidecar.pacs.study_lists import Listing
+from sidecar.authorization.visible_studies import PatientViews
+from sidecar.authorization.row_filter import shown_rows
+from tests.common.peer import Clock
+from tests.fhir.rows import row
+from tests.upstreams import SITE
+
+HOUR = 3_600
+DAY_ENDS = datetime(2024, 3, 1, tzinfo=UTC).timestamp()
+KNOWN_AS = frozenset({PatientIdentifier("p1")})
+NO_SR = Rule("no SR", Effect.EXCLUDE, series={"Modality": ("SR",)})
+HOLD = Rule("hold", Effect.HOLD, hours=72)
+ASKED = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+class Archive(Studies):
+    """Knows these rows; ``fresh`` ones only when it is asked for those."""
+
+    def __init__(self, rows: list[Row], series: dict[str, list[Row]], copies: Iterable[Row] = ()) -> None:
+        self.listing = self.fresh = Listing(rows, ASKED, None, tuple(copies))
+        self.series_rows = series
+        self.questions: list[bool] = []
+
+        async def of_patient(known_as: frozenset[PatientIdentifier], *, fresh: bool = False) -> Listing:
+            self.questions.append(fresh)
+            return self.fresh if fresh else self.listing
+
+        self.of_patient = of_patient
+
+    async def series_of(
+        self, studies: Iterable[str], listing: Listing, known_as: frozenset[PatientIdentifier], oldest: Oldest
+    ) -> dict[str, list[Row]]:
+        """As the archive says."""
+        return {study: self.series_rows.get(study, []) for study in studies}
+
+
+def study(uid: str = "1.2", **attributes: Any) -> Row:
+    """A study's row."""
+    return row(**{"StudyInstanceUID": uid, "StudyDate": "20240229"} | attributes)
+
+
+def series(uid: str, modality: str | None) -> Row:
+    """A series' row."""
+    return row(SeriesInstanceUID=uid, Modality=modality, NumberOfSeriesRelatedInstances=3)
+
+
+def permit(*rules: Rule, constraint: str | None = None) -> PatientPermit:
+    """One that is limited so."""
+    return PatientPermit("p1", Interaction.RETRIEVE, (Way(constraint, rules=rules),))
+
+
+def views(archive: Archive, clock: Clock | None = None, rules: tuple[Rule, ...] = ()) -> PatientViews:
+    """On this archive."""
+    return PatientViews(archive, SITE, Constraints(SITE), rules=rules, clock=clock or Clock(DAY_ENDS))
+
+
+@pytest.mark.parametrize(("after", "shown"), [(0, False), (72 * HOUR - 0.01, False), (72 * HOUR, True)])
+async def test_a_held_study_appears_when_its_time_has_come(after: float, shown: bool) -> None:
+    """Without a time of day it is reckoned from the day's end."""
+    view = await views(Archive([study()], {}), Clock(DAY_ENDS + after)).of(permit(HOLD), KNOWN_AS)
+    assert [study_uid(one) for one in view.rows] == (["1.2"] if shown else [])
+
+
+async def test_a_sync_sees_a_study_whose_hold_has_ended() -> None:
+    """SIA-20: else a client that synced meanwhile would never get it."""
+    ended = datetime.fromtimestamp(DAY_ENDS + 72 * HOUR, UTC)
+    view = await views(Archive([study()], {}), Clock(DAY_ENDS + 80 * HOUR)).of(permit(HOLD), KNOWN_AS)
+    assert view.last_updated({"1.2": datetime(2024, 3, 1, tzinfo=UTC)}) == {"1.2": ended}
+    later = datetime(2025, 1, 1, tzinfo=UTC)
+    assert view.last_updated({"1.2": later, "1.3": later}) == {"1.2": later, "1.3": later}
+
+
+async def test_a_permit_that_leads_everywhere_costs_nothing() -> None:
+    archive = Archive([study("not a UID"), study()], {})
+    view = await views(archive).of(PatientPermit("p1", Interaction.SEARCH), KNOWN_AS)
+    assert view.rows is archive.listing.rows
+    assert view.shown is None
+    assert view.shows_row("9.9", "9.9.9")
+
+
+async def test_a_study_without_a_usable_uid_is_not_shown() -> None:
+    view = await views(Archive([study("not a UID")], {})).of(permit(NO_SR), KNOWN_AS)
+    assert view.rows == []
+
+
+async def test_copies_of_a_study_must_all_be_shown() -> None:
+    """One UID under two identifiers of the patient: a retrieval by it may bring either."""
+    rule = Rule("x", Effect.EXCLUDE, study={"StudyDescription": ("secret",)}, unknown_applies=False)
+    archive = Archive([study()], {}, copies=[study(StudyDescription="secret")])
+    assert (await views(archive).of(permit(rule), KNOWN_AS)).rows == []
+    found, shared = await views(archive).described(permit(rule), "1.2", KNOWN_AS)
+    assert (len(found), shared) == (2, False)
+
+
+async def test_a_series_that_came_a_moment_ago_is_looked_for_once_more() -> None:
+    archive = Archive([], {"1.2": [series("1.2.1", "CT")]})
+    archive.fresh = Listing([study()], ASKED)
+    found, _ = await views(archive).described(permit(NO_SR), "1.2", KNOWN_AS)
+    assert may_see(permit(NO_SR), found, DAY_ENDS) is not None
+    assert archive.questions == [False, True]
+    assert await views(archive).described(permit(NO_SR), "9.9", KNOWN_AS) == ((), False)
+
+
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+async def test_what_is_hidden_costs_what_is_not_there_costs(exists: bool, shared: bool) -> None:
+    """SIA-45: no question more, no question less."""
+    archive = Archive([study()] if exists else [], {"1.2": [series("1.2.1", "SR")]})
+    if shared:
+        archive.listing = Listing([], ASKED, shared=frozenset({"1.2"}))
+    archive.fresh = archive.listing
+    found, is_shared = await views(archive).described(permit(NO_SR), "1.2", KNOWN_AS)
+    assert may_see(permit(NO_SR), found, DAY_ENDS) is None
+    assert is_shared is shared
+    assert archive.questions == [False, True]
+
+
+@pytest.mark.parametrize("rules", [(), (NO_SR,)])
+async def test_a_study_whose_uid_is_somebody_elses_is_not_shown(rules: tuple[Rule, ...]) -> None:
+    """Also for a permit that leads everywhere: no capability is issued for it."""
+    archive = Archive([study()], {"1.2": [series("1.2.1", "CT")]})
+    archive.listing = Listing([study()], ASKED, shared=frozenset({"1.3"}))
+    view = await views(archive).of(permit(*rules), KNOWN_AS)
+    assert view.of("1.2") is not None
+    assert view.of("1.3") is None
+    assert not view.shows_row("1.3", None)
+
+
+async def test_lists_of_what_is_hidden_are_empty() -> None:
+    archive = Archive([study()], {"1.2": [series("1.2.1", "CT"), series("1.2.2", "SR")]})
+    view = await views(archive).of(permit(NO_SR), KNOWN_AS)
+    assert [text["0020000E"]["Value"] for text in (await view.series_of(["1.2"]))["1.2"]] == [["1.2.1"]]
+    assert await view.series_of(["9.9"]) == {"9.9": []}
+    assert await view.instances("1.2", "1.2.2") == []
+    assert await view.instances("9.9", "1.2.1") == []
+
+
+ROWS = [
+    study("1.2", ModalitiesInStudy=["CT", "SR"], NumberOfStudyRelatedSeries=2),
+    study("1.3", ModalitiesInStudy=["CT"]),
+    study("1.4", ModalitiesInStudy=["SR"]),
+]
+SERIES = {
+    "1.2": [series("1.2.1", "CT"), series("1.2.2", "SR")],
+    "1.3": [series("1.3.1", "CT")],
+    "1.4": [series("1.4.1", "SR")],
+}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "found"),
+    [
+        ([], ["1.2", "1.3"]),
+        ([("ModalitiesInStudy", "SR")], ["1.3"]),  # What the archive says of 1.3 is its own matter.
+        ([("ModalitiesInStudy", "CT")], ["1.2", "1.3"]),
+        ([("ModalitiesInStudy", "S?")], ["1.3"]),
+        ([("ModalitiesInStudy", "SR\\CT")], ["1.2", "1.3"]),
+        ([("StudyDate", "20240229"), ("PatientName", "x")], ["1.2", "1.3"]),
+        ([("SeriesInstanceUID", "1.2.2")], ["1.3"]),
+        ([("Modality", "SR")], ["1.3"]),
+        ([("SOPClassesInStudy", "1.2")], ["1.3"]),
+        ([("includefield", "all")], ["1.2", "1.3"]),
+    ],
+)
+async def test_studies_are_not_found_by_what_is_hidden(parameters: list[tuple[str, str]], found: list[str]) -> None:
+    """Whatever the archive matched: its rows are looked at again."""
+    view = await views(Archive(ROWS, SERIES)).of(permit(NO_SR), KNOWN_AS)
+    rows = list(filter(None, shown_rows(ROWS, Query("studies"), parse_matching(parameters), view)))
+    assert [study_uid(one) for one in rows] == found
+    for one in rows:
+        assert "SR" not in one["00080061"]["Value"]
+        assert study_uid(one) != "1.2" or one["00201206"]["Value"] == [1]
+
+
+async def test_rows_below_studies() -> None:
+    view = await views(Archive(ROWS, SERIES)).of(permit(NO_SR), KNOWN_AS)
+    for level in ("series", "instances"):
+        rows = [
+            row(StudyInstanceUID=study, SeriesInstanceUID=one)
+            for study, one in [("1.2", "1.2.1"), ("1.2", "1.2.2"), ("1.2", None), ("1.4", "1.4.1"), ("1.3", "1.3.1")]
+        ]
+        found = list(filter(None, shown_rows(rows, Query(level), parse_matching([]), view)))
+        assert [one["0020000E"]["Value"] for one in found] == [["1.2.1"], ["1.3.1"]]
+
+
+async def test_a_constraint_limits_what_is_shown() -> None:
+    view = await views(Archive(ROWS, SERIES)).of(permit(constraint="modality=SR"), KNOWN_AS)
+    assert [study_uid(one) for one in view.rows] == ["1.2", "1.4"]
+    assert view.rows[0] is ROWS[0]  # Nothing in it is hidden.
+
+
+async def test_a_constraint_cannot_ask_for_what_is_hidden() -> None:
+    """By modality or by UID: as if it were not there."""
+    for constraint, found in (
+        ("modality=SR", []),
+        ("series=1.2.2", []),
+        ("series=1.2.1", ["1.2"]),
+        ("modality=CT", None),
+    ):
+        view = await views(Archive(ROWS, SERIES), rules=(NO_SR,)).of(permit(NO_SR, constraint=constraint), KNOWN_AS)
+        assert [study_uid(one) for one in view.rows] == (["1.2", "1.3"] if found is None else found), constraint
+
+
+async def test_what_an_archive_fills_in_from_some_series_is_left_out() -> None:
+    """Orthanc answers any attribute at any level, from an image of its choice."""
+    told = row(SeriesInstanceUID="1.2.2", SOPInstanceUID="1.2.2.1", SeriesDescription="secret", Modality="SR",
+               NumberOfPatientRelatedStudies=3, StudyDescription="Head")  # fmt: skip
+    view = await views(Archive(ROWS, SERIES)).of(permit(NO_SR), KNOWN_AS)
+    (found, *_) = list(filter(None, shown_rows([{**ROWS[0], **told}], Query("studies"), parse_matching([]), view)))
+    assert "SR" not in str(found)
+    assert "secret" not in str(found)
+    assert "1.2.2" not in str(found)
+    assert found["00081030"]["Value"] == ["Head"]
+    assert "00201200" not in found
+
+
+@pytest.mark.parametrize("level", ["series", "instances"])
+async def test_sums_below_a_study_tell_nothing(level: str) -> None:
+    own = {**row(StudyInstanceUID="1.2", SeriesInstanceUID="1.2.1"), **ROWS[0]}
+    other = row(StudyInstanceUID="1.3", SeriesInstanceUID="1.3.1", ModalitiesInStudy=["CT"])
+    view = await views(Archive(ROWS, SERIES)).of(permit(NO_SR), KNOWN_AS)
+    found = list(filter(None, shown_rows([own, other], Query(level), parse_matching([]), view)))
+    assert ["00080061" in one for one in found] == [False, True]
+    for name in ("ModalitiesInStudy", "NumberOfStudyRelatedSeries", "SOPClassesInStudy"):
+        found = list(filter(None, shown_rows([own, other], Query(level), parse_matching([(name, "2")]), view)))
+        assert [text["0020000D"]["Value"] for text in found] == [["1.3"]]
+
+
+@pytest.mark.parametrize("name", ["NumberOfPatientRelatedStudies", "00201204"])
+async def test_nobody_matches_by_how_much_a_patient_has(name: str) -> None:
+    view = await views(Archive(ROWS, SERIES)).of(permit(NO_SR), KNOWN_AS)
+    for level in ("studies", "series"):
+        assert list(filter(None, shown_rows(ROWS, Query(level), parse_matching([(name, "3")]), view))) == []
+
+
+async def test_one_uid_twice_under_one_identifier() -> None:
+    rule = Rule("x", Effect.EXCLUDE, study={"StudyDescription": ("secret",)}, unknown_applies=False)
+    archive = Archive([study(StudyDescription="open")], {}, copies=[study(StudyDescription="secret")])
+    assert (await views(archive).of(permit(rule), KNOWN_AS)).rows == []

@@ -1,0 +1,157 @@
+"""What is known of the headers before it changes nothing of what is read of the next one (SIA-42)."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pydicom
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from sidecar.dicom.element import Unreadable
+from sidecar.dicom.instance_header import HeaderReader
+from sidecar.dicom.header_cache import MOST, MOST_ALIKE, Layouts
+from tests.dicom_instances import dataset, encoded
+
+SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
+BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
+
+
+def read(data: bytes, layouts: Layouts | None, steps: Iterable[int] = ()) -> object:
+    """What comes out: the header, or which error; in pieces of these sizes, what is left at once."""
+    reader, position = HeaderReader(layouts), 0
+    try:
+        for step in [*steps, len(data) + 1]:
+            piece = data[position : position + step]
+            if not (position and reader.skips(len(piece))):
+                reader.feed(piece)
+            position += step
+        return reader.end()
+    except Unreadable as error:
+        return type(error), str(error)
+
+
+def series(syntax: str) -> list[bytes]:
+    """Instances of a series: the same elements, values of a few lengths, sequences, private blocks."""
+    made = []
+    for number in range(12):
+        one = dataset(InstanceNumber=number, SliceLocation=number * 7.5, PatientID=f"P-{number % 3}")
+        one.SOPInstanceUID = f"1.2.3.4.{10**number}"
+        one.IssuerOfPatientID = "HOSPITAL" if number % 2 else None
+        for name in ("Manufacturer", "StationName", "StudyDescription", "KVP", "BodyPartExamined"):
+            setattr(one, name, "1" * (number % 2 * 2))
+        item = Dataset()
+        item.PatientID, item.ReferencedSOPInstanceUID = "OTHER", "1.2.9"
+        one.ReferencedImageSequence = Sequence([item] * (number % 3))
+        one.add_new(0x00090010, "LO", "ACME")
+        one.add_new(0x00091001, "OB", bytes(2 * (number % 2)))
+        one.PixelData = bytes(range(256)) * 2
+        one["PixelData"].VR = "OW"
+        made.append(encoded(one, syntax))
+    return made
+
+
+SERIES = {str(syntax): series(syntax) for syntax in SYNTAXES}
+changes = st.lists(
+    st.tuples(
+        st.floats(0, 1), st.sampled_from(["set", "insert", "delete"]), st.binary(min_size=1, max_size=4)
+    ),
+    max_size=3,
+)  # fmt: skip
+
+
+def changed(data: bytes, changes: list[tuple[float, str, bytes]]) -> bytes:
+    for where, how, what in changes:
+        position = int(where * len(data))
+        behind = position + (0 if how == "insert" else len(what))
+        data = data[:position] + (b"" if how == "delete" else what) + data[behind:]
+    return data
+
+
+@given(
+    syntax=st.sampled_from(SYNTAXES), known=st.lists(st.integers(0, 11), max_size=6), number=st.integers(0, 11),
+    changes=changes, steps=st.lists(st.integers(1, 900), max_size=4),
+)  # fmt: skip
+def test_an_instance_is_read_as_if_it_were_the_first(
+    syntax: str, known: list[int], number: int, changes: list[tuple[float, str, bytes]], steps: list[int]
+) -> None:
+    """Whatever came before it, however it was damaged, in whatever pieces it comes."""
+    layouts = Layouts()
+    for one in known:
+        read(SERIES[syntax][one], layouts)
+    data = changed(SERIES[syntax][number], changes)
+    assert read(data, layouts, steps) == read(data, None, steps)
+
+
+@given(data=st.data())
+def test_every_single_byte_counts_as_before(data: st.DataObject) -> None:
+    """The same instance again, with one byte of another value."""
+    syntax = data.draw(st.sampled_from(SYNTAXES))
+    good = SERIES[syntax][data.draw(st.integers(0, 11))]
+    layouts = Layouts()
+    read(good, layouts)
+    damaged = bytearray(good)
+    damaged[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
+    assert read(bytes(damaged), layouts) == read(bytes(damaged), None)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda syntax: syntax.name)
+def test_cut_anywhere(syntax: str) -> None:
+    good, layouts = SERIES[syntax][4], Layouts()
+    read(good, layouts)
+    for end in range(len(good)):
+        assert read(good[:end], layouts) == read(good[:end], None), end
+
+
+def test_the_files_of_the_library_one_behind_the_other() -> None:
+    """Odd ones among them."""
+    layouts = Layouts()
+    files = sorted(file for file in BUNDLED.rglob("*") if file.is_file() and file.stat().st_size < 400_000)
+    for file in (*files, *reversed(files)):
+        assert read(file.read_bytes(), layouts, [16_384]) == read(file.read_bytes(), None), file.name
+
+
+def test_the_next_instance_is_not_walked_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Element by element, that is: a failure here is a slow sidecar, not a wrong one."""
+    layouts = Layouts()
+    first, second = (
+        encoded(dataset(PatientID=patient, Manufacturer="ACME", KVP="120", PatientSex="F"))
+        for patient in ("P-1", "P-2")
+    )
+    expected = read(second, None)
+    read(first, layouts)
+    steps: list[str] = []
+    for name in ("_read_short", "_step"):
+        monkeypatch.setattr(f"sidecar.dicom.dataset_walker.Walk.{name}", lambda *_: steps.append("x"))
+    assert read(second, layouts) == expected
+    assert steps == []
+
+
+def test_what_is_remembered_is_bounded_and_holds_no_values() -> None:
+    """Thousands of instances, each laid out in its own way."""
+    layouts = Layouts()
+    for number in range(600):
+        one = dataset(PatientID="SECRET", Manufacturer="M" * (2 * (number % 25)), KVP="1" * (2 * (number // 25 % 7)))
+        one.StudyDescription = "D" * (2 * (number % 11))
+        read(encoded(one), layouts)
+    runs = [run for known in layouts._runs.values() for run in known]
+    assert len(runs) + len(layouts._heads) + len(layouts._metas) <= MOST
+    assert all(len(known) <= MOST_ALIKE for known in layouts._runs.values())
+    patterns = [one.pattern for known in (runs, layouts._heads, layouts._metas) for one in known]
+    assert b"SECRET" not in b"".join(piece for pattern in patterns for piece in pattern._expected)
+
+
+def test_heads_that_never_match_are_given_up() -> None:
+    layouts = Layouts()
+    for number in range(60):
+        read(encoded(dataset(PatientID="P" * (number + 1), Manufacturer="M" * (60 - number))), layouts)
+    assert not layouts._heads
+    assert not layouts.has_room_for_head

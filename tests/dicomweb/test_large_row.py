@@ -1,0 +1,168 @@
+"""A large row is rewritten as a small one is: taken apart or read as a whole, the same comes out."""
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.access.decision import Part
+from sidecar.dicomweb import large_row
+from sidecar.dicomweb.bulkdata_uris import BulkDataUris
+from sidecar.dicomweb.large_row import LargeRow, NotJson
+from sidecar.dicomweb.rewrite import TooDeep, rewrite_row
+
+ROOT = "https://sidecar.example.org/wado-rs"
+URIS = BulkDataUris(ROOT, Part("1.2", "1.3", "1.4"))
+TAGS = ("00080018", "00081190", "00081199", "7FE00010", "52009230", "77771001", "00091001", "0040E010", "0008103E")
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**31), 2**31)
+    | st.text(max_size=60)
+    | st.floats(allow_nan=False, width=32)
+    | st.sampled_from(["http://pacs/rs/studies/1.2/bulkdata/1", "../bulkdata/7FE00010", "http://pacs/rs/studies/1.2"])
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def elements(items: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "vr": st.sampled_from(["SQ", "SQ", "LO", "UR", "PN", "OW", "sq", 7]),
+            "Value": st.lists(items | LEAVES, max_size=9) | VALUES,
+            "BulkDataURI": LEAVES,
+            "InlineBinary": st.text(max_size=300),
+            "more": VALUES,
+        },
+    )
+
+
+ROWS = st.recursive(
+    st.dictionaries(st.sampled_from(TAGS), elements(VALUES) | VALUES, max_size=4),
+    lambda inner: st.dictionaries(st.sampled_from(TAGS), elements(inner), max_size=4),
+    max_leaves=8,
+)
+
+
+def rewritten(text: bytes) -> Any:
+    return orjson.loads(LargeRow(text).written(ROOT, URIS))
+
+
+@pytest.mark.parametrize(("part", "step"), [(1, 2), (20, 3), (100, 20), (1_000, 65_536)])
+@given(row=ROWS, indent=st.booleans(), creator=st.booleans())
+def test_it_comes_out_as_a_small_one(part: int, step: int, row: dict[str, Any], indent: bool, creator: bool) -> None:
+    if creator and part >= 100:  # One that is long counts as the archive's own.
+        row["77770010"] = {"vr": "LO", "Value": ["DCM4CHEE Archive 5"]}
+    text = orjson.dumps(row, option=orjson.OPT_INDENT_2 if indent else None)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(large_row, "PART_BYTES", part)
+        patched.setattr(large_row, "STEP_BYTES", step)
+        assert rewritten(text) == orjson.loads(orjson.dumps(rewrite_row(orjson.loads(text), ROOT, uris=URIS)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"00080018":{"vr":"UI","Value":["1"]},"00080018":{}}',
+        b'{"a":[1,]}',
+        b'{"a":1,}',
+        b'{"a" 1}',
+        b'{"a":[1 2]}',
+        b'{"a":{]}',
+        b'{"a":[}}',
+        b'{"a":tru}',
+        b'{"a":"\\x"}',
+        b'{"a":nan}',
+        b'{"a\xff":1}',
+        b'{"a":01}',
+        b'{"a":{"vr":"LO","Value":[nul]}}',
+        b'{"a":\xff}',
+        b'{"a":',
+        b"{",
+        b'{"',
+        b'{"a":"',
+    ],
+)
+@pytest.mark.parametrize(("part", "step"), [(0, 2), (6, 3), (1_000, 65_536)])
+def test_what_is_no_json_is_refused(text: bytes, part: int, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large_row, "PART_BYTES", part)
+    monkeypatch.setattr(large_row, "STEP_BYTES", step)
+    with pytest.raises(NotJson):
+        rewritten(text.replace(b'"a"', b'"00080018"'))
+
+
+def test_depth_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large_row, "PART_BYTES", 1)
+    deep = b'{"00081199":{"vr":"SQ","Value":[' * 70 + b"{}" + b"]}}" * 70
+    with pytest.raises(TooDeep):
+        rewritten(deep)
+
+
+MANY = 300_000
+OF_ONE_KIND: dict[str, bytes] = {
+    "numbers": b'{"00280030":{"vr":"DS","Value":[' + b",".join([b"1"] * MANY) + b"]}}",
+    "spaces": b'{"00280030":' + b" " * MANY + b'{"vr":"DS","Value":[1' + b" " * MANY + b"]}}",
+    "a string": b'{"00280030":{"vr":"OW","InlineBinary":"' + b"A" * MANY + b'"}}',
+    "escapes": b'{"00280030":{"vr":"LT","Value":["' + rb"\"" * MANY + b'"]}}',
+    "backslashes": b'{"00280030":{"vr":"LT","Value":["' + rb"\\" * MANY + b'"]}}',
+    "items": b'{"00081199":{"vr":"SQ","Value":[' + b",".join([b"{}"] * MANY) + b"]}}",
+    "strings": b'{"00280030":{"vr":"LO","Value":[' + b",".join([b'"a"'] * MANY) + b"]}}",
+    "an item with strings": b'{"00081199":{"vr":"SQ","Value":[{"00280030":{"vr":"LO","Value":['
+    + b",".join([b'"a"'] * MANY)
+    + b"]}}]}}",
+}
+
+
+class Seen:
+    """Stands for a pattern, or the JSON library; notes the largest text that one call looks at."""
+
+    def __init__(self, of: Any, largest: list[int]) -> None:
+        self.of, self.largest = of, largest
+
+    def match(self, text: bytes, start: int, end: int) -> Any:
+        """As a pattern's."""
+        self.largest.append(min(end, len(text)) - start)
+        return self.of.match(text, start, end)
+
+    def loads(self, text: bytes) -> Any:
+        """As the library's; a single string is left out."""
+        if not text.startswith(b'"'):
+            self.largest.append(len(text))
+        return self.of.loads(text)
+
+    def dumps(self, value: Any) -> bytes:
+        """As the library's."""
+        return bytes(self.of.dumps(value))
+
+
+@pytest.mark.parametrize("what", OF_ONE_KIND)
+def test_no_call_holds_the_interpreter_for_long(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gives way to the event loop between two bytecodes, not within a call of C."""
+    expected = rewrite_row(orjson.loads(OF_ONE_KIND[what]), ROOT, uris=URIS)
+    largest: list[int] = []
+    for name in ("_SPACE", "_IN_STRING", "_SCALAR", "_TO_BRACKET", "orjson"):
+        monkeypatch.setattr(large_row, name, Seen(getattr(large_row, name), largest))
+    assert rewritten(OF_ONE_KIND[what]) == expected
+    assert max(largest) <= large_row.STEP_BYTES + 2
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        '{"vr":"LO","Value":["1"],"more":%s}',
+        '{"vr":"LO","Value":[%s]}',
+        '{"vr":"UR","Value":%s}',
+        "%s",
+    ],
+)
+def test_what_dicom_does_not_know_so_large_is_refused(attribute: str) -> None:
+    text = '{"00080018":' + attribute % ("[" + ",".join(["[]"] * MANY) + "]") + "}"
+    with pytest.raises(TypeError):
+        rewritten(text.encode())

@@ -1,0 +1,108 @@
+"""WADO-URI (PS3.18 chapter 9) becomes the same value that a WADO-RS path becomes."""
+
+import aiohttp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.access.decision import Part
+from sidecar.common.errors import BadRequest
+from sidecar.dicomweb.accept import upstream_accept
+from sidecar.dicomweb.paths import Kind, Retrieval
+from sidecar.dicomweb.wado_uri import parse_wado_uri
+from tests.upstreams import INSTANCE, SERIES, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.web.test_stream import HEADERS, answer
+
+PART = Part("1.2", "1.2.3", "1.2.3.4")
+LEAST = [("requestType", "WADO"), ("studyUID", "1.2"), ("seriesUID", "1.2.3"), ("objectUID", "1.2.3.4")]
+AS_STORED = "application/dicom; transfer-syntax=*"
+DRAWN = Retrieval(Kind.RENDERED, PART)
+
+ASKED: dict[str, tuple[list[tuple[str, str]], str | None, Kind, str, tuple[tuple[str, str], ...]]] = {
+    "nothing more": ([], None, Kind.RENDERED, "image/jpeg", ()),
+    "any": ([], "*/*", Kind.RENDERED, "image/jpeg", ()),
+    "by header": ([], "image/png", Kind.RENDERED, "image/png", ()),
+    "DICOM": ([("contentType", "application/dicom")], "image/png", Kind.INSTANCE, AS_STORED, ()),
+    "DICOM by header": ([], "application/dicom", Kind.INSTANCE, AS_STORED, ()),
+    "DICOM first": ([("contentType", "application/dicom,image/jpeg")], None, Kind.INSTANCE, AS_STORED, ()),
+    "transcoded": (
+        [("contentType", "application/dicom"), ("transferSyntax", "1.2.840.10008.1.2.1")], None, Kind.INSTANCE,
+        "application/dicom; transfer-syntax=1.2.840.10008.1.2.1", ()),
+    "both sizes": (
+        [("rows", "100"), ("columns", "200")], None, Kind.RENDERED, "image/jpeg", (("viewport", "200,100"),)),
+    "rows": ([("rows", "100")], None, Kind.RENDERED, "image/jpeg", (("viewport", "100,100"),)),
+    "columns": ([("columns", "200")], None, Kind.RENDERED, "image/jpeg", (("viewport", "200,200"),)),
+    "window": ([("windowCenter", "-40.5"), ("windowWidth", "+400")], None, Kind.RENDERED, "image/jpeg",
+               (("window", "-40.5,400,linear"),)),
+    "quality, annotation": ([("imageQuality", "80"), ("annotation", "patient,technique")], None, Kind.RENDERED,
+                            "image/jpeg", (("quality", "80"), ("annotation", "patient,technique"))),
+    "unknown ones": ([("charset", "UTF-8"), ("x", "1"), ("x", "2")], None, Kind.RENDERED, "image/jpeg", ()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ASKED)
+def test_what_is_asked_for(what: str) -> None:
+    more, header, kind, accept, rendering = ASKED[what]
+    found = parse_wado_uri([*LEAST, *more], header)
+    assert (found.retrieval, found.accept, found.rendering) == (Retrieval(kind, PART), accept, rendering)
+    assert upstream_accept(found.accept, found.retrieval)
+
+
+def test_a_frame() -> None:
+    assert parse_wado_uri([*LEAST, ("frameNumber", "7")], None).retrieval == Retrieval(Kind.RENDERED, PART, (7,))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [("anonymize", "yes"), ("region", "0,0,1,1"), ("presentationUID", "1.2"), ("rows", "-1"), ("rows", "0"),
+     ("columns", "1,2"), ("frameNumber", "0"), ("frameNumber", "x"), ("windowCenter", "40"), ("windowWidth", "400"),
+     ("studyUID", "1.2"), ("objectUID", "1.3"), ("contentType", "a b/c")],
+)  # fmt: skip
+def test_what_cannot_be_answered_as_asked_is_refused(more: tuple[str, str]) -> None:
+    """Nothing is left out in silence: ``anonymize`` least of all."""
+    with pytest.raises(BadRequest):
+        parse_wado_uri([*LEAST, more], None)
+
+
+@pytest.mark.parametrize("missing", range(4))
+@pytest.mark.parametrize("instead", [None, "", "x", "1.2/../1.3", "1.2\\1.3", "*", "1..2", ".."])
+def test_the_four_are_required(missing: int, instead: str | None) -> None:
+    rest = [one for at, one in enumerate(LEAST) if at != missing]
+    with pytest.raises(BadRequest):
+        parse_wado_uri(rest if instead is None else [*rest, (LEAST[missing][0], instead)], None)
+
+
+NAMES = st.sampled_from(sorted({*dict(LEAST), "rows", "contentType", "transferSyntax", "frameNumber"}))
+
+
+@given(st.lists(st.tuples(NAMES, st.text(max_size=20)), max_size=8))
+def test_any_query_is_a_value_or_a_refusal(parameters: list[tuple[str, str]]) -> None:
+    """And what a client wrote travels no further than as UIDs, numbers and what the next steps check again."""
+    try:
+        found = parse_wado_uri([*LEAST, *parameters], None)
+    except BadRequest:
+        return
+    assert found.retrieval.part == PART
+
+
+@pytest.mark.parametrize("on", [True, False])
+async def test_it_is_there_only_when_the_site_wants_it(on: bool) -> None:
+    """By the same checks as WADO-RS; the archive is asked by WADO-RS alone."""
+    pacs = ScriptedPacs(answer(b"Content-Type: image/jpeg\r\nContent-Length: 4\r\n", b"JPEG"))
+    query = {"requestType": "WADO", "studyUID": STUDY, "seriesUID": SERIES, "objectUID": INSTANCE, "rows": "64"}
+    async with (
+        sidecar_between(ScriptedEhr(), pacs, server={"wado_uri": on}) as (url, _),
+        aiohttp.ClientSession() as client,
+    ):
+        async with client.get(url + "/wado-uri", params=query, headers=HEADERS) as response:
+            assert response.status == (200 if on else 404)
+            if on:
+                assert await response.read() == b"JPEG"
+                assert pacs.requests[-1].endswith(f"/instances/{INSTANCE}/rendered?viewport=64,64")
+        for changed in ({"studyUID": "1.2.840.99"}, {"seriesUID": "1.2.840.99"}, {"objectUID": "1.2.840.99"}):
+            retrievals = [target for target in pacs.requests if "rendered" in target]
+            async with client.get(url + "/wado-uri", params=query | changed, headers=HEADERS) as response:
+                assert response.status == 404
+            assert [target for target in pacs.requests if "rendered" in target] == retrievals
+        async with client.get(url + "/wado-uri", params=query) as response:
+            assert response.status == (401 if on else 404)

@@ -1,0 +1,76 @@
+"""The catalog in a file: the same answers as in memory, kept over restarts, shared by processes."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.fhir.catalog.catalog import Catalog, MemoryStore
+from sidecar.fhir.catalog.sqlite import SqliteStore
+from tests.fhir.rows import row
+from tests.fhir.stores import exchange_at_once
+
+fingerprints = st.dictionaries(st.sampled_from(["1.1", "1.2", "1.3"]), st.sampled_from([b"a", b"b"]))
+lists = st.lists(st.tuples(st.sampled_from(["p1", "p2"]), fingerprints, st.integers(1, 2**40)), max_size=12)
+
+
+@given(lists)
+def test_it_answers_as_the_memory_does(steps: list[tuple[str, dict[str, bytes], int]]) -> None:
+    memory, file = MemoryStore(), SqliteStore(Path(":memory:"))
+    for patient, seen, moment in steps:
+        assert file.exchange(patient, seen, moment) == memory.exchange(patient, seen, moment)
+    file.close()
+
+
+def test_it_outlives_a_restart_and_names_nobody(tmp_path: Path) -> None:
+    file = tmp_path / "catalog.sqlite"
+    rows = [row(StudyInstanceUID="1.2.3", PatientID="MRN-secret")]
+    first = Catalog(SqliteStore(file), clock=lambda: 1_000.0)
+    seen = first.observe("patient-secret", rows)
+    first.close()
+    again = Catalog(SqliteStore(file), clock=lambda: 2_000.0)
+    assert again.observe("patient-secret", rows) == seen
+    again.close()
+    assert b"secret" not in b"".join(one.read_bytes() for one in tmp_path.iterdir())
+
+
+def test_two_processes_lose_nothing(tmp_path: Path) -> None:
+    """Exchanges of one patient come one after another, and never end with an error of a busy file."""
+    results = exchange_at_once(lambda: SqliteStore(tmp_path / "catalog.sqlite"), steps=50)
+    assert len(results) == 150
+    assert len({one["1.0"] for one in results}) == 1  # Always there, always the same: seen once.
+
+
+def test_a_file_that_is_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not left open either."""
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def spy(*arguments: Any, **named: Any) -> sqlite3.Connection:
+        opened.append(connect(*arguments, **named))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", spy)
+    file = tmp_path / "catalog.sqlite"
+    file.write_text("not one" * 1_000)
+    with pytest.raises(OSError, match="SQLite"):
+        SqliteStore(file)
+    (one,) = opened
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        one.execute("SELECT 1")
+    with pytest.raises(OSError, match="SQLite"):
+        SqliteStore(tmp_path / "absent" / "catalog.sqlite")
+
+
+def test_a_database_that_cannot_be_written(tmp_path: Path) -> None:
+    file = tmp_path / "catalog.sqlite"
+    store = SqliteStore(file)
+    other = sqlite3.connect(file)
+    other.execute("DROP TABLE seen")
+    other.close()
+    with pytest.raises(OSError, match="cannot be written"):
+        store.exchange("p", {"1.2": b"x"}, 1)
+    store.close()

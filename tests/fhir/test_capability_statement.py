@@ -1,0 +1,167 @@
+"""What anybody may read of us without a token (SIA-2, 3)."""
+
+from datetime import UTC
+from typing import Any
+
+import pytest
+from fhir.resources.R4B.capabilitystatement import CapabilityStatement
+
+from sidecar import RELEASED, __version__
+from sidecar.fhir.capability_statement import Offered, capability_statement, ehr_snippet, smart_configuration
+from sidecar.fhir.imaging_study import Site
+from sidecar.fhir.search import SUPPORTED, parse_search
+
+BASE = "https://imaging.example.org/fhir"
+EHR = "https://ehr.example.org"
+APP_LAUNCH = "http://fhir.org/argonaut/smart-imaging/capabilities/app-launch"
+BACKEND_SERVICES = "http://fhir.org/argonaut/smart-imaging/capabilities/backend-services"
+OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
+
+
+def smart(**known: str | None) -> dict[str, Any]:
+    ehr: dict[str, str | None] = {"issuer": EHR, "authorization": EHR + "/authorize", "token": EHR + "/token"}
+    return smart_configuration(Offered(), **(ehr | known))
+
+
+def statement(document: dict[str, Any] | None = None) -> dict[str, Any]:
+    return capability_statement(
+        fhir_base=BASE, version=__version__, released=RELEASED, smart=smart() if document is None else document
+    )
+
+
+@pytest.mark.parametrize("document", [smart(), smart(issuer=None), smart(token=None), {}])
+def test_the_statement_is_valid(document: dict[str, Any]) -> None:
+    """Also while the EHR's own configuration cannot be had."""
+    CapabilityStatement.model_validate(statement(document))
+
+
+def test_the_statement_says_what_we_are() -> None:
+    """SIA-3; R4 cpb-14: an instance says where it is."""
+    found = statement()
+    assert found["fhirVersion"] == "4.0.1"
+    assert found["kind"] == "instance"
+    assert found["implementation"]["url"] == BASE
+    assert found["software"]["version"] == __version__
+    assert found["format"] == ["application/fhir+json"]
+
+
+def resource(kind: str) -> dict[str, Any]:
+    (rest,) = statement()["rest"]
+    assert rest["mode"] == "server"
+    return next(one for one in rest["resource"] if one["type"] == kind)
+
+
+def test_the_statement_names_what_can_be_done() -> None:
+    assert {one["code"] for one in resource("ImagingStudy")["interaction"]} == {"read", "search-type"}
+    assert {one["code"] for one in resource("Endpoint")["interaction"]} == {"read"}
+    assert {one["type"] for one in statement()["rest"][0]["resource"]} == {
+        "ImagingStudy",
+        "Endpoint",
+        "StructureDefinition",
+    }
+
+
+# R4's own types: https://hl7.org/fhir/R4/imagingstudy.html#search
+TYPES = {
+    "patient": "reference",
+    "subject": "reference",
+    "identifier": "token",
+    "started": "date",
+    "_lastUpdated": "date",
+    "_id": "token",
+    "modality": "token",
+    "status": "token",
+    "bodysite": "token",
+    "series": "token",
+    "instance": "token",
+    "dicom-class": "token",
+    "endpoint": "reference",
+}
+EXAMPLES = {
+    "patient": "123",
+    "subject": "Patient/123",
+    "identifier": "urn:oid:1.2",
+    "started": "ge2024",
+    "_lastUpdated": "gt2024-02-29T00:00:00Z",
+    "_id": "1.2",
+    "modality": "CT",
+    "status": "available",
+    "bodysite": "CHEST",
+    "series": "1.2.3",
+    "instance": "urn:oid:1.2.3",
+    "dicom-class": "urn:oid:1.2.840.10008.5.1.4.1.1.2",
+    "endpoint": "Endpoint/123",
+}
+
+
+def test_the_statement_names_what_can_be_searched() -> None:
+    """Each parameter that it names is understood, and each that is understood and no result parameter is named."""
+    parameters = {one["name"]: one["type"] for one in resource("ImagingStudy")["searchParam"]}
+    assert parameters == TYPES
+    assert set(SUPPORTED) - set(parameters) == {
+        "_include", "_count", "_sort", "_summary", "_elements", "_total", "_format", "_pretty", "_after",
+        "patient.identifier", "subject.identifier",
+    }  # fmt: skip
+    (include,) = resource("ImagingStudy")["searchInclude"]
+    parse_search([*EXAMPLES.items(), ("_include", include)], Site(EHR, UTC), strict=True)
+
+
+def test_the_statement_leads_to_the_login() -> None:
+    """For clients older than smart-configuration."""
+    security = statement()["rest"][0]["security"]
+    assert security["service"][0]["coding"][0]["code"] == "SMART-on-FHIR"
+    (uris,) = security["extension"]
+    assert uris["url"] == OAUTH_URIS
+    assert {one["url"]: one["valueUri"] for one in uris["extension"]} == {
+        "authorize": EHR + "/authorize",
+        "token": EHR + "/token",
+    }
+    assert "extension" not in statement({})["rest"][0]["security"]
+
+
+def test_the_smart_configuration_offers_app_launch_and_nothing_else() -> None:
+    """SIA-2: neither capability implies the other."""
+    found = smart()
+    assert {"smart-imaging-access", APP_LAUNCH} <= set(found["capabilities"])
+    assert BACKEND_SERVICES not in found["capabilities"]
+    assert "client_credentials" not in found["grant_types_supported"]
+    assert not any(scope.startswith("system/") for scope in found["scopes_supported"])
+    assert {"patient/ImagingStudy.rs", "patient/*.read"} <= set(found["scopes_supported"])
+    assert found["code_challenge_methods_supported"] == ["S256"]
+
+
+def test_the_smart_configuration_has_the_ehrs_endpoints() -> None:
+    found = smart()
+    assert (found["issuer"], found["authorization_endpoint"], found["token_endpoint"]) == (
+        EHR,
+        EHR + "/authorize",
+        EHR + "/token",
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "name"),
+    [("issuer", "issuer"), ("authorization", "authorization_endpoint"), ("token", "token_endpoint")],
+)
+def test_what_is_not_known_is_left_out(argument: str, name: str) -> None:
+    """Never null."""
+    found = smart(**{argument: None})
+    assert name not in found
+    assert None not in found.values()
+
+
+@pytest.mark.parametrize("app_launch", [True, False])
+@pytest.mark.parametrize("backend_services", [True, False])
+def test_what_is_switched_on_is_what_is_offered(app_launch: bool, backend_services: bool) -> None:
+    """SIA-2: neither implies the other; in our own document and in the EHR's."""
+    offered = Offered(app_launch, backend_services)
+    document = smart_configuration(offered, issuer=EHR, authorization=None, token=EHR + "/token")
+    (ours,) = ehr_snippet(BASE, offered)["associated_endpoints"]
+    for capabilities in (document["capabilities"], ours["capabilities"]):
+        assert "smart-imaging-access" in capabilities
+        assert (APP_LAUNCH in capabilities) is app_launch
+        assert (BACKEND_SERVICES in capabilities) is backend_services
+    assert ("client_credentials" in document["grant_types_supported"]) is backend_services
+    assert ("authorization_code" in document["grant_types_supported"]) is app_launch
+    assert ("system/ImagingStudy.rs" in document["scopes_supported"]) is backend_services
+    assert ("patient/ImagingStudy.rs" in document["scopes_supported"]) is app_launch

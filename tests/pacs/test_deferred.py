@@ -1,0 +1,371 @@
+"""Slow archives (SIA-44): told to come back, served when it is there, bounded, and nothing is left open."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import pytest
+
+from sidecar.common.errors import Unavailable
+from sidecar.pacs.deferred import Patience
+from tests.pacs.fake import settle
+from tests.waiting import forever, wait_until_async
+
+
+class Door:
+    """Something opened; ``closed`` says that it was let go."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Archive:
+    """Opens a door when told to; counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.ready = asyncio.Event()
+        self.asked = 0
+        self.cancelled = 0
+        self.failing: Exception | None = None
+        self.doors: list[Door] = []
+
+    async def open(self, note: Callable[[], None] = lambda: None) -> Door:
+        self.asked += 1
+        self.note = note
+        try:
+            await self.ready.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.failing is not None:
+            raise self.failing
+        self.doors.append(Door())
+        return self.doors[-1]
+
+
+def patience(**changes: float) -> Patience[Door]:
+    return Patience(**({"patience_seconds": 0.05, "warm_seconds": 60, "keep_seconds": 60, "limit": 2} | changes))  # type: ignore[arg-type]
+
+
+async def test_what_is_there_in_time_is_returned() -> None:
+    archive = Archive()
+    archive.ready.set()
+    patient = patience()
+    assert (await patient.open("a", archive.open)).closed is False
+    assert len(patient) == 0
+
+
+async def test_a_slow_one_is_503_and_the_retry_gets_what_the_first_request_started() -> None:
+    archive, patient = Archive(), patience()
+    for _ in range(3):
+        with pytest.raises(Unavailable) as refused:
+            await patient.open("a", archive.open)
+        assert refused.value.retry_after == 1
+    archive.ready.set()
+    door = await patient.open("a", archive.open)
+    assert archive.asked == 1
+    assert archive.doors == [door]
+    assert not door.closed
+    assert len(patient) == 0
+
+
+async def test_another_key_does_not_get_it() -> None:
+    archive, other, patient = Archive(), Archive(), patience()
+    with pytest.raises(Unavailable):
+        await patient.open("a", archive.open)
+    other.ready.set()
+    archive.ready.set()
+    await patient.open("b", other.open)
+    assert other.asked == 1
+    await patient.close()
+
+
+async def test_two_that_retry_at_once_get_one_each() -> None:
+    """An opened answer can be read once."""
+    archive, patient = Archive(), patience(patience_seconds=0.2)
+    with pytest.raises(Unavailable):
+        await patient.open("a", archive.open)
+    retries = [asyncio.create_task(patient.open("a", archive.open)) for _ in range(3)]
+    await settle()
+    archive.ready.set()
+    doors = await asyncio.gather(*retries)
+    assert len({id(door) for door in doors}) == 3
+    assert not any(door.closed for door in doors)
+
+
+async def test_nobody_comes_back() -> None:
+    archive, patient = Archive(), patience(keep_seconds=0.05)
+    with pytest.raises(Unavailable):
+        await patient.open("a", archive.open)
+    archive.ready.set()
+    await wait_until_async("the closing", lambda: archive.doors and archive.doors[0].closed)
+    assert len(patient) == 0
+
+
+async def test_it_never_becomes_ready() -> None:
+    """``warm_seconds`` bounds the work in the background; the retry hears of it."""
+    archive, patient = Archive(), patience(warm_seconds=0.1)
+    with pytest.raises(Unavailable):
+        await patient.open("a", archive.open)
+    await wait_until_async("the end of the warming", lambda: archive.cancelled)
+    with pytest.raises(TimeoutError):
+        await patient.open("a", archive.open)
+    assert archive.cancelled == 1
+    with pytest.raises(Unavailable):
+        await patient.open("a", archive.open)
+    await patient.close()
+
+
+async def test_a_failure_reaches_the_retry() -> None:
+    archive, patient = Archive(), patience()
+    with pytest.raises(Unavailable):
+        await patient.open("a", archive.open)
+    archive.failing = ZeroDivisionError()
+    archive.ready.set()
+    with pytest.raises(ZeroDivisionError):
+        await patient.open("a", archive.open)
+
+
+async def test_only_so_many_are_kept_warming() -> None:
+    archive, patient = Archive(), patience()
+    for key in ("a", "b", "c", "d"):
+        with pytest.raises(Unavailable):
+            await patient.open(key, archive.open)
+    await asyncio.sleep(0)
+    assert len(patient) == 2
+    assert archive.cancelled == 2
+    await patient.close()
+
+
+async def test_nobody_takes_the_places_of_all() -> None:
+    """One app that asks for many slow things in many ways leaves room for the others."""
+    archive, patient = Archive(), patience(limit=8, limit_of_one=2)
+    for key in range(5):
+        with pytest.raises(Unavailable):
+            await patient.open(key, archive.open, owner="greedy")
+    with pytest.raises(Unavailable):
+        await patient.open("mine", archive.open, owner="other")
+    assert len(patient) == 3
+    archive.ready.set()
+    await patient.open(0, archive.open, owner="greedy")
+    archive.ready.clear()
+    with pytest.raises(Unavailable):  # What was taken makes room.
+        await patient.open(9, archive.open, owner="greedy")
+    assert len(patient) == 3
+    await patient.close()
+
+
+async def test_a_client_that_leaves_while_it_waits_ends_what_it_started() -> None:
+    archive, patient = Archive(), patience(patience_seconds=60)
+    waiting = asyncio.create_task(patient.open("a", archive.open))
+    await wait_until_async("the question", lambda: archive.asked)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await asyncio.sleep(0)
+    assert archive.cancelled == 1
+    assert len(patient) == 0
+
+
+async def test_a_retry_that_leaves_does_not_end_the_warming() -> None:
+    archive, patient = Archive(), patience(patience_seconds=0.05)
+    with pytest.raises(Unavailable):
+        await patient.open("a", archive.open)
+    waiting = asyncio.create_task(patient.open("a", archive.open))
+    await settle()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert archive.cancelled == 0
+    archive.ready.set()
+    assert await patient.open("a", archive.open) is archive.doors[0]
+
+
+async def test_closing_leaves_nothing_open() -> None:
+    archive, late, patient = Archive(), Archive(), patience()
+    for key, one in (("a", archive), ("b", late)):
+        with pytest.raises(Unavailable):
+            await patient.open(key, one.open)
+    archive.ready.set()
+    await wait_until_async("an opened one", lambda: archive.doors)
+    await patient.close()
+    await asyncio.sleep(0)
+    assert archive.doors[0].closed
+    assert late.cancelled == 1
+
+
+@pytest.mark.parametrize(("changed", "left"), [({"p1"}, {"b"}), ({"p3"}, {"a", "b"}), (None, set())])
+async def test_what_is_forgotten_is_closed_at_once(changed: set[str] | None, left: set[str]) -> None:
+    """What is opened and what is still under way, of the patients who changed; the others' goes on."""
+    for ready in (False, True):
+        archives, patient = {"a": Archive(), "b": Archive()}, patience(limit=8)
+        for (key, archive), patient_ids in zip(archives.items(), ({"p1", "p9"}, {"p2"}), strict=True):
+            with pytest.raises(Unavailable):
+                await patient.open(key, archive.open, patient_ids=patient_ids)
+            if ready:
+                archive.ready.set()
+        await settle()
+        patient.forget(changed)
+        await settle()
+        ended = {key for key, one in archives.items() if one.cancelled or (one.doors and one.doors[0].closed)}
+        assert archives.keys() - ended == left
+        assert len(patient) == len(left)
+        await patient.close()
+
+
+async def test_what_is_about_nobody_in_particular_is_forgotten_with_anybody() -> None:
+    archive, patient = Archive(), patience()
+    with pytest.raises(Unavailable):
+        await patient.open("a", archive.open)
+    patient.forget({"p1"})
+    await settle()
+    assert archive.cancelled == 1
+
+
+async def test_what_was_asked_for_before_the_forgetting_is_kept_for_nobody() -> None:
+    """Its own caller would still get it; the patience ends, and the next one starts anew."""
+    archive, patient = Archive(), patience(patience_seconds=0.2)
+    waiting = asyncio.create_task(patient.open("a", archive.open, patient_ids={"p1"}))
+    await settle()
+    patient.forget({"p1"})
+    with pytest.raises(Unavailable):
+        await waiting
+    await settle()
+    assert (archive.cancelled, len(patient)) == (1, 0)
+
+
+async def test_a_retry_that_waits_for_what_is_forgotten_starts_anew() -> None:
+    archive, patient = Archive(), patience(patience_seconds=1)
+    with pytest.raises(Unavailable):
+        await patient.open("a", archive.open, patient_ids={"p1"})
+    waiting = asyncio.create_task(patient.open("a", archive.open, patient_ids={"p1"}))
+    await settle()
+    patient.forget({"p1"})
+    archive.ready.set()
+    assert not (await waiting).closed
+    assert archive.asked == 2
+
+
+LOST = {"silence_seconds": 0.01}
+"""Longer than that is silence: what has waited for the patience has been silent."""
+
+
+async def lost(patient: Patience[Door], **named: str) -> Archive:
+    """An archive that never answers what it was asked for first."""
+    archive = Archive()
+    with pytest.raises(Unavailable):
+        await patient.open("a", archive.open, **named)
+    return archive
+
+
+async def test_a_lost_answer_is_left_behind() -> None:
+    """The archive is well: the next call gets an answer of its own, and the silent one ends."""
+    patient, well = patience(**LOST), Archive()
+    never = await lost(patient)
+    well.ready.set()
+    door = await patient.open("a", well.open)
+    await settle()
+    assert (door.closed, len(patient), well.asked, never.cancelled) == (False, 0, 1, 1)
+
+
+async def test_what_comes_late_is_closed_and_given_to_nobody() -> None:
+    """An opening that does not end when it is cancelled, and brings something after a newer answer."""
+    patient, well, late = patience(**LOST), Archive(), Door()
+    came = asyncio.Event()
+
+    async def stubborn(note: Callable[[], None]) -> Door:
+        with contextlib.suppress(asyncio.CancelledError):
+            await forever()
+        came.set()
+        return late
+
+    with pytest.raises(Unavailable):
+        await patient.open("a", stubborn)
+    well.ready.set()
+    door = await patient.open("a", well.open)
+    await came.wait()
+    await settle()
+    assert (door.closed, late.closed, len(patient)) == (False, True, 0)
+    assert await patient.open("a", well.open) is not late
+
+
+async def test_a_slow_archive_is_not_left_for_its_silence() -> None:
+    """The first question goes on, however often it is asked again; its answer is taken, and the others end."""
+    patient, again = patience(**LOST, limit=8), Archive()
+    slow = await lost(patient)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await patient.open("a", again.open)
+        assert len(patient) == 2  # The first and the newest.
+    await settle()
+    assert (again.asked, again.cancelled, slow.cancelled) == (3, 2, 0)
+    waiting = asyncio.create_task(patient.open("a", again.open))
+    await settle()
+    slow.ready.set()
+    assert await waiting is slow.doors[0]
+    await settle()
+    assert (len(patient), again.asked, again.cancelled) == (0, 4, 4)
+
+
+async def test_what_still_comes_is_not_silent() -> None:
+    """A search of many pages is waited for, not asked for a second time."""
+    patient, other = patience(silence_seconds=5), Archive()
+    loop = asyncio.get_running_loop()
+    paging = await lost(patient)
+    (opening,) = patient._warming["a"]
+    opening.heard = loop.time() - 10
+    paging.note()
+    with pytest.raises(Unavailable):
+        await patient.open("a", other.open)
+    assert other.asked == 0
+    opening.heard = loop.time() - 10
+    with pytest.raises(Unavailable):
+        await patient.open("a", other.open)
+    assert other.asked == 1
+    await patient.close()
+
+
+async def test_many_who_leave_the_silent_one_leave_nothing_behind() -> None:
+    patient, well = patience(**LOST, patience_seconds=0.2, limit=8), Archive()
+    never = await lost(patient)
+    waiting = [asyncio.create_task(patient.open("a", well.open)) for _ in range(5)]
+    await settle()
+    well.ready.set()
+    doors = await asyncio.gather(*waiting)
+    await settle()
+    assert len({id(door) for door in doors}) == 5
+    assert (len(patient), never.cancelled, any(door.closed for door in doors)) == (0, 1, False)
+
+
+async def test_a_failure_of_the_newer_one_does_not_end_the_older() -> None:
+    patient, failing = patience(**LOST), Archive()
+    slow = await lost(patient)
+    failing.failing = ZeroDivisionError()
+    failing.ready.set()
+    with pytest.raises(ZeroDivisionError):
+        await patient.open("a", failing.open)
+    assert (len(patient), slow.cancelled) == (1, 0)
+    await patient.close()
+
+
+@pytest.mark.parametrize("limits", [{"limit": 1}, {"limit": 8, "limit_of_one": 1}])
+async def test_the_limits_hold_for_those_beside_a_silent_one(limits: dict[str, float]) -> None:
+    """One that finds no place lives as long as its caller waits."""
+    patient, again = patience(**LOST, **limits), Archive()
+    slow = await lost(patient, owner="p")
+    with pytest.raises(Unavailable):
+        await patient.open("a", again.open, owner="p")
+    await settle()
+    assert (len(patient), again.cancelled, slow.cancelled) == (1, 1, 0)
+    await patient.close()
+
+
+async def test_a_forgetting_ends_all_of_a_key() -> None:
+    patient, again = patience(**LOST), Archive()
+    slow = await lost(patient)
+    with pytest.raises(Unavailable):
+        await patient.open("a", again.open)
+    patient.forget(None)
+    await settle()
+    assert (len(patient), again.cancelled, slow.cancelled) == (0, 1, 1)
