@@ -19,8 +19,8 @@ import click
 
 from sidecar import __version__
 from sidecar.common.memory import keep_freed_memory, keep_imported
-from sidecar.settings.load import ConfigurationError, load_settings
 from sidecar.settings.document import Settings
+from sidecar.settings.load import ConfigurationError, load_settings
 
 _CONFIG = click.option(
     "--config",

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from sidecar import __version__, cli
-from sidecar.settings.document import Settings
 from sidecar.settings.capabilities import keys_in
+from sidecar.settings.document import Settings
 from tests.command import run, serving
 from tests.sidecar_process import free_port
 

@@ -22,27 +22,24 @@ from aiohttp import web
 from cachetools import Cache, TTLCache
 from jwt.algorithms import ECAlgorithm
 
-from sidecar.access.decision import Interaction, Part, PatientPermit, Way
-from sidecar.access.identity import PatientIdentifier
-from sidecar.access.policy import Caller
-from sidecar.access.rules import Effect, Rule
-from sidecar.access.study import DescribedStudy
-from sidecar.dicom.json_model import CompactRow, Row
+from sidecar.access.facts import Caller, DescribedStudy, Effect, Part, PatientIdentifier, Rule
+from sidecar.access.permits import Interaction, PatientPermit, Way
+from sidecar.authorization.external_policy import ExternalPolicy
+from sidecar.authorization.scope_constraints import Constraints
+from sidecar.authorization.visible_studies import PatientViews
+from sidecar.bootstrap.build import Sidecar
 from sidecar.common.errors import Problem
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.single_flight import SingleFlight
-from sidecar.authorization.scope_constraints import Constraints
+from sidecar.dicom.json_model import CompactRow, Row
+from sidecar.dicomweb.paths import Query
+from sidecar.ehr.credentials import NoToken
+from sidecar.pacs.deferred import Patience
 from sidecar.pacs.issuer_check import Issuers
 from sidecar.pacs.ownership import Ownership, _Series
-from sidecar.pacs.deferred import Patience
-from sidecar.dicomweb.paths import Query
 from sidecar.pacs.studies import Oldest, Studies
 from sidecar.patients.backend_clients import Groups
 from sidecar.patients.ehr_lookup import EhrMapping
-from sidecar.authorization.external_policy import ExternalPolicy
-from sidecar.bootstrap.build import Sidecar
-from sidecar.ehr.credentials import NoToken
-from sidecar.authorization.visible_studies import PatientViews
 from sidecar.web.query_pages import QueryKey, QueryPages, Source
 from tests.common.peer import Clock, Peer, Reply, peer, session
 from tests.pacs.fake import FakePacs, row

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sidecar.common.circuit_breaker import Breaker
 from sidecar.common.invalidation import FRESH_SECONDS, NEGATIVE_SECONDS
-from sidecar.pacs.ownership import Ownership
+from sidecar.ehr.discovery import Discovery
 from sidecar.pacs.deferred import Patience
+from sidecar.pacs.ownership import Ownership
 from sidecar.pacs.study_lists import NOT_SUPPORTED_SECONDS
 from sidecar.pacs.study_owners import NO_LISTS_SECONDS
 from sidecar.settings.document import Settings
-from sidecar.common.circuit_breaker import Breaker
-from sidecar.ehr.discovery import Discovery
 from sidecar.tokens.jwks import REFRESH_SECONDS
 from sidecar.web.admin import Readiness
 from tests.test_invalidation import ELSEWHERE, FORGOTTEN, NOT_FORGOTTEN

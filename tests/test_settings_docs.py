@@ -7,8 +7,8 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel
 
-from sidecar.settings.load import _classes, load_settings
 from sidecar.settings.document import Settings
+from sidecar.settings.load import _classes, load_settings
 from tests.settings_tables import DOCUMENT, differences, put_into, tables
 
 ROOT = Path(__file__).parent.parent

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from sidecar.access.decision import Part, StudyPermit
-from sidecar.access.identity import PatientIdentifier
+from sidecar.access.facts import Part, PatientIdentifier
+from sidecar.access.permits import StudyPermit
+from sidecar.bootstrap.build import Sidecar, build
 from sidecar.common.errors import GatewayTimeout, Problem, Unavailable
 from sidecar.dicomweb.paths import Kind, Query, Retrieval
-from sidecar.bootstrap.build import Sidecar, build
 from sidecar.settings.document import Settings
 from tests.waiting import WAIT_SECONDS
 

@@ -11,15 +11,15 @@ from typing import Any, Protocol, cast
 import aiohttp
 from aiohttp import web
 
-from sidecar.authorization.scope_constraints import Constraints
-from sidecar.fhir.imaging_study import Site
-from sidecar.server.listener import listen
-from sidecar.bootstrap.build import Sidecar, build
-from sidecar.settings.document import Settings
-from sidecar.audit.trail import AuditTrail
 from sidecar.audit.event import AuditSource
 from sidecar.audit.sinks import NoSink
+from sidecar.audit.trail import AuditTrail
+from sidecar.authorization.scope_constraints import Constraints
 from sidecar.authorization.visible_studies import PatientViews
+from sidecar.bootstrap.build import Sidecar, build
+from sidecar.fhir.imaging_study import Site
+from sidecar.server.listener import listen
+from sidecar.settings.document import Settings
 from tests.dicom_instances import dataset, encoded
 
 STUDY, SERIES, INSTANCE = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.1.1"

@@ -12,134 +12,37 @@ rooms that fetch and stream take them as arguments: nothing can be fetched that 
 made here, and by the probe of the external policy, which asks about nobody and fetches nothing.
 """
 
+import hmac
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 
-from sidecar.access.identity import PatientIdentifier, all_are_one_of, all_may_be_one_of, is_shared
-from sidecar.access.policy import Caller, Client, Policy
+from sidecar.access.facts import (
+    Caller,
+    Client,
+    DescribedStudy,
+    InstanceHeader,
+    Part,
+    PatientIdentifier,
+    Policy,
+    StudyFacts,
+    Token,
+    all_are_one_of,
+    all_may_be_one_of,
+    is_shared,
+)
+from sidecar.access.permits import (
+    Capability,
+    Deny,
+    HeaderPermit,
+    Interaction,
+    Operation,
+    PatientPermit,
+    StudyPermit,
+    Way,
+)
 from sidecar.access.reasons import Reason
-from sidecar.access.rules import Conditions, Rule, Shown, holds, shown
 from sidecar.access.scopes import Context, Grant
-from sidecar.access.study import DescribedSeries, DescribedStudy
-from sidecar.access.token import Token
-
-
-class Interaction(StrEnum):
-    """What the caller wants to do: a search needs ``s``, a read or a retrieval needs ``r`` (SIA-11)."""
-
-    SEARCH = "search"
-    READ = "read"
-    RETRIEVE = "retrieve"
-
-
-@dataclass(frozen=True, slots=True)
-class Deny:
-    """Refused, and why. ``series``: for ``PARTLY_EXCLUDED``, those that the caller may have instead."""
-
-    reason: Reason
-    series: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """One grant's way to a patient's studies: those that satisfy ``constraint`` and where ``studies`` hold.
-
-    ``rules``: the site's rules hold on it; ``context``: of the grant's scope. Ways are never joined: what none of them
-    leads to alone is not permitted (SIA-15).
-    """
-
-    constraint: str | None = None
-    studies: Conditions = field(default_factory=dict)
-    rules: tuple[Rule, ...] = ()
-    context: str = Context.PATIENT.value
-
-    @property
-    def leads_everywhere(self) -> bool:
-        """Whether there is no study to which it does not lead."""
-        return self.constraint is None and not self.studies and not self.rules
-
-
-@dataclass(frozen=True, slots=True)
-class PatientPermit:
-    """The caller may do ``interaction`` on that imaging of ``patient`` (FHIR id) to which one of the ``ways`` leads.
-
-    ``caller``: about whom the external policy must be asked for each study, ``None``: there is none.
-    """
-
-    patient: str
-    interaction: Interaction
-    ways: tuple[Way, ...] = (Way(),)
-    caller: Caller | None = None
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether studies must be described before it is known which of them may be seen."""
-        return self.caller is not None or not any(way.leads_everywhere for way in self.ways)
-
-    @property
-    def constraints(self) -> frozenset[str]:
-        """The constraints of which it must be known whether a study satisfies them."""
-        return frozenset(way.constraint for way in self.ways if way.constraint is not None)
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What of the archive is asked for: a study, or a series or an instance in it."""
-
-    study: str
-    series: str | None = None
-    instance: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StudyFacts:
-    """What the PACS says of a study UID.
-
-    ``owners``: the patients of every study that the PACS has under this UID; ``part_found``: whether the series and
-    the instance asked for are in it (not looked for, hence false, in a study that is not the patient's);
-    ``described``: each study under this UID that is the patient's, for a permit that ``is_limited``; ``inside``: the
-    patients that instances of the part name in themselves, one instance of each series, ``None``: not looked at,
-    because each instance of the answer is looked at as it goes by.
-    """
-
-    owners: frozenset[PatientIdentifier]
-    part_found: bool
-    described: tuple[DescribedStudy, ...] = ()
-    inside: frozenset[PatientIdentifier] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HeaderPermit:
-    """Instances in ``part`` may be opened to read whose they are. Nothing of them may be passed on.
-
-    ``known_as``: the identifiers of the patient on which it was decided.
-    """
-
-    patient: str
-    part: Part
-    known_as: frozenset[PatientIdentifier] = frozenset()
-
-    def covers(self, part: Part) -> bool:
-        """Whether ``part`` is in the permitted one."""
-        return part.study == self.part.study and all(
-            wanted in (None, given)
-            for wanted, given in ((self.part.series, part.series), (self.part.instance, part.instance))
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class StudyPermit:
-    """``part`` of the archive is the permitted patient's and may be fetched.
-
-    ``series``: of it these series, ``None``: they were not decided one by one. ``known_as``: the identifiers of the
-    patient on which it was decided; none permit nothing.
-    """
-
-    patient: str
-    part: Part
-    series: frozenset[str] | None = None
-    known_as: frozenset[PatientIdentifier] = frozenset()
+from sidecar.access.visibility import Shown, may_see
 
 
 def decide_patient(
@@ -219,60 +122,6 @@ def _backend_ways(
     if patient not in client.patients:
         return [], Reason.NOT_THE_CLIENTS_PATIENT
     return ways, None
-
-
-_STAND_IN = DescribedStudy({}, (DescribedSeries("", {}),))
-
-
-def may_see(permit: PatientPermit, described: Iterable[DescribedStudy], now: float) -> Shown | None:
-    """Return what the caller may see of a study, ``None``: nothing. ``described``: each study under one UID.
-
-    Each must be seen, and of the series those that are seen in each.
-    """
-    studies = tuple(described)
-    # A study that is not there takes as long as one that is hidden (SIA-45).
-    found = [_seen_by_any_way(permit, one, now) for one in studies or (_STAND_IN,)]
-    seen = [one for one in found if one is not None]
-    if not studies or not seen or len(seen) < len(found):
-        return None
-    decided = [one.series for one in seen if one.series is not None]
-    return Shown(
-        series=frozenset.intersection(*decided) if decided else None,
-        is_complete=all(one.is_complete for one in seen),
-        since=max((one.since for one in seen if one.since is not None), default=None),
-    )
-
-
-def _seen_by_any_way(permit: PatientPermit, study: DescribedStudy, now: float) -> Shown | None:
-    """By the way that shows most of it; two ways are not added up."""
-    best: Shown | None = None
-    for way in permit.ways:
-        if way.constraint is not None and way.constraint not in study.satisfies:
-            continue
-        if holds(way.studies, study.attributes) is not True:
-            continue
-        found = shown(way.rules, study, now)
-        if found is not None and permit.caller is not None:
-            found = _with_verdict(found, study, way.context)
-        if found is not None and (best is None or _shows_more(found, best)):
-            best = found
-    return best
-
-
-def _with_verdict(found: Shown, study: DescribedStudy, context: str) -> Shown | None:
-    """The external policy only takes away; without its word nothing is left (SIA-16)."""
-    verdict = study.verdicts.get(context)
-    if verdict is None or not verdict.allow:
-        return None
-    known = frozenset(one.uid for one in study.series)
-    left = (known if found.series is None else found.series & known) - verdict.exclude_series
-    if known and not left:
-        return None
-    return Shown(left, left == known, found.since)
-
-
-def _shows_more(one: Shown, other: Shown) -> bool:
-    return (one.is_complete, len(one.series or ())) > (other.is_complete, len(other.series or ()))
 
 
 def decide_study(
@@ -373,3 +222,52 @@ def decide_shown(
 
 def _covers(grant: Grant, interaction: Interaction) -> bool:
     return grant.search if interaction is Interaction.SEARCH else grant.read
+
+
+def decide_capability(
+    capability: Capability, study: str | None, operation: Operation, *, shown: bytes, now: float
+) -> Reason | None:
+    """Return why a capability does not cover a request, ``None`` when it does (SIA-50..52).
+
+    ``study``: what the request names, ``None``: any; ``shown``: hash of the valid token that came with it.
+    """
+    if not now < capability.expires_at:
+        return Reason.EXPIRED_CAPABILITY
+    if not hmac.compare_digest(shown, capability.token_hash):
+        return Reason.OTHER_TOKEN
+    if study not in (None, capability.study):
+        return Reason.ABSENT
+    if operation not in capability.operations:
+        return Reason.NOT_IN_CAPABILITY
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """Whose and what an answer may hold: the permitted ``part``, of the patient ``known_as`` these identifiers.
+
+    ``series``: of it these alone, ``None``: any.
+    """
+
+    part: Part
+    known_as: tuple[PatientIdentifier, ...]
+    series: frozenset[str] | None = None
+
+    @staticmethod
+    def by(permit: StudyPermit, known_as: Iterable[PatientIdentifier]) -> "Permitted":
+        """What a permit covers."""
+        return Permitted(permit.part, tuple(known_as), permit.series)
+
+    def covers(self, header: InstanceHeader) -> bool:
+        """Whether an instance that says this of itself is permitted."""
+        part = self.part
+        return (
+            any(header.patient.may_be(known) for known in self.known_as)
+            and header.study == part.study
+            and part.series in (None, header.series)
+            and part.instance in (None, header.instance)
+        )
+
+    def shows(self, header: InstanceHeader) -> bool:
+        """Whether no rule leaves its series out (SIA-43)."""
+        return self.series is None or header.series in self.series

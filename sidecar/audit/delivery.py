@@ -11,11 +11,11 @@ import logging
 import random
 from collections.abc import AsyncIterator, Sequence
 
+from sidecar.audit.repository import Outcome, Refused, Repository, Undelivered
 from sidecar.audit.retry_queue import MOST_BYTES as MOST_ASIDE_BYTES
 from sidecar.audit.retry_queue import Aside, Kept
-from sidecar.telemetry.metrics import Metrics
-from sidecar.audit.repository import Outcome, Refused, Repository, Undelivered
 from sidecar.audit.spool_reader import SpoolReader, Waiting
+from sidecar.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

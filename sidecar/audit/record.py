@@ -6,8 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
-from sidecar.access.decision import Part
-from sidecar.access.token import Token
+from sidecar.access.facts import Part, Token
 
 _CURRENT: ContextVar["AccessRecord | None"] = ContextVar("access_record", default=None)
 

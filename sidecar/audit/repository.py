@@ -7,8 +7,8 @@ from uuid import NAMESPACE_OID, uuid5
 
 import aiohttp
 
-from sidecar.common.fetch import Answer, FetchFailed, fetch
 from sidecar.audit.spool_reader import Waiting
+from sidecar.common.fetch import Answer, FetchFailed, fetch
 
 LIMIT_BYTES = 2**16
 """Of an answer; and so much more for each event."""

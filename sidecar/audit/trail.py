@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from cachetools import TTLCache
 
 from sidecar.access.reasons import INVALID_TOKEN
-from sidecar.common.errors import Unavailable
-from sidecar.audit.record import AccessRecord
 from sidecar.audit.event import REFUSED, SERIOUS, SUCCESS, AuditSource, audit_event
+from sidecar.audit.record import AccessRecord
 from sidecar.audit.sinks import NoSink, Sink
+from sidecar.common.errors import Unavailable
 
 log = logging.getLogger(__name__)
 

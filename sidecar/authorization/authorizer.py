@@ -9,47 +9,41 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from aiohttp import hdrs, web
 
-from sidecar.access.capability import Capability, Operation, decide_capability, token_hash
-from sidecar.access.decision import (
+from sidecar.access.decision import decide_capability, decide_header, decide_patient, decide_shown, decide_study
+from sidecar.access.facts import DescribedStudy, Part, PatientIdentifier, Policy, StudyFacts, Token, all_are_one_of
+from sidecar.access.permits import (
+    Capability,
     Deny,
     HeaderPermit,
     Interaction,
-    Part,
+    Operation,
     PatientPermit,
-    StudyFacts,
     StudyPermit,
-    decide_header,
-    decide_patient,
-    decide_shown,
-    decide_study,
+    token_hash,
 )
-from sidecar.access.identity import PatientIdentifier, all_are_one_of
-from sidecar.access.policy import Policy
 from sidecar.access.reasons import Reason
 from sidecar.access.scopes import Context
-from sidecar.access.study import DescribedStudy
-from sidecar.access.token import Token
+from sidecar.audit.record import current_record
+from sidecar.audit.trail import AuditTrail
+from sidecar.authorization.capability_urls import Capabilities, Issued
+from sidecar.authorization.limits import QueryLimits, caller_of
+from sidecar.authorization.visible_studies import PatientView, PatientViews
 from sidecar.common.errors import Problem
 from sidecar.common.invalidation import Invalidation
-from sidecar.common.spans import OUTCOME, REASON, Span, span
+from sidecar.common.spans import OUTCOME, REASON, Span, measure, span
 from sidecar.pacs.instance_patients import InstancePatients
 from sidecar.pacs.issuer_check import Issuers
 from sidecar.pacs.ownership import UNNAMED_SECONDS, Ownership
 from sidecar.patients.backend_clients import BackendClients
-from sidecar.audit.record import current_record
-from sidecar.audit.trail import AuditTrail
-from sidecar.telemetry.durations import measure
+from sidecar.patients.mapping import PatientMapping
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.bearer import MalformedCredentials, bearer_token
 from sidecar.tokens.cache import TokenCache
 from sidecar.tokens.rejection import TokenRejected
-from sidecar.authorization.capability_urls import Capabilities, Issued
-from sidecar.authorization.limits import QueryLimits, caller_of
-from sidecar.authorization.visible_studies import PatientView, PatientViews
 
 log = logging.getLogger(__name__)
 
@@ -63,19 +57,6 @@ class Denied(Exception):
         super().__init__(reason.value)
         self.reason = reason
         self.series = series
-
-
-class PatientMapping(Protocol):
-    """FHIR Patient id -> identifiers at the PACS (``patients``)."""
-
-    async def identifiers(self, patient: str, *, fresh: bool = False) -> frozenset[PatientIdentifier]:
-        """Return the identifiers, possibly none; ``fresh``: not those that are kept (at a limited rate)."""
-
-    def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:
-        """What an identifier that a FHIR search names is at the PACS, possibly nothing."""
-
-    async def close(self) -> None:
-        """End what is under way."""
 
 
 class Guard:

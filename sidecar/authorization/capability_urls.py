@@ -5,7 +5,8 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sidecar.access.capability import Capability, Operation, Sealer, token_hash
+from sidecar.access.permits import Capability, Operation, token_hash
+from sidecar.authorization.capability_seal import Sealer
 
 PREFIX = "capability"
 """First segment of their paths."""

@@ -5,14 +5,15 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sidecar.access.decision import Part, PatientPermit
-from sidecar.dicom.json_model import number, tag, text
+from sidecar.access.facts import Part
+from sidecar.access.permits import PatientPermit
+from sidecar.authorization.authorizer import Guard
 from sidecar.common.errors import Problem, Unavailable
+from sidecar.dicom.json_model import number, tag, text
+from sidecar.dicomweb.paths import Query
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.counts import count_instances
 from sidecar.pacs.ownership import KnownAs
-from sidecar.dicomweb.paths import Query
-from sidecar.authorization.authorizer import Guard
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,8 @@ import aiohttp
 import orjson
 from cachetools import TTLCache
 
-from sidecar.access.decision import Interaction, PatientPermit
-from sidecar.access.policy import Caller
-from sidecar.access.study import DescribedStudy, Verdict
+from sidecar.access.facts import Caller, DescribedStudy, Verdict
+from sidecar.access.permits import Interaction, PatientPermit
 from sidecar.common.errors import Problem, Unavailable
 from sidecar.common.fair_queue import FairQueue, QueueFull, WaitTooLong
 from sidecar.common.fetch import FetchFailed, fetch

@@ -11,11 +11,11 @@ from typing import NoReturn, TypeAlias
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from sidecar.access.token import Token
+from sidecar.access.facts import Token
 from sidecar.common.errors import Problem, Unavailable
 from sidecar.common.fair_queue import UNLIMITED, FairQueue, Place, QueueFull, WaitTooLong
+from sidecar.common.spans import measure
 from sidecar.dicomweb.paths import Kind, Retrieval
-from sidecar.telemetry.durations import measure
 from sidecar.web.least_rate import LEAST_BYTES_PER_SECOND, send_whole
 
 RETRY_AFTER_SECONDS = 2

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 
 from sidecar.access.wildcards import LONGEST_PATTERN, LONGEST_VALUE, matches, without_case
-from sidecar.dicom.json_model import Row, changed, tag, text, texts
-from sidecar.dicomweb.query import Matching
-from sidecar.dicomweb.paths import Query
 from sidecar.authorization.visible_studies import PatientView
+from sidecar.dicom.json_model import Row, changed, tag, text, texts
+from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.query import Matching
 
 
 def _tags(*keywords: str) -> frozenset[str]:

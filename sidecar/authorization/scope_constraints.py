@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from urllib.parse import parse_qsl
 
-from sidecar.dicom.json_model import Row
 from sidecar.common.errors import BadRequest, NotSupported
+from sidecar.dicom.json_model import Row
 from sidecar.fhir.imaging_study import Site, study_uid
 from sidecar.fhir.search import Search, parse_search
 from sidecar.fhir.select import Details, satisfies

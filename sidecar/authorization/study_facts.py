@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sidecar.access.study import DescribedSeries, DescribedStudy
+from sidecar.access.facts import DescribedSeries, DescribedStudy
+from sidecar.authorization.scope_constraints import Constraints
 from sidecar.dicom.character_sets import with_known_texts
 from sidecar.dicom.json_model import Row, changed, number, tag, text, texts
-from sidecar.authorization.scope_constraints import Constraints
 from sidecar.fhir.imaging_study import Site, study_started
 
 STUDY_KEYWORDS = (

@@ -12,21 +12,20 @@ from datetime import UTC, datetime
 
 from cachetools import LRUCache
 
-from sidecar.access.decision import PatientPermit, may_see
-from sidecar.access.identity import all_are_one_of, is_shared
-from sidecar.access.rules import Rule, Shown, shown
-from sidecar.access.study import DescribedStudy
-from sidecar.dicom.json_model import Row
-from sidecar.common.invalidation import Invalidation
-from sidecar.common.slices import batched, in_slices
-from sidecar.dicom.uid import is_uid
+from sidecar.access.facts import DescribedStudy, Rule, all_are_one_of, is_shared
+from sidecar.access.permits import PatientPermit
+from sidecar.access.visibility import Shown, may_see, shown
+from sidecar.authorization.external_policy import ExternalPolicy
 from sidecar.authorization.scope_constraints import Constraints
 from sidecar.authorization.study_facts import described, series_uid, without_hidden
+from sidecar.common.invalidation import Invalidation
+from sidecar.common.slices import batched, in_slices
+from sidecar.dicom.json_model import Row
+from sidecar.dicom.uid import is_uid
 from sidecar.fhir.imaging_study import Site, study_uid
 from sidecar.pacs.ownership import KnownAs
 from sidecar.pacs.studies import Oldest, Studies
 from sidecar.pacs.study_lists import Listing
-from sidecar.authorization.external_policy import ExternalPolicy
 
 EVERYTHING = Shown()
 KEPT = 2_000

@@ -6,21 +6,21 @@ from typing import TypeVar
 
 import aiohttp
 
-from sidecar.access.capability import Key, Operation, Sealer
-from sidecar.access.policy import Policy
-from sidecar.access.rules import Conditions, Effect, Rule
-from sidecar.common.invalidation import Invalidation
-from sidecar.fhir.capability_statement import Offered
-from sidecar.authorization.study_facts import SERIES_KEYWORDS, STUDY_KEYWORDS
-from sidecar.patients.backend_clients import BackendClients, ClientEntry, Groups
+from sidecar.access.facts import Conditions, Effect, Policy, Rule
+from sidecar.access.permits import Operation
+from sidecar.authorization.capability_seal import Key, Sealer
+from sidecar.authorization.capability_urls import Capabilities
 from sidecar.authorization.external_policy import ExternalPolicy
+from sidecar.authorization.study_facts import SERIES_KEYWORDS, STUDY_KEYWORDS
 from sidecar.bootstrap.tokens import patient_credentials
-from sidecar.settings.document import Settings
+from sidecar.common.invalidation import Invalidation
+from sidecar.ehr.discovery import Discovery
+from sidecar.fhir.capability_statement import Offered
+from sidecar.patients.backend_clients import BackendClients, ClientEntry, Groups
 from sidecar.settings.access import ClientSettings, RuleSettings
 from sidecar.settings.capabilities import keys_in
+from sidecar.settings.document import Settings
 from sidecar.telemetry.metrics import Metrics
-from sidecar.ehr.discovery import Discovery
-from sidecar.authorization.capability_urls import Capabilities
 
 Keyword = TypeVar("Keyword", bound=str)
 

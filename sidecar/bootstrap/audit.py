@@ -9,17 +9,17 @@ from pathlib import Path
 import aiohttp
 
 from sidecar import __version__
-from sidecar.bootstrap.pacs import authorization_of
-from sidecar.settings.document import Settings
-from sidecar.audit.retry_queue import MOST_BYTES
-from sidecar.audit.trail import AuditTrail
-from sidecar.audit.event import AuditSource
 from sidecar.audit.delivery import Delivery
-from sidecar.telemetry.metrics import Metrics
+from sidecar.audit.event import AuditSource
 from sidecar.audit.repository import Repository
+from sidecar.audit.retry_queue import MOST_BYTES
 from sidecar.audit.sinks import FileSink, NoSink, Sink, StdoutSink
 from sidecar.audit.spool import Spool
 from sidecar.audit.spool_reader import SpoolReader
+from sidecar.audit.trail import AuditTrail
+from sidecar.bootstrap.pacs import authorization_of
+from sidecar.settings.document import Settings
+from sidecar.telemetry.metrics import Metrics
 
 
 @contextlib.contextmanager

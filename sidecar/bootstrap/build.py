@@ -11,24 +11,12 @@ import aiohttp
 from aiohttp import web
 
 from sidecar import RELEASED, __version__
-from sidecar.common.background import background
-from sidecar.common.connector import CleanConnector
-from sidecar.common.invalidation import Invalidation
-from sidecar.fhir.catalog.catalog import Catalog, MemoryStore, Store
-from sidecar.fhir.catalog.sqlite import SqliteStore
-from sidecar.authorization.scope_constraints import Constraints
-from sidecar.fhir.cursor import PageLinks
-from sidecar.fhir.endpoint import Endpoints
-from sidecar.pacs.orthanc_changes import Changes
-from sidecar.pacs.client import PacsClient
-from sidecar.pacs.instance_patients import InstancePatients
-from sidecar.pacs.issuer_check import UNIQUE_SECONDS, Issuers
-from sidecar.pacs.ownership import Ownership
-from sidecar.pacs.studies import Studies
-from sidecar.patients.backend_clients import BackendClients
-from sidecar.patients.direct import DirectMapping
-from sidecar.patients.ehr_lookup import EhrMapping
+from sidecar.audit.trail import AuditTrail
+from sidecar.authorization.authorizer import Guard
 from sidecar.authorization.external_policy import ExternalPolicy
+from sidecar.authorization.limits import RequestLimits
+from sidecar.authorization.scope_constraints import Constraints
+from sidecar.authorization.visible_studies import PatientViews
 from sidecar.bootstrap.access import (
     backend_clients,
     capabilities,
@@ -45,18 +33,31 @@ from sidecar.bootstrap.discovery import ehr_probes
 from sidecar.bootstrap.pacs import changes_of, pacs_client, patience_of, site_of
 from sidecar.bootstrap.tokens import TokenValidation, patient_credentials, token_validation
 from sidecar.bootstrap.tracing import tracing_of
-from sidecar.settings.document import Settings
-from sidecar.settings.tokens import TlsClient
-from sidecar.audit.trail import AuditTrail
-from sidecar.telemetry.metrics import Metrics
+from sidecar.common.background import background
+from sidecar.common.connector import CleanConnector
+from sidecar.common.invalidation import Invalidation
 from sidecar.ehr.discovery import Discovery
+from sidecar.fhir.catalog.catalog import Catalog, MemoryStore, Store
+from sidecar.fhir.catalog.sqlite import SqliteStore
+from sidecar.fhir.cursor import PageLinks
+from sidecar.fhir.endpoint import Endpoints
+from sidecar.pacs.client import PacsClient
+from sidecar.pacs.instance_patients import InstancePatients
+from sidecar.pacs.issuer_check import UNIQUE_SECONDS, Issuers
+from sidecar.pacs.orthanc_changes import Changes
+from sidecar.pacs.ownership import Ownership
+from sidecar.pacs.studies import Studies
+from sidecar.patients.backend_clients import BackendClients
+from sidecar.patients.direct import DirectMapping
+from sidecar.patients.ehr_lookup import EhrMapping
+from sidecar.patients.mapping import PatientMapping
+from sidecar.settings.document import Settings
+from sidecar.settings.upstream_auth import TlsClient
+from sidecar.telemetry.metrics import Metrics
 from sidecar.web.admin import Readiness, create_admin
 from sidecar.web.count_report import CountReport
 from sidecar.web.dicomweb_handlers import DicomWeb
-from sidecar.authorization.authorizer import Guard, PatientMapping
 from sidecar.web.fhir_handlers import ImagingFhir
-from sidecar.authorization.limits import RequestLimits
-from sidecar.authorization.visible_studies import PatientViews
 from sidecar.web.routes import create_public
 from sidecar.web.stream import Streamer
 

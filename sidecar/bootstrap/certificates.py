@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sidecar.settings.document import Settings
-from sidecar.settings.tokens import TlsClient
+from sidecar.settings.upstream_auth import TlsClient
 from sidecar.telemetry.certificates import Certificates
 from sidecar.telemetry.metrics import Metrics
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Awaitable, Callable
 
-from sidecar.settings.document import Settings
-from sidecar.settings.tokens import BackendServicesClient
 from sidecar.ehr.discovery import Discovery
+from sidecar.settings.document import Settings
+from sidecar.settings.upstream_auth import BackendServicesClient
 
 
 def needed_of_discovery(settings: Settings) -> frozenset[str]:

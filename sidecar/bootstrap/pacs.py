@@ -7,14 +7,13 @@ from zoneinfo import ZoneInfo
 import aiohttp
 
 from sidecar.fhir.imaging_study import Site
-from sidecar.pacs.orthanc_changes import Changes
 from sidecar.pacs.client import PacsClient, Rows
-from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.deferred import Patience
+from sidecar.pacs.dialects import DIALECTS
+from sidecar.pacs.orthanc_changes import Changes
 from sidecar.pacs.response import Upstream
 from sidecar.settings.document import Settings
-from sidecar.settings.upstream_auth import BasicAuth, NoAuth
-from sidecar.settings.tokens import BearerClient
+from sidecar.settings.upstream_auth import BasicAuth, BearerClient, NoAuth
 from sidecar.telemetry.metrics import Metrics
 
 WARM_QUERIES = 8

@@ -8,12 +8,7 @@ from dataclasses import dataclass, replace
 import aiohttp
 
 from sidecar.common.errors import BadGateway, Unavailable
-from sidecar.ehr.fhir_client import Credentials
-from sidecar.settings.document import Settings
-from sidecar.settings.tokens import BackendServicesClient, BearerClient, PrivateKeyClient, SecretClient, TlsClient
-from sidecar.telemetry.metrics import Metrics
 from sidecar.ehr.assertion import ClientAssertion
-from sidecar.tokens.cache import TokenCache
 from sidecar.ehr.client_authentication import (
     BackendServicesAuthentication,
     BearerAuthentication,
@@ -26,6 +21,17 @@ from sidecar.ehr.client_authentication import (
 )
 from sidecar.ehr.credentials import BackendServices, NoToken, StaticToken
 from sidecar.ehr.discovery import Discovery, SmartConfiguration
+from sidecar.ehr.fhir_client import Credentials
+from sidecar.settings.document import Settings
+from sidecar.settings.upstream_auth import (
+    BackendServicesClient,
+    BearerClient,
+    PrivateKeyClient,
+    SecretClient,
+    TlsClient,
+)
+from sidecar.telemetry.metrics import Metrics
+from sidecar.tokens.cache import TokenCache
 from sidecar.tokens.claims import Claims, Expected, PatientClaim
 from sidecar.tokens.introspection import Introspection
 from sidecar.tokens.jwks import Jwks

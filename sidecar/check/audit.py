@@ -6,13 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sidecar.check.finding import Finding, failure, ok, warning
-from sidecar.common.fetch import FetchFailed, fetch
+from sidecar.audit.spool import ASIDE, REJECTED, positions, segment_names
 from sidecar.bootstrap.build import open_session
 from sidecar.bootstrap.pacs import authorization_of
-from sidecar.settings.document import Settings
+from sidecar.check.finding import Finding, failure, ok, warning
+from sidecar.common.fetch import FetchFailed, fetch
 from sidecar.settings.audit import Audit, AuditRepository
-from sidecar.audit.spool import ASIDE, REJECTED, positions, segment_names
+from sidecar.settings.document import Settings
 
 _LIMIT_BYTES = 32 * 2**20
 _LITTLE_BYTES = 2**20

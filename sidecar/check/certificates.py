@@ -3,8 +3,8 @@
 import time
 from datetime import UTC, datetime
 
-from sidecar.check.finding import Finding, ok, warning
 from sidecar.bootstrap.certificates import certificates as watched
+from sidecar.check.finding import Finding, ok, warning
 from sidecar.settings.document import Settings
 from sidecar.telemetry.metrics import Metrics
 

@@ -1,12 +1,12 @@
 """Do the archive's lists tell texts whole? A number that lost a character is another patient's."""
 
-from sidecar.check.finding import Finding, failed, failure, ok, skipped, warning
-from sidecar.dicom.json_model import tag, text
-from sidecar.common.errors import Problem
-from sidecar.pacs.client import UnknownTexts
-from sidecar.pacs.ownership import owner_of
-from sidecar.dicomweb.paths import Query
 from sidecar.bootstrap.build import Sidecar
+from sidecar.check.finding import Finding, failed, failure, ok, skipped, warning
+from sidecar.common.errors import Problem
+from sidecar.dicom.json_model import tag, text
+from sidecar.dicom.owner import owner_of
+from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.upstream_errors import UnknownTexts
 from sidecar.settings.document import Settings
 
 NAME = "pacs.character_sets"

@@ -15,9 +15,9 @@ import aiohttp
 import requests
 from dicomweb_client.api import DICOMwebClient
 
+from sidecar.bootstrap.build import Sidecar
 from sidecar.check.finding import Finding, failure, ok, skipped, warning
 from sidecar.server.listener import listen
-from sidecar.bootstrap.build import Sidecar
 
 _SECONDS = 60
 _MAXIMUM_BYTES = 512 * 2**20

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
+from sidecar.bootstrap.build import Sidecar
 from sidecar.check.character_sets import TOO_SLOW
 from sidecar.check.finding import Finding, failed, ok, skipped, slow_ehr, warning
-from sidecar.dicom.json_model import Row, tag, text, texts
 from sidecar.common.errors import Problem
+from sidecar.dicom.json_model import Row, tag, text, texts
 from sidecar.dicomweb.paths import Query
-from sidecar.bootstrap.build import Sidecar
 from sidecar.settings.document import Settings
 
 _SAMPLE = 50

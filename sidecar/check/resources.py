@@ -1,12 +1,12 @@
 """Which resources of DICOMweb the archive offers below a study (PS3.18 10.4.1, 10.6.1)."""
 
-from sidecar.check.finding import Finding, failed, ok, skipped, warning
-from sidecar.dicom.json_model import Row, tag, text
-from sidecar.common.errors import Problem
-from sidecar.pacs.client import NotSupported, QueryRefused
-from sidecar.pacs.json_type import DICOM_JSON, PLAIN_JSON
-from sidecar.dicomweb.paths import UID_OF_LEVEL, Query
 from sidecar.bootstrap.build import Sidecar
+from sidecar.check.finding import Finding, failed, ok, skipped, warning
+from sidecar.common.errors import Problem
+from sidecar.dicom.json_model import Row, tag, text
+from sidecar.dicomweb.paths import UID_OF_LEVEL, Query
+from sidecar.dicomweb.upstream_errors import NotSupported, QueryRefused
+from sidecar.pacs.json_type import DICOM_JSON, PLAIN_JSON
 from sidecar.settings.document import Settings
 
 NAME = "pacs.resources"

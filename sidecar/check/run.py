@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+from sidecar.bootstrap.build import Sidecar, build
 from sidecar.check.access_token import access_token
 from sidecar.check.audit import audit_repository, audit_sink
 from sidecar.check.certificates import certificates
@@ -11,9 +12,8 @@ from sidecar.check.journey import journey, without_studies
 from sidecar.check.permissions import capabilities
 from sidecar.check.tracing import collector
 from sidecar.check.upstreams import EHR, NOT_NEEDED, PACS, Check, public_url
-from sidecar.bootstrap.build import Sidecar, build
-from sidecar.settings.document import Settings
 from sidecar.settings.audit import Audit
+from sidecar.settings.document import Settings
 
 
 async def check(settings: Settings, token: str | None) -> list[Finding]:

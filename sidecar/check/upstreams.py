@@ -3,23 +3,24 @@
 import secrets
 from collections.abc import Awaitable, Callable
 
-from sidecar.access.decision import Part
+from sidecar.access.facts import Part
+from sidecar.bootstrap.build import Sidecar
+from sidecar.bootstrap.discovery import needed_of_discovery
 from sidecar.check import permissions
 from sidecar.check.character_sets import NAME as CHARACTER_SETS
 from sidecar.check.character_sets import TOO_SLOW, character_sets, hint_of_rows
 from sidecar.check.finding import Finding, failed, failure, ok, skipped, slow_ehr, warning
 from sidecar.check.resources import NAME as RESOURCES
 from sidecar.check.resources import resources
-from sidecar.dicom.json_model import Row, text
 from sidecar.common.errors import BadGateway, Forbidden, Problem
 from sidecar.common.fetch import FetchFailed
+from sidecar.dicom.json_model import Row, text
+from sidecar.dicom.owner import owner_of
+from sidecar.dicomweb.paths import Query
 from sidecar.pacs.counts import count_instances
 from sidecar.pacs.detection import detect_dialect
 from sidecar.pacs.issuer_check import is_generated
-from sidecar.pacs.ownership import KnownAs, owner_of
-from sidecar.dicomweb.paths import Query
-from sidecar.bootstrap.build import Sidecar
-from sidecar.bootstrap.discovery import needed_of_discovery
+from sidecar.pacs.ownership import KnownAs
 from sidecar.settings.document import Settings
 from sidecar.tokens.rejection import TokenRejected
 

@@ -4,6 +4,7 @@ Every room opens its spans here and knows nothing of who collects them. While tr
 context variable. Names and attributes are constants, statuses and sizes, never what a request or a peer said.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -127,3 +128,31 @@ def exemplar() -> dict[str, str] | None:
     """What joins an observation of a histogram to the trace here (OpenMetrics exemplars), if that is exported."""
     here = _CURRENT.get()
     return {"trace_id": here.trace_id} if here.is_sampled and here.trace_id is not None else None
+
+
+_DURATIONS: ContextVar[dict[str, float] | None] = ContextVar("durations", default=None)
+
+
+def start_durations() -> dict[str, float]:
+    """Begin a request: return the table (step -> seconds) that is filled from now on in this task and its children."""
+    durations: dict[str, float] = {}
+    _DURATIONS.set(durations)
+    return durations
+
+
+def add_duration(step: str, seconds: float) -> None:
+    """Add ``seconds`` to ``step`` (a constant such as ``token``) of the request; nothing outside a request."""
+    durations = _DURATIONS.get()
+    if durations is not None:
+        durations[step] = durations.get(step, 0) + seconds
+
+
+@contextmanager
+def measure(step: str) -> Iterator[None]:
+    """Add the block's seconds to ``step``; it is a span of that name."""
+    started = time.perf_counter()
+    try:
+        with span(step):
+            yield
+    finally:
+        add_duration(step, time.perf_counter() - started)

@@ -2,9 +2,7 @@
 
 from dataclasses import replace
 
-from sidecar.conformance import discovery
-
-from sidecar.conformance import tokens
+from sidecar.conformance import discovery, tokens
 from sidecar.conformance.afterwards import AFTERWARDS, BEYOND, ELSE
 from sidecar.conformance.client import Limits, NotTested, Violated, connected
 from sidecar.conformance.filters import FILTERS

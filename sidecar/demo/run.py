@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
+from sidecar.bootstrap.build import build
 from sidecar.demo.archive.app import create_archive
 from sidecar.demo.archive.index import read_folder
 from sidecar.demo.ehr.app import STORE, create_ehr
@@ -23,7 +24,6 @@ from sidecar.demo.page import add_page
 from sidecar.demo.people import MRN_SYSTEM, PATIENTS, DemoPatient
 from sidecar.demo.samples import fill
 from sidecar.server.listener import listen
-from sidecar.bootstrap.build import build
 from sidecar.settings.document import Settings
 from sidecar.web.connection_limit import ADMIN_LIMIT
 

@@ -1,9 +1,9 @@
 """How the head of an instance is laid out: what a walk over it looked at, and where it found the wanted values."""
 
+from sidecar.dicom.dataset_walker import Walk, Wanted
 from sidecar.dicom.element import Encoding, element
 from sidecar.dicom.header_cache import Head, Meta, Pattern, Run
 from sidecar.dicom.sequences import LOOKED_AT_BYTES, Frame, is_looked_into
-from sidecar.dicom.dataset_walker import Walk, Wanted
 
 
 def head_of(data: memoryview, meta: Meta, encoding: Encoding, wanted: Wanted) -> Head | None:

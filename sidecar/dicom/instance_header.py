@@ -8,16 +8,15 @@ never guesses a patient. docs/files.md has the rules, tests/pacs/file_kinds.py a
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
 from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 
-from sidecar.access.identity import PatientIdentifier
+from sidecar.access.facts import InstanceHeader, PatientIdentifier
 from sidecar.dicom.character_sets import is_known_text
-from sidecar.dicom.uid import MAXIMUM_LENGTH
+from sidecar.dicom.dataset_walker import Walk, Wanted
 from sidecar.dicom.element import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
@@ -28,9 +27,9 @@ from sidecar.dicom.element import (
     element,
     looks_like_a_vr,
 )
-from sidecar.dicom.heads import head_of
 from sidecar.dicom.header_cache import Layouts, Meta, Pattern
-from sidecar.dicom.dataset_walker import Walk, Wanted
+from sidecar.dicom.heads import head_of
+from sidecar.dicom.uid import MAXIMUM_LENGTH
 
 INFLATE_BYTES = 2**16
 _CHECKSUM_BYTES = 8
@@ -60,16 +59,6 @@ _SYNTAX = re.compile(rb"([0-9.]{1,64})[\0 ]?")
 # A number alone may be a patient's.
 _UID = re.compile(rb"[0-9]+(?:\.[0-9]+)+")
 _PLACES = {"study": _STUDY_INSTANCE_UID, "series": _SERIES_INSTANCE_UID, "instance": _SOP_INSTANCE_UID}
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceHeader:
-    """What an instance says of itself. ``study``, ``series`` and ``instance`` are UIDs."""
-
-    patient: PatientIdentifier
-    study: str
-    series: str
-    instance: str
 
 
 class HeaderReader:

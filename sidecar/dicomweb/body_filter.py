@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from sidecar.dicom.instance_header import HeaderReader, InstanceHeader
+from sidecar.access.facts import InstanceHeader
+from sidecar.dicom.instance_header import HeaderReader
 
 
 class Malformed(ValueError):

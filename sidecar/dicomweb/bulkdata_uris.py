@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from urllib.parse import parse_qsl
 
-from sidecar.access.decision import Part
+from sidecar.access.facts import Part
 from sidecar.common.errors import BadRequest, NotFound
 from sidecar.dicom.uid import is_uid
 from sidecar.dicomweb.accept import may_be_part

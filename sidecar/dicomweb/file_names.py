@@ -7,10 +7,11 @@ may hold one.
 import re
 from collections.abc import Mapping
 
-from sidecar.dicom.uid import MAXIMUM_LENGTH
-from sidecar.dicom.element import Unreadable
-from sidecar.dicom.instance_header import HeaderReader, InstanceHeader
+from sidecar.access.facts import InstanceHeader
 from sidecar.dicom.dataset_walker import Wanted
+from sidecar.dicom.element import Unreadable
+from sidecar.dicom.instance_header import HeaderReader
+from sidecar.dicom.uid import MAXIMUM_LENGTH
 
 _LOOK_BYTES = 16_384
 

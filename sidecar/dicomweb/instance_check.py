@@ -3,20 +3,18 @@
 ``scanner_for`` chooses what a retrieval's body is passed through; ``web.stream`` feeds it.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sidecar.access.decision import Part, StudyPermit
-from sidecar.access.identity import PatientIdentifier
-from sidecar.dicomweb.media_type import parse_media_type
-from sidecar.dicomweb.response_head import Head
-from sidecar.dicom.instance_header import InstanceHeader
+from sidecar.access.decision import Permitted
+from sidecar.access.facts import InstanceHeader
 from sidecar.dicomweb.accept import DRAWN, may_be_part, names_markup
+from sidecar.dicomweb.body_filter import Check, Scanner, SingleInstance, Untouched
+from sidecar.dicomweb.media_type import parse_media_type
 from sidecar.dicomweb.metadata import Metadata
 from sidecar.dicomweb.multipart import Multipart, OnlyPart
 from sidecar.dicomweb.paths import OBJECTS, Kind
+from sidecar.dicomweb.response_head import Head
 from sidecar.dicomweb.rewrite import our_url
-from sidecar.dicomweb.body_filter import Check, Scanner, SingleInstance, Untouched
 from sidecar.dicomweb.zip_archive import ZipArchive
 
 
@@ -30,37 +28,6 @@ class Foreign(Exception):
 
 class Excluded(Exception):
     """The PACS sent something of the patient's that is not shown (SIA-43)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Permitted:
-    """Whose and what an answer may hold: the permitted ``part``, of the patient ``known_as`` these identifiers.
-
-    ``series``: of it these alone, ``None``: any.
-    """
-
-    part: Part
-    known_as: tuple[PatientIdentifier, ...]
-    series: frozenset[str] | None = None
-
-    @staticmethod
-    def by(permit: StudyPermit, known_as: Iterable[PatientIdentifier]) -> "Permitted":
-        """What a permit covers."""
-        return Permitted(permit.part, tuple(known_as), permit.series)
-
-    def covers(self, header: InstanceHeader) -> bool:
-        """Whether an instance that says this of itself is permitted."""
-        part = self.part
-        return (
-            any(header.patient.may_be(known) for known in self.known_as)
-            and header.study == part.study
-            and part.series in (None, header.series)
-            and part.instance in (None, header.instance)
-        )
-
-    def shows(self, header: InstanceHeader) -> bool:
-        """Whether no rule leaves its series out (SIA-43)."""
-        return self.series is None or header.series in self.series
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from typing import Any
 
 import orjson
 
-from sidecar.dicomweb.lenient_json import read_json
 from sidecar.dicomweb.bulkdata_uris import BulkDataUris
+from sidecar.dicomweb.lenient_json import read_json
 from sidecar.dicomweb.rewrite import (
     MAXIMUM_DEPTH,
     TooDeep,

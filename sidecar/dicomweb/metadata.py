@@ -11,17 +11,16 @@ from typing import Any
 
 import orjson
 
-from sidecar.access.decision import Part
-from sidecar.dicom.json_model import Row, text
-from sidecar.dicomweb.lenient_json import read_json
+from sidecar.access.facts import InstanceHeader, Part
 from sidecar.common.slices import in_slices
+from sidecar.dicom.json_model import Row, text
+from sidecar.dicom.owner import owner_of
+from sidecar.dicomweb.body_filter import Check, Malformed
 from sidecar.dicomweb.bulkdata_uris import BulkDataUris
-from sidecar.dicom.instance_header import InstanceHeader
 from sidecar.dicomweb.json_rows import NotRows, Rows
 from sidecar.dicomweb.large_row import PART_BYTES, LargeRow, NotJson
-from sidecar.pacs.ownership import owner_of
+from sidecar.dicomweb.lenient_json import read_json
 from sidecar.dicomweb.rewrite import TooDeep, rewrite_row
-from sidecar.dicomweb.body_filter import Check, Malformed
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ tell the archive's address. Memory is bounded by the head of one part.
 
 from collections.abc import Iterator
 
-from sidecar.dicom.instance_header import HeaderReader
 from sidecar.dicom.header_cache import Layouts
-from sidecar.dicomweb.part_headers import HEADERS_LIMIT_BYTES, PartRules, fit_headers, read_headers
+from sidecar.dicom.instance_header import HeaderReader
 from sidecar.dicomweb.body_filter import Check, Malformed
+from sidecar.dicomweb.part_headers import HEADERS_LIMIT_BYTES, PartRules, fit_headers, read_headers
 
 OUTSIDE_LIMIT_BYTES = 1_024
 """White space before the first delimiter, or after the last one."""

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-from sidecar.dicomweb.media_type import split_outside_quotes
 from sidecar.dicomweb.body_filter import Malformed
+from sidecar.dicomweb.media_type import split_outside_quotes
 
 HEADERS_LIMIT_BYTES = 16_384
 """Of one part's header lines."""

@@ -12,7 +12,7 @@ from enum import StrEnum
 from dicomweb_client.uri import URI
 from pydicom.datadict import tag_for_keyword
 
-from sidecar.access.decision import Part
+from sidecar.access.facts import Part
 from sidecar.common.errors import BadRequest, NotFound
 from sidecar.dicom.uid import is_uid
 

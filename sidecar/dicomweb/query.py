@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 
-from sidecar.dicom.json_model import tag
 from sidecar.common.errors import BadRequest
+from sidecar.dicom.json_model import tag
 
 MAXIMUM_PARAMETERS = 100
 MAXIMUM_VALUE_LENGTH = 4_096

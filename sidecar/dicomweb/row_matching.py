@@ -16,8 +16,8 @@ from pydicom.datadict import dictionary_VR
 from sidecar.access.wildcards import LONGEST_PATTERN, LONGEST_VALUE, matches, without_case
 from sidecar.dicom.character_sets import is_known_text
 from sidecar.dicom.json_model import Row, tag
-from sidecar.dicomweb.query import Matching
 from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.query import Matching
 
 ROW_COMPARISONS = 65_536
 """Limit of character comparisons that the wildcards of a query cost in one row: what is left stays."""

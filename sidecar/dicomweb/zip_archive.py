@@ -9,11 +9,11 @@ written when the number of instances is known to be right.
 from typing import IO
 from zipfile import ZipFile, ZipInfo
 
-from sidecar.dicomweb.file_names import FileNames, NumbersReader
 from sidecar.dicom.header_cache import Layouts
-from sidecar.dicomweb.part_headers import PartRules
-from sidecar.dicomweb.multipart import Multipart
 from sidecar.dicomweb.body_filter import Check
+from sidecar.dicomweb.file_names import FileNames, NumbersReader
+from sidecar.dicomweb.multipart import Multipart
+from sidecar.dicomweb.part_headers import PartRules
 
 _BLOCK_BYTES = 2**16
 

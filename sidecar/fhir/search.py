@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from urllib.parse import urlencode
 
-from sidecar.access.token import is_fhir_id
+from sidecar.access.facts import is_fhir_id
 from sidecar.common.errors import BadRequest, NotSupported
 from sidecar.dicom.uid import is_uid
 from sidecar.fhir.cursor import Cursor

@@ -1,38 +1,43 @@
 """Talking to the PACS: QIDO-RS with paging, and opening a WADO-RS answer."""
 
 import asyncio
-import logging
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import MappingProxyType
-from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
 from yarl import URL
 
-from sidecar.access.decision import HeaderPermit, StudyPermit
-from sidecar.access.identity import PatientIdentifier
-from sidecar.dicom.character_sets import is_utf8
-from sidecar.dicom.json_model import Row, text
-from sidecar.common.errors import BadGateway, GatewayTimeout, Problem, Unavailable
+from sidecar.access.facts import PatientIdentifier
+from sidecar.access.permits import HeaderPermit, StudyPermit
+from sidecar.common.errors import BadGateway
 from sidecar.common.fetch import Answer, FetchFailed, fetch, why_unreachable
 from sidecar.common.spans import KIND, STATUS, span, trace_headers
+from sidecar.dicom.character_sets import is_utf8
+from sidecar.dicom.json_model import Row, text
+from sidecar.dicomweb.paths import Kind, Query, Retrieval
+from sidecar.dicomweb.upstream_errors import (
+    UNUSABLE,
+    NotSupported,
+    QueryRefused,
+    UnknownTexts,
+    _broken,
+    failed,
+    log,
+    refused,
+)
+from sidecar.pacs.deferred import Patience
 from sidecar.pacs.dialects import Dialect
 from sidecar.pacs.head_requests import HeadRequests
 from sidecar.pacs.json_type import JsonType
-from sidecar.pacs.deferred import Patience
 from sidecar.pacs.query_rows import SEARCH_BYTES, Budget, Identity, RowReader
-from sidecar.dicomweb.paths import Kind, Query, Retrieval
 from sidecar.pacs.response import Upstream
-
-log = logging.getLogger(__name__)
 
 Parameters = Sequence[tuple[str, str]]
 
-UNUSABLE = "The image archive gave an answer that cannot be used."
 _MISCELLANEOUS_WARNING = re.compile(r"\b299\b")
 
 
@@ -44,24 +49,6 @@ class Rows:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-class QueryRefused(BadGateway):
-    """The PACS says that a query is wrong (400): ours, or one with values that a client wrote."""
-
-
-class UnknownTexts(BadGateway):
-    """The PACS can give these rows only with texts that may lack characters."""
-
-
-class NotSupported(BadGateway):
-    """The PACS does not have this kind of resource (404, 405, 501): ``kind`` is its name in a path."""
-
-    status = 501
-    code = "not-supported"
-
-    def __init__(self, kind: str) -> None:
-        super().__init__(f"The image archive does not offer {kind} by DICOMweb.", reason="pacs_no_" + kind)
 
 
 class PacsClient:
@@ -461,35 +448,3 @@ def _has_more(warning: str) -> bool:
     """Whether a Warning header says that the PACS has more rows (PS3.18 8.3.4.4): 299 and "additional results"."""
     code = _MISCELLANEOUS_WARNING.search(warning)
     return code is not None and "additional results" in warning[code.end() :].lower()
-
-
-def failed(reason: str, detail: str | None = None) -> Problem:
-    """The answer for a PACS that gave none; ``detail`` for operators."""
-    if reason == "query_too_many_results":
-        log.error("a query has more results than pacs.max_results")
-    else:
-        log.warning("the PACS does not answer", extra={"reason": reason, "detail": detail})
-    if reason == "timeout":
-        return GatewayTimeout("The image archive took too long to answer.", reason="pacs_timeout")
-    if reason == "too_large":
-        return _broken("query_too_large")
-    if reason.startswith("query_"):
-        return _broken(reason)
-    if reason == "encoded":
-        return _broken("pacs_encoded").because(detail)
-    return Unavailable("The image archive cannot be reached now; try again.", reason="pacs_" + reason).because(detail)
-
-
-def refused(status: int, retry_after: Any) -> Problem:
-    """The answer for a status of the PACS that is not a success (its own text is never passed on)."""
-    if status in (429, 503):
-        seconds = int(retry_after) if isinstance(retry_after, str) and re.fullmatch(r"[0-9]{1,4}", retry_after) else 5
-        return Unavailable("The image archive is busy; try again.", reason="pacs_busy", retry_after=max(1, seconds))
-    if status == 504:
-        return failed("timeout")
-    log.error("the PACS answered with an error", extra={"upstream_status": status})
-    return _broken("pacs_credentials" if status in (401, 403) else "pacs_status").because(f"status {status}")
-
-
-def _broken(reason: str) -> BadGateway:
-    return BadGateway(UNUSABLE, reason=reason)

@@ -7,12 +7,13 @@ instances is compared with this number before its end is passed on (SIA-43).
 import logging
 from collections.abc import Sequence
 
-from sidecar.access.decision import Part
-from sidecar.dicom.json_model import Row, number, tag, text
+from sidecar.access.facts import Part
 from sidecar.common.errors import BadGateway
-from sidecar.pacs.client import NotSupported, PacsClient
-from sidecar.pacs.ownership import KnownAs, is_row_of
+from sidecar.dicom.json_model import Row, number, tag, text
 from sidecar.dicomweb.paths import OBJECTS, Kind, Query, Retrieval
+from sidecar.dicomweb.upstream_errors import NotSupported
+from sidecar.pacs.client import PacsClient
+from sidecar.pacs.ownership import KnownAs, is_row_of
 
 log = logging.getLogger(__name__)
 

@@ -14,25 +14,24 @@ from dataclasses import asdict
 import aiohttp
 from cachetools import TTLCache
 
-from sidecar.access.decision import HeaderPermit, Part
-from sidecar.access.identity import PatientIdentifier, all_may_be_one_of
-from sidecar.dicom.json_model import tag, text
+from sidecar.access.facts import InstanceHeader, Part, PatientIdentifier, all_may_be_one_of
+from sidecar.access.permits import HeaderPermit
 from sidecar.common.errors import BadGateway, GatewayTimeout, NotAcceptable, NotFound, Problem, Unavailable
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
-from sidecar.dicom.uid import is_uid
-from sidecar.dicomweb.response_head import Head, check_head
-from sidecar.pacs.client import PacsClient
 from sidecar.dicom.element import Unreadable
-from sidecar.dicom.instance_header import InstanceHeader
+from sidecar.dicom.json_model import tag, text
+from sidecar.dicom.uid import is_uid
 from sidecar.dicomweb.accept import upstream_accept
+from sidecar.dicomweb.body_filter import Malformed, Scanner, SingleInstance
+from sidecar.dicomweb.instance_check import OurParts
 from sidecar.dicomweb.metadata import Metadata
-from sidecar.pacs.ownership import KnownAs
 from sidecar.dicomweb.multipart import Multipart
 from sidecar.dicomweb.paths import UID_OF_LEVEL, Kind, Query, Retrieval
-from sidecar.dicomweb.body_filter import Malformed, Scanner, SingleInstance
+from sidecar.dicomweb.response_head import Head, check_head
+from sidecar.pacs.client import PacsClient
+from sidecar.pacs.ownership import KnownAs
 from sidecar.pacs.response import Upstream
-from sidecar.dicomweb.instance_check import OurParts
 
 log = logging.getLogger(__name__)
 

@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterable, Sequence
 
 from cachetools import TLRUCache
 
-from sidecar.access.identity import PatientIdentifier
+from sidecar.access.facts import PatientIdentifier
 from sidecar.access.wildcards import matches
-from sidecar.dicom.json_model import tag
 from sidecar.common.errors import BadGateway
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.common.slices import in_slices
-from sidecar.pacs.client import PacsClient
-from sidecar.pacs.ownership import owner_of
+from sidecar.dicom.json_model import tag
+from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query
+from sidecar.pacs.client import PacsClient
 
 log = logging.getLogger(__name__)
 

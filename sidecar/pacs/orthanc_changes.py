@@ -15,8 +15,8 @@ from typing import Any
 
 import aiohttp
 
-from sidecar.dicom.character_sets import is_known_text
 from sidecar.common.fetch import FetchFailed, fetch
+from sidecar.dicom.character_sets import is_known_text
 
 log = logging.getLogger(__name__)
 

@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 
 from cachetools import TTLCache
 
-from sidecar.access.decision import Part, StudyFacts
-from sidecar.access.identity import PatientIdentifier, all_are_one_of, is_one_of
-from sidecar.dicom.character_sets import has_known_character_set, is_known_text
-from sidecar.dicom.json_model import Row, tag, text, values
+from sidecar.access.facts import Part, PatientIdentifier, StudyFacts, all_are_one_of, is_one_of
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.common.slices import in_slices
-from sidecar.pacs.client import PacsClient, UnknownTexts
+from sidecar.dicom.character_sets import is_known_text
+from sidecar.dicom.json_model import Row, tag, text, values
+from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.upstream_errors import UnknownTexts
+from sidecar.pacs.client import PacsClient
 
 UNNAMED_SECONDS = 4
 """Age in seconds up to which remembered owners permit an answer that names no patient.
@@ -226,19 +227,6 @@ def _owners_in(rows: Iterable[Row], study: str) -> Iterator[PatientIdentifier]:
             yield owner_of(row)
         elif uid is not None and not is_known_text(uid):
             yield PatientIdentifier("")
-
-
-def owner_of(row: Row) -> PatientIdentifier:
-    """The patient that a row names; without a PatientID, or with several values of what has one, it is nobody's.
-
-    A text of which it cannot be known whether it came through whole is nobody's, too.
-    """
-    if max(len(values(row, keyword)) for keyword in ("PatientID", "IssuerOfPatientID")) > 1:
-        return PatientIdentifier("")
-    patient_id, issuer = text(row, "PatientID") or "", text(row, "IssuerOfPatientID")
-    if not (has_known_character_set(row) and is_known_text(patient_id) and is_known_text(issuer or "")):
-        return PatientIdentifier("")
-    return PatientIdentifier(patient_id, issuer)
 
 
 def _series_of(asked: _AskedPart) -> _AskedPart:

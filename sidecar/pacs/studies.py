@@ -10,16 +10,16 @@ from datetime import UTC, datetime
 
 from cachetools import TTLCache
 
-from sidecar.access.identity import PatientIdentifier, all_are_one_of
-from sidecar.dicom.json_model import Row, text, values
+from sidecar.access.facts import PatientIdentifier, all_are_one_of
 from sidecar.common.errors import Unavailable
 from sidecar.common.fair_queue import FairQueue, QueueFull, WaitTooLong
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.common.slices import batched, in_slices, let_go
+from sidecar.dicom.json_model import Row, text, values
+from sidecar.dicomweb.paths import Query
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.ownership import KnownAs, Ownership, is_row_of
-from sidecar.dicomweb.paths import Query
 from sidecar.pacs.study_lists import Listing, StudyLists, counted, include, say_dropped
 from sidecar.pacs.study_owners import StudyOwners
 

@@ -12,15 +12,16 @@ from datetime import UTC, datetime
 
 from cachetools import TTLCache
 
-from sidecar.access.identity import PatientIdentifier, all_are_one_of, is_shared
-from sidecar.dicom.json_model import Row, number, tag, text
+from sidecar.access.facts import PatientIdentifier, all_are_one_of, is_shared
 from sidecar.common.errors import BadGateway
 from sidecar.common.invalidation import FRESH_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.common.slices import in_slices
-from sidecar.pacs.client import NotSupported, PacsClient, QueryRefused
-from sidecar.pacs.ownership import owner_of
+from sidecar.dicom.json_model import Row, number, tag, text
+from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.upstream_errors import NotSupported, QueryRefused
+from sidecar.pacs.client import PacsClient
 from sidecar.pacs.study_owners import Owners, StudyOwners
 
 log = logging.getLogger(__name__)

@@ -8,14 +8,16 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from sidecar.access.identity import PatientIdentifier, all_are_one_of
+from sidecar.access.facts import PatientIdentifier, all_are_one_of
+from sidecar.common.errors import BadGateway
 from sidecar.dicom.character_sets import is_known_text
 from sidecar.dicom.json_model import tag, text
-from sidecar.common.errors import BadGateway
+from sidecar.dicom.owner import owner_of
 from sidecar.dicom.uid import is_uid
-from sidecar.pacs.client import UNUSABLE, PacsClient, UnknownTexts
-from sidecar.pacs.ownership import KnownAs, Ownership, owner_of
 from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.upstream_errors import UNUSABLE, UnknownTexts
+from sidecar.pacs.client import PacsClient
+from sidecar.pacs.ownership import KnownAs, Ownership
 
 log = logging.getLogger(__name__)
 

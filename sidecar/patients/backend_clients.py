@@ -15,9 +15,7 @@ from typing import Any
 import aiohttp
 from cachetools import TLRUCache
 
-from sidecar.access.policy import Client
-from sidecar.access.rules import Conditions
-from sidecar.access.token import is_fhir_id
+from sidecar.access.facts import Client, Conditions, is_fhir_id
 from sidecar.common.errors import Unavailable
 from sidecar.common.fetch import Answer, FetchFailed
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sidecar.access.identity import PatientIdentifier
+from sidecar.access.facts import PatientIdentifier
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,7 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 from cachetools import TLRUCache, TTLCache
 
-from sidecar.access.identity import PatientIdentifier
-from sidecar.access.token import is_fhir_id
+from sidecar.access.facts import PatientIdentifier, is_fhir_id
 from sidecar.common.errors import BadGateway, Forbidden, Unavailable
 from sidecar.common.fetch import Answer, FetchFailed
 from sidecar.common.invalidation import FRESH_SECONDS, NEGATIVE_SECONDS, Invalidation

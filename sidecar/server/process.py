@@ -15,15 +15,15 @@ from socket import socket
 from pydantic import BaseModel
 
 from sidecar import __version__
-
-from sidecar.server import startup_log as startup
+from sidecar.bootstrap.build import Sidecar, build
 from sidecar.common.background import background
-from sidecar.settings.load import ConfigurationError
-from sidecar.server.listener import Listener
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.detection import detect_dialect
-from sidecar.bootstrap.build import Sidecar, build
-from sidecar.settings.document import Server, Settings
+from sidecar.server import startup_log as startup
+from sidecar.server.listener import Listener
+from sidecar.settings.document import Settings
+from sidecar.settings.load import ConfigurationError
+from sidecar.settings.server import Server
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.connection_limit import ADMIN_LIMIT, ConnectionLimit
 from sidecar.web.open_connections import OpenConnections

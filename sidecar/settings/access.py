@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from sidecar.access.token import is_fhir_id
+from sidecar.access.facts import is_fhir_id
 from sidecar.settings.types import (
     NO_BOOLEAN,
     CertificatesFile,

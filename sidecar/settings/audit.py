@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from sidecar.settings.types import NO_BOOLEAN, CertificatesFile, KeyFile, Seconds, Section, Url, key_of
-from sidecar.settings.upstream_auth import BasicAuth, NoAuth
-from sidecar.settings.tokens import BearerClient
+from sidecar.settings.upstream_auth import BasicAuth, BearerClient, NoAuth
 
 Bytes = Annotated[int, Field(ge=2**20, le=2**40), NO_BOOLEAN]
 

@@ -5,8 +5,7 @@ from collections.abc import Collection
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, choose_encoder
 
-from sidecar.common.spans import OUTCOME, current_span, exemplar
-from sidecar.telemetry.durations import add_duration
+from sidecar.common.spans import OUTCOME, add_duration, current_span, exemplar
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 

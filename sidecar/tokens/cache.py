@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from cachetools import TLRUCache
 
+from sidecar.access.facts import Token
 from sidecar.access.reasons import Reason
-from sidecar.access.token import Token
 from sidecar.common.errors import Unavailable
 from sidecar.common.single_flight import SingleFlight
 from sidecar.tokens.rejection import TokenRejected

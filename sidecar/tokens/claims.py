@@ -6,9 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from sidecar.access.facts import Token, is_fhir_id
 from sidecar.access.reasons import Reason
 from sidecar.access.scopes import Grant, parse_scopes
-from sidecar.access.token import Token, is_fhir_id
 from sidecar.common.errors import BadGateway
 from sidecar.tokens.rejection import TokenRejected
 

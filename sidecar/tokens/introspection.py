@@ -8,11 +8,11 @@ from typing import Any
 
 import aiohttp
 
-from sidecar.access.token import Token
+from sidecar.access.facts import Token
+from sidecar.common.circuit_breaker import Breaker
 from sidecar.common.errors import BadGateway, Problem, Unavailable
 from sidecar.common.fair_queue import FairQueue, QueueFull, WaitTooLong
 from sidecar.common.fetch import Answer, FetchFailed, fetch
-from sidecar.common.circuit_breaker import Breaker
 from sidecar.ehr.client_authentication import ClientAuthentication
 from sidecar.tokens.claims import ANYTHING, Expected, WrongShape, token_of
 from sidecar.tokens.rejection import TokenRejected

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+from sidecar.access.facts import Token
 from sidecar.access.reasons import Reason
-from sidecar.access.token import Token
 from sidecar.common.errors import Unavailable
 from sidecar.tokens.claims import Expected, WrongShape, is_access_token_type, token_of
 from sidecar.tokens.rejection import TokenRejected

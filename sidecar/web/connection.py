@@ -17,8 +17,8 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from sidecar.web import framing
-from sidecar.web.connection_reset import reset
 from sidecar.web.connection_limit import ConnectionLimit, RefusedConnections
+from sidecar.web.connection_reset import reset
 from sidecar.web.errors import malformed, unexpected_body
 from sidecar.web.open_connections import OpenConnections
 from sidecar.web.send_buffers import Unsent, unsent_bytes

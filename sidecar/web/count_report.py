@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 from cachetools import TTLCache
 
+from sidecar.audit.record import current_record
 from sidecar.dicom.json_model import Row
 from sidecar.fhir.imaging_study import SeriesRows, study_uid
 from sidecar.fhir.related_counts import ATTRIBUTES, differing
-from sidecar.audit.record import current_record
 from sidecar.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)

@@ -12,43 +12,43 @@ import orjson
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
-from sidecar.access.capability import Operation
-from sidecar.access.decision import Interaction, Part, PatientPermit, StudyPermit
-from sidecar.access.identity import PatientIdentifier
-from sidecar.access.token import Token, is_fhir_id
-from sidecar.dicom.json_model import Row, tag, text
+from sidecar.access.decision import Permitted
+from sidecar.access.facts import Part, PatientIdentifier, Token, is_fhir_id
+from sidecar.access.permits import Interaction, Operation, PatientPermit, StudyPermit
+from sidecar.audit.record import current_record
+from sidecar.authorization.authorizer import Guard
+from sidecar.authorization.capability_urls import PREFIX
+from sidecar.authorization.current_study import CurrentStudy
+from sidecar.authorization.limits import RequestLimits
+from sidecar.authorization.row_filter import shown_rows
+from sidecar.authorization.visible_studies import PatientView
 from sidecar.common.errors import BadGateway, BadRequest, NotAcceptable, NotFound, Problem, Unavailable
 from sidecar.common.fair_queue import Place
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.slices import in_slices, let_go
 from sidecar.common.spans import span
-from sidecar.fhir.endpoint import Endpoints
-from sidecar.dicomweb.response_head import check_head
-from sidecar.pacs.client import NotSupported, PacsClient, QueryRefused
-from sidecar.pacs.counts import is_counted
-from sidecar.dicomweb.query import Matching, parse_matching
+from sidecar.dicom.json_model import Row, tag, text
+from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.accept import accepts_json, is_single, prefers_zip, upstream_accept
-from sidecar.pacs.ownership import owner_of
+from sidecar.dicomweb.conditional import to_client, to_pacs
+from sidecar.dicomweb.instance_check import scanner_for
 from sidecar.dicomweb.paths import OBJECTS, Kind, Query, Retrieval, parse
+from sidecar.dicomweb.query import Matching, parse_matching
+from sidecar.dicomweb.response_head import check_head
 from sidecar.dicomweb.rewrite import TooDeep, public_attributes, rewrite_row
 from sidecar.dicomweb.row_matching import RowFilter
-from sidecar.dicomweb.instance_check import Permitted, scanner_for
-from sidecar.audit.record import current_record
+from sidecar.dicomweb.upstream_errors import NotSupported, QueryRefused
+from sidecar.dicomweb.wado_uri import parse_wado_uri
+from sidecar.fhir.endpoint import Endpoints
+from sidecar.pacs.client import PacsClient
+from sidecar.pacs.counts import is_counted
 from sidecar.telemetry.metrics import Metrics
-from sidecar.authorization.capability_urls import PREFIX
-from sidecar.dicomweb.conditional import to_client, to_pacs
-from sidecar.authorization.current_study import CurrentStudy
-from sidecar.authorization.authorizer import Guard
 from sidecar.web.head_answer import head_answer
-from sidecar.authorization.limits import RequestLimits
 from sidecar.web.middleware import TARGET
 from sidecar.web.negotiate import is_strict
-from sidecar.authorization.visible_studies import PatientView
 from sidecar.web.pieces import accepts_gzip, in_pieces
 from sidecar.web.query_pages import Page, QueryKey, QueryPages, Source
-from sidecar.authorization.row_filter import shown_rows
 from sidecar.web.stream import Streamer, without_multipart
-from sidecar.dicomweb.wado_uri import parse_wado_uri
 
 log = logging.getLogger(__name__)
 

@@ -7,18 +7,25 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from sidecar.access.decision import Interaction, Part, PatientPermit
+from sidecar.access.facts import Part, Token, is_fhir_id
+from sidecar.access.permits import Interaction, PatientPermit
 from sidecar.access.reasons import Reason
-from sidecar.access.token import Token, is_fhir_id
-from sidecar.dicom.json_model import Row, texts
+from sidecar.audit.record import current_record
+from sidecar.authorization.authorizer import Denied, Guard
+from sidecar.authorization.capability_urls import Issued
+from sidecar.authorization.limits import RequestLimits
+from sidecar.authorization.study_facts import series_uid
+from sidecar.authorization.visible_studies import PatientView
 from sidecar.common.errors import BadRequest, NotFound, Problem
 from sidecar.common.slices import batched, in_slices
+from sidecar.dicom.json_model import Row, texts
 from sidecar.dicom.uid import is_uid
+from sidecar.dicomweb.accept import parse_accept
+from sidecar.ehr.discovery import Discovery, SmartConfiguration
 from sidecar.fhir.bundle import instant, open_cursor, searchset
 from sidecar.fhir.capability_statement import Offered, capability_statement, smart_configuration
 from sidecar.fhir.catalog.catalog import Catalog
 from sidecar.fhir.cursor import PageLinks
-from sidecar.authorization.study_facts import series_uid
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.fhir.frames import structure_definition
 from sidecar.fhir.imaging_study import SeriesRows, Site, imaging_study, is_study_id, study_id, study_uid
@@ -26,17 +33,10 @@ from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS
 from sidecar.fhir.result_parameters import Result, read_result, subset
 from sidecar.fhir.search import Search, parse_search
 from sidecar.fhir.select import Page, narrowed, page_of, passing
-from sidecar.dicomweb.accept import parse_accept
-from sidecar.audit.record import current_record
-from sidecar.ehr.discovery import Discovery, SmartConfiguration
-from sidecar.authorization.capability_urls import Issued
 from sidecar.web.count_report import CountReport
 from sidecar.web.errors import FHIR_JSON, json_response
-from sidecar.authorization.authorizer import Denied, Guard
-from sidecar.authorization.limits import RequestLimits
 from sidecar.web.middleware import TARGET
 from sidecar.web.negotiate import answer, fhir_version, is_strict, wants_fresh
-from sidecar.authorization.visible_studies import PatientView
 from sidecar.web.search_lookups import search_details
 from sidecar.web.target import form_parameters
 

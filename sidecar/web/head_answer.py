@@ -3,9 +3,9 @@
 from aiohttp import web
 
 from sidecar.common.fetch import Answer
-from sidecar.dicomweb.response_head import check_head
-from sidecar.dicomweb.paths import Kind
 from sidecar.dicomweb.conditional import heeds_ranges, to_client
+from sidecar.dicomweb.paths import Kind
+from sidecar.dicomweb.response_head import check_head
 from sidecar.web.stream import response_to, without_multipart
 
 

@@ -10,15 +10,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.typedefs import Middleware
 
-from sidecar.common.errors import Problem
-from sidecar.common.spans import REASON as SPAN_REASON
-from sidecar.common.spans import STATUS, NoTracing, Tracing, current_span, span
 from sidecar.audit.record import AccessRecord, start_record
 from sidecar.audit.trail import AuditTrail
-from sidecar.telemetry.durations import start_durations
+from sidecar.authorization.authorizer import Denied
+from sidecar.common.errors import Problem
+from sidecar.common.spans import REASON as SPAN_REASON
+from sidecar.common.spans import STATUS, NoTracing, Tracing, current_span, span, start_durations
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web import errors
-from sidecar.authorization.authorizer import Denied
 from sidecar.web.target import Target, authority_of, parse_target
 
 log = logging.getLogger("sidecar.request")

@@ -9,10 +9,10 @@ import orjson
 from aiohttp import hdrs, web
 
 from sidecar.common.errors import NotAcceptable
+from sidecar.dicomweb.accept import accepts_json, parse_accept
 from sidecar.dicomweb.media_type import parse_media_type
 from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS, to_r5
 from sidecar.fhir.result_parameters import json_format
-from sidecar.dicomweb.accept import accepts_json, parse_accept
 from sidecar.web.errors import FHIR_JSON
 from sidecar.web.pieces import accepts_gzip, in_pieces
 

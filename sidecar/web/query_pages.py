@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from cachetools import TTLCache
 
-from sidecar.access.identity import PatientIdentifier
-from sidecar.dicom.json_model import CompactRow, Row
+from sidecar.access.facts import PatientIdentifier
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.slices import in_slices
-from sidecar.pacs.query_rows import identity_of
+from sidecar.dicom.json_model import CompactRow, Row
 from sidecar.dicomweb.paths import Query
+from sidecar.pacs.query_rows import identity_of
 
 KEPT_SECONDS = 60
 """Seconds for which rows, and where pages begin, are kept for the pages that follow."""

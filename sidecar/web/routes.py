@@ -5,17 +5,17 @@ from collections.abc import Callable, Sequence
 import aiohttp_cors
 from aiohttp import hdrs, web
 
+from sidecar.audit.trail import AuditTrail
+from sidecar.authorization.capability_urls import PREFIX
+from sidecar.authorization.limits import hold_places
 from sidecar.common.errors import NotFound
 from sidecar.common.spans import Tracing
 from sidecar.fhir import frames
-from sidecar.audit.trail import AuditTrail
 from sidecar.telemetry.metrics import Metrics
-from sidecar.authorization.capability_urls import PREFIX
 from sidecar.web.connection import CORS
 from sidecar.web.dicomweb_handlers import DicomWeb
 from sidecar.web.errors import json_response
 from sidecar.web.fhir_handlers import ImagingFhir
-from sidecar.authorization.limits import hold_places
 from sidecar.web.middleware import Handler, add_headers, observe_requests
 
 REQUEST_BODY_BYTES = 65_536

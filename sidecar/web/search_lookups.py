@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from sidecar.dicom.json_model import Row, texts
+from sidecar.authorization.visible_studies import PatientView
 from sidecar.common.errors import BadRequest
+from sidecar.dicom.json_model import Row, texts
 from sidecar.dicom.uid import is_uid
 from sidecar.fhir.imaging_study import UID_SYSTEM, study_uid
 from sidecar.fhir.search import Search
 from sidecar.fhir.select import Details
 from sidecar.fhir.token_search import TokenFilter
-from sidecar.authorization.visible_studies import PatientView
 
 _OF_INSTANCES = {"instance": "SOPInstanceUID", "dicom-class": "SOPClassUID"}
 _UID_SYSTEMS = (None, UID_SYSTEM, "urn:ietf:rfc:3986")

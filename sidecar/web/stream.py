@@ -16,30 +16,30 @@ import aiohttp
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
+from sidecar.authorization.current_study import CHANGED_SECONDS, CurrentStudy
 from sidecar.common.content_coding import Undecodable
 from sidecar.common.errors import BadGateway, GatewayTimeout, NotAcceptable, NotFound, Problem, Unavailable
 from sidecar.common.fair_queue import Place
 from sidecar.common.slices import in_slices
 from sidecar.common.spans import KIND, OUTCOME, Span, span
-from sidecar.dicomweb.response_head import Head, unwrapped_type
 from sidecar.dicom.element import Unreadable
 from sidecar.dicomweb.accept import DOCUMENT_TYPES
+from sidecar.dicomweb.body_filter import Malformed, Scanner, Untouched
+from sidecar.dicomweb.conditional import heeds_ranges, to_client
+from sidecar.dicomweb.instance_check import Excluded, Foreign
 from sidecar.dicomweb.metadata import Metadata
 from sidecar.dicomweb.multipart import Multipart
 from sidecar.dicomweb.paths import Kind
-from sidecar.dicomweb.body_filter import Malformed, Scanner, Untouched
-from sidecar.pacs.response import Upstream
-from sidecar.dicomweb.instance_check import Excluded, Foreign
+from sidecar.dicomweb.response_head import Head, unwrapped_type
 from sidecar.dicomweb.zip_archive import ZipArchive
+from sidecar.pacs.response import Upstream
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.connection_reset import abort_connection
-from sidecar.dicomweb.conditional import heeds_ranges, to_client
-from sidecar.authorization.current_study import CHANGED_SECONDS, CurrentStudy
 from sidecar.web.least_rate import ClientRate
 from sidecar.web.middleware import BROKEN_OFF, REASON, REQUEST_ID
-from sidecar.web.stream_writer import Output, Pieces
 from sidecar.web.pieces import LEAST_COMPRESSED_BYTES, accepts_gzip
 from sidecar.web.stream_timeout import Watch
+from sidecar.web.stream_writer import Output, Pieces
 
 log = logging.getLogger(__name__)
 

@@ -8,17 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.capability import (
-    KEY_BYTES,
-    MAXIMUM_LENGTH,
-    Capability,
-    Key,
-    Operation,
-    Sealer,
-    decide_capability,
-    token_hash,
-)
+from sidecar.access.decision import decide_capability
+from sidecar.access.permits import Capability, Operation, token_hash
 from sidecar.access.reasons import STATUS, Reason
+from sidecar.authorization.capability_seal import KEY_BYTES, MAXIMUM_LENGTH, Key, Sealer
 
 NOW = 1_700_000_000.0
 OURS = "https://imaging.example.org"

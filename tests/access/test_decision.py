@@ -11,30 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from sidecar.access.capability import Operation
-from sidecar.access.decision import (
-    Deny,
-    HeaderPermit,
-    Interaction,
-    Part,
-    PatientPermit,
-    StudyFacts,
-    StudyPermit,
-    decide_header,
-    decide_patient,
-    decide_study,
-)
-from sidecar.access.identity import PatientIdentifier
-from sidecar.access.policy import Policy
+from sidecar.access.decision import decide_header, decide_patient, decide_study
+from sidecar.access.facts import Part, PatientIdentifier, Policy, StudyFacts, Token
+from sidecar.access.permits import Deny, HeaderPermit, Interaction, Operation, PatientPermit, StudyPermit
 from sidecar.access.reasons import STATUS, Reason
 from sidecar.access.scopes import Context, Grant, parse_scopes
-from sidecar.access.token import Token
+from sidecar.authorization.authorizer import Denied, Guard
 from sidecar.common.invalidation import Invalidation
 from sidecar.patients.direct import DirectMapping
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
 from sidecar.tokens.rejection import TokenRejected
-from sidecar.authorization.authorizer import Denied, Guard
 from tests.access.test_capability import CAPABILITY_DENIALS
 from tests.access.test_ways import BACKEND_DENIALS, SHOWN_DENIALS
 from tests.tokens.test_claims import REJECTIONS

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.identity import PatientIdentifier, is_one_of
-from sidecar.access.token import is_fhir_id
+from sidecar.access.facts import PatientIdentifier, is_fhir_id, is_one_of
 
 SAME: list[tuple[PatientIdentifier, PatientIdentifier]] = [
     (PatientIdentifier("4711"), PatientIdentifier("4711")),

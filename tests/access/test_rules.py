@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.rules import HOUR_SECONDS, Effect, Rule, Shown, holds, shown
-from sidecar.access.study import DescribedSeries, DescribedStudy
+from sidecar.access.facts import DescribedSeries, DescribedStudy, Effect, Rule
+from sidecar.access.visibility import HOUR_SECONDS, Shown, holds, shown
 
 EXCLUDE, HOLD, SHOW = Effect.EXCLUDE, Effect.HOLD, Effect.SHOW
 NOW = 1_700_000_000.0

@@ -7,26 +7,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.decision import (
-    Deny,
-    Interaction,
+from sidecar.access.decision import decide_patient, decide_shown, decide_study
+from sidecar.access.facts import (
+    Caller,
+    Client,
+    DescribedSeries,
+    DescribedStudy,
+    Effect,
     Part,
-    PatientPermit,
+    PatientIdentifier,
+    Policy,
+    Rule,
     StudyFacts,
-    StudyPermit,
-    Way,
-    decide_patient,
-    decide_shown,
-    decide_study,
-    may_see,
+    Token,
+    Verdict,
 )
-from sidecar.access.identity import PatientIdentifier
-from sidecar.access.policy import Caller, Client, Policy
+from sidecar.access.permits import Deny, Interaction, PatientPermit, StudyPermit, Way
 from sidecar.access.reasons import Reason
-from sidecar.access.rules import Effect, Rule, Shown
 from sidecar.access.scopes import Context, Grant, parse_scopes
-from sidecar.access.study import DescribedSeries, DescribedStudy, Verdict
-from sidecar.access.token import Token
+from sidecar.access.visibility import Shown, may_see
 
 NOW = 1_000.0
 SEARCH, RETRIEVE = Interaction.SEARCH, Interaction.RETRIEVE

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from sidecar.access.capability import KEY_BYTES, Capability, Key, Operation, Sealer, token_hash
+from sidecar.access.permits import Capability, Operation, token_hash
+from sidecar.authorization.capability_seal import KEY_BYTES, Key, Sealer
 from tests.attacks.raw import request
 from tests.attacks.row import FOREIGN, REFUSED, Row, row
 from tests.upstreams import PATIENT, STUDY, TOKEN

@@ -11,9 +11,9 @@ import orjson
 import requests
 from aiohttp import web
 
+from sidecar.bootstrap.build import build
 from sidecar.dicom.json_model import tag
 from sidecar.server.listener import listen
-from sidecar.bootstrap.build import build
 from sidecar.settings.document import Settings
 from tests.background import Background
 from tests.upstreams import PATIENT, TOKEN, ScriptedEhr

@@ -10,16 +10,15 @@ import orjson
 import pytest
 from aiohttp import web
 
-from sidecar.web import least_rate
-
 from sidecar.authorization import limits
-from sidecar.web.least_rate import LeastRate
 from sidecar.authorization.limits import RequestLimits
+from sidecar.web import least_rate
+from sidecar.web.least_rate import LeastRate
 from tests.attacks.large import LargeArchive, row, sidecar_before, study
+from tests.authorization.test_limits import Apps, bearer, remembering
 from tests.dicom_instances import dataset, encoded
 from tests.upstreams import PATIENT, answering, sidecar_between
 from tests.waiting import wait_until_async
-from tests.authorization.test_limits import Apps, bearer, remembering
 
 APPS = ["a", "b", "c", "d"]
 PATIENT_OF = {"1.2.840.1": PATIENT, "1.2.840.2": "p2"}

@@ -13,10 +13,10 @@ from aiohttp import web
 
 from sidecar.audit import delivery as module
 from sidecar.audit.delivery import Delivery
-from sidecar.telemetry.metrics import Metrics
 from sidecar.audit.repository import Repository
 from sidecar.audit.spool import REJECTED, Spool
 from sidecar.audit.spool_reader import SpoolReader
+from sidecar.telemetry.metrics import Metrics
 from tests.telemetry.fhir_repository import FhirRepository
 from tests.waiting import WAIT_SECONDS, wait_until_async
 

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 from fhir.resources.R4B.auditevent import AuditEvent
 
-from sidecar.access.decision import Part
-from sidecar.access.token import Token
-from sidecar.audit.record import AccessRecord
+from sidecar.access.facts import Part, Token
 from sidecar.audit.event import REFUSED, SERIOUS, SUCCESS, AuditSource, audit_event
+from sidecar.audit.record import AccessRecord
 
 SOURCE = AuditSource("smart-imaging-sidecar 1", "https://ehr.example.org/fhir", "Example Hospital")
 TOKEN = Token((), 9e9, patient="p1", client_id="viewer", subject="user-7", issuer="https://ehr.example.org")

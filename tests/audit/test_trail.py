@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.access.token import Token
-from sidecar.common.errors import Unavailable
-from sidecar.audit.record import AccessRecord
-from sidecar.audit.trail import AuditTrail
+from sidecar.access.facts import Token
 from sidecar.audit.event import AuditSource
+from sidecar.audit.record import AccessRecord
 from sidecar.audit.sinks import FileSink, StdoutSink
+from sidecar.audit.trail import AuditTrail
+from sidecar.common.errors import Unavailable
 
 SOURCE = AuditSource("test", "https://ehr.example.org/fhir")
 

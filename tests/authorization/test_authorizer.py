@@ -9,22 +9,20 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from sidecar.access.decision import HeaderPermit, Interaction, Part, PatientPermit, StudyFacts, StudyPermit, Way
-from sidecar.access.identity import PatientIdentifier
-from sidecar.access.policy import Policy
+from sidecar.access.facts import Part, PatientIdentifier, Policy, StudyFacts, Token
+from sidecar.access.permits import HeaderPermit, Interaction, PatientPermit, StudyPermit, Way
 from sidecar.access.reasons import Reason
 from sidecar.access.scopes import parse_scopes
-from sidecar.access.token import Token
+from sidecar.authorization.authorizer import Denied, Guard
+from sidecar.authorization.visible_studies import PatientViews
 from sidecar.common.errors import Problem, Unavailable
 from sidecar.common.invalidation import Invalidation
+from sidecar.common.spans import start_durations
 from sidecar.pacs.instance_patients import InstancePatients
 from sidecar.pacs.issuer_check import Issuers
 from sidecar.pacs.ownership import Ownership
-from sidecar.telemetry.durations import start_durations
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
-from sidecar.authorization.authorizer import Denied, Guard
-from sidecar.authorization.visible_studies import PatientViews
 from tests.common.peer import Clock
 from tests.upstreams import NO_AUDIT, NO_VIEWS
 

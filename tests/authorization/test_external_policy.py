@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.decision import Interaction, PatientPermit
-from sidecar.access.policy import Caller
-from sidecar.access.study import DescribedSeries, DescribedStudy, Verdict
+from sidecar.access.facts import Caller, DescribedSeries, DescribedStudy, Verdict
+from sidecar.access.permits import Interaction, PatientPermit
+from sidecar.authorization.external_policy import ExternalPolicy, policy_input, read_verdict
 from sidecar.common.errors import Unavailable
 from sidecar.common.fetch import FetchFailed
 from sidecar.dicom.uid import is_uid
-from sidecar.authorization.external_policy import ExternalPolicy, policy_input, read_verdict
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
 
 PERMIT = PatientPermit("p1", Interaction.SEARCH, caller=Caller("app", "u1", "https://ehr.example.org"))

@@ -12,13 +12,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from sidecar.access.decision import Part
-from sidecar.access.token import Token
-from sidecar.common.fair_queue import FairQueue, Place
-from sidecar.dicomweb.paths import Kind, Retrieval
-from sidecar.settings.document import Pacs
+from sidecar.access.facts import Part, Token
 from sidecar.authorization import limits
 from sidecar.authorization.limits import RequestLimits, caller_of
+from sidecar.common.fair_queue import FairQueue, Place
+from sidecar.dicomweb.paths import Kind, Retrieval
+from sidecar.settings.pacs import Pacs
 from tests.upstreams import PATIENT, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.waiting import wait_until_async
 from tests.web.test_stream import HEADERS, MULTIPART, PART, PATH

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from sidecar.access.rules import Effect, Rule, shown
+from sidecar.access.facts import Effect, Rule
+from sidecar.access.visibility import shown
 from sidecar.authorization.scope_constraints import Constraints
 from sidecar.authorization.study_facts import described
 from tests.fhir.rows import row

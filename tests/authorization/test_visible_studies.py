@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from sidecar.access.decision import Interaction, PatientPermit, Way, may_see
-from sidecar.access.identity import PatientIdentifier
-from sidecar.access.rules import Effect, Rule
-from sidecar.dicom.json_model import Row
+from sidecar.access.facts import Effect, PatientIdentifier, Rule
+from sidecar.access.permits import Interaction, PatientPermit, Way
+from sidecar.access.visibility import may_see
+from sidecar.authorization.row_filter import shown_rows
 from sidecar.authorization.scope_constraints import Constraints
-from sidecar.fhir.imaging_study import study_uid
-from sidecar.dicomweb.query import parse_matching
+from sidecar.authorization.visible_studies import PatientViews
+from sidecar.dicom.json_model import Row
 from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.query import parse_matching
+from sidecar.fhir.imaging_study import study_uid
 from sidecar.pacs.studies import Oldest, Studies
 from sidecar.pacs.study_lists import Listing
-from sidecar.authorization.visible_studies import PatientViews
-from sidecar.authorization.row_filter import shown_rows
 from tests.common.peer import Clock
 from tests.fhir.rows import row
 from tests.upstreams import SITE

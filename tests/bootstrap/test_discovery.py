@@ -11,9 +11,9 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from sidecar.server.listener import listen
 from sidecar.bootstrap.build import Sidecar, build
 from sidecar.bootstrap.discovery import needed_of_discovery, reads_fhir
+from sidecar.server.listener import listen
 from sidecar.settings.document import Settings
 from tests.sidecar_process import free_port
 from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, ScriptedPacs

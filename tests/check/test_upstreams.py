@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from sidecar.audit.spool import Spool, segments
+from sidecar.bootstrap.build import build
 from sidecar.check.character_sets import TOO_SLOW, character_sets, hint_of_rows
 from sidecar.check.finding import Finding, State, skipped, slow_ehr, table
 from sidecar.check.run import check
 from sidecar.check.upstreams import Check, counts, studies
 from sidecar.common.errors import Unavailable
 from sidecar.server.listener import listen
-from sidecar.bootstrap.build import build
 from sidecar.settings.document import Settings
 from sidecar.settings.tokens import Introspection
-from sidecar.audit.spool import Spool, segments
 from tests.telemetry.collector import Collector
 from tests.tokens.test_mutual_tls import certificate, server_context
 from tests.upstreams import ScriptedEhr

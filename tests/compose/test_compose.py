@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 import sidecar
-from sidecar.settings.load import load_settings
 from sidecar.fhir.capability_statement import APP_LAUNCH
 from sidecar.settings.document import Settings
+from sidecar.settings.load import load_settings
 from tests.compose.deployment import (
     COMPOSE,
     DEPLOYMENT,

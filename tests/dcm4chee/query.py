@@ -9,11 +9,11 @@ from urllib.parse import unquote_plus
 
 from pydicom.uid import ExplicitVRLittleEndian
 
-from sidecar.dicom.json_model import tag, text
 from sidecar.demo.archive.attributes import LEVELS, value_representation
 from sidecar.demo.archive.index import Index
 from sidecar.demo.archive.matching import Matcher, compile_key
 from sidecar.demo.archive.query import Key, Search, search
+from sidecar.dicom.json_model import tag, text
 from sidecar.dicomweb.paths import Query
 from tests.dcm4chee.attributes import ALWAYS, MATCHED, defaults, notes
 from tests.dcm4chee.behaviour import AE_TITLE, Behaviour, Mode

@@ -8,7 +8,6 @@ from typing import Any
 
 from pydicom.uid import UID
 
-from sidecar.dicom.json_model import text
 from sidecar.common.errors import NotAcceptable
 from sidecar.demo.archive.accept import (
     choose_bulkdata_form,
@@ -19,6 +18,7 @@ from sidecar.demo.archive.accept import (
 from sidecar.demo.archive.index import Attributes, Instance
 from sidecar.demo.archive.pixels import Pixels, bulkdata, explicit_little_endian
 from sidecar.demo.archive.render import draw, parse_rendering
+from sidecar.dicom.json_model import text
 from sidecar.dicomweb.accept import MediaRange
 from sidecar.dicomweb.paths import Kind, Retrieval
 from tests.dcm4chee.attributes import notes

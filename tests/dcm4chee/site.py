@@ -9,8 +9,8 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from sidecar.server.listener import listen
 from sidecar.bootstrap.build import Sidecar, build
+from sidecar.server.listener import listen
 from sidecar.settings.document import Settings
 from tests.dcm4chee.archive import create_dcm4chee
 from tests.dcm4chee.behaviour import ROOT, Behaviour

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.access.decision import Part
+from sidecar.access.facts import Part
 from sidecar.dicomweb.bulkdata_uris import BulkDataUris
 from sidecar.dicomweb.rewrite import public_attributes, rewrite_row
 from tests.dcm4chee.attributes import CREATOR, notes

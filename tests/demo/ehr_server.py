@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
+from sidecar.bootstrap.build import open_session
 from sidecar.demo.ehr.app import create_ehr
 from sidecar.server.listener import listen
-from sidecar.bootstrap.build import open_session
 from tests.sidecar_process import free_port
 
 PAGE = "https://imaging.example.org"

@@ -12,11 +12,11 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from sidecar.access.identity import PatientIdentifier
+from sidecar.access.facts import PatientIdentifier
 from sidecar.demo.people import MRN_SYSTEM, PATIENTS
-from sidecar.patients.ehr_lookup import EhrMapping
 from sidecar.ehr.credentials import BackendServices
 from sidecar.ehr.discovery import Discovery
+from sidecar.patients.ehr_lookup import EhrMapping
 from tests.demo.ehr_server import (
     BACKEND_ID,
     EC_KEY,

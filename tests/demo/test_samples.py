@@ -10,9 +10,9 @@ import pydicom
 import pytest
 from pydicom import dcmread
 
-from sidecar.dicom.uid import is_uid
 from sidecar.demo.people import PATIENTS
 from sidecar.demo.samples import fill
+from sidecar.dicom.uid import is_uid
 from tests.real.orthanc import Orthanc, require_orthanc
 
 BUNDLED = Path(pydicom.__file__).parent / "data"

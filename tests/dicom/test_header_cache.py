@@ -17,8 +17,8 @@ from pydicom.uid import (
 )
 
 from sidecar.dicom.element import Unreadable
-from sidecar.dicom.instance_header import HeaderReader
 from sidecar.dicom.header_cache import MOST, MOST_ALIKE, Layouts
+from sidecar.dicom.instance_header import HeaderReader
 from tests.dicom_instances import dataset, encoded
 
 SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]

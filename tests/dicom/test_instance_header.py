@@ -19,10 +19,10 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from sidecar.access.identity import PatientIdentifier
-from sidecar.dicom.element import Unreadable
-from sidecar.dicom.instance_header import HeaderReader, InstanceHeader
+from sidecar.access.facts import InstanceHeader, PatientIdentifier
 from sidecar.dicom.dataset_walker import LIMIT_BYTES
+from sidecar.dicom.element import Unreadable
+from sidecar.dicom.instance_header import HeaderReader
 from tests.dicom_instances import INSTANCE, SERIES, STUDY, dataset, encoded
 
 DATA = Path(pydicom.__file__).parent / "data"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.decision import Part
+from sidecar.access.facts import Part
 from sidecar.common.errors import BadRequest, NotAcceptable
 from sidecar.dicomweb.accept import (
     MAXIMUM_LENGTH,

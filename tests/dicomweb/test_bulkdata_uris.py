@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.decision import Part
+from sidecar.access.facts import Part
 from sidecar.dicomweb.bulkdata_uris import REASONS, BulkDataUris
-from sidecar.pacs.dialects import DIALECTS
 from sidecar.dicomweb.paths import Retrieval, parse
 from sidecar.dicomweb.rewrite import our_url
+from sidecar.pacs.dialects import DIALECTS
 
 ROOT = "https://imaging.example.org/fhir/Patient/p1/$wado-rs"
 PACS = "http://pacs.internal:8042/dicom-web"

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from sidecar.dicomweb.paths import OBJECTS, Kind
 from sidecar.dicomweb.conditional import to_client, to_pacs
+from sidecar.dicomweb.paths import OBJECTS, Kind
 from tests.upstreams import INSTANCE, SERIES, Answer, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.web.test_stream import GOOD, HEADERS, PATH, answer
 

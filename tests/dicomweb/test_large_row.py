@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.decision import Part
+from sidecar.access.facts import Part
 from sidecar.dicomweb import large_row
 from sidecar.dicomweb.bulkdata_uris import BulkDataUris
 from sidecar.dicomweb.large_row import LargeRow, NotJson

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.decision import Part
-from sidecar.access.identity import PatientIdentifier
-from sidecar.dicomweb.response_head import Head
+from sidecar.access.decision import Permitted
+from sidecar.access.facts import Part, PatientIdentifier
+from sidecar.dicomweb.body_filter import Malformed, Scanner
+from sidecar.dicomweb.instance_check import Foreign, scanner_for
 from sidecar.dicomweb.metadata import Metadata
 from sidecar.dicomweb.paths import Kind
-from sidecar.dicomweb.body_filter import Malformed, Scanner
-from sidecar.dicomweb.instance_check import Foreign, Permitted, scanner_for
+from sidecar.dicomweb.response_head import Head
 from tests.dicomweb.test_multipart import feed_all, split
 
 ROOT = "https://us/fhir/Patient/p1/$wado-rs"

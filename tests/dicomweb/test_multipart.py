@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.access.facts import InstanceHeader
 from sidecar.dicom.element import Unreadable
-from sidecar.dicom.instance_header import InstanceHeader
-from sidecar.dicomweb.multipart import PARTS_AT_ONCE, Multipart, OnlyPart
 from sidecar.dicomweb.body_filter import Malformed, Scanner, SingleInstance
+from sidecar.dicomweb.multipart import PARTS_AT_ONCE, Multipart, OnlyPart
 from tests.dicom_instances import dataset, encoded
 
 BOUNDARY = "a b'(1)+"

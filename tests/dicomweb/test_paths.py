@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.decision import Part
+from sidecar.access.facts import Part
 from sidecar.common.errors import BadRequest, NotFound
-from sidecar.pacs.dialects import DIALECTS
 from sidecar.dicomweb.paths import MAXIMUM_FRAMES, OBJECTS, Kind, Query, Retrieval, parse
+from sidecar.pacs.dialects import DIALECTS
 
 ROOT = "http://pacs.example.org:8042/dicom-web"
 STUDY, SERIES, INSTANCE = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.1.1"

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from sidecar.common.errors import BadGateway, GatewayTimeout, NotAcceptable, NotFound, Problem, Unavailable
-from sidecar.dicomweb.response_head import Head, check_head, unwrapped_type
 from sidecar.dicomweb.paths import OBJECTS, Kind
+from sidecar.dicomweb.response_head import Head, check_head, unwrapped_type
 
 DICOM = 'multipart/related; type="application/dicom"; boundary=abc'
 OCTETS = "multipart/related; type=application/octet-stream; boundary=abc"

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.dicom.json_model import tag
-from sidecar.dicomweb.query import MAXIMUM_VALUE_LENGTH, parse_matching
 from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.query import MAXIMUM_VALUE_LENGTH, parse_matching
 from sidecar.dicomweb.row_matching import RowFilter
 
 ABSENT, EMPTY = object(), None

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.decision import Part
+from sidecar.access.facts import Part
 from sidecar.common.errors import BadRequest
 from sidecar.dicomweb.accept import upstream_accept
 from sidecar.dicomweb.paths import Kind, Retrieval

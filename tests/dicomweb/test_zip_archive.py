@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.dicom.instance_header import InstanceHeader
+from sidecar.access.facts import InstanceHeader
 from sidecar.dicomweb.body_filter import Malformed
 from sidecar.dicomweb.zip_archive import ZipArchive
 from tests.dicom_instances import dataset, encoded

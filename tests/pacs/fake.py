@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sidecar.access.identity import PatientIdentifier
+from sidecar.access.facts import PatientIdentifier
 from sidecar.dicom.json_model import Row, tag, text
+from sidecar.dicomweb.paths import Query
 from sidecar.pacs.client import PacsClient, Parameters
 from sidecar.pacs.dialects import DIALECTS
-from sidecar.dicomweb.paths import Query
 
 
 def row(

@@ -6,10 +6,11 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 from aiohttp import web
 
-from sidecar.access.decision import Part, StudyPermit
+from sidecar.access.facts import Part
+from sidecar.access.permits import StudyPermit
+from sidecar.dicomweb.paths import Kind, Query, Retrieval
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.dialects import Dialect
-from sidecar.dicomweb.paths import Kind, Query, Retrieval
 from tests.common.peer import Peer, Reply
 
 STUDIES = Query("studies")

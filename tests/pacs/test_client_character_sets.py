@@ -7,12 +7,13 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from sidecar.access.identity import PatientIdentifier
+from sidecar.access.facts import PatientIdentifier
 from sidecar.common.errors import Problem
-from sidecar.pacs.client import PacsClient, QueryRefused, UnknownTexts
+from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.upstream_errors import QueryRefused, UnknownTexts
+from sidecar.pacs.client import PacsClient
 from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.ownership import Ownership
-from sidecar.dicomweb.paths import Query
 from tests.common.peer import Peer, Reply
 from tests.upstreams import INSTANCE, SERIES, STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.web.test_stream import MULTIPART, PART, answer

@@ -10,11 +10,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from sidecar.access.decision import HeaderPermit, Part, StudyPermit
+from sidecar.access.facts import Part
+from sidecar.access.permits import HeaderPermit, StudyPermit
+from sidecar.bootstrap.build import open_session
 from sidecar.common.errors import GatewayTimeout, Problem, Unavailable
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.pacs.response import Upstream
-from sidecar.bootstrap.build import open_session
 from tests.common.peer import Peer, Reply
 from tests.pacs.paging import (
     PART,

@@ -14,11 +14,12 @@ import pytest
 from aiohttp import web
 
 from sidecar.common.errors import BadGateway, GatewayTimeout, Problem, Unavailable
-from sidecar.pacs import query_rows
-from sidecar.pacs.client import QueryRefused, Rows
-from sidecar.pacs.dialects import DIALECTS
-from sidecar.pacs.deferred import Patience
 from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.upstream_errors import QueryRefused
+from sidecar.pacs import query_rows
+from sidecar.pacs.client import Rows
+from sidecar.pacs.deferred import Patience
+from sidecar.pacs.dialects import DIALECTS
 from tests.common.peer import Peer, Reply, all_that_is_said
 from tests.pacs.paging import (
     ONE_PAGE_OF_5,

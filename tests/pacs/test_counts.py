@@ -4,12 +4,11 @@ from typing import Any
 
 import pytest
 
-from sidecar.access.decision import Part
-from sidecar.access.identity import PatientIdentifier
+from sidecar.access.facts import Part, PatientIdentifier
 from sidecar.common.errors import BadGateway, Unavailable
-from sidecar.pacs.client import NotSupported
-from sidecar.pacs.counts import count_instances, is_counted
 from sidecar.dicomweb.paths import Retrieval, parse
+from sidecar.dicomweb.upstream_errors import NotSupported
+from sidecar.pacs.counts import count_instances, is_counted
 from tests.pacs.fake import FakePacs, row
 
 KNOWN = frozenset({PatientIdentifier("p1")})

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sidecar.pacs
-from sidecar.dicom.element import Unreadable
-from sidecar.dicom.instance_header import HeaderReader, InstanceHeader
-from sidecar.dicom.header_cache import Layouts
+from sidecar.access.facts import InstanceHeader
 from sidecar.dicom.dataset_walker import LIMIT_BYTES
+from sidecar.dicom.element import Unreadable
+from sidecar.dicom.header_cache import Layouts
+from sidecar.dicom.instance_header import HeaderReader
 from tests.pacs.file_kinds import (
     EVIL,
     ICON,

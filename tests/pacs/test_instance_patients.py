@@ -10,13 +10,13 @@ import aiohttp
 import orjson
 import pytest
 
-from sidecar.access.decision import HeaderPermit, Part, StudyPermit
-from sidecar.access.identity import PatientIdentifier
+from sidecar.access.facts import Part, PatientIdentifier
+from sidecar.access.permits import HeaderPermit, StudyPermit
 from sidecar.common.errors import BadGateway, GatewayTimeout, NotFound, Problem, Unavailable
+from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.pacs import instance_patients as module
 from sidecar.pacs.client import Parameters
 from sidecar.pacs.instance_patients import AT_ONCE, MAXIMUM_SERIES, InstancePatients
-from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.pacs.response import Upstream
 from tests.common.peer import Clock
 from tests.dicom_instances import dataset, encoded

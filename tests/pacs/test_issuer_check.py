@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.identity import PatientIdentifier
+from sidecar.access.facts import PatientIdentifier
 from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.common.invalidation import NEGATIVE_SECONDS
 from sidecar.pacs.issuer_check import UNIQUE_SECONDS, Issuers

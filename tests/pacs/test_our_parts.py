@@ -2,8 +2,8 @@
 
 import pytest
 
-from sidecar.dicomweb.paths import OBJECTS, Kind
 from sidecar.dicomweb.instance_check import OurParts
+from sidecar.dicomweb.paths import OBJECTS, Kind
 
 DRAWN = (Kind.RENDERED, Kind.THUMBNAIL)
 

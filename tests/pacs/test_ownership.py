@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from sidecar.access.decision import Part, StudyFacts
-from sidecar.access.identity import PatientIdentifier
+from sidecar.access.facts import Part, PatientIdentifier, StudyFacts
 from sidecar.common.errors import Unavailable
-from sidecar.pacs.client import UnknownTexts
-from sidecar.pacs.ownership import INDEXED_INSTANCES, UNNAMED_SECONDS, Ownership, owner_of
+from sidecar.dicom.owner import owner_of
+from sidecar.dicomweb.upstream_errors import UnknownTexts
+from sidecar.pacs.ownership import INDEXED_INSTANCES, UNNAMED_SECONDS, Ownership
 from tests.common.peer import Clock
 from tests.pacs.fake import FakePacs, row, settle
 

@@ -7,12 +7,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from sidecar.access.identity import PatientIdentifier
+from sidecar.access.facts import PatientIdentifier
 from sidecar.common.errors import Unavailable
-from sidecar.pacs.client import PacsClient, Rows
-from sidecar.pacs.dialects import DIALECTS
-from sidecar.pacs.deferred import Patience
 from sidecar.dicomweb.paths import Query
+from sidecar.pacs.client import PacsClient, Rows
+from sidecar.pacs.deferred import Patience
+from sidecar.pacs.dialects import DIALECTS
 from tests.common.peer import Peer, Reply
 
 A, B = frozenset({PatientIdentifier("a")}), frozenset({PatientIdentifier("b")})

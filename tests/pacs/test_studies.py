@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.identity import PatientIdentifier
-from sidecar.dicom.json_model import text
+from sidecar.access.facts import PatientIdentifier
 from sidecar.common.errors import Unavailable
-from sidecar.pacs.ownership import Ownership
+from sidecar.dicom.json_model import text
 from sidecar.dicomweb.paths import Query
+from sidecar.pacs.ownership import Ownership
 from sidecar.pacs.studies import Oldest, Studies
 from tests.common.peer import Clock
 from tests.pacs.fake import FakePacs, row, settle

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from sidecar.access.identity import PatientIdentifier
-from sidecar.dicom.json_model import Row, text
+from sidecar.access.facts import PatientIdentifier
 from sidecar.common.errors import BadGateway, Unavailable
-from sidecar.pacs.client import NotSupported, Parameters, QueryRefused
-from sidecar.pacs.ownership import Ownership
+from sidecar.dicom.json_model import Row, text
 from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.upstream_errors import NotSupported, QueryRefused
+from sidecar.pacs.client import Parameters
+from sidecar.pacs.ownership import Ownership
 from sidecar.pacs.studies import Oldest, Studies
 from tests.common.peer import Clock
 from tests.pacs.fake import FakePacs, row, settle

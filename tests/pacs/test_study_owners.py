@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from sidecar.access.identity import PatientIdentifier
-from sidecar.dicom.json_model import text
+from sidecar.access.facts import PatientIdentifier
 from sidecar.common.errors import BadGateway, Unavailable
-from sidecar.pacs.client import NotSupported, Parameters, QueryRefused
+from sidecar.dicom.json_model import text
+from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.upstream_errors import NotSupported, QueryRefused
+from sidecar.pacs.client import Parameters
 from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.ownership import Ownership
-from sidecar.dicomweb.paths import Query
 from sidecar.pacs.study_owners import AT_ONCE, AT_ONCE_FOR_ALL, NO_LISTS_SECONDS, StudyOwners
 from tests.common.peer import Clock
 from tests.pacs.fake import FakePacs, row, settle

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.policy import Client
+from sidecar.access.facts import Client
 from sidecar.common.errors import Unavailable
 from sidecar.common.invalidation import NEGATIVE_SECONDS
-from sidecar.patients.backend_clients import BackendClients, ClientEntry, Groups, PatientsFile
 from sidecar.ehr.credentials import NoToken
+from sidecar.patients.backend_clients import BackendClients, ClientEntry, Groups, PatientsFile
 from tests.common.peer import Clock, Peer, Reply
 
 

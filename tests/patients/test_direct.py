@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.access.identity import PatientIdentifier
+from sidecar.access.facts import PatientIdentifier
 from sidecar.patients.direct import DirectMapping
 
 

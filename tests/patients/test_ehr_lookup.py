@@ -11,13 +11,12 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.identity import PatientIdentifier
-from sidecar.access.token import is_fhir_id
+from sidecar.access.facts import PatientIdentifier, is_fhir_id
 from sidecar.common.errors import BadGateway, Problem, Unavailable
 from sidecar.common.fetch import FetchFailed
 from sidecar.common.invalidation import FRESH_SECONDS, NEGATIVE_SECONDS
-from sidecar.patients.ehr_lookup import EhrMapping, PatientMerged
 from sidecar.ehr.credentials import NoToken, StaticToken
+from sidecar.patients.ehr_lookup import EhrMapping, PatientMerged
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
 from tests.waiting import forever
 

@@ -12,10 +12,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from sidecar.access.identity import PatientIdentifier
+from sidecar.access.facts import PatientIdentifier
+from sidecar.dicomweb.paths import Query
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.dialects import DIALECTS
-from sidecar.dicomweb.paths import Query
 from tests.real.character_sets import ENCODINGS, HIDDEN, LISTED, PATIENTS, TABLE, Ehr, Seen, file, study_uid
 from tests.real.orthanc import Orthanc, require_orthanc
 from tests.real.test_orthanc_changes import Served

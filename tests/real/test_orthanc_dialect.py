@@ -7,14 +7,14 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 
-from sidecar.access.decision import Part, StudyPermit
-from sidecar.access.identity import PatientIdentifier
+from sidecar.access.facts import Part, PatientIdentifier
+from sidecar.access.permits import StudyPermit
 from sidecar.dicom.json_model import tag
+from sidecar.dicom.owner import owner_of
+from sidecar.dicomweb.paths import Kind, Query, Retrieval
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.detection import detect_dialect
 from sidecar.pacs.dialects import DIALECTS
-from sidecar.pacs.ownership import owner_of
-from sidecar.dicomweb.paths import Kind, Query, Retrieval
 from sidecar.pacs.study_lists import SERIES_FIELDS, STUDY_FIELDS
 from tests.data import ct_study
 from tests.real.orthanc import Orthanc, require_orthanc

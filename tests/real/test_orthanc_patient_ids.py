@@ -9,11 +9,11 @@ import pydicom
 import pytest
 from pydicom.uid import UID
 
-from sidecar.access.identity import PatientIdentifier
+from sidecar.access.facts import PatientIdentifier
+from sidecar.dicom.owner import owner_of
+from sidecar.dicomweb.paths import Query
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.dialects import DIALECTS
-from sidecar.pacs.ownership import owner_of
-from sidecar.dicomweb.paths import Query
 from tests.data import ct_study
 from tests.real.orthanc import Orthanc, require_orthanc
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from sidecar.access.identity import PatientIdentifier
+from sidecar.access.facts import PatientIdentifier
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.ownership import Ownership

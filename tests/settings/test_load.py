@@ -8,12 +8,11 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sidecar.settings.load import ConfigurationError, load_settings
 from sidecar.authorization.study_facts import SERIES_KEYWORDS, STUDY_KEYWORDS
-from sidecar.settings.document import Settings
 from sidecar.settings.access import RuleSettings
-from sidecar.settings.upstream_auth import BasicAuth
-from sidecar.settings.tokens import BackendServicesClient, SecretClient
+from sidecar.settings.document import Settings
+from sidecar.settings.load import ConfigurationError, load_settings
+from sidecar.settings.upstream_auth import BackendServicesClient, BasicAuth, SecretClient
 
 SECRET = "Zq7-hunter2-Xw"
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.telemetry.durations import add_duration, measure, start_durations
+from sidecar.common.spans import add_duration, measure, start_durations
 from sidecar.telemetry.logs import JsonFormatter, configure_logs
 
 SECRET = "a-recognizable-secret"

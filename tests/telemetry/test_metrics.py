@@ -5,7 +5,7 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidecar.telemetry.durations import start_durations
+from sidecar.common.spans import start_durations
 from sidecar.telemetry.metrics import Metrics
 
 # Names and labels that dashboards rely on.

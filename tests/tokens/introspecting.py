@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from sidecar.access.token import Token
+from sidecar.access.facts import Token
 from sidecar.tokens.cache import TokenCache
 from tests.common.peer import Clock
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.access.facts import Token
 from sidecar.access.reasons import Reason
-from sidecar.access.token import Token
 from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.tokens.rejection import TokenRejected
 from tests.common.peer import Clock

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from sidecar.access.facts import Token
 from sidecar.access.reasons import INVALID_TOKEN, STATUS, Reason
 from sidecar.access.scopes import parse_scopes
-from sidecar.access.token import Token
 from sidecar.tokens.claims import (
     CLOCKS_DIFFER_SECONDS,
     MAXIMUM_CONSTRAINTS,

@@ -14,9 +14,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from sidecar.access.token import Token
-from sidecar.common.errors import BadGateway, Problem, Unavailable
+from sidecar.access.facts import Token
 from sidecar.common.circuit_breaker import Breaker
+from sidecar.common.errors import BadGateway, Problem, Unavailable
 from sidecar.ehr.client_authentication import (
     BearerAuthentication,
     ClientAuthentication,

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.access.facts import Token
 from sidecar.access.reasons import Reason
-from sidecar.access.token import Token
 from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.tokens.claims import Expected
 from sidecar.tokens.jwks import REFRESH_SECONDS, Jwks

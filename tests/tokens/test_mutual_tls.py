@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from sidecar.common.errors import Unavailable
 from sidecar.bootstrap.build import open_session
-from sidecar.settings.tokens import TlsClient
+from sidecar.common.errors import Unavailable
 from sidecar.ehr.client_authentication import TlsClientAuth
+from sidecar.settings.upstream_auth import TlsClient
 from tests.tokens.test_introspection import ACTIVE, introspection
 
 

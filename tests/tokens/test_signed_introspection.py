@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from sidecar.access.token import Token
+from sidecar.access.facts import Token
 from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.tokens.introspection import Introspection
 from sidecar.tokens.jwks import Jwks

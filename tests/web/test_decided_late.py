@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 
-from sidecar.bootstrap.build import Sidecar
 from sidecar.authorization.limits import RequestLimits
+from sidecar.bootstrap.build import Sidecar
 from tests.upstreams import INSTANCE, SERIES, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.waiting import wait_until_async
 from tests.web.test_stream import HEADERS

@@ -8,12 +8,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from sidecar.server.listener import Listener, listen
 from sidecar.bootstrap.build import build
+from sidecar.server.listener import Listener, listen
 from sidecar.settings.document import Settings
+from tests.authorization.test_limits import Slow
 from tests.upstreams import ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.waiting import WAIT_SECONDS, wait_until_async
-from tests.authorization.test_limits import Slow
 from tests.web.test_stream import BROKEN, HEADERS, PATH
 
 

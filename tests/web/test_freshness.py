@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from sidecar.server.listener import listen
 from sidecar.bootstrap.build import Sidecar
+from sidecar.server.listener import listen
 from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, answering, sidecar_between
 
 STUDY = "1.2.840.1"

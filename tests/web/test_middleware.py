@@ -13,11 +13,11 @@ import pytest
 from aiohttp import web
 
 from sidecar.access.reasons import Reason
-from sidecar.common.errors import BadGateway, NotFound, Unavailable
-from sidecar.server.listener import listen
-from sidecar.telemetry.durations import measure
-from sidecar.telemetry.metrics import Metrics
 from sidecar.authorization.authorizer import Denied
+from sidecar.common.errors import BadGateway, NotFound, Unavailable
+from sidecar.common.spans import measure
+from sidecar.server.listener import listen
+from sidecar.telemetry.metrics import Metrics
 from sidecar.web.middleware import REQUEST_ID, TARGET, add_headers, observe_requests
 from sidecar.web.target import Target
 from tests.upstreams import NO_AUDIT

@@ -8,12 +8,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from sidecar.access.identity import PatientIdentifier
-from sidecar.dicom.json_model import CompactRow, Row, text
+from sidecar.access.facts import PatientIdentifier
 from sidecar.common.invalidation import Invalidation
-from sidecar.server.listener import listen
+from sidecar.dicom.json_model import CompactRow, Row, text
 from sidecar.dicomweb import query as matching
 from sidecar.dicomweb.paths import Query
+from sidecar.server.listener import listen
 from sidecar.web import query_pages
 from sidecar.web.query_pages import KEPT_SECONDS, KEPT_STARTS, Page, QueryKey, QueryPages, Source
 from tests.common.peer import Clock

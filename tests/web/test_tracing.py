@@ -14,8 +14,8 @@ from aiohttp import web
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as classic
 
-from sidecar.server.listener import listen
 from sidecar.bootstrap.build import Sidecar
+from sidecar.server.listener import listen
 from sidecar.telemetry.logs import JsonFormatter
 from sidecar.telemetry.metrics import Metrics
 from tests.telemetry.collector import Collector, attributes

@@ -10,6 +10,7 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile
 import aiohttp
 import pytest
 
+from tests.authorization.test_capability_urls import bound, endpoint_of, keys_file
 from tests.dicom_instances import dataset, encoded
 from tests.stalls import measured
 from tests.upstreams import (
@@ -25,7 +26,6 @@ from tests.upstreams import (
 )
 from tests.waiting import WAIT_SECONDS
 from tests.web.test_audit import to, told
-from tests.authorization.test_capability_urls import bound, endpoint_of, keys_file
 from tests.web.test_completeness import COUNTS, Corrected, framed
 from tests.web.test_stream import HEADERS, MULTIPART, PATH, PIXELS, answer, counted, streams
 from tests.web.test_verification import FOREIGN, failures

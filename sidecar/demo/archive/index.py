@@ -19,10 +19,10 @@ from pydicom.uid import (
     JPEGExtended12Bit,
 )
 
-from sidecar.access.decision import Part
+from sidecar.access.facts import Part
+from sidecar.demo.archive.attributes import Level, level_of
 from sidecar.dicom.json_model import number, tag, text
 from sidecar.dicom.uid import is_uid
-from sidecar.demo.archive.attributes import Level, level_of
 
 log = logging.getLogger(__name__)
 

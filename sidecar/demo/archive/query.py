@@ -8,7 +8,6 @@ from typing import Any
 
 from pydicom.datadict import dictionary_has_tag
 
-from sidecar.dicom.json_model import tag, text
 from sidecar.common.errors import BadRequest
 from sidecar.demo.archive.attributes import (
     ALWAYS_RETURNED,
@@ -20,6 +19,7 @@ from sidecar.demo.archive.attributes import (
 )
 from sidecar.demo.archive.index import Attributes, Index
 from sidecar.demo.archive.matching import Matcher, compile_key
+from sidecar.dicom.json_model import tag, text
 from sidecar.dicomweb.paths import Query
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)

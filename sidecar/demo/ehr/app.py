@@ -13,7 +13,6 @@ from aiohttp import web
 from yarl import URL
 
 from sidecar.demo.ehr import clients as ehr_clients
-
 from sidecar.demo.ehr import scopes as ehr_scopes
 from sidecar.demo.ehr.authorize import AuthorizationEndpoint
 from sidecar.demo.ehr.clients import AssertionClient, SecretClient

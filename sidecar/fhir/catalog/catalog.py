@@ -19,9 +19,9 @@ from typing import Protocol
 import orjson
 from cachetools import LRUCache
 
-from sidecar.dicom.json_model import Row, tag, text
 from sidecar.common.errors import Unavailable
 from sidecar.common.slices import in_slices
+from sidecar.dicom.json_model import Row, tag, text
 from sidecar.fhir.imaging_study import study_uid
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ import pytest
 from pydicom import dcmread, dcmwrite
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
-from sidecar.access.decision import Part
-from sidecar.dicom.json_model import number, tag, text
+from sidecar.access.facts import Part
 from sidecar.demo.archive.index import Instance, read_folder
+from sidecar.dicom.json_model import number, tag, text
 from tests.data import ct_study
 
 BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"

@@ -11,8 +11,8 @@ import pytest
 import requests
 from pydicom import dcmread
 
-from sidecar.dicom.json_model import number, tag, text, texts
 from sidecar.demo.samples import fill
+from sidecar.dicom.json_model import number, tag, text, texts
 from tests.data import ct_study
 from tests.demo.archive_server import archive_over
 from tests.real.orthanc import Orthanc, require_orthanc

@@ -1,53 +1,34 @@
-"""Capability URLs: a permission for one study, sealed into an address (SIA-50..54).
+"""Capabilities, sealed into addresses and opened again (SIA-50..54)."""
 
-What is sealed is which study of which patient it is for, for which operations, until when, and
-the hash of the token for which it was issued. It opens nothing by itself: that token comes with
-each use, and the whole decision is made again on it.
-"""
-
-import hashlib
-import hmac
 import json
 import os
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from sidecar.access.reasons import Reason
+from sidecar.access.permits import Capability, Operation
 
 MAXIMUM_LENGTH = 1_000
 """Characters of a sealed capability: it is one segment of a URL."""
+
+
 KEY_BYTES = 32
+
+
 _VERSION = 2
+
+
 _NONCE_BYTES = 12
+
+
 _KEY_ID = re.compile(r"[A-Za-z0-9]{1,16}", re.ASCII)
+
+
 _BASE64 = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
-
-
-class Operation(StrEnum):
-    """What a capability may be for: fetching the study (WADO-RS), listing what is in it (QIDO-RS)."""
-
-    RETRIEVE = "retrieve"
-    QUERY = "query"
-
-
-@dataclass(frozen=True, slots=True)
-class Capability:
-    """A permission for one study, to be used with one token.
-
-    ``expires_at`` in seconds since 1970, never after the token's; ``token_hash``: SHA-256 of that token (32 bytes).
-    """
-
-    patient: str
-    study: str
-    operations: frozenset[Operation]
-    expires_at: float
-    token_hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,26 +96,3 @@ def _read(opened: bytes) -> Capability:
     """What we wrote ourselves, in this version: its seal says so."""
     patient, study, operations, expires_at, token_hash = json.loads(opened)
     return Capability(patient, study, frozenset(map(Operation, operations)), expires_at, bytes.fromhex(token_hash))
-
-
-def token_hash(bearer: str) -> bytes:
-    """The SHA-256 by which a capability knows its token."""
-    return hashlib.sha256(bearer.encode()).digest()
-
-
-def decide_capability(
-    capability: Capability, study: str | None, operation: Operation, *, shown: bytes, now: float
-) -> Reason | None:
-    """Return why a capability does not cover a request, ``None`` when it does (SIA-50..52).
-
-    ``study``: what the request names, ``None``: any; ``shown``: hash of the valid token that came with it.
-    """
-    if not now < capability.expires_at:
-        return Reason.EXPIRED_CAPABILITY
-    if not hmac.compare_digest(shown, capability.token_hash):
-        return Reason.OTHER_TOKEN
-    if study not in (None, capability.study):
-        return Reason.ABSENT
-    if operation not in capability.operations:
-        return Reason.NOT_IN_CAPABILITY
-    return None

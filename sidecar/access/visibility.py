@@ -1,51 +1,13 @@
-"""Study rules: what of a patient's imaging is shown to nobody, or later (``access.rules``).
+"""What is shown of a study: the site's rules, scopes' constraints and the external policy's verdict."""
 
-Rules for whole studies and rules for series (those with conditions on series) are two ordered lists; in each the first
-rule that applies decides, and what no rule applies to is shown.
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-A condition is true, false or unknown: unknown when the archive has no value for the attribute. ``exclude`` and ``hold``
-apply unless a condition is false (in doubt nothing is shown), ``show`` only if all are true.
-"""
-
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
-
-from sidecar.access.study import Attributes, DescribedSeries, DescribedStudy
+from sidecar.access.facts import Attributes, Conditions, DescribedSeries, DescribedStudy, Effect, Rule
+from sidecar.access.permits import PatientPermit
 from sidecar.access.wildcards import LONGEST_VALUE, matches, without_case
 
 HOUR_SECONDS = 3_600
-
-
-class Effect(StrEnum):
-    """What a rule does with what it applies to."""
-
-    EXCLUDE = "exclude"
-    HOLD = "hold"
-    SHOW = "show"
-
-
-Conditions = Mapping[str, tuple[str, ...]]
-"""DICOM keyword -> patterns, one of which a value must match; all keywords must hold.
-
-Patterns have ``*`` and ``?`` (PS3.4 C.2.2.2.4), case does not count; those of ``StudyDate`` are dates and ranges
-(``20240101-20241231``, ``-20241231``, ``20240101-``; PS3.4 C.2.2.2.5).
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One of ``access.rules``. ``hours``: how long after its beginning a study is held.
-
-    ``unknown_applies`` off: an attribute without value counts as one that does not match.
-    """
-
-    name: str
-    effect: Effect
-    study: Conditions = field(default_factory=dict)
-    series: Conditions = field(default_factory=dict)
-    hours: float = 0
-    unknown_applies: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,3 +103,57 @@ def _is_in_range(pattern: str, date: str) -> bool:
     if not hyphen:
         last = first
     return (first or date) <= date <= (last or date)
+
+
+_STAND_IN = DescribedStudy({}, (DescribedSeries("", {}),))
+
+
+def may_see(permit: PatientPermit, described: Iterable[DescribedStudy], now: float) -> Shown | None:
+    """Return what the caller may see of a study, ``None``: nothing. ``described``: each study under one UID.
+
+    Each must be seen, and of the series those that are seen in each.
+    """
+    studies = tuple(described)
+    # A study that is not there takes as long as one that is hidden (SIA-45).
+    found = [_seen_by_any_way(permit, one, now) for one in studies or (_STAND_IN,)]
+    seen = [one for one in found if one is not None]
+    if not studies or not seen or len(seen) < len(found):
+        return None
+    decided = [one.series for one in seen if one.series is not None]
+    return Shown(
+        series=frozenset.intersection(*decided) if decided else None,
+        is_complete=all(one.is_complete for one in seen),
+        since=max((one.since for one in seen if one.since is not None), default=None),
+    )
+
+
+def _seen_by_any_way(permit: PatientPermit, study: DescribedStudy, now: float) -> Shown | None:
+    """By the way that shows most of it; two ways are not added up."""
+    best: Shown | None = None
+    for way in permit.ways:
+        if way.constraint is not None and way.constraint not in study.satisfies:
+            continue
+        if holds(way.studies, study.attributes) is not True:
+            continue
+        found = shown(way.rules, study, now)
+        if found is not None and permit.caller is not None:
+            found = _with_verdict(found, study, way.context)
+        if found is not None and (best is None or _shows_more(found, best)):
+            best = found
+    return best
+
+
+def _with_verdict(found: Shown, study: DescribedStudy, context: str) -> Shown | None:
+    """The external policy only takes away; without its word nothing is left (SIA-16)."""
+    verdict = study.verdicts.get(context)
+    if verdict is None or not verdict.allow:
+        return None
+    known = frozenset(one.uid for one in study.series)
+    left = (known if found.series is None else found.series & known) - verdict.exclude_series
+    if known and not left:
+        return None
+    return Shown(left, left == known, found.since)
+
+
+def _shows_more(one: Shown, other: Shown) -> bool:
+    return (one.is_complete, len(one.series or ())) > (other.is_complete, len(other.series or ()))

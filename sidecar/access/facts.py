@@ -1,0 +1,220 @@
+"""What a decision rests on: who a patient is, and what a token, a site, a study and an instance say. Pure data."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from sidecar.access.scopes import Grant
+
+
+@dataclass(frozen=True, slots=True)
+class PatientIdentifier:
+    """A PatientID (0010,0020) and, when known, its IssuerOfPatientID (0010,0021).
+
+    Both are LO (PS3.5 6.2): leading and trailing spaces do not count, case does.
+    """
+
+    patient_id: str
+    issuer: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "patient_id", self.patient_id.strip(" "))
+        object.__setattr__(self, "issuer", (self.issuer or "").strip(" ") or None)
+
+    def is_searchable(self) -> bool:
+        r"""Whether this can be a PatientID: an LO (PS3.5 6.2), to be asked for (``Dialect.query``) and compared.
+
+        ``\`` separates values, so that no single one has it. Control characters and more than 64 characters are not LO.
+        """
+        return 0 < len(self.patient_id) <= 64 and self.patient_id.isprintable() and "\\" not in self.patient_id
+
+    def is_of(self, known: "PatientIdentifier") -> bool:
+        """Whether this, as an archive's database has it, is a patient who is ``known`` so.
+
+        Same PatientID to the letter, an empty one is nobody's; and when an issuer is known, the database must have that
+        one: a patient of another issuer, or of none, may be somebody else.
+        """
+        same_id = bool(self.patient_id) and self.patient_id == known.patient_id
+        return same_id and known.issuer in (None, self.issuer)
+
+    def may_be(self, known: "PatientIdentifier") -> bool:
+        """Whether this, as an image itself says it, does not speak against ``known``: images often name no issuer."""
+        return self.is_of(known) or (self.issuer is None and self.is_of(PatientIdentifier(known.patient_id)))
+
+
+def is_one_of(identifier: PatientIdentifier, patient: Iterable[PatientIdentifier]) -> bool:
+    """Whether ``identifier``, from the archive's database, is one of those that ``patient`` is known by."""
+    return any(identifier.is_of(known) for known in patient)
+
+
+def all_are_one_of(identifiers: Collection[PatientIdentifier], patient: Collection[PatientIdentifier]) -> bool:
+    """Whether there are ``identifiers``, and each is one of those that ``patient`` is known by."""
+    return bool(identifiers) and all(is_one_of(identifier, patient) for identifier in identifiers)
+
+
+def is_shared(identifiers: Collection[PatientIdentifier], patient: Collection[PatientIdentifier]) -> bool:
+    """Whether some of ``identifiers`` are those that ``patient`` is known by, and others are not."""
+    own = sum(is_one_of(identifier, patient) for identifier in identifiers)
+    return 0 < own < len(identifiers)
+
+
+def all_may_be_one_of(identifiers: Collection[PatientIdentifier], patient: Collection[PatientIdentifier]) -> bool:
+    """Whether there are ``identifiers``, from images themselves, and none speaks against its being this patient."""
+    return bool(identifiers) and all(any(one.may_be(known) for known in patient) for one in identifiers)
+
+
+class Effect(StrEnum):
+    """What a rule does with what it applies to."""
+
+    EXCLUDE = "exclude"
+    HOLD = "hold"
+    SHOW = "show"
+
+
+Conditions = Mapping[str, tuple[str, ...]]
+"""DICOM keyword -> patterns, one of which a value must match; all keywords must hold.
+
+Patterns have ``*`` and ``?`` (PS3.4 C.2.2.2.4), case does not count; those of ``StudyDate`` are dates and ranges
+(``20240101-20241231``, ``-20241231``, ``20240101-``; PS3.4 C.2.2.2.5).
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One of ``access.rules``. ``hours``: how long after its beginning a study is held.
+
+    ``unknown_applies`` off: an attribute without value counts as one that does not match.
+    """
+
+    name: str
+    effect: Effect
+    study: Conditions = field(default_factory=dict)
+    series: Conditions = field(default_factory=dict)
+    hours: float = 0
+    unknown_applies: bool = True
+
+
+Attributes = Mapping[str, tuple[str, ...]]
+"""DICOM keyword -> values as text. A keyword that is not there has no value, or the archive does not tell it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedSeries:
+    """A series of a study."""
+
+    uid: str
+    attributes: Attributes
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the hospital's own policy (``access.external``) says of a study for a caller."""
+
+    allow: bool
+    exclude_series: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedStudy:
+    """A study as the archive describes it.
+
+    ``started_by``: the last moment at which it can have begun (StudyDate, StudyTime), in seconds since 1970, ``None``
+    when they do not tell; ``satisfies``: those constraints of the token's scopes that it satisfies;
+    ``verdicts``: of the external policy, where there is one, by the context of the scope (``patient``, …).
+    """
+
+    attributes: Attributes
+    series: tuple[DescribedSeries, ...] = ()
+    started_by: float | None = None
+    satisfies: frozenset[str] = field(default_factory=frozenset)
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the site has switched on (``access`` in the settings)."""
+
+    app_launch: bool = True
+    user_level: bool = False
+    backend_services: bool = False
+    rules: tuple[Rule, ...] = ()
+    external: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """What a backend client was given: ``patients`` (FHIR ids), and of their studies those where ``studies`` hold."""
+
+    patients: frozenset[str] = frozenset()
+    studies: Conditions = field(default_factory=dict)
+    rules: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as the validated token says."""
+
+    client_id: str | None = None
+    subject: str | None = None
+    issuer: str | None = None
+
+
+_FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
+
+
+def is_fhir_id(text: str) -> bool:
+    """Whether ``text`` is a FHIR R4 ``id`` (https://hl7.org/fhir/R4/datatypes.html#id)."""
+    return _FHIR_ID.fullmatch(text) is not None and text.strip(".") != ""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What the authorization server says of an active token (RFC 7662; SIA-10).
+
+    ``patient`` is the FHIR id of the launch's patient, ``None`` without patient context; ``expires_at`` is in seconds
+    since 1970 (``exp``).
+    """
+
+    grants: tuple[Grant, ...]
+    expires_at: float
+    patient: str | None = None
+    client_id: str | None = None
+    subject: str | None = None
+    issuer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of the archive is asked for: a study, or a series or an instance in it."""
+
+    study: str
+    series: str | None = None
+    instance: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFacts:
+    """What the PACS says of a study UID.
+
+    ``owners``: the patients of every study that the PACS has under this UID; ``part_found``: whether the series and
+    the instance asked for are in it (not looked for, hence false, in a study that is not the patient's);
+    ``described``: each study under this UID that is the patient's, for a permit that ``is_limited``; ``inside``: the
+    patients that instances of the part name in themselves, one instance of each series, ``None``: not looked at,
+    because each instance of the answer is looked at as it goes by.
+    """
+
+    owners: frozenset[PatientIdentifier]
+    part_found: bool
+    described: tuple[DescribedStudy, ...] = ()
+    inside: frozenset[PatientIdentifier] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceHeader:
+    """What an instance says of itself. ``study``, ``series`` and ``instance`` are UIDs."""
+
+    patient: PatientIdentifier
+    study: str
+    series: str
+    instance: str

@@ -1,0 +1,132 @@
+"""What a decision says: permits, and refusals with their reason."""
+
+import hashlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from sidecar.access.facts import (
+    Caller,
+    Conditions,
+    Part,
+    PatientIdentifier,
+    Rule,
+)
+from sidecar.access.reasons import Reason
+from sidecar.access.scopes import Context
+
+
+class Interaction(StrEnum):
+    """What the caller wants to do: a search needs ``s``, a read or a retrieval needs ``r`` (SIA-11)."""
+
+    SEARCH = "search"
+    READ = "read"
+    RETRIEVE = "retrieve"
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """Refused, and why. ``series``: for ``PARTLY_EXCLUDED``, those that the caller may have instead."""
+
+    reason: Reason
+    series: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One grant's way to a patient's studies: those that satisfy ``constraint`` and where ``studies`` hold.
+
+    ``rules``: the site's rules hold on it; ``context``: of the grant's scope. Ways are never joined: what none of them
+    leads to alone is not permitted (SIA-15).
+    """
+
+    constraint: str | None = None
+    studies: Conditions = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
+    context: str = Context.PATIENT.value
+
+    @property
+    def leads_everywhere(self) -> bool:
+        """Whether there is no study to which it does not lead."""
+        return self.constraint is None and not self.studies and not self.rules
+
+
+@dataclass(frozen=True, slots=True)
+class PatientPermit:
+    """The caller may do ``interaction`` on that imaging of ``patient`` (FHIR id) to which one of the ``ways`` leads.
+
+    ``caller``: about whom the external policy must be asked for each study, ``None``: there is none.
+    """
+
+    patient: str
+    interaction: Interaction
+    ways: tuple[Way, ...] = (Way(),)
+    caller: Caller | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether studies must be described before it is known which of them may be seen."""
+        return self.caller is not None or not any(way.leads_everywhere for way in self.ways)
+
+    @property
+    def constraints(self) -> frozenset[str]:
+        """The constraints of which it must be known whether a study satisfies them."""
+        return frozenset(way.constraint for way in self.ways if way.constraint is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderPermit:
+    """Instances in ``part`` may be opened to read whose they are. Nothing of them may be passed on.
+
+    ``known_as``: the identifiers of the patient on which it was decided.
+    """
+
+    patient: str
+    part: Part
+    known_as: frozenset[PatientIdentifier] = frozenset()
+
+    def covers(self, part: Part) -> bool:
+        """Whether ``part`` is in the permitted one."""
+        return part.study == self.part.study and all(
+            wanted in (None, given)
+            for wanted, given in ((self.part.series, part.series), (self.part.instance, part.instance))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPermit:
+    """``part`` of the archive is the permitted patient's and may be fetched.
+
+    ``series``: of it these series, ``None``: they were not decided one by one. ``known_as``: the identifiers of the
+    patient on which it was decided; none permit nothing.
+    """
+
+    patient: str
+    part: Part
+    series: frozenset[str] | None = None
+    known_as: frozenset[PatientIdentifier] = frozenset()
+
+
+class Operation(StrEnum):
+    """What a capability may be for: fetching the study (WADO-RS), listing what is in it (QIDO-RS)."""
+
+    RETRIEVE = "retrieve"
+    QUERY = "query"
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """A permission for one study, to be used with one token.
+
+    ``expires_at`` in seconds since 1970, never after the token's; ``token_hash``: SHA-256 of that token (32 bytes).
+    """
+
+    patient: str
+    study: str
+    operations: frozenset[Operation]
+    expires_at: float
+    token_hash: bytes
+
+
+def token_hash(bearer: str) -> bytes:
+    """The SHA-256 by which a capability knows its token."""
+    return hashlib.sha256(bearer.encode()).digest()

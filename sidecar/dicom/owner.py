@@ -1,0 +1,18 @@
+"""Whose a row of an archive is."""
+
+from sidecar.access.facts import PatientIdentifier
+from sidecar.dicom.character_sets import has_known_character_set, is_known_text
+from sidecar.dicom.json_model import Row, text, values
+
+
+def owner_of(row: Row) -> PatientIdentifier:
+    """The patient that a row names; without a PatientID, or with several values of what has one, it is nobody's.
+
+    A text of which it cannot be known whether it came through whole is nobody's, too.
+    """
+    if max(len(values(row, keyword)) for keyword in ("PatientID", "IssuerOfPatientID")) > 1:
+        return PatientIdentifier("")
+    patient_id, issuer = text(row, "PatientID") or "", text(row, "IssuerOfPatientID")
+    if not (has_known_character_set(row) and is_known_text(patient_id) and is_known_text(issuer or "")):
+        return PatientIdentifier("")
+    return PatientIdentifier(patient_id, issuer)
