@@ -8,15 +8,11 @@ import contextlib
 from collections.abc import AsyncIterator, Hashable, Sequence
 from typing import NoReturn, TypeAlias
 
-from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
-
 from sidecar.access.facts import Token
 from sidecar.common.errors import Problem, Unavailable
 from sidecar.common.fair_queue import UNLIMITED, FairQueue, Place, QueueFull, WaitTooLong
 from sidecar.common.spans import measure
 from sidecar.dicomweb.paths import Kind, Retrieval
-from sidecar.web.least_rate import LEAST_BYTES_PER_SECOND, send_whole
 
 RETRY_AFTER_SECONDS = 2
 WAIT_SECONDS = 20
@@ -25,8 +21,6 @@ SEARCHES_AT_ONCE = (32, 6, 4)
 """Searches and reads of lists at once: in all, for one patient, for one app. Each may have megabytes in memory."""
 QUERIES_AT_ONCE, QUERIES_WAITING, QUERY_WAIT_SECONDS = (32, 8), 500, 30
 """In all, and for one caller: of the 32 connections that queries have at the PACS."""
-ANSWER_SECONDS = 60
-"""For sending a list, and ``LEAST_BYTES_PER_SECOND`` on top."""
 
 Caller: TypeAlias = tuple[Hashable, Hashable]
 """For whom a place is: the patient in context (without one: the client and its user), and the app."""
@@ -85,15 +79,13 @@ class RequestLimits:
                 ]
             yield places
 
-    async def search(self, request: web.Request, token: Token) -> None:
-        """Wait for a place for a search, and hold it until its answer is sent.
-
-        Raises ``TooManyRequests`` or ``Unavailable``.
-        """
-        if _PLACES not in request:
-            request[_PLACES] = contextlib.AsyncExitStack()
-        with measure("queue"):
-            await request[_PLACES].enter_async_context(_place(self.searches, caller_of(token), "searches"))
+    @contextlib.asynccontextmanager
+    async def search(self, token: Token) -> AsyncIterator[None]:
+        """Wait for a place for a search and hold it. Raises ``TooManyRequests`` or ``Unavailable``."""
+        async with contextlib.AsyncExitStack() as stack:
+            with measure("queue"):
+                await stack.enter_async_context(_place(self.searches, caller_of(token), "searches"))
+            yield
 
 
 class QueryLimits:
@@ -107,27 +99,6 @@ class QueryLimits:
         """Hold one of the caller's places while the block runs. Raises ``TooManyRequests`` or ``Unavailable``."""
         async with _place(self._queue, (caller,), "queries"):
             yield
-
-
-_PLACES: web.RequestKey[contextlib.AsyncExitStack] = web.RequestKey("places", contextlib.AsyncExitStack)
-
-
-def hold_places() -> Middleware:
-    """Return a middleware that gives places back when the answer is sent: until then the answer is in memory."""
-
-    @web.middleware
-    async def hold(request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            response = await handler(request)
-            if _PLACES in request:
-                length = response.content_length or 0
-                await send_whole(request, response, seconds=ANSWER_SECONDS + length / LEAST_BYTES_PER_SECOND)
-            return response
-        finally:
-            if _PLACES in request:
-                await request[_PLACES].aclose()
-
-    return hold
 
 
 @contextlib.asynccontextmanager

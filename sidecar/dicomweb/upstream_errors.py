@@ -1,4 +1,4 @@
-"""What an archive's failures are to us."""
+"""The errors that clients get for what an archive answers, or does not answer."""
 
 import logging
 import re
@@ -39,11 +39,11 @@ def failed(reason: str, detail: str | None = None) -> Problem:
     if reason == "timeout":
         return GatewayTimeout("The image archive took too long to answer.", reason="pacs_timeout")
     if reason == "too_large":
-        return _broken("query_too_large")
+        return unusable("query_too_large")
     if reason.startswith("query_"):
-        return _broken(reason)
+        return unusable(reason)
     if reason == "encoded":
-        return _broken("pacs_encoded").because(detail)
+        return unusable("pacs_encoded").because(detail)
     return Unavailable("The image archive cannot be reached now; try again.", reason="pacs_" + reason).because(detail)
 
 
@@ -55,8 +55,9 @@ def refused(status: int, retry_after: Any) -> Problem:
     if status == 504:
         return failed("timeout")
     log.error("the PACS answered with an error", extra={"upstream_status": status})
-    return _broken("pacs_credentials" if status in (401, 403) else "pacs_status").because(f"status {status}")
+    return unusable("pacs_credentials" if status in (401, 403) else "pacs_status").because(f"status {status}")
 
 
-def _broken(reason: str) -> BadGateway:
+def unusable(reason: str) -> BadGateway:
+    """Return the error for an answer that cannot be used."""
     return BadGateway(UNUSABLE, reason=reason)

@@ -1,6 +1,7 @@
 """Talking to the PACS: QIDO-RS with paging, and opening a WADO-RS answer."""
 
 import asyncio
+import logging
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -24,10 +25,9 @@ from sidecar.dicomweb.upstream_errors import (
     NotSupported,
     QueryRefused,
     UnknownTexts,
-    _broken,
     failed,
-    log,
     refused,
+    unusable,
 )
 from sidecar.pacs.deferred import Patience
 from sidecar.pacs.dialects import Dialect
@@ -35,6 +35,8 @@ from sidecar.pacs.head_requests import HeadRequests
 from sidecar.pacs.json_type import JsonType
 from sidecar.pacs.query_rows import SEARCH_BYTES, Budget, Identity, RowReader
 from sidecar.pacs.response import Upstream
+
+log = logging.getLogger(__name__)
 
 Parameters = Sequence[tuple[str, str]]
 
@@ -161,7 +163,7 @@ class PacsClient:
             )  # fmt: skip
             if page.rows and page.identities <= seen:
                 log.error("the PACS does not page: it answers the same rows for any offset")
-                raise _broken("query_paging")
+                raise unusable("query_paging")
             note()
             budget = page.left
             rows += page.rows
@@ -278,7 +280,7 @@ class PacsClient:
         if answer.status in (404, 405, 501):
             log.error("the PACS does not have such a query", extra={"upstream_status": answer.status, "detail": level})
             if level == "studies":  # Every archive has them: its address is wrong.
-                raise _broken("pacs_status").because(f"status {answer.status}")
+                raise unusable("pacs_status").because(f"status {answer.status}")
             raise NotSupported(level).because(f"status {answer.status}")
         if answer.status not in (200, 204):
             raise refused(answer.status, answer.headers.get("Retry-After"))

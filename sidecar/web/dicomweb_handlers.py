@@ -44,6 +44,7 @@ from sidecar.pacs.client import PacsClient
 from sidecar.pacs.counts import is_counted
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.head_answer import head_answer
+from sidecar.web.held_places import hold_place
 from sidecar.web.middleware import TARGET
 from sidecar.web.negotiate import is_strict
 from sidecar.web.pieces import accepts_gzip, in_pieces
@@ -274,7 +275,7 @@ class DicomWeb:
         if not accepts_json(accept):
             raise NotAcceptable("Searches are answered in application/dicom+json.", reason="accept")
         matching = parse_matching(parameters, strict=is_strict(request))
-        await self._limits.search(request, token)
+        await hold_place(request, self._limits.search(token))
         if only is not None and query.study is None:
             await self._guard.study(permit, Part(only), whole=False)
             matching = matching.of_study(only)

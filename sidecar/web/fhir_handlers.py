@@ -35,6 +35,7 @@ from sidecar.fhir.search import Search, parse_search
 from sidecar.fhir.select import Page, narrowed, page_of, passing
 from sidecar.web.count_report import CountReport
 from sidecar.web.errors import FHIR_JSON, json_response
+from sidecar.web.held_places import hold_place
 from sidecar.web.middleware import TARGET
 from sidecar.web.negotiate import answer, fhir_version, is_strict, wants_fresh
 from sidecar.web.search_lookups import search_details
@@ -107,7 +108,7 @@ class ImagingFhir:
         version = fhir_version(request, parameters)
         search = parse_search(parameters, self._site, strict=is_strict(request))
         permit = await self._permit(token, compartment, search)
-        await self._limits.search(request, token)
+        await hold_place(request, self._limits.search(token))
         fresh = wants_fresh(request)
         for system, value in search.patient_identifiers:
             await self._guard.patient_named(permit, system, value, fresh=fresh)
@@ -167,7 +168,7 @@ class ImagingFhir:
         wanted = request[TARGET].segments[2]
         if not is_study_id(wanted):
             raise NotFound("There is no such resource.", reason="unknown_id")
-        await self._limits.search(request, token)
+        await hold_place(request, self._limits.search(token))
         fresh = wants_fresh(request)
         if is_uid(wanted):
             await self._guard.study(permit, Part(wanted), whole=False, fresh=fresh)

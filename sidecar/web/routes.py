@@ -7,7 +7,6 @@ from aiohttp import hdrs, web
 
 from sidecar.audit.trail import AuditTrail
 from sidecar.authorization.capability_urls import PREFIX
-from sidecar.authorization.limits import hold_places
 from sidecar.common.errors import NotFound
 from sidecar.common.spans import Tracing
 from sidecar.fhir import frames
@@ -16,6 +15,7 @@ from sidecar.web.connection import CORS
 from sidecar.web.dicomweb_handlers import DicomWeb
 from sidecar.web.errors import json_response
 from sidecar.web.fhir_handlers import ImagingFhir
+from sidecar.web.held_places import give_places_back
 from sidecar.web.middleware import Handler, add_headers, observe_requests
 
 REQUEST_BODY_BYTES = 65_536
@@ -48,7 +48,7 @@ def create_public(
     demo's page).
     """
     app = web.Application(
-        middlewares=[hold_places(), observe_requests(metrics, audit, realm, is_draining, tracing, public_url)],
+        middlewares=[give_places_back(), observe_requests(metrics, audit, realm, is_draining, tracing, public_url)],
         client_max_size=REQUEST_BODY_BYTES,
     )
     # No credentials: we use no cookies, and a page's script must show its token itself.

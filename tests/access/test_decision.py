@@ -22,8 +22,8 @@ from sidecar.patients.direct import DirectMapping
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
 from sidecar.tokens.rejection import TokenRejected
-from tests.access.test_capability import CAPABILITY_DENIALS
 from tests.access.test_ways import BACKEND_DENIALS, SHOWN_DENIALS
+from tests.authorization.test_capability_seal import CAPABILITY_DENIALS
 from tests.tokens.test_claims import REJECTIONS
 from tests.tokens.test_jwt_validation import REFUSED
 from tests.upstreams import NO_AUDIT, NO_VIEWS
