@@ -69,10 +69,15 @@ REQUESTS = {
 
 
 OF_EACH_KIND = [
-    "a search with all that can be included", "sorted", "of one modality", "by a series", "many ids",
+    "a search with all that can be included",
+    "of one modality",
+    "by a series",
+    "many ids",
     "not many modalities",
-    "many parameters", "a read", "all studies", "all series", "by many wildcards",
-]  # fmt: skip
+    "a read",
+    "all studies",
+    "by many wildcards",
+]
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def by_dcmdump(data: bytes, directory: Path, tag: int = PATIENT_ID) -> str:
     file.write_bytes(data)
     found = subprocess.run(
         ["dcmdump", "+L", "+E", "+uc", "+p", "+P", name, str(file)],
-        check=False, capture_output=True, timeout=60,
+        check=False, capture_output=True, timeout=600,
     )  # fmt: skip
     lines = found.stdout.decode("latin-1").splitlines()
     values = [line.partition("#")[0].partition(")")[2][3:].strip() for line in lines if line.startswith(f"({name})")]
