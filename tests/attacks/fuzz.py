@@ -209,12 +209,12 @@ async def victim() -> AsyncIterator[tuple[int, Archive]]:
         yield int(url.rpartition(":")[2]), archive
 
 
-async def run(seconds: float, seed: int) -> tuple[int, int]:
-    """Fuzz for ``seconds``; return how many targets were tried, and how many of them reached the PACS."""
+async def run(seconds: float, seed: int, least: int = 0) -> tuple[int, int]:
+    """Fuzz for ``seconds``, and until ``least`` targets were tried; return how many targets were tried, and how many of them reached the PACS."""
     choose, tried, reached = random.Random(seed), 0, 0
     async with victim() as (port, archive):
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        while time.monotonic() < until or tried < least:
             target = make_target(choose)
             archive.targets.clear()
             check(target, archive.targets, await ask(port, target))

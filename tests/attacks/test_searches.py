@@ -38,7 +38,9 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("access", [{}, RULES], ids=["without rules", "with rules"])
+@pytest.mark.parametrize(
+    "access", [pytest.param({}, id="without rules", marks=pytest.mark.exhaustive), pytest.param(RULES, id="with rules")]
+)
 async def test_made_up_searches(access: dict[str, object], request: pytest.FixtureRequest) -> None:
     """What is asked for is printed when it fails; the seed is the second at which it began."""
     chance = random.Random(seed := int(time.time()))
