@@ -1,5 +1,6 @@
 """A large row is rewritten as a small one is: taken apart or read as a whole, the same comes out."""
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -105,18 +106,30 @@ def test_depth_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         rewritten(deep)
 
 
-MANY = 300_000
-OF_ONE_KIND: dict[str, bytes] = {
-    "numbers": b'{"00280030":{"vr":"DS","Value":[' + b",".join([b"1"] * MANY) + b"]}}",
-    "spaces": b'{"00280030":' + b" " * MANY + b'{"vr":"DS","Value":[1' + b" " * MANY + b"]}}",
-    "a string": b'{"00280030":{"vr":"OW","InlineBinary":"' + b"A" * MANY + b'"}}',
-    "escapes": b'{"00280030":{"vr":"LT","Value":["' + rb"\"" * MANY + b'"]}}',
-    "backslashes": b'{"00280030":{"vr":"LT","Value":["' + rb"\\" * MANY + b'"]}}',
-    "items": b'{"00081199":{"vr":"SQ","Value":[' + b",".join([b"{}"] * MANY) + b"]}}",
-    "strings": b'{"00280030":{"vr":"LO","Value":[' + b",".join([b'"a"'] * MANY) + b"]}}",
-    "an item with strings": b'{"00081199":{"vr":"SQ","Value":[{"00280030":{"vr":"LO","Value":['
-    + b",".join([b'"a"'] * MANY)
-    + b"]}}]}}",
+MANY = 40_000
+SMALLER = 8
+"""The module's limits, and so the texts here, are that many times smaller; what is exhaustive has them as they are."""
+
+
+@pytest.fixture(params=[SMALLER, pytest.param(1, marks=pytest.mark.exhaustive)])
+def many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many times as large as here the texts have to be for the limits."""
+    for name in ("PART_BYTES", "WHOLE_BYTES", "STEP_BYTES"):
+        monkeypatch.setattr(large_row, name, getattr(large_row, name) // request.param)
+    return SMALLER // request.param
+
+
+OF_ONE_KIND: dict[str, Callable[[int], bytes]] = {
+    "numbers": lambda most: b'{"00280030":{"vr":"DS","Value":[' + b",".join([b"1"] * most) + b"]}}",
+    "spaces": lambda most: b'{"00280030":' + b" " * most + b'{"vr":"DS","Value":[1' + b" " * most + b"]}}",
+    "a string": lambda most: b'{"00280030":{"vr":"OW","InlineBinary":"' + b"A" * most + b'"}}',
+    "escapes": lambda most: b'{"00280030":{"vr":"LT","Value":["' + rb"\"" * most + b'"]}}',
+    "backslashes": lambda most: b'{"00280030":{"vr":"LT","Value":["' + rb"\\" * most + b'"]}}',
+    "items": lambda most: b'{"00081199":{"vr":"SQ","Value":[' + b",".join([b"{}"] * most) + b"]}}",
+    "strings": lambda most: b'{"00280030":{"vr":"LO","Value":[' + b",".join([b'"a"'] * most) + b"]}}",
+    "an item with strings": lambda most: (
+        b'{"00081199":{"vr":"SQ","Value":[{"00280030":{"vr":"LO","Value":[' + b",".join([b'"a"'] * most) + b"]}}]}}"
+    ),
 }
 
 
@@ -143,13 +156,14 @@ class Seen:
 
 
 @pytest.mark.parametrize("what", OF_ONE_KIND)
-def test_no_call_holds_the_interpreter_for_long(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_call_holds_the_interpreter_for_long(what: str, many: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """It gives way to the event loop between two bytecodes, not within a call of C."""
-    expected = rewrite_row(orjson.loads(OF_ONE_KIND[what]), ROOT, uris=URIS)
+    text = OF_ONE_KIND[what](MANY * many)
+    expected = rewrite_row(orjson.loads(text), ROOT, uris=URIS)
     largest: list[int] = []
     for name in ("_SPACE", "_IN_STRING", "_SCALAR", "_TO_BRACKET", "orjson"):
         monkeypatch.setattr(large_row, name, Seen(getattr(large_row, name), largest))
-    assert rewritten(OF_ONE_KIND[what]) == expected
+    assert rewritten(text) == expected
     assert max(largest) <= large_row.STEP_BYTES + 2
 
 
@@ -162,7 +176,7 @@ def test_no_call_holds_the_interpreter_for_long(what: str, monkeypatch: pytest.M
         "%s",
     ],
 )
-def test_what_dicom_does_not_know_so_large_is_refused(attribute: str) -> None:
-    text = '{"00080018":' + attribute % ("[" + ",".join(["[]"] * MANY) + "]") + "}"
+def test_what_dicom_does_not_know_so_large_is_refused(attribute: str, many: int) -> None:
+    text = '{"00080018":' + attribute % ("[" + ",".join(["[]"] * (MANY * many)) + "]") + "}"
     with pytest.raises(TypeError):
         rewritten(text.encode())
