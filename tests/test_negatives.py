@@ -66,7 +66,7 @@ NO_NEGATIVES = {
     "TokenCache._active", "AuditTrail._inactive",
     "Constraints._read", "MemoryStore._seen", "Ownership._owners", "Ownership._series", "StudyLists._asked",
     "StudyLists._refreshed", "StudyLists._arrived", "Studies._asked", "EhrMapping._refreshed", "InstancePatients._own",
-    "Invalidation._forgotten", "QueryPages._rows", "QueryPages._starts",
+    "Invalidation._forgotten", "CountReport._reported", "QueryPages._rows", "QueryPages._starts",
 }  # fmt: skip
 
 

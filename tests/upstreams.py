@@ -150,7 +150,7 @@ class ScriptedPacs:
         if self.instances is not None:
             row |= {name: {"vr": "IS", "Value": [self.instances]} for name in ("00201208", "00201209")}
         rows = [row]
-        if "/instances?" in target and "SOPInstanceUID" not in target:
+        if "/instances?" in target and "SOPInstanceUID=" not in target:
             others = [f"{INSTANCE}.{number}" for number in range(1, self.listed)]
             rows += [row | {"00080018": {"vr": "UI", "Value": [uid]}} for uid in others]
         body = json.dumps(rows if "offset=" not in target else []).encode()

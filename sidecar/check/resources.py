@@ -5,7 +5,7 @@ from sidecar.check.finding import Finding, failed, ok, skipped, warning
 from sidecar.common.errors import Problem
 from sidecar.dicom.json_model import Row, tag, text
 from sidecar.dicomweb.paths import UID_OF_LEVEL, Query
-from sidecar.dicomweb.upstream_errors import NotSupported, QueryRefused
+from sidecar.dicomweb.upstream_errors import QueryRefused, ResourceNotOffered
 from sidecar.pacs.json_type import DICOM_JSON, PLAIN_JSON
 from sidecar.settings.document import Settings
 
@@ -43,7 +43,7 @@ async def _missing(sidecar: Sidecar, study: str) -> list[str]:
     for level in ("series", "instances"):
         try:
             found = await _first(sidecar, Query(level, *uids))
-        except (NotSupported, QueryRefused):
+        except (ResourceNotOffered, QueryRefused):
             missing.append(level)
             return missing  # What is below cannot be named.
         if found is None:

@@ -20,14 +20,16 @@ class UnknownTexts(BadGateway):
     """The PACS can give these rows only with texts that may lack characters."""
 
 
-class NotSupported(BadGateway):
-    """The PACS does not have this kind of resource (404, 405, 501): ``kind`` is its name in a path."""
+class ResourceNotOffered(BadGateway):
+    """The PACS does not have this kind of resource (404, 405, 501)."""
 
     status = 501
     code = "not-supported"
 
-    def __init__(self, kind: str) -> None:
-        super().__init__(f"The image archive does not offer {kind} by DICOMweb.", reason="pacs_no_" + kind)
+    @classmethod
+    def named(cls, kind: str) -> "ResourceNotOffered":
+        """Return the error for resources of this ``kind``, as it is named in a path (``series``)."""
+        return cls(f"The image archive does not offer {kind} by DICOMweb.", reason="pacs_no_" + kind)
 
 
 def failed(reason: str, detail: str | None = None) -> Problem:

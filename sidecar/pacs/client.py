@@ -22,8 +22,8 @@ from sidecar.dicom.json_model import Row, text
 from sidecar.dicomweb.paths import Kind, Query, Retrieval
 from sidecar.dicomweb.upstream_errors import (
     UNUSABLE,
-    NotSupported,
     QueryRefused,
+    ResourceNotOffered,
     UnknownTexts,
     failed,
     refused,
@@ -281,7 +281,7 @@ class PacsClient:
             log.error("the PACS does not have such a query", extra={"upstream_status": answer.status, "detail": level})
             if level == "studies":  # Every archive has them: its address is wrong.
                 raise unusable("pacs_status").because(f"status {answer.status}")
-            raise NotSupported(level).because(f"status {answer.status}")
+            raise ResourceNotOffered.named(level).because(f"status {answer.status}")
         if answer.status not in (200, 204):
             raise refused(answer.status, answer.headers.get("Retry-After"))
         return answer

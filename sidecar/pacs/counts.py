@@ -11,7 +11,7 @@ from sidecar.access.facts import Part
 from sidecar.common.errors import BadGateway
 from sidecar.dicom.json_model import Row, number, tag, text
 from sidecar.dicomweb.paths import OBJECTS, Kind, Query, Retrieval
-from sidecar.dicomweb.upstream_errors import NotSupported
+from sidecar.dicomweb.upstream_errors import ResourceNotOffered
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.ownership import KnownAs, is_row_of
 
@@ -64,7 +64,7 @@ async def _list_instances(client: PacsClient, part: Part, known_as: KnownAs) -> 
     try:
         try:
             listed = await _listed(client, part, known_as)
-        except NotSupported:
+        except ResourceNotOffered:
             if part.series is not None:
                 raise
             listed = await _listed_by_series(client, part, known_as)

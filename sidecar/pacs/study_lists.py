@@ -20,7 +20,7 @@ from sidecar.common.slices import in_slices
 from sidecar.dicom.json_model import Row, number, tag, text
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query
-from sidecar.dicomweb.upstream_errors import NotSupported, QueryRefused
+from sidecar.dicomweb.upstream_errors import QueryRefused, ResourceNotOffered
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.study_owners import Owners, StudyOwners
 
@@ -254,7 +254,7 @@ class StudyLists:
         fields = self.series_fields()
         try:
             rows = await self._client.search(Query("series"), [*parameters, fields])
-        except NotSupported:
+        except ResourceNotOffered:
             self._without_series()
             return None
         except QueryRefused:

@@ -37,7 +37,7 @@ from sidecar.dicomweb.query import Matching, parse_matching
 from sidecar.dicomweb.response_head import check_head
 from sidecar.dicomweb.rewrite import TooDeep, public_attributes, rewrite_row
 from sidecar.dicomweb.row_matching import RowFilter
-from sidecar.dicomweb.upstream_errors import NotSupported, QueryRefused
+from sidecar.dicomweb.upstream_errors import QueryRefused, ResourceNotOffered
 from sidecar.dicomweb.wado_uri import parse_wado_uri
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.pacs.client import PacsClient
@@ -486,10 +486,10 @@ def _accept(request: web.Request) -> tuple[str | None, list[tuple[str, str]]]:
 
 
 async def _unless_not_offered(status: int, now: CurrentStudy) -> None:
-    """Raise ``NotSupported`` when an archive has no metadata of what is there, and the patient's, now."""
+    """Raise ``ResourceNotOffered`` when an archive has no metadata of what is there, and the patient's, now."""
     if status in (405, 501) or (status in (400, 404) and not await now.is_corrected()):
         log.error("the PACS does not have metadata", extra={"upstream_status": status})
-        raise NotSupported("metadata").because(f"status {status}")
+        raise ResourceNotOffered.named("metadata").because(f"status {status}")
 
 
 def _rendering_parameters(parameters: Sequence[tuple[str, str]], resource: Retrieval) -> list[tuple[str, str]]:

@@ -34,7 +34,7 @@ STAYS = [
     ("studies", "PatientName", "Yamada*", {"Alphabetic": "X", "Ideographic": "山田", "Phonetic": "Yamada^Taro"}),
     ("studies", "StudyDate", "20240101", "20240101"), ("studies", "StudyDate", "20240101-", "20251231"),
     ("studies", "StudyDate", "-20240101", "20231231"), ("studies", "StudyDate", "20240101-20240102", "20240102"),
-    ("studies", "StudyDate", "2024", "20250101"), ("studies", "StudyDate", "20240101", "2024.01.02"),
+    ("studies", "StudyDate", "20240101", "2024.01.02"),
     ("studies", "StudyTime", "12", "1300"), ("studies", "ModalitiesInStudy", "CT,MR", "MR"),
     ("studies", "ModalitiesInStudy", "CT\\MR", "MR"), ("studies", "ModalitiesInStudy", "CT", EMPTY),
     ("studies", "StudyInstanceUID", "1.2,1.3", "1.3"), ("studies", "StudyInstanceUID", "1.2\\1.3", "1.2"),

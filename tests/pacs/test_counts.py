@@ -7,7 +7,7 @@ import pytest
 from sidecar.access.facts import Part, PatientIdentifier
 from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.dicomweb.paths import Retrieval, parse
-from sidecar.dicomweb.upstream_errors import NotSupported
+from sidecar.dicomweb.upstream_errors import ResourceNotOffered
 from sidecar.pacs.counts import count_instances, is_counted
 from tests.pacs.fake import FakePacs, row
 
@@ -92,7 +92,7 @@ class NoList(FakePacs):
         return await super().search(query, parameters, **more)
 
 
-@pytest.mark.parametrize("refusal", [NotSupported("series"),
+@pytest.mark.parametrize("refusal", [ResourceNotOffered.named("series"),
                                      BadGateway("x", reason="query_too_many_results")])  # fmt: skip
 async def test_neither_counted_nor_listed(refusal: Exception) -> None:
     pacs = NoList(study())
@@ -107,7 +107,7 @@ class ListsBySeries(FakePacs):
 
     async def search(self, query: Any, parameters: Any, **more: Any) -> Any:
         if query.level == "instances" and query.series is None:
-            raise NotSupported("instances")
+            raise ResourceNotOffered.named("instances")
         return await super().search(query, parameters, **more)
 
 

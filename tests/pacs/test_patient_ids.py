@@ -61,11 +61,13 @@ def test_what_others_match_as_well_is_known(name: str, patient_id: str) -> None:
 
 @pytest.mark.parametrize("name", DIALECTS)
 def test_wildcards_of_a_client_stay(name: str) -> None:
-    assert DIALECTS[name].query([("00081030", "ch?st*")]) == "00081030=ch?st*"
-    assert DIALECTS[name].query([("00080061", "CT,MR")]) in ("00080061=CT,MR", "00080061=CT%2CMR")
+    assert DIALECTS[name].query([("00081030", "ch?st*")]) == "StudyDescription=ch?st*"
+    assert DIALECTS[name].query([("00080061", "CT,MR")]) in ("ModalitiesInStudy=CT,MR", "ModalitiesInStudy=CT%2CMR")
 
 
 def test_a_comma_in_a_text_is_one_character_to_orthanc() -> None:
     orthanc = DIALECTS["orthanc"]
-    assert orthanc.query([("00081030", "a,b"), ("0020000D", "1.2,1.3")]) == "00081030=a?b&0020000D=1.2,1.3"
-    assert orthanc.query([("includefield", "00100020,00100021")]) == "includefield=00100020,00100021"
+    assert (
+        orthanc.query([("00081030", "a,b"), ("0020000D", "1.2,1.3")]) == "StudyDescription=a?b&StudyInstanceUID=1.2,1.3"
+    )
+    assert orthanc.query([("includefield", "00100020,00100021")]) == "includefield=PatientID,IssuerOfPatientID"

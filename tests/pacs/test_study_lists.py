@@ -12,7 +12,7 @@ from sidecar.access.facts import PatientIdentifier
 from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.dicom.json_model import Row, text
 from sidecar.dicomweb.paths import Query
-from sidecar.dicomweb.upstream_errors import NotSupported, QueryRefused
+from sidecar.dicomweb.upstream_errors import QueryRefused, ResourceNotOffered
 from sidecar.pacs.client import Parameters
 from sidecar.pacs.ownership import Ownership
 from sidecar.pacs.studies import Oldest, Studies
@@ -119,15 +119,15 @@ async def test_a_study_that_came_between_the_two_queries_is_asked_for() -> None:
     assert world.pacs.asked[-1][0] == Query("series", study="1.2")
 
 
-@pytest.mark.parametrize("failure", [NotSupported, None])
-async def test_an_archive_that_cannot_is_asked_study_by_study(failure: type[BadGateway] | None) -> None:
+@pytest.mark.parametrize("failure", [ResourceNotOffered, None])
+async def test_an_archive_that_cannot_is_asked_study_by_study(failure: type[ResourceNotOffered] | None) -> None:
     """It has no such search, or leaves the patient out of its rows. It is asked again after an hour."""
     world = World()
     if failure is None:
         world.pacs.rows_of_level["series"] = BARE
         world.pacs.filters = False
     else:
-        world.pacs.patient_series_failure = failure("No.", reason="no")
+        world.pacs.patient_series_failure = failure.named("series")
     assert sorted(await world.series(P1)) == ["1.1", "1.2"]
     for seconds, asked in ((60, 1), (3_600, 2)):
         world.clock.now += seconds

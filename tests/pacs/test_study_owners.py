@@ -9,7 +9,7 @@ from sidecar.access.facts import PatientIdentifier
 from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.dicom.json_model import text
 from sidecar.dicomweb.paths import Query
-from sidecar.dicomweb.upstream_errors import NotSupported, QueryRefused
+from sidecar.dicomweb.upstream_errors import QueryRefused, ResourceNotOffered
 from sidecar.pacs.client import Parameters
 from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.ownership import Ownership
@@ -86,7 +86,7 @@ async def test_an_archive_without_lists_of_uids_is_asked_one_by_one(
     world.pacs.first_only = kind == "takes the first alone"
     world.pacs.most = 2 if kind == "cuts" else None
     world.pacs.refusal = {
-        "refuses": QueryRefused("No.", reason="no"), "has no such query": NotSupported("series"),
+        "refuses": QueryRefused("No.", reason="no"), "has no such query": ResourceNotOffered.named("series"),
         "gives nonsense": BadGateway("What?", reason="query_not_json"),
     }.get(kind)  # fmt: skip
     for seconds, lists in ((0, 1), (NO_LISTS_SECONDS - 1, 1), (2, 2)):

@@ -59,7 +59,9 @@ class Archive:
         if "StudyInstanceUID" in query:  # Whose studies these are.
             wanted = query["StudyInstanceUID"].split(",")
             found = [one for one in found if text(one, "StudyInstanceUID") in wanted]
-        elif query["includefield"].startswith("00100020,00100021,0020000D,00080005"):  # Not for the patient's view.
+        elif query["includefield"].startswith(
+            "PatientID,IssuerOfPatientID,StudyInstanceUID,SpecificCharacterSet"
+        ):  # Not for the patient's view.
             self.asked.append((limit, offset))
         start = offset if "offset" in self.honours else 0
         page = found[start : start + min(limit, self.most)] if "limit" in self.honours else found[start:]
