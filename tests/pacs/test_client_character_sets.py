@@ -132,7 +132,7 @@ async def test_the_character_set_of_the_archive(peer: Peer, session: aiohttp.Cli
     """What a row names that was not asked for it."""
     peer.say(Reply([said("ISO_IR 100")]))
     assert await client(session, peer, "orthanc").character_set() == "ISO_IR 100"
-    assert "00080005" not in peer.asked[0].target
+    assert "SpecificCharacterSet" not in peer.asked[0].target
     peer.say(Reply([]))
     assert await client(session, peer, "orthanc").character_set() is None
     peer.say(Reply(status=500))

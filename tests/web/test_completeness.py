@@ -226,7 +226,7 @@ async def test_what_is_not_counted_is_not_asked_for(path: str) -> None:
     ):
         assert response.status == 200
         assert await response.read() == whole
-    assert not any("00201208" in target or "00201209" in target for target in pacs.requests)
+    assert not any("RelatedInstances" in target for target in pacs.requests)
 
 
 async def test_a_study_that_is_no_longer_the_patients_is_refused_whatever_is_remembered() -> None:
