@@ -94,8 +94,8 @@ def check(
         raise click.UsageError("--patient and --origin go with --conformance.")
     settings = _settings(files, in_json=in_json)
 
-    from sidecar.check.finding import as_json, has_failed, table  # noqa: PLC0415
     from sidecar.check.run import check as find  # noqa: PLC0415
+    from sidecar.conformance.finding import as_json, has_failed, table  # noqa: PLC0415
     from sidecar.telemetry.logs import configure_logs  # noqa: PLC0415
 
     configure_logs("INFO" if verbose else "CRITICAL")
@@ -113,8 +113,8 @@ def check(
 def _check_conformance(
     url: str, token: str | None, patient: str | None, origin: str | None, *, in_json: bool
 ) -> NoReturn:
-    from sidecar.conformance import finding  # noqa: PLC0415
     from sidecar.conformance.client import is_base, is_token  # noqa: PLC0415
+    from sidecar.conformance.finding import as_json, has_failed, table  # noqa: PLC0415
     from sidecar.conformance.run import conformance  # noqa: PLC0415
     from sidecar.telemetry.logs import configure_logs  # noqa: PLC0415
 
@@ -128,8 +128,8 @@ def _check_conformance(
     configure_logs("CRITICAL")
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         findings = runner.run(conformance(url, token, patient, origin))
-    click.echo(finding.as_json(findings) if in_json else finding.table(findings))
-    sys.exit(1 if finding.has_problem(findings) else 0)
+    click.echo(as_json(findings) if in_json else table(findings))
+    sys.exit(1 if has_failed(findings) else 0)
 
 
 @main.command(short_help="Run the whole journey here, with an embedded EHR and archive.")

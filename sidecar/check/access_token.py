@@ -4,8 +4,9 @@ import time
 
 from sidecar.access.reasons import Reason
 from sidecar.bootstrap.build import Sidecar
-from sidecar.check.finding import Finding, failed, failure, ok
+from sidecar.check.finding import failed, failure, ok
 from sidecar.common.errors import Problem
+from sidecar.conformance.finding import Finding
 from sidecar.tokens.bearer import MalformedCredentials, bearer_token
 from sidecar.tokens.rejection import TokenRejected
 

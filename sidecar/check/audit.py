@@ -9,8 +9,9 @@ from typing import Any
 from sidecar.audit.spool import ASIDE, REJECTED, positions, segment_names
 from sidecar.bootstrap.build import open_session
 from sidecar.bootstrap.pacs import authorization_of
-from sidecar.check.finding import Finding, failure, ok, warning
+from sidecar.check.finding import failure, ok, warning
 from sidecar.common.fetch import FetchFailed, fetch
+from sidecar.conformance.finding import Finding
 from sidecar.settings.audit import Audit, AuditRepository
 from sidecar.settings.document import Settings
 

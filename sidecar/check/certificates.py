@@ -4,7 +4,8 @@ import time
 from datetime import UTC, datetime
 
 from sidecar.bootstrap.certificates import certificates as watched
-from sidecar.check.finding import Finding, ok, warning
+from sidecar.check.finding import ok, warning
+from sidecar.conformance.finding import Finding
 from sidecar.settings.document import Settings
 from sidecar.telemetry.metrics import Metrics
 

@@ -1,8 +1,9 @@
 """Do the archive's lists tell texts whole? A number that lost a character is another patient's."""
 
 from sidecar.bootstrap.build import Sidecar
-from sidecar.check.finding import Finding, failed, failure, ok, skipped, warning
+from sidecar.check.finding import failed, failure, ok, skipped, warning
 from sidecar.common.errors import Problem
+from sidecar.conformance.finding import Finding
 from sidecar.dicom.json_model import tag, text
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query

@@ -16,7 +16,8 @@ import requests
 from dicomweb_client.api import DICOMwebClient
 
 from sidecar.bootstrap.build import Sidecar
-from sidecar.check.finding import Finding, failure, ok, skipped, warning
+from sidecar.check.finding import failure, ok, skipped, warning
+from sidecar.conformance.finding import Finding
 from sidecar.server.listener import listen
 
 _SECONDS = 60

@@ -5,8 +5,9 @@ from typing import TypeVar
 
 from sidecar.bootstrap.build import Sidecar
 from sidecar.check.character_sets import TOO_SLOW
-from sidecar.check.finding import Finding, failed, ok, skipped, slow_ehr, warning
+from sidecar.check.finding import failed, ok, skipped, slow_ehr, warning
 from sidecar.common.errors import Problem
+from sidecar.conformance.finding import Finding
 from sidecar.dicom.json_model import Row, tag, text, texts
 from sidecar.dicomweb.paths import Query
 from sidecar.settings.document import Settings

@@ -1,8 +1,9 @@
 """Which resources of DICOMweb the archive offers below a study (PS3.18 10.4.1, 10.6.1)."""
 
 from sidecar.bootstrap.build import Sidecar
-from sidecar.check.finding import Finding, failed, ok, skipped, warning
+from sidecar.check.finding import failed, ok, skipped, warning
 from sidecar.common.errors import Problem
+from sidecar.conformance.finding import Finding
 from sidecar.dicom.json_model import Row, tag, text
 from sidecar.dicomweb.paths import UID_OF_LEVEL, Query
 from sidecar.dicomweb.upstream_errors import QueryRefused, ResourceNotOffered

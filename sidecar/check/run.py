@@ -7,11 +7,12 @@ from sidecar.bootstrap.build import Sidecar, build
 from sidecar.check.access_token import access_token
 from sidecar.check.audit import audit_repository, audit_sink
 from sidecar.check.certificates import certificates
-from sidecar.check.finding import Finding, State, has_failed, skipped
+from sidecar.check.finding import skipped
 from sidecar.check.journey import journey, without_studies
 from sidecar.check.permissions import capabilities
 from sidecar.check.tracing import collector
 from sidecar.check.upstreams import EHR, NOT_NEEDED, PACS, Check, public_url
+from sidecar.conformance.finding import Finding, State, has_failed
 from sidecar.settings.audit import Audit
 from sidecar.settings.document import Settings
 

@@ -9,11 +9,12 @@ from sidecar.bootstrap.discovery import needed_of_discovery
 from sidecar.check import permissions
 from sidecar.check.character_sets import NAME as CHARACTER_SETS
 from sidecar.check.character_sets import TOO_SLOW, character_sets, hint_of_rows
-from sidecar.check.finding import Finding, failed, failure, ok, skipped, slow_ehr, warning
+from sidecar.check.finding import failed, failure, ok, skipped, slow_ehr, warning
 from sidecar.check.resources import NAME as RESOURCES
 from sidecar.check.resources import resources
 from sidecar.common.errors import BadGateway, Forbidden, Problem
 from sidecar.common.fetch import FetchFailed
+from sidecar.conformance.finding import Finding
 from sidecar.dicom.json_model import Row, text
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query

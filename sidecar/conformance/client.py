@@ -1,21 +1,19 @@
 """The client that looks: bounded in time and bytes, follows no redirect, and knows where the token may go."""
 
 import asyncio
+import errno
 import json
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from email.message import Message
 from typing import Any
 
 import aiohttp
 from multidict import CIMultiDictProxy
 from yarl import URL
-
-from sidecar import __version__
-from sidecar.common.fetch import why_unreachable
-from sidecar.dicomweb.media_type import MediaType, parse_media_type
 
 FHIR_JSON = "application/fhir+json"
 _CHUNK_BYTES = 2**16
@@ -54,6 +52,20 @@ def is_base(url: str) -> bool:
         return False
     is_plain = not (found.query_string or found.fragment or found.user or found.password) and "?" not in url
     return found.scheme in ("http", "https") and bool(found.host) and is_plain and url.isprintable()
+
+
+def _reason(error: Exception) -> str:
+    """Return what kept us from the server, as a constant: the error's own text has its address."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return ": the name does not resolve (dns)"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return ": tls_untrusted"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return ": tls"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return ": disconnected"
+    name = errno.errorcode.get(getattr(error, "errno", None) or 0)
+    return f": {name}" if name else ""
 
 
 class Violated(Exception):
@@ -97,18 +109,16 @@ class Answer:
     stopped: str | None = None
 
     @property
-    def content_type(self) -> MediaType | None:
-        """Content-Type, if it is one."""
-        try:
-            return parse_media_type(self.headers.get("Content-Type", ""))
-        except ValueError:
-            return None
-
-    @property
     def media_type(self) -> str:
-        """Its media type without parameters."""
-        found = self.content_type
-        return _NO_TYPE if found is None else found.name
+        """The media type of Content-Type in lower case, without parameters."""
+        return self.headers.get("Content-Type", "").partition(";")[0].strip().lower() or _NO_TYPE
+
+    def parameter(self, name: str) -> str | None:
+        """Return a parameter of Content-Type; ``None`` if it is missing or stands twice."""
+        message = Message()
+        message["Content-Type"] = self.headers.get("Content-Type", "")
+        found = [value for key, value in message.get_params([]) if key.lower() == name]
+        return found[0] if len(found) == 1 and isinstance(found[0], str) else None
 
     def __str__(self) -> str:
         shown = self.media_type if self.media_type in _SHOWN else "another media type"
@@ -230,9 +240,7 @@ class Client:
             raise NoAnswer("the answer broke off") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             self._silences += 1
-            why = why_unreachable(error)
-            why = "the name does not resolve (dns)" if why == "dns" else why
-            raise NoAnswer("no answer" + (f": {why}" if why else "")) from None
+            raise NoAnswer("no answer" + _reason(error)) from None
         self._silences = 0
         self.was_reached = True
         return answer
@@ -278,6 +286,6 @@ class Client:
 async def connected(base: str, token: str | None, limits: Limits) -> AsyncIterator[Client]:
     """A client with a session of its own: no cookies, no proxy from the environment that a token could go to."""
     async with aiohttp.ClientSession(
-        cookie_jar=aiohttp.DummyCookieJar(), headers={"User-Agent": f"smart-imaging-sidecar/{__version__} check"}
+        cookie_jar=aiohttp.DummyCookieJar(), headers={"User-Agent": "smart-imaging-conformance"}
     ) as session:
         yield Client(session, base, token, limits)

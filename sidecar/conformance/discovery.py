@@ -6,9 +6,10 @@ from typing import Any
 from sidecar.conformance.client import Answer, NoAnswer, NotTested, Violated
 from sidecar.conformance.requirements import CORS
 from sidecar.conformance.visit import Check, Visit, objects, strings
-from sidecar.fhir.capability_statement import APP_LAUNCH, BACKEND_SERVICES
 
 ACCESS = "smart-imaging-access"
+APP_LAUNCH = "http://fhir.org/argonaut/smart-imaging/capabilities/app-launch"
+BACKEND_SERVICES = "http://fhir.org/argonaut/smart-imaging/capabilities/backend-services"
 _WELL_KNOWN = "/.well-known/smart-configuration"
 
 

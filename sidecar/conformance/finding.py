@@ -1,4 +1,4 @@
-"""What was found of each requirement, as a table for people and as JSON for machines."""
+"""What was found, as a table for people and as JSON for machines."""
 
 import json
 from collections.abc import Sequence
@@ -6,62 +6,65 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from textwrap import wrap
 
-from sidecar.check.finding import printable
-
 _WIDTH = 100
-_INDENT = 20
+_NAME_WIDTH = 30
+"""A longer name has its text below it."""
 
 
 class State(StrEnum):
-    """``NOT_TESTED``: could not be looked at."""
+    """``WARN``: it works, but not as it probably should. ``SKIP``: could not be looked at."""
 
     OK = "ok"
-    PROBLEM = "problem"
-    NOT_TESTED = "not tested"
+    WARN = "warn"
+    FAIL = "FAIL"
+    SKIP = "skip"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report. ``text`` is what was seen, or why nothing was; ``requirement`` what is demanded.
+    """One line of the report: ``name`` is stable, ``text`` says what was found.
 
-    It names no patient and no study, and holds no token: it can be sent to the server's maker.
+    ``hint`` says what to do, or what is demanded. None of them names a patient or a study, or holds
+    a secret: the report can be sent to support.
     """
 
-    number: int
-    checked: str
+    name: str
     state: State
     text: str
-    requirement: str
+    hint: str | None = None
 
 
-def has_problem(findings: Sequence[Finding]) -> bool:
-    """Whether a requirement is not kept."""
-    return any(finding.state is State.PROBLEM for finding in findings)
+def has_failed(findings: Sequence[Finding]) -> bool:
+    """Whether something does not work, or a requirement is not kept."""
+    return any(finding.state is State.FAIL for finding in findings)
 
 
 def table(findings: Sequence[Finding]) -> str:
-    """For each finding its state, its number and what was checked; below, what was seen; last, how many of each."""
+    """Lines of ``state  name  text``, hints below; last, how many there are of each state."""
+    width = max(len(finding.name) for finding in findings)
     lines = []
     for finding in findings:
-        lines += _wrapped(f"{finding.state:<11} {f'SIA-{finding.number}':<7} ", finding.checked)
-        if finding.state is State.PROBLEM:
-            lines += _wrapped(" " * _INDENT + "seen: ", finding.text)
-            lines += _wrapped(" " * _INDENT + f"SIA-{finding.number}: ", finding.requirement)
-        else:
-            lines += _wrapped(" " * _INDENT, finding.text)
+        begin = f"{finding.state:<5} {finding.name:<{width}}  "
+        if width > _NAME_WIDTH:
+            lines.append(begin.rstrip())
+            begin = " " * 13
+        lines += _wrapped(begin, finding.text)
+        if finding.hint is not None:
+            lines += _wrapped(" " * len(begin) + "-> ", finding.hint)
     counts = {state: sum(finding.state is state for finding in findings) for state in State}
     lines.append(", ".join(f"{count} {state}" for state, count in counts.items() if count))
     return "\n".join(lines)
 
 
 def _wrapped(begin: str, text: str) -> list[str]:
-    return wrap(
-        printable(text), _WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin), break_long_words=False,
-        break_on_hyphens=False,
-    )  # fmt: skip
+    """Lines of ``text`` behind and below ``begin``. What a server wrote must not steer a terminal."""
+    width = _WIDTH - len(begin)
+    lines = wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+    printable = ["".join(one if one.isprintable() else "?" for one in line) for line in lines]
+    return [(begin if number == 0 else " " * len(begin)) + line for number, line in enumerate(printable)]
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    """``{"ok": …, "findings": [{"number", "checked", "state", "text", "requirement"}]}``; number is ``SIA-<n>``."""
-    rows = [{**asdict(one), "number": f"SIA-{one.number}"} for one in findings]
-    return json.dumps({"ok": not has_problem(findings), "findings": rows}, indent=2)
+    """``{"ok": …, "findings": [{"name", "state", "text", "hint"}]}``; states in lower case."""
+    rows = [{**asdict(finding), "state": finding.state.value.lower()} for finding in findings]
+    return json.dumps({"ok": not has_failed(findings), "findings": rows}, indent=2)

@@ -1,16 +1,15 @@
 """Other forms of an image: metadata, drawn, frames, bulk data (SIA-41)."""
 
 from collections.abc import Iterator
-from typing import Any
 from urllib.parse import urljoin
 
 from sidecar.conformance.client import Answer, NotTested, Violated
 from sidecar.conformance.multipart import parts_of
 from sidecar.conformance.retrieval import rows_of
+from sidecar.conformance.rows import Row, number, text
 from sidecar.conformance.visit import DICOM_JSON, Check, Instance, Visit, counted
-from sidecar.dicom.json_model import Row, number, text
 
-Rows = list[dict[str, Any]]
+Rows = list[Row]
 
 _FRAMES = "multipart/related; type=application/octet-stream; transfer-syntax=*"
 _NOT_OFFERED = (404, 405, 406, 415, 501)
@@ -96,11 +95,10 @@ async def _frame(visit: Visit) -> str:
     address, _ = await _with_pixels(visit)
     answer = await visit.client.ask(f"{address}/frames/1", accept=_FRAMES, images=True)
     _offered(answer)
-    content_type = answer.content_type
-    if content_type is None or content_type.name != "multipart/related":
+    if answer.media_type != "multipart/related":
         raise Violated(f"Accept: {_FRAMES} brings {answer}")
     # Some name the transfer syntax in it, too.
-    media_type = (content_type.parameter("type") or "application/octet-stream").partition(";")[0].strip().lower()
+    media_type = (answer.parameter("type") or "application/octet-stream").partition(";")[0].strip().lower()
     parts = parts_of(answer, media_type)
     if answer.stopped is None and len(parts) != 1:
         raise Violated(f"{len(parts)} parts for one frame")

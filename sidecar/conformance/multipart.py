@@ -26,10 +26,9 @@ class Part:
 
 def parts_of(answer: Answer, media_type: str) -> list[Part]:
     """The whole parts of a 200, each of ``media_type``. Raises ``Violated``; ``Truncated`` without an end."""
-    content_type = answer.content_type
-    if answer.status != 200 or content_type is None or content_type.name != "multipart/related":
+    if answer.status != 200 or answer.media_type != "multipart/related":
         raise Violated(str(answer))
-    boundary = content_type.parameter("boundary")
+    boundary = answer.parameter("boundary")
     if not boundary:
         raise Violated("multipart/related without boundary")
     pieces = (b"\r\n" + answer.body).split(b"\r\n--" + boundary.encode())[1:]

@@ -1,9 +1,8 @@
 """What must be refused: other studies in every form, other patients' addresses, odd paths, writes (SIA-11, 42, 45)."""
 
 from sidecar.conformance.client import FHIR_JSON, Answer, NotTested, Violated
+from sidecar.conformance.rows import is_uid, text
 from sidecar.conformance.visit import DICOM, DICOM_JSON, Check, Visit, counted, objects, uid_of
-from sidecar.dicom.json_model import text
-from sidecar.dicom.uid import is_uid
 
 _REFUSED = (400, 401, 403, 404, 405, 406, 410, 414, 501)
 

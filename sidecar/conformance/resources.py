@@ -7,12 +7,14 @@ from yarl import URL
 
 from sidecar.conformance.client import NotTested, Violated
 from sidecar.conformance.filters import endpoint_of
+from sidecar.conformance.rows import is_uid
 from sidecar.conformance.visit import Check, Visit, counted, none_of, objects, patient_of, uid_of
-from sidecar.dicom.uid import is_uid
-from sidecar.fhir.endpoint import REQUIRES_ACCESS_TOKEN, REQUIRES_ACCESS_TOKEN_2023
-from sidecar.fhir.imaging_study import DICOM_TERMINOLOGY, UID_SYSTEM
 
 Resource = dict[str, Any]
+REQUIRES_ACCESS_TOKEN = "http://fhir.org/argonaut/smart-imaging/StructureDefinition/requires-access-token"
+REQUIRES_ACCESS_TOKEN_2023 = "http://hl7.org/fhir/smart-app-launch/StructureDefinition/requires-access-token"
+DICOM_TERMINOLOGY = "http://dicom.nema.org/resources/ontology/DCM"
+UID_SYSTEM = "urn:dicom:uid"
 _STATUS = {"registered", "available", "cancelled", "entered-in-error", "unknown"}
 _CONNECTION_TYPE = {
     "system": "http://terminology.hl7.org/CodeSystem/endpoint-connection-type", "code": "dicom-wado-rs",

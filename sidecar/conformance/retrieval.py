@@ -7,8 +7,8 @@ from typing import Any
 from sidecar.conformance.client import Answer, NotTested, Violated
 from sidecar.conformance.multipart import Identity, Truncated, identity_of, parts_of
 from sidecar.conformance.requirements import ACCEPT
+from sidecar.conformance.rows import number, text
 from sidecar.conformance.visit import DICOM, DICOM_JSON, Check, Instance, Visit, counted, uid_of
-from sidecar.dicom.json_model import number, text
 
 _NOT_OFFERED = (404, 405, 406, 415, 501)
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from sidecar.conformance import discovery, tokens
-from sidecar.conformance.afterwards import AFTERWARDS, BEYOND, ELSE
+from sidecar.conformance.afterwards import AFTERWARDS, BEYOND
 from sidecar.conformance.client import Limits, NotTested, Violated, connected
 from sidecar.conformance.filters import FILTERS
 from sidecar.conformance.finding import Finding, State
@@ -34,27 +34,28 @@ async def conformance(
     async with connected(base.rstrip("/"), token, limits) as client:
         visit = Visit(client, patient or patient_in(token))
         visit.origin = origin or visit.origin
-        found = [await _looked(check, visit) for check in CHECKS]
+        found = [(check, await _looked(check, visit)) for check in CHECKS]
         if not client.was_reached:  # What was not learnt is not the token's, or the patient's, fault.
-            found = [_not_reached(one) for one in found]
-    order = sorted(found, key=lambda one: one.number)  # Stable: those of a number in the order of the checks.
-    return [_without(token, one) for one in order]
+            found = [(check, _not_reached(check, one)) for check, one in found]
+    order = sorted(found, key=lambda one: one[0].number)  # Stable: those of a number in the order of the checks.
+    return [_without(token, one) for _, one in order]
 
 
 async def _looked(check: Check, visit: Visit) -> Finding:
+    name, demanded = f"SIA-{check.number} {check.checked}", check.says or REQUIREMENTS[check.number]
     try:
-        state, text = State.OK, await check.look(visit)
+        return Finding(name, State.OK, await check.look(visit))
     except NotTested as error:
-        state, text = State.NOT_TESTED, str(error)
+        return Finding(name, State.SKIP, str(error))
     except Violated as error:
-        state, text = State.PROBLEM, str(error)
+        return Finding(name, State.FAIL, str(error), demanded)
     except Exception as error:  # Whatever a server answers is a finding.
-        state, text = State.PROBLEM, f"an answer that nothing can be made of ({type(error).__name__})"
-    return Finding(check.number, check.checked, state, text, check.says or REQUIREMENTS[check.number])
+        text = f"an answer that nothing can be made of ({type(error).__name__})"
+        return Finding(name, State.FAIL, text, demanded)
 
 
-def _not_reached(finding: Finding) -> Finding:
-    if finding.state is State.NOT_TESTED and finding.checked != ELSE:
+def _not_reached(check: Check, finding: Finding) -> Finding:
+    if finding.state is State.SKIP and check not in BEYOND:
         return replace(finding, text="the server was not reached")
     return finding
 

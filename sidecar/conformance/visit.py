@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode, urljoin
 
 from sidecar.conformance.client import Client, NotTested, Violated
-from sidecar.dicom.uid import is_uid
+from sidecar.conformance.rows import is_uid
 
 DICOM = "multipart/related; type=application/dicom; transfer-syntax=*"
 DICOM_JSON = "application/dicom+json"

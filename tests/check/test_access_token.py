@@ -7,8 +7,8 @@ from aiohttp import web
 
 from sidecar.access.reasons import INVALID_TOKEN, Reason
 from sidecar.check import access_token
-from sidecar.check.finding import Finding, State
 from sidecar.check.run import check
+from sidecar.conformance.finding import Finding, State
 from tests.check.test_upstreams import Pacs, served
 from tests.upstreams import TOKEN, ScriptedEhr
 

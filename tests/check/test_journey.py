@@ -3,8 +3,9 @@
 from types import SimpleNamespace
 from typing import Any, cast
 
-from sidecar.check.finding import State, ok
+from sidecar.check.finding import ok
 from sidecar.check.journey import _HINTS, Journey, without_studies
+from sidecar.conformance.finding import State
 
 
 def test_a_patient_without_studies() -> None:

@@ -2,8 +2,8 @@
 
 from aiohttp import web
 
-from sidecar.check.finding import Finding, State
 from sidecar.check.run import check
+from sidecar.conformance.finding import Finding, State
 from tests.check.test_upstreams import Pacs, served
 from tests.upstreams import PATIENT, TOKEN, ScriptedEhr
 

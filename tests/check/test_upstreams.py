@@ -15,10 +15,11 @@ from aiohttp import web
 from sidecar.audit.spool import Spool, segments
 from sidecar.bootstrap.build import build
 from sidecar.check.character_sets import TOO_SLOW, character_sets, hint_of_rows
-from sidecar.check.finding import Finding, State, skipped, slow_ehr, table
+from sidecar.check.finding import skipped, slow_ehr
 from sidecar.check.run import check
 from sidecar.check.upstreams import Check, counts, studies
 from sidecar.common.errors import Unavailable
+from sidecar.conformance.finding import Finding, State, table
 from sidecar.server.listener import listen
 from sidecar.settings.document import Settings
 from sidecar.settings.tokens import Introspection

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from sidecar.check.finding import State
 from sidecar.check.upstreams import studies as check_studies
+from sidecar.conformance.finding import State
 from sidecar.settings.document import Settings
 from tests.dcm4chee.behaviour import MODES, Behaviour, Mode
 from tests.dcm4chee.coercion import HOSPITAL, supplemented

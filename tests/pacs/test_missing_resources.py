@@ -7,8 +7,8 @@ from typing import cast
 import aiohttp
 import pytest
 
-from sidecar.check.finding import State
 from sidecar.check.resources import resources
+from sidecar.conformance.finding import State
 from sidecar.settings.document import Settings
 from tests.pacs.odd_archive import FOREIGN, PATHS, OddArchive, Sent, row
 from tests.pacs.test_odd_answers import HEADERS, OK, Odd, asking

@@ -11,7 +11,7 @@ from sidecar.conformance.client import Limits
 from sidecar.conformance.finding import Finding, State, as_json, table
 from sidecar.conformance.run import conformance
 from sidecar.server.listener import listen
-from tests.check.small_server import (
+from tests.conformance.small_server import (
     NAME,
     PATIENT,
     PATIENT_ID,
@@ -43,7 +43,16 @@ async def looked(base: str, token: str | None = TOKEN, limits: Limits = LIMITS) 
 
 def problems(findings: list[Finding]) -> dict[str, int]:
     """What was checked and is not kept, with its number."""
-    return {one.checked: one.number for one in findings if one.state is State.PROBLEM}
+    return {checked(one): number(one) for one in findings if one.state is State.FAIL}
+
+
+def number(finding: Finding) -> int:
+    """The requirement's number: a finding is named ``SIA-<number> <what was checked>``."""
+    return int(finding.name.partition(" ")[0].removeprefix("SIA-"))
+
+
+def checked(finding: Finding) -> str:
+    return finding.name.partition(" ")[2]
 
 
 def on(test: Callable[[web.Request], bool], change: Callable[[web.Request, web.Response], web.Response]) -> Change:

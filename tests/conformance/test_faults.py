@@ -11,9 +11,10 @@ from sidecar.conformance.client import Answer, Violated
 from sidecar.conformance.finding import State, table
 from sidecar.conformance.run import conformance
 from sidecar.server.listener import listen
-from tests.check import small_server
-from tests.check.looking import LIMITS, bundles, found, looked, on, problems, with_token
-from tests.check.small_server import (
+from tests.common.peer import NO_HEADERS
+from tests.conformance import small_server
+from tests.conformance.looking import LIMITS, bundles, found, looked, number, on, problems, with_token
+from tests.conformance.small_server import (
     PATIENT_ID,
     STUDIES,
     TOKEN,
@@ -27,7 +28,6 @@ from tests.check.small_server import (
     outcome,
     study,
 )
-from tests.common.peer import NO_HEADERS
 
 
 async def test_a_sound_server_has_no_problem() -> None:
@@ -45,7 +45,7 @@ async def test_without_a_token_what_is_open_is_looked_at() -> None:
     server = SmallServer()
     findings = await found(server.app(), None)
     assert problems(findings) == {}
-    assert {one.number for one in findings if one.state is State.OK} == {2, 3, 10, 20, 45}
+    assert {number(one) for one in findings if one.state is State.OK} == {2, 3, 10, 20, 45}
     assert all(given is None or TOKEN not in given for _, _, given in server.seen)
 
 
