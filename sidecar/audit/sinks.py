@@ -1,16 +1,11 @@
 """Where the lines of the audit trail go: nowhere, to standard output, to a file."""
 
 import errno
-import glob
-import logging
 import os
 import select
 import stat
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
-
-log = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
@@ -42,16 +37,10 @@ class StdoutSink:
 
 
 class FileSink:
-    """``file``: appended to; opened anew when it was moved away (logrotate).
+    """``file``: appended to; opened anew when it was moved away (logrotate)."""
 
-    ``rotate_bytes``: before it grows larger it is moved away here, its name with the time behind it; of these ``keep``
-    are kept. ``None``: never.
-    """
-
-    def __init__(self, path: Path, *, rotate_bytes: int | None = None, keep: int = 10) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._rotate_bytes = rotate_bytes
-        self._keep = keep
         self._descriptor = -1
         self._identity: tuple[int, int] | None = None
         self._is_torn = False
@@ -64,28 +53,12 @@ class FileSink:
         """
         if self._descriptor < 0 or self._named() != self._identity:
             self._open()
-        if self._rotate_bytes is not None and 0 < os.fstat(self._descriptor).st_size > self._rotate_bytes - len(line):
-            self._rotate()
         try:
             write_whole(self._descriptor, b"\n" + line if self._is_torn else line)
         except OSError:
             self._is_torn = True
             raise
         self._is_torn = False
-
-    def _rotate(self) -> None:
-        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        moved = self._path.with_name(f"{self._path.name}.{now}")
-        try:
-            self._path.rename(moved)
-        except OSError as error:  # Too large a file is better than none.
-            log.error("the audit file cannot be moved away: it grows on", extra={"detail": error.strerror})
-            return
-        self._open()
-        # By their times, but never the newest: the clock may have been put back.
-        old = [one for one in sorted(self._path.parent.glob(glob.escape(self._path.name) + ".2*Z")) if one != moved]
-        for one in old[: max(0, len(old) + 1 - self._keep)]:
-            one.unlink(missing_ok=True)
 
     def _named(self) -> tuple[int, int] | None:
         try:

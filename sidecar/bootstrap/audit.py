@@ -44,7 +44,7 @@ async def audit_trail(
     sink: Sink = StdoutSink() if audit.sink == "stdout" else NoSink()
     if audit.file is not None:
         with _named("audit.file", audit.file):
-            sink = file = FileSink(audit.file, rotate_bytes=audit.rotate_bytes, keep=audit.keep_files)
+            sink = file = FileSink(audit.file)
         stack.callback(file.close)
     if audit.spool.folder is not None and audit.repository.url is not None:
         repository = Repository(

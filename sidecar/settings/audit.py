@@ -8,8 +8,6 @@ from pydantic import Field, model_validator
 from sidecar.settings.types import NO_BOOLEAN, CertificatesFile, KeyFile, Seconds, Section, Url, key_of
 from sidecar.settings.upstream_auth import BasicAuth, BearerClient, NoAuth
 
-Bytes = Annotated[int, Field(ge=2**20, le=2**40), NO_BOOLEAN]
-
 
 class AuditRepository(Section):
     """A FHIR server that takes AuditEvents (IHE RESTful ATNA, ITI-20)."""
@@ -45,12 +43,6 @@ class Audit(Section):
         "none", description="Where AuditEvents go: JSON lines, or a FHIR server"
     )
     file: Path | None = Field(None, description="file: appended to; opened anew when logrotate moved it")
-    rotate_bytes: Bytes | None = Field(
-        None, description="file: moved away, its name with the time behind it, before it grows larger; null: never"
-    )
-    keep_files: Annotated[int, Field(ge=1, le=100_000), NO_BOOLEAN] = Field(
-        100, description="file: so many of those that were moved away by rotate_bytes are kept"
-    )
     repository: AuditRepository = AuditRepository()
     spool: AuditSpool = AuditSpool()
     when_full: Literal["refuse", "drop_oldest"] = Field(
@@ -65,8 +57,6 @@ class Audit(Section):
     def _what_the_sink_needs(self) -> "Audit":
         if (self.sink == "file") != (self.file is not None):
             raise ValueError("sink file needs file, and file needs sink file")
-        if self.rotate_bytes is not None and self.file is None:
-            raise ValueError("rotate_bytes is for sink file")
         given = self.repository.url is not None, self.spool.folder is not None
         if self.sink == "fhir" and not all(given):
             raise ValueError("sink fhir needs repository.url and spool.folder")

@@ -207,7 +207,6 @@ def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> N
         ("audit: {file: audit.jsonl}", "audit: sink file needs file, and file needs sink file"),
         ("audit: {sink: fhir}", "audit: sink fhir needs repository.url and spool.folder"),
         ("audit: {spool: {folder: /spool}}", "audit: repository and spool are for sink fhir"),
-        ("audit: {rotate_bytes: 2000000}", "audit: rotate_bytes is for sink file"),
         ("audit: {key_file: /nowhere}", "audit.key_file: cannot be read: No such file or directory"),
         (
             "pacs: {generated_issuers: [ '**' ]}",
