@@ -76,7 +76,6 @@ def token_validation(
         ttl_seconds=tokens.cache.ttl_seconds,
         negative_ttl_seconds=tokens.cache.negative_ttl_seconds,
         max_entries=tokens.cache.max_entries,
-        stale_if_error_seconds=tokens.cache.stale_if_error_seconds,
         observe=metrics.observe_token_lookup,
     )
     stack.push_async_callback(cache.close)

@@ -7,7 +7,6 @@ from pydantic import Field, model_validator
 from sidecar.settings.types import (
     NO_BOOLEAN,
     Seconds,
-    SecondsFromZero,
     Section,
     Url,
 )
@@ -79,9 +78,6 @@ class TokenCacheSettings(Section):
     negative_ttl_seconds: Seconds = Field(10, description="For tokens that are not active")
     max_entries: Annotated[int, Field(ge=1, le=10_000_000), NO_BOOLEAN] = Field(
         50_000, description="Tokens that are remembered"
-    )
-    stale_if_error_seconds: SecondsFromZero = Field(
-        0, description="How long an old answer may serve while introspection fails"
     )
 
 

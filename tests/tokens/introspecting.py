@@ -39,7 +39,6 @@ def build(
     ttl: float = 60,
     negative: float = 10,
     entries: int = 1_000,
-    stale: float = 0,
     jitter: float = 0,
     observe: Callable[[str], None] = lambda result: None,
     wall: Clock | None = None,
@@ -47,7 +46,7 @@ def build(
     """A cache before ``server``, on its clock; ``wall``: a wall clock of its own."""
     return TokenCache(
         server.introspect, ttl_seconds=ttl, negative_ttl_seconds=negative, max_entries=entries,
-        stale_if_error_seconds=stale, observe=observe, clock=wall or server.clock, monotonic=server.clock,
+        observe=observe, clock=wall or server.clock, monotonic=server.clock,
         jitter=lambda: jitter,
     )  # fmt: skip
 
