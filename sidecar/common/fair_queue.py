@@ -59,17 +59,6 @@ class FairQueue:
         self._turns: dict[Key, OrderedDict[Hashable, None]] = {}
         self._futures: dict[Key, OrderedDict[asyncio.Future[None], None]] = {}
 
-    def running(self, *key: Hashable) -> int:
-        """Return how many places are held below this part of a key."""
-        return self._running[key]
-
-    def waiting(self, *key: Hashable) -> int:
-        """Return how many wait below this part of a key."""
-        return self._waiting[key]
-
-    def __len__(self) -> int:
-        return len(self._running) + len(self._waiting) + len(self._turns) + len(self._futures)
-
     @asynccontextmanager
     async def place(self, *key: Hashable, seconds: float | None = None) -> AsyncIterator[Place]:
         """Wait for a place and hold it in the block. ``seconds``: a shorter limit than the queue's own.

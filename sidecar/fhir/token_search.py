@@ -45,10 +45,6 @@ class TokenFilter:
             bool(system) and (system, "") in self._named
         )
 
-    def codes(self) -> frozenset[str]:
-        """The codes that are named."""
-        return frozenset(one.code for one in self.alternatives)
-
 
 def parse_token(
     name: str, value: str, *, negated: bool = False, code: Callable[[str], str] = lambda code: code

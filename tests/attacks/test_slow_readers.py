@@ -17,6 +17,7 @@ from sidecar.web.least_rate import LeastRate
 from tests.attacks.large import LargeArchive, row, sidecar_before, study
 from tests.authorization.test_limits import Apps, bearer, remembering
 from tests.dicom_instances import dataset, encoded
+from tests.fair_queues import held_count, waiting_count
 from tests.upstreams import PATIENT, answering, sidecar_between
 from tests.waiting import wait_until_async
 
@@ -113,8 +114,10 @@ async def test_a_trickle_does_not_hold_all_transfers(
     ):
         slow = [await ask(stack, url, instance("1.2.840.1"), app) for app in APPS for _ in range(16)]
         queue = made[0].transfers
-        await wait_until_async("all of them", lambda: (queue.running(), queue.waiting()), lambda seen: sum(seen) == 64)
-        assert (queue.running(), queue.waiting()) == (32, 32)
+        await wait_until_async(
+            "all of them", lambda: (held_count(queue), waiting_count(queue)), lambda seen: sum(seen) == 64
+        )
+        assert (held_count(queue), waiting_count(queue)) == (32, 32)
 
         async with client.get(url + instance("1.2.840.2"), headers=bearer("x", "p2")) as other:
             assert other.status == 200
@@ -157,7 +160,7 @@ async def test_a_slow_client_keeps_a_place_that_nobody_else_could_use(
         for _ in range(2):
             await ask(stack, url, instance("1.2.840.1"), "a")
         await wait_until_async("that both were seen to be too slow", lambda: looks >= 6)
-        assert made[0].transfers.running() == 2
+        assert held_count(made[0].transfers) == 2
 
 
 async def test_lists_that_are_not_read_do_not_fill_the_memory(
@@ -178,18 +181,20 @@ async def test_lists_that_are_not_read_do_not_fill_the_memory(
             for path in ("/wado-rs/studies", f"/fhir/ImagingStudy?patient={PATIENT}&_count=500")
         ]
         queue = made[0].searches
-        await wait_until_async("all of them", lambda: (queue.running(), queue.waiting()), lambda seen: sum(seen) == 200)
-        assert queue.running() == 6
+        await wait_until_async(
+            "all of them", lambda: (held_count(queue), waiting_count(queue)), lambda seen: sum(seen) == 200
+        )
+        assert held_count(queue) == 6
 
         async with client.get(sidecar.url + "/fhir/ImagingStudy", headers=bearer("x", "p2")) as other:
             assert (other.status, (await other.json(content_type=None))["total"]) == (200, 0)
         for one in slow[6:]:
             one.close()
-        await wait_until_async("that they have left", queue.waiting, lambda waiting: waiting == 0)
-        assert queue.running() == 6
+        await wait_until_async("that they have left", lambda: waiting_count(queue), lambda seen: seen == 0)
+        assert held_count(queue) == 6
         for one in slow[:6]:
             one.close()
-        await wait_until_async("no place held", queue.running, lambda running: running == 0)
+        await wait_until_async("no place held", lambda: held_count(queue), lambda seen: seen == 0)
 
 
 async def test_a_list_that_is_not_read_in_time_gives_its_place_back(
@@ -204,8 +209,8 @@ async def test_a_list_that_is_not_read_in_time_gives_its_place_back(
     ):
         slow = await ask(stack, sidecar.url, "/wado-rs/studies", "a")
         queue = made[0].searches
-        await wait_until_async("its place", queue.running, lambda running: running == 1)
-        await wait_until_async("its end", queue.running, lambda running: running == 0)
+        await wait_until_async("its place", lambda: held_count(queue), lambda seen: seen == 1)
+        await wait_until_async("its end", lambda: held_count(queue), lambda seen: seen == 0)
 
         async def rest() -> bool:
             await slow.read(2**20)

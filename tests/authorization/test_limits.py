@@ -18,6 +18,7 @@ from sidecar.authorization.limits import RequestLimits, caller_of
 from sidecar.common.fair_queue import FairQueue, Place
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.settings.pacs import Pacs
+from tests.fair_queues import is_empty, waiting_count
 from tests.upstreams import PATIENT, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.waiting import wait_until_async
 from tests.web.test_stream import HEADERS, MULTIPART, PART, PATH
@@ -104,7 +105,8 @@ async def test_whole_studies_leave_places_to_what_a_viewer_shows(retrieval: Retr
     for one in asking:
         one.cancel()
     await asyncio.gather(*asking, return_exceptions=True)
-    assert len(places.transfers) == len(places.whole_transfers) == 0
+    assert is_empty(places.transfers)
+    assert is_empty(places.whole_transfers)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,9 @@ async def test_a_place_of_either_queue_is_wanted(runs: Retrieval, waits: Retriev
     async with places.transfer(one, runs) as held:
         assert not any(place.is_wanted() for place in held)
         waiting = asyncio.create_task(places.transfer(other, waits).__aenter__())
-        await wait_until_async("a waiting one", lambda: places.transfers.waiting() + places.whole_transfers.waiting())
+        await wait_until_async(
+            "a waiting one", lambda: waiting_count(places.transfers) + waiting_count(places.whole_transfers)
+        )
         assert any(place.is_wanted() for place in held)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
@@ -143,7 +147,7 @@ async def test_one_more_waits_for_its_turn_and_is_served(
     ):
         assert [one.status for one in running] == [200, 200]
         third = asyncio.create_task(client.get(url + PATH))
-        await wait_until_async("the third one", made[0].whole_transfers.waiting, lambda waiting: waiting == 1)
+        await wait_until_async("the third one", lambda: waiting_count(made[0].whole_transfers), lambda seen: seen == 1)
         # Searches go on.
         async with client.get(url + "/fhir/ImagingStudy") as search:
             assert search.status == 200
@@ -216,9 +220,9 @@ async def test_a_client_that_leaves_frees_its_entry_in_the_queue(monkeypatch: py
     ):
         queue = made[0].whole_transfers
         leaves = asyncio.create_task(client.get(url + PATH))
-        await wait_until_async("an entry", queue.waiting, lambda waiting: waiting == 1)
+        await wait_until_async("an entry", lambda: waiting_count(queue), lambda seen: seen == 1)
         leaves.cancel()
-        await wait_until_async("none", queue.waiting, lambda waiting: waiting == 0)
+        await wait_until_async("none", lambda: waiting_count(queue), lambda seen: seen == 0)
         slow.done.set()
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.common.fair_queue import FairQueue, Key, QueueFull, WaitTooLong
+from tests.fair_queues import held_count, is_empty, waiting_count
 from tests.waiting import wait_until_async
 
 LONG = 600.0
@@ -73,7 +74,7 @@ async def test_one_request_of_another_is_served_within_a_turn() -> None:
     assert callers.served == ["greedy0", "greedy1", "other"]
     await callers.end_all()
     assert len(callers.served) == 1_001
-    assert len(callers.queue) == 0
+    assert is_empty(callers.queue)
 
 
 async def test_patients_have_their_turns_however_many_apps_they_have() -> None:
@@ -105,7 +106,7 @@ async def test_each_level_has_its_limit(at_once: tuple[int, ...], asked: list[st
     assert [name.rpartition(" ")[0] for name in callers.served] == served
     await callers.end_all()
     assert len(callers.served) == len(asked)
-    assert len(callers.queue) == 0
+    assert is_empty(callers.queue)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ async def test_the_queue_is_bounded_for_each_level(waiting: tuple[int, ...], ask
         await callers.queue.place(*last.split()).__aenter__()
     assert full.value.level == level
     await callers.end_all()
-    assert len(callers.queue) == 0
+    assert is_empty(callers.queue)
 
 
 async def test_a_wait_that_is_too_long_ends_and_leaves_nothing_behind() -> None:
@@ -133,8 +134,8 @@ async def test_a_wait_that_is_too_long_ends_and_leaves_nothing_behind() -> None:
     async with places.place("p1", "a"):
         with pytest.raises(WaitTooLong):
             await places.place("p2", "a").__aenter__()
-        assert (places.running(), places.waiting()) == (1, 0)
-    assert len(places) == 0
+        assert (held_count(places), waiting_count(places)) == (1, 0)
+    assert is_empty(places)
 
 
 async def test_whoever_leaves_while_it_waits_frees_its_entry() -> None:
@@ -146,7 +147,7 @@ async def test_whoever_leaves_while_it_waits_frees_its_entry() -> None:
     await callers.ask("stays", "p1", "a")
     await callers.end_all()
     assert callers.served == ["holds", "stays"]
-    assert len(callers.queue) == 0
+    assert is_empty(callers.queue)
 
 
 async def test_whoever_leaves_in_the_moment_in_which_it_is_served_passes_the_place_on() -> None:
@@ -156,12 +157,12 @@ async def test_whoever_leaves_in_the_moment_in_which_it_is_served_passes_the_pla
     await callers.ask("waits", "p2", "a")
     callers.running["holds"].set()
     await asyncio.sleep(0)  # The place is given, and the task has not gone on yet.
-    assert callers.queue.waiting() == 1
+    assert waiting_count(callers.queue) == 1
     callers.tasks["leaves"].cancel()
     await settled()
     assert callers.served == ["holds", "waits"]
     await callers.end_all()
-    assert len(callers.queue) == 0
+    assert is_empty(callers.queue)
 
 
 async def test_what_fails_gives_its_place_back() -> None:
@@ -171,7 +172,7 @@ async def test_what_fails_gives_its_place_back() -> None:
         with pytest.raises(ValueError, match="x"):
             async with places.place():
                 raise ValueError("x")
-    assert len(places) == 0
+    assert is_empty(places)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +193,7 @@ async def test_a_place_is_wanted_by_another_whom_it_would_serve(
         first, *_ = [await stack.enter_async_context(places.place(*one.split())) for one in running]
         waiting = asyncio.create_task(places.place(*waits.split()).__aenter__())
         await settled()
-        assert places.waiting() == 1
+        assert waiting_count(places) == 1
         assert first.is_wanted() == is_wanted
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
@@ -223,19 +224,19 @@ def test_never_more_than_allowed_and_nobody_waits_beside_a_free_place(
             elif step == "cancel" and callers.tasks:
                 list(callers.tasks.values())[which % len(callers.tasks)].cancel()
                 await settled()
-            assert places.running() == len(callers.running) <= overall
+            assert held_count(places) == len(callers.running) <= overall
             for one in ("p1", "p2", "p3"):
-                assert places.running(one) <= of_patient
+                assert held_count(places, one) <= of_patient
                 for other in ("a", "b"):
-                    assert places.running(one, other) <= of_app
+                    assert held_count(places, one, other) <= of_app
                     full = (
-                        places.running() >= overall
-                        or places.running(one) >= of_patient
-                        or places.running(one, other) >= of_app
+                        held_count(places) >= overall
+                        or held_count(places, one) >= of_patient
+                        or held_count(places, one, other) >= of_app
                     )
-                    assert full or not places.waiting(one, other)
+                    assert full or not waiting_count(places, one, other)
         await callers.end_all()
-        assert len(places) == 0
+        assert is_empty(places)
 
     asyncio.run(run())
 
@@ -247,10 +248,10 @@ async def test_the_last_eighth_is_for_those_who_hold_none() -> None:
         for number in range(14):
             await held.enter_async_context(queue.place(number % 2))
         more = [asyncio.create_task(queue.place(number).__aenter__()) for number in (0, 1)]
-        await wait_until_async("both to wait", lambda: queue.waiting() == 2)
+        await wait_until_async("both to wait", lambda: waiting_count(queue) == 2)
         async with queue.place(2), queue.place(3):
-            assert queue.running() == 16
-        assert queue.waiting() == 2
+            assert held_count(queue) == 16
+        assert waiting_count(queue) == 2
         for one in more:
             one.cancel()
         await asyncio.gather(*more, return_exceptions=True)
@@ -269,10 +270,10 @@ async def test_many_that_leave_at_once_are_not_looked_through_for_each(monkeypat
 
     async with queue.place("first"):
         leaving = [asyncio.create_task(queue.place(number).__aenter__()) for number in range(500)]
-        await wait_until_async("all to wait", lambda: queue.waiting() == 500)
+        await wait_until_async("all to wait", lambda: waiting_count(queue) == 500)
         for one in leaving:
             one.cancel()
         monkeypatch.setattr(FairQueue, "_next", counted)
     await asyncio.gather(*leaving, return_exceptions=True)
     assert chosen <= 3
-    assert len(queue) == 0
+    assert is_empty(queue)

@@ -12,6 +12,7 @@ from sidecar.fhir.endpoint import Endpoints
 from sidecar.fhir.imaging_study import Site, imaging_study
 from sidecar.fhir.search import Search, parse_search
 from sidecar.fhir.select import Details, Page, select
+from tests.fhir.observing import observe
 from tests.fhir.rows import DCM4CHEE, ORTHANC_EMPTY, ORTHANC_ULTRASOUND, Row, row
 
 EHR = "https://ehr.example.org/fhir"
@@ -38,7 +39,7 @@ def found(
 ) -> Page:
     catalog, rows = catalog or Catalog(clock=NOW.timestamp), list(rows)
     return select(
-        rows, search, seen=catalog.observe("123", rows), site=SITE, page_size=page_size, details=details or Details()
+        rows, search, seen=observe(catalog, "123", rows), site=SITE, page_size=page_size, details=details or Details()
     )
 
 

@@ -12,6 +12,7 @@ from sidecar.fhir.imaging_study import Site
 from sidecar.fhir.search import parse_search
 from sidecar.fhir.select import select
 from sidecar.pacs.study_lists import Listing
+from tests.fhir.observing import observe
 
 SITE = Site("https://ehr.example.org/fhir", UTC)
 BASE = "https://imaging.example.org/fhir"
@@ -92,7 +93,7 @@ class Server:
         series = asked.series or {}
         search = parse_search(client.parameters(), SITE)
         search.after = open_cursor(search, "123", LINKS)
-        seen = self.catalog.observe("123", asked.rows, series)
+        seen = observe(self.catalog, "123", asked.rows, series)
         page = select(asked.rows, search, seen=seen, site=SITE, page_size=50)
         client.copy |= {one.key.uid: (one.row, series.get(one.key.uid, [])) for one in page.studies}
         bundle = searchset(

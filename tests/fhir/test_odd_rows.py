@@ -18,6 +18,7 @@ from sidecar.fhir.endpoint import Endpoints
 from sidecar.fhir.imaging_study import SeriesRows, Site, imaging_study
 from sidecar.fhir.search import Search
 from sidecar.fhir.select import select
+from tests.fhir.observing import observe
 from tests.fhir.profile import MODALITY_SYSTEM, check_imaging_study
 from tests.fhir.rows import DCM4CHEE, Row, any_rows, element, name, row, uids, usual_rows
 
@@ -78,7 +79,7 @@ def test_any_row_is_no_failure(study: Row, others: list[Row], uid: str, site: Si
 def test_any_rows_give_a_page_that_has_the_good_ones(rows: list[Row], site: Site) -> None:
     """A row that has no UID is left out, and no other with it."""
     rows = [*rows, DCM4CHEE]
-    seen = Catalog(clock=lambda: 1.7e9).observe("123", rows)
+    seen = observe(Catalog(clock=lambda: 1.7e9), "123", rows)
     page = select(rows, Search(), seen=seen, site=site, page_size=50)
     found = [one.key.uid for one in page.studies]
     assert "1.2.40.0.13.1.1" in found
@@ -183,7 +184,7 @@ def test_a_row_of_any_depth_is_no_failure() -> None:
     for _ in range(300):
         deep = {"vr": "SQ", "Value": [deep]}
     studies = orjson.loads(json.dumps([DCM4CHEE, row(StudyInstanceUID="1.2") | {"00081110": deep}]))
-    page = select(studies, Search(), seen=Catalog().observe("123", studies), site=SITES[0], page_size=50)
+    page = select(studies, Search(), seen=observe(Catalog(), "123", studies), site=SITES[0], page_size=50)
     assert "1.2.40.0.13.1.1" in [one.key.uid for one in page.studies]
 
 

@@ -11,6 +11,7 @@ from sidecar.fhir.imaging_study import Site
 from sidecar.fhir.result_parameters import Result
 from sidecar.fhir.search import Search
 from sidecar.fhir.select import Page, select
+from tests.fhir.observing import observe
 from tests.fhir.rows import Row, row, uids
 
 LINKS = PageLinks(b"key")
@@ -21,7 +22,7 @@ def page_of(rows: list[Row], after: Cursor | None, count: int, patient: str = "1
     """Return a page; the cursor has been through a link, as any."""
     cursor = LINKS.open(LINKS.seal(after, patient, []), patient, []) if after else None
     search = Search(after=cursor, result=Result(count=count))
-    return select(rows, search, seen=Catalog().observe(patient, rows), site=SITE, page_size=50)
+    return select(rows, search, seen=observe(Catalog(), patient, rows), site=SITE, page_size=50)
 
 
 # Few days and times, so that many studies begin at once.

@@ -7,8 +7,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from sidecar.common.errors import Unavailable
 from sidecar.fhir.catalog.catalog import Catalog, MemoryStore
 from sidecar.fhir.catalog.postgresql import PostgresqlStore
+from tests.fhir.observing import observe
 from tests.fhir.rows import row
 from tests.fhir.stores import exchange_at_once
 from tests.real.postgresql import Postgresql, postgresql
@@ -35,16 +37,16 @@ def test_it_answers_as_the_memory_does(server: Postgresql) -> None:
 def test_it_outlives_restarts_of_both(server: Postgresql) -> None:
     rows = [row(StudyInstanceUID="1.2.3")]
     first = Catalog(PostgresqlStore(server.dsn), clock=lambda: 1_000.0)
-    seen = first.observe("restarting", rows)
+    seen = observe(first, "restarting", rows)
     server.stop()
-    with pytest.raises(OSError, match="catalog") as failure:
-        first.observe("restarting", rows)
+    with pytest.raises(Unavailable) as failure:
+        observe(first, "restarting", rows)
     assert "restarting" not in str(failure.value)
     server.start()
-    assert first.observe("restarting", rows) == seen
+    assert observe(first, "restarting", rows) == seen
     first.close()
     again = Catalog(PostgresqlStore(server.dsn), clock=lambda: 2_000.0)
-    assert again.observe("restarting", rows) == seen
+    assert observe(again, "restarting", rows) == seen
     again.close()
 
 

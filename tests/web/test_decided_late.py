@@ -10,6 +10,7 @@ import pytest
 
 from sidecar.authorization.limits import RequestLimits
 from sidecar.bootstrap.build import Sidecar
+from tests.fair_queues import waiting_count
 from tests.upstreams import INSTANCE, SERIES, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.waiting import wait_until_async
 from tests.web.test_stream import HEADERS
@@ -73,7 +74,7 @@ async def test_a_frame_whose_study_was_forgotten_while_it_waited_for_a_place(mon
     async with world() as one:
         first = await one.asked(1)
         second = asyncio.create_task(one.frame(2))
-        await wait_until_async("the second to wait", made.transfers.waiting)
+        await wait_until_async("the second to wait", lambda: waiting_count(made.transfers))
         one.correct()
         one.sidecar.invalidation.forget_study(STUDY)
         one.let.set()

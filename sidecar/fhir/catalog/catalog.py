@@ -110,16 +110,6 @@ class Catalog:
         self._latest = max(self._latest, int(self._clock() * 1_000))
         return _moment(self._latest) - self._skew
 
-    def observe(
-        self, patient: str, rows: Sequence[Row], series: Mapping[str, Sequence[Row]] | None = None
-    ) -> dict[str, datetime]:
-        """Take a look at all study rows of a patient; return when each was first seen like this (UTC), by UID.
-
-        ``series``: all series rows of each study, where they are known: what changes in them changes the study.
-        """
-        first = self._store.exchange(patient, dict(_fingerprints(rows, series)), self._next())
-        return _moments(first)
-
     def _next(self) -> int:
         """Return a time in milliseconds that is later than every ``now()`` before."""
         self.now()
@@ -128,7 +118,10 @@ class Catalog:
     async def look(
         self, patient: str, rows: Sequence[Row], series: Mapping[str, Sequence[Row]] | None = None
     ) -> dict[str, datetime]:
-        """The same, for an event loop: in slices, and in a thread where the store waits for a disk or a network.
+        """Take a look at all study rows of a patient; return when each was first seen like this (UTC), by UID.
+
+        ``series``: all series rows of each study, where they are known: what changes in them changes the study. The
+        work is done in slices, and in a thread where the store waits for a disk or a network.
 
         Raises ``Unavailable`` (503) when the store does not work, or does not answer within ``LOOK_SECONDS``. No
         request waits for another one's exchange beyond that.

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sidecar.fhir.catalog.catalog import Catalog, MemoryStore
 from sidecar.fhir.catalog.sqlite import SqliteStore
+from tests.fhir.observing import observe
 from tests.fhir.rows import row
 from tests.fhir.stores import exchange_at_once
 
@@ -29,10 +30,10 @@ def test_it_outlives_a_restart_and_names_nobody(tmp_path: Path) -> None:
     file = tmp_path / "catalog.sqlite"
     rows = [row(StudyInstanceUID="1.2.3", PatientID="MRN-secret")]
     first = Catalog(SqliteStore(file), clock=lambda: 1_000.0)
-    seen = first.observe("patient-secret", rows)
+    seen = observe(first, "patient-secret", rows)
     first.close()
     again = Catalog(SqliteStore(file), clock=lambda: 2_000.0)
-    assert again.observe("patient-secret", rows) == seen
+    assert observe(again, "patient-secret", rows) == seen
     again.close()
     assert b"secret" not in b"".join(one.read_bytes() for one in tmp_path.iterdir())
 
