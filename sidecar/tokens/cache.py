@@ -72,7 +72,7 @@ class TokenCache:
         """
         key = hashlib.sha256(token.encode()).digest()
         entry = self._active.get(key)
-        if entry is not None and self._is_before(entry.until, entry.token):
+        if entry is not None and self._clock() < entry.token.expires_at:
             self._observe("hit")
             return entry.token
         if (reason := self._inactive.get(key, _UNKNOWN)) is not _UNKNOWN:
@@ -82,9 +82,6 @@ class TokenCache:
             return None
         self._observe("miss")
         return await self._flight.run(key, lambda: self._ask(key, token))
-
-    def _is_before(self, until: float, token: Token) -> bool:
-        return self._monotonic() < until and self._clock() < token.expires_at
 
     async def _ask(self, key: bytes, token: str) -> Token | None:
         # Lifetimes count from the question: the answer may be as old as that.
@@ -101,9 +98,7 @@ class TokenCache:
             return None
         expires_at = asked_at + found.expires_at - asked_on
         lifetime = self._ttl_seconds * (1 - 0.1 * self._jitter())
-        until = min(asked_at + lifetime, expires_at)
-        if self._is_before(until, found):
-            self._active[key] = _Entry(found, until)
+        self._active[key] = _Entry(found, min(asked_at + lifetime, expires_at))
         return found
 
     async def close(self) -> None:
