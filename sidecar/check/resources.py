@@ -4,9 +4,9 @@ from sidecar.bootstrap.build import Sidecar
 from sidecar.check.finding import Finding, failed, ok, skipped, warning
 from sidecar.common.errors import Problem
 from sidecar.dicom.json_model import Row, tag, text
+from sidecar.dicomweb.accept import DICOM_JSON, PLAIN_JSON
 from sidecar.dicomweb.paths import UID_OF_LEVEL, Query
 from sidecar.dicomweb.upstream_errors import QueryRefused, ResourceNotOffered
-from sidecar.pacs.json_type import DICOM_JSON, PLAIN_JSON
 from sidecar.settings.document import Settings
 
 NAME = "pacs.resources"

@@ -55,7 +55,7 @@ class HeadRequests:
             return None
         finally:
             self._observe(kind, status, self._clock() - started)
-        if answer.status == 304 or (answer.status in _GOOD and _is_told(answer)):
+        if answer.status == 304 or (answer.status in _GOOD and _is_of_resource(answer)):
             self._answered = True
             return answer
         if not self._answered:
@@ -63,6 +63,6 @@ class HeadRequests:
         return None
 
 
-def _is_told(answer: Answer) -> bool:
+def _is_of_resource(answer: Answer) -> bool:
     """Whether the answer is about the resource: some servers write the length of the empty body that they send."""
     return bool(answer.headers.get(hdrs.CONTENT_TYPE)) and answer.headers.get(hdrs.CONTENT_LENGTH) != "0"

@@ -32,6 +32,7 @@ from sidecar.dicomweb.response_head import Head, check_head
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.ownership import KnownAs
 from sidecar.pacs.response import Upstream
+from sidecar.pacs.retrieve import RetrieveClient
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class InstancePatients:
     def __init__(
         self,
         client: PacsClient,
+        retrievals: RetrieveClient,
         *,
         header_first: bool = True,
         row_bytes: int = 2**20,
@@ -73,6 +75,7 @@ class InstancePatients:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
+        self._retrievals = retrievals
         self._kinds = (Kind.INSTANCE, Kind.METADATA) if header_first else (Kind.METADATA, Kind.INSTANCE)
         self._row_bytes = row_bytes
         self._drop = drop
@@ -90,7 +93,8 @@ class InstancePatients:
         """Return the patients that instances of the permitted part name, one instance of each series.
 
         An instance that is not where it was asked for names nobody. Raises ``BadGateway`` (``unreadable_patient``) when
-        none can be read, ``NotFound`` when there is none, and what ``PacsClient`` raises.
+        none can be read, ``NotFound`` when there is none, and what the
+        clients raise.
         """
         study = permit.part.study
         if permit.part.series is not None:
@@ -159,7 +163,7 @@ class InstancePatients:
         statuses = []
         for kind in self._kinds:
             retrieval = Retrieval(kind, part)
-            async with self._client.open(permit, retrieval, accept=upstream_accept(None, retrieval)) as upstream:
+            async with self._retrievals.open(permit, retrieval, accept=upstream_accept(None, retrieval)) as upstream:
                 if upstream.status not in _NOT_THERE:
                     return await self._read(upstream, kind, part)
                 statuses.append(upstream.status)

@@ -7,7 +7,8 @@ so that no request but the first one in an hour costs two.
 import time
 from collections.abc import Callable
 
-DICOM_JSON, PLAIN_JSON = "application/dicom+json", "application/json"
+from sidecar.dicomweb.accept import DICOM_JSON, PLAIN_JSON
+
 REFUSED = frozenset({406, 415})
 REMEMBERED_SECONDS = 3_600
 """So long an archive that knows ``application/json`` alone is asked for that."""
