@@ -168,8 +168,8 @@ class PacsClient:
         paging = [("limit", str(limit)), ("offset", str(offset))] if offset else [("limit", str(limit))]
         order = self.dialect.order(query.level)
         # Orthanc 1.10: 400 where it would have to write ISO 2022, or a character set that it does not know.
-        without = [*self.dialect.without_character_set(parameters), *order, *paging]
-        asked = [*self.dialect.with_character_set(parameters), *order, *paging]
+        without = [*self.dialect.one_includefield(parameters, character_set=False), *order, *paging]
+        asked = [*self.dialect.one_includefield(parameters, character_set=True), *order, *paging]
         try:
             found = await self._read_page(query, asked, seconds, budget)
         except QueryRefused:

@@ -20,7 +20,7 @@ from sidecar.common.errors import BadGateway, GatewayTimeout, NotAcceptable, Not
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.dicom.element import Unreadable
-from sidecar.dicom.json_model import tag, text
+from sidecar.dicom.json_model import text
 from sidecar.dicom.uid import is_uid
 from sidecar.dicomweb.accept import upstream_accept
 from sidecar.dicomweb.body_filter import Malformed, Scanner, SingleInstance
@@ -28,6 +28,7 @@ from sidecar.dicomweb.instance_check import OurParts
 from sidecar.dicomweb.metadata import Metadata
 from sidecar.dicomweb.multipart import Multipart
 from sidecar.dicomweb.paths import UID_OF_LEVEL, Kind, Query, Retrieval
+from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.response_head import Head, check_head
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.ownership import KnownAs
@@ -114,9 +115,11 @@ class InstancePatients:
         return frozenset[PatientIdentifier]().union(*found)
 
     async def _series(self, study: str, known_as: KnownAs) -> list[str]:
-        parameters = (("includefield", tag("StudyInstanceUID")),)
         rows = await self._client.search(
-            Query("series", study=study), parameters, limit=MAXIMUM_SERIES + 1, known_as=known_as
+            Query("series", study=study),
+            (includefield("StudyInstanceUID"),),
+            limit=MAXIMUM_SERIES + 1,
+            known_as=known_as,
         )
         found = {
             uid for row in rows if text(row, "StudyInstanceUID") == study and (uid := text(row, "SeriesInstanceUID"))
@@ -151,7 +154,7 @@ class InstancePatients:
         return found
 
     async def _any_instance(self, part: Part, known_as: KnownAs) -> Part:
-        parameters = (("includefield", ",".join(map(tag, ("StudyInstanceUID", "SeriesInstanceUID")))),)
+        parameters = (includefield("StudyInstanceUID", "SeriesInstanceUID"),)
         query = Query("instances", study=part.study, series=part.series)
         for row in await self._client.search(query, parameters, limit=1, known_as=known_as):
             found = Part(*(text(row, level) or "" for level in UID_OF_LEVEL.values()))

@@ -166,7 +166,7 @@ class QidoHandlers:
         if identifier.issuer is not None:
             who.append(("IssuerOfPatientID", identifier.issuer))
         asked = search.matching.parameters
-        parameters = _join_fields((*who, *asked, ("includefield", _checked_fields(search.query, row_filter))))
+        parameters = (*who, *asked, ("includefield", _checked_fields(search.query, row_filter)))
         try:
             return await self._pacs.search(search.query, parameters, limit=limit, offset=offset)
         except QueryRefused:
@@ -218,13 +218,6 @@ def _checked_fields(query: Query, row_filter: RowFilter) -> str:
     keywords = ["PatientID", "IssuerOfPatientID", "StudyInstanceUID"]
     always = map(tag, keywords if query.level == "studies" else [*keywords, "SeriesInstanceUID"])
     return ",".join(dict.fromkeys((*always, *row_filter.fields)))
-
-
-def _join_fields(parameters: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """One includefield: Orthanc and dcm4chee read several, not every PACS does."""
-    fields = [value for name, value in parameters if name == "includefield"]
-    joined = "all" if "all" in fields else ",".join(fields)
-    return [*((name, value) for name, value in parameters if name != "includefield"), ("includefield", joined)]
 
 
 def _warnings(ignored: Sequence[str], *, more: bool) -> list[str]:
