@@ -19,11 +19,12 @@ HEAD_SECONDS = 5
 NOT_ANSWERED_SECONDS = 3_600
 """Seconds for which a PACS whose first HEAD got no good answer is not asked so again."""
 
-_GOOD = (200, 206, 304)
-
 
 class HeadRequests:
-    """Sends them. ``observe(kind, status, seconds)`` takes each one, as ``PacsClient`` does."""
+    """Send HEAD requests, as long as the PACS answers them.
+
+    ``observe(kind, status, seconds)`` takes each one, as for ``RetrieveClient``. ``clock``: monotonic, in seconds.
+    """
 
     def __init__(
         self,
@@ -40,7 +41,7 @@ class HeadRequests:
         self._not_until = float("-inf")
 
     async def ask(self, url: URL, kind: str, headers: Mapping[str, str]) -> Answer | None:
-        """Return the head of what a GET would bring; ``None``: the archive does not say it."""
+        """Return the head of what a GET would bring; ``None``: the archive does not give it, for whatever reason."""
         if not self._dialect.answers_head or self._clock() < self._not_until:
             return None
         started, status = self._clock(), "failed"
@@ -55,7 +56,7 @@ class HeadRequests:
             return None
         finally:
             self._observe(kind, status, self._clock() - started)
-        if answer.status == 304 or (answer.status in _GOOD and _is_of_resource(answer)):
+        if answer.status == 304 or (answer.status in (200, 206) and _is_of_resource(answer)):
             self._answered = True
             return answer
         if not self._answered:
