@@ -51,16 +51,14 @@ async def count_instances(client: PacsClient, part: Part, known_as: KnownAs) -> 
 async def _rows(client: PacsClient, part: Part, known_as: KnownAs) -> Sequence[Row]:
     """Return the rows of the study or series, under whichever patients."""
     if part.series is None:
-        query, key = Query("studies"), ("StudyInstanceUID", part.study)
-        rows = await client.search(query, (key, includefield(*_WHO, _STUDY_NUMBER)), known_as=known_as, fresh=True)
-        return [row for row in rows if text(row, "StudyInstanceUID") == part.study]
-    query, key = Query("series", study=part.study), ("SeriesInstanceUID", part.series)
-    fields = includefield(*_WHO, "StudyInstanceUID", _SERIES_NUMBER)
-    rows = await client.search(query, (key, fields), limit=100, known_as=known_as, fresh=True)
-    return [
-        row for row in rows
-        if text(row, "StudyInstanceUID") == part.study and text(row, "SeriesInstanceUID") == part.series
-    ]  # fmt: skip
+        query, limit = Query("studies"), None
+        parameters = (("StudyInstanceUID", part.study), includefield(*_WHO, _STUDY_NUMBER))
+    else:
+        query, limit = Query("series", study=part.study), 100
+        fields = includefield(*_WHO, "StudyInstanceUID", _SERIES_NUMBER)
+        parameters = (("SeriesInstanceUID", part.series), fields)
+    rows = await client.search(query, parameters, limit=limit, known_as=known_as, fresh=True)
+    return [row for row in rows if _is_in(row, part)]
 
 
 async def _list_instances(client: PacsClient, part: Part, known_as: KnownAs) -> int:
@@ -83,11 +81,7 @@ async def _listed(client: PacsClient, part: Part, known_as: KnownAs) -> set[str]
     """Return the SOPInstanceUIDs that are listed in the study or series."""
     query = Query("instances", study=part.study, series=part.series)
     rows = await client.search(query, (_PLACE_FIELDS,), known_as=known_as, fresh=True)
-    return {
-        uid for row in rows
-        if (uid := text(row, "SOPInstanceUID")) and text(row, "StudyInstanceUID") == part.study
-        and part.series in (None, text(row, "SeriesInstanceUID"))
-    }  # fmt: skip
+    return {uid for row in rows if _is_in(row, part) and (uid := text(row, "SOPInstanceUID"))}
 
 
 async def _listed_by_series(client: PacsClient, part: Part, known_as: KnownAs) -> set[str]:
@@ -103,6 +97,11 @@ async def _listed_by_series(client: PacsClient, part: Part, known_as: KnownAs) -
             return set()
         found |= listed
     return found
+
+
+def _is_in(row: Row, part: Part) -> bool:
+    """Whether the row says that it is in this study, and series if there is one."""
+    return text(row, "StudyInstanceUID") == part.study and part.series in (None, text(row, "SeriesInstanceUID"))
 
 
 def _uncounted(detail: str) -> BadGateway:

@@ -36,7 +36,7 @@ from sidecar.pacs.retrieve import RetrieveClient
 from sidecar.web.head_answer import head_answer
 from sidecar.web.middleware import TARGET
 from sidecar.web.qido_handlers import QidoHandlers
-from sidecar.web.stream import Streamer, shown_head
+from sidecar.web.stream import Streamer, client_head
 
 log = logging.getLogger(__name__)
 
@@ -234,8 +234,8 @@ class DicomWeb:
                 head, resource, Permitted.by(permit), root=root, verify=self._verify,
                 row_bytes=self._metadata_row_bytes, unwrap=unwrap, zipped=zipped,
             )  # fmt: skip
-            shown = shown_head(head, resource.kind, unwrap=unwrap, zipped=zipped)
-            return await self._streamer.send(request, upstream, shown, resource.kind.value, scanner, now, places)
+            sent = client_head(head, resource.kind, unwrap=unwrap, zipped=zipped)
+            return await self._streamer.send(request, upstream, sent, resource.kind.value, scanner, now, places)
 
 
 def _note(resource: Retrieval | Query) -> None:

@@ -12,7 +12,7 @@ from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.dicomweb.response_head import check_head
 from sidecar.pacs.client import Parameters
 from sidecar.pacs.retrieve import RetrieveClient
-from sidecar.web.stream import response_to, shown_head
+from sidecar.web.stream import client_head, response_to
 
 
 async def head_answer(
@@ -53,5 +53,5 @@ def _head(answer: Answer, kind: Kind, *, unwrap: bool, ranged: bool) -> web.Stre
     head = check_head(answer.status, answer.headers, kind, chunked=True, ranged=ranged)
     length = head.content_length if head.boundary is None and kind is not Kind.METADATA else None
     ranges = head.boundary is None and heeds_ranges(kind)
-    shown = shown_head(head, kind, unwrap=unwrap, zipped=False)
-    return response_to(answer.headers, shown, kind.value, length=length, ranges=ranges)
+    sent = client_head(head, kind, unwrap=unwrap, zipped=False)
+    return response_to(answer.headers, sent, kind.value, length=length, ranges=ranges)

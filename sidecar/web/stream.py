@@ -110,7 +110,7 @@ def response_to(
     return response
 
 
-def shown_head(head: Head, kind: Kind, *, unwrap: bool, zipped: bool) -> Head:
+def client_head(head: Head, kind: Kind, *, unwrap: bool, zipped: bool) -> Head:
     """Return the archive's head with the media type that leaves.
 
     ``unwrap``: one part of a multipart leaves alone. ``zipped``: its parts leave as a ZIP's files.

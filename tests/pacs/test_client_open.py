@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -50,9 +50,6 @@ async def test_a_pacs_that_is_not_there_is_unavailable(session: aiohttp.ClientSe
     with pytest.raises(Unavailable):
         async with retrievals(session, Peer(url="http://127.0.0.1:9")).open(PERMIT, RETRIEVAL, accept="*/*"):
             pass
-
-
-Dying = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Any]
 
 
 @contextlib.asynccontextmanager
