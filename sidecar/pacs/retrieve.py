@@ -85,8 +85,8 @@ class RetrieveClient:
         retrieval: Retrieval,
         *,
         accept: str,
-        parameters: Parameters = (),
-        conditions: Mapping[str, str] = MappingProxyType({}),
+        parameters: Parameters,
+        conditions: Mapping[str, str],
     ) -> Answer | None:
         """Return the head of what ``open`` would open, as far as the archive says it by HEAD; ``None``: it does not.
 

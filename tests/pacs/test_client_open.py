@@ -131,9 +131,12 @@ async def test_a_permit_for_something_else_opens_nothing(
     peer: Peer, session: aiohttp.ClientSession, part: Part
 ) -> None:
     """Not even a permit for the whole study: what was decided on is what is fetched."""
+    client, permit = retrievals(session, peer), StudyPermit("p1", part)
     with pytest.raises(ValueError, match="permit"):
-        async with retrievals(session, peer).open(StudyPermit("p1", part), RETRIEVAL, accept="*/*"):
+        async with client.open(permit, RETRIEVAL, accept="*/*"):
             pass
+    with pytest.raises(ValueError, match="permit"):
+        await client.head(permit, RETRIEVAL, accept="*/*", parameters=(), conditions={})
     assert peer.asked == []
 
 
