@@ -314,7 +314,7 @@ FORGOTTEN: dict[Callable[[World], Ask], set[str]] = {
 }
 """How it is shown that what is kept is forgotten in mid-flight -> what that is."""
 ELSEWHERE = {
-    "PacsClient._patience", "PacsClient._query_patience", "StudyLists._arrived", "QueryPages._starts",
+    "PacsClient._patience", "RetrieveClient._patience", "StudyLists._arrived", "QueryPages._starts",
     "InstancePatients._own", "InstancePatients._refused", "InstancePatients._flight",
 }  # fmt: skip
 OF_THE_ARCHIVE = [case for case in FORGOTTEN if case not in (identifiers, fresh_identifiers, members, verdict)]

@@ -58,7 +58,7 @@ IN = {
     "Studies._kept": "a list does not have", "PatientViews._lists": "a list does not have",
     "ExternalPolicy._kept": "the external policy refuses",
     "PacsClient._patience": "a slow retrieval or query failed",
-    "PacsClient._query_patience": "a slow retrieval or query failed",
+    "RetrieveClient._patience": "a slow retrieval or query failed",
     "InstancePatients._refused": "a study is not there",
 }  # fmt: skip
 """What keeps that something is absent or refused -> the line about it."""

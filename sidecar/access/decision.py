@@ -254,9 +254,9 @@ class Permitted:
     series: frozenset[str] | None = None
 
     @staticmethod
-    def by(permit: StudyPermit, known_as: Iterable[PatientIdentifier]) -> "Permitted":
+    def by(permit: StudyPermit) -> "Permitted":
         """What a permit covers."""
-        return Permitted(permit.part, tuple(known_as), permit.series)
+        return Permitted(permit.part, tuple(permit.known_as), permit.series)
 
     def covers(self, header: InstanceHeader) -> bool:
         """Whether an instance that says this of itself is permitted."""

@@ -9,8 +9,9 @@ from sidecar.access.facts import Part
 from sidecar.access.permits import PatientPermit
 from sidecar.authorization.authorizer import Guard
 from sidecar.common.errors import Problem, Unavailable
-from sidecar.dicom.json_model import number, tag, text
+from sidecar.dicom.json_model import number, text
 from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.query import includefield
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.counts import count_instances
 from sidecar.pacs.ownership import KnownAs
@@ -60,7 +61,7 @@ class CurrentStudy:
         An instance that does not say how many it has is taken for a single image (PS3.3 C.7.6.6.1.1).
         """
         part = self.part
-        parameters = (("SOPInstanceUID", part.instance or ""), ("includefield", tag("NumberOfFrames")))
+        parameters = (("SOPInstanceUID", part.instance or ""), includefield("NumberOfFrames"))
         query = Query("instances", study=part.study, series=part.series)
         with contextlib.suppress(Problem):
             async with self.guard.query_place(self.permit):

@@ -5,31 +5,26 @@ from functools import cache
 
 from sidecar.access.wildcards import LONGEST_PATTERN, LONGEST_VALUE, matches, without_case
 from sidecar.authorization.visible_studies import PatientView
-from sidecar.dicom.json_model import Row, changed, tag, text, texts
+from sidecar.dicom.json_model import Row, changed, tag, tags, text, texts
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import Matching
 
-
-def _tags(*keywords: str) -> frozenset[str]:
-    return frozenset(map(tag, keywords))
-
-
 _MODALITIES = tag("ModalitiesInStudy")
-_OF_A_STUDY = _tags(
+_OF_A_STUDY = tags(
     "StudyDate", "StudyTime", "AccessionNumber", "ModalitiesInStudy", "ReferringPhysicianName", "StudyDescription",
     "StudyInstanceUID", "StudyID", "PatientName", "PatientBirthDate", "PatientSex", "InstanceAvailability",
 )  # fmt: skip
 """Attributes to match by that say nothing of a study's series, and ModalitiesInStudy, which is looked at again."""
-_SHOWN_OF_A_STUDY = _OF_A_STUDY | _tags(
+_SHOWN_OF_A_STUDY = _OF_A_STUDY | tags(
     "SpecificCharacterSet", "TimezoneOffsetFromUTC", "RetrieveURL", "PatientID", "IssuerOfPatientID",
     "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances", "ProcedureCodeSequence",
     "NameOfPhysiciansReadingStudy", "PatientAge", "PatientSize", "PatientWeight",
 )  # fmt: skip
 """What may stand in the row of a study of which something is hidden: archives fill the rest from any of its series."""
-_SUMS_OF_A_STUDY = _tags(
+_SUMS_OF_A_STUDY = tags(
     "ModalitiesInStudy", "SOPClassesInStudy", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances"
 )
-_SUMS_OF_A_PATIENT = _tags(
+_SUMS_OF_A_PATIENT = tags(
     "NumberOfPatientRelatedStudies", "NumberOfPatientRelatedSeries", "NumberOfPatientRelatedInstances"
 )
 

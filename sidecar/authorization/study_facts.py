@@ -6,7 +6,7 @@ from typing import Any
 from sidecar.access.facts import DescribedSeries, DescribedStudy
 from sidecar.authorization.scope_constraints import Constraints
 from sidecar.dicom.character_sets import with_known_texts
-from sidecar.dicom.json_model import Row, changed, number, tag, text, texts
+from sidecar.dicom.json_model import Row, changed, number, tag, tags, text, texts
 from sidecar.fhir.imaging_study import Site, study_started
 
 STUDY_KEYWORDS = (
@@ -74,4 +74,4 @@ def without_hidden(row: Row, shown: Iterable[Row]) -> Row:
     counts = [number(one, "NumberOfSeriesRelatedInstances") for one in series]
     if None not in counts:
         kept[tag("NumberOfStudyRelatedInstances")] = {"vr": "IS", "Value": [sum(one or 0 for one in counts)]}
-    return changed(row, frozenset(map(tag, _SUMMED_UP)), kept)
+    return changed(row, tags(*_SUMMED_UP), kept)

@@ -30,7 +30,7 @@ from sidecar.bootstrap.access import (
 from sidecar.bootstrap.audit import audit_trail
 from sidecar.bootstrap.certificates import certificates
 from sidecar.bootstrap.discovery import ehr_probes
-from sidecar.bootstrap.pacs import changes_of, pacs_client, patience_of, site_of
+from sidecar.bootstrap.pacs import changes_of, pacs_client, patience_of, retrieve_client, site_of
 from sidecar.bootstrap.tokens import TokenValidation, patient_credentials, token_validation
 from sidecar.bootstrap.tracing import tracing_of
 from sidecar.common.background import background
@@ -46,6 +46,7 @@ from sidecar.pacs.instance_patients import InstancePatients
 from sidecar.pacs.issuer_check import UNIQUE_SECONDS, Issuers
 from sidecar.pacs.orthanc_changes import Changes
 from sidecar.pacs.ownership import Ownership
+from sidecar.pacs.retrieve import RetrieveClient
 from sidecar.pacs.studies import Studies
 from sidecar.patients.backend_clients import BackendClients
 from sidecar.patients.direct import DirectMapping
@@ -58,6 +59,7 @@ from sidecar.web.admin import Readiness, create_admin
 from sidecar.web.count_report import CountReport
 from sidecar.web.dicomweb_handlers import DicomWeb
 from sidecar.web.fhir_handlers import ImagingFhir
+from sidecar.web.qido_handlers import QidoHandlers
 from sidecar.web.routes import create_public
 from sidecar.web.stream import Streamer
 
@@ -81,6 +83,7 @@ class Sidecar:
     metrics: Metrics
     readiness: Readiness
     pacs: PacsClient
+    retrievals: RetrieveClient
     discovery: Discovery
     tokens: TokenValidation
     patients: PatientMapping
@@ -111,7 +114,7 @@ async def build(
         ehr_session = await stack.enter_async_context(
             open_session(settings.ehr.ca_file, connections=100, client=settings.tokens.client)
         )
-        queries, retrievals = [
+        query_session, retrieve_session = [
             await stack.enter_async_context(open_session(settings.pacs.ca_file, connections=connections))
             for connections in (QUERY_CONNECTIONS, settings.pacs.max_connections)
         ]
@@ -124,9 +127,11 @@ async def build(
             if one is not None:
                 invalidation.register(one)
                 stack.push_async_callback(one.close)
-        pacs = pacs_client(settings, queries, retrievals, metrics, patience, query_patience)
+        pacs = pacs_client(settings, query_session, metrics, query_patience)
+        retrievals = retrieve_client(settings, retrieve_session, metrics, patience)
         instances = InstancePatients(
-            pacs, header_first=settings.pacs.verify_instances, row_bytes=settings.pacs.metadata_row_bytes,
+            pacs, retrievals,
+            header_first=settings.pacs.verify_instances, row_bytes=settings.pacs.metadata_row_bytes,
             ttl_seconds=settings.pacs.ownership_cache_seconds, drop=metrics.observe_foreign, invalidation=invalidation,
         )  # fmt: skip
         stack.push_async_callback(instances.close)
@@ -192,7 +197,8 @@ async def build(
             detail=settings.fhir.detail, page_size=settings.fhir.page_size, version=__version__, released=RELEASED,
         )  # fmt: skip
         dicomweb = DicomWeb(
-            guard, pacs, Streamer(metrics, settings.server.client_seconds), endpoints, limits, metrics,
+            guard, pacs, retrievals, QidoHandlers(guard, pacs, limits, metrics, invalidation),
+            Streamer(metrics, settings.server.client_seconds), endpoints, limits,
             public_base=settings.server.public_url, verify_instances=settings.pacs.verify_instances,
             metadata_row_bytes=settings.pacs.metadata_row_bytes, invalidation=invalidation,
         )  # fmt: skip
@@ -204,15 +210,15 @@ async def build(
             is_draining=lambda: readiness.draining, tracing=tracing,
         )  # fmt: skip
 
-        changes = changes_of(settings, queries, invalidation.archive_changed, metrics)
+        changes = changes_of(settings, query_session, invalidation.archive_changed, metrics)
         if changes is not None:
             await stack.enter_async_context(background(changes.follow()))
 
         await stack.enter_async_context(background(certificates(settings, metrics).watch()))
         admin = create_admin(metrics, readiness, invalidation.invalidate)
         yield Sidecar(
-            public, admin, metrics, readiness, pacs, discovery, tokens, patients, clients, external, changes, audit,
-            invalidation,
+            public, admin, metrics, readiness, pacs, retrievals, discovery, tokens, patients, clients, external,
+            changes, audit, invalidation,
         )  # fmt: skip
 
 

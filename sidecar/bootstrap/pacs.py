@@ -1,4 +1,4 @@
-"""The part of the composition that is about the archive: ``pacs`` in the settings -> client, patience, changes."""
+"""The part of the composition that is about the archive: ``pacs`` in the settings -> clients, patience, changes."""
 
 from base64 import b64encode
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from sidecar.pacs.deferred import Patience
 from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.orthanc_changes import Changes
 from sidecar.pacs.response import Upstream
+from sidecar.pacs.retrieve import RetrieveClient
 from sidecar.settings.document import Settings
 from sidecar.settings.upstream_auth import BasicAuth, BearerClient, NoAuth
 from sidecar.telemetry.metrics import Metrics
@@ -33,26 +34,35 @@ def patience_of(settings: Settings) -> tuple[Patience[Upstream] | None, Patience
 
 
 def pacs_client(
-    settings: Settings,
-    queries: aiohttp.ClientSession,
-    retrievals: aiohttp.ClientSession,
-    metrics: Metrics,
-    patience: Patience[Upstream] | None,
-    query_patience: Patience[Rows] | None,
+    settings: Settings, session: aiohttp.ClientSession, metrics: Metrics, patience: Patience[Rows] | None
 ) -> PacsClient:
-    """Return the client of ``pacs``, with a session for queries and one for retrievals."""
+    """Return the client for queries to ``pacs``."""
     pacs = settings.pacs
     return PacsClient(
-        queries,
+        session,
         pacs.url,
         DIALECTS[pacs.dialect],
-        retrievals=retrievals,
         timeout_seconds=pacs.timeout_seconds,
         authorization=authorization_of(pacs.auth),
         maximum_results=pacs.max_results,
         patience=patience,
-        query_patience=query_patience,
         warm_seconds=pacs.warm_seconds,
+        observe=metrics.observe_pacs,
+    )
+
+
+def retrieve_client(
+    settings: Settings, session: aiohttp.ClientSession, metrics: Metrics, patience: Patience[Upstream] | None
+) -> RetrieveClient:
+    """Return the client for retrievals from ``pacs``."""
+    pacs = settings.pacs
+    return RetrieveClient(
+        session,
+        pacs.url,
+        DIALECTS[pacs.dialect],
+        timeout_seconds=pacs.timeout_seconds,
+        authorization=authorization_of(pacs.auth),
+        patience=patience,
         observe=metrics.observe_pacs,
     )
 

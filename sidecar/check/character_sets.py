@@ -4,9 +4,10 @@ from sidecar.bootstrap.build import Sidecar
 from sidecar.check.finding import failed, failure, ok, skipped, warning
 from sidecar.common.errors import Problem
 from sidecar.conformance.finding import Finding
-from sidecar.dicom.json_model import tag, text
+from sidecar.dicom.json_model import text
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.upstream_errors import UnknownTexts
 from sidecar.settings.document import Settings
 
@@ -38,7 +39,7 @@ async def character_sets(settings: Settings, sidecar: Sidecar) -> Finding:
 
     Orthanc writes a row for which none was asked in that of its ``DefaultEncoding``, and names it.
     """
-    fields = ("includefield", ",".join(map(tag, ("PatientID", "IssuerOfPatientID", "StudyDescription"))))
+    fields = includefield("PatientID", "IssuerOfPatientID", "StudyDescription")
     try:
         written = await sidecar.pacs.character_set()
         rows = await sidecar.pacs.search(Query("studies"), (fields,), limit=_SAMPLE)

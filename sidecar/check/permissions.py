@@ -8,8 +8,9 @@ from sidecar.check.character_sets import TOO_SLOW
 from sidecar.check.finding import failed, ok, skipped, slow_ehr, warning
 from sidecar.common.errors import Problem
 from sidecar.conformance.finding import Finding
-from sidecar.dicom.json_model import Row, tag, text, texts
+from sidecar.dicom.json_model import Row, text, texts
 from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.query import includefield
 from sidecar.settings.document import Settings
 
 _SAMPLE = 50
@@ -70,8 +71,7 @@ def _rare(rows: Sequence[Row], keywords: Iterable[str]) -> list[str]:
 
 
 async def _sample(sidecar: Sidecar, query: Query, keywords: list[str]) -> list[Row]:
-    fields = ("includefield", ",".join(map(tag, keywords)))
-    return await sidecar.pacs.search(query, (fields,), limit=_SAMPLE)
+    return await sidecar.pacs.search(query, (includefield(*keywords),), limit=_SAMPLE)
 
 
 async def clients(settings: Settings, sidecar: Sidecar) -> Finding:

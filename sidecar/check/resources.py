@@ -4,16 +4,17 @@ from sidecar.bootstrap.build import Sidecar
 from sidecar.check.finding import failed, ok, skipped, warning
 from sidecar.common.errors import Problem
 from sidecar.conformance.finding import Finding
-from sidecar.dicom.json_model import Row, tag, text
+from sidecar.dicom.json_model import Row, text
+from sidecar.dicomweb.accept import DICOM_JSON, PLAIN_JSON
 from sidecar.dicomweb.paths import UID_OF_LEVEL, Query
+from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.upstream_errors import QueryRefused, ResourceNotOffered
-from sidecar.pacs.json_type import DICOM_JSON, PLAIN_JSON
 from sidecar.settings.document import Settings
 
 NAME = "pacs.resources"
 METADATA_BYTES = 16 * 2**20
 """Limit in bytes of one instance's metadata that are looked at."""
-_FIELDS = ("includefield", ",".join(tag(keyword) for keyword in UID_OF_LEVEL.values()))
+_FIELDS = includefield(*UID_OF_LEVEL.values())
 _LACKING = {
     "series": "FHIR searches need fhir.detail: study, and ModalitiesInStudy in the rows of studies; nothing is "
     "retrieved series by series.",

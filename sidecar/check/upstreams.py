@@ -18,6 +18,7 @@ from sidecar.conformance.finding import Finding
 from sidecar.dicom.json_model import Row, text
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.query import includefield
 from sidecar.pacs.counts import count_instances
 from sidecar.pacs.detection import detect_dialect
 from sidecar.pacs.issuer_check import is_generated
@@ -33,7 +34,7 @@ _SAMPLE = 50
 """Studies that are looked at to see what the archive writes."""
 _MADE_UP = "DCM4CHEE.*"
 """What dcm4chee supplies by default: ``DCM4CHEE.{PatientName,hash}.{PatientBirthDate,hash}``."""
-_FIELDS = ("includefield", "PatientID,IssuerOfPatientID,StudyInstanceUID")
+_FIELDS = includefield("PatientID", "IssuerOfPatientID", "StudyInstanceUID")
 
 
 async def public_url(settings: Settings, sidecar: Sidecar) -> Finding:

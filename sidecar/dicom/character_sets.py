@@ -15,6 +15,8 @@ from pydicom.datadict import dictionary_VR
 from sidecar.dicom.json_model import Row, tag, texts
 
 SPECIFIC_CHARACTER_SET = tag("SpecificCharacterSet")
+REPLACEMENT = "\ufffd"
+"""The character that stands for what could not be read."""
 
 # The replacement character, escape sequences that were not undone, and control characters: those from 0x80 to 0x9F are
 # UTF-8 that was read as Latin-1. Tab, line feed, form feed and carriage return may stand in a text (PS3.5 6.1.3).
@@ -57,7 +59,7 @@ def without_texts(row: Row) -> Row:
 def with_unknown_texts(row: Row) -> Row:
     """Return a row with the replacement character for each text that is not ASCII: its character set is not known."""
     unknown = {name for name, element in row.items() if _is_text(name) and not all(map(str.isascii, _texts(element)))}
-    return {name: {**element, "Value": ["\ufffd"]} if name in unknown else element for name, element in row.items()}
+    return {name: {**element, "Value": [REPLACEMENT]} if name in unknown else element for name, element in row.items()}
 
 
 def _texts(element: Any) -> list[str]:

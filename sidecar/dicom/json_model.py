@@ -106,6 +106,11 @@ def tag(keyword: str) -> str:
     return f"{number:08X}"
 
 
+def tags(*keywords: str) -> frozenset[str]:
+    """Return the tags of these keywords. Raises ``KeyError``."""
+    return frozenset(map(tag, keywords))
+
+
 def with_tags(row: Mapping[str, Any]) -> Row:
     """Return the row with its attributes named by tag, upper case; some archives write lower case, or keywords.
 

@@ -13,13 +13,14 @@ ITEM_HEADS = frozenset(
 )
 """The tags of items and their delimiters, in both byte orders."""
 LOOKED_AT_BYTES = 4
-"""So many first bytes of a value say whether it begins with an item."""
-_LEAST_BYTES = 8
+"""Number of bytes of a value that show whether it begins with an item."""
+_ITEM_BYTES = 8
+"""Length in bytes of an empty item: a shorter value is no sequence."""
 
 
 @lru_cache(8_192)
 def is_sequence(tag: int) -> bool:
-    """Implicit VR does not say which elements are sequences: other readers know it from the dictionary."""
+    """Return whether the dictionary has it as a sequence, as readers of implicit VR find out (PS3.5 A.1)."""
     return dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ"
 
 
@@ -30,7 +31,7 @@ def _is_in_dictionary(tag: int) -> bool:
 
 def is_looked_into(tag: int, vr: bytes, length: int) -> bool:
     """Whether the first bytes of an element of known length say if some readers take it for a sequence."""
-    return vr in (b"", b"UN") and length >= _LEAST_BYTES and not _is_in_dictionary(tag)
+    return vr in (b"", b"UN") and length >= _ITEM_BYTES and not _is_in_dictionary(tag)
 
 
 def may_be_sequence(data: memoryview, tag: int, vr: bytes, length: int, start: int) -> bool:

@@ -34,7 +34,8 @@ DOCUMENT_TYPES = ("application/pdf", "model/stl", "model/obj", "model/mtl")
 _OCTETS = "application/octet-stream"
 _LEAST_WANTED = 0.1
 """Weight of what is asked for only where the archive does not have what the client named."""
-JSON_TYPES = frozenset({"application/dicom+json", "application/json"})
+DICOM_JSON, PLAIN_JSON, ZIP = "application/dicom+json", "application/json", "application/zip"
+JSON_TYPES = frozenset({DICOM_JSON, PLAIN_JSON})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +109,8 @@ def upstream_accept(accept: str | None, retrieval: Retrieval, *, one_range: bool
     """
     if retrieval.kind is Kind.METADATA:
         if not accepts_json(accept):
-            raise _not_acceptable("application/dicom+json")
-        return "application/dicom+json"
+            raise _not_acceptable(DICOM_JSON)
+        return DICOM_JSON
     built = _built(accept, retrieval)
     if not built:
         offers = (_default(retrieval.kind).media_type, *_zip_types(retrieval.kind))
@@ -230,7 +231,7 @@ def _accepted(accept: str | None) -> list[MediaRange]:
 
 
 def _zip_types(kind: Kind) -> tuple[str, ...]:
-    return ("application/zip",) if kind in (Kind.STUDY, Kind.SERIES) else ()
+    return (ZIP,) if kind in (Kind.STUDY, Kind.SERIES) else ()
 
 
 def _not_acceptable(offer: str) -> NotAcceptable:

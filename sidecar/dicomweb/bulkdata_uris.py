@@ -8,6 +8,7 @@ client that asks for it is decided on as for any other path.
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import astuple
 from itertools import pairwise
 from urllib.parse import parse_qsl
 
@@ -44,8 +45,8 @@ REASONS = ("host", "instance", "malformed", "path", "query", "study", "unattribu
 class BulkDataUris:
     """The BulkDataURIs of one metadata row below our ``root``; ``part`` is the instance that the row describes.
 
-    ``part.series`` or ``part.instance`` is ``None`` where the row does not name it. ``dropped`` counts by reason what
-    is left out.
+    ``part.instance``, or both it and ``part.series``, is ``None`` where the row does not name it. ``dropped`` counts by
+    reason what is left out.
     """
 
     def __init__(self, root: str, part: Part, dropped: Counter[str] | None = None) -> None:
@@ -83,12 +84,8 @@ class BulkDataUris:
     def _relative(self, segments: Sequence[str]) -> Retrieval:
         """Resolve against the instance, what contains it, and so on: one of them is what the archive meant."""
         reason = "path"
-        part = self._part
-        own = ["studies", part.study]
-        if part.series is not None:
-            own += ["series", part.series]
-            if part.instance is not None:
-                own += ["instances", part.instance]
+        steps = zip(("studies", "series", "instances"), astuple(self._part), strict=True)
+        own = [step for name, uid in steps if uid is not None for step in (name, uid)]
         for depth in range(len(own), -1, -1):
             try:
                 whole = _without_dots([*own[:depth], *segments])

@@ -12,7 +12,7 @@ from sidecar.dicomweb.body_filter import Check, Scanner, SingleInstance, Untouch
 from sidecar.dicomweb.media_type import parse_media_type
 from sidecar.dicomweb.metadata import Metadata
 from sidecar.dicomweb.multipart import Multipart, OnlyPart
-from sidecar.dicomweb.paths import OBJECTS, Kind
+from sidecar.dicomweb.paths import OBJECTS, Kind, Retrieval
 from sidecar.dicomweb.response_head import Head
 from sidecar.dicomweb.rewrite import our_url
 from sidecar.dicomweb.zip_archive import ZipArchive
@@ -54,7 +54,7 @@ class OurParts:
 
 def scanner_for(
     head: Head,
-    kind: Kind,
+    resource: Retrieval,
     permitted: Permitted,
     *,
     root: str,
@@ -62,21 +62,21 @@ def scanner_for(
     row_bytes: int,
     unwrap: bool = False,
     zipped: bool = False,
-    one_part: bool = False,
 ) -> Scanner:
     """Return what the body of an answer with this head is passed through.
 
-    ``unwrap``: of a multipart with one part the content alone. ``zipped``: its parts as a ZIP's files. ``one_part``: no
-    more than one was asked for.
+    ``unwrap``: of a multipart with one part the content alone. ``zipped``: its parts as a ZIP's files.
 
-    ``verify`` off: instances are not looked into (``pacs.verify_instances``). ``row_bytes``: most of one metadata row.
+    ``verify`` off: instances are not looked into (``pacs.verify_instances``). ``row_bytes``: limit of a metadata row.
     """
+    kind = resource.kind
     if kind is Kind.METADATA:
         return Metadata(_check(permitted, "metadata"), root, row_bytes=row_bytes)
     check = _check(permitted, "instance") if verify and kind in OBJECTS else None
     if head.boundary is not None:
         if zipped:
             return ZipArchive(head.boundary, OurParts(kind, root), check)
+        one_part = kind is Kind.INSTANCE or len(resource.frames) == 1
         return (OnlyPart if unwrap else Multipart)(head.boundary, OurParts(kind, root), check, one_part=one_part)
     return Untouched() if check is None else SingleInstance(check)
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import orjson
 
-REPLACEMENT = "\ufffd"
+from sidecar.dicom.character_sets import REPLACEMENT
+
 LIMIT_BYTES = 2**19
 """Limit in bytes of a text that is read so: it holds the interpreter longer than sound JSON does."""
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -7,7 +7,7 @@ from sidecar.dicomweb.body_filter import Malformed
 from sidecar.dicomweb.media_type import split_outside_quotes
 
 HEADERS_LIMIT_BYTES = 16_384
-"""Of one part's header lines."""
+"""Limit in bytes of one part's header lines."""
 # A part's header lines that pass. Others tell of the archive and are of no use to a DICOMweb client.
 _PASSING = frozenset({
     b"content-type", b"content-length", b"content-location", b"content-id", b"content-transfer-encoding",
@@ -16,7 +16,7 @@ _PASSING = frozenset({
 
 
 class PartRules(Protocol):
-    """What is known of good parts."""
+    """Which parts of a multipart pass, and where they are from."""
 
     def accepts(self, content_type: str) -> bool:
         """Whether a part may have this Content-Type; empty: it has none."""

@@ -53,6 +53,11 @@ _RANGES = {
 _WHO = frozenset({"00100020", "00100021", "00100022", "00100024", "00101000", "00101001", "00101002"})
 
 
+def includefield(*keywords: str) -> tuple[str, str]:
+    """Return the query parameter that asks for these attributes (PS3.18 8.3.4.3), by tag."""
+    return "includefield", ",".join(map(tag, keywords))
+
+
 @dataclass(frozen=True, slots=True)
 class Matching:
     """A query without its patient: matching keys and ``includefield``; ``limit`` (``None``: all) and ``offset``.

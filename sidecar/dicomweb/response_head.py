@@ -10,7 +10,7 @@ from sidecar.common.errors import BadGateway, NotAcceptable, NotFound, Problem
 from sidecar.dicomweb.accept import DOCUMENT_TYPES, JSON_TYPES, may_be_part, names_markup
 from sidecar.dicomweb.media_type import MediaType, parse_media_type
 from sidecar.dicomweb.paths import OBJECTS, Kind
-from sidecar.dicomweb.upstream_errors import refused
+from sidecar.dicomweb.upstream_errors import refused, unusable
 
 
 class RangeNotSatisfiable(Problem):
@@ -162,4 +162,4 @@ def _boundary(content_type: MediaType) -> str:
 
 def _unusable(reason: str, detail: str | None = None) -> Problem:
     log.error("the PACS's answer cannot be used", extra={"reason": reason, "detail": detail})
-    return BadGateway("The image archive gave an answer that cannot be used.", reason="pacs_" + reason).because(detail)
+    return unusable("pacs_" + reason).because(detail)

@@ -15,7 +15,7 @@ from pydicom.datadict import dictionary_VR
 
 from sidecar.access.wildcards import LONGEST_PATTERN, LONGEST_VALUE, matches, without_case
 from sidecar.dicom.character_sets import is_known_text
-from sidecar.dicom.json_model import Row, tag
+from sidecar.dicom.json_model import Row, tag, tags
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import Matching
 
@@ -25,27 +25,23 @@ ROW_VALUES = 100
 """Limit of values of one attribute that are compared."""
 
 
-def _tags(*keywords: str) -> frozenset[str]:
-    return frozenset(map(tag, keywords))
-
-
 # What an archive must match by and return at each level (PS3.18 10.6.1.2.3, 10.6.3.3): empty in a
 # row is empty in the archive.
 _REQUIRED = {
-    "studies": _tags(
+    "studies": tags(
         "StudyInstanceUID", "StudyDate", "AccessionNumber", "ReferringPhysicianName", "PatientName",
         "StudyID",
     ),
-    "series": _tags("SeriesInstanceUID", "Modality", "SeriesNumber", "PerformedProcedureStepStartDate"),
-    "instances": _tags("SOPInstanceUID", "SOPClassUID", "InstanceNumber"),
+    "series": tags("SeriesInstanceUID", "Modality", "SeriesNumber", "PerformedProcedureStepStartDate"),
+    "instances": tags("SOPInstanceUID", "SOPClassUID", "InstanceNumber"),
 }  # fmt: skip
 # Others of each level: an archive that matches by them may leave them empty.
 _OTHERS = {
-    "studies": _tags(
+    "studies": tags(
         "ModalitiesInStudy", "SOPClassesInStudy", "StudyDescription", "PatientBirthDate", "PatientSex",
     ),
-    "series": _tags("SeriesDescription", "BodyPartExamined", "Laterality"),
-    "instances": _tags("ContentLabel", "NumberOfFrames"),
+    "series": tags("SeriesDescription", "BodyPartExamined", "Laterality"),
+    "instances": tags("ContentLabel", "NumberOfFrames"),
 }  # fmt: skip
 _LEVELS = tuple(_REQUIRED)
 

@@ -1,6 +1,6 @@
 """Whether an archive's own numbers of series and instances are those of the rows that it lists (PS3.4 C.3.4)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from sidecar.dicom.json_model import Row, number, text
 from sidecar.fhir.imaging_study import SeriesRows
@@ -8,26 +8,27 @@ from sidecar.fhir.imaging_study import SeriesRows
 ATTRIBUTES = ("NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances")
 
 
-def differing(row: Row, series: Iterable[SeriesRows]) -> list[str]:
+def differing(row: Row, series: Sequence[SeriesRows]) -> list[str]:
     """Return those ``ATTRIBUTES`` that disagree with the rows of the study and all its ``series``.
 
     What the archive does not say, and instances that were not listed, disagree with nothing.
     """
-    some = list(series)
-    listed = [None if not one.instances else _different(one.instances, "SOPInstanceUID") for one in some]
-    stated = [number(one.row, "NumberOfSeriesRelatedInstances") for one in some]
-    known = [ours if ours is not None else theirs for ours, theirs in zip(listed, stated, strict=True)]
-    pairs: dict[str, list[tuple[int | None, int | None]]] = {
-        "NumberOfStudyRelatedSeries": [
-            (number(row, "NumberOfStudyRelatedSeries"), _different([one.row for one in some], "SeriesInstanceUID"))
-        ],
-        "NumberOfStudyRelatedInstances": [
-            (number(row, "NumberOfStudyRelatedInstances"), None if None in known else sum(one or 0 for one in known))
-        ],
-        "NumberOfSeriesRelatedInstances": list(zip(stated, listed, strict=True)),
+    listed = [_distinct(one.instances, "SOPInstanceUID") if one.instances else None for one in series]
+    stated = [number(one.row, "NumberOfSeriesRelatedInstances") for one in series]
+    known = [theirs if ours is None else ours for ours, theirs in zip(listed, stated, strict=True)]
+    found = {
+        "NumberOfStudyRelatedSeries": _distinct([one.row for one in series], "SeriesInstanceUID"),
+        "NumberOfStudyRelatedInstances": None if None in known else sum(filter(None, known)),
     }
-    return [name for name in ATTRIBUTES if any(None not in (a, b) and a != b for a, b in pairs[name])]
+    names = [name for name, count in found.items() if _differ(number(row, name), count)]
+    if any(map(_differ, stated, listed)):
+        names.append("NumberOfSeriesRelatedInstances")
+    return names
 
 
-def _different(rows: Sequence[Row], keyword: str) -> int:
+def _differ(stated: int | None, listed: int | None) -> bool:
+    return None not in (stated, listed) and stated != listed
+
+
+def _distinct(rows: Sequence[Row], keyword: str) -> int:
     return len({text(row, keyword) for row in rows})

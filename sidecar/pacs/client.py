@@ -1,25 +1,20 @@
-"""Talking to the PACS: QIDO-RS with paging, and opening a WADO-RS answer."""
+"""The PACS's QIDO-RS searches, with paging (PS3.18 10.6, 8.3.4.4). Retrievals: ``retrieve``."""
 
 import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from types import MappingProxyType
-from urllib.parse import urlencode
+from collections.abc import Callable, Sequence
 
 import aiohttp
 from yarl import URL
 
 from sidecar.access.facts import PatientIdentifier
-from sidecar.access.permits import HeaderPermit, StudyPermit
 from sidecar.common.errors import BadGateway
-from sidecar.common.fetch import Answer, FetchFailed, fetch, why_unreachable
-from sidecar.common.spans import KIND, STATUS, span, trace_headers
+from sidecar.common.fetch import Answer, FetchFailed, fetch
 from sidecar.dicom.character_sets import is_utf8
 from sidecar.dicom.json_model import Row, text
-from sidecar.dicomweb.paths import Kind, Query, Retrieval
+from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.upstream_errors import (
     UNUSABLE,
     QueryRefused,
@@ -31,10 +26,8 @@ from sidecar.dicomweb.upstream_errors import (
 )
 from sidecar.pacs.deferred import Patience
 from sidecar.pacs.dialects import Dialect
-from sidecar.pacs.head_requests import HeadRequests
 from sidecar.pacs.json_type import JsonType
 from sidecar.pacs.query_rows import SEARCH_BYTES, Budget, Identity, RowReader
-from sidecar.pacs.response import Upstream
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +49,9 @@ class Rows:
 class PacsClient:
     """The PACS's DICOMweb service at ``root`` (no trailing slash).
 
-    ``retrievals``: a session for them alone; long ones then take no connection from the queries that every request
-    needs. Both in ``session`` without it.
-    ``observe(kind, status, seconds)`` takes each request's kind (``query`` or the retrieval's), HTTP status or failure
-    and seconds to the first byte. A query's whole answer is bounded by ``maximum_results`` rows. ``patience``: how long
-    a retrieval's first byte may take before the client is told to come back, ``query_patience`` the same of a whole
-    query (SIA-23); without them ``timeout_seconds`` is the end. ``warm_seconds``: of a page of a query with patience.
+    ``observe(kind, status, seconds)`` takes ``query``, each request's HTTP status or failure, and its seconds.
+    A search has at most ``maximum_results`` rows. ``patience``: how long it may take before the client is told to come
+    back (SIA-23); each of its pages then has ``warm_seconds``. Without it ``timeout_seconds`` is the end.
     """
 
     def __init__(
@@ -71,30 +61,22 @@ class PacsClient:
         dialect: Dialect,
         *,
         timeout_seconds: float,
-        retrievals: aiohttp.ClientSession | None = None,
         authorization: str | None = None,
         maximum_results: int = 20_000,
-        patience: Patience[Upstream] | None = None,
-        query_patience: Patience[Rows] | None = None,
+        patience: Patience[Rows] | None = None,
         warm_seconds: float = 600,
         observe: Callable[[str, str, float], None] = lambda kind, status, seconds: None,
     ) -> None:
         self.root = root
         self.dialect = dialect
         self._session = session
-        self._retrievals = retrievals or session
         self._timeout_seconds = timeout_seconds
         self._maximum_results = maximum_results
         self._patience = patience
-        self._query_patience = query_patience
-        self._page_seconds = timeout_seconds if query_patience is None else warm_seconds
+        self._page_seconds = timeout_seconds if patience is None else warm_seconds
         self._observe = observe
-        self._head_requests = HeadRequests(self._retrievals, dialect, observe)
-        self._query_type, self._metadata_type = JsonType(), JsonType()
-        # Orthanc spends 22 ms instead of 2 on an instance when gzip is asked for: bytes travel as they are stored.
-        self._headers = {"Accept-Encoding": "identity"}
-        if authorization is not None:
-            self._headers["Authorization"] = authorization
+        self._json_type = JsonType()
+        self._headers = request_headers(authorization)
 
     async def search(
         self,
@@ -121,7 +103,7 @@ class PacsClient:
         async def start(note: Callable[[], None] = lambda: None) -> Rows:
             return Rows(await self._search(query, parameters, limit, offset, note, is_own))
 
-        if self._query_patience is None:
+        if self._patience is None:
             return (await start()).rows
         if fresh:
             try:
@@ -134,7 +116,7 @@ class PacsClient:
         key = (known_as, query, tuple(parameters), limit, offset)
         try:
             # What was asked for by UID may change with any patient.
-            found = await self._query_patience.open(key, start, owner=owner, patient_ids=named or None)
+            found = await self._patience.open(key, start, owner=owner, patient_ids=named or None)
         except TimeoutError:
             raise failed("timeout") from None
         return found.rows
@@ -186,8 +168,8 @@ class PacsClient:
         paging = [("limit", str(limit)), ("offset", str(offset))] if offset else [("limit", str(limit))]
         order = self.dialect.order(query.level)
         # Orthanc 1.10: 400 where it would have to write ISO 2022, or a character set that it does not know.
-        without = [*self.dialect.without_character_set(parameters), *order, *paging]
-        asked = [*self.dialect.with_character_set(parameters), *order, *paging]
+        without = [*self.dialect.one_includefield(parameters, character_set=False), *order, *paging]
+        asked = [*self.dialect.one_includefield(parameters, character_set=True), *order, *paging]
         try:
             found = await self._read_page(query, asked, seconds, budget)
         except QueryRefused:
@@ -224,11 +206,11 @@ class PacsClient:
     async def _ask(
         self, url: URL, level: str, seconds: float, reader: Callable[[], RowReader]
     ) -> tuple[Answer, RowReader]:
-        accept = self._query_type.accept
+        accept = self._json_type.accept
         answer, page = await self._fetch_rows(url, seconds, reader, accept)
-        if other := self._query_type.instead(accept, answer.status):
+        if other := self._json_type.instead(accept, answer.status):
             answer, page = await self._fetch_rows(url, seconds, reader, other)
-            self._query_type.learn(other, answer.status)
+            self._json_type.learn(other, answer.status)
         return self._usable(answer, level), page
 
     async def _fetch_rows(
@@ -286,140 +268,6 @@ class PacsClient:
             raise refused(answer.status, answer.headers.get("Retry-After"))
         return answer
 
-    @asynccontextmanager
-    async def open(
-        self,
-        permit: StudyPermit | HeaderPermit,
-        retrieval: Retrieval,
-        *,
-        accept: str,
-        parameters: Parameters = (),
-        conditions: Mapping[str, str] = MappingProxyType({}),
-        expected: int | None = None,
-    ) -> AsyncIterator[Upstream]:
-        """Open a retrieval that ``permit`` covers; the answer's head and the first bytes of its body have come.
-
-        Leaving the block closes the connection unless the body was read to its end: a client that left frees the
-        PACS at once. Raises ``Unavailable`` (503, also when the PACS takes longer than the patience: SIA-44),
-        ``GatewayTimeout``, ``BadGateway``, ``ValueError`` for a wrong permit. ``conditions``: header lines of
-        conditional and range requests, checked already. ``expected``: how many instances the archive counted just
-        before. ``Upstream.expected`` is that of the request which began what is returned.
-        """
-        url, headers = self._request(permit, retrieval, accept, parameters, conditions)
-        upstream = await self._wait_for(url, retrieval.kind.value, headers, permit, expected)
-        try:
-            yield upstream
-        finally:
-            upstream.close()
-
-    async def head(
-        self,
-        permit: StudyPermit,
-        retrieval: Retrieval,
-        *,
-        accept: str,
-        parameters: Parameters = (),
-        conditions: Mapping[str, str] = MappingProxyType({}),
-    ) -> Answer | None:
-        """Return the head of what ``open`` would open, as far as the archive says it by HEAD; ``None``: it does not.
-
-        Raises ``ValueError`` for a wrong permit.
-        """
-        url, headers = self._request(permit, retrieval, accept, parameters, conditions)
-        return await self._head_requests.ask(url, retrieval.kind.value, headers)
-
-    def _request(
-        self,
-        permit: StudyPermit | HeaderPermit,
-        retrieval: Retrieval,
-        accept: str,
-        parameters: Parameters,
-        conditions: Mapping[str, str],
-    ) -> tuple[URL, dict[str, str]]:
-        """The URL and header lines of a retrieval that ``permit`` covers; else ``ValueError``."""
-        if isinstance(permit, HeaderPermit):
-            permitted = permit.covers(retrieval.part) and retrieval.kind in (Kind.INSTANCE, Kind.METADATA)
-        else:
-            permitted = permit.part == retrieval.part
-        if not permitted:
-            raise ValueError("the permit is for something else")
-        url = retrieval.url(self.root, bulkdata=self.dialect.bulkdata)
-        if parameters:
-            # Commas as they are: Orthanc undoes no percent-encoding in rendering parameters either.
-            url += "?" + urlencode(parameters, safe=",")
-        return URL(url, encoded=True), {**self._headers, "Accept": accept, **conditions}
-
-    async def _wait_for(
-        self, url: URL, kind: str, headers: dict[str, str], permit: StudyPermit | HeaderPermit, expected: int | None
-    ) -> Upstream:
-        async def start(note: Callable[[], None] = lambda: None) -> Upstream:
-            upstream = await self._start(url, kind, dict(headers))
-            upstream.expected = expected
-            return upstream
-
-        try:
-            if self._patience is not None:
-                return await self._patience.open(
-                    (permit.patient, permit.known_as, url, *sorted(headers.items())), start, owner=permit.patient,
-                    patient_ids={known.patient_id for known in permit.known_as},
-                )  # fmt: skip
-            async with asyncio.timeout(self._timeout_seconds):
-                return await start()
-        except TimeoutError:
-            raise failed("timeout") from None
-
-    async def _start(self, url: URL, kind: str, headers: dict[str, str]) -> Upstream:
-        # Here and not in what the patience compares: a repeated request has another trace.
-        with span("pacs " + kind, "client") as step:
-            step.set("http.request.method", "GET")
-            step.set(KIND, kind)
-            headers |= trace_headers()
-            if kind == Kind.METADATA:
-                upstream = await self._begin_metadata(url, headers)
-            else:
-                upstream = await self._begin(url, kind, headers)
-            step.set(STATUS, upstream.status)
-            return upstream
-
-    async def _begin_metadata(self, url: URL, headers: dict[str, str]) -> Upstream:
-        accept = self._metadata_type.accept
-        upstream = await self._begin(url, Kind.METADATA, headers | {"Accept": accept})
-        if other := self._metadata_type.instead(accept, upstream.status):
-            upstream.close()
-            upstream = await self._begin(url, Kind.METADATA, headers | {"Accept": other})
-            self._metadata_type.learn(other, upstream.status)
-        return upstream
-
-    async def _begin(self, url: URL, kind: str, headers: dict[str, str]) -> Upstream:
-        started = time.perf_counter()
-        status = "timeout"
-        try:
-            upstream = Upstream(await self._get(url, headers), idle_seconds=self._timeout_seconds)
-            status = str(upstream.status)
-            try:
-                await upstream.begin()
-            except BaseException:
-                upstream.close()
-                raise
-        except TimeoutError:
-            raise
-        except (aiohttp.ClientError, OSError) as error:
-            status = "unreachable"
-            raise failed("unreachable", why_unreachable(error)) from None
-        finally:
-            self._observe(kind, status, time.perf_counter() - started)
-        return upstream
-
-    async def _get(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
-        # No total: a large study takes as long as it takes. Waiting for a free connection is bounded, too.
-        seconds = self._timeout_seconds
-        timeout = aiohttp.ClientTimeout(total=None, connect=seconds, sock_connect=seconds)
-        try:
-            return await self._retrievals.get(url, headers=headers, timeout=timeout, allow_redirects=False)
-        except (aiohttp.ServerDisconnectedError, ConnectionResetError):
-            # A pooled connection may just have been closed by the PACS (Orthanc: after 1 s): once more.
-            return await self._retrievals.get(url, headers=headers, timeout=timeout, allow_redirects=False)
-
     async def ping(self) -> None:
         """Raise a ``Problem`` unless the PACS answers a query."""
         nobody = (("StudyInstanceUID", "0.0"),)
@@ -444,6 +292,13 @@ class PacsClient:
         except FetchFailed:
             return None
         return answer if answer.status == 200 else None
+
+
+def request_headers(authorization: str | None) -> dict[str, str]:
+    """Return the header lines of every request. ``authorization``: the header's value, ``None``: none."""
+    # Orthanc spends 22 ms instead of 2 on an instance when gzip is asked for: bytes travel as they are stored.
+    headers = {"Accept-Encoding": "identity"}
+    return headers if authorization is None else headers | {"Authorization": authorization}
 
 
 def _has_more(warning: str) -> bool:

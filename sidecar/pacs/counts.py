@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from sidecar.access.facts import Part
 from sidecar.common.errors import BadGateway
-from sidecar.dicom.json_model import Row, number, tag, text
+from sidecar.dicom.json_model import Row, number, text
 from sidecar.dicomweb.paths import OBJECTS, Kind, Query, Retrieval
+from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.upstream_errors import ResourceNotOffered
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.ownership import KnownAs, is_row_of
@@ -18,6 +19,8 @@ from sidecar.pacs.ownership import KnownAs, is_row_of
 log = logging.getLogger(__name__)
 
 _STUDY_NUMBER, _SERIES_NUMBER = "NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances"
+_WHO = ("PatientID", "IssuerOfPatientID")
+_PLACE_FIELDS = includefield(*_WHO, "StudyInstanceUID", "SeriesInstanceUID")
 
 
 def is_counted(retrieval: Retrieval) -> bool:
@@ -37,7 +40,8 @@ async def count_instances(client: PacsClient, part: Part, known_as: KnownAs) -> 
     raises.
     """
     rows = await _rows(client, part, known_as)
-    if not rows or not all(_is_of(row, part, known_as) for row in rows):
+    # Below a study some archives name no patient.
+    if not rows or not all(is_row_of(row, known_as, unnamed=part.series is not None) for row in rows):
         return None
     numbers = [number(row, _STUDY_NUMBER if part.series is None else _SERIES_NUMBER) for row in rows]
     known = [one for one in numbers if one]  # A study without instances is none: 0 says nothing.
@@ -47,16 +51,14 @@ async def count_instances(client: PacsClient, part: Part, known_as: KnownAs) -> 
 async def _rows(client: PacsClient, part: Part, known_as: KnownAs) -> Sequence[Row]:
     """Return the rows of the study or series, under whichever patients."""
     if part.series is None:
-        query, key = Query("studies"), ("StudyInstanceUID", part.study)
-        rows = await client.search(query, (key, _fields(_STUDY_NUMBER)), known_as=known_as, fresh=True)
-        return [row for row in rows if text(row, "StudyInstanceUID") == part.study]
-    query, key = Query("series", study=part.study), ("SeriesInstanceUID", part.series)
-    fields = _fields("StudyInstanceUID", _SERIES_NUMBER)
-    rows = await client.search(query, (key, fields), limit=100, known_as=known_as, fresh=True)
-    return [
-        row for row in rows
-        if text(row, "StudyInstanceUID") == part.study and text(row, "SeriesInstanceUID") == part.series
-    ]  # fmt: skip
+        query, limit = Query("studies"), None
+        parameters = (("StudyInstanceUID", part.study), includefield(*_WHO, _STUDY_NUMBER))
+    else:
+        query, limit = Query("series", study=part.study), 100
+        fields = includefield(*_WHO, "StudyInstanceUID", _SERIES_NUMBER)
+        parameters = (("SeriesInstanceUID", part.series), fields)
+    rows = await client.search(query, parameters, limit=limit, known_as=known_as, fresh=True)
+    return [row for row in rows if _is_in(row, part)]
 
 
 async def _list_instances(client: PacsClient, part: Part, known_as: KnownAs) -> int:
@@ -78,13 +80,8 @@ async def _list_instances(client: PacsClient, part: Part, known_as: KnownAs) -> 
 async def _listed(client: PacsClient, part: Part, known_as: KnownAs) -> set[str]:
     """Return the SOPInstanceUIDs that are listed in the study or series."""
     query = Query("instances", study=part.study, series=part.series)
-    fields = _fields("StudyInstanceUID", "SeriesInstanceUID")
-    rows = await client.search(query, (fields,), known_as=known_as, fresh=True)
-    return {
-        uid for row in rows
-        if (uid := text(row, "SOPInstanceUID")) and text(row, "StudyInstanceUID") == part.study
-        and part.series in (None, text(row, "SeriesInstanceUID"))
-    }  # fmt: skip
+    rows = await client.search(query, (_PLACE_FIELDS,), known_as=known_as, fresh=True)
+    return {uid for row in rows if _is_in(row, part) and (uid := text(row, "SOPInstanceUID"))}
 
 
 async def _listed_by_series(client: PacsClient, part: Part, known_as: KnownAs) -> set[str]:
@@ -92,8 +89,7 @@ async def _listed_by_series(client: PacsClient, part: Part, known_as: KnownAs) -
 
     The set is empty when one of the series has none: then it is not known what is missing.
     """
-    fields = _fields("StudyInstanceUID", "SeriesInstanceUID")
-    rows = await client.search(Query("series", study=part.study), (fields,), known_as=known_as, fresh=True)
+    rows = await client.search(Query("series", study=part.study), (_PLACE_FIELDS,), known_as=known_as, fresh=True)
     found: set[str] = set()
     for series in {text(row, "SeriesInstanceUID") for row in rows if text(row, "StudyInstanceUID") == part.study}:
         listed = await _listed(client, Part(part.study, series), known_as) if series else set()
@@ -103,15 +99,9 @@ async def _listed_by_series(client: PacsClient, part: Part, known_as: KnownAs) -
     return found
 
 
-def _fields(*keywords: str) -> tuple[str, str]:
-    """Return the includefield for these attributes and the patient."""
-    whose = ("PatientID", "IssuerOfPatientID")
-    return "includefield", ",".join(tag(keyword) for keyword in (*whose, *keywords))
-
-
-def _is_of(row: Row, part: Part, known_as: KnownAs) -> bool:
-    """Whether the row is the patient's. Below a study some archives name no patient."""
-    return is_row_of(row, known_as, unnamed=part.series is not None)
+def _is_in(row: Row, part: Part) -> bool:
+    """Whether the row says that it is in this study, and series if there is one."""
+    return text(row, "StudyInstanceUID") == part.study and part.series in (None, text(row, "SeriesInstanceUID"))
 
 
 def _uncounted(detail: str) -> BadGateway:

@@ -57,27 +57,19 @@ class Dialect:
     one_media_range: bool = False
     answers_head: bool = True
 
-    def with_character_set(self, parameters: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Return the parameters of a search with SpecificCharacterSet among the fields of its one ``includefield``."""
-        others = [(name, value) for name, value in parameters if name != "includefield"]
-        fields = [field for name, value in parameters if name == "includefield" for field in value.split(",") if field]
-        if "all" in fields:  # Orthanc 1.10 does not count it among all.
-            joined = f"all,{SPECIFIC_CHARACTER_SET}" if self.converts_text else "all"
-        else:
-            joined = ",".join(dict.fromkeys((*fields, SPECIFIC_CHARACTER_SET)))
-        return [*others, ("includefield", joined)]
+    def one_includefield(self, parameters: Sequence[tuple[str, str]], *, character_set: bool) -> list[tuple[str, str]]:
+        """Return the parameters of a search with one ``includefield``: not every PACS reads several.
 
-    @staticmethod
-    def without_character_set(parameters: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Return the parameters of a search without SpecificCharacterSet among its fields."""
-        asked = []
-        for name, value in parameters:
-            left = [field for field in value.split(",") if field != SPECIFIC_CHARACTER_SET]
-            if name != "includefield":
-                asked.append((name, value))
-            elif left:
-                asked.append((name, ",".join(left)))
-        return asked
+        ``character_set``: whether SpecificCharacterSet is among its fields.
+        """
+        others = [(name, value) for name, value in parameters if name != "includefield"]
+        written = [field for name, value in parameters if name == "includefield" for field in value.split(",")]
+        fields = ["all"] if "all" in written else list(dict.fromkeys(written))
+        fields = [field for field in fields if field not in ("", SPECIFIC_CHARACTER_SET)]
+        # Orthanc 1.10 does not count it among all.
+        if character_set and (self.converts_text or "all" not in fields):
+            fields.append(SPECIFIC_CHARACTER_SET)
+        return [*others, ("includefield", ",".join(fields))] if fields else others
 
     def order(self, level: str) -> tuple[tuple[str, str], ...]:
         """Return the parameters that give a query at ``level`` (``studies``, ``series``, ``instances``) its order."""

@@ -17,13 +17,14 @@ from sidecar.pacs.dialects import Dialect
 HEAD_SECONDS = 5
 """Longest wait in seconds for the answer to a HEAD; then the resource is asked for by GET."""
 NOT_ANSWERED_SECONDS = 3_600
-"""Seconds for which a PACS whose first HEAD got no good answer is not asked so again."""
-
-_GOOD = (200, 206, 304)
+"""Time in seconds for which a PACS whose first HEAD got no good answer, or none, is not asked by HEAD."""
 
 
 class HeadRequests:
-    """Sends them. ``observe(kind, status, seconds)`` takes each one, as ``PacsClient`` does."""
+    """Send HEAD requests, as long as the PACS answers them.
+
+    ``observe(kind, status, seconds)`` takes each one, as for ``RetrieveClient``. ``clock``: monotonic, in seconds.
+    """
 
     def __init__(
         self,
@@ -40,10 +41,10 @@ class HeadRequests:
         self._not_until = float("-inf")
 
     async def ask(self, url: URL, kind: str, headers: Mapping[str, str]) -> Answer | None:
-        """Return the head of what a GET would bring; ``None``: the archive does not say it."""
+        """Return the head of what a GET would bring; ``None``: the archive does not give it, for whatever reason."""
         if not self._dialect.answers_head or self._clock() < self._not_until:
             return None
-        started, status = self._clock(), "failed"
+        started, status, answer = self._clock(), "failed", None
         try:
             answer = await fetch(
                 self._session, "HEAD", url, limit_bytes=0, timeout_seconds=HEAD_SECONDS, headers=headers,
@@ -52,17 +53,18 @@ class HeadRequests:
             status = str(answer.status)
         except FetchFailed as failure:
             status = failure.reason
-            return None
         finally:
             self._observe(kind, status, self._clock() - started)
-        if answer.status == 304 or (answer.status in _GOOD and _is_told(answer)):
+        if answer is not None and _is_good(answer):
             self._answered = True
             return answer
-        if not self._answered:
+        if not self._answered and status != "unreachable":  # That says nothing of HEADs.
             self._not_until = self._clock() + NOT_ANSWERED_SECONDS
         return None
 
 
-def _is_told(answer: Answer) -> bool:
+def _is_good(answer: Answer) -> bool:
     """Whether the answer is about the resource: some servers write the length of the empty body that they send."""
+    if answer.status not in (200, 206):
+        return answer.status == 304
     return bool(answer.headers.get(hdrs.CONTENT_TYPE)) and answer.headers.get(hdrs.CONTENT_LENGTH) != "0"

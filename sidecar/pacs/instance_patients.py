@@ -20,7 +20,7 @@ from sidecar.common.errors import BadGateway, GatewayTimeout, NotAcceptable, Not
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.dicom.element import Unreadable
-from sidecar.dicom.json_model import tag, text
+from sidecar.dicom.json_model import text
 from sidecar.dicom.uid import is_uid
 from sidecar.dicomweb.accept import upstream_accept
 from sidecar.dicomweb.body_filter import Malformed, Scanner, SingleInstance
@@ -28,10 +28,12 @@ from sidecar.dicomweb.instance_check import OurParts
 from sidecar.dicomweb.metadata import Metadata
 from sidecar.dicomweb.multipart import Multipart
 from sidecar.dicomweb.paths import UID_OF_LEVEL, Kind, Query, Retrieval
+from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.response_head import Head, check_head
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.ownership import KnownAs
 from sidecar.pacs.response import Upstream
+from sidecar.pacs.retrieve import RetrieveClient
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,7 @@ class InstancePatients:
     def __init__(
         self,
         client: PacsClient,
+        retrievals: RetrieveClient,
         *,
         header_first: bool = True,
         row_bytes: int = 2**20,
@@ -73,6 +76,7 @@ class InstancePatients:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
+        self._retrievals = retrievals
         self._kinds = (Kind.INSTANCE, Kind.METADATA) if header_first else (Kind.METADATA, Kind.INSTANCE)
         self._row_bytes = row_bytes
         self._drop = drop
@@ -90,7 +94,8 @@ class InstancePatients:
         """Return the patients that instances of the permitted part name, one instance of each series.
 
         An instance that is not where it was asked for names nobody. Raises ``BadGateway`` (``unreadable_patient``) when
-        none can be read, ``NotFound`` when there is none, and what ``PacsClient`` raises.
+        none can be read, ``NotFound`` when there is none, and what the
+        clients raise.
         """
         study = permit.part.study
         if permit.part.series is not None:
@@ -110,9 +115,11 @@ class InstancePatients:
         return frozenset[PatientIdentifier]().union(*found)
 
     async def _series(self, study: str, known_as: KnownAs) -> list[str]:
-        parameters = (("includefield", tag("StudyInstanceUID")),)
         rows = await self._client.search(
-            Query("series", study=study), parameters, limit=MAXIMUM_SERIES + 1, known_as=known_as
+            Query("series", study=study),
+            (includefield("StudyInstanceUID"),),
+            limit=MAXIMUM_SERIES + 1,
+            known_as=known_as,
         )
         found = {
             uid for row in rows if text(row, "StudyInstanceUID") == study and (uid := text(row, "SeriesInstanceUID"))
@@ -147,7 +154,7 @@ class InstancePatients:
         return found
 
     async def _any_instance(self, part: Part, known_as: KnownAs) -> Part:
-        parameters = (("includefield", ",".join(map(tag, ("StudyInstanceUID", "SeriesInstanceUID")))),)
+        parameters = (includefield("StudyInstanceUID", "SeriesInstanceUID"),)
         query = Query("instances", study=part.study, series=part.series)
         for row in await self._client.search(query, parameters, limit=1, known_as=known_as):
             found = Part(*(text(row, level) or "" for level in UID_OF_LEVEL.values()))
@@ -159,7 +166,7 @@ class InstancePatients:
         statuses = []
         for kind in self._kinds:
             retrieval = Retrieval(kind, part)
-            async with self._client.open(permit, retrieval, accept=upstream_accept(None, retrieval)) as upstream:
+            async with self._retrievals.open(permit, retrieval, accept=upstream_accept(None, retrieval)) as upstream:
                 if upstream.status not in _NOT_THERE:
                     return await self._read(upstream, kind, part)
                 statuses.append(upstream.status)

@@ -18,9 +18,9 @@ from sidecar.common.errors import BadGateway
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.common.slices import in_slices
-from sidecar.dicom.json_model import tag
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.query import includefield
 from sidecar.pacs.client import PacsClient
 
 log = logging.getLogger(__name__)
@@ -87,8 +87,8 @@ class Issuers:
 
     async def _ask(self, patient_id: str) -> bool:
         generation = self._invalidation.generation
-        fields = ",".join(map(tag, ("PatientID", "IssuerOfPatientID")))
-        rows = await self._client.search(Query("studies"), [("PatientID", patient_id), ("includefield", fields)])
+        parameters = (("PatientID", patient_id), includefield("PatientID", "IssuerOfPatientID"))
+        rows = await self._client.search(Query("studies"), parameters)
         owners = await in_slices(map(owner_of, rows))
         named = {owner.issuer for owner in owners if owner.patient_id == patient_id}
         issuers = {self._counted(issuer) for issuer in named}

@@ -7,12 +7,13 @@ so that no request but the first one in an hour costs two.
 import time
 from collections.abc import Callable
 
-DICOM_JSON, PLAIN_JSON = "application/dicom+json", "application/json"
+from sidecar.dicomweb.accept import DICOM_JSON, PLAIN_JSON
+
 REFUSED = frozenset({406, 415})
 REMEMBERED_SECONDS = 3_600
-"""So long an archive that knows ``application/json`` alone is asked for that."""
+"""Time in seconds for which an archive that knows ``application/json`` alone is asked for that."""
 NEITHER_SECONDS = 60
-"""So long nothing is asked for again after both types were refused."""
+"""Time in seconds for which nothing is asked for again after both types were refused."""
 
 
 class JsonType:
@@ -24,11 +25,11 @@ class JsonType:
 
     @property
     def accept(self) -> str:
-        """What to ask for."""
+        """The media type to ask for."""
         return PLAIN_JSON if self._clock() < self._plain_until else DICOM_JSON
 
     def instead(self, accept: str, status: int) -> str | None:
-        """Return what to ask for after ``accept`` brought this ``status``; ``None``: nothing else."""
+        """Return the type to ask for after ``accept`` brought this HTTP ``status``; ``None``: none."""
         if status not in REFUSED or self._clock() < self._neither_until:
             return None
         return DICOM_JSON if accept == PLAIN_JSON else PLAIN_JSON

@@ -15,9 +15,10 @@ from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.common.slices import in_slices
 from sidecar.dicom.character_sets import is_known_text
-from sidecar.dicom.json_model import Row, tag, text, values
+from sidecar.dicom.json_model import Row, text, values
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.upstream_errors import UnknownTexts
 from sidecar.pacs.client import PacsClient
 
@@ -28,6 +29,7 @@ Such are frames, drawn images, bulk data: nothing in them would show that the st
 """
 INDEXED_INSTANCES = 5_000
 """Instances of one series that are looked up in one query, once a second one of them is asked for."""
+_PLACE_FIELDS = includefield("StudyInstanceUID", "SeriesInstanceUID", "PatientID", "IssuerOfPatientID")
 
 KnownAs = frozenset[PatientIdentifier]
 _Asked = tuple[str, KnownAs, int]
@@ -136,10 +138,7 @@ class Ownership:
 
     async def _find_owners(self, asked: _Asked, *, fresh: bool) -> "_Owners":
         study = asked[0]
-        parameters = (
-            ("StudyInstanceUID", study),
-            ("includefield", ",".join((tag("PatientID"), tag("IssuerOfPatientID")))),
-        )
+        parameters = (("StudyInstanceUID", study), includefield("PatientID", "IssuerOfPatientID"))
         started, began = self._invalidation.stamp(study), self._clock()
         # All rows: an owner who was not seen would count as nobody.
         try:
@@ -171,7 +170,8 @@ class Ownership:
     async def _find_series(self, asked: _AskedPart) -> bool:
         part, known_as, _ = asked
         started = self._invalidation.stamp(part.study)
-        parameters = (("SeriesInstanceUID", part.series or ""), ("includefield", _fields("StudyInstanceUID")))
+        fields = includefield("StudyInstanceUID", "PatientID", "IssuerOfPatientID")
+        parameters = (("SeriesInstanceUID", part.series or ""), fields)
         rows = await self._client.search(Query("series", study=part.study), parameters, limit=100, known_as=known_as)
         if not any(_is_in(row, part, known_as) for row in rows):
             return False
@@ -185,14 +185,13 @@ class Ownership:
         of_series = _series_of(asked)
         series = self._series.get(of_series)
         query = Query("instances", study=part.study, series=part.series)
-        fields = ("includefield", _fields("StudyInstanceUID", "SeriesInstanceUID"))
         if series is not None and series.instances and not series.whole:
             # A second instance of the series: the client is walking through it. Learn them all in one query.
             await self._index_flight.run(of_series, lambda: self._index(series, query, part, known_as))
             if part.instance in series.instances:
                 return True
         rows = await self._client.search(
-            query, (("SOPInstanceUID", part.instance or ""), fields), limit=100, known_as=known_as
+            query, (("SOPInstanceUID", part.instance or ""), _PLACE_FIELDS), limit=100, known_as=known_as
         )
         if not any(_is_in(row, part, known_as) and text(row, "SOPInstanceUID") == part.instance for row in rows):
             return False
@@ -201,8 +200,7 @@ class Ownership:
         return True
 
     async def _index(self, series: _Series, query: Query, part: Part, known_as: KnownAs) -> None:
-        fields = ("includefield", _fields("StudyInstanceUID", "SeriesInstanceUID"))
-        rows = await self._client.search(query, (fields,), limit=INDEXED_INSTANCES, known_as=known_as)
+        rows = await self._client.search(query, (_PLACE_FIELDS,), limit=INDEXED_INSTANCES, known_as=known_as)
         series.instances.update(
             await in_slices(text(row, "SOPInstanceUID") if _is_in(row, part, known_as) else None for row in rows)
         )
@@ -237,10 +235,6 @@ def _series_of(asked: _AskedPart) -> _AskedPart:
 def is_row_of(row: Row, known_as: KnownAs, *, unnamed: bool) -> bool:
     """Whether a row is the patient's. ``unnamed``: what counts for a row that names no patient at all."""
     return is_one_of(owner_of(row), known_as) if values(row, "PatientID") else unnamed
-
-
-def _fields(*keywords: str) -> str:
-    return ",".join(tag(keyword) for keyword in (*keywords, "PatientID", "IssuerOfPatientID"))
 
 
 def _is_in(row: Row, part: Part, known_as: KnownAs) -> bool:

@@ -13,10 +13,10 @@ import orjson
 
 from sidecar.common.fetch import FetchFailed
 from sidecar.common.slices import in_slices
-from sidecar.dicom.character_sets import SPECIFIC_CHARACTER_SET, with_unknown_texts
+from sidecar.dicom.character_sets import REPLACEMENT, SPECIFIC_CHARACTER_SET, with_unknown_texts
 from sidecar.dicom.json_model import CompactRow, Row, tag, text, with_tags
 from sidecar.dicomweb.json_rows import NotRows, Rows
-from sidecar.dicomweb.lenient_json import REPLACEMENT, read_json
+from sidecar.dicomweb.lenient_json import read_json
 from sidecar.dicomweb.paths import UID_OF_LEVEL
 
 ROW_BYTES = 262_144

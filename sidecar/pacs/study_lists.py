@@ -17,9 +17,10 @@ from sidecar.common.errors import BadGateway
 from sidecar.common.invalidation import FRESH_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.common.slices import in_slices
-from sidecar.dicom.json_model import Row, number, tag, text
+from sidecar.dicom.json_model import Row, number, text
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.upstream_errors import QueryRefused, ResourceNotOffered
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.study_owners import Owners, StudyOwners
@@ -55,8 +56,7 @@ MORE_SERIES_FIELDS = ("Laterality", "PerformingPhysicianName", "OperatorsName")
 
 def include(client: PacsClient, always: Iterable[str], more: Iterable[str] = ()) -> tuple[str, str]:
     """The query parameter that wants these attributes, ``more`` of them where the archive keeps them at hand."""
-    keywords = (*always, *more) if client.dialect.keeps_details else always
-    return ("includefield", ",".join(tag(keyword) for keyword in keywords))
+    return includefield(*always, *(more if client.dialect.keeps_details else ()))
 
 
 @dataclass(frozen=True, slots=True)

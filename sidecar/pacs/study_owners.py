@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from sidecar.access.facts import PatientIdentifier, all_are_one_of
 from sidecar.common.errors import BadGateway
 from sidecar.dicom.character_sets import is_known_text
-from sidecar.dicom.json_model import tag, text
+from sidecar.dicom.json_model import text
 from sidecar.dicom.owner import owner_of
 from sidecar.dicom.uid import is_uid
 from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.upstream_errors import UNUSABLE, UnknownTexts
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.ownership import KnownAs, Ownership
@@ -28,7 +29,7 @@ AT_ONCE_FOR_ALL = 8
 NO_LISTS_SECONDS = 3_600
 """How long a PACS that does not take lists of UIDs is asked for one at a time."""
 
-_FIELDS = ("StudyInstanceUID", "PatientID", "IssuerOfPatientID")
+_FIELDS = includefield("StudyInstanceUID", "PatientID", "IssuerOfPatientID")
 
 Owners = frozenset[PatientIdentifier]
 
@@ -100,7 +101,7 @@ class StudyOwners:
         return singly
 
     async def _search(self, batch: Sequence[str], known_as: KnownAs) -> Mapping[str, Owners]:
-        parameters = (("StudyInstanceUID", ",".join(batch)), ("includefield", ",".join(map(tag, _FIELDS))))
+        parameters = (("StudyInstanceUID", ",".join(batch)), _FIELDS)
         # All rows: an owner who was not seen would count as nobody.
         rows = await self._client.search(Query("studies"), parameters, known_as=known_as)
         found: dict[str, set[PatientIdentifier]] = {uid: set() for uid in batch}

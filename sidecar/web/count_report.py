@@ -1,4 +1,4 @@
-"""Tells operators of studies whose numbers of series or instances are not those of the rows that came."""
+"""Report studies whose numbers of series or instances are not those of the rows that came."""
 
 import logging
 import time
@@ -15,9 +15,9 @@ from sidecar.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 
 REPORTED_SECONDS = 3_600
-"""Seconds for which a study is not reported again."""
+"""Time in seconds for which a study is not reported again."""
 REPORTED_STUDIES = 1_000
-"""Limit of studies that are reported in that time."""
+"""Limit of studies that are reported in that time; further ones are not."""
 
 
 class CountReport:
@@ -30,7 +30,7 @@ class CountReport:
         self._reported: TTLCache[str, bool] = TTLCache(REPORTED_STUDIES, REPORTED_SECONDS, clock)
 
     def note(self, row: Row, series: Sequence[SeriesRows]) -> None:
-        """Compare the study's ``row`` with all its ``series``."""
+        """Compare the study's ``row`` with all its ``series``, and report what differs; the UID is not logged."""
         names = differing(row, series)
         uid = study_uid(row)
         self._reported.expire()

@@ -8,7 +8,7 @@ from aiohttp.typedefs import Handler, Middleware
 from sidecar.web.least_rate import LEAST_BYTES_PER_SECOND, send_whole
 
 ANSWER_SECONDS = 60
-"""For sending a list, and ``LEAST_BYTES_PER_SECOND`` on top."""
+"""Time in seconds for sending an answer, beside what its length takes at ``LEAST_BYTES_PER_SECOND``."""
 
 _PLACES: web.RequestKey[contextlib.AsyncExitStack] = web.RequestKey("places", contextlib.AsyncExitStack)
 

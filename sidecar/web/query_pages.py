@@ -24,9 +24,9 @@ KEPT_SECONDS = 60
 KEPT_BYTES = 64 * 2**20
 """Limit in bytes of all rows that are kept; a list that is longer is read for each page."""
 KEPT_QUERIES = 2_000
-"""Queries of which it is kept where their pages begin."""
+"""Limit of queries of which it is kept where their pages begin."""
 KEPT_STARTS = 100
-"""Limit of such places of one query; the newest are kept."""
+"""Limit of such places in one query; the newest are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class _KeptRows:
 
 
 class QueryPages:
-    """Makes the pages. ``clock``: monotonic, in seconds."""
+    """Make the pages, and keep rows for those that follow. ``clock``: monotonic, in seconds."""
 
     def __init__(self, invalidation: Invalidation, clock: Callable[[], float] = time.monotonic) -> None:
         self._invalidation = kept = invalidation
@@ -91,19 +91,18 @@ class QueryPages:
 
         Raises what the source raises.
         """
-        end = None if limit is None else offset + limit
-        last = None if end is None else end + peek
-        found = None
-        if last is not None:
-            found = await self._kept(key, source, offset, last)
-            if found is None and source.takes_limit and (source.takes_offset or offset == 0):
-                found = await self._passed_on(key, source, offset, last, end or 0)
+        if limit is None:
+            return Page(await self._whole(key, source, offset, None))
+        last = offset + limit + peek
+        found = await self._kept(key, source, offset, last)
+        if found is None and source.takes_limit and (source.takes_offset or offset == 0):
+            found = await self._passed_on(key, source, offset, last, end=offset + limit)
         if found is None:
             found = await self._whole(key, source, offset, last)
-        return Page(found[:limit], limit is not None and len(found) > limit)
+        return Page(found[:limit], len(found) > limit)
 
     async def _kept(self, key: QueryKey, source: Source, offset: int, last: int) -> list[Row] | None:
-        """The rows of a page of a list that was read; ``None``: there is none, or it is decided otherwise now."""
+        """Return a page of a list that was read; ``None``: there is none, or it is decided otherwise now."""
         kept = self._rows.get(key) if offset else None
         if kept is not None:
             wanted = list(kept.rows[offset:last])
@@ -113,11 +112,12 @@ class QueryPages:
         self._rows.pop(key, None)  # Who begins anew wants what the archive has now.
         return None
 
-    async def _passed_on(self, key: QueryKey, source: Source, offset: int, last: int, end: int) -> list[Row] | None:
-        """The rows of a page as the archive cuts it; ``None``: something was left out, or the archive does not page.
+    async def _passed_on(self, key: QueryKey, source: Source, offset: int, last: int, *, end: int) -> list[Row] | None:
+        """Return a page as the archive cuts it; ``None``: something was left out, or the archive does not page.
 
-        The row before comes with them: another one than it was says that the archive heeds no offset, or has another
-        list or order now. Where it is not known that all rows before were seen, they are read as well.
+        ``last``: where the rows to read end; ``end``: where the page does. The row before comes with them: another one
+        than it was says that the archive heeds no offset, or has another list or order now. Where it is not known that
+        all rows before were seen, they are read as well.
         """
         generation = self._invalidation.generation
         starts = self._starts.get(key, {}) if source.takes_offset else {}
@@ -134,6 +134,7 @@ class QueryPages:
         return [shown for _, shown in decided[offset - first :]]
 
     def _note(self, key: QueryKey, at: int, first: int, decided: Sequence[tuple[Row, Row]]) -> None:
+        """Keep that a page may begin at ``at``, behind a row of those ``decided`` from ``first`` on."""
         before = None if at <= first else _hash(decided[at - first - 1][0], key)
         if before is None:
             return

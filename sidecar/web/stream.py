@@ -23,7 +23,7 @@ from sidecar.common.fair_queue import Place
 from sidecar.common.slices import in_slices
 from sidecar.common.spans import KIND, OUTCOME, Span, span
 from sidecar.dicom.element import Unreadable
-from sidecar.dicomweb.accept import DOCUMENT_TYPES
+from sidecar.dicomweb.accept import DICOM_JSON, DOCUMENT_TYPES, ZIP
 from sidecar.dicomweb.body_filter import Malformed, Scanner, Untouched
 from sidecar.dicomweb.conditional import heeds_ranges, to_client
 from sidecar.dicomweb.instance_check import Excluded, Foreign
@@ -105,15 +105,25 @@ def response_to(
         response.content_length = length
     if head.media_type in DOCUMENT_TYPES:
         response.headers["Content-Disposition"] = "attachment"
-    elif head.media_type == "application/zip":
+    elif head.media_type == ZIP:
         response.headers["Content-Disposition"] = f'attachment; filename="{kind}.zip"'
     return response
 
 
-def without_multipart(head: Head, kind: Kind) -> Head:
-    """Return the head of a multipart's one part, as it leaves alone."""
-    alone = unwrapped_type(head, kind)
-    return replace(head, content_type=alone, media_type=alone)
+def client_head(head: Head, kind: Kind, *, unwrap: bool, zipped: bool) -> Head:
+    """Return the archive's head with the media type that leaves.
+
+    ``unwrap``: one part of a multipart leaves alone. ``zipped``: its parts leave as a ZIP's files.
+    """
+    if kind is Kind.METADATA:  # Some archives write application/json.
+        written = DICOM_JSON
+    elif zipped:
+        written = ZIP
+    elif unwrap and head.boundary is not None:
+        written = unwrapped_type(head, kind)
+    else:
+        return head
+    return replace(head, content_type=written, media_type=written)
 
 
 @dataclass(frozen=True, slots=True)

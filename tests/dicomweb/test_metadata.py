@@ -13,7 +13,7 @@ from sidecar.access.facts import Part, PatientIdentifier
 from sidecar.dicomweb.body_filter import Malformed, Scanner
 from sidecar.dicomweb.instance_check import Foreign, scanner_for
 from sidecar.dicomweb.metadata import Metadata
-from sidecar.dicomweb.paths import Kind
+from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.dicomweb.response_head import Head
 from tests.dicomweb.test_multipart import feed_all, split
 
@@ -35,7 +35,9 @@ def row(
 def scanner(part: Part | None = None, row_bytes: int = 2**20) -> Scanner:
     head = Head("application/dicom+json", "application/dicom+json", None, None)
     permitted = Permitted(part or Part(STUDY), (PatientIdentifier("P-1"),))
-    return scanner_for(head, Kind.METADATA, permitted, root=ROOT, verify=True, row_bytes=row_bytes)
+    return scanner_for(
+        head, Retrieval(Kind.METADATA, permitted.part), permitted, root=ROOT, verify=True, row_bytes=row_bytes
+    )
 
 
 def run(rows: Any, cuts: list[int], **keywords: Any) -> Any:

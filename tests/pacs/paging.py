@@ -11,6 +11,7 @@ from sidecar.access.permits import StudyPermit
 from sidecar.dicomweb.paths import Kind, Query, Retrieval
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.dialects import Dialect
+from sidecar.pacs.retrieve import RetrieveClient
 from tests.common.peer import Peer, Reply
 
 STUDIES = Query("studies")
@@ -32,6 +33,11 @@ def numbers(found: list[Any]) -> list[int]:
 def pacs(session: aiohttp.ClientSession, peer: Peer, **more: Any) -> PacsClient:
     """The client of a PACS that pages by five."""
     return PacsClient(session, peer.url + "/rs", ONE_PAGE_OF_5, **{"timeout_seconds": 60, **more})
+
+
+def retrievals(session: aiohttp.ClientSession, peer: Peer, **more: Any) -> RetrieveClient:
+    """The client for retrievals from the same PACS."""
+    return RetrieveClient(session, peer.url + "/rs", ONE_PAGE_OF_5, **{"timeout_seconds": 60, **more})
 
 
 def archive(total: int, *, most: int = 1_000, honours: str = "limit offset", warns: bool = False, **more: Any) -> Reply:

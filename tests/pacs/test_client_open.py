@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -17,13 +17,7 @@ from sidecar.common.errors import GatewayTimeout, Problem, Unavailable
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.pacs.response import Upstream
 from tests.common.peer import Peer, Reply
-from tests.pacs.paging import (
-    PART,
-    PERMIT,
-    RETRIEVAL,
-    STUDIES,
-    pacs,
-)
+from tests.pacs.paging import PART, PERMIT, RETRIEVAL, STUDIES, pacs, retrievals
 from tests.waiting import WAIT_SECONDS, forever
 
 
@@ -34,7 +28,8 @@ async def _never(request: web.Request) -> web.StreamResponse:
 async def test_a_silent_pacs_is_a_timeout(peer: Peer, session: aiohttp.ClientSession) -> None:
     peer.say(Reply(write=_never))
     seen: list[str] = []
-    client = pacs(session, peer, timeout_seconds=0.1, observe=lambda kind, status, seconds: seen.append(status))
+    more: Any = {"timeout_seconds": 0.1, "observe": lambda kind, status, seconds: seen.append(status)}
+    client, opening = pacs(session, peer, **more), retrievals(session, peer, **more)
     async with asyncio.timeout(WAIT_SECONDS):
         with pytest.raises(GatewayTimeout):
             await client.search(STUDIES, [])
@@ -42,7 +37,7 @@ async def test_a_silent_pacs_is_a_timeout(peer: Peer, session: aiohttp.ClientSes
             await client.ping()
         async with contextlib.AsyncExitStack() as stack:
             with pytest.raises(GatewayTimeout):
-                await stack.enter_async_context(client.open(PERMIT, RETRIEVAL, accept="*/*"))
+                await stack.enter_async_context(opening.open(PERMIT, RETRIEVAL, accept="*/*"))
     assert seen == ["timeout"] * 3
 
 
@@ -53,11 +48,8 @@ async def test_a_pacs_that_is_not_there_is_unavailable(session: aiohttp.ClientSe
             await call
         assert "127.0.0.1" not in refused.value.diagnostics
     with pytest.raises(Unavailable):
-        async with client.open(PERMIT, RETRIEVAL, accept="*/*"):
+        async with retrievals(session, Peer(url="http://127.0.0.1:9")).open(PERMIT, RETRIEVAL, accept="*/*"):
             pass
-
-
-Dying = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Any]
 
 
 @contextlib.asynccontextmanager
@@ -94,9 +86,9 @@ async def test_a_connection_that_died_in_the_pool_is_tried_once_more(
         assert await client.search(STUDIES, []) == []
         assert await client.search(STUDIES, []) == []
     async with dying([1], abort=abort) as (url, _):
-        client = pacs(session, Peer(url=url))
+        opening = retrievals(session, Peer(url=url))
         for _ in range(2):
-            async with client.open(PERMIT, RETRIEVAL, accept="*/*") as response:
+            async with opening.open(PERMIT, RETRIEVAL, accept="*/*") as response:
                 assert await response.read() == [b"[]"]
 
 
@@ -109,7 +101,7 @@ async def test_it_is_not_tried_for_ever(session: aiohttp.ClientSession, abort: b
             await client.search(STUDIES, [])
         assert len(requests) <= 4
         with pytest.raises(Unavailable):
-            async with client.open(PERMIT, RETRIEVAL, accept="*/*"):
+            async with retrievals(session, Peer(url=url)).open(PERMIT, RETRIEVAL, accept="*/*"):
                 pass
         assert len(requests) <= 8
 
@@ -117,7 +109,9 @@ async def test_it_is_not_tried_for_ever(session: aiohttp.ClientSession, abort: b
 async def test_a_retrieval_is_opened_as_it_was_permitted(peer: Peer, session: aiohttp.ClientSession) -> None:
     peer.say(Reply("body", 200, {"Content-Type": "application/dicom"}))
     seen: list[tuple[str, str]] = []
-    client = pacs(session, peer, authorization="Bearer x", observe=lambda kind, status, _: seen.append((kind, status)))
+    client = retrievals(
+        session, peer, authorization="Bearer x", observe=lambda kind, status, _: seen.append((kind, status))
+    )
     drawn = Retrieval(Kind.RENDERED, PART, (2,))
     async with client.open(PERMIT, drawn, accept="image/png", parameters=[("viewport", "1,2&x=y")]) as response:
         assert await response.read() == [b"body"]
@@ -137,9 +131,12 @@ async def test_a_permit_for_something_else_opens_nothing(
     peer: Peer, session: aiohttp.ClientSession, part: Part
 ) -> None:
     """Not even a permit for the whole study: what was decided on is what is fetched."""
+    client, permit = retrievals(session, peer), StudyPermit("p1", part)
     with pytest.raises(ValueError, match="permit"):
-        async with pacs(session, peer).open(StudyPermit("p1", part), RETRIEVAL, accept="*/*"):
+        async with client.open(permit, RETRIEVAL, accept="*/*"):
             pass
+    with pytest.raises(ValueError, match="permit"):
+        await client.head(permit, RETRIEVAL, accept="*/*", parameters=(), conditions={})
     assert peer.asked == []
 
 
@@ -147,7 +144,7 @@ async def test_a_permit_for_something_else_opens_nothing(
 async def test_a_redirect_is_not_followed(peer: Peer, session: aiohttp.ClientSession, status: int) -> None:
     """dcm4chee may send to another archive: our credentials do not go there."""
     peer.say(Reply("", status, {"Location": f"{peer.url}/elsewhere"}))
-    async with pacs(session, peer, authorization="Bearer x").open(PERMIT, RETRIEVAL, accept="*/*") as response:
+    async with retrievals(session, peer, authorization="Bearer x").open(PERMIT, RETRIEVAL, accept="*/*") as response:
         assert response.status == status
     assert len(peer.asked) == 1
 
@@ -155,7 +152,7 @@ async def test_a_redirect_is_not_followed(peer: Peer, session: aiohttp.ClientSes
 @pytest.mark.parametrize("status", [204, 206, 404, 500, 503])
 async def test_any_status_is_for_the_caller_to_judge(peer: Peer, session: aiohttp.ClientSession, status: int) -> None:
     peer.say(Reply("", status))
-    async with pacs(session, peer).open(PERMIT, RETRIEVAL, accept="*/*") as response:
+    async with retrievals(session, peer).open(PERMIT, RETRIEVAL, accept="*/*") as response:
         assert response.status == status
 
 
@@ -163,12 +160,12 @@ async def test_any_status_is_for_the_caller_to_judge(peer: Peer, session: aiohtt
 async def test_no_body_has_an_end_each_time(peer: Peer, session: aiohttp.ClientSession, status: int) -> None:
     peer.say(Reply("", status))
     for _ in range(3):
-        async with pacs(session, peer).open(PERMIT, RETRIEVAL, accept="*/*") as response:
+        async with retrievals(session, peer).open(PERMIT, RETRIEVAL, accept="*/*") as response:
             assert await asyncio.wait_for(response.read(), WAIT_SECONDS) == []
             assert await asyncio.wait_for(response.read(), WAIT_SECONDS) == []
 
 
-async def test_whoever_leaves_early_frees_the_pacs(peer: Peer, session: aiohttp.ClientSession) -> None:
+async def test_whoever_leaves_early_frees_the_retrievals(peer: Peer, session: aiohttp.ClientSession) -> None:
     """The connection is closed, so that the PACS stops reading from its disks."""
     gone = asyncio.Event()
 
@@ -183,7 +180,7 @@ async def test_whoever_leaves_early_frees_the_pacs(peer: Peer, session: aiohttp.
             raise
 
     peer.say(Reply(write=endless))
-    async with pacs(session, peer).open(PERMIT, RETRIEVAL, accept="*/*") as response:
+    async with retrievals(session, peer).open(PERMIT, RETRIEVAL, accept="*/*") as response:
         await response.read()
     async with asyncio.timeout(WAIT_SECONDS):
         await gone.wait()
@@ -201,7 +198,7 @@ async def test_a_body_that_was_read_leaves_its_connection_for_the_next(
 
     peer.say(Reply(write=write))
     for _ in range(5):
-        async with pacs(session, peer).open(PERMIT, RETRIEVAL, accept="*/*") as response:
+        async with retrievals(session, peer).open(PERMIT, RETRIEVAL, accept="*/*") as response:
             await response.read()
     assert len(ports) == 1
 
@@ -218,7 +215,7 @@ async def test_a_long_body_has_no_total_time(peer: Peer, session: aiohttp.Client
         return response
 
     peer.say(Reply(write=slow))
-    client = pacs(session, peer, timeout_seconds=2)
+    client = retrievals(session, peer, timeout_seconds=2)
     async with client.open(PERMIT, RETRIEVAL, accept="*/*") as response:
         assert response.idle_seconds == 2
         received = b""
@@ -241,7 +238,7 @@ async def test_a_body_comes_in_pieces_and_whole(session: aiohttp.ClientSession, 
         return response
 
     peer.say(Reply(write=write))
-    client = pacs(session, peer)
+    client = retrievals(session, peer)
     async with client.open(PERMIT, RETRIEVAL, accept="*/*") as response:
         await asyncio.sleep(0.2)
         received: list[bytes] = []
@@ -294,8 +291,8 @@ async def test_a_pool_that_is_used_up_is_no_endless_wait(peer: Peer) -> None:
 
     peer.say(Reply(write=endless))
     async with open_session(None, connections=1) as narrow:
-        impatient = pacs(narrow, peer, timeout_seconds=0.3)
-        async with pacs(narrow, peer).open(PERMIT, RETRIEVAL, accept="*/*"), asyncio.timeout(WAIT_SECONDS):
+        impatient = retrievals(narrow, peer, timeout_seconds=0.3)
+        async with retrievals(narrow, peer).open(PERMIT, RETRIEVAL, accept="*/*"), asyncio.timeout(WAIT_SECONDS):
             with contextlib.suppress(Problem):
                 async with impatient.open(PERMIT, RETRIEVAL, accept="*/*"):
                     raise AssertionError("there is one connection only")
@@ -308,7 +305,7 @@ async def test_a_permit_to_read_headers_opens_nothing_else(
 ) -> None:
     """An instance that is in the permitted part, or its metadata: what says whose it is."""
     peer.say(Reply(b"x"))
-    client = pacs(session, peer)
+    client = retrievals(session, peer)
     permit = HeaderPermit("p1", permitted)
     if kind in (Kind.INSTANCE, Kind.METADATA):
         async with client.open(permit, Retrieval(kind, PART), accept="*/*"):

@@ -363,7 +363,7 @@ async def test_what_is_wanted_fresh_is_never_what_a_slow_query_brought(
         return web.json_response(rows(0, 1), content_type="application/dicom+json")
 
     peer.say(Reply(write=later))
-    client = pacs(session, peer, query_patience=patience)
+    client = pacs(session, peer, patience=patience)
     with pytest.raises(Unavailable):
         await client.search(STUDIES, [])
     slow.set()

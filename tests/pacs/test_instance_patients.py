@@ -18,6 +18,7 @@ from sidecar.pacs import instance_patients as module
 from sidecar.pacs.client import Parameters
 from sidecar.pacs.instance_patients import AT_ONCE, MAXIMUM_SERIES, InstancePatients
 from sidecar.pacs.response import Upstream
+from sidecar.pacs.retrieve import RetrieveClient
 from tests.common.peer import Clock
 from tests.dicom_instances import dataset, encoded
 from tests.pacs.fake import FakePacs, row, settle
@@ -83,7 +84,7 @@ class Archive(FakePacs):
         conditions: Mapping[str, str] = MappingProxyType({}),
         expected: int | None = None,
     ) -> AsyncIterator[Upstream]:
-        """As ``PacsClient.open``."""
+        """As ``RetrieveClient.open``."""
         assert isinstance(permit, HeaderPermit)
         assert permit.covers(retrieval.part)
         self.opened.append(retrieval)
@@ -100,7 +101,7 @@ class Archive(FakePacs):
 
 
 def looking(archive: Archive, clock: Clock | None = None, **more: Any) -> InstancePatients:
-    return InstancePatients(archive, clock=clock or Clock(), **more)
+    return InstancePatients(archive, cast("RetrieveClient", archive), clock=clock or Clock(), **more)
 
 
 async def look(patients: InstancePatients, part: Part = PART) -> frozenset[PatientIdentifier]:

@@ -49,7 +49,10 @@ def test_a_value_that_looks_like_a_tag_stays(dialect: str) -> None:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 async def test_whoever_asks(dialect: str) -> None:
-    """Searches, reads, retrievals and lists of a whole sidecar, and what a client asks for by tag."""
+    """Searches, reads, retrievals and lists of a whole sidecar, and what a client asks for by tag.
+
+    None names a tag, and none goes out without SpecificCharacterSet.
+    """
     whole = PART + b"--abc--\r\n"
     pacs = ScriptedPacs(answer(MULTIPART + b"Content-Length: %d\r\n" % len(whole), whole))
     below = f"/wado-rs/studies/{STUDY}"
@@ -63,14 +66,19 @@ async def test_whoever_asks(dialect: str) -> None:
             "/fhir/ImagingStudy", f"/fhir/ImagingStudy/{STUDY}", f"/fhir/ImagingStudy?instance={INSTANCE}",
             f"/fhir/ImagingStudy?bodysite=x&series={SERIES}", below, f"{below}/metadata",
             f"{below}/series/{SERIES}/instances/{INSTANCE}/frames/1", f"{below}/series/{SERIES}/rendered",
-            f"{below}/bulkdata", "/wado-rs/studies", f"{below}/series/{SERIES}/instances", f"{below}/instances",
+            f"{below}/bulkdata", "/wado-rs/studies", "/wado-rs/series?includefield=all", f"{below}/series",
+            f"{below}/series/{SERIES}/instances", f"{below}/instances",
             f"/wado-rs/studies?00080020=20240101&0020000D={STUDY}&includefield=00081030,00101000",
             "/wado-rs/series?00400275.00400009=1&includefield=0020000e",
         ):  # fmt: skip
             async with session.get(url + path) as response:
                 await response.read()
         await sidecar.readiness.problems()
-    pairs = [pair for target in pacs.requests for pair in parse_qsl(urlsplit(target).query)]
+    queries = [parse_qsl(urlsplit(one).query) for one in pacs.requests if "?" in one and "rendered" not in one]
+    assert len(queries) > 10
+    fields = [[value for name, value in query if name == "includefield"] for query in queries]
+    assert all(len(one) == 1 and {"SpecificCharacterSet", "all"} & set(one[0].split(",")) for one in fields)
+    pairs = [pair for query in queries for pair in query]
     names = {name for name, _ in pairs} | {
         field for name, value in pairs if name == "includefield" for field in value.split(",")
     }

@@ -27,9 +27,7 @@ class Slow:
     def __init__(self, peer: Peer, session: aiohttp.ClientSession) -> None:
         self.ready, self.now = asyncio.Event(), "old"
         self.peer, self.patience = peer, Patience[Rows](patience_seconds=1)
-        self.client = PacsClient(
-            session, peer.url, DIALECTS["generic"], timeout_seconds=60, query_patience=self.patience
-        )
+        self.client = PacsClient(session, peer.url, DIALECTS["generic"], timeout_seconds=60, patience=self.patience)
         peer.say(Reply(write=self._answer))
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:

@@ -21,8 +21,9 @@ import pytest
 import requests
 from aiohttp import web
 
+from tests.real.processes import end
 from tests.sidecar_process import free_port
-from tests.waiting import WAIT_SECONDS, wait_until
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 AUDIENCE = "https://imaging.hospital.example.org/fhir"
@@ -113,12 +114,7 @@ class Process:
     def stop(self) -> None:
         """End it."""
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(WAIT_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            end(self._process)
         self._folder.cleanup()
 
     def __enter__(self) -> Self:

@@ -20,13 +20,13 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 
+from tests.real.processes import end
 from tests.sidecar_process import free_ports_in_a_row
 from tests.waiting import WAIT_SECONDS, wait_until
 
 NOT_INSTALLED = "Orthanc is not installed: apt-get install orthanc orthanc-dicomweb dcmtk"
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 START_SECONDS = WAIT_SECONDS
-STOP_SECONDS = WAIT_SECONDS
 START_ATTEMPTS = 3
 
 # Whatever proxy the environment names, this is the loopback.
@@ -121,12 +121,7 @@ class Orthanc:
     def _end_process(self) -> None:
         if self._process is None:
             return
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process)
         self._process = None
 
     def _start(self, directory: Path) -> None:

@@ -15,6 +15,7 @@ from sidecar.dicomweb.paths import Kind, Query, Retrieval
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.detection import detect_dialect
 from sidecar.pacs.dialects import DIALECTS
+from sidecar.pacs.retrieve import RetrieveClient
 from sidecar.pacs.study_lists import SERIES_FIELDS, STUDY_FIELDS
 from tests.data import ct_study
 from tests.real.orthanc import Orthanc, require_orthanc
@@ -97,7 +98,7 @@ async def test_its_bulk_data_are_where_ours_are_not(orthanc: Orthanc) -> None:
     )
     part = Part(*(instance[name]["Value"][0] for name in ("0020000D", "0020000E", "00080018")))
     async with aiohttp.ClientSession() as session:
-        client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60)
+        client = RetrieveClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60)
         bulkdata = Retrieval(Kind.BULKDATA, part, steps=("7fe00010",))
         async with client.open(StudyPermit("p1", part), bulkdata, accept="*/*") as response:
             assert response.status == 200

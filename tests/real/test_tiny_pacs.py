@@ -172,14 +172,18 @@ async def test_retrievals_have_the_archives_bytes(archive: TinyPacs, samples: Sa
 
 
 ABSENT = "There is no such resource, or it is not available to you."
-NO_SERIES, NO_INSTANCES = (f"The image archive does not offer {one} by DICOMweb." for one in ("series", "instances"))
+NO_SERIES, NO_INSTANCES, NO_METADATA = (
+    f"The image archive does not offer {one} by DICOMweb." for one in ("series", "instances", "metadata")
+)
 # What tiny_pacs has not -> status, and what the client is told.
 LACKS: dict[str, tuple[str, int, str]] = {
     "a patient's series": ("series", 501, NO_SERIES),
     "a patient's instances": ("instances", 501, NO_INSTANCES),
     "a study's instances": ("studies/{study}/instances", 501, NO_INSTANCES),
-    "metadata of a study": ("studies/{study}/metadata", 404, ABSENT),
-    "metadata of an instance": ("studies/{study}/series/{series}/instances/{instance}/metadata", 404, ABSENT),
+    "metadata of a study": ("studies/{study}/metadata", 501, NO_METADATA),
+    "metadata of an instance": (
+        "studies/{study}/series/{series}/instances/{instance}/metadata", 501, NO_METADATA
+    ),
     "a frame": ("studies/{study}/series/{series}/instances/{instance}/frames/1", 404, ABSENT),
     "drawn": ("studies/{study}/series/{series}/instances/{instance}/rendered", 404, ABSENT),
     "a thumbnail": ("studies/{study}/thumbnail", 404, ABSENT),

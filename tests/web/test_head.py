@@ -27,11 +27,14 @@ FRAME = b"--abc\r\nContent-Type: application/octet-stream\r\n\r\n0123456789\r\n-
 class Archive:
     """Has one study of the patient and one of somebody else. ``heads``: what it answers to a HEAD.
 
+    ``json_type``: the media type of its metadata.
+
     Notes the method of each retrieval. Of whole instances it is asked by GET alone, too: whose they are.
     """
 
-    def __init__(self, heads: str = "as GET") -> None:
+    def __init__(self, heads: str = "as GET", json_type: str = "application/dicom+json") -> None:
         self.heads = heads
+        self.json_type = json_type
         self.asked: list[tuple[str, str]] = []
 
     @contextlib.asynccontextmanager
@@ -70,7 +73,7 @@ class Archive:
         headers = {"ETag": '"1"'}
         if kind == "metadata":
             rows = [row(PATIENT, STUDY, SERIES, INSTANCE)]
-            return web.json_response(rows, content_type="application/dicom+json", headers=headers)
+            return web.json_response(rows, content_type=self.json_type, headers=headers)
         if kind == "rendered":
             return web.Response(body=b"\xff\xd8\xff", content_type="image/jpeg", headers=headers)
         named, body = ("application/octet-stream", FRAME) if "/frames/" in what else ("application/dicom", MULTIPART)
@@ -111,6 +114,14 @@ async def test_the_archive_makes_no_body_where_it_answers_heads(name: str) -> No
     assert headers.get("Content-Length") == (None if length is None else str(length))
     assert headers["ETag"] == '"1"'
     assert [method for method, what in archive.asked if what == path.removeprefix("/wado-rs/")] == ["HEAD"]
+
+
+async def test_metadata_have_the_type_that_a_get_has() -> None:
+    """Whatever the archive writes."""
+    for heads in ("as GET", "404"):
+        archive = Archive(heads, "application/json")
+        _, headers = await head(archive, f"/wado-rs/studies/{STUDY}/metadata", "application/dicom+json")
+        assert headers["Content-Type"].partition(";")[0] == "application/dicom+json"
 
 
 @pytest.mark.parametrize("name", RESOURCES)

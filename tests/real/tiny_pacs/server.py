@@ -18,8 +18,9 @@ from typing import Self
 import pytest
 import requests
 
+from tests.real.processes import end
 from tests.sidecar_process import free_ports_in_a_row
-from tests.waiting import WAIT_SECONDS, wait_until
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent.parent
 COMMAND = ROOT / "build" / "tiny-pacs" / "bin" / "tiny-pacs"
@@ -83,12 +84,7 @@ class TinyPacs:
     def stop(self) -> None:
         """End the process. Doing it twice is fine."""
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(WAIT_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            end(self._process)
             self._process = None
         self._folder.cleanup()
 

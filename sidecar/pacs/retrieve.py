@@ -1,0 +1,188 @@
+"""The PACS's WADO-RS retrievals, opened: the answer's head and the first bytes of its body (PS3.18 10.4)."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from types import MappingProxyType
+from urllib.parse import urlencode
+
+import aiohttp
+from yarl import URL
+
+from sidecar.access.permits import HeaderPermit, StudyPermit
+from sidecar.common.fetch import Answer, why_unreachable
+from sidecar.common.spans import KIND, STATUS, span, trace_headers
+from sidecar.dicomweb.paths import Kind, Retrieval
+from sidecar.dicomweb.upstream_errors import failed
+from sidecar.pacs.client import Parameters, request_headers
+from sidecar.pacs.deferred import Patience
+from sidecar.pacs.dialects import Dialect
+from sidecar.pacs.head_requests import HeadRequests
+from sidecar.pacs.json_type import JsonType
+from sidecar.pacs.response import Upstream
+
+
+class RetrieveClient:
+    """The retrievals of the PACS's DICOMweb service at ``root`` (no trailing slash).
+
+    ``session``: for them alone; long ones take no connection from the queries that every request needs.
+    ``observe(kind, status, seconds)`` takes each request's kind, HTTP status or failure, and seconds to the first byte.
+    ``patience``: how long the first byte may take before the client is told to come back (SIA-44); without it
+    ``timeout_seconds`` is the end.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        root: str,
+        dialect: Dialect,
+        *,
+        timeout_seconds: float,
+        authorization: str | None = None,
+        patience: Patience[Upstream] | None = None,
+        observe: Callable[[str, str, float], None] = lambda kind, status, seconds: None,
+    ) -> None:
+        self._root = root
+        self._dialect = dialect
+        self._session = session
+        self._timeout_seconds = timeout_seconds
+        self._patience = patience
+        self._observe = observe
+        self._head_requests = HeadRequests(session, dialect, observe)
+        self._json_type = JsonType()
+        self._headers = request_headers(authorization)
+
+    @asynccontextmanager
+    async def open(
+        self,
+        permit: StudyPermit | HeaderPermit,
+        retrieval: Retrieval,
+        *,
+        accept: str,
+        parameters: Parameters = (),
+        conditions: Mapping[str, str] = MappingProxyType({}),
+        expected: int | None = None,
+    ) -> AsyncIterator[Upstream]:
+        """Open a retrieval that ``permit`` covers; the answer's head and the first bytes of its body have come.
+
+        Leaving the block closes the connection unless the body was read to its end: a client that left frees the
+        PACS at once. Raises ``Unavailable`` (503, also when the PACS takes longer than the patience: SIA-44),
+        ``GatewayTimeout``, ``BadGateway``, ``ValueError`` for a wrong permit. ``conditions``: header lines of
+        conditional and range requests, checked already. ``expected``: how many instances the archive counted just
+        before. ``Upstream.expected`` is that of the request which began what is returned.
+        """
+        url, headers = self._request(permit, retrieval, accept, parameters, conditions)
+        upstream = await self._wait_for(url, retrieval.kind.value, headers, permit, expected)
+        try:
+            yield upstream
+        finally:
+            upstream.close()
+
+    async def head(
+        self,
+        permit: StudyPermit,
+        retrieval: Retrieval,
+        *,
+        accept: str,
+        parameters: Parameters,
+        conditions: Mapping[str, str],
+    ) -> Answer | None:
+        """Return the head of what ``open`` would open, as far as the archive says it by HEAD; ``None``: it does not.
+
+        Raises ``ValueError`` for a wrong permit.
+        """
+        url, headers = self._request(permit, retrieval, accept, parameters, conditions)
+        return await self._head_requests.ask(url, retrieval.kind.value, headers)
+
+    def _request(
+        self,
+        permit: StudyPermit | HeaderPermit,
+        retrieval: Retrieval,
+        accept: str,
+        parameters: Parameters,
+        conditions: Mapping[str, str],
+    ) -> tuple[URL, dict[str, str]]:
+        """The URL and header lines of a retrieval that ``permit`` covers; else ``ValueError``."""
+        if isinstance(permit, HeaderPermit):
+            permitted = permit.covers(retrieval.part) and retrieval.kind in (Kind.INSTANCE, Kind.METADATA)
+        else:
+            permitted = permit.part == retrieval.part
+        if not permitted:
+            raise ValueError("the permit is for something else")
+        url = retrieval.url(self._root, bulkdata=self._dialect.bulkdata)
+        if parameters:
+            # Commas as they are: Orthanc undoes no percent-encoding in rendering parameters either.
+            url += "?" + urlencode(parameters, safe=",")
+        return URL(url, encoded=True), {**self._headers, "Accept": accept, **conditions}
+
+    async def _wait_for(
+        self, url: URL, kind: str, headers: dict[str, str], permit: StudyPermit | HeaderPermit, expected: int | None
+    ) -> Upstream:
+        async def start(note: Callable[[], None] = lambda: None) -> Upstream:
+            upstream = await self._start(url, kind, dict(headers))
+            upstream.expected = expected
+            return upstream
+
+        try:
+            if self._patience is not None:
+                return await self._patience.open(
+                    (permit.patient, permit.known_as, url, *sorted(headers.items())), start, owner=permit.patient,
+                    patient_ids={known.patient_id for known in permit.known_as},
+                )  # fmt: skip
+            async with asyncio.timeout(self._timeout_seconds):
+                return await start()
+        except TimeoutError:
+            raise failed("timeout") from None
+
+    async def _start(self, url: URL, kind: str, headers: dict[str, str]) -> Upstream:
+        # Here and not in what the patience compares: a repeated request has another trace.
+        with span("pacs " + kind, "client") as step:
+            step.set("http.request.method", "GET")
+            step.set(KIND, kind)
+            headers |= trace_headers()
+            if kind == Kind.METADATA:
+                upstream = await self._begin_metadata(url, headers)
+            else:
+                upstream = await self._begin(url, kind, headers)
+            step.set(STATUS, upstream.status)
+            return upstream
+
+    async def _begin_metadata(self, url: URL, headers: dict[str, str]) -> Upstream:
+        accept = self._json_type.accept
+        upstream = await self._begin(url, Kind.METADATA, headers | {"Accept": accept})
+        if other := self._json_type.instead(accept, upstream.status):
+            upstream.close()
+            upstream = await self._begin(url, Kind.METADATA, headers | {"Accept": other})
+            self._json_type.learn(other, upstream.status)
+        return upstream
+
+    async def _begin(self, url: URL, kind: str, headers: dict[str, str]) -> Upstream:
+        started = time.perf_counter()
+        status = "timeout"
+        try:
+            upstream = Upstream(await self._get(url, headers), idle_seconds=self._timeout_seconds)
+            status = str(upstream.status)
+            try:
+                await upstream.begin()
+            except BaseException:
+                upstream.close()
+                raise
+        except TimeoutError:
+            raise
+        except (aiohttp.ClientError, OSError) as error:
+            status = "unreachable"
+            raise failed("unreachable", why_unreachable(error)) from None
+        finally:
+            self._observe(kind, status, time.perf_counter() - started)
+        return upstream
+
+    async def _get(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        # No total: a large study takes as long as it takes. Waiting for a free connection is bounded, too.
+        seconds = self._timeout_seconds
+        timeout = aiohttp.ClientTimeout(total=None, connect=seconds, sock_connect=seconds)
+        try:
+            return await self._session.get(url, headers=headers, timeout=timeout, allow_redirects=False)
+        except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+            # A pooled connection may just have been closed by the PACS (Orthanc: after 1 s): once more.
+            return await self._session.get(url, headers=headers, timeout=timeout, allow_redirects=False)

@@ -1,0 +1,233 @@
+"""QIDO-RS searches: the rows of one patient, by pages (PS3.18 10.6)."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+from aiohttp import hdrs, web
+from multidict import CIMultiDict
+
+from sidecar.access.facts import Part, PatientIdentifier, Token
+from sidecar.access.permits import PatientPermit
+from sidecar.audit.record import current_record
+from sidecar.authorization.authorizer import Guard
+from sidecar.authorization.limits import RequestLimits
+from sidecar.authorization.row_filter import shown_rows
+from sidecar.authorization.visible_studies import PatientView
+from sidecar.common.errors import BadRequest, NotAcceptable
+from sidecar.common.invalidation import Invalidation
+from sidecar.common.slices import in_slices, let_go
+from sidecar.common.spans import span
+from sidecar.dicom.json_model import Row, tag, text
+from sidecar.dicom.owner import owner_of
+from sidecar.dicomweb.accept import DICOM_JSON, accepts_json
+from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.query import Matching, parse_matching
+from sidecar.dicomweb.rewrite import TooDeep, public_attributes, rewrite_row
+from sidecar.dicomweb.row_matching import RowFilter
+from sidecar.dicomweb.upstream_errors import QueryRefused, unusable
+from sidecar.pacs.client import PacsClient
+from sidecar.telemetry.metrics import Metrics
+from sidecar.web.held_places import hold_place
+from sidecar.web.negotiate import is_strict
+from sidecar.web.pieces import accepts_gzip, in_pieces
+from sidecar.web.query_pages import Page, QueryKey, QueryPages, Source
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """One search of one patient, whose identifiers are ``known_as``.
+
+    ``view``: what is shown of the patient's studies; ``None``: all. ``checked``: the search is of one study, whose
+    owners have just been looked at.
+    """
+
+    permit: PatientPermit
+    query: Query
+    matching: Matching
+    known_as: frozenset[PatientIdentifier]
+    view: PatientView | None
+    checked: bool
+
+
+class QidoHandlers:
+    """Answer the searches of all DICOMweb roots, once a patient is permitted."""
+
+    def __init__(
+        self, guard: Guard, pacs: PacsClient, limits: RequestLimits, metrics: Metrics, invalidation: Invalidation
+    ) -> None:
+        self._guard = guard
+        self._pacs = pacs
+        self._limits = limits
+        self._metrics = metrics
+        self._invalidation = invalidation
+        self._pages = QueryPages(invalidation)
+
+    async def search(
+        self,
+        request: web.Request,
+        token: Token,
+        permit: PatientPermit,
+        query: Query,
+        root: str,
+        accept: str | None,
+        parameters: Sequence[tuple[str, str]],
+        *,
+        only: str | None = None,
+    ) -> web.Response:
+        """Return the patient's rows with URLs below ``root``; ``only``: those of this study (SIA-50).
+
+        Raises the ``Problem`` that the client gets instead.
+        """
+        if not accepts_json(accept):
+            raise NotAcceptable("Searches are answered in application/dicom+json.", reason="accept")
+        matching = parse_matching(parameters, strict=is_strict(request))
+        await hold_place(request, self._limits.search(token))
+        if only is not None and query.study is None:
+            await self._guard.study(permit, Part(only), whole=False)
+            matching = matching.of_study(only)
+        if query.study is not None:
+            await self._guard.study(permit, Part(query.study, query.series), whole=False)
+        view = await self._guard.view(permit) if permit.is_limited else None
+        known_as = await self._guard.known_as(permit)
+        checked = only is not None or query.study is not None
+        search = _Search(permit, query, matching, known_as, view, checked)
+        with span("fetch"):
+            page, others = await self._page(search)
+        if others:
+            await self._note_others(search, others)
+        try:
+            written = await in_slices(
+                b"," + orjson.dumps(rewrite_row(public_attributes(row), root))
+                if only in (None, text(row, "StudyInstanceUID"))
+                else None
+                for row in page.rows
+            )
+        except TooDeep:
+            log.error("a row of the PACS is nested too deep")
+            raise unusable("query_too_deep") from None
+        await let_go(page.rows)
+        written[:1] = [b"[" + one[1:] for one in written[:1]] or [b"["]
+        headers = CIMultiDict({hdrs.CONTENT_TYPE: DICOM_JSON})
+        headers.extend((hdrs.WARNING, one) for one in _warnings(matching.ignored, more=page.more))
+        return in_pieces([*written, b"]"], headers, gzip=accepts_gzip(request))
+
+    async def _page(self, search: _Search) -> tuple[Page, int]:
+        """Return the page that was asked for, of the rows under every identifier, in one order.
+
+        With it: how many rows came that are not the patient's, and were left out.
+        """
+        query, matching = search.query, search.matching
+        others, row_filter = 0, RowFilter(query, matching)
+        identifiers = sorted(search.known_as, key=lambda known: (known.patient_id, known.issuer or ""))
+
+        async def read(offset: int, limit: int | None) -> tuple[int, list[Row]]:
+            nonlocal others
+            count, others, own = 0, 0, list[Row]()
+            for identifier in identifiers:
+                if limit is not None and count >= limit:
+                    break
+                left = None if limit is None else limit - count
+                found = await self._found(search, row_filter, identifier, left, offset)
+                mine = await in_slices(row if _is_own(row, query, identifier) else None for row in found)
+                count += len(found)
+                others += len(found) - len(mine)
+                own += await in_slices(row if row_filter.is_wanted(row) else None for row in mine)
+                await let_go(found)
+            return count, own
+
+        # Where others come as well and are left out, a limit would cut the patient's own.
+        exact = search.view is None and all(
+            self._pacs.dialect.writes_exactly(one.patient_id + (one.issuer or "")) for one in identifiers
+        )
+        source = Source(
+            read,
+            lambda own: self._visible(search, own),
+            takes_limit=exact,
+            takes_offset=exact and len(identifiers) == 1,
+        )
+        key = QueryKey(
+            current_record().token_hash, search.permit.patient, search.known_as, query, matching.parameters,
+            self._invalidation.of(query.study or ""),
+        )  # fmt: skip
+        page = await self._pages.page(
+            key, source, offset=matching.offset, limit=matching.limit, peek=matching.is_capped
+        )  # fmt: skip
+        return page, others
+
+    async def _found(
+        self, search: _Search, row_filter: RowFilter, identifier: PatientIdentifier, limit: int | None, offset: int
+    ) -> list[Row]:
+        """Return what the archive finds under one identifier. Raises what ``PacsClient.search`` raises."""
+        who = [("PatientID", identifier.patient_id)]
+        if identifier.issuer is not None:
+            who.append(("IssuerOfPatientID", identifier.issuer))
+        asked = search.matching.parameters
+        parameters = (*who, *asked, ("includefield", _checked_fields(search.query, row_filter)))
+        try:
+            return await self._pacs.search(search.query, parameters, limit=limit, offset=offset)
+        except QueryRefused:
+            if not asked:
+                raise
+            raise BadRequest("The archive refuses a value of this search.", reason="pacs_query_refused") from None
+
+    async def _visible(self, search: _Search, own: list[Row]) -> list[tuple[Row, Row]]:
+        """Return those of the patient's ``own`` rows that may be seen: of studies that a read does not refuse.
+
+        Each with the row that is shown of it.
+        """
+        view = search.view
+        if view is not None:
+            if view.listing.shared:
+                listed = await in_slices(text(row, "StudyInstanceUID") or "" for row in own)
+                self._guard.left_out(view.listing.shared.intersection(listed))
+            shown = zip(own, shown_rows(own, search.query, search.matching, view), strict=False)  # It may end at once.
+            return await in_slices(None if one is None else (row, one) for row, one in shown)
+        if search.checked:
+            return await in_slices((row, row) for row in own)
+        named = await in_slices((uid, row) if (uid := text(row, "StudyInstanceUID")) else None for row in own)
+        studies = await self._guard.unrefused((uid for uid, _ in named), search.known_as)
+        return await in_slices((row, row) if uid in studies else None for uid, row in named)
+
+    async def _note_others(self, search: _Search, rows: int) -> None:
+        """Count ``rows`` that were left out, unless the archive was corrected: then raise ``Denied``."""
+        query = search.query
+        if query.study is not None:
+            part = Part(query.study, query.series)
+            if await self._guard.is_corrected(search.permit, part, search.known_as):
+                log.warning("a study was corrected at the PACS while it was remembered", extra={"rows": rows})
+                await self._guard.study(search.permit, part, whole=False)
+                return
+        log.warning("the PACS returned rows that were not asked for; they are left out", extra={"rows": rows})
+        self._metrics.observe_foreign(query.level + "_row", rows)
+
+
+def _is_own(row: Row, query: Query, identifier: PatientIdentifier) -> bool:
+    return (
+        owner_of(row).is_of(identifier)
+        and query.study in (None, text(row, "StudyInstanceUID"))
+        and query.series in (None, text(row, "SeriesInstanceUID"))
+    )
+
+
+def _checked_fields(query: Query, row_filter: RowFilter) -> str:
+    """What a row must say to be looked at; a study says no series: it could be any of them."""
+    keywords = ["PatientID", "IssuerOfPatientID", "StudyInstanceUID"]
+    always = map(tag, keywords if query.level == "studies" else [*keywords, "SeriesInstanceUID"])
+    return ",".join(dict.fromkeys((*always, *row_filter.fields)))
+
+
+def _warnings(ignored: Sequence[str], *, more: bool) -> list[str]:
+    """The Warning headers for query parameters that were ignored (PS3.18 8.3, 8.3.4.2).
+
+    ``more``: and for rows beyond our own limit (8.3.4.4.1).
+    """
+    texts = ["There are additional results that can be requested"] if more else []
+    if "fuzzymatching" in ignored:
+        texts.append("The fuzzymatching parameter is not supported. Only literal matching has been performed.")
+    if others := [name for name in ignored if name != "fuzzymatching"]:
+        texts.append("Ignored query parameters: " + ", ".join(others))
+    return [f'299 smart-imaging-sidecar "{one}"' for one in texts]
