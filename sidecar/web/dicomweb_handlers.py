@@ -12,8 +12,7 @@ import orjson
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
-from sidecar.access.decision import Permitted
-from sidecar.access.facts import Part, PatientIdentifier, Token, is_fhir_id
+from sidecar.access.facts import Answer, Part, PatientIdentifier, Token, is_fhir_id
 from sidecar.access.permits import Interaction, Operation, PatientPermit, StudyPermit
 from sidecar.audit.record import current_record
 from sidecar.authorization.authorizer import Guard
@@ -161,13 +160,10 @@ class DicomWeb:
         parameters: Sequence[tuple[str, str]],
     ) -> web.StreamResponse:
         # Whoever may not have it does not take a place from others.
-        # What is drawn of a whole study carries no patient inside, and no row of a part was looked at: so ask again.
-        unnamed = resource.part.series is None and resource.kind not in (*OBJECTS, Kind.METADATA)
         clock, stamp = asyncio.get_running_loop().time, partial(self._invalidation.stamp, resource.part.study)
         began, before = clock(), stamp()
-        names_patient = self._names_patient(resource.kind)
-        study_permit = await self._guard.study(permit, resource.part, drawn=unnamed, names_patient=names_patient)
-        permitted = Permitted.by(study_permit, study_permit.known_as)
+        answer = self._answer(resource)
+        study_permit = await self._guard.study(permit, resource.part, answer)
         now = CurrentStudy(self._guard, self._pacs, permit, resource.part, study_permit.known_as)
 
         async def decide_again() -> None:
@@ -179,7 +175,7 @@ class DicomWeb:
                 return
             current = await self._guard.token(request)
             permit_now = await self._guard.permit(current, Interaction.RETRIEVE, permit.patient)
-            again = await self._guard.study(permit_now, resource.part, drawn=unnamed, names_patient=names_patient)
+            again = await self._guard.study(permit_now, resource.part, answer)
             if (permit_now, again) != (permit, study_permit):
                 raise Unavailable(
                     "The hospital's records changed meanwhile; repeat the request.", reason="changed_meanwhile",
@@ -193,22 +189,23 @@ class DicomWeb:
                 self._guard.audit.permitted(current_record())
             with span("fetch"):
                 return await self._stream(
-                    request, study_permit, permitted, now, resource, root, accept=asked,
+                    request, study_permit, now, resource, root, accept=asked,
                     unwrap=is_single(accept, resource), zipped=prefers_zip(accept, resource),
                     parameters=rendering, decide_again=decide_again, places=places,
                 )  # fmt: skip
 
-    def _names_patient(self, kind: Kind) -> bool:
-        """Whether an answer of this kind says whose it is, and can be believed."""
-        if kind is Kind.METADATA:  # Orthanc writes a text without what it could not read: the instance tells.
-            return not (self._verify and self._pacs.dialect.converts_text)
-        return kind in OBJECTS
+    def _answer(self, retrieval: Retrieval) -> Answer:
+        """Return what an answer to this holds, and whether it can be believed."""
+        if retrieval.kind in OBJECTS:
+            return Answer.NAMED
+        if retrieval.kind is Kind.METADATA:  # Orthanc writes a text without what it could not read: the instance tells.
+            return Answer.UNNAMED if self._verify and self._pacs.dialect.converts_text else Answer.NAMED
+        return Answer.UNNAMED if retrieval.part.series is not None else Answer.DRAWN
 
     async def _stream(
         self,
         request: web.Request,
         permit: StudyPermit,
-        permitted: Permitted,
         now: CurrentStudy,
         resource: Retrieval,
         root: str,
@@ -248,7 +245,7 @@ class DicomWeb:
                 upstream.status, upstream.headers, resource.kind, chunked=upstream.chunked, ranged="Range" in conditions
             )
             scanner = scanner_for(
-                head, resource.kind, permitted, root=root, verify=self._verify, row_bytes=self._metadata_row_bytes,
+                head, resource.kind, permit, root=root, verify=self._verify, row_bytes=self._metadata_row_bytes,
                 unwrap=unwrap, zipped=zipped,
                 one_part=resource.kind is Kind.INSTANCE or len(resource.frames) == 1,
             )  # fmt: skip
@@ -277,10 +274,10 @@ class DicomWeb:
         matching = parse_matching(parameters, strict=is_strict(request))
         await hold_place(request, self._limits.search(token))
         if only is not None and query.study is None:
-            await self._guard.study(permit, Part(only), whole=False)
+            await self._guard.study(permit, Part(only), Answer.LISTED)
             matching = matching.of_study(only)
         if query.study is not None:
-            await self._guard.study(permit, Part(query.study, query.series), whole=False)
+            await self._guard.study(permit, Part(query.study, query.series), Answer.LISTED)
         view = await self._guard.view(permit) if permit.is_limited else None
         known_as = await self._guard.known_as(permit)
         with span("fetch"):
@@ -412,7 +409,7 @@ class DicomWeb:
             part = Part(query.study, query.series)
             if await self._guard.is_corrected(permit, part, known_as):
                 log.warning("a study was corrected at the PACS while it was remembered", extra={"rows": rows})
-                await self._guard.study(permit, part, whole=False)
+                await self._guard.study(permit, part, Answer.LISTED)
                 return
         log.warning("the PACS returned rows that were not asked for; they are left out", extra={"rows": rows})
         self._metrics.observe_foreign(query.level + "_row", rows)

@@ -116,7 +116,7 @@ def many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int
     """How many times as large as here the texts have to be for the limits."""
     for name in ("PART_BYTES", "WHOLE_BYTES", "STEP_BYTES"):
         monkeypatch.setattr(large_row, name, getattr(large_row, name) // request.param)
-    return SMALLER // request.param
+    return SMALLER // int(request.param)
 
 
 OF_ONE_KIND: dict[str, Callable[[int], bytes]] = {

@@ -11,7 +11,6 @@ import pytest
 from aiohttp import web
 
 from sidecar.access.facts import Part
-from sidecar.access.permits import HeaderPermit, StudyPermit
 from sidecar.bootstrap.build import open_session
 from sidecar.common.errors import GatewayTimeout, Problem, Unavailable
 from sidecar.dicomweb.paths import Kind, Retrieval
@@ -24,6 +23,7 @@ from tests.pacs.paging import (
     STUDIES,
     pacs,
 )
+from tests.permits import header_permit, study_permit
 from tests.waiting import WAIT_SECONDS, forever
 
 
@@ -138,7 +138,7 @@ async def test_a_permit_for_something_else_opens_nothing(
 ) -> None:
     """Not even a permit for the whole study: what was decided on is what is fetched."""
     with pytest.raises(ValueError, match="permit"):
-        async with pacs(session, peer).open(StudyPermit("p1", part), RETRIEVAL, accept="*/*"):
+        async with pacs(session, peer).open(study_permit("p1", part), RETRIEVAL, accept="*/*"):
             pass
     assert peer.asked == []
 
@@ -309,7 +309,7 @@ async def test_a_permit_to_read_headers_opens_nothing_else(
     """An instance that is in the permitted part, or its metadata: what says whose it is."""
     peer.say(Reply(b"x"))
     client = pacs(session, peer)
-    permit = HeaderPermit("p1", permitted)
+    permit = header_permit("p1", permitted)
     if kind in (Kind.INSTANCE, Kind.METADATA):
         async with client.open(permit, Retrieval(kind, PART), accept="*/*"):
             pass
