@@ -22,8 +22,8 @@ from aiohttp import web
 from cachetools import Cache, TTLCache
 from jwt.algorithms import ECAlgorithm
 
-from sidecar.access.facts import Caller, DescribedStudy, Effect, Part, PatientIdentifier, Rule
-from sidecar.access.permits import Interaction, PatientPermit, Way
+from sidecar.access.facts import Caller, DescribedStudy, Effect, Part, PatientIdentifier
+from sidecar.access.permits import Interaction, PatientPermit
 from sidecar.authorization.external_policy import ExternalPolicy
 from sidecar.authorization.scope_constraints import Constraints
 from sidecar.authorization.visible_studies import PatientViews
@@ -43,6 +43,7 @@ from sidecar.patients.ehr_lookup import EhrMapping
 from sidecar.web.query_pages import QueryKey, QueryPages, Source
 from tests.common.peer import Clock, Peer, Reply, peer, session
 from tests.pacs.fake import FakePacs, row
+from tests.permits import make_rule, make_way, patient_permit
 from tests.tokens.signing import EC_KEY
 from tests.upstreams import SITE, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.waiting import wait_until_async
@@ -199,8 +200,8 @@ def described(world: World) -> Ask:
     """What rules look at."""
     lists = studies(world)
     views = PatientViews(lists, SITE, Constraints(SITE), invalidation=world.kept, clock=Clock())
-    ways = (Way(rules=(Rule("no SR", Effect.EXCLUDE, series={"Modality": ("SR",)}),)),)
-    return lambda: _described(views, PatientPermit("p1", Interaction.SEARCH, ways))
+    ways = (make_way(rules=(make_rule("no SR", Effect.EXCLUDE, series={"Modality": ("SR",)}),)),)
+    return lambda: _described(views, patient_permit("p1", Interaction.SEARCH, ways))
 
 
 def query_rows(world: World) -> Ask:
@@ -274,7 +275,7 @@ def verdict(world: World) -> Ask:
     asked = ExternalPolicy(
         world.session, url, timeout_seconds=60, cache_seconds=60, invalidation=world.kept, clock=Clock()
     )
-    permit = PatientPermit("p1", Interaction.READ, caller=Caller())
+    permit = patient_permit("p1", Interaction.READ, caller=Caller())
     return lambda: asked.verdict(permit, "patient", "1.2", DescribedStudy({}))
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from sidecar.access.facts import Part, PatientIdentifier
-from sidecar.access.permits import StudyPermit
 from sidecar.bootstrap.build import Sidecar, build
 from sidecar.common.errors import GatewayTimeout, Problem, Unavailable
 from sidecar.dicomweb.paths import Kind, Query, Retrieval
 from sidecar.settings.document import Settings
+from tests.permits import study_permit
 from tests.waiting import WAIT_SECONDS
 
 SECONDS = 0.3
@@ -29,7 +29,7 @@ SILENT_AFTER: dict[str, bytes | None] = {
 
 async def retrieval(sidecar: Sidecar) -> None:
     part = Part("1.2")
-    permit = StudyPermit("p1", part, known_as=SOMEBODY)
+    permit = study_permit("p1", part, known_as=SOMEBODY)
     async with sidecar.retrievals.open(permit, Retrieval(Kind.STUDY, part), accept="*/*") as upstream:
         async with asyncio.timeout(upstream.idle_seconds):  # As web.stream does.
             while await upstream.read():

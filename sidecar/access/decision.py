@@ -1,22 +1,20 @@
-"""The whole decision. Read this file and you have read who may see what.
+"""The whole decision, in the order in which a request meets it. All four functions are pure: same facts, same answer.
 
-It is made in two steps, because the second needs facts that only a permitted caller is worth an upstream call for:
+1. ``decide_patient``: may this token reach this patient's imaging, and in which ways? (SIA-10..16, 22)
+2. ``decide_capability``: does the capability URL that was used cover the request? (SIA-50..52)
+3. ``decide_study``: is this study, with the series and instance asked for in it, that patient's, and may it be seen?
+   (SIA-42, 45) Where an answer does not say itself whose it is, instances are opened first, and it is asked again.
+   ``decide_visible`` is its half that needs no question about the study to the archive.
+4. ``decide_instance``: is this instance, on its way to the client, what was permitted? (SIA-42, 43)
 
-1. ``decide_patient``: does this token reach this patient's imaging at all, and in which ways? (SIA-10..16, 22)
-2. ``decide_study``: is this study, with the series and instance asked for in it, that patient's (SIA-42, 45), and does
-   one of those ways lead to it? A search asks the same of each study (``may_see``). Where the answer carries no
-   patient inside, ``decide_header`` comes between: an instance may be opened to read whose it is, and nothing else.
-
-All are pure: same facts, same answer. ``HeaderPermit`` and ``StudyPermit`` are made here and nowhere else, and the
-rooms that fetch and stream take them as arguments: nothing can be fetched that was not permitted. ``PatientPermit`` is
-made here, and by the probe of the external policy, which asks about nobody and fetches nothing.
+Permits are made here and nowhere else (``tests/access/test_permits.py``). Who fetches takes one as an argument.
 """
 
 import hmac
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from sidecar.access.facts import (
+    Answer,
     Caller,
     Client,
     DescribedStudy,
@@ -31,6 +29,7 @@ from sidecar.access.facts import (
     is_shared,
 )
 from sidecar.access.permits import (
+    ALL_SERIES,
     Capability,
     Deny,
     HeaderPermit,
@@ -39,10 +38,11 @@ from sidecar.access.permits import (
     PatientPermit,
     StudyPermit,
     Way,
+    includes,
 )
 from sidecar.access.reasons import Reason
 from sidecar.access.scopes import Context, Grant
-from sidecar.access.visibility import Shown, may_see
+from sidecar.access.visibility import WHOLE_STUDY, Hidden, Visible, visibility
 
 
 def decide_patient(
@@ -52,10 +52,10 @@ def decide_patient(
     *,
     policy: Policy,
     now: float,
-    client: Client | None = None,
-    understood: frozenset[str] = frozenset(),
+    client: Client | None,
+    understood: frozenset[str],
 ) -> PatientPermit | Deny:
-    """Step 1. ``patient`` is the FHIR id in the request, ``None`` for the token's own; ``now`` in seconds.
+    """Permit ``interaction`` on the imaging of ``patient`` (FHIR id, ``None``: the token's own); ``now`` in seconds.
 
     ``client``: what the token's client was given for Backend Services, ``None``: nothing; ``understood``: those
     constraints of the token's scopes that can be evaluated.
@@ -84,9 +84,7 @@ def _launch_ways(
 ) -> tuple[list[Way], Reason]:
     """SMART App Launch: patient/ scopes, and user/ ones where the site wants them, for the launch's patient alone."""
     contexts = {Context.PATIENT, Context.USER} if policy.user_level else {Context.PATIENT}
-    ways = [
-        Way(one.constraint, rules=policy.rules, context=one.context.value) for one in grants if one.context in contexts
-    ]
+    ways = [Way(one.constraint, {}, policy.rules, one.context.value) for one in grants if one.context in contexts]
     if not any(one.context in contexts for one in covering):
         return [], Reason.INSUFFICIENT_SCOPE if policy.app_launch else Reason.APP_LAUNCH_OFF
     if not policy.app_launch:
@@ -124,61 +122,45 @@ def _backend_ways(
     return ways, None
 
 
+def _covers(grant: Grant, interaction: Interaction) -> bool:
+    return grant.search if interaction is Interaction.SEARCH else grant.read
+
+
+def decide_capability(
+    capability: Capability, study: str | None, operation: Operation, *, shown: bytes, now: float
+) -> Deny | None:
+    """Return why a capability does not cover a request, ``None`` when it does.
+
+    ``study``: what the request names, ``None``: any; ``shown``: hash of the valid token that came with it.
+    """
+    if not now < capability.expires_at:
+        return Deny(Reason.EXPIRED_CAPABILITY)
+    if not hmac.compare_digest(shown, capability.token_hash):
+        return Deny(Reason.OTHER_TOKEN)
+    if study not in (None, capability.study):
+        return Deny(Reason.ABSENT)
+    if operation not in capability.operations:
+        return Deny(Reason.NOT_IN_CAPABILITY)
+    return None
+
+
 def decide_study(
     permit: PatientPermit,
     part: Part,
     known_as: Iterable[PatientIdentifier],
     facts: StudyFacts,
-    *,
-    now: float = 0,
-    whole: bool = True,
-    drawn: bool = False,
-    names_patient: bool = True,
-) -> StudyPermit | Deny:
-    """Step 2. ``known_as``: every identifier by which the PACS may know the permitted patient.
-
-    ``whole``: all that is in the part is fetched, so that nothing in it may be excluded (SIA-43); else it is listed,
-    and what is excluded will be left out. ``names_patient`` off: the answer does not say whose it is, so instances
-    must have been looked at. A study that is not shown is refused before anything else is looked at: what is hidden
-    and what is not there are the same.
-    """
-    known_as = frozenset(known_as)
-    seen = _decide_by_rows(permit, part, known_as, facts, now=now, whole=whole, drawn=drawn)
-    if isinstance(seen, Deny):
-        return seen
-    if not names_patient and not all_may_be_one_of(facts.inside or (), known_as):
-        return Deny(Reason.FOREIGN)
-    return StudyPermit(permit.patient, part, seen.series, known_as)
-
-
-def decide_header(
-    permit: PatientPermit,
-    part: Part,
-    known_as: Iterable[PatientIdentifier],
-    facts: StudyFacts,
-    *,
-    now: float = 0,
-    whole: bool = True,
-    drawn: bool = False,
-) -> HeaderPermit | Deny:
-    """Permit opening instances to read their patient, when the rows permit the part."""
-    known_as = frozenset(known_as)
-    seen = _decide_by_rows(permit, part, known_as, facts, now=now, whole=whole, drawn=drawn)
-    return seen if isinstance(seen, Deny) else HeaderPermit(permit.patient, part, known_as)
-
-
-def _decide_by_rows(
-    permit: PatientPermit,
-    part: Part,
-    known_as: frozenset[PatientIdentifier],
-    facts: StudyFacts,
+    answer: Answer,
     *,
     now: float,
-    whole: bool,
-    drawn: bool,
-) -> Shown | Deny:
-    """The part of step 2 that rests on the archive's rows."""
-    seen = decide_shown(permit, part, facts.described, now=now, whole=whole, drawn=drawn)
+) -> StudyPermit | HeaderPermit | Deny:
+    """Permit ``part``. ``known_as``: every identifier by which the archive may know the permitted patient.
+
+    Where the ``answer`` does not say whose it is, a ``HeaderPermit`` permits to open instances; with what they name in
+    ``facts.inside`` it is decided. A study that is not shown is refused before anything else is looked at: what is
+    hidden and what is not there are the same. ``now`` in seconds since 1970.
+    """
+    known_as = frozenset(known_as)
+    seen = decide_visible(permit, part, facts.described, answer, now=now, shared=False)
     if isinstance(seen, Deny):
         return seen
     if not facts.owners:
@@ -189,85 +171,53 @@ def _decide_by_rows(
         return Deny(Reason.SHARED_UID if is_shared(facts.owners, known_as) else Reason.FOREIGN)
     if not facts.part_found:
         return Deny(Reason.NOT_IN_STUDY)
-    return seen
+    if answer in (Answer.UNNAMED, Answer.DRAWN):
+        if facts.inside is None:
+            return HeaderPermit(permit.patient, part, known_as)
+        if not all_may_be_one_of(facts.inside, known_as):
+            return Deny(Reason.FOREIGN)
+    return StudyPermit(permit.patient, part, seen.series, known_as)
 
 
-def decide_shown(
+def decide_visible(
     permit: PatientPermit,
     part: Part,
     described: Iterable[DescribedStudy],
+    answer: Answer,
     *,
     now: float,
-    whole: bool,
-    drawn: bool = False,
-    shared: bool = False,
-) -> Shown | Deny:
-    """The half of step 2 for which the archive need not be asked by UID; ``described`` as in ``StudyFacts``.
+    shared: bool,
+) -> Visible | Deny:
+    """Return what may be seen of ``part``; ``described`` as in ``StudyFacts``, ``now`` in seconds since 1970.
 
-    ``drawn``: what is fetched says nothing of its series, so that one which came since would not be noticed.
-    ``shared``: the study's UID is somebody else's, too, as far as the patient's list says.
+    Where everything is fetched, nothing may be excluded (SIA-43). ``shared``: the patient's list says that the UID is
+    somebody else's, too.
     """
     if not permit.is_limited:
-        return Shown()
-    seen = may_see(permit, described, now)
+        return WHOLE_STUDY
+    seen = visibility(permit, described, now)
     if shared:
         return Deny(Reason.SHARED_UID)
-    if seen is None or (seen.series is not None and part.series is not None and part.series not in seen.series):
+    if isinstance(seen, Hidden) or (part.series is not None and not includes(seen.series, part.series)):
         return Deny(Reason.NOT_SHOWN)
-    unnoticed = drawn and seen.series is not None
-    if whole and part.series is None and (unnoticed or not seen.is_complete):
-        return Deny(Reason.PARTLY_EXCLUDED, seen.series or frozenset())
+    # Nor may anything that is drawn: a series that came since would not be noticed.
+    unnoticed = answer is Answer.DRAWN and seen.series is not ALL_SERIES
+    if answer is not Answer.LISTED and part.series is None and (unnoticed or not seen.is_complete):
+        return Deny(Reason.PARTLY_EXCLUDED, frozenset() if seen.series is ALL_SERIES else seen.series)
     return seen
 
 
-def _covers(grant: Grant, interaction: Interaction) -> bool:
-    return grant.search if interaction is Interaction.SEARCH else grant.read
+def decide_instance(permit: StudyPermit, header: InstanceHeader) -> Deny | None:
+    """Return why an instance that says this of itself must not pass, ``None`` when it may.
 
-
-def decide_capability(
-    capability: Capability, study: str | None, operation: Operation, *, shown: bytes, now: float
-) -> Reason | None:
-    """Return why a capability does not cover a request, ``None`` when it does (SIA-50..52).
-
-    ``study``: what the request names, ``None``: any; ``shown``: hash of the valid token that came with it.
+    ``FOREIGN``: it is not the permitted patient's, or not of the part. ``NOT_SHOWN``: it is, but of a series that is
+    excluded, or came since it was decided; nobody else's image was about to leave.
     """
-    if not now < capability.expires_at:
-        return Reason.EXPIRED_CAPABILITY
-    if not hmac.compare_digest(shown, capability.token_hash):
-        return Reason.OTHER_TOKEN
-    if study not in (None, capability.study):
-        return Reason.ABSENT
-    if operation not in capability.operations:
-        return Reason.NOT_IN_CAPABILITY
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class Permitted:
-    """Whose and what an answer may hold: the permitted ``part``, of the patient ``known_as`` these identifiers.
-
-    ``series``: of it these alone, ``None``: any.
-    """
-
-    part: Part
-    known_as: tuple[PatientIdentifier, ...]
-    series: frozenset[str] | None = None
-
-    @staticmethod
-    def by(permit: StudyPermit) -> "Permitted":
-        """What a permit covers."""
-        return Permitted(permit.part, tuple(permit.known_as), permit.series)
-
-    def covers(self, header: InstanceHeader) -> bool:
-        """Whether an instance that says this of itself is permitted."""
-        part = self.part
-        return (
-            any(header.patient.may_be(known) for known in self.known_as)
-            and header.study == part.study
-            and part.series in (None, header.series)
-            and part.instance in (None, header.instance)
-        )
-
-    def shows(self, header: InstanceHeader) -> bool:
-        """Whether no rule leaves its series out (SIA-43)."""
-        return self.series is None or header.series in self.series
+    part = permit.part
+    is_theirs = any(header.patient.may_be(known) for known in permit.known_as)
+    is_of_part = (
+        header.study == part.study and part.series in (None, header.series) and part.instance in (None, header.instance)
+    )
+    if not (is_theirs and is_of_part):
+        return Deny(Reason.FOREIGN)
+    return None if includes(permit.series, header.series) else Deny(Reason.NOT_SHOWN)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum, StrEnum
 
 from sidecar.access.scopes import Grant
 
@@ -89,10 +89,10 @@ class Rule:
 
     name: str
     effect: Effect
-    study: Conditions = field(default_factory=dict)
-    series: Conditions = field(default_factory=dict)
-    hours: float = 0
-    unknown_applies: bool = True
+    study: Conditions
+    series: Conditions
+    hours: float
+    unknown_applies: bool
 
 
 Attributes = Mapping[str, tuple[str, ...]]
@@ -135,20 +135,20 @@ class DescribedStudy:
 class Policy:
     """What the site has switched on (``access`` in the settings)."""
 
-    app_launch: bool = True
-    user_level: bool = False
-    backend_services: bool = False
-    rules: tuple[Rule, ...] = ()
-    external: bool = False
+    app_launch: bool
+    user_level: bool
+    backend_services: bool
+    rules: tuple[Rule, ...]
+    external: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
     """What a backend client was given: ``patients`` (FHIR ids), and of their studies those where ``studies`` hold."""
 
-    patients: frozenset[str] = frozenset()
-    studies: Conditions = field(default_factory=dict)
-    rules: bool = True
+    patients: frozenset[str]
+    studies: Conditions
+    rules: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +193,19 @@ class Part:
     instance: str | None = None
 
 
+class Answer(Enum):
+    """How much an answer holds of the part that is asked for, and what of it can be checked on its way."""
+
+    LISTED = "listed"
+    """Rows: each is checked, and what is excluded is left out."""
+    NAMED = "named"
+    """Everything, in instances or rows that say whose they are: each is checked as it goes by."""
+    UNNAMED = "unnamed"
+    """Everything, and nothing in it says whose it is (frames, bulk data): instances are looked at before."""
+    DRAWN = "drawn"
+    """The same of a whole study (rendered, thumbnail): nor does anything say of which series it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class StudyFacts:
     """What the PACS says of a study UID.
@@ -200,14 +213,13 @@ class StudyFacts:
     ``owners``: the patients of every study that the PACS has under this UID; ``part_found``: whether the series and
     the instance asked for are in it (not looked for, hence false, in a study that is not the patient's);
     ``described``: each study under this UID that is the patient's, for a permit that ``is_limited``; ``inside``: the
-    patients that instances of the part name in themselves, one instance of each series, ``None``: not looked at,
-    because each instance of the answer is looked at as it goes by.
+    patients that instances of the part name in themselves, one instance of each series, ``None``: not looked at yet.
     """
 
     owners: frozenset[PatientIdentifier]
     part_found: bool
-    described: tuple[DescribedStudy, ...] = ()
-    inside: frozenset[PatientIdentifier] | None = None
+    described: tuple[DescribedStudy, ...]
+    inside: frozenset[PatientIdentifier] | None
 
 
 @dataclass(frozen=True, slots=True)

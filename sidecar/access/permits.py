@@ -1,8 +1,9 @@
-"""What a decision says: permits, and refusals with their reason."""
+"""Permits and refusals: what ``access.decision`` returns. Nothing here has a default that permits more."""
 
 import hashlib
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Final, TypeAlias
 
 from sidecar.access.facts import (
     Caller,
@@ -12,7 +13,23 @@ from sidecar.access.facts import (
     Rule,
 )
 from sidecar.access.reasons import Reason
-from sidecar.access.scopes import Context
+
+
+class AllSeries(Enum):
+    """The type of ``ALL_SERIES``."""
+
+    ALL_SERIES = "all series"
+
+
+ALL_SERIES: Final = AllSeries.ALL_SERIES
+"""All series of a study, also those that come later: nothing tells one from another."""
+SeriesSet: TypeAlias = frozenset[str] | AllSeries
+"""Series of a study by their SeriesInstanceUIDs, or all of them."""
+
+
+def includes(series: SeriesSet, uid: str) -> bool:
+    """Return whether the series with this UID is in the set."""
+    return series is ALL_SERIES or uid in series
 
 
 class Interaction(StrEnum):
@@ -39,10 +56,10 @@ class Way:
     leads to alone is not permitted (SIA-15).
     """
 
-    constraint: str | None = None
-    studies: Conditions = field(default_factory=dict)
-    rules: tuple[Rule, ...] = ()
-    context: str = Context.PATIENT.value
+    constraint: str | None
+    studies: Conditions
+    rules: tuple[Rule, ...]
+    context: str
 
     @property
     def leads_everywhere(self) -> bool:
@@ -59,8 +76,8 @@ class PatientPermit:
 
     patient: str
     interaction: Interaction
-    ways: tuple[Way, ...] = (Way(),)
-    caller: Caller | None = None
+    ways: tuple[Way, ...]
+    caller: Caller | None
 
     @property
     def is_limited(self) -> bool:
@@ -82,7 +99,7 @@ class HeaderPermit:
 
     patient: str
     part: Part
-    known_as: frozenset[PatientIdentifier] = frozenset()
+    known_as: frozenset[PatientIdentifier]
 
     def covers(self, part: Part) -> bool:
         """Whether ``part`` is in the permitted one."""
@@ -96,14 +113,14 @@ class HeaderPermit:
 class StudyPermit:
     """``part`` of the archive is the permitted patient's and may be fetched.
 
-    ``series``: of it these series, ``None``: they were not decided one by one. ``known_as``: the identifiers of the
-    patient on which it was decided; none permit nothing.
+    ``series``: of it these series. ``known_as``: the identifiers of the patient on which it was decided; none permit
+    nothing.
     """
 
     patient: str
     part: Part
-    series: frozenset[str] | None = None
-    known_as: frozenset[PatientIdentifier] = frozenset()
+    series: SeriesSet
+    known_as: frozenset[PatientIdentifier]
 
 
 class Operation(StrEnum):

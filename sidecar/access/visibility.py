@@ -4,23 +4,32 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sidecar.access.facts import Attributes, Conditions, DescribedSeries, DescribedStudy, Effect, Rule
-from sidecar.access.permits import PatientPermit
+from sidecar.access.permits import ALL_SERIES, PatientPermit, SeriesSet
 from sidecar.access.wildcards import LONGEST_VALUE, matches, without_case
 
 HOUR_SECONDS = 3_600
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """What rules leave of a study.
+class Visible:
+    """What may be seen of a study.
 
-    ``series``: those that are shown (SeriesInstanceUIDs), ``None`` when no rule is about series; ``is_complete``: none
-    is left out; ``since``: when the last hold on it ended, in seconds since 1970.
+    ``series``: those that may; ``is_complete``: none is left out; ``since``: when the last hold on it ended, in seconds
+    since 1970, ``None``: there was none.
     """
 
-    series: frozenset[str] | None = None
-    is_complete: bool = True
-    since: float | None = None
+    series: SeriesSet
+    is_complete: bool
+    since: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """Nothing of a study may be seen."""
+
+
+HIDDEN = Hidden()
+WHOLE_STUDY = Visible(ALL_SERIES, is_complete=True, since=None)
 
 
 def holds(conditions: Conditions, attributes: Attributes) -> bool | None:
@@ -42,21 +51,21 @@ def holds(conditions: Conditions, attributes: Attributes) -> bool | None:
     return None if unknown else True
 
 
-def shown(rules: Iterable[Rule], study: DescribedStudy, now: float) -> Shown | None:
-    """Return what ``rules`` leave of ``study`` at ``now`` (seconds since 1970); ``None``: nothing."""
+def visible_by_rules(rules: Iterable[Rule], study: DescribedStudy, now: float) -> Visible | Hidden:
+    """Return what ``rules`` leave of ``study`` at ``now`` (seconds since 1970)."""
     ordered = tuple(rules)
     since: list[float] = []
     if _decide([rule for rule in ordered if not rule.series], study, None, now, since) is not Effect.SHOW:
-        return None
+        return HIDDEN
     of_series = [rule for rule in ordered if rule.series]
     if not of_series:
-        return Shown(since=max(since, default=None))
+        return Visible(ALL_SERIES, is_complete=True, since=max(since, default=None))
     kept = [one for one in study.series if _decide(of_series, study, one, now, since) is Effect.SHOW]
     if study.series and not kept:
-        return None  # A study of which nothing is left is not shown as an empty one.
+        return HIDDEN  # A study of which nothing is left is not shown as an empty one.
     # A UID that stands twice is shown only if both may be. Without any series nobody knows what there is.
     left = frozenset(one.uid for one in kept) - {one.uid for one in study.series if one not in kept}
-    return Shown(left, 0 < len(kept) == len(study.series), max(since, default=None))
+    return Visible(left, 0 < len(kept) == len(study.series), max(since, default=None))
 
 
 def _decide(
@@ -108,52 +117,52 @@ def _is_in_range(pattern: str, date: str) -> bool:
 _STAND_IN = DescribedStudy({}, (DescribedSeries("", {}),))
 
 
-def may_see(permit: PatientPermit, described: Iterable[DescribedStudy], now: float) -> Shown | None:
-    """Return what the caller may see of a study, ``None``: nothing. ``described``: each study under one UID.
+def visibility(permit: PatientPermit, described: Iterable[DescribedStudy], now: float) -> Visible | Hidden:
+    """Return what the caller may see of the studies under one UID; ``now`` in seconds since 1970.
 
-    Each must be seen, and of the series those that are seen in each.
+    Each must be visible, and of the series those that are so in each.
     """
     studies = tuple(described)
     # A study that is not there takes as long as one that is hidden (SIA-45).
-    found = [_seen_by_any_way(permit, one, now) for one in studies or (_STAND_IN,)]
-    seen = [one for one in found if one is not None]
-    if not studies or not seen or len(seen) < len(found):
-        return None
-    decided = [one.series for one in seen if one.series is not None]
-    return Shown(
-        series=frozenset.intersection(*decided) if decided else None,
+    found = [_by_any_way(permit, one, now) for one in studies or (_STAND_IN,)]
+    seen = [one for one in found if isinstance(one, Visible)]
+    if not studies or len(seen) < len(found):
+        return HIDDEN
+    decided = [one.series for one in seen if one.series is not ALL_SERIES]
+    return Visible(
+        series=frozenset.intersection(*decided) if decided else ALL_SERIES,
         is_complete=all(one.is_complete for one in seen),
         since=max((one.since for one in seen if one.since is not None), default=None),
     )
 
 
-def _seen_by_any_way(permit: PatientPermit, study: DescribedStudy, now: float) -> Shown | None:
-    """By the way that shows most of it; two ways are not added up."""
-    best: Shown | None = None
+def _by_any_way(permit: PatientPermit, study: DescribedStudy, now: float) -> Visible | Hidden:
+    """Return what the way shows that shows most of it; two ways are not added up."""
+    best: Visible | Hidden = HIDDEN
     for way in permit.ways:
         if way.constraint is not None and way.constraint not in study.satisfies:
             continue
         if holds(way.studies, study.attributes) is not True:
             continue
-        found = shown(way.rules, study, now)
-        if found is not None and permit.caller is not None:
+        found = visible_by_rules(way.rules, study, now)
+        if permit.caller is not None:
             found = _with_verdict(found, study, way.context)
-        if found is not None and (best is None or _shows_more(found, best)):
+        if isinstance(found, Visible) and (isinstance(best, Hidden) or _rank(found) > _rank(best)):
             best = found
     return best
 
 
-def _with_verdict(found: Shown, study: DescribedStudy, context: str) -> Shown | None:
-    """The external policy only takes away; without its word nothing is left (SIA-16)."""
+def _with_verdict(found: Visible | Hidden, study: DescribedStudy, context: str) -> Visible | Hidden:
+    """Return what the external policy leaves; it only takes away, and without its word nothing is left (SIA-16)."""
     verdict = study.verdicts.get(context)
-    if verdict is None or not verdict.allow:
-        return None
+    if isinstance(found, Hidden) or verdict is None or not verdict.allow:
+        return HIDDEN
     known = frozenset(one.uid for one in study.series)
-    left = (known if found.series is None else found.series & known) - verdict.exclude_series
+    left = (known if found.series is ALL_SERIES else found.series & known) - verdict.exclude_series
     if known and not left:
-        return None
-    return Shown(left, left == known, found.since)
+        return HIDDEN
+    return Visible(left, left == known, found.since)
 
 
-def _shows_more(one: Shown, other: Shown) -> bool:
-    return (one.is_complete, len(one.series or ())) > (other.is_complete, len(other.series or ()))
+def _rank(one: Visible) -> tuple[bool, int]:
+    return one.is_complete, 0 if one.series is ALL_SERIES else len(one.series)

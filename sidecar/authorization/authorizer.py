@@ -13,8 +13,17 @@ from typing import TypeVar
 
 from aiohttp import hdrs, web
 
-from sidecar.access.decision import decide_capability, decide_header, decide_patient, decide_shown, decide_study
-from sidecar.access.facts import DescribedStudy, Part, PatientIdentifier, Policy, StudyFacts, Token, all_are_one_of
+from sidecar.access.decision import decide_capability, decide_patient, decide_study, decide_visible
+from sidecar.access.facts import (
+    Answer,
+    DescribedStudy,
+    Part,
+    PatientIdentifier,
+    Policy,
+    StudyFacts,
+    Token,
+    all_are_one_of,
+)
 from sidecar.access.permits import (
     Capability,
     Deny,
@@ -27,6 +36,7 @@ from sidecar.access.permits import (
 )
 from sidecar.access.reasons import Reason
 from sidecar.access.scopes import Context
+from sidecar.access.visibility import Visible
 from sidecar.audit.record import current_record
 from sidecar.audit.trail import AuditTrail
 from sidecar.authorization.capability_urls import Capabilities, Issued
@@ -129,7 +139,7 @@ class Guard:
         record.patient = opened.patient
         refused = decide_capability(opened, study, operation, shown=token_hash(record.bearer or ""), now=self._clock())
         if refused is not None:
-            raise self._denied(Deny(refused))
+            raise self._denied(refused)
         return token, await self.permit(token, Interaction.RETRIEVE, opened.patient), opened
 
     async def issue(self, token: Token, permit: PatientPermit, studies: Iterable[str]) -> dict[str, Issued]:
@@ -144,7 +154,7 @@ class Guard:
         issued = {
             uid: self.capabilities.issue(record.bearer, token.expires_at, permit.patient, uid)
             for uid in studies
-            if view.of(uid) is not None
+            if isinstance(view.of(uid), Visible)
         }
         self._metrics.capability_urls_issued.inc(len(issued))
         return issued
@@ -207,18 +217,14 @@ class Guard:
         self,
         permit: PatientPermit,
         part: Part,
+        answer: Answer,
         *,
-        whole: bool = True,
-        drawn: bool = False,
-        names_patient: bool = True,
         fresh: bool = False,
     ) -> StudyPermit:
         """Permit ``part`` of the archive, or raise ``Denied``. All refusals look the same (SIA-45).
 
-        ``whole``: all that is in it is fetched; else it is listed. ``drawn``: of a study as a whole, so that
-        nothing in the answer says whose it is: then by what the archive says now. ``names_patient`` off: nothing in
-        the answer can be checked as it goes by, so an instance of each series is looked at first. ``fresh``: not by
-        the identifiers that are kept.
+        A study that is drawn as a whole is decided by what the archive says now. ``fresh``: not by the identifiers
+        that are kept.
         """
         current_record().part = part
         known_as = await self.known_as(permit, fresh=fresh)
@@ -227,30 +233,34 @@ class Guard:
             with measure("description"):
                 described, shared = await self._views.described(permit, part.study, known_as)
             now = self._clock()
-            self._unless_denied(decide_shown(permit, part, described, now=now, whole=whole, drawn=drawn, shared=shared))
+            self._unless_denied(decide_visible(permit, part, described, answer, now=now, shared=shared))
         with measure("ownership"):
-            max_age = 0 if drawn else math.inf if names_patient else UNNAMED_SECONDS
+            # What says itself whose it is may rest on owners that are as old as they are kept.
+            max_age = {Answer.UNNAMED: UNNAMED_SECONDS, Answer.DRAWN: 0}.get(answer, math.inf)
             found = await self.facts(permit, part, known_as, max_age_seconds=max_age)
-        facts = StudyFacts(found.owners, found.part_found, described)
-        if not names_patient:
-            header = decide_header(permit, part, known_as, facts, now=self._clock(), whole=whole, drawn=drawn)
-            if isinstance(header, HeaderPermit):
-                with measure("ownership"):
-                    async with self.query_place(permit):
-                        inside = await self._instances.of(header, known_as)
-                facts = replace(facts, inside=inside)
-        with span("decide study") as step:
-            decision = decide_study(
-                permit, part, known_as, facts, now=self._clock(), whole=whole, drawn=drawn, names_patient=names_patient
-            )
-            _tell(step, decision)
+        facts = replace(found, described=described)
+
+        def decide() -> StudyPermit | HeaderPermit | Deny:
+            with span("decide study") as step:
+                decision = decide_study(permit, part, known_as, facts, answer, now=self._clock())
+                _tell(step, decision)
+            return decision
+
+        decision = decide()
+        if isinstance(decision, HeaderPermit):
+            with measure("ownership"):
+                async with self.query_place(permit):
+                    inside = await self._instances.of(decision, known_as)
+            facts = replace(facts, inside=inside)
+            decision = decide()
         if isinstance(decision, Deny) and decision.reason is Reason.SHARED_UID:
             self._views.forget_listed(part.study, known_as)
         if isinstance(decision, Deny) and facts.inside is not None:
             await self._report_inside(permit, part, known_as)
-        study_permit = self._unless_denied(decision)
+        if not isinstance(decision, StudyPermit):
+            raise self._denied(decision if isinstance(decision, Deny) else Deny(Reason.FOREIGN))
         self._metrics.decisions.labels("permit", "study").inc()
-        return study_permit
+        return decision
 
     async def _report_inside(self, permit: PatientPermit, part: Part, known_as: frozenset[PatientIdentifier]) -> None:
         """Log that the rows said it is the patient's and an instance that it is not; an alarm unless corrected."""

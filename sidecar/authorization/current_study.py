@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sidecar.access.facts import Part
+from sidecar.access.facts import Answer, Part
 from sidecar.access.permits import PatientPermit
 from sidecar.authorization.authorizer import Guard
 from sidecar.common.errors import Problem, Unavailable
@@ -49,7 +49,7 @@ class CurrentStudy:
         found = await self.count()
         if found is None:
             self.guard.forget_study(self.part.study, self.known_as)
-            await self.guard.study(self.permit, self.part)
+            await self.guard.study(self.permit, self.part, Answer.NAMED)
             raise Unavailable(
                 "The study has just changed; try again.", reason="study_changed", retry_after=CHANGED_SECONDS
             )

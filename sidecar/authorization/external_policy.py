@@ -25,6 +25,8 @@ from sidecar.dicom.uid import is_uid
 
 log = logging.getLogger(__name__)
 
+NOBODY = Caller()
+
 LIMIT_BYTES = 1_048_576
 AT_ONCE = 32
 WAITING = 5_000
@@ -68,15 +70,19 @@ class ExternalPolicy:
 
         Raises ``Unavailable`` (503).
         """
-        body = orjson.dumps({"input": policy_input(permit, context, uid, study)}, option=orjson.OPT_SORT_KEYS)
+        caller = permit.caller or NOBODY
+        return await self._verdict(policy_input(caller, permit.interaction, permit.patient, context, uid, study))
+
+    async def _verdict(self, asked: Mapping[str, Any]) -> Verdict:
+        body = orjson.dumps({"input": asked}, option=orjson.OPT_SORT_KEYS)
         key = hashlib.blake2b(body, digest_size=32).digest()
         kept = self._kept.get(key)
         return kept if kept is not None else await self._flight.run(key, lambda: self._ask(key, body))
 
     async def probe(self) -> Verdict:
         """Ask about nobody and nothing. Raises ``Unavailable``."""
-        nobody = PatientPermit("check", Interaction.SEARCH, caller=Caller())
-        return await self.verdict(nobody, "patient", "2.25.0", DescribedStudy({}))
+        nothing = DescribedStudy({})
+        return await self._verdict(policy_input(NOBODY, Interaction.SEARCH, "check", "patient", "2.25.0", nothing))
 
     async def close(self) -> None:
         """End what is under way."""
@@ -115,12 +121,13 @@ class ExternalPolicy:
         ).because(failure.detail)  # fmt: skip
 
 
-def policy_input(permit: PatientPermit, context: str, uid: str, study: DescribedStudy) -> dict[str, Any]:
+def policy_input(
+    caller: Caller, interaction: Interaction, patient: str, context: str, uid: str, study: DescribedStudy
+) -> dict[str, Any]:
     """Return what the policy is told: who asks (as validated), for which patient, what, and the study."""
-    caller = permit.caller or Caller()
     return {
-        "interaction": permit.interaction.value,
-        "patient": permit.patient,
+        "interaction": interaction.value,
+        "patient": patient,
         "client_id": caller.client_id,
         "subject": caller.subject,
         "issuer": caller.issuer,

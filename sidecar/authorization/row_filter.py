@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 
+from sidecar.access.visibility import Hidden
 from sidecar.access.wildcards import LONGEST_PATTERN, LONGEST_VALUE, matches, without_case
 from sidecar.authorization.visible_studies import PatientView
 from sidecar.dicom.json_model import Row, changed, tag, tags, text, texts
@@ -42,11 +43,11 @@ def shown_rows(rows: Iterable[Row], query: Query, matching: Matching, view: Pati
     for row in rows:
         study = text(row, "StudyInstanceUID") or ""
         series = None if query.level == "studies" else text(row, "SeriesInstanceUID") or ""
-        shown = view.of(study)
-        if shown is None or not view.shows_row(study, series):
+        seen = view.of(study)
+        if isinstance(seen, Hidden) or not view.shows_row(study, series):
             yield None
             continue
-        if not shown.is_complete:
+        if not seen.is_complete:
             left = _without_hidden(row, query, names, is_wanted, view)
             if left is None:
                 yield None

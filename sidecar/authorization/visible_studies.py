@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from enum import Enum
+from typing import Final
 
 from cachetools import LRUCache
 
 from sidecar.access.facts import DescribedStudy, Rule, all_are_one_of, is_shared
-from sidecar.access.permits import PatientPermit
-from sidecar.access.visibility import Shown, may_see, shown
+from sidecar.access.permits import ALL_SERIES, PatientPermit, includes
+from sidecar.access.visibility import HIDDEN, WHOLE_STUDY, Hidden, Visible, visibility, visible_by_rules
 from sidecar.authorization.external_policy import ExternalPolicy
 from sidecar.authorization.scope_constraints import Constraints
 from sidecar.authorization.study_facts import described, series_uid, without_hidden
@@ -27,17 +29,26 @@ from sidecar.pacs.ownership import KnownAs
 from sidecar.pacs.studies import Oldest, Studies
 from sidecar.pacs.study_lists import Listing
 
-EVERYTHING = Shown()
 KEPT = 2_000
 """Patients' described lists, each as long as the list itself is remembered."""
+
+
+class AllStudies(Enum):
+    """The type of ``ALL_STUDIES``."""
+
+    ALL_STUDIES = "all studies"
+
+
+ALL_STUDIES: Final = AllStudies.ALL_STUDIES
+"""All studies of a patient: a permit leads everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class PatientView:
     """A patient's studies as one permit shows them.
 
-    ``rows`` and ``series`` are what is shown; ``listing`` is all that there is, for the catalog alone. ``shown``:
-    StudyInstanceUID -> what is left of it, ``None`` for a permit that leads everywhere.
+    ``rows`` and ``series`` are what is shown; ``listing`` is all that there is, for the catalog alone. ``visible``:
+    StudyInstanceUID -> what is left of it, ``ALL_STUDIES`` for a permit that leads everywhere.
     """
 
     studies: Studies
@@ -46,18 +57,18 @@ class PatientView:
     oldest: Oldest
     rows: Sequence[Row]
     series: Mapping[str, Sequence[Row]] | None
-    shown: Mapping[str, Shown] | None = None
+    visible: Mapping[str, Visible] | AllStudies
 
-    def of(self, study: str) -> Shown | None:
-        """What is left of a study of the list, ``None``: nothing."""
+    def of(self, study: str) -> Visible | Hidden:
+        """Return what may be seen of a study of the list."""
         if study in self.listing.shared:
-            return None
-        return EVERYTHING if self.shown is None else self.shown.get(study)
+            return HIDDEN
+        return WHOLE_STUDY if self.visible is ALL_STUDIES else self.visible.get(study, HIDDEN)
 
     def last_updated(self, seen: Mapping[str, datetime]) -> dict[str, datetime]:
         """When each study was last seen to change, for whom this is shown: the end of a hold is a change."""
         found = dict(seen)
-        for uid, one in (self.shown or {}).items():
+        for uid, one in self._limited().items():
             if one.since is not None and uid in found:
                 found[uid] = max(found[uid], datetime.fromtimestamp(one.since, UTC))
         return found
@@ -65,8 +76,8 @@ class PatientView:
     async def series_of(self, studies: Iterable[str]) -> dict[str, list[Row]]:
         """Return the series rows that are shown, by StudyInstanceUID."""
         wanted = list(studies)
-        if (shown := self.series) is not None and self.shown is not None:
-            return dict(await in_slices((study, list(shown.get(study, ()))) for study in wanted))
+        if (series := self.series) is not None and self.visible is not ALL_STUDIES:
+            return dict(await in_slices((study, list(series.get(study, ()))) for study in wanted))
         return await self.studies.series_of(wanted, self.listing, self.known_as, self.oldest)
 
     async def instances(self, study: str, series: str) -> list[Row]:
@@ -77,20 +88,24 @@ class PatientView:
 
     async def holding(self, keyword: str, uid: str, studies: Iterable[str]) -> set[str]:
         """Return those of ``studies`` in which an instance is shown whose ``keyword`` is ``uid``."""
-        series = {study: shown.series for study, shown in (self.shown or {}).items() if shown.series is not None}
+        series = {study: one.series for study, one in self._limited().items() if one.series is not ALL_SERIES}
         return await self.studies.holding(keyword, uid, studies, self.known_as, self.oldest, only=series)
 
     def shows_row(self, study: str, series: str | None) -> bool:
         """Whether a row of this study, and series, is shown."""
-        shown = self.of(study)
-        return shown is not None and (series is None or shown.series is None or series in shown.series)
+        seen = self.of(study)
+        return isinstance(seen, Visible) and (series is None or includes(seen.series, series))
 
     def row(self, row: Row) -> Row:
         """A study's row, without what is hidden of it."""
-        shown = self.of(study_uid(row))
-        if shown is None or shown.is_complete:
+        seen = self.of(study_uid(row))
+        if isinstance(seen, Hidden) or seen.is_complete:
             return row
         return without_hidden(row, (self.series or {}).get(study_uid(row), ()))
+
+    def _limited(self) -> Mapping[str, Visible]:
+        """Return what is left of each study that the permit had to be asked about."""
+        return {} if self.visible is ALL_STUDIES else self.visible
 
 
 class PatientViews:
@@ -127,14 +142,14 @@ class PatientViews:
         listing = await self._studies.of_patient(known_as, fresh=fresh)
         oldest = Oldest(listing.asked)
         if not permit.is_limited:
-            return PatientView(self._studies, known_as, listing, oldest, listing.rows, listing.series)
+            return PatientView(self._studies, known_as, listing, oldest, listing.rows, listing.series, ALL_STUDIES)
         described_list = await self._list(listing, known_as, permit.constraints, oldest)
         now = self._clock()
         facts = described_list.facts
         if permit.caller is not None:
             facts = await self._judged_all(permit, facts)
-        decided = await in_slices((uid, may_see(permit, some, now)) for uid, some in facts.items())
-        seen = {uid: one for uid, one in decided if one is not None}
+        decided = await in_slices((uid, visibility(permit, some, now)) for uid, some in facts.items())
+        seen = {uid: one for uid, one in decided if isinstance(one, Visible)}
         left = dict(await in_slices((uid, _left(described_list.series.get(uid, ()), one)) for uid, one in seen.items()))
         view = PatientView(self._studies, known_as, listing, oldest, (), left, seen)
         return replace(
@@ -162,7 +177,7 @@ class PatientViews:
         With them: whether the UID is somebody else's, too; then there are none.
         """
         facts, shared = await self._describe_one(permit, study, known_as, fresh=False)
-        if may_see(permit, facts, self._clock()) is None:
+        if isinstance(visibility(permit, facts, self._clock()), Hidden):
             # It may have come, or changed, a moment ago. What is hidden and what is not there take the same time.
             facts, shared = await self._describe_one(permit, study, known_as, fresh=True)
         return facts, shared
@@ -207,8 +222,8 @@ class PatientViews:
     def _describe(self, row: Row, series: Sequence[Row], constraints: frozenset[str]) -> DescribedStudy:
         """A constraint holds only if it does so without what rules hide, too: else a scope could ask for that."""
         one = described(row, series, self._site, self._constraints, constraints)
-        left = shown(self._rules, one, self._clock()) if one.satisfies and self._rules else None
-        if left is None or left.is_complete:
+        left = visible_by_rules(self._rules, one, self._clock()) if one.satisfies and self._rules else HIDDEN
+        if isinstance(left, Hidden) or left.is_complete:
             return one
         kept = _left(series, left)
         return replace(
@@ -229,7 +244,7 @@ class PatientViews:
     ) -> tuple[DescribedStudy, ...]:
         """With the external policy's verdict, where it is permitted here; without a policy there is none."""
         external, assumed = self._external, replace(permit, caller=None)
-        if external is None or may_see(assumed, facts, self._clock()) is None:
+        if external is None or isinstance(visibility(assumed, facts, self._clock()), Hidden):
             return facts
         contexts = sorted({way.context for way in permit.ways})
         return tuple(
@@ -250,5 +265,5 @@ class _DescribedList:
     facts: Mapping[str, tuple[DescribedStudy, ...]]
 
 
-def _left(series: Sequence[Row], shown: Shown) -> list[Row]:
-    return [row for row in series if shown.series is None or series_uid(row) in shown.series]
+def _left(series: Sequence[Row], seen: Visible) -> list[Row]:
+    return [row for row in series if includes(seen.series, series_uid(row) or "")]

@@ -5,8 +5,10 @@
 
 from dataclasses import dataclass
 
-from sidecar.access.decision import Permitted
+from sidecar.access.decision import decide_instance
 from sidecar.access.facts import InstanceHeader
+from sidecar.access.permits import StudyPermit
+from sidecar.access.reasons import Reason
 from sidecar.dicomweb.accept import DRAWN, may_be_part, names_markup
 from sidecar.dicomweb.body_filter import Check, Scanner, SingleInstance, Untouched
 from sidecar.dicomweb.media_type import parse_media_type
@@ -55,7 +57,7 @@ class OurParts:
 def scanner_for(
     head: Head,
     resource: Retrieval,
-    permitted: Permitted,
+    permit: StudyPermit,
     *,
     root: str,
     verify: bool,
@@ -71,8 +73,8 @@ def scanner_for(
     """
     kind = resource.kind
     if kind is Kind.METADATA:
-        return Metadata(_check(permitted, "metadata"), root, row_bytes=row_bytes)
-    check = _check(permitted, "instance") if verify and kind in OBJECTS else None
+        return Metadata(_check(permit, "metadata"), root, row_bytes=row_bytes)
+    check = _check(permit, "instance") if verify and kind in OBJECTS else None
     if head.boundary is not None:
         if zipped:
             return ZipArchive(head.boundary, OurParts(kind, root), check)
@@ -81,12 +83,10 @@ def scanner_for(
     return Untouched() if check is None else SingleInstance(check)
 
 
-def _check(permitted: Permitted, what: str) -> Check:
+def _check(permit: StudyPermit, what: str) -> Check:
     def check(header: InstanceHeader) -> None:
-        if not permitted.covers(header):
-            raise Foreign(what)
-        if not permitted.shows(header):
-            # The patient's own, but excluded, or come since it was decided: nobody else's image was about to leave.
-            raise Excluded
+        refused = decide_instance(permit, header)
+        if refused is not None:
+            raise Excluded if refused.reason is Reason.NOT_SHOWN else Foreign(what)
 
     return check

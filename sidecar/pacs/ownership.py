@@ -102,7 +102,8 @@ class Ownership:
         if now and (kept := self._owners.get(asked)) and self._clock() - kept.asked >= max_age_seconds:
             self._owners.pop(asked, None)
         owners = await self.owners(part.study, known_as, fresh=now)
-        return StudyFacts(owners, part_found=all_are_one_of(owners, known_as) and await self.holds(part, known_as))
+        part_found = all_are_one_of(owners, known_as) and await self.holds(part, known_as)
+        return StudyFacts(owners, part_found, described=(), inside=None)
 
     async def owners(
         self, study: str, known_as: frozenset[PatientIdentifier], *, fresh: bool = False

@@ -10,8 +10,7 @@ from functools import partial
 
 from aiohttp import hdrs, web
 
-from sidecar.access.decision import Permitted
-from sidecar.access.facts import Part, Token, is_fhir_id
+from sidecar.access.facts import Answer, Part, Token, is_fhir_id
 from sidecar.access.permits import Interaction, Operation, PatientPermit, StudyPermit
 from sidecar.audit.record import current_record
 from sidecar.authorization.authorizer import Guard
@@ -150,12 +149,10 @@ class DicomWeb:
         parameters: Sequence[tuple[str, str]],
     ) -> web.StreamResponse:
         # Whoever may not have it does not take a place from others.
-        # What is drawn of a whole study carries no patient inside, and no row of a part was looked at: so ask again.
-        unnamed = resource.part.series is None and resource.kind not in (*OBJECTS, Kind.METADATA)
         clock, stamp = asyncio.get_running_loop().time, partial(self._invalidation.stamp, resource.part.study)
         began, before = clock(), stamp()
-        names_patient = self._names_patient(resource.kind)
-        study_permit = await self._guard.study(permit, resource.part, drawn=unnamed, names_patient=names_patient)
+        answer = self._answer(resource)
+        study_permit = await self._guard.study(permit, resource.part, answer)
         now = CurrentStudy(self._guard, self._pacs, permit, resource.part, study_permit.known_as)
 
         async def decide_again() -> None:
@@ -167,7 +164,7 @@ class DicomWeb:
                 return
             current = await self._guard.token(request)
             permit_now = await self._guard.permit(current, Interaction.RETRIEVE, permit.patient)
-            again = await self._guard.study(permit_now, resource.part, drawn=unnamed, names_patient=names_patient)
+            again = await self._guard.study(permit_now, resource.part, answer)
             if (permit_now, again) != (permit, study_permit):
                 raise Unavailable(
                     "The hospital's records changed meanwhile; repeat the request.", reason="changed_meanwhile",
@@ -186,11 +183,13 @@ class DicomWeb:
                     parameters=rendering, decide_again=decide_again, places=places,
                 )  # fmt: skip
 
-    def _names_patient(self, kind: Kind) -> bool:
-        """Whether an answer of this kind says whose it is, and can be believed."""
-        if kind is Kind.METADATA:  # Orthanc writes a text without what it could not read: the instance tells.
-            return not (self._verify and self._pacs.dialect.converts_text)
-        return kind in OBJECTS
+    def _answer(self, retrieval: Retrieval) -> Answer:
+        """Return what an answer to this holds, and whether it can be believed."""
+        if retrieval.kind in OBJECTS:
+            return Answer.NAMED
+        if retrieval.kind is Kind.METADATA:  # Orthanc writes a text without what it could not read: the instance tells.
+            return Answer.UNNAMED if self._verify and self._pacs.dialect.converts_text else Answer.NAMED
+        return Answer.UNNAMED if retrieval.part.series is not None else Answer.DRAWN
 
     async def _stream(
         self,
@@ -231,7 +230,7 @@ class DicomWeb:
                 upstream.status, upstream.headers, resource.kind, chunked=upstream.chunked, ranged="Range" in conditions
             )
             scanner = scanner_for(
-                head, resource, Permitted.by(permit), root=root, verify=self._verify,
+                head, resource, permit, root=root, verify=self._verify,
                 row_bytes=self._metadata_row_bytes, unwrap=unwrap, zipped=zipped,
             )  # fmt: skip
             sent = client_head(head, resource.kind, unwrap=unwrap, zipped=zipped)

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from sidecar.access.facts import Part, Token, is_fhir_id
+from sidecar.access.facts import Answer, Part, Token, is_fhir_id
 from sidecar.access.permits import Interaction, PatientPermit
 from sidecar.access.reasons import Reason
 from sidecar.audit.record import current_record
@@ -171,13 +171,13 @@ class ImagingFhir:
         await hold_place(request, self._limits.search(token))
         fresh = wants_fresh(request)
         if is_uid(wanted):
-            await self._guard.study(permit, Part(wanted), whole=False, fresh=fresh)
+            await self._guard.study(permit, Part(wanted), Answer.LISTED, fresh=fresh)
         view = await self._guard.view(permit, fresh=fresh)
         for row in view.rows:
             uid = study_uid(row)
             if study_id(uid) == wanted:
                 if uid != wanted:
-                    await self._guard.study(permit, Part(uid), whole=False, fresh=fresh)
+                    await self._guard.study(permit, Part(uid), Answer.LISTED, fresh=fresh)
                 seen = await self._catalog.look(permit.patient, view.listing.rows, view.listing.series)
                 resource = await self._resource(row, view, permit, instant(view.last_updated(seen)[uid]), {})
                 return answer(request, subset(resource, result), version=version, pretty=result.pretty)

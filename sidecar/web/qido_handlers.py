@@ -8,7 +8,7 @@ import orjson
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
-from sidecar.access.facts import Part, PatientIdentifier, Token
+from sidecar.access.facts import Answer, Part, PatientIdentifier, Token
 from sidecar.access.permits import PatientPermit
 from sidecar.audit.record import current_record
 from sidecar.authorization.authorizer import Guard
@@ -87,10 +87,10 @@ class QidoHandlers:
         matching = parse_matching(parameters, strict=is_strict(request))
         await hold_place(request, self._limits.search(token))
         if only is not None and query.study is None:
-            await self._guard.study(permit, Part(only), whole=False)
+            await self._guard.study(permit, Part(only), Answer.LISTED)
             matching = matching.of_study(only)
         if query.study is not None:
-            await self._guard.study(permit, Part(query.study, query.series), whole=False)
+            await self._guard.study(permit, Part(query.study, query.series), Answer.LISTED)
         view = await self._guard.view(permit) if permit.is_limited else None
         known_as = await self._guard.known_as(permit)
         checked = only is not None or query.study is not None
@@ -199,7 +199,7 @@ class QidoHandlers:
             part = Part(query.study, query.series)
             if await self._guard.is_corrected(search.permit, part, search.known_as):
                 log.warning("a study was corrected at the PACS while it was remembered", extra={"rows": rows})
-                await self._guard.study(search.permit, part, whole=False)
+                await self._guard.study(search.permit, part, Answer.LISTED)
                 return
         log.warning("the PACS returned rows that were not asked for; they are left out", extra={"rows": rows})
         self._metrics.observe_foreign(query.level + "_row", rows)

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from sidecar.access.decision import decide_header, decide_patient, decide_study
-from sidecar.access.facts import Part, PatientIdentifier, Policy, StudyFacts, Token
-from sidecar.access.permits import Deny, HeaderPermit, Interaction, Operation, PatientPermit, StudyPermit
+from sidecar.access.decision import decide_patient, decide_study
+from sidecar.access.facts import Answer, Part, PatientIdentifier, Policy, StudyFacts, Token
+from sidecar.access.permits import Deny, Interaction, Operation, PatientPermit
 from sidecar.access.reasons import STATUS, Reason
 from sidecar.access.scopes import Context, Grant, parse_scopes
 from sidecar.authorization.authorizer import Denied, Guard
@@ -24,16 +24,17 @@ from sidecar.tokens.cache import TokenCache
 from sidecar.tokens.rejection import TokenRejected
 from tests.access.test_ways import BACKEND_DENIALS, SHOWN_DENIALS
 from tests.authorization.test_capability_seal import CAPABILITY_DENIALS
+from tests.permits import header_permit, make_policy, patient_permit, study_facts, study_permit
 from tests.tokens.test_claims import REJECTIONS
 from tests.tokens.test_jwt_validation import REFUSED
 from tests.upstreams import NO_AUDIT, NO_VIEWS
 
 NOW = 1_000.0
-ON, OFF = Policy(), Policy(app_launch=False)
+ON, OFF = make_policy(), make_policy(app_launch=False)
 SEARCH, READ, RETRIEVE = Interaction.SEARCH, Interaction.READ, Interaction.RETRIEVE
 PART = Part("1.2.3", "1.2.3.4", "1.2.3.4.5")
 MINE, ALSO_MINE, HERS = PatientIdentifier("p1"), PatientIdentifier("4711", "MRN"), PatientIdentifier("p2")
-PERMIT = PatientPermit("p1", RETRIEVE)
+PERMIT = patient_permit("p1", RETRIEVE)
 
 
 def token(scopes: str = "patient/ImagingStudy.rs", *, patient: str | None = "p1", exp: float = NOW + 60) -> Token:
@@ -72,20 +73,20 @@ PATIENT_DENIALS: list[tuple[Token, Interaction, str | None, Policy, Reason]] = [
 ]
 
 STUDY_DENIALS: list[tuple[list[PatientIdentifier], StudyFacts, Reason]] = [
-    ([MINE], StudyFacts(frozenset(), part_found=True), Reason.ABSENT),
-    ([], StudyFacts(frozenset(), part_found=False), Reason.ABSENT),
-    ([MINE], StudyFacts(frozenset({HERS}), part_found=True), Reason.FOREIGN),
-    ([MINE], StudyFacts(frozenset({HERS}), part_found=False), Reason.FOREIGN),
-    ([MINE], StudyFacts(frozenset({MINE, HERS}), part_found=True), Reason.SHARED_UID),
-    ([MINE], StudyFacts(frozenset({MINE, HERS}), part_found=False), Reason.SHARED_UID),
-    ([MINE, ALSO_MINE], StudyFacts(frozenset({MINE, ALSO_MINE, HERS}), part_found=True), Reason.SHARED_UID),
-    ([MINE], StudyFacts(frozenset({MINE, PatientIdentifier("")}), part_found=True), Reason.SHARED_UID),
-    ([ALSO_MINE], StudyFacts(frozenset({ALSO_MINE, PatientIdentifier("4711", "X")}), True), Reason.SHARED_UID),
-    ([MINE, ALSO_MINE], StudyFacts(frozenset({HERS, PatientIdentifier("")}), part_found=True), Reason.FOREIGN),
-    ([], StudyFacts(frozenset({MINE}), part_found=True), Reason.FOREIGN),
-    ([ALSO_MINE], StudyFacts(frozenset({PatientIdentifier("4711", "X")}), part_found=True), Reason.FOREIGN),
-    ([PatientIdentifier("")], StudyFacts(frozenset({PatientIdentifier("")}), part_found=True), Reason.FOREIGN),
-    ([MINE], StudyFacts(frozenset({MINE}), part_found=False), Reason.NOT_IN_STUDY),
+    ([MINE], study_facts(frozenset(), part_found=True), Reason.ABSENT),
+    ([], study_facts(frozenset(), part_found=False), Reason.ABSENT),
+    ([MINE], study_facts(frozenset({HERS}), part_found=True), Reason.FOREIGN),
+    ([MINE], study_facts(frozenset({HERS}), part_found=False), Reason.FOREIGN),
+    ([MINE], study_facts(frozenset({MINE, HERS}), part_found=True), Reason.SHARED_UID),
+    ([MINE], study_facts(frozenset({MINE, HERS}), part_found=False), Reason.SHARED_UID),
+    ([MINE, ALSO_MINE], study_facts(frozenset({MINE, ALSO_MINE, HERS}), part_found=True), Reason.SHARED_UID),
+    ([MINE], study_facts(frozenset({MINE, PatientIdentifier("")}), part_found=True), Reason.SHARED_UID),
+    ([ALSO_MINE], study_facts(frozenset({ALSO_MINE, PatientIdentifier("4711", "X")}), True), Reason.SHARED_UID),
+    ([MINE, ALSO_MINE], study_facts(frozenset({HERS, PatientIdentifier("")}), part_found=True), Reason.FOREIGN),
+    ([], study_facts(frozenset({MINE}), part_found=True), Reason.FOREIGN),
+    ([ALSO_MINE], study_facts(frozenset({PatientIdentifier("4711", "X")}), part_found=True), Reason.FOREIGN),
+    ([PatientIdentifier("")], study_facts(frozenset({PatientIdentifier("")}), part_found=True), Reason.FOREIGN),
+    ([MINE], study_facts(frozenset({MINE}), part_found=False), Reason.NOT_IN_STUDY),
 ]
 
 
@@ -94,7 +95,9 @@ def test_a_token_that_does_not_reach_the_patient(
     facts: Token, interaction: Interaction, patient: str | None, policy: Policy, reason: Reason
 ) -> None:
     """SIA-10, 11, 12, 13, 14, 22: refused, and for this reason."""
-    assert decide_patient(facts, interaction, patient, policy=policy, now=NOW) == Deny(reason)
+    assert decide_patient(
+        facts, interaction, patient, policy=policy, now=NOW, client=None, understood=frozenset()
+    ) == Deny(reason)
 
 
 @pytest.mark.parametrize("interaction", Interaction)
@@ -104,24 +107,28 @@ def test_a_token_that_does_not_reach_the_patient(
 )
 def test_a_token_that_reaches_the_patient(scopes: str, patient: str | None, interaction: Interaction) -> None:
     """SIA-11, 12: the permit is for the token's patient; a constrained scope does not spoil one without."""
-    decision = decide_patient(token(scopes), interaction, patient, policy=ON, now=NOW)
-    assert decision == PatientPermit("p1", interaction)
+    decision = decide_patient(
+        token(scopes), interaction, patient, policy=ON, now=NOW, client=None, understood=frozenset()
+    )
+    assert decision == patient_permit("p1", interaction)
 
 
 @pytest.mark.parametrize(("known_as", "facts", "reason"), STUDY_DENIALS)
 def test_a_study_that_is_not_the_patients(known_as: list[PatientIdentifier], facts: StudyFacts, reason: Reason) -> None:
     """SIA-42, 45: refused, and to the caller not found, whichever it was."""
-    assert decide_study(PERMIT, PART, known_as, facts) == Deny(reason)
+    assert decide_study(PERMIT, PART, known_as, facts, Answer.NAMED, now=NOW) == Deny(reason)
     assert STATUS[reason] == 404
 
 
 @pytest.mark.parametrize("known_as", [[MINE, ALSO_MINE], [ALSO_MINE, MINE]])
 def test_a_study_that_is_the_patients(known_as: list[PatientIdentifier]) -> None:
     """SIA-42: by any of the patient's identifiers; the permit is for this part and no other."""
-    facts = StudyFacts(frozenset({MINE, PatientIdentifier(" 4711 ", "MRN")}), part_found=True)
-    assert decide_study(PERMIT, PART, iter(known_as), facts) == StudyPermit("p1", PART, known_as=frozenset(known_as))
-    without_issuer = StudyFacts(frozenset({MINE, PatientIdentifier("4711")}), part_found=True)
-    assert decide_study(PERMIT, PART, iter(known_as), without_issuer) == Deny(Reason.SHARED_UID)
+    facts = study_facts(frozenset({MINE, PatientIdentifier(" 4711 ", "MRN")}), part_found=True)
+    assert decide_study(PERMIT, PART, iter(known_as), facts, Answer.NAMED, now=NOW) == study_permit(
+        "p1", PART, known_as=frozenset(known_as)
+    )
+    without_issuer = study_facts(frozenset({MINE, PatientIdentifier("4711")}), part_found=True)
+    assert decide_study(PERMIT, PART, iter(known_as), without_issuer, Answer.NAMED, now=NOW) == Deny(Reason.SHARED_UID)
 
 
 async def test_every_reason_is_reached() -> None:
@@ -190,7 +197,9 @@ def test_a_permit_needs_everything(
     facts: Token, interaction: Interaction, patient: str | None, app_launch: bool
 ) -> None:
     """SIA-10..15: unexpired, its own patient, and a patient scope without constraint that covers this; else nothing."""
-    decision = decide_patient(facts, interaction, patient, policy=Policy(app_launch), now=NOW)
+    decision = decide_patient(
+        facts, interaction, patient, policy=make_policy(app_launch), now=NOW, client=None, understood=frozenset()
+    )
     covered = any(
         grant.context is Context.PATIENT
         and grant.constraint is None
@@ -199,7 +208,7 @@ def test_a_permit_needs_everything(
     )
     own = facts.patient is not None and patient in (None, facts.patient)
     if covered and own and facts.expires_at > NOW and app_launch:
-        assert decision == PatientPermit(cast("str", facts.patient), interaction)
+        assert decision == patient_permit(cast("str", facts.patient), interaction)
     else:
         assert isinstance(decision, Deny)
         assert STATUS[decision.reason] in (401, 403)
@@ -211,7 +220,9 @@ def test_system_and_user_scopes_never_permit(facts: Token, interaction: Interact
     without = Token(
         tuple(grant for grant in facts.grants if grant.context is not Context.PATIENT), facts.expires_at, facts.patient
     )
-    assert isinstance(decide_patient(without, interaction, patient, policy=ON, now=NOW), Deny)
+    assert isinstance(
+        decide_patient(without, interaction, patient, policy=ON, now=NOW, client=None, understood=frozenset()), Deny
+    )
 
 
 @given(TOKENS, st.sampled_from(Interaction), PATIENTS)
@@ -220,7 +231,10 @@ def test_grants_are_not_combined(facts: Token, interaction: Interaction, patient
 
     def permits(*grants: Grant) -> bool:
         alone = Token(grants, facts.expires_at, facts.patient)
-        return isinstance(decide_patient(alone, interaction, patient, policy=ON, now=NOW), PatientPermit)
+        return isinstance(
+            decide_patient(alone, interaction, patient, policy=ON, now=NOW, client=None, understood=frozenset()),
+            PatientPermit,
+        )
 
     assert permits(*facts.grants) == any(permits(grant) for grant in facts.grants)
 
@@ -233,10 +247,10 @@ def test_a_study_needs_all_its_owners_to_be_the_patient(
     owners: frozenset[PatientIdentifier], known_as: list[PatientIdentifier], part_found: bool
 ) -> None:
     """SIA-42, 45: a UID that the archive holds for two people is nobody's."""
-    decision = decide_study(PERMIT, PART, known_as, StudyFacts(owners, part_found))
+    decision = decide_study(PERMIT, PART, known_as, study_facts(owners, part_found), Answer.NAMED, now=NOW)
     mine = bool(owners) and all(any(owner.is_of(known) for known in known_as) for owner in owners)
     if mine and part_found:
-        assert decision == StudyPermit("p1", PART, known_as=frozenset(known_as))
+        assert decision == study_permit("p1", PART, known_as=frozenset(known_as))
     else:
         assert isinstance(decision, Deny)
         assert STATUS[decision.reason] == 404
@@ -247,46 +261,50 @@ def test_a_study_needs_all_its_owners_to_be_the_patient(
 @pytest.mark.parametrize(("exp", "now"), [(math.nan, NOW), (NOW + 60, math.nan)])
 def test_an_expiry_that_cannot_be_compared_permits_nothing(exp: float, now: float) -> None:
     """SIA-16: the reading of the answer refuses NaN already; the decision must not rest on that."""
-    assert decide_patient(token(exp=exp), SEARCH, "p1", policy=ON, now=now) == Deny(Reason.EXPIRED_TOKEN)
+    assert decide_patient(
+        token(exp=exp), SEARCH, "p1", policy=ON, now=now, client=None, understood=frozenset()
+    ) == Deny(Reason.EXPIRED_TOKEN)
 
 
 @pytest.mark.parametrize(
     ("inside", "permitted"),
     [([MINE], True), ([ALSO_MINE], True), ([PatientIdentifier(MINE.patient_id)], True), ([MINE, HERS], False),
-     ([HERS], False), ([PatientIdentifier("")], False), ([], False), (None, False)],
+     ([HERS], False), ([PatientIdentifier("")], False), ([], False)],
 )  # fmt: skip
 def test_what_carries_no_patient_is_permitted_by_what_instances_say(
-    inside: list[PatientIdentifier] | None, permitted: bool
+    inside: list[PatientIdentifier], permitted: bool
 ) -> None:
-    """SIA-42: not looked at is not permitted; images often name no issuer."""
-    facts = StudyFacts(frozenset({MINE}), True, inside=None if inside is None else frozenset(inside))
-    decision = decide_study(PERMIT, PART, [MINE, ALSO_MINE], facts, names_patient=False)
+    """SIA-42: nothing looked at is not permitted; images often name no issuer."""
+    facts = study_facts(frozenset({MINE}), True, inside=frozenset(inside))
+    decision = decide_study(PERMIT, PART, [MINE, ALSO_MINE], facts, Answer.UNNAMED, now=NOW)
     both = frozenset({MINE, ALSO_MINE})
-    assert decision == (StudyPermit("p1", PART, known_as=both) if permitted else Deny(Reason.FOREIGN))
+    assert decision == (study_permit("p1", PART, known_as=both) if permitted else Deny(Reason.FOREIGN))
     # Where each instance is looked at as it goes by, nothing else is asked.
-    assert decide_study(PERMIT, PART, [MINE], StudyFacts(frozenset({MINE}), True)) == StudyPermit(
-        "p1", PART, known_as=frozenset({MINE})
-    )
+    assert decide_study(
+        PERMIT, PART, [MINE], study_facts(frozenset({MINE}), True), Answer.NAMED, now=NOW
+    ) == study_permit("p1", PART, known_as=frozenset({MINE}))
 
 
 @pytest.mark.parametrize(("known_as", "facts", "reason"), STUDY_DENIALS)
 def test_no_instance_is_looked_at_in_what_is_not_the_patients(
     known_as: list[PatientIdentifier], facts: StudyFacts, reason: Reason
 ) -> None:
-    assert decide_header(PERMIT, PART, known_as, facts) == Deny(reason)
-    assert decide_study(PERMIT, PART, known_as, replace(facts, inside=frozenset({MINE})), names_patient=False) == Deny(
-        reason
-    )
+    assert decide_study(PERMIT, PART, known_as, facts, Answer.UNNAMED, now=NOW) == Deny(reason)
+    assert decide_study(
+        PERMIT, PART, known_as, replace(facts, inside=frozenset({MINE})), Answer.UNNAMED, now=NOW
+    ) == Deny(reason)
 
 
 def test_a_header_permit_is_for_what_is_in_its_part() -> None:
-    facts = StudyFacts(frozenset({MINE}), True)
-    assert decide_header(PERMIT, PART, [MINE], facts) == HeaderPermit("p1", PART, frozenset({MINE}))
+    facts = study_facts(frozenset({MINE}), True)
+    assert decide_study(PERMIT, PART, [MINE], facts, Answer.UNNAMED, now=NOW) == header_permit(
+        "p1", PART, frozenset({MINE})
+    )
     study, series, instance = Part("1.2"), Part("1.2", "1.3"), Part("1.2", "1.3", "1.4")
     for part, covered in (
         (study, [study, series, instance]), (series, [series, instance]), (instance, [instance]),
     ):  # fmt: skip
         others = [one for one in (study, series, instance) if one not in covered]
-        assert all(HeaderPermit("p1", part).covers(one) for one in covered)
-        assert not any(HeaderPermit("p1", part).covers(one) for one in others)
-        assert not HeaderPermit("p1", part).covers(Part("1.9", "1.3", "1.4"))
+        assert all(header_permit("p1", part).covers(one) for one in covered)
+        assert not any(header_permit("p1", part).covers(one) for one in others)
+        assert not header_permit("p1", part).covers(Part("1.9", "1.3", "1.4"))

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.access.facts import DescribedSeries, DescribedStudy, Effect, Rule
-from sidecar.access.visibility import HOUR_SECONDS, Shown, holds, shown
+from sidecar.access.permits import ALL_SERIES
+from sidecar.access.visibility import HIDDEN, HOUR_SECONDS, Hidden, Visible, holds, visible_by_rules
+from tests.permits import make_rule, make_visible
 
 EXCLUDE, HOLD, SHOW = Effect.EXCLUDE, Effect.HOLD, Effect.SHOW
 NOW = 1_700_000_000.0
@@ -55,31 +57,37 @@ def test_conditions_are_true_false_or_unknown() -> None:
 
 
 def test_without_rules_all_is_shown() -> None:
-    assert shown([], study(CT), NOW) == Shown()
+    assert visible_by_rules([], study(CT), NOW) == make_visible()
 
 
 @pytest.mark.parametrize("effect", [EXCLUDE, HOLD])
 def test_what_is_unknown_is_not_shown(effect: Effect) -> None:
     """And is, where the site says that a missing value is none that matches."""
-    rule = Rule("r", effect, study={"InstitutionName": ("Clinic*",)}, hours=1)
-    assert shown([rule], study(InstitutionName="Clinic A"), NOW) is None
-    assert shown([rule], study(InstitutionName="Hospital"), NOW) == Shown()
-    assert shown([rule], study(), NOW) is None
-    assert shown([Rule("r", effect, study=rule.study, hours=1, unknown_applies=False)], study(), NOW) == Shown()
+    rule = make_rule("r", effect, study={"InstitutionName": ("Clinic*",)}, hours=1)
+    assert visible_by_rules([rule], study(InstitutionName="Clinic A"), NOW) == HIDDEN
+    assert visible_by_rules([rule], study(InstitutionName="Hospital"), NOW) == make_visible()
+    assert visible_by_rules([rule], study(), NOW) == HIDDEN
+    assert (
+        visible_by_rules([make_rule("r", effect, study=rule.study, hours=1, unknown_applies=False)], study(), NOW)
+        == make_visible()
+    )
 
 
 def test_a_rule_that_shows_needs_to_know() -> None:
-    rules = [Rule("mine", SHOW, study={"InstitutionName": ("Mine",)}), Rule("all", EXCLUDE)]
-    assert shown(rules, study(InstitutionName="Mine"), NOW) == Shown()
-    assert shown(rules, study(InstitutionName="Other"), NOW) is None
-    assert shown(rules, study(), NOW) is None
+    rules = [make_rule("mine", SHOW, study={"InstitutionName": ("Mine",)}), make_rule("all", EXCLUDE)]
+    assert visible_by_rules(rules, study(InstitutionName="Mine"), NOW) == make_visible()
+    assert visible_by_rules(rules, study(InstitutionName="Other"), NOW) == HIDDEN
+    assert visible_by_rules(rules, study(), NOW) == HIDDEN
 
 
 def test_the_first_rule_decides() -> None:
     ct, head = {"ModalitiesInStudy": ("CT",)}, {"StudyDescription": ("*head*",)}
     one = study(ModalitiesInStudy="CT", StudyDescription="Head")
-    assert shown([Rule("a", SHOW, study=ct), Rule("b", EXCLUDE, study=head)], one, NOW) == Shown()
-    assert shown([Rule("b", EXCLUDE, study=head), Rule("a", SHOW, study=ct)], one, NOW) is None
+    assert (
+        visible_by_rules([make_rule("a", SHOW, study=ct), make_rule("b", EXCLUDE, study=head)], one, NOW)
+        == make_visible()
+    )
+    assert visible_by_rules([make_rule("b", EXCLUDE, study=head), make_rule("a", SHOW, study=ct)], one, NOW) == HIDDEN
 
 
 @pytest.mark.parametrize(
@@ -89,43 +97,56 @@ def test_the_first_rule_decides() -> None:
 )  # fmt: skip
 def test_a_hold_ends_after_its_hours(started_by: float | None, is_shown: bool) -> None:
     """A study that does not say when it began, or that is yet to begin, is held."""
-    found = shown([Rule("embargo", HOLD, hours=72)], study(CT, started_by=started_by), NOW)
-    assert found == (Shown(since=(started_by or 0) + 72 * HOUR_SECONDS) if is_shown else None)
+    found = visible_by_rules([make_rule("embargo", HOLD, hours=72)], study(CT, started_by=started_by), NOW)
+    assert found == (make_visible(since=(started_by or 0) + 72 * HOUR_SECONDS) if is_shown else HIDDEN)
 
 
 def test_after_a_hold_the_next_rule_decides() -> None:
-    rules = [Rule("a", HOLD, hours=1), Rule("b", EXCLUDE, study={"StudyDescription": ("x",)}), Rule("c", HOLD, hours=2)]
-    assert shown(rules, study(started_by=0, StudyDescription="x"), NOW) is None
-    assert shown(rules, study(started_by=0, StudyDescription="y"), NOW) == Shown(since=2 * HOUR_SECONDS)
+    rules = [
+        make_rule("a", HOLD, hours=1),
+        make_rule("b", EXCLUDE, study={"StudyDescription": ("x",)}),
+        make_rule("c", HOLD, hours=2),
+    ]
+    assert visible_by_rules(rules, study(started_by=0, StudyDescription="x"), NOW) == HIDDEN
+    assert visible_by_rules(rules, study(started_by=0, StudyDescription="y"), NOW) == make_visible(
+        since=2 * HOUR_SECONDS
+    )
 
 
 def test_series_are_left_out() -> None:
     """The rest of the study stays; a series that does not tell is left out, too."""
-    dose = Rule("dose reports", EXCLUDE, series={"Modality": ("SR",)})
-    assert shown([dose], study(CT, SR, NAMELESS), NOW) == Shown(frozenset({CT.uid}), is_complete=False)
-    assert shown([dose], study(CT, PR), NOW) == Shown(frozenset({CT.uid, PR.uid}))
-    assert shown([dose], study(SR), NOW) is None  # Nothing is left: it is not there.
-    only_of_mr = Rule("r", EXCLUDE, study={"ModalitiesInStudy": ("MR",)}, series={"Modality": ("SR",)})
-    assert shown([only_of_mr], study(CT, SR, ModalitiesInStudy=("CT", "SR")), NOW) == Shown(frozenset({CT.uid, SR.uid}))
+    dose = make_rule("dose reports", EXCLUDE, series={"Modality": ("SR",)})
+    assert visible_by_rules([dose], study(CT, SR, NAMELESS), NOW) == make_visible(
+        frozenset({CT.uid}), is_complete=False
+    )
+    assert visible_by_rules([dose], study(CT, PR), NOW) == make_visible(frozenset({CT.uid, PR.uid}))
+    assert visible_by_rules([dose], study(SR), NOW) == HIDDEN  # Nothing is left: it is not there.
+    only_of_mr = make_rule("r", EXCLUDE, study={"ModalitiesInStudy": ("MR",)}, series={"Modality": ("SR",)})
+    assert visible_by_rules([only_of_mr], study(CT, SR, ModalitiesInStudy=("CT", "SR")), NOW) == make_visible(
+        frozenset({CT.uid, SR.uid})
+    )
 
 
 def test_a_series_that_stands_twice_is_shown_only_if_both_may_be() -> None:
-    dose = Rule("dose reports", EXCLUDE, series={"Modality": ("SR",)})
+    dose = make_rule("dose reports", EXCLUDE, series={"Modality": ("SR",)})
     twice = DescribedSeries(CT.uid, {"Modality": ("SR",)})
-    assert shown([dose], study(CT, PR, twice), NOW) == Shown(frozenset({PR.uid}), is_complete=False)
+    assert visible_by_rules([dose], study(CT, PR, twice), NOW) == make_visible(frozenset({PR.uid}), is_complete=False)
 
 
 def test_without_any_series_nobody_knows_what_there_is() -> None:
-    dose = Rule("dose reports", EXCLUDE, series={"Modality": ("SR",)})
-    assert shown([dose], study(), NOW) == Shown(frozenset(), is_complete=False)
+    dose = make_rule("dose reports", EXCLUDE, series={"Modality": ("SR",)})
+    assert visible_by_rules([dose], study(), NOW) == make_visible(frozenset(), is_complete=False)
 
 
 def test_rules_on_studies_and_on_series_are_two_lists() -> None:
     """A series that is shown does not bring its study back, nor the other way round."""
-    rules = [Rule("a", SHOW, series={"Modality": ("CT",)}), Rule("b", EXCLUDE, study={"StudyDescription": ("x",)})]
-    assert shown(rules, study(CT, StudyDescription="x"), NOW) is None
-    rules = [Rule("a", SHOW), Rule("b", EXCLUDE, series={"Modality": ("SR",)})]
-    assert shown(rules, study(CT, SR), NOW) == Shown(frozenset({CT.uid}), is_complete=False)
+    rules = [
+        make_rule("a", SHOW, series={"Modality": ("CT",)}),
+        make_rule("b", EXCLUDE, study={"StudyDescription": ("x",)}),
+    ]
+    assert visible_by_rules(rules, study(CT, StudyDescription="x"), NOW) == HIDDEN
+    rules = [make_rule("a", SHOW), make_rule("b", EXCLUDE, series={"Modality": ("SR",)})]
+    assert visible_by_rules(rules, study(CT, SR), NOW) == make_visible(frozenset({CT.uid}), is_complete=False)
 
 
 VALUES = st.sampled_from([(), ("CT",), ("SR",), ("CT", "SR")])
@@ -144,26 +165,30 @@ STUDIES = st.builds(
 )  # fmt: skip
 
 
-def _series(found: Shown | None, one: DescribedStudy) -> frozenset[str]:
+def _series(found: Visible | Hidden, one: DescribedStudy) -> frozenset[str]:
     """The series that are shown."""
-    if found is None:
+    if isinstance(found, Hidden):
         return frozenset()
-    return frozenset(series.uid for series in one.series) if found.series is None else found.series
+    return frozenset(series.uid for series in one.series) if found.series is ALL_SERIES else found.series
 
 
 @given(st.lists(RULES, max_size=4), STUDIES)
 def test_one_more_rule_that_excludes_or_holds_never_shows_more(rules: list[Rule], one: DescribedStudy) -> None:
-    before = shown(rules, one, NOW)
-    for more in (Rule("x", EXCLUDE, series={"Modality": ("CT",)}), Rule("x", EXCLUDE), Rule("x", HOLD, hours=1)):
-        after = shown([more, *rules], one, NOW)
-        assert before is not None or after is None
+    before = visible_by_rules(rules, one, NOW)
+    for more in (
+        make_rule("x", EXCLUDE, series={"Modality": ("CT",)}),
+        make_rule("x", EXCLUDE),
+        make_rule("x", HOLD, hours=1),
+    ):
+        after = visible_by_rules([more, *rules], one, NOW)
+        assert isinstance(before, Visible) or isinstance(after, Hidden)
         assert _series(after, one) <= _series(before, one)
 
 
 @given(st.lists(RULES, max_size=4), STUDIES)
 def test_what_is_left_is_part_of_the_study(rules: list[Rule], one: DescribedStudy) -> None:
-    found = shown(rules, one, NOW)
-    if found is not None:
+    found = visible_by_rules(rules, one, NOW)
+    if isinstance(found, Visible):
         everything = frozenset(series.uid for series in one.series)
         assert _series(found, one) <= everything
         by_series = any(rule.series for rule in rules)

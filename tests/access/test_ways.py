@@ -1,14 +1,14 @@
 """Ways to a study: constraints of scopes, backend clients, rules; never added up (SIA-11, 13, 14, 15, 43)."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.decision import decide_patient, decide_shown, decide_study
+from sidecar.access.decision import decide_patient, decide_study, decide_visible
 from sidecar.access.facts import (
+    Answer,
     Caller,
     Client,
     DescribedSeries,
@@ -18,22 +18,31 @@ from sidecar.access.facts import (
     PatientIdentifier,
     Policy,
     Rule,
-    StudyFacts,
     Token,
     Verdict,
 )
-from sidecar.access.permits import Deny, Interaction, PatientPermit, StudyPermit, Way
+from sidecar.access.permits import ALL_SERIES, Deny, HeaderPermit, Interaction, PatientPermit, StudyPermit, Way
 from sidecar.access.reasons import Reason
 from sidecar.access.scopes import Context, Grant, parse_scopes
-from sidecar.access.visibility import Shown, may_see
+from sidecar.access.visibility import HIDDEN, Hidden, Visible, visibility
+from tests.permits import (
+    backend_client,
+    make_policy,
+    make_rule,
+    make_visible,
+    make_way,
+    patient_permit,
+    study_facts,
+    study_permit,
+)
 
 NOW = 1_000.0
 SEARCH, RETRIEVE = Interaction.SEARCH, Interaction.RETRIEVE
-BACKEND = Policy(backend_services=True)
-CLIENT = Client(frozenset({"p1", "p2"}))
-SR = Rule("sr", Effect.EXCLUDE, series={"Modality": ("SR",)})
+BACKEND = make_policy(backend_services=True)
+CLIENT = backend_client(frozenset({"p1", "p2"}))
+SR = make_rule("sr", Effect.EXCLUDE, series={"Modality": ("SR",)})
 RULES = (SR,)
-SYSTEM = Way(context="system")
+SYSTEM = make_way(context="system")
 
 
 def token(scopes: str, patient: str | None = None) -> Token:
@@ -43,9 +52,9 @@ def token(scopes: str, patient: str | None = None) -> Token:
 
 BACKEND_DENIALS: list[tuple[str, str | None, str | None, Policy, Client | None, Reason]] = [
     # scopes, the token's patient, the patient asked for
-    ("system/*.rs", None, "p1", Policy(), CLIENT, Reason.INSUFFICIENT_SCOPE),
+    ("system/*.rs", None, "p1", make_policy(), CLIENT, Reason.INSUFFICIENT_SCOPE),
     ("system/*.rs", None, "p1", BACKEND, None, Reason.UNKNOWN_CLIENT),
-    ("system/*.rs", None, "p1", BACKEND, Client(), Reason.NOT_THE_CLIENTS_PATIENT),
+    ("system/*.rs", None, "p1", BACKEND, backend_client(), Reason.NOT_THE_CLIENTS_PATIENT),
     ("system/*.rs", None, "p3", BACKEND, CLIENT, Reason.NOT_THE_CLIENTS_PATIENT),
     ("system/*.rs", None, "", BACKEND, CLIENT, Reason.NOT_THE_CLIENTS_PATIENT),
     ("system/*.rs", None, None, BACKEND, CLIENT, Reason.NO_PATIENT_NAMED),
@@ -55,10 +64,10 @@ BACKEND_DENIALS: list[tuple[str, str | None, str | None, Policy, Client | None, 
     ("user/*.rs", None, "p1", BACKEND, CLIENT, Reason.INSUFFICIENT_SCOPE),
     ("patient/*.rs", None, "p1", BACKEND, CLIENT, Reason.NO_PATIENT_CONTEXT),
     ("patient/*.rs", "p3", "p1", BACKEND, CLIENT, Reason.OTHER_PATIENT),
-    ("user/*.rs", None, "p1", Policy(user_level=True), None, Reason.NO_PATIENT_CONTEXT),
-    ("user/*.rs", "p1", "p2", Policy(user_level=True), None, Reason.OTHER_PATIENT),
-    ("user/*.rs", "p1", "p1", Policy(app_launch=False, user_level=True), None, Reason.APP_LAUNCH_OFF),
-    ("system/*.rs", "p1", "p1", Policy(user_level=True), CLIENT, Reason.INSUFFICIENT_SCOPE),
+    ("user/*.rs", None, "p1", make_policy(user_level=True), None, Reason.NO_PATIENT_CONTEXT),
+    ("user/*.rs", "p1", "p2", make_policy(user_level=True), None, Reason.OTHER_PATIENT),
+    ("user/*.rs", "p1", "p1", make_policy(app_launch=False, user_level=True), None, Reason.APP_LAUNCH_OFF),
+    ("system/*.rs", "p1", "p1", make_policy(user_level=True), CLIENT, Reason.INSUFFICIENT_SCOPE),
 ]
 
 
@@ -67,7 +76,9 @@ def test_who_has_no_way(
     scopes: str, own: str | None, patient: str | None, policy: Policy, client: Client | None, reason: Reason
 ) -> None:
     """SIA-13, 14: a backend client has what it was given, by name, and nobody else has it."""
-    found = decide_patient(token(scopes, own), RETRIEVE, patient, policy=policy, now=NOW, client=client)
+    found = decide_patient(
+        token(scopes, own), RETRIEVE, patient, policy=policy, now=NOW, client=client, understood=frozenset()
+    )
     assert found == Deny(reason)
 
 
@@ -75,17 +86,18 @@ def test_who_has_no_way(
     ("scopes", "own", "patient", "policy", "client", "ways"),
     [
         ("system/*.rs", None, "p2", BACKEND, CLIENT, [SYSTEM]),
-        ("system/*.rs", None, "p2", Policy(app_launch=False, backend_services=True), CLIENT, [SYSTEM]),
-        ("user/*.rs", "p1", None, Policy(user_level=True), None, [Way(context="user")]),
-        ("patient/*.rs system/*.rs", "p1", "p1", BACKEND, CLIENT, [Way(), SYSTEM]),
-        ("patient/*.rs?a=b patient/*.rs patient/ImagingStudy.rs", "p1", None, Policy(), None, [Way("a=b"), Way()]),
+        ("system/*.rs", None, "p2", make_policy(app_launch=False, backend_services=True), CLIENT, [SYSTEM]),
+        ("user/*.rs", "p1", None, make_policy(user_level=True), None, [make_way(context="user")]),
+        ("patient/*.rs system/*.rs", "p1", "p1", BACKEND, CLIENT, [make_way(), SYSTEM]),
+        ("patient/*.rs?a=b patient/*.rs patient/ImagingStudy.rs", "p1", None, make_policy(), None,
+         [make_way("a=b"), make_way()]),
         ("patient/*.rs system/*.rs", "p1", "p2", BACKEND, CLIENT, [SYSTEM]),
-        ("patient/*.rs", "p1", "p1", Policy(rules=RULES), None, [Way(rules=RULES)]),
-        ("patient/*.rs?a=b patient/*.rs?c=d", "p1", None, Policy(), None, [Way("a=b")]),
-        ("system/*.rs?a=b", None, "p1", BACKEND, Client(frozenset({"p1"}), {"StudyID": ("x",)}, rules=False),
-         [Way("a=b", {"StudyID": ("x",)}, context="system")]),
-        ("system/*.rs", None, "p1", Policy(backend_services=True, rules=RULES), CLIENT,
-         [Way(rules=RULES, context="system")]),
+        ("patient/*.rs", "p1", "p1", make_policy(rules=RULES), None, [make_way(rules=RULES)]),
+        ("patient/*.rs?a=b patient/*.rs?c=d", "p1", None, make_policy(), None, [make_way("a=b")]),
+        ("system/*.rs?a=b", None, "p1", BACKEND, backend_client(frozenset({"p1"}), {"StudyID": ("x",)}, rules=False),
+         [make_way("a=b", {"StudyID": ("x",)}, context="system")]),
+        ("system/*.rs", None, "p1", make_policy(backend_services=True, rules=RULES), CLIENT,
+         [make_way(rules=RULES, context="system")]),
     ],
 )  # fmt: skip
 def test_each_grant_is_a_way(
@@ -95,7 +107,7 @@ def test_each_grant_is_a_way(
     found = decide_patient(
         token(scopes, own), RETRIEVE, patient, policy=policy, now=NOW, client=client, understood=frozenset({"a=b"})
     )
-    assert found == PatientPermit(patient or own or "", RETRIEVE, tuple(ways))
+    assert found == patient_permit(patient or own or "", RETRIEVE, tuple(ways))
 
 
 def described(*series: str, satisfies: tuple[str, ...] = (), **attributes: str) -> DescribedStudy:
@@ -110,8 +122,8 @@ def described(*series: str, satisfies: tuple[str, ...] = (), **attributes: str) 
 
 MINE = PatientIdentifier("p1")
 MINE_ALONE = frozenset({MINE})
-WITH_RULES = PatientPermit("p1", RETRIEVE, (Way(rules=RULES),))
-OF_CT = PatientPermit("p1", RETRIEVE, (Way("modality=CT"),))
+WITH_RULES = patient_permit("p1", RETRIEVE, (make_way(rules=RULES),))
+OF_CT = patient_permit("p1", RETRIEVE, (make_way("modality=CT"),))
 STUDY, CT_SERIES, SR_SERIES, NEW_SERIES = (Part("1"), Part("1", "1.CT"), Part("1", "1.SR", "1.SR.1"), Part("1", "1.X"))
 
 SHOWN_DENIALS: list[tuple[PatientPermit, Part, tuple[DescribedStudy, ...], Reason]] = [
@@ -123,16 +135,22 @@ SHOWN_DENIALS: list[tuple[PatientPermit, Part, tuple[DescribedStudy, ...], Reaso
     (WITH_RULES, CT_SERIES, (described("CT"), described("SR")), Reason.NOT_SHOWN),
     (OF_CT, STUDY, (described("CT"),), Reason.NOT_SHOWN),
     (OF_CT, STUDY, (described("CT", satisfies=("modality=CT",)), described("CT")), Reason.NOT_SHOWN),
-    (PatientPermit("p1", RETRIEVE, (Way(studies={"StudyID": ("x",)}),)), STUDY, (described("CT"),), Reason.NOT_SHOWN),
-    (PatientPermit("p1", RETRIEVE, ()), STUDY, (described("CT"),), Reason.NOT_SHOWN),
+    (
+        patient_permit("p1", RETRIEVE, (make_way(studies={"StudyID": ("x",)}),)),
+        STUDY,
+        (described("CT"),),
+        Reason.NOT_SHOWN,
+    ),
+    (patient_permit("p1", RETRIEVE, ()), STUDY, (described("CT"),), Reason.NOT_SHOWN),
 ]
 
 
 def decide(
-    permit: PatientPermit, part: Part, studies: tuple[DescribedStudy, ...], **options: Any
-) -> StudyPermit | Deny:
-    """The decision on a study that is the patient's."""
-    return decide_study(permit, part, [MINE], StudyFacts(frozenset({MINE}), True, studies), now=NOW, **options)
+    permit: PatientPermit, part: Part, studies: tuple[DescribedStudy, ...], answer: Answer = Answer.NAMED
+) -> StudyPermit | HeaderPermit | Deny:
+    """The decision on a study that is the patient's, as its instances say, too."""
+    facts = study_facts(frozenset({MINE}), True, studies, inside=frozenset({MINE}))
+    return decide_study(permit, part, [MINE], facts, answer, now=NOW)
 
 
 @pytest.mark.parametrize(("permit", "part", "studies", "reason"), SHOWN_DENIALS)
@@ -150,30 +168,30 @@ def test_what_is_not_shown(
 def test_a_shared_uid_is_not_shown_and_has_its_own_reason(studies: tuple[DescribedStudy, ...]) -> None:
     """Of a permit that is limited; any other asks the archive for the owners."""
 
-    def found(permit: PatientPermit) -> Shown | Deny:
-        return decide_shown(permit, STUDY, studies, now=NOW, whole=True, shared=True)
+    def found(permit: PatientPermit) -> Visible | Deny:
+        return decide_visible(permit, STUDY, studies, Answer.NAMED, now=NOW, shared=True)
 
     assert found(WITH_RULES) == Deny(Reason.SHARED_UID)
-    assert found(PatientPermit("p1", RETRIEVE)) == Shown()
+    assert found(patient_permit("p1", RETRIEVE)) == make_visible()
 
 
 def test_what_is_shown() -> None:
     whole = described("CT", satisfies=("modality=CT",))
-    assert decide(OF_CT, STUDY, (whole,)) == StudyPermit("p1", STUDY, known_as=MINE_ALONE)
-    assert decide(WITH_RULES, STUDY, (whole,)) == StudyPermit("p1", STUDY, frozenset({"1.CT"}), MINE_ALONE)
+    assert decide(OF_CT, STUDY, (whole,)) == study_permit("p1", STUDY, known_as=MINE_ALONE)
+    assert decide(WITH_RULES, STUDY, (whole,)) == study_permit("p1", STUDY, frozenset({"1.CT"}), MINE_ALONE)
     found = decide(WITH_RULES, CT_SERIES, (described("CT", "SR"),))
-    assert found == StudyPermit("p1", CT_SERIES, frozenset({"1.CT"}), MINE_ALONE)
+    assert found == study_permit("p1", CT_SERIES, frozenset({"1.CT"}), MINE_ALONE)
 
 
 def test_a_study_that_is_listed_may_have_excluded_parts() -> None:
-    found = decide(WITH_RULES, STUDY, (described("CT", "SR"),), whole=False)
-    assert found == StudyPermit("p1", STUDY, frozenset({"1.CT"}), MINE_ALONE)
-    assert isinstance(decide(WITH_RULES, SR_SERIES, (described("CT", "SR"),), whole=False), Deny)
+    found = decide(WITH_RULES, STUDY, (described("CT", "SR"),), Answer.LISTED)
+    assert found == study_permit("p1", STUDY, frozenset({"1.CT"}), MINE_ALONE)
+    assert isinstance(decide(WITH_RULES, SR_SERIES, (described("CT", "SR"),), Answer.LISTED), Deny)
 
 
 def test_a_foreign_study_is_foreign_whatever_is_said_of_it() -> None:
-    facts = StudyFacts(frozenset({PatientIdentifier("p2")}), True, (described("CT"),))
-    assert decide_study(WITH_RULES, STUDY, [MINE], facts, now=NOW) == Deny(Reason.FOREIGN)
+    facts = study_facts(frozenset({PatientIdentifier("p2")}), True, (described("CT"),))
+    assert decide_study(WITH_RULES, STUDY, [MINE], facts, Answer.NAMED, now=NOW) == Deny(Reason.FOREIGN)
 
 
 CONSTRAINTS = ["a", "b"]
@@ -191,7 +209,7 @@ STUDIES = st.builds(
 CLIENTS = st.none() | st.builds(
     Client, st.sampled_from([frozenset(), frozenset({"p1"})]), st.sampled_from([{}, {"StudyID": ("x",)}]), st.booleans()
 )
-POLICIES = st.builds(Policy, st.booleans(), st.booleans(), st.booleans(), st.sampled_from([(), RULES]))
+POLICIES = st.builds(Policy, st.booleans(), st.booleans(), st.booleans(), st.sampled_from([(), RULES]), st.just(False))
 
 
 @given(
@@ -209,20 +227,20 @@ def test_together_grants_show_what_one_of_them_shows(
 ) -> None:
     """SIA-15: what two grants permit together is what the better of them permits alone, never more."""
 
-    def sees(*some: Grant) -> Shown | None:
+    def sees(*some: Grant) -> Visible | Hidden:
         permit = decide_patient(
             Token(some, NOW + 60, own), interaction, patient, policy=policy, now=NOW, client=client,
             understood=frozenset(CONSTRAINTS),
         )  # fmt: skip
-        return may_see(permit, [study], NOW) if isinstance(permit, PatientPermit) else None
+        return visibility(permit, [study], NOW) if isinstance(permit, PatientPermit) else HIDDEN
 
-    alone = [found for grant in grants if (found := sees(grant)) is not None]
+    alone = [found for grant in grants if isinstance(found := sees(grant), Visible)]
     together = sees(*grants)
     if not alone:
-        assert together is None
+        assert together == HIDDEN
     else:
         assert together in alone
-        assert together is not None
+        assert isinstance(together, Visible)
         assert together.is_complete == any(one.is_complete for one in alone)
 
 
@@ -231,26 +249,28 @@ def test_the_external_policy_only_takes_away(
     constrained: bool, rules: tuple[Rule, ...], study: DescribedStudy, verdict: Verdict | None
 ) -> None:
     """And what it does not speak of is not shown (SIA-16)."""
-    way = Way("a" if constrained else None, rules=rules)
-    before = may_see(PatientPermit("p1", SEARCH, (way,)), [study], NOW)
+    way = make_way("a" if constrained else None, rules=rules)
+    before = visibility(patient_permit("p1", SEARCH, (way,)), [study], NOW)
     judged = replace(study, verdicts={} if verdict is None else {"patient": verdict})
-    after = may_see(PatientPermit("p1", SEARCH, (way,), Caller("app")), [judged], NOW)
-    if verdict is None or not verdict.allow or before is None:
-        assert after is None
+    after = visibility(patient_permit("p1", SEARCH, (way,), Caller("app")), [judged], NOW)
+    if verdict is None or not verdict.allow or isinstance(before, Hidden):
+        assert after == HIDDEN
         return
     everything = frozenset(one.uid for one in study.series)
-    left = (everything if before.series is None else before.series) - verdict.exclude_series
+    left = (everything if before.series is ALL_SERIES else before.series) - verdict.exclude_series
     if everything and not left:
-        assert after is None
+        assert after == HIDDEN
     else:
-        assert after is not None
+        assert isinstance(after, Visible)
         assert after.series == left
         assert after.is_complete == (left == everything)
 
 
 def test_who_asks_is_told_to_the_external_policy() -> None:
     facts = Token(parse_scopes("patient/*.rs openid"), NOW + 60, "p1", "app", "u1", "https://ehr.example.org")
-    found = decide_patient(facts, SEARCH, None, policy=Policy(external=True), now=NOW)
+    found = decide_patient(
+        facts, SEARCH, None, policy=make_policy(external=True), now=NOW, client=None, understood=frozenset()
+    )
     assert isinstance(found, PatientPermit)
     assert found.caller == Caller("app", "u1", "https://ehr.example.org")
     assert found.is_limited
@@ -262,15 +282,15 @@ def test_a_verdict_is_for_the_scopes_of_one_context() -> None:
         described("CT", "SR", satisfies=("modality=MR",)),
         verdicts={"patient": Verdict(True, frozenset({"1.SR"})), "user": Verdict(True)},
     )
-    permit = PatientPermit("p1", SEARCH, (Way(), Way("modality=CT", context="user")), Caller("app"))
-    assert may_see(permit, [judged], NOW) == Shown(frozenset({"1.CT"}), is_complete=False)
-    both = PatientPermit("p1", SEARCH, (Way(), Way("modality=MR", context="user")), Caller("app"))
-    assert may_see(both, [judged], NOW) == Shown(frozenset({"1.CT", "1.SR"}))
+    permit = patient_permit("p1", SEARCH, (make_way(), make_way("modality=CT", context="user")), Caller("app"))
+    assert visibility(permit, [judged], NOW) == make_visible(frozenset({"1.CT"}), is_complete=False)
+    both = patient_permit("p1", SEARCH, (make_way(), make_way("modality=MR", context="user")), Caller("app"))
+    assert visibility(both, [judged], NOW) == make_visible(frozenset({"1.CT", "1.SR"}))
 
 
 def test_what_is_drawn_of_a_whole_study_tells_of_no_series() -> None:
     """One that came since it was described would not be noticed: so where series are decided on, by series alone."""
-    found = decide(WITH_RULES, STUDY, (described("CT"),), drawn=True)
+    found = decide(WITH_RULES, STUDY, (described("CT"),), Answer.DRAWN)
     assert found == Deny(Reason.PARTLY_EXCLUDED, frozenset({"1.CT"}))
-    assert isinstance(decide(WITH_RULES, CT_SERIES, (described("CT"),), drawn=True), StudyPermit)
-    assert isinstance(decide(OF_CT, STUDY, (described("CT", satisfies=("modality=CT",)),), drawn=True), StudyPermit)
+    assert isinstance(decide(WITH_RULES, CT_SERIES, (described("CT"),), Answer.DRAWN), StudyPermit)
+    assert isinstance(decide(OF_CT, STUDY, (described("CT", satisfies=("modality=CT",)),), Answer.DRAWN), StudyPermit)

@@ -9,8 +9,8 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from sidecar.access.facts import Part, PatientIdentifier, Policy, StudyFacts, Token
-from sidecar.access.permits import HeaderPermit, Interaction, PatientPermit, StudyPermit, Way
+from sidecar.access.facts import Answer, Part, PatientIdentifier, Policy, StudyFacts, Token
+from sidecar.access.permits import HeaderPermit, Interaction, PatientPermit
 from sidecar.access.reasons import Reason
 from sidecar.access.scopes import parse_scopes
 from sidecar.authorization.authorizer import Denied, Guard
@@ -24,6 +24,7 @@ from sidecar.pacs.ownership import Ownership
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
 from tests.common.peer import Clock
+from tests.permits import header_permit, make_policy, make_way, patient_permit, study_facts, study_permit
 from tests.upstreams import NO_AUDIT, NO_VIEWS
 
 OWN, OTHER = PatientIdentifier("p1"), PatientIdentifier("p2")
@@ -78,7 +79,7 @@ class Facts(Ownership):
     """Knows one answer."""
 
     def __init__(self) -> None:
-        self.known: StudyFacts | Exception = StudyFacts(frozenset({OWN}), part_found=True)
+        self.known: StudyFacts | Exception = study_facts(frozenset({OWN}), part_found=True)
         self.asked: list[Part] = []
 
     async def facts(
@@ -134,7 +135,7 @@ class World:
             self.metrics,
             NO_AUDIT,
             views,
-            policy=policy or Policy(),
+            policy=policy or make_policy(),
             invalidation=self.invalidation,
             clock=self.clock,
         )
@@ -203,20 +204,21 @@ async def test_a_token_in_the_query_does_not_count() -> None:
 async def test_a_permit_is_counted() -> None:
     world = World()
     for interaction in Interaction:
-        assert await world.guard.permit(token(), interaction) == PatientPermit("p1", interaction)
-        assert await world.guard.permit(token(), interaction, "p1") == PatientPermit("p1", interaction)
+        assert await world.guard.permit(token(), interaction) == patient_permit("p1", interaction)
+        assert await world.guard.permit(token(), interaction, "p1") == patient_permit("p1", interaction)
     assert world.decisions() == {("permit", interaction.value): 2 for interaction in Interaction}
 
 
 @pytest.mark.parametrize(
     ("facts", "patient", "policy", "reason"),
-    [(token(patient=None), None, Policy(), Reason.NO_PATIENT_CONTEXT), (token(), "p2", Policy(), Reason.OTHER_PATIENT),
-     (token(), "", Policy(), Reason.OTHER_PATIENT), (token(), "P1", Policy(), Reason.OTHER_PATIENT),
-     (token("patient/Observation.rs"), "p1", Policy(), Reason.INSUFFICIENT_SCOPE),
-     (token("user/*.rs system/*.rs"), "p1", Policy(), Reason.INSUFFICIENT_SCOPE),
-     (token("patient/ImagingStudy.rs?modality:not=CT"), "p1", Policy(), Reason.CONSTRAINED_SCOPE),
-     (token(), "p1", Policy(app_launch=False), Reason.APP_LAUNCH_OFF),
-     (token(expires_at=NOW), "p1", Policy(), Reason.EXPIRED_TOKEN)],
+    [(token(patient=None), None, make_policy(), Reason.NO_PATIENT_CONTEXT),
+     (token(), "p2", make_policy(), Reason.OTHER_PATIENT),
+     (token(), "", make_policy(), Reason.OTHER_PATIENT), (token(), "P1", make_policy(), Reason.OTHER_PATIENT),
+     (token("patient/Observation.rs"), "p1", make_policy(), Reason.INSUFFICIENT_SCOPE),
+     (token("user/*.rs system/*.rs"), "p1", make_policy(), Reason.INSUFFICIENT_SCOPE),
+     (token("patient/ImagingStudy.rs?modality:not=CT"), "p1", make_policy(), Reason.CONSTRAINED_SCOPE),
+     (token(), "p1", make_policy(app_launch=False), Reason.APP_LAUNCH_OFF),
+     (token(expires_at=NOW), "p1", make_policy(), Reason.EXPIRED_TOKEN)],
 )  # fmt: skip
 async def test_a_token_that_does_not_cover_it(
     facts: Token, patient: str | None, policy: Policy, reason: Reason
@@ -243,13 +245,13 @@ async def test_an_expiry_passes_between_two_requests() -> None:
         await world.guard.permit(facts, Interaction.READ)
 
 
-PERMIT = PatientPermit("p1", Interaction.RETRIEVE)
+PERMIT = patient_permit("p1", Interaction.RETRIEVE)
 PART = Part("1.2", "1.3", "1.4")
 
 
 async def test_a_study_is_permitted_by_its_facts() -> None:
     world = World()
-    assert await world.guard.study(PERMIT, PART) == StudyPermit("p1", PART, known_as=frozenset({OWN}))
+    assert await world.guard.study(PERMIT, PART, Answer.NAMED) == study_permit("p1", PART, known_as=frozenset({OWN}))
     assert world.patients.asked == ["p1"]
     assert world.facts.asked == [PART]
     assert world.decisions() == {("permit", "study"): 1}
@@ -268,8 +270,8 @@ async def test_a_study_that_is_refused(
 ) -> None:
     world = World()
     world.patients.known = frozenset(known_as)
-    world.facts.known = StudyFacts(frozenset(owners), part_found=found)
-    assert await world.refused(world.guard.study(PERMIT, PART)) is reason
+    world.facts.known = study_facts(frozenset(owners), part_found=found)
+    assert await world.refused(world.guard.study(PERMIT, PART, Answer.NAMED)) is reason
 
 
 def _tokens_down(world: World) -> Any:
@@ -279,12 +281,12 @@ def _tokens_down(world: World) -> Any:
 
 def _patients_down(world: World) -> Any:
     world.patients.known = DOWN
-    return world.guard.study(PERMIT, PART)
+    return world.guard.study(PERMIT, PART, Answer.NAMED)
 
 
 def _pacs_down(world: World) -> Any:
     world.facts.known = DOWN
-    return world.guard.study(PERMIT, PART)
+    return world.guard.study(PERMIT, PART, Answer.NAMED)
 
 
 @pytest.mark.parametrize("failing", [_tokens_down, _patients_down, _pacs_down])
@@ -302,7 +304,7 @@ async def test_the_steps_are_timed() -> None:
     world = World()
     durations = start_durations()
     await world.guard.token(request(GOOD))
-    await world.guard.study(PERMIT, PART)
+    await world.guard.study(PERMIT, PART, Answer.NAMED)
     assert set(durations) == {"token", "patient", "issuers", "ownership"}
     assert all(0 <= seconds < 1 for seconds in durations.values())
 
@@ -313,11 +315,11 @@ async def test_the_steps_are_timed() -> None:
 )
 async def test_user_scopes_by_explicit_switch_alone(user_level: bool, patient: str | None, permitted: bool) -> None:
     """SIA-14: and then for the patient in context alone."""
-    world = World(Policy(user_level=user_level))
+    world = World(make_policy(user_level=user_level))
     facts = token("user/ImagingStudy.rs", patient=patient)
     if permitted:
-        assert await world.guard.permit(facts, Interaction.SEARCH, "p1") == PatientPermit(
-            "p1", Interaction.SEARCH, (Way(context="user"),)
+        assert await world.guard.permit(facts, Interaction.SEARCH, "p1") == patient_permit(
+            "p1", Interaction.SEARCH, (make_way(context="user"),)
         )
     else:
         with pytest.raises(Denied):
@@ -345,8 +347,8 @@ async def test_an_instance_of_another_patient_in_an_own_study(inside: PatientIde
     lists = Lists()
     world = World(views=lists)
     world.instances.known = frozenset({OWN, inside})
-    assert await world.refused(world.guard.study(PERMIT, PART, names_patient=False)) is Reason.FOREIGN
-    assert world.instances.asked == [HeaderPermit("p1", PART, frozenset({OWN}))]
+    assert await world.refused(world.guard.study(PERMIT, PART, Answer.UNNAMED)) is Reason.FOREIGN
+    assert world.instances.asked == [header_permit("p1", PART, frozenset({OWN}))]
     assert world.invalidation.of(PART.study) == 1
     assert lists.forgotten == [(PART.study, frozenset({OWN}))]
     name = "smart_imaging_verification_failures_total"
@@ -359,29 +361,29 @@ async def test_an_instance_of_a_study_that_was_corrected_is_no_alarm() -> None:
     world.instances.known = frozenset({OTHER})
 
     def forget_study(study: str) -> None:
-        world.facts.known = StudyFacts(frozenset({OTHER}), part_found=True)
+        world.facts.known = study_facts(frozenset({OTHER}), part_found=True)
 
     world.invalidation.forget_study = forget_study  # type: ignore[method-assign]
-    assert await world.refused(world.guard.study(PERMIT, PART, names_patient=False)) is Reason.FOREIGN
+    assert await world.refused(world.guard.study(PERMIT, PART, Answer.UNNAMED)) is Reason.FOREIGN
     name = "smart_imaging_verification_failures_total"
     assert not world.metrics.registry.get_sample_value(name, {"what": "instance"})
 
 
 async def test_instances_are_looked_at_where_the_answer_does_not_say_whose_it_is() -> None:
     world = World()
-    permit = StudyPermit("p1", PART, known_as=frozenset({OWN}))
-    assert await world.guard.study(PERMIT, PART) == permit
+    permit = study_permit("p1", PART, known_as=frozenset({OWN}))
+    assert await world.guard.study(PERMIT, PART, Answer.NAMED) == permit
     assert world.instances.asked == []
-    assert await world.guard.study(PERMIT, PART, names_patient=False) == permit
-    assert world.instances.asked == [HeaderPermit("p1", PART, frozenset({OWN}))]
+    assert await world.guard.study(PERMIT, PART, Answer.UNNAMED) == permit
+    assert world.instances.asked == [header_permit("p1", PART, frozenset({OWN}))]
     assert world.invalidation.of(PART.study) == 0
 
 
 async def test_no_instance_is_looked_at_in_a_study_of_another() -> None:
     """So it takes as long as one that is not there (SIA-45)."""
     world = World()
-    world.facts.known = StudyFacts(frozenset({OTHER}), part_found=True)
-    assert await world.refused(world.guard.study(PERMIT, PART, names_patient=False)) is Reason.FOREIGN
+    world.facts.known = study_facts(frozenset({OTHER}), part_found=True)
+    assert await world.refused(world.guard.study(PERMIT, PART, Answer.UNNAMED)) is Reason.FOREIGN
     assert world.instances.asked == []
 
 
@@ -389,4 +391,4 @@ async def test_an_instance_that_cannot_be_read_is_no_permit() -> None:
     world = World()
     world.instances.known = DOWN
     with pytest.raises(Problem):
-        await world.guard.study(PERMIT, PART, names_patient=False)
+        await world.guard.study(PERMIT, PART, Answer.UNNAMED)

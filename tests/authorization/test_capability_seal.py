@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.access.decision import decide_capability
-from sidecar.access.permits import Capability, Operation, token_hash
+from sidecar.access.permits import Capability, Deny, Operation, token_hash
 from sidecar.access.reasons import STATUS, Reason
 from sidecar.authorization.capability_seal import KEY_BYTES, MAXIMUM_LENGTH, Key, Sealer
 
@@ -149,8 +149,8 @@ def test_what_it_does_not_cover(
 ) -> None:
     """Another study, another operation, a year later, another token."""
     found = decide_capability(capability, study, operation, shown=shown, now=now)
-    assert found is reason
-    assert STATUS[found] == (404 if reason is Reason.ABSENT else 403)
+    assert found == Deny(reason)
+    assert STATUS[reason] == (404 if reason is Reason.ABSENT else 403)
 
 
 @given(

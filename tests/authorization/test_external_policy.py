@@ -11,14 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.access.facts import Caller, DescribedSeries, DescribedStudy, Verdict
-from sidecar.access.permits import Interaction, PatientPermit
+from sidecar.access.permits import Interaction
 from sidecar.authorization.external_policy import ExternalPolicy, policy_input, read_verdict
 from sidecar.common.errors import Unavailable
 from sidecar.common.fetch import FetchFailed
 from sidecar.dicom.uid import is_uid
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
+from tests.permits import patient_permit
 
-PERMIT = PatientPermit("p1", Interaction.SEARCH, caller=Caller("app", "u1", "https://ehr.example.org"))
+CALLER = Caller("app", "u1", "https://ehr.example.org")
+PERMIT = patient_permit("p1", Interaction.SEARCH, caller=CALLER)
 STUDY = DescribedStudy(
     {"StudyDate": ("20240229",), "ModalitiesInStudy": ("CT", "SR")},
     (DescribedSeries("1.2.1", {"Modality": ("CT",)}), DescribedSeries("1.2.2", {})),
@@ -40,7 +42,7 @@ async def test_what_it_is_told(session: aiohttp.ClientSession, peer: Peer) -> No
     assert (asked.method, asked.target) == ("POST", "/v1/data/imaging/access")
     assert asked.headers["Content-Type"] == "application/json"
     assert asked.headers["Authorization"] == "Bearer ours"
-    assert policy_input(PERMIT, "patient", "1.2", STUDY) == {
+    assert policy_input(CALLER, PERMIT.interaction, PERMIT.patient, "patient", "1.2", STUDY) == {
         "interaction": "search",
         "patient": "p1",
         "client_id": "app",
@@ -50,7 +52,7 @@ async def test_what_it_is_told(session: aiohttp.ClientSession, peer: Peer) -> No
         "study": {"StudyInstanceUID": "1.2", "StudyDate": ["20240229"], "ModalitiesInStudy": ["CT", "SR"]},
         "series": [{"SeriesInstanceUID": "1.2.1", "Modality": ["CT"]}, {"SeriesInstanceUID": "1.2.2"}],
     }
-    json.dumps(policy_input(PERMIT, "patient", "1.2", STUDY))
+    json.dumps(policy_input(CALLER, PERMIT.interaction, PERMIT.patient, "patient", "1.2", STUDY))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,7 @@ async def test_answers_are_remembered_for_a_moment(session: aiohttp.ClientSessio
     assert len(peer.asked) == 1
     assert seen == ["partly"]
     peer.say(Reply({"result": False}))
-    other = PatientPermit("p1", Interaction.RETRIEVE, caller=PERMIT.caller)
+    other = patient_permit("p1", Interaction.RETRIEVE, caller=PERMIT.caller)
     assert await asked.verdict(other, "patient", "1.2", STUDY) == Verdict(False)  # Another question.
     clock.now += 10.1
     assert await asked.verdict(PERMIT, "patient", "1.2", STUDY) == Verdict(False)

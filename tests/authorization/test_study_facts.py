@@ -4,18 +4,19 @@ from typing import Any
 
 import pytest
 
-from sidecar.access.facts import Effect, Rule
-from sidecar.access.visibility import shown
+from sidecar.access.facts import Effect
+from sidecar.access.visibility import Visible, visible_by_rules
 from sidecar.authorization.scope_constraints import Constraints
 from sidecar.authorization.study_facts import described
 from tests.fhir.rows import row
+from tests.permits import make_rule
 from tests.upstreams import SITE
 
 CONSTRAINTS = Constraints(SITE)
-EXCLUDE = Rule("psychiatry", Effect.EXCLUDE, study={"StudyDescription": ("*Психиатрия*",)})
-SHOW = Rule("thorax", Effect.SHOW, study={"StudyDescription": ("CT*",)})
-EXCLUDE_ALL = Rule("the rest", Effect.EXCLUDE)
-EXCLUDE_SERIES = Rule("series", Effect.EXCLUDE, series={"SeriesDescription": ("*geheim*",)})
+EXCLUDE = make_rule("psychiatry", Effect.EXCLUDE, study={"StudyDescription": ("*Психиатрия*",)})
+SHOW = make_rule("thorax", Effect.SHOW, study={"StudyDescription": ("CT*",)})
+EXCLUDE_ALL = make_rule("the rest", Effect.EXCLUDE)
+EXCLUDE_SERIES = make_rule("series", Effect.EXCLUDE, series={"SeriesDescription": ("*geheim*",)})
 
 
 def study(**attributes: Any) -> dict[str, Any]:
@@ -37,14 +38,14 @@ ROWS: list[tuple[dict[str, Any], bool, bool]] = [
 def test_unknown_never_permits(said: dict[str, Any], not_excluded: bool, shown_by_rule: bool) -> None:
     """A rule that excludes applies to a text that is not known, a rule that shows does not."""
     one = described(study(**said), [], SITE, CONSTRAINTS)
-    assert (shown((EXCLUDE,), one, 0) is not None) is not_excluded
-    assert (shown((SHOW, EXCLUDE_ALL), one, 0) is not None) is shown_by_rule
+    assert isinstance(visible_by_rules((EXCLUDE,), one, 0), Visible) is not_excluded
+    assert isinstance(visible_by_rules((SHOW, EXCLUDE_ALL), one, 0), Visible) is shown_by_rule
 
 
 @pytest.mark.parametrize(("said", "left"), [("Axial", True), ("geheim", False), ("Axial \ufffd", False)])
 def test_series_too(said: str, left: bool) -> None:
     one = described(study(), [row(SeriesInstanceUID="1.3", SeriesDescription=said)], SITE, CONSTRAINTS)
-    assert (shown((EXCLUDE_SERIES,), one, 0) is not None) is left
+    assert isinstance(visible_by_rules((EXCLUDE_SERIES,), one, 0), Visible) is left
 
 
 @pytest.mark.parametrize(("number", "met"), [("A7", True), ("A7\ufffd", False)])

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from sidecar.access.facts import Effect, PatientIdentifier, Rule
-from sidecar.access.permits import Interaction, PatientPermit, Way
-from sidecar.access.visibility import may_see
+from sidecar.access.permits import Interaction, PatientPermit
+from sidecar.access.visibility import HIDDEN, Visible, visibility
 from sidecar.authorization.row_filter import shown_rows
 from sidecar.authorization.scope_constraints import Constraints
-from sidecar.authorization.visible_studies import PatientViews
+from sidecar.authorization.visible_studies import ALL_STUDIES, PatientViews
 from sidecar.dicom.json_model import Row
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import parse_matching
@@ -20,13 +20,14 @@ from sidecar.pacs.studies import Oldest, Studies
 from sidecar.pacs.study_lists import Listing
 from tests.common.peer import Clock
 from tests.fhir.rows import row
+from tests.permits import make_rule, make_way, patient_permit
 from tests.upstreams import SITE
 
 HOUR = 3_600
 DAY_ENDS = datetime(2024, 3, 1, tzinfo=UTC).timestamp()
 KNOWN_AS = frozenset({PatientIdentifier("p1")})
-NO_SR = Rule("no SR", Effect.EXCLUDE, series={"Modality": ("SR",)})
-HOLD = Rule("hold", Effect.HOLD, hours=72)
+NO_SR = make_rule("no SR", Effect.EXCLUDE, series={"Modality": ("SR",)})
+HOLD = make_rule("hold", Effect.HOLD, hours=72)
 ASKED = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -63,7 +64,7 @@ def series(uid: str, modality: str | None) -> Row:
 
 def permit(*rules: Rule, constraint: str | None = None) -> PatientPermit:
     """One that is limited so."""
-    return PatientPermit("p1", Interaction.RETRIEVE, (Way(constraint, rules=rules),))
+    return patient_permit("p1", Interaction.RETRIEVE, (make_way(constraint, rules=rules),))
 
 
 def views(archive: Archive, clock: Clock | None = None, rules: tuple[Rule, ...] = ()) -> PatientViews:
@@ -89,9 +90,9 @@ async def test_a_sync_sees_a_study_whose_hold_has_ended() -> None:
 
 async def test_a_permit_that_leads_everywhere_costs_nothing() -> None:
     archive = Archive([study("not a UID"), study()], {})
-    view = await views(archive).of(PatientPermit("p1", Interaction.SEARCH), KNOWN_AS)
+    view = await views(archive).of(patient_permit("p1", Interaction.SEARCH), KNOWN_AS)
     assert view.rows is archive.listing.rows
-    assert view.shown is None
+    assert view.visible is ALL_STUDIES
     assert view.shows_row("9.9", "9.9.9")
 
 
@@ -102,7 +103,7 @@ async def test_a_study_without_a_usable_uid_is_not_shown() -> None:
 
 async def test_copies_of_a_study_must_all_be_shown() -> None:
     """One UID under two identifiers of the patient: a retrieval by it may bring either."""
-    rule = Rule("x", Effect.EXCLUDE, study={"StudyDescription": ("secret",)}, unknown_applies=False)
+    rule = make_rule("x", Effect.EXCLUDE, study={"StudyDescription": ("secret",)}, unknown_applies=False)
     archive = Archive([study()], {}, copies=[study(StudyDescription="secret")])
     assert (await views(archive).of(permit(rule), KNOWN_AS)).rows == []
     found, shared = await views(archive).described(permit(rule), "1.2", KNOWN_AS)
@@ -113,7 +114,7 @@ async def test_a_series_that_came_a_moment_ago_is_looked_for_once_more() -> None
     archive = Archive([], {"1.2": [series("1.2.1", "CT")]})
     archive.fresh = Listing([study()], ASKED)
     found, _ = await views(archive).described(permit(NO_SR), "1.2", KNOWN_AS)
-    assert may_see(permit(NO_SR), found, DAY_ENDS) is not None
+    assert isinstance(visibility(permit(NO_SR), found, DAY_ENDS), Visible)
     assert archive.questions == [False, True]
     assert await views(archive).described(permit(NO_SR), "9.9", KNOWN_AS) == ((), False)
 
@@ -127,7 +128,7 @@ async def test_what_is_hidden_costs_what_is_not_there_costs(exists: bool, shared
         archive.listing = Listing([], ASKED, shared=frozenset({"1.2"}))
     archive.fresh = archive.listing
     found, is_shared = await views(archive).described(permit(NO_SR), "1.2", KNOWN_AS)
-    assert may_see(permit(NO_SR), found, DAY_ENDS) is None
+    assert visibility(permit(NO_SR), found, DAY_ENDS) == HIDDEN
     assert is_shared is shared
     assert archive.questions == [False, True]
 
@@ -138,8 +139,8 @@ async def test_a_study_whose_uid_is_somebody_elses_is_not_shown(rules: tuple[Rul
     archive = Archive([study()], {"1.2": [series("1.2.1", "CT")]})
     archive.listing = Listing([study()], ASKED, shared=frozenset({"1.3"}))
     view = await views(archive).of(permit(*rules), KNOWN_AS)
-    assert view.of("1.2") is not None
-    assert view.of("1.3") is None
+    assert isinstance(view.of("1.2"), Visible)
+    assert view.of("1.3") == HIDDEN
     assert not view.shows_row("1.3", None)
 
 
@@ -251,6 +252,6 @@ async def test_nobody_matches_by_how_much_a_patient_has(name: str) -> None:
 
 
 async def test_one_uid_twice_under_one_identifier() -> None:
-    rule = Rule("x", Effect.EXCLUDE, study={"StudyDescription": ("secret",)}, unknown_applies=False)
+    rule = make_rule("x", Effect.EXCLUDE, study={"StudyDescription": ("secret",)}, unknown_applies=False)
     archive = Archive([study(StudyDescription="open")], {}, copies=[study(StudyDescription="secret")])
     assert (await views(archive).of(permit(rule), KNOWN_AS)).rows == []

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.decision import Permitted
 from sidecar.access.facts import Part, PatientIdentifier
 from sidecar.dicomweb.body_filter import Malformed, Scanner
 from sidecar.dicomweb.instance_check import Foreign, scanner_for
@@ -16,6 +15,7 @@ from sidecar.dicomweb.metadata import Metadata
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.dicomweb.response_head import Head
 from tests.dicomweb.test_multipart import feed_all, split
+from tests.permits import study_permit
 
 ROOT = "https://us/fhir/Patient/p1/$wado-rs"
 STUDY, SERIES = "1.2.3", "1.2.3.4"
@@ -34,10 +34,8 @@ def row(
 
 def scanner(part: Part | None = None, row_bytes: int = 2**20) -> Scanner:
     head = Head("application/dicom+json", "application/dicom+json", None, None)
-    permitted = Permitted(part or Part(STUDY), (PatientIdentifier("P-1"),))
-    return scanner_for(
-        head, Retrieval(Kind.METADATA, permitted.part), permitted, root=ROOT, verify=True, row_bytes=row_bytes
-    )
+    permit = study_permit("p1", part or Part(STUDY), known_as=frozenset({PatientIdentifier("P-1")}))
+    return scanner_for(head, Retrieval(Kind.METADATA, permit.part), permit, root=ROOT, verify=True, row_bytes=row_bytes)
 
 
 def run(rows: Any, cuts: list[int], **keywords: Any) -> Any:

@@ -7,12 +7,12 @@ import aiohttp
 from aiohttp import web
 
 from sidecar.access.facts import Part
-from sidecar.access.permits import StudyPermit
 from sidecar.dicomweb.paths import Kind, Query, Retrieval
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.dialects import Dialect
 from sidecar.pacs.retrieve import RetrieveClient
 from tests.common.peer import Peer, Reply
+from tests.permits import study_permit
 
 STUDIES = Query("studies")
 PAGE = 5
@@ -63,5 +63,5 @@ def pages_asked(peer: Peer) -> list[tuple[int, int]]:
 
 
 PART = Part("1.2", "1.3", "1.4")
-PERMIT = StudyPermit("p1", PART)
+PERMIT = study_permit("p1", PART)
 RETRIEVAL = Retrieval(Kind.INSTANCE, PART)

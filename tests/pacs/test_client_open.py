@@ -11,13 +11,13 @@ import pytest
 from aiohttp import web
 
 from sidecar.access.facts import Part
-from sidecar.access.permits import HeaderPermit, StudyPermit
 from sidecar.bootstrap.build import open_session
 from sidecar.common.errors import GatewayTimeout, Problem, Unavailable
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.pacs.response import Upstream
 from tests.common.peer import Peer, Reply
 from tests.pacs.paging import PART, PERMIT, RETRIEVAL, STUDIES, pacs, retrievals
+from tests.permits import header_permit, study_permit
 from tests.waiting import WAIT_SECONDS, forever
 
 
@@ -131,7 +131,7 @@ async def test_a_permit_for_something_else_opens_nothing(
     peer: Peer, session: aiohttp.ClientSession, part: Part
 ) -> None:
     """Not even a permit for the whole study: what was decided on is what is fetched."""
-    client, permit = retrievals(session, peer), StudyPermit("p1", part)
+    client, permit = retrievals(session, peer), study_permit("p1", part)
     with pytest.raises(ValueError, match="permit"):
         async with client.open(permit, RETRIEVAL, accept="*/*"):
             pass
@@ -306,7 +306,7 @@ async def test_a_permit_to_read_headers_opens_nothing_else(
     """An instance that is in the permitted part, or its metadata: what says whose it is."""
     peer.say(Reply(b"x"))
     client = retrievals(session, peer)
-    permit = HeaderPermit("p1", permitted)
+    permit = header_permit("p1", permitted)
     if kind in (Kind.INSTANCE, Kind.METADATA):
         async with client.open(permit, Retrieval(kind, PART), accept="*/*"):
             pass

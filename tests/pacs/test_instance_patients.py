@@ -22,6 +22,7 @@ from sidecar.pacs.retrieve import RetrieveClient
 from tests.common.peer import Clock
 from tests.dicom_instances import dataset, encoded
 from tests.pacs.fake import FakePacs, row, settle
+from tests.permits import header_permit
 
 OWN, OTHER, NOBODY = PatientIdentifier("p1"), PatientIdentifier("p2"), PatientIdentifier("")
 KNOWN = frozenset({OWN})
@@ -105,7 +106,7 @@ def looking(archive: Archive, clock: Clock | None = None, **more: Any) -> Instan
 
 
 async def look(patients: InstancePatients, part: Part = PART) -> frozenset[PatientIdentifier]:
-    return await patients.of(HeaderPermit("pt", part), KNOWN)
+    return await patients.of(header_permit("pt", part), KNOWN)
 
 
 @pytest.mark.parametrize("part", [PART, Part(STUDY, SERIES), Part(STUDY)])
@@ -277,7 +278,7 @@ async def test_what_one_patient_may_have_is_not_known_for_another() -> None:
     archive = Archive()
     patients = looking(archive)
     await look(patients)
-    await patients.of(HeaderPermit("pt2", PART), frozenset({OTHER}))
+    await patients.of(header_permit("pt2", PART), frozenset({OTHER}))
     assert len(archive.opened) == 2
 
 

@@ -4,13 +4,14 @@ import asyncio
 
 import pytest
 
-from sidecar.access.facts import Part, PatientIdentifier, StudyFacts
+from sidecar.access.facts import Part, PatientIdentifier
 from sidecar.common.errors import Unavailable
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.upstream_errors import UnknownTexts
 from sidecar.pacs.ownership import INDEXED_INSTANCES, UNNAMED_SECONDS, Ownership
 from tests.common.peer import Clock
 from tests.pacs.fake import FakePacs, row, settle
+from tests.permits import study_facts
 
 OWN, OTHER = PatientIdentifier("p1"), PatientIdentifier("p2")
 KNOWN = frozenset({OWN, OTHER, PatientIdentifier("p3")})
@@ -58,12 +59,12 @@ async def test_facts(what: str, filters: bool, warm: bool) -> None:
     if warm:
         for other, _ in PARTS.values():
             await facts.facts(other, KNOWN)
-    assert await facts.facts(part, KNOWN) == StudyFacts(frozenset({OWN}), part_found=found)
+    assert await facts.facts(part, KNOWN) == study_facts(frozenset({OWN}), part_found=found)
 
 
 async def test_a_foreign_study_has_its_own_owner() -> None:
     found = await ownership(archive()).facts(Part(FOREIGN_STUDY, FOREIGN_SERIES), KNOWN)
-    assert found == StudyFacts(frozenset({OTHER}), part_found=True)
+    assert found == study_facts(frozenset({OTHER}), part_found=True)
 
 
 @pytest.mark.parametrize("part", [Part(FOREIGN_STUDY), Part(FOREIGN_STUDY, FOREIGN_SERIES)])
@@ -106,7 +107,7 @@ async def test_owners_may_not_be_older_than_is_wanted(seconds: float, queries: i
 async def test_no_such_study() -> None:
     """The parts are not even looked for."""
     pacs = archive()
-    assert await ownership(pacs).facts(Part("1.5", SERIES), KNOWN) == StudyFacts(frozenset(), part_found=False)
+    assert await ownership(pacs).facts(Part("1.5", SERIES), KNOWN) == study_facts(frozenset(), part_found=False)
     assert pacs.levels == ["studies"]
 
 
@@ -177,7 +178,7 @@ async def test_what_was_not_found_is_kept_briefly(part: Part) -> None:
     assert await facts.facts(part, KNOWN) == before
     assert len(pacs.asked) == asked
     clock.now += 0.2
-    assert await facts.facts(part, KNOWN) == StudyFacts(frozenset({OWN}), part_found=True)
+    assert await facts.facts(part, KNOWN) == study_facts(frozenset({OWN}), part_found=True)
 
 
 async def test_a_failure_is_not_kept() -> None:
@@ -248,7 +249,7 @@ async def test_all_who_ask_at_once_share_a_query() -> None:
     await settle()
     assert pacs.levels == ["studies"]
     pacs.gate.set()
-    assert set(await asyncio.gather(*waiting)) == {StudyFacts(frozenset({OWN}), part_found=True)}
+    assert set(await asyncio.gather(*waiting)) == {study_facts(frozenset({OWN}), part_found=True)}
     assert pacs.levels == ["studies", "instances"]
 
 
@@ -398,7 +399,7 @@ async def test_one_study_is_forgotten() -> None:
     await facts.facts(parts[2], KNOWN)
     assert len(pacs.asked) == asked
     pacs.rows = pacs.rows[3:]
-    assert await facts.facts(parts[0], KNOWN) == StudyFacts(frozenset(), part_found=False)
+    assert await facts.facts(parts[0], KNOWN) == study_facts(frozenset(), part_found=False)
     assert await facts.owners(STUDY, stranger) == frozenset()
     assert not await facts.holds(parts[0], KNOWN)
     assert not await facts.holds(parts[1], KNOWN)
@@ -442,4 +443,4 @@ async def test_rows_that_the_pacs_cannot_give_whole_are_of_nobody() -> None:
     pacs.failure = UnknownTexts("x", reason="query_character_set")
     assert not (await facts.facts(Part(STUDY, SERIES), KNOWN)).part_found
     facts._invalidation.archive_changed(None)
-    assert await facts.facts(Part(STUDY), KNOWN) == StudyFacts(frozenset({PatientIdentifier("")}), part_found=False)
+    assert await facts.facts(Part(STUDY), KNOWN) == study_facts(frozenset({PatientIdentifier("")}), part_found=False)

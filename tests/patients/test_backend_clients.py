@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.facts import Client
 from sidecar.common.errors import Unavailable
 from sidecar.common.invalidation import NEGATIVE_SECONDS
 from sidecar.ehr.credentials import NoToken
 from sidecar.patients.backend_clients import BackendClients, ClientEntry, Groups, PatientsFile
 from tests.common.peer import Clock, Peer, Reply
+from tests.permits import backend_client
 
 
 def group(*members: Any, **more: Any) -> dict[str, Any]:
@@ -41,9 +41,9 @@ async def test_patients_come_from_list_file_and_group(
     entry = ClientEntry(frozenset({"p1"}), file, ("g1",), {"StudyID": ("x",)}, rules=False)
     clients = BackendClients({"app": entry, "idle": ClientEntry()}, groups(session, peer))
     found = await clients.client("app")
-    assert found == Client(frozenset({"p1", "p2", "p3", "p4", "p5"}), {"StudyID": ("x",)}, rules=False)
+    assert found == backend_client(frozenset({"p1", "p2", "p3", "p4", "p5"}), {"StudyID": ("x",)}, rules=False)
     assert peer.asked[0].target == "/fhir/Group/g1"
-    assert await clients.client("idle") == Client()
+    assert await clients.client("idle") == backend_client()
     for nobody in ("other", "", None, "App"):
         assert await clients.client(nobody) is None
 

@@ -8,7 +8,6 @@ import aiohttp
 import pytest
 
 from sidecar.access.facts import Part, PatientIdentifier
-from sidecar.access.permits import StudyPermit
 from sidecar.dicom.json_model import tag
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Kind, Query, Retrieval
@@ -18,6 +17,7 @@ from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.retrieve import RetrieveClient
 from sidecar.pacs.study_lists import SERIES_FIELDS, STUDY_FIELDS
 from tests.data import ct_study
+from tests.permits import study_permit
 from tests.real.orthanc import Orthanc, require_orthanc
 
 PATIENT_IDS = (
@@ -100,7 +100,7 @@ async def test_its_bulk_data_are_where_ours_are_not(orthanc: Orthanc) -> None:
     async with aiohttp.ClientSession() as session:
         client = RetrieveClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60)
         bulkdata = Retrieval(Kind.BULKDATA, part, steps=("7fe00010",))
-        async with client.open(StudyPermit("p1", part), bulkdata, accept="*/*") as response:
+        async with client.open(study_permit("p1", part), bulkdata, accept="*/*") as response:
             assert response.status == 200
 
 

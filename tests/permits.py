@@ -1,0 +1,93 @@
+"""Permits and what they rest on, as tests want them: the product's own types have no defaults."""
+
+from sidecar.access.facts import (
+    Caller,
+    Client,
+    Conditions,
+    DescribedStudy,
+    Effect,
+    Part,
+    PatientIdentifier,
+    Policy,
+    Rule,
+    StudyFacts,
+)
+from sidecar.access.permits import ALL_SERIES, HeaderPermit, Interaction, PatientPermit, SeriesSet, StudyPermit, Way
+from sidecar.access.visibility import Visible
+
+
+def make_way(
+    constraint: str | None = None,
+    studies: Conditions | None = None,
+    rules: tuple[Rule, ...] = (),
+    context: str = "patient",
+) -> Way:
+    """Return a way; it leads everywhere unless something is said."""
+    return Way(constraint, studies or {}, rules, context)
+
+
+def patient_permit(
+    patient: str, interaction: Interaction, ways: tuple[Way, ...] = (make_way(),), caller: Caller | None = None
+) -> PatientPermit:
+    """Return a permit for everything of the patient unless something is said."""
+    return PatientPermit(patient, interaction, ways, caller)
+
+
+def study_permit(
+    patient: str,
+    part: Part,
+    series: SeriesSet = ALL_SERIES,
+    known_as: frozenset[PatientIdentifier] = frozenset(),
+) -> StudyPermit:
+    """Return a permit for all series of the part."""
+    return StudyPermit(patient, part, series, known_as)
+
+
+def header_permit(patient: str, part: Part, known_as: frozenset[PatientIdentifier] = frozenset()) -> HeaderPermit:
+    """Return a permit to open instances of the part."""
+    return HeaderPermit(patient, part, known_as)
+
+
+def study_facts(
+    owners: frozenset[PatientIdentifier],
+    part_found: bool,
+    described: tuple[DescribedStudy, ...] = (),
+    inside: frozenset[PatientIdentifier] | None = None,
+) -> StudyFacts:
+    """Return what the archive says of a study into which nobody has looked."""
+    return StudyFacts(owners, part_found, described, inside)
+
+
+def make_policy(
+    app_launch: bool = True,
+    user_level: bool = False,
+    backend_services: bool = False,
+    rules: tuple[Rule, ...] = (),
+    external: bool = False,
+) -> Policy:
+    """Return what a site has switched on that has configured nothing."""
+    return Policy(app_launch, user_level, backend_services, rules, external)
+
+
+def backend_client(
+    patients: frozenset[str] = frozenset(), studies: Conditions | None = None, rules: bool = True
+) -> Client:
+    """Return what a backend client was given."""
+    return Client(patients, studies or {}, rules)
+
+
+def make_rule(
+    name: str,
+    effect: Effect,
+    study: Conditions | None = None,
+    series: Conditions | None = None,
+    hours: float = 0,
+    unknown_applies: bool = True,
+) -> Rule:
+    """Return a rule for whole studies unless something is said."""
+    return Rule(name, effect, study or {}, series or {}, hours, unknown_applies)
+
+
+def make_visible(series: SeriesSet = ALL_SERIES, is_complete: bool = True, since: float | None = None) -> Visible:
+    """Return what is seen of a study of which nothing is hidden."""
+    return Visible(series, is_complete, since)
