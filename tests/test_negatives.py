@@ -1,4 +1,4 @@
-"""How long it is remembered that something is absent or refused: a line for each in docs/operations.md."""
+"""How long it is remembered that something is absent or refused: a line for each in docs/limits.md."""
 
 import inspect
 import re
@@ -18,7 +18,7 @@ from sidecar.tokens.jwks import REFRESH_SECONDS
 from sidecar.web.admin import Readiness
 from tests.test_invalidation import ELSEWHERE, FORGOTTEN, NOT_FORGOTTEN
 
-TEXT = (Path(__file__).parent.parent / "docs/operations.md").read_text()
+TEXT = (Path(__file__).parent.parent / "docs/limits.md").read_text()
 
 
 def default(made: Callable[..., Any], parameter: str) -> float:

@@ -1,7 +1,7 @@
 """Failures that have an answer: each knows its HTTP status and a text that is safe to show to anyone.
 
 ``web`` turns them into OperationOutcomes. A text here never carries a token, a URL of an upstream, a patient's
-identifier or a name (docs/architecture.md, "What is never said").
+identifier or a name (docs/decisions/0019-name-nobody-in-operations.md).
 """
 
 from typing import Self

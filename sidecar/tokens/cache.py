@@ -1,4 +1,4 @@
-"""The token cache: one introspection per token and TTL, however many requests come (docs/architecture.md).
+"""The token cache: one introspection per token and TTL, however many requests come (docs/decisions/0007).
 
 Keys are SHA-256 of the token; the token itself is never kept. Active and inactive answers have tables of their own,
 so that junk tokens cannot push out good ones. Failures are never cached.

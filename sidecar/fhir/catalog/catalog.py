@@ -1,4 +1,4 @@
-"""When we first saw a study as it is now: ``meta.lastUpdated`` (SIA-20, docs/architecture.md).
+"""When we first saw a study as it is now: ``meta.lastUpdated`` (SIA-20, docs/decisions/0008).
 
 A PACS's own clocks and dates do not tell what changed. The catalog keeps a fingerprint of each study's row and the
 time at which that fingerprint was first seen; ``_lastUpdated=gt<my last sync>`` may then bring a study too often (first
