@@ -1,1 +1,0 @@
-"""``check --conformance``: our numbered requirements, asked of any SMART Imaging Access server from outside."""
