@@ -114,9 +114,10 @@ SMALLER = 8
 @pytest.fixture(params=[SMALLER, pytest.param(1, marks=pytest.mark.exhaustive)])
 def many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many times as large as here the texts have to be for the limits."""
+    smaller: int = request.param
     for name in ("PART_BYTES", "WHOLE_BYTES", "STEP_BYTES"):
-        monkeypatch.setattr(large_row, name, getattr(large_row, name) // request.param)
-    return SMALLER // request.param
+        monkeypatch.setattr(large_row, name, getattr(large_row, name) // smaller)
+    return SMALLER // smaller
 
 
 OF_ONE_KIND: dict[str, Callable[[int], bytes]] = {
