@@ -1,8 +1,8 @@
 """From the spool to the repository: in order, again and again until it is taken, never faster than it takes them.
 
-One that fails while others are taken is put aside (``aside.py``): it is tried by itself and holds nothing up. Whether
-others are taken shows in the answer to a batch; where whole requests fail, they get smaller until the oldest event is
-alone, and then another one is tried beside it.
+One that fails while others are taken is put aside (``retry_queue.py``): it is tried by itself and holds nothing up.
+Whether others are taken shows in the answer to a batch; where whole requests fail, they get smaller until the oldest
+event is alone, and then another one is tried beside it.
 """
 
 import asyncio

@@ -1,1 +1,1 @@
-"""What every room may use: errors with an outside face, bounded fetching, single flight, DICOM JSON access."""
+"""What every room may use: errors with an outside face, bounded fetching, single flight, work in slices."""

@@ -39,7 +39,7 @@ class Unusable(ValueError):
 
 
 REASONS = ("host", "instance", "malformed", "path", "query", "study", "unattributed")
-"""Why a BulkDataURI is left out, as ``bulkdata_uris_dropped_total`` counts it (docs/operations.md)."""
+"""Why a BulkDataURI is left out, as ``bulkdata_uris_dropped_total`` counts it (docs/api.md)."""
 
 
 class BulkDataUris:

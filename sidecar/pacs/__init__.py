@@ -1,1 +1,1 @@
-"""The upstream: DICOMweb paths, queries, ownership of studies, and opening retrievals at the PACS."""
+"""The archive as an upstream: queries, ownership of studies, and opening retrievals at the PACS."""

@@ -1,1 +1,1 @@
-"""The life of a process: listening, connections, draining."""
+"""The life of a process: start, listening, reload, draining."""

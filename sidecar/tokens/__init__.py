@@ -1,1 +1,1 @@
-"""Access token -> facts: discovery, introspection, the token cache, and our own credentials at the EHR."""
+"""Access token -> claims: introspection, signatures, and the token cache."""
