@@ -19,7 +19,7 @@ from sidecar.dicomweb.body_filter import Check, Malformed
 from sidecar.dicomweb.bulkdata_uris import BulkDataUris
 from sidecar.dicomweb.json_rows import NotRows, Rows
 from sidecar.dicomweb.large_row import PART_BYTES, LargeRow, NotJson
-from sidecar.dicomweb.lenient_json import read_json
+from sidecar.dicomweb.lenient_json import read_row, with_unknown_identity
 from sidecar.dicomweb.rewrite import TooDeep, rewrite_row
 
 log = logging.getLogger(__name__)
@@ -102,19 +102,19 @@ class Metadata:
 
     def _written(self, text_of_row: bytes) -> bytes:
         try:
-            row, is_damaged = read_json(text_of_row)
+            row, is_damaged = read_row(text_of_row)
         except ValueError:
             raise Malformed("metadata_not_json") from None
         self._damaged += is_damaged
         row = _tags(row, row)
-        self._check(_header_of(row))
+        self._check(_header_of(with_unknown_identity(row) if is_damaged else row))
         return orjson.dumps(rewrite_row(row, self._root, uris=self._uris(row)))
 
     def _large(self, text_of_row: bytes) -> bytes:
         try:
             large = LargeRow(text_of_row)
             row = _tags(large.attributes, large.names)  # An identifier that is large names nobody.
-            self._check(_header_of(row))
+            self._check(_header_of(with_unknown_identity(row) if large.damage else row))
             written = large.written(self._root, self._uris(row))
             self._damaged += bool(large.damage)
             return written
