@@ -346,6 +346,7 @@ class DicomWeb:
         source = Source(
             read,
             lambda own: self._kept(own, query, matching, known_as, view, checked=checked),
+            lambda own: self._kept_before(own, query, matching, known_as, view),
             takes_limit=exact,
             takes_offset=exact and len(identifiers) == 1,
         )
@@ -400,9 +401,25 @@ class DicomWeb:
             return await in_slices(None if one is None else (row, one) for row, one in shown)
         if checked:
             return await in_slices((row, row) for row in own)
+        return await in_slices((row, row) for row in await self._unrefused(own, known_as))
+
+    async def _kept_before(
+        self,
+        own: list[Row],
+        query: Query,
+        matching: Matching,
+        known_as: frozenset[PatientIdentifier],
+        view: PatientView | None,
+    ) -> list[tuple[Row, Row]]:
+        """The same of rows that were read for an earlier page. Their study may have been moved to somebody else."""
+        own = await self._unrefused(own, known_as)
+        return await self._kept(own, query, matching, known_as, view, checked=True)
+
+    async def _unrefused(self, own: list[Row], known_as: frozenset[PatientIdentifier]) -> list[Row]:
+        """Those of the rows whose studies a read does not refuse, by the owners that the archive names now."""
         named = await in_slices((uid, row) if (uid := text(row, "StudyInstanceUID")) else None for row in own)
         studies = await self._guard.unrefused((uid for uid, _ in named), known_as)
-        return await in_slices((row, row) if uid in studies else None for uid, row in named)
+        return await in_slices(row if uid in studies else None for uid, row in named)
 
     async def _note_others(
         self, permit: PatientPermit, query: Query, known_as: frozenset[PatientIdentifier], rows: int
