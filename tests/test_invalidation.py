@@ -216,7 +216,7 @@ def query_rows(world: World) -> Ask:
     async def decide(rows: list[Row]) -> list[tuple[Row, Row]]:
         return [(one, one) for one in rows]
 
-    source = Source(read, decide, takes_limit=False, takes_offset=False)
+    source = Source(read, decide, decide, takes_limit=False, takes_offset=False)
     return lambda: pages.page(QueryKey("hash", "p", P1, query, (), 0), source, offset=1, limit=1)
 
 

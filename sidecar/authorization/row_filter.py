@@ -82,8 +82,10 @@ def _matcher(wanted: Iterable[str]) -> Callable[[str], bool]:
 
     @cache
     def is_wanted(value: str) -> bool:
+        if len(value) > LONGEST_VALUE:
+            return False
         text_of_value = without_case(value)
-        return len(value) <= LONGEST_VALUE and any(matches(pattern, text_of_value) for pattern in patterns)
+        return any(matches(pattern, text_of_value) for pattern in patterns)
 
     return is_wanted
 

@@ -34,7 +34,7 @@ from sidecar.bootstrap.pacs import changes_of, pacs_client, patience_of, retriev
 from sidecar.bootstrap.tokens import TokenValidation, patient_credentials, token_validation
 from sidecar.bootstrap.tracing import tracing_of
 from sidecar.common.background import background
-from sidecar.common.connector import CleanConnector
+from sidecar.common.connector import CleanConnector, CleanResponse
 from sidecar.common.invalidation import Invalidation
 from sidecar.ehr.discovery import Discovery
 from sidecar.fhir.catalog.catalog import Catalog, MemoryStore, Store
@@ -247,6 +247,7 @@ async def open_session(
     # trust_env stays off: a proxy variable must not send tokens elsewhere. No cookies: they would be shared by all.
     async with aiohttp.ClientSession(
         connector=connector,
+        response_class=CleanResponse,
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         read_bufsize=READ_BUFFER_BYTES,

@@ -4,6 +4,7 @@ import select
 from typing import Any
 
 import aiohttp
+from aiohttp import hdrs
 
 
 class CleanConnector(aiohttp.TCPConnector):
@@ -20,6 +21,20 @@ class CleanConnector(aiohttp.TCPConnector):
             if _is_quiet(connection):
                 return connection
             connection.close()
+
+
+class CleanResponse(aiohttp.ClientResponse):
+    """``aiohttp.ClientResponse``, but a connection with an answer to HEAD serves no further request.
+
+    Some servers send the body of a GET to HEAD as well. It may come after the next request, and be taken for its
+    answer.
+    """
+
+    async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        """Read the head of the answer; as ``aiohttp.ClientResponse.start``."""
+        if self.method == hdrs.METH_HEAD and connection.protocol is not None:
+            connection.protocol.force_close()
+        return await super().start(connection)
 
 
 def _is_quiet(connection: aiohttp.connector.Connection) -> bool:

@@ -19,13 +19,15 @@ from sidecar.dicomweb.body_filter import Check, Malformed
 from sidecar.dicomweb.bulkdata_uris import BulkDataUris
 from sidecar.dicomweb.json_rows import NotRows, Rows
 from sidecar.dicomweb.large_row import PART_BYTES, LargeRow, NotJson
-from sidecar.dicomweb.lenient_json import read_json
+from sidecar.dicomweb.lenient_json import read_row, with_unknown_identity
 from sidecar.dicomweb.rewrite import TooDeep, rewrite_row
 
 log = logging.getLogger(__name__)
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 _STEP_BYTES = 4_096
+MANY_OBJECTS = 300
+"""A row of more attributes and items is rewritten in a thread, too: each may have a BulkDataURI to be read."""
 _REWRITING = ThreadPoolExecutor(1, "metadata")
 """One thread: a second would have the interpreter no sooner, and others need theirs for databases and names."""
 
@@ -54,12 +56,12 @@ class Metadata:
         return b"".join(self._ours(row) for one in self.rows(chunk) for row in one)
 
     async def feed_in_slices(self, chunk: bytes) -> bytes:
-        """The same for an event loop: others have their turn in between; a large row is rewritten in a thread."""
+        """The same for an event loop: others have their turn in between; what takes long is done in a thread."""
         written: list[bytes] = []
         loop = asyncio.get_running_loop()
         steps = self.rows(chunk)
         while step := await in_slices(islice(steps, 1)):  # One after the other: to free many rows takes time, too.
-            for is_large, some in groupby(step[0], lambda row: len(row) > PART_BYTES):
+            for is_large, some in groupby(step[0], _takes_long):
                 if is_large:
                     written += [await loop.run_in_executor(_REWRITING, self._ours, row) for row in some]
                 else:
@@ -102,19 +104,19 @@ class Metadata:
 
     def _written(self, text_of_row: bytes) -> bytes:
         try:
-            row, is_damaged = read_json(text_of_row)
+            row, is_damaged = read_row(text_of_row)
         except ValueError:
             raise Malformed("metadata_not_json") from None
         self._damaged += is_damaged
         row = _tags(row, row)
-        self._check(_header_of(row))
+        self._check(_header_of(with_unknown_identity(row) if is_damaged else row))
         return orjson.dumps(rewrite_row(row, self._root, uris=self._uris(row)))
 
     def _large(self, text_of_row: bytes) -> bytes:
         try:
             large = LargeRow(text_of_row)
             row = _tags(large.attributes, large.names)  # An identifier that is large names nobody.
-            self._check(_header_of(row))
+            self._check(_header_of(with_unknown_identity(row) if large.damage else row))
             written = large.written(self._root, self._uris(row))
             self._damaged += bool(large.damage)
             return written
@@ -125,6 +127,10 @@ class Metadata:
         header = _header_of(row)
         part = Part(header.study, header.series or None, (header.series and header.instance) or None)
         return BulkDataUris(self._root, part, self.dropped)
+
+
+def _takes_long(text_of_row: bytes) -> bool:
+    return len(text_of_row) > PART_BYTES or text_of_row.count(b"{") > MANY_OBJECTS
 
 
 def _tags(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

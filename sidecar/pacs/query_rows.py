@@ -7,16 +7,16 @@ is ever built.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 
 from sidecar.common.fetch import FetchFailed
 from sidecar.common.slices import in_slices
-from sidecar.dicom.character_sets import REPLACEMENT, SPECIFIC_CHARACTER_SET, with_unknown_texts
-from sidecar.dicom.json_model import CompactRow, Row, tag, text, with_tags
+from sidecar.dicom.character_sets import SPECIFIC_CHARACTER_SET, with_unknown_texts
+from sidecar.dicom.json_model import CompactRow, Row, text, with_tags
 from sidecar.dicomweb.json_rows import NotRows, Rows
-from sidecar.dicomweb.lenient_json import read_json
+from sidecar.dicomweb.lenient_json import has_one_reading, read_row, with_unknown_identity
 from sidecar.dicomweb.paths import UID_OF_LEVEL
 
 ROW_BYTES = 262_144
@@ -32,11 +32,6 @@ SMALL_BYTES = 32_768
 """An answer up to this size is read at once, unless it has many values: that takes a
 millisecond."""
 _PIECE_BYTES = 8_192
-_UNKNOWN = {"vr": "LO", "Value": [REPLACEMENT]}
-_IDENTIFYING = (
-    "PatientID", "IssuerOfPatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID",
-    "SpecificCharacterSet",
-)  # fmt: skip
 
 Identity = tuple[str | None, ...]
 
@@ -97,8 +92,11 @@ class RowReader:
             except ValueError:  # Row by row it may be read all the same.
                 pass
             else:
-                self.rows += self._read_whole(self._held, rows)
-                return
+                if not _are_rows(rows):
+                    raise FetchFailed("query_wrong_shape")
+                if has_one_reading(self._held, rows):
+                    self.rows += self._read_whole(self._held, rows)
+                    return
         try:
             if self._held is not None:
                 self.rows += await in_slices(self._read(self._held))
@@ -110,9 +108,7 @@ class RowReader:
             many = self._held is None or _values(self._held) > ROW_VALUES
             raise failure if many or failure.reason != "query_wrong_shape" else FetchFailed("query_not_json") from None
 
-    def _read_whole(self, written: bytes, rows: Any) -> list[Row]:
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise FetchFailed("query_wrong_shape")
+    def _read_whole(self, written: bytes, rows: list[Row]) -> list[Row]:
         self.left.take(len(rows), written, _values(written))
         return [self._row(row) for row in rows]
 
@@ -129,7 +125,7 @@ class RowReader:
                     raise FetchFailed("too_large")
                 self.left.take(1, one, values)
                 try:
-                    row, is_damaged = read_json(one)
+                    row, is_damaged = read_row(one)
                 except ValueError:
                     raise FetchFailed("query_not_json") from None
                 yield self._row(row, is_damaged=is_damaged)
@@ -141,7 +137,7 @@ class RowReader:
             raise FetchFailed("query_wrong_shape") from None
         if is_damaged:
             self.damaged += 1
-            found = _with_unknown_identity(found)
+            found = with_unknown_identity(found)
         if self._converts_text and SPECIFIC_CHARACTER_SET not in found:
             found = with_unknown_texts(found)
         self.identities.add(identity_of(found, self._level))
@@ -151,26 +147,12 @@ class RowReader:
             return found
 
 
+def _are_rows(value: Any) -> TypeGuard[list[Row]]:
+    return isinstance(value, list) and all(isinstance(row, dict) for row in value)
+
+
 def _values(written: bytes) -> int:
     return written.count(b",") + written.count(b"[") + written.count(b"{")
-
-
-def _with_unknown_identity(row: Row) -> Row:
-    """Return a damaged row; it is nobody's if what is damaged may tell whose or what it is."""
-    unknown = {name for name in map(tag, _IDENTIFYING) if name in row and not _is_sound(row[name])}
-    if not unknown:
-        return row
-    return {**row, **dict.fromkeys(unknown | {tag("PatientID")}, _UNKNOWN)}
-
-
-def _is_sound(element: Any) -> bool:
-    """Whether an attribute is empty, or each of its values can be read."""
-    if not isinstance(element, dict):
-        return False
-    listed = element.get("Value", [])
-    return isinstance(listed, list) and all(
-        isinstance(one, str | int) and REPLACEMENT not in str(one) for one in listed
-    )
 
 
 def identity_of(row: Row, level: str) -> Identity:

@@ -80,7 +80,7 @@ class StudyOwners:
         return owners
 
     async def _ask(self, batch: Sequence[str], known_as: KnownAs) -> Mapping[str, Owners]:
-        if self._clock() < self._no_lists_until:
+        if len(batch) > 1 and self._clock() < self._no_lists_until:
             return await self._one_by_one(batch, known_as)
         found: Mapping[str, Owners] = {}
         try:

@@ -50,22 +50,26 @@ class OpenConnections:
     def close_idle(self) -> bool:
         """Close the connection that is idle longest. Return whether there was an idle one.
 
-        One that has just been accepted is the last in turn: its request is on the way.
+        One that has just been accepted is the last in turn: its request is on the way. One whose client is slow, and
+        has not been sent the whole answer yet, is closed only where there is no other.
         """
-        return self._close_first(self._idle)
+        return self._close(next((one for one in self._idle if not _has_unsent(one)), next(iter(self._idle), None)))
 
     def close_oldest(self) -> None:
         """Close the oldest connection, whatever it does."""
-        self._close_first(self._all)
+        self._close(next(iter(self._all), None))
 
-    def _close_first(self, connections: OrderedDict[Connection, None]) -> bool:
-        connection = next(iter(connections), None)
+    def _close(self, connection: Connection | None) -> bool:
         if connection is None:
             return False
         self.remove(connection)
         transport = connection.transport
-        if transport is not None and transport.get_write_buffer_size():
+        if transport is not None and _has_unsent(connection):
             reset(transport)  # Part of an answer must not look whole.
         elif transport is not None:
             transport.abort()
         return True
+
+
+def _has_unsent(connection: Connection) -> bool:
+    return connection.transport is not None and connection.transport.get_write_buffer_size() > 0

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 from aiohttp import hdrs, web
@@ -146,6 +146,7 @@ class QidoHandlers:
         source = Source(
             read,
             lambda own: self._visible(search, own),
+            lambda own: self._visible_still(search, own),
             takes_limit=exact,
             takes_offset=exact and len(identifiers) == 1,
         )
@@ -186,11 +187,22 @@ class QidoHandlers:
                 self._guard.left_out(view.listing.shared.intersection(listed))
             shown = zip(own, shown_rows(own, search.query, search.matching, view), strict=False)  # It may end at once.
             return await in_slices(None if one is None else (row, one) for row, one in shown)
-        if search.checked:
-            return await in_slices((row, row) for row in own)
+        if not search.checked:
+            own = await self._unrefused(search, own)
+        return await in_slices((row, row) for row in own)
+
+    async def _visible_still(self, search: _Search, own: list[Row]) -> list[tuple[Row, Row]]:
+        """Return the same of rows that were read for an earlier page.
+
+        Their study may have been moved to another patient since.
+        """
+        return await self._visible(replace(search, checked=True), await self._unrefused(search, own))
+
+    async def _unrefused(self, search: _Search, own: list[Row]) -> list[Row]:
+        """Return those of the rows whose studies a read does not refuse, by the owners that the archive names."""
         named = await in_slices((uid, row) if (uid := text(row, "StudyInstanceUID")) else None for row in own)
         studies = await self._guard.unrefused((uid for uid, _ in named), search.known_as)
-        return await in_slices((row, row) if uid in studies else None for uid, row in named)
+        return await in_slices(row if uid in studies else None for uid, row in named)
 
     async def _note_others(self, search: _Search, rows: int) -> None:
         """Count ``rows`` that were left out, unless the archive was corrected: then raise ``Denied``."""

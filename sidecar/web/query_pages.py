@@ -57,12 +57,14 @@ class Source:
     """Where the rows of a query come from.
 
     ``read(offset, limit)`` returns how many rows the archive gave, and those of them that are the patient's.
-    ``decide(rows)`` returns those that may be seen now, each with the row that is shown of it. ``takes_limit``: a limit
-    cuts nothing but rows that may be seen, as a rule. ``takes_offset``: the same of an offset.
+    ``decide(rows)`` returns those that may be seen now, each with the row that is shown of it. ``decide_kept``: the
+    same of rows that were read a while ago, and say whose they were then. ``takes_limit``: a limit cuts nothing but
+    rows that may be seen, as a rule. ``takes_offset``: the same of an offset.
     """
 
     read: Callable[[int, int | None], Awaitable[tuple[int, list[Row]]]]
     decide: Callable[[list[Row]], Awaitable[list[tuple[Row, Row]]]]
+    decide_kept: Callable[[list[Row]], Awaitable[list[tuple[Row, Row]]]]
     takes_limit: bool
     takes_offset: bool
 
@@ -106,7 +108,7 @@ class QueryPages:
         kept = self._rows.get(key) if offset else None
         if kept is not None:
             wanted = list(kept.rows[offset:last])
-            decided = await source.decide(wanted)
+            decided = await source.decide_kept(wanted)
             if len(decided) == len(wanted):
                 return [shown for _, shown in decided]
         self._rows.pop(key, None)  # Who begins anew wants what the archive has now.

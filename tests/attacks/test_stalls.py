@@ -129,6 +129,12 @@ METADATA: dict[str, Callable[[], bytes]] = {
     ),
     "a row of empty items": lambda: b"[" + metadata_row(**{"00089215": {"vr": "SQ", "Value": [{}] * 300_000}}) + b"]",
     "a long text": lambda: b"[" + metadata_row(**{"00081030": {"vr": "UT", "Value": ["x" * 2**23]}}) + b"]",
+    "a small row of many BulkDataURIs": lambda: (
+        b"[" + metadata_row(**{f"0009{one:04X}": {"BulkDataURI": "a"} for one in range(4_096, 5_700)}) + b"]"
+    ),
+    "a small row of numbers that are none": lambda: (
+        b"[" + metadata_row(**{"00281199": {"vr": "FD", "Value": [0] * 12_000}}).replace(b"0,", b"NaN,") + b"]"
+    ),
     "nested as deep as it goes": lambda: b"[" + b'{"00081199":{"vr":"SQ","Value":[' * 100_000,
     "rows that are empty": lambda: b"[" + b"{}," * 1_000_000,
     "a row over the limit": lambda: b"[" + metadata_row(**{"00081030": {"vr": "UT", "Value": ["x" * 2**24]}}) + b"]",

@@ -203,3 +203,31 @@ async def test_an_answer_to_head_has_no_body(body: bytes) -> None:
     assert found[0][0] in ("", "none")
     assert found[1:] == [("0001", []), ("0002", [])]
     assert connections == 2
+
+
+async def test_what_is_late_behind_an_answer_to_head_is_nobodys_answer() -> None:
+    """A server that makes no difference between HEAD and GET sends the body as soon as it has it."""
+    evil = ok(b"evil")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readuntil(b"\r\n\r\n"):
+                writer.write(ok(line.split(b" ")[1][1:5]).partition(b"four")[0])
+                if line.startswith(b"HEAD"):
+                    await reader.readuntil(b"\r\n\r\n")  # The body takes until the next request is there.
+                    writer.write(evil)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async with (
+        await asyncio.start_server(answer, "127.0.0.1", 0) as server,
+        open_session(None, connections=1) as session,
+    ):
+        url = f"http://localhost:{server.sockets[0].getsockname()[1]}"
+        async with session.head(f"{url}/four") as response:
+            assert response.status == 200
+        for path in ("0001", "0002"):
+            async with session.get(f"{url}/{path}") as response:
+                assert await response.read() == path.encode()

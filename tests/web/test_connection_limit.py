@@ -201,6 +201,35 @@ def test_the_connection_that_is_idle_longest_goes_first(run: Run) -> None:
     run(scenario())
 
 
+class _Idle:
+    """An idle connection with so many bytes that its client has not taken yet."""
+
+    def __init__(self, unsent: int) -> None:
+        self.transport: Any = self
+        self.unsent = unsent
+        self.closed = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+    def abort(self) -> None:
+        self.closed = True
+
+
+def test_a_slow_client_gets_the_rest_of_its_answer() -> None:
+    """Its request is answered, and the end of the answer waits for it: others that are idle go before."""
+    connections, idle = OpenConnections(), [_Idle(60_000), _Idle(0), _Idle(1), _Idle(0)]
+    for one in idle:
+        connections.add(one)
+    closed = []
+    while connections.close_idle():
+        closed += [number for number, one in enumerate(idle) if one.closed and number not in closed]
+    assert closed == [1, 3, 0, 2]
+
+
 def test_listeners_that_share_connections_count_them_together(run: Run) -> None:
     """As the one before and the one after a reload do."""
 

@@ -23,6 +23,7 @@ from tests.web.test_stream import HEADERS
 
 TOTAL, LIMIT = 60, 7
 PAGES = TOTAL // LIMIT + 2
+OF_THE_LIST = "PatientID,IssuerOfPatientID,StudyInstanceUID,SpecificCharacterSet"
 RULE = {"name": "none", "effect": "exclude", "study": {"StudyDescription": ["hidden"]}, "unknown": "ignored"}
 
 
@@ -59,9 +60,7 @@ class Archive:
         if "StudyInstanceUID" in query:  # Whose studies these are.
             wanted = query["StudyInstanceUID"].split(",")
             found = [one for one in found if text(one, "StudyInstanceUID") in wanted]
-        elif query["includefield"].startswith(
-            "PatientID,IssuerOfPatientID,StudyInstanceUID,SpecificCharacterSet"
-        ):  # Not for the patient's view.
+        elif query["includefield"].startswith(OF_THE_LIST):  # Not for the patient's view.
             self.asked.append((limit, offset))
         start = offset if "offset" in self.honours else 0
         page = found[start : start + min(limit, self.most)] if "limit" in self.honours else found[start:]
@@ -150,7 +149,7 @@ class Rows:
         self.rows: list[Row] = [CompactRow(own(number)) for number in range(total)]
         self.hidden: set[str] = set()
         self.asked: list[tuple[int, int | None]] = []
-        self.source = Source(self._read, self._decide, takes_limit=pages, takes_offset=pages)
+        self.source = Source(self._read, self._decide, self._decide, takes_limit=pages, takes_offset=pages)
 
     async def _read(self, offset: int, limit: int | None) -> tuple[int, list[Row]]:
         self.asked.append((offset, limit))
@@ -215,6 +214,38 @@ async def test_rows_that_are_kept_are_decided_anew() -> None:
     rows.hidden = {"1.2.15"}
     assert 15 not in numbers(await pages.page(KEY, rows.source, offset=10, limit=10))
     assert rows.asked == [(0, None), (0, None)]
+
+
+class Series(Archive):
+    """Answers with all series of its one study, whatever limit and offset are; counts how often."""
+
+    lists = 0
+
+    async def _series(self, request: web.Request) -> web.Response:
+        self.lists += 1
+        study, patient = (text(self.rows[0], keyword) for keyword in ("StudyInstanceUID", "PatientID"))
+        found = [row(patient, study, f"{study}.{number}") for number in range(9)]
+        return web.json_response(found, content_type="application/dicom+json")
+
+
+@pytest.mark.parametrize("changes", [{}, HIDDEN])
+async def test_kept_rows_of_a_study_that_was_moved_are_not_shown(changes: dict[str, Any]) -> None:
+    """The study's owners are remembered for longer, as rows say whose they are: these said it before."""
+    archive = Series(own(1))
+    async with sidecar_between(ScriptedEhr(), archive, **changes) as (url, _), aiohttp.ClientSession() as client:
+
+        async def page(offset: int) -> int:
+            path = f"{url}/wado-rs/studies/1.2.1/series?limit=1&offset={offset}"
+            async with client.get(path, headers=HEADERS) as answer:
+                assert "1.2.1.8" not in await answer.text()
+                return answer.status
+
+        assert [await page(offset) for offset in range(5)] == [200] * 5
+        lists = archive.lists
+        assert await page(5) == 200
+        assert archive.lists == lists  # It was kept.
+        archive.rows = [own(1, "somebody else")]
+        assert await page(6) == 404
 
 
 async def test_the_first_page_is_never_of_kept_rows() -> None:
@@ -288,7 +319,7 @@ async def test_what_was_read_before_the_forgetting_is_not_kept() -> None:
         kept.invalidate()
         return found
 
-    late = Source(read_and_forget, rows.source.decide, takes_limit=True, takes_offset=True)
+    late = Source(read_and_forget, rows.source.decide, rows.source.decide, takes_limit=True, takes_offset=True)
     await pages.page(KEY, late, offset=0, limit=10)
     await pages.page(KEY, rows.source, offset=10, limit=10)
     assert rows.asked == [(0, 10), (0, 20)]
