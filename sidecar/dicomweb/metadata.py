@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 _STEP_BYTES = 4_096
+ROW_URIS = 100
+"""Limit of the BulkDataURIs of a row that is rewritten on the event loop: each takes up to 0.1 ms."""
+_ESCAPE = rb"\u00"
 _REWRITING = ThreadPoolExecutor(1, "metadata")
 """One thread: a second would have the interpreter no sooner, and others need theirs for databases and names."""
 
@@ -63,7 +66,7 @@ class Metadata:
         loop = asyncio.get_running_loop()
         steps = self.rows(chunk)
         while step := await in_slices(islice(steps, 1)):  # One after the other: to free many rows takes time, too.
-            for is_large, some in groupby(step[0], lambda row: len(row) > PART_BYTES):
+            for is_large, some in groupby(step[0], _takes_long):
                 if is_large:
                     written += [await loop.run_in_executor(_REWRITING, self._ours, row) for row in some]
                 else:
@@ -129,6 +132,11 @@ class Metadata:
         header = _header_of(row)
         part = Part(header.study, header.series or None, (header.series and header.instance) or None)
         return BulkDataUris(self._root, part, self.dropped)
+
+
+def _takes_long(row: bytes) -> bool:
+    """Whether a row is to be rewritten in a thread. JSON may escape a letter of a name: ``_ESCAPE``."""
+    return len(row) > PART_BYTES or row.count(b"URI") + row.count(_ESCAPE) > ROW_URIS
 
 
 def _tags(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

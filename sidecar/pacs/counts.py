@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from sidecar.access.facts import Part
 from sidecar.common.errors import BadGateway
+from sidecar.common.slices import in_slices
 from sidecar.dicom.json_model import Row, number, tag, text
 from sidecar.dicomweb.paths import OBJECTS, Kind, Query, Retrieval
 from sidecar.dicomweb.upstream_errors import NotSupported
@@ -37,11 +38,12 @@ async def count_instances(client: PacsClient, part: Part, known_as: KnownAs) -> 
     raises.
     """
     rows = await _rows(client, part, known_as)
-    if not rows or not all(_is_of(row, part, known_as) for row in rows):
+    if not rows or not all(await in_slices(_is_of(row, part, known_as) for row in rows)):
         return None
-    numbers = [number(row, _STUDY_NUMBER if part.series is None else _SERIES_NUMBER) for row in rows]
-    known = [one for one in numbers if one]  # A study without instances is none: 0 says nothing.
-    return sum(known) if len(known) == len(numbers) else await _list_instances(client, part, known_as)
+    keyword = _STUDY_NUMBER if part.series is None else _SERIES_NUMBER
+    # A study without instances is none: 0 says nothing.
+    known = await in_slices(number(row, keyword) or None for row in rows)
+    return sum(known) if len(known) == len(rows) else await _list_instances(client, part, known_as)
 
 
 async def _rows(client: PacsClient, part: Part, known_as: KnownAs) -> Sequence[Row]:
@@ -49,14 +51,14 @@ async def _rows(client: PacsClient, part: Part, known_as: KnownAs) -> Sequence[R
     if part.series is None:
         query, key = Query("studies"), ("StudyInstanceUID", part.study)
         rows = await client.search(query, (key, _fields(_STUDY_NUMBER)), known_as=known_as, fresh=True)
-        return [row for row in rows if text(row, "StudyInstanceUID") == part.study]
+        return await in_slices(row if text(row, "StudyInstanceUID") == part.study else None for row in rows)
     query, key = Query("series", study=part.study), ("SeriesInstanceUID", part.series)
     fields = _fields("StudyInstanceUID", _SERIES_NUMBER)
     rows = await client.search(query, (key, fields), limit=100, known_as=known_as, fresh=True)
-    return [
-        row for row in rows
-        if text(row, "StudyInstanceUID") == part.study and text(row, "SeriesInstanceUID") == part.series
-    ]  # fmt: skip
+    return await in_slices(
+        row if (text(row, "StudyInstanceUID"), text(row, "SeriesInstanceUID")) == (part.study, part.series) else None
+        for row in rows
+    )
 
 
 async def _list_instances(client: PacsClient, part: Part, known_as: KnownAs) -> int:
@@ -80,11 +82,12 @@ async def _listed(client: PacsClient, part: Part, known_as: KnownAs) -> set[str]
     query = Query("instances", study=part.study, series=part.series)
     fields = _fields("StudyInstanceUID", "SeriesInstanceUID")
     rows = await client.search(query, (fields,), known_as=known_as, fresh=True)
-    return {
-        uid for row in rows
-        if (uid := text(row, "SOPInstanceUID")) and text(row, "StudyInstanceUID") == part.study
-        and part.series in (None, text(row, "SeriesInstanceUID"))
-    }  # fmt: skip
+
+    def uid(row: Row) -> str | None:
+        is_in = text(row, "StudyInstanceUID") == part.study and part.series in (None, text(row, "SeriesInstanceUID"))
+        return (text(row, "SOPInstanceUID") or None) if is_in else None
+
+    return set(await in_slices(map(uid, rows)))
 
 
 async def _listed_by_series(client: PacsClient, part: Part, known_as: KnownAs) -> set[str]:
@@ -95,7 +98,10 @@ async def _listed_by_series(client: PacsClient, part: Part, known_as: KnownAs) -
     fields = _fields("StudyInstanceUID", "SeriesInstanceUID")
     rows = await client.search(Query("series", study=part.study), (fields,), known_as=known_as, fresh=True)
     found: set[str] = set()
-    for series in {text(row, "SeriesInstanceUID") for row in rows if text(row, "StudyInstanceUID") == part.study}:
+    own = await in_slices(
+        text(row, "SeriesInstanceUID") or "" if text(row, "StudyInstanceUID") == part.study else None for row in rows
+    )
+    for series in set(own):
         listed = await _listed(client, Part(part.study, series), known_as) if series else set()
         if not listed:
             return set()

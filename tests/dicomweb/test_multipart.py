@@ -369,7 +369,7 @@ def test_a_foreign_part_behind_many_does_not_leave() -> None:
     small = encoded(dataset(PatientID="OWN-1"))
     many = scanner()
     steps = many.steps(body(*[part(small)] * (2 * PARTS_AT_ONCE), part(FOREIGN)))
-    passed = []
+    passed = list[bytes]()
     with pytest.raises(Foreign):
         passed.extend(bytes(piece) for piece in steps)
     assert len(passed) > 2
