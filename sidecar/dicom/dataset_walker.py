@@ -89,6 +89,11 @@ class Walk:
         self._elements = 0
         self._padding: bytes | None = None  # What all the rest consists of, once there is no element any more.
 
+    @property
+    def elements(self) -> int:
+        """How many elements, items and delimiters have been stepped over: each costs time."""
+        return self._elements
+
     def is_between_elements(self) -> bool:
         """Whether the data set may end here."""
         open_frames = [frame for frame in self._frames if frame.end != self._base]

@@ -1,4 +1,9 @@
-"""How the head of an instance is laid out: what a walk over it looked at, and where it found the wanted values."""
+"""How the head of an instance is laid out: what a walk over it looked at, and where it found the wanted values.
+
+What it is worth, by CPU time of ``Multipart`` (interleaved runs with and without it, on a busy machine): 13 to 35 %
+less where all headers of a series are laid out alike; between 11 % less and 28 % more where lengths before the
+SeriesInstanceUID vary a little; between 2 % less and 13 % more where each instance is laid out in its own way.
+"""
 
 from sidecar.dicom.dataset_walker import Walk, Wanted
 from sidecar.dicom.element import Encoding, element

@@ -7,7 +7,7 @@ never guesses a patient. docs/files.md has the rules, tests/pacs/file_kinds.py a
 
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -31,7 +31,10 @@ from sidecar.dicom.header_cache import Layouts, Meta, Pattern
 from sidecar.dicom.heads import head_of
 from sidecar.dicom.uid import MAXIMUM_LENGTH
 
-INFLATE_BYTES = 2**16
+INFLATE_BYTES = 2**15
+"""Limit in bytes of what is inflated at once."""
+STEP_BYTES = 16_384
+"""Limit in bytes of what ``HeaderReader.steps`` takes at once: 2,048 empty items at most."""
 _CHECKSUM_BYTES = 8
 _META_BYTES = 4_096
 _MAXIMUM_META_BYTES = 65_536  # It is read anew with each piece.
@@ -64,6 +67,9 @@ _PLACES = {"study": _STUDY_INSTANCE_UID, "series": _SERIES_INSTANCE_UID, "instan
 class HeaderReader:
     """Reads one instance. ``feed`` takes its bytes in order; ``header`` is there as soon as it is known.
 
+    A megabyte of nested items is 130,000 elements, and deflated it may become a thousand megabytes. So ``steps`` and
+    ``feed_some`` work for some milliseconds at a time.
+
     ``layouts``: of the stream that the instance is part of.
     """
 
@@ -77,9 +83,42 @@ class HeaderReader:
         self._walk: Walk | None = None
         self._meta = b""
         self._behind = b""
+        self._compressed = b""  # What has been fed and not been inflated yet.
+        self._is_full = False  # Whether zlib may have more without more input.
+
+    @property
+    def elements(self) -> int:
+        """How many elements have been stepped over."""
+        return 0 if self._walk is None else self._walk.elements
+
+    @property
+    def has_more(self) -> bool:
+        """Whether ``feed_some`` has not read all that it took: with nothing more to take it goes on."""
+        return self._is_full or bool(self._compressed)
 
     def feed(self, data: bytes | memoryview) -> InstanceHeader | None:
-        """Take the next bytes. Raises ``Unreadable``, also when another value of the header stands behind it."""
+        """Take the next bytes, however long that takes. Raises as ``feed_some`` does."""
+        for _ in self.steps(data):
+            pass
+        return self.header
+
+    def steps(self, data: bytes | memoryview) -> Iterator[None]:
+        """Take the next bytes, some at a time. Raises as ``feed_some`` does."""
+        view = memoryview(data)
+        for start in range(0, len(view), STEP_BYTES):
+            if self.skips(len(view) - start):
+                return
+            self.feed_some(view[start : start + STEP_BYTES])
+            yield
+            while self.has_more:
+                self.feed_some(b"")
+                yield
+
+    def feed_some(self, data: bytes | memoryview) -> InstanceHeader | None:
+        """Take the next bytes; of deflated ones only ``INFLATE_BYTES`` are read: see ``has_more``.
+
+        Raises ``Unreadable``, also when another value of the header stands behind it.
+        """
         try:
             return self._feed(data)
         except Unreadable as refused:
@@ -140,6 +179,8 @@ class HeaderReader:
 
     def end(self) -> InstanceHeader:
         """Say that no more bytes come. Raises ``Unreadable`` when the header, or a value of it, did not come whole."""
+        while self.has_more:
+            self.feed_some(b"")
         try:
             walk = self._walk
             if walk is None or not walk.may_be_cut() or (self.header is None and not walk.is_between_elements()):
@@ -160,21 +201,21 @@ class HeaderReader:
         if self._inflate is None:
             self._walk.feed(data)
             return
-        if self._inflate.eof:
-            self._check_behind(data)
-            return
-        try:
-            left: bytes | memoryview = data
-            while not self._inflate.eof:
-                out = self._inflate.decompress(left, INFLATE_BYTES)
-                self._walk.feed(memoryview(out))
-                left = self._inflate.unconsumed_tail
-                # As long as rounds are full there may be more of what it has taken already.
-                if not (left or self._inflate.eof) and len(out) < INFLATE_BYTES:
-                    return
-        except zlib.error:
-            raise Unreadable("deflated_data") from None
-        self._check_behind(self._inflate.unused_data)
+        compressed = self._compressed + data
+        if not self._inflate.eof:
+            try:
+                out = self._inflate.decompress(compressed, INFLATE_BYTES)
+            except zlib.error:
+                raise Unreadable("deflated_data") from None
+            self._compressed = self._inflate.unconsumed_tail
+            # As long as rounds are full there may be more of what it has taken already.
+            self._is_full = len(out) == INFLATE_BYTES and not self._inflate.eof
+            self._walk.feed(memoryview(out))
+            if not self._inflate.eof:
+                return
+            compressed = self._inflate.unused_data
+        self._compressed = b""
+        self._check_behind(compressed)
 
     def _check_behind(self, data: bytes | memoryview) -> None:
         """Behind a deflated data set there is padding (PS3.5 A.5), or a checksum: no room for anybody's image."""

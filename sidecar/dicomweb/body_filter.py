@@ -1,6 +1,6 @@
 """What a retrieval's body is passed through, bytes in and bytes out; and the bodies that are no multipart."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from sidecar.access.facts import InstanceHeader
@@ -37,6 +37,12 @@ class Scanner(Protocol):
     def feed(self, chunk: bytes) -> bytes | memoryview:
         """Return what may be passed on now. Raises ``Malformed``, ``Unreadable``, and what the check raises."""
 
+    def steps(self, chunk: bytes) -> Iterator[bytes | memoryview]:
+        """The same, some milliseconds of work at a time: all steps of a chunk are taken before the next one's.
+
+        A step may have nothing to pass on.
+        """
+
     def end(self) -> bytes:
         """The body has ended: return what is left. Raises ``Malformed`` or ``Unreadable`` when it is not whole."""
 
@@ -58,6 +64,10 @@ class Untouched:
     def feed(self, chunk: bytes) -> bytes:
         """Return the chunk."""
         return chunk
+
+    def steps(self, chunk: bytes) -> Iterator[bytes]:
+        """Return the chunk."""
+        yield chunk
 
     def end(self) -> bytes:
         """Return nothing: its length was checked where it was read."""
@@ -81,12 +91,19 @@ class SingleInstance:
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what may be passed on."""
+        return b"".join(self.steps(chunk))
+
+    def steps(self, chunk: bytes) -> Iterator[bytes]:
+        """The same, some milliseconds of work at a time: nothing of a chunk leaves before all of it was read."""
         was_known = self._reader.header is not None
-        header = self._reader.feed(chunk)
+        for _ in self._reader.steps(chunk):
+            yield b""
         if was_known:
-            return chunk
+            yield chunk
+            return
         self._held += chunk
-        return b"" if header is None else self._release(header)
+        if self._reader.header is not None:
+            yield self._release(self._reader.header)
 
     def end(self) -> bytes:
         """Return an instance that ended with its header. Raises ``Unreadable`` as ``HeaderReader`` does."""

@@ -13,8 +13,6 @@ from sidecar.dicom.element import Unreadable
 from sidecar.dicom.instance_header import HeaderReader
 from sidecar.dicom.uid import MAXIMUM_LENGTH
 
-_LOOK_BYTES = 16_384
-
 _MODALITY, _SERIES_INSTANCE_UID = 0x0008_0060, 0x0020_000E
 _SERIES_NUMBER, _INSTANCE_NUMBER = 0x0020_0011, 0x0020_0013
 _NUMBER = re.compile(rb" *\+?([0-9]{1,9}) *\0?")
@@ -44,16 +42,15 @@ class NumbersReader(HeaderReader):
     })  # fmt: skip
 
     def read(self, data: bytes | memoryview) -> bool:
-        """Take the next bytes; return whether no more are needed: all is known, or cannot be."""
-        view = memoryview(data)
+        """Take the next bytes as ``feed_some`` does.
+
+        Return whether no more are needed: all is known, or cannot be.
+        """
         try:
-            for start in range(0, len(view), _LOOK_BYTES):
-                self.feed(view[start : start + _LOOK_BYTES])
-                if self._walk is not None and self._walk.is_past_wanted:
-                    return True
+            self.feed_some(data)
         except Unreadable:
             return True
-        return False
+        return self._walk is not None and self._walk.is_past_wanted
 
     @property
     def values(self) -> Mapping[int, bytes]:

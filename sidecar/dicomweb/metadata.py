@@ -53,7 +53,11 @@ class Metadata:
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the rows that came whole, as ours. Raises ``Malformed`` and what the check raises."""
-        return b"".join(self._ours(row) for one in self.rows(chunk) for row in one)
+        return b"".join(self.steps(chunk))
+
+    def steps(self, chunk: bytes) -> Iterator[bytes]:
+        """The same, row by row; a large row takes long: ``feed_in_slices`` is for the event loop."""
+        return (self._ours(row) for one in self.rows(chunk) for row in one)
 
     async def feed_in_slices(self, chunk: bytes) -> bytes:
         """The same for an event loop: others have their turn in between; what takes long is done in a thread."""

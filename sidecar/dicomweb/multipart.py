@@ -8,14 +8,18 @@ tell the archive's address. Memory is bounded by the head of one part.
 from collections.abc import Iterator
 
 from sidecar.dicom.header_cache import Layouts
-from sidecar.dicom.instance_header import HeaderReader
+from sidecar.dicom.instance_header import STEP_BYTES, HeaderReader
 from sidecar.dicomweb.body_filter import Check, Malformed
 from sidecar.dicomweb.part_headers import HEADERS_LIMIT_BYTES, PartRules, fit_headers, read_headers
 
 OUTSIDE_LIMIT_BYTES = 1_024
 """White space before the first delimiter, or after the last one."""
-_LOOK_BYTES = 16_384
-PARTS_AT_ONCE = 50
+STEP_WORK = 2_000
+"""Limit of the work of one step, in data elements stepped over: some milliseconds."""
+PART_WORK = 40
+"""What a part costs beside its elements, and each look at one."""
+_LINES_WORK_BYTES = 8
+"""So many bytes of header lines that are not those of the part before cost as much as an element."""
 SHORT_PART_BYTES = 65_536
 """An only part leaves when so much of it has come, or all: until then a second one is still an error with a status."""
 
@@ -51,6 +55,7 @@ class Multipart:
         self._lines = b""
         self._reader: HeaderReader | None = None
         self._seen = 0
+        self._work = 0  # Of the step under way.
         self.parts = 0
 
     def length(self, came: int | None) -> int | None:
@@ -71,25 +76,24 @@ class Multipart:
         return passed[0] if len(passed) == 1 else b"".join(passed)
 
     def steps(self, chunk: bytes) -> Iterator[bytes | memoryview]:
-        """The same, some parts at a time: each costs time, however short it is."""
-        data, has_more = self._held + chunk if self._held else chunk, True
-        while has_more:
-            passed, has_more = self._some_parts(data)
-            data = self._held
+        """The same, some milliseconds of work at a time: each part and each data element costs time, however short."""
+        data = self._held + chunk if self._held else chunk
+        position: int | None = 0
+        while position is not None:
+            passed, position = self._step(data, position)
             yield passed
 
-    def _some_parts(self, data: bytes) -> tuple[bytes | memoryview, bool]:
-        """What may be passed on, and whether there is more in what is held."""
-        position, most = 0, self.parts + PARTS_AT_ONCE
+    def _step(self, data: bytes, start: int) -> tuple[bytes | memoryview, int | None]:
+        """What may be passed on, and where the next step begins; ``None``: it waits for more data."""
+        position, self._work = start, 0
         self._unchanged, self._lines_are_here = not self._out, False
         while (after := self._state(data, position)) is not None:
             position = after
-            if self.parts >= most and self._state == self._behind_delimiter:
-                self._hold(data, position)
-                return self._passed(data), True
-        return self._passed(data), False
+            if self._work >= STEP_WORK:
+                return self._passed(data, start), position
+        return self._passed(data, start), None
 
-    def _passed(self, data: bytes) -> bytes | memoryview:
+    def _passed(self, data: bytes, start: int) -> bytes | memoryview:
         if not self._has_released:
             return b""
         out, self._out = self._out, []
@@ -97,7 +101,7 @@ class Multipart:
             return b"".join(out)
         # The usual case: what leaves is the beginning of what came. Nothing is copied.
         size = sum(map(len, out))
-        return data if size == len(data) else memoryview(data)[:size]
+        return data if size == len(data) else memoryview(data)[start : start + size]
 
     @property
     def is_closed(self) -> bool:
@@ -182,6 +186,7 @@ class Multipart:
             raise Malformed("more_parts")
         self._added += added
         self.parts += 1
+        self._work += PART_WORK
         if self._check is None:
             self._release_lines()
             self._state = self._in_body
@@ -192,30 +197,41 @@ class Multipart:
     def _read_headers(self, lines: bytes) -> tuple[bytes, int | None]:
         if lines != self._read_last[0]:  # One part's are mostly those of the part before it.
             self._read_last = lines, read_headers(lines, self._rules)
+            self._work += len(lines) // _LINES_WORK_BYTES
         return self._read_last[1]
 
     def _in_instance_header(self, data: bytes, position: int) -> int | None:
         """Nothing of the part, not even its header lines, leaves before the check has passed."""
         assert self._reader is not None  # noqa: S101
         assert self._check is not None  # noqa: S101
-        header, reach = None, 0
-        while header is None:
+        reader = self._reader
+        while reader.header is None or reader.has_more:
+            if self._work >= STEP_WORK:
+                return position
             begin = position + self._seen
-            if begin == len(data) and reach:
-                self._hold(data, position)
-                return None
             # A delimiter may begin in the look and end behind it.
-            reach = min(len(data), begin + _LOOK_BYTES)
+            reach = begin if reader.has_more else min(len(data), begin + STEP_BYTES)
             end, complete = self._part_end(data, position, min(len(data), reach + len(self._delimiter)))
             stop = min(end, reach)
-            header = self._reader.feed(memoryview(data)[begin:stop])
+            self._read(reader, memoryview(data)[begin:stop])
             self._seen = stop - position
-            if header is None and complete and stop == end:
-                header = self._reader.end()
-        self._check(header)
+            if reader.header is not None or reader.has_more:
+                continue
+            if complete and stop == end:
+                reader.end()
+            elif stop == len(data):
+                self._hold(data, position)
+                return None
+        self._check(reader.header)
         self._release_lines()
         self._state = self._in_body
         return position
+
+    def _read(self, reader: HeaderReader, piece: memoryview) -> None:
+        """Let the reader see the next bytes of the part."""
+        before = reader.elements
+        reader.feed_some(piece)
+        self._work += PART_WORK + reader.elements - before
 
     def _release_lines(self) -> None:
         self._has_released = True
@@ -235,22 +251,40 @@ class Multipart:
         end, complete = self._part_end(data, position, len(data))
         if not complete and self._remaining is None:
             end = self._safe_end(data, position)
+        reader = self._reader
+        read = end if reader is None else self._read_on(reader, data, position, end)
         if self._remaining is not None:
-            self._remaining -= end - position
-        if self._reader is not None:  # It sees to it that no other patient's number comes behind the header.
-            ahead = min(self._seen, end - position)
-            self._seen -= ahead
-            if not self._reader.skips(end - position - ahead):
-                self._reader.feed(memoryview(data)[position + ahead : end])
-        if end > position:
-            self._out.append(memoryview(data)[position:end] if position or end < len(data) else data)
+            self._remaining -= read - position
+        if read > position:
+            self._out.append(memoryview(data)[position:read] if position or read < len(data) else data)
+        if read < end or (reader is not None and reader.has_more):
+            return read
         if not complete:
             self._hold(data, end)
             return None
-        if self._reader is not None:
-            self._reader.end()
+        if reader is not None:
+            reader.end()
         self._state = self._at_delimiter
         return end
+
+    def _read_on(self, reader: HeaderReader, data: bytes, position: int, end: int) -> int:
+        """Let the reader see some of what comes behind the header; return how far it has read.
+
+        It sees to it that no other patient's number comes there.
+        """
+        begin = min(position + self._seen, end)
+        stop = begin if reader.has_more else min(end, begin + STEP_BYTES)
+        if stop > begin and self._skips(reader, end - begin):
+            stop = end
+        elif stop > begin or reader.has_more:
+            self._read(reader, memoryview(data)[begin:stop])
+        read = position if reader.has_more else stop
+        self._seen = max(position + self._seen, stop) - read
+        return read
+
+    def _skips(self, reader: HeaderReader, size: int) -> bool:
+        """Pass over the next bytes of the part if the reader need not see them."""
+        return reader.skips(size)
 
     def _safe_end(self, data: bytes, position: int) -> int:
         """Up to where no delimiter can begin that goes on in the next chunk."""
@@ -289,14 +323,14 @@ class OnlyPart(Multipart):
         """Return the part's length, when it says so or has come whole."""
         return self._length
 
-    def _passed(self, data: bytes) -> bytes | memoryview:
+    def _passed(self, data: bytes, start: int) -> bytes | memoryview:
         size = sum(map(len, self._out))
         if not (self._is_leaving or self.is_closed or size >= SHORT_PART_BYTES):
             return b""
         if self.is_closed and not self._is_leaving:
             self._length = size
         self._is_leaving = True
-        return super()._passed(data)
+        return super()._passed(data, start)
 
     def _around(self, data: bytes) -> None:
         self._unchanged = False

@@ -10,6 +10,7 @@ from typing import IO
 from zipfile import ZipFile, ZipInfo
 
 from sidecar.dicom.header_cache import Layouts
+from sidecar.dicom.instance_header import HeaderReader
 from sidecar.dicomweb.body_filter import Check
 from sidecar.dicomweb.file_names import FileNames, NumbersReader
 from sidecar.dicomweb.multipart import Multipart
@@ -30,10 +31,11 @@ class ZipArchive(Multipart):
         self._numbers_layouts = Layouts()
         self._written = _Written()
         self._zip = _Unfinished(self._written, "w")
-        # Of the part under way: its length in bytes (None: not known), the reader of its name, and
-        # what waits for the name.
+        # Of the part under way: its length in bytes (None: not known), the reader of its name,
+        # whether that has all, and what waits for the name.
         self._size: int | None = None
         self._numbers = NumbersReader()
+        self._is_named = False
         self._waiting: list[bytes] = []
         self._file: IO[bytes] | None = None
 
@@ -59,11 +61,25 @@ class ZipArchive(Multipart):
     def _around(self, data: bytes) -> None:
         self._unchanged = False  # No delimiter and no header line leaves.
 
-    def _passed(self, data: bytes) -> bytes | memoryview:
+    def _passed(self, data: bytes, start: int) -> bytes | memoryview:
         return self._written.take()
 
+    def _begin_part(self, lines: bytes) -> None:
+        self._numbers, self._is_named = NumbersReader(self._numbers_layouts), False
+        super()._begin_part(lines)
+
     def _release_lines(self) -> None:
-        self._size, self._numbers = self._remaining, NumbersReader(self._numbers_layouts)
+        self._size = self._remaining
+
+    def _read(self, reader: HeaderReader, piece: memoryview) -> None:
+        before = self._work
+        super()._read(reader, piece)
+        if not self._is_named:
+            self._is_named = self._numbers.read(piece)
+            self._work += self._work - before
+
+    def _skips(self, reader: HeaderReader, size: int) -> bool:
+        return self._is_named and super()._skips(reader, size)
 
     def _in_body(self, data: bytes, position: int) -> int | None:
         after = super()._in_body(data, position)
@@ -80,10 +96,8 @@ class ZipArchive(Multipart):
         return after
 
     def _write(self, piece: bytes | memoryview) -> None:
-        if self._file is not None:
-            self._file.write(piece)
-        elif self._numbers.read(piece):
-            self._begin_file().write(piece)
+        if self._file is not None or self._is_named:
+            (self._file or self._begin_file()).write(piece)
         else:
             self._waiting.append(bytes(piece))
 

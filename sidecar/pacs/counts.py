@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from sidecar.access.facts import Part
 from sidecar.common.errors import BadGateway
+from sidecar.common.slices import in_slices
 from sidecar.dicom.json_model import Row, number, text
 from sidecar.dicomweb.paths import OBJECTS, Kind, Query, Retrieval
 from sidecar.dicomweb.query import includefield
@@ -41,11 +42,13 @@ async def count_instances(client: PacsClient, part: Part, known_as: KnownAs) -> 
     """
     rows = await _rows(client, part, known_as)
     # Below a study some archives name no patient.
-    if not rows or not all(is_row_of(row, known_as, unnamed=part.series is not None) for row in rows):
+    named = await in_slices(is_row_of(row, known_as, unnamed=part.series is not None) for row in rows)
+    if not named or not all(named):
         return None
-    numbers = [number(row, _STUDY_NUMBER if part.series is None else _SERIES_NUMBER) for row in rows]
-    known = [one for one in numbers if one]  # A study without instances is none: 0 says nothing.
-    return sum(known) if len(known) == len(numbers) else await _list_instances(client, part, known_as)
+    keyword = _STUDY_NUMBER if part.series is None else _SERIES_NUMBER
+    # A study without instances is none: 0 says nothing.
+    known = await in_slices(number(row, keyword) or None for row in rows)
+    return sum(known) if len(known) == len(rows) else await _list_instances(client, part, known_as)
 
 
 async def _rows(client: PacsClient, part: Part, known_as: KnownAs) -> Sequence[Row]:
@@ -58,7 +61,7 @@ async def _rows(client: PacsClient, part: Part, known_as: KnownAs) -> Sequence[R
         fields = includefield(*_WHO, "StudyInstanceUID", _SERIES_NUMBER)
         parameters = (("SeriesInstanceUID", part.series), fields)
     rows = await client.search(query, parameters, limit=limit, known_as=known_as, fresh=True)
-    return [row for row in rows if _is_in(row, part)]
+    return await in_slices(row if _is_in(row, part) else None for row in rows)
 
 
 async def _list_instances(client: PacsClient, part: Part, known_as: KnownAs) -> int:
@@ -81,7 +84,7 @@ async def _listed(client: PacsClient, part: Part, known_as: KnownAs) -> set[str]
     """Return the SOPInstanceUIDs that are listed in the study or series."""
     query = Query("instances", study=part.study, series=part.series)
     rows = await client.search(query, (_PLACE_FIELDS,), known_as=known_as, fresh=True)
-    return {uid for row in rows if _is_in(row, part) and (uid := text(row, "SOPInstanceUID"))}
+    return set(await in_slices((text(row, "SOPInstanceUID") or None) if _is_in(row, part) else None for row in rows))
 
 
 async def _listed_by_series(client: PacsClient, part: Part, known_as: KnownAs) -> set[str]:
@@ -91,7 +94,10 @@ async def _listed_by_series(client: PacsClient, part: Part, known_as: KnownAs) -
     """
     rows = await client.search(Query("series", study=part.study), (_PLACE_FIELDS,), known_as=known_as, fresh=True)
     found: set[str] = set()
-    for series in {text(row, "SeriesInstanceUID") for row in rows if text(row, "StudyInstanceUID") == part.study}:
+    own = await in_slices(
+        text(row, "SeriesInstanceUID") or "" if text(row, "StudyInstanceUID") == part.study else None for row in rows
+    )
+    for series in set(own):
         listed = await _listed(client, Part(part.study, series), known_as) if series else set()
         if not listed:
             return set()

@@ -19,6 +19,7 @@ from sidecar.access.permits import HeaderPermit
 from sidecar.common.errors import BadGateway, GatewayTimeout, NotAcceptable, NotFound, Problem, Unavailable
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
+from sidecar.common.slices import in_slices
 from sidecar.dicom.element import Unreadable
 from sidecar.dicom.json_model import text
 from sidecar.dicom.uid import is_uid
@@ -237,7 +238,10 @@ async def _feed(upstream: Upstream, scanner: Scanner) -> None:
     while came := await upstream.read():
         for piece in came:
             size += len(piece)
-            scanner.feed(piece)
+            if isinstance(scanner, Metadata):
+                await scanner.feed_in_slices(piece)
+            else:
+                await in_slices(scanner.steps(piece))
         if size > MAXIMUM_BYTES:
             raise Malformed("too_large")
     scanner.end()

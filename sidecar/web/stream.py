@@ -28,7 +28,6 @@ from sidecar.dicomweb.body_filter import Malformed, Scanner, Untouched
 from sidecar.dicomweb.conditional import heeds_ranges, to_client
 from sidecar.dicomweb.instance_check import Excluded, Foreign
 from sidecar.dicomweb.metadata import Metadata
-from sidecar.dicomweb.multipart import Multipart
 from sidecar.dicomweb.paths import Kind
 from sidecar.dicomweb.response_head import Head, unwrapped_type
 from sidecar.dicomweb.zip_archive import ZipArchive
@@ -340,9 +339,7 @@ class Body:
         self._watch.begin(_SCANNING, math.inf)  # Our own work is not the archive's silence.
         if isinstance(scanner, Metadata):
             return [rows for one in came if (rows := await scanner.feed_in_slices(one))]
-        if isinstance(scanner, Multipart):
-            return await in_slices(piece or None for one in came for piece in scanner.steps(one))
-        return [piece for one in came if (piece := scanner.feed(one))]
+        return await in_slices(piece or None for one in came for piece in scanner.steps(one))
 
     async def _read(self) -> list[bytes]:
         self._watch.begin(_READING, self._upstream.idle_seconds)

@@ -116,6 +116,11 @@ def metadata_row(**attributes: Any) -> bytes:
     return orjson.dumps(found | attributes)
 
 
+def uris(count: int) -> dict[str, Any]:
+    """Private attributes whose values stand elsewhere; each is looked for in the instance, the series and the study."""
+    return {f"0029{0x1000 + one:04X}": {"vr": "OB", "BulkDataURI": "a"} for one in range(count)}
+
+
 ITEM = {"00081150": {"vr": "UI", "Value": ["1.2.840.10008"]}, "00081155": {"vr": "UI", "Value": ["1.2.3"]}}
 FRAMES = {"00089215": {"vr": "SQ", "Value": [ITEM] * 60_000}}
 METADATA: dict[str, Callable[[], bytes]] = {
@@ -128,6 +133,14 @@ METADATA: dict[str, Callable[[], bytes]] = {
         b"[" + metadata_row(**{"00281199": {"vr": "US", "Value": [0] * 5_000_000}}) + b"]"
     ),
     "a row of empty items": lambda: b"[" + metadata_row(**{"00089215": {"vr": "SQ", "Value": [{}] * 300_000}}) + b"]",
+    "a row of many short BulkDataURIs": lambda: b"[" + metadata_row(**uris(1_400)) + b"]",
+    "such a row with escapes in the names": lambda: (
+        b"[" + metadata_row(**uris(1_200)).replace(b"BulkDataURI", rb"BulkData\u0055RI") + b"]"
+    ),
+    "a row of 100,000 BulkDataURIs": lambda: (
+        b"[" + metadata_row(**{"00089215": {"vr": "SQ", "Value": [uris(1)] * 100_000}}) + b"]"
+    ),
+    "many rows of some BulkDataURIs": lambda: b"[" + b",".join([metadata_row(**uris(90))] * 200) + b"]",
     "a long text": lambda: b"[" + metadata_row(**{"00081030": {"vr": "UT", "Value": ["x" * 2**23]}}) + b"]",
     "a small row of many BulkDataURIs": lambda: (
         b"[" + metadata_row(**{f"0009{one:04X}": {"BulkDataURI": "a"} for one in range(4_096, 5_700)}) + b"]"
@@ -155,6 +168,22 @@ async def test_large_metadata(case: str, request: pytest.FixtureRequest) -> None
         with measured(request), broken_off:
             answer = await sidecar.get(ROOT + "/studies/1.2.840.1/metadata")
             assert answer.status_code in (200, 502), answer.text[:200]
+
+
+@pytest.mark.parametrize("of", ["studies", "series"])
+async def test_instances_that_are_counted_by_their_list(of: str, request: pytest.FixtureRequest) -> None:
+    """By an archive that says no number, and answers with as many rows as are taken."""
+    place = {"StudyInstanceUID": "1.2.840.1", "SeriesInstanceUID": "1.2.840.1.1"}
+    listed = orjson.dumps([row(**place, SOPInstanceUID=f"1.2.840.1.1.{one}") for one in range(19_000)])
+    metadata = b"[" + b",".join([metadata_row()] * 19_000) + b"]"
+    lists = {"series": listed if of == "series" else orjson.dumps([row(**place)]), "instances": listed}
+    archive = LargeArchive(lists, retrieve=(metadata, "application/dicom+json"), instances=0)
+    path = ROOT + "/studies/1.2.840.1" + ("" if of == "studies" else "/series/1.2.840.1.1") + "/metadata"
+    async with sidecar_before(archive, pacs={"timeout_seconds": 300}) as sidecar:
+        await sidecar.get("/fhir/metadata")
+        with measured(request):
+            answer = await sidecar.get(path)
+    assert answer.status_code == 200, answer.text[:200]
 
 
 QUERY = b'{"00100020":{"vr":"LO","Value":["p1"]},"0020000D":{"vr":"UI","Value":["1.2.3"]}}'
