@@ -85,6 +85,7 @@ def _configuration(directory: Path, port: int) -> str:
     row = {
         "00100020": {"vr": "LO", "Value": [PATIENT]},
         "0020000D": {"vr": "UI", "Value": [STUDY]},
+        "00201208": {"vr": "IS", "Value": [INSTANCES]},
     }
     url = f"http://127.0.0.1:{port}"
     introspection = {
