@@ -154,7 +154,7 @@ METADATA: dict[str, Callable[[], bytes]] = {
 }
 
 
-LONG = {"a row of many nested frames", "a row of five million values"}
+LONG = {"a row of many nested frames", "a row of five million values", "a row of 100,000 BulkDataURIs"}
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,12 @@ REFUSED = {
     "deflated items before the header",
 }  # fmt: skip
 OF_EACH_KIND = [
-    "empty items", "empty items before the header, just few enough", "elements that are looked into", "deflated items",
-]  # fmt: skip
+    "elements that are looked into",
+    *(
+        pytest.param(name, marks=pytest.mark.exhaustive)
+        for name in ("empty items", "empty items before the header, just few enough", "deflated items")
+    ),
+]
 """Where the way of asking makes a difference."""
 
 

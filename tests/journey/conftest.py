@@ -12,7 +12,12 @@ from tests.dcm4chee.behaviour import Mode
 from tests.journey.world import LARGE_STUDY, LARGE_STUDY_PATIENT, World, make_world
 from tests.real.orthanc import Orthanc, require_orthanc
 
-ARCHIVES = ["embedded", "dcm4chee", "dcm4chee-documented", pytest.param("orthanc", marks=pytest.mark.orthanc)]
+ARCHIVES = [
+    "embedded",
+    "dcm4chee",
+    pytest.param("dcm4chee-documented", marks=pytest.mark.exhaustive),
+    pytest.param("orthanc", marks=pytest.mark.orthanc),
+]
 
 
 def dcm4chee_mode(archive: str) -> Mode | None:
