@@ -253,7 +253,7 @@ def _usable(one: MediaRange, retrieval: Retrieval) -> MediaRange | None:
     default = replace(_default(kind), quality=one.quality)
     if one.media_type == "*/*":
         return default
-    kept = tuple((name, value) for name, value in one.parameters if name in ("type", "transfer-syntax"))
+    kept = tuple((name, value) for name, value in one.parameters if name == "transfer-syntax")
     cleaned = MediaRange(one.media_type, kept, one.quality)
     if kind in DRAWN:
         return _drawn(one, kind)
@@ -266,8 +266,7 @@ def _usable(one: MediaRange, retrieval: Retrieval) -> MediaRange | None:
             return default  # As stored: a browser that downloads a ZIP names no transfer syntax.
         if _is_single(one, kind) or one.media_type in _zip_types(kind):
             # Asked for as a multipart, which each archive has; Orthanc has no other form. ``is_single`` unwraps it.
-            syntax = [(name, value) for name, value in kept if name == "transfer-syntax"]
-            return replace(default, parameters=(("type", "application/dicom"), *syntax))
+            return replace(default, parameters=(("type", "application/dicom"), *kept))
         return None
     if one.media_type == "application/*":
         return MediaRange(_OCTETS, (("transfer-syntax", one.parameter("transfer-syntax") or "*"),), one.quality)

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidecar.access.facts import Part
@@ -388,6 +388,7 @@ def accept_headers(draw: st.DrawFn) -> str:
     return ",".join(ranges)
 
 
+@example("application/octet-stream;type=application/dicom", FRAMES)
 @given(accept_headers(), st.sampled_from(ALL))
 def test_what_is_built_reads_the_same_again_and_asks_for_nothing_unsafe(accept: str, retrieval: Retrieval) -> None:
     try:
