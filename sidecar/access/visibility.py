@@ -1,10 +1,10 @@
 """What is shown of a study: the site's rules, scopes' constraints and the external policy's verdict."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sidecar.access.facts import Attributes, Conditions, DescribedSeries, DescribedStudy, Effect, Rule
-from sidecar.access.permits import ALL_SERIES, PatientPermit, SeriesSet
+from sidecar.access.permits import ALL_SERIES, PatientPermit, SeriesSet, Way
 from sidecar.access.wildcards import LONGEST_VALUE, matches, without_case
 
 HOUR_SECONDS = 3_600
@@ -122,9 +122,20 @@ def visibility(permit: PatientPermit, described: Iterable[DescribedStudy], now: 
 
     Each must be visible, and of the series those that are so in each.
     """
+    return _visibility(permit.ways, described, now, needs_verdict=permit.caller is not None)
+
+
+def is_hidden_anyway(permit: PatientPermit, described: Iterable[DescribedStudy], now: float) -> bool:
+    """Return whether nothing is visible whatever the external policy says, so that it need not be asked."""
+    return isinstance(_visibility(permit.ways, described, now, needs_verdict=False), Hidden)
+
+
+def _visibility(
+    ways: Sequence[Way], described: Iterable[DescribedStudy], now: float, *, needs_verdict: bool
+) -> Visible | Hidden:
     studies = tuple(described)
     # A study that is not there takes as long as one that is hidden (SIA-45).
-    found = [_by_any_way(permit, one, now) for one in studies or (_STAND_IN,)]
+    found = [_by_any_way(ways, one, now, needs_verdict=needs_verdict) for one in studies or (_STAND_IN,)]
     seen = [one for one in found if isinstance(one, Visible)]
     if not studies or len(seen) < len(found):
         return HIDDEN
@@ -136,16 +147,16 @@ def visibility(permit: PatientPermit, described: Iterable[DescribedStudy], now: 
     )
 
 
-def _by_any_way(permit: PatientPermit, study: DescribedStudy, now: float) -> Visible | Hidden:
+def _by_any_way(ways: Sequence[Way], study: DescribedStudy, now: float, *, needs_verdict: bool) -> Visible | Hidden:
     """Return what the way shows that shows most of it; two ways are not added up."""
     best: Visible | Hidden = HIDDEN
-    for way in permit.ways:
+    for way in ways:
         if way.constraint is not None and way.constraint not in study.satisfies:
             continue
         if holds(way.studies, study.attributes) is not True:
             continue
         found = visible_by_rules(way.rules, study, now)
-        if permit.caller is not None:
+        if needs_verdict:
             found = _with_verdict(found, study, way.context)
         if isinstance(found, Visible) and (isinstance(best, Hidden) or _rank(found) > _rank(best)):
             best = found

@@ -1,7 +1,7 @@
 """What a permit shows of a patient's studies: the only way by which handlers get at lists of them.
 
 For a permit that leads everywhere it is the archive's list as it is. For any other, each study is described, and
-``access.decision.may_see`` says what is left of it; what is hidden is in no row, count, modality or search result.
+``access.visibility`` says what is left of it; what is hidden is in no row, count, modality or search result.
 """
 
 import asyncio
@@ -16,7 +16,15 @@ from cachetools import LRUCache
 
 from sidecar.access.facts import DescribedStudy, Rule, all_are_one_of, is_shared
 from sidecar.access.permits import ALL_SERIES, PatientPermit, includes
-from sidecar.access.visibility import HIDDEN, WHOLE_STUDY, Hidden, Visible, visibility, visible_by_rules
+from sidecar.access.visibility import (
+    HIDDEN,
+    WHOLE_STUDY,
+    Hidden,
+    Visible,
+    is_hidden_anyway,
+    visibility,
+    visible_by_rules,
+)
 from sidecar.authorization.external_policy import ExternalPolicy
 from sidecar.authorization.scope_constraints import Constraints
 from sidecar.authorization.study_facts import described, series_uid, without_hidden
@@ -243,8 +251,8 @@ class PatientViews:
         self, permit: PatientPermit, study: str, facts: tuple[DescribedStudy, ...]
     ) -> tuple[DescribedStudy, ...]:
         """With the external policy's verdict, where it is permitted here; without a policy there is none."""
-        external, assumed = self._external, replace(permit, caller=None)
-        if external is None or isinstance(visibility(assumed, facts, self._clock()), Hidden):
+        external = self._external
+        if external is None or is_hidden_anyway(permit, facts, self._clock()):
             return facts
         contexts = sorted({way.context for way in permit.ways})
         return tuple(

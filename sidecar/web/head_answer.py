@@ -31,9 +31,7 @@ async def head_answer(
     ``unwrap``: one part leaves without its multipart. Raises the ``Problem`` that the client gets instead, and what
     ``decide_again`` raises.
     """
-    answer = await retrievals.head(
-        permit, resource, accept=accept, parameters=parameters, conditions=conditions
-    )  # fmt: skip
+    answer = await retrievals.head(permit, resource, accept=accept, parameters=parameters, conditions=conditions)
     if answer is None:
         return None
     await decide_again()

@@ -17,6 +17,7 @@ MADE_IN = {
     "StudyPermit": {"access/decision.py"},
     "Way": {"access/decision.py"},
     "Visible": {"access/visibility.py"},
+    "replace permit": set(),
 }
 """What permits -> the files that construct it."""
 WITHOUT_DEFAULTS = (
@@ -26,11 +27,13 @@ WITHOUT_DEFAULTS = (
 
 
 def constructions() -> Iterator[tuple[str, str]]:
-    """Yield the name that is called, or whose attributes are replaced, and the file, for each such call."""
+    """Yield the name that is called and the file; ``replace(permit, …)`` calls ``replace permit``."""
     for file in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call):
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                if name == "replace" and node.args and "permit" in ast.unparse(node.args[0]):
+                    name = "replace permit"
                 yield name, file.relative_to(ROOT).as_posix()
 
 
