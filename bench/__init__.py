@@ -1,1 +1,3 @@
-"""Measurements against real peers, interleaved in one run; ratios, never a timed assertion in the tests."""
+"""Measurements against real peers, interleaved in one run; ratios, never a timed assertion in the
+tests.
+"""

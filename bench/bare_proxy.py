@@ -1,4 +1,6 @@
-"""The peer to beat: the smallest aiohttp proxy that streams. python -m bench.bare_proxy PORT UPSTREAM"""
+"""The peer to beat: the smallest aiohttp proxy that streams. python -m bench.bare_proxy PORT
+UPSTREAM
+"""
 
 import sys
 
@@ -17,7 +19,9 @@ def main(port: int, upstream: str) -> None:
             return response
 
     async def session(app: web.Application):  # type: ignore[no-untyped-def]
-        async with aiohttp.ClientSession(auto_decompress=False, read_bufsize=2**18) as app["session"]:
+        async with aiohttp.ClientSession(auto_decompress=False, read_bufsize=2**18) as app[
+            "session"
+        ]:
             yield
 
     app = web.Application()

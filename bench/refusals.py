@@ -1,8 +1,10 @@
-"""Can an app tell by time whether a study exists that it may not have? (SIA-45; ``make bench-refusals``)
+"""Can an app tell by time whether a study exists that it may not have? (SIA-45; ``make
+bench-refusals``)
 
-One thousand warm tries each, interleaved in one run, of studies that do not exist, that are another patient's, and that
-a rule hides. Status and body must be the same, else it ends with an error. The times of each kind are compared with
-those of studies that do not exist (Kolmogorov-Smirnov, two samples); "absent (again)" is what chance alone does here.
+One thousand warm tries each, interleaved in one run, of studies that do not exist, that are another
+patient's, and that a rule hides. Status and body must be the same, else it ends with an error. The
+times of each kind are compared with those of studies that do not exist (Kolmogorov-Smirnov, two
+samples); "absent (again)" is what chance alone does here.
 """
 
 import argparse
@@ -20,7 +22,12 @@ from tests.journey.world import World, make_world
 
 RULES = {
     "rules": [
-        {"name": "hidden", "effect": "exclude", "study": {"StudyDescription": ["brain-mra"]}, "unknown": "ignored"}
+        {
+            "name": "hidden",
+            "effect": "exclude",
+            "study": {"StudyDescription": ["brain-mra"]},
+            "unknown": "ignored",
+        }
     ]
 }
 ABSENT = ["1.2.840.99999.1", "1.2.840.99999.2"]
@@ -30,8 +37,12 @@ SUSPICIOUS = 1.63
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tries", type=int, default=1_000, help="of each kind (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--tries", type=int, default=1_000, help="of each kind (default: %(default)s)"
+    )
     tries = parser.parse_args().tries
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
@@ -57,7 +68,11 @@ PATHS = {
 
 def _studies(world: World, *, hidden: bool) -> dict[str, str]:
     """Kind -> a StudyInstanceUID of it, for peter."""
-    found = {"absent": ABSENT[0], "absent (again)": ABSENT[1], "another patient's": world.of("robin")[0].study}
+    found = {
+        "absent": ABSENT[0],
+        "absent (again)": ABSENT[1],
+        "another patient's": world.of("robin")[0].study,
+    }
     if hidden:
         mine = {one.study for one in world.of("peter")}
         session = world.session("peter")
@@ -90,7 +105,9 @@ def _compare(name: str, times: dict[str, list[float]]) -> None:
     reference = times["absent"]
     for kind, seconds in times.items():
         difference = (
-            "" if kind == "absent" else f"   KS {_statistic(reference, seconds):5.2f} (suspicious over {SUSPICIOUS})"
+            ""
+            if kind == "absent"
+            else f"   KS {_statistic(reference, seconds):5.2f} (suspicious over {SUSPICIOUS})"
         )
         quantiles = statistics.quantiles(seconds, n=20)
         print(
@@ -100,7 +117,9 @@ def _compare(name: str, times: dict[str, list[float]]) -> None:
 
 
 def _statistic(one: Sequence[float], other: Sequence[float]) -> float:
-    """The two-sample Kolmogorov-Smirnov statistic, scaled so that its critical values do not depend on the sizes."""
+    """The two-sample Kolmogorov-Smirnov statistic, scaled so that its critical values do not depend
+    on the sizes.
+    """
     first, second = sorted(one), sorted(other)
     largest, at, other_at = 0.0, 0, 0
     for value in sorted({*first, *second}):

@@ -1,9 +1,11 @@
-"""How fast a study streams: directly, through nginx, through the smallest aiohttp proxy, through the sidecar.
+"""How fast a study streams: directly, through nginx, through the smallest aiohttp proxy, through
+the sidecar.
 
 python -m bench.streaming [ROUNDS]
 
-Each round fetches the study once from each peer, so that all see the same machine. Printed are medians, and ratios to
-the bare proxy: bytes a second, CPU seconds of the proxy per GB, and the most that its resident set grew to.
+Each round fetches the study once from each peer, so that all see the same machine. Printed are
+medians, and ratios to the bare proxy: bytes a second, CPU seconds of the proxy per GB, and the most
+that its resident set grew to.
 """
 
 import contextlib
@@ -39,8 +41,19 @@ class Peer:
 
     def fetch(self, size: int) -> None:
         """Fetch once with curl; remember how it went."""
-        command = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code} %{size_download} %{time_total}",
-                   "-H", f"Authorization: Bearer {TOKEN}", "-H", ACCEPT, self.url]  # fmt: skip
+        command = [
+            "curl",
+            "-sS",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code} %{size_download} %{time_total}",
+            "-H",
+            f"Authorization: Bearer {TOKEN}",
+            "-H",
+            ACCEPT,
+            self.url,
+        ]
         before = _cpu_seconds(self.process)
         with _watched(self.process) as peak:
             done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
@@ -99,7 +112,9 @@ def _sidecar(directory: Path, upstream: Nginx, form: str) -> SidecarProcess:
 
 
 def measure(form: str, rounds: int) -> None:
-    """Measure with parts of this ``form`` (``with-length``, ``without-length``, ``in-chunks``) and print a table."""
+    """Measure with parts of this ``form`` (``with-length``, ``without-length``, ``in-chunks``) and
+    print a table.
+    """
     with (
         tempfile.TemporaryDirectory() as scratch,
         nginx() as upstream,

@@ -1,4 +1,6 @@
-"""A fast local server for measurements: nginx with a 200 MB study as a file, its QIDO rows, an EHR's introspection."""
+"""A fast local server for measurements: nginx with a 200 MB study as a file, its QIDO rows, an
+EHR's introspection.
+"""
 
 import contextlib
 import json
@@ -51,7 +53,9 @@ http {{
 
 @dataclass(frozen=True)
 class Nginx:
-    """``url`` of the file server, ``proxy_url`` of the same behind ``proxy_pass``, ``size`` of each study in bytes."""
+    """``url`` of the file server, ``proxy_url`` of the same behind ``proxy_pass``, ``size`` of each
+    study in bytes.
+    """
 
     url: str
     proxy_url: str
@@ -96,21 +100,31 @@ def _configuration(directory: Path, port: int) -> str:
         "patient": PATIENT,
     }
     return _CONFIGURATION.format(
-        directory=directory, port=port, proxy_port=port + 1, study=STUDY,
+        directory=directory,
+        port=port,
+        proxy_port=port + 1,
+        study=STUDY,
         multipart=f'multipart/related; type="application/dicom"; boundary={BOUNDARY}',
-        rows=json.dumps([row]), smart=json.dumps({"introspection_endpoint": url + "/introspect"}),
+        rows=json.dumps([row]),
+        smart=json.dumps({"introspection_endpoint": url + "/introspect"}),
         introspection=json.dumps(introspection),
-    )  # fmt: skip
+    )
 
 
 def _write_studies(directory: Path) -> int:
-    """The same study twice: parts with Content-Length as Orthanc writes them, and without as dcm4chee does.
+    """The same study twice: parts with Content-Length as Orthanc writes them, and without as
+    dcm4chee does.
 
-    The first also comes in chunks of 16 KB (``in-chunks``), as from whoever does not know the length of the whole.
-    nginx does so when it may have to replace something.
+    The first also comes in chunks of 16 KB (``in-chunks``), as from whoever does not know the
+    length of the whole. nginx does so when it may have to replace something.
     """
     files = ct_study(
-        directory / "images", instances=INSTANCES, patient_id=PATIENT, study_instance_uid=STUDY, rows=512, columns=512
+        directory / "images",
+        instances=INSTANCES,
+        patient_id=PATIENT,
+        study_instance_uid=STUDY,
+        rows=512,
+        columns=512,
     )
     for name, has_length in (("with-length", True), ("without-length", False)):
         with (directory / name).open("wb") as body:
@@ -118,7 +132,9 @@ def _write_studies(directory: Path) -> int:
                 content = file.read_bytes()
                 length = f"Content-Length: {len(content)}\r\n" if has_length else ""
                 body.write(
-                    f"--{BOUNDARY}\r\nContent-Type: application/dicom\r\n{length}\r\n".encode() + content + b"\r\n"
+                    f"--{BOUNDARY}\r\nContent-Type: application/dicom\r\n{length}\r\n".encode()
+                    + content
+                    + b"\r\n"
                 )
             body.write(f"--{BOUNDARY}--\r\n".encode())
     shutil.rmtree(directory / "images")

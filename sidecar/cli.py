@@ -1,7 +1,7 @@
 """The command ``smart-imaging-sidecar``: ``serve``, ``check``, ``demo``, ``config``.
 
-Exit codes: 0 fine, 1 ``check`` found something that does not work, 2 bad usage or configuration (one line for each
-problem).
+Exit codes: 0 fine, 1 ``check`` found something that does not work, 2 bad usage or configuration
+(one line for each problem).
 """
 
 import asyncio
@@ -48,20 +48,46 @@ def serve(files: tuple[Path, ...]) -> None:
     from sidecar.telemetry.logs import configure_logs  # noqa: PLC0415
 
     configure_logs(settings.log.level)
-    _run(lambda stop, reload: run(settings, stop, reload, lambda: load_settings(files, os.environ), files))
+    _run(
+        lambda stop, reload: run(
+            settings, stop, reload, lambda: load_settings(files, os.environ), files
+        )
+    )
 
 
 @main.command(short_help="Say whether a configuration, the EHR and the PACS will do; or a server.")
-@click.option("--config", "files", multiple=True, type=click.Path(path_type=Path, readable=False),
-              help="As for serve.")  # fmt: skip
-@click.option("--conformance", "url", metavar="URL", help="In place of a configuration: look at the server with this "
-              "FHIR base from outside, requirement by requirement; it may be any.")  # fmt: skip
-@click.option("--origin", metavar="URL", help="With --conformance: the origin of an app's pages, where CORS is for the "
-              "apps' alone.")  # fmt: skip
-@click.option("--patient", metavar="ID", help="With --conformance: the FHIR id of the token's patient, where it cannot "
-              "be learnt from the token or a search.")  # fmt: skip
-@click.option("--token", metavar="TOKEN", envvar="SIDECAR_CHECK_TOKEN", help="A patient's access token: go an app's "
-              "way with it, down to one instance. Better in the environment as SIDECAR_CHECK_TOKEN.")  # fmt: skip
+@click.option(
+    "--config",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path, readable=False),
+    help="As for serve.",
+)
+@click.option(
+    "--conformance",
+    "url",
+    metavar="URL",
+    help="In place of a configuration: look at the server with this "
+    "FHIR base from outside, requirement by requirement; it may be any.",
+)
+@click.option(
+    "--origin",
+    metavar="URL",
+    help="With --conformance: the origin of an app's pages, where CORS is for the apps' alone.",
+)
+@click.option(
+    "--patient",
+    metavar="ID",
+    help="With --conformance: the FHIR id of the token's patient, where it cannot "
+    "be learnt from the token or a search.",
+)
+@click.option(
+    "--token",
+    metavar="TOKEN",
+    envvar="SIDECAR_CHECK_TOKEN",
+    help="A patient's access token: go an app's "
+    "way with it, down to one instance. Better in the environment as SIDECAR_CHECK_TOKEN.",
+)
 @click.option("--json", "in_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--verbose", is_flag=True, help="Write the JSON log to standard error, too.")
 def check(
@@ -75,14 +101,14 @@ def check(
 ) -> None:
     """Look at everything that `serve` needs, and say what is wrong; or at any server from outside.
 
-    The configuration, the EHR's discovery and introspection, our access to Patient, the PACS's QIDO-RS, its product,
-    its paging; with --token also an app's way to one instance.
+    The configuration, the EHR's discovery and introspection, our access to Patient, the PACS's
+    QIDO-RS, its product, its paging; with --token also an app's way to one instance.
 
-    Prints a table, with what to do about what is wrong; no patient and no secret is in it. Exits with 1 when something
-    does not work, with 2 when the configuration cannot be used.
+    Prints a table, with what to do about what is wrong; no patient and no secret is in it. Exits
+    with 1 when something does not work, with 2 when the configuration cannot be used.
 
-    With --conformance and --token: a client of any SMART Imaging Access server, which looks from outside whether it
-    keeps the requirements of docs/conformance.md. No configuration is needed.
+    With --conformance and --token: a client of any SMART Imaging Access server, which looks from
+    outside whether it keeps the requirements of docs/conformance.md. No configuration is needed.
     """
     if url is not None and files:
         raise click.UsageError("Give one of --config and --conformance, not both.")
@@ -122,9 +148,13 @@ def _check_conformance(
     if origin is not None and not is_base(origin):
         raise click.UsageError("--origin is http(s)://host")
     if not is_base(url):
-        raise click.UsageError("--conformance is a FHIR base: http(s)://host/path, without query and user")
+        raise click.UsageError(
+            "--conformance is a FHIR base: http(s)://host/path, without query and user"
+        )
     if token is not None and not is_token(token):
-        raise click.UsageError("--token has characters that no token has (RFC 6750 2.1): was it copied whole?")
+        raise click.UsageError(
+            "--token has characters that no token has (RFC 6750 2.1): was it copied whole?"
+        )
     configure_logs("CRITICAL")
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         findings = runner.run(conformance(url, token, patient, origin))
@@ -134,15 +164,39 @@ def _check_conformance(
 
 @main.command(short_help="Run the whole journey here, with an embedded EHR and archive.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address of all listeners.")
-@click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65_532), help="Port of the sidecar; "
-              "the next three are the EHR's, the archive's and the admin listener's.")  # fmt: skip
-@click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Folder of DICOM files for the archive; "
-              "a new or empty one is filled with pydicom's [default: one that is deleted at the end]")  # fmt: skip
-@click.option("--pacs", "pacs_url", metavar="URL", help="A real PACS's DICOMweb root in place of the embedded archive.")
-@click.option("--dialect", type=click.Choice(("generic", "orthanc", "dcm4chee")), default="generic", show_default=True,
-              help="The product behind --pacs.")  # fmt: skip
-@click.option("--write-config", type=click.Path(dir_okay=False, path_type=Path), help="Write a configuration for its "
-              "EHR and archive to this file, for `check` and `serve` beside it.")  # fmt: skip
+@click.option(
+    "--port",
+    default=8080,
+    show_default=True,
+    type=click.IntRange(1, 65_532),
+    help="Port of the sidecar; "
+    "the next three are the EHR's, the archive's and the admin listener's.",
+)
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of DICOM files for the archive; "
+    "a new or empty one is filled with pydicom's [default: one that is deleted at the end]",
+)
+@click.option(
+    "--pacs",
+    "pacs_url",
+    metavar="URL",
+    help="A real PACS's DICOMweb root in place of the embedded archive.",
+)
+@click.option(
+    "--dialect",
+    type=click.Choice(("generic", "orthanc", "dcm4chee")),
+    default="generic",
+    show_default=True,
+    help="The product behind --pacs.",
+)
+@click.option(
+    "--write-config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a configuration for its "
+    "EHR and archive to this file, for `check` and `serve` beside it.",
+)
 @click.option("--verbose", is_flag=True, help="Write the sidecar's JSON log to standard error.")
 def demo(
     host: str,
@@ -189,12 +243,15 @@ def show(files: tuple[Path, ...]) -> None:
 def capability_key() -> None:
     """Print a new line for `capabilities.keys_file`: an id and a key.
 
-    To change keys, put the new line first; take the old one away when `capabilities.lifetime_seconds` have passed.
+    To change keys, put the new line first; take the old one away when
+    `capabilities.lifetime_seconds` have passed.
     """
     click.echo(f"{datetime.now(UTC):%Y%m%d}{secrets.token_hex(2)} {secrets.token_hex(32)}")
 
 
-@config.command("ehr-snippet", short_help="Print what the EHR's smart-configuration has to say of us.")
+@config.command(
+    "ehr-snippet", short_help="Print what the EHR's smart-configuration has to say of us."
+)
 @_CONFIG
 def ehr_snippet(files: tuple[Path, ...]) -> None:
     """Print JSON for the EHR's .well-known/smart-configuration, by which apps find us (SIA-1)."""
@@ -202,7 +259,9 @@ def ehr_snippet(files: tuple[Path, ...]) -> None:
     from sidecar.fhir.capability_statement import ehr_snippet as snippet  # noqa: PLC0415
 
     settings = _settings(files)
-    offered = Offered(app_launch=settings.access.app_launch, backend_services=settings.access.backend_services)
+    offered = Offered(
+        app_launch=settings.access.app_launch, backend_services=settings.access.backend_services
+    )
     click.echo(json.dumps(snippet(settings.server.public_url + "/fhir", offered), indent=2))
 
 
@@ -216,7 +275,10 @@ def _settings(files: tuple[Path, ...], *, in_json: bool = False) -> Settings:
 
 
 def _run(start: Callable[[asyncio.Event, asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    """Run until SIGTERM or SIGINT, reload on SIGHUP; exit 2 with one line when a listener or a key cannot be had."""
+    """Run until SIGTERM or SIGINT, reload on SIGHUP.
+
+    Exit 2 with one line when a listener or a key cannot be had.
+    """
 
     async def until_stopped() -> None:
         stop = asyncio.Event()

@@ -18,7 +18,9 @@ class Background:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="background servers", daemon=True)
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="background servers", daemon=True
+        )
         self._runners: list[web.AppRunner] = []
 
     def __enter__(self) -> Self:
@@ -26,7 +28,10 @@ class Background:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         for runner in reversed(self._runners):
             self.run(runner.cleanup())
@@ -39,7 +44,9 @@ class Background:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(WAIT_SECONDS)
 
     def call(self, function: Callable[[], Result]) -> Result:
-        """Call a function in the background loop: what an application owns is touched in its own thread."""
+        """Call a function in the background loop: what an application owns is touched in its own
+        thread.
+        """
 
         async def inside() -> Result:
             return function()

@@ -19,10 +19,14 @@ from tests.waiting import WAIT_SECONDS, wait_until
 
 def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without settings of its own, and with ``changes``."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")} | dict(changes or {})
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")
+    } | dict(changes or {})
 
 
-def run(*arguments: str | Path, changes: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str | Path, changes: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """``python -m sidecar`` with ``arguments``, to its end."""
     with tempfile.TemporaryDirectory() as folder:
         output, errors = Path(folder) / "output", Path(folder) / "errors"
@@ -45,7 +49,9 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(directory: Path, *files: Path, changes: Mapping[str, str] | None = None) -> Iterator[Serving]:
+def serving(
+    directory: Path, *files: Path, changes: Mapping[str, str] | None = None
+) -> Iterator[Serving]:
     """``serve`` with ``files`` and, over them, free loopback ports; its log goes to ``directory``.
 
     A new Python, as an operator starts it, which imports all that it needs.
@@ -83,4 +89,10 @@ def _wait_for(running: Serving, log: Path) -> None:
         return requests.get(running.url, timeout=60)
 
     # Whatever it answers. The public listener is the last to open.
-    wait_until("serve answers", answers, lambda _: True, not_yet=(requests.ConnectionError,), explain=log.read_text)
+    wait_until(
+        "serve answers",
+        answers,
+        lambda _: True,
+        not_yet=(requests.ConnectionError,),
+        explain=log.read_text,
+    )

@@ -31,7 +31,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class FilesTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """A file's tests go to one worker, and so do all of the journey, whose archives are started once for all of it."""
+    """A file's tests go to one worker, and so do all of the journey, whose archives are started
+    once for all of it.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
@@ -40,7 +42,9 @@ class FilesTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return two workers more than there are cores: tests wait for their servers a third of their time."""
+    """Return two workers more than there are cores: tests wait for their servers a third of their
+    time.
+    """
     return (os.cpu_count() or 1) + 2
 
 
@@ -52,7 +56,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FilesToge
 
 @pytest.hookimpl(tryfirst=True)  # Before what is deselected by its markers.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest, so that at the end no worker waits for the other; mark what needs a real part."""
+    """Begin with the longest, so that at the end no worker waits for the other; mark what needs a
+    real part.
+    """
     items.sort(key=lambda item: not item.nodeid.startswith(_TOGETHER))
     for item in items:
         if any(marker.name in _REAL for marker in item.iter_markers()):

@@ -29,11 +29,13 @@ def ct_study(
     rows: int = 512,
     columns: int = 512,
 ) -> list[Path]:
-    """Write a CT study into ``directory`` and return its files, by series and then by instance number.
+    """Write a CT study into ``directory`` and return its files, by series and then by instance
+    number.
 
-    ``instances`` is the number in the whole study, spread evenly over its ``series``. The pixels are noise, which no
-    transfer or storage compresses: 512 x 512 makes half a megabyte an instance. The same arguments make the same
-    bytes, UIDs included; another ``seed`` makes other series and instances of the study.
+    ``instances`` is the number in the whole study, spread evenly over its ``series``. The pixels
+    are noise, which no transfer or storage compresses: 512 x 512 makes half a megabyte an instance.
+    The same arguments make the same bytes, UIDs included; another ``seed`` makes other series and
+    instances of the study.
     """
     if instances < series or series < 1:
         raise ValueError("a study has one series or more, and each series one instance or more")
@@ -111,11 +113,15 @@ def _images(study: Dataset, instances: int, series: int, seed: int) -> Iterator[
         image.SeriesTime = image.AcquisitionTime = image.ContentTime = study.StudyTime
         image.AcquisitionNumber = series_number
         for number in range(1, instances // series + (series_number <= instances % series) + 1):
-            image.SOPInstanceUID = generate_uid(entropy_srcs=[*names, "image", str(series_number), str(number)])
+            image.SOPInstanceUID = generate_uid(
+                entropy_srcs=[*names, "image", str(series_number), str(number)]
+            )
             image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
             image.InstanceNumber = number
             position = (number - 1) * SLICE_THICKNESS_MM
-            half_width, half_height = (PIXEL_SPACING_MM * size / 2 for size in (study.Columns, study.Rows))
+            half_width, half_height = (
+                PIXEL_SPACING_MM * size / 2 for size in (study.Columns, study.Rows)
+            )
             image.ImagePositionPatient = [-half_width, -half_height, position]
             image.SliceLocation = position
             yield image

@@ -26,7 +26,10 @@ def encoded(made: Dataset, syntax: str = ExplicitVRLittleEndian, *, preamble: bo
     """The instance as a file in a transfer syntax."""
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = UID(syntax)
-    made.file_meta.MediaStorageSOPClassUID, made.file_meta.MediaStorageSOPInstanceUID = CTImageStorage, UID(INSTANCE)
+    made.file_meta.MediaStorageSOPClassUID, made.file_meta.MediaStorageSOPInstanceUID = (
+        CTImageStorage,
+        UID(INSTANCE),
+    )
     buffer = io.BytesIO()
     dcmwrite(buffer, made, enforce_file_format=True)
     written = buffer.getvalue()

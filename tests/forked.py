@@ -1,8 +1,9 @@
 """The command as a process of its own that begins with everything imported.
 
-Python imports the sidecar for about a second of CPU time, and the suite starts it more than a hundred times. So one
-process for each worker imports it once, and each start is a fork of that one. What forks has one thread and runs none
-of the tests' code. ``tests.command.serving`` starts the command anew.
+Python imports the sidecar for about a second of CPU time, and the suite starts it more than a
+hundred times. So one process for each worker imports it once, and each start is a fork of that one.
+What forks has one thread and runs none of the tests' code. ``tests.command.serving`` starts the
+command anew.
 """
 
 import contextlib
@@ -29,15 +30,23 @@ _context.set_forkserver_preload(
 
 
 class Forked:
-    """``python -m sidecar`` with ``arguments`` in ``environment``; writes to the files ``output`` and ``errors``."""
+    """``python -m sidecar`` with ``arguments`` in ``environment``; writes to the files ``output``
+    and ``errors``.
+    """
 
     def __init__(
-        self, arguments: Sequence[str], environment: Mapping[str, str], output: Path, errors: Path | None = None
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        output: Path,
+        errors: Path | None = None,
     ) -> None:
         for file in {output, errors or output}:
             file.write_bytes(b"")
         self._process = _context.Process(
-            target=_main, args=(list(arguments), dict(environment), str(output), str(errors or output)), daemon=True
+            target=_main,
+            args=(list(arguments), dict(environment), str(output), str(errors or output)),
+            daemon=True,
         )
         self._process.start()
 
@@ -52,7 +61,9 @@ class Forked:
         return self._process.exitcode
 
     def wait(self, seconds: float = WAIT_SECONDS) -> int:
-        """Wait for its end; return its exit code. Kills it and raises TimeoutError when it does not end."""
+        """Wait for its end; return its exit code. Kills it and raises TimeoutError when it does not
+        end.
+        """
         self._process.join(seconds)
         if (code := self._process.exitcode) is None:
             self._process.kill()

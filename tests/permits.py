@@ -12,7 +12,15 @@ from sidecar.access.facts import (
     Rule,
     StudyFacts,
 )
-from sidecar.access.permits import ALL_SERIES, HeaderPermit, Interaction, PatientPermit, SeriesSet, StudyPermit, Way
+from sidecar.access.permits import (
+    ALL_SERIES,
+    HeaderPermit,
+    Interaction,
+    PatientPermit,
+    SeriesSet,
+    StudyPermit,
+    Way,
+)
 from sidecar.access.visibility import Visible
 
 
@@ -27,7 +35,10 @@ def make_way(
 
 
 def patient_permit(
-    patient: str, interaction: Interaction, ways: tuple[Way, ...] = (make_way(),), caller: Caller | None = None
+    patient: str,
+    interaction: Interaction,
+    ways: tuple[Way, ...] = (make_way(),),
+    caller: Caller | None = None,
 ) -> PatientPermit:
     """Return a permit for everything of the patient unless something is said."""
     return PatientPermit(patient, interaction, ways, caller)
@@ -43,7 +54,9 @@ def study_permit(
     return StudyPermit(patient, part, series, known_as)
 
 
-def header_permit(patient: str, part: Part, known_as: frozenset[PatientIdentifier] = frozenset()) -> HeaderPermit:
+def header_permit(
+    patient: str, part: Part, known_as: frozenset[PatientIdentifier] = frozenset()
+) -> HeaderPermit:
     """Return a permit to open instances of the part."""
     return HeaderPermit(patient, part, known_as)
 
@@ -88,6 +101,8 @@ def make_rule(
     return Rule(name, effect, study or {}, series or {}, hours, unknown_applies)
 
 
-def make_visible(series: SeriesSet = ALL_SERIES, is_complete: bool = True, since: float | None = None) -> Visible:
+def make_visible(
+    series: SeriesSet = ALL_SERIES, is_complete: bool = True, since: float | None = None
+) -> Visible:
     """Return what is seen of a study of which nothing is hidden."""
     return Visible(series, is_complete, since)

@@ -1,4 +1,6 @@
-"""The tables of docs/configuration.md, made of the models: ``python -m tests.settings_tables`` writes them anew."""
+"""The tables of docs/configuration.md, made of the models: ``python -m tests.settings_tables``
+writes them anew.
+"""
 
 import json
 import re
@@ -16,7 +18,9 @@ _NAMES = {"uri": "URL", "path": "file", "password": "secret"}
 
 
 def tables() -> dict[str, str]:
-    """Marker of a table (a section, or ``key: method`` for a variant) -> its Markdown, in the order of the models."""
+    """Marker of a table (a section, or ``key: method`` for a variant) -> its Markdown, in the order
+    of the models.
+    """
     schema = Settings.model_json_schema()
     return {name: HEAD + "".join(rows) for name, rows in _sections(schema, schema["$defs"])}
 
@@ -28,16 +32,24 @@ def put_into(text: str) -> str:
 
 
 def differences(text: str) -> list[str]:
-    """What the document's tables say other than the models: a line for each row that is missing, extra or different."""
+    """What the document's tables say other than the models: a line for each row that is missing,
+    extra or different.
+    """
     made = tables()
     written = {found[1]: found[0].partition("\n")[2] for found in _TABLE.finditer(text)}
     problems = [f"no table {name}" for name in made.keys() - written.keys()]
     problems += [f"extra table {name}" for name in written.keys() - made.keys()]
     for name in made.keys() & written.keys():
-        problems += [f"{name}: missing or different: {row}" for row in _missing(made[name], written[name])]
-        problems += [f"{name}: extra or different: {row}" for row in _missing(written[name], made[name])]
+        problems += [
+            f"{name}: missing or different: {row}" for row in _missing(made[name], written[name])
+        ]
+        problems += [
+            f"{name}: extra or different: {row}" for row in _missing(written[name], made[name])
+        ]
     stray = _TABLE.sub("", text)
-    return problems + [f"row without a marker: {row}" for row in stray.splitlines() if row.startswith("| `")]
+    return problems + [
+        f"row without a marker: {row}" for row in stray.splitlines() if row.startswith("| `")
+    ]
 
 
 def _missing(rows: str, there: str) -> list[str]:
@@ -54,7 +66,11 @@ def _sections(schema: dict[str, Any], models: dict[str, Any]) -> Iterator[tuple[
 
 
 def _walk(
-    path: str, model: dict[str, Any], models: dict[str, Any], rows: list[str], variants: list[tuple[str, list[str]]]
+    path: str,
+    model: dict[str, Any],
+    models: dict[str, Any],
+    rows: list[str],
+    variants: list[tuple[str, list[str]]],
 ) -> None:
     for name, field in model["properties"].items():
         key, resolved = f"{path}.{name}", _resolve(field, models)
@@ -109,7 +125,11 @@ def _type(field: dict[str, Any]) -> str:
 
 
 def _range(field: dict[str, Any]) -> str:
-    low = f"over {field['exclusiveMinimum']:g}" if "exclusiveMinimum" in field else f"{field['minimum']:,}"
+    low = (
+        f"over {field['exclusiveMinimum']:g}"
+        if "exclusiveMinimum" in field
+        else f"{field['minimum']:,}"
+    )
     return f"{low} to {field['maximum']:,}"
 
 

@@ -1,4 +1,6 @@
-"""The real command ``smart-imaging-sidecar serve`` as a process, with a configuration file as an engineer writes it."""
+"""The real command ``smart-imaging-sidecar serve`` as a process, with a configuration file as an
+engineer writes it.
+"""
 
 import contextlib
 import os
@@ -16,7 +18,8 @@ from tests.forked import Forked
 from tests.waiting import wait_until
 
 _FIRST_PORT, _PORTS_OF_A_WORKER, _WORKERS = 10_000, 1_000, 20
-_given = random.SystemRandom().randrange(_PORTS_OF_A_WORKER)  # Another run of the tests begins elsewhere.
+# Another run of the tests begins elsewhere.
+_given = random.SystemRandom().randrange(_PORTS_OF_A_WORKER)
 
 
 def free_port() -> int:
@@ -25,10 +28,11 @@ def free_port() -> int:
 
 
 def free_ports_in_a_row(count: int) -> int:
-    """The first of ``count`` loopback ports that are free now: nobody else takes one before it is used.
+    """The first of ``count`` loopback ports that are free now: nobody else takes one before it is
+    used.
 
-    They are outside the range that the kernel hands out, each worker of pytest-xdist has a range of its own, and none
-    is given twice before all others were.
+    They are outside the range that the kernel hands out, each worker of pytest-xdist has a range of
+    its own, and none is given twice before all others were.
     """
     global _given  # noqa: PLW0603
     begin = _FIRST_PORT + _PORTS_OF_A_WORKER * (_worker() % _WORKERS)
@@ -47,9 +51,13 @@ def _worker() -> int:
 
 
 class SidecarProcess:
-    """Started with a configuration (server addresses are added); stopped by SIGTERM. ``log`` is what it wrote."""
+    """Started with a configuration (server addresses are added); stopped by SIGTERM. ``log`` is
+    what it wrote.
+    """
 
-    def __init__(self, directory: Path, configuration: dict[str, Any], *, port: int | None = None) -> None:
+    def __init__(
+        self, directory: Path, configuration: dict[str, Any], *, port: int | None = None
+    ) -> None:
         self.port, self.admin_port = port or free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.fhir = self.url + "/fhir"
@@ -63,15 +71,22 @@ class SidecarProcess:
             "admin_port": self.admin_port,
             "public_url": self.url,
         }
-        self.file.write_text(yaml.safe_dump(configuration | {"server": server | configuration.get("server", {})}))
+        self.file.write_text(
+            yaml.safe_dump(configuration | {"server": server | configuration.get("server", {})})
+        )
         self._process: Forked | None = None
 
     def __enter__(self) -> Self:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")
+        }
         self._process = Forked(["serve", "--config", str(self.file)], environment, self._log)
         try:
             wait_until(
-                "the sidecar answers", self._is_alive, not_yet=(requests.ConnectionError,), explain=lambda: self.log
+                "the sidecar answers",
+                self._is_alive,
+                not_yet=(requests.ConnectionError,),
+                explain=lambda: self.log,
             )
         except BaseException:
             self.stop()
@@ -85,7 +100,10 @@ class SidecarProcess:
         return requests.get(self.admin + "/healthz", timeout=60).ok
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.stop()
 

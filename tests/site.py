@@ -1,4 +1,6 @@
-"""A small hospital around a real sidecar process: an EHR, an archive with one study, a FHIR server for AuditEvents."""
+"""A small hospital around a real sidecar process: an EHR, an archive with one study, a FHIR server
+for AuditEvents.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,13 @@ from tests.waiting import wait_until
 
 def archive() -> web.Application:
     async def studies(request: web.Request) -> web.Response:
-        row = {"00100020": {"vr": "LO", "Value": [PATIENT]}, "0020000D": {"vr": "UI", "Value": [STUDY]}}
-        return web.json_response([] if "offset" in request.query else [row], content_type="application/dicom+json")
+        row = {
+            "00100020": {"vr": "LO", "Value": [PATIENT]},
+            "0020000D": {"vr": "UI", "Value": [STUDY]},
+        }
+        return web.json_response(
+            [] if "offset" in request.query else [row], content_type="application/dicom+json"
+        )
 
     app = web.Application()
     app.router.add_get("/rs/{tail:.*}", studies)
@@ -52,7 +59,10 @@ class Site:
 
     def ask(self, sidecar: SidecarProcess, count: int) -> list[str]:
         """So many searches; the request ids of those that were answered."""
-        url, headers = f"{sidecar.fhir}/ImagingStudy?patient={PATIENT}", {"Authorization": f"Bearer {TOKEN}"}
+        url, headers = (
+            f"{sidecar.fhir}/ImagingStudy?patient={PATIENT}",
+            {"Authorization": f"Bearer {TOKEN}"},
+        )
         answers = [requests.get(url, headers=headers, timeout=60) for _ in range(count)]
         assert {answer.status_code for answer in answers} == {200}
         return [answer.headers["X-Request-Id"] for answer in answers]
@@ -62,7 +72,9 @@ class Site:
         return [request_id(event) for event in list(self.repository.events)]
 
     def wait_for(self, count: int) -> None:
-        wait_until(f"{count} events", lambda: len(self.repository.events), lambda found: found >= count)
+        wait_until(
+            f"{count} events", lambda: len(self.repository.events), lambda found: found >= count
+        )
 
 
 def request_id(event: dict[str, Any]) -> str:

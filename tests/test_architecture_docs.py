@@ -31,7 +31,11 @@ def test_decisions_are_in_the_index_and_name_tests_that_exist() -> None:
         text = file.read_text()
         assert name.startswith(f"{number}-")
         assert text.startswith(f"# {number}. {title}\n\nDate: {date.fromisoformat(day)}\n"), name
-        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences"], name
+        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [
+            "Context",
+            "Decision",
+            "Consequences",
+        ], name
         tests = re.findall(r"^- `(tests/\S+)::(\w+)`$", text, re.MULTILINE)
         assert tests, name
         for path, function in tests:

@@ -76,13 +76,17 @@ def test_every_command_explains_itself(path: tuple[str, ...], flag: str) -> None
 
 def test_version_and_help_of_the_real_command() -> None:
     version, usage = run("--version"), run("--help")
-    assert (version.returncode, version.stdout) == (0, f"smart-imaging-sidecar, version {__version__}\n")
+    assert (version.returncode, version.stdout) == (
+        0,
+        f"smart-imaging-sidecar, version {__version__}\n",
+    )
     assert usage.returncode == 0
     assert "serve" in usage.stdout
 
 
 @pytest.mark.parametrize(
-    "arguments", [["srve"], ["serve"], ["serve", "--confg", "x"], ["config", "show"], ["config"], []]
+    "arguments",
+    [["srve"], ["serve"], ["serve", "--confg", "x"], ["config", "show"], ["config"], []],
 )
 def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     result = CliRunner().invoke(cli.main, arguments)
@@ -90,16 +94,22 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     assert "Usage: " in result.stderr
 
 
-# config -------------------------------------------------------------------------------------------------------------
+# config
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_check_takes_one_of_two() -> None:
     both = run("check", "--config", "x.yaml", "--conformance", "http://localhost/fhir")
-    assert (both.returncode, "Give one of --config and --conformance, not both." in both.stderr) == (2, True)
+    assert (
+        both.returncode,
+        "Give one of --config and --conformance, not both." in both.stderr,
+    ) == (2, True)
 
 
 def test_the_schema_describes_the_document() -> None:
-    """Every reference resolves, every object is closed and describes each key; what a file must have is required."""
+    """Every reference resolves, every object is closed and describes each key; what a file must
+    have is required.
+    """
     schema = json.loads(run("config", "schema").stdout)
     assert set(schema["required"]) == {"ehr", "tokens", "pacs"}
     assert list(schema["properties"]) == list(Settings.model_fields)
@@ -164,7 +174,8 @@ def test_a_configuration_that_may_not_be_read(site: Path) -> None:
     assert "Usage" not in folder
 
 
-# serve --------------------------------------------------------------------------------------------------------------
+# serve
+# --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["PORT", "ADMIN_PORT"])
@@ -173,7 +184,9 @@ def test_a_port_that_is_taken(site: Path, name: str) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        line = one_line(run("serve", "--config", site, changes={f"SIDECAR_SERVER__{name}": str(port)}))
+        line = one_line(
+            run("serve", "--config", site, changes={f"SIDECAR_SERVER__{name}": str(port)})
+        )
     assert line.startswith(("server.port: ", "server.admin_port: "))
     assert f"127.0.0.1:{port}" in line
     assert line.endswith("address already in use")
@@ -182,11 +195,15 @@ def test_a_port_that_is_taken(site: Path, name: str) -> None:
 def test_an_audit_file_in_no_folder(site: Path, tmp_path: Path) -> None:
     changes = {"SIDECAR_AUDIT__SINK": "file", "SIDECAR_AUDIT__FILE": f"{tmp_path}/no/audit.jsonl"}
     line = one_line(run("serve", "--config", site, changes=changes))
-    assert line.startswith(f"cannot start: audit.file {tmp_path}/no/audit.jsonl: No such file or directory")
+    assert line.startswith(
+        f"cannot start: audit.file {tmp_path}/no/audit.jsonl: No such file or directory"
+    )
 
 
 def test_a_host_that_is_not_here(site: Path) -> None:
-    line = one_line(run("serve", "--config", site, changes={"SIDECAR_SERVER__HOST": "host.invalid"}))
+    line = one_line(
+        run("serve", "--config", site, changes={"SIDECAR_SERVER__HOST": "host.invalid"})
+    )
     assert line.startswith("server.port: host.invalid:0: ")
 
 
@@ -205,7 +222,9 @@ def backend_services(key_file: Path) -> dict[str, str]:
      (b"", "not a private key for RS384"), (b"\xff\xfe", "is not UTF-8 text"),
      (None, "cannot be read: No such file or directory")],
 )  # fmt: skip
-def test_a_private_key_that_cannot_be_used(site: Path, tmp_path: Path, content: bytes | None, why: str) -> None:
+def test_a_private_key_that_cannot_be_used(
+    site: Path, tmp_path: Path, content: bytes | None, why: str
+) -> None:
     key_file = tmp_path / "key.pem"
     if content is not None:
         key_file.write_bytes(content)
@@ -214,7 +233,9 @@ def test_a_private_key_that_cannot_be_used(site: Path, tmp_path: Path, content: 
 
 
 def test_a_secret_file_that_cannot_be_read(site: Path, tmp_path: Path) -> None:
-    changes = {"SIDECAR_TOKENS__CLIENT": f"{{client_secret: null, client_secret_file: '{tmp_path}/absent'}}"}
+    changes = {
+        "SIDECAR_TOKENS__CLIENT": f"{{client_secret: null, client_secret_file: '{tmp_path}/absent'}}"
+    }
     line = one_line(run("serve", "--config", site, changes=changes))
     name = "environment SIDECAR_TOKENS__CLIENT: tokens.client.client_secret_file"
     assert line == f"{name}: cannot be read: No such file or directory"
@@ -224,7 +245,10 @@ def test_sigterm_ends_serve_with_0(site: Path, tmp_path: Path) -> None:
     with serving(tmp_path, site) as running:
         assert running.end() == 0
     lines = [json.loads(line) for line in (tmp_path / "serve.log").read_text().splitlines()]
-    assert [line["message"] for line in lines if line["logger"] == "sidecar.server.process"] == ["serving", "draining"]
+    assert [line["message"] for line in lines if line["logger"] == "sidecar.server.process"] == [
+        "serving",
+        "draining",
+    ]
 
 
 def test_a_folder_that_demo_cannot_make(tmp_path: Path) -> None:
@@ -234,14 +258,19 @@ def test_a_folder_that_demo_cannot_make(tmp_path: Path) -> None:
     assert line == f"{blocked}/images: Not a directory"
 
 
-# A judge of the few JSON Schema keywords in use ---------------------------------------------------------------------
+# A judge of the few JSON Schema keywords in use
+# ---------------------------------------------------------------------
 
 
 def _references(value: Any) -> list[str]:
     if isinstance(value, dict):
         own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
         return own + [found for inner in value.values() for found in _references(inner)]
-    return [found for inner in value for found in _references(inner)] if isinstance(value, list) else []
+    return (
+        [found for inner in value for found in _references(inner)]
+        if isinstance(value, list)
+        else []
+    )
 
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
@@ -250,22 +279,35 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 }  # fmt: skip
 
 
-def _misfits(value: Any, schema: dict[str, Any], models: dict[str, Any], path: str = "") -> list[str]:
-    """The paths at which ``value`` is not as ``schema`` says (JSON Schema 2020-12, keywords that pydantic writes)."""
+def _misfits(
+    value: Any, schema: dict[str, Any], models: dict[str, Any], path: str = ""
+) -> list[str]:
+    """The paths at which ``value`` is not as ``schema`` says (JSON Schema 2020-12, keywords that
+    pydantic writes).
+    """
     if "$ref" in schema:
         return _misfits(value, models[schema["$ref"].removeprefix("#/$defs/")], models, path)
     for choice in ("anyOf", "oneOf"):
         if choice in schema:
             fits = any(not _misfits(value, one, models, path) for one in schema[choice])
             return [] if fits else [path]
-    is_type = isinstance(value, _TYPES[schema["type"]]) and isinstance(value, bool) == (schema["type"] == "boolean")
-    if not is_type or value not in schema.get("enum", [value]) or value != schema.get("const", value):
+    is_type = isinstance(value, _TYPES[schema["type"]]) and isinstance(value, bool) == (
+        schema["type"] == "boolean"
+    )
+    if (
+        not is_type
+        or value not in schema.get("enum", [value])
+        or value != schema.get("const", value)
+    ):
         return [path]
-    if isinstance(value, dict) and "properties" not in schema:  # Of any names, or of those that are listed.
+    # Of any names, or of those that are listed.
+    if isinstance(value, dict) and "properties" not in schema:
         names = schema.get("propertyNames", {}).get("enum", value)
         below = schema["additionalProperties"]
         return [f"{path}.{key}" for key in value if key not in names] + [
-            one for key, item in value.items() for one in _misfits(item, below, models, f"{path}.{key}")
+            one
+            for key, item in value.items()
+            for one in _misfits(item, below, models, f"{path}.{key}")
         ]
     if isinstance(value, dict):
         extra = value.keys() - schema["properties"].keys()
@@ -273,10 +315,14 @@ def _misfits(value: Any, schema: dict[str, Any], models: dict[str, Any], path: s
         found = [f"{path}.{key}" for key in extra | missing]
         known = value.keys() & schema["properties"].keys()
         return found + [
-            one for key in known for one in _misfits(value[key], schema["properties"][key], models, f"{path}.{key}")
+            one
+            for key in known
+            for one in _misfits(value[key], schema["properties"][key], models, f"{path}.{key}")
         ]
     if isinstance(value, list):
-        return [one for item in value for one in _misfits(item, schema["items"], models, f"{path}[]")]
+        return [
+            one for item in value for one in _misfits(item, schema["items"], models, f"{path}[]")
+        ]
     return [] if _within(value, schema) else [path]
 
 
@@ -296,7 +342,9 @@ def test_what_the_ehr_says_of_us(site: Path) -> None:
     (endpoint,) = json.loads(done.stdout)["associated_endpoints"]
     assert endpoint["url"] == "https://us.example.org/fhir"
     assert "smart-imaging-access" in endpoint["capabilities"]
-    assert "http://fhir.org/argonaut/smart-imaging/capabilities/app-launch" in endpoint["capabilities"]
+    assert (
+        "http://fhir.org/argonaut/smart-imaging/capabilities/app-launch" in endpoint["capabilities"]
+    )
 
 
 def test_a_capability_key_is_one_that_can_be_used(tmp_path: Path) -> None:

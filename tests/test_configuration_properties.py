@@ -1,4 +1,6 @@
-"""Whatever a configuration file holds: settings or clear lines, never another exception, and never a secret."""
+"""Whatever a configuration file holds: settings or clear lines, never another exception, and never
+a secret.
+"""
 
 import json
 import string
@@ -23,7 +25,9 @@ SCALARS: st.SearchStrategy[Any] = st.one_of(
     st.sampled_from([SECRET, "none", "basic", "bearer", "client_secret_basic", "http://a/b", "/", "", "Europe/Berlin"]),
 )  # fmt: skip
 DOCUMENTS = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5), max_leaves=20
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),
+    max_leaves=20,
 )
 
 
@@ -41,18 +45,32 @@ def settings_or_refusal(text: str, directory: Path) -> str:
 
 
 @given(document=DOCUMENTS)
-def test_any_document_gives_settings_or_problems(tmp_path_factory: pytest.TempPathFactory, document: Any) -> None:
-    seen = settings_or_refusal(yaml.dump(document, allow_unicode=True), tmp_path_factory.getbasetemp())
+def test_any_document_gives_settings_or_problems(
+    tmp_path_factory: pytest.TempPathFactory, document: Any
+) -> None:
+    seen = settings_or_refusal(
+        yaml.dump(document, allow_unicode=True), tmp_path_factory.getbasetemp()
+    )
     assert SECRET not in seen.replace(f"/{SECRET}", "")
 
 
-@given(text=st.lists(st.sampled_from([*"{}[]:,-?&*!|>'\"%@\\#\n \t\0~", "pacs", "url", "<<", "0x", "1e9", "---", "é"])))
-def test_any_text_gives_settings_or_problems(tmp_path_factory: pytest.TempPathFactory, text: list[str]) -> None:
+@given(
+    text=st.lists(
+        st.sampled_from(
+            [*"{}[]:,-?&*!|>'\"%@\\#\n \t\0~", "pacs", "url", "<<", "0x", "1e9", "---", "é"]
+        )
+    )
+)
+def test_any_text_gives_settings_or_problems(
+    tmp_path_factory: pytest.TempPathFactory, text: list[str]
+) -> None:
     settings_or_refusal("".join(text), tmp_path_factory.getbasetemp())
 
 
 @given(
-    secret=st.text(string.ascii_letters + string.digits + "*!&%-_'\"{}[]#@ ", min_size=8, max_size=40),
+    secret=st.text(
+        string.ascii_letters + string.digits + "*!&%-_'\"{}[]#@ ", min_size=8, max_size=40
+    ),
     place=st.sampled_from(SECTIONS),
     quoted=st.booleans(),
     wrong=st.booleans(),
@@ -70,6 +88,8 @@ def test_no_secret_is_shown(
     # A mark that stands nowhere else: any part of the secret that shows, shows it.
     secret = f"Zq7{secret}Zq7" if secret[0].isalnum() else f"{secret[0]}Zq7{secret[1:]}Zq7"
     document = yaml.safe_load(MINIMUM)
-    document.setdefault(outer, {})[inner] = section | {name: "PLACE"} | ({"wrong": 1} if wrong else {})
+    document.setdefault(outer, {})[inner] = (
+        section | {name: "PLACE"} | ({"wrong": 1} if wrong else {})
+    )
     text = yaml.safe_dump(document).replace("PLACE", json.dumps(secret) if quoted else secret)
     assert "Zq7" not in settings_or_refusal(text, tmp_path_factory.getbasetemp())

@@ -26,7 +26,13 @@ def small(directory: Path, *, seed: int = 0, instances: int = 5, series: int = 2
 
 
 def test_an_image_is_a_whole_ct_slice(tmp_path: Path) -> None:
-    (path,) = ct_study(tmp_path / "new", instances=1, patient_id="P-1", study_instance_uid=STUDY, patient_name="Æ^Ö")
+    (path,) = ct_study(
+        tmp_path / "new",
+        instances=1,
+        patient_id="P-1",
+        study_instance_uid=STUDY,
+        patient_name="Æ^Ö",
+    )
     image = dcmread(path)
     assert path.stat().st_size == pytest.approx(512 * 512 * 2, rel=0.01)
     assert len(zlib.compress(path.read_bytes(), 1)) > 0.99 * path.stat().st_size
@@ -40,7 +46,13 @@ def test_an_image_is_a_whole_ct_slice(tmp_path: Path) -> None:
 
 def test_instances_spread_over_series_with_their_own_uids(tmp_path: Path) -> None:
     images = [dcmread(path) for path in small(tmp_path)]
-    assert [(image.SeriesNumber, image.InstanceNumber) for image in images] == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2)]
+    assert [(image.SeriesNumber, image.InstanceNumber) for image in images] == [
+        (1, 1),
+        (1, 2),
+        (1, 3),
+        (2, 1),
+        (2, 2),
+    ]
     assert len({image.SeriesInstanceUID for image in images}) == 2
     assert len({image.SOPInstanceUID for image in images}) == 5
     assert {image.StudyInstanceUID for image in images} == {STUDY}

@@ -13,7 +13,9 @@ REQUIREMENTS = {
 
 
 def test_every_requirement_has_a_row_and_its_tests_exist() -> None:
-    rows = re.findall(r"^\| SIA-(\d+) \|(.*)\|$", (ROOT / "docs/conformance.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| SIA-(\d+) \|(.*)\|$", (ROOT / "docs/conformance.md").read_text(), re.MULTILINE
+    )
     assert [int(number) for number, _ in rows] == sorted(REQUIREMENTS)
     for number, row in rows:
         cells = [cell.strip() for cell in row.split("|")]
@@ -27,7 +29,9 @@ def test_every_requirement_has_a_row_and_its_tests_exist() -> None:
 def test_metrics_and_reasons_are_documented() -> None:
     text = (ROOT / "docs/operations.md").read_text()
     for family in Metrics("0").registry.collect():
-        name = family.name.removeprefix("smart_imaging_") + ("_total" if family.type == "counter" else "")
+        name = family.name.removeprefix("smart_imaging_") + (
+            "_total" if family.type == "counter" else ""
+        )
         assert f"`{name}`" in text, name
     for reason in Reason:
         assert f"`{reason}`" in text, reason
@@ -40,13 +44,17 @@ def test_links_between_documents_work() -> None:
 
 
 def test_field_reports_name_threads_tests_and_versions() -> None:
-    rows = re.findall(r"^\| (?!Reported|---)(.*) \|$", (ROOT / "docs/field-reports.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| (?!Reported|---)(.*) \|$", (ROOT / "docs/field-reports.md").read_text(), re.MULTILINE
+    )
     versions = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert len(rows) >= 25
     for row in rows:
         _, where, _, test, since = row.split(" | ")
         for name, number, address in re.findall(r"\[([^\]#]*)#([0-9]+)\]\(([^)]*)\)", where):
-            assert re.fullmatch(f"https://github.com/{re.escape(name)}/(issues|pull)/{number}", address), row
+            assert re.fullmatch(
+                f"https://github.com/{re.escape(name)}/(issues|pull)/{number}", address
+            ), row
         assert where == "seen on it" or re.search(r"\[[^\]]+#[0-9]+\]\(", where), row
         assert since in versions, row
         file, _, name = test.partition("::")

@@ -1,4 +1,6 @@
-"""Modules and tests that documents and docstrings name exist: a file that moves takes its name with it."""
+"""Modules and tests that documents and docstrings name exist: a file that moves takes its name with
+it.
+"""
 
 import re
 from pathlib import Path
@@ -29,5 +31,12 @@ def test_what_a_docstring_names() -> None:
 
 def test_names_are_found() -> None:
     """So that the tests above can fail."""
-    assert _PATH.findall("`web/guard.py`, (pacs/verify.py) http://x/y/z.py") == ["web/guard.py", "pacs/verify.py"]
-    assert _FILE.findall("(``aside.py``), (heads.py, layouts.py)") == ["aside.py", "heads.py", "layouts.py"]
+    assert _PATH.findall("`web/guard.py`, (pacs/verify.py) http://x/y/z.py") == [
+        "web/guard.py",
+        "pacs/verify.py",
+    ]
+    assert _FILE.findall("(``aside.py``), (heads.py, layouts.py)") == [
+        "aside.py",
+        "heads.py",
+        "layouts.py",
+    ]

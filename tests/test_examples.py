@@ -1,4 +1,6 @@
-"""The files in config/ are complete: `serve` starts with each, given its secrets, and says what it cannot reach."""
+"""The files in config/ are complete: `serve` starts with each, given its secrets, and says what it
+cannot reach.
+"""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -41,13 +43,19 @@ def certificate() -> bytes:
 
 
 def with_secrets(example: Path, directory: Path) -> Path:
-    """The example as it stands, with /run/secrets in ``directory``: as an operator would mount them."""
+    """The example as it stands, with /run/secrets in ``directory``: as an operator would mount
+    them.
+    """
     secrets = directory / "secrets"
     secrets.mkdir()
-    key = KEY.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    key = KEY.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     text = example.read_text()
     for name in re.findall(r"/run/secrets/(\w+(?:\.\w+)?)", text):
-        content = key if "key" in name else certificate() if "ca" in name else b"only for this test\n"
+        content = (
+            key if "key" in name else certificate() if "ca" in name else b"only for this test\n"
+        )
         (secrets / name).write_bytes(content)
     file = directory / example.name
     file.write_text(text.replace("/run/secrets", str(secrets)))
@@ -67,7 +75,9 @@ def test_it_starts_and_says_what_is_not_reachable(example: Path, tmp_path: Path)
     file = with_secrets(example, tmp_path)
     nowhere = tmp_path / "nowhere.yaml"
     url = f"http://127.0.0.1:{free_port()}"
-    nowhere.write_text(yaml.safe_dump({"ehr": {"fhir_url": f"{url}/fhir"}, "pacs": {"url": f"{url}/dicom-web"}}))
+    nowhere.write_text(
+        yaml.safe_dump({"ehr": {"fhir_url": f"{url}/fhir"}, "pacs": {"url": f"{url}/dicom-web"}})
+    )
     with serving(tmp_path, file, nowhere) as running:
         assert requests.get(running.admin + "/healthz", timeout=60).json() == {"status": "alive"}
         ready = requests.get(running.admin + "/readyz", timeout=60)
@@ -81,7 +91,9 @@ def test_it_starts_and_says_what_is_not_reachable(example: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda file: file.stem)
 def test_secrets_are_files_and_what_is_elsewhere_is_https(example: Path, tmp_path: Path) -> None:
-    """Examples are copied: none shows a secret in place, plain http over a network, or an open admin listener."""
+    """Examples are copied: none shows a secret in place, plain http over a network, or an open
+    admin listener.
+    """
     settings = load_settings([with_secrets(example, tmp_path)], {})
     assert "**********" not in settings.model_dump_json()
     assert settings.server.public_url.startswith("https://")
@@ -93,7 +105,9 @@ def test_secrets_are_files_and_what_is_elsewhere_is_https(example: Path, tmp_pat
 def test_what_is_commented_out_loads_too(tmp_path: Path) -> None:
     """The lines of orthanc.yaml that wait behind a # are right as well."""
     file = with_secrets(next(one for one in EXAMPLES if one.stem == "orthanc"), tmp_path)
-    text, replaced = re.subn(r"^( *)# (cors_origins|auth):", r"\1\2:", file.read_text(), flags=re.MULTILINE)
+    text, replaced = re.subn(
+        r"^( *)# (cors_origins|auth):", r"\1\2:", file.read_text(), flags=re.MULTILINE
+    )
     assert replaced == 2
     file.write_text(text)
     settings = load_settings([file], {})
@@ -114,7 +128,11 @@ def test_orthanc_yaml_is_ready_in_front_of_a_real_orthanc(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "file",
-    ["helm/smart-imaging-sidecar/templates/orthanc.yaml", "config/compose/orthanc/orthanc.json", "docs/orthanc.md"],
+    [
+        "helm/smart-imaging-sidecar/templates/orthanc.yaml",
+        "config/compose/orthanc/orthanc.json",
+        "docs/orthanc.md",
+    ],
 )
 def test_each_orthanc_answers_in_utf8(file: str) -> None:
     """Else its lists lack characters (docs/orthanc.md, Character sets)."""

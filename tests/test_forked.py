@@ -23,7 +23,9 @@ def file(tmp_path: Path) -> Path:
     return made
 
 
-@pytest.mark.parametrize(("arguments", "code"), [(["config", "show"], 0), (["serve", "--nothing"], 2)], ids=str)
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["config", "show"], 0), (["serve", "--nothing"], 2)], ids=str
+)
 def test_it_writes_and_returns_what_the_command_does(
     arguments: list[str], code: int, file: Path, tmp_path: Path
 ) -> None:
@@ -40,7 +42,9 @@ def test_it_writes_and_returns_what_the_command_does(
     assert begun.stdout + begun.stderr
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 0), (signal.SIGINT, 0)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 0), (signal.SIGINT, 0)]
+)
 def test_a_signal_ends_it(number: int, code: int, file: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     forked = Forked(["serve", "--config", str(file)], environment(), log)

@@ -1,7 +1,9 @@
-"""Everything that is kept is forgotten, also what is just being asked for; nothing that is kept is left out (SIA-42).
+"""Everything that is kept is forgotten, also what is just being asked for; nothing that is kept is
+left out (SIA-42).
 
-``Patience`` and retrievals: ``tests/web/test_warmed_for_another.py`` and ``tests/pacs/test_deferred.py``; half a list:
-``tests/pacs/test_study_lists.py``; what instances name: ``tests/pacs/test_instance_patients.py``; where pages begin:
+``Patience`` and retrievals: ``tests/web/test_warmed_for_another.py`` and
+``tests/pacs/test_deferred.py``; half a list: ``tests/pacs/test_study_lists.py``; what instances
+name: ``tests/pacs/test_instance_patients.py``; where pages begin:
 ``tests/web/test_query_pages.py``.
 """
 
@@ -72,7 +74,9 @@ SOME_TIME = datetime(2024, 1, 1, tzinfo=UTC)
 
 @dataclass
 class Upstream:
-    """Answers what it says when it is asked, each time when it is let: like a slow archive, EHR, policy engine."""
+    """Answers what it says when it is asked, each time when it is let: like a slow archive, EHR,
+    policy engine.
+    """
 
     old: bool = True
     waiting: list[asyncio.Event] = field(default_factory=list)
@@ -135,25 +139,37 @@ Ask = Callable[[], Awaitable[object]]
 
 def owners(world: World) -> Ask:
     """Of a study that is then filed for somebody else."""
-    asked = Ownership(world.archive([row("p1", "1.2")], [row("p2", "1.2")]), invalidation=world.kept, clock=Clock())
+    asked = Ownership(
+        world.archive([row("p1", "1.2")], [row("p2", "1.2")]),
+        invalidation=world.kept,
+        clock=Clock(),
+    )
     return lambda: asked.owners("1.2", P1)
 
 
 def refused(world: World) -> Ask:
     """Of a study that is then filed for the patient."""
-    asked = Ownership(world.archive([row("p2", "1.2")], [row("p1", "1.2")]), invalidation=world.kept, clock=Clock())
+    asked = Ownership(
+        world.archive([row("p2", "1.2")], [row("p1", "1.2")]),
+        invalidation=world.kept,
+        clock=Clock(),
+    )
     return lambda: asked.owners("1.2", P1)
 
 
 def part(world: World) -> Ask:
     """A series that goes."""
-    asked = Ownership(world.archive([row("p1", "1.2", "1.2.3")], []), invalidation=world.kept, clock=Clock())
+    asked = Ownership(
+        world.archive([row("p1", "1.2", "1.2.3")], []), invalidation=world.kept, clock=Clock()
+    )
     return lambda: asked.holds(SERIES, P1)
 
 
 def absent_part(world: World) -> Ask:
     """A series that comes."""
-    asked = Ownership(world.archive([], [row("p1", "1.2", "1.2.3")]), invalidation=world.kept, clock=Clock())
+    asked = Ownership(
+        world.archive([], [row("p1", "1.2", "1.2.3")]), invalidation=world.kept, clock=Clock()
+    )
     return lambda: asked.holds(SERIES, P1)
 
 
@@ -206,11 +222,15 @@ def described(world: World) -> Ask:
 
 def query_rows(world: World) -> Ask:
     """A list whose second page is asked for."""
-    archive = world.archive([row("p1", "1.1"), row("p1", "1.2")], [row("p1", "1.1"), row("p1", "1.3")])
+    archive = world.archive(
+        [row("p1", "1.1"), row("p1", "1.2")], [row("p1", "1.1"), row("p1", "1.3")]
+    )
     pages, query = QueryPages(world.kept, Clock()), Query("studies")
 
     async def read(offset: int, limit: int | None) -> tuple[int, list[Row]]:
-        found = [CompactRow(one) for one in await archive.search(query, [], limit=limit, offset=offset)]
+        found = [
+            CompactRow(one) for one in await archive.search(query, [], limit=limit, offset=offset)
+        ]
         return len(found), list(found)
 
     async def decide(rows: list[Row]) -> list[tuple[Row, Row]]:
@@ -237,7 +257,11 @@ def identifiers_of(world: World) -> EhrMapping:
     """A Patient whose number is corrected."""
 
     def patient(number: str) -> dict[str, Any]:
-        return {"resourceType": "Patient", "id": "p", "identifier": [{"system": "urn:mrn", "value": number}]}
+        return {
+            "resourceType": "Patient",
+            "id": "p",
+            "identifier": [{"system": "urn:mrn", "value": number}],
+        }
 
     url = world.server(patient("1"), patient("2"))
     return EhrMapping(
@@ -265,7 +289,9 @@ def members(world: World) -> Ask:
         return {"resourceType": "Group", "id": "g", "member": found}
 
     url = world.server(group("p1", "p2"), group("p1"))
-    asked = Groups(world.session, url, NoToken(), timeout_seconds=60, invalidation=world.kept, clock=Clock())
+    asked = Groups(
+        world.session, url, NoToken(), timeout_seconds=60, invalidation=world.kept, clock=Clock()
+    )
     return lambda: asked.members("g")
 
 
@@ -273,7 +299,12 @@ def verdict(world: World) -> Ask:
     """A policy that changes its mind."""
     url = world.server({"result": True}, {"result": False})
     asked = ExternalPolicy(
-        world.session, url, timeout_seconds=60, cache_seconds=60, invalidation=world.kept, clock=Clock()
+        world.session,
+        url,
+        timeout_seconds=60,
+        cache_seconds=60,
+        invalidation=world.kept,
+        clock=Clock(),
     )
     permit = patient_permit("p1", Interaction.READ, caller=Caller())
     return lambda: asked.verdict(permit, "patient", "1.2", DescribedStudy({}))
@@ -318,7 +349,9 @@ ELSEWHERE = {
     "PacsClient._patience", "RetrieveClient._patience", "StudyLists._arrived", "QueryPages._starts",
     "InstancePatients._own", "InstancePatients._refused", "InstancePatients._flight",
 }  # fmt: skip
-OF_THE_ARCHIVE = [case for case in FORGOTTEN if case not in (identifiers, fresh_identifiers, members, verdict)]
+OF_THE_ARCHIVE = [
+    case for case in FORGOTTEN if case not in (identifiers, fresh_identifiers, members, verdict)
+]
 
 
 @pytest.fixture
@@ -336,13 +369,19 @@ async def ends(world: World, task: asyncio.Task[Any]) -> Any:
 
 
 @pytest.mark.parametrize("case", FORGOTTEN, ids=lambda case: case.__name__)
-async def test_what_is_asked_for_while_everything_is_forgotten(case: Callable[[World], Ask], world: World) -> None:
-    """Whoever asked before gets the answer; whoever asks after asks anew; and the old answer is not kept."""
+async def test_what_is_asked_for_while_everything_is_forgotten(
+    case: Callable[[World], Ask], world: World
+) -> None:
+    """Whoever asked before gets the answer; whoever asks after asks anew; and the old answer is not
+    kept.
+    """
     await _forgotten_in_mid_flight(world, case(world), world.kept.invalidate)
 
 
 @pytest.mark.parametrize("case", OF_THE_ARCHIVE, ids=lambda case: case.__name__)
-async def test_what_is_asked_for_while_the_patient_changes(case: Callable[[World], Ask], world: World) -> None:
+async def test_what_is_asked_for_while_the_patient_changes(
+    case: Callable[[World], Ask], world: World
+) -> None:
     """The same when the archive's /changes tell of this patient alone."""
     await _forgotten_in_mid_flight(world, case(world), lambda: world.kept.archive_changed({"p1"}))
 
@@ -389,15 +428,21 @@ KINDS = (Cache, SingleFlight, Patience, _lru_cache_wrapper)
 
 
 def kept_in(root: object) -> dict[str, Any]:
-    """Everything that keeps answers and can be reached from ``root``, by the attribute that holds it."""
+    """Everything that keeps answers and can be reached from ``root``, by the attribute that holds
+    it.
+    """
     seen, pending, named, found = dict[int, object](), [root], dict[int, str](), list[Any]()
-    # By identity, and alive: the attributes of some (typing.re) are made when asked for, and another object would have
-    # the place of those that are gone.
+    # By identity, and alive: the attributes of some (typing.re) are made when asked for, and
+    # another object would have the place of those that are gone.
     spaces = [vars(module) for module in list(sys.modules.values()) if hasattr(module, "__dict__")]
     modules = {id(space) for space in spaces}
     while pending:
         one = pending.pop()
-        if id(one) in seen or id(one) in modules or isinstance(one, type(sys) | type | asyncio.AbstractEventLoop):
+        if (
+            id(one) in seen
+            or id(one) in modules
+            or isinstance(one, type(sys) | type | asyncio.AbstractEventLoop)
+        ):
             continue
         seen[id(one)] = one  # Alive: another one with this id would be passed over.
         if type(one).__module__.startswith("sidecar."):
@@ -446,17 +491,25 @@ async def built(files: dict[str, str]) -> AsyncIterator[Sidecar]:
 
 
 async def test_nothing_that_is_kept_is_left_out(files: dict[str, str]) -> None:
-    """Every cache and every call that is shared is forgotten with the others, or a line above says why not."""
+    """Every cache and every call that is shared is forgotten with the others, or a line above says
+    why not.
+    """
     async with built(files) as sidecar:
         found = kept_in(sidecar)
-        forgotten = {name for name, kept in found.items() if is_registered(kept, sidecar.invalidation)}
+        forgotten = {
+            name for name, kept in found.items() if is_registered(kept, sidecar.invalidation)
+        }
     assert forgotten == ELSEWHERE.union(*FORGOTTEN.values())
     assert found.keys() - forgotten == NOT_FORGOTTEN.keys()
 
 
 def is_registered(kept: Any, invalidation: Invalidation) -> bool:
     """Whether this one forgets it."""
-    return kept.invalidation is invalidation if isinstance(kept, SingleFlight) else kept in invalidation
+    return (
+        kept.invalidation is invalidation
+        if isinstance(kept, SingleFlight)
+        else kept in invalidation
+    )
 
 
 async def test_a_cache_that_nobody_registered_is_noticed(files: dict[str, str]) -> None:

@@ -71,12 +71,16 @@ NO_NEGATIVES = {
 
 
 def test_each_line_says_how_long_it_is() -> None:
-    section = TEXT.partition("### What is remembered to be absent or refused")[2].partition("\n## ")[0]
+    section = TEXT.partition("### What is remembered to be absent or refused")[2].partition(
+        "\n## "
+    )[0]
     lines = re.findall(r"^\| ([^|]+) \| (\d+)(?:, `([a-z_.]+)`)? \|(.*)\|$", section, re.MULTILINE)
     written = {what: float(seconds) for what, seconds, _, _ in lines}
     assert len(written) == len(SECONDS)
     for begins, seconds in SECONDS.items():
-        assert [said for what, said in written.items() if what.startswith(begins)] == [seconds], begins
+        assert [said for what, said in written.items() if what.startswith(begins)] == [seconds], (
+            begins
+        )
     for what, seconds, key, sooner in lines:
         if key:
             value: Any = SETTINGS

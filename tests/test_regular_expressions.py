@@ -20,7 +20,18 @@ import pytest
 import sidecar
 
 SOURCES = sorted(Path(sidecar.__file__).parent.rglob("*.py"))
-TAKES_A_PATTERN = {"compile", "fullmatch", "match", "search", "sub", "subn", "split", "findall", "finditer", "template"}
+TAKES_A_PATTERN = {
+    "compile",
+    "fullmatch",
+    "match",
+    "search",
+    "sub",
+    "subn",
+    "split",
+    "findall",
+    "finditer",
+    "template",
+}
 LENGTH = 8_192
 """Characters: what a header may have at most."""
 LINEAR_SECONDS = 0.03
@@ -31,9 +42,9 @@ def constants(tree: ast.Module) -> set[str]:
     """The names that stand for a constant text in this module."""
     found: set[str] = set()
     for one in tree.body:
-        targets = one.targets if isinstance(one, ast.Assign) else []
-        if any(isinstance(target, ast.Name) for target in targets) and is_constant(one.value, found):  # type: ignore[attr-defined]
-            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+        if not isinstance(one, ast.Assign) or not is_constant(one.value, found):
+            continue
+        found |= {target.id for target in one.targets if isinstance(target, ast.Name)}
     return found
 
 
@@ -55,7 +66,8 @@ def made_patterns(source: str) -> list[str]:
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import) and any(
-            one.name in ("fnmatch", "regex", "re2") or (one.name == "re" and one.asname) for one in node.names
+            one.name in ("fnmatch", "regex", "re2") or (one.name == "re" and one.asname)
+            for one in node.names
         ):
             found.append(f"line {node.lineno}: import")
         if isinstance(node, ast.ImportFrom) and node.module in ("re", "fnmatch"):
@@ -89,7 +101,9 @@ def test_that_test_can_fail(source: str) -> None:
 
 
 def test_constants_pass_it() -> None:
-    assert not made_patterns("import re\n_A = r'[a-z]+'\n_B = rf'{_A}*'\nre.compile(_B)\nre.match(rb'x' rb'y', z)\n")
+    assert not made_patterns(
+        "import re\n_A = r'[a-z]+'\n_B = rf'{_A}*'\nre.compile(_B)\nre.match(rb'x' rb'y', z)\n"
+    )
 
 
 def patterns() -> Iterator[tuple[str, "re.Pattern[Any]", str]]:
@@ -103,7 +117,10 @@ def patterns() -> Iterator[tuple[str, "re.Pattern[Any]", str]]:
         for name, value in vars(module).items():
             for one in value.values() if isinstance(value, dict) else [value]:
                 if isinstance(one, re.Pattern):
-                    used = set(re.findall(rf"\b{name}(?:\[[^\]]*\])?\.(\w+)\(", source)) & TAKES_A_PATTERN
+                    used = (
+                        set(re.findall(rf"\b{name}(?:\[[^\]]*\])?\.(\w+)\(", source))
+                        & TAKES_A_PATTERN
+                    )
                     for method in sorted(used) or ["fullmatch"]:
                         yield f"{module_info.name}.{name}", one, method
         for node in ast.walk(ast.parse(source)):
@@ -115,13 +132,21 @@ def patterns() -> Iterator[tuple[str, "re.Pattern[Any]", str]]:
                 and node.func.attr != "compile"
                 and isinstance(node.args[0], ast.Constant)
             ):
-                yield f"{module_info.name}:{node.lineno}", re.compile(node.args[0].value), node.func.attr
+                yield (
+                    f"{module_info.name}:{node.lineno}",
+                    re.compile(node.args[0].value),
+                    node.func.attr,
+                )
 
 
 @functools.cache
 def timed_patterns() -> list[tuple[str, "re.Pattern[Any]", str]]:
     """Return those whose use takes no second text; the package is searched for them once."""
-    return [(name, pattern, method) for name, pattern, method in patterns() if method not in ("sub", "subn")]
+    return [
+        (name, pattern, method)
+        for name, pattern, method in patterns()
+        if method not in ("sub", "subn")
+    ]
 
 
 UNITS = (
@@ -201,5 +226,12 @@ def test_each_pattern_takes_linear_time(unit: str) -> None:
         in_bytes = text.encode()
         for name, pattern, method in every:
             subject = in_bytes if isinstance(pattern.pattern, bytes) else text
-            if seconds(pattern, method, subject) > LINEAR_SECONDS:  # Once more: a busy machine is no proof.
-                assert seconds(pattern, method, subject) < LINEAR_SECONDS, (name, method, begin, unit, end)
+            # Once more: a busy machine is no proof.
+            if seconds(pattern, method, subject) > LINEAR_SECONDS:
+                assert seconds(pattern, method, subject) < LINEAR_SECONDS, (
+                    name,
+                    method,
+                    begin,
+                    unit,
+                    end,
+                )

@@ -1,4 +1,6 @@
-"""SIGHUP: a new configuration takes over on the same sockets; a bad one leaves the old; no transfer breaks."""
+"""SIGHUP: a new configuration takes over on the same sockets; a bad one leaves the old; no transfer
+breaks.
+"""
 
 import asyncio
 import contextlib
@@ -94,7 +96,12 @@ def reload(sidecar: SidecarProcess, says: str) -> None:
 
 def wait_for(sidecar: SidecarProcess, says: str, before: int) -> None:
     """Until the log says it once more."""
-    wait_until(says, lambda: sidecar.log.count(says), lambda count: count > before, explain=lambda: sidecar.log)
+    wait_until(
+        says,
+        lambda: sidecar.log.count(says),
+        lambda count: count > before,
+        explain=lambda: sidecar.log,
+    )
 
 
 def total(sidecar: SidecarProcess) -> int:
@@ -113,7 +120,9 @@ def test_a_new_rule_is_in_force_and_running_transfers_end_well(
 ) -> None:
     sidecar, document, slow = world
     assert total(sidecar) == 1
-    running = requests.get(f"{sidecar.url}/wado-rs/studies/{STUDY}/rendered", headers=HEADERS, stream=True, timeout=60)
+    running = requests.get(
+        f"{sidecar.url}/wado-rs/studies/{STUDY}/rendered", headers=HEADERS, stream=True, timeout=60
+    )
     assert running.status_code == 200
     stop, failures = threading.Event(), []
 
@@ -151,7 +160,9 @@ def test_a_new_rule_is_in_force_and_running_transfers_end_well(
 def test_there_and_back_again_the_newest_delivers(
     world: tuple[SidecarProcess, dict[str, Any], threading.Event], tmp_path: Path
 ) -> None:
-    """Folder A, B, A: what the first could not tell the third does, though a transfer of the first still goes on."""
+    """Folder A, B, A: what the first could not tell the third does, though a transfer of the first
+    still goes on.
+    """
     sidecar, document, slow = world
     repository = FhirRepository()
     with Background() as background:
@@ -161,12 +172,19 @@ def test_there_and_back_again_the_newest_delivers(
 
         def audit(folder: str, path: str) -> dict[str, Any]:
             there = {"url": f"http://127.0.0.1:{port}/{path}"}
-            return {"sink": "fhir", "repository": there, "spool": {"folder": str(tmp_path / folder)}}
+            return {
+                "sink": "fhir",
+                "repository": there,
+                "spool": {"folder": str(tmp_path / folder)},
+            }
 
         write(sidecar, document | {"audit": audit("a", "wrong")})
         reload(sidecar, '"reloaded"')
         running = requests.get(
-            f"{sidecar.url}/wado-rs/studies/{STUDY}/rendered", headers=HEADERS, stream=True, timeout=60
+            f"{sidecar.url}/wado-rs/studies/{STUDY}/rendered",
+            headers=HEADERS,
+            stream=True,
+            timeout=60,
         )
         assert running.status_code == 200
         for folder in ("b", "a"):
@@ -213,9 +231,13 @@ def test_changed_files_are_seen_where_that_is_wanted(
     assert total(sidecar) == 0
 
 
-def test_the_process_ends_as_before(world: tuple[SidecarProcess, dict[str, Any], threading.Event]) -> None:
+def test_the_process_ends_as_before(
+    world: tuple[SidecarProcess, dict[str, Any], threading.Event],
+) -> None:
     sidecar, document, slow = world
-    running = requests.get(f"{sidecar.url}/wado-rs/studies/{STUDY}/rendered", headers=HEADERS, stream=True, timeout=60)
+    running = requests.get(
+        f"{sidecar.url}/wado-rs/studies/{STUDY}/rendered", headers=HEADERS, stream=True, timeout=60
+    )
     write(sidecar, document)
     reload(sidecar, '"reloaded"')
     slow.set()

@@ -1,4 +1,6 @@
-"""docs/configuration.md has exactly the keys of the models, types and defaults; README's least file loads."""
+"""docs/configuration.md has exactly the keys of the models, types and defaults; README's least file
+loads.
+"""
 
 import re
 from collections.abc import Iterator
@@ -15,13 +17,17 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_the_tables_are_the_models() -> None:
-    assert differences(DOCUMENT.read_text()) == [], "python -m tests.settings_tables writes them anew"
+    assert differences(DOCUMENT.read_text()) == [], (
+        "python -m tests.settings_tables writes them anew"
+    )
 
 
 def test_a_missing_extra_or_different_row_is_found() -> None:
     """The test above can fail."""
     text = DOCUMENT.read_text()
-    row = next(line for line in text.splitlines(keepends=True) if line.startswith("| `server.port`"))
+    row = next(
+        line for line in text.splitlines(keepends=True) if line.startswith("| `server.port`")
+    )
     for changed in (
         text.replace(row, ""),
         text.replace(row, row + "| `server.workers` | integer | `1` | |\n"),
@@ -79,8 +85,15 @@ def test_the_least_configuration_of_the_readme_loads(tmp_path: Path) -> None:
 
 def test_the_environment_of_the_document_loads(tmp_path: Path) -> None:
     """Its lines are shell: what stands in single quotes is the value."""
-    block = next(one for one in re.findall(r"```sh\n(.*?)```", DOCUMENT.read_text(), re.DOTALL) if "SIDECAR_" in one)
-    environment = {name: value.strip("'") for name, _, value in (line.partition("=") for line in block.splitlines())}
+    block = next(
+        one
+        for one in re.findall(r"```sh\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+        if "SIDECAR_" in one
+    )
+    environment = {
+        name: value.strip("'")
+        for name, _, value in (line.partition("=") for line in block.splitlines())
+    }
     secret = tmp_path / "client_secret"
     secret.write_text("only for this test\n")
     environment["SIDECAR_TOKENS__CLIENT__CLIENT_SECRET_FILE"] = str(secret)

@@ -1,4 +1,6 @@
-"""Every peer that says nothing, whenever it stops: whoever waits for it has an end, and the next one asks anew."""
+"""Every peer that says nothing, whenever it stops: whoever waits for it has an end, and the next
+one asks anew.
+"""
 
 import asyncio
 import contextlib
@@ -30,7 +32,9 @@ SILENT_AFTER: dict[str, bytes | None] = {
 async def retrieval(sidecar: Sidecar) -> None:
     part = Part("1.2")
     permit = study_permit("p1", part, known_as=SOMEBODY)
-    async with sidecar.retrievals.open(permit, Retrieval(Kind.STUDY, part), accept="*/*") as upstream:
+    async with sidecar.retrievals.open(
+        permit, Retrieval(Kind.STUDY, part), accept="*/*"
+    ) as upstream:
         async with asyncio.timeout(upstream.idle_seconds):  # As web.stream does.
             while await upstream.read():
                 pass
@@ -59,7 +63,9 @@ WAITS: dict[str, Callable[[Sidecar], Awaitable[object]]] = {
     "Patient": lambda sidecar: sidecar.patients.identifiers("1"),
     "policy": policy,
     "PACS ping": lambda sidecar: sidecar.pacs.ping(),
-    "query": lambda sidecar: sidecar.pacs.search(STUDIES, (("PatientID", "p1"),), known_as=SOMEBODY),
+    "query": lambda sidecar: sidecar.pacs.search(
+        STUDIES, (("PatientID", "p1"),), known_as=SOMEBODY
+    ),
     "fresh query": lambda sidecar: sidecar.pacs.search(STUDIES, (), known_as=SOMEBODY, fresh=True),
     "retrieval": retrieval,
 }
@@ -67,7 +73,9 @@ WAITS: dict[str, Callable[[Sidecar], Awaitable[object]]] = {
 
 @contextlib.contextmanager
 def full_listener() -> Iterator[int]:
-    """The port of a listener whose queue is full: the kernel drops whoever connects, without a word."""
+    """The port of a listener whose queue is full: the kernel drops whoever connects, without a
+    word.
+    """
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
         for _ in range(3):
             filling = stack.enter_context(socket.socket())

@@ -1,4 +1,6 @@
-"""Waits end with the thing itself; and no test sleeps, or limits time, but where time is its subject."""
+"""Waits end with the thing itself; and no test sleeps, or limits time, but where time is its
+subject.
+"""
 
 import ast
 import asyncio
@@ -31,8 +33,16 @@ async def test_so_it_does_in_a_loop() -> None:
 
 
 def test_the_end_says_what_was_waited_for_and_seen_last() -> None:
-    with pytest.raises(AssertionError, match=r"^the events: not within 0.01 s; seen last: 2\nits log$"):
-        wait_until("the events", lambda: 2, lambda count: count > 2, seconds=0.01, explain=lambda: "its log")
+    with pytest.raises(
+        AssertionError, match=r"^the events: not within 0.01 s; seen last: 2\nits log$"
+    ):
+        wait_until(
+            "the events",
+            lambda: 2,
+            lambda count: count > 2,
+            seconds=0.01,
+            explain=lambda: "its log",
+        )
 
 
 async def test_so_it_says_in_a_loop() -> None:
@@ -50,7 +60,12 @@ def test_only_the_named_errors_are_waited_through() -> None:
 
     assert wait_until("the server", look, not_yet=(ConnectionError,))
     with pytest.raises(AssertionError, match=r"seen last: ConnectionError\('no'\)"):
-        wait_until("it", lambda: (_ for _ in ()).throw(ConnectionError("no")), not_yet=(OSError,), seconds=0.01)
+        wait_until(
+            "it",
+            lambda: (_ for _ in ()).throw(ConnectionError("no")),
+            not_yet=(OSError,),
+            seconds=0.01,
+        )
     with pytest.raises(ZeroDivisionError):
         wait_until("it", lambda: 1 / 0, not_yet=(OSError,))
 
@@ -59,8 +74,8 @@ ROOT = Path(__file__).parent
 LEAST_SECONDS = 60
 OURS = {"waiting.py", "test_waiting.py"}
 
-# Sleeps of other length than 0: in which function, and why time is its subject there. Whoever waits for something uses
-# tests/waiting.py.
+# Sleeps of other length than 0: in which function, and why time is its subject there. Whoever waits
+# for something uses tests/waiting.py.
 SLEEPS = {
     "attacks/raw.py send": "a client that sends a head in small pieces",
     "common/test_connector.py asked": "a server that says more some time later",
@@ -132,12 +147,25 @@ LIMITS = {
 }
 
 _LIMITS_BY_NAME = {"timeout", "timeout_seconds"}
-_LIMITS_BY_PLACE = {"timeout": 0, "wait_for": 1, "wait": 0, "join": 0, "result": 0, "WebDriverWait": 1}
+_LIMITS_BY_PLACE = {
+    "timeout": 0,
+    "wait_for": 1,
+    "wait": 0,
+    "join": 0,
+    "result": 0,
+    "WebDriverWait": 1,
+}
 _CLOCKS = {"monotonic", "perf_counter", "time"}
 
 
 def _name(node: ast.expr) -> str:
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+    return (
+        node.attr
+        if isinstance(node, ast.Attribute)
+        else node.id
+        if isinstance(node, ast.Name)
+        else ""
+    )
 
 
 def _numbers(node: ast.expr) -> list[float]:
@@ -186,17 +214,29 @@ def _limits(node: ast.AST) -> bool:
     return False
 
 
-def _functions(node: ast.AST, is_found: Callable[[ast.AST], bool], within: str = "") -> Iterator[str]:
-    """Yield the outermost function or class of each node that is found; ``""`` for the module itself."""
+def _functions(
+    node: ast.AST, is_found: Callable[[ast.AST], bool], within: str = ""
+) -> Iterator[str]:
+    """Yield the outermost function or class of each node that is found; ``""`` for the module
+    itself.
+    """
     for one in ast.iter_child_nodes(node):
-        name = one.name if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) else ""
+        name = (
+            one.name
+            if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            else ""
+        )
         if is_found(one):
             yield within or name
         yield from _functions(one, is_found, within or name)
 
 
 def _found(is_found: Callable[[ast.AST], bool]) -> set[str]:
-    files = [file for file in ROOT.rglob("*.py") if "node_modules" not in file.parts and file.name not in OURS]
+    files = [
+        file
+        for file in ROOT.rglob("*.py")
+        if "node_modules" not in file.parts and file.name not in OURS
+    ]
     return {
         f"{file.relative_to(ROOT)} {function}"
         for file in files
@@ -222,8 +262,12 @@ def test_a_short_limit_has_a_reason() -> None:
 def test_short_limits_are_seen(line: str) -> None:
     """So that the tests above can fail."""
     assert list(_functions(ast.parse(f"def test(): {line}"), _limits)) == ["test"]
-    assert not list(_functions(ast.parse(f"def test(): {re.sub('[0-9]+|deadline', '60', line)}"), _limits))
+    assert not list(
+        _functions(ast.parse(f"def test(): {re.sub('[0-9]+|deadline', '60', line)}"), _limits)
+    )
 
 
 def test_sleeps_are_seen() -> None:
-    assert list(_functions(ast.parse("def test(): time.sleep(1)\nsleep(x)\nsleep(0)"), _sleeps)) == ["test", ""]
+    assert list(
+        _functions(ast.parse("def test(): time.sleep(1)\nsleep(x)\nsleep(0)"), _sleeps)
+    ) == ["test", ""]

@@ -1,4 +1,6 @@
-"""What bounds the wait for every lock, every shared call and every connection. A new one needs its line here."""
+"""What bounds the wait for every lock, every shared call and every connection. A new one needs its
+line here.
+"""
 
 import ast
 from collections.abc import Iterator
@@ -12,11 +14,19 @@ LOCKING = {
     "ThreadPoolExecutor", "to_thread", "run_in_executor",
 }  # fmt: skip
 SHARED = {"SingleFlight", "Patience"}
-CONNECTING = {"open_connection", "create_connection", "connect", "Session", "urlopen", "ClientSession"}
+CONNECTING = {
+    "open_connection",
+    "create_connection",
+    "connect",
+    "Session",
+    "urlopen",
+    "ClientSession",
+}
 SENDING = {"request", "get", "post", "put", "delete", "patch", "ws_connect"}
 """Of a client session."""
 
-# Where something holds others up, and what bounds that: a holder that waits for a peer, a disk or a thread has a limit.
+# Where something holds others up, and what bounds that: a holder that waits for a peer, a disk or a
+# thread has a limit.
 LOCKS = {
     "check/journey.py to_thread": "the command's own steps, one after another",
     "common/fetch.py to_thread": "reading of an answer that has come: no I/O, of at most limit_bytes",
@@ -42,7 +52,8 @@ EHR = "ehr.timeout_seconds for each of a few requests"
 
 # Calls that later requests join, and when they end; all end by common.single_flight.CALL_SECONDS.
 CALLS = {
-    "pacs/instance_patients.py SingleFlight": QUERY + "; so does a retrieval's first byte, and reading has its limit",
+    "pacs/instance_patients.py SingleFlight": QUERY
+    + "; so does a retrieval's first byte, and reading has its limit",
     "pacs/issuer_check.py SingleFlight": QUERY,
     "pacs/ownership.py SingleFlight": QUERY,
     "pacs/studies.py SingleFlight": "DETAILS_SECONDS of waiting; " + QUERY,
@@ -85,7 +96,9 @@ def found(names: set[str]) -> Iterator[str]:
             if isinstance(called, ast.Subscript):
                 called = called.value
             name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", None)
-            sends = name in SENDING and isinstance(called, ast.Attribute) and _is_session(called.value)
+            sends = (
+                name in SENDING and isinstance(called, ast.Attribute) and _is_session(called.value)
+            )
             if name in names or (sends and names is CONNECTING):
                 yield f"{file.relative_to(PACKAGE)} {name}"
 
@@ -111,5 +124,7 @@ def test_nothing_is_waited_for_in_a_lock() -> None:
     module = ast.parse((PACKAGE / "common" / "slices.py").read_text())
     held = [node for node in ast.walk(module) if isinstance(node, ast.AsyncWith)]
     assert [ast.unparse(one.context_expr) for node in held for one in node.items] == ["slices.turn"]
-    awaited = [ast.unparse(one) for node in held for one in ast.walk(node) if isinstance(one, ast.Await)]
+    awaited = [
+        ast.unparse(one) for node in held for one in ast.walk(node) if isinstance(one, ast.Await)
+    ]
     assert awaited == ["await asyncio.sleep(0)"]

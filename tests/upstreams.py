@@ -29,7 +29,9 @@ SCOPE = "patient/ImagingStudy.rs"
 
 SITE = Site("https://ehr.example.org/fhir")
 NO_VIEWS = PatientViews(
-    cast("Any", SimpleNamespace(forget_listed=lambda study, known_as: None)), SITE, Constraints(SITE)
+    cast("Any", SimpleNamespace(forget_listed=lambda study, known_as: None)),
+    SITE,
+    Constraints(SITE),
 )
 """For a guard whose permits are never limited."""
 NO_AUDIT = AuditTrail(NoSink(), AuditSource("test", "https://ehr.example.org/fhir"), b"key")
@@ -39,7 +41,8 @@ Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass
 class ScriptedEhr:
-    """Answers every introspection with ``answer`` (JSON) and ``status`` after ``delay`` seconds; counts them.
+    """Answers every introspection with ``answer`` (JSON) and ``status`` after ``delay`` seconds;
+    counts them.
 
     ``issuer``: what its smart-configuration names.
     """
@@ -78,12 +81,15 @@ class ScriptedEhr:
 
 @dataclass
 class ScriptedPacs:
-    """A PACS on a bare socket with one study of one patient; ``retrieve`` writes the answer to any retrieval.
+    """A PACS on a bare socket with one study of one patient; ``retrieve`` writes the answer to any
+    retrieval.
 
-    But for that of the whole instance, which says ``inside`` whose it is; ``None``: ``retrieve`` answers that, too.
+    But for that of the whole instance, which says ``inside`` whose it is; ``None``: ``retrieve``
+    answers that, too.
 
-    ``instances``: how many study and series are said to have, ``None``: not said; ``listed``: how many are listed.
-    ``requests`` has each request's target; ``gone`` is set when a peer left during a retrieval.
+    ``instances``: how many study and series are said to have, ``None``: not said; ``listed``: how
+    many are listed. ``requests`` has each request's target; ``gone`` is set when a peer left during
+    a retrieval.
     """
 
     retrieve: Answer
@@ -134,7 +140,11 @@ class ScriptedPacs:
         made = dataset(
             PatientID=patient_id, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES, SOPInstanceUID=INSTANCE
         )  # fmt: skip
-        body = b"--instance\r\nContent-Type: application/dicom\r\n\r\n" + encoded(made) + b"\r\n--instance--\r\n"
+        body = (
+            b"--instance\r\nContent-Type: application/dicom\r\n\r\n"
+            + encoded(made)
+            + b"\r\n--instance--\r\n"
+        )
         writer.write(
             b'HTTP/1.1 200 OK\r\nContent-Type: multipart/related; type="application/dicom"; boundary=instance\r\n'
             b"Content-Length: %d\r\n\r\n" % len(body) + body
@@ -148,14 +158,18 @@ class ScriptedPacs:
             "00080018": {"vr": "UI", "Value": [INSTANCE]},
         }
         if self.instances is not None:
-            row |= {name: {"vr": "IS", "Value": [self.instances]} for name in ("00201208", "00201209")}
+            row |= {
+                name: {"vr": "IS", "Value": [self.instances]} for name in ("00201208", "00201209")
+            }
         rows = [row]
         if "/instances?" in target and "SOPInstanceUID=" not in target:
             others = [f"{INSTANCE}.{number}" for number in range(1, self.listed)]
             rows += [row | {"00080018": {"vr": "UI", "Value": [uid]}} for uid in others]
         body = json.dumps(rows if "offset=" not in target else []).encode()
         writer.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: application/dicom+json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/dicom+json\r\nContent-Length: %d\r\n\r\n"
+            % len(body)
+            + body
         )
 
 
@@ -167,7 +181,9 @@ class HasApp(Protocol):
 
 
 @contextlib.asynccontextmanager
-async def answering(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+async def answering(
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
+) -> AsyncIterator[str]:
     """Serve a PACS that answers any GET so; yields the DICOMweb root."""
     app = web.Application()
     app.router.add_get("/rs/{tail:.*}", answer)
@@ -199,7 +215,10 @@ async def sidecar_between(
     ehr: HasApp, pacs: Servable, /, **changes: dict[str, Any]
 ) -> AsyncIterator[tuple[str, Sidecar]]:
     """Run a sidecar between the two; yields its URL. ``changes`` override settings by section."""
-    async with listen(ehr.app(), "127.0.0.1", 0, drain_seconds=0.1) as ehr_port, pacs.serve() as root:
+    async with (
+        listen(ehr.app(), "127.0.0.1", 0, drain_seconds=0.1) as ehr_port,
+        pacs.serve() as root,
+    ):
         document: dict[str, Any] = {
             "server": {"public_url": "http://sidecar.example.org"},
             "ehr": {"fhir_url": f"http://127.0.0.1:{ehr_port}/fhir", "timeout_seconds": 60},
@@ -209,5 +228,8 @@ async def sidecar_between(
         for section, values in changes.items():
             document[section] = document.get(section, {}) | values
         public = build(Settings.model_validate(document))
-        async with public as sidecar, listen(sidecar.public, "127.0.0.1", 0, drain_seconds=0.1) as port:
+        async with (
+            public as sidecar,
+            listen(sidecar.public, "127.0.0.1", 0, drain_seconds=0.1) as port,
+        ):
             yield f"http://127.0.0.1:{port}", sidecar

@@ -1,4 +1,6 @@
-"""Waiting in tests for what becomes true later: one helper, with a generous end that says what it waited for."""
+"""Waiting in tests for what becomes true later: one helper, with a generous end that says what it
+waited for.
+"""
 
 import asyncio
 import inspect
@@ -9,7 +11,9 @@ from typing import Any, NoReturn, TypeVar, overload
 Seen = TypeVar("Seen")
 
 WAIT_SECONDS = 120.0
-"""The end of every wait: it is for what never comes, on a machine as busy as may be. Nothing waits for it in vain."""
+"""The end of every wait: it is for what never comes, on a machine as busy as may be. Nothing waits
+for it in vain.
+"""
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.005, 0.1
 
 
@@ -26,7 +30,9 @@ class _Wait:
         """Return the seconds until the next look. Raises ``AssertionError`` when the wait is over."""
         if monotonic() > self._until:
             more = f"\n{self._explain()}" if self._explain else ""
-            raise AssertionError(f"{self._what}: not within {self._seconds:g} s; seen last: {self.last!r}{more}")
+            raise AssertionError(
+                f"{self._what}: not within {self._seconds:g} s; seen last: {self.last!r}{more}"
+            )
         self._pause = min(self._pause * 1.5, _LONGEST_PAUSE_SECONDS)
         return self._pause
 
@@ -42,8 +48,9 @@ def wait_until(
 ) -> Seen:
     """Look again and again until ``holds`` is true of what is seen, and return that.
 
-    An exception of ``not_yet`` counts as seen and not held; any other ends the wait. Raises ``AssertionError`` after
-    ``seconds`` with ``what``, what was seen last, and what ``explain`` returns (a log, say).
+    An exception of ``not_yet`` counts as seen and not held; any other ends the wait. Raises
+    ``AssertionError`` after ``seconds`` with ``what``, what was seen last, and what ``explain``
+    returns (a log, say).
     """
     wait = _Wait(what, seconds, explain)
     while True:
@@ -68,12 +75,20 @@ async def wait_until_async(
 
 @overload
 async def wait_until_async(
-    what: str, look: Callable[[], Seen], holds: Callable[[Seen], object] = bool, *, seconds: float = WAIT_SECONDS
+    what: str,
+    look: Callable[[], Seen],
+    holds: Callable[[Seen], object] = bool,
+    *,
+    seconds: float = WAIT_SECONDS,
 ) -> Seen: ...
 
 
 async def wait_until_async(
-    what: str, look: Callable[[], Any], holds: Callable[[Any], object] = bool, *, seconds: float = WAIT_SECONDS
+    what: str,
+    look: Callable[[], Any],
+    holds: Callable[[Any], object] = bool,
+    *,
+    seconds: float = WAIT_SECONDS,
 ) -> Any:
     """Do as ``wait_until`` while the event loop goes on; ``look`` may be a coroutine function."""
     wait = _Wait(what, seconds, None)

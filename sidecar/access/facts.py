@@ -25,22 +25,29 @@ class PatientIdentifier:
     def is_searchable(self) -> bool:
         r"""Whether this can be a PatientID: an LO (PS3.5 6.2), to be asked for (``Dialect.query``) and compared.
 
-        ``\`` separates values, so that no single one has it. Control characters and more than 64 characters are not LO.
+        ``\`` separates values, so that no single one has it. Control characters and more than 64
+        characters are not LO.
         """
-        return 0 < len(self.patient_id) <= 64 and self.patient_id.isprintable() and "\\" not in self.patient_id
+        return (
+            0 < len(self.patient_id) <= 64
+            and self.patient_id.isprintable()
+            and "\\" not in self.patient_id
+        )
 
     def is_of(self, known: "PatientIdentifier") -> bool:
         """Whether this, as an archive's database has it, is a patient who is ``known`` so.
 
-        Same PatientID to the letter, an empty one is nobody's; and when an issuer is known, the database must have that
-        one: a patient of another issuer, or of none, may be somebody else.
+        Same PatientID to the letter, an empty one is nobody's; and when an issuer is known, the
+        database must have that one: a patient of another issuer, or of none, may be somebody else.
         """
         same_id = bool(self.patient_id) and self.patient_id == known.patient_id
         return same_id and known.issuer in (None, self.issuer)
 
     def may_be(self, known: "PatientIdentifier") -> bool:
         """Whether this, as an image itself says it, does not speak against ``known``: images often name no issuer."""
-        return self.is_of(known) or (self.issuer is None and self.is_of(PatientIdentifier(known.patient_id)))
+        return self.is_of(known) or (
+            self.issuer is None and self.is_of(PatientIdentifier(known.patient_id))
+        )
 
 
 def is_one_of(identifier: PatientIdentifier, patient: Iterable[PatientIdentifier]) -> bool:
@@ -48,20 +55,28 @@ def is_one_of(identifier: PatientIdentifier, patient: Iterable[PatientIdentifier
     return any(identifier.is_of(known) for known in patient)
 
 
-def all_are_one_of(identifiers: Collection[PatientIdentifier], patient: Collection[PatientIdentifier]) -> bool:
+def all_are_one_of(
+    identifiers: Collection[PatientIdentifier], patient: Collection[PatientIdentifier]
+) -> bool:
     """Whether there are ``identifiers``, and each is one of those that ``patient`` is known by."""
     return bool(identifiers) and all(is_one_of(identifier, patient) for identifier in identifiers)
 
 
-def is_shared(identifiers: Collection[PatientIdentifier], patient: Collection[PatientIdentifier]) -> bool:
+def is_shared(
+    identifiers: Collection[PatientIdentifier], patient: Collection[PatientIdentifier]
+) -> bool:
     """Whether some of ``identifiers`` are those that ``patient`` is known by, and others are not."""
     own = sum(is_one_of(identifier, patient) for identifier in identifiers)
     return 0 < own < len(identifiers)
 
 
-def all_may_be_one_of(identifiers: Collection[PatientIdentifier], patient: Collection[PatientIdentifier]) -> bool:
+def all_may_be_one_of(
+    identifiers: Collection[PatientIdentifier], patient: Collection[PatientIdentifier]
+) -> bool:
     """Whether there are ``identifiers``, from images themselves, and none speaks against its being this patient."""
-    return bool(identifiers) and all(any(one.may_be(known) for known in patient) for one in identifiers)
+    return bool(identifiers) and all(
+        any(one.may_be(known) for known in patient) for one in identifiers
+    )
 
 
 class Effect(StrEnum):
@@ -75,8 +90,8 @@ class Effect(StrEnum):
 Conditions = Mapping[str, tuple[str, ...]]
 """DICOM keyword -> patterns, one of which a value must match; all keywords must hold.
 
-Patterns have ``*`` and ``?`` (PS3.4 C.2.2.2.4), case does not count; those of ``StudyDate`` are dates and ranges
-(``20240101-20241231``, ``-20241231``, ``20240101-``; PS3.4 C.2.2.2.5).
+Patterns have ``*`` and ``?`` (PS3.4 C.2.2.2.4), case does not count; those of ``StudyDate`` are
+dates and ranges (``20240101-20241231``, ``-20241231``, ``20240101-``; PS3.4 C.2.2.2.5).
 """
 
 
@@ -96,7 +111,10 @@ class Rule:
 
 
 Attributes = Mapping[str, tuple[str, ...]]
-"""DICOM keyword -> values as text. A keyword that is not there has no value, or the archive does not tell it."""
+"""DICOM keyword -> values as text.
+
+A keyword that is not there has no value, or the archive does not tell it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +137,10 @@ class Verdict:
 class DescribedStudy:
     """A study as the archive describes it.
 
-    ``started_by``: the last moment at which it can have begun (StudyDate, StudyTime), in seconds since 1970, ``None``
-    when they do not tell; ``satisfies``: those constraints of the token's scopes that it satisfies;
-    ``verdicts``: of the external policy, where there is one, by the context of the scope (``patient``, …).
+    ``started_by``: the last moment at which it can have begun (StudyDate, StudyTime), in seconds
+    since 1970, ``None`` when they do not tell; ``satisfies``: those constraints of the token's
+    scopes that it satisfies; ``verdicts``: of the external policy, where there is one, by the
+    context of the scope (``patient``, …).
     """
 
     attributes: Attributes
@@ -172,8 +191,8 @@ def is_fhir_id(text: str) -> bool:
 class Token:
     """What the authorization server says of an active token (RFC 7662; SIA-10).
 
-    ``patient`` is the FHIR id of the launch's patient, ``None`` without patient context; ``expires_at`` is in seconds
-    since 1970 (``exp``).
+    ``patient`` is the FHIR id of the launch's patient, ``None`` without patient context;
+    ``expires_at`` is in seconds since 1970 (``exp``).
     """
 
     grants: tuple[Grant, ...]
@@ -210,10 +229,11 @@ class Answer(Enum):
 class StudyFacts:
     """What the PACS says of a study UID.
 
-    ``owners``: the patients of every study that the PACS has under this UID; ``part_found``: whether the series and
-    the instance asked for are in it (not looked for, hence false, in a study that is not the patient's);
-    ``described``: each study under this UID that is the patient's, for a permit that ``is_limited``; ``inside``: the
-    patients that instances of the part name in themselves, one instance of each series, ``None``: not looked at yet.
+    ``owners``: the patients of every study that the PACS has under this UID; ``part_found``:
+    whether the series and the instance asked for are in it (not looked for, hence false, in a study
+    that is not the patient's); ``described``: each study under this UID that is the patient's, for
+    a permit that ``is_limited``; ``inside``: the patients that instances of the part name in
+    themselves, one instance of each series, ``None``: not looked at yet.
     """
 
     owners: frozenset[PatientIdentifier]

@@ -1,4 +1,7 @@
-"""Permits and refusals: what ``access.decision`` returns. Nothing here has a default that permits more."""
+"""Permits and refusals: what ``access.decision`` returns.
+
+Nothing here has a default that permits more.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -52,8 +55,8 @@ class Deny:
 class Way:
     """One grant's way to a patient's studies: those that satisfy ``constraint`` and where ``studies`` hold.
 
-    ``rules``: the site's rules hold on it; ``context``: of the grant's scope. Ways are never joined: what none of them
-    leads to alone is not permitted (SIA-15).
+    ``rules``: the site's rules hold on it; ``context``: of the grant's scope. Ways are never
+    joined: what none of them leads to alone is not permitted (SIA-15).
     """
 
     constraint: str | None
@@ -71,7 +74,8 @@ class Way:
 class PatientPermit:
     """The caller may do ``interaction`` on that imaging of ``patient`` (FHIR id) to which one of the ``ways`` leads.
 
-    ``caller``: about whom the external policy must be asked for each study, ``None``: there is none.
+    ``caller``: about whom the external policy must be asked for each study, ``None``: there is
+    none.
     """
 
     patient: str
@@ -105,7 +109,10 @@ class HeaderPermit:
         """Whether ``part`` is in the permitted one."""
         return part.study == self.part.study and all(
             wanted in (None, given)
-            for wanted, given in ((self.part.series, part.series), (self.part.instance, part.instance))
+            for wanted, given in (
+                (self.part.series, part.series),
+                (self.part.instance, part.instance),
+            )
         )
 
 
@@ -113,8 +120,8 @@ class HeaderPermit:
 class StudyPermit:
     """``part`` of the archive is the permitted patient's and may be fetched.
 
-    ``series``: of it these series. ``known_as``: the identifiers of the patient on which it was decided; none permit
-    nothing.
+    ``series``: of it these series. ``known_as``: the identifiers of the patient on which it was
+    decided; none permit nothing.
     """
 
     patient: str
@@ -134,7 +141,8 @@ class Operation(StrEnum):
 class Capability:
     """A permission for one study, to be used with one token.
 
-    ``expires_at`` in seconds since 1970, never after the token's; ``token_hash``: SHA-256 of that token (32 bytes).
+    ``expires_at`` in seconds since 1970, never after the token's; ``token_hash``: SHA-256 of that
+    token (32 bytes).
     """
 
     patient: str

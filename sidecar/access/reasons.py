@@ -4,7 +4,10 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a request was refused: metric label, log field and audit code. Statuses are in ``STATUS``."""
+    """Why a request was refused: metric label, log field and audit code.
+
+    Statuses are in ``STATUS``.
+    """
 
     MISSING_TOKEN = "missing_token"
     MALFORMED_TOKEN = "malformed_token"

@@ -1,7 +1,10 @@
-"""SMART scope strings -> grants on ImagingStudy (SIA-11; SMART App Launch 2.2 "Scopes and Launch Context").
+"""SMART scope strings -> grants on ImagingStudy (SIA-11.
 
-v1: ``patient/ImagingStudy.read``; v2: ``patient/ImagingStudy.rs``, letters of ``cruds`` in that order, optionally
-``?parameter=value``. Anything that does not match the grammar to the letter grants nothing.
+SMART App Launch 2.2 "Scopes and Launch Context").
+
+v1: ``patient/ImagingStudy.read``; v2: ``patient/ImagingStudy.rs``, letters of ``cruds`` in that
+order, optionally ``?parameter=value``. Anything that does not match the grammar to the letter
+grants nothing.
 """
 
 import re
@@ -29,8 +32,8 @@ class Context(StrEnum):
 class Grant:
     """One scope that is about ImagingStudy.
 
-    ``constraint`` is what follows ``?`` in a v2 scope (``modality=CT``), ``None`` without one. A grant keeps its own
-    context and constraint; grants are never joined to a wider one (SIA-15).
+    ``constraint`` is what follows ``?`` in a v2 scope (``modality=CT``), ``None`` without one. A
+    grant keeps its own context and constraint; grants are never joined to a wider one (SIA-15).
     """
 
     context: Context
@@ -46,7 +49,8 @@ def parse_scope(scope: str) -> Grant | None:
         return None
     constraint = match["constraint"]
     if match["v1"]:
-        # v1 scopes have no constraints, and read means read + search (SMART App Launch 2.2, "v1 scopes").
+        # v1 scopes have no constraints, and read means read + search (SMART App Launch 2.2, "v1
+        # scopes").
         if constraint is not None or match["v1"] == "write":
             return None
         return Grant(Context(match["context"]), read=True, search=True)

@@ -3,7 +3,14 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sidecar.access.facts import Attributes, Conditions, DescribedSeries, DescribedStudy, Effect, Rule
+from sidecar.access.facts import (
+    Attributes,
+    Conditions,
+    DescribedSeries,
+    DescribedStudy,
+    Effect,
+    Rule,
+)
 from sidecar.access.permits import ALL_SERIES, PatientPermit, SeriesSet, Way
 from sidecar.access.wildcards import LONGEST_VALUE, matches, without_case
 
@@ -14,8 +21,8 @@ HOUR_SECONDS = 3_600
 class Visible:
     """What may be seen of a study.
 
-    ``series``: those that may; ``is_complete``: none is left out; ``since``: when the last hold on it ended, in seconds
-    since 1970, ``None``: there was none.
+    ``series``: those that may; ``is_complete``: none is left out; ``since``: when the last hold on
+    it ended, in seconds since 1970, ``None``: there was none.
     """
 
     series: SeriesSet
@@ -35,7 +42,8 @@ WHOLE_STUDY = Visible(ALL_SERIES, is_complete=True, since=None)
 def holds(conditions: Conditions, attributes: Attributes) -> bool | None:
     """Whether all conditions hold; ``None``: it depends on attributes that have no value.
 
-    A value that is longer than any real one (``LONGEST_VALUE``) is not compared: it counts as unknown.
+    A value that is longer than any real one (``LONGEST_VALUE``) is not compared: it counts as
+    unknown.
     """
     unknown = False
     for keyword, patterns in conditions.items():
@@ -55,23 +63,36 @@ def visible_by_rules(rules: Iterable[Rule], study: DescribedStudy, now: float) -
     """Return what ``rules`` leave of ``study`` at ``now`` (seconds since 1970)."""
     ordered = tuple(rules)
     since: list[float] = []
-    if _decide([rule for rule in ordered if not rule.series], study, None, now, since) is not Effect.SHOW:
+    if (
+        _decide([rule for rule in ordered if not rule.series], study, None, now, since)
+        is not Effect.SHOW
+    ):
         return HIDDEN
     of_series = [rule for rule in ordered if rule.series]
     if not of_series:
         return Visible(ALL_SERIES, is_complete=True, since=max(since, default=None))
-    kept = [one for one in study.series if _decide(of_series, study, one, now, since) is Effect.SHOW]
+    kept = [
+        one for one in study.series if _decide(of_series, study, one, now, since) is Effect.SHOW
+    ]
     if study.series and not kept:
         return HIDDEN  # A study of which nothing is left is not shown as an empty one.
-    # A UID that stands twice is shown only if both may be. Without any series nobody knows what there is.
+    # A UID that stands twice is shown only if both may be. Without any series nobody knows what
+    # there is.
     left = frozenset(one.uid for one in kept) - {one.uid for one in study.series if one not in kept}
     return Visible(left, 0 < len(kept) == len(study.series), max(since, default=None))
 
 
 def _decide(
-    rules: Iterable[Rule], study: DescribedStudy, series: DescribedSeries | None, now: float, since: list[float]
+    rules: Iterable[Rule],
+    study: DescribedStudy,
+    series: DescribedSeries | None,
+    now: float,
+    since: list[float],
 ) -> Effect:
-    """What is done with the study, or with a series of it. ``since`` takes the ends of holds that are over."""
+    """What is done with the study, or with a series of it.
+
+    ``since`` takes the ends of holds that are over.
+    """
     for rule in rules:
         if not _applies(rule, study, series):
             continue
@@ -117,7 +138,9 @@ def _is_in_range(pattern: str, date: str) -> bool:
 _STAND_IN = DescribedStudy({}, (DescribedSeries("", {}),))
 
 
-def visibility(permit: PatientPermit, described: Iterable[DescribedStudy], now: float) -> Visible | Hidden:
+def visibility(
+    permit: PatientPermit, described: Iterable[DescribedStudy], now: float
+) -> Visible | Hidden:
     """Return what the caller may see of the studies under one UID; ``now`` in seconds since 1970.
 
     Each must be visible, and of the series those that are so in each.
@@ -125,7 +148,9 @@ def visibility(permit: PatientPermit, described: Iterable[DescribedStudy], now: 
     return _visibility(permit.ways, described, now, needs_verdict=permit.caller is not None)
 
 
-def is_hidden_anyway(permit: PatientPermit, described: Iterable[DescribedStudy], now: float) -> bool:
+def is_hidden_anyway(
+    permit: PatientPermit, described: Iterable[DescribedStudy], now: float
+) -> bool:
     """Return whether nothing is visible whatever the external policy says, so that it need not be asked."""
     return isinstance(_visibility(permit.ways, described, now, needs_verdict=False), Hidden)
 
@@ -135,7 +160,9 @@ def _visibility(
 ) -> Visible | Hidden:
     studies = tuple(described)
     # A study that is not there takes as long as one that is hidden (SIA-45).
-    found = [_by_any_way(ways, one, now, needs_verdict=needs_verdict) for one in studies or (_STAND_IN,)]
+    found = [
+        _by_any_way(ways, one, now, needs_verdict=needs_verdict) for one in studies or (_STAND_IN,)
+    ]
     seen = [one for one in found if isinstance(one, Visible)]
     if not studies or len(seen) < len(found):
         return HIDDEN
@@ -147,7 +174,9 @@ def _visibility(
     )
 
 
-def _by_any_way(ways: Sequence[Way], study: DescribedStudy, now: float, *, needs_verdict: bool) -> Visible | Hidden:
+def _by_any_way(
+    ways: Sequence[Way], study: DescribedStudy, now: float, *, needs_verdict: bool
+) -> Visible | Hidden:
     """Return what the way shows that shows most of it; two ways are not added up."""
     best: Visible | Hidden = HIDDEN
     for way in ways:
@@ -164,7 +193,10 @@ def _by_any_way(ways: Sequence[Way], study: DescribedStudy, now: float, *, needs
 
 
 def _with_verdict(found: Visible | Hidden, study: DescribedStudy, context: str) -> Visible | Hidden:
-    """Return what the external policy leaves; it only takes away, and without its word nothing is left (SIA-16)."""
+    """Return what the external policy leaves.
+
+    It only takes away, and without its word nothing is left (SIA-16).
+    """
     verdict = study.verdicts.get(context)
     if isinstance(found, Hidden) or verdict is None or not verdict.allow:
         return HIDDEN

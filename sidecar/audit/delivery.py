@@ -1,8 +1,8 @@
 """From the spool to the repository: in order, again and again until it is taken, never faster than it takes them.
 
-One that fails while others are taken is put aside (``retry_queue.py``): it is tried by itself and holds nothing up.
-Whether others are taken shows in the answer to a batch; where whole requests fail, they get smaller until the oldest
-event is alone, and then another one is tried beside it.
+One that fails while others are taken is put aside (``retry_queue.py``): it is tried by itself and
+holds nothing up. Whether others are taken shows in the answer to a batch; where whole requests
+fail, they get smaller until the oldest event is alone, and then another one is tried beside it.
 """
 
 import asyncio
@@ -33,7 +33,10 @@ _COUNT_SECONDS = 1
 
 
 class Delivery:
-    """Delivers what waits, up to ``batch`` events a request; of those aside at most ``aside_bytes``."""
+    """Delivers what waits, up to ``batch`` events a request.
+
+    Of those aside at most ``aside_bytes``.
+    """
 
     def __init__(
         self,
@@ -87,7 +90,8 @@ class Delivery:
             if self._holds and (left := self._reader.waiting() + len(self._aside)):
                 detail = f"{left} in {self._reader.folder}"
                 log.warning(
-                    "audit events are left for the next process that uses their folder", extra={"detail": detail}
+                    "audit events are left for the next process that uses their folder",
+                    extra={"detail": detail},
                 )
         self._metrics.observe_queue(0, 0)  # The next generation may have none that would say it.
 
@@ -164,7 +168,9 @@ class Delivery:
     def _take(self, events: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
         """Note what became of each: some at least were taken, or will never be."""
         for event, outcome in zip(events, outcomes, strict=True):
-            if outcome is Outcome.AGAIN or (outcome is Outcome.REJECTED and not self._reject(event)):
+            if outcome is Outcome.AGAIN or (
+                outcome is Outcome.REJECTED and not self._reject(event)
+            ):
                 self._put_aside(event)
             else:
                 self._taken += outcome is Outcome.DELIVERED
@@ -181,22 +187,28 @@ class Delivery:
     async def _goes_on(self, events: Sequence[Waiting], retry_after: float | None) -> bool:
         """Whether to go on at once behind a request that failed."""
         self._in_a_row += 1
-        if retry_after is None and self._in_a_row == 1:  # One of several servers behind one address may be down.
+        # One of several servers behind one address may be down.
+        if retry_after is None and self._in_a_row == 1:
             self._metrics.observe_audit("undelivered")
             return True
         self._get_smaller(events)
         if len(events) == 1:
             return await self._another_is_taken()
-        # Until one is alone: if it is one of them, it must not take long to find which, and they are few requests.
+        # Until one is alone: if it is one of them, it must not take long to find which, and they
+        # are few requests.
         self._metrics.observe_audit("undelivered")
         return retry_after is None and not self._failures
 
     async def _another_is_taken(self) -> bool:
-        """Whether the server takes one of those behind the oldest; then the oldest, which it did not, is put aside."""
+        """Whether the server takes one of those behind the oldest.
+
+        Then the oldest, which it did not, is put aside.
+        """
         self._failures_alone += 1
         if self._failures_alone <= _TRIES_ALONE or self._retired:
             return False
-        # The next one first, so that nothing is between them; but that may fail as well, and those behind it.
+        # The next one first, so that nothing is between them; but that may fail as well, and those
+        # behind it.
         distance = 2 ** min(self._failures_alone - _TRIES_ALONE - 1, 10)
         events = self._reader.next(1 + min(distance, max(1, self._aside.room)), MOST_BATCH_BYTES)
         if len(events) < 2:  # Then one of those aside may show it.
@@ -205,10 +217,13 @@ class Delivery:
             outcomes = [Outcome.AGAIN] if self._taken > taken else []
         else:
             try:
-                outcomes = [Outcome.AGAIN] * (len(events) - 1) + await self._repository.deliver(events[-1:])
+                outcomes = [Outcome.AGAIN] * (len(events) - 1) + await self._repository.deliver(
+                    events[-1:]
+                )
             except Undelivered:
                 return False
-            if outcomes[-1] is not Outcome.DELIVERED:  # That it will never have one says nothing of the others.
+            # That it will never have one says nothing of the others.
+            if outcomes[-1] is not Outcome.DELIVERED:
                 return False
         if not outcomes:
             return False
@@ -222,7 +237,9 @@ class Delivery:
             self._metrics.observe_audit(Outcome.REJECTED.value)
             return
         if not len(self._aside):
-            log.warning("the audit repository takes other events, but not some: each of those is tried alone")
+            log.warning(
+                "the audit repository takes other events, but not some: each of those is tried alone"
+            )
         self._aside.add(event)
 
     async def _try_aside(self) -> None:
@@ -261,11 +278,17 @@ class Delivery:
             log.error("rejected.jsonl cannot be written", extra={"detail": error.strerror})
             return False
         detail = self._repository.refusal or "not in many tries"
-        log.error("the audit repository will not take an event: it is kept in rejected.jsonl", extra={"detail": detail})
+        log.error(
+            "the audit repository will not take an event: it is kept in rejected.jsonl",
+            extra={"detail": detail},
+        )
         return True
 
     def _keep(self) -> None:
-        """Have what was delivered outlive this process. On a full disk that must wait, and is known here alone."""
+        """Have what was delivered outlive this process.
+
+        On a full disk that must wait, and is known here alone.
+        """
         try:
             try:
                 self._aside.save()
@@ -273,7 +296,10 @@ class Delivery:
                 self._reader.keep(needed=self._aside.unsaved)
         except OSError as error:
             if not self._is_unkept:
-                log.error("what the audit repository took cannot be noted", extra={"detail": error.strerror})
+                log.error(
+                    "what the audit repository took cannot be noted",
+                    extra={"detail": error.strerror},
+                )
             self._is_unkept = True
         else:
             self._is_unkept = False
@@ -281,7 +307,9 @@ class Delivery:
     def _failed(self, reason: str, retry_after: float | None) -> float:
         """Return after how many seconds to try again: longer each time, and not all replicas at once."""
         if not self._failures or reason != self._reason:
-            log.error("audit events wait: the repository does not take them", extra={"detail": reason})
+            log.error(
+                "audit events wait: the repository does not take them", extra={"detail": reason}
+            )
         self._reason = reason
         self._failures += 1
         self._metrics.observe_audit("undelivered")

@@ -1,6 +1,7 @@
 """One FHIR R4 AuditEvent, after IHE BALP where a FHIR search or read is told (https://profiles.ihe.net/ITI/BALP/).
 
-Retrievals and QIDO-RS are told with DICOM's own codes (PS3.15 A.5, PS3.16 annex D), which AuditEvent.type takes.
+Retrievals and QIDO-RS are told with DICOM's own codes (PS3.15 A.5, PS3.16 annex D), which
+AuditEvent.type takes.
 """
 
 from base64 import b64encode
@@ -22,7 +23,9 @@ _SOURCE_TYPE = "http://terminology.hl7.org/CodeSystem/security-source-type"
 SUCCESS, REFUSED, SERIOUS = "0", "4", "8"
 """AuditEvent.outcome."""
 
-_SEARCHES = frozenset({"imaging-study-search", "imaging-study-search-post", "imaging-study-compartment"})
+_SEARCHES = frozenset(
+    {"imaging-study-search", "imaging-study-search-post", "imaging-study-compartment"}
+)
 _READS = frozenset({"imaging-study-read", "endpoint-read"})
 
 LEFT_OUT = 3
@@ -40,8 +43,13 @@ class AuditSource:
     site: str | None = None
 
 
-def audit_event(record: AccessRecord, source: AuditSource, *, recorded: str, outcome: str, step: str) -> Json:
-    """Return the AuditEvent. ``recorded``: instant; ``step``: what happened (``outcomeDesc`` of a success)."""
+def audit_event(
+    record: AccessRecord, source: AuditSource, *, recorded: str, outcome: str, step: str
+) -> Json:
+    """Return the AuditEvent.
+
+    ``recorded``: instant; ``step``: what happened (``outcomeDesc`` of a success).
+    """
     kind = _kind(record)
     event: Json = {"resourceType": "AuditEvent"}
     if outcome == SUCCESS and kind.profile is not None:
@@ -54,7 +62,10 @@ def audit_event(record: AccessRecord, source: AuditSource, *, recorded: str, out
         "outcome": outcome,
         "outcomeDesc": record.reason or step,
         "agent": _agents(record, source),
-        "source": {"observer": {"display": source.name}, "type": [_coding(_SOURCE_TYPE, "4", "Application Server")]},
+        "source": {
+            "observer": {"display": source.name},
+            "type": [_coding(_SOURCE_TYPE, "4", "Application Server")],
+        },
         "entity": _entities(record, source),
     }
     if record.reason in INVALID_TOKEN:
@@ -135,11 +146,13 @@ def _user(record: AccessRecord) -> Json:
 def _entities(record: AccessRecord, source: AuditSource) -> list[Json]:
     found: list[Json] = []
     if record.patient is not None:
-        found.append({
-            "what": {"reference": f"{source.fhir_url}/Patient/{record.patient}"},
-            "type": _coding(_ENTITY_TYPE, "1", "Person"),
-            "role": _coding(_ENTITY_ROLE, "1", "Patient"),
-        })  # fmt: skip
+        found.append(
+            {
+                "what": {"reference": f"{source.fhir_url}/Patient/{record.patient}"},
+                "type": _coding(_ENTITY_TYPE, "1", "Person"),
+                "role": _coding(_ENTITY_ROLE, "1", "Patient"),
+            }
+        )
     if record.search is not None:
         query: Json = {
             "type": _coding(_ENTITY_TYPE, "2", "System Object"),
@@ -152,10 +165,12 @@ def _entities(record: AccessRecord, source: AuditSource) -> list[Json]:
         found.append(query)
     if record.part is not None:
         found.append(_study(record))
-    found.append({
-        "what": {"identifier": {"value": record.request_id}},
-        "type": _coding(_BALP_ENTITY_TYPE, "XrequestId", "XrequestId"),
-    })  # fmt: skip
+    found.append(
+        {
+            "what": {"identifier": {"value": record.request_id}},
+            "type": _coding(_BALP_ENTITY_TYPE, "XrequestId", "XrequestId"),
+        }
+    )
     return found
 
 

@@ -23,10 +23,11 @@ _MASKED = "masked"
 class AccessRecord:
     """``route`` is its name, ``search`` what was asked for in a FHIR or QIDO-RS search, ``address`` the peer's IP.
 
-    ``token`` is what the authorization server said, ``token_hash`` a keyed hash of the ``bearer`` token, which itself
-    is never told; ``patient`` (FHIR id) and ``part`` are what was asked for, permitted or not; ``is_query``: QIDO-RS;
-    ``instances``: whole DICOM instances were asked for; ``reason`` why it was refused or broken off; ``left_out``:
-    studies that are not in a list because their UIDs are another patient's, too.
+    ``token`` is what the authorization server said, ``token_hash`` a keyed hash of the ``bearer``
+    token, which itself is never told; ``patient`` (FHIR id) and ``part`` are what was asked for,
+    permitted or not; ``is_query``: QIDO-RS; ``instances``: whole DICOM instances were asked for;
+    ``reason`` why it was refused or broken off; ``left_out``: studies that are not in a list
+    because their UIDs are another patient's, too.
     """
 
     request_id: str
@@ -52,7 +53,12 @@ class AccessRecord:
         shown, left = [], SEARCH_CHARACTERS
         for name, value in parameters:
             masked = _CREDENTIALS.search(name) or self._is_secret(name) or self._is_secret(value)
-            shown.append((_MASKED if self._is_secret(name) else name[:left], _MASKED if masked else value[:left]))
+            shown.append(
+                (
+                    _MASKED if self._is_secret(name) else name[:left],
+                    _MASKED if masked else value[:left],
+                )
+            )
             left -= len(name) + len(value)
             if left <= 0:
                 break

@@ -42,10 +42,12 @@ class Refused(Exception):
 
 
 class Repository:
-    """The server at ``url`` (its FHIR base). ``authorization``: makes the header's value anew for each request.
+    """The server at ``url`` (its FHIR base).
 
-    ``update``: events are stored under ids of ours, so that one that is told twice is there once; the server must let
-    clients choose ids (FHIR R4 http.html#upsert).
+    ``authorization``: makes the header's value anew for each request.
+
+    ``update``: events are stored under ids of ours, so that one that is told twice is there once;
+    the server must let clients choose ids (FHIR R4 http.html#upsert).
     """
 
     def __init__(
@@ -66,7 +68,10 @@ class Repository:
         """The status of the last event that will never be taken; a constant for logs."""
 
     async def deliver(self, events: Sequence[Waiting]) -> list[Outcome]:
-        """Send them in one request and return what became of each, in order. Raises ``Undelivered``, ``Refused``."""
+        """Send them in one request and return what became of each, in order.
+
+        Raises ``Undelivered``, ``Refused``.
+        """
         self.refusal = ""
         if len(events) == 1:
             return [await self._deliver_one(events[0])]
@@ -96,8 +101,10 @@ class Repository:
     async def _send(self, method: str, path: str, body: bytes, events: int) -> Answer:
         # FHIR R4 http.html#ops: the events themselves need not come back.
         headers = {
-            "Content-Type": "application/fhir+json", "Accept": "application/fhir+json", "Prefer": "return=minimal",
-        }  # fmt: skip
+            "Content-Type": "application/fhir+json",
+            "Accept": "application/fhir+json",
+            "Prefer": "return=minimal",
+        }
         try:
             if (authorization := self._authorization()) is not None:
                 headers["Authorization"] = authorization
@@ -105,23 +112,33 @@ class Repository:
             raise Undelivered("credential") from None
         try:
             return await fetch(
-                self._session, method, self._url + path, form=body, headers=headers,
-                limit_bytes=LIMIT_BYTES + events * LIMIT_EVENT_BYTES, timeout_seconds=self._timeout_seconds,
-            )  # fmt: skip
+                self._session,
+                method,
+                self._url + path,
+                form=body,
+                headers=headers,
+                limit_bytes=LIMIT_BYTES + events * LIMIT_EVENT_BYTES,
+                timeout_seconds=self._timeout_seconds,
+            )
         except FetchFailed as failure:
             raise Undelivered(failure.detail or failure.reason) from None
 
     def _entry(self, event: Waiting) -> bytes:
         method, path = self._place(event)
         return b'{"fullUrl":"urn:uuid:%b","resource":%b,"request":{"method":"%b","url":"%b"}}' % (
-            _id(event).encode(), self._resource(event), method.encode(), path.encode(),
-        )  # fmt: skip
+            _id(event).encode(),
+            self._resource(event),
+            method.encode(),
+            path.encode(),
+        )
 
     def _place(self, event: Waiting) -> tuple[str, str]:
         return ("PUT", f"AuditEvent/{_id(event)}") if self._update else ("POST", "AuditEvent")
 
     def _resource(self, event: Waiting) -> bytes:
-        return b'{"id":"%b",%b' % (_id(event).encode(), event.line[1:]) if self._update else event.line
+        return (
+            b'{"id":"%b",%b' % (_id(event).encode(), event.line[1:]) if self._update else event.line
+        )
 
 
 def _id(event: Waiting) -> str:
@@ -130,14 +147,20 @@ def _id(event: Waiting) -> str:
 
 
 def _is_of_fhir(answer: Answer) -> bool:
-    """Whether this says that an event was stored: nothing, or a resource. A proxy's login page does not."""
+    """Whether this says that an event was stored: nothing, or a resource.
+
+    A proxy's login page does not.
+    """
     if not answer.body.strip():
         return True
     try:
         found = answer.json()
     except FetchFailed:
         return False
-    return isinstance(found, dict) and found.get("resourceType") in ("AuditEvent", "OperationOutcome")
+    return isinstance(found, dict) and found.get("resourceType") in (
+        "AuditEvent",
+        "OperationOutcome",
+    )
 
 
 def _undelivered(answer: Answer) -> Undelivered:
@@ -147,7 +170,10 @@ def _undelivered(answer: Answer) -> Undelivered:
 
 
 def _outcomes(answer: Answer, count: int) -> tuple[list[Outcome], str | None]:
-    """Of a batch's answer, and a status of one that is refused. Raises ``Undelivered`` unless it says it of each."""
+    """Of a batch's answer, and a status of one that is refused.
+
+    Raises ``Undelivered`` unless it says it of each.
+    """
     try:
         found = answer.json()
         entries: list[Any] = found["entry"]
@@ -157,7 +183,11 @@ def _outcomes(answer: Answer, count: int) -> tuple[list[Outcome], str | None]:
     if len(statuses) != count:
         raise Undelivered("not_a_batch_response")
     outcomes = [_outcome(status) for status in statuses]
-    refused = (status for status, outcome in zip(statuses, outcomes, strict=True) if outcome is Outcome.REJECTED)
+    refused = (
+        status
+        for status, outcome in zip(statuses, outcomes, strict=True)
+        if outcome is Outcome.REJECTED
+    )
     return outcomes, next(refused, None)
 
 

@@ -1,6 +1,7 @@
 """Events that the repository did not take while it took others: each is tried again by itself, and holds nothing up.
 
-They are kept in a file of the spool's folder, so that those behind them count as delivered, whatever ends this process.
+They are kept in a file of the spool's folder, so that those behind them count as delivered,
+whatever ends this process.
 """
 
 import errno
@@ -26,8 +27,8 @@ _SLOW = 10
 class Kept:
     """One of them: the ``event``, how often it failed while others were taken, when to try it next.
 
-    ``requests``: how often this process tried it; ``taken_before``: how many others had been taken at its last try;
-    ``is_saved``: whether it is in the file.
+    ``requests``: how often this process tried it; ``taken_before``: how many others had been taken
+    at its last try; ``is_saved``: whether it is in the file.
     """
 
     event: Waiting
@@ -42,7 +43,8 @@ class Kept:
 class Aside:
     """Those of one spool's ``folder``, oldest first. Only who has the spool's lock may use it.
 
-    ``pause``: after how many seconds to try one again that failed so often. ``clock``: seconds. ``most_bytes`` of all.
+    ``pause``: after how many seconds to try one again that failed so often. ``clock``: seconds.
+    ``most_bytes`` of all.
     """
 
     folder: Path
@@ -77,7 +79,9 @@ class Aside:
         return max(self._kept, key=lambda one: one.tries)
 
     def load(self) -> None:
-        """Read what an earlier process kept. A line that is none of ours was never whole: its segment still has it.
+        """Read what an earlier process kept.
+
+        A line that is none of ours was never whole: its segment still has it.
 
         Raises ``OSError`` when there is something that cannot be read.
         """
@@ -116,20 +120,28 @@ class Aside:
         self._is_stale = True
 
     def failed(self, one: Kept, *, taken: int, wait: float = 0, seconds: float = 0) -> int:
-        """Note a try that failed; return how many did. When no others were ``taken`` since the last it says nothing.
+        """Note a try that failed; return how many did.
 
-        ``wait``: not to be tried before so many seconds; ``seconds`` that it took: silence must not take all the time.
+        When no others were ``taken`` since the last it says nothing.
+
+        ``wait``: not to be tried before so many seconds; ``seconds`` that it took: silence must not
+        take all the time.
         """
         if taken != one.taken_before:
             one.tries += 1
             self._is_stale = True
         one.taken_before = taken
         one.requests += 1
-        one.due = self.clock() + max(self.pause(max(one.requests, one.tries)), wait, seconds * _SLOW)
+        one.due = self.clock() + max(
+            self.pause(max(one.requests, one.tries)), wait, seconds * _SLOW
+        )
         return one.tries
 
     def due(self) -> Iterator[Kept]:
-        """Those whose time has come, who has waited longest first; each is looked at when it is its turn."""
+        """Those whose time has come, who has waited longest first.
+
+        Each is looked at when it is its turn.
+        """
         for one in sorted(self._kept, key=lambda kept: kept.due):
             if one.due <= self.clock():
                 yield one
@@ -139,7 +151,10 @@ class Aside:
         return max(0.0, min((one.due for one in self._kept), default=float("inf")) - self.clock())
 
     def save(self) -> None:
-        """Write the file anew, on the disk before this returns, if that tells anything new. Raises ``OSError``."""
+        """Write the file anew, on the disk before this returns, if that tells anything new.
+
+        Raises ``OSError``.
+        """
         if not self._is_stale:
             return
         new = self.folder / (ASIDE + ".new")
@@ -163,5 +178,8 @@ class Aside:
 def _line(one: Kept) -> bytes:
     event = one.event
     return b'{"segment":"%b","begin":%d,"tries":%d,"event":%b}\n' % (
-        event.segment.encode(), event.begin, one.tries, event.line,
-    )  # fmt: skip
+        event.segment.encode(),
+        event.begin,
+        one.tries,
+        event.line,
+    )

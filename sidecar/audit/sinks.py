@@ -12,7 +12,10 @@ class Sink(Protocol):
     """Where the lines go."""
 
     def write(self, line: bytes, *, late: bool = False) -> None:
-        """Write a whole line. Raises ``OSError``. ``late``: it tells of what cannot be refused any more."""
+        """Write a whole line. Raises ``OSError``.
+
+        ``late``: it tells of what cannot be refused any more.
+        """
 
 
 class NoSink:
@@ -69,7 +72,9 @@ class FileSink:
 
     def _open(self) -> None:
         self.close()
-        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self._descriptor = os.open(
+            self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640
+        )
         found = os.fstat(self._descriptor)
         self._identity, self._is_torn = (found.st_dev, found.st_ino), _ends_torn(self._path, found)
 

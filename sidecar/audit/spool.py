@@ -1,8 +1,9 @@
 """Audit events on their way to a repository wait on disk: whatever ends this process, what was answered is told.
 
-A folder of files (segments), a line an event, named by the time at which they were begun. A writer appends to a segment
-of its own and holds a lock on it (``flock``, which ends with the process): several processes, and an old and a new
-generation of one, may share a folder. A line is the kernel's before ``write`` returns; with ``sync`` it is on the disk.
+A folder of files (segments), a line an event, named by the time at which they were begun. A writer
+appends to a segment of its own and holds a lock on it (``flock``, which ends with the process):
+several processes, and an old and a new generation of one, may share a folder. A line is the
+kernel's before ``write`` returns; with ``sync`` it is on the disk.
 """
 
 import contextlib
@@ -49,7 +50,9 @@ def segment_names(folder: Path) -> list[str]:
         names = [
             entry.name
             for entry in entries
-            if entry.name.endswith(SUFFIX) and entry.name[0].isdigit() and entry.is_file(follow_symlinks=False)
+            if entry.name.endswith(SUFFIX)
+            and entry.name[0].isdigit()
+            and entry.is_file(follow_symlinks=False)
         ]
     return sorted(names)
 
@@ -65,8 +68,12 @@ def positions(folder: Path) -> dict[str, int]:
 
 @contextlib.contextmanager
 def unused(path: Path) -> Iterator[bool]:
-    """Whether no writer has this segment under way; as long as the block lasts none is deleted by anybody else."""
-    # For writing, too: NFS has no exclusive lock on what is read only, and no shared one on what is written only.
+    """Whether no writer has this segment under way.
+
+    As long as the block lasts none is deleted by anybody else.
+    """
+    # For writing, too: NFS has no exclusive lock on what is read only, and no shared one on what is
+    # written only.
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         try:
@@ -80,7 +87,9 @@ def unused(path: Path) -> Iterator[bool]:
 
 
 class Spool:
-    """The writer. ``max_bytes`` of all that waits; ``observe`` takes ``dropped`` for each event given up for room.
+    """The writer. ``max_bytes`` of all that waits.
+
+    ``observe`` takes ``dropped`` for each event given up for room.
 
     ``wake`` is called after each line.
     """
@@ -98,7 +107,9 @@ class Spool:
         self._folder = folder
         self._max_bytes = max_bytes
         # A listing of the folder is part of every second's work.
-        self._segment_bytes = min(max(MOST_SEGMENT_BYTES, max_bytes // _MOST_SEGMENTS), max(max_bytes // 8, 1))
+        self._segment_bytes = min(
+            max(MOST_SEGMENT_BYTES, max_bytes // _MOST_SEGMENTS), max(max_bytes // 8, 1)
+        )
         self._when_full = when_full
         self._sync = sync
         self._observe = observe
@@ -111,12 +122,16 @@ class Spool:
         self._drops = 0
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Behind all that is there: the clock may have been put back.
-        self._begun = max((int(name.partition("-")[0]) for name in segment_names(folder) if _is_ours(name)), default=0)
+        self._begun = max(
+            (int(name.partition("-")[0]) for name in segment_names(folder) if _is_ours(name)),
+            default=0,
+        )
 
     def write(self, line: bytes, *, late: bool = False) -> None:
         """Append it. Raises ``OSError`` when it cannot be kept, also when the spool is full and that is to be said.
 
-        ``late``: it has happened already, refusing helps nobody; there is some room for that beyond what is full.
+        ``late``: it has happened already, refusing helps nobody; there is some room for that beyond
+        what is full.
         """
         self._make_room(len(line), LATE_BYTES if late else 0)
         drops = self._drops_now() if self._when_full == "drop_oldest" else 0
@@ -125,8 +140,9 @@ class Spool:
                 self._append(line)
                 break
             except OSError as error:
-                # The disk may be full of other things, or smaller than max_bytes. Where room does not help, as with a
-                # quota on the number of files, what waits is not given up for nothing.
+                # The disk may be full of other things, or smaller than max_bytes. Where room does
+                # not help, as with a quota on the number of files, what waits is not given up for
+                # nothing.
                 if error.errno not in _NO_ROOM or not drops or not self._drop_oldest(others=True):
                     raise
                 drops -= 1
@@ -143,7 +159,11 @@ class Spool:
         return _MOST_DROPS - self._drops
 
     def _append(self, line: bytes) -> None:
-        if self._descriptor < 0 or self._size + len(line) > self._segment_bytes or not self._path.exists():
+        if (
+            self._descriptor < 0
+            or self._size + len(line) > self._segment_bytes
+            or not self._path.exists()
+        ):
             self._begin()
         is_whole = False
         try:
@@ -170,8 +190,11 @@ class Spool:
         self.close()
         self._begun = max(time.time_ns(), self._begun + 1)
         self._path = self._folder / f"{self._begun:020d}-{secrets.token_hex(4)}{SUFFIX}"
-        hidden = self._path.with_suffix(".new")  # Unlocked and empty it would look like one that is over.
-        self._descriptor = os.open(hidden, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        # Unlocked and empty it would look like one that is over.
+        hidden = self._path.with_suffix(".new")
+        self._descriptor = os.open(
+            hidden, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+        )
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             hidden.rename(self._path)
@@ -185,8 +208,11 @@ class Spool:
 
     def _make_room(self, size: int, beyond: int) -> None:
         now, most = time.monotonic(), self._max_bytes + beyond
-        # A look at a folder of a thousand files takes milliseconds: of many refusals a second only some take one.
-        if now - self._looked > _LOOK_SECONDS or (self._used + size > most and now - self._refused > _FULL_SECONDS):
+        # A look at a folder of a thousand files takes milliseconds: of many refusals a second only
+        # some take one.
+        if now - self._looked > _LOOK_SECONDS or (
+            self._used + size > most and now - self._refused > _FULL_SECONDS
+        ):
             self._look()
         while self._used + size > most:
             if self._when_full == "refuse" or not self._drop_oldest():
@@ -217,7 +243,9 @@ class Spool:
                     continue
                 # What was rejected is counted as that, and may be as large as the spool.
                 is_segment = path.name != REJECTED
-                lines = is_segment and path.read_bytes()[positions(self._folder).get(path.name, 0) :].count(b"\n")
+                lines = is_segment and path.read_bytes()[
+                    positions(self._folder).get(path.name, 0) :
+                ].count(b"\n")
                 path.unlink()
                 for _ in range(lines):
                     self._observe("dropped")

@@ -55,10 +55,12 @@ class SpoolReader:
     def __init__(self, folder: Path) -> None:
         self.folder = self._folder = folder
         self._positions: dict[str, int] = {}
-        # Of each segment: bytes counted so far and the lines in them, and the lines that were delivered.
+        # Of each segment: bytes counted so far and the lines in them, and the lines that were
+        # delivered.
         self._counted: dict[str, tuple[int, int]] = {}
         self._delivered: dict[str, int] = {}
-        # Segments of which something was done since ``keep``, and whether the written positions are behind.
+        # Segments of which something was done since ``keep``, and whether the written positions are
+        # behind.
         self._touched: set[str] = set()
         self._is_stale = False
         self._descriptor = -1
@@ -67,13 +69,17 @@ class SpoolReader:
         """Whether this one reads now: no other does, in this process or another."""
         if self._descriptor < 0:
             path = self._folder / LOCK
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            self._descriptor = os.open(
+                path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         self._positions = positions(self._folder)
-        self._delivered = {name: self._lines_before(name, end) for name, end in self._positions.items()}
+        self._delivered = {
+            name: self._lines_before(name, end) for name, end in self._positions.items()
+        }
         return True
 
     def close(self) -> None:
@@ -95,7 +101,10 @@ class SpoolReader:
         return found
 
     def done(self, events: Iterable[Waiting]) -> None:
-        """These, the oldest ones, are not to be returned again; ``keep`` has it outlive this process."""
+        """These, the oldest ones, are not to be returned again.
+
+        ``keep`` has it outlive this process.
+        """
         for one in events:
             self._positions[one.segment] = one.end
             self._delivered[one.segment] = self._delivered.get(one.segment, 0) + 1
@@ -124,7 +133,10 @@ class SpoolReader:
             os.close(descriptor)
 
     def waiting(self) -> int:
-        """How many events wait. What was counted once is not read again, and of much a part a time."""
+        """How many events wait.
+
+        What was counted once is not read again, and of much a part a time.
+        """
         total, known, left, folder = 0, {}, _COUNT_BYTES, os.fspath(self._folder)
         for name in segment_names(self._folder):
             size, lines = self._counted.get(name, (0, 0))
@@ -133,7 +145,11 @@ class SpoolReader:
                     with (self._folder / name).open("rb") as file:
                         file.seek(size)
                         data = file.read()
-                    size, lines, left = size + len(data), lines + data.count(b"\n"), left - len(data)
+                    size, lines, left = (
+                        size + len(data),
+                        lines + data.count(b"\n"),
+                        left - len(data),
+                    )
                 known[name] = size, lines
                 total += max(0, lines - self._delivered.get(name, 0))
         self._counted = known
@@ -153,7 +169,9 @@ class SpoolReader:
                 file.seek(begin)
                 for line in file:
                     if not line.endswith(b"\n"):
-                        return  # Being written, or cut off by the end of its process: it was never answered.
+                        # Being written, or cut off by the end of its process: it was never
+                        # answered.
+                        return
                     end = begin + len(line)
                     yield Waiting(path.name, begin, end, line[:-1])
                     begin = end
@@ -173,7 +191,9 @@ class SpoolReader:
                     left.remove(name)
         if not self._positions.keys() <= left:
             self._positions = {name: end for name, end in self._positions.items() if name in left}
-            self._delivered = {name: lines for name, lines in self._delivered.items() if name in left}
+            self._delivered = {
+                name: lines for name, lines in self._delivered.items() if name in left
+            }
             self._is_stale = True
 
     def _remove_unnamed(self) -> None:

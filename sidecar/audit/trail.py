@@ -1,7 +1,10 @@
-"""The audit trail: who asked for whose images, what was decided, how it ended (SIA-60). AuditEvents, a line each.
+"""The audit trail: who asked for whose images, what was decided, how it ended (SIA-60).
 
-The one place where patients and studies are named. Tokens are there as a keyed hash alone. An event is written before
-the answer that it tells of leaves; when it cannot be written, that answer does not leave.
+AuditEvents, a line each.
+
+The one place where patients and studies are named. Tokens are there as a keyed hash alone. An event
+is written before the answer that it tells of leaves; when it cannot be written, that answer does
+not leave.
 """
 
 import hashlib
@@ -28,7 +31,9 @@ _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 
 
 class AuditTrail:
-    """Writes events to ``sink``. ``key``: of the tokens' hashes; ``observe`` takes ``written`` or ``failed``.
+    """Writes events to ``sink``.
+
+    ``key``: of the tokens' hashes; ``observe`` takes ``written`` or ``failed``.
 
     ``retire`` ends the delivery to a repository.
     """
@@ -63,32 +68,50 @@ class AuditTrail:
 
     def token_hash(self, token: str) -> str:
         """A keyed hash: it joins the events of one token, and nobody can try tokens against it."""
-        return hmac.new(self._key, token.encode("ascii"), hashlib.sha256).hexdigest()[:HASH_CHARACTERS]
+        return hmac.new(self._key, token.encode("ascii"), hashlib.sha256).hexdigest()[
+            :HASH_CHARACTERS
+        ]
 
     def permitted(self, record: AccessRecord) -> None:
         """A transfer will begin. Raises ``Unavailable`` when that cannot be written down."""
         self._write(record, SUCCESS, "permitted")
 
     def answered(self, record: AccessRecord, status: int, *, late: bool = False) -> None:
-        """An answer with this status will leave, or (``late``) has left. Raises ``Unavailable`` like ``permitted``."""
-        outcome = SERIOUS if status >= _SERVER_ERROR else REFUSED if status >= _CLIENT_ERROR else SUCCESS
+        """An answer with this status will leave, or (``late``) has left.
+
+        Raises ``Unavailable`` like ``permitted``.
+        """
+        outcome = (
+            SERIOUS if status >= _SERVER_ERROR else REFUSED if status >= _CLIENT_ERROR else SUCCESS
+        )
         self._write(record, outcome, f"status {status}", late=late)
 
     def _write(self, record: AccessRecord, outcome: str, step: str, *, late: bool = False) -> None:
         # Of the tries of a token that is none the first of each ``REPEAT_SECONDS`` is told.
         inactive = record.token_hash if record.reason in INVALID_TOKEN else None
-        if self.is_off or not record.is_worth_an_event or (inactive is not None and inactive in self._inactive):
+        if (
+            self.is_off
+            or not record.is_worth_an_event
+            or (inactive is not None and inactive in self._inactive)
+        ):
             return
         recorded = self._clock().isoformat(timespec="milliseconds")
         event = audit_event(record, self._source, recorded=recorded, outcome=outcome, step=step)
         try:
-            # ASCII alone: what a server wrote into its answers can end no line, whichever reader splits them.
-            self._sink.write(json.dumps(event, separators=(",", ":")).encode("ascii") + b"\n", late=late)
+            # ASCII alone: what a server wrote into its answers can end no line, whichever reader
+            # splits them.
+            self._sink.write(
+                json.dumps(event, separators=(",", ":")).encode("ascii") + b"\n", late=late
+            )
         except (OSError, ValueError) as error:
             self._observe("failed")
             detail = error.strerror if isinstance(error, OSError) else "not JSON"
-            log.error("an audit event cannot be written: nothing is answered", extra={"detail": detail})
-            raise Unavailable("This server cannot keep its records now; try again.", reason="audit") from None
+            log.error(
+                "an audit event cannot be written: nothing is answered", extra={"detail": detail}
+            )
+            raise Unavailable(
+                "This server cannot keep its records now; try again.", reason="audit"
+            ) from None
         self._observe("written")
         if inactive is not None:
             self._inactive[inactive] = True

@@ -1,6 +1,7 @@
 """Steps 3 to 6 of a request: token -> facts, patient -> identifiers, study -> owners, and the decision on them.
 
-Handlers get permits here and nowhere else. Each decision is counted; each refusal is raised as ``Denied``.
+Handlers get permits here and nowhere else. Each decision is counted; each refusal is raised as
+``Denied``.
 """
 
 import logging
@@ -61,7 +62,10 @@ T = TypeVar("T")
 
 
 class Denied(Exception):
-    """The request is refused; ``web.errors`` makes the answer. ``series``: what the caller may have instead."""
+    """The request is refused; ``web.errors`` makes the answer.
+
+    ``series``: what the caller may have instead.
+    """
 
     def __init__(self, reason: Reason, series: frozenset[str] = frozenset()) -> None:
         super().__init__(reason.value)
@@ -129,7 +133,8 @@ class Guard:
     ) -> tuple[Token, PatientPermit, Capability]:
         """Permit ``operation`` on ``study`` (``None``: on what it is for) by a capability, or raise ``Denied``.
 
-        The token comes first, as everywhere; what is decided on a token is decided on it at each use (SIA-50, 52).
+        The token comes first, as everywhere; what is decided on a token is decided on it at each
+        use (SIA-50, 52).
         """
         token = await self.token(request)
         opened = None if self.capabilities is None else self.capabilities.unseal(sealed)
@@ -137,13 +142,20 @@ class Guard:
             raise self._denied(Deny(Reason.UNKNOWN_CAPABILITY))
         record = current_record()
         record.patient = opened.patient
-        refused = decide_capability(opened, study, operation, shown=token_hash(record.bearer or ""), now=self._clock())
+        refused = decide_capability(
+            opened, study, operation, shown=token_hash(record.bearer or ""), now=self._clock()
+        )
         if refused is not None:
             raise self._denied(refused)
         return token, await self.permit(token, Interaction.RETRIEVE, opened.patient), opened
 
-    async def issue(self, token: Token, permit: PatientPermit, studies: Iterable[str]) -> dict[str, Issued]:
-        """Return an address for each of the studies that the token may fetch, by UID; without capabilities for none."""
+    async def issue(
+        self, token: Token, permit: PatientPermit, studies: Iterable[str]
+    ) -> dict[str, Issued]:
+        """Return an address for each of the studies that the token may fetch, by UID.
+
+        Without capabilities for none.
+        """
         record = current_record()
         if self.capabilities is None or record.bearer is None:
             return {}
@@ -159,7 +171,9 @@ class Guard:
         self._metrics.capability_urls_issued.inc(len(issued))
         return issued
 
-    async def permit(self, token: Token, interaction: Interaction, patient: str | None = None) -> PatientPermit:
+    async def permit(
+        self, token: Token, interaction: Interaction, patient: str | None = None
+    ) -> PatientPermit:
         """Permit ``interaction`` on the imaging of ``patient`` (``None``: the token's), or raise ``Denied``.
 
         Raises ``Unavailable`` (503) when a client's patients cannot be looked up.
@@ -178,21 +192,35 @@ class Guard:
             current_record().asks_for((token.patient if patient is None else patient) or None)
             raise self._denied(decision)
 
-    async def _decide(self, token: Token, interaction: Interaction, patient: str | None) -> PatientPermit | Deny:
+    async def _decide(
+        self, token: Token, interaction: Interaction, patient: str | None
+    ) -> PatientPermit | Deny:
         client = None
-        if self._clients is not None and any(grant.context is Context.SYSTEM for grant in token.grants):
+        if self._clients is not None and any(
+            grant.context is Context.SYSTEM for grant in token.grants
+        ):
             client = await self._clients.client(token.client_id)
         constraints = [grant.constraint for grant in token.grants if grant.constraint is not None]
         with span("decide patient") as step:
             decision = decide_patient(
-                token, interaction, patient, policy=self._policy, now=self._clock(), client=client,
+                token,
+                interaction,
+                patient,
+                policy=self._policy,
+                now=self._clock(),
+                client=client,
                 understood=self._views.understood(constraints),
-            )  # fmt: skip
+            )
             _tell(step, decision)
         return decision
 
-    async def known_as(self, permit: PatientPermit, *, fresh: bool = False) -> frozenset[PatientIdentifier]:
-        """Every identifier by which the PACS may know the permitted patient; ``fresh``: not those that are kept."""
+    async def known_as(
+        self, permit: PatientPermit, *, fresh: bool = False
+    ) -> frozenset[PatientIdentifier]:
+        """Every identifier by which the PACS may know the permitted patient.
+
+        ``fresh``: not those that are kept.
+        """
         with measure("patient"):
             known_as = await self._patients.identifiers(permit.patient, fresh=fresh)
         with measure("issuers"):
@@ -208,7 +236,10 @@ class Guard:
             raise self._denied(Deny(Reason.OTHER_PATIENT))
 
     async def view(self, permit: PatientPermit, *, fresh: bool = False) -> PatientView:
-        """What the permit shows of the patient's studies; ``fresh``: not what is remembered (at a limited rate)."""
+        """What the permit shows of the patient's studies.
+
+        ``fresh``: not what is remembered (at a limited rate).
+        """
         known_as = await self.known_as(permit, fresh=fresh)
         with span("fetch"):
             return await self._views.of(permit, known_as, fresh=fresh)
@@ -223,8 +254,8 @@ class Guard:
     ) -> StudyPermit:
         """Permit ``part`` of the archive, or raise ``Denied``. All refusals look the same (SIA-45).
 
-        A study that is drawn as a whole is decided by what the archive says now. ``fresh``: not by the identifiers
-        that are kept.
+        A study that is drawn as a whole is decided by what the archive says now. ``fresh``: not by
+        the identifiers that are kept.
         """
         current_record().part = part
         known_as = await self.known_as(permit, fresh=fresh)
@@ -233,7 +264,9 @@ class Guard:
             with measure("description"):
                 described, shared = await self._views.described(permit, part.study, known_as)
             now = self._clock()
-            self._unless_denied(decide_visible(permit, part, described, answer, now=now, shared=shared))
+            self._unless_denied(
+                decide_visible(permit, part, described, answer, now=now, shared=shared)
+            )
         with measure("ownership"):
             # What says itself whose it is may rest on owners that are as old as they are kept.
             max_age = {Answer.UNNAMED: UNNAMED_SECONDS, Answer.DRAWN: 0}.get(answer, math.inf)
@@ -262,8 +295,13 @@ class Guard:
         self._metrics.decisions.labels("permit", "study").inc()
         return decision
 
-    async def _report_inside(self, permit: PatientPermit, part: Part, known_as: frozenset[PatientIdentifier]) -> None:
-        """Log that the rows said it is the patient's and an instance that it is not; an alarm unless corrected."""
+    async def _report_inside(
+        self, permit: PatientPermit, part: Part, known_as: frozenset[PatientIdentifier]
+    ) -> None:
+        """Log that the rows said it is the patient's and an instance that it is not.
+
+        An alarm unless corrected.
+        """
         corrected = await self.is_corrected(permit, part, known_as)
         log.log(
             logging.WARNING if corrected else logging.ERROR,
@@ -276,7 +314,9 @@ class Guard:
         if not corrected:
             self._metrics.observe_foreign("instance")
 
-    async def unrefused(self, studies: Iterable[str], known_as: frozenset[PatientIdentifier]) -> frozenset[str]:
+    async def unrefused(
+        self, studies: Iterable[str], known_as: frozenset[PatientIdentifier]
+    ) -> frozenset[str]:
         """Return those of the listed ``studies`` that a read does not refuse by their owners."""
         listed = tuple(dict.fromkeys(studies))
         refused, shared = await self._views.refused(listed, known_as)
@@ -293,7 +333,9 @@ class Guard:
 
     def absent(self, study: str, view: PatientView) -> Denied:
         """The refusal of a study that is not in the view."""
-        return self._denied(Deny(Reason.SHARED_UID if study in view.listing.shared else Reason.ABSENT))
+        return self._denied(
+            Deny(Reason.SHARED_UID if study in view.listing.shared else Reason.ABSENT)
+        )
 
     def _report_shared(self, count: int) -> None:
         self._metrics.shared_uids.inc(count)
@@ -307,9 +349,14 @@ class Guard:
         )
 
     def query_place(self, permit: PatientPermit) -> AbstractAsyncContextManager[None]:
-        """One of the caller's places for questions to the archive. Raises ``TooManyRequests`` or ``Unavailable``."""
+        """One of the caller's places for questions to the archive.
+
+        Raises ``TooManyRequests`` or ``Unavailable``.
+        """
         token = current_record().token
-        return self.queries.place(("patient", permit.patient) if token is None else caller_of(token)[0])
+        return self.queries.place(
+            ("patient", permit.patient) if token is None else caller_of(token)[0]
+        )
 
     async def facts(
         self,
@@ -319,23 +366,29 @@ class Guard:
         *,
         max_age_seconds: float = math.inf,
     ) -> StudyFacts:
-        """What the archive says of the owners of ``part``, in one of the patient's places. Raises ``Problem``."""
+        """What the archive says of the owners of ``part``, in one of the patient's places.
+
+        Raises ``Problem``.
+        """
         async with self.query_place(permit):
             return await self._ownership.facts(part, known_as, max_age_seconds=max_age_seconds)
 
     def forget_study(self, study: str, known_as: frozenset[PatientIdentifier]) -> None:
         """Ask the archive anew about this study.
 
-        Owners, parts and what instances name are forgotten for whoever asks, lists that show it for this patient.
+        Owners, parts and what instances name are forgotten for whoever asks, lists that show it for
+        this patient.
         """
         self._invalidation.forget_study(study)
         self._views.forget_listed(study, known_as)
 
-    async def is_corrected(self, permit: PatientPermit, part: Part, known_as: frozenset[PatientIdentifier]) -> bool:
+    async def is_corrected(
+        self, permit: PatientPermit, part: Part, known_as: frozenset[PatientIdentifier]
+    ) -> bool:
         """Whether the archive says now that ``part`` is not there, or not only this patient's.
 
-        What was remembered of the study is forgotten in any case. ``False`` when the archive does not say it: what no
-        correction explains is an alarm.
+        What was remembered of the study is forgotten in any case. ``False`` when the archive does
+        not say it: what no correction explains is an alarm.
         """
         self.forget_study(part.study, known_as)
         try:

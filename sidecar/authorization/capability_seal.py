@@ -46,7 +46,8 @@ class Key:
 class Sealer:
     """Seals with the first of ``keys`` and opens with any (AES-256-GCM).
 
-    ``audience``: our public URL, so that what another site, or a test system with the same keys, sealed opens nothing.
+    ``audience``: our public URL, so that what another site, or a test system with the same keys,
+    sealed opens nothing.
     """
 
     def __init__(self, keys: Sequence[Key], audience: str) -> None:
@@ -59,7 +60,9 @@ class Sealer:
     def seal(self, capability: Capability) -> str:
         """Return the capability as ``<key id>.<base64url>``."""
         nonce = os.urandom(_NONCE_BYTES)
-        sealed = nonce + self._keys[self._first].encrypt(nonce, _written(capability), self._bound_to(self._first))
+        sealed = nonce + self._keys[self._first].encrypt(
+            nonce, _written(capability), self._bound_to(self._first)
+        )
         return f"{self._first}.{urlsafe_b64encode(sealed).rstrip(b'=').decode()}"
 
     def unseal(self, text: str) -> Capability | None:
@@ -72,7 +75,9 @@ class Sealer:
             sealed = urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
             if urlsafe_b64encode(sealed).rstrip(b"=").decode() != encoded:  # One spelling alone.
                 return None
-            opened = key.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self._bound_to(key_id))
+            opened = key.decrypt(
+                sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self._bound_to(key_id)
+            )
         except (InvalidTag, ValueError):
             return None
         return _read(opened)
@@ -95,4 +100,6 @@ def _written(capability: Capability) -> bytes:
 def _read(opened: bytes) -> Capability:
     """What we wrote ourselves, in this version: its seal says so."""
     patient, study, operations, expires_at, token_hash = json.loads(opened)
-    return Capability(patient, study, frozenset(map(Operation, operations)), expires_at, bytes.fromhex(token_hash))
+    return Capability(
+        patient, study, frozenset(map(Operation, operations)), expires_at, bytes.fromhex(token_hash)
+    )

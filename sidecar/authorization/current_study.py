@@ -33,7 +33,9 @@ class CurrentStudy:
     known_as: KnownAs
 
     async def count(self) -> int | None:
-        """Return how many instances the part has; ``None``: it is not there, or not only this patient's.
+        """Return how many instances the part has.
+
+        ``None``: it is not there, or not only this patient's.
 
         Raises what ``count_instances`` raises, and ``TooManyRequests``.
         """
@@ -43,22 +45,28 @@ class CurrentStudy:
     async def expected(self) -> int:
         """Return how many instances the retrieval that begins now has to bring.
 
-        Raises ``Denied`` when the archive says now that the part is not there or not this patient's, whatever is
-        remembered of it; ``Unavailable`` when it says both; and what ``count`` raises.
+        Raises ``Denied`` when the archive says now that the part is not there or not this
+        patient's, whatever is remembered of it; ``Unavailable`` when it says both; and what
+        ``count`` raises.
         """
         found = await self.count()
         if found is None:
             self.guard.forget_study(self.part.study, self.known_as)
             await self.guard.study(self.permit, self.part, Answer.NAMED)
             raise Unavailable(
-                "The study has just changed; try again.", reason="study_changed", retry_after=CHANGED_SECONDS
+                "The study has just changed; try again.",
+                reason="study_changed",
+                retry_after=CHANGED_SECONDS,
             )
         return found
 
     async def has_frames(self, frames: Sequence[int]) -> bool:
-        """Return whether the instance has these frames, as far as the archive says; ``False``: certainly not.
+        """Return whether the instance has these frames, as far as the archive says.
 
-        An instance that does not say how many it has is taken for a single image (PS3.3 C.7.6.6.1.1).
+        ``False``: certainly not.
+
+        An instance that does not say how many it has is taken for a single image (PS3.3
+        C.7.6.6.1.1).
         """
         part = self.part
         parameters = (("SOPInstanceUID", part.instance or ""), includefield("NumberOfFrames"))

@@ -1,7 +1,7 @@
 """``access.external``: an OPA-compatible policy is asked about each study (``POST {"input": …}`` -> ``{"result": …}``).
 
-It can only take away: what it allows must be permitted here as well. Whatever it does not say clearly is no answer, and
-without an answer nothing is served (SIA-16).
+It can only take away: what it allows must be permitted here as well. Whatever it does not say
+clearly is no answer, and without an answer nothing is served (SIA-16).
 """
 
 import hashlib
@@ -65,24 +65,32 @@ class ExternalPolicy:
             TTLCache(MAXIMUM_KEPT, ttl=cache_seconds, timer=clock)
         )
 
-    async def verdict(self, permit: PatientPermit, context: str, uid: str, study: DescribedStudy) -> Verdict:
+    async def verdict(
+        self, permit: PatientPermit, context: str, uid: str, study: DescribedStudy
+    ) -> Verdict:
         """Return what the policy says of a study for the permit's caller, by scopes of this ``context`` alone (SIA-15).
 
         Raises ``Unavailable`` (503).
         """
         caller = permit.caller or NOBODY
-        return await self._verdict(policy_input(caller, permit.interaction, permit.patient, context, uid, study))
+        return await self._verdict(
+            policy_input(caller, permit.interaction, permit.patient, context, uid, study)
+        )
 
     async def _verdict(self, asked: Mapping[str, Any]) -> Verdict:
         body = orjson.dumps({"input": asked}, option=orjson.OPT_SORT_KEYS)
         key = hashlib.blake2b(body, digest_size=32).digest()
         kept = self._kept.get(key)
-        return kept if kept is not None else await self._flight.run(key, lambda: self._ask(key, body))
+        return (
+            kept if kept is not None else await self._flight.run(key, lambda: self._ask(key, body))
+        )
 
     async def probe(self) -> Verdict:
         """Ask about nobody and nothing. Raises ``Unavailable``."""
         nothing = DescribedStudy({})
-        return await self._verdict(policy_input(NOBODY, Interaction.SEARCH, "check", "patient", "2.25.0", nothing))
+        return await self._verdict(
+            policy_input(NOBODY, Interaction.SEARCH, "check", "patient", "2.25.0", nothing)
+        )
 
     async def close(self) -> None:
         """End what is under way."""
@@ -104,25 +112,43 @@ class ExternalPolicy:
 
     async def _post(self, body: bytes) -> Verdict:
         answer = await fetch(
-            self._session, "POST", self._url, limit_bytes=LIMIT_BYTES, timeout_seconds=self._timeout_seconds,
-            headers={"Accept": "application/json", "Content-Type": "application/json", **self._headers}, form=body,
+            self._session,
+            "POST",
+            self._url,
+            limit_bytes=LIMIT_BYTES,
+            timeout_seconds=self._timeout_seconds,
+            headers={
+                "Accept": "application/json",
+                "Content-Type": "application/json",
+                **self._headers,
+            },
+            form=body,
             name="policy",
-        )  # fmt: skip
+        )
         if answer.status != 200:
             raise FetchFailed("unexpected_status", f"status {answer.status}")
         return await answer.read(lambda whole: read_verdict(whole.strict_json_object()))
 
     def _unavailable(self, failure: FetchFailed) -> Problem:
         self._observe("unavailable")
-        log.error("the external policy gave no decision", extra={"reason": failure.reason, "detail": failure.detail})
+        log.error(
+            "the external policy gave no decision",
+            extra={"reason": failure.reason, "detail": failure.detail},
+        )
         return Unavailable(
-            "The hospital's access policy cannot be asked now; try again.", reason="policy_" + failure.reason,
+            "The hospital's access policy cannot be asked now; try again.",
+            reason="policy_" + failure.reason,
             retry_after=RETRY_AFTER_SECONDS,
-        ).because(failure.detail)  # fmt: skip
+        ).because(failure.detail)
 
 
 def policy_input(
-    caller: Caller, interaction: Interaction, patient: str, context: str, uid: str, study: DescribedStudy
+    caller: Caller,
+    interaction: Interaction,
+    patient: str,
+    context: str,
+    uid: str,
+    study: DescribedStudy,
 ) -> dict[str, Any]:
     """Return what the policy is told: who asks (as validated), for which patient, what, and the study."""
     return {
@@ -133,7 +159,9 @@ def policy_input(
         "issuer": caller.issuer,
         "context": context,
         "study": {"StudyInstanceUID": uid, **_values(study.attributes)},
-        "series": [{"SeriesInstanceUID": one.uid, **_values(one.attributes)} for one in study.series],
+        "series": [
+            {"SeriesInstanceUID": one.uid, **_values(one.attributes)} for one in study.series
+        ],
     }
 
 

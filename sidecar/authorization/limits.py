@@ -16,9 +16,15 @@ from sidecar.dicomweb.paths import Kind, Retrieval
 
 RETRY_AFTER_SECONDS = 2
 WAIT_SECONDS = 20
-"""Longest wait for a place. With ``pacs.patience_seconds`` it stays below the 60 seconds after which nginx gives up."""
+"""Longest wait for a place.
+
+With ``pacs.patience_seconds`` it stays below the 60 seconds after which nginx gives up.
+"""
 SEARCHES_AT_ONCE = (32, 6, 4)
-"""Searches and reads of lists at once: in all, for one patient, for one app. Each may have megabytes in memory."""
+"""Searches and reads of lists at once: in all, for one patient, for one app.
+
+Each may have megabytes in memory.
+"""
 QUERIES_AT_ONCE, QUERIES_WAITING, QUERY_WAIT_SECONDS = (32, 8), 500, 30
 """In all, and for one caller: of the 32 connections that queries have at the PACS."""
 
@@ -44,7 +50,8 @@ def caller_of(token: Token) -> Caller:
 def most_waiting(connections: int) -> tuple[int, int, int]:
     """Return how many requests may wait in a queue: in all, for one patient, for one app of the patient.
 
-    ``connections``: how many clients may have at once. Nobody's waiting keeps others from connecting.
+    ``connections``: how many clients may have at once. Nobody's waiting keeps others from
+    connecting.
     """
     return max(1, connections // 4), max(1, connections // 8), max(1, connections // 8)
 
@@ -52,36 +59,48 @@ def most_waiting(connections: int) -> tuple[int, int, int]:
 class RequestLimits:
     """Places for transfers and for searches.
 
-    ``transfers`` places in all, half of them for one patient, ``transfers_of_app`` for one app of the patient. Whole
-    studies and series have at most half of each, so that they leave places to what a viewer shows.
-    ``connections``: see ``most_waiting``.
+    ``transfers`` places in all, half of them for one patient, ``transfers_of_app`` for one app of
+    the patient. Whole studies and series have at most half of each, so that they leave places to
+    what a viewer shows. ``connections``: see ``most_waiting``.
     """
 
     def __init__(self, *, transfers: int, transfers_of_app: int, connections: int) -> None:
         at_once = (transfers, _half(transfers), transfers_of_app)
         waiting = most_waiting(connections)
         self.transfers = FairQueue(at_once, waiting=waiting, seconds=WAIT_SECONDS)
-        self.whole_transfers = FairQueue([_half(one) for one in at_once], waiting=waiting, seconds=WAIT_SECONDS)
+        self.whole_transfers = FairQueue(
+            [_half(one) for one in at_once], waiting=waiting, seconds=WAIT_SECONDS
+        )
         self.searches = FairQueue(SEARCHES_AT_ONCE, waiting=waiting, seconds=WAIT_SECONDS)
 
     @contextlib.asynccontextmanager
     async def transfer(self, token: Token, retrieval: Retrieval) -> AsyncIterator[Sequence[Place]]:
-        """Wait for the places of ``retrieval`` and hold them. Raises ``TooManyRequests`` or ``Unavailable``."""
+        """Wait for the places of ``retrieval`` and hold them.
+
+        Raises ``TooManyRequests`` or ``Unavailable``.
+        """
         # In this order alone: whoever holds the last place waits for none.
-        queues = [self.whole_transfers, self.transfers] if _is_whole(retrieval) else [self.transfers]
+        queues = (
+            [self.whole_transfers, self.transfers] if _is_whole(retrieval) else [self.transfers]
+        )
         clock = asyncio.get_running_loop().time
         until = clock() + WAIT_SECONDS
         async with contextlib.AsyncExitStack() as stack:
             with measure("queue"):
                 places = [
-                    await stack.enter_async_context(_place(one, caller_of(token), "streams", until - clock()))
+                    await stack.enter_async_context(
+                        _place(one, caller_of(token), "streams", until - clock())
+                    )
                     for one in queues
                 ]
             yield places
 
     @contextlib.asynccontextmanager
     async def search(self, token: Token) -> AsyncIterator[None]:
-        """Wait for a place for a search and hold it. Raises ``TooManyRequests`` or ``Unavailable``."""
+        """Wait for a place for a search and hold it.
+
+        Raises ``TooManyRequests`` or ``Unavailable``.
+        """
         async with contextlib.AsyncExitStack() as stack:
             with measure("queue"):
                 await stack.enter_async_context(_place(self.searches, caller_of(token), "searches"))
@@ -92,11 +111,16 @@ class QueryLimits:
     """So that nobody's questions to the PACS, about studies that are not there, keep others from theirs."""
 
     def __init__(self) -> None:
-        self._queue = FairQueue(QUERIES_AT_ONCE, waiting=(UNLIMITED, QUERIES_WAITING), seconds=QUERY_WAIT_SECONDS)
+        self._queue = FairQueue(
+            QUERIES_AT_ONCE, waiting=(UNLIMITED, QUERIES_WAITING), seconds=QUERY_WAIT_SECONDS
+        )
 
     @contextlib.asynccontextmanager
     async def place(self, caller: Hashable) -> AsyncIterator[None]:
-        """Hold one of the caller's places while the block runs. Raises ``TooManyRequests`` or ``Unavailable``."""
+        """Hold one of the caller's places while the block runs.
+
+        Raises ``TooManyRequests`` or ``Unavailable``.
+        """
         async with _place(self._queue, (caller,), "queries"):
             yield
 
@@ -112,7 +136,9 @@ async def _place(
             _refuse(full.level, what)
         except WaitTooLong:
             raise Unavailable(
-                "The server is busy; try again.", reason=f"{what}_queue_timeout", retry_after=RETRY_AFTER_SECONDS
+                "The server is busy; try again.",
+                reason=f"{what}_queue_timeout",
+                retry_after=RETRY_AFTER_SECONDS,
             ) from None
         yield place
 
@@ -120,14 +146,16 @@ async def _place(
 def _refuse(level: int, what: str) -> NoReturn:
     if level == 0:
         raise Unavailable(
-            "Too many requests wait at the server; try again.", reason=f"too_many_{what}",
+            "Too many requests wait at the server; try again.",
+            reason=f"too_many_{what}",
             retry_after=RETRY_AFTER_SECONDS,
-        ) from None  # fmt: skip
+        ) from None
     whose = ("patient", "client")[level - 1]
     raise TooManyRequests(
         f"Too many requests of this {whose} wait; wait for some to end.",
-        reason=f"too_many_{what}_of_{whose}", retry_after=RETRY_AFTER_SECONDS,
-    ) from None  # fmt: skip
+        reason=f"too_many_{what}_of_{whose}",
+        retry_after=RETRY_AFTER_SECONDS,
+    ) from None
 
 
 def _is_whole(retrieval: Retrieval) -> bool:

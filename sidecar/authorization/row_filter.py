@@ -12,25 +12,51 @@ from sidecar.dicomweb.query import Matching
 
 _MODALITIES = tag("ModalitiesInStudy")
 _OF_A_STUDY = tags(
-    "StudyDate", "StudyTime", "AccessionNumber", "ModalitiesInStudy", "ReferringPhysicianName", "StudyDescription",
-    "StudyInstanceUID", "StudyID", "PatientName", "PatientBirthDate", "PatientSex", "InstanceAvailability",
-)  # fmt: skip
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ModalitiesInStudy",
+    "ReferringPhysicianName",
+    "StudyDescription",
+    "StudyInstanceUID",
+    "StudyID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "InstanceAvailability",
+)
 """Attributes to match by that say nothing of a study's series, and ModalitiesInStudy, which is looked at again."""
 _SHOWN_OF_A_STUDY = _OF_A_STUDY | tags(
-    "SpecificCharacterSet", "TimezoneOffsetFromUTC", "RetrieveURL", "PatientID", "IssuerOfPatientID",
-    "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances", "ProcedureCodeSequence",
-    "NameOfPhysiciansReadingStudy", "PatientAge", "PatientSize", "PatientWeight",
-)  # fmt: skip
+    "SpecificCharacterSet",
+    "TimezoneOffsetFromUTC",
+    "RetrieveURL",
+    "PatientID",
+    "IssuerOfPatientID",
+    "NumberOfStudyRelatedSeries",
+    "NumberOfStudyRelatedInstances",
+    "ProcedureCodeSequence",
+    "NameOfPhysiciansReadingStudy",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+)
 """What may stand in the row of a study of which something is hidden: archives fill the rest from any of its series."""
 _SUMS_OF_A_STUDY = tags(
-    "ModalitiesInStudy", "SOPClassesInStudy", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances"
+    "ModalitiesInStudy",
+    "SOPClassesInStudy",
+    "NumberOfStudyRelatedSeries",
+    "NumberOfStudyRelatedInstances",
 )
 _SUMS_OF_A_PATIENT = tags(
-    "NumberOfPatientRelatedStudies", "NumberOfPatientRelatedSeries", "NumberOfPatientRelatedInstances"
+    "NumberOfPatientRelatedStudies",
+    "NumberOfPatientRelatedSeries",
+    "NumberOfPatientRelatedInstances",
 )
 
 
-def shown_rows(rows: Iterable[Row], query: Query, matching: Matching, view: PatientView) -> Iterator[Row | None]:
+def shown_rows(
+    rows: Iterable[Row], query: Query, matching: Matching, view: PatientView
+) -> Iterator[Row | None]:
     """Return those of the patient's ``rows`` that the ``view`` shows, each without what is hidden of it.
 
     ``None`` stands for each of the others (``in_slices``).
@@ -38,7 +64,9 @@ def shown_rows(rows: Iterable[Row], query: Query, matching: Matching, view: Pati
     names = {name.rpartition(".")[2] for name, _ in matching.parameters if name != "includefield"}
     if names & _SUMS_OF_A_PATIENT:
         return  # By what is hidden, too, they would match.
-    wanted = [one for name, value in matching.parameters if name == _MODALITIES for one in _values(value)]
+    wanted = [
+        one for name, value in matching.parameters if name == _MODALITIES for one in _values(value)
+    ]
     is_wanted = _matcher(wanted) if wanted else None
     for row in rows:
         study = text(row, "StudyInstanceUID") or ""
@@ -57,7 +85,11 @@ def shown_rows(rows: Iterable[Row], query: Query, matching: Matching, view: Pati
 
 
 def _without_hidden(
-    row: Row, query: Query, names: set[str], is_wanted: Callable[[str], bool] | None, view: PatientView
+    row: Row,
+    query: Query,
+    names: set[str],
+    is_wanted: Callable[[str], bool] | None,
+    view: PatientView,
 ) -> Row | None:
     """A row of a study of which something is hidden; ``None``: that may be what it matched by."""
     if query.level != "studies":

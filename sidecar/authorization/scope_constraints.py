@@ -1,7 +1,8 @@
 """Constraints of SMART v2 scopes (``patient/ImagingStudy.rs?modality=CT``): search parameters, as a search reads them.
 
-What cannot be evaluated on a study's rows is not understood, and permits nothing (SIA-11, 16): modifiers, what is about
-another resource or about the answer, what would need a question to the archive for each study.
+What cannot be evaluated on a study's rows is not understood, and permits nothing (SIA-11, 16):
+modifiers, what is about another resource or about the answer, what would need a question to the
+archive for each study.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,20 +31,25 @@ class Constraints:
         """Those of ``constraints`` (what follows ``?`` in a scope) that can be evaluated."""
         return frozenset(one for one in constraints if self._read(one) is not None)
 
-    def satisfied(self, constraints: Iterable[str], row: Row, series: Sequence[Row]) -> frozenset[str]:
+    def satisfied(
+        self, constraints: Iterable[str], row: Row, series: Sequence[Row]
+    ) -> frozenset[str]:
         """Those of ``constraints`` that the study with this row and these series satisfies."""
         details = Details({study_uid(row): series})
         return frozenset(
             one
             for one in constraints
-            if (search := self._read(one)) is not None and satisfies(row, search, details, self._site)
+            if (search := self._read(one)) is not None
+            and satisfies(row, search, details, self._site)
         )
 
     def _parse(self, constraint: str) -> Search | None:
         if not 0 < len(constraint) <= MAXIMUM_LENGTH:
             return None
         try:
-            parameters = parse_qsl(constraint, keep_blank_values=True, strict_parsing=True, errors="strict")
+            parameters = parse_qsl(
+                constraint, keep_blank_values=True, strict_parsing=True, errors="strict"
+            )
             if not all(name in EVALUATED and value for name, value in parameters):
                 return None
             return parse_search(parameters, self._site, strict=True)

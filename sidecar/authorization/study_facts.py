@@ -10,25 +10,50 @@ from sidecar.dicom.json_model import Row, changed, number, tag, tags, text, text
 from sidecar.fhir.imaging_study import Site, study_started
 
 STUDY_KEYWORDS = (
-    "AccessionNumber", "ConfidentialityCode", "InstitutionName", "InstitutionalDepartmentName", "ModalitiesInStudy",
-    "RequestingService", "StudyDate", "StudyDescription", "StudyID",
-)  # fmt: skip
+    "AccessionNumber",
+    "ConfidentialityCode",
+    "InstitutionName",
+    "InstitutionalDepartmentName",
+    "ModalitiesInStudy",
+    "RequestingService",
+    "StudyDate",
+    "StudyDescription",
+    "StudyID",
+)
 """What rules and clients may name of a study."""
 SERIES_KEYWORDS = (
-    "BodyPartExamined", "InstitutionName", "InstitutionalDepartmentName", "Modality", "ProtocolName",
-    "SeriesDescription", "SeriesNumber", "StationName",
-)  # fmt: skip
+    "BodyPartExamined",
+    "InstitutionName",
+    "InstitutionalDepartmentName",
+    "Modality",
+    "ProtocolName",
+    "SeriesDescription",
+    "SeriesNumber",
+    "StationName",
+)
 """What rules may name of a series."""
 
-_SUMMED_UP = ("ModalitiesInStudy", "SOPClassesInStudy", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances")
+_SUMMED_UP = (
+    "ModalitiesInStudy",
+    "SOPClassesInStudy",
+    "NumberOfStudyRelatedSeries",
+    "NumberOfStudyRelatedInstances",
+)
 
 
 def described(
-    row: Row, series: Sequence[Row], site: Site, constraints: Constraints, wanted: Iterable[str] = ()
+    row: Row,
+    series: Sequence[Row],
+    site: Site,
+    constraints: Constraints,
+    wanted: Iterable[str] = (),
 ) -> DescribedStudy:
-    """Describe the study of this row. ``wanted``: constraints of which it must be known whether they hold.
+    """Describe the study of this row.
 
-    A text that may not have come through whole has no value here: neither a rule nor a constraint is met by it.
+    ``wanted``: constraints of which it must be known whether they hold.
+
+    A text that may not have come through whole has no value here: neither a rule nor a constraint
+    is met by it.
     """
     row, series = with_known_texts(row), [with_known_texts(one) for one in series]
     attributes = _attributes(row, STUDY_KEYWORDS)
@@ -38,7 +63,9 @@ def described(
     began = study_started(row, site)
     return DescribedStudy(
         attributes,
-        tuple(DescribedSeries(series_uid(one), _attributes(one, SERIES_KEYWORDS)) for one in series),
+        tuple(
+            DescribedSeries(series_uid(one), _attributes(one, SERIES_KEYWORDS)) for one in series
+        ),
         started_by=began.span.end.timestamp() if began else None,
         satisfies=constraints.satisfied(wanted, row, series),
     )
@@ -73,5 +100,8 @@ def without_hidden(row: Row, shown: Iterable[Row]) -> Row:
     kept[tag("NumberOfStudyRelatedSeries")] = {"vr": "IS", "Value": [len(series)]}
     counts = [number(one, "NumberOfSeriesRelatedInstances") for one in series]
     if None not in counts:
-        kept[tag("NumberOfStudyRelatedInstances")] = {"vr": "IS", "Value": [sum(one or 0 for one in counts)]}
+        kept[tag("NumberOfStudyRelatedInstances")] = {
+            "vr": "IS",
+            "Value": [sum(one or 0 for one in counts)],
+        }
     return changed(row, tags(*_SUMMED_UP), kept)

@@ -1,7 +1,8 @@
 """What a permit shows of a patient's studies: the only way by which handlers get at lists of them.
 
-For a permit that leads everywhere it is the archive's list as it is. For any other, each study is described, and
-``access.visibility`` says what is left of it; what is hidden is in no row, count, modality or search result.
+For a permit that leads everywhere it is the archive's list as it is. For any other, each study is
+described, and ``access.visibility`` says what is left of it; what is hidden is in no row, count,
+modality or search result.
 """
 
 import asyncio
@@ -55,8 +56,9 @@ ALL_STUDIES: Final = AllStudies.ALL_STUDIES
 class PatientView:
     """A patient's studies as one permit shows them.
 
-    ``rows`` and ``series`` are what is shown; ``listing`` is all that there is, for the catalog alone. ``visible``:
-    StudyInstanceUID -> what is left of it, ``ALL_STUDIES`` for a permit that leads everywhere.
+    ``rows`` and ``series`` are what is shown; ``listing`` is all that there is, for the catalog
+    alone. ``visible``: StudyInstanceUID -> what is left of it, ``ALL_STUDIES`` for a permit that
+    leads everywhere.
     """
 
     studies: Studies
@@ -96,8 +98,14 @@ class PatientView:
 
     async def holding(self, keyword: str, uid: str, studies: Iterable[str]) -> set[str]:
         """Return those of ``studies`` in which an instance is shown whose ``keyword`` is ``uid``."""
-        series = {study: one.series for study, one in self._limited().items() if one.series is not ALL_SERIES}
-        return await self.studies.holding(keyword, uid, studies, self.known_as, self.oldest, only=series)
+        series = {
+            study: one.series
+            for study, one in self._limited().items()
+            if one.series is not ALL_SERIES
+        }
+        return await self.studies.holding(
+            keyword, uid, studies, self.known_as, self.oldest, only=series
+        )
 
     def shows_row(self, study: str, series: str | None) -> bool:
         """Whether a row of this study, and series, is shown."""
@@ -136,8 +144,10 @@ class PatientViews:
         self._rules = rules
         self._external = external
         self._invalidation = invalidation or Invalidation()
-        self._lists: LRUCache[tuple[KnownAs, frozenset[str]], _DescribedList] = self._invalidation.cache(
-            LRUCache(KEPT), lambda key: {known.patient_id for known in key[0]}
+        self._lists: LRUCache[tuple[KnownAs, frozenset[str]], _DescribedList] = (
+            self._invalidation.cache(
+                LRUCache(KEPT), lambda key: {known.patient_id for known in key[0]}
+            )
         )
         self._clock = clock
 
@@ -145,30 +155,48 @@ class PatientViews:
         """Those constraints of scopes that can be evaluated."""
         return self._constraints.understood(constraints)
 
-    async def of(self, permit: PatientPermit, known_as: KnownAs, *, fresh: bool = False) -> PatientView:
-        """Return the view of the permitted patient's studies; ``fresh``: not what is remembered (at a limited rate)."""
+    async def of(
+        self, permit: PatientPermit, known_as: KnownAs, *, fresh: bool = False
+    ) -> PatientView:
+        """Return the view of the permitted patient's studies.
+
+        ``fresh``: not what is remembered (at a limited rate).
+        """
         listing = await self._studies.of_patient(known_as, fresh=fresh)
         oldest = Oldest(listing.asked)
         if not permit.is_limited:
-            return PatientView(self._studies, known_as, listing, oldest, listing.rows, listing.series, ALL_STUDIES)
+            return PatientView(
+                self._studies, known_as, listing, oldest, listing.rows, listing.series, ALL_STUDIES
+            )
         described_list = await self._list(listing, known_as, permit.constraints, oldest)
         now = self._clock()
         facts = described_list.facts
         if permit.caller is not None:
             facts = await self._judged_all(permit, facts)
-        decided = await in_slices((uid, visibility(permit, some, now)) for uid, some in facts.items())
+        decided = await in_slices(
+            (uid, visibility(permit, some, now)) for uid, some in facts.items()
+        )
         seen = {uid: one for uid, one in decided if isinstance(one, Visible)}
-        left = dict(await in_slices((uid, _left(described_list.series.get(uid, ()), one)) for uid, one in seen.items()))
+        left = dict(
+            await in_slices(
+                (uid, _left(described_list.series.get(uid, ()), one)) for uid, one in seen.items()
+            )
+        )
         view = PatientView(self._studies, known_as, listing, oldest, (), left, seen)
         return replace(
-            view, rows=await in_slices(view.row(row) if study_uid(row) in seen else None for row in listing.rows)
+            view,
+            rows=await in_slices(
+                view.row(row) if study_uid(row) in seen else None for row in listing.rows
+            ),
         )
 
     def forget_listed(self, study: str, known_as: KnownAs) -> None:
         """A read saw that the UID of ``study`` is somebody else's, too: no remembered list shows it any longer."""
         self._studies.forget_listed(study, known_as)
 
-    async def refused(self, studies: Iterable[str], known_as: KnownAs) -> tuple[frozenset[str], frozenset[str]]:
+    async def refused(
+        self, studies: Iterable[str], known_as: KnownAs
+    ) -> tuple[frozenset[str], frozenset[str]]:
         """Return those of ``studies`` that a read refuses by their owners, and those of them that are shared.
 
         Shared: they are the patient's, and under the same UID somebody else's.
@@ -186,7 +214,8 @@ class PatientViews:
         """
         facts, shared = await self._describe_one(permit, study, known_as, fresh=False)
         if isinstance(visibility(permit, facts, self._clock()), Hidden):
-            # It may have come, or changed, a moment ago. What is hidden and what is not there take the same time.
+            # It may have come, or changed, a moment ago. What is hidden and what is not there take
+            # the same time.
             facts, shared = await self._describe_one(permit, study, known_as, fresh=True)
         return facts, shared
 
@@ -227,15 +256,23 @@ class PatientViews:
             self._lists[key] = found
         return found
 
-    def _describe(self, row: Row, series: Sequence[Row], constraints: frozenset[str]) -> DescribedStudy:
+    def _describe(
+        self, row: Row, series: Sequence[Row], constraints: frozenset[str]
+    ) -> DescribedStudy:
         """A constraint holds only if it does so without what rules hide, too: else a scope could ask for that."""
         one = described(row, series, self._site, self._constraints, constraints)
-        left = visible_by_rules(self._rules, one, self._clock()) if one.satisfies and self._rules else HIDDEN
+        left = (
+            visible_by_rules(self._rules, one, self._clock())
+            if one.satisfies and self._rules
+            else HIDDEN
+        )
         if isinstance(left, Hidden) or left.is_complete:
             return one
         kept = _left(series, left)
         return replace(
-            one, satisfies=one.satisfies & self._constraints.satisfied(constraints, without_hidden(row, kept), kept)
+            one,
+            satisfies=one.satisfies
+            & self._constraints.satisfied(constraints, without_hidden(row, kept), kept),
         )
 
     async def _judged_all(
@@ -250,14 +287,22 @@ class PatientViews:
     async def _judged(
         self, permit: PatientPermit, study: str, facts: tuple[DescribedStudy, ...]
     ) -> tuple[DescribedStudy, ...]:
-        """With the external policy's verdict, where it is permitted here; without a policy there is none."""
+        """With the external policy's verdict, where it is permitted here.
+
+        Without a policy there is none.
+        """
         external = self._external
         if external is None or is_hidden_anyway(permit, facts, self._clock()):
             return facts
         contexts = sorted({way.context for way in permit.ways})
         return tuple(
             [
-                replace(one, verdicts={name: await external.verdict(permit, name, study, one) for name in contexts})
+                replace(
+                    one,
+                    verdicts={
+                        name: await external.verdict(permit, name, study, one) for name in contexts
+                    },
+                )
                 for one in facts
             ]
         )
@@ -265,7 +310,10 @@ class PatientViews:
 
 @dataclass(frozen=True, slots=True)
 class _DescribedList:
-    """What is known of the studies of a listing; ``oldest``: when the oldest of it was asked for."""
+    """What is known of the studies of a listing.
+
+    ``oldest``: when the oldest of it was asked for.
+    """
 
     listing: Listing
     oldest: datetime

@@ -39,7 +39,9 @@ def policy(settings: Settings, rules: tuple[Rule, ...]) -> Policy:
 
 def offered(settings: Settings) -> Offered:
     """Return what discovery says of us."""
-    return Offered(app_launch=settings.access.app_launch, backend_services=settings.access.backend_services)
+    return Offered(
+        app_launch=settings.access.app_launch, backend_services=settings.access.backend_services
+    )
 
 
 def external_policy(
@@ -54,10 +56,14 @@ def external_policy(
     if external.url is None:
         return None
     policy = ExternalPolicy(
-        session, external.url, timeout_seconds=external.timeout_seconds, cache_seconds=external.cache_seconds,
-        token=external.token(), observe=metrics.observe_external_policy,
+        session,
+        external.url,
+        timeout_seconds=external.timeout_seconds,
+        cache_seconds=external.cache_seconds,
+        token=external.token(),
+        observe=metrics.observe_external_policy,
         invalidation=invalidation,
-    )  # fmt: skip
+    )
     stack.push_async_callback(policy.close)
     return policy
 
@@ -130,7 +136,9 @@ def backend_clients(
         invalidation=invalidation,
     )
     stack.push_async_callback(groups.close)
-    return BackendClients({name: _entry(one) for name, one in settings.access.clients.items()}, groups)
+    return BackendClients(
+        {name: _entry(one) for name, one in settings.access.clients.items()}, groups
+    )
 
 
 def _entry(client: ClientSettings) -> ClientEntry:

@@ -27,7 +27,9 @@ def _named(key: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ValueError(f"{key} {path}: {error.strerror or 'cannot be used'}; check says what to do") from None
+        raise ValueError(
+            f"{key} {path}: {error.strerror or 'cannot be used'}; check says what to do"
+        ) from None
 
 
 Session = Callable[..., AbstractAsyncContextManager[aiohttp.ClientSession]]
@@ -36,7 +38,10 @@ Session = Callable[..., AbstractAsyncContextManager[aiohttp.ClientSession]]
 async def audit_trail(
     settings: Settings, metrics: Metrics, stack: contextlib.AsyncExitStack, session: Session
 ) -> AuditTrail:
-    """Return the trail; ``session`` makes the one for the repository. Raises ``ValueError`` for a bad path."""
+    """Return the trail; ``session`` makes the one for the repository.
+
+    Raises ``ValueError`` for a bad path.
+    """
     audit = settings.audit
     metrics.begin_audit(audit.sink)
     observe = partial(metrics.observe_audit, sink=audit.sink)
@@ -55,14 +60,21 @@ async def audit_trail(
             update=audit.repository.interaction == "update",
         )
         delivery = Delivery(
-            SpoolReader(audit.spool.folder), repository, metrics, batch=audit.repository.batch_size,
+            SpoolReader(audit.spool.folder),
+            repository,
+            metrics,
+            batch=audit.repository.batch_size,
             aside_bytes=min(MOST_BYTES, audit.spool.max_bytes // 8),
-        )  # fmt: skip
+        )
         with _named("audit.spool.folder", audit.spool.folder):
             sink = spool = Spool(
-                audit.spool.folder, max_bytes=audit.spool.max_bytes, when_full=audit.when_full, sync=audit.spool.sync,
-                observe=observe, wake=delivery.wake,
-            )  # fmt: skip
+                audit.spool.folder,
+                max_bytes=audit.spool.max_bytes,
+                when_full=audit.when_full,
+                sync=audit.spool.sync,
+                observe=observe,
+                wake=delivery.wake,
+            )
         await stack.enter_async_context(delivery.running())
         stack.callback(spool.close)
     source = AuditSource("smart-imaging-sidecar " + __version__, settings.ehr.fhir_url, audit.site)

@@ -101,7 +101,9 @@ async def build(
     *,
     metrics: Metrics | None = None,
 ) -> AsyncIterator[Sidecar]:
-    """Build everything; close it on leaving. ``customize`` may add routes to the public application (the demo's page).
+    """Build everything; close it on leaving.
+
+    ``customize`` may add routes to the public application (the demo's page).
 
     ``metrics``: of the generation before, which go on; ``None``: new ones.
 
@@ -115,10 +117,14 @@ async def build(
             open_session(settings.ehr.ca_file, connections=100, client=settings.tokens.client)
         )
         query_session, retrieve_session = [
-            await stack.enter_async_context(open_session(settings.pacs.ca_file, connections=connections))
+            await stack.enter_async_context(
+                open_session(settings.pacs.ca_file, connections=connections)
+            )
             for connections in (QUERY_CONNECTIONS, settings.pacs.max_connections)
         ]
-        discovery = Discovery(ehr_session, settings.ehr.fhir_url, timeout_seconds=settings.ehr.timeout_seconds)
+        discovery = Discovery(
+            ehr_session, settings.ehr.fhir_url, timeout_seconds=settings.ehr.timeout_seconds
+        )
         tokens = token_validation(settings, ehr_session, discovery, metrics, stack)
         patients = _patients(settings, ehr_session, discovery, invalidation)
         stack.push_async_callback(patients.close)
@@ -130,23 +136,35 @@ async def build(
         pacs = pacs_client(settings, query_session, metrics, query_patience)
         retrievals = retrieve_client(settings, retrieve_session, metrics, patience)
         instances = InstancePatients(
-            pacs, retrievals,
-            header_first=settings.pacs.verify_instances, row_bytes=settings.pacs.metadata_row_bytes,
-            ttl_seconds=settings.pacs.ownership_cache_seconds, drop=metrics.observe_foreign, invalidation=invalidation,
-        )  # fmt: skip
+            pacs,
+            retrievals,
+            header_first=settings.pacs.verify_instances,
+            row_bytes=settings.pacs.metadata_row_bytes,
+            ttl_seconds=settings.pacs.ownership_cache_seconds,
+            drop=metrics.observe_foreign,
+            invalidation=invalidation,
+        )
         stack.push_async_callback(instances.close)
-        ownership = Ownership(pacs, ttl_seconds=settings.pacs.ownership_cache_seconds, invalidation=invalidation)
+        ownership = Ownership(
+            pacs, ttl_seconds=settings.pacs.ownership_cache_seconds, invalidation=invalidation
+        )
         stack.push_async_callback(ownership.close)
         catalog = _catalog(settings)
         stack.callback(catalog.close)
         rules = study_rules(settings)
         studies = Studies(
-            pacs, ownership,
-            with_series=settings.fhir.detail != "study" or bool(rules) or settings.access.external.url is not None,
-            study_fields=named_of_studies(settings), series_fields=named_of_series(settings),
-            cache_seconds=settings.fhir.search_cache_seconds, drop=metrics.observe_foreign, now=catalog.now,
+            pacs,
+            ownership,
+            with_series=settings.fhir.detail != "study"
+            or bool(rules)
+            or settings.access.external.url is not None,
+            study_fields=named_of_studies(settings),
+            series_fields=named_of_series(settings),
+            cache_seconds=settings.fhir.search_cache_seconds,
+            drop=metrics.observe_foreign,
+            now=catalog.now,
             invalidation=invalidation,
-        )  # fmt: skip
+        )
         stack.push_async_callback(studies.close)
         issuers = Issuers(
             pacs,
@@ -188,27 +206,53 @@ async def build(
             compat_2023=settings.compat.s4s_extension,
         )
         limits = RequestLimits(
-            transfers=settings.server.max_streams, transfers_of_app=settings.server.max_streams_per_client,
+            transfers=settings.server.max_streams,
+            transfers_of_app=settings.server.max_streams_per_client,
             connections=settings.server.max_connections,
-        )  # fmt: skip
+        )
         fhir = ImagingFhir(
-            guard, catalog, endpoints, discovery, site_of(settings), PageLinks(settings.fhir.link_key()),
-            offered(settings), limits, CountReport(metrics),
-            detail=settings.fhir.detail, page_size=settings.fhir.page_size, version=__version__, released=RELEASED,
-        )  # fmt: skip
+            guard,
+            catalog,
+            endpoints,
+            discovery,
+            site_of(settings),
+            PageLinks(settings.fhir.link_key()),
+            offered(settings),
+            limits,
+            CountReport(metrics),
+            detail=settings.fhir.detail,
+            page_size=settings.fhir.page_size,
+            version=__version__,
+            released=RELEASED,
+        )
         dicomweb = DicomWeb(
-            guard, pacs, retrievals, QidoHandlers(guard, pacs, limits, metrics, invalidation),
-            Streamer(metrics, settings.server.client_seconds), endpoints, limits,
-            public_base=settings.server.public_url, verify_instances=settings.pacs.verify_instances,
-            metadata_row_bytes=settings.pacs.metadata_row_bytes, invalidation=invalidation,
-        )  # fmt: skip
+            guard,
+            pacs,
+            retrievals,
+            QidoHandlers(guard, pacs, limits, metrics, invalidation),
+            Streamer(metrics, settings.server.client_seconds),
+            endpoints,
+            limits,
+            public_base=settings.server.public_url,
+            verify_instances=settings.pacs.verify_instances,
+            metadata_row_bytes=settings.pacs.metadata_row_bytes,
+            invalidation=invalidation,
+        )
         readiness = Readiness({**ehr_probes(settings, discovery), "pacs": pacs.ping})
         public = create_public(
-            fhir, dicomweb, metrics, audit, cors_origins=settings.server.cors_origins, realm=REALM, customize=customize,
+            fhir,
+            dicomweb,
+            metrics,
+            audit,
+            cors_origins=settings.server.cors_origins,
+            realm=REALM,
+            customize=customize,
             public_url=settings.server.public_url,
-            wado_uri=settings.server.wado_uri, capabilities=settings.capabilities.mode != "off",
-            is_draining=lambda: readiness.draining, tracing=tracing,
-        )  # fmt: skip
+            wado_uri=settings.server.wado_uri,
+            capabilities=settings.capabilities.mode != "off",
+            is_draining=lambda: readiness.draining,
+            tracing=tracing,
+        )
 
         changes = changes_of(settings, query_session, invalidation.archive_changed, metrics)
         if changes is not None:
@@ -217,9 +261,21 @@ async def build(
         await stack.enter_async_context(background(certificates(settings, metrics).watch()))
         admin = create_admin(metrics, readiness, invalidation.invalidate)
         yield Sidecar(
-            public, admin, metrics, readiness, pacs, retrievals, discovery, tokens, patients, clients, external,
-            changes, audit, invalidation,
-        )  # fmt: skip
+            public,
+            admin,
+            metrics,
+            readiness,
+            pacs,
+            retrievals,
+            discovery,
+            tokens,
+            patients,
+            clients,
+            external,
+            changes,
+            audit,
+            invalidation,
+        )
 
 
 def _catalog(settings: Settings) -> Catalog:
@@ -229,7 +285,9 @@ def _catalog(settings: Settings) -> Catalog:
         try:
             from sidecar.fhir.catalog.postgresql import PostgresqlStore  # noqa: PLC0415 - an extra
         except ImportError:
-            raise ValueError("fhir.catalog.store postgresql needs psycopg: install the extra postgresql") from None
+            raise ValueError(
+                "fhir.catalog.store postgresql needs psycopg: install the extra postgresql"
+            ) from None
         store = PostgresqlStore(catalog.dsn())
     return Catalog(store, skew_seconds=catalog.clock_skew_seconds)
 
@@ -239,12 +297,15 @@ async def open_session(
     ca_file: Path | None, *, connections: int, client: object = None
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """Make our HTTP client for a peer: ``ca_file`` to trust, ``client`` whose certificate is shown."""
-    context: ssl.SSLContext | bool = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
+    context: ssl.SSLContext | bool = (
+        ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
+    )
     if isinstance(client, TlsClient):
         context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
         context.load_cert_chain(client.certificate_file, client.private_key_file)
     connector = CleanConnector(limit=connections, ssl=context, keepalive_timeout=15)
-    # trust_env stays off: a proxy variable must not send tokens elsewhere. No cookies: they would be shared by all.
+    # trust_env stays off: a proxy variable must not send tokens elsewhere. No cookies: they would
+    # be shared by all.
     async with aiohttp.ClientSession(
         connector=connector,
         response_class=CleanResponse,
@@ -257,7 +318,10 @@ async def open_session(
 
 
 def _patients(
-    settings: Settings, session: aiohttp.ClientSession, discovery: Discovery, invalidation: Invalidation
+    settings: Settings,
+    session: aiohttp.ClientSession,
+    discovery: Discovery,
+    invalidation: Invalidation,
 ) -> PatientMapping:
     patients = settings.patients
     if patients.mapping == "direct":

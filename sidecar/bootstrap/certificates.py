@@ -18,4 +18,6 @@ def certificates(settings: Settings, metrics: Metrics) -> Certificates:
     }
     client = settings.tokens.client
     files = {"client": client.certificate_file} if isinstance(client, TlsClient) else {}
-    return Certificates(metrics, {name: (url, ca) for name, (url, ca) in servers.items() if url is not None}, files)
+    return Certificates(
+        metrics, {name: (url, ca) for name, (url, ca) in servers.items() if url is not None}, files
+    )

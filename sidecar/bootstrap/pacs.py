@@ -28,13 +28,26 @@ def patience_of(settings: Settings) -> tuple[Patience[Upstream] | None, Patience
         return None, None
     patience, warm, silence = pacs.patience_seconds, pacs.warm_seconds, pacs.timeout_seconds
     return (
-        Patience(patience_seconds=patience, warm_seconds=warm, limit=pacs.warm_retrievals, silence_seconds=silence),
-        Patience(patience_seconds=patience, warm_seconds=warm, limit=WARM_QUERIES, silence_seconds=silence),
+        Patience(
+            patience_seconds=patience,
+            warm_seconds=warm,
+            limit=pacs.warm_retrievals,
+            silence_seconds=silence,
+        ),
+        Patience(
+            patience_seconds=patience,
+            warm_seconds=warm,
+            limit=WARM_QUERIES,
+            silence_seconds=silence,
+        ),
     )
 
 
 def pacs_client(
-    settings: Settings, session: aiohttp.ClientSession, metrics: Metrics, patience: Patience[Rows] | None
+    settings: Settings,
+    session: aiohttp.ClientSession,
+    metrics: Metrics,
+    patience: Patience[Rows] | None,
 ) -> PacsClient:
     """Return the client for queries to ``pacs``."""
     pacs = settings.pacs
@@ -52,7 +65,10 @@ def pacs_client(
 
 
 def retrieve_client(
-    settings: Settings, session: aiohttp.ClientSession, metrics: Metrics, patience: Patience[Upstream] | None
+    settings: Settings,
+    session: aiohttp.ClientSession,
+    metrics: Metrics,
+    patience: Patience[Upstream] | None,
 ) -> RetrieveClient:
     """Return the client for retrievals from ``pacs``."""
     pacs = settings.pacs

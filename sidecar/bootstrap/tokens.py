@@ -46,7 +46,10 @@ Text = Callable[[], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class TokenValidation:
-    """Access tokens are validated by ``cache``; behind it ``jwks`` and ``introspection``, those that are in use."""
+    """Access tokens are validated by ``cache``.
+
+    Behind it ``jwks`` and ``introspection``, those that are in use.
+    """
 
     cache: TokenCache
     jwks: Jwks | None
@@ -54,14 +57,26 @@ class TokenValidation:
 
 
 def token_validation(
-    settings: Settings, session: aiohttp.ClientSession, discovery: Discovery, metrics: Metrics, stack: AsyncExitStack
+    settings: Settings,
+    session: aiohttp.ClientSession,
+    discovery: Discovery,
+    metrics: Metrics,
+    stack: AsyncExitStack,
 ) -> TokenValidation:
     """Return the validation of access tokens, as configured; closed with ``stack``."""
     tokens = settings.tokens
-    issuer = _found(discovery, settings.ehr.issuer, lambda found: found.issuer, "issuer", "ehr.issuer")
+    issuer = _found(
+        discovery, settings.ehr.issuer, lambda found: found.issuer, "issuer", "ehr.issuer"
+    )
     jwks = Jwks(
         session,
-        _found(discovery, tokens.jwt.jwks_url, lambda found: found.jwks_uri, "jwks_uri", "tokens.jwt.jwks_url"),
+        _found(
+            discovery,
+            tokens.jwt.jwks_url,
+            lambda found: found.jwks_uri,
+            "jwks_uri",
+            "tokens.jwt.jwks_url",
+        ),
         timeout_seconds=settings.ehr.timeout_seconds,
         ttl_seconds=tokens.jwt.jwks_ttl_seconds,
     )
@@ -94,11 +109,16 @@ def _introspection(
     signed = None
     client_id = getattr(tokens.client, "client_id", None)
     if tokens.introspection.signed and client_id is not None:
-        signed = SignedAnswers(signatures, issuer, client_id, leeway_seconds=tokens.jwt.leeway_seconds)
+        signed = SignedAnswers(
+            signatures, issuer, client_id, leeway_seconds=tokens.jwt.leeway_seconds
+        )
     return Introspection(
         session,
         _found(
-            discovery, tokens.introspection.url, lambda found: found.introspection_endpoint, "introspection_endpoint",
+            discovery,
+            tokens.introspection.url,
+            lambda found: found.introspection_endpoint,
+            "introspection_endpoint",
             "tokens.introspection.url",
         ),
         _authentication(settings, session, discovery),
@@ -109,7 +129,7 @@ def _introspection(
         signed=signed,
         issuers=_issuers(settings, discovery),
         observe=metrics.observe_introspection,
-    )  # fmt: skip
+    )
 
 
 def _issuers(settings: Settings, discovery: Discovery) -> Callable[[], Awaitable[tuple[str, ...]]]:
@@ -129,7 +149,11 @@ def _issuers(settings: Settings, discovery: Discovery) -> Callable[[], Awaitable
 
 
 def _validate(
-    settings: Settings, metrics: Metrics, signatures: Signatures, issuer: Text, introspection: Introspection | None
+    settings: Settings,
+    metrics: Metrics,
+    signatures: Signatures,
+    issuer: Text,
+    introspection: Introspection | None,
 ) -> Validate:
     tokens = settings.tokens
     if tokens.validation == "introspection" and introspection is not None:
@@ -149,7 +173,9 @@ def _validate(
 def _expected(settings: Settings, *, leeway_seconds: float) -> Expected:
     named = settings.tokens.claims
     claims = Claims(
-        patient=tuple(PatientClaim(_path(one.claim), one.form == "reference") for one in named.patient),
+        patient=tuple(
+            PatientClaim(_path(one.claim), one.form == "reference") for one in named.patient
+        ),
         scope=_path(named.scope),
         client_id=_path(named.client_id),
         subject=_path(named.subject),
@@ -166,14 +192,18 @@ def _path(claim: str | list[str]) -> tuple[str, ...]:
     return (claim,) if isinstance(claim, str) else tuple(claim)
 
 
-def _authentication(settings: Settings, session: aiohttp.ClientSession, discovery: Discovery) -> ClientAuthentication:
+def _authentication(
+    settings: Settings, session: aiohttp.ClientSession, discovery: Discovery
+) -> ClientAuthentication:
     client = settings.tokens.client
     if isinstance(client, SecretClient):
         method = ClientSecretBasic if client.method == "client_secret_basic" else ClientSecretPost
         return method(client.client_id, client.secret())
     if isinstance(client, PrivateKeyClient):
         key = client.private_key_file.read_text(encoding="utf-8")
-        assertion = ClientAssertion(client.client_id, key, key_id=client.key_id, algorithm=client.algorithm)
+        assertion = ClientAssertion(
+            client.client_id, key, key_id=client.key_id, algorithm=client.algorithm
+        )
         return PrivateKeyJwt(client.client_id, assertion, client.audience)
     if isinstance(client, TlsClient):
         return TlsClientAuth(client.client_id)
@@ -186,7 +216,11 @@ def _authentication(settings: Settings, session: aiohttp.ClientSession, discover
 
 
 def _found(
-    discovery: Discovery, fixed: str | None, pick: Callable[[SmartConfiguration], str | None], what: str, setting: str
+    discovery: Discovery,
+    fixed: str | None,
+    pick: Callable[[SmartConfiguration], str | None],
+    what: str,
+    setting: str,
 ) -> Text:
     """What is configured, else what the EHR's smart-configuration says when it is needed."""
 
@@ -194,15 +228,20 @@ def _found(
         value = fixed or pick(await discovery.configuration())
         if value is None:
             log.error(
-                "the EHR's smart-configuration does not say what we need", extra={"what": what, "setting": setting}
+                "the EHR's smart-configuration does not say what we need",
+                extra={"what": what, "setting": setting},
             )
-            raise BadGateway("The hospital's authorization server is not set up for this.", reason="no_" + what)
+            raise BadGateway(
+                "The hospital's authorization server is not set up for this.", reason="no_" + what
+            )
         return value
 
     return found
 
 
-def patient_credentials(settings: Settings, session: aiohttp.ClientSession, discovery: Discovery) -> Credentials:
+def patient_credentials(
+    settings: Settings, session: aiohttp.ClientSession, discovery: Discovery
+) -> Credentials:
     """Return our own access for reading Patients (SIA-17)."""
     client = settings.patients.client
     if isinstance(client, BackendServicesClient):
@@ -220,7 +259,9 @@ def _backend_services(
 ) -> BackendServices:
     return BackendServices(
         session,
-        _found(discovery, None, lambda found: found.token_endpoint, "token_endpoint", "ehr.fhir_url"),
+        _found(
+            discovery, None, lambda found: found.token_endpoint, "token_endpoint", "ehr.fhir_url"
+        ),
         client_id=client.client_id,
         private_key=client.private_key_file.read_text(encoding="utf-8"),
         key_id=client.key_id,

@@ -25,10 +25,16 @@ def tracing_of(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> T
         ) from None
     metrics.begin_tracing()
     export = SpanExport(
-        section.endpoint, authorization=section.authorization(), ca_file=section.ca_file, observe=metrics.observe_spans
-    )  # fmt: skip
+        section.endpoint,
+        authorization=section.authorization(),
+        ca_file=section.ca_file,
+        observe=metrics.observe_spans,
+    )
     stack.push_async_callback(export.close)
     return OpenTelemetryTracing(
-        export, service_name=section.service_name, version=__version__, ratio=section.sample_ratio,
+        export,
+        service_name=section.service_name,
+        version=__version__,
+        ratio=section.sample_ratio,
         joins=section.join_callers,
-    )  # fmt: skip
+    )

@@ -32,7 +32,11 @@ async def access_token(sidecar: Sidecar, token: str) -> Finding:
     try:
         bearer = bearer_token([f"Bearer {token}"]) or token
     except MalformedCredentials:
-        return failure(NAME, "it is no bearer token", "It has characters that no token has: was it copied whole?")
+        return failure(
+            NAME,
+            "it is no bearer token",
+            "It has characters that no token has: was it copied whole?",
+        )
     try:
         found = await sidecar.tokens.cache.validate(bearer)
     except TokenRejected as rejected:

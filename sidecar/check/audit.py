@@ -35,14 +35,24 @@ def _spool(name: str, folder: Path, audit: Audit) -> Finding:
     if not folder.exists() and not folder.is_symlink():
         return _writable(name, folder, "audit.spool.folder")
     if not folder.is_dir():
-        return failure(name, f"{folder} is not a folder", "Name one in audit.spool.folder, or remove what is there.")
+        return failure(
+            name,
+            f"{folder} is not a folder",
+            "Name one in audit.spool.folder, or remove what is there.",
+        )
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         return failure(
-            name, f"{folder} cannot be used by this user", "Run check as the service's user, or mend its rights."
+            name,
+            f"{folder} cannot be used by this user",
+            "Run check as the service's user, or mend its rights.",
         )
     # Not by its group: with fsGroup Kubernetes gives a volume to that.
     if stat.S_IMODE(folder.stat().st_mode) & 0o002:
-        return warning(name, f"{folder} can be written by others", f"chmod 700 {folder}: they could remove events.")
+        return warning(
+            name,
+            f"{folder} can be written by others",
+            f"chmod 700 {folder}: they could remove events.",
+        )
     return _room(name, folder) or _waiting(name, folder, audit)
 
 
@@ -51,7 +61,11 @@ def _room(name: str, path: Path) -> Finding | None:
     disk = os.statvfs(path)
     if disk.f_bavail * disk.f_frsize >= _LITTLE_BYTES and (disk.f_favail or not disk.f_files):
         return None
-    return failure(name, f"{path}: its disk is full", "Make room: while events cannot be written, nothing is answered.")
+    return failure(
+        name,
+        f"{path}: its disk is full",
+        "Make room: while events cannot be written, nothing is answered.",
+    )
 
 
 def _waiting(name: str, folder: Path, audit: Audit) -> Finding:
@@ -61,15 +75,17 @@ def _waiting(name: str, folder: Path, audit: Audit) -> Finding:
     used = sum(one.stat().st_size for one in kept if one.exists())
     if used + _LITTLE_BYTES // 16 > audit.spool.max_bytes and audit.when_full == "refuse":
         return failure(
-            name, f"{folder} is full ({used} bytes of audit.spool.max_bytes): nothing is answered",
+            name,
+            f"{folder} is full ({used} bytes of audit.spool.max_bytes): nothing is answered",
             "Mend the repository, or look at rejected.jsonl; or set a larger max_bytes and reload.",
-        )  # fmt: skip
+        )
     since = min((one for one in map(_since, kept[1:]) if one is not None), default=time.time())
     if time.time() - since > _LONG_SECONDS:
         return warning(
-            name, f"{folder}: events have been waiting for more than {int(time.time() - since) // 60} minutes",
+            name,
+            f"{folder}: events have been waiting for more than {int(time.time() - since) // 60} minutes",
             "Is a sidecar running that delivers them? Its log says what the repository answers.",
-        )  # fmt: skip
+        )
     return ok(name, f"{folder}")
 
 
@@ -88,11 +104,15 @@ def _since(file: Path) -> float | None:
 def _writable(name: str, path: Path, key: str) -> Finding:
     if not path.parent.is_dir():
         return failure(
-            name, f"{path.parent} does not exist", f"Make the folder of {key}, owned by the service's user."
-        )  # fmt: skip
+            name,
+            f"{path.parent} does not exist",
+            f"Make the folder of {key}, owned by the service's user.",
+        )
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         return failure(
-            name, f"{path} cannot be written by this user", "Run check as the service's user, or mend its rights."
+            name,
+            f"{path} cannot be written by this user",
+            "Run check as the service's user, or mend its rights.",
         )
     return _room(name, path.parent) or ok(name, f"{path}")
 
@@ -108,20 +128,32 @@ async def audit_repository(settings: Settings) -> Finding:
             headers["Authorization"] = authorization
         async with open_session(repository.ca_file, connections=1) as session:
             answer = await fetch(
-                session, "GET", repository.url + "/metadata", limit_bytes=_LIMIT_BYTES,
-                timeout_seconds=repository.timeout_seconds, headers=headers,
-            )  # fmt: skip
+                session,
+                "GET",
+                repository.url + "/metadata",
+                limit_bytes=_LIMIT_BYTES,
+                timeout_seconds=repository.timeout_seconds,
+                headers=headers,
+            )
         if answer.status != 200:
             return failure(
-                name, f"{repository.url}/metadata answers {answer.status}", "Is audit.repository.url its FHIR base?"
+                name,
+                f"{repository.url}/metadata answers {answer.status}",
+                "Is audit.repository.url its FHIR base?",
             )
         missing = _missing(answer.json(), repository)
     except FetchFailed as failed:
         return failure(
-            name, f"{repository.url}: {failed.detail or failed.reason}", "Is it reachable from here? ca_file trusted?"
+            name,
+            f"{repository.url}: {failed.detail or failed.reason}",
+            "Is it reachable from here? ca_file trusted?",
         )
     if missing:
-        return warning(name, f"{repository.url} does not say that it offers {missing}", "Events may stay in the spool.")
+        return warning(
+            name,
+            f"{repository.url} does not say that it offers {missing}",
+            "Events may stay in the spool.",
+        )
     return ok(name, repository.url)
 
 

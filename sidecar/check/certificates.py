@@ -14,12 +14,20 @@ SOON_SECONDS = 14 * 86_400
 
 
 async def certificates(settings: Settings) -> list[Finding]:
-    """One finding for each that can be seen; those that cannot are found by whoever asks that server."""
-    return [_judged(name, end) for name, end in (await watched(settings, Metrics("check")).ends()).items()]
+    """One finding for each that can be seen.
+
+    Those that cannot are found by whoever asks that server.
+    """
+    return [
+        _judged(name, end)
+        for name, end in (await watched(settings, Metrics("check")).ends()).items()
+    ]
 
 
 def _judged(name: str, end: float) -> Finding:
     text = f"until {datetime.fromtimestamp(end, UTC):%Y-%m-%d}"
     if end - time.time() > SOON_SECONDS:
         return ok(f"certificate.{name}", text)
-    return warning(f"certificate.{name}", text, "Have it renewed: behind that day nothing connects.")
+    return warning(
+        f"certificate.{name}", text, "Have it renewed: behind that day nothing connects."
+    )

@@ -44,12 +44,16 @@ async def character_sets(settings: Settings, sidecar: Sidecar) -> Finding:
         written = await sidecar.pacs.character_set()
         rows = await sidecar.pacs.search(Query("studies"), (fields,), limit=_SAMPLE)
     except UnknownTexts:
-        return failure(NAME, "it would leave characters out of texts, which are not used", _ORTHANC_HINT)
+        return failure(
+            NAME, "it would leave characters out of texts, which are not used", _ORTHANC_HINT
+        )
     except Problem as problem:
         return failed(NAME, problem, hint_of_rows(problem))
     if not rows:
         return skipped(NAME, "the archive has no study that we may see: nothing to look at")
-    unknown = sum(text(row, "PatientID") is not None and not owner_of(row).patient_id for row in rows)
+    unknown = sum(
+        text(row, "PatientID") is not None and not owner_of(row).patient_id for row in rows
+    )
     if unknown:
         return warning(
             NAME,
@@ -57,5 +61,9 @@ async def character_sets(settings: Settings, sidecar: Sidecar) -> Finding:
             _UNKNOWN_HINT,
         )
     if settings.pacs.dialect == "orthanc" and written != _UTF8:
-        return warning(NAME, f"Orthanc writes {written or 'none that it names'}, which lacks characters", _ORTHANC_HINT)
+        return warning(
+            NAME,
+            f"Orthanc writes {written or 'none that it names'}, which lacks characters",
+            _ORTHANC_HINT,
+        )
     return ok(NAME, f"the PatientIDs of {len(rows)} studies can be read")

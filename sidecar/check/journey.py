@@ -35,7 +35,8 @@ class Journey:
     async def findings(self) -> list[Finding]:
         """Each step builds on the one before; the first that fails ends the way."""
         async with aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {self.token}"}, timeout=aiohttp.ClientTimeout(_SECONDS)
+            headers={"Authorization": f"Bearer {self.token}"},
+            timeout=aiohttp.ClientTimeout(_SECONDS),
         ) as session:
             status, bundle = await self._get(session, "/fhir/ImagingStudy?_count=1")
         if status != 200:
@@ -43,8 +44,12 @@ class Journey:
         total = bundle.get("total")
         found = [ok("token.search", f"{total} studies as ImagingStudy")]
         client = DICOMwebClient(f"{self.url}/wado-rs", session=self._session())
-        steps = {"token.qido": self._find, "token.metadata": self._describe, "token.retrieve": self._retrieve,
-                 "token.refusal": self._refuse}  # fmt: skip
+        steps = {
+            "token.qido": self._find,
+            "token.metadata": self._describe,
+            "token.retrieve": self._retrieve,
+            "token.refusal": self._refuse,
+        }
         for name, step in steps.items():
             found.append(await asyncio.to_thread(_tried, name, partial(step, client)))
             if found[-1].state in ("FAIL", "skip"):
@@ -82,8 +87,12 @@ class Journey:
         return ok("token.metadata", f"{len(rows)} attributes of one instance")
 
     def _retrieve(self, client: DICOMwebClient) -> Finding:
-        dataset = client.retrieve_instance(*self._instance(client), media_types=(("application/dicom", "*"),))
-        return ok("token.retrieve", f"one instance, {len(dataset)} attributes, verified as it passed")
+        dataset = client.retrieve_instance(
+            *self._instance(client), media_types=(("application/dicom", "*"),)
+        )
+        return ok(
+            "token.retrieve", f"one instance, {len(dataset)} attributes, verified as it passed"
+        )
 
     def _refuse(self, client: DICOMwebClient) -> Finding:
         try:
@@ -92,7 +101,9 @@ class Journey:
             if _status(error) == 404:
                 return ok("token.refusal", "a study that is not this patient's is a 404")
             return _http("token.refusal", error)
-        return failure("token.refusal", "a made-up study was answered", "Do not serve; report this.")
+        return failure(
+            "token.refusal", "a made-up study was answered", "Do not serve; report this."
+        )
 
 
 class _Bounded(requests.Session):
@@ -124,7 +135,9 @@ def _tried(name: str, step: Callable[[], Finding]) -> Finding:
             "The archive's answer broke, is endless, unreadable, or not this patient's: see the log.",
         )
     except Exception as error:
-        return failure(name, f"dicomweb-client cannot use the answer ({type(error).__name__})", _SEE_LOG)
+        return failure(
+            name, f"dicomweb-client cannot use the answer ({type(error).__name__})", _SEE_LOG
+        )
 
 
 _NONE_SHOWN = "no study is shown: none at the archive, or access.rules, access.clients or access.external leave it out"

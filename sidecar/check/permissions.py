@@ -22,14 +22,18 @@ async def rules(settings: Settings, sidecar: Sidecar) -> Finding:
     for rule in listed:
         if rule.study is None and rule.series is None and rule.effect != "show":
             return warning(
-                name, f"the rule {rule.name!r} has no condition: it applies to every study", "Is that what it is for?"
+                name,
+                f"the rule {rule.name!r} has no condition: it applies to every study",
+                "Is that what it is for?",
             )
     of_studies = _looked_at([one.study for one in listed]) | _looked_at(
         [one.studies for one in settings.access.clients.values()]
     )
     of_series = _looked_at([one.series for one in listed])
     if not of_studies and not of_series:
-        return ok(name, "none: nothing is left out" if not listed else "no rule leaves anything out")
+        return ok(
+            name, "none: nothing is left out" if not listed else "no rule leaves anything out"
+        )
     try:
         studies = await _sample(sidecar, Query("studies"), ["StudyInstanceUID", *of_studies])
         if not studies:
@@ -38,7 +42,9 @@ async def rules(settings: Settings, sidecar: Sidecar) -> Finding:
             row
             for study in studies[: 5 if of_series else 0]
             if (uid := text(study, "StudyInstanceUID"))
-            for row in await _sample(sidecar, Query("series", study=uid), ["SeriesInstanceUID", *of_series])
+            for row in await _sample(
+                sidecar, Query("series", study=uid), ["SeriesInstanceUID", *of_series]
+            )
         ]
     except Problem as problem:
         is_slow = problem.reason in ("pacs_warming", "pacs_timeout")
@@ -54,7 +60,10 @@ async def rules(settings: Settings, sidecar: Sidecar) -> Finding:
             "and a client's studies by it are those with a value. Does the archive tell it in QIDO-RS? Orthanc: "
             "ExtraMainDicomTags.",
         )
-    return ok(name, f"{len(listed)} rule{'' if len(listed) == 1 else 's'}; the archive tells what they look at")
+    return ok(
+        name,
+        f"{len(listed)} rule{'' if len(listed) == 1 else 's'}; the archive tells what they look at",
+    )
 
 
 Keyword = TypeVar("Keyword", bound=str)
@@ -66,8 +75,14 @@ def _looked_at(conditions: Iterable[Mapping[Keyword, list[str]] | None]) -> set[
 
 def _rare(rows: Sequence[Row], keywords: Iterable[str]) -> list[str]:
     """Each keyword that some rows have no value of, and how many have."""
-    counts = {keyword: sum(bool(texts(row, keyword)) for row in rows) for keyword in sorted(keywords)}
-    return [f"{keyword} {count} of {len(rows)}" for keyword, count in counts.items() if count < len(rows)]
+    counts = {
+        keyword: sum(bool(texts(row, keyword)) for row in rows) for keyword in sorted(keywords)
+    }
+    return [
+        f"{keyword} {count} of {len(rows)}"
+        for keyword, count in counts.items()
+        if count < len(rows)
+    ]
 
 
 async def _sample(sidecar: Sidecar, query: Query, keywords: list[str]) -> list[Row]:
@@ -81,7 +96,9 @@ async def clients(settings: Settings, sidecar: Sidecar) -> Finding:
         return ok(name, "Backend Services are off")
     if not settings.access.clients:
         return warning(
-            name, "Backend Services are on, but nobody has anything", "Add access.clients, or switch them off."
+            name,
+            "Backend Services are on, but nobody has anything",
+            "Add access.clients, or switch them off.",
         )
     without = 0
     for client_id in settings.access.clients:
@@ -92,15 +109,17 @@ async def clients(settings: Settings, sidecar: Sidecar) -> Finding:
                 name,
                 problem,
                 slow_ehr(
-                    problem, "A Group cannot be read at the EHR: patients.client needs a scope such as system/Group.r."
+                    problem,
+                    "A Group cannot be read at the EHR: patients.client needs a scope such as system/Group.r.",
                 ),
             )
         without += found is None or not found.patients
     if without:
         return warning(
-            name, f"{without} of {len(settings.access.clients)} may see nobody",
+            name,
+            f"{without} of {len(settings.access.clients)} may see nobody",
             "No source at all, an empty or unreadable patients_file, a Group without active members, or none such.",
-        )  # fmt: skip
+        )
     return ok(name, f"{len(settings.access.clients)}, each with patients")
 
 
@@ -144,7 +163,8 @@ def capabilities(settings: Settings) -> Finding:
         return ok(name, "off: apps use the standing Endpoint with their token")
     if section.keys_file is not None and section.keys_file.stat().st_mode & 0o007:
         return warning(
-            name, f"{section.keys_file} can be read by everybody", "It makes addresses: chmod 600, owned by "
-            "the service's user.",
-        )  # fmt: skip
+            name,
+            f"{section.keys_file} can be read by everybody",
+            "It makes addresses: chmod 600, owned by the service's user.",
+        )
     return ok(name, f"{section.mode}, good for {section.lifetime_seconds:g} s")

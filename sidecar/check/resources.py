@@ -34,7 +34,9 @@ async def resources(settings: Settings, sidecar: Sidecar) -> Finding:
         return failed(NAME, problem, "See what the other lines say of the archive.")
     if missing:
         return warning(
-            NAME, "the archive does not offer " + ", ".join(missing), " ".join(_LACKING[one] for one in missing)
+            NAME,
+            "the archive does not offer " + ", ".join(missing),
+            " ".join(_LACKING[one] for one in missing),
         )
     return ok(NAME, "series, instances and metadata can be asked for")
 

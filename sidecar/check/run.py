@@ -18,10 +18,12 @@ from sidecar.settings.document import Settings
 
 
 async def check(settings: Settings, token: str | None) -> list[Finding]:
-    """Look at everything that ``serve`` with these ``settings`` would need; with a patient's ``token`` go its way, too.
+    """Look at everything that ``serve`` with these ``settings`` would need.
 
-    EHR and PACS are asked at the same time; what builds on something that failed is left out. Raises ``ValueError``
-    like ``build``.
+    With a patient's ``token`` go its way, too.
+
+    EHR and PACS are asked at the same time; what builds on something that failed is left out.
+    Raises ``ValueError`` like ``build``.
     """
     # Looking must not leave traces in a trail that is somebody else's file.
     quiet = settings.model_copy(update={"audit": Audit()})
@@ -32,7 +34,9 @@ async def check(settings: Settings, token: str | None) -> list[Finding]:
         found += await certificates(settings)
         if settings.tracing.endpoint is not None:
             found.append(await collector(settings))
-        for part in await asyncio.gather(_in_order(EHR, settings, sidecar), _in_order(PACS, settings, sidecar)):
+        for part in await asyncio.gather(
+            _in_order(EHR, settings, sidecar), _in_order(PACS, settings, sidecar)
+        ):
             found += part
         if token is None:
             return [*found, skipped("token", "no --token: nobody's images were looked at")]
@@ -42,10 +46,15 @@ async def check(settings: Settings, token: str | None) -> list[Finding]:
         if has_failed(found):
             return [*found, skipped("token", f"needs {found[-1].name}")]
         async with journey(sidecar, token.strip()) as way:
-            return [*found, *without_studies(await way.findings(), rules=bool(settings.access.rules))]
+            return [
+                *found,
+                *without_studies(await way.findings(), rules=bool(settings.access.rules)),
+            ]
 
 
-async def _in_order(checks: Sequence[tuple[str, Check]], settings: Settings, sidecar: Sidecar) -> list[Finding]:
+async def _in_order(
+    checks: Sequence[tuple[str, Check]], settings: Settings, sidecar: Sidecar
+) -> list[Finding]:
     found: list[Finding] = []
     for name, one in checks:
         failures = (before.name for before in found if before.state is State.FAIL)
@@ -56,5 +65,7 @@ async def _in_order(checks: Sequence[tuple[str, Check]], settings: Settings, sid
         # What a refused query needs to be told is whether the dialect is right.
         if name == "pacs.dialect" and any("pacs_query_refused" in before.text for before in found):
             broken = None
-        found.append(await one(settings, sidecar) if broken is None else skipped(name, f"needs {broken}"))
+        found.append(
+            await one(settings, sidecar) if broken is None else skipped(name, f"needs {broken}")
+        )
     return found

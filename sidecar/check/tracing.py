@@ -21,17 +21,30 @@ async def collector(settings: Settings) -> Finding:
     try:
         async with open_session(section.ca_file, connections=1) as session:
             answer = await fetch(
-                session, "POST", section.endpoint, form=b"", headers=headers, limit_bytes=_LIMIT_BYTES,
+                session,
+                "POST",
+                section.endpoint,
+                form=b"",
+                headers=headers,
+                limit_bytes=_LIMIT_BYTES,
                 timeout_seconds=_SECONDS,
-            )  # fmt: skip
+            )
     except FetchFailed as failed:
         return failure(
-            name, f"{section.endpoint}: {failed.detail or failed.reason}", "Is it reachable from here? ca_file trusted?"
+            name,
+            f"{section.endpoint}: {failed.detail or failed.reason}",
+            "Is it reachable from here? ca_file trusted?",
         )
     if answer.status in (401, 403):
-        return failure(name, f"{section.endpoint} answers {answer.status}", "Is tracing.authorization_file right?")
+        return failure(
+            name,
+            f"{section.endpoint} answers {answer.status}",
+            "Is tracing.authorization_file right?",
+        )
     if answer.status != 200:
         return failure(
-            name, f"{section.endpoint} answers {answer.status}", "OTLP over HTTP mostly has port 4318, path /v1/traces."
+            name,
+            f"{section.endpoint} answers {answer.status}",
+            "OTLP over HTTP mostly has port 4318, path /v1/traces.",
         )
     return ok(name, section.endpoint)

@@ -28,7 +28,9 @@ from sidecar.tokens.rejection import TokenRejected
 
 Check = Callable[[Settings, Sidecar], Awaitable[Finding]]
 
-_ISSUER_UNKNOWN = " Nothing names the issuer, so iss in introspection answers is not compared: set ehr.issuer."
+_ISSUER_UNKNOWN = (
+    " Nothing names the issuer, so iss in introspection answers is not compared: set ehr.issuer."
+)
 
 _SAMPLE = 50
 """Studies that are looked at to see what the archive writes."""
@@ -41,35 +43,61 @@ async def public_url(settings: Settings, sidecar: Sidecar) -> Finding:
     """Links in answers are made from it."""
     url = settings.server.public_url
     if "://localhost" in url or "://127." in url:
-        return warning("server.public_url", url, "Apps elsewhere cannot follow links to it: set the URL that they use.")
+        return warning(
+            "server.public_url",
+            url,
+            "Apps elsewhere cannot follow links to it: set the URL that they use.",
+        )
     if url.startswith("http:"):
         return warning(
-            "server.public_url", url, "Tokens must travel encrypted: put TLS in front, and write https here."
+            "server.public_url",
+            url,
+            "Tokens must travel encrypted: put TLS in front, and write https here.",
         )
     if url.endswith(("/fhir", "/wado-rs")):
-        return warning("server.public_url", url, "/fhir and /wado-rs are added to it: leave them out here.")
-    return ok("server.public_url", f"{url} (not asked: it may lead through a proxy that is not there yet)")
+        return warning(
+            "server.public_url", url, "/fhir and /wado-rs are added to it: leave them out here."
+        )
+    return ok(
+        "server.public_url", f"{url} (not asked: it may lead through a proxy that is not there yet)"
+    )
 
 
 async def discovery(settings: Settings, sidecar: Sidecar) -> Finding:
     """The EHR's ``.well-known/smart-configuration``."""
-    name, url, needed = "ehr.smart_configuration", settings.ehr.fhir_url, needed_of_discovery(settings)
+    name, url, needed = (
+        "ehr.smart_configuration",
+        settings.ehr.fhir_url,
+        needed_of_discovery(settings),
+    )
     try:
         await sidecar.discovery.probe()
         found = await sidecar.discovery.configuration()
     except Problem as problem:
         if not needed:
-            unknown = _ISSUER_UNKNOWN if sidecar.discovery.is_absent and settings.ehr.issuer is None else ""
+            unknown = (
+                _ISSUER_UNKNOWN
+                if sidecar.discovery.is_absent and settings.ehr.issuer is None
+                else ""
+            )
             hint = slow_ehr(problem, "Not needed here; but apps find their login there (SIA-2).")
             return warning(name, problem.for_operators(), hint + unknown)
         hint = f"Is ehr.fhir_url right ({url}), and reachable from here? ehr.ca_file trusted?"
         return failed(name, problem, slow_ehr(problem, hint))
     if found.introspection_endpoint is None and "introspection_endpoint" in needed:
-        return failure(name, f"{url} names no introspection_endpoint", "Set tokens.introspection.url.")
+        return failure(
+            name, f"{url} names no introspection_endpoint", "Set tokens.introspection.url."
+        )
     unnamed = found.issuer is None and settings.ehr.issuer is None
     if unnamed and "issuer" in needed:
-        return failure(name, f"{url} names no issuer", "Tokens cannot be verified without it: set ehr.issuer.")
-    missing = [name for name in ("authorization_endpoint", "token_endpoint") if getattr(found, name) is None]
+        return failure(
+            name, f"{url} names no issuer", "Tokens cannot be verified without it: set ehr.issuer."
+        )
+    missing = [
+        name
+        for name in ("authorization_endpoint", "token_endpoint")
+        if getattr(found, name) is None
+    ]
     if missing:
         hint = "Apps find their login there (SIA-2)." + (_ISSUER_UNKNOWN if unnamed else "")
         return warning(name, f"{url} names no {' and no '.join(missing)}", hint)
@@ -95,7 +123,11 @@ async def keys(settings: Settings, sidecar: Sidecar) -> Finding:
         hint = "Does the EHR's smart-configuration name jwks_uri? Else set tokens.jwt.jwks_url."
         return failed(name, problem, slow_ehr(problem, hint))
     if count == 0:
-        return failure(name, "the JWKS has no key that verifies signatures", "Is tokens.jwt.jwks_url the public keys?")
+        return failure(
+            name,
+            "the JWKS has no key that verifies signatures",
+            "Is tokens.jwt.jwks_url the public keys?",
+        )
     return ok(name, f"{count} public key{'s' if count > 1 else ''}")
 
 
@@ -103,9 +135,13 @@ async def introspection(settings: Settings, sidecar: Sidecar) -> Finding:
     """A token that nobody issued must be inactive, and we must be allowed to ask."""
     name = "tokens.introspection"
     if sidecar.tokens.introspection is None or settings.tokens.client is None:
-        return ok(name, "not used: tokens.validation is jwt, so a revoked token works until it expires")
+        return ok(
+            name, "not used: tokens.validation is jwt, so a revoked token works until it expires"
+        )
     try:
-        is_active = await sidecar.tokens.introspection.introspect(secrets.token_urlsafe(32)) is not None
+        is_active = (
+            await sidecar.tokens.introspection.introspect(secrets.token_urlsafe(32)) is not None
+        )
     except TokenRejected:
         is_active = True
     except BadGateway as problem:
@@ -127,9 +163,13 @@ async def introspection(settings: Settings, sidecar: Sidecar) -> Finding:
         )
     if is_active:
         return failure(
-            name, "a made-up token is active", "Whatever answers there is no introspection endpoint. Do not serve."
+            name,
+            "a made-up token is active",
+            "Whatever answers there is no introspection endpoint. Do not serve.",
         )
-    return ok(name, f"a made-up token is inactive; we are accepted by {settings.tokens.client.method}")
+    return ok(
+        name, f"a made-up token is inactive; we are accepted by {settings.tokens.client.method}"
+    )
 
 
 async def patients(settings: Settings, sidecar: Sidecar) -> Finding:
@@ -140,7 +180,11 @@ async def patients(settings: Settings, sidecar: Sidecar) -> Finding:
     try:
         await sidecar.patients.identifiers("check-" + secrets.token_hex(8))
     except Forbidden as problem:
-        return failed(name, problem, "The EHR answers a made-up Patient with another one's record. Do not serve.")
+        return failed(
+            name,
+            problem,
+            "The EHR answers a made-up Patient with another one's record. Do not serve.",
+        )
     except Problem as problem:
         return failed(
             name,
@@ -151,7 +195,10 @@ async def patients(settings: Settings, sidecar: Sidecar) -> Finding:
                 "(the EHR must know the public half).",
             ),
         )
-    return ok(name, f"ehr: a made-up Patient is not there; we are accepted by {settings.patients.client.method}")
+    return ok(
+        name,
+        f"ehr: a made-up Patient is not there; we are accepted by {settings.patients.client.method}",
+    )
 
 
 async def query(settings: Settings, sidecar: Sidecar) -> Finding:
@@ -195,7 +242,9 @@ async def dialect(settings: Settings, sidecar: Sidecar) -> Finding:
         )
     if found != configured:
         return failure(
-            name, f"{configured}, but this is {found}", f"Set pacs.dialect: {found}; else queries may be misread."
+            name,
+            f"{configured}, but this is {found}",
+            f"Set pacs.dialect: {found}; else queries may be misread.",
         )
     return ok(name, f"{found}, as recognized")
 
@@ -205,7 +254,11 @@ async def studies(settings: Settings, sidecar: Sidecar) -> Finding:
     name = "pacs.studies"
     try:
         rows = await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=_SAMPLE)
-        second = await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=1, offset=1) if len(rows) > 1 else []
+        second = (
+            await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=1, offset=1)
+            if len(rows) > 1
+            else []
+        )
     except Problem as problem:
         return failed(name, problem, hint_of_rows(problem))
     if not rows:
@@ -224,12 +277,18 @@ def _judge(name: str, settings: Settings, rows: list[Row], second: list[Row]) ->
         )
     without = sum(text(row, "PatientID") is None for row in rows)
     if without == len(rows):
-        return failure(name, f"none of {len(rows)} studies has a PatientID", "Its QIDO-RS must return 0010,0020.")
+        return failure(
+            name,
+            f"none of {len(rows)} studies has a PatientID",
+            "Its QIDO-RS must return 0010,0020.",
+        )
     issuers, patterns = _issuers(settings), settings.pacs.generated_issuers
     found = [issuer for row in rows if (issuer := text(row, "IssuerOfPatientID"))]
     named = {issuer for issuer in found if not is_generated(issuer, patterns)}
     # With an issuer configured, one that counts as none is not that one.
-    made_up = sum(is_generated(issuer, [_MADE_UP]) for issuer in found if issuers or issuer in named)
+    made_up = sum(
+        is_generated(issuer, [_MADE_UP]) for issuer in found if issuers or issuer in named
+    )
     if made_up and issuers:
         return warning(
             name,
@@ -255,7 +314,8 @@ def _judge(name: str, settings: Settings, rows: list[Row], second: list[Row]) ->
     if not issuers and len(named) + some_without > 1:
         return warning(
             name,
-            f"{len(rows)} studies name {len(named)} issuers of patient IDs" + ", or none" * some_without,
+            f"{len(rows)} studies name {len(named)} issuers of patient IDs"
+            + ", or none" * some_without,
             "One number may then be two people: set patients.issuer, or issuer in patients.identifiers.",
         )
     note = f"; {without} without a PatientID reach nobody" if without else ""
@@ -271,9 +331,13 @@ async def counts(settings: Settings, sidecar: Sidecar) -> Finding:
         rows = await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=_SAMPLE)
     except Problem as problem:
         return failed(name, problem, hint_of_rows(problem))
-    row = next((one for one in rows if text(one, "StudyInstanceUID") and owner_of(one).patient_id), None)
+    row = next(
+        (one for one in rows if text(one, "StudyInstanceUID") and owner_of(one).patient_id), None
+    )
     if row is None:
-        return skipped(name, "the archive has no study of a patient that we may see: nothing to look at")
+        return skipped(
+            name, "the archive has no study of a patient that we may see: nothing to look at"
+        )
     study, known_as = Part(text(row, "StudyInstanceUID") or ""), frozenset({owner_of(row)})
     try:
         counted = await count_instances(sidecar.pacs, study, known_as)
@@ -281,14 +345,20 @@ async def counts(settings: Settings, sidecar: Sidecar) -> Finding:
     except Problem as problem:
         return failed(name, problem, _COUNT_HINTS.get(problem.reason, hint_of_rows(problem)))
     if counted is None or of_series is None:
-        return warning(name, "the study that was looked at changed meanwhile", "Run the check again.")
+        return warning(
+            name, "the study that was looked at changed meanwhile", "Run the check again."
+        )
     return ok(name, "the archive says how many instances a study and a series have")
 
 
 async def _count_a_series(sidecar: Sidecar, study: Part, known_as: KnownAs) -> int | None:
     rows = await sidecar.pacs.search(Query("series", study=study.study), (), limit=1)
     series = next((uid for row in rows if (uid := text(row, "SeriesInstanceUID"))), None)
-    return None if series is None else await count_instances(sidecar.pacs, Part(study.study, series), known_as)
+    return (
+        None
+        if series is None
+        else await count_instances(sidecar.pacs, Part(study.study, series), known_as)
+    )
 
 
 _COUNT_HINTS = {
@@ -309,7 +379,9 @@ async def changes(settings: Settings, sidecar: Sidecar) -> Finding:
     """Orthanc's ``/changes``, where they are followed."""
     name = "pacs.changes_url"
     if sidecar.changes is None:
-        return ok(name, f"not followed: lists are up to {settings.fhir.search_cache_seconds:g} s old")
+        return ok(
+            name, f"not followed: lists are up to {settings.fhir.search_cache_seconds:g} s old"
+        )
     try:
         await sidecar.changes.poll()
     except FetchFailed as failure:
@@ -321,19 +393,29 @@ def failure_of_changes(name: str, failed: FetchFailed) -> Finding:
     """What is wrong with ``/changes``."""
     why = failed.reason if failed.detail is None else f"{failed.reason} ({failed.detail})"
     return failure(
-        name, f"/changes cannot be read: {why}",
+        name,
+        f"/changes cannot be read: {why}",
         "It wants Orthanc's REST root (http://orthanc:8042), not its DICOMweb root; pacs.auth must be good there.",
-    )  # fmt: skip
+    )
 
 
 EHR: tuple[tuple[str, Check], ...] = (
-    ("ehr.smart_configuration", discovery), ("tokens.jwt", keys), ("tokens.introspection", introspection),
-    ("patients.mapping", patients), ("access.clients", permissions.clients), ("access.external", permissions.external),
-)  # fmt: skip
+    ("ehr.smart_configuration", discovery),
+    ("tokens.jwt", keys),
+    ("tokens.introspection", introspection),
+    ("patients.mapping", patients),
+    ("access.clients", permissions.clients),
+    ("access.external", permissions.external),
+)
 PACS: tuple[tuple[str, Check], ...] = (
-    ("pacs.query", query), ("pacs.dialect", dialect), ("pacs.changes_url", changes),
-    (CHARACTER_SETS, character_sets), ("pacs.studies", studies),
-    ("pacs.counts", counts), (RESOURCES, resources), ("access.rules", permissions.rules),
-)  # fmt: skip
+    ("pacs.query", query),
+    ("pacs.dialect", dialect),
+    ("pacs.changes_url", changes),
+    (CHARACTER_SETS, character_sets),
+    ("pacs.studies", studies),
+    ("pacs.counts", counts),
+    (RESOURCES, resources),
+    ("access.rules", permissions.rules),
+)
 NOT_NEEDED = frozenset({"pacs.changes_url", "pacs.counts", RESOURCES})
 """Nothing builds on these: the checks behind them are made when they fail, too."""

@@ -11,7 +11,11 @@ class Breaker:
     """
 
     def __init__(
-        self, *, failures: int = 5, open_seconds: float = 2, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        failures: int = 5,
+        open_seconds: float = 2,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limit = failures
         self._open_seconds = open_seconds
@@ -20,7 +24,10 @@ class Breaker:
         self._closed_again_at = float("-inf")
 
     def refuses(self) -> bool:
-        """Whether no call may be made now. When the time is over, one caller is let through to probe."""
+        """Whether no call may be made now.
+
+        When the time is over, one caller is let through to probe.
+        """
         if self._in_a_row < self._limit:
             return False
         if self._clock() < self._closed_again_at:

@@ -10,8 +10,9 @@ from aiohttp import hdrs
 class CleanConnector(aiohttp.TCPConnector):
     """``aiohttp.TCPConnector``, but a kept connection with bytes on it is closed.
 
-    A server that sends more than its answer's length, or two answers, would have the rest taken for the answer to the
-    next request, which may be another patient's (CWE-444). What comes even later cannot be told from an answer.
+    A server that sends more than its answer's length, or two answers, would have the rest taken for
+    the answer to the next request, which may be another patient's (CWE-444). What comes even later
+    cannot be told from an answer.
     """
 
     async def connect(self, *arguments: Any, **more: Any) -> aiohttp.connector.Connection:
@@ -26,8 +27,8 @@ class CleanConnector(aiohttp.TCPConnector):
 class CleanResponse(aiohttp.ClientResponse):
     """``aiohttp.ClientResponse``, but a connection with an answer to HEAD serves no further request.
 
-    Some servers send the body of a GET to HEAD as well. It may come after the next request, and be taken for its
-    answer.
+    Some servers send the body of a GET to HEAD as well. It may come after the next request, and be
+    taken for its answer.
     """
 
     async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
@@ -39,9 +40,15 @@ class CleanResponse(aiohttp.ClientResponse):
 
 def _is_quiet(connection: aiohttp.connector.Connection) -> bool:
     protocol, transport = connection.protocol, connection.transport
-    if protocol is None or transport is None or protocol.should_close or _has_begun_another(protocol):
+    if (
+        protocol is None
+        or transport is None
+        or protocol.should_close
+        or _has_begun_another(protocol)
+    ):
         return False
-    if transport.get_extra_info("sslcontext"):  # TLS itself may say something (tickets); what it says of HTTP is above.
+    # TLS itself may say something (tickets); what it says of HTTP is above.
+    if transport.get_extra_info("sslcontext"):
         return True
     theirs = transport.get_extra_info("socket")
     if theirs is None:
@@ -54,7 +61,8 @@ def _is_quiet(connection: aiohttp.connector.Connection) -> bool:
 def _has_begun_another(protocol: Any) -> bool:
     """Return whether the parser of the last answer was given more than that answer.
 
-    A whole second answer shows in ``should_close``. Half of one is in the parser alone, which the next request drops.
+    A whole second answer shows in ``should_close``. Half of one is in the parser alone, which the
+    next request drops.
     """
     parser = getattr(protocol, "_parser", None)
     if parser is None:  # No answer has come on it yet.

@@ -1,8 +1,8 @@
 """Bodies that a peer compresses in spite of ``Accept-Encoding: identity`` (RFC 9110 8.4), decompressed.
 
-gzip (RFC 1952) and deflate (a zlib stream, RFC 1950). Some archives store their answers compressed and send them so
-to everybody. deflate makes at most 1,032 bytes of one, so each step has a limit of input and one of output: neither
-memory nor the event loop is held by what a small body becomes.
+gzip (RFC 1952) and deflate (a zlib stream, RFC 1950). Some archives store their answers compressed
+and send them so to everybody. deflate makes at most 1,032 bytes of one, so each step has a limit of
+input and one of output: neither memory nor the event loop is held by what a small body becomes.
 """
 
 import zlib
@@ -16,8 +16,14 @@ INPUT_BYTES = 32_768
 PIECE_BYTES = 262_144
 """Limit in bytes of the output of one step: a millisecond."""
 
-_WINDOW_BITS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
-_NAMED = frozenset({"aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "zstd"})
+_WINDOW_BITS = {
+    "gzip": zlib.MAX_WBITS | 16,
+    "x-gzip": zlib.MAX_WBITS | 16,
+    "deflate": zlib.MAX_WBITS,
+}
+_NAMED = frozenset(
+    {"aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "zstd"}
+)
 
 
 class Undecodable(aiohttp.ClientPayloadError):
@@ -37,7 +43,9 @@ class Decoder:
         self._has_begun = False
 
     def steps(self, chunk: bytes) -> Iterator[bytes]:
-        """Return what ``chunk`` becomes, at most ``PIECE_BYTES`` a step, which may be nothing. Raises ``Undecodable``.
+        """Return what ``chunk`` becomes, at most ``PIECE_BYTES`` a step, which may be nothing.
+
+        Raises ``Undecodable``.
 
         The steps of one chunk are taken before those of the next.
         """
@@ -62,19 +70,28 @@ class Decoder:
         return piece, self._stream.unused_data or self._stream.unconsumed_tail
 
     def end(self) -> None:
-        """Raises ``Undecodable`` unless the body came whole, with its checksum. An empty one is empty."""
+        """Raises ``Undecodable`` unless the body came whole, with its checksum.
+
+        An empty one is empty.
+        """
         if self._has_begun and not self._stream.eof:
             raise Undecodable("encoded_truncated")
 
 
 def decoder_for(headers: Mapping[str, str]) -> Decoder | None:
-    """Return what decompresses a body with these headers; ``None`` when it is not compressed, or in another way."""
+    """Return what decompresses a body with these headers.
+
+    ``None`` when it is not compressed, or in another way.
+    """
     codings = _codings(headers)
     return Decoder(codings[0]) if len(codings) == 1 and codings[0] in _WINDOW_BITS else None
 
 
 def content_coding(headers: Mapping[str, str]) -> str | None:
-    """Return how a body is encoded, as a constant: its coding, ``several`` or ``unknown``; ``None``: it is not."""
+    """Return how a body is encoded, as a constant: its coding, ``several`` or ``unknown``.
+
+    ``None``: it is not.
+    """
     codings = _codings(headers)
     if len(codings) > 1:
         return "several"
@@ -84,6 +101,8 @@ def content_coding(headers: Mapping[str, str]) -> str | None:
 
 def _codings(headers: Mapping[str, str]) -> list[str]:
     name = "Content-Encoding"
-    lines = headers.getall(name, []) if isinstance(headers, MultiMapping) else [headers.get(name, "")]
+    lines = (
+        headers.getall(name, []) if isinstance(headers, MultiMapping) else [headers.get(name, "")]
+    )
     codings = [coding.strip().lower() for line in lines for coding in line.split(",")]
     return [coding for coding in codings if coding not in ("", "identity")]

@@ -1,7 +1,7 @@
 """Failures that have an answer: each knows its HTTP status and a text that is safe to show to anyone.
 
-``web`` turns them into OperationOutcomes. A text here never carries a token, a URL of an upstream, a patient's
-identifier or a name (docs/decisions/0019-name-nobody-in-operations.md).
+``web`` turns them into OperationOutcomes. A text here never carries a token, a URL of an upstream,
+a patient's identifier or a name (docs/decisions/0019-name-nobody-in-operations.md).
 """
 
 from typing import Self
@@ -10,8 +10,9 @@ from typing import Self
 class Problem(Exception):
     """A failure with an outside face.
 
-    ``diagnostics`` is shown to the client; ``reason`` is a short constant for logs and metrics; ``retry_after`` is in
-    seconds; ``code`` is a FHIR R4 issue type (https://hl7.org/fhir/R4/valueset-issue-type.html).
+    ``diagnostics`` is shown to the client; ``reason`` is a short constant for logs and metrics;
+    ``retry_after`` is in seconds; ``code`` is a FHIR R4 issue type
+    (https://hl7.org/fhir/R4/valueset-issue-type.html).
     """
 
     status = 500

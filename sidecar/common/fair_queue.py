@@ -1,4 +1,7 @@
-"""A bounded queue before something that takes only so many at once; callers have their turns round robin."""
+"""A bounded queue before something that takes only so many at once.
+
+Callers have their turns round robin.
+"""
 
 import asyncio
 from collections import Counter, OrderedDict
@@ -13,7 +16,10 @@ UNLIMITED = 2**31
 
 
 class QueueFull(Exception):
-    """So many wait already. ``level``: 0 for all callers together, else the part of the key that has too many."""
+    """So many wait already.
+
+    ``level``: 0 for all callers together, else the part of the key that has too many.
+    """
 
     def __init__(self, level: int) -> None:
         super().__init__(level)
@@ -39,11 +45,12 @@ class Place:
 class FairQueue:
     """Grants places to callers, whose keys have one part for each level.
 
-    ``at_once`` and ``waiting`` have one limit for each level, from the whole on: ``(64, 32, 16)`` is 64 places in all,
-    at most 32 of them for one patient, 16 for one app of the patient. A caller waits ``seconds`` at most. A place that
-    becomes free goes to the patient who holds the fewest, round robin where several do, and so among the patient's
-    apps; requests of one app are served in the order in which they came. An eighth of all places is for those who hold
-    none: a few patients together do not keep another from one.
+    ``at_once`` and ``waiting`` have one limit for each level, from the whole on: ``(64, 32, 16)``
+    is 64 places in all, at most 32 of them for one patient, 16 for one app of the patient. A caller
+    waits ``seconds`` at most. A place that becomes free goes to the patient who holds the fewest,
+    round robin where several do, and so among the patient's apps; requests of one app are served in
+    the order in which they came. An eighth of all places is for those who hold none: a few patients
+    together do not keep another from one.
     """
 
     def __init__(self, at_once: Sequence[int], *, waiting: Sequence[int], seconds: float) -> None:
@@ -55,13 +62,16 @@ class FairQueue:
         self._seconds = seconds
         self._running: Counter[Key] = Counter()
         self._waiting: Counter[Key] = Counter()
-        # For each part of a key that somebody waits under: the next parts, those first whose turn it is.
+        # For each part of a key that somebody waits under: the next parts, those first whose turn
+        # it is.
         self._turns: dict[Key, OrderedDict[Hashable, None]] = {}
         self._futures: dict[Key, OrderedDict[asyncio.Future[None], None]] = {}
 
     @asynccontextmanager
     async def place(self, *key: Hashable, seconds: float | None = None) -> AsyncIterator[Place]:
-        """Wait for a place and hold it in the block. ``seconds``: a shorter limit than the queue's own.
+        """Wait for a place and hold it in the block.
+
+        ``seconds``: a shorter limit than the queue's own.
 
         Raises ``QueueFull``, or ``WaitTooLong`` after that time.
         """
@@ -120,7 +130,8 @@ class FairQueue:
                 self._turns[key[:level]].move_to_end(part)
             self._leave(key, future)
             if future.cancelled():
-                # Its caller has left, and its task has not gone on yet; so have others, maybe, who go on before this.
+                # Its caller has left, and its task has not gone on yet; so have others, maybe, who
+                # go on before this.
                 asyncio.get_running_loop().call_soon(self._serve)
                 return
             self._count(self._running, key, 1)
@@ -132,8 +143,11 @@ class FairQueue:
             return None
         if len(prefix) == len(self._at_once) - 1:
             return None if prefix == other_than or prefix not in self._futures else prefix
-        # Whoever holds the fewest places comes first; of those, whoever has waited longest since its last turn.
-        for part in sorted(self._turns.get(prefix, ()), key=lambda part: self._running[*prefix, part]):
+        # Whoever holds the fewest places comes first; of those, whoever has waited longest since
+        # its last turn.
+        for part in sorted(
+            self._turns.get(prefix, ()), key=lambda part: self._running[*prefix, part]
+        ):
             if not self._is_left_to((*prefix, part)):
                 return None
             if (found := self._next((*prefix, part), other_than)) is not None:
@@ -150,16 +164,27 @@ class FairQueue:
 
     def _has_room(self, key: Key) -> bool:
         return self._is_left_to(key[:1]) and all(
-            self._running[prefix] < at_once for prefix, at_once in zip(_prefixes(key), self._at_once, strict=True)
+            self._running[prefix] < at_once
+            for prefix, at_once in zip(_prefixes(key), self._at_once, strict=True)
         )
 
     def _is_left_to(self, prefix: Key) -> bool:
-        """Whether it may have one of the last places, which are for those who hold none; looked at for ``key[:1]``."""
-        return len(prefix) != 1 or self._running[()] < self._at_once_of_holders or not self._running[prefix]
+        """Whether it may have one of the last places, which are for those who hold none.
+
+        Looked at for ``key[:1]``.
+        """
+        return (
+            len(prefix) != 1
+            or self._running[()] < self._at_once_of_holders
+            or not self._running[prefix]
+        )
 
     @staticmethod
     def _count(counter: Counter[Key], key: Key, step: int) -> None:
-        """Change the count of the key and of all that it is a part of; nothing is kept of who has none."""
+        """Change the count of the key and of all that it is a part of.
+
+        Nothing is kept of who has none.
+        """
         for prefix in _prefixes(key):
             counter[prefix] += step
             if not counter[prefix]:

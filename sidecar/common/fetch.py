@@ -26,8 +26,8 @@ SMALL_BYTES = 32_768
 class FetchFailed(Exception):
     """No usable answer came.
 
-    ``reason`` is a constant for logs and metrics, ``detail`` another that says more to operators (``dns``,
-    ``status 404``); neither is text of the peer.
+    ``reason`` is a constant for logs and metrics, ``detail`` another that says more to operators
+    (``dns``, ``status 404``); neither is text of the peer.
     """
 
     def __init__(self, reason: str, detail: str | None = None) -> None:
@@ -54,16 +54,22 @@ class Answer:
     def strict_json_object(self) -> dict[str, Any]:
         """The body as a JSON object in which no name stands twice. Raises ``FetchFailed``.
 
-        Two parsers may pick different ones of two equal names; what a permission rests on must have one reading.
+        Two parsers may pick different ones of two equal names; what a permission rests on must have
+        one reading.
         """
         return strict_json_object(self.body)
 
     async def read(self, reader: Callable[["Answer"], T]) -> T:
-        """Return what ``reader`` makes of the answer; a large one in a thread, which gives way to the event loop.
+        """Return what ``reader`` makes of the answer.
 
-        For readers by ``strict_json_object``, which is Python code at each object. Raises what the reader raises.
+        A large one in a thread, which gives way to the event loop.
+
+        For readers by ``strict_json_object``, which is Python code at each object. Raises what the
+        reader raises.
         """
-        return reader(self) if len(self.body) <= SMALL_BYTES else await asyncio.to_thread(reader, self)
+        return (
+            reader(self) if len(self.body) <= SMALL_BYTES else await asyncio.to_thread(reader, self)
+        )
 
 
 def strict_json_object(body: bytes) -> dict[str, Any]:
@@ -73,7 +79,9 @@ def strict_json_object(body: bytes) -> dict[str, Any]:
     ``json`` would guess UTF-16 and UTF-32, which the next parser of the same bytes may not.
     """
     try:
-        value = json.loads(body.decode("utf-8"), object_pairs_hook=_unique_names, parse_constant=_refuse_constant)
+        value = json.loads(
+            body.decode("utf-8"), object_pairs_hook=_unique_names, parse_constant=_refuse_constant
+        )
     except (ValueError, RecursionError):
         raise FetchFailed("not_json") from None
     if not isinstance(value, dict):
@@ -108,10 +116,10 @@ async def fetch(
     """Send one request and read its whole answer. ``form``: a form's fields, or a body as it is.
 
     ``name``: of its span, a constant that begins with the peer's. ``take``: gets the body of a 200
-    piece by piece, as it comes; then the ``Answer`` has none.
-    What comes compressed all the same is decompressed; ``limit_bytes`` holds for the result, too.
-    Raises ``FetchFailed`` with ``timeout``, ``unreachable``, ``too_large`` or ``encoded``, or as ``take`` does; any
-    status is an ``Answer``.
+    piece by piece, as it comes; then the ``Answer`` has none. What comes compressed all the same is
+    decompressed; ``limit_bytes`` holds for the result, too. Raises ``FetchFailed`` with
+    ``timeout``, ``unreachable``, ``too_large`` or ``encoded``, or as ``take`` does; any status is
+    an ``Answer``.
     """
     with span(name, "client") as step:
         step.set("http.request.method", method)
@@ -133,7 +141,9 @@ async def fetch(
                 step.set(STATUS, response.status)
                 if response.status != 200:
                     take = None
-                return Answer(response.status, response.headers, await _whole(response, limit_bytes, take))
+                return Answer(
+                    response.status, response.headers, await _whole(response, limit_bytes, take)
+                )
         except TimeoutError:
             raise _failed(step, "timeout") from None
         except Undecodable as damaged:
@@ -143,7 +153,9 @@ async def fetch(
 
 
 async def _whole(
-    response: aiohttp.ClientResponse, limit_bytes: int, take: Callable[[bytes], Awaitable[None]] | None
+    response: aiohttp.ClientResponse,
+    limit_bytes: int,
+    take: Callable[[bytes], Awaitable[None]] | None,
 ) -> bytes:
     body = bytearray()
     length = 0
@@ -159,7 +171,10 @@ async def _whole(
 
 
 async def _decoded(response: aiohttp.ClientResponse, limit_bytes: int) -> AsyncIterator[bytes]:
-    """The body's pieces, decompressed. Raises ``Undecodable``, ``FetchFailed`` (``encoded``, ``too_large``)."""
+    """The body's pieces, decompressed.
+
+    Raises ``Undecodable``, ``FetchFailed`` (``encoded``, ``too_large``).
+    """
     decoder, coding = decoder_for(response.headers), content_coding(response.headers)
     came = 0
     async for chunk in response.content.iter_chunked(CHUNK_BYTES):
@@ -184,7 +199,10 @@ def _failed(step: Span, reason: str, detail: str | None = None) -> FetchFailed:
 
 
 def why_unreachable(error: BaseException) -> str | None:
-    """Return a constant for what kept us from a peer, ``None`` for nothing in particular; never its address."""
+    """Return a constant for what kept us from a peer, ``None`` for nothing in particular.
+
+    Never its address.
+    """
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "dns"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):

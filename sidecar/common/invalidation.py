@@ -28,11 +28,12 @@ Kept = TypeVar("Kept", bound=Forgetful)
 class Invalidation:
     """All caches of what the archive, the EHR and the policy engine answered, and their ``generation``.
 
-    Each forgetting begins a generation. An answer that was asked for in an earlier one is not kept: whoever keeps an
-    answer notes the generation before asking and compares it before keeping. Nor does a request of this generation
-    wait for a call of an earlier one (``SingleFlight``). A study that is forgotten alone has a
-    generation of its own, which is part of the key of what is kept about it: nothing has to be searched for, and what
-    is asked about others is kept. The clock is monotonic, in seconds.
+    Each forgetting begins a generation. An answer that was asked for in an earlier one is not kept:
+    whoever keeps an answer notes the generation before asking and compares it before keeping. Nor
+    does a request of this generation wait for a call of an earlier one (``SingleFlight``). A study
+    that is forgotten alone has a generation of its own, which is part of the key of what is kept
+    about it: nothing has to be searched for, and what is asked about others is kept. The clock is
+    monotonic, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -49,11 +50,13 @@ class Invalidation:
         """Whether it was registered."""
         return any(one is kept for one in (*self._of_others, *(one for one, _ in self._of_archive)))
 
-    def cache(self, cache: Cache, patient_ids: Callable[[Any], Collection[str]] | None = None) -> Cache:
+    def cache(
+        self, cache: Cache, patient_ids: Callable[[Any], Collection[str]] | None = None
+    ) -> Cache:
         """Register a cache of what the archive answered, and return it.
 
-        ``patient_ids(key)`` are the PatientIDs that an entry is about. Without it the cache is emptied whoever
-        changed: what stands under a UID may change with any patient.
+        ``patient_ids(key)`` are the PatientIDs that an entry is about. Without it the cache is
+        emptied whoever changed: what stands under a UID may change with any patient.
         """
         if isinstance(cache, TTLCache):
             self._longest = max(self._longest, cache.ttl)
@@ -62,7 +65,9 @@ class Invalidation:
             if changed is None or patient_ids is None:
                 cache.clear()
                 return
-            for key in [one for one in cache if not frozenset(changed).isdisjoint(patient_ids(one))]:
+            for key in [
+                one for one in cache if not frozenset(changed).isdisjoint(patient_ids(one))
+            ]:
                 cache.pop(key, None)
 
         self._of_archive.append((cache, forget))

@@ -1,7 +1,7 @@
 """How the process keeps its memory: what is freed for a while, what was imported for good.
 
-A stream frees and takes the same megabyte again and again. Given back each time, every page of it is fetched and
-cleared anew by the kernel, a third of a stream's CPU time.
+A stream frees and takes the same megabyte again and again. Given back each time, every page of it
+is fetched and cleared anew by the kernel, a third of a stream's CPU time.
 """
 
 import ctypes
@@ -17,8 +17,13 @@ TRIM_BYTES = 32 * 2**20
 
 
 def keep_freed_memory() -> bool:
-    """Ask the C library for it; return whether it does (glibc). Who sets ``MALLOC_…`` in the environment, decides."""
-    if any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
+    """Ask the C library for it; return whether it does (glibc).
+
+    Who sets ``MALLOC_…`` in the environment, decides.
+    """
+    if any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.environ.get(
+        "GLIBC_TUNABLES", ""
+    ):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -28,9 +33,12 @@ def keep_freed_memory() -> bool:
 
 
 def keep_imported() -> None:
-    """Let the garbage collector pass over all that there is now; to be called when everything is imported.
+    """Let the garbage collector pass over all that there is now.
 
-    It would go through the same hundred thousand objects with each full collection, while all requests wait.
+    To be called when everything is imported.
+
+    It would go through the same hundred thousand objects with each full collection, while all
+    requests wait.
     """
     gc.collect()
     gc.freeze()

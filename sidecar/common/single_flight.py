@@ -11,7 +11,10 @@ from sidecar.common.invalidation import Invalidation
 log = logging.getLogger(__name__)
 
 CALL_SECONDS = 300
-"""Longest call. Waits for peers have shorter limits of their own; this one is for what they do not cover."""
+"""Longest call. Waits for peers have shorter limits of their own.
+
+This one is for what they do not cover.
+"""
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -20,14 +23,19 @@ Value = TypeVar("Value")
 class SingleFlight(Generic[Key, Value]):
     """Runs ``make`` once for all that ask for one key at the same time.
 
-    The call is a task of its own: a client that leaves cancels only its own waiting, never the call that others
-    wait for. ``limit`` bounds the calls under way (not the waiters, who are bounded by the server's connections).
-    A call is shared within one generation of ``invalidation``: whoever asks after a forgetting starts a call anew.
-    A call that takes longer than ``seconds`` is cancelled: it brings nothing late, and whoever asks then starts anew.
+    The call is a task of its own: a client that leaves cancels only its own waiting, never the call
+    that others wait for. ``limit`` bounds the calls under way (not the waiters, who are bounded by
+    the server's connections). A call is shared within one generation of ``invalidation``: whoever
+    asks after a forgetting starts a call anew. A call that takes longer than ``seconds`` is
+    cancelled: it brings nothing late, and whoever asks then starts anew.
     """
 
     def __init__(
-        self, invalidation: Invalidation | None = None, *, limit: int = 10_000, seconds: float = CALL_SECONDS
+        self,
+        invalidation: Invalidation | None = None,
+        *,
+        limit: int = 10_000,
+        seconds: float = CALL_SECONDS,
     ) -> None:
         self.invalidation = invalidation or Invalidation()
         self._limit = limit
@@ -40,13 +48,16 @@ class SingleFlight(Generic[Key, Value]):
     async def run(self, key: Key, make: Callable[[], Awaitable[Value]]) -> Value:
         """Return what ``make()`` returns, or raise what it raises.
 
-        Raises ``Unavailable`` when ``limit`` calls are under way already, or the call takes longer than ``seconds``.
+        Raises ``Unavailable`` when ``limit`` calls are under way already, or the call takes longer
+        than ``seconds``.
         """
         running = (self.invalidation.generation, key)
         task = self._running.get(running)
         if task is None:
             if len(self._running) >= self._limit:
-                raise Unavailable("The server is busy; try again.", reason="too_many_calls", retry_after=2)
+                raise Unavailable(
+                    "The server is busy; try again.", reason="too_many_calls", retry_after=2
+                )
             task = asyncio.ensure_future(self._call(make))
             self._running[running] = task
             task.add_done_callback(lambda done: self._finished(running, done))
@@ -60,8 +71,12 @@ class SingleFlight(Generic[Key, Value]):
         except TimeoutError:
             if not end.expired():  # Its own, of a shorter limit.
                 raise
-            log.error("a call that is shared by requests did not end", extra={"seconds": self._seconds})
-            raise Unavailable("The server is busy; try again.", reason="call_timeout", retry_after=2) from None
+            log.error(
+                "a call that is shared by requests did not end", extra={"seconds": self._seconds}
+            )
+            raise Unavailable(
+                "The server is busy; try again.", reason="call_timeout", retry_after=2
+            ) from None
 
     def _finished(self, key: tuple[int, Key], task: asyncio.Task[Value]) -> None:
         if self._running.get(key) is task:

@@ -41,7 +41,10 @@ class _Slices:
         return self._until
 
     def work_small(self, items: Iterator[T | None], found: list[T]) -> bool:
-        """Do small work without its turn, if there is time left for that; return whether it was all."""
+        """Do small work without its turn, if there is time left for that.
+
+        Return whether it was all.
+        """
         if self._small <= 0:
             return False
         began = time.perf_counter()
@@ -97,7 +100,8 @@ async def in_slices(items: Iterable[T | None]) -> list[T]:
         async with slices.turn:
             if _work(iterator, found, slices.begin()):
                 return found
-            await asyncio.sleep(0)  # With the turn: the next one begins after a look at the network.
+            # With the turn: the next one begins after a look at the network.
+            await asyncio.sleep(0)
 
 
 def _work(items: Iterator[T | None], found: list[T], until: float) -> bool:

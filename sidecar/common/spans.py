@@ -1,7 +1,10 @@
-"""Spans: what a request spends its time on, step by step. None unless tracing is on (``telemetry/tracing.py``).
+"""Spans: what a request spends its time on, step by step.
 
-Every room opens its spans here and knows nothing of who collects them. While tracing is off that costs one look at a
-context variable. Names and attributes are constants, statuses and sizes, never what a request or a peer said.
+None unless tracing is on (``telemetry/tracing.py``).
+
+Every room opens its spans here and knows nothing of who collects them. While tracing is off that
+costs one look at a context variable. Names and attributes are constants, statuses and sizes, never
+what a request or a peer said.
 """
 
 import time
@@ -74,7 +77,9 @@ class NoSpan:
 class Tracing(Protocol):
     """Begins the span of each request."""
 
-    def request(self, method: str, route: str | None, traceparents: Sequence[str]) -> AbstractContextManager[Span]:
+    def request(
+        self, method: str, route: str | None, traceparents: Sequence[str]
+    ) -> AbstractContextManager[Span]:
         """The block is one request of ``method`` to a ``route`` (its template), with these ``traceparent`` lines."""
 
 
@@ -86,7 +91,9 @@ _CURRENT: ContextVar[Span] = ContextVar("span", default=NO_SPAN)
 class NoTracing:
     """Tracing is off: no span, and none below."""
 
-    def request(self, method: str, route: str | None, traceparents: Sequence[str]) -> AbstractContextManager[Span]:
+    def request(
+        self, method: str, route: str | None, traceparents: Sequence[str]
+    ) -> AbstractContextManager[Span]:
         """No span."""
         return _NOTHING
 
@@ -97,14 +104,20 @@ def current_span() -> Span:
 
 
 def span(name: str, kind: Kind = "internal") -> AbstractContextManager[Span]:
-    """The block is a span below the current one. ``kind`` ``client``: a request to a peer, whose name comes first."""
+    """The block is a span below the current one.
+
+    ``kind`` ``client``: a request to a peer, whose name comes first.
+    """
     parent = _CURRENT.get()
     return _NOTHING if parent is NO_SPAN else within(parent.child(name, kind))
 
 
 @contextmanager
 def within(begun: Span) -> Iterator[Span]:
-    """The block is ``begun``, which ends with it. Of an exception its class is told, of a ``Problem`` its reason."""
+    """The block is ``begun``, which ends with it.
+
+    Of an exception its class is told, of a ``Problem`` its reason.
+    """
     token = _CURRENT.set(begun)
     try:
         yield begun
@@ -141,7 +154,10 @@ def start_durations() -> dict[str, float]:
 
 
 def add_duration(step: str, seconds: float) -> None:
-    """Add ``seconds`` to ``step`` (a constant such as ``token``) of the request; nothing outside a request."""
+    """Add ``seconds`` to ``step`` (a constant such as ``token``) of the request.
+
+    Nothing outside a request.
+    """
     durations = _DURATIONS.get()
     if durations is not None:
         durations[step] = durations.get(step, 0) + seconds

@@ -14,12 +14,18 @@ async def _outcomes(visit: Visit) -> str:
         raise NotTested("no error of FHIR was met")
     others = sum(not _is_outcome(body) for body in bodies if body)
     if others:
-        raise Violated(f"{others} of {counted(len(bodies), 'error')} have another body than an OperationOutcome")
+        raise Violated(
+            f"{others} of {counted(len(bodies), 'error')} have another body than an OperationOutcome"
+        )
     return counted(len(bodies), "error")
 
 
 def _is_fhir(visit: Visit, request: str) -> bool:
-    return request.startswith(f"{visit.base}/ImagingStudy") and "%" not in request and "\\" not in request
+    return (
+        request.startswith(f"{visit.base}/ImagingStudy")
+        and "%" not in request
+        and "\\" not in request
+    )
 
 
 def _is_outcome(body: bytes) -> bool:
@@ -32,7 +38,12 @@ def _is_outcome(body: bytes) -> bool:
 
 async def _error_texts(visit: Visit) -> str:
     """An identifier that the request did not have is in no error."""
-    known = {visit.patient or "", *visit.patient_ids, *visit.names, *(uid_of(one) or "" for one in visit.studies)}
+    known = {
+        visit.patient or "",
+        *visit.patient_ids,
+        *visit.names,
+        *(uid_of(one) or "" for one in visit.studies),
+    }
     identifiers = [one for one in known if len(one) > 2]
     refusals = visit.client.record.refusals
     if not refusals:
@@ -40,7 +51,9 @@ async def _error_texts(visit: Visit) -> str:
     for request, body in refusals:
         text = body.decode("utf-8", "replace")
         if any(one not in request and _stands_alone(one, text) for one in identifiers):
-            raise Violated("an error's text names the patient or a study that the request did not name")
+            raise Violated(
+                "an error's text names the patient or a study that the request did not name"
+            )
     return f"{counted(len(refusals), 'error')}, none names the patient or a study by itself"
 
 
@@ -48,8 +61,13 @@ def _stands_alone(identifier: str, text: str) -> bool:
     """Whether ``text`` has the identifier, not as a part of a longer name, number or UID."""
     at = text.find(identifier)
     while at >= 0:
-        before, after = text[max(at - 1, 0) : at], text[at + len(identifier) : at + len(identifier) + 2]
-        longer = _is_word(after[:1]) or after[:1] == "-" or (after[:1] == "." and _is_word(after[1:]))
+        before, after = (
+            text[max(at - 1, 0) : at],
+            text[at + len(identifier) : at + len(identifier) + 2],
+        )
+        longer = (
+            _is_word(after[:1]) or after[:1] == "-" or (after[:1] == "." and _is_word(after[1:]))
+        )
         if not (longer or _is_word(before) or before in (".", "-")):
             return True
         at = text.find(identifier, at + 1)

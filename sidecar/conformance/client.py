@@ -22,10 +22,23 @@ _TOKEN_BYTES = 16
 _BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
 _NO_TYPE = "no content type"
 _SHOWN = {
-    _NO_TYPE, FHIR_JSON, "application/dicom", "application/dicom+json", "application/fhir+xml", "application/json",
-    "application/octet-stream", "application/problem+json", "application/xml", "image/gif", "image/jpeg", "image/png",
-    "multipart/related", "text/html", "text/plain", "text/xml",
-}  # fmt: skip
+    _NO_TYPE,
+    FHIR_JSON,
+    "application/dicom",
+    "application/dicom+json",
+    "application/fhir+xml",
+    "application/json",
+    "application/octet-stream",
+    "application/problem+json",
+    "application/xml",
+    "image/gif",
+    "image/jpeg",
+    "image/png",
+    "multipart/related",
+    "text/html",
+    "text/plain",
+    "text/xml",
+}
 """What a server writes is told only when it is one of what is known: it may have written the token, or a patient."""
 _RETRY_AFTER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
@@ -50,7 +63,10 @@ def is_base(url: str) -> bool:
         found = URL(url)
     except ValueError:
         return False
-    is_plain = not (found.query_string or found.fragment or found.user or found.password) and "?" not in url
+    is_plain = (
+        not (found.query_string or found.fragment or found.user or found.password)
+        and "?" not in url
+    )
     return found.scheme in ("http", "https") and bool(found.host) and is_plain and url.isprintable()
 
 
@@ -82,10 +98,13 @@ class NoAnswer(Violated):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``seconds`` for an answer, ``retrieval_seconds`` for images; after that many bytes an answer is read no further.
+    """``seconds`` for an answer, ``retrieval_seconds`` for images.
 
-    ``pages`` of a search at most, ``repeats`` of a request after a 503, waiting ``repeat_seconds`` at most. After
-    ``silences`` requests in a row without an answer, or ``overall_seconds``, nothing more is asked.
+    After that many bytes an answer is read no further.
+
+    ``pages`` of a search at most, ``repeats`` of a request after a 503, waiting ``repeat_seconds``
+    at most. After ``silences`` requests in a row without an answer, or ``overall_seconds``, nothing
+    more is asked.
     """
 
     seconds: float = 15
@@ -145,9 +164,9 @@ class Answer:
 class Record:
     """What all answers of a run said on the way.
 
-    ``refusals``: the request (address and form) and the body of each error; ``token_seen``: whether an answer had the
-    token; ``waits``: of each 503 whether images were asked for, and whether it said when to come again; ``public``:
-    whether an answer to a request with a token was.
+    ``refusals``: the request (address and form) and the body of each error; ``token_seen``: whether
+    an answer had the token; ``waits``: of each 503 whether images were asked for, and whether it
+    said when to come again; ``public``: whether an answer to a request with a token was.
     """
 
     refusals: list[tuple[str, bytes]] = field(default_factory=list)
@@ -159,7 +178,9 @@ class Record:
 class Client:
     """Asks with a token. ``base`` is the FHIR base without a trailing slash."""
 
-    def __init__(self, session: aiohttp.ClientSession, base: str, token: str | None, limits: Limits) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, base: str, token: str | None, limits: Limits
+    ) -> None:
         self._session = session
         self._token = token
         self._trusted = {_origin(base)}
@@ -176,10 +197,15 @@ class Client:
         return self._token is not None
 
     def trust(self, address: str) -> None:
-        """Let the token go to an Endpoint's address, as an app would; never from https to http. Raises ``Violated``."""
+        """Let the token go to an Endpoint's address, as an app would; never from https to http.
+
+        Raises ``Violated``.
+        """
         origin = _origin(address)
         if origin[0] != "https" and all(scheme == "https" for scheme, _, _ in self._trusted):
-            raise Violated("the Endpoint's address is not https, the FHIR base is: the token was not sent there")
+            raise Violated(
+                "the Endpoint's address is not https, the FHIR base is: the token was not sent there"
+            )
         self._trusted.add(origin)
 
     async def ask(
@@ -193,10 +219,12 @@ class Client:
         form: str | None = None,
         images: bool = False,
     ) -> Answer:
-        """Send a request, again after a 503 that says when. ``url`` as it is, ``form`` a form-encoded body.
+        """Send a request, again after a 503 that says when.
 
-        ``images``: with the limits of retrievals. Raises ``NoAnswer``; ``NotTested`` when too much went unanswered;
-        ``Violated`` when the token would have to go elsewhere.
+        ``url`` as it is, ``form`` a form-encoded body.
+
+        ``images``: with the limits of retrievals. Raises ``NoAnswer``; ``NotTested`` when too much
+        went unanswered; ``Violated`` when the token would have to go elsewhere.
         """
         sent = {"Accept": accept, "Accept-Encoding": "identity", **(headers or {})}
         if form is not None:
@@ -257,7 +285,12 @@ class Client:
             sock_read=limits.retrieval_seconds if images else limits.seconds,
         )
         async with self._session.request(
-            method, URL(url, encoded=True), headers=headers, data=form, allow_redirects=False, timeout=timeout
+            method,
+            URL(url, encoded=True),
+            headers=headers,
+            data=form,
+            allow_redirects=False,
+            timeout=timeout,
         ) as response:
             body, stopped = bytearray(), None
             async for chunk in response.content.iter_chunked(_CHUNK_BYTES):

@@ -14,7 +14,9 @@ _WELL_KNOWN = "/.well-known/smart-configuration"
 
 
 async def _configuration(visit: Visit) -> str:
-    answer = await visit.client.ask(visit.base + _WELL_KNOWN, token=False, accept="application/json")
+    answer = await visit.client.ask(
+        visit.base + _WELL_KNOWN, token=False, accept="application/json"
+    )
     if answer.status != 200:
         raise Violated(str(answer))
     found = answer.json()
@@ -39,7 +41,11 @@ async def _capabilities(visit: Visit) -> str:
     found = strings(visit.configuration.get("capabilities"))
     if ACCESS not in found:
         raise Violated(f"capabilities has no {ACCESS}")
-    kinds = [name for name, url in (("app-launch", APP_LAUNCH), ("backend-services", BACKEND_SERVICES)) if url in found]
+    kinds = [
+        name
+        for name, url in (("app-launch", APP_LAUNCH), ("backend-services", BACKEND_SERVICES))
+        if url in found
+    ]
     if not kinds:
         raise Violated(f"capabilities has neither {APP_LAUNCH} nor {BACKEND_SERVICES}")
     grants = strings(visit.configuration.get("grant_types_supported"))
@@ -55,7 +61,9 @@ async def _endpoints_of_the_ehr(visit: Visit) -> str:
     except NoAnswer as error:
         raise NotTested(f"the EHR that the studies' subject names: {error}") from None
     if answer.status != 200:
-        raise NotTested(f"the EHR that the studies' subject names has no smart-configuration: {answer}")
+        raise NotTested(
+            f"the EHR that the studies' subject names has no smart-configuration: {answer}"
+        )
     found = answer.json()
     if not isinstance(found, dict):
         raise Violated("the EHR's smart-configuration is no JSON object")
@@ -66,14 +74,20 @@ async def _endpoints_of_the_ehr(visit: Visit) -> str:
             if ACCESS in strings(one.get("capabilities")):
                 return "the EHR that the studies' subject names has this base among its associated_endpoints"
             raise Violated(f"the EHR names this base in associated_endpoints without {ACCESS}")
-    raise Violated("the EHR that the studies' subject names does not name this base in associated_endpoints")
+    raise Violated(
+        "the EHR that the studies' subject names does not name this base in associated_endpoints"
+    )
 
 
 def _ehr_base(visit: Visit) -> str:
     for study in visit.known_studies():
         subject = study.get("subject")
         reference = subject.get("reference") if isinstance(subject, dict) else None
-        match = re.fullmatch(r"(https?://.+)/Patient/[^/]+", reference) if isinstance(reference, str) else None
+        match = (
+            re.fullmatch(r"(https?://.+)/Patient/[^/]+", reference)
+            if isinstance(reference, str)
+            else None
+        )
         if match is not None:
             return match[1]
     return visit.base  # A relative reference: the Patient is here.
@@ -93,18 +107,27 @@ async def _resources(visit: Visit) -> str:
         raise Violated("it has no ImagingStudy")
     codes = [one.get("code") for one in objects(visit.imaging_study().get("interaction"))]
     missing = [f"interaction {code}" for code in ("read", "search-type") if code not in codes]
-    missing += [f"searchParam {name}" for name in ("patient", "identifier") if not visit.announces(name)]
+    missing += [
+        f"searchParam {name}" for name in ("patient", "identifier") if not visit.announces(name)
+    ]
     if missing:
         raise Violated(f"ImagingStudy without {', '.join(missing)}")
-    also = [name for name in ("_lastUpdated", "started", "modality", "status") if visit.announces(name)]
-    return "ImagingStudy with read, search-type, patient, identifier" + (f"; also {', '.join(also)}" if also else "")
+    also = [
+        name for name in ("_lastUpdated", "started", "modality", "status") if visit.announces(name)
+    ]
+    return "ImagingStudy with read, search-type, patient, identifier" + (
+        f"; also {', '.join(also)}" if also else ""
+    )
 
 
 async def _cors(visit: Visit) -> str:
     for path in (_WELL_KNOWN, "/metadata"):
         headers = {"Origin": visit.origin}
         answer = await visit.client.ask(
-            visit.base + path, token=False, accept="application/json, application/fhir+json", headers=headers
+            visit.base + path,
+            token=False,
+            accept="application/json, application/fhir+json",
+            headers=headers,
         )
         _allows(visit, answer, path)
     return "Access-Control-Allow-Origin is there"
@@ -136,14 +159,20 @@ async def _preflight(visit: Visit, url: str) -> str:
     Raises ``Violated``.
     """
     headers = {
-        "Origin": visit.origin, "Access-Control-Request-Method": "GET",
+        "Origin": visit.origin,
+        "Access-Control-Request-Method": "GET",
         "Access-Control-Request-Headers": "authorization",
-    }  # fmt: skip
-    answer = await visit.client.ask(url, method="OPTIONS", token=False, accept="*/*", headers=headers)
+    }
+    answer = await visit.client.ask(
+        url, method="OPTIONS", token=False, accept="*/*", headers=headers
+    )
     if not 200 <= answer.status < 300:
         raise Violated(f"OPTIONS from a page in a browser: {answer}")
     _allows(visit, answer, "OPTIONS")
-    allowed = {one.strip().lower() for one in answer.headers.get("Access-Control-Allow-Headers", "").split(",")}
+    allowed = {
+        one.strip().lower()
+        for one in answer.headers.get("Access-Control-Allow-Headers", "").split(",")
+    }
     # "*" does not stand for Authorization.
     if "authorization" not in allowed:
         raise Violated("OPTIONS: Access-Control-Allow-Headers has no Authorization")
@@ -154,7 +183,11 @@ def _allows(visit: Visit, answer: Answer, what: str) -> None:
     """Raise ``Violated`` unless a page may read the answer."""
     value = answer.headers.get("Access-Control-Allow-Origin")
     if value not in ("*", visit.origin):
-        why = "no Access-Control-Allow-Origin" if value is None else "Access-Control-Allow-Origin is another"
+        why = (
+            "no Access-Control-Allow-Origin"
+            if value is None
+            else "Access-Control-Allow-Origin is another"
+        )
         raise Violated(f"{what}: {why} (for {visit.origin}; --origin tries an app's)")
 
 

@@ -16,7 +16,9 @@ async def _by_identifier(visit: Visit) -> str:
         found = await visit.search(("identifier", value))
         how = value.replace(uid, "<UID>")
         if ids(found) != [str(study.get("id"))]:
-            raise Violated(f"identifier={how} of one study brings {counted(len(ids(found)), 'study')}, or another one")
+            raise Violated(
+                f"identifier={how} of one study brings {counted(len(ids(found)), 'study')}, or another one"
+            )
     return "identifier=urn:oid:<UID> and urn:dicom:uid|urn:oid:<UID> bring that study"
 
 
@@ -24,7 +26,9 @@ async def _absent_identifier(visit: Visit) -> str:
     visit.answered()
     bundle = await visit.search(("identifier", f"urn:oid:{visit.absent_uid}"))
     if ids(bundle) or bundle.get("total") not in (0, None):
-        raise Violated(f"a made-up UID brings {counted(len(ids(bundle)), 'study')}, or a total that is not 0")
+        raise Violated(
+            f"a made-up UID brings {counted(len(ids(bundle)), 'study')}, or a total that is not 0"
+        )
     return "an empty Bundle for a made-up UID"
 
 
@@ -36,9 +40,13 @@ async def _included(visit: Visit) -> str:
     for study in studies:
         for one in objects(study.get("endpoint")):
             reference = str(one.get("reference"))
-            missing += not reference.startswith("#") and endpoint_of(visit, study, reference) is None
+            missing += (
+                not reference.startswith("#") and endpoint_of(visit, study, reference) is None
+            )
     if missing:
-        raise Violated(f"{missing} of the Endpoints that {counted(len(studies), 'study')} name are not in the Bundle")
+        raise Violated(
+            f"{missing} of the Endpoints that {counted(len(studies), 'study')} name are not in the Bundle"
+        )
     return "each study's Endpoint is in the Bundle, or contained"
 
 
@@ -58,7 +66,11 @@ async def _by_last_updated(visit: Visit) -> str:
     await _empty(visit, "_lastUpdated", "gt2999-01-01T00:00:00Z")
     if not moments:
         raise NotTested("no study has meta.lastUpdated; what none can be was not found")
-    since = (max(moments) - timedelta(seconds=1)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    since = (
+        (max(moments) - timedelta(seconds=1))
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
     found = await visit.search(("_lastUpdated", f"gt{since}"))
     for study in resources(found, "ImagingStudy"):
         moment = _moment(_last_updated(study))
@@ -85,10 +97,19 @@ def _moment(value: Any) -> datetime | None:
 async def _by_started(visit: Visit) -> str:
     _announced(visit, "started")
     await _empty(visit, "started", "gt2999-01-01")
-    day = next((str(one["started"])[:10] for one in visit.known_studies() if isinstance(one.get("started"), str)), None)
+    day = next(
+        (
+            str(one["started"])[:10]
+            for one in visit.known_studies()
+            if isinstance(one.get("started"), str)
+        ),
+        None,
+    )
     if day is None or len(day) < 10:
         raise NotTested("no study has started with a day; what none can be was not found")
-    return await _matching(visit, "started", day, lambda study: str(study.get("started")).startswith(day))
+    return await _matching(
+        visit, "started", day, lambda study: str(study.get("started")).startswith(day)
+    )
 
 
 async def _by_modality(visit: Visit) -> str:
@@ -101,15 +122,21 @@ async def _by_modality(visit: Visit) -> str:
 
 
 def _modalities(study: Study) -> list[str]:
-    return [code for one in objects(study.get("modality")) if isinstance(code := one.get("code"), str)]
+    return [
+        code for one in objects(study.get("modality")) if isinstance(code := one.get("code"), str)
+    ]
 
 
 async def _by_status(visit: Visit) -> str:
     _announced(visit, "status")
-    status = next((one["status"] for one in visit.known_studies() if isinstance(one.get("status"), str)), None)
+    status = next(
+        (one["status"] for one in visit.known_studies() if isinstance(one.get("status"), str)), None
+    )
     if status is None:
         raise NotTested("no study has a status")
-    await _empty(visit, "status", "entered-in-error" if status != "entered-in-error" else "available")
+    await _empty(
+        visit, "status", "entered-in-error" if status != "entered-in-error" else "available"
+    )
     return await _matching(visit, "status", status, lambda study: study.get("status") == status)
 
 
@@ -117,7 +144,9 @@ async def _by_id(visit: Visit) -> str:
     _announced(visit, "_id")
     wanted = str(visit.known_studies()[0].get("id"))
     await _empty(visit, "_id", visit.absent_uid)
-    return await _matching(visit, "_id", wanted, lambda study: study.get("id") == wanted, shown="<id>")
+    return await _matching(
+        visit, "_id", wanted, lambda study: study.get("id") == wanted, shown="<id>"
+    )
 
 
 def _announced(visit: Visit, name: str) -> None:
@@ -142,18 +171,32 @@ async def _empty(visit: Visit, name: str, value: str) -> None:
 
 
 async def _matching(
-    visit: Visit, name: str, value: str, matches: Callable[[Study], bool], *, shown: str | None = None
+    visit: Visit,
+    name: str,
+    value: str,
+    matches: Callable[[Study], bool],
+    *,
+    shown: str | None = None,
 ) -> str:
-    """Each that comes matches; none of the known that match is missing, where all come on one page."""
+    """Each that comes matches.
+
+    None of the known that match is missing, where all come on one page.
+    """
     bundle = await visit.search((name, value))
     found = resources(bundle, "ImagingStudy")
     wrong = sum(not matches(one) for one in found)
     if wrong:
-        raise Violated(f"{name}={shown or '…'}: {wrong} of {counted(len(found), 'study')} do not match")
+        raise Violated(
+            f"{name}={shown or '…'}: {wrong} of {counted(len(found), 'study')} do not match"
+        )
     first_page = set(visit.first_page())
-    missing = {str(one.get("id")) for one in visit.studies if matches(one)} & first_page - set(ids(bundle))
+    missing = {str(one.get("id")) for one in visit.studies if matches(one)} & first_page - set(
+        ids(bundle)
+    )
     if missing and bundle.get("total") in (len(found), None):
-        raise Violated(f"{name}={shown or '…'}: {counted(len(missing), 'study')} that match are missing")
+        raise Violated(
+            f"{name}={shown or '…'}: {counted(len(missing), 'study')} that match are missing"
+        )
     if not found:
         raise Violated(f"{name}={shown or '…'}: no study, though one matches")
     return f"{counted(len(found), 'study')}, each matches; none for a value that none has"

@@ -57,11 +57,16 @@ def table(findings: Sequence[Finding]) -> str:
 
 
 def _wrapped(begin: str, text: str) -> list[str]:
-    """Lines of ``text`` behind and below ``begin``. What a server wrote must not steer a terminal."""
+    """Lines of ``text`` behind and below ``begin``.
+
+    What a server wrote must not steer a terminal.
+    """
     width = _WIDTH - len(begin)
     lines = wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
     printable = ["".join(one if one.isprintable() else "?" for one in line) for line in lines]
-    return [(begin if number == 0 else " " * len(begin)) + line for number, line in enumerate(printable)]
+    return [
+        (begin if number == 0 else " " * len(begin)) + line for number, line in enumerate(printable)
+    ]
 
 
 def as_json(findings: Sequence[Finding]) -> str:

@@ -69,7 +69,10 @@ async def _with_pixels(visit: Visit) -> tuple[str, Row]:
     rows = await _metadata(visit, url)
     for row in rows:
         if number(row, "Rows"):
-            return f"{url}/series/{text(row, 'SeriesInstanceUID')}/instances/{text(row, 'SOPInstanceUID')}", row
+            return (
+                f"{url}/series/{text(row, 'SeriesInstanceUID')}/instances/{text(row, 'SOPInstanceUID')}",
+                row,
+            )
     raise NotTested("no instance of the study has pixels")
 
 
@@ -98,7 +101,9 @@ async def _frame(visit: Visit) -> str:
     if answer.media_type != "multipart/related":
         raise Violated(f"Accept: {_FRAMES} brings {answer}")
     # Some name the transfer syntax in it, too.
-    media_type = (answer.parameter("type") or "application/octet-stream").partition(";")[0].strip().lower()
+    media_type = (
+        (answer.parameter("type") or "application/octet-stream").partition(";")[0].strip().lower()
+    )
     parts = parts_of(answer, media_type)
     if answer.stopped is None and len(parts) != 1:
         raise Violated(f"{len(parts)} parts for one frame")

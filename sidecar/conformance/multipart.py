@@ -25,7 +25,10 @@ class Part:
 
 
 def parts_of(answer: Answer, media_type: str) -> list[Part]:
-    """The whole parts of a 200, each of ``media_type``. Raises ``Violated``; ``Truncated`` without an end."""
+    """The whole parts of a 200, each of ``media_type``.
+
+    Raises ``Violated``; ``Truncated`` without an end.
+    """
     if answer.status != 200 or answer.media_type != "multipart/related":
         raise Violated(str(answer))
     boundary = answer.parameter("boundary")
@@ -36,11 +39,14 @@ def parts_of(answer: Answer, media_type: str) -> list[Part]:
     for number, piece in enumerate(pieces):
         if piece.startswith(b"--"):
             break
-        if number < len(pieces) - 1:  # The last one is not followed by a delimiter: it is not whole.
+        # The last one is not followed by a delimiter: it is not whole.
+        if number < len(pieces) - 1:
             parts.append(_part(piece))
     else:
         if answer.stopped is None:
-            raise Truncated(f"200, but the multipart has no end: {len(parts)} whole parts, then it stops")
+            raise Truncated(
+                f"200, but the multipart has no end: {len(parts)} whole parts, then it stops"
+            )
     if any(one.media_type != media_type for one in parts):
         raise Violated("a part of another media type than the multipart says or was asked for")
     if not parts and answer.stopped is None:
@@ -79,8 +85,12 @@ def identity_of(content: bytes) -> Identity:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Odd attributes are not what is looked at.
-            dataset = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True, specific_tags=list(_KEYWORDS))
-            patient_id, name, *uids = (str(dataset.get(keyword, "")).strip(" \0") for keyword in _KEYWORDS)
+            dataset = pydicom.dcmread(
+                io.BytesIO(content), stop_before_pixels=True, specific_tags=list(_KEYWORDS)
+            )
+            patient_id, name, *uids = (
+                str(dataset.get(keyword, "")).strip(" \0") for keyword in _KEYWORDS
+            )
     except Exception:  # pydicom raises whatever it stumbles over.
         raise Violated("an instance that pydicom cannot read") from None
     study, series, uid = uids

@@ -14,16 +14,25 @@ async def _absent_study(visit: Visit) -> str:
     series, instance = f"{absent}.1", f"{absent}.1.1"
     of_instance = f"/studies/{absent}/series/{series}/instances/{instance}"
     forms = {
-        f"/studies/{absent}": DICOM, f"/studies/{absent}/metadata": DICOM_JSON, f"/studies/{absent}/rendered": "*/*",
-        f"/studies/{absent}/series": DICOM_JSON, f"/studies/{absent}/instances": DICOM_JSON,
-        f"/studies/{absent}/series/{series}": DICOM, of_instance: DICOM, of_instance + "/metadata": DICOM_JSON,
-        of_instance + "/rendered": "*/*", of_instance + "/frames/1": "*/*", of_instance + "/bulkdata": "*/*",
-    }  # fmt: skip
+        f"/studies/{absent}": DICOM,
+        f"/studies/{absent}/metadata": DICOM_JSON,
+        f"/studies/{absent}/rendered": "*/*",
+        f"/studies/{absent}/series": DICOM_JSON,
+        f"/studies/{absent}/instances": DICOM_JSON,
+        f"/studies/{absent}/series/{series}": DICOM,
+        of_instance: DICOM,
+        of_instance + "/metadata": DICOM_JSON,
+        of_instance + "/rendered": "*/*",
+        of_instance + "/frames/1": "*/*",
+        of_instance + "/bulkdata": "*/*",
+    }
     statuses = set()
     for path, accept in forms.items():
         answer = await visit.client.ask(root + path, accept=accept)
         what = path.replace(instance, "…").replace(series, "…").replace(absent, "…")
-        is_empty_list = answer.status == 204 or (answer.status == 200 and answer.body.strip() == b"[]")
+        is_empty_list = answer.status == 204 or (
+            answer.status == 200 and answer.body.strip() == b"[]"
+        )
         if not (is_empty_list and path.endswith(("/series", "/instances"))):
             _refused(answer, what, (403, 404, 405, 406, 501))
         statuses.add(answer.status)
@@ -36,14 +45,20 @@ async def _other_series(visit: Visit) -> str:
     series = await _series_of_another_study(visit)
     combined = f"{url}/series/{series}"
     forms = {
-        combined: DICOM, combined + "/metadata": DICOM_JSON, f"{combined}/instances/{instance.uid}": DICOM,
+        combined: DICOM,
+        combined + "/metadata": DICOM_JSON,
+        f"{combined}/instances/{instance.uid}": DICOM,
         f"{url}/series/{visit.absent_uid}": DICOM,
         f"{url}/series/{instance.series}/instances/{visit.absent_uid}": DICOM,
         f"{url}/series/{instance.series}/instances/{visit.absent_uid}/metadata": DICOM_JSON,
-    }  # fmt: skip
+    }
     for number, (address, accept) in enumerate(forms.items()):
         answer = await visit.client.ask(address, accept=accept, images=True)
-        what = "another study's series under this study" if number < 3 else "a made-up series or instance in this study"
+        what = (
+            "another study's series under this study"
+            if number < 3
+            else "a made-up series or instance in this study"
+        )
         _refused(answer, what, (403, 404))
     return "another study's series, made-up series and instances are refused"
 
@@ -76,15 +91,24 @@ async def _other_root(visit: Visit) -> str:
         raise NotTested("the address does not tell the patient")
     other = root.replace(mark, f"/Patient/{visit.absent_patient}/")
     for path, accept in (("", DICOM), ("/metadata", DICOM_JSON)):
-        answer = await visit.client.ask(f"{other}/studies/{study}{path}", accept=accept, images=True)
+        answer = await visit.client.ask(
+            f"{other}/studies/{study}{path}", accept=accept, images=True
+        )
         _refused(answer, "another patient's address with an own study", (403, 404))
-    _refused(await visit.client.ask(f"{other}/studies", accept=DICOM_JSON), "another patient's QIDO-RS", (403, 404))
+    _refused(
+        await visit.client.ask(f"{other}/studies", accept=DICOM_JSON),
+        "another patient's QIDO-RS",
+        (403, 404),
+    )
     return "403 or 404 below another patient's address"
 
 
 async def _absent_read(visit: Visit) -> str:
     visit.answered()
-    answers = [await visit.client.ask(visit.url(f"ImagingStudy/{one}")) for one in (visit.absent_uid, "no-such-id")]
+    answers = [
+        await visit.client.ask(visit.url(f"ImagingStudy/{one}"))
+        for one in (visit.absent_uid, "no-such-id")
+    ]
     for answer in answers:
         _refused(answer, "a made-up ImagingStudy", (403, 404, 410))
     endpoint = await visit.client.ask(visit.url(f"Endpoint/{visit.absent_patient}"))
@@ -114,15 +138,26 @@ async def _paths(visit: Visit) -> str:
     root, study = visit.known_study()
     absent = visit.absent_uid
     paths = (
-        f"{root}/studies/{absent}%2f..%2f{study}", f"{root}/studies%2F{study}",
-        f"{root}/studies/%2e%2e/studies/{study}", f"{root}/studies/{study}/../{absent}",
-        f"{root}/studies/{study}%00", f"{root}/studies/{study}%2f..%2f{absent}",
-        f"{root}/studies/{study}\\..\\{absent}", f"{root}/studies/{study},{absent}", f"{root}/studies/*",
-        f"{visit.base}/ImagingStudy/{absent}%2f..%2f{study}", f"{visit.base}/ImagingStudy/..%2fImagingStudy/{study}",
-    )  # fmt: skip
+        f"{root}/studies/{absent}%2f..%2f{study}",
+        f"{root}/studies%2F{study}",
+        f"{root}/studies/%2e%2e/studies/{study}",
+        f"{root}/studies/{study}/../{absent}",
+        f"{root}/studies/{study}%00",
+        f"{root}/studies/{study}%2f..%2f{absent}",
+        f"{root}/studies/{study}\\..\\{absent}",
+        f"{root}/studies/{study},{absent}",
+        f"{root}/studies/*",
+        f"{visit.base}/ImagingStudy/{absent}%2f..%2f{study}",
+        f"{visit.base}/ImagingStudy/..%2fImagingStudy/{study}",
+    )
     for path in paths:
         accept = FHIR_JSON if path.startswith(f"{visit.base}/ImagingStudy/") else DICOM
-        shown = path.removeprefix(root).removeprefix(visit.base).replace(study, "<UID>").replace(absent, "<made-up>")
+        shown = (
+            path.removeprefix(root)
+            .removeprefix(visit.base)
+            .replace(study, "<UID>")
+            .replace(absent, "<made-up>")
+        )
         answer = await visit.client.ask(path, accept=accept, images=True)
         if answer.status < 400 or answer.status >= 500:
             raise Violated(f"{shown}: {answer}")
@@ -133,7 +168,12 @@ async def _writes(visit: Visit) -> str:
     """Only with made-up ids and empty bodies: a server that would write has nothing to write."""
     visit.answered()
     made_up = visit.url(f"ImagingStudy/{visit.absent_uid}")
-    tries = [("POST", visit.url("ImagingStudy")), ("PUT", made_up), ("PATCH", made_up), ("DELETE", made_up)]
+    tries = [
+        ("POST", visit.url("ImagingStudy")),
+        ("PUT", made_up),
+        ("PATCH", made_up),
+        ("DELETE", made_up),
+    ]
     statuses = set()
     for method, url in tries:
         answer = await visit.client.ask(url, method=method, headers={"Content-Type": FHIR_JSON})
@@ -147,7 +187,10 @@ async def _writes(visit: Visit) -> str:
 async def _stores(visit: Visit) -> str:
     root, _ = visit.known_study()
     headers = {"Content-Type": "multipart/related; type=application/dicom; boundary=none"}
-    for method, url in (("POST", f"{root}/studies"), ("DELETE", f"{root}/studies/{visit.absent_uid}")):
+    for method, url in (
+        ("POST", f"{root}/studies"),
+        ("DELETE", f"{root}/studies/{visit.absent_uid}"),
+    ):
         answer = await visit.client.ask(url, method=method, accept=DICOM_JSON, headers=headers)
         if answer.status in (400, 409, 415):
             raise NotTested(f"{method} brings {answer.status}: with a body it might store")
@@ -158,7 +201,10 @@ async def _stores(visit: Visit) -> str:
 def _refused(answer: Answer, what: str, statuses: tuple[int, ...]) -> None:
     if answer.status not in statuses:
         raise Violated(f"{what}: {answer}")
-    if answer.media_type in ("multipart/related", "application/dicom") or answer.body[128:132] == b"DICM":
+    if (
+        answer.media_type in ("multipart/related", "application/dicom")
+        or answer.body[128:132] == b"DICM"
+    ):
         raise Violated(f"{what}: a denial with DICOM data: {answer}")
 
 

@@ -44,7 +44,7 @@ REQUIREMENTS = {
     54: "Credentials do not get about: no token in addresses, answers are not for shared caches, capability URLs are "
     "not sent on as referrers.",
     60: "Accesses are recorded.",
-}  # fmt: skip
+}
 
 CORS = (
     "Apps that are pages in browsers get there, too: CORS for every origin on the two documents without a token, "

@@ -11,14 +11,19 @@ from sidecar.conformance.rows import is_uid
 from sidecar.conformance.visit import Check, Visit, counted, none_of, objects, patient_of, uid_of
 
 Resource = dict[str, Any]
-REQUIRES_ACCESS_TOKEN = "http://fhir.org/argonaut/smart-imaging/StructureDefinition/requires-access-token"
-REQUIRES_ACCESS_TOKEN_2023 = "http://hl7.org/fhir/smart-app-launch/StructureDefinition/requires-access-token"
+REQUIRES_ACCESS_TOKEN = (
+    "http://fhir.org/argonaut/smart-imaging/StructureDefinition/requires-access-token"
+)
+REQUIRES_ACCESS_TOKEN_2023 = (
+    "http://hl7.org/fhir/smart-app-launch/StructureDefinition/requires-access-token"
+)
 DICOM_TERMINOLOGY = "http://dicom.nema.org/resources/ontology/DCM"
 UID_SYSTEM = "urn:dicom:uid"
 _STATUS = {"registered", "available", "cancelled", "entered-in-error", "unknown"}
 _CONNECTION_TYPE = {
-    "system": "http://terminology.hl7.org/CodeSystem/endpoint-connection-type", "code": "dicom-wado-rs",
-}  # fmt: skip
+    "system": "http://terminology.hl7.org/CodeSystem/endpoint-connection-type",
+    "code": "dicom-wado-rs",
+}
 _DRAWABLE = {"CR", "CT", "DX", "MG", "MR", "NM", "PT", "US", "XA"}
 """Modalities whose instances have pixels."""
 
@@ -30,7 +35,9 @@ async def _studies(visit: Visit) -> str:
 
 
 def _faults_of_study(study: Resource) -> Iterator[str]:
-    identifiers = [one for one in objects(study.get("identifier")) if one.get("system") == UID_SYSTEM]
+    identifiers = [
+        one for one in objects(study.get("identifier")) if one.get("system") == UID_SYSTEM
+    ]
     if len(identifiers) != 1:
         yield f"{len(identifiers)} identifiers with system {UID_SYSTEM}"
     elif uid_of(study) is None or not str(identifiers[0].get("value")).startswith("urn:oid:"):
@@ -46,7 +53,10 @@ def _faults_of_study(study: Resource) -> Iterator[str]:
     modalities = objects(study.get("modality"))
     if not modalities:
         yield "no modality"
-    elif any(one.get("system") != DICOM_TERMINOLOGY or not isinstance(one.get("code"), str) for one in modalities):
+    elif any(
+        one.get("system") != DICOM_TERMINOLOGY or not isinstance(one.get("code"), str)
+        for one in modalities
+    ):
         yield f"modality is no Coding of {DICOM_TERMINOLOGY}"
 
 
@@ -57,7 +67,9 @@ async def _recommended(visit: Visit) -> str:
     names = ("started", "numberOfSeries", "numberOfInstances", "series")
     counts = {name: sum(name not in study for study in studies) for name in names}
     lacking = [f"{name} in {count}" for name, count in counts.items() if count]
-    return f"right where it is there; not there: {', '.join(lacking) or 'nothing'} (of {len(studies)})"
+    return (
+        f"right where it is there; not there: {', '.join(lacking) or 'nothing'} (of {len(studies)})"
+    )
 
 
 def _faults_of_recommended(study: Resource) -> Iterator[str]:
@@ -77,17 +89,26 @@ def _faults_of_recommended(study: Resource) -> Iterator[str]:
             code = str(sop_class.get("code")) if isinstance(sop_class, dict) else ""
             if not _has_uid(instance) or not is_uid(code.removeprefix("urn:oid:")):
                 yield "series.instance without uid, or sopClass urn:oid:<UID>"
-    if series and isinstance(study.get("numberOfSeries"), int) and study["numberOfSeries"] != len(series):
+    if (
+        series
+        and isinstance(study.get("numberOfSeries"), int)
+        and study["numberOfSeries"] != len(series)
+    ):
         yield "numberOfSeries is not how many series there are"
 
 
 def _has_uid(element: Resource) -> bool:
     """Whether there is a UID, or a reason why not: an archive's may be too long for R4's ``id``."""
-    return is_uid(str(element.get("uid"))) or ("uid" not in element and isinstance(element.get("_uid"), dict))
+    return is_uid(str(element.get("uid"))) or (
+        "uid" not in element and isinstance(element.get("_uid"), dict)
+    )
 
 
 async def _endpoints(visit: Visit) -> str:
-    """Each reference is resolved; the first study whose address can be used is the one that is retrieved later."""
+    """Each reference is resolved.
+
+    The first study whose address can be used is the one that is retrieved later.
+    """
     studies = visit.known_studies()
     faults = []
     for study in sorted(studies, key=_effort):
@@ -97,7 +118,12 @@ async def _endpoints(visit: Visit) -> str:
                 faults.append("an endpoint that cannot be resolved")
                 continue
             faults += _faults_of_endpoint(endpoint)
-            _keep(visit, study, endpoint, is_local=str(one.get("reference")).startswith(("#", "urn:uuid:")))
+            _keep(
+                visit,
+                study,
+                endpoint,
+                is_local=str(one.get("reference")).startswith(("#", "urn:uuid:")),
+            )
     if visit.root is not None:
         visit.client.trust(visit.root)
     none_of(faults, len(studies))
@@ -128,7 +154,10 @@ def _faults_of_endpoint(endpoint: Resource) -> Iterator[str]:
     if endpoint.get("status") != "active":
         yield "status is not active"
     connection_type = endpoint.get("connectionType")
-    if not isinstance(connection_type, dict) or not _CONNECTION_TYPE.items() <= connection_type.items():
+    if (
+        not isinstance(connection_type, dict)
+        or not _CONNECTION_TYPE.items() <= connection_type.items()
+    ):
         yield "connectionType is not the Coding dicom-wado-rs"
     if not objects(endpoint.get("payloadType")):
         yield "no payloadType"
@@ -138,8 +167,14 @@ def _faults_of_endpoint(endpoint: Resource) -> Iterator[str]:
 
 def _flags(endpoint: Resource) -> list[Any]:
     extensions = objects(endpoint.get("extension"))
-    found = [one.get("valueBoolean") for one in extensions if one.get("url") == REQUIRES_ACCESS_TOKEN]
-    older = [one.get("valueBoolean") for one in extensions if one.get("url") == REQUIRES_ACCESS_TOKEN_2023]
+    found = [
+        one.get("valueBoolean") for one in extensions if one.get("url") == REQUIRES_ACCESS_TOKEN
+    ]
+    older = [
+        one.get("valueBoolean")
+        for one in extensions
+        if one.get("url") == REQUIRES_ACCESS_TOKEN_2023
+    ]
     return found or older
 
 
@@ -148,7 +183,9 @@ def _is_root(address: Any) -> bool:
         url = URL(address)
     except (TypeError, ValueError):
         return False
-    is_plain = not url.query_string and not url.fragment and not url.path.rstrip("/").endswith("/studies")
+    is_plain = (
+        not url.query_string and not url.fragment and not url.path.rstrip("/").endswith("/studies")
+    )
     return url.scheme in ("http", "https") and bool(url.host) and is_plain
 
 
@@ -161,7 +198,9 @@ def _keep(visit: Visit, study: Resource, endpoint: Resource, *, is_local: bool) 
 
 async def _read_study(visit: Visit) -> str:
     study = visit.known_studies()[0]
-    found = (await visit.client.ask(visit.url(f"ImagingStudy/{study.get('id')}"))).resource("ImagingStudy")
+    found = (await visit.client.ask(visit.url(f"ImagingStudy/{study.get('id')}"))).resource(
+        "ImagingStudy"
+    )
     if found.get("id") != study.get("id") or uid_of(found) != uid_of(study):
         raise Violated("another study than the one of this id")
     none_of(_faults_of_study(found), 1)

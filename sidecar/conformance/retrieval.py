@@ -79,7 +79,8 @@ async def _study(visit: Visit) -> str:
     try:
         found = _of_study(visit, answer, study)
     except Truncated:
-        # Without an end it is no whole study; that it looks like one is the worse fault, and the next check's.
+        # Without an end it is no whole study; that it looks like one is the worse fault, and the
+        # next check's.
         raise Violated("the multipart has no end") from None
     visit.instances = [Instance(one.series, one.uid, one.patient_id, one.digest) for one in found]
     visit.names |= {one.name for one in found if one.name}
@@ -87,7 +88,9 @@ async def _study(visit: Visit) -> str:
     visit.has_whole_study = answer.stopped is None
     if len({one.uid for one in found}) < len(found):
         raise Violated("an instance comes twice")
-    return counted(len(found), "instance") + ("" if answer.stopped is None else f"; {answer.stopped}")
+    return counted(len(found), "instance") + (
+        "" if answer.stopped is None else f"; {answer.stopped}"
+    )
 
 
 async def _retrieved(visit: Visit, url: str) -> Answer:
@@ -108,7 +111,9 @@ async def _whole(visit: Visit) -> str:
     root, study = visit.known_study()
     counts = [one.get("numberOfInstances") for one in visit.known_studies() if uid_of(one) == study]
     counts += [
-        number(one, "NumberOfStudyRelatedInstances") for one in visit.rows if text(one, "StudyInstanceUID") == study
+        number(one, "NumberOfStudyRelatedInstances")
+        for one in visit.rows
+        if text(one, "StudyInstanceUID") == study
     ]
     wanted = {count for count in counts if isinstance(count, int)}
     if not visit.instances:
@@ -120,7 +125,9 @@ async def _whole(visit: Visit) -> str:
         raise NotTested("nobody says how many instances there should be")
     if wanted != {len(visit.instances)}:
         announced = " or ".join(map(str, sorted(wanted)))
-        raise Violated(f"{counted(len(visit.instances), 'instance')} came, announced were {announced}")
+        raise Violated(
+            f"{counted(len(visit.instances), 'instance')} came, announced were {announced}"
+        )
     return f"{counted(len(visit.instances), 'instance')}, as announced"
 
 
@@ -128,7 +135,9 @@ async def _one_patient(visit: Visit) -> str:
     """The PatientID inside is the one that QIDO-RS says of the study."""
     _, study = visit.known_study()
     inside = visit.patients_inside
-    said = {text(one, "PatientID") for one in visit.rows if text(one, "StudyInstanceUID") == study} - {None}
+    said = {
+        text(one, "PatientID") for one in visit.rows if text(one, "StudyInstanceUID") == study
+    } - {None}
     if not inside:
         raise NotTested("no instance was retrieved")
     if len(inside) > 1:
@@ -149,8 +158,12 @@ async def _series(visit: Visit) -> str:
     if visit.has_whole_study and answer.stopped is None:
         wanted = sum(one.series == instance.series for one in visit.instances)
         if wanted != len(found):
-            raise Violated(f"{counted(len(found), 'instance')} of a series of which {wanted} came with the study")
-    return counted(len(found), "instance") + ("" if answer.stopped is None else f"; {answer.stopped}")
+            raise Violated(
+                f"{counted(len(found), 'instance')} of a series of which {wanted} came with the study"
+            )
+    return counted(len(found), "instance") + (
+        "" if answer.stopped is None else f"; {answer.stopped}"
+    )
 
 
 async def _instance(visit: Visit) -> str:

@@ -20,7 +20,10 @@ def is_uid(text: str) -> bool:
 
 
 def text(row: Row, keyword: str) -> str | None:
-    """Return the first value of an attribute as text, without padding; ``None`` if there is none."""
+    """Return the first value of an attribute as text, without padding.
+
+    ``None`` if there is none.
+    """
     element = row.get(f"{tag_for_keyword(keyword):08X}")
     values = element.get("Value") if isinstance(element, dict) else None
     value = values[0] if isinstance(values, list) and values else None

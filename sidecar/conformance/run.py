@@ -18,14 +18,30 @@ from sidecar.conformance.visit import Check, Visit, patient_in
 _LIMITS = Limits()
 
 CHECKS: tuple[Check, ...] = (
-    *discovery.DISCOVERY, *FIND, *RESOURCES, *discovery.LATER, *tokens.TOKENS, *SEARCH, *FILTERS, *RETRIEVAL, *FORMS,
-    *REFUSALS, *tokens.LAST, *AFTERWARDS, *BEYOND,
-)  # fmt: skip
+    *discovery.DISCOVERY,
+    *FIND,
+    *RESOURCES,
+    *discovery.LATER,
+    *tokens.TOKENS,
+    *SEARCH,
+    *FILTERS,
+    *RETRIEVAL,
+    *FORMS,
+    *REFUSALS,
+    *tokens.LAST,
+    *AFTERWARDS,
+    *BEYOND,
+)
 """Each may use what those before it have learnt."""
 
 
 async def conformance(
-    base: str, token: str | None, patient: str | None, origin: str | None = None, *, limits: Limits = _LIMITS
+    base: str,
+    token: str | None,
+    patient: str | None,
+    origin: str | None = None,
+    *,
+    limits: Limits = _LIMITS,
 ) -> list[Finding]:
     """Look at the server whose FHIR base is ``base``, as an app with a patient's ``token`` would.
 
@@ -35,9 +51,11 @@ async def conformance(
         visit = Visit(client, patient or patient_in(token))
         visit.origin = origin or visit.origin
         found = [(check, await _looked(check, visit)) for check in CHECKS]
-        if not client.was_reached:  # What was not learnt is not the token's, or the patient's, fault.
+        # What was not learnt is not the token's, or the patient's, fault.
+        if not client.was_reached:
             found = [(check, _not_reached(check, one)) for check, one in found]
-    order = sorted(found, key=lambda one: one[0].number)  # Stable: those of a number in the order of the checks.
+    # Stable: those of a number in the order of the checks.
+    order = sorted(found, key=lambda one: one[0].number)
     return [_without(token, one) for _, one in order]
 
 

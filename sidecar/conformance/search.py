@@ -26,7 +26,9 @@ async def _finds(visit: Visit) -> str:
     bundle = await visit.search(("_include", "ImagingStudy:endpoint"))
     visit.bundle = bundle
     pages = [bundle]
-    while (following := link(pages[-1], "next", visit.base)) is not None and len(pages) < visit.client.limits.pages:
+    while (following := link(pages[-1], "next", visit.base)) is not None and len(
+        pages
+    ) < visit.client.limits.pages:
         pages.append((await visit.client.ask(following)).resource("Bundle"))
     visit.has_all = following is None
     found = [one for page in pages for one in resources(page, "ImagingStudy")]
@@ -58,7 +60,9 @@ async def _bundle(visit: Visit) -> str:
     if not isinstance(total, int) or isinstance(total, bool):
         faults.append("no total")
     elif visit.has_all and total != len(visit.studies) + visit.foreign:
-        faults.append(f"total is {total}, but there are {counted(len(visit.studies) + visit.foreign, 'study')}")
+        faults.append(
+            f"total is {total}, but there are {counted(len(visit.studies) + visit.foreign, 'study')}"
+        )
     own = link(bundle, "self", visit.base)
     if own is None:
         faults.append("no link self")
@@ -90,7 +94,9 @@ async def _media_type(visit: Visit) -> str:
     answer = await visit.client.ask(visit.url("ImagingStudy", _patient(visit)))
     if answer.media_type != FHIR_JSON:
         raise Violated(f"Accept: {FHIR_JSON} brings {answer}")
-    refused = await visit.client.ask(visit.url("ImagingStudy", _patient(visit)), accept="application/x-nonsense")
+    refused = await visit.client.ask(
+        visit.url("ImagingStudy", _patient(visit)), accept="application/x-nonsense"
+    )
     if refused.status != 406:
         raise Violated(f"Accept: application/x-nonsense brings {refused}")
     return f"{FHIR_JSON}; 406 for nonsense"
@@ -104,7 +110,9 @@ async def _pages(visit: Visit) -> str:
     seen, pages = ids(bundle), 1
     if len(seen) > 1:
         raise Violated(f"_count=1 brings a page of {counted(len(seen), 'study')}")
-    while (following := link(bundle, "next", visit.base)) is not None and pages < visit.client.limits.pages:
+    while (
+        following := link(bundle, "next", visit.base)
+    ) is not None and pages < visit.client.limits.pages:
         bundle = (await visit.client.ask(following)).resource("Bundle")
         seen, pages = seen + ids(bundle), pages + 1
     if len(set(seen)) < len(seen):
@@ -112,7 +120,9 @@ async def _pages(visit: Visit) -> str:
     if not set(seen) <= set(known) and visit.has_all:
         raise Violated("the pages have a study that the search without _count has not")
     if following is None and visit.has_all and set(seen) != set(known):
-        raise Violated(f"_count=1: the pages end after {len(seen)} of {counted(len(known), 'study')}")
+        raise Violated(
+            f"_count=1: the pages end after {len(seen)} of {counted(len(known), 'study')}"
+        )
     more = "" if following is None else "; followed no further"
     return f"{counted(pages, 'page')} by _count=1 and link next{more}"
 
@@ -120,21 +130,31 @@ async def _pages(visit: Visit) -> str:
 async def _spellings(visit: Visit) -> str:
     patient, _ = visit.known_patient(), visit.known_studies()
     wanted = sorted(visit.first_page())
-    spellings = [("patient", patient), ("patient", f"Patient/{patient}"), ("subject", f"Patient/{patient}")]
+    spellings = [
+        ("patient", patient),
+        ("patient", f"Patient/{patient}"),
+        ("subject", f"Patient/{patient}"),
+    ]
     for name, value in spellings:
         found = await visit.search((name, value), patient=False)
         if sorted(ids(found)) != wanted:
             how = f"{name}={value.replace(patient, '<id>')}"
-            raise Violated(f"{how} brings {counted(len(ids(found)), 'study')}, not the {len(wanted)} of patient=<id>")
+            raise Violated(
+                f"{how} brings {counted(len(ids(found)), 'study')}, not the {len(wanted)} of patient=<id>"
+            )
     return "patient=<id>, patient=Patient/<id> and subject=Patient/<id> are the same"
 
 
 async def _posted(visit: Visit) -> str:
     patient, _ = visit.known_patient(), visit.known_studies()
-    answer = await visit.client.ask(visit.url("ImagingStudy/_search"), method="POST", form=f"patient={patient}")
+    answer = await visit.client.ask(
+        visit.url("ImagingStudy/_search"), method="POST", form=f"patient={patient}"
+    )
     found = ids(answer.resource("Bundle"))
     if sorted(found) != sorted(visit.first_page()):
-        raise Violated(f"POST _search brings {counted(len(found), 'study')}, GET {len(visit.first_page())}")
+        raise Violated(
+            f"POST _search brings {counted(len(found), 'study')}, GET {len(visit.first_page())}"
+        )
     return f"{counted(len(found), 'study')}, as by GET"
 
 
@@ -152,7 +172,10 @@ async def _unchanged(visit: Visit) -> str:
     """If-None-Match, where an ETag says that it means something."""
     visit.answered()
     study = next(iter(visit.first_page()), None)
-    urls = [visit.url("ImagingStudy", _patient(visit)), *([visit.url(f"ImagingStudy/{study}")] if study else [])]
+    urls = [
+        visit.url("ImagingStudy", _patient(visit)),
+        *([visit.url(f"ImagingStudy/{study}")] if study else []),
+    ]
     announced = strings([visit.imaging_study().get("conditionalRead")])
     tagged = unchanged = 0
     for url in urls:

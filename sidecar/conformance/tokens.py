@@ -3,7 +3,17 @@
 import secrets
 
 from sidecar.conformance.client import Answer, Violated
-from sidecar.conformance.visit import DICOM, Check, Visit, counted, ids, link, none_of, patient_of, resources
+from sidecar.conformance.visit import (
+    DICOM,
+    Check,
+    Visit,
+    counted,
+    ids,
+    link,
+    none_of,
+    patient_of,
+    resources,
+)
 
 
 async def _without(visit: Visit) -> str:
@@ -14,7 +24,11 @@ async def _without(visit: Visit) -> str:
 
 async def _junk(visit: Visit) -> str:
     for url in _addresses(visit):
-        _is_401(await visit.client.ask(url, token=False, headers={"Authorization": f"Bearer {_made_up()}"}))
+        _is_401(
+            await visit.client.ask(
+                url, token=False, headers={"Authorization": f"Bearer {_made_up()}"}
+            )
+        )
     return "401 with WWW-Authenticate: Bearer"
 
 
@@ -29,7 +43,11 @@ async def _retrieval_without(visit: Visit) -> str:
     for headers in ({}, {"Authorization": f"Bearer {_made_up()}"}):
         for path in ("", "/metadata"):
             url = f"{root}/studies/{study}{path}"
-            _is_401(await visit.client.ask(url, token=False, accept="*/*" if path else DICOM, headers=headers))
+            _is_401(
+                await visit.client.ask(
+                    url, token=False, accept="*/*" if path else DICOM, headers=headers
+                )
+            )
     return "401 with WWW-Authenticate: Bearer, for the study and its metadata"
 
 
@@ -44,7 +62,11 @@ async def _referrers(visit: Visit) -> str:
     if answer.status != 200:
         raise Violated(str(answer))
     caching = answer.headers.get("Cache-Control", "").lower()
-    faults = [] if "private" in caching or "no-store" in caching else ["Cache-Control is not private or no-store"]
+    faults = (
+        []
+        if "private" in caching or "no-store" in caching
+        else ["Cache-Control is not private or no-store"]
+    )
     if answer.headers.get("Referrer-Policy") != "no-referrer":
         faults.append("no Referrer-Policy: no-referrer")
     if faults:
@@ -65,7 +87,9 @@ def _addresses(visit: Visit) -> list[str]:
 def _is_401(answer: Answer) -> None:
     if answer.status != 401:
         raise Violated(str(answer))
-    if not any(one.lower().startswith("bearer") for one in answer.headers.getall("WWW-Authenticate", ())):
+    if not any(
+        one.lower().startswith("bearer") for one in answer.headers.getall("WWW-Authenticate", ())
+    ):
         raise Violated("401 without WWW-Authenticate: Bearer")
 
 
@@ -76,10 +100,16 @@ def _made_up() -> str:
 async def _other_patient(visit: Visit) -> str:
     visit.answered()
     absent = visit.absent_patient
-    forms = [("patient", absent), ("patient", f"Patient/{absent}"), ("subject", f"Patient/{absent}")]
+    forms = [
+        ("patient", absent),
+        ("patient", f"Patient/{absent}"),
+        ("subject", f"Patient/{absent}"),
+    ]
     for one in forms:
         _is_refused(await visit.client.ask(visit.url("ImagingStudy", [one])), one[0])
-    posted = await visit.client.ask(visit.url("ImagingStudy/_search"), method="POST", form=f"patient={absent}")
+    posted = await visit.client.ask(
+        visit.url("ImagingStudy/_search"), method="POST", form=f"patient={absent}"
+    )
     if posted.status not in (404, 405):  # Whether there is _search at all is looked at elsewhere.
         _is_refused(posted, "POST _search")
     compartment = await visit.client.ask(visit.url(f"Patient/{absent}/ImagingStudy"))

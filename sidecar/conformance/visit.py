@@ -32,11 +32,12 @@ class Instance:
 class Visit:
     """What checks have found, and what they need for it.
 
-    ``patient``: the FHIR id of the token's patient, as soon as it is known; ``origin``: of an app's pages;
-    ``studies``: the patient's ImagingStudies; ``foreign``: how many of others came with them; ``has_all``: whether they
-    are all; ``endpoints``: by reference; ``study``: the one that is retrieved, below ``root``, which ``is_local`` when
-    it is for one answer (SIA-33); ``rows``: of QIDO-RS; ``patients_inside``: the PatientIDs in the instances;
-    ``patient_ids`` and ``names``: what must not stand in errors; ``absent_…``: made up, nobody's.
+    ``patient``: the FHIR id of the token's patient, as soon as it is known; ``origin``: of an app's
+    pages; ``studies``: the patient's ImagingStudies; ``foreign``: how many of others came with
+    them; ``has_all``: whether they are all; ``endpoints``: by reference; ``study``: the one that is
+    retrieved, below ``root``, which ``is_local`` when it is for one answer (SIA-33); ``rows``: of
+    QIDO-RS; ``patients_inside``: the PatientIDs in the instances; ``patient_ids`` and ``names``:
+    what must not stand in errors; ``absent_…``: made up, nobody's.
     """
 
     client: Client
@@ -95,7 +96,10 @@ class Visit:
         return self.studies
 
     def known_study(self) -> tuple[str, str]:
-        """The address of the DICOMweb root, and the StudyInstanceUID to retrieve below it. Raises ``NotTested``."""
+        """The address of the DICOMweb root, and the StudyInstanceUID to retrieve below it.
+
+        Raises ``NotTested``.
+        """
         if self.root is None or self.study is None:
             raise NotTested("no study with the address of its images was found")
         return self.root, self.study
@@ -104,7 +108,9 @@ class Visit:
         """As ``known_study``, where its address is a capability URL. Raises ``NotTested``."""
         found = self.known_study()
         if not self.is_local:
-            raise NotTested("the address is no capability URL, but for all of the patient's studies")
+            raise NotTested(
+                "the address is no capability URL, but for all of the patient's studies"
+            )
         return found
 
     def known_instance(self) -> tuple[str, Instance]:
@@ -117,11 +123,15 @@ class Visit:
     async def search(self, *parameters: tuple[str, str], patient: bool = True) -> dict[str, Any]:
         """The Bundle that a search brings, for the token's patient. Raises ``Violated``."""
         own = [("patient", self.patient)] if patient and self.patient is not None else []
-        return (await self.client.ask(self.url("ImagingStudy", [*own, *parameters]))).resource("Bundle")
+        return (await self.client.ask(self.url("ImagingStudy", [*own, *parameters]))).resource(
+            "Bundle"
+        )
 
     def announces(self, parameter: str) -> bool:
         """Whether the CapabilityStatement has this search parameter of ImagingStudy."""
-        return any(one.get("name") == parameter for one in objects(self.imaging_study().get("searchParam")))
+        return any(
+            one.get("name") == parameter for one in objects(self.imaging_study().get("searchParam"))
+        )
 
     def imaging_study(self) -> dict[str, Any]:
         """What the CapabilityStatement says of ImagingStudy."""
@@ -137,7 +147,9 @@ Look = Callable[[Visit], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """``look`` returns what was seen when requirement ``number`` is kept; raises ``Violated`` or ``NotTested``.
+    """``look`` returns what was seen when requirement ``number`` is kept.
+
+    Raises ``Violated`` or ``NotTested``.
 
     ``says``: what is demanded, where it is something beside the requirement's text.
     """
@@ -161,7 +173,9 @@ def strings(value: Any) -> list[str]:
 def resources(bundle: Mapping[str, Any], resource_type: str) -> list[dict[str, Any]]:
     """The Bundle's resources of a type."""
     found = [entry.get("resource") for entry in objects(bundle.get("entry"))]
-    return [one for one in found if isinstance(one, dict) and one.get("resourceType") == resource_type]
+    return [
+        one for one in found if isinstance(one, dict) and one.get("resourceType") == resource_type
+    ]
 
 
 def ids(bundle: Mapping[str, Any]) -> list[str]:
@@ -197,7 +211,10 @@ def uid_of(study: Mapping[str, Any]) -> str | None:
 
 
 def patient_in(token: str | None) -> str | None:
-    """The ``patient`` of an access token that is a JWT; only to know what to ask for, so nothing is verified."""
+    """The ``patient`` of an access token that is a JWT.
+
+    Only to know what to ask for, so nothing is verified.
+    """
     parts = (token or "").split(".")
     if len(parts) != 3:
         return None
@@ -211,11 +228,17 @@ def patient_in(token: str | None) -> str | None:
 
 def counted(number: int, noun: str) -> str:
     """``1 study``, ``2 studies``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun.removesuffix('y') + 'ie' * noun.endswith('y')}s"
+    return (
+        f"{number} {noun}"
+        if number == 1
+        else f"{number} {noun.removesuffix('y') + 'ie' * noun.endswith('y')}s"
+    )
 
 
 def none_of(faults: Iterable[str], total: int) -> None:
     """Raise ``Violated`` with how often each fault was met."""
     counts = Counter(faults)
     if counts:
-        raise Violated("; ".join(f"{fault} ({count} of {total})" for fault, count in counts.most_common(8)))
+        raise Violated(
+            "; ".join(f"{fault} ({count} of {total})" for fault, count in counts.most_common(8))
+        )

@@ -6,7 +6,10 @@ Their images are pydicom's bundled test files, whose PatientIDs and names are in
 from dataclasses import dataclass
 
 MRN_SYSTEM = "http://hospital.example.org/mrn"
-"""``Identifier.system`` of the medical record numbers in the demo EHR; they are the archive's PatientIDs."""
+"""``Identifier.system`` of the medical record numbers in the demo EHR.
+
+They are the archive's PatientIDs.
+"""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,14 @@ class DemoPatient:
 
 PATIENTS: tuple[DemoPatient, ...] = (
     # One person under several medical record numbers, as after a merger of hospitals.
-    DemoPatient("robin", "Sample", "Robin", "female", "1978-11-20", ("1CT1", "4MR1", "13US1", "8NM1", "id00001")),
+    DemoPatient(
+        "robin",
+        "Sample",
+        "Robin",
+        "female",
+        "1978-11-20",
+        ("1CT1", "4MR1", "13US1", "8NM1", "id00001"),
+    ),
     # The images of these two are stamp-sized.
     DemoPatient("archibald", "Doe", "Archibald", "male", "1955-03-14", ("77654033",)),
     DemoPatient("peter", "Doe", "Peter", "male", "1961-07-02", ("98890234",)),

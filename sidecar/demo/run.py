@@ -90,7 +90,8 @@ async def run_demo(
 ) -> None:
     """Serve until ``stop``. A new or empty folder is filled with pydicom's files.
 
-    Raises ``OSError`` when one of the four ports is taken, ``ValueError`` when the folder has no DICOM file.
+    Raises ``OSError`` when one of the four ports is taken, ``ValueError`` when the folder has no
+    DICOM file.
     """
     ports = Ports(host, port)
     with tempfile.TemporaryDirectory(prefix="sidecar-demo-") as scratch:
@@ -135,8 +136,10 @@ async def _demo(
     settings = Settings.model_validate(document)
     if archive.write_config is not None:
         document["server"] |= {  # Others than the demo's: `serve` beside it.
-            "port": ports.sidecar + 4, "admin_port": ports.sidecar + 5, "public_url": ports.beside_url,
-        }  # fmt: skip
+            "port": ports.sidecar + 4,
+            "admin_port": ports.sidecar + 5,
+            "public_url": ports.beside_url,
+        }
         archive.write_config.write_text(_ABOUT + yaml.safe_dump(document, sort_keys=False))
 
     def customize(public: web.Application) -> None:
@@ -148,7 +151,15 @@ async def _demo(
         if app is not None:
             await start(listen(app, ports.host, ports.sidecar + 2, name="the archive (--port + 2)"))
         sidecar = await start(build(settings, customize))
-        await start(listen(sidecar.admin, ports.host, ports.admin, limit=ADMIN_LIMIT, name="metrics (--port + 3)"))
+        await start(
+            listen(
+                sidecar.admin,
+                ports.host,
+                ports.admin,
+                limit=ADMIN_LIMIT,
+                name="metrics (--port + 3)",
+            )
+        )
         await start(listen(sidecar.public, ports.host, ports.sidecar, name="the sidecar (--port)"))
         yield ehr
 
@@ -158,13 +169,19 @@ def make_key(file: Path) -> dict[str, object]:
     key = ec.generate_private_key(ec.SECP384R1())
     file.touch(mode=0o600)
     file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
     )
     public = orjson.loads(ECAlgorithm.to_jwk(key.public_key()))
     return {"keys": [{**public, "kid": KEY_ID, "use": "sig", "alg": "ES384"}]}
 
 
-def demo_document(ports: Ports, secret: str, key_file: Path, pacs: dict[str, str]) -> dict[str, Any]:
+def demo_document(
+    ports: Ports, secret: str, key_file: Path, pacs: dict[str, str]
+) -> dict[str, Any]:
     """The configuration that a hospital would write for this EHR and this archive."""
     return {
         "server": {

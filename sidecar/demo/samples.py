@@ -1,7 +1,7 @@
 """The demo's images: copies of the DICOM files that pydicom brings along for its own tests, all of them invented.
 
-Only files inside the installed package are read. pydicom's own file finders are not used, because they would download
-what is missing.
+Only files inside the installed package are read. pydicom's own file finders are not used, because
+they would download what is missing.
 """
 
 import shutil
@@ -19,14 +19,16 @@ _FOLDERS = ("test_files", "charset_files")
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 
 # Wrong on purpose, to test a reader with.
-_DAMAGED = frozenset({
-    "badVR.dcm",  # NumberOfFrames is "1A"
-    "MR_truncated.dcm",  # ends inside its pixels
-    "rtplan_truncated.dcm",  # ends inside a sequence
-    "JPEG2000-embedded-sequence-delimiter.dcm",  # a delimiter's bytes inside the compressed image
-    "J2K_pixelrep_mismatch.dcm",  # the compressed image contradicts the data set on its sign
-    "SC_rgb_jpeg.dcm",  # written with implicit VR, though its transfer syntax is explicit
-})  # fmt: skip
+_DAMAGED = frozenset(
+    {
+        "badVR.dcm",  # NumberOfFrames is "1A"
+        "MR_truncated.dcm",  # ends inside its pixels
+        "rtplan_truncated.dcm",  # ends inside a sequence
+        "JPEG2000-embedded-sequence-delimiter.dcm",  # a delimiter's bytes inside the compressed image
+        "J2K_pixelrep_mismatch.dcm",  # the compressed image contradicts the data set on its sign
+        "SC_rgb_jpeg.dcm",  # written with implicit VR, though its transfer syntax is explicit
+    }
+)
 
 
 def fill(folder: Path) -> None:
@@ -34,11 +36,13 @@ def fill(folder: Path) -> None:
 
     Left out is what no archive could file or no viewer could show:
 
-    - what is not DICOM, or has no file meta information (PS3.10 7.1), and DICOMDIRs, which are no instances;
+    - what is not DICOM, or has no file meta information (PS3.10 7.1), and DICOMDIRs, which are no
+      instances;
     - data sets without PatientID, SOPClassUID, or a valid study, series or instance UID;
     - Explicit VR Big Endian, which is retired;
     - files that are wrong on purpose;
-    - other encodings of an instance that is there: of several, the one with the shortest file name is taken, which is
+    - other encodings of an instance that is there: of several, the one with the shortest file name
+      is taken, which is
       the plain one (``MR_small.dcm`` before ``MR_small_RLE.dcm``).
 
     Raises ``OSError`` when the folder cannot be written.

@@ -1,7 +1,8 @@
 """Whether a text in a DICOM JSON row is what was stored (PS3.3 C.12.1.1.2, PS3.5 6.1, PS3.18 F.2).
 
-JSON is UTF-8, but what stands in it went through the character set of an image and that of an archive first. A text
-that cannot have come through whole is unknown: it is nobody's PatientID, and it does not satisfy a rule.
+JSON is UTF-8, but what stands in it went through the character set of an image and that of an
+archive first. A text that cannot have come through whole is unknown: it is nobody's PatientID, and
+it does not satisfy a rule.
 """
 
 import re
@@ -18,8 +19,9 @@ SPECIFIC_CHARACTER_SET = tag("SpecificCharacterSet")
 REPLACEMENT = "\ufffd"
 """The character that stands for what could not be read."""
 
-# The replacement character, escape sequences that were not undone, and control characters: those from 0x80 to 0x9F are
-# UTF-8 that was read as Latin-1. Tab, line feed, form feed and carriage return may stand in a text (PS3.5 6.1.3).
+# The replacement character, escape sequences that were not undone, and control characters: those
+# from 0x80 to 0x9F are UTF-8 that was read as Latin-1. Tab, line feed, form feed and carriage
+# return may stand in a text (PS3.5 6.1.3).
 _NOT_TEXT = re.compile("[\ufffd\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
 _SEPARATORS = re.compile("[ _-]+")
 _UTF_8 = "ISO IR 192"
@@ -33,8 +35,13 @@ def is_known_text(text: str) -> bool:
 
 
 def has_known_character_set(row: Row) -> bool:
-    """Return whether each character set that the row names is one that DICOM defines. It may name none."""
-    return SPECIFIC_CHARACTER_SET not in row or _are_defined(tuple(texts(row, "SpecificCharacterSet")))
+    """Return whether each character set that the row names is one that DICOM defines.
+
+    It may name none.
+    """
+    return SPECIFIC_CHARACTER_SET not in row or _are_defined(
+        tuple(texts(row, "SpecificCharacterSet"))
+    )
 
 
 def is_utf8(row: Row) -> bool:
@@ -47,8 +54,14 @@ def with_known_texts(row: Row) -> Row:
     """Return the row without the texts that are unknown. Sequences stay as they are."""
     if not has_known_character_set(row):
         return without_texts(row)
-    unknown = {name for name, element in row.items() if _is_text(name) and not all(map(is_known_text, _texts(element)))}
-    return {name: element for name, element in row.items() if name not in unknown} if unknown else row
+    unknown = {
+        name
+        for name, element in row.items()
+        if _is_text(name) and not all(map(is_known_text, _texts(element)))
+    }
+    return (
+        {name: element for name, element in row.items() if name not in unknown} if unknown else row
+    )
 
 
 def without_texts(row: Row) -> Row:
@@ -58,15 +71,24 @@ def without_texts(row: Row) -> Row:
 
 def with_unknown_texts(row: Row) -> Row:
     """Return a row with the replacement character for each text that is not ASCII: its character set is not known."""
-    unknown = {name for name, element in row.items() if _is_text(name) and not all(map(str.isascii, _texts(element)))}
-    return {name: {**element, "Value": [REPLACEMENT]} if name in unknown else element for name, element in row.items()}
+    unknown = {
+        name
+        for name, element in row.items()
+        if _is_text(name) and not all(map(str.isascii, _texts(element)))
+    }
+    return {
+        name: {**element, "Value": [REPLACEMENT]} if name in unknown else element
+        for name, element in row.items()
+    }
 
 
 def _texts(element: Any) -> list[str]:
     """Return an attribute's texts without their padding; of a person's name, its groups."""
     found = element.get("Value") if isinstance(element, Mapping) else None
     listed = found if isinstance(found, list) else []
-    groups = [group for one in listed for group in (one.values() if isinstance(one, Mapping) else (one,))]
+    groups = [
+        group for one in listed for group in (one.values() if isinstance(one, Mapping) else (one,))
+    ]
     return [one.strip(" \0") for one in groups if isinstance(one, str)]
 
 

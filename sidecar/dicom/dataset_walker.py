@@ -1,4 +1,7 @@
-"""Stepping over the data elements of a DICOM data set that comes in pieces (PS3.5 section 7); no byte is read twice."""
+"""Stepping over the data elements of a DICOM data set that comes in pieces (PS3.5 section 7).
+
+No byte is read twice.
+"""
 
 import re
 import struct
@@ -20,7 +23,14 @@ from sidecar.dicom.element import (
     looks_like_a_vr,
 )
 from sidecar.dicom.header_cache import Layouts, Pattern, Run
-from sidecar.dicom.sequences import ITEM_HEADS, LOOKED_AT_BYTES, Frame, is_looked_into, is_sequence, may_be_sequence
+from sidecar.dicom.sequences import (
+    ITEM_HEADS,
+    LOOKED_AT_BYTES,
+    Frame,
+    is_looked_into,
+    is_sequence,
+    may_be_sequence,
+)
 
 LIMIT_BYTES = 4 * 2**20
 """What may come before the wanted elements: private blocks, sequences; also after inflating."""
@@ -47,7 +57,9 @@ _HEAD = 8
 
 
 class Wanted:
-    """The elements whose values a walk takes: tag -> VR; ``first``, ``last``: the first and the last of these tags.
+    """The elements whose values a walk takes: tag -> VR.
+
+    ``first``, ``last``: the first and the last of these tags.
 
     ``first`` says in which characters the others are written.
     """
@@ -64,10 +76,12 @@ class Wanted:
 
 
 class Walk:
-    """Collects the ``wanted`` values and sees to it that no other one comes. ``layouts``: those of its stream.
+    """Collects the ``wanted`` values and sees to it that no other one comes.
 
-    Elements may be out of order: since no wanted element has two values, a reader that stops early or searches finds
-    the same value or none.
+    ``layouts``: those of its stream.
+
+    Elements may be out of order: since no wanted element has two values, a reader that stops early
+    or searches finds the same value or none.
     """
 
     _element = staticmethod(element)
@@ -85,9 +99,11 @@ class Walk:
         self._base = 0  # Where the held bytes, or else the next ones, stand in the data set.
         self._skip = 0
         self._is_in_wanted = False
-        self._last = _FIRST - 1  # The highest tag as long as a wanted one may come; behind them the one before.
+        # The highest tag as long as a wanted one may come; behind them the one before.
+        self._last = _FIRST - 1
         self._elements = 0
-        self._padding: bytes | None = None  # What all the rest consists of, once there is no element any more.
+        # What all the rest consists of, once there is no element any more.
+        self._padding: bytes | None = None
 
     @property
     def elements(self) -> int:
@@ -102,12 +118,16 @@ class Walk:
     def may_be_cut(self) -> bool:
         """Whether all readers take a data set that is cut here for the same.
 
-        Of a wanted value some take what there is. In fragments that do not end some look for a delimiter.
+        Of a wanted value some take what there is. In fragments that do not end some look for a
+        delimiter.
         """
         return not (self._is_in_wanted or any(frame.fragments for frame in self._frames))
 
     def feed(self, data: memoryview) -> None:
-        """Take the next bytes. Raises ``Unreadable``, but not for padding behind the wanted elements."""
+        """Take the next bytes.
+
+        Raises ``Unreadable``, but not for padding behind the wanted elements.
+        """
         if self._padding is not None:
             self._check_padding(data)
             return
@@ -154,8 +174,13 @@ class Walk:
         except TwoReadings:
             raise
         except Unreadable:
-            # Padding is fine. Over anything else, and out of a sequence, some readers find their way.
-            if not self.is_past_wanted or self._frames or bytes(data[position : position + 1]) not in _PADDINGS:
+            # Padding is fine. Over anything else, and out of a sequence, some readers find their
+            # way.
+            if (
+                not self.is_past_wanted
+                or self._frames
+                or bytes(data[position : position + 1]) not in _PADDINGS
+            ):
                 raise
             self._padding = bytes(data[position : position + 1])
             self._check_padding(data[position:])
@@ -169,7 +194,9 @@ class Walk:
             raise TwoReadings("data_behind_end")
 
     def _check_limits(self) -> None:
-        if not self.is_past_wanted and (self._base > LIMIT_BYTES or self._elements > LIMIT_ELEMENTS):
+        if not self.is_past_wanted and (
+            self._base > LIMIT_BYTES or self._elements > LIMIT_ELEMENTS
+        ):
             raise Unreadable("too_much_before_patient")
         if self._elements > LIMIT_ALL_ELEMENTS:
             raise TwoReadings("too_many_elements")
@@ -179,7 +206,10 @@ class Walk:
 
         Return where the next element is that needs more care: ``_step`` decides on it.
         """
-        layouts, read = self._layouts, self._read_short if self._encoding.explicit else self._read_implicit
+        layouts, read = (
+            self._layouts,
+            self._read_short if self._encoding.explicit else self._read_implicit,
+        )
         while True:
             state = self._encoding, self._last, self.is_past_wanted
             run = layouts.run(state, data, position) if layouts is not None else None
@@ -203,7 +233,8 @@ class Walk:
     def _read_short(self, data: memoryview, position: int, heads: list[int]) -> int:
         """Read the elements of a run one by one; their positions are added to ``heads``."""
         head, last = self._encoding.head, self._last
-        # In order, nothing before the next wanted tag is wanted; behind the last one, nothing above it.
+        # In order, nothing before the next wanted tag is wanted; behind the last one, nothing above
+        # it.
         if self.is_past_wanted:
             last, limit = max(last, self._last_wanted), _BEYOND
         else:
@@ -215,7 +246,9 @@ class Walk:
                 if tag <= last or vr not in SHORT_VRS or group == ITEMS:
                     break
                 if tag >= limit:
-                    if tag in self._wanted and not self._take_short(data, position + _HEAD, tag, vr, length):
+                    if tag in self._wanted and not self._take_short(
+                        data, position + _HEAD, tag, vr, length
+                    ):
                         break
                     self.is_past_wanted = tag >= self._last_wanted
                     limit = self._next_wanted(tag)
@@ -238,10 +271,13 @@ class Walk:
                 tag = group << 16 | number
                 if tag <= last or group == ITEMS or length == _UNDEFINED:
                     break
-                # Any value may stand in a run: one that may begin with an item is looked at each time.
+                # Any value may stand in a run: one that may begin with an item is looked at each
+                # time.
                 if is_sequence(tag) or is_looked_into(tag, b"", length):
                     break
-                if tag in self._wanted and not self._take_short(data, position + _HEAD, tag, self._wanted[tag], length):
+                if tag in self._wanted and not self._take_short(
+                    data, position + _HEAD, tag, self._wanted[tag], length
+                ):
                     break
                 self.is_past_wanted = tag >= self._last_wanted
                 last = self._last = tag
@@ -264,7 +300,12 @@ class Walk:
         if reach > heads[-1]:  # That value, too, must have come.
             places.append((reach, 0))
         return Run(
-            Pattern(data, begin, places), tuple(values), len(heads), end - begin, self._last, self.is_past_wanted
+            Pattern(data, begin, places),
+            tuple(values),
+            len(heads),
+            end - begin,
+            self._last,
+            self.is_past_wanted,
         )
 
     def _take_short(self, data: memoryview, start: int, tag: int, vr: bytes, length: int) -> bool:
@@ -299,7 +340,9 @@ class Walk:
         """Take note of an element that is not wanted."""
         if self.is_past_wanted or tag > self._last:
             self._last = tag
-        elif tag >> 16 == _PATIENT_GROUP:  # It may stand twice, such as a PatientName: readers take different ones.
+        elif (
+            tag >> 16 == _PATIENT_GROUP
+        ):  # It may stand twice, such as a PatientName: readers take different ones.
             raise Unreadable("patient_group_out_of_order")
         self.is_past_wanted = self.is_past_wanted or tag > self._last_wanted
 
@@ -323,14 +366,17 @@ class Walk:
         self.is_past_wanted = tag == self._last_wanted
         return start + length
 
-    def _into_or_over(self, data: memoryview, tag: int, vr: bytes, length: int, start: int, encoding: Encoding) -> int:
+    def _into_or_over(
+        self, data: memoryview, tag: int, vr: bytes, length: int, start: int, encoding: Encoding
+    ) -> int:
         # PS3.5 6.2.2: what is unknown is implicit inside.
         inside = IMPLICIT_LITTLE if vr == b"UN" else encoding
         if length == _UNDEFINED:
             if tag == _PIXEL_DATA and vr in (b"OB", b"OW"):
                 self._enter(Frame(True, encoding, None, fragments=True))
             elif tag == _PIXEL_DATA:
-                # Fragments are for explicit VR (PS3.5 A.4); walked over as items they would hide what follows.
+                # Fragments are for explicit VR (PS3.5 A.4); walked over as items they would hide
+                # what follows.
                 raise TwoReadings("fragments_implicit")
             elif encoding.explicit and vr not in (b"SQ", b"UN"):
                 raise TwoReadings("undefined_length")
@@ -338,9 +384,10 @@ class Walk:
                 self._enter(Frame(True, inside, None))
             return start
         if may_be_sequence(data, tag, vr, length, start):
-            # By its items, too: readers that trust one or the other length must end at the same place. Behind the
-            # header as well: who goes by the items takes an early delimiter for the end, and what follows for the
-            # image's own IssuerOfPatientID or SpecificCharacterSet.
+            # By its items, too: readers that trust one or the other length must end at the same
+            # place. Behind the header as well: who goes by the items takes an early delimiter for
+            # the end, and what follows for the image's own IssuerOfPatientID or
+            # SpecificCharacterSet.
             self._enter(Frame(True, inside, self._base + start + length))
             return start
         return start + length
@@ -377,12 +424,17 @@ class Walk:
     def _check_overrun(self, data: memoryview, position: int, item: Frame, after: int) -> None:
         """Let an item pass that is shorter than its last element, where that one ends with the sequence.
 
-        Then all go on at the same place, or give up: but not if an item or a delimiter stands where the item ends.
+        Then all go on at the same place, or give up: but not if an item or a delimiter stands where
+        the item ends.
         """
         assert item.end is not None  # noqa: S101
         item_end = item.end - self._base
         ends_with_sequence = self._frames[-1] is item and self._frames[-2].end == self._base + after
-        if not (self.is_past_wanted and ends_with_sequence and item_end - position <= _MAXIMUM_ICON_BYTES):
+        if not (
+            self.is_past_wanted
+            and ends_with_sequence
+            and item_end - position <= _MAXIMUM_ICON_BYTES
+        ):
             raise TwoReadings("element_overruns_item")
         if len(data) < item_end + LOOKED_AT_BYTES <= after:
             raise NeedMore
@@ -402,4 +454,6 @@ def _is_vr_of(wanted: bytes, vr: bytes) -> bool:
 
 def _word(tag: int) -> str:
     """Return an element's keyword in small letters, as the rules of docs/files.md have it."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", keyword_for_tag(tag)).lower()
+    return re.sub(
+        r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", keyword_for_tag(tag)
+    ).lower()

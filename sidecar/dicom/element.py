@@ -6,18 +6,42 @@ ITEMS = 0xFFFE
 """The group of items and delimiters."""
 
 # PS3.5 7.1.2: these VRs have two reserved bytes and a length of four.
-LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
-SHORT_VRS = frozenset({
-    b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS",
-    b"ST", b"TM", b"UI", b"UL", b"US",
-})  # fmt: skip
+LONG_VRS = frozenset(
+    {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+)
+SHORT_VRS = frozenset(
+    {
+        b"AE",
+        b"AS",
+        b"AT",
+        b"CS",
+        b"DA",
+        b"DS",
+        b"DT",
+        b"FL",
+        b"FD",
+        b"IS",
+        b"LO",
+        b"LT",
+        b"PN",
+        b"SH",
+        b"SL",
+        b"SS",
+        b"ST",
+        b"TM",
+        b"UI",
+        b"UL",
+        b"US",
+    }
+)
 
 
 class Unreadable(ValueError):
     """Not a DICOM file whose patient and study can be read for certain.
 
-    ``rule``: the word of docs/files.md for what is wrong, a constant for logs and clients. ``uids``: what the file had
-    said of its ``study``, ``series`` and ``instance`` before that, as far as these are UIDs.
+    ``rule``: the word of docs/files.md for what is wrong, a constant for logs and clients.
+    ``uids``: what the file had said of its ``study``, ``series`` and ``instance`` before that, as
+    far as these are UIDs.
     """
 
     def __init__(self, rule: str) -> None:
@@ -54,7 +78,9 @@ def looks_like_a_vr(two: bytes | memoryview) -> bool:
     return all(0x40 < letter < 0x5B for letter in two)
 
 
-def element(data: bytes | memoryview, position: int, encoding: Encoding) -> tuple[int, bytes, int, int]:
+def element(
+    data: bytes | memoryview, position: int, encoding: Encoding
+) -> tuple[int, bytes, int, int]:
     """Tag, VR (empty when implicit), length in bytes and the position of the value."""
     try:
         group, number, vr, length = encoding.head(data, position)

@@ -1,9 +1,9 @@
 """Headers that are laid out alike: an instance's elements mostly stand where those of the one before it stood.
 
-A walk over a header decides by the heads of the elements alone (tag, VR and length) and takes some values. So where the
-same heads stand at the same places as once before, it comes out at the same place, and one call of a C function that
-compares them all stands for so many steps. Kept for one stream, of it a bounded number; never a value, so that nothing
-of one patient is left for the next.
+A walk over a header decides by the heads of the elements alone (tag, VR and length) and takes some
+values. So where the same heads stand at the same places as once before, it comes out at the same
+place, and one call of a C function that compares them all stands for so many steps. Kept for one
+stream, of it a bounded number; never a value, so that nothing of one patient is left for the next.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -23,7 +23,9 @@ class Pattern:
 
     __slots__ = ("_expected", "_take", "size")
 
-    def __init__(self, data: bytes | memoryview, begin: int, places: Sequence[tuple[int, int]]) -> None:
+    def __init__(
+        self, data: bytes | memoryview, begin: int, places: Sequence[tuple[int, int]]
+    ) -> None:
         form, end = "", begin
         for position, length in places:
             form += f"{position - end}x{length}s"
@@ -42,8 +44,9 @@ class Pattern:
 class Run:
     """Elements one behind the other, over which a walk goes at once.
 
-    ``values``: of those that are wanted the tag, and where from the run's begin the value begins and ends. ``length``:
-    where the next element is, in bytes from the run's begin. ``last`` and ``is_past_wanted``: what the walk knows then.
+    ``values``: of those that are wanted the tag, and where from the run's begin the value begins
+    and ends. ``length``: where the next element is, in bytes from the run's begin. ``last`` and
+    ``is_past_wanted``: what the walk knows then.
     """
 
     pattern: Pattern
@@ -97,7 +100,8 @@ class Layouts:
             self._hits += 1
         elif self._heads:
             self._misses += 1
-            if self._misses > _IN_VAIN + 2 * self._hits:  # Each instance is laid out in its own way.
+            # Each instance is laid out in its own way.
+            if self._misses > _IN_VAIN + 2 * self._hits:
                 self._heads.clear()
                 self._gives_up = True
         return head

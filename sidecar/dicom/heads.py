@@ -1,8 +1,9 @@
 """How the head of an instance is laid out: what a walk over it looked at, and where it found the wanted values.
 
-What it is worth, by CPU time of ``Multipart`` (interleaved runs with and without it, on a busy machine): 13 to 35 %
-less where all headers of a series are laid out alike; between 11 % less and 28 % more where lengths before the
-SeriesInstanceUID vary a little; between 2 % less and 13 % more where each instance is laid out in its own way.
+What it is worth, by CPU time of ``Multipart`` (interleaved runs with and without it, on a busy
+machine): 13 to 35 % less where all headers of a series are laid out alike; between 11 % less and 28
+% more where lengths before the SeriesInstanceUID vary a little; between 2 % less and 13 % more
+where each instance is laid out in its own way.
 """
 
 from sidecar.dicom.dataset_walker import Walk, Wanted
@@ -14,14 +15,17 @@ from sidecar.dicom.sequences import LOOKED_AT_BYTES, Frame, is_looked_into
 def head_of(data: memoryview, meta: Meta, encoding: Encoding, wanted: Wanted) -> Head | None:
     """Return the layout of an instance of which ``data`` are the first bytes, and which a walk has passed.
 
-    ``None``: the wanted values are not all in them, or there is more to be looked at than heads, such as two values of
-    one element.
+    ``None``: the wanted values are not all in them, or there is more to be looked at than heads,
+    such as two values of one element.
     """
     walk = _Recording(encoding, wanted)
     walk.feed(data[meta.end :])
     if walk.run is None:
         return None
-    places = [*meta.places, *((meta.end + position, length) for position, length in walk.places[: walk.looked_at])]
+    places = [
+        *meta.places,
+        *((meta.end + position, length) for position, length in walk.places[: walk.looked_at]),
+    ]
     reach = meta.end + max(end for _, _, end in walk.run.values)
     if reach > sum(places[-1]):  # All of the last value must have come.
         places.append((reach, 0))
@@ -32,7 +36,10 @@ _NOTHING = Pattern(b"", 0, ())
 
 
 class _Recording(Walk):
-    """``run``: from the data set's begin to the last place outside of sequences; ``looked_at``: places till then."""
+    """``run``: from the data set's begin to the last place outside of sequences.
+
+    ``looked_at``: places till then.
+    """
 
     def __init__(self, encoding: Encoding, wanted: Wanted) -> None:
         super().__init__(encoding, wanted)
@@ -42,12 +49,16 @@ class _Recording(Walk):
         self._found: list[tuple[int, int, int]] = []
         self._is_looked_at_each_time = False
 
-    def _element(self, data: bytes | memoryview, position: int, encoding: Encoding) -> tuple[int, bytes, int, int]:
+    def _element(
+        self, data: bytes | memoryview, position: int, encoding: Encoding
+    ) -> tuple[int, bytes, int, int]:
         found = element(data, position, encoding)
         self.places.append((position, found[3] - position))
         return found
 
-    def _into_or_over(self, data: memoryview, tag: int, vr: bytes, length: int, start: int, encoding: Encoding) -> int:
+    def _into_or_over(
+        self, data: memoryview, tag: int, vr: bytes, length: int, start: int, encoding: Encoding
+    ) -> int:
         after = super()._into_or_over(data, tag, vr, length, start, encoding)
         if after != start and is_looked_into(tag, vr, length):
             self.places.append((start, LOOKED_AT_BYTES))
@@ -83,5 +94,7 @@ class _Recording(Walk):
         after = super()._over_short(data, position)
         if self.is_past_wanted and self._found and not self._is_looked_at_each_time:
             self.looked_at = len(self.places)
-            self.run = Run(_NOTHING, tuple(self._found), self._elements, after, self._last, is_past_wanted=True)
+            self.run = Run(
+                _NOTHING, tuple(self._found), self._elements, after, self._last, is_past_wanted=True
+            )
         return after

@@ -1,8 +1,9 @@
 """Whose instance is it? Read from a DICOM file as it goes by (PS3.10 section 7, PS3.5 section 7), in any split.
 
 A walk over the data elements, some microseconds an instance. What two readers could read
-differently it refuses: two values of one element, sequences whose items overrun, file meta that does not add up. It
-never guesses a patient. docs/files.md has the rules, tests/pacs/file_kinds.py a file for each.
+differently it refuses: two values of one element, sequences whose items overrun, file meta that
+does not add up. It never guesses a patient. docs/files.md has the rules, tests/pacs/file_kinds.py a
+file for each.
 """
 
 import re
@@ -45,30 +46,44 @@ _PATIENT_ID = 0x0010_0020
 _ISSUER_OF_PATIENT_ID = 0x0010_0021
 _STUDY_INSTANCE_UID = 0x0020_000D
 _SERIES_INSTANCE_UID = 0x0020_000E
-_WANTED = Wanted({
-    _SPECIFIC_CHARACTER_SET: b"CS", _SOP_INSTANCE_UID: b"UI", _PATIENT_ID: b"LO", _ISSUER_OF_PATIENT_ID: b"LO",
-    _STUDY_INSTANCE_UID: b"UI", _SERIES_INSTANCE_UID: b"UI",
-})  # fmt: skip
+_WANTED = Wanted(
+    {
+        _SPECIFIC_CHARACTER_SET: b"CS",
+        _SOP_INSTANCE_UID: b"UI",
+        _PATIENT_ID: b"LO",
+        _ISSUER_OF_PATIENT_ID: b"LO",
+        _STUDY_INSTANCE_UID: b"UI",
+        _SERIES_INSTANCE_UID: b"UI",
+    }
+)
 _GROUP_LENGTH_BYTES = 4
 _GROUP_LENGTH, _TRANSFER_SYNTAX_UID = 0x0002_0000, 0x0002_0010
 _IMPLICIT, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 # GE's own (implicit, but for the pixels): readers disagree on it.
 _REFUSED = frozenset({"1.2.840.113619.5.2"})
 # Deflated Explicit VR Little Endian, and JPIP Referenced Deflate: the whole data set is deflated.
-_DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
+_DEFLATED = frozenset(
+    {"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
+)
 _ASCII_ALONE = frozenset({"", "ISO_IR 6", "ISO 2022 IR 6"})
 # PS3.5 9.1 pads with NUL; writers that pad with a space are understood by all readers that we know.
 _SYNTAX = re.compile(rb"([0-9.]{1,64})[\0 ]?")
 # A number alone may be a patient's.
 _UID = re.compile(rb"[0-9]+(?:\.[0-9]+)+")
-_PLACES = {"study": _STUDY_INSTANCE_UID, "series": _SERIES_INSTANCE_UID, "instance": _SOP_INSTANCE_UID}
+_PLACES = {
+    "study": _STUDY_INSTANCE_UID,
+    "series": _SERIES_INSTANCE_UID,
+    "instance": _SOP_INSTANCE_UID,
+}
 
 
 class HeaderReader:
-    """Reads one instance. ``feed`` takes its bytes in order; ``header`` is there as soon as it is known.
+    """Reads one instance.
 
-    A megabyte of nested items is 130,000 elements, and deflated it may become a thousand megabytes. So ``steps`` and
-    ``feed_some`` work for some milliseconds at a time.
+    ``feed`` takes its bytes in order; ``header`` is there as soon as it is known.
+
+    A megabyte of nested items is 130,000 elements, and deflated it may become a thousand megabytes.
+    So ``steps`` and ``feed_some`` work for some milliseconds at a time.
 
     ``layouts``: of the stream that the instance is part of.
     """
@@ -158,7 +173,12 @@ class HeaderReader:
 
     def skips(self, size: int) -> bool:
         """Take the next ``size`` bytes unseen, if they are inside a value behind the header."""
-        return self._inflate is None and self.header is not None and self._walk is not None and self._walk.skips(size)
+        return (
+            self._inflate is None
+            and self.header is not None
+            and self._walk is not None
+            and self._walk.skips(size)
+        )
 
     def _feed_first(self, data: memoryview) -> memoryview:
         """Take the first bytes, unless the file meta is not whole in them; return what is left."""
@@ -173,17 +193,30 @@ class HeaderReader:
         except NeedMore:
             return data
         self._pass_on(data[meta.end :])
-        if layouts is not None and layouts.has_room_for_head and meta.places and self._inflate is None and self._look():
+        if (
+            layouts is not None
+            and layouts.has_room_for_head
+            and meta.places
+            and self._inflate is None
+            and self._look()
+        ):
             layouts.learn_head(head_of(data, meta, self._encoding, self._wanted))
         return data[:0]
 
     def end(self) -> InstanceHeader:
-        """Say that no more bytes come. Raises ``Unreadable`` when the header, or a value of it, did not come whole."""
+        """Say that no more bytes come.
+
+        Raises ``Unreadable`` when the header, or a value of it, did not come whole.
+        """
         while self.has_more:
             self.feed_some(b"")
         try:
             walk = self._walk
-            if walk is None or not walk.may_be_cut() or (self.header is None and not walk.is_between_elements()):
+            if (
+                walk is None
+                or not walk.may_be_cut()
+                or (self.header is None and not walk.is_between_elements())
+            ):
                 raise Unreadable("cut_short")
             self.header = self.header or _read_values(walk.values)
         except Unreadable as refused:
@@ -242,7 +275,8 @@ class HeaderReader:
             self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
         elif meta.syntax == _IMPLICIT:
             self._encoding = IMPLICIT_LITTLE
-            if looks_like_a_vr(bytes(data[meta.end + 4 : meta.end + 6])):  # Some readers believe it rather.
+            # Some readers believe it rather.
+            if looks_like_a_vr(bytes(data[meta.end + 4 : meta.end + 6])):
                 raise Unreadable("implicit_looks_explicit")
         self._walk = Walk(self._encoding, self._wanted, self._layouts)
         return self._walk
@@ -251,8 +285,9 @@ class HeaderReader:
 def _meta(data: bytes | memoryview) -> Meta:
     """Return the file meta with which ``data`` begin. Raises ``Unreadable`` and ``NeedMore``.
 
-    It ends where its group does, and where its group length says so. Behind that more of its group may stand in a data
-    set that is written as file meta is: readers that stop at the one place or the other go on alike.
+    It ends where its group does, and where its group length says so. Behind that more of its group
+    may stand in a data set that is written as file meta is: readers that stop at the one place or
+    the other go on alike.
     """
     if len(data) < 132:
         raise NeedMore
@@ -302,7 +337,8 @@ def _meta_elements(data: bytes | memoryview, begin: int) -> list[_MetaElement]:
         raise NeedMore
     if not found:
         raise Unreadable("no_file_meta")
-    # A command set (group 0000) is read by pydicom whatever the syntax; deflated, such a block is as odd.
+    # A command set (group 0000) is read by pydicom whatever the syntax; deflated, such a block is
+    # as odd.
     if data[end : end + 2] == b"\0\0":
         raise Unreadable("command_set")
     return found
@@ -313,7 +349,10 @@ def _number(data: bytes | memoryview, one: _MetaElement) -> int:
 
 
 def _syntax(data: bytes | memoryview, named: list[_MetaElement]) -> str:
-    """Return the one TransferSyntaxUID that is named, once or several times. Raises ``Unreadable``."""
+    """Return the one TransferSyntaxUID that is named, once or several times.
+
+    Raises ``Unreadable``.
+    """
     matches = [_SYNTAX.fullmatch(data[one.start : one.end]) for one in named]
     syntaxes = {match[1].decode("ascii") if match else "" for match in matches}
     if not syntaxes or "" in syntaxes:
@@ -334,7 +373,9 @@ def _is_written_as_meta(syntax: str) -> bool:
 def _read_values(found: Mapping[int, bytes]) -> InstanceHeader:
     """Return what was found. Raises ``Unreadable``."""
     patient = _patient(
-        found.get(_PATIENT_ID, b""), found.get(_ISSUER_OF_PATIENT_ID, b""), found.get(_SPECIFIC_CHARACTER_SET, b"")
+        found.get(_PATIENT_ID, b""),
+        found.get(_ISSUER_OF_PATIENT_ID, b""),
+        found.get(_SPECIFIC_CHARACTER_SET, b""),
     )
     study = _uid(found.get(_STUDY_INSTANCE_UID, b""))
     if not study:
@@ -357,7 +398,10 @@ def _patient(patient_id: bytes, issuer: bytes, character_set: bytes) -> PatientI
 
 
 def _text(value: bytes, character_set: bytes) -> str:
-    """A text value in the instance's own character set (PS3.5 6.1); none named: nobody can say which it is."""
+    """A text value in the instance's own character set (PS3.5 6.1).
+
+    None named: nobody can say which it is.
+    """
     if value.isascii() and b"\x1b" not in value:
         return value.decode("ascii").strip(" \0")
     names = [name.strip(" \0") for name in character_set.decode("ascii", "replace").split("\\")]

@@ -1,7 +1,7 @@
 """Reading the DICOM JSON Model (PS3.18 Annex F) without trusting its shape.
 
-A row is ``{"0020000D": {"vr": "UI", "Value": ["1.2.3"]}, ...}``. Each reader returns nothing for what is missing,
-empty, null or of another type: one odd attribute never spoils the rest.
+A row is ``{"0020000D": {"vr": "UI", "Value": ["1.2.3"]}, ...}``. Each reader returns nothing for
+what is missing, empty, null or of another type: one odd attribute never spoils the rest.
 """
 
 import re
@@ -31,9 +31,9 @@ _ROW_OVERHEAD = 150
 class CompactRow(Mapping[str, Any]):
     """A row that keeps its attributes as JSON, one text for all, and reads each when it is asked for.
 
-    As objects a list of 20,000 rows is half a million containers. The garbage collector goes through
-    all that there are, now and then, and to free them takes as long, while everybody waits. A row of
-    this kind is three objects, and takes a fraction of the memory.
+    As objects a list of 20,000 rows is half a million containers. The garbage collector goes
+    through all that there are, now and then, and to free them takes as long, while everybody waits.
+    A row of this kind is three objects, and takes a fraction of the memory.
     """
 
     __slots__ = ("_ends", "_places", "_text")
@@ -77,7 +77,11 @@ class CompactRow(Mapping[str, Any]):
         return name in self._places
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, CompactRow) and self._places is other._places and self._text == other._text:
+        if (
+            isinstance(other, CompactRow)
+            and self._places is other._places
+            and self._text == other._text
+        ):
             return self._ends == other._ends or super().__eq__(other)
         return super().__eq__(other)
 
@@ -86,11 +90,16 @@ class CompactRow(Mapping[str, Any]):
 
 @lru_cache(1_000)
 def _places(names: tuple[str, ...]) -> Mapping[str, int]:
-    """Where each of these attributes stands. The rows of a list have the same ones: they share this."""
+    """Where each of these attributes stands.
+
+    The rows of a list have the same ones: they share this.
+    """
     return {name: place for place, name in enumerate(names)}
 
 
-def changed(row: Row, names: Collection[str], added: Mapping[str, Any] = MappingProxyType({})) -> Row:
+def changed(
+    row: Row, names: Collection[str], added: Mapping[str, Any] = MappingProxyType({})
+) -> Row:
     """Return the row without these attributes and with others (by tag)."""
     if isinstance(row, CompactRow):
         return row.changed(names, added)
@@ -99,7 +108,10 @@ def changed(row: Row, names: Collection[str], added: Mapping[str, Any] = Mapping
 
 @cache
 def tag(keyword: str) -> str:
-    """The eight hexadecimal digits of a DICOM keyword: ``PatientID`` -> ``00100020``. Raises ``KeyError``."""
+    """The eight hexadecimal digits of a DICOM keyword: ``PatientID`` -> ``00100020``.
+
+    Raises ``KeyError``.
+    """
     number = tag_for_keyword(keyword)
     if number is None:
         raise KeyError(keyword)
@@ -112,9 +124,12 @@ def tags(*keywords: str) -> frozenset[str]:
 
 
 def with_tags(row: Mapping[str, Any]) -> Row:
-    """Return the row with its attributes named by tag, upper case; some archives write lower case, or keywords.
+    """Return the row with its attributes named by tag, upper case.
 
-    Raises ``ValueError`` when two names are one attribute: which of them another reader would take is not ours to say.
+    Some archives write lower case, or keywords.
+
+    Raises ``ValueError`` when two names are one attribute: which of them another reader would take
+    is not ours to say.
     """
     if all(_TAG.fullmatch(name) for name in row):
         return row
@@ -146,7 +161,10 @@ def _values(row: Row, keyword: str) -> Sequence[Any]:
 
 
 def texts(row: Row, keyword: str) -> list[str]:
-    """All values as text without leading and trailing spaces (padding, PS3.5 6.2); numbers are written out."""
+    """All values as text without leading and trailing spaces (padding, PS3.5 6.2).
+
+    Numbers are written out.
+    """
     return list(_texts(row, keyword))
 
 
@@ -191,7 +209,11 @@ def person_name_groups(row: Row, keyword: str) -> dict[str, str]:
         if not isinstance(groups, Mapping):
             continue
         found = {group: groups.get(group) for group in _NAME_GROUPS}
-        said = {group: name.strip() for group, name in found.items() if isinstance(name, str) and name.strip(" ^")}
+        said = {
+            group: name.strip()
+            for group, name in found.items()
+            if isinstance(name, str) and name.strip(" ^")
+        }
         if said:
             return said
     return {}

@@ -9,7 +9,9 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from sidecar.dicom.element import ITEMS, Encoding, NeedMore
 
 ITEM_HEADS = frozenset(
-    struct.pack(order, ITEMS, number) for order in ("<HH", ">HH") for number in (0xE000, 0xE00D, 0xE0DD)
+    struct.pack(order, ITEMS, number)
+    for order in ("<HH", ">HH")
+    for number in (0xE000, 0xE00D, 0xE0DD)
 )
 """The tags of items and their delimiters, in both byte orders."""
 LOOKED_AT_BYTES = 4
@@ -37,7 +39,8 @@ def is_looked_into(tag: int, vr: bytes, length: int) -> bool:
 def may_be_sequence(data: memoryview, tag: int, vr: bytes, length: int, start: int) -> bool:
     """Whether some readers take an element of known length for a sequence. Raises ``NeedMore``.
 
-    Without a VR, or with UN, a dictionary says so: the standard's, or a reader's own of private elements.
+    Without a VR, or with UN, a dictionary says so: the standard's, or a reader's own of private
+    elements.
     """
     if vr == b"SQ" or (vr in (b"", b"UN") and is_sequence(tag)):
         return True

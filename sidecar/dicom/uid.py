@@ -2,7 +2,8 @@
 
 import re
 
-# PS3.5 9.1 wants several components without leading zeros. re.ASCII: other scripts' digits are not digits here.
+# PS3.5 9.1 wants several components without leading zeros. re.ASCII: other scripts' digits are not
+# digits here.
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)*", re.ASCII)
 MAXIMUM_LENGTH = 128
 """Limit in characters; PS3.5 9.1 has 64."""
@@ -11,8 +12,9 @@ MAXIMUM_LENGTH = 128
 def is_uid(text: str) -> bool:
     """Return whether an archive can be asked for ``text`` as a UID: nothing in it has another meaning anywhere.
 
-    It is digits, with single points between them. No wildcard, list, space or other digit is in it, and no URL parser
-    takes it for a dot segment. Archives have UIDs with leading zeros, of one component, and of over 64 characters. They
-    are compared to the letter: ``1.02`` and ``1.2`` are two.
+    It is digits, with single points between them. No wildcard, list, space or other digit is in it,
+    and no URL parser takes it for a dot segment. Archives have UIDs with leading zeros, of one
+    component, and of over 64 characters. They are compared to the letter: ``1.02`` and ``1.2`` are
+    two.
     """
     return len(text) <= MAXIMUM_LENGTH and _UID.fullmatch(text) is not None

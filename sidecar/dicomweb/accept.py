@@ -1,4 +1,7 @@
-"""The client's Accept header, taken apart and built anew for the PACS (PS3.18 8.7; RFC 9110 12.5.1)."""
+"""The client's Accept header, taken apart and built anew for the PACS (PS3.18 8.7.
+
+RFC 9110 12.5.1).
+"""
 
 import re
 from collections.abc import Sequence
@@ -17,20 +20,47 @@ _QUALITY = re.compile(r"0?\.[0-9]{1,3}|0\.?|1(?:\.0{0,3})?", re.ASCII)
 
 DRAWN = frozenset({Kind.RENDERED, Kind.THUMBNAIL})
 _DRAWN_TYPES = frozenset(
-    {"image/*", "image/jpeg", "image/png", "image/gif", "image/jp2", "video/*", "video/mp4", "video/mpeg", "video/h265"}
+    {
+        "image/*",
+        "image/jpeg",
+        "image/png",
+        "image/gif",
+        "image/jp2",
+        "video/*",
+        "video/mp4",
+        "video/mpeg",
+        "video/h265",
+    }
     | {"application/pdf"}
 )
-# Of frames and bulk data: PS3.18 8.7.3 and 10.4.3, and the older names that archives still write. A fixed list: what a
-# browser would run (SVG, other XML) can never be among them.
+# Of frames and bulk data: PS3.18 8.7.3 and 10.4.3, and the older names that archives still write. A
+# fixed list: what a browser would run (SVG, other XML) can never be among them.
 _PIXEL_TYPES = frozenset(
     "image/" + name
     for name in (
-        "dicom-rle", "gif", "jls", "jp2", "jpeg", "jph", "jphc", "jpx", "jxl", "png", "tiff", "x-dicom-rle", "x-jls",
+        "dicom-rle",
+        "gif",
+        "jls",
+        "jp2",
+        "jpeg",
+        "jph",
+        "jphc",
+        "jpx",
+        "jxl",
+        "png",
+        "tiff",
+        "x-dicom-rle",
+        "x-jls",
     )
-) | frozenset("video/" + name for name in ("h264", "h265", "mp4", "mpeg", "mpeg2", "mpeg4", "quicktime"))  # fmt: skip
+) | frozenset(
+    "video/" + name for name in ("h264", "h265", "mp4", "mpeg", "mpeg2", "mpeg4", "quicktime")
+)
 _PIXEL_RANGES = frozenset({"image/*", "video/*"})
 DOCUMENT_TYPES = ("application/pdf", "model/stl", "model/obj", "model/mtl")
-"""Media types of encapsulated documents that pass (PS3.3 C.24.2): what no browser runs. HTML and XML (CDA) do not."""
+"""Media types of encapsulated documents that pass (PS3.3 C.24.2): what no browser runs.
+
+HTML and XML (CDA) do not.
+"""
 _OCTETS = "application/octet-stream"
 _LEAST_WANTED = 0.1
 """Weight of what is asked for only where the archive does not have what the client named."""
@@ -55,13 +85,16 @@ class MediaRange:
         return self.quality is not None and float(self.quality) == 0
 
     def __str__(self) -> str:
-        return f"{MediaType(self.media_type, self.parameters)}" + (f";q={self.quality}" if self.quality else "")
+        return f"{MediaType(self.media_type, self.parameters)}" + (
+            f";q={self.quality}" if self.quality else ""
+        )
 
 
 def parse_accept(accept: str) -> list[MediaRange]:
     """Return the media ranges of an Accept header, those left out that are malformed.
 
-    Raises ``BadRequest`` when none is left of some, and for a header that is too long or has too many.
+    Raises ``BadRequest`` when none is left of some, and for a header that is too long or has too
+    many.
     """
     if len(accept) > MAXIMUM_LENGTH:
         raise _malformed()
@@ -87,7 +120,9 @@ def _media_range(element: str) -> MediaRange | None:
     if not _TRANSFER_SYNTAX.fullmatch(found.parameter("transfer-syntax") or "*"):
         return None
     parameters = tuple((name, value) for name, value in found.parameters if name != "q")
-    return MediaRange(found.name, parameters, "0" + quality if quality and quality.startswith(".") else quality)
+    return MediaRange(
+        found.name, parameters, "0" + quality if quality and quality.startswith(".") else quality
+    )
 
 
 def _malformed() -> BadRequest:
@@ -97,11 +132,16 @@ def _malformed() -> BadRequest:
 def accepts_json(accept: str | None, types: frozenset[str] = JSON_TYPES) -> bool:
     """Whether one of these JSON media types satisfies the Accept header (none at all accepts everything)."""
     ranges = parse_accept(accept or "") or [MediaRange("*/*")]
-    return any(one.media_type in types | {"*/*", "application/*"} and not one.is_refused() for one in ranges)
+    return any(
+        one.media_type in types | {"*/*", "application/*"} and not one.is_refused()
+        for one in ranges
+    )
 
 
 def upstream_accept(accept: str | None, retrieval: Retrieval, *, one_range: bool = False) -> str:
-    """Return the Accept header for the PACS. Raises ``NotAcceptable`` when nothing that we can vouch for is left.
+    """Return the Accept header for the PACS.
+
+    Raises ``NotAcceptable`` when nothing that we can vouch for is left.
 
     XML and SVG are not passed on: they run as script in a browser. The archive's own ZIP cannot be
     checked, either: ours is made of a multipart (``prefers_zip``).
@@ -122,12 +162,17 @@ def upstream_accept(accept: str | None, retrieval: Retrieval, *, one_range: bool
 
 def _built(accept: str | None, retrieval: Retrieval) -> list[MediaRange]:
     ranges = parse_accept(accept or "") or [MediaRange("*/*")]
-    built = [found for one in ranges if not one.is_refused() and (found := _usable(one, retrieval)) is not None]
+    built = [
+        found
+        for one in ranges
+        if not one.is_refused() and (found := _usable(one, retrieval)) is not None
+    ]
     if retrieval.kind is Kind.RENDERED and not retrieval.frames:
         built += _also_gif(ranges)
     single = retrieval.kind not in OBJECTS and _want_single(built, retrieval)
     if single:
-        # As a multipart, too: Orthanc and dcm4chee have no other form of them. ``is_single`` unwraps it.
+        # As a multipart, too: Orthanc and dcm4chee have no other form of them. ``is_single``
+        # unwraps it.
         built = [same for one in built for same in (*_in_multipart(one), one)]
     if retrieval.kind is Kind.BULKDATA:
         built += _any_document(ranges) + _documents_as_octets(built, single=single)
@@ -151,7 +196,11 @@ def _leaves_type_open(one: MediaRange) -> bool:
 def _documents_as_octets(built: Sequence[MediaRange], *, single: bool) -> list[MediaRange]:
     """The same documents by the name that says nothing of what they are: Orthanc has no other form of bulk data."""
     types = [one.parameter("type") or one.media_type for one in built]
-    weights = [float(one.quality or 1) for one, name in zip(built, types, strict=True) if name in DOCUMENT_TYPES]
+    weights = [
+        float(one.quality or 1)
+        for one, name in zip(built, types, strict=True)
+        if name in DOCUMENT_TYPES
+    ]
     if not weights or _OCTETS in types:
         return []
     octets = MediaRange(_OCTETS, (), f"{min(*weights, _LEAST_WANTED):g}")
@@ -163,7 +212,9 @@ def _also_gif(ranges: Sequence[MediaRange]) -> list[MediaRange]:
 
     With a tenth of the weight: it has 256 colors only.
     """
-    anything = next((one for one in ranges if one.media_type == "*/*" and not one.is_refused()), None)
+    anything = next(
+        (one for one in ranges if one.media_type == "*/*" and not one.is_refused()), None
+    )
     if anything is None or any(one.media_type == "image/gif" for one in ranges):
         return []
     return [MediaRange("image/gif", (), f"{max(float(anything.quality or 1) / 10, 0.001):.3g}")]
@@ -172,7 +223,13 @@ def _also_gif(ranges: Sequence[MediaRange]) -> list[MediaRange]:
 def _in_multipart(one: MediaRange) -> tuple[MediaRange, ...]:
     if one.media_type not in (_OCTETS, *DOCUMENT_TYPES):
         return ()
-    return (replace(one, media_type="multipart/related", parameters=(("type", one.media_type), *one.parameters)),)
+    return (
+        replace(
+            one,
+            media_type="multipart/related",
+            parameters=(("type", one.media_type), *one.parameters),
+        ),
+    )
 
 
 def _best(built: Sequence[MediaRange], kind: Kind) -> MediaRange:
@@ -181,14 +238,33 @@ def _best(built: Sequence[MediaRange], kind: Kind) -> MediaRange:
     def rank(one: MediaRange) -> tuple[bool, bool, float, bool, bool]:
         weight = -float(one.quality or 1)
         if kind in DRAWN:
-            return (one.media_type not in ("image/jpeg", "image/png", "image/*"), False, weight, False, False)
+            return (
+                one.media_type not in ("image/jpeg", "image/png", "image/*"),
+                False,
+                weight,
+                False,
+                False,
+            )
         # What is stored costs the archive least; a document Orthanc has as octets alone.
-        stored, wanted = one.parameter("transfer-syntax") == "*", one.parameter("type") or one.media_type
+        stored, wanted = (
+            one.parameter("transfer-syntax") == "*",
+            one.parameter("type") or one.media_type,
+        )
         is_document = wanted in DOCUMENT_TYPES
-        return (one.media_type != "multipart/related", is_document, weight, not stored, wanted != _OCTETS)
+        return (
+            one.media_type != "multipart/related",
+            is_document,
+            weight,
+            not stored,
+            wanted != _OCTETS,
+        )
 
     best = min(built, key=rank)
-    return replace(best, media_type="image/jpeg" if best.media_type == "image/*" else best.media_type, quality=None)
+    return replace(
+        best,
+        media_type="image/jpeg" if best.media_type == "image/*" else best.media_type,
+        quality=None,
+    )
 
 
 def is_single(accept: str | None, retrieval: Retrieval) -> bool:
@@ -197,7 +273,9 @@ def is_single(accept: str | None, retrieval: Retrieval) -> bool:
     if retrieval.kind in OBJECTS:
         ranges = [one for one in ranges if _usable(one, retrieval) is not None]
         return bool(ranges) and all(_is_single(one, retrieval.kind) for one in ranges)
-    return _want_single([found for one in ranges if (found := _usable(one, retrieval)) is not None], retrieval)
+    return _want_single(
+        [found for one in ranges if (found := _usable(one, retrieval)) is not None], retrieval
+    )
 
 
 def _want_single(usable: Sequence[MediaRange], retrieval: Retrieval) -> bool:
@@ -235,13 +313,17 @@ def _zip_types(kind: Kind) -> tuple[str, ...]:
 
 
 def _not_acceptable(offer: str) -> NotAcceptable:
-    return NotAcceptable(f"The Accept header allows nothing that this resource has; try {offer}.", reason="accept")
+    return NotAcceptable(
+        f"The Accept header allows nothing that this resource has; try {offer}.", reason="accept"
+    )
 
 
 def _default(kind: Kind) -> MediaRange:
     if kind in OBJECTS:
         # As stored (SIA-40): the default transfer syntax would have the PACS decompress everything.
-        return MediaRange("multipart/related", (("type", "application/dicom"), ("transfer-syntax", "*")))
+        return MediaRange(
+            "multipart/related", (("type", "application/dicom"), ("transfer-syntax", "*"))
+        )
     if kind in DRAWN:
         return MediaRange("image/jpeg")
     # As stored here, too: else the PACS decompresses all frames for one.
@@ -265,11 +347,14 @@ def _usable(one: MediaRange, retrieval: Retrieval) -> MediaRange | None:
         if one.media_type in _zip_types(kind) and one.parameter("transfer-syntax") is None:
             return default  # As stored: a browser that downloads a ZIP names no transfer syntax.
         if _is_single(one, kind) or one.media_type in _zip_types(kind):
-            # Asked for as a multipart, which each archive has; Orthanc has no other form. ``is_single`` unwraps it.
+            # Asked for as a multipart, which each archive has; Orthanc has no other form.
+            # ``is_single`` unwraps it.
             return replace(default, parameters=(("type", "application/dicom"), *kept))
         return None
     if one.media_type == "application/*":
-        return MediaRange(_OCTETS, (("transfer-syntax", one.parameter("transfer-syntax") or "*"),), one.quality)
+        return MediaRange(
+            _OCTETS, (("transfer-syntax", one.parameter("transfer-syntax") or "*"),), one.quality
+        )
     return cleaned if _may_be_asked_for(one.media_type, kind) else None
 
 

@@ -1,4 +1,7 @@
-"""What a retrieval's body is passed through, bytes in and bytes out; and the bodies that are no multipart."""
+"""What a retrieval's body is passed through, bytes in and bytes out.
+
+And the bodies that are no multipart.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -18,8 +21,8 @@ class Malformed(ValueError):
 class Scanner(Protocol):
     """Takes a body chunk by chunk.
 
-    ``parts``: how many instances, rows or other parts have begun. What closes the body is held back until ``end``, so
-    that the caller can compare ``parts`` with what should have come.
+    ``parts``: how many instances, rows or other parts have begun. What closes the body is held back
+    until ``end``, so that the caller can compare ``parts`` with what should have come.
     """
 
     parts: int
@@ -35,7 +38,10 @@ class Scanner(Protocol):
         """
 
     def feed(self, chunk: bytes) -> bytes | memoryview:
-        """Return what may be passed on now. Raises ``Malformed``, ``Unreadable``, and what the check raises."""
+        """Return what may be passed on now.
+
+        Raises ``Malformed``, ``Unreadable``, and what the check raises.
+        """
 
     def steps(self, chunk: bytes) -> Iterator[bytes | memoryview]:
         """The same, some milliseconds of work at a time: all steps of a chunk are taken before the next one's.
@@ -44,7 +50,10 @@ class Scanner(Protocol):
         """
 
     def end(self) -> bytes:
-        """The body has ended: return what is left. Raises ``Malformed`` or ``Unreadable`` when it is not whole."""
+        """The body has ended: return what is left.
+
+        Raises ``Malformed`` or ``Unreadable`` when it is not whole.
+        """
 
 
 Check = Callable[[InstanceHeader], None]
@@ -106,7 +115,10 @@ class SingleInstance:
             yield self._release(self._reader.header)
 
     def end(self) -> bytes:
-        """Return an instance that ended with its header. Raises ``Unreadable`` as ``HeaderReader`` does."""
+        """Return an instance that ended with its header.
+
+        Raises ``Unreadable`` as ``HeaderReader`` does.
+        """
         was_known = self._reader.header is not None
         header = self._reader.end()
         return b"" if was_known else self._release(header)

@@ -1,8 +1,8 @@
 """BulkDataURIs of metadata (PS3.18 F.2.2): what the archive wrote -> our own URL, or the reason why there is none.
 
-Archives write them absolute, by path, or relative to the metadata, the instance, the series or the study. Whatever the
-form, what is left is a resource of the row's own instance, read by the grammar of our own paths and written anew. A
-client that asks for it is decided on as for any other path.
+Archives write them absolute, by path, or relative to the metadata, the instance, the series or the
+study. Whatever the form, what is left is a resource of the row's own instance, read by the grammar
+of our own paths and written anew. A client that asks for it is decided on as for any other path.
 """
 
 import re
@@ -26,7 +26,9 @@ _KINDS = frozenset({Kind.BULKDATA, Kind.FRAMES, Kind.PIXELDATA, Kind.RENDERED, K
 _WRITABLE = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*", re.ASCII)
 _AUTHORITY = re.compile(r"(?:https?:)?//[^/]*", re.ASCII | re.IGNORECASE)
 # Query parameters that would choose a piece of the value: without them it would be another one.
-_SELECTING = frozenset({"offset", "length", "range", "frame", "frames", "framenumber", "item", "part"})
+_SELECTING = frozenset(
+    {"offset", "length", "range", "frame", "frames", "framenumber", "item", "part"}
+)
 _BELOW_STUDY = frozenset({"bulkdata", "pixeldata", "rendered"})
 
 
@@ -43,10 +45,12 @@ REASONS = ("host", "instance", "malformed", "path", "query", "study", "unattribu
 
 
 class BulkDataUris:
-    """The BulkDataURIs of one metadata row below our ``root``; ``part`` is the instance that the row describes.
+    """The BulkDataURIs of one metadata row below our ``root``.
 
-    ``part.instance``, or both it and ``part.series``, is ``None`` where the row does not name it. ``dropped`` counts by
-    reason what is left out.
+    ``part`` is the instance that the row describes.
+
+    ``part.instance``, or both it and ``part.series``, is ``None`` where the row does not name it.
+    ``dropped`` counts by reason what is left out.
     """
 
     def __init__(self, root: str, part: Part, dropped: Counter[str] | None = None) -> None:
@@ -55,13 +59,16 @@ class BulkDataUris:
         self._dropped = Counter() if dropped is None else dropped
 
     def ours(self, name: str, uri: object) -> str | None:
-        """Return our URL for the BulkDataURI of the attribute ``name`` (a tag); ``None``: counted, to be left out."""
+        """Return our URL for the BulkDataURI of the attribute ``name`` (a tag).
+
+        ``None``: counted, to be left out.
+        """
         try:
             path, _, query = _checked(uri).partition("?")
             found = self._resource(path)
             if found.kind is Kind.INSTANCE and name.upper() in PIXELS:
-                # dcm4chee answers an instance's URL with the image alone when no DICOM is accepted. Here that has its
-                # own URL.
+                # dcm4chee answers an instance's URL with the image alone when no DICOM is accepted.
+                # Here that has its own URL.
                 found = Retrieval(Kind.PIXELDATA, found.part)
             return found.url(self._root) + _our_query(query, found.kind)
         except Unusable as unusable:
@@ -74,7 +81,13 @@ class BulkDataUris:
             segments = path[authority.end() if authority else 0 :].split("/")
             found = resource_among(_without_dots(segments))
             if not isinstance(found, Retrieval):
-                raise Unusable("unattributed" if _is_unattributed(segments) else "host" if authority else "path")
+                raise Unusable(
+                    "unattributed"
+                    if _is_unattributed(segments)
+                    else "host"
+                    if authority
+                    else "path"
+                )
             self._check(found)
             return found
         if ":" in path.partition("/")[0]:
@@ -116,7 +129,10 @@ def resource_among(segments: Sequence[str]) -> Retrieval | Query | None:
     """Return the DICOMweb resource that a URL's path segments end with, from ``studies/<UID>`` on; ``None``: none."""
     # Orthanc's name for it; ours is the standard's, and the PACS client turns it back.
     names = ["bulkdata" if segment == "bulk" else segment for segment in segments]
-    begin = next((at for at, (one, uid) in enumerate(pairwise(names)) if one == "studies" and is_uid(uid)), None)
+    begin = next(
+        (at for at, (one, uid) in enumerate(pairwise(names)) if one == "studies" and is_uid(uid)),
+        None,
+    )
     if begin is None:
         return None
     try:
@@ -134,11 +150,16 @@ def _is_unattributed(segments: Sequence[str]) -> bool:
 def _in_order(segments: list[str]) -> list[str]:
     """Return the path of an instance's value, where dcm4chee writes that of the study's values before it.
 
-    ``studies/1.2/bulkdata/series/1.3/instances/1.4`` -> ``studies/1.2/series/1.3/instances/1.4/bulkdata``: so the parts
-    of a study's bulk data, pixel data and rendered images say where they are from.
+    ``studies/1.2/bulkdata/series/1.3/instances/1.4`` ->
+    ``studies/1.2/series/1.3/instances/1.4/bulkdata``: so the parts of a study's bulk data, pixel
+    data and rendered images say where they are from.
     """
     for at in (2, 4):
-        if len(segments) > at + 1 and segments[at] in _BELOW_STUDY and segments[at + 1] in ("series", "instances"):
+        if (
+            len(segments) > at + 1
+            and segments[at] in _BELOW_STUDY
+            and segments[at + 1] in ("series", "instances")
+        ):
             kind, rest = segments[at], segments[at + 1 :]
             instance = rest[: 4 if rest[0] == "series" else 2]
             tail = rest[len(instance) :]
@@ -149,7 +170,12 @@ def _in_order(segments: list[str]) -> list[str]:
 
 
 def _checked(uri: object) -> str:
-    if not isinstance(uri, str) or not uri or len(uri) > MAXIMUM_URL_LENGTH or not _WRITABLE.fullmatch(uri):
+    if (
+        not isinstance(uri, str)
+        or not uri
+        or len(uri) > MAXIMUM_URL_LENGTH
+        or not _WRITABLE.fullmatch(uri)
+    ):
         raise Unusable("malformed")
     return uri
 

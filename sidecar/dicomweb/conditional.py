@@ -1,7 +1,7 @@
 """Conditional and range requests (RFC 9110 13, 14): what of them goes to the PACS, and what comes back.
 
-An allow-list both ways, each value of a form that we know: nothing else of a client's headers reaches the PACS, nothing
-else of the PACS's reaches a client.
+An allow-list both ways, each value of a form that we know: nothing else of a client's headers
+reaches the PACS, nothing else of the PACS's reaches a client.
 """
 
 import re
@@ -24,11 +24,18 @@ _RANGE = {
 }
 _VALIDATORS = {"ETag": re.compile(_ETAG, re.ASCII), "Last-Modified": re.compile(_DATE, re.ASCII)}
 _RANGES = {"Accept-Ranges": re.compile(r"bytes|none", re.ASCII)}
-_PARTIAL = {"Content-Range": re.compile(r"bytes (?:[0-9]{1,18}-[0-9]{1,18}|\*)/(?:[0-9]{1,18}|\*)", re.ASCII)}
+_PARTIAL = {
+    "Content-Range": re.compile(
+        r"bytes (?:[0-9]{1,18}-[0-9]{1,18}|\*)/(?:[0-9]{1,18}|\*)", re.ASCII
+    )
+}
 
 
 def to_pacs(headers: CIMultiDictProxy[str], kind: Kind) -> dict[str, str]:
-    """Return the client's conditions for the PACS; a malformed or repeated one is ignored, as RFC 9110 allows."""
+    """Return the client's conditions for the PACS.
+
+    A malformed or repeated one is ignored, as RFC 9110 allows.
+    """
     allowed = {**_CONDITIONS, **(_RANGE if heeds_ranges(kind) else {})}
     found = {
         name: values[0]
@@ -43,8 +50,8 @@ def to_pacs(headers: CIMultiDictProxy[str], kind: Kind) -> dict[str, str]:
 def heeds_ranges(kind: Kind) -> bool:
     """Whether a range of such a resource may be asked for.
 
-    Ranges are for bulk data, pixel data and drawn images alone: whose instance it is can be read from its beginning
-    only, and metadata are rewritten.
+    Ranges are for bulk data, pixel data and drawn images alone: whose instance it is can be read
+    from its beginning only, and metadata are rewritten.
     """
     return kind not in OBJECTS and kind is not Kind.METADATA
 

@@ -34,18 +34,24 @@ class Excluded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OurParts:
-    """Which parts a multipart of this ``kind`` may have; the PACS's URLs become ours below ``root``."""
+    """Which parts a multipart of this ``kind`` may have.
+
+    The PACS's URLs become ours below ``root``.
+    """
 
     kind: Kind
     root: str
 
     def accepts(self, content_type: str) -> bool:
         """Whether a part may have this Content-Type; empty: it has none."""
-        if not content_type:  # RFC 2046 5.1 would have it text; archives leave out what was asked for.
+        # RFC 2046 5.1 would have it text; archives leave out what was asked for.
+        if not content_type:
             return self.kind not in DRAWN
         try:
             found = parse_media_type(content_type)
-            return may_be_part(found.name, self.kind) and not any(names_markup(value) for _, value in found.parameters)
+            return may_be_part(found.name, self.kind) and not any(
+                names_markup(value) for _, value in found.parameters
+            )
         except ValueError:
             return False
 
@@ -67,9 +73,11 @@ def scanner_for(
 ) -> Scanner:
     """Return what the body of an answer with this head is passed through.
 
-    ``unwrap``: of a multipart with one part the content alone. ``zipped``: its parts as a ZIP's files.
+    ``unwrap``: of a multipart with one part the content alone. ``zipped``: its parts as a ZIP's
+    files.
 
-    ``verify`` off: instances are not looked into (``pacs.verify_instances``). ``row_bytes``: limit of a metadata row.
+    ``verify`` off: instances are not looked into (``pacs.verify_instances``). ``row_bytes``: limit
+    of a metadata row.
     """
     kind = resource.kind
     if kind is Kind.METADATA:
@@ -79,7 +87,9 @@ def scanner_for(
         if zipped:
             return ZipArchive(head.boundary, OurParts(kind, root), check)
         one_part = kind is Kind.INSTANCE or len(resource.frames) == 1
-        return (OnlyPart if unwrap else Multipart)(head.boundary, OurParts(kind, root), check, one_part=one_part)
+        return (OnlyPart if unwrap else Multipart)(
+            head.boundary, OurParts(kind, root), check, one_part=one_part
+        )
     return Untouched() if check is None else SingleInstance(check)
 
 

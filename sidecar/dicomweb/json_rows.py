@@ -1,7 +1,10 @@
-"""A JSON array of objects that comes in pieces, taken apart into its objects; memory and depth bounded.
+"""A JSON array of objects that comes in pieces, taken apart into its objects.
 
-A parser that builds as it reads can be made to need memory by nesting. Here only braces and strings are looked at, by
-the regular expression engine; whether an object is JSON is for the real parser, once it is whole.
+Memory and depth bounded.
+
+A parser that builds as it reads can be made to need memory by nesting. Here only braces and strings
+are looked at, by the regular expression engine; whether an object is JSON is for the real parser,
+once it is whole.
 """
 
 import re
@@ -12,9 +15,12 @@ MAXIMUM_OBJECTS = 500_000
 """In one row, roughly: each costs time, however short it is written."""
 _PIECE_BYTES = 2_048  # So much is copied at once: what belongs to the next rows is copied again.
 
-# To the end of a string; up to the next brace, over whole strings and over whole objects that hold none.
+# To the end of a string; up to the next brace, over whole strings and over whole objects that hold
+# none.
 _STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
-_PLAIN = re.compile(rb'(?:[^{}"]++|"(?:[^"\\]++|\\.)*+"|\{(?:[^{}"]++|"(?:[^"\\]++|\\.)*+")*+\})*+', re.DOTALL)
+_PLAIN = re.compile(
+    rb'(?:[^{}"]++|"(?:[^"\\]++|\\.)*+"|\{(?:[^{}"]++|"(?:[^"\\]++|\\.)*+")*+\})*+', re.DOTALL
+)
 _MARK = b"\xef\xbb\xbf"
 """The byte order mark, which some write before UTF-8 (RFC 8259 8.1 lets a reader ignore it)."""
 _SPACE = re.compile(rb"[ \t\r\n]++")
@@ -25,12 +31,16 @@ class NotRows(ValueError):
 
 
 class Rows:
-    """``feed`` returns the objects that have come whole, as JSON text; ``row_bytes``: most of one."""
+    """``feed`` returns the objects that have come whole, as JSON text.
+
+    ``row_bytes``: most of one.
+    """
 
     def __init__(self, *, row_bytes: int) -> None:
         self._row_bytes = row_bytes
         self._mark = _MARK  # What of it may still come.
-        self._expects = b"["  # What may come between objects; "" inside of one, "end" behind the array.
+        # What may come between objects; "" inside of one, "end" behind the array.
+        self._expects = b"["
         self._row = bytearray()
         self._depth = 0
         self._objects = 0
@@ -42,7 +52,11 @@ class Rows:
         found: list[bytes] = []
         position = 0
         while position < len(chunk):
-            position = self._inside(chunk, position, found) if self._depth else self._between(chunk, position)
+            position = (
+                self._inside(chunk, position, found)
+                if self._depth
+                else self._between(chunk, position)
+            )
         return found
 
     @property
@@ -62,7 +76,11 @@ class Rows:
         if self._expects == b"[" and self._mark and self._mark.startswith(character):
             self._mark = self._mark[1:]
             return position + 1
-        if self._expects == b"end" or character not in self._expects or self._mark not in (_MARK, b""):
+        if (
+            self._expects == b"end"
+            or character not in self._expects
+            or self._mark not in (_MARK, b"")
+        ):
             raise NotRows("metadata_wrong_shape")
         if character == b"{":
             self._depth = self._objects = 1
@@ -92,13 +110,17 @@ class Rows:
         return position + end - taken_from
 
     def _scan(self) -> int | None:
-        """Go on to the end of the object; return where that is, ``None`` when it has not come yet."""
+        """Go on to the end of the object.
+
+        Return where that is, ``None`` when it has not come yet.
+        """
         row, at = self._row, self._scanned
         while True:
             if self._in_string:
                 match = _STRING.match(row, at)
                 at = match.end() if match else at
-                if at >= len(row) or row[at] != 0x22:  # A backslash at the very end waits for what it escapes.
+                # A backslash at the very end waits for what it escapes.
+                if at >= len(row) or row[at] != 0x22:
                     self._scanned = at
                     return None
                 self._in_string = False

@@ -43,7 +43,10 @@ class NotJson(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A value in ``text``: from ``start`` to before ``end``; ``damage`` has an entry for each read that had some."""
+    """A value in ``text``: from ``start`` to before ``end``.
+
+    ``damage`` has an entry for each read that had some.
+    """
 
     text: bytes
     start: int
@@ -97,7 +100,8 @@ class Part:
             name = ""
             if closing == b"}":
                 end = self._end_of_string(at)
-                name = self.read_text(b"{%s:0}" % text[at:end]).popitem()[0]  # Damaged, it would name something else.
+                # Damaged, it would name something else.
+                name = self.read_text(b"{%s:0}" % text[at:end]).popitem()[0]
                 at = self._behind_space(end)
                 if text[at : at + 1] != b":":
                     raise NotJson
@@ -157,7 +161,9 @@ class LargeRow:
     def __init__(self, text: bytes) -> None:
         self.damage: list[bool] = []
         self._members = Part(text, 0, len(text), self.damage).members()
-        self.attributes = {name: one.read() for name, one in self._members.items() if not one.is_large}
+        self.attributes = {
+            name: one.read() for name, one in self._members.items() if not one.is_large
+        }
         self.names = list(self._members)
 
     def written(self, root: str, uris: BulkDataUris | None) -> bytes:
@@ -224,7 +230,9 @@ class _Writer:
             if one.is_large and is_sequence and one.opens == b"{":
                 yield self.data_set(one.members(), depth + 1)
             elif one.is_large:
-                yield orjson.dumps(rewrite_value(one.read(), is_sequence, self.root, self.uris, depth))
+                yield orjson.dumps(
+                    rewrite_value(one.read(), is_sequence, self.root, self.uris, depth)
+                )
             else:
                 begin, end = (one.start if begin < 0 else begin), one.end
         if begin >= 0:
@@ -232,4 +240,6 @@ class _Writer:
 
     def _few(self, values: Part, begin: int, end: int, is_sequence: bool, depth: int) -> bytes:
         found = values.read_text(b"[" + values.text[begin:end] + b"]")
-        return orjson.dumps([rewrite_value(one, is_sequence, self.root, self.uris, depth) for one in found])[1:-1]
+        return orjson.dumps(
+            [rewrite_value(one, is_sequence, self.root, self.uris, depth) for one in found]
+        )[1:-1]

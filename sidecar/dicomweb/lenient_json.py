@@ -1,10 +1,11 @@
 """JSON that breaks RFC 8259 in a value, as archives write it, read for what can be read of it.
 
-``NaN`` and ``Infinity`` are written where DICOM has them in FL or FD, bytes that are no UTF-8 where a text was never
-converted, halves of a surrogate pair where one was cut, and control characters. One such value is unknown: a number
-becomes ``null``, and what of a text cannot be read becomes the replacement character, which no identifier has
-(``character_sets.is_known_text``). Names of members must be sound: they say what a value is. One that says whose or
-what a row is must not stand twice with two values: readers take the one or the other.
+``NaN`` and ``Infinity`` are written where DICOM has them in FL or FD, bytes that are no UTF-8 where
+a text was never converted, halves of a surrogate pair where one was cut, and control characters.
+One such value is unknown: a number becomes ``null``, and what of a text cannot be read becomes the
+replacement character, which no identifier has (``character_sets.is_known_text``). Names of members
+must be sound: they say what a value is. One that says whose or what a row is must not stand twice
+with two values: readers take the one or the other.
 """
 
 import json
@@ -22,11 +23,17 @@ LIMIT_BYTES = 2**19
 """Limit in bytes of a text that is read so: it holds the interpreter longer than sound JSON does."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _IDENTIFYING = (
-    "PatientID", "IssuerOfPatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID",
+    "PatientID",
+    "IssuerOfPatientID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SOPInstanceUID",
     "SpecificCharacterSet",
-)  # fmt: skip
+)
 _UNKNOWN = {"vr": "LO", "Value": [REPLACEMENT]}
-_NAMES = frozenset(_IDENTIFYING) | {same for one in map(tag, _IDENTIFYING) for same in (one, one.lower())}
+_NAMES = frozenset(_IDENTIFYING) | {
+    same for one in map(tag, _IDENTIFYING) for same in (one, one.lower())
+}
 _WRITTEN_NAMES = tuple((name, b'"%s"' % name.encode()) for name in sorted(_NAMES))
 _NAME = re.compile(
     rb'"(?:00(?:10002[01]|20000[DEde]|0800(?:05|18))|PatientID|IssuerOfPatientID|StudyInstanceUID|SeriesInstanceUID'
@@ -38,7 +45,10 @@ _INTEGERS = range(-(2**63), 2**64)
 
 
 def read_json(written: bytes) -> tuple[Any, bool]:
-    """Return the value, and whether it is damaged. Raises ``ValueError`` for what cannot be read all the same."""
+    """Return the value, and whether it is damaged.
+
+    Raises ``ValueError`` for what cannot be read all the same.
+    """
     try:
         return orjson.loads(written), False
     except ValueError:
@@ -53,9 +63,12 @@ def read_json(written: bytes) -> tuple[Any, bool]:
 def has_one_reading(written: bytes, rows: Sequence[Row]) -> bool:
     """Return whether all readers of ``written`` take ``rows``: no name that identifies one can stand there twice.
 
-    Fast, and for sound JSON. ``False``: it may stand in a sequence; ``read_row`` looks closely, row by row.
+    Fast, and for sound JSON. ``False``: it may stand in a sequence; ``read_row`` looks closely, row
+    by row.
     """
-    named = all(written.count(text) == sum(name in row for row in rows) for name, text in _WRITTEN_NAMES)
+    named = all(
+        written.count(text) == sum(name in row for row in rows) for name, text in _WRITTEN_NAMES
+    )
     return named and _ESCAPED.search(written) is None
 
 
@@ -92,7 +105,10 @@ def _is_sound(element: Any) -> bool:
 
 
 def _loads(text: str) -> Any:
-    """Read by the standard library. Raises ``ValueError``, also for a name that stands twice with two values."""
+    """Read by the standard library.
+
+    Raises ``ValueError``, also for a name that stands twice with two values.
+    """
     return json.loads(text, strict=False, object_pairs_hook=_unique)
 
 

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 _TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _NAME = re.compile(rf"({_TOKEN})/({_TOKEN})", re.ASCII)
-# Real clients and archives write type=application/dicom without quotes, though "/" is no token character.
+# Real clients and archives write type=application/dicom without quotes, though "/" is no token
+# character.
 _PARAMETER = re.compile(
-    rf"({_TOKEN})[ \t]*=[ \t]*(?:\"([ !#-\[\]-~]*)\"|([A-Za-z0-9!#$%&'*+.^_`|~/()?:@=-]+))", re.ASCII
+    rf"({_TOKEN})[ \t]*=[ \t]*(?:\"([ !#-\[\]-~]*)\"|([A-Za-z0-9!#$%&'*+.^_`|~/()?:@=-]+))",
+    re.ASCII,
 )
 _NEEDS_QUOTES = re.compile(r"[^A-Za-z0-9!#$%&'*+.^_`|~-]|^$", re.ASCII)
 # Up to the separator, with quoted strings whole. Possessive: nothing is tried twice.
@@ -19,7 +21,10 @@ _UNTIL = {
 
 @dataclass(frozen=True, slots=True)
 class MediaType:
-    """``name`` such as ``image/png``, lower-cased; ``parameters`` with lower-cased names, each once, in order."""
+    """``name`` such as ``image/png``, lower-cased.
+
+    ``parameters`` with lower-cased names, each once, in order.
+    """
 
     name: str
     parameters: tuple[tuple[str, str], ...] = ()
@@ -37,7 +42,10 @@ def _written(value: str) -> str:
 
 
 def split_outside_quotes(text: str, separator: str) -> list[str]:
-    """Split at ``,`` or ``;`` where it stands in no quoted string; elements without outer white space."""
+    """Split at ``,`` or ``;`` where it stands in no quoted string.
+
+    Elements without outer white space.
+    """
     elements, position = [], 0
     while position <= len(text):
         match = _UNTIL[separator].match(text, position)

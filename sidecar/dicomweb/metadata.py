@@ -33,10 +33,13 @@ _REWRITING = ThreadPoolExecutor(1, "metadata")
 
 
 class Metadata:
-    """Takes the PACS's JSON array in any split; gives ours, with the archive's URLs made ours below ``root``.
+    """Takes the PACS's JSON array in any split.
 
-    ``check`` is told of each row before any byte of it leaves; a row that does not say whose it is counts as
-    nobody's. ``row_bytes``: what one row may take, roughly. ``dropped`` counts by reason the BulkDataURIs left out.
+    Gives ours, with the archive's URLs made ours below ``root``.
+
+    ``check`` is told of each row before any byte of it leaves; a row that does not say whose it is
+    counts as nobody's. ``row_bytes``: what one row may take, roughly. ``dropped`` counts by reason
+    the BulkDataURIs left out.
     """
 
     def __init__(self, check: Check, root: str, *, row_bytes: int) -> None:
@@ -52,22 +55,34 @@ class Metadata:
         return None
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return the rows that came whole, as ours. Raises ``Malformed`` and what the check raises."""
+        """Return the rows that came whole, as ours.
+
+        Raises ``Malformed`` and what the check raises.
+        """
         return b"".join(self.steps(chunk))
 
     def steps(self, chunk: bytes) -> Iterator[bytes]:
-        """The same, row by row; a large row takes long: ``feed_in_slices`` is for the event loop."""
+        """The same, row by row.
+
+        A large row takes long: ``feed_in_slices`` is for the event loop.
+        """
         return (self._ours(row) for one in self.rows(chunk) for row in one)
 
     async def feed_in_slices(self, chunk: bytes) -> bytes:
-        """The same for an event loop: others have their turn in between; what takes long is done in a thread."""
+        """The same for an event loop: others have their turn in between.
+
+        What takes long is done in a thread.
+        """
         written: list[bytes] = []
         loop = asyncio.get_running_loop()
         steps = self.rows(chunk)
-        while step := await in_slices(islice(steps, 1)):  # One after the other: to free many rows takes time, too.
+        # One after the other: to free many rows takes time, too.
+        while step := await in_slices(islice(steps, 1)):
             for is_large, some in groupby(step[0], _takes_long):
                 if is_large:
-                    written += [await loop.run_in_executor(_REWRITING, self._ours, row) for row in some]
+                    written += [
+                        await loop.run_in_executor(_REWRITING, self._ours, row) for row in some
+                    ]
                 else:
                     written += await in_slices(map(self._ours, some))
         return b"".join(written)
@@ -86,21 +101,34 @@ class Metadata:
         return self._rows.is_closed
 
     def end(self) -> bytes:
-        """Return the array's end. Raises ``Malformed`` when it did not come whole, or has no rows."""
+        """Return the array's end.
+
+        Raises ``Malformed`` when it did not come whole, or has no rows.
+        """
         try:
             self._rows.end()
         except NotRows as wrong:
             raise Malformed(wrong.args[0]) from None
         if self._damaged:
-            log.warning("metadata of the PACS have values that are no JSON", extra={"rows": self._damaged})
+            log.warning(
+                "metadata of the PACS have values that are no JSON", extra={"rows": self._damaged}
+            )
         if not self.parts:
-            raise Malformed("empty")  # What is permitted is there: a study without instances is none.
+            # What is permitted is there: a study without instances is none.
+            raise Malformed("empty")
         return b"]"
 
     def _ours(self, text_of_row: bytes) -> bytes:
         try:
-            written = self._large(text_of_row) if len(text_of_row) > PART_BYTES else self._written(text_of_row)
-        except (TooDeep, TypeError):  # TypeError: nesting or a number that no reader could take either.
+            written = (
+                self._large(text_of_row)
+                if len(text_of_row) > PART_BYTES
+                else self._written(text_of_row)
+            )
+        except (
+            TooDeep,
+            TypeError,
+        ):  # TypeError: nesting or a number that no reader could take either.
             raise Malformed("metadata_wrong_shape") from None
         lead = b"," if self.parts else b"["
         self.parts += 1
@@ -129,7 +157,9 @@ class Metadata:
 
     def _uris(self, row: Row) -> BulkDataUris:
         header = _header_of(row)
-        part = Part(header.study, header.series or None, (header.series and header.instance) or None)
+        part = Part(
+            header.study, header.series or None, (header.series and header.instance) or None
+        )
         return BulkDataUris(self._root, part, self.dropped)
 
 
@@ -138,7 +168,10 @@ def _takes_long(text_of_row: bytes) -> bool:
 
 
 def _tags(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """The attributes with their tags in capital letters. Raises ``Malformed`` when ``names`` has a tag twice."""
+    """The attributes with their tags in capital letters.
+
+    Raises ``Malformed`` when ``names`` has a tag twice.
+    """
     tags = [name.upper() for name in names if _TAG.fullmatch(name)]
     if len(set(tags)) < len(tags):
         raise Malformed("metadata_tag_twice")
@@ -147,6 +180,7 @@ def _tags(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 def _header_of(row: Row) -> InstanceHeader:
     study, series, instance = (
-        text(row, keyword) or "" for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+        text(row, keyword) or ""
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
     )
     return InstanceHeader(owner_of(row), study, series, instance)

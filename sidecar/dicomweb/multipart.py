@@ -1,8 +1,11 @@
-"""A multipart/related body as it goes by (RFC 2046 5.1; PS3.18 8.6), in any split: checked part by part, passed on.
+"""A multipart/related body as it goes by (RFC 2046 5.1.
 
-Sans I/O: bytes in, the bytes that may leave out. No byte of a part leaves before the part's header has been looked at
-and, for instances, before it is known whose they are. What is passed on is what came, but for part headers that would
-tell the archive's address. Memory is bounded by the head of one part.
+PS3.18 8.6), in any split: checked part by part, passed on.
+
+Sans I/O: bytes in, the bytes that may leave out. No byte of a part leaves before the part's header
+has been looked at and, for instances, before it is known whose they are. What is passed on is what
+came, but for part headers that would tell the archive's address. Memory is bounded by the head of
+one part.
 """
 
 from collections.abc import Iterator
@@ -25,15 +28,21 @@ SHORT_PART_BYTES = 65_536
 
 
 class Multipart:
-    """A multipart body with ``boundary``; ``check`` is told of each instance, ``None`` when parts are no instances.
+    """A multipart body with ``boundary``.
 
-    ``one_part``: no more than one was asked for. Then it is known from the first on how long the body will be.
+    ``check`` is told of each instance, ``None`` when parts are no instances.
+
+    ``one_part``: no more than one was asked for. Then it is known from the first on how long the
+    body will be.
     """
 
-    def __init__(self, boundary: str, rules: PartRules, check: Check | None, *, one_part: bool = False) -> None:
+    def __init__(
+        self, boundary: str, rules: PartRules, check: Check | None, *, one_part: bool = False
+    ) -> None:
         self._one_part = one_part
         self._added = 0  # Bytes by which the header lines of parts grew.
-        self._keeps_length = False  # Whether it was said how many bytes leave: then they must not grow any more.
+        # Whether it was said how many bytes leave: then they must not grow any more.
+        self._keeps_length = False
         self._rules = rules
         self._check = check
         self._layouts = Layouts()
@@ -43,14 +52,16 @@ class Multipart:
         self._held = b""
         self._state = self._before_first
         self._out: list[bytes | memoryview] = []
-        self._closing = b""  # From the closing delimiter's last two characters on: held back until the end.
-        self._has_released = False  # Till then nothing leaves, no delimiter either: an error can still be an error.
-        # Of this call of ``feed``: whether what leaves is the beginning of the data, and whether the header lines of
-        # the part under way are among the data.
+        # From the closing delimiter's last two characters on: held back until the end.
+        self._closing = b""
+        # Till then nothing leaves, no delimiter either: an error can still be an error.
+        self._has_released = False
+        # Of this call of ``feed``: whether what leaves is the beginning of the data, and whether
+        # the header lines of the part under way are among the data.
         self._unchanged = True
         self._lines_are_here = False
-        # Of the part under way: bytes left (None: until the delimiter), its header lines, its reader, and how many of
-        # the bytes that have not left yet the reader has seen.
+        # Of the part under way: bytes left (None: until the delimiter), its header lines, its
+        # reader, and how many of the bytes that have not left yet the reader has seen.
         self._remaining: int | None = None
         self._lines = b""
         self._reader: HeaderReader | None = None
@@ -61,7 +72,8 @@ class Multipart:
     def length(self, came: int | None) -> int | None:
         """Return how many bytes leave in all, when the first ones leave.
 
-        Of several parts it is what came, as long as no header line was changed; from then on none changes its length.
+        Of several parts it is what came, as long as no header line was changed; from then on none
+        changes its length.
         """
         if came is None:
             return None
@@ -84,7 +96,10 @@ class Multipart:
             yield passed
 
     def _step(self, data: bytes, start: int) -> tuple[bytes | memoryview, int | None]:
-        """What may be passed on, and where the next step begins; ``None``: it waits for more data."""
+        """What may be passed on, and where the next step begins.
+
+        ``None``: it waits for more data.
+        """
         position, self._work = start, 0
         self._unchanged, self._lines_are_here = not self._out, False
         while (after := self._state(data, position)) is not None:
@@ -109,15 +124,18 @@ class Multipart:
         return bool(self._closing)
 
     def end(self) -> bytes:
-        """Return what closes the body. Raises ``Malformed`` unless it came, behind a part at least."""
+        """Return what closes the body.
+
+        Raises ``Malformed`` unless it came, behind a part at least.
+        """
         if not self._closing:
             raise Malformed("truncated")
         if not self.parts:
             raise Malformed("empty")
         return self._closing
 
-    # Each state takes the data and where it goes on; it returns where the next state goes on, or None after it has put
-    # what must wait for more data into _held.
+    # Each state takes the data and where it goes on; it returns where the next state goes on, or
+    # None after it has put what must wait for more data into _held.
 
     def _around(self, data: bytes) -> None:
         """Release what is not a part's content."""
@@ -211,7 +229,9 @@ class Multipart:
             begin = position + self._seen
             # A delimiter may begin in the look and end behind it.
             reach = begin if reader.has_more else min(len(data), begin + STEP_BYTES)
-            end, complete = self._part_end(data, position, min(len(data), reach + len(self._delimiter)))
+            end, complete = self._part_end(
+                data, position, min(len(data), reach + len(self._delimiter))
+            )
             stop = min(end, reach)
             self._read(reader, memoryview(data)[begin:stop])
             self._seen = stop - position
@@ -256,7 +276,9 @@ class Multipart:
         if self._remaining is not None:
             self._remaining -= read - position
         if read > position:
-            self._out.append(memoryview(data)[position:read] if position or read < len(data) else data)
+            self._out.append(
+                memoryview(data)[position:read] if position or read < len(data) else data
+            )
         if read < end or (reader is not None and reader.has_more):
             return read
         if not complete:

@@ -8,11 +8,19 @@ from sidecar.dicomweb.media_type import split_outside_quotes
 
 HEADERS_LIMIT_BYTES = 16_384
 """Limit in bytes of one part's header lines."""
-# A part's header lines that pass. Others tell of the archive and are of no use to a DICOMweb client.
-_PASSING = frozenset({
-    b"content-type", b"content-length", b"content-location", b"content-id", b"content-transfer-encoding",
-    b"content-description", b"mime-version",
-})  # fmt: skip
+# A part's header lines that pass. Others tell of the archive and are of no use to a DICOMweb
+# client.
+_PASSING = frozenset(
+    {
+        b"content-type",
+        b"content-length",
+        b"content-location",
+        b"content-id",
+        b"content-transfer-encoding",
+        b"content-description",
+        b"mime-version",
+    }
+)
 
 
 class PartRules(Protocol):
@@ -26,7 +34,10 @@ class PartRules(Protocol):
 
 
 def read_headers(lines: bytes, rules: PartRules) -> tuple[bytes, int | None]:
-    """Return the header lines that pass, and the part's Content-Length in bytes. Raises ``Malformed``."""
+    """Return the header lines that pass, and the part's Content-Length in bytes.
+
+    Raises ``Malformed``.
+    """
     kept: list[bytes] = []
     length: int | None = None
     content_type = b""
@@ -38,7 +49,11 @@ def read_headers(lines: bytes, rules: PartRules) -> tuple[bytes, int | None]:
             if not text.isdigit() or len(text) > 15:
                 raise Malformed("part_headers")
             length = int(text)
-        elif name == b"content-transfer-encoding" and text.lower() not in (b"binary", b"8bit", b"7bit"):
+        elif name == b"content-transfer-encoding" and text.lower() not in (
+            b"binary",
+            b"8bit",
+            b"7bit",
+        ):
             raise Malformed("part_headers")  # What a client would decode is not what was looked at.
         elif name == b"content-location":
             ours = rules.location(text.decode("ascii"))
@@ -55,11 +70,13 @@ def read_headers(lines: bytes, rules: PartRules) -> tuple[bytes, int | None]:
 def fit_headers(lines: bytes, size: int) -> bytes:
     """Return header lines of ``size`` bytes in all that say the same, for a body whose length has been said.
 
-    Spaces behind a colon mean nothing (RFC 5322 2.2); a Content-Location that is too long for the place is left out.
-    Raises ``Malformed`` when nothing fits.
+    Spaces behind a colon mean nothing (RFC 5322 2.2); a Content-Location that is too long for the
+    place is left out. Raises ``Malformed`` when nothing fits.
     """
     if len(lines) > size:
-        lines = b"\r\n".join(one for one in lines.split(b"\r\n") if not one.startswith(b"Content-Location: "))
+        lines = b"\r\n".join(
+            one for one in lines.split(b"\r\n") if not one.startswith(b"Content-Location: ")
+        )
     name, colon, rest = lines.partition(b":")
     if not colon or len(lines) > size:
         raise Malformed("part_headers")
@@ -67,10 +84,12 @@ def fit_headers(lines: bytes, size: int) -> bytes:
 
 
 def _fields(lines: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Return name, value and line of each field that is ASCII, the name in small letters. Raises ``Malformed``.
+    """Return name, value and line of each field that is ASCII, the name in small letters.
 
-    What is no ASCII is left out, a file's name mostly, raw in whatever encoding; but not from what says how long the
-    part is, or how it is encoded.
+    Raises ``Malformed``.
+
+    What is no ASCII is left out, a file's name mostly, raw in whatever encoding; but not from what
+    says how long the part is, or how it is encoded.
     """
     seen: set[bytes] = set()
     for line in lines.split(b"\r\n") if lines else ():
@@ -83,7 +102,9 @@ def _fields(lines: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
         if text.isascii():
             yield name, text, line
         elif name == b"content-type":
-            known = [one for one in split_outside_quotes(text.decode("latin-1"), ";") if one.isascii()]
+            known = [
+                one for one in split_outside_quotes(text.decode("latin-1"), ";") if one.isascii()
+            ]
             text = "; ".join(known).encode("ascii")
             yield name, text, b"Content-Type: " + text
         elif name in (b"content-length", b"content-transfer-encoding"):

@@ -1,7 +1,8 @@
 """The path grammar of DICOMweb (PS3.18 10.4.1 retrieve, 10.6.1 search) below a patient's root.
 
-A request's path becomes a value here or is refused; the PACS's path is then built from that value. No byte of the
-client's own path ever travels upstream (attack class "the path we checked is not the path that is served").
+A request's path becomes a value here or is refused; the PACS's path is then built from that value.
+No byte of the client's own path ever travels upstream (attack class "the path we checked is not the
+path that is served").
 """
 
 import re
@@ -20,11 +21,16 @@ MAXIMUM_FRAMES = 1_000
 """Frames in one request."""
 
 _FRAME = re.compile(r"[1-9][0-9]{0,6}", re.ASCII)
-# A tag, or the number of a sequence item: what Orthanc and dcm4chee write behind /bulkdata/. Others: a keyword.
+# A tag, or the number of a sequence item: what Orthanc and dcm4chee write behind /bulkdata/.
+# Others: a keyword.
 _BULKDATA_STEP = re.compile(r"[0-9A-Fa-f]{8}|[0-9]{1,5}", re.ASCII)
 _MAXIMUM_BULKDATA_STEPS = 33
 _LEVELS = ("studies", "series", "instances")
-UID_OF_LEVEL = {"studies": "StudyInstanceUID", "series": "SeriesInstanceUID", "instances": "SOPInstanceUID"}
+UID_OF_LEVEL = {
+    "studies": "StudyInstanceUID",
+    "series": "SeriesInstanceUID",
+    "instances": "SOPInstanceUID",
+}
 """By which attribute the rows of a query are told apart."""
 
 
@@ -97,7 +103,8 @@ def _part_url(root: str, part: Part, frames: tuple[int, ...]) -> str:
 def parse(segments: Sequence[str]) -> Retrieval | Query:
     """Return the resource that the path segments below a DICOMweb root name.
 
-    Raises ``NotFound`` for a path that DICOMweb does not have, ``BadRequest`` for a malformed UID or frame list.
+    Raises ``NotFound`` for a path that DICOMweb does not have, ``BadRequest`` for a malformed UID
+    or frame list.
     """
     rest = list(segments)
     uids: list[str] = []
@@ -147,7 +154,8 @@ def _retrieval(part: Part, rest: list[str]) -> Retrieval:
 
 def _are_bulkdata_steps(steps: Sequence[str]) -> bool:
     return len(steps) <= _MAXIMUM_BULKDATA_STEPS and all(
-        _BULKDATA_STEP.fullmatch(step) or (step.isascii() and step.isalnum() and tag_for_keyword(step) is not None)
+        _BULKDATA_STEP.fullmatch(step)
+        or (step.isascii() and step.isalnum() and tag_for_keyword(step) is not None)
         for step in steps
     )
 
@@ -155,7 +163,8 @@ def _are_bulkdata_steps(steps: Sequence[str]) -> bool:
 def _uid(text: str) -> str:
     if not is_uid(text):
         raise BadRequest(
-            "The path has a UID that is not digits and single points, 128 characters at most.", reason="bad_uid"
+            "The path has a UID that is not digits and single points, 128 characters at most.",
+            reason="bad_uid",
         )
     return text
 
@@ -168,7 +177,8 @@ def _frames(text: str) -> tuple[int, ...]:
         or len(set(numbers)) < len(numbers)
     ):
         raise BadRequest(
-            f"Frames are different numbers from 1, separated by commas, at most {MAXIMUM_FRAMES}.", reason="bad_frames"
+            f"Frames are different numbers from 1, separated by commas, at most {MAXIMUM_FRAMES}.",
+            reason="bad_frames",
         )
     return tuple(int(number) for number in numbers)
 

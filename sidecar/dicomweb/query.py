@@ -1,8 +1,8 @@
 """The client's QIDO-RS parameters, taken apart and built anew with the patient forced (PS3.18 10.6.1, 8.3.4).
 
-Whatever the client writes about the patient is left out; ours is added. Each parameter that remains is a DICOM
-attribute that we know by name, in one canonical spelling. Others are ignored (PS3.18 8.3), unless they may be meant to
-say whose or which study it is.
+Whatever the client writes about the patient is left out; ours is added. Each parameter that remains
+is a DICOM attribute that we know by name, in one canonical spelling. Others are ignored (PS3.18
+8.3), unless they may be meant to say whose or which study it is.
 """
 
 import re
@@ -23,7 +23,9 @@ MAXIMUM_STEPS = 8
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 _KEYWORD = re.compile(r"[A-Z][A-Za-z0-9]{1,63}", re.ASCII)
 _OTHER_NAME = re.compile(r"[a-z_][A-Za-z_-]{0,63}", re.ASCII)
-_IDENTITY = re.compile(r"patient|person|subject|issuer|identifier|uid|mrn|^_?id$|^pid$", re.ASCII | re.IGNORECASE)
+_IDENTITY = re.compile(
+    r"patient|person|subject|issuer|identifier|uid|mrn|^_?id$|^pid$", re.ASCII | re.IGNORECASE
+)
 """Names that may be meant to say whose or which study it is."""
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,6}", re.ASCII)
 
@@ -49,8 +51,11 @@ _RANGES = {
     ),
 }
 
-# Everything that says which patient: 0010,0020 0010,0021 0010,0022 0010,0024 0010,1000 0010,1001 0010,1002.
-_WHO = frozenset({"00100020", "00100021", "00100022", "00100024", "00101000", "00101001", "00101002"})
+# Everything that says which patient: 0010,0020 0010,0021 0010,0022 0010,0024 0010,1000 0010,1001
+# 0010,1002.
+_WHO = frozenset(
+    {"00100020", "00100021", "00100022", "00100024", "00101000", "00101001", "00101002"}
+)
 
 
 def includefield(*keywords: str) -> tuple[str, str]:
@@ -60,7 +65,9 @@ def includefield(*keywords: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """A query without its patient: matching keys and ``includefield``; ``limit`` (``None``: all) and ``offset``.
+    """A query without its patient: matching keys and ``includefield``.
+
+    ``limit`` (``None``: all) and ``offset``.
 
     ``is_capped``: a larger limit was asked for.
 
@@ -115,7 +122,9 @@ def parse_matching(parameters: Sequence[tuple[str, str]], *, strict: bool = Fals
     )
 
 
-def _read(name: str, value: str, paging: dict[str, int], keys: dict[str, str], fields: dict[str, None]) -> None:
+def _read(
+    name: str, value: str, paging: dict[str, int], keys: dict[str, str], fields: dict[str, None]
+) -> None:
     if name in ("limit", "offset"):
         _set_number(paging, name, value)
     elif name == "fuzzymatching":
@@ -160,7 +169,10 @@ def _set_key(keys: dict[str, str], name: str, value: str) -> None:
 
 
 def _field(item: str) -> str | None:
-    """The attribute that is to be in each row; ``None`` for one that we do not know, which selects nothing."""
+    """The attribute that is to be in each row.
+
+    ``None`` for one that we do not know, which selects nothing.
+    """
     try:
         return "all" if item == "all" else _path(item)
     except (BadRequest, _Ignored):
@@ -179,7 +191,10 @@ def _path(name: str) -> str:
 
 
 def _attribute(step: str) -> str | None:
-    """A keyword or tag in its canonical form, eight upper-case hexadecimal digits; ``None`` for an unknown tag."""
+    """A keyword or tag in its canonical form, eight upper-case hexadecimal digits.
+
+    ``None`` for an unknown tag.
+    """
     if _TAG.fullmatch(step):
         known = dictionary_has_tag(int(step, 16)) and keyword_for_tag(int(step, 16))
         return step.upper() if known else None

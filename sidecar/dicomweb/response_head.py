@@ -29,7 +29,9 @@ _STORED_FORM = (
     "stored form."
 )
 # What a browser runs; other XML (HL7 CDA) by its ending.
-_RUNS = frozenset({"text/html", "application/xhtml+xml", "image/svg+xml", "text/xml", "application/xml"})
+_RUNS = frozenset(
+    {"text/html", "application/xhtml+xml", "image/svg+xml", "text/xml", "application/xml"}
+)
 _SAFE_CONTENT_TYPE = re.compile(r"[\x20-\x7e]{1,512}", re.ASCII)
 
 
@@ -44,13 +46,16 @@ class Head:
     is_partial: bool = False
 
 
-def check_head(status: int, headers: Mapping[str, str], kind: Kind, *, chunked: bool, ranged: bool = False) -> Head:
+def check_head(
+    status: int, headers: Mapping[str, str], kind: Kind, *, chunked: bool, ranged: bool = False
+) -> Head:
     """Return the answer's head. Raises the ``Problem`` that the client gets instead.
 
     ``ranged``: a part of the body was asked for (``Range``).
 
-    206 is a part that was not asked for (dcm4chee: "objects no longer accessible"); 3xx leads elsewhere; both would be
-    a study that is not whole. A body whose end cannot be recognized is refused, too.
+    206 is a part that was not asked for (dcm4chee: "objects no longer accessible"); 3xx leads
+    elsewhere; both would be a study that is not whole. A body whose end cannot be recognized is
+    refused, too.
     """
     is_partial = ranged and status == 206 and "Content-Range" in headers
     if ranged and status == 416:
@@ -61,19 +66,25 @@ def check_head(status: int, headers: Mapping[str, str], kind: Kind, *, chunked: 
         raise _unusable("encoded", coding)
     written = headers.get("Content-Type", "")
     content_type = _content_type(written)
-    if not _is_expected(content_type, kind) or (is_partial and content_type.name.startswith("multipart/")):
+    if not _is_expected(content_type, kind) or (
+        is_partial and content_type.name.startswith("multipart/")
+    ):
         raise _runs_in_browsers() if _runs(content_type) else _unusable("content_type")
     if content_type.name in DOCUMENT_TYPES:
         written = content_type.name  # A parameter may be a file's name, which may be the patient's.
     boundary = _boundary(content_type) if content_type.name == "multipart/related" else None
     if boundary is not None and kind in OBJECTS and not content_type.parameter("type"):
-        written += '; type="application/dicom"'  # It must be there (RFC 2387 3.1), and clients look at it.
+        # It must be there (RFC 2387 3.1), and clients look at it.
+        written += '; type="application/dicom"'
     length = headers.get("Content-Length")
-    if length is None and boundary is None and not chunked and kind is not Kind.METADATA:  # Its array has an end.
+    # Its array has an end.
+    if length is None and boundary is None and not chunked and kind is not Kind.METADATA:
         raise _unusable("unknown_length")
     if length is not None and not re.fullmatch(r"[0-9]{1,18}", length):
         raise _unusable("content_length")
-    return Head(written, content_type.name, None if length is None else int(length), boundary, is_partial)
+    return Head(
+        written, content_type.name, None if length is None else int(length), boundary, is_partial
+    )
 
 
 def _content_type(text: str) -> MediaType:
@@ -89,7 +100,9 @@ def _problem(status: int, headers: Mapping[str, str], kind: Kind) -> Exception:
     if status == 202:  # It is being fetched from elsewhere (SIA-44).
         return refused(503, headers.get("Retry-After"))
     if status in (204, 404, 410):
-        return NotFound("There is no such resource, or it is not available to you.", reason="pacs_absent")
+        return NotFound(
+            "There is no such resource, or it is not available to you.", reason="pacs_absent"
+        )
     if status in (400, 406, 415):
         return NotAcceptable(
             "The image archive cannot give this: not in an acceptable form, or there is no such frame.",
@@ -97,7 +110,8 @@ def _problem(status: int, headers: Mapping[str, str], kind: Kind) -> Exception:
         )
     if 200 < status < 400:
         log.error(
-            "the PACS answered a retrieval with something partial or elsewhere", extra={"upstream_status": status}
+            "the PACS answered a retrieval with something partial or elsewhere",
+            extra={"upstream_status": status},
         )
         return _unusable("partial" if status == 206 else "redirect" if status >= 300 else "status")
     problem = refused(status, headers.get("Retry-After"))
@@ -108,7 +122,9 @@ def _problem(status: int, headers: Mapping[str, str], kind: Kind) -> Exception:
 
 def _is_expected(content_type: MediaType, kind: Kind) -> bool:
     name = content_type.name
-    others = [value.lower() for parameter, value in content_type.parameters if parameter != "boundary"]
+    others = [
+        value.lower() for parameter, value in content_type.parameters if parameter != "boundary"
+    ]
     # A simpler reader than ours would find another boundary in another parameter's quotes.
     if "*" in name or any(names_markup(value) or "boundary" in value for value in others):
         return False
@@ -121,7 +137,9 @@ def _is_expected(content_type: MediaType, kind: Kind) -> bool:
     if name == "application/pdf" and kind is Kind.THUMBNAIL:
         return True
     if name == "multipart/related":
-        return kind is not Kind.THUMBNAIL and may_be_part(_part_type(content_type) or "application/octet-stream", kind)
+        return kind is not Kind.THUMBNAIL and may_be_part(
+            _part_type(content_type) or "application/octet-stream", kind
+        )
     return may_be_part(name, kind)
 
 
@@ -140,7 +158,9 @@ def _runs(content_type: MediaType) -> bool:
 
 
 def _runs_in_browsers() -> Problem:
-    log.error("the PACS's answer is of a type that a browser would run", extra={"reason": "content_type"})
+    log.error(
+        "the PACS's answer is of a type that a browser would run", extra={"reason": "content_type"}
+    )
     return BadGateway(
         "The image archive has this as HTML, SVG or other XML, which a browser would run; it is not passed on. The"
         " whole instance can be had as application/dicom.",
@@ -149,7 +169,8 @@ def _runs_in_browsers() -> Problem:
 
 
 def _part_type(content_type: MediaType) -> str:
-    # Orthanc 1.10 writes the transfer syntax into it: type="application/octet-stream; transfer-syntax=1.2…".
+    # Orthanc 1.10 writes the transfer syntax into it: type="application/octet-stream;
+    # transfer-syntax=1.2…".
     return (content_type.parameter("type") or "").partition(";")[0].strip().lower()
 
 

@@ -10,7 +10,8 @@ from sidecar.dicomweb.bulkdata_uris import MAXIMUM_URL_LENGTH, BulkDataUris, res
 RETRIEVE_URL = "00081190"
 # RetrieveURL, RetrieveURI, Pixel Data Provider URL: the last two were UT before there was a VR UR.
 _URL_ATTRIBUTES = frozenset({RETRIEVE_URL, "0040E010", "00287FE0"})
-# Private creators of what an archive notes for itself, into the metadata of instances, too (access control, storage).
+# Private creators of what an archive notes for itself, into the metadata of instances, too (access
+# control, storage).
 _ARCHIVES_OWN = frozenset({"DCM4CHEE Archive 5"})
 # The archive's address in another protocol, of no use here.
 _RETRIEVE_AE_TITLE = tag("RetrieveAETitle")
@@ -25,10 +26,12 @@ class TooDeep(ValueError):
 
 
 def our_url(url: object, root: str) -> str | None:
-    """Return the same DICOMweb resource below our ``root``; ``None`` when the URL does not name one.
+    """Return the same DICOMweb resource below our ``root``.
 
-    ``http://pacs:8042/dicom-web/studies/1.2/bulkdata`` -> ``<root>/studies/1.2/bulkdata``. Relative URLs, too. It is
-    read by the grammar of our own paths and written anew.
+    ``None`` when the URL does not name one.
+
+    ``http://pacs:8042/dicom-web/studies/1.2/bulkdata`` -> ``<root>/studies/1.2/bulkdata``. Relative
+    URLs, too. It is read by the grammar of our own paths and written anew.
     """
     if not isinstance(url, str) or len(url) > MAXIMUM_URL_LENGTH:
         return None
@@ -39,13 +42,16 @@ def our_url(url: object, root: str) -> str | None:
 def rewrite_row(row: Row, root: str, *, uris: BulkDataUris | None = None) -> dict[str, Any]:
     """Return a copy of a DICOM JSON object with URLs below ``root``, each attribute in the shape of PS3.18 F.2.2.
 
-    ``uris``: how BulkDataURIs become ours; ``None``: a query's row, where they are read as any other URL. A URL that
-    cannot be made ours is dropped: it would tell where the archive is. Raises ``TooDeep``.
+    ``uris``: how BulkDataURIs become ours; ``None``: a query's row, where they are read as any
+    other URL. A URL that cannot be made ours is dropped: it would tell where the archive is. Raises
+    ``TooDeep``.
     """
     return _copy(row, root, uris, 0)
 
 
-def _copy(row: Mapping[str, Any], root: str, uris: BulkDataUris | None, depth: int) -> dict[str, Any]:
+def _copy(
+    row: Mapping[str, Any], root: str, uris: BulkDataUris | None, depth: int
+) -> dict[str, Any]:
     if depth > MAXIMUM_DEPTH:
         raise TooDeep
     notes = archive_notes(row)
@@ -58,7 +64,11 @@ def _copy(row: Mapping[str, Any], root: str, uris: BulkDataUris | None, depth: i
 
 def archive_notes(row: Mapping[str, Any]) -> set[str]:
     """The private blocks (PS3.5 7.8.1) of a data set that the archive reserved for itself."""
-    return {block(name) for name, element in row.items() if is_creator(name) and _is_archives_creator(element)}
+    return {
+        block(name)
+        for name, element in row.items()
+        if is_creator(name) and _is_archives_creator(element)
+    }
 
 
 def is_creator(name: str) -> bool:
@@ -70,7 +80,9 @@ def _is_archives_creator(element: object) -> bool:
     if not isinstance(element, Mapping):
         return False
     value = element.get("Value")
-    return isinstance(value, list) and any(isinstance(one, str) and one.strip(" \0") in _ARCHIVES_OWN for one in value)
+    return isinstance(value, list) and any(
+        isinstance(one, str) and one.strip(" \0") in _ARCHIVES_OWN for one in value
+    )
 
 
 def block(name: str) -> str:
@@ -100,7 +112,9 @@ def rewrite_element(
     return {"vr": vr, "InlineBinary": inline} if isinstance(inline, str) else {"vr": vr}
 
 
-def rewrite_value(value: object, is_item: bool, root: str, uris: BulkDataUris | None, depth: int) -> object:
+def rewrite_value(
+    value: object, is_item: bool, root: str, uris: BulkDataUris | None, depth: int
+) -> object:
     """A value anew, of an attribute in a data set at ``depth``; ``is_item``: of a sequence."""
     if is_item:
         return _copy(value, root, uris, depth + 1) if isinstance(value, Mapping) else None
@@ -110,7 +124,11 @@ def rewrite_value(value: object, is_item: bool, root: str, uris: BulkDataUris | 
 def _plain(value: object) -> object:
     """A value that is no container; of an object the groups of a person name."""
     if isinstance(value, Mapping):
-        return {group: value[group] for group in _PERSON_NAME_GROUPS if isinstance(value.get(group), str)}
+        return {
+            group: value[group]
+            for group in _PERSON_NAME_GROUPS
+            if isinstance(value.get(group), str)
+        }
     return None if isinstance(value, list) else value
 
 
@@ -122,5 +140,7 @@ def is_archive_private(name: str) -> bool:
 def public_attributes(row: Row) -> dict[str, Any]:
     """Return a query row without private attributes and RetrieveAETitle."""
     return {
-        name: element for name, element in row.items() if not is_archive_private(name) and name != _RETRIEVE_AE_TITLE
+        name: element
+        for name, element in row.items()
+        if not is_archive_private(name) and name != _RETRIEVE_AE_TITLE
     }

@@ -1,8 +1,9 @@
 """Does a QIDO-RS row match what the client asked for (PS3.4 C.2.2.2)? Looked at again, as owners are.
 
-Archives ignore keys that they do not know, split values at commas, or are asked with wildcards for what they cannot
-read. Only a row that certainly does not match is left out. What cannot be compared stays: an attribute that is not in
-the row, or belongs to a lower level; times, whose range may be joined with that of the date; names in other scripts.
+Archives ignore keys that they do not know, split values at commas, or are asked with wildcards for
+what they cannot read. Only a row that certainly does not match is left out. What cannot be compared
+stays: an attribute that is not in the row, or belongs to a lower level; times, whose range may be
+joined with that of the date; names in other scripts.
 """
 
 import re
@@ -31,20 +32,30 @@ ROW_VALUES = 100
 # row is empty in the archive.
 _REQUIRED = {
     "studies": tags(
-        "StudyInstanceUID", "StudyDate", "AccessionNumber", "ReferringPhysicianName", "PatientName",
+        "StudyInstanceUID",
+        "StudyDate",
+        "AccessionNumber",
+        "ReferringPhysicianName",
+        "PatientName",
         "StudyID",
     ),
-    "series": tags("SeriesInstanceUID", "Modality", "SeriesNumber", "PerformedProcedureStepStartDate"),
+    "series": tags(
+        "SeriesInstanceUID", "Modality", "SeriesNumber", "PerformedProcedureStepStartDate"
+    ),
     "instances": tags("SOPInstanceUID", "SOPClassUID", "InstanceNumber"),
-}  # fmt: skip
+}
 # Others of each level: an archive that matches by them may leave them empty.
 _OTHERS = {
     "studies": tags(
-        "ModalitiesInStudy", "SOPClassesInStudy", "StudyDescription", "PatientBirthDate", "PatientSex",
+        "ModalitiesInStudy",
+        "SOPClassesInStudy",
+        "StudyDescription",
+        "PatientBirthDate",
+        "PatientSex",
     ),
     "series": tags("SeriesDescription", "BodyPartExamined", "Laterality"),
     "instances": tags("ContentLabel", "NumberOfFrames"),
-}  # fmt: skip
+}
 _LEVELS = tuple(_REQUIRED)
 
 _DATE = re.compile(r"[0-9]{8}", re.ASCII)
@@ -69,13 +80,17 @@ class _Budget:
         return self.left < 0 or matches(pattern, value)
 
     def comparable(self, value: str) -> str | None:
-        """Return ``value`` as keys are compared with it; ``None``: it is too long, or cannot be compared any more.
+        """Return ``value`` as keys are compared with it.
+
+        ``None``: it is too long, or cannot be compared any more.
 
         Accents that follow each other are sorted in quadratic time (Unicode, UAX #15).
         """
         if len(value) > LONGEST_VALUE:
             return None
-        self.left -= _EACH_COMPARISONS if value.isascii() else _EACH_COMPARISONS + len(value) ** 2 // 64
+        self.left -= (
+            _EACH_COMPARISONS if value.isascii() else _EACH_COMPARISONS + len(value) ** 2 // 64
+        )
         return None if self.left < 0 else _comparable(value)
 
 
@@ -92,15 +107,22 @@ class RowFilter:
         keys = {
             name: mismatch
             for name, value in named
-            if name in comparable and (mismatch := _mismatch(dictionary_VR(int(name, 16)), value)) is not None
+            if name in comparable
+            and (mismatch := _mismatch(dictionary_VR(int(name, 16)), value)) is not None
         }
-        self._keys = {name: one for name, one in keys.items() if not (shifted and dictionary_VR(int(name, 16)) == "DA")}
+        self._keys = {
+            name: one
+            for name, one in keys.items()
+            if not (shifted and dictionary_VR(int(name, 16)) == "DA")
+        }
         self.fields = tuple(self._keys)
 
     def is_wanted(self, row: Row) -> bool:
         """Return whether the row matches, as far as it can be compared."""
         budget = _Budget()
-        return not any(self._is_other(name, mismatch, row, budget) for name, mismatch in self._keys.items())
+        return not any(
+            self._is_other(name, mismatch, row, budget) for name, mismatch in self._keys.items()
+        )
 
     def _is_other(self, name: str, mismatch: _Mismatch, row: Row, budget: _Budget) -> bool:
         element = row.get(name)
@@ -114,7 +136,10 @@ class RowFilter:
 
 
 def _mismatch(vr: str, key: str) -> _Mismatch | None:
-    """Return the compare of an attribute of this VR; ``None`` for a key that any value may match."""
+    """Return the compare of an attribute of this VR.
+
+    ``None`` for a key that any value may match.
+    """
     whole = key.strip(" ")
     listed = whole.replace(",", "\\") if vr in ("UI", "CS") else whole
     wanted = [one for part in listed.split("\\") if (one := part.strip(" "))]
@@ -156,7 +181,10 @@ def _comparable(text: str) -> str:
 
 def _of_names(wanted: Sequence[str]) -> _Mismatch | None:
     """Names match without regard to case, accents, and components that the key leaves out (PS3.4 C.2.2.2.1)."""
-    if not all(one.isascii() and "=" not in one for one in wanted) or sum(map(len, wanted)) > LONGEST_PATTERN:
+    if (
+        not all(one.isascii() and "=" not in one for one in wanted)
+        or sum(map(len, wanted)) > LONGEST_PATTERN
+    ):
         return None
     patterns = [without_case(one).rstrip("^ ") for one in wanted]
 
@@ -167,7 +195,10 @@ def _of_names(wanted: Sequence[str]) -> _Mismatch | None:
                 if not isinstance(group, str) or not group.isascii() or len(group) > LONGEST_VALUE:
                     return False
                 text = without_case(group).rstrip("^ ")
-                if any(budget.matches(one, text) or budget.matches(f"{one}^*", text) for one in patterns):
+                if any(
+                    budget.matches(one, text) or budget.matches(f"{one}^*", text)
+                    for one in patterns
+                ):
                     return False
         return True
 

@@ -29,7 +29,9 @@ class ResourceNotOffered(BadGateway):
     @classmethod
     def named(cls, kind: str) -> "ResourceNotOffered":
         """Return the error for resources of this ``kind``, as it is named in a path (``series``)."""
-        return cls(f"The image archive does not offer {kind} by DICOMweb.", reason="pacs_no_" + kind)
+        return cls(
+            f"The image archive does not offer {kind} by DICOMweb.", reason="pacs_no_" + kind
+        )
 
 
 def failed(reason: str, detail: str | None = None) -> Problem:
@@ -46,18 +48,28 @@ def failed(reason: str, detail: str | None = None) -> Problem:
         return unusable(reason)
     if reason == "encoded":
         return unusable("pacs_encoded").because(detail)
-    return Unavailable("The image archive cannot be reached now; try again.", reason="pacs_" + reason).because(detail)
+    return Unavailable(
+        "The image archive cannot be reached now; try again.", reason="pacs_" + reason
+    ).because(detail)
 
 
 def refused(status: int, retry_after: Any) -> Problem:
     """The answer for a status of the PACS that is not a success (its own text is never passed on)."""
     if status in (429, 503):
-        seconds = int(retry_after) if isinstance(retry_after, str) and re.fullmatch(r"[0-9]{1,4}", retry_after) else 5
-        return Unavailable("The image archive is busy; try again.", reason="pacs_busy", retry_after=max(1, seconds))
+        seconds = (
+            int(retry_after)
+            if isinstance(retry_after, str) and re.fullmatch(r"[0-9]{1,4}", retry_after)
+            else 5
+        )
+        return Unavailable(
+            "The image archive is busy; try again.", reason="pacs_busy", retry_after=max(1, seconds)
+        )
     if status == 504:
         return failed("timeout")
     log.error("the PACS answered with an error", extra={"upstream_status": status})
-    return unusable("pacs_credentials" if status in (401, 403) else "pacs_status").because(f"status {status}")
+    return unusable("pacs_credentials" if status in (401, 403) else "pacs_status").because(
+        f"status {status}"
+    )
 
 
 def unusable(reason: str) -> BadGateway:

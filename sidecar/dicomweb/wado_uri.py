@@ -1,7 +1,7 @@
 """WADO-URI (PS3.18 chapter 9): an older way to ask for one instance, answered by the PACS's WADO-RS.
 
-``?requestType=WADO&studyUID=…&seriesUID=…&objectUID=…`` becomes the same value that a WADO-RS path becomes; from there
-on nothing differs: the same decision, the same checks.
+``?requestType=WADO&studyUID=…&seriesUID=…&objectUID=…`` becomes the same value that a WADO-RS path
+becomes; from there on nothing differs: the same decision, the same checks.
 """
 
 import re
@@ -14,12 +14,29 @@ from sidecar.dicom.uid import is_uid
 from sidecar.dicomweb.accept import parse_accept
 from sidecar.dicomweb.paths import Kind, Retrieval
 
-# What would change the answer in ways that WADO-RS cannot; to leave it out in silence would be wrong, and with
-# "anonymize" a breach.
+# What would change the answer in ways that WADO-RS cannot; to leave it out in silence would be
+# wrong, and with "anonymize" a breach.
 _UNSUPPORTED = ("anonymize", "presentationUID", "presentationSeriesUID", "region")
 _KNOWN = frozenset(
-    {"requestType", "studyUID", "seriesUID", "objectUID", "contentType", "charset", "transferSyntax", "frameNumber"}
-    | {"rows", "columns", "windowCenter", "windowWidth", "imageQuality", "annotation", *_UNSUPPORTED}
+    {
+        "requestType",
+        "studyUID",
+        "seriesUID",
+        "objectUID",
+        "contentType",
+        "charset",
+        "transferSyntax",
+        "frameNumber",
+    }
+    | {
+        "rows",
+        "columns",
+        "windowCenter",
+        "windowWidth",
+        "imageQuality",
+        "annotation",
+        *_UNSUPPORTED,
+    }
 )
 _NUMBER = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,9}(?:\.[0-9]{1,6})?", re.ASCII)
@@ -35,7 +52,9 @@ class WadoUri:
 
 
 def parse_wado_uri(parameters: Sequence[tuple[str, str]], accept: str | None) -> WadoUri:
-    """Return what the query's ``parameters`` ask for; ``accept`` is the request's header, for want of ``contentType``.
+    """Return what the query's ``parameters`` ask for.
+
+    ``accept`` is the request's header, for want of ``contentType``.
 
     Parameters that PS3.18 does not have are ignored. Raises ``BadRequest``.
     """
@@ -52,11 +71,16 @@ def parse_wado_uri(parameters: Sequence[tuple[str, str]], accept: str | None) ->
             raise _malformed(name, "is not supported here")
     part = Part(*(_uid(given, name) for name in ("studyUID", "seriesUID", "objectUID")))
     types = given.get("contentType") or ("" if accept in (None, "*/*") else accept) or "image/jpeg"
-    if parse_accept(types)[:1] and parse_accept(types)[0].media_type in ("application/dicom", "application/*"):
+    if parse_accept(types)[:1] and parse_accept(types)[0].media_type in (
+        "application/dicom",
+        "application/*",
+    ):
         syntax = given.get("transferSyntax") or "*"
         if syntax != "*" and not is_uid(syntax):
             raise _malformed("transferSyntax", "is not a UID")
-        return WadoUri(Retrieval(Kind.INSTANCE, part), f"application/dicom; transfer-syntax={syntax}", ())
+        return WadoUri(
+            Retrieval(Kind.INSTANCE, part), f"application/dicom; transfer-syntax={syntax}", ()
+        )
     frames = (int(_matching(given, "frameNumber", _NUMBER)),) if given.get("frameNumber") else ()
     return WadoUri(Retrieval(Kind.RENDERED, part, frames), types, tuple(_rendering(given)))
 
@@ -71,7 +95,9 @@ def _rendering(given: Mapping[str, str]) -> list[tuple[str, str]]:
         )
         found.append(("viewport", f"{columns},{rows}"))
     if given.get("windowCenter") or given.get("windowWidth"):
-        center, width = (_matching(given, name, _DECIMAL) for name in ("windowCenter", "windowWidth"))
+        center, width = (
+            _matching(given, name, _DECIMAL) for name in ("windowCenter", "windowWidth")
+        )
         found.append(("window", f"{center.lstrip('+')},{width.lstrip('+')},linear"))
     if given.get("imageQuality"):
         found.append(("quality", given["imageQuality"]))

@@ -1,4 +1,7 @@
-"""A signed assertion of who we are at the authorization server (RFC 7523; SMART "Asymmetric" client authentication)."""
+"""A signed assertion of who we are at the authorization server (RFC 7523.
+
+SMART "Asymmetric" client authentication).
+"""
 
 import time
 import uuid
@@ -12,7 +15,9 @@ ASSERTION_SECONDS = 240
 
 
 class ClientAssertion:
-    """Signs assertions for ``client_id``. ``private_key`` is a PEM or a JWK (JSON text); ``algorithm`` RS384 or ES384.
+    """Signs assertions for ``client_id``.
+
+    ``private_key`` is a PEM or a JWK (JSON text); ``algorithm`` RS384 or ES384.
 
     Raises ``ValueError`` for a key that cannot be used.
     """
@@ -52,9 +57,14 @@ class ClientAssertion:
 
 
 def private_key_of(text: str, algorithm: str) -> "jwt.PyJWK | str":
-    """Return the key in a form that PyJWT signs with. Raises ``ValueError`` when it is not such a private key."""
+    """Return the key in a form that PyJWT signs with.
+
+    Raises ``ValueError`` when it is not such a private key.
+    """
     try:
-        key: jwt.PyJWK | str = jwt.PyJWK.from_json(text, algorithm) if text.lstrip().startswith("{") else text
+        key: jwt.PyJWK | str = (
+            jwt.PyJWK.from_json(text, algorithm) if text.lstrip().startswith("{") else text
+        )
         jwt.encode({}, key, algorithm=algorithm)
     except (jwt.PyJWTError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
         raise ValueError(f"not a private key for {algorithm}") from error

@@ -46,12 +46,14 @@ class NoToken:
 
 
 class BackendServices:
-    """``backend_services``: client credentials with a signed assertion (RFC 7523; SMART "Asymmetric" authentication).
+    """``backend_services``: client credentials with a signed assertion (RFC 7523.
 
-    ``private_key`` is a PEM or a JWK (JSON text); ``algorithm`` RS384 or ES384. The access token is kept until shortly
-    before it expires; one request for a new one at a time. ``setting``: where it is configured,
-    for the log. ``clock``: for the assertion; the age of the token is measured by ``monotonic``.
-    Raises ``ValueError`` for a key that cannot be used.
+    SMART "Asymmetric" authentication).
+
+    ``private_key`` is a PEM or a JWK (JSON text); ``algorithm`` RS384 or ES384. The access token is
+    kept until shortly before it expires; one request for a new one at a time. ``setting``: where it
+    is configured, for the log. ``clock``: for the assertion; the age of the token is measured by
+    ``monotonic``. Raises ``ValueError`` for a key that cannot be used.
     """
 
     def __init__(
@@ -71,7 +73,9 @@ class BackendServices:
     ) -> None:
         self._session = session
         self._token_endpoint = token_endpoint
-        self._assertion = ClientAssertion(client_id, private_key, key_id=key_id, algorithm=algorithm, clock=clock)
+        self._assertion = ClientAssertion(
+            client_id, private_key, key_id=key_id, algorithm=algorithm, clock=clock
+        )
         self._setting = setting
         self._scope = scope
         self._timeout_seconds = timeout_seconds
@@ -81,7 +85,10 @@ class BackendServices:
         self._renew_at = float("-inf")
 
     async def token(self) -> str:
-        """Return a live access token. Raises ``Unavailable`` (503) or ``BadGateway`` (502, our key is refused)."""
+        """Return a live access token.
+
+        Raises ``Unavailable`` (503) or ``BadGateway`` (502, our key is refused).
+        """
         if self._monotonic() < self._renew_at:
             return self._token
         return await self._flight.run(None, self._request)
@@ -111,7 +118,11 @@ class BackendServices:
         except FetchFailed as failure:
             log.error(
                 "no access token of our own",
-                extra={"setting": self._setting, "reason": failure.reason, "detail": failure.detail},
+                extra={
+                    "setting": self._setting,
+                    "reason": failure.reason,
+                    "detail": failure.detail,
+                },
             )
             raise Unavailable(
                 "The hospital's authorization server does not answer now; try again.",
@@ -122,7 +133,11 @@ class BackendServices:
         if answer.status in (400, 401, 403):
             log.error(
                 "the authorization server refused our backend client",
-                extra={"setting": self._setting, "reason": "backend_token_refused", "upstream_status": answer.status},
+                extra={
+                    "setting": self._setting,
+                    "reason": "backend_token_refused",
+                    "upstream_status": answer.status,
+                },
             )
             raise BadGateway(
                 "This server is not accepted by the hospital's authorization server. Its operators have been told.",

@@ -1,4 +1,7 @@
-"""The EHR's ``.well-known/smart-configuration`` (SMART App Launch 2.2, "Conformance"; SIA-1, SIA-10)."""
+"""The EHR's ``.well-known/smart-configuration`` (SMART App Launch 2.2, "Conformance".
+
+SIA-1, SIA-10).
+"""
 
 import logging
 import time
@@ -32,12 +35,15 @@ class SmartConfiguration:
 
 def _unavailable(failure: FetchFailed) -> Unavailable:
     return Unavailable(
-        "The hospital's authorization server cannot be reached now; try again.", reason="discovery_" + failure.reason
+        "The hospital's authorization server cannot be reached now; try again.",
+        reason="discovery_" + failure.reason,
     ).because(failure.detail)
 
 
 class Discovery:
-    """Fetches the configuration once per ``ttl_seconds``; an older one serves while the EHR does not answer.
+    """Fetches the configuration once per ``ttl_seconds``.
+
+    An older one serves while the EHR does not answer.
 
     It names endpoints only; that a stale name is used for a while permits nothing.
     """
@@ -67,7 +73,10 @@ class Discovery:
         """Whether the EHR said at last that it has no smart-configuration (404)."""
 
     async def configuration(self) -> SmartConfiguration:
-        """Return the EHR's configuration. Raises ``Unavailable`` (503) when it was never to be had."""
+        """Return the EHR's configuration.
+
+        Raises ``Unavailable`` (503) when it was never to be had.
+        """
         if self._known is not None and self._clock() < self._next_fetch:
             return self._known
         return await self._flight.run(None, self._refresh)
@@ -79,7 +88,10 @@ class Discovery:
             last, self._failure = self._failure, failure
             if last is None or (last.reason, last.detail) != (failure.reason, failure.detail):
                 # Once: an EHR that has none is asked again and again by /readyz, and by apps.
-                log.warning("EHR discovery failed", extra={"reason": failure.reason, "detail": failure.detail})
+                log.warning(
+                    "EHR discovery failed",
+                    extra={"reason": failure.reason, "detail": failure.detail},
+                )
             if self._known is None:
                 raise _unavailable(failure) from None
             self._next_fetch = self._clock() + self._retry_seconds
@@ -89,13 +101,19 @@ class Discovery:
         return self._known
 
     async def probe(self) -> None:
-        """Ask the EHR now, whatever is known. Raises ``Unavailable`` when it does not answer usefully."""
+        """Ask the EHR now, whatever is known.
+
+        Raises ``Unavailable`` when it does not answer usefully.
+        """
         await self._flight.run(None, self._refresh)
         if self._failure is not None:
             raise _unavailable(self._failure)
 
     async def probe_reachable(self) -> None:
-        """Ask the EHR now. Raises ``Unavailable`` when it does not answer at all; any answer will do."""
+        """Ask the EHR now. Raises ``Unavailable`` when it does not answer at all.
+
+        Any answer will do.
+        """
         try:
             await self.probe()
         except Unavailable:

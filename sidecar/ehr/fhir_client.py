@@ -39,12 +39,22 @@ async def read_resource(
 
 
 async def _read(
-    session: aiohttp.ClientSession, url: str, credentials: Credentials, timeout_seconds: float, limit_bytes: int
+    session: aiohttp.ClientSession,
+    url: str,
+    credentials: Credentials,
+    timeout_seconds: float,
+    limit_bytes: int,
 ) -> Answer:
     headers = {"Accept": "application/fhir+json"}
     token = await credentials.token()
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     return await fetch(
-        session, "GET", url, limit_bytes=limit_bytes, timeout_seconds=timeout_seconds, headers=headers, name="ehr read"
+        session,
+        "GET",
+        url,
+        limit_bytes=limit_bytes,
+        timeout_seconds=timeout_seconds,
+        headers=headers,
+        name="ehr read",
     )

@@ -15,13 +15,21 @@ _LATERALITY = {
     "L": {"system": _SNOMED, "code": "7771000", "display": "Left"},
     "B": {"system": _SNOMED, "code": "51440002", "display": "Right and left"},
 }
-# PS3.16 8: the designators that FHIR has a URI for (https://hl7.org/fhir/R4/terminologies-systems.html).
+# PS3.16 8: the designators that FHIR has a URI for
+# (https://hl7.org/fhir/R4/terminologies-systems.html).
 _SYSTEMS = {
-    "DCM": "http://dicom.nema.org/resources/ontology/DCM", "SCT": _SNOMED, "SRT": _SNOMED, "LN": "http://loinc.org",
-    "C4": "http://www.ama-assn.org/go/cpt", "I10": "http://hl7.org/fhir/sid/icd-10",
-    "I10C": "http://hl7.org/fhir/sid/icd-10-cm", "I9C": "http://hl7.org/fhir/sid/icd-9-cm",
-    "UCUM": "http://unitsofmeasure.org", "RADLEX": "http://radlex.org", "RXNORM": "http://www.nlm.nih.gov/research/umls/rxnorm",
-}  # fmt: skip
+    "DCM": "http://dicom.nema.org/resources/ontology/DCM",
+    "SCT": _SNOMED,
+    "SRT": _SNOMED,
+    "LN": "http://loinc.org",
+    "C4": "http://www.ama-assn.org/go/cpt",
+    "I10": "http://hl7.org/fhir/sid/icd-10",
+    "I10C": "http://hl7.org/fhir/sid/icd-10-cm",
+    "I9C": "http://hl7.org/fhir/sid/icd-9-cm",
+    "UCUM": "http://unitsofmeasure.org",
+    "RADLEX": "http://radlex.org",
+    "RXNORM": "http://www.nlm.nih.gov/research/umls/rxnorm",
+}
 # "SRT" was also used for the letter codes of SNOMED RT, which are no SNOMED CT identifiers.
 _SCT_ID = re.compile(r"[0-9]{6,18}", re.ASCII)
 # R4 datatypes.html#oid
@@ -33,7 +41,10 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def said(text_of_row: str | None) -> str | None:
-    """A text for people without control characters (R4 datatypes.html#string); ``None`` when nothing is left."""
+    """A text for people without control characters (R4 datatypes.html#string).
+
+    ``None`` when nothing is left.
+    """
     return (_CONTROL.sub("", text_of_row).strip() if text_of_row else "") or None
 
 
@@ -54,7 +65,9 @@ def _display(name: str, group: str) -> str:
     """
     family, given, middle, prefix, suffix = ([*name.split("^"), "", "", "", ""])[:5]
     order = (
-        (prefix, given, middle, family, suffix) if group == "Alphabetic" else (prefix, family, given, middle, suffix)
+        (prefix, given, middle, family, suffix)
+        if group == "Alphabetic"
+        else (prefix, family, given, middle, suffix)
     )
     return " ".join(part.strip() for part in order if part.strip())
 
@@ -71,7 +84,12 @@ def _concept(item: Row) -> Json | None:
     coding = {}
     if value is not None and _CODE.fullmatch(value):
         version = said(text(item, "CodingSchemeVersion"))
-        coding = {"system": system, "version": version if system else None, "code": value, "display": meaning}
+        coding = {
+            "system": system,
+            "version": version if system else None,
+            "code": value,
+            "display": meaning,
+        }
         coding = {name: one for name, one in coding.items() if one is not None}
     concept = {"coding": [coding] if coding else None, "text": meaning}
     return {name: one for name, one in concept.items() if one} or None
@@ -125,5 +143,10 @@ def title(row: Row) -> str | None:
         if name:
             return name
     return next(
-        (one for item in sequence(row, "ConceptNameCodeSequence") if (one := said(text(item, "CodeMeaning")))), None
+        (
+            one
+            for item in sequence(row, "ConceptNameCodeSequence")
+            if (one := said(text(item, "CodeMeaning")))
+        ),
+        None,
     )

@@ -30,8 +30,8 @@ def searchset(
 ) -> dict[str, Any]:
     """Return the Bundle. ``included``: further resources by their ``fullUrl``.
 
-    ``as_of``: ``Catalog.now()`` before the PACS was asked; as ``meta.lastUpdated`` of every page a safe
-    ``_lastUpdated=gt`` for the next sync.
+    ``as_of``: ``Catalog.now()`` before the PACS was asked; as ``meta.lastUpdated`` of every page a
+    safe ``_lastUpdated=gt`` for the next sync.
     """
     if search.after is not None:
         as_of = min(as_of, _EPOCH + search.after.as_of * _MILLISECOND)
@@ -42,7 +42,10 @@ def searchset(
         sealed = page_links.seal(following, patient, named)
         links.append({"relation": "next", "url": _link(fhir_base, named, sealed)})
     entries = [
-        _entry(f"{fhir_base}/{one['resourceType']}/{one['id']}", subset(one, search.result), "match") for one in studies
+        _entry(
+            f"{fhir_base}/{one['resourceType']}/{one['id']}", subset(one, search.result), "match"
+        )
+        for one in studies
     ]
     entries += [_entry(url, resource, "include") for url, resource in included.items()]
     if search.ignored and not search.result.only_total:
@@ -73,7 +76,10 @@ def _entry(url: str, resource: Mapping[str, Any], mode: str) -> dict[str, Any]:
 
 
 def open_cursor(search: Search, patient: str, page_links: PageLinks) -> Cursor | None:
-    """The place where the page of ``search`` begins. Raises ``BadRequest`` for a link that we did not write."""
+    """The place where the page of ``search`` begins.
+
+    Raises ``BadRequest`` for a link that we did not write.
+    """
     if search.after_text is None:
         return None
     return page_links.open(search.after_text, patient, _named(search, patient))
@@ -85,4 +91,6 @@ def _named(search: Search, patient: str) -> list[tuple[str, str]]:
 
 
 def _link(fhir_base: str, parameters: Sequence[tuple[str, str]], after: str | None) -> str:
-    return f"{fhir_base}/ImagingStudy?" + urlencode([*parameters, *([("_after", after)] if after else [])])
+    return f"{fhir_base}/ImagingStudy?" + urlencode(
+        [*parameters, *([("_after", after)] if after else [])]
+    )

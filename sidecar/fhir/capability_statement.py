@@ -23,16 +23,29 @@ class Offered:
 
     def scopes(self) -> list[str]:
         """What clients may ask for."""
-        launch = ["patient/ImagingStudy.rs", "patient/ImagingStudy.read", "patient/*.rs", "patient/*.read"]
-        return [*(launch if self.app_launch else ()), *(["system/ImagingStudy.rs"] if self.backend_services else ())]
+        launch = [
+            "patient/ImagingStudy.rs",
+            "patient/ImagingStudy.read",
+            "patient/*.rs",
+            "patient/*.read",
+        ]
+        return [
+            *(launch if self.app_launch else ()),
+            *(["system/ImagingStudy.rs"] if self.backend_services else ()),
+        ]
 
     def grant_types(self) -> list[str]:
         """How they get their tokens."""
-        switched = ((self.app_launch, "authorization_code"), (self.backend_services, "client_credentials"))
+        switched = (
+            (self.app_launch, "authorization_code"),
+            (self.backend_services, "client_credentials"),
+        )
         return [name for on, name in switched if on]
 
 
-def capability_statement(*, fhir_base: str, version: str, released: str, smart: dict[str, Any]) -> dict[str, Any]:
+def capability_statement(
+    *, fhir_base: str, version: str, released: str, smart: dict[str, Any]
+) -> dict[str, Any]:
     """Return the CapabilityStatement (https://hl7.org/fhir/R4/capabilitystatement.html)."""
     read = [{"code": "read"}]
     # From the table that reads them. A chain is no parameter of its own; patient's text names it.
@@ -69,7 +82,10 @@ def capability_statement(*, fhir_base: str, version: str, released: str, smart: 
         "date": released,
         "kind": "instance",
         "software": {"name": "SMART Imaging Access sidecar", "version": version},
-        "implementation": {"description": "Imaging studies of the hospital's archive", "url": fhir_base},
+        "implementation": {
+            "description": "Imaging studies of the hospital's archive",
+            "url": fhir_base,
+        },
         "fhirVersion": "4.0.1",
         "format": ["application/fhir+json"],
         "rest": [

@@ -1,4 +1,7 @@
-"""Where a page begins: the opaque, signed text in a ``next`` link (SIA-24; https://hl7.org/fhir/R4/http.html#paging)."""
+"""Where a page begins: the opaque, signed text in a ``next`` link (SIA-24.
+
+Https://hl7.org/fhir/R4/http.html#paging).
+"""
 
 import base64
 import binascii
@@ -23,8 +26,8 @@ _MAXIMUM_KEYS = 4
 class Cursor:
     """After the study with these sort keys (whole numbers, smallest first) and this UID.
 
-    ``as_of``: when the first page was asked for, in milliseconds since 1970. All pages of a search say that as their
-    ``meta.lastUpdated``: a study of an earlier page may have changed since.
+    ``as_of``: when the first page was asked for, in milliseconds since 1970. All pages of a search
+    say that as their ``meta.lastUpdated``: a study of an earlier page may have changed since.
     """
 
     keys: tuple[int, ...]
@@ -35,7 +38,8 @@ class Cursor:
 class PageLinks:
     """Seals cursors with ``key`` for one patient and one search: of another's, or edited, it is refused.
 
-    Permission does not rest on it: each page is decided anew. It sees to it that a link means what it meant.
+    Permission does not rest on it: each page is decided anew. It sees to it that a link means what
+    it meant.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -46,12 +50,18 @@ class PageLinks:
     def seal(self, cursor: Cursor, patient: str, parameters: Sequence[tuple[str, str]]) -> str:
         """Return the text for a search by ``parameters`` (without ``_after``) of ``patient`` (FHIR id)."""
         payload = orjson.dumps([list(cursor.keys), cursor.uid, cursor.as_of])
-        return base64.urlsafe_b64encode(self._mac(payload, patient, parameters) + payload).decode().rstrip("=")
+        return (
+            base64.urlsafe_b64encode(self._mac(payload, patient, parameters) + payload)
+            .decode()
+            .rstrip("=")
+        )
 
     def open(self, text: str, patient: str, parameters: Sequence[tuple[str, str]]) -> Cursor:
         """Return the cursor of a link that was sealed so. Raises ``BadRequest``."""
         try:
-            data = base64.b64decode((text + "=" * (-len(text) % 4)).encode("ascii"), b"-_", validate=True)
+            data = base64.b64decode(
+                (text + "=" * (-len(text) % 4)).encode("ascii"), b"-_", validate=True
+            )
             mac, payload = data[:_MAC_BYTES], data[_MAC_BYTES:]
             if hmac.compare_digest(mac, self._mac(payload, patient, parameters)):
                 found = _read(payload)
@@ -59,7 +69,9 @@ class PageLinks:
                     return found
         except (ValueError, TypeError, binascii.Error):
             pass
-        raise BadRequest("The page link is damaged, or of another search; search anew.", reason="bad_cursor")
+        raise BadRequest(
+            "The page link is damaged, or of another search; search anew.", reason="bad_cursor"
+        )
 
     def _mac(self, payload: bytes, patient: str, parameters: Sequence[tuple[str, str]]) -> bytes:
         context = orjson.dumps([patient, urlencode(parameters)])

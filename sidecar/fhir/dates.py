@@ -59,8 +59,11 @@ class DateFilter:
                 return value.start >= mine.end
             case "eb":
                 return value.end <= mine.start
-        margin = abs(datetime.now(UTC) - mine.start) / 10  # ap: R4 recommends 10 % of the distance to now.
-        return value.start < _shifted(mine.end, margin) and value.end > _shifted(mine.start, -margin)
+        # ap: R4 recommends 10 % of the distance to now.
+        margin = abs(datetime.now(UTC) - mine.start) / 10
+        return value.start < _shifted(mine.end, margin) and value.end > _shifted(
+            mine.start, -margin
+        )
 
 
 def parse_date_filter(text: str, zone: tzinfo) -> DateFilter:
@@ -78,8 +81,10 @@ def parse_date_filter(text: str, zone: tzinfo) -> DateFilter:
 
 
 def _bad_date() -> BadRequest:
-    return BadRequest("A date parameter is not a FHIR date such as ge2023-04-17 or gt2023-04-17T04:00:00Z.",
-                      reason="bad_date")  # fmt: skip
+    return BadRequest(
+        "A date parameter is not a FHIR date such as ge2023-04-17 or gt2023-04-17T04:00:00Z.",
+        reason="bad_date",
+    )
 
 
 def _span(match: "re.Match[str]", zone: tzinfo) -> Span:
@@ -93,16 +98,22 @@ def _span(match: "re.Match[str]", zone: tzinfo) -> Span:
         return Span(_utc(start), _first_of(year + 1, 1, zone))
     fraction = (match["fraction"] or "")[:6]
     start = datetime(
-        year, month, day, int(match["hour"]), int(match["minute"]), int(match["second"] or 0),
-        int(fraction.ljust(6, "0")) if fraction else 0, tzinfo=_zone(match["zone"], zone),
-    )  # fmt: skip
+        year,
+        month,
+        day,
+        int(match["hour"]),
+        int(match["minute"]),
+        int(match["second"] or 0),
+        int(fraction.ljust(6, "0")) if fraction else 0,
+        tzinfo=_zone(match["zone"], zone),
+    )
     if fraction:
         return _from(start, timedelta(microseconds=10 ** (6 - len(fraction))))
     return _from(start, timedelta(seconds=1) if match["second"] else timedelta(minutes=1))
 
 
-# Spans are kept in UTC: steps there are as long as they are named, whatever the clocks of a zone do meanwhile. Python's
-# years end at 9999; what would lie beyond ends there, too.
+# Spans are kept in UTC: steps there are as long as they are named, whatever the clocks of a zone do
+# meanwhile. Python's years end at 9999; what would lie beyond ends there, too.
 
 
 def _utc(moment: datetime) -> datetime:
@@ -164,11 +175,13 @@ class Started:
     span: Span
 
 
-def started(date: str | None, time: str | None, zone: tzinfo | None, *, site: tzinfo = UTC) -> Started | None:
+def started(
+    date: str | None, time: str | None, zone: tzinfo | None, *, site: tzinfo = UTC
+) -> Started | None:
     """Return DICOM date + time as a FHIR dateTime; ``None`` without a usable date.
 
-    Without a usable time, or without a ``zone`` (a FHIR time must have one, and none is invented), it is the day alone,
-    which covers the ``site``'s day: so does a search for it.
+    Without a usable time, or without a ``zone`` (a FHIR time must have one, and none is invented),
+    it is the day alone, which covers the ``site``'s day: so does a search for it.
     """
     day = _DA.fullmatch(date or "")
     if day is None:
@@ -192,7 +205,9 @@ def _moment(midnight: datetime, time: str) -> datetime | None:
     second = int(clock[3] or 0)
     try:
         # A leap second (60) is written as the last one before it.
-        moment = midnight.replace(hour=int(clock[1]), minute=int(clock[2]), second=59 if second == 60 else second)
+        moment = midnight.replace(
+            hour=int(clock[1]), minute=int(clock[2]), second=59 if second == 60 else second
+        )
         offset = moment.utcoffset() or timedelta(0)
     except (ValueError, OverflowError):
         return None

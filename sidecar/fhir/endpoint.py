@@ -4,22 +4,32 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-REQUIRES_ACCESS_TOKEN = "http://fhir.org/argonaut/smart-imaging/StructureDefinition/requires-access-token"
-REQUIRES_ACCESS_TOKEN_2023 = "http://hl7.org/fhir/smart-app-launch/StructureDefinition/requires-access-token"
+REQUIRES_ACCESS_TOKEN = (
+    "http://fhir.org/argonaut/smart-imaging/StructureDefinition/requires-access-token"
+)
+REQUIRES_ACCESS_TOKEN_2023 = (
+    "http://hl7.org/fhir/smart-app-launch/StructureDefinition/requires-access-token"
+)
 OPERATION = "$wado-rs"
 CONTAINED_ID = "e"
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Makes Endpoints. ``fhir_base`` is our FHIR base URL; ``compat_2023`` adds the extension of the 2023 text."""
+    """Makes Endpoints. ``fhir_base`` is our FHIR base URL.
+
+    ``compat_2023`` adds the extension of the 2023 text.
+    """
 
     fhir_base: str
     contained: bool = False
     compat_2023: bool = False
 
     def address(self, patient: str) -> str:
-        """The DICOMweb root of a patient (FHIR id), without trailing slash; apps append ``/studies/{uid}``."""
+        """The DICOMweb root of a patient (FHIR id), without trailing slash.
+
+        Apps append ``/studies/{uid}``.
+        """
         return f"{self.fhir_base}/Patient/{quote(patient, safe='')}/{OPERATION}"
 
     def reference(self, patient: str) -> dict[str, str]:
@@ -27,11 +37,17 @@ class Endpoints:
         return {"reference": f"#{CONTAINED_ID}" if self.contained else f"Endpoint/{patient}"}
 
     def resource(self, patient: str) -> dict[str, Any]:
-        """Return the patient's Endpoint; its id is the patient's, which whoever may see it has in the token."""
+        """Return the patient's Endpoint.
+
+        Its id is the patient's, which whoever may see it has in the token.
+        """
         return self._resource(CONTAINED_ID if self.contained else patient, self.address(patient))
 
     def capability(self, address: str, *, until: str) -> dict[str, Any]:
-        """Return an Endpoint of one Bundle alone, without an id (SIA-33); ``until``: FHIR instant (SIA-52)."""
+        """Return an Endpoint of one Bundle alone, without an id (SIA-33).
+
+        ``until``: FHIR instant (SIA-52).
+        """
         return {**self._resource(None, address), "period": {"end": until}}
 
     def _resource(self, resource_id: str | None, address: str) -> dict[str, Any]:
@@ -48,7 +64,10 @@ class Endpoints:
             "payloadType": [
                 {
                     "coding": [
-                        {"system": "http://terminology.hl7.org/CodeSystem/endpoint-payload-type", "code": "any"}
+                        {
+                            "system": "http://terminology.hl7.org/CodeSystem/endpoint-payload-type",
+                            "code": "any",
+                        }
                     ],
                     "text": "DICOM",
                 }

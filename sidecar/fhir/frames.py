@@ -1,6 +1,7 @@
 """The extension for NumberOfFrames: FHIR R4 and R5 have no element for the frames of an instance.
 
-Clients need it to ask for ``…/frames/1,2,3``. The definition is served at its own URL, without a token.
+Clients need it to ask for ``…/frames/1,2,3``. The definition is served at its own URL, without a
+token.
 """
 
 from typing import Any
@@ -42,7 +43,12 @@ def structure_definition(fhir_base: str, released: str) -> dict[str, Any]:
                 {"id": "Extension", "path": "Extension", "min": 0, "max": "1"},
                 {"id": "Extension.extension", "path": "Extension.extension", "max": "0"},
                 {"id": "Extension.url", "path": "Extension.url", "fixedUri": url},
-                {"id": "Extension.value[x]", "path": "Extension.value[x]", "min": 1, "type": [{"code": "integer"}]},
+                {
+                    "id": "Extension.value[x]",
+                    "path": "Extension.value[x]",
+                    "min": 1,
+                    "type": [{"code": "integer"}],
+                },
             ]
         },
     }

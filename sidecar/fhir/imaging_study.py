@@ -1,6 +1,7 @@
 """QIDO-RS rows -> ImagingStudy (SIA-30; https://hl7.org/fhir/R4/imagingstudy.html).
 
-Built as plain dicts by small pure functions; one odd attribute is left out and never spoils the study.
+Built as plain dicts by small pure functions; one odd attribute is left out and never spoils the
+study.
 """
 
 import base64
@@ -13,7 +14,16 @@ from typing import Any
 
 from sidecar.dicom.json_model import Row, number, text, texts
 from sidecar.dicom.uid import is_uid
-from sidecar.fhir.attributes import based_on, concepts, laterality, performers, person, reasons, said, title
+from sidecar.fhir.attributes import (
+    based_on,
+    concepts,
+    laterality,
+    performers,
+    person,
+    reasons,
+    said,
+    title,
+)
 from sidecar.fhir.dates import Started, dicom_offset, started
 from sidecar.fhir.frames import frames_extension
 
@@ -24,9 +34,14 @@ _CODE = re.compile(r"[A-Z0-9_]{1,16}", re.ASCII)
 _ID_LENGTH = 64
 _HASHED = "sha256-"
 _HASHED_ID = re.compile(r"sha256-[a-z2-7]{52}", re.ASCII)
-_NO_UID = {"extension": [{
-    "url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unsupported",
-}]}  # fmt: skip
+_NO_UID = {
+    "extension": [
+        {
+            "url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason",
+            "valueCode": "unsupported",
+        }
+    ]
+}
 _NOT_ONLINE = (
     "The archive keeps these images on slow storage: a retrieval may be answered with 503 and Retry-After "
     "until they are there."
@@ -40,9 +55,9 @@ _LARGEST = 2**31 - 1
 class Site:
     """What the hospital's configuration says.
 
-    ``zone``: the time zone of studies that name none (``None``: unknown); ``true_timezone``: whether the PACS's
-    TimezoneOffsetFromUTC can be believed; ``fhir_base``: our own base URL; ``accession_system``: the identifier system
-    of accession numbers, if they have one.
+    ``zone``: the time zone of studies that name none (``None``: unknown); ``true_timezone``:
+    whether the PACS's TimezoneOffsetFromUTC can be believed; ``fhir_base``: our own base URL;
+    ``accession_system``: the identifier system of accession numbers, if they have one.
     """
 
     ehr_fhir_url: str
@@ -72,7 +87,13 @@ def study_id(uid: str) -> str:
     """
     if len(uid) <= _ID_LENGTH:
         return uid
-    return _HASHED + base64.b32encode(hashlib.sha256(uid.encode()).digest()).decode("ascii").rstrip("=").lower()
+    return (
+        _HASHED
+        + base64.b32encode(hashlib.sha256(uid.encode()).digest())
+        .decode("ascii")
+        .rstrip("=")
+        .lower()
+    )
 
 
 def is_study_id(text: str) -> bool:
@@ -105,7 +126,10 @@ def imaging_study(
     series: Iterable[SeriesRows] | None = None,
     contained: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the ImagingStudy of a study row; ``series`` adds their list, ``contained`` a contained Endpoint."""
+    """Return the ImagingStudy of a study row.
+
+    ``series`` adds their list, ``contained`` a contained Endpoint.
+    """
     series = None if series is None else list(series)
     series_elements = None if series is None else _each_once(_series(one, site) for one in series)
     resource: dict[str, Any] = {
@@ -139,7 +163,9 @@ def imaging_study(
 
 
 def _identifiers(row: Row, accession_system: str | None) -> list[dict[str, Any]]:
-    identifiers: list[dict[str, Any]] = [{"system": UID_SYSTEM, "value": f"urn:oid:{study_uid(row)}"}]
+    identifiers: list[dict[str, Any]] = [
+        {"system": UID_SYSTEM, "value": f"urn:oid:{study_uid(row)}"}
+    ]
     number_of_study = accession_number(row)
     if number_of_study:
         code = {"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "ACSN"}
@@ -149,8 +175,13 @@ def _identifiers(row: Row, accession_system: str | None) -> list[dict[str, Any]]
 
 
 def modality_codes(row: Row, series: Iterable[Row] = ()) -> list[str]:
-    """Modalities of the study row, else those of its series; ``OT`` (other) when nobody says: SIA-30 wants one."""
-    codes = _codes(row, "ModalitiesInStudy") or [code for one in series for code in _codes(one, "Modality")[:1]]
+    """Modalities of the study row, else those of its series.
+
+    ``OT`` (other) when nobody says: SIA-30 wants one.
+    """
+    codes = _codes(row, "ModalitiesInStudy") or [
+        code for one in series for code in _codes(one, "Modality")[:1]
+    ]
     return list(dict.fromkeys(codes)) or ["OT"]
 
 
@@ -200,7 +231,10 @@ def _series(series: SeriesRows, site: Site) -> tuple[str, dict[str, Any]] | None
         "performer": performers(row),
         "instance": instances or None,
     }
-    element = {**_uid_element(uid), "modality": _modality(next(iter(_codes(row, "Modality")), "OT"))}
+    element = {
+        **_uid_element(uid),
+        "modality": _modality(next(iter(_codes(row, "Modality")), "OT")),
+    }
     return uid, element | {name: value for name, value in optional.items() if value is not None}
 
 

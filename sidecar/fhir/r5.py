@@ -18,7 +18,10 @@ def to_r5(resource: Json) -> dict[str, Any]:
         case "Endpoint":
             return _endpoint(resource)
         case "Bundle":
-            entries = [{**entry, "resource": to_r5(entry["resource"])} for entry in resource.get("entry", ())]
+            entries = [
+                {**entry, "resource": to_r5(entry["resource"])}
+                for entry in resource.get("entry", ())
+            ]
             return {**resource, **({"entry": entries} if entries else {})}
         case "CapabilityStatement" | "StructureDefinition":
             return {**resource, "fhirVersion": VERSIONS["5.0"]}

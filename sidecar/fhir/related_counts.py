@@ -5,7 +5,11 @@ from collections.abc import Sequence
 from sidecar.dicom.json_model import Row, number, text
 from sidecar.fhir.imaging_study import SeriesRows
 
-ATTRIBUTES = ("NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances")
+ATTRIBUTES = (
+    "NumberOfStudyRelatedSeries",
+    "NumberOfStudyRelatedInstances",
+    "NumberOfSeriesRelatedInstances",
+)
 
 
 def differing(row: Row, series: Sequence[SeriesRows]) -> list[str]:
@@ -13,7 +17,9 @@ def differing(row: Row, series: Sequence[SeriesRows]) -> list[str]:
 
     What the archive does not say, and instances that were not listed, disagree with nothing.
     """
-    listed = [_distinct(one.instances, "SOPInstanceUID") if one.instances else None for one in series]
+    listed = [
+        _distinct(one.instances, "SOPInstanceUID") if one.instances else None for one in series
+    ]
     stated = [number(one.row, "NumberOfSeriesRelatedInstances") for one in series]
     known = [theirs if ours is None else ours for ours, theirs in zip(listed, stated, strict=True)]
     found = {

@@ -17,27 +17,60 @@ _COUNT = re.compile(r"[0-9]{1,15}", re.ASCII)
 _ELEMENT = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}(?:\.[A-Za-z][A-Za-z0-9]{0,63})*", re.ASCII)
 
 # R4 imagingstudy.html: what is marked as summary: all of ours but the instances of series.
-_SUMMARY = frozenset({
-    "identifier", "status", "modality", "subject", "encounter", "started", "basedOn", "referrer", "interpreter",
-    "endpoint", "numberOfSeries", "numberOfInstances", "procedureReference", "procedureCode", "location", "reasonCode",
-    "reasonReference", "description", "series", "note",
-})  # fmt: skip
+_SUMMARY = frozenset(
+    {
+        "identifier",
+        "status",
+        "modality",
+        "subject",
+        "encounter",
+        "started",
+        "basedOn",
+        "referrer",
+        "interpreter",
+        "endpoint",
+        "numberOfSeries",
+        "numberOfInstances",
+        "procedureReference",
+        "procedureCode",
+        "location",
+        "reasonCode",
+        "reasonReference",
+        "description",
+        "series",
+        "note",
+    }
+)
 # R4 endpoint.html: all that ours have is marked as summary.
-_SUMMARY_OF_ENDPOINT = frozenset({
-    "extension", "status", "connectionType", "period", "payloadType", "payloadMimeType", "address",
-})  # fmt: skip
+_SUMMARY_OF_ENDPOINT = frozenset(
+    {
+        "extension",
+        "status",
+        "connectionType",
+        "period",
+        "payloadType",
+        "payloadMimeType",
+        "address",
+    }
+)
 # Whatever is asked for: min 1, and the extension that says whether a token is needed (SIA-31).
 _MANDATORY = {
     "ImagingStudy": frozenset({"status", "subject"}),
     "Endpoint": frozenset({"extension", "status", "connectionType", "payloadType", "address"}),
 }
 _ALWAYS = frozenset({"resourceType", "id", "meta"})
-_SUBSETTED = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}
+_SUBSETTED = {
+    "system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue",
+    "code": "SUBSETTED",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """``sort``: names, ``-`` for descending; ``count``: studies in a page, 0 for none but the total."""
+    """``sort``: names, ``-`` for descending.
+
+    ``count``: studies in a page, 0 for none but the total.
+    """
 
     include_endpoint: bool = False
     count: int | None = None
@@ -85,7 +118,9 @@ def json_format(value: str) -> str:
 
 def _check_include(value: str) -> None:
     if value not in ("ImagingStudy:endpoint", "ImagingStudy:endpoint:Endpoint", "*"):
-        raise NotSupported("Only _include=ImagingStudy:endpoint is supported.", reason="bad_include")
+        raise NotSupported(
+            "Only _include=ImagingStudy:endpoint is supported.", reason="bad_include"
+        )
 
 
 def _number(value: str) -> int:
@@ -108,7 +143,9 @@ def _sort(value: str) -> tuple[str, ...]:
 
 
 def _elements(value: str) -> frozenset[str]:
-    names = [one.removeprefix("ImagingStudy.").removeprefix("Endpoint.") for one in value.split(",")]
+    names = [
+        one.removeprefix("ImagingStudy.").removeprefix("Endpoint.") for one in value.split(",")
+    ]
     if not all(_ELEMENT.fullmatch(one) for one in names):
         raise BadRequest("_elements is a list of element names.", reason="bad_value")
     return frozenset(one.partition(".")[0] for one in names)
@@ -124,7 +161,9 @@ def subset(resource: Json, result: Result) -> Json:
     if "contained" in resource and "endpoint" in left:
         left["contained"] = resource["contained"]
     if result.summary == "true" and not result.elements and "series" in left:
-        left["series"] = [{name: one[name] for name in one if name != "instance"} for one in left["series"]]
+        left["series"] = [
+            {name: one[name] for name in one if name != "instance"} for one in left["series"]
+        ]
     order = {name: left[name] for name in resource if name in left}
     return order | {"meta": {**resource.get("meta", {}), "tag": [_SUBSETTED]}}
 

@@ -1,7 +1,8 @@
 """``GET [base]/ImagingStudy?…`` -> a ``Search`` (SIA-20..24; https://hl7.org/fhir/R4/search.html).
 
-Parameters that we do not know, and those without a value, are ignored and left out of ``link.self``, or refused when
-the client prefers ``handling=strict``; modifiers and chains that we do not have are always refused, as R4 demands.
+Parameters that we do not know, and those without a value, are ignored and left out of
+``link.self``, or refused when the client prefers ``handling=strict``; modifiers and chains that we
+do not have are always refused, as R4 demands.
 """
 
 import re
@@ -28,7 +29,9 @@ MAXIMUM_ALTERNATIVES = 500
 _SHOWN_NAME = re.compile(r"[A-Za-z_-]{1,40}", re.ASCII)
 _NEEDS_VALUE = frozenset({"_id", "identifier", "series", "instance", "endpoint"})
 """What says which study it is."""
-_REFUSES_EMPTY = frozenset({"patient", "subject", "patient.identifier", "subject.identifier", "_after"})
+_REFUSES_EMPTY = frozenset(
+    {"patient", "subject", "patient.identifier", "subject.identifier", "_after"}
+)
 """Those whose readers refuse an empty value."""
 OTHER_PATIENT = ""
 """Stands for a patient reference that can be nobody here (another server's, a malformed id): never the token's."""
@@ -36,7 +39,10 @@ OTHER_PATIENT = ""
 
 @dataclass(frozen=True, slots=True)
 class IdentifierFilter:
-    """Alternatives of one ``identifier`` parameter: StudyInstanceUIDs, AccessionNumbers; ``any_uid``: every study's."""
+    """Alternatives of one ``identifier`` parameter: StudyInstanceUIDs, AccessionNumbers.
+
+    ``any_uid``: every study's.
+    """
 
     uids: frozenset[str]
     accession_numbers: frozenset[str]
@@ -45,13 +51,16 @@ class IdentifierFilter:
 
 @dataclass(slots=True)
 class Search:
-    """What is asked for. ``patients``: every FHIR id that the request names; all must be the token's (SIA-22).
+    """What is asked for.
 
-    ``patient_identifiers``: system (``None``: any) and value of each identifier that it names; all must be that
-    patient's. Each element of ``identifiers``, ``started``, ``last_updated``, ``tokens`` has alternatives, and all
-    elements must hold; ``missing`` says of parameters whether a study must have no such value. ``used`` has the
-    parameters as they were understood, for ``link.self``, ``ignored`` the names of the others; ``after_text`` is the
-    sealed ``_after``, ``after`` what is in it.
+    ``patients``: every FHIR id that the request names; all must be the token's (SIA-22).
+
+    ``patient_identifiers``: system (``None``: any) and value of each identifier that it names; all
+    must be that patient's. Each element of ``identifiers``, ``started``, ``last_updated``,
+    ``tokens`` has alternatives, and all elements must hold; ``missing`` says of parameters whether
+    a study must have no such value. ``used`` has the parameters as they were understood, for
+    ``link.self``, ``ignored`` the names of the others; ``after_text`` is the sealed ``_after``,
+    ``after`` what is in it.
     """
 
     patients: set[str] = field(default_factory=set)
@@ -77,8 +86,13 @@ class Search:
         return {one.name for one in self.tokens} | {name for name, _ in self.missing}
 
 
-def parse_search(parameters: Sequence[tuple[str, str]], site: Site, *, strict: bool = False) -> Search:
-    """Return the search that ``parameters`` (decoded names and values) mean. Raises ``BadRequest``."""
+def parse_search(
+    parameters: Sequence[tuple[str, str]], site: Site, *, strict: bool = False
+) -> Search:
+    """Return the search that ``parameters`` (decoded names and values) mean.
+
+    Raises ``BadRequest``.
+    """
     _check_size(parameters)
     search = Search()
     for name, value in parameters:
@@ -91,9 +105,13 @@ def parse_search(parameters: Sequence[tuple[str, str]], site: Site, *, strict: b
             _ignore(search, base)
             continue
         if modifier is not None and modifier not in known.modifiers:
-            raise NotSupported(f"The search parameter {base} has no such modifier here.", reason="bad_modifier")
+            raise NotSupported(
+                f"The search parameter {base} has no such modifier here.", reason="bad_modifier"
+            )
         if len(value) > 4_096 or not value.isprintable():
-            raise BadRequest(f"The value of {base} is too long or has control characters.", reason="bad_value")
+            raise BadRequest(
+                f"The value of {base} is too long or has control characters.", reason="bad_value"
+            )
         if _is_empty(base, value, strict=strict):
             _ignore(search, name)
             continue
@@ -112,7 +130,10 @@ def _check_size(parameters: Sequence[tuple[str, str]]) -> None:
     counted = [(name, value) for name, value in parameters if name not in ("_after", "patient")]
     if len(counted) > MAXIMUM_PARAMETERS or len(parameters) > MAXIMUM_PARAMETERS + 2:
         raise BadRequest("There are too many search parameters.", reason="too_many_parameters")
-    if len(urlencode([pair for pair in parameters if pair[0] != "_after"], errors="replace")) > MAXIMUM_LENGTH:
+    if (
+        len(urlencode([pair for pair in parameters if pair[0] != "_after"], errors="replace"))
+        > MAXIMUM_LENGTH
+    ):
         raise BadRequest("The search is too long for the links of its pages.", reason="too_long")
     if sum(value.count(",") + 1 for _, value in parameters) > MAXIMUM_ALTERNATIVES:
         raise BadRequest(
@@ -122,7 +143,10 @@ def _check_size(parameters: Sequence[tuple[str, str]]) -> None:
 
 
 def _name(name: str) -> tuple[str, str | None]:
-    """The parameter and its modifier; chains to Patient.identifier count as parameters of their own."""
+    """The parameter and its modifier.
+
+    Chains to Patient.identifier count as parameters of their own.
+    """
     if name.replace(":Patient.", ".", 1) in _CHAINS:
         return name.replace(":Patient.", ".", 1), None
     base, _, modifier = name.partition(":")
@@ -137,20 +161,33 @@ def _refuse_chains(name: str) -> None:
 def _unknown(name: str, *, strict: bool) -> None:
     if name in ("_has", "_filter", "_query", "_revinclude", "_text", "_content", "_list"):
         # These select: ignoring them would answer another question.
-        raise NotSupported(f"The search parameter {name} is not supported.", reason="unsupported_parameter")
+        raise NotSupported(
+            f"The search parameter {name} is not supported.", reason="unsupported_parameter"
+        )
     if strict:
-        named = f"search parameter {name}" if _SHOWN_NAME.fullmatch(name) else "name of a search parameter"
-        raise NotSupported(f"The {named} is not supported (Prefer: handling=strict).", reason="strict")
+        named = (
+            f"search parameter {name}"
+            if _SHOWN_NAME.fullmatch(name)
+            else "name of a search parameter"
+        )
+        raise NotSupported(
+            f"The {named} is not supported (Prefer: handling=strict).", reason="strict"
+        )
 
 
 def _is_empty(name: str, value: str, *, strict: bool) -> bool:
-    """Whether a parameter has no value, and is to be ignored. Raises ``BadRequest`` when it must have one."""
+    """Whether a parameter has no value, and is to be ignored.
+
+    Raises ``BadRequest`` when it must have one.
+    """
     if value.strip(",") or name in _REFUSES_EMPTY:
         return False
     if name in _NEEDS_VALUE:
         raise BadRequest(f"The search parameter {name} has no value.", reason="bad_value")
     if strict:
-        raise NotSupported(f"The search parameter {name} has no value (Prefer: handling=strict).", reason="strict")
+        raise NotSupported(
+            f"The search parameter {name} has no value (Prefer: handling=strict).", reason="strict"
+        )
     return True
 
 
@@ -175,7 +212,9 @@ def _patient(search: Search, name: str, value: str, modifier: str | None, site: 
         search.patients.add(patient if is_fhir_id(patient) else OTHER_PATIENT)
 
 
-def _patient_identifier(search: Search, name: str, value: str, modifier: str | None, site: Site) -> None:
+def _patient_identifier(
+    search: Search, name: str, value: str, modifier: str | None, site: Site
+) -> None:
     for alternative in split(value, ","):
         *systems, code = (unescaped(part) for part in split(alternative, "|"))
         if len(systems) > 1 or not code:
@@ -184,7 +223,10 @@ def _patient_identifier(search: Search, name: str, value: str, modifier: str | N
 
 
 def _identifier(search: Search, name: str, value: str, modifier: str | None, site: Site) -> None:
-    """``system|code``, ``code``, ``|code`` (no system), ``system|`` (R4 search.html#token); commas mean "or"."""
+    """``system|code``, ``code``, ``|code`` (no system), ``system|`` (R4 search.html#token).
+
+    Commas mean "or".
+    """
     uids: set[str] = set()
     accession_numbers: set[str] = set()
     any_uid = False
@@ -193,19 +235,27 @@ def _identifier(search: Search, name: str, value: str, modifier: str | None, sit
         system = systems[0] if systems else None
         if len(systems) > 1:
             continue
-        if system in (None, site.accession_system or "") and code and not code.startswith("urn:oid:"):
+        if (
+            system in (None, site.accession_system or "")
+            and code
+            and not code.startswith("urn:oid:")
+        ):
             accession_numbers.add(code)
         if system is None and is_uid(code.removeprefix("urn:oid:")):
             uids.add(code.removeprefix("urn:oid:"))
         elif system in (UID_SYSTEM, "urn:ietf:rfc:3986"):
             any_uid = any_uid or (system == UID_SYSTEM and not code)
             uids |= {code.removeprefix("urn:oid:")} if code else set()
-    search.identifiers.append(IdentifierFilter(frozenset(uids), frozenset(accession_numbers), any_uid))
+    search.identifiers.append(
+        IdentifierFilter(frozenset(uids), frozenset(accession_numbers), any_uid)
+    )
 
 
 def _dates(into: str) -> "Reader":
     def read(search: Search, name: str, value: str, modifier: str | None, site: Site) -> None:
-        filters = tuple(parse_date_filter(alternative, site.zone or UTC) for alternative in value.split(","))
+        filters = tuple(
+            parse_date_filter(alternative, site.zone or UTC) for alternative in value.split(",")
+        )
         getattr(search, into).append(filters)
 
     return read
@@ -259,7 +309,9 @@ PARAMETERS: dict[str, Parameter] = {
         _REFERENCE_MODIFIERS,
     ),
     "subject": Parameter(_patient, "reference", "The same as patient", _REFERENCE_MODIFIERS),
-    "patient.identifier": Parameter(_patient_identifier, "token", "system|value of the access token's patient"),
+    "patient.identifier": Parameter(
+        _patient_identifier, "token", "system|value of the access token's patient"
+    ),
     "subject.identifier": Parameter(_patient_identifier, "token", "The same as patient.identifier"),
     "identifier": Parameter(
         _identifier,
@@ -268,18 +320,25 @@ PARAMETERS: dict[str, Parameter] = {
         ("missing",),
     ),
     "started": Parameter(_dates("started"), "date", "When the study began", ("missing",)),
-    "_lastUpdated": Parameter(_dates("last_updated"), "date", "When this server first saw the study as it is now"),
-    "_id": Parameter(_token, "token", "The study's id: its StudyInstanceUID where that has at most 64 characters"),
+    "_lastUpdated": Parameter(
+        _dates("last_updated"), "date", "When this server first saw the study as it is now"
+    ),
+    "_id": Parameter(
+        _token, "token", "The study's id: its StudyInstanceUID where that has at most 64 characters"
+    ),
     "modality": Parameter(_token, "token", "A modality of the study, such as CT", _TOKEN_MODIFIERS),
     "status": Parameter(_token, "token", "available", _TOKEN_MODIFIERS),
-    "bodysite": Parameter(_token, "token", "BodyPartExamined of a series, such as CHEST", _TOKEN_MODIFIERS),
+    "bodysite": Parameter(
+        _token, "token", "BodyPartExamined of a series, such as CHEST", _TOKEN_MODIFIERS
+    ),
     "series": Parameter(_uid, "token", "The UID of a series of the study", _TOKEN_MODIFIERS),
     "instance": Parameter(_uid, "token", "The SOPInstanceUID of an instance of the study"),
     "dicom-class": Parameter(_uid, "token", "The SOPClassUID of an instance of the study"),
     "endpoint": Parameter(_endpoint, "reference", "Endpoint/<id>: the patient's"),
     "_after": Parameter(_after),
 } | dict.fromkeys(
-    ("_include", "_count", "_sort", "_summary", "_elements", "_total", "_format", "_pretty"), Parameter(_result)
+    ("_include", "_count", "_sort", "_summary", "_elements", "_total", "_format", "_pretty"),
+    Parameter(_result),
 )
 
 SUPPORTED = tuple(PARAMETERS)

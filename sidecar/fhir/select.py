@@ -32,8 +32,9 @@ _UNKNOWN_START = -(2**62)
 class Details:
     """What the archive said of studies beyond their rows, as far as a search needs it.
 
-    ``series``: StudyInstanceUID -> series rows; ``holding``: filter on instances -> StudyInstanceUIDs of the studies
-    that have one; ``endpoint``: id of the patient's Endpoint, ``None`` when it is contained and has none.
+    ``series``: StudyInstanceUID -> series rows; ``holding``: filter on instances ->
+    StudyInstanceUIDs of the studies that have one; ``endpoint``: id of the patient's Endpoint,
+    ``None`` when it is contained and has none.
     """
 
     series: Mapping[str, Sequence[Row]] = field(default_factory=dict)
@@ -77,7 +78,12 @@ def select(
 
 
 def passing(
-    rows: Iterable[Row], search: Search, *, seen: Mapping[str, datetime], site: Site, details: Details = Details()
+    rows: Iterable[Row],
+    search: Search,
+    *,
+    seen: Mapping[str, datetime],
+    site: Site,
+    details: Details = Details(),
 ) -> Iterator[Found | None]:
     """Each study that passes, in no order; ``None`` for one that does not (``in_slices``)."""
     for row in rows:
@@ -94,7 +100,9 @@ def passing(
             yield None
 
 
-def narrowed(rows: Iterable[Row], search: Search, seen: Mapping[str, datetime], site: Site) -> Iterator[Row | None]:
+def narrowed(
+    rows: Iterable[Row], search: Search, seen: Mapping[str, datetime], site: Site
+) -> Iterator[Row | None]:
     """The rows that can still pass, by what they say themselves: only these are worth a question to the archive.
 
     ``None`` stands for each of the others (``in_slices``).
@@ -141,7 +149,12 @@ def _microseconds(moment: datetime) -> int:
 
 
 def _is_wanted(
-    row: Row, search: Search, began: Started | None, last_updated: datetime, details: Details, site: Site
+    row: Row,
+    search: Search,
+    began: Started | None,
+    last_updated: datetime,
+    details: Details,
+    site: Site,
 ) -> bool:
     return (
         all(_is_identified(row, one) for one in search.identifiers)
@@ -158,11 +171,18 @@ def satisfies(row: Row, search: Search, details: Details, site: Site) -> bool:
 
 
 def _is_identified(row: Row, wanted: IdentifierFilter) -> bool:
-    return wanted.any_uid or study_uid(row) in wanted.uids or accession_number(row) in wanted.accession_numbers
+    return (
+        wanted.any_uid
+        or study_uid(row) in wanted.uids
+        or accession_number(row) in wanted.accession_numbers
+    )
 
 
 def _passes(filters: Iterable[tuple[DateFilter, ...]], value: Span | None) -> bool:
-    return all(value is not None and any(one.matches(value) for one in alternatives) for alternatives in filters)
+    return all(
+        value is not None and any(one.matches(value) for one in alternatives)
+        for alternatives in filters
+    )
 
 
 def _has(row: Row, wanted: TokenFilter, details: Details) -> bool:
@@ -188,7 +208,12 @@ def _values(row: Row, name: str, details: Details) -> list[Value]:
         case "modality":
             return [(DICOM_TERMINOLOGY, code) for code in modality_codes(row, series)]
         case "bodysite":
-            return [("", value.strip()) for one in series for value in texts(one, "BodyPartExamined") if value.strip()]
+            return [
+                ("", value.strip())
+                for one in series
+                for value in texts(one, "BodyPartExamined")
+                if value.strip()
+            ]
         case "series":
             return [(UID_SYSTEM, uid) for one in series if (uid := text(one, "SeriesInstanceUID"))]
         case "endpoint":

@@ -13,7 +13,10 @@ Value = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """One of several, either of which is enough. ``system`` ``None``: any; ``code`` empty: any of the system."""
+    """One of several, either of which is enough.
+
+    ``system`` ``None``: any; ``code`` empty: any of the system.
+    """
 
     system: str | None
     code: str
@@ -34,11 +37,17 @@ class TokenFilter:
         object.__setattr__(self, "_named", named)
 
     def matches(self, values: Collection[Value]) -> bool:
-        """Whether a study with these values passes; with ``:not``, when none of its values is named."""
+        """Whether a study with these values passes.
+
+        With ``:not``, when none of its values is named.
+        """
         return any(map(self._is_named, values)) is not self.negated
 
     def _is_named(self, value: Value) -> bool:
-        """Whether this value is meant. Codes are compared without case (R4: unless the system says otherwise)."""
+        """Whether this value is meant.
+
+        Codes are compared without case (R4: unless the system says otherwise).
+        """
         system, code = value[0], value[1].casefold()
         # A system without a code means any of its codes.
         return any(one in self._named for one in ((None, code), (system, code))) or (
@@ -49,7 +58,10 @@ class TokenFilter:
 def parse_token(
     name: str, value: str, *, negated: bool = False, code: Callable[[str], str] = lambda code: code
 ) -> TokenFilter:
-    """Return the filter of a parameter; commas mean "or". ``code`` brings codes into the form that values have."""
+    """Return the filter of a parameter; commas mean "or".
+
+    ``code`` brings codes into the form that values have.
+    """
     found = []
     for alternative in split(value, ","):
         *systems, last = (unescaped(part) for part in split(alternative, "|"))
@@ -59,7 +71,10 @@ def parse_token(
 
 
 def split(value: str, separator: str) -> list[str]:
-    """Split where the separator is not escaped by a backslash (R4 search.html#escaping); escapes stay."""
+    """Split where the separator is not escaped by a backslash (R4 search.html#escaping).
+
+    Escapes stay.
+    """
     parts = [""]
     for piece in _PIECES.findall(value):
         if piece == separator:

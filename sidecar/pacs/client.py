@@ -49,9 +49,10 @@ class Rows:
 class PacsClient:
     """The PACS's DICOMweb service at ``root`` (no trailing slash).
 
-    ``observe(kind, status, seconds)`` takes ``query``, each request's HTTP status or failure, and its seconds.
-    A search has at most ``maximum_results`` rows. ``patience``: how long it may take before the client is told to come
-    back (SIA-23); each of its pages then has ``warm_seconds``. Without it ``timeout_seconds`` is the end.
+    ``observe(kind, status, seconds)`` takes ``query``, each request's HTTP status or failure, and
+    its seconds. A search has at most ``maximum_results`` rows. ``patience``: how long it may take
+    before the client is told to come back (SIA-23); each of its pages then has ``warm_seconds``.
+    Without it ``timeout_seconds`` is the end.
     """
 
     def __init__(
@@ -91,13 +92,14 @@ class PacsClient:
     ) -> list[Row]:
         """Return the rows of a QIDO-RS search from ``offset``, at most ``limit`` or all there are.
 
-        Pages on while the PACS has more (a full page, or dcm4chee's Warning 299). Raises ``Unavailable``,
-        ``GatewayTimeout`` or ``BadGateway``: half a list is never returned as a whole one. A search that takes longer
-        than the patience goes on; the same one, asked again for the same patient, gets its rows (SIA-23), unless
-        something was forgotten meanwhile. ``known_as``: the patient for whom it is asked, where no PatientID says it.
-        ``fresh``: what the archive says now is wanted, never such rows; then ``timeout_seconds`` are the end.
-        ``is_own(rows)``: whether a page's rows are all the patient's. Others cost as many requests as a query which the
-        archive first refuses (SIA-45).
+        Pages on while the PACS has more (a full page, or dcm4chee's Warning 299). Raises
+        ``Unavailable``, ``GatewayTimeout`` or ``BadGateway``: half a list is never returned as a
+        whole one. A search that takes longer than the patience goes on; the same one, asked again
+        for the same patient, gets its rows (SIA-23), unless something was forgotten meanwhile.
+        ``known_as``: the patient for whom it is asked, where no PatientID says it. ``fresh``: what
+        the archive says now is wanted, never such rows; then ``timeout_seconds`` are the end.
+        ``is_own(rows)``: whether a page's rows are all the patient's. Others cost as many requests
+        as a query which the archive first refuses (SIA-45).
         """
 
         async def start(note: Callable[[], None] = lambda: None) -> Rows:
@@ -137,12 +139,18 @@ class PacsClient:
         budget = Budget(self._maximum_results)
         while len(rows) < wanted:
             left, size = wanted - len(rows), self.dialect.page_size
-            if left <= size + 1:  # A client's page comes with the row before it: no request for one row.
+            # A client's page comes with the row before it: no request for one row.
+            if left <= size + 1:
                 size = left
             page, more = await self._page(
-                query, parameters, size, offset + len(rows), seconds=self._page_seconds, budget=budget,
+                query,
+                parameters,
+                size,
+                offset + len(rows),
+                seconds=self._page_seconds,
+                budget=budget,
                 is_own=is_own,
-            )  # fmt: skip
+            )
             if page.rows and page.identities <= seen:
                 log.error("the PACS does not page: it answers the same rows for any offset")
                 raise unusable("query_paging")
@@ -165,9 +173,12 @@ class PacsClient:
         budget: Budget,
         is_own: Callable[[Sequence[Row]], bool] = lambda rows: True,
     ) -> tuple[RowReader, bool]:
-        paging = [("limit", str(limit)), ("offset", str(offset))] if offset else [("limit", str(limit))]
+        paging = (
+            [("limit", str(limit)), ("offset", str(offset))] if offset else [("limit", str(limit))]
+        )
         order = self.dialect.order(query.level)
-        # Orthanc 1.10: 400 where it would have to write ISO 2022, or a character set that it does not know.
+        # Orthanc 1.10: 400 where it would have to write ISO 2022, or a character set that it does
+        # not know.
         without = [*self.dialect.one_includefield(parameters, character_set=False), *order, *paging]
         asked = [*self.dialect.one_includefield(parameters, character_set=True), *order, *paging]
         try:
@@ -190,9 +201,13 @@ class PacsClient:
     ) -> tuple[RowReader, bool]:
         """Return the rows of one request, and whether the PACS says that there are more."""
         url = URL(query.url(self.root) + "?" + self.dialect.query(parameters), encoded=True)
-        # Limits hold for the search as a whole; a reader is for one answer: a request may have to be sent twice.
+        # Limits hold for the search as a whole; a reader is for one answer: a request may have to
+        # be sent twice.
         answer, page = await self._ask(
-            url, query.level, seconds, lambda: RowReader(query.level, budget, converts_text=self.dialect.converts_text)
+            url,
+            query.level,
+            seconds,
+            lambda: RowReader(query.level, budget, converts_text=self.dialect.converts_text),
         )
         if answer.status == 200:
             try:
@@ -200,7 +215,9 @@ class PacsClient:
             except FetchFailed as failure:
                 raise failed(failure.reason) from None
         if page.damaged:
-            log.warning("rows of the PACS have values that are no JSON", extra={"rows": page.damaged})
+            log.warning(
+                "rows of the PACS have values that are no JSON", extra={"rows": page.damaged}
+            )
         return page, any(map(_has_more, answer.headers.getall("Warning", ())))
 
     async def _ask(
@@ -233,7 +250,8 @@ class PacsClient:
                         take=page.feed,
                     )
                 except FetchFailed as failure:
-                    # A pooled connection may just have been closed by the PACS (Orthanc: after 1 s): once more.
+                    # A pooled connection may just have been closed by the PACS (Orthanc: after 1
+                    # s): once more.
                     if failure.reason == "unreachable" and attempt == 1:
                         continue
                     raise
@@ -251,7 +269,9 @@ class PacsClient:
     def _usable(answer: Answer, level: str) -> Answer:
         """Return the answer to a query at ``level``. Raises the ``Problem`` that its status is."""
         if answer.status == 400:
-            raise QueryRefused("The image archive cannot answer this search.", reason="pacs_query_refused")
+            raise QueryRefused(
+                "The image archive cannot answer this search.", reason="pacs_query_refused"
+            )
         if answer.status == 413:
             # dcm4chee's queryMaxNumberOfResults, counted before its pages: paging does not help.
             log.error("the PACS refuses a query that has more results than it gives")
@@ -260,7 +280,10 @@ class PacsClient:
                 reason="pacs_status",
             )
         if answer.status in (404, 405, 501):
-            log.error("the PACS does not have such a query", extra={"upstream_status": answer.status, "detail": level})
+            log.error(
+                "the PACS does not have such a query",
+                extra={"upstream_status": answer.status, "detail": level},
+            )
             if level == "studies":  # Every archive has them: its address is wrong.
                 raise unusable("pacs_status").because(f"status {answer.status}")
             raise ResourceNotOffered.named(level).because(f"status {answer.status}")
@@ -272,31 +295,52 @@ class PacsClient:
         """Raise a ``Problem`` unless the PACS answers a query."""
         nobody = (("StudyInstanceUID", "0.0"),)
         await self._page(
-            Query("studies"), nobody, 1, 0, seconds=self._timeout_seconds, budget=Budget(self._maximum_results)
+            Query("studies"),
+            nobody,
+            1,
+            0,
+            seconds=self._timeout_seconds,
+            budget=Budget(self._maximum_results),
         )
 
     async def character_set(self) -> str | None:
-        """Return the character set that a row names when it is not asked for. Raises a ``Problem``."""
+        """Return the character set that a row names when it is not asked for.
+
+        Raises a ``Problem``.
+        """
         budget = Budget(self._maximum_results)
-        page, _ = await self._read_page(Query("studies"), [("limit", "1")], self._timeout_seconds, budget)
+        page, _ = await self._read_page(
+            Query("studies"), [("limit", "1")], self._timeout_seconds, budget
+        )
         return next((text(row, "SpecificCharacterSet") for row in page.rows), None)
 
-    async def peek(self, name: str, *, accept: str = "application/json", limit_bytes: int = 65_536) -> Answer | None:
+    async def peek(
+        self, name: str, *, accept: str = "application/json", limit_bytes: int = 65_536
+    ) -> Answer | None:
         """Return what the PACS answers at ``name`` below its root, ``None`` unless that is a 200; nothing is raised."""
         url = URL(f"{self.root}/{name}", encoded=True)
         try:
             answer = await fetch(
-                self._session, "GET", url, limit_bytes=limit_bytes, timeout_seconds=self._timeout_seconds,
-                headers={**self._headers, "Accept": accept}, name="pacs look",
-            )  # fmt: skip
+                self._session,
+                "GET",
+                url,
+                limit_bytes=limit_bytes,
+                timeout_seconds=self._timeout_seconds,
+                headers={**self._headers, "Accept": accept},
+                name="pacs look",
+            )
         except FetchFailed:
             return None
         return answer if answer.status == 200 else None
 
 
 def request_headers(authorization: str | None) -> dict[str, str]:
-    """Return the header lines of every request. ``authorization``: the header's value, ``None``: none."""
-    # Orthanc spends 22 ms instead of 2 on an instance when gzip is asked for: bytes travel as they are stored.
+    """Return the header lines of every request.
+
+    ``authorization``: the header's value, ``None``: none.
+    """
+    # Orthanc spends 22 ms instead of 2 on an instance when gzip is asked for: bytes travel as they
+    # are stored.
     headers = {"Accept-Encoding": "identity"}
     return headers if authorization is None else headers | {"Authorization": authorization}
 

@@ -1,7 +1,9 @@
-"""How many instances a study or series has, by what the archive says now (PS3.18 10.6.3; PS3.4 C.3.4).
+"""How many instances a study or series has, by what the archive says now (PS3.18 10.6.3.
 
-An archive that is corrected during a retrieval leaves out what is gone and closes its answer all the same. So a list of
-instances is compared with this number before its end is passed on (SIA-43).
+PS3.4 C.3.4).
+
+An archive that is corrected during a retrieval leaves out what is gone and closes its answer all
+the same. So a list of instances is compared with this number before its end is passed on (SIA-43).
 """
 
 import logging
@@ -29,20 +31,24 @@ def is_counted(retrieval: Retrieval) -> bool:
 
     It can for whole instances and for metadata, of a study or series.
     """
-    return retrieval.part.instance is None and (retrieval.kind in OBJECTS or retrieval.kind is Kind.METADATA)
+    return retrieval.part.instance is None and (
+        retrieval.kind in OBJECTS or retrieval.kind is Kind.METADATA
+    )
 
 
 async def count_instances(client: PacsClient, part: Part, known_as: KnownAs) -> int | None:
     """Return how many instances the archive has in the study or series ``part``.
 
-    ``None``: it says that the part is not there, or not only the patient's who is ``known_as``. Nothing is remembered.
-    An archive that does not count is asked for the list of instances.
-    Raises ``BadGateway`` (``pacs_uncounted``) when it neither counts nor lists them, and what ``PacsClient.search``
-    raises.
+    ``None``: it says that the part is not there, or not only the patient's who is ``known_as``.
+    Nothing is remembered. An archive that does not count is asked for the list of instances. Raises
+    ``BadGateway`` (``pacs_uncounted``) when it neither counts nor lists them, and what
+    ``PacsClient.search`` raises.
     """
     rows = await _rows(client, part, known_as)
     # Below a study some archives name no patient.
-    named = await in_slices(is_row_of(row, known_as, unnamed=part.series is not None) for row in rows)
+    named = await in_slices(
+        is_row_of(row, known_as, unnamed=part.series is not None) for row in rows
+    )
     if not named or not all(named):
         return None
     keyword = _STUDY_NUMBER if part.series is None else _SERIES_NUMBER
@@ -84,7 +90,11 @@ async def _listed(client: PacsClient, part: Part, known_as: KnownAs) -> set[str]
     """Return the SOPInstanceUIDs that are listed in the study or series."""
     query = Query("instances", study=part.study, series=part.series)
     rows = await client.search(query, (_PLACE_FIELDS,), known_as=known_as, fresh=True)
-    return set(await in_slices((text(row, "SOPInstanceUID") or None) if _is_in(row, part) else None for row in rows))
+    return set(
+        await in_slices(
+            (text(row, "SOPInstanceUID") or None) if _is_in(row, part) else None for row in rows
+        )
+    )
 
 
 async def _listed_by_series(client: PacsClient, part: Part, known_as: KnownAs) -> set[str]:
@@ -92,10 +102,15 @@ async def _listed_by_series(client: PacsClient, part: Part, known_as: KnownAs) -
 
     The set is empty when one of the series has none: then it is not known what is missing.
     """
-    rows = await client.search(Query("series", study=part.study), (_PLACE_FIELDS,), known_as=known_as, fresh=True)
+    rows = await client.search(
+        Query("series", study=part.study), (_PLACE_FIELDS,), known_as=known_as, fresh=True
+    )
     found: set[str] = set()
     own = await in_slices(
-        text(row, "SeriesInstanceUID") or "" if text(row, "StudyInstanceUID") == part.study else None for row in rows
+        text(row, "SeriesInstanceUID") or ""
+        if text(row, "StudyInstanceUID") == part.study
+        else None
+        for row in rows
     )
     for series in set(own):
         listed = await _listed(client, Part(part.study, series), known_as) if series else set()
@@ -107,11 +122,16 @@ async def _listed_by_series(client: PacsClient, part: Part, known_as: KnownAs) -
 
 def _is_in(row: Row, part: Part) -> bool:
     """Whether the row says that it is in this study, and series if there is one."""
-    return text(row, "StudyInstanceUID") == part.study and part.series in (None, text(row, "SeriesInstanceUID"))
+    return text(row, "StudyInstanceUID") == part.study and part.series in (
+        None,
+        text(row, "SeriesInstanceUID"),
+    )
 
 
 def _uncounted(detail: str) -> BadGateway:
-    log.error("the PACS does not say how many instances a study or series has", extra={"detail": detail})
+    log.error(
+        "the PACS does not say how many instances a study or series has", extra={"detail": detail}
+    )
     return BadGateway(
         "The image archive does not say how many instances this has, so nobody could tell a part of it from the whole.",
         reason="pacs_uncounted",

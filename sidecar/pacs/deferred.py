@@ -1,7 +1,8 @@
 """Slow archives (SIA-44): a client waits for some seconds, then it is told to come back, and the work goes on.
 
-An archive may need minutes to fetch a study from tape. The first request starts that; a repeated one gets its answer.
-What is kept is an opened answer, never a permission: the repeated request has been decided anew before it comes here.
+An archive may need minutes to fetch a study from tape. The first request starts that; a repeated
+one gets its answer. What is kept is an opened answer, never a permission: the repeated request has
+been decided anew before it comes here.
 """
 
 import asyncio
@@ -51,14 +52,15 @@ class _Opening(Generic[Opened]):
 class Patience(Generic[Opened]):
     """Opens things, each wait bounded by ``patience_seconds``.
 
-    What is not there by then goes on for ``warm_seconds`` in all, at most ``limit`` at once, and then waits for
-    ``keep_seconds`` to be taken by whoever opens the same ``key`` again; nobody comes: it is closed. ``limit_of_one``:
-    of them for one ``owner``, so that nobody takes the places of all. The key says for whom it is opened: a patient,
-    and by what he is known.
+    What is not there by then goes on for ``warm_seconds`` in all, at most ``limit`` at once, and
+    then waits for ``keep_seconds`` to be taken by whoever opens the same ``key`` again; nobody
+    comes: it is closed. ``limit_of_one``: of them for one ``owner``, so that nobody takes the
+    places of all. The key says for whom it is opened: a patient, and by what he is known.
 
-    An answer may be lost while the archive is well. So nobody depends on an opening that has been silent for
-    ``silence_seconds``: the next call for its key starts another one beside it, and takes what comes first. The
-    archive may also be slow, so the silent one goes on until then. Of one key the first and the newest are kept.
+    An answer may be lost while the archive is well. So nobody depends on an opening that has been
+    silent for ``silence_seconds``: the next call for its key starts another one beside it, and
+    takes what comes first. The archive may also be slow, so the silent one goes on until then. Of
+    one key the first and the newest are kept.
     """
 
     def __init__(
@@ -95,10 +97,10 @@ class Patience(Generic[Opened]):
     ) -> Opened:
         """Return what ``start(note)`` opens, or what an earlier call for ``key`` has opened meanwhile.
 
-        ``start`` calls ``note()`` whenever a part has come: it is not silent then. Raises ``Unavailable`` (503) when
-        it takes longer than the patience, and what ``start`` raises. A caller that is cancelled while it waits ends
-        what it started itself, not what was already warming. ``patient_ids``: the PatientIDs with which it is
-        forgotten, ``None``: with any.
+        ``start`` calls ``note()`` whenever a part has come: it is not silent then. Raises
+        ``Unavailable`` (503) when it takes longer than the patience, and what ``start`` raises. A
+        caller that is cancelled while it waits ends what it started itself, not what was already
+        warming. ``patient_ids``: the PatientIDs with which it is forgotten, ``None``: with any.
         """
         openings = list(self._warming.get(key, ()))
         own = None
@@ -119,7 +121,9 @@ class Patience(Generic[Opened]):
         if found is not None:
             return self._take(key, found, own)
         if openings:
-            raise Unavailable(SAY, reason="pacs_warming", retry_after=max(1, round(self._patience_seconds)))
+            raise Unavailable(
+                SAY, reason="pacs_warming", retry_after=max(1, round(self._patience_seconds))
+            )
         return await self.open(key, start, owner=owner, patient_ids=patient_ids)
 
     async def _first(
@@ -133,7 +137,9 @@ class Patience(Generic[Opened]):
         while openings:
             left = until - asyncio.get_running_loop().time()
             tasks = {one.task for one in openings}
-            done, _ = await asyncio.wait(tasks, timeout=max(0, left), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                tasks, timeout=max(0, left), return_when=asyncio.FIRST_COMPLETED
+            )
             if not done:
                 return None
             for one in [one for one in openings if one.task in done]:
@@ -143,7 +149,10 @@ class Patience(Generic[Opened]):
         return None
 
     def _take(self, key: Hashable, found: _Opening[Opened], own: _Opening[Opened] | None) -> Opened:
-        """Return what was opened, or raise its failure. What else there is of the key is older or silent: it ends."""
+        """Return what was opened, or raise its failure.
+
+        What else there is of the key is older or silent: it ends.
+        """
         if own is not None and own is not found:
             self._end(own.task)
         if found is not own:
@@ -197,7 +206,10 @@ class Patience(Generic[Opened]):
             return False  # Somebody else has started one in the meantime.
         kept = [one for some in self._warming.values() for one in some]
         if len(openings) < _KEPT_OF_ONE_KEY:
-            if len(kept) >= self._limit or sum(one.owner == opening.owner for one in kept) >= self._limit_of_one:
+            if (
+                len(kept) >= self._limit
+                or sum(one.owner == opening.owner for one in kept) >= self._limit_of_one
+            ):
                 return False
         else:
             self._end(openings.pop().task)
@@ -206,7 +218,8 @@ class Patience(Generic[Opened]):
         return True
 
     def _arrived(self, key: Hashable, opening: _Opening[Opened]) -> None:
-        # A failure is kept for a while, too: the repeated request shall hear of it instead of starting anew.
+        # A failure is kept for a while, too: the repeated request shall hear of it instead of
+        # starting anew.
         if not opening.task.cancelled():
             opening.task.exception()
         asyncio.get_running_loop().call_later(self._keep_seconds, self._give_up, key, opening)

@@ -11,7 +11,8 @@ _DCM4CHEE_ROOT = re.compile(r"/aets/[^/]+/rs$")
 async def detect_dialect(client: PacsClient) -> str | None:
     """Return the name of the dialect that the PACS speaks, ``None`` when nothing tells.
 
-    dcm4chee-arc has its DICOMweb below ``/aets/<AE title>/rs``; Orthanc's plugin answers ``/info`` below its root.
+    dcm4chee-arc has its DICOMweb below ``/aets/<AE title>/rs``; Orthanc's plugin answers ``/info``
+    below its root.
     """
     if _DCM4CHEE_ROOT.search(client.root):
         return "dcm4chee"

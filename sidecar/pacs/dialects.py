@@ -6,13 +6,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote
 
-from pydicom.datadict import dictionary_has_tag, dictionary_is_retired, dictionary_VR, keyword_for_tag
+from pydicom.datadict import (
+    dictionary_has_tag,
+    dictionary_is_retired,
+    dictionary_VR,
+    keyword_for_tag,
+)
 from pydicom.tag import Tag
 
 from sidecar.dicom.character_sets import SPECIFIC_CHARACTER_SET
 from sidecar.dicomweb.paths import UID_OF_LEVEL
 
-# What may stand in a query as it is (RFC 3986 3.4), but for "&", "=", "+", ";" which forms give a meaning of their own.
+# What may stand in a query as it is (RFC 3986 3.4), but for "&", "=", "+", ";" which forms give a
+# meaning of their own.
 _LITERAL = "!$'()*,-./:?@_~"
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 _EXACT = frozenset({"PatientID", "IssuerOfPatientID"})
@@ -29,19 +35,21 @@ _NOT_LITERAL = re.compile(r"[^A-Za-z0-9!$'()*,./:?@_~^|\\-]", re.ASCII)
 class Dialect:
     """Facts on one PACS product.
 
-    ``page_size``: rows that one QIDO request asks for. ``true_timezone``: whether TimezoneOffsetFromUTC in its answers
-    comes from the images (Orthanc writes ``+0000`` whatever the truth). ``bulkdata``: its segment before a bulk data
-    path. ``decodes_queries``: whether it undoes percent-encoding in the values of a query (Orthanc 1.10 does not: it
-    would look for ``Doe%5EJane``). ``splits_at_commas``: whether it takes a comma that is not percent-encoded for the
-    end of a value in any attribute, not in lists of UIDs alone; one that decodes nothing takes any comma so.
-    ``needs_order``: whether the pages of a query come from one order only when the query names it (dcm4chee
-    leaves it to its database). ``keeps_details``: whether attributes
-    beyond the usual ones are in its database; Orthanc reads a file of each study or series for them. ``uid_list``: most
-    characters of a list of UIDs in a query; some servers take no query string of more than 2,048.
-    ``converts_text``: whether it writes the texts of a row in one character set first and drops what that one lacks.
-    Orthanc does: in that of ``DefaultEncoding``, or the image's own where SpecificCharacterSet is asked for.
-    ``one_media_range``: whether it reads an Accept header as one media range, without a weight.
-    ``answers_head``: whether a HEAD of a retrieval may be answered as such; Orthanc 1.10 has none.
+    ``page_size``: rows that one QIDO request asks for. ``true_timezone``: whether
+    TimezoneOffsetFromUTC in its answers comes from the images (Orthanc writes ``+0000`` whatever
+    the truth). ``bulkdata``: its segment before a bulk data path. ``decodes_queries``: whether it
+    undoes percent-encoding in the values of a query (Orthanc 1.10 does not: it would look for
+    ``Doe%5EJane``). ``splits_at_commas``: whether it takes a comma that is not percent-encoded for
+    the end of a value in any attribute, not in lists of UIDs alone; one that decodes nothing takes
+    any comma so. ``needs_order``: whether the pages of a query come from one order only when the
+    query names it (dcm4chee leaves it to its database). ``keeps_details``: whether attributes
+    beyond the usual ones are in its database; Orthanc reads a file of each study or series for
+    them. ``uid_list``: most characters of a list of UIDs in a query; some servers take no query
+    string of more than 2,048. ``converts_text``: whether it writes the texts of a row in one
+    character set first and drops what that one lacks. Orthanc does: in that of ``DefaultEncoding``,
+    or the image's own where SpecificCharacterSet is asked for. ``one_media_range``: whether it
+    reads an Accept header as one media range, without a weight. ``answers_head``: whether a HEAD of
+    a retrieval may be answered as such; Orthanc 1.10 has none.
     """
 
     name: str
@@ -57,13 +65,20 @@ class Dialect:
     one_media_range: bool = False
     answers_head: bool = True
 
-    def one_includefield(self, parameters: Sequence[tuple[str, str]], *, character_set: bool) -> list[tuple[str, str]]:
+    def one_includefield(
+        self, parameters: Sequence[tuple[str, str]], *, character_set: bool
+    ) -> list[tuple[str, str]]:
         """Return the parameters of a search with one ``includefield``: not every PACS reads several.
 
         ``character_set``: whether SpecificCharacterSet is among its fields.
         """
         others = [(name, value) for name, value in parameters if name != "includefield"]
-        written = [field for name, value in parameters if name == "includefield" for field in value.split(",")]
+        written = [
+            field
+            for name, value in parameters
+            if name == "includefield"
+            for field in value.split(",")
+        ]
         fields = ["all"] if "all" in written else list(dict.fromkeys(written))
         fields = [field for field in fields if field not in ("", SPECIFIC_CHARACTER_SET)]
         # Orthanc 1.10 does not count it among all.
@@ -95,7 +110,11 @@ class Dialect:
         if name in _EXACT:
             value = _WILDCARD.sub("?", value)
         if self.decodes_queries:
-            literal = _LITERAL.replace(",", "") if self.splits_at_commas and not _is_list(name) else _LITERAL
+            literal = (
+                _LITERAL.replace(",", "")
+                if self.splits_at_commas and not _is_list(name)
+                else _LITERAL
+            )
             return quote(value, safe=literal)
         # Wildcards stand for what cannot be written; the rows are compared again.
         written = _NOT_LITERAL.sub("?", _ANY.sub("*", value))
@@ -118,12 +137,14 @@ def _fields(names: str) -> str:
 
 @lru_cache(1_024)  # Clients choose the names.
 def by_keyword(name: str) -> str:
-    """Return an attribute with the keyword of each tag in it; other names, and unknown tags, as they are.
+    """Return an attribute with the keyword of each tag in it.
+
+    Other names, and unknown tags, as they are.
 
     ``0020000D`` -> ``StudyInstanceUID``; ``00400275.00400009`` ->
-    ``RequestAttributesSequence.ScheduledProcedureStepID``.
-    PS3.18 allows both, but tiny_pacs knows no tags, and ignores what it does not know. A retired attribute stays a tag:
-    Orthanc has other keywords for these (``RETIRED_OtherPatientIDs``), and ignores ours.
+    ``RequestAttributesSequence.ScheduledProcedureStepID``. PS3.18 allows both, but tiny_pacs knows
+    no tags, and ignores what it does not know. A retired attribute stays a tag: Orthanc has other
+    keywords for these (``RETIRED_OtherPatientIDs``), and ignores ours.
     """
     return ".".join(map(_keyword, name.split(".")))
 
@@ -132,7 +153,8 @@ def _keyword(step: str) -> str:
     if not _TAG.fullmatch(step):
         return step
     tag = int(step, 16)
-    # A group that repeats (60xx) is not in the dictionary itself: one keyword would stand for all of them.
+    # A group that repeats (60xx) is not in the dictionary itself: one keyword would stand for all
+    # of them.
     if not dictionary_has_tag(tag) or dictionary_is_retired(tag):
         return step
     return keyword_for_tag(tag) or step

@@ -1,7 +1,7 @@
 """HEAD requests to the PACS: what a retrieval would bring, without the work of making it (RFC 9110 9.3.2).
 
-Not every archive has them: Orthanc 1.10 answers each HEAD with 404, whatever there is. So nothing but a good answer
-counts; everything else is for a GET to say.
+Not every archive has them: Orthanc 1.10 answers each HEAD with 404, whatever there is. So nothing
+but a good answer counts; everything else is for a GET to say.
 """
 
 import time
@@ -23,7 +23,8 @@ NOT_ANSWERED_SECONDS = 3_600
 class HeadRequests:
     """Send HEAD requests, as long as the PACS answers them.
 
-    ``observe(kind, status, seconds)`` takes each one, as for ``RetrieveClient``. ``clock``: monotonic, in seconds.
+    ``observe(kind, status, seconds)`` takes each one, as for ``RetrieveClient``. ``clock``:
+    monotonic, in seconds.
     """
 
     def __init__(
@@ -41,15 +42,23 @@ class HeadRequests:
         self._not_until = float("-inf")
 
     async def ask(self, url: URL, kind: str, headers: Mapping[str, str]) -> Answer | None:
-        """Return the head of what a GET would bring; ``None``: the archive does not give it, for whatever reason."""
+        """Return the head of what a GET would bring.
+
+        ``None``: the archive does not give it, for whatever reason.
+        """
         if not self._dialect.answers_head or self._clock() < self._not_until:
             return None
         started, status, answer = self._clock(), "failed", None
         try:
             answer = await fetch(
-                self._session, "HEAD", url, limit_bytes=0, timeout_seconds=HEAD_SECONDS, headers=headers,
+                self._session,
+                "HEAD",
+                url,
+                limit_bytes=0,
+                timeout_seconds=HEAD_SECONDS,
+                headers=headers,
                 name="pacs head",
-            )  # fmt: skip
+            )
             status = str(answer.status)
         except FetchFailed as failure:
             status = failure.reason
@@ -67,4 +76,7 @@ def _is_good(answer: Answer) -> bool:
     """Whether the answer is about the resource: some servers write the length of the empty body that they send."""
     if answer.status not in (200, 206):
         return answer.status == 304
-    return bool(answer.headers.get(hdrs.CONTENT_TYPE)) and answer.headers.get(hdrs.CONTENT_LENGTH) != "0"
+    return (
+        bool(answer.headers.get(hdrs.CONTENT_TYPE))
+        and answer.headers.get(hdrs.CONTENT_LENGTH) != "0"
+    )

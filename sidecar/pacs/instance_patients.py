@@ -1,8 +1,9 @@
 """Whose images are they, by what an instance says itself? For answers that carry no patient inside (SIA-42).
 
-A frame, a drawn image or bulk data cannot be checked as it goes by. The rows by which its owner was found are one
-channel of text, and an archive may lose characters on it: a number with a Cyrillic letter before it was read as the
-number alone. So one instance of each series is looked at first. Nothing of it leaves.
+A frame, a drawn image or bulk data cannot be checked as it goes by. The rows by which its owner was
+found are one channel of text, and an archive may lose characters on it: a number with a Cyrillic
+letter before it was read as the number alone. So one instance of each series is looked at first.
+Nothing of it leaves.
 """
 
 import asyncio
@@ -16,7 +17,14 @@ from cachetools import TTLCache
 
 from sidecar.access.facts import InstanceHeader, Part, PatientIdentifier, all_may_be_one_of
 from sidecar.access.permits import HeaderPermit
-from sidecar.common.errors import BadGateway, GatewayTimeout, NotAcceptable, NotFound, Problem, Unavailable
+from sidecar.common.errors import (
+    BadGateway,
+    GatewayTimeout,
+    NotAcceptable,
+    NotFound,
+    Problem,
+    Unavailable,
+)
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.common.slices import in_slices
@@ -55,11 +63,12 @@ NOBODY = PatientIdentifier("")
 class InstancePatients:
     """Patients that instances name in themselves, by series.
 
-    What is the patient's is kept for ``ttl_seconds``, what is not for ``absent_seconds``; at most ``max_entries`` each.
-    The clock is monotonic, in seconds. ``header_first``: the instance's own header is read, and its metadata only
-    where the archive does not give the instance; off: the other way round, for archives whose files have older
-    PatientIDs than their database. ``row_bytes``: limit in bytes of one instance's metadata. ``drop(what)`` is called
-    for an instance that cannot be read.
+    What is the patient's is kept for ``ttl_seconds``, what is not for ``absent_seconds``; at most
+    ``max_entries`` each. The clock is monotonic, in seconds. ``header_first``: the instance's own
+    header is read, and its metadata only where the archive does not give the instance; off: the
+    other way round, for archives whose files have older PatientIDs than their database.
+    ``row_bytes``: limit in bytes of one instance's metadata. ``drop(what)`` is called for an
+    instance that cannot be read.
     """
 
     def __init__(
@@ -78,12 +87,15 @@ class InstancePatients:
     ) -> None:
         self._client = client
         self._retrievals = retrievals
-        self._kinds = (Kind.INSTANCE, Kind.METADATA) if header_first else (Kind.METADATA, Kind.INSTANCE)
+        self._kinds = (
+            (Kind.INSTANCE, Kind.METADATA) if header_first else (Kind.METADATA, Kind.INSTANCE)
+        )
         self._row_bytes = row_bytes
         self._drop = drop
         self._invalidation = kept = invalidation or Invalidation()
         self._own: TTLCache[_Asked, frozenset[PatientIdentifier]] = kept.cache(
-            TTLCache(max_entries, ttl_seconds, timer=clock), lambda asked: {known.patient_id for known in asked[1]}
+            TTLCache(max_entries, ttl_seconds, timer=clock),
+            lambda asked: {known.patient_id for known in asked[1]},
         )
         # What was refused a moment ago stays so, in whatever generation of the study.
         self._refused: TTLCache[tuple[Part, KnownAs], frozenset[PatientIdentifier]] = kept.cache(
@@ -94,9 +106,9 @@ class InstancePatients:
     async def of(self, permit: HeaderPermit, known_as: KnownAs) -> frozenset[PatientIdentifier]:
         """Return the patients that instances of the permitted part name, one instance of each series.
 
-        An instance that is not where it was asked for names nobody. Raises ``BadGateway`` (``unreadable_patient``) when
-        none can be read, ``NotFound`` when there is none, and what the
-        clients raise.
+        An instance that is not where it was asked for names nobody. Raises ``BadGateway``
+        (``unreadable_patient``) when none can be read, ``NotFound`` when there is none, and what
+        the clients raise.
         """
         study = permit.part.study
         if permit.part.series is not None:
@@ -107,7 +119,9 @@ class InstancePatients:
             async with turns:
                 return await self._of_series(permit, Part(study, series), known_as)
 
-        looks = [asyncio.ensure_future(look(series)) for series in await self._series(study, known_as)]
+        looks = [
+            asyncio.ensure_future(look(series)) for series in await self._series(study, known_as)
+        ]
         try:
             found = await asyncio.gather(*looks)
         finally:
@@ -123,14 +137,19 @@ class InstancePatients:
             known_as=known_as,
         )
         found = {
-            uid for row in rows if text(row, "StudyInstanceUID") == study and (uid := text(row, "SeriesInstanceUID"))
+            uid
+            for row in rows
+            if text(row, "StudyInstanceUID") == study and (uid := text(row, "SeriesInstanceUID"))
         }
         if len(rows) > MAXIMUM_SERIES or not all(map(is_uid, found)):
             raise self._refused_for("series", Part(study))
         return sorted(found)
 
-    async def _of_series(self, permit: HeaderPermit, part: Part, known_as: KnownAs) -> frozenset[PatientIdentifier]:
-        # Where something foreign was seen in a study, it was forgotten, and an instance speaks for itself alone.
+    async def _of_series(
+        self, permit: HeaderPermit, part: Part, known_as: KnownAs
+    ) -> frozenset[PatientIdentifier]:
+        # Where something foreign was seen in a study, it was forgotten, and an instance speaks for
+        # itself alone.
         generation = self._invalidation.of(part.study)
         asked = (part if generation else Part(part.study, part.series), known_as, generation)
         known = self._own.get(asked)
@@ -140,14 +159,21 @@ class InstancePatients:
             known = await self._flight.run(asked, lambda: self._look(permit, part, asked))
         return known
 
-    async def _look(self, permit: HeaderPermit, part: Part, asked: _Asked) -> frozenset[PatientIdentifier]:
+    async def _look(
+        self, permit: HeaderPermit, part: Part, asked: _Asked
+    ) -> frozenset[PatientIdentifier]:
         started = self._invalidation.stamp(part.study)
         if part.instance is None:
             part = await self._any_instance(part, asked[1])
         header = await self._header(permit, part)
-        is_where = (header.study, header.series, header.instance) == (part.study, part.series, part.instance)
+        is_where = (header.study, header.series, header.instance) == (
+            part.study,
+            part.series,
+            part.instance,
+        )
         found = frozenset({header.patient if is_where else NOBODY})
-        if started == self._invalidation.stamp(part.study):  # Else it may be from before what made us forget.
+        # Else it may be from before what made us forget.
+        if started == self._invalidation.stamp(part.study):
             if all_may_be_one_of(found, asked[1]):
                 self._own[asked] = found
             else:
@@ -159,20 +185,28 @@ class InstancePatients:
         query = Query("instances", study=part.study, series=part.series)
         for row in await self._client.search(query, parameters, limit=1, known_as=known_as):
             found = Part(*(text(row, level) or "" for level in UID_OF_LEVEL.values()))
-            if (found.study, found.series) == (part.study, part.series) and is_uid(found.instance or ""):
+            if (found.study, found.series) == (part.study, part.series) and is_uid(
+                found.instance or ""
+            ):
                 return found
-        raise NotFound("There is no such resource, or it is not available to you.", reason="pacs_absent")
+        raise NotFound(
+            "There is no such resource, or it is not available to you.", reason="pacs_absent"
+        )
 
     async def _header(self, permit: HeaderPermit, part: Part) -> InstanceHeader:
         statuses = []
         for kind in self._kinds:
             retrieval = Retrieval(kind, part)
-            async with self._retrievals.open(permit, retrieval, accept=upstream_accept(None, retrieval)) as upstream:
+            async with self._retrievals.open(
+                permit, retrieval, accept=upstream_accept(None, retrieval)
+            ) as upstream:
                 if upstream.status not in _NOT_THERE:
                     return await self._read(upstream, kind, part)
                 statuses.append(upstream.status)
         if set(statuses) <= {404, 410}:
-            raise NotFound("There is no such resource, or it is not available to you.", reason="pacs_absent")
+            raise NotFound(
+                "There is no such resource, or it is not available to you.", reason="pacs_absent"
+            )
         raise self._refused_for("status", part)
 
     async def _read(self, upstream: Upstream, kind: Kind, part: Part) -> InstanceHeader:
@@ -187,13 +221,17 @@ class InstancePatients:
         except _Found as found:
             return found.header
         except TimeoutError:
-            raise GatewayTimeout("The image archive took too long to answer.", reason="pacs_timeout") from None
+            raise GatewayTimeout(
+                "The image archive took too long to answer.", reason="pacs_timeout"
+            ) from None
         except Malformed:
             raise self._refused_for("malformed", part) from None
         except Unreadable as refused:
             raise self._refused_for(refused.rule, part) from None
         except (aiohttp.ClientError, OSError):
-            raise Unavailable("The image archive cannot be reached now; try again.", reason="pacs_broken") from None
+            raise Unavailable(
+                "The image archive cannot be reached now; try again.", reason="pacs_broken"
+            ) from None
         raise self._refused_for("no_header", part)
 
     def _scanner(self, head: Head, kind: Kind) -> Scanner:
@@ -208,7 +246,10 @@ class InstancePatients:
     def _refused_for(self, why: str, part: Part) -> Problem:
         """``why``: a rule of docs/files.md, or what else is wrong with the archive's answer for this ``part``."""
         place = {level: uid for level, uid in asdict(part).items() if uid}
-        log.error("an instance does not say whose it is", extra={"reason": "unreadable_patient", "detail": why} | place)
+        log.error(
+            "an instance does not say whose it is",
+            extra={"reason": "unreadable_patient", "detail": why} | place,
+        )
         self._drop("unreadable_instance")
         return BadGateway(
             "The image archive does not say for certain whose images these are; they were not passed on.",
@@ -233,7 +274,10 @@ def _found(header: InstanceHeader) -> None:
 
 
 async def _feed(upstream: Upstream, scanner: Scanner) -> None:
-    """Give the body to ``scanner`` until that has found what it looks for. Raises ``Malformed`` for too long a one."""
+    """Give the body to ``scanner`` until that has found what it looks for.
+
+    Raises ``Malformed`` for too long a one.
+    """
     size = 0
     while came := await upstream.read():
         for piece in came:

@@ -62,7 +62,9 @@ class Issuers:
         self._unique: TLRUCache[str, bool] = self._invalidation.cache(
             TLRUCache(
                 max_entries,
-                ttu=lambda patient_id, unique, now: now + (ttl_seconds if unique else negative_seconds),
+                ttu=lambda patient_id, unique, now: (
+                    now + (ttl_seconds if unique else negative_seconds)
+                ),
                 timer=clock,
             ),
             lambda patient_id: {patient_id},
@@ -71,7 +73,9 @@ class Issuers:
     async def check(self, known_as: Iterable[PatientIdentifier]) -> None:
         """Raise ``BadGateway`` when a number without issuer stands for several people at the PACS."""
         unknown = {known.patient_id for known in known_as if known.issuer is None}
-        answers = await asyncio.gather(*(self._is_unique(patient_id) for patient_id in sorted(unknown)))
+        answers = await asyncio.gather(
+            *(self._is_unique(patient_id) for patient_id in sorted(unknown))
+        )
         if not all(answers):
             raise BadGateway(
                 "The image archive has several people under this patient's number. The hospital's operators have been "
@@ -111,7 +115,11 @@ class Issuers:
             log.warning(
                 "the PACS has a PatientID under several issuers that pacs.generated_issuers lets count as none: it is "
                 "taken for one person's; this is logged once",
-                extra={"reason": "generated_issuers", "patterns": list(self._generated), "issuers": count},
+                extra={
+                    "reason": "generated_issuers",
+                    "patterns": list(self._generated),
+                    "issuers": count,
+                },
             )
 
     def _counted(self, issuer: str | None) -> str | None:

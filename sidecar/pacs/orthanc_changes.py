@@ -1,9 +1,10 @@
 """Following Orthanc's ``/changes`` (its REST API, not DICOMweb), so that what is remembered is dropped when it is old.
 
-Orthanc numbers what happens to its patients, studies, series and instances. We ask every few seconds for what came
-behind the number that we know, find out whose it was, and forget that patient's lists. What is deleted has no number:
-that shows in ``/statistics``, where fewer instances are than came. Whatever we cannot tell for sure (something was
-deleted, much happened at once, Orthanc began anew) makes us forget everybody's.
+Orthanc numbers what happens to its patients, studies, series and instances. We ask every few
+seconds for what came behind the number that we know, find out whose it was, and forget that
+patient's lists. What is deleted has no number: that shows in ``/statistics``, where fewer instances
+are than came. Whatever we cannot tell for sure (something was deleted, much happened at once,
+Orthanc began anew) makes us forget everybody's.
 """
 
 import asyncio
@@ -28,12 +29,21 @@ LIMIT_BYTES = 2**20
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}", re.ASCII)
 _PATH = {
-    "Patient": "/patients/{}", "Study": "/studies/{}/patient", "Series": "/series/{}/patient",
+    "Patient": "/patients/{}",
+    "Study": "/studies/{}/patient",
+    "Series": "/series/{}/patient",
     "Instance": "/instances/{}/patient",
-}  # fmt: skip
+}
 # Nothing that a search shows: a pause after the last image, an attachment.
 _OF_NO_MATTER = frozenset(
-    {"StablePatient", "StableStudy", "StableSeries", "UpdatedAttachment", "NewChildInstance", "CompletedSeries"}
+    {
+        "StablePatient",
+        "StableStudy",
+        "StableSeries",
+        "UpdatedAttachment",
+        "NewChildInstance",
+        "CompletedSeries",
+    }
 )
 
 
@@ -44,8 +54,8 @@ class _Unclear(Exception):
 class Changes:
     """Polls the Orthanc at ``root`` (without a slash at its end) every ``poll_seconds``.
 
-    ``forget(patient_ids)`` is told whose lists are old, ``None`` for everybody's. ``observe(kind, status, seconds)``
-    as ``PacsClient``'s, with the kind ``changes``.
+    ``forget(patient_ids)`` is told whose lists are old, ``None`` for everybody's. ``observe(kind,
+    status, seconds)`` as ``PacsClient``'s, with the kind ``changes``.
     """
 
     def __init__(
@@ -74,12 +84,17 @@ class Changes:
         self._failing = False
 
     async def follow(self) -> None:
-        """Poll until cancelled. A failure is logged once, and made up for when Orthanc answers again."""
+        """Poll until cancelled.
+
+        A failure is logged once, and made up for when Orthanc answers again.
+        """
         while True:
             try:
                 await self.poll()
             except Exception as failure:
-                reason = failure.reason if isinstance(failure, FetchFailed) else type(failure).__name__
+                reason = (
+                    failure.reason if isinstance(failure, FetchFailed) else type(failure).__name__
+                )
                 detail = failure.detail if isinstance(failure, FetchFailed) else None
                 if not self._failing:
                     log.error(
@@ -95,7 +110,10 @@ class Changes:
             await asyncio.sleep(self._poll_seconds)
 
     async def poll(self) -> None:
-        """One round. Raises ``FetchFailed`` when Orthanc does not answer as Orthanc does; nothing is skipped then."""
+        """One round. Raises ``FetchFailed`` when Orthanc does not answer as Orthanc does.
+
+        Nothing is skipped then.
+        """
         if self._last is None:
             await self._begin()
             return
@@ -109,10 +127,12 @@ class Changes:
             patients = await self._patients(changes)
             came = sum(change.get("ChangeType") == "NewInstance" for change in changes)
             if self._counted > self._instances + came:
-                raise _Unclear  # What was counted last time came by no change: somebody else deletes /changes.
+                # What was counted last time came by no change: somebody else deletes /changes.
+                raise _Unclear
             instances = await self._count()
             if instances < self._instances + came:
-                raise _Unclear  # Deleted. What came since we asked is among the next changes, so nothing hides it.
+                # Deleted. What came since we asked is among the next changes, so nothing hides it.
+                raise _Unclear
         except _Unclear:
             await self._begin()
             return
@@ -138,7 +158,8 @@ class Changes:
             if not isinstance(change, dict) or not isinstance(change.get("ChangeType"), str):
                 raise _Unclear
             if before is not None and change.get("Seq") != before + 1:
-                raise _Unclear  # A change is missing: what it was about has been deleted, and its changes with it.
+                # A change is missing: what it was about has been deleted, and its changes with it.
+                raise _Unclear
             before = change["Seq"]
             path, identifier = _PATH.get(str(change.get("ResourceType"))), str(change.get("ID"))
             if path is None or not _ID.fullmatch(identifier):
@@ -165,9 +186,13 @@ class Changes:
         started, status = time.perf_counter(), "failed"
         try:
             answer = await fetch(
-                self._session, "GET", self._root + path, limit_bytes=LIMIT_BYTES,
-                timeout_seconds=self._timeout_seconds, headers=self._headers,
-            )  # fmt: skip
+                self._session,
+                "GET",
+                self._root + path,
+                limit_bytes=LIMIT_BYTES,
+                timeout_seconds=self._timeout_seconds,
+                headers=self._headers,
+            )
             status = str(answer.status)
         except FetchFailed as failure:
             status = failure.reason

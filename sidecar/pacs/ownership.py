@@ -1,6 +1,7 @@
 """Whose study is it, and are series and instance in it? Established before the first byte, and cached (SIA-42).
 
-Asked at the PACS by QIDO-RS, by UID alone: if the PACS has one StudyInstanceUID under two patients we must know.
+Asked at the PACS by QIDO-RS, by UID alone: if the PACS has one StudyInstanceUID under two patients
+we must know.
 """
 
 import math
@@ -25,11 +26,14 @@ from sidecar.pacs.client import PacsClient
 UNNAMED_SECONDS = 4
 """Age in seconds up to which remembered owners permit an answer that names no patient.
 
-Such are frames, drawn images, bulk data: nothing in them would show that the study has been filed for somebody else.
+Such are frames, drawn images, bulk data: nothing in them would show that the study has been filed
+for somebody else.
 """
 INDEXED_INSTANCES = 5_000
 """Instances of one series that are looked up in one query, once a second one of them is asked for."""
-_PLACE_FIELDS = includefield("StudyInstanceUID", "SeriesInstanceUID", "PatientID", "IssuerOfPatientID")
+_PLACE_FIELDS = includefield(
+    "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "IssuerOfPatientID"
+)
 
 KnownAs = frozenset[PatientIdentifier]
 _Asked = tuple[str, KnownAs, int]
@@ -57,11 +61,12 @@ class _Series:
 class Ownership:
     """Facts on studies for the decision.
 
-    What is the patient's is kept for ``ttl_seconds``, what is not for ``absent_seconds`` (images arrive); at most
-    ``max_entries`` studies, series and absences each. The clock is monotonic, in seconds.
+    What is the patient's is kept for ``ttl_seconds``, what is not for ``absent_seconds`` (images
+    arrive); at most ``max_entries`` studies, series and absences each. The clock is monotonic, in
+    seconds.
 
-    Kept apart for each patient, and a foreign study for as long as an absent one: else an app could tell by the time
-    of a 404 which studies of others there are, or were just looked at (SIA-45).
+    Kept apart for each patient, and a foreign study for as long as an absent one: else an app could
+    tell by the time of a 404 which studies of others there are, or were just looked at (SIA-45).
     """
 
     def __init__(
@@ -80,26 +85,42 @@ class Ownership:
         self._owners_flight: SingleFlight[tuple[_Asked, bool], _Owners] = SingleFlight(kept)
         self._parts_flight: SingleFlight[_AskedPart, bool] = SingleFlight(kept)
         self._index_flight: SingleFlight[_AskedPart, None] = SingleFlight(kept)
-        # Whoever changed, no owner is kept: what came for one patient may be under a UID of another's.
-        self._owners: TTLCache[_Asked, _Owners] = kept.cache(TTLCache(max_entries, ttl_seconds, timer=clock))
-        # A table of their own: whoever asks for many that are not theirs pushes out nobody's.
-        self._refused: TTLCache[_Asked, _Owners] = kept.cache(TTLCache(max_entries, absent_seconds, timer=clock))
-        self._series: TTLCache[_AskedPart, _Series] = kept.cache(
-            TTLCache(max_entries, ttl_seconds, timer=clock), lambda asked: {known.patient_id for known in asked[1]}
+        # Whoever changed, no owner is kept: what came for one patient may be under a UID of
+        # another's.
+        self._owners: TTLCache[_Asked, _Owners] = kept.cache(
+            TTLCache(max_entries, ttl_seconds, timer=clock)
         )
-        self._absent: TTLCache[_AskedPart, bool] = kept.cache(TTLCache(max_entries, absent_seconds, timer=clock))
+        # A table of their own: whoever asks for many that are not theirs pushes out nobody's.
+        self._refused: TTLCache[_Asked, _Owners] = kept.cache(
+            TTLCache(max_entries, absent_seconds, timer=clock)
+        )
+        self._series: TTLCache[_AskedPart, _Series] = kept.cache(
+            TTLCache(max_entries, ttl_seconds, timer=clock),
+            lambda asked: {known.patient_id for known in asked[1]},
+        )
+        self._absent: TTLCache[_AskedPart, bool] = kept.cache(
+            TTLCache(max_entries, absent_seconds, timer=clock)
+        )
 
     async def facts(
-        self, part: Part, known_as: frozenset[PatientIdentifier], *, max_age_seconds: float = math.inf
+        self,
+        part: Part,
+        known_as: frozenset[PatientIdentifier],
+        *,
+        max_age_seconds: float = math.inf,
     ) -> StudyFacts:
         """Return the owners of the study and whether the part is in it, for a patient who is ``known_as``.
 
-        The part is looked for only in the patient's own studies. ``max_age_seconds``: of owners that are remembered.
-        Raises what ``PacsClient.search`` raises.
+        The part is looked for only in the patient's own studies. ``max_age_seconds``: of owners
+        that are remembered. Raises what ``PacsClient.search`` raises.
         """
         asked = (part.study, known_as, self._invalidation.of(part.study))
         now = max_age_seconds < math.inf
-        if now and (kept := self._owners.get(asked)) and self._clock() - kept.asked >= max_age_seconds:
+        if (
+            now
+            and (kept := self._owners.get(asked))
+            and self._clock() - kept.asked >= max_age_seconds
+        ):
             self._owners.pop(asked, None)
         owners = await self.owners(part.study, known_as, fresh=now)
         part_found = all_are_one_of(owners, known_as) and await self.holds(part, known_as)
@@ -108,21 +129,28 @@ class Ownership:
     async def owners(
         self, study: str, known_as: frozenset[PatientIdentifier], *, fresh: bool = False
     ) -> frozenset[PatientIdentifier]:
-        """Return the patients of every study that the PACS has under this UID; empty when it has none.
+        """Return the patients of every study that the PACS has under this UID.
+
+        Empty when it has none.
 
         ``fresh``: what is not remembered is asked for now, not taken from an earlier slow query.
         """
         asked = (study, known_as, self._invalidation.of(study))
         kept = self._owners.get(asked) or self._refused.get(asked)
         if kept is None:
-            kept = await self._owners_flight.run((asked, fresh), lambda: self._find_owners(asked, fresh=fresh))
+            kept = await self._owners_flight.run(
+                (asked, fresh), lambda: self._find_owners(asked, fresh=fresh)
+            )
         return kept.patients
 
     async def holds(self, part: Part, known_as: KnownAs) -> bool:
-        """Whether the series, and the instance, are in the study, and this patient's. True for the study alone.
+        """Whether the series, and the instance, are in the study, and this patient's.
 
-        The study's owners may have been asked for a while ago, and images drawn from a part carry no patient inside: so
-        the rows of the part must name the patient themselves, where the PACS names patients there at all.
+        True for the study alone.
+
+        The study's owners may have been asked for a while ago, and images drawn from a part carry
+        no patient inside: so the rows of the part must name the patient themselves, where the PACS
+        names patients there at all.
         """
         if part.series is None:
             return True
@@ -145,9 +173,12 @@ class Ownership:
         try:
             # A 404 must not tell by its time whether the archive had something to refuse (SIA-45).
             rows = await self._client.search(
-                Query("studies"), parameters, known_as=asked[1], fresh=fresh,
+                Query("studies"),
+                parameters,
+                known_as=asked[1],
+                fresh=fresh,
                 is_own=lambda found: all_are_one_of(frozenset(_owners_in(found, study)), asked[1]),
-            )  # fmt: skip
+            )
             owners = frozenset(await in_slices(_owners_in(rows, study)))
         except UnknownTexts:  # It is there and nobody's: refused like a foreign one (SIA-45).
             owners = frozenset({PatientIdentifier("")})
@@ -161,7 +192,11 @@ class Ownership:
         study = asked[0].study
         started = self._invalidation.stamp(study)
         try:
-            found = await (self._find_series(asked) if asked[0].instance is None else self._find_instance(asked))
+            found = await (
+                self._find_series(asked)
+                if asked[0].instance is None
+                else self._find_instance(asked)
+            )
         except UnknownTexts:
             found = False
         if not found and started == self._invalidation.stamp(study):
@@ -173,7 +208,9 @@ class Ownership:
         started = self._invalidation.stamp(part.study)
         fields = includefield("StudyInstanceUID", "PatientID", "IssuerOfPatientID")
         parameters = (("SeriesInstanceUID", part.series or ""), fields)
-        rows = await self._client.search(Query("series", study=part.study), parameters, limit=100, known_as=known_as)
+        rows = await self._client.search(
+            Query("series", study=part.study), parameters, limit=100, known_as=known_as
+        )
         if not any(_is_in(row, part, known_as) for row in rows):
             return False
         if started == self._invalidation.stamp(part.study):
@@ -187,23 +224,36 @@ class Ownership:
         series = self._series.get(of_series)
         query = Query("instances", study=part.study, series=part.series)
         if series is not None and series.instances and not series.whole:
-            # A second instance of the series: the client is walking through it. Learn them all in one query.
-            await self._index_flight.run(of_series, lambda: self._index(series, query, part, known_as))
+            # A second instance of the series: the client is walking through it. Learn them all in
+            # one query.
+            await self._index_flight.run(
+                of_series, lambda: self._index(series, query, part, known_as)
+            )
             if part.instance in series.instances:
                 return True
         rows = await self._client.search(
-            query, (("SOPInstanceUID", part.instance or ""), _PLACE_FIELDS), limit=100, known_as=known_as
+            query,
+            (("SOPInstanceUID", part.instance or ""), _PLACE_FIELDS),
+            limit=100,
+            known_as=known_as,
         )
-        if not any(_is_in(row, part, known_as) and text(row, "SOPInstanceUID") == part.instance for row in rows):
+        if not any(
+            _is_in(row, part, known_as) and text(row, "SOPInstanceUID") == part.instance
+            for row in rows
+        ):
             return False
         if started == self._invalidation.stamp(part.study):
             self._series.setdefault(of_series, _Series()).instances.add(part.instance or "")
         return True
 
     async def _index(self, series: _Series, query: Query, part: Part, known_as: KnownAs) -> None:
-        rows = await self._client.search(query, (_PLACE_FIELDS,), limit=INDEXED_INSTANCES, known_as=known_as)
+        rows = await self._client.search(
+            query, (_PLACE_FIELDS,), limit=INDEXED_INSTANCES, known_as=known_as
+        )
         series.instances.update(
-            await in_slices(text(row, "SOPInstanceUID") if _is_in(row, part, known_as) else None for row in rows)
+            await in_slices(
+                text(row, "SOPInstanceUID") if _is_in(row, part, known_as) else None for row in rows
+            )
         )
         series.whole = True
 
@@ -234,7 +284,10 @@ def _series_of(asked: _AskedPart) -> _AskedPart:
 
 
 def is_row_of(row: Row, known_as: KnownAs, *, unnamed: bool) -> bool:
-    """Whether a row is the patient's. ``unnamed``: what counts for a row that names no patient at all."""
+    """Whether a row is the patient's.
+
+    ``unnamed``: what counts for a row that names no patient at all.
+    """
     return is_one_of(owner_of(row), known_as) if values(row, "PatientID") else unnamed
 
 
@@ -245,4 +298,7 @@ def _is_in(row: Row, part: Part, known_as: KnownAs) -> bool:
     """
     if not is_row_of(row, known_as, unnamed=True):
         return False
-    return text(row, "StudyInstanceUID") == part.study and text(row, "SeriesInstanceUID") == part.series
+    return (
+        text(row, "StudyInstanceUID") == part.study
+        and text(row, "SeriesInstanceUID") == part.series
+    )

@@ -106,7 +106,11 @@ class RowReader:
         except FetchFailed as failure:
             # Of what is JSON, the shape was wrong; of the rest nobody can say.
             many = self._held is None or _values(self._held) > ROW_VALUES
-            raise failure if many or failure.reason != "query_wrong_shape" else FetchFailed("query_not_json") from None
+            raise (
+                failure
+                if many or failure.reason != "query_wrong_shape"
+                else FetchFailed("query_not_json")
+            ) from None
 
     def _read_whole(self, written: bytes, rows: list[Row]) -> list[Row]:
         self.left.take(len(rows), written, _values(written))
@@ -157,4 +161,6 @@ def _values(written: bytes) -> int:
 
 def identity_of(row: Row, level: str) -> Identity:
     """What tells rows apart: one UID may be under several patients."""
-    return tuple(text(row, keyword) for keyword in (UID_OF_LEVEL[level], "PatientID", "IssuerOfPatientID"))
+    return tuple(
+        text(row, keyword) for keyword in (UID_OF_LEVEL[level], "PatientID", "IssuerOfPatientID")
+    )

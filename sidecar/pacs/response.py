@@ -10,17 +10,28 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from sidecar.common.content_coding import decoder_for
 from sidecar.pacs.socket_body import SocketBody, take_over
 
-_OF_ENCODED = ("Content-Encoding", "Content-Length", "ETag", "Accept-Ranges", "Content-MD5", "Digest")
+_OF_ENCODED = (
+    "Content-Encoding",
+    "Content-Length",
+    "ETag",
+    "Accept-Ranges",
+    "Content-MD5",
+    "Digest",
+)
 """Header lines that are about the compressed body."""
 
 
 class Upstream:
-    """``status`` and ``headers`` of the answer; ``idle_seconds``: longest silence that its reader allows the body.
+    """``status`` and ``headers`` of the answer.
 
-    ``chunked``: whether the body's end is told by chunks, or by the length of a compressed body. ``expected``: how many
-    instances the archive had just before the answer was asked for, ``None``: not counted.
+    ``idle_seconds``: longest silence that its reader allows the body.
 
-    A body that comes compressed (``decoder_for``) is decompressed, and has no header line of what it was.
+    ``chunked``: whether the body's end is told by chunks, or by the length of a compressed body.
+    ``expected``: how many instances the archive had just before the answer was asked for, ``None``:
+    not counted.
+
+    A body that comes compressed (``decoder_for``) is decompressed, and has no header line of what
+    it was.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, *, idle_seconds: float) -> None:
@@ -30,7 +41,9 @@ class Upstream:
         self._headers = response.headers if self._decoder is None else _decoded(response.headers)
         self._steps: Iterator[bytes] = iter(())
         self._is_chunked = response.headers.get(hdrs.TRANSFER_ENCODING, "").lower() == "chunked"
-        self.chunked = self._is_chunked or (self._decoder is not None and hdrs.CONTENT_LENGTH in response.headers)
+        self.chunked = self._is_chunked or (
+            self._decoder is not None and hdrs.CONTENT_LENGTH in response.headers
+        )
         self.idle_seconds = idle_seconds
         self.expected: int | None = None
         self._first: list[bytes] | None = None
@@ -49,7 +62,10 @@ class Upstream:
         return self._headers
 
     async def begin(self) -> None:
-        """Wait for the first bytes of the body, however long; ``read`` returns them, or raises what kept them."""
+        """Wait for the first bytes of the body, however long.
+
+        ``read`` returns them, or raises what kept them.
+        """
         try:
             self._first = await self._next()
         except (aiohttp.ClientError, OSError) as failure:
@@ -58,8 +74,8 @@ class Upstream:
     async def read(self) -> list[bytes]:
         """Return the next bytes of the body, in the pieces in which they came; none at its end.
 
-        Raises ``aiohttp.ClientError`` (also ``Undecodable``) or ``OSError`` for a body that breaks off. Silence is the
-        caller's to bound: it can do that for a whole transfer with one timer.
+        Raises ``aiohttp.ClientError`` (also ``Undecodable``) or ``OSError`` for a body that breaks
+        off. Silence is the caller's to bound: it can do that for a whole transfer with one timer.
         """
         if self._decoder is None:
             return await self._came()
@@ -93,14 +109,17 @@ class Upstream:
             return [data] if data else []
         content = self._response.content
         if self._is_chunked:
-            # Archives write chunks of some kilobytes, and fewer, longer steps cost less than a copy does.
+            # Archives write chunks of some kilobytes, and fewer, longer steps cost less than a copy
+            # does.
             data = await content.readany()
             return [data] if data else []
         pieces: list[bytes] = []
         while not pieces or self._taken < content.total_bytes:
             try:
                 data, ends_chunk = await content.readchunk()
-            except RuntimeError:  # aiohttp's word for a connection that was gone before it was asked for more.
+            except (
+                RuntimeError
+            ):  # aiohttp's word for a connection that was gone before it was asked for more.
                 raise aiohttp.ClientPayloadError("the connection is gone") from None
             if data:
                 self._taken += len(data)

@@ -26,10 +26,10 @@ from sidecar.pacs.response import Upstream
 class RetrieveClient:
     """The retrievals of the PACS's DICOMweb service at ``root`` (no trailing slash).
 
-    ``session``: for them alone; long ones take no connection from the queries that every request needs.
-    ``observe(kind, status, seconds)`` takes each request's kind, HTTP status or failure, and seconds to the first byte.
-    ``patience``: how long the first byte may take before the client is told to come back (SIA-44); without it
-    ``timeout_seconds`` is the end.
+    ``session``: for them alone; long ones take no connection from the queries that every request
+    needs. ``observe(kind, status, seconds)`` takes each request's kind, HTTP status or failure, and
+    seconds to the first byte. ``patience``: how long the first byte may take before the client is
+    told to come back (SIA-44); without it ``timeout_seconds`` is the end.
     """
 
     def __init__(
@@ -64,13 +64,16 @@ class RetrieveClient:
         conditions: Mapping[str, str] = MappingProxyType({}),
         expected: int | None = None,
     ) -> AsyncIterator[Upstream]:
-        """Open a retrieval that ``permit`` covers; the answer's head and the first bytes of its body have come.
+        """Open a retrieval that ``permit`` covers.
 
-        Leaving the block closes the connection unless the body was read to its end: a client that left frees the
-        PACS at once. Raises ``Unavailable`` (503, also when the PACS takes longer than the patience: SIA-44),
-        ``GatewayTimeout``, ``BadGateway``, ``ValueError`` for a wrong permit. ``conditions``: header lines of
-        conditional and range requests, checked already. ``expected``: how many instances the archive counted just
-        before. ``Upstream.expected`` is that of the request which began what is returned.
+        The answer's head and the first bytes of its body have come.
+
+        Leaving the block closes the connection unless the body was read to its end: a client that
+        left frees the PACS at once. Raises ``Unavailable`` (503, also when the PACS takes longer
+        than the patience: SIA-44), ``GatewayTimeout``, ``BadGateway``, ``ValueError`` for a wrong
+        permit. ``conditions``: header lines of conditional and range requests, checked already.
+        ``expected``: how many instances the archive counted just before. ``Upstream.expected`` is
+        that of the request which began what is returned.
         """
         url, headers = self._request(permit, retrieval, accept, parameters, conditions)
         upstream = await self._wait_for(url, retrieval.kind.value, headers, permit, expected)
@@ -88,7 +91,9 @@ class RetrieveClient:
         parameters: Parameters,
         conditions: Mapping[str, str],
     ) -> Answer | None:
-        """Return the head of what ``open`` would open, as far as the archive says it by HEAD; ``None``: it does not.
+        """Return the head of what ``open`` would open, as far as the archive says it by HEAD.
+
+        ``None``: it does not.
 
         Raises ``ValueError`` for a wrong permit.
         """
@@ -105,7 +110,10 @@ class RetrieveClient:
     ) -> tuple[URL, dict[str, str]]:
         """The URL and header lines of a retrieval that ``permit`` covers; else ``ValueError``."""
         if isinstance(permit, HeaderPermit):
-            permitted = permit.covers(retrieval.part) and retrieval.kind in (Kind.INSTANCE, Kind.METADATA)
+            permitted = permit.covers(retrieval.part) and retrieval.kind in (
+                Kind.INSTANCE,
+                Kind.METADATA,
+            )
         else:
             permitted = permit.part == retrieval.part
         if not permitted:
@@ -117,7 +125,12 @@ class RetrieveClient:
         return URL(url, encoded=True), {**self._headers, "Accept": accept, **conditions}
 
     async def _wait_for(
-        self, url: URL, kind: str, headers: dict[str, str], permit: StudyPermit | HeaderPermit, expected: int | None
+        self,
+        url: URL,
+        kind: str,
+        headers: dict[str, str],
+        permit: StudyPermit | HeaderPermit,
+        expected: int | None,
     ) -> Upstream:
         async def start(note: Callable[[], None] = lambda: None) -> Upstream:
             upstream = await self._start(url, kind, dict(headers))
@@ -127,9 +140,11 @@ class RetrieveClient:
         try:
             if self._patience is not None:
                 return await self._patience.open(
-                    (permit.patient, permit.known_as, url, *sorted(headers.items())), start, owner=permit.patient,
+                    (permit.patient, permit.known_as, url, *sorted(headers.items())),
+                    start,
+                    owner=permit.patient,
                     patient_ids={known.patient_id for known in permit.known_as},
-                )  # fmt: skip
+                )
             async with asyncio.timeout(self._timeout_seconds):
                 return await start()
         except TimeoutError:
@@ -178,11 +193,17 @@ class RetrieveClient:
         return upstream
 
     async def _get(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
-        # No total: a large study takes as long as it takes. Waiting for a free connection is bounded, too.
+        # No total: a large study takes as long as it takes. Waiting for a free connection is
+        # bounded, too.
         seconds = self._timeout_seconds
         timeout = aiohttp.ClientTimeout(total=None, connect=seconds, sock_connect=seconds)
         try:
-            return await self._session.get(url, headers=headers, timeout=timeout, allow_redirects=False)
+            return await self._session.get(
+                url, headers=headers, timeout=timeout, allow_redirects=False
+            )
         except (aiohttp.ServerDisconnectedError, ConnectionResetError):
-            # A pooled connection may just have been closed by the PACS (Orthanc: after 1 s): once more.
-            return await self._session.get(url, headers=headers, timeout=timeout, allow_redirects=False)
+            # A pooled connection may just have been closed by the PACS (Orthanc: after 1 s): once
+            # more.
+            return await self._session.get(
+                url, headers=headers, timeout=timeout, allow_redirects=False
+            )

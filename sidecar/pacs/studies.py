@@ -1,4 +1,6 @@
-"""The studies of a patient, and the series and instances of a study, for the FHIR side; kept for some seconds.
+"""The studies of a patient, and the series and instances of a study, for the FHIR side.
+
+Kept for some seconds.
 
 What is kept is the PACS's rows, never a permission: each answer is decided afresh.
 """
@@ -24,7 +26,10 @@ from sidecar.pacs.study_lists import Listing, StudyLists, counted, include, say_
 from sidecar.pacs.study_owners import StudyOwners
 
 DETAILS_OF_ONE = 4
-"""So many queries for the details of one patient's studies are under way at once; all others wait in their own line."""
+"""So many queries for the details of one patient's studies are under way at once.
+
+All others wait in their own line.
+"""
 DETAILS_WAITING = (20_000, 5_000)
 """In all, and for one patient."""
 DETAILS_SECONDS = 120
@@ -33,9 +38,15 @@ _Asked = tuple[tuple[str, ...], KnownAs]
 """The level and the UIDs that are asked for, and by what the patient is known for whom: rows may name no patient."""
 
 INSTANCE_FIELDS = (
-    "SOPInstanceUID", "SOPClassUID", "InstanceNumber", "NumberOfFrames", "SeriesInstanceUID", "StudyInstanceUID",
-    "PatientID", "IssuerOfPatientID",
-)  # fmt: skip
+    "SOPInstanceUID",
+    "SOPClassUID",
+    "InstanceNumber",
+    "NumberOfFrames",
+    "SeriesInstanceUID",
+    "StudyInstanceUID",
+    "PatientID",
+    "IssuerOfPatientID",
+)
 MORE_INSTANCE_FIELDS = ("ContentLabel", "DocumentTitle", "ConceptNameCodeSequence")
 
 
@@ -51,10 +62,13 @@ class Oldest:
 
 
 class Studies:
-    """Lists from the PACS, each kept for ``cache_seconds``; at most ``concurrency`` queries at once for the details.
+    """Lists from the PACS, each kept for ``cache_seconds``.
 
-    ``with_series``: the list of a patient's studies comes with all their series, in one query more, instead of one for
-    each study. ``drop(what)`` is told of each row that the PACS returned for somebody else.
+    At most ``concurrency`` queries at once for the details.
+
+    ``with_series``: the list of a patient's studies comes with all their series, in one query more,
+    instead of one for each study. ``drop(what)`` is told of each row that the PACS returned for
+    somebody else.
     """
 
     def __init__(
@@ -78,22 +92,40 @@ class Studies:
         self._invalidation = kept = invalidation or Invalidation()
         self.owners = StudyOwners(client, ownership, clock=clock)
         self._lists = StudyLists(
-            client, self.owners, with_series=with_series, study_fields=study_fields, series_fields=series_fields,
-            cache_seconds=cache_seconds, max_entries=max_entries, drop=drop, invalidation=kept, now=now,
+            client,
+            self.owners,
+            with_series=with_series,
+            study_fields=study_fields,
+            series_fields=series_fields,
+            cache_seconds=cache_seconds,
+            max_entries=max_entries,
+            drop=drop,
+            invalidation=kept,
+            now=now,
             clock=clock,
-        )  # fmt: skip
+        )
         self.of_patient = self._lists.of_patient
         self.forget_listed = self._lists.forget_listed
         self._drop = drop
         self._now = now
-        self._details = FairQueue((concurrency, DETAILS_OF_ONE), waiting=DETAILS_WAITING, seconds=DETAILS_SECONDS)
+        self._details = FairQueue(
+            (concurrency, DETAILS_OF_ONE), waiting=DETAILS_WAITING, seconds=DETAILS_SECONDS
+        )
         self._flight: SingleFlight[_Asked, Listing] = SingleFlight(kept)
-        self._kept: TTLCache[_Asked, Listing] = kept.cache(TTLCache(max_entries, ttl=cache_seconds, timer=clock))
+        self._kept: TTLCache[_Asked, Listing] = kept.cache(
+            TTLCache(max_entries, ttl=cache_seconds, timer=clock)
+        )
         # Of a search that goes on in the background (SIA-23): when it was first asked for.
-        self._asked: TTLCache[_Asked, datetime] = kept.cache(TTLCache(max_entries, ttl=3_600, timer=clock))
+        self._asked: TTLCache[_Asked, datetime] = kept.cache(
+            TTLCache(max_entries, ttl=3_600, timer=clock)
+        )
 
     async def series_of(
-        self, studies: Iterable[str], listing: Listing, known_as: frozenset[PatientIdentifier], oldest: Oldest
+        self,
+        studies: Iterable[str],
+        listing: Listing,
+        known_as: frozenset[PatientIdentifier],
+        oldest: Oldest,
     ) -> dict[str, list[Row]]:
         """Return the patient's series rows of several studies of the ``listing``, by StudyInstanceUID."""
         wanted = list(studies)
@@ -122,11 +154,15 @@ class Studies:
     ) -> set[str]:
         """Return those of ``studies`` that have an instance of the patient whose ``keyword`` is ``uid``.
 
-        ``only``: StudyInstanceUID -> the series that count in it; in a study that is not there all of them do.
+        ``only``: StudyInstanceUID -> the series that count in it; in a study that is not there all
+        of them do.
         """
         wanted = list(studies)
         found = await asyncio.gather(
-            *(self._holds(keyword, uid, study, known_as, oldest, (only or {}).get(study)) for study in wanted)
+            *(
+                self._holds(keyword, uid, study, known_as, oldest, (only or {}).get(study))
+                for study in wanted
+            )
         )
         return {study for study, holds in zip(wanted, found, strict=True) if holds}
 
@@ -142,53 +178,87 @@ class Studies:
         query, fields = Query("instances", study=study), include(self._client, INSTANCE_FIELDS)
 
         async def ask() -> list[Row]:
-            # One row says it, unless the PACS does not match by this attribute: then all of them do.
+            # One row says it, unless the PACS does not match by this attribute: then all of them
+            # do.
             limit = 1 if series is None else None
-            rows = await self._client.search(query, ((keyword, uid), fields), limit=limit, known_as=known_as)
+            rows = await self._client.search(
+                query, ((keyword, uid), fields), limit=limit, known_as=known_as
+            )
             if limit and rows and text(rows[0], keyword) != uid:
                 rows = await self._client.search(query, ((keyword, uid), fields), known_as=known_as)
             return await in_slices(
-                row if text(row, keyword) == uid and self._is_below(row, query) else None for row in rows
+                row if text(row, keyword) == uid and self._is_below(row, query) else None
+                for row in rows
             )
 
-        kept = await self._detail((keyword, uid, study, "one" if series is None else "all"), ask, known_as)
+        kept = await self._detail(
+            (keyword, uid, study, "one" if series is None else "all"), ask, known_as
+        )
         oldest.note(kept.asked)
-        rows = [row for row in kept.rows if series is None or text(row, "SeriesInstanceUID") in series]
+        rows = [
+            row for row in kept.rows if series is None or text(row, "SeriesInstanceUID") in series
+        ]
         return bool(await self._own(rows, study, known_as))
 
-    async def series(self, study: str, known_as: frozenset[PatientIdentifier], oldest: Oldest) -> list[Row]:
-        """Return the patient's series rows of a study; ``oldest`` is told when the PACS was asked."""
+    async def series(
+        self, study: str, known_as: frozenset[PatientIdentifier], oldest: Oldest
+    ) -> list[Row]:
+        """Return the patient's series rows of a study.
+
+        ``oldest`` is told when the PACS was asked.
+        """
         fields = self._lists.series_fields()
-        return await self._level(Query("series", study=study), fields, "SeriesInstanceUID", known_as, oldest)
+        return await self._level(
+            Query("series", study=study), fields, "SeriesInstanceUID", known_as, oldest
+        )
 
     async def instances(
         self, study: str, series: str, known_as: frozenset[PatientIdentifier], oldest: Oldest
     ) -> list[Row]:
-        """Return the patient's instance rows of a series; ``oldest`` is told when the PACS was asked."""
+        """Return the patient's instance rows of a series.
+
+        ``oldest`` is told when the PACS was asked.
+        """
         fields = include(self._client, INSTANCE_FIELDS, MORE_INSTANCE_FIELDS)
         query = Query("instances", study=study, series=series)
         return await self._level(query, fields, "SOPInstanceUID", known_as, oldest)
 
     async def _level(
-        self, query: Query, fields: tuple[str, str], uid: str, known_as: frozenset[PatientIdentifier], oldest: Oldest
+        self,
+        query: Query,
+        fields: tuple[str, str],
+        uid: str,
+        known_as: frozenset[PatientIdentifier],
+        oldest: Oldest,
     ) -> list[Row]:
         async def ask() -> list[Row]:
             rows = await self._client.search(query, (fields,), known_as=known_as)
-            own = await in_slices(row if text(row, uid) and self._is_below(row, query) else None for row in rows)
+            own = await in_slices(
+                row if text(row, uid) and self._is_below(row, query) else None for row in rows
+            )
             say_dropped(len(rows) - len(own))
             await let_go(rows)
             return own
 
-        kept = await self._detail((query.level, query.study or "", query.series or ""), ask, known_as)
+        kept = await self._detail(
+            (query.level, query.study or "", query.series or ""), ask, known_as
+        )
         oldest.note(kept.asked)
         return await self._own(kept.rows, query.study or "", known_as)
 
-    async def _own(self, rows: list[Row], study: str, known_as: frozenset[PatientIdentifier]) -> list[Row]:
+    async def _own(
+        self, rows: list[Row], study: str, known_as: frozenset[PatientIdentifier]
+    ) -> list[Row]:
         """The rows that are the patient's: one StudyInstanceUID may stand for studies of two people."""
-        # Some PACSs name no patient below the study: for such a row the whole study must be the patient's.
+        # Some PACSs name no patient below the study: for such a row the whole study must be the
+        # patient's.
         named = await in_slices(bool(values(row, "PatientID")) for row in rows)
-        is_own_study = not all(named) and all_are_one_of(await self._ownership.owners(study, known_as), known_as)
-        return await in_slices(row if is_row_of(row, known_as, unnamed=is_own_study) else None for row in rows)
+        is_own_study = not all(named) and all_are_one_of(
+            await self._ownership.owners(study, known_as), known_as
+        )
+        return await in_slices(
+            row if is_row_of(row, known_as, unnamed=is_own_study) else None for row in rows
+        )
 
     async def _detail(
         self,
@@ -209,15 +279,21 @@ class Studies:
                 asked = self._asked.setdefault(key, self._now())
                 rows = await ask()
         except (QueueFull, WaitTooLong):
-            raise Unavailable("The image archive is busy; try again.", reason="details_busy", retry_after=5) from None
+            raise Unavailable(
+                "The image archive is busy; try again.", reason="details_busy", retry_after=5
+            ) from None
         self._asked.pop(key, None)
         found = Listing(rows, asked)
-        if started == self._invalidation.generation:  # Else it may be from before what made us forget.
+        # Else it may be from before what made us forget.
+        if started == self._invalidation.generation:
             self._kept[key] = found
         return found
 
     def _is_below(self, row: Row, query: Query) -> bool:
-        if text(row, "StudyInstanceUID") == query.study and query.series in (None, text(row, "SeriesInstanceUID")):
+        if text(row, "StudyInstanceUID") == query.study and query.series in (
+            None,
+            text(row, "SeriesInstanceUID"),
+        ):
             return True
         self._drop(query.level + "_row")
         return False

@@ -1,4 +1,6 @@
-"""The whole list of a patient's studies, with all their series where those are wanted; kept for some seconds (SIA-25).
+"""The whole list of a patient's studies, with all their series where those are wanted.
+
+Kept for some seconds (SIA-25).
 
 What is kept is the PACS's rows, never a permission: each answer is decided afresh.
 """
@@ -36,21 +38,44 @@ _TOO_MUCH = ("query_too_many_results", "query_too_large")
 """More series than the PACS lists at once: then study by study."""
 
 STUDY_FIELDS = (
-    "PatientID", "IssuerOfPatientID", "StudyInstanceUID", "StudyDate", "StudyTime", "TimezoneOffsetFromUTC",
-    "AccessionNumber", "StudyDescription", "ModalitiesInStudy", "NumberOfStudyRelatedSeries",
-    "NumberOfStudyRelatedInstances", "InstanceAvailability", "ReferringPhysicianName",
-)  # fmt: skip
-SERIES_FIELDS = (
-    "SeriesInstanceUID", "StudyInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "BodyPartExamined",
-    "NumberOfSeriesRelatedInstances", "SeriesDate", "SeriesTime", "TimezoneOffsetFromUTC", "PatientID",
+    "PatientID",
     "IssuerOfPatientID",
-)  # fmt: skip
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "TimezoneOffsetFromUTC",
+    "AccessionNumber",
+    "StudyDescription",
+    "ModalitiesInStudy",
+    "NumberOfStudyRelatedSeries",
+    "NumberOfStudyRelatedInstances",
+    "InstanceAvailability",
+    "ReferringPhysicianName",
+)
+SERIES_FIELDS = (
+    "SeriesInstanceUID",
+    "StudyInstanceUID",
+    "Modality",
+    "SeriesNumber",
+    "SeriesDescription",
+    "BodyPartExamined",
+    "NumberOfSeriesRelatedInstances",
+    "SeriesDate",
+    "SeriesTime",
+    "TimezoneOffsetFromUTC",
+    "PatientID",
+    "IssuerOfPatientID",
+)
 
 # What an archive may have beside those; some read each file for it (``Dialect.keeps_details``).
 MORE_STUDY_FIELDS = (
-    "NameOfPhysiciansReadingStudy", "ProcedureCodeSequence", "ReasonForRequestedProcedureCodeSequence",
-    "ReasonForTheRequestedProcedure", "AdmittingDiagnosesCodeSequence", "PlacerOrderNumberImagingServiceRequest",
-)  # fmt: skip
+    "NameOfPhysiciansReadingStudy",
+    "ProcedureCodeSequence",
+    "ReasonForRequestedProcedureCodeSequence",
+    "ReasonForTheRequestedProcedure",
+    "AdmittingDiagnosesCodeSequence",
+    "PlacerOrderNumberImagingServiceRequest",
+)
 MORE_SERIES_FIELDS = ("Laterality", "PerformingPhysicianName", "OperatorsName")
 
 
@@ -63,11 +88,12 @@ def include(client: PacsClient, always: Iterable[str], more: Iterable[str] = ())
 class Listing:
     """Study rows, and a time (of ``now``) before the PACS was asked for them: what changed later is not in them.
 
-    ``series``: StudyInstanceUID -> its series rows, for all of the patient's studies; ``None`` when they were not asked
-    for, or the PACS can list them study by study only. ``copies``: rows of a StudyInstanceUID that is in ``rows``
-    already, under another of the patient's identifiers. ``owners``: StudyInstanceUID -> whose it is, of what is not
-    this one identifier's alone. ``shared``: UIDs that are somebody else's, too; nothing of them is in the rest.
-    ``counts``: StudyInstanceUID -> how many series its row says it has; ``None``: nobody has counted.
+    ``series``: StudyInstanceUID -> its series rows, for all of the patient's studies; ``None`` when
+    they were not asked for, or the PACS can list them study by study only. ``copies``: rows of a
+    StudyInstanceUID that is in ``rows`` already, under another of the patient's identifiers.
+    ``owners``: StudyInstanceUID -> whose it is, of what is not this one identifier's alone.
+    ``shared``: UIDs that are somebody else's, too; nothing of them is in the rest. ``counts``:
+    StudyInstanceUID -> how many series its row says it has; ``None``: nobody has counted.
     """
 
     rows: list[Row]
@@ -93,8 +119,8 @@ class StudyLists:
 
     ``study_fields``, ``series_fields``: DICOM keywords of what is wanted beside the usual.
 
-    ``drop(what)`` is told of each row that the PACS returned for somebody else (a query matches more loosely than we
-    compare).
+    ``drop(what)`` is told of each row that the PACS returned for somebody else (a query matches
+    more loosely than we compare).
     """
 
     def __init__(
@@ -115,8 +141,14 @@ class StudyLists:
         self._client = client
         self._owners = owners
         self._with_series = with_series
-        self._study_fields = (*STUDY_FIELDS, *(one for one in study_fields if one not in STUDY_FIELDS))
-        self._series_fields = (*SERIES_FIELDS, *(one for one in series_fields if one not in SERIES_FIELDS))
+        self._study_fields = (
+            *STUDY_FIELDS,
+            *(one for one in study_fields if one not in STUDY_FIELDS),
+        )
+        self._series_fields = (
+            *SERIES_FIELDS,
+            *(one for one in series_fields if one not in SERIES_FIELDS),
+        )
         self._drop = drop
         self._now = now
         self._clock = clock
@@ -127,8 +159,8 @@ class StudyLists:
         )
         self._flight: SingleFlight[PatientIdentifier, Listing] = SingleFlight(kept)
         # The same lists are joined to the same one: what is known of it can be remembered, too.
-        self._joined: TTLCache[frozenset[PatientIdentifier], tuple[list[Listing], Listing]] = kept.cache(
-            TTLCache(max_entries, ttl=cache_seconds, timer=clock)
+        self._joined: TTLCache[frozenset[PatientIdentifier], tuple[list[Listing], Listing]] = (
+            kept.cache(TTLCache(max_entries, ttl=cache_seconds, timer=clock))
         )
         # Of a search that goes on in the background (SIA-23): when it was first asked for.
         self._asked: TTLCache[PatientIdentifier, datetime] = kept.cache(
@@ -142,7 +174,9 @@ class StudyLists:
             TTLCache(max_entries, ttl=FRESH_SECONDS, timer=clock)
         )
 
-    async def of_patient(self, known_as: frozenset[PatientIdentifier], *, fresh: bool = False) -> Listing:
+    async def of_patient(
+        self, known_as: frozenset[PatientIdentifier], *, fresh: bool = False
+    ) -> Listing:
         """Return the studies of a patient under all identifiers, each StudyInstanceUID once.
 
         ``fresh``: not what is kept, unless that was asked for so a moment ago (``FRESH_SECONDS``).
@@ -152,12 +186,19 @@ class StudyLists:
             for known in known_as:
                 self._kept.pop(known, None)
         lists = await asyncio.gather(
-            *(self._of_identifier(known, known_as) for known in sorted(known_as, key=lambda known: known.patient_id))
+            *(
+                self._of_identifier(known, known_as)
+                for known in sorted(known_as, key=lambda known: known.patient_id)
+            )
         )
         if len(lists) == 1 and not lists[0].owners:
             return lists[0]
         parts, joined = self._joined.get(known_as, ([], None))
-        if joined is None or len(parts) != len(lists) or any(a is not b for a, b in zip(parts, lists, strict=True)):
+        if (
+            joined is None
+            or len(parts) != len(lists)
+            or any(a is not b for a, b in zip(parts, lists, strict=True))
+        ):
             started = self._invalidation.generation
             joined = await self._join(lists, known_as)
             if started == self._invalidation.generation:
@@ -167,7 +208,10 @@ class StudyLists:
     async def _join(self, lists: list[Listing], known_as: frozenset[PatientIdentifier]) -> Listing:
         """The lists of one patient's identifiers as one, without what a read refuses by its owners."""
         refused = {
-            uid: owners for one in lists for uid, owners in one.owners.items() if not all_are_one_of(owners, known_as)
+            uid: owners
+            for one in lists
+            for uid, owners in one.owners.items()
+            if not all_are_one_of(owners, known_as)
         }
         named = await in_slices(
             (uid, row) if (uid := text(row, "StudyInstanceUID")) and uid not in refused else None
@@ -178,7 +222,9 @@ class StudyLists:
         asked = min((one.asked for one in lists), default=self._now())
         listed = {id(row) for row in by_uid.values()}
         others = await in_slices(
-            None if text(row, "StudyInstanceUID") in refused else row for one in lists for row in one.copies
+            None if text(row, "StudyInstanceUID") in refused else row
+            for one in lists
+            for row in one.copies
         )
         copies = [row for row in (*(row for _, row in named), *others) if id(row) not in listed]
         series = _joined([one.series for one in lists])
@@ -186,19 +232,25 @@ class StudyLists:
         return Listing(
             rows,
             asked,
-            None if series is None else {uid: found for uid, found in series.items() if uid not in refused},
+            None
+            if series is None
+            else {uid: found for uid, found in series.items() if uid not in refused},
             copies,
             shared=frozenset(uid for uid, owners in refused.items() if is_shared(owners, known_as)),
             counts=await counted(rows),
         )
 
-    async def _of_identifier(self, identifier: PatientIdentifier, known_as: frozenset[PatientIdentifier]) -> Listing:
+    async def _of_identifier(
+        self, identifier: PatientIdentifier, known_as: frozenset[PatientIdentifier]
+    ) -> Listing:
         kept = self._kept.get(identifier)
         if kept is None:
             kept = await self._flight.run(identifier, lambda: self._ask(identifier, known_as))
         return kept
 
-    async def _ask(self, identifier: PatientIdentifier, known_as: frozenset[PatientIdentifier]) -> Listing:
+    async def _ask(
+        self, identifier: PatientIdentifier, known_as: frozenset[PatientIdentifier]
+    ) -> Listing:
         parameters = [("PatientID", identifier.patient_id)]
         if identifier.issuer is not None:
             parameters.append(("IssuerOfPatientID", identifier.issuer))
@@ -214,7 +266,8 @@ class StudyLists:
         found = Listing(rows, asked, series, copies, owners, counts=await counted(rows))
         if self._arrived.get(identifier) is arrived:
             del self._arrived[identifier]
-        if started == self._invalidation.generation:  # Else it may be from before what made us forget.
+        # Else it may be from before what made us forget.
+        if started == self._invalidation.generation:
             self._kept[identifier] = found
         return found
 
@@ -231,18 +284,25 @@ class StudyLists:
             arrived.studies = await self._client.search(Query("studies"), [*parameters, fields])
         rows = arrived.studies
         own = await in_slices(
-            (uid, row) if (uid := text(row, "StudyInstanceUID")) and self._is_of(row, identifier, "study_row") else None
+            (uid, row)
+            if (uid := text(row, "StudyInstanceUID")) and self._is_of(row, identifier, "study_row")
+            else None
             for row in rows
         )
         say_dropped(len(rows) - len(own))
         by_uid = dict(own)
         # UNAVAILABLE: rejected or gone.
         listed = await in_slices(
-            row if text(row, "InstanceAvailability") != "UNAVAILABLE" else None for row in by_uid.values()
+            row if text(row, "InstanceAvailability") != "UNAVAILABLE" else None
+            for row in by_uid.values()
         )
         owners = await self._owners.of(by_uid, known_as, arrived.owners)
         others = {uid: one for uid, one in owners.items() if not all_are_one_of(one, (identifier,))}
-        return listed, await in_slices(row if row != by_uid[uid] else None for uid, row in own), others
+        return (
+            listed,
+            await in_slices(row if row != by_uid[uid] else None for uid, row in own),
+            others,
+        )
 
     async def _ask_series(
         self, identifier: PatientIdentifier, parameters: list[tuple[str, str]], arrived: _Arrived
@@ -265,7 +325,8 @@ class StudyLists:
             return None
         named = await in_slices(row if text(row, "PatientID") else None for row in rows)
         if len(named) < len(rows):
-            # Some may be this patient's: study by study it is told which. None with a patient: it never tells here.
+            # Some may be this patient's: study by study it is told which. None with a patient: it
+            # never tells here.
             if not named:
                 self._without_series()
             return None
@@ -287,7 +348,9 @@ class StudyLists:
         return include(self._client, self._series_fields, MORE_SERIES_FIELDS)
 
     def _without_series(self) -> None:
-        log.warning("the PACS does not list a patient's series with their patient: they are asked for by study")
+        log.warning(
+            "the PACS does not list a patient's series with their patient: they are asked for by study"
+        )
         self._no_series_until = self._clock() + NOT_SUPPORTED_SECONDS
 
     def _is_of(self, row: Row, identifier: PatientIdentifier, what: str) -> bool:
@@ -300,7 +363,9 @@ class StudyLists:
         """Ask anew for this patient's lists that show ``study``: a read saw that its UID is somebody else's, too."""
         for known in known_as:
             kept = self._kept.get(known)
-            if kept is not None and all_are_one_of(kept.owners.get(study, frozenset({known})), known_as):
+            if kept is not None and all_are_one_of(
+                kept.owners.get(study, frozenset({known})), known_as
+            ):
                 self._kept.pop(known, None)
 
     async def close(self) -> None:
@@ -319,10 +384,14 @@ def _joined(all_series: list[Mapping[str, list[Row]] | None]) -> dict[str, list[
 
 
 async def counted(rows: Iterable[Row]) -> dict[str, int]:
-    """How many series each of these studies has, by its row and StudyInstanceUID; 0: it does not say."""
+    """How many series each of these studies has, by its row and StudyInstanceUID.
+
+    0: it does not say.
+    """
     return dict(
         await in_slices(
-            (text(row, "StudyInstanceUID") or "", number(row, "NumberOfStudyRelatedSeries") or 0) for row in rows
+            (text(row, "StudyInstanceUID") or "", number(row, "NumberOfStudyRelatedSeries") or 0)
+            for row in rows
         )
     )
 
@@ -330,4 +399,7 @@ async def counted(rows: Iterable[Row]) -> dict[str, int]:
 def say_dropped(count: int) -> None:
     """Tell operators of rows that the PACS returned and nobody asked for."""
     if count:
-        log.warning("the PACS returned rows that were not asked for; they are left out", extra={"rows": count})
+        log.warning(
+            "the PACS returned rows that were not asked for; they are left out",
+            extra={"rows": count},
+        )

@@ -1,6 +1,7 @@
 """The patients of all studies of a list, so that it shows nothing that a read refuses (SIA-42).
 
-A PACS may hold one StudyInstanceUID for two patients. Asked by lists of UIDs (PS3.18 8.3.4.1), without any PatientID.
+A PACS may hold one StudyInstanceUID for two patients. Asked by lists of UIDs (PS3.18 8.3.4.1),
+without any PatientID.
 """
 
 import asyncio
@@ -35,10 +36,17 @@ Owners = frozenset[PatientIdentifier]
 
 
 class StudyOwners:
-    """Asks the PACS; remembers nothing but whether it takes lists of UIDs. The clock is monotonic, in seconds."""
+    """Asks the PACS; remembers nothing but whether it takes lists of UIDs.
+
+    The clock is monotonic, in seconds.
+    """
 
     def __init__(
-        self, client: PacsClient, ownership: Ownership, *, clock: Callable[[], float] = time.monotonic
+        self,
+        client: PacsClient,
+        ownership: Ownership,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._ownership = ownership
@@ -51,15 +59,18 @@ class StudyOwners:
     ) -> dict[str, Owners]:
         """Return the patients of every study that the PACS has under each of these UIDs.
 
-        There are none for a UID that the PACS does not have, or that it cannot be asked for. A read asks anew for the
-        owners of a study that is not the patient's alone (``known_as``), whatever it remembers. ``arrived``: what an
-        earlier try has brought before it failed; what this one brings is put there. Raises what ``PacsClient.search``
-        raises.
+        There are none for a UID that the PACS does not have, or that it cannot be asked for. A read
+        asks anew for the owners of a study that is not the patient's alone (``known_as``), whatever
+        it remembers. ``arrived``: what an earlier try has brought before it failed; what this one
+        brings is put there. Raises what ``PacsClient.search`` raises.
         """
         found = {} if arrived is None else arrived
         wanted = dict.fromkeys(studies)
         if odd := sum(not is_uid(uid) for uid in wanted):
-            log.warning("the PACS lists studies under UIDs that it cannot be asked for", extra={"studies": odd})
+            log.warning(
+                "the PACS lists studies under UIDs that it cannot be asked for",
+                extra={"studies": odd},
+            )
         list_queries = asyncio.Semaphore(AT_ONCE)
 
         async def ask(batch: Sequence[str]) -> None:
@@ -67,7 +78,10 @@ class StudyOwners:
                 found.update(await self._ask(batch, known_as))
 
         unknown = (uid for uid in wanted if uid not in found and is_uid(uid))
-        tasks = [asyncio.ensure_future(ask(batch)) for batch in _batches(unknown, self._client.dialect.uid_list)]
+        tasks = [
+            asyncio.ensure_future(ask(batch))
+            for batch in _batches(unknown, self._client.dialect.uid_list)
+        ]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -93,10 +107,13 @@ class StudyOwners:
         missing = [uid for uid in batch if not found.get(uid)]
         if not missing or len(batch) == 1:
             return found
-        # Gone a moment ago, or the list was cut or not understood: then who else has the others is not known either.
+        # Gone a moment ago, or the list was cut or not understood: then who else has the others is
+        # not known either.
         singly = await self._one_by_one(batch, known_as)
         if any(singly[uid] for uid in missing):
-            log.warning("the PACS does not take lists of UIDs: the owners of listed studies are asked for one by one")
+            log.warning(
+                "the PACS does not take lists of UIDs: the owners of listed studies are asked for one by one"
+            )
             self._no_lists_until = self._clock() + NO_LISTS_SECONDS
         return singly
 

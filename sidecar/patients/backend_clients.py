@@ -1,7 +1,7 @@
 """What each backend client was given: ``access.clients`` -> facts for the decision (SIA-13).
 
-Patients are named in the configuration, in a file that is read anew when it changes, or by FHIR Groups of the EHR.
-Whatever cannot be read gives nothing: a client without patients may see nobody.
+Patients are named in the configuration, in a file that is read anew when it changes, or by FHIR
+Groups of the EHR. Whatever cannot be read gives nothing: a client without patients may see nobody.
 """
 
 import logging
@@ -50,7 +50,10 @@ class PatientsFile:
         self._patients: frozenset[str] = frozenset()
 
     def patients(self) -> frozenset[str]:
-        """Return whom it lists now; nobody when it cannot be read or has a line that is no FHIR id."""
+        """Return whom it lists now.
+
+        Nobody when it cannot be read or has a line that is no FHIR id.
+        """
         try:
             stat = self._file.stat()
             version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
@@ -60,7 +63,10 @@ class PatientsFile:
         except (OSError, ValueError) as error:
             self._patients, self._read = frozenset(), None
             detail = error.strerror if isinstance(error, OSError) else str(error)
-            log.error("a client's patients_file cannot be used: it may see nobody", extra={"detail": detail})
+            log.error(
+                "a client's patients_file cannot be used: it may see nobody",
+                extra={"detail": detail},
+            )
         return self._patients
 
     def _parse(self, size: int) -> frozenset[str]:
@@ -102,15 +108,24 @@ class Groups:
         self._kept: TLRUCache[str, frozenset[str]] = self._invalidation.cache_of_others(
             TLRUCache(
                 1_000,
-                ttu=lambda group, found, now: now + (cache_ttl_seconds if found else negative_seconds),
+                ttu=lambda group, found, now: (
+                    now + (cache_ttl_seconds if found else negative_seconds)
+                ),
                 timer=clock,
             )
         )
 
     async def members(self, group: str) -> frozenset[str]:
-        """Return the FHIR ids of the Group's active patients. Raises ``Unavailable`` (503) when it cannot be read."""
+        """Return the FHIR ids of the Group's active patients.
+
+        Raises ``Unavailable`` (503) when it cannot be read.
+        """
         kept = self._kept.get(group)
-        return kept if kept is not None else await self._flight.run(group, lambda: self._look_up(group))
+        return (
+            kept
+            if kept is not None
+            else await self._flight.run(group, lambda: self._look_up(group))
+        )
 
     async def close(self) -> None:
         """End what is under way."""
@@ -120,9 +135,12 @@ class Groups:
         generation = self._invalidation.generation
         try:
             answer = await read_resource(
-                self._session, f"{self._fhir_url}/Group/{group}", self._credentials,
-                timeout_seconds=self._timeout_seconds, limit_bytes=GROUP_BYTES,
-            )  # fmt: skip
+                self._session,
+                f"{self._fhir_url}/Group/{group}",
+                self._credentials,
+                timeout_seconds=self._timeout_seconds,
+                limit_bytes=GROUP_BYTES,
+            )
             if answer.status in (404, 410):
                 log.error("a client's Group does not exist at the EHR: it gives nobody")
                 found: frozenset[str] = frozenset()
@@ -131,9 +149,13 @@ class Groups:
             else:
                 found = await answer.read(lambda whole: self._patients(whole, group))
         except FetchFailed as failure:
-            log.error("a client's Group cannot be read", extra={"reason": failure.reason, "detail": failure.detail})
+            log.error(
+                "a client's Group cannot be read",
+                extra={"reason": failure.reason, "detail": failure.detail},
+            )
             raise Unavailable(
-                "The list of this client's patients cannot be read now; try again.", reason="group_" + failure.reason
+                "The list of this client's patients cannot be read now; try again.",
+                reason="group_" + failure.reason,
             ).because(failure.detail) from None
         if generation == self._invalidation.generation:
             self._kept[group] = found
@@ -148,7 +170,9 @@ class Groups:
         is_in_use = all(resource.get(name, True) is True for name in ("active", "actual"))
         if not isinstance(members, list) or not is_in_use:
             return frozenset()
-        return frozenset(one for member in members if (one := self._patient(member, now)) is not None)
+        return frozenset(
+            one for member in members if (one := self._patient(member, now)) is not None
+        )
 
     def _patient(self, member: Any, now: datetime) -> str | None:
         """The FHIR id of a member who is a patient of this EHR and still belongs to the Group."""
@@ -177,7 +201,10 @@ class BackendClients:
         self._groups = groups
 
     async def client(self, client_id: str | None) -> Client | None:
-        """Return what a client was given, ``None`` for one that nobody knows. Raises ``Unavailable`` (503)."""
+        """Return what a client was given, ``None`` for one that nobody knows.
+
+        Raises ``Unavailable`` (503).
+        """
         entry = self._entries.get(client_id or "")
         if entry is None or client_id is None:
             return None

@@ -7,12 +7,20 @@ from sidecar.access.facts import PatientIdentifier
 
 @dataclass(frozen=True, slots=True)
 class DirectMapping:
-    """For sites whose EHR uses the medical record number as ``Patient.id``; ``issuer`` of all those numbers."""
+    """For sites whose EHR uses the medical record number as ``Patient.id``.
+
+    ``issuer`` of all those numbers.
+    """
 
     issuer: str | None = None
 
-    async def identifiers(self, patient: str, *, fresh: bool = False) -> frozenset[PatientIdentifier]:
-        """Return the one identifier. A FHIR id has no characters that would match more in a query."""
+    async def identifiers(
+        self, patient: str, *, fresh: bool = False
+    ) -> frozenset[PatientIdentifier]:
+        """Return the one identifier.
+
+        A FHIR id has no characters that would match more in a query.
+        """
         return frozenset({PatientIdentifier(patient, self.issuer)})
 
     def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:

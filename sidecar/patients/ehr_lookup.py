@@ -93,7 +93,9 @@ class EhrMapping:
         self._known: TLRUCache[str, _Known] = self._invalidation.cache_of_others(
             TLRUCache(
                 max_entries,
-                ttu=lambda patient, known, now: now + (cache_ttl_seconds if known.identifiers else negative_seconds),
+                ttu=lambda patient, known, now: (
+                    now + (cache_ttl_seconds if known.identifiers else negative_seconds)
+                ),
                 timer=clock,
             )
         )
@@ -101,13 +103,15 @@ class EhrMapping:
             TTLCache(max_entries, ttl=FRESH_SECONDS, timer=clock)
         )
 
-    async def identifiers(self, patient: str, *, fresh: bool = False) -> frozenset[PatientIdentifier]:
+    async def identifiers(
+        self, patient: str, *, fresh: bool = False
+    ) -> frozenset[PatientIdentifier]:
         """Return every identifier of the patient (FHIR id) that the PACS may know, possibly none.
 
-        ``fresh``: not what is kept, unless that was asked for so a moment ago (``FRESH_SECONDS``). Raises
-        ``Unavailable`` (503) when the EHR does not answer usefully, ``BadGateway`` (502) when it refuses us or says
-        what is no Patient of this id, ``Forbidden`` (403) when the patient's record was merged into another one or is
-        not active.
+        ``fresh``: not what is kept, unless that was asked for so a moment ago (``FRESH_SECONDS``).
+        Raises ``Unavailable`` (503) when the EHR does not answer usefully, ``BadGateway`` (502)
+        when it refuses us or says what is no Patient of this id, ``Forbidden`` (403) when the
+        patient's record was merged into another one or is not active.
         """
         known = self._known.get(patient)
         if fresh and patient not in self._refreshed:
@@ -120,9 +124,14 @@ class EhrMapping:
         return known.identifiers
 
     def named(self, system: str | None, value: str) -> frozenset[PatientIdentifier]:
-        """What an identifier of a FHIR search is at the PACS; without ``system`` one of any that is configured."""
+        """What an identifier of a FHIR search is at the PACS.
+
+        Without ``system`` one of any that is configured.
+        """
         return frozenset(
-            PatientIdentifier(value, issuer) for known, issuer in self._issuers.items() if system in (None, known)
+            PatientIdentifier(value, issuer)
+            for known, issuer in self._issuers.items()
+            if system in (None, known)
         )
 
     async def close(self) -> None:
@@ -133,22 +142,28 @@ class EhrMapping:
         generation = self._invalidation.generation
         try:
             answer = await read_resource(
-                self._session, f"{self._fhir_url}/Patient/{patient}", self._credentials,
+                self._session,
+                f"{self._fhir_url}/Patient/{patient}",
+                self._credentials,
                 timeout_seconds=self._timeout_seconds,
-            )  # fmt: skip
+            )
             found = _Known(await answer.read(lambda whole: self._identifiers(whole, patient)))
         except NotInUse as refused:
             log.warning(refused.log, extra={"reason": refused.reason})
             found = _Known(frozenset(), refused.with_traceback(None))
         except FetchFailed as failure:
-            log.error("the EHR's Patient cannot be read", extra={"reason": failure.reason, "detail": failure.detail})
+            log.error(
+                "the EHR's Patient cannot be read",
+                extra={"reason": failure.reason, "detail": failure.detail},
+            )
             if failure.reason in _MISFITS:
                 raise BadGateway(
                     "The hospital's patient record cannot be used here. The operators of this server have been told.",
                     reason="patient_" + failure.reason,
                 ) from None
             raise Unavailable(
-                "The hospital's patient record cannot be read now; try again.", reason="patient_" + failure.reason
+                "The hospital's patient record cannot be read now; try again.",
+                reason="patient_" + failure.reason,
             ).because(failure.detail) from None
         if generation == self._invalidation.generation:
             self._known[patient] = found
@@ -166,14 +181,19 @@ class EhrMapping:
             )
         if answer.status in (404, 410):
             return frozenset()
-        if answer.status in _REDIRECTS and self._leads_to_another(answer.headers.get("Location", ""), patient):
+        if answer.status in _REDIRECTS and self._leads_to_another(
+            answer.headers.get("Location", ""), patient
+        ):
             raise PatientMerged
         if answer.status != 200:
             raise FetchFailed("unexpected_status", f"status {answer.status}")
         return self.pick(answer.strict_json_object(), patient)
 
     def _leads_to_another(self, location: str, patient: str) -> bool:
-        """Whether a redirect names another Patient. It is not followed: the token is for nobody else."""
+        """Whether a redirect names another Patient.
+
+        It is not followed: the token is for nobody else.
+        """
         try:
             path = urlsplit(urljoin(f"{self._fhir_url}/Patient/{patient}", location)).path
         except ValueError:
@@ -184,9 +204,10 @@ class EhrMapping:
     def pick(self, resource: dict[str, Any], patient: str) -> frozenset[PatientIdentifier]:
         """Return the identifiers of a Patient resource.
 
-        Raises ``PatientMerged`` for another Patient, and for one that another one replaces (R4 Patient.link: it "must
-        no longer be used"), ``NotInUse`` for one that is not active. Raises ``FetchFailed`` for what is no Patient
-        that can be read. Identifiers count in their period alone, and not with ``use`` old.
+        Raises ``PatientMerged`` for another Patient, and for one that another one replaces (R4
+        Patient.link: it "must no longer be used"), ``NotInUse`` for one that is not active. Raises
+        ``FetchFailed`` for what is no Patient that can be read. Identifiers count in their period
+        alone, and not with ``use`` old.
         """
         _check_in_use(resource, patient)
         listed = resource.get("identifier", [])
@@ -197,22 +218,35 @@ class EhrMapping:
             if not isinstance(entry, dict) or not _is_valid(entry, now):
                 continue
             system, value = entry.get("system"), entry.get("value")
-            if not isinstance(value, str) or not isinstance(system, str) or system not in self._issuers:
+            if (
+                not isinstance(value, str)
+                or not isinstance(system, str)
+                or system not in self._issuers
+            ):
                 continue
             identifier = PatientIdentifier(value, self._issuers[system])
             if identifier.is_searchable():
                 found.add(identifier)
             else:
-                log.warning("an identifier of the EHR cannot be searched for exactly and is left out")
+                log.warning(
+                    "an identifier of the EHR cannot be searched for exactly and is left out"
+                )
         return frozenset(found)
 
 
 def _check_in_use(resource: Mapping[str, Any], patient: str) -> None:
-    """Raise unless it is the Patient of this id, and the record that is in use; see ``EhrMapping.pick``."""
+    """Raise unless it is the Patient of this id, and the record that is in use.
+
+    See ``EhrMapping.pick``.
+    """
     if resource.get("resourceType") != "Patient":
         raise FetchFailed("wrong_resource")
     if resource.get("id") != patient:
-        raise PatientMerged if _is_another(resource.get("id"), patient) else FetchFailed("wrong_resource")
+        raise (
+            PatientMerged
+            if _is_another(resource.get("id"), patient)
+            else FetchFailed("wrong_resource")
+        )
     links, active = resource.get("link", []), resource.get("active", True)
     if not isinstance(links, list) or not isinstance(active, bool):
         raise FetchFailed("wrong_shape")

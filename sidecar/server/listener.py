@@ -1,4 +1,7 @@
-"""A listener: an application served on a socket, until it is left; another may take its socket over meanwhile."""
+"""A listener: an application served on a socket, until it is left.
+
+Another may take its socket over meanwhile.
+"""
 
 import asyncio
 import contextlib
@@ -20,9 +23,9 @@ _LEAST_SECONDS = 0.001
 class Listener:
     """``app`` on ``host`` and ``port``, or on ``sockets`` that listen already.
 
-    ``idle_seconds``: how long a connection may wait for a whole request head; ``observe_malformed`` is told the status
-    of each request that was not even HTTP; ``limit``: how many connections are open at once; ``name`` stands in the
-    error when the port cannot be had.
+    ``idle_seconds``: how long a connection may wait for a whole request head; ``observe_malformed``
+    is told the status of each request that was not even HTTP; ``limit``: how many connections are
+    open at once; ``name`` stands in the error when the port cannot be had.
     """
 
     def __init__(
@@ -38,14 +41,22 @@ class Listener:
         name: str = "listener",
     ) -> None:
         self._runner = Runner(
-            app, observe=observe_malformed, limit=limit, shutdown_timeout=0, access_log=None,
-            keepalive_timeout=idle_seconds, lingering_time=LINGERING_SECONDS,
-        )  # fmt: skip
+            app,
+            observe=observe_malformed,
+            limit=limit,
+            shutdown_timeout=0,
+            access_log=None,
+            keepalive_timeout=idle_seconds,
+            lingering_time=LINGERING_SECONDS,
+        )
         self._host, self._port, self._name = host, port, name
         self._taken = list(sockets)
 
     async def start(self) -> None:
-        """Accept connections. Raises ``OSError`` with name and address when the port cannot be had."""
+        """Accept connections.
+
+        Raises ``OSError`` with name and address when the port cannot be had.
+        """
         await self._runner.setup()
         try:
             if self._taken:
@@ -67,23 +78,28 @@ class Listener:
 
     def sockets(self) -> list[socket.socket]:
         """Its listening sockets once more, for a listener that takes over: no connection is refused meanwhile."""
-        servers = [getattr(site, "_server", None) for site in self._runner.sites]  # aiohttp has no other way to them.
+        # aiohttp has no other way to them.
+        servers = [getattr(site, "_server", None) for site in self._runner.sites]
         return [
-            socket.socket(fileno=os.dup(one.fileno())) for server in servers for one in getattr(server, "sockets", ())
+            socket.socket(fileno=os.dup(one.fileno()))
+            for server in servers
+            for one in getattr(server, "sockets", ())
         ]
 
     async def stop(self, drain_seconds: float, *, process_ends: bool = True) -> None:
         """Accept no more, and give running requests so long to end.
 
-        ``process_ends``: their clients, too, to have their last bytes; whatever is not whole then is reset. Else the
-        kernel goes on sending them.
+        ``process_ends``: their clients, too, to have their last bytes; whatever is not whole then
+        is reset. Else the kernel goes on sending them.
         """
         until = asyncio.get_running_loop().time() + drain_seconds
         for site in list(self._runner.sites):
             await site.stop()
-        # A connection that has just been accepted would be closed as an idle one: its request is on the way.
+        # A connection that has just been accepted would be closed as an idle one: its request is on
+        # the way.
         await asyncio.sleep(min(_ARRIVING_SECONDS, drain_seconds / 10))
-        # aiohttp waits this long twice: for handlers to end, and again before it cancels them. 0 were for ever.
+        # aiohttp waits this long twice: for handlers to end, and again before it cancels them. 0
+        # were for ever.
         self._runner.give(max(drain_seconds / 2, _LEAST_SECONDS))
         unsent = self._runner.keep_unsent()
         try:
@@ -111,12 +127,20 @@ async def listen(
     limit: ConnectionLimit = DEFAULT_LIMIT,
     name: str = "listener",
 ) -> AsyncIterator[int]:
-    """Serve ``app`` on a socket; yields the port. On leaving, running requests get ``drain_seconds`` to end.
+    """Serve ``app`` on a socket; yields the port.
+
+    On leaving, running requests get ``drain_seconds`` to end.
 
     The rest as in ``Listener``.
     """
     listener = Listener(
-        app, host, port, idle_seconds=idle_seconds, observe_malformed=observe_malformed, limit=limit, name=name
+        app,
+        host,
+        port,
+        idle_seconds=idle_seconds,
+        observe_malformed=observe_malformed,
+        limit=limit,
+        name=name,
     )
     await listener.start()
     try:

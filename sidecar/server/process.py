@@ -1,7 +1,10 @@
-"""The process: one generation of the sidecar serves; a reload starts the next one on the same sockets.
+"""The process: one generation of the sidecar serves.
 
-Everything is built anew from the files, and only when all of it could be built does it take over: a bad file leaves the
-old one serving. What the old one is sending goes on to its end. As after a restart, caches are empty.
+A reload starts the next one on the same sockets.
+
+Everything is built anew from the files, and only when all of it could be built does it take over: a
+bad file leaves the old one serving. What the old one is sending goes on to its end. As after a
+restart, caches are empty.
 """
 
 import asyncio
@@ -37,10 +40,12 @@ Load = Callable[[], Settings]
 
 
 class Generation:
-    """A sidecar with its two listeners, from ``settings``; on ``sockets`` (public, admin) of the one before, if any.
+    """A sidecar with its two listeners, from ``settings``.
 
-    ``metrics`` and ``connections``, those of the public listener, are the process's: what an old generation still
-    counts must be seen, and the connections that it still has must be counted.
+    On ``sockets`` (public, admin) of the one before, if any.
+
+    ``metrics`` and ``connections``, those of the public listener, are the process's: what an old
+    generation still counts must be seen, and the connections that it still has must be counted.
     """
 
     def __init__(
@@ -63,7 +68,10 @@ class Generation:
         self.client_connections = connections_allowed(settings.server.max_connections)
 
     async def started(self) -> Sidecar:
-        """Wait until it serves. Raises what kept it: ``OSError`` for a port, ``ValueError`` for a key."""
+        """Wait until it serves.
+
+        Raises what kept it: ``OSError`` for a port, ``ValueError`` for a key.
+        """
         return await asyncio.shield(self._started)
 
     def sockets(self) -> tuple[list[socket], list[socket]]:
@@ -82,28 +90,45 @@ class Generation:
             (await self.started()).audit.retire()
 
     async def end(self, drain_seconds: float, *, heir: Settings | None = None) -> None:
-        """Accept no more; what is under way gets so long. ``heir``: the settings of the next generation, if any."""
+        """Accept no more; what is under way gets so long.
+
+        ``heir``: the settings of the next generation, if any.
+        """
         self._drain_seconds, self._heir = drain_seconds, heir
         self._over.set()
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _serve(self) -> None:
         try:
-            async with build(self.settings, metrics=self.metrics) as sidecar, contextlib.AsyncExitStack() as stack:
+            async with (
+                build(self.settings, metrics=self.metrics) as sidecar,
+                contextlib.AsyncExitStack() as stack,
+            ):
                 server = self.settings.server
                 admin = Listener(
-                    sidecar.admin, server.admin_host, server.admin_port, sockets=self._sockets[1],
-                    limit=ADMIN_LIMIT, name="server.admin_port",
-                )  # fmt: skip
+                    sidecar.admin,
+                    server.admin_host,
+                    server.admin_port,
+                    sockets=self._sockets[1],
+                    limit=ADMIN_LIMIT,
+                    name="server.admin_port",
+                )
                 public = Listener(
-                    sidecar.public, server.host, server.port, sockets=self._sockets[0],
-                    observe_malformed=sidecar.metrics.observe_malformed, name="server.port",
+                    sidecar.public,
+                    server.host,
+                    server.port,
+                    sockets=self._sockets[0],
+                    observe_malformed=sidecar.metrics.observe_malformed,
+                    name="server.port",
                     limit=ConnectionLimit(
-                        self.client_connections, observe_refused=self.metrics.connections_refused.inc,
-                        observe_closed=self.metrics.idle_connections_closed.inc, connections=self.connections,
+                        self.client_connections,
+                        observe_refused=self.metrics.connections_refused.inc,
+                        observe_closed=self.metrics.idle_connections_closed.inc,
+                        connections=self.connections,
                     ),
-                )  # fmt: skip
-                # The public one first: who hears from the other that we are there may send clients at once.
+                )
+                # The public one first: who hears from the other that we are there may send clients
+                # at once.
                 await public.start()
                 try:
                     await admin.start()
@@ -114,9 +139,11 @@ class Generation:
                 self._listeners = [public, admin]
                 self._started.set_result(sidecar)
                 await self._over.wait()
-                # Of one that was replaced nothing ends: a client that leaves it is a client that leaves.
+                # Of one that was replaced nothing ends: a client that leaves it is a client that
+                # leaves.
                 sidecar.readiness.draining = self._heir is None
-                if self._heir is not None:  # What its transfers still have to tell, the next one delivers.
+                # What its transfers still have to tell, the next one delivers.
+                if self._heir is not None:
                     await self.inherited(self._heir)
                 await public.stop(self._drain_seconds, process_ends=self._heir is None)
         except BaseException as error:
@@ -132,10 +159,13 @@ async def run(
     load: Load | None = None,
     files: Sequence[Path] = (),
 ) -> None:
-    """Serve until ``stop`` is set, then drain. When ``reload`` is set, ``load`` the configuration and go on with it.
+    """Serve until ``stop`` is set, then drain.
 
-    ``files``: those that ``load`` reads, watched with ``server.reload_seconds`` like all that the settings name. Raises
-    ``OSError`` when a port cannot be had, ``ValueError`` for a key that cannot be used.
+    When ``reload`` is set, ``load`` the configuration and go on with it.
+
+    ``files``: those that ``load`` reads, watched with ``server.reload_seconds`` like all that the
+    settings name. Raises ``OSError`` when a port cannot be had, ``ValueError`` for a key that
+    cannot be used.
     """
     _raise_open_files()
     reload = asyncio.Event() if reload is None else reload
@@ -149,7 +179,8 @@ async def run(
             following = await _next(current, load, listening)
             if following is not None:
                 ending = asyncio.create_task(current.end(RETIRED_SECONDS, heir=following.settings))
-                for old in list(retired.values()):  # One with the folder of the newest, but not of the one between.
+                # One with the folder of the newest, but not of the one between.
+                for old in list(retired.values()):
                     await old.inherited(following.settings)
                 retired[ending] = current
                 ending.add_done_callback(retired.pop)
@@ -192,7 +223,10 @@ async def _next(current: Generation, load: Load | None, listening: Server) -> Ge
     try:
         settings = await asyncio.to_thread(load)
     except ConfigurationError as error:
-        log.error("the new configuration cannot be used: the old one goes on", extra={"problems": error.problems})
+        log.error(
+            "the new configuration cannot be used: the old one goes on",
+            extra={"problems": error.problems},
+        )
         return None
     for name in ("host", "port", "admin_host", "admin_port"):
         now, wanted = getattr(listening, name), getattr(settings.server, name)
@@ -203,7 +237,10 @@ async def _next(current: Generation, load: Load | None, listening: Server) -> Ge
     try:
         await following.started()
     except (OSError, ValueError) as error:
-        log.error("the new configuration cannot be used: the old one goes on", extra={"problems": [str(error)]})
+        log.error(
+            "the new configuration cannot be used: the old one goes on",
+            extra={"problems": [str(error)]},
+        )
         return None
     return following
 
@@ -211,7 +248,10 @@ async def _next(current: Generation, load: Load | None, listening: Server) -> Ge
 def _deliver_the_same(one: Settings, other: Settings) -> bool:
     """Whether both take their audit events to the repository from one folder."""
     folders = [settings.audit.spool.folder for settings in (one, other)]
-    return all(folder is not None for folder in folders) and len({f.resolve() for f in folders if f is not None}) == 1
+    return (
+        all(folder is not None for folder in folders)
+        and len({f.resolve() for f in folders if f is not None}) == 1
+    )
 
 
 async def _say(sidecar: Sidecar, generation: Generation, what: str) -> None:
@@ -233,7 +273,9 @@ async def _compare_dialect(pacs: PacsClient) -> None:
         )
 
 
-async def _watch(settings: Callable[[], Settings], files: Sequence[Path], reload: asyncio.Event) -> None:
+async def _watch(
+    settings: Callable[[], Settings], files: Sequence[Path], reload: asyncio.Event
+) -> None:
     """Set ``reload`` when one of ``files``, or one that the settings name, has changed, if the site wants that."""
     known = _versions(settings(), files)
     while True:
@@ -254,7 +296,13 @@ def files_of(section: BaseModel) -> Iterator[Path]:
     """Every file that the settings name, but those that we write ourselves."""
     for name in type(section).model_fields:
         value = getattr(section, name)
-        listed = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        listed = (
+            value.values()
+            if isinstance(value, dict)
+            else value
+            if isinstance(value, list)
+            else [value]
+        )
         for one in listed:
             if isinstance(one, BaseModel):
                 yield from files_of(one)
@@ -273,7 +321,8 @@ def _version(file: Path) -> object:
 def connections_allowed(configured: int) -> int:
     """Return how many client connections are accepted: ``configured``, or half of the files that may be open.
 
-    The other half is for the archive, the EHR, files, and the admin listener, which has to answer in any case.
+    The other half is for the archive, the EHR, files, and the admin listener, which has to answer
+    in any case.
     """
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if files == resource.RLIM_INFINITY or files // 2 >= configured:
@@ -292,4 +341,6 @@ def _raise_open_files() -> None:
     with contextlib.suppress(ValueError, OSError):  # macOS grants less than it says.
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 4_096:
-        log.warning("few open files are allowed: raise the limit of this process", extra={"limit": soft})
+        log.warning(
+            "few open files are allowed: raise the limit of this process", extra={"limit": soft}
+        )

@@ -16,49 +16,86 @@ log = logging.getLogger(__name__)
 def say(settings: Settings, problems: Mapping[str, str], *, client_connections: int) -> None:
     """Write the lines. ``problems``: of those that do not answer (``ehr``, ``pacs``) why.
 
-    ``client_connections``: how many may be open, which may be fewer than ``server.max_connections``.
+    ``client_connections``: how many may be open, which may be fewer than
+    ``server.max_connections``.
     """
-    server, tokens, pacs, fhir, audit = settings.server, settings.tokens, settings.pacs, settings.fhir, settings.audit
+    server, tokens, pacs, fhir, audit = (
+        settings.server,
+        settings.tokens,
+        settings.pacs,
+        settings.fhir,
+        settings.audit,
+    )
     _peer("the EHR", settings.ehr.fhir_url, problems.get("ehr"))
-    _peer("the PACS", pacs.url, problems.get("pacs"), dialect=pacs.dialect, verify_instances=pacs.verify_instances)
+    _peer(
+        "the PACS",
+        pacs.url,
+        problems.get("pacs"),
+        dialect=pacs.dialect,
+        verify_instances=pacs.verify_instances,
+    )
     _configured(
-        "server", public_url=server.public_url, host=server.host, admin_host=server.admin_host,
-        cors_origins=server.cors_origins, reload_seconds=server.reload_seconds, drain_seconds=server.drain_seconds,
-    )  # fmt: skip
+        "server",
+        public_url=server.public_url,
+        host=server.host,
+        admin_host=server.admin_host,
+        cors_origins=server.cors_origins,
+        reload_seconds=server.reload_seconds,
+        drain_seconds=server.drain_seconds,
+    )
     _configured(
-        "limits", max_streams=server.max_streams, max_streams_per_client=server.max_streams_per_client,
-        client_connections=client_connections, pacs_max_connections=pacs.max_connections,
+        "limits",
+        max_streams=server.max_streams,
+        max_streams_per_client=server.max_streams_per_client,
+        client_connections=client_connections,
+        pacs_max_connections=pacs.max_connections,
         pacs_patience_seconds=pacs.patience_seconds,
-    )  # fmt: skip
+    )
     _configured(
-        "tokens", validation=tokens.validation, audience=tokens.audience, cache_ttl_seconds=tokens.cache.ttl_seconds,
+        "tokens",
+        validation=tokens.validation,
+        audience=tokens.audience,
+        cache_ttl_seconds=tokens.cache.ttl_seconds,
         client=None if tokens.client is None else tokens.client.method,
-    )  # fmt: skip
+    )
     _configured("patients", mapping=settings.patients.mapping, issuer=settings.patients.issuer)
     _access(settings)
     _configured(
-        "fhir", detail=fhir.detail, catalog=fhir.catalog.store, search_cache_seconds=fhir.search_cache_seconds,
+        "fhir",
+        detail=fhir.detail,
+        catalog=fhir.catalog.store,
+        search_cache_seconds=fhir.search_cache_seconds,
         changes_url=pacs.changes_url,
-    )  # fmt: skip
+    )
     _configured(
-        "records", audit=audit.sink, repository=audit.repository.url, when_full=audit.when_full,
-        tracing=settings.tracing.endpoint, log_level=settings.log.level,
-    )  # fmt: skip
+        "records",
+        audit=audit.sink,
+        repository=audit.repository.url,
+        when_full=audit.when_full,
+        tracing=settings.tracing.endpoint,
+        log_level=settings.log.level,
+    )
 
 
 def _access(settings: Settings) -> None:
     access = settings.access
     _configured(
-        "access", app_launch=access.app_launch, backend_clients=len(access.clients), rules=len(access.rules),
-        external_policy=access.external.url, capabilities=settings.capabilities.mode,
-    )  # fmt: skip
+        "access",
+        app_launch=access.app_launch,
+        backend_clients=len(access.clients),
+        rules=len(access.rules),
+        external_policy=access.external.url,
+        capabilities=settings.capabilities.mode,
+    )
 
 
 def _peer(name: str, url: str, problem: str | None, **more: Any) -> None:
     if problem is None:
         log.info("%s answers", name, extra={"url": url, **more})
     else:
-        log.warning("%s does not answer as it should", name, extra={"url": url, "problem": problem, **more})
+        log.warning(
+            "%s does not answer as it should", name, extra={"url": url, "problem": problem, **more}
+        )
 
 
 def _configured(what: str, **values: Any) -> None:
@@ -67,4 +104,9 @@ def _configured(what: str, **values: Any) -> None:
 
 def summary(ports: tuple[int, int], problems: Mapping[str, str]) -> dict[str, Any]:
     """The first line's fields: who we are, where we listen (public, admin), and what keeps us from serving."""
-    return {"version": __version__, "port": ports[0], "admin_port": ports[1], "problems": dict(problems)}
+    return {
+        "version": __version__,
+        "port": ports[0],
+        "admin_port": ports[1],
+        "problems": dict(problems),
+    }

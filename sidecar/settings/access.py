@@ -25,7 +25,9 @@ _DATES = re.compile(r"[0-9]{8}|[0-9]{8}-|-[0-9]{8}|[0-9]{8}-[0-9]{8}", re.ASCII)
 def _dates(conditions: dict[str, list[str]]) -> dict[str, list[str]]:
     for value in conditions.get("StudyDate", ()):
         if not _DATES.fullmatch(value):
-            raise ValueError("StudyDate must be dates or ranges: 20240101, 20240101-20241231, -20241231, 20240101-")
+            raise ValueError(
+                "StudyDate must be dates or ranges: 20240101, 20240101-20241231, -20241231, 20240101-"
+            )
     return conditions
 
 
@@ -46,24 +48,38 @@ Patterns = Annotated[list[Pattern], Field(min_length=1)]
 StudyConditions = Annotated[
     dict[
         Literal[
-            "AccessionNumber", "ConfidentialityCode", "InstitutionName", "InstitutionalDepartmentName",
-            "ModalitiesInStudy", "RequestingService", "StudyDate", "StudyDescription", "StudyID",
+            "AccessionNumber",
+            "ConfidentialityCode",
+            "InstitutionName",
+            "InstitutionalDepartmentName",
+            "ModalitiesInStudy",
+            "RequestingService",
+            "StudyDate",
+            "StudyDescription",
+            "StudyID",
         ],
         Patterns,
     ],
-    AfterValidator(_dates), AfterValidator(_not_empty),
-]  # fmt: skip
+    AfterValidator(_dates),
+    AfterValidator(_not_empty),
+]
 """DICOM keyword -> patterns with ``*`` and ``?``."""
 SeriesConditions = Annotated[
     dict[
         Literal[
-            "BodyPartExamined", "InstitutionName", "InstitutionalDepartmentName", "Modality", "ProtocolName",
-            "SeriesDescription", "SeriesNumber", "StationName",
+            "BodyPartExamined",
+            "InstitutionName",
+            "InstitutionalDepartmentName",
+            "Modality",
+            "ProtocolName",
+            "SeriesDescription",
+            "SeriesNumber",
+            "StationName",
         ],
         Patterns,
     ],
     AfterValidator(_not_empty),
-]  # fmt: skip
+]
 FhirId = Annotated[str, AfterValidator(_fhir_id)]
 
 
@@ -74,12 +90,16 @@ class RuleSettings(Section):
     effect: Literal["exclude", "hold", "show"] = Field(
         description="exclude: not there; hold: not there until `hours` after its beginning; show: no later rule applies"
     )
-    study: StudyConditions | None = Field(None, description="What must hold of the study, all of it; null: every study")
+    study: StudyConditions | None = Field(
+        None, description="What must hold of the study, all of it; null: every study"
+    )
     series: SeriesConditions | None = Field(
-        None, description="What must hold of a series: the rule is for those series alone, the rest of the study stays"
+        None,
+        description="What must hold of a series: the rule is for those series alone, the rest of the study stays",
     )
     hours: Annotated[float, Field(gt=0, le=87_600, allow_inf_nan=False), NO_BOOLEAN] | None = Field(
-        None, description="hold: how long after StudyDate and StudyTime (without a time: after the end of that day)"
+        None,
+        description="hold: how long after StudyDate and StudyTime (without a time: after the end of that day)",
     )
     unknown: Literal["applies", "ignored"] = Field(
         "applies",
@@ -103,10 +123,12 @@ class ClientSettings(Section):
 
     patients: list[FhirId] = Field([], description="FHIR ids of the patients whom it may see")
     patients_file: Annotated[Path, AfterValidator(_readable)] | None = Field(
-        None, description="The same in a file, an id on each line; read anew when it changes; unreadable later: nobody"
+        None,
+        description="The same in a file, an id on each line; read anew when it changes; unreadable later: nobody",
     )
     groups: list[FhirId] = Field(
-        [], description="FHIR ids of Groups at the EHR whose members it may see (read with patients.client)"
+        [],
+        description="FHIR ids of Groups at the EHR whose members it may see (read with patients.client)",
     )
     studies: StudyConditions | None = Field(
         None, description="What must hold of their studies, all of it; null: all of them"
@@ -118,12 +140,19 @@ class ExternalSettings(Section):
     """An OPA-compatible policy."""
 
     url: Url | None = Field(
-        None, description="Asked about each study by POST, such as http://opa:8181/v1/data/imaging/access; null: off"
+        None,
+        description="Asked about each study by POST, such as http://opa:8181/v1/data/imaging/access; null: off",
     )
-    timeout_seconds: Seconds = Field(2, description="For its answer; without one nothing is served (503)")
-    cache_seconds: SecondsFromZero = Field(10, description="How long an answer counts; 0: each time anew")
+    timeout_seconds: Seconds = Field(
+        2, description="For its answer; without one nothing is served (503)"
+    )
+    cache_seconds: SecondsFromZero = Field(
+        10, description="How long an answer counts; 0: each time anew"
+    )
     token_file: SecretFile | None = Field(None, description="File with a bearer token for it")
-    ca_file: CertificatesFile | None = Field(None, description="Certificate authorities, PEM; null: the system's")
+    ca_file: CertificatesFile | None = Field(
+        None, description="Certificate authorities, PEM; null: the system's"
+    )
 
     def token(self) -> str | None:
         """The bearer token."""
@@ -135,7 +164,8 @@ class Access(Section):
 
     app_launch: bool = Field(True, description="Serve apps with patient/ scopes (SMART App Launch)")
     user_level: bool = Field(
-        False, description="Also user/ scopes of a token with a patient in context, for that patient alone"
+        False,
+        description="Also user/ scopes of a token with a patient in context, for that patient alone",
     )
     backend_services: bool = Field(
         False, description="Serve access.clients with system/ scopes (SMART Backend Services)"

@@ -1,6 +1,9 @@
-"""The whole configuration as one typed document: a model a room. Required are two URLs and ``tokens.client``.
+"""The whole configuration as one typed document: a model a room.
 
-The tables of ``docs/configuration.md`` are made of these models; ``config schema`` prints them as JSON Schema.
+Required are two URLs and ``tokens.client``.
+
+The tables of ``docs/configuration.md`` are made of these models; ``config schema`` prints them as
+JSON Schema.
 """
 
 from pydantic import Field
@@ -27,9 +30,13 @@ class Ehr(Section):
 
     fhir_url: Url = Field(description="FHIR base URL; .well-known/smart-configuration is below it")
     issuer: str | None = Field(
-        None, min_length=1, description="iss of tokens; null: issuer of the EHR's smart-configuration"
+        None,
+        min_length=1,
+        description="iss of tokens; null: issuer of the EHR's smart-configuration",
     )
-    ca_file: CertificatesFile | None = Field(None, description="Certificate authorities to trust for the EHR, PEM")
+    ca_file: CertificatesFile | None = Field(
+        None, description="Certificate authorities to trust for the EHR, PEM"
+    )
     timeout_seconds: Seconds = Field(5, description="For each request to the EHR")
 
 

@@ -21,14 +21,19 @@ class CatalogSettings(Section):
     """Where it is kept when a study was first seen as it is: ``meta.lastUpdated``."""
 
     store: Literal["memory", "sqlite", "postgresql"] = Field(
-        "memory", description="memory: after a restart every study counts as new; sqlite, postgresql: they outlive it"
+        "memory",
+        description="memory: after a restart every study counts as new; sqlite, postgresql: they outlive it",
     )
-    file: Path | None = Field(None, description="sqlite: the file; processes on one machine may share it")
+    file: Path | None = Field(
+        None, description="sqlite: the file; processes on one machine may share it"
+    )
     dsn_file: SecretFile | None = Field(
-        None, description="postgresql: file with the connection string (libpq), for replicas on several machines"
+        None,
+        description="postgresql: file with the connection string (libpq), for replicas on several machines",
     )
     clock_skew_seconds: SecondsFromZero = Field(
-        0, description="Most by which the clocks of those who share it differ; syncs begin so much earlier"
+        0,
+        description="Most by which the clocks of those who share it differ; syncs begin so much earlier",
     )
 
     @model_validator(mode="after")
@@ -47,21 +52,29 @@ class CatalogSettings(Section):
 class Fhir(Section):
     """The ImagingStudy side."""
 
-    detail: Literal["study", "series", "instance"] = Field("series", description="How deep an ImagingStudy describes")
+    detail: Literal["study", "series", "instance"] = Field(
+        "series", description="How deep an ImagingStudy describes"
+    )
     page_size: Annotated[int, Field(ge=1, le=500), NO_BOOLEAN] = Field(
         50, description="Studies in a page when _count says nothing"
     )
-    search_cache_seconds: SecondsFromZero = Field(15, description="How long a patient's list is remembered")
+    search_cache_seconds: SecondsFromZero = Field(
+        15, description="How long a patient's list is remembered"
+    )
     catalog: CatalogSettings = CatalogSettings()
     contained_endpoint: bool = Field(False, description="Put the Endpoint into each ImagingStudy")
     accession_system: str | None = Field(
-        None, min_length=1, description="Identifier system of accession numbers, a URI; null: they have none"
+        None,
+        min_length=1,
+        description="Identifier system of accession numbers, a URI; null: they have none",
     )
     link_key_file: KeyFile | None = Field(
-        None, description="Key of the next links, the same on all replicas; null: a new one at each start"
+        None,
+        description="Key of the next links, the same on all replicas; null: a new one at each start",
     )
     timezone: str | None = Field(
-        None, description="IANA zone of studies that name none; null: their started is the day alone"
+        None,
+        description="IANA zone of studies that name none; null: their started is the day alone",
     )
 
     def link_key(self) -> bytes:

@@ -29,7 +29,10 @@ _REMOVED = {"capabilities.recheck_seconds": "unknown key: it is no more; take it
 
 
 class ConfigurationError(Exception):
-    """The configuration cannot be used; ``problems`` has one printable line for each reason, without any value."""
+    """The configuration cannot be used.
+
+    ``problems`` has one printable line for each reason, without any value.
+    """
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = [_printable(problem) for problem in problems]
@@ -49,7 +52,9 @@ class _Loader(yaml.SafeLoader):
         seen: set[str] = set()
         for key, _ in node.value:
             if key.tag != "tag:yaml.org,2002:str":
-                raise _refused("a key must be text; quote one that looks like something else", key.start_mark)
+                raise _refused(
+                    "a key must be text; quote one that looks like something else", key.start_mark
+                )
             if key.value in seen:
                 raise _refused(f"{key.value} stands twice", key.start_mark)
             seen.add(key.value)
@@ -59,8 +64,11 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-            # PyYAML lets out whatever its scalars meet: 2001-99-99, !!int x, !!bool x, numbers of 5,000 digits.
-            raise _refused("a value that is none of its type; quote it if it is text", node.start_mark) from None
+            # PyYAML lets out whatever its scalars meet: 2001-99-99, !!int x, !!bool x, numbers of
+            # 5,000 digits.
+            raise _refused(
+                "a value that is none of its type; quote it if it is text", node.start_mark
+            ) from None
 
     def refuse_tag(self, node: yaml.Node) -> Any:
         """Raise: PyYAML's own message quotes the tag, which may be a password."""
@@ -77,7 +85,8 @@ def _refused(why: str, mark: yaml.Mark | None) -> yaml.constructor.ConstructorEr
 def load_settings(files: Sequence[Path], environment: Mapping[str, str]) -> Settings:
     """Return the settings of the files, later ones over earlier ones, and the environment over them all.
 
-    ``SIDECAR_PACS__URL=…`` sets ``pacs.url``; a value is read as YAML. Raises ``ConfigurationError``.
+    ``SIDECAR_PACS__URL=…`` sets ``pacs.url``; a value is read as YAML. Raises
+    ``ConfigurationError``.
     """
     document: dict[str, Any] = {}
     sources: dict[tuple[str, ...], str] = {}
@@ -90,7 +99,9 @@ def load_settings(files: Sequence[Path], environment: Mapping[str, str]) -> Sett
     for name, value in sorted(environment.items()):
         if name.startswith(PREFIX) and "__" in name:
             path = tuple(name.removeprefix(PREFIX).lower().split("__"))
-            _merge(document, _nested(path, _scalar(path, value)), f"environment {name}", sources, ())
+            _merge(
+                document, _nested(path, _scalar(path, value)), f"environment {name}", sources, ()
+            )
     if problems:
         raise ConfigurationError(problems)
     try:
@@ -130,15 +141,20 @@ def _parse(text: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
         # What follows "handle" is quoted from the file.
-        what = str(getattr(error, "problem", None) or "a character that is not allowed").partition(" handle ")[0]
+        what = str(getattr(error, "problem", None) or "a character that is not allowed").partition(
+            " handle "
+        )[0]
         prefix = "" if isinstance(error, yaml.constructor.ConstructorError) else "is not YAML: "
         raise _NotYaml(where + prefix + what) from None
 
 
 def _merge(
-    into: dict[str, Any], new: Mapping[str, Any], source: str, sources: dict[tuple[str, ...], str],
+    into: dict[str, Any],
+    new: Mapping[str, Any],
+    source: str,
+    sources: dict[tuple[str, ...], str],
     path: tuple[str, ...],
-) -> None:  # fmt: skip
+) -> None:
     for key, value in new.items():
         here = (*path, str(key))
         old = into.get(key)
@@ -161,7 +177,10 @@ def _nested(path: Sequence[str], value: Any) -> dict[str, Any]:
 
 
 def _scalar(path: Sequence[str], value: str) -> Any:
-    """Lists, mappings, null, true, false as YAML; anything else is the text itself, and a secret is always that."""
+    """Lists, mappings, null, true, false as YAML.
+
+    Anything else is the text itself, and a secret is always that.
+    """
     if _is_secret(path):
         return value
     if value[:1] in ("[", "{") or value in ("null", "true", "false"):
@@ -173,18 +192,28 @@ def _scalar(path: Sequence[str], value: str) -> Any:
 
 
 def _line(
-    error: ErrorDetails, document: Mapping[str, Any], sources: Mapping[tuple[str, ...], str], default: str
+    error: ErrorDetails,
+    document: Mapping[str, Any],
+    sources: Mapping[tuple[str, ...], str],
+    default: str,
 ) -> str:
     kind = error["type"]
     path = _written_path(error["loc"], document)
-    source = next((sources[path[:end]] for end in range(len(path), 0, -1) if path[:end] in sources), default)
-    message = _MESSAGES.get(kind) or error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    source = next(
+        (sources[path[:end]] for end in range(len(path), 0, -1) if path[:end] in sources), default
+    )
+    message = _MESSAGES.get(kind) or error["msg"].removeprefix("Value error, ").replace(
+        "Input should be", "must be"
+    )
     if kind.startswith("union_tag"):
         path = (*path, "method")
     if kind == "union_tag_invalid":  # pydantic's own text quotes the value.
         message = f"must be one of {error['ctx']['expected_tags']}"
     if path and path[-1] == "[key]":  # A name in a mapping that has certain names alone.
-        path, message = path[:-1], f"unknown key (known here: {error.get('ctx', {}).get('expected', '')})"
+        path, message = (
+            path[:-1],
+            f"unknown key (known here: {error.get('ctx', {}).get('expected', '')})",
+        )
     if kind == "extra_forbidden":
         message = _REMOVED.get(".".join(path)) or "unknown key" + _suggestion(path, document)
     return f"{source}: {'.'.join(path) or '(top)'}: {message}"
@@ -220,7 +249,11 @@ def _suggestion(path: Sequence[str], document: Mapping[str, Any]) -> str:
 
 
 def _is_secret(path: Sequence[str]) -> bool:
-    fields = [model.model_fields[path[-1]] for model in _models_at(path[:-1]) if path[-1] in model.model_fields]
+    fields = [
+        model.model_fields[path[-1]]
+        for model in _models_at(path[:-1])
+        if path[-1] in model.model_fields
+    ]
     return any(SecretStr in _classes(field.annotation) for field in fields)
 
 
@@ -228,9 +261,14 @@ def _models_at(path: Sequence[str]) -> list[type[BaseModel]]:
     """The models that a place in the document may have: all variants when it is a union."""
     models: list[type[BaseModel]] = [Settings]
     for step in path:
-        if step.isdigit() or not any(step in one.model_fields for one in models):  # a place in a list, or in a mapping
+        # a place in a list, or in a mapping
+        if step.isdigit() or not any(step in one.model_fields for one in models):
             continue
-        found = [_classes(one.model_fields[step].annotation) for one in models if step in one.model_fields]
+        found = [
+            _classes(one.model_fields[step].annotation)
+            for one in models
+            if step in one.model_fields
+        ]
         models = [one for several in found for one in several if issubclass(one, BaseModel)]
     return models
 
@@ -244,4 +282,6 @@ def _classes(annotation: Any) -> list[type]:
 
 def _printable(text: str) -> str:
     """One line: control characters, as a key may have them, are written as escapes."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )

@@ -21,16 +21,30 @@ class Server(Section):
     host: str = Field("0.0.0.0", min_length=1, description="Address of the public listener")  # noqa: S104
     port: Port = Field(8080, description="Port of the public listener")
     reload_seconds: SecondsFromZero = Field(
-        0, description="How often the files that are named here are looked at for changes; 0: on SIGHUP alone"
+        0,
+        description="How often the files that are named here are looked at for changes; 0: on SIGHUP alone",
     )
-    admin_host: str = Field("0.0.0.0", min_length=1, description="Of the admin listener: /metrics, /healthz, /readyz")  # noqa: S104
+    admin_host: str = Field(
+        "0.0.0.0",  # noqa: S104
+        min_length=1,
+        description="Of the admin listener: /metrics, /healthz, /readyz",
+    )
     admin_port: Port = Field(9090, description="Port of the admin listener")
-    public_url: Url = Field("http://localhost:8080", description="Our base URL as apps see it; links are built from it")
-    cors_origins: list[Origin] = Field(["*"], description="Origins whose pages may call us; * is any")
-    wado_uri: bool = Field(False, description="Answer /wado-uri?requestType=WADO&… too, for older viewers")
-    drain_seconds: Seconds = Field(30, description="How long running transfers may go on after SIGTERM")
+    public_url: Url = Field(
+        "http://localhost:8080", description="Our base URL as apps see it; links are built from it"
+    )
+    cors_origins: list[Origin] = Field(
+        ["*"], description="Origins whose pages may call us; * is any"
+    )
+    wado_uri: bool = Field(
+        False, description="Answer /wado-uri?requestType=WADO&… too, for older viewers"
+    )
+    drain_seconds: Seconds = Field(
+        30, description="How long running transfers may go on after SIGTERM"
+    )
     max_connections: Annotated[int, Field(ge=10, le=100_000), NO_BOOLEAN] = Field(
-        2_000, description="Client connections open at once; for a further one an idle one is closed, or it gets a 503"
+        2_000,
+        description="Client connections open at once; for a further one an idle one is closed, or it gets a 503",
     )
     max_streams: Annotated[int, Field(ge=1, le=10_000), NO_BOOLEAN] = Field(
         64, description="Retrievals at once, half of them for one patient; more wait for a place"
@@ -38,7 +52,9 @@ class Server(Section):
     max_streams_per_client: Annotated[int, Field(ge=1, le=10_000), NO_BOOLEAN] = Field(
         16, description="Retrievals at once of one app for one user; more wait for a place"
     )
-    client_seconds: Seconds = Field(60, description="How long a client may take to accept one chunk of an image")
+    client_seconds: Seconds = Field(
+        60, description="How long a client may take to accept one chunk of an image"
+    )
 
     @model_validator(mode="after")
     def _two_listeners(self) -> "Server":
@@ -50,10 +66,14 @@ class Server(Section):
 class Compat(Section):
     """Older forms beside the current ones."""
 
-    s4s_extension: bool = Field(False, description="Also write the requires-access-token extension of the 2023 text")
+    s4s_extension: bool = Field(
+        False, description="Also write the requires-access-token extension of the 2023 text"
+    )
 
 
 class Log(Section):
     """JSON lines on standard error."""
 
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least that is written")
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="The least that is written"
+    )

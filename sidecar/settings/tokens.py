@@ -23,9 +23,12 @@ from sidecar.settings.upstream_auth import (
 class Introspection(Section):
     """RFC 7662."""
 
-    url: Url | None = Field(None, description="null: introspection_endpoint of the EHR's smart-configuration")
+    url: Url | None = Field(
+        None, description="null: introspection_endpoint of the EHR's smart-configuration"
+    )
     signed: bool = Field(
-        False, description="Answers must be signed (RFC 9701) for our client_id, by keys as in tokens.jwt"
+        False,
+        description="Answers must be signed (RFC 9701) for our client_id, by keys as in tokens.jwt",
     )
 
 
@@ -37,9 +40,12 @@ ClaimPath = Name | Annotated[list[Name], Field(min_length=1)]
 class PatientClaimSettings(Section):
     """Where the launch's patient stands."""
 
-    claim: ClaimPath = Field("patient", description="Name of the claim; a list of names for one inside of others")
+    claim: ClaimPath = Field(
+        "patient", description="Name of the claim; a list of names for one inside of others"
+    )
     form: Literal["id", "reference"] = Field(
-        "id", description="id: the FHIR id; reference: Patient/<id> or its absolute URL, anything else is no patient"
+        "id",
+        description="id: the FHIR id; reference: Patient/<id> or its absolute URL, anything else is no patient",
     )
 
 
@@ -47,7 +53,8 @@ class ClaimsSettings(Section):
     """Where an authorization server puts what we need."""
 
     patient: Annotated[list[PatientClaimSettings], Field(min_length=1)] = Field(
-        [PatientClaimSettings()], description="Where the patient stands; when several are there they must name the same"
+        [PatientClaimSettings()],
+        description="Where the patient stands; when several are there they must name the same",
     )
     scope: ClaimPath = Field("scope", description="The scopes, a text or a list")
     client_id: ClaimPath = Field("client_id", description="The app (azp, cid, appid elsewhere)")
@@ -57,16 +64,38 @@ class ClaimsSettings(Section):
 class Jwt(Section):
     """Verification of signatures."""
 
-    jwks_url: Url | None = Field(None, description="null: jwks_uri of the EHR's smart-configuration")
+    jwks_url: Url | None = Field(
+        None, description="null: jwks_uri of the EHR's smart-configuration"
+    )
     algorithms: Annotated[
-        list[Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]],
+        list[
+            Literal[
+                "RS256",
+                "RS384",
+                "RS512",
+                "PS256",
+                "PS384",
+                "PS512",
+                "ES256",
+                "ES384",
+                "ES512",
+                "EdDSA",
+            ]
+        ],
         Field(min_length=1),
-    ] = Field(["RS256", "RS384", "ES256", "ES384"], description="Accepted signatures; neither none nor HMAC can be")
+    ] = Field(
+        ["RS256", "RS384", "ES256", "ES384"],
+        description="Accepted signatures; neither none nor HMAC can be",
+    )
     leeway_seconds: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False), NO_BOOLEAN] = Field(
         30, description="How wrong clocks may be at exp, nbf and iat"
     )
-    jwks_ttl_seconds: Seconds = Field(600, description="How long a key counts after it was seen in the JWKS")
-    type: Literal["at+jwt"] | None = Field(None, description="typ that tokens must have (RFC 9068); null: any")
+    jwks_ttl_seconds: Seconds = Field(
+        600, description="How long a key counts after it was seen in the JWKS"
+    )
+    type: Literal["at+jwt"] | None = Field(
+        None, description="typ that tokens must have (RFC 9068); null: any"
+    )
 
 
 class TokenCacheSettings(Section):
@@ -98,21 +127,33 @@ class Tokens(Section):
     jwt: Jwt = Jwt()
     client: (
         Annotated[
-            NoClient | SecretClient | PrivateKeyClient | TlsClient | BearerClient | BackendServicesClient,
+            NoClient
+            | SecretClient
+            | PrivateKeyClient
+            | TlsClient
+            | BearerClient
+            | BackendServicesClient,
             Field(discriminator="method"),
         ]
         | None
     ) = Field(
-        None, description="How we authenticate at the introspection endpoint: **required**, unless validation is jwt"
+        None,
+        description="How we authenticate at the introspection endpoint: **required**, unless validation is jwt",
     )
     cache: TokenCacheSettings = TokenCacheSettings()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Tokens":
         if self.validation != "introspection" and not self.audience:
-            raise ValueError("validation by JWT needs audience: else an ID token would pass for an access token")
+            raise ValueError(
+                "validation by JWT needs audience: else an ID token would pass for an access token"
+            )
         if self.validation != "jwt" and self.client is None:
-            raise ValueError("client is required: how we authenticate at the introspection endpoint")
+            raise ValueError(
+                "client is required: how we authenticate at the introspection endpoint"
+            )
         if self.introspection.signed and getattr(self.client, "client_id", None) is None:
-            raise ValueError("introspection.signed needs a client with a client_id: the answers are for it")
+            raise ValueError(
+                "introspection.signed needs a client with a client_id: the answers are for it"
+            )
         return self

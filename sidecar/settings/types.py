@@ -1,4 +1,7 @@
-"""The kinds of values that a configuration has. Each refuses what could not work later, in words that show no value."""
+"""The kinds of values that a configuration has.
+
+Each refuses what could not work later, in words that show no value.
+"""
 
 import secrets
 import ssl
@@ -6,7 +9,15 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    WithJsonSchema,
+)
 
 _KEY_CHARACTERS = 32
 _NOT_IN_A_URL = frozenset('"<>\\^`{|}')
@@ -34,7 +45,9 @@ Port = Annotated[int, Field(ge=0, le=65_535), NO_BOOLEAN]
 
 
 def _split(value: str) -> SplitResult:
-    if not value.isascii() or any(one <= " " or one == "\x7f" or one in _NOT_IN_A_URL for one in value):
+    if not value.isascii() or any(
+        one <= " " or one == "\x7f" or one in _NOT_IN_A_URL for one in value
+    ):
         raise ValueError("must be percent-encoded ASCII")
     try:
         parts = urlsplit(value)
@@ -76,7 +89,9 @@ Origin = Annotated[str, AfterValidator(_origin)]
 
 
 def _wildcards(value: str) -> str:
-    is_text = bool(value) and value.isprintable() and value == value.strip(" ") and "\\" not in value
+    is_text = (
+        bool(value) and value.isprintable() and value == value.strip(" ") and "\\" not in value
+    )
     fixed = value.translate(str.maketrans("", "", "*?."))
     if not is_text or (len(fixed) < 4 and not {"*", "?"}.isdisjoint(value)):
         raise ValueError("must be text, with four letters or digits beside * and ?")

@@ -91,7 +91,9 @@ class SigningClient(Section):
     private_key_file: Annotated[Path, AfterValidator(_usable_key)] = Field(
         description="Our private key, PEM or JWK, not encrypted"
     )
-    key_id: str | None = Field(None, min_length=1, description="kid of the key in the JWKS that the EHR knows")
+    key_id: str | None = Field(
+        None, min_length=1, description="kid of the key in the JWKS that the EHR knows"
+    )
 
 
 class PrivateKeyClient(SigningClient):
@@ -114,14 +116,18 @@ class TlsClient(Section):
         description="A client certificate (RFC 8705), shown in all requests to the EHR"
     )
     client_id: str = Field(min_length=1, description="Our client id")
-    certificate_file: CertificatesFile = Field(description="Our certificate and what it hangs on, PEM")
+    certificate_file: CertificatesFile = Field(
+        description="Our certificate and what it hangs on, PEM"
+    )
     private_key_file: Path = Field(description="Its private key, PEM, not encrypted")
 
     @model_validator(mode="after")
     def _pair(self) -> "TlsClient":
         read_text(self.private_key_file)
         try:
-            ssl.create_default_context().load_cert_chain(self.certificate_file, self.private_key_file, password="")
+            ssl.create_default_context().load_cert_chain(
+                self.certificate_file, self.private_key_file, password=""
+            )
         except (ssl.SSLError, OSError, ValueError):
             raise ValueError("private_key_file is not the key of certificate_file") from None
         return self
@@ -147,5 +153,7 @@ class BearerClient(Section):
 class BackendServicesClient(SigningClient):
     """SMART Backend Services: client credentials with a signed assertion."""
 
-    method: Literal["backend_services"] = Field(description="SMART Backend Services: a signed assertion (RFC 7523)")
+    method: Literal["backend_services"] = Field(
+        description="SMART Backend Services: a signed assertion (RFC 7523)"
+    )
     scope: str = Field("system/Patient.r", min_length=1, description="What we ask for")

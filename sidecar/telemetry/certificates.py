@@ -19,10 +19,16 @@ _CONNECT_SECONDS = 10
 
 
 class Certificates:
-    """``servers``: name -> URL and the authorities to trust, PEM (``None``: the system's); ``files``: name -> PEM."""
+    """``servers``: name -> URL and the authorities to trust, PEM (``None``: the system's).
+
+    ``files``: name -> PEM.
+    """
 
     def __init__(
-        self, metrics: Metrics, servers: Mapping[str, tuple[str, Path | None]], files: Mapping[str, Path]
+        self,
+        metrics: Metrics,
+        servers: Mapping[str, tuple[str, Path | None]],
+        files: Mapping[str, Path],
     ) -> None:
         self._metrics = metrics
         self._servers = {name: one for name, one in servers.items() if one[0].startswith("https:")}
@@ -49,7 +55,10 @@ class Certificates:
                 found[name] = await _end_at(url, authorities)
         for name, file in self._files.items():
             with contextlib.suppress(OSError, ValueError):
-                ends = [one.not_valid_after_utc for one in x509.load_pem_x509_certificates(file.read_bytes())]
+                ends = [
+                    one.not_valid_after_utc
+                    for one in x509.load_pem_x509_certificates(file.read_bytes())
+                ]
                 found[name] = min(ends).timestamp()
         return found
 

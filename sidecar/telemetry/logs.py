@@ -1,4 +1,7 @@
-"""JSON lines on standard error: one for each request, and what operators must know. Never an identifier or a token."""
+"""JSON lines on standard error: one for each request, and what operators must know.
+
+Never an identifier or a token.
+"""
 
 import json
 import logging
@@ -24,7 +27,8 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; what cannot be written as it is costs its field, never the line."""
         message = record.getMessage()
-        if record.name == "asyncio":  # Its further lines quote tasks, and so their exceptions' texts.
+        # Its further lines quote tasks, and so their exceptions' texts.
+        if record.name == "asyncio":
             message = message.partition("\n")[0]
         entry: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
@@ -54,7 +58,9 @@ def _type_name(value: object) -> str:
 
 
 def _plain(value: object) -> object:
-    return value if isinstance(value, str | int | float | bool) or value is None else _type_name(value)
+    return (
+        value if isinstance(value, str | int | float | bool) or value is None else _type_name(value)
+    )
 
 
 def _places(traceback: Any) -> list[str]:
@@ -71,9 +77,11 @@ def configure_logs(level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # What pydicom and Python warn of quotes values of images and answers; the client of `check` tells each study.
+    # What pydicom and Python warn of quotes values of images and answers; the client of `check`
+    # tells each study.
     logging.captureWarnings(True)
-    # Those of the exporter of spans name its peer, and come with each batch: telemetry/span_export.py tells instead.
+    # Those of the exporter of spans name its peer, and come with each batch:
+    # telemetry/span_export.py tells instead.
     for name in ("pydicom", "py.warnings", "dicomweb_client", "opentelemetry", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # aiohttp's own error log quotes requests; failures of handlers are logged by web/middleware.

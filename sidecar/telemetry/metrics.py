@@ -1,4 +1,7 @@
-"""Prometheus metrics, prefix ``smart_imaging_`` (docs/operations.md). Labels take constants only, never identifiers."""
+"""Prometheus metrics, prefix ``smart_imaging_`` (docs/operations.md).
+
+Labels take constants only, never identifiers.
+"""
 
 from collections.abc import Collection
 
@@ -17,48 +20,89 @@ class Metrics:
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
-        self.requests = self._counter("requests_total", "Requests answered", "route", "method", "status")
+        self.requests = self._counter(
+            "requests_total", "Requests answered", "route", "method", "status"
+        )
         self.connections_refused = self._counter(
             "connections_refused_total", "Client connections beyond server.max_connections"
         )
         self.idle_connections_closed = self._counter(
-            "idle_connections_closed_total", "Idle client connections closed for others at server.max_connections"
+            "idle_connections_closed_total",
+            "Idle client connections closed for others at server.max_connections",
         )
-        self.request_duration = self._histogram("request_duration_seconds", "Whole request, transfer included", "route")
-        self.decisions = self._counter("access_decisions_total", "Access decisions", "decision", "reason")
-        self.external_policy = self._counter("external_policy_total", "Answers of access.external", "outcome")
-        self.local_validations = self._counter("local_validations_total", "Tokens verified by signature", "outcome")
-        self.introspections = self._counter("introspections_total", "Introspection calls at the EHR", "outcome")
-        self.introspection_duration = self._histogram("introspection_duration_seconds", "Introspection calls")
-        self.token_cache_lookups = self._counter("token_cache_lookups_total", "Token cache lookups", "result")
-        self.pacs_requests = self._counter("pacs_requests_total", "Requests to the PACS", "kind", "status")
-        self.pacs_first_byte = self._histogram("pacs_first_byte_seconds", "PACS time to the first byte", "kind")
-        self.streams_active = Gauge("smart_imaging_streams_active", "Retrievals being streamed", registry=self.registry)
+        self.request_duration = self._histogram(
+            "request_duration_seconds", "Whole request, transfer included", "route"
+        )
+        self.decisions = self._counter(
+            "access_decisions_total", "Access decisions", "decision", "reason"
+        )
+        self.external_policy = self._counter(
+            "external_policy_total", "Answers of access.external", "outcome"
+        )
+        self.local_validations = self._counter(
+            "local_validations_total", "Tokens verified by signature", "outcome"
+        )
+        self.introspections = self._counter(
+            "introspections_total", "Introspection calls at the EHR", "outcome"
+        )
+        self.introspection_duration = self._histogram(
+            "introspection_duration_seconds", "Introspection calls"
+        )
+        self.token_cache_lookups = self._counter(
+            "token_cache_lookups_total", "Token cache lookups", "result"
+        )
+        self.pacs_requests = self._counter(
+            "pacs_requests_total", "Requests to the PACS", "kind", "status"
+        )
+        self.pacs_first_byte = self._histogram(
+            "pacs_first_byte_seconds", "PACS time to the first byte", "kind"
+        )
+        self.streams_active = Gauge(
+            "smart_imaging_streams_active", "Retrievals being streamed", registry=self.registry
+        )
         self.streamed_bytes = self._counter("streamed_bytes_total", "Bytes sent to clients", "kind")
         self.streams = self._counter("streams_total", "Retrievals ended", "kind", "outcome")
         self.bulkdata_uris_dropped = self._counter(
             "bulkdata_uris_dropped_total", "BulkDataURIs of metadata that were left out", "reason"
         )
         self.verification_failures = self._counter(
-            "verification_failures_total", "Answers of the PACS that held another patient's data", "what"
+            "verification_failures_total",
+            "Answers of the PACS that held another patient's data",
+            "what",
         )
         self.shared_uids = self._counter(
-            "shared_uids_total", "Studies refused or left out of a list: their UID is another patient's as well"
+            "shared_uids_total",
+            "Studies refused or left out of a list: their UID is another patient's as well",
         )
         self.count_mismatches = self._counter(
-            "count_mismatches_total", "Studies whose number of series or instances is not that of the rows", "attribute"
+            "count_mismatches_total",
+            "Studies whose number of series or instances is not that of the rows",
+            "attribute",
         )
-        self.capability_urls_issued = self._counter("capability_urls_issued_total", "Capability URLs handed out")
+        self.capability_urls_issued = self._counter(
+            "capability_urls_issued_total", "Capability URLs handed out"
+        )
         self.audit_events = self._counter("audit_events_total", "Audit events", "sink", "outcome")
-        self.audit_queue_length = self._gauge("audit_queue_length", "Audit events that wait for the repository")
-        self.audit_queue_age = self._gauge("audit_queue_age_seconds", "How long the oldest of them has been waiting")
-        for what in ("instance", "metadata", "unreadable_instance"):  # From 0, so that the first is an increase.
-            self.verification_failures.labels(what)
-        self.trace_spans = self._counter("trace_spans_total", "Spans of sampled requests", "outcome")
-        self.certificate_expiry = self._gauge(
-            "certificate_expiry_timestamp_seconds", "When the certificate of a peer, or our own, ends", "of"
+        self.audit_queue_length = self._gauge(
+            "audit_queue_length", "Audit events that wait for the repository"
         )
-        self.build_info = Gauge("smart_imaging_build_info", "Version", ["version"], registry=self.registry)
+        self.audit_queue_age = self._gauge(
+            "audit_queue_age_seconds", "How long the oldest of them has been waiting"
+        )
+        # From 0, so that the first is an increase.
+        for what in ("instance", "metadata", "unreadable_instance"):
+            self.verification_failures.labels(what)
+        self.trace_spans = self._counter(
+            "trace_spans_total", "Spans of sampled requests", "outcome"
+        )
+        self.certificate_expiry = self._gauge(
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate of a peer, or our own, ends",
+            "of",
+        )
+        self.build_info = Gauge(
+            "smart_imaging_build_info", "Version", ["version"], registry=self.registry
+        )
         self.build_info.labels(version).set(1)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
@@ -68,7 +112,9 @@ class Metrics:
         return Counter("smart_imaging_" + name, text, labels, registry=self.registry)
 
     def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
-        return Histogram("smart_imaging_" + name, text, labels, buckets=_SECONDS, registry=self.registry)
+        return Histogram(
+            "smart_imaging_" + name, text, labels, buckets=_SECONDS, registry=self.registry
+        )
 
     def begin_tracing(self) -> None:
         """From 0, so that the first one that is lost is an increase."""
@@ -114,22 +160,30 @@ class Metrics:
 
     def keep_certificates(self, names: Collection[str]) -> None:
         """Forget those of others: they are used no more."""
-        for sample in [one for family in self.certificate_expiry.collect() for one in family.samples]:
+        for sample in [
+            one for family in self.certificate_expiry.collect() for one in family.samples
+        ]:
             if sample.labels["of"] not in names:
                 self.certificate_expiry.remove(sample.labels["of"])
 
     def observe_foreign(self, what: str, count: int = 1) -> None:
-        """The PACS returned something of another patient, and it was held back; ``count``: so many rows."""
+        """The PACS returned something of another patient, and it was held back.
+
+        ``count``: so many rows.
+        """
         self.verification_failures.labels(what).inc(count)
 
     def begin_audit(self, sink: str) -> None:
         """Audit events go to this ``sink`` (that of ``audit``), too."""
         outcomes = ("written", "failed", "delivered", "undelivered", "rejected", "dropped")
-        for outcome in outcomes if sink == "fhir" else outcomes[:2]:  # From 0, so that the first is an increase.
+        # From 0, so that the first is an increase.
+        for outcome in outcomes if sink == "fhir" else outcomes[:2]:
             self.audit_events.labels(sink, outcome)
 
     def observe_audit(self, outcome: str, sink: str = "fhir") -> None:
-        """One audit event was ``written`` or ``failed``; later ``delivered``, ``rejected`` or ``dropped``.
+        """One audit event was ``written`` or ``failed``.
+
+        Later ``delivered``, ``rejected`` or ``dropped``.
 
         ``undelivered``: one request to the repository failed, and is repeated.
         """

@@ -1,7 +1,7 @@
 """Spans on their way to the collector: OTLP over HTTP (protobuf), in batches, from a thread of its own.
 
-A collector that is slow or away costs spans, never an answer: what does not fit into the queue is dropped, and the end
-waits for a few seconds at most.
+A collector that is slow or away costs spans, never an answer: what does not fit into the queue is
+dropped, and the end waits for a few seconds at most.
 """
 
 import asyncio
@@ -34,7 +34,10 @@ Observe = Callable[[str, int], None]
 
 
 class SpanExport:
-    """Sends to ``endpoint`` (``…/v1/traces``). ``authorization``: that header's value; ``ca_file``: whom to trust."""
+    """Sends to ``endpoint`` (``…/v1/traces``).
+
+    ``authorization``: that header's value; ``ca_file``: whom to trust.
+    """
 
     def __init__(
         self,
@@ -57,9 +60,12 @@ class SpanExport:
             session=self._session,
         )
         self.processor = CountingProcessor(
-            QuietExporter(exporter, observe=observe), QUEUE_SPANS, DELAY_MILLISECONDS, BATCH_SPANS,
+            QuietExporter(exporter, observe=observe),
+            QUEUE_SPANS,
+            DELAY_MILLISECONDS,
+            BATCH_SPANS,
             TIMEOUT_SECONDS * 1_000,
-        )  # fmt: skip
+        )
         self.processor.observe = observe
 
     async def close(self) -> None:
@@ -94,7 +100,10 @@ class CountingProcessor(BatchSpanProcessor):
 
 
 class QuietExporter(SpanExporter):
-    """Passes batches on to ``inner``; a failure is one line in the log, once in ``REPEAT_SECONDS``."""
+    """Passes batches on to ``inner``.
+
+    A failure is one line in the log, once in ``REPEAT_SECONDS``.
+    """
 
     def __init__(
         self,
@@ -117,7 +126,9 @@ class QuietExporter(SpanExporter):
         self._observe("sent" if result is SpanExportResult.SUCCESS else "failed", len(spans))
         if result is not SpanExportResult.SUCCESS and self._clock() >= self._quiet_until:
             self._quiet_until = self._clock() + REPEAT_SECONDS
-            log.warning("spans cannot be sent to the collector: they are lost", extra={"detail": detail})
+            log.warning(
+                "spans cannot be sent to the collector: they are lost", extra={"detail": detail}
+            )
         return result
 
     def shutdown(self) -> None:

@@ -1,8 +1,9 @@
 """Tracing by OpenTelemetry (extra ``tracing``): the spans of ``common/spans.py``, sent to a collector by OTLP.
 
-Nothing of OpenTelemetry's global state is used, no baggage, and no automatic recording of exceptions: their texts may
-quote what a peer sent. Of an incoming context only ``traceparent`` is taken (W3C Trace Context 3.2); ``tracestate`` is
-free text from strangers, which may be left out for privacy (there, "Privacy of the tracestate field").
+Nothing of OpenTelemetry's global state is used, no baggage, and no automatic recording of
+exceptions: their texts may quote what a peer sent. Of an incoming context only ``traceparent`` is
+taken (W3C Trace Context 3.2); ``tracestate`` is free text from strangers, which may be left out for
+privacy (there, "Privacy of the tracestate field").
 """
 
 import secrets
@@ -30,7 +31,9 @@ from sidecar.common.spans import Kind, NoTracing, Span, Value, within
 from sidecar.telemetry.span_export import SpanExport
 
 _KINDS = {"internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
-_METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
+_METHODS = frozenset(
+    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
+)
 _TRACEPARENT_CHARACTERS = 512
 _SAMPLED = 1
 
@@ -87,12 +90,18 @@ class TracedSpan:
 class OpenTelemetryTracing:
     """Begins the span of each request; ``export`` takes those that are sampled.
 
-    ``ratio``: of all traces so many are sampled, at most as many of those that the caller samples; those that it does
-    not are not. ``joins``: an incoming ``traceparent`` is the parent.
+    ``ratio``: of all traces so many are sampled, at most as many of those that the caller samples;
+    those that it does not are not. ``joins``: an incoming ``traceparent`` is the parent.
     """
 
     def __init__(
-        self, export: SpanExport, *, service_name: str, version: str, ratio: float, joins: bool = True
+        self,
+        export: SpanExport,
+        *,
+        service_name: str,
+        version: str,
+        ratio: float,
+        joins: bool = True,
     ) -> None:
         sampler = TraceIdRatioBased(ratio)
         attributes = {
@@ -103,14 +112,18 @@ class OpenTelemetryTracing:
             "telemetry.sdk.language": "python",
         }
         provider = TracerProvider(
-            ParentBased(sampler, remote_parent_sampled=sampler), Resource(attributes), shutdown_on_exit=False
+            ParentBased(sampler, remote_parent_sampled=sampler),
+            Resource(attributes),
+            shutdown_on_exit=False,
         )
         provider.add_span_processor(export.processor)
         self._tracer = provider.get_tracer("smart-imaging-sidecar", version)
         self._propagator = TraceContextTextMapPropagator()
         self._joins = joins
 
-    def request(self, method: str, route: str | None, traceparents: Sequence[str]) -> AbstractContextManager[Span]:
+    def request(
+        self, method: str, route: str | None, traceparents: Sequence[str]
+    ) -> AbstractContextManager[Span]:
         """The block is one request of ``method`` to a ``route`` (its template), with these ``traceparent`` lines."""
         if isinstance(self._tracer, NoOpTracer):  # OTEL_SDK_DISABLED in the environment.
             return NoTracing().request(method, route, traceparents)
@@ -119,12 +132,18 @@ class OpenTelemetryTracing:
         if route is not None:
             attributes["http.route"] = route
         name = f"{method if known else 'HTTP'} {route or ''}".rstrip()
-        begun = self._tracer.start_span(name, self._parent(traceparents), SpanKind.SERVER, attributes)
+        begun = self._tracer.start_span(
+            name, self._parent(traceparents), SpanKind.SERVER, attributes
+        )
         return within(TracedSpan(self._tracer, begun))
 
     def _parent(self, traceparents: Sequence[str]) -> Context:
         """The caller's span; nothing when there is none, several, or one that is malformed (W3C 3.2.2)."""
         carrier: Mapping[str, str] = MappingProxyType({})
-        if self._joins and len(traceparents) == 1 and len(traceparents[0]) <= _TRACEPARENT_CHARACTERS:
+        if (
+            self._joins
+            and len(traceparents) == 1
+            and len(traceparents[0]) <= _TRACEPARENT_CHARACTERS
+        ):
             carrier = {"traceparent": traceparents[0]}
         return self._propagator.extract(carrier, Context())

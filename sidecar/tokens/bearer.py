@@ -14,10 +14,12 @@ class MalformedCredentials(ValueError):
 
 
 def bearer_token(authorization: Sequence[str]) -> str | None:
-    """Return the token of the request's Authorization header values; ``None`` when there is no such header.
+    """Return the token of the request's Authorization header values.
 
-    Raises ``MalformedCredentials`` for two headers, another scheme, or anything after the token: which of two
-    credentials a peer would pick is not ours to guess.
+    ``None`` when there is no such header.
+
+    Raises ``MalformedCredentials`` for two headers, another scheme, or anything after the token:
+    which of two credentials a peer would pick is not ours to guess.
     """
     if not authorization:
         return None

@@ -1,7 +1,7 @@
 """The token cache: one introspection per token and TTL, however many requests come (docs/decisions/0007).
 
-Keys are SHA-256 of the token; the token itself is never kept. Active and inactive answers have tables of their own,
-so that junk tokens cannot push out good ones. Failures are never cached.
+Keys are SHA-256 of the token; the token itself is never kept. Active and inactive answers have
+tables of their own, so that junk tokens cannot push out good ones. Failures are never cached.
 """
 
 import hashlib
@@ -31,9 +31,10 @@ class _Entry:
 class TokenCache:
     """Puts a cache and single flight before ``introspect``.
 
-    An active answer serves for min(``ttl_seconds``, ``exp`` - now), less up to a tenth of chance so that entries
-    made together do not end together; an inactive one for ``negative_ttl_seconds``. Both tables hold at most
-    ``max_entries``. ``observe(result)`` takes ``hit``, ``negative_hit``, ``miss``.
+    An active answer serves for min(``ttl_seconds``, ``exp`` - now), less up to a tenth of chance so
+    that entries made together do not end together; an inactive one for ``negative_ttl_seconds``.
+    Both tables hold at most ``max_entries``. ``observe(result)`` takes ``hit``, ``negative_hit``,
+    ``miss``.
 
     Ages are measured by the ``monotonic`` clock: a wall clock that is put back must not keep a
     revoked token alive. ``clock``, in seconds since 1970, is compared with ``exp`` alone.
@@ -66,7 +67,9 @@ class TokenCache:
         )
 
     async def validate(self, token: str) -> Token | None:
-        """Return the facts of ``token``, ``None`` when it is not active. Raises what introspection raises.
+        """Return the facts of ``token``, ``None`` when it is not active.
+
+        Raises what introspection raises.
 
         ``TokenRejected`` is remembered as ``None`` is, and raised again by its reason alone.
         """

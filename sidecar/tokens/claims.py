@@ -1,4 +1,7 @@
-"""An introspection answer -> ``Token`` (RFC 7662 section 2.2; SMART App Launch 2.2 "Token Introspection"; SIA-10)."""
+"""An introspection answer -> ``Token`` (RFC 7662 section 2.2.
+
+SMART App Launch 2.2 "Token Introspection"; SIA-10).
+"""
 
 import logging
 import math
@@ -21,7 +24,10 @@ class WrongShape(ValueError):
         self.field = field
 
     def problem(self, reason: str, logger: logging.Logger, text: str) -> BadGateway:
-        """Log ``text`` with the member; return the app's answer (502): asking again does not mend it."""
+        """Log ``text`` with the member.
+
+        Return the app's answer (502): asking again does not mend it.
+        """
         logger.error(text, extra={"reason": reason, "field": self.field})
         return BadGateway(
             "What the hospital's authorization server says of this access token cannot be used here. "
@@ -57,8 +63,8 @@ MAXIMUM_CONSTRAINTS = 100
 class PatientClaim:
     """Where the launch's patient stands: the names on the way to it, and whether as an id or as a reference.
 
-    A ``reference`` is ``Patient/<id>`` or the absolute URL of a Patient at the EHR; one of anything else (a
-    practitioner in ``sub``) is no patient.
+    A ``reference`` is ``Patient/<id>`` or the absolute URL of a Patient at the EHR; one of anything
+    else (a practitioner in ``sub``) is no patient.
     """
 
     path: tuple[str, ...]
@@ -79,9 +85,10 @@ class Claims:
 class Expected:
     """What a token must say to count here.
 
-    ``issuers``: with any, a token that names an ``iss`` must name one of them. ``audience``: with any, a token must
-    name one of them in ``aud``. ``leeway_seconds``: how wrong clocks may be at ``nbf`` and ``exp``. ``fhir_url``: the
-    EHR's own. ``lifetime_seconds``: how long a token is good that says no ``exp``, ``None``: it must say one.
+    ``issuers``: with any, a token that names an ``iss`` must name one of them. ``audience``: with
+    any, a token must name one of them in ``aud``. ``leeway_seconds``: how wrong clocks may be at
+    ``nbf`` and ``exp``. ``fhir_url``: the EHR's own. ``lifetime_seconds``: how long a token is good
+    that says no ``exp``, ``None``: it must say one.
     """
 
     issuers: tuple[str, ...] = ()
@@ -108,10 +115,12 @@ def is_access_token_type(found: object) -> bool:
 
 
 def token_of(answer: dict[str, Any], expected: Expected = ANYTHING, *, now: float) -> Token | None:
-    """Return the facts of an active token, ``None`` for an inactive one. ``now`` in seconds since 1970.
+    """Return the facts of an active token, ``None`` for an inactive one.
 
-    Raises ``TokenRejected`` for a token that is active and not good here. Raises ``WrongShape``: ``"true"`` or ``1``
-    are not ``true``, and nothing is guessed.
+    ``now`` in seconds since 1970.
+
+    Raises ``TokenRejected`` for a token that is active and not good here. Raises ``WrongShape``:
+    ``"true"`` or ``1`` are not ``true``, and nothing is guessed.
     """
     active = answer.get("active")
     if not isinstance(active, bool):
@@ -121,9 +130,13 @@ def token_of(answer: dict[str, Any], expected: Expected = ANYTHING, *, now: floa
     _check_type(answer)
     issued_by = _name(answer, "iss")
     if expected.issuers and issued_by is not None and issued_by not in expected.issuers:
-        raise TokenRejected(Reason.WRONG_ISSUER, "iss", expected=expected.issuers, received=issued_by)
+        raise TokenRejected(
+            Reason.WRONG_ISSUER, "iss", expected=expected.issuers, received=issued_by
+        )
     if expected.audience and not names_audience(answer.get("aud"), expected.audience):
-        raise TokenRejected(Reason.WRONG_AUDIENCE, "aud", expected=expected.audience, received=answer.get("aud"))
+        raise TokenRejected(
+            Reason.WRONG_AUDIENCE, "aud", expected=expected.audience, received=answer.get("aud")
+        )
     expires_at = _valid_until(answer, expected, now)
     claims = expected.claims
     return Token(
@@ -196,19 +209,24 @@ def _referenced(reference: str, fhir_url: str) -> str | None:
 def _check_type(answer: dict[str, Any]) -> None:
     """Raise ``TokenRejected`` for what says that it is another token than an access token, or one bound to a key.
 
-    The proof of a bound one (``cnf``: RFC 9449 6.2, RFC 8705 3.2) is not checked here, so it is not taken for a bearer
-    token.
+    The proof of a bound one (``cnf``: RFC 9449 6.2, RFC 8705 3.2) is not checked here, so it is not
+    taken for a bearer token.
     """
     for name in _TYPE_CLAIMS:
         kind = _text(answer, name)
         if kind is not None and not is_access_token_type(kind):
-            raise TokenRejected(Reason.WRONG_TOKEN_TYPE, name, expected="an access token's", received=kind)
+            raise TokenRejected(
+                Reason.WRONG_TOKEN_TYPE, name, expected="an access token's", received=kind
+            )
     if answer.get("cnf") is not None:
         raise TokenRejected(Reason.SENDER_CONSTRAINED, "cnf", received=answer["cnf"])
 
 
 def _valid_until(answer: dict[str, Any], expected: Expected, now: float) -> float:
-    """Return when the token ends, in seconds since 1970. Raises ``TokenRejected`` outside of its time."""
+    """Return when the token ends, in seconds since 1970.
+
+    Raises ``TokenRejected`` outside of its time.
+    """
     expires_at, not_before = _seconds(answer, "exp"), _seconds(answer, "nbf")
     if expires_at is not None:
         expires_at += expected.leeway_seconds
@@ -216,10 +234,17 @@ def _valid_until(answer: dict[str, Any], expected: Expected, now: float) -> floa
         expires_at = now + expected.lifetime_seconds
     else:
         raise WrongShape("exp")
-    if not_before is not None and now + max(expected.leeway_seconds, CLOCKS_DIFFER_SECONDS) < not_before:
-        raise TokenRejected(Reason.NOT_YET_VALID, "nbf", expected=f"{now:.0f} or before", received=not_before)
+    if (
+        not_before is not None
+        and now + max(expected.leeway_seconds, CLOCKS_DIFFER_SECONDS) < not_before
+    ):
+        raise TokenRejected(
+            Reason.NOT_YET_VALID, "nbf", expected=f"{now:.0f} or before", received=not_before
+        )
     if now >= expires_at:
-        raise TokenRejected(Reason.EXPIRED_TOKEN, "exp", expected=f"after {now:.0f}", received=answer.get("exp"))
+        raise TokenRejected(
+            Reason.EXPIRED_TOKEN, "exp", expected=f"after {now:.0f}", received=answer.get("exp")
+        )
     return expires_at
 
 

@@ -37,10 +37,11 @@ async def any_issuer() -> tuple[str, ...]:
 class Introspection:
     """Asks the authorization server what a token is.
 
-    ``endpoint`` returns the URL (fixed, or from discovery); ``expected`` is what an answer must say to count here;
-    ``signed``: answers must be signed (RFC 9701). ``issuers`` returns those of which an answer may name one in
-    ``iss``. ``observe(outcome, seconds)`` takes each call's outcome: ``active``, ``inactive``, a reason of
-    ``INVALID_TOKEN``, ``wrong_shape``, ``unavailable``, ``bad_credentials``.
+    ``endpoint`` returns the URL (fixed, or from discovery); ``expected`` is what an answer must say
+    to count here; ``signed``: answers must be signed (RFC 9701). ``issuers`` returns those of which
+    an answer may name one in ``iss``. ``observe(outcome, seconds)`` takes each call's outcome:
+    ``active``, ``inactive``, a reason of ``INVALID_TOKEN``, ``wrong_shape``, ``unavailable``,
+    ``bad_credentials``.
     """
 
     def __init__(
@@ -72,19 +73,23 @@ class Introspection:
     async def introspect(self, token: str) -> Token | None:
         """Return the token's facts, ``None`` when it is not active.
 
-        Raises ``TokenRejected`` when it is active and not good here, ``Unavailable`` (503) when the server does not
-        answer usefully (SIA-16), ``BadGateway`` (502) when it refuses our own credentials, or says of this token what
-        no repetition will mend.
+        Raises ``TokenRejected`` when it is active and not good here, ``Unavailable`` (503) when the
+        server does not answer usefully (SIA-16), ``BadGateway`` (502) when it refuses our own
+        credentials, or says of this token what no repetition will mend.
         """
         try:
             async with self._queue.place():
                 if self._breaker.refuses():
-                    raise Unavailable(SAY, reason="introspection_circuit_open", retry_after=RETRY_AFTER_SECONDS)
+                    raise Unavailable(
+                        SAY, reason="introspection_circuit_open", retry_after=RETRY_AFTER_SECONDS
+                    )
                 return await self._introspect(await self._endpoint(), token)
         except (QueueFull, WaitTooLong):
             self._observe("unavailable", 0)
             log.error("introspection failed", extra={"reason": "queue_full", "detail": None})
-            raise Unavailable(SAY, reason="introspection_queue_full", retry_after=RETRY_AFTER_SECONDS) from None
+            raise Unavailable(
+                SAY, reason="introspection_queue_full", retry_after=RETRY_AFTER_SECONDS
+            ) from None
 
     async def _introspect(self, endpoint: str, token: str) -> Token | None:
         started = time.perf_counter()
@@ -101,19 +106,23 @@ class Introspection:
         except WrongShape as wrong:
             self._breaker.succeeded()
             self._observe("wrong_shape", time.perf_counter() - started)
-            raise wrong.problem("introspection_wrong_shape", log, "introspection answer has a wrong shape") from None
+            raise wrong.problem(
+                "introspection_wrong_shape", log, "introspection answer has a wrong shape"
+            ) from None
         except FetchFailed as failure:
-            # An answer about this token, even a 500, says nothing of the others: an app must not be able to shut the
-            # door for everybody with tokens that the server stumbles over.
+            # An answer about this token, even a 500, says nothing of the others: an app must not be
+            # able to shut the door for everybody with tokens that the server stumbles over.
             if failure.reason in _SERVER_FAILED:
                 self._breaker.failed()
             else:
                 self._breaker.succeeded()
             self._observe("unavailable", time.perf_counter() - started)
-            log.error("introspection failed", extra={"reason": failure.reason, "detail": failure.detail})
-            raise Unavailable(SAY, reason="introspection_" + failure.reason, retry_after=RETRY_AFTER_SECONDS).because(
-                failure.detail
-            ) from None
+            log.error(
+                "introspection failed", extra={"reason": failure.reason, "detail": failure.detail}
+            )
+            raise Unavailable(
+                SAY, reason="introspection_" + failure.reason, retry_after=RETRY_AFTER_SECONDS
+            ).because(failure.detail) from None
         except Problem as problem:
             outcome = "bad_credentials" if isinstance(problem, BadGateway) else "unavailable"
             self._observe(outcome, time.perf_counter() - started)
@@ -150,7 +159,9 @@ class Introspection:
         if answer.status != 200:
             reason = "server_busy" if answer.status in _BUSY_STATUSES else "unexpected_status"
             raise FetchFailed(reason, f"status {answer.status}")
-        said = answer.strict_json_object() if self._signed is None else await self._signed.read(answer)
+        said = (
+            answer.strict_json_object() if self._signed is None else await self._signed.read(answer)
+        )
         return token_of(said, await self._expected_of(said), now=self._clock())
 
     async def _expected_of(self, said: dict[str, Any]) -> Expected:
@@ -161,4 +172,6 @@ class Introspection:
 
 
 def _refuses_us(answer: Answer) -> bool:
-    return answer.status in (401, 403) or (answer.status == 400 and b"invalid_client" in answer.body)
+    return answer.status in (401, 403) or (
+        answer.status == 400 and b"invalid_client" in answer.body
+    )

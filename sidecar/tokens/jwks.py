@@ -26,7 +26,10 @@ _UNAVAILABLE = "The keys of the hospital's authorization server cannot be had no
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """``key`` as PyJWT verifies with it; ``algorithm`` when the set says which one alone it is for."""
+    """``key`` as PyJWT verifies with it.
+
+    ``algorithm`` when the set says which one alone it is for.
+    """
 
     key: Any
     key_type: str
@@ -37,8 +40,9 @@ class PublicKey:
 class Jwks:
     """Public keys from ``url()``, for ``ttl_seconds``: a key that was withdrawn verifies nothing after that.
 
-    A ``kid`` that is not among them has them fetched anew, at most every ``REFRESH_SECONDS``: keys rotate, and junk
-    tokens cost nothing. Raises ``Unavailable`` (503) when no keys are to be had (SIA-16). The clock is monotonic.
+    A ``kid`` that is not among them has them fetched anew, at most every ``REFRESH_SECONDS``: keys
+    rotate, and junk tokens cost nothing. Raises ``Unavailable`` (503) when no keys are to be had
+    (SIA-16). The clock is monotonic.
     """
 
     def __init__(
@@ -66,7 +70,9 @@ class Jwks:
         keys = self._keys if now < self._fresh_until else await self._flight.run(None, self._fetch)
         found = _matching(keys, header.get("kid"), algorithm)
         if not found and self._clock() >= self._refresh_from:
-            found = _matching(await self._flight.run(None, self._fetch), header.get("kid"), algorithm)
+            found = _matching(
+                await self._flight.run(None, self._fetch), header.get("kid"), algorithm
+            )
         return found
 
     async def probe(self) -> int:
@@ -78,20 +84,29 @@ class Jwks:
         await self._flight.close()
 
     async def _fetch(self) -> list[PublicKey]:
-        # Also a fetch that fails counts: an authorization server that is down is not asked for each token.
+        # Also a fetch that fails counts: an authorization server that is down is not asked for each
+        # token.
         self._refresh_from = self._clock() + REFRESH_SECONDS
         try:
             answer = await fetch(
-                self._session, "GET", await self._url(), limit_bytes=LIMIT_BYTES,
-                timeout_seconds=self._timeout_seconds, headers={"Accept": "application/jwk-set+json, application/json"},
+                self._session,
+                "GET",
+                await self._url(),
+                limit_bytes=LIMIT_BYTES,
+                timeout_seconds=self._timeout_seconds,
+                headers={"Accept": "application/jwk-set+json, application/json"},
                 name="ehr jwks",
-            )  # fmt: skip
+            )
             if answer.status != 200:
                 raise FetchFailed("unexpected_status", f"status {answer.status}")
             self._keys = await answer.read(lambda whole: _read(whole.strict_json_object()))
         except FetchFailed as failure:
-            log.error("the JWKS cannot be had", extra={"reason": failure.reason, "detail": failure.detail})
-            raise Unavailable(_UNAVAILABLE, reason="jwks_" + failure.reason).because(failure.detail) from None
+            log.error(
+                "the JWKS cannot be had", extra={"reason": failure.reason, "detail": failure.detail}
+            )
+            raise Unavailable(_UNAVAILABLE, reason="jwks_" + failure.reason).because(
+                failure.detail
+            ) from None
         self._fresh_until = self._clock() + self._ttl_seconds
         return self._keys
 
@@ -102,11 +117,18 @@ def _read(document: Mapping[str, Any]) -> list[PublicKey]:
         raise FetchFailed("wrong_shape")
     keys = []
     for one in listed:
-        # Secret keys have no place there, and would verify what anybody who read the set has signed.
-        if not isinstance(one, dict) or one.get("kty") not in KEY_TYPES.values() or one.get("use", "sig") != "sig":
+        # Secret keys have no place there, and would verify what anybody who read the set has
+        # signed.
+        if (
+            not isinstance(one, dict)
+            or one.get("kty") not in KEY_TYPES.values()
+            or one.get("use", "sig") != "sig"
+        ):
             continue
         try:
-            keys.append(PublicKey(jwt.PyJWK(one).key, one["kty"], _text(one, "kid"), _text(one, "alg")))
+            keys.append(
+                PublicKey(jwt.PyJWK(one).key, one["kty"], _text(one, "kid"), _text(one, "alg"))
+            )
         except (jwt.PyJWTError, ValueError, TypeError, KeyError):
             continue  # Of a kind that we cannot use.
     return keys

@@ -1,4 +1,6 @@
-"""Access tokens that are signed JWTs, validated here (RFC 9068, RFC 8725; SIA-10 "locally verified signed tokens").
+"""Access tokens that are signed JWTs, validated here (RFC 9068, RFC 8725.
+
+SIA-10 "locally verified signed tokens").
 
 Cheap and without a call, but a token that was revoked is good until it expires: nobody tells us.
 """
@@ -24,9 +26,9 @@ Validate = Callable[[str], Awaitable[Token | None]]
 class LocalValidation:
     """Validates JWTs of ``issuer()`` for the audiences in ``expected``.
 
-    ``token_type``: what ``typ`` in the header must be (``at+jwt`` is RFC 9068's), ``None``: ``JWT`` or nothing, which
-    say no kind, will do as well. ``observe(outcome)`` takes ``active``, ``inactive``, a reason of ``INVALID_TOKEN``,
-    ``wrong_shape`` and ``unavailable``.
+    ``token_type``: what ``typ`` in the header must be (``at+jwt`` is RFC 9068's), ``None``: ``JWT``
+    or nothing, which say no kind, will do as well. ``observe(outcome)`` takes ``active``,
+    ``inactive``, a reason of ``INVALID_TOKEN``, ``wrong_shape`` and ``unavailable``.
     """
 
     def __init__(
@@ -51,8 +53,8 @@ class LocalValidation:
     async def validate(self, token: str) -> Token | None:
         """Return the token's facts, ``None`` when it says that it is not active.
 
-        Raises ``TokenRejected`` when it is not good here, ``Unavailable`` (503) without keys, and ``BadGateway`` (502)
-        for one that is well signed and cannot be used.
+        Raises ``TokenRejected`` when it is not good here, ``Unavailable`` (503) without keys, and
+        ``BadGateway`` (502) for one that is well signed and cannot be used.
         """
         started = time.perf_counter()
         try:
@@ -62,7 +64,8 @@ class LocalValidation:
             rejected.log(log)
             raise
         except WrongShape as wrong:
-            # Its signature is good: the authorization server means it, and tokens.claims does not fit.
+            # Its signature is good: the authorization server means it, and tokens.claims does not
+            # fit.
             self._observe("wrong_shape", time.perf_counter() - started)
             text = "an access token has a wrong shape: check tokens.claims"
             raise wrong.problem("token_wrong_shape", log, text) from None
@@ -77,19 +80,26 @@ class LocalValidation:
             header, claims = await self._signatures.verify(token)
         except NotSigned as wrong:
             raise TokenRejected(
-                Reason.UNVERIFIED_TOKEN, "its signature", expected="good", received=f"not ({wrong.why})"
+                Reason.UNVERIFIED_TOKEN,
+                "its signature",
+                expected="good",
+                received=f"not ({wrong.why})",
             ) from None
         self._check_header(header)
         if claims.get("active", True) is not True:
             return None
         issuer, now = await self._issuer(), self._clock()
         if claims.get("iss") != issuer:
-            raise TokenRejected(Reason.WRONG_ISSUER, "iss", expected=issuer, received=claims.get("iss"))
+            raise TokenRejected(
+                Reason.WRONG_ISSUER, "iss", expected=issuer, received=claims.get("iss")
+            )
         issued_at = claims.get("iat", 0)
         if isinstance(issued_at, bool) or not isinstance(issued_at, int | float):
             raise WrongShape("iat")
         if not issued_at <= now + self._expected.leeway_seconds:
-            raise TokenRejected(Reason.NOT_YET_VALID, "iat", expected=f"{now:.0f} or before", received=issued_at)
+            raise TokenRejected(
+                Reason.NOT_YET_VALID, "iat", expected=f"{now:.0f} or before", received=issued_at
+            )
         return token_of({**claims, "active": True}, self._expected, now=now)
 
     def _check_header(self, header: dict[str, Any]) -> None:
@@ -118,7 +128,8 @@ class LocalThenIntrospection:
     async def validate(self, token: str) -> Token | None:
         """Return what introspection says, ``None`` unless both say that the token is good.
 
-        Raises what they raise, and ``TokenRejected`` when they speak of different patients or clients.
+        Raises what they raise, and ``TokenRejected`` when they speak of different patients or
+        clients.
         """
         local = await self._local(token)
         if local is None:

@@ -20,7 +20,12 @@ class TokenRejected(Exception):
     """
 
     def __init__(
-        self, reason: Reason, claim: str | None = None, *, expected: object = None, received: object = None
+        self,
+        reason: Reason,
+        claim: str | None = None,
+        *,
+        expected: object = None,
+        received: object = None,
     ) -> None:
         super().__init__(reason.value)
         self.reason = reason
@@ -48,23 +53,34 @@ class TokenRejected(Exception):
         if self._expected is None:
             return f"{self.reason.value}: it has {self.claim}"
         expected = self._expected
-        several = isinstance(expected, Collection) and not isinstance(expected, str) and len(expected) > 1
+        several = (
+            isinstance(expected, Collection) and not isinstance(expected, str) and len(expected) > 1
+        )
         one_of = "one of " if several else ""
-        received = "the token names none" if self._received is None else f"is {_shown(self._received)}"
+        received = (
+            "the token names none" if self._received is None else f"is {_shown(self._received)}"
+        )
         return f"{self.reason.value}: {self.claim} should be {one_of}{_shown(self._expected)}, and {received}"
 
 
 def _shown(value: object) -> str | None:
-    """Return a bounded, printable text; of what is no text, number or list of them, its type alone."""
+    """Return a bounded, printable text.
+
+    Of what is no text, number or list of them, its type alone.
+    """
     if value is None:
         return None
     if isinstance(value, str):
-        printable = "".join(one if one.isprintable() else "?" for one in value[:_MAXIMUM_CHARACTERS])
+        printable = "".join(
+            one if one.isprintable() else "?" for one in value[:_MAXIMUM_CHARACTERS]
+        )
         return printable + ("…" if len(value) > _MAXIMUM_CHARACTERS else "")
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{value:.0f}" if abs(value) < 1e15 else "<number>"
     if isinstance(value, Collection) and not isinstance(value, dict):
-        shown = [str(_shown(one)) if isinstance(one, str) else f"<{type(one).__name__}>" for one in value]
+        shown = [
+            str(_shown(one)) if isinstance(one, str) else f"<{type(one).__name__}>" for one in value
+        ]
         more = ["…"] if len(shown) > _MAXIMUM_VALUES else []
         return ", ".join(shown[:_MAXIMUM_VALUES] + more) or "<empty>"
     return f"<{type(value).__name__}>"

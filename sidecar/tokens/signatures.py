@@ -9,8 +9,22 @@ import jwt
 from sidecar.common.fetch import FetchFailed, strict_json_object
 from sidecar.tokens.jwks import Jwks
 
-ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
-"""What can be allowed: signatures by a private key alone. Neither ``none`` nor HMAC is among them."""
+ALGORITHMS = (
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "EdDSA",
+)
+"""What can be allowed: signatures by a private key alone.
+
+Neither ``none`` nor HMAC is among them.
+"""
 MAXIMUM_CHARACTERS = 16_384
 
 
@@ -30,7 +44,10 @@ class Signatures:
         self._algorithms = frozenset(algorithms) & frozenset(ALGORITHMS)
 
     async def claims(self, compact: str, types: Collection[str]) -> dict[str, Any]:
-        """Return the claims of a signed JWT whose ``typ`` is one of ``types`` (in lower case). Raises as ``verify``."""
+        """Return the claims of a signed JWT whose ``typ`` is one of ``types`` (in lower case).
+
+        Raises as ``verify``.
+        """
         header, claims = await self.verify(compact)
         if media_type_of(header) not in types:
             raise NotSigned("type")
@@ -39,14 +56,15 @@ class Signatures:
     async def verify(self, compact: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return header and claims of a signed JWT (compact form).
 
-        Nothing but the signature and the header is looked at. Raises ``NotSigned``, and ``Unavailable`` (503) when
-        the keys cannot be had.
+        Nothing but the signature and the header is looked at. Raises ``NotSigned``, and
+        ``Unavailable`` (503) when the keys cannot be had.
         """
         header = _header(compact)
         algorithm = header.get("alg")
         if not isinstance(algorithm, str) or algorithm not in self._algorithms:
             raise NotSigned("algorithm")
-        if "crit" in header or "b64" in header:  # What we must understand and do not (RFC 7515 4.1.11).
+        # What we must understand and do not (RFC 7515 4.1.11).
+        if "crit" in header or "b64" in header:
             raise NotSigned("crit")
         for key in await self._jwks.candidates(header, algorithm):
             try:

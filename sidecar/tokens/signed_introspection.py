@@ -35,8 +35,8 @@ class SignedAnswers:
     async def read(self, answer: Answer) -> dict[str, Any]:
         """Return what the answer says of the token (its ``token_introspection`` member).
 
-        Raises ``FetchFailed`` for an answer that is not signed, or not for us, ``WrongShape`` for one that says nothing
-        of a token, and ``Unavailable`` without keys.
+        Raises ``FetchFailed`` for an answer that is not signed, or not for us, ``WrongShape`` for
+        one that says nothing of a token, and ``Unavailable`` without keys.
         """
         try:
             if parse_media_type(answer.headers.get("Content-Type", "")).name != SIGNED_ANSWER:

@@ -17,7 +17,9 @@ log = logging.getLogger(__name__)
 class Readiness:
     """Asks each dependency at most once per ``keep_seconds``: probes come often and from several sides."""
 
-    def __init__(self, probes: Mapping[str, Callable[[], Awaitable[object]]], *, keep_seconds: float = 5) -> None:
+    def __init__(
+        self, probes: Mapping[str, Callable[[], Awaitable[object]]], *, keep_seconds: float = 5
+    ) -> None:
         self._probes = dict(probes)
         self._keep_seconds = keep_seconds
         self._flight: SingleFlight[None, dict[str, str]] = SingleFlight()
@@ -38,8 +40,14 @@ class Readiness:
         return await self._flight.run(None, self._probe)
 
     async def _probe(self) -> dict[str, str]:
-        reasons = await asyncio.gather(*(self._ask(name, probe) for name, probe in self._probes.items()))
-        problems = {name: reason for name, reason in zip(self._probes, reasons, strict=True) if reason is not None}
+        reasons = await asyncio.gather(
+            *(self._ask(name, probe) for name, probe in self._probes.items())
+        )
+        problems = {
+            name: reason
+            for name, reason in zip(self._probes, reasons, strict=True)
+            if reason is not None
+        }
         self._known, self._known_until = problems, time.monotonic() + self._keep_seconds
         return problems
 

@@ -92,7 +92,10 @@ class _Connection(RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send the rest of an answer. With the last one of a connection, look after what the kernel still has of it."""
+        """Send the rest of an answer.
+
+        With the last one of a connection, look after what the kernel still has of it.
+        """
         sent, is_broken = await super().finish_response(request, resp, start_time)
         if not is_broken and not sent.keep_alive:
             self._unsent.keep(self.transport)
@@ -123,12 +126,22 @@ class _Connection(RequestHandler):
         return _refused(malformed(status), self._observe, "malformed", self._cors(None))
 
 
-def _refused(response: web.Response, observe: Observe, reason: str, cors: Mapping[str, str]) -> web.Response:
-    """Count and log a request that no application gets to see. Return its answer, which is the connection's last."""
+def _refused(
+    response: web.Response, observe: Observe, reason: str, cors: Mapping[str, str]
+) -> web.Response:
+    """Count and log a request that no application gets to see.
+
+    Return its answer, which is the connection's last.
+    """
     observe(response.status)
     response.headers.update(cors)
     response.headers["X-Request-Id"] = request_id = secrets.token_hex(8)
-    fields = {"request_id": request_id, "route": "malformed", "method": "other", "status": response.status}
+    fields = {
+        "request_id": request_id,
+        "route": "malformed",
+        "method": "other",
+        "status": response.status,
+    }
     log.info("request", extra={**fields, "reason": reason})
     response.force_close()
     return response
@@ -190,11 +203,16 @@ class _Server(web.Server):
         return self._application.request_factory(message, payload, protocol, writer, task)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request whose body or expectation is refused; the application gets every other one."""
+        """Answer a request whose body or expectation is refused.
+
+        The application gets every other one.
+        """
         cors = self._cors(request.headers.get(hdrs.ORIGIN))
         if framing.is_refused(request.method, request.version, request.headers):
             is_coded = framing.is_coded(request.version, request.headers)
-            return _refused(unexpected_body(is_coded=is_coded), self._observe, "unexpected_body", cors)
+            return _refused(
+                unexpected_body(is_coded=is_coded), self._observe, "unexpected_body", cors
+            )
         # aiohttp would quote it (RFC 9110 10.1.1).
         if any(one.lower() != "100-continue" for one in request.headers.getall(hdrs.EXPECT, ())):
             return _refused(malformed(417), self._observe, "expectation", cors)
@@ -202,13 +220,22 @@ class _Server(web.Server):
 
     def __call__(self) -> RequestHandler:
         return _Connection(
-            self, loop=self._loop, observe=self._observe, unsent=self.unsent, connections=self._open, admit=self._admit,
-            cors=self._cors, **self._kwargs,
-        )  # fmt: skip
+            self,
+            loop=self._loop,
+            observe=self._observe,
+            unsent=self.unsent,
+            connections=self._open,
+            admit=self._admit,
+            cors=self._cors,
+            **self._kwargs,
+        )
 
 
 class Runner(web.AppRunner):
-    """Runs an application on such connections. ``keywords`` are those of aiohttp's ``RequestHandler``."""
+    """Runs an application on such connections.
+
+    ``keywords`` are those of aiohttp's ``RequestHandler``.
+    """
 
     def __init__(
         self,
@@ -220,7 +247,9 @@ class Runner(web.AppRunner):
         **keywords: Any,
     ) -> None:
         # A client that leaves cancels its handler: the PACS is freed at once.
-        super().__init__(app, handle_signals=False, handler_cancellation=True, shutdown_timeout=shutdown_timeout)
+        super().__init__(
+            app, handle_signals=False, handler_cancellation=True, shutdown_timeout=shutdown_timeout
+        )
         self._observe = observe
         self._limit = limit
         self._connection_keywords = keywords
@@ -247,7 +276,13 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         cors: Callable[[str | None], Mapping[str, str]] = self.app.get(CORS, lambda origin: {})
-        return _Server(await super()._make_server(), self._observe, self._limit, cors, **self._connection_keywords)
+        return _Server(
+            await super()._make_server(),
+            self._observe,
+            self._limit,
+            cors,
+            **self._connection_keywords,
+        )
 
 
 def _has_more(one: RequestHandler) -> bool:
@@ -255,4 +290,6 @@ def _has_more(one: RequestHandler) -> bool:
     if not isinstance(one, _Connection) or one.transport is None:
         return False
     own = one.transport.get_extra_info("socket")
-    return one.is_answering or bool(one.transport.get_write_buffer_size() or (own is not None and unsent_bytes(own)))
+    return one.is_answering or bool(
+        one.transport.get_write_buffer_size() or (own is not None and unsent_bytes(own))
+    )

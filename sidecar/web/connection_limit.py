@@ -20,10 +20,11 @@ _MOST_LINGERING = 100
 class ConnectionLimit:
     """At most ``most`` open connections of a listener. For a further one an idle one is closed.
 
-    ``beyond``: what is done where none is idle: ``refuse`` the further one with 503, or ``close_oldest`` for it, which
-    is for probes and scrapes. They must be answered whoever holds connections. ``observe_refused`` and
-    ``observe_closed`` are called for each one that is refused, and for each one that is closed for another.
-    ``connections``: those that count, where other listeners share them.
+    ``beyond``: what is done where none is idle: ``refuse`` the further one with 503, or
+    ``close_oldest`` for it, which is for probes and scrapes. They must be answered whoever holds
+    connections. ``observe_refused`` and ``observe_closed`` are called for each one that is refused,
+    and for each one that is closed for another. ``connections``: those that count, where other
+    listeners share them.
     """
 
     most: int
@@ -42,10 +43,16 @@ def _refusal() -> bytes:
     text = "The server has too many connections; try again."
     body = cast("bytes", json_response(operation_outcome("transient", text)).body)
     head = (
-        "HTTP/1.1 503 Service Unavailable", "Content-Type: application/fhir+json; charset=utf-8",
-        f"Content-Length: {len(body)}", f"Retry-After: {RETRY_AFTER_SECONDS}", "Connection: close",
-        "Cache-Control: no-store", "Server: smart-imaging-sidecar", "", "",
-    )  # fmt: skip
+        "HTTP/1.1 503 Service Unavailable",
+        "Content-Type: application/fhir+json; charset=utf-8",
+        f"Content-Length: {len(body)}",
+        f"Retry-After: {RETRY_AFTER_SECONDS}",
+        "Connection: close",
+        "Cache-Control: no-store",
+        "Server: smart-imaging-sidecar",
+        "",
+        "",
+    )
     return "\r\n".join(head).encode() + body
 
 

@@ -30,7 +30,10 @@ class CountReport:
         self._reported: TTLCache[str, bool] = TTLCache(REPORTED_STUDIES, REPORTED_SECONDS, clock)
 
     def note(self, row: Row, series: Sequence[SeriesRows]) -> None:
-        """Compare the study's ``row`` with all its ``series``, and report what differs; the UID is not logged."""
+        """Compare the study's ``row`` with all its ``series``, and report what differs.
+
+        The UID is not logged.
+        """
         names = differing(row, series)
         uid = study_uid(row)
         self._reported.expire()
@@ -41,5 +44,9 @@ class CountReport:
             self._metrics.count_mismatches.labels(name).inc()
         log.warning(
             "the PACS counts other series or instances of a study than it lists",
-            extra={"reason": "counts_differ", "attributes": names, "request_id": current_record().request_id},
+            extra={
+                "reason": "counts_differ",
+                "attributes": names,
+                "request_id": current_record().request_id,
+            },
         )

@@ -42,7 +42,8 @@ log = logging.getLogger(__name__)
 DECIDED_SECONDS = 1
 """Age from which a decision is made again before its answer begins: a place, or the archive, was waited for."""
 
-# Rendering parameters that go on to the PACS (PS3.18 8.3.5), each with the characters that it may have.
+# Rendering parameters that go on to the PACS (PS3.18 8.3.5), each with the characters that it may
+# have.
 _RENDERING = {
     "viewport": re.compile(r"[0-9.,-]{1,100}", re.ASCII),
     "window": re.compile(r"[0-9a-zA-Z.,_-]{1,100}", re.ASCII),
@@ -87,15 +88,21 @@ class DicomWeb:
         patient = segments[2]
         _note_path(segments[4:])
         token = await self._guard.token(request)
-        permit = await self._guard.permit(token, Interaction.RETRIEVE, patient if is_fhir_id(patient) else "")
-        return await self._serve(request, token, permit, segments[4:], self._endpoints.address(permit.patient))
+        permit = await self._guard.permit(
+            token, Interaction.RETRIEVE, patient if is_fhir_id(patient) else ""
+        )
+        return await self._serve(
+            request, token, permit, segments[4:], self._endpoints.address(permit.patient)
+        )
 
     async def below_token(self, request: web.Request) -> web.StreamResponse:
         """``/wado-rs/…``: the patient is the token's."""
         _note_path(request[TARGET].segments[1:])
         token = await self._guard.token(request)
         permit = await self._guard.permit(token, Interaction.RETRIEVE)
-        return await self._serve(request, token, permit, request[TARGET].segments[1:], self._public_base + "/wado-rs")
+        return await self._serve(
+            request, token, permit, request[TARGET].segments[1:], self._public_base + "/wado-rs"
+        )
 
     async def below_capability(self, request: web.Request) -> web.StreamResponse:
         """``/capability/{sealed}/…``: the DICOMweb root of one study, with the token that found it (SIA-50..54)."""
@@ -104,11 +111,14 @@ class DicomWeb:
         _note(resource)
         study = resource.study if isinstance(resource, Query) else resource.part.study
         operation = Operation.QUERY if isinstance(resource, Query) else Operation.RETRIEVE
-        token, permit, capability = await self._guard.capability(request, segments[1], study, operation)
+        token, permit, capability = await self._guard.capability(
+            request, segments[1], study, operation
+        )
         accept, parameters = _accept(request)
         root = f"{self._public_base}/{PREFIX}/{segments[1]}"
         if isinstance(resource, Query):
-            # Without a study in the path it is this study's all the same; the address itself is not told to the trail.
+            # Without a study in the path it is this study's all the same; the address itself is not
+            # told to the trail.
             current_record().searches(f"/{PREFIX}/{resource.level}", parameters)
             if resource.study is None and resource.level != "studies":
                 resource = replace(resource, study=capability.study)
@@ -118,14 +128,21 @@ class DicomWeb:
         return await self._retrieve(request, token, permit, resource, root, accept, parameters)
 
     async def _serve(
-        self, request: web.Request, token: Token, permit: PatientPermit, segments: Sequence[str], root: str
+        self,
+        request: web.Request,
+        token: Token,
+        permit: PatientPermit,
+        segments: Sequence[str],
+        root: str,
     ) -> web.StreamResponse:
         resource = parse(segments)
         _note(resource)
         accept, parameters = _accept(request)
         if isinstance(resource, Query):
             current_record().searches(request.path, parameters)
-            return await self._qido.search(request, token, permit, resource, root, accept, parameters)
+            return await self._qido.search(
+                request, token, permit, resource, root, accept, parameters
+            )
         return await self._retrieve(request, token, permit, resource, root, accept, parameters)
 
     async def wado_uri(self, request: web.Request) -> web.StreamResponse:
@@ -136,7 +153,9 @@ class DicomWeb:
         asked = parse_wado_uri(request[TARGET].parameters(), header)
         _note(asked.retrieval)
         root = self._public_base + "/wado-rs"
-        return await self._retrieve(request, token, permit, asked.retrieval, root, asked.accept, asked.rendering)
+        return await self._retrieve(
+            request, token, permit, asked.retrieval, root, asked.accept, asked.rendering
+        )
 
     async def _retrieve(
         self,
@@ -149,7 +168,10 @@ class DicomWeb:
         parameters: Sequence[tuple[str, str]],
     ) -> web.StreamResponse:
         # Whoever may not have it does not take a place from others.
-        clock, stamp = asyncio.get_running_loop().time, partial(self._invalidation.stamp, resource.part.study)
+        clock, stamp = (
+            asyncio.get_running_loop().time,
+            partial(self._invalidation.stamp, resource.part.study),
+        )
         began, before = clock(), stamp()
         answer = self._answer(resource)
         study_permit = await self._guard.study(permit, resource.part, answer)
@@ -167,9 +189,10 @@ class DicomWeb:
             again = await self._guard.study(permit_now, resource.part, answer)
             if (permit_now, again) != (permit, study_permit):
                 raise Unavailable(
-                    "The hospital's records changed meanwhile; repeat the request.", reason="changed_meanwhile",
+                    "The hospital's records changed meanwhile; repeat the request.",
+                    reason="changed_meanwhile",
                     retry_after=1,
-                )  # fmt: skip
+                )
 
         asked = upstream_accept(accept, resource, one_range=self._pacs.dialect.one_media_range)
         rendering = _rendering_parameters(parameters, resource)
@@ -178,17 +201,30 @@ class DicomWeb:
                 self._guard.audit.permitted(current_record())
             with span("fetch"):
                 return await self._stream(
-                    request, study_permit, now, resource, root, accept=asked,
-                    unwrap=is_single(accept, resource), zipped=prefers_zip(accept, resource),
-                    parameters=rendering, decide_again=decide_again, places=places,
-                )  # fmt: skip
+                    request,
+                    study_permit,
+                    now,
+                    resource,
+                    root,
+                    accept=asked,
+                    unwrap=is_single(accept, resource),
+                    zipped=prefers_zip(accept, resource),
+                    parameters=rendering,
+                    decide_again=decide_again,
+                    places=places,
+                )
 
     def _answer(self, retrieval: Retrieval) -> Answer:
         """Return what an answer to this holds, and whether it can be believed."""
         if retrieval.kind in OBJECTS:
             return Answer.NAMED
-        if retrieval.kind is Kind.METADATA:  # Orthanc writes a text without what it could not read: the instance tells.
-            return Answer.UNNAMED if self._verify and self._pacs.dialect.converts_text else Answer.NAMED
+        # Orthanc writes a text without what it could not read: the instance tells.
+        if retrieval.kind is Kind.METADATA:
+            return (
+                Answer.UNNAMED
+                if self._verify and self._pacs.dialect.converts_text
+                else Answer.NAMED
+            )
         return Answer.UNNAMED if retrieval.part.series is not None else Answer.DRAWN
 
     async def _stream(
@@ -209,32 +245,60 @@ class DicomWeb:
         conditions = to_pacs(request.headers, resource.kind)
         if request.method == hdrs.METH_HEAD and not zipped:
             answer = await head_answer(
-                self._retrievals, permit, resource, accept=accept, parameters=parameters, conditions=conditions,
-                unwrap=unwrap, decide_again=decide_again,
-            )  # fmt: skip
+                self._retrievals,
+                permit,
+                resource,
+                accept=accept,
+                parameters=parameters,
+                conditions=conditions,
+                unwrap=unwrap,
+                decide_again=decide_again,
+            )
             if answer is not None:
                 return answer
-        # Before the archive lists what it will send: images that arrive meanwhile make the list longer, not shorter.
+        # Before the archive lists what it will send: images that arrive meanwhile make the list
+        # longer, not shorter.
         expected = await now.expected() if is_counted(resource) else None
         async with self._retrievals.open(
-            permit, resource, accept=accept, parameters=parameters, conditions=conditions, expected=expected
+            permit,
+            resource,
+            accept=accept,
+            parameters=parameters,
+            conditions=conditions,
+            expected=expected,
         ) as upstream:
             await decide_again()
             if upstream.status == 304 and conditions:
                 return web.Response(status=304, headers=to_client(upstream.headers, partial=False))
-            if resource.frames and upstream.status in (400, 406) and not await now.has_frames(resource.frames):
+            if (
+                resource.frames
+                and upstream.status in (400, 406)
+                and not await now.has_frames(resource.frames)
+            ):
                 raise NotFound("There is no such frame.", reason="pacs_absent")
             if resource.kind is Kind.METADATA:
                 await _unless_not_offered(upstream.status, now)
             head = check_head(
-                upstream.status, upstream.headers, resource.kind, chunked=upstream.chunked, ranged="Range" in conditions
+                upstream.status,
+                upstream.headers,
+                resource.kind,
+                chunked=upstream.chunked,
+                ranged="Range" in conditions,
             )
             scanner = scanner_for(
-                head, resource, permit, root=root, verify=self._verify,
-                row_bytes=self._metadata_row_bytes, unwrap=unwrap, zipped=zipped,
-            )  # fmt: skip
+                head,
+                resource,
+                permit,
+                root=root,
+                verify=self._verify,
+                row_bytes=self._metadata_row_bytes,
+                unwrap=unwrap,
+                zipped=zipped,
+            )
             sent = client_head(head, resource.kind, unwrap=unwrap, zipped=zipped)
-            return await self._streamer.send(request, upstream, sent, resource.kind.value, scanner, now, places)
+            return await self._streamer.send(
+                request, upstream, sent, resource.kind.value, scanner, now, places
+            )
 
 
 def _note(resource: Retrieval | Query) -> None:
@@ -248,7 +312,10 @@ def _note(resource: Retrieval | Query) -> None:
 
 
 def _note_path(segments: Sequence[str]) -> None:
-    """The same before anything is decided, as far as the path tells; what is wrong with it is said later."""
+    """The same before anything is decided, as far as the path tells.
+
+    What is wrong with it is said later.
+    """
     with contextlib.suppress(Problem):
         _note(parse(segments))
 
@@ -256,7 +323,8 @@ def _note_path(segments: Sequence[str]) -> None:
 def _accept(request: web.Request) -> tuple[str | None, list[tuple[str, str]]]:
     """What the client accepts, and the query's other parameters.
 
-    ``accept=`` in the query is for clients that cannot set headers; it comes before the header (PS3.18 8.3.3.1).
+    ``accept=`` in the query is for clients that cannot set headers; it comes before the header
+    (PS3.18 8.3.3.1).
     """
     parameters = request[TARGET].parameters()
     in_query = [value for name, value in parameters if name == "accept"]
@@ -276,7 +344,9 @@ async def _unless_not_offered(status: int, now: CurrentStudy) -> None:
         raise ResourceNotOffered.named("metadata").because(f"status {status}")
 
 
-def _rendering_parameters(parameters: Sequence[tuple[str, str]], resource: Retrieval) -> list[tuple[str, str]]:
+def _rendering_parameters(
+    parameters: Sequence[tuple[str, str]], resource: Retrieval
+) -> list[tuple[str, str]]:
     if resource.kind not in (Kind.RENDERED, Kind.THUMBNAIL):
         return []
     kept: dict[str, str] = {}

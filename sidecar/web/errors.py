@@ -45,16 +45,27 @@ _MALFORMED = {
 
 
 def json_response(
-    body: dict[str, Any], *, status: int = 200, content_type: str = FHIR_JSON, headers: dict[str, str] | None = None
+    body: dict[str, Any],
+    *,
+    status: int = 200,
+    content_type: str = FHIR_JSON,
+    headers: dict[str, str] | None = None,
 ) -> web.Response:
     """Return a JSON answer."""
     return web.Response(
-        body=orjson.dumps(body), status=status, content_type=content_type, charset="utf-8", headers=headers
+        body=orjson.dumps(body),
+        status=status,
+        content_type=content_type,
+        charset="utf-8",
+        headers=headers,
     )
 
 
 def denial(reason: Reason, realm: str, series: frozenset[str] = frozenset()) -> web.Response:
-    """The answer for a refused request. ``series``: SeriesInstanceUIDs that the caller may have instead."""
+    """The answer for a refused request.
+
+    ``series``: SeriesInstanceUIDs that the caller may have instead.
+    """
     status = STATUS[reason]
     headers = {}
     if status == 401:

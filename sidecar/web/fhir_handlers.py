@@ -28,7 +28,14 @@ from sidecar.fhir.catalog.catalog import Catalog
 from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.fhir.frames import structure_definition
-from sidecar.fhir.imaging_study import SeriesRows, Site, imaging_study, is_study_id, study_id, study_uid
+from sidecar.fhir.imaging_study import (
+    SeriesRows,
+    Site,
+    imaging_study,
+    is_study_id,
+    study_id,
+    study_uid,
+)
 from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS
 from sidecar.fhir.result_parameters import Result, read_result, subset
 from sidecar.fhir.search import Search, parse_search
@@ -56,7 +63,10 @@ _PUBLIC = {"Cache-Control": "public, max-age=300"}
 
 
 class ImagingFhir:
-    """The handlers. ``detail`` is ``study``, ``series`` or ``instance``; ``released`` the date of this version."""
+    """The handlers. ``detail`` is ``study``, ``series`` or ``instance``.
+
+    ``released`` the date of this version.
+    """
 
     def __init__(
         self,
@@ -100,8 +110,11 @@ class ImagingFhir:
         patient = request[TARGET].segments[2]
         return await self._search(request, token, patient if is_fhir_id(patient) else "")
 
-    async def _search(self, request: web.Request, token: Token, compartment: str | None) -> web.Response:
-        # What the token is for is decided before its parameters are looked at: 401 and 403 come before 400.
+    async def _search(
+        self, request: web.Request, token: Token, compartment: str | None
+    ) -> web.Response:
+        # What the token is for is decided before its parameters are looked at: 401 and 403 come
+        # before 400.
         await self._guard.may_search(token, compartment)
         parameters = await _parameters(request)
         current_record().searches(request.path, parameters)
@@ -116,14 +129,26 @@ class ImagingFhir:
         view = await self._guard.view(permit, fresh=fresh)
         self._guard.left_out(view.listing.shared)
         page = await self._page(search, permit, view)
-        issued = await self._guard.issue(token, permit, [study_uid(found.row) for found in page.studies])
+        issued = await self._guard.issue(
+            token, permit, [study_uid(found.row) for found in page.studies]
+        )
         resources: list[dict[str, Any]] = []
         for few in batched(page.studies):
             resources += await asyncio.gather(
-                *(self._resource(found.row, view, permit, instant(found.last_updated), issued) for found in few)
+                *(
+                    self._resource(found.row, view, permit, instant(found.last_updated), issued)
+                    for found in few
+                )
             )
-        included = {one.full_url: self._endpoints.capability(one.root, until=_until(one)) for one in issued.values()}
-        if search.result.include_endpoint and len(resources) > len(issued) and not self._endpoints.contained:
+        included = {
+            one.full_url: self._endpoints.capability(one.root, until=_until(one))
+            for one in issued.values()
+        }
+        if (
+            search.result.include_endpoint
+            and len(resources) > len(issued)
+            and not self._endpoints.contained
+        ):
             url = f"{self._endpoints.fhir_base}/Endpoint/{permit.patient}"
             included[url] = self._endpoints.resource(permit.patient)
         bundle = searchset(
@@ -136,28 +161,45 @@ class ImagingFhir:
             as_of=view.oldest.moment,
             page_links=self._page_links,
         )
-        # Id, time and seals of the links differ each time: a client has the answer when the rest is the same.
+        # Id, time and seals of the links differ each time: a client has the answer when the rest is
+        # the same.
         following = page.next_after and [page.next_after.uid, self._page_links.key_id]
         identity = [bundle.get("entry"), page.total, following]
-        # Addresses that are permissions are not compressed beside what the client wrote (link.self).
+        # Addresses that are permissions are not compressed beside what the client wrote
+        # (link.self).
         return answer(
-            request, bundle, version=version, identity=identity, pretty=search.result.pretty, gzip=not issued
-        )  # fmt: skip
+            request,
+            bundle,
+            version=version,
+            identity=identity,
+            pretty=search.result.pretty,
+            gzip=not issued,
+        )
 
     async def _permit(self, token: Token, compartment: str | None, search: Search) -> PatientPermit:
-        """Every patient whom the request names must be the same permitted one (SIA-22); none: the token's own."""
+        """Every patient whom the request names must be the same permitted one (SIA-22).
+
+        None: the token's own.
+        """
         named = search.patients if compartment is None else search.patients | {compartment}
-        permits = [await self._guard.permit(token, Interaction.SEARCH, one) for one in sorted(named) or (None,)]
+        permits = [
+            await self._guard.permit(token, Interaction.SEARCH, one)
+            for one in sorted(named) or (None,)
+        ]
         if len(permits) > 1:  # Each of them may be a backend client's.
             raise BadRequest("A search is for one patient.", reason="several_patients")
         return permits[0]
 
     async def _page(self, search: Search, permit: PatientPermit, view: PatientView) -> Page:
-        seen = view.last_updated(await self._catalog.look(permit.patient, view.listing.rows, view.listing.series))
+        seen = view.last_updated(
+            await self._catalog.look(permit.patient, view.listing.rows, view.listing.series)
+        )
         endpoint = None if self._endpoints.contained else permit.patient
         worth = await in_slices(narrowed(view.rows, search, seen, self._site))
         details = await search_details(search, worth, view, endpoint)
-        found = await in_slices(passing(view.rows, search, seen=seen, site=self._site, details=details))
+        found = await in_slices(
+            passing(view.rows, search, seen=seen, site=self._site, details=details)
+        )
         return page_of(found, search, self._page_size)
 
     async def read(self, request: web.Request) -> web.Response:
@@ -178,9 +220,15 @@ class ImagingFhir:
             if study_id(uid) == wanted:
                 if uid != wanted:
                     await self._guard.study(permit, Part(uid), Answer.LISTED, fresh=fresh)
-                seen = await self._catalog.look(permit.patient, view.listing.rows, view.listing.series)
-                resource = await self._resource(row, view, permit, instant(view.last_updated(seen)[uid]), {})
-                return answer(request, subset(resource, result), version=version, pretty=result.pretty)
+                seen = await self._catalog.look(
+                    permit.patient, view.listing.rows, view.listing.series
+                )
+                resource = await self._resource(
+                    row, view, permit, instant(view.last_updated(seen)[uid]), {}
+                )
+                return answer(
+                    request, subset(resource, result), version=version, pretty=result.pretty
+                )
         raise self._guard.absent(wanted, view)
 
     async def read_endpoint(self, request: web.Request) -> web.Response:
@@ -201,8 +249,16 @@ class ImagingFhir:
         issued: Mapping[str, Issued],
     ) -> dict[str, Any]:
         own = issued.get(study_uid(row))
-        contained = self._endpoints.resource(permit.patient) if self._endpoints.contained and own is None else None
-        endpoint = self._endpoints.reference(permit.patient) if own is None else {"reference": own.full_url}
+        contained = (
+            self._endpoints.resource(permit.patient)
+            if self._endpoints.contained and own is None
+            else None
+        )
+        endpoint = (
+            self._endpoints.reference(permit.patient)
+            if own is None
+            else {"reference": own.full_url}
+        )
         series = await self._series(row, view)
         if series is not None:
             self._counts.note(row, series)
@@ -250,10 +306,15 @@ class ImagingFhir:
 
     async def versions(self, request: web.Request) -> web.Response:
         """``GET [base]/$versions``: which FHIR versions there are (R4 capabilitystatement-operation-versions)."""
-        if any(one.media_type == FHIR_JSON for one in parse_accept(request.headers.get(hdrs.ACCEPT, ""))):
+        if any(
+            one.media_type == FHIR_JSON
+            for one in parse_accept(request.headers.get(hdrs.ACCEPT, ""))
+        ):
             values = [*(("version", one) for one in VERSIONS), ("default", DEFAULT_VERSION)]
             parameters = [{"name": name, "valueCode": one} for name, one in values]
-            return json_response({"resourceType": "Parameters", "parameter": parameters}, headers=_PUBLIC)
+            return json_response(
+                {"resourceType": "Parameters", "parameter": parameters}, headers=_PUBLIC
+            )
         body = {"versions": list(VERSIONS), "default": DEFAULT_VERSION}
         return json_response(body, content_type="application/json", headers=_PUBLIC)
 
@@ -267,7 +328,10 @@ class ImagingFhir:
         except Problem:
             ehr = SmartConfiguration(None, None, None, None)
         return smart_configuration(
-            self._offered, issuer=ehr.issuer, authorization=ehr.authorization_endpoint, token=ehr.token_endpoint
+            self._offered,
+            issuer=ehr.issuer,
+            authorization=ehr.authorization_endpoint,
+            token=ehr.token_endpoint,
         )
 
 
@@ -276,7 +340,10 @@ def _until(issued: Issued) -> str:
 
 
 def _how_to_read(request: web.Request) -> tuple[str, Result]:
-    """FHIR version and result parameters of a read (R4 http.html#summary); others mean nothing here."""
+    """FHIR version and result parameters of a read (R4 http.html#summary).
+
+    Others mean nothing here.
+    """
     parameters = request[TARGET].parameters()
     result = Result()
     for name, value in parameters:
@@ -292,12 +359,16 @@ async def _parameters(request: web.Request) -> list[tuple[str, str]]:
     if not request.body_exists or request.content_length == 0:
         return parameters
     if request.content_type != "application/x-www-form-urlencoded":
-        raise BadRequest("A search by POST has a body of application/x-www-form-urlencoded.", reason="bad_body")
+        raise BadRequest(
+            "A search by POST has a body of application/x-www-form-urlencoded.", reason="bad_body"
+        )
     try:
         async with asyncio.timeout(BODY_SECONDS):
             body = (await request.read()).decode("ascii")
     except TimeoutError:
-        raise RequestTimeout("The body of the request did not come in time.", reason="slow_body") from None
+        raise RequestTimeout(
+            "The body of the request did not come in time.", reason="slow_body"
+        ) from None
     except UnicodeDecodeError:
         raise BadRequest("The body is not form-encoded.", reason="bad_body") from None
     # Both count (R4 http.html#search): a body cannot take back what the query string demands.

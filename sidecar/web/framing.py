@@ -1,7 +1,8 @@
 """Which request bodies are accepted, and after which request a connection ends (RFC 9112 6 and 11.2, CWE-444).
 
-aiohttp's compiled parser takes the last trailer field of a chunked request for the first header field of the next
-request on that connection. A proxy may share that connection between several clients.
+aiohttp's compiled parser takes the last trailer field of a chunked request for the first header
+field of the next request on that connection. A proxy may share that connection between several
+clients.
 """
 
 from collections.abc import Mapping
@@ -27,8 +28,8 @@ def is_coded(version: HttpVersion, headers: Mapping[str, str]) -> bool:
 def is_last(message: RawRequestMessage) -> bool:
     """Return whether nothing may follow this request on its connection.
 
-    That holds for a chunked one because of its trailer fields. After an ``Upgrade`` or ``CONNECT``, which nothing here
-    accepts, the parsers disagree where the next request begins.
+    That holds for a chunked one because of its trailer fields. After an ``Upgrade`` or ``CONNECT``,
+    which nothing here accepts, the parsers disagree where the next request begins.
     """
     headers = message.headers
     return (
@@ -43,4 +44,6 @@ def is_last(message: RawRequestMessage) -> bool:
 
 def _has_body(headers: Mapping[str, str]) -> bool:
     # The parsers accept digits alone as Content-Length.
-    return hdrs.TRANSFER_ENCODING in headers or headers.get(hdrs.CONTENT_LENGTH, "0").strip("0") != ""
+    return (
+        hdrs.TRANSFER_ENCODING in headers or headers.get(hdrs.CONTENT_LENGTH, "0").strip("0") != ""
+    )

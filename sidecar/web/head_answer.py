@@ -28,10 +28,12 @@ async def head_answer(
 ) -> web.StreamResponse | None:
     """Return the head of the answer to a GET; ``None``: only a GET shows it.
 
-    ``unwrap``: one part leaves without its multipart. Raises the ``Problem`` that the client gets instead, and what
-    ``decide_again`` raises.
+    ``unwrap``: one part leaves without its multipart. Raises the ``Problem`` that the client gets
+    instead, and what ``decide_again`` raises.
     """
-    answer = await retrievals.head(permit, resource, accept=accept, parameters=parameters, conditions=conditions)
+    answer = await retrievals.head(
+        permit, resource, accept=accept, parameters=parameters, conditions=conditions
+    )
     if answer is None:
         return None
     await decide_again()

@@ -10,11 +10,18 @@ from sidecar.web.least_rate import LEAST_BYTES_PER_SECOND, send_whole
 ANSWER_SECONDS = 60
 """Time in seconds for sending an answer, beside what its length takes at ``LEAST_BYTES_PER_SECOND``."""
 
-_PLACES: web.RequestKey[contextlib.AsyncExitStack] = web.RequestKey("places", contextlib.AsyncExitStack)
+_PLACES: web.RequestKey[contextlib.AsyncExitStack] = web.RequestKey(
+    "places", contextlib.AsyncExitStack
+)
 
 
-async def hold_place(request: web.Request, place: contextlib.AbstractAsyncContextManager[None]) -> None:
-    """Enter ``place``, and leave it when the answer to ``request`` is sent. Raises what entering raises."""
+async def hold_place(
+    request: web.Request, place: contextlib.AbstractAsyncContextManager[None]
+) -> None:
+    """Enter ``place``, and leave it when the answer to ``request`` is sent.
+
+    Raises what entering raises.
+    """
     if _PLACES not in request:
         request[_PLACES] = contextlib.AsyncExitStack()
     await request[_PLACES].enter_async_context(place)
@@ -29,7 +36,9 @@ def give_places_back() -> Middleware:
             response = await handler(request)
             if _PLACES in request:
                 length = response.content_length or 0
-                await send_whole(request, response, seconds=ANSWER_SECONDS + length / LEAST_BYTES_PER_SECOND)
+                await send_whole(
+                    request, response, seconds=ANSWER_SECONDS + length / LEAST_BYTES_PER_SECOND
+                )
             return response
         finally:
             if _PLACES in request:

@@ -20,7 +20,8 @@ WINDOW_SECONDS = 15
 class LeastRate:
     """A token bucket of seconds: full at first, filled by bytes, emptied by waiting for the client.
 
-    It is empty when the client took less than ``bytes_per_second`` over ``window_seconds`` of waiting for it.
+    It is empty when the client took less than ``bytes_per_second`` over ``window_seconds`` of
+    waiting for it.
     """
 
     def __init__(self, bytes_per_second: float, window_seconds: float) -> None:
@@ -30,16 +31,24 @@ class LeastRate:
         self._waited_seconds = 0.0
 
     def is_too_slow(self, sent_bytes: int, waited_seconds: float) -> bool:
-        """Return whether the bucket is empty. Bytes taken and seconds waited, both since the beginning."""
+        """Return whether the bucket is empty.
+
+        Bytes taken and seconds waited, both since the beginning.
+        """
         earned = (sent_bytes - self._sent_bytes) / self._bytes_per_second
-        left = min(self._window_seconds, self._credit_seconds + earned) - (waited_seconds - self._waited_seconds)
+        left = min(self._window_seconds, self._credit_seconds + earned) - (
+            waited_seconds - self._waited_seconds
+        )
         self._credit_seconds = max(left, -self._window_seconds)
         self._sent_bytes, self._waited_seconds = sent_bytes, waited_seconds
         return self._credit_seconds < 0
 
 
 class ClientRate:
-    """Measures how fast the client of a transfer takes it. The archive's and our own time does not count."""
+    """Measures how fast the client of a transfer takes it.
+
+    The archive's and our own time does not count.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -66,11 +75,16 @@ class ClientRate:
         # Nor has the client what the kernel still keeps for it, which may be megabytes.
         kept = unsent_bytes(transport.get_extra_info("socket"))
         sent_bytes = max(0, self._writer.output_size - transport.get_write_buffer_size() - kept)
-        return self._rate.is_too_slow(sent_bytes, self._waited_seconds + self._clock() - self._since)
+        return self._rate.is_too_slow(
+            sent_bytes, self._waited_seconds + self._clock() - self._since
+        )
 
 
 async def send_whole(request: web.Request, response: web.StreamResponse, *, seconds: float) -> None:
-    """Send an answer to its end. A client that does not take it within ``seconds`` loses its connection."""
+    """Send an answer to its end.
+
+    A client that does not take it within ``seconds`` loses its connection.
+    """
     try:
         async with asyncio.timeout(seconds):
             await response.prepare(request)

@@ -46,7 +46,9 @@ def observe_requests(
     tracing: Tracing = _TRACING,
     public_url: str = "",
 ) -> Middleware:
-    """Return the outermost middleware. ``realm`` stands in WWW-Authenticate; ``is_draining``: the server is ending.
+    """Return the outermost middleware.
+
+    ``realm`` stands in WWW-Authenticate; ``is_draining``: the server is ending.
 
     ``public_url``: our own, for targets in absolute form.
     """
@@ -56,7 +58,9 @@ def observe_requests(
     async def trace(request: web.Request, handler: Handler) -> web.StreamResponse:
         resource = request.match_info.route.resource
         route = None if resource is None else resource.canonical
-        with tracing.request(request.method, route, request.headers.getall("traceparent", ())) as step:
+        with tracing.request(
+            request.method, route, request.headers.getall("traceparent", ())
+        ) as step:
             request[REQUEST_ID] = secrets.token_hex(8)
             step.set("smart_imaging.request_id", request[REQUEST_ID])
             return await observe(request, handler)
@@ -84,7 +88,9 @@ def observe_requests(
     return trace
 
 
-async def _answer(request: web.Request, handler: Handler, realm: str, own: str) -> web.StreamResponse:
+async def _answer(
+    request: web.Request, handler: Handler, realm: str, own: str
+) -> web.StreamResponse:
     try:
         with span("read"):
             _check_protocol(request)
@@ -110,7 +116,10 @@ async def _answer(request: web.Request, handler: Handler, realm: str, own: str) 
 def _told(
     request: web.Request, response: web.StreamResponse, record: AccessRecord, audit: AuditTrail
 ) -> web.StreamResponse:
-    """Write the answer down before it leaves; what cannot be written down does not leave (SIA-60)."""
+    """Write the answer down before it leaves.
+
+    What cannot be written down does not leave (SIA-60).
+    """
     record.reason = request.get(REASON)
     try:
         with span("record"):
@@ -131,7 +140,11 @@ def _check_protocol(request: web.Request) -> None:
 
 
 def _record(
-    request: web.Request, metrics: Metrics, status: str, seconds: float, durations: Mapping[str, float]
+    request: web.Request,
+    metrics: Metrics,
+    status: str,
+    seconds: float,
+    durations: Mapping[str, float],
 ) -> None:
     route = request.match_info.route.name or "unknown"
     method = request.method if request.method in ("GET", "HEAD", "POST", "OPTIONS") else "other"
@@ -151,7 +164,10 @@ def _record(
 
 
 def _end_span(status: str, reason: str | None) -> None:
-    """What came of the request. A refusal is no error of ours (OpenTelemetry's conventions for HTTP servers)."""
+    """What came of the request.
+
+    A refusal is no error of ours (OpenTelemetry's conventions for HTTP servers).
+    """
     here = current_span()
     here.set(STATUS, int(status))
     if reason is not None:
@@ -167,7 +183,9 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     if (request_id := request.get(REQUEST_ID)) is not None:
         headers["X-Request-Id"] = request_id
     headers.setdefault("Cache-Control", "private, no-store")
-    headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
+    headers.setdefault(
+        "Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox"
+    )
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"
     headers["Vary"] = "Accept, Accept-Encoding, Authorization, Origin"

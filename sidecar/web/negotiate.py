@@ -23,16 +23,20 @@ _TAGS = re.compile(r'\*|(?:W/)?("[!#-~]*")')
 def fhir_version(request: web.Request, parameters: Sequence[tuple[str, str]]) -> str:
     """Return the FHIR version to answer in, ``4.0`` or ``5.0``: ``_format``, else Accept, else the default.
 
-    R4 http.html#version-parameter. Raises ``NotAcceptable``, and ``BadRequest`` for a malformed Accept.
+    R4 http.html#version-parameter. Raises ``NotAcceptable``, and ``BadRequest`` for a malformed
+    Accept.
     """
     formats = [value for name, value in parameters if name == "_format" and value]
-    named = _version_of(formats[-1]) if formats else None  # It comes before the header (R4 http.html#parameters).
+    # It comes before the header (R4 http.html#parameters).
+    named = _version_of(formats[-1]) if formats else None
     if named is not None:
         return _known(named)
     accept = ", ".join(request.headers.getall(hdrs.ACCEPT, ()))
     if not formats and not accepts_json(accept, _JSON):
         raise NotAcceptable("This server speaks application/fhir+json.", reason="accept")
-    ranges = [one for one in parse_accept(accept) if one.media_type in _JSON and not one.is_refused()]
+    ranges = [
+        one for one in parse_accept(accept) if one.media_type in _JSON and not one.is_refused()
+    ]
     ranges.sort(key=lambda one: -float(one.quality or 1))  # Stable: the first of the best.
     asked = [_short(one.parameter("fhirversion")) for one in ranges]
     usable = [one for one in asked if one is None or one in VERSIONS]
@@ -64,13 +68,18 @@ def _known(version: str | None) -> str:
 def wants_fresh(request: web.Request) -> bool:
     """Whether the client will not have what is remembered (``Cache-Control: no-cache``, RFC 9111 5.2.1.4)."""
     directives = {
-        one.strip().lower() for line in request.headers.getall(hdrs.CACHE_CONTROL, ()) for one in line.split(",")
+        one.strip().lower()
+        for line in request.headers.getall(hdrs.CACHE_CONTROL, ())
+        for one in line.split(",")
     }
     return bool(directives & {"no-cache", "max-age=0"})
 
 
 def is_strict(request: web.Request) -> bool:
-    """Whether what would be ignored is to be refused (``Prefer: handling=strict``, RFC 7240 4.4; the first counts)."""
+    """Whether what would be ignored is to be refused (``Prefer: handling=strict``, RFC 7240 4.4.
+
+    The first counts).
+    """
     for line in request.headers.getall("Prefer", ()):
         for one in line.split(","):
             name, _, value = one.partition(";")[0].partition("=")
@@ -90,8 +99,8 @@ def answer(
 ) -> web.Response:
     """Return the answer in this FHIR version, or a 304 when the client has it (R4 http.html#cread).
 
-    ``gzip``: it may be compressed. ``identity``: what the answer says without what differs each time (``None``: all of
-    it).
+    ``gzip``: it may be compressed. ``identity``: what the answer says without what differs each
+    time (``None``: all of it).
     """
     shown = to_r5(resource) if version == "5.0" else resource
     written = orjson.dumps(resource if identity is None else identity, default=dict)
@@ -99,7 +108,9 @@ def answer(
     if request.method in ("GET", "HEAD") and {"*", tag.removeprefix("W/")} & _tags(request):
         return web.Response(status=304, headers={hdrs.ETAG: tag})
     body = orjson.dumps(shown, option=orjson.OPT_INDENT_2 if pretty else None, default=dict)
-    content_type = FHIR_JSON if version == DEFAULT_VERSION else f"{FHIR_JSON}; fhirVersion={version}"
+    content_type = (
+        FHIR_JSON if version == DEFAULT_VERSION else f"{FHIR_JSON}; fhirVersion={version}"
+    )
     headers: dict[str, str] = {hdrs.CONTENT_TYPE: content_type + "; charset=utf-8", hdrs.ETAG: tag}
     return in_pieces([body], headers, gzip=gzip and accepts_gzip(request))
 

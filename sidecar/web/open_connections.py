@@ -17,14 +17,18 @@ class Connection(Protocol):
 
 
 class OpenConnections:
-    """Open connections, the oldest first; each waits for a request's head, or a request of it is being answered.
+    """Open connections, the oldest first.
 
-    A listener that takes over the sockets of another one shares this with it, so that both are counted.
+    Each waits for a request's head, or a request of it is being answered.
+
+    A listener that takes over the sockets of another one shares this with it, so that both are
+    counted.
     """
 
     def __init__(self) -> None:
         self._all: OrderedDict[Connection, None] = OrderedDict()
-        self._idle: OrderedDict[Connection, None] = OrderedDict()  # The one that is idle longest first.
+        # The one that is idle longest first.
+        self._idle: OrderedDict[Connection, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._all)
@@ -50,10 +54,13 @@ class OpenConnections:
     def close_idle(self) -> bool:
         """Close the connection that is idle longest. Return whether there was an idle one.
 
-        One that has just been accepted is the last in turn: its request is on the way. One whose client is slow, and
-        has not been sent the whole answer yet, is closed only where there is no other.
+        One that has just been accepted is the last in turn: its request is on the way. One whose
+        client is slow, and has not been sent the whole answer yet, is closed only where there is no
+        other.
         """
-        return self._close(next((one for one in self._idle if not _has_unsent(one)), next(iter(self._idle), None)))
+        return self._close(
+            next((one for one in self._idle if not _has_unsent(one)), next(iter(self._idle), None))
+        )
 
     def close_oldest(self) -> None:
         """Close the oldest connection, whatever it does."""

@@ -1,7 +1,8 @@
 """Long answers: sent a piece at a time, and others have their turn in between.
 
-They are compressed for clients that accept gzip. What an answer's length tells of its text (BREACH) helps nobody: a
-page of another origin has no token to ask with (there are no cookies), and no answer has the token in it.
+They are compressed for clients that accept gzip. What an answer's length tells of its text (BREACH)
+helps nobody: a page of another origin has no token to ask with (there are no cookies), and no
+answer has the token in it.
 """
 
 import asyncio
@@ -21,11 +22,18 @@ _HELD_BYTES = 1_024
 _WEIGHT = re.compile(r"|q\s*=\s*(?:1(?:\.0{0,3})?|0?\.(?!0{1,3}$)[0-9]{1,3})", re.ASCII)
 
 
-def in_pieces(parts: Sequence[bytes], headers: Mapping[str, str], *, gzip: bool = False) -> web.Response:
-    """Return the answer whose body are the ``parts``, sent in pieces; compressed if ``gzip``, unless it is short."""
+def in_pieces(
+    parts: Sequence[bytes], headers: Mapping[str, str], *, gzip: bool = False
+) -> web.Response:
+    """Return the answer whose body are the ``parts``, sent in pieces.
+
+    Compressed if ``gzip``, unless it is short.
+    """
     length = sum(map(len, parts))
     if length <= PIECE_BYTES:
-        response = web.Response(body=b"".join(parts), headers=headers, zlib_executor_size=_HELD_BYTES)
+        response = web.Response(
+            body=b"".join(parts), headers=headers, zlib_executor_size=_HELD_BYTES
+        )
     else:
         headers = CIMultiDict(headers)
         headers[hdrs.CONTENT_LENGTH] = str(length)  # aiohttp takes it from what is compressed.

@@ -41,8 +41,8 @@ log = logging.getLogger(__name__)
 class _Search:
     """One search of one patient, whose identifiers are ``known_as``.
 
-    ``view``: what is shown of the patient's studies; ``None``: all. ``checked``: the search is of one study, whose
-    owners have just been looked at.
+    ``view``: what is shown of the patient's studies; ``None``: all. ``checked``: the search is of
+    one study, whose owners have just been looked at.
     """
 
     permit: PatientPermit
@@ -57,7 +57,12 @@ class QidoHandlers:
     """Answer the searches of all DICOMweb roots, once a patient is permitted."""
 
     def __init__(
-        self, guard: Guard, pacs: PacsClient, limits: RequestLimits, metrics: Metrics, invalidation: Invalidation
+        self,
+        guard: Guard,
+        pacs: PacsClient,
+        limits: RequestLimits,
+        metrics: Metrics,
+        invalidation: Invalidation,
     ) -> None:
         self._guard = guard
         self._pacs = pacs
@@ -78,7 +83,9 @@ class QidoHandlers:
         *,
         only: str | None = None,
     ) -> web.Response:
-        """Return the patient's rows with URLs below ``root``; ``only``: those of this study (SIA-50).
+        """Return the patient's rows with URLs below ``root``.
+
+        ``only``: those of this study (SIA-50).
 
         Raises the ``Problem`` that the client gets instead.
         """
@@ -122,7 +129,9 @@ class QidoHandlers:
         """
         query, matching = search.query, search.matching
         others, row_filter = 0, RowFilter(query, matching)
-        identifiers = sorted(search.known_as, key=lambda known: (known.patient_id, known.issuer or ""))
+        identifiers = sorted(
+            search.known_as, key=lambda known: (known.patient_id, known.issuer or "")
+        )
 
         async def read(offset: int, limit: int | None) -> tuple[int, list[Row]]:
             nonlocal others
@@ -132,7 +141,9 @@ class QidoHandlers:
                     break
                 left = None if limit is None else limit - count
                 found = await self._found(search, row_filter, identifier, left, offset)
-                mine = await in_slices(row if _is_own(row, query, identifier) else None for row in found)
+                mine = await in_slices(
+                    row if _is_own(row, query, identifier) else None for row in found
+                )
                 count += len(found)
                 others += len(found) - len(mine)
                 own += await in_slices(row if row_filter.is_wanted(row) else None for row in mine)
@@ -141,7 +152,8 @@ class QidoHandlers:
 
         # Where others come as well and are left out, a limit would cut the patient's own.
         exact = search.view is None and all(
-            self._pacs.dialect.writes_exactly(one.patient_id + (one.issuer or "")) for one in identifiers
+            self._pacs.dialect.writes_exactly(one.patient_id + (one.issuer or ""))
+            for one in identifiers
         )
         source = Source(
             read,
@@ -151,18 +163,30 @@ class QidoHandlers:
             takes_offset=exact and len(identifiers) == 1,
         )
         key = QueryKey(
-            current_record().token_hash, search.permit.patient, search.known_as, query, matching.parameters,
+            current_record().token_hash,
+            search.permit.patient,
+            search.known_as,
+            query,
+            matching.parameters,
             self._invalidation.of(query.study or ""),
-        )  # fmt: skip
+        )
         page = await self._pages.page(
             key, source, offset=matching.offset, limit=matching.limit, peek=matching.is_capped
-        )  # fmt: skip
+        )
         return page, others
 
     async def _found(
-        self, search: _Search, row_filter: RowFilter, identifier: PatientIdentifier, limit: int | None, offset: int
+        self,
+        search: _Search,
+        row_filter: RowFilter,
+        identifier: PatientIdentifier,
+        limit: int | None,
+        offset: int,
     ) -> list[Row]:
-        """Return what the archive finds under one identifier. Raises what ``PacsClient.search`` raises."""
+        """Return what the archive finds under one identifier.
+
+        Raises what ``PacsClient.search`` raises.
+        """
         who = [("PatientID", identifier.patient_id)]
         if identifier.issuer is not None:
             who.append(("IssuerOfPatientID", identifier.issuer))
@@ -173,7 +197,9 @@ class QidoHandlers:
         except QueryRefused:
             if not asked:
                 raise
-            raise BadRequest("The archive refuses a value of this search.", reason="pacs_query_refused") from None
+            raise BadRequest(
+                "The archive refuses a value of this search.", reason="pacs_query_refused"
+            ) from None
 
     async def _visible(self, search: _Search, own: list[Row]) -> list[tuple[Row, Row]]:
         """Return those of the patient's ``own`` rows that may be seen: of studies that a read does not refuse.
@@ -185,7 +211,8 @@ class QidoHandlers:
             if view.listing.shared:
                 listed = await in_slices(text(row, "StudyInstanceUID") or "" for row in own)
                 self._guard.left_out(view.listing.shared.intersection(listed))
-            shown = zip(own, shown_rows(own, search.query, search.matching, view), strict=False)  # It may end at once.
+            # It may end at once.
+            shown = zip(own, shown_rows(own, search.query, search.matching, view), strict=False)
             return await in_slices(None if one is None else (row, one) for row, one in shown)
         if not search.checked:
             own = await self._unrefused(search, own)
@@ -196,11 +223,15 @@ class QidoHandlers:
 
         Their study may have been moved to another patient since.
         """
-        return await self._visible(replace(search, checked=True), await self._unrefused(search, own))
+        return await self._visible(
+            replace(search, checked=True), await self._unrefused(search, own)
+        )
 
     async def _unrefused(self, search: _Search, own: list[Row]) -> list[Row]:
         """Return those of the rows whose studies a read does not refuse, by the owners that the archive names."""
-        named = await in_slices((uid, row) if (uid := text(row, "StudyInstanceUID")) else None for row in own)
+        named = await in_slices(
+            (uid, row) if (uid := text(row, "StudyInstanceUID")) else None for row in own
+        )
         studies = await self._guard.unrefused((uid for uid, _ in named), search.known_as)
         return await in_slices(row if uid in studies else None for uid, row in named)
 
@@ -210,10 +241,16 @@ class QidoHandlers:
         if query.study is not None:
             part = Part(query.study, query.series)
             if await self._guard.is_corrected(search.permit, part, search.known_as):
-                log.warning("a study was corrected at the PACS while it was remembered", extra={"rows": rows})
+                log.warning(
+                    "a study was corrected at the PACS while it was remembered",
+                    extra={"rows": rows},
+                )
                 await self._guard.study(search.permit, part, Answer.LISTED)
                 return
-        log.warning("the PACS returned rows that were not asked for; they are left out", extra={"rows": rows})
+        log.warning(
+            "the PACS returned rows that were not asked for; they are left out",
+            extra={"rows": rows},
+        )
         self._metrics.observe_foreign(query.level + "_row", rows)
 
 
@@ -239,7 +276,9 @@ def _warnings(ignored: Sequence[str], *, more: bool) -> list[str]:
     """
     texts = ["There are additional results that can be requested"] if more else []
     if "fuzzymatching" in ignored:
-        texts.append("The fuzzymatching parameter is not supported. Only literal matching has been performed.")
+        texts.append(
+            "The fuzzymatching parameter is not supported. Only literal matching has been performed."
+        )
     if others := [name for name in ignored if name != "fuzzymatching"]:
         texts.append("Ignored query parameters: " + ", ".join(others))
     return [f'299 smart-imaging-sidecar "{one}"' for one in texts]

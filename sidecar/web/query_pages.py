@@ -1,9 +1,10 @@
 """The pages of a client's QIDO-RS query: each row once, and asked of the archive once (PS3.18 8.3.4.4).
 
-The archive's own ``offset`` counts every row that it has. It is passed on where the patient has one identifier and
-nothing is left out, so that the archive's rows are the client's. Where a row before a page may have been left out, the
-archive's ``offset`` would lose or double a row. There the list is read once, and its rows are kept for the pages that
-follow. What is kept is rows, never a permission: each page is decided anew.
+The archive's own ``offset`` counts every row that it has. It is passed on where the patient has one
+identifier and nothing is left out, so that the archive's rows are the client's. Where a row before
+a page may have been left out, the archive's ``offset`` would lose or double a row. There the list
+is read once, and its rows are kept for the pages that follow. What is kept is rows, never a
+permission: each page is decided anew.
 """
 
 import time
@@ -46,7 +47,10 @@ class QueryKey:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The ``rows`` of a page, and whether ``more`` follow; ``False`` where nobody asked for one more."""
+    """The ``rows`` of a page, and whether ``more`` follow.
+
+    ``False`` where nobody asked for one more.
+    """
 
     rows: list[Row]
     more: bool = False
@@ -56,10 +60,11 @@ class Page:
 class Source:
     """Where the rows of a query come from.
 
-    ``read(offset, limit)`` returns how many rows the archive gave, and those of them that are the patient's.
-    ``decide(rows)`` returns those that may be seen now, each with the row that is shown of it. ``decide_kept``: the
-    same of rows that were read a while ago, and say whose they were then. ``takes_limit``: a limit cuts nothing but
-    rows that may be seen, as a rule. ``takes_offset``: the same of an offset.
+    ``read(offset, limit)`` returns how many rows the archive gave, and those of them that are the
+    patient's. ``decide(rows)`` returns those that may be seen now, each with the row that is shown
+    of it. ``decide_kept``: the same of rows that were read a while ago, and say whose they were
+    then. ``takes_limit``: a limit cuts nothing but rows that may be seen, as a rule.
+    ``takes_offset``: the same of an offset.
     """
 
     read: Callable[[int, int | None], Awaitable[tuple[int, list[Row]]]]
@@ -78,7 +83,9 @@ class _KeptRows:
 class QueryPages:
     """Make the pages, and keep rows for those that follow. ``clock``: monotonic, in seconds."""
 
-    def __init__(self, invalidation: Invalidation, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, invalidation: Invalidation, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._invalidation = kept = invalidation
         self._rows: TTLCache[QueryKey, _KeptRows] = kept.cache(
             TTLCache(KEPT_BYTES, KEPT_SECONDS, clock, lambda one: one.size), _patient_ids
@@ -88,8 +95,12 @@ class QueryPages:
             TTLCache(KEPT_QUERIES, KEPT_SECONDS, clock), _patient_ids
         )
 
-    async def page(self, key: QueryKey, source: Source, *, offset: int, limit: int | None, peek: bool = False) -> Page:
-        """Return the rows from ``offset``, at most ``limit`` or all. ``peek``: one more is asked for, to know of it.
+    async def page(
+        self, key: QueryKey, source: Source, *, offset: int, limit: int | None, peek: bool = False
+    ) -> Page:
+        """Return the rows from ``offset``, at most ``limit`` or all.
+
+        ``peek``: one more is asked for, to know of it.
 
         Raises what the source raises.
         """
@@ -103,8 +114,13 @@ class QueryPages:
             found = await self._whole(key, source, offset, last)
         return Page(found[:limit], len(found) > limit)
 
-    async def _kept(self, key: QueryKey, source: Source, offset: int, last: int) -> list[Row] | None:
-        """Return a page of a list that was read; ``None``: there is none, or it is decided otherwise now."""
+    async def _kept(
+        self, key: QueryKey, source: Source, offset: int, last: int
+    ) -> list[Row] | None:
+        """Return a page of a list that was read.
+
+        ``None``: there is none, or it is decided otherwise now.
+        """
         kept = self._rows.get(key) if offset else None
         if kept is not None:
             wanted = list(kept.rows[offset:last])
@@ -114,12 +130,17 @@ class QueryPages:
         self._rows.pop(key, None)  # Who begins anew wants what the archive has now.
         return None
 
-    async def _passed_on(self, key: QueryKey, source: Source, offset: int, last: int, *, end: int) -> list[Row] | None:
-        """Return a page as the archive cuts it; ``None``: something was left out, or the archive does not page.
+    async def _passed_on(
+        self, key: QueryKey, source: Source, offset: int, last: int, *, end: int
+    ) -> list[Row] | None:
+        """Return a page as the archive cuts it.
 
-        ``last``: where the rows to read end; ``end``: where the page does. The row before comes with them: another one
-        than it was says that the archive heeds no offset, or has another list or order now. Where it is not known that
-        all rows before were seen, they are read as well.
+        ``None``: something was left out, or the archive does not page.
+
+        ``last``: where the rows to read end; ``end``: where the page does. The row before comes
+        with them: another one than it was says that the archive heeds no offset, or has another
+        list or order now. Where it is not known that all rows before were seen, they are read as
+        well.
         """
         generation = self._invalidation.generation
         starts = self._starts.get(key, {}) if source.takes_offset else {}
@@ -131,7 +152,11 @@ class QueryPages:
             return None
         if len(decided) < count == last - first:  # A client would take the short page for the last.
             return None
-        if len(decided) == count and source.takes_offset and generation == self._invalidation.generation:
+        if (
+            len(decided) == count
+            and source.takes_offset
+            and generation == self._invalidation.generation
+        ):
             self._note(key, min(end, first + count), first, decided)
         return [shown for _, shown in decided[offset - first :]]
 
@@ -145,12 +170,16 @@ class QueryPages:
         starts[at] = before
         self._starts[key] = dict(list(starts.items())[-KEPT_STARTS:])
 
-    async def _whole(self, key: QueryKey, source: Source, offset: int, last: int | None) -> list[Row]:
+    async def _whole(
+        self, key: QueryKey, source: Source, offset: int, last: int | None
+    ) -> list[Row]:
         """Read the whole list, and keep it for the pages that follow."""
         generation = self._invalidation.generation
         _, own = await source.read(0, None)
         decided = await source.decide(own)
-        sizes = await in_slices(row.size if isinstance(row, CompactRow) else KEPT_BYTES + 1 for row, _ in decided)
+        sizes = await in_slices(
+            row.size if isinstance(row, CompactRow) else KEPT_BYTES + 1 for row, _ in decided
+        )
         size = sum(sizes)
         if last is not None and size <= KEPT_BYTES and generation == self._invalidation.generation:
             self._rows[key] = _KeptRows([row for row, _ in decided], size)

@@ -22,9 +22,16 @@ REQUEST_BODY_BYTES = 65_536
 """Of a POST search; nothing else has a body."""
 
 _EXPOSED = (
-    "Accept-Ranges", "Content-Length", "Content-Location", "Content-Range", "ETag", "Retry-After", "Warning",
-    "WWW-Authenticate", "X-Request-Id",
-)  # fmt: skip
+    "Accept-Ranges",
+    "Content-Length",
+    "Content-Location",
+    "Content-Range",
+    "ETag",
+    "Retry-After",
+    "Warning",
+    "WWW-Authenticate",
+    "X-Request-Id",
+)
 
 
 def create_public(
@@ -42,18 +49,27 @@ def create_public(
     tracing: Tracing,
     customize: Callable[[web.Application], None] | None = None,
 ) -> web.Application:
-    """Return the public application. ``wado_uri`` adds that route (PS3.18 chapter 9), ``capabilities`` those (SIA-50).
+    """Return the public application.
 
-    ``public_url``: our own, for targets in absolute form. ``customize`` may add routes, ``GET /`` among them (the
-    demo's page).
+    ``wado_uri`` adds that route (PS3.18 chapter 9), ``capabilities`` those (SIA-50).
+
+    ``public_url``: our own, for targets in absolute form. ``customize`` may add routes, ``GET /``
+    among them (the demo's page).
     """
     app = web.Application(
-        middlewares=[give_places_back(), observe_requests(metrics, audit, realm, is_draining, tracing, public_url)],
+        middlewares=[
+            give_places_back(),
+            observe_requests(metrics, audit, realm, is_draining, tracing, public_url),
+        ],
         client_max_size=REQUEST_BODY_BYTES,
     )
     # No credentials: we use no cookies, and a page's script must show its token itself.
     origin = aiohttp_cors.ResourceOptions(  # type: ignore[no-untyped-call]
-        allow_credentials=False, expose_headers=_EXPOSED, allow_headers="*", allow_methods="*", max_age=600
+        allow_credentials=False,
+        expose_headers=_EXPOSED,
+        allow_headers="*",
+        allow_methods="*",
+        max_age=600,
     )
     cors = aiohttp_cors.setup(app, defaults=dict.fromkeys(cors_origins, origin))
 
@@ -63,20 +79,50 @@ def create_public(
             cors.add(resource.add_route(method, handler))
 
     add("metadata", "/fhir/metadata", fhir.metadata, "GET", "HEAD")
-    add("smart-configuration", "/fhir/.well-known/smart-configuration", fhir.smart_configuration, "GET", "HEAD")
+    add(
+        "smart-configuration",
+        "/fhir/.well-known/smart-configuration",
+        fhir.smart_configuration,
+        "GET",
+        "HEAD",
+    )
     add("versions", "/fhir/$versions", fhir.versions, "GET", "HEAD")
-    add("structure-definition", f"/fhir/StructureDefinition/{frames.ID}", fhir.structure_definition, "GET", "HEAD")
+    add(
+        "structure-definition",
+        f"/fhir/StructureDefinition/{frames.ID}",
+        fhir.structure_definition,
+        "GET",
+        "HEAD",
+    )
     add("imaging-study-search", "/fhir/ImagingStudy", fhir.search, "GET", "HEAD")
     add("imaging-study-search-post", "/fhir/ImagingStudy/_search", fhir.search, "POST")
     add("imaging-study-read", "/fhir/ImagingStudy/{id}", fhir.read, "GET", "HEAD")
     add("endpoint-read", "/fhir/Endpoint/{id}", fhir.read_endpoint, "GET", "HEAD")
-    add("imaging-study-compartment", "/fhir/Patient/{patient}/ImagingStudy", fhir.search_compartment, "GET", "HEAD")
-    add("patient-wado-rs", "/fhir/Patient/{patient}/$wado-rs/{tail:.+}", dicomweb.below_patient, "GET", "HEAD")
+    add(
+        "imaging-study-compartment",
+        "/fhir/Patient/{patient}/ImagingStudy",
+        fhir.search_compartment,
+        "GET",
+        "HEAD",
+    )
+    add(
+        "patient-wado-rs",
+        "/fhir/Patient/{patient}/$wado-rs/{tail:.+}",
+        dicomweb.below_patient,
+        "GET",
+        "HEAD",
+    )
     add("wado-rs", "/wado-rs/{tail:.+}", dicomweb.below_token, "GET", "HEAD")
     if wado_uri:
         add("wado-uri", "/wado-uri", dicomweb.wado_uri, "GET", "HEAD")
     if capabilities:
-        add("capability", f"/{PREFIX}/{{sealed}}/{{tail:.+}}", dicomweb.below_capability, "GET", "HEAD")
+        add(
+            "capability",
+            f"/{PREFIX}/{{sealed}}/{{tail:.+}}",
+            dicomweb.below_capability,
+            "GET",
+            "HEAD",
+        )
     if customize is not None:
         customize(app)
     else:
@@ -97,11 +143,18 @@ def _cors_headers(origins: Sequence[str], origin: str | None) -> dict[str, str]:
         allowed = origin
     else:
         return {}
-    return {hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: allowed, hdrs.ACCESS_CONTROL_EXPOSE_HEADERS: ",".join(_EXPOSED)}
+    return {
+        hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: allowed,
+        hdrs.ACCESS_CONTROL_EXPOSE_HEADERS: ",".join(_EXPOSED),
+    }
 
 
 async def _pointer(request: web.Request) -> web.Response:
-    body = {"name": "SMART Imaging Access sidecar", "fhir": "/fhir", "capabilities": "/fhir/metadata"}
+    body = {
+        "name": "SMART Imaging Access sidecar",
+        "fhir": "/fhir",
+        "capabilities": "/fhir/metadata",
+    }
     return json_response(body, content_type="application/json")
 
 

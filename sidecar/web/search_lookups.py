@@ -41,7 +41,9 @@ async def search_details(
     uids = [study_uid(row) for row in rows]
     asked = {one: _uids(one) for one in search.tokens if one.name in _OF_INSTANCES}
     if len(uids) * sum(map(len, asked.values())) > MAXIMUM_QUESTIONS:
-        raise TooCostly("The search asks for too many UIDs in too many studies; narrow it.", reason="too_costly")
+        raise TooCostly(
+            "The search asks for too many UIDs in too many studies; narrow it.", reason="too_costly"
+        )
     series = await view.series_of(uids) if wants_series else {}
     holding = {}
     for one, wanted in asked.items():

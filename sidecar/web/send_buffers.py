@@ -1,7 +1,8 @@
 """What the kernel still has to send when a handler has ended: some megabytes, to a slow client.
 
-A pod's network goes with its last process, and with it whatever was not sent: the client would wait for the rest of its
-answer for ever. So the process ends when its last clients have everything, or its time is over; then they are told.
+A pod's network goes with its last process, and with it whatever was not sent: the client would wait
+for the rest of its answer for ever. So the process ends when its last clients have everything, or
+its time is over; then they are told.
 """
 
 import asyncio
@@ -27,7 +28,8 @@ _COUNT = struct.Struct("i")
 class Unsent:
     """Keeps the sockets of connections open until their clients have all that was written to them.
 
-    It looks after what becomes of each: one that is reset stays reset, one that is closed says so behind its last byte.
+    It looks after what becomes of each: one that is reset stays reset, one that is closed says so
+    behind its last byte.
     """
 
     def __init__(self) -> None:
@@ -37,7 +39,9 @@ class Unsent:
         self._all_sent = asyncio.Event()
 
     def keep(self, transport: asyncio.Transport | None, *, is_answering: bool = False) -> None:
-        """Keep this one, which will be closed or has just been; if nothing is left to send and nothing comes, do not.
+        """Keep this one, which will be closed or has just been.
+
+        If nothing is left to send and nothing comes, do not.
 
         ``is_answering``: something may still be written to it. Else what was written was the last.
         """
@@ -82,7 +86,10 @@ class Unsent:
             await self._all_sent.wait()
 
     def close(self, *, resets: bool) -> None:
-        """Let go of all that is left. ``resets``: the process ends, and nobody may wait for what does not come."""
+        """Let go of all that is left.
+
+        ``resets``: the process ends, and nobody may wait for what does not come.
+        """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -114,14 +121,20 @@ class _Socket:
             self._is_ended = True
 
     def is_over(self) -> bool:
-        """Whether the connection was closed, and its client has everything; or there is nobody to have it."""
+        """Whether the connection was closed, and its client has everything.
+
+        Or there is nobody to have it.
+        """
         if not self._transport.is_closing():
             return False
         try:
-            if _LINGER.unpack(self._own.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.size)) == (1, 0):
+            if _LINGER.unpack(
+                self._own.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.size)
+            ) == (1, 0):
                 return True  # Reset, which happens when the last descriptor is closed.
             self.end()
-            self._own.getpeername()  # Of a peer that has reset it the kernel still counts what it never had.
+            # Of a peer that has reset it the kernel still counts what it never had.
+            self._own.getpeername()
         except OSError:
             return True
         return not self.has_unsent()
@@ -136,7 +149,10 @@ class _Socket:
 
 
 def unsent_bytes(own: socket.socket | None) -> int:
-    """How many bytes written to it the peer has not acknowledged; 0 where the system does not say."""
+    """How many bytes written to it the peer has not acknowledged.
+
+    0 where the system does not say.
+    """
     if own is None:
         return 0
     try:

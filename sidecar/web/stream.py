@@ -1,8 +1,8 @@
 """The bytes of a retrieval: PACS -> scanner -> client, one chunk at a time.
 
-Memory is bounded by the read buffer; a slow client slows the PACS read (each write waits for room), a client that
-leaves cancels the handler and so closes the PACS connection. An answer that breaks, or that holds something of another
-patient, is aborted, never ended (SIA-43).
+Memory is bounded by the read buffer; a slow client slows the PACS read (each write waits for room),
+a client that leaves cancels the handler and so closes the PACS connection. An answer that breaks,
+or that holds something of another patient, is aborted, never ended (SIA-43).
 """
 
 import asyncio
@@ -18,7 +18,14 @@ from aiohttp.abc import AbstractStreamWriter
 
 from sidecar.authorization.current_study import CHANGED_SECONDS, CurrentStudy
 from sidecar.common.content_coding import Undecodable
-from sidecar.common.errors import BadGateway, GatewayTimeout, NotAcceptable, NotFound, Problem, Unavailable
+from sidecar.common.errors import (
+    BadGateway,
+    GatewayTimeout,
+    NotAcceptable,
+    NotFound,
+    Problem,
+    Unavailable,
+)
 from sidecar.common.fair_queue import Place
 from sidecar.common.slices import in_slices
 from sidecar.common.spans import KIND, OUTCOME, Span, span
@@ -48,15 +55,19 @@ _READING, _SCANNING, _WRITING = "reading", "scanning", "writing"
 class Broken(Exception):
     """The PACS's body did not come whole, or must not be passed on.
 
-    ``outcome`` is that of ``streams_total``; ``foreign`` what ``verification_failures_total`` counts; ``place`` what
-    the log says of the instance: its ``position`` in the answer, from 1 (of an answer that ends too early: the last one
-    that began), and the ``rule`` and UIDs of ``Unreadable``.
+    ``outcome`` is that of ``streams_total``; ``foreign`` what ``verification_failures_total``
+    counts; ``place`` what the log says of the instance: its ``position`` in the answer, from 1 (of
+    an answer that ends too early: the last one that began), and the ``rule`` and UIDs of
+    ``Unreadable``.
     """
 
     def __init__(
-        self, reason: str, outcome: str = "pacs_broken", foreign: str | None = None,
+        self,
+        reason: str,
+        outcome: str = "pacs_broken",
+        foreign: str | None = None,
         place: Mapping[str, str | int] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.outcome = outcome
@@ -66,13 +77,19 @@ class Broken(Exception):
     def problem(self) -> Problem:
         """The answer while nothing has been sent."""
         if self.reason == "timeout":
-            return GatewayTimeout("The image archive took too long to answer.", reason="pacs_timeout")
+            return GatewayTimeout(
+                "The image archive took too long to answer.", reason="pacs_timeout"
+            )
         if self.outcome in ("excluded", "incomplete"):
             return Unavailable(
-                "The study has just changed; try again.", reason=self.reason, retry_after=CHANGED_SECONDS
+                "The study has just changed; try again.",
+                reason=self.reason,
+                retry_after=CHANGED_SECONDS,
             )
         if self.outcome == "corrected":  # What the archive says of the next request, too (SIA-45).
-            return NotFound("There is no such resource, or it is not available to you.", reason=self.reason)
+            return NotFound(
+                "There is no such resource, or it is not available to you.", reason=self.reason
+            )
         if "rule" in self.place:
             return BadGateway(
                 f"Nobody can say for certain whose instance {self.place['position']} of the image archive's answer is"
@@ -87,7 +104,8 @@ class Broken(Exception):
             )
         if self.reason == "several_values":
             return NotAcceptable(
-                "The image archive has this in several parts; ask for multipart/related.", reason="pacs_several_values"
+                "The image archive has this in several parts; ask for multipart/related.",
+                reason="pacs_several_values",
             )
         return BadGateway("The image archive broke off its answer.", reason="pacs_" + self.reason)
 
@@ -95,10 +113,16 @@ class Broken(Exception):
 def response_to(
     headers: Mapping[str, str], head: Head, kind: str, *, length: int | None, ranges: bool
 ) -> web.StreamResponse:
-    """Return the head of an answer to a client. ``headers``: the archive's; ``length``: in bytes, where known."""
+    """Return the head of an answer to a client.
+
+    ``headers``: the archive's; ``length``: in bytes, where known.
+    """
     response = web.StreamResponse(
         status=206 if head.is_partial else 200,
-        headers={"Content-Type": head.content_type, **to_client(headers, partial=head.is_partial, ranges=ranges)},
+        headers={
+            "Content-Type": head.content_type,
+            **to_client(headers, partial=head.is_partial, ranges=ranges),
+        },
     )
     if length is not None:
         response.content_length = length
@@ -133,24 +157,41 @@ class Streamer:
     client_seconds: float
 
     async def send(
-        self, request: web.Request, upstream: Upstream, head: Head, kind: str, scanner: Scanner, now: CurrentStudy,
+        self,
+        request: web.Request,
+        upstream: Upstream,
+        head: Head,
+        kind: str,
+        scanner: Scanner,
+        now: CurrentStudy,
         places: Sequence[Place],
-    ) -> web.StreamResponse:  # fmt: skip
-        """Send the body of ``upstream`` through ``scanner``; return the finished answer. ``now``: what is asked for.
+    ) -> web.StreamResponse:
+        """Send the body of ``upstream`` through ``scanner``; return the finished answer.
 
-        ``places``: what the transfer holds. A client that is too slow loses them when somebody else waits for one.
+        ``now``: what is asked for.
 
-        Raises a ``Problem`` while nothing was sent; afterwards a broken or incomplete body aborts the client's
-        connection: no length, no last chunk, no closing delimiter will pretend that it was whole.
+        ``places``: what the transfer holds. A client that is too slow loses them when somebody else
+        waits for one.
+
+        Raises a ``Problem`` while nothing was sent; afterwards a broken or incomplete body aborts
+        the client's connection: no length, no last chunk, no closing delimiter will pretend that it
+        was whole.
         """
         with span("transfer") as step:
             step.set(KIND, kind)
             return await self._send(request, upstream, head, kind, scanner, now, places, step)
 
     async def _send(
-        self, request: web.Request, upstream: Upstream, head: Head, kind: str, scanner: Scanner, now: CurrentStudy,
-        places: Sequence[Place], step: Span,
-    ) -> web.StreamResponse:  # fmt: skip
+        self,
+        request: web.Request,
+        upstream: Upstream,
+        head: Head,
+        kind: str,
+        scanner: Scanner,
+        now: CurrentStudy,
+        places: Sequence[Place],
+        step: Span,
+    ) -> web.StreamResponse:
         outcome = "client_gone"
         self.metrics.streams_active.inc()
         rate = ClientRate(asyncio.get_running_loop().time)
@@ -166,7 +207,11 @@ class Streamer:
                 first = await body.next()
                 ranges = isinstance(scanner, Untouched) and heeds_ranges(Kind(kind))
                 response = response_to(
-                    upstream.headers, head, kind, length=scanner.length(head.content_length), ranges=ranges
+                    upstream.headers,
+                    head,
+                    kind,
+                    length=scanner.length(head.content_length),
+                    ranges=ranges,
                 )
                 is_long = not body.has_ended or sum(map(len, first)) >= LEAST_COMPRESSED_BYTES
                 if isinstance(scanner, Metadata) and is_long and accepts_gzip(request):
@@ -175,9 +220,12 @@ class Streamer:
                     response.force_close()  # Its end is the body's end.
                 writer = await response.prepare(request)
                 if request.method != "HEAD" and writer is not None:
-                    sent = await self._copy(first, body, writer, kind, watch, rate, compressed=response.compression)
+                    sent = await self._copy(
+                        first, body, writer, kind, watch, rate, compressed=response.compression
+                    )
                     if response.content_length not in (None, sent):
-                        raise Broken("length")  # The next answer on this connection would be taken for the rest.
+                        # The next answer on this connection would be taken for the rest.
+                        raise Broken("length")
                 watch.begin(_WRITING, self.client_seconds)
                 rate.wait_for(writer)
                 await response.write_eof()
@@ -215,7 +263,10 @@ class Streamer:
     ) -> int:
         """Send the body; return its bytes."""
         whole = 0
-        sent, output = self.metrics.streamed_bytes.labels(kind), Output(writer, compressed=compressed)
+        sent, output = (
+            self.metrics.streamed_bytes.labels(kind),
+            Output(writer, compressed=compressed),
+        )
         while pieces:
             watch.begin(_WRITING, self.client_seconds)
             rate.wait_for(writer)
@@ -226,7 +277,9 @@ class Streamer:
             pieces = await body.next()
         return whole
 
-    async def _explained(self, broken: Broken, request: web.Request, kind: str, now: CurrentStudy) -> Broken:
+    async def _explained(
+        self, broken: Broken, request: web.Request, kind: str, now: CurrentStudy
+    ) -> Broken:
         """What is foreign because the archive was corrected is no alarm: then return ``Broken`` for a correction."""
         if broken.foreign not in ("instance", "metadata"):
             return broken
@@ -243,13 +296,20 @@ class Streamer:
         log.log(
             logging.WARNING if broken.outcome in ("corrected", "incomplete") else logging.ERROR,
             "a PACS answer was not passed on, or not to its end",
-            extra={"reason": broken.problem().reason, "kind": kind, "request_id": request[REQUEST_ID]}
+            extra={
+                "reason": broken.problem().reason,
+                "kind": kind,
+                "request_id": request[REQUEST_ID],
+            }
             | dict(broken.place),
         )
         return broken.outcome
 
     def _note_dropped(self, dropped: Mapping[str, int], request: web.Request) -> None:
-        """Say how many BulkDataURIs of metadata were left out, and why; whose they are is not said."""
+        """Say how many BulkDataURIs of metadata were left out, and why.
+
+        Whose they are is not said.
+        """
         for reason, count in dropped.items():
             self.metrics.bulkdata_uris_dropped.labels(reason).inc(count)
         log.warning(
@@ -267,7 +327,9 @@ class Streamer:
 class Body:
     """A PACS answer's body, through its scanner, compared with what the archive has ``now`` before its end leaves."""
 
-    def __init__(self, upstream: Upstream, scanner: Scanner, watch: Watch, now: CurrentStudy) -> None:
+    def __init__(
+        self, upstream: Upstream, scanner: Scanner, watch: Watch, now: CurrentStudy
+    ) -> None:
         self._upstream = upstream
         self._scanner = scanner
         self._watch = watch
@@ -283,8 +345,8 @@ class Body:
     async def next(self) -> Pieces:
         """Return the next bytes that may be sent; none at the end. Raises ``Broken``.
 
-        What closes the body comes together with what came before it, so that a short answer that is not complete can
-        still be an error with a status.
+        What closes the body comes together with what came before it, so that a short answer that is
+        not complete can still be an error with a status.
         """
         passed: list[bytes | memoryview] = [*self._directory[:1]]
         del self._directory[:1]
@@ -299,12 +361,20 @@ class Body:
             except Malformed as malformed:
                 raise Broken(malformed.reason, place={"position": self._scanner.parts}) from None
             except Unreadable as refused:
-                place: dict[str, str | int] = {"rule": refused.rule, "position": self._scanner.parts, **refused.uids}
-                raise Broken("unreadable_instance", "verification_failed", "unreadable_instance", place) from None
+                place: dict[str, str | int] = {
+                    "rule": refused.rule,
+                    "position": self._scanner.parts,
+                    **refused.uids,
+                }
+                raise Broken(
+                    "unreadable_instance", "verification_failed", "unreadable_instance", place
+                ) from None
             except Excluded:
                 raise Broken("excluded_series", "excluded") from None
             except Foreign as foreign:
-                raise Broken("foreign_" + foreign.what, "verification_failed", foreign.what) from None
+                raise Broken(
+                    "foreign_" + foreign.what, "verification_failed", foreign.what
+                ) from None
             if passed and not self._scanner.is_closed:
                 return passed
         return passed
@@ -321,7 +391,8 @@ class Body:
     async def _compare(self, parts: int) -> None:
         """Raise ``Broken`` unless so many ``parts`` are what was counted before, or what the archive counts now.
 
-        Images that arrive meanwhile are no fault: there may be more than before, up to as many as there are now.
+        Images that arrive meanwhile are no fault: there may be more than before, up to as many as
+        there are now.
         """
         first = self._upstream.expected
         if first is None or parts == first:

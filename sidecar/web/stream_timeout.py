@@ -12,11 +12,13 @@ _LONGEST_TICK_SECONDS = 1.0
 class Watch:
     """An asynchronous context manager: ``begin`` a step before each wait, and ``TimeoutError`` is raised in its time.
 
-    It is noticed up to a quarter of ``shortest_seconds`` (at most a second) late; ``step`` is then the one that was
-    under way. ``is_over``: looked at as often, for another end of the step.
+    It is noticed up to a quarter of ``shortest_seconds`` (at most a second) late; ``step`` is then
+    the one that was under way. ``is_over``: looked at as often, for another end of the step.
     """
 
-    def __init__(self, shortest_seconds: float, is_over: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, shortest_seconds: float, is_over: Callable[[], bool] = lambda: False
+    ) -> None:
         self._tick = min(shortest_seconds / _LOOKS_A_LIMIT, _LONGEST_TICK_SECONDS)
         self._loop = asyncio.get_running_loop()
         self._limit = asyncio.timeout(None)
@@ -36,7 +38,10 @@ class Watch:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()

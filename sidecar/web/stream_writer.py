@@ -1,6 +1,7 @@
 """A body on its way to the client: several pieces at a time, and none of them copied.
 
-aiohttp's own ``write`` joins each piece with its chunk's length, on some versions of Python, and waits behind each.
+aiohttp's own ``write`` joins each piece with its chunk's length, on some versions of Python, and
+waits behind each.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,8 @@ class Output:
         """
         size = sum(map(len, pieces))
         writer, transport = self._writer, self._writer.transport
-        # Of these the event loop takes many buffers as they are; asyncio's own transports would join them.
+        # Of these the event loop takes many buffers as they are; asyncio's own transports would
+        # join them.
         takes_many = type(transport).__module__.startswith("uvloop")
         is_chunked = getattr(writer, "chunked", False)
         # What is left of a Content-Length; more than that is aiohttp's to cut off.
@@ -34,7 +36,9 @@ class Output:
         is_framed = is_chunked or size <= left
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client has left")
-        if self._compressed or not (self._begun and takes_many and is_framed and size >= _LONG_BYTES):
+        if self._compressed or not (
+            self._begun and takes_many and is_framed and size >= _LONG_BYTES
+        ):
             self._begun = True
             for piece in pieces:
                 await writer.write(piece)

@@ -8,9 +8,12 @@ from sidecar.common.errors import BadRequest, NotFound, Problem
 
 MAXIMUM_LENGTH = 8_000
 
-# The characters of our own paths. "%" only as %24 for "$"; no ";", no backslash, no control, nothing beyond ASCII.
+# The characters of our own paths. "%" only as %24 for "$"; no ";", no backslash, no control,
+# nothing beyond ASCII.
 _SEGMENT = re.compile(r"(?:[A-Za-z0-9._~,$-]|%24)*", re.ASCII)
-_ABSOLUTE = re.compile(r"(?P<scheme>https?)://(?P<authority>[A-Za-z0-9.\[\]:-]+)(?=/|$)", re.ASCII | re.IGNORECASE)
+_ABSOLUTE = re.compile(
+    r"(?P<scheme>https?)://(?P<authority>[A-Za-z0-9.\[\]:-]+)(?=/|$)", re.ASCII | re.IGNORECASE
+)
 _QUERY = re.compile(r"[!-~]*", re.ASCII)
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -30,7 +33,10 @@ class Target:
     query: str
 
     def parameters(self) -> list[tuple[str, str]]:
-        """The query's names and values, decoded. Raises ``BadRequest`` when it is not form-encoded UTF-8."""
+        """The query's names and values, decoded.
+
+        Raises ``BadRequest`` when it is not form-encoded UTF-8.
+        """
         return form_parameters(self.query)
 
 
@@ -44,14 +50,21 @@ def authority_of(url: str) -> str:
 
 
 def parse_target(raw: str, own: str = "") -> Target:
-    """Return the target of a request line. Raises ``NotFound`` or ``BadRequest`` for any unusual spelling.
+    """Return the target of a request line.
+
+    Raises ``NotFound`` or ``BadRequest`` for any unusual spelling.
 
     ``own``: our authority. A target in absolute form with another one is refused (RFC 9112 3.2.2).
     """
     if len(raw) > MAXIMUM_LENGTH:
         raise TargetTooLong("The URL is too long.", reason="target_too_long")
     absolute = _ABSOLUTE.match(raw)
-    if own and absolute is not None and raw.startswith("/", absolute.end()) and authority_of(raw) == own:
+    if (
+        own
+        and absolute is not None
+        and raw.startswith("/", absolute.end())
+        and authority_of(raw) == own
+    ):
         raw = raw[absolute.end() :]
     path, _, query = raw.partition("?")
     if not path.startswith("/"):
@@ -63,7 +76,9 @@ def parse_target(raw: str, own: str = "") -> Target:
     ):
         raise NotFound("There is no such resource.", reason="unknown_path")
     if not _QUERY.fullmatch(query) or "#" in query:
-        raise BadRequest("The query has characters that must be percent-encoded.", reason="bad_query")
+        raise BadRequest(
+            "The query has characters that must be percent-encoded.", reason="bad_query"
+        )
     return Target(tuple(one.replace("%24", "$") for one in segments), query)
 
 
@@ -78,6 +93,8 @@ def form_parameters(text: str) -> list[tuple[str, str]]:
     if _BAD_ESCAPE.search(text):
         raise BadRequest("The query has a malformed percent escape.", reason="bad_query")
     try:
-        return parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=200)
+        return parse_qsl(
+            text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=200
+        )
     except ValueError:
         raise BadRequest("The query is not form-encoded UTF-8.", reason="bad_query") from None

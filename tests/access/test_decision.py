@@ -33,11 +33,17 @@ NOW = 1_000.0
 ON, OFF = make_policy(), make_policy(app_launch=False)
 SEARCH, READ, RETRIEVE = Interaction.SEARCH, Interaction.READ, Interaction.RETRIEVE
 PART = Part("1.2.3", "1.2.3.4", "1.2.3.4.5")
-MINE, ALSO_MINE, HERS = PatientIdentifier("p1"), PatientIdentifier("4711", "MRN"), PatientIdentifier("p2")
+MINE, ALSO_MINE, HERS = (
+    PatientIdentifier("p1"),
+    PatientIdentifier("4711", "MRN"),
+    PatientIdentifier("p2"),
+)
 PERMIT = patient_permit("p1", RETRIEVE)
 
 
-def token(scopes: str = "patient/ImagingStudy.rs", *, patient: str | None = "p1", exp: float = NOW + 60) -> Token:
+def token(
+    scopes: str = "patient/ImagingStudy.rs", *, patient: str | None = "p1", exp: float = NOW + 60
+) -> Token:
     """A validated token."""
     return Token(parse_scopes(scopes), exp, patient)
 
@@ -53,13 +59,31 @@ PATIENT_DENIALS: list[tuple[Token, Interaction, str | None, Policy, Reason]] = [
     (token("patient/ImagingStudy.r"), SEARCH, "p1", ON, Reason.INSUFFICIENT_SCOPE),
     (token("patient/ImagingStudy.s"), READ, "p1", ON, Reason.INSUFFICIENT_SCOPE),
     (token("patient/ImagingStudy.s"), RETRIEVE, "p1", ON, Reason.INSUFFICIENT_SCOPE),
-    (token("patient/Observation.rs patient/Patient.rs"), SEARCH, "p1", ON, Reason.INSUFFICIENT_SCOPE),
+    (
+        token("patient/Observation.rs patient/Patient.rs"),
+        SEARCH,
+        "p1",
+        ON,
+        Reason.INSUFFICIENT_SCOPE,
+    ),
     (token("system/ImagingStudy.rs"), SEARCH, "p1", ON, Reason.INSUFFICIENT_SCOPE),
     (token("system/*.cruds user/*.cruds"), RETRIEVE, None, ON, Reason.INSUFFICIENT_SCOPE),
-    (token("patient/ImagingStudy.s system/*.rs user/*.rs"), RETRIEVE, None, ON, Reason.INSUFFICIENT_SCOPE),
+    (
+        token("patient/ImagingStudy.s system/*.rs user/*.rs"),
+        RETRIEVE,
+        None,
+        ON,
+        Reason.INSUFFICIENT_SCOPE,
+    ),
     (token("patient/ImagingStudy.rs?modality=CT"), SEARCH, "p1", ON, Reason.CONSTRAINED_SCOPE),
     (token("patient/ImagingStudy.rs?"), SEARCH, "p1", ON, Reason.CONSTRAINED_SCOPE),
-    (token("patient/ImagingStudy.rs?modality=CT&modality=MR"), RETRIEVE, None, ON, Reason.CONSTRAINED_SCOPE),
+    (
+        token("patient/ImagingStudy.rs?modality=CT&modality=MR"),
+        RETRIEVE,
+        None,
+        ON,
+        Reason.CONSTRAINED_SCOPE,
+    ),
     (token("patient/*.r?a=b patient/ImagingStudy.s"), RETRIEVE, "p1", ON, Reason.CONSTRAINED_SCOPE),
     (token("patient/*.rs?a=b system/*.rs"), SEARCH, "p1", ON, Reason.CONSTRAINED_SCOPE),
     (token(patient=None), SEARCH, "p1", ON, Reason.NO_PATIENT_CONTEXT),
@@ -79,13 +103,37 @@ STUDY_DENIALS: list[tuple[list[PatientIdentifier], StudyFacts, Reason]] = [
     ([MINE], study_facts(frozenset({HERS}), part_found=False), Reason.FOREIGN),
     ([MINE], study_facts(frozenset({MINE, HERS}), part_found=True), Reason.SHARED_UID),
     ([MINE], study_facts(frozenset({MINE, HERS}), part_found=False), Reason.SHARED_UID),
-    ([MINE, ALSO_MINE], study_facts(frozenset({MINE, ALSO_MINE, HERS}), part_found=True), Reason.SHARED_UID),
-    ([MINE], study_facts(frozenset({MINE, PatientIdentifier("")}), part_found=True), Reason.SHARED_UID),
-    ([ALSO_MINE], study_facts(frozenset({ALSO_MINE, PatientIdentifier("4711", "X")}), True), Reason.SHARED_UID),
-    ([MINE, ALSO_MINE], study_facts(frozenset({HERS, PatientIdentifier("")}), part_found=True), Reason.FOREIGN),
+    (
+        [MINE, ALSO_MINE],
+        study_facts(frozenset({MINE, ALSO_MINE, HERS}), part_found=True),
+        Reason.SHARED_UID,
+    ),
+    (
+        [MINE],
+        study_facts(frozenset({MINE, PatientIdentifier("")}), part_found=True),
+        Reason.SHARED_UID,
+    ),
+    (
+        [ALSO_MINE],
+        study_facts(frozenset({ALSO_MINE, PatientIdentifier("4711", "X")}), True),
+        Reason.SHARED_UID,
+    ),
+    (
+        [MINE, ALSO_MINE],
+        study_facts(frozenset({HERS, PatientIdentifier("")}), part_found=True),
+        Reason.FOREIGN,
+    ),
     ([], study_facts(frozenset({MINE}), part_found=True), Reason.FOREIGN),
-    ([ALSO_MINE], study_facts(frozenset({PatientIdentifier("4711", "X")}), part_found=True), Reason.FOREIGN),
-    ([PatientIdentifier("")], study_facts(frozenset({PatientIdentifier("")}), part_found=True), Reason.FOREIGN),
+    (
+        [ALSO_MINE],
+        study_facts(frozenset({PatientIdentifier("4711", "X")}), part_found=True),
+        Reason.FOREIGN,
+    ),
+    (
+        [PatientIdentifier("")],
+        study_facts(frozenset({PatientIdentifier("")}), part_found=True),
+        Reason.FOREIGN,
+    ),
     ([MINE], study_facts(frozenset({MINE}), part_found=False), Reason.NOT_IN_STUDY),
 ]
 
@@ -103,10 +151,20 @@ def test_a_token_that_does_not_reach_the_patient(
 @pytest.mark.parametrize("interaction", Interaction)
 @pytest.mark.parametrize("patient", ["p1", None])
 @pytest.mark.parametrize(
-    "scopes", ["patient/ImagingStudy.rs", "patient/*.read", "patient/*.*", "openid patient/*.rs?a=b patient/*.cruds"]
+    "scopes",
+    [
+        "patient/ImagingStudy.rs",
+        "patient/*.read",
+        "patient/*.*",
+        "openid patient/*.rs?a=b patient/*.cruds",
+    ],
 )
-def test_a_token_that_reaches_the_patient(scopes: str, patient: str | None, interaction: Interaction) -> None:
-    """SIA-11, 12: the permit is for the token's patient; a constrained scope does not spoil one without."""
+def test_a_token_that_reaches_the_patient(
+    scopes: str, patient: str | None, interaction: Interaction
+) -> None:
+    """SIA-11, 12: the permit is for the token's patient; a constrained scope does not spoil one
+    without.
+    """
     decision = decide_patient(
         token(scopes), interaction, patient, policy=ON, now=NOW, client=None, understood=frozenset()
     )
@@ -114,7 +172,9 @@ def test_a_token_that_reaches_the_patient(scopes: str, patient: str | None, inte
 
 
 @pytest.mark.parametrize(("known_as", "facts", "reason"), STUDY_DENIALS)
-def test_a_study_that_is_not_the_patients(known_as: list[PatientIdentifier], facts: StudyFacts, reason: Reason) -> None:
+def test_a_study_that_is_not_the_patients(
+    known_as: list[PatientIdentifier], facts: StudyFacts, reason: Reason
+) -> None:
     """SIA-42, 45: refused, and to the caller not found, whichever it was."""
     assert decide_study(PERMIT, PART, known_as, facts, Answer.NAMED, now=NOW) == Deny(reason)
     assert STATUS[reason] == 404
@@ -128,11 +188,15 @@ def test_a_study_that_is_the_patients(known_as: list[PatientIdentifier]) -> None
         "p1", PART, known_as=frozenset(known_as)
     )
     without_issuer = study_facts(frozenset({MINE, PatientIdentifier("4711")}), part_found=True)
-    assert decide_study(PERMIT, PART, iter(known_as), without_issuer, Answer.NAMED, now=NOW) == Deny(Reason.SHARED_UID)
+    assert decide_study(
+        PERMIT, PART, iter(known_as), without_issuer, Answer.NAMED, now=NOW
+    ) == Deny(Reason.SHARED_UID)
 
 
 async def test_every_reason_is_reached() -> None:
-    """No refusal is dead code: those of the decision by the tables above, those of the credentials by the guard."""
+    """No refusal is dead code: those of the decision by the tables above, those of the credentials
+    by the guard.
+    """
 
     async def introspected(bearer: str) -> Token | None:
         return Token((), 9e9, "p1") if bearer == "good" else None
@@ -157,21 +221,27 @@ async def test_every_reason_is_reached() -> None:
         assert STATUS[refused.value.reason] == 401
         reached.add(refused.value.reason)
     good = make_mocked_request("GET", "/", headers=CIMultiDict(Authorization="Bearer good"))
-    with pytest.raises(Denied) as refused:  # tests/authorization/test_capability_urls.py has those that are on.
+    # tests/authorization/test_capability_urls.py has those that are on.
+    with pytest.raises(Denied) as refused:
         await guard.capability(good, "x", None, Operation.QUERY)
     reached.add(refused.value.reason)
-    # tests/tokens/test_claims.py and tests/tokens/test_jwt_validation.py have the tokens that are refused for these.
+    # tests/tokens/test_claims.py and tests/tokens/test_jwt_validation.py have the tokens that are
+    # refused for these.
     for reason in {*REJECTIONS, *(one for one in REFUSED if one), Reason.CONTRADICTORY_TOKEN}:
         guard._tokens = TokenCache(AsyncMock(side_effect=TokenRejected(reason)))
         with pytest.raises(Denied) as refused:
-            await guard.token(make_mocked_request("GET", "/", headers=CIMultiDict(Authorization="Bearer x")))
+            await guard.token(
+                make_mocked_request("GET", "/", headers=CIMultiDict(Authorization="Bearer x"))
+            )
         assert refused.value.reason is reason
         reached.add(reason)
     assert reached == set(Reason)
 
 
 def test_every_reason_has_a_status() -> None:
-    """SIA-22, 45: 401 for the token, 403 for what it does not cover, 404 for what is not the caller's."""
+    """SIA-22, 45: 401 for the token, 403 for what it does not cover, 404 for what is not the
+    caller's.
+    """
     assert set(STATUS) == set(Reason)
     assert set(STATUS.values()) == {401, 403, 404}
     assert {reason for reason, status in STATUS.items() if status == 404} == {
@@ -181,7 +251,11 @@ def test_every_reason_has_a_status() -> None:
 
 
 GRANTS = st.builds(
-    Grant, st.sampled_from(Context), st.booleans(), st.booleans(), st.sampled_from([None, None, "", "modality=CT"])
+    Grant,
+    st.sampled_from(Context),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([None, None, "", "modality=CT"]),
 )
 PATIENTS = st.sampled_from(["p1", "p2", None])
 TOKENS = st.builds(
@@ -196,9 +270,17 @@ TOKENS = st.builds(
 def test_a_permit_needs_everything(
     facts: Token, interaction: Interaction, patient: str | None, app_launch: bool
 ) -> None:
-    """SIA-10..15: unexpired, its own patient, and a patient scope without constraint that covers this; else nothing."""
+    """SIA-10..15: unexpired, its own patient, and a patient scope without constraint that covers
+    this; else nothing.
+    """
     decision = decide_patient(
-        facts, interaction, patient, policy=make_policy(app_launch), now=NOW, client=None, understood=frozenset()
+        facts,
+        interaction,
+        patient,
+        policy=make_policy(app_launch),
+        now=NOW,
+        client=None,
+        understood=frozenset(),
     )
     covered = any(
         grant.context is Context.PATIENT
@@ -215,31 +297,44 @@ def test_a_permit_needs_everything(
 
 
 @given(TOKENS, st.sampled_from(Interaction), PATIENTS)
-def test_system_and_user_scopes_never_permit(facts: Token, interaction: Interaction, patient: str | None) -> None:
+def test_system_and_user_scopes_never_permit(
+    facts: Token, interaction: Interaction, patient: str | None
+) -> None:
     """SIA-13, 14: whatever else the token says, and whatever patient it has."""
     without = Token(
-        tuple(grant for grant in facts.grants if grant.context is not Context.PATIENT), facts.expires_at, facts.patient
+        tuple(grant for grant in facts.grants if grant.context is not Context.PATIENT),
+        facts.expires_at,
+        facts.patient,
     )
     assert isinstance(
-        decide_patient(without, interaction, patient, policy=ON, now=NOW, client=None, understood=frozenset()), Deny
+        decide_patient(
+            without, interaction, patient, policy=ON, now=NOW, client=None, understood=frozenset()
+        ),
+        Deny,
     )
 
 
 @given(TOKENS, st.sampled_from(Interaction), PATIENTS)
-def test_grants_are_not_combined(facts: Token, interaction: Interaction, patient: str | None) -> None:
+def test_grants_are_not_combined(
+    facts: Token, interaction: Interaction, patient: str | None
+) -> None:
     """SIA-15: all grants together permit what one of them alone permits."""
 
     def permits(*grants: Grant) -> bool:
         alone = Token(grants, facts.expires_at, facts.patient)
         return isinstance(
-            decide_patient(alone, interaction, patient, policy=ON, now=NOW, client=None, understood=frozenset()),
+            decide_patient(
+                alone, interaction, patient, policy=ON, now=NOW, client=None, understood=frozenset()
+            ),
             PatientPermit,
         )
 
     assert permits(*facts.grants) == any(permits(grant) for grant in facts.grants)
 
 
-IDENTIFIERS = st.builds(PatientIdentifier, st.sampled_from(["", "a", "b", "A"]), st.sampled_from([None, "X", "Y"]))
+IDENTIFIERS = st.builds(
+    PatientIdentifier, st.sampled_from(["", "a", "b", "A"]), st.sampled_from([None, "X", "Y"])
+)
 
 
 @given(st.frozensets(IDENTIFIERS, max_size=3), st.lists(IDENTIFIERS, max_size=3), st.booleans())
@@ -247,7 +342,9 @@ def test_a_study_needs_all_its_owners_to_be_the_patient(
     owners: frozenset[PatientIdentifier], known_as: list[PatientIdentifier], part_found: bool
 ) -> None:
     """SIA-42, 45: a UID that the archive holds for two people is nobody's."""
-    decision = decide_study(PERMIT, PART, known_as, study_facts(owners, part_found), Answer.NAMED, now=NOW)
+    decision = decide_study(
+        PERMIT, PART, known_as, study_facts(owners, part_found), Answer.NAMED, now=NOW
+    )
     mine = bool(owners) and all(any(owner.is_of(known) for known in known_as) for owner in owners)
     if mine and part_found:
         assert decision == study_permit("p1", PART, known_as=frozenset(known_as))
@@ -278,7 +375,9 @@ def test_what_carries_no_patient_is_permitted_by_what_instances_say(
     facts = study_facts(frozenset({MINE}), True, inside=frozenset(inside))
     decision = decide_study(PERMIT, PART, [MINE, ALSO_MINE], facts, Answer.UNNAMED, now=NOW)
     both = frozenset({MINE, ALSO_MINE})
-    assert decision == (study_permit("p1", PART, known_as=both) if permitted else Deny(Reason.FOREIGN))
+    assert decision == (
+        study_permit("p1", PART, known_as=both) if permitted else Deny(Reason.FOREIGN)
+    )
     # Where each instance is looked at as it goes by, nothing else is asked.
     assert decide_study(
         PERMIT, PART, [MINE], study_facts(frozenset({MINE}), True), Answer.NAMED, now=NOW

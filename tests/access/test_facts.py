@@ -47,7 +47,9 @@ IDENTIFIERS = st.builds(PatientIdentifier, TEXTS, st.none() | TEXTS)
 
 @pytest.mark.parametrize(("one", "other"), SAME, ids=repr)
 def test_the_same_patient(one: PatientIdentifier, other: PatientIdentifier) -> None:
-    """SIA-12: outer spaces do not count (PS3.5 6.2); an issuer that the site does not know does not part them."""
+    """SIA-12: outer spaces do not count (PS3.5 6.2); an issuer that the site does not know does not
+    part them.
+    """
     assert one.is_of(other)
     assert one.may_be(other)
     assert other.may_be(one)
@@ -62,7 +64,9 @@ def test_not_the_same_patient(one: PatientIdentifier, other: PatientIdentifier) 
 
 
 def test_a_row_without_the_issuer_that_the_site_knows_is_somebody_else() -> None:
-    """A third patient of the number, of whom the archive knows no issuer; an image alone may leave it out."""
+    """A third patient of the number, of whom the archive knows no issuer; an image alone may leave
+    it out.
+    """
     row, known = PatientIdentifier("4711"), PatientIdentifier("4711", "A")
     assert not row.is_of(known)
     assert row.may_be(known)
@@ -81,7 +85,9 @@ def test_the_compare_rests_on_the_id(found: PatientIdentifier, known: PatientIde
 
 
 @given(IDENTIFIERS, st.lists(IDENTIFIERS, max_size=4))
-def test_one_of_many_is_the_same_as_one_of_them(identifier: PatientIdentifier, known: list[PatientIdentifier]) -> None:
+def test_one_of_many_is_the_same_as_one_of_them(
+    identifier: PatientIdentifier, known: list[PatientIdentifier]
+) -> None:
     """No identifiers, no patient."""
     assert is_one_of(identifier, known) == any(identifier.is_of(entry) for entry in known)
     assert not is_one_of(identifier, ())
@@ -89,9 +95,11 @@ def test_one_of_many_is_the_same_as_one_of_them(identifier: PatientIdentifier, k
 
 def test_padding_does_not_make_two_identifiers() -> None:
     """Equal ones are equal in a set, so that they are asked for once."""
-    assert {PatientIdentifier(" 1 ", ""), PatientIdentifier("1", None), PatientIdentifier("1", " ")} == {
-        PatientIdentifier("1")
-    }
+    assert {
+        PatientIdentifier(" 1 ", ""),
+        PatientIdentifier("1", None),
+        PatientIdentifier("1", " "),
+    } == {PatientIdentifier("1")}
 
 
 @pytest.mark.parametrize(
@@ -152,5 +160,7 @@ def test_a_fhir_id(text: str) -> None:
     ids=ascii,
 )  # fmt: skip
 def test_not_a_fhir_id(text: str) -> None:
-    """Nothing that is more than one path segment, a wildcard or a list can be a patient (it becomes part of a URL)."""
+    """Nothing that is more than one path segment, a wildcard or a list can be a patient (it becomes
+    part of a URL).
+    """
     assert not is_fhir_id(text)

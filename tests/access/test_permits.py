@@ -31,7 +31,11 @@ def constructions() -> Iterator[tuple[str, str]]:
     for file in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call):
-                name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                name = (
+                    node.func.attr
+                    if isinstance(node.func, ast.Attribute)
+                    else getattr(node.func, "id", "")
+                )
                 if name == "replace" and node.args and "permit" in ast.unparse(node.args[0]):
                     name = "replace permit"
                 yield name, file.relative_to(ROOT).as_posix()

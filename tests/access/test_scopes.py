@@ -1,4 +1,6 @@
-"""Scope strings -> grants (SIA-11, SIA-15): what is read to the letter, and everything else that grants nothing."""
+"""Scope strings -> grants (SIA-11, SIA-15): what is read to the letter, and everything else that
+grants nothing.
+"""
 
 import string
 from itertools import combinations, permutations
@@ -13,8 +15,14 @@ CONTEXTS = [context.value for context in Context]
 RESOURCES = ("*", "ImagingStudy")
 LETTERS = "cruds"
 
-# Every scope without constraint that grants read or search on ImagingStudy, written out independently of the parser.
-V2 = ["".join(letters) for count in range(1, 6) for letters in combinations(LETTERS, count) if {*letters} & {*"rs"}]
+# Every scope without constraint that grants read or search on ImagingStudy, written out
+# independently of the parser.
+V2 = [
+    "".join(letters)
+    for count in range(1, 6)
+    for letters in combinations(LETTERS, count)
+    if {*letters} & {*"rs"}
+]
 ACCEPTED = {
     f"{context}/{resource}.{permission}"
     for context in CONTEXTS
@@ -38,11 +46,15 @@ GRANTED: dict[str, Grant] = {
     "user/ImagingStudy.rs": Grant(Context.USER, read=True, search=True),
     "system/ImagingStudy.rs": Grant(Context.SYSTEM, read=True, search=True),
     "system/*.rs": Grant(Context.SYSTEM, read=True, search=True),
-    "patient/ImagingStudy.rs?modality=CT": Grant(Context.PATIENT, read=True, search=True, constraint="modality=CT"),
+    "patient/ImagingStudy.rs?modality=CT": Grant(
+        Context.PATIENT, read=True, search=True, constraint="modality=CT"
+    ),
     "patient/ImagingStudy.rs?modality=CT&modality=MR": Grant(
         Context.PATIENT, read=True, search=True, constraint="modality=CT&modality=MR"
     ),
-    "patient/*.s?_security=N": Grant(Context.PATIENT, read=False, search=True, constraint="_security=N"),
+    "patient/*.s?_security=N": Grant(
+        Context.PATIENT, read=False, search=True, constraint="_security=N"
+    ),
     # A constraint that says nothing is still a constraint: it must not turn into "no restriction".
     "patient/ImagingStudy.rs?": Grant(Context.PATIENT, read=True, search=True, constraint=""),
 }
@@ -98,12 +110,16 @@ def test_each_accepted_scope_has_its_letters(scope: str) -> None:
     both = permission in ("read", "*")
     grant = parse_scope(scope)
     assert grant == Grant(
-        Context(scope.partition("/")[0]), read=both or "r" in permission, search=both or "s" in permission
+        Context(scope.partition("/")[0]),
+        read=both or "r" in permission,
+        search=both or "s" in permission,
     )
 
 
 def test_letters_out_of_order_grant_nothing() -> None:
-    """SIA-11: ``cruds`` in that order (SMART App Launch 2.2); ``sr`` is no scope, not a sloppy ``rs``."""
+    """SIA-11: ``cruds`` in that order (SMART App Launch 2.2); ``sr`` is no scope, not a sloppy
+    ``rs``.
+    """
     for count in range(2, 6):
         for letters in permutations(LETTERS, count):
             if list(letters) != sorted(letters, key=LETTERS.index):
@@ -129,7 +145,9 @@ def test_near_scopes_grant_only_when_they_are_scopes(text: str) -> None:
     cut=st.integers(0, 2),
     insert=st.text(alphabet=string.printable, max_size=2),
 )
-def test_an_edited_scope_grants_only_when_it_is_a_scope(scope: str, position: int, cut: int, insert: str) -> None:
+def test_an_edited_scope_grants_only_when_it_is_a_scope(
+    scope: str, position: int, cut: int, insert: str
+) -> None:
     """SIA-11: one or two characters more, less or other."""
     edited = scope[:position] + insert + scope[position + cut :]
     if "?" not in edited:
@@ -141,7 +159,9 @@ def test_a_change_of_case_grants_nothing(scope: str, data: st.DataObject) -> Non
     """SIA-11: scopes are case-sensitive (RFC 6749 3.3)."""
     letters = [position for position, character in enumerate(scope) if character.isalpha()]
     flipped = data.draw(st.sets(st.sampled_from(letters), min_size=1))
-    changed = "".join(c.swapcase() if position in flipped else c for position, c in enumerate(scope))
+    changed = "".join(
+        c.swapcase() if position in flipped else c for position, c in enumerate(scope)
+    )
     assert parse_scope(changed) is None
 
 
@@ -161,12 +181,16 @@ def test_grants_come_in_order_and_once(scopes: str) -> None:
     """Each grant is one of the string's own scopes; doubles add nothing."""
     grants = parse_scopes(scopes)
     assert len(set(grants)) == len(grants)
-    assert list(grants) == list(dict.fromkeys(found for scope in scopes.split(" ") if (found := parse_scope(scope))))
+    assert list(grants) == list(
+        dict.fromkeys(found for scope in scopes.split(" ") if (found := parse_scope(scope)))
+    )
 
 
 def test_read_and_search_of_two_scopes_stay_two_grants() -> None:
     """SIA-15: ``r`` for one and ``s`` for another constraint are not ``rs`` without any."""
-    grants = parse_scopes("patient/ImagingStudy.r?modality=CT patient/ImagingStudy.s?modality=MR user/*.rs")
+    grants = parse_scopes(
+        "patient/ImagingStudy.r?modality=CT patient/ImagingStudy.s?modality=MR user/*.rs"
+    )
     assert grants == (
         Grant(Context.PATIENT, read=True, search=False, constraint="modality=CT"),
         Grant(Context.PATIENT, read=False, search=True, constraint="modality=MR"),

@@ -18,9 +18,13 @@ CT, SR, PR = (DescribedSeries(f"1.2.{one}", {"Modality": (one,)}) for one in ("C
 NAMELESS = DescribedSeries("1.2.9", {})
 
 
-def study(*series: DescribedSeries, started_by: float | None = NOW - 10, **attributes: Any) -> DescribedStudy:
+def study(
+    *series: DescribedSeries, started_by: float | None = NOW - 10, **attributes: Any
+) -> DescribedStudy:
     """A study with these attributes, each a text or several."""
-    values = {name: (one,) if isinstance(one, str) else tuple(one) for name, one in attributes.items()}
+    values = {
+        name: (one,) if isinstance(one, str) else tuple(one) for name, one in attributes.items()
+    }
     return DescribedStudy(values, series, started_by)
 
 
@@ -68,13 +72,18 @@ def test_what_is_unknown_is_not_shown(effect: Effect) -> None:
     assert visible_by_rules([rule], study(InstitutionName="Hospital"), NOW) == make_visible()
     assert visible_by_rules([rule], study(), NOW) == HIDDEN
     assert (
-        visible_by_rules([make_rule("r", effect, study=rule.study, hours=1, unknown_applies=False)], study(), NOW)
+        visible_by_rules(
+            [make_rule("r", effect, study=rule.study, hours=1, unknown_applies=False)], study(), NOW
+        )
         == make_visible()
     )
 
 
 def test_a_rule_that_shows_needs_to_know() -> None:
-    rules = [make_rule("mine", SHOW, study={"InstitutionName": ("Mine",)}), make_rule("all", EXCLUDE)]
+    rules = [
+        make_rule("mine", SHOW, study={"InstitutionName": ("Mine",)}),
+        make_rule("all", EXCLUDE),
+    ]
     assert visible_by_rules(rules, study(InstitutionName="Mine"), NOW) == make_visible()
     assert visible_by_rules(rules, study(InstitutionName="Other"), NOW) == HIDDEN
     assert visible_by_rules(rules, study(), NOW) == HIDDEN
@@ -84,10 +93,17 @@ def test_the_first_rule_decides() -> None:
     ct, head = {"ModalitiesInStudy": ("CT",)}, {"StudyDescription": ("*head*",)}
     one = study(ModalitiesInStudy="CT", StudyDescription="Head")
     assert (
-        visible_by_rules([make_rule("a", SHOW, study=ct), make_rule("b", EXCLUDE, study=head)], one, NOW)
+        visible_by_rules(
+            [make_rule("a", SHOW, study=ct), make_rule("b", EXCLUDE, study=head)], one, NOW
+        )
         == make_visible()
     )
-    assert visible_by_rules([make_rule("b", EXCLUDE, study=head), make_rule("a", SHOW, study=ct)], one, NOW) == HIDDEN
+    assert (
+        visible_by_rules(
+            [make_rule("b", EXCLUDE, study=head), make_rule("a", SHOW, study=ct)], one, NOW
+        )
+        == HIDDEN
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,8 +113,12 @@ def test_the_first_rule_decides() -> None:
 )  # fmt: skip
 def test_a_hold_ends_after_its_hours(started_by: float | None, is_shown: bool) -> None:
     """A study that does not say when it began, or that is yet to begin, is held."""
-    found = visible_by_rules([make_rule("embargo", HOLD, hours=72)], study(CT, started_by=started_by), NOW)
-    assert found == (make_visible(since=(started_by or 0) + 72 * HOUR_SECONDS) if is_shown else HIDDEN)
+    found = visible_by_rules(
+        [make_rule("embargo", HOLD, hours=72)], study(CT, started_by=started_by), NOW
+    )
+    assert found == (
+        make_visible(since=(started_by or 0) + 72 * HOUR_SECONDS) if is_shown else HIDDEN
+    )
 
 
 def test_after_a_hold_the_next_rule_decides() -> None:
@@ -121,16 +141,20 @@ def test_series_are_left_out() -> None:
     )
     assert visible_by_rules([dose], study(CT, PR), NOW) == make_visible(frozenset({CT.uid, PR.uid}))
     assert visible_by_rules([dose], study(SR), NOW) == HIDDEN  # Nothing is left: it is not there.
-    only_of_mr = make_rule("r", EXCLUDE, study={"ModalitiesInStudy": ("MR",)}, series={"Modality": ("SR",)})
-    assert visible_by_rules([only_of_mr], study(CT, SR, ModalitiesInStudy=("CT", "SR")), NOW) == make_visible(
-        frozenset({CT.uid, SR.uid})
+    only_of_mr = make_rule(
+        "r", EXCLUDE, study={"ModalitiesInStudy": ("MR",)}, series={"Modality": ("SR",)}
     )
+    assert visible_by_rules(
+        [only_of_mr], study(CT, SR, ModalitiesInStudy=("CT", "SR")), NOW
+    ) == make_visible(frozenset({CT.uid, SR.uid}))
 
 
 def test_a_series_that_stands_twice_is_shown_only_if_both_may_be() -> None:
     dose = make_rule("dose reports", EXCLUDE, series={"Modality": ("SR",)})
     twice = DescribedSeries(CT.uid, {"Modality": ("SR",)})
-    assert visible_by_rules([dose], study(CT, PR, twice), NOW) == make_visible(frozenset({PR.uid}), is_complete=False)
+    assert visible_by_rules([dose], study(CT, PR, twice), NOW) == make_visible(
+        frozenset({PR.uid}), is_complete=False
+    )
 
 
 def test_without_any_series_nobody_knows_what_there_is() -> None:
@@ -146,11 +170,15 @@ def test_rules_on_studies_and_on_series_are_two_lists() -> None:
     ]
     assert visible_by_rules(rules, study(CT, StudyDescription="x"), NOW) == HIDDEN
     rules = [make_rule("a", SHOW), make_rule("b", EXCLUDE, series={"Modality": ("SR",)})]
-    assert visible_by_rules(rules, study(CT, SR), NOW) == make_visible(frozenset({CT.uid}), is_complete=False)
+    assert visible_by_rules(rules, study(CT, SR), NOW) == make_visible(
+        frozenset({CT.uid}), is_complete=False
+    )
 
 
 VALUES = st.sampled_from([(), ("CT",), ("SR",), ("CT", "SR")])
-CONDITIONS = st.dictionaries(st.sampled_from(["Modality", "ModalitiesInStudy"]), st.sampled_from([("CT",), ("S*",)]))
+CONDITIONS = st.dictionaries(
+    st.sampled_from(["Modality", "ModalitiesInStudy"]), st.sampled_from([("CT",), ("S*",)])
+)
 RULES = st.builds(
     Rule, st.just("r"), st.sampled_from(Effect), study=CONDITIONS, series=CONDITIONS,
     hours=st.sampled_from([1.0, 100.0]), unknown_applies=st.booleans(),
@@ -169,11 +197,17 @@ def _series(found: Visible | Hidden, one: DescribedStudy) -> frozenset[str]:
     """The series that are shown."""
     if isinstance(found, Hidden):
         return frozenset()
-    return frozenset(series.uid for series in one.series) if found.series is ALL_SERIES else found.series
+    return (
+        frozenset(series.uid for series in one.series)
+        if found.series is ALL_SERIES
+        else found.series
+    )
 
 
 @given(st.lists(RULES, max_size=4), STUDIES)
-def test_one_more_rule_that_excludes_or_holds_never_shows_more(rules: list[Rule], one: DescribedStudy) -> None:
+def test_one_more_rule_that_excludes_or_holds_never_shows_more(
+    rules: list[Rule], one: DescribedStudy
+) -> None:
     before = visible_by_rules(rules, one, NOW)
     for more in (
         make_rule("x", EXCLUDE, series={"Modality": ("CT",)}),
@@ -192,5 +226,7 @@ def test_what_is_left_is_part_of_the_study(rules: list[Rule], one: DescribedStud
         everything = frozenset(series.uid for series in one.series)
         assert _series(found, one) <= everything
         by_series = any(rule.series for rule in rules)
-        assert found.is_complete == (_series(found, one) == everything and (bool(everything) or not by_series))
+        assert found.is_complete == (
+            _series(found, one) == everything and (bool(everything) or not by_series)
+        )
         assert not one.series or _series(found, one)

@@ -1,4 +1,6 @@
-"""Ways to a study: constraints of scopes, backend clients, rules; never added up (SIA-11, 13, 14, 15, 43)."""
+"""Ways to a study: constraints of scopes, backend clients, rules; never added up (SIA-11, 13, 14,
+15, 43).
+"""
 
 from dataclasses import replace
 
@@ -21,7 +23,15 @@ from sidecar.access.facts import (
     Token,
     Verdict,
 )
-from sidecar.access.permits import ALL_SERIES, Deny, HeaderPermit, Interaction, PatientPermit, StudyPermit, Way
+from sidecar.access.permits import (
+    ALL_SERIES,
+    Deny,
+    HeaderPermit,
+    Interaction,
+    PatientPermit,
+    StudyPermit,
+    Way,
+)
 from sidecar.access.reasons import Reason
 from sidecar.access.scopes import Context, Grant, parse_scopes
 from sidecar.access.visibility import HIDDEN, Hidden, Visible, visibility
@@ -66,18 +76,38 @@ BACKEND_DENIALS: list[tuple[str, str | None, str | None, Policy, Client | None, 
     ("patient/*.rs", "p3", "p1", BACKEND, CLIENT, Reason.OTHER_PATIENT),
     ("user/*.rs", None, "p1", make_policy(user_level=True), None, Reason.NO_PATIENT_CONTEXT),
     ("user/*.rs", "p1", "p2", make_policy(user_level=True), None, Reason.OTHER_PATIENT),
-    ("user/*.rs", "p1", "p1", make_policy(app_launch=False, user_level=True), None, Reason.APP_LAUNCH_OFF),
+    (
+        "user/*.rs",
+        "p1",
+        "p1",
+        make_policy(app_launch=False, user_level=True),
+        None,
+        Reason.APP_LAUNCH_OFF,
+    ),
     ("system/*.rs", "p1", "p1", make_policy(user_level=True), CLIENT, Reason.INSUFFICIENT_SCOPE),
 ]
 
 
-@pytest.mark.parametrize(("scopes", "own", "patient", "policy", "client", "reason"), BACKEND_DENIALS)
+@pytest.mark.parametrize(
+    ("scopes", "own", "patient", "policy", "client", "reason"), BACKEND_DENIALS
+)
 def test_who_has_no_way(
-    scopes: str, own: str | None, patient: str | None, policy: Policy, client: Client | None, reason: Reason
+    scopes: str,
+    own: str | None,
+    patient: str | None,
+    policy: Policy,
+    client: Client | None,
+    reason: Reason,
 ) -> None:
     """SIA-13, 14: a backend client has what it was given, by name, and nobody else has it."""
     found = decide_patient(
-        token(scopes, own), RETRIEVE, patient, policy=policy, now=NOW, client=client, understood=frozenset()
+        token(scopes, own),
+        RETRIEVE,
+        patient,
+        policy=policy,
+        now=NOW,
+        client=client,
+        understood=frozenset(),
     )
     assert found == Deny(reason)
 
@@ -101,11 +131,22 @@ def test_who_has_no_way(
     ],
 )  # fmt: skip
 def test_each_grant_is_a_way(
-    scopes: str, own: str | None, patient: str, policy: Policy, client: Client | None, ways: list[Way]
+    scopes: str,
+    own: str | None,
+    patient: str,
+    policy: Policy,
+    client: Client | None,
+    ways: list[Way],
 ) -> None:
     """SIA-13, 15: with its own constraint, its client's studies, and the site's rules."""
     found = decide_patient(
-        token(scopes, own), RETRIEVE, patient, policy=policy, now=NOW, client=client, understood=frozenset({"a=b"})
+        token(scopes, own),
+        RETRIEVE,
+        patient,
+        policy=policy,
+        now=NOW,
+        client=client,
+        understood=frozenset({"a=b"}),
     )
     assert found == patient_permit(patient or own or "", RETRIEVE, tuple(ways))
 
@@ -124,7 +165,12 @@ MINE = PatientIdentifier("p1")
 MINE_ALONE = frozenset({MINE})
 WITH_RULES = patient_permit("p1", RETRIEVE, (make_way(rules=RULES),))
 OF_CT = patient_permit("p1", RETRIEVE, (make_way("modality=CT"),))
-STUDY, CT_SERIES, SR_SERIES, NEW_SERIES = (Part("1"), Part("1", "1.CT"), Part("1", "1.SR", "1.SR.1"), Part("1", "1.X"))
+STUDY, CT_SERIES, SR_SERIES, NEW_SERIES = (
+    Part("1"),
+    Part("1", "1.CT"),
+    Part("1", "1.SR", "1.SR.1"),
+    Part("1", "1.X"),
+)
 
 SHOWN_DENIALS: list[tuple[PatientPermit, Part, tuple[DescribedStudy, ...], Reason]] = [
     (WITH_RULES, STUDY, (described("CT", "SR"),), Reason.PARTLY_EXCLUDED),
@@ -134,7 +180,12 @@ SHOWN_DENIALS: list[tuple[PatientPermit, Part, tuple[DescribedStudy, ...], Reaso
     (WITH_RULES, STUDY, (), Reason.NOT_SHOWN),
     (WITH_RULES, CT_SERIES, (described("CT"), described("SR")), Reason.NOT_SHOWN),
     (OF_CT, STUDY, (described("CT"),), Reason.NOT_SHOWN),
-    (OF_CT, STUDY, (described("CT", satisfies=("modality=CT",)), described("CT")), Reason.NOT_SHOWN),
+    (
+        OF_CT,
+        STUDY,
+        (described("CT", satisfies=("modality=CT",)), described("CT")),
+        Reason.NOT_SHOWN,
+    ),
     (
         patient_permit("p1", RETRIEVE, (make_way(studies={"StudyID": ("x",)}),)),
         STUDY,
@@ -146,7 +197,10 @@ SHOWN_DENIALS: list[tuple[PatientPermit, Part, tuple[DescribedStudy, ...], Reaso
 
 
 def decide(
-    permit: PatientPermit, part: Part, studies: tuple[DescribedStudy, ...], answer: Answer = Answer.NAMED
+    permit: PatientPermit,
+    part: Part,
+    studies: tuple[DescribedStudy, ...],
+    answer: Answer = Answer.NAMED,
 ) -> StudyPermit | HeaderPermit | Deny:
     """The decision on a study that is the patient's, as its instances say, too."""
     facts = study_facts(frozenset({MINE}), True, studies, inside=frozenset({MINE}))
@@ -165,7 +219,9 @@ def test_what_is_not_shown(
 
 
 @pytest.mark.parametrize("studies", [(), (described("CT"),)])
-def test_a_shared_uid_is_not_shown_and_has_its_own_reason(studies: tuple[DescribedStudy, ...]) -> None:
+def test_a_shared_uid_is_not_shown_and_has_its_own_reason(
+    studies: tuple[DescribedStudy, ...],
+) -> None:
     """Of a permit that is limited; any other asks the archive for the owners."""
 
     def found(permit: PatientPermit) -> Visible | Deny:
@@ -178,7 +234,9 @@ def test_a_shared_uid_is_not_shown_and_has_its_own_reason(studies: tuple[Describ
 def test_what_is_shown() -> None:
     whole = described("CT", satisfies=("modality=CT",))
     assert decide(OF_CT, STUDY, (whole,)) == study_permit("p1", STUDY, known_as=MINE_ALONE)
-    assert decide(WITH_RULES, STUDY, (whole,)) == study_permit("p1", STUDY, frozenset({"1.CT"}), MINE_ALONE)
+    assert decide(WITH_RULES, STUDY, (whole,)) == study_permit(
+        "p1", STUDY, frozenset({"1.CT"}), MINE_ALONE
+    )
     found = decide(WITH_RULES, CT_SERIES, (described("CT", "SR"),))
     assert found == study_permit("p1", CT_SERIES, frozenset({"1.CT"}), MINE_ALONE)
 
@@ -191,14 +249,22 @@ def test_a_study_that_is_listed_may_have_excluded_parts() -> None:
 
 def test_a_foreign_study_is_foreign_whatever_is_said_of_it() -> None:
     facts = study_facts(frozenset({PatientIdentifier("p2")}), True, (described("CT"),))
-    assert decide_study(WITH_RULES, STUDY, [MINE], facts, Answer.NAMED, now=NOW) == Deny(Reason.FOREIGN)
+    assert decide_study(WITH_RULES, STUDY, [MINE], facts, Answer.NAMED, now=NOW) == Deny(
+        Reason.FOREIGN
+    )
 
 
 CONSTRAINTS = ["a", "b"]
 GRANTS = st.builds(
-    Grant, st.sampled_from(Context), st.booleans(), st.booleans(), st.sampled_from([None, "a", "b", "not understood"])
+    Grant,
+    st.sampled_from(Context),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([None, "a", "b", "not understood"]),
 )
-VERDICTS = st.sampled_from([None, Verdict(True), Verdict(False), Verdict(True, frozenset({"1.CT"}))])
+VERDICTS = st.sampled_from(
+    [None, Verdict(True), Verdict(False), Verdict(True, frozenset({"1.CT"}))]
+)
 STUDIES = st.builds(
     lambda series, satisfies, name: described(
         *series, satisfies=tuple(satisfies), **({"StudyID": name} if name else {})
@@ -207,9 +273,19 @@ STUDIES = st.builds(
     st.sampled_from(["x", "y", ""]),
 )  # fmt: skip
 CLIENTS = st.none() | st.builds(
-    Client, st.sampled_from([frozenset(), frozenset({"p1"})]), st.sampled_from([{}, {"StudyID": ("x",)}]), st.booleans()
+    Client,
+    st.sampled_from([frozenset(), frozenset({"p1"})]),
+    st.sampled_from([{}, {"StudyID": ("x",)}]),
+    st.booleans(),
 )
-POLICIES = st.builds(Policy, st.booleans(), st.booleans(), st.booleans(), st.sampled_from([(), RULES]), st.just(False))
+POLICIES = st.builds(
+    Policy,
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([(), RULES]),
+    st.just(False),
+)
 
 
 @given(
@@ -267,9 +343,17 @@ def test_the_external_policy_only_takes_away(
 
 
 def test_who_asks_is_told_to_the_external_policy() -> None:
-    facts = Token(parse_scopes("patient/*.rs openid"), NOW + 60, "p1", "app", "u1", "https://ehr.example.org")
+    facts = Token(
+        parse_scopes("patient/*.rs openid"), NOW + 60, "p1", "app", "u1", "https://ehr.example.org"
+    )
     found = decide_patient(
-        facts, SEARCH, None, policy=make_policy(external=True), now=NOW, client=None, understood=frozenset()
+        facts,
+        SEARCH,
+        None,
+        policy=make_policy(external=True),
+        now=NOW,
+        client=None,
+        understood=frozenset(),
     )
     assert isinstance(found, PatientPermit)
     assert found.caller == Caller("app", "u1", "https://ehr.example.org")
@@ -282,15 +366,24 @@ def test_a_verdict_is_for_the_scopes_of_one_context() -> None:
         described("CT", "SR", satisfies=("modality=MR",)),
         verdicts={"patient": Verdict(True, frozenset({"1.SR"})), "user": Verdict(True)},
     )
-    permit = patient_permit("p1", SEARCH, (make_way(), make_way("modality=CT", context="user")), Caller("app"))
+    permit = patient_permit(
+        "p1", SEARCH, (make_way(), make_way("modality=CT", context="user")), Caller("app")
+    )
     assert visibility(permit, [judged], NOW) == make_visible(frozenset({"1.CT"}), is_complete=False)
-    both = patient_permit("p1", SEARCH, (make_way(), make_way("modality=MR", context="user")), Caller("app"))
+    both = patient_permit(
+        "p1", SEARCH, (make_way(), make_way("modality=MR", context="user")), Caller("app")
+    )
     assert visibility(both, [judged], NOW) == make_visible(frozenset({"1.CT", "1.SR"}))
 
 
 def test_what_is_drawn_of_a_whole_study_tells_of_no_series() -> None:
-    """One that came since it was described would not be noticed: so where series are decided on, by series alone."""
+    """One that came since it was described would not be noticed: so where series are decided on, by
+    series alone.
+    """
     found = decide(WITH_RULES, STUDY, (described("CT"),), Answer.DRAWN)
     assert found == Deny(Reason.PARTLY_EXCLUDED, frozenset({"1.CT"}))
     assert isinstance(decide(WITH_RULES, CT_SERIES, (described("CT"),), Answer.DRAWN), StudyPermit)
-    assert isinstance(decide(OF_CT, STUDY, (described("CT", satisfies=("modality=CT",)),), Answer.DRAWN), StudyPermit)
+    assert isinstance(
+        decide(OF_CT, STUDY, (described("CT", satisfies=("modality=CT",)),), Answer.DRAWN),
+        StudyPermit,
+    )

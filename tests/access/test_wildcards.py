@@ -51,7 +51,8 @@ def work(pattern: str, value: str) -> int:
 
 
 @given(
-    st.text("ab*?", max_size=40) | st.sampled_from(["*" * 100 + "X", "*a" * 40 + "b", "*" + "?" * 40, "*?" * 40 + "b"]),
+    st.text("ab*?", max_size=40)
+    | st.sampled_from(["*" * 100 + "X", "*a" * 40 + "b", "*" + "?" * 40, "*?" * 40 + "b"]),
     st.text("ab", max_size=200) | st.integers(1, 300).map("a".__mul__),
 )
 def test_its_work_is_the_product_of_the_lengths_at_most(pattern: str, value: str) -> None:
@@ -91,7 +92,9 @@ def test_without_case_keeps_the_length(text: str) -> None:
     [(("x" * LONGEST_VALUE + "psych",), None), (("x" * LONGEST_VALUE + "psych", "head"), None),
      (("x" * LONGEST_VALUE + "psych", "psych"), True), (("x" * LONGEST_VALUE,), False), (("head",), False)],
 )  # fmt: skip
-def test_a_value_that_is_too_long_to_be_compared_is_unknown(values: tuple[str, ...], expected: bool | None) -> None:
+def test_a_value_that_is_too_long_to_be_compared_is_unknown(
+    values: tuple[str, ...], expected: bool | None
+) -> None:
     """Unknown excludes, and gives nothing (SIA-16)."""
     assert holds({"StudyDescription": ("*psych",)}, {"StudyDescription": values}) is expected
 

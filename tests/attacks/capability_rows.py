@@ -24,7 +24,9 @@ def _changed(sealed: str) -> str:
 
 
 def capabilities() -> list[Row]:
-    """An address is for one study; nothing that is appended, changed or put around it leads to another (SIA-51)."""
+    """An address is for one study; nothing that is appended, changed or put around it leads to
+    another (SIA-51).
+    """
     sealed = _sealed()
     root = f"/capability/{sealed}"
     foreign = {

@@ -5,7 +5,11 @@ import struct
 import zlib
 from collections.abc import Callable
 
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from tests.dicom_instances import dataset, encoded
 from tests.upstreams import PATIENT
@@ -75,20 +79,31 @@ def tiny_elements(group: int) -> bytes:
 
 def unknown_elements(group: int) -> bytes:
     """Private elements of eight bytes, which may begin with an item (Implicit VR)."""
-    return b"".join(head(group << 16 | number, "", 8) + bytes(8) for number in range(0x1000, 0xFFFF))
+    return b"".join(
+        head(group << 16 | number, "", 8) + bytes(8) for number in range(0x1000, 0xFFFF)
+    )
 
 
-def instance(content: bytes, *, before: bool = False, syntax: str = ExplicitVRLittleEndian) -> bytes:
+def instance(
+    content: bytes, *, before: bool = False, syntax: str = ExplicitVRLittleEndian
+) -> bytes:
     """An instance of the patient with ``content`` behind its header, or ``before`` its PatientID.
 
-    ``content`` is in Explicit VR Little Endian also where the instance is deflated, and else in that of its syntax.
+    ``content`` is in Explicit VR Little Endian also where the instance is deflated, and else in
+    that of its syntax.
     """
-    place = {"PatientID": PATIENT, "StudyInstanceUID": "1.2.840.1", "SeriesInstanceUID": "1.2.840.1.1"}
+    place = {
+        "PatientID": PATIENT,
+        "StudyInstanceUID": "1.2.840.1",
+        "SeriesInstanceUID": "1.2.840.1.1",
+    }
     made = dataset(**place, SOPInstanceUID="1.2.840.1.1.1")
     deflated = syntax == DeflatedExplicitVRLittleEndian
     written = encoded(made, ExplicitVRLittleEndian if deflated else syntax)
     if before:
-        patient = struct.pack("<HH", 0x0010, 0x0010) + (b"" if syntax == ImplicitVRLittleEndian else b"PN")
+        patient = struct.pack("<HH", 0x0010, 0x0010) + (
+            b"" if syntax == ImplicitVRLittleEndian else b"PN"
+        )
         at = written.index(patient)
         written = written[:at] + content + written[at:]
     else:
@@ -108,27 +123,39 @@ def _deflated(written: bytes) -> bytes:
 BEHIND, BEFORE = 0x5200_9230, 0x0008_1140
 INSTANCES: dict[str, Callable[[], bytes]] = {
     "empty items": lambda: instance(sequence(BEHIND, filled(item(b"")))),
-    "empty items before the header": lambda: instance(sequence(BEFORE, filled(item(b""))), before=True),
+    "empty items before the header": lambda: instance(
+        sequence(BEFORE, filled(item(b""))), before=True
+    ),
     "empty items before the header, just few enough": lambda: instance(
         sequence(BEFORE, filled(item(b""), 49_000 * 8)), before=True
     ),
-    "items of a short element": lambda: instance(sequence(BEHIND, filled(item(text(0x0020_0032, ""))))),
-    "sequences nested deep": lambda: instance(sequence(BEHIND, filled(item(nested(0x0040_A730, 13))))),
+    "items of a short element": lambda: instance(
+        sequence(BEHIND, filled(item(text(0x0020_0032, ""))))
+    ),
+    "sequences nested deep": lambda: instance(
+        sequence(BEHIND, filled(item(nested(0x0040_A730, 13))))
+    ),
     "empty sequences": lambda: instance(sequence(BEHIND, item(filled(head(0x0040_A730, "SQ", 0))))),
     "contours": lambda: instance(contours()),
     "contours before the header": lambda: instance(contours(BEFORE), before=True),
     "functional groups": lambda: instance(frames()),
-    "tiny elements": lambda: instance(b"".join(map(tiny_elements, (0x0029, 0x0031, 0x0033, 0x0035)))),
+    "tiny elements": lambda: instance(
+        b"".join(map(tiny_elements, (0x0029, 0x0031, 0x0033, 0x0035)))
+    ),
     "tiny elements before the header": lambda: instance(tiny_elements(0x0009), before=True),
     "elements that are looked into": lambda: instance(
         b"".join(map(unknown_elements, (0x0029, 0x0031))), syntax=ImplicitVRLittleEndian
     ),
-    "fragments of pixel data": lambda: instance(head(0x7FE0_0010, "OB", UNDEFINED) + filled(item(b"")) + SEQUENCE_END),
+    "fragments of pixel data": lambda: instance(
+        head(0x7FE0_0010, "OB", UNDEFINED) + filled(item(b"")) + SEQUENCE_END
+    ),
     "deflated items": lambda: instance(
         sequence(BEHIND, filled(item(b""), 8 * 2**20)), syntax=DeflatedExplicitVRLittleEndian
     ),
     "deflated items before the header": lambda: instance(
-        sequence(BEFORE, filled(item(b""), 3 * 2**20)), before=True, syntax=DeflatedExplicitVRLittleEndian
+        sequence(BEFORE, filled(item(b""), 3 * 2**20)),
+        before=True,
+        syntax=DeflatedExplicitVRLittleEndian,
     ),
     "deflated zeros": lambda: instance(
         head(0x7FE0_0010, "OB", 2**28) + bytes(2**28), syntax=DeflatedExplicitVRLittleEndian

@@ -1,10 +1,12 @@
-"""Made-up paths and queries, from our own words and from tricks. What left for the PACS must lie in the token's patient.
+"""Made-up paths and queries, from our own words and from tricks. What left for the PACS must lie in
+the token's patient.
 
 python -m tests.attacks.fuzz [SECONDS]     (make fuzz); the tests do some seconds of it
 
-The PACS holds studies of two patients and believes any query: it answers what it was asked for and more. The oracle does
-not know how the sidecar reads a path; it looks at what arrived: retrievals of the own study alone, queries for one UID
-(ownership) or with the own PatientID, and not one byte of the foreign study in an answer.
+The PACS holds studies of two patients and believes any query: it answers what it was asked for and
+more. The oracle does not know how the sidecar reads a path; it looks at what arrived: retrievals of
+the own study alone, queries for one UID (ownership) or with the own PatientID, and not one byte of
+the foreign study in an answer.
 """
 
 import asyncio
@@ -30,22 +32,32 @@ FOREIGN, FOREIGN_SERIES, FOREIGN_INSTANCE = "1.2.840.9", "1.2.840.9.1", "1.2.840
 FOREIGN_PATIENT, SECRET = "p2", "SECRET^NAME"
 MULTIPART = 'multipart/related; type="application/dicom"; boundary=abc'
 
-_RETRIEVAL = re.compile(r"/rs/studies/([0-9.]+)(?:/series/([0-9.]+)(?:/instances/([0-9.]+))?)?(?:/[a-z].*)?")
+_RETRIEVAL = re.compile(
+    r"/rs/studies/([0-9.]+)(?:/series/([0-9.]+)(?:/instances/([0-9.]+))?)?(?:/[a-z].*)?"
+)
 _QUERY = re.compile(r"/rs/(?:studies/([0-9.]+)/)?(?:series/([0-9.]+)/)?(studies|series|instances)")
 
 
 def _row(patient: str, study: str, series: str, instance: str) -> dict[str, object]:
     values = {"00100020": patient, "0020000D": study, "0020000E": series, "00080018": instance}
     return {tag: {"vr": "UI", "Value": [value]} for tag, value in values.items()} | {
-        "00100010": {"vr": "PN", "Value": [{"Alphabetic": SECRET if patient == FOREIGN_PATIENT else "OWN^NAME"}]}
+        "00100010": {
+            "vr": "PN",
+            "Value": [{"Alphabetic": SECRET if patient == FOREIGN_PATIENT else "OWN^NAME"}],
+        }
     }
 
 
-ROWS = [_row(PATIENT, OWN, OWN_SERIES, OWN_INSTANCE), _row(FOREIGN_PATIENT, FOREIGN, FOREIGN_SERIES, FOREIGN_INSTANCE)]
+ROWS = [
+    _row(PATIENT, OWN, OWN_SERIES, OWN_INSTANCE),
+    _row(FOREIGN_PATIENT, FOREIGN, FOREIGN_SERIES, FOREIGN_INSTANCE),
+]
 
 
 def _instance(foreign: bool) -> bytes:
-    names = (FOREIGN, FOREIGN_SERIES, FOREIGN_INSTANCE) if foreign else (OWN, OWN_SERIES, OWN_INSTANCE)
+    names = (
+        (FOREIGN, FOREIGN_SERIES, FOREIGN_INSTANCE) if foreign else (OWN, OWN_SERIES, OWN_INSTANCE)
+    )
     return encoded(
         dataset(
             PatientID=FOREIGN_PATIENT if foreign else PATIENT, PatientName=SECRET if foreign else "OWN^NAME",
@@ -56,7 +68,9 @@ def _instance(foreign: bool) -> bytes:
 
 @dataclass
 class Archive:
-    """Answers any query with all rows, any retrieval with what its path names last; remembers all targets."""
+    """Answers any query with all rows, any retrieval with what its path names last; remembers all
+    targets.
+    """
 
     targets: list[str] = field(default_factory=list)
 
@@ -83,7 +97,10 @@ class Archive:
         foreign = FOREIGN in target
         path = urlsplit(target).path
         if _QUERY.fullmatch(path):
-            content_type, body = "application/dicom+json", json.dumps(ROWS if "offset=" not in target else []).encode()
+            content_type, body = (
+                "application/dicom+json",
+                json.dumps(ROWS if "offset=" not in target else []).encode(),
+            )
         elif path.endswith("/metadata"):
             content_type, body = "application/dicom+json", json.dumps([ROWS[foreign]]).encode()
         elif path.endswith(("/rendered", "/thumbnail")):
@@ -93,7 +110,10 @@ class Archive:
         else:
             part = b"--abc\r\nContent-Type: application/dicom\r\n\r\n" + _instance(foreign)
             content_type, body = MULTIPART, part + b"\r\n--abc--\r\n"
-        return f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        return (
+            f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
 
 
 WORDS = [
@@ -150,7 +170,10 @@ def make_target(choose: random.Random) -> str:
             segments[at] = trick + segments[at]
         else:
             segments[at] = trick
-    pairs = [f"{choose.choice(NAMES)}={choose.choice(VALUES)}" for _ in range(choose.choice((0, 0, 1, 2, 3)))]
+    pairs = [
+        f"{choose.choice(NAMES)}={choose.choice(VALUES)}"
+        for _ in range(choose.choice((0, 0, 1, 2, 3)))
+    ]
     return "/" + "/".join(segments) + ("?" + "&".join(pairs) if pairs else "")
 
 
@@ -175,7 +198,9 @@ def check(target: str, seen: list[str], answer: bytes) -> None:
         names = [name for name, _ in pairs]
         assert len(names) == len(set(names)), f"{target!r}: asked {one!r}"
         values = dict(pairs)
-        by_uid = {"StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"} & set(names) or query[1]
+        by_uid = {"StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"} & set(names) or query[
+            1
+        ]
         assert values.get("PatientID") == PATIENT or ("PatientID" not in values and by_uid), (
             f"{target!r}: asked {one!r}"
         )
@@ -200,7 +225,9 @@ async def ask(port: int, target: str) -> bytes:
 
 @contextlib.asynccontextmanager
 async def victim() -> AsyncIterator[tuple[int, Archive]]:
-    """A sidecar in front of the archive; yields its port. What it remembers is forgotten soon: each target counts."""
+    """A sidecar in front of the archive; yields its port. What it remembers is forgotten soon: each
+    target counts.
+    """
     archive = Archive()
     async with sidecar_between(
         ScriptedEhr(), archive,
@@ -210,7 +237,9 @@ async def victim() -> AsyncIterator[tuple[int, Archive]]:
 
 
 async def run(seconds: float, seed: int, least: int = 0) -> tuple[int, int]:
-    """Fuzz for ``seconds``, and until ``least`` targets were tried; return how many targets were tried, and how many of them reached the PACS."""
+    """Fuzz for ``seconds``, and until ``least`` targets were tried; return how many targets were
+    tried, and how many of them reached the PACS.
+    """
     choose, tried, reached = random.Random(seed), 0, 0
     async with victim() as (port, archive):
         until = time.monotonic() + seconds
@@ -230,7 +259,9 @@ def main() -> None:
     print(f"seed {seed}, {seconds:g} s", flush=True)
     logging.disable()  # The archive answers more than it was asked; that is said each time.
     tried, reached = asyncio.run(run(seconds, seed))
-    print(f"{tried} targets, {reached} of them reached the archive: nothing foreign was asked for or answered")
+    print(
+        f"{tried} targets, {reached} of them reached the archive: nothing foreign was asked for or answered"
+    )
 
 
 if __name__ == "__main__":

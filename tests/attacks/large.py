@@ -94,12 +94,16 @@ class Asker:
         in ``requests``."""
         method = more.pop("method", "GET")
         headers = {"Authorization": f"Bearer {TOKEN}", **more.pop("headers", {})}
-        return await asyncio.to_thread(requests.request, method, self.url + path, headers=headers, timeout=300, **more)
+        return await asyncio.to_thread(
+            requests.request, method, self.url + path, headers=headers, timeout=300, **more
+        )
 
 
 @contextlib.asynccontextmanager
 async def sidecar_before(
-    archive: LargeArchive, ehr: Callable[[], web.Application] | None = None, **changes: dict[str, Any]
+    archive: LargeArchive,
+    ehr: Callable[[], web.Application] | None = None,
+    **changes: dict[str, Any],
 ) -> AsyncIterator[Asker]:
     """Run a sidecar on the test's loop, its peers in a thread. ``changes`` override settings by
     section."""
@@ -117,5 +121,8 @@ async def sidecar_before(
         }  # fmt: skip
         for section, values in changes.items():
             document[section] = document.get(section, {}) | values
-        async with build(Settings.model_validate(document)) as sidecar, listen(sidecar.public, "127.0.0.1", 0) as port:
+        async with (
+            build(Settings.model_validate(document)) as sidecar,
+            listen(sidecar.public, "127.0.0.1", 0) as port,
+        ):
             yield Asker(f"http://127.0.0.1:{port}")

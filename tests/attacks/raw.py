@@ -37,7 +37,10 @@ def request(
     head = [method.encode() + b" " + path + b" " + version.encode()]
     head += [f"Host: {host}".encode()] if host is not None else []
     head += [BEARER.encode()] if token else []
-    head += [line if isinstance(line, bytes) else line.encode("utf-8", "surrogateescape") for line in lines]
+    head += [
+        line if isinstance(line, bytes) else line.encode("utf-8", "surrogateescape")
+        for line in lines
+    ]
     head += [b"Content-Length: %d" % len(body)] if body else []
     return b"\r\n".join([*head, b"Connection: close", b"", body])
 

@@ -1,7 +1,9 @@
-"""The attack table. Each row: bytes on the wire, the statuses that may come back, and what the PACS may see of it.
+"""The attack table. Each row: bytes on the wire, the statuses that may come back, and what the PACS
+may see of it.
 
-It grows: every new trick gets a row. ``Row.pacs`` is ``nothing`` (no request at all), ``queries`` (QIDO-RS by which
-ownership is established; never a retrieval) or ``retrieval`` (the request is harmless and is served).
+It grows: every new trick gets a row. ``Row.pacs`` is ``nothing`` (no request at all), ``queries``
+(QIDO-RS by which ownership is established; never a retrieval) or ``retrieval`` (the request is
+harmless and is served).
 """
 
 from tests.attacks.capability_rows import capabilities
@@ -86,11 +88,26 @@ def _paths() -> list[Row]:
         row("path: raw bytes", request(OWN.encode() + b"\xff\xfe"), *REFUSED),
         row("path: raw NUL", request(OWN.encode() + b"\x00"), *REFUSED),
         row("path: a space", request(f"{OWN} /x"), *REFUSED),
-        row("path: absolute form, another host", request(f"http://pacs:8042/dicom-web/studies/{FOREIGN}"), *REFUSED),
-        row("path: absolute form, our host", request(f"http://sidecar.example.org{OWN}"), 200, pacs="retrieval"),
-        row("path: absolute form, our host as a user", request(f"http://sidecar.example.org@pacs:8042{OWN}"), *REFUSED),
         row(
-            "path: absolute form, our host and dots", request(f"http://sidecar.example.org{OWN}/../{FOREIGN}"), *REFUSED
+            "path: absolute form, another host",
+            request(f"http://pacs:8042/dicom-web/studies/{FOREIGN}"),
+            *REFUSED,
+        ),
+        row(
+            "path: absolute form, our host",
+            request(f"http://sidecar.example.org{OWN}"),
+            200,
+            pacs="retrieval",
+        ),
+        row(
+            "path: absolute form, our host as a user",
+            request(f"http://sidecar.example.org@pacs:8042{OWN}"),
+            *REFUSED,
+        ),
+        row(
+            "path: absolute form, our host and dots",
+            request(f"http://sidecar.example.org{OWN}/../{FOREIGN}"),
+            *REFUSED,
         ),
         row(
             "path: absolute form, our host, a foreign study",
@@ -100,7 +117,9 @@ def _paths() -> list[Row]:
         ),
         row("path: authority form", request("pacs:8042", method="CONNECT"), *REFUSED),
         row("path: asterisk", request("*", method="OPTIONS"), *REFUSED),
-        row("path: no slash", request(f"fhir/Patient/{PATIENT}/$wado-rs/studies/{STUDY}"), *REFUSED),
+        row(
+            "path: no slash", request(f"fhir/Patient/{PATIENT}/$wado-rs/studies/{STUDY}"), *REFUSED
+        ),
         row("path: empty", b"GET  HTTP/1.1\r\nHost: x\r\n\r\n", *REFUSED),
         row("path: a fragment", request(f"{OWN}#/../{FOREIGN}"), *REFUSED),
     ]
@@ -165,16 +184,29 @@ def _uids() -> list[Row]:
         made += [
             row(f"UID: {name} as study", request(f"{ROOT}/studies/{uid}"), 400, 404),
             row(f"UID: {name} as series", request(f"{OWN}/series/{uid}/metadata"), 400, 404),
-            row(f"UID: {name} as instance", request(f"{OWN}/series/{SERIES}/instances/{uid}/frames/1"), 400, 404),
+            row(
+                f"UID: {name} as instance",
+                request(f"{OWN}/series/{SERIES}/instances/{uid}/frames/1"),
+                400,
+                404,
+            ),
         ]
     frames = {"zero": "0", "none": "", "minus": "-1", "range": "1-3", "huge": "99999999999", "empty element": "1,,2",
               "encoded comma": "1%2c2", "float": "1.5", "many": ",".join(["1"] * 1_001)}  # fmt: skip
     below = f"{OWN}/series/{SERIES}/instances/{INSTANCE}/frames"
-    return [*made, *(row(f"frames: {name}", request(f"{below}/{text}"), 400, 404) for name, text in frames.items())]
+    return [
+        *made,
+        *(
+            row(f"frames: {name}", request(f"{below}/{text}"), 400, 404)
+            for name, text in frames.items()
+        ),
+    ]
 
 
 def _queries() -> list[Row]:
-    """The query that we check matches more than we thought. Those with ``queries`` go on with the patient forced."""
+    """The query that we check matches more than we thought. Those with ``queries`` go on with the
+    patient forced.
+    """
     forced = {
         "PatientID": "PatientID=p2", "wildcard": "PatientID=*", "question mark": "PatientID=%3f%3f",
         "list": f"PatientID={PATIENT}%5cp2", "tag": "00100020=p2", "both": f"PatientID={PATIENT}&00100020=p2",
@@ -199,11 +231,28 @@ def _queries() -> list[Row]:
             row(f"QIDO: {name}", request(f"{ROOT}/studies?{query}"), 200, pacs="queries")
             for name, query in forced.items()
         ),
-        *(row(f"QIDO refused: {name}", request(f"{ROOT}/studies?{query}"), 400) for name, query in refused.items()),
-        row("QIDO: foreign series", request(f"{ROOT}/series?SeriesInstanceUID={FOREIGN}"), 200, pacs="queries"),
-        row("QIDO: foreign instance", request(f"{ROOT}/instances?SOPInstanceUID={FOREIGN}"), 200, pacs="queries"),
+        *(
+            row(f"QIDO refused: {name}", request(f"{ROOT}/studies?{query}"), 400)
+            for name, query in refused.items()
+        ),
+        row(
+            "QIDO: foreign series",
+            request(f"{ROOT}/series?SeriesInstanceUID={FOREIGN}"),
+            200,
+            pacs="queries",
+        ),
+        row(
+            "QIDO: foreign instance",
+            request(f"{ROOT}/instances?SOPInstanceUID={FOREIGN}"),
+            200,
+            pacs="queries",
+        ),
         row("QIDO: another patient's root", request("/fhir/Patient/p2/$wado-rs/studies"), 403),
-        row("QIDO: a body with a query", request(f"{ROOT}/studies", method="POST", body=b"PatientID=p2"), 405),
+        row(
+            "QIDO: a body with a query",
+            request(f"{ROOT}/studies", method="POST", body=b"PatientID=p2"),
+            405,
+        ),
     ]
 
 
@@ -296,9 +345,17 @@ def _http() -> list[Row]:
 
     def chunks(trailer: bytes, *, method: str) -> bytes:
         target = "/fhir/ImagingStudy/_search" if method == "POST" else OWN
-        head = f"{method} {target} HTTP/1.1\r\nHost: x\r\n{BEARER}\r\nTransfer-Encoding: chunked\r\n"
+        head = (
+            f"{method} {target} HTTP/1.1\r\nHost: x\r\n{BEARER}\r\nTransfer-Encoding: chunked\r\n"
+        )
         form = "Content-Type: application/x-www-form-urlencoded\r\n\r\n"
-        return (head + form).encode() + b"3\r\na=b\r\n0\r\n" + trailer + b"\r\n" + request(OWN, token=False)
+        return (
+            (head + form).encode()
+            + b"3\r\na=b\r\n0\r\n"
+            + trailer
+            + b"\r\n"
+            + request(OWN, token=False)
+        )
 
     return [
         row("HTTP: CL.TE", post(f"Content-Length: {len(chunked)}", "Transfer-Encoding: chunked", body=chunked), *REFUSED),

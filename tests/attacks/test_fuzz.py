@@ -25,4 +25,12 @@ def test_the_oracle_sees_it(sent: str) -> None:
 def test_the_oracle_sees_a_foreign_name() -> None:
     with pytest.raises(AssertionError):
         check("/", [], b"..." + SECRET.encode())
-    check("/", [f"/rs/studies/{OWN}", "/rs/studies?PatientID=p1", f"/rs/studies?StudyInstanceUID={FOREIGN}"], b"ok")
+    check(
+        "/",
+        [
+            f"/rs/studies/{OWN}",
+            "/rs/studies?PatientID=p1",
+            f"/rs/studies?StudyInstanceUID={FOREIGN}",
+        ],
+        b"ok",
+    )

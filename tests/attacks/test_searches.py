@@ -1,4 +1,6 @@
-"""Made-up searches and reads, with every parameter, modifier and odd value: no 5xx, nothing of another patient's."""
+"""Made-up searches and reads, with every parameter, modifier and odd value: no 5xx, nothing of
+another patient's.
+"""
 
 import contextlib
 import random
@@ -10,7 +12,15 @@ import pytest
 from yarl import URL
 
 from sidecar.fhir.search import SUPPORTED
-from tests.attacks.fuzz import FOREIGN, FOREIGN_INSTANCE, FOREIGN_SERIES, OWN, OWN_SERIES, SECRET, Archive
+from tests.attacks.fuzz import (
+    FOREIGN,
+    FOREIGN_INSTANCE,
+    FOREIGN_SERIES,
+    OWN,
+    OWN_SERIES,
+    SECRET,
+    Archive,
+)
 from tests.stalls import measured
 from tests.upstreams import TOKEN, ScriptedEhr, sidecar_between
 
@@ -29,17 +39,32 @@ PATHS = (
     "/fhir/ImagingStudy/x", "/fhir/Endpoint/p1", "/fhir/Endpoint/p2", "/wado-rs/studies", "/wado-rs/series",
     "/wado-rs/instances", "/fhir/metadata",
 )  # fmt: skip
-ACCEPTS = ("application/fhir+json", "*/*", "text/html", "application/fhir+json; fhirVersion=5.0", ";")
+ACCEPTS = (
+    "application/fhir+json",
+    "*/*",
+    "text/html",
+    "application/fhir+json; fhirVersion=5.0",
+    ";",
+)
 RULES = {
     "rules": [
-        {"name": "a", "effect": "exclude", "study": {"StudyDescription": ["x"]}, "unknown": "ignored"},
+        {
+            "name": "a",
+            "effect": "exclude",
+            "study": {"StudyDescription": ["x"]},
+            "unknown": "ignored",
+        },
         {"name": "b", "effect": "exclude", "series": {"Modality": ["SR"]}, "unknown": "ignored"},
     ]
 }
 
 
 @pytest.mark.parametrize(
-    "access", [pytest.param({}, id="without rules", marks=pytest.mark.exhaustive), pytest.param(RULES, id="with rules")]
+    "access",
+    [
+        pytest.param({}, id="without rules", marks=pytest.mark.exhaustive),
+        pytest.param(RULES, id="with rules"),
+    ],
 )
 async def test_made_up_searches(access: dict[str, object], request: pytest.FixtureRequest) -> None:
     """What is asked for is printed when it fails; the seed is the second at which it began."""
@@ -59,7 +84,10 @@ async def test_made_up_searches(access: dict[str, object], request: pytest.Fixtu
                 f"{quote(chance.choice(VALUES), safe=chance.choice(['', ',|:']))}"
                 for _ in range(chance.randint(1, 4))
             )
-            path, headers = chance.choice(PATHS), {"Accept": chance.choice(ACCEPTS[:2] * 4 + ACCEPTS)}
+            path, headers = (
+                chance.choice(PATHS),
+                {"Accept": chance.choice(ACCEPTS[:2] * 4 + ACCEPTS)},
+            )
             if chance.random() < 0.3:
                 headers["Prefer"] = "handling=strict"
             if chance.random() < 0.2:

@@ -1,4 +1,6 @@
-"""One patient's apps that read a trickle, or nothing: they take neither all places nor all memory from others."""
+"""One patient's apps that read a trickle, or nothing: they take neither all places nor all memory
+from others.
+"""
 
 import asyncio
 import contextlib
@@ -41,9 +43,15 @@ class TwoPatients:
             "SOPInstanceUID": uid + ".1.1",
         }  # fmt: skip
         if request.path.endswith(("/studies", "/series", "/instances")):
-            return web.Response(body=orjson.dumps([row(**names)]), content_type="application/dicom+json")
+            return web.Response(
+                body=orjson.dumps([row(**names)]), content_type="application/dicom+json"
+            )
         head = b"--abc\r\nContent-Type: application/dicom\r\n\r\n"
-        body = head + encoded(dataset(**names, EncapsulatedDocument=b"\0" * 2**24)) + b"\r\n--abc--\r\n"
+        body = (
+            head
+            + encoded(dataset(**names, EncapsulatedDocument=b"\0" * 2**24))
+            + b"\r\n--abc--\r\n"
+        )
         return web.Response(body=body, headers={"Content-Type": MULTIPART})
 
 
@@ -101,21 +109,29 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[RequestLimits]:
 async def test_a_trickle_does_not_hold_all_transfers(
     made: list[RequestLimits], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four apps ask for 64 images and read a byte now and then: another patient is served, and then the fifth app."""
+    """Four apps ask for 64 images and read a byte now and then: another patient is served, and then
+    the fifth app.
+    """
     monkeypatch.setattr(least_rate, "WINDOW_SECONDS", 1)
     measured, all_have_asked = LeastRate.is_too_slow, asyncio.Event()
     monkeypatch.setattr(
-        LeastRate, "is_too_slow", lambda self, *totals: all_have_asked.is_set() and measured(self, *totals)
+        LeastRate,
+        "is_too_slow",
+        lambda self, *totals: all_have_asked.is_set() and measured(self, *totals),
     )
     async with (
         contextlib.AsyncExitStack() as stack,
         sidecar_between(Apps(), TwoPatients()) as (url, _),
         aiohttp.ClientSession() as client,
     ):
-        slow = [await ask(stack, url, instance("1.2.840.1"), app) for app in APPS for _ in range(16)]
+        slow = [
+            await ask(stack, url, instance("1.2.840.1"), app) for app in APPS for _ in range(16)
+        ]
         queue = made[0].transfers
         await wait_until_async(
-            "all of them", lambda: (held_count(queue), waiting_count(queue)), lambda seen: sum(seen) == 64
+            "all of them",
+            lambda: (held_count(queue), waiting_count(queue)),
+            lambda seen: sum(seen) == 64,
         )
         assert (held_count(queue), waiting_count(queue)) == (32, 32)
 
@@ -159,7 +175,10 @@ async def test_a_slow_client_keeps_a_place_that_nobody_else_could_use(
         return found
 
     monkeypatch.setattr(LeastRate, "is_too_slow", is_too_slow)
-    async with contextlib.AsyncExitStack() as stack, sidecar_between(Apps(), TwoPatients()) as (url, _):
+    async with (
+        contextlib.AsyncExitStack() as stack,
+        sidecar_between(Apps(), TwoPatients()) as (url, _),
+    ):
         for _ in range(2):
             await ask(stack, url, instance("1.2.840.1"), "a")
         await wait_until_async("that both were seen to be too slow", lambda: looks >= 6)
@@ -169,7 +188,9 @@ async def test_a_slow_client_keeps_a_place_that_nobody_else_could_use(
 async def test_lists_that_are_not_read_do_not_fill_the_memory(
     made: list[RequestLimits], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One patient asks 200 times for a list of 8 MB and reads none: a few are in memory, and others are served."""
+    """One patient asks 200 times for a list of 8 MB and reads none: a few are in memory, and others
+    are served.
+    """
     monkeypatch.setattr(limits, "WAIT_SECONDS", 600)
     rows = [study(number, StudyDescription="x" * 8_000) for number in range(1_000)]
     archive = LargeArchive({"studies": orjson.dumps(rows)})
@@ -185,15 +206,21 @@ async def test_lists_that_are_not_read_do_not_fill_the_memory(
         ]
         queue = made[0].searches
         await wait_until_async(
-            "all of them", lambda: (held_count(queue), waiting_count(queue)), lambda seen: sum(seen) == 200
+            "all of them",
+            lambda: (held_count(queue), waiting_count(queue)),
+            lambda seen: sum(seen) == 200,
         )
         assert held_count(queue) == 6
 
-        async with client.get(sidecar.url + "/fhir/ImagingStudy", headers=bearer("x", "p2")) as other:
+        async with client.get(
+            sidecar.url + "/fhir/ImagingStudy", headers=bearer("x", "p2")
+        ) as other:
             assert (other.status, (await other.json(content_type=None))["total"]) == (200, 0)
         for one in slow[6:]:
             one.close()
-        await wait_until_async("that they have left", lambda: waiting_count(queue), lambda seen: seen == 0)
+        await wait_until_async(
+            "that they have left", lambda: waiting_count(queue), lambda seen: seen == 0
+        )
         assert held_count(queue) == 6
         for one in slow[:6]:
             one.close()
@@ -208,7 +235,9 @@ async def test_a_list_that_is_not_read_in_time_gives_its_place_back(
     rows = [study(number, StudyDescription="x" * 8_000) for number in range(2_500)]
     async with (
         contextlib.AsyncExitStack() as stack,
-        sidecar_before(LargeArchive({"studies": orjson.dumps(rows)}), lambda: Apps().app()) as sidecar,
+        sidecar_before(
+            LargeArchive({"studies": orjson.dumps(rows)}), lambda: Apps().app()
+        ) as sidecar,
     ):
         slow = await ask(stack, sidecar.url, "/wado-rs/studies", "a")
         queue = made[0].searches

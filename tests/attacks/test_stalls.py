@@ -1,4 +1,6 @@
-"""Nothing that a client or a peer sends holds the event loop: each row is one request, and what it may meet."""
+"""Nothing that a client or a peer sends holds the event loop: each row is one request, and what it
+may meet.
+"""
 
 import contextlib
 import functools
@@ -18,7 +20,12 @@ from tests.upstreams import PATIENT, ScriptedEhr
 STUDIES = 5_000
 RULES: dict[str, Any] = {
     "rules": [
-        {"name": "a", "effect": "exclude", "study": {"StudyDescription": ["*psych*", "*7"]}, "unknown": "ignored"},
+        {
+            "name": "a",
+            "effect": "exclude",
+            "study": {"StudyDescription": ["*psych*", "*7"]},
+            "unknown": "ignored",
+        },
         {"name": "b", "effect": "exclude", "series": {"Modality": ["SR"]}, "unknown": "ignored"},
     ]
 }
@@ -91,37 +98,53 @@ OF_EACH_KIND = [
 async def test_a_patient_with_many_studies(
     access: dict[str, Any], names: list[str], request: pytest.FixtureRequest
 ) -> None:
-    """Each request of the table, answered from what is remembered; the first one asks the archive for the lists.
+    """Each request of the table, answered from what is remembered; the first one asks the archive
+    for the lists.
 
-    The least of three measurements counts, as in ``timeit``: what is more is the machine's. Only what was over the
-    bound is measured again.
+    The least of three measurements counts, as in ``timeit``: what is more is the machine's. Only
+    what was over the bound is measured again.
     """
     held = dict.fromkeys(names, float("inf"))
     for _ in range(3):
-        async with sidecar_before(many(), access=access, fhir={"search_cache_seconds": 600}) as sidecar:
+        async with sidecar_before(
+            many(), access=access, fhir={"search_cache_seconds": 600}
+        ) as sidecar:
             await sidecar.get("/fhir/metadata")
-            for name in [name for name in names if name == "a search" or held[name] > BOUND_SECONDS]:
+            for name in [
+                name for name in names if name == "a search" or held[name] > BOUND_SECONDS
+            ]:
                 with measured(request, bound=float("inf")) as seen:
                     answer = await sidecar.get(REQUESTS[name])
                 assert answer.status_code in (200, 400), (name, answer.text)
                 held[name] = min(held[name], seen.longest)
         if max(held.values()) <= BOUND_SECONDS:
             return
-    too_long = {name: round(seconds * 1_000) for name, seconds in held.items() if seconds > BOUND_SECONDS}
+    too_long = {
+        name: round(seconds * 1_000) for name, seconds in held.items() if seconds > BOUND_SECONDS
+    }
     assert too_long == {}, "milliseconds of CPU time for which the loop was held"
 
 
 def metadata_row(**attributes: Any) -> bytes:
-    found = row(StudyInstanceUID="1.2.840.1", SeriesInstanceUID="1.2.840.1.1", SOPInstanceUID="1.2.840.1.1.1")
+    found = row(
+        StudyInstanceUID="1.2.840.1",
+        SeriesInstanceUID="1.2.840.1.1",
+        SOPInstanceUID="1.2.840.1.1.1",
+    )
     return orjson.dumps(found | attributes)
 
 
 def uris(count: int) -> dict[str, Any]:
-    """Private attributes whose values stand elsewhere; each is looked for in the instance, the series and the study."""
+    """Private attributes whose values stand elsewhere; each is looked for in the instance, the
+    series and the study.
+    """
     return {f"0029{0x1000 + one:04X}": {"vr": "OB", "BulkDataURI": "a"} for one in range(count)}
 
 
-ITEM = {"00081150": {"vr": "UI", "Value": ["1.2.840.10008"]}, "00081155": {"vr": "UI", "Value": ["1.2.3"]}}
+ITEM = {
+    "00081150": {"vr": "UI", "Value": ["1.2.840.10008"]},
+    "00081155": {"vr": "UI", "Value": ["1.2.3"]},
+}
 FRAMES = {"00089215": {"vr": "SQ", "Value": [ITEM] * 60_000}}
 METADATA: dict[str, Callable[[], bytes]] = {
     "many rows": lambda: b"[" + b",".join([metadata_row()] * 20_000) + b"]",
@@ -132,7 +155,9 @@ METADATA: dict[str, Callable[[], bytes]] = {
     "a row of five million values": lambda: (
         b"[" + metadata_row(**{"00281199": {"vr": "US", "Value": [0] * 5_000_000}}) + b"]"
     ),
-    "a row of empty items": lambda: b"[" + metadata_row(**{"00089215": {"vr": "SQ", "Value": [{}] * 300_000}}) + b"]",
+    "a row of empty items": lambda: (
+        b"[" + metadata_row(**{"00089215": {"vr": "SQ", "Value": [{}] * 300_000}}) + b"]"
+    ),
     "a row of many short BulkDataURIs": lambda: b"[" + metadata_row(**uris(1_400)) + b"]",
     "such a row with escapes in the names": lambda: (
         b"[" + metadata_row(**uris(1_200)).replace(b"BulkDataURI", rb"BulkData\u0055RI") + b"]"
@@ -140,45 +165,77 @@ METADATA: dict[str, Callable[[], bytes]] = {
     "a row of 100,000 BulkDataURIs": lambda: (
         b"[" + metadata_row(**{"00089215": {"vr": "SQ", "Value": [uris(1)] * 100_000}}) + b"]"
     ),
-    "many rows of some BulkDataURIs": lambda: b"[" + b",".join([metadata_row(**uris(90))] * 200) + b"]",
-    "a long text": lambda: b"[" + metadata_row(**{"00081030": {"vr": "UT", "Value": ["x" * 2**23]}}) + b"]",
+    "many rows of some BulkDataURIs": lambda: (
+        b"[" + b",".join([metadata_row(**uris(90))] * 200) + b"]"
+    ),
+    "a long text": lambda: (
+        b"[" + metadata_row(**{"00081030": {"vr": "UT", "Value": ["x" * 2**23]}}) + b"]"
+    ),
     "a small row of many BulkDataURIs": lambda: (
-        b"[" + metadata_row(**{f"0009{one:04X}": {"BulkDataURI": "a"} for one in range(4_096, 5_700)}) + b"]"
+        b"["
+        + metadata_row(**{f"0009{one:04X}": {"BulkDataURI": "a"} for one in range(4_096, 5_700)})
+        + b"]"
     ),
     "a small row of numbers that are none": lambda: (
-        b"[" + metadata_row(**{"00281199": {"vr": "FD", "Value": [0] * 12_000}}).replace(b"0,", b"NaN,") + b"]"
+        b"["
+        + metadata_row(**{"00281199": {"vr": "FD", "Value": [0] * 12_000}}).replace(b"0,", b"NaN,")
+        + b"]"
     ),
     "nested as deep as it goes": lambda: b"[" + b'{"00081199":{"vr":"SQ","Value":[' * 100_000,
     "rows that are empty": lambda: b"[" + b"{}," * 1_000_000,
-    "a row over the limit": lambda: b"[" + metadata_row(**{"00081030": {"vr": "UT", "Value": ["x" * 2**24]}}) + b"]",
+    "a row over the limit": lambda: (
+        b"[" + metadata_row(**{"00081030": {"vr": "UT", "Value": ["x" * 2**24]}}) + b"]"
+    ),
 }
 
 
-LONG = {"a row of many nested frames", "a row of five million values", "a row of 100,000 BulkDataURIs"}
+LONG = {
+    "a row of many nested frames",
+    "a row of five million values",
+    "a row of 100,000 BulkDataURIs",
+}
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=pytest.mark.exhaustive) if case in LONG else case for case in METADATA]
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.exhaustive) if case in LONG else case
+        for case in METADATA
+    ],
 )
 async def test_large_metadata(case: str, request: pytest.FixtureRequest) -> None:
     archive = LargeArchive(retrieve=(METADATA[case](), "application/dicom+json"))
     async with sidecar_before(archive, pacs={"timeout_seconds": 300}) as sidecar:
         await sidecar.get("/fhir/metadata")
-        broken_off = contextlib.suppress(requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
+        broken_off = contextlib.suppress(
+            requests.ConnectionError, requests.exceptions.ChunkedEncodingError
+        )
         with measured(request), broken_off:
             answer = await sidecar.get(ROOT + "/studies/1.2.840.1/metadata")
             assert answer.status_code in (200, 502), answer.text[:200]
 
 
 @pytest.mark.parametrize("of", ["studies", "series"])
-async def test_instances_that_are_counted_by_their_list(of: str, request: pytest.FixtureRequest) -> None:
+async def test_instances_that_are_counted_by_their_list(
+    of: str, request: pytest.FixtureRequest
+) -> None:
     """By an archive that says no number, and answers with as many rows as are taken."""
     place = {"StudyInstanceUID": "1.2.840.1", "SeriesInstanceUID": "1.2.840.1.1"}
-    listed = orjson.dumps([row(**place, SOPInstanceUID=f"1.2.840.1.1.{one}") for one in range(19_000)])
+    listed = orjson.dumps(
+        [row(**place, SOPInstanceUID=f"1.2.840.1.1.{one}") for one in range(19_000)]
+    )
     metadata = b"[" + b",".join([metadata_row()] * 19_000) + b"]"
-    lists = {"series": listed if of == "series" else orjson.dumps([row(**place)]), "instances": listed}
+    lists = {
+        "series": listed if of == "series" else orjson.dumps([row(**place)]),
+        "instances": listed,
+    }
     archive = LargeArchive(lists, retrieve=(metadata, "application/dicom+json"), instances=0)
-    path = ROOT + "/studies/1.2.840.1" + ("" if of == "studies" else "/series/1.2.840.1.1") + "/metadata"
+    path = (
+        ROOT
+        + "/studies/1.2.840.1"
+        + ("" if of == "studies" else "/series/1.2.840.1.1")
+        + "/metadata"
+    )
     async with sidecar_before(archive, pacs={"timeout_seconds": 300}) as sidecar:
         await sidecar.get("/fhir/metadata")
         with measured(request):
@@ -191,7 +248,10 @@ QUERIES: dict[str, tuple[Callable[[], bytes], int]] = {
     "more rows than the limit": (lambda: b"[" + b",".join([QUERY] * 30_000) + b"]", 502),
     "60 MB of empty rows": (lambda: b"[" + b"{}," * 20_000_000, 502),
     "60 MB of rows": (lambda: b"[" + b",".join([QUERY] * 700_000) + b"]", 502),
-    "a row of five million values": (lambda: b'[{"00080061":{"vr":"CS","Value":[' + b"0," * 5_000_000 + b"0]}}]", 502),
+    "a row of five million values": (
+        lambda: b'[{"00080061":{"vr":"CS","Value":[' + b"0," * 5_000_000 + b"0]}}]",
+        502,
+    ),
     "many modalities in each row": (
         lambda: orjson.dumps([study(one, ModalitiesInStudy=["CT"] * 900) for one in range(500)]),
         200,
@@ -203,7 +263,9 @@ QUERIES: dict[str, tuple[Callable[[], bytes], int]] = {
 
 @pytest.mark.parametrize("case", QUERIES)
 @pytest.mark.parametrize("path", [FHIR, ROOT + "/studies"])
-async def test_large_answers_to_queries(case: str, path: str, request: pytest.FixtureRequest) -> None:
+async def test_large_answers_to_queries(
+    case: str, path: str, request: pytest.FixtureRequest
+) -> None:
     made, status = QUERIES[case]
     async with sidecar_before(LargeArchive({"studies": made()})) as sidecar:
         await sidecar.get("/fhir/metadata")
@@ -231,7 +293,9 @@ EHR: dict[str, Any] = {
     "deep": "[" * 65_000,
     "many members": "{" + ",".join(f'"m{number}": 0' for number in range(5_000)) + "}",
     "many scopes": {"scope": " ".join(f"patient/*.r?_id={one}" for one in range(2_500))},
-    "many constraints that hold": {"scope": " ".join(f"patient/*.rs?_id={one}" for one in range(2_500))},
+    "many constraints that hold": {
+        "scope": " ".join(f"patient/*.rs?_id={one}" for one in range(2_500))
+    },
     "a list of scopes": {"scope": ["a"] * 12_000},
 }
 
@@ -260,7 +324,11 @@ async def test_a_large_patient(request: pytest.FixtureRequest) -> None:
         app.router.add_get("/fhir/Patient/p1", patient)
         return app
 
-    patients = {"mapping": "ehr", "identifiers": [{"system": "urn:x"}], "client": {"method": "none"}}
+    patients = {
+        "mapping": "ehr",
+        "identifiers": [{"system": "urn:x"}],
+        "client": {"method": "none"},
+    }
     async with sidecar_before(many(), ehr, patients=patients) as sidecar:
         await sidecar.get("/fhir/metadata")
         with measured(request):

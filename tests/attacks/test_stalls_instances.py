@@ -1,4 +1,6 @@
-"""Instances that are full of elements, whichever way they are asked for, do not hold the event loop."""
+"""Instances that are full of elements, whichever way they are asked for, do not hold the event
+loop.
+"""
 
 import orjson
 import pytest
@@ -25,7 +27,11 @@ OF_EACH_KIND = [
     "elements that are looked into",
     *(
         pytest.param(name, marks=pytest.mark.exhaustive)
-        for name in ("empty items", "empty items before the header, just few enough", "deflated items")
+        for name in (
+            "empty items",
+            "empty items before the header, just few enough",
+            "deflated items",
+        )
     ),
 ]
 """Where the way of asking makes a difference."""
@@ -70,7 +76,9 @@ async def test_an_instance_alone(name: str, request: pytest.FixtureRequest) -> N
 
 
 @pytest.mark.parametrize("name", OF_EACH_KIND)
-async def test_an_instance_that_is_looked_at_for_its_patient(name: str, request: pytest.FixtureRequest) -> None:
+async def test_an_instance_that_is_looked_at_for_its_patient(
+    name: str, request: pytest.FixtureRequest
+) -> None:
     """Nothing of it leaves: what is asked for is a drawn image."""
     archive = LargeArchive(LISTS, retrieve=(multipart(crowded(name)), MULTIPART))
     async with sidecar_before(archive) as sidecar:
@@ -85,12 +93,18 @@ def long_heads(count: int) -> bytes:
     heads = []
     for part in range(count):
         lines = [b"a%x:" % line for line in range((HEADERS_LIMIT_BYTES - 100) // 7)]
-        heads.append(b"\r\n".join([*lines, b"X-Part: %d" % part, b"Content-Type: application/octet-stream"]))
-    return b"".join(b"\r\n--abc\r\n" + head + b"\r\n\r\n" for head in heads)[2:] + b"\r\n--abc--\r\n"
+        heads.append(
+            b"\r\n".join([*lines, b"X-Part: %d" % part, b"Content-Type: application/octet-stream"])
+        )
+    return (
+        b"".join(b"\r\n--abc\r\n" + head + b"\r\n\r\n" for head in heads)[2:] + b"\r\n--abc--\r\n"
+    )
 
 
 PARTS = {
-    "empty parts": lambda: multipart(*[b""] * 30_000, head=b"Content-Type: application/octet-stream"),
+    "empty parts": lambda: multipart(
+        *[b""] * 30_000, head=b"Content-Type: application/octet-stream"
+    ),
     "long heads": lambda: long_heads(200),
 }
 
@@ -110,12 +124,16 @@ async def test_parts_of_bulk_data(name: str, request: pytest.FixtureRequest) -> 
     async with sidecar_before(BulkArchive(LISTS, retrieve=(PARTS[name](), form))) as sidecar:
         await sidecar.get("/fhir/metadata")
         with measured(request):
-            answer = await sidecar.get(ONE + "/bulkdata/00420011", headers={"Accept": form.rpartition(";")[0]})
+            answer = await sidecar.get(
+                ONE + "/bulkdata/00420011", headers={"Accept": form.rpartition(";")[0]}
+            )
     assert answer.status_code == 200, answer.text[:300]
 
 
 async def test_a_zip_of_many_small_instances(request: pytest.FixtureRequest) -> None:
-    archive = LargeArchive(retrieve=(multipart(*[instance(b"")] * 8_000), MULTIPART), instances=8_000)
+    archive = LargeArchive(
+        retrieve=(multipart(*[instance(b"")] * 8_000), MULTIPART), instances=8_000
+    )
     async with sidecar_before(archive) as sidecar:
         await sidecar.get("/fhir/metadata")
         with measured(request):

@@ -1,4 +1,6 @@
-"""Every row of the attack table, and for each: what reached the PACS (issue of parser differentials: nothing)."""
+"""Every row of the attack table, and for each: what reached the PACS (issue of parser
+differentials: nothing).
+"""
 
 import asyncio
 import contextlib
@@ -22,15 +24,19 @@ from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr, ScriptedPacs, si
 from tests.web.test_stream import GOOD
 
 ROWS = rows()
-# What the PACS may be asked: our own alphabet, keyword or tag names, no escape but those that we write ourselves.
+# What the PACS may be asked: our own alphabet, keyword or tag names, no escape but those that we
+# write ourselves.
 TARGET = re.compile(
-    r"/dicom-web/(studies|series|instances)(/[0-9.]+(/(series|instances)(/[0-9.]+)?)*)?\?[!-~]*", re.ASCII
+    r"/dicom-web/(studies|series|instances)(/[0-9.]+(/(series|instances)(/[0-9.]+)?)*)?\?[!-~]*",
+    re.ASCII,
 )
 
 
 @dataclass
 class Victim:
-    """A sidecar, and the PACS behind it, which ignores every filter and answers the patient's own rows."""
+    """A sidecar, and the PACS behind it, which ignores every filter and answers the patient's own
+    rows.
+    """
 
     port: int
     pacs: ScriptedPacs
@@ -43,16 +49,23 @@ async def victim(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterato
     keys.write_text(f"{CAPABILITY_KEY.key_id} {CAPABILITY_KEY.secret.hex()}")
     capabilities = {"mode": "token_bound", "keys_file": str(keys)}
     server = {"wado_uri": True, "public_url": PUBLIC_URL}
-    async with sidecar_between(ScriptedEhr(), pacs, server=server, capabilities=capabilities) as (url, _):
+    async with sidecar_between(ScriptedEhr(), pacs, server=server, capabilities=capabilities) as (
+        url,
+        _,
+    ):
         with measured(request):
             yield Victim(int(url.rpartition(":")[2]), pacs)
 
 
 def check_answer(answer: RawAnswer) -> None:
-    """What holds for any answer: nothing of the request comes back in a header, nothing of the inside shows."""
+    """What holds for any answer: nothing of the request comes back in a header, nothing of the
+    inside shows.
+    """
     whole = repr(answer.headers) + answer.body.decode("latin-1") * (answer.status != 200)
     for secret in (TOKEN, "127.0.0.1", "/dicom-web", "Traceback", "aiohttp", "evil.example.org"):
-        assert secret not in whole.replace("'access-control-allow-origin', 'https://evil.example.org'", ""), secret
+        assert secret not in whole.replace(
+            "'access-control-allow-origin', 'https://evil.example.org'", ""
+        ), secret
     assert answer.header("x-injected") is None
     assert answer.header("set-cookie") is None
     assert answer.header("access-control-allow-credentials") is None
@@ -107,8 +120,12 @@ async def test_pipelining_answers_in_order(victim: Victim) -> None:
     assert victim.pacs.requests == []
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if "then another request" in row.name], ids=lambda row: row.name)
-async def test_a_chunked_search_is_the_last_request_of_its_connection(row: Row, victim: Victim) -> None:
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if "then another request" in row.name], ids=lambda row: row.name
+)
+async def test_a_chunked_search_is_the_last_request_of_its_connection(
+    row: Row, victim: Victim
+) -> None:
     """Its trailer would be a header field of the next one: a token for a request that has none."""
     (answer,) = answers(await send(victim.port, row.data))
     assert (answer.status, answer.header("connection")) == (200, "close")
@@ -129,7 +146,9 @@ async def test_headers_in_small_pieces(victim: Victim) -> None:
     assert answer.status == 200
 
 
-async def test_a_slow_body_is_not_waited_for(victim: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_body_is_not_waited_for(
+    victim: Victim, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sidecar.web.fhir_handlers.BODY_SECONDS", 0.2)
     form = "Content-Type: application/x-www-form-urlencoded"
     head = request("/fhir/ImagingStudy/_search", form, "Content-Length: 100", method="POST")

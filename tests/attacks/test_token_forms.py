@@ -1,4 +1,5 @@
-"""The attack table's rows on what a token is: the authorization server answers ``active: true`` to each of them.
+"""The attack table's rows on what a token is: the authorization server answers ``active: true`` to
+each of them.
 
 Whatever it is that makes a token no good here, the app gets one answer, and the PACS is not asked.
 """
@@ -33,7 +34,10 @@ INVALID: dict[str, dict[str, Any]] = {
     "a kind with a space": {"token_use": "access "},
     "an empty kind": {"token_use": ""},
     "a kind in other letters": {"token_use": "acce\u017fs"},
-    "an access token by one member, none by another": {"token_use": "access_token", "typ": "Refresh"},
+    "an access token by one member, none by another": {
+        "token_use": "access_token",
+        "typ": "Refresh",
+    },
     "a DPoP token": {"token_type": "DPoP", "cnf": {"jkt": "x"}},
     "a token bound to a certificate": {"cnf": {"x5t#S256": "x"}},
     "a token bound to nothing": {"cnf": {}},
@@ -62,12 +66,16 @@ UNUSABLE: dict[str, dict[str, Any]] = {
 }
 
 
-async def answers(changes: dict[str, Any], pacs: ScriptedPacs) -> list[tuple[int, str | None, bytes]]:
+async def answers(
+    changes: dict[str, Any], pacs: ScriptedPacs
+) -> list[tuple[int, str | None, bytes]]:
     """Status, challenge and body of each route."""
     tokens = {"audience": [AUDIENCE]}
     found = []
     async with (
-        sidecar_between(ScriptedEhr(answer=ACTIVE | changes, issuer=ISSUER), pacs, tokens=tokens) as (url, _),
+        sidecar_between(
+            ScriptedEhr(answer=ACTIVE | changes, issuer=ISSUER), pacs, tokens=tokens
+        ) as (url, _),
         aiohttp.ClientSession(headers=HEADERS) as client,
     ):
         for route in ROUTES:
@@ -80,18 +88,23 @@ async def answers(changes: dict[str, Any], pacs: ScriptedPacs) -> list[tuple[int
 async def test_the_good_token_is_served() -> None:
     """The table proves something only if the plain one works; so does the FHIR base as ``iss``."""
     pacs = ScriptedPacs(GOOD["chunked"])
-    assert [status for status, _, _ in await answers({}, pacs)] == [200, 200, 502]  # Its metadata are no metadata.
+    # Its metadata are no metadata.
+    assert [status for status, _, _ in await answers({}, pacs)] == [200, 200, 502]
     assert pacs.requests
 
 
 @pytest.mark.parametrize("name", INVALID)
 async def test_a_token_that_is_no_good_here(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    """401, to the byte as for a token that is not active; why is in the log, once a token and ten seconds."""
+    """401, to the byte as for a token that is not active; why is in the log, once a token and ten
+    seconds.
+    """
     caplog.set_level(logging.INFO)
     pacs = ScriptedPacs(GOOD["chunked"])
     assert await answers(INVALID[name], pacs) == await answers({"active": False}, pacs)
     assert pacs.requests == []
-    rejections = [vars(one) for one in caplog.records if one.getMessage() == "an access token is not accepted"]
+    rejections = [
+        vars(one) for one in caplog.records if one.getMessage() == "an access token is not accepted"
+    ]
     assert len(rejections) == 1
     refused = [vars(one)["reason"] for one in caplog.records if one.name == "sidecar.request"]
     assert refused[: len(ROUTES)] == [rejections[0]["reason"]] * len(ROUTES)
@@ -104,14 +117,19 @@ async def test_a_token_that_is_no_good_here(name: str, caplog: pytest.LogCapture
 async def test_a_token_of_which_nothing_can_be_made(name: str) -> None:
     """502: nothing is guessed, and the app is not told to try again."""
     pacs = ScriptedPacs(GOOD["chunked"])
-    assert {(status, challenge) for status, challenge, _ in await answers(UNUSABLE[name], pacs)} == {(502, None)}
+    assert {
+        (status, challenge) for status, challenge, _ in await answers(UNUSABLE[name], pacs)
+    } == {(502, None)}
     assert pacs.requests == []
 
 
 async def test_the_issuer_may_be_the_fhir_base() -> None:
     """SMART App Launch names it ``iss``, too; then it is the one that is configured."""
     ehr, pacs = ScriptedEhr(issuer=ISSUER), ScriptedPacs(GOOD["chunked"])
-    async with sidecar_between(ehr, pacs) as (url, sidecar), aiohttp.ClientSession(headers=HEADERS) as client:
+    async with (
+        sidecar_between(ehr, pacs) as (url, sidecar),
+        aiohttp.ClientSession(headers=HEADERS) as client,
+    ):
         base = sidecar.discovery._fhir_url
         for iss, status in ((base, 200), (base + "/x", 401)):
             ehr.answer = ACTIVE | {"iss": iss}
@@ -122,7 +140,9 @@ async def test_the_issuer_may_be_the_fhir_base() -> None:
 
 @pytest.mark.parametrize(("status", "expected"), [(404, 200), (500, 503), (401, 503)])
 async def test_without_a_smart_configuration(status: int, expected: int) -> None:
-    """Where there is none (404) nothing names an issuer; where it cannot be had, who may be named is not known."""
+    """Where there is none (404) nothing names an issuer; where it cannot be had, who may be named
+    is not known.
+    """
 
     class Without(ScriptedEhr):
         async def _configuration(self, request: web.Request) -> web.Response:
@@ -138,7 +158,9 @@ async def test_without_a_smart_configuration(status: int, expected: int) -> None
         introspection = sidecar.discovery._fhir_url + "/introspect"
         tokens = {"introspection": {"url": introspection}}
         async with (
-            sidecar_between(ehr, pacs, tokens=tokens, ehr={"fhir_url": sidecar.discovery._fhir_url}) as (url, _),
+            sidecar_between(
+                ehr, pacs, tokens=tokens, ehr={"fhir_url": sidecar.discovery._fhir_url}
+            ) as (url, _),
             aiohttp.ClientSession(headers=HEADERS) as client,
             client.get(url + ROUTES[1]) as response,
         ):

@@ -1,4 +1,6 @@
-"""Nothing that names anybody is in the spans, whatever a request or a peer says: every byte sent is looked at."""
+"""Nothing that names anybody is in the spans, whatever a request or a peer says: every byte sent is
+looked at.
+"""
 
 import asyncio
 import contextlib
@@ -34,7 +36,9 @@ ROUTES = frozenset({
     "/fhir/Endpoint/{id}", "/fhir/Patient/{patient}/ImagingStudy", "/fhir/Patient/{patient}/$wado-rs/{tail}",
     "/wado-rs/{tail}", "/wado-uri", "/capability/{sealed}/{tail}", "/", "/{tail}",
 })  # fmt: skip
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "_OTHER"})
+METHODS = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "_OTHER"}
+)
 TEXTS = {
     "http.request.method": re.compile("|".join(METHODS)),
     "http.route": re.compile("|".join(re.escape(one) for one in ROUTES)),
@@ -90,14 +94,18 @@ async def test_every_row_of_the_table(tmp_path: Path) -> None:
         assert len(collector.spans()) > 300
         for one in collector.spans():
             check(one)
-        check_bytes(collector, STUDY, FOREIGN, "evil", "injected", "127.0.0.1", CAPABILITY_KEY.key_id)
+        check_bytes(
+            collector, STUDY, FOREIGN, "evil", "injected", "127.0.0.1", CAPABILITY_KEY.key_id
+        )
 
 
 async def test_made_up_targets() -> None:
     """Some seconds of them; the seed is the second at which it began."""
     choose = random.Random(seed := int(time.time()))
     async with Collector().serve() as collector:
-        async with sidecar_between(ScriptedEhr(), Archive(), tracing={"endpoint": collector.endpoint}) as (url, _):
+        async with sidecar_between(
+            ScriptedEhr(), Archive(), tracing={"endpoint": collector.endpoint}
+        ) as (url, _):
             port, end = int(url.rpartition(":")[2]), time.monotonic() + 3
             tried = 0
             while time.monotonic() < end or tried < 100:
@@ -107,7 +115,9 @@ async def test_made_up_targets() -> None:
         assert len(collector.spans()) > 50, seed
         for one in collector.spans():
             check(one)
-        check_bytes(collector, STUDY, FUZZED_FOREIGN, FOREIGN_INSTANCE, SECRET, "OWN^NAME", "127.0.0.1")
+        check_bytes(
+            collector, STUDY, FUZZED_FOREIGN, FOREIGN_INSTANCE, SECRET, "OWN^NAME", "127.0.0.1"
+        )
 
 
 MARK = "marked"
@@ -117,12 +127,17 @@ CLAIMS = {
 }  # fmt: skip
 BODY = (
     b"--abc\r\nContent-Type: application/dicom\r\n\r\n"
-    + encoded(dataset(PatientID=f"{MARK}-patient", PatientName=f"{MARK}^NAME", StudyInstanceUID=STUDY))
+    + encoded(
+        dataset(PatientID=f"{MARK}-patient", PatientName=f"{MARK}^NAME", StudyInstanceUID=STUDY)
+    )
     + b"\r\n--abc--\r\n"
 )
 PEERS: dict[str, tuple[dict[str, Any], Any]] = {
     "all is well": ({}, answer(MULTIPART + b"Connection: close\r\n", BODY)),
-    "the PACS quotes": ({}, answer(f"Content-Type: text/{MARK}\r\nX-Patient: {MARK}\r\n".encode(), MARK.encode())),
+    "the PACS quotes": (
+        {},
+        answer(f"Content-Type: text/{MARK}\r\nX-Patient: {MARK}\r\n".encode(), MARK.encode()),
+    ),
     "the PACS breaks off": ({}, answer(MULTIPART + b"Content-Length: 99999\r\n", BODY, abort=True)),
     "the EHR quotes": ({"answer": f"not JSON {MARK}", "status": 500}, GOOD["chunked"]),
     "an odd introspection": ({"answer": CLAIMS | {"exp": MARK, "scope": [MARK]}}, GOOD["chunked"]),
@@ -148,9 +163,14 @@ TARGETS = [
 
 @pytest.mark.parametrize("peers", PEERS)
 async def test_what_peers_and_clients_say_is_not_told(peers: str) -> None:
-    """Tokens, ids, names, UIDs, apps: in the URL, in headers, in what the EHR and the archive answer."""
+    """Tokens, ids, names, UIDs, apps: in the URL, in headers, in what the EHR and the archive
+    answer.
+    """
     fields, retrieval = PEERS[peers]
-    ehr, pacs = ScriptedEhr(**({"answer": CLAIMS} | fields)), ScriptedPacs(retrieval, patient_id=f"{MARK}-patient")
+    ehr, pacs = (
+        ScriptedEhr(**({"answer": CLAIMS} | fields)),
+        ScriptedPacs(retrieval, patient_id=f"{MARK}-patient"),
+    )
     async with Collector().serve() as collector:
         async with (
             sidecar_between(ehr, pacs, tracing={"endpoint": collector.endpoint}) as (url, _),

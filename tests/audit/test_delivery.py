@@ -1,4 +1,6 @@
-"""From the spool to a repository that is down, slow, picky or confused: everything, once, in order (SIA-60)."""
+"""From the spool to a repository that is down, slow, picky or confused: everything, once, in order
+(SIA-60).
+"""
 
 import asyncio
 import json
@@ -24,16 +26,30 @@ from tests.waiting import WAIT_SECONDS, wait_until_async
 class Line:
     """A spool and what delivers from it."""
 
-    def __init__(self, folder: Path, url: str, session: aiohttp.ClientSession, *, batch: int = 100, **how: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        session: aiohttp.ClientSession,
+        *,
+        batch: int = 100,
+        **how: Any,
+    ) -> None:
         self.metrics = Metrics("0")
         self.metrics.begin_audit("fhir")
         self.repository = Repository(session, url, **how)
         self.delivery = Delivery(SpoolReader(folder), self.repository, self.metrics, batch=batch)
-        self.spool = Spool(folder, max_bytes=2**30, wake=self.delivery.wake, observe=self.metrics.observe_audit)
+        self.spool = Spool(
+            folder, max_bytes=2**30, wake=self.delivery.wake, observe=self.metrics.observe_audit
+        )
 
     def tell(self, numbers: range) -> None:
         for number in numbers:
-            event = {"resourceType": "AuditEvent", "recorded": "2026-01-01T00:00:00.000+00:00", "number": number}
+            event = {
+                "resourceType": "AuditEvent",
+                "recorded": "2026-01-01T00:00:00.000+00:00",
+                "number": number,
+            }
             self.spool.write(json.dumps(event).encode() + b"\n")
 
     def value(self, name: str, **labels: str) -> float:
@@ -71,21 +87,32 @@ def out_of_order(found: list[int]) -> int:
     """How many must be left out for the others to be in order."""
     longest: list[int] = []
     for at, number in enumerate(found):
-        longest.append(1 + max((longest[before] for before in range(at) if found[before] < number), default=0))
+        longest.append(
+            1 + max((longest[before] for before in range(at) if found[before] < number), default=0)
+        )
     return len(found) - max(longest, default=0)
 
 
 async def test_batches_in_order(tmp_path: Path) -> None:
     repository = FhirRepository()
     repository.seconds = 0.02
-    async with line_to(tmp_path, repository, batch=40, authorization=lambda: "Bearer secret") as line:
+    async with line_to(
+        tmp_path, repository, batch=40, authorization=lambda: "Bearer secret"
+    ) as line:
         line.tell(range(1))
         await wait_until_async("a request", lambda: repository.requests)
         line.tell(range(1, 100))
         await wait_until_async("events", lambda: len(repository.events), lambda found: found == 100)
-        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 100)
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 100
+        )
     assert numbers(repository) == list(range(100))
-    assert [path for _, path, _ in repository.requests] == ["/fhir/AuditEvent", "/fhir", "/fhir", "/fhir"]
+    assert [path for _, path, _ in repository.requests] == [
+        "/fhir/AuditEvent",
+        "/fhir",
+        "/fhir",
+        "/fhir",
+    ]
     assert {authorization for _, _, authorization in repository.requests} == {"Bearer secret"}
 
 
@@ -98,13 +125,17 @@ async def test_a_repository_that_is_down_for_long_loses_nothing(
     async with line_to(tmp_path, repository) as line:
         line.tell(range(250))
         # Said behind the first few requests only: they get smaller, with no pause between them.
-        await wait_until_async('"audit events wait" in caplog.text', lambda: "audit events wait" in caplog.text)
+        await wait_until_async(
+            '"audit events wait" in caplog.text', lambda: "audit events wait" in caplog.text
+        )
         assert line.value("audit_queue_length") == 250
         assert line.value("audit_queue_age_seconds") > 1_000_000
         assert line.outcome("undelivered") > 4
         repository.status = None
         await wait_until_async("events", lambda: len(repository.events), lambda found: found == 250)
-        await wait_until_async("audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0)
+        await wait_until_async(
+            "audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0
+        )
         assert line.value("audit_queue_age_seconds") == 0
     assert numbers(repository) == list(range(250))
     messages = [record.getMessage() for record in caplog.records]
@@ -125,7 +156,9 @@ async def test_what_is_left_at_the_end_is_told_by_the_next_process(tmp_path: Pat
     assert numbers(repository) == list(range(31))
 
 
-async def test_the_end_waits_for_what_can_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_end_waits_for_what_can_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A few seconds: a pod's disk may go with it."""
     monkeypatch.setattr(module, "FINISH_SECONDS", 30)
     repository = FhirRepository()
@@ -153,7 +186,9 @@ async def test_what_the_repository_will_never_take_holds_nothing_up(
     repository.of_event = lambda event: 422 if event["number"] % 10 == 3 else 201
     async with line_to(tmp_path, repository, batch=batch) as line:
         line.tell(range(30))
-        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 27)
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 27
+        )
         assert line.outcome("rejected") == 3
     kept = [json.loads(one)["number"] for one in (tmp_path / REJECTED).read_text().splitlines()]
     assert kept == [3, 13, 23]
@@ -173,10 +208,14 @@ async def test_of_a_batch_only_what_was_not_taken_is_told_again(tmp_path: Path) 
     repository.of_event = busy_once
     async with line_to(tmp_path, repository, batch=8) as line:
         line.tell(range(20))
-        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 20)
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 20
+        )
     assert sorted(numbers(repository)) == list(range(20))
     assert sorted(tries) == sorted([*range(20), 2, 5])
-    assert max(numbers(repository).index(number) for number in (2, 5)) < numbers(repository).index(8)
+    assert max(numbers(repository).index(number) for number in (2, 5)) < numbers(repository).index(
+        8
+    )
 
 
 async def test_a_batch_that_is_too_large_is_halved(tmp_path: Path) -> None:
@@ -184,7 +223,9 @@ async def test_a_batch_that_is_too_large_is_halved(tmp_path: Path) -> None:
     repository.most = 3
     async with line_to(tmp_path, repository, batch=20) as line:
         line.tell(range(20))
-        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 20)
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 20
+        )
     assert numbers(repository) == list(range(20))
 
 
@@ -201,7 +242,9 @@ async def test_an_answer_that_does_not_say_it_of_each_is_none(
     repository.mangle = mangle
     async with line_to(tmp_path, repository, update=True) as line:
         line.tell(range(5))
-        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 5)
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 5
+        )
         assert line.outcome("undelivered") > 2
     assert numbers(repository) == list(range(5))
     assert [path for _, path, _ in repository.requests].count("/fhir") > 2
@@ -213,7 +256,9 @@ async def test_ids_of_ours_are_the_same_after_a_crash(tmp_path: Path) -> None:
     for times in (1, 2):
         async with line_to(tmp_path, repository, update=True, batch=3) as line:
             line.tell(range(10 if times == 1 else 0))
-            await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 10)
+            await wait_until_async(
+                "delivered", lambda: line.outcome("delivered"), lambda found: found == 10
+            )
             (tmp_path / "positions.json").unlink()
     assert len(repository.requests) == 8
     assert numbers(repository) == list(range(10))
@@ -237,10 +282,14 @@ async def test_no_status_of_the_server_loses_an_event(tmp_path: Path, status: in
     repository.status = status
     async with line_to(tmp_path, repository) as line:
         line.tell(range(2))
-        await wait_until_async("undelivered", lambda: line.outcome("undelivered"), lambda found: found > 1)
+        await wait_until_async(
+            "undelivered", lambda: line.outcome("undelivered"), lambda found: found > 1
+        )
         assert line.outcome("rejected") == 0
         repository.status = None
-        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 2)
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 2
+        )
     assert numbers(repository) == [0, 1]
 
 
@@ -271,9 +320,13 @@ async def test_a_credential_that_cannot_be_read_for_a_moment_ends_nothing(tmp_pa
 
     async with line_to(tmp_path / "spool", repository, authorization=authorization) as line:
         line.tell(range(3))
-        await wait_until_async("undelivered", lambda: line.outcome("undelivered"), lambda found: found > 1)
+        await wait_until_async(
+            "undelivered", lambda: line.outcome("undelivered"), lambda found: found > 1
+        )
         secret.write_text("Bearer new")
-        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 3)
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 3
+        )
     assert numbers(repository) == [0, 1, 2]
 
 
@@ -282,9 +335,13 @@ async def test_an_error_of_ours_ends_nothing(tmp_path: Path) -> None:
     async with line_to(tmp_path, repository) as line:
         deliver, line.repository.deliver = line.repository.deliver, lambda events: 1 / 0  # type: ignore[method-assign, assignment, return-value]
         line.tell(range(2))
-        await wait_until_async("undelivered", lambda: line.outcome("undelivered"), lambda found: found > 1)
+        await wait_until_async(
+            "undelivered", lambda: line.outcome("undelivered"), lambda found: found > 1
+        )
         line.repository.deliver = deliver  # type: ignore[method-assign]
-        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 2)
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 2
+        )
     assert numbers(repository) == [0, 1]
 
 
@@ -300,23 +357,33 @@ async def test_a_page_that_says_200_or_201_is_no_delivery(tmp_path: Path, body: 
     repository.handle = page  # type: ignore[method-assign]
     async with line_to(tmp_path, repository, batch=1) as line:
         line.tell(range(1))
-        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 1)
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 1
+        )
         assert line.outcome("undelivered") == 2
     assert numbers(repository) == [0]
 
 
-async def test_what_cannot_be_put_aside_repeats_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_cannot_be_put_aside_repeats_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     repository = FhirRepository()
     repository.of_event = lambda event: 422 if event["number"] == 0 else 201
     (tmp_path / REJECTED).mkdir()
     async with line_to(tmp_path, repository) as line:
         line.tell(range(10))
-        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 9)
         await wait_until_async(
-            "tries", lambda: caplog.text.count("rejected.jsonl cannot be written"), lambda count: count > 2
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 9
+        )
+        await wait_until_async(
+            "tries",
+            lambda: caplog.text.count("rejected.jsonl cannot be written"),
+            lambda count: count > 2,
         )
         (tmp_path / REJECTED).rmdir()
-        await wait_until_async("rejected", lambda: line.outcome("rejected"), lambda found: found == 1)
+        await wait_until_async(
+            "rejected", lambda: line.outcome("rejected"), lambda found: found == 1
+        )
     assert numbers(repository) == list(range(1, 10))
 
 
@@ -337,10 +404,16 @@ async def test_one_that_fails_for_ever_holds_nothing_up_for_ever(
             return line.outcome("rejected")
 
         await wait_until_async("rejected", one_more, lambda found: found == 2)
-        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == number - 2)
-        await wait_until_async("audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0)
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == number - 2
+        )
+        await wait_until_async(
+            "audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0
+        )
     assert sorted(numbers(repository)) == [one for one in range(number) if one not in (3, 4)]
-    assert sorted(json.loads(one)["number"] for one in (tmp_path / REJECTED).read_text().splitlines()) == [3, 4]
+    assert sorted(
+        json.loads(one)["number"] for one in (tmp_path / REJECTED).read_text().splitlines()
+    ) == [3, 4]
     assert "rejected.jsonl" in caplog.text
 
 
@@ -350,16 +423,23 @@ async def test_a_repository_that_fails_between_gives_up_no_event(tmp_path: Path)
     repository.of_event = lambda event: 500 if event["number"] == 1 else 201
     async with line_to(tmp_path, repository, batch=10) as line:
         line.tell(range(3))
-        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 2)
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 2
+        )
         repository.of_event = lambda event: 500
         line.tell(range(3, 10))
         asked = len(repository.requests)
-        await wait_until_async("requests", lambda: len(repository.requests), lambda found: found > asked + 40)
+        await wait_until_async(
+            "requests", lambda: len(repository.requests), lambda found: found > asked + 40
+        )
         repository.of_event = lambda event: 201
-        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 10)
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 10
+        )
         assert line.outcome("rejected") == 0
     assert sorted(numbers(repository)) == list(range(10))
-    assert out_of_order(numbers(repository)) <= 2  # That one, and one that showed that others are taken.
+    # That one, and one that showed that others are taken.
+    assert out_of_order(numbers(repository)) <= 2
 
 
 async def test_the_next_generation_delivers_at_once(tmp_path: Path) -> None:
@@ -373,14 +453,18 @@ async def test_the_next_generation_delivers_at_once(tmp_path: Path) -> None:
         await wait_until_async("events", lambda: len(after.events), lambda found: found == 5)
         asked = len(before.requests)
         old.tell(range(5, 7))
-        await wait_until_async("delivered", lambda: new.outcome("delivered"), lambda found: found == 7)
+        await wait_until_async(
+            "delivered", lambda: new.outcome("delivered"), lambda found: found == 7
+        )
         assert len(before.requests) == asked
     assert numbers(after) == list(range(7))
     assert before.events == []
 
 
 async def test_a_server_that_answers_too_late_gets_less_at_a_time(tmp_path: Path) -> None:
-    """It may have stored what it did not answer for: told again, but ever less of it, until it answers in time."""
+    """It may have stored what it did not answer for: told again, but ever less of it, until it
+    answers in time.
+    """
     repository = FhirRepository()
     handle = repository.handle
 
@@ -392,6 +476,8 @@ async def test_a_server_that_answers_too_late_gets_less_at_a_time(tmp_path: Path
     repository.handle = slow  # type: ignore[method-assign]
     async with line_to(tmp_path, repository, batch=64, update=True, timeout_seconds=0.2) as line:
         line.tell(range(64))
-        await wait_until_async("delivered", lambda: line.outcome("delivered"), lambda found: found == 64)
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 64
+        )
         assert 0 < line.outcome("undelivered") < 40
     assert sorted(numbers(repository)) == list(range(64))

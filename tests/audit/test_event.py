@@ -12,7 +12,9 @@ from sidecar.audit.event import REFUSED, SERIOUS, SUCCESS, AuditSource, audit_ev
 from sidecar.audit.record import AccessRecord
 
 SOURCE = AuditSource("smart-imaging-sidecar 1", "https://ehr.example.org/fhir", "Example Hospital")
-TOKEN = Token((), 9e9, patient="p1", client_id="viewer", subject="user-7", issuer="https://ehr.example.org")
+TOKEN = Token(
+    (), 9e9, patient="p1", client_id="viewer", subject="user-7", issuer="https://ehr.example.org"
+)
 BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
 
 
@@ -26,14 +28,20 @@ def record(route: str, **changes: Any) -> AccessRecord:
 
 def event(of: AccessRecord, outcome: str = SUCCESS) -> dict[str, Any]:
     """The event, which must be valid FHIR."""
-    built = audit_event(of, SOURCE, recorded="2026-11-25T01:00:00.000+00:00", outcome=outcome, step="status 200")
+    built = audit_event(
+        of, SOURCE, recorded="2026-11-25T01:00:00.000+00:00", outcome=outcome, step="status 200"
+    )
     AuditEvent.model_validate_json(json.dumps(built))
     return built
 
 
 def entity(built: dict[str, Any], code: str) -> dict[str, Any]:
     """The only entity with this type's or role's code."""
-    (found,) = (one for one in built["entity"] if code in (one["type"]["code"], one.get("role", {}).get("code")))
+    (found,) = (
+        one
+        for one in built["entity"]
+        if code in (one["type"]["code"], one.get("role", {}).get("code"))
+    )
     return dict(found)
 
 
@@ -42,7 +50,11 @@ def test_a_search_is_a_patient_query() -> None:
     asked.searches("/fhir/ImagingStudy", [("patient", "p1"), ("access_token", "secret-1")])
     built = event(asked)
     assert built["meta"]["profile"] == [BALP + "PatientQuery"]
-    assert (built["type"]["code"], built["subtype"][0]["code"], built["action"]) == ("rest", "search", "E")
+    assert (built["type"]["code"], built["subtype"][0]["code"], built["action"]) == (
+        "rest",
+        "search",
+        "E",
+    )
     assert entity(built, "1")["what"]["reference"] == "https://ehr.example.org/fhir/Patient/p1"
     query = b64decode(entity(built, "24")["query"]).decode()
     assert query == "/fhir/ImagingStudy?patient=p1&access_token=masked"
@@ -59,14 +71,26 @@ def test_a_search_names_what_another_patient_has_as_well() -> None:
 def test_a_read_is_a_patient_read() -> None:
     built = event(record("imaging-study-read", part=Part("1.2.3")))
     assert built["meta"]["profile"] == [BALP + "PatientRead"]
-    assert (built["type"]["code"], built["subtype"][0]["code"], built["action"]) == ("rest", "read", "R")
-    assert entity(built, "3")["what"]["identifier"] == {"system": "urn:dicom:uid", "value": "urn:oid:1.2.3"}
+    assert (built["type"]["code"], built["subtype"][0]["code"], built["action"]) == (
+        "rest",
+        "read",
+        "R",
+    )
+    assert entity(built, "3")["what"]["identifier"] == {
+        "system": "urn:dicom:uid",
+        "value": "urn:oid:1.2.3",
+    }
 
 
 def test_a_retrieval_is_an_export_of_the_part() -> None:
-    assert event(record("wado-rs", part=Part("1.2.3")))["subtype"][0]["code"] == "110103"  # Metadata, pictures.
+    # Metadata, pictures.
+    assert event(record("wado-rs", part=Part("1.2.3")))["subtype"][0]["code"] == "110103"
     built = event(record("wado-rs", part=Part("1.2.3", "1.2.4", "1.2.5"), instances=True))
-    assert (built["type"]["code"], built["subtype"][0]["code"], built["action"]) == ("110106", "110104", "R")
+    assert (built["type"]["code"], built["subtype"][0]["code"], built["action"]) == (
+        "110106",
+        "110104",
+        "R",
+    )
     assert entity(built, "3")["detail"] == [
         {"type": "SeriesInstanceUID", "valueString": "1.2.4"}, {"type": "SOPInstanceUID", "valueString": "1.2.5"},
     ]  # fmt: skip
@@ -78,9 +102,13 @@ def test_a_qido_search_is_a_query() -> None:
     assert (event(asked)["type"]["code"], event(asked)["action"]) == ("110112", "E")
 
 
-@pytest.mark.parametrize("route", ["imaging-study-search", "imaging-study-read", "wado-rs", "unknown"])
+@pytest.mark.parametrize(
+    "route", ["imaging-study-search", "imaging-study-read", "wado-rs", "unknown"]
+)
 def test_who_it_was(route: str) -> None:
-    """Client, represented user, token (hashed), this server, and the request's id to join it with the log."""
+    """Client, represented user, token (hashed), this server, and the request's id to join it with
+    the log.
+    """
     built = event(record(route))
     client, server, user = built["agent"]
     assert client["who"]["identifier"]["value"] == "viewer"
@@ -103,13 +131,21 @@ def test_a_refusal_says_why_and_claims_no_profile() -> None:
 def test_a_token_that_is_none_is_a_security_alert() -> None:
     built = event(record("wado-rs", token=None, patient=None, reason="inactive_token"), REFUSED)
     assert built["type"]["code"] == "110113"
-    assert [one["who"] for one in built["agent"]][::2] == [{"display": "unknown client"}, {"display": "unknown user"}]
+    assert [one["who"] for one in built["agent"]][::2] == [
+        {"display": "unknown client"},
+        {"display": "unknown user"},
+    ]
 
 
 def test_only_a_token_that_is_none_alerts() -> None:
     """Not an EHR that is down, or a client that left while it was asked."""
     for reason in ("introspection_unreachable", "client_gone"):
-        assert event(record("wado-rs", token=None, patient=None, reason=reason), SERIOUS)["type"]["code"] != "110113"
+        assert (
+            event(record("wado-rs", token=None, patient=None, reason=reason), SERIOUS)["type"][
+                "code"
+            ]
+            != "110113"
+        )
 
 
 SECRET = "s3cr3t-T0ken"
@@ -139,6 +175,8 @@ def test_a_token_in_place_of_a_patient_is_not_told() -> None:
 @pytest.mark.parametrize("value", ["<" * 60_000, "山" * 20_000, "\ud800" * 9_000, "a"])
 def test_an_event_stays_short(value: str) -> None:
     """It is written at once (PIPE_BUF), and nobody fills the disk with long searches."""
-    asked = record("imaging-study-search", left_out=frozenset(f"{number:0128}" for number in range(1_000)))
+    asked = record(
+        "imaging-study-search", left_out=frozenset(f"{number:0128}" for number in range(1_000))
+    )
     asked.searches("/fhir/ImagingStudy", [("identifier", value)] * 50)
     assert len(json.dumps(event(asked))) < 4_096

@@ -1,4 +1,6 @@
-"""The file of those events that are tried alone: what it keeps, and what it does not take from others (SIA-60)."""
+"""The file of those events that are tried alone: what it keeps, and what it does not take from
+others (SIA-60).
+"""
 
 import json
 from pathlib import Path
@@ -10,8 +12,12 @@ from sidecar.audit.spool_reader import Waiting
 
 
 def waiting(number: int) -> Waiting:
-    line = json.dumps({"resourceType": "AuditEvent", "number": number}, separators=(",", ":")).encode()
-    return Waiting("00000000000000000001-aa.jsonl", number * 100, number * 100 + len(line) + 1, line)
+    line = json.dumps(
+        {"resourceType": "AuditEvent", "number": number}, separators=(",", ":")
+    ).encode()
+    return Waiting(
+        "00000000000000000001-aa.jsonl", number * 100, number * 100 + len(line) + 1, line
+    )
 
 
 def test_what_is_no_line_of_ours_is_left_out(tmp_path: Path) -> None:
@@ -23,8 +29,12 @@ def test_what_is_no_line_of_ours_is_left_out(tmp_path: Path) -> None:
     assert aside.unsaved == frozenset()
     assert (tmp_path / ASIDE).stat().st_mode & 0o777 == 0o600
     with (tmp_path / ASIDE).open("ab") as file:
-        file.write(b'{"segment":"x","begin":1,"tries":Infinity,"event":{}}\n' + b"[" * 100_000 + b"\n")
-        file.write(b'[]\n{}\n{"segment":"x","begin":"y","tries":0,"event":{}}\nnull\n{"segment":"0000')
+        file.write(
+            b'{"segment":"x","begin":1,"tries":Infinity,"event":{}}\n' + b"[" * 100_000 + b"\n"
+        )
+        file.write(
+            b'[]\n{}\n{"segment":"x","begin":"y","tries":0,"event":{}}\nnull\n{"segment":"0000'
+        )
     again = Aside(tmp_path, lambda failures: 0)
     again.load()
     assert [one.event for one in again.due()] == [waiting(number) for number in range(3)]

@@ -1,4 +1,6 @@
-"""What waits on disk: in order, whatever ends the process, as much as is allowed, nothing twice that was delivered."""
+"""What waits on disk: in order, whatever ends the process, as much as is allowed, nothing twice
+that was delivered.
+"""
 
 import errno
 import fcntl
@@ -29,8 +31,15 @@ def lines(reader: SpoolReader, most: int = 1_000, most_bytes: int = ROOM) -> lis
     return [one.line for one in reader.next(most, most_bytes)]
 
 
-@given(actions=st.lists(st.sampled_from(["write", "deliver", "read again", "next writer", "two writers"]), max_size=40))
-def test_each_event_comes_once_and_in_order(actions: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+@given(
+    actions=st.lists(
+        st.sampled_from(["write", "deliver", "read again", "next writer", "two writers"]),
+        max_size=40,
+    )
+)
+def test_each_event_comes_once_and_in_order(
+    actions: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Whoever writes and reads, one after the other; segments of some lines."""
     folder = tmp_path_factory.mktemp("spool")
     spool, reader = Spool(folder, max_bytes=1_000), SpoolReader(folder)
@@ -104,7 +113,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_a_killed_process_loses_nothing_that_it_had_written(tmp_path: Path) -> None:
     """Of a line that was not whole, nobody had an answer."""
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)], check=False, capture_output=True, text=True
+    )
     assert done.returncode == -9
     assert done.stdout.split()[-1] == "499"
     reader = reader_of(tmp_path)
@@ -230,12 +241,16 @@ def test_much_is_counted_a_part_a_time(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_locks_are_such_as_nfs_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There a lock is one on a range: shared needs a file open for reading, exclusive one for writing (flock(2))."""
+    """There a lock is one on a range: shared needs a file open for reading, exclusive one for
+    writing (flock(2)).
+    """
     flock = fcntl.flock
 
     def nfs(descriptor: int, operation: int) -> None:
         mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
-        if (operation & fcntl.LOCK_SH and mode == os.O_WRONLY) or (operation & fcntl.LOCK_EX and mode == os.O_RDONLY):
+        if (operation & fcntl.LOCK_SH and mode == os.O_WRONLY) or (
+            operation & fcntl.LOCK_EX and mode == os.O_RDONLY
+        ):
             raise OSError(errno.EBADF, "bad file descriptor")
         flock(descriptor, operation)
 
@@ -249,7 +264,9 @@ def test_locks_are_such_as_nfs_has(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert lines(reader)[-1].startswith(b"029")
 
 
-def test_a_segment_that_cannot_be_begun_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_segment_that_cannot_be_begun_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def never(self: Path, target: Path) -> None:
         raise OSError(errno.EACCES, "permission denied")
 
@@ -279,7 +296,9 @@ def test_a_clock_that_was_put_back_before_a_restart_changes_no_order(
 def test_a_flush_that_fails_hides_nothing_from_who_has_read_the_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process delivers: it may have taken the line of a request that is refused now; the next one follows."""
+    """Another process delivers: it may have taken the line of a request that is refused now; the
+    next one follows.
+    """
     spool, reader = Spool(tmp_path, max_bytes=ROOM, sync=True), reader_of(tmp_path)
     spool.write(b"1\n")
 
@@ -296,7 +315,9 @@ def test_a_flush_that_fails_hides_nothing_from_who_has_read_the_line(
     assert lines(reader) == [b"3", b"4"]
 
 
-def test_each_line_is_on_the_disk_with_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_line_is_on_the_disk_with_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fdatasync", synced.append)
     spool = Spool(tmp_path, max_bytes=ROOM, sync=True)

@@ -19,7 +19,9 @@ SOURCE = AuditSource("test", "https://ehr.example.org/fhir")
 
 
 def record() -> AccessRecord:
-    return AccessRecord("r1", token=Token((), 9e9, patient="p1"), token_hash="h", patient="p1", route="wado-rs")
+    return AccessRecord(
+        "r1", token=Token((), 9e9, patient="p1"), token_hash="h", patient="p1", route="wado-rs"
+    )
 
 
 def lines(file: Path) -> list[dict[str, object]]:
@@ -98,7 +100,9 @@ def test_half_a_line_spoils_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyP
     sink = FileSink(file)
     trail = AuditTrail(sink, SOURCE, b"key")
     write = os.write
-    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[: len(data) // 2]))
+    monkeypatch.setattr(
+        os, "write", lambda descriptor, data: write(descriptor, data[: len(data) // 2])
+    )
     with pytest.raises(Unavailable):
         trail.answered(record(), 200)
     monkeypatch.undo()
@@ -139,7 +143,9 @@ def test_a_collector_that_does_not_read_stops_nobody() -> None:
     os.close(writing)
 
 
-def test_a_token_that_is_none_is_told_once_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_that_is_none_is_told_once_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody fills the disk by repeating it; who goes on repeating it is told of again and again."""
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
@@ -148,7 +154,9 @@ def test_a_token_that_is_none_is_told_once_a_minute(tmp_path: Path, monkeypatch:
     trail = AuditTrail(sink, SOURCE, b"key")
 
     def tried(token_hash: str) -> None:
-        trail.answered(AccessRecord("r1", token_hash=token_hash, route="wado-rs", reason="inactive_token"), 401)
+        trail.answered(
+            AccessRecord("r1", token_hash=token_hash, route="wado-rs", reason="inactive_token"), 401
+        )
 
     for token_hash in "a", "a", "b", "a":
         tried(token_hash)

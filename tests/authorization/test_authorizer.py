@@ -1,4 +1,6 @@
-"""From a request to a permit: each refusal has its reason and is counted; no fact, no permit (SIA-10..16, 42, 45)."""
+"""From a request to a permit: each refusal has its reason and is counted; no fact, no permit
+(SIA-10..16, 42, 45).
+"""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -24,7 +26,14 @@ from sidecar.pacs.ownership import Ownership
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
 from tests.common.peer import Clock
-from tests.permits import header_permit, make_policy, make_way, patient_permit, study_facts, study_permit
+from tests.permits import (
+    header_permit,
+    make_policy,
+    make_way,
+    patient_permit,
+    study_facts,
+    study_permit,
+)
 from tests.upstreams import NO_AUDIT, NO_VIEWS
 
 OWN, OTHER = PatientIdentifier("p1"), PatientIdentifier("p2")
@@ -33,7 +42,9 @@ GOOD = "Bearer a-good-token"
 DOWN = Unavailable("Not now.", reason="down")
 
 
-def token(scope: str = "patient/ImagingStudy.rs", patient: str | None = "p1", expires_at: float = NOW + 60) -> Token:
+def token(
+    scope: str = "patient/ImagingStudy.rs", patient: str | None = "p1", expires_at: float = NOW + 60
+) -> Token:
     """The facts of a token."""
     return Token(tuple(parse_scopes(scope)), expires_at, patient)
 
@@ -60,7 +71,9 @@ class Patients:
         self.known: frozenset[PatientIdentifier] | Exception = frozenset({OWN})
         self.asked: list[str] = []
 
-    async def identifiers(self, patient: str, *, fresh: bool = False) -> frozenset[PatientIdentifier]:
+    async def identifiers(
+        self, patient: str, *, fresh: bool = False
+    ) -> frozenset[PatientIdentifier]:
         """As the mappings do."""
         self.asked.append(patient)
         if isinstance(self.known, Exception):
@@ -83,7 +96,11 @@ class Facts(Ownership):
         self.asked: list[Part] = []
 
     async def facts(
-        self, part: Part, known_as: frozenset[PatientIdentifier], *, max_age_seconds: float = math.inf
+        self,
+        part: Part,
+        known_as: frozenset[PatientIdentifier],
+        *,
+        max_age_seconds: float = math.inf,
     ) -> StudyFacts:
         """As the PACS says."""
         self.asked.append(part)
@@ -99,7 +116,9 @@ class Instances(InstancePatients):
         self.known: frozenset[PatientIdentifier] | Exception = frozenset({OWN})
         self.asked: list[HeaderPermit] = []
 
-    async def of(self, permit: HeaderPermit, known_as: frozenset[PatientIdentifier]) -> frozenset[PatientIdentifier]:
+    async def of(
+        self, permit: HeaderPermit, known_as: frozenset[PatientIdentifier]
+    ) -> frozenset[PatientIdentifier]:
         """As an instance says."""
         self.asked.append(permit)
         if isinstance(self.known, Exception):
@@ -123,7 +142,12 @@ class World:
     """A guard with everything that it asks."""
 
     def __init__(self, policy: Policy | None = None, views: PatientViews = NO_VIEWS) -> None:
-        self.tokens, self.patients, self.facts, self.metrics = Tokens(), Patients(), Facts(), Metrics("test")
+        self.tokens, self.patients, self.facts, self.metrics = (
+            Tokens(),
+            Patients(),
+            Facts(),
+            Metrics("test"),
+        )
         self.clock, self.issuers, self.instances = Clock(NOW), Numbers(), Instances()
         self.invalidation = Invalidation()
         self.guard = Guard(
@@ -142,7 +166,11 @@ class World:
 
     def decisions(self) -> dict[tuple[str, str], float]:
         """What was counted."""
-        (family,) = (one for one in self.metrics.registry.collect() if one.name == "smart_imaging_access_decisions")
+        (family,) = (
+            one
+            for one in self.metrics.registry.collect()
+            if one.name == "smart_imaging_access_decisions"
+        )
         return {
             (sample.labels["decision"], sample.labels["reason"]): sample.value
             for sample in family.samples
@@ -150,7 +178,9 @@ class World:
         }
 
     async def refused(self, call: Any) -> Reason:
-        """The reason why ``call`` was refused, which is counted once and is all that the exception says."""
+        """The reason why ``call`` was refused, which is counted once and is all that the exception
+        says.
+        """
         before = self.decisions()
         with pytest.raises(Denied) as denied:
             await call
@@ -163,7 +193,9 @@ class World:
 
 def request(*authorization: str) -> web.Request:
     """A request with these Authorization headers."""
-    return make_mocked_request("GET", "/", CIMultiDict([("Authorization", value) for value in authorization]))
+    return make_mocked_request(
+        "GET", "/", CIMultiDict([("Authorization", value) for value in authorization])
+    )
 
 
 async def test_the_token_is_asked_for_once_and_given_back() -> None:
@@ -182,7 +214,9 @@ async def test_the_token_is_asked_for_once_and_given_back() -> None:
      (["a-good-token"], Reason.MALFORMED_TOKEN),
      (["Bearer " + "x" * 100_000], Reason.MALFORMED_TOKEN), (["Bearer ä"], Reason.MALFORMED_TOKEN)],
 )  # fmt: skip
-async def test_without_one_bearer_token_nobody_is_asked(authorization: Sequence[str], reason: Reason) -> None:
+async def test_without_one_bearer_token_nobody_is_asked(
+    authorization: Sequence[str], reason: Reason
+) -> None:
     world = World()
     assert await world.refused(world.guard.token(request(*authorization))) is reason
     assert world.tokens.asked == []
@@ -205,7 +239,9 @@ async def test_a_permit_is_counted() -> None:
     world = World()
     for interaction in Interaction:
         assert await world.guard.permit(token(), interaction) == patient_permit("p1", interaction)
-        assert await world.guard.permit(token(), interaction, "p1") == patient_permit("p1", interaction)
+        assert await world.guard.permit(token(), interaction, "p1") == patient_permit(
+            "p1", interaction
+        )
     assert world.decisions() == {("permit", interaction.value): 2 for interaction in Interaction}
 
 
@@ -251,7 +287,9 @@ PART = Part("1.2", "1.3", "1.4")
 
 async def test_a_study_is_permitted_by_its_facts() -> None:
     world = World()
-    assert await world.guard.study(PERMIT, PART, Answer.NAMED) == study_permit("p1", PART, known_as=frozenset({OWN}))
+    assert await world.guard.study(PERMIT, PART, Answer.NAMED) == study_permit(
+        "p1", PART, known_as=frozenset({OWN})
+    )
     assert world.patients.asked == ["p1"]
     assert world.facts.asked == [PART]
     assert world.decisions() == {("permit", "study"): 1}
@@ -313,7 +351,9 @@ async def test_the_steps_are_timed() -> None:
     ("user_level", "patient", "permitted"),
     [(True, "p1", True), (False, "p1", False), (True, None, False), (True, "p2", False)],
 )
-async def test_user_scopes_by_explicit_switch_alone(user_level: bool, patient: str | None, permitted: bool) -> None:
+async def test_user_scopes_by_explicit_switch_alone(
+    user_level: bool, patient: str | None, permitted: bool
+) -> None:
     """SIA-14: and then for the patient in context alone."""
     world = World(make_policy(user_level=user_level))
     facts = token("user/ImagingStudy.rs", patient=patient)

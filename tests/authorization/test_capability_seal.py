@@ -80,7 +80,9 @@ def test_any_text_is_none_of_ours(text: str) -> None:
 
 
 def test_base64_has_one_spelling() -> None:
-    """The last character may have bits that a decoder drops: three more spellings, or fifteen, of the same bytes."""
+    """The last character may have bits that a decoder drops: three more spellings, or fifteen, of
+    the same bytes.
+    """
     head, last = SEALED[:-1], SEALED[-1]
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     assert [one for one in alphabet if SEALER.unseal(head + one) is not None] == [last]
@@ -131,21 +133,56 @@ CAPABILITY_DENIALS: list[tuple[Capability, str | None, Operation, bytes, float, 
     (CAPABILITY, "1.2.3", RETRIEVE, SHOWN, NOW + 60, Reason.EXPIRED_CAPABILITY),
     (CAPABILITY, "1.2.3", RETRIEVE, SHOWN, NOW + 31_536_000, Reason.EXPIRED_CAPABILITY),
     (CAPABILITY, "1.2.3", RETRIEVE, SHOWN, math.nan, Reason.EXPIRED_CAPABILITY),
-    (replace(CAPABILITY, expires_at=math.nan), "1.2.3", RETRIEVE, SHOWN, NOW, Reason.EXPIRED_CAPABILITY),
+    (
+        replace(CAPABILITY, expires_at=math.nan),
+        "1.2.3",
+        RETRIEVE,
+        SHOWN,
+        NOW,
+        Reason.EXPIRED_CAPABILITY,
+    ),
     (CAPABILITY, "1.2.3", RETRIEVE, OTHER, NOW, Reason.OTHER_TOKEN),
     (CAPABILITY, "1.2.3", RETRIEVE, token_hash(""), NOW, Reason.OTHER_TOKEN),
     (CAPABILITY, "1.2.3", RETRIEVE, b"", NOW, Reason.OTHER_TOKEN),
     (CAPABILITY, "1.2.4", RETRIEVE, SHOWN, NOW, Reason.ABSENT),
     (CAPABILITY, "1.2.3.1", QUERY, SHOWN, NOW, Reason.ABSENT),
-    (replace(CAPABILITY, operations=frozenset({RETRIEVE})), "1.2.3", QUERY, SHOWN, NOW, Reason.NOT_IN_CAPABILITY),
-    (replace(CAPABILITY, operations=frozenset({QUERY})), "1.2.3", RETRIEVE, SHOWN, NOW, Reason.NOT_IN_CAPABILITY),
-    (replace(CAPABILITY, operations=frozenset()), None, QUERY, SHOWN, NOW, Reason.NOT_IN_CAPABILITY),
+    (
+        replace(CAPABILITY, operations=frozenset({RETRIEVE})),
+        "1.2.3",
+        QUERY,
+        SHOWN,
+        NOW,
+        Reason.NOT_IN_CAPABILITY,
+    ),
+    (
+        replace(CAPABILITY, operations=frozenset({QUERY})),
+        "1.2.3",
+        RETRIEVE,
+        SHOWN,
+        NOW,
+        Reason.NOT_IN_CAPABILITY,
+    ),
+    (
+        replace(CAPABILITY, operations=frozenset()),
+        None,
+        QUERY,
+        SHOWN,
+        NOW,
+        Reason.NOT_IN_CAPABILITY,
+    ),
 ]
 
 
-@pytest.mark.parametrize(("capability", "study", "operation", "shown", "now", "reason"), CAPABILITY_DENIALS)
+@pytest.mark.parametrize(
+    ("capability", "study", "operation", "shown", "now", "reason"), CAPABILITY_DENIALS
+)
 def test_what_it_does_not_cover(
-    capability: Capability, study: str | None, operation: Operation, shown: bytes, now: float, reason: Reason
+    capability: Capability,
+    study: str | None,
+    operation: Operation,
+    shown: bytes,
+    now: float,
+    reason: Reason,
 ) -> None:
     """Another study, another operation, a year later, another token."""
     found = decide_capability(capability, study, operation, shown=shown, now=now)
@@ -159,7 +196,9 @@ def test_what_it_does_not_cover(
     st.sampled_from([b"", SHOWN, OTHER]),
     st.floats(NOW - 100, NOW + 200),
 )
-def test_it_covers_this_alone(study: str | None, operation: Operation, shown: bytes, now: float) -> None:
+def test_it_covers_this_alone(
+    study: str | None, operation: Operation, shown: bytes, now: float
+) -> None:
     """Its study, its time, its token."""
     found = decide_capability(CAPABILITY, study, operation, shown=shown, now=now)
     assert (found is None) == (now < NOW + 60 and study != "1.2.4" and shown == SHOWN)

@@ -37,11 +37,15 @@ def keys_file(tmp_path: Path) -> Path:
 
 def pacs() -> ScriptedPacs:
     """With one study."""
-    return ScriptedPacs(answer(MULTIPART + b"Content-Length: %d\r\n" % len(WHOLE), WHOLE), instances=3)
+    return ScriptedPacs(
+        answer(MULTIPART + b"Content-Length: %d\r\n" % len(WHOLE), WHOLE), instances=3
+    )
 
 
 async def endpoint_of(us: aiohttp.ClientSession, url: str, query: str = "") -> dict[str, Any]:
-    """The study's own Endpoint, an entry of the same Bundle (SIA-33); its address is on this test's own port."""
+    """The study's own Endpoint, an entry of the same Bundle (SIA-33); its address is on this test's
+    own port.
+    """
     async with us.get(f"{url}/fhir/ImagingStudy{query}", headers=HEADERS) as found:
         bundle = await found.json()
         assert found.status == 200, bundle
@@ -70,7 +74,9 @@ async def status(us: aiohttp.ClientSession, url: str, headers: dict[str, str] | 
         return found.status
 
 
-async def test_an_address_works_with_its_token_alone(keys_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_address_works_with_its_token_alone(
+    keys_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """SIA-50: both, and bound to each other; SIA-54: the address is in no log and no metric."""
     with caplog.at_level("DEBUG"):
         async with (
@@ -99,7 +105,8 @@ async def test_an_address_works_with_its_token_alone(keys_file: Path, caplog: py
 
 
 @pytest.mark.parametrize(
-    "query", ["", "?_include=ImagingStudy:endpoint", "?_count=1", "?_elements=endpoint", "?_summary=true"]
+    "query",
+    ["", "?_include=ImagingStudy:endpoint", "?_count=1", "?_elements=endpoint", "?_summary=true"],
 )
 async def test_its_endpoint_is_on_the_page_of_its_study(keys_file: Path, query: str) -> None:
     """SIA-33: also when the request has no ``_include``; a new one in each answer."""
@@ -107,7 +114,9 @@ async def test_its_endpoint_is_on_the_page_of_its_study(keys_file: Path, query: 
         sidecar_between(ScriptedEhr(), pacs(), capabilities=bound(keys_file)) as (url, _),
         aiohttp.ClientSession() as us,
     ):
-        assert (await endpoint_of(us, url, query))["address"] != (await endpoint_of(us, url, query))["address"]
+        assert (await endpoint_of(us, url, query))["address"] != (
+            await endpoint_of(us, url, query)
+        )["address"]
 
 
 async def test_a_read_has_the_standing_endpoint(keys_file: Path) -> None:
@@ -124,7 +133,9 @@ async def test_it_is_for_nothing_else(keys_file: Path) -> None:
     """SIA-51: nothing that is appended widens it, and nobody is asked about what it is not for."""
     archive = pacs()
     async with (
-        sidecar_between(ScriptedEhr(), archive, capabilities=bound(keys_file, operations=["retrieve"])) as (url, _),
+        sidecar_between(
+            ScriptedEhr(), archive, capabilities=bound(keys_file, operations=["retrieve"])
+        ) as (url, _),
         aiohttp.ClientSession() as us,
     ):
         root = (await endpoint_of(us, url))["address"]
@@ -135,9 +146,17 @@ async def test_it_is_for_nothing_else(keys_file: Path) -> None:
             (f"/studies/{STUDY}/../1.2.840.2", 404), ("/ImagingStudy", 404), ("/metadata", 404), ("/studies/x", 400),
         ):  # fmt: skip
             assert await status(us, root + path, HEADERS) == wanted, path
-        for other in (root[:-1], root[:-1] + ("A" if root[-1] != "A" else "B"), root + "A", url + "/capability/one.x"):
+        for other in (
+            root[:-1],
+            root[:-1] + ("A" if root[-1] != "A" else "B"),
+            root + "A",
+            url + "/capability/one.x",
+        ):
             assert await status(us, f"{other}/studies/{STUDY}", HEADERS) == 403
-        assert await status(us, f"{url}/capability/{root.rpartition('.')[2]}/studies/{STUDY}", HEADERS) == 403
+        assert (
+            await status(us, f"{url}/capability/{root.rpartition('.')[2]}/studies/{STUDY}", HEADERS)
+            == 403
+        )
         assert len(archive.requests) == asked
 
 
@@ -146,9 +165,14 @@ async def test_it_ends(keys_file: Path) -> None:
     ehr = ScriptedEhr()
     ehr.answer["exp"] = 4_000_000_000
     capabilities = bound(keys_file, lifetime_seconds=0.05)
-    async with sidecar_between(ehr, pacs(), capabilities=capabilities) as (url, _), aiohttp.ClientSession() as us:
+    async with (
+        sidecar_between(ehr, pacs(), capabilities=capabilities) as (url, _),
+        aiohttp.ClientSession() as us,
+    ):
         study = f"{(await endpoint_of(us, url))['address']}/studies/{STUDY}"
-        last = await wait_until_async("its end", lambda: status(us, study, HEADERS), lambda found: found != 200)
+        last = await wait_until_async(
+            "its end", lambda: status(us, study, HEADERS), lambda found: found != 200
+        )
         assert last == 403
 
 
@@ -158,7 +182,10 @@ async def test_it_ends_no_later_than_its_token(keys_file: Path) -> None:
     ends = int(time.time()) + 60
     ehr.answer["exp"] = ends
     capabilities = bound(keys_file, lifetime_seconds=3_600)
-    async with sidecar_between(ehr, pacs(), capabilities=capabilities) as (url, _), aiohttp.ClientSession() as us:
+    async with (
+        sidecar_between(ehr, pacs(), capabilities=capabilities) as (url, _),
+        aiohttp.ClientSession() as us,
+    ):
         until = (await endpoint_of(us, url))["period"]["end"]
     assert datetime.fromisoformat(until).timestamp() == ends
 
@@ -184,8 +211,12 @@ async def test_all_are_revoked_by_taking_the_key_away(keys_file: Path) -> None:
     ("now", "wanted"),
     [({"active": False}, 401), ({"scope": "openid"}, 403), ({"patient": "p2"}, 403)],
 )
-async def test_what_the_token_may_do_now_is_what_counts(keys_file: Path, now: dict[str, Any], wanted: int) -> None:
-    """SIA-50, 53: a token that was revoked, lost its scope or is another patient's takes its addresses with it."""
+async def test_what_the_token_may_do_now_is_what_counts(
+    keys_file: Path, now: dict[str, Any], wanted: int
+) -> None:
+    """SIA-50, 53: a token that was revoked, lost its scope or is another patient's takes its
+    addresses with it.
+    """
     ehr = ScriptedEhr()
     tokens = {"cache": {"ttl_seconds": 0.01}}
     async with (
@@ -211,7 +242,9 @@ async def test_an_address_whose_token_cannot_be_checked_is_not_served(keys_file:
     ):
         study = f"{(await endpoint_of(us, url))['address']}/studies/{STUDY}"
         ehr.status = 500
-        last = await wait_until_async("the EHR's fault", lambda: status(us, study, HEADERS), lambda found: found != 200)
+        last = await wait_until_async(
+            "the EHR's fault", lambda: status(us, study, HEADERS), lambda found: found != 200
+        )
         assert last == 503
 
 
@@ -244,7 +277,9 @@ async def test_an_address_is_decided_on_again_at_each_use(keys_file: Path) -> No
         study = f"{(await endpoint_of(us, url))['address']}/studies/{STUDY}"
         assert await status(us, study, HEADERS) == 200
         archive.patient_id = "somebody-else"
-        last = await wait_until_async("the new owner", lambda: status(us, study, HEADERS), lambda found: found != 200)
+        last = await wait_until_async(
+            "the new owner", lambda: status(us, study, HEADERS), lambda found: found != 200
+        )
         assert last == 404
 
 
@@ -258,14 +293,21 @@ async def test_off_there_is_no_such_route(keys_file: Path) -> None:
         assert await status(us, f"{url}/capability/{sealed}/studies/{STUDY}", HEADERS) == 404
 
 
-async def test_the_trail_names_the_token_and_not_the_address(keys_file: Path, tmp_path: Path) -> None:
-    """SIA-60: the search that issued it and what was fetched by it are one token's; SIA-54: the address is nowhere."""
+async def test_the_trail_names_the_token_and_not_the_address(
+    keys_file: Path, tmp_path: Path
+) -> None:
+    """SIA-60: the search that issued it and what was fetched by it are one token's; SIA-54: the
+    address is nowhere.
+    """
     file = tmp_path / "audit.jsonl"
     changes = {
         "capabilities": bound(keys_file),
         "audit": {"sink": "file", "file": str(file)},
     }
-    async with sidecar_between(ScriptedEhr(), pacs(), **changes) as (url, _), aiohttp.ClientSession() as us:
+    async with (
+        sidecar_between(ScriptedEhr(), pacs(), **changes) as (url, _),
+        aiohttp.ClientSession() as us,
+    ):
         root = (await endpoint_of(us, url))["address"]
         assert await status(us, f"{root}/studies/{STUDY}", HEADERS) == 200
         assert await status(us, f"{root}/studies/{STUDY}/instances", HEADERS) == 200

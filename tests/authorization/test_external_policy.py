@@ -1,4 +1,6 @@
-"""The external policy: what it is told, what it may answer; without a clear answer nothing is served (SIA-16)."""
+"""The external policy: what it is told, what it may answer; without a clear answer nothing is
+served (SIA-16).
+"""
 
 import asyncio
 import json
@@ -30,14 +32,18 @@ STUDY = DescribedStudy(
 def policy(session: aiohttp.ClientSession, peer: Peer, **options: Any) -> ExternalPolicy:
     """At ``peer``."""
     return ExternalPolicy(
-        session, peer.url + "/v1/data/imaging/access", **{"timeout_seconds": 60, "cache_seconds": 10} | options
+        session,
+        peer.url + "/v1/data/imaging/access",
+        **{"timeout_seconds": 60, "cache_seconds": 10} | options,
     )
 
 
 async def test_what_it_is_told(session: aiohttp.ClientSession, peer: Peer) -> None:
     """Who asks is what was validated; never the token."""
     peer.say(Reply({"result": True, "decision_id": "x"}))
-    assert await policy(session, peer, token="ours").verdict(PERMIT, "patient", "1.2", STUDY) == Verdict(True)
+    assert await policy(session, peer, token="ours").verdict(
+        PERMIT, "patient", "1.2", STUDY
+    ) == Verdict(True)
     (asked,) = peer.asked
     assert (asked.method, asked.target) == ("POST", "/v1/data/imaging/access")
     assert asked.headers["Content-Type"] == "application/json"
@@ -49,8 +55,15 @@ async def test_what_it_is_told(session: aiohttp.ClientSession, peer: Peer) -> No
         "subject": "u1",
         "issuer": "https://ehr.example.org",
         "context": "patient",
-        "study": {"StudyInstanceUID": "1.2", "StudyDate": ["20240229"], "ModalitiesInStudy": ["CT", "SR"]},
-        "series": [{"SeriesInstanceUID": "1.2.1", "Modality": ["CT"]}, {"SeriesInstanceUID": "1.2.2"}],
+        "study": {
+            "StudyInstanceUID": "1.2",
+            "StudyDate": ["20240229"],
+            "ModalitiesInStudy": ["CT", "SR"],
+        },
+        "series": [
+            {"SeriesInstanceUID": "1.2.1", "Modality": ["CT"]},
+            {"SeriesInstanceUID": "1.2.2"},
+        ],
     }
     json.dumps(policy_input(CALLER, PERMIT.interaction, PERMIT.patient, "patient", "1.2", STUDY))
 
@@ -99,11 +112,18 @@ def test_any_answer_is_clear_or_none(result: Any) -> None:
     assert found.allow is (result if isinstance(result, bool) else result["allow"])
 
 
-@given(st.lists(st.from_regex(r"[12]{1,3}(\.[12]{1,3}){1,3}", fullmatch=True) | st.text(max_size=8), max_size=4))
+@given(
+    st.lists(
+        st.from_regex(r"[12]{1,3}(\.[12]{1,3}){1,3}", fullmatch=True) | st.text(max_size=8),
+        max_size=4,
+    )
+)
 def test_each_name_is_a_uid_or_none_counts(named: list[str]) -> None:
     """A name that is none may be a misspelled one, and then shows what was to be taken away."""
     if all(map(is_uid, named)):
-        assert read_verdict({"result": {"allow": True, "exclude_series": named}}).exclude_series == set(named)
+        assert read_verdict(
+            {"result": {"allow": True, "exclude_series": named}}
+        ).exclude_series == set(named)
     else:
         with pytest.raises(FetchFailed):
             read_verdict({"result": {"allow": True, "exclude_series": named}})
@@ -127,7 +147,8 @@ async def test_without_a_clear_answer_nothing_is_decided(
     assert seen == ["unavailable"]
     assert "p1" not in all_that_is_said(caplog)
     peer.say(Reply({"result": True}))
-    assert await asked.verdict(PERMIT, "patient", "1.2", STUDY) == Verdict(True)  # A failure is not remembered.
+    # A failure is not remembered.
+    assert await asked.verdict(PERMIT, "patient", "1.2", STUDY) == Verdict(True)
 
 
 async def test_a_policy_that_is_not_there(session: aiohttp.ClientSession) -> None:
@@ -136,7 +157,9 @@ async def test_a_policy_that_is_not_there(session: aiohttp.ClientSession) -> Non
         await gone.probe()
 
 
-async def test_answers_are_remembered_for_a_moment(session: aiohttp.ClientSession, peer: Peer) -> None:
+async def test_answers_are_remembered_for_a_moment(
+    session: aiohttp.ClientSession, peer: Peer
+) -> None:
     clock = Clock()
     seen: list[str] = []
     peer.say(Reply({"result": {"allow": True, "exclude_series": ["1.2.2"]}}))
@@ -146,7 +169,8 @@ async def test_answers_are_remembered_for_a_moment(session: aiohttp.ClientSessio
     assert seen == ["partly"]
     peer.say(Reply({"result": False}))
     other = patient_permit("p1", Interaction.RETRIEVE, caller=PERMIT.caller)
-    assert await asked.verdict(other, "patient", "1.2", STUDY) == Verdict(False)  # Another question.
+    # Another question.
+    assert await asked.verdict(other, "patient", "1.2", STUDY) == Verdict(False)
     clock.now += 10.1
     assert await asked.verdict(PERMIT, "patient", "1.2", STUDY) == Verdict(False)
     assert len(peer.asked) == 3

@@ -1,4 +1,6 @@
-"""Requests over the limits wait for their turn; a full queue is a 429, all queues full or a long wait a 503."""
+"""Requests over the limits wait for their turn; a full queue is a 429, all queues full or a long
+wait a 503.
+"""
 
 import asyncio
 import contextlib
@@ -89,7 +91,9 @@ STUDY, SERIES, INSTANCE = Part("1"), Part("1", "2"), Part("1", "2", "3")
         (Retrieval(Kind.RENDERED, INSTANCE), 4),
     ],
 )
-async def test_whole_studies_leave_places_to_what_a_viewer_shows(retrieval: Retrieval, at_once: int) -> None:
+async def test_whole_studies_leave_places_to_what_a_viewer_shows(
+    retrieval: Retrieval, at_once: int
+) -> None:
     token = Token((), 0, patient="p1", client_id="a")
     places = RequestLimits(transfers=16, transfers_of_app=4, connections=100)
     held: list[object] = []
@@ -120,19 +124,25 @@ async def test_whole_studies_leave_places_to_what_a_viewer_shows(retrieval: Retr
 async def test_a_place_of_either_queue_is_wanted(runs: Retrieval, waits: Retrieval) -> None:
     """A whole study holds two places: whoever waits for either could go on."""
     places = RequestLimits(transfers=1, transfers_of_app=1, connections=100)
-    one, other = Token((), 0, patient="p1", client_id="a"), Token((), 0, patient="p2", client_id="a")
+    one, other = (
+        Token((), 0, patient="p1", client_id="a"),
+        Token((), 0, patient="p2", client_id="a"),
+    )
     async with places.transfer(one, runs) as held:
         assert not any(place.is_wanted() for place in held)
         waiting = asyncio.create_task(places.transfer(other, waits).__aenter__())
         await wait_until_async(
-            "a waiting one", lambda: waiting_count(places.transfers) + waiting_count(places.whole_transfers)
+            "a waiting one",
+            lambda: waiting_count(places.transfers) + waiting_count(places.whole_transfers),
         )
         assert any(place.is_wanted() for place in held)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
 
 
-@pytest.mark.parametrize("server", [{"max_streams_per_client": 4}, {"max_streams": 8, "max_streams_per_client": 8}])
+@pytest.mark.parametrize(
+    "server", [{"max_streams_per_client": 4}, {"max_streams": 8, "max_streams_per_client": 8}]
+)
 async def test_one_more_waits_for_its_turn_and_is_served(
     server: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,7 +157,9 @@ async def test_one_more_waits_for_its_turn_and_is_served(
     ):
         assert [one.status for one in running] == [200, 200]
         third = asyncio.create_task(client.get(url + PATH))
-        await wait_until_async("the third one", lambda: waiting_count(made[0].whole_transfers), lambda seen: seen == 1)
+        await wait_until_async(
+            "the third one", lambda: waiting_count(made[0].whole_transfers), lambda seen: seen == 1
+        )
         # Searches go on.
         async with client.get(url + "/fhir/ImagingStudy") as search:
             assert search.status == 200
@@ -181,7 +193,10 @@ async def test_a_full_queue_is_refused(
         aiohttp.ClientSession() as client,
         client.get(url + PATH, headers=bearer("app")) as running,
     ):
-        asking = [asyncio.create_task(client.get(url + PATH, headers=bearer(app))) for app in ("app", others_app)]
+        asking = [
+            asyncio.create_task(client.get(url + PATH, headers=bearer(app)))
+            for app in ("app", others_app)
+        ]
         done, left = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
         async with done.pop().result() as refused:
             assert refused.status == status
@@ -208,7 +223,9 @@ async def test_a_long_wait_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
         slow.done.set()
 
 
-async def test_a_client_that_leaves_frees_its_entry_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_leaves_frees_its_entry_in_the_queue(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(limits, "most_waiting", lambda connections: (1, 1, 1))
     made: list[RequestLimits] = []
     monkeypatch.setattr("sidecar.bootstrap.build.RequestLimits", remembering(made))
@@ -255,12 +272,16 @@ def test_a_wait_and_the_patience_are_shorter_than_a_load_balancers() -> None:
     assert limits.WAIT_SECONDS + patience_seconds < 60
 
 
-async def test_both_places_of_a_whole_study_are_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_both_places_of_a_whole_study_are_waited_for_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Not for so long in each queue."""
     waits: list[float | None] = []
     place = FairQueue.place
 
-    def noted(queue: FairQueue, *key: Hashable, seconds: float | None = None) -> AbstractAsyncContextManager[Place]:
+    def noted(
+        queue: FairQueue, *key: Hashable, seconds: float | None = None
+    ) -> AbstractAsyncContextManager[Place]:
         waits.append(seconds)
         return place(queue, *key, seconds=seconds)
 

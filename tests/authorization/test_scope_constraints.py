@@ -1,4 +1,6 @@
-"""Constraints of SMART v2 scopes: as a search with them, and nothing when that cannot be said (SIA-11, 16)."""
+"""Constraints of SMART v2 scopes: as a search with them, and nothing when that cannot be said
+(SIA-11, 16).
+"""
 
 import pytest
 from hypothesis import given
@@ -76,17 +78,27 @@ def test_a_study_is_described() -> None:
 
 def test_modalities_are_gathered_from_series_where_the_study_does_not_say() -> None:
     silent = {name: value for name, value in ROW.items() if name != "00080061"}
-    assert described(silent, SERIES, SITE, CONSTRAINTS).attributes["ModalitiesInStudy"] == ("CT", "SR")
+    assert described(silent, SERIES, SITE, CONSTRAINTS).attributes["ModalitiesInStudy"] == (
+        "CT",
+        "SR",
+    )
     assert "ModalitiesInStudy" not in described(silent, [], SITE, CONSTRAINTS).attributes
 
 
 @pytest.mark.parametrize(
     ("date", "time", "moment"),
-    [("20240229", "091500", None), ("20240229", "", 1_709_251_200.0), ("", "091500", None), ("soon", "", None)],
+    [
+        ("20240229", "091500", None),
+        ("20240229", "", 1_709_251_200.0),
+        ("", "091500", None),
+        ("soon", "", None),
+    ],
 )
 def test_when_it_can_have_begun_at_the_latest(date: str, time: str, moment: float | None) -> None:
     """Without a time zone, or a time, it may have been at that day's end."""
-    found = described({**ROW, **row(StudyDate=date, StudyTime=time)}, SERIES, SITE, CONSTRAINTS).started_by
+    found = described(
+        {**ROW, **row(StudyDate=date, StudyTime=time)}, SERIES, SITE, CONSTRAINTS
+    ).started_by
     assert found == (1_709_251_200.0 if date == "20240229" else moment)
 
 

@@ -35,16 +35,22 @@ ROWS: list[tuple[dict[str, Any], bool, bool]] = [
 
 
 @pytest.mark.parametrize(("said", "not_excluded", "shown_by_rule"), ROWS)
-def test_unknown_never_permits(said: dict[str, Any], not_excluded: bool, shown_by_rule: bool) -> None:
+def test_unknown_never_permits(
+    said: dict[str, Any], not_excluded: bool, shown_by_rule: bool
+) -> None:
     """A rule that excludes applies to a text that is not known, a rule that shows does not."""
     one = described(study(**said), [], SITE, CONSTRAINTS)
     assert isinstance(visible_by_rules((EXCLUDE,), one, 0), Visible) is not_excluded
     assert isinstance(visible_by_rules((SHOW, EXCLUDE_ALL), one, 0), Visible) is shown_by_rule
 
 
-@pytest.mark.parametrize(("said", "left"), [("Axial", True), ("geheim", False), ("Axial \ufffd", False)])
+@pytest.mark.parametrize(
+    ("said", "left"), [("Axial", True), ("geheim", False), ("Axial \ufffd", False)]
+)
 def test_series_too(said: str, left: bool) -> None:
-    one = described(study(), [row(SeriesInstanceUID="1.3", SeriesDescription=said)], SITE, CONSTRAINTS)
+    one = described(
+        study(), [row(SeriesInstanceUID="1.3", SeriesDescription=said)], SITE, CONSTRAINTS
+    )
     assert isinstance(visible_by_rules((EXCLUDE_SERIES,), one, 0), Visible) is left
 
 

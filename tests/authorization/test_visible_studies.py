@@ -1,4 +1,6 @@
-"""What a limited permit shows of a patient's lists: time, copies, series that come, questions (SIA-20, 43, 45)."""
+"""What a limited permit shows of a patient's lists: time, copies, series that come, questions
+(SIA-20, 43, 45).
+"""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -34,19 +36,27 @@ ASKED = datetime(2024, 1, 1, tzinfo=UTC)
 class Archive(Studies):
     """Knows these rows; ``fresh`` ones only when it is asked for those."""
 
-    def __init__(self, rows: list[Row], series: dict[str, list[Row]], copies: Iterable[Row] = ()) -> None:
+    def __init__(
+        self, rows: list[Row], series: dict[str, list[Row]], copies: Iterable[Row] = ()
+    ) -> None:
         self.listing = self.fresh = Listing(rows, ASKED, None, tuple(copies))
         self.series_rows = series
         self.questions: list[bool] = []
 
-        async def of_patient(known_as: frozenset[PatientIdentifier], *, fresh: bool = False) -> Listing:
+        async def of_patient(
+            known_as: frozenset[PatientIdentifier], *, fresh: bool = False
+        ) -> Listing:
             self.questions.append(fresh)
             return self.fresh if fresh else self.listing
 
         self.of_patient = of_patient
 
     async def series_of(
-        self, studies: Iterable[str], listing: Listing, known_as: frozenset[PatientIdentifier], oldest: Oldest
+        self,
+        studies: Iterable[str],
+        listing: Listing,
+        known_as: frozenset[PatientIdentifier],
+        oldest: Oldest,
     ) -> dict[str, list[Row]]:
         """As the archive says."""
         return {study: self.series_rows.get(study, []) for study in studies}
@@ -67,12 +77,18 @@ def permit(*rules: Rule, constraint: str | None = None) -> PatientPermit:
     return patient_permit("p1", Interaction.RETRIEVE, (make_way(constraint, rules=rules),))
 
 
-def views(archive: Archive, clock: Clock | None = None, rules: tuple[Rule, ...] = ()) -> PatientViews:
+def views(
+    archive: Archive, clock: Clock | None = None, rules: tuple[Rule, ...] = ()
+) -> PatientViews:
     """On this archive."""
-    return PatientViews(archive, SITE, Constraints(SITE), rules=rules, clock=clock or Clock(DAY_ENDS))
+    return PatientViews(
+        archive, SITE, Constraints(SITE), rules=rules, clock=clock or Clock(DAY_ENDS)
+    )
 
 
-@pytest.mark.parametrize(("after", "shown"), [(0, False), (72 * HOUR - 0.01, False), (72 * HOUR, True)])
+@pytest.mark.parametrize(
+    ("after", "shown"), [(0, False), (72 * HOUR - 0.01, False), (72 * HOUR, True)]
+)
 async def test_a_held_study_appears_when_its_time_has_come(after: float, shown: bool) -> None:
     """Without a time of day it is reckoned from the day's end."""
     view = await views(Archive([study()], {}), Clock(DAY_ENDS + after)).of(permit(HOLD), KNOWN_AS)
@@ -82,7 +98,9 @@ async def test_a_held_study_appears_when_its_time_has_come(after: float, shown: 
 async def test_a_sync_sees_a_study_whose_hold_has_ended() -> None:
     """SIA-20: else a client that synced meanwhile would never get it."""
     ended = datetime.fromtimestamp(DAY_ENDS + 72 * HOUR, UTC)
-    view = await views(Archive([study()], {}), Clock(DAY_ENDS + 80 * HOUR)).of(permit(HOLD), KNOWN_AS)
+    view = await views(Archive([study()], {}), Clock(DAY_ENDS + 80 * HOUR)).of(
+        permit(HOLD), KNOWN_AS
+    )
     assert view.last_updated({"1.2": datetime(2024, 3, 1, tzinfo=UTC)}) == {"1.2": ended}
     later = datetime(2025, 1, 1, tzinfo=UTC)
     assert view.last_updated({"1.2": later, "1.3": later}) == {"1.2": later, "1.3": later}
@@ -103,7 +121,9 @@ async def test_a_study_without_a_usable_uid_is_not_shown() -> None:
 
 async def test_copies_of_a_study_must_all_be_shown() -> None:
     """One UID under two identifiers of the patient: a retrieval by it may bring either."""
-    rule = make_rule("x", Effect.EXCLUDE, study={"StudyDescription": ("secret",)}, unknown_applies=False)
+    rule = make_rule(
+        "x", Effect.EXCLUDE, study={"StudyDescription": ("secret",)}, unknown_applies=False
+    )
     archive = Archive([study()], {}, copies=[study(StudyDescription="secret")])
     assert (await views(archive).of(permit(rule), KNOWN_AS)).rows == []
     found, shared = await views(archive).described(permit(rule), "1.2", KNOWN_AS)
@@ -147,7 +167,9 @@ async def test_a_study_whose_uid_is_somebody_elses_is_not_shown(rules: tuple[Rul
 async def test_lists_of_what_is_hidden_are_empty() -> None:
     archive = Archive([study()], {"1.2": [series("1.2.1", "CT"), series("1.2.2", "SR")]})
     view = await views(archive).of(permit(NO_SR), KNOWN_AS)
-    assert [text["0020000E"]["Value"] for text in (await view.series_of(["1.2"]))["1.2"]] == [["1.2.1"]]
+    assert [text["0020000E"]["Value"] for text in (await view.series_of(["1.2"]))["1.2"]] == [
+        ["1.2.1"]
+    ]
     assert await view.series_of(["9.9"]) == {"9.9": []}
     assert await view.instances("1.2", "1.2.2") == []
     assert await view.instances("9.9", "1.2.1") == []
@@ -180,7 +202,9 @@ SERIES = {
         ([("includefield", "all")], ["1.2", "1.3"]),
     ],
 )
-async def test_studies_are_not_found_by_what_is_hidden(parameters: list[tuple[str, str]], found: list[str]) -> None:
+async def test_studies_are_not_found_by_what_is_hidden(
+    parameters: list[tuple[str, str]], found: list[str]
+) -> None:
     """Whatever the archive matched: its rows are looked at again."""
     view = await views(Archive(ROWS, SERIES)).of(permit(NO_SR), KNOWN_AS)
     rows = list(filter(None, shown_rows(ROWS, Query("studies"), parse_matching(parameters), view)))
@@ -195,7 +219,13 @@ async def test_rows_below_studies() -> None:
     for level in ("series", "instances"):
         rows = [
             row(StudyInstanceUID=study, SeriesInstanceUID=one)
-            for study, one in [("1.2", "1.2.1"), ("1.2", "1.2.2"), ("1.2", None), ("1.4", "1.4.1"), ("1.3", "1.3.1")]
+            for study, one in [
+                ("1.2", "1.2.1"),
+                ("1.2", "1.2.2"),
+                ("1.2", None),
+                ("1.4", "1.4.1"),
+                ("1.3", "1.3.1"),
+            ]
         ]
         found = list(filter(None, shown_rows(rows, Query(level), parse_matching([]), view)))
         assert [one["0020000E"]["Value"] for one in found] == [["1.2.1"], ["1.3.1"]]
@@ -215,8 +245,12 @@ async def test_a_constraint_cannot_ask_for_what_is_hidden() -> None:
         ("series=1.2.1", ["1.2"]),
         ("modality=CT", None),
     ):
-        view = await views(Archive(ROWS, SERIES), rules=(NO_SR,)).of(permit(NO_SR, constraint=constraint), KNOWN_AS)
-        assert [study_uid(one) for one in view.rows] == (["1.2", "1.3"] if found is None else found), constraint
+        view = await views(Archive(ROWS, SERIES), rules=(NO_SR,)).of(
+            permit(NO_SR, constraint=constraint), KNOWN_AS
+        )
+        assert [study_uid(one) for one in view.rows] == (
+            ["1.2", "1.3"] if found is None else found
+        ), constraint
 
 
 async def test_what_an_archive_fills_in_from_some_series_is_left_out() -> None:
@@ -224,7 +258,9 @@ async def test_what_an_archive_fills_in_from_some_series_is_left_out() -> None:
     told = row(SeriesInstanceUID="1.2.2", SOPInstanceUID="1.2.2.1", SeriesDescription="secret", Modality="SR",
                NumberOfPatientRelatedStudies=3, StudyDescription="Head")  # fmt: skip
     view = await views(Archive(ROWS, SERIES)).of(permit(NO_SR), KNOWN_AS)
-    (found, *_) = list(filter(None, shown_rows([{**ROWS[0], **told}], Query("studies"), parse_matching([]), view)))
+    (found, *_) = list(
+        filter(None, shown_rows([{**ROWS[0], **told}], Query("studies"), parse_matching([]), view))
+    )
     assert "SR" not in str(found)
     assert "secret" not in str(found)
     assert "1.2.2" not in str(found)
@@ -240,7 +276,11 @@ async def test_sums_below_a_study_tell_nothing(level: str) -> None:
     found = list(filter(None, shown_rows([own, other], Query(level), parse_matching([]), view)))
     assert ["00080061" in one for one in found] == [False, True]
     for name in ("ModalitiesInStudy", "NumberOfStudyRelatedSeries", "SOPClassesInStudy"):
-        found = list(filter(None, shown_rows([own, other], Query(level), parse_matching([(name, "2")]), view)))
+        found = list(
+            filter(
+                None, shown_rows([own, other], Query(level), parse_matching([(name, "2")]), view)
+            )
+        )
         assert [text["0020000D"]["Value"] for text in found] == [["1.3"]]
 
 
@@ -248,10 +288,17 @@ async def test_sums_below_a_study_tell_nothing(level: str) -> None:
 async def test_nobody_matches_by_how_much_a_patient_has(name: str) -> None:
     view = await views(Archive(ROWS, SERIES)).of(permit(NO_SR), KNOWN_AS)
     for level in ("studies", "series"):
-        assert list(filter(None, shown_rows(ROWS, Query(level), parse_matching([(name, "3")]), view))) == []
+        assert (
+            list(filter(None, shown_rows(ROWS, Query(level), parse_matching([(name, "3")]), view)))
+            == []
+        )
 
 
 async def test_one_uid_twice_under_one_identifier() -> None:
-    rule = make_rule("x", Effect.EXCLUDE, study={"StudyDescription": ("secret",)}, unknown_applies=False)
-    archive = Archive([study(StudyDescription="open")], {}, copies=[study(StudyDescription="secret")])
+    rule = make_rule(
+        "x", Effect.EXCLUDE, study={"StudyDescription": ("secret",)}, unknown_applies=False
+    )
+    archive = Archive(
+        [study(StudyDescription="open")], {}, copies=[study(StudyDescription="secret")]
+    )
     assert (await views(archive).of(permit(rule), KNOWN_AS)).rows == []

@@ -1,4 +1,6 @@
-"""``/readyz`` needs the EHR's smart-configuration where something in it is needed, and not where all is configured."""
+"""``/readyz`` needs the EHR's smart-configuration where something in it is needed, and not where
+all is configured.
+"""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -64,7 +66,12 @@ TABLE: dict[str, tuple[dict[str, Any], set[str], bool]] = {
 
 def settings(changes: dict[str, Any], key: Path, fhir: str, pacs: str) -> Settings:
     """The configuration of a row of the table."""
-    backend = {"method": "backend_services", "client_id": "us", "private_key_file": str(key), "algorithm": "ES384"}
+    backend = {
+        "method": "backend_services",
+        "client_id": "us",
+        "private_key_file": str(key),
+        "algorithm": "ES384",
+    }
     document: dict[str, Any] = {
         "server": {"public_url": "http://sidecar.example.org"}, "ehr": {"fhir_url": fhir},
         "tokens": {"client": NONE}, "patients": {}, "pacs": {"url": pacs}, "access": {},
@@ -83,13 +90,22 @@ async def running(
 ) -> AsyncIterator[tuple[Sidecar, str]]:
     """A sidecar before an EHR, ``None``: nobody listens there; and its URL."""
     async with contextlib.AsyncExitStack() as stack:
-        port = free_port() if ehr is None else await stack.enter_async_context(listen(ehr, "127.0.0.1", 0))
+        port = (
+            free_port()
+            if ehr is None
+            else await stack.enter_async_context(listen(ehr, "127.0.0.1", 0))
+        )
         pacs = await stack.enter_async_context(ScriptedPacs(Tape()).serve())
         fhir = f"http://127.0.0.1:{port}/fhir"
         if changes.get("tokens") == FIXED:
-            changes = changes | {"tokens": {"introspection": {"url": f"http://127.0.0.1:{port}/introspect"}}}
+            changes = changes | {
+                "tokens": {"introspection": {"url": f"http://127.0.0.1:{port}/introspect"}}
+            }
         sidecar = await stack.enter_async_context(build(settings(changes, key, fhir, pacs)))
-        yield sidecar, f"http://127.0.0.1:{await stack.enter_async_context(listen(sidecar.public, '127.0.0.1', 0))}"
+        yield (
+            sidecar,
+            f"http://127.0.0.1:{await stack.enter_async_context(listen(sidecar.public, '127.0.0.1', 0))}",
+        )
 
 
 def without_discovery() -> web.Application:
@@ -98,7 +114,11 @@ def without_discovery() -> web.Application:
     identifier = {"system": "urn:x", "value": PATIENT}
 
     async def patient(request: web.Request) -> web.Response:
-        found = {"resourceType": "Patient", "id": request.match_info["id"], "identifier": [identifier]}
+        found = {
+            "resourceType": "Patient",
+            "id": request.match_info["id"],
+            "identifier": [identifier],
+        }
         return web.json_response(found, content_type="application/fhir+json")
 
     app.router.add_post("/introspect", scripted._introspect)
@@ -107,7 +127,9 @@ def without_discovery() -> web.Application:
 
 
 @pytest.mark.parametrize("row", TABLE)
-async def test_ready_without_a_smart_configuration_where_nothing_of_it_is_needed(row: str, es384_key: Path) -> None:
+async def test_ready_without_a_smart_configuration_where_nothing_of_it_is_needed(
+    row: str, es384_key: Path
+) -> None:
     changes, needed, reads = TABLE[row]
     made = settings(changes, es384_key, "http://ehr.example.org/fhir", "http://pacs.example.org")
     assert needed_of_discovery(made) == needed
@@ -118,7 +140,9 @@ async def test_ready_without_a_smart_configuration_where_nothing_of_it_is_needed
 
 
 @pytest.mark.parametrize("row", TABLE)
-async def test_an_ehr_that_is_not_there_is_a_problem_where_it_is_asked(row: str, es384_key: Path) -> None:
+async def test_an_ehr_that_is_not_there_is_a_problem_where_it_is_asked(
+    row: str, es384_key: Path
+) -> None:
     changes, needed, reads = TABLE[row]
     async with running(changes, es384_key, None) as (sidecar, _):
         expected = {"ehr": "discovery_unreachable (ECONNREFUSED)"} if needed or reads else {}
@@ -138,8 +162,13 @@ async def test_what_is_ready_serves(row: str, es384_key: Path) -> None:
         assert (await response.json())["total"] == 1
 
 
-async def test_its_absence_is_logged_once(es384_key: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async with running(TABLE["introspection, ehr"][0], es384_key, without_discovery()) as (sidecar, _):
+async def test_its_absence_is_logged_once(
+    es384_key: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(TABLE["introspection, ehr"][0], es384_key, without_discovery()) as (
+        sidecar,
+        _,
+    ):
         for _ in range(3):
             sidecar.readiness.forget()
             assert await sidecar.readiness.problems() == {}

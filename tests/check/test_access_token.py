@@ -28,7 +28,10 @@ class Ehr(ScriptedEhr):
 
 async def found(changes: dict[str, Any], token: str = TOKEN) -> dict[str, Finding]:
     """With the patient's token."""
-    ehr = Ehr(answer={name: value for name, value in (ACTIVE | changes).items() if value is not ...}, issuer=ISSUER)
+    ehr = Ehr(
+        answer={name: value for name, value in (ACTIVE | changes).items() if value is not ...},
+        issuer=ISSUER,
+    )
     async with served(ehr, Pacs(), tokens={"audience": ["us"]}) as settings:
         return {one.name: one for one in await check(settings, token)}
 
@@ -76,7 +79,9 @@ async def test_what_is_no_token() -> None:
     assert (finding.state, finding.text) == (State.FAIL, "it is no bearer token")
 
 
-@pytest.mark.parametrize("answer", [ACTIVE, ACTIVE | {"aud": "them"}, ACTIVE | {"token_use": "id"}], ids=str)
+@pytest.mark.parametrize(
+    "answer", [ACTIVE, ACTIVE | {"aud": "them"}, ACTIVE | {"token_use": "id"}], ids=str
+)
 async def test_a_server_to_which_anything_is_active(answer: dict[str, Any]) -> None:
     """Also when we refuse it for another reason."""
     ehr = Ehr(issuer=ISSUER)

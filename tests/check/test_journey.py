@@ -15,7 +15,10 @@ def test_a_patient_without_studies() -> None:
     warned = without_studies([ok("token.search", "0 studies as ImagingStudy")], rules=True)[-1]
     assert (finding.state, warned.state) == (State.SKIP, State.WARN)
     for one in (finding, warned):
-        assert all(word in one.text for word in ("at the archive", "access.rules", "access.clients", "access.external"))
+        assert all(
+            word in one.text
+            for word in ("at the archive", "access.rules", "access.clients", "access.external")
+        )
 
 
 def test_a_refused_search_is_first_of_all_a_token_without_the_scope() -> None:

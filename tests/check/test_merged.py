@@ -7,11 +7,19 @@ from sidecar.conformance.finding import Finding, State
 from tests.check.test_upstreams import Pacs, served
 from tests.upstreams import PATIENT, TOKEN, ScriptedEhr
 
-MAPPING = {"patients": {"mapping": "ehr", "identifiers": [{"system": "urn:x"}], "client": {"method": "none"}}}
+MAPPING = {
+    "patients": {
+        "mapping": "ehr",
+        "identifiers": [{"system": "urn:x"}],
+        "client": {"method": "none"},
+    }
+}
 
 
 class Ehr(ScriptedEhr):
-    """Knows one token; ``Patient/<id>`` of its patient, or of anybody (``all``), is answered by another record."""
+    """Knows one token; ``Patient/<id>`` of its patient, or of anybody (``all``), is answered by
+    another record.
+    """
 
     all = False
 

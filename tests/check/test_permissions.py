@@ -1,4 +1,6 @@
-"""What ``check`` says of rules and clients: a rule on what the archive never tells would hide everything."""
+"""What ``check`` says of rules and clients: a rule on what the archive never tells would hide
+everything.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,32 @@ def rule(**conditions: Any) -> dict[str, Any]:
     [
         ([], State.OK, "none: nothing is left out"),
         ([rule(study={"StudyID": ["x"]})], State.OK, "1 rule; the archive tells what they look at"),
-        ([rule(series={"Modality": ["SR"]}), rule(study={"ModalitiesInStudy": ["SR"]})], State.OK, "2 rules; "),
-        ([rule(study={"AccessionNumber": ["x"]})], State.WARN, "has a value: AccessionNumber 1 of 2"),
-        ([rule(study={"InstitutionName": ["x"]})], State.WARN, "has a value: InstitutionName 0 of 2"),
-        ([rule(study={"StudyID": ["x"]}, series={"ProtocolName": ["x"]})], State.WARN, "ProtocolName 0 of 2"),
+        (
+            [rule(series={"Modality": ["SR"]}), rule(study={"ModalitiesInStudy": ["SR"]})],
+            State.OK,
+            "2 rules; ",
+        ),
+        (
+            [rule(study={"AccessionNumber": ["x"]})],
+            State.WARN,
+            "has a value: AccessionNumber 1 of 2",
+        ),
+        (
+            [rule(study={"InstitutionName": ["x"]})],
+            State.WARN,
+            "has a value: InstitutionName 0 of 2",
+        ),
+        (
+            [rule(study={"StudyID": ["x"]}, series={"ProtocolName": ["x"]})],
+            State.WARN,
+            "ProtocolName 0 of 2",
+        ),
         ([rule()], State.WARN, "the rule 'r' has no condition: it applies to every study"),
-        ([rule(effect="hold", hours=72)], State.WARN, "the rule 'r' has no condition: it applies to every study"),
+        (
+            [rule(effect="hold", hours=72)],
+            State.WARN,
+            "the rule 'r' has no condition: it applies to every study",
+        ),
         ([rule(effect="show")], State.OK, "no rule leaves anything out"),
     ],
 )
@@ -36,7 +58,9 @@ async def test_rules(rules: list[dict[str, Any]], state: State, text: str) -> No
     pacs.rows[0]["00080050"] = {"vr": "SH", "Value": ["A1"]}
     for row in pacs.rows:
         row["00200010"] = {"vr": "SH", "Value": ["1"]}
-    finding = (await found(ScriptedEhr(answer={"active": False}), pacs, access={"rules": rules}))["access.rules"]
+    finding = (await found(ScriptedEhr(answer={"active": False}), pacs, access={"rules": rules}))[
+        "access.rules"
+    ]
     assert finding.state is state
     assert text in finding.text
 
@@ -55,11 +79,17 @@ async def test_clients(tmp_path: Path) -> None:
     for clients, state, text in (
         ({}, State.WARN, "nobody has anything"),
         ({"a": {"patients": ["p1"]}}, State.OK, "1, each with patients"),
-        ({"a": {"patients": ["p1"]}, "b": {"patients_file": str(file)}}, State.WARN, "1 of 2 may see nobody"),
+        (
+            {"a": {"patients": ["p1"]}, "b": {"patients_file": str(file)}},
+            State.WARN,
+            "1 of 2 may see nobody",
+        ),
         ({"a": {"groups": ["g1"]}}, State.WARN, "1 of 1 may see nobody"),
     ):
         access = {"backend_services": True, "clients": clients}
-        finding = (await found(ScriptedEhr(answer={"active": False}), Pacs(), access=access))["access.clients"]
+        finding = (await found(ScriptedEhr(answer={"active": False}), Pacs(), access=access))[
+            "access.clients"
+        ]
         assert finding.state is state
         assert text in finding.text
 
@@ -76,14 +106,18 @@ async def test_clients(tmp_path: Path) -> None:
 async def test_the_external_policy(peer: Peer, reply: Reply, state: State, text: str) -> None:
     peer.say(reply)
     access = {"external": {"url": peer.url}}
-    finding = (await found(ScriptedEhr(answer={"active": False}), Pacs(), access=access))["access.external"]
+    finding = (await found(ScriptedEhr(answer={"active": False}), Pacs(), access=access))[
+        "access.external"
+    ]
     assert finding.state is state
     assert text in finding.text
 
 
 async def test_an_external_policy_that_is_not_there() -> None:
     access = {"external": {"url": f"http://127.0.0.1:{free_port()}/v1/data/imaging"}}
-    finding = (await found(ScriptedEhr(answer={"active": False}), Pacs(), access=access))["access.external"]
+    finding = (await found(ScriptedEhr(answer={"active": False}), Pacs(), access=access))[
+        "access.external"
+    ]
     assert finding.state is State.FAIL
     assert "access.external.url" in str(finding.hint)
 

@@ -1,4 +1,6 @@
-"""What ``check`` says of upstreams that are not as they should be: each fault has its line and a way out."""
+"""What ``check`` says of upstreams that are not as they should be: each fault has its line and a
+way out.
+"""
 
 import asyncio
 import contextlib
@@ -53,9 +55,13 @@ class Pacs:
     async def _studies(self, request: web.Request) -> web.Response:
         if self.status != 200:
             return web.Response(status=self.status)
-        if not self.writes_character_sets and "SpecificCharacterSet" in request.query.get("includefield", ""):
+        if not self.writes_character_sets and "SpecificCharacterSet" in request.query.get(
+            "includefield", ""
+        ):
             return web.Response(status=400)
-        if not self.countable and "NumberOfStudyRelatedInstances" in request.query.get("includefield", ""):
+        if not self.countable and "NumberOfStudyRelatedInstances" in request.query.get(
+            "includefield", ""
+        ):
             return web.Response(status=400)
         uid = request.query.get("StudyInstanceUID")
         rows = [row for row in self.rows if uid in (None, row["0020000D"]["Value"][0])]
@@ -83,7 +89,10 @@ class Pacs:
 
 def study(uid: str, patient: str | None = "p1", issuer: str | None = None) -> dict[str, Any]:
     """A QIDO-RS row."""
-    row: dict[str, Any] = {"0020000D": {"vr": "UI", "Value": [uid]}, "00201208": {"vr": "IS", "Value": [2]}}
+    row: dict[str, Any] = {
+        "0020000D": {"vr": "UI", "Value": [uid]},
+        "00201208": {"vr": "IS", "Value": [2]},
+    }
     if patient is not None:
         row["00100020"] = {"vr": "LO", "Value": [patient]}
     if issuer is not None:
@@ -92,9 +101,14 @@ def study(uid: str, patient: str | None = "p1", issuer: str | None = None) -> di
 
 
 @contextlib.asynccontextmanager
-async def served(ehr: ScriptedEhr, pacs: Pacs, /, **changes: dict[str, Any]) -> AsyncIterator[Settings]:
+async def served(
+    ehr: ScriptedEhr, pacs: Pacs, /, **changes: dict[str, Any]
+) -> AsyncIterator[Settings]:
     """Settings for these two upstreams."""
-    async with listen(ehr.app(), "127.0.0.1", 0) as ehr_port, listen(pacs.app(), "127.0.0.1", 0) as pacs_port:
+    async with (
+        listen(ehr.app(), "127.0.0.1", 0) as ehr_port,
+        listen(pacs.app(), "127.0.0.1", 0) as pacs_port,
+    ):
         document: dict[str, Any] = {
             "server": {"public_url": "https://imaging.example.org"},
             "ehr": {"fhir_url": f"http://127.0.0.1:{ehr_port}/fhir", "timeout_seconds": 60},
@@ -133,15 +147,20 @@ async def test_fine(ehr: ScriptedEhr, pacs: Pacs) -> None:
         "access.rules": State.OK, "access.clients": State.OK, "access.external": State.OK,
         "token": State.SKIP,
     }  # fmt: skip
-    assert "authorization_endpoint" in findings["ehr.smart_configuration"].text  # ScriptedEhr names none.
+    # ScriptedEhr names none.
+    assert "authorization_endpoint" in findings["ehr.smart_configuration"].text
 
 
 @pytest.mark.parametrize("listed", [True, False])
 @pytest.mark.parametrize("level", ["study", "series"])
-async def test_an_archive_that_does_not_count(ehr: ScriptedEhr, pacs: Pacs, level: str, listed: bool) -> None:
+async def test_an_archive_that_does_not_count(
+    ehr: ScriptedEhr, pacs: Pacs, level: str, listed: bool
+) -> None:
     """Then instances are listed; where they are not, whole studies would be refused."""
     if level == "study":
-        pacs.rows = [{name: value for name, value in row.items() if name != "00201208"} for row in pacs.rows]
+        pacs.rows = [
+            {name: value for name, value in row.items() if name != "00201208"} for row in pacs.rows
+        ]
     else:
         pacs.of_series = {}
     if listed:
@@ -201,8 +220,12 @@ async def test_changes_that_cannot_be_read(ehr: ScriptedEhr, pacs: Pacs) -> None
     assert "not its DICOMweb root" in str(finding.hint)
 
 
-@pytest.mark.parametrize(("status", "text"), [(401, "pacs_credentials"), (404, "status 404"), (503, "pacs_busy")])
-async def test_an_archive_that_refuses(ehr: ScriptedEhr, pacs: Pacs, status: int, text: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "text"), [(401, "pacs_credentials"), (404, "status 404"), (503, "pacs_busy")]
+)
+async def test_an_archive_that_refuses(
+    ehr: ScriptedEhr, pacs: Pacs, status: int, text: str
+) -> None:
     pacs.status = status
     findings = await found(ehr, pacs)
     assert findings["pacs.query"].state is State.FAIL
@@ -215,13 +238,18 @@ async def test_a_refused_query_may_be_for_another_product(ehr: ScriptedEhr, pacs
     pacs.status, pacs.info = 400, {"DicomWebRoot": "/dicom-web/"}
     findings = await found(ehr, pacs)
     assert findings["pacs.query"].state is State.FAIL
-    assert findings["pacs.dialect"].hint == "Set pacs.dialect: orthanc; else queries may be misread."
+    assert (
+        findings["pacs.dialect"].hint == "Set pacs.dialect: orthanc; else queries may be misread."
+    )
 
 
 async def test_another_product(ehr: ScriptedEhr, pacs: Pacs) -> None:
     pacs.info = {"DicomWebRoot": "/dicom-web/"}
     finding = (await found(ehr, pacs, pacs={"dialect": "dcm4chee"}))["pacs.dialect"]
-    assert (finding.state, finding.hint) == (State.FAIL, "Set pacs.dialect: orthanc; else queries may be misread.")
+    assert (finding.state, finding.hint) == (
+        State.FAIL,
+        "Set pacs.dialect: orthanc; else queries may be misread.",
+    )
     assert (await found(ehr, pacs, pacs={"dialect": "orthanc"}))["pacs.dialect"].state is State.OK
     pacs.info = None
     assert (await found(ehr, pacs, pacs={"dialect": "orthanc"}))["pacs.dialect"].state is State.WARN
@@ -259,7 +287,12 @@ COUNT_AS_NONE = {"pacs": {"generated_issuers": ["DCM4CHEE.*"]}}
      ([study("1.2.1", issuer=MADE_UP), study("1.2.2", issuer="A")], COUNT_AS_NONE, State.WARN, "1 issuers")],
 )  # fmt: skip
 async def test_what_the_rows_say_of_patients(
-    ehr: ScriptedEhr, pacs: Pacs, rows: list[dict[str, Any]], changes: dict[str, Any], state: State, text: str
+    ehr: ScriptedEhr,
+    pacs: Pacs,
+    rows: list[dict[str, Any]],
+    changes: dict[str, Any],
+    state: State,
+    text: str,
 ) -> None:
     pacs.rows = rows
     finding = (await found(ehr, pacs, **changes))["pacs.studies"]
@@ -279,7 +312,8 @@ async def test_the_public_url(ehr: ScriptedEhr, pacs: Pacs, url: str, state: Sta
 async def test_a_patient_record_that_refuses_us(ehr: ScriptedEhr, pacs: Pacs) -> None:
     """``mapping: ehr``: our own access is tried with a Patient that nobody has."""
     mapping = {"patients": {"mapping": "ehr", "identifiers": [{"system": "urn:x"}]}}
-    assert (await found(ehr, pacs, **mapping))["patients.mapping"].state is State.OK  # ScriptedEhr: 404.
+    # ScriptedEhr: 404.
+    assert (await found(ehr, pacs, **mapping))["patients.mapping"].state is State.OK
 
 
 async def test_a_fixed_introspection_url_needs_no_discovery(ehr: ScriptedEhr, pacs: Pacs) -> None:
@@ -287,7 +321,10 @@ async def test_a_fixed_introspection_url_needs_no_discovery(ehr: ScriptedEhr, pa
     async with served(ehr, pacs) as settings:
         url = settings.ehr.fhir_url.removesuffix("/fhir") + "/introspect"
         tokens = settings.tokens.model_copy(update={"introspection": Introspection(url=url)})
-        findings = {one.name: one for one in await check(settings.model_copy(update={"tokens": tokens}), None)}
+        findings = {
+            one.name: one
+            for one in await check(settings.model_copy(update={"tokens": tokens}), None)
+        }
     assert findings["ehr.smart_configuration"].state is State.WARN
     assert findings["tokens.introspection"].state is State.OK
 
@@ -302,24 +339,38 @@ class WithoutDiscovery(ScriptedEhr):
 @pytest.mark.parametrize("issuer", [None, "https://issuer.example.org"])
 async def test_an_issuer_that_nothing_names(pacs: Pacs, issuer: str | None) -> None:
     """Then ``iss`` is not compared: it is said, and how to mend it."""
-    async with served(WithoutDiscovery(answer={"active": False}), pacs, ehr={"issuer": issuer}) as settings:
+    async with served(
+        WithoutDiscovery(answer={"active": False}), pacs, ehr={"issuer": issuer}
+    ) as settings:
         url = settings.ehr.fhir_url.removesuffix("/fhir") + "/introspect"
         tokens = settings.tokens.model_copy(update={"introspection": Introspection(url=url)})
-        findings = {one.name: one for one in await check(settings.model_copy(update={"tokens": tokens}), None)}
+        findings = {
+            one.name: one
+            for one in await check(settings.model_copy(update={"tokens": tokens}), None)
+        }
     finding = findings["ehr.smart_configuration"]
     assert (finding.state, finding.text) == (State.WARN, "discovery_unexpected_status (status 404)")
-    assert ("iss in introspection answers is not compared: set ehr.issuer" in str(finding.hint)) == (issuer is None)
+    assert (
+        "iss in introspection answers is not compared: set ehr.issuer" in str(finding.hint)
+    ) == (issuer is None)
 
 
 @pytest.mark.parametrize("issuer", [None, "https://issuer.example.org"])
-async def test_a_smart_configuration_without_an_issuer(ehr: ScriptedEhr, pacs: Pacs, issuer: str | None) -> None:
+async def test_a_smart_configuration_without_an_issuer(
+    ehr: ScriptedEhr, pacs: Pacs, issuer: str | None
+) -> None:
     finding = (await found(ehr, pacs, ehr={"issuer": issuer}))["ehr.smart_configuration"]
     assert finding.state is State.WARN
     assert ("set ehr.issuer" in str(finding.hint)) == (issuer is None)
 
 
 async def test_a_needed_issuer_that_nothing_names(ehr: ScriptedEhr, pacs: Pacs) -> None:
-    tokens = {"validation": "jwt", "client": None, "audience": ["us"], "jwt": {"jwks_url": "http://127.0.0.1:1/jwks"}}
+    tokens = {
+        "validation": "jwt",
+        "client": None,
+        "audience": ["us"],
+        "jwt": {"jwks_url": "http://127.0.0.1:1/jwks"},
+    }
     finding = (await found(ehr, pacs, tokens=tokens))["ehr.smart_configuration"]
     assert (finding.state, str(finding.hint)[-15:]) == (State.FAIL, "set ehr.issuer.")
 
@@ -332,13 +383,17 @@ def test_what_a_slow_archive_needs(reason: str, hint: str) -> None:
     assert hint in hint_of_rows(Unavailable("", reason=reason))
 
 
-@pytest.mark.parametrize("asked", ["discovery", "introspection", "patient", "jwks", "group", "backend_token"])
+@pytest.mark.parametrize(
+    "asked", ["discovery", "introspection", "patient", "jwks", "group", "backend_token"]
+)
 def test_what_a_slow_ehr_needs(asked: str) -> None:
     assert "ehr.timeout_seconds" in slow_ehr(Unavailable("", reason=asked + "_timeout"), "else")
     assert slow_ehr(Unavailable("", reason=asked + "_unreachable"), "else") == "else"
 
 
-async def test_the_audit_sink_is_looked_at_and_not_touched(ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path) -> None:
+async def test_the_audit_sink_is_looked_at_and_not_touched(
+    ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path
+) -> None:
     """A file that check made would be root's, and lock the service out."""
     file = tmp_path / "audit.jsonl"
     finding = (await found(ehr, pacs, audit={"sink": "file", "file": str(file)}))["audit.sink"]
@@ -372,7 +427,14 @@ REPOSITORIES: list[tuple[int, Any, dict[str, Any], State, str]] = [
 
 @pytest.mark.parametrize(("status", "body", "how", "state", "says"), REPOSITORIES)
 async def test_the_audit_repository(
-    ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path, status: int, body: Any, how: dict[str, Any], state: State, says: str
+    ehr: ScriptedEhr,
+    pacs: Pacs,
+    tmp_path: Path,
+    status: int,
+    body: Any,
+    how: dict[str, Any],
+    state: State,
+    says: str,
 ) -> None:
     """It is asked what it offers, and told nothing."""
     asked: list[tuple[str, str]] = []
@@ -385,7 +447,11 @@ async def test_the_audit_repository(
     app.router.add_route("*", "/{path:.*}", answer)
     async with listen(app, "127.0.0.1", 0) as port:
         repository = {"url": f"http://127.0.0.1:{port}/fhir"} | how
-        audit = {"sink": "fhir", "repository": repository, "spool": {"folder": str(tmp_path / "spool")}}
+        audit = {
+            "sink": "fhir",
+            "repository": repository,
+            "spool": {"folder": str(tmp_path / "spool")},
+        }
         finding = (await found(ehr, pacs, audit=audit))["audit.repository"]
     assert finding.state is state
     assert says in f"{finding}"
@@ -393,8 +459,14 @@ async def test_the_audit_repository(
     assert not (tmp_path / "spool").exists()
 
 
-async def test_an_audit_repository_that_is_not_there(ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path) -> None:
-    audit = {"sink": "fhir", "repository": {"url": "http://127.0.0.1:9/fhir"}, "spool": {"folder": str(tmp_path)}}
+async def test_an_audit_repository_that_is_not_there(
+    ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path
+) -> None:
+    audit = {
+        "sink": "fhir",
+        "repository": {"url": "http://127.0.0.1:9/fhir"},
+        "spool": {"folder": str(tmp_path)},
+    }
     findings = await found(ehr, pacs, audit=audit)
     assert findings["audit.sink"].state is State.OK
     assert findings["audit.repository"].state is State.FAIL
@@ -402,7 +474,11 @@ async def test_an_audit_repository_that_is_not_there(ehr: ScriptedEhr, pacs: Pac
 
 @pytest.mark.parametrize(
     ("status", "state", "says"),
-    [(200, State.OK, "/v1/traces"), (404, State.FAIL, "4318"), (401, State.FAIL, "authorization_file")],
+    [
+        (200, State.OK, "/v1/traces"),
+        (404, State.FAIL, "4318"),
+        (401, State.FAIL, "authorization_file"),
+    ],
 )
 async def test_the_collector_of_spans(
     ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path, status: int, state: State, says: str
@@ -420,7 +496,9 @@ async def test_the_collector_of_spans(
 
 
 async def test_a_collector_that_is_not_there(ehr: ScriptedEhr, pacs: Pacs) -> None:
-    finding = (await found(ehr, pacs, tracing={"endpoint": "http://127.0.0.1:9/v1/traces"}))["tracing.endpoint"]
+    finding = (await found(ehr, pacs, tracing={"endpoint": "http://127.0.0.1:9/v1/traces"}))[
+        "tracing.endpoint"
+    ]
     assert finding.state is State.FAIL
     assert "tracing.endpoint" not in await found(ehr, pacs)
 
@@ -449,13 +527,19 @@ async def test_the_folder_of_the_spool(
         folder.symlink_to(tmp_path / "nowhere")
     elif what == "nowhere":
         folder = tmp_path / "no" / "spool"
-    audit = {"sink": "fhir", "repository": {"url": "http://127.0.0.1:9/fhir"}, "spool": {"folder": str(folder)}}
+    audit = {
+        "sink": "fhir",
+        "repository": {"url": "http://127.0.0.1:9/fhir"},
+        "spool": {"folder": str(folder)},
+    }
     finding = (await found(ehr, pacs, audit=audit))["audit.sink"]
     assert finding.state is state
     assert says in f"{finding}"
 
 
-async def test_a_spool_that_is_full_or_waits_for_long(ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path) -> None:
+async def test_a_spool_that_is_full_or_waits_for_long(
+    ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path
+) -> None:
     """As serve would have it: full is 503 for everybody."""
     folder = tmp_path / "spool"
     spool = Spool(folder, max_bytes=2**20)
@@ -489,13 +573,24 @@ async def test_a_spool_that_is_full_or_waits_for_long(ehr: ScriptedEhr, pacs: Pa
 @pytest.mark.parametrize("sink", ["file", "fhir"])
 @pytest.mark.parametrize("what", ["bytes", "files"])
 async def test_a_full_disk(
-    ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path, sink: str, what: str, monkeypatch: pytest.MonkeyPatch
+    ehr: ScriptedEhr,
+    pacs: Pacs,
+    tmp_path: Path,
+    sink: str,
+    what: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    disk = os.statvfs_result((4_096, 4_096, 10**6, 10**6, 0 if what == "bytes" else 10**6, 10**6, 9, 0, 0, 255))
+    disk = os.statvfs_result(
+        (4_096, 4_096, 10**6, 10**6, 0 if what == "bytes" else 10**6, 10**6, 9, 0, 0, 255)
+    )
     monkeypatch.setattr(os, "statvfs", lambda path: disk)
     audit: dict[str, Any] = {"sink": "file", "file": str(tmp_path / "audit.jsonl")}
     if sink == "fhir":
-        audit = {"sink": "fhir", "repository": {"url": "http://127.0.0.1:9/fhir"}, "spool": {"folder": str(tmp_path)}}
+        audit = {
+            "sink": "fhir",
+            "repository": {"url": "http://127.0.0.1:9/fhir"},
+            "spool": {"folder": str(tmp_path)},
+        }
     finding = (await found(ehr, pacs, audit=audit))["audit.sink"]
     assert (finding.state, "disk is full" in finding.text) == (State.FAIL, True)
 
@@ -512,10 +607,14 @@ async def test_a_certificate_that_ends_soon(ehr: ScriptedEhr, pacs: Pacs, tmp_pa
     assert "renewed" in str(finding.hint)
 
 
-async def test_an_archive_whose_certificate_is_not_trusted(ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path) -> None:
+async def test_an_archive_whose_certificate_is_not_trusted(
+    ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path
+) -> None:
     """Something answers there: not "nothing does"."""
     context = server_context(certificate(tmp_path, "server"))
-    async with await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0, ssl=context) as server:
+    async with await asyncio.start_server(
+        lambda reader, writer: None, "127.0.0.1", 0, ssl=context
+    ) as server:
         url = f"https://localhost:{server.sockets[0].getsockname()[1]}/dicom-web"
         finding = (await found(ehr, pacs, pacs={"url": url}))["pacs.query"]
     assert finding.state is State.FAIL
@@ -526,7 +625,9 @@ async def test_an_archive_whose_certificate_is_not_trusted(ehr: ScriptedEhr, pac
 def written(character_set: str | None, patient: str = "p1") -> dict[str, Any]:
     """A study's row in a character set."""
     row = study("1.2.1", patient)
-    return row if character_set is None else row | {"00080005": {"vr": "CS", "Value": [character_set]}}
+    return (
+        row if character_set is None else row | {"00080005": {"vr": "CS", "Value": [character_set]}}
+    )
 
 
 CHARACTER_SETS: list[tuple[str, list[dict[str, Any]], State, str]] = [
@@ -535,7 +636,12 @@ CHARACTER_SETS: list[tuple[str, list[dict[str, Any]], State, str]] = [
     ("orthanc", [written(None)], State.WARN, '"DefaultEncoding": "Utf8"'),
     ("dcm4chee", [written("ISO_IR 100"), written(None)], State.OK, "2"),
     ("generic", [written(None, "Ä"), written("ISO_IR 192", "Ä")], State.OK, "2"),
-    ("generic", [written(None), written(None, "P\ufffd"), written("ISO_IR 999")], State.WARN, "2 of 3"),
+    (
+        "generic",
+        [written(None), written(None, "P\ufffd"), written("ISO_IR 999")],
+        State.WARN,
+        "2 of 3",
+    ),
     ("generic", [], State.SKIP, "no study"),
 ]
 
@@ -555,7 +661,10 @@ async def test_the_character_sets_of_the_archive(
 
 
 async def test_an_orthanc_that_would_leave_characters_out(ehr: ScriptedEhr, pacs: Pacs) -> None:
-    async with served(ehr, pacs, pacs={"dialect": "orthanc"}) as settings, build(settings) as sidecar:
+    async with (
+        served(ehr, pacs, pacs={"dialect": "orthanc"}) as settings,
+        build(settings) as sidecar,
+    ):
         pacs.rows, pacs.writes_character_sets = [written("ISO_IR 100")], False
         finding = await character_sets(settings, sidecar)
         assert (finding.state, "Utf8" in f"{finding}") == (State.FAIL, True)
@@ -563,9 +672,15 @@ async def test_an_orthanc_that_would_leave_characters_out(ehr: ScriptedEhr, pacs
         assert (await character_sets(settings, sidecar)).state is State.FAIL
 
 
-async def test_character_sets_do_not_wait_for_the_lists_that_they_spoil(ehr: ScriptedEhr, pacs: Pacs) -> None:
+async def test_character_sets_do_not_wait_for_the_lists_that_they_spoil(
+    ehr: ScriptedEhr, pacs: Pacs
+) -> None:
     """An Orthanc that writes Latin-1, with an image in ISO 2022: the finding has the remedy."""
-    pacs.info, pacs.writes_character_sets, pacs.rows = {"DicomWebRoot": "/dicom-web/"}, False, [written("ISO_IR 100")]
+    pacs.info, pacs.writes_character_sets, pacs.rows = (
+        {"DicomWebRoot": "/dicom-web/"},
+        False,
+        [written("ISO_IR 100")],
+    )
     findings = await found(ehr, pacs, pacs={"dialect": "orthanc"})
     assert findings["pacs.character_sets"].state is State.FAIL
     assert '"DefaultEncoding": "Utf8"' in str(findings["pacs.character_sets"].hint)
@@ -578,7 +693,10 @@ async def test_lists_that_lack_characters_have_their_own_hint(
     ehr: ScriptedEhr, pacs: Pacs, check_of_rows: Check
 ) -> None:
     pacs.writes_character_sets, pacs.rows = False, [written("ISO_IR 100")]
-    async with served(ehr, pacs, pacs={"dialect": "orthanc"}) as settings, build(settings) as sidecar:
+    async with (
+        served(ehr, pacs, pacs={"dialect": "orthanc"}) as settings,
+        build(settings) as sidecar,
+    ):
         finding = await check_of_rows(settings, sidecar)
     assert (finding.state, "query_character_set" in finding.text) == (State.FAIL, True)
     assert '"DefaultEncoding": "Utf8"' in str(finding.hint)
@@ -589,9 +707,19 @@ async def test_a_query_for_numbers_that_is_refused_is_not_an_archive_that_does_n
 ) -> None:
     """What does not build on the numbers is looked at all the same."""
     pacs.countable = False
-    rules = [{"name": "none", "effect": "exclude", "study": {"StudyDescription": ["no such"]}, "unknown": "ignored"}]
+    rules = [
+        {
+            "name": "none",
+            "effect": "exclude",
+            "study": {"StudyDescription": ["no such"]},
+            "unknown": "ignored",
+        }
+    ]
     findings = await found(ehr, pacs, access={"rules": rules})
-    assert (findings["pacs.counts"].state, findings["pacs.counts"].text) == (State.FAIL, "pacs_query_refused")
+    assert (findings["pacs.counts"].state, findings["pacs.counts"].text) == (
+        State.FAIL,
+        "pacs_query_refused",
+    )
     assert "must return" not in str(findings["pacs.counts"].hint)
     assert findings["pacs.changes_url"].state is State.OK
     assert findings["access.rules"].state is State.WARN  # The rows have no description.

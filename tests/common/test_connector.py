@@ -29,8 +29,8 @@ async def asked(
 ) -> Any:
     """The bodies of so many requests in a row, and the connections that they took.
 
-    The server sends ``extra`` behind each of its answers, ``delay`` seconds later, and may close then. ``waits``: for
-    that before the next request.
+    The server sends ``extra`` behind each of its answers, ``delay`` seconds later, and may close
+    then. ``waits``: for that before the next request.
     """
     connections = served = 0
 
@@ -65,19 +65,27 @@ async def asked(
         for number in range(times):
             port = server.sockets[0].getsockname()[1]
             try:
-                async with session.get(f"http{'s' if tls else ''}://localhost:{port}/{number:04d}") as response:
+                async with session.get(
+                    f"http{'s' if tls else ''}://localhost:{port}/{number:04d}"
+                ) as response:
                     bodies.append((await response.read()).decode())
-            except aiohttp.ClientError:  # aiohttp takes an answer with junk right behind it for none.
+            except (
+                aiohttp.ClientError
+            ):  # aiohttp takes an answer with junk right behind it for none.
                 bodies.append("none")
             if waits:
-                await wait_until_async("the server's last word", lambda: served, (number + 1).__eq__)
+                await wait_until_async(
+                    "the server's last word", lambda: served, (number + 1).__eq__
+                )
                 await asyncio.sleep(0.05)  # It was sent; now it arrives.
     return bodies, connections
 
 
 @pytest.mark.parametrize("extra", [ANSWER % b"evil", ANSWER % b"evil" * 3, ANSWER[:20], b"x"])
 @pytest.mark.parametrize(("waits", "delay"), [(False, 0.0), (True, 0.0), (True, 0.02)])
-def test_what_nobody_asked_for_is_nobodys_answer(run: Run, extra: bytes, waits: bool, delay: float) -> None:
+def test_what_nobody_asked_for_is_nobodys_answer(
+    run: Run, extra: bytes, waits: bool, delay: float
+) -> None:
     bodies, connections = run(asked(extra, 5, waits=waits, delay=delay))
     right = [f"{number:04d}" for number in range(5)]
     if b"evil" in extra:
@@ -116,15 +124,18 @@ def ok(body: bytes, *lines: bytes) -> bytes:
 FIRST = b"0000"
 HALF = b"HTTP/1.1 200 OK\r\nX-Evil: 1\r\nX-"
 SOUND = {
-    "a trailer": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n%b\r\n0\r\nX-Evil: 1\r\n\r\n" % FIRST,
+    "a trailer": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n%b\r\n0\r\nX-Evil: 1\r\n\r\n"
+    % FIRST,
     "trailers": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n%b\r\n0\r\n"
     b"Content-Encoding: gzip\r\nX-Evil: 1\r\nX-Evil: 2\r\n\r\n" % FIRST,
     "100 before": b"HTTP/1.1 100 Continue\r\nX-Evil: 1\r\n\r\n" + ok(FIRST),
-    "103 with a length": b"HTTP/1.1 103 Early Hints\r\nX-Evil: 1\r\nContent-Length: 4\r\n\r\n" + ok(FIRST),
+    "103 with a length": b"HTTP/1.1 103 Early Hints\r\nX-Evil: 1\r\nContent-Length: 4\r\n\r\n"
+    + ok(FIRST),
 }
 LEFT_OVER = {
     "100 behind": ok(FIRST) + b"HTTP/1.1 100 Continue\r\nX-Evil: 1\r\n\r\n",
-    "101": b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n" + ok(b"evil"),
+    "101": b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+    + ok(b"evil"),
     "a whole answer": ok(FIRST) + ok(b"evil", b"X-Evil: 1"),
     "half a head": ok(FIRST) + HALF,
     "half a head behind chunks": SOUND["a trailer"] + HALF,
@@ -135,7 +146,8 @@ LEFT_OVER = {
     "204 with an answer": b"HTTP/1.1 204 No Content\r\n\r\n" + ok(b"evil"),
     "304 with a body": b"HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\nevil",
     "no body and an answer": ok(b"") + ok(b"evil"),
-    "two framings": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" + ok(b"evil").partition(b"\r\n")[2],
+    "two framings": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
+    + ok(b"evil").partition(b"\r\n")[2],
 }
 
 
@@ -145,7 +157,9 @@ def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def behind(first: bytes, method: str = "GET") -> tuple[list[tuple[str, list[str]]], int]:
-    """Bodies and X-Evil fields of the answers to two more requests after one that got ``first``; the connections."""
+    """Bodies and X-Evil fields of the answers to two more requests after one that got ``first``;
+    the connections.
+    """
     connections = 0
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -169,8 +183,13 @@ async def behind(first: bytes, method: str = "GET") -> tuple[list[tuple[str, lis
         url = f"http://localhost:{server.sockets[0].getsockname()[1]}"
         for number in range(3):
             try:
-                async with session.request("GET" if number else method, f"{url}/{number:04d}") as response:
-                    evil, body = response.headers.getall("X-Evil", []), (await response.read()).decode()
+                async with session.request(
+                    "GET" if number else method, f"{url}/{number:04d}"
+                ) as response:
+                    evil, body = (
+                        response.headers.getall("X-Evil", []),
+                        (await response.read()).decode(),
+                    )
                     found.append((body, evil))
             except aiohttp.ClientError:
                 found.append(("none", []))
@@ -197,9 +216,13 @@ async def test_a_connection_with_something_left_over_is_closed(first: str) -> No
 
 
 @pytest.mark.usefixtures("parser")
-@pytest.mark.parametrize("body", [b"evil", HALF, ok(b"evil")], ids=["a body", "half a head", "an answer"])
+@pytest.mark.parametrize(
+    "body", [b"evil", HALF, ok(b"evil")], ids=["a body", "half a head", "an answer"]
+)
 async def test_an_answer_to_head_has_no_body(body: bytes) -> None:
-    found, connections = await behind(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body, "HEAD")
+    found, connections = await behind(
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body, "HEAD"
+    )
     assert found[0][0] in ("", "none")
     assert found[1:] == [("0001", []), ("0002", [])]
     assert connections == 2
@@ -214,7 +237,8 @@ async def test_what_is_late_behind_an_answer_to_head_is_nobodys_answer() -> None
             while line := await reader.readuntil(b"\r\n\r\n"):
                 writer.write(ok(line.split(b" ")[1][1:5]).partition(b"four")[0])
                 if line.startswith(b"HEAD"):
-                    await reader.readuntil(b"\r\n\r\n")  # The body takes until the next request is there.
+                    # The body takes until the next request is there.
+                    await reader.readuntil(b"\r\n\r\n")
                     writer.write(evil)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass

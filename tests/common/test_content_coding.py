@@ -1,4 +1,6 @@
-"""Compressed bodies: bounded steps, several members, and nothing that is damaged or cut (RFC 1950, 1952)."""
+"""Compressed bodies: bounded steps, several members, and nothing that is damaged or cut (RFC 1950,
+1952).
+"""
 
 import gzip
 import zlib
@@ -8,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from sidecar.common.content_coding import INPUT_BYTES, PIECE_BYTES, Decoder, Undecodable, content_coding, decoder_for
+from sidecar.common.content_coding import (
+    INPUT_BYTES,
+    PIECE_BYTES,
+    Decoder,
+    Undecodable,
+    content_coding,
+    decoder_for,
+)
 
 TEXT = b"[" + b'{"a":1},' * 2_000 + b"{}]"
 
@@ -25,11 +34,19 @@ WHOLE: dict[str, tuple[str, bytes, bytes]] = {
     "x-gzip": ("x-gzip", gzip.compress(TEXT), TEXT),
     "deflate": ("deflate", zlib.compress(TEXT), TEXT),
     "two members": ("gzip", gzip.compress(TEXT) + gzip.compress(b"more"), TEXT + b"more"),
-    "an empty member": ("gzip", gzip.compress(b"") + gzip.compress(b"more") + gzip.compress(b""), b"more"),
+    "an empty member": (
+        "gzip",
+        gzip.compress(b"") + gzip.compress(b"more") + gzip.compress(b""),
+        b"more",
+    ),
     "stored": ("gzip", gzip.compress(TEXT, 0), TEXT),
     "nothing": ("gzip", b"", b""),
     "one piece": ("gzip", gzip.compress(bytes(PIECE_BYTES)), bytes(PIECE_BYTES)),
-    "one piece and a byte": ("deflate", zlib.compress(bytes(PIECE_BYTES + 1)), bytes(PIECE_BYTES + 1)),
+    "one piece and a byte": (
+        "deflate",
+        zlib.compress(bytes(PIECE_BYTES + 1)),
+        bytes(PIECE_BYTES + 1),
+    ),
 }
 
 
@@ -51,7 +68,11 @@ DAMAGED: dict[str, tuple[str, bytes, str]] = {
     "cut in its head": ("gzip", gzip.compress(TEXT)[:5], "encoded_truncated"),
     "cut": ("gzip", gzip.compress(TEXT)[:-20], "encoded_truncated"),
     "without its last byte": ("gzip", gzip.compress(TEXT)[:-1], "encoded_truncated"),
-    "a second member that is cut": ("gzip", gzip.compress(TEXT) + gzip.compress(TEXT)[:-1], "encoded_truncated"),
+    "a second member that is cut": (
+        "gzip",
+        gzip.compress(TEXT) + gzip.compress(TEXT)[:-1],
+        "encoded_truncated",
+    ),
     "a cut zlib stream": ("deflate", zlib.compress(TEXT)[:-1], "encoded_truncated"),
 }
 
@@ -83,7 +104,9 @@ def test_a_bomb_comes_in_small_pieces() -> None:
 
 
 def test_many_members_are_as_many_steps() -> None:
-    """Nothing comes of them, and each is work: whoever takes the steps can stop between two of them."""
+    """Nothing comes of them, and each is work: whoever takes the steps can stop between two of
+    them.
+    """
     assert len(list(Decoder("gzip").steps(gzip.compress(b"") * 3_000))) >= 3_000
     assert len(gzip.compress(b"") * 3_000) > INPUT_BYTES
 

@@ -1,4 +1,6 @@
-"""Failures that have an answer: each has the status and FHIR issue type that its name says (SIA-16, SIA-23, SIA-45)."""
+"""Failures that have an answer: each has the status and FHIR issue type that its name says (SIA-16,
+SIA-23, SIA-45).
+"""
 
 import pytest
 
@@ -20,13 +22,19 @@ FACES: dict[type[Problem], tuple[int, str]] = {
 
 def test_the_table_has_every_failure() -> None:
     """A new one must say what it looks like from outside."""
-    found = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Problem)}
+    found = {
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, Problem)
+    }
     assert found == set(FACES)
 
 
 @pytest.mark.parametrize("kind", FACES)
 def test_the_face_of_a_failure(kind: type[Problem]) -> None:
-    """Status, issue type and the text for the client; ``str`` is the constant for logs, never that text."""
+    """Status, issue type and the text for the client; ``str`` is the constant for logs, never that
+    text.
+    """
     problem = kind("Text for the client.", reason="a_constant")
     assert (kind.status, kind.code) == FACES[kind]
     assert problem.diagnostics == "Text for the client."

@@ -66,7 +66,9 @@ async def test_one_request_of_another_is_served_within_a_turn() -> None:
     """A thousand of one patient wait; the one of another is next, whenever it comes."""
     callers = Callers(queue(2, 2, 2))
     for number in range(1_000):
-        callers.tasks[f"greedy{number}"] = asyncio.create_task(callers._hold(f"greedy{number}", ("p1", "app")))
+        callers.tasks[f"greedy{number}"] = asyncio.create_task(
+            callers._hold(f"greedy{number}", ("p1", "app"))
+        )
     await settled()
     await callers.ask("other", "p2", "app")
     assert callers.served == ["greedy0", "greedy1"]
@@ -94,12 +96,18 @@ async def test_patients_have_their_turns_however_many_apps_they_have() -> None:
 @pytest.mark.parametrize(
     ("at_once", "asked", "served"),
     [
-        ((4, 2, 1), ["p1 a", "p1 a", "p1 b", "p1 c", "p2 a", "p3 a"], ["p1 a", "p1 b", "p2 a", "p3 a"]),
+        (
+            (4, 2, 1),
+            ["p1 a", "p1 a", "p1 b", "p1 c", "p2 a", "p3 a"],
+            ["p1 a", "p1 b", "p2 a", "p3 a"],
+        ),
         ((2, 2, 2), ["p1 a", "p1 a", "p1 b", "p2 a"], ["p1 a", "p1 a"]),
         ((9, 1, 1), ["p1 a", "p1 b", "p2 a"], ["p1 a", "p2 a"]),
     ],
 )
-async def test_each_level_has_its_limit(at_once: tuple[int, ...], asked: list[str], served: list[str]) -> None:
+async def test_each_level_has_its_limit(
+    at_once: tuple[int, ...], asked: list[str], served: list[str]
+) -> None:
     callers = Callers(queue(*at_once))
     for number, one in enumerate(asked):
         await callers.ask(f"{one} {number}", *one.split())
@@ -117,7 +125,9 @@ async def test_each_level_has_its_limit(at_once: tuple[int, ...], asked: list[st
         ((1, 9, 9), ["p1 a", "p1 a", "p2 a"], 0),
     ],
 )
-async def test_the_queue_is_bounded_for_each_level(waiting: tuple[int, ...], asked: list[str], level: int) -> None:
+async def test_the_queue_is_bounded_for_each_level(
+    waiting: tuple[int, ...], asked: list[str], level: int
+) -> None:
     callers = Callers(queue(1, 1, 1, waiting=waiting))
     *first, last = asked
     for number, one in enumerate(first):
@@ -257,7 +267,9 @@ async def test_the_last_eighth_is_for_those_who_hold_none() -> None:
         await asyncio.gather(*more, return_exceptions=True)
 
 
-async def test_many_that_leave_at_once_are_not_looked_through_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_that_leave_at_once_are_not_looked_through_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """One turn of the event loop chooses one of them."""
     queue = FairQueue((1, 1), waiting=(999, 999), seconds=60)
     chosen = 0

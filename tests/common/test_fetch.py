@@ -1,4 +1,6 @@
-"""Requests for small answers: bounded in bytes and seconds, redirects never followed, one reading of JSON (SIA-16)."""
+"""Requests for small answers: bounded in bytes and seconds, redirects never followed, one reading
+of JSON (SIA-16).
+"""
 
 import asyncio
 import gzip
@@ -17,7 +19,9 @@ from tests.waiting import WAIT_SECONDS
 LIMIT = 65_536
 
 
-async def get(session: aiohttp.ClientSession, url: str, *, seconds: float = 5, limit: int = LIMIT) -> Answer:
+async def get(
+    session: aiohttp.ClientSession, url: str, *, seconds: float = 5, limit: int = LIMIT
+) -> Answer:
     """Fetch as the rooms do."""
     return await fetch(session, "GET", url, limit_bytes=limit, timeout_seconds=seconds)
 
@@ -31,7 +35,9 @@ async def failure_of(call: Awaitable[object]) -> str:
 
 
 @pytest.mark.parametrize("status", [200, 204, 400, 401, 404, 500, 503])
-async def test_any_status_is_an_answer(peer: Peer, session: aiohttp.ClientSession, status: int) -> None:
+async def test_any_status_is_an_answer(
+    peer: Peer, session: aiohttp.ClientSession, status: int
+) -> None:
     """What it means is for the caller to say."""
     peer.say(Reply("" if status == 204 else "text", status))
     answer = await get(session, peer.url)
@@ -39,11 +45,18 @@ async def test_any_status_is_an_answer(peer: Peer, session: aiohttp.ClientSessio
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_not_followed(peer: Peer, session: aiohttp.ClientSession, status: int) -> None:
+async def test_a_redirect_is_not_followed(
+    peer: Peer, session: aiohttp.ClientSession, status: int
+) -> None:
     """A token that we send goes nowhere else."""
     peer.say(Reply("", status, {"Location": f"{peer.url}/elsewhere"}))
     answer = await fetch(
-        session, "POST", f"{peer.url}/here", limit_bytes=LIMIT, timeout_seconds=60, form={"token": "secret"}
+        session,
+        "POST",
+        f"{peer.url}/here",
+        limit_bytes=LIMIT,
+        timeout_seconds=60,
+        form={"token": "secret"},
     )
     assert answer.status == status
     assert [asked.target for asked in peer.asked] == ["/here"]
@@ -64,7 +77,9 @@ async def test_the_limit_is_to_the_byte(peer: Peer, session: aiohttp.ClientSessi
     assert await failure_of(get(session, peer.url, limit=999)) == "too_large"
 
 
-async def test_an_endless_body_is_left_at_the_limit(peer: Peer, session: aiohttp.ClientSession) -> None:
+async def test_an_endless_body_is_left_at_the_limit(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
     """Memory and time are bounded by us, not by the peer."""
     sent = 0
 
@@ -81,12 +96,18 @@ async def test_an_endless_body_is_left_at_the_limit(peer: Peer, session: aiohttp
     assert sent < 64 * 2**20
 
 
-async def test_the_peers_own_compression_does_not_spoil_its_answer(peer: Peer, session: aiohttp.ClientSession) -> None:
-    """A reverse proxy before the EHR compresses when it is asked to: what we ask for we must be able to read."""
+async def test_the_peers_own_compression_does_not_spoil_its_answer(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
+    """A reverse proxy before the EHR compresses when it is asked to: what we ask for we must be
+    able to read.
+    """
 
     async def as_asked(request: web.Request) -> web.StreamResponse:
         if "gzip" in request.headers.get("Accept-Encoding", ""):
-            return web.Response(body=gzip.compress(b'{"active": true}'), headers={"Content-Encoding": "gzip"})
+            return web.Response(
+                body=gzip.compress(b'{"active": true}'), headers={"Content-Encoding": "gzip"}
+            )
         return web.Response(body=b'{"active": true}')
 
     peer.say(Reply(write=as_asked))
@@ -97,7 +118,11 @@ ENCODED: dict[str, tuple[str, bytes, str | None]] = {
     "gzip": ("gzip", gzip.compress(b'{"active": true}'), None),
     "deflate": ("deflate", zlib.compress(b'{"active": true}'), None),
     "cut": ("gzip", gzip.compress(b'{"active": true}')[:-1], "encoded (truncated)"),
-    "garbage behind it": ("gzip", gzip.compress(b'{"active": true}') + b"garbage", "encoded (malformed)"),
+    "garbage behind it": (
+        "gzip",
+        gzip.compress(b'{"active": true}') + b"garbage",
+        "encoded (malformed)",
+    ),
     "a bomb": ("gzip", gzip.compress(bytes(LIMIT + 1)), "too_large"),
     "too long itself": ("gzip", gzip.compress(b"") * (LIMIT // 20 + 1), "too_large"),
     "br": ("br", b'{"active": true}', "encoded (br)"),
@@ -106,8 +131,12 @@ ENCODED: dict[str, tuple[str, bytes, str | None]] = {
 
 
 @pytest.mark.parametrize("case", ENCODED)
-async def test_what_comes_compressed_unasked(peer: Peer, session: aiohttp.ClientSession, case: str) -> None:
-    """It is decompressed within the same limit; what cannot be is a failure that names the encoding."""
+async def test_what_comes_compressed_unasked(
+    peer: Peer, session: aiohttp.ClientSession, case: str
+) -> None:
+    """It is decompressed within the same limit; what cannot be is a failure that names the
+    encoding.
+    """
     coding, body, failure = ENCODED[case]
     peer.say(Reply(body, headers={"Content-Encoding": coding}))
     if failure is None:
@@ -168,7 +197,10 @@ async def test_a_peer_that_does_not_speak_well(session: aiohttp.ClientSession, f
     server = await asyncio.start_server(connection, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     async with asyncio.timeout(WAIT_SECONDS):  # However it drips: then the whole of it has a bound.
-        assert await failure_of(get(session, url, seconds=0.2 if reason == "timeout" else 60)) == reason
+        assert (
+            await failure_of(get(session, url, seconds=0.2 if reason == "timeout" else 60))
+            == reason
+        )
     server.close()
 
 
@@ -184,10 +216,17 @@ async def test_a_url_that_leads_nowhere(session: aiohttp.ClientSession, url: str
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Injected: 1", "a\nb", "a\x00b"], ids=ascii)
-async def test_a_header_cannot_be_split(peer: Peer, session: aiohttp.ClientSession, value: str) -> None:
+async def test_a_header_cannot_be_split(
+    peer: Peer, session: aiohttp.ClientSession, value: str
+) -> None:
     """A token from elsewhere never becomes a header line of its own."""
     call = fetch(
-        session, "GET", peer.url, limit_bytes=LIMIT, timeout_seconds=60, headers={"Authorization": f"Bearer {value}"}
+        session,
+        "GET",
+        peer.url,
+        limit_bytes=LIMIT,
+        timeout_seconds=60,
+        headers={"Authorization": f"Bearer {value}"},
     )
     assert await failure_of(call) == "unreachable"
     assert peer.asked == []
@@ -224,15 +263,21 @@ def test_what_a_permission_rests_on_has_one_reading(body: bytes, reason: str) ->
 def test_json() -> None:
     """Both readers read what is right; the fast one refuses what is no JSON, too."""
     answer = Answer(200, NO_HEADERS, b'{"a": [{"b": 1}, {"b": 1}], "c": "\\u00e4"}')
-    assert answer.strict_json_object() == answer.json() == {"a": [{"b": 1}, {"b": 1}], "c": "\u00e4"}
+    assert (
+        answer.strict_json_object() == answer.json() == {"a": [{"b": 1}, {"b": 1}], "c": "\u00e4"}
+    )
     others = ['{"a": 1}'.encode(encoding) for encoding in ENCODINGS]
     for body in (b"", b"<html>", b'{"a": NaN}', b"[" * 60_000, *others):
         with pytest.raises(FetchFailed, match="not_json"):
             Answer(200, NO_HEADERS, body).json()
 
 
-async def test_no_limit_of_the_session_ends_it_sooner(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """aiohttp's own is five minutes: a slow archive's query may take longer (``pacs.warm_seconds``)."""
+async def test_no_limit_of_the_session_ends_it_sooner(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiohttp's own is five minutes: a slow archive's query may take longer
+    (``pacs.warm_seconds``).
+    """
     peer.say(Reply({"a": 1}))
     limits: list[aiohttp.ClientTimeout] = []
     async with aiohttp.ClientSession() as session:

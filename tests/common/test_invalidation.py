@@ -89,7 +89,9 @@ def test_that_a_study_was_forgotten_is_known_as_long_as_anything_is_kept() -> No
     assert kept.of("1.2") == 0
 
 
-def test_with_too_many_forgotten_studies_everything_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_too_many_forgotten_studies_everything_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """What was kept of the first of them must not be found again."""
     monkeypatch.setattr("sidecar.common.invalidation.MAX_FORGOTTEN", 2)
     kept, made = caches()

@@ -1,4 +1,6 @@
-"""Freed memory is kept for the next chunk, unless the environment says otherwise; the collector has little to do."""
+"""Freed memory is kept for the next chunk, unless the environment says otherwise; the collector has
+little to do.
+"""
 
 import subprocess
 import sys
@@ -28,7 +30,11 @@ print(pages() - before)
 def test_the_same_pages_are_used_again() -> None:
     """Else each of them is fetched and cleared by the kernel, for each chunk anew."""
     faults = {
-        how: int(subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, check=True).stdout)
+        how: int(
+            subprocess.run(
+                [sys.executable, "-c", FAULTS, how], capture_output=True, check=True
+            ).stdout
+        )
         for how in ("keep", "leave")
     }
     assert faults["keep"] < 500
@@ -36,7 +42,8 @@ def test_the_same_pages_are_used_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("MALLOC_TRIM_THRESHOLD_", "1000"), ("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=9")]
+    ("name", "value"),
+    [("MALLOC_TRIM_THRESHOLD_", "1000"), ("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=9")],
 )
 def test_the_environment_decides(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)

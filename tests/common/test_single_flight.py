@@ -1,6 +1,7 @@
 """One call at a time per key, and what happens to those who wait for it."""
 
 import asyncio
+import functools
 import gc
 from collections.abc import Callable
 
@@ -56,7 +57,8 @@ async def test_keys_do_not_share() -> None:
         return key
 
     keys = [f"k{number % 50}" for number in range(200)]
-    assert await asyncio.gather(*(flight.run(key, lambda key=key: answer(key)) for key in keys)) == keys  # type: ignore[misc]
+    calls = (flight.run(key, functools.partial(answer, key)) for key in keys)
+    assert await asyncio.gather(*calls) == keys
 
 
 async def test_whoever_asks_later_gets_a_new_call() -> None:
@@ -89,7 +91,9 @@ async def test_a_waiter_that_leaves_cancels_only_its_own_waiting(leaving: int) -
 async def test_all_waiters_may_leave_a_call_that_fails() -> None:
     """Nobody looks at its exception, and the loop complains of nothing."""
     complaints: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+    asyncio.get_running_loop().set_exception_handler(
+        lambda loop, context: complaints.append(context)
+    )
     flight: SingleFlight[str, str] = SingleFlight()
     call = Calls()
     call.outcome = lambda: str(1 / len(complaints))
@@ -151,7 +155,10 @@ async def test_closing_ends_what_is_under_way() -> None:
     await flight.close()
     assert call.cancelled == 3
     assert len(flight) == 0
-    assert all(isinstance(o, asyncio.CancelledError) for o in await asyncio.gather(*waiting, return_exceptions=True))
+    assert all(
+        isinstance(o, asyncio.CancelledError)
+        for o in await asyncio.gather(*waiting, return_exceptions=True)
+    )
 
 
 async def test_a_call_that_hangs_is_shared_until_its_limit_and_brings_nothing_late() -> None:

@@ -39,7 +39,9 @@ def secrets(service: str) -> dict[str, str]:
     """Each secret in the service's container: its path there, and its file's name."""
     found = {}
     for secret in SERVICES[service].get("secrets", []):
-        name, target = (secret["source"], secret["target"]) if isinstance(secret, dict) else (secret, secret)
+        name, target = (
+            (secret["source"], secret["target"]) if isinstance(secret, dict) else (secret, secret)
+        )
         source = Path(DEPLOYMENT["secrets"][name]["file"])
         assert source.parent == Path("secrets")
         found[target if target.startswith("/") else f"/run/secrets/{target}"] = source.name
@@ -54,8 +56,14 @@ def prepared(folder: Path) -> Path:
 
 
 def sidecar_file(folder: Path, secrets_folder: Path, hosts: dict[str, str] | None = None) -> Path:
-    """The sidecar's configuration file with the secrets of ``secrets_folder``, and other addresses for ``hosts``."""
-    text = (COMPOSE / "sidecar" / "config.yaml").read_text().replace("/run/secrets", str(secrets_folder))
+    """The sidecar's configuration file with the secrets of ``secrets_folder``, and other addresses
+    for ``hosts``.
+    """
+    text = (
+        (COMPOSE / "sidecar" / "config.yaml")
+        .read_text()
+        .replace("/run/secrets", str(secrets_folder))
+    )
     file = folder / "config.yaml"
     file.write_text(replaced(text, hosts or {}))
     return file
@@ -70,5 +78,7 @@ def replaced(text: str, hosts: dict[str, str]) -> str:
 
 def smart_configuration(hosts: dict[str, str]) -> dict[str, Any]:
     """The EHR's document."""
-    found: dict[str, Any] = json.loads(replaced((COMPOSE / "ehr" / "smart-configuration.json").read_text(), hosts))
+    found: dict[str, Any] = json.loads(
+        replaced((COMPOSE / "ehr" / "smart-configuration.json").read_text(), hosts)
+    )
     return found

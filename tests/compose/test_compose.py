@@ -48,8 +48,17 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 def valid(file: Path) -> subprocess.CompletedProcess[str]:
-    """By the schema of the Compose Specification (github.com/compose-spec, Apache-2.0), as check-jsonschema has it."""
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(file)]
+    """By the schema of the Compose Specification (github.com/compose-spec, Apache-2.0), as
+    check-jsonschema has it.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.compose-spec",
+        str(file),
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -72,13 +81,19 @@ def test_versions_are_pinned_and_those_of_the_project() -> None:
         assert re.search(r":v?\d+\.\d+\.\d+(-alpine)?$", image), image
     for ours in ("sidecar", *TOOLS):
         assert images[ours] == f"smart-imaging-sidecar:{sidecar.__version__}"
-        assert SERVICES[ours]["pull_policy"] in ("build", "never"), "a registry's image of that name is not ours"
-    version = re.search(r"^KEYCLOAK_VERSION := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert SERVICES[ours]["pull_policy"] in ("build", "never"), (
+            "a registry's image of that name is not ours"
+        )
+    version = re.search(
+        r"^KEYCLOAK_VERSION := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE
+    )
     assert version
     assert images["keycloak"].endswith(f":{version[1]}")
     chart = yaml.safe_load((ROOT / "helm" / "smart-imaging-sidecar" / "values.yaml").read_text())
     assert images["orthanc"] == chart["orthanc"]["image"]
-    assert (COMPOSE / SERVICES["sidecar"]["build"]["context"] / "Dockerfile").resolve() == ROOT / "Dockerfile"
+    assert (
+        COMPOSE / SERVICES["sidecar"]["build"]["context"] / "Dockerfile"
+    ).resolve() == ROOT / "Dockerfile"
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -95,13 +110,17 @@ def test_each_has_no_more_rights_than_it_needs(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(RUNNING))
 def test_each_is_waited_for_until_it_works(name: str) -> None:
-    assert "healthcheck" in SERVICES[name] or (name == "sidecar" and "HEALTHCHECK" in (ROOT / "Dockerfile").read_text())
+    assert "healthcheck" in SERVICES[name] or (
+        name == "sidecar" and "HEALTHCHECK" in (ROOT / "Dockerfile").read_text()
+    )
     for needed, how in SERVICES[name].get("depends_on", {}).items():
         assert needed in RUNNING
         assert how == {"condition": "service_healthy"}
     test = SERVICES[name].get("healthcheck", {}).get("test", [])
     if "bash" in test:
-        done = subprocess.run(["bash", "-n", "-c", test[-1]], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["bash", "-n", "-c", test[-1]], capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
 
 
@@ -123,7 +142,9 @@ def test_only_the_sidecar_reaches_the_archive() -> None:
 def test_who_is_not_published_has_no_way_out() -> None:
     networks = DEPLOYMENT["networks"]
     for name, service in SERVICES.items():
-        open_ones = [network for network in service["networks"] if not networks[network].get("internal")]
+        open_ones = [
+            network for network in service["networks"] if not networks[network].get("internal")
+        ]
         assert open_ones == (["public"] if "ports" in service else []), name
 
 
@@ -144,23 +165,36 @@ def test_hosts_and_ports_are_those_of_services_on_a_shared_network(settings: Set
         ("sidecar", settings.ehr.fhir_url),
         ("sidecar", settings.pacs.url),
         ("sidecar", smart["introspection_endpoint"]),
-        *(("prometheus", f"http://{target}") for one in scrape["static_configs"] for target in one["targets"]),
+        *(
+            ("prometheus", f"http://{target}")
+            for one in scrape["static_configs"]
+            for target in one["targets"]
+        ),
         *(("grafana", one["url"]) for one in DATASOURCES),
         ("token", SERVICES["keycloak"]["environment"]["KC_HOSTNAME"]),
     ]
     for tool in TOOLS:
         script = mounts(tool)["/tools"] / Path(SERVICES[tool]["entrypoint"][1]).name
-        asked += [(tool, url) for url in re.findall(r'default="(http://[^"]+)"', script.read_text())]
+        asked += [
+            (tool, url) for url in re.findall(r'default="(http://[^"]+)"', script.read_text())
+        ]
     assert len(asked) == 8
     for who, url in asked:
         address = urlsplit(url)
         assert address.hostname in SERVICES, url
-        assert set(SERVICES[who]["networks"]) & set(SERVICES[address.hostname]["networks"]), (who, url)
+        assert set(SERVICES[who]["networks"]) & set(SERVICES[address.hostname]["networks"]), (
+            who,
+            url,
+        )
         assert address.port in listens[address.hostname], url
     assert scrape["static_configs"] == [{"targets": [f"sidecar:{settings.server.admin_port}"]}]
     for name, service in SERVICES.items():
-        for port in re.findall(r"127\.0\.0\.1[:/](\d+)", str(service.get("healthcheck", {}).get("test"))):
-            assert int(port) in listens.get(name, {3000}) | ({9000} if name == "keycloak" else set())
+        for port in re.findall(
+            r"127\.0\.0\.1[:/](\d+)", str(service.get("healthcheck", {}).get("test"))
+        ):
+            assert int(port) in listens.get(name, {3000}) | (
+                {9000} if name == "keycloak" else set()
+            )
 
 
 def test_tokens_are_from_whom_they_should_be(settings: Settings) -> None:
@@ -214,10 +248,15 @@ def test_prepare_makes_every_secret_once(tmp_path: Path) -> None:
     assert made.keys() == {name for service in SERVICES for name in secrets(service).values()}
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o444}
-    passwords = [made[name] for name in ("client_secret", "orthanc_password", "user_password", "grafana_password")]
+    passwords = [
+        made[name]
+        for name in ("client_secret", "orthanc_password", "user_password", "grafana_password")
+    ]
     assert len(set(passwords)) == 4
     assert all(re.fullmatch(r"[0-9a-f]{48}", password) for password in passwords)
-    assert json.loads(made["orthanc_users.json"]) == {"RegisteredUsers": {"sidecar": made["orthanc_password"]}}
+    assert json.loads(made["orthanc_users.json"]) == {
+        "RegisteredUsers": {"sidecar": made["orthanc_password"]}
+    }
     assert "change-this" not in made["hospital.json"]
     realm = json.loads(made["hospital.json"])
     assert realm["users"][0]["credentials"][0]["value"] == made["user_password"]
@@ -232,10 +271,14 @@ def test_secrets_are_where_the_services_look() -> None:
     for tool in TOOLS:
         script = mounts(tool)["/tools"] / Path(SERVICES[tool]["entrypoint"][1]).name
         assert set(re.findall(r"/run/secrets/\w+", script.read_text())) == secrets(tool).keys()
-    assert SERVICES["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"] in secrets("grafana")
+    assert SERVICES["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"] in secrets(
+        "grafana"
+    )
     assert secrets("keycloak").keys() == {"/opt/keycloak/data/import/hospital.json"}
     (folder,) = SERVICES["orthanc"]["command"]
-    assert {Path(path).parent for path in (*mounts("orthanc"), *secrets("orthanc"))} == {Path(folder)}
+    assert {Path(path).parent for path in (*mounts("orthanc"), *secrets("orthanc"))} == {
+        Path(folder)
+    }
 
 
 def test_the_sidecar_believes_none_but_the_archives_user(settings: Settings) -> None:
@@ -243,15 +286,27 @@ def test_the_sidecar_believes_none_but_the_archives_user(settings: Settings) -> 
     assert ORTHANC["AuthenticationEnabled"] is True
     assert "RegisteredUsers" not in ORTHANC
     assert urlsplit(settings.pacs.url).path + "/" == ORTHANC["DicomWeb"]["Root"]
-    assert SERVICES["sidecar"]["environment"] == {"SIDECAR_SERVER__PUBLIC_URL": settings.server.public_url}
+    assert SERVICES["sidecar"]["environment"] == {
+        "SIDECAR_SERVER__PUBLIC_URL": settings.server.public_url
+    }
 
 
 def test_grafana_has_the_dashboard_and_its_data() -> None:
     (provider,) = DASHBOARDS
-    shown = {target: source for target, source in mounts("grafana").items() if source.suffix == ".json"}
-    assert shown == {f"{provider['options']['path']}/sidecar.json": ROOT / "config" / "grafana" / "dashboard.json"}
+    shown = {
+        target: source for target, source in mounts("grafana").items() if source.suffix == ".json"
+    }
+    assert shown == {
+        f"{provider['options']['path']}/sidecar.json": ROOT
+        / "config"
+        / "grafana"
+        / "dashboard.json"
+    }
     assert [one["type"] for one in DATASOURCES] == ["prometheus"]
-    assert {Path(target).parent.name for target in mounts("grafana")} == {"datasources", "dashboards"}
+    assert {Path(target).parent.name for target in mounts("grafana")} == {
+        "datasources",
+        "dashboards",
+    }
 
 
 @pytest.mark.prometheus
@@ -272,4 +327,6 @@ def test_the_readme_speaks_of_what_there_is() -> None:
         assert name in SERVICES, name
     for variable in re.findall(r"^\| `([A-Z_]+)`", text, re.MULTILINE):
         assert f"${{{variable}:-" in FILE.read_text()
-    assert set(re.findall(r"\$\{(\w+):-", FILE.read_text())) == set(re.findall(r"^\| `([A-Z_]+)`", text, re.MULTILINE))
+    assert set(re.findall(r"\$\{(\w+):-", FILE.read_text())) == set(
+        re.findall(r"^\| `([A-Z_]+)`", text, re.MULTILINE)
+    )

@@ -1,6 +1,8 @@
-"""The trial's parts without an engine: real Orthanc, real Keycloak, the sidecar, with the files of ``config/compose``.
+"""The trial's parts without an engine: real Orthanc, real Keycloak, the sidecar, with the files of
+``config/compose``.
 
-Host names are replaced by loopback addresses, paths in containers by paths here; all else is as it stands there.
+Host names are replaced by loopback addresses, paths in containers by paths here; all else is as it
+stands there.
 """
 
 import contextlib
@@ -17,7 +19,15 @@ from aiohttp import web
 
 from tests.background import Background
 from tests.command import environment, serving
-from tests.compose.deployment import COMPOSE, SERVICES, mounts, prepared, secrets, sidecar_file, smart_configuration
+from tests.compose.deployment import (
+    COMPOSE,
+    SERVICES,
+    mounts,
+    prepared,
+    secrets,
+    sidecar_file,
+    smart_configuration,
+)
 from tests.real.authorization_servers import KEYCLOAK, NO_KEYCLOAK, Keycloak, require
 from tests.real.orthanc import DICOMWEB_PLUGIN, require_orthanc
 from tests.sidecar_process import free_port
@@ -35,7 +45,9 @@ def secrets_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextlib.contextmanager
 def orthanc(folder: Path, secrets_folder: Path) -> Iterator[str]:
-    """Orthanc as the container starts it: with a folder of two files, one of them a secret; yields its address."""
+    """Orthanc as the container starts it: with a folder of two files, one of them a secret; yields
+    its address.
+    """
     binary, port, configuration = require_orthanc(), free_port(), folder / "orthanc"
     configuration.mkdir()
     for target, source in mounts("orthanc").items():
@@ -47,7 +59,9 @@ def orthanc(folder: Path, secrets_folder: Path) -> Iterator[str]:
     for target, name in secrets("orthanc").items():
         (configuration / Path(target).name).write_text((secrets_folder / name).read_text())
     with (folder / "orthanc.log").open("wb") as log:
-        process = subprocess.Popen([binary, str(configuration)], stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [binary, str(configuration)], stdout=log, stderr=subprocess.STDOUT
+        )
     try:
         check = SERVICES["orthanc"]["healthcheck"]["test"]
         assert check[:3] == ["CMD", "bash", "-c"]
@@ -55,7 +69,12 @@ def orthanc(folder: Path, secrets_folder: Path) -> Iterator[str]:
 
         def is_healthy() -> bool:
             assert process.poll() is None, (folder / "orthanc.log").read_text()
-            return subprocess.run(["bash", "-c", script], stderr=subprocess.DEVNULL, check=False).returncode == 0
+            return (
+                subprocess.run(
+                    ["bash", "-c", script], stderr=subprocess.DEVNULL, check=False
+                ).returncode
+                == 0
+            )
 
         wait_until("Orthanc is healthy", is_healthy, explain=(folder / "orthanc.log").read_text)
         yield f"http://127.0.0.1:{port}"
@@ -82,15 +101,24 @@ def search_and_retrieve(url: str, token: str) -> None:
     assert found.status_code == 200, found.text
     bundle = found.json()
     assert bundle["total"] == 1
-    (uid,) = (one["value"] for one in bundle["entry"][0]["resource"]["identifier"] if one["system"] == "urn:dicom:uid")
+    (uid,) = (
+        one["value"]
+        for one in bundle["entry"][0]["resource"]["identifier"]
+        if one["system"] == "urn:dicom:uid"
+    )
     study = f"{url}/fhir/Patient/p1/$wado-rs/studies/{uid.removeprefix('urn:oid:')}"
     retrieved = requests.get(
-        study, headers=headers | {"Accept": 'multipart/related; type="application/dicom"'}, timeout=60
+        study,
+        headers=headers | {"Accept": 'multipart/related; type="application/dicom"'},
+        timeout=60,
     )
     assert retrieved.status_code == 200, retrieved.text
     assert b"DICM" in retrieved.content
     assert requests.get(study, timeout=60).status_code == 401
-    assert requests.get(f"{url}/fhir/ImagingStudy?patient=p2", headers=headers, timeout=60).status_code == 403
+    assert (
+        requests.get(f"{url}/fhir/ImagingStudy?patient=p2", headers=headers, timeout=60).status_code
+        == 403
+    )
 
 
 def loaded(orthanc_url: str, secrets_folder: Path) -> None:
@@ -116,14 +144,20 @@ def test_orthanc_and_the_sidecar(tmp_path: Path, secrets_folder: Path) -> None:
 
 @pytest.mark.orthanc
 @pytest.mark.authorization_server
-def test_with_keycloak_and_a_token_as_the_readme_has_it(tmp_path: Path, secrets_folder: Path) -> None:
+def test_with_keycloak_and_a_token_as_the_readme_has_it(
+    tmp_path: Path, secrets_folder: Path
+) -> None:
     require(KEYCLOAK.is_dir(), NO_KEYCLOAK)
 
     def ours(realm: dict[str, Any]) -> None:
         realm.clear()
         realm.update(json.loads((secrets_folder / "hospital.json").read_text()))
 
-    with Keycloak(ours) as keycloak, orthanc(tmp_path, secrets_folder) as url, Background() as background:
+    with (
+        Keycloak(ours) as keycloak,
+        orthanc(tmp_path, secrets_folder) as url,
+        Background() as background,
+    ):
         loaded(url, secrets_folder)
         hosts = {"orthanc:8042": url, "keycloak:8080": keycloak.url}
 
@@ -134,6 +168,12 @@ def test_with_keycloak_and_a_token_as_the_readme_has_it(tmp_path: Path, secrets_
         ehr.router.add_get("/fhir/.well-known/smart-configuration", document)
         hosts["ehr:8080"] = f"http://127.0.0.1:{background.serve(ehr)}"
         realm_url = f"{keycloak.url}/realms/hospital"
-        token = tool("token", "--realm-url", realm_url, "--password-file", str(secrets_folder / "user_password"))
+        token = tool(
+            "token",
+            "--realm-url",
+            realm_url,
+            "--password-file",
+            str(secrets_folder / "user_password"),
+        )
         with serving(tmp_path, sidecar_file(tmp_path, secrets_folder, hosts)) as running:
             search_and_retrieve(running.url, token)

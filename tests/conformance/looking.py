@@ -22,11 +22,17 @@ from tests.conformance.small_server import (
 )
 from tests.waiting import WAIT_SECONDS
 
-LIMITS = Limits(seconds=60, retrieval_seconds=60, retrieval_bytes=2**20, repeat_seconds=0.01, repeats=2)
+LIMITS = Limits(
+    seconds=60, retrieval_seconds=60, retrieval_bytes=2**20, repeat_seconds=0.01, repeats=2
+)
 
 
-async def found(app: web.Application, token: str | None = TOKEN, limits: Limits = LIMITS) -> list[Finding]:
-    """What is found of it; whatever it is, the token and the patient are not named, and it does not take long."""
+async def found(
+    app: web.Application, token: str | None = TOKEN, limits: Limits = LIMITS
+) -> list[Finding]:
+    """What is found of it; whatever it is, the token and the patient are not named, and it does not
+    take long.
+    """
     async with listen(app, "127.0.0.1", 0, drain_seconds=0.1) as port:
         return await looked(f"http://127.0.0.1:{port}/fhir", token, limits)
 
@@ -55,7 +61,9 @@ def checked(finding: Finding) -> str:
     return finding.name.partition(" ")[2]
 
 
-def on(test: Callable[[web.Request], bool], change: Callable[[web.Request, web.Response], web.Response]) -> Change:
+def on(
+    test: Callable[[web.Request], bool], change: Callable[[web.Request, web.Response], web.Response]
+) -> Change:
     """Change the answers to some requests."""
 
     async def changed(request: web.Request, response: web.Response) -> web.StreamResponse:
@@ -75,7 +83,10 @@ def bundles(change: Callable[[dict[str, Any], web.Request], Any]) -> Change:
         response.body = json.dumps(bundle).encode()
         return response
 
-    return on(lambda request: request.path in ("/fhir/ImagingStudy", "/fhir/ImagingStudy/_search"), changed)
+    return on(
+        lambda request: request.path in ("/fhir/ImagingStudy", "/fhir/ImagingStudy/_search"),
+        changed,
+    )
 
 
 def with_token(request: web.Request) -> bool:

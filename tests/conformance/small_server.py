@@ -1,4 +1,6 @@
-"""A second SMART Imaging Access server, as small as one that keeps the requirements can be, for tests to break."""
+"""A second SMART Imaging Access server, as small as one that keeps the requirements can be, for
+tests to break.
+"""
 
 import json
 import re
@@ -32,7 +34,9 @@ async def sound(request: web.Request, response: web.Response) -> web.StreamRespo
 
 def fhir(body: Any, status: int = 200) -> web.Response:
     """A FHIR resource."""
-    return web.Response(body=json.dumps(body).encode(), status=status, content_type="application/fhir+json")
+    return web.Response(
+        body=json.dumps(body).encode(), status=status, content_type="application/fhir+json"
+    )
 
 
 def body_of(response: web.Response) -> Any:
@@ -49,20 +53,28 @@ def outcome(status: int, text: str = "No.") -> web.Response:
 
 def instance(study: str, number: int, **attributes: object) -> bytes:
     """An instance as stored."""
-    uids = {"StudyInstanceUID": study, "SeriesInstanceUID": f"{study}.1", "SOPInstanceUID": f"{study}.1.{number}"}
+    uids = {
+        "StudyInstanceUID": study,
+        "SeriesInstanceUID": f"{study}.1",
+        "SOPInstanceUID": f"{study}.1.{number}",
+    }
     named = {"PatientID": PATIENT_ID, "PatientName": NAME, "Modality": STUDIES.get(study, "CT")}
     return encoded(dataset(**{**uids, **named, **attributes}))
 
 
 def multipart(*instances: bytes) -> web.Response:
     """Instances, each a part."""
-    parts = b"".join(b"--b\r\nContent-Type: application/dicom\r\n\r\n" + one + b"\r\n" for one in instances)
+    parts = b"".join(
+        b"--b\r\nContent-Type: application/dicom\r\n\r\n" + one + b"\r\n" for one in instances
+    )
     headers = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=b'}
     return web.Response(body=parts + b"--b--\r\n", headers=headers)
 
 
 class SmallServer:
-    """``change`` has every answer before it leaves; ``seen`` has the requests' methods, paths and Authorization."""
+    """``change`` has every answer before it leaves; ``seen`` has the requests' methods, paths and
+    Authorization.
+    """
 
     def __init__(self, change: Change = sound) -> None:
         self._change = change
@@ -84,7 +96,9 @@ class SmallServer:
     async def _respond(self, request: web.Request) -> web.Response:
         path = request.raw_path.partition("?")[0]
         if request.method == "OPTIONS":
-            return web.Response(status=204, headers={"Access-Control-Allow-Headers": "Authorization"})
+            return web.Response(
+                status=204, headers={"Access-Control-Allow-Headers": "Authorization"}
+            )
         if path == "/fhir/.well-known/smart-configuration":
             return web.json_response({"capabilities": ["smart-imaging-access", APP_LAUNCH]})
         if path == "/fhir/metadata":
@@ -105,7 +119,10 @@ async def _fhir(request: web.Request, path: str) -> web.Response:
     if "fhir" not in request.headers.get("Accept", ""):
         return outcome(406)
     if path in ("/fhir/ImagingStudy", "/fhir/ImagingStudy/_search"):
-        parameters = {**request.query, **{name: str(value) for name, value in (await request.post()).items()}}
+        parameters = {
+            **request.query,
+            **{name: str(value) for name, value in (await request.post()).items()},
+        }
         return _tagged(request, _search(base, parameters))
     if path.removeprefix("/fhir/ImagingStudy/") in STUDIES:
         return _tagged(request, fhir(study(path.removeprefix("/fhir/ImagingStudy/"))))
@@ -127,7 +144,9 @@ def _search(base: str, parameters: dict[str, str]) -> web.Response:
     begin, count = int(parameters.get("_page", 0)), int(parameters.get("_count", 10))
     links = [{"relation": "self", "url": f"{base}/ImagingStudy?patient={PATIENT}"}]
     if begin + count < len(found):
-        links.append({"relation": "next", "url": f"{base}/ImagingStudy?_count={count}&_page={begin + count}"})
+        links.append(
+            {"relation": "next", "url": f"{base}/ImagingStudy?_count={count}&_page={begin + count}"}
+        )
     entries = [entry(base, one, "match") for one in found[begin : begin + count]]
     entries += [entry(base, endpoint(base), "include")] if "_include" in parameters else []
     bundle = {"resourceType": "Bundle", "type": "searchset", "total": len(found), "link": links}
@@ -178,7 +197,9 @@ def endpoint(base: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-_RESOURCE = re.compile(r"/([0-9.]+)(?:/series/([0-9.]+))?(?:/instances/([0-9.]+))?(/metadata|/series|/instances)?")
+_RESOURCE = re.compile(
+    r"/([0-9.]+)(?:/series/([0-9.]+))?(?:/instances/([0-9.]+))?(/metadata|/series|/instances)?"
+)
 
 
 def _dicomweb(path: str, accept: str) -> web.Response:
@@ -190,7 +211,9 @@ def _dicomweb(path: str, accept: str) -> web.Response:
     if uid not in STUDIES or series not in (None, f"{uid}.1") or not numbers:
         return outcome(404)
     if form is not None:
-        return _rows([row(uid, number) for number in (numbers[:1] if form == "/series" else numbers)])
+        return _rows(
+            [row(uid, number) for number in (numbers[:1] if form == "/series" else numbers)]
+        )
     if "application/dicom" not in accept:
         return outcome(406)
     found = [instance(uid, number) for number in numbers]

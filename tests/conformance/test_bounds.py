@@ -1,4 +1,6 @@
-"""``check --conformance`` ends soon whatever answers, keeps the token to itself, and stumbles over nothing."""
+"""``check --conformance`` ends soon whatever answers, keeps the token to itself, and stumbles over
+nothing.
+"""
 
 import json
 import random
@@ -12,7 +14,16 @@ from sidecar.conformance.afterwards import ELSE
 from sidecar.conformance.client import Limits, Violated, connected
 from sidecar.conformance.finding import Finding, State, as_json, table
 from sidecar.server.listener import listen
-from tests.conformance.looking import LIMITS, bundles, checked, found, looked, on, problems, with_token
+from tests.conformance.looking import (
+    LIMITS,
+    bundles,
+    checked,
+    found,
+    looked,
+    on,
+    problems,
+    with_token,
+)
 from tests.conformance.small_server import (
     TOKEN,
     SmallServer,
@@ -23,10 +34,13 @@ from tests.conformance.small_server import (
 from tests.sidecar_process import free_port
 from tests.waiting import forever
 
-# Servers that are none -----------------------------------------------------------------------------------------------
+# Servers that are none
+# -----------------------------------------------------------------------------------------------
 
 
-async def _answered(answer: Callable[[web.Request], Awaitable[web.StreamResponse]], **limits: Any) -> list[Finding]:
+async def _answered(
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]], **limits: Any
+) -> list[Finding]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
     return await found(app, limits=Limits(**{"seconds": 60, "retrieval_seconds": 60, **limits}))
@@ -46,7 +60,10 @@ async def test_a_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError(None, "no such name")
 
     monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
-    assert_all_say(await looked("http://imaging.example.org/fhir"), "no answer: the name does not resolve (dns)")
+    assert_all_say(
+        await looked("http://imaging.example.org/fhir"),
+        "no answer: the name does not resolve (dns)",
+    )
 
 
 def assert_all_say(findings: list[Finding], text: str) -> None:
@@ -100,7 +117,11 @@ async def test_answers_without_end() -> None:
 
 async def test_a_retrieval_without_end_is_read_up_to_a_limit() -> None:
     async def more(request: web.Request, response: web.Response) -> web.StreamResponse:
-        if request.path != "/dicom/studies/1.2.840.9.1" or request.method != "GET" or response.status != 200:
+        if (
+            request.path != "/dicom/studies/1.2.840.9.1"
+            or request.method != "GET"
+            or response.status != 200
+        ):
             return response
         assert isinstance(response.body, bytes)
         endless = web.StreamResponse(headers={"Content-Type": response.headers["Content-Type"]})
@@ -115,7 +136,11 @@ async def test_a_retrieval_without_end_is_read_up_to_a_limit() -> None:
 
 async def test_a_transfer_that_breaks_off() -> None:
     async def broken(request: web.Request, response: web.Response) -> web.StreamResponse:
-        if request.path != "/dicom/studies/1.2.840.9.1" or response.status != 200 or request.method != "GET":
+        if (
+            request.path != "/dicom/studies/1.2.840.9.1"
+            or response.status != 200
+            or request.method != "GET"
+        ):
             return response
         partial = web.StreamResponse(headers={"Content-Type": response.headers["Content-Type"]})
         await partial.prepare(request)
@@ -129,7 +154,8 @@ async def test_a_transfer_that_breaks_off() -> None:
     assert "the answer broke off" in table(findings)
 
 
-# Where the token goes ------------------------------------------------------------------------------------------------
+# Where the token goes
+# ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -149,7 +175,9 @@ async def elsewhere() -> AsyncIterator[tuple[str, list[str]]]:
 
 async def test_the_token_goes_nowhere_by_a_link(elsewhere: tuple[str, list[str]]) -> None:
     url, given = elsewhere
-    change = bundles(lambda bundle, _: bundle["link"].append({"relation": "next", "url": f"{url}/fhir/next"}))
+    change = bundles(
+        lambda bundle, _: bundle["link"].append({"relation": "next", "url": f"{url}/fhir/next"})
+    )
     findings = await found(SmallServer(change).app())
     assert problems(findings)["a search for the patient's studies"] == 20
     assert "leads to another server" in table(findings)
@@ -171,16 +199,28 @@ async def test_from_https_the_token_goes_to_no_http() -> None:
 async def test_the_token_goes_nowhere_by_a_redirect(elsewhere: tuple[str, list[str]]) -> None:
     url, given = elsewhere
     redirect = web.HTTPFound(url)
-    change = on(with_token, lambda request, response: web.Response(status=302, headers=redirect.headers))
-    assert problems(await found(SmallServer(change).app()))["a search for the patient's studies"] == 20
+    change = on(
+        with_token, lambda request, response: web.Response(status=302, headers=redirect.headers)
+    )
+    assert (
+        problems(await found(SmallServer(change).app()))["a search for the patient's studies"] == 20
+    )
     assert given == []
 
 
 def _echoed(value: Any) -> Any:
     """The token in place of each string."""
     if isinstance(value, dict):
-        return {name: one if name == "resourceType" else _echoed(one) for name, one in value.items()}
-    return [_echoed(one) for one in value] if isinstance(value, list) else TOKEN if isinstance(value, str) else value
+        return {
+            name: one if name == "resourceType" else _echoed(one) for name, one in value.items()
+        }
+    return (
+        [_echoed(one) for one in value]
+        if isinstance(value, list)
+        else TOKEN
+        if isinstance(value, str)
+        else value
+    )
 
 
 @pytest.mark.parametrize("how", ["bodies", "types", "headers"])
@@ -193,20 +233,25 @@ async def test_a_server_that_answers_with_the_token(how: str) -> None:
         elif how == "types":
             response.headers["Content-Type"] = "x/" + TOKEN.replace("/", "-").replace("=", "-")
         elif how == "headers":
-            response.headers.update(dict.fromkeys(("Retry-After", "ETag", "Cache-Control", "WWW-Authenticate"), TOKEN))
+            response.headers.update(
+                dict.fromkeys(("Retry-After", "ETag", "Cache-Control", "WWW-Authenticate"), TOKEN)
+            )
         return response
 
     findings = await found(SmallServer(echo).app())
     assert "token.of" not in (table(findings) + as_json(findings)).lower()
 
 
-# Whatever comes ------------------------------------------------------------------------------------------------------
+# Whatever comes
+# ------------------------------------------------------------------------------------------------------
 
 
 def _bent(value: Any, chance: random.Random) -> Any:
     """Here and there another kind of value than FHIR and DICOM JSON have there."""
     if chance.random() < 0.04:
-        return chance.choice([None, [], {}, "x", -1, True, [None], [[]], {"a": 1}, "", "urn:oid:", "1.2", 1e99])
+        return chance.choice(
+            [None, [], {}, "x", -1, True, [None], [[]], {"a": 1}, "", "urn:oid:", "1.2", 1e99]
+        )
     if isinstance(value, dict):
         return {name: _bent(one, chance) for name, one in value.items()}
     return [_bent(one, chance) for one in value] if isinstance(value, list) else value

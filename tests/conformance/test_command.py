@@ -1,4 +1,6 @@
-"""``check --conformance`` as a command, in front of the real sidecar: all is well there, and nobody is named."""
+"""``check --conformance`` as a command, in front of the real sidecar: all is well there, and nobody
+is named.
+"""
 
 import json
 from collections.abc import Iterator
@@ -76,7 +78,13 @@ def test_nobody_is_named(world: World) -> None:
     done = run("check", "--conformance", world.sidecar.fhir + "/", "--token", token)
     assert (done.returncode, done.stderr) == (0, "")
     own = world.of("robin")
-    for secret in {token, "robin", "Sample", *(one.patient_id for one in own), *(one.study for one in own)}:
+    for secret in {
+        token,
+        "robin",
+        "Sample",
+        *(one.patient_id for one in own),
+        *(one.study for one in own),
+    }:
         assert secret not in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100
     assert done.stdout.splitlines()[-1].endswith(" skip")
@@ -92,7 +100,9 @@ def test_a_token_that_is_not_active(world: World) -> None:
     """The problem is told once; what builds on it is not tested."""
     code, findings = checked(world, "never-issued-by-anybody")
     assert code == 1
-    assert [one["name"] for one in problems(findings)] == ["SIA-20 a search for the patient's studies"]
+    assert [one["name"] for one in problems(findings)] == [
+        "SIA-20 a search for the patient's studies"
+    ]
     assert problems(findings)[0]["text"].startswith("401")
 
 

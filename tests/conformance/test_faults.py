@@ -1,4 +1,6 @@
-"""``check --conformance`` names each fault of a broken server by its requirement, and no other; it ends soon."""
+"""``check --conformance`` names each fault of a broken server by its requirement, and no other; it
+ends soon.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +15,16 @@ from sidecar.conformance.run import conformance
 from sidecar.server.listener import listen
 from tests.common.peer import NO_HEADERS
 from tests.conformance import small_server
-from tests.conformance.looking import LIMITS, bundles, found, looked, number, on, problems, with_token
+from tests.conformance.looking import (
+    LIMITS,
+    bundles,
+    found,
+    looked,
+    number,
+    on,
+    problems,
+    with_token,
+)
 from tests.conformance.small_server import (
     PATIENT_ID,
     STUDIES,
@@ -91,11 +102,15 @@ def without_origin(request: web.Request) -> bool:
 
 
 def is_made_up_patient(request: web.Request) -> bool:
-    return "check-" in request.query_string and request.query.get("patient", "").startswith("check-")
+    return "check-" in request.query_string and request.query.get("patient", "").startswith(
+        "check-"
+    )
 
 
 def text(status: int, body: str) -> Callable[[web.Request, web.Response], web.Response]:
-    return lambda request, response: web.Response(text=body, status=status, content_type="text/html")
+    return lambda request, response: web.Response(
+        text=body, status=status, content_type="text/html"
+    )
 
 
 def error(change: Callable[[web.Request, web.Response], web.Response]) -> Change:
@@ -236,7 +251,9 @@ async def test_a_fault_is_named_by_its_requirement(fault: str) -> None:
 
 async def test_cors_for_an_apps_own_pages_alone() -> None:
     async def registered(request: web.Request, response: web.Response) -> web.StreamResponse:
-        if "Origin" in request.headers and request.path.startswith(("/fhir/ImagingStudy", "/dicom")):
+        if "Origin" in request.headers and request.path.startswith(
+            ("/fhir/ImagingStudy", "/dicom")
+        ):
             response.headers["Access-Control-Allow-Origin"] = "https://registered.example.org"
         return response
 

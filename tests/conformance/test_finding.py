@@ -37,7 +37,12 @@ def test_the_json_says_the_same() -> None:
     document = json.loads(as_json(FINDINGS))
     assert document["ok"] is False
     assert [one["state"] for one in document["findings"]] == ["ok", "warn", "fail", "skip"]
-    assert document["findings"][0] == {"name": "pacs.query", "state": "ok", "text": "fine", "hint": None}
+    assert document["findings"][0] == {
+        "name": "pacs.query",
+        "state": "ok",
+        "text": "fine",
+        "hint": None,
+    }
 
 
 def test_only_a_failure_fails() -> None:

@@ -37,7 +37,9 @@ def test_uids_as_archives_have_them(uid: str) -> None:
     assert is_uid(uid)
 
 
-@pytest.mark.parametrize("odd", ["", ".", "1..2", "1.", "1.2\n", "1.2/..", "1.*", "urn:oid:1.2", "\u0661.2"])
+@pytest.mark.parametrize(
+    "odd", ["", ".", "1..2", "1.", "1.2\n", "1.2/..", "1.*", "urn:oid:1.2", "\u0661.2"]
+)
 def test_what_is_no_uid(odd: str) -> None:
     assert not is_uid(odd)
 
@@ -46,7 +48,11 @@ def test_what_is_no_uid(odd: str) -> None:
     ("content_type", "media_type", "boundary"),
     [
         ("multipart/related; boundary=b", "multipart/related", "b"),
-        ('Multipart/Related ; type="application/dicom"; Boundary="b; c"', "multipart/related", "b; c"),
+        (
+            'Multipart/Related ; type="application/dicom"; Boundary="b; c"',
+            "multipart/related",
+            "b; c",
+        ),
         ("multipart/related; type=application/dicom; boundary=b", "multipart/related", "b"),
         ('multipart/related; type="x; boundary=a"; boundary=b', "multipart/related", "b"),
         ("multipart/related; boundary=a; boundary=b", "multipart/related", None),

@@ -1,7 +1,8 @@
-"""dcm4chee-arc 5.x over a folder of DICOM files, as an application: what a real one answered, or what its source says.
+"""dcm4chee-arc 5.x over a folder of DICOM files, as an application: what a real one answered, or
+what its source says.
 
-Only the outside is dcm4chee's; index, matching and pixels underneath are the embedded archive's. Which answers were
-measured and which are only documented: ``test_emulation.py``, docs/dcm4chee.md.
+Only the outside is dcm4chee's; index, matching and pixels underneath are the embedded archive's.
+Which answers were measured and which are only documented: ``test_emulation.py``, docs/dcm4chee.md.
 """
 
 import asyncio
@@ -34,14 +35,18 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def create_dcm4chee(folder: Path, behaviour: Behaviour | None = None) -> web.Application:
-    """Return an archive of the DICOM files in and below ``folder``, its DICOMweb root at ``behaviour.ROOT``.
+    """Return an archive of the DICOM files in and below ``folder``, its DICOMweb root at
+    ``behaviour.ROOT``.
 
     Blocks while it reads the folder. Raises ``NotADirectoryError``.
     """
     behaviour = behaviour or Behaviour()
     everything = read_folder(folder)
     shown = Index(
-        one for study in everything.studies for one in study.instances() if one.part.instance not in behaviour.rejected
+        one
+        for study in everything.studies
+        for one in study.instances()
+        if one.part.instance not in behaviour.rejected
     )
     archive = Dcm4chee(shown, behaviour)
 
@@ -72,7 +77,9 @@ class Dcm4chee:
         headers = {name.lower(): value for name, value in request.headers.items()}
         self._behaviour.asked.append(Asked(request.raw_path, headers))
         token = self._behaviour.bearer_token
-        if token is not None and not hmac.compare_digest(headers.get("authorization", ""), f"Bearer {token}"):
+        if token is not None and not hmac.compare_digest(
+            headers.get("authorization", ""), f"Bearer {token}"
+        ):
             return web.Response(status=401, headers={"WWW-Authenticate": 'Bearer realm="dcm4che"'})
         try:
             return await handler(request)
@@ -90,7 +97,9 @@ class Dcm4chee:
         if status == 406:
             return web.Response(status=status)
         body = (message if status == 400 else written).encode()
-        return web.Response(status=status, body=body, headers={"Content-Type": "text/plain;charset=UTF-8"})
+        return web.Response(
+            status=status, body=body, headers={"Content-Type": "text/plain;charset=UTF-8"}
+        )
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Any resource below the root."""
@@ -137,10 +146,14 @@ class Dcm4chee:
     def _parsed(self, request: web.Request) -> Parameters:
         return parse_query(_raw_query(request), self._behaviour.mode)
 
-    async def _retrieve(self, request: web.Request, retrieval: Retrieval, root: str) -> web.StreamResponse:
+    async def _retrieve(
+        self, request: web.Request, retrieval: Retrieval, root: str
+    ) -> web.StreamResponse:
         behaviour = self._behaviour
         if retrieval.part.study in behaviour.redirects:
-            return web.Response(status=303, headers={"Location": behaviour.redirects[retrieval.part.study]})
+            return web.Response(
+                status=303, headers={"Location": behaviour.redirects[retrieval.part.study]}
+            )
         matches = self._index.find(retrieval.part)
         # Before it looks whether the files are still there.
         if matches and request.headers.get("If-None-Match") == _ENTITY_TAG:
@@ -149,7 +162,11 @@ class Dcm4chee:
         gone_uids = set() if behaviour.is_measured else behaviour.not_accessible
         instances = [one for one in matches if one.part.instance not in gone_uids]
         if not instances:
-            raise Refused(410, "No longer accessible.") if matches else Refused(404, "No matches found.")
+            raise (
+                Refused(410, "No longer accessible.")
+                if matches
+                else Refused(404, "No matches found.")
+            )
         # The files come from tape only once it is known that there are any.
         await asyncio.sleep(behaviour.near_line.get(retrieval.part.study, 0))
         gone = len(matches) - len(instances)
@@ -176,7 +193,12 @@ class Dcm4chee:
         return response
 
     async def _parts(
-        self, request: web.Request, retrieval: Retrieval, instances: Sequence[Instance], gone: int, root: str
+        self,
+        request: web.Request,
+        retrieval: Retrieval,
+        instances: Sequence[Instance],
+        gone: int,
+        root: str,
     ) -> web.StreamResponse:
         frames, measured = retrieval.frames, self._behaviour.is_measured
         if frames:
@@ -195,15 +217,26 @@ class Dcm4chee:
             assert isinstance(body, bytes)
             if not measured:
                 headers["Accept-Ranges"] = "bytes"
-            response = web.Response(body=body, status=status, content_type=found.media_type, headers=headers)
+            response = web.Response(
+                body=body, status=status, content_type=found.media_type, headers=headers
+            )
             if measured:
                 response.enable_chunked_encoding()
             return response
-        return await send(request, found.parts, found.media_type, status=status, headers=headers, measured=measured)
+        return await send(
+            request,
+            found.parts,
+            found.media_type,
+            status=status,
+            headers=headers,
+            measured=measured,
+        )
 
 
 def _wholeness(request: web.Request, gone: int, not_acceptable: int) -> tuple[int, dict[str, str]]:
-    """Status and headers: 206 with a Warning when instances are left out of a body that is otherwise well-formed."""
+    """Status and headers: 206 with a Warning when instances are left out of a body that is
+    otherwise well-formed.
+    """
     headers = _validators()
     missing = [f"{gone} objects no longer accessible"] if gone else []
     missing += [f"{not_acceptable} objects not acceptable"] if not_acceptable else []
@@ -216,8 +249,12 @@ def _validators() -> dict[str, str]:
     return {"ETag": _ENTITY_TAG, "Last-Modified": formatdate(LAST_MODIFIED, usegmt=True)}
 
 
-def _dicom_json(rows: list[dict[str, Any]], headers: dict[str, str], status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(rows), status=status, content_type=DICOM_JSON, headers=headers)
+def _dicom_json(
+    rows: list[dict[str, Any]], headers: dict[str, str], status: int = 200
+) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(rows), status=status, content_type=DICOM_JSON, headers=headers
+    )
 
 
 def _raw_query(request: web.Request) -> str:

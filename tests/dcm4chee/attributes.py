@@ -1,4 +1,6 @@
-"""What dcm4chee returns unasked at each level, what it matches, and the notes that it keeps in a private group."""
+"""What dcm4chee returns unasked at each level, what it matches, and the notes that it keeps in a
+private group.
+"""
 
 from typing import Any
 
@@ -9,7 +11,9 @@ CREATOR = "DCM4CHEE Archive 5"
 SECRET = "STAFF-ONLY"
 """A value in the archive's notes that no patient may see."""
 
-ALWAYS = tags("SpecificCharacterSet", "RetrieveAETitle", "InstanceAvailability", "TimezoneOffsetFromUTC")
+ALWAYS = tags(
+    "SpecificCharacterSet", "RetrieveAETitle", "InstanceAvailability", "TimezoneOffsetFromUTC"
+)
 
 _STUDY = tags(
     "StudyDate", "StudyTime", "AccessionNumber", "ModalitiesInStudy", "ReferringPhysicianName", "StudyDescription",
@@ -38,21 +42,32 @@ MATCHED = frozenset(tags(
 """Matching keys: what its database has columns for. Others are returned, and match everything."""
 
 
-def defaults(level: Level, mode: Mode, *, study_in_path: bool, series_in_path: bool) -> frozenset[str]:
-    """The attributes (eight hexadecimal digits) that a list has unasked: of each level that its path leaves open."""
+def defaults(
+    level: Level, mode: Mode, *, study_in_path: bool, series_in_path: bool
+) -> frozenset[str]:
+    """The attributes (eight hexadecimal digits) that a list has unasked: of each level that its
+    path leaves open.
+    """
     open_levels = {
         Level.STUDY: not study_in_path,
         Level.SERIES: level >= Level.SERIES and not series_in_path,
         Level.INSTANCE: level is Level.INSTANCE,
     }
-    found = {name for one, is_open in open_levels.items() if is_open or one is level for name in _OF_LEVEL[one]}
+    found = {
+        name
+        for one, is_open in open_levels.items()
+        if is_open or one is level
+        for name in _OF_LEVEL[one]
+    }
     if mode == "measured":
         found = (found - _ONLY_DOCUMENTED) | set(_ONLY_MEASURED if level is Level.INSTANCE else ())
     return frozenset(found | set(ALWAYS))
 
 
 def notes(mode: Mode = "documented") -> dict[str, Any]:
-    """The archive's own attributes in DICOM JSON, as ``includefield=all`` brings them along (group 7777)."""
+    """The archive's own attributes in DICOM JSON, as ``includefield=all`` brings them along (group
+    7777).
+    """
     if mode == "measured":  # These came; what each is called stands nowhere.
         elements = ("1010", "1011", "1016", "1022", "1028", "1029", "102A", "102D")
         return {

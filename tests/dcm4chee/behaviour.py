@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Mode = Literal["measured", "documented"]
-"""``measured``: as a dcm4chee-arc 5.35.1 answered. ``documented``: as the source of 5.x says where that differs."""
+"""``measured``: as a dcm4chee-arc 5.35.1 answered. ``documented``: as the source of 5.x says where
+that differs.
+"""
 MODES: tuple[Mode, ...] = ("measured", "documented")
 
 ROOT = "/dcm4chee-arc/aets/DCM4CHEE/rs"
@@ -26,15 +28,16 @@ class Asked:
 class Behaviour:
     """The archive's configuration, changed by tests as it runs.
 
-    ``mode``: which dcm4chee (``dialogue.py`` has the differences).
-    ``qido_maximum`` is qidoMaxNumberOfResults: a longer answer is cut there, with a Warning. ``query_maximum`` is
-    queryMaxNumberOfResults: a query that matches more is refused (413). ``bearer_token``: secured by Keycloak, only
-    this token is good. ``rejected`` (SOP Instance UIDs) are hidden; read once, when the archive is made.
-    ``not_accessible`` (SOP Instance UIDs) are listed, but their files are gone; ``cut`` (when measured): half there.
-    ``near_line``: seconds to the first byte of a study's retrievals, by StudyInstanceUID; ``offline``: studies of that
-    availability. ``redirects``: studies that another archive has, with the Location to answer (never measured).
-    ``bulkdata_uris``: how metadata point to bulk data; ``pixel_data_uri``: what stands there for the image.
-    ``entity_tags``: whether lists below a study have an ETag (when documented).
+    ``mode``: which dcm4chee (``dialogue.py`` has the differences). ``qido_maximum`` is
+    qidoMaxNumberOfResults: a longer answer is cut there, with a Warning. ``query_maximum`` is
+    queryMaxNumberOfResults: a query that matches more is refused (413). ``bearer_token``: secured
+    by Keycloak, only this token is good. ``rejected`` (SOP Instance UIDs) are hidden; read once,
+    when the archive is made. ``not_accessible`` (SOP Instance UIDs) are listed, but their files are
+    gone; ``cut`` (when measured): half there. ``near_line``: seconds to the first byte of a study's
+    retrievals, by StudyInstanceUID; ``offline``: studies of that availability. ``redirects``:
+    studies that another archive has, with the Location to answer (never measured).
+    ``bulkdata_uris``: how metadata point to bulk data; ``pixel_data_uri``: what stands there for
+    the image. ``entity_tags``: whether lists below a study have an ETag (when documented).
     """
 
     mode: Mode = "measured"

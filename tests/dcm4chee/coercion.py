@@ -1,4 +1,6 @@
-"""dcm4chee's rule SupplementIssuerOfPatientID: what it gives out has an issuer, whatever was stored."""
+"""dcm4chee's rule SupplementIssuerOfPatientID: what it gives out has an issuer, whatever was
+stored.
+"""
 
 import zlib
 from pathlib import Path

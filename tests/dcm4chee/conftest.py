@@ -23,10 +23,17 @@ from tests.dcm4chee.studies import (
 
 @pytest.fixture(scope="session")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Patient 4711 of issuer A: 23 studies of one image, one of two series of ten, some that are odd."""
+    """Patient 4711 of issuer A: 23 studies of one image, one of two series of ten, some that are
+    odd.
+    """
     folder = tmp_path_factory.mktemp("many")
     for number, uid in enumerate(MANY):
-        small_study(folder / str(number), uid, issuer="A", study_date=f"2024{number // 28 + 1:02}{number % 28 + 1:02}")
+        small_study(
+            folder / str(number),
+            uid,
+            issuer="A",
+            study_date=f"2024{number // 28 + 1:02}{number % 28 + 1:02}",
+        )
     small_study(folder / "large", LARGE, issuer="A", instances=20, series=2)
     small_study(folder / "compressed", COMPRESSED, issuer="A")
     (file,) = (folder / str(MANY.index(SEVERAL_FRAMES))).iterdir()
@@ -37,7 +44,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def issuers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Number 4711 given three times: by issuer A, by issuer B, and by nobody knows whom; one UID is under A and B."""
+    """Number 4711 given three times: by issuer A, by issuer B, and by nobody knows whom; one UID is
+    under A and B.
+    """
     folder = tmp_path_factory.mktemp("issuers")
     for issuer, uids in (("A", OF_A), ("B", OF_B), ("", OF_NOBODY)):
         for uid in uids:

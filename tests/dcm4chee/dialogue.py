@@ -1,8 +1,9 @@
-"""What dcm4chee-arc answers, one row a behaviour: as a real 5.35.1 did, and as the source of 5.x says otherwise.
+"""What dcm4chee-arc answers, one row a behaviour: as a real 5.35.1 did, and as the source of 5.x
+says otherwise.
 
-Rows marked "not measured" stand for the harder case. In paths stand the studies of ``studies.py``: ``large`` (20
-instances, ``sixth`` one of them), ``single`` (``one`` image), ``mixed`` (one image that can be converted, and
-``undecodable``), ``several_frames`` (``frames``, one image of two).
+Rows marked "not measured" stand for the harder case. In paths stand the studies of ``studies.py``:
+``large`` (20 instances, ``sixth`` one of them), ``single`` (``one`` image), ``mixed`` (one image
+that can be converted, and ``undecodable``), ``several_frames`` (``frames``, one image of two).
 """
 
 from dataclasses import dataclass
@@ -25,8 +26,8 @@ WATCHED = _ALWAYS | {"00081030", "00100021", "00083002"}
 class Row:
     """A request, and what is seen of its answer (``observed``).
 
-    ``documented``: ``None``: as measured; empty: not known. ``gone``, ``cut``: instances whose files are gone, or half
-    there.
+    ``documented``: ``None``: as measured; empty: not known. ``gone``, ``cut``: instances whose
+    files are gone, or half there.
     """
 
     what: str

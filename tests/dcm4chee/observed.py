@@ -38,12 +38,16 @@ def observed(response: aiohttp.ClientResponse, body: bytes, root: str) -> dict[s
     if boundary:
         lines = body.partition(b"\r\n")[2].partition(b"\r\n\r\n")[0].decode("ascii").split("\r\n")
         located = [line for line in lines if line.startswith("Content-Location: ")]
-        seen["location"] = located[0].removeprefix(f"Content-Location: {root}/") if located else None
+        seen["location"] = (
+            located[0].removeprefix(f"Content-Location: {root}/") if located else None
+        )
         seen["first_line"] = lines[0].partition(":")[0]
         seen["parts"] = body.count(f"--{boundary}\r\n".encode())
     elif seen["body"] == "json" and body.endswith(b"]"):
         rows = json.loads(body)
         seen["rows"] = len(rows)
         seen["tags"] = {name for name in WATCHED if name in rows[0]}
-        seen["notes"] = {name[4:] for name in rows[0] if name.startswith("7777") and name != "77770010"}
+        seen["notes"] = {
+            name[4:] for name in rows[0] if name.startswith("7777") and name != "77770010"
+        }
     return seen

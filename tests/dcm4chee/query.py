@@ -1,4 +1,6 @@
-"""QIDO-RS as dcm4chee answers it: its strict parameters, its two limits, its attribute sets, its order or none."""
+"""QIDO-RS as dcm4chee answers it: its strict parameters, its two limits, its attribute sets, its
+order or none.
+"""
 
 import hashlib
 import re
@@ -29,7 +31,11 @@ _NO_ATTRIBUTES = frozenset(
     {*_PATTERNS, "accept", "access_token", "charset", "count", "ExpirationDate", "StudySizeInKB"}
 )
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
-_UID_OF_LEVEL = {"studies": "StudyInstanceUID", "series": "SeriesInstanceUID", "instances": "SOPInstanceUID"}
+_UID_OF_LEVEL = {
+    "studies": "StudyInstanceUID",
+    "series": "SeriesInstanceUID",
+    "instances": "SOPInstanceUID",
+}
 
 
 class Refused(Exception):
@@ -43,7 +49,9 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A query's parameters. ``fields``: tags to return besides; ``order``: tags to sort by; ``limit`` of 0: none."""
+    """A query's parameters. ``fields``: tags to return besides; ``order``: tags to sort by;
+    ``limit`` of 0: none.
+    """
 
     keys: tuple[Key, ...]
     fields: frozenset[str]
@@ -65,20 +73,29 @@ class Page:
 def parse_query(query_string: str, mode: Mode = "measured") -> Asked:
     """Read a raw query string. Raises ``Refused``.
 
-    As in its QueryAttributes: a value is split at commas before its percent-encoding is undone, whatever the attribute.
+    As in its QueryAttributes: a value is split at commas before its percent-encoding is undone,
+    whatever the attribute.
     """
     given: dict[str, list[str]] = {}
     for pair in filter(None, query_string.split("&")):
         name, _, value = pair.partition("=")
-        given.setdefault(unquote_plus(name), []).extend(unquote_plus(one) for one in value.split(","))
+        given.setdefault(unquote_plus(name), []).extend(
+            unquote_plus(one) for one in value.split(",")
+        )
     for name, pattern in _PATTERNS.items():
         if name in given and not re.fullmatch(pattern, given[name][0], re.ASCII):
             raise Refused(400, _violation(name, pattern, given[name][0], mode))
     fields = given.pop("includefield", [])
     order = given.pop("orderby", [])
-    keys = {_attribute(name): values for name, values in given.items() if name not in _NO_ATTRIBUTES}
+    keys = {
+        _attribute(name): values for name, values in given.items() if name not in _NO_ATTRIBUTES
+    }
     return Asked(
-        keys=tuple(_key(name, values, mode) for name, values in keys.items() if name.split(".")[0] in MATCHED),
+        keys=tuple(
+            _key(name, values, mode)
+            for name, values in keys.items()
+            if name.split(".")[0] in MATCHED
+        ),
         # An attribute that is asked for is returned as well.
         fields=frozenset(_attribute(one).split(".")[0] for one in [*fields, *keys] if one != "all"),
         everything="all" in fields,
@@ -97,9 +114,13 @@ def _violation(name: str, pattern: str, value: str, mode: Mode) -> str:
 
 
 def _attribute(name: str) -> str:
-    """Tags joined by dots: ``RequestAttributesSequence.00400009`` -> ``00400275.00400009``. Unknown names are a 400."""
+    """Tags joined by dots: ``RequestAttributesSequence.00400009`` -> ``00400275.00400009``. Unknown
+    names are a 400.
+    """
     try:
-        return ".".join(step.upper() if _TAG.fullmatch(step) else tag(step) for step in name.split("."))
+        return ".".join(
+            step.upper() if _TAG.fullmatch(step) else tag(step) for step in name.split(".")
+        )
     except KeyError:
         raise Refused(400, f"Illegal query attribute: {name}") from None
 
@@ -144,14 +165,22 @@ def matching_rows(index: Index, query: Query, asked: Asked, root: str) -> list[d
 
 
 def _ordered(rows: list[dict[str, Any]], asked: Asked, query: Query) -> list[dict[str, Any]]:
-    """As asked; without ``orderby`` as the database likes, which may be another order for each page."""
+    """As asked; without ``orderby`` as the database likes, which may be another order for each
+    page.
+    """
     if asked.order:
-        return sorted(rows, key=lambda row: [str(row.get(name, {}).get("Value", "")) for name in asked.order])
+        return sorted(
+            rows, key=lambda row: [str(row.get(name, {}).get("Value", "")) for name in asked.order]
+        )
     uid = _UID_OF_LEVEL[query.level]
-    return sorted(rows, key=lambda row: hashlib.sha256(f"{asked.offset} {text(row, uid)}".encode()).digest())
+    return sorted(
+        rows, key=lambda row: hashlib.sha256(f"{asked.offset} {text(row, uid)}".encode()).digest()
+    )
 
 
-def _written(row: Mapping[str, Any], query: Query, asked: Asked, behaviour: Behaviour) -> dict[str, Any]:
+def _written(
+    row: Mapping[str, Any], query: Query, asked: Asked, behaviour: Behaviour
+) -> dict[str, Any]:
     own = {
         tag("RetrieveAETitle"): {"vr": "AE", "Value": [AE_TITLE]},
         tag("InstanceAvailability"): {
@@ -170,10 +199,15 @@ def _written(row: Mapping[str, Any], query: Query, asked: Asked, behaviour: Beha
     if query.series is not None:
         wanted.add(tag("SeriesInstanceUID"))
     if asked.with_defaults:
-        above = {"study_in_path": query.study is not None, "series_in_path": query.series is not None}
+        above = {
+            "study_in_path": query.study is not None,
+            "series_in_path": query.series is not None,
+        }
         wanted |= defaults(level, behaviour.mode, **above)
     elif behaviour.is_measured:
         wanted |= {*ALWAYS, tag("StudyInstanceUID")}
     if "77770010" in wanted:
         everything |= notes(behaviour.mode)
-    return {name: everything.get(name, {"vr": value_representation(name)}) for name in sorted(wanted)}
+    return {
+        name: everything.get(name, {"vr": value_representation(name)}) for name in sorted(wanted)
+    }

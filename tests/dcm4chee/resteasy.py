@@ -1,4 +1,6 @@
-"""A multipart/related body as RESTEasy writes it for dcm4chee: no lengths in its parts, internal addresses in some."""
+"""A multipart/related body as RESTEasy writes it for dcm4chee: no lengths in its parts, internal
+addresses in some.
+"""
 
 import asyncio
 import uuid
@@ -15,7 +17,9 @@ CHUNK_BYTES = 2**18
 
 
 class BrokenFile(Exception):
-    """A part cannot be read further: ``written`` has gone out of it already. The message has a path of the archive."""
+    """A part cannot be read further: ``written`` has gone out of it already. The message has a path
+    of the archive.
+    """
 
     def __init__(self, message: str, written: bytes = b"") -> None:
         super().__init__(message)
@@ -24,7 +28,9 @@ class BrokenFile(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OutputPart:
-    """``content_type`` with its parameters, the absolute URL of Content-Location (``None``: no line), its bytes."""
+    """``content_type`` with its parameters, the absolute URL of Content-Location (``None``: no
+    line), its bytes.
+    """
 
     content_type: str
     location: str | None
@@ -42,20 +48,27 @@ async def send(
 ) -> web.StreamResponse:
     """Answer with the parts; ``media_type`` is the root part's, with its transfer syntax.
 
-    ``measured``: one part alone has a Content-Length, and is a 500 (``BrokenFile``) when it cannot be read; of several
-    the body ends there as if it were whole, but without the closing delimiter. Otherwise the connection breaks.
+    ``measured``: one part alone has a Content-Length, and is a 500 (``BrokenFile``) when it cannot
+    be read; of several the body ends there as if it were whole, but without the closing delimiter.
+    Otherwise the connection breaks.
     """
     boundary, start = str(uuid.uuid4()), f"<{uuid.uuid4()}@resteasy-multipart>"
     name, _, parameters = media_type.partition(";")
-    content_type = f'multipart/related;start="{start}";{parameters + ";" if parameters else ""}type="{name}"'
+    content_type = (
+        f'multipart/related;start="{start}";{parameters + ";" if parameters else ""}type="{name}"'
+    )
     content_type += f";{' ' if measured else ''}boundary={boundary}"
     headers = {**headers, "Content-Type": content_type}
     listed = list(parts)
     opened = await asyncio.to_thread(listed[0].body) if len(listed) == 1 or not measured else None
     closing = f"--{boundary}--".encode()
     if measured and opened is not None:
-        content = opened if isinstance(opened, bytes) else await asyncio.to_thread(opened.read_bytes)
-        whole = b"".join((_head(listed[0], boundary, start, measured=True), content, b"\r\n", closing))
+        content = (
+            opened if isinstance(opened, bytes) else await asyncio.to_thread(opened.read_bytes)
+        )
+        whole = b"".join(
+            (_head(listed[0], boundary, start, measured=True), content, b"\r\n", closing)
+        )
         return web.Response(body=whole, status=status, headers=headers)
     response = web.StreamResponse(status=status, headers=headers)
     response.enable_chunked_encoding()
@@ -67,11 +80,15 @@ async def send(
         return response
     for number, part in enumerate(listed):
         try:
-            body = opened if opened is not None and number == 0 else await asyncio.to_thread(part.body)
+            body = (
+                opened if opened is not None and number == 0 else await asyncio.to_thread(part.body)
+            )
         except Exception:
             abort_connection(request)
             return response
-        await response.write(_head(part, boundary, start if number == 0 else _content_id(), measured=False))
+        await response.write(
+            _head(part, boundary, start if number == 0 else _content_id(), measured=False)
+        )
         await _write(response, body)
         await response.write(b"\r\n")
     await response.write(closing)
@@ -84,7 +101,9 @@ async def _write_as_measured(
 ) -> None:
     """The body to its end, or to where a part cannot be read: the last chunk comes in both cases."""
     for number, part in enumerate(parts):
-        await response.write(_head(part, boundary, start if number == 0 else _content_id(), measured=True))
+        await response.write(
+            _head(part, boundary, start if number == 0 else _content_id(), measured=True)
+        )
         try:
             await _write(response, await asyncio.to_thread(part.body))
         except BrokenFile as broken:
@@ -105,7 +124,9 @@ def _head(part: OutputPart, boundary: str, content_id: str, *, measured: bool) -
     lines = [f"Content-ID: {content_id}", *location]
     if measured:
         lines.reverse()
-    return "\r\n".join((f"--{boundary}", *lines, f"Content-Type: {part.content_type}", "", "")).encode()
+    return "\r\n".join(
+        (f"--{boundary}", *lines, f"Content-Type: {part.content_type}", "", "")
+    ).encode()
 
 
 async def _write(response: web.StreamResponse, body: bytes | Path) -> None:

@@ -36,7 +36,9 @@ STORAGE = "/opt/wildfly/standalone/data/fs1"
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What goes out: the parts, the root part's media type; ``not_acceptable``: how many instances are left out."""
+    """What goes out: the parts, the root part's media type; ``not_acceptable``: how many instances
+    are left out.
+    """
 
     media_type: str
     parts: Iterator[OutputPart]
@@ -46,17 +48,25 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """``root``: the DICOMweb root's URL; ``resource``: the URL of what was asked for, without a query."""
+    """``root``: the DICOMweb root's URL; ``resource``: the URL of what was asked for, without a
+    query.
+    """
 
     root: str
     resource: str
     behaviour: Behaviour
 
     def part(
-        self, instance: Instance, content_type: str, location: str | None, body: Callable[[], bytes | Path]
+        self,
+        instance: Instance,
+        content_type: str,
+        location: str | None,
+        body: Callable[[], bytes | Path],
     ) -> OutputPart:
         """Return a part made of an instance, whose file may be gone or cut."""
-        return OutputPart(content_type, location, partial(self._body, instance.part.instance or "", body))
+        return OutputPart(
+            content_type, location, partial(self._body, instance.part.instance or "", body)
+        )
 
     def _body(self, uid: str, body: Callable[[], bytes | Path]) -> bytes | Path:
         file = f"{STORAGE}/2026/11/28/{uid[-8:]}"
@@ -69,10 +79,14 @@ class Context:
         return content
 
     def below_resource(self, instance: Instance) -> str:
-        """The URL of an instance's share of the resource: what the resource does not say stands behind it."""
+        """The URL of an instance's share of the resource: what the resource does not say stands
+        behind it.
+        """
         said, part = self.resource.split("/"), instance.part
         below = [("series", part.series), ("instances", part.instance)]
-        return "/".join((self.resource, *(f"{level}/{uid}" for level, uid in below if level not in said)))
+        return "/".join(
+            (self.resource, *(f"{level}/{uid}" for level, uid in below if level not in said))
+        )
 
 
 def instance_url(instance: Instance, root: str) -> str:
@@ -89,7 +103,9 @@ def output(
     root: str,
     behaviour: Behaviour,
 ) -> Output:
-    """Choose what goes out for an Accept header (PS3.18 8.7). Raises ``Refused`` (406, 404) as dcm4chee does."""
+    """Choose what goes out for an Accept header (PS3.18 8.7). Raises ``Refused`` (406, 404) as
+    dcm4chee does.
+    """
     context = Context(root, retrieval.url(root), behaviour)
     if retrieval.kind is Kind.THUMBNAIL or retrieval.kind is Kind.RENDERED:
         return _drawn(retrieval, instances, ranges, query, context)
@@ -97,7 +113,9 @@ def output(
     multiparts = [one for one in ranges if one.media_type in _MULTIPART]
     if not multiparts:
         raise Refused(406, "Not Acceptable")
-    if retrieval.kind in (Kind.STUDY, Kind.SERIES, Kind.INSTANCE) and any(_wants_dicom(one) for one in multiparts):
+    if retrieval.kind in (Kind.STUDY, Kind.SERIES, Kind.INSTANCE) and any(
+        _wants_dicom(one) for one in multiparts
+    ):
         return _objects(instances, multiparts, context)
     if retrieval.kind is Kind.FRAMES:
         return _frames(instances[0], retrieval.frames, multiparts, context)
@@ -108,16 +126,23 @@ def output(
 
 
 def _wants_dicom(one: MediaRange) -> bool:
-    return one.media_type == "*/*" or (one.parameter("type") or "*/*").lower() in ("*/*", "application/dicom")
+    return one.media_type == "*/*" or (one.parameter("type") or "*/*").lower() in (
+        "*/*",
+        "application/dicom",
+    )
 
 
-def _objects(instances: Sequence[Instance], ranges: Sequence[MediaRange], context: Context) -> Output:
+def _objects(
+    instances: Sequence[Instance], ranges: Sequence[MediaRange], context: Context
+) -> Output:
     form = choose_object_form(ranges, one_instance=False)
     measured = context.behaviour.is_measured
     syntaxes: list[tuple[Instance, str]] = []
     for instance in instances:
         try:
-            syntax = choose_object_syntax(instance.transfer_syntax, form.syntaxes, decodable=instance.is_decodable)
+            syntax = choose_object_syntax(
+                instance.transfer_syntax, form.syntaxes, decodable=instance.is_decodable
+            )
         except NotAcceptable:
             if not measured:
                 continue
@@ -144,11 +169,18 @@ def _file(instance: Instance, *, convert: bool) -> bytes | Path:
     return explicit_little_endian(instance.path) if convert else instance.path
 
 
-def _frames(instance: Instance, numbers: Sequence[int], ranges: Sequence[MediaRange], context: Context) -> Output:
+def _frames(
+    instance: Instance, numbers: Sequence[int], ranges: Sequence[MediaRange], context: Context
+) -> Output:
     if not instance.has_pixels:
         raise Refused(404, "Not an image.")
-    form = choose_frame_form(ranges, instance.transfer_syntax, decodable=instance.is_decodable, one_part=False)
-    return Output(form.media_type, _frame_parts(instance, numbers, form.media_type, context, stored=form.stored))
+    form = choose_frame_form(
+        ranges, instance.transfer_syntax, decodable=instance.is_decodable, one_part=False
+    )
+    return Output(
+        form.media_type,
+        _frame_parts(instance, numbers, form.media_type, context, stored=form.stored),
+    )
 
 
 def _frame_parts(
@@ -165,13 +197,18 @@ def _frame_parts(
 
     return (
         context.part(
-            instance, media_type, f"{instance_url(instance, context.root)}/frames/{number}", partial(load, number)
+            instance,
+            media_type,
+            f"{instance_url(instance, context.root)}/frames/{number}",
+            partial(load, number),
         )
         for number in numbers
     )
 
 
-def _bulkdata(instance: Instance, steps: Sequence[str], ranges: Sequence[MediaRange], context: Context) -> Output:
+def _bulkdata(
+    instance: Instance, steps: Sequence[str], ranges: Sequence[MediaRange], context: Context
+) -> Output:
     if len(steps) == 1 and steps[0].upper() in _PIXELS:
         return _pixels([instance], ranges, context)
     path = "/".join(steps).upper()
@@ -185,24 +222,31 @@ def _bulkdata(instance: Instance, steps: Sequence[str], ranges: Sequence[MediaRa
     return Output(media_type, iter([context.part(instance, media_type, location, body)]))
 
 
-def _pixels(instances: Sequence[Instance], ranges: Sequence[MediaRange], context: Context) -> Output:
+def _pixels(
+    instances: Sequence[Instance], ranges: Sequence[MediaRange], context: Context
+) -> Output:
     images = [one for one in instances if one.has_pixels]
     if not images:
         raise Refused(404, "No matches found.")
     forms = [
-        choose_frame_form(ranges, one.transfer_syntax, decodable=one.is_decodable, one_part=False) for one in images
+        choose_frame_form(ranges, one.transfer_syntax, decodable=one.is_decodable, one_part=False)
+        for one in images
     ]
 
     def parts() -> Iterator[OutputPart]:
         for image, form in zip(images, forms, strict=True):
             if image.transfer_syntax.is_compressed:
                 numbers = range(1, image.number_of_frames + 1)
-                yield from _frame_parts(image, numbers, form.media_type, context, stored=form.stored)
+                yield from _frame_parts(
+                    image, numbers, form.media_type, context, stored=form.stored
+                )
             else:
                 name = next(one for one in image.bulkdata if one in _PIXELS)
                 load: Callable[[], bytes | Path] = partial(bulkdata, image.path, [name])
                 measured = context.behaviour.is_measured
-                location = context.below_resource(image) if measured else instance_url(image, context.root)
+                location = (
+                    context.below_resource(image) if measured else instance_url(image, context.root)
+                )
                 yield context.part(image, form.media_type, location, load)
 
     return Output(forms[0].media_type, parts())
@@ -232,22 +276,33 @@ def _drawn(
     frame = (retrieval.frames or (1,))[0]
     parts = (
         context.part(
-            one, media_type, instance_url(one, context.root) + "/rendered", partial(draw, one.path, frame, rendering)
+            one,
+            media_type,
+            instance_url(one, context.root) + "/rendered",
+            partial(draw, one.path, frame, rendering),
         )
         for one in (images[:1] if alone else images)
     )
     return Output(media_type, parts, 0 if alone else len(instances) - len(images), alone)
 
 
-def _offers(retrieval: Retrieval, image: Instance, wanted: str, behaviour: Behaviour) -> tuple[str, ...]:
+def _offers(
+    retrieval: Retrieval, image: Instance, wanted: str, behaviour: Behaviour
+) -> tuple[str, ...]:
     if behaviour.is_measured and retrieval.kind is Kind.THUMBNAIL and wanted == "*/*":
         return ("image/png",)
-    has_several = retrieval.kind is Kind.RENDERED and not retrieval.frames and image.number_of_frames > 1
+    has_several = (
+        retrieval.kind is Kind.RENDERED and not retrieval.frames and image.number_of_frames > 1
+    )
     return ("image/gif",) if behaviour.is_measured and has_several else _RENDERED
 
 
-def metadata(instances: Sequence[Instance], behaviour: Behaviour, root: str) -> list[dict[str, Any]]:
-    """The instances in DICOM JSON; documented: with the archive's notes. The BulkDataURIs as ``behaviour`` says."""
+def metadata(
+    instances: Sequence[Instance], behaviour: Behaviour, root: str
+) -> list[dict[str, Any]]:
+    """The instances in DICOM JSON; documented: with the archive's notes. The BulkDataURIs as
+    ``behaviour`` says.
+    """
     return [_metadata(instance, behaviour, root) for instance in instances]
 
 
@@ -256,7 +311,11 @@ def _metadata(instance: Instance, behaviour: Behaviour, root: str) -> dict[str, 
     if behaviour.bulkdata_uris == "path":
         url = url[url.index(ROOT) :]
     prefix = "" if behaviour.bulkdata_uris == "relative" else url + "/"
-    pixels = {"instance": url, "frames": f"{prefix}frames/1", "bulkdata": f"{prefix}bulkdata/{PIXEL_DATA}"}
+    pixels = {
+        "instance": url,
+        "frames": f"{prefix}frames/1",
+        "bulkdata": f"{prefix}bulkdata/{PIXEL_DATA}",
+    }
     if behaviour.bulkdata_uris == "relative":
         pixels["instance"] = pixels["bulkdata"]
     copied = _with_uris(instance.attributes, prefix)
@@ -276,7 +335,10 @@ def _with_uris(attributes: Attributes, prefix: str) -> dict[str, Any]:
             path = "/".join(str(int(step) - 1) if at % 2 else step for at, step in enumerate(steps))
             copied[name] = {**element, "BulkDataURI": f"{prefix}bulkdata/{path}"}
         elif element.get("vr") == "SQ" and "Value" in element:
-            copied[name] = {**element, "Value": [_with_uris(item, prefix) for item in element["Value"]]}
+            copied[name] = {
+                **element,
+                "Value": [_with_uris(item, prefix) for item in element["Value"]],
+            }
         else:
             copied[name] = element
     return copied

@@ -1,4 +1,6 @@
-"""A site with dcm4chee: an EHR that knows several patients, the archive, and the sidecar between them, in one loop."""
+"""A site with dcm4chee: an EHR that knows several patients, the archive, and the sidecar between
+them, in one loop.
+"""
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -49,8 +51,13 @@ class Site:
     async def get_to_break(
         self, patient: str, path: str, headers: Mapping[str, str] | None = None
     ) -> tuple[aiohttp.ClientResponse, bytes, bool]:
-        """The same of an answer that may break off: with what came of it, and whether it came whole."""
-        sent, came = {"Authorization": f"Bearer {token_of(patient)}", **(headers or {})}, bytearray()
+        """The same of an answer that may break off: with what came of it, and whether it came
+        whole.
+        """
+        sent, came = (
+            {"Authorization": f"Bearer {token_of(patient)}", **(headers or {})},
+            bytearray(),
+        )
         async with self.client.get(self.url + path, headers=sent) as response:
             try:
                 async for chunk in response.content.iter_any():
@@ -89,7 +96,13 @@ def _ehr(patients: Identifiers) -> web.Application:
     async def introspect(request: web.Request) -> web.Response:
         patient = str((await request.post())["token"]).removeprefix("token-of-")
         return web.json_response(
-            {"active": True, "scope": SCOPE, "client_id": "app", "exp": 9_999_999_999, "patient": patient}
+            {
+                "active": True,
+                "scope": SCOPE,
+                "client_id": "app",
+                "exp": 9_999_999_999,
+                "patient": patient,
+            }
         )
 
     async def patient(request: web.Request) -> web.Response:
@@ -114,7 +127,8 @@ async def site_with(
     issuers: Mapping[str, str | None] | None = None,
     **changes: dict[str, Any],
 ) -> AsyncIterator[Site]:
-    """Run a site over the files of ``folder``. ``issuers``: identifier system -> IssuerOfPatientID as configured.
+    """Run a site over the files of ``folder``. ``issuers``: identifier system -> IssuerOfPatientID
+    as configured.
 
     ``changes`` override settings by section.
     """
@@ -130,10 +144,15 @@ async def site_with(
             "patients": {
                 "mapping": "ehr",
                 "identifiers": [
-                    {"system": system} | ({"issuer": issuer} if issuer else {}) for system, issuer in systems.items()
+                    {"system": system} | ({"issuer": issuer} if issuer else {})
+                    for system, issuer in systems.items()
                 ],
             },
-            "pacs": {"url": f"http://{ARCHIVE_HOST}:{port}{ROOT}", "dialect": "dcm4chee", "timeout_seconds": 60},
+            "pacs": {
+                "url": f"http://{ARCHIVE_HOST}:{port}{ROOT}",
+                "dialect": "dcm4chee",
+                "timeout_seconds": 60,
+            },
         }
         for section, values in changes.items():
             document[section] = document.get(section, {}) | values

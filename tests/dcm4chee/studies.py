@@ -23,7 +23,9 @@ SHARED = f"{_ROOT}.7"
 UNDECODABLE = f"{_ROOT}.3.9.9"
 
 
-def small_study(folder: Path, uid: str, *, issuer: str, instances: int = 1, series: int = 1, **more: Any) -> list[Path]:
+def small_study(
+    folder: Path, uid: str, *, issuer: str, instances: int = 1, series: int = 1, **more: Any
+) -> list[Path]:
     """Write a CT study with images of 16 x 16; returns its files."""
     return ct_study(
         folder, instances=instances, series=series, patient_id=MRN, issuer_of_patient_id=issuer,

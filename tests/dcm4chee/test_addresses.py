@@ -1,4 +1,6 @@
-"""A walk through everything that can be asked: no address of the archive, none of its notes reaches the client."""
+"""A walk through everything that can be asked: no address of the archive, none of its notes reaches
+the client.
+"""
 
 import itertools
 import re
@@ -24,7 +26,9 @@ ACCEPTED = [
 
 
 def secrets(port: int) -> list[re.Pattern[bytes]]:
-    """What names the archive: its host and port, its paths and files, its AE title in a row, its notes, its errors."""
+    """What names the archive: its host and port, its paths and files, its AE title in a row, its
+    notes, its errors.
+    """
     return [
         re.compile(pattern)
         for pattern in (
@@ -47,7 +51,13 @@ def secrets(port: int) -> list[re.Pattern[bytes]]:
 
 def paths(root: str, study: str, series: str, instance: str) -> Iterator[str]:
     """Every form at every level, queries with everything."""
-    below = [*forms(study, series, instance).values(), f"studies/{study}/instances", "studies", "series", "instances"]
+    below = [
+        *forms(study, series, instance).values(),
+        f"studies/{study}/instances",
+        "studies",
+        "series",
+        "instances",
+    ]
     for path in below:
         yield f"{root}/{path}"
         if path.endswith(("studies", "series", "instances")):

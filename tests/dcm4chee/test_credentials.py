@@ -19,7 +19,10 @@ async def test_our_token_is_sent_and_the_clients_is_not(many: Path) -> None:
     auth = {"auth": {"method": "bearer", "token": SERVICE_TOKEN}}
     async with site_with(many, behaviour, PATIENTS, pacs=auth) as site:
         for path in WALK:
-            headers = (STORED if path.endswith(LARGE) else {}) | {"Cookie": "session=1", "X-Request-Id": "abc-12345"}
+            headers = (STORED if path.endswith(LARGE) else {}) | {
+                "Cookie": "session=1",
+                "X-Request-Id": "abc-12345",
+            }
             response, _ = await site.get("alice", path, headers)
             assert response.status == 200, path
     assert len(behaviour.asked) > len(WALK)

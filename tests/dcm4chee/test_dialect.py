@@ -15,17 +15,25 @@ DCM4CHEE = DIALECTS["dcm4chee"]
 @pytest.mark.parametrize("level", ["studies", "series", "instances"])
 def test_a_page_is_asked_for_in_an_order(level: str) -> None:
     """Without one its database may give each page from another order: studies twice, others never."""
-    uid = {"studies": "StudyInstanceUID", "series": "SeriesInstanceUID", "instances": "SOPInstanceUID"}[level]
+    uid = {
+        "studies": "StudyInstanceUID",
+        "series": "SeriesInstanceUID",
+        "instances": "SOPInstanceUID",
+    }[level]
     assert DCM4CHEE.order(level) == (("orderby", uid),)
     assert DIALECTS["generic"].order(level) == DIALECTS["orthanc"].order(level) == ()
 
 
-@pytest.mark.parametrize("name", ["PatientID", "00100020", "PatientName", "StudyDescription", "00081030"])
+@pytest.mark.parametrize(
+    "name", ["PatientID", "00100020", "PatientName", "StudyDescription", "00081030"]
+)
 def test_a_comma_in_a_text_is_encoded(name: str) -> None:
     assert DCM4CHEE.query([(name, "Doe, Jane")]) == f"{by_keyword(name)}=Doe%2C%20Jane"
 
 
-@pytest.mark.parametrize("name", ["StudyInstanceUID", "0020000D", "0020000d", "SOPInstanceUID", "includefield"])
+@pytest.mark.parametrize(
+    "name", ["StudyInstanceUID", "0020000D", "0020000d", "SOPInstanceUID", "includefield"]
+)
 def test_a_comma_in_a_list_stays(name: str) -> None:
     assert DCM4CHEE.query([(name, "1.2,1.3")]) == f"{by_keyword(name)}=1.2,1.3"
 

@@ -1,6 +1,8 @@
-"""The emulation answers as a dcm4chee does: without this, the other tests could pass for a wrong reason.
+"""The emulation answers as a dcm4chee does: without this, the other tests could pass for a wrong
+reason.
 
-``dialogue.py`` has what was measured beside what is only documented, one row a behaviour. Here is what both have.
+``dialogue.py`` has what was measured beside what is only documented, one row a behaviour. Here is
+what both have.
 """
 
 import contextlib
@@ -69,7 +71,9 @@ def values(row: dict[str, Any], name: str) -> Any:
     return row[name].get("Value")
 
 
-@pytest.mark.parametrize("query", ["PatientID=nobody", "offset=25", "offset=99999", "StudyInstanceUID=1.2"])
+@pytest.mark.parametrize(
+    "query", ["PatientID=nobody", "offset=25", "offset=99999", "StudyInstanceUID=1.2"]
+)
 async def test_nothing_found_is_a_204(many: Path, query: str) -> None:
     async with archive(many) as pacs:
         response, body = await pacs.get("studies?" + query)
@@ -103,8 +107,15 @@ async def test_its_cap_and_its_warning(many: Path, query: str, rows: int, remain
 
 async def test_pages_come_from_one_order_only_when_one_is_asked_for(many: Path) -> None:
     async with archive(many) as pacs:
-        for order, whole in (("", False), ("&orderby=StudyInstanceUID", True), ("&orderby=0020000D", True)):
-            pages = [await pacs.rows(f"studies?limit=5&offset={offset}{order}") for offset in range(0, 25, 5)]
+        for order, whole in (
+            ("", False),
+            ("&orderby=StudyInstanceUID", True),
+            ("&orderby=0020000D", True),
+        ):
+            pages = [
+                await pacs.rows(f"studies?limit=5&offset={offset}{order}")
+                for offset in range(0, 25, 5)
+            ]
             found = [values(row, "0020000D")[0] for page in pages for row in page]
             assert (sorted(found) == sorted(ALL)) is whole
 
@@ -129,10 +140,20 @@ async def test_values_are_split_at_commas_before_they_are_decoded(many: Path) ->
 
 
 async def test_attributes_of_each_level(many: Path) -> None:
-    """The path leaves its level out; what is asked for comes, too; nothing of its notes but with ``all``."""
+    """The path leaves its level out; what is asked for comes, too; nothing of its notes but with
+    ``all``.
+    """
     async with archive(many) as pacs:
         (study,) = await pacs.rows(f"studies?StudyInstanceUID={LARGE}")
-        assert {"00080005", "00080054", "00080056", "00080201", "00080061", "00100020", "00081190"} <= set(study)
+        assert {
+            "00080005",
+            "00080054",
+            "00080056",
+            "00080201",
+            "00080061",
+            "00100020",
+            "00081190",
+        } <= set(study)
         assert "00080060" not in study
         assert values(study, "00201208") == [20]
         assert values(study, "00081190") == [f"{pacs.root}/studies/{LARGE}"]
@@ -170,7 +191,11 @@ async def test_availability(many: Path) -> None:
     behaviour = Behaviour(near_line={MANY[0]: 0.0}, offline={MANY[1]})
     async with archive(many, behaviour) as pacs:
         for uid, expected in zip(MANY[:3], ["NEARLINE", "OFFLINE", "ONLINE"], strict=True):
-            for path in (f"studies?StudyInstanceUID={uid}", f"studies/{uid}/series", f"studies/{uid}/instances"):
+            for path in (
+                f"studies?StudyInstanceUID={uid}",
+                f"studies/{uid}/series",
+                f"studies/{uid}/instances",
+            ):
                 assert values((await pacs.rows(path))[0], "00080056") == [expected]
 
 
@@ -201,7 +226,10 @@ async def test_what_it_cannot_deliver(many: Path) -> None:
         assert len(parts_of(partly.headers["Content-Type"], body)) == 17
         assert (await pacs.get("studies/1.2.3", Accept=STORED))[0].status == 404
         elsewhere, _ = await pacs.get(f"studies/{MANY[2]}", Accept=STORED)
-        assert (elsewhere.status, elsewhere.headers["Location"]) == (303, "http://other.internal/rs")
+        assert (elsewhere.status, elsewhere.headers["Location"]) == (
+            303,
+            "http://other.internal/rs",
+        )
         behaviour.bearer_token = "x"
         assert (await pacs.get("studies"))[0].status == 401
         assert (await pacs.get("studies", Authorization="Bearer x"))[0].status == 200
@@ -218,13 +246,19 @@ async def test_the_image_alone_has_the_instances_url(many: Path) -> None:
         ((headers, pixels),) = parts_of(response.headers["Content-Type"], body)
         assert len(pixels) == 16 * 16 * 2
         assert headers["content-location"] == uri
-        assert (await pacs.get(path + "/frames/1", Accept="application/octet-stream"))[0].status == 406
+        assert (await pacs.get(path + "/frames/1", Accept="application/octet-stream"))[
+            0
+        ].status == 406
 
 
 async def test_an_issuer_is_made_of_name_and_birth_date(tmp_path: Path) -> None:
     """The default rule: another spelling is another person; who has an issuer keeps it."""
-    for number, (name, issuer) in enumerate([("Doe^Jane", ""), ("Doe^Jane^Mary", ""), ("Doe^Jane", "A")]):
-        small_study(tmp_path / "stored" / str(number), MANY[number], issuer=issuer, patient_name=name)
+    for number, (name, issuer) in enumerate(
+        [("Doe^Jane", ""), ("Doe^Jane^Mary", ""), ("Doe^Jane", "A")]
+    ):
+        small_study(
+            tmp_path / "stored" / str(number), MANY[number], issuer=issuer, patient_name=name
+        )
     coerced = supplemented(tmp_path / "stored", tmp_path / "coerced", issuer=None)
     async with archive(coerced) as pacs:
         rows = await pacs.rows("studies?includefield=IssuerOfPatientID&orderby=StudyInstanceUID")
@@ -244,7 +278,9 @@ async def test_the_dialogue(many: Path, mode: Mode) -> None:
         names = await uid_names(pacs)
         wrong = {}
         for row in DIALOGUE:
-            expected = row.measured if mode == "measured" or row.documented is None else row.documented
+            expected = (
+                row.measured if mode == "measured" or row.documented is None else row.documented
+            )
             if not expected:  # Not known.
                 continue
             behaviour.not_accessible = {names[one] for one in row.gone}
@@ -268,9 +304,20 @@ async def uid_names(pacs: Archive) -> dict[str, str]:
         uid = values(row, "00080018")[0]
         return uid, f"studies/{study}/series/{values(row, '0020000E')[0]}/instances/{uid}"
 
-    found = {"large": LARGE, "single": MANY[0], "mixed": COMPRESSED, "several_frames": SEVERAL_FRAMES}
-    for name, study, at in (("one", MANY[0], 0), ("sixth", LARGE, 5), ("frames", SEVERAL_FRAMES, 0)):
+    found = {
+        "large": LARGE,
+        "single": MANY[0],
+        "mixed": COMPRESSED,
+        "several_frames": SEVERAL_FRAMES,
+    }
+    for name, study, at in (
+        ("one", MANY[0], 0),
+        ("sixth", LARGE, 5),
+        ("frames", SEVERAL_FRAMES, 0),
+    ):
         found[f"{name}_uid"], found[f"{name}_path"] = await instance(study, at)
         found[f"{name}_below"] = found[f"{name}_path"].removeprefix(f"studies/{study}/")
     series = f"{COMPRESSED}.9"
-    return found | {"undecodable_path": f"studies/{COMPRESSED}/series/{series}/instances/{UNDECODABLE}"}
+    return found | {
+        "undecodable_path": f"studies/{COMPRESSED}/series/{series}/instances/{UNDECODABLE}"
+    }

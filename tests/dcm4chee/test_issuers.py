@@ -1,4 +1,6 @@
-"""dcm4chee identifies a patient by number and issuer: the same number of another issuer is another person."""
+"""dcm4chee identifies a patient by number and issuer: the same number of another issuer is another
+person.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -38,14 +40,25 @@ async def part_uids(site: Site, study: str) -> tuple[str, str]:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("patient", ["alice", "bob"])
 async def test_each_gets_only_their_own(issuers: Path, patient: str, mode: Mode) -> None:
-    """Search, queries, and every form of a retrieval, with the issuer configured; rows have it only when asked."""
-    async with site_with(issuers, Behaviour(mode), PATIENTS, issuers=ISSUERS, fhir={"detail": "instance"}) as site:
+    """Search, queries, and every form of a retrieval, with the issuer configured; rows have it only
+    when asked.
+    """
+    async with site_with(
+        issuers, Behaviour(mode), PATIENTS, issuers=ISSUERS, fhir={"detail": "instance"}
+    ) as site:
         # Not the study whose UID is under both: it is never delivered.
         listed = set(OWN[patient])
         assert set(await site.studies(patient)) == listed
-        for path in ("studies", "series", "instances", f"studies?StudyInstanceUID={','.join([*OF_A, *OF_B])}"):
+        for path in (
+            "studies",
+            "series",
+            "instances",
+            f"studies?StudyInstanceUID={','.join([*OF_A, *OF_B])}",
+        ):
             assert await uids(site, patient, f"/wado-rs/{path}") <= listed
-        assert await uids(site, patient, "/wado-rs/studies?IssuerOfPatientID=*&PatientID=*") == listed
+        assert (
+            await uids(site, patient, "/wado-rs/studies?IssuerOfPatientID=*&PatientID=*") == listed
+        )
         for foreign in FOREIGN[patient]:
             series, instance = await part_uids(site, foreign)
             for form, path in forms(foreign, series, instance).items():
@@ -76,7 +89,9 @@ async def test_a_patient_with_numbers_of_both_issuers_gets_all(issuers: Path) ->
 
 
 async def nothing_is_served(site: Site, patient: str) -> None:
-    """Nobody can say which of the two is the patient: better nothing than somebody else's images (SIA-16)."""
+    """Nobody can say which of the two is the patient: better nothing than somebody else's images
+    (SIA-16).
+    """
     study = OF_A[0]
     for path in ("/fhir/ImagingStudy", f"/fhir/ImagingStudy/{study}", "/wado-rs/studies", f"/wado-rs/studies/{study}",
                  f"/wado-rs/studies/{study}/metadata", f"/wado-rs/studies/{study}/series"):  # fmt: skip
@@ -86,7 +101,9 @@ async def nothing_is_served(site: Site, patient: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_without_an_issuer_configured_a_number_of_two_patients_gives_nothing(issuers: Path, mode: Mode) -> None:
+async def test_without_an_issuer_configured_a_number_of_two_patients_gives_nothing(
+    issuers: Path, mode: Mode
+) -> None:
     async with site_with(issuers, Behaviour(mode), PATIENTS) as site:
         await nothing_is_served(site, "alice")
 
@@ -106,11 +123,17 @@ async def test_mapping_direct_with_an_issuer(issuers: Path) -> None:
             assert (await site.get(MRN, f"/wado-rs/studies/{study}", STORED))[0].status == status
 
 
-async def test_with_an_issuer_configured_a_patient_without_one_is_somebody_else(issuers: Path) -> None:
-    """The archive has a third patient of this number, of whom no issuer is known; alice is the one of issuer A."""
+async def test_with_an_issuer_configured_a_patient_without_one_is_somebody_else(
+    issuers: Path,
+) -> None:
+    """The archive has a third patient of this number, of whom no issuer is known; alice is the one
+    of issuer A.
+    """
     async with site_with(issuers, Behaviour(), PATIENTS, issuers=ISSUERS) as site:
         assert not set(OF_NOBODY) & set(await site.studies("alice"))
-        assert (await site.get("alice", f"/wado-rs/studies/{OF_NOBODY[0]}", STORED))[0].status == 404
+        assert (await site.get("alice", f"/wado-rs/studies/{OF_NOBODY[0]}", STORED))[
+            0
+        ].status == 404
 
 
 async def test_issuers_that_count_as_none(issuers: Path) -> None:
@@ -140,7 +163,9 @@ def by_default(unnumbered: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 async def checked(site: Site, **pacs: Any) -> tuple[State, str]:
-    """What ``check`` says of the archive's rows, with this section ``pacs`` (``issuer``: that of the patients)."""
+    """What ``check`` says of the archive's rows, with this section ``pacs`` (``issuer``: that of
+    the patients).
+    """
     issuer = pacs.pop("issuer", None)
     document = {
         "server": {"public_url": "https://imaging.example.org"}, "ehr": {"fhir_url": "https://ehr.example.org/fhir"},
@@ -151,14 +176,21 @@ async def checked(site: Site, **pacs: Any) -> tuple[State, str]:
     return finding.state, finding.text
 
 
-async def test_issuers_made_up_from_names(by_default: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is served, ``check`` says why; with ``pacs.generated_issuers`` everything is, and the log says so."""
+async def test_issuers_made_up_from_names(
+    by_default: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is served, ``check`` says why; with ``pacs.generated_issuers`` everything is, and the
+    log says so.
+    """
     patients = {"alice": [(SYSTEM_A, MRN)]}
     async with site_with(by_default, Behaviour(), patients) as site:
         for path in ("/fhir/ImagingStudy", "/wado-rs/studies", f"/wado-rs/studies/{MANY[0]}"):
             assert (await site.get("alice", path))[0].status == 502
         state, text = await checked(site)
-        assert (state, "3 of 3 studies have an issuer that dcm4chee made up" in text) == (State.WARN, True)
+        assert (state, "3 of 3 studies have an issuer that dcm4chee made up" in text) == (
+            State.WARN,
+            True,
+        )
     caplog.clear()
     generated = {"generated_issuers": ["DCM4CHEE.*"]}
     async with site_with(by_default, Behaviour(), patients, pacs=generated) as site:
@@ -175,7 +207,9 @@ async def test_issuers_made_up_from_names(by_default: Path, caplog: pytest.LogCa
 
 
 async def test_a_fixed_issuer(by_default: Path, unnumbered: Path, tmp_path: Path) -> None:
-    """The archive's rule replaced: all are hers. What it gave out before under the other rule is nobody's, still."""
+    """The archive's rule replaced: all are hers. What it gave out before under the other rule is
+    nobody's, still.
+    """
     patients, configured = {"alice": [(SYSTEM_A, MRN)]}, {SYSTEM_A: HOSPITAL}
     fixed = supplemented(unnumbered, tmp_path, issuer=HOSPITAL)
     async with site_with(fixed, Behaviour(), patients, issuers=configured) as site:
@@ -184,8 +218,13 @@ async def test_a_fixed_issuer(by_default: Path, unnumbered: Path, tmp_path: Path
         assert (response.status, HOSPITAL.encode() in body) == (200, True)
         assert (await checked(site, issuer=HOSPITAL))[0] is State.OK
     for generated in ({}, {"generated_issuers": ["DCM4CHEE.*"]}):
-        async with site_with(by_default, Behaviour(), patients, issuers=configured, pacs=generated) as site:
+        async with site_with(
+            by_default, Behaviour(), patients, issuers=configured, pacs=generated
+        ) as site:
             assert await site.studies("alice") == []
             assert (await site.get("alice", f"/wado-rs/studies/{MANY[0]}", STORED))[0].status == 404
             state, text = await checked(site, issuer=HOSPITAL, **generated)
-            assert (state, "3 of 3 studies have an issuer that dcm4chee made up" in text) == (State.WARN, True)
+            assert (state, "3 of 3 studies have an issuer that dcm4chee made up" in text) == (
+                State.WARN,
+                True,
+            )

@@ -1,4 +1,6 @@
-"""A study on tape: the first byte comes late. The client is told to come back, and then gets it (SIA-44)."""
+"""A study on tape: the first byte comes late. The client is told to come back, and then gets it
+(SIA-44).
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +34,8 @@ async def test_a_near_line_study(many: Path) -> None:
 async def _repeated(
     site: Site, path: str, headers: Mapping[str, str] | None = None
 ) -> tuple[list[int], aiohttp.ClientResponse, bytes]:
-    """Ask as a client does that is told to come back: a busy machine may make anything take longer than the patience.
+    """Ask as a client does that is told to come back: a busy machine may make anything take longer
+    than the patience.
 
     Returns all statuses, and the answer that came in the end.
     """

@@ -21,7 +21,9 @@ def pixel_data(uri: str, tag: str = "7FE00010") -> dict[str, Any]:
 
 @pytest.mark.parametrize("host", ["http://pacs.internal:8080", ""])
 def test_pixel_data_whose_uri_is_the_instance_becomes_its_pixel_data(host: str) -> None:
-    """dcm4chee answers its instance's URL with DICOM or with pixels, as the Accept header says; ours are two URLs."""
+    """dcm4chee answers its instance's URL with DICOM or with pixels, as the Accept header says;
+    ours are two URLs.
+    """
     found = pixel_data(f"{host}{PATH}/{INSTANCE}")
     assert found == {"7FE00010": {"vr": "OW", "BulkDataURI": f"{ROOT}/{INSTANCE}/pixeldata"}}
 
@@ -38,12 +40,15 @@ def test_the_archives_notes_are_no_metadata() -> None:
 
 
 def test_the_archives_notes_are_known_whatever_their_case_and_padding() -> None:
-    row = {"77770010": {"vr": "LO", "Value": [CREATOR + " "]}, "777710ab": {"vr": "LO", "Value": ["secret"]}}
+    row = {
+        "77770010": {"vr": "LO", "Value": [CREATOR + " "]},
+        "777710ab": {"vr": "LO", "Value": ["secret"]},
+    }
     assert rewrite_row(row, ROOT) == {}
 
 
 def test_a_query_row_names_no_application_entity() -> None:
     """RetrieveAETitle is the archive's address in the other protocol."""
-    assert public_attributes({"00080054": {"vr": "AE", "Value": ["DCM4CHEE"]}, "00080056": {"vr": "CS"}}) == {
-        "00080056": {"vr": "CS"}
-    }
+    assert public_attributes(
+        {"00080054": {"vr": "AE", "Value": ["DCM4CHEE"]}, "00080056": {"vr": "CS"}}
+    ) == {"00080056": {"vr": "CS"}}

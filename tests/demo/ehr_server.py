@@ -1,4 +1,6 @@
-"""The demo's EHR on a loopback port, its clients' keys, and a browser's and an app's part in talking to it."""
+"""The demo's EHR on a loopback port, its clients' keys, and a browser's and an app's part in
+talking to it.
+"""
 
 import base64
 import hashlib
@@ -36,7 +38,12 @@ EC_KEY, RSA_KEY = ec.generate_private_key(ec.SECP384R1()), rsa.generate_private_
 OTHER_KEY = ec.generate_private_key(ec.SECP384R1())
 JWKS: dict[str, Any] = {
     "keys": [
-        {**json.loads(ECAlgorithm.to_jwk(EC_KEY.public_key())), "kid": "ec", "use": "sig", "alg": "ES384"},
+        {
+            **json.loads(ECAlgorithm.to_jwk(EC_KEY.public_key())),
+            "kid": "ec",
+            "use": "sig",
+            "alg": "ES384",
+        },
         {**json.loads(RSAAlgorithm.to_jwk(RSA_KEY.public_key())), "kid": "rsa"},
     ]
 }
@@ -45,12 +52,16 @@ Change = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def s256(verifier: str) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    return (
+        base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    )
 
 
 def pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
     plain = serialization.NoEncryption()
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain).decode()
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain
+    ).decode()
 
 
 class Page(HTMLParser):
@@ -108,7 +119,9 @@ class Ehr:
         return response
 
     async def post(self, path: str, data: Any, **options: Any) -> aiohttp.ClientResponse:
-        response = await self.browser.post(self.url + path, data=data, allow_redirects=False, **options)
+        response = await self.browser.post(
+            self.url + path, data=data, allow_redirects=False, **options
+        )
         await response.read()
         return response
 
@@ -117,13 +130,17 @@ class Ehr:
         assert response.status == 200, response.headers
         return Page(await response.text())
 
-    async def answer(self, page: Page, decision: str = "allow", change: Change = dict, **options: Any) -> Any:
+    async def answer(
+        self, page: Page, decision: str = "allow", change: Change = dict, **options: Any
+    ) -> Any:
         fields = {**page.hidden, "patient": "peter", "scope": page.scopes, "decision": decision}
         return await self.post(page.action, aiohttp.FormData(pairs(change(fields))), **options)
 
     async def code(self, patient: str = "peter", **changes: str | None) -> str:
         """Log in as ``patient``, allowing everything."""
-        response = await self.answer(await self.page(**changes), change=lambda fields: fields | {"patient": patient})
+        response = await self.answer(
+            await self.page(**changes), change=lambda fields: fields | {"patient": patient}
+        )
         return answered(response)["code"]
 
     async def token(self, **form: str | None) -> tuple[int, dict[str, Any]]:
@@ -132,7 +149,9 @@ class Ehr:
             "grant_type": "authorization_code", "client_id": "app", "redirect_uri": REDIRECT_URI,
             "code_verifier": VERIFIER,
         } | form  # fmt: skip
-        response = await self.post("/token", {name: value for name, value in full.items() if value is not None})
+        response = await self.post(
+            "/token", {name: value for name, value in full.items() if value is not None}
+        )
         assert response.headers["Cache-Control"] == "no-store"
         return response.status, await response.json()
 
@@ -143,7 +162,9 @@ class Ehr:
 
     async def refresh(self, token: str, **form: str | None) -> tuple[int, dict[str, Any]]:
         nothing: dict[str, str | None] = {"redirect_uri": None, "code_verifier": None}
-        return await self.token(**nothing | {"grant_type": "refresh_token", "refresh_token": token} | form)
+        return await self.token(
+            **nothing | {"grant_type": "refresh_token", "refresh_token": token} | form
+        )
 
     async def introspect(self, token: str) -> dict[str, Any]:
         response = await self.post(
@@ -153,12 +174,16 @@ class Ehr:
         return cast("dict[str, Any]", await response.json())
 
     async def patient(self, patient: str, token: str) -> int:
-        return (await self.get(f"/fhir/Patient/{patient}", headers={"Authorization": f"Bearer {token}"})).status
+        return (
+            await self.get(f"/fhir/Patient/{patient}", headers={"Authorization": f"Bearer {token}"})
+        ).status
 
 
 def pairs(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
-        (name, one) for name, value in fields.items() for one in ([value] if isinstance(value, str) else list(value))
+        (name, one)
+        for name, value in fields.items()
+        for one in ([value] if isinstance(value, str) else list(value))
     ]
 
 
@@ -186,7 +211,8 @@ async def ehr() -> AsyncIterator[Ehr]:
         backend_public_jwks=JWKS,
         clock=clock,
     )
-    cookies = aiohttp.CookieJar(unsafe=True)  # "unsafe" lets hosts without a name have cookies, as browsers do.
+    # "unsafe" lets hosts without a name have cookies, as browsers do.
+    cookies = aiohttp.CookieJar(unsafe=True)
     async with listen(app, "127.0.0.1", port), aiohttp.ClientSession(cookie_jar=cookies) as browser:
         yield Ehr(url, app, clock, browser)
 

@@ -34,7 +34,9 @@ from tests.demo.ehr_server import (
 
 @pytest.mark.parametrize("method", [ClientSecretBasic, ClientSecretPost])
 async def test_the_sidecar_introspects(
-    ehr: Ehr, session: aiohttp.ClientSession, method: type[ClientSecretBasic] | type[ClientSecretPost]
+    ehr: Ehr,
+    session: aiohttp.ClientSession,
+    method: type[ClientSecretBasic] | type[ClientSecretPost],
 ) -> None:
     """SIA-10: the facts of a live token; expired, revoked, unknown and refresh tokens are none."""
 
@@ -51,12 +53,21 @@ async def test_the_sidecar_introspects(
         )
 
     introspection, store = asking(SECRET), ehr.app[STORE]
-    token = store.issue(patient="peter", scope="patient/ImagingStudy.rs", client_id="viewer", lifetime_seconds=600)
+    token = store.issue(
+        patient="peter", scope="patient/ImagingStudy.rs", client_id="viewer", lifetime_seconds=600
+    )
     found = await introspection.introspect(token)
     assert found is not None
-    assert (found.patient, found.client_id, found.issuer, len(found.grants)) == ("peter", "viewer", ehr.url, 1)
+    assert (found.patient, found.client_id, found.issuer, len(found.grants)) == (
+        "peter",
+        "viewer",
+        ehr.url,
+        1,
+    )
     assert 60 < found.expires_at - time.time() <= 600
-    without = await introspection.introspect(store.issue(patient=None, scope="system/ImagingStudy.rs"))
+    without = await introspection.introspect(
+        store.issue(patient=None, scope="system/ImagingStudy.rs")
+    )
     assert without is not None
     assert without.patient is None
     refresh_token = (await ehr.logged_in(f"{SCOPE} offline_access"))["refresh_token"]
@@ -82,19 +93,25 @@ def basic(client_id: str, secret: str) -> dict[str, str]:
         ({"client_id": INTROSPECTION_ID, "client_secret": "wrong"}, {}),
         ({"client_id": "wrong", "client_secret": SECRET}, {}),
         ({}, basic("imaging+%26+sidecar", "wrong")),
-        ({}, basic(INTROSPECTION_ID, SECRET)),  # Not form-encoded: "+" and "%" mean something else then.
+        # Not form-encoded: "+" and "%" mean something else then.
+        ({}, basic(INTROSPECTION_ID, SECRET)),
         ({}, {"Authorization": "Basic ?"}),
         ({}, {"Authorization": "Basic " + base64.b64encode(b"no colon").decode()}),
         ({}, {"Authorization": "Basic " + base64.b64encode(b"\xff:\xff").decode()}),
         ({}, {"Authorization": "Bearer abc"}),
-        ({"client_id": INTROSPECTION_ID, "client_secret": SECRET}, basic("imaging+%26+sidecar", "wrong")),
+        (
+            {"client_id": INTROSPECTION_ID, "client_secret": SECRET},
+            basic("imaging+%26+sidecar", "wrong"),
+        ),
         (
             {"client_id": INTROSPECTION_ID, "client_secret": SECRET},
             basic(quote_plus(INTROSPECTION_ID), quote_plus(SECRET)),
         ),
     ],
 )
-async def test_only_the_sidecar_may_introspect(ehr: Ehr, form: dict[str, str], headers: dict[str, str]) -> None:
+async def test_only_the_sidecar_may_introspect(
+    ehr: Ehr, form: dict[str, str], headers: dict[str, str]
+) -> None:
     """RFC 7662 2.1: a live token is said to be one to nobody else."""
     token = ehr.app[STORE].issue(patient="peter", scope=SCOPE)
     response = await ehr.post("/introspect", {"token": token} | form, headers=headers)
@@ -127,7 +144,9 @@ async def test_only_the_sidecar_may_introspect(ehr: Ehr, form: dict[str, str], h
         (None, "system/Patient.s", "peter", 403),
     ],
 )
-async def test_who_may_read_a_patient(ehr: Ehr, patient: str | None, scope: str, asked: str, status: int) -> None:
+async def test_who_may_read_a_patient(
+    ehr: Ehr, patient: str | None, scope: str, asked: str, status: int
+) -> None:
     """SMART scopes, each in its own context (SIA-14, 15); refusals are OperationOutcomes."""
     token = ehr.app[STORE].issue(patient=patient, scope=scope)
     response = await ehr.get(f"/fhir/Patient/{asked}", headers={"Authorization": f"Bearer {token}"})
@@ -138,10 +157,14 @@ async def test_who_may_read_a_patient(ehr: Ehr, patient: str | None, scope: str,
         OperationOutcome.model_validate(await response.json(content_type=None))
 
 
-@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer unknown"}, {"Authorization": "Basic YTpi"}])
+@pytest.mark.parametrize(
+    "headers", [{}, {"Authorization": "Bearer unknown"}, {"Authorization": "Basic YTpi"}]
+)
 async def test_a_patient_needs_a_token(ehr: Ehr, headers: dict[str, str]) -> None:
     """RFC 6750 3: with a challenge, and readable for an app's page."""
-    response = await ehr.get("/fhir/Patient/peter", headers=headers | {"Origin": "http://127.0.0.1:5173"})
+    response = await ehr.get(
+        "/fhir/Patient/peter", headers=headers | {"Origin": "http://127.0.0.1:5173"}
+    )
     assert response.status == 401
     assert ("error=" in response.headers["WWW-Authenticate"]) == bool(headers)
     assert response.headers["Access-Control-Allow-Origin"] == "http://127.0.0.1:5173"
@@ -150,9 +173,13 @@ async def test_a_patient_needs_a_token(ehr: Ehr, headers: dict[str, str]) -> Non
 
 async def test_the_resources_are_valid_fhir(ehr: Ehr) -> None:
     """FHIR R4: Patient, CapabilityStatement."""
-    bearer = {"Authorization": f"Bearer {ehr.app[STORE].issue(patient=None, scope='system/Patient.r')}"}
+    bearer = {
+        "Authorization": f"Bearer {ehr.app[STORE].issue(patient=None, scope='system/Patient.r')}"
+    }
     for patient in PATIENTS:
-        body = await (await ehr.get(f"/fhir/Patient/{patient.id}", headers=bearer)).json(content_type=None)
+        body = await (await ehr.get(f"/fhir/Patient/{patient.id}", headers=bearer)).json(
+            content_type=None
+        )
         Patient.model_validate(body)
         assert [(one["system"], one["value"]) for one in body["identifier"]] == [
             (MRN_SYSTEM, mrn) for mrn in patient.mrns
@@ -160,9 +187,14 @@ async def test_the_resources_are_valid_fhir(ehr: Ehr) -> None:
         assert [one["use"] == "official" for one in body["identifier"]] == [
             mrn == patient.mrns[0] for mrn in patient.mrns
         ]
-        assert (body["name"][0]["family"], body["name"][0]["given"]) == (patient.family, [patient.given])
+        assert (body["name"][0]["family"], body["name"][0]["given"]) == (
+            patient.family,
+            [patient.given],
+        )
         assert (body["gender"], body["birthDate"]) == (patient.gender, patient.birth_date)
-    statement = CapabilityStatement.model_validate(await (await ehr.get("/fhir/metadata")).json(content_type=None))
+    statement = CapabilityStatement.model_validate(
+        await (await ehr.get("/fhir/metadata")).json(content_type=None)
+    )
     assert statement.fhirVersion == "4.0.1"
 
 
@@ -179,7 +211,11 @@ async def test_discovery_names_the_imaging_server(ehr: Ehr, session: aiohttp.Cli
     ]  # fmt: skip
     assert "smart-imaging-access" not in smart["capabilities"]
     assert smart["code_challenge_methods_supported"] == ["S256"]
-    assert set(smart["grant_types_supported"]) == {"authorization_code", "client_credentials", "refresh_token"}
+    assert set(smart["grant_types_supported"]) == {
+        "authorization_code",
+        "client_credentials",
+        "refresh_token",
+    }
     found = await Discovery(session, f"{ehr.url}/fhir", timeout_seconds=60).configuration()
     assert (found.issuer, found.token_endpoint) == (ehr.url, f"{ehr.url}/token")
     assert (found.authorization_endpoint, found.introspection_endpoint) == (
@@ -197,9 +233,14 @@ async def test_discovery_names_the_imaging_server(ehr: Ehr, session: aiohttp.Cli
     ],
 )
 async def test_a_page_elsewhere_may_ask(ehr: Ehr, method: str, path: str) -> None:
-    """CORS: preflight and answer, errors too; never with cookies. Consent and introspection are not for scripts."""
+    """CORS: preflight and answer, errors too; never with cookies. Consent and introspection are not
+    for scripts.
+    """
     origin = {"Origin": "http://127.0.0.1:5173"}
-    asking = origin | {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": "authorization"}
+    asking = origin | {
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": "authorization",
+    }
     async with ehr.browser.options(ehr.url + path, headers=asking) as preflight:
         assert preflight.status == 200
         assert "AUTHORIZATION" in preflight.headers["Access-Control-Allow-Headers"].upper()
@@ -260,7 +301,9 @@ def test_what_a_scope_says_to_a_person(scope: str, meaning: str | None) -> None:
 
 @given(st.from_regex(r"(patient|system)/(\*|Patient|x)\.[cruds?*=a]{0,5}|.{0,9}", fullmatch=True))
 def test_any_scope_has_a_meaning_or_none(scope: str) -> None:
-    """Whatever an app asks for: no failure, and only a patient's data or the three scopes of a launch."""
+    """Whatever an app asks for: no failure, and only a patient's data or the three scopes of a
+    launch.
+    """
     meaning = describe(scope)
     launch = {"launch/patient", "offline_access", "online_access"}
     assert meaning is None or (meaning and (scope in launch or scope.startswith("patient/")))

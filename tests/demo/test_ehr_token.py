@@ -50,7 +50,9 @@ from tests.demo.ehr_server import (
         ({"client_secret": "x"}, "invalid_client"),
     ],
 )
-async def test_a_code_is_for_its_client_alone(ehr: Ehr, form: dict[str, str | None], error: str) -> None:
+async def test_a_code_is_for_its_client_alone(
+    ehr: Ehr, form: dict[str, str | None], error: str
+) -> None:
     """RFC 6749 4.1.3, 5.2, RFC 7636 4.6; an attempt that had the code spends it."""
     code = await ehr.code()
     status, answer = await ehr.token(**{"code": code} | form)
@@ -85,8 +87,16 @@ async def test_a_replayed_code_ends_what_it_gave(ehr: Ehr, by: dict[str, str]) -
 @pytest.mark.parametrize(
     ("body", "options", "status"),
     [
-        (b'{"grant_type": "authorization_code"}', {"headers": {"Content-Type": "application/json"}}, 400),
-        (b"grant_type=refresh_token&grant_type=refresh_token", {"headers": {"Content-Type": FORM}}, 400),
+        (
+            b'{"grant_type": "authorization_code"}',
+            {"headers": {"Content-Type": "application/json"}},
+            400,
+        ),
+        (
+            b"grant_type=refresh_token&grant_type=refresh_token",
+            {"headers": {"Content-Type": FORM}},
+            400,
+        ),
         (b"grant_type=\xff", {"headers": {"Content-Type": FORM}}, 400),
         (b"grant_type=%ff", {"headers": {"Content-Type": FORM}}, 400),
         (
@@ -95,7 +105,11 @@ async def test_a_replayed_code_ends_what_it_gave(ehr: Ehr, by: dict[str, str]) -
             400,
         ),
         (b"a=" + b"x" * 100_000, {"headers": {"Content-Type": FORM}}, 413),
-        (b"grant_type=authorization_code", {"headers": {"Content-Type": FORM, "Authorization": "Basic YTpi"}}, 401),
+        (
+            b"grant_type=authorization_code",
+            {"headers": {"Content-Type": FORM, "Authorization": "Basic YTpi"}},
+            401,
+        ),
     ],
 )
 async def test_what_is_no_token_request_is_an_oauth_error(
@@ -104,21 +118,29 @@ async def test_what_is_no_token_request_is_an_oauth_error(
     """RFC 6749 5.2."""
     response = await ehr.post("/token", body, **options)
     assert (response.status, response.content_type) == (status, "application/json")
-    assert (await response.json())["error"] == ("invalid_client" if status == 401 else "invalid_request")
+    assert (await response.json())["error"] == (
+        "invalid_client" if status == 401 else "invalid_request"
+    )
 
 
-@pytest.mark.parametrize(("scope", "seconds"), [("offline_access", 30 * 86_400), ("online_access", 12 * 3_600)])
+@pytest.mark.parametrize(
+    ("scope", "seconds"), [("offline_access", 30 * 86_400), ("online_access", 12 * 3_600)]
+)
 async def test_a_refresh_token_is_followed_by_the_next(ehr: Ehr, scope: str, seconds: int) -> None:
     """SMART "Refresh": only with its scope; narrower when asked; each for its own time."""
     assert "refresh_token" not in await ehr.logged_in()
     given = await ehr.logged_in(f"{SCOPE} {scope}")
     ehr.clock.ahead += 3_601
     assert await ehr.introspect(given["access_token"]) == {"active": False}
-    assert (await ehr.refresh(given["refresh_token"], scope="patient/*.rs"))[1]["error"] == "invalid_scope"
+    assert (await ehr.refresh(given["refresh_token"], scope="patient/*.rs"))[1][
+        "error"
+    ] == "invalid_scope"
     status, second = await ehr.refresh(given["refresh_token"], scope="patient/ImagingStudy.rs")
     assert (status, second["scope"], second["patient"]) == (200, "patient/ImagingStudy.rs", "peter")
     assert (await ehr.introspect(second["access_token"]))["scope"] == "patient/ImagingStudy.rs"
-    assert (await ehr.refresh(second["refresh_token"], client_id="other"))[1]["error"] == "invalid_grant"
+    assert (await ehr.refresh(second["refresh_token"], client_id="other"))[1][
+        "error"
+    ] == "invalid_grant"
     ehr.clock.ahead += seconds - 5
     status, third = await ehr.refresh(second["refresh_token"])
     assert (status, third["scope"]) == (200, f"{SCOPE} {scope}")
@@ -132,7 +154,9 @@ async def test_a_replayed_refresh_token_ends_everything(ehr: Ehr) -> None:
     _, second = await ehr.refresh(first["refresh_token"])
     assert (await ehr.refresh(first["refresh_token"]))[1]["error"] == "invalid_grant"
     assert (await ehr.refresh(second["refresh_token"]))[1]["error"] == "invalid_grant"
-    assert [await ehr.introspect(one["access_token"]) for one in (first, second)] == [{"active": False}] * 2
+    assert [await ehr.introspect(one["access_token"]) for one in (first, second)] == [
+        {"active": False}
+    ] * 2
 
 
 @pytest.mark.parametrize("key_id", [True, False])
@@ -151,13 +175,19 @@ async def test_the_sidecar_reads_identifiers_of_every_patient(
         key_id=algorithm[:2].replace("ES", "ec").replace("RS", "rsa") if key_id else None, algorithm=algorithm,
         scope="system/Patient.r", timeout_seconds=60,
     )  # fmt: skip
-    mapping = EhrMapping(session, f"{ehr.url}/fhir", {MRN_SYSTEM: None}, credentials, timeout_seconds=60)
+    mapping = EhrMapping(
+        session, f"{ehr.url}/fhir", {MRN_SYSTEM: None}, credentials, timeout_seconds=60
+    )
     for patient in PATIENTS:
         found = await mapping.identifiers(patient.id)
         assert found == {PatientIdentifier(mrn, None) for mrn in patient.mrns}
     assert await mapping.identifiers("nobody") == frozenset()
     said = await ehr.introspect(await credentials.token())
-    assert (said["client_id"], said["scope"], "patient" in said) == (BACKEND_ID, "system/Patient.r", False)
+    assert (said["client_id"], said["scope"], "patient" in said) == (
+        BACKEND_ID,
+        "system/Patient.r",
+        False,
+    )
     assert said["exp"] - said["iat"] == 300
     await mapping.close()
 
@@ -174,7 +204,9 @@ async def test_the_backend_client_gets_patients_alone(ehr: Ehr, scope: str | Non
     assert (status, answer["error"]) == (400, "invalid_scope")
 
 
-def assertion(ehr: Ehr, key: Any = EC_KEY, algorithm: str = "ES384", kid: str | None = "ec", **claims: Any) -> str:
+def assertion(
+    ehr: Ehr, key: Any = EC_KEY, algorithm: str = "ES384", kid: str | None = "ec", **claims: Any
+) -> str:
     """A signed assertion; ``None`` leaves a claim out."""
     now = int(time.time())
     full = {
@@ -193,7 +225,9 @@ def signed_with_the_public_key(ehr: Ehr) -> str:
     payload = assertion(ehr).split(".")[1]
     head = base64.urlsafe_b64encode(b'{"alg":"HS256","kid":"rsa"}').rstrip(b"=").decode()
     signature = (
-        base64.urlsafe_b64encode(hmac.digest(public, f"{head}.{payload}".encode(), "sha256")).rstrip(b"=").decode()
+        base64.urlsafe_b64encode(hmac.digest(public, f"{head}.{payload}".encode(), "sha256"))
+        .rstrip(b"=")
+        .decode()
     )
     return f"{head}.{payload}.{signature}"
 

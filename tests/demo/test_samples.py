@@ -47,7 +47,9 @@ def test_each_can_be_filed_under_its_own_uids(files: list[Path]) -> None:
     for path in files:
         dataset = dcmread(path, stop_before_pixels=True)
         assert path.stem == dataset.SOPInstanceUID
-        assert all(is_uid(uid) for uid in (dataset.StudyInstanceUID, dataset.SeriesInstanceUID, path.stem))
+        assert all(
+            is_uid(uid) for uid in (dataset.StudyInstanceUID, dataset.SeriesInstanceUID, path.stem)
+        )
         assert dataset.PatientID.strip()
         patients[dataset.StudyInstanceUID].add(dataset.PatientID)
     assert all(len(owners) == 1 for owners in patients.values())
@@ -65,7 +67,9 @@ def test_every_patient_of_the_demo_has_images_and_others_have_some(files: list[P
     assert len(studies.keys() - mrns) > 10
     assert len(studies["98890234"]) == 4
     assert "CR" in modalities["77654033"]
-    assert {"CT", "MR", "CR", "US", "NM", "RTDOSE", "RTPLAN", "SEG", "ECG"} <= set().union(*modalities.values())
+    assert {"CT", "MR", "CR", "US", "NM", "RTDOSE", "RTPLAN", "SEG", "ECG"} <= set().union(
+        *modalities.values()
+    )
 
 
 def test_there_is_an_image_that_every_archive_can_draw(files: list[Path]) -> None:
@@ -76,7 +80,9 @@ def test_there_is_an_image_that_every_archive_can_draw(files: list[Path]) -> Non
         if dataset.PatientID == "98890234" and dataset.Modality == "MR" and "PixelData" in dataset
     ]
     assert drawable
-    assert not any(one.file_meta.TransferSyntaxUID.is_compressed or "NumberOfFrames" in one for one in drawable)
+    assert not any(
+        one.file_meta.TransferSyntaxUID.is_compressed or "NumberOfFrames" in one for one in drawable
+    )
 
 
 def test_nothing_is_fetched_and_a_second_time_changes_nothing(

@@ -48,8 +48,15 @@ def test_a_row_without_a_character_set_has_a_known_one() -> None:
 
 
 def test_unknown_texts_have_no_value() -> None:
-    """What is no text stays; a name in groups is looked at, too; where the set is unknown no text is known."""
-    said = row(StudyDescription="CT \ufffd", StudyDate="20240229", PatientName=name("A\ufffd"), AccessionNumber="7")
+    """What is no text stays; a name in groups is looked at, too; where the set is unknown no text
+    is known.
+    """
+    said = row(
+        StudyDescription="CT \ufffd",
+        StudyDate="20240229",
+        PatientName=name("A\ufffd"),
+        AccessionNumber="7",
+    )
     kept = with_known_texts(said)
     assert {keyword: text(kept, keyword) for keyword in ("StudyDescription", "StudyDate", "AccessionNumber")} == {
         "StudyDescription": None, "StudyDate": "20240229", "AccessionNumber": "7",
@@ -64,7 +71,9 @@ def test_unknown_texts_have_no_value() -> None:
 
 def test_texts_that_need_a_character_set_are_marked() -> None:
     """Not left out: a row that names a patient whom nobody knows is not one that names none."""
-    said = with_unknown_texts(row(PatientID="Ä1", StudyID="1", StudyInstanceUID="1.2", PatientName=name("Ä")))
+    said = with_unknown_texts(
+        row(PatientID="Ä1", StudyID="1", StudyInstanceUID="1.2", PatientName=name("Ä"))
+    )
     assert [text(said, one) for one in ("PatientID", "StudyID", "StudyInstanceUID", "PatientName")] == [
         "\ufffd", "1", "1.2", "\ufffd",
     ]  # fmt: skip

@@ -21,7 +21,12 @@ from sidecar.dicom.header_cache import MOST, MOST_ALIKE, Layouts
 from sidecar.dicom.instance_header import HeaderReader
 from tests.dicom_instances import dataset, encoded
 
-SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
+SYNTAXES = [
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    DeflatedExplicitVRLittleEndian,
+]
 BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
 
 
@@ -43,7 +48,9 @@ def series(syntax: str) -> list[bytes]:
     """Instances of a series: the same elements, values of a few lengths, sequences, private blocks."""
     made = []
     for number in range(12):
-        one = dataset(InstanceNumber=number, SliceLocation=number * 7.5, PatientID=f"P-{number % 3}")
+        one = dataset(
+            InstanceNumber=number, SliceLocation=number * 7.5, PatientID=f"P-{number % 3}"
+        )
         one.SOPInstanceUID = f"1.2.3.4.{10**number}"
         one.IssuerOfPatientID = "HOSPITAL" if number % 2 else None
         for name in ("Manufacturer", "StationName", "StudyDescription", "KVP", "BodyPartExamined"):
@@ -81,7 +88,11 @@ def changed(data: bytes, changes: list[tuple[float, str, bytes]]) -> bytes:
     changes=changes, steps=st.lists(st.integers(1, 900), max_size=4),
 )  # fmt: skip
 def test_an_instance_is_read_as_if_it_were_the_first(
-    syntax: str, known: list[int], number: int, changes: list[tuple[float, str, bytes]], steps: list[int]
+    syntax: str,
+    known: list[int],
+    number: int,
+    changes: list[tuple[float, str, bytes]],
+    steps: list[int],
 ) -> None:
     """Whatever came before it, however it was damaged, in whatever pieces it comes."""
     layouts = Layouts()
@@ -114,9 +125,13 @@ def test_cut_anywhere(syntax: str) -> None:
 def test_the_files_of_the_library_one_behind_the_other() -> None:
     """Odd ones among them."""
     layouts = Layouts()
-    files = sorted(file for file in BUNDLED.rglob("*") if file.is_file() and file.stat().st_size < 400_000)
+    files = sorted(
+        file for file in BUNDLED.rglob("*") if file.is_file() and file.stat().st_size < 400_000
+    )
     for file in (*files, *reversed(files)):
-        assert read(file.read_bytes(), layouts, [16_384]) == read(file.read_bytes(), None), file.name
+        assert read(file.read_bytes(), layouts, [16_384]) == read(file.read_bytes(), None), (
+            file.name
+        )
 
 
 def test_the_next_instance_is_not_walked_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +145,9 @@ def test_the_next_instance_is_not_walked_over(monkeypatch: pytest.MonkeyPatch) -
     read(first, layouts)
     steps: list[str] = []
     for name in ("_read_short", "_step"):
-        monkeypatch.setattr(f"sidecar.dicom.dataset_walker.Walk.{name}", lambda *_: steps.append("x"))
+        monkeypatch.setattr(
+            f"sidecar.dicom.dataset_walker.Walk.{name}", lambda *_: steps.append("x")
+        )
     assert read(second, layouts) == expected
     assert steps == []
 
@@ -139,7 +156,11 @@ def test_what_is_remembered_is_bounded_and_holds_no_values() -> None:
     """Thousands of instances, each laid out in its own way."""
     layouts = Layouts()
     for number in range(600):
-        one = dataset(PatientID="SECRET", Manufacturer="M" * (2 * (number % 25)), KVP="1" * (2 * (number // 25 % 7)))
+        one = dataset(
+            PatientID="SECRET",
+            Manufacturer="M" * (2 * (number % 25)),
+            KVP="1" * (2 * (number // 25 % 7)),
+        )
         one.StudyDescription = "D" * (2 * (number % 11))
         read(encoded(one), layouts)
     runs = [run for known in layouts._runs.values() for run in known]
@@ -152,6 +173,9 @@ def test_what_is_remembered_is_bounded_and_holds_no_values() -> None:
 def test_heads_that_never_match_are_given_up() -> None:
     layouts = Layouts()
     for number in range(60):
-        read(encoded(dataset(PatientID="P" * (number + 1), Manufacturer="M" * (60 - number))), layouts)
+        read(
+            encoded(dataset(PatientID="P" * (number + 1), Manufacturer="M" * (60 - number))),
+            layouts,
+        )
     assert not layouts._heads
     assert not layouts.has_room_for_head

@@ -1,4 +1,6 @@
-"""Whose instance it is, read from its first bytes, in any split: pydicom is the oracle (SIA-42, PS3.5, PS3.10)."""
+"""Whose instance it is, read from its first bytes, in any split: pydicom is the oracle (SIA-42,
+PS3.5, PS3.10).
+"""
 
 import contextlib
 import io
@@ -26,7 +28,12 @@ from sidecar.dicom.instance_header import HeaderReader
 from tests.dicom_instances import INSTANCE, SERIES, STUDY, dataset, encoded
 
 DATA = Path(pydicom.__file__).parent / "data"
-SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
+SYNTAXES = [
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    DeflatedExplicitVRLittleEndian,
+]
 
 
 def read(data: bytes, step: int = 0) -> InstanceHeader:
@@ -46,7 +53,10 @@ def bundled() -> list[Path]:
 def test_every_bundled_file_is_read_as_pydicom_reads_it(file: Path) -> None:
     """Or refused where it has no PatientID, study or file meta: never read otherwise."""
     truth = dcmread(file, stop_before_pixels=True, force=True)
-    patient, study = str(truth.get("PatientID") or "").strip(), str(truth.get("StudyInstanceUID", ""))
+    patient, study = (
+        str(truth.get("PatientID") or "").strip(),
+        str(truth.get("StudyInstanceUID", "")),
+    )
     has_syntax = "TransferSyntaxUID" in getattr(truth, "file_meta", {})
     if not patient or not study or not has_syntax:
         with pytest.raises(Unreadable):
@@ -84,7 +94,9 @@ def nested_patients(made: Dataset) -> Dataset:
         item.ReferencedSOPSequence = Sequence([inner])
         item.ReferencedSOPSequence.is_undefined_length = undefined
         item.is_undefined_length_sequence_item = undefined
-        name = "ReferencedStudySequence" if undefined else "ReferencedPerformedProcedureStepSequence"
+        name = (
+            "ReferencedStudySequence" if undefined else "ReferencedPerformedProcedureStepSequence"
+        )
         setattr(made, name, Sequence([item, item]))
         made[name].value.is_undefined_length = undefined
         made[name].is_undefined_length = undefined
@@ -98,7 +110,9 @@ def test_only_the_instances_own_patient_counts(syntax: str, change: object) -> N
     written = encoded(change(dataset()), syntax)
     assert dcmread(io.BytesIO(written)).PatientID == "P-1"
     for step in (0, 1, 50):
-        assert read(written, step) == InstanceHeader(PatientIdentifier("P-1"), STUDY, SERIES, INSTANCE)
+        assert read(written, step) == InstanceHeader(
+            PatientIdentifier("P-1"), STUDY, SERIES, INSTANCE
+        )
 
 
 def test_a_sequence_of_unknown_vr_is_implicit_inside() -> None:
@@ -167,7 +181,9 @@ def test_what_comes_first_is_bounded() -> None:
 
 @pytest.mark.parametrize("step", [0, 1, 997, 2**16])
 def test_what_stands_behind_a_deflated_data_set_is_not_looked_at_again_and_again(step: int) -> None:
-    """More than one round of inflating, and a checksum behind the end, as in one of the library's files."""
+    """More than one round of inflating, and a checksum behind the end, as in one of the library's
+    files.
+    """
     made = dataset()
     made.add_new(0x00291001, "OB", bytes(300_000))
     written = encoded(made, DeflatedExplicitVRLittleEndian) + b"\x01\x02\x03\x04\x00\x00\x00\x00"
@@ -190,7 +206,9 @@ UNKNOWN_TEXTS: list[tuple[bytes, bytes]] = [
 
 
 @pytest.mark.parametrize(("character_set", "patient_id"), UNKNOWN_TEXTS)
-def test_a_number_whose_characters_cannot_be_known_is_refused(character_set: bytes, patient_id: bytes) -> None:
+def test_a_number_whose_characters_cannot_be_known_is_refused(
+    character_set: bytes, patient_id: bytes
+) -> None:
     """Not guessed, and not one with replacement characters: two could then be one."""
     padded = patient_id + b" " * (8 - len(patient_id))
     written = encoded(dataset(PatientID="PPPPPPPP", SpecificCharacterSet="ISO_IR 192"))

@@ -20,7 +20,12 @@ from sidecar.dicom.json_model import (
     values,
 )
 
-KEYWORDS = ("StudyInstanceUID", "NumberOfStudyRelatedInstances", "PatientName", "RequestAttributesSequence")
+KEYWORDS = (
+    "StudyInstanceUID",
+    "NumberOfStudyRelatedInstances",
+    "PatientName",
+    "RequestAttributesSequence",
+)
 
 
 def of(keyword: str, *found: Any, vr: str = "LO") -> dict[str, Any]:
@@ -74,7 +79,10 @@ def test_what_is_not_there_or_of_another_shape_is_empty(row: dict[str, Any]) -> 
 )  # fmt: skip
 def test_numbers(value: Any, expected: int | None) -> None:
     """IS comes as text (older archives) or as number."""
-    assert number(of("NumberOfStudyRelatedInstances", value), "NumberOfStudyRelatedInstances") == expected
+    assert (
+        number(of("NumberOfStudyRelatedInstances", value), "NumberOfStudyRelatedInstances")
+        == expected
+    )
 
 
 def test_a_whole_number_with_a_point_is_one() -> None:
@@ -84,7 +92,9 @@ def test_a_whole_number_with_a_point_is_one() -> None:
 
 @pytest.mark.parametrize("value", ["1_0", "１０", "\u0661"])
 def test_a_number_has_ascii_digits_only(value: str) -> None:
-    assert number(of("NumberOfStudyRelatedInstances", value), "NumberOfStudyRelatedInstances") is None
+    assert (
+        number(of("NumberOfStudyRelatedInstances", value), "NumberOfStudyRelatedInstances") is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,7 +119,9 @@ JSON = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
-            st.sampled_from(["vr", "Value", "Alphabetic", "Phonetic", "x", *map(tag, KEYWORDS)]), inner, max_size=4
+            st.sampled_from(["vr", "Value", "Alphabetic", "Phonetic", "x", *map(tag, KEYWORDS)]),
+            inner,
+            max_size=4,
         )
     ),
     max_leaves=20,
@@ -142,10 +154,15 @@ def test_a_text_survives_the_way_through_json(value: str) -> None:
 
 ELEMENTS = st.dictionaries(
     st.sampled_from(["vr", "Value", "x"]),
-    st.none() | st.text(max_size=9) | st.integers(-(2**53), 2**53) | st.lists(st.text(max_size=3), max_size=3),
+    st.none()
+    | st.text(max_size=9)
+    | st.integers(-(2**53), 2**53)
+    | st.lists(st.text(max_size=3), max_size=3),
     max_size=3,
 )
-ANY_ROW = st.dictionaries(st.sampled_from(["00100020", "00100010", "0020000D", "PatientID", ""]), ELEMENTS, max_size=5)
+ANY_ROW = st.dictionaries(
+    st.sampled_from(["00100020", "00100010", "0020000D", "PatientID", ""]), ELEMENTS, max_size=5
+)
 
 
 @given(ANY_ROW, ANY_ROW, ANY_ROW, st.sets(st.sampled_from(["00100020", "0020000D", "7FE00010"])))
@@ -161,13 +178,22 @@ def test_a_compact_row_is_the_row(
     assert (CompactRow(other) == compact) is (other == row)
     left = changed(compact, names, added)
     assert isinstance(left, CompactRow)
-    assert left == changed(row, names, added) == {name: row[name] for name in row if name not in names} | added
+    assert (
+        left
+        == changed(row, names, added)
+        == {name: row[name] for name in row if name not in names} | added
+    )
     assert compact == row
 
 
 def test_compact_rows_are_little_work_for_the_garbage_collector() -> None:
     """What it goes through: one object for each row, whatever is in it."""
-    rows = [CompactRow({f"{number:08X}": {"vr": "LO", "Value": ["x"]} for number in range(30)}) for _ in range(100)]
+    rows = [
+        CompactRow({f"{number:08X}": {"vr": "LO", "Value": ["x"]} for number in range(30)})
+        for _ in range(100)
+    ]
     assert len(gc.get_referents(*rows)) > 100
-    tracked = [one for one in gc.get_referents(*rows) if gc.is_tracked(one) and not isinstance(one, type)]
+    tracked = [
+        one for one in gc.get_referents(*rows) if gc.is_tracked(one) and not isinstance(one, type)
+    ]
     assert len({id(one) for one in tracked}) <= 1, "the names, which all of them share"

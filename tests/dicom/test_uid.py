@@ -51,10 +51,16 @@ def test_numbers_with_points_are_uids_up_to_the_limit(uid: str) -> None:
 
 
 @given(
-    st.one_of(st.text(max_size=70), st.text("0123456789.", max_size=70), st.from_regex(r"[0-9.]{1,30}", fullmatch=True))
+    st.one_of(
+        st.text(max_size=70),
+        st.text("0123456789.", max_size=70),
+        st.from_regex(r"[0-9.]{1,30}", fullmatch=True),
+    )
 )
 def test_what_is_a_uid_is_numbers_with_single_points(text: str) -> None:
     """The same as reading it component by component."""
     components = text.split(".")
-    expected = len(text) <= MAXIMUM_LENGTH and all(set(one) <= set("0123456789") and one != "" for one in components)
+    expected = len(text) <= MAXIMUM_LENGTH and all(
+        set(one) <= set("0123456789") and one != "" for one in components
+    )
     assert is_uid(text) is expected

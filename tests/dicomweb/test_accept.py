@@ -1,4 +1,6 @@
-"""Accept headers: taken apart, built anew, and nothing asked for that we cannot vouch for (SIA-40, SIA-41)."""
+"""Accept headers: taken apart, built anew, and nothing asked for that we cannot vouch for (SIA-40,
+SIA-41).
+"""
 
 import time
 
@@ -29,14 +31,19 @@ TWO_FRAMES = Retrieval(Kind.FRAMES, ONE, (1, 2))
 RENDERED, THUMBNAIL = Retrieval(Kind.RENDERED, ONE), Retrieval(Kind.THUMBNAIL, Part("1.2"))
 FRAME_RENDERED = Retrieval(Kind.RENDERED, ONE, (1,))
 METADATA = Retrieval(Kind.METADATA, Part("1.2"))
-BULKDATA, PIXELDATA = Retrieval(Kind.BULKDATA, ONE, steps=("7FE00010",)), Retrieval(Kind.PIXELDATA, ONE)
+BULKDATA, PIXELDATA = (
+    Retrieval(Kind.BULKDATA, ONE, steps=("7FE00010",)),
+    Retrieval(Kind.PIXELDATA, ONE),
+)
 ALL = (STUDY, SERIES, INSTANCE, METADATA, FRAMES, RENDERED, THUMBNAIL, BULKDATA, PIXELDATA)
 
 AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 OCTETS = 'multipart/related; type="application/octet-stream"'
 STORED = OCTETS + "; transfer-syntax=*"
 PDF = 'multipart/related; type="application/pdf"'
-DOCUMENTS = ", ".join([PDF, *(f'multipart/related; type="model/{name}"' for name in ("stl", "obj", "mtl"))])
+DOCUMENTS = ", ".join(
+    [PDF, *(f'multipart/related; type="model/{name}"' for name in ("stl", "obj", "mtl"))]
+)
 
 BUILT: dict[str, tuple[str | None, Retrieval, str]] = {
     "the public viewer, type without quotes": (
@@ -175,7 +182,9 @@ ONE_RANGE: dict[str, tuple[str | None, Retrieval, str]] = {
 
 @pytest.mark.parametrize("what", ONE_RANGE)
 def test_an_archive_that_reads_one_range_gets_the_best(what: str) -> None:
-    """Orthanc 1.10 takes what follows ``transfer-syntax=*`` for a part of its value, and draws for no list."""
+    """Orthanc 1.10 takes what follows ``transfer-syntax=*`` for a part of its value, and draws for
+    no list.
+    """
     accept, retrieval, expected = ONE_RANGE[what]
     assert upstream_accept(accept, retrieval, one_range=True) == expected
 
@@ -232,7 +241,9 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("accept", "retrieval"), REFUSED, ids=lambda value: getattr(value, "kind", value))
+@pytest.mark.parametrize(
+    ("accept", "retrieval"), REFUSED, ids=lambda value: getattr(value, "kind", value)
+)
 def test_what_cannot_be_had_is_406(accept: str, retrieval: Retrieval) -> None:
     with pytest.raises(NotAcceptable):
         upstream_accept(accept, retrieval)
@@ -271,14 +282,18 @@ def test_as_many_ranges_as_allowed_pass() -> None:
 
 
 def test_a_hostile_header_takes_no_time() -> None:
-    """48 bytes; each further pair doubles the time, and 2,048 bytes are allowed: one request stops the server."""
+    """48 bytes; each further pair doubles the time, and 2,048 bytes are allowed: one request stops
+    the server.
+    """
     started = time.process_time()
     with pytest.raises(BadRequest):
         parse_accept("a/b" + " ;" * 22 + '"')
     assert time.process_time() - started < 0.05
 
 
-@pytest.mark.parametrize("unit", ["a/b,", "a/b;x=y ", ' ;x="y"', "  ", ";", "/", '"', "a/b;q=0.1, ", "\t,"])
+@pytest.mark.parametrize(
+    "unit", ["a/b,", "a/b;x=y ", ' ;x="y"', "  ", ";", "/", '"', "a/b;q=0.1, ", "\t,"]
+)
 def test_long_junk_takes_no_time(unit: str) -> None:
     started = time.process_time()
     for junk in (unit * 500, "a/b" + unit * 300, "a/b" + unit * 300 + "@"):
@@ -297,10 +312,15 @@ def test_empty_list_elements_are_ignored(accept: str) -> None:
 
 def test_the_default_header_of_java_is_understood() -> None:
     """What Java's HttpURLConnection sends when its program sets none."""
-    assert upstream_accept("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", STUDY) == AS_STORED + ";q=0.2"
+    assert (
+        upstream_accept("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", STUDY)
+        == AS_STORED + ";q=0.2"
+    )
 
 
-@pytest.mark.parametrize("accept", ["*/*;q=0", "text/html, */*;q=0.000", "multipart/*;q=0", "application/zip;q=0.0"])
+@pytest.mark.parametrize(
+    "accept", ["*/*;q=0", "text/html, */*;q=0.000", "multipart/*;q=0", "application/zip;q=0.0"]
+)
 def test_what_the_client_refuses_is_not_sent(accept: str) -> None:
     """RFC 9110 12.4.2: a weight of 0 means not acceptable."""
     with pytest.raises(NotAcceptable):
@@ -334,14 +354,20 @@ def test_whether_a_zip_is_preferred(accept: str | None) -> None:
 
 def test_what_there_is_is_said() -> None:
     """To somebody who asked for something else."""
-    for retrieval, offer in ((STUDY, "multipart/related or application/zip."), (INSTANCE, "try multipart/related.")):
+    for retrieval, offer in (
+        (STUDY, "multipart/related or application/zip."),
+        (INSTANCE, "try multipart/related."),
+    ):
         with pytest.raises(NotAcceptable) as refused:
             upstream_accept("text/html", retrieval)
         assert offer in refused.value.diagnostics
 
 
 def test_the_weight_of_anything_stays() -> None:
-    assert upstream_accept("image/png, */*;q=0.1", RENDERED) == "image/png, image/jpeg;q=0.1, image/gif;q=0.01"
+    assert (
+        upstream_accept("image/png, */*;q=0.1", RENDERED)
+        == "image/png, image/jpeg;q=0.1, image/gif;q=0.01"
+    )
 
 
 def test_a_quoted_value_stays_one_value() -> None:
@@ -371,7 +397,15 @@ TOKENS = st.sampled_from(["application", "multipart", "image", "dicom", "related
 "svg+xml",
                           "dicom+xml", "zip", "dicom+json", "x"])  # fmt: skip
 VALUES = st.sampled_from(
-    ["application/dicom", "application/octet-stream", "image/jpeg", "image/svg+xml", "*", "1.2.840", "x"]
+    [
+        "application/dicom",
+        "application/octet-stream",
+        "image/jpeg",
+        "image/svg+xml",
+        "*",
+        "1.2.840",
+        "x",
+    ]
 )
 
 
@@ -380,7 +414,9 @@ def accept_headers(draw: st.DrawFn) -> str:
     ranges = []
     for _ in range(draw(st.integers(0, 4))):
         one = f"{draw(TOKENS)}/{draw(TOKENS)}"
-        for name in draw(st.lists(st.sampled_from(["type", "transfer-syntax", "charset", "q"]), max_size=3)):
+        for name in draw(
+            st.lists(st.sampled_from(["type", "transfer-syntax", "charset", "q"]), max_size=3)
+        ):
             value = draw(VALUES if name != "q" else st.sampled_from(["0", "1", "0.5", "0.123"]))
             space, quote = draw(st.sampled_from(["", " "])), draw(st.sampled_from(["", '"']))
             one += f"{space};{space}{name}={quote}{value}{quote}"
@@ -390,7 +426,9 @@ def accept_headers(draw: st.DrawFn) -> str:
 
 @example("application/octet-stream;type=application/dicom", FRAMES)
 @given(accept_headers(), st.sampled_from(ALL))
-def test_what_is_built_reads_the_same_again_and_asks_for_nothing_unsafe(accept: str, retrieval: Retrieval) -> None:
+def test_what_is_built_reads_the_same_again_and_asks_for_nothing_unsafe(
+    accept: str, retrieval: Retrieval
+) -> None:
     try:
         built = upstream_accept(accept, retrieval)
     except (BadRequest, NotAcceptable):
@@ -425,14 +463,18 @@ def test_ranges_survive_being_written(accept: str) -> None:
 
 def test_parameters_are_read_by_name() -> None:
     (one,) = parse_accept('multipart/related; type="application/dicom"; transfer-syntax=*; q=0.5')
-    assert one == MediaRange("multipart/related", (("type", "application/dicom"), ("transfer-syntax", "*")), "0.5")
+    assert one == MediaRange(
+        "multipart/related", (("type", "application/dicom"), ("transfer-syntax", "*")), "0.5"
+    )
     assert one.parameter("type") == "application/dicom"
     assert one.parameter("q") is None
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_which_media_types_a_part_may_have(kind: Kind) -> None:
-    """Instances in a multipart of instances, images and octets elsewhere; never what a browser would run."""
+    """Instances in a multipart of instances, images and octets elsewhere; never what a browser
+    would run.
+    """
     instances = kind in (Kind.STUDY, Kind.SERIES, Kind.INSTANCE)
     assert may_be_part("application/dicom", kind) is instances
     drawn = kind in (Kind.RENDERED, Kind.THUMBNAIL)
@@ -447,6 +489,8 @@ def test_which_media_types_a_part_may_have(kind: Kind) -> None:
         assert may_be_part(model, kind) is (kind is Kind.BULKDATA)
 
 
-@pytest.mark.parametrize("media_type", ["image/x+xml", "video/x+xml", "image/*", "video/*", "image/x", "image/svgz"])
+@pytest.mark.parametrize(
+    "media_type", ["image/x+xml", "video/x+xml", "image/*", "video/*", "image/x", "image/svgz"]
+)
 def test_no_xml_by_another_name(media_type: str) -> None:
     assert not may_be_part(media_type, Kind.FRAMES)

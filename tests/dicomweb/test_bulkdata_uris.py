@@ -1,4 +1,6 @@
-"""BulkDataURIs: as the archive wrote it -> what the client sees -> what the archive is asked (PS3.18 F.2.2)."""
+"""BulkDataURIs: as the archive wrote it -> what the client sees -> what the archive is asked
+(PS3.18 F.2.2).
+"""
 
 from collections import Counter
 
@@ -14,12 +16,19 @@ from sidecar.pacs.dialects import DIALECTS
 
 ROOT = "https://imaging.example.org/fhir/Patient/p1/$wado-rs"
 PACS = "http://pacs.internal:8042/dicom-web"
-STUDY, SERIES, INSTANCE = "studies/1.2", "studies/1.2/series/1.3", "studies/1.2/series/1.3/instances/1.4"
+STUDY, SERIES, INSTANCE = (
+    "studies/1.2",
+    "studies/1.2/series/1.3",
+    "studies/1.2/series/1.3/instances/1.4",
+)
 OWN = Part("1.2", "1.3", "1.4")
 PDF = "00420011"
-GOOGLE = "https://healthcare.googleapis.com/v1/projects/p/locations/l/datasets/d/dicomStores/s/dicomWeb"
+GOOGLE = (
+    "https://healthcare.googleapis.com/v1/projects/p/locations/l/datasets/d/dicomStores/s/dicomWeb"
+)
 
-# What the archive wrote of the instance, by the archive or form: below our root, then below the archive's.
+# What the archive wrote of the instance, by the archive or form: below our root, then below the
+# archive's.
 TABLE: dict[str, tuple[str, str, str]] = {
     "Orthanc": (f"{PACS}/{INSTANCE}/bulk/{PDF}", f"{INSTANCE}/bulkdata/{PDF}", f"{INSTANCE}/bulk/{PDF}"),
     "Orthanc, in a sequence": (f"{PACS}/{INSTANCE}/bulk/00400260/1/{PDF}", f"{INSTANCE}/bulkdata/00400260/1/{PDF}",
@@ -142,10 +151,14 @@ def test_every_reason_has_an_example() -> None:
 
 @pytest.mark.parametrize("part", [Part("1.2"), Part("1.2", "1.3")])
 def test_a_row_that_names_no_instance(part: Part) -> None:
-    """What is relative to the instance leads nowhere; what names one of the study is decided on as it is asked for."""
+    """What is relative to the instance leads nowhere; what names one of the study is decided on as
+    it is asked for.
+    """
     uris = BulkDataUris(ROOT, part)
     assert uris.ours(PDF, f"bulkdata/{PDF}") is None
-    assert uris.ours(PDF, f"{PACS}/{INSTANCE}/bulkdata/{PDF}") == f"{ROOT}/{INSTANCE}/bulkdata/{PDF}"
+    assert (
+        uris.ours(PDF, f"{PACS}/{INSTANCE}/bulkdata/{PDF}") == f"{ROOT}/{INSTANCE}/bulkdata/{PDF}"
+    )
     assert uris.ours(PDF, f"{PACS}/studies/9.9/series/1.3/instances/1.4/bulkdata/{PDF}") is None
 
 
@@ -184,10 +197,17 @@ SEGMENTS = st.sampled_from([
 ])  # fmt: skip
 
 
-@given(st.lists(SEGMENTS, max_size=12), st.sampled_from(["", "/", "//pacs/", f"{PACS}/", "?accept=application/pdf"]))
-def test_whatever_is_written_what_is_left_is_of_this_instance(segments: list[str], around: str) -> None:
+@given(
+    st.lists(SEGMENTS, max_size=12),
+    st.sampled_from(["", "/", "//pacs/", f"{PACS}/", "?accept=application/pdf"]),
+)
+def test_whatever_is_written_what_is_left_is_of_this_instance(
+    segments: list[str], around: str
+) -> None:
     path = "/".join(segments)
-    found = BulkDataUris(ROOT, OWN).ours(PDF, path + around if around.startswith("?") else around + path)
+    found = BulkDataUris(ROOT, OWN).ours(
+        PDF, path + around if around.startswith("?") else around + path
+    )
     if found is not None:
         retrieval = parse(found.removeprefix(ROOT + "/").partition("?")[0].split("/"))
         assert isinstance(retrieval, Retrieval)

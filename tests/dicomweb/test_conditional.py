@@ -1,4 +1,6 @@
-"""Conditional and range requests, ``accept=`` in the query, and what of headers passes in either direction."""
+"""Conditional and range requests, ``accept=`` in the query, and what of headers passes in either
+direction.
+"""
 
 import asyncio
 
@@ -68,7 +70,12 @@ def test_anything_else_does_not_pass(name: str, value: str) -> None:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(["Range", "If-Range", "If-None-Match", "ETag", "X-Y"]), st.text(max_size=30)))
+    st.lists(
+        st.tuples(
+            st.sampled_from(["Range", "If-Range", "If-None-Match", "ETag", "X-Y"]),
+            st.text(max_size=30),
+        )
+    )
 )
 def test_any_headers(pairs: list[tuple[str, str]]) -> None:
     for name, value in pacs_of(*pairs).items():
@@ -115,7 +122,11 @@ async def test_not_modified() -> None:
 
 
 PARTIAL: dict[str, tuple[bytes, bytes, int]] = {
-    "asked for": (b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-4/9\r\n", b"bytes=0-4", 206),
+    "asked for": (
+        b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-4/9\r\n",
+        b"bytes=0-4",
+        206,
+    ),
     "the whole instead": (b"HTTP/1.1 200 OK\r\n", b"bytes=0-4", 200),
     "not asked for": (b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-4/9\r\n", b"", 502),
     "without its place": (b"HTTP/1.1 206 Partial Content\r\n", b"bytes=0-4", 502),
@@ -129,9 +140,15 @@ async def test_ranges(case: str) -> None:
     head, asked, status = PARTIAL[case]
 
     async def write(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(head + b"Content-Type: application/octet-stream\r\nContent-Length: 5\r\n\r\nhello")
+        writer.write(
+            head + b"Content-Type: application/octet-stream\r\nContent-Length: 5\r\n\r\nhello"
+        )
 
-    headers = HEADERS | {"Accept": "application/octet-stream"} | ({"Range": asked.decode()} if asked else {})
+    headers = (
+        HEADERS
+        | {"Accept": "application/octet-stream"}
+        | ({"Range": asked.decode()} if asked else {})
+    )
     async with (
         sidecar_between(ScriptedEhr(), ScriptedPacs(write)) as (url, _),
         aiohttp.ClientSession() as client,
@@ -144,7 +161,9 @@ async def test_ranges(case: str) -> None:
 
 
 async def test_accept_in_the_query() -> None:
-    """PS3.18 8.3.3.1: for pages that cannot set headers; it comes before the header and goes no further."""
+    """PS3.18 8.3.3.1: for pages that cannot set headers; it comes before the header and goes no
+    further.
+    """
     pacs = ScriptedPacs(GOOD["chunked"])
     async with (
         sidecar_between(ScriptedEhr(), pacs) as (url, _),
@@ -154,7 +173,11 @@ async def test_accept_in_the_query() -> None:
         async with client.get(url + PATH + query, headers={"Accept": "text/html"}) as response:
             assert response.status == 200
         assert "accept=" not in pacs.requests[-1]
-        for wrong, status in (("?accept=application/pdf", 406), ("?accept=*/*&accept=*/*", 400), ("?accept=x", 400)):
+        for wrong, status in (
+            ("?accept=application/pdf", 406),
+            ("?accept=*/*&accept=*/*", 400),
+            ("?accept=x", 400),
+        ):
             async with client.get(url + PATH + wrong) as response:
                 assert response.status == status
         async with client.get(url + "/wado-rs/studies?accept=application/dicom%2Bjson") as response:
@@ -186,18 +209,24 @@ OURS = {
 }
 
 DRAWN: dict[str, Answer] = {
-    kind: answer(b"Content-Type: %s\r\nContent-Length: 5\r\n" % kind.encode() + HOSTILE_HEADERS, b"hello")
+    kind: answer(
+        b"Content-Type: %s\r\nContent-Length: 5\r\n" % kind.encode() + HOSTILE_HEADERS, b"hello"
+    )
     for kind in ("image/png", "application/pdf", "video/mp4")
 }
 
 
 @pytest.mark.parametrize("kind", DRAWN)
 async def test_headers_of_the_pacs_do_not_pass(kind: str) -> None:
-    """And what is drawn is harmless when a browser opens it: no script, no guessing of types, no frame."""
+    """And what is drawn is harmless when a browser opens it: no script, no guessing of types, no
+    frame.
+    """
     async with (
         sidecar_between(ScriptedEhr(), ScriptedPacs(DRAWN[kind])) as (url, _),
         aiohttp.ClientSession(headers=HEADERS) as client,
-        client.get(url + RENDERED, headers={"Accept": "*/*", "Origin": "https://app.example.com"}) as response,
+        client.get(
+            url + RENDERED, headers={"Accept": "*/*", "Origin": "https://app.example.com"}
+        ) as response,
     ):
         assert response.status == 200
         assert {name.lower() for name in response.headers} <= OURS
@@ -207,7 +236,9 @@ async def test_headers_of_the_pacs_do_not_pass(kind: str) -> None:
         assert "sandbox" in response.headers["Content-Security-Policy"]
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert "Access-Control-Allow-Credentials" not in response.headers
-        assert (response.headers.get("Content-Disposition") == "attachment") == (kind == "application/pdf")
+        assert (response.headers.get("Content-Disposition") == "attachment") == (
+            kind == "application/pdf"
+        )
 
 
 async def test_headers_of_the_client_do_not_pass() -> None:

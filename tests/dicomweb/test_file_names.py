@@ -1,4 +1,6 @@
-"""What the files in a ZIP are called: numbers and a defined term, and each name once on any file system."""
+"""What the files in a ZIP are called: numbers and a defined term, and each name once on any file
+system.
+"""
 
 import re
 
@@ -10,12 +12,18 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 from sidecar.dicomweb.file_names import MODALITIES, FileNames, NumbersReader
 from tests.dicom_instances import dataset, encoded
 
-MODALITY, SERIES, SERIES_NUMBER, INSTANCE_NUMBER = 0x0008_0060, 0x0020_000E, 0x0020_0011, 0x0020_0013
+MODALITY, SERIES, SERIES_NUMBER, INSTANCE_NUMBER = (
+    0x0008_0060,
+    0x0020_000E,
+    0x0020_0011,
+    0x0020_0013,
+)
 SYNTAXES = (
     "1.2.840.10008.1.2.1", ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian,
 )  # fmt: skip
 
-# SeriesInstanceUID, SeriesNumber, Modality, InstanceNumber of one instance after the other; what each is called.
+# SeriesInstanceUID, SeriesNumber, Modality, InstanceNumber of one instance after the other; what
+# each is called.
 NAMES: dict[str, list[tuple[tuple[bytes, bytes, bytes, bytes], str]]] = {
     "as usual": [((b"1", b"2 ", b"CT", b"17"), "DICOM/0002-CT/0017.dcm")],
     "large numbers": [((b"1", b"123456", b"RTSTRUCT", b"999999999 "), "DICOM/123456-RTSTRUCT/999999999.dcm")],
@@ -65,7 +73,9 @@ VALUES = st.dictionaries(st.sampled_from([MODALITY, SERIES, SERIES_NUMBER, INSTA
 
 
 @given(st.lists(VALUES, max_size=40))
-def test_names_are_safe_and_different_whatever_the_instances_say(instances: list[dict[int, bytes]]) -> None:
+def test_names_are_safe_and_different_whatever_the_instances_say(
+    instances: list[dict[int, bytes]],
+) -> None:
     names = FileNames()
     found = [names.name(values) for values in instances]
     assert len({name.lower() for name in found}) == len(found)
@@ -83,7 +93,13 @@ def test_names_are_safe_and_different_whatever_the_instances_say(instances: list
 @given(cuts=st.lists(st.integers(0, 2_000), max_size=8))
 def test_it_is_read_in_any_split_and_any_encoding(syntax: str, cuts: list[int]) -> None:
     """The name hangs on what the instance says, not on how it arrives."""
-    made = dataset(SeriesNumber=3, InstanceNumber=14, PixelData=bytes(4_000), BitsAllocated=8, SeriesDescription="Doe")
+    made = dataset(
+        SeriesNumber=3,
+        InstanceNumber=14,
+        PixelData=bytes(4_000),
+        BitsAllocated=8,
+        SeriesDescription="Doe",
+    )
     data, reader, start = encoded(made, syntax), NumbersReader(), 0
     for cut in [*sorted({cut % len(data) for cut in cuts}), len(data)]:
         if reader.read(data[start:cut]):
@@ -92,7 +108,9 @@ def test_it_is_read_in_any_split_and_any_encoding(syntax: str, cuts: list[int]) 
     assert FileNames().name(reader.values) == "DICOM/0003-CT/0014.dcm"
 
 
-@pytest.mark.parametrize("garbage", [b"", b"x" * 200, bytes(200), b"x" * 128 + b"DICM" + b"x" * 200])
+@pytest.mark.parametrize(
+    "garbage", [b"", b"x" * 200, bytes(200), b"x" * 128 + b"DICM" + b"x" * 200]
+)
 def test_what_cannot_be_read_has_a_name_all_the_same(garbage: bytes) -> None:
     reader = NumbersReader()
     assert reader.read(garbage) is bool(garbage)
@@ -102,6 +120,8 @@ def test_what_cannot_be_read_has_a_name_all_the_same(garbage: bytes) -> None:
 def test_nothing_else_is_read() -> None:
     """Names and descriptions stay where they are."""
     reader = NumbersReader()
-    made = dataset(PatientName="Doe^Jane", SeriesDescription="Jane's knee", SeriesNumber=1, InstanceNumber=1)
+    made = dataset(
+        PatientName="Doe^Jane", SeriesDescription="Jane's knee", SeriesNumber=1, InstanceNumber=1
+    )
     assert reader.read(encoded(made))
     assert set(reader.values) == {MODALITY, SERIES, SERIES_NUMBER, INSTANCE_NUMBER}

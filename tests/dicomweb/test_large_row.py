@@ -16,18 +16,36 @@ from sidecar.dicomweb.rewrite import TooDeep, rewrite_row
 
 ROOT = "https://sidecar.example.org/wado-rs"
 URIS = BulkDataUris(ROOT, Part("1.2", "1.3", "1.4"))
-TAGS = ("00080018", "00081190", "00081199", "7FE00010", "52009230", "77771001", "00091001", "0040E010", "0008103E")
+TAGS = (
+    "00080018",
+    "00081190",
+    "00081199",
+    "7FE00010",
+    "52009230",
+    "77771001",
+    "00091001",
+    "0040E010",
+    "0008103E",
+)
 LEAVES = (
     st.none()
     | st.booleans()
     | st.integers(-(2**31), 2**31)
     | st.text(max_size=60)
     | st.floats(allow_nan=False, width=32)
-    | st.sampled_from(["http://pacs/rs/studies/1.2/bulkdata/1", "../bulkdata/7FE00010", "http://pacs/rs/studies/1.2"])
+    | st.sampled_from(
+        [
+            "http://pacs/rs/studies/1.2/bulkdata/1",
+            "../bulkdata/7FE00010",
+            "http://pacs/rs/studies/1.2",
+        ]
+    )
 )
 VALUES = st.recursive(
     LEAVES,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
@@ -58,14 +76,18 @@ def rewritten(text: bytes) -> Any:
 
 @pytest.mark.parametrize(("part", "step"), [(1, 2), (20, 3), (100, 20), (1_000, 65_536)])
 @given(row=ROWS, indent=st.booleans(), creator=st.booleans())
-def test_it_comes_out_as_a_small_one(part: int, step: int, row: dict[str, Any], indent: bool, creator: bool) -> None:
+def test_it_comes_out_as_a_small_one(
+    part: int, step: int, row: dict[str, Any], indent: bool, creator: bool
+) -> None:
     if creator and part >= 100:  # One that is long counts as the archive's own.
         row["77770010"] = {"vr": "LO", "Value": ["DCM4CHEE Archive 5"]}
     text = orjson.dumps(row, option=orjson.OPT_INDENT_2 if indent else None)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(large_row, "PART_BYTES", part)
         patched.setattr(large_row, "STEP_BYTES", step)
-        assert rewritten(text) == orjson.loads(orjson.dumps(rewrite_row(orjson.loads(text), ROOT, uris=URIS)))
+        assert rewritten(text) == orjson.loads(
+            orjson.dumps(rewrite_row(orjson.loads(text), ROOT, uris=URIS))
+        )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +114,9 @@ def test_it_comes_out_as_a_small_one(part: int, step: int, row: dict[str, Any], 
     ],
 )
 @pytest.mark.parametrize(("part", "step"), [(0, 2), (6, 3), (1_000, 65_536)])
-def test_what_is_no_json_is_refused(text: bytes, part: int, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_json_is_refused(
+    text: bytes, part: int, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(large_row, "PART_BYTES", part)
     monkeypatch.setattr(large_row, "STEP_BYTES", step)
     with pytest.raises(NotJson):
@@ -108,7 +132,9 @@ def test_depth_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 MANY = 40_000
 SMALLER = 8
-"""The module's limits, and so the texts here, are that many times smaller; what is exhaustive has them as they are."""
+"""The module's limits, and so the texts here, are that many times smaller; what is exhaustive has
+them as they are.
+"""
 
 
 @pytest.fixture(params=[SMALLER, pytest.param(1, marks=pytest.mark.exhaustive)])
@@ -122,14 +148,20 @@ def many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int
 
 OF_ONE_KIND: dict[str, Callable[[int], bytes]] = {
     "numbers": lambda most: b'{"00280030":{"vr":"DS","Value":[' + b",".join([b"1"] * most) + b"]}}",
-    "spaces": lambda most: b'{"00280030":' + b" " * most + b'{"vr":"DS","Value":[1' + b" " * most + b"]}}",
+    "spaces": lambda most: (
+        b'{"00280030":' + b" " * most + b'{"vr":"DS","Value":[1' + b" " * most + b"]}}"
+    ),
     "a string": lambda most: b'{"00280030":{"vr":"OW","InlineBinary":"' + b"A" * most + b'"}}',
     "escapes": lambda most: b'{"00280030":{"vr":"LT","Value":["' + rb"\"" * most + b'"]}}',
     "backslashes": lambda most: b'{"00280030":{"vr":"LT","Value":["' + rb"\\" * most + b'"]}}',
     "items": lambda most: b'{"00081199":{"vr":"SQ","Value":[' + b",".join([b"{}"] * most) + b"]}}",
-    "strings": lambda most: b'{"00280030":{"vr":"LO","Value":[' + b",".join([b'"a"'] * most) + b"]}}",
+    "strings": lambda most: (
+        b'{"00280030":{"vr":"LO","Value":[' + b",".join([b'"a"'] * most) + b"]}}"
+    ),
     "an item with strings": lambda most: (
-        b'{"00081199":{"vr":"SQ","Value":[{"00280030":{"vr":"LO","Value":[' + b",".join([b'"a"'] * most) + b"]}}]}}"
+        b'{"00081199":{"vr":"SQ","Value":[{"00280030":{"vr":"LO","Value":['
+        + b",".join([b'"a"'] * most)
+        + b"]}}]}}"
     ),
 }
 
@@ -157,7 +189,9 @@ class Seen:
 
 
 @pytest.mark.parametrize("what", OF_ONE_KIND)
-def test_no_call_holds_the_interpreter_for_long(what: str, many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_call_holds_the_interpreter_for_long(
+    what: str, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It gives way to the event loop between two bytecodes, not within a call of C."""
     text = OF_ONE_KIND[what](MANY * many)
     expected = rewrite_row(orjson.loads(text), ROOT, uris=URIS)

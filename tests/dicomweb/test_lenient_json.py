@@ -25,7 +25,10 @@ def test_what_can_be_read(case: str) -> None:
 
 
 def test_what_is_sound() -> None:
-    assert read_json('{"a": ["Müller", 1.5, null]}'.encode()) == ({"a": ["Müller", 1.5, None]}, False)
+    assert read_json('{"a": ["Müller", 1.5, null]}'.encode()) == (
+        {"a": ["Müller", 1.5, None]},
+        False,
+    )
 
 
 @pytest.mark.parametrize(

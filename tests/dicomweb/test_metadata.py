@@ -1,4 +1,6 @@
-"""DICOM JSON metadata as it streams: row by row checked, the archive's URLs made ours, memory bounded."""
+"""DICOM JSON metadata as it streams: row by row checked, the archive's URLs made ours, memory
+bounded.
+"""
 
 import json
 import tracemalloc
@@ -35,7 +37,14 @@ def row(
 def scanner(part: Part | None = None, row_bytes: int = 2**20) -> Scanner:
     head = Head("application/dicom+json", "application/dicom+json", None, None)
     permit = study_permit("p1", part or Part(STUDY), known_as=frozenset({PatientIdentifier("P-1")}))
-    return scanner_for(head, Retrieval(Kind.METADATA, permit.part), permit, root=ROOT, verify=True, row_bytes=row_bytes)
+    return scanner_for(
+        head,
+        Retrieval(Kind.METADATA, permit.part),
+        permit,
+        root=ROOT,
+        verify=True,
+        row_bytes=row_bytes,
+    )
 
 
 def run(rows: Any, cuts: list[int], **keywords: Any) -> Any:
@@ -53,15 +62,26 @@ CUTS = st.lists(st.integers(0, 2**20), max_size=30)
 
 @given(st.lists(VALUES, min_size=1, max_size=5), CUTS)
 def test_any_split_gives_the_same_rows(values: list[Any], cuts: list[int]) -> None:
-    rows = [row(number, {"00104000": {"vr": "LT", "Value": [value]}}) for number, value in enumerate(values)]
+    rows = [
+        row(number, {"00104000": {"vr": "LT", "Value": [value]}})
+        for number, value in enumerate(values)
+    ]
     assert run(rows, cuts) == rows
 
 
-@given(st.integers(0, 4), st.sampled_from([{"patient": "P-2"}, {"study": "1.2.4"}, {"patient": ""}]), CUTS)
-def test_a_foreign_row_is_never_released(position: int, change: dict[str, Any], cuts: list[int]) -> None:
+@given(
+    st.integers(0, 4),
+    st.sampled_from([{"patient": "P-2"}, {"study": "1.2.4"}, {"patient": ""}]),
+    CUTS,
+)
+def test_a_foreign_row_is_never_released(
+    position: int, change: dict[str, Any], cuts: list[int]
+) -> None:
     """Wherever it stands, and whatever came before it."""
     rows = [row(number) for number in range(5)]
-    rows[position] = row(position, **change) | {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "FOREIGN"}]}}
+    rows[position] = row(position, **change) | {
+        "00100010": {"vr": "PN", "Value": [{"Alphabetic": "FOREIGN"}]}
+    }
     chunks: list[bytes] = []
     with pytest.raises(Foreign):
         feed_all(scanner(), split(json.dumps(rows).encode(), cuts), chunks)
@@ -84,7 +104,10 @@ def test_urls_are_ours() -> None:
     }
     relative = {"vr": "OW", "BulkDataURI": "bulkdata/7FE00010"}
     (found,) = run([row(1, {"7FE00010": bulk, "00420011": relative})], [])
-    assert found["7FE00010"]["BulkDataURI"] == f"{ROOT}/studies/{STUDY}/series/{SERIES}/instances/{SERIES}.1/bulkdata"
+    assert (
+        found["7FE00010"]["BulkDataURI"]
+        == f"{ROOT}/studies/{STUDY}/series/{SERIES}/instances/{SERIES}.1/bulkdata"
+    )
     assert found["00420011"]["BulkDataURI"] == (
         f"{ROOT}/studies/{STUDY}/series/{SERIES}/instances/{SERIES}.1/bulkdata/7FE00010"
     )
@@ -93,7 +116,10 @@ def test_urls_are_ours() -> None:
 @pytest.mark.parametrize("filler", [0, 200_000])
 def test_what_is_left_out_is_counted(filler: int) -> None:
     """In large rows, too, and in their sequences."""
-    hashed, foreign = {"vr": "OW", "BulkDataURI": "../../bulkdata/6ab12.mp"}, {"BulkDataURI": "http://elsewhere/x"}
+    hashed, foreign = (
+        {"vr": "OW", "BulkDataURI": "../../bulkdata/6ab12.mp"},
+        {"BulkDataURI": "http://elsewhere/x"},
+    )
     item = {"7FE00010": hashed, "00091001": {"vr": "OB", **foreign}}
     scan = scanner()
     rows = [row(1, {"00420011": hashed, "00081140": {"vr": "SQ", "Value": [item]}, "0008103E": {
@@ -106,7 +132,9 @@ def test_what_is_left_out_is_counted(filler: int) -> None:
 
 
 def test_no_rows_are_no_answer() -> None:
-    """What is permitted is there: an empty list of a study with instances would be a silent partial answer (SIA-43)."""
+    """What is permitted is there: an empty list of a study with instances would be a silent partial
+    answer (SIA-43).
+    """
     with pytest.raises(Malformed, match="empty"):
         run(b" [ ] ", [1, 2])
 
@@ -165,4 +193,6 @@ def test_one_row_is_bounded_and_many_rows_are_not() -> None:
 def test_a_row_of_countless_objects_is_refused() -> None:
     """Each of them costs time, and all requests wait for it."""
     with pytest.raises(Malformed, match="metadata_row_too_large"):
-        run(b'[{"00081140":{"vr":"SQ","Value":[' + b"{}," * 600_000, [2**16, 2**18], row_bytes=2**24)
+        run(
+            b'[{"00081140":{"vr":"SQ","Value":[' + b"{}," * 600_000, [2**16, 2**18], row_bytes=2**24
+        )

@@ -1,4 +1,6 @@
-"""A multipart body, in any split: identical bytes out, and not one byte of a foreign instance (SIA-42, 43)."""
+"""A multipart body, in any split: identical bytes out, and not one byte of a foreign instance
+(SIA-42, 43).
+"""
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -31,7 +33,9 @@ def check(header: InstanceHeader) -> None:
 
 class Rules:
     def accepts(self, content_type: str) -> bool:
-        return content_type in ("", "application/dicom") or content_type.startswith("application/dicom;")
+        return content_type in ("", "application/dicom") or content_type.startswith(
+            "application/dicom;"
+        )
 
     def location(self, url: str) -> str | None:
         return "https://us/" + url.rpartition("/")[2] if "studies" in url else None
@@ -76,7 +80,10 @@ def with_tail(tail: bytes, length: int | None = None) -> bytes:
 
 
 TAILS = st.one_of(
-    st.binary(max_size=300), st.just(b"\r\n--" + BOUNDARY.encode()[:-1]), st.just(b"\r"), st.just(b"\r\n-")
+    st.binary(max_size=300),
+    st.just(b"\r\n--" + BOUNDARY.encode()[:-1]),
+    st.just(b"\r"),
+    st.just(b"\r\n-"),
 )
 CONTENTS = st.lists(st.just(OWN) | TAILS.map(with_tail), min_size=1, max_size=4)
 CUTS = st.lists(st.integers(0, 2**20), max_size=30)
@@ -96,15 +103,22 @@ def test_byte_by_byte() -> None:
 
 
 @given(st.integers(0, 3), st.integers(0, 3), st.booleans(), CUTS)
-def test_a_foreign_instance_is_never_released(before: int, after: int, length: bool, cuts: list[int]) -> None:
+def test_a_foreign_instance_is_never_released(
+    before: int, after: int, length: bool, cuts: list[int]
+) -> None:
     """Not one byte of it, wherever it stands and however it arrives."""
     head = body(*[part(OWN, length=length)] * before)[: -len(BOUNDARY) - 8]
-    data = body(*[part(OWN, length=length)] * before, part(FOREIGN, length=length), *[part(OWN, length=length)] * after)
+    data = body(
+        *[part(OWN, length=length)] * before,
+        part(FOREIGN, length=length),
+        *[part(OWN, length=length)] * after,
+    )
     chunks: list[bytes] = []
     with pytest.raises(Foreign):
         feed_all(scanner(), split(data, cuts), chunks)
     released = b"".join(chunks)
-    # What was released earlier, and perhaps the delimiter; what came in the same chunk is lost with it.
+    # What was released earlier, and perhaps the delimiter; what came in the same chunk is lost with
+    # it.
     assert len(released) <= len(head) + len(BOUNDARY) + 8
     assert data.startswith(released)
     assert b"FOREIGN" not in released
@@ -118,7 +132,9 @@ def test_no_part_at_all_is_no_study(lead: bool, cuts: list[int]) -> None:
 
 
 @given(st.booleans(), st.integers(1, 20_000), CUTS)
-def test_a_body_that_is_cut_anywhere_never_ends_well(length: bool, missing: int, cuts: list[int]) -> None:
+def test_a_body_that_is_cut_anywhere_never_ends_well(
+    length: bool, missing: int, cuts: list[int]
+) -> None:
     data = body(part(OWN, length=length), part(OWN, length=length))
     # The line break behind the closing delimiter does not count.
     data = data[: -2 - missing]
@@ -148,7 +164,9 @@ BROKEN: dict[str, bytes] = {
     "a bare line feed": body(part(OWN, more=b"X-A: b\nContent-Length: 3\r\n")),
     "a header without name": body(part(OWN, more=b": b\r\n")),
     "HTML": body(part(b"<html>").replace(b"application/dicom", b"text/html")),
-    "text behind the delimiter": body(part(OWN).replace(BOUNDARY.encode() + b"\r\n", BOUNDARY.encode() + b"x\r\n")),
+    "text behind the delimiter": body(
+        part(OWN).replace(BOUNDARY.encode() + b"\r\n", BOUNDARY.encode() + b"x\r\n")
+    ),
     "nothing": b"",
     "no delimiter": b"\r\n" * 3_000,
 }
@@ -215,13 +233,19 @@ def only_part() -> OnlyPart:
 
 
 @given(TAILS, st.booleans(), st.booleans(), CUTS)
-def test_the_content_of_the_only_part(tail: bytes, length: bool, lead: bool, cuts: list[int]) -> None:
+def test_the_content_of_the_only_part(
+    tail: bytes, length: bool, lead: bool, cuts: list[int]
+) -> None:
     """For a client that wants one instance without multipart: its bytes, neither more nor fewer."""
-    assert run(only_part(), body(part(with_tail(tail), length=length), lead=lead), cuts) == with_tail(tail)
+    assert run(
+        only_part(), body(part(with_tail(tail), length=length), lead=lead), cuts
+    ) == with_tail(tail)
 
 
 @given(st.booleans(), st.integers(1, 20_000), CUTS)
-def test_an_only_part_that_is_cut_never_ends_well(length: bool, missing: int, cuts: list[int]) -> None:
+def test_an_only_part_that_is_cut_never_ends_well(
+    length: bool, missing: int, cuts: list[int]
+) -> None:
     data = body(part(OWN, length=length)).rstrip(b"\r\n")
     with pytest.raises((Malformed, Unreadable)):
         run(only_part(), data[: -min(missing, len(data))], cuts)
@@ -232,7 +256,11 @@ def test_a_second_or_foreign_part_is_refused(length: bool, cuts: list[int]) -> N
     """Two files behind one another would look like one."""
     released: list[bytes] = []
     with pytest.raises(Malformed, match="more_parts"):
-        feed_all(only_part(), split(body(part(OWN, length=length), part(FOREIGN, length=length)), cuts), released)
+        feed_all(
+            only_part(),
+            split(body(part(OWN, length=length), part(FOREIGN, length=length)), cuts),
+            released,
+        )
     assert OWN.startswith(b"".join(released))
     released.clear()
     with pytest.raises(Foreign):
@@ -243,7 +271,9 @@ def test_a_second_or_foreign_part_is_refused(length: bool, cuts: list[int]) -> N
 LOCATION = b"Content-Location: http://pacs/studies/1.2/frames/1\r\nX-Archive: 7\r\n"
 
 
-def released_and_length(of: Multipart, data: bytes, cuts: list[int], came: int | None) -> tuple[int, int | None]:
+def released_and_length(
+    of: Multipart, data: bytes, cuts: list[int], came: int | None
+) -> tuple[int, int | None]:
     """How many bytes left, and what was known of that when the first ones did."""
     released, known = 0, None
     for chunk in split(data, cuts):
@@ -255,7 +285,9 @@ def released_and_length(of: Multipart, data: bytes, cuts: list[int], came: int |
 
 
 @given(st.booleans(), st.booleans(), st.booleans(), CUTS)
-def test_the_length_of_one_part_is_known(length: bool, more: bool, lead: bool, cuts: list[int]) -> None:
+def test_the_length_of_one_part_is_known(
+    length: bool, more: bool, lead: bool, cuts: list[int]
+) -> None:
     """What a rewritten header line adds is counted; for progress bars."""
     data = body(part(OWN, length=length, more=LOCATION if more else b""), lead=lead)
     of = Multipart(BOUNDARY, Rules(), check, one_part=True)
@@ -272,8 +304,14 @@ def test_the_length_of_several_parts_is_known_while_nothing_changes(
 ) -> None:
     """Once it was said, it holds: header lines that change later keep their length."""
     short = b"Content-Location: http://pacs/studies/1.2/series/1.3/instances/1.4/frames/1\r\n"
-    lines = {"longer": b"Content-Location: http://p/studies/1.2\r\n"}.get(changed, short + b"X-Archive: 7\r\n")
-    parts = [part(OWN, length=length), part(OWN, length=length), part(OWN, length=length, more=lines)]
+    lines = {"longer": b"Content-Location: http://p/studies/1.2\r\n"}.get(
+        changed, short + b"X-Archive: 7\r\n"
+    )
+    parts = [
+        part(OWN, length=length),
+        part(OWN, length=length),
+        part(OWN, length=length, more=lines),
+    ]
     if changed == "none":
         parts.pop()
     data = body(*(reversed(parts) if changed == "first" else parts))
@@ -289,7 +327,9 @@ def test_the_length_of_several_parts_is_known_while_nothing_changes(
 
 
 def test_a_length_that_was_said_holds() -> None:
-    """The last part's header lines are shorter with us, longer, or gone: nothing leaves that is of another length."""
+    """The last part's header lines are shorter with us, longer, or gone: nothing leaves that is of
+    another length.
+    """
     first = body(part(OWN))[: -len(BOUNDARY) - 8]
     for more in (LOCATION, b"X-Archive: 7\r\n", b"Content-Location: http://p/studies/1.2\r\n"):
         data = body(part(OWN), part(OWN, more=more))
@@ -308,7 +348,9 @@ def test_a_length_that_was_said_holds() -> None:
 
 
 @given(st.booleans(), st.sampled_from([b"x", OWN]), CUTS)
-def test_the_length_of_the_only_part_is_known(length: bool, content: bytes, cuts: list[int]) -> None:
+def test_the_length_of_the_only_part_is_known(
+    length: bool, content: bytes, cuts: list[int]
+) -> None:
     """When it says so itself, or has come whole before the first of it leaves."""
     of = OnlyPart(BOUNDARY, Rules(), None)
     data = body(part(content, length=length))
@@ -327,7 +369,9 @@ def test_a_second_part_with_another_head_where_one_was_asked_for() -> None:
 
 @given(CUTS)
 def test_a_value_in_several_parts_is_noticed_before_a_byte_of_it_leaves(cuts: list[int]) -> None:
-    """Orthanc's compressed pixel data: the offset table is short, and the client can still be told to ask otherwise."""
+    """Orthanc's compressed pixel data: the offset table is short, and the client can still be told
+    to ask otherwise.
+    """
     released: list[bytes] = []
     data = body(part(b"offsets"), part(b"fragment"))
     with pytest.raises(Malformed, match="several_values"):
@@ -341,7 +385,9 @@ def test_before_the_first_part_was_looked_at_nothing_leaves(step: int, lead: boo
     """Not even its delimiter: the refusal can still be an answer of its own."""
     data, released = body(part(FOREIGN), part(OWN), lead=lead), list[bytes]()
     with pytest.raises(Foreign):
-        feed_all(scanner(), (data[start : start + step] for start in range(0, len(data), step)), released)
+        feed_all(
+            scanner(), (data[start : start + step] for start in range(0, len(data), step)), released
+        )
     assert b"".join(released) == b""
 
 
@@ -378,7 +424,9 @@ def test_a_foreign_part_behind_many_does_not_leave() -> None:
 
 @given(CUTS, st.booleans())
 def test_a_second_patient_id_that_is_cut_is_refused(cuts: list[int], length: bool) -> None:
-    """Some readers take what there is of it: the transfer does not end well, though the header was good."""
+    """Some readers take what there is of it: the transfer does not end well, though the header was
+    good.
+    """
     cut = OWN + b"\x10\x00\x20\x00LO\x40\x00EVIL"
     for scan, data in (
         (SingleInstance(check), cut),

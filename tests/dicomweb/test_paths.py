@@ -1,4 +1,6 @@
-"""The path grammar: all forms of DICOMweb that we have, and everything else refused (SIA-42; attack class "Path")."""
+"""The path grammar: all forms of DICOMweb that we have, and everything else refused (SIA-42; attack
+class "Path").
+"""
 
 import re
 
@@ -16,7 +18,11 @@ STUDY, SERIES, INSTANCE = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.1.1"
 OF_STUDY = f"studies/{STUDY}"
 OF_SERIES = f"{OF_STUDY}/series/{SERIES}"
 OF_INSTANCE = f"{OF_SERIES}/instances/{INSTANCE}"
-WHOLE_STUDY, WHOLE_SERIES, WHOLE_INSTANCE = Part(STUDY), Part(STUDY, SERIES), Part(STUDY, SERIES, INSTANCE)
+WHOLE_STUDY, WHOLE_SERIES, WHOLE_INSTANCE = (
+    Part(STUDY),
+    Part(STUDY, SERIES),
+    Part(STUDY, SERIES, INSTANCE),
+)
 
 FORMS: dict[str, Retrieval | Query] = {
     OF_STUDY: Retrieval(Kind.STUDY, WHOLE_STUDY),
@@ -26,8 +32,12 @@ FORMS: dict[str, Retrieval | Query] = {
     f"{OF_INSTANCE}/frames/1,2,30": Retrieval(Kind.FRAMES, WHOLE_INSTANCE, (1, 2, 30)),
     f"{OF_INSTANCE}/frames/3/rendered": Retrieval(Kind.RENDERED, WHOLE_INSTANCE, (3,)),
     f"{OF_INSTANCE}/frames/3,4/thumbnail": Retrieval(Kind.THUMBNAIL, WHOLE_INSTANCE, (3, 4)),
-    f"{OF_INSTANCE}/bulkdata/7FE00010": Retrieval(Kind.BULKDATA, WHOLE_INSTANCE, steps=("7FE00010",)),
-    f"{OF_INSTANCE}/bulkdata/PixelData": Retrieval(Kind.BULKDATA, WHOLE_INSTANCE, steps=("PixelData",)),
+    f"{OF_INSTANCE}/bulkdata/7FE00010": Retrieval(
+        Kind.BULKDATA, WHOLE_INSTANCE, steps=("7FE00010",)
+    ),
+    f"{OF_INSTANCE}/bulkdata/PixelData": Retrieval(
+        Kind.BULKDATA, WHOLE_INSTANCE, steps=("PixelData",)
+    ),
     f"{OF_INSTANCE}/bulkdata/00480105/1/00480200": Retrieval(
         Kind.BULKDATA, WHOLE_INSTANCE, steps=("00480105", "1", "00480200")
     ),
@@ -39,7 +49,11 @@ FORMS: dict[str, Retrieval | Query] = {
     f"{OF_SERIES}/instances": Query("instances", STUDY, SERIES),
     f"series/{SERIES}/instances": Query("instances", series=SERIES),
 }
-for _path, _part in ((OF_STUDY, WHOLE_STUDY), (OF_SERIES, WHOLE_SERIES), (OF_INSTANCE, WHOLE_INSTANCE)):
+for _path, _part in (
+    (OF_STUDY, WHOLE_STUDY),
+    (OF_SERIES, WHOLE_SERIES),
+    (OF_INSTANCE, WHOLE_INSTANCE),
+):
     for _kind in ("metadata", "rendered", "thumbnail", "bulkdata", "pixeldata"):
         FORMS[f"{_path}/{_kind}"] = Retrieval(Kind(_kind), _part)
 
@@ -95,17 +109,23 @@ NO_UID = [
 
 
 @pytest.mark.parametrize("uid", NO_UID)
-@pytest.mark.parametrize("where", ["studies/{}", f"{OF_STUDY}/series/{{}}", f"{OF_SERIES}/instances/{{}}"])
+@pytest.mark.parametrize(
+    "where", ["studies/{}", f"{OF_STUDY}/series/{{}}", f"{OF_SERIES}/instances/{{}}"]
+)
 @pytest.mark.parametrize("below", ["", "/metadata"])
 def test_a_malformed_uid_is_refused_at_every_level(where: str, uid: str, below: str) -> None:
-    """Lists, wildcards, padding, other digits, 129 characters: each could mean another study to another parser."""
+    """Lists, wildcards, padding, other digits, 129 characters: each could mean another study to
+    another parser.
+    """
     segments = [uid if one == "{}" else one for one in (where + below).split("/")]
     with pytest.raises(BadRequest) as refused:
         parse(segments)
     assert uid == "" or uid not in refused.value.diagnostics or len(uid) < 4
 
 
-@pytest.mark.parametrize("uid", ["7", "0", "00", "1.02", "01.2", "1.2.840.0113.5", "1." + "2" * 63, "1." + "2" * 126])
+@pytest.mark.parametrize(
+    "uid", ["7", "0", "00", "1.02", "01.2", "1.2.840.0113.5", "1." + "2" * 63, "1." + "2" * 126]
+)
 def test_a_uid_that_breaks_the_standard_passes_to_the_letter(uid: str) -> None:
     """PS3.5 9.1 has 64 characters, and no leading zeros; archives have such studies all the same."""
     path = f"studies/{uid}/series/{uid}/instances/{uid}/frames/1"
@@ -143,7 +163,9 @@ def test_as_many_frames_as_allowed_pass() -> None:
 @pytest.mark.parametrize("below", ["", "/rendered"])
 @pytest.mark.parametrize("frames", ["2,1", "1,3,2"])
 def test_frames_may_stand_in_any_order(frames: str, below: str) -> None:
-    """PS3.18 asks for numbers without duplicates, not for an order; and no list may be a fault of our own."""
+    """PS3.18 asks for numbers without duplicates, not for an order; and no list may be a fault of
+    our own.
+    """
     path = f"{OF_INSTANCE}/frames/{frames}{below}"
     assert parse(path.split("/")).url(ROOT) == f"{ROOT}/{path}"
 
@@ -155,11 +177,16 @@ def test_a_frame_that_stands_twice_is_refused() -> None:
 
 
 def test_the_bulk_data_of_orthanc_has_another_name() -> None:
-    """Seen on Orthanc 1.10.1 with DICOMweb 1.7: its metadata names ``…/bulk/7fe00010`` and it has no ``…/bulkdata``."""
+    """Seen on Orthanc 1.10.1 with DICOMweb 1.7: its metadata names ``…/bulk/7fe00010`` and it has
+    no ``…/bulkdata``.
+    """
     resource = parse([*OF_INSTANCE.split("/"), "bulkdata", "7fe00010"])
     assert isinstance(resource, Retrieval)
     assert resource.url(ROOT) == f"{ROOT}/{OF_INSTANCE}/bulkdata/7fe00010"
-    assert resource.url(ROOT, bulkdata=DIALECTS["orthanc"].bulkdata) == f"{ROOT}/{OF_INSTANCE}/bulk/7fe00010"
+    assert (
+        resource.url(ROOT, bulkdata=DIALECTS["orthanc"].bulkdata)
+        == f"{ROOT}/{OF_INSTANCE}/bulk/7fe00010"
+    )
 
 
 UIDS = st.lists(st.integers(0, 10**9).map(str), min_size=2, max_size=6).map(".".join)
@@ -167,8 +194,12 @@ ASCENDING_FRAMES = st.lists(st.integers(1, 9_999_999), min_size=1, max_size=8, u
     lambda numbers: ",".join(map(str, sorted(numbers)))
 )
 STEPS = st.sampled_from(["7FE00010", "7fe00010", "00480105", "1", "99999", "0"])
-WORDS = st.sampled_from(["studies", "series", "instances", "frames", "bulkdata", *(kind.value for kind in Kind)])
-SEGMENTS = st.lists(st.one_of(WORDS, UIDS, ASCENDING_FRAMES, STEPS, st.text(max_size=8)), max_size=12)
+WORDS = st.sampled_from(
+    ["studies", "series", "instances", "frames", "bulkdata", *(kind.value for kind in Kind)]
+)
+SEGMENTS = st.lists(
+    st.one_of(WORDS, UIDS, ASCENDING_FRAMES, STEPS, st.text(max_size=8)), max_size=12
+)
 LIKELY = st.builds(
     lambda study, series, instance, rest: ["studies", study, "series", series, "instances", instance, *rest],
     UIDS, UIDS, UIDS, SEGMENTS.map(lambda found: found[:4]),
@@ -176,9 +207,15 @@ LIKELY = st.builds(
 _OUR_ALPHABET = re.compile(r"[A-Za-z0-9.,/]*", re.ASCII)
 
 
-@given(st.one_of(SEGMENTS, LIKELY, LIKELY.map(lambda found: found[:5]), LIKELY.map(lambda found: found[:3])))
+@given(
+    st.one_of(
+        SEGMENTS, LIKELY, LIKELY.map(lambda found: found[:5]), LIKELY.map(lambda found: found[:3])
+    )
+)
 def test_any_path_is_a_value_that_writes_itself_back_or_is_refused(segments: list[str]) -> None:
-    """No byte of the client's spelling is left over: what is sent upstream reads as the same value again."""
+    """No byte of the client's spelling is left over: what is sent upstream reads as the same value
+    again.
+    """
     try:
         resource = parse(segments)
     except (NotFound, BadRequest):
@@ -198,4 +235,7 @@ def test_what_is_checked_is_what_is_fetched(study: str, series: str, instance: s
     resource = parse(["studies", study, "series", series, "instances", instance, "rendered"])
     assert isinstance(resource, Retrieval)
     assert resource.part == Part(study, series, instance)
-    assert resource.url(ROOT) == f"{ROOT}/studies/{study}/series/{series}/instances/{instance}/rendered"
+    assert (
+        resource.url(ROOT)
+        == f"{ROOT}/studies/{study}/series/{series}/instances/{instance}/rendered"
+    )

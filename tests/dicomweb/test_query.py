@@ -1,4 +1,6 @@
-"""QIDO-RS parameters: whatever the client says, the patient is not its to name (attack class "Query")."""
+"""QIDO-RS parameters: whatever the client says, the patient is not its to name (attack class
+"Query").
+"""
 
 import re
 
@@ -34,17 +36,29 @@ def keys(*parameters: tuple[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", [*WHO, *WHO.values(), *(tag.lower() for tag in WHO.values())])
-@pytest.mark.parametrize("value", ["", "p1", "other", "*", "?", "a*", "p1\\other", "p1,other", "''", '""', " "])
+@pytest.mark.parametrize(
+    "value", ["", "p1", "other", "*", "?", "a*", "p1\\other", "p1,other", "''", '""', " "]
+)
 def test_who_is_left_out_in_every_spelling(name: str, value: str) -> None:
     assert keys((name, value), (STUDY_DATE, "20240101")) == {STUDY_DATE: "20240101"}
 
 
 def test_who_may_be_repeated_and_is_left_out_each_time() -> None:
-    assert keys(("PatientID", "own"), ("PatientID", "other"), ("00100020", "third"), ("OtherPatientIDs", "*")) == {}
+    assert (
+        keys(
+            ("PatientID", "own"),
+            ("PatientID", "other"),
+            ("00100020", "third"),
+            ("OtherPatientIDs", "*"),
+        )
+        == {}
+    )
 
 
 @pytest.mark.parametrize("below", ["00100020", "PatientID", "00400033", "00100024.00400032"])
-@pytest.mark.parametrize("sequence", ["OtherPatientIDsSequence", "00101002", "IssuerOfPatientIDQualifiersSequence"])
+@pytest.mark.parametrize(
+    "sequence", ["OtherPatientIDsSequence", "00101002", "IssuerOfPatientIDQualifiersSequence"]
+)
 def test_who_is_left_out_with_all_that_is_in_it(sequence: str, below: str) -> None:
     assert keys((f"{sequence}.{below}", "other")) == {}
 
@@ -78,7 +92,9 @@ def test_a_name_that_may_be_an_attribute_in_another_spelling_is_refused(name: st
              "_filter", "__proto__", "_", "0009100a", "00400275.00091001", "00091001.00100020"],
 )  # fmt: skip
 @pytest.mark.parametrize("value", ["", "1", "p1"])
-def test_a_parameter_that_is_no_attribute_or_a_private_one_is_ignored(name: str, value: str) -> None:
+def test_a_parameter_that_is_no_attribute_or_a_private_one_is_ignored(
+    name: str, value: str
+) -> None:
     """PS3.18 8.3; nothing of it reaches the archive."""
     found = parse_matching([(name, value), ("StudyDate", "20240101")])
     assert found == Matching(((STUDY_DATE, "20240101"),), None, 0, (name,))
@@ -116,7 +132,9 @@ POINTS = {
 
 @pytest.mark.parametrize("name", POINTS)
 def test_a_malformed_date_or_time_is_refused(name: str) -> None:
-    """dcm4chee ignores it, and the client would take the whole list for what it asked for (PS3.5 6.2)."""
+    """dcm4chee ignores it, and the client would take the whole list for what it asked for (PS3.5
+    6.2).
+    """
     good, bad = POINTS[name]
     for value in good:
         assert list(keys((name, value)).values()) == [value]
@@ -132,7 +150,9 @@ def test_an_empty_value_matches_everything_and_is_left_out() -> None:
     assert keys(("StudyDate", ""), ("StudyDate", "20240101")) == {STUDY_DATE: "20240101"}
 
 
-@pytest.mark.parametrize("value", ["a\x00", "a\nb", "a\rb", "\x1b[0m", "a\u2028b", "\ud800", "a\x7f", "\u202e"])
+@pytest.mark.parametrize(
+    "value", ["a\x00", "a\nb", "a\rb", "\x1b[0m", "a\u2028b", "\ud800", "a\x7f", "\u202e"]
+)
 def test_control_characters_are_refused(value: str) -> None:
     for name in ("StudyDescription", "PatientID", "includefield", "limit"):
         with pytest.raises(BadRequest):
@@ -157,7 +177,8 @@ def test_paging() -> None:
 
 @pytest.mark.parametrize("name", ["limit", "offset"])
 @pytest.mark.parametrize(
-    "value", ["-1", "+1", "01", "1.0", "1e3", "0x10", "١", "１", " 1", "1 ", "1,2", "all", "99999999"]
+    "value",
+    ["-1", "+1", "01", "1.0", "1e3", "0x10", "١", "１", " 1", "1 ", "1,2", "all", "99999999"],
 )
 def test_paging_takes_whole_numbers_only(name: str, value: str) -> None:
     with pytest.raises(BadRequest):
@@ -181,7 +202,9 @@ def test_fuzzy_matching_is_understood_and_never_asked_for() -> None:
 def test_include_fields_are_joined() -> None:
     """As an OHIF-style viewer asks, and with ``all``."""
     found = keys(
-        ("includefield", "00081030,00080060"), ("includefield", "StudyDescription"), ("includefield", "0020000e")
+        ("includefield", "00081030,00080060"),
+        ("includefield", "StudyDescription"),
+        ("includefield", "0020000e"),
     )
     assert found == {"includefield": "00081030,00080060,0020000E"}
     assert keys(("includefield", "00081030"), ("includefield", "all")) == {"includefield": "all"}
@@ -190,7 +213,9 @@ def test_include_fields_are_joined() -> None:
     }
 
 
-@pytest.mark.parametrize("value", ["", ",", "ALL", "all*", "*", "x", "00091001", "PatientID&x=1", "limit=1", "\u00e9"])
+@pytest.mark.parametrize(
+    "value", ["", ",", "ALL", "all*", "*", "x", "00091001", "PatientID&x=1", "limit=1", "\u00e9"]
+)
 def test_include_fields_that_we_do_not_know_are_left_out(value: str) -> None:
     found = parse_matching([("includefield", value + ",00081030")])
     assert found.parameters == (("includefield", "00081030"),)
@@ -211,18 +236,24 @@ def _spellings(keyword: str, tag: str) -> list[str]:
     ]
 
 
-WHO_NAMES = st.sampled_from([name for keyword, tag in WHO.items() for name in _spellings(keyword, tag)])
+WHO_NAMES = st.sampled_from(
+    [name for keyword, tag in WHO.items() for name in _spellings(keyword, tag)]
+)
 OTHER_NAMES = st.sampled_from(
     ["StudyDate", STUDY_DATE, STUDY_UID, "0020000d", "Modality", "includefield", "limit", "offset", "fuzzymatching",
      "RequestAttributesSequence.ScheduledProcedureStepID", "00400275.00400009"]
 )  # fmt: skip
 TAGS = st.integers(0, 0xFFFFFFFF).map(lambda number: f"{number:08X}")
 NAMES = st.one_of(WHO_NAMES, OTHER_NAMES, TAGS, st.text(max_size=12))
-VALUES = st.one_of(st.sampled_from(["", "1", "all", "true", "00100020", "PatientID"]), st.text(max_size=20))
+VALUES = st.one_of(
+    st.sampled_from(["", "1", "all", "true", "00100020", "PatientID"]), st.text(max_size=20)
+)
 
 
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=8))
-def test_nothing_that_says_who_survives_and_what_survives_is_a_known_tag(pairs: list[tuple[str, str]]) -> None:
+def test_nothing_that_says_who_survives_and_what_survives_is_a_known_tag(
+    pairs: list[tuple[str, str]],
+) -> None:
     try:
         matching = parse_matching(pairs)
     except BadRequest:
@@ -247,7 +278,9 @@ def test_nothing_that_says_who_survives_and_what_survives_is_a_known_tag(pairs: 
 
 
 @given(st.lists(st.tuples(OTHER_NAMES, VALUES), max_size=6), WHO_NAMES, VALUES, st.integers(0, 6))
-def test_saying_who_changes_nothing(pairs: list[tuple[str, str]], name: str, value: str, at: int) -> None:
+def test_saying_who_changes_nothing(
+    pairs: list[tuple[str, str]], name: str, value: str, at: int
+) -> None:
     """The same query with and without it, or refused."""
     try:
         with_who = parse_matching([*pairs[:at], (name, value), *pairs[at:]])

@@ -1,11 +1,20 @@
-"""The head of a PACS's answer: what was asked for, with an end that can be recognized, or an error (SIA-43)."""
+"""The head of a PACS's answer: what was asked for, with an end that can be recognized, or an error
+(SIA-43).
+"""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from sidecar.common.errors import BadGateway, GatewayTimeout, NotAcceptable, NotFound, Problem, Unavailable
+from sidecar.common.errors import (
+    BadGateway,
+    GatewayTimeout,
+    NotAcceptable,
+    NotFound,
+    Problem,
+    Unavailable,
+)
 from sidecar.dicomweb.paths import OBJECTS, Kind
 from sidecar.dicomweb.response_head import Head, check_head, unwrapped_type
 
@@ -13,11 +22,22 @@ DICOM = 'multipart/related; type="application/dicom"; boundary=abc'
 OCTETS = "multipart/related; type=application/octet-stream; boundary=abc"
 DRAWN = (Kind.RENDERED, Kind.THUMBNAIL)
 PIXELS = (Kind.FRAMES, Kind.BULKDATA, Kind.PIXELDATA)
-GOOD_TYPE = dict.fromkeys(OBJECTS, DICOM) | dict.fromkeys(DRAWN, "image/jpeg") | dict.fromkeys(PIXELS, OCTETS)
+GOOD_TYPE = (
+    dict.fromkeys(OBJECTS, DICOM)
+    | dict.fromkeys(DRAWN, "image/jpeg")
+    | dict.fromkeys(PIXELS, OCTETS)
+)
 GOOD_TYPE[Kind.METADATA] = "application/dicom+json"
 
 
-def check(content_type: str | None, kind: Kind, *, status: int = 200, length: str | None = "7", **more: str) -> Head:
+def check(
+    content_type: str | None,
+    kind: Kind,
+    *,
+    status: int = 200,
+    length: str | None = "7",
+    **more: str,
+) -> Head:
     """The verdict on an answer; ``more`` are header names with ``_`` for ``-``."""
     headers = CIMultiDict({name.replace("_", "-"): value for name, value in more.items()})
     if content_type is not None:
@@ -28,7 +48,12 @@ def check(content_type: str | None, kind: Kind, *, status: int = 200, length: st
 
 
 def refusal(
-    content_type: str | None, kind: Kind, *, status: int = 200, length: str | None = "7", **more: str
+    content_type: str | None,
+    kind: Kind,
+    *,
+    status: int = 200,
+    length: str | None = "7",
+    **more: str,
 ) -> Problem:
     """The problem that the client gets."""
     with pytest.raises(Problem) as refused:
@@ -56,7 +81,9 @@ ACCEPTED: list[tuple[str, tuple[Kind, ...]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("content_type", "kind"), [(one, kind) for one, kinds in ACCEPTED for kind in sorted(kinds)])
+@pytest.mark.parametrize(
+    ("content_type", "kind"), [(one, kind) for one, kinds in ACCEPTED for kind in sorted(kinds)]
+)
 def test_what_was_asked_for_passes(content_type: str, kind: Kind) -> None:
     head = check(content_type, kind)
     assert head.content_type == content_type
@@ -89,7 +116,9 @@ NEVER = [
 
 @pytest.mark.parametrize("content_type", NEVER)
 @pytest.mark.parametrize("kind", Kind)
-def test_what_a_browser_could_run_or_nobody_can_check_never_passes(content_type: str | None, kind: Kind) -> None:
+def test_what_a_browser_could_run_or_nobody_can_check_never_passes(
+    content_type: str | None, kind: Kind
+) -> None:
     assert isinstance(refusal(content_type, kind), BadGateway)
 
 
@@ -120,7 +149,9 @@ def test_what_a_browser_would_run_is_refused_by_name(content_type: str) -> None:
     assert "HTML" not in refusal("text/plain", Kind.BULKDATA).diagnostics
 
 
-@pytest.mark.parametrize("content_type", ["application/pdf; name=Doe_Jane.pdf", "Application/PDF", "model/STL;x=y"])
+@pytest.mark.parametrize(
+    "content_type", ["application/pdf; name=Doe_Jane.pdf", "Application/PDF", "model/STL;x=y"]
+)
 def test_a_documents_type_passes_without_parameters(content_type: str) -> None:
     """Its file's name may be the patient's."""
     head = check(content_type, Kind.BULKDATA)
@@ -136,7 +167,9 @@ def test_a_documents_type_passes_without_parameters(content_type: str) -> None:
      ('multipart/related; type="image/jpeg"; boundary=abc', Kind.FRAMES, "application/octet-stream"),
      (DICOM, Kind.INSTANCE, "application/dicom")],
 )  # fmt: skip
-def test_the_type_of_what_leaves_without_its_multipart(content_type: str, kind: Kind, alone: str) -> None:
+def test_the_type_of_what_leaves_without_its_multipart(
+    content_type: str, kind: Kind, alone: str
+) -> None:
     assert unwrapped_type(check(content_type, kind), kind) == alone
 
 
@@ -157,7 +190,9 @@ def test_a_status_other_than_200_is_never_a_success(
     status: int, problem: type[Problem], reason: str, kind: Kind
 ) -> None:
     """However good the rest of the head looks."""
-    found = refusal(GOOD_TYPE[kind], kind, status=status, Location="http://pacs.internal/studies/1.2")
+    found = refusal(
+        GOOD_TYPE[kind], kind, status=status, Location="http://pacs.internal/studies/1.2"
+    )
     assert type(found) is problem
     assert found.reason == reason
 
@@ -173,7 +208,9 @@ def test_when_to_come_back(header: str | None, seconds: int) -> None:
     assert refusal(DICOM, Kind.STUDY, status=503, **more).retry_after == seconds
 
 
-@pytest.mark.parametrize(("kind", "is_object"), [(Kind.INSTANCE, True), (Kind.STUDY, True), (Kind.METADATA, False)])
+@pytest.mark.parametrize(
+    ("kind", "is_object"), [(Kind.INSTANCE, True), (Kind.STUDY, True), (Kind.METADATA, False)]
+)
 def test_how_to_get_what_the_archive_cannot_transcode(kind: Kind, is_object: bool) -> None:
     with pytest.raises(BadGateway) as failed:
         check_head(500, {}, kind, chunked=False)
@@ -200,16 +237,22 @@ def test_no_encoding_by_name_is_fine(encoding: str) -> None:
 def test_the_end_must_be_recognizable(kind: Kind) -> None:
     """Without a length, chunks or a closing delimiter, the end of the connection could be a crash."""
     content_type = GOOD_TYPE[kind]
-    assert check_head(200, {"Content-Type": content_type}, kind, chunked=True).content_length is None
+    assert (
+        check_head(200, {"Content-Type": content_type}, kind, chunked=True).content_length is None
+    )
     if kind is Kind.METADATA:  # An array knows its end.
         assert check(content_type, kind, length=None).content_length is None
     elif content_type.startswith("multipart"):
-        assert check(content_type, kind, length=None) == Head(content_type, "multipart/related", None, "abc")
+        assert check(content_type, kind, length=None) == Head(
+            content_type, "multipart/related", None, "abc"
+        )
     else:
         assert refusal(content_type, kind, length=None).reason == "pacs_unknown_length"
 
 
-@pytest.mark.parametrize("length", ["", "-1", "+1", "0x10", "1.0", "1,1", " 1", "1 ", "１", "1\n", "9" * 19, "NaN"])
+@pytest.mark.parametrize(
+    "length", ["", "-1", "+1", "0x10", "1.0", "1,1", " 1", "1 ", "１", "1\n", "9" * 19, "NaN"]
+)
 def test_a_length_that_is_no_number_is_refused(length: str) -> None:
     for kind in Kind:
         assert refusal(GOOD_TYPE[kind], kind, length=length).reason == "pacs_content_length"
@@ -228,14 +271,28 @@ BOUNDARIES: dict[str, str] = {
 
 @pytest.mark.parametrize("written", BOUNDARIES)
 @pytest.mark.parametrize(
-    "form", ["{}; boundary={}", "{};BOUNDARY={}", "{} ;  Boundary = {} ; x=y", "{}; x=y; boundary={}"]
+    "form",
+    ["{}; boundary={}", "{};BOUNDARY={}", "{} ;  Boundary = {} ; x=y", "{}; x=y; boundary={}"],
 )
 def test_boundaries(written: str, form: str) -> None:
     found = check(form.format("multipart/related; type=application/dicom", written), Kind.STUDY)
     assert found.boundary == BOUNDARIES[written]
 
 
-NO_BOUNDARY = ["", '""', '" "', '"a "', '"abc', '"a\\"b"', '"' + "x" * 71 + '"', "a\\b", "a@b", "ab\t", "<ab>", "*"]
+NO_BOUNDARY = [
+    "",
+    '""',
+    '" "',
+    '"a "',
+    '"abc',
+    '"a\\"b"',
+    '"' + "x" * 71 + '"',
+    "a\\b",
+    "a@b",
+    "ab\t",
+    "<ab>",
+    "*",
+]
 
 
 @pytest.mark.parametrize("written", NO_BOUNDARY)
@@ -246,7 +303,10 @@ def test_boundaries_that_are_none(written: str) -> None:
 
 @pytest.mark.parametrize("more", ["", "; xboundary=abc"])
 def test_a_multipart_without_a_boundary_is_refused(more: str) -> None:
-    assert refusal("multipart/related; type=application/dicom" + more, Kind.STUDY).reason == "pacs_boundary"
+    assert (
+        refusal("multipart/related; type=application/dicom" + more, Kind.STUDY).reason
+        == "pacs_boundary"
+    )
 
 
 @pytest.mark.parametrize("written", ["x" * 71, 'a"bc"'])
@@ -255,10 +315,14 @@ def test_a_boundary_is_not_cut(written: str) -> None:
     refusal(f"multipart/related; type=application/dicom; boundary={written}", Kind.STUDY)
 
 
-@pytest.mark.parametrize("first", ['x="; boundary=evil"', 'x="a;boundary=evil"', 'x="; Boundary=evil"'])
+@pytest.mark.parametrize(
+    "first", ['x="; boundary=evil"', 'x="a;boundary=evil"', 'x="; Boundary=evil"']
+)
 def test_a_boundary_in_another_parameter_is_refused(first: str) -> None:
     """A simple reader finds that one, and then other parts than those that were checked."""
-    refused = refusal(f'multipart/related; type="application/dicom"; {first}; boundary=real', Kind.STUDY)
+    refused = refusal(
+        f'multipart/related; type="application/dicom"; {first}; boundary=real', Kind.STUDY
+    )
     assert refused.reason == "pacs_content_type"
 
 
@@ -267,7 +331,10 @@ def test_two_boundaries_are_refused() -> None:
 
 
 def test_a_type_in_capital_letters_is_the_same() -> None:
-    assert check('multipart/related; type="Application/DICOM"; boundary=abc', Kind.STUDY).boundary == "abc"
+    assert (
+        check('multipart/related; type="Application/DICOM"; boundary=abc', Kind.STUDY).boundary
+        == "abc"
+    )
 
 
 @pytest.mark.parametrize("kind", [*DRAWN, *PIXELS])
@@ -287,7 +354,9 @@ def test_no_xml_by_another_name(kind: Kind) -> None:
 def test_any_head_is_good_or_a_problem(
     status: int, content_type: str, length: str | None, kind: Kind, chunked: bool
 ) -> None:
-    headers = {"Content-Type": content_type} | ({} if length is None else {"Content-Length": length})
+    headers = {"Content-Type": content_type} | (
+        {} if length is None else {"Content-Length": length}
+    )
     try:
         head = check_head(status, headers, kind, chunked=chunked)
     except (NotFound, NotAcceptable, BadGateway, Unavailable, GatewayTimeout):

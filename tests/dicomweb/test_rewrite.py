@@ -1,4 +1,6 @@
-"""DICOM JSON on its way out: no address of the archive in it, no notes of the archive (attack class "Answers")."""
+"""DICOM JSON on its way out: no address of the archive in it, no notes of the archive (attack class
+"Answers").
+"""
 
 import json
 from typing import Any
@@ -60,7 +62,8 @@ def test_what_names_no_resource_is_dropped(url: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "below", ["pacs.internal", "..", "../../../x", "series/..", "nonsense", "studies/1.2", "series/x"]
+    "below",
+    ["pacs.internal", "..", "../../../x", "series/..", "nonsense", "studies/1.2", "series/x"],
 )
 def test_what_is_no_resource_of_ours_is_dropped(below: str) -> None:
     """A host in the path; dot segments would lead a client out of the patient's root."""
@@ -85,7 +88,10 @@ def test_values_of_url_attributes_are_ours() -> None:
 
 def test_the_retrieve_url_is_known_by_its_tag() -> None:
     """Older archives write VR UT, or none."""
-    for element in ({"vr": "UT", "Value": [f"{PACS}/studies/1.2"]}, {"Value": [f"{PACS}/studies/1.2"]}):
+    for element in (
+        {"vr": "UT", "Value": [f"{PACS}/studies/1.2"]},
+        {"Value": [f"{PACS}/studies/1.2"]},
+    ):
         assert rewrite_row({RETRIEVE_URL: element}, ROOT) == {
             RETRIEVE_URL: {"vr": "UR", "Value": [f"{ROOT}/studies/1.2"]}
         }
@@ -117,7 +123,9 @@ def test_bulk_data_elsewhere_is_dropped(url: object) -> None:
 
 
 def test_relative_bulk_data_of_no_instance_is_dropped() -> None:
-    assert rewrite_row({"7FE00010": {"BulkDataURI": "bulkdata/7FE00010"}}, ROOT) == {"7FE00010": {"vr": "UN"}}
+    assert rewrite_row({"7FE00010": {"BulkDataURI": "bulkdata/7FE00010"}}, ROOT) == {
+        "7FE00010": {"vr": "UN"}
+    }
 
 
 def _nested(depth: int, inside: dict[str, Any]) -> dict[str, Any]:
@@ -152,13 +160,17 @@ def test_the_row_itself_is_not_changed() -> None:
     assert json.dumps(row) == before
 
 
-RETRIEVABLE = st.sampled_from([*RESOURCES, "", "studies", "x/y", "studies/1.2?x=pacs.internal", "wado?x=1"])
+RETRIEVABLE = st.sampled_from(
+    [*RESOURCES, "", "studies", "x/y", "studies/1.2?x=pacs.internal", "wado?x=1"]
+)
 URLS = st.builds(
     lambda scheme, path, tail: f"{scheme}pacs.internal:8042/dicom-web/{path}{tail}",
     st.sampled_from(["http://", "https://", "//", "HTTP://", ""]), RETRIEVABLE,
     st.sampled_from(["", "/", "?a=b", "#c"]),
 )  # fmt: skip
-PLAIN = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=8))
+PLAIN = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=8)
+)
 TAGS = st.sampled_from([RETRIEVE_URL, "7FE00010", "00100020", "00081110", "0040E010", "00420011"])
 ELEMENTS = st.recursive(
     st.one_of(
@@ -175,10 +187,17 @@ ELEMENTS = st.recursive(
 )  # fmt: skip
 
 
-@given(st.dictionaries(TAGS.filter(lambda tag: tag != RETRIEVE_URL), ELEMENTS, max_size=6), st.lists(URLS, max_size=3))
+@given(
+    st.dictionaries(TAGS.filter(lambda tag: tag != RETRIEVE_URL), ELEMENTS, max_size=6),
+    st.lists(URLS, max_size=3),
+)
 def test_no_address_of_the_archive_survives(row: dict[str, Any], urls: list[str]) -> None:
-    """Wherever the DICOM JSON Model (PS3.18 F.2) has a URL: every one of ours reads as a resource again."""
-    written = json.dumps(rewrite_row({**row, RETRIEVE_URL: {"vr": "UR", "Value": urls}}, ROOT, uris=URIS))
+    """Wherever the DICOM JSON Model (PS3.18 F.2) has a URL: every one of ours reads as a resource
+    again.
+    """
+    written = json.dumps(
+        rewrite_row({**row, RETRIEVE_URL: {"vr": "UR", "Value": urls}}, ROOT, uris=URIS)
+    )
     assert "pacs.internal" not in written
     for rest in written.split(ROOT + "/")[1:]:
         assert parse(rest.partition('"')[0].split("/"))
@@ -189,18 +208,24 @@ ANYTHING = st.recursive(
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
         st.dictionaries(
-            st.sampled_from(["vr", "Value", "BulkDataURI", RETRIEVE_URL, "00081110", "x", ""]), inner, max_size=4
+            st.sampled_from(["vr", "Value", "BulkDataURI", RETRIEVE_URL, "00081110", "x", ""]),
+            inner,
+            max_size=4,
         ),
     ),
     max_leaves=12,
 )
-ROWS = st.dictionaries(st.sampled_from([RETRIEVE_URL, "00081110", "7FE00010", "", "x"]), ANYTHING, max_size=4)
+ROWS = st.dictionaries(
+    st.sampled_from([RETRIEVE_URL, "00081110", "7FE00010", "", "x"]), ANYTHING, max_size=4
+)
 
 
 @pytest.mark.parametrize("value", [None, 5, 1.5, True])
 def test_a_url_attribute_without_a_list_of_values_is_empty(value: object) -> None:
     """One odd attribute must not cost the whole answer (a query: 500)."""
-    assert rewrite_row({"0040E010": {"vr": "UR", "Value": value}}, ROOT) == {"0040E010": {"vr": "UR"}}
+    assert rewrite_row({"0040E010": {"vr": "UR", "Value": value}}, ROOT) == {
+        "0040E010": {"vr": "UR"}
+    }
 
 
 @given(ROWS)
@@ -229,14 +254,18 @@ URL_ELEMENT = {"vr": "OW", "BulkDataURI": f"{PACS}/x"}
      {"vr": "sq", "Value": [{"7FE00010": URL_ELEMENT}]}, {"vr": "LO", "Value": ["x"], "RetrieveURL": f"{PACS}/x"}],
 )  # fmt: skip
 def test_elements_of_another_shape_hide_no_address(element: dict[str, Any]) -> None:
-    """An element is a vr and one of Value, BulkDataURI, InlineBinary (PS3.18 F.2.2); what is more is not passed on."""
+    """An element is a vr and one of Value, BulkDataURI, InlineBinary (PS3.18 F.2.2); what is more
+    is not passed on.
+    """
     assert "pacs.internal" not in json.dumps(rewrite_row({"00081110": element}, ROOT))
 
 
 @pytest.mark.parametrize("tag", ["0040E010", "00287FE0"])
 def test_url_attributes_are_known_by_their_tag(tag: str) -> None:
     """RetrieveURI (0040,E010) and PixelDataProviderURL (0028,7FE0) were UT before there was UR."""
-    assert "pacs.internal" not in json.dumps(rewrite_row({tag: {"vr": "UT", "Value": [f"{PACS}/x"]}}, ROOT))
+    assert "pacs.internal" not in json.dumps(
+        rewrite_row({tag: {"vr": "UT", "Value": [f"{PACS}/x"]}}, ROOT)
+    )
 
 
 @pytest.mark.parametrize(
@@ -249,7 +278,17 @@ def test_private_attributes(name: str, private: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["0x10abcd", " 10 0020", "0_100020", "+0100020", "００１０0020", "0010", "0010xxxx", "00100020x"]
+    "name",
+    [
+        "0x10abcd",
+        " 10 0020",
+        "0_100020",
+        "+0100020",
+        "００１０0020",
+        "0010",
+        "0010xxxx",
+        "00100020x",
+    ],
 )
 def test_what_is_no_tag_is_not_passed_on(name: str) -> None:
     assert is_archive_private(name)

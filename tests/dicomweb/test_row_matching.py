@@ -61,7 +61,9 @@ GOES = [
 
 
 @pytest.mark.parametrize(("level", "key", "value", "found"), STAYS)
-def test_what_matches_or_cannot_be_compared_stays(level: str, key: str, value: str, found: Any) -> None:
+def test_what_matches_or_cannot_be_compared_stays(
+    level: str, key: str, value: str, found: Any
+) -> None:
     assert is_wanted(level, key, value, found)
 
 
@@ -91,7 +93,9 @@ def test_a_time_zone_shifts_dates() -> None:
 
 @given(
     st.text(
-        st.characters(codec="utf-8", exclude_categories=["C"], exclude_characters="\\*?="), min_size=1, max_size=64
+        st.characters(codec="utf-8", exclude_categories=["C"], exclude_characters="\\*?="),
+        min_size=1,
+        max_size=64,
     ).filter(str.isprintable)
 )
 def test_every_text_is_found_by_itself(value: str) -> None:
@@ -110,7 +114,13 @@ def test_no_row_costs_more_than_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
         return False
 
     monkeypatch.setattr("sidecar.dicomweb.row_matching.matches", count)
-    keys = ("StudyDescription", "AccessionNumber", "StudyID", "PatientName", "ReferringPhysicianName")
+    keys = (
+        "StudyDescription",
+        "AccessionNumber",
+        "StudyID",
+        "PatientName",
+        "ReferringPhysicianName",
+    )
     asked = parse_matching([(key, "*a" * 31) for key in keys])
     row = {tag(key): {"vr": "LO", "Value": ["a" * 1_000] * 100} for key in keys}
     assert RowFilter(Query("studies"), asked).is_wanted(row)
@@ -125,7 +135,9 @@ def test_no_row_costs_more_than_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     ids=["a run of accents", "runs of accents", "a long text", "a name of many groups", "such names", "as an object"],
 )  # fmt: skip
 def test_a_value_that_would_take_long_is_not_compared(key: str, found: Any) -> None:
-    """Whoever stores images writes it: accents are sorted in quadratic time, and each group takes its time."""
+    """Whoever stores images writes it: accents are sorted in quadratic time, and each group takes
+    its time.
+    """
     row = {tag(key): {"vr": "LO", "Value": found if isinstance(found, list) else [found]}}
     wanted = "\\".join(["b", *["c"] * 30])
     assert RowFilter(Query("studies"), parse_matching([(key, wanted)])).is_wanted(row)

@@ -14,7 +14,12 @@ from tests.upstreams import INSTANCE, SERIES, STUDY, ScriptedEhr, ScriptedPacs, 
 from tests.web.test_stream import HEADERS, answer
 
 PART = Part("1.2", "1.2.3", "1.2.3.4")
-LEAST = [("requestType", "WADO"), ("studyUID", "1.2"), ("seriesUID", "1.2.3"), ("objectUID", "1.2.3.4")]
+LEAST = [
+    ("requestType", "WADO"),
+    ("studyUID", "1.2"),
+    ("seriesUID", "1.2.3"),
+    ("objectUID", "1.2.3.4"),
+]
 AS_STORED = "application/dicom; transfer-syntax=*"
 DRAWN = Retrieval(Kind.RENDERED, PART)
 
@@ -44,12 +49,18 @@ ASKED: dict[str, tuple[list[tuple[str, str]], str | None, Kind, str, tuple[tuple
 def test_what_is_asked_for(what: str) -> None:
     more, header, kind, accept, rendering = ASKED[what]
     found = parse_wado_uri([*LEAST, *more], header)
-    assert (found.retrieval, found.accept, found.rendering) == (Retrieval(kind, PART), accept, rendering)
+    assert (found.retrieval, found.accept, found.rendering) == (
+        Retrieval(kind, PART),
+        accept,
+        rendering,
+    )
     assert upstream_accept(found.accept, found.retrieval)
 
 
 def test_a_frame() -> None:
-    assert parse_wado_uri([*LEAST, ("frameNumber", "7")], None).retrieval == Retrieval(Kind.RENDERED, PART, (7,))
+    assert parse_wado_uri([*LEAST, ("frameNumber", "7")], None).retrieval == Retrieval(
+        Kind.RENDERED, PART, (7,)
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,12 +83,16 @@ def test_the_four_are_required(missing: int, instead: str | None) -> None:
         parse_wado_uri(rest if instead is None else [*rest, (LEAST[missing][0], instead)], None)
 
 
-NAMES = st.sampled_from(sorted({*dict(LEAST), "rows", "contentType", "transferSyntax", "frameNumber"}))
+NAMES = st.sampled_from(
+    sorted({*dict(LEAST), "rows", "contentType", "transferSyntax", "frameNumber"})
+)
 
 
 @given(st.lists(st.tuples(NAMES, st.text(max_size=20)), max_size=8))
 def test_any_query_is_a_value_or_a_refusal(parameters: list[tuple[str, str]]) -> None:
-    """And what a client wrote travels no further than as UIDs, numbers and what the next steps check again."""
+    """And what a client wrote travels no further than as UIDs, numbers and what the next steps
+    check again.
+    """
     try:
         found = parse_wado_uri([*LEAST, *parameters], None)
     except BadRequest:
@@ -89,7 +104,13 @@ def test_any_query_is_a_value_or_a_refusal(parameters: list[tuple[str, str]]) ->
 async def test_it_is_there_only_when_the_site_wants_it(on: bool) -> None:
     """By the same checks as WADO-RS; the archive is asked by WADO-RS alone."""
     pacs = ScriptedPacs(answer(b"Content-Type: image/jpeg\r\nContent-Length: 4\r\n", b"JPEG"))
-    query = {"requestType": "WADO", "studyUID": STUDY, "seriesUID": SERIES, "objectUID": INSTANCE, "rows": "64"}
+    query = {
+        "requestType": "WADO",
+        "studyUID": STUDY,
+        "seriesUID": SERIES,
+        "objectUID": INSTANCE,
+        "rows": "64",
+    }
     async with (
         sidecar_between(ScriptedEhr(), pacs, server={"wado_uri": on}) as (url, _),
         aiohttp.ClientSession() as client,
@@ -99,9 +120,15 @@ async def test_it_is_there_only_when_the_site_wants_it(on: bool) -> None:
             if on:
                 assert await response.read() == b"JPEG"
                 assert pacs.requests[-1].endswith(f"/instances/{INSTANCE}/rendered?viewport=64,64")
-        for changed in ({"studyUID": "1.2.840.99"}, {"seriesUID": "1.2.840.99"}, {"objectUID": "1.2.840.99"}):
+        for changed in (
+            {"studyUID": "1.2.840.99"},
+            {"seriesUID": "1.2.840.99"},
+            {"objectUID": "1.2.840.99"},
+        ):
             retrievals = [target for target in pacs.requests if "rendered" in target]
-            async with client.get(url + "/wado-uri", params=query | changed, headers=HEADERS) as response:
+            async with client.get(
+                url + "/wado-uri", params=query | changed, headers=HEADERS
+            ) as response:
                 assert response.status == 404
             assert [target for target in pacs.requests if "rendered" in target] == retrievals
         async with client.get(url + "/wado-uri", params=query) as response:

@@ -1,4 +1,6 @@
-"""A multipart that leaves as a ZIP, in any split: the same files, nothing foreign, none if not whole."""
+"""A multipart that leaves as a ZIP, in any split: the same files, nothing foreign, none if not
+whole.
+"""
 
 import gc
 import io
@@ -15,7 +17,18 @@ from sidecar.access.facts import InstanceHeader
 from sidecar.dicomweb.body_filter import Malformed
 from sidecar.dicomweb.zip_archive import ZipArchive
 from tests.dicom_instances import dataset, encoded
-from tests.dicomweb.test_multipart import BOUNDARY, CUTS, FOREIGN, Foreign, Rules, body, check, feed_all, part, split
+from tests.dicomweb.test_multipart import (
+    BOUNDARY,
+    CUTS,
+    FOREIGN,
+    Foreign,
+    Rules,
+    body,
+    check,
+    feed_all,
+    part,
+    split,
+)
 
 
 def instance(number: int, size: int = 4_000) -> bytes:
@@ -47,10 +60,15 @@ def files(whole: bytes) -> dict[str, bytes]:
 
 @given(st.lists(st.booleans(), min_size=3, max_size=3), st.booleans(), CUTS)
 def test_any_split_gives_the_same_files(lengths: list[bool], lead: bool, cuts: list[int]) -> None:
-    parts = [part(content, length=length) for content, length in zip((ONE, TWO, THREE), lengths, strict=True)]
+    parts = [
+        part(content, length=length)
+        for content, length in zip((ONE, TWO, THREE), lengths, strict=True)
+    ]
     whole = run(body(*parts, lead=lead), cuts)
     assert whole == run(body(*parts), [])
-    assert files(whole) == {f"DICOM/0002-CT/000{number}.dcm": one for number, one in enumerate((ONE, TWO, THREE), 1)}
+    assert files(whole) == {
+        f"DICOM/0002-CT/000{number}.dcm": one for number, one in enumerate((ONE, TWO, THREE), 1)
+    }
 
 
 def test_byte_by_byte() -> None:
@@ -85,7 +103,9 @@ def test_a_body_that_is_cut_short_is_no_zip(at: int) -> None:
     assert_no_zip(b"".join(released))
 
 
-def test_one_that_is_given_up_is_not_finished_when_its_memory_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_is_given_up_is_not_finished_when_its_memory_is_freed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """As a ``ZipFile`` does by itself: work for nothing, and an error where a file is open."""
     closed = list[object]()
     monkeypatch.setattr(ZipFile, "close", closed.append)
@@ -122,7 +142,10 @@ def test_a_number_that_comes_later_is_waited_for() -> None:
 def test_without_verification_it_is_a_zip_as_well() -> None:
     """``pacs.verify_instances`` off: whatever the parts are."""
     scan = ZipArchive(BOUNDARY, Rules(), None)
-    out = b"".join(bytes(scan.feed(one)) for one in (body(part(ONE), part(b"x" * 500), part(b"", length=False)),))
+    out = b"".join(
+        bytes(scan.feed(one))
+        for one in (body(part(ONE), part(b"x" * 500), part(b"", length=False)),)
+    )
     scan.end()
     assert list(files(out + b"".join(scan.directory())).values()) == [ONE, b"x" * 500, b""]
 
@@ -154,13 +177,17 @@ def test_many_files(number: int) -> None:
 def test_a_file_of_more_than_four_gigabytes(tmp_path: Path, length: bool) -> None:
     """And one behind it, whose place needs more than 32 bits."""
     zeros, times = bytes(2**20), 4_095
-    made = dataset(PatientID="OWN-1", SeriesNumber=2, InstanceNumber=1, BitsAllocated=8, PixelData=b"\1\1")
+    made = dataset(
+        PatientID="OWN-1", SeriesNumber=2, InstanceNumber=1, BitsAllocated=8, PixelData=b"\1\1"
+    )
     written = encoded(made)
     tail = b"\xfc\xff\xfc\xffOB\0\0" + (2**20 * 3).to_bytes(4, "little")
     written = written[:-6] + (times * 2**20).to_bytes(4, "little")
     size = len(written) + times * 2**20 + len(tail) + 3 * 2**20
     assert size > 2**32
-    head = b"Content-Type: application/dicom\r\n" + (b"Content-Length: %d\r\n" % size if length else b"")
+    head = b"Content-Type: application/dicom\r\n" + (
+        b"Content-Length: %d\r\n" % size if length else b""
+    )
     opening = b"--" + BOUNDARY.encode() + b"\r\n" + head + b"\r\n"
 
     def chunks() -> Iterator[bytes]:

@@ -1,4 +1,6 @@
-"""Each way of showing the authorization server who we are (RFC 7662 2.1, RFC 7523, RFC 8705; SIA-10)."""
+"""Each way of showing the authorization server who we are (RFC 7662 2.1, RFC 7523, RFC 8705;
+SIA-10).
+"""
 
 import time
 
@@ -8,14 +10,20 @@ import pytest
 
 from sidecar.common.errors import BadGateway
 from sidecar.ehr.assertion import ASSERTION_TYPE, ClientAssertion
-from sidecar.ehr.client_authentication import BackendServicesAuthentication, PrivateKeyJwt, TlsClientAuth
+from sidecar.ehr.client_authentication import (
+    BackendServicesAuthentication,
+    PrivateKeyJwt,
+    TlsClientAuth,
+)
 from tests.common.peer import Peer, Reply
 from tests.ehr.test_credentials import RSA_JWK, RSA_KEY, backend
 from tests.tokens.test_introspection import ACTIVE, introspection
 
 
 @pytest.mark.parametrize("audience", [None, "https://ehr.example.org/issuer"])
-async def test_private_key_jwt(session: aiohttp.ClientSession, peer: Peer, audience: str | None) -> None:
+async def test_private_key_jwt(
+    session: aiohttp.ClientSession, peer: Peer, audience: str | None
+) -> None:
     peer.say(Reply(ACTIVE))
     assertion = ClientAssertion("us", RSA_JWK, key_id="k1", algorithm="RS384")
     asked = introspection(peer, session, authentication=PrivateKeyJwt("us", assertion, audience))
@@ -38,9 +46,13 @@ async def test_private_key_jwt(session: aiohttp.ClientSession, peer: Peer, audie
 
 
 async def test_tls_client_auth_names_the_client(session: aiohttp.ClientSession, peer: Peer) -> None:
-    """That the certificate is shown is tested with a real TLS server (tests/tokens/test_mutual_tls.py)."""
+    """That the certificate is shown is tested with a real TLS server
+    (tests/tokens/test_mutual_tls.py).
+    """
     peer.say(Reply(ACTIVE))
-    assert await introspection(peer, session, authentication=TlsClientAuth("us")).introspect("a-token")
+    assert await introspection(peer, session, authentication=TlsClientAuth("us")).introspect(
+        "a-token"
+    )
     assert peer.asked[0].form["client_id"] == "us"
     assert "Authorization" not in peer.asked[0].headers
 
@@ -58,10 +70,14 @@ async def test_backend_services_keeps_its_token(session: aiohttp.ClientSession, 
     assert {request.headers.get("Authorization") for request in peer.asked[1:]} == {"Bearer ours-1"}
 
 
-async def test_a_token_of_ours_that_was_revoked_is_renewed_once(session: aiohttp.ClientSession, peer: Peer) -> None:
+async def test_a_token_of_ours_that_was_revoked_is_renewed_once(
+    session: aiohttp.ClientSession, peer: Peer
+) -> None:
     own = BackendServicesAuthentication(backend(peer, session))
     asked = introspection(peer, session, authentication=own)
-    peer.say(Reply(TOKEN), Reply(status=401), Reply(TOKEN | {"access_token": "ours-2"}), Reply(ACTIVE))
+    peer.say(
+        Reply(TOKEN), Reply(status=401), Reply(TOKEN | {"access_token": "ours-2"}), Reply(ACTIVE)
+    )
     assert await asked.introspect("a-token")
     assert peer.asked[-1].headers["Authorization"] == "Bearer ours-2"
     peer.asked.clear()

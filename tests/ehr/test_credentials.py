@@ -1,4 +1,6 @@
-"""Our own access token at the EHR (SIA-17): the signed assertion, the token's life, and what goes wrong."""
+"""Our own access token at the EHR (SIA-17): the signed assertion, the token's life, and what goes
+wrong.
+"""
 
 import asyncio
 import json
@@ -29,8 +31,14 @@ P256_KEY = ec.generate_private_key(ec.SECP256R1())
 
 def pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, password: bytes | None = None) -> str:
     """PKCS#8."""
-    protection = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection).decode()
+    protection = (
+        serialization.BestAvailableEncryption(password)
+        if password
+        else serialization.NoEncryption()
+    )
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection
+    ).decode()
 
 
 def public_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
@@ -52,7 +60,11 @@ KEYS: dict[str, tuple[str, str, Any]] = {
 
 
 def backend(
-    peer: Peer, session: aiohttp.ClientSession, *, clock: Callable[[], float] = time.time, **options: Any
+    peer: Peer,
+    session: aiohttp.ClientSession,
+    *,
+    clock: Callable[[], float] = time.time,
+    **options: Any,
 ) -> BackendServices:
     """Backend Services at ``peer``."""
 
@@ -63,7 +75,9 @@ def backend(
         "client_id": "our client", "private_key": pem(EC_KEY), "key_id": "key-1", "algorithm": "ES384",
         "scope": "system/Patient.r", "timeout_seconds": 60,
     }  # fmt: skip
-    return BackendServices(session, endpoint, **{"clock": clock, "monotonic": clock} | defaults | options)
+    return BackendServices(
+        session, endpoint, **{"clock": clock, "monotonic": clock} | defaults | options
+    )
 
 
 def granted(token: str = TOKEN, **members: Any) -> Reply:
@@ -79,8 +93,12 @@ async def problem_of(credentials: BackendServices) -> Problem:
 
 
 @pytest.mark.parametrize("kind", KEYS)
-async def test_the_assertion_is_what_the_ehr_verifies(peer: Peer, session: aiohttp.ClientSession, kind: str) -> None:
-    """SMART Backend Services: RFC 7523 claims, five minutes at most, a ``jti`` of its own, the key's id."""
+async def test_the_assertion_is_what_the_ehr_verifies(
+    peer: Peer, session: aiohttp.ClientSession, kind: str
+) -> None:
+    """SMART Backend Services: RFC 7523 claims, five minutes at most, a ``jti`` of its own, the
+    key's id.
+    """
     text, algorithm, public = KEYS[kind]
     peer.say(granted())
     credentials = backend(peer, session, private_key=text, algorithm=algorithm)
@@ -117,7 +135,9 @@ async def test_without_a_key_id_there_is_no_kid(peer: Peer, session: aiohttp.Cli
     assert "kid" not in jwt.get_unverified_header(peer.asked[0].form["client_assertion"])
 
 
-@pytest.mark.parametrize(("members", "lasts"), [({"expires_in": 300}, 270), ({"expires_in": 60.5}, 30.5), ({}, 270)])
+@pytest.mark.parametrize(
+    ("members", "lasts"), [({"expires_in": 300}, 270), ({"expires_in": 60.5}, 30.5), ({}, 270)]
+)
 async def test_a_token_is_kept_and_renewed_before_it_expires(
     peer: Peer, session: aiohttp.ClientSession, members: dict[str, Any], lasts: float
 ) -> None:
@@ -133,7 +153,9 @@ async def test_a_token_is_kept_and_renewed_before_it_expires(
     assert await credentials.token() == "two"
 
 
-async def test_a_clock_that_is_put_back_does_not_keep_our_token(peer: Peer, session: aiohttp.ClientSession) -> None:
+async def test_a_clock_that_is_put_back_does_not_keep_our_token(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
     """Its age is measured by the monotonic clock; the wall clock is for what we sign."""
     wall, monotonic = Clock(), Clock()
     peer.say(granted("one"), granted("two"))
@@ -144,7 +166,9 @@ async def test_a_clock_that_is_put_back_does_not_keep_our_token(peer: Peer, sess
     assert await credentials.token() == "two"
 
 
-async def test_a_token_without_a_lifetime_is_renewed_soon(peer: Peer, session: aiohttp.ClientSession) -> None:
+async def test_a_token_without_a_lifetime_is_renewed_soon(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
     """``expires_in`` is only recommended (RFC 6749 5.1)."""
     clock = Clock()
     peer.say(Reply({"access_token": "one"}), granted("two"))
@@ -172,7 +196,9 @@ async def test_one_request_for_all_that_wait(peer: Peer, session: aiohttp.Client
     assert len(peer.asked) == 1
 
 
-async def test_a_forgotten_token_is_not_used_again(peer: Peer, session: aiohttp.ClientSession) -> None:
+async def test_a_forgotten_token_is_not_used_again(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
     """The EHR refused it before its time."""
     peer.say(granted("one"), granted("two"))
     credentials = backend(peer, session)
@@ -223,7 +249,9 @@ FAULTS: dict[str, tuple[Reply, str]] = {
 async def test_a_fault_is_unavailable(
     peer: Peer, session: aiohttp.ClientSession, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SIA-16: 503 with a time to come back; nothing is kept, and nothing said of the token or the assertion."""
+    """SIA-16: 503 with a time to come back; nothing is kept, and nothing said of the token or the
+    assertion.
+    """
     caplog.set_level(logging.DEBUG)
     reply, reason = FAULTS[fault]
     peer.say(reply, granted("good"))
@@ -245,8 +273,12 @@ async def test_a_fault_is_unavailable(
      f'{{"access_token": "x", "expires_in": {10**400}}}'],
     ids=lambda text: text[:45],
 )  # fmt: skip
-async def test_a_token_response_that_cannot_be_meant(peer: Peer, session: aiohttp.ClientSession, answer: str) -> None:
-    """SIA-16: no token, or one for ever (1e999), or an OverflowError (10 to the 400) instead of a 503."""
+async def test_a_token_response_that_cannot_be_meant(
+    peer: Peer, session: aiohttp.ClientSession, answer: str
+) -> None:
+    """SIA-16: no token, or one for ever (1e999), or an OverflowError (10 to the 400) instead of a
+    503.
+    """
     peer.say(Reply(answer))
     assert isinstance(await problem_of(backend(peer, session)), Unavailable)
 

@@ -1,4 +1,6 @@
-"""The EHR's ``.well-known/smart-configuration``: what is read from it, and what is refused (SIA-1, SIA-10, SIA-16)."""
+"""The EHR's ``.well-known/smart-configuration``: what is read from it, and what is refused (SIA-1,
+SIA-10, SIA-16).
+"""
 
 import asyncio
 import json
@@ -65,13 +67,22 @@ async def failure_of(discovery: Discovery) -> Unavailable:
 async def test_what_is_asked_and_what_is_found(peer: Peer, session: aiohttp.ClientSession) -> None:
     """SIA-1: below the FHIR base, without any token."""
     peer.say(Reply(FOUND))
-    assert await Discovery(session, f"{peer.url}/fhir", timeout_seconds=60).configuration() == CONFIGURATION
-    assert [(asked.method, asked.target) for asked in peer.asked] == [("GET", "/fhir/.well-known/smart-configuration")]
+    assert (
+        await Discovery(session, f"{peer.url}/fhir", timeout_seconds=60).configuration()
+        == CONFIGURATION
+    )
+    assert [(asked.method, asked.target) for asked in peer.asked] == [
+        ("GET", "/fhir/.well-known/smart-configuration")
+    ]
     assert "Authorization" not in peer.asked[0].headers
 
 
-@pytest.mark.parametrize("body", [{}, {"introspection_endpoint": None, "issuer": None}, {"issuer": ["x"]}], ids=str)
-async def test_what_is_not_named_is_none(peer: Peer, session: aiohttp.ClientSession, body: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "body", [{}, {"introspection_endpoint": None, "issuer": None}, {"issuer": ["x"]}], ids=str
+)
+async def test_what_is_not_named_is_none(
+    peer: Peer, session: aiohttp.ClientSession, body: dict[str, Any]
+) -> None:
     """The EHR need not have introspection; whoever wants it says so."""
     peer.say(Reply(body))
     found = await Discovery(session, peer.url, timeout_seconds=60).configuration()
@@ -82,21 +93,29 @@ async def test_what_is_not_named_is_none(peer: Peer, session: aiohttp.ClientSess
 async def test_a_fault_is_unavailable(
     peer: Peer, session: aiohttp.ClientSession, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SIA-16: 503 with a time to come back, and a log line with the reason; a redirect leads nowhere."""
+    """SIA-16: 503 with a time to come back, and a log line with the reason; a redirect leads
+    nowhere.
+    """
     reply, reason = FAULTS[fault]
     peer.say(reply)
     problem = await failure_of(
-        Discovery(session, peer.url, timeout_seconds=0.2 if reason == "timeout" else 60, clock=Clock())
+        Discovery(
+            session, peer.url, timeout_seconds=0.2 if reason == "timeout" else 60, clock=Clock()
+        )
     )
     assert problem.reason == f"discovery_{reason}"
     assert (problem.retry_after or 0) > 0
     assert len(peer.asked) == 1
-    assert [vars(record)["reason"] for record in caplog.records if record.name.startswith("sidecar")] == [reason]
+    assert [
+        vars(record)["reason"] for record in caplog.records if record.name.startswith("sidecar")
+    ] == [reason]
 
 
 async def test_nobody_listens(session: aiohttp.ClientSession) -> None:
     """SIA-16."""
-    assert (await failure_of(Discovery(session, "http://127.0.0.1:9", timeout_seconds=60))).status == 503
+    assert (
+        await failure_of(Discovery(session, "http://127.0.0.1:9", timeout_seconds=60))
+    ).status == 503
 
 
 async def test_a_failure_is_not_kept(peer: Peer, session: aiohttp.ClientSession) -> None:
@@ -112,7 +131,9 @@ async def test_it_is_asked_once_in_a_while(peer: Peer, session: aiohttp.ClientSe
     clock = Clock()
     peer.say(Reply(FOUND), Reply({}))
     discovery = Discovery(session, peer.url, timeout_seconds=60, ttl_seconds=3_600, clock=clock)
-    assert set(await asyncio.gather(*(discovery.configuration() for _ in range(100)))) == {CONFIGURATION}
+    assert set(await asyncio.gather(*(discovery.configuration() for _ in range(100)))) == {
+        CONFIGURATION
+    }
     clock.now += 3_599.9
     assert await discovery.configuration() == CONFIGURATION
     assert len(peer.asked) == 1
@@ -121,11 +142,15 @@ async def test_it_is_asked_once_in_a_while(peer: Peer, session: aiohttp.ClientSe
     assert len(peer.asked) == 2
 
 
-async def test_an_older_one_serves_while_the_ehr_does_not_answer(peer: Peer, session: aiohttp.ClientSession) -> None:
+async def test_an_older_one_serves_while_the_ehr_does_not_answer(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
     """It names endpoints only; it is asked again after ``retry_seconds``, not at each request."""
     clock = Clock()
     peer.say(Reply(FOUND), Reply("", 500), Reply({}))
-    discovery = Discovery(session, peer.url, timeout_seconds=60, ttl_seconds=60, retry_seconds=5, clock=clock)
+    discovery = Discovery(
+        session, peer.url, timeout_seconds=60, ttl_seconds=60, retry_seconds=5, clock=clock
+    )
     await discovery.configuration()
     clock.now += 60
     for _ in range(5):
@@ -144,21 +169,31 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, body: dict[str, Any]) -> None:
     monkeypatch.setattr("sidecar.ehr.discovery.fetch", fetched)
 
 
-@pytest.mark.parametrize("name", ["introspection_endpoint", "token_endpoint", "authorization_endpoint"])
+@pytest.mark.parametrize(
+    "name", ["introspection_endpoint", "token_endpoint", "authorization_endpoint"]
+)
 @pytest.mark.parametrize("scheme", ["http", "HTTP"])
 async def test_an_https_ehr_never_sends_us_to_plain_http(
     session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, name: str, scheme: str
 ) -> None:
     """SIA-10: tokens go there, and must not be read on the way."""
     answer_with(monkeypatch, FOUND | {name: f"{scheme}://ehr.example.org/x"})
-    problem = await failure_of(Discovery(session, "https://ehr.example.org/fhir", timeout_seconds=60))
+    problem = await failure_of(
+        Discovery(session, "https://ehr.example.org/fhir", timeout_seconds=60)
+    )
     assert problem.reason == "discovery_insecure_endpoint"
 
 
-async def test_an_http_ehr_may_name_http(session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_http_ehr_may_name_http(
+    session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A test system."""
-    answer_with(monkeypatch, FOUND | {"introspection_endpoint": "http://ehr.example.org/introspect"})
-    found = await Discovery(session, "http://ehr.example.org/fhir", timeout_seconds=60).configuration()
+    answer_with(
+        monkeypatch, FOUND | {"introspection_endpoint": "http://ehr.example.org/introspect"}
+    )
+    found = await Discovery(
+        session, "http://ehr.example.org/fhir", timeout_seconds=60
+    ).configuration()
     assert found.introspection_endpoint == "http://ehr.example.org/introspect"
 
 
@@ -166,12 +201,16 @@ async def test_the_case_of_the_scheme_does_not_count(
     session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIA-10: ``HTTPS://`` in the settings is https."""
-    answer_with(monkeypatch, FOUND | {"introspection_endpoint": "http://ehr.example.org/introspect"})
+    answer_with(
+        monkeypatch, FOUND | {"introspection_endpoint": "http://ehr.example.org/introspect"}
+    )
     await failure_of(Discovery(session, "HTTPS://ehr.example.org/fhir", timeout_seconds=60))
 
 
 @pytest.mark.parametrize("url", ["https://[", "https://[::1", "https://ehr]/", "https://e\u2100/"])
-async def test_a_url_that_cannot_be_read_is_unavailable(peer: Peer, session: aiohttp.ClientSession, url: str) -> None:
+async def test_a_url_that_cannot_be_read_is_unavailable(
+    peer: Peer, session: aiohttp.ClientSession, url: str
+) -> None:
     """SIA-16: 503 as for any other wrong shape, and an older configuration goes on serving."""
     peer.say(Reply(FOUND | {"introspection_endpoint": url}))
     assert (await failure_of(Discovery(session, peer.url, timeout_seconds=60))).status == 503

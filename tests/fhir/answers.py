@@ -39,7 +39,12 @@ def found(
 ) -> Page:
     catalog, rows = catalog or Catalog(clock=NOW.timestamp), list(rows)
     return select(
-        rows, search, seen=observe(catalog, "123", rows), site=SITE, page_size=page_size, details=details or Details()
+        rows,
+        search,
+        seen=observe(catalog, "123", rows),
+        site=SITE,
+        page_size=page_size,
+        details=details or Details(),
     )
 
 
@@ -47,12 +52,19 @@ def uids_of(page: Page) -> list[str]:
     return [one.key.uid for one in page.studies]
 
 
-def matching(rows: Iterable[Row], *parameters: tuple[str, str], details: Details | None = None) -> set[str]:
+def matching(
+    rows: Iterable[Row], *parameters: tuple[str, str], details: Details | None = None
+) -> set[str]:
     return set(uids_of(found(rows, parse(*parameters), details=details)))
 
 
 def answer(
-    rows: Iterable[Row], search: Search, *, page_size: int = 50, contained: bool = False, as_of: datetime = NOW
+    rows: Iterable[Row],
+    search: Search,
+    *,
+    page_size: int = 50,
+    contained: bool = False,
+    as_of: datetime = NOW,
 ) -> dict[str, Any]:
     """Return the Bundle that a request gets."""
     page = found(rows, search, page_size=page_size)
@@ -67,7 +79,14 @@ def answer(
     is_included = search.result.include_endpoint and studies and not contained
     included = {f"{BASE}/Endpoint/123": endpoints.resource("123")} if is_included else {}
     return searchset(
-        studies, included, fhir_base=BASE, search=search, patient="123", page=page, as_of=as_of, page_links=LINKS
+        studies,
+        included,
+        fhir_base=BASE,
+        search=search,
+        patient="123",
+        page=page,
+        as_of=as_of,
+        page_links=LINKS,
     )
 
 
@@ -80,7 +99,9 @@ def follow(url: str) -> Search:
     return parse(*parse_qsl(urlsplit(url).query, keep_blank_values=True, strict_parsing=True))
 
 
-def study(uid: str, day: str | None = "20240229", clock: str | None = "091500", **attributes: object) -> Row:
+def study(
+    uid: str, day: str | None = "20240229", clock: str | None = "091500", **attributes: object
+) -> Row:
     return row(StudyInstanceUID=uid, StudyDate=day, StudyTime=clock, **attributes)
 
 

@@ -21,7 +21,14 @@ def endpoint(identity: str = "123") -> dict[str, Any]:
             "code": "dicom-wado-rs",
         },
         "payloadType": [
-            {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/endpoint-payload-type", "code": "any"}]}
+            {
+                "coding": [
+                    {
+                        "system": "http://terminology.hl7.org/CodeSystem/endpoint-payload-type",
+                        "code": "any",
+                    }
+                ]
+            }
         ],
         "address": BASE + "/Patient/123/$wado-rs",
     }
@@ -52,7 +59,10 @@ def study(uid: str = "1.2.3") -> dict[str, Any]:
                     {
                         "uid": uid + ".1.1",
                         "number": 1,
-                        "sopClass": {"system": "urn:ietf:rfc:3986", "code": "urn:oid:1.2.840.10008.5.1.4.1.1.2"},
+                        "sopClass": {
+                            "system": "urn:ietf:rfc:3986",
+                            "code": "urn:oid:1.2.840.10008.5.1.4.1.1.2",
+                        },
                     }
                 ],
             }
@@ -63,10 +73,18 @@ def study(uid: str = "1.2.3") -> dict[str, Any]:
 def good() -> dict[str, Any]:
     """Return a page of two studies of three, and their Endpoint."""
     entries = [
-        {"fullUrl": f"{BASE}/ImagingStudy/{one['id']}", "resource": one, "search": {"mode": "match"}}
+        {
+            "fullUrl": f"{BASE}/ImagingStudy/{one['id']}",
+            "resource": one,
+            "search": {"mode": "match"},
+        }
         for one in (study("1.2.3"), study("1.2.4"))
     ]
-    included = {"fullUrl": BASE + "/Endpoint/123", "resource": endpoint(), "search": {"mode": "include"}}
+    included = {
+        "fullUrl": BASE + "/Endpoint/123",
+        "resource": endpoint(),
+        "search": {"mode": "include"},
+    }
     return {
         "resourceType": "Bundle",
         "id": "5d9f2b0a-0000-4000-8000-000000000000",
@@ -74,7 +92,10 @@ def good() -> dict[str, Any]:
         "type": "searchset",
         "total": 3,
         "link": [
-            {"relation": "self", "url": BASE + "/ImagingStudy?patient=123&_include=ImagingStudy%3Aendpoint"},
+            {
+                "relation": "self",
+                "url": BASE + "/ImagingStudy?patient=123&_include=ImagingStudy%3Aendpoint",
+            },
             {"relation": "next", "url": BASE + "/ImagingStudy?patient=123&_after=x"},
         ],
         "entry": [*entries, included],
@@ -82,7 +103,9 @@ def good() -> dict[str, Any]:
 
 
 def broken(resource: dict[str, Any], path: str, value: object) -> dict[str, Any]:
-    """Return a copy of ``resource`` with the element at ``path`` (names and indexes, with dots) set to ``value``."""
+    """Return a copy of ``resource`` with the element at ``path`` (names and indexes, with dots) set
+    to ``value``.
+    """
     changed = copy.deepcopy(resource)
     *steps, last = (int(step) if step.isdecimal() else step for step in path.split("."))
     place: Any = changed

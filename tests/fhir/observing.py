@@ -9,7 +9,10 @@ from sidecar.fhir.catalog.catalog import Catalog
 
 
 def observe(
-    catalog: Catalog, patient: str, rows: Sequence[Row], series: Mapping[str, Sequence[Row]] | None = None
+    catalog: Catalog,
+    patient: str,
+    rows: Sequence[Row],
+    series: Mapping[str, Sequence[Row]] | None = None,
 ) -> dict[str, datetime]:
     """Return when each study was first seen like this, by StudyInstanceUID."""
     return asyncio.run(catalog.look(patient, rows, series))

@@ -1,7 +1,9 @@
-"""What a searchset Bundle, an ImagingStudy and an Endpoint must be, written from SIA-24, 30 and 31 alone.
+"""What a searchset Bundle, an ImagingStudy and an Endpoint must be, written from SIA-24, 30 and 31
+alone.
 
-Each check raises ``AssertionError`` with a text that says which rule is broken. Nothing of ``sidecar`` is used here, so
-that a mistake there cannot hide itself. Whether the elements are R4's at all is for ``fhir.resources`` to say.
+Each check raises ``AssertionError`` with a text that says which rule is broken. Nothing of
+``sidecar`` is used here, so that a mistake there cannot hide itself. Whether the elements are R4's
+at all is for ``fhir.resources`` to say.
 """
 
 import re
@@ -16,8 +18,12 @@ MODALITY_SYSTEM = "http://dicom.nema.org/resources/ontology/DCM"
 URI_SYSTEM = "urn:ietf:rfc:3986"
 CONNECTION_TYPE_SYSTEM = "http://terminology.hl7.org/CodeSystem/endpoint-connection-type"
 PAYLOAD_TYPE_SYSTEM = "http://terminology.hl7.org/CodeSystem/endpoint-payload-type"
-REQUIRES_ACCESS_TOKEN = "http://fhir.org/argonaut/smart-imaging/StructureDefinition/requires-access-token"
-REQUIRES_ACCESS_TOKEN_2023 = "http://hl7.org/fhir/smart-app-launch/StructureDefinition/requires-access-token"
+REQUIRES_ACCESS_TOKEN = (
+    "http://fhir.org/argonaut/smart-imaging/StructureDefinition/requires-access-token"
+)
+REQUIRES_ACCESS_TOKEN_2023 = (
+    "http://hl7.org/fhir/smart-app-launch/StructureDefinition/requires-access-token"
+)
 
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
 _UID = re.compile(r"(?=.{1,128}$)[0-9]+(?:\.[0-9]+)*", re.ASCII)
@@ -47,7 +53,9 @@ def check_bundle(bundle: Resource) -> None:
     for study in matches:
         check_imaging_study(study)
         _check_endpoints_are_included(study, included, base)
-    assert len({study["subject"]["reference"] for study in matches}) <= 1, "the studies are not of one patient"
+    assert len({study["subject"]["reference"] for study in matches}) <= 1, (
+        "the studies are not of one patient"
+    )
     referenced = {base + "/" + one["reference"] for study in matches for one in study["endpoint"]}
     referenced |= {one["reference"] for study in matches for one in study["endpoint"]}
     assert included <= referenced, "an included Endpoint is named by no study"
@@ -92,18 +100,29 @@ def check_endpoint(endpoint: Resource) -> None:
     older = [one for one in extensions if one.get("url") == REQUIRES_ACCESS_TOKEN_2023]
     assert len(older) <= 1, "requires-access-token of 2023 is there more than once"
     for one in required + older:
-        assert set(one) == {"url", "valueBoolean"}, "requires-access-token has something beside valueBoolean"
+        assert set(one) == {"url", "valueBoolean"}, (
+            "requires-access-token has something beside valueBoolean"
+        )
         assert isinstance(one["valueBoolean"], bool), "requires-access-token is no boolean"
-    assert len({one["valueBoolean"] for one in required + older}) == 1, "the two requires-access-token differ"
+    assert len({one["valueBoolean"] for one in required + older}) == 1, (
+        "the two requires-access-token differ"
+    )
     assert endpoint.get("status") == "active", "Endpoint.status is not active"
-    _check_coding(endpoint.get("connectionType"), CONNECTION_TYPE_SYSTEM, "Endpoint.connectionType", "dicom-wado-rs")
+    _check_coding(
+        endpoint.get("connectionType"),
+        CONNECTION_TYPE_SYSTEM,
+        "Endpoint.connectionType",
+        "dicom-wado-rs",
+    )
     for payload in _objects(endpoint, "payloadType"):
         _check_payload_type(payload)
     _check_address(endpoint.get("address"))
 
 
 def _check_json(value: object, path: str) -> None:
-    """https://hl7.org/fhir/R4/json.html: nothing empty, nothing null, texts that have something to say."""
+    """https://hl7.org/fhir/R4/json.html: nothing empty, nothing null, texts that have something to
+    say.
+    """
     if isinstance(value, Mapping):
         assert value, f"{path} is an empty object"
         for name, member in value.items():
@@ -114,7 +133,9 @@ def _check_json(value: object, path: str) -> None:
             _check_json(member, f"{path}[{index}]")
     elif isinstance(value, str):
         assert value.strip(), f"{path} is an empty text"
-        assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]", value), f"{path} has forbidden characters"
+        assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]", value), (
+            f"{path} has forbidden characters"
+        )
     else:
         # No element of these resources is a decimal.
         assert isinstance(value, bool | int), f"{path} is null or of no FHIR type"
@@ -155,7 +176,9 @@ def _check_links(bundle: Resource) -> str:
     assert all(isinstance(one, str) for one in relations), "a link has no relation"
     for link in links:
         _check_url(link.get("url"), f"link.{link['relation']}")
-    path, _, query = next(str(link["url"]) for link in links if link["relation"] == "self").partition("?")
+    path, _, query = next(
+        str(link["url"]) for link in links if link["relation"] == "self"
+    ).partition("?")
     base, slash, kind = path.rpartition("/")
     assert slash + kind == "/ImagingStudy", "link.self is not a search for ImagingStudy"
     assert query, "link.self does not say what was asked"
@@ -176,7 +199,9 @@ def _check_entries(entries: list[Resource], base: str) -> frozenset[str]:
         mode = _object(entry, "search").get("mode")
         assert mode in kinds, "entry.search.mode is neither match nor include"
         resource = _object(entry, "resource")
-        assert resource.get("resourceType") == kinds[mode], f"an entry of mode {mode} is no {kinds[mode]}"
+        assert resource.get("resourceType") == kinds[mode], (
+            f"an entry of mode {mode} is no {kinds[mode]}"
+        )
         if mode == "include":
             check_endpoint(resource)
         url = entry.get("fullUrl")
@@ -195,14 +220,20 @@ def _check_endpoints_are_included(study: Resource, included: Collection[str], ba
     for one in study["endpoint"]:
         reference = one["reference"]
         found = reference in included or f"{base}/{reference}" in included
-        assert found or reference.startswith("#"), "an endpoint reference leads to no entry of the Bundle"
+        assert found or reference.startswith("#"), (
+            "an endpoint reference leads to no entry of the Bundle"
+        )
 
 
 def _check_identifiers(identifiers: list[Resource]) -> None:
     studies = [one for one in identifiers if one.get("system") == UID_SYSTEM]
     assert len(studies) == 1, "the identifier urn:dicom:uid is not there exactly once"
-    assert identifiers[0] is studies[0], "the identifier urn:dicom:uid is not the first: clients look there"
-    assert all(isinstance(one.get("value"), str) for one in identifiers), "an identifier has no value"
+    assert identifiers[0] is studies[0], (
+        "the identifier urn:dicom:uid is not the first: clients look there"
+    )
+    assert all(isinstance(one.get("value"), str) for one in identifiers), (
+        "an identifier has no value"
+    )
     value = studies[0]["value"]
     assert value.startswith("urn:oid:"), "the identifier urn:dicom:uid does not begin with urn:oid:"
     assert _UID.fullmatch(value.removeprefix("urn:oid:")), "the identifier urn:dicom:uid is no UID"
@@ -257,9 +288,13 @@ def _check_endpoint_references(study: Resource) -> None:
             found = [one for one in contained if "#" + one["id"] == reference]
             assert len(found) == 1, "an endpoint reference leads to no contained resource"
         else:
-            resolvable = _ENDPOINT_REFERENCE.fullmatch(reference) or reference.startswith("urn:uuid:")
+            resolvable = _ENDPOINT_REFERENCE.fullmatch(reference) or reference.startswith(
+                "urn:uuid:"
+            )
             assert resolvable, "an endpoint reference is neither #id nor Endpoint/id nor urn:uuid"
-    assert {"#" + one["id"] for one in contained} <= set(named), "a contained resource is named by nobody (R4 dom-3)"
+    assert {"#" + one["id"] for one in contained} <= set(named), (
+        "a contained resource is named by nobody (R4 dom-3)"
+    )
 
 
 def _check_coding(coding: object, system: str, path: str, code: str | None = None) -> None:
@@ -281,7 +316,9 @@ def _check_payload_type(payload: Resource) -> None:
 def _check_address(address: object) -> None:
     _check_url(address, "Endpoint.address")
     assert isinstance(address, str)
-    assert not address.endswith("/"), "Endpoint.address ends with a slash: apps append /studies/{uid}"
+    assert not address.endswith("/"), (
+        "Endpoint.address ends with a slash: apps append /studies/{uid}"
+    )
     assert "?" not in address, "Endpoint.address has a query: nothing can be appended"
 
 

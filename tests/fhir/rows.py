@@ -16,9 +16,13 @@ def element(keyword: str, *values: object) -> dict[str, Any]:
 
 
 def row(**attributes: object) -> Row:
-    """A row of keywords and single values; ``None`` is an empty attribute, a list has several values."""
+    """A row of keywords and single values; ``None`` is an empty attribute, a list has several
+    values.
+    """
     return {
-        tag(keyword): element(keyword, *(value if isinstance(value, list) else [] if value is None else [value]))
+        tag(keyword): element(
+            keyword, *(value if isinstance(value, list) else [] if value is None else [value])
+        )
         for keyword, value in attributes.items()
     }
 
@@ -30,7 +34,8 @@ def name(alphabetic: str, **groups: str) -> dict[str, str]:
 
 STUDY_UID = "1.2.840.113619.2.21.848.246800003.0.1952805748.3"
 
-# What Orthanc 1.10.1 (DICOMweb plugin 1.7) answers for an old ultrasound and for an ECG of pydicom's test files.
+# What Orthanc 1.10.1 (DICOMweb plugin 1.7) answers for an old ultrasound and for an ECG of
+# pydicom's test files.
 ORTHANC_ULTRASOUND: Row = {
     "00080005": {"Value": ["ISO_IR 100"], "vr": "CS"},
     "00080020": {"Value": ["1997.04.24"], "vr": "DA"},
@@ -51,7 +56,10 @@ ORTHANC_EMPTY: Row = {
     "00080090": {"vr": "PN"},
     "00080201": {"Value": ["+0000"], "vr": "SH"},
     "00081030": {"vr": "LO"},
-    "00081190": {"Value": ["http://127.0.0.1:8042/dicom-web/studies/1.2.276.0.7230010.3.1"], "vr": "UR"},
+    "00081190": {
+        "Value": ["http://127.0.0.1:8042/dicom-web/studies/1.2.276.0.7230010.3.1"],
+        "vr": "UR",
+    },
     "00100010": {"vr": "PN"},
     "00100020": {"vr": "LO"},
     "0020000D": {"Value": ["1.2.276.0.7230010.3.1"], "vr": "UI"},
@@ -68,7 +76,10 @@ DCM4CHEE: Row = {
     "00080090": {"vr": "PN", "Value": [{"Alphabetic": "Müller^Änne^^Dr."}]},
     "00080201": {"vr": "SH", "Value": ["+0100"]},
     "00081030": {"vr": "LO", "Value": ["CT Thorax"]},
-    "00081190": {"vr": "UR", "Value": ["http://arc:8080/dcm4chee-arc/aets/DCM4CHEE/rs/studies/1.2.40.0.13.1.1"]},
+    "00081190": {
+        "vr": "UR",
+        "Value": ["http://arc:8080/dcm4chee-arc/aets/DCM4CHEE/rs/studies/1.2.40.0.13.1.1"],
+    },
     "00100010": {"vr": "PN", "Value": [{"Alphabetic": "Yamada^Tarou", "Ideographic": "山田^太郎"}]},
     "00100020": {"vr": "LO", "Value": ["4711"]},
     "00100021": {"vr": "LO", "Value": ["HOSPITAL"]},
@@ -103,7 +114,9 @@ json_values = st.recursive(
 
 def rows_with(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Row]:
     """Rows of the attributes that are read here, each with some of ``values`` or without."""
-    elements = st.lists(values, max_size=3).map(lambda found: {"vr": "LO", "Value": found}) | st.just({"vr": "LO"})
+    elements = st.lists(values, max_size=3).map(
+        lambda found: {"vr": "LO", "Value": found}
+    ) | st.just({"vr": "LO"})
     return st.dictionaries(st.sampled_from([tag(keyword) for keyword in _READ]), elements)
 
 
@@ -111,7 +124,8 @@ usual_rows = rows_with(st.sampled_from(_USUAL))
 """Rows of values that are seen in the wild, in any place."""
 
 any_rows = rows_with(json_values) | st.dictionaries(
-    st.sampled_from([tag(keyword) for keyword in _READ]) | st.text(st.characters(exclude_categories=["Cs"])),
+    st.sampled_from([tag(keyword) for keyword in _READ])
+    | st.text(st.characters(exclude_categories=["Cs"])),
     json_values,
 )
 """Rows of whatever JSON."""

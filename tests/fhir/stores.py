@@ -7,12 +7,16 @@ from sidecar.fhir.catalog.catalog import Store
 
 
 def exchange_at_once(open_store: Callable[[], Store], *, steps: int) -> list[dict[str, int]]:
-    """Three replicas exchange one patient's list, each ``steps`` times; return what each exchange said."""
+    """Three replicas exchange one patient's list, each ``steps`` times; return what each exchange
+    said.
+    """
     results: list[dict[str, int]] = []
 
     def work(number: int) -> None:
         store = open_store()
-        results.extend(store.exchange("shared", {"1.0": b"x"}, number * 1_000 + step) for step in range(steps))
+        results.extend(
+            store.exchange("shared", {"1.0": b"x"}, number * 1_000 + step) for step in range(steps)
+        )
         store.close()
 
     threads = [threading.Thread(target=work, args=(number,)) for number in (1, 2, 3)]

@@ -1,4 +1,6 @@
-"""Clients that keep copies by ``_lastUpdated``, and the sidecar's side of it, on a clock that tests move."""
+"""Clients that keep copies by ``_lastUpdated``, and the sidecar's side of it, on a clock that tests
+move.
+"""
 
 from datetime import UTC
 from typing import Any
@@ -58,7 +60,13 @@ class Server:
     """The way of a search through the sidecar, in two halves, as requests overlap."""
 
     def __init__(
-        self, clock: Clock, *, max_entries: int = 200_000, store: Store | None = None, ahead: float = 0, skew: float = 0
+        self,
+        clock: Clock,
+        *,
+        max_entries: int = 200_000,
+        store: Store | None = None,
+        ahead: float = 0,
+        skew: float = 0,
     ) -> None:
         self.clock = clock
         self.max_entries = max_entries
@@ -72,7 +80,9 @@ class Server:
     def restart(self) -> None:
         """With a store of its own everything is forgotten."""
         self.catalog = Catalog(
-            self.store or MemoryStore(self.max_entries), clock=lambda: self.clock() + self.ahead, skew_seconds=self.skew
+            self.store or MemoryStore(self.max_entries),
+            clock=lambda: self.clock() + self.ahead,
+            skew_seconds=self.skew,
         )
         self.remembered: Listing | None = None
 
@@ -97,7 +107,14 @@ class Server:
         page = select(asked.rows, search, seen=seen, site=SITE, page_size=50)
         client.copy |= {one.key.uid: (one.row, series.get(one.key.uid, [])) for one in page.studies}
         bundle = searchset(
-            [], {}, fhir_base=BASE, search=search, patient="123", page=page, as_of=asked.asked, page_links=LINKS
+            [],
+            {},
+            fhir_base=BASE,
+            search=search,
+            patient="123",
+            page=page,
+            as_of=asked.asked,
+            page_links=LINKS,
         )
         client.after = _after(bundle)
         return bundle, client.after is None

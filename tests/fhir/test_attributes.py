@@ -1,4 +1,6 @@
-"""Single attributes -> FHIR elements: the table of real and of odd rows (R4 imagingstudy-mappings.html; PS3.3 8.8)."""
+"""Single attributes -> FHIR elements: the table of real and of odd rows (R4
+imagingstudy-mappings.html; PS3.3 8.8).
+"""
 
 from typing import Any
 
@@ -17,7 +19,9 @@ SCT = "http://snomed.info/sct"
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
 
 
-def code(value: str | None, scheme: str | None, meaning: str | None = None, **more: object) -> dict[str, Any]:
+def code(
+    value: str | None, scheme: str | None, meaning: str | None = None, **more: object
+) -> dict[str, Any]:
     return row(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning, **more)
 
 
@@ -48,11 +52,15 @@ def test_a_code_sequence(item: dict[str, Any], expected: dict[str, Any] | None) 
 def test_why_it_was_done() -> None:
     """Codes before words, the study's own before its requests'."""
     coded = {"ReasonForRequestedProcedureCodeSequence": [code("X", "99H", "Cough")]}
-    assert reasons(row(**coded)) == [{"coding": [{"code": "X", "display": "Cough"}], "text": "Cough"}]
+    assert reasons(row(**coded)) == [
+        {"coding": [{"code": "X", "display": "Cough"}], "text": "Cough"}
+    ]
     assert reasons(row(ReasonForTheRequestedProcedure=" Cough ")) == [{"text": "Cough"}]
     request = row(ReasonForTheRequestedProcedure="Fall")
     assert reasons(row(RequestAttributesSequence=[request])) == [{"text": "Fall"}]
-    assert reasons(row(AdmittingDiagnosesCodeSequence=[code(None, None, "Fracture")])) == [{"text": "Fracture"}]
+    assert reasons(row(AdmittingDiagnosesCodeSequence=[code(None, None, "Fracture")])) == [
+        {"text": "Fracture"}
+    ]
     assert reasons(row()) is None
 
 
@@ -64,14 +72,17 @@ def test_the_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "display"), [("R", "Right"), ("l", "Left"), ("B", "Right and left"), ("U", None), ("", None)]
+    ("value", "display"),
+    [("R", "Right"), ("l", "Left"), ("B", "Right and left"), ("U", None), ("", None)],
 )
 def test_laterality(value: str, display: str | None) -> None:
     assert (laterality(row(Laterality=value)) or {}).get("display") == display
 
 
 def test_who_performed_the_series() -> None:
-    found = performers(row(PerformingPhysicianName=[{"Alphabetic": "Doe^Jane"}], OperatorsName="Roe^Rob"))
+    found = performers(
+        row(PerformingPhysicianName=[{"Alphabetic": "Doe^Jane"}], OperatorsName="Roe^Rob")
+    )
     assert [one["actor"]["display"] for one in found or []] == ["Jane Doe", "Rob Roe"]
     assert performers(row()) is None
 
@@ -79,12 +90,16 @@ def test_who_performed_the_series() -> None:
 def test_what_an_instance_calls_itself() -> None:
     assert title(row(ContentLabel="KEY_IMAGES", DocumentTitle="x")) == "KEY_IMAGES"
     assert title(row(DocumentTitle="Discharge letter")) == "Discharge letter"
-    assert title(row(ConceptNameCodeSequence=[code("126000", "DCM", "Imaging Report")])) == "Imaging Report"
+    assert (
+        title(row(ConceptNameCodeSequence=[code("126000", "DCM", "Imaging Report")]))
+        == "Imaging Report"
+    )
     assert title(row()) is None
 
 
 @pytest.mark.parametrize(
-    ("availability", "noted"), [("ONLINE", False), ("NEARLINE", True), ("OFFLINE", True), (None, False)]
+    ("availability", "noted"),
+    [("ONLINE", False), ("NEARLINE", True), ("OFFLINE", True), (None, False)],
 )
 def test_what_is_on_slow_storage_says_so(availability: str | None, noted: bool) -> None:
     """It is available all the same; a retrieval may be a 503 first (SIA-44)."""
@@ -114,7 +129,10 @@ def test_everything_at_once_is_valid_in_both_versions() -> None:
     assert newer["series"][0]["bodySite"] == {"concept": {"text": "CHEST"}}
 
 
-@given(st.sampled_from(["ProcedureCodeSequence", "AdmittingDiagnosesCodeSequence"]), st.lists(json_values, max_size=3))
+@given(
+    st.sampled_from(["ProcedureCodeSequence", "AdmittingDiagnosesCodeSequence"]),
+    st.lists(json_values, max_size=3),
+)
 def test_any_sequence_is_left_out_or_valid(keyword: str, values: list[Any]) -> None:
     build(study(**{keyword: values}))
 

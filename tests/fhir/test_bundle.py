@@ -22,28 +22,38 @@ Parameters = list[tuple[str, str]]
 @pytest.mark.parametrize("contained", [False, True])
 @pytest.mark.parametrize("include", [[], [("_include", "ImagingStudy:endpoint")]])
 @pytest.mark.parametrize("rows", [REAL, [], [ORTHANC_EMPTY]], ids=len)
-@pytest.mark.parametrize("more", [[], [("_count", "1")], [("_count", "0")], [("started", "ge1997,sa2025")]], ids=str)
-def test_the_bundle_is_valid(rows: list[Row], include: Parameters, more: Parameters, contained: bool) -> None:
+@pytest.mark.parametrize(
+    "more", [[], [("_count", "1")], [("_count", "0")], [("started", "ge1997,sa2025")]], ids=str
+)
+def test_the_bundle_is_valid(
+    rows: list[Row], include: Parameters, more: Parameters, contained: bool
+) -> None:
     """SIA-24 and R4; also with nothing found."""
     bundle = answer(rows, parse(("patient", "123"), *include, *more), contained=contained)
     check_bundle(bundle)
     Bundle.model_validate(bundle)
     included = [one for one in bundle.get("entry", []) if one["search"]["mode"] == "include"]
     assert len(included) == (1 if include and not contained and len(bundle.get("entry", [])) else 0)
-    assert ("entry" in bundle) is (bool(rows) and ("_count", "0") not in more and bundle["total"] > 0)
+    assert ("entry" in bundle) is (
+        bool(rows) and ("_count", "0") not in more and bundle["total"] > 0
+    )
     assert bundle["meta"]["lastUpdated"] == "2024-03-01T12:00:00.123Z"
 
 
 @pytest.mark.parametrize("rows", [REAL, []], ids=len)
 def test_what_was_ignored_is_an_outcome(rows: list[Row]) -> None:
-    """R4 http.html#search: an OperationOutcome of mode outcome, which counts as no match and is on the first page."""
+    """R4 http.html#search: an OperationOutcome of mode outcome, which counts as no match and is on
+    the first page.
+    """
     search = parse(("colour", "blue"), ("_count", "1"), ("modality", ""))
     bundle = answer(rows, search)
     check_bundle(bundle)
     Bundle.model_validate(bundle)
     *matches, last = bundle["entry"]
     assert last["search"] == {"mode": "outcome"}
-    assert last["resource"]["issue"][0]["diagnostics"] == "Ignored search parameters: colour, modality"
+    assert (
+        last["resource"]["issue"][0]["diagnostics"] == "Ignored search parameters: colour, modality"
+    )
     assert (len(matches), bundle["total"]) == (min(len(rows), 1), len(rows))
     assert "colour" not in str(bundle["link"])
     assert "modality" not in str(bundle["link"])
@@ -111,7 +121,9 @@ def test_the_next_link_asks_the_same_further_on(parameters: Parameters) -> None:
     search = parse(*parameters)
     bundle = answer([study(f"1.2.{number}") for number in range(4)], search)
     url = link(bundle, "next")
-    matches = [one["resource"]["id"] for one in bundle.get("entry", ()) if one["search"]["mode"] == "match"]
+    matches = [
+        one["resource"]["id"] for one in bundle.get("entry", ()) if one["search"]["mode"] == "match"
+    ]
     if url is None:  # There is nothing further on: all are here, or none was asked for.
         assert len(matches) == (0 if search.result.count == 0 else bundle["total"])
         return
@@ -127,7 +139,9 @@ def test_the_next_link_asks_the_same_further_on(parameters: Parameters) -> None:
 def test_links_of_the_longest_list_of_parameters_can_be_followed(named: bool) -> None:
     """We must not refuse what we wrote ourselves."""
     fixed = [("_count", "1"), *([("patient", "123")] if named else [])]
-    bundle = answer(REAL, parse(*fixed, *[("started", "ge1900")] * (MAXIMUM_PARAMETERS - len(fixed))))
+    bundle = answer(
+        REAL, parse(*fixed, *[("started", "ge1900")] * (MAXIMUM_PARAMETERS - len(fixed)))
+    )
     for one in bundle["link"]:
         follow(one["url"])
 
@@ -169,7 +183,9 @@ def test_every_page_shows_when_the_first_was_asked_for() -> None:
     url = link(second, "next")
     assert url is not None
     third = answer(REAL, follow(url), as_of=NOW + timedelta(minutes=2))
-    assert {one["meta"]["lastUpdated"] for one in (first, second, third)} == {"2024-03-01T12:00:00.123Z"}
+    assert {one["meta"]["lastUpdated"] for one in (first, second, third)} == {
+        "2024-03-01T12:00:00.123Z"
+    }
 
 
 @pytest.mark.parametrize("as_of", [0, 1, -1, 2**40])

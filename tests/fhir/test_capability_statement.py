@@ -7,7 +7,12 @@ import pytest
 from fhir.resources.R4B.capabilitystatement import CapabilityStatement
 
 from sidecar import RELEASED, __version__
-from sidecar.fhir.capability_statement import Offered, capability_statement, ehr_snippet, smart_configuration
+from sidecar.fhir.capability_statement import (
+    Offered,
+    capability_statement,
+    ehr_snippet,
+    smart_configuration,
+)
 from sidecar.fhir.imaging_study import Site
 from sidecar.fhir.search import SUPPORTED, parse_search
 
@@ -19,13 +24,20 @@ OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-u
 
 
 def smart(**known: str | None) -> dict[str, Any]:
-    ehr: dict[str, str | None] = {"issuer": EHR, "authorization": EHR + "/authorize", "token": EHR + "/token"}
+    ehr: dict[str, str | None] = {
+        "issuer": EHR,
+        "authorization": EHR + "/authorize",
+        "token": EHR + "/token",
+    }
     return smart_configuration(Offered(), **(ehr | known))
 
 
 def statement(document: dict[str, Any] | None = None) -> dict[str, Any]:
     return capability_statement(
-        fhir_base=BASE, version=__version__, released=RELEASED, smart=smart() if document is None else document
+        fhir_base=BASE,
+        version=__version__,
+        released=RELEASED,
+        smart=smart() if document is None else document,
     )
 
 
@@ -52,7 +64,10 @@ def resource(kind: str) -> dict[str, Any]:
 
 
 def test_the_statement_names_what_can_be_done() -> None:
-    assert {one["code"] for one in resource("ImagingStudy")["interaction"]} == {"read", "search-type"}
+    assert {one["code"] for one in resource("ImagingStudy")["interaction"]} == {
+        "read",
+        "search-type",
+    }
     assert {one["code"] for one in resource("Endpoint")["interaction"]} == {"read"}
     assert {one["type"] for one in statement()["rest"][0]["resource"]} == {
         "ImagingStudy",
@@ -95,7 +110,9 @@ EXAMPLES = {
 
 
 def test_the_statement_names_what_can_be_searched() -> None:
-    """Each parameter that it names is understood, and each that is understood and no result parameter is named."""
+    """Each parameter that it names is understood, and each that is understood and no result
+    parameter is named.
+    """
     parameters = {one["name"]: one["type"] for one in resource("ImagingStudy")["searchParam"]}
     assert parameters == TYPES
     assert set(SUPPORTED) - set(parameters) == {
@@ -141,7 +158,11 @@ def test_the_smart_configuration_has_the_ehrs_endpoints() -> None:
 
 @pytest.mark.parametrize(
     ("argument", "name"),
-    [("issuer", "issuer"), ("authorization", "authorization_endpoint"), ("token", "token_endpoint")],
+    [
+        ("issuer", "issuer"),
+        ("authorization", "authorization_endpoint"),
+        ("token", "token_endpoint"),
+    ],
 )
 def test_what_is_not_known_is_left_out(argument: str, name: str) -> None:
     """Never null."""

@@ -59,8 +59,12 @@ def test_an_edited_cursor_is_refused(cursor: Cursor, data: st.DataObject) -> Non
      (b"key", "123", [("patient", "123&started=ge2024")])],
     ids=str,
 )  # fmt: skip
-def test_a_link_is_for_one_patient_and_one_search(key: bytes, patient: str, parameters: list[tuple[str, str]]) -> None:
-    """Another patient's, another search's, another server's: refused, although permission never rests on it."""
+def test_a_link_is_for_one_patient_and_one_search(
+    key: bytes, patient: str, parameters: list[tuple[str, str]]
+) -> None:
+    """Another patient's, another search's, another server's: refused, although permission never
+    rests on it.
+    """
     with pytest.raises(BadRequest, match="bad_cursor"):
         PageLinks(key).open(seal(Cursor((5,), "1.2", 3)), patient, parameters)
 

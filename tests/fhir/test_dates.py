@@ -1,4 +1,6 @@
-"""Date search values (https://hl7.org/fhir/R4/search.html#date): what they cover, and what passes each prefix."""
+"""Date search values (https://hl7.org/fhir/R4/search.html#date): what they cover, and what passes
+each prefix.
+"""
 
 import re
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
@@ -25,11 +27,15 @@ def span(start: int, end: int) -> Span:
     return Span(BASE + timedelta(days=start), BASE + timedelta(days=end))
 
 
-spans = st.tuples(st.integers(0, LINE - 1), st.integers(1, LINE)).filter(lambda pair: pair[0] < pair[1])
+spans = st.tuples(st.integers(0, LINE - 1), st.integers(1, LINE)).filter(
+    lambda pair: pair[0] < pair[1]
+)
 
 
 def passes(prefix: str, searched: set[int], target: set[int]) -> bool:
-    """R4's words on prefixes, as sets of days: contains, overlaps, the range above and the range below."""
+    """R4's words on prefixes, as sets of days: contains, overlaps, the range above and the range
+    below.
+    """
     above = {day for day in range(LINE) if day > max(searched)}
     below = {day for day in range(LINE) if day < min(searched)}
     contained = target <= searched
@@ -47,7 +53,9 @@ def passes(prefix: str, searched: set[int], target: set[int]) -> bool:
 
 
 @given(st.sampled_from(PREFIXES[:-1]), spans, spans)
-def test_prefixes_mean_what_r4_says(prefix: str, searched: tuple[int, int], target: tuple[int, int]) -> None:
+def test_prefixes_mean_what_r4_says(
+    prefix: str, searched: tuple[int, int], target: tuple[int, int]
+) -> None:
     expected = passes(prefix, set(range(*searched)), set(range(*target)))
     assert DateFilter(prefix, span(*searched)).matches(span(*target)) is expected
 
@@ -82,7 +90,9 @@ moments = st.integers(0, 2**52).map(lambda ticks: datetime(1900, 1, 2, tzinfo=UT
 
 
 def plain(moment: datetime, zone: tzinfo) -> bool:
-    """Whether the clock of ``zone`` shows the hours around ``moment`` once each: it is not being changed."""
+    """Whether the clock of ``zone`` shows the hours around ``moment`` once each: it is not being
+    changed.
+    """
     hours = [(moment + timedelta(hours=hour)).astimezone(zone).utcoffset() for hour in (-2, 0, 2)]
     return len(set(hours)) == 1
 
@@ -117,19 +127,27 @@ def test_a_zone_in_the_value_wins(moment: datetime, form: str, minutes: int) -> 
 
 
 @given(st.sampled_from(PREFIXES), moments, st.sampled_from(FORMS))
-def test_a_prefix_changes_nothing_of_what_is_covered(prefix: str, moment: datetime, form: str) -> None:
+def test_a_prefix_changes_nothing_of_what_is_covered(
+    prefix: str, moment: datetime, form: str
+) -> None:
     plain_filter = parse_date_filter(written(moment, form), UTC)
     assert plain_filter.prefix == "eq"
-    assert parse_date_filter(prefix + written(moment, form), UTC) == DateFilter(prefix, plain_filter.span)
+    assert parse_date_filter(prefix + written(moment, form), UTC) == DateFilter(
+        prefix, plain_filter.span
+    )
 
 
-@pytest.mark.parametrize(("day", "hours"), [("2024-03-31", 23), ("2024-10-27", 25), ("2024-02-29", 24)])
+@pytest.mark.parametrize(
+    ("day", "hours"), [("2024-03-31", 23), ("2024-10-27", 25), ("2024-02-29", 24)]
+)
 def test_days_of_a_zone_with_summer_time(day: str, hours: int) -> None:
     found = parse_date_filter(day, BERLIN).span
     assert found.end.astimezone(UTC) - found.start.astimezone(UTC) == timedelta(hours=hours)
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("2024-10-27T02:59", 60), ("2024-10-27T02:59:59", 1)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("2024-10-27T02:59", 60), ("2024-10-27T02:59:59", 1)]
+)
 def test_the_last_minute_before_the_clock_goes_back(text: str, seconds: int) -> None:
     """It is as long as any other: 02:59 is over when the clock jumps to 02:00."""
     found = parse_date_filter(text, BERLIN).span
@@ -137,7 +155,9 @@ def test_the_last_minute_before_the_clock_goes_back(text: str, seconds: int) -> 
 
 
 @pytest.mark.parametrize("zone", ZONES, ids=str)
-@pytest.mark.parametrize("text", ["0001", "0001-01", "0001-01-01", "0001-01-01T00:00", "0001-01-01T00:00:00.000Z"])
+@pytest.mark.parametrize(
+    "text", ["0001", "0001-01", "0001-01-01", "0001-01-01T00:00", "0001-01-01T00:00:00.000Z"]
+)
 def test_the_first_year(text: str, zone: tzinfo) -> None:
     """Clients write it for "ever"."""
     assert parse_date_filter("ge" + text, zone).matches(span(0, 1))
@@ -147,14 +167,18 @@ def test_the_first_year(text: str, zone: tzinfo) -> None:
 
 
 @pytest.mark.parametrize("zone", ZONES, ids=str)
-@pytest.mark.parametrize("text", ["9998", "9998-12", "9999-11", "9999-12-30", "9999-12-31T23:58", "9999-12-31T23:00Z"])
+@pytest.mark.parametrize(
+    "text", ["9998", "9998-12", "9999-11", "9999-12-30", "9999-12-31T23:58", "9999-12-31T23:00Z"]
+)
 def test_the_last_years(text: str, zone: tzinfo) -> None:
     """Clients write them for "open end"."""
     assert parse_date_filter("le" + text, zone).matches(span(0, 1))
     assert not parse_date_filter("gt" + text, zone).matches(span(0, 1))
 
 
-@pytest.mark.parametrize("text", ["9999", "9999-12", "9999-12-31", "9999-12-31T23:59", "9999-12-31T23:59:59Z"])
+@pytest.mark.parametrize(
+    "text", ["9999", "9999-12", "9999-12-31", "9999-12-31T23:59", "9999-12-31T23:59:59Z"]
+)
 def test_the_very_end(text: str) -> None:
     """The usual "open end" is a FHIR date like others."""
     assert parse_date_filter("le" + text, UTC).matches(span(0, 1))
@@ -179,17 +203,23 @@ def test_what_is_no_fhir_date_is_refused(text: str) -> None:
         parse_date_filter(text, UTC)
 
 
-@pytest.mark.parametrize("text", ["2024-02-29T10:11+05:99", "2024-02-29T10:11-15:00", "2024-02-29T10:11+14:01"])
+@pytest.mark.parametrize(
+    "text", ["2024-02-29T10:11+05:99", "2024-02-29T10:11-15:00", "2024-02-29T10:11+14:01"]
+)
 def test_a_zone_that_no_fhir_date_has_is_refused(text: str) -> None:
     """https://hl7.org/fhir/R4/datatypes.html#dateTime: up to 14:00, minutes below 60."""
     with pytest.raises(BadRequest, match="bad_date"):
         parse_date_filter(text, UTC)
 
 
-near_dates = st.from_regex(re.compile(r"([a-z]{2})?[0-9]{4}(-[0-9]{2}){0,3}(T[0-9]{2}(:[0-9]{2}){0,3})?([Z+ .-].*)?"))
+near_dates = st.from_regex(
+    re.compile(r"([a-z]{2})?[0-9]{4}(-[0-9]{2}){0,3}(T[0-9]{2}(:[0-9]{2}){0,3})?([Z+ .-].*)?")
+)
 
 
-@given(st.text() | near_dates | st.text(alphabet="0123456789-:TZ+. egltnsapb"), st.sampled_from(ZONES))
+@given(
+    st.text() | near_dates | st.text(alphabet="0123456789-:TZ+. egltnsapb"), st.sampled_from(ZONES)
+)
 def test_any_text_is_a_filter_or_refused(text: str, zone: tzinfo) -> None:
     """And no filter fails on any moment."""
     try:

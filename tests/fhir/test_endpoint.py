@@ -23,7 +23,11 @@ def test_every_endpoint_is_valid(patient: str, contained: bool, compat_2023: boo
 def test_the_address_is_the_patients_root(patient: str) -> None:
     """SIA-32: [base]/Patient/123/$wado-rs; every FHIR id goes into a path as it is."""
     endpoints = Endpoints(BASE)
-    assert endpoints.resource(patient)["address"] == f"{BASE}/Patient/{patient}/$wado-rs" == endpoints.address(patient)
+    assert (
+        endpoints.resource(patient)["address"]
+        == f"{BASE}/Patient/{patient}/$wado-rs"
+        == endpoints.address(patient)
+    )
 
 
 def test_a_standing_endpoint_is_referred_to_by_its_id() -> None:

@@ -1,4 +1,6 @@
-"""The rules of SIA-30 and SIA-31 as FHIRPath, by an engine that is not ours, over Bundles of every shape."""
+"""The rules of SIA-30 and SIA-31 as FHIRPath, by an engine that is not ours, over Bundles of every
+shape.
+"""
 
 from collections.abc import Callable
 from functools import cache
@@ -57,13 +59,19 @@ INCLUDE = ("_include", "ImagingStudy:endpoint")
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("contained", [False, True])
 @pytest.mark.parametrize(
-    "more", [[], [INCLUDE], [INCLUDE, ("_count", "2")], [("_elements", "identifier,modality,endpoint")]], ids=str
+    "more",
+    [[], [INCLUDE], [INCLUDE, ("_count", "2")], [("_elements", "identifier,modality,endpoint")]],
+    ids=str,
 )
-def test_each_rule_holds(rule: str, shape: str, contained: bool, more: list[tuple[str, str]]) -> None:
+def test_each_rule_holds(
+    rule: str, shape: str, contained: bool, more: list[tuple[str, str]]
+) -> None:
     assert compiled(rule)(answer(SHAPES[shape], parse(*more), contained=contained)) == [True]
 
 
-@pytest.mark.parametrize("rule", [one for one in RULES if one.startswith(("SIA-30", "SIA-31", "SIA-32"))])
+@pytest.mark.parametrize(
+    "rule", [one for one in RULES if one.startswith(("SIA-30", "SIA-31", "SIA-32"))]
+)
 def test_each_rule_can_be_broken(rule: str) -> None:
     """So that they say something: over resources that have nothing, none of them holds."""
     studies = [{"resourceType": "ImagingStudy"}, {"resourceType": "ImagingStudy", "modality": [{}]}]

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from sidecar.dicom.uid import is_uid
 from sidecar.fhir.endpoint import Endpoints
-from sidecar.fhir.imaging_study import SeriesRows, Site, imaging_study, is_study_id, study_id, study_uid
+from sidecar.fhir.imaging_study import (
+    SeriesRows,
+    Site,
+    imaging_study,
+    is_study_id,
+    study_id,
+    study_uid,
+)
 from tests.fhir.profile import check_imaging_study
 from tests.fhir.rows import DCM4CHEE, ORTHANC_EMPTY, ORTHANC_ULTRASOUND, STUDY_UID, Row, name, row
 
@@ -22,7 +29,9 @@ UNKNOWN_ZONE = Site(EHR)
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 
 
-def build(study: Row, series: list[SeriesRows] | None = None, site: Site = UNKNOWN_ZONE) -> dict[str, Any]:
+def build(
+    study: Row, series: list[SeriesRows] | None = None, site: Site = UNKNOWN_ZONE
+) -> dict[str, Any]:
     """Return the checked resource of a row."""
     resource = imaging_study(
         study,
@@ -65,12 +74,23 @@ def test_a_row_of_orthanc() -> None:
 def test_a_row_of_orthanc_with_nothing_in_it() -> None:
     """Empty attributes come without ``Value``; SIA-30 still wants a modality."""
     found = build(ORTHANC_EMPTY)
-    assert set(found) == {"resourceType", "id", "meta", "identifier", "status", "modality", "subject", "endpoint"}
+    assert set(found) == {
+        "resourceType",
+        "id",
+        "meta",
+        "identifier",
+        "status",
+        "modality",
+        "subject",
+        "endpoint",
+    }
     assert codes(found) == ["OT"]
 
 
 def test_a_row_of_dcm4chee() -> None:
-    """Several modalities, numbers as text, an own zone; nothing of its private group and no URL of the archive."""
+    """Several modalities, numbers as text, an own zone; nothing of its private group and no URL of
+    the archive.
+    """
     found = build(DCM4CHEE)
     assert codes(found) == ["CT", "SR"]
     assert found["started"] == "2024-02-29T09:15:00+01:00"
@@ -87,7 +107,10 @@ def test_the_zone_of_orthanc_is_not_believed() -> None:
     """Its dialect says so: +0000 there means nothing."""
     there = study(StudyDate="20240229", StudyTime="1011", TimezoneOffsetFromUTC="+0000")
     assert build(there, site=Site(EHR, true_timezone=False))["started"] == "2024-02-29"
-    assert build(there, site=Site(EHR, CET, true_timezone=False))["started"] == "2024-02-29T10:11:00+01:00"
+    assert (
+        build(there, site=Site(EHR, CET, true_timezone=False))["started"]
+        == "2024-02-29T10:11:00+01:00"
+    )
     assert build(there, site=Site(EHR, CET))["started"] == "2024-02-29T10:11:00+00:00"
     odd = there | row(TimezoneOffsetFromUTC="CET")
     assert build(odd, site=Site(EHR, CET))["started"] == "2024-02-29T10:11:00+01:00"
@@ -112,7 +135,9 @@ def test_modalities(values: object, expected: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "modality", [None, {"vr": "CS"}, {"vr": "CS", "Value": None}, {"vr": "CS", "Value": "CT"}, [], "CT"], ids=str
+    "modality",
+    [None, {"vr": "CS"}, {"vr": "CS", "Value": None}, {"vr": "CS", "Value": "CT"}, [], "CT"],
+    ids=str,
 )
 def test_modalities_of_a_wrong_shape(modality: object) -> None:
     assert codes(build(study() | {"00080061": modality})) == ["OT"]
@@ -121,7 +146,8 @@ def test_modalities_of_a_wrong_shape(modality: object) -> None:
 def test_modalities_of_the_series_stand_in() -> None:
     """Where the study row says none, its series do; each once."""
     series = [
-        SeriesRows(row(SeriesInstanceUID=f"1.2.3.{n}", Modality=code)) for n, code in enumerate(["MR", "SR", "MR"])
+        SeriesRows(row(SeriesInstanceUID=f"1.2.3.{n}", Modality=code))
+        for n, code in enumerate(["MR", "SR", "MR"])
     ]
     assert codes(build(study(), series)) == ["MR", "SR"]
     assert codes(build(study(ModalitiesInStudy="CT"), series)) == ["CT"]
@@ -147,11 +173,17 @@ def test_the_series_are_counted_where_the_archive_does_not() -> None:
     assert build(study(NumberOfStudyRelatedSeries=3), series)["numberOfSeries"] == 3
 
 
-@pytest.mark.parametrize(("stated", "listed", "expected"), [(1, 2, 2), (5, 2, 5), (0, 2, 2), (None, 2, 2)])
-def test_a_number_is_never_smaller_than_what_is_listed(stated: int | None, listed: int, expected: int) -> None:
+@pytest.mark.parametrize(
+    ("stated", "listed", "expected"), [(1, 2, 2), (5, 2, 5), (0, 2, 2), (None, 2, 2)]
+)
+def test_a_number_is_never_smaller_than_what_is_listed(
+    stated: int | None, listed: int, expected: int
+) -> None:
     """R4: it may be larger than the list, because of access or availability."""
     rows = [instance(f"1.2.3.1.{number}") for number in range(listed)]
-    series = [SeriesRows(row(SeriesInstanceUID="1.2.3.1", NumberOfSeriesRelatedInstances=stated), rows)]
+    series = [
+        SeriesRows(row(SeriesInstanceUID="1.2.3.1", NumberOfSeriesRelatedInstances=stated), rows)
+    ]
     found = build(study(NumberOfStudyRelatedSeries=0, NumberOfStudyRelatedInstances=1), series)
     assert found["numberOfSeries"] == 1
     assert found["numberOfInstances"] == found["series"][0]["numberOfInstances"] == expected
@@ -191,7 +223,11 @@ def test_referrers(value: object, expected: str | None) -> None:
 @pytest.mark.parametrize("uid", [None, "", "x", ["1.2", "1.3"], 5, {"a": 1}])
 def test_the_uid_is_the_first_value_or_nothing(uid: object) -> None:
     """Which is a UID is for ``select`` to say."""
-    assert study_uid(row(StudyInstanceUID=uid)) == {"x": "x", "5": "5", "['1.2', '1.3']": "1.2"}.get(str(uid), "")
+    assert study_uid(row(StudyInstanceUID=uid)) == {
+        "x": "x",
+        "5": "5",
+        "['1.2', '1.3']": "1.2",
+    }.get(str(uid), "")
 
 
 def instance(uid: object = "1.2.3.1.1", **attributes: object) -> Row:
@@ -219,7 +255,10 @@ def test_series_and_instances() -> None:
                     "sopClass": {"system": "urn:ietf:rfc:3986", "code": "urn:oid:" + CT_IMAGE},
                     "number": 1,
                 },
-                {"uid": "1.2.3.1.2", "sopClass": {"system": "urn:ietf:rfc:3986", "code": "urn:oid:" + CT_IMAGE}},
+                {
+                    "uid": "1.2.3.1.2",
+                    "sopClass": {"system": "urn:ietf:rfc:3986", "code": "urn:oid:" + CT_IMAGE},
+                },
             ],
         }
     ]
@@ -228,7 +267,14 @@ def test_series_and_instances() -> None:
 def test_what_cannot_be_named_is_left_out() -> None:
     """A series or an instance without a UID costs nothing else."""
     good = row(SeriesInstanceUID="1.2.3.1")
-    odd: list[Any] = [instance(None), instance("1..2"), instance("*"), instance(SOPClassUID=None), {}, instance()]
+    odd: list[Any] = [
+        instance(None),
+        instance("1..2"),
+        instance("*"),
+        instance(SOPClassUID=None),
+        {},
+        instance(),
+    ]
     series = [SeriesRows(row(SeriesInstanceUID=uid)) for uid in (None, "x", "1.2.3..1", "1." * 40)]
     found = build(study(), [*series, SeriesRows(good, odd), SeriesRows({})])["series"]
     assert [one["uid"] for one in found] == ["1.2.3.1"]
@@ -242,7 +288,10 @@ LONG, LONGER = "1." + "2" * 62, "1." + "2" * 126
 
 def test_a_uid_that_no_fhir_id_can_be() -> None:
     """R4 ids have 64 characters; a UID stands to the letter where a text may stand."""
-    rows = [SeriesRows(row(SeriesInstanceUID=LONGER + end), [instance(LONGER + end)]) for end in ("", "", "1")]
+    rows = [
+        SeriesRows(row(SeriesInstanceUID=LONGER + end), [instance(LONGER + end)])
+        for end in ("", "", "1")
+    ]
     found = build(row(StudyInstanceUID=LONGER), rows[:2])
     assert found["identifier"] == [{"system": "urn:dicom:uid", "value": "urn:oid:" + LONGER}]
     assert found["id"] == study_id(LONGER)
@@ -274,7 +323,9 @@ def test_ids_of_studies() -> None:
         assert not is_study_id(text)
 
 
-@pytest.mark.parametrize("series", [None, [], [SeriesRows({})], [SeriesRows(row(SeriesInstanceUID="x"), [])]], ids=str)
+@pytest.mark.parametrize(
+    "series", [None, [], [SeriesRows({})], [SeriesRows(row(SeriesInstanceUID="x"), [])]], ids=str
+)
 def test_no_series_is_no_element(series: list[SeriesRows] | None) -> None:
     """FHIR JSON has no empty arrays."""
     assert "series" not in build(study(), series)

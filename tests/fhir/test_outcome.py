@@ -22,7 +22,11 @@ ISSUE_TYPES = (
 texts = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zs"]), min_size=1)
 
 
-@given(st.sampled_from(ISSUE_TYPES), texts, st.sampled_from(["fatal", "error", "warning", "information"]))
+@given(
+    st.sampled_from(ISSUE_TYPES),
+    texts,
+    st.sampled_from(["fatal", "error", "warning", "information"]),
+)
 def test_an_outcome_says_what_it_was_told(code: str, diagnostics: str, severity: str) -> None:
     outcome = operation_outcome(code, diagnostics, severity=severity)
     issue = OperationOutcome.model_validate(outcome).issue[0]
@@ -30,7 +34,10 @@ def test_an_outcome_says_what_it_was_told(code: str, diagnostics: str, severity:
 
 
 def test_an_outcome_is_an_error_unless_said_otherwise() -> None:
-    assert operation_outcome("not-found", "There is no such resource.")["issue"][0]["severity"] == "error"
+    assert (
+        operation_outcome("not-found", "There is no such resource.")["issue"][0]["severity"]
+        == "error"
+    )
 
 
 def problems(kind: type[Problem] = Problem) -> Iterator[type[Problem]]:

@@ -28,10 +28,16 @@ def page_of(rows: list[Row], after: Cursor | None, count: int, patient: str = "1
 # Few days and times, so that many studies begin at once.
 studies = st.dictionaries(
     uids,
-    st.tuples(st.sampled_from([None, "20240229", "20240301", "00010101", "20990101"]), st.sampled_from([None, "0915"])),
+    st.tuples(
+        st.sampled_from([None, "20240229", "20240301", "00010101", "20990101"]),
+        st.sampled_from([None, "0915"]),
+    ),
     max_size=12,
 ).map(
-    lambda found: {uid: row(StudyInstanceUID=uid, StudyDate=day, StudyTime=time) for uid, (day, time) in found.items()}
+    lambda found: {
+        uid: row(StudyInstanceUID=uid, StudyDate=day, StudyTime=time)
+        for uid, (day, time) in found.items()
+    }
 )
 
 
@@ -39,7 +45,9 @@ studies = st.dictionaries(
 def test_every_study_is_on_one_page_whatever_arrives(
     first: dict[str, Row], arrivals: list[dict[str, Row]], count: int
 ) -> None:
-    """What was there from the start comes exactly once, what arrives at most once, and the pages end."""
+    """What was there from the start comes exactly once, what arrives at most once, and the pages
+    end.
+    """
     archive = dict(first)
     coming = iter(arrivals)
     seen: list[str] = []
@@ -59,7 +67,9 @@ def test_every_study_is_on_one_page_whatever_arrives(
 
 
 @given(studies, st.integers(1, 4), st.data())
-def test_a_study_that_goes_takes_no_other_with_it(first: dict[str, Row], count: int, data: st.DataObject) -> None:
+def test_a_study_that_goes_takes_no_other_with_it(
+    first: dict[str, Row], count: int, data: st.DataObject
+) -> None:
     """Also when the page ended with it: a page begins behind a place, whoever is there."""
     archive = dict(first)
     gone: set[str] = set()
@@ -84,10 +94,14 @@ def test_a_study_that_goes_takes_no_other_with_it(first: dict[str, Row], count: 
 def test_a_made_up_cursor_reaches_nobody_else(
     mine: dict[str, Row], foreign: dict[str, Row], began: int, uid: str, count: int
 ) -> None:
-    """It only skips: rows are the patient's own, whatever place it names, another patient's study's too."""
+    """It only skips: rows are the patient's own, whatever place it names, another patient's study's
+    too.
+    """
     own = list(mine.values())
     whole = [one.row for one in page_of(own, None, 500).studies]
-    foreign_keys = [one.key for one in page_of(list(foreign.values()), None, 500, patient="124").studies]
+    foreign_keys = [
+        one.key for one in page_of(list(foreign.values()), None, 500, patient="124").studies
+    ]
     for cursor in (Cursor((began,), uid), *foreign_keys):
         page = page_of(own, cursor, count)
         assert page.total == len(own)

@@ -1,4 +1,6 @@
-"""The checks of ``profile.py`` can fail: one broken rule at a time, and each is told by its own text."""
+"""The checks of ``profile.py`` can fail: one broken rule at a time, and each is told by its own
+text.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -116,7 +118,11 @@ ENDPOINT: list[tuple[str, object, str]] = [
     ("status", "off", "status"),
     ("connectionType", GONE, "connectionType is missing"),
     ("connectionType", {"coding": [endpoint()["connectionType"]]}, "CodeableConcept"),
-    ("connectionType.system", "http://hl7.org/fhir/endpoint-connection-type", "connectionType.system"),
+    (
+        "connectionType.system",
+        "http://hl7.org/fhir/endpoint-connection-type",
+        "connectionType.system",
+    ),
     ("connectionType.code", "dicom-qido-rs", "connectionType.code"),
     ("payloadType", GONE, "payloadType is missing"),
     ("payloadType", [], "empty array"),
@@ -162,7 +168,11 @@ BUNDLE: list[tuple[str, object, str]] = [
     ("entry.0.fullUrl", "https://elsewhere.example.org/fhir/ImagingStudy/1.2.3", "fullUrl"),
     ("entry.2.fullUrl", BASE + "/Endpoint/124", "fullUrl"),
     ("entry.0", good()["entry"][1], "twice"),
-    ("entry.0.resource.subject.reference", "https://ehr.example.org/fhir/Patient/124", "not of one patient"),
+    (
+        "entry.0.resource.subject.reference",
+        "https://ehr.example.org/fhir/Patient/124",
+        "not of one patient",
+    ),
     ("entry.0.resource.endpoint.0.reference", "Endpoint/124", "leads to no entry"),
     ("entry.2.fullUrl", "urn:uuid:5d9f2b0a-0000-4000-8000-000000000000", "leads to no entry"),
     (
@@ -182,9 +192,13 @@ TABLE: list[tuple[Check, dict[str, Any], tuple[str, object, str]]] = [
 
 
 @pytest.mark.parametrize(
-    ("check", "resource", "row"), TABLE, ids=[f"{one['resourceType']}-{row[0]}-{row[2]}" for _, one, row in TABLE]
+    ("check", "resource", "row"),
+    TABLE,
+    ids=[f"{one['resourceType']}-{row[0]}-{row[2]}" for _, one, row in TABLE],
 )
-def test_one_broken_rule_is_told(check: Check, resource: dict[str, Any], row: tuple[str, object, str]) -> None:
+def test_one_broken_rule_is_told(
+    check: Check, resource: dict[str, Any], row: tuple[str, object, str]
+) -> None:
     path, value, said = row
     with pytest.raises(AssertionError) as failed:
         check(broken(resource, path, value))
@@ -200,7 +214,9 @@ def test_good_resources_pass() -> None:
 
 
 def test_other_good_forms_pass() -> None:
-    """SIA-24, 30, 31, 33: nothing found, a contained Endpoint, a response-local one, both canonicals."""
+    """SIA-24, 30, 31, 33: nothing found, a contained Endpoint, a response-local one, both
+    canonicals.
+    """
     nothing = good() | {"total": 0, "link": good()["link"][:1]}
     del nothing["entry"]
     check_bundle(nothing)
@@ -214,11 +230,21 @@ def test_other_good_forms_pass() -> None:
     for index in (0, 1):
         local = broken(local, f"entry.{index}.resource.endpoint.0.reference", uuid)
     check_bundle(local)
-    check_endpoint(broken(endpoint(), "extension.1", {"url": REQUIRES_ACCESS_TOKEN_2023, "valueBoolean": True}))
+    check_endpoint(
+        broken(endpoint(), "extension.1", {"url": REQUIRES_ACCESS_TOKEN_2023, "valueBoolean": True})
+    )
 
 
 @pytest.mark.parametrize(
-    "started", ["2024", "2024-02", "2024-02-29", "2024-02-29T09:15:00Z", "0001-01-01", "2024-02-29T23:59:60.5-00:00"]
+    "started",
+    [
+        "2024",
+        "2024-02",
+        "2024-02-29",
+        "2024-02-29T09:15:00Z",
+        "0001-01-01",
+        "2024-02-29T23:59:60.5-00:00",
+    ],
 )
 def test_every_form_of_a_date_time_passes(started: str) -> None:
     """https://hl7.org/fhir/R4/datatypes.html#dateTime."""
@@ -231,6 +257,8 @@ def test_a_contained_endpoint_is_checked() -> None:
     with pytest.raises(AssertionError, match="slash"):
         check_imaging_study(broken(contained, "contained.0.address", BASE + "/"))
     with pytest.raises(AssertionError, match="meta"):
-        check_imaging_study(broken(contained, "contained.0.meta", {"lastUpdated": "2024-02-29T08:15:00Z"}))
+        check_imaging_study(
+            broken(contained, "contained.0.meta", {"lastUpdated": "2024-02-29T08:15:00Z"})
+        )
     with pytest.raises(AssertionError, match="no contained resource"):
         check_imaging_study(broken(contained, "contained.1", endpoint("e")))

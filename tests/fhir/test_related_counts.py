@@ -12,8 +12,14 @@ OF_STUDY, INSTANCES, OF_SERIES = ATTRIBUTES
 
 
 def one_series(uid: str, stated: object = None, listed: int | None = None) -> SeriesRows:
-    """A series that says how many instances it has, and has so many rows of them; ``None``: not asked for."""
-    rows = None if listed is None else [row(SOPInstanceUID=f"{uid}.{number}") for number in range(listed)]
+    """A series that says how many instances it has, and has so many rows of them; ``None``: not
+    asked for.
+    """
+    rows = (
+        None
+        if listed is None
+        else [row(SOPInstanceUID=f"{uid}.{number}") for number in range(listed)]
+    )
     return SeriesRows(row(SeriesInstanceUID=uid, NumberOfSeriesRelatedInstances=stated), rows)
 
 

@@ -14,12 +14,20 @@ from sidecar.fhir.result_parameters import SORTS, Result, read_result, subset
 from sidecar.fhir.search import Search
 from tests.fhir.answers import NOW, REAL, answer, follow, found, link, parse, study, uids_of
 
-DATED = [study("1.2.1", "20230101"), study("1.2.2", "20240101"), study("1.2.3", None), study("1.2.4", "20240101")]
+DATED = [
+    study("1.2.1", "20230101"),
+    study("1.2.2", "20240101"),
+    study("1.2.3", None),
+    study("1.2.4", "20240101"),
+]
 
 
 @pytest.mark.parametrize(
     ("sort", "expected"),
-    [("-started", ["1.2.2", "1.2.4", "1.2.1", "1.2.3"]), ("started", ["1.2.3", "1.2.1", "1.2.2", "1.2.4"])],
+    [
+        ("-started", ["1.2.2", "1.2.4", "1.2.1", "1.2.3"]),
+        ("started", ["1.2.3", "1.2.1", "1.2.2", "1.2.4"]),
+    ],
 )
 def test_the_order(sort: str, expected: list[str]) -> None:
     """Ties by UID; a study that does not say when it began is the oldest."""
@@ -54,7 +62,9 @@ def test_every_order_pages_through_everything(sort: str, count: int) -> None:
     assert seen == whole
 
 
-@pytest.mark.parametrize("value", ["modality", "started,-started", "started,started", "--started", "-"])
+@pytest.mark.parametrize(
+    "value", ["modality", "started,-started", "started,started", "--started", "-"]
+)
 def test_other_orders_are_refused(value: str) -> None:
     """Ignoring it would give another answer than was asked for."""
     with pytest.raises(BadRequest):
@@ -67,7 +77,9 @@ def test_the_total_alone(parameter: tuple[str, str]) -> None:
     assert (bundle["total"], "entry" in bundle, link(bundle, "next")) == (3, False, None)
 
 
-@pytest.mark.parametrize(("value", "shown"), [("none", False), ("estimate", True), ("accurate", True)])
+@pytest.mark.parametrize(
+    ("value", "shown"), [("none", False), ("estimate", True), ("accurate", True)]
+)
 def test_the_total_can_be_left_out(value: str, shown: bool) -> None:
     assert ("total" in answer(REAL, parse(("_total", value)))) is shown
 
@@ -78,7 +90,11 @@ def test_the_total_can_be_left_out(value: str, shown: bool) -> None:
         (("_summary", "true"), {"identifier", "modality", "started", "endpoint"}, {"contained"}),
         (("_summary", "text"), {"status", "subject"}, {"modality", "identifier", "started"}),
         (("_elements", "modality"), {"status", "subject", "modality"}, {"identifier", "started"}),
-        (("_elements", "ImagingStudy.started,series.uid"), {"status", "subject", "started"}, {"modality"}),
+        (
+            ("_elements", "ImagingStudy.started,series.uid"),
+            {"status", "subject", "started"},
+            {"modality"},
+        ),
     ],
 )
 def test_less_of_each_study(parameter: tuple[str, str], kept: set[str], left: set[str]) -> None:
@@ -96,7 +112,9 @@ def test_less_of_each_study(parameter: tuple[str, str], kept: set[str], left: se
 @pytest.mark.parametrize("value", ["false", "data"])
 def test_all_of_each_study(value: str) -> None:
     plain, summary = answer(REAL, Search()), answer(REAL, parse(("_summary", value)))
-    assert [one["resource"] for one in plain["entry"]] == [one["resource"] for one in summary["entry"]]
+    assert [one["resource"] for one in plain["entry"]] == [
+        one["resource"] for one in summary["entry"]
+    ]
 
 
 def test_a_contained_endpoint_stays_with_its_reference() -> None:
@@ -113,7 +131,8 @@ def test_other_values_are_refused(pair: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["json", "application/json", "application/fhir+json", "application/fhir+json; fhirVersion=4.0"]
+    "value",
+    ["json", "application/json", "application/fhir+json", "application/fhir+json; fhirVersion=4.0"],
 )
 def test_json_is_spoken(value: str) -> None:
     assert parse(("_format", value)).used == [("_format", value)]
@@ -135,7 +154,9 @@ def test_nothing_else_is(value: str) -> None:
     ],
 )
 def test_less_of_an_endpoint(parameter: tuple[str, str], left: set[str]) -> None:
-    """What it must have stays, and so does whether it needs a token (SIA-31): else an app would not know what it is."""
+    """What it must have stays, and so does whether it needs a token (SIA-31): else an app would not
+    know what it is.
+    """
     whole = Endpoints("https://imaging.example.org/fhir").resource("p1")
     found = subset(whole, read_result(Result(), *parameter, maximum_count=0))
     must = {"resourceType", "id", "meta", "extension", "status", "connectionType", "payloadType"}

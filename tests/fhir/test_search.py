@@ -76,7 +76,9 @@ def test_a_reference_that_can_be_nobody_here_is_never_the_tokens(name: str, valu
 
 def test_every_patient_named_counts() -> None:
     """SIA-22: repetition and commas must not hide one behind the token's own."""
-    assert parse(("patient", "1,2"), ("subject", "Patient/3"), ("patient:Patient", "4")).patients == set("1234")
+    assert parse(
+        ("patient", "1,2"), ("subject", "Patient/3"), ("patient:Patient", "4")
+    ).patients == set("1234")
     assert parse(("patient", "1,http://x.org/Patient/1")).patients == {"1", OTHER_PATIENT}
 
 
@@ -104,7 +106,9 @@ IDENTIFIERS: dict[str, tuple[set[str], set[str]]] = {
 def test_identifiers(value: str) -> None:
     """SIA-20: UIDs and accession numbers, told apart by system."""
     uids, accession_numbers = IDENTIFIERS[value]
-    assert parse(("identifier", value)).identifiers == [IdentifierFilter(frozenset(uids), frozenset(accession_numbers))]
+    assert parse(("identifier", value)).identifiers == [
+        IdentifierFilter(frozenset(uids), frozenset(accession_numbers))
+    ]
 
 
 def test_repeated_identifiers_are_all_required() -> None:
@@ -112,7 +116,9 @@ def test_repeated_identifiers_are_all_required() -> None:
     assert len(parse(("identifier", "urn:oid:1.2"), ("identifier", "A-1")).identifiers) == 2
 
 
-@pytest.mark.parametrize(("value", "meant"), [(r"A\,1", "A,1"), (r"A\|1", "A|1"), (r"A\$1", "A$1"), (r"A\\,1", "A\\")])
+@pytest.mark.parametrize(
+    ("value", "meant"), [(r"A\,1", "A,1"), (r"A\|1", "A|1"), (r"A\$1", "A$1"), (r"A\\,1", "A\\")]
+)
 def test_escapes_in_identifiers(value: str, meant: str) -> None:
     """R4 search.html#escaping: an accession number may have a comma or a bar (VR SH)."""
     found = parse(("identifier", value)).identifiers[0].accession_numbers
@@ -126,9 +132,16 @@ def test_no_system_is_no_uid() -> None:
 
 def test_dates() -> None:
     """SIA-20, 21: commas are "or", repetition is "and"."""
-    search = parse(("started", "ge2024-01-01"), ("started", "lt2024-02-01,2025"), ("_lastUpdated", "gt2024"))
-    assert [[one.prefix for one in alternatives] for alternatives in search.started] == [["ge"], ["lt", "eq"]]
-    assert [[one.prefix for one in alternatives] for alternatives in search.last_updated] == [["gt"]]
+    search = parse(
+        ("started", "ge2024-01-01"), ("started", "lt2024-02-01,2025"), ("_lastUpdated", "gt2024")
+    )
+    assert [[one.prefix for one in alternatives] for alternatives in search.started] == [
+        ["ge"],
+        ["lt", "eq"],
+    ]
+    assert [[one.prefix for one in alternatives] for alternatives in search.last_updated] == [
+        ["gt"]
+    ]
 
 
 @pytest.mark.parametrize("name", ["started", "_lastUpdated"])
@@ -138,14 +151,25 @@ def test_bad_dates_are_refused(name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "count"), [("0", 0), ("1", 1), ("007", 7), ("500", 500), ("501", 500), ("999999", 500), ("99999999", 500)]
+    ("value", "count"),
+    [
+        ("0", 0),
+        ("1", 1),
+        ("007", 7),
+        ("500", 500),
+        ("501", 500),
+        ("999999", 500),
+        ("99999999", 500),
+    ],
 )
 def test_counts(value: str, count: int) -> None:
     """A server may give fewer than asked."""
     assert parse(("_count", value)).result.count == count <= MAXIMUM_COUNT
 
 
-@pytest.mark.parametrize("value", ["-1", "+1", " 1", "1.0", "1e2", "ten", "1" * 16, "\u0661", "\uff11"], ids=ascii)
+@pytest.mark.parametrize(
+    "value", ["-1", "+1", " 1", "1.0", "1e2", "ten", "1" * 16, "\u0661", "\uff11"], ids=ascii
+)
 def test_bad_counts_are_refused(value: str) -> None:
     assert reason(("_count", value)) == "bad_count"
 
@@ -156,7 +180,8 @@ def test_include(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["endpoint", "ImagingStudy:patient", "ImagingStudy:endpoint:Patient", "imagingstudy:endpoint"]
+    "value",
+    ["endpoint", "ImagingStudy:patient", "ImagingStudy:endpoint:Patient", "imagingstudy:endpoint"],
 )
 def test_other_includes_are_refused(value: str) -> None:
     with pytest.raises(NotSupported):
@@ -208,16 +233,22 @@ def test_limits() -> None:
     assert reason(("identifier", "\u5c71" * 1_000)) == "too_long"
 
 
-@pytest.mark.parametrize("pair", [("\ud800", "1"), ("identifier", "\ud800"), ("x", "\ud800")], ids=ascii)
+@pytest.mark.parametrize(
+    "pair", [("\ud800", "1"), ("identifier", "\ud800"), ("x", "\ud800")], ids=ascii
+)
 def test_half_a_character_is_refused_or_ignored(pair: tuple[str, str]) -> None:
-    """Today ``web`` decodes strictly and lets none through; the parser itself promises ``BadRequest`` alone."""
+    """Today ``web`` decodes strictly and lets none through; the parser itself promises
+    ``BadRequest`` alone.
+    """
     try:
         assert parse(pair) == Search()
     except BadRequest:
         return
 
 
-@pytest.mark.parametrize("value", ["a\x00", "a\n", "a\x7f", "\u2028", "\u202e1", "a\xa0"], ids=ascii)
+@pytest.mark.parametrize(
+    "value", ["a\x00", "a\n", "a\x7f", "\u2028", "\u202e1", "a\xa0"], ids=ascii
+)
 @pytest.mark.parametrize("name", ["identifier", "patient"])
 def test_control_characters_are_refused(name: str, value: str) -> None:
     assert reason((name, value)) == "bad_value"
@@ -225,27 +256,61 @@ def test_control_characters_are_refused(name: str, value: str) -> None:
 
 def test_what_was_used_is_what_was_understood() -> None:
     """For ``link.self``: in order, with the type of a reference folded into its name."""
-    search = parse(("subject:Patient", "1"), ("x", "y"), ("started", "ge2024"), ("_count", "5"), ("_count", "7"))
-    assert search.used == [("subject", "1"), ("started", "ge2024"), ("_count", "5"), ("_count", "7")]
+    search = parse(
+        ("subject:Patient", "1"),
+        ("x", "y"),
+        ("started", "ge2024"),
+        ("_count", "5"),
+        ("_count", "7"),
+    )
+    assert search.used == [
+        ("subject", "1"),
+        ("started", "ge2024"),
+        ("_count", "5"),
+        ("_count", "7"),
+    ]
     assert search.result.count == 7
 
 
 names = st.sampled_from([*SUPPORTED, "subject:Patient", "patient.name", "_has:x", "_format", "x"])
 values = st.sampled_from(
-    ["123", "Patient/123", "urn:oid:1.2", "|", "a|b|c", "ge2024-02-29T10:11:12 01:00", "2024", "*", "5", "W10", ",", ""]
+    [
+        "123",
+        "Patient/123",
+        "urn:oid:1.2",
+        "|",
+        "a|b|c",
+        "ge2024-02-29T10:11:12 01:00",
+        "2024",
+        "*",
+        "5",
+        "W10",
+        ",",
+        "",
+    ]
 )
-pairs = st.lists(st.tuples(names | st.text(), values | st.text() | st.lists(values | st.text()).map(",".join)))
+pairs = st.lists(
+    st.tuples(names | st.text(), values | st.text() | st.lists(values | st.text()).map(",".join))
+)
 
 
 @pytest.mark.parametrize(
-    "name", ["patient.identifier", "subject.identifier", "patient:Patient.identifier", "subject:identifier"]
+    "name",
+    [
+        "patient.identifier",
+        "subject.identifier",
+        "patient:Patient.identifier",
+        "subject:identifier",
+    ],
 )
 @pytest.mark.parametrize(
     ("value", "identifiers"),
     [("MRN1", {(None, "MRN1")}), ("urn:oid:1.2|MRN1", {("urn:oid:1.2", "MRN1")}), ("|MRN1", {("", "MRN1")}),
      ("a|1,b|2", {("a", "1"), ("b", "2")}), (r"a|1\,2", {("a", "1,2")})],
 )  # fmt: skip
-def test_a_patients_identifier(name: str, value: str, identifiers: set[tuple[str | None, str]]) -> None:
+def test_a_patients_identifier(
+    name: str, value: str, identifiers: set[tuple[str | None, str]]
+) -> None:
     """Each must turn out to be the token's patient's: kept apart, never dropped (SIA-22)."""
     assert parse((name, value)).patient_identifiers == identifiers
 
@@ -262,7 +327,9 @@ def test_missing_is_true_or_false(value: str) -> None:
 
 
 @given(pairs, st.booleans())
-def test_any_parameters_are_a_search_or_refused(parameters: list[tuple[str, str]], strict: bool) -> None:
+def test_any_parameters_are_a_search_or_refused(
+    parameters: list[tuple[str, str]], strict: bool
+) -> None:
     """Never another failure; and no patient is lost on the way."""
     try:
         search = parse(*parameters, strict=strict)
@@ -281,5 +348,8 @@ def test_the_number_of_alternatives_is_bounded() -> None:
     most = MAXIMUM_ALTERNATIVES - 1
     assert parse(("patient", "123"), ("modality", ",".join(["A"] * most))).tokens
     for name in ("modality", "identifier", "_id", "started", "patient", "unknown"):
-        assert reason(("patient", "123"), (name, ",".join(["2020"] * (most + 1)))) == "too_many_alternatives"
+        assert (
+            reason(("patient", "123"), (name, ",".join(["2020"] * (most + 1))))
+            == "too_many_alternatives"
+        )
     assert reason(*[("modality", ",".join(["A"] * 20))] * 26) == "too_many_alternatives"

@@ -71,7 +71,12 @@ def test_identifiers_of_a_system() -> None:
 )
 def test_started(values: list[str], expected: set[str]) -> None:
     """SIA-21: a study that does not say when it began passes no date, not even ``ne``."""
-    rows = [study("1.2.1"), study("1.2.2", clock=None), study("1.2.3", "20230101"), study("1.2.4", None)]
+    rows = [
+        study("1.2.1"),
+        study("1.2.2", clock=None),
+        study("1.2.3", "20230101"),
+        study("1.2.4", None),
+    ]
     assert matching(rows, *(("started", value) for value in values)) == expected
 
 
@@ -107,9 +112,14 @@ def finds_itself(found_row: Row) -> bool:
     """Whether each identifier that the resource shows finds it, with its system and without."""
     (entry,) = answer([found_row], Search())["entry"]
     forms = [
-        ("urn:dicom:uid|" if "system" in one else "|", escaped(one["value"])) for one in entry["resource"]["identifier"]
+        ("urn:dicom:uid|" if "system" in one else "|", escaped(one["value"]))
+        for one in entry["resource"]["identifier"]
     ]
-    return all(matching([found_row], ("identifier", text)) for form in forms for text in ("".join(form), form[1]))
+    return all(
+        matching([found_row], ("identifier", text))
+        for form in forms
+        for text in ("".join(form), form[1])
+    )
 
 
 @given(st.text("A1-,|$\\ /äΩ山.", min_size=1, max_size=16))

@@ -14,7 +14,8 @@ BERLIN = ZoneInfo("Europe/Berlin")
 WINTER = timezone(timedelta(hours=1))
 EASTERN = timezone(-timedelta(hours=5))
 DATE_TIME = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2}[+-]((0[0-9]|1[0-3]):[0-5][0-9]|14:00))?", re.ASCII
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2}[+-]((0[0-9]|1[0-3]):[0-5][0-9]|14:00))?",
+    re.ASCII,
 )
 
 # date, time, zone, dateTime
@@ -61,10 +62,13 @@ def test_a_second_that_no_clock_shows_is_no_time(clock: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("day", "zone"), [("19000101", "Europe/Paris"), ("18500101", "Europe/Berlin"), ("00010101", "America/New_York")]
+    ("day", "zone"),
+    [("19000101", "Europe/Paris"), ("18500101", "Europe/Berlin"), ("00010101", "America/New_York")],
 )
 def test_a_date_before_time_zones(day: str, zone: str) -> None:
-    """Placeholders such as 19000101 are common; local mean time is +00:09:21, which no dateTime can say."""
+    """Placeholders such as 19000101 are common; local mean time is +00:09:21, which no dateTime can
+    say.
+    """
     found = started(day, "101112", ZoneInfo(zone))
     assert found is not None
     assert DATE_TIME.fullmatch(found.text)
@@ -80,11 +84,15 @@ def da(day: date) -> str:
 
 
 @given(days, clocks, offsets, st.sampled_from(["%H%M", "%H%M%S", "%H%M%S.%f", "%H:%M:%S"]))
-def test_a_time_with_zone_comes_out_as_that_moment(day: date, clock: time, zone: timezone, form: str) -> None:
+def test_a_time_with_zone_comes_out_as_that_moment(
+    day: date, clock: time, zone: timezone, form: str
+) -> None:
     found = started(da(day), clock.strftime(form), zone)
     assert found is not None
     assert DATE_TIME.fullmatch(found.text)
-    expected = datetime.combine(day, clock.replace(microsecond=0, second=0 if form == "%H%M" else clock.second), zone)
+    expected = datetime.combine(
+        day, clock.replace(microsecond=0, second=0 if form == "%H%M" else clock.second), zone
+    )
     assert datetime.fromisoformat(found.text) == expected == found.span.start
     assert found.span.end - found.span.start == timedelta(seconds=1)
 
@@ -99,7 +107,9 @@ def test_a_day_comes_out_as_that_day(day: date, zone: timezone | None) -> None:
 
 
 @pytest.mark.parametrize("day", ["00010101", "99991230", "99991231"])
-@pytest.mark.parametrize("zone", [None, UTC, BERLIN, timezone(timedelta(hours=14)), timezone(-timedelta(hours=12))])
+@pytest.mark.parametrize(
+    "zone", [None, UTC, BERLIN, timezone(timedelta(hours=14)), timezone(-timedelta(hours=12))]
+)
 def test_the_ends_of_time_are_no_failure(day: str, zone: tzinfo | None) -> None:
     assert isinstance(started(day, "235959", zone), Started | None)
 
@@ -110,26 +120,40 @@ def test_the_last_day_is_a_day() -> None:
     assert found.text == "9999-12-31"
 
 
-texts = st.text() | st.text(alphabet="0123456789.:+-", max_size=16) | st.from_regex(r"[0-9]{6,8}(\.[0-9]*)?")
+texts = (
+    st.text()
+    | st.text(alphabet="0123456789.:+-", max_size=16)
+    | st.from_regex(r"[0-9]{6,8}(\.[0-9]*)?")
+)
 zones = st.none() | offsets | st.just(BERLIN)
 
 
 @given(st.none() | texts, st.none() | texts, zones)
-def test_any_texts_are_a_start_or_none(day: str | None, clock: str | None, zone: tzinfo | None) -> None:
+def test_any_texts_are_a_start_or_none(
+    day: str | None, clock: str | None, zone: tzinfo | None
+) -> None:
     found = started(day, clock, zone)
     if found is not None:
         assert DATE_TIME.fullmatch(found.text)
 
 
-def found_by_its_own_text(day: date, clock: time | None, offset: tzinfo | None, site: tzinfo | None) -> bool:
-    """Whether ``started=<what the resource says>`` finds it; dates without zone are in the site's zone."""
-    found = started(da(day), clock.strftime("%H%M%S") if clock else None, offset or site, site=site or UTC)
+def found_by_its_own_text(
+    day: date, clock: time | None, offset: tzinfo | None, site: tzinfo | None
+) -> bool:
+    """Whether ``started=<what the resource says>`` finds it; dates without zone are in the site's
+    zone.
+    """
+    found = started(
+        da(day), clock.strftime("%H%M%S") if clock else None, offset or site, site=site or UTC
+    )
     assert found is not None
     return parse_date_filter(found.text, site or UTC).matches(found.span)
 
 
 @given(days, st.none() | clocks, st.none() | offsets)
-def test_a_study_is_found_by_what_it_says(day: date, clock: time | None, site: timezone | None) -> None:
+def test_a_study_is_found_by_what_it_says(
+    day: date, clock: time | None, site: timezone | None
+) -> None:
     assert found_by_its_own_text(day, clock, None, site)
 
 
@@ -137,7 +161,9 @@ def test_a_study_is_found_by_what_it_says(day: date, clock: time | None, site: t
 def test_a_study_with_own_zone_is_found_by_what_it_says(
     day: date, clock: time | None, offset: timezone, site: timezone | None
 ) -> None:
-    """TimezoneOffsetFromUTC and no StudyTime: the text has no zone, so the study's own must not count either."""
+    """TimezoneOffsetFromUTC and no StudyTime: the text has no zone, so the study's own must not
+    count either.
+    """
     assert found_by_its_own_text(day, clock, offset, site)
 
 
@@ -149,7 +175,15 @@ def test_the_last_second_before_the_clock_goes_back() -> None:
 
 @pytest.mark.parametrize(
     ("text", "minutes"),
-    [("+0000", 0), ("-0000", 0), ("+0100", 60), ("-0500", -300), ("+0545", 345), ("+1400", 840), ("-1200", -720)],
+    [
+        ("+0000", 0),
+        ("-0000", 0),
+        ("+0100", 60),
+        ("-0500", -300),
+        ("+0545", 345),
+        ("+1400", 840),
+        ("-1200", -720),
+    ],
 )
 def test_offsets_of_studies(text: str, minutes: int) -> None:
     """TimezoneOffsetFromUTC (PS3.3 C.12.1.1.8)."""

@@ -1,4 +1,6 @@
-"""A client that syncs with ``_lastUpdated=gt<meta.lastUpdated of a Bundle>`` misses no change (SIA-20, docs/api.md)."""
+"""A client that syncs with ``_lastUpdated=gt<meta.lastUpdated of a Bundle>`` misses no change
+(SIA-20, docs/api.md).
+"""
 
 import pytest
 from hypothesis import settings
@@ -18,8 +20,8 @@ CLIENTS = st.integers(0, 2)
 class Synchronisation(RuleBasedStateMachine):
     """Three clients with pages of 1, 2 and 50, an archive that changes, and a server that forgets.
 
-    Each begins anew at the ``meta.lastUpdated`` of the page it got last. Whenever nothing changed during a pass, the
-    copy must be the archive (deletions are not told).
+    Each begins anew at the ``meta.lastUpdated`` of the page it got last. Whenever nothing changed
+    during a pass, the copy must be the archive (deletions are not told).
     """
 
     @initialize(max_entries=st.sampled_from([2, 200_000]))
@@ -36,7 +38,9 @@ class Synchronisation(RuleBasedStateMachine):
 
     @rule(uid=UIDS, count=st.integers(1, 2), day=st.sampled_from(["20240101", "20240229", None]))
     def a_study_changes(self, uid: str, count: int, day: str | None) -> None:
-        self.server.archive[uid] = row(StudyInstanceUID=uid, StudyDate=day, NumberOfStudyRelatedInstances=count)
+        self.server.archive[uid] = row(
+            StudyInstanceUID=uid, StudyDate=day, NumberOfStudyRelatedInstances=count
+        )
         self.changes += 1
 
     @precondition(lambda self: self.server.archive)
@@ -97,7 +101,9 @@ class Synchronisation(RuleBasedStateMachine):
 
 
 TestSynchronisation = Synchronisation.TestCase
-TestSynchronisation.settings = settings(max_examples=2 * settings().max_examples, stateful_step_count=40, deadline=None)
+TestSynchronisation.settings = settings(
+    max_examples=2 * settings().max_examples, stateful_step_count=40, deadline=None
+)
 
 
 SKEW = 2.0
@@ -106,7 +112,8 @@ SKEW = 2.0
 class TwoReplicas(RuleBasedStateMachine):
     """Two servers with one store, clocks that differ, and lists that each remembers for any time.
 
-    A client asks now one, now the other. Once both have looked anew, its next pass must make its copy whole.
+    A client asks now one, now the other. Once both have looked anew, its next pass must make its
+    copy whole.
     """
 
     @initialize(ahead=st.floats(-SKEW, SKEW))
@@ -159,7 +166,9 @@ class TwoReplicas(RuleBasedStateMachine):
 
 
 TestTwoReplicas = TwoReplicas.TestCase
-TestTwoReplicas.settings = settings(max_examples=3 * settings().max_examples, stateful_step_count=30, deadline=None)
+TestTwoReplicas.settings = settings(
+    max_examples=3 * settings().max_examples, stateful_step_count=30, deadline=None
+)
 
 
 SECOND = 1_000_000
@@ -184,7 +193,9 @@ def test_a_corrected_series_is_a_change_of_its_study() -> None:
 
 
 def three_pages_and_a_change(server: Server, client: Client) -> list[str]:
-    """The study of the first page changes before the second is asked for; return each page's meta.lastUpdated."""
+    """The study of the first page changes before the second is asked for; return each page's
+    meta.lastUpdated.
+    """
     days = {"1.2.1": "20240103", "1.2.2": "20240102", "1.2.3": "20240101"}
     server.archive = {uid: row(StudyInstanceUID=uid, StudyDate=day) for uid, day in days.items()}
     shown = []

@@ -17,7 +17,10 @@ STUDIES = [
     study("1.2.4", ModalitiesInStudy=["mr"]),
 ]  # fmt: skip
 SERIES = {
-    "1.2.1": [row(SeriesInstanceUID="1.2.1.1", BodyPartExamined="CHEST"), row(SeriesInstanceUID="1.2.1.2")],
+    "1.2.1": [
+        row(SeriesInstanceUID="1.2.1.1", BodyPartExamined="CHEST"),
+        row(SeriesInstanceUID="1.2.1.2"),
+    ],
     "1.2.2": [row(SeriesInstanceUID="1.2.2.1", BodyPartExamined="HEAD")],
     "1.2.3": [row(SeriesInstanceUID="1.2.3.1", Modality="US", BodyPartExamined=" ")],
 }
@@ -77,7 +80,9 @@ def test_a_study_is_found_by_the_modality_it_shows() -> None:
     for one in answer(STUDIES, Search())["entry"]:
         for coding in one["resource"]["modality"]:
             value = f"{coding['system']}|{coding['code']}"
-            assert one["resource"]["id"] in matching(STUDIES, ("modality", value), details=Details())
+            assert one["resource"]["id"] in matching(
+                STUDIES, ("modality", value), details=Details()
+            )
 
 
 @given(st.text(max_size=20), st.booleans())
@@ -90,6 +95,8 @@ def test_any_value_is_a_filter(value: str, negated: bool) -> None:
 @given(st.text(max_size=8), st.text(max_size=8))
 def test_what_is_written_is_found(system: str, code: str) -> None:
     """With R4's escapes, whatever the characters."""
-    escaped = ["".join("\\" + one if one in ",|$\\" else one for one in text) for text in (system, code)]
+    escaped = [
+        "".join("\\" + one if one in ",|$\\" else one for one in text) for text in (system, code)
+    ]
     found = parse_token("modality", "|".join(escaped))
     assert found.matches([(system, code)])

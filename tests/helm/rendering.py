@@ -13,7 +13,9 @@ import yaml
 from tests.helm.schema import CHART
 
 helm = pytest.importorskip("helm_python", reason="no Helm engine: pip install helm-python-sdk")
-kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
+kubernetes_validate = pytest.importorskip(
+    "kubernetes_validate", reason="pip install kubernetes-validate"
+)
 
 ROOT = CHART.parent.parent
 EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
@@ -35,7 +37,9 @@ def values_of(name: str = "orthanc") -> dict[str, Any]:
 
 @functools.cache
 def _valid(text: str, versions: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return the manifests of a text, each valid for these versions; most texts come again in many combinations."""
+    """Return the manifests of a text, each valid for these versions; most texts come again in many
+    combinations.
+    """
     found = [one for one in yaml.load_all(text, yaml.CSafeLoader) if one is not None]
     for one in found:
         if one["kind"] not in OTHER_KINDS:
@@ -75,8 +79,14 @@ def pods(manifests: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 SWITCHES: dict[str, list[dict[str, Any]]] = {
     "ingress": [{"ingress": {"enabled": True, "host": "a.example.org"}}],
     "gateway": [{"gateway": {"enabled": True, "parentRefs": [{"name": "g"}]}}],
-    "networkPolicy": [{"networkPolicy": {"enabled": False}}, {"networkPolicy": {"pacs": {"podLabels": {"a": "b"}}}}],
-    "scaling": [{"autoscaling": {"enabled": True, "streamsPerPod": 20}}, {"podDisruptionBudget": {"enabled": False}}],
+    "networkPolicy": [
+        {"networkPolicy": {"enabled": False}},
+        {"networkPolicy": {"pacs": {"podLabels": {"a": "b"}}}},
+    ],
+    "scaling": [
+        {"autoscaling": {"enabled": True, "streamsPerPod": 20}},
+        {"podDisruptionBudget": {"enabled": False}},
+    ],
     "monitors": [{"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}],
     "rules": [
         {"prometheusRule": {"enabled": True}, "dashboard": {"enabled": True}},
@@ -90,7 +100,9 @@ SWITCHES: dict[str, list[dict[str, Any]]] = {
 
 
 def every_manifest(namespace: str) -> Iterator[dict[str, Any]]:
-    """Each manifest of each combination of ``SWITCHES`` (the first way of each), on or off; the same one once."""
+    """Each manifest of each combination of ``SWITCHES`` (the first way of each), on or off; the
+    same one once.
+    """
     base = {key: values_of()[key] for key in ("config", "secrets")}
     seen: set[str] = set()
     with helm.Chart.load(CHART) as chart:
@@ -101,4 +113,6 @@ def every_manifest(namespace: str) -> Iterator[dict[str, Any]]:
             for file, text in chart.render(values, name="imaging", namespace=namespace).items():
                 if text not in seen and not file.endswith("NOTES.txt"):
                     seen.add(text)
-                    yield from (one for one in yaml.load_all(text, yaml.CSafeLoader) if one is not None)
+                    yield from (
+                        one for one in yaml.load_all(text, yaml.CSafeLoader) if one is not None
+                    )

@@ -1,4 +1,5 @@
-"""``values.schema.json`` of the chart, made of the settings models: ``python -m tests.helm.schema`` writes it anew.
+"""``values.schema.json`` of the chart, made of the settings models: ``python -m tests.helm.schema``
+writes it anew.
 
 ``config`` is exactly the configuration file; the rest of the values is described here.
 """
@@ -13,7 +14,12 @@ CHART = Path(__file__).parent.parent.parent / "helm" / "smart-imaging-sidecar"
 FILE = CHART / "values.schema.json"
 
 NAME = {"type": "string", "pattern": r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"}
-TEXT, FLAG, MAPPING, LIST = {"type": "string"}, {"type": "boolean"}, {"type": "object"}, {"type": "array"}
+TEXT, FLAG, MAPPING, LIST = (
+    {"type": "string"},
+    {"type": "boolean"},
+    {"type": "object"},
+    {"type": "array"},
+)
 PORT = {"type": "integer", "minimum": 1, "maximum": 65_535}
 TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
 DURATION = {"type": "string", "pattern": r"^[0-9]+(ms|s|m|h)$"}
@@ -31,7 +37,8 @@ def schema() -> dict[str, Any]:
     """Return the JSON Schema of the chart's values."""
     settings = Settings.model_json_schema()
     definitions = settings.pop("$defs")
-    # Empty in the chart's own values; templates say that it is required. What is there must be right.
+    # Empty in the chart's own values; templates say that it is required. What is there must be
+    # right.
     config = {
         "description": "The sidecar's settings (docs/configuration.md)",
         "type": "object",
@@ -39,7 +46,9 @@ def schema() -> dict[str, Any]:
         "then": settings,
     }
     mounted = {"type": "object", "additionalProperties": False, "required": ["name"]}
-    secret = mounted | {"properties": {"name": NAME, "items": {"type": "array", "minItems": 1, "items": TEXT}}}
+    secret = mounted | {
+        "properties": {"name": NAME, "items": {"type": "array", "minItems": 1, "items": TEXT}}
+    }
     monitor = _section(enabled=FLAG, labels=TEXTS, interval=DURATION)
     values = _section(
         config=config,
@@ -79,7 +88,11 @@ def schema() -> dict[str, Any]:
         dashboard=_section(enabled=FLAG, labels=TEXTS),
         tests=_section(enabled=FLAG), **{"global": MAPPING},
     )  # fmt: skip
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Values", "$defs": definitions} | values
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Values",
+        "$defs": definitions,
+    } | values
 
 
 def written() -> str:

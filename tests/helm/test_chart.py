@@ -37,7 +37,9 @@ def test_examples(example: Path) -> None:
     assert [one for one in found["messages"] if one["severity"] > 1] == []
     assert found["errors"] == []
     manifests = rendered(values)
-    (config,) = (one["data"]["config.yaml"] for one in manifests if "config.yaml" in one.get("data", {}))
+    (config,) = (
+        one["data"]["config.yaml"] for one in manifests if "config.yaml" in one.get("data", {})
+    )
     assert yaml.safe_load(config) == values["config"]
     Settings.model_json_schema()
     for pod in pods(manifests):
@@ -60,7 +62,9 @@ Way = tuple[str, int]
 
 
 def rows_with_every_pair() -> list[dict[str, int]]:
-    """Return rows, each with a way for every switch, so that each pair of ways is in some row (pairwise testing)."""
+    """Return rows, each with a way for every switch, so that each pair of ways is in some row
+    (pairwise testing).
+    """
     ways = {name: range(len(_choices(name))) for name in SWITCHES}
     missing: set[frozenset[Way]] = {
         frozenset(((one, way), (other, another)))
@@ -72,7 +76,10 @@ def rows_with_every_pair() -> list[dict[str, int]]:
         row: dict[str, int] = dict(sorted(min(missing, key=sorted)))
         for name in [name for name in SWITCHES if name not in row]:
             row[name] = max(
-                ways[name], key=lambda way: sum(frozenset((one, (name, way))) in missing for one in row.items())
+                ways[name],
+                key=lambda way: sum(
+                    frozenset((one, (name, way))) in missing for one in row.items()
+                ),
             )
         missing -= {frozenset(pair) for pair in itertools.combinations(row.items(), 2)}
         rows.append(row)
@@ -80,7 +87,9 @@ def rows_with_every_pair() -> list[dict[str, int]]:
 
 
 def test_switches_together() -> None:
-    """Each way of each switch is beside each way of each other one in some of the charts that are rendered."""
+    """Each way of each switch is beside each way of each other one in some of the charts that are
+    rendered.
+    """
     for row in rows_with_every_pair():
         values = {key: values_of()[key] for key in ("config", "secrets")}
         for name, way in row.items():
@@ -213,18 +222,28 @@ def test_probes_go_to_the_admin_port() -> None:
     (container,) = only(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
     ports = {one["name"]: one["containerPort"] for one in container["ports"]}
     assert ports == {"http": 8888, "admin": 9999}
-    for probe, path in (("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):
+    for probe, path in (
+        ("startupProbe", "/healthz"),
+        ("livenessProbe", "/healthz"),
+        ("readinessProbe", "/readyz"),
+    ):
         assert container[probe]["httpGet"] == {"path": path, "port": "admin"}
-    grace = only(manifests, "Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    grace = only(manifests, "Deployment")["spec"]["template"]["spec"][
+        "terminationGracePeriodSeconds"
+    ]
     assert grace >= 120 + 10  # Else downloads that drain are cut off.
-    assert only(manifests, "Service")["spec"]["ports"] == [{"name": "http", "port": 80, "targetPort": "http"}]
+    assert only(manifests, "Service")["spec"]["ports"] == [
+        {"name": "http", "port": 80, "targetPort": "http"}
+    ]
 
 
 def test_a_new_configuration_rolls_the_pods() -> None:
     values = values_of()
 
     def checksum() -> str:
-        annotations = only(rendered(values), "Deployment")["spec"]["template"]["metadata"]["annotations"]
+        annotations = only(rendered(values), "Deployment")["spec"]["template"]["metadata"][
+            "annotations"
+        ]
         found: str = annotations["checksum/config"]
         return found
 
@@ -242,7 +261,9 @@ def test_only_prometheus_reaches_the_admin_port_and_only_we_the_archive() -> Non
     by_port = {rule["ports"][0]["port"]: rule.get("from") for rule in ours["ingress"]}
     assert by_port == {
         "http": None,
-        "admin": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
+        "admin": [
+            {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+        ],
     }
     theirs = only(manifests, "NetworkPolicy", "imaging-pacs")["spec"]
     assert theirs["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "orthanc"}
@@ -253,11 +274,16 @@ def test_only_prometheus_reaches_the_admin_port_and_only_we_the_archive() -> Non
     assert sidecar == ours["podSelector"]
     assert tester["matchLabels"].items() <= check.items()
     assert not sidecar["matchLabels"].items() <= check.items()
-    untested = only(rendered(values_of() | {"tests": {"enabled": False}}), "NetworkPolicy", "imaging-pacs")["spec"]
+    untested = only(
+        rendered(values_of() | {"tests": {"enabled": False}}), "NetworkPolicy", "imaging-pacs"
+    )["spec"]
     assert untested["ingress"][0]["from"] == [{"podSelector": sidecar}]
     assert modalities["ports"] == [{"port": 4242}]
     closed = values_of() | {"networkPolicy": {"prometheus": []}}
-    assert [rule["ports"][0]["port"] for rule in only(rendered(closed), "NetworkPolicy")["spec"]["ingress"]] == ["http"]
+    assert [
+        rule["ports"][0]["port"]
+        for rule in only(rendered(closed), "NetworkPolicy")["spec"]["ingress"]
+    ] == ["http"]
 
 
 def test_an_orthanc_in_the_pod_is_reached_by_nobody_else() -> None:
@@ -268,32 +294,49 @@ def test_an_orthanc_in_the_pod_is_reached_by_nobody_else() -> None:
     _, orthanc = deployment["template"]["spec"]["containers"]
     assert "ports" not in orthanc
     assert (
-        json.loads(only(manifests, "ConfigMap", "imaging-orthanc")["data"]["orthanc.json"])["RemoteAccessAllowed"]
+        json.loads(only(manifests, "ConfigMap", "imaging-orthanc")["data"]["orthanc.json"])[
+            "RemoteAccessAllowed"
+        ]
         is False
     )
-    ports = {rule["ports"][0]["port"] for rule in only(manifests, "NetworkPolicy")["spec"]["ingress"]}
+    ports = {
+        rule["ports"][0]["port"] for rule in only(manifests, "NetworkPolicy")["spec"]["ingress"]
+    }
     assert ports == {"http", "admin"}
-    assert not [one for one in manifests if one["kind"] == "PodDisruptionBudget"]  # It would hold back every drain.
+    # It would hold back every drain.
+    assert not [one for one in manifests if one["kind"] == "PodDisruptionBudget"]
     with pytest.raises(helm.HelmError, match="exclude each other"):
         rendered(values_of("all-in-one") | {"autoscaling": {"enabled": True}})
 
 
 def test_rules_and_dashboard_are_those_of_the_project() -> None:
-    for ours, theirs in (("rules.yaml", "prometheus/rules.yaml"), ("dashboard.json", "grafana/dashboard.json")):
-        assert (CHART / "files" / ours).read_text() == (ROOT / "config" / theirs).read_text(), f"copy config/{theirs}"
+    for ours, theirs in (
+        ("rules.yaml", "prometheus/rules.yaml"),
+        ("dashboard.json", "grafana/dashboard.json"),
+    ):
+        assert (CHART / "files" / ours).read_text() == (ROOT / "config" / theirs).read_text(), (
+            f"copy config/{theirs}"
+        )
     manifests = rendered(values_of("dcm4chee"))
     rules = only(manifests, "PrometheusRule")["spec"]
     assert rules == yaml.safe_load((ROOT / "config/prometheus/rules.yaml").read_text())
-    dashboard = only(manifests, "ConfigMap", "imaging-dashboard")["data"]["smart-imaging-sidecar.json"]
+    dashboard = only(manifests, "ConfigMap", "imaging-dashboard")["data"][
+        "smart-imaging-sidecar.json"
+    ]
     assert json.loads(dashboard)["uid"] == "smart-imaging-sidecar"
     service = only(manifests, "Service", "imaging-admin")["metadata"]["labels"]
-    assert only(manifests, "ServiceMonitor")["spec"]["selector"]["matchLabels"].items() <= service.items()
+    assert (
+        only(manifests, "ServiceMonitor")["spec"]["selector"]["matchLabels"].items()
+        <= service.items()
+    )
     assert "app.kubernetes.io/component" not in only(manifests, "Service")["metadata"]["labels"]
 
 
 def test_an_alert_leads_to_its_section_of_the_runbook() -> None:
     """At 3 a.m. nobody looks for a page."""
-    values = values_of() | {"prometheusRule": {"enabled": True, "runbookUrl": "https://wiki.example.org/runbook"}}
+    values = values_of() | {
+        "prometheusRule": {"enabled": True, "runbookUrl": "https://wiki.example.org/runbook"}
+    }
     linked, plain = (
         only(rendered(values_of() | one), "PrometheusRule")["spec"]["groups"]
         for one in (values, {"prometheusRule": {"enabled": True}})
@@ -327,18 +370,23 @@ def test_helm_test_runs_check_as_the_service_would_be_run() -> None:
     assert container["args"] == ["check", "--config", "/etc/smart-imaging-sidecar/config.yaml"]
     assert container["image"] == sidecar["image"]
     assert container["volumeMounts"] == sidecar["volumeMounts"]
-    assert container["resources"] == sidecar["resources"]  # A namespace with a quota takes no pod without.
+    # A namespace with a quota takes no pod without.
+    assert container["resources"] == sidecar["resources"]
 
 
 def test_an_image_by_digest() -> None:
     digest = "sha256:" + "a" * 64
-    values = values_of() | {"image": {"repository": "registry.example.org/imaging", "digest": digest}}
+    values = values_of() | {
+        "image": {"repository": "registry.example.org/imaging", "digest": digest}
+    }
     (container,) = only(rendered(values), "Deployment")["spec"]["template"]["spec"]["containers"]
     assert container["image"] == f"registry.example.org/imaging@{digest}"
 
 
 def test_no_secret_is_written_out() -> None:
-    """By reference alone: what the chart makes holds no Secret and no environment variable with one."""
+    """By reference alone: what the chart makes holds no Secret and no environment variable with
+    one.
+    """
     for example in EXAMPLES:
         manifests = rendered(yaml.safe_load(example.read_text()))
         assert not [one for one in manifests if one["kind"] == "Secret"]
@@ -370,7 +418,12 @@ def test_in_a_pod_of_yours(tmp_path: Path) -> None:
     """docs/kubernetes.md: a chart that has ours as a dependency puts the container beside its own."""
     (tmp_path / "templates").mkdir()
     dependency = {"name": "smart-imaging-sidecar", "version": "0.1.0"}
-    about = {"apiVersion": "v2", "name": "archive", "version": "1.0.0", "dependencies": [dependency]}
+    about = {
+        "apiVersion": "v2",
+        "name": "archive",
+        "version": "1.0.0",
+        "dependencies": [dependency],
+    }
     (tmp_path / "Chart.yaml").write_text(yaml.safe_dump(about))
     (tmp_path / "templates" / "deployment.yaml").write_text(PARENT)
     shutil.copytree(CHART, tmp_path / "charts" / "smart-imaging-sidecar")
@@ -384,4 +437,8 @@ def test_in_a_pod_of_yours(tmp_path: Path) -> None:
     assert {mount["name"] for mount in template["spec"]["containers"][1]["volumeMounts"]} <= volumes
     selector = only(manifests, "Service")["spec"]["selector"]
     assert selector.items() <= template["metadata"]["labels"].items()
-    assert not [one for one in manifests if one["kind"] in ("PodDisruptionBudget", "HorizontalPodAutoscaler")]
+    assert not [
+        one
+        for one in manifests
+        if one["kind"] in ("PodDisruptionBudget", "HorizontalPodAutoscaler")
+    ]

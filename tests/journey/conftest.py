@@ -1,4 +1,6 @@
-"""The journey runs in front of the embedded archive, an emulated dcm4chee, and a real Orthanc where there is one."""
+"""The journey runs in front of the embedded archive, an emulated dcm4chee, and a real Orthanc where
+there is one.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +34,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("images")
     fill(directory)
     mrn = next(one.mrns[0] for one in PATIENTS if one.id == LARGE_STUDY_PATIENT)
-    ct_study(directory / "large", instances=300, patient_id=mrn, study_instance_uid=LARGE_STUDY, series=2)
+    ct_study(
+        directory / "large", instances=300, patient_id=mrn, study_instance_uid=LARGE_STUDY, series=2
+    )
     return directory
 
 
@@ -47,8 +51,12 @@ def orthanc(files: Path) -> Iterator[Orthanc]:
 
 
 @pytest.fixture(scope="session", params=ARCHIVES)
-def world(request: pytest.FixtureRequest, files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(
+    request: pytest.FixtureRequest, files: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
     """The world in front of each archive."""
     running = request.getfixturevalue("orthanc") if request.param == "orthanc" else None
-    with make_world(tmp_path_factory.mktemp("world"), files, running, dcm4chee=dcm4chee_mode(request.param)) as made:
+    with make_world(
+        tmp_path_factory.mktemp("world"), files, running, dcm4chee=dcm4chee_mode(request.param)
+    ) as made:
         yield made

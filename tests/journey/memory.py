@@ -1,4 +1,5 @@
-"""The resident set while a 150 MB study goes to a client at full speed and at 1 MB/s (150 s); exit 1 when it grows.
+"""The resident set while a 150 MB study goes to a client at full speed and at 1 MB/s (150 s); exit
+1 when it grows.
 
 python -m tests.journey.memory
 """
@@ -37,7 +38,10 @@ def measure(scratch: Path, files: Path, orthanc: Orthanc | None) -> None:
         session.get(f"{world.sidecar.fhir}/ImagingStudy", timeout=60)
         for speed in (None, 1.0):
             growth, size, _ = retrieve_watching_memory(world, session, url, speed)
-            print(f"{size} bytes at {speed or 'full'} MB/s: resident set grew by {growth / 2**20:.1f} MB", flush=True)
+            print(
+                f"{size} bytes at {speed or 'full'} MB/s: resident set grew by {growth / 2**20:.1f} MB",
+                flush=True,
+            )
             if growth > ALLOWED_GROWTH:
                 sys.exit(f"more than the {ALLOWED_GROWTH / 2**20:.0f} MB allowed")
 

@@ -4,7 +4,9 @@ import re
 
 
 def parts_of(content_type: str, body: bytes) -> list[tuple[dict[str, str], bytes]]:
-    """Return each part's headers (names lower-cased) and bytes; ``AssertionError`` for a body that is not whole."""
+    """Return each part's headers (names lower-cased) and bytes; ``AssertionError`` for a body that
+    is not whole.
+    """
     match = re.search(r'boundary="?([^";]+)"?', content_type)
     assert match, content_type
     delimiter = b"--" + match[1].encode()
@@ -14,5 +16,7 @@ def parts_of(content_type: str, body: bytes) -> list[tuple[dict[str, str], bytes
     for piece in pieces[1:-1]:
         head, _, content = piece.partition(b"\r\n\r\n")
         lines = [line.partition(b":") for line in head.split(b"\r\n") if line]
-        parts.append(({name.decode().lower(): value.strip().decode() for name, _, value in lines}, content))
+        parts.append(
+            ({name.decode().lower(): value.strip().decode() for name, _, value in lines}, content)
+        )
     return parts

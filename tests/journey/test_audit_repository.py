@@ -1,4 +1,6 @@
-"""The trail in a FHIR repository, of a real process: killed, reloaded, in front of one that is down (SIA-60)."""
+"""The trail in a FHIR repository, of a real process: killed, reloaded, in front of one that is down
+(SIA-60).
+"""
 
 import json
 import os
@@ -98,17 +100,25 @@ def test_a_reload_with_another_folder_leaves_nobody_behind(site: Site, tmp_path:
             if not is_down:
                 site.repository.status = None
             os.kill(sidecar.process_id, signal.SIGHUP)
-            wait_until("the new configuration", lambda: sidecar.log, lambda log: '"reloaded"' in log)
+            wait_until(
+                "the new configuration", lambda: sidecar.log, lambda log: '"reloaded"' in log
+            )
             if not is_down:
                 site.wait_for(5)
                 continue
-            wait_until("what is left", lambda: sidecar.log, lambda log: "audit events are left" in log)
+            wait_until(
+                "what is left", lambda: sidecar.log, lambda log: "audit events are left" in log
+            )
             assert f"5 in {site.configuration['audit']['spool']['folder']}" in sidecar.log
-            wait_until("the new folder's queue", lambda: sidecar.metric(QUEUE), lambda length: length == 0)
+            wait_until(
+                "the new folder's queue", lambda: sidecar.metric(QUEUE), lambda length: length == 0
+            )
 
 
 def test_a_full_spool_refuses_and_recovers(site: Site, tmp_path: Path) -> None:
-    """``when_full: refuse``: nothing is answered that cannot be told (the spool's smallest size is a megabyte)."""
+    """``when_full: refuse``: nothing is answered that cannot be told (the spool's smallest size is
+    a megabyte).
+    """
     site.configuration["audit"]["spool"]["max_bytes"] = 2**20
     site.repository.status = 503
     with SidecarProcess(tmp_path, site.configuration) as sidecar:
@@ -120,9 +130,17 @@ def test_a_full_spool_refuses_and_recovers(site: Site, tmp_path: Path) -> None:
             answered += 1
             assert answered < 2_000
         assert (answer.status_code, answer.json()["issue"][0]["code"]) == (503, "transient")
-        wait_until("the queue's length", lambda: sidecar.metric(QUEUE), lambda length: length == answered)
-        wait_until("its age", lambda: sidecar.metric("smart_imaging_audit_queue_age_seconds"), lambda age: age > 1)
+        wait_until(
+            "the queue's length", lambda: sidecar.metric(QUEUE), lambda length: length == answered
+        )
+        wait_until(
+            "its age",
+            lambda: sidecar.metric("smart_imaging_audit_queue_age_seconds"),
+            lambda age: age > 1,
+        )
         site.repository.status = None
         site.wait_for(answered)
-        wait_until("room", lambda: session.get(url, timeout=60).status_code, lambda status: status == 200)
+        wait_until(
+            "room", lambda: session.get(url, timeout=60).status_code, lambda status: status == 200
+        )
     assert answered > 200

@@ -1,4 +1,6 @@
-"""Rules, constrained scopes and backend clients in front of each archive, on every way alike (SIA-11, 13, 43, 45)."""
+"""Rules, constrained scopes and backend clients in front of each archive, on every way alike
+(SIA-11, 13, 43, 45).
+"""
 
 import re
 from collections.abc import Iterator
@@ -41,7 +43,13 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("images")
     fill(directory)
     written = ct_study(
-        directory / "mixed", instances=6, patient_id="1CT1", study_instance_uid=MIXED, series=3, rows=16, columns=16
+        directory / "mixed",
+        instances=6,
+        patient_id="1CT1",
+        study_instance_uid=MIXED,
+        series=3,
+        rows=16,
+        columns=16,
     )
     for file in written[:2]:
         image = pydicom.dcmread(file)
@@ -51,14 +59,18 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=ARCHIVES)
-def world(request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(
+    request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
     """The world with these permissions, in front of each archive."""
     directory = tmp_path_factory.mktemp("world")
     keys = directory / "capability-keys"
     keys.write_text(f"one {'1' * 64}\n")
     changes = {"access": ACCESS, "capabilities": {"mode": "token_bound", "keys_file": str(keys)}}
     if request.param != "orthanc":
-        with make_world(directory, images, None, changes, dcm4chee=dcm4chee_mode(request.param)) as made:
+        with make_world(
+            directory, images, None, changes, dcm4chee=dcm4chee_mode(request.param)
+        ) as made:
             yield made
         return
     require_orthanc()
@@ -91,7 +103,9 @@ def search(world: World, session: requests.Session, query: str) -> dict[str, dic
 
 
 def without_address(study: dict[str, Any]) -> dict[str, Any]:
-    """But for the address, which is a new one in each search and the standing one in a read (SIA-33)."""
+    """But for the address, which is a new one in each search and the standing one in a read
+    (SIA-33).
+    """
     return {name: value for name, value in study.items() if name != "endpoint"}
 
 
@@ -147,7 +161,8 @@ def test_an_excluded_study_is_as_one_that_is_not_there(world: World, angiography
         f"/wado-uri?requestType=WADO&studyUID={{study}}&seriesUID={series}&objectUID={instance}",
     ):
         hidden, absent = [
-            get(session, world.sidecar.url + path.format(study=study)) for study in (angiography, NOWHERE)
+            get(session, world.sidecar.url + path.format(study=study))
+            for study in (angiography, NOWHERE)
         ]
         assert hidden.status_code == absent.status_code == 404, path
         assert hidden.content == absent.content
@@ -197,7 +212,12 @@ def test_nothing_can_be_searched_by_what_is_excluded(world: World, mixed: str) -
     shown = next(one for one in of_study(world, "robin", mixed) if one.modality != "NM")
     for query in ("modality=NM", f"series={hidden.series}", f"instance={hidden.uid}"):
         assert mixed not in search(world, session, f"patient=robin&{query}"), query
-    for query in (f"modality={shown.modality}", f"series={shown.series}", f"instance={shown.uid}", "modality:not=NM"):
+    for query in (
+        f"modality={shown.modality}",
+        f"series={shown.series}",
+        f"instance={shown.uid}",
+        "modality:not=NM",
+    ):
         assert mixed in search(world, session, f"patient=robin&{query}"), query
     for path in (
         "studies?ModalitiesInStudy=NM", f"series?SeriesInstanceUID={hidden.series}",
@@ -205,7 +225,9 @@ def test_nothing_can_be_searched_by_what_is_excluded(world: World, mixed: str) -
     ):  # fmt: skip
         rows = get(session, f"{world.sidecar.url}/wado-rs/{path}").json()
         assert mixed not in {row["0020000D"]["Value"][0] for row in rows}, path
-    rows = get(session, f"{world.sidecar.url}/wado-rs/studies?ModalitiesInStudy={shown.modality}").json()
+    rows = get(
+        session, f"{world.sidecar.url}/wado-rs/studies?ModalitiesInStudy={shown.modality}"
+    ).json()
     assert mixed in {row["0020000D"]["Value"][0] for row in rows}
 
 
@@ -226,16 +248,25 @@ def test_a_study_with_an_excluded_series_is_fetched_in_parts(world: World, mixed
         assert answer.status_code == 200
         assert hidden.uid.encode() not in answer.content
     absent = get(session, f"{root}/series/{NOWHERE}")
-    for path in ("", "/metadata", f"/instances/{hidden.uid}", "/instances", f"/instances/{hidden.uid}/frames/1"):
+    for path in (
+        "",
+        "/metadata",
+        f"/instances/{hidden.uid}",
+        "/instances",
+        f"/instances/{hidden.uid}/frames/1",
+    ):
         answer = get(session, f"{root}/series/{hidden.series}{path}")
         assert (answer.status_code, answer.content) == (404, absent.content)
-    assert get(world.session("peter"), root).status_code == 403  # Whose study it is not is told nothing.
+    # Whose study it is not is told nothing.
+    assert get(world.session("peter"), root).status_code == 403
     other = get(world.session("peter"), f"{world.root('peter')}/studies/{mixed}")
     assert (other.status_code, other.content) == (404, absent.content)
 
 
 def test_a_constrained_scope(world: World, angiography: str) -> None:
-    """SIA-11: what a search with that parameter finds; and together with another grant not more than each (SIA-15)."""
+    """SIA-11: what a search with that parameter finds; and together with another grant not more
+    than each (SIA-15).
+    """
     mr = {one.study for one in world.of("peter") if one.modality == "MR"} - {angiography}
     ct = {one.study for one in world.of("peter") if one.modality == "CT"}
     for scope, wanted in (
@@ -253,9 +284,14 @@ def test_a_constrained_scope(world: World, angiography: str) -> None:
         session = world.session("peter", scope)
         assert set(search(world, session, "patient=peter")) == wanted, scope
         for study in (*mr, *ct):
-            status = get(session, f"{world.root('peter')}/studies/{study}/metadata", **JSON).status_code
+            status = get(
+                session, f"{world.root('peter')}/studies/{study}/metadata", **JSON
+            ).status_code
             assert status == (200 if study in wanted else 404)
-    refused = get(world.session("peter", "patient/ImagingStudy.rs?foo=bar"), f"{world.sidecar.fhir}/ImagingStudy")
+    refused = get(
+        world.session("peter", "patient/ImagingStudy.rs?foo=bar"),
+        f"{world.sidecar.fhir}/ImagingStudy",
+    )
     assert refused.status_code == 403
 
 
@@ -282,21 +318,33 @@ def test_a_backend_client(world: World, angiography: str) -> None:
 
 
 def test_a_study_by_its_own_address(world: World) -> None:
-    """SIA-50: with ``dicomweb-client`` and the token; the archive's URLs become the address's own (SIA-45)."""
+    """SIA-50: with ``dicomweb-client`` and the token; the archive's URLs become the address's own
+    (SIA-45).
+    """
     session = world.session("robin")
     everything = entries(world, session, "patient=robin")
     found = {one["id"]: one for one in everything.values() if one["resourceType"] == "ImagingStudy"}
-    roots = {uid: everything[one["endpoint"][0]["reference"]]["address"] for uid, one in found.items()}
+    roots = {
+        uid: everything[one["endpoint"][0]["reference"]]["address"] for uid, one in found.items()
+    }
     study = next(iter({one.study for one in world.of("robin") if one.modality == "CT"} - {MIXED}))
     truth = of_study(world, "robin", study)
     root = roots[study]
     web = DICOMwebClient(root, session=session)
-    assert {str(one.SOPInstanceUID) for one in web.retrieve_study(study)} == {one.uid for one in truth}
+    assert {str(one.SOPInstanceUID) for one in web.retrieve_study(study)} == {
+        one.uid for one in truth
+    }
     assert [one["0020000D"]["Value"][0] for one in web.search_for_studies()] == [study]
-    assert {one["00080018"]["Value"][0] for one in web.search_for_instances()} == {one.uid for one in truth}
-    assert {one["0020000E"]["Value"][0] for one in web.search_for_series(study)} == {one.series for one in truth}
+    assert {one["00080018"]["Value"][0] for one in web.search_for_instances()} == {
+        one.uid for one in truth
+    }
+    assert {one["0020000E"]["Value"][0] for one in web.search_for_series(study)} == {
+        one.series for one in truth
+    }
     other = next(one for one in found if one != study)
-    assert web.search_for_studies(search_filters={"StudyInstanceUID": other})[0]["0020000D"]["Value"] == [study]
+    assert web.search_for_studies(search_filters={"StudyInstanceUID": other})[0]["0020000D"][
+        "Value"
+    ] == [study]
     metadata = get(session, f"{root}/studies/{study}/metadata", **JSON)
     for url in re.findall(r'"BulkDataURI":\s*"([^"]+)"', metadata.text):
         assert url.startswith(root + "/studies/")

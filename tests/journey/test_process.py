@@ -26,7 +26,11 @@ def test_one_introspection_for_many_requests(world: World) -> None:
     url = f"{world.sidecar.fhir}/ImagingStudy?patient=peter"
     before = world.sidecar.metric("smart_imaging_introspections_total")
     with ThreadPoolExecutor(32) as pool:
-        statuses = list(pool.map(lambda _: requests.get(url, headers=headers, timeout=60).status_code, range(200)))
+        statuses = list(
+            pool.map(
+                lambda _: requests.get(url, headers=headers, timeout=60).status_code, range(200)
+            )
+        )
     assert set(statuses) == {200}
     assert world.sidecar.metric("smart_imaging_introspections_total") == before + 1
 
@@ -43,14 +47,18 @@ def test_a_revoked_token_ends(world: World) -> None:
     token = world.token("peter")
     world.background.call(lambda: world.ehr[STORE].revoke(token))
     url = f"{world.sidecar.fhir}/ImagingStudy?patient=peter"
-    assert requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=60).status_code == 401
+    assert (
+        requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=60).status_code
+        == 401
+    )
 
 
 @pytest.mark.parametrize("megabytes_per_second", [None, 40])
 def test_memory_is_bounded(
     world: World, megabytes_per_second: int | None, record_property: pytest.FixtureRequest
 ) -> None:
-    """A 150 MB study at full speed and throttled: the resident set stays within 60 MB of idle; the figure is reported.
+    """A 150 MB study at full speed and throttled: the resident set stays within 60 MB of idle; the
+    figure is reported.
 
     CI throttles to 40 MB/s to stay short; ``tests/journey/memory.py`` does 1 MB/s for the record.
     """
@@ -59,7 +67,9 @@ def test_memory_is_bounded(
     session.get(f"{world.sidecar.fhir}/ImagingStudy", timeout=60)  # Warm: imports, pools, caches.
     growth, size, _ = retrieve_watching_memory(world, session, url, megabytes_per_second)
     assert size > 150_000_000
-    print(f"\nresident set grew by {growth / 2**20:.1f} MB at {megabytes_per_second or 'full'} MB/s over {size} bytes")
+    print(
+        f"\nresident set grew by {growth / 2**20:.1f} MB at {megabytes_per_second or 'full'} MB/s over {size} bytes"
+    )
     assert growth < ALLOWED_GROWTH
 
 
@@ -86,7 +96,9 @@ def retrieve_watching_memory(
 
 
 def test_logs_and_metrics_name_nobody(world: World, files: Path) -> None:
-    """No token, patient, study or address of an upstream; and each line is JSON with what operators need."""
+    """No token, patient, study or address of an upstream; and each line is JSON with what operators
+    need.
+    """
     token = world.token("peter")
     headers = {"Authorization": f"Bearer {token}"}
     some = world.of("peter")[0]
@@ -105,11 +117,25 @@ def test_logs_and_metrics_name_nobody(world: World, files: Path) -> None:
     secrets |= {uid for one in world.instances for uid in (one.study, one.series, one.uid)}
     secrets |= {str(pydicom.dcmread(file, specific_tags=["PatientName"]).get("PatientName", "")) for file in
                 sorted(files.glob("*.dcm"))[:40]} - {"", "None"}  # fmt: skip
-    found = {secret for secret in secrets if re.search(rf"(?<![\w.]){re.escape(secret)}(?![\w.])", written)}
+    found = {
+        secret
+        for secret in secrets
+        if re.search(rf"(?<![\w.]){re.escape(secret)}(?![\w.])", written)
+    }
     assert not found
     lines = [json.loads(line) for line in world.sidecar.log.splitlines()]
     last = [line for line in lines if line["message"] == "request"][-1]
-    assert last.keys() >= {"time", "level", "request_id", "route", "method", "status", "seconds", "durations", "reason"}
+    assert last.keys() >= {
+        "time",
+        "level",
+        "request_id",
+        "route",
+        "method",
+        "status",
+        "seconds",
+        "durations",
+        "reason",
+    }
 
 
 def test_request_ids(world: World) -> None:

@@ -30,7 +30,9 @@ def test_every_instance_is_byte_identical(world: World, patient: str) -> None:
     for study in {instance.study for instance in world.of(patient)}:
         # As written by a real viewer: the type without quotes.
         accept = {"Accept": "multipart/related; type=application/dicom; transfer-syntax=*"}
-        response = session.get(f"{world.root(patient)}/studies/{study}", headers=accept, timeout=120)
+        response = session.get(
+            f"{world.root(patient)}/studies/{study}", headers=accept, timeout=120
+        )
         assert response.status_code == 200
         parts = parts_of(response.headers["Content-Type"], response.content)
         retrieved |= {hashlib.sha256(content).hexdigest() for _, content in parts}
@@ -99,7 +101,10 @@ def test_retrieval_with_the_dicomweb_client(world: World) -> None:
     frames = web.retrieve_instance_frames(some.study, some.series, some.uid, frame_numbers=[1])
     assert frames[0] == instance.PixelData[: len(frames[0])]
     assert (
-        web.retrieve_instance_rendered(some.study, some.series, some.uid, media_types=("image/png",))[:4] == b"\x89PNG"
+        web.retrieve_instance_rendered(
+            some.study, some.series, some.uid, media_types=("image/png",)
+        )[:4]
+        == b"\x89PNG"
     )
     for metadata in (
         web.retrieve_study_metadata(some.study),
@@ -130,7 +135,11 @@ def forms(study: str, series: str, instance: str) -> dict[str, str]:
     below_series = f"studies/{study}/series/{series}"
     below = f"{below_series}/instances/{instance}"
     made = {}
-    for level, path in {"study": f"studies/{study}", "series": below_series, "instance": below}.items():
+    for level, path in {
+        "study": f"studies/{study}",
+        "series": below_series,
+        "instance": below,
+    }.items():
         made[level] = path
         for suffix in ("metadata", "rendered", "thumbnail", "bulkdata", "pixeldata"):
             made[f"{level} {suffix}"] = f"{path}/{suffix}"
@@ -151,7 +160,10 @@ def test_one_instance_without_multipart(world: World) -> None:
         url = f"{world.root('peter')}/studies/{instance.study}/series/{instance.series}/instances/{instance.uid}"
         accept = {"Accept": "application/dicom; transfer-syntax=*"}
         response = world.session("peter").get(url, headers=accept, timeout=60)
-        assert (response.status_code, response.headers["Content-Type"]) == (200, "application/dicom")
+        assert (response.status_code, response.headers["Content-Type"]) == (
+            200,
+            "application/dicom",
+        )
         assert hashlib.sha256(response.content).hexdigest() == instance.sha256
 
 
@@ -162,7 +174,11 @@ def test_an_older_viewer_by_wado_uri(world: World) -> None:
 
     def ask(one: Instance, **more: str) -> requests.Response:
         uids = {"studyUID": one.study, "seriesUID": one.series, "objectUID": one.uid}
-        return session.get(world.sidecar.url + "/wado-uri", params={"requestType": "WADO", **uids, **more}, timeout=60)
+        return session.get(
+            world.sidecar.url + "/wado-uri",
+            params={"requestType": "WADO", **uids, **more},
+            timeout=60,
+        )
 
     stored = ask(own, contentType="application/dicom")
     assert stored.status_code == 200
@@ -180,8 +196,13 @@ def test_an_older_viewer_by_wado_uri(world: World) -> None:
 
 
 def test_foreign_uids_are_refused_in_every_form(world: World) -> None:
-    """SIA-42, 45: a foreign study, series or instance, anywhere in the path; one answer for all, no DICOM data."""
-    own, foreign = drawable(world), next(one for one in world.of("archibald") if one.modality == "CR")
+    """SIA-42, 45: a foreign study, series or instance, anywhere in the path; one answer for all, no
+    DICOM data.
+    """
+    own, foreign = (
+        drawable(world),
+        next(one for one in world.of("archibald") if one.modality == "CR"),
+    )
     other = next(one for one in world.of("peter") if one.study != own.study)
     session = world.session("peter")
     mixed = {
@@ -198,7 +219,11 @@ def test_foreign_uids_are_refused_in_every_form(world: World) -> None:
         for form, path in forms(study, series, instance).items():
             if (
                 study == own.study
-                and (form.startswith("study") or form == "query series" or (series == own.series and "series" in form))
+                and (
+                    form.startswith("study")
+                    or form == "query series"
+                    or (series == own.series and "series" in form)
+                )
             ) or (series == own.series and form == "query instances"):
                 continue  # These name nothing foreign.
             for root in (world.root("peter"), world.sidecar.url + "/wado-rs"):
@@ -238,7 +263,10 @@ def test_writes_are_refused(world: World) -> None:
     some = drawable(world)
     session = world.session("peter")
     for method in ("PUT", "POST", "DELETE", "PATCH"):
-        for url in (f"{world.root('peter')}/studies/{some.study}", f"{world.sidecar.fhir}/ImagingStudy/{some.study}"):
+        for url in (
+            f"{world.root('peter')}/studies/{some.study}",
+            f"{world.sidecar.fhir}/ImagingStudy/{some.study}",
+        ):
             body = None if method == "DELETE" else b"x"  # With one it is a 400.
             assert session.request(method, url, data=body, timeout=60).status_code == 405
     assert session.get(f"{world.root('peter')}/studies/{some.study}", timeout=60).status_code == 200
@@ -249,7 +277,11 @@ def test_unacceptable_forms(world: World) -> None:
     some = drawable(world)
     session = world.session("peter")
     url = f"{world.root('peter')}/studies/{some.study}"
-    for path, accept in (("/rendered", "application/zip"), ("/metadata", "application/dicom+xml"), ("", "text/html")):
+    for path, accept in (
+        ("/rendered", "application/zip"),
+        ("/metadata", "application/dicom+xml"),
+        ("", "text/html"),
+    ):
         assert session.get(url + path, headers={"Accept": accept}, timeout=60).status_code == 406
 
 

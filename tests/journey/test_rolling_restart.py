@@ -1,4 +1,6 @@
-"""A rolling restart under load: behind a balancer that follows ``/readyz``, no download breaks, no request fails."""
+"""A rolling restart under load: behind a balancer that follows ``/readyz``, no download breaks, no
+request fails.
+"""
 
 import asyncio
 import contextlib
@@ -31,7 +33,9 @@ def archive() -> web.Application:
             "00100020": {"vr": "LO", "Value": [PATIENT]}, "0020000D": {"vr": "UI", "Value": [STUDY]},
             "00201208": {"vr": "IS", "Value": [WHOLE.count(b"Content-Type: application/dicom")]},
         }  # fmt: skip
-        return web.json_response([] if "offset" in request.query else [row], content_type="application/dicom+json")
+        return web.json_response(
+            [] if "offset" in request.query else [row], content_type="application/dicom+json"
+        )
 
     async def study(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": f"{ACCEPT}; boundary=abc"})
@@ -48,7 +52,9 @@ def archive() -> web.Application:
 
 
 class Balancer:
-    """Passes connections on to those that are ready, in turn, as kube-proxy does; looks at them every 100 ms."""
+    """Passes connections on to those that are ready, in turn, as kube-proxy does; looks at them
+    every 100 ms.
+    """
 
     def __init__(self) -> None:
         self.members: list[SidecarProcess] = []
@@ -56,10 +62,15 @@ class Balancer:
         self._turn = 0
 
     async def run(self, server_started: "asyncio.Future[int]") -> None:
-        async with await asyncio.start_server(self._pass_on, "127.0.0.1", 0) as server, aiohttp.ClientSession() as asks:
+        async with (
+            await asyncio.start_server(self._pass_on, "127.0.0.1", 0) as server,
+            aiohttp.ClientSession() as asks,
+        ):
             server_started.set_result(server.sockets[0].getsockname()[1])
             while True:
-                self.ready = [one.port for one in list(self.members) if await self._is_ready(asks, one)]
+                self.ready = [
+                    one.port for one in list(self.members) if await self._is_ready(asks, one)
+                ]
                 await asyncio.sleep(0.1)
 
     @staticmethod
@@ -99,7 +110,9 @@ class Load:
     def _ask(self, path: str) -> None:
         while not self._over.is_set():
             try:
-                headers = AUTHORIZED if path.startswith("/fhir") else AUTHORIZED | {"Accept": ACCEPT}
+                headers = (
+                    AUTHORIZED if path.startswith("/fhir") else AUTHORIZED | {"Accept": ACCEPT}
+                )
                 answer = requests.get(self._url + path, headers=headers, timeout=60)
             except requests.RequestException as failure:
                 self.seen[type(failure).__name__] += 1
@@ -140,8 +153,12 @@ def parts(tmp_path: Path) -> Iterator[tuple[Background, dict[str, object]]]:
 
 
 @pytest.mark.exhaustive
-def test_no_download_breaks_and_no_request_fails(parts: tuple[Background, dict[str, object]], tmp_path: Path) -> None:
-    """Each of two replicas is replaced, twice; each is told to end when the balancer sends it nothing any more."""
+def test_no_download_breaks_and_no_request_fails(
+    parts: tuple[Background, dict[str, object]], tmp_path: Path
+) -> None:
+    """Each of two replicas is replaced, twice; each is told to end when the balancer sends it
+    nothing any more.
+    """
     background, configuration = parts
     balancer = Balancer()
 
@@ -151,7 +168,9 @@ def test_no_download_breaks_and_no_request_fails(parts: tuple[Background, dict[s
         return await started, task
 
     with contextlib.ExitStack() as stack:
-        balancer.members = [stack.enter_context(SidecarProcess(tmp_path, configuration)) for _ in range(2)]
+        balancer.members = [
+            stack.enter_context(SidecarProcess(tmp_path, configuration)) for _ in range(2)
+        ]
         port, task = background.run(begin())
         wait_until("two that are ready", lambda: len(balancer.ready), lambda count: count == 2)
         with Load(f"http://127.0.0.1:{port}") as load:
@@ -159,9 +178,13 @@ def test_no_download_breaks_and_no_request_fails(parts: tuple[Background, dict[s
             for _ in range(4):
                 new = stack.enter_context(SidecarProcess(tmp_path, configuration))
                 balancer.members.append(new)
-                wait_until("three that are ready", lambda: len(balancer.ready), lambda count: count == 3)
+                wait_until(
+                    "three that are ready", lambda: len(balancer.ready), lambda count: count == 3
+                )
                 old = balancer.members.pop(0)
-                wait_until("two that are ready", lambda: len(balancer.ready), lambda count: count == 2)
+                wait_until(
+                    "two that are ready", lambda: len(balancer.ready), lambda count: count == 2
+                )
                 load.wait_for_more()  # preStop: nothing is sent to it any more.
                 assert old.stop() == 0
                 assert '"draining"' in old.log
@@ -171,8 +194,12 @@ def test_no_download_breaks_and_no_request_fails(parts: tuple[Background, dict[s
     assert load.seen["wado 200"] > 30
 
 
-def test_even_without_a_warning_no_download_breaks(parts: tuple[Background, dict[str, object]], tmp_path: Path) -> None:
-    """SIGTERM in the middle of transfers: they go on to their end; new connections are refused, that is all."""
+def test_even_without_a_warning_no_download_breaks(
+    parts: tuple[Background, dict[str, object]], tmp_path: Path
+) -> None:
+    """SIGTERM in the middle of transfers: they go on to their end; new connections are refused,
+    that is all.
+    """
     _, configuration = parts
     with SidecarProcess(tmp_path, configuration) as sidecar, Load(sidecar.url) as load:
         load.wait_for_more()

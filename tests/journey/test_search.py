@@ -14,19 +14,25 @@ from tests.fhir.profile import check_bundle
 from tests.journey.world import Instance, World
 
 
-def search(world: World, session: requests.Session, query: str, **keywords: Any) -> requests.Response:
+def search(
+    world: World, session: requests.Session, query: str, **keywords: Any
+) -> requests.Response:
     return session.get(f"{world.sidecar.fhir}/ImagingStudy?{query}", timeout=60, **keywords)
 
 
 def uids(bundle: dict[str, Any]) -> set[str]:
     resources = [entry["resource"] for entry in bundle.get("entry", [])]
-    return {one["identifier"][0]["value"] for one in resources if one["resourceType"] == "ImagingStudy"}
+    return {
+        one["identifier"][0]["value"] for one in resources if one["resourceType"] == "ImagingStudy"
+    }
 
 
 def test_an_app_finds_us_through_the_ehr(world: World) -> None:
     """SIA-1, 3: associated_endpoints, then our own documents without a token."""
     found = requests.get(world.ehr_url + "/fhir/.well-known/smart-configuration", timeout=60).json()
-    endpoint = next(e for e in found["associated_endpoints"] if "smart-imaging-access" in e["capabilities"])
+    endpoint = next(
+        e for e in found["associated_endpoints"] if "smart-imaging-access" in e["capabilities"]
+    )
     assert endpoint["url"] == world.sidecar.fhir
     statement = requests.get(endpoint["url"] + "/metadata", timeout=60).json()
     assert statement["fhirVersion"] == "4.0.1"
@@ -37,7 +43,9 @@ def test_an_app_finds_us_through_the_ehr(world: World) -> None:
 @pytest.mark.parametrize("patient", [one.id for one in PATIENTS])
 def test_all_studies_of_a_patient(world: World, patient: str) -> None:
     """SIA-20, 24, 30: every study under every PatientID, and nobody else's; valid FHIR R4."""
-    response = search(world, world.session(patient), f"patient={patient}&_include=ImagingStudy:endpoint")
+    response = search(
+        world, world.session(patient), f"patient={patient}&_include=ImagingStudy:endpoint"
+    )
     assert response.status_code == 200
     assert response.headers["Content-Type"].startswith("application/fhir+json")
     bundle = response.json()
@@ -46,7 +54,9 @@ def test_all_studies_of_a_patient(world: World, patient: str) -> None:
     assert bundle["total"] == len(truth)
     check_bundle(bundle)
     Bundle.model_validate(bundle)
-    included = [entry["resource"] for entry in bundle["entry"] if entry["search"]["mode"] == "include"]
+    included = [
+        entry["resource"] for entry in bundle["entry"] if entry["search"]["mode"] == "include"
+    ]
     assert [one["address"] for one in included] == [world.root(patient)]
 
 
@@ -63,7 +73,14 @@ def test_series_and_counts_are_the_archives(world: World, patient: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "form", ["patient=peter", "patient=Patient/peter", "subject=Patient/peter", "subject:Patient=peter", ""]
+    "form",
+    [
+        "patient=peter",
+        "patient=Patient/peter",
+        "subject=Patient/peter",
+        "subject:Patient=peter",
+        "",
+    ],
 )
 def test_the_patient_may_be_written_in_any_way(world: World, form: str) -> None:
     """SIA-20."""
@@ -72,7 +89,9 @@ def test_the_patient_may_be_written_in_any_way(world: World, form: str) -> None:
     assert len(uids(bundle)) == 4
     absolute = search(world, session, f"patient={world.ehr_url}/fhir/Patient/peter").json()
     assert uids(absolute) == uids(bundle)
-    posted = session.post(f"{world.sidecar.fhir}/ImagingStudy/_search", data={"patient": "Patient/peter"}, timeout=60)
+    posted = session.post(
+        f"{world.sidecar.fhir}/ImagingStudy/_search", data={"patient": "Patient/peter"}, timeout=60
+    )
     assert uids(posted.json()) == uids(bundle)
     compartment = session.get(f"{world.sidecar.fhir}/Patient/peter/ImagingStudy", timeout=60)
     assert uids(compartment.json()) == uids(bundle)
@@ -82,7 +101,9 @@ def test_a_study_by_its_uid(world: World) -> None:
     """SIA-20: identifier=urn:oid:…; another patient's UID is just not found."""
     own, foreign = world.of("peter")[0].study, world.of("robin")[0].study
     session = world.session("peter")
-    assert uids(search(world, session, f"patient=peter&identifier=urn:oid:{own}").json()) == {f"urn:oid:{own}"}
+    assert uids(search(world, session, f"patient=peter&identifier=urn:oid:{own}").json()) == {
+        f"urn:oid:{own}"
+    }
     nothing = search(world, session, f"patient=peter&identifier=urn:oid:{foreign}").json()
     assert nothing["total"] == 0
     assert "entry" not in nothing
@@ -114,7 +135,9 @@ def test_dates(world: World) -> None:
 
 
 def test_what_the_archive_knows_of_series_and_instances(world: World) -> None:
-    """R4 ImagingStudy search: each value that a study has finds it, and finds no study without it (SIA-20)."""
+    """R4 ImagingStudy search: each value that a study has finds it, and finds no study without it
+    (SIA-20).
+    """
     patient = "robin"
     session, own = world.session(patient), world.of(patient)
     wanted: dict[str, Callable[[Instance], str]] = {
@@ -125,7 +148,12 @@ def test_what_the_archive_knows_of_series_and_instances(world: World) -> None:
         for value in sorted({value_of(one) for one in own if value_of(one)})[:6]:
             expected = {f"urn:oid:{one.study}" for one in own if value_of(one) == value}
             assert uids(search(world, session, f"{name}={value}").json()) == expected, (name, value)
-    for name, value in (("modality", "XX"), ("series", "1.2.3"), ("instance", "1.2.3"), ("dicom-class", "1.2.3")):
+    for name, value in (
+        ("modality", "XX"),
+        ("series", "1.2.3"),
+        ("instance", "1.2.3"),
+        ("dicom-class", "1.2.3"),
+    ):
         assert search(world, session, f"{name}={value}").json()["total"] == 0, name
 
 
@@ -147,7 +175,9 @@ def test_body_sites(world: World) -> None:
     }  # fmt: skip
     for _, body_site in shown:
         found = uids(search(world, session, "bodysite=" + quote(body_site)).json())
-        assert found == {f"urn:oid:{study}" for study, one in shown if one.casefold() == body_site.casefold()}
+        assert found == {
+            f"urn:oid:{study}" for study, one in shown if one.casefold() == body_site.casefold()
+        }
 
 
 def test_a_foreign_instance_finds_nothing(world: World) -> None:
@@ -174,7 +204,11 @@ def test_order_and_amount(world: World) -> None:
     newest = search(world, session, "_sort=-started&_elements=started").json()["entry"]
     oldest = search(world, session, "_sort=started&_elements=started").json()["entry"]
     dates = [one["resource"].get("started", "") for one in newest]
-    assert dates == [one["resource"].get("started", "") for one in oldest][::-1] == sorted(dates, reverse=True)
+    assert (
+        dates
+        == [one["resource"].get("started", "") for one in oldest][::-1]
+        == sorted(dates, reverse=True)
+    )
     assert "modality" not in newest[0]["resource"]
     count = search(world, session, "_summary=count").json()
     assert (count["total"], "entry" in count) == (len(newest), False)
@@ -190,7 +224,9 @@ def test_a_client_that_has_the_answer_gets_none(world: World) -> None:
     assert search(world, session, "patient=robin&modality=CT").headers["ETag"] != tag
     study = f"{world.sidecar.fhir}/ImagingStudy/{first.json()['entry'][0]['resource']['id']}"
     tag = session.get(study, timeout=60).headers["ETag"]
-    assert session.get(study, headers={"If-None-Match": f'"x", {tag}'}, timeout=60).status_code == 304
+    assert (
+        session.get(study, headers={"If-None-Match": f'"x", {tag}'}, timeout=60).status_code == 304
+    )
     assert session.get(study, headers={"If-None-Match": '"x"'}, timeout=60).status_code == 200
 
 
@@ -202,11 +238,16 @@ def test_r5_by_the_version_parameter(world: World) -> None:
     assert "fhirVersion=5.0" in response.headers["Content-Type"]
     R5Bundle.model_validate(response.json())
     assert uids(response.json()) == uids(search(world, session, "patient=robin").json())
-    in_query = search(world, session, "patient=robin&_format=application/fhir%2Bjson;%20fhirVersion=5.0")
+    in_query = search(
+        world, session, "patient=robin&_format=application/fhir%2Bjson;%20fhirVersion=5.0"
+    )
     assert in_query.json()["entry"][0]["resource"]["modality"][0]["coding"]
     assert (
         search(
-            world, session, "patient=robin", headers={"Accept": "application/fhir+json; fhirVersion=3.0"}
+            world,
+            session,
+            "patient=robin",
+            headers={"Accept": "application/fhir+json; fhirVersion=3.0"},
         ).status_code
         == 406
     )
@@ -222,14 +263,21 @@ def test_unknown_parameters(world: World) -> None:
     lenient = search(world, session, "patient=peter&colour=blue").json()
     assert lenient["total"] == 4
     assert "colour" not in lenient["link"][0]["url"]
-    strict = search(world, session, "patient=peter&colour=blue", headers={"Prefer": "handling=strict"})
+    strict = search(
+        world, session, "patient=peter&colour=blue", headers={"Prefer": "handling=strict"}
+    )
     assert strict.status_code == 400
     assert strict.json()["resourceType"] == "OperationOutcome"
 
 
 @pytest.mark.parametrize(
     "query",
-    ["patient=robin", "patient=peter,robin", "patient=peter&patient=robin", "patient=https://x.org/Patient/peter"],
+    [
+        "patient=robin",
+        "patient=peter,robin",
+        "patient=peter&patient=robin",
+        "patient=https://x.org/Patient/peter",
+    ],
 )
 def test_another_patient_is_403(world: World, query: str) -> None:
     """SIA-22: not an empty Bundle."""
@@ -257,7 +305,9 @@ def test_another_patient_is_403(world: World, query: str) -> None:
 def test_scopes(world: World, patient: str | None, scope: str, status: int) -> None:
     """SIA-11..14."""
     headers = {"Authorization": f"Bearer {world.token(patient, scope)}"}
-    response = requests.get(f"{world.sidecar.fhir}/ImagingStudy?patient=peter", headers=headers, timeout=60)
+    response = requests.get(
+        f"{world.sidecar.fhir}/ImagingStudy?patient=peter", headers=headers, timeout=60
+    )
     assert response.status_code == status
 
 
@@ -267,7 +317,12 @@ def test_tokens_that_are_none(world: World) -> None:
     missing = requests.get(url, timeout=60)
     assert missing.status_code == 401
     assert missing.headers["WWW-Authenticate"].startswith("Bearer realm=")
-    for authorization in ("Bearer made-up", "Basic eDp5", "Bearer", f"Bearer {world.token('peter')}, Bearer x"):
+    for authorization in (
+        "Bearer made-up",
+        "Basic eDp5",
+        "Bearer",
+        f"Bearer {world.token('peter')}, Bearer x",
+    ):
         refused = requests.get(url, headers={"Authorization": authorization}, timeout=60)
         assert refused.status_code == 401
         assert 'error="invalid_token"' in refused.headers["WWW-Authenticate"]
@@ -279,10 +334,13 @@ def test_read_of_study_and_endpoint(world: World) -> None:
     own, foreign = world.of("peter")[0].study, world.of("robin")[0].study
     study = session.get(f"{world.sidecar.fhir}/ImagingStudy/{own}", timeout=60)
     assert study.status_code == 200
-    endpoint = session.get(f"{world.sidecar.fhir}/{study.json()['endpoint'][0]['reference']}", timeout=60)
+    endpoint = session.get(
+        f"{world.sidecar.fhir}/{study.json()['endpoint'][0]['reference']}", timeout=60
+    )
     assert endpoint.json()["address"] == world.root("peter")
     answers = [
-        session.get(f"{world.sidecar.fhir}/ImagingStudy/{uid}", timeout=60) for uid in (foreign, "1.2.3", "made-up")
+        session.get(f"{world.sidecar.fhir}/ImagingStudy/{uid}", timeout=60)
+        for uid in (foreign, "1.2.3", "made-up")
     ]
     assert {answer.status_code for answer in answers} == {404}
     assert len({answer.content for answer in answers}) == 1

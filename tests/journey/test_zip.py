@@ -1,4 +1,6 @@
-"""A study as a ZIP in front of each archive, opened by what people have: Python, unzip, dcmtk (SIA-40)."""
+"""A study as a ZIP in front of each archive, opened by what people have: Python, unzip, dcmtk
+(SIA-40).
+"""
 
 import hashlib
 import os
@@ -56,11 +58,17 @@ def test_unzip_and_dcmtk_read_it(world: World, tmp_path: Path) -> None:
         file, folder = tmp_path / f"{study}.zip", tmp_path / study
         save(world, "peter", f"/studies/{study}", file)
         assert subprocess.run([unzip, "-tq", file], check=True, capture_output=True, timeout=60)
-        assert subprocess.run([unzip, "-q", file, "-d", folder], check=True, capture_output=True, timeout=60)
+        assert subprocess.run(
+            [unzip, "-q", file, "-d", folder], check=True, capture_output=True, timeout=60
+        )
         saved = sorted(folder.rglob("*.dcm"))
         assert len(saved) == sum(one.study == study for one in world.of("peter"))
         done = subprocess.run(
-            [dcmdump, "+P", "StudyInstanceUID", *saved], check=True, capture_output=True, text=True, timeout=60
+            [dcmdump, "+P", "StudyInstanceUID", *saved],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         assert done.stdout.count(f"[{study}]") == len(saved)
 

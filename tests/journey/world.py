@@ -1,4 +1,6 @@
-"""The whole world of a journey: the demo's EHR, an archive (embedded, emulated, or a real Orthanc), the sidecar."""
+"""The whole world of a journey: the demo's EHR, an archive (embedded, emulated, or a real Orthanc),
+the sidecar.
+"""
 
 import contextlib
 import hashlib
@@ -57,7 +59,9 @@ class World:
         """A new access token of the EHR."""
         store = self.ehr[STORE]
         return self.background.call(
-            lambda: store.issue(patient=patient, scope=scope, client_id="app", lifetime_seconds=lifetime_seconds)
+            lambda: store.issue(
+                patient=patient, scope=scope, client_id="app", lifetime_seconds=lifetime_seconds
+            )
         )
 
     def session(self, patient: str, scope: str = SCOPE) -> requests.Session:
@@ -132,7 +136,8 @@ def make_world(
     *,
     dcm4chee: Mode | None = None,
 ) -> Iterator[World]:
-    """Start everything in front of ``orthanc``, or over ``files`` of an emulated dcm4chee or the embedded archive.
+    """Start everything in front of ``orthanc``, or over ``files`` of an emulated dcm4chee or the
+    embedded archive.
 
     A dcm4chee as it was measured supplements a fixed issuer, as docs/dcm4chee.md says.
     """

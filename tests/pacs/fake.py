@@ -1,4 +1,6 @@
-"""An archive in memory in place of the PACS client: counts its queries, filters like a PACS, or does not."""
+"""An archive in memory in place of the PACS client: counts its queries, filters like a PACS, or
+does not.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -25,14 +27,18 @@ def row(
         "PatientID": patient, "IssuerOfPatientID": issuer, "StudyInstanceUID": study, "SeriesInstanceUID": series,
         "SOPInstanceUID": instance, **more,
     }  # fmt: skip
-    return {tag(keyword): {"vr": "LO", "Value": [value]} for keyword, value in found.items() if value is not None}
+    return {
+        tag(keyword): {"vr": "LO", "Value": [value]}
+        for keyword, value in found.items()
+        if value is not None
+    }
 
 
 class FakePacs(PacsClient):
     """Answers from ``rows``, or from those of ``rows_of_level`` where a level has its own.
 
-    ``filters`` off: a PACS that ignores what path and parameters say. ``gate`` holds answers back while it is clear.
-    ``uid_lists`` off: one that takes a list of UIDs for one value.
+    ``filters`` off: a PACS that ignores what path and parameters say. ``gate`` holds answers back
+    while it is clear. ``uid_lists`` off: one that takes a list of UIDs for one value.
     """
 
     def __init__(self, *rows: Row, filters: bool = True) -> None:
@@ -70,14 +76,23 @@ class FakePacs(PacsClient):
             raise self.failure
         wanted = {name: value for name, value in parameters if name != "includefield"}
         wanted |= {
-            name: uid for name, uid in (("StudyInstanceUID", query.study), ("SeriesInstanceUID", query.series)) if uid
+            name: uid
+            for name, uid in (
+                ("StudyInstanceUID", query.study),
+                ("SeriesInstanceUID", query.series),
+            )
+            if uid
         }
         rows = self.rows_of_level.get(query.level, self.rows)
         alternatives = {
             name: value.split(",") if self.uid_lists and name.endswith("UID") else [value]
             for name, value in wanted.items()
         }
-        found = [one for one in rows if not self.filters or all(text(one, key) in alternatives[key] for key in wanted)]
+        found = [
+            one
+            for one in rows
+            if not self.filters or all(text(one, key) in alternatives[key] for key in wanted)
+        ]
         return found[offset:] if limit is None else found[offset : offset + limit]
 
     @property

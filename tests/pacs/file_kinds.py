@@ -1,7 +1,9 @@
-"""Kinds of files that archives hold, odd ones above all: which pass, which are refused by which rule, and why (SIA-42).
+"""Kinds of files that archives hold, odd ones above all: which pass, which are refused by which
+rule, and why (SIA-42).
 
-The table is the specification; docs/files.md says the same in prose. A kind passes where every reader finds the same
-patient and no later byte can name another. Where two readers can differ it is refused.
+The table is the specification; docs/files.md says the same in prose. A kind passes where every
+reader finds the same patient and no later byte can name another. Where two readers can differ it is
+refused.
 """
 
 import struct
@@ -40,7 +42,13 @@ def big(tag: int, vr: str, value: str | bytes = b"") -> bytes:
         value = value[::-1]
     head, value = explicit(tag, vr, value)[:8], explicit(tag, vr, value)[12 if vr == "OW" else 8 :]
     size = struct.pack(">I" if vr == "OW" else ">H", len(value))
-    return struct.pack(">HH", tag >> 16, tag & 0xFFFF) + head[4:6] + (bytes(2) if vr == "OW" else b"") + size + value
+    return (
+        struct.pack(">HH", tag >> 16, tag & 0xFFFF)
+        + head[4:6]
+        + (bytes(2) if vr == "OW" else b"")
+        + size
+        + value
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +80,9 @@ def meta(instance: str, *syntaxes: str, length: int | None = None, behind: bytes
     body = explicit(0x0002_0002, "UI", CT) + explicit(0x0002_0003, "UI", instance)
     body += b"".join(explicit(0x0002_0010, "UI", one) for one in syntaxes)
     size = len(body) + len(behind) + (length or 0)
-    return bytes(128) + b"DICM" + explicit(0x0002_0000, "UL", struct.pack("<I", size)) + body + behind
+    return (
+        bytes(128) + b"DICM" + explicit(0x0002_0000, "UL", struct.pack("<I", size)) + body + behind
+    )
 
 
 def elements(names: Names, write: Write = explicit) -> dict[int, bytes]:
@@ -94,9 +104,11 @@ Content = bytes | Callable[[Names], bytes]
 
 @dataclass(frozen=True)
 class File:
-    """A file as it differs from a plain one; ``pieces`` are its file meta and its elements, one behind the other.
+    """A file as it differs from a plain one; ``pieces`` are its file meta and its elements, one
+    behind the other.
 
-    ``changed``: what stands in place of an element. ``first``, ``behind``: what stands before and behind all others.
+    ``changed``: what stands in place of an element. ``first``, ``behind``: what stands before and
+    behind all others.
     """
 
     syntax: str = EXPLICIT
@@ -110,7 +122,9 @@ class File:
     def pieces(self, names: Names) -> list[bytes]:
         """The file in pieces, none of them packed."""
         head = self.meta(names.instance) if self.meta else meta(names.instance, self.syntax)
-        made = {tag: one if isinstance(one, bytes) else one(names) for tag, one in self.changed.items()}
+        made = {
+            tag: one if isinstance(one, bytes) else one(names) for tag, one in self.changed.items()
+        }
         body = (elements(names, self.write) | made).values()
         return [piece for piece in (head, self.first, *body, self.behind) if piece]
 
@@ -123,7 +137,8 @@ class File:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file. ``rule``: by which it is refused, empty: it passes; ``or``: as it comes in pieces.
+    """A kind of file. ``rule``: by which it is refused, empty: it passes; ``or``: as it comes in
+    pieces.
 
     ``pydicom``, ``dcmdump``: the PatientID that these find; empty: none.
     """
@@ -164,7 +179,9 @@ def behind(content: bytes) -> File:
 
 def implicit_behind(content: bytes) -> File:
     """The same in Implicit VR."""
-    return File(IMPLICIT, implicit, changed={0x0028_0103: implicit(0x0028_0103, "US", bytes(2)) + content})
+    return File(
+        IMPLICIT, implicit, changed={0x0028_0103: implicit(0x0028_0103, "US", bytes(2)) + content}
+    )
 
 
 def at_end(content: bytes) -> File:
@@ -177,14 +194,20 @@ def changed(tag: int, content: Content) -> File:
     return File(changed={tag: content})
 
 
-def with_meta(*syntaxes: str, length: int | None = None, behind: bytes = b"", write: Write = explicit) -> File:
+def with_meta(
+    *syntaxes: str, length: int | None = None, behind: bytes = b"", write: Write = explicit
+) -> File:
     """Another file meta."""
-    return File(write=write, meta=lambda instance: meta(instance, *syntaxes, length=length, behind=behind))
+    return File(
+        write=write, meta=lambda instance: meta(instance, *syntaxes, length=length, behind=behind)
+    )
 
 
 def repeated(syntax: str, again: str, write: Write = explicit) -> File:
     """Group 2 stands again in the data set."""
-    return File(write=write, meta=lambda instance: meta(instance, syntax) + meta(instance, again)[132:])
+    return File(
+        write=write, meta=lambda instance: meta(instance, syntax) + meta(instance, again)[132:]
+    )
 
 
 def without_group_length(instance: str) -> bytes:
@@ -200,7 +223,9 @@ def meta_out_of_order(instance: str) -> bytes:
 
 
 def disguised(vr: bytes) -> bytes:
-    """An element of length 0 and an unknown VR; with its VR taken for a length, it reaches to a PatientID."""
+    """An element of length 0 and an unknown VR; with its VR taken for a length, it reaches to a
+    PatientID.
+    """
     reach = int.from_bytes(vr, "little")
     hidden = patient(EVIL) + explicit(PIXEL_DATA, "OW", bytes(16))
     return (
@@ -220,7 +245,9 @@ PRIVATE_IMPLICIT = implicit(0x0029_0010, "LO", "SIEMENS MEDCOM HEADER")
 OTHERS = item(explicit(PATIENT_ID, "LO", EVIL))
 NONE = File(meta=lambda instance: b"")
 NONE_IMPLICIT = File(meta=lambda instance: b"", write=implicit)
-DEEP = (explicit(0x0008_0006, "SQ", length=UNDEFINED) + item(b"", UNDEFINED)) * 40 + (ITEM_END + SEQUENCE_END) * 40
+DEEP = (explicit(0x0008_0006, "SQ", length=UNDEFINED) + item(b"", UNDEFINED)) * 40 + (
+    ITEM_END + SEQUENCE_END
+) * 40
 FRAGMENTS = implicit(PIXEL_DATA, "OB")[:4] + b"\xff" * 4 + item(b"") + item(bytes(2)) + SEQUENCE_END
 LOOKS = struct.pack("<HHI", 0x0008, 0x0005, 0x5343) + bytes(0x5343)
 

@@ -1,4 +1,6 @@
-"""An archive on a bare socket with one study of one patient, each of whose answers a test can change."""
+"""An archive on a bare socket with one study of one patient, each of whose answers a test can
+change.
+"""
 
 import asyncio
 import contextlib
@@ -25,7 +27,9 @@ PIXELS = bytes(range(256)) * 40
 
 @dataclass(frozen=True)
 class Sent:
-    """An answer: ``framing`` is ``length``, ``chunked`` or ``close`` (HTTP/1.0); ``cut``: bytes that are not sent."""
+    """An answer: ``framing`` is ``length``, ``chunked`` or ``close`` (HTTP/1.0); ``cut``: bytes
+    that are not sent.
+    """
 
     kind: str
     """One of ``PATHS``, ``series`` for a list of them, ``owners`` for one of studies by their UID."""
@@ -42,7 +46,9 @@ class Sent:
             lines.append(("Content-Length", str(len(body))))
         elif self.framing == "chunked":
             lines.append(("Transfer-Encoding", "chunked"))
-            body = b"".join(b"%x\r\n%s\r\n" % (len(one), one) for one in _pieces(body)) + b"0\r\n\r\n"
+            body = (
+                b"".join(b"%x\r\n%s\r\n" % (len(one), one) for one in _pieces(body)) + b"0\r\n\r\n"
+            )
         version = "1.0" if self.framing == "close" else "1.1"
         head = "".join(f"{name}: {value}\r\n" for name, value in lines)
         return f"HTTP/{version} {self.status} Anything\r\n{head}\r\n".encode("latin-1") + body
@@ -107,11 +113,15 @@ class OddArchive:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 target = head.split(" ", 2)[1].removeprefix("/rs")
-                accept = next(line[8:] for line in head.split("\r\n") if line.lower().startswith("accept: "))
+                accept = next(
+                    line[8:] for line in head.split("\r\n") if line.lower().startswith("accept: ")
+                )
                 self.asked.append((target, accept))
                 found = self.answer(target)
                 status = self.accepts(found.kind, accept)
-                sent = self.odd(found if status == 200 else Sent(found.kind, b"", "text/plain", status))
+                sent = self.odd(
+                    found if status == 200 else Sent(found.kind, b"", "text/plain", status)
+                )
                 writer.write(bytes(sent))
                 await writer.drain()
                 if isinstance(sent, bytes) or sent.framing == "close":
@@ -126,7 +136,13 @@ class OddArchive:
         level = path.rpartition("/")[2]
         if path.endswith(("/studies", "/series", "/instances")):
             rows = [] if "offset=" in query or FOREIGN in target else self.rows
-            kind = level if level != "studies" else "owners" if "StudyInstanceUID=" in query else "list"
+            kind = (
+                level
+                if level != "studies"
+                else "owners"
+                if "StudyInstanceUID=" in query
+                else "list"
+            )
             return Sent(kind, json.dumps(rows, ensure_ascii=False).encode(), DICOM_JSON)
         if level == "metadata":
             return Sent(level, json.dumps(self.rows, ensure_ascii=False).encode(), DICOM_JSON)

@@ -1,4 +1,6 @@
-"""A PACS that pages, more or less as the standard says, and a client of it that asks for five rows at once."""
+"""A PACS that pages, more or less as the standard says, and a client of it that asks for five rows
+at once.
+"""
 
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -22,7 +24,9 @@ REMAIN = 'pacs:8080 "There are {} additional results that can be requested"'
 
 def rows(first: int, number: int) -> list[dict[str, Any]]:
     """Study rows, each with its own UID."""
-    return [{"0020000D": {"vr": "UI", "Value": [f"1.2.{at}"]}} for at in range(first, first + number)]
+    return [
+        {"0020000D": {"vr": "UI", "Value": [f"1.2.{at}"]}} for at in range(first, first + number)
+    ]
 
 
 def numbers(found: list[Any]) -> list[int]:
@@ -37,10 +41,19 @@ def pacs(session: aiohttp.ClientSession, peer: Peer, **more: Any) -> PacsClient:
 
 def retrievals(session: aiohttp.ClientSession, peer: Peer, **more: Any) -> RetrieveClient:
     """The client for retrievals from the same PACS."""
-    return RetrieveClient(session, peer.url + "/rs", ONE_PAGE_OF_5, **{"timeout_seconds": 60, **more})
+    return RetrieveClient(
+        session, peer.url + "/rs", ONE_PAGE_OF_5, **{"timeout_seconds": 60, **more}
+    )
 
 
-def archive(total: int, *, most: int = 1_000, honours: str = "limit offset", warns: bool = False, **more: Any) -> Reply:
+def archive(
+    total: int,
+    *,
+    most: int = 1_000,
+    honours: str = "limit offset",
+    warns: bool = False,
+    **more: Any,
+) -> Reply:
     """A PACS with ``total`` studies that answers at most ``most`` at once."""
 
     async def write(request: web.Request) -> web.StreamResponse:

@@ -22,7 +22,10 @@ QUERIES = (
 )  # fmt: skip
 FIELDS: dict[str, tuple[list[tuple[str, str]], dict[str, str]]] = {
     "none": ([], {"": "SpecificCharacterSet"}),
-    "some": ([("includefield", "00100020,00100021")], {"": "PatientID,IssuerOfPatientID,SpecificCharacterSet"}),
+    "some": (
+        [("includefield", "00100020,00100021")],
+        {"": "PatientID,IssuerOfPatientID,SpecificCharacterSet"},
+    ),
     "itself": ([("includefield", "00080005,00100020")], {"": "PatientID,SpecificCharacterSet"}),
     "all": ([("includefield", "all")], {"": "all", "orthanc": "all,SpecificCharacterSet"}),
 }
@@ -34,7 +37,9 @@ def client(session: aiohttp.ClientSession, peer: Peer, dialect: str) -> PacsClie
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("fields", FIELDS)
-async def test_it_is_asked_for(peer: Peer, session: aiohttp.ClientSession, dialect: str, fields: str) -> None:
+async def test_it_is_asked_for(
+    peer: Peer, session: aiohttp.ClientSession, dialect: str, fields: str
+) -> None:
     """At every level, in the one includefield that there is."""
     peer.say(Reply([]))
     parameters, expected = FIELDS[fields]
@@ -48,7 +53,9 @@ async def test_it_is_asked_for(peer: Peer, session: aiohttp.ClientSession, diale
 
 
 def refusing(*rows: dict[str, Any], always: bool = False) -> Reply:
-    """Orthanc 1.10 with an image in a character set that it cannot write: 400 when that is asked for."""
+    """Orthanc 1.10 with an image in a character set that it cannot write: 400 when that is asked
+    for.
+    """
 
     async def write(request: web.Request) -> web.StreamResponse:
         if always or "SpecificCharacterSet" in request.query.get("includefield", ""):
@@ -59,12 +66,19 @@ def refusing(*rows: dict[str, Any], always: bool = False) -> Reply:
 
 
 def said(character_set: str | None, patient: str = "P1") -> dict[str, Any]:
-    row: dict[str, Any] = {"00100020": {"vr": "LO", "Value": [patient]}, "0020000D": {"vr": "UI", "Value": ["1.2"]}}
-    return row if character_set is None else row | {"00080005": {"vr": "CS", "Value": [character_set]}}
+    row: dict[str, Any] = {
+        "00100020": {"vr": "LO", "Value": [patient]},
+        "0020000D": {"vr": "UI", "Value": ["1.2"]},
+    }
+    return (
+        row if character_set is None else row | {"00080005": {"vr": "CS", "Value": [character_set]}}
+    )
 
 
 @pytest.mark.parametrize("rest", ["ISO_IR 100", "ISO_IR 6", None])
-async def test_orthanc_is_believed_in_utf8_alone(peer: Peer, session: aiohttp.ClientSession, rest: str | None) -> None:
+async def test_orthanc_is_believed_in_utf8_alone(
+    peer: Peer, session: aiohttp.ClientSession, rest: str | None
+) -> None:
     """A PatientID that is ASCII in another set may have lost a character."""
     pacs = client(session, peer, "orthanc")
     peer.say(refusing(said("ISO_IR 192")))
@@ -75,20 +89,26 @@ async def test_orthanc_is_believed_in_utf8_alone(peer: Peer, session: aiohttp.Cl
     assert (refused.value.status, refused.value.reason) == (502, "query_character_set")
 
 
-async def test_another_archive_that_does_not_know_the_attribute(peer: Peer, session: aiohttp.ClientSession) -> None:
+async def test_another_archive_that_does_not_know_the_attribute(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
     peer.say(refusing(said(None)))
     assert len(await client(session, peer, "generic").search(Query("studies"), [])) == 1
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_query_that_is_wrong_stays_so(peer: Peer, session: aiohttp.ClientSession, dialect: str) -> None:
+async def test_a_query_that_is_wrong_stays_so(
+    peer: Peer, session: aiohttp.ClientSession, dialect: str
+) -> None:
     peer.say(refusing(always=True))
     with pytest.raises(QueryRefused):
         await client(session, peer, dialect).search(Query("studies"), [])
     assert len(peer.asked) == 2
 
 
-@pytest.mark.parametrize(("dialect", "read"), [("orthanc", "\ufffd"), ("generic", "Ä1"), ("dcm4chee", "Ä1")])
+@pytest.mark.parametrize(
+    ("dialect", "read"), [("orthanc", "\ufffd"), ("generic", "Ä1"), ("dcm4chee", "Ä1")]
+)
 async def test_a_row_that_names_no_character_set(
     peer: Peer, session: aiohttp.ClientSession, dialect: str, read: str
 ) -> None:
@@ -114,9 +134,13 @@ async def test_the_character_set_of_the_archive(peer: Peer, session: aiohttp.Cli
 async def test_what_is_not_the_patients_costs_as_much_as_what_is_refused(
     peer: Peer, session: aiohttp.ClientSession, dialect: str, cost: int
 ) -> None:
-    """A 404 tells by no number of queries that Orthanc has a study in ISO 2022 (SIA-45); one's own costs one."""
+    """A 404 tells by no number of queries that Orthanc has a study in ISO 2022 (SIA-45); one's own
+    costs one.
+    """
     known_as = frozenset({PatientIdentifier("P1")})
-    refused = {"orthanc": [refusing(said("ISO_IR 192", "other")), refusing(said("ISO_IR 100", "P1"))]}
+    refused = {
+        "orthanc": [refusing(said("ISO_IR 192", "other")), refusing(said("ISO_IR 100", "P1"))]
+    }
     replies = {
         "absent": Reply([]), "foreign": Reply([said("ISO_IR 100", "other")]),
         "shared": Reply([said("ISO_IR 100", "other"), said("ISO_IR 100")]),

@@ -28,7 +28,10 @@ async def _never(request: web.Request) -> web.StreamResponse:
 async def test_a_silent_pacs_is_a_timeout(peer: Peer, session: aiohttp.ClientSession) -> None:
     peer.say(Reply(write=_never))
     seen: list[str] = []
-    more: Any = {"timeout_seconds": 0.1, "observe": lambda kind, status, seconds: seen.append(status)}
+    more: Any = {
+        "timeout_seconds": 0.1,
+        "observe": lambda kind, status, seconds: seen.append(status),
+    }
     client, opening = pacs(session, peer, **more), retrievals(session, peer, **more)
     async with asyncio.timeout(WAIT_SECONDS):
         with pytest.raises(GatewayTimeout):
@@ -48,13 +51,17 @@ async def test_a_pacs_that_is_not_there_is_unavailable(session: aiohttp.ClientSe
             await call
         assert "127.0.0.1" not in refused.value.diagnostics
     with pytest.raises(Unavailable):
-        async with retrievals(session, Peer(url="http://127.0.0.1:9")).open(PERMIT, RETRIEVAL, accept="*/*"):
+        async with retrievals(session, Peer(url="http://127.0.0.1:9")).open(
+            PERMIT, RETRIEVAL, accept="*/*"
+        ):
             pass
 
 
 @contextlib.asynccontextmanager
 async def dying(good_answers: list[int], *, abort: bool) -> AsyncIterator[tuple[str, list[str]]]:
-    """A server whose n-th connection answers ``good_answers[n]`` requests and drops the next one; the last stays."""
+    """A server whose n-th connection answers ``good_answers[n]`` requests and drops the next one;
+    the last stays.
+    """
     requests: list[str] = []
     connections = iter([*good_answers, *[1_000] * 20])
 
@@ -62,7 +69,9 @@ async def dying(good_answers: list[int], *, abort: bool) -> AsyncIterator[tuple[
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             for _ in range(next(connections)):
                 requests.append((await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[0])
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/dicom\r\nContent-Length: 2\r\n\r\n[]")
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: application/dicom\r\nContent-Length: 2\r\n\r\n[]"
+                )
                 await writer.drain()
             requests.append((await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[0])
             if abort:
@@ -106,17 +115,27 @@ async def test_it_is_not_tried_for_ever(session: aiohttp.ClientSession, abort: b
         assert len(requests) <= 8
 
 
-async def test_a_retrieval_is_opened_as_it_was_permitted(peer: Peer, session: aiohttp.ClientSession) -> None:
+async def test_a_retrieval_is_opened_as_it_was_permitted(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
     peer.say(Reply("body", 200, {"Content-Type": "application/dicom"}))
     seen: list[tuple[str, str]] = []
     client = retrievals(
-        session, peer, authorization="Bearer x", observe=lambda kind, status, _: seen.append((kind, status))
+        session,
+        peer,
+        authorization="Bearer x",
+        observe=lambda kind, status, _: seen.append((kind, status)),
     )
     drawn = Retrieval(Kind.RENDERED, PART, (2,))
-    async with client.open(PERMIT, drawn, accept="image/png", parameters=[("viewport", "1,2&x=y")]) as response:
+    async with client.open(
+        PERMIT, drawn, accept="image/png", parameters=[("viewport", "1,2&x=y")]
+    ) as response:
         assert await response.read() == [b"body"]
     (asked,) = peer.asked
-    assert asked.target == "/rs/studies/1.2/series/1.3/instances/1.4/frames/2/rendered?viewport=1,2%26x%3Dy"
+    assert (
+        asked.target
+        == "/rs/studies/1.2/series/1.3/instances/1.4/frames/2/rendered?viewport=1,2%26x%3Dy"
+    )
     assert asked.headers["Accept"] == "image/png"
     assert asked.headers["Accept-Encoding"] == "identity"
     assert asked.headers["Authorization"] == "Bearer x"
@@ -125,7 +144,13 @@ async def test_a_retrieval_is_opened_as_it_was_permitted(peer: Peer, session: ai
 
 @pytest.mark.parametrize(
     "part",
-    [Part("1.2"), Part("1.2", "1.3"), Part("1.2", "1.3", "1.5"), Part("1.2", "1.4", "1.4"), Part("1.3", "1.3", "1.4")],
+    [
+        Part("1.2"),
+        Part("1.2", "1.3"),
+        Part("1.2", "1.3", "1.5"),
+        Part("1.2", "1.4", "1.4"),
+        Part("1.3", "1.3", "1.4"),
+    ],
 )
 async def test_a_permit_for_something_else_opens_nothing(
     peer: Peer, session: aiohttp.ClientSession, part: Part
@@ -141,23 +166,31 @@ async def test_a_permit_for_something_else_opens_nothing(
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_not_followed(peer: Peer, session: aiohttp.ClientSession, status: int) -> None:
+async def test_a_redirect_is_not_followed(
+    peer: Peer, session: aiohttp.ClientSession, status: int
+) -> None:
     """dcm4chee may send to another archive: our credentials do not go there."""
     peer.say(Reply("", status, {"Location": f"{peer.url}/elsewhere"}))
-    async with retrievals(session, peer, authorization="Bearer x").open(PERMIT, RETRIEVAL, accept="*/*") as response:
+    async with retrievals(session, peer, authorization="Bearer x").open(
+        PERMIT, RETRIEVAL, accept="*/*"
+    ) as response:
         assert response.status == status
     assert len(peer.asked) == 1
 
 
 @pytest.mark.parametrize("status", [204, 206, 404, 500, 503])
-async def test_any_status_is_for_the_caller_to_judge(peer: Peer, session: aiohttp.ClientSession, status: int) -> None:
+async def test_any_status_is_for_the_caller_to_judge(
+    peer: Peer, session: aiohttp.ClientSession, status: int
+) -> None:
     peer.say(Reply("", status))
     async with retrievals(session, peer).open(PERMIT, RETRIEVAL, accept="*/*") as response:
         assert response.status == status
 
 
 @pytest.mark.parametrize("status", [200, 204, 304])
-async def test_no_body_has_an_end_each_time(peer: Peer, session: aiohttp.ClientSession, status: int) -> None:
+async def test_no_body_has_an_end_each_time(
+    peer: Peer, session: aiohttp.ClientSession, status: int
+) -> None:
     peer.say(Reply("", status))
     for _ in range(3):
         async with retrievals(session, peer).open(PERMIT, RETRIEVAL, accept="*/*") as response:
@@ -165,7 +198,9 @@ async def test_no_body_has_an_end_each_time(peer: Peer, session: aiohttp.ClientS
             assert await asyncio.wait_for(response.read(), WAIT_SECONDS) == []
 
 
-async def test_whoever_leaves_early_frees_the_retrievals(peer: Peer, session: aiohttp.ClientSession) -> None:
+async def test_whoever_leaves_early_frees_the_retrievals(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
     """The connection is closed, so that the PACS stops reading from its disks."""
     gone = asyncio.Event()
 
@@ -204,7 +239,9 @@ async def test_a_body_that_was_read_leaves_its_connection_for_the_next(
 
 
 async def test_a_long_body_has_no_total_time(peer: Peer, session: aiohttp.ClientSession) -> None:
-    """Each silence is bounded where the body is passed on (tests/web/test_stream.py), by ``idle_seconds``."""
+    """Each silence is bounded where the body is passed on (tests/web/test_stream.py), by
+    ``idle_seconds``.
+    """
 
     async def slow(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -225,7 +262,9 @@ async def test_a_long_body_has_no_total_time(peer: Peer, session: aiohttp.Client
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_body_comes_in_pieces_and_whole(session: aiohttp.ClientSession, peer: Peer, chunked: bool) -> None:
+async def test_a_body_comes_in_pieces_and_whole(
+    session: aiohttp.ClientSession, peer: Peer, chunked: bool
+) -> None:
     """Whatever waits in the buffer when it is asked for."""
     body = os.urandom(3_000_000)
 
@@ -255,7 +294,10 @@ async def test_the_end_of_a_chunk_is_no_end(session: aiohttp.ClientSession, codi
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nTransfer-Encoding: %b\r\n\r\n" % coding.encode())
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nTransfer-Encoding: %b\r\n\r\n"
+            % coding.encode()
+        )
         for piece in (b"5\r\nhello", b"\r\n", b"5\r\nworld", b"\r\n", b"0\r\n\r\n"):
             writer.write(piece)
             await writer.drain()
@@ -281,7 +323,9 @@ async def test_the_end_of_a_chunk_is_no_end(session: aiohttp.ClientSession, codi
 
 
 async def test_a_pool_that_is_used_up_is_no_endless_wait(peer: Peer) -> None:
-    """pacs.max_connections slow clients must not make everybody else hang: 503 or 504 after the time-out."""
+    """pacs.max_connections slow clients must not make everybody else hang: 503 or 504 after the
+    time-out.
+    """
 
     async def endless(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -292,7 +336,10 @@ async def test_a_pool_that_is_used_up_is_no_endless_wait(peer: Peer) -> None:
     peer.say(Reply(write=endless))
     async with open_session(None, connections=1) as narrow:
         impatient = retrievals(narrow, peer, timeout_seconds=0.3)
-        async with retrievals(narrow, peer).open(PERMIT, RETRIEVAL, accept="*/*"), asyncio.timeout(WAIT_SECONDS):
+        async with (
+            retrievals(narrow, peer).open(PERMIT, RETRIEVAL, accept="*/*"),
+            asyncio.timeout(WAIT_SECONDS),
+        ):
             with contextlib.suppress(Problem):
                 async with impatient.open(PERMIT, RETRIEVAL, accept="*/*"):
                     raise AssertionError("there is one connection only")

@@ -73,7 +73,10 @@ async def test_a_part_of_the_rows(
 ) -> None:
     """No more is asked for than is wanted; ``limit`` is never 0 (dcm4chee: 400)."""
     peer.say(archive(13))
-    assert numbers(await pacs(session, peer).search(STUDIES, [], limit=limit, offset=offset)) == expected
+    assert (
+        numbers(await pacs(session, peer).search(STUDIES, [], limit=limit, offset=offset))
+        == expected
+    )
     assert pages_asked(peer) == asked
 
 
@@ -85,7 +88,9 @@ async def test_a_pacs_that_ignores_limit_gives_no_more_than_was_wanted(
 
 
 @pytest.mark.parametrize("total", [PAGE, 13])
-async def test_a_pacs_that_ignores_offset_is_noticed(peer: Peer, session: aiohttp.ClientSession, total: int) -> None:
+async def test_a_pacs_that_ignores_offset_is_noticed(
+    peer: Peer, session: aiohttp.ClientSession, total: int
+) -> None:
     """Rather an error than the first page for all there is."""
     peer.say(archive(total, honours="limit"))
     with pytest.raises(BadGateway) as refused:
@@ -93,14 +98,18 @@ async def test_a_pacs_that_ignores_offset_is_noticed(peer: Peer, session: aiohtt
     assert refused.value.reason == "query_paging"
 
 
-async def test_rows_without_their_uid_do_not_page_for_ever(peer: Peer, session: aiohttp.ClientSession) -> None:
+async def test_rows_without_their_uid_do_not_page_for_ever(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
     peer.say(Reply([{}] * PAGE))
     with pytest.raises(BadGateway):
         await pacs(session, peer).search(STUDIES, [])
     assert len(peer.asked) == 2
 
 
-async def test_a_pacs_that_ignores_limit_and_has_more_is_asked_on(peer: Peer, session: aiohttp.ClientSession) -> None:
+async def test_a_pacs_that_ignores_limit_and_has_more_is_asked_on(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
     """Half a list is never returned as a whole one."""
     peer.say(archive(25, honours="offset", most=10, warns=True))
     assert numbers(await pacs(session, peer).search(STUDIES, [])) == list(range(25))
@@ -136,7 +145,9 @@ async def test_endless_results_are_bounded(peer: Peer, session: aiohttp.ClientSe
     assert len(peer.asked) == 11
 
 
-async def test_results_are_bounded_whatever_limit_is_asked_for(peer: Peer, session: aiohttp.ClientSession) -> None:
+async def test_results_are_bounded_whatever_limit_is_asked_for(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
     peer.say(archive(10**9))
     with contextlib.suppress(Problem):
         found = await pacs(session, peer, maximum_results=20).search(STUDIES, [], limit=60)
@@ -144,7 +155,9 @@ async def test_results_are_bounded_whatever_limit_is_asked_for(peer: Peer, sessi
 
 
 async def test_what_is_asked(peer: Peer, session: aiohttp.ClientSession) -> None:
-    """Values cannot add parameters; nothing of the client's request, our own credentials where the site has them."""
+    """Values cannot add parameters; nothing of the client's request, our own credentials where the
+    site has them.
+    """
     peer.say(Reply([]))
     parameters = [("PatientID", "a&b=c d/ä%41+#"), ("includefield", "00100020,00100021")]
     query = Query("instances", "1.2", "1.3")
@@ -162,7 +175,9 @@ async def test_what_is_asked(peer: Peer, session: aiohttp.ClientSession) -> None
     assert asked.headers["Authorization"] == "Basic c2lkZWNhcg=="
 
 
-async def test_without_credentials_none_are_sent(peer: Peer, session: aiohttp.ClientSession) -> None:
+async def test_without_credentials_none_are_sent(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
     peer.say(Reply([]))
     await pacs(session, peer).search(STUDIES, [])
     assert "Authorization" not in peer.asked[0].headers
@@ -173,13 +188,21 @@ UNUSABLE: dict[str, tuple[Reply, type[Problem], str]] = {
     "not JSON": (Reply(f"<html>{SECRET}"), BadGateway, "query_not_json"),
     "much that is not JSON": (Reply(f"<html>{SECRET * 2_000}"), BadGateway, "query_wrong_shape"),
     "much of an object": (Reply({"error": SECRET * 2_000}), BadGateway, "query_wrong_shape"),
-    "much, broken off": (Reply('[{"00100020": "' + SECRET * 2_000 + '"}, {'), BadGateway, "query_not_json"),
+    "much, broken off": (
+        Reply('[{"00100020": "' + SECRET * 2_000 + '"}, {'),
+        BadGateway,
+        "query_not_json",
+    ),
     "much, one is no object": (Reply(["x" * 50_000]), BadGateway, "query_wrong_shape"),
     "nothing": (Reply(""), BadGateway, "query_not_json"),
     "half": (Reply('[{"0020000D"'), BadGateway, "query_not_json"),
     "NaN": (Reply("[NaN]"), BadGateway, "query_not_json"),
     "a tag that cannot be read": (Reply(b'[{"0010002\xff": {}}]'), BadGateway, "query_not_json"),
-    "an attribute twice": (Reply('[{"0020000d": {}, "0020000D": {}}]'), BadGateway, "query_wrong_shape"),
+    "an attribute twice": (
+        Reply('[{"0020000d": {}, "0020000D": {}}]'),
+        BadGateway,
+        "query_wrong_shape",
+    ),
     "more behind the rows": (Reply("[{}] x"), BadGateway, "query_not_json"),
     "too deep": (Reply('[{"00100020":' + "[" * 100_000), BadGateway, "query_not_json"),
     "an object": (Reply({"error": SECRET}), BadGateway, "query_wrong_shape"),
@@ -209,17 +232,21 @@ UNUSABLE: dict[str, tuple[Reply, type[Problem], str]] = {
 async def test_an_answer_that_cannot_be_used_is_an_error(
     peer: Peer, session: aiohttp.ClientSession, case: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Never an empty list, which would look like a patient without studies; and its text goes nowhere."""
+    """Never an empty list, which would look like a patient without studies; and its text goes
+    nowhere.
+    """
     reply, problem, reason = UNUSABLE[case]
     peer.say(reply)
     seen: list[str] = []
     with pytest.raises(Problem) as refused:
-        await pacs(session, peer, observe=lambda kind, status, seconds: seen.append(f"{kind} {status}")).search(
-            STUDIES, []
-        )
+        await pacs(
+            session, peer, observe=lambda kind, status, seconds: seen.append(f"{kind} {status}")
+        ).search(STUDIES, [])
     assert isinstance(refused.value, problem)
     assert refused.value.reason == reason
-    assert refused.value.retry_after == (17 if case == "503" else 5 if problem is Unavailable else None)
+    assert refused.value.retry_after == (
+        17 if case == "503" else 5 if problem is Unavailable else None
+    )
     # A 400 may be for SpecificCharacterSet: once more without it.
     times = 2 if case == "400" else 1
     assert len(peer.asked) == times
@@ -259,7 +286,10 @@ def empty_rows(count: int) -> str:
 
 # Made when they are asked for: the largest have tens of MB.
 TOO_MUCH: dict[str, tuple[Callable[[], str], str]] = {
-    "a row of many bytes": (lambda: with_values('"' + "x" * query_rows.ROW_BYTES + '"'), "query_too_large"),
+    "a row of many bytes": (
+        lambda: with_values('"' + "x" * query_rows.ROW_BYTES + '"'),
+        "query_too_large",
+    ),
     "a row of many values": (lambda: with_values(VALUES), "query_too_large"),
     "five million values": (lambda: with_values(",".join(["0"] * 5_000_000)), "query_too_large"),
     "rows that hold many values together": (
@@ -274,7 +304,11 @@ LONG = {"20 million rows"}
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=pytest.mark.exhaustive) if case in LONG else case for case in TOO_MUCH]
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.exhaustive) if case in LONG else case
+        for case in TOO_MUCH
+    ],
 )
 async def test_what_is_over_a_limit_is_never_built(
     peer: Peer, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, case: str
@@ -331,7 +365,9 @@ def test_dialects() -> None:
     assert replace(DIALECTS["generic"], page_size=PAGE) == ONE_PAGE_OF_5
 
 
-async def test_the_peer_of_these_tests_pages_as_it_says(peer: Peer, session: aiohttp.ClientSession) -> None:
+async def test_the_peer_of_these_tests_pages_as_it_says(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
     """Without this, the table above could pass for a wrong reason."""
     peer.say(archive(7, warns=True))
     async with session.get(peer.url + "/rs/studies?limit=3&offset=2") as response:
@@ -367,7 +403,9 @@ async def test_what_is_wanted_fresh_is_never_what_a_slow_query_brought(
     with pytest.raises(Unavailable):
         await client.search(STUDIES, [])
     slow.set()
-    await wait_until_async("the rows", lambda: all(one.task.done() for (one,) in patience._warming.values()))
+    await wait_until_async(
+        "the rows", lambda: all(one.task.done() for (one,) in patience._warming.values())
+    )
     peer.say(Reply([]))
     assert await client.search(STUDIES, [], fresh=True) == []
     assert await client.search(STUDIES, []) != []  # They are kept for whoever asked for them.

@@ -27,7 +27,9 @@ def counted(instances: object) -> dict[str, Any]:
     return {"NumberOfStudyRelatedInstances": instances, "NumberOfSeriesRelatedInstances": instances}
 
 
-def archive(*rows: dict[str, Any], listed: list[dict[str, Any]] | None = None, filters: bool = True) -> FakePacs:
+def archive(
+    *rows: dict[str, Any], listed: list[dict[str, Any]] | None = None, filters: bool = True
+) -> FakePacs:
     """With these rows at the levels of studies and series."""
     pacs = FakePacs(*rows, filters=filters)
     pacs.rows_of_level["instances"] = [*(LISTED if listed is None else listed)]
@@ -68,7 +70,13 @@ async def test_only_below_a_study_a_row_may_name_no_patient() -> None:
 
 
 async def test_what_is_listed_is_counted_once_and_only_where_it_belongs() -> None:
-    listed = [*LISTED, LISTED[0], row(None, "1.9", SERIES, "1.9.1"), row(None, STUDY, "1.2.2", "1.2.2.1"), {}]
+    listed = [
+        *LISTED,
+        LISTED[0],
+        row(None, "1.9", SERIES, "1.9.1"),
+        row(None, STUDY, "1.2.2", "1.2.2.1"),
+        {},
+    ]
     pacs = archive(study(), listed=listed, filters=False)
     assert await count_instances(pacs, PARTS["study"], KNOWN) == 4
     assert await count_instances(pacs, PARTS["series"], KNOWN) == 3
@@ -115,7 +123,11 @@ OTHER = "1.2.2"
 IN_TWO_SERIES = [*LISTED, row(None, STUDY, OTHER, "1.2.2.1"), row(None, STUDY, OTHER, "1.2.2.2")]
 BY_SERIES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]], int | None]] = {
     "two series": ([study(), study(series=OTHER)], IN_TWO_SERIES, 5),
-    "one of them is of another study": ([study(), study(uid="1.9", series=OTHER)], IN_TWO_SERIES, 3),
+    "one of them is of another study": (
+        [study(), study(uid="1.9", series=OTHER)],
+        IN_TWO_SERIES,
+        3,
+    ),
     "one series, listed twice": ([study(), study()], IN_TWO_SERIES, 3),
     "a series without instances": ([study(), study(series=OTHER)], LISTED, None),
     "a series without a UID": ([study(), study(series=None)], IN_TWO_SERIES, None),

@@ -1,4 +1,6 @@
-"""Slow archives (SIA-44): told to come back, served when it is there, bounded, and nothing is left open."""
+"""Slow archives (SIA-44): told to come back, served when it is there, bounded, and nothing is left
+open.
+"""
 
 import asyncio
 import contextlib
@@ -47,7 +49,8 @@ class Archive:
 
 
 def patience(**changes: float) -> Patience[Door]:
-    return Patience(**({"patience_seconds": 0.05, "warm_seconds": 60, "keep_seconds": 60, "limit": 2} | changes))  # type: ignore[arg-type]
+    given = {"patience_seconds": 0.05, "warm_seconds": 60, "keep_seconds": 60, "limit": 2} | changes
+    return Patience(**given)  # type: ignore[arg-type]
 
 
 async def test_what_is_there_in_time_is_returned() -> None:
@@ -195,12 +198,18 @@ async def test_closing_leaves_nothing_open() -> None:
     assert late.cancelled == 1
 
 
-@pytest.mark.parametrize(("changed", "left"), [({"p1"}, {"b"}), ({"p3"}, {"a", "b"}), (None, set())])
-async def test_what_is_forgotten_is_closed_at_once(changed: set[str] | None, left: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("changed", "left"), [({"p1"}, {"b"}), ({"p3"}, {"a", "b"}), (None, set())]
+)
+async def test_what_is_forgotten_is_closed_at_once(
+    changed: set[str] | None, left: set[str]
+) -> None:
     """What is opened and what is still under way, of the patients who changed; the others' goes on."""
     for ready in (False, True):
         archives, patient = {"a": Archive(), "b": Archive()}, patience(limit=8)
-        for (key, archive), patient_ids in zip(archives.items(), ({"p1", "p9"}, {"p2"}), strict=True):
+        for (key, archive), patient_ids in zip(
+            archives.items(), ({"p1", "p9"}, {"p2"}), strict=True
+        ):
             with pytest.raises(Unavailable):
                 await patient.open(key, archive.open, patient_ids=patient_ids)
             if ready:
@@ -208,7 +217,11 @@ async def test_what_is_forgotten_is_closed_at_once(changed: set[str] | None, lef
         await settle()
         patient.forget(changed)
         await settle()
-        ended = {key for key, one in archives.items() if one.cancelled or (one.doors and one.doors[0].closed)}
+        ended = {
+            key
+            for key, one in archives.items()
+            if one.cancelled or (one.doors and one.doors[0].closed)
+        }
         assert archives.keys() - ended == left
         assert len(patient) == len(left)
         await patient.close()
@@ -291,7 +304,9 @@ async def test_what_comes_late_is_closed_and_given_to_nobody() -> None:
 
 
 async def test_a_slow_archive_is_not_left_for_its_silence() -> None:
-    """The first question goes on, however often it is asked again; its answer is taken, and the others end."""
+    """The first question goes on, however often it is asked again; its answer is taken, and the
+    others end.
+    """
     patient, again = patience(**LOST, limit=8), Archive()
     slow = await lost(patient)
     for _ in range(3):

@@ -15,7 +15,11 @@ from tests.common.peer import Peer, Reply
 @pytest.mark.parametrize(
     ("root", "reply", "expected"),
     [
-        ("/dicom-web", Reply({"DicomWebRoot": "/dicom-web/", "OrthancApiRoot": "./../"}), "orthanc"),
+        (
+            "/dicom-web",
+            Reply({"DicomWebRoot": "/dicom-web/", "OrthancApiRoot": "./../"}),
+            "orthanc",
+        ),
         ("/dcm4chee-arc/aets/DCM4CHEE/rs", Reply({}), "dcm4chee"),
         ("/aets/x/rs/other", Reply({}), None),
         ("/rs", Reply({}, 404), None),
@@ -38,13 +42,21 @@ async def test_a_pacs_that_is_down_tells_nothing(session: aiohttp.ClientSession)
     assert await detect_dialect(client) is None
 
 
-@pytest.mark.parametrize(("configured", "says"), [("generic", True), ("dcm4chee", True), ("orthanc", False)])
+@pytest.mark.parametrize(
+    ("configured", "says"), [("generic", True), ("dcm4chee", True), ("orthanc", False)]
+)
 async def test_operators_are_told_of_a_wrong_dialect(
-    peer: Peer, session: aiohttp.ClientSession, configured: str, says: bool, caplog: pytest.LogCaptureFixture
+    peer: Peer,
+    session: aiohttp.ClientSession,
+    configured: str,
+    says: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     peer.say(Reply({"DicomWebRoot": "/dicom-web/"}))
     with caplog.at_level(logging.WARNING):
-        await _compare_dialect(PacsClient(session, peer.url + "/rs", DIALECTS[configured], timeout_seconds=60))
+        await _compare_dialect(
+            PacsClient(session, peer.url + "/rs", DIALECTS[configured], timeout_seconds=60)
+        )
     assert [record.message for record in caplog.records] == [
         "the PACS looks like another product: check pacs.dialect"
     ] * says

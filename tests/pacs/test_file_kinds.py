@@ -1,4 +1,6 @@
-"""Each kind of file as our walk, pydicom and dcmdump read it: what passes names one patient to all (SIA-42)."""
+"""Each kind of file as our walk, pydicom and dcmdump read it: what passes names one patient to all
+(SIA-42).
+"""
 
 import ast
 import io
@@ -44,7 +46,9 @@ REFUSED = [name for name, kind in KINDS.items() if kind.rule]
 SMALL = 2**16
 LARGE = {name for name in KINDS if len(b"".join(KINDS[name].file.pieces(NAMES[name]))) > SMALL}
 HUGE = "2,100,000 elements"
-SEEN_BY_WITNESSES = [pytest.param(name, marks=pytest.mark.exhaustive) if name == HUGE else name for name in KINDS]
+SEEN_BY_WITNESSES = [
+    pytest.param(name, marks=pytest.mark.exhaustive) if name == HUGE else name for name in KINDS
+]
 # Large ones are not read in small steps, which would be the same test twice.
 STEPS = [
     pytest.param(step, name, marks=pytest.mark.exhaustive if (step, name) == (1, HUGE) else ())
@@ -52,7 +56,9 @@ STEPS = [
     for name in KINDS
     if step != 997 or name not in LARGE
 ]
-SMALL_PASSING = [name for name in PASSING if len(b"".join(KINDS[name].file.pieces(NAMES[name]))) < SMALL]
+SMALL_PASSING = [
+    name for name in PASSING if len(b"".join(KINDS[name].file.pieces(NAMES[name]))) < SMALL
+]
 
 
 def written(name: str) -> bytes:
@@ -93,8 +99,14 @@ def by_dcmdump(data: bytes, directory: Path, tag: int = PATIENT_ID) -> str:
         check=False, capture_output=True, timeout=600,
     )  # fmt: skip
     lines = found.stdout.decode("latin-1").splitlines()
-    values = [line.partition("#")[0].partition(")")[2][3:].strip() for line in lines if line.startswith(f"({name})")]
-    (value,) = [value[1:-1].strip(" \0") if value.startswith("[") else value for value in values] or [""]
+    values = [
+        line.partition("#")[0].partition(")")[2][3:].strip()
+        for line in lines
+        if line.startswith(f"({name})")
+    ]
+    (value,) = [
+        value[1:-1].strip(" \0") if value.startswith("[") else value for value in values
+    ] or [""]
     return "" if value == "(no value available)" else value
 
 
@@ -111,7 +123,11 @@ def test_it_passes_or_is_refused_by_its_rule(name: str, step: int) -> None:
         names = NAMES[name]
         header = read(data, step)
         assert header.patient.patient_id == OWN
-        assert (header.study, header.series, header.instance) == (names.study, names.series, names.instance)
+        assert (header.study, header.series, header.instance) == (
+            names.study,
+            names.series,
+            names.instance,
+        )
 
 
 @pytest.mark.parametrize("name", SEEN_BY_WITNESSES)
@@ -133,19 +149,25 @@ def test_all_who_read_what_passes_find_one_patient(name: str) -> None:
 
 
 VRS = ("LO", "SH", "ST", "LT", "UN", "PN")
-FOREIGN = [(PATIENT_ID, vr, EVIL) for vr in VRS] + [(STUDY, "UI", "9.9.9.9"), (SERIES, "UI", "9.9.9.9")]
+FOREIGN = [(PATIENT_ID, vr, EVIL) for vr in VRS] + [
+    (STUDY, "UI", "9.9.9.9"),
+    (SERIES, "UI", "9.9.9.9"),
+]
 
 
 def other(kind: Kind, tag: int, vr: str, value: str) -> bytes:
     """One more element, as this kind's are written."""
     if kind.file.write is explicit or vr != "UN":
         return kind.file.write(tag, vr, value)
-    return kind.file.write(tag, "LO", value)  # UN says nothing where no VR is written, or has another length.
+    # UN says nothing where no VR is written, or has another length.
+    return kind.file.write(tag, "LO", value)
 
 
 @pytest.mark.parametrize("name", SMALL_PASSING)
 @pytest.mark.parametrize("foreign", FOREIGN, ids=lambda foreign: f"{foreign[0]:08X} {foreign[1]}")
-def test_another_patient_anywhere_in_what_passes_is_refused(name: str, foreign: tuple[int, str, str]) -> None:
+def test_another_patient_anywhere_in_what_passes_is_refused(
+    name: str, foreign: tuple[int, str, str]
+) -> None:
     """Before, between and behind all elements, in one piece and byte by byte."""
     kind = KINDS[name]
     pieces = kind.file.pieces(NAMES[name])
@@ -165,7 +187,9 @@ def outcome(data: bytes, layouts: Layouts | None) -> object:
 
 @pytest.mark.parametrize("name", SMALL_PASSING)
 def test_one_of_two_values_is_another_in_the_next_instance(name: str) -> None:
-    """What was learnt from an instance with the same value twice lets nothing pass that differs (header_cache.py)."""
+    """What was learnt from an instance with the same value twice lets nothing pass that differs
+    (header_cache.py).
+    """
     kind, pieces = KINDS[name], KINDS[name].file.pieces(NAMES[name])
     own, evil = OWN.encode(), b"e9"
     for place, piece in enumerate(pieces):
@@ -174,7 +198,9 @@ def test_one_of_two_values_is_another_in_the_next_instance(name: str) -> None:
                 continue
             layouts = Layouts()
             for _ in range(3):
-                assert outcome(kind.file.data(pieces), layouts) == outcome(kind.file.data(pieces), None)
+                assert outcome(kind.file.data(pieces), layouts) == outcome(
+                    kind.file.data(pieces), None
+                )
             damaged = piece[:found] + evil + piece[found + len(own) :]
             data = kind.file.data([*pieces[:place], damaged, *pieces[place + 1 :]])
             came = outcome(data, layouts)
@@ -209,7 +235,9 @@ SHORT = len(ICON) - 24
     ],
     ids=["implicit", "UN", "icon"],
 )  # fmt: skip
-def test_values_that_are_looked_into_are_so_in_each_instance(file: File, other: File, rule: str) -> None:
+def test_values_that_are_looked_into_are_so_in_each_instance(
+    file: File, other: File, rule: str
+) -> None:
     """Whatever the instances before had there (heads.py, header_cache.py)."""
     names, layouts = Names(999), Layouts()
     for _ in range(3):
@@ -217,7 +245,9 @@ def test_values_that_are_looked_into_are_so_in_each_instance(file: File, other: 
     assert outcome(other.data(other.pieces(names)), layouts) == rule
 
 
-@pytest.mark.parametrize("name", [name for name in KINDS if "delimiter" in name and "header" in name])
+@pytest.mark.parametrize(
+    "name", [name for name in KINDS if "delimiter" in name and "header" in name]
+)
 def test_dcmdump_finds_another_issuer_behind_an_early_delimiter(name: str, tmp_path: Path) -> None:
     """Behind the header, where it would not take another PatientID."""
     if shutil.which("dcmdump") is None:
@@ -256,13 +286,19 @@ def test_a_refusal_names_the_place_and_no_patient() -> None:
     with pytest.raises(Unreadable) as refused:
         read(written("VR ?? behind the header"), SMALL)
     names = NAMES["VR ?? behind the header"]
-    assert refused.value.uids == {"study": names.study, "series": names.series, "instance": names.instance}
+    assert refused.value.uids == {
+        "study": names.study,
+        "series": names.series,
+        "instance": names.instance,
+    }
     with pytest.raises(Unreadable) as refused:
         read(written("PatientID twice, another one"), SMALL)
     assert refused.value.uids == {"instance": NAMES["PatientID twice, another one"].instance}
 
 
-@pytest.mark.parametrize("uid", ["DOE^JANE", "123456", "1.2.3.4", "1.2.a", "1..2", "1." + "2" * 127, ".1", ""])
+@pytest.mark.parametrize(
+    "uid", ["DOE^JANE", "123456", "1.2.3.4", "1.2.a", "1..2", "1." + "2" * 127, ".1", ""]
+)
 def test_what_is_no_uid_or_may_be_a_patient_is_not_named(uid: str) -> None:
     """Of an instance whose PatientID is 1.2.3.4."""
     body = [(PATIENT_ID, "LO", "1.2.3.4"), (STUDY, "UI", uid), (PATIENT_ID, "LO", EVIL)]
@@ -282,11 +318,16 @@ def rules_in_the_code() -> set[str]:
     found = set()
     for file in Path(sidecar.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Unreadable", "TwoReadings"):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
+                "Unreadable",
+                "TwoReadings",
+            ):
                 (rule,) = node.args
                 assert isinstance(rule, ast.Constant | ast.BinOp)
                 found.add(
-                    ast.literal_eval(rule) if isinstance(rule, ast.Constant) else "…" + ast.literal_eval(rule.right)
+                    ast.literal_eval(rule)
+                    if isinstance(rule, ast.Constant)
+                    else "…" + ast.literal_eval(rule.right)
                 )
     return found
 
@@ -297,7 +338,9 @@ def test_each_rule_has_a_kind() -> None:
     rules = rules_in_the_code()
     assert len(rules) > 20
     for rule in rules:
-        assert any(one == rule or (rule[0] == "…" and one.endswith(rule[1:])) for one in shown), rule
+        assert any(one == rule or (rule[0] == "…" and one.endswith(rule[1:])) for one in shown), (
+            rule
+        )
 
 
 def test_the_page_has_each_kind_and_each_rule() -> None:
@@ -307,4 +350,6 @@ def test_the_page_has_each_kind_and_each_rule() -> None:
         f" {kind.why} |" for name, kind in KINDS.items()
     ]  # fmt: skip
     assert [row for row in rows if row not in page.splitlines()] == []
-    assert len(re.findall(r"^\| .* \| (?:passes|`\w+`.*) \| .* \|$", page, re.MULTILINE)) == len(rows)
+    assert len(re.findall(r"^\| .* \| (?:passes|`\w+`.*) \| .* \|$", page, re.MULTILINE)) == len(
+        rows
+    )

@@ -25,7 +25,9 @@ async def test_a_pacs_without_heads_is_asked_again_later(
     """One that lets a HEAD hang must not cost each client ``HEAD_SECONDS``."""
     monkeypatch.setattr(head_requests, "HEAD_SECONDS", 0.2)
     clock, seen = Clock(), list[str]()
-    requests = HeadRequests(session, DIALECTS["generic"], lambda kind, status, seconds: seen.append(status), clock)
+    requests = HeadRequests(
+        session, DIALECTS["generic"], lambda kind, status, seconds: seen.append(status), clock
+    )
     found = []
     for reply, seconds in ((first, 0), (GOOD, NOT_ANSWERED_SECONDS - 1), (GOOD, 2)):
         peer.say(reply)

@@ -1,4 +1,6 @@
-"""What a reader could find that the walk did not look at: behind a deflated data set, in it, behind odd fragments."""
+"""What a reader could find that the walk did not look at: behind a deflated data set, in it, behind
+odd fragments.
+"""
 
 import io
 import struct
@@ -25,7 +27,10 @@ def explicit(tag: int, vr: bytes, value: bytes) -> bytes:
 
 
 def implicit(tag: int, value: bytes = b"", length: int | None = None) -> bytes:
-    return struct.pack("<HHI", tag >> 16, tag & 0xFFFF, len(value) if length is None else length) + value
+    return (
+        struct.pack("<HHI", tag >> 16, tag & 0xFFFF, len(value) if length is None else length)
+        + value
+    )
 
 
 def meta(syntax: bytes) -> bytes:
@@ -48,9 +53,13 @@ FRAGMENTS = (
     + implicit(0xFFFEE0DD)
 )  # fmt: skip
 HIDDEN = {
-    "a file behind a deflated one": deflated(OWN + explicit(0x7FE00010, b"OW", bytes(300_000))) + FOREIGN,
-    "a file behind a small deflated one": deflated(OWN + explicit(0x7FE00010, b"OW", bytes(1_000))) + FOREIGN,
-    "output that was pending": deflated(PENDING + explicit(0x00211011, b"OB", PATIENT * 3) + PATIENT),
+    "a file behind a deflated one": deflated(OWN + explicit(0x7FE00010, b"OW", bytes(300_000)))
+    + FOREIGN,
+    "a file behind a small deflated one": deflated(OWN + explicit(0x7FE00010, b"OW", bytes(1_000)))
+    + FOREIGN,
+    "output that was pending": deflated(
+        PENDING + explicit(0x00211011, b"OB", PATIENT * 3) + PATIENT
+    ),
     "fragments in implicit VR": IMPLICIT + FRAGMENTS + implicit(0x00100020, b"FOREIGN3"),
 }
 
@@ -82,4 +91,6 @@ def test_another_reader_would_find_another_patient(what: str) -> None:
 @pytest.mark.parametrize("behind", [b"", b"\0", bytes(500), b"12345678", b"12345678" + bytes(9)])
 @pytest.mark.parametrize("step", [1, 1_000, 2**20])
 def test_padding_and_a_checksum_are_fine(behind: bytes, step: int) -> None:
-    assert read(deflated(OWN + explicit(0x7FE00010, b"OW", bytes(200_000))) + behind, step) == "OWN1"
+    assert (
+        read(deflated(OWN + explicit(0x7FE00010, b"OW", bytes(200_000))) + behind, step) == "OWN1"
+    )

@@ -1,4 +1,6 @@
-"""Whose images they are by what an instance says itself: before anything leaves that carries no patient (SIA-42)."""
+"""Whose images they are by what an instance says itself: before anything leaves that carries no
+patient (SIA-42).
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -37,7 +39,9 @@ class Body:
 
     chunked = False
 
-    def __init__(self, body: bytes = b"", headers: Mapping[str, str] = DICOM, status: int = 200) -> None:
+    def __init__(
+        self, body: bytes = b"", headers: Mapping[str, str] = DICOM, status: int = 200
+    ) -> None:
         self.status, self.headers, self._pieces = status, headers, [body] if body else []
         self.idle_seconds = 5.0
         self.failure: Exception | None = None
@@ -49,10 +53,18 @@ class Body:
         return [self._pieces.pop(0)] if self._pieces else []
 
 
-def instance(patient: str = "p1", study: str = STUDY, series: str = SERIES, uid: str = INSTANCE, **more: Any) -> bytes:
+def instance(
+    patient: str = "p1", study: str = STUDY, series: str = SERIES, uid: str = INSTANCE, **more: Any
+) -> bytes:
     """A DICOM file."""
     return encoded(
-        dataset(PatientID=patient, StudyInstanceUID=study, SeriesInstanceUID=series, SOPInstanceUID=uid, **more)
+        dataset(
+            PatientID=patient,
+            StudyInstanceUID=study,
+            SeriesInstanceUID=series,
+            SOPInstanceUID=uid,
+            **more,
+        )
     )
 
 
@@ -95,14 +107,21 @@ class Archive(FakePacs):
             await asyncio.sleep(0)
             await self.hold.wait()
             part = retrieval.part
-            made = instance(self.patient_of.get(part.series or "", "p1"), STUDY, part.series or "", part.instance or "")
+            made = instance(
+                self.patient_of.get(part.series or "", "p1"),
+                STUDY,
+                part.series or "",
+                part.instance or "",
+            )
             yield cast("Upstream", self.answers.get(retrieval.kind) or Body(made))
         finally:
             self.now_open -= 1
 
 
 def looking(archive: Archive, clock: Clock | None = None, **more: Any) -> InstancePatients:
-    return InstancePatients(archive, cast("RetrieveClient", archive), clock=clock or Clock(), **more)
+    return InstancePatients(
+        archive, cast("RetrieveClient", archive), clock=clock or Clock(), **more
+    )
 
 
 async def look(patients: InstancePatients, part: Part = PART) -> frozenset[PatientIdentifier]:
@@ -138,7 +157,10 @@ async def test_an_instance_of_elsewhere_names_nobody(body: bytes) -> None:
 @pytest.mark.parametrize("patient", ["p1", "p2"])
 async def test_metadata_where_the_archive_gives_no_instance(status: int, patient: str) -> None:
     archive = Archive()
-    archive.answers = {Kind.INSTANCE: Body(status=status), Kind.METADATA: Body(metadata(patient), JSON)}
+    archive.answers = {
+        Kind.INSTANCE: Body(status=status),
+        Kind.METADATA: Body(metadata(patient), JSON),
+    }
     assert await look(looking(archive)) == {PatientIdentifier(patient)}
 
 
@@ -189,7 +211,9 @@ async def test_an_instance_without_end_is_refused(monkeypatch: pytest.MonkeyPatc
     archive = Archive()
     head = instance()
     where = head.index(b"\x10\x00\x10\x00PN")  # Before the patient.
-    archive.answers[Kind.INSTANCE] = Body(head[:where] + b"\x09\x00\x01\x10OB\0\0\xff\xff\xff\x7f" + bytes(2**17))
+    archive.answers[Kind.INSTANCE] = Body(
+        head[:where] + b"\x09\x00\x01\x10OB\0\0\xff\xff\xff\x7f" + bytes(2**17)
+    )
     with pytest.raises(BadGateway):
         await look(looking(archive))
 
@@ -201,7 +225,9 @@ FAILURES: list[tuple[Exception, type[Problem]]] = [
 
 
 @pytest.mark.parametrize(("failure", "problem"), FAILURES)
-async def test_an_archive_that_fails_is_no_answer(failure: Exception, problem: type[Problem]) -> None:
+async def test_an_archive_that_fails_is_no_answer(
+    failure: Exception, problem: type[Problem]
+) -> None:
     archive = Archive()
     body = archive.answers[Kind.INSTANCE] = Body()
     body.failure = failure
@@ -209,7 +235,9 @@ async def test_an_archive_that_fails_is_no_answer(failure: Exception, problem: t
         await look(looking(archive))
 
 
-@pytest.mark.parametrize("rows", [[], [row("p1", "1.9", SERIES, INSTANCE)], [row("p1", STUDY, "1.9", INSTANCE)]])
+@pytest.mark.parametrize(
+    "rows", [[], [row("p1", "1.9", SERIES, INSTANCE)], [row("p1", STUDY, "1.9", INSTANCE)]]
+)
 async def test_a_series_without_instances_is_not_there(rows: Sequence[Any]) -> None:
     """A PACS may ignore what the path says: the row must say it."""
     archive = Archive()
@@ -253,11 +281,16 @@ async def test_a_study_without_series_names_nobody() -> None:
 
 
 async def test_it_is_looked_at_once() -> None:
-    """By all who ask at the same time, and as long as owners are remembered; what is another's for a moment."""
+    """By all who ask at the same time, and as long as owners are remembered; what is another's for
+    a moment.
+    """
     archive, clock = Archive(), Clock()
     patients = looking(archive, clock, ttl_seconds=300, absent_seconds=5)
     archive.hold.clear()
-    asking = [asyncio.create_task(look(patients, Part(STUDY, SERIES, f"{SERIES}.{n}"))) for n in range(1, 9)]
+    asking = [
+        asyncio.create_task(look(patients, Part(STUDY, SERIES, f"{SERIES}.{n}")))
+        for n in range(1, 9)
+    ]
     await settle()
     archive.hold.set()
     assert set(await asyncio.gather(*asking)) == {frozenset({OWN})}

@@ -1,4 +1,6 @@
-"""A number without a known issuer that stands for several people at the PACS: nothing is served (SIA-16)."""
+"""A number without a known issuer that stands for several people at the PACS: nothing is served
+(SIA-16).
+"""
 
 import contextlib
 
@@ -27,7 +29,8 @@ def archive(*names: str | None) -> FakePacs:
 MADE_UP = ("DCM4CHEE.*",)
 ONE, OTHER = "DCM4CHEE.1F2E3D4C.5B6A7988", "DCM4CHEE.1F2E3D4C."
 ISSUERS: list[tuple[tuple[str | None, ...], tuple[str, ...], bool]] = [
-    # under which issuers the archive has the number, patterns that count as none, is it one person's?
+    # under which issuers the archive has the number, patterns that count as none, is it one
+    # person's?
     ((), (), True),
     ((None, None), (), True),
     (("A", "A"), (), True),
@@ -54,7 +57,11 @@ async def test_whether_a_number_is_one_persons(
     names: tuple[str | None, ...], generated: tuple[str, ...], is_unique: bool
 ) -> None:
     known = Issuers(archive(*names), generated=generated, clock=Clock())
-    with contextlib.nullcontext() if is_unique else pytest.raises(BadGateway, match="several_issuers"):
+    with (
+        contextlib.nullcontext()
+        if is_unique
+        else pytest.raises(BadGateway, match="several_issuers")
+    ):
         await known.check(ALICE)
 
 
@@ -62,7 +69,9 @@ NAMES = st.none() | st.sampled_from(["A", "B", ONE, OTHER])
 
 
 @given(st.lists(NAMES, max_size=5), st.sampled_from([(), MADE_UP]))
-async def test_one_person_is_one_issuer_or_none_at_all(names: list[str | None], generated: tuple[str, ...]) -> None:
+async def test_one_person_is_one_issuer_or_none_at_all(
+    names: list[str | None], generated: tuple[str, ...]
+) -> None:
     """Whatever the order and the number of studies; a pattern never makes two issuers of one."""
     known = Issuers(archive(*names), generated=generated, clock=Clock())
     counted = {None if generated and name in (ONE, OTHER) else name for name in names}
@@ -109,9 +118,17 @@ async def test_a_pacs_that_does_not_answer_is_no_permission() -> None:
 
 
 async def test_joined_issuers_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """With the configured patterns and a count, no number and no issuer: those are of the patient's name."""
-    rows = [row(number, f"1.2.{number}.{issuer}", issuer=issuer) for number in ("p1", "p2") for issuer in (ONE, OTHER)]
-    known = Issuers(FakePacs(*rows, row("p3", "1.2.3", issuer=ONE)), generated=MADE_UP, clock=Clock())
+    """With the configured patterns and a count, no number and no issuer: those are of the patient's
+    name.
+    """
+    rows = [
+        row(number, f"1.2.{number}.{issuer}", issuer=issuer)
+        for number in ("p1", "p2")
+        for issuer in (ONE, OTHER)
+    ]
+    known = Issuers(
+        FakePacs(*rows, row("p3", "1.2.3", issuer=ONE)), generated=MADE_UP, clock=Clock()
+    )
     await known.check({PatientIdentifier("p3")})
     assert caplog.records == []
     for number in ("p1", "p2"):
@@ -122,7 +139,9 @@ async def test_joined_issuers_are_logged_once(caplog: pytest.LogCaptureFixture) 
     assert not {"p1", "p2", ONE, OTHER} & set(str(vars(record)).replace("'", " ").split())
 
 
-async def test_issuers_that_count_anyway_are_not_logged_as_joined(caplog: pytest.LogCaptureFixture) -> None:
+async def test_issuers_that_count_anyway_are_not_logged_as_joined(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """One issuer, or a refusal: nothing was joined."""
     await Issuers(archive("A", "A"), generated=MADE_UP, clock=Clock()).check(ALICE)
     with pytest.raises(BadGateway):

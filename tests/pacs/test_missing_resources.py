@@ -1,4 +1,6 @@
-"""Archives that lack a resource of DICOMweb: what does without it is served, and what does not is refused by name."""
+"""Archives that lack a resource of DICOMweb: what does without it is served, and what does not is
+refused by name.
+"""
 
 import json
 from dataclasses import replace
@@ -26,7 +28,9 @@ MISSING: dict[str, dict[str, int]] = {
 
 def without(kind: str, status: int) -> Odd:
     """An archive that has no such resource."""
-    return lambda answer: Sent(kind, b"No such thing", "text/plain", status) if answer.kind == kind else answer
+    return lambda answer: (
+        Sent(kind, b"No such thing", "text/plain", status) if answer.kind == kind else answer
+    )
 
 
 @pytest.mark.parametrize("status", [404, 405, 501, 400])
@@ -37,7 +41,9 @@ async def test_what_an_archive_lacks(kind: str, status: int) -> None:
             found, _, body = await ask(asked)
             wanted = MISSING[kind].get(asked, usual)
             # A 400 may be for the query.
-            assert found == (502 if wanted == 501 and status == 400 and kind != "metadata" else wanted), asked
+            assert found == (
+                502 if wanted == 501 and status == 400 and kind != "metadata" else wanted
+            ), asked
             if found == 501:
                 issue = json.loads(body)["issue"][0]
                 assert issue["code"] == "not-supported"
@@ -51,10 +57,18 @@ async def test_nothing_is_told_of_what_is_not_the_patients(kind: str) -> None:
     for rows in ([row()], [row(), row(patient="somebody else", study=FOREIGN)]):
         archive = OddArchive(without(kind, 404), rows=rows)
         async with asking(archive) as (ask, _):
-            for path in ("", "/metadata", "/series", "/series/1.2/instances", "/series/1.2/instances/1.3"):
+            for path in (
+                "",
+                "/metadata",
+                "/series",
+                "/series/1.2/instances",
+                "/series/1.2/instances/1.3",
+            ):
                 status, headers, body = await ask(f"/studies/{FOREIGN}{path}")
                 assert status == 404
-                answers.append((path, status, sorted(set(headers) - {"Date", "X-Request-Id"}), body))
+                answers.append(
+                    (path, status, sorted(set(headers) - {"Date", "X-Request-Id"}), body)
+                )
     assert answers[: len(answers) // 2] == answers[len(answers) // 2 :]
 
 

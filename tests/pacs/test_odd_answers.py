@@ -29,11 +29,17 @@ def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @contextlib.asynccontextmanager
-async def asking(archive: OddArchive) -> AsyncIterator[tuple[Callable[..., Awaitable[Got]], Sidecar]]:
-    """Yields what asks the sidecar for one of ``PATHS``; an answer that breaks off has the status ``RESET``."""
+async def asking(
+    archive: OddArchive,
+) -> AsyncIterator[tuple[Callable[..., Awaitable[Got]], Sidecar]]:
+    """Yields what asks the sidecar for one of ``PATHS``; an answer that breaks off has the status
+    ``RESET``.
+    """
 
     async def ask(kind: str, **headers: str) -> Got:
-        async with session.get(url + "/wado-rs" + PATHS.get(kind, kind), headers=HEADERS | headers) as response:
+        async with session.get(
+            url + "/wado-rs" + PATHS.get(kind, kind), headers=HEADERS | headers
+        ) as response:
             try:
                 return response.status, dict(response.headers), await response.read()
             except aiohttp.ClientError:
@@ -89,7 +95,9 @@ ENCODED: dict[str, tuple[Odd, int]] = {
 @pytest.mark.usefixtures("parser")
 @pytest.mark.parametrize("case", ENCODED)
 async def test_encoded_answers(case: str) -> None:
-    """RFC 9110 8.4: what is decoded leaves as what it was before, without a length or tag of the encoded form."""
+    """RFC 9110 8.4: what is decoded leaves as what it was before, without a length or tag of the
+    encoded form.
+    """
     odd, status = ENCODED[case]
     archive = OddArchive()
     async with asking(archive) as (ask, _):
@@ -109,9 +117,17 @@ async def test_encoded_answers(case: str) -> None:
 
 @pytest.mark.parametrize(
     ("coding", "detail"),
-    [("br", "br"), ("zstd", "zstd"), ("a-secret", "unknown"), ("gzip, gzip", "several"), ("gzip", "malformed")],
+    [
+        ("br", "br"),
+        ("zstd", "zstd"),
+        ("a-secret", "unknown"),
+        ("gzip, gzip", "several"),
+        ("gzip", "malformed"),
+    ],
 )
-async def test_the_log_names_the_encoding(coding: str, detail: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_log_names_the_encoding(
+    coding: str, detail: str, caplog: pytest.LogCaptureFixture
+) -> None:
     archive = OddArchive()
     async with asking(archive) as (ask, _):
         for kind in ("list", "metadata"):
@@ -133,10 +149,16 @@ BOMBS: dict[str, Callable[[Sent], bytes]] = {
 
 @pytest.mark.parametrize("case", BOMBS)
 async def test_a_bomb_is_refused(case: str) -> None:
-    """What is too much ends it, as it does for what comes as it is; ``tests/stalls.py`` reports the longest stall."""
+    """What is too much ends it, as it does for what comes as it is; ``tests/stalls.py`` reports the
+    longest stall.
+    """
 
     def odd(answer: Sent) -> Sent:
-        members = gzip.compress(b"") * 50_000 if case == "empty members" else gzip.compress(BOMBS[case](answer), 9)
+        members = (
+            gzip.compress(b"") * 50_000
+            if case == "empty members"
+            else gzip.compress(BOMBS[case](answer), 9)
+        )
         assert len(members) < 4_000_000
         return coded(answer, "gzip", members)
 
@@ -154,7 +176,9 @@ async def test_a_range_of_an_encoded_body_is_refused() -> None:
         if answer.kind != "frames":
             return answer
         more = (("Content-Encoding", "gzip"), ("Content-Range", "bytes 0-9/90"))
-        return replace(answer, status=206, body=zipped(answer)[:10], content_type="image/jpeg", more=more)
+        return replace(
+            answer, status=206, body=zipped(answer)[:10], content_type="image/jpeg", more=more
+        )
 
     async with asking(OddArchive(odd)) as (ask, _):
         assert (await ask("frames", Range="bytes=0-9"))[0] == 502
@@ -223,7 +247,9 @@ def with_part_line(answer: Sent, line: bytes) -> Sent:
 @pytest.mark.usefixtures("parser")
 @pytest.mark.parametrize("case", AROUND)
 async def test_around_the_content(case: str) -> None:
-    """How a body is framed, typed and marked: what is served is what a usual archive would have been served with."""
+    """How a body is framed, typed and marked: what is served is what a usual archive would have
+    been served with.
+    """
     odd, statuses = AROUND[case]
     archive = OddArchive()
     async with asking(archive) as (ask, _):
@@ -233,7 +259,10 @@ async def test_around_the_content(case: str) -> None:
             found, headers, body = await ask(kind)
             assert found in ((OK,) if status == OK else (status, RESET)), kind
             if status == OK:
-                assert headers["Content-Type"].split(";")[0] == plain[kind][1]["Content-Type"].split(";")[0]
+                assert (
+                    headers["Content-Type"].split(";")[0]
+                    == plain[kind][1]["Content-Type"].split(";")[0]
+                )
                 assert contents(body) == contents(plain[kind][2])
                 assert "type=" in headers["Content-Type"] or kind not in ("study", "instance")
 
@@ -274,7 +303,10 @@ ROWS: dict[str, tuple[Odd, object]] = {
     "an integer of 30 digits": (two_rows('"1.5"', b"NaN, " + b"9" * 30), "Thorax"),
     "NaN before the PatientID": (two_rows(f'"{PATIENT}"', b'NaN, "%s"' % PATIENT.encode()), None),
     "null before the PatientID": (two_rows(f'"{PATIENT}"', b'null, "%s"' % PATIENT.encode()), None),
-    "two PatientIDs": (two_rows('"00100020"', b'"00100020": {"vr": "LO", "Value": ["x"]}, "00100020"'), 502),
+    "two PatientIDs": (
+        two_rows('"00100020"', b'"00100020": {"vr": "LO", "Value": ["x"]}, "00100020"'),
+        502,
+    ),
     "a bad byte in a tag": (two_rows("00081030", b"0008103\xff"), 502),
     "a bad byte in a member": (two_rows('"vr"', b'"v\xff"'), 502),
     "no JSON at all": (two_rows('"1.5"', b"nan"), 502),
@@ -283,7 +315,9 @@ ROWS: dict[str, tuple[Odd, object]] = {
 
 @pytest.mark.parametrize("case", ROWS)
 async def test_one_row_that_is_no_json(case: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The rest is served, and the row without its bad value; but nobody gets one that may be somebody else's."""
+    """The rest is served, and the row without its bad value; but nobody gets one that may be
+    somebody else's.
+    """
     odd, wanted = ROWS[case]
     archive = OddArchive(only("list", odd), rows=[row(), row(study=OTHER)])
     async with asking(archive) as (ask, _):
@@ -300,7 +334,9 @@ async def test_one_row_that_is_no_json(case: str, caplog: pytest.LogCaptureFixtu
 @pytest.mark.parametrize("old", [f'"{PATIENT}"', f'"{STUDY}"'])
 @pytest.mark.parametrize("new", [b'"x\xff"', b"NaN", b'"\\ud800"', b'["\xff"]'])
 async def test_an_owner_who_cannot_be_read_is_not_missed(old: str, new: bytes) -> None:
-    """A second row of the study may be another patient's: then nobody gets it, as where that one can be read."""
+    """A second row of the study may be another patient's: then nobody gets it, as where that one
+    can be read.
+    """
 
     def spoiled(answer: Sent) -> Sent:
         if answer.kind != "owners" or answer.body == b"[]":
@@ -315,12 +351,32 @@ async def test_an_owner_who_cannot_be_read_is_not_missed(old: str, new: bytes) -
 
 METADATA: dict[str, tuple[bytes, bytes, int, bytes]] = {
     "NaN": (b"[1]", b"[NaN]", OK, b"[null]"),
-    "Latin-1": (b"]}}", b']},"00081030":{"vr":"LO","Value":["M\xfcller"]}}', OK, "M\ufffdller".encode()),
+    "Latin-1": (
+        b"]}}",
+        b']},"00081030":{"vr":"LO","Value":["M\xfcller"]}}',
+        OK,
+        "M\ufffdller".encode(),
+    ),
     "a PatientID": (PATIENT.encode(), PATIENT.encode() + b"\xff", 502, b""),
-    "NaN before a PatientID": (b'"%s"' % PATIENT.encode(), b'NaN, "%s"' % PATIENT.encode(), 502, b""),
-    "null before a PatientID": (b'"%s"' % PATIENT.encode(), b'null, "%s"' % PATIENT.encode(), 502, b""),
+    "NaN before a PatientID": (
+        b'"%s"' % PATIENT.encode(),
+        b'NaN, "%s"' % PATIENT.encode(),
+        502,
+        b"",
+    ),
+    "null before a PatientID": (
+        b'"%s"' % PATIENT.encode(),
+        b'null, "%s"' % PATIENT.encode(),
+        502,
+        b"",
+    ),
     "NaN before a UID": (b'"%s"' % STUDY.encode(), b'NaN, "%s"' % STUDY.encode(), 502, b""),
-    "two PatientIDs": (b'"00100020"', b'"00100020": {"vr": "LO", "Value": ["x"]}, "00100020"', 502, b""),
+    "two PatientIDs": (
+        b'"00100020"',
+        b'"00100020": {"vr": "LO", "Value": ["x"]}, "00100020"',
+        502,
+        b"",
+    ),
     "a UID": (b'"%s"' % STUDY.encode(), b'"%s\xff"' % STUDY.encode(), 502, b""),
     "a tag": (b"00201208", b"0020120\xff", 502, b""),
 }
@@ -328,7 +384,9 @@ METADATA: dict[str, tuple[bytes, bytes, int, bytes]] = {
 
 @pytest.mark.parametrize("case", METADATA)
 @pytest.mark.parametrize("large", [False, True])
-async def test_metadata_that_are_no_json(case: str, large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_metadata_that_are_no_json(
+    case: str, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of an instance all is served that can be read; one that does not say whose it is, is not."""
     if large:
         monkeypatch.setattr("sidecar.dicomweb.metadata.PART_BYTES", 100)
@@ -369,7 +427,9 @@ async def test_an_archive_that_knows_neither_is_not_asked_twice_each_time() -> N
 
 @pytest.mark.parametrize("old", [f'"{PATIENT}"', f'"{SERIES}"', f'"{INSTANCE}"'])
 async def test_an_instance_of_somebody_who_cannot_be_read_is_nobodys(old: str) -> None:
-    """Some archives name no patient below a study. A value that cannot be read is not one that is missing."""
+    """Some archives name no patient below a study. A value that cannot be read is not one that is
+    missing.
+    """
     odd = only("instances", lambda one: with_body(one, old.encode(), b"NaN"))
     async with asking(OddArchive(odd)) as (ask, _):
         assert (await ask("instance"))[0] == 404

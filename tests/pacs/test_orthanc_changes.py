@@ -14,7 +14,9 @@ from tests.waiting import wait_until_async
 STUDY_ID = "0123abcd-0123abcd-0123abcd-0123abcd-01234567"
 
 
-def change(kind: str = "NewInstance", level: str = "Instance", identifier: str = STUDY_ID) -> dict[str, Any]:
+def change(
+    kind: str = "NewInstance", level: str = "Instance", identifier: str = STUDY_ID
+) -> dict[str, Any]:
     """One entry, as Orthanc 1.10 writes it."""
     path = f"/{level.lower()}s/{identifier}"
     return {
@@ -30,7 +32,8 @@ def change(kind: str = "NewInstance", level: str = "Instance", identifier: str =
 def page(*changes: Any, last: Any = 9, done: Any = True) -> Reply:
     """An answer of /changes after number 7."""
     numbered = [
-        {**one, "Seq": one.get("Seq") or 8 + at} if isinstance(one, dict) else one for at, one in enumerate(changes)
+        {**one, "Seq": one.get("Seq") or 8 + at} if isinstance(one, dict) else one
+        for at, one in enumerate(changes)
     ]
     return Reply({"Changes": numbered, "Done": done, "Last": last})
 
@@ -48,7 +51,9 @@ def count(instances: Any = 5) -> Reply:
 BEGIN = (page(last=7), count())
 
 
-async def forgotten(session: aiohttp.ClientSession, peer: Peer, *replies: Reply) -> list[frozenset[str] | None]:
+async def forgotten(
+    session: aiohttp.ClientSession, peer: Peer, *replies: Reply
+) -> list[frozenset[str] | None]:
     """What is forgotten when, behind number 7, the replies come."""
     found: list[frozenset[str] | None] = []
     changes = Changes(session, peer.url, found.append, poll_seconds=1, timeout_seconds=60)
@@ -56,7 +61,11 @@ async def forgotten(session: aiohttp.ClientSession, peer: Peer, *replies: Reply)
     await changes.poll()
     assert found == [None]  # What was remembered before we began to follow.
     await changes.poll()
-    assert [asked.target for asked in peer.asked[:3]] == ["/changes?last", "/statistics", "/changes?since=7&limit=200"]
+    assert [asked.target for asked in peer.asked[:3]] == [
+        "/changes?last",
+        "/statistics",
+        "/changes?since=7&limit=200",
+    ]
     return found[1:]
 
 
@@ -67,19 +76,23 @@ async def forgotten(session: aiohttp.ClientSession, peer: Peer, *replies: Reply)
 async def test_the_patient_whose_something_came_is_forgotten(
     session: aiohttp.ClientSession, peer: Peer, level: str, path: str
 ) -> None:
-    told = await forgotten(session, peer, page(change("New" + level, level)), patient(" p1 "), count(6))
+    told = await forgotten(
+        session, peer, page(change("New" + level, level)), patient(" p1 "), count(6)
+    )
     assert told == [frozenset({"p1"})]
     assert peer.asked[3].target == f"/{path}/{STUDY_ID}/patient"
 
 
 async def test_a_patient_is_asked_for_itself(session: aiohttp.ClientSession, peer: Peer) -> None:
-    assert await forgotten(session, peer, page(change("UpdatedMetadata", "Patient")), patient("p1"), count()) == [
-        frozenset({"p1"})
-    ]
+    assert await forgotten(
+        session, peer, page(change("UpdatedMetadata", "Patient")), patient("p1"), count()
+    ) == [frozenset({"p1"})]
     assert peer.asked[3].target == f"/patients/{STUDY_ID}"
 
 
-async def test_nothing_that_matters_forgets_nothing(session: aiohttp.ClientSession, peer: Peer) -> None:
+async def test_nothing_that_matters_forgets_nothing(
+    session: aiohttp.ClientSession, peer: Peer
+) -> None:
     stable = [change("Stable" + level, level) for level in ("Patient", "Study", "Series")]
     assert await forgotten(session, peer, page(*stable), count()) == []
     assert len(peer.asked) == 4
@@ -119,7 +132,15 @@ BROKEN = {
 async def test_a_count_that_fails_skips_nothing(session: aiohttp.ClientSession, peer: Peer) -> None:
     found: list[frozenset[str] | None] = []
     changes = Changes(session, peer.url, found.append, poll_seconds=1, timeout_seconds=60)
-    peer.say(*BEGIN, page(change()), patient("p1"), Reply(status=500), page(change()), patient("p1"), count(6))
+    peer.say(
+        *BEGIN,
+        page(change()),
+        patient("p1"),
+        Reply(status=500),
+        page(change()),
+        patient("p1"),
+        count(6),
+    )
     await changes.poll()
     with pytest.raises(FetchFailed):
         await changes.poll()
@@ -128,7 +149,9 @@ async def test_a_count_that_fails_skips_nothing(session: aiohttp.ClientSession, 
 
 
 @pytest.mark.parametrize("case", BROKEN)
-async def test_a_failure_skips_nothing(session: aiohttp.ClientSession, peer: Peer, case: str) -> None:
+async def test_a_failure_skips_nothing(
+    session: aiohttp.ClientSession, peer: Peer, case: str
+) -> None:
     """The same changes are asked for again."""
     found: list[frozenset[str] | None] = []
     changes = Changes(session, peer.url, found.append, poll_seconds=1, timeout_seconds=60)
@@ -143,7 +166,9 @@ async def test_a_failure_skips_nothing(session: aiohttp.ClientSession, peer: Pee
     assert since == ["/changes?since=7&limit=200"] * 2 + ["/changes?since=9&limit=200"]
 
 
-async def test_changes_that_somebody_else_deleted(session: aiohttp.ClientSession, peer: Peer) -> None:
+async def test_changes_that_somebody_else_deleted(
+    session: aiohttp.ClientSession, peer: Peer
+) -> None:
     """What is counted once must come by a change: when it does not, nobody knows whose it was."""
     found: list[frozenset[str] | None] = []
     changes = Changes(session, peer.url, found.append, poll_seconds=1, timeout_seconds=60)
@@ -153,8 +178,12 @@ async def test_changes_that_somebody_else_deleted(session: aiohttp.ClientSession
     assert found == [None, None]
 
 
-@pytest.mark.parametrize("odd", [Reply({"Changes": 1}), Reply(status=500), Reply({"Last": 10**400}), Reply([])])
-async def test_following_goes_on_after_anything(session: aiohttp.ClientSession, peer: Peer, odd: Reply) -> None:
+@pytest.mark.parametrize(
+    "odd", [Reply({"Changes": 1}), Reply(status=500), Reply({"Last": 10**400}), Reply([])]
+)
+async def test_following_goes_on_after_anything(
+    session: aiohttp.ClientSession, peer: Peer, odd: Reply
+) -> None:
     """And begins anew: what happened meanwhile is not known."""
     found: list[frozenset[str] | None] = []
     changes = Changes(session, peer.url, found.append, poll_seconds=0.01, timeout_seconds=60)

@@ -22,7 +22,9 @@ def test_what_is_odd_or_runs_never_passes(kind: Kind, content_type: str) -> None
 
 @pytest.mark.parametrize("kind", Kind)
 def test_a_part_that_says_nothing_is_what_was_asked_for_but_for_pictures(kind: Kind) -> None:
-    """An unverified instance could come as a picture without a type; instances themselves are verified."""
+    """An unverified instance could come as a picture without a type; instances themselves are
+    verified.
+    """
     assert OurParts(kind, "https://us").accepts("") is (kind not in DRAWN)
 
 

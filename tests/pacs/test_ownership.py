@@ -1,4 +1,6 @@
-"""Whose study, and is the part in it? Established by rows that say so themselves (SIA-42; attack "Hierarchy")."""
+"""Whose study, and is the part in it? Established by rows that say so themselves (SIA-42; attack
+"Hierarchy").
+"""
 
 import asyncio
 
@@ -24,7 +26,10 @@ def archive(*, filters: bool = True, instances: int = 3) -> FakePacs:
     """Two studies of two patients, each with one series; the rows have the UIDs of all levels."""
     return FakePacs(
         *(row("p1", STUDY, SERIES, f"{SERIES}.{number}") for number in range(instances)),
-        *(row("p2", FOREIGN_STUDY, FOREIGN_SERIES, f"{FOREIGN_SERIES}.{number}") for number in range(instances)),
+        *(
+            row("p2", FOREIGN_STUDY, FOREIGN_SERIES, f"{FOREIGN_SERIES}.{number}")
+            for number in range(instances)
+        ),
         filters=filters,
     )
 
@@ -41,7 +46,10 @@ PARTS: dict[str, tuple[Part, bool]] = {
     "a series": (Part(STUDY, SERIES), True),
     "an instance": (Part(STUDY, SERIES, f"{SERIES}.1"), True),
     "a foreign series": (Part(STUDY, FOREIGN_SERIES), False),
-    "a foreign series with its own instance": (Part(STUDY, FOREIGN_SERIES, f"{FOREIGN_SERIES}.1"), False),
+    "a foreign series with its own instance": (
+        Part(STUDY, FOREIGN_SERIES, f"{FOREIGN_SERIES}.1"),
+        False,
+    ),
     "a foreign instance in an own series": (Part(STUDY, SERIES, f"{FOREIGN_SERIES}.1"), False),
     "an own instance in a foreign series": (Part(STUDY, FOREIGN_SERIES, f"{SERIES}.1"), False),
     "no such series": (Part(STUDY, "1.5"), False),
@@ -53,7 +61,9 @@ PARTS: dict[str, tuple[Part, bool]] = {
 @pytest.mark.parametrize("filters", [True, False])
 @pytest.mark.parametrize("warm", [False, True])
 async def test_facts(what: str, filters: bool, warm: bool) -> None:
-    """The same with a PACS that ignores what path and parameters say, and the same when the answer is cached."""
+    """The same with a PACS that ignores what path and parameters say, and the same when the answer
+    is cached.
+    """
     part, found = PARTS[what]
     facts = ownership(archive(filters=filters))
     if warm:
@@ -69,7 +79,9 @@ async def test_a_foreign_study_has_its_own_owner() -> None:
 
 @pytest.mark.parametrize("part", [Part(FOREIGN_STUDY), Part(FOREIGN_STUDY, FOREIGN_SERIES)])
 async def test_a_foreign_study_costs_what_an_absent_one_costs(part: Part) -> None:
-    """SIA-45: no app learns by the time of a 404, its own earlier one or another's visit, that there is a study."""
+    """SIA-45: no app learns by the time of a 404, its own earlier one or another's visit, that
+    there is a study.
+    """
     absent = Part("1.5", part.series)
     clock = Clock()
     pacs = archive()
@@ -107,13 +119,17 @@ async def test_owners_may_not_be_older_than_is_wanted(seconds: float, queries: i
 async def test_no_such_study() -> None:
     """The parts are not even looked for."""
     pacs = archive()
-    assert await ownership(pacs).facts(Part("1.5", SERIES), KNOWN) == study_facts(frozenset(), part_found=False)
+    assert await ownership(pacs).facts(Part("1.5", SERIES), KNOWN) == study_facts(
+        frozenset(), part_found=False
+    )
     assert pacs.levels == ["studies"]
 
 
 async def test_two_patients_under_one_uid_are_both_owners() -> None:
     """A copy, a mistake: a retrieval by UID could bring either, so the decision must know of both."""
-    pacs = FakePacs(row("p1", STUDY), row("p2", STUDY), row("p1", STUDY, issuer="A"), row(None, STUDY))
+    pacs = FakePacs(
+        row("p1", STUDY), row("p2", STUDY), row("p1", STUDY, issuer="A"), row(None, STUDY)
+    )
     owners = await ownership(pacs).owners(STUDY, KNOWN)
     assert owners == {OWN, OTHER, PatientIdentifier("p1", "A"), PatientIdentifier("")}
 
@@ -128,12 +144,16 @@ async def test_the_owner_is_asked_for_by_uid_alone() -> None:
 
 async def test_rows_of_other_studies_say_nothing() -> None:
     """A PACS that returns more than was asked for."""
-    pacs = FakePacs(row("p2", "1.20"), row("p2", None), row("p1", STUDY), row("p2", "1.2.0"), filters=False)
+    pacs = FakePacs(
+        row("p2", "1.20"), row("p2", None), row("p1", STUDY), row("p2", "1.2.0"), filters=False
+    )
     assert await ownership(pacs).owners(STUDY, KNOWN) == {OWN}
 
 
 async def test_an_owner_beyond_the_first_rows_is_no_secret() -> None:
-    """A PACS that ignores the filter: what was not seen must not count as nobody's (raising is fine, too)."""
+    """A PACS that ignores the filter: what was not seen must not count as nobody's (raising is
+    fine, too).
+    """
     pacs = FakePacs(*(row("p1", STUDY) for _ in range(100)), row("p2", STUDY), filters=False)
     assert OTHER in await ownership(pacs).owners(STUDY, KNOWN)
 
@@ -154,7 +174,9 @@ async def test_what_was_found_is_kept_for_its_time() -> None:
 
 
 async def test_a_walk_through_a_series_does_not_prolong_what_is_known() -> None:
-    """Each new instance adds to what is known of its series; the series is looked at again after its time."""
+    """Each new instance adds to what is known of its series; the series is looked at again after
+    its time.
+    """
     pacs, clock = archive(instances=40), Clock()
     facts = ownership(pacs, clock)
     for number in range(29):
@@ -165,7 +187,9 @@ async def test_a_walk_through_a_series_does_not_prolong_what_is_known() -> None:
     assert not await facts.holds(Part(STUDY, SERIES, f"{SERIES}.0"), KNOWN)
 
 
-@pytest.mark.parametrize("part", [Part("1.5"), Part(STUDY, "1.2.5"), Part(STUDY, SERIES, "1.2.1.5")])
+@pytest.mark.parametrize(
+    "part", [Part("1.5"), Part(STUDY, "1.2.5"), Part(STUDY, SERIES, "1.2.1.5")]
+)
 async def test_what_was_not_found_is_kept_briefly(part: Part) -> None:
     """Images arrive; a client that asks for nothing again and again is no load."""
     pacs, clock = archive(), Clock()
@@ -278,7 +302,10 @@ async def test_closing_ends_what_is_under_way() -> None:
     facts = ownership(pacs)
     assert await facts.owners(STUDY, KNOWN)
     pacs.gate.clear()
-    waiting = [asyncio.create_task(facts.facts(Part(study, SERIES), KNOWN)) for study in (STUDY, FOREIGN_STUDY)]
+    waiting = [
+        asyncio.create_task(facts.facts(Part(study, SERIES), KNOWN))
+        for study in (STUDY, FOREIGN_STUDY)
+    ]
     await settle()
     assert pacs.at_once == 2
     await facts.close()
@@ -296,7 +323,9 @@ async def test_closing_ends_what_is_under_way() -> None:
 )  # fmt: skip
 def test_the_owner_of_a_row(patient: object, issuer: object, expected: PatientIdentifier) -> None:
     """Padding does not count; a row that names nobody is nobody's."""
-    found = owner_of({"00100020": {"vr": "LO", "Value": [patient]}, "00100021": {"vr": "LO", "Value": [issuer]}})
+    found = owner_of(
+        {"00100020": {"vr": "LO", "Value": [patient]}, "00100021": {"vr": "LO", "Value": [issuer]}}
+    )
     assert found == expected
     assert found.is_of(OWN) is (expected.patient_id == "p1")
 
@@ -310,7 +339,9 @@ def test_a_row_with_several_values_is_nobodys(keyword: str, values: list[str]) -
 
 
 async def test_questions_about_others_push_out_nobodys_answers() -> None:
-    """One who asks for thousands of studies that are not theirs makes nobody else's be looked for again."""
+    """One who asks for thousands of studies that are not theirs makes nobody else's be looked for
+    again.
+    """
     pacs = archive()
     facts = ownership(pacs, max_entries=10)
     await facts.facts(Part(STUDY), frozenset({OWN}))
@@ -351,7 +382,9 @@ async def test_an_owner_who_was_asked_for_before_something_changed_is_not_kept()
 
 
 async def test_a_part_of_somebody_elses_study_under_the_same_uid() -> None:
-    """It came after the owners were asked for: pixels carry no patient inside, so the row itself must say it."""
+    """It came after the owners were asked for: pixels carry no patient inside, so the row itself
+    must say it.
+    """
     pacs, own = archive(), frozenset({OWN})
     facts = ownership(pacs)
     assert (await facts.facts(Part(STUDY), own)).part_found
@@ -389,7 +422,11 @@ async def test_one_study_is_forgotten() -> None:
     """Its owners, series and instances, and what was not found in it; nothing of another study."""
     pacs = archive()
     facts = ownership(pacs)
-    parts = [Part(STUDY, SERIES, f"{SERIES}.1"), Part(STUDY, "1.5"), Part(FOREIGN_STUDY, FOREIGN_SERIES)]
+    parts = [
+        Part(STUDY, SERIES, f"{SERIES}.1"),
+        Part(STUDY, "1.5"),
+        Part(FOREIGN_STUDY, FOREIGN_SERIES),
+    ]
     for part in parts:
         await facts.facts(part, KNOWN)
     stranger = frozenset({OTHER})
@@ -430,7 +467,9 @@ def test_a_text_that_may_have_lost_characters_is_nobodys(said: str, issuer: str 
     assert owner_of(row(said, STUDY, issuer=issuer)) == PatientIdentifier("")
 
 
-@pytest.mark.parametrize(("named", "owner"), [("ISO_IR 100", "p1"), ("ISO_IR 192", "p1"), ("ISO_IR 999", "")])
+@pytest.mark.parametrize(
+    ("named", "owner"), [("ISO_IR 100", "p1"), ("ISO_IR 192", "p1"), ("ISO_IR 999", "")]
+)
 def test_a_row_in_a_character_set_that_nobody_knows_is_nobodys(named: str, owner: str) -> None:
     assert owner_of(row("p1", STUDY, SpecificCharacterSet=named)) == PatientIdentifier(owner)
 
@@ -443,4 +482,6 @@ async def test_rows_that_the_pacs_cannot_give_whole_are_of_nobody() -> None:
     pacs.failure = UnknownTexts("x", reason="query_character_set")
     assert not (await facts.facts(Part(STUDY, SERIES), KNOWN)).part_found
     facts._invalidation.archive_changed(None)
-    assert await facts.facts(Part(STUDY), KNOWN) == study_facts(frozenset({PatientIdentifier("")}), part_found=False)
+    assert await facts.facts(Part(STUDY), KNOWN) == study_facts(
+        frozenset({PatientIdentifier("")}), part_found=False
+    )

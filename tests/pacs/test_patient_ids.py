@@ -11,9 +11,30 @@ from sidecar.access.facts import PatientIdentifier
 from sidecar.access.wildcards import matches
 from sidecar.pacs.dialects import DIALECTS, Dialect
 
-ODD = ("a,b", ",", "a,", "*", "?", "**", "a*b", "a?b", "a?", "?a", "a, *?b", "Ä,1", "a&b,c", "[a]", "%2C", "1+1=2")
+ODD = (
+    "a,b",
+    ",",
+    "a,",
+    "*",
+    "?",
+    "**",
+    "a*b",
+    "a?b",
+    "a?",
+    "?a",
+    "a, *?b",
+    "Ä,1",
+    "a&b,c",
+    "[a]",
+    "%2C",
+    "1+1=2",
+)
 PATIENT_IDS = (
-    st.text(st.sampled_from(",*?%&=+;#^ aä山") | st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64)
+    st.text(
+        st.sampled_from(",*?%&=+;#^ aä山") | st.characters(exclude_categories=["Cs"]),
+        min_size=1,
+        max_size=64,
+    )
     .map(lambda text: text.strip(" "))
     .filter(lambda text: PatientIdentifier(text).is_searchable())
 )
@@ -44,8 +65,12 @@ def test_it_is_found(name: str, patient_id: str) -> None:
 @pytest.mark.parametrize("name", DIALECTS)
 @pytest.mark.parametrize("patient_id", [one for one in ODD if one.isascii() and "%" not in one])
 def test_one_character_stands_for_one(name: str, patient_id: str) -> None:
-    """No ``*``: a PatientID of one would ask for all patients. But Orthanc finds a percent sign no other way."""
-    (pattern,) = read(DIALECTS[name], DIALECTS[name].query([("PatientID", patient_id)]).removeprefix("PatientID="))
+    """No ``*``: a PatientID of one would ask for all patients. But Orthanc finds a percent sign no
+    other way.
+    """
+    (pattern,) = read(
+        DIALECTS[name], DIALECTS[name].query([("PatientID", patient_id)]).removeprefix("PatientID=")
+    )
     assert "*" not in pattern
     assert len(pattern) == len(patient_id)
 
@@ -55,19 +80,31 @@ def test_one_character_stands_for_one(name: str, patient_id: str) -> None:
 def test_what_others_match_as_well_is_known(name: str, patient_id: str) -> None:
     """Else a client's limit would be passed on, and cut the patient's own."""
     dialect = DIALECTS[name]
-    (pattern,) = read(dialect, dialect.query([("IssuerOfPatientID", patient_id)]).removeprefix("IssuerOfPatientID="))
-    assert dialect.writes_exactly(patient_id) is (pattern == patient_id and not {"*", "?"} & set(pattern))
+    (pattern,) = read(
+        dialect,
+        dialect.query([("IssuerOfPatientID", patient_id)]).removeprefix("IssuerOfPatientID="),
+    )
+    assert dialect.writes_exactly(patient_id) is (
+        pattern == patient_id and not {"*", "?"} & set(pattern)
+    )
 
 
 @pytest.mark.parametrize("name", DIALECTS)
 def test_wildcards_of_a_client_stay(name: str) -> None:
     assert DIALECTS[name].query([("00081030", "ch?st*")]) == "StudyDescription=ch?st*"
-    assert DIALECTS[name].query([("00080061", "CT,MR")]) in ("ModalitiesInStudy=CT,MR", "ModalitiesInStudy=CT%2CMR")
+    assert DIALECTS[name].query([("00080061", "CT,MR")]) in (
+        "ModalitiesInStudy=CT,MR",
+        "ModalitiesInStudy=CT%2CMR",
+    )
 
 
 def test_a_comma_in_a_text_is_one_character_to_orthanc() -> None:
     orthanc = DIALECTS["orthanc"]
     assert (
-        orthanc.query([("00081030", "a,b"), ("0020000D", "1.2,1.3")]) == "StudyDescription=a?b&StudyInstanceUID=1.2,1.3"
+        orthanc.query([("00081030", "a,b"), ("0020000D", "1.2,1.3")])
+        == "StudyDescription=a?b&StudyInstanceUID=1.2,1.3"
     )
-    assert orthanc.query([("includefield", "00100020,00100021")]) == "includefield=PatientID,IssuerOfPatientID"
+    assert (
+        orthanc.query([("includefield", "00100020,00100021")])
+        == "includefield=PatientID,IssuerOfPatientID"
+    )

@@ -8,7 +8,15 @@ import pytest
 from pydicom._dicom_dict import DicomDictionary
 
 from sidecar.pacs.dialects import DIALECTS, by_keyword
-from tests.upstreams import INSTANCE, SERIES, STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.upstreams import (
+    INSTANCE,
+    SERIES,
+    STUDY,
+    TOKEN,
+    ScriptedEhr,
+    ScriptedPacs,
+    sidecar_between,
+)
 from tests.web.test_stream import MULTIPART, PART, answer
 
 NAMES = {
@@ -56,7 +64,11 @@ async def test_whoever_asks(dialect: str) -> None:
     whole = PART + b"--abc--\r\n"
     pacs = ScriptedPacs(answer(MULTIPART + b"Content-Length: %d\r\n" % len(whole), whole))
     below = f"/wado-rs/studies/{STUDY}"
-    rules = {"rules": [{"name": "x", "effect": "exclude", "study": {"StudyID": ["x"]}, "unknown": "ignored"}]}
+    rules = {
+        "rules": [
+            {"name": "x", "effect": "exclude", "study": {"StudyID": ["x"]}, "unknown": "ignored"}
+        ]
+    }
     async with (
         sidecar_between(ScriptedEhr(), pacs, pacs={"dialect": dialect}, access=rules, fhir={"detail": "instance"})
         as (url, sidecar),
@@ -74,15 +86,23 @@ async def test_whoever_asks(dialect: str) -> None:
             async with session.get(url + path) as response:
                 await response.read()
         await sidecar.readiness.problems()
-    queries = [parse_qsl(urlsplit(one).query) for one in pacs.requests if "?" in one and "rendered" not in one]
+    queries = [
+        parse_qsl(urlsplit(one).query)
+        for one in pacs.requests
+        if "?" in one and "rendered" not in one
+    ]
     assert len(queries) > 10
     fields = [[value for name, value in query if name == "includefield"] for query in queries]
-    assert all(len(one) == 1 and {"SpecificCharacterSet", "all"} & set(one[0].split(",")) for one in fields)
+    assert all(
+        len(one) == 1 and {"SpecificCharacterSet", "all"} & set(one[0].split(",")) for one in fields
+    )
     pairs = [pair for query in queries for pair in query]
     names = {name for name, _ in pairs} | {
         field for name, value in pairs if name == "includefield" for field in value.split(",")
     }
-    tags = {step for name in names for step in name.split(".") if re.fullmatch("[0-9A-Fa-f]{8}", step)}
+    tags = {
+        step for name in names for step in name.split(".") if re.fullmatch("[0-9A-Fa-f]{8}", step)
+    }
     assert tags == {"00101000"}  # The client's own field, which is retired.
     assert {
         "PatientID", "StudyInstanceUID", "SpecificCharacterSet", "StudyDate", "StudyDescription",

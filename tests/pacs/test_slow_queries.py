@@ -1,4 +1,6 @@
-"""A slow query that goes on in the background: for the same patient alone, and not beyond a forgetting (SIA-23, 42)."""
+"""A slow query that goes on in the background: for the same patient alone, and not beyond a
+forgetting (SIA-23, 42).
+"""
 
 import asyncio
 from typing import Any
@@ -27,17 +29,24 @@ class Slow:
     def __init__(self, peer: Peer, session: aiohttp.ClientSession) -> None:
         self.ready, self.now = asyncio.Event(), "old"
         self.peer, self.patience = peer, Patience[Rows](patience_seconds=1)
-        self.client = PacsClient(session, peer.url, DIALECTS["generic"], timeout_seconds=60, patience=self.patience)
+        self.client = PacsClient(
+            session, peer.url, DIALECTS["generic"], timeout_seconds=60, patience=self.patience
+        )
         peer.say(Reply(write=self._answer))
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         said = self.now
         if said == "old":
             await self.ready.wait()
-        row = {"0020000D": {"vr": "UI", "Value": ["1.2"]}, "00081030": {"vr": "LO", "Value": [said]}}
+        row = {
+            "0020000D": {"vr": "UI", "Value": ["1.2"]},
+            "00081030": {"vr": "LO", "Value": [said]},
+        }
         return web.json_response([row], content_type="application/dicom+json")
 
-    async def search(self, query: Query, parameters: Any, known_as: frozenset[PatientIdentifier]) -> str:
+    async def search(
+        self, query: Query, parameters: Any, known_as: frozenset[PatientIdentifier]
+    ) -> str:
         """When the answer is of."""
         (row,) = await self.client.search(query, parameters, limit=1, known_as=known_as)
         return str(row["00081030"]["Value"][0])

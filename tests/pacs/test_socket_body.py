@@ -1,4 +1,6 @@
-"""A long body read from the connection's socket: the same bytes and failures, nothing left behind (SIA-40, 43)."""
+"""A long body read from the connection's socket: the same bytes and failures, nothing left behind
+(SIA-40, 43).
+"""
 
 import asyncio
 import errno
@@ -42,7 +44,10 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 @asynccontextmanager
 async def opened(
-    write: Write, *, tls: tuple[Path, Path] | None = None, session: aiohttp.ClientSession | None = None
+    write: Write,
+    *,
+    tls: tuple[Path, Path] | None = None,
+    session: aiohttp.ClientSession | None = None,
 ) -> AsyncIterator[Upstream]:
     """The answer that ``write`` writes on a real connection, closed afterwards."""
 
@@ -100,7 +105,15 @@ HEAD_OF_LONG = HEAD % len(LONG)
         (HEAD_OF_LONG, LONG),
         (HEAD_OF_LONG, 0.05, LONG),
         (HEAD_OF_LONG + LONG[:1], 0.05, LONG[1:]),
-        (HEAD_OF_LONG[:-1], 0.05, HEAD_OF_LONG[-1:] + LONG[:70_000], 0.05, LONG[70_000:-1], 0.05, LONG[-1:]),
+        (
+            HEAD_OF_LONG[:-1],
+            0.05,
+            HEAD_OF_LONG[-1:] + LONG[:70_000],
+            0.05,
+            LONG[70_000:-1],
+            0.05,
+            LONG[-1:],
+        ),
         (HEAD_OF_LONG, *(LONG[at : at + 200_000] for at in range(0, len(LONG), 200_000))),
     ],
     ids=["at once", "head first", "head, a pause", "one byte", "pauses", "in pieces"],
@@ -149,7 +162,9 @@ def test_what_aiohttp_still_held_back_is_not_left_behind(run: Run) -> None:
     async def read() -> bytes:
         async with opened(writing(HEAD_OF_LONG, LONG[:5_000], 0.1, LONG[5_000:])) as upstream:
             response = upstream._response
-            await wait_until_async("5,000 bytes", lambda: response.content.total_bytes, lambda size: size >= 5_000)
+            await wait_until_async(
+                "5,000 bytes", lambda: response.content.total_bytes, lambda size: size >= 5_000
+            )
             handed = [LONG[:1_000], LONG[1_000:5_000], b""]
             content = SimpleNamespace(
                 total_bytes=5_000, is_eof=lambda: False, read_nowait=lambda: handed.pop(0)
@@ -170,7 +185,9 @@ def test_what_aiohttp_still_held_back_is_not_left_behind(run: Run) -> None:
 
 def test_what_comes_behind_it_is_not_the_body(run: Run, taken: list[bool]) -> None:
     async def read() -> bytes:
-        async with opened(writing(HEAD_OF_LONG + LONG + b"HTTP/1.1 200 OK\r\n\r\nsomebody else's")) as upstream:
+        async with opened(
+            writing(HEAD_OF_LONG + LONG + b"HTTP/1.1 200 OK\r\n\r\nsomebody else's")
+        ) as upstream:
             return await whole(upstream)
 
     assert run(read()) == LONG
@@ -179,7 +196,9 @@ def test_what_comes_behind_it_is_not_the_body(run: Run, taken: list[bool]) -> No
 
 @pytest.mark.parametrize("missing", [1, LONG_BYTES // 2, LONG_BYTES])
 @pytest.mark.parametrize("reset", [True, False])
-def test_a_body_that_breaks_off_is_no_end(run: Run, taken: list[bool], missing: int, *, reset: bool) -> None:
+def test_a_body_that_breaks_off_is_no_end(
+    run: Run, taken: list[bool], missing: int, *, reset: bool
+) -> None:
     async def write(writer: asyncio.StreamWriter) -> None:
         await writing(HEAD_OF_LONG, LONG[:-missing], 0.1)(writer)
         if reset:
@@ -198,12 +217,17 @@ def test_a_body_that_breaks_off_is_no_end(run: Run, taken: list[bool], missing: 
     ("head", "body"),
     [
         (HEAD % (LONG_BYTES - 1), LONG[: LONG_BYTES - 1]),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"%x\r\n%s\r\n0\r\n\r\n" % (len(LONG), LONG)),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"%x\r\n%s\r\n0\r\n\r\n" % (len(LONG), LONG),
+        ),
         (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", LONG),
     ],
     ids=["short", "chunked", "until it closes"],
 )
-def test_others_keep_to_the_usual_way(run: Run, taken: list[bool], head: bytes, body: bytes) -> None:
+def test_others_keep_to_the_usual_way(
+    run: Run, taken: list[bool], head: bytes, body: bytes
+) -> None:
     async def read() -> bytes:
         async with opened(writing(head + body)) as upstream:
             return await whole(upstream)
@@ -248,7 +272,9 @@ def test_without_a_descriptor_the_usual_way_goes_on(
     assert True not in taken
 
 
-def test_whoever_leaves_while_it_is_silent_leaves_nothing_behind(run: Run, taken: list[bool]) -> None:
+def test_whoever_leaves_while_it_is_silent_leaves_nothing_behind(
+    run: Run, taken: list[bool]
+) -> None:
     """The PACS sees the end at once, the descriptors are given back."""
 
     async def read() -> None:
@@ -267,7 +293,9 @@ def test_whoever_leaves_while_it_is_silent_leaves_nothing_behind(run: Run, taken
             async with opened(write) as upstream:
                 before = taken.count(True)
                 reading = asyncio.create_task(whole(upstream))
-                await wait_until_async("the take-over", lambda: taken.count(True), lambda count: count > before)
+                await wait_until_async(
+                    "the take-over", lambda: taken.count(True), lambda count: count > before
+                )
                 reading.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await reading
@@ -278,7 +306,9 @@ def test_whoever_leaves_while_it_is_silent_leaves_nothing_behind(run: Run, taken
         for _ in range(5):
             await leave_one()
         await wait_until_async(
-            "descriptors given back", lambda: len(os.listdir("/proc/self/fd")), lambda count: count <= before
+            "descriptors given back",
+            lambda: len(os.listdir("/proc/self/fd")),
+            lambda count: count <= before,
         )
 
     run(read())

@@ -1,4 +1,6 @@
-"""Lists for the FHIR side: the patient's own rows, each once, kept for some seconds (SIA-20, 22, 25)."""
+"""Lists for the FHIR side: the patient's own rows, each once, kept for some seconds (SIA-20, 22,
+25).
+"""
 
 import asyncio
 from collections import Counter
@@ -42,7 +44,10 @@ class World:
 
     async def of(self, *identifiers: PatientIdentifier) -> list[str | None]:
         """The UIDs of a patient's studies."""
-        return sorted(uids((await self.studies.of_patient(frozenset(identifiers))).rows, "StudyInstanceUID"), key=str)
+        return sorted(
+            uids((await self.studies.of_patient(frozenset(identifiers))).rows, "StudyInstanceUID"),
+            key=str,
+        )
 
 
 def uids(rows: list[Any], keyword: str) -> list[str | None]:
@@ -61,7 +66,9 @@ async def test_the_studies_of_a_patient() -> None:
     assert query.level == "studies"
     assert parameters["PatientID"] == "p1"
     assert "IssuerOfPatientID" not in parameters
-    assert {"0020000D", "00100020", "00100021", "00080020"} <= set(parameters["includefield"].split(","))
+    assert {"0020000D", "00100020", "00100021", "00080020"} <= set(
+        parameters["includefield"].split(",")
+    )
 
 
 async def test_no_identifiers_are_no_studies() -> None:
@@ -78,7 +85,9 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("foreign", FOREIGN, ids=lambda found: str(text(found, "PatientID")))
-async def test_foreign_rows_are_dropped_and_counted(foreign: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+async def test_foreign_rows_are_dropped_and_counted(
+    foreign: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     """A PACS matches without case, with wildcards, or not at all."""
     world = World(row("p1", "1.1"), foreign, filters=False)
     assert await world.of(P1) == ["1.1"]
@@ -108,7 +117,8 @@ async def test_a_patient_with_several_identifiers_has_the_studies_of_all() -> No
     world = World(*rows)
     assert await world.of(P1, P2) == ["1.1", "1.2"]
     assert len(world.pacs.asked) == 4  # Of each the list and its owners.
-    assert await world.of(P2) == ["1.2"]  # From what is kept of that identifier; 1.1 is also p1's, who is another here.
+    # From what is kept of that identifier; 1.1 is also p1's, who is another here.
+    assert await world.of(P2) == ["1.2"]
     assert len(world.pacs.asked) == 4
 
 
@@ -165,11 +175,21 @@ async def test_all_who_ask_at_once_share_a_query() -> None:
 
 async def test_series_and_instances_of_a_study() -> None:
     world = World(
-        row("p1", "1.1", "1.1.1", "1.1.1.1"), row("p1", "1.1", "1.1.2", "1.1.2.1"), row("p1", "1.2", "1.2.1", "1.2.1.1")
+        row("p1", "1.1", "1.1.1", "1.1.1.1"),
+        row("p1", "1.1", "1.1.2", "1.1.2.1"),
+        row("p1", "1.2", "1.2.1", "1.2.1.1"),
     )
-    assert uids(await world.studies.instances("1.1", "1.1.2", OWN, OLDEST), "SOPInstanceUID") == ["1.1.2.1"]
-    assert uids(await world.studies.series("1.1", OWN, OLDEST), "SeriesInstanceUID") == ["1.1.1", "1.1.2"]
-    assert [query for query, _ in world.pacs.asked] == [Query("instances", "1.1", "1.1.2"), Query("series", "1.1")]
+    assert uids(await world.studies.instances("1.1", "1.1.2", OWN, OLDEST), "SOPInstanceUID") == [
+        "1.1.2.1"
+    ]
+    assert uids(await world.studies.series("1.1", OWN, OLDEST), "SeriesInstanceUID") == [
+        "1.1.1",
+        "1.1.2",
+    ]
+    assert [query for query, _ in world.pacs.asked] == [
+        Query("instances", "1.1", "1.1.2"),
+        Query("series", "1.1"),
+    ]
     assert world.dropped == {}
 
 
@@ -178,35 +198,55 @@ async def test_rows_of_other_studies_and_series_are_dropped_and_counted() -> Non
     elsewhere = [row("p1", "1.2", "1.1.1", "1.9"), row("p1", None, "1.1.1", "1.9"), row("p1", "1.1", "1.1.2", "1.9"),
                  row("p1", "1.1", "1.1.3", None)]  # fmt: skip
     world = World(row("p1", "1.1", "1.1.1", "1.1.1.1"), *elsewhere, filters=False)
-    assert uids(await world.studies.instances("1.1", "1.1.1", OWN, OLDEST), "SOPInstanceUID") == ["1.1.1.1"]
+    assert uids(await world.studies.instances("1.1", "1.1.1", OWN, OLDEST), "SOPInstanceUID") == [
+        "1.1.1.1"
+    ]
     assert world.dropped == {"instances_row": 3}
-    assert uids(await world.studies.series("1.1", OWN, OLDEST), "SeriesInstanceUID") == ["1.1.1", "1.1.2", "1.1.3"]
+    assert uids(await world.studies.series("1.1", OWN, OLDEST), "SeriesInstanceUID") == [
+        "1.1.1",
+        "1.1.2",
+        "1.1.3",
+    ]
     assert world.dropped == {"instances_row": 3, "series_row": 2}
 
 
 async def test_one_uid_for_studies_of_two_people_shows_each_their_own() -> None:
-    """Both ask for the same study; what is kept are rows, never a permission, and for each patient apart."""
+    """Both ask for the same study; what is kept are rows, never a permission, and for each patient
+    apart.
+    """
     world = World(row("p1", "1.1", "1.1.1", "1.1.1.1"), row("p2", "1.1", "1.1.2", "1.1.2.1"))
     for _ in range(2):
-        assert uids(await world.studies.series("1.1", OWN, OLDEST), "SeriesInstanceUID") == ["1.1.1"]
-        assert uids(await world.studies.series("1.1", frozenset({P2}), OLDEST), "SeriesInstanceUID") == ["1.1.2"]
+        assert uids(await world.studies.series("1.1", OWN, OLDEST), "SeriesInstanceUID") == [
+            "1.1.1"
+        ]
+        assert uids(
+            await world.studies.series("1.1", frozenset({P2}), OLDEST), "SeriesInstanceUID"
+        ) == ["1.1.2"]
         assert await world.studies.series("1.1", frozenset({PatientIdentifier("p3")}), OLDEST) == []
         assert await world.studies.series("1.1", frozenset(), OLDEST) == []
     assert await world.studies.instances("1.1", "1.1.2", OWN, OLDEST) == []
     assert len(world.pacs.asked) == 5
 
 
-@pytest.mark.parametrize(("owners", "found"), [(["p1"], 2), (["p2"], 1), (["p1", "p2"], 1), ([], 1), ([None], 1)])
+@pytest.mark.parametrize(
+    ("owners", "found"), [(["p1"], 2), (["p2"], 1), (["p1", "p2"], 1), ([], 1), ([None], 1)]
+)
 async def test_rows_without_a_patient_are_the_studys(owners: list[str | None], found: int) -> None:
-    """A PACS that leaves PatientID out below the study: then every study of that UID must be the patient's."""
+    """A PACS that leaves PatientID out below the study: then every study of that UID must be the
+    patient's.
+    """
     world = World(row(None, "1.1", "1.1.1"), row("p1", "1.1", "1.1.2"))
     world.pacs.rows_of_level["studies"] = [row(owner, "1.1") for owner in owners]
     assert len(await world.studies.series("1.1", OWN, OLDEST)) == found
 
 
-@pytest.mark.parametrize(("owners", "own"), [(["p1"], ["1.1.1", "1.1.2"]), (["p1", "p2"], ["1.1.2"]), ([], ["1.1.2"])])
+@pytest.mark.parametrize(
+    ("owners", "own"), [(["p1"], ["1.1.1", "1.1.2"]), (["p1", "p2"], ["1.1.2"]), ([], ["1.1.2"])]
+)
 @pytest.mark.parametrize("other", ["p2", "P1", "p1 2"])
-async def test_a_row_without_a_patient_lets_no_other_pass(owners: list[str], own: list[str], other: str) -> None:
+async def test_a_row_without_a_patient_lets_no_other_pass(
+    owners: list[str], own: list[str], other: str
+) -> None:
     """Each row speaks for itself: one that names somebody else is somebody else's."""
     world = World(row(None, "1.1", "1.1.1"), row("p1", "1.1", "1.1.2"), row(other, "1.1", "1.1.3"))
     world.pacs.rows_of_level["studies"] = [row(owner, "1.1") for owner in owners]
@@ -217,7 +257,9 @@ NAMES = st.sampled_from([None, "p1", "p2", "", " p1 ", "P1"])
 
 
 @given(st.lists(NAMES, max_size=6), st.lists(NAMES, max_size=3))
-async def test_each_row_is_decided_on_alone(names: list[str | None], owners: list[str | None]) -> None:
+async def test_each_row_is_decided_on_alone(
+    names: list[str | None], owners: list[str | None]
+) -> None:
     """What is found of all rows together is what is found of each of them alone."""
     rows = [row(name, "1.1", f"1.1.{number}") for number, name in enumerate(names)]
 
@@ -231,8 +273,12 @@ async def test_each_row_is_decided_on_alone(names: list[str | None], owners: lis
 
 async def test_details_are_asked_for_by_few_at_once() -> None:
     """A Bundle of 500 studies must not be 500 simultaneous queries."""
-    world = World(*(row("p1", f"1.{number}", f"1.{number}.1") for number in range(40)), concurrency=3)
-    found = await asyncio.gather(*(world.studies.series(f"1.{number}", OWN, OLDEST) for number in range(40)))
+    world = World(
+        *(row("p1", f"1.{number}", f"1.{number}.1") for number in range(40)), concurrency=3
+    )
+    found = await asyncio.gather(
+        *(world.studies.series(f"1.{number}", OWN, OLDEST) for number in range(40))
+    )
     assert [len(rows) for rows in found] == [1] * 40
     assert world.pacs.most_at_once == 3
 
@@ -258,9 +304,15 @@ async def test_closing_ends_what_is_under_way() -> None:
 
 async def test_nobody_takes_the_places_of_all() -> None:
     """One patient's many studies wait in their own line; another's series comes between."""
-    world = World(*(row("p1", f"1.{number}", f"1.{number}.1") for number in range(40)), row("p2", "2.1", "2.1.1"))
+    world = World(
+        *(row("p1", f"1.{number}", f"1.{number}.1") for number in range(40)),
+        row("p2", "2.1", "2.1.1"),
+    )
     world.pacs.gate.clear()
-    many = [asyncio.create_task(world.studies.series(f"1.{number}", OWN, OLDEST)) for number in range(40)]
+    many = [
+        asyncio.create_task(world.studies.series(f"1.{number}", OWN, OLDEST))
+        for number in range(40)
+    ]
     await settle()
     other = asyncio.create_task(world.studies.series("2.1", frozenset({P2}), OLDEST))
     await settle()

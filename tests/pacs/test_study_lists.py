@@ -1,4 +1,6 @@
-"""A patient's studies with all their series: one query more, and what an archive does that cannot (SIA-25)."""
+"""A patient's studies with all their series: one query more, and what an archive does that cannot
+(SIA-25).
+"""
 
 import asyncio
 from collections import Counter
@@ -59,13 +61,19 @@ class Moving(list[Row]):
 class World:
     """Lists with series, before an archive that has them."""
 
-    def __init__(self, studies: list[Any] = STUDIES, series: list[Any] = SERIES, *, filters: bool = True) -> None:
+    def __init__(
+        self, studies: list[Any] = STUDIES, series: list[Any] = SERIES, *, filters: bool = True
+    ) -> None:
         self.pacs = Archive(filters=filters)
         self.pacs.rows_of_level = {"studies": studies, "series": series}
         self.clock = Clock()
         self.dropped: Counter[str] = Counter()
         self.studies = Studies(
-            self.pacs, Ownership(self.pacs, clock=self.clock), with_series=True, clock=self.clock, drop=self._drop
+            self.pacs,
+            Ownership(self.pacs, clock=self.clock),
+            with_series=True,
+            clock=self.clock,
+            drop=self._drop,
         )
 
     def _drop(self, what: str) -> None:
@@ -77,7 +85,10 @@ class World:
         uids = [text(one, "StudyInstanceUID") or "" for one in listing.rows]
         oldest = Oldest(datetime.max.replace(tzinfo=UTC))
         found = await self.studies.series_of(uids, listing, frozenset(known_as), oldest)
-        return {study: [text(one, "SeriesInstanceUID") for one in found[study]] for study in sorted(found)}
+        return {
+            study: [text(one, "SeriesInstanceUID") for one in found[study]]
+            for study in sorted(found)
+        }
 
 
 async def test_all_series_come_in_one_query() -> None:
@@ -90,7 +101,10 @@ async def test_all_series_come_in_one_query() -> None:
 
 async def test_series_of_others_are_dropped_and_counted() -> None:
     """Also those that stand under a study of the patient."""
-    world = World(series=[*SERIES, row("p2", "1.1", "1.1.9"), row("p1", "1.1", "1.1.8", issuer="A")], filters=False)
+    world = World(
+        series=[*SERIES, row("p2", "1.1", "1.1.9"), row("p1", "1.1", "1.1.8", issuer="A")],
+        filters=False,
+    )
     assert (await world.series(P1))["1.1"] == ["1.1.1", "1.1.8"]
     assert world.dropped == {"study_row": 1, "series_row": 2}
 
@@ -98,7 +112,11 @@ async def test_series_of_others_are_dropped_and_counted() -> None:
 async def test_issuers_are_compared_in_series_too() -> None:
     known = PatientIdentifier("p1", "A")
     studies = [row("p1", "1.1", issuer="A"), row("p1", "1.2", issuer="B")]
-    series = [row("p1", "1.1", "1.1.1", issuer="A"), row("p1", "1.1", "1.1.2", issuer="B"), row("p1", "1.1", "1.1.3")]
+    series = [
+        row("p1", "1.1", "1.1.1", issuer="A"),
+        row("p1", "1.1", "1.1.2", issuer="B"),
+        row("p1", "1.1", "1.1.3"),
+    ]
     assert await World(studies, series, filters=False).series(known) == {"1.1": ["1.1.1"]}
 
 
@@ -120,8 +138,12 @@ async def test_a_study_that_came_between_the_two_queries_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("failure", [ResourceNotOffered, None])
-async def test_an_archive_that_cannot_is_asked_study_by_study(failure: type[ResourceNotOffered] | None) -> None:
-    """It has no such search, or leaves the patient out of its rows. It is asked again after an hour."""
+async def test_an_archive_that_cannot_is_asked_study_by_study(
+    failure: type[ResourceNotOffered] | None,
+) -> None:
+    """It has no such search, or leaves the patient out of its rows. It is asked again after an
+    hour.
+    """
     world = World()
     if failure is None:
         world.pacs.rows_of_level["series"] = BARE
@@ -208,10 +230,16 @@ async def test_what_was_asked_before_something_changed_is_not_kept() -> None:
     assert len(world.pacs.asked) == asked + 3
 
 
-@pytest.mark.parametrize("other", [row("p2", "1.1"), row(None, "1.1"), row("p1", "1.1", issuer="B")])
+@pytest.mark.parametrize(
+    "other", [row("p2", "1.1"), row(None, "1.1"), row("p1", "1.1", issuer="B")]
+)
 @pytest.mark.parametrize("uid_lists", [True, False])
-async def test_a_study_whose_uid_is_somebody_elses_is_in_no_list(other: Row, uid_lists: bool) -> None:
-    """Neither its row nor its series, for any of those who have it; what it was left out for is known."""
+async def test_a_study_whose_uid_is_somebody_elses_is_in_no_list(
+    other: Row, uid_lists: bool
+) -> None:
+    """Neither its row nor its series, for any of those who have it; what it was left out for is
+    known.
+    """
     known = PatientIdentifier("p1", "A")
     own = [row("p1", "1.1", issuer="A"), row("p1", "1.2", issuer="A")]
     series = [row("p1", uid, uid + ".1", issuer="A") for uid in ("1.1", "1.2")]
@@ -238,7 +266,9 @@ async def test_two_who_are_the_same_patient_share_nothing() -> None:
 
 
 async def test_a_study_that_moved_while_it_was_listed_is_left_out() -> None:
-    """It is not shared: its row is the patient's still, its owner is another already. A read would refuse it."""
+    """It is not shared: its row is the patient's still, its owner is another already. A read would
+    refuse it.
+    """
     world = World([row("p1", "1.1"), row("p1", "1.2")], [])
     world.pacs.gate.clear()
     asking = asyncio.create_task(world.studies.of_patient(frozenset({P1})))

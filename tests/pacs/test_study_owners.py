@@ -22,7 +22,9 @@ OWN = frozenset({P1})
 
 
 class Archive(FakePacs):
-    """``first_only``: it takes the first UID of a list alone; ``most``: it cuts answers; ``refusal``: of lists."""
+    """``first_only``: it takes the first UID of a list alone; ``most``: it cuts answers;
+    ``refusal``: of lists.
+    """
 
     first_only = False
     most: int | None = None
@@ -36,7 +38,9 @@ class Archive(FakePacs):
             raise self.refusal
         rows = await super().search(query, parameters, **more)
         if self.first_only:
-            rows = [one for one in rows if text(one, "StudyInstanceUID") == wanted.partition(",")[0]]
+            rows = [
+                one for one in rows if text(one, "StudyInstanceUID") == wanted.partition(",")[0]
+            ]
         return rows[: self.most]
 
 
@@ -50,7 +54,14 @@ class World:
         self.owners = StudyOwners(self.pacs, self.ownership, clock=self.clock)
 
 
-ROWS = [row("p1", "1.1"), row("p1", "1.2"), row("p2", "1.2"), row(None, "1.3"), row("p1", "1.3"), row("p2", "1.4")]
+ROWS = [
+    row("p1", "1.1"),
+    row("p1", "1.2"),
+    row("p2", "1.2"),
+    row(None, "1.3"),
+    row("p1", "1.3"),
+    row("p2", "1.4"),
+]
 OF_EACH = {
     "1.1": {P1}, "1.2": {P1, P2}, "1.3": {P1, NOBODY}, "1.4": {P2}, "1.5": set(),
 }  # fmt: skip
@@ -75,7 +86,15 @@ async def test_nothing_listed_is_nothing_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["knows no lists", "takes the first alone", "cuts", "refuses", "has no such query", "gives nonsense"]
+    "kind",
+    [
+        "knows no lists",
+        "takes the first alone",
+        "cuts",
+        "refuses",
+        "has no such query",
+        "gives nonsense",
+    ],
 )
 async def test_an_archive_without_lists_of_uids_is_asked_one_by_one(
     kind: str, caplog: pytest.LogCaptureFixture
@@ -92,14 +111,18 @@ async def test_an_archive_without_lists_of_uids_is_asked_one_by_one(
     for seconds, lists in ((0, 1), (NO_LISTS_SECONDS - 1, 1), (2, 2)):
         world.clock.now += seconds
         world.ownership._invalidation.invalidate()
-        assert await world.owners.of(["1.1", "1.2", "1.3"], OWN) == {uid: OF_EACH[uid] for uid in ("1.1", "1.2", "1.3")}
+        assert await world.owners.of(["1.1", "1.2", "1.3"], OWN) == {
+            uid: OF_EACH[uid] for uid in ("1.1", "1.2", "1.3")
+        }
         assert sum("," in asked["StudyInstanceUID"] for _, asked in world.pacs.asked) == lists
     assert [one.levelname for one in caplog.records] == ["WARNING"] * 2
     assert "1.1" not in caplog.text
 
 
 async def test_a_study_that_is_gone_speaks_against_no_lists() -> None:
-    """It went between two questions. What of the list is not known for certain is asked one by one, once."""
+    """It went between two questions. What of the list is not known for certain is asked one by one,
+    once.
+    """
     world = World(*ROWS)
     listed = ["1.1", "1.2", "1.5"]
     for lists in (1, 2):
@@ -109,12 +132,29 @@ async def test_a_study_that_is_gone_speaks_against_no_lists() -> None:
 
 async def test_rows_that_were_not_asked_for_say_nothing() -> None:
     """Also those whose UID only begins so."""
-    world = World(row("p1", "1.1"), row("p1", "1.2"), row("p2", "1.20"), row("p2", None), filters=False)
+    world = World(
+        row("p1", "1.1"), row("p1", "1.2"), row("p2", "1.20"), row("p2", None), filters=False
+    )
     assert await world.owners.of(["1.1", "1.2"], OWN) == {"1.1": {P1}, "1.2": {P1}}
 
 
 @pytest.mark.parametrize(
-    "uid", ["1.*", "1.?", "1.1,1.2", "1.1\\1.2", "x", "", "1" * 129, "１.１", ".", "..", "1..2", "1.", ".1"]
+    "uid",
+    [
+        "1.*",
+        "1.?",
+        "1.1,1.2",
+        "1.1\\1.2",
+        "x",
+        "",
+        "1" * 129,
+        "１.１",
+        ".",
+        "..",
+        "1..2",
+        "1.",
+        ".1",
+    ],
 )
 async def test_what_cannot_be_asked_for_is_nobodys(uid: str) -> None:
     """An archive may hold anything for a UID: nothing with a meaning in a query goes into one."""
@@ -131,7 +171,10 @@ async def test_a_uid_that_breaks_the_standard_can_be_asked_for(uid: str) -> None
 
 @pytest.mark.parametrize("dialect", ["generic", "orthanc"])
 async def test_many_in_queries_of_bounded_length_and_number_at_once(dialect: str) -> None:
-    uids = [f"1.2.826.0.1.3680043.8.498.12345678901234567890123456789012.{number}" for number in range(1_000)]
+    uids = [
+        f"1.2.826.0.1.3680043.8.498.12345678901234567890123456789012.{number}"
+        for number in range(1_000)
+    ]
     world = World(*(row("p1", uid) for uid in uids), row("p2", uids[321]))
     world.pacs.dialect = DIALECTS[dialect]
     most = world.pacs.dialect.uid_list
@@ -171,7 +214,9 @@ async def test_an_archive_that_fails_has_no_owners(uids: list[str]) -> None:
 
 
 async def test_a_read_does_not_rest_on_what_a_list_knows_better() -> None:
-    """Owners are remembered for reads; a list that sees another one ends that, and no list begins it."""
+    """Owners are remembered for reads; a list that sees another one ends that, and no list begins
+    it.
+    """
     world = World(row("p1", "1.1"), row("p1", "1.2"))
     assert await world.ownership.owners("1.1", OWN) == {P1}
     world.pacs.rows.append(row("p2", "1.1"))

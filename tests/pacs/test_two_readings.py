@@ -1,6 +1,8 @@
-"""Files that two readers read differently: refused, or read as every other reader reads them (SIA-42).
+"""Files that two readers read differently: refused, or read as every other reader reads them
+(SIA-42).
 
-In each the walk would find patient OWN where other readers (pydicom, dcmtk, viewers) find EVIL, or the other way round.
+In each the walk would find patient OWN where other readers (pydicom, dcmtk, viewers) find EVIL, or
+the other way round.
 """
 
 import struct
@@ -11,7 +13,12 @@ import pytest
 from sidecar.dicom.element import Unreadable
 from sidecar.dicom.instance_header import HeaderReader
 
-STUDY, SERIES, INSTANCE, CT = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.1.1", "1.2.840.10008.5.1.4.1.1.2"
+STUDY, SERIES, INSTANCE, CT = (
+    "1.2.840.1",
+    "1.2.840.1.1",
+    "1.2.840.1.1.1",
+    "1.2.840.10008.5.1.4.1.1.2",
+)
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 LONG = {"OB", "OW", "UN", "SQ", "UT"}
 UNDEFINED = 0xFFFF_FFFF
@@ -27,7 +34,11 @@ def explicit(tag: int, vr: str, value: str | bytes = b"", length: int | None = N
     data = padded(value)
     size = len(data) if length is None else length
     head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr.encode()
-    return head + (bytes(2) + struct.pack("<I", size) if vr in LONG else struct.pack("<H", size)) + data
+    return (
+        head
+        + (bytes(2) + struct.pack("<I", size) if vr in LONG else struct.pack("<H", size))
+        + data
+    )
 
 
 def implicit(tag: int, vr: str, value: str | bytes = b"") -> bytes:
@@ -36,7 +47,11 @@ def implicit(tag: int, vr: str, value: str | bytes = b"") -> bytes:
 
 
 def item(content: bytes, length: int | None = None) -> bytes:
-    return b"\xfe\xff\x00\xe0" + struct.pack("<I", len(content) if length is None else length) + content
+    return (
+        b"\xfe\xff\x00\xe0"
+        + struct.pack("<I", len(content) if length is None else length)
+        + content
+    )
 
 
 def data_set(patient: str, study: str = STUDY, write: Callable[..., bytes] = explicit) -> bytes:
@@ -63,11 +78,15 @@ def implicit_own() -> bytes:
     """Implicit: one long element, then OWN. Explicit: EVIL first."""
     evil = explicit(0x00080008, "CS") + EVIL
     evil += explicit(0x7FE00010, "OW", bytes(8 + 0x5343 - len(evil) - 12 + 1))
-    return evil[: 8 + 0x5343] + data_set("OWN", write=implicit) + implicit(0x7FE00010, "OW", bytes(2))
+    return (
+        evil[: 8 + 0x5343] + data_set("OWN", write=implicit) + implicit(0x7FE00010, "OW", bytes(2))
+    )
 
 
 def covering(tag: int, item_of: Callable[[bytes], bytes]) -> bytes:
-    """An OB of undefined length whose item hides a sequence delimiter, EVIL, and an element that covers OWN."""
+    """An OB of undefined length whose item hides a sequence delimiter, EVIL, and an element that
+    covers OWN.
+    """
     hidden = SEQUENCE_END + EVIL + explicit(0x7FE00010, "OW", length=8 + 8 + len(OWN))
     return explicit(tag, "OB", length=UNDEFINED) + item_of(hidden) + SEQUENCE_END + OWN
 
@@ -81,7 +100,9 @@ def after_group_8(patient: str, study: str, write: Callable[..., bytes]) -> byte
 
 
 def early_end(write: Callable[..., bytes]) -> tuple[bytes, bytes]:
-    """A sequence of known length: its content has a delimiter first, EVIL, and what covers OWN; then OWN."""
+    """A sequence of known length: its content has a delimiter first, EVIL, and what covers OWN;
+    then OWN.
+    """
     own = after_group_8("OWN", STUDY, write)
     hidden = SEQUENCE_END + after_group_8("EVIL", "9.9.9", write)
     hidden += struct.pack("<HHI", 0x0029, 0x1010, len(own)) if write is implicit else b""
@@ -186,7 +207,9 @@ ENDLESS: dict[str, bytes] = {
     + b"".join(explicit(0x00020100 + number, "LO", bytes(60)) for number in range(2_000))
     + OWN
     + PIXELS,
-    "more elements than anybody has time for": meta(EXPLICIT) + OWN + explicit(0x00211010, "LO") * 2_100_000,
+    "more elements than anybody has time for": meta(EXPLICIT)
+    + OWN
+    + explicit(0x00211010, "LO") * 2_100_000,
 }
 
 
@@ -201,7 +224,10 @@ def test_two_readings_are_none(what: str, step: int, caplog: pytest.LogCaptureFi
 @pytest.mark.parametrize(
     "what",
     # tests/pacs/test_file_kinds.py has this, too.
-    [pytest.param(one, marks=pytest.mark.exhaustive) if one.startswith("more elements") else one for one in ENDLESS],
+    [
+        pytest.param(one, marks=pytest.mark.exhaustive) if one.startswith("more elements") else one
+        for one in ENDLESS
+    ],
 )
 def test_what_takes_too_long_is_refused(what: str) -> None:
     """All requests wait while one file is walked."""

@@ -41,7 +41,9 @@ async def test_patients_come_from_list_file_and_group(
     entry = ClientEntry(frozenset({"p1"}), file, ("g1",), {"StudyID": ("x",)}, rules=False)
     clients = BackendClients({"app": entry, "idle": ClientEntry()}, groups(session, peer))
     found = await clients.client("app")
-    assert found == backend_client(frozenset({"p1", "p2", "p3", "p4", "p5"}), {"StudyID": ("x",)}, rules=False)
+    assert found == backend_client(
+        frozenset({"p1", "p2", "p3", "p4", "p5"}), {"StudyID": ("x",)}, rules=False
+    )
     assert peer.asked[0].target == "/fhir/Group/g1"
     assert await clients.client("idle") == backend_client()
     for nobody in ("other", "", None, "App"):
@@ -49,7 +51,8 @@ async def test_patients_come_from_list_file_and_group(
 
 
 @pytest.mark.parametrize(
-    "content", [b"p1\np2 p3\n", b"p1\n../etc\n", b"p1\n\xff\n", b"p1\n" + b"x" * 65 + b"\n", b"Patient/p1\n"]
+    "content",
+    [b"p1\np2 p3\n", b"p1\n../etc\n", b"p1\n\xff\n", b"p1\n" + b"x" * 65 + b"\n", b"Patient/p1\n"],
 )
 def test_a_file_with_a_wrong_line_gives_nobody(tmp_path: Path, content: bytes) -> None:
     """Half of a list may be the wrong half."""
@@ -84,13 +87,19 @@ def _written(file: Path, text: str) -> Path:
      member("https://elsewhere.example.org/fhir/Patient/p1"), member("Patient/"), member("Patient/a/b"), member(None),
      {}, None, "Patient/p1", {"entity": "Patient/p1"}],
 )  # fmt: skip
-async def test_members_who_do_not_count(session: aiohttp.ClientSession, peer: Peer, one: Any) -> None:
+async def test_members_who_do_not_count(
+    session: aiohttp.ClientSession, peer: Peer, one: Any
+) -> None:
     peer.say(Reply(group(one, member("Patient/good"))))
     assert await groups(session, peer).members("g1") == {"good"}
 
 
-@pytest.mark.parametrize("period", [{}, {"start": "2001"}, {"end": "2999"}, {"start": "2001-02-03", "end": "2999-12"}])
-async def test_members_who_count_for_a_time(session: aiohttp.ClientSession, peer: Peer, period: Any) -> None:
+@pytest.mark.parametrize(
+    "period", [{}, {"start": "2001"}, {"end": "2999"}, {"start": "2001-02-03", "end": "2999-12"}]
+)
+async def test_members_who_count_for_a_time(
+    session: aiohttp.ClientSession, peer: Peer, period: Any
+) -> None:
     """An end that is still to come is none yet."""
     peer.say(Reply(group(member("Patient/good", period=period), active=True, actual=True)))
     assert await groups(session, peer).members("g1") == {"good"}
@@ -122,12 +131,16 @@ async def test_a_group_that_cannot_be_read_decides_nothing(
     session: aiohttp.ClientSession, peer: Peer, reply: Reply
 ) -> None:
     peer.say(reply)
-    clients = BackendClients({"app": ClientEntry(frozenset({"p1"}), groups=("g1",))}, groups(session, peer))
+    clients = BackendClients(
+        {"app": ClientEntry(frozenset({"p1"}), groups=("g1",))}, groups(session, peer)
+    )
     with pytest.raises(Unavailable):
         await clients.client("app")
 
 
-async def test_a_group_is_remembered_for_a_while(session: aiohttp.ClientSession, peer: Peer) -> None:
+async def test_a_group_is_remembered_for_a_while(
+    session: aiohttp.ClientSession, peer: Peer
+) -> None:
     clock = Clock()
     peer.say(Reply(group(member())))
     known = groups(session, peer, cache_ttl_seconds=300, clock=clock)
@@ -146,7 +159,9 @@ async def test_a_group_is_remembered_for_a_while(session: aiohttp.ClientSession,
 
 
 @given(st.binary(max_size=60))
-def test_any_file_gives_ids_or_nobody(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_any_file_gives_ids_or_nobody(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
     file = tmp_path_factory.mktemp("clients") / "patients"
     file.write_bytes(content)
     assert all(one and " " not in one and "/" not in one for one in PatientsFile(file).patients())

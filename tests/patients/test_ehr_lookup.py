@@ -1,4 +1,6 @@
-"""Mapping ``ehr``: which identifiers of the EHR's Patient become PatientIDs, and what goes wrong (SIA-16, SIA-17)."""
+"""Mapping ``ehr``: which identifiers of the EHR's Patient become PatientIDs, and what goes wrong
+(SIA-16, SIA-17).
+"""
 
 import asyncio
 import logging
@@ -20,7 +22,11 @@ from sidecar.patients.ehr_lookup import EhrMapping, PatientMerged
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
 from tests.waiting import forever
 
-MRN, OTHER_MRN, UNKNOWN = "urn:oid:1.2.3", "https://hospital.example.org/mrn", "http://hl7.org/fhir/sid/us-ssn"
+MRN, OTHER_MRN, UNKNOWN = (
+    "urn:oid:1.2.3",
+    "https://hospital.example.org/mrn",
+    "http://hl7.org/fhir/sid/us-ssn",
+)
 ISSUERS = {MRN: "HOSPITAL", OTHER_MRN: None}
 TOKEN = "a-recognizable-token"
 NAME, VALUE = "A-Recognizable-Name", "a-recognizable-mrn"
@@ -41,7 +47,12 @@ class Renewing:
 
 def person(*identifiers: Any, **members: Any) -> dict[str, Any]:
     """A Patient resource."""
-    return {"resourceType": "Patient", "id": "p1", "name": [{"family": NAME}], "identifier": [*identifiers]} | members
+    return {
+        "resourceType": "Patient",
+        "id": "p1",
+        "name": [{"family": NAME}],
+        "identifier": [*identifiers],
+    } | members
 
 
 def entry(value: object = "4711", system: object = MRN, **members: Any) -> dict[str, Any]:
@@ -118,7 +129,9 @@ PICKED: dict[str, tuple[dict[str, Any], set[PatientIdentifier]]] = {
 async def test_which_identifiers_are_picked(
     peer: Peer, session: aiohttp.ClientSession, case: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SIA-17: those of the configured systems, to the letter, with the configured issuer; what is odd is left out."""
+    """SIA-17: those of the configured systems, to the letter, with the configured issuer; what is
+    odd is left out.
+    """
     resource, expected = PICKED[case]
     peer.say(Reply(resource))
     assert await mapping(peer, session).identifiers("p1") == expected
@@ -130,7 +143,9 @@ async def test_which_identifiers_are_picked(
     assert ("left out" in caplog.text) == (case == "wildcards and lists")
 
 
-async def test_without_credentials_no_token_is_sent(peer: Peer, session: aiohttp.ClientSession) -> None:
+async def test_without_credentials_no_token_is_sent(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
     """Method ``none``."""
     peer.say(Reply(person(entry())))
     await mapping(peer, session, credentials=NoToken()).identifiers("p1")
@@ -138,8 +153,12 @@ async def test_without_credentials_no_token_is_sent(peer: Peer, session: aiohttp
 
 
 @pytest.mark.parametrize("status", [404, 410])
-async def test_an_unknown_patient_has_no_identifiers(peer: Peer, session: aiohttp.ClientSession, status: int) -> None:
-    """SIA-17: and so no studies; kept for some seconds, however long a Patient is: the record may come."""
+async def test_an_unknown_patient_has_no_identifiers(
+    peer: Peer, session: aiohttp.ClientSession, status: int
+) -> None:
+    """SIA-17: and so no studies; kept for some seconds, however long a Patient is: the record may
+    come.
+    """
     clock = Clock()
     peer.say(Reply({"resourceType": "OperationOutcome"}, status), Reply(person(entry())))
     patients = mapping(peer, session, cache_ttl_seconds=300, clock=clock)
@@ -151,7 +170,9 @@ async def test_an_unknown_patient_has_no_identifiers(peer: Peer, session: aiohtt
     assert await patients.identifiers("p1") == {PatientIdentifier("4711", "HOSPITAL")}
 
 
-async def test_whoever_will_not_have_what_is_kept_asks_the_ehr(peer: Peer, session: aiohttp.ClientSession) -> None:
+async def test_whoever_will_not_have_what_is_kept_asks_the_ehr(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
     """At a limited rate, each patient for himself; also what is known is asked for anew."""
     clock = Clock()
     patients = mapping(peer, session, clock=clock)
@@ -159,7 +180,9 @@ async def test_whoever_will_not_have_what_is_kept_asks_the_ehr(peer: Peer, sessi
     assert await patients.identifiers("p1") == frozenset()
     for number in ("1", "2"):
         for _ in range(5):
-            assert await patients.identifiers("p1", fresh=True) == {PatientIdentifier(number, "HOSPITAL")}
+            assert await patients.identifiers("p1", fresh=True) == {
+                PatientIdentifier(number, "HOSPITAL")
+            }
         clock.now += FRESH_SECONDS
     assert len(peer.asked) == 3
 
@@ -178,7 +201,9 @@ MERGED: dict[str, Reply] = {
         for status in (301, 302, 303, 307, 308)
     },
     "a relative redirect": Reply("", 301, {"Location": "p2"}),
-    "a redirect to a version": Reply("", 303, {"Location": "https://ehr.example.org/r4/Patient/p2/_history/1?_pretty"}),
+    "a redirect to a version": Reply(
+        "", 303, {"Location": "https://ehr.example.org/r4/Patient/p2/_history/1?_pretty"}
+    ),
 }
 
 
@@ -186,15 +211,20 @@ MERGED: dict[str, Reply] = {
 async def test_a_merged_patient_is_refused(
     peer: Peer, session: aiohttp.ClientSession, case: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The token is for the old record: nobody is taken for its patient, the other record is not asked for, and it is
-    said what it is. Kept as short as other refusals."""
+    """The token is for the old record: nobody is taken for its patient, the other record is not
+    asked for, and it is said what it is. Kept as short as other refusals.
+    """
     caplog.set_level(logging.DEBUG)
     clock = Clock()
     peer.say(MERGED[case], Reply(person(entry("2"))))
     patients = mapping(peer, session, clock=clock)
     for _ in range(3):
         problem = await problem_of(patients)
-        assert (problem.status, problem.reason, problem.retry_after) == (403, "patient_merged", None)
+        assert (problem.status, problem.reason, problem.retry_after) == (
+            403,
+            "patient_merged",
+            None,
+        )
         assert "Log in again" in problem.diagnostics
     assert [asked.target for asked in peer.asked] == ["/fhir/Patient/p1"]
     assert caplog.text.count("merged") == 1
@@ -207,13 +237,19 @@ async def test_a_merged_patient_is_refused(
 async def test_a_record_that_is_not_active_is_refused(
     peer: Peer, session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R4 Patient.active, a modifier: false says that the record is not to be used. Kept as short as other refusals."""
+    """R4 Patient.active, a modifier: false says that the record is not to be used. Kept as short as
+    other refusals.
+    """
     clock = Clock()
     peer.say(Reply(person(entry(), active=False)), Reply(person(entry("2"))))
     patients = mapping(peer, session, clock=clock)
     for _ in range(3):
         problem = await problem_of(patients)
-        assert (problem.status, problem.reason, problem.retry_after) == (403, "patient_inactive", None)
+        assert (problem.status, problem.reason, problem.retry_after) == (
+            403,
+            "patient_inactive",
+            None,
+        )
         assert "not in use" in problem.diagnostics
     assert caplog.text.count("not active") == 1
     said = all_that_is_said(caplog, problem)
@@ -223,13 +259,17 @@ async def test_a_record_that_is_not_active_is_refused(
 
 
 @pytest.mark.parametrize("active", ["false", "true", 0, 1, [], {}, None])
-async def test_whether_it_is_active_must_be_clear(peer: Peer, session: aiohttp.ClientSession, active: Any) -> None:
+async def test_whether_it_is_active_must_be_clear(
+    peer: Peer, session: aiohttp.ClientSession, active: Any
+) -> None:
     peer.say(Reply(person(entry(), active=active)))
     problem = await problem_of(mapping(peer, session))
     assert (problem.status, problem.reason) == (502, "patient_wrong_shape")
 
 
-async def test_an_identifier_ends_while_the_process_runs(peer: Peer, session: aiohttp.ClientSession) -> None:
+async def test_an_identifier_ends_while_the_process_runs(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
     """It counts until its end, and no longer than what is kept after that."""
     clock, today = Clock(), [datetime(2024, 5, 17, tzinfo=UTC)]
     peer.say(Reply(person(entry(period={"end": "2024-05-17T01:00:00Z"}))))
@@ -240,9 +280,14 @@ async def test_an_identifier_ends_while_the_process_runs(peer: Peer, session: ai
     assert await patients.identifiers("p1") == frozenset()
 
 
-async def test_the_surviving_record_is_a_patient_like_any_other(peer: Peer, session: aiohttp.ClientSession) -> None:
+async def test_the_surviving_record_is_a_patient_like_any_other(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
     """Links of other kinds say that the record is in use."""
-    links = [{"other": {"reference": "Patient/p0"}, "type": kind} for kind in ("replaces", "refer", "seealso")]
+    links = [
+        {"other": {"reference": "Patient/p0"}, "type": kind}
+        for kind in ("replaces", "refer", "seealso")
+    ]
     peer.say(Reply(person(entry(), link=links, active=True)))
     assert await mapping(peer, session).identifiers("p1") == {PatientIdentifier("4711", "HOSPITAL")}
 
@@ -285,7 +330,9 @@ FAULTS: dict[str, tuple[Reply, str]] = {
 async def test_a_fault_is_not_no_studies(
     peer: Peer, session: aiohttp.ClientSession, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SIA-16: 503, or 502 for what asking again does not mend; not kept; no token, name, number or address is said."""
+    """SIA-16: 503, or 502 for what asking again does not mend; not kept; no token, name, number or
+    address is said.
+    """
     caplog.set_level(logging.DEBUG)
     reply, reason = FAULTS[fault]
     peer.say(reply, Reply(person(entry())))
@@ -302,7 +349,9 @@ async def test_a_fault_is_not_no_studies(
 
 async def test_nobody_listens(session: aiohttp.ClientSession) -> None:
     """SIA-16."""
-    assert (await problem_of(mapping("http://127.0.0.1:9/fhir", session))).reason == "patient_unreachable"
+    assert (
+        await problem_of(mapping("http://127.0.0.1:9/fhir", session))
+    ).reason == "patient_unreachable"
 
 
 async def test_a_refused_token_is_renewed_once(peer: Peer, session: aiohttp.ClientSession) -> None:
@@ -310,14 +359,23 @@ async def test_a_refused_token_is_renewed_once(peer: Peer, session: aiohttp.Clie
     peer.say(Reply("", 401), Reply(person(entry())))
     patients = mapping(peer, session, credentials=Renewing())
     assert await patients.identifiers("p1") == {PatientIdentifier("4711", "HOSPITAL")}
-    assert [asked.headers["Authorization"] for asked in peer.asked] == [f"Bearer {TOKEN}-1", f"Bearer {TOKEN}-2"]
+    assert [asked.headers["Authorization"] for asked in peer.asked] == [
+        f"Bearer {TOKEN}-1",
+        f"Bearer {TOKEN}-2",
+    ]
 
 
 @pytest.mark.parametrize(("statuses", "requests"), [([401, 401], 2), ([403], 1), ([401, 403], 2)])
 async def test_our_own_access_is_refused(
-    peer: Peer, session: aiohttp.ClientSession, statuses: list[int], requests: int, caplog: pytest.LogCaptureFixture
+    peer: Peer,
+    session: aiohttp.ClientSession,
+    statuses: list[int],
+    requests: int,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """502 after one retry: not the caller's fault, and the operators read what to look at; not kept."""
+    """502 after one retry: not the caller's fault, and the operators read what to look at; not
+    kept.
+    """
     caplog.set_level(logging.DEBUG)
     peer.say(*(Reply({"issue": NAME}, status) for status in statuses), Reply(person(entry())))
     patients = mapping(peer, session, credentials=Renewing())
@@ -331,21 +389,27 @@ async def test_our_own_access_is_refused(
     assert await patients.identifiers("p1") == {PatientIdentifier("4711", "HOSPITAL")}
 
 
-async def test_a_failure_of_the_credentials_is_passed_on(peer: Peer, session: aiohttp.ClientSession) -> None:
+async def test_a_failure_of_the_credentials_is_passed_on(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
     """SIA-16: without our token nothing is asked."""
 
     class Failing(Renewing):
         async def token(self) -> str:
             raise Unavailable("Not now.", reason="backend_token_timeout")
 
-    assert (await problem_of(mapping(peer, session, credentials=Failing()))).reason == "backend_token_timeout"
+    assert (
+        await problem_of(mapping(peer, session, credentials=Failing()))
+    ).reason == "backend_token_timeout"
     assert peer.asked == []
 
 
 async def test_an_answer_is_kept_for_a_while(peer: Peer, session: aiohttp.ClientSession) -> None:
     """``patients.cache_ttl_seconds``, for each patient his own."""
     clock = Clock()
-    peer.say(Reply(person(entry("1"))), Reply(person(entry("2"), id="p2")), Reply(person(entry("3"))))
+    peer.say(
+        Reply(person(entry("1"))), Reply(person(entry("2"), id="p2")), Reply(person(entry("3")))
+    )
     patients = mapping(peer, session, cache_ttl_seconds=300, clock=clock)
     one, two = {PatientIdentifier("1", "HOSPITAL")}, {PatientIdentifier("2", "HOSPITAL")}
     assert [await patients.identifiers("p1"), await patients.identifiers("p2")] == [one, two]
@@ -370,7 +434,9 @@ async def test_the_cache_is_bounded(peer: Peer, session: aiohttp.ClientSession) 
     assert len(patients._known) <= 5
 
 
-async def test_patients_asked_for_at_the_same_time_are_not_mixed_up(peer: Peer, session: aiohttp.ClientSession) -> None:
+async def test_patients_asked_for_at_the_same_time_are_not_mixed_up(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
     """SIA-12: sharing a reading is for one patient only."""
     peer.say(Reply(write=_anyone))
     patients = mapping(peer, session)
@@ -395,19 +461,37 @@ async def test_one_reading_for_all_that_wait(peer: Peer, session: aiohttp.Client
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from([MRN, "old", "*"]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from([MRN, "old", "*"]),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["system", "value", "use"]) | st.text(max_size=3), inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["system", "value", "use"]) | st.text(max_size=3), inner, max_size=3
+        )
     ),
     max_leaves=8,
 )
-ENTRIES = st.fixed_dictionaries({"system": st.just(MRN) | JSON, "value": st.text(max_size=5) | JSON}) | JSON
+ENTRIES = (
+    st.fixed_dictionaries({"system": st.just(MRN) | JSON, "value": st.text(max_size=5) | JSON})
+    | JSON
+)
 
 
-@given(st.lists(ENTRIES, max_size=4) | JSON, st.sampled_from(["Patient", "Person"]) | JSON, st.just("p1") | JSON)
-def test_any_resource_gives_searchable_identifiers_or_a_failure(listed: Any, kind: Any, name: Any) -> None:
-    """SIA-17: no other failure, no identifier that the resource does not have, none that matches more than itself."""
+@given(
+    st.lists(ENTRIES, max_size=4) | JSON,
+    st.sampled_from(["Patient", "Person"]) | JSON,
+    st.just("p1") | JSON,
+)
+def test_any_resource_gives_searchable_identifiers_or_a_failure(
+    listed: Any, kind: Any, name: Any
+) -> None:
+    """SIA-17: no other failure, no identifier that the resource does not have, none that matches
+    more than itself.
+    """
     patients = EhrMapping(None, "", ISSUERS, NoToken(), timeout_seconds=60)  # type: ignore[arg-type]
     try:
         found = patients.pick({"resourceType": kind, "id": name, "identifier": listed}, "p1")
@@ -423,7 +507,9 @@ def test_any_resource_gives_searchable_identifiers_or_a_failure(listed: Any, kin
     if other:
         return
     assert (reason == "wrong_resource") == (kind != "Patient" or name != "p1")
-    assert (reason == "wrong_shape") == (reason != "wrong_resource" and not isinstance(listed, list))
+    assert (reason == "wrong_shape") == (
+        reason != "wrong_resource" and not isinstance(listed, list)
+    )
     for identifier in found:
         assert identifier.is_searchable()
         assert any(

@@ -84,8 +84,13 @@ MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(9000, 1, 1), timezones=st.
 
 
 @given(MOMENTS, MOMENTS, MOMENTS)
-def test_dates_with_a_time_zone_are_compared_as_they_are(start: datetime, end: datetime, now: datetime) -> None:
-    period = {"start": start.isoformat(timespec="microseconds"), "end": end.isoformat(timespec="microseconds")}
+def test_dates_with_a_time_zone_are_compared_as_they_are(
+    start: datetime, end: datetime, now: datetime
+) -> None:
+    period = {
+        "start": start.isoformat(timespec="microseconds"),
+        "end": end.isoformat(timespec="microseconds"),
+    }
     assert is_current(period, now) is (start <= now < end)
 
 
@@ -99,8 +104,16 @@ def test_a_date_that_is_over_somewhere_is_over(moment: datetime, precision: str)
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12) | st.sampled_from(["2030", "9999"]),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["start", "end", "_end"]), inner),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=12)
+    | st.sampled_from(["2030", "9999"]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["start", "end", "_end"]), inner)
+    ),
     max_leaves=6,
 )
 

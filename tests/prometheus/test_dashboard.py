@@ -1,4 +1,6 @@
-"""The Grafana dashboard asks for what the sidecar really exposes, in PromQL that Prometheus can read."""
+"""The Grafana dashboard asks for what the sidecar really exposes, in PromQL that Prometheus can
+read.
+"""
 
 import json
 import re
@@ -21,7 +23,11 @@ FROM_PROMETHEUS = {"job", "instance", "le"}
 
 def expressions() -> list[tuple[str, str]]:
     """Each panel's title and query."""
-    return [(panel["title"], target["expr"]) for panel in DASHBOARD["panels"] for target in panel["targets"]]
+    return [
+        (panel["title"], target["expr"])
+        for panel in DASHBOARD["panels"]
+        for target in panel["targets"]
+    ]
 
 
 def labels() -> dict[str, set[str]]:
@@ -32,7 +38,9 @@ def labels() -> dict[str, set[str]]:
             continue
         for family in collector.describe():
             own = set(collector._labelnames)
-            suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(family.type, [""])
+            suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(
+                family.type, [""]
+            )
             for suffix in suffixes:
                 found[family.name + suffix] = own
     return found
@@ -82,10 +90,14 @@ def test_prometheus_can_read_each_query(promtool: str, tmp_path: Path) -> None:
     ]
     file = tmp_path / "panels.yaml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
-    done = subprocess.run([promtool, "check", "rules", str(file)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [promtool, "check", "rules", str(file)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(rules)} rules found" in done.stdout
 
 
 def _filled(expression: str) -> str:
-    return expression.replace("$__rate_interval", "5m").replace("$job", ".*").replace("$route", ".*")
+    return (
+        expression.replace("$__rate_interval", "5m").replace("$job", ".*").replace("$route", ".*")
+    )

@@ -1,4 +1,6 @@
-"""The alerts of ``config/prometheus/rules.yaml``, by the real promtool, and against the metrics that we expose."""
+"""The alerts of ``config/prometheus/rules.yaml``, by the real promtool, and against the metrics
+that we expose.
+"""
 
 import os
 import re
@@ -32,7 +34,11 @@ def test_each_alert_fires_and_rests_as_it_should(promtool: str, tmp_path: Path) 
     shutil.copy(RULES, tmp_path / "rules.yaml")
     shutil.copy(TESTS, tmp_path / "tests.yaml")
     done = subprocess.run(
-        [promtool, "test", "rules", "tests.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [promtool, "test", "rules", "tests.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -40,14 +46,25 @@ def test_each_alert_fires_and_rests_as_it_should(promtool: str, tmp_path: Path) 
 @pytest.mark.prometheus
 def test_the_exposition_is_clean(promtool: str, tmp_path: Path) -> None:
     """``promtool check metrics``: names, types, help."""
-    done = subprocess.run([promtool, "check", "metrics"], input=Metrics("1").expose(), capture_output=True, check=False)
+    done = subprocess.run(
+        [promtool, "check", "metrics"],
+        input=Metrics("1").expose(),
+        capture_output=True,
+        check=False,
+    )
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
 
 
 def test_every_alert_has_a_test() -> None:
-    alerts = {rule["alert"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]}
+    alerts = {
+        rule["alert"]
+        for group in yaml.safe_load(RULES.read_text())["groups"]
+        for rule in group["rules"]
+    }
     tested = {
-        one["alertname"] for test in yaml.safe_load(TESTS.read_text())["tests"] for one in test["alert_rule_test"]
+        one["alertname"]
+        for test in yaml.safe_load(TESTS.read_text())["tests"]
+        for one in test["alert_rule_test"]
     }
     assert alerts == tested
 
@@ -69,7 +86,9 @@ def test_a_first_failure_is_an_increase() -> None:
 
 def test_every_alert_has_its_section_in_the_runbook() -> None:
     """And says there what it means, how to see it, what to do."""
-    sections = re.split(r"^## ", (RULES.parents[2] / "docs" / "runbook.md").read_text(), flags=re.MULTILINE)
+    sections = re.split(
+        r"^## ", (RULES.parents[2] / "docs" / "runbook.md").read_text(), flags=re.MULTILINE
+    )
     by_name = {section.partition("\n")[0]: section for section in sections}
     for group in yaml.safe_load(RULES.read_text())["groups"]:
         for rule in group["rules"]:

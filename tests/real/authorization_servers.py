@@ -1,4 +1,6 @@
-"""Real authorization servers of a test's own: Keycloak with the realm of config/keycloak, and oidc-provider."""
+"""Real authorization servers of a test's own: Keycloak with the realm of config/keycloak, and
+oidc-provider.
+"""
 
 import base64
 import fcntl
@@ -32,13 +34,17 @@ PATIENT = "p1"
 KEY_ID = "imaging-sidecar-1"
 KEYCLOAK_VERSION = "26.0.7"
 KEYCLOAK = ROOT / "build" / f"keycloak-{KEYCLOAK_VERSION}"
-NO_KEYCLOAK = f"no Keycloak in {KEYCLOAK.relative_to(ROOT)}: make keycloak (needs Maven and Java 17 or later)"
+NO_KEYCLOAK = (
+    f"no Keycloak in {KEYCLOAK.relative_to(ROOT)}: make keycloak (needs Maven and Java 17 or later)"
+)
 OIDC_PROVIDER = Path(__file__).parent / "oidc_provider"
 NO_OIDC_PROVIDER = "no oidc-provider: make oidc-provider (needs npm)"
 
 
 class AuthorizationServer(Protocol):
-    """What the tests need of each: ``configuration`` is what the EHR's smart-configuration says of it."""
+    """What the tests need of each: ``configuration`` is what the EHR's smart-configuration says of
+    it.
+    """
 
     configuration: dict[str, str]
 
@@ -120,7 +126,12 @@ class Process:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         self.stop()
 
 
@@ -157,7 +168,9 @@ class OidcProvider(Process):
         """By client credentials: how an app came by its token is not what is tested."""
         form = {"grant_type": "client_credentials", "scope": "patient/ImagingStudy.rs"}
         form["resource"] = AUDIENCE + ("/jwt" if jwt else "/opaque")
-        answer = requests.post(self.configuration["token_endpoint"], form, auth=(APP, SECRET), timeout=60)
+        answer = requests.post(
+            self.configuration["token_endpoint"], form, auth=(APP, SECRET), timeout=60
+        )
         assert answer.status_code == 200, answer.text
         found: str = answer.json()["access_token"]
         return found
@@ -165,15 +178,23 @@ class OidcProvider(Process):
     def revoke(self, token: str) -> None:
         """Revoke it (RFC 7009)."""
         endpoint = self.configuration["revocation_endpoint"]
-        assert requests.post(endpoint, {"token": token}, auth=(APP, SECRET), timeout=60).status_code == 200
+        assert (
+            requests.post(endpoint, {"token": token}, auth=(APP, SECRET), timeout=60).status_code
+            == 200
+        )
 
 
 class Keycloak(Process):
-    """Keycloak with the realm of ``config/keycloak/hospital.json``; ``changed`` may add clients to it."""
+    """Keycloak with the realm of ``config/keycloak/hospital.json``; ``changed`` may add clients to
+    it.
+    """
 
     def __init__(self, changed: Callable[[dict[str, Any]], None]) -> None:
         super().__init__()
-        admin = {"KC_BOOTSTRAP_ADMIN_USERNAME": "admin", "KC_BOOTSTRAP_ADMIN_PASSWORD": "of-the-tests"}
+        admin = {
+            "KC_BOOTSTRAP_ADMIN_USERNAME": "admin",
+            "KC_BOOTSTRAP_ADMIN_PASSWORD": "of-the-tests",
+        }
         command = [str(KEYCLOAK / "bin" / "kc.sh"), "start-dev", "--http-host=127.0.0.1", f"--http-port={self.port}",
                    "--db=dev-mem"]  # fmt: skip
         # It builds itself, in its own folder, which other workers use as well.
@@ -182,22 +203,37 @@ class Keycloak(Process):
             self.start(command, self.url + "/realms/master", **admin)
         realm = json.loads((ROOT / "config" / "keycloak" / "hospital.json").read_text())
         changed(realm)
-        form = {"grant_type": "password", "client_id": "admin-cli", "username": "admin", "password": "of-the-tests"}
-        answer = requests.post(self.url + "/realms/master/protocol/openid-connect/token", form, timeout=60)
+        form = {
+            "grant_type": "password",
+            "client_id": "admin-cli",
+            "username": "admin",
+            "password": "of-the-tests",
+        }
+        answer = requests.post(
+            self.url + "/realms/master/protocol/openid-connect/token", form, timeout=60
+        )
         headers = {"Authorization": "Bearer " + answer.json()["access_token"]}
         made = requests.post(self.url + "/admin/realms", json=realm, headers=headers, timeout=60)
         assert made.status_code == 201, made.text
         discovery = self.url + "/realms/hospital/.well-known/openid-configuration"
         self.configuration: dict[str, str] = requests.get(discovery, timeout=60).json()
 
-    def token(self, *, jwt: bool, scope: str = "launch/patient patient/ImagingStudy.rs", user: str = "amy") -> str:
+    def token(
+        self, *, jwt: bool, scope: str = "launch/patient patient/ImagingStudy.rs", user: str = "amy"
+    ) -> str:
         """An access token; they are JWTs always."""
         return str(self.launch(scope, user)["access_token"])
 
     def launch(self, scope: str, user: str = "amy") -> dict[str, Any]:
-        """What an app gets: the user logs in on Keycloak's page, the app redeems the code with PKCE."""
+        """What an app gets: the user logs in on Keycloak's page, the app redeems the code with
+        PKCE.
+        """
         verifier = secrets.token_urlsafe(48)
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+        challenge = (
+            base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest())
+            .rstrip(b"=")
+            .decode()
+        )
         callback = "https://viewer.example.org/callback"
         browser = requests.Session()
         page = browser.get(

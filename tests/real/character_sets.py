@@ -1,7 +1,8 @@
-"""Files in any character set for a real Orthanc, and an EHR that knows their patients by any number.
+"""Files in any character set for a real Orthanc, and an EHR that knows their patients by any
+number.
 
-``TABLE`` is a specification: what Orthanc 1.10 says of a file in a query, and what we answer, for two settings of its
-``DefaultEncoding``. Read it beside docs/orthanc.md.
+``TABLE`` is a specification: what Orthanc 1.10 says of a file in a query, and what we answer, for
+two settings of its ``DefaultEncoding``. Read it beside docs/orthanc.md.
 """
 
 import struct
@@ -22,7 +23,9 @@ LISTED, HIDDEN = True, False
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one patient gets of a study: whether searches list it, and the HTTP statuses of its retrievals."""
+    """What one patient gets of a study: whether searches list it, and the HTTP statuses of its
+    retrievals.
+    """
 
     listed: bool
     metadata: int
@@ -33,23 +36,30 @@ class Seen:
 ALL = Seen(LISTED, 200, 200, 200)
 NOTHING = Seen(HIDDEN, 404, 404, 404)
 LISTS_ALONE = Seen(LISTED, 404, 404, 502)
-"""Orthanc itself read another number than stands in the file: its lists are of its database, no image leaves."""
+"""Orthanc itself read another number than stands in the file: its lists are of its database, no
+image leaves.
+"""
 UNREADABLE = Seen(LISTED, 502, 502, 502)
 """Nobody can say which characters stand in the file: no image leaves, whoever asks."""
 PIXELS_ALONE = Seen(LISTED, 502, 200, 200)
-"""The number needs no character set, but the texts of the metadata do, and theirs is none of DICOM's."""
+"""The number needs no character set, but the texts of the metadata do, and theirs is none of
+DICOM's.
+"""
 NOT_ANSWERED = Seen(HIDDEN, 502, 502, 502)
-"""Orthanc would leave characters out of the patient's lists: 502, and operators are told what to do."""
+"""Orthanc would leave characters out of the patient's lists: 502, and operators are told what to
+do.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """A file, and what is answered.
 
-    ``stored``: its PatientID; ``number``: what that is, as the EHR has it. ``cut``: another patient's number, as which
-    it is read where characters are lost. ``latin1`` and ``utf8``, with that ``DefaultEncoding``: the PatientID that
-    QIDO-RS says when SpecificCharacterSet is asked for, what the patient of ``number`` gets, and what that of ``cut``.
-    ``400``: Orthanc refuses; it is asked again without, and believed when it answers in UTF-8.
+    ``stored``: its PatientID; ``number``: what that is, as the EHR has it. ``cut``: another
+    patient's number, as which it is read where characters are lost. ``latin1`` and ``utf8``, with
+    that ``DefaultEncoding``: the PatientID that QIDO-RS says when SpecificCharacterSet is asked
+    for, what the patient of ``number`` gets, and what that of ``cut``. ``400``: Orthanc refuses; it
+    is asked again without, and believed when it answers in UTF-8.
     """
 
     name: str
@@ -61,7 +71,9 @@ class Case:
     utf8: tuple[str | None, Seen, Seen]
 
 
-def same(says: str | None, own: Seen, cut: Seen = NOTHING) -> dict[str, tuple[str | None, Seen, Seen]]:
+def same(
+    says: str | None, own: Seen, cut: Seen = NOTHING
+) -> dict[str, tuple[str | None, Seen, Seen]]:
     """The same with both settings."""
     return {"latin1": (says, own, cut), "utf8": (says, own, cut)}
 
@@ -89,7 +101,8 @@ TABLE: tuple[Case, ...] = (
     # Characters that nobody sees: no query can be made for such a number (access.identity).
     Case("ISO_IR 192, zero width", b"ISO_IR 192", "1\u200b2".encode(), "1\u200b2", "12", **same("1\u200b2", NOTHING)),
     Case("ISO_IR 192, no-break space", b"ISO_IR 192", "12\xa0".encode(), "12\xa0", "12", **same("12\xa0", NOTHING)),
-    # Code extensions: Orthanc refuses to write them. Without being asked to, it writes in DefaultEncoding.
+    # Code extensions: Orthanc refuses to write them. Without being asked to, it writes in
+    # DefaultEncoding.
     Case("ISO 2022 IR 100", b"ISO 2022 IR 100", b"\xc41", "Ä1", "1", **same("Ä1", ALL)),
     Case("ISO 2022 IR 87", b"\\ISO 2022 IR 87", b"1\x1b$B6;\x1b(B2", "1胸2", "12",
          latin1=("400", NOT_ANSWERED, NOTHING), utf8=("400", ALL, NOTHING)),
@@ -100,7 +113,8 @@ TABLE: tuple[Case, ...] = (
          latin1=("400", NOT_ANSWERED, NOT_ANSWERED), utf8=("400", NOTHING, LISTS_ALONE)),
     Case("ISO 2022 IR 58", b"\\ISO 2022 IR 58", b"\x1b$)A\xd0\xd81", "胸1", "1",
          latin1=("400", NOT_ANSWERED, NOTHING), utf8=("400", UNREADABLE, NOTHING)),
-    # What is not what it says, or says nothing: Orthanc guesses by DefaultEncoding, or leaves characters out.
+    # What is not what it says, or says nothing: Orthanc guesses by DefaultEncoding, or leaves
+    # characters out.
     Case("none, UTF-8", None, _CYRILLIC.encode(), _CYRILLIC, "12345",
          latin1=("\xd0\x9012345", NOTHING, NOTHING), utf8=(_CYRILLIC, UNREADABLE, NOTHING)),
     Case("none, Latin-1", None, b"\xc41", "Ä1", "1", latin1=("Ä1", UNREADABLE, NOTHING), utf8=(None, NOTHING, NOTHING)),
@@ -122,7 +136,9 @@ def file(
     directory: Path, number: int, character_set: bytes | None, patient_id: bytes, description: bytes = b"CT Thorax",
     series: int = 1,
 ) -> list[bytes]:  # fmt: skip
-    """Return the files of study ``study_uid(number)``, byte for byte as given: no library changes the texts."""
+    """Return the files of study ``study_uid(number)``, byte for byte as given: no library changes
+    the texts.
+    """
     made = ct_study(
         directory / str(number), instances=series, series=series, patient_id="X", study_instance_uid=study_uid(number),
         rows=4, columns=4,
@@ -130,7 +146,9 @@ def file(
     return [_patched(path.read_bytes(), character_set, patient_id, description) for path in made]
 
 
-def _patched(data: bytes, character_set: bytes | None, patient_id: bytes, description: bytes) -> bytes:
+def _patched(
+    data: bytes, character_set: bytes | None, patient_id: bytes, description: bytes
+) -> bytes:
     for tag, vr, old, new in (
         (0x0008_0005, b"CS", b"ISO_IR 192", character_set), (0x0010_0020, b"LO", b"X", patient_id),
         (0x0008_1030, b"LO", b"CT Thorax", description),
@@ -153,7 +171,9 @@ def study_uid(number: int) -> str:
 
 @dataclass
 class Ehr:
-    """Knows the patient ``pt<n>`` by the n-th of these ``numbers``; the token ``token-<n>`` is for that patient."""
+    """Knows the patient ``pt<n>`` by the n-th of these ``numbers``; the token ``token-<n>`` is for
+    that patient.
+    """
 
     numbers: Sequence[str]
     scope: str = "patient/ImagingStudy.rs"
@@ -174,11 +194,19 @@ class Ehr:
         token = str((await request.post())["token"])
         patient = "pt" + token.removeprefix("token-")
         return web.json_response(
-            {"active": True, "scope": self.scope, "client_id": token, "exp": 9_999_999_999, "patient": patient}
+            {
+                "active": True,
+                "scope": self.scope,
+                "client_id": token,
+                "exp": 9_999_999_999,
+                "patient": patient,
+            }
         )
 
     async def _patient(self, request: web.Request) -> web.Response:
         patient = request.match_info["id"]
         value = self.numbers[int(patient.removeprefix("pt"))]
         identifiers = [{"system": SYSTEM, "value": value}]
-        return web.json_response({"resourceType": "Patient", "id": patient, "identifier": identifiers})
+        return web.json_response(
+            {"resourceType": "Patient", "id": patient, "identifier": identifiers}
+        )

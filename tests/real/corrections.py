@@ -1,4 +1,6 @@
-"""What an archive's people do to a study, done to a real Orthanc; and a client of the sidecar that reads slowly."""
+"""What an archive's people do to a study, done to a real Orthanc; and a client of the sidecar that
+reads slowly.
+"""
 
 import asyncio
 import json
@@ -56,13 +58,17 @@ class Archive:
         return found
 
     def find(self, level: str, **keys: str) -> str:
-        """Orthanc's identifier of the one resource at ``level`` (``Study``, …) with these attributes."""
+        """Orthanc's identifier of the one resource at ``level`` (``Study``, …) with these
+        attributes.
+        """
         (found,) = self.post("/tools/find", {"Level": level, "Query": keys})
         return str(found)
 
     def post(self, path: str, body: Any) -> Any:
         """Ask Orthanc's REST API to do something; return what it answers."""
-        request = Request(f"{self.orthanc.url}{path}", data=json.dumps(body).encode(), method="POST")
+        request = Request(
+            f"{self.orthanc.url}{path}", data=json.dumps(body).encode(), method="POST"
+        )
         with _OPENER.open(request, timeout=READ_SECONDS) as response:
             return json.load(response)
 
@@ -112,7 +118,9 @@ class SlowTransfer:
         return self
 
     async def rest(self) -> tuple[bytes, bool]:
-        """Read on to the end; return the body without its chunk lines, and whether it ended as a whole one does."""
+        """Read on to the end; return the body without its chunk lines, and whether it ended as a
+        whole one does.
+        """
         loop = asyncio.get_running_loop()
         read = bytearray(self._body)
         was_reset = False

@@ -1,4 +1,5 @@
-"""A real Orthanc with its DICOMweb plugin, one's own: started on free loopback ports, gone afterwards.
+"""A real Orthanc with its DICOMweb plugin, one's own: started on free loopback ports, gone
+afterwards.
 
 with Orthanc() as orthanc:
     orthanc.load(path)
@@ -38,7 +39,9 @@ class OrthancError(RuntimeError):
 
 
 def find_orthanc() -> str | None:
-    """The path of Orthanc where it and its DICOMweb plugin are installed; Debian puts it into /usr/sbin."""
+    """The path of Orthanc where it and its DICOMweb plugin are installed; Debian puts it into
+    /usr/sbin.
+    """
     search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
     return shutil.which("Orthanc", path=search) if DICOMWEB_PLUGIN.exists() else None
 
@@ -54,9 +57,13 @@ def require_orthanc() -> str:
 
 
 class Orthanc:
-    """A context manager that runs an Orthanc. ``settings`` add to its configuration file or replace keys of it."""
+    """A context manager that runs an Orthanc. ``settings`` add to its configuration file or replace
+    keys of it.
+    """
 
-    def __init__(self, settings: Mapping[str, object] | None = None, *, start_seconds: float = START_SECONDS) -> None:
+    def __init__(
+        self, settings: Mapping[str, object] | None = None, *, start_seconds: float = START_SECONDS
+    ) -> None:
         self._settings = dict(settings or {})
         self._start_seconds = start_seconds
         self._process: subprocess.Popen[bytes] | None = None
@@ -83,20 +90,27 @@ class Orthanc:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.stop()
 
     def load(self, instance: Path | bytes) -> str:
         """Store a DICOM file or its bytes; Orthanc's own identifier of the instance."""
         body = instance.read_bytes() if isinstance(instance, Path) else instance
-        request = Request(f"{self.url}/instances", data=body, headers={"Content-Type": "application/dicom"})
+        request = Request(
+            f"{self.url}/instances", data=body, headers={"Content-Type": "application/dicom"}
+        )
         identifier = _json(request)["ID"]
         assert isinstance(identifier, str)
         return identifier
 
     def get_json(self, path: str) -> Any:
-        """What Orthanc's own REST API (not DICOMweb) answers on a path, such as ``/changes?since=0``."""
+        """What Orthanc's own REST API (not DICOMweb) answers on a path, such as
+        ``/changes?since=0``.
+        """
         return _json(Request(f"{self.url}{path}"))
 
     def get(self, path: str) -> tuple[int, bytes]:
@@ -112,7 +126,9 @@ class Orthanc:
         _OPENER.open(Request(f"{self.url}{path}", method="DELETE"), timeout=60).close()
 
     def stop(self) -> None:
-        """End the process, which takes its storage with it. Doing it twice is fine: tests of a PACS that goes away."""
+        """End the process, which takes its storage with it. Doing it twice is fine: tests of a PACS
+        that goes away.
+        """
         self._end_process()
         if self._directory is not None:
             self._directory.cleanup()
@@ -137,13 +153,17 @@ class Orthanc:
             configuration.write_text(json.dumps(self._configuration(directory, http_port)))
             with log.open("wb") as output:
                 self._process = subprocess.Popen(
-                    [binary, str(configuration)], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+                    [binary, str(configuration)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
                 )
             problem = self._wait_until_ready()
             if problem is None:
                 return
             self._end_process()
-            # Another process may have taken a port between our look and Orthanc's: that alone is worth another try.
+            # Another process may have taken a port between our look and Orthanc's: that alone is
+            # worth another try.
             text = log.read_text(errors="replace")
             if attempt == START_ATTEMPTS or "already in use" not in text:
                 raise OrthancError(f"{problem}; its log:\n{text}")
@@ -155,11 +175,16 @@ class Orthanc:
 
         def answers() -> bool:
             # Not listening yet, or someone else on its port, is an error that is waited through.
-            return process.poll() is not None or bool(_json(Request(f"{self.url}/plugins/dicom-web")))
+            return process.poll() is not None or bool(
+                _json(Request(f"{self.url}/plugins/dicom-web"))
+            )
 
         try:
             wait_until(
-                "Orthanc answers", answers, not_yet=(OSError, HTTPException, ValueError), seconds=self._start_seconds
+                "Orthanc answers",
+                answers,
+                not_yet=(OSError, HTTPException, ValueError),
+                seconds=self._start_seconds,
             )
         except AssertionError as problem:
             return str(problem)

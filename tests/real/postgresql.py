@@ -57,7 +57,9 @@ class Postgresql:
 
     @property
     def processes(self) -> dict[str, list[int]]:
-        """The ids of its processes, by what they do: ``main``, ``backend`` (one for each connection), ``other``."""
+        """The ids of its processes, by what they do: ``main``, ``backend`` (one for each
+        connection), ``other``.
+        """
         main = int((self._data / "postmaster.pid").read_text().split("\n", 1)[0])
         found: dict[str, list[int]] = {"main": [main], "backend": [], "other": []}
         for child in map(int, Path(f"/proc/{main}/task/{main}/children").read_text().split()):
@@ -67,8 +69,15 @@ class Postgresql:
 
     @contextlib.contextmanager
     def frozen(self, *what: str) -> Iterator[None]:
-        """Stop its processes (``what`` of them, all by default) while the block runs; its connections stay."""
-        processes = [one for kind, found in self.processes.items() if not what or kind in what for one in found]
+        """Stop its processes (``what`` of them, all by default) while the block runs; its
+        connections stay.
+        """
+        processes = [
+            one
+            for kind, found in self.processes.items()
+            if not what or kind in what
+            for one in found
+        ]
         try:
             for one in processes:
                 os.kill(one, signal.SIGSTOP)

@@ -1,4 +1,6 @@
-"""A real HAProxy or nginx in front of a server of a test's own: one process that shares its upstream connections."""
+"""A real HAProxy or nginx in front of a server of a test's own: one process that shares its
+upstream connections.
+"""
 
 import contextlib
 import os
@@ -57,22 +59,33 @@ http {{
 @contextlib.contextmanager
 def haproxy(upstream: int) -> Iterator[int]:
     """Run HAProxy in front of a port; yields its own. Any client may get any upstream connection."""
-    with _running("haproxy", _HAPROXY, upstream, lambda binary, file: [binary, "-db", "-f", str(file)]) as port:
-        yield port
-
-
-@contextlib.contextmanager
-def nginx(upstream: int) -> Iterator[int]:
-    """Run nginx in front of a port; yields its own. Upstream connections are kept, request bodies passed on at once."""
     with _running(
-        "nginx", _NGINX, upstream, lambda binary, file: [binary, "-p", str(file.parent), "-c", file.name]
+        "haproxy", _HAPROXY, upstream, lambda binary, file: [binary, "-db", "-f", str(file)]
     ) as port:
         yield port
 
 
 @contextlib.contextmanager
-def _running(name: str, configuration: str, upstream: int, command: Callable[[str, Path], list[str]]) -> Iterator[int]:
-    binary = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
+def nginx(upstream: int) -> Iterator[int]:
+    """Run nginx in front of a port; yields its own. Upstream connections are kept, request bodies
+    passed on at once.
+    """
+    with _running(
+        "nginx",
+        _NGINX,
+        upstream,
+        lambda binary, file: [binary, "-p", str(file.parent), "-c", file.name],
+    ) as port:
+        yield port
+
+
+@contextlib.contextmanager
+def _running(
+    name: str, configuration: str, upstream: int, command: Callable[[str, Path], list[str]]
+) -> Iterator[int]:
+    binary = shutil.which(
+        name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
+    )
     if binary is None:
         reason = f"no {name}: apt-get install {'nginx-light' if name == 'nginx' else name}"
         if os.environ.get("REQUIRE_REAL_SERVERS"):
@@ -87,7 +100,11 @@ def _running(name: str, configuration: str, upstream: int, command: Callable[[st
         with log.open("wb") as output:
             process = subprocess.Popen(command(binary, file), stdout=output, stderr=output)
         try:
-            wait_until(f"{name} listens", lambda: _listens(port) or process.poll() is not None, explain=log.read_text)
+            wait_until(
+                f"{name} listens",
+                lambda: _listens(port) or process.poll() is not None,
+                explain=log.read_text,
+            )
             assert process.poll() is None, log.read_text()
             yield port
         finally:

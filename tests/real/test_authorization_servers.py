@@ -1,4 +1,6 @@
-"""Each way of validating a token, with real authorization servers: Keycloak and oidc-provider (SIA-10, SIA-16)."""
+"""Each way of validating a token, with real authorization servers: Keycloak and oidc-provider
+(SIA-10, SIA-16).
+"""
 
 import asyncio
 import json
@@ -35,7 +37,11 @@ from tests.tokens.test_token_forms import FORMS
 from tests.upstreams import ScriptedPacs, sidecar_between
 
 OUR_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-OURS = json.loads(RSAAlgorithm.to_jwk(OUR_KEY.public_key())) | {"kid": KEY_ID, "use": "sig", "alg": "RS384"}
+OURS = json.loads(RSAAlgorithm.to_jwk(OUR_KEY.public_key())) | {
+    "kid": KEY_ID,
+    "use": "sig",
+    "alg": "RS384",
+}
 OURS.pop("key_ops")
 SERVERS = [
     pytest.param("keycloak", marks=pytest.mark.authorization_server),
@@ -52,7 +58,8 @@ def _one_that_signs(realm: dict[str, Any]) -> None:
         "token.endpoint.auth.signing.alg": "RS384",
     }
     realm["clients"].append(
-        ours | {"clientId": "key", "clientAuthenticatorType": "client-jwt", "attributes": attributes}
+        ours
+        | {"clientId": "key", "clientAuthenticatorType": "client-jwt", "attributes": attributes}
     )
     post = ours | {"clientId": "post"}
     realm["clients"].append(post)
@@ -78,15 +85,24 @@ async def _never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     raise AssertionError("nobody retrieves here")
 
 
-async def statuses(server: AuthorizationServer, tokens: dict[str, Any], *presented: str) -> list[int]:
-    """What searches answer: of the token's own patient with each token; then of another with the first one."""
+async def statuses(
+    server: AuthorizationServer, tokens: dict[str, Any], *presented: str
+) -> list[int]:
+    """What searches answer: of the token's own patient with each token; then of another with the
+    first one.
+    """
     searches = [(PATIENT, token) for token in presented] + [("p2", presented[0])]
     changes = {"tokens": tokens, "ehr": {"timeout_seconds": 60}}
     found = []
-    async with sidecar_between(Ehr(server), ScriptedPacs(_never), **changes) as (url, _), aiohttp.ClientSession() as us:
+    async with (
+        sidecar_between(Ehr(server), ScriptedPacs(_never), **changes) as (url, _),
+        aiohttp.ClientSession() as us,
+    ):
         for patient, token in searches:
             headers = {"Authorization": f"Bearer {token}"}
-            async with us.get(f"{url}/fhir/ImagingStudy?patient={patient}", headers=headers) as answer:
+            async with us.get(
+                f"{url}/fhir/ImagingStudy?patient={patient}", headers=headers
+            ) as answer:
                 body = await answer.json()
                 if answer.status == 200:
                     assert body["total"] == 1
@@ -100,7 +116,9 @@ def key_file(tmp_path: Path) -> str:
     file = tmp_path / "key.pem"
     file.write_bytes(
         OUR_KEY.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
         )
     )
     return str(file)
@@ -117,46 +135,79 @@ async def test_introspection(server: AuthorizationServer, key_file: str, method:
         "client_secret_basic": client("client_secret_basic", US, client_secret=SECRET),
         "client_secret_post": client("client_secret_post", "post", client_secret=SECRET),
         "private_key_jwt": client(
-            "private_key_jwt", "key", private_key_file=key_file, key_id=KEY_ID, audience=server.configuration["issuer"]
+            "private_key_jwt",
+            "key",
+            private_key_file=key_file,
+            key_id=KEY_ID,
+            audience=server.configuration["issuer"],
         ),
     }[method]
     good = server.token(jwt=isinstance(server, Keycloak))
-    assert await statuses(server, tokens, good, good[:-6] + "AAAAAA", "made-up") == [200, 401, 401, 403]
+    assert await statuses(server, tokens, good, good[:-6] + "AAAAAA", "made-up") == [
+        200,
+        401,
+        401,
+        403,
+    ]
 
 
 @pytest.mark.parametrize("server", SERVERS[:1], indirect=True)
 async def test_what_comes_with_an_access_token_is_none(server: Keycloak) -> None:
-    """docs/ehr.md, "Token forms": Keycloak introspects its refresh and ID tokens, and says what they are.
+    """docs/ehr.md, "Token forms": Keycloak introspects its refresh and ID tokens, and says what
+    they are.
 
-    oidc-provider has client credentials alone here, which bring nothing else: so the test is for Keycloak alone.
+    oidc-provider has client credentials alone here, which bring nothing else: so the test is for
+    Keycloak alone.
     """
     found = server.launch("openid launch/patient patient/ImagingStudy.rs")
     others = {"refresh": found["refresh_token"], "ID": found["id_token"]}
     for name, token in others.items():
-        (form,) = (one for one in FORMS if one.server == "Keycloak 26" and one.token.startswith(f"{name} token"))
+        (form,) = (
+            one
+            for one in FORMS
+            if one.server == "Keycloak 26" and one.token.startswith(f"{name} token")
+        )
         said = requests.post(
-            server.configuration["introspection_endpoint"], {"token": token}, auth=(US, SECRET), timeout=60
+            server.configuration["introspection_endpoint"],
+            {"token": token},
+            auth=(US, SECRET),
+            timeout=60,
         ).json()
         assert form.says.items() <= said.items(), name
     # Without an audience, which they would not have.
     tokens = client("client_secret_basic", US, client_secret=SECRET) | {"audience": []}
-    assert await statuses(server, tokens, found["access_token"], *others.values()) == [200, 401, 401, 403]
+    assert await statuses(server, tokens, found["access_token"], *others.values()) == [
+        200,
+        401,
+        401,
+        403,
+    ]
 
 
 async def test_a_token_for_another_server_is_not_for_us(server: AuthorizationServer) -> None:
-    tokens = client("client_secret_basic", US, client_secret=SECRET) | {"audience": ["https://another.example.org"]}
-    assert await statuses(server, tokens, server.token(jwt=isinstance(server, Keycloak))) == [401, 401]
+    tokens = client("client_secret_basic", US, client_secret=SECRET) | {
+        "audience": ["https://another.example.org"]
+    }
+    assert await statuses(server, tokens, server.token(jwt=isinstance(server, Keycloak))) == [
+        401,
+        401,
+    ]
 
 
 async def test_our_own_secret_is_wrong(server: AuthorizationServer) -> None:
     tokens = client("client_secret_basic", US, client_secret="another")
-    assert await statuses(server, tokens, server.token(jwt=isinstance(server, Keycloak))) == [502, 502]
+    assert await statuses(server, tokens, server.token(jwt=isinstance(server, Keycloak))) == [
+        502,
+        502,
+    ]
 
 
 async def test_a_revoked_token(server: AuthorizationServer) -> None:
     """By introspection it is refused once what is remembered has expired."""
     token = server.token(jwt=isinstance(server, Keycloak))
-    tokens = client("client_secret_basic", US, client_secret=SECRET) | {"cache": {"ttl_seconds": 0.01}}
+    tokens = client("client_secret_basic", US, client_secret=SECRET) | {
+        "cache": {"ttl_seconds": 0.01}
+    }
     assert await statuses(server, tokens, token) == [200, 403]
     server.revoke(token)
     assert await statuses(server, tokens, token) == [401, 401]
@@ -164,7 +215,11 @@ async def test_a_revoked_token(server: AuthorizationServer) -> None:
 
 def claims(server: AuthorizationServer) -> dict[str, Any]:
     """Keycloak names the app in ``azp`` in its JWTs."""
-    return {"claims": {"client_id": "azp"}} if isinstance(server, Keycloak) else {"jwt": {"type": "at+jwt"}}
+    return (
+        {"claims": {"client_id": "azp"}}
+        if isinstance(server, Keycloak)
+        else {"jwt": {"type": "at+jwt"}}
+    )
 
 
 async def test_jwt(server: AuthorizationServer) -> None:
@@ -172,12 +227,22 @@ async def test_jwt(server: AuthorizationServer) -> None:
     head, body, signature = good.split(".")
     tampered = f"{head}.{body}.{signature[:-6]}AAAAAA"
     tokens = {"validation": "jwt", "audience": [AUDIENCE], "client": None} | claims(server)
-    assert await statuses(server, tokens, good, tampered, f"{head}.{body}.", "made-up") == [200, 401, 401, 401, 403]
+    assert await statuses(server, tokens, good, tampered, f"{head}.{body}.", "made-up") == [
+        200,
+        401,
+        401,
+        401,
+        403,
+    ]
 
 
 async def test_jwt_then_introspection(server: AuthorizationServer) -> None:
-    """Keycloak introspects its JWTs; oidc-provider keeps none of its own, so that it knows no such token."""
-    tokens = client("client_secret_basic", US, client_secret=SECRET) | {"validation": "jwt_then_introspection"}
+    """Keycloak introspects its JWTs; oidc-provider keeps none of its own, so that it knows no such
+    token.
+    """
+    tokens = client("client_secret_basic", US, client_secret=SECRET) | {
+        "validation": "jwt_then_introspection"
+    }
     if isinstance(server, Keycloak):
         tokens["claims"] = {"client_id": ["azp"]}
         token = server.token(jwt=True)
@@ -189,9 +254,13 @@ async def test_jwt_then_introspection(server: AuthorizationServer) -> None:
 
 
 async def test_signed_introspection(server: AuthorizationServer) -> None:
-    """RFC 9701: oidc-provider signs its answers; what Keycloak sends is not signed, and so is refused."""
+    """RFC 9701: oidc-provider signs its answers; what Keycloak sends is not signed, and so is
+    refused.
+    """
     ours = "signed" if isinstance(server, OidcProvider) else US
-    tokens = client("client_secret_basic", ours, client_secret=SECRET) | {"introspection": {"signed": True}}
+    tokens = client("client_secret_basic", ours, client_secret=SECRET) | {
+        "introspection": {"signed": True}
+    }
     tokens["jwt"] = {"algorithms": ["RS256"]}
     good = server.token(jwt=isinstance(server, Keycloak))
     if isinstance(server, OidcProvider):

@@ -1,4 +1,6 @@
-"""The catalog in a real PostgreSQL: what the memory answers, over restarts of either side, for several replicas."""
+"""The catalog in a real PostgreSQL: what the memory answers, over restarts of either side, for
+several replicas.
+"""
 
 import random
 from collections.abc import Iterator
@@ -29,7 +31,9 @@ def test_it_answers_as_the_memory_does(server: Postgresql) -> None:
     dice = random.Random(1)
     for moment in range(300):
         patient = dice.choice(["p1", "p2"])
-        seen = {uid: dice.choice([b"a", b"b"]) for uid in ("1.1", "1.2", "1.3") if dice.random() < 0.6}
+        seen = {
+            uid: dice.choice([b"a", b"b"]) for uid in ("1.1", "1.2", "1.3") if dice.random() < 0.6
+        }
         assert database.exchange(patient, seen, moment) == memory.exchange(patient, seen, moment)
     database.close()
 

@@ -1,4 +1,6 @@
-"""A PostgreSQL that is frozen, or behind a network that swallows everything: requests end, and others go on."""
+"""A PostgreSQL that is frozen, or behind a network that swallows everything: requests end, and
+others go on.
+"""
 
 import asyncio
 import contextlib
@@ -68,7 +70,9 @@ async def test_a_frozen_database_is_503_for_all_and_serves_again(
         assert await seen_again(catalog, "p") == first
 
 
-async def test_a_thread_that_hangs_keeps_no_request(server: Postgresql, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_thread_that_hangs_keeps_no_request(
+    server: Postgresql, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever keeps it: a name service, a file system."""
     monkeypatch.setattr(catalog_module, "LOOK_SECONDS", 0.5)
     monkeypatch.setattr(catalog_module, "CLOSE_SECONDS", 0.5)
@@ -92,7 +96,9 @@ async def test_one_connection_that_hangs_keeps_no_other(server: Postgresql) -> N
         assert await hanging
 
 
-async def test_a_network_that_swallows_everything(server: Postgresql, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_network_that_swallows_everything(
+    server: Postgresql, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(catalog_postgresql, "_EXCHANGE_SECONDS", 0.5)
     swallows = asyncio.Event()
     writers: list[asyncio.StreamWriter] = []

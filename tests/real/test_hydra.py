@@ -1,4 +1,6 @@
-"""A real Ory Hydra: whatever it says is active, access tokens for us alone are let in (SIA-10, SIA-14)."""
+"""A real Ory Hydra: whatever it says is active, access tokens for us alone are let in (SIA-10,
+SIA-14).
+"""
 
 import base64
 import json
@@ -15,7 +17,11 @@ from tests.tokens.test_token_forms import FORMS, Form
 pytestmark = pytest.mark.hydra
 
 PATIENT_IN_EXT: dict[str, Any] = {"patient": [{"claim": ["ext", "patient"]}]}
-INTROSPECTION: dict[str, Any] = {"client": {"method": "none"}, "audience": [AUDIENCE], "claims": PATIENT_IN_EXT}
+INTROSPECTION: dict[str, Any] = {
+    "client": {"method": "none"},
+    "audience": [AUDIENCE],
+    "claims": PATIENT_IN_EXT,
+}
 JWT: dict[str, Any] = {
     "validation": "jwt", "audience": [AUDIENCE], "client": None, "claims": PATIENT_IN_EXT | {"scope": "scp"},
     "jwt": {"algorithms": ["RS256"]},
@@ -43,25 +49,43 @@ def tokens(hydra: Hydra, strategy: str) -> Tokens:
 
 
 async def test_introspection(hydra: Hydra, strategy: str, tokens: Tokens) -> None:
-    """A refresh token is active, Bearer, of the same patient and scopes. The app's own token is of no patient."""
+    """A refresh token is active, Bearer, of the same patient and scopes. The app's own token is of
+    no patient.
+    """
     active = hydra.introspect(tokens.refresh)
-    assert (active["active"], active["token_type"], active["ext"]) == (True, "Bearer", {"patient": "p1"})
+    assert (active["active"], active["token_type"], active["ext"]) == (
+        True,
+        "Bearer",
+        {"patient": "p1"},
+    )
     own = hydra.client_credentials(strategy)
     presented = (tokens.access, tokens.refresh, tokens.id, own, "made-up")
     assert await statuses(hydra, INTROSPECTION, *presented) == [200, 401, 401, 403, 401, 403]
 
 
 async def test_jwt(hydra: Hydra, tokens: Tokens, strategy: str) -> None:
-    """Its JWTs have the scopes in ``scp``, a list; other tokens are no JWTs, an ID token is not for us."""
+    """Its JWTs have the scopes in ``scp``, a list; other tokens are no JWTs, an ID token is not for
+    us.
+    """
     own = hydra.client_credentials("jwt")
     expected = 200 if strategy == "jwt" else 401
     presented = (tokens.access, tokens.refresh, tokens.id, own)
-    assert await statuses(hydra, JWT, *presented) == [expected, 401, 401, 403, 403 if strategy == "jwt" else 401]
+    assert await statuses(hydra, JWT, *presented) == [
+        expected,
+        401,
+        401,
+        403,
+        403 if strategy == "jwt" else 401,
+    ]
 
 
 async def test_jwt_then_introspection(hydra: Hydra) -> None:
     """Both name the same app and patient; revoked is refused."""
-    both = JWT | INTROSPECTION | {"validation": "jwt_then_introspection", "cache": {"ttl_seconds": 0.01}}
+    both = (
+        JWT
+        | INTROSPECTION
+        | {"validation": "jwt_then_introspection", "cache": {"ttl_seconds": 0.01}}
+    )
     # Introspection says scope, the JWT scp; the scopes that count are those of the introspection.
     token = hydra.token(jwt=True)
     assert await statuses(hydra, both, token, hydra.launch("jwt").refresh) == [200, 401, 403]
@@ -94,7 +118,8 @@ def test_what_it_says_is_what_is_documented(hydra: Hydra, tokens: Tokens, strate
     assert hydra.introspect(tokens.id) == {"active": False}
     for token in (tokens.access, tokens.id)[strategy == "opaque" :]:
         header, claims = (
-            json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in token.split(".")[:2]
+            json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+            for part in token.split(".")[:2]
         )
         assert not {"token_type", "token_use", "typ", "cnf"} & set(claims)
         assert _says(header, "access token, ID token as JWT")

@@ -1,4 +1,6 @@
-"""The chart on a real Kubernetes' API server and controllers, by Helm's own engine (tests/real/kubernetes)."""
+"""The chart on a real Kubernetes' API server and controllers, by Helm's own engine
+(tests/real/kubernetes).
+"""
 
 import copy
 import functools
@@ -49,11 +51,15 @@ class Release:
         """Wait for so many pods of the Deployment, of this template's hash."""
 
         def found() -> list[dict[str, Any]]:
-            labels = OURS + (",pod-template-hash" if template is None else f",pod-template-hash={template}")
+            labels = OURS + (
+                ",pod-template-hash" if template is None else f",pod-template-hash={template}"
+            )
             pods = self.kubernetes.all("Pod", namespace=self.namespace, labels=labels)
             return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
-        return wait_until(f"{count} pods", found, lambda pods: len(pods) == count, not_yet=(OSError,))
+        return wait_until(
+            f"{count} pods", found, lambda pods: len(pods) == count, not_yet=(OSError,)
+        )
 
     def say_they_run(self, pods: list[dict[str, Any]]) -> None:
         """What a node would say: there is none but in name."""
@@ -62,9 +68,17 @@ class Release:
             if pod["spec"].get("nodeName"):  # It runs already.
                 continue
             self.kubernetes.bind(name, namespace=self.namespace)
-            conditions = [{"type": one, "status": "True"} for one in ("PodScheduled", "Ready", "ContainersReady")]
+            conditions = [
+                {"type": one, "status": "True"}
+                for one in ("PodScheduled", "Ready", "ContainersReady")
+            ]
             address = f"10.0.0.{next(self._addresses)}"
-            status = {"phase": "Running", "conditions": conditions, "podIP": address, "podIPs": [{"ip": address}]}
+            status = {
+                "phase": "Running",
+                "conditions": conditions,
+                "podIP": address,
+                "podIPs": [{"ip": address}],
+            }
             self.kubernetes.set_status("Pod", name, status, namespace=self.namespace)
 
     def addresses(self, service: str) -> dict[str, set[int]]:
@@ -74,7 +88,9 @@ class Release:
         for one in self.kubernetes.all("EndpointSlice", namespace=self.namespace, labels=label):
             for endpoint in one["endpoints"] or ():
                 for address in endpoint["addresses"]:
-                    found.setdefault(address, set()).update(port["port"] for port in one["ports"] or ())
+                    found.setdefault(address, set()).update(
+                        port["port"] for port in one["ports"] or ()
+                    )
         return found
 
 
@@ -87,7 +103,8 @@ def release(kubernetes: Cluster) -> Iterator[Release]:
 
 @pytest.mark.exhaustive
 def test_every_combination_of_switches_is_taken(kubernetes: Cluster) -> None:
-    """By the server's own validation and admission, those of Gateway API and Prometheus operator included.
+    """By the server's own validation and admission, those of Gateway API and Prometheus operator
+    included.
 
     Strictly and without a warning; nothing is kept.
     """
@@ -96,7 +113,13 @@ def test_every_combination_of_switches_is_taken(kubernetes: Cluster) -> None:
     for one in every_manifest(namespace):
         kubernetes.apply(one, namespace=namespace, dry_run=True)
         kinds.add(one["kind"])
-    assert {"HTTPRoute", "ServiceMonitor", "PodMonitor", "PrometheusRule", "HorizontalPodAutoscaler"} <= kinds
+    assert {
+        "HTTPRoute",
+        "ServiceMonitor",
+        "PodMonitor",
+        "PrometheusRule",
+        "HorizontalPodAutoscaler",
+    } <= kinds
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda file: file.stem)
@@ -108,9 +131,15 @@ def test_an_example_is_installed_and_its_pods_are_made(release: Release, example
     release.say_they_run(pods)
     expected = {f"10.0.0.{number}": {8080} for number in range(1, len(pods) + 1)}
     wait_for(lambda: release.addresses("imaging") == expected, "endpoints")
-    wait_for(lambda: set(release.addresses("imaging-admin")) == set(expected), "the admin port's endpoints")
+    wait_for(
+        lambda: set(release.addresses("imaging-admin")) == set(expected),
+        "the admin port's endpoints",
+    )
     if example.stem != "all-in-one":
-        wait_for(lambda: release.get("PodDisruptionBudget")["status"]["disruptionsAllowed"] == 1, "the budget")
+        wait_for(
+            lambda: release.get("PodDisruptionBudget")["status"]["disruptionsAllowed"] == 1,
+            "the budget",
+        )
 
 
 def test_a_pod_that_may_do_more_is_refused_here(kubernetes: Cluster) -> None:
@@ -180,13 +209,21 @@ def test_helm_test_says_what_check_said(release: Release, phase: str, *, is_well
         with pytest.raises(helm.HelmError):
             release.helm.test("imaging", timeout=120)
     assert release.get("Pod", "imaging-check")["status"]["phase"] == phase
-    wait_for(lambda: release.get("PodDisruptionBudget")["status"]["disruptionsAllowed"] == 1, "the budget")
-    wait_for(lambda: release.get("PodDisruptionBudget")["status"]["expectedPods"] == 2, "the budget's pods")
+    wait_for(
+        lambda: release.get("PodDisruptionBudget")["status"]["disruptionsAllowed"] == 1,
+        "the budget",
+    )
+    wait_for(
+        lambda: release.get("PodDisruptionBudget")["status"]["expectedPods"] == 2,
+        "the budget's pods",
+    )
     for service in ("imaging", "imaging-admin"):
         wait_until(
             f"the endpoints of {service}",
             functools.partial(release.addresses, service),
             lambda found: set(found) == {"10.0.0.1", "10.0.0.2"},
         )
-    said = [event["reason"] for event in release.kubernetes.all("Event", namespace=release.namespace)]
+    said = [
+        event["reason"] for event in release.kubernetes.all("Event", namespace=release.namespace)
+    ]
     assert "UnmanagedPods" not in said

@@ -1,4 +1,6 @@
-"""The chart's pods on a node: the image of the Dockerfile, in front of a real Orthanc (.ci/cluster)."""
+"""The chart's pods on a node: the image of the Dockerfile, in front of a real Orthanc
+(.ci/cluster).
+"""
 
 import subprocess
 import tempfile
@@ -55,13 +57,18 @@ LABELS = {"app.kubernetes.io/name": "orthanc"}
 
 
 def orthanc() -> list[dict[str, Any]]:
-    """An Orthanc with its DICOMweb plugin as a hospital would have it: a Deployment behind a Service."""
+    """An Orthanc with its DICOMweb plugin as a hospital would have it: a Deployment behind a
+    Service.
+    """
     image = values_of_chart()["orthanc"]["image"]
     container = {
         "name": "orthanc", "image": image, "args": ["/etc/settings"], "securityContext": RESTRICTED,
         "volumeMounts": [{"name": "settings", "mountPath": "/etc/settings"}, {"name": "data", "mountPath": "/data"}],
     }  # fmt: skip
-    volumes = [{"name": "settings", "configMap": {"name": "orthanc"}}, {"name": "data", "emptyDir": {}}]
+    volumes = [
+        {"name": "settings", "configMap": {"name": "orthanc"}},
+        {"name": "data", "emptyDir": {}},
+    ]
     pod = {"containers": [container], "volumes": volumes, "securityContext": {"fsGroup": 10001}}
     return [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "orthanc"}, "data": {"orthanc.json": SETTINGS}},
@@ -90,18 +97,24 @@ def values(ehr: int) -> dict[str, Any]:
 
 
 class Ehr(ScriptedEhr):
-    """Knows one token, and that no other is good; ``credentials`` are those that came with the last request."""
+    """Knows one token, and that no other is good; ``credentials`` are those that came with the last
+    request.
+    """
 
     credentials = ""
 
     async def _introspect(self, request: web.Request) -> web.Response:
         self.credentials = BasicAuth.decode(request.headers["Authorization"]).password
         is_known = (await request.post()).get("token") == TOKEN
-        return await super()._introspect(request) if is_known else web.json_response({"active": False})
+        return (
+            await super()._introspect(request) if is_known else web.json_response({"active": False})
+        )
 
 
 class Site:
-    """A cluster with an Orthanc, which has a study of the token's patient and one of another, and with an EHR."""
+    """A cluster with an Orthanc, which has a study of the token's patient and one of another, and
+    with an EHR.
+    """
 
     def __init__(self, kubernetes: Cluster, background: Background) -> None:
         self.kubernetes = kubernetes
@@ -115,39 +128,65 @@ class Site:
     def set_secret(self, client_secret: str) -> None:
         """Ours at the EHR, and what else the example mounts."""
         data = {"client_secret": client_secret, "private_key.pem": "unused", "link_key": "ab" * 32}
-        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "imaging-sidecar"}, "stringData": data}
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "imaging-sidecar"},
+            "stringData": data,
+        }
         self.kubernetes.apply(secret, namespace=NAMESPACE)
 
     def upgrade(self, wanted: dict[str, Any], seconds: int = 120) -> None:
         """``helm upgrade --wait``."""
         self.helm.upgrade(
-            CHART, "imaging", wanted, namespace=NAMESPACE, wait="watcher", timeout=seconds, reset_values=True
+            CHART,
+            "imaging",
+            wanted,
+            namespace=NAMESPACE,
+            wait="watcher",
+            timeout=seconds,
+            reset_values=True,
         )
 
     def start_archive(self) -> None:
         for one in orthanc():
             self.kubernetes.apply(one, namespace=NAMESPACE)
         with tempfile.TemporaryDirectory() as scratch:
-            own = ct_study(Path(scratch) / "own", instances=INSTANCES, patient_id=PATIENT, study_instance_uid=OWN)
-            foreign = ct_study(Path(scratch) / "foreign", instances=1, patient_id="p2", study_instance_uid=FOREIGN)
+            own = ct_study(
+                Path(scratch) / "own",
+                instances=INSTANCES,
+                patient_id=PATIENT,
+                study_instance_uid=OWN,
+            )
+            foreign = ct_study(
+                Path(scratch) / "foreign", instances=1, patient_id="p2", study_instance_uid=FOREIGN
+            )
             url = f"http://{ARCHIVE}:8042"
             wait_for(lambda: requests.get(url + "/statistics", timeout=60).ok, "Orthanc")
             for file in (*own, *foreign):
-                requests.post(url + "/instances", data=file.read_bytes(), timeout=60).raise_for_status()
+                requests.post(
+                    url + "/instances", data=file.read_bytes(), timeout=60
+                ).raise_for_status()
 
     @property
     def fhir(self) -> str:
         """The base behind the chart's Service."""
-        address = self.kubernetes.get("Service", "imaging", namespace=NAMESPACE)["spec"]["clusterIP"]
+        address = self.kubernetes.get("Service", "imaging", namespace=NAMESPACE)["spec"][
+            "clusterIP"
+        ]
         return f"http://{address}/fhir"
 
     def search(self) -> int:
-        answer = requests.get(f"{self.fhir}/ImagingStudy?patient={PATIENT}", headers=AUTHORIZED, timeout=60)
+        answer = requests.get(
+            f"{self.fhir}/ImagingStudy?patient={PATIENT}", headers=AUTHORIZED, timeout=60
+        )
         assert answer.status_code == 200, answer.text
         total: int = answer.json()["total"]
         return total
 
-    def reaches(self, namespace: str, host: str, port: int, labels: dict[str, str] | None = None) -> bool:
+    def reaches(
+        self, namespace: str, host: str, port: int, labels: dict[str, str] | None = None
+    ) -> bool:
         """Whether a pod of this namespace, with these labels, gets a connection."""
         script = _REACH.format(host=host, port=port)
         pod = {
@@ -160,13 +199,18 @@ class Site:
         self.kubernetes.apply(pod, namespace=namespace)
 
         def phase() -> str | None:
-            found: str = self.kubernetes.get("Pod", "stranger", namespace=namespace)["status"]["phase"]
+            found: str = self.kubernetes.get("Pod", "stranger", namespace=namespace)["status"][
+                "phase"
+            ]
             return found if found in ("Succeeded", "Failed") else None
 
         ended = wait_for(phase, "the stranger")
         said = self.kubernetes.log("stranger", namespace=namespace)
         self.kubernetes.delete("Pod", "stranger", namespace=namespace)
-        wait_for(lambda: not self.kubernetes.find("Pod", "stranger", namespace=namespace), "the stranger's end")
+        wait_for(
+            lambda: not self.kubernetes.find("Pod", "stranger", namespace=namespace),
+            "the stranger's end",
+        )
         assert said.split() == ["yes" if ended == "Succeeded" else "no"], said
         return bool(ended == "Succeeded")
 
@@ -177,7 +221,9 @@ class Site:
 
 def running() -> list[psutil.Process]:
     """The sidecars on this node."""
-    return [one for one in psutil.process_iter(["cmdline"]) if "serve" in (one.info["cmdline"] or ())]
+    return [
+        one for one in psutil.process_iter(["cmdline"]) if "serve" in (one.info["cmdline"] or ())
+    ]
 
 
 def version() -> str:
@@ -191,7 +237,8 @@ def site() -> Iterator[Site]:
     make_network()
     names = {f"orthanc.{NAMESPACE}.svc.cluster.local": ARCHIVE}
     with cluster(with_nodes=True) as kubernetes, Background() as background:
-        scratch = tempfile.mkdtemp()  # Its mounts go with their namespace; .ci/cluster removes it then.
+        # Its mounts go with their namespace; .ci/cluster removes it then.
+        scratch = tempfile.mkdtemp()
         Node(kubernetes, Path(scratch), names).start()
         kubernetes.namespace(NAMESPACE)
         kubernetes.namespace("monitoring")
@@ -205,14 +252,19 @@ def site() -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def installed(site: Site) -> Site:
     """``helm install --wait``, with all pods ready at its end."""
-    site.helm.install(CHART, "imaging", values(site.ehr), namespace=NAMESPACE, wait="watcher", timeout=120)
-    wait_for(lambda: requests.get(f"{site.fhir}/metadata", timeout=60).ok, "kube-proxy")  # A moment behind.
+    site.helm.install(
+        CHART, "imaging", values(site.ehr), namespace=NAMESPACE, wait="watcher", timeout=120
+    )
+    # A moment behind.
+    wait_for(lambda: requests.get(f"{site.fhir}/metadata", timeout=60).ok, "kube-proxy")
     return site
 
 
 def test_it_serves_the_patient_and_nobody_else(installed: Site) -> None:
     assert installed.search() == 1
-    own = requests.get(f"{installed.fhir}/Patient/{PATIENT}/$wado-rs/studies/{OWN}", headers=RETRIEVE, timeout=60)
+    own = requests.get(
+        f"{installed.fhir}/Patient/{PATIENT}/$wado-rs/studies/{OWN}", headers=RETRIEVE, timeout=60
+    )
     assert own.status_code == 200
     assert own.content.count(b"DICM") == INSTANCES
     url = f"{installed.fhir}/Patient/{PATIENT}/$wado-rs/studies/{FOREIGN}"
@@ -233,24 +285,41 @@ def test_the_process_may_do_nothing_that_it_need_not(installed: Site) -> None:
     processes = running()
     assert len(processes) == 2
     for process in processes:
-        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
+        status = dict(
+            line.split(":\t", 1)
+            for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        )
         assert status["Uid"].split() == ["10001"] * 4
-        assert {int(status[one], 16) for one in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
+        assert {
+            int(status[one], 16) for one in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+        } == {0}
         assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
-        mounts = [line.split() for line in Path(f"/proc/{process.pid}/mounts").read_text().splitlines()]
+        mounts = [
+            line.split() for line in Path(f"/proc/{process.pid}/mounts").read_text().splitlines()
+        ]
         (root,) = (options.split(",") for _, place, _, options, *_ in mounts if place == "/")
         assert "ro" in root
         assert not [place for _, place, *_ in mounts if "serviceaccount" in place]
 
 
 def test_network_policies_hold(installed: Site) -> None:
-    """Only the sidecar (and `helm test`) reaches the archive, only Prometheus the admin port, everybody the public."""
+    """Only the sidecar (and `helm test`) reaches the archive, only Prometheus the admin port,
+    everybody the public.
+    """
     pod = installed.pods()[0]["status"]["podIP"]
     # The kubelet may: else no probe would be answered. So asks a pod, not this machine.
     assert installed.reaches("default", ARCHIVE, 8042) is False
     assert installed.reaches(NAMESPACE, ARCHIVE, 8042) is False
-    assert installed.reaches(NAMESPACE, ARCHIVE, 8042, {"app.kubernetes.io/name": "smart-imaging-sidecar"}) is False
-    ours = {"app.kubernetes.io/name": "smart-imaging-sidecar-check", "app.kubernetes.io/instance": "imaging"}
+    assert (
+        installed.reaches(
+            NAMESPACE, ARCHIVE, 8042, {"app.kubernetes.io/name": "smart-imaging-sidecar"}
+        )
+        is False
+    )
+    ours = {
+        "app.kubernetes.io/name": "smart-imaging-sidecar-check",
+        "app.kubernetes.io/instance": "imaging",
+    }
     assert installed.reaches(NAMESPACE, ARCHIVE, 8042, ours) is True
     assert installed.reaches(NAMESPACE, pod, 9090) is False
     assert installed.reaches("monitoring", pod, 9090) is True
@@ -259,7 +328,9 @@ def test_network_policies_hold(installed: Site) -> None:
 
 
 def test_a_roll_out_under_load_breaks_nothing(installed: Site) -> None:
-    """New pods before old ones go, requests all the while, and a download that takes longer than all of it."""
+    """New pods before old ones go, requests all the while, and a download that takes longer than
+    all of it.
+    """
     base = installed.fhir
     seen: Counter[object] = Counter()
     over = threading.Event()
@@ -274,7 +345,16 @@ def test_a_roll_out_under_load_breaks_nothing(installed: Site) -> None:
 
     headers = [part for name, value in RETRIEVE.items() for part in ("-H", f"{name}: {value}")]
     url = f"{base}/Patient/{PATIENT}/$wado-rs/studies/{OWN}"
-    command = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code} %{size_download}", "--limit-rate", "1M"]
+    command = [
+        "curl",
+        "-sS",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code} %{size_download}",
+        "--limit-rate",
+        "1M",
+    ]
     whole = len(requests.get(url, headers=RETRIEVE, timeout=60).content)
     before = {pod["metadata"]["name"] for pod in installed.pods()}
     threads = [threading.Thread(target=ask) for _ in range(3)]
@@ -286,7 +366,10 @@ def test_a_roll_out_under_load_breaks_nothing(installed: Site) -> None:
             changed["config"]["fhir"]["timezone"] = "Europe/Vienna"
             installed.upgrade(changed)
             is_running_still = download.poll() is None
-            wait_for(lambda: not before & {pod["metadata"]["name"] for pod in installed.pods()}, "the old pods' end")
+            wait_for(
+                lambda: not before & {pod["metadata"]["name"] for pod in installed.pods()},
+                "the old pods' end",
+            )
         finally:
             over.set()
             for thread in threads:
@@ -307,7 +390,10 @@ def test_a_renewed_secret_is_used_without_a_restart(installed: Site) -> None:
     assert installed.stub.credentials == "first"
     before = {process.pid for process in running()}
     installed.set_secret("renewed")
-    wait_for(lambda: installed.search() == 1 and installed.stub.credentials == "renewed", "the new secret")
+    wait_for(
+        lambda: installed.search() == 1 and installed.stub.credentials == "renewed",
+        "the new secret",
+    )
     assert {process.pid for process in running()} <= before
 
 
@@ -316,7 +402,11 @@ def test_audit_events_outlive_a_container_that_is_killed(installed: Site) -> Non
     wanted = values(installed.ehr) | {"spool": {"enabled": True}, "replicaCount": 1}
     folder = "/var/spool/smart-imaging-sidecar/audit"
     repository = {"url": f"http://{ADDRESS}:{installed.audit}/fhir"}
-    wanted["config"]["audit"] = {"sink": "fhir", "repository": repository, "spool": {"folder": folder}}
+    wanted["config"]["audit"] = {
+        "sink": "fhir",
+        "repository": repository,
+        "spool": {"folder": folder},
+    }
     installed.repository.status = 503
     installed.upgrade(wanted)
     wait_for(lambda: len(running()) == 1, "the old pods' end")
@@ -343,15 +433,23 @@ def test_an_orthanc_in_the_same_pod_is_reached_by_nobody_else(installed: Site) -
         release.install(CHART, "trial", wanted, namespace=namespace, wait="watcher", timeout=120)
         (pod,) = site.kubernetes.all("Pod", namespace=namespace)
         address = pod["status"]["podIP"]
-        answer = requests.get(f"http://{address}:8080/fhir/ImagingStudy", headers=AUTHORIZED, timeout=60)
-        assert (answer.status_code, answer.json()["total"]) == (200, 0)  # The Orthanc beside it, which is empty.
+        answer = requests.get(
+            f"http://{address}:8080/fhir/ImagingStudy", headers=AUTHORIZED, timeout=60
+        )
+        # The Orthanc beside it, which is empty.
+        assert (answer.status_code, answer.json()["total"]) == (200, 0)
         # It listens to all, and answers nobody outside the pod; nor can other pods connect.
-        assert requests.get(f"http://{address}:8042/dicom-web/studies", timeout=60).status_code in (401, 403)
+        assert requests.get(f"http://{address}:8042/dicom-web/studies", timeout=60).status_code in (
+            401,
+            403,
+        )
         assert site.reaches(namespace, address, 8042) is False
         assert site.reaches(namespace, address, 8080) is True
 
 
-def test_an_ehr_that_is_not_there_keeps_pods_from_being_ready_and_helm_test_says_so(installed: Site) -> None:
+def test_an_ehr_that_is_not_there_keeps_pods_from_being_ready_and_helm_test_says_so(
+    installed: Site,
+) -> None:
     """The last test: the old pods go on serving, since new ones never become ready."""
     wrong = values(installed.ehr)
     wrong["config"]["ehr"]["fhir_url"] = f"http://{ADDRESS}:1/fhir"

@@ -1,4 +1,5 @@
-"""OHIF in Chromium, over HTTP/2 through nginx, in front of a slow archive: every image comes (SIA-41).
+"""OHIF in Chromium, over HTTP/2 through nginx, in front of a slow archive: every image comes
+(SIA-41).
 
 OHIF repeats no frame that was refused: what is lost once stays a black image.
 """
@@ -96,7 +97,8 @@ def viewer_configuration(origin: str) -> str:
     configuration = {
         "routerBasename": None, "extensions": [], "modes": [], "showStudyList": True, "maxNumberOfWebWorkers": 2,
         "showWarningMessageForCrossOrigin": False, "showCPUFallbackMessage": False, "showLoadingIndicator": True,
-        "maxNumRequests": {"interaction": 100, "thumbnail": 75, "prefetch": 100},  # OHIF's own advice for HTTP/2.
+        # OHIF's own advice for HTTP/2.
+        "maxNumRequests": {"interaction": 100, "thumbnail": 75, "prefetch": 100},
         "defaultDataSourceName": "sidecar", "dataSources": [source],
     }  # fmt: skip
     return f"window.config = {json.dumps(configuration)};"
@@ -135,7 +137,9 @@ http {{
 """)
     process = subprocess.Popen([NGINX, "-p", str(folder), "-c", "nginx.conf", "-e", "stderr"])
     try:
-        wait_until("nginx listens", lambda: (folder / "nginx.pid").exists() and process.poll() is None)
+        wait_until(
+            "nginx listens", lambda: (folder / "nginx.pid").exists() and process.poll() is None
+        )
         yield log
     finally:
         process.terminate()
@@ -189,7 +193,9 @@ async def test_every_image_comes(tmp_path: Path) -> None:
     port = free_ports_in_a_row(1)
     origin = f"https://127.0.0.1:{port}"
     (site / "app-config.js").write_text(viewer_configuration(origin))
-    async with sidecar_between(ScriptedEhr(), SlowArchive(files), server={"public_url": origin}) as (url, _):
+    async with sidecar_between(
+        ScriptedEhr(), SlowArchive(files), server={"public_url": origin}
+    ) as (url, _):
         with front(site, port, url) as log:
             seen = await asyncio.to_thread(look_at_the_study, tmp_path / "profile", origin, log)
     assert Counter(status for status, _ in seen) == {"200": IMAGES}

@@ -20,7 +20,11 @@ ROOT = Path(__file__).parent.parent.parent
 OPA = ROOT / "build" / "bin" / "opa"
 NOT_INSTALLED = "no Open Policy Agent in build/bin: make opa (needs Go)"
 OLD, NEW, OCCUPATIONAL = "1.2.1", "1.2.2", "1.2.3"
-STUDIES = {OLD: ("20000101", "RADIOLOGY"), NEW: ("29991231", "RADIOLOGY"), OCCUPATIONAL: ("29991231", "Occupational")}
+STUDIES = {
+    OLD: ("20000101", "RADIOLOGY"),
+    NEW: ("29991231", "RADIOLOGY"),
+    OCCUPATIONAL: ("29991231", "Occupational"),
+}
 
 pytestmark = pytest.mark.opa
 
@@ -31,7 +35,14 @@ def opa() -> Iterator[str]:
     if not OPA.is_file():
         (pytest.fail if os.environ.get("REQUIRE_REAL_SERVERS") else pytest.skip)(NOT_INSTALLED)
     url = f"http://127.0.0.1:{(port := free_port())}"
-    command = [str(OPA), "run", "--server", "--addr", f"127.0.0.1:{port}", str(ROOT / "config/opa/imaging.rego")]
+    command = [
+        str(OPA),
+        "run",
+        "--server",
+        "--addr",
+        f"127.0.0.1:{port}",
+        str(ROOT / "config/opa/imaging.rego"),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_until(
@@ -56,11 +67,19 @@ class Archive:
     async def _answer(self, request: web.Request) -> web.Response:
         level = request.path.rpartition("/")[2]
         named = request.path.split("/")[3] if request.path.count("/") > 2 else None
-        uids = [uid for uid in STUDIES if uid in (named or request.query.get("StudyInstanceUID", uid))]
-        rows = [_study(uid) for uid in uids] if level == "studies" else [one for uid in uids for one in _series(uid)]
+        uids = [
+            uid for uid in STUDIES if uid in (named or request.query.get("StudyInstanceUID", uid))
+        ]
+        rows = (
+            [_study(uid) for uid in uids]
+            if level == "studies"
+            else [one for uid in uids for one in _series(uid)]
+        )
         wanted = request.query.get("SeriesInstanceUID")
         rows = [one for one in rows if wanted is None or one["0020000E"]["Value"] == [wanted]]
-        return web.json_response([] if "offset" in request.query else rows, content_type="application/dicom+json")
+        return web.json_response(
+            [] if "offset" in request.query else rows, content_type="application/dicom+json"
+        )
 
 
 def _study(uid: str) -> dict[str, Any]:
@@ -72,13 +91,18 @@ def _study(uid: str) -> dict[str, Any]:
 def _series(uid: str) -> list[dict[str, Any]]:
     return [
         _study(uid)
-        | {"0020000E": {"vr": "UI", "Value": [f"{uid}.{modality}"]}, "00080060": {"vr": "CS", "Value": [name]}}
+        | {
+            "0020000E": {"vr": "UI", "Value": [f"{uid}.{modality}"]},
+            "00080060": {"vr": "CS", "Value": [name]},
+        }
         for modality, name in enumerate(("CT", "SR"))
     ]
 
 
 async def seen(url: str, client_id: str) -> dict[str, list[str]]:
-    """Which studies and series this client finds; that the rest is a 404, and a study with a hidden series a 403."""
+    """Which studies and series this client finds; that the rest is a 404, and a study with a hidden
+    series a 403.
+    """
     ehr = ScriptedEhr()
     ehr.answer["client_id"] = client_id
     headers = {"Authorization": f"Bearer {TOKEN}"}
@@ -113,7 +137,12 @@ async def test_an_undefined_decision_serves_nothing(opa: str) -> None:
         sidecar_between(ScriptedEhr(), Archive(), access=access) as (base, _),
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as us,
     ):
-        for path in ("/fhir/ImagingStudy", f"/wado-rs/studies/{NEW}", "/wado-rs/studies", f"/fhir/ImagingStudy/{NEW}"):
+        for path in (
+            "/fhir/ImagingStudy",
+            f"/wado-rs/studies/{NEW}",
+            "/wado-rs/studies",
+            f"/fhir/ImagingStudy/{NEW}",
+        ):
             async with us.get(base + path) as answer:
                 assert answer.status == 503
                 assert answer.headers["Retry-After"] == "5"

@@ -1,4 +1,5 @@
-"""Accept headers of real clients in front of a real Orthanc with a compressed multi-frame image (SIA-40, 41).
+"""Accept headers of real clients in front of a real Orthanc with a compressed multi-frame image
+(SIA-40, 41).
 
 Orthanc 1.10 decodes all frames of an image for one, unless the stored bytes are asked for;
 and it reads one media range.
@@ -41,12 +42,18 @@ class Slide:
         orthanc.load(self.file)
         self.orthanc = orthanc
         self.sent = b""
-        study, series, instance = image.StudyInstanceUID, image.SeriesInstanceUID, image.SOPInstanceUID
+        study, series, instance = (
+            image.StudyInstanceUID,
+            image.SeriesInstanceUID,
+            image.SOPInstanceUID,
+        )
         self.path = f"/wado-rs/studies/{study}/series/{series}/instances/{instance}"
 
     @contextlib.asynccontextmanager
     async def serve(self) -> AsyncIterator[str]:
-        """Yields the DICOMweb root, as ``sidecar_between`` wants it; what is sent there goes to Orthanc."""
+        """Yields the DICOMweb root, as ``sidecar_between`` wants it; what is sent there goes to
+        Orthanc.
+        """
         server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
         try:
             yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/dicom-web"
@@ -75,8 +82,14 @@ class Slide:
     def accepted(self, suffix: str) -> str:
         """The Accept header of the last request for a resource that ends so."""
         heads = self.sent.decode().split("\r\n\r\n")
-        (found,) = [head for head in heads if head.split("\r\n")[0].endswith(f"{suffix} HTTP/1.1")][-1:]
-        return next(line.partition(": ")[2] for line in found.split("\r\n") if line.lower().startswith("accept: "))
+        (found,) = [head for head in heads if head.split("\r\n")[0].endswith(f"{suffix} HTTP/1.1")][
+            -1:
+        ]
+        return next(
+            line.partition(": ")[2]
+            for line in found.split("\r\n")
+            if line.lower().startswith("accept: ")
+        )
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +135,10 @@ async def test_what_reaches_orthanc_and_what_comes_back(slide: Slide, what: str)
         body = await response.read()
         assert response.status == 200, body
         assert response.headers["Content-Type"].startswith(content_type)
-    assert slide.accepted(resource.replace("bulkdata", "bulk") or slide.path.rpartition("/")[2]) == asked
+    assert (
+        slide.accepted(resource.replace("bulkdata", "bulk") or slide.path.rpartition("/")[2])
+        == asked
+    )
     if "transfer-syntax=1.2.840.10008.1.2.4.50" in content_type:
         assert slide.frame in body
     alone = {"the instance alone": slide.file, "a frame alone, as stored": slide.frame}
@@ -131,7 +147,8 @@ async def test_what_reaches_orthanc_and_what_comes_back(slide: Slide, what: str)
         assert body.strip() == PATIENT.encode()
 
 
-# Of the image's 20 frames, as Orthanc answers: 400, the same as for a media type that it does not have.
+# Of the image's 20 frames, as Orthanc answers: 400, the same as for a media type that it does not
+# have.
 FRAME_LISTS: dict[str, tuple[str, str, int]] = {
     "the last": ("20", STORED, 200),
     "one behind the last": ("21", STORED, 404),
@@ -139,7 +156,11 @@ FRAME_LISTS: dict[str, tuple[str, str, int]] = {
     "one of two": ("20,21", STORED, 404),
     "behind the last, decompressed": ("21", OCTETS, 404),
     "behind the last, drawn": ("21/rendered", "image/jpeg", 404),
-    "the last, in a form that Orthanc does not have": ("20", 'multipart/related; type="video/mp4"', 406),
+    "the last, in a form that Orthanc does not have": (
+        "20",
+        'multipart/related; type="video/mp4"',
+        406,
+    ),
 }
 
 
@@ -187,4 +208,7 @@ async def test_a_value_in_several_parts_cannot_be_had_alone(slide: Slide) -> Non
         ) as response,
     ):  # fmt: skip
         assert response.status == 406
-        assert "multipart/related" in (await response.json(content_type=None))["issue"][0]["diagnostics"]
+        assert (
+            "multipart/related"
+            in (await response.json(content_type=None))["issue"][0]["diagnostics"]
+        )

@@ -1,4 +1,6 @@
-"""Bulk data of a real Orthanc: encapsulated documents, pixel data, a private element, a tag path in a sequence."""
+"""Bulk data of a real Orthanc: encapsulated documents, pixel data, a private element, a tag path in
+a sequence.
+"""
 
 import io
 from collections.abc import Iterator
@@ -64,7 +66,11 @@ class Archive:
         name = get_testdata_file("CT_small.dcm", download=False)
         assert isinstance(name, str)
         image = pydicom.dcmread(name)
-        image.PatientID, image.StudyInstanceUID, image.SeriesInstanceUID = PATIENT, STUDY, f"{STUDY}.4"
+        image.PatientID, image.StudyInstanceUID, image.SeriesInstanceUID = (
+            PATIENT,
+            STUDY,
+            f"{STUDY}.4",
+        )
         image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = UID(f"{STUDY}.4.1")
         self.pixels = image.PixelData
         written = io.BytesIO()
@@ -111,7 +117,9 @@ VALUES: dict[str, tuple[str, tuple[str, ...], bytes]] = {
     "accept", [OCTETS, "application/pdf", "model/stl", "*/*", 'multipart/related; type="model/obj"']
 )
 async def test_what_the_metadata_name_can_be_had(archive: Archive, what: str, accept: str) -> None:
-    """Orthanc has bulk data as octets in a multipart alone, whatever they are; it refuses any other type."""
+    """Orthanc has bulk data as octets in a multipart alone, whatever they are; it refuses any other
+    type.
+    """
     number, path, content = VALUES[what]
     content = content or archive.pixels
     instance = f"/wado-rs/studies/{STUDY}/series/{STUDY}.{number}/instances/{STUDY}.{number}.1"
@@ -126,7 +134,9 @@ async def test_what_the_metadata_name_can_be_had(archive: Archive, what: str, ac
             (row,) = row[tag]["Value"]
         named = row[path[-1]]["BulkDataURI"]
         assert named.startswith("http://sidecar.example.org" + instance)
-        async with client.get(named.replace("http://sidecar.example.org", url), headers={"Accept": accept}) as response:
+        async with client.get(
+            named.replace("http://sidecar.example.org", url), headers={"Accept": accept}
+        ) as response:
             body = await response.read()
             assert response.status == 200, body
             assert int(response.headers["Content-Length"]) == len(body)
@@ -143,20 +153,30 @@ async def test_by_keyword(archive: Archive) -> None:
     instance = f"/wado-rs/studies/{STUDY}/series/{STUDY}.1/instances/{STUDY}.1.1"
     async with (
         sidecar_between(ScriptedEhr(), archive, pacs={"dialect": "orthanc"}) as (url, _),
-        aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}", "Accept": OCTETS}) as client,
+        aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {TOKEN}", "Accept": OCTETS}
+        ) as client,
     ):
-        for name, status in (("EncapsulatedDocument", 200), ("encapsulateddocument", 404), ("SOPClassUIDs", 404)):
+        for name, status in (
+            ("EncapsulatedDocument", 200),
+            ("encapsulateddocument", 404),
+            ("SOPClassUIDs", 404),
+        ):
             async with client.get(f"{url}{instance}/bulkdata/{name}") as response:
                 assert response.status == status
                 assert (await response.read()).startswith(PDF) is (status == 200)
 
 
-@pytest.mark.parametrize("accept", ["text/html", "text/xml", "image/svg+xml", 'multipart/related; type="text/xml"'])
+@pytest.mark.parametrize(
+    "accept", ["text/html", "text/xml", "image/svg+xml", 'multipart/related; type="text/xml"']
+)
 async def test_what_a_browser_would_run_is_refused(archive: Archive, accept: str) -> None:
     instance = f"/wado-rs/studies/{STUDY}/series/{STUDY}.3/instances/{STUDY}.3.1"
     async with (
         sidecar_between(ScriptedEhr(), archive, pacs={"dialect": "orthanc"}) as (url, _),
-        aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}", "Accept": accept}) as client,
+        aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {TOKEN}", "Accept": accept}
+        ) as client,
         client.get(f"{url}{instance}/bulkdata/00420011") as response,
     ):
         assert response.status == 406

@@ -36,7 +36,9 @@ class Served:
         yield self._orthanc.dicomweb_url
 
 
-def store(orthanc: Orthanc, directory: Path, study: int, instances: int = 1, patient: str = PATIENT) -> None:
+def store(
+    orthanc: Orthanc, directory: Path, study: int, instances: int = 1, patient: str = PATIENT
+) -> None:
     """Load a study with so many instances."""
     for path in ct_study(
         directory, instances=instances, patient_id=patient, study_instance_uid=f"1.2.826.0.1.3680043.8.498.5.{study}",
@@ -69,7 +71,9 @@ async def test_what_arrives_and_what_goes_is_seen(orthanc: Orthanc, tmp_path: Pa
             async with session.get(f"{url}/fhir/ImagingStudy") as response:
                 assert response.status == 200
                 bundle = await response.json()
-            return sorted(entry["resource"]["numberOfInstances"] for entry in bundle.get("entry", ()))
+            return sorted(
+                entry["resource"]["numberOfInstances"] for entry in bundle.get("entry", ())
+            )
 
         async def become(wanted: list[int]) -> None:
             await wait_until_async(f"{wanted}", counts, lambda found: found == wanted)

@@ -1,4 +1,6 @@
-"""A real Orthanc with its character sets: whose number it is, for every form (SIA-42), and what rules see (SIA-16)."""
+"""A real Orthanc with its character sets: whose number it is, for every form (SIA-42), and what
+rules see (SIA-16).
+"""
 
 import asyncio
 import json
@@ -16,7 +18,17 @@ from sidecar.access.facts import PatientIdentifier
 from sidecar.dicomweb.paths import Query
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.dialects import DIALECTS
-from tests.real.character_sets import ENCODINGS, HIDDEN, LISTED, PATIENTS, TABLE, Ehr, Seen, file, study_uid
+from tests.real.character_sets import (
+    ENCODINGS,
+    HIDDEN,
+    LISTED,
+    PATIENTS,
+    TABLE,
+    Ehr,
+    Seen,
+    file,
+    study_uid,
+)
 from tests.real.orthanc import Orthanc, require_orthanc
 from tests.real.test_orthanc_changes import Served
 from tests.upstreams import sidecar_between
@@ -49,7 +61,9 @@ class Client:
         return (await self.get(patient, path, accept))[0]
 
     async def listed(self, patient: int) -> set[str]:
-        """The studies that QIDO-RS and FHIR list, which are the same ones; none where they are refused."""
+        """The studies that QIDO-RS and FHIR list, which are the same ones; none where they are
+        refused.
+        """
         status, body = await self.get(patient, "/wado-rs/studies")
         fhir_status, bundle = await self.get(patient, "/fhir/ImagingStudy?_count=200")
         assert fhir_status == status
@@ -62,7 +76,9 @@ class Client:
 
 
 @asynccontextmanager
-async def sidecar(orthanc: Orthanc, numbers: Sequence[str], **sections: dict[str, Any]) -> AsyncIterator[Client]:
+async def sidecar(
+    orthanc: Orthanc, numbers: Sequence[str], **sections: dict[str, Any]
+) -> AsyncIterator[Client]:
     """A sidecar before this Orthanc, for the patients with these numbers."""
     changes: dict[str, dict[str, Any]] = {
         "patients": PATIENTS,
@@ -86,11 +102,15 @@ def load(orthanc: Orthanc, files: Sequence[bytes]) -> None:
 def places(orthanc: Orthanc) -> dict[str, tuple[str, str]]:
     """The series and instance of each study, by its UID; UIDs need no character set."""
     rows = orthanc.get_json("/dicom-web/instances")
-    return {row["0020000D"]["Value"][0]: (row["0020000E"]["Value"][0], row["00080018"]["Value"][0]) for row in rows}
+    return {
+        row["0020000D"]["Value"][0]: (row["0020000E"]["Value"][0], row["00080018"]["Value"][0])
+        for row in rows
+    }
 
 
-# What each form is asked with, and the status when it is the patient's own. This Orthanc draws instances alone, and has
-# neither thumbnails nor pixel data of their own, nor bulk data of more than an instance.
+# What each form is asked with, and the status when it is the patient's own. This Orthanc draws
+# instances alone, and has neither thumbnails nor pixel data of their own, nor bulk data of more
+# than an instance.
 FORMS: dict[str, tuple[str, str, set[int]]] = {
     "study": ("/wado-rs/studies/{0}", MULTIPART, {200}),
     "series": ("/wado-rs/studies/{0}/series/{1}", MULTIPART, {200}),
@@ -118,7 +138,9 @@ FORMS: dict[str, tuple[str, str, set[int]]] = {
 
 
 def pairs(seed: int) -> list[tuple[str, str]]:
-    """Numbers that differ in one character, of every plane and of the kinds that are easily taken for another."""
+    """Numbers that differ in one character, of every plane and of the kinds that are easily taken
+    for another.
+    """
     chance = random.Random(seed)
     odd = [
         "\u0410", "\uff11", "\u0308", "\u200b", "\u200d", "\u2060", "\ufeff", "\u202e", "\u200f", "\u2066", "\u00ad",
@@ -144,8 +166,12 @@ def _with(odd: str, rest: str, chance: random.Random) -> str:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-async def test_numbers_that_differ_in_any_character_are_two_patients(encoding: str, tmp_path: Path) -> None:
-    """For every form in which something can be had, in both directions, also with what the other just looked at."""
+async def test_numbers_that_differ_in_any_character_are_two_patients(
+    encoding: str, tmp_path: Path
+) -> None:
+    """For every form in which something can be had, in both directions, also with what the other
+    just looked at.
+    """
     require_orthanc()
     seed = random.randrange(2**32)
     couples = pairs(seed)
@@ -153,7 +179,9 @@ async def test_numbers_that_differ_in_any_character_are_two_patients(encoding: s
     assert len(set(numbers)) == len(numbers)
     with Orthanc({"DefaultEncoding": encoding}) as orthanc:
         for n, number in enumerate(numbers):
-            load(orthanc, await asyncio.to_thread(file, tmp_path, n, b"ISO_IR 192", number.encode()))
+            load(
+                orthanc, await asyncio.to_thread(file, tmp_path, n, b"ISO_IR 192", number.encode())
+            )
         where = places(orthanc)
         assert len(where) == len(numbers)
         async with sidecar(orthanc, numbers) as client:
@@ -166,18 +194,26 @@ async def test_numbers_that_differ_in_any_character_are_two_patients(encoding: s
                 for form, (path, accept, expected) in FORMS.items():
                     status = await client.status(patient, path.format(study, *where[study]), accept)
                     if status not in (expected if own else {404}):
-                        found.append(f"{numbers[patient]!a} gets {form} of {numbers[other]!a}: {status}")
-                if await client.listed(patient) != ({study_uid(patient)} if _reaches(numbers[patient]) else set()):
+                        found.append(
+                            f"{numbers[patient]!a} gets {form} of {numbers[other]!a}: {status}"
+                        )
+                if await client.listed(patient) != (
+                    {study_uid(patient)} if _reaches(numbers[patient]) else set()
+                ):
                     found.append(f"{numbers[patient]!a} is listed something else")
                 return found
 
             for first, second in ((0, 0), (0, 1), (1, 0), (1, 1)):
-                wrong = await asyncio.gather(*(ask(2 * n + first, 2 * n + second) for n in range(len(couples))))
+                wrong = await asyncio.gather(
+                    *(ask(2 * n + first, 2 * n + second) for n in range(len(couples)))
+                )
                 assert not [one for some in wrong for one in some], f"seed {seed}"
 
 
 def _reaches(number: str) -> bool:
-    """Whether a patient of this number reaches anything: one that cannot be asked for, or known, does not."""
+    """Whether a patient of this number reaches anything: one that cannot be asked for, or known,
+    does not.
+    """
     return PatientIdentifier(number).is_searchable() and "\ufffd" not in number
 
 
@@ -186,19 +222,36 @@ def test_the_pairs_are_of_every_kind() -> None:
     assert all(one != other for one, other in couples)
     odd = {character for couple in couples for one in couple for character in one}
     assert {ord(one) >> 16 for one in odd} >= {0, 1, 2, 3, 14, 15, 16}
-    assert {unicodedata.category(one) for one in odd} >= {"Mn", "Cf", "Zs", "Lo", "Lu", "Nd", "So", "Co", "Cc"}
+    assert {unicodedata.category(one) for one in odd} >= {
+        "Mn",
+        "Cf",
+        "Zs",
+        "Lo",
+        "Lu",
+        "Nd",
+        "So",
+        "Co",
+        "Cc",
+    }
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 async def test_the_table(encoding: str, tmp_path: Path) -> None:
-    """Each file alone in an Orthanc of its own number of patients: what it says, and what we answer."""
+    """Each file alone in an Orthanc of its own number of patients: what it says, and what we
+    answer.
+    """
     require_orthanc()
     with Orthanc({"DefaultEncoding": encoding}) as orthanc:
         wrong = []
         for n, case in enumerate(TABLE):
-            load(orthanc, await asyncio.to_thread(file, tmp_path, n, case.character_set, case.stored))
+            load(
+                orthanc, await asyncio.to_thread(file, tmp_path, n, case.character_set, case.stored)
+            )
             async with sidecar(orthanc, [case.number, case.cut]) as client:
-                found = (await _says(orthanc, study_uid(n)), *[await _seen(client, orthanc, one, n) for one in (0, 1)])
+                found = (
+                    await _says(orthanc, study_uid(n)),
+                    *[await _seen(client, orthanc, one, n) for one in (0, 1)],
+                )
             expected = case.latin1 if encoding == "Latin1" else case.utf8
             if found != expected:
                 wrong.append(f"{case.name}: {found}, not {expected}")
@@ -207,7 +260,11 @@ async def test_the_table(encoding: str, tmp_path: Path) -> None:
         assert not wrong, "\n".join(wrong)
 
 
-RULE = {"rules": [{"name": "psychiatry", "effect": "exclude", "study": {"StudyDescription": ["*Психиатрия*"]}}]}
+RULE = {
+    "rules": [
+        {"name": "psychiatry", "effect": "exclude", "study": {"StudyDescription": ["*Психиатрия*"]}}
+    ]
+}
 DESCRIPTIONS = {
     "CT Психиатрия": HIDDEN, "CT Thorax": LISTED, "胸部CT": LISTED, "MR психиатрия 2": HIDDEN, "Schädel": LISTED,
 }  # fmt: skip
@@ -220,7 +277,9 @@ async def test_a_rule_sees_what_is_written_there(encoding: str, tmp_path: Path) 
     number = "胸\u041012345"
     with Orthanc({"DefaultEncoding": encoding}) as orthanc:
         for n, text in enumerate(DESCRIPTIONS):
-            made = await asyncio.to_thread(file, tmp_path, n, b"ISO_IR 192", number.encode(), text.encode())
+            made = await asyncio.to_thread(
+                file, tmp_path, n, b"ISO_IR 192", number.encode(), text.encode()
+            )
             load(orthanc, made)
         async with sidecar(orthanc, [number], access=RULE) as client:
             status, body = await client.get(0, "/fhir/ImagingStudy")
@@ -237,17 +296,23 @@ async def test_a_rule_sees_what_is_written_there(encoding: str, tmp_path: Path) 
             for n, listed in enumerate(DESCRIPTIONS.values()):
                 path, accept, _ = FORMS["frames"]
                 part = (study_uid(n), *where[study_uid(n)])
-                assert await client.status(0, path.format(*part), accept) == (200 if listed else 404)
+                assert await client.status(0, path.format(*part), accept) == (
+                    200 if listed else 404
+                )
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-async def test_all_fields_are_asked_for_with_their_character_set(encoding: str, tmp_path: Path) -> None:
+async def test_all_fields_are_asked_for_with_their_character_set(
+    encoding: str, tmp_path: Path
+) -> None:
     """``includefield=all`` of Orthanc 1.10 does not count SpecificCharacterSet among all."""
     require_orthanc()
     with Orthanc({"DefaultEncoding": encoding}) as orthanc:
         load(orthanc, await asyncio.to_thread(file, tmp_path, 0, b"ISO_IR 192", "\u04101".encode()))
         async with aiohttp.ClientSession() as session:
-            client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60)
+            client = PacsClient(
+                session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60
+            )
             for fields in ([], [("includefield", "all")], [("includefield", "00100020")]):
                 (row,) = await client.search(Query("studies"), fields)
                 assert row["00100020"]["Value"] == ["\u04101"]
@@ -277,7 +342,9 @@ async def _seen(client: Client, orthanc: Orthanc, patient: int, n: int) -> Seen:
     }  # fmt: skip
     # Whole studies and series are counted first, by a query of their own.
     assert statuses["study"] == statuses["series"] == statuses["instance"], statuses
-    assert statuses["study metadata"] == statuses["series metadata"] == statuses["instance metadata"], statuses
+    assert (
+        statuses["study metadata"] == statuses["series metadata"] == statuses["instance metadata"]
+    ), statuses
     assert statuses["frames"] == statuses["rendered"] == statuses["bulk data"]
     listed = study in await client.listed(patient)
     return Seen(listed, statuses["instance metadata"], statuses["frames"], statuses["instance"])

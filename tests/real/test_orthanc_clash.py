@@ -1,4 +1,6 @@
-"""A real Orthanc that gets another patient's study under a UID that is known: nothing of it is shown (SIA-42)."""
+"""A real Orthanc that gets another patient's study under a UID that is known: nothing of it is
+shown (SIA-42).
+"""
 
 import asyncio
 from pathlib import Path
@@ -41,7 +43,9 @@ async def test_a_clash_after_the_owners_were_asked_for(tmp_path: Path, followed:
     require_orthanc()
     with Orthanc() as orthanc:
         series, instance = put(orthanc, tmp_path / "own", PATIENT, foreign=False)
-        pacs = {"dialect": "orthanc"} | ({"changes_url": orthanc.url, "changes_seconds": 0.2} if followed else {})
+        pacs = {"dialect": "orthanc"} | (
+            {"changes_url": orthanc.url, "changes_seconds": 0.2} if followed else {}
+        )
         async with (
             sidecar_between(ScriptedEhr(), Served(orthanc), pacs=pacs) as (url, sidecar),
             aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as us,
@@ -54,15 +58,23 @@ async def test_a_clash_after_the_owners_were_asked_for(tmp_path: Path, followed:
 
             own = f"/series/{series}/instances/{instance}"
             assert await status(own + "/rendered", "image/png") == 200
-            assert await status("/rendered", "image/png") in (200, 404, 406)  # Orthanc 1.10 has it for instances alone.
+            # Orthanc 1.10 has it for instances alone.
+            assert await status("/rendered", "image/png") in (200, 404, 406)
             last = sidecar.changes._last if sidecar.changes else None
             await asyncio.to_thread(put, orthanc, tmp_path / "other", "somebody-else", foreign=True)
             if (changes := sidecar.changes) is not None:
-                await wait_until_async("the changes", lambda: changes._last, lambda seen: seen not in (None, last))
+                await wait_until_async(
+                    "the changes", lambda: changes._last, lambda seen: seen not in (None, last)
+                )
             foreign = f"/series/{FOREIGN_SERIES}/instances/{FOREIGN_INSTANCE}"
             for kind, accept in ACCEPT.items():
                 assert await status(f"{foreign}/{kind}", accept) == 404
-            for path in (foreign, f"/series/{FOREIGN_SERIES}", f"/series/{FOREIGN_SERIES}/metadata"):
+            for path in (
+                foreign,
+                f"/series/{FOREIGN_SERIES}",
+                f"/series/{FOREIGN_SERIES}/metadata",
+            ):
                 assert await status(path) == 404
-            assert await status("/rendered", "image/png") == 404  # Of which of the two, nobody could tell.
+            # Of which of the two, nobody could tell.
+            assert await status("/rendered", "image/png") == 404
             assert await status("/thumbnail", "image/png") == 404

@@ -1,8 +1,9 @@
-"""What an archive's people do to a study, and what each form of request then answers: a table, on a real Orthanc.
+"""What an archive's people do to a study, and what each form of request then answers: a table, on a
+real Orthanc.
 
-Each correction is done while the study and one series of it are being sent to a client that reads slowly, and while
-everything about the study is remembered. Nothing partial looks whole in any cell, and nothing that names its patient is
-foreign.
+Each correction is done while the study and one series of it are being sent to a client that reads
+slowly, and while everything about the study is remembered. Nothing partial looks whole in any cell,
+and nothing that names its patient is foreign.
 """
 
 import asyncio
@@ -65,11 +66,18 @@ def change_number_of_patient(archive: Archive) -> None:
 
 def merge_into_others(archive: Archive) -> None:
     other = archive.find("Study", StudyInstanceUID=OTHER_STUDY)
-    archive.post(f"/studies/{other}/merge", {"Resources": [study(archive).rpartition("/")[2]], "KeepSource": False})
+    archive.post(
+        f"/studies/{other}/merge",
+        {"Resources": [study(archive).rpartition("/")[2]], "KeepSource": False},
+    )
 
 
 def split_for_other(archive: Archive) -> None:
-    change = {"Series": [second_series(archive)], "Replace": {"PatientID": OTHER_PATIENT}, "KeepSource": False}
+    change = {
+        "Series": [second_series(archive)],
+        "Replace": {"PatientID": OTHER_PATIENT},
+        "KeepSource": False,
+    }
     archive.post(study(archive) + "/split", change)
 
 
@@ -111,7 +119,10 @@ def stray_instance(archive: Archive) -> None:
 
 
 def anonymise_copy(archive: Archive) -> None:
-    archive.post(study(archive) + "/anonymize", KEEP_ALL | {"Replace": {"PatientID": "anonymous"}, "KeepSource": True})
+    archive.post(
+        study(archive) + "/anonymize",
+        KEEP_ALL | {"Replace": {"PatientID": "anonymous"}, "KeepSource": True},
+    )
 
 
 def images_come(archive: Archive) -> None:
@@ -150,12 +161,14 @@ replace_instances        | 80    40    | 80    40    1     1     2     80    | 1
 """
 """The study of ``INSTANCES`` instances in two series; the corrections are functions above.
 
-Study, series and instance stand for their metadata, too, and frames for rendered images. A number is a 200 with
-so many instances or rows. ``reset`` is a connection that is broken off, which no client takes for the end. ``later``
-is when ``fhir.search_cache_seconds`` have passed. All else is so at once.
+Study, series and instance stand for their metadata, too, and frames for rendered images. A number
+is a 200 with so many instances or rows. ``reset`` is a connection that is broken off, which no
+client takes for the end. ``later`` is when ``fhir.search_cache_seconds`` have passed. All else is
+so at once.
 
-The last columns are those of a client that asks for nothing else. Frames and drawn images carry no patient
-inside: owners that are remembered permit them for ``UNNAMED_SECONDS`` only, which are over here.
+The last columns are those of a client that asks for nothing else. Frames and drawn images carry no
+patient inside: owners that are remembered permit them for ``UNNAMED_SECONDS`` only, which are over
+here.
 """
 
 
@@ -180,7 +193,9 @@ LINES = [Expected.read(line) for line in TABLE.splitlines()[5:]]
 
 @dataclass
 class Client:
-    """Asks a sidecar for each form of the study; an answer is its status, and how many instances or rows it has."""
+    """Asks a sidecar for each form of the study; an answer is its status, and how many instances or
+    rows it has.
+    """
 
     session: aiohttp.ClientSession
     url: str
@@ -199,10 +214,16 @@ class Client:
             "instance metadata": (f"{one}/metadata", "application/dicom+json"),
             "frames": (f"{one}/frames/1", 'multipart/related; type="application/octet-stream"'),
             "rendered": (f"{one}/rendered", "image/png"),
-            "QIDO-RS studies": (f"/wado-rs/studies?StudyInstanceUID={STUDY}", "application/dicom+json"),
+            "QIDO-RS studies": (
+                f"/wado-rs/studies?StudyInstanceUID={STUDY}",
+                "application/dicom+json",
+            ),
             "QIDO-RS series": (f"{below}/series", "application/dicom+json"),
             "QIDO-RS instances": (f"{below}/instances", "application/dicom+json"),
-            "FHIR search": (f"/fhir/ImagingStudy?identifier=urn:oid:{STUDY}", "application/fhir+json"),
+            "FHIR search": (
+                f"/fhir/ImagingStudy?identifier=urn:oid:{STUDY}",
+                "application/fhir+json",
+            ),
         }[form]
         async with self.session.get(self.url + path, headers={"Accept": accept}) as answer:
             try:
@@ -214,7 +235,9 @@ class Client:
                 return str(answer.status)
             if "json" in accept:
                 content = json.loads(body)
-                return str(len(content) if isinstance(content, list) else len(content.get("entry", [])))
+                return str(
+                    len(content) if isinstance(content, list) else len(content.get("entry", []))
+                )
             return str(max(1, body.count(b"Content-Type: application/dicom")))
 
 
@@ -236,7 +259,8 @@ async def opened(url: str, archive: Archive) -> list[SlowTransfer]:
     """The study and its second series, under way."""
     below = f"/wado-rs/studies/{STUDY}"
     return [
-        await SlowTransfer(url, path, "*/*").begin() for path in (below, f"{below}/series/{archive.parts()[-1][0]}")
+        await SlowTransfer(url, path, "*/*").begin()
+        for path in (below, f"{below}/series/{archive.parts()[-1][0]}")
     ]
 
 
@@ -256,8 +280,12 @@ def alarms(sidecar: Sidecar) -> float:
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.correct.__name__)
-async def test_a_correction(line: Expected, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three sidecars in front of one archive: two that remember, and one that never saw the study as it was."""
+async def test_a_correction(
+    line: Expected, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three sidecars in front of one archive: two that remember, and one that never saw the study
+    as it was.
+    """
     require_orthanc()
     monkeypatch.setattr("sidecar.authorization.authorizer.UNNAMED_SECONDS", 0)
     pacs = {"dialect": "orthanc"}
@@ -270,15 +298,26 @@ async def test_a_correction(line: Expected, tmp_path: Path, monkeypatch: pytest.
             sidecar_between(ScriptedEhr(), Served(orthanc), pacs=pacs) as (second_url, second),
             sidecar_between(ScriptedEhr(), Served(orthanc), pacs=pacs) as (new_url, _),
         ):
-            ours, seconds, new = (Client(session, one, archive.parts()) for one in (url, second_url, new_url))
+            ours, seconds, new = (
+                Client(session, one, archive.parts()) for one in (url, second_url, new_url)
+            )
             for client in (ours, seconds):
-                assert await asked(client) == [str(INSTANCES), str(HALF), "1", "1", "2", str(INSTANCES)]
+                assert await asked(client) == [
+                    str(INSTANCES),
+                    str(HALF),
+                    "1",
+                    "1",
+                    "2",
+                    str(INSTANCES),
+                ]
                 assert await client.ask("FHIR search") == "1"
             transfers = await opened(url, archive)
             await asyncio.to_thread(line.correct, archive)
             assert [await end(one) for one in transfers] == line.sent
             assert await asked(ours) == line.then
-            drawn_first = [await seconds.ask(form) for form in ("frames", "rendered", "instance", "frames")]
+            drawn_first = [
+                await seconds.ask(form) for form in ("frames", "rendered", "instance", "frames")
+            ]
             assert drawn_first == line.drawn_first
             assert await asked(new) == line.then
             assert [await ours.ask("FHIR search"), await new.ask("FHIR search")] == line.searched

@@ -44,10 +44,14 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 @pytest.mark.orthanc
 @pytest.mark.parametrize("patient_id", PATIENT_IDS)
 async def test_any_patient_id_can_be_asked_for(orthanc: Orthanc, patient_id: str) -> None:
-    """Orthanc 1.10 does not undo percent-encoding in a query: the patient's own row is among those that come."""
+    """Orthanc 1.10 does not undo percent-encoding in a query: the patient's own row is among those
+    that come.
+    """
     async with aiohttp.ClientSession() as session:
         client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60)
-        rows = await client.search(Query("studies"), [("PatientID", patient_id), ("includefield", "00100020,00100021")])
+        rows = await client.search(
+            Query("studies"), [("PatientID", patient_id), ("includefield", "00100020,00100021")]
+        )
     assert [row for row in rows if owner_of(row) == PatientIdentifier(patient_id)]
     assert patient_id not in {"*", "**"} or len(rows) < len(PATIENT_IDS), "not everybody's"
 
@@ -56,7 +60,9 @@ async def test_any_patient_id_can_be_asked_for(orthanc: Orthanc, patient_id: str
 async def test_a_name_can_be_asked_for(orthanc: Orthanc) -> None:
     async with aiohttp.ClientSession() as session:
         client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60)
-        rows = await client.search(Query("studies"), [("PatientName", "Doe^Jane Q"), ("PatientID", "P-1")])
+        rows = await client.search(
+            Query("studies"), [("PatientName", "Doe^Jane Q"), ("PatientID", "P-1")]
+        )
     assert len(rows) == 1
 
 
@@ -69,10 +75,16 @@ async def test_it_splits_values_at_commas(orthanc: Orthanc) -> None:
 
 @pytest.mark.orthanc
 def test_it_knows_what_we_ask_for_by_keyword(orthanc: Orthanc) -> None:
-    """It ignores a key that it does not know: a keyword that finds nothing, as its tag does, is known."""
-    for keyword in {*STUDY_FIELDS, *SERIES_FIELDS} - {"InstanceAvailability", "TimezoneOffsetFromUTC"}:
+    """It ignores a key that it does not know: a keyword that finds nothing, as its tag does, is
+    known.
+    """
+    for keyword in {*STUDY_FIELDS, *SERIES_FIELDS} - {
+        "InstanceAvailability",
+        "TimezoneOffsetFromUTC",
+    }:
         by_tag, by_keyword = (
-            orthanc.get_json(f"/dicom-web/series?PatientID=P-1&{name}=77") for name in (tag(keyword), keyword)
+            orthanc.get_json(f"/dicom-web/series?PatientID=P-1&{name}=77")
+            for name in (tag(keyword), keyword)
         )
         assert by_tag == by_keyword == [], keyword
 
@@ -84,21 +96,36 @@ async def test_it_has_other_keywords_for_what_is_retired(orthanc: Orthanc) -> No
     assert await asyncio.to_thread(orthanc.get_json, target)
     async with aiohttp.ClientSession() as session:
         client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60)
-        assert await client.search(Query("studies"), [("PatientID", "P-1"), ("00101000", "77")]) == []
-        assert await client.search(Query("studies"), [("PatientID", "P-1"), ("00081030", "77")]) == []
-        assert len(await client.search(Query("studies"), [("PatientID", "P-1"), ("00081030", "CT Thorax")])) == 1
+        assert (
+            await client.search(Query("studies"), [("PatientID", "P-1"), ("00101000", "77")]) == []
+        )
+        assert (
+            await client.search(Query("studies"), [("PatientID", "P-1"), ("00081030", "77")]) == []
+        )
+        assert (
+            len(
+                await client.search(
+                    Query("studies"), [("PatientID", "P-1"), ("00081030", "CT Thorax")]
+                )
+            )
+            == 1
+        )
 
 
 @pytest.mark.orthanc
 async def test_its_bulk_data_are_where_ours_are_not(orthanc: Orthanc) -> None:
     """``…/bulk/7fe00010`` there, ``…/bulkdata/7fe00010`` with us."""
-    (study,) = await asyncio.to_thread(orthanc.get_json, f"/dicom-web/studies?PatientID={quote('P-1')}")
+    (study,) = await asyncio.to_thread(
+        orthanc.get_json, f"/dicom-web/studies?PatientID={quote('P-1')}"
+    )
     (instance,) = await asyncio.to_thread(
         orthanc.get_json, f"/dicom-web/studies/{study['0020000D']['Value'][0]}/instances"
     )
     part = Part(*(instance[name]["Value"][0] for name in ("0020000D", "0020000E", "00080018")))
     async with aiohttp.ClientSession() as session:
-        client = RetrieveClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60)
+        client = RetrieveClient(
+            session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60
+        )
         bulkdata = Retrieval(Kind.BULKDATA, part, steps=("7fe00010",))
         async with client.open(study_permit("p1", part), bulkdata, accept="*/*") as response:
             assert response.status == 200

@@ -1,4 +1,6 @@
-"""Each kind of file in a real Orthanc: what passes comes unchanged; what is refused is named, the rest can be had."""
+"""Each kind of file in a real Orthanc: what passes comes unchanged; what is refused is named, the
+rest can be had.
+"""
 
 import asyncio
 import logging
@@ -23,9 +25,11 @@ SETTINGS: dict[str, Any] = {"pacs": {"dialect": "orthanc"}}
 # Of two patients, as Orthanc has it: a 404 before anything is looked into (docs/authorization.md).
 OF_NOBODY = frozenset({
     "no PatientID", "an empty PatientID",
-    "a private implicit sequence with an early delimiter",  # By dcmtk it is the patient behind the delimiter.
+    # By dcmtk it is the patient behind the delimiter.
+    "a private implicit sequence with an early delimiter",
 })  # fmt: skip
-# Other bytes are another patient to Orthanc: study and series have their UIDs twice there, and it gives neither whole.
+# Other bytes are another patient to Orthanc: study and series have their UIDs twice there, and it
+# gives neither whole.
 TWO_STUDIES = frozenset({"PatientID of odd length", "PatientID between spaces"})
 REPORTED = (
     "a group length too short by 6", "a group length before the last elements", "group 2 again",
@@ -119,7 +123,10 @@ async def test_what_passes_comes_unchanged_and_what_is_refused_is_named(
         return
     caplog.set_level(logging.INFO)
     names, (same, other), kind = NAMES[name], siblings(name), KINDS[name]
-    async with sidecar_between(ScriptedEhr(), Served(orthanc), **SETTINGS) as (url, _), aiohttp.ClientSession() as us:
+    async with (
+        sidecar_between(ScriptedEhr(), Served(orthanc), **SETTINGS) as (url, _),
+        aiohttp.ClientSession() as us,
+    ):
 
         async def get(path: str) -> tuple[int, bytes]:
             """Status and body; 0: broken off."""
@@ -152,4 +159,6 @@ async def test_what_passes_comes_unchanged_and_what_is_refused_is_named(
     assert {line["rule"] for line in lines} <= set(kind.rule.split(" or "))
     # In the study and the series it is the one or the other; alone it is the first.
     assert [line["kind"] for line in lines] == ["study", "series", "instance"]
-    assert [line["position"] in range(1, most + 1) for line, most in zip(lines, (3, 2, 1), strict=True)] == [True] * 3
+    assert [
+        line["position"] in range(1, most + 1) for line, most in zip(lines, (3, 2, 1), strict=True)
+    ] == [True] * 3

@@ -26,14 +26,21 @@ def orthanc() -> Iterator[Orthanc]:
 
 @pytest.mark.orthanc
 def test_what_is_loaded_is_found(orthanc: Orthanc, tmp_path: Path) -> None:
-    paths = ct_study(tmp_path, instances=3, patient_id="P-1", study_instance_uid=STUDY, rows=32, columns=32)
+    paths = ct_study(
+        tmp_path, instances=3, patient_id="P-1", study_instance_uid=STUDY, rows=32, columns=32
+    )
     identifiers = {orthanc.load(path) for path in paths[:2]} | {orthanc.load(paths[2].read_bytes())}
     assert len(identifiers) == 3
 
-    request = Request(f"{orthanc.dicomweb_url}/studies/{STUDY}/instances", headers={"Accept": "application/dicom+json"})
+    request = Request(
+        f"{orthanc.dicomweb_url}/studies/{STUDY}/instances",
+        headers={"Accept": "application/dicom+json"},
+    )
     with urlopen(request, timeout=60) as response:
         rows = json.load(response)
-    assert {row["00080018"]["Value"][0] for row in rows} == {dcmread(path).SOPInstanceUID for path in paths}
+    assert {row["00080018"]["Value"][0] for row in rows} == {
+        dcmread(path).SOPInstanceUID for path in paths
+    }
     assert {row["0020000D"]["Value"][0] for row in rows} == {STUDY}
 
     studies = f"{orthanc.dicomweb_url}/studies?PatientID=P-1&includefield=00201208"
@@ -68,15 +75,24 @@ def test_it_is_gone_afterwards_whatever_happened() -> None:
 @pytest.mark.orthanc
 def test_a_failing_start_shows_the_log() -> None:
     require_orthanc()
-    with pytest.raises(OrthancError, match=r"(?s)ended with status.*log:.*HttpPort"), Orthanc({"HttpPort": "none"}):
+    with (
+        pytest.raises(OrthancError, match=r"(?s)ended with status.*log:.*HttpPort"),
+        Orthanc({"HttpPort": "none"}),
+    ):
         pass
 
 
-def test_without_orthanc_a_test_skips_unless_it_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_orthanc_a_test_skips_unless_it_is_required(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "DICOMWEB_PLUGIN", Path("/nonexistent"))
     monkeypatch.delenv("REQUIRE_REAL_SERVERS", raising=False)
-    with pytest.raises(pytest.skip.Exception, match="apt-get install orthanc orthanc-dicomweb dcmtk"):
+    with pytest.raises(
+        pytest.skip.Exception, match="apt-get install orthanc orthanc-dicomweb dcmtk"
+    ):
         require_orthanc()
     monkeypatch.setenv("REQUIRE_REAL_SERVERS", "1")
-    with pytest.raises(pytest.fail.Exception, match="apt-get install orthanc orthanc-dicomweb dcmtk"):
+    with pytest.raises(
+        pytest.fail.Exception, match="apt-get install orthanc orthanc-dicomweb dcmtk"
+    ):
         require_orthanc()

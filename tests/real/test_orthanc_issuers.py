@@ -1,4 +1,6 @@
-"""A real Orthanc that has one PatientID under several issuers: nobody gets it, unless they count as none (SIA-16)."""
+"""A real Orthanc that has one PatientID under several issuers: nobody gets it, unless they count as
+none (SIA-16).
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,5 +86,9 @@ async def test_who_gets_what(orthanc: Orthanc, name: str, are_named: bool) -> No
             assert (await client.bundle("/fhir/ImagingStudy"))["total"] == wanted
             assert len(await client.rows("/wado-rs/studies")) == wanted
         study = f"{ROOT}.{patient[1:]}.0"
-        for path in ("/fhir/ImagingStudy", f"/fhir/ImagingStudy/{study}", f"/wado-rs/studies/{study}/metadata"):
+        for path in (
+            "/fhir/ImagingStudy",
+            f"/fhir/ImagingStudy/{study}",
+            f"/wado-rs/studies/{study}/metadata",
+        ):
             assert (await client.get(path))[0] == (502 if wanted is None else 200), path

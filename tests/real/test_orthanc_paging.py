@@ -1,4 +1,6 @@
-"""Pages of a QIDO-RS query in front of a real Orthanc: its offset is passed on, and its order is the same each time."""
+"""Pages of a QIDO-RS query in front of a real Orthanc: its offset is passed on, and its order is
+the same each time.
+"""
 
 import asyncio
 import contextlib
@@ -41,7 +43,10 @@ async def test_all_instances_come_once_and_are_asked_for_once(tmp_path: Path, li
         for path in made:
             await asyncio.to_thread(orthanc.load, path)
         async with (
-            sidecar_between(ScriptedEhr(), Archive(orthanc), pacs={"dialect": "orthanc"}) as (url, sidecar),
+            sidecar_between(ScriptedEhr(), Archive(orthanc), pacs={"dialect": "orthanc"}) as (
+                url,
+                sidecar,
+            ),
             aiohttp.ClientSession() as client,
         ):
             asked: list[int] = []
@@ -56,7 +61,9 @@ async def test_all_instances_come_once_and_are_asked_for_once(tmp_path: Path, li
                 patch.setattr(sidecar.pacs, "_read_page", read_page)
                 found: list[str] = []
                 while True:
-                    address = f"{url}/wado-rs/studies/{STUDY}/instances?limit={limit}&offset={len(found)}"
+                    address = (
+                        f"{url}/wado-rs/studies/{STUDY}/instances?limit={limit}&offset={len(found)}"
+                    )
                     async with client.get(address, headers=HEADERS) as answer:
                         assert answer.status == 200
                         rows = await answer.json(content_type=None)

@@ -1,4 +1,6 @@
-"""Each printable character in a PatientID, at every place: a real Orthanc finds it, with others that are left out."""
+"""Each printable character in a PatientID, at every place: a real Orthanc finds it, with others
+that are left out.
+"""
 
 import io
 import string
@@ -25,7 +27,14 @@ CHARACTERS = [*string.punctuation.replace("\\", ""), " ", "A", "7", "é", "山"]
 
 def patient_ids(character: str) -> list[str]:
     """PatientIDs with the character alone, twice, first, last, and between others."""
-    made = (character, character * 2, f"{character}x", f"x{character}", f"x{character}x", f"x{character}{character}x")
+    made = (
+        character,
+        character * 2,
+        f"{character}x",
+        f"x{character}",
+        f"x{character}x",
+        f"x{character}{character}x",
+    )
     return [one for one in made if one == one.strip(" ") and one]
 
 
@@ -33,14 +42,23 @@ def patient_ids(character: str) -> list[str]:
 def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     require_orthanc()
     directory = tmp_path_factory.mktemp("patients")
-    (file,) = ct_study(directory, instances=1, patient_id="x", study_instance_uid="1.2.3", rows=8, columns=8)
+    (file,) = ct_study(
+        directory, instances=1, patient_id="x", study_instance_uid="1.2.3", rows=8, columns=8
+    )
     image = pydicom.dcmread(file)
     image.SpecificCharacterSet = "ISO_IR 192"
     with Orthanc() as running:
-        for number, patient_id in enumerate(one for each in CHARACTERS for one in patient_ids(each)):
+        for number, patient_id in enumerate(
+            one for each in CHARACTERS for one in patient_ids(each)
+        ):
             image.PatientID = patient_id
-            image.StudyInstanceUID, image.SeriesInstanceUID = UID(f"1.2.{number}"), UID(f"1.2.{number}.1")
-            image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = UID(f"1.2.{number}.1.1")
+            image.StudyInstanceUID, image.SeriesInstanceUID = (
+                UID(f"1.2.{number}"),
+                UID(f"1.2.{number}.1"),
+            )
+            image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = UID(
+                f"1.2.{number}.1.1"
+            )
             image.save_as(written := io.BytesIO())
             running.load(written.getvalue())
         yield running

@@ -1,4 +1,6 @@
-"""A real Orthanc is asked as often for somebody else's study as for one that it does not have (SIA-45)."""
+"""A real Orthanc is asked as often for somebody else's study as for one that it does not have
+(SIA-45).
+"""
 
 from pathlib import Path
 
@@ -19,7 +21,9 @@ SOMEBODY = frozenset({PatientIdentifier("somebody")})
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 async def test_a_refusal_costs_the_same_whatever_there_is(encoding: str, tmp_path: Path) -> None:
-    """Orthanc 1.10 refuses the first form of the query for a study in ISO 2022, and is then asked in another one."""
+    """Orthanc 1.10 refuses the first form of the query for a study in ISO 2022, and is then asked
+    in another one.
+    """
     require_orthanc()
     asked: list[str] = []
     with Orthanc({"DefaultEncoding": encoding}) as orthanc:
@@ -33,7 +37,11 @@ async def test_a_refusal_costs_the_same_whatever_there_is(encoding: str, tmp_pat
             )  # fmt: skip
             ownership, seen = Ownership(client), {}
             cases = {case.name: study_uid(number) for number, case in enumerate(TABLE)}
-            for name, uid in {**cases, "absent": study_uid(len(TABLE)), "absent, too": "1.2.3"}.items():
+            for name, uid in {
+                **cases,
+                "absent": study_uid(len(TABLE)),
+                "absent, too": "1.2.3",
+            }.items():
                 asked.clear()
                 await ownership.owners(uid, SOMEBODY)
                 seen[name] = list(asked)

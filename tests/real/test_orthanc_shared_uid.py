@@ -1,4 +1,5 @@
-"""A real Orthanc that has one StudyInstanceUID under two patients: each form of request, for each of the two (SIA-42).
+"""A real Orthanc that has one StudyInstanceUID under two patients: each form of request, for each
+of the two (SIA-42).
 
 Refused to both, in no list of either, and operators are told.
 """
@@ -22,7 +23,12 @@ from tests.upstreams import SCOPE, TOKEN, ScriptedEhr, sidecar_between
 SHARED, ABSENT = "1.2.826.0.1.3680043.8.498.6.1", "1.2.826.0.1.3680043.8.498.6.2"
 NAMELESS = "1.2.826.0.1.3680043.8.498.6.3"
 OWN = {"p1": "1.2.826.0.1.3680043.8.498.6.11", "p2": "1.2.826.0.1.3680043.8.498.6.12"}
-RULE = {"name": "none", "effect": "exclude", "study": {"StudyDescription": ["no such"]}, "unknown": "ignored"}
+RULE = {
+    "name": "none",
+    "effect": "exclude",
+    "study": {"StudyDescription": ["no such"]},
+    "unknown": "ignored",
+}
 PERMITS: dict[str, dict[str, Any]] = {"unlimited": {}, "limited": {"rules": [RULE]}}
 
 pytestmark = pytest.mark.orthanc
@@ -30,10 +36,15 @@ pytestmark = pytest.mark.orthanc
 
 def put(orthanc: Orthanc, directory: Path, patient: str, study: str) -> tuple[str, str]:
     """Store an image with UIDs of its own; return those of its series and itself."""
-    (file,) = ct_study(directory, instances=1, patient_id=patient, study_instance_uid=study, rows=8, columns=8)
+    (file,) = ct_study(
+        directory, instances=1, patient_id=patient, study_instance_uid=study, rows=8, columns=8
+    )
     image = pydicom.dcmread(file)
     number = {"p1": 1, "p2": 2}.get(patient, 3)
-    image.SeriesInstanceUID, image.SOPInstanceUID = UID(f"{study}.{number}"), UID(f"{study}.{number}.1")
+    image.SeriesInstanceUID, image.SOPInstanceUID = (
+        UID(f"{study}.{number}"),
+        UID(f"{study}.{number}.1"),
+    )
     image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
     image.save_as(file)
     orthanc.load(file)
@@ -64,7 +75,9 @@ class Client:
         """Status, body, and those headers that do not differ by request."""
         async with self._us.get(self.url + path, headers={"Accept": accept}) as answer:
             varying = ("date", "x-request-id")
-            headers = {name: value for name, value in answer.headers.items() if name.lower() not in varying}
+            headers = {
+                name: value for name, value in answer.headers.items() if name.lower() not in varying
+            }
             return answer.status, await answer.read(), headers
 
     async def rows(self, path: str) -> list[str]:
@@ -116,7 +129,9 @@ LISTS = (
 
 @pytest.mark.parametrize("permit", PERMITS)
 @pytest.mark.parametrize("patient", OWN)
-async def test_it_is_in_no_list(orthanc: Orthanc, tmp_path: Path, patient: str, permit: str) -> None:
+async def test_it_is_in_no_list(
+    orthanc: Orthanc, tmp_path: Path, patient: str, permit: str
+) -> None:
     async with (
         sidecar_between(ehr(patient), Served(orthanc), **settings(permit, tmp_path)) as (url, _),
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as us,
@@ -124,7 +139,9 @@ async def test_it_is_in_no_list(orthanc: Orthanc, tmp_path: Path, patient: str, 
         client = Client(url, us)
         for path in SEARCHES:
             bundle = await client.bundle(path.format(patient=patient))
-            studies = [one["resource"] for one in bundle["entry"] if one["search"]["mode"] == "match"]
+            studies = [
+                one["resource"] for one in bundle["entry"] if one["search"]["mode"] == "match"
+            ]
             assert ([one["id"] for one in studies], bundle["total"]) == ([OWN[patient]], 1), path
             assert "next" not in {link["relation"] for link in bundle["link"]}
         assert (await client.bundle("/fhir/ImagingStudy?_summary=count"))["total"] == 1
@@ -163,7 +180,11 @@ async def test_it_is_refused_in_each_form_like_what_is_not_there(
             for uid in refused(patient):
                 assert await client.get(form.replace("{}", uid)) == absent, form
     events = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
-    told = {one["outcomeDesc"] for one in events if any(uid in json.dumps(one) for uid in refused(patient))}
+    told = {
+        one["outcomeDesc"]
+        for one in events
+        if any(uid in json.dumps(one) for uid in refused(patient))
+    }
     assert told == {"shared_uid"}
     assert "shared_uid" not in {one["outcomeDesc"] for one in events if ABSENT in json.dumps(one)}
 
@@ -183,19 +204,30 @@ async def test_operators_see_it(
             return sidecar.metrics.registry.get_sample_value("smart_imaging_shared_uids_total") or 0
 
         assert counted() == 0
-        for number, path in enumerate(("/fhir/ImagingStudy", "/wado-rs/studies", "/wado-rs/instances"), start=1):
+        for number, path in enumerate(
+            ("/fhir/ImagingStudy", "/wado-rs/studies", "/wado-rs/instances"), start=1
+        ):
             caplog.clear()
             await client.get(path)
             assert counted() == 2 * number
-            (warning,) = [one for one in caplog.records if getattr(one, "reason", None) == "shared_uid"]
+            (warning,) = [
+                one for one in caplog.records if getattr(one, "reason", None) == "shared_uid"
+            ]
             assert (warning.levelno, warning.__dict__["studies"]) == (logging.WARNING, 2)
-            assert not any(who in str(vars(one)) for one in caplog.records for who in (SHARED, NAMELESS))
+            assert not any(
+                who in str(vars(one)) for one in caplog.records for who in (SHARED, NAMELESS)
+            )
         await client.get(f"/fhir/ImagingStudy/{SHARED}")
         assert counted() == 7
         await client.get(f"/fhir/ImagingStudy/{OWN['p1']}")
         assert counted() == 7
         reasons = {"decision": "deny", "reason": "shared_uid"}
-        assert sidecar.metrics.registry.get_sample_value("smart_imaging_access_decisions_total", reasons) == 1
+        assert (
+            sidecar.metrics.registry.get_sample_value(
+                "smart_imaging_access_decisions_total", reasons
+            )
+            == 1
+        )
     events = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
     for one in events[:3]:
         (query,) = [entity for entity in one["entity"] if "query" in entity]
@@ -203,7 +235,9 @@ async def test_operators_see_it(
         assert named == [("shared_uid", SHARED), ("shared_uid", NAMELESS)]
 
 
-async def test_no_capability_is_issued_and_an_old_one_ends(orthanc: Orthanc, tmp_path: Path) -> None:
+async def test_no_capability_is_issued_and_an_old_one_ends(
+    orthanc: Orthanc, tmp_path: Path
+) -> None:
     """The address came before the clash."""
     keys = tmp_path / "keys"
     keys.write_text(f"one {'1' * 64}\n")
@@ -226,15 +260,25 @@ async def test_no_capability_is_issued_and_an_old_one_ends(orthanc: Orthanc, tmp
         bundle = await client.bundle("/fhir/ImagingStudy")
         assert (bundle["total"], bundle.get("entry", [])) == (0, [])
         # The list saw it: no read rests on the owners that are remembered.
-        for path in (f"{root}/studies", f"{root}/series", f"{root}/instances", f"{root}/studies/{later}"):
+        for path in (
+            f"{root}/studies",
+            f"{root}/series",
+            f"{root}/instances",
+            f"{root}/studies/{later}",
+        ):
             assert (await client.get(path))[0] == 404, path
 
 
-async def test_a_read_that_sees_it_ends_the_list_that_does_not(orthanc: Orthanc, tmp_path: Path) -> None:
+async def test_a_read_that_sees_it_ends_the_list_that_does_not(
+    orthanc: Orthanc, tmp_path: Path
+) -> None:
     """A list is remembered for ten minutes; what came under its UID is another patient's."""
     later = "1.2.826.0.1.3680043.8.498.6.5"
     put(orthanc, tmp_path / "a", "p5", later)
-    changes: dict[str, dict[str, Any]] = {"pacs": {"dialect": "orthanc"}, "fhir": {"search_cache_seconds": 600}}
+    changes: dict[str, dict[str, Any]] = {
+        "pacs": {"dialect": "orthanc"},
+        "fhir": {"search_cache_seconds": 600},
+    }
     async with (
         sidecar_between(ehr("p5"), Served(orthanc), **changes) as (url, _),
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as us,

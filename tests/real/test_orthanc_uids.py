@@ -1,7 +1,9 @@
-"""UIDs that break PS3.5 9.1, on a real Orthanc, which takes them: one answer to each form of request.
+"""UIDs that break PS3.5 9.1, on a real Orthanc, which takes them: one answer to each form of
+request.
 
-Digits with single points between them, 128 characters at most, are asked for and compared to the letter. Others are
-listed nowhere, and a path that names one is a 400 (dot segments: 404, as of any path).
+Digits with single points between them, 128 characters at most, are asked for and compared to the
+letter. Others are listed nowhere, and a path that names one is a 400 (dot segments: 404, as of any
+path).
 """
 
 import io
@@ -55,7 +57,9 @@ def put(orthanc: Orthanc, image: pydicom.Dataset, patient: str, study: str) -> N
 def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     require_orthanc()
     directory = tmp_path_factory.mktemp("uids")
-    (file,) = ct_study(directory, instances=1, patient_id="p1", study_instance_uid="1.2.3", rows=8, columns=8)
+    (file,) = ct_study(
+        directory, instances=1, patient_id="p1", study_instance_uid="1.2.3", rows=8, columns=8
+    )
     image = pydicom.dcmread(file)
     with Orthanc() as running:
         for study in SERVED.values():
@@ -110,9 +114,16 @@ async def test_pages(client: Client) -> None:
 async def test_what_is_served(client: Client, name: str) -> None:
     study = SERVED[name]
     assert await client.rows(f"/wado-rs/studies?StudyInstanceUID={study}") == [study]
-    assert await client.rows(f"/wado-rs/studies/{study}/series?SeriesInstanceUID={study}.01") == [study]
+    assert await client.rows(f"/wado-rs/studies/{study}/series?SeriesInstanceUID={study}.01") == [
+        study
+    ]
     assert await client.rows(f"/wado-rs/studies/{study}/series/{study}.01/instances") == [study]
-    for path in (f"/wado-rs/studies/{study}", of(study), of(study) + "/frames/1", of(study) + "/metadata"):
+    for path in (
+        f"/wado-rs/studies/{study}",
+        of(study),
+        of(study) + "/frames/1",
+        of(study) + "/metadata",
+    ):
         assert (await client.get(path))[0] == 200, path
     assert (await client.get(f"/wado-uri?requestType=WADO&studyUID={study}&seriesUID={study}.01&objectUID={study}.01.1"
                              "&contentType=application/dicom"))[0] == 200  # fmt: skip
@@ -144,7 +155,8 @@ async def test_what_is_not_served(client: Client, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "study", [FOREIGN, "1.2.840.0113.05", "1.2.840.113.05", "8", "07", "1." + "2" * 64, "1." + "2" * 126]
+    "study",
+    [FOREIGN, "1.2.840.0113.05", "1.2.840.113.05", "8", "07", "1." + "2" * 64, "1." + "2" * 126],
 )
 async def test_one_zero_more_is_another_study(client: Client, study: str) -> None:
     """A foreign and an absent one are told alike, and neither is one of ours."""

@@ -1,4 +1,6 @@
-"""The demo's page in a real browser: log in at the EHR, see studies and an image, be refused (SIA-1, 12, 20, 41)."""
+"""The demo's page in a real browser: log in at the EHR, see studies and an image, be refused
+(SIA-1, 12, 20, 41).
+"""
 
 import os
 import re
@@ -37,7 +39,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_ports_in_a_row(4)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sidecar", "demo", "--port", str(port)], stdout=output, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "sidecar", "demo", "--port", str(port)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
     try:
 
@@ -64,7 +68,9 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
         f"--user-data-dir={tmp_path / 'profile'}",
     ):  # fmt: skip
         options.add_argument(argument)
-    options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path / "downloads")})
+    options.add_experimental_option(
+        "prefs", {"download.default_directory": str(tmp_path / "downloads")}
+    )
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
     try:
@@ -77,7 +83,8 @@ def wait(browser: webdriver.Chrome, selector: str) -> WebElement:
     """The element, once it is shown."""
     found = WebDriverWait(browser, WAIT_SECONDS).until(
         lambda driver: next(
-            (one for one in driver.find_elements(By.CSS_SELECTOR, selector) if one.is_displayed()), None
+            (one for one in driver.find_elements(By.CSS_SELECTOR, selector) if one.is_displayed()),
+            None,
         )
     )
     assert isinstance(found, WebElement)
@@ -122,7 +129,8 @@ def test_an_apps_whole_journey(demo: str, browser: webdriver.Chrome, tmp_path: P
         assert all(name.startswith("DICOM/") for name in opened.namelist())
     browser.find_element(By.ID, "refuse").click()
     status(browser, "for another patient")
-    # The refusal is a 403 in the console; anything else would be a script that was blocked or broke.
+    # The refusal is a 403 in the console; anything else would be a script that was blocked or
+    # broke.
     messages = [entry["message"] for entry in browser.get_log("browser")]  # type: ignore[no-untyped-call]
     assert all("403" in message for message in messages), messages
     browser.find_element(By.ID, "log-out").click()

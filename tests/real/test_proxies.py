@@ -38,10 +38,20 @@ async def _behind(proxy: Proxy) -> AsyncIterator[int]:
 
 
 def chunked(target: str, *, method: str, trailer: str) -> bytes:
-    """A request of the first app: its body in chunks, its token as header field, ``trailer`` behind the body."""
-    head = [f"{method} {target} HTTP/1.1", "Host: sidecar.example.org", BEARER, FORM, "Transfer-Encoding: chunked"]
+    """A request of the first app: its body in chunks, its token as header field, ``trailer`` behind
+    the body.
+    """
+    head = [
+        f"{method} {target} HTTP/1.1",
+        "Host: sidecar.example.org",
+        BEARER,
+        FORM,
+        "Transfer-Encoding: chunked",
+    ]
     body = f"patient={PATIENT}"
-    return "\r\n".join([*head, "Connection: close", "", f"{len(body):x}", body, "0", trailer, "", ""]).encode()
+    return "\r\n".join(
+        [*head, "Connection: close", "", f"{len(body):x}", body, "0", trailer, "", ""]
+    ).encode()
 
 
 async def asked(port: int, data: bytes) -> RawAnswer:
@@ -51,7 +61,9 @@ async def asked(port: int, data: bytes) -> RawAnswer:
 
 
 async def attacked(port: int, method: str) -> tuple[list[int], list[int]]:
-    """The statuses of both apps' answers: the second one asks for a patient's list, and has no token at all."""
+    """The statuses of both apps' answers: the second one asks for a patient's list, and has no
+    token at all.
+    """
     target = "/fhir/ImagingStudy/_search" if method == "POST" else SEARCH
     first, second = [], []
     for _ in range(5):
@@ -68,8 +80,12 @@ async def test_no_app_is_answered_by_another_ones_token(proxy: int, method: str)
 
 
 @pytest.mark.haproxy
-async def test_haproxy_passes_trailers_on_and_shares_its_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test above can fail: without our rules the second app gets the list of the first one's patient."""
+async def test_haproxy_passes_trailers_on_and_shares_its_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The test above can fail: without our rules the second app gets the list of the first one's
+    patient.
+    """
     monkeypatch.setattr(framing, "is_last", lambda message: False)
     monkeypatch.setattr(framing, "is_refused", lambda method, version, headers: False)
     async for port in _behind(haproxy):
@@ -95,12 +111,17 @@ async def test_the_refusal_of_a_connection_reaches_the_app(proxied: Proxy) -> No
         with proxied(upstream) as port:
             for _ in range(20):
                 answer = await asked(port, request(SEARCH))
-                assert (answer.status, answer.header("retry-after")) == (503, str(RETRY_AFTER_SECONDS))
+                assert (answer.status, answer.header("retry-after")) == (
+                    503,
+                    str(RETRY_AFTER_SECONDS),
+                )
                 assert b"too many connections" in answer.body
         busy.close()
 
 
 async def test_plain_requests_are_served(proxy: int) -> None:
-    form = request("/fhir/ImagingStudy/_search", FORM, method="POST", body=f"patient={PATIENT}".encode())
+    form = request(
+        "/fhir/ImagingStudy/_search", FORM, method="POST", body=f"patient={PATIENT}".encode()
+    )
     for data in (request(SEARCH), form, request(SEARCH)):
         assert (await asked(proxy, data)).status == 200

@@ -1,7 +1,8 @@
-"""The way to a patient's images in front of a real tiny_pacs: PS3.18 without metadata, frames and half of the searches.
+"""The way to a patient's images in front of a real tiny_pacs: PS3.18 without metadata, frames and
+half of the searches.
 
-It matches by keyword alone, ignores every key that it does not know, takes a list of UIDs for one, answers 204 where
-nothing matches, and sends no Content-Length.
+It matches by keyword alone, ignores every key that it does not know, takes a list of UIDs for one,
+answers 204 where nothing matches, and sends no Content-Length.
 """
 
 import contextlib
@@ -112,30 +113,42 @@ def files_in(multipart: bytes, content_type: str) -> list[bytes]:
 async def test_the_search_has_the_patients_studies(archive: TinyPacs, samples: Samples) -> None:
     async with app_at(archive) as client:
         bundle = await client.json("/fhir/ImagingStudy")
-        found = {entry["resource"]["identifier"][0]["value"]: entry["resource"] for entry in bundle["entry"]}
+        found = {
+            entry["resource"]["identifier"][0]["value"]: entry["resource"]
+            for entry in bundle["entry"]
+        }
         assert set(found) == {f"urn:oid:{uid}" for uid in samples.studies[OWN]}
         for uid, series in samples.studies[OWN].items():
             listed = found[f"urn:oid:{uid}"]["series"]
             assert {one["uid"] for one in listed} == set(series)
-        of_one = await client.json(f"/fhir/ImagingStudy?identifier=urn:oid:{next(iter(samples.studies[OWN]))}")
+        of_one = await client.json(
+            f"/fhir/ImagingStudy?identifier=urn:oid:{next(iter(samples.studies[OWN]))}"
+        )
         assert of_one["total"] == 1
 
 
 async def test_qido_has_the_patients_rows(archive: TinyPacs, samples: Samples) -> None:
     async with app_at(archive) as client:
         assert uids(await client.json("/wado-rs/studies")) == set(samples.studies[OWN])
-        pages = [uids(await client.json(f"/wado-rs/studies?limit=1&offset={offset}")) for offset in range(3)]
+        pages = [
+            uids(await client.json(f"/wado-rs/studies?limit=1&offset={offset}"))
+            for offset in range(3)
+        ]
         assert [len(page) for page in pages] == [1, 1, 0]
         assert pages[0] | pages[1] == set(samples.studies[OWN])
         for study, all_series in samples.studies[OWN].items():
-            assert uids(await client.json(f"/wado-rs/studies/{study}/series"), "0020000E") == set(all_series)
+            assert uids(await client.json(f"/wado-rs/studies/{study}/series"), "0020000E") == set(
+                all_series
+            )
             for series, instances in all_series.items():
                 rows = await client.json(f"/wado-rs/studies/{study}/series/{series}/instances")
                 assert uids(rows, "00080018") == set(instances)
 
 
 def files_of(archive: TinyPacs, samples: Samples, study: str) -> dict[tuple[str, str], bytes]:
-    """Return the files of the patient's study as the archive itself gives them, by series and instance."""
+    """Return the files of the patient's study as the archive itself gives them, by series and
+    instance.
+    """
     return {
         (series, instance): requests.get(
             f"{archive.dicomweb_url}/studies/{study}/series/{series}/instances/{instance}",
@@ -168,12 +181,17 @@ async def test_retrievals_have_the_archives_bytes(archive: TinyPacs, samples: Sa
             resource = f"{path}/series/{series}/instances/{instance}"
             status, content_type, body = await client.get(resource, OBJECTS)
             assert (status, files_in(body, content_type)) == (200, [file])
-            assert await client.get(resource, "application/dicom") == (200, "application/dicom", file)
+            assert await client.get(resource, "application/dicom") == (
+                200,
+                "application/dicom",
+                file,
+            )
 
 
 ABSENT = "There is no such resource, or it is not available to you."
 NO_SERIES, NO_INSTANCES, NO_METADATA = (
-    f"The image archive does not offer {one} by DICOMweb." for one in ("series", "instances", "metadata")
+    f"The image archive does not offer {one} by DICOMweb."
+    for one in ("series", "instances", "metadata")
 )
 # What tiny_pacs has not -> status, and what the client is told.
 LACKS: dict[str, tuple[str, int, str]] = {
@@ -213,7 +231,9 @@ FOREIGN = (
 
 
 @pytest.mark.parametrize("resource", FOREIGN)
-async def test_another_patients_is_absent(archive: TinyPacs, samples: Samples, resource: str) -> None:
+async def test_another_patients_is_absent(
+    archive: TinyPacs, samples: Samples, resource: str
+) -> None:
     study, series, instance = samples.one(OTHER)
     own, *_ = samples.one(OWN)
     async with app_at(archive) as client:
@@ -225,7 +245,9 @@ async def test_another_patients_is_absent(archive: TinyPacs, samples: Samples, r
         )  # fmt: skip
         assert foreign[0] == 404
         assert foreign == absent
-        assert await client.get(f"/fhir/ImagingStudy/{study}") == await client.get("/fhir/ImagingStudy/1.2.3")
+        assert await client.get(f"/fhir/ImagingStudy/{study}") == await client.get(
+            "/fhir/ImagingStudy/1.2.3"
+        )
 
 
 KEYS = (
@@ -235,10 +257,14 @@ KEYS = (
 
 
 @pytest.mark.parametrize("keys", KEYS)
-async def test_keys_that_it_ignores_bring_nobody_elses_rows(archive: TinyPacs, samples: Samples, keys: str) -> None:
+async def test_keys_that_it_ignores_bring_nobody_elses_rows(
+    archive: TinyPacs, samples: Samples, keys: str
+) -> None:
     study, series, _ = samples.one(OTHER)
     async with app_at(archive) as client:
-        status, _, body = await client.get(f"/wado-rs/studies?{keys.format(study=study, series=series)}", JSON)
+        status, _, body = await client.get(
+            f"/wado-rs/studies?{keys.format(study=study, series=series)}", JSON
+        )
     assert status in (200, 404)
     assert not any(uid in body.decode() for uid in samples.studies[OTHER])
 
@@ -266,7 +292,9 @@ class Forgetful:
     async def _relay(self, request: web.Request) -> web.Response:
         pairs = parse_qsl(request.query_string)
         self.met |= {name for name, _ in pairs} & self._ignored
-        kept = [(TAGS.get(name, "x") if name in self._ignored else name, value) for name, value in pairs]
+        kept = [
+            (TAGS.get(name, "x") if name in self._ignored else name, value) for name, value in pairs
+        ]
         async with (
             aiohttp.ClientSession() as session,
             session.get(
@@ -274,7 +302,9 @@ class Forgetful:
                 headers={"Accept": request.headers.get("Accept", "*/*")},
             ) as response,
         ):  # fmt: skip
-            headers = {"Content-Type": value} if (value := response.headers.get("Content-Type")) else {}
+            headers = (
+                {"Content-Type": value} if (value := response.headers.get("Content-Type")) else {}
+            )
             return web.Response(status=response.status, body=await response.read(), headers=headers)
 
 
@@ -289,12 +319,16 @@ IGNORED: dict[str, tuple[set[str], set[int]]] = {
 
 
 @pytest.mark.parametrize("what", IGNORED)
-async def test_rows_of_an_archive_that_ignores_keys_do_not_leak(archive: TinyPacs, samples: Samples, what: str) -> None:
+async def test_rows_of_an_archive_that_ignores_keys_do_not_leak(
+    archive: TinyPacs, samples: Samples, what: str
+) -> None:
     """Its rows of the other patient come, and are compared: no answer has any of them."""
     ignored, statuses = IGNORED[what]
     study, series, instance = samples.one(OTHER)
     own, own_series, *_ = samples.one(OWN)
-    foreign = {uid for uid, all_series in samples.studies[OTHER].items() for uid in (uid, *all_series)}
+    foreign = {
+        uid for uid, all_series in samples.studies[OTHER].items() for uid in (uid, *all_series)
+    }
     relay = Forgetful(archive, ignored)
     async with app_at(relay) as client:
         for path in (

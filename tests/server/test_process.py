@@ -36,8 +36,12 @@ async def metadata(session: aiohttp.ClientSession, port: int) -> int:
         return answer.status
 
 
-async def test_when_the_admin_port_answers_the_public_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A probe that is answered brings clients: none of them may find a port on which nobody listens."""
+async def test_when_the_admin_port_answers_the_public_one_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A probe that is answered brings clients: none of them may find a port on which nobody
+    listens.
+    """
     public, admin = free_port(), free_port()
     start, found = Listener.start, []
 
@@ -53,7 +57,9 @@ async def test_when_the_admin_port_answers_the_public_one_does(monkeypatch: pyte
     assert found == [200]
 
 
-async def test_a_port_that_nobody_changed_needs_no_restart(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_port_that_nobody_changed_needs_no_restart(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """A reload is compared with what listens, not with the file of the reload before."""
     public, admin, other = free_port(), free_port(), free_port()
     async with generation(public, admin) as first:
@@ -93,7 +99,9 @@ async def test_a_port_that_is_taken_leaves_the_other_one_free(taken: str, tmp_pa
 
 
 async def test_connections_of_before_a_reload_count_as_well() -> None:
-    """server.max_connections is for the process: what the old generation still has takes no second share."""
+    """server.max_connections is for the process: what the old generation still has takes no second
+    share.
+    """
     public, admin = free_port(), free_port()
     async with generation(public, admin) as first:
         await first.started()

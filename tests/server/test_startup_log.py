@@ -33,7 +33,9 @@ def settings(tmp_path: Path) -> Settings:
     )  # fmt: skip
 
 
-def said(tmp_path: Path, problems: dict[str, str], caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+def said(
+    tmp_path: Path, problems: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> list[dict[str, Any]]:
     with caplog.at_level(logging.INFO):
         startup.say(settings(tmp_path), problems, client_connections=512)
     return [json.loads(JsonFormatter().format(record)) for record in caplog.records]
@@ -52,7 +54,9 @@ def test_what_is_configured_and_reachable(tmp_path: Path, caplog: pytest.LogCapt
     assert by_message["configured: records"]["repository"] == "https://audit.example.org/fhir"
     assert all(line["level"] == "info" for line in lines)
     text = json.dumps(lines)
-    assert not any(hidden in text for hidden in ('secret"', "an-own", "another-", "1.2.3", "hidden"))
+    assert not any(
+        hidden in text for hidden in ('secret"', "an-own", "another-", "1.2.3", "hidden")
+    )
 
 
 def test_what_does_not_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -72,4 +76,6 @@ def test_a_process_begins_with_them(tmp_path: Path) -> None:
     assert first[0] == "serving"
     assert lines[0]["problems"] == {}
     assert {"the EHR answers", "the PACS answers", "configured: access"} < set(first)
-    assert all(message.startswith("configured: ") or message.endswith("answers") for message in first[1:])
+    assert all(
+        message.startswith("configured: ") or message.endswith("answers") for message in first[1:]
+    )

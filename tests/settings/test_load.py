@@ -55,15 +55,26 @@ def problems(*files: Path, **environment: str) -> list[str]:
 def test_the_least_that_is_needed(write: Write) -> None:
     settings = load(write(MINIMUM))
     assert settings.pacs.url == "http://pacs.example.org/dicom-web"
-    assert (settings.server.port, settings.server.admin_port, settings.patients.mapping) == (8080, 9090, "direct")
+    assert (settings.server.port, settings.server.admin_port, settings.patients.mapping) == (
+        8080,
+        9090,
+        "direct",
+    )
 
 
 def test_later_files_override_key_by_key(write: Write) -> None:
-    first = write(MINIMUM + "server: {port: 1, cors_origins: ['http://a', 'http://b']}\nlog: {level: DEBUG}\n")
-    second = write("server: {port: 2, cors_origins: ['http://c']}\npacs: {dialect: orthanc}\n", "second.yaml")
+    first = write(
+        MINIMUM + "server: {port: 1, cors_origins: ['http://a', 'http://b']}\nlog: {level: DEBUG}\n"
+    )
+    second = write(
+        "server: {port: 2, cors_origins: ['http://c']}\npacs: {dialect: orthanc}\n", "second.yaml"
+    )
     settings = load(first, second)
     assert (settings.server.port, settings.server.cors_origins) == (2, ["http://c"])
-    assert (settings.pacs.dialect, settings.pacs.url) == ("orthanc", "http://pacs.example.org/dicom-web")
+    assert (settings.pacs.dialect, settings.pacs.url) == (
+        "orthanc",
+        "http://pacs.example.org/dicom-web",
+    )
     assert settings.log.level == "DEBUG"
     assert load(second, first).server.port == 1
 
@@ -99,14 +110,20 @@ def test_the_environment_overrides_files(write: Write) -> None:
     assert isinstance(settings.pacs.auth, BasicAuth)
     assert (settings.pacs.auth.username, settings.pacs.auth.secret()) == ("0123", "[true]")
     assert (settings.server.port, settings.server.cors_origins) == (8081, ["http://a", "http://b"])
-    assert [(one.system, one.issuer) for one in settings.patients.identifiers] == [("http://mrn", None)]
+    assert [(one.system, one.issuer) for one in settings.patients.identifiers] == [
+        ("http://mrn", None)
+    ]
     assert settings.fhir.contained_endpoint is True
     assert settings.ehr.issuer is None
 
 
 @pytest.mark.parametrize("value", ["null", "true", "12345", "{a: b}", "[x", " padded "])
 def test_a_secret_in_the_environment_is_the_text_itself(write: Write, value: str) -> None:
-    settings = load(write(MINIMUM), write(WITH_SECRET, "second.yaml"), SIDECAR_TOKENS__CLIENT__CLIENT_SECRET=value)
+    settings = load(
+        write(MINIMUM),
+        write(WITH_SECRET, "second.yaml"),
+        SIDECAR_TOKENS__CLIENT__CLIENT_SECRET=value,
+    )
     assert isinstance(settings.tokens.client, SecretClient)
     assert settings.tokens.client.secret() == value
 
@@ -115,7 +132,9 @@ def test_a_secret_in_the_environment_is_the_text_itself(write: Write, value: str
 def test_a_secret_file_holds_one_line(write: Write, ending: str) -> None:
     secret = write(f" {SECRET} {ending}", "secret")
     client = load(
-        write(MINIMUM), write(WITH_SECRET, "second.yaml"), SIDECAR_TOKENS__CLIENT__CLIENT_SECRET_FILE=str(secret)
+        write(MINIMUM),
+        write(WITH_SECRET, "second.yaml"),
+        SIDECAR_TOKENS__CLIENT__CLIENT_SECRET_FILE=str(secret),
     ).tokens.client
     assert isinstance(client, SecretClient)
     assert client.secret() == f" {SECRET} "
@@ -131,11 +150,15 @@ def test_a_secret_file_holds_one_line(write: Write, ending: str) -> None:
         (None, "cannot be read: No such file or directory"),
     ],
 )
-def test_an_unusable_secret_file(write: Write, tmp_path: Path, content: bytes | None, why: str) -> None:
+def test_an_unusable_secret_file(
+    write: Write, tmp_path: Path, content: bytes | None, why: str
+) -> None:
     secret = tmp_path / "absent" if content is None else write(content, "secret")
     files = (write(MINIMUM), write(WITH_SECRET, "second.yaml"))
     name = "SIDECAR_TOKENS__CLIENT__CLIENT_SECRET_FILE"
-    assert problems(*files, **{name: str(secret)}) == [f"environment {name}: tokens.client.client_secret_file: {why}"]
+    assert problems(*files, **{name: str(secret)}) == [
+        f"environment {name}: tokens.client.client_secret_file: {why}"
+    ]
 
 
 SECTIONS = [
@@ -147,12 +170,16 @@ SECTIONS = [
 
 
 @pytest.mark.parametrize(("path", "section", "name"), SECTIONS)
-def test_exactly_one_of_a_secret_and_its_file(write: Write, path: str, section: dict[str, str], name: str) -> None:
+def test_exactly_one_of_a_secret_and_its_file(
+    write: Write, path: str, section: dict[str, str], name: str
+) -> None:
     secret = write(SECRET, "secret")
     outer, inner = path.split(".")
 
     def document(**secrets: str) -> tuple[Path, Path]:
-        return write(MINIMUM), write(yaml.safe_dump({outer: {inner: section | secrets}}), "second.yaml")
+        return write(MINIMUM), write(
+            yaml.safe_dump({outer: {inner: section | secrets}}), "second.yaml"
+        )
 
     for secrets in ({name: SECRET}, {f"{name}_file": str(secret)}):
         settings = load(*document(**secrets))
@@ -170,7 +197,10 @@ def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> N
         write(MINIMUM),
         write(WITH_SECRET.replace("us}", f"us, client_secret_file: {tmp_path}/absent}}"), "b.yaml"),
     )
-    taken_back = {"SIDECAR_TOKENS__CLIENT__CLIENT_SECRET": SECRET, "SIDECAR_TOKENS__CLIENT__CLIENT_SECRET_FILE": "null"}
+    taken_back = {
+        "SIDECAR_TOKENS__CLIENT__CLIENT_SECRET": SECRET,
+        "SIDECAR_TOKENS__CLIENT__CLIENT_SECRET_FILE": "null",
+    }
     client = load(*files, **taken_back).tokens.client
     assert isinstance(client, SecretClient)
     assert client.secret() == SECRET
@@ -179,35 +209,71 @@ def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("pacs: {urll: x}", "pacs.urll: unknown key; did you mean url? (known here: auth, ca_file, "),
-        ("pac: {}", "pac: unknown key; did you mean pacs? (known here: access, audit, capabilities, compat, "),
-        ("tokens: {client: {client_id: x}}", "tokens.client.client_id: unknown key (known here: method)"),
-        ("patients: {identifiers: [{sistem: x, system: y}], mapping: ehr}", "patients.identifiers.0.sistem: unknown"),
-        ("pacs: {url: 'http://us:Zq7-hunter2-Xw@pacs/x'}", "pacs.url: must have no user, query or fragment"),
-        ("server: {cors_origins: ['*', 'https://a/']}", "server.cors_origins.1: must be * or scheme://host[:port]"),
+        (
+            "pacs: {urll: x}",
+            "pacs.urll: unknown key; did you mean url? (known here: auth, ca_file, ",
+        ),
+        (
+            "pac: {}",
+            "pac: unknown key; did you mean pacs? (known here: access, audit, capabilities, compat, ",
+        ),
+        (
+            "tokens: {client: {client_id: x}}",
+            "tokens.client.client_id: unknown key (known here: method)",
+        ),
+        (
+            "patients: {identifiers: [{sistem: x, system: y}], mapping: ehr}",
+            "patients.identifiers.0.sistem: unknown",
+        ),
+        (
+            "pacs: {url: 'http://us:Zq7-hunter2-Xw@pacs/x'}",
+            "pacs.url: must have no user, query or fragment",
+        ),
+        (
+            "server: {cors_origins: ['*', 'https://a/']}",
+            "server.cors_origins.1: must be * or scheme://host[:port]",
+        ),
         ("server: {port: soon}", "server.port: must be a valid integer"),
         ("server: {port: yes}", "server.port: must be a number"),
         ("server: {port: 65536}", "server.port: must be less than or equal to 65535"),
         ("pacs: {timeout_seconds: .inf}", "pacs.timeout_seconds: must be"),
         ("pacs: {timeout_seconds: 0}", "pacs.timeout_seconds: must be greater than 0"),
         ("pacs: {dialect: othanc}", "pacs.dialect: must be 'generic', 'orthanc' or 'dcm4chee'"),
-        ("pacs: {auth: {method: Zq7-hunter2-Xw}}", "pacs.auth.method: must be one of 'none', 'basic', 'bearer'"),
+        (
+            "pacs: {auth: {method: Zq7-hunter2-Xw}}",
+            "pacs.auth.method: must be one of 'none', 'basic', 'bearer'",
+        ),
         ("pacs: {auth: {username: us}}", "pacs.auth.method: is required"),
         ("pacs: {auth: Zq7-hunter2-Xw}", "pacs.auth: must be a mapping"),
         ("fhir:", "fhir: must be a mapping"),
-        ("ehr: {issuer: 1}", "ehr.issuer: must be text, in quotes when it looks like a number or a date"),
+        (
+            "ehr: {issuer: 1}",
+            "ehr.issuer: must be text, in quotes when it looks like a number or a date",
+        ),
         ("server: {cors_origins: '*'}", "server.cors_origins: must be a list"),
-        ("fhir: {timezone: Mars/Olympus}", "fhir.timezone: is no IANA time zone such as Europe/Berlin"),
+        (
+            "fhir: {timezone: Mars/Olympus}",
+            "fhir.timezone: is no IANA time zone such as Europe/Berlin",
+        ),
         ("fhir: {timezone: Europe}", "fhir.timezone: is no IANA time zone such as Europe/Berlin"),
         ("pacs: {ca_file: /nowhere}", "pacs.ca_file: cannot be read: No such file or directory"),
-        ("pacs: {auth: {method: basic, username: 'a:b', password: x}}", "pacs.auth.username: must have no colon"),
-        ("fhir: {catalog: {store: sqlite}}", "fhir.catalog: store sqlite needs file, and file needs store sqlite"),
+        (
+            "pacs: {auth: {method: basic, username: 'a:b', password: x}}",
+            "pacs.auth.username: must have no colon",
+        ),
+        (
+            "fhir: {catalog: {store: sqlite}}",
+            "fhir.catalog: store sqlite needs file, and file needs store sqlite",
+        ),
         ("fhir: {catalog: {store: postgresql}}", "fhir.catalog: store postgresql needs dsn_file"),
         ("audit: {sink: file}", "audit: sink file needs file, and file needs sink file"),
         ("audit: {file: audit.jsonl}", "audit: sink file needs file, and file needs sink file"),
         ("audit: {sink: fhir}", "audit: sink fhir needs repository.url and spool.folder"),
         ("audit: {spool: {folder: /spool}}", "audit: repository and spool are for sink fhir"),
-        ("audit: {key_file: /nowhere}", "audit.key_file: cannot be read: No such file or directory"),
+        (
+            "audit: {key_file: /nowhere}",
+            "audit.key_file: cannot be read: No such file or directory",
+        ),
         (
             "pacs: {generated_issuers: [ '**' ]}",
             "pacs.generated_issuers.0: must be text, with four letters or digits beside * and ?",
@@ -225,7 +291,10 @@ def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> N
             "capabilities: {recheck_seconds: 60}",
             "capabilities.recheck_seconds: unknown key: it is no more; take it away",
         ),
-        ("capabilities: {keys_file: /nowhere}", "capabilities.keys_file: cannot be read: No such file or directory"),
+        (
+            "capabilities: {keys_file: /nowhere}",
+            "capabilities.keys_file: cannot be read: No such file or directory",
+        ),
         (
             "access: {backend_services: true, clients: {a: {patients: [Patient/1]}}}",
             "access.clients.a.patients.0: must be a FHIR",
@@ -244,17 +313,29 @@ def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> N
             "access: {rules: [{name: a, effect: hold}]}",
             "access.rules.0: effect hold needs hours, and hours needs effect",
         ),
-        ("access: {rules: [{name: a, effect: hide}]}", "access.rules.0.effect: must be 'exclude', 'hold' or 'show'"),
+        (
+            "access: {rules: [{name: a, effect: hide}]}",
+            "access.rules.0.effect: must be 'exclude', 'hold' or 'show'",
+        ),
         (
             "access: {rules: [{name: a, effect: exclude, study: {StudyDate: ['2024']}}]}",
             "access.rules.0.study: StudyDate",
         ),
-        ("access: {rules: [{name: a, effect: exclude, series: {}}]}", "access.rules.0.series: has no condition"),
+        (
+            "access: {rules: [{name: a, effect: exclude, series: {}}]}",
+            "access.rules.0.series: has no condition",
+        ),
         ("tokens: {jwt: {algorithms: [none]}}", "tokens.jwt.algorithms.0: must be 'RS256', "),
         ("tokens: {jwt: {algorithms: [HS256]}}", "tokens.jwt.algorithms.0: must be 'RS256', "),
         ("tokens: {claims: {patient: []}}", "tokens.claims.patient: "),
-        ("patients: {mapping: ehr}", "patients: mapping ehr needs at least one entry in identifiers"),
-        ("patients: {identifiers: [{system: a}]}", "patients: identifiers are for mapping ehr, but mapping is direct"),
+        (
+            "patients: {mapping: ehr}",
+            "patients: mapping ehr needs at least one entry in identifiers",
+        ),
+        (
+            "patients: {identifiers: [{system: a}]}",
+            "patients: identifiers are for mapping ehr, but mapping is direct",
+        ),
         (
             "patients: {mapping: ehr, identifiers: [{system: a}, {system: a, issuer: b}]}",
             "patients: a system stands tw",
@@ -276,7 +357,10 @@ def test_one_line_for_a_wrong_value(write: Write, text: str, line: str) -> None:
         ("- pacs", "must be a mapping of sections such as pacs and ehr"),
         (b"log: {level: \xff}", "is not UTF-8 text"),
         ("log: \0", "is not YAML: a character that is not allowed"),
-        ("client_secret: *Zq7-hunter2-Xw", "line 1: aliases are not supported; quote a text that begins with *"),
+        (
+            "client_secret: *Zq7-hunter2-Xw",
+            "line 1: aliases are not supported; quote a text that begins with *",
+        ),
         ("client_secret: !Zq7-hunter2-Xw", "line 1: unknown tag; quote a text that begins with !"),
         ("client_secret: !Zq7-hunter2-Xw!x y", "line 1: is not YAML: found undefined tag"),
         ("? [pacs]\n: 1", "line 1: a key must be text"),
@@ -286,18 +370,29 @@ def test_one_line_for_a_wrong_value(write: Write, text: str, line: str) -> None:
         ("[" * 5_000, "is nested too deeply"),
     ],
 )
-def test_one_line_for_a_file_that_cannot_be_read(write: Write, text: str | bytes, line: str) -> None:
+def test_one_line_for_a_file_that_cannot_be_read(
+    write: Write, text: str | bytes, line: str
+) -> None:
     (problem,) = problems(write(text))
     assert problem.startswith(f"site.yaml: {line}")
 
 
 def test_off_is_off_without_quotes(write: Write) -> None:
     """YAML 1.1 reads it as false."""
-    assert load(write(MINIMUM), write("capabilities: {mode: off}", "second.yaml")).capabilities.mode == "off"
+    assert (
+        load(write(MINIMUM), write("capabilities: {mode: off}", "second.yaml")).capabilities.mode
+        == "off"
+    )
 
 
 def test_jwt_validation_needs_no_client(write: Write) -> None:
-    files = (write(MINIMUM.replace("tokens: {client: {method: none}}", "tokens: {validation: jwt, audience: [us]}")),)
+    files = (
+        write(
+            MINIMUM.replace(
+                "tokens: {client: {method: none}}", "tokens: {validation: jwt, audience: [us]}"
+            )
+        ),
+    )
     settings = load(*files)
     assert settings.tokens.client is None
     assert settings.tokens.jwt.algorithms == ["RS256", "RS384", "ES256", "ES384"]
@@ -306,9 +401,18 @@ def test_jwt_validation_needs_no_client(write: Write) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("validation: jwt", "validation by JWT needs audience: else an ID token would pass for an access token"),
-        ("validation: jwt_then_introspection", "validation by JWT needs audience: else an ID token would pass for an "),
-        ("introspection: {signed: true}", "introspection.signed needs a client with a client_id: the answers are for"),
+        (
+            "validation: jwt",
+            "validation by JWT needs audience: else an ID token would pass for an access token",
+        ),
+        (
+            "validation: jwt_then_introspection",
+            "validation by JWT needs audience: else an ID token would pass for an ",
+        ),
+        (
+            "introspection: {signed: true}",
+            "introspection.signed needs a client with a client_id: the answers are for",
+        ),
     ],
 )
 def test_parts_of_tokens_that_need_each_other(write: Write, text: str, line: str) -> None:
@@ -317,8 +421,12 @@ def test_parts_of_tokens_that_need_each_other(write: Write, text: str, line: str
 
 
 def test_introspection_needs_a_client(write: Write) -> None:
-    lines = problems(write(MINIMUM.replace("tokens: {client: {method: none}}", "tokens: {audience: [us]}")))
-    assert lines == ["site.yaml: tokens: client is required: how we authenticate at the introspection endpoint"]
+    lines = problems(
+        write(MINIMUM.replace("tokens: {client: {method: none}}", "tokens: {audience: [us]}"))
+    )
+    assert lines == [
+        "site.yaml: tokens: client is required: how we authenticate at the introspection endpoint"
+    ]
 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:
@@ -361,7 +469,9 @@ def test_the_private_key_must_be_of_the_algorithm(write: Write, algorithm: str) 
     if algorithm == "ES384":
         assert isinstance(load(*files).patients.client, BackendServicesClient)
     else:
-        assert problems(*files) == ["second.yaml: patients.client.private_key_file: not a private key for RS384"]
+        assert problems(*files) == [
+            "second.yaml: patients.client.private_key_file: not a private key for RS384"
+        ]
 
 
 def test_a_certificates_file_without_certificates(write: Write) -> None:
@@ -381,14 +491,23 @@ def test_a_certificates_file_without_certificates(write: Write) -> None:
             "one " + "1" * 64 + "\none " + "2" * 64,
             "must have one key, or two with different ids while keys are changed",
         ),
-        ("\n".join(f"k{one} " + "1" * 64 for one in range(3)), "must have one key, or two with different ids"),
+        (
+            "\n".join(f"k{one} " + "1" * 64 for one in range(3)),
+            "must have one key, or two with different ids",
+        ),
         ("1" * 64, "a line is not: an id of letters and digits, a space, 64 hexadecimal digits"),
-        ("one " + "1" * 63, "a line is not: an id of letters and digits, a space, 64 hexadecimal digits"),
+        (
+            "one " + "1" * 63,
+            "a line is not: an id of letters and digits, a space, 64 hexadecimal digits",
+        ),
     ],
 )
 def test_capability_keys(write: Write, content: str, problem: str | None) -> None:
     keys = write(content, "keys")
-    files = (write(MINIMUM), write(f"capabilities: {{mode: token_bound, keys_file: {keys}}}", "second.yaml"))
+    files = (
+        write(MINIMUM),
+        write(f"capabilities: {{mode: token_bound, keys_file: {keys}}}", "second.yaml"),
+    )
     if problem is None:
         assert load(*files).capabilities.mode == "token_bound"
     else:

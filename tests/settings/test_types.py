@@ -51,7 +51,9 @@ def test_a_wrong_url(url: str, why: str) -> None:
     assert why_not(URL, url) == why
 
 
-@pytest.mark.parametrize("origin", ["*", "https://viewer.example.org", "http://localhost:3000", "http://[::1]:8000"])
+@pytest.mark.parametrize(
+    "origin", ["*", "https://viewer.example.org", "http://localhost:3000", "http://[::1]:8000"]
+)
 def test_an_origin_as_browsers_send_it(origin: str) -> None:
     assert ORIGIN.validate_python(origin) == origin
 

@@ -16,7 +16,9 @@ Attribute = str | int | float | bool
 
 @dataclass
 class Collector:
-    """``raw``: each body as it came (unpacked), ``headers``: of the last one; it answers after ``delay`` seconds."""
+    """``raw``: each body as it came (unpacked), ``headers``: of the last one; it answers after
+    ``delay`` seconds.
+    """
 
     status: int = 200
     delay: float = 0

@@ -1,4 +1,6 @@
-"""A FHIR server for AuditEvents, for faults that a real one cannot be made to show: down, slow, picky, confused."""
+"""A FHIR server for AuditEvents, for faults that a real one cannot be made to show: down, slow,
+picky, confused.
+"""
 
 import asyncio
 import json
@@ -13,10 +15,11 @@ Event = dict[str, Any]
 
 
 class FhirRepository:
-    """Keeps what it takes in ``events`` (their ids in ``ids``, where the client chose them), in order.
+    """Keeps what it takes in ``events`` (their ids in ``ids``, where the client chose them), in
+    order.
 
-    ``status``: of every answer, instead of taking anything; ``of_event``: status for one event; ``mangle``: what
-    becomes of a batch's answer; ``most``: entries in a batch, more are a 413.
+    ``status``: of every answer, instead of taking anything; ``of_event``: status for one event;
+    ``mangle``: what becomes of a batch's answer; ``most``: entries in a batch, more are a 413.
     """
 
     def __init__(self) -> None:

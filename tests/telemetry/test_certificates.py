@@ -18,7 +18,9 @@ def end_of(file: Path) -> float:
 
 
 def seen(metrics: Metrics, of: str) -> float | None:
-    return metrics.registry.get_sample_value("smart_imaging_certificate_expiry_timestamp_seconds", {"of": of})
+    return metrics.registry.get_sample_value(
+        "smart_imaging_certificate_expiry_timestamp_seconds", {"of": of}
+    )
 
 
 async def test_of_peers_and_of_our_own(tmp_path: Path) -> None:
@@ -26,7 +28,9 @@ async def test_of_peers_and_of_our_own(tmp_path: Path) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*server)
     metrics = Metrics("0")
-    async with await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0, ssl=context) as one:
+    async with await asyncio.start_server(
+        lambda reader, writer: writer.close(), "127.0.0.1", 0, ssl=context
+    ) as one:
         port = one.sockets[0].getsockname()[1]
         looked = Certificates(
             metrics,
@@ -56,11 +60,15 @@ async def test_one_that_is_used_no_more_is_forgotten(tmp_path: Path) -> None:
 async def test_a_file_that_is_gone_or_none_is_no_end(tmp_path: Path) -> None:
     metrics = Metrics("0")
     (tmp_path / "odd.pem").write_text("odd")
-    await Certificates(metrics, {}, {"client": tmp_path / "absent.pem", "other": tmp_path / "odd.pem"}).look()
+    await Certificates(
+        metrics, {}, {"client": tmp_path / "absent.pem", "other": tmp_path / "odd.pem"}
+    ).look()
     assert (seen(metrics, "client"), seen(metrics, "other")) == (None, None)
 
 
-async def test_a_server_that_says_nothing_does_not_hold_us_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_says_nothing_does_not_hold_us_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("sidecar.telemetry.certificates._CONNECT_SECONDS", 0.2)
     ended = asyncio.Event()
 
@@ -71,5 +79,7 @@ async def test_a_server_that_says_nothing_does_not_hold_us_up(monkeypatch: pytes
     async with await asyncio.start_server(silent, "127.0.0.1", 0) as one:
         port = one.sockets[0].getsockname()[1]
         async with asyncio.timeout(WAIT_SECONDS):
-            await Certificates(Metrics("0"), {"ehr": (f"https://127.0.0.1:{port}", None)}, {}).look()
+            await Certificates(
+                Metrics("0"), {"ehr": (f"https://127.0.0.1:{port}", None)}, {}
+            ).look()
         ended.set()

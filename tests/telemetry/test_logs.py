@@ -19,13 +19,23 @@ from sidecar.common.spans import add_duration, measure, start_durations
 from sidecar.telemetry.logs import JsonFormatter, configure_logs
 
 SECRET = "a-recognizable-secret"
-QUIET = ("aiohttp.server", "aiohttp.access", "pydicom", "py.warnings", "dicomweb_client", "opentelemetry", "urllib3")
+QUIET = (
+    "aiohttp.server",
+    "aiohttp.access",
+    "pydicom",
+    "py.warnings",
+    "dicomweb_client",
+    "opentelemetry",
+    "urllib3",
+)
 log = logging.getLogger("sidecar.test")
 
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """What is written to standard error after ``configure_logs``; the loggers are as before afterwards."""
+    """What is written to standard error after ``configure_logs``; the loggers are as before
+    afterwards.
+    """
     root, written = logging.getLogger(), io.StringIO()
     handlers, level = root.handlers[:], root.level
     quiet = {name: logging.getLogger(name).level for name in QUIET}
@@ -48,7 +58,12 @@ def read(written: io.StringIO) -> list[dict[str, Any]]:
 
 
 def test_a_line(lines: io.StringIO) -> None:
-    log.warning("the %s is %s", "PACS", "busy", extra={"status": 503, "durations": {"token": 0.5}, "reason": None})
+    log.warning(
+        "the %s is %s",
+        "PACS",
+        "busy",
+        extra={"status": 503, "durations": {"token": 0.5}, "reason": None},
+    )
     (line,) = read(lines)
     assert abs((datetime.now(UTC) - datetime.fromisoformat(line.pop("time"))).total_seconds()) < 5
     assert line == {
@@ -108,11 +123,14 @@ def test_places_are_bounded(lines: io.StringIO) -> None:
     assert SECRET not in lines.getvalue()
 
 
-def test_warnings_of_libraries_are_not_written(lines: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
+def test_warnings_of_libraries_are_not_written(
+    lines: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
     """pydicom and Python's warnings quote what an image says."""
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        logging.captureWarnings(False)  # pytest took the hook for itself: take it as a process of our own has it.
+        # pytest took the hook for itself: take it as a process of our own has it.
+        logging.captureWarnings(False)
         logging.captureWarnings(True)
         warnings.warn(f"Invalid value for VR UI: {SECRET!r}", stacklevel=1)
     logging.getLogger("pydicom").warning("Expected explicit VR, but found %s", SECRET)
@@ -120,7 +138,8 @@ def test_warnings_of_libraries_are_not_written(lines: io.StringIO, capsys: pytes
 
 
 @pytest.mark.parametrize(
-    "name", ["opentelemetry.exporter.otlp.proto.http", "opentelemetry.sdk", "urllib3.connectionpool"]
+    "name",
+    ["opentelemetry.exporter.otlp.proto.http", "opentelemetry.sdk", "urllib3.connectionpool"],
 )
 def test_the_exporter_of_spans_does_not_tell_its_peer(lines: io.StringIO, name: str) -> None:
     """Theirs name the address and come with each batch; ours comes rarely."""
@@ -134,7 +153,15 @@ def test_exc_info_of_nothing(lines: io.StringIO) -> None:
 
 
 def test_values_of_other_types_are_written_as_text(lines: io.StringIO) -> None:
-    log.info("x", extra={"path": io.BytesIO, "when": datetime(2024, 1, 1, tzinfo=UTC), "many": (1, 2), "none": None})
+    log.info(
+        "x",
+        extra={
+            "path": io.BytesIO,
+            "when": datetime(2024, 1, 1, tzinfo=UTC),
+            "many": (1, 2),
+            "none": None,
+        },
+    )
     (line,) = read(lines)
     assert line["when"] == "2024-01-01T00:00:00+00:00"
     assert line["many"] == [1, 2]
@@ -189,7 +216,15 @@ def test_a_line_is_never_lost(lines: io.StringIO, what: str) -> None:
     assert line["message"] == "the message"
 
 
-TAKEN: set[str] = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "time", "level", "logger"}
+TAKEN: set[str] = {
+    *vars(logging.makeLogRecord({})),
+    "message",
+    "asctime",
+    "taskName",
+    "time",
+    "level",
+    "logger",
+}
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
 FIELDS = st.dictionaries(
     TEXT.filter(lambda name: bool(name) and name not in TAKEN),
@@ -200,7 +235,9 @@ FIELDS = st.dictionaries(
 
 @given(TEXT, FIELDS)
 def test_any_message_and_fields_are_one_json_line(message: str, fields: dict[str, Any]) -> None:
-    record = logging.makeLogRecord({"msg": message, "levelno": logging.INFO, "levelname": "INFO", **fields})
+    record = logging.makeLogRecord(
+        {"msg": message, "levelno": logging.INFO, "levelname": "INFO", **fields}
+    )
     written = JsonFormatter().format(record)
     assert "\n" not in written
     assert json.loads(written)["message"] == message
@@ -228,7 +265,11 @@ async def test_requests_do_not_share_durations() -> None:
         add_duration("pacs", seconds)
         return durations
 
-    assert await asyncio.gather(*(request(seconds) for seconds in (1, 2, 3))) == [{"pacs": 1}, {"pacs": 2}, {"pacs": 3}]
+    assert await asyncio.gather(*(request(seconds) for seconds in (1, 2, 3))) == [
+        {"pacs": 1},
+        {"pacs": 2},
+        {"pacs": 3},
+    ]
 
 
 def test_a_step_that_fails_is_timed_too() -> None:

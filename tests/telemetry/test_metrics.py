@@ -44,7 +44,9 @@ def used() -> Metrics:
 
 def test_the_promised_names_and_labels() -> None:
     """``_total`` belongs to a counter's samples in the text format."""
-    families = {family.name: family for family in text_string_to_metric_families(used().expose().decode())}
+    families = {
+        family.name: family for family in text_string_to_metric_families(used().expose().decode())
+    }
     for name, (kind, labels) in PROMISED.items():
         family = families[name]
         assert family.type == kind
@@ -63,7 +65,12 @@ def test_every_metric_has_the_prefix() -> None:
 def test_values() -> None:
     registry = used().registry
     value = registry.get_sample_value
-    assert value("smart_imaging_requests_total", {"route": "wado-rs", "method": "GET", "status": "200"}) == 1
+    assert (
+        value(
+            "smart_imaging_requests_total", {"route": "wado-rs", "method": "GET", "status": "200"}
+        )
+        == 1
+    )
     assert value("smart_imaging_streamed_bytes_total", {"kind": "study"}) == 2**40
     assert value("smart_imaging_introspections_total", {"outcome": "active"}) == 1
     assert value("smart_imaging_introspection_duration_seconds_sum") == 0.01
@@ -89,7 +96,10 @@ def test_durations_from_a_cache_hit_to_a_large_study_have_a_bucket(seconds: floa
 def test_two_sidecars_in_one_process_count_apart() -> None:
     one, two = Metrics("1"), Metrics("2")
     one.observe_token_lookup("hit")
-    assert two.registry.get_sample_value("smart_imaging_token_cache_lookups_total", {"result": "hit"}) is None
+    assert (
+        two.registry.get_sample_value("smart_imaging_token_cache_lookups_total", {"result": "hit"})
+        is None
+    )
 
 
 def test_requests_to_the_pacs_are_in_the_request_line() -> None:

@@ -70,7 +70,9 @@ def test_a_disk_that_is_full_of_other_things_is_no_reason_to_drop_the_newest(
     assert seen == ["dropped"] * 17
 
 
-def test_a_full_disk_with_nothing_to_drop_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_with_nothing_to_drop_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_room(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "no space left on device")
 
@@ -84,7 +86,9 @@ def test_a_full_disk_with_nothing_to_drop_refuses(tmp_path: Path, monkeypatch: p
     assert lines(reader_of(tmp_path)) == [b"1"]
 
 
-def test_where_room_does_not_help_little_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_room_does_not_help_little_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[str] = []
     spool = Spool(tmp_path, max_bytes=400_000, when_full="drop_oldest", observe=seen.append)
     for _ in range(20):
@@ -156,7 +160,9 @@ def test_what_was_rejected_takes_room_and_is_given_up_first(tmp_path: Path) -> N
 
 
 def test_what_has_happened_already_has_some_room_left(tmp_path: Path) -> None:
-    """The end of a transfer that was let begin: to refuse it helps nobody. But that is bounded, too."""
+    """The end of a transfer that was let begin: to refuse it helps nobody. But that is bounded,
+    too.
+    """
     spool = Spool(tmp_path, max_bytes=1_000)
 
     def fill(line: bytes, *, late: bool) -> None:
@@ -176,8 +182,12 @@ def test_what_has_happened_already_has_some_room_left(tmp_path: Path) -> None:
     assert sum(one.stat().st_size for one in segments(tmp_path)) < 1_000 + 17 * 2**20
 
 
-def test_a_disk_that_others_fill_at_once_costs_little_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever room is made is gone: of the thousands that wait not all are given up within a moment."""
+def test_a_disk_that_others_fill_at_once_costs_little_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever room is made is gone: of the thousands that wait not all are given up within a
+    moment.
+    """
     seen: list[str] = []
     spool = Spool(tmp_path, max_bytes=1_000_000, when_full="drop_oldest", observe=seen.append)
     for _ in range(50):

@@ -1,4 +1,6 @@
-"""Spans to OTLP: parents as W3C Trace Context says, batches that never hold anything up, no exception's text."""
+"""Spans to OTLP: parents as W3C Trace Context says, batches that never hold anything up, no
+exception's text.
+"""
 
 import asyncio
 import logging
@@ -31,7 +33,9 @@ NOWHERE = "http://127.0.0.1:9/v1/traces"
 
 
 def tracing_to(export: SpanExport, ratio: float = 1, *, joins: bool = True) -> OpenTelemetryTracing:
-    return OpenTelemetryTracing(export, service_name="imaging", version="1.2.3", ratio=ratio, joins=joins)
+    return OpenTelemetryTracing(
+        export, service_name="imaging", version="1.2.3", ratio=ratio, joins=joins
+    )
 
 
 @pytest.fixture
@@ -59,14 +63,23 @@ async def test_spans_are_nested_and_told(collector: Collector, export: SpanExpor
     """Names, parents, kinds, attributes; of what failed the class and the constant, nothing else."""
     with tracing_to(export).request("GET", "/fhir/Patient/{patient}", []) as root:
         root.set("http.response.status_code", 200)
-        with pytest.raises(ValueError, match="told"), span("token"), span("ehr introspection", "client"):
+        with (
+            pytest.raises(ValueError, match="told"),
+            span("token"),
+            span("ehr introspection", "client"),
+        ):
             raise ValueError("not to be told")
         with pytest.raises(Unavailable), span("fetch"):
             raise Unavailable("A text.", reason="pacs_busy")
     await export.close()
-    root_span, token, fetch = (collector.named(one) for one in ("GET /fhir/Patient/{patient}", "token", "fetch"))
+    root_span, token, fetch = (
+        collector.named(one) for one in ("GET /fhir/Patient/{patient}", "token", "fetch")
+    )
     introspection = collector.named("ehr introspection")
-    assert (token.parent_span_id, introspection.parent_span_id) == (root_span.span_id, token.span_id)
+    assert (token.parent_span_id, introspection.parent_span_id) == (
+        root_span.span_id,
+        token.span_id,
+    )
     assert len({one.trace_id for one in collector.spans()}) == 1
     assert root_span.kind == WireSpan.SPAN_KIND_SERVER
     assert introspection.kind == WireSpan.SPAN_KIND_CLIENT
@@ -95,7 +108,9 @@ async def test_who_tells(collector: Collector, tmp_path: Path) -> None:
     assert [one.name for one in collector.spans()] == ["GET"]
 
 
-def seen(traceparents: Sequence[str], ratio: float = 1, *, joins: bool = True) -> tuple[str, bool, str]:
+def seen(
+    traceparents: Sequence[str], ratio: float = 1, *, joins: bool = True
+) -> tuple[str, bool, str]:
     """Trace id, whether it is sampled, and what a peer gets."""
     export = SpanExport(NOWHERE)
     try:
@@ -109,10 +124,18 @@ def seen(traceparents: Sequence[str], ratio: float = 1, *, joins: bool = True) -
 
 @pytest.mark.parametrize(
     "traceparent",
-    [GOOD, GOOD.replace("-01", "-03"), GOOD.replace("-01", "-ff"), "cc" + GOOD[2:], "cc" + GOOD[2:] + "-what-later"],
+    [
+        GOOD,
+        GOOD.replace("-01", "-03"),
+        GOOD.replace("-01", "-ff"),
+        "cc" + GOOD[2:],
+        "cc" + GOOD[2:] + "-what-later",
+    ],
 )
 def test_a_good_parent_is_joined(traceparent: str) -> None:
-    """W3C 3.2.2; later versions are read as far as this one goes (4.3), flags that it does not know are not passed."""
+    """W3C 3.2.2; later versions are read as far as this one goes (4.3), flags that it does not know
+    are not passed.
+    """
     trace_id, sampled, passed = seen([traceparent])
     assert (trace_id, sampled) == (TRACE, True)
     assert passed.startswith(f"00-{TRACE}-")
@@ -147,7 +170,10 @@ def test_a_malformed_parent_is_ignored(name: str) -> None:
     assert passed.startswith(f"00-{trace_id}-")
 
 
-@given(st.text(alphabet=st.characters(max_codepoint=255), max_size=80) | st.from_regex(r"[0-9a-f-]{50,60}"))
+@given(
+    st.text(alphabet=st.characters(max_codepoint=255), max_size=80)
+    | st.from_regex(r"[0-9a-f-]{50,60}")
+)
 def test_whatever_comes_what_goes_on_is_well_formed(traceparent: str) -> None:
     _, _, passed = seen([traceparent])
     assert len(passed) == 55
@@ -156,7 +182,9 @@ def test_whatever_comes_what_goes_on_is_well_formed(traceparent: str) -> None:
 
 
 def test_the_ratio_bounds_what_callers_sample_too() -> None:
-    """What is not recorded here still hangs together: the peer is told the trace, and that it is not sampled."""
+    """What is not recorded here still hangs together: the peer is told the trace, and that it is
+    not sampled.
+    """
     for traceparents in ([GOOD], []):
         _, sampled, passed = seen(traceparents, ratio=0)
         assert not sampled
@@ -188,7 +216,9 @@ async def test_what_is_not_sampled_has_no_exemplar(export: SpanExport) -> None:
         assert exemplar() == {"trace_id": root.trace_id}
 
 
-async def test_tasks_go_on_below_whoever_started_them(collector: Collector, export: SpanExport) -> None:
+async def test_tasks_go_on_below_whoever_started_them(
+    collector: Collector, export: SpanExport
+) -> None:
     """Also when they outlive the request."""
     gate = asyncio.Event()
 
@@ -207,10 +237,14 @@ async def test_tasks_go_on_below_whoever_started_them(collector: Collector, expo
 
 
 @pytest.mark.parametrize("fault", ["refuses connections", "never answers", "answers 503"])
-async def test_a_bad_collector_costs_nothing_but_spans(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bad_collector_costs_nothing_but_spans(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ten times what the queue holds is quick; the end is bounded."""
     monkeypatch.setattr(span_export, "CLOSE_SECONDS", 0.5)
-    async with Collector(delay=3_600 if fault == "never answers" else 0, status=503).serve() as collector:
+    async with Collector(
+        delay=3_600 if fault == "never answers" else 0, status=503
+    ).serve() as collector:
         export = SpanExport(NOWHERE if fault == "refuses connections" else collector.endpoint)
         tracing = tracing_to(export)
         for _ in range(span_export.QUEUE_SPANS * 2):
@@ -241,7 +275,9 @@ async def test_what_the_collector_did_not_get_is_counted() -> None:
     with tracing_to(export).request("GET", "/x", []):
         pass
     await export.close()
-    await wait_until_async("the counts", lambda: counted, {"ended": 6, "sent": 5, "failed": 1}.__eq__)
+    await wait_until_async(
+        "the counts", lambda: counted, {"ended": 6, "sent": 5, "failed": 1}.__eq__
+    )
 
 
 async def test_a_collector_with_a_certificate_of_its_own(tmp_path: Path) -> None:
@@ -256,7 +292,9 @@ async def test_a_collector_with_a_certificate_of_its_own(tmp_path: Path) -> None
         counted: list[str] = []
         for ca_file in (files[0], None):
             endpoint = f"https://localhost:{server.port}/v1/traces"
-            export = SpanExport(endpoint, ca_file=ca_file, observe=lambda outcome, count: counted.append(outcome))
+            export = SpanExport(
+                endpoint, ca_file=ca_file, observe=lambda outcome, count: counted.append(outcome)
+            )
             with tracing_to(export).request("GET", "/x", []):
                 pass
             await export.close()
@@ -277,7 +315,9 @@ class Failing(SpanExporter):
         return SpanExportResult.FAILURE
 
 
-def test_failures_are_told_rarely_and_without_what_they_say(caplog: pytest.LogCaptureFixture) -> None:
+def test_failures_are_told_rarely_and_without_what_they_say(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     clock, failing = Clock(), Failing()
     quiet = span_export.QuietExporter(failing, clock)
     with caplog.at_level(logging.DEBUG):

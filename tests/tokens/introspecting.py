@@ -11,7 +11,9 @@ GOOD = "a-good-and-recognizable-token"
 
 
 class Server:
-    """Stands for introspection: tokens in ``live`` are active until that second; ``failing`` is raised instead."""
+    """Stands for introspection: tokens in ``live`` are active until that second; ``failing`` is
+    raised instead.
+    """
 
     def __init__(self, clock: Clock, live: dict[str, float] | None = None) -> None:
         self.clock = clock
@@ -30,7 +32,9 @@ class Server:
         if self.failing is not None:
             raise self.failing
         until = self.live.get(token)
-        return Token((), until, patient="p1") if until is not None and until > self.clock.now else None
+        return (
+            Token((), until, patient="p1") if until is not None and until > self.clock.now else None
+        )
 
 
 def build(

@@ -20,7 +20,9 @@ def public(key: Any, key_id: str | None = None, **more: str) -> dict[str, Any]:
     algorithm = RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else ECAlgorithm
     jwk = json.loads(algorithm.to_jwk(key.public_key()))
     return (
-        {name: value for name, value in jwk.items() if name != "key_ops"} | ({"kid": key_id} if key_id else {}) | more
+        {name: value for name, value in jwk.items() if name != "key_ops"}
+        | ({"kid": key_id} if key_id else {})
+        | more
     )
 
 
@@ -40,7 +42,11 @@ def claims(**changes: Any) -> dict[str, Any]:
 
 
 def sign(
-    payload: dict[str, Any], key: Any = RSA_KEY, algorithm: str = "RS256", key_id: str | None = "one", **header: Any
+    payload: dict[str, Any],
+    key: Any = RSA_KEY,
+    algorithm: str = "RS256",
+    key_id: str | None = "one",
+    **header: Any,
 ) -> str:
     """A JWT in compact form."""
     headers = ({"kid": key_id} if key_id else {}) | header

@@ -46,7 +46,9 @@ def test_no_header_is_no_token() -> None:
     ids=lambda value: ascii(value)[:40],
 )  # fmt: skip
 def test_anything_else_is_malformed(headers: list[str]) -> None:
-    """Which of two credentials a peer would pick is not ours to guess; the failure does not quote them."""
+    """Which of two credentials a peer would pick is not ours to guess; the failure does not quote
+    them.
+    """
     with pytest.raises(MalformedCredentials) as malformed:
         bearer_token(headers)
     assert str(malformed.value) in ("not one bearer token", "more than one Authorization header")
@@ -66,9 +68,12 @@ def test_any_header_is_a_token_or_malformed(header: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "headers", [["Bearer recognizable,token"], ["recognizable"], ["Bearer recognizable", "Bearer b"]]
+    "headers",
+    [["Bearer recognizable,token"], ["recognizable"], ["Bearer recognizable", "Bearer b"]],
 )
-def test_the_failure_does_not_quote_the_header(headers: list[str], caplog: pytest.LogCaptureFixture) -> None:
+def test_the_failure_does_not_quote_the_header(
+    headers: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     """SIA-54's spirit: credentials are in no log and no exception text."""
     with pytest.raises(MalformedCredentials) as malformed:
         bearer_token(headers)

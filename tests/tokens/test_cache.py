@@ -1,4 +1,6 @@
-"""The token cache: how long an answer is believed, how much is kept, and what happens at the same time (SIA-10, 16)."""
+"""The token cache: how long an answer is believed, how much is kept, and what happens at the same
+time (SIA-10, 16).
+"""
 
 import asyncio
 import gc
@@ -18,7 +20,8 @@ from tests.waiting import wait_until_async
 
 
 @pytest.mark.parametrize(
-    ("lives", "ttl", "jitter", "fresh"), [(3_600, 60, 0, 60), (20, 60, 0, 20), (3_600, 60, 1, 54), (55, 60, 1, 54)]
+    ("lives", "ttl", "jitter", "fresh"),
+    [(3_600, 60, 0, 60), (20, 60, 0, 20), (3_600, 60, 1, 54), (55, 60, 1, 54)],
 )
 async def test_an_active_answer_is_fresh_for_the_lesser_of_ttl_and_exp(
     lives: float, ttl: float, jitter: float, fresh: float
@@ -91,7 +94,9 @@ async def test_an_inactive_answer_is_kept_briefly() -> None:
 
 
 async def test_a_rejected_token_is_remembered_with_its_reason() -> None:
-    """As one that is not active: one question in ``negative_ttl_seconds``, and it ends what was good before."""
+    """As one that is not active: one question in ``negative_ttl_seconds``, and it ends what was
+    good before.
+    """
     server = living(3_600)
     seen: list[str] = []
     cache = build(server, ttl=60, negative=10, observe=seen.append)
@@ -118,7 +123,9 @@ async def test_answers_are_not_mixed_up() -> None:
     cache = build(server)
     for _ in range(2):
         found = await asyncio.gather(*(cache.validate(f"t{number}") for number in range(60)))
-        assert [token and token.expires_at for token in found] == [*server.live.values()] + [None] * 10
+        assert [token and token.expires_at for token in found] == [*server.live.values()] + [
+            None
+        ] * 10
 
 
 async def test_junk_does_not_push_out_a_good_token() -> None:
@@ -199,7 +206,9 @@ async def test_a_cancelled_waiter_does_not_cancel_the_others() -> None:
     assert len(server.asked) == 1
 
 
-@pytest.mark.parametrize("failure", [Unavailable("x", reason="down"), BadGateway("x", reason="refused")])
+@pytest.mark.parametrize(
+    "failure", [Unavailable("x", reason="down"), BadGateway("x", reason="refused")]
+)
 async def test_a_failure_is_not_kept(failure: Exception) -> None:
     """SIA-16: it is raised, asked again, and never an answer."""
     server = living(3_600)
@@ -261,12 +270,18 @@ async def test_closing_ends_what_is_under_way() -> None:
 
 
 @given(
-    steps=st.lists(st.tuples(st.floats(0, 40), st.sampled_from(["ask", "fail", "revoke"])), max_size=15),
+    steps=st.lists(
+        st.tuples(st.floats(0, 40), st.sampled_from(["ask", "fail", "revoke"])), max_size=15
+    ),
     lives=st.floats(1, 200),
     jitter=st.floats(0, 1),
 )
-def test_no_answer_is_older_than_allowed(steps: list[tuple[float, str]], lives: float, jitter: float) -> None:
-    """SIA-10: in any order of events none is served beyond exp, or longer than the TTL after revocation."""
+def test_no_answer_is_older_than_allowed(
+    steps: list[tuple[float, str]], lives: float, jitter: float
+) -> None:
+    """SIA-10: in any order of events none is served beyond exp, or longer than the TTL after
+    revocation.
+    """
 
     async def story() -> None:
         server = living(lives)

@@ -40,7 +40,9 @@ def read(changes: dict[str, Any], *, issuers: tuple[str, ...] = (ISSUER,)) -> To
 
 def test_an_active_token() -> None:
     """SIA-10: every fact where it belongs."""
-    assert read({"sub": "u1", "iss": ISSUER, "fhirUser": "Patient/p1", "token_type": "Bearer", "nbf": 1}) == Token(
+    assert read(
+        {"sub": "u1", "iss": ISSUER, "fhirUser": "Patient/p1", "token_type": "Bearer", "nbf": 1}
+    ) == Token(
         grants=parse_scopes("patient/ImagingStudy.rs"),
         expires_at=1_700_000_060.0,
         patient="p1",
@@ -105,10 +107,14 @@ REJECTIONS: dict[Reason, list[dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(
-    ("reason", "changes"), [(reason, one) for reason, rows in REJECTIONS.items() for one in rows], ids=str
+    ("reason", "changes"),
+    [(reason, one) for reason, rows in REJECTIONS.items() for one in rows],
+    ids=str,
 )
 def test_an_active_token_that_is_not_good_here(reason: Reason, changes: dict[str, Any]) -> None:
-    """SIA-10: 401 as for any token that is none; operators learn which claim, what is expected and what came."""
+    """SIA-10: 401 as for any token that is none; operators learn which claim, what is expected and
+    what came.
+    """
     with pytest.raises(TokenRejected) as rejected:
         read(changes)
     assert rejected.value.reason is reason
@@ -146,7 +152,10 @@ def test_operators_see_both_audiences(aud: object, shown: str) -> None:
     """Several of each."""
     with pytest.raises(TokenRejected) as rejected:
         token_of(ACTIVE | {"aud": aud}, Expected(audience=("us", "us too")), now=NOW)
-    assert rejected.value.for_operators() == f"wrong_audience: aud should be one of us, us too, and {shown}"
+    assert (
+        rejected.value.for_operators()
+        == f"wrong_audience: aud should be one of us, us too, and {shown}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -175,7 +184,9 @@ def test_operators_see_both_audiences(aud: object, shown: str) -> None:
     ids=lambda value: repr(value)[:60],
 )  # fmt: skip
 def test_a_wrong_shape_is_not_guessed_at(changes: dict[str, Any], field: str) -> None:
-    """SIA-16: ``"true"`` and ``1`` are not ``true``; the failure names the member and never its value."""
+    """SIA-16: ``"true"`` and ``1`` are not ``true``; the failure names the member and never its
+    value.
+    """
     with pytest.raises(WrongShape) as wrong:
         read(changes)
     assert wrong.value.field == field
@@ -205,7 +216,9 @@ def test_any_issuer_when_none_is_configured() -> None:
 
 @pytest.mark.parametrize("exp", [..., None])
 def test_an_answer_without_exp_is_good_for_a_while(exp: object) -> None:
-    """RFC 7662: ``exp`` is optional. For as long as the caller says, from now; without that it is a wrong shape."""
+    """RFC 7662: ``exp`` is optional. For as long as the caller says, from now; without that it is a
+    wrong shape.
+    """
     answer = {name: value for name, value in (ACTIVE | {"exp": exp}).items() if value is not ...}
     token = token_of(answer, Expected(lifetime_seconds=60, leeway_seconds=30), now=NOW)
     assert token is not None
@@ -218,12 +231,17 @@ def test_an_answer_without_exp_is_good_for_a_while(exp: object) -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 MEMBERS: dict[str, st.SearchStrategy[Any]] = {
     "active": st.sampled_from([True, True, True, False, "true", 1, None]) | JSON,
-    "exp": st.sampled_from([NOW - 1, NOW, NOW + 1, 1_900_000_000, "1900000000", True, math.nan, 10**400]) | JSON,
+    "exp": st.sampled_from(
+        [NOW - 1, NOW, NOW + 1, 1_900_000_000, "1900000000", True, math.nan, 10**400]
+    )
+    | JSON,
     "nbf": st.sampled_from([NOW - 1, NOW, NOW + 1, None]) | JSON,
     "iss": st.sampled_from([ISSUER, "https://other.example.org", None]) | JSON,
     "token_type": st.sampled_from(["Bearer", "DPoP", None]) | JSON,
@@ -248,7 +266,9 @@ def outcome(answer: dict[str, Any], issuer: str | None) -> tuple[Token | None, s
 
 @given(ANSWERS, st.sampled_from([None, ISSUER]))
 @example(ACTIVE, ISSUER)
-def test_any_answer_is_a_live_token_or_none_or_refused(answer: dict[str, Any], issuer: str | None) -> None:
+def test_any_answer_is_a_live_token_or_none_or_refused(
+    answer: dict[str, Any], issuer: str | None
+) -> None:
     """SIA-10, 16: no other failure, and no token but from ``active: true`` with an ``exp`` ahead."""
     token, wrong = outcome(answer, issuer)
     assert wrong is None or wrong in MEMBERS
@@ -294,7 +314,11 @@ def test_scopes_are_a_text_or_a_list(claim: str) -> None:
 
 def test_what_stands_elsewhere() -> None:
     """Vendor shapes by configuration, not by code."""
-    answer = {"launch_response": {"patient": "123"}, "azp": "app", "https://ehr.example.org/user": "u1"}
+    answer = {
+        "launch_response": {"patient": "123"},
+        "azp": "app",
+        "https://ehr.example.org/user": "u1",
+    }
     found = placed(
         answer, patient=(PatientClaim(("launch_response", "patient")),), client_id=("azp",),
         subject=("https://ehr.example.org/user",),
@@ -366,9 +390,13 @@ def test_clocks_may_be_wrong_by_the_leeway() -> None:
 
 def test_the_number_of_constraints_is_bounded() -> None:
     """Each costs time for each study; a token without so many is as it was."""
-    scopes = [f"patient/ImagingStudy.rs?_id=1.2.{number}" for number in range(MAXIMUM_CONSTRAINTS + 1)]
+    scopes = [
+        f"patient/ImagingStudy.rs?_id=1.2.{number}" for number in range(MAXIMUM_CONSTRAINTS + 1)
+    ]
     answer = {"active": True, "exp": 2_000, "patient": "p1"}
-    token = token_of(answer | {"scope": " ".join([*scopes[1:], *["openid", "patient/*.rs"] * 500])}, now=1_000)
+    token = token_of(
+        answer | {"scope": " ".join([*scopes[1:], *["openid", "patient/*.rs"] * 500])}, now=1_000
+    )
     assert token is not None
     assert len(token.grants) == MAXIMUM_CONSTRAINTS + 1
     with pytest.raises(WrongShape, match="scope"):

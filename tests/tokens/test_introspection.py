@@ -105,14 +105,18 @@ REFUSALS: dict[str, Reply] = {
 }
 
 
-def introspection(peer: Peer | str, session: aiohttp.ClientSession, **options: Any) -> Introspection:
+def introspection(
+    peer: Peer | str, session: aiohttp.ClientSession, **options: Any
+) -> Introspection:
     """Introspection at ``peer``."""
     url = peer if isinstance(peer, str) else f"{peer.url}/introspect"
 
     async def endpoint() -> str:
         return url
 
-    authentication: ClientAuthentication = options.pop("authentication", ClientSecretBasic("us", SECRET))
+    authentication: ClientAuthentication = options.pop(
+        "authentication", ClientSecretBasic("us", SECRET)
+    )
     return Introspection(session, endpoint, authentication, **{"timeout_seconds": 60} | options)
 
 
@@ -154,7 +158,9 @@ async def test_an_active_token_that_is_not_good_here(
     peer: Peer, session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture, changes: dict[str, Any],
     reason: str, claim: str,
 ) -> None:  # fmt: skip
-    """SIA-10: for our own reasons; log and metric tell which, with what came and what is configured."""
+    """SIA-10: for our own reasons; log and metric tell which, with what came and what is
+    configured.
+    """
     caplog.set_level(logging.INFO)
     peer.say(Reply(ACTIVE | {"aud": "us", "sub": "u1"} | changes))
     outcomes: list[str] = []
@@ -166,7 +172,9 @@ async def test_an_active_token_that_is_not_good_here(
         await asked.introspect(TOKEN)
     assert rejected.value.reason == reason
     assert outcomes == [reason]
-    (record,) = [vars(record) for record in caplog.records if record.name == "sidecar.tokens.introspection"]
+    (record,) = [
+        vars(record) for record in caplog.records if record.name == "sidecar.tokens.introspection"
+    ]
     assert (record["reason"], record["claim"]) == (reason, claim)
     assert record["received"] == str(changes[claim])
     assert record["expected"]
@@ -183,7 +191,9 @@ def issuers(*named: str) -> Callable[[], Awaitable[tuple[str, ...]]]:
 
 
 @pytest.mark.parametrize("iss", ["https://ehr", "https://ehr/fhir"])
-async def test_each_of_the_issuers_will_do(peer: Peer, session: aiohttp.ClientSession, iss: str) -> None:
+async def test_each_of_the_issuers_will_do(
+    peer: Peer, session: aiohttp.ClientSession, iss: str
+) -> None:
     """The authorization server's, or the FHIR base."""
     peer.say(Reply(ACTIVE | {"iss": iss}))
     asked = introspection(peer, session, issuers=issuers("https://ehr", "https://ehr/fhir"))
@@ -201,8 +211,14 @@ async def test_issuers_are_looked_up_only_for_an_answer_that_names_one(
         raise Unavailable("x", reason="discovery_timeout")
 
     outcomes: list[str] = []
-    asked = introspection(peer, session, issuers=down, observe=lambda what, _: outcomes.append(what))
-    peer.say(Reply(ACTIVE), Reply({"active": False, "iss": "https://ehr"}), Reply(ACTIVE | {"iss": "https://ehr"}))
+    asked = introspection(
+        peer, session, issuers=down, observe=lambda what, _: outcomes.append(what)
+    )
+    peer.say(
+        Reply(ACTIVE),
+        Reply({"active": False, "iss": "https://ehr"}),
+        Reply(ACTIVE | {"iss": "https://ehr"}),
+    )
     assert await asked.introspect(TOKEN) is not None
     assert await asked.introspect(TOKEN) is None
     assert (await problem_of(asked)).reason == "discovery_timeout"
@@ -219,7 +235,10 @@ async def test_what_no_repetition_will_mend_is_no_try_again(
     peer.say(reply)
     outcomes: list[str] = []
     asked = introspection(
-        peer, session, breaker=Breaker(failures=1, clock=Clock()), observe=lambda what, _: outcomes.append(what)
+        peer,
+        session,
+        breaker=Breaker(failures=1, clock=Clock()),
+        observe=lambda what, _: outcomes.append(what),
     )
     problem = await problem_of(asked)
     assert (problem.status, problem.retry_after) == (502, None)
@@ -237,13 +256,18 @@ async def test_what_no_repetition_will_mend_is_no_try_again(
 async def test_a_fault_is_unavailable(
     peer: Peer, session: aiohttp.ClientSession, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SIA-16: 503 with a time to come back, in bounded time, logged; the answer is not followed and not quoted."""
+    """SIA-16: 503 with a time to come back, in bounded time, logged; the answer is not followed and
+    not quoted.
+    """
     caplog.set_level(logging.DEBUG)
     reply, reason = FAULTS[fault]
     peer.say(reply)
     outcomes: list[str] = []
     asked = introspection(
-        peer, session, timeout_seconds=0.2 if reason == "timeout" else 60, observe=lambda what, _: outcomes.append(what)
+        peer,
+        session,
+        timeout_seconds=0.2 if reason == "timeout" else 60,
+        observe=lambda what, _: outcomes.append(what),
     )
     async with asyncio.timeout(WAIT_SECONDS):
         problem = await problem_of(asked)
@@ -273,10 +297,14 @@ async def test_our_own_credentials_are_refused(
     caplog.set_level(logging.DEBUG)
     peer.say(REFUSALS[refusal])
     outcomes: list[str] = []
-    problem = await problem_of(introspection(peer, session, observe=lambda what, _: outcomes.append(what)))
+    problem = await problem_of(
+        introspection(peer, session, observe=lambda what, _: outcomes.append(what))
+    )
     assert isinstance(problem, BadGateway)
     assert outcomes == ["bad_credentials"]
-    (record,) = [record for record in caplog.records if record.name == "sidecar.tokens.introspection"]
+    (record,) = [
+        record for record in caplog.records if record.name == "sidecar.tokens.introspection"
+    ]
     assert record.levelno == logging.ERROR
     assert "check tokens.client" in record.getMessage()
     assert vars(record)["upstream_status"] == REFUSALS[refusal].status
@@ -288,7 +316,9 @@ async def test_our_own_credentials_are_refused(
 async def test_basic_encodes_id_and_secret(peer: Peer, session: aiohttp.ClientSession) -> None:
     """RFC 6749 2.3.1: each form-encoded on its own, so that the colon between them is the only one."""
     peer.say(Reply(ACTIVE))
-    await introspection(peer, session, authentication=ClientSecretBasic(ODD_ID, ODD_SECRET)).introspect(TOKEN)
+    await introspection(
+        peer, session, authentication=ClientSecretBasic(ODD_ID, ODD_SECRET)
+    ).introspect(TOKEN)
     scheme, _, pair = peer.asked[0].headers["Authorization"].partition(" ")
     assert scheme == "Basic"
     parts = b64decode(pair, validate=True).decode("ascii").split(":")
@@ -301,7 +331,9 @@ async def test_basic_encodes_id_and_secret(peer: Peer, session: aiohttp.ClientSe
 async def test_post_encodes_id_and_secret(peer: Peer, session: aiohttp.ClientSession) -> None:
     """RFC 6749 2.3.1: in the form; a secret with ``&token=`` in it stays a secret."""
     peer.say(Reply(ACTIVE))
-    await introspection(peer, session, authentication=ClientSecretPost(ODD_ID, ODD_SECRET)).introspect(TOKEN)
+    await introspection(
+        peer, session, authentication=ClientSecretPost(ODD_ID, ODD_SECRET)
+    ).introspect(TOKEN)
     assert peer.asked[0].form == {
         "token": TOKEN, "token_type_hint": "access_token", "client_id": ODD_ID, "client_secret": ODD_SECRET,
     }  # fmt: skip
@@ -311,7 +343,9 @@ async def test_post_encodes_id_and_secret(peer: Peer, session: aiohttp.ClientSes
 async def test_bearer_and_none(peer: Peer, session: aiohttp.ClientSession) -> None:
     """RFC 7662 2.1: our own token, never the caller's; or nothing."""
     peer.say(Reply(ACTIVE))
-    await introspection(peer, session, authentication=BearerAuthentication("ours")).introspect(TOKEN)
+    await introspection(peer, session, authentication=BearerAuthentication("ours")).introspect(
+        TOKEN
+    )
     await introspection(peer, session, authentication=NoAuthentication()).introspect(TOKEN)
     assert [asked.headers.get("Authorization") for asked in peer.asked] == ["Bearer ours", None]
     assert [set(asked.form) for asked in peer.asked] == [{"token", "token_type_hint"}] * 2
@@ -347,7 +381,9 @@ async def test_a_token_that_the_server_stumbles_over_does_not_open_the_breaker(
     """A hostile app sends such tokens; everybody else's are checked all the same."""
     asked = introspection(peer, session, breaker=Breaker(failures=2, clock=Clock()))
     peer.say(Reply("oops", status))
-    assert {(await problem_of(asked)).reason for _ in range(5)} == {"introspection_unexpected_status"}
+    assert {(await problem_of(asked)).reason for _ in range(5)} == {
+        "introspection_unexpected_status"
+    }
     peer.say(Reply(ACTIVE))
     assert await asked.introspect(TOKEN) is not None
 
@@ -373,14 +409,18 @@ async def test_no_more_calls_at_once_than_the_server_can_be_asked_to_bear(
     assert 1 < most <= 50
 
 
-async def test_inactive_tokens_do_not_open_the_breaker(peer: Peer, session: aiohttp.ClientSession) -> None:
+async def test_inactive_tokens_do_not_open_the_breaker(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
     """Junk is the caller's, not the server's failure."""
     peer.say(Reply({"active": False}))
     asked = introspection(peer, session, breaker=Breaker(failures=2, clock=Clock()))
     assert [await asked.introspect("junk") for _ in range(5)] == [None] * 5
 
 
-async def test_one_odd_token_does_not_lock_out_the_others(peer: Peer, session: aiohttp.ClientSession) -> None:
+async def test_one_odd_token_does_not_lock_out_the_others(
+    peer: Peer, session: aiohttp.ClientSession
+) -> None:
     """SIA-16 is about this token: the server answers, and another app's token can be checked."""
 
     async def by_token(request: web.Request) -> web.StreamResponse:
@@ -394,7 +434,11 @@ async def test_one_odd_token_does_not_lock_out_the_others(peer: Peer, session: a
     assert await asked.introspect("another") is not None
 
 
-@pytest.mark.parametrize("method", [ClientSecretBasic("us", SECRET), ClientSecretPost("us", SECRET)], ids=type)
+@pytest.mark.parametrize(
+    "method", [ClientSecretBasic("us", SECRET), ClientSecretPost("us", SECRET)], ids=type
+)
 def test_a_secret_is_not_shown(method: object) -> None:
-    """As ``SecretStr`` in the settings: a log line or a debugger's page with the object in it must not leak."""
+    """As ``SecretStr`` in the settings: a log line or a debugger's page with the object in it must
+    not leak.
+    """
     assert SECRET not in repr(method)

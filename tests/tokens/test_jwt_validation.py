@@ -25,7 +25,17 @@ from sidecar.tokens.jwt_validation import LocalThenIntrospection, LocalValidatio
 from sidecar.tokens.rejection import TokenRejected
 from sidecar.tokens.signatures import NotSigned, Signatures, _header
 from tests.common.peer import Clock, Peer, Reply
-from tests.tokens.signing import AUDIENCE, EC_KEY, ISSUER, OTHER_RSA_KEY, RSA_KEY, claims, jwks, public, sign
+from tests.tokens.signing import (
+    AUDIENCE,
+    EC_KEY,
+    ISSUER,
+    OTHER_RSA_KEY,
+    RSA_KEY,
+    claims,
+    jwks,
+    public,
+    sign,
+)
 
 ALGORITHMS = ("RS256", "ES384")
 
@@ -46,7 +56,9 @@ def validation(
     return LocalValidation(Signatures(keys, ALGORITHMS), issuer, expected, **options)
 
 
-async def validated(session: aiohttp.ClientSession, peer: Peer, token: str, **options: Any) -> Token | None:
+async def validated(
+    session: aiohttp.ClientSession, peer: Peer, token: str, **options: Any
+) -> Token | None:
     """What a token is, with the usual keys."""
     peer.say(Reply(jwks()))
     return await validation(session, peer, **options).validate(token)
@@ -64,7 +76,9 @@ async def refused_for(validating: LocalValidation, token: str) -> Reason | None:
 def with_header(header: dict[str, Any], **changes: Any) -> str:
     """Well signed under just this header: PyJWT by itself leaves names out."""
     parts = (header, claims(**changes))
-    signed = b".".join(base64.urlsafe_b64encode(json.dumps(one).encode()).rstrip(b"=") for one in parts)
+    signed = b".".join(
+        base64.urlsafe_b64encode(json.dumps(one).encode()).rstrip(b"=") for one in parts
+    )
     signature = RSA_KEY.sign(signed, padding.PKCS1v15(), hashes.SHA256())
     return (signed + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
 
@@ -84,12 +98,20 @@ async def test_good_tokens(session: aiohttp.ClientSession, peer: Peer, token: st
 def unsigned(algorithm: str) -> str:
     """``alg: none`` in its spellings."""
     parts = [{"alg": algorithm, "typ": "JWT"}, claims()]
-    return ".".join(base64.urlsafe_b64encode(json.dumps(one).encode()).rstrip(b"=").decode() for one in parts) + "."
+    return (
+        ".".join(
+            base64.urlsafe_b64encode(json.dumps(one).encode()).rstrip(b"=").decode()
+            for one in parts
+        )
+        + "."
+    )
 
 
 def hmac_with_the_public_key() -> str:
     """The classic confusion: RS256's public key as an HMAC secret."""
-    pem = RSA_KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    pem = RSA_KEY.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
     head = base64.urlsafe_b64encode(b'{"alg":"HS256","kid":"one"}').rstrip(b"=")
     body = base64.urlsafe_b64encode(json.dumps(claims()).encode()).rstrip(b"=")
     mac = hmac.new(pem, head + b"." + body, hashlib.sha256).digest()
@@ -157,32 +179,58 @@ MISFITS = {
 
 @pytest.mark.parametrize(
     ("reason", "token"),
-    [pytest.param(reason, token, id=name) for reason, rows in REFUSED.items() for name, token in rows.items()],
+    [
+        pytest.param(reason, token, id=name)
+        for reason, rows in REFUSED.items()
+        for name, token in rows.items()
+    ],
 )
-async def test_bad_tokens(session: aiohttp.ClientSession, peer: Peer, reason: Reason | None, token: str) -> None:
-    """Each with its reason, which is the metric's label; ``None``: it says itself that it is not active."""
+async def test_bad_tokens(
+    session: aiohttp.ClientSession, peer: Peer, reason: Reason | None, token: str
+) -> None:
+    """Each with its reason, which is the metric's label; ``None``: it says itself that it is not
+    active.
+    """
     outcomes: list[str] = []
     peer.say(Reply(jwks()))
-    assert await refused_for(validation(session, peer, observe=lambda what, _: outcomes.append(what)), token) == reason
+    assert (
+        await refused_for(
+            validation(session, peer, observe=lambda what, _: outcomes.append(what)), token
+        )
+        == reason
+    )
     assert outcomes == [reason or "inactive"]
 
 
 @pytest.mark.parametrize("case", MISFITS)
-async def test_what_is_signed_and_cannot_be_used(session: aiohttp.ClientSession, peer: Peer, case: str) -> None:
-    """502: the authorization server means it, so that neither a repetition nor another login will mend it."""
+async def test_what_is_signed_and_cannot_be_used(
+    session: aiohttp.ClientSession, peer: Peer, case: str
+) -> None:
+    """502: the authorization server means it, so that neither a repetition nor another login will
+    mend it.
+    """
     with pytest.raises(BadGateway):
         await validated(session, peer, MISFITS[case])
 
 
 async def test_the_type_that_is_wanted(session: aiohttp.ClientSession, peer: Peer) -> None:
     """RFC 9068: with ``at+jwt`` wanted, an ID token cannot pass even if it names us."""
-    for header, good in (({"typ": "at+jwt"}, True), ({"typ": "application/AT+JWT"}, True), ({}, False)):
+    for header, good in (
+        ({"typ": "at+jwt"}, True),
+        ({"typ": "application/AT+JWT"}, True),
+        ({}, False),
+    ):
         peer.say(Reply(jwks()))
-        found = await refused_for(validation(session, peer, token_type="at+jwt"), sign(claims(), **header))
+        found = await refused_for(
+            validation(session, peer, token_type="at+jwt"), sign(claims(), **header)
+        )
         assert found == (None if good else Reason.WRONG_TOKEN_TYPE)
 
 
-@given(text=st.text(max_size=60) | st.from_regex(r"[A-Za-z0-9_-]{0,20}\.[A-Za-z0-9_-]{0,20}\.[A-Za-z0-9_-]{0,20}"))
+@given(
+    text=st.text(max_size=60)
+    | st.from_regex(r"[A-Za-z0-9_-]{0,20}\.[A-Za-z0-9_-]{0,20}\.[A-Za-z0-9_-]{0,20}")
+)
 def test_any_text_is_looked_at_without_harm(text: str) -> None:
     with contextlib.suppress(NotSigned):
         assert isinstance(_header(text), dict)
@@ -193,11 +241,15 @@ async def test_no_audience_no_validation(session: aiohttp.ClientSession, peer: P
         return ISSUER
 
     with pytest.raises(ValueError, match="ID token"):
-        LocalValidation(Signatures(validation(session, peer)._signatures._jwks, ALGORITHMS), issuer, Expected())
+        LocalValidation(
+            Signatures(validation(session, peer)._signatures._jwks, ALGORITHMS), issuer, Expected()
+        )
 
 
 async def test_keys_are_kept_and_rotate(session: aiohttp.ClientSession, peer: Peer) -> None:
-    """A new kid is looked up, not more than every ten seconds whatever comes; a key withdrawn ends with its time."""
+    """A new kid is looked up, not more than every ten seconds whatever comes; a key withdrawn ends
+    with its time.
+    """
     clock = Clock()
     peer.say(Reply(jwks(public(RSA_KEY, "one"))))
     validating = validation(session, peer, clock)
@@ -220,7 +272,9 @@ async def test_keys_are_kept_and_rotate(session: aiohttp.ClientSession, peer: Pe
         await validating.validate(new)
 
 
-async def test_junk_does_not_reach_the_authorization_server(session: aiohttp.ClientSession, peer: Peer) -> None:
+async def test_junk_does_not_reach_the_authorization_server(
+    session: aiohttp.ClientSession, peer: Peer
+) -> None:
     peer.say(Reply(jwks()))
     validating = validation(session, peer)
     for number in range(50):
@@ -229,9 +283,18 @@ async def test_junk_does_not_reach_the_authorization_server(session: aiohttp.Cli
 
 
 @pytest.mark.parametrize(
-    "reply", [Reply(status=500), Reply("<html>"), Reply([]), Reply({"keys": {}}), Reply({"keys": [{}] * 101})]
+    "reply",
+    [
+        Reply(status=500),
+        Reply("<html>"),
+        Reply([]),
+        Reply({"keys": {}}),
+        Reply({"keys": [{}] * 101}),
+    ],
 )
-async def test_without_keys_nothing_is_decided(session: aiohttp.ClientSession, peer: Peer, reply: Reply) -> None:
+async def test_without_keys_nothing_is_decided(
+    session: aiohttp.ClientSession, peer: Peer, reply: Reply
+) -> None:
     peer.say(reply)
     with pytest.raises(Unavailable):
         await validation(session, peer).validate(sign(claims()))
@@ -263,7 +326,9 @@ TOKEN = Token((), 2e9, patient="p1", client_id="app")
     ("local", "introspected", "patient"),
     [(None, TOKEN, None), (TOKEN, None, None), (TOKEN, TOKEN, "p1"), (Token((), 3e9), TOKEN, "p1")],
 )  # fmt: skip
-async def test_both_must_agree(local: Token | None, introspected: Token | None, patient: str | None) -> None:
+async def test_both_must_agree(
+    local: Token | None, introspected: Token | None, patient: str | None
+) -> None:
     asked: list[str] = []
     found = await both(local, introspected, asked).validate("x")
     assert (found.patient if found else None) == patient
@@ -281,7 +346,9 @@ async def test_both_must_speak_of_the_same(local: Token, caplog: pytest.LogCaptu
     assert not {"p1", "p2", "other"} & set(map(str, vars(record).values()))
 
 
-def both(local: Token | None, introspected: Token | None, asked: list[str]) -> LocalThenIntrospection:
+def both(
+    local: Token | None, introspected: Token | None, asked: list[str]
+) -> LocalThenIntrospection:
     """What each of them says."""
 
     async def check(token: str) -> Token | None:

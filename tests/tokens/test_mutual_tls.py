@@ -1,4 +1,6 @@
-"""``tls_client_auth`` on a real TLS connection (RFC 8705 2.1): the certificate of the settings is what we show."""
+"""``tls_client_auth`` on a real TLS connection (RFC 8705 2.1): the certificate of the settings is
+what we show.
+"""
 
 import asyncio
 import datetime
@@ -35,7 +37,11 @@ def certificate(directory: Path, name: str) -> tuple[Path, Path]:
     files = directory / f"{name}.pem", directory / f"{name}-key.pem"
     files[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
     files[1].write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
     )
     return files
 
@@ -52,11 +58,16 @@ async def test_the_certificate_is_shown(tmp_path: Path) -> None:
     shown = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        subject = dict(pair[0] for pair in writer.get_extra_info("ssl_object").getpeercert()["subject"])
+        subject = dict(
+            pair[0] for pair in writer.get_extra_info("ssl_object").getpeercert()["subject"]
+        )
         shown.append(subject["commonName"])
         await reader.readuntil(b"client_id=us")
         body = json.dumps(ACTIVE).encode()
-        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
+            % (len(body), body)
+        )
         await writer.drain()
         writer.close()
 
@@ -68,20 +79,32 @@ async def test_the_certificate_is_shown(tmp_path: Path) -> None:
 
         def client(files: tuple[Path, Path]) -> TlsClient:
             return TlsClient(
-                method="tls_client_auth", client_id="us", certificate_file=files[0], private_key_file=files[1]
+                method="tls_client_auth",
+                client_id="us",
+                certificate_file=files[0],
+                private_key_file=files[1],
             )
 
         async with open_session(server[0], connections=2, client=client(us)) as session:
-            assert await introspection(url, session, authentication=TlsClientAuth("us")).introspect("a-token")
+            assert await introspection(url, session, authentication=TlsClientAuth("us")).introspect(
+                "a-token"
+            )
         assert shown == ["us"]
         for wrong in (client(other), None):
             async with open_session(server[0], connections=2, client=wrong) as session:
                 with pytest.raises(Unavailable):
-                    await introspection(url, session, authentication=TlsClientAuth("us")).introspect("a-token")
+                    await introspection(
+                        url, session, authentication=TlsClientAuth("us")
+                    ).introspect("a-token")
     assert shown == ["us"]
 
 
 def test_a_key_of_another_certificate_is_refused(tmp_path: Path) -> None:
     us, other = certificate(tmp_path, "us"), certificate(tmp_path, "other")
     with pytest.raises(ValueError, match="private_key_file is not the key of certificate_file"):
-        TlsClient(method="tls_client_auth", client_id="us", certificate_file=us[0], private_key_file=other[1])
+        TlsClient(
+            method="tls_client_auth",
+            client_id="us",
+            certificate_file=us[0],
+            private_key_file=other[1],
+        )

@@ -1,4 +1,6 @@
-"""Signed introspection answers (RFC 9701): what is not signed, or not for us, counts for nothing (SIA-10, SIA-16)."""
+"""Signed introspection answers (RFC 9701): what is not signed, or not for us, counts for nothing
+(SIA-10, SIA-16).
+"""
 
 import json
 import time
@@ -18,7 +20,13 @@ from tests.tokens.signing import ISSUER, OTHER_RSA_KEY, claims, jwks, sign
 from tests.tokens.test_introspection import introspection
 
 NOW = int(time.time())
-ACTIVE = {"active": True, "scope": "patient/ImagingStudy.rs", "client_id": "app", "exp": NOW + 7_200, "patient": "p1"}
+ACTIVE = {
+    "active": True,
+    "scope": "patient/ImagingStudy.rs",
+    "client_id": "app",
+    "exp": NOW + 7_200,
+    "patient": "p1",
+}
 
 
 def said(token: Any = ACTIVE, **changes: Any) -> dict[str, Any]:
@@ -27,13 +35,17 @@ def said(token: Any = ACTIVE, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in answer.items() if value is not None}
 
 
-def signed(payload: dict[str, Any], *, typ: str = "token-introspection+jwt", **options: Any) -> Reply:
+def signed(
+    payload: dict[str, Any], *, typ: str = "token-introspection+jwt", **options: Any
+) -> Reply:
     """An answer as the server sends it."""
     return Reply(sign(payload, typ=typ, **options), headers={"Content-Type": SIGNED_ANSWER})
 
 
 def asking(session: aiohttp.ClientSession, peer: Peer) -> Introspection:
-    """Introspection that wants signed answers; the first reply of ``peer`` is the answer, the second one the keys."""
+    """Introspection that wants signed answers; the first reply of ``peer`` is the answer, the
+    second one the keys.
+    """
 
     async def url() -> str:
         return peer.url + "/jwks"
@@ -42,7 +54,9 @@ def asking(session: aiohttp.ClientSession, peer: Peer) -> Introspection:
         return ISSUER
 
     signatures = Signatures(Jwks(session, url, timeout_seconds=60), ("RS256",))
-    return introspection(peer, session, signed=SignedAnswers(signatures, issuer, "us", clock=lambda: NOW))
+    return introspection(
+        peer, session, signed=SignedAnswers(signatures, issuer, "us", clock=lambda: NOW)
+    )
 
 
 async def answered(session: aiohttp.ClientSession, peer: Peer, reply: Reply) -> Token | None:
@@ -50,8 +64,12 @@ async def answered(session: aiohttp.ClientSession, peer: Peer, reply: Reply) -> 
     return await asking(session, peer).introspect("a-token")
 
 
-@pytest.mark.parametrize("changes", [{}, {"aud": ["x", "us"]}, {"iat": NOW - AGE_SECONDS + 30}, {"iat": NOW + 10}])
-async def test_good_answers(session: aiohttp.ClientSession, peer: Peer, changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "changes", [{}, {"aud": ["x", "us"]}, {"iat": NOW - AGE_SECONDS + 30}, {"iat": NOW + 10}]
+)
+async def test_good_answers(
+    session: aiohttp.ClientSession, peer: Peer, changes: dict[str, Any]
+) -> None:
     found = await answered(session, peer, signed(said(**changes)))
     assert found is not None
     assert found.patient == "p1"
@@ -94,7 +112,9 @@ async def test_what_does_not_count(session: aiohttp.ClientSession, peer: Peer, c
 
 
 @pytest.mark.parametrize("case", MISFITS)
-async def test_what_is_signed_and_cannot_be_used(session: aiohttp.ClientSession, peer: Peer, case: str) -> None:
+async def test_what_is_signed_and_cannot_be_used(
+    session: aiohttp.ClientSession, peer: Peer, case: str
+) -> None:
     """The server means it: no repetition will mend it."""
     with pytest.raises(BadGateway):
         await answered(session, peer, MISFITS[case])

@@ -1,4 +1,6 @@
-"""docs/ehr.md, "Token forms": what servers say of their tokens, and what we make of it: a specification."""
+"""docs/ehr.md, "Token forms": what servers say of their tokens, and what we make of it: a
+specification.
+"""
 
 import json
 import re
@@ -43,7 +45,15 @@ def _forms() -> list[Form]:
             continue
         server, token, says, outcome = (cell.strip() for cell in line.strip("|").split(" | "))
         in_header = says.startswith("header ")
-        found.append(Form(server, token, json.loads(says.removeprefix("header ").strip("`")), in_header, outcome))
+        found.append(
+            Form(
+                server,
+                token,
+                json.loads(says.removeprefix("header ").strip("`")),
+                in_header,
+                outcome,
+            )
+        )
     return found
 
 
@@ -52,7 +62,12 @@ FORMS = _forms()
 
 def test_the_table_is_read() -> None:
     assert len(FORMS) == 20
-    assert {form.outcome for form in FORMS} == {"accepted", "`wrong_token_type`", "`sender_constrained`", "502"}
+    assert {form.outcome for form in FORMS} == {
+        "accepted",
+        "`wrong_token_type`",
+        "`sender_constrained`",
+        "502",
+    }
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.server}: {form.token}")
@@ -61,7 +76,11 @@ async def test_what_we_make_of_it(peer: Peer, session: aiohttp.ClientSession, fo
     outcomes = []
     if not form.in_header:
         peer.say(Reply(ACTIVE | form.says))
-        outcomes.append(await _outcome(introspection(peer, session, expected=Expected(lifetime_seconds=60)).introspect))
+        outcomes.append(
+            await _outcome(
+                introspection(peer, session, expected=Expected(lifetime_seconds=60)).introspect
+            )
+        )
     if form.in_header or "introspected" not in form.token.replace("introspected or as JWT", ""):
         peer.say(Reply(jwks()))
         header = {"alg": "RS256", "kid": "one"} | (form.says if form.in_header else {})
@@ -84,7 +103,9 @@ async def _outcome(validate: Any, token: str = "a-token") -> str:
 def test_the_list_in_the_text_is_the_allow_list() -> None:
     """Each of them, and none that is not documented."""
     assert SECTION is not None
-    text = SECTION[1].partition("must name an access token")[2].partition("in any case of letters")[0]
+    text = (
+        SECTION[1].partition("must name an access token")[2].partition("in any case of letters")[0]
+    )
     assert {name.lower() for name in re.findall(r"`([^`]+)`", text)} == _ACCESS_TOKEN_TYPES
 
 

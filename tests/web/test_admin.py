@@ -88,7 +88,9 @@ async def test_all_who_ask_at_once_share_a_probe(world: World) -> None:
 
 
 async def test_a_probe_that_was_given_up_goes_on_for_the_next(world: World) -> None:
-    """An orchestrator waits for a second, a slow archive takes longer: its answer is there at the next probe."""
+    """An orchestrator waits for a second, a slow archive takes longer: its answer is there at the
+    next probe.
+    """
     world.pacs.gate.clear()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
@@ -139,13 +141,18 @@ async def test_the_listener(world: World, url: str) -> None:
         world.readiness.draining = True
         async with client.get(url + "/readyz") as answer:
             assert answer.status == 503
-            assert await answer.json() == {"status": "not ready", "problems": {"server": "draining"}}
+            assert await answer.json() == {
+                "status": "not ready",
+                "problems": {"server": "draining"},
+            }
         async with client.get(url + "/healthz") as answer:
             assert (answer.status, await answer.json()) == (200, {"status": "alive"})
         async with client.get(url + "/metrics") as answer:
             assert answer.status == 200
             assert answer.headers["Content-Type"] == Metrics.CONTENT_TYPE
-            families = {family.name for family in text_string_to_metric_families(await answer.text())}
+            families = {
+                family.name for family in text_string_to_metric_families(await answer.text())
+            }
             assert "smart_imaging_build_info" in families
         for path in ("/", "/fhir/metadata", "/wado-rs/studies"):
             async with client.get(url + path) as answer:

@@ -1,4 +1,6 @@
-"""The trail of real requests (SIA-60): before the answer leaves, each decision, each transfer's end; or no answer."""
+"""The trail of real requests (SIA-60): before the answer leaves, each decision, each transfer's
+end; or no answer.
+"""
 
 import asyncio
 import json
@@ -8,7 +10,16 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.upstreams import (
+    INSTANCE,
+    PATIENT,
+    SERIES,
+    STUDY,
+    TOKEN,
+    ScriptedEhr,
+    ScriptedPacs,
+    sidecar_between,
+)
 
 PNG = b"\x89PNG\r\n\x1a\n"
 RENDERED = f"/wado-rs/studies/{STUDY}/series/{SERIES}/instances/{INSTANCE}/rendered"
@@ -32,7 +43,10 @@ def told(file: Path) -> list[tuple[str, str]]:
 
 async def get(url: str, path: str, token: str | None = TOKEN) -> int:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    async with aiohttp.ClientSession(headers=headers) as session, session.get(url + path) as response:
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.get(url + path) as response,
+    ):
         await response.read()
         return response.status
 
@@ -83,7 +97,9 @@ async def test_refusals_are_told_with_what_was_asked_for(file: Path) -> None:
 
 
 async def test_a_token_that_is_not_active_is_an_alert(file: Path) -> None:
-    async with sidecar_between(ScriptedEhr(answer={"active": False}), ScriptedPacs(draw), audit=to(file)) as (url, _):
+    async with sidecar_between(
+        ScriptedEhr(answer={"active": False}), ScriptedPacs(draw), audit=to(file)
+    ) as (url, _):
         assert await get(url, "/wado-rs/studies") == 401
     assert [one["type"]["code"] for one in events(file)] == ["110113"]
 
@@ -94,11 +110,17 @@ async def test_what_cannot_be_told_is_not_answered(path: str) -> None:
     pacs = ScriptedPacs(draw)
     async with sidecar_between(ScriptedEhr(), pacs, audit=to(Path("/dev/full"))) as (url, sidecar):
         assert await get(url, path) == 503
-        assert b'smart_imaging_audit_events_total{outcome="failed",sink="file"} ' in sidecar.metrics.expose()
+        assert (
+            b'smart_imaging_audit_events_total{outcome="failed",sink="file"} '
+            in sidecar.metrics.expose()
+        )
     assert not any("rendered" in request for request in pacs.requests)
 
 
 async def test_off_is_the_default(file: Path) -> None:
     async with sidecar_between(ScriptedEhr(), ScriptedPacs(draw)) as (url, sidecar):
         assert await get(url, RENDERED) == 200
-        assert b'smart_imaging_audit_events_total{outcome="written",sink="none"} 0.0' in sidecar.metrics.expose()
+        assert (
+            b'smart_imaging_audit_events_total{outcome="written",sink="none"} 0.0'
+            in sidecar.metrics.expose()
+        )

@@ -1,4 +1,6 @@
-"""Bulk data on its way: documents, what a browser would run, lengths, ranges, and what metadata point to."""
+"""Bulk data on its way: documents, what a browser would run, lengths, ranges, and what metadata
+point to.
+"""
 
 import asyncio
 import contextlib
@@ -9,7 +11,15 @@ import aiohttp
 import pytest
 
 from sidecar.bootstrap.build import Sidecar
-from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.upstreams import (
+    INSTANCE,
+    PATIENT,
+    SERIES,
+    STUDY,
+    ScriptedEhr,
+    ScriptedPacs,
+    sidecar_between,
+)
 from tests.waiting import WAIT_SECONDS, wait_until_async
 from tests.web.test_stream import HEADERS, MULTIPART, PART, PATH, WHOLE, answer, counted
 
@@ -18,14 +28,19 @@ VALUE = f"{OWN}/bulkdata/00420011"
 PDF = b"%PDF-1.4 <script>alert(1)</script>"
 
 
-def single(content_type: bytes, body: bytes = PDF, status: bytes = b"200 OK", more: bytes = b"") -> bytes:
+def single(
+    content_type: bytes, body: bytes = PDF, status: bytes = b"200 OK", more: bytes = b""
+) -> bytes:
     head = b"HTTP/1.1 %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b\r\n"
     return head % (status, content_type, len(body), more) + body
 
 
 def parts(root: bytes, *types: bytes) -> bytes:
     """A multipart answer, each part with its own Content-Type."""
-    body = b"".join(b"--abc\r\nContent-Type: %b\r\n\r\n%b\r\n" % (one, PDF) for one in types) + b"--abc--\r\n"
+    body = (
+        b"".join(b"--abc\r\nContent-Type: %b\r\n\r\n%b\r\n" % (one, PDF) for one in types)
+        + b"--abc--\r\n"
+    )
     return single(b'multipart/related; type="%b"; boundary=abc' % root, body)
 
 
@@ -77,10 +92,16 @@ async def test_an_encapsulated_document(what: str) -> None:
     assert pacs.requests[-1].endswith(f"/instances/{INSTANCE}/bulkdata/00420011")
 
 
-@pytest.mark.parametrize("content_type", [b"application/pdf", b"Application/PDF", b"model/stl", b"model/obj"])
+@pytest.mark.parametrize(
+    "content_type", [b"application/pdf", b"Application/PDF", b"model/stl", b"model/obj"]
+)
 @pytest.mark.parametrize("path", [VALUE, f"{OWN}/rendered"])
-async def test_a_page_can_do_nothing_with_a_document_on_our_origin(content_type: bytes, path: str) -> None:
-    """It is saved, not shown; if it were shown, it would be in no frame and in a sandbox; no type is guessed."""
+async def test_a_page_can_do_nothing_with_a_document_on_our_origin(
+    content_type: bytes, path: str
+) -> None:
+    """It is saved, not shown; if it were shown, it would be in no frame and in a sandbox; no type
+    is guessed.
+    """
     written = single(content_type, more=b"Content-Disposition: inline; filename=Doe.html\r\n")
     status, headers, _, _ = await get(written, "*/*", path)
     if path != VALUE and b"model" in content_type:
@@ -118,7 +139,8 @@ async def test_what_a_browser_would_run_never_passes(content_type: bytes, accept
         assert PDF not in body
     with contextlib.suppress(aiohttp.ClientError):
         status, _, body, _ = await get(parts(good, good, content_type), accept)
-        assert status in (406, 502), "a complete-looking success"  # 406: of one alone there were several.
+        # 406: of one alone there were several.
+        assert status in (406, 502), "a complete-looking success"
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/svg+xml", "text/xml", "application/xhtml+xml",
@@ -194,7 +216,9 @@ async def test_what_is_cut_ends_in_a_broken_connection(what: str) -> None:
         assert len(got) < len(whole)
         assert whole.startswith(got)
         assert b"HTTP/1.1" not in got
-        outcome = {"cut off": "pacs_broken", "foreign at the end": "verification_failed"}.get(what, "incomplete")
+        outcome = {"cut off": "pacs_broken", "foreign at the end": "verification_failed"}.get(
+            what, "incomplete"
+        )
         assert await counted(sidecar, outcome) == 1
 
 
@@ -267,10 +291,15 @@ async def test_what_metadata_point_to_can_be_fetched(caplog: pytest.LogCaptureFi
         for tag in ("00281201", "00091001", "00091002"):
             assert set(row[tag]) == {"vr"}
         await wait_until_async("the reasons are counted", lambda: dropped(sidecar, "study"))
-        assert [dropped(sidecar, reason) for reason in ("unattributed", "host", "study", "path")] == [1, 1, 1, 0]
+        assert [
+            dropped(sidecar, reason) for reason in ("unattributed", "host", "study", "path")
+        ] == [1, 1, 1, 0]
         async with client.get(named.replace("http://sidecar.example.org", url)) as response:
             assert (response.status, await response.read()) == (200, PDF)
-        assert pacs.requests[-1] == f"/dicom-web/studies/{STUDY}/series/{SERIES}/instances/{INSTANCE}/bulkdata/00420011"
+        assert (
+            pacs.requests[-1]
+            == f"/dicom-web/studies/{STUDY}/series/{SERIES}/instances/{INSTANCE}/bulkdata/00420011"
+        )
     (record,) = [one for one in caplog.records if "BulkDataURI" in one.getMessage()]
     assert record.__dict__["dropped"] == {"unattributed": 1, "host": 1, "study": 1}
     logged = str(record.__dict__)

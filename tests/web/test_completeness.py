@@ -49,9 +49,13 @@ def framed(head: bytes, body: bytes, framing: str) -> Answer:
 
 
 class Corrected(ScriptedPacs):
-    """Has ``first`` instances before it is asked for them, and ``then`` afterwards; ``None``: they are another's."""
+    """Has ``first`` instances before it is asked for them, and ``then`` afterwards; ``None``: they
+    are another's.
+    """
 
-    def __init__(self, retrieve: Answer, first: int | None, then: int | None, *, listed: int = 1) -> None:
+    def __init__(
+        self, retrieve: Answer, first: int | None, then: int | None, *, listed: int = 1
+    ) -> None:
         async def write(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             self.instances = then
             if first is not None and then is None:
@@ -66,11 +70,12 @@ async def fetch(url: str, path: str) -> tuple[int, bytes, bool]:
     return await fetch_whole(url + path, HEADERS)
 
 
-# What the archive counts before, how many it sends, what it counts then (``None``: the study is another patient's);
-# whether the answer is a whole one.
+# What the archive counts before, how many it sends, what it counts then (``None``: the study is
+# another patient's); whether the answer is a whole one.
 COUNTS: dict[str, tuple[int, int, int | None, bool]] = {
     "nothing happened": (40, 40, 40, True),
-    "some went": (40, 24, 24, True),  # Those that went had not been sent: it is the study as it is now.
+    # Those that went had not been sent: it is the study as it is now.
+    "some went": (40, 24, 24, True),
     "some went that had been sent": (40, 24, 20, False),
     "some went that had been listed": (40, 24, 40, False),
     "one went": (40, 39, 38, False),
@@ -106,7 +111,9 @@ SHORT_COUNTS: list[tuple[int, int, int | None, bool]] = [
 
 @pytest.mark.parametrize("framing", ["content-length", "chunked", "until-close"])
 @pytest.mark.parametrize(("first", "sent", "then", "is_whole"), SHORT_COUNTS)
-async def test_a_short_study(framing: str, first: int, sent: int, then: int | None, is_whole: bool) -> None:
+async def test_a_short_study(
+    framing: str, first: int, sent: int, then: int | None, is_whole: bool
+) -> None:
     """As nothing has been sent before the end is known, it is an error with a status."""
     body = SHORT_PART * sent + b"--abc--\r\n"
     async with sidecar_between(ScriptedEhr(), Corrected(framed(MULTIPART, body, framing), first, then)) as (
@@ -117,7 +124,10 @@ async def test_a_short_study(framing: str, first: int, sent: int, then: int | No
         if is_whole:
             assert got == body
         else:
-            assert json.loads(got)["issue"][0]["diagnostics"] == "The study has just changed; try again."
+            assert (
+                json.loads(got)["issue"][0]["diagnostics"]
+                == "The study has just changed; try again."
+            )
         check(sidecar, "study", is_whole=is_whole)
 
 
@@ -128,7 +138,9 @@ def check(sidecar: Sidecar, kind: str, *, is_whole: bool) -> None:
     assert failures(sidecar, "instance") == failures(sidecar, "metadata") == 0
 
 
-@pytest.mark.parametrize(("sent", "then", "is_whole"), [(1_500, 1_500, True), (700, 600, False), (1_500, 1_600, True)])
+@pytest.mark.parametrize(
+    ("sent", "then", "is_whole"), [(1_500, 1_500, True), (700, 600, False), (1_500, 1_600, True)]
+)
 @pytest.mark.parametrize("path", ["/metadata", f"/series/{SERIES}/metadata"])
 async def test_metadata(path: str, sent: int, then: int, is_whole: bool) -> None:
     pacs = Corrected(framed(JSON, rows(sent), "content-length"), 1_500, then)
@@ -140,7 +152,9 @@ async def test_metadata(path: str, sent: int, then: int, is_whole: bool) -> None
 
 
 async def test_short_metadata_that_is_not_complete_is_an_error() -> None:
-    async with sidecar_between(ScriptedEhr(), Corrected(framed(JSON, rows(2), "chunked"), 3, 3)) as (url, _):
+    async with sidecar_between(
+        ScriptedEhr(), Corrected(framed(JSON, rows(2), "chunked"), 3, 3)
+    ) as (url, _):
         status, got, came_whole = await fetch(url, f"{PATH}/metadata")
         assert (status, came_whole) == (503, True)
         assert json.loads(got)["resourceType"] == "OperationOutcome"
@@ -148,7 +162,10 @@ async def test_short_metadata_that_is_not_complete_is_an_error() -> None:
 
 async def test_an_error_says_when_to_try_again() -> None:
     async with (
-        sidecar_between(ScriptedEhr(), Corrected(framed(MULTIPART, study(1), "chunked"), 3, 3)) as (url, _),
+        sidecar_between(ScriptedEhr(), Corrected(framed(MULTIPART, study(1), "chunked"), 3, 3)) as (
+            url,
+            _,
+        ),
         aiohttp.ClientSession(headers=HEADERS) as client,
         client.get(url + PATH) as response,
     ):
@@ -176,7 +193,9 @@ async def test_an_archive_that_does_not_count_lists(sent: int, is_whole: bool) -
 
 
 async def test_more_than_can_be_listed_is_refused(caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing of a study is passed on whose end nobody could know, and the archive is not asked for it."""
+    """Nothing of a study is passed on whose end nobody could know, and the archive is not asked for
+    it.
+    """
     pacs = ScriptedPacs(framed(MULTIPART, study(1), "chunked"), instances=None, listed=30)
     async with sidecar_between(ScriptedEhr(), pacs, pacs={"max_results": 20}) as (url, _):
         status, got, _ = await fetch(url, PATH)
@@ -212,17 +231,25 @@ async def test_an_http_1_0_client_sees_that_it_is_not_whole() -> None:
         writer.close()
 
 
-@pytest.mark.parametrize("path", ["/rendered", "/pixeldata", f"/series/{SERIES}/instances/1.2.840.1.1.1/frames/1"])
+@pytest.mark.parametrize(
+    "path", ["/rendered", "/pixeldata", f"/series/{SERIES}/instances/1.2.840.1.1.1/frames/1"]
+)
 async def test_what_is_not_counted_is_not_asked_for(path: str) -> None:
     """Of drawn images and pixel data an archive does not say how many there are."""
-    kind, head = ("image/jpeg", b"image/jpeg") if "rendered" in path else ("*/*", b"application/octet-stream")
+    kind, head = (
+        ("image/jpeg", b"image/jpeg")
+        if "rendered" in path
+        else ("*/*", b"application/octet-stream")
+    )
     whole = b"--abc\r\nContent-Type: " + head + b"\r\n\r\nx\r\n--abc--\r\n"
     typed = b'Content-Type: multipart/related; type="' + head + b'"; boundary=abc\r\n'
     pacs = ScriptedPacs(framed(typed, whole, "chunked"), instances=7)
     async with (
         sidecar_between(ScriptedEhr(), pacs) as (url, _),
         aiohttp.ClientSession(headers=HEADERS) as client,
-        client.get(url + PATH + path, headers={"Accept": f'multipart/related; type="{kind}"'}) as response,
+        client.get(
+            url + PATH + path, headers={"Accept": f'multipart/related; type="{kind}"'}
+        ) as response,
     ):
         assert response.status == 200
         assert await response.read() == whole
@@ -251,7 +278,10 @@ async def test_a_warmed_answer_is_compared_with_the_count_before_it_was_begun() 
         await framed(MULTIPART, study(5), "chunked")(reader, writer)
 
     pacs = ScriptedPacs(tape)
-    async with sidecar_between(ScriptedEhr(), pacs, pacs={"patience_seconds": 0.2}) as (url, sidecar):
+    async with sidecar_between(ScriptedEhr(), pacs, pacs={"patience_seconds": 0.2}) as (
+        url,
+        sidecar,
+    ):
         assert (await fetch(url, PATH))[0] == 503
         pacs.instances = 9
         ready.set()
@@ -262,7 +292,11 @@ async def test_a_warmed_answer_is_compared_with_the_count_before_it_was_begun() 
 FOREIGN_ROW = json.dumps([metadata_row("somebody-else", 1)]).encode()
 FOREIGN_PART = PART.replace(b"p1", b"p2")
 HOLDING: dict[str, tuple[str, Callable[[], Answer], str]] = {
-    "an instance": ("", lambda: framed(MULTIPART, PART * 30 + FOREIGN_PART + b"--abc--\r\n", "chunked"), "instance"),
+    "an instance": (
+        "",
+        lambda: framed(MULTIPART, PART * 30 + FOREIGN_PART + b"--abc--\r\n", "chunked"),
+        "instance",
+    ),
     "metadata": ("/metadata", lambda: framed(JSON, FOREIGN_ROW, "chunked"), "metadata"),
 }
 
@@ -323,7 +357,9 @@ async def test_an_archive_that_cannot_be_asked_explains_nothing() -> None:
 
 @pytest.mark.parametrize("is_corrected", [True, False])
 async def test_rows_of_a_study_that_was_corrected(is_corrected: bool) -> None:
-    """An archive that ignores PatientID below a study: its rows are left out, and are an alarm unless explained."""
+    """An archive that ignores PatientID below a study: its rows are left out, and are an alarm
+    unless explained.
+    """
 
     class Loose(ScriptedPacs):
         def _rows(self, target: str, writer: asyncio.StreamWriter) -> None:

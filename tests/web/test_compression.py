@@ -1,4 +1,6 @@
-"""Our own JSON is compressed for clients that ask: lists, Bundles and metadata; never images, nor what is short."""
+"""Our own JSON is compressed for clients that ask: lists, Bundles and metadata; never images, nor
+what is short.
+"""
 
 import asyncio
 import json
@@ -14,7 +16,15 @@ from tests.attacks.raw import answers, send
 from tests.attacks.raw import request as http
 from tests.attacks.row import OWN, ROOT
 from tests.stalls import measured
-from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.upstreams import (
+    INSTANCE,
+    PATIENT,
+    SERIES,
+    STUDY,
+    ScriptedEhr,
+    ScriptedPacs,
+    sidecar_between,
+)
 from tests.web.test_stream import GOOD, answer
 
 ROW = {"00100020": {"vr": "LO", "Value": [PATIENT]}, "0020000D": {"vr": "UI", "Value": [STUDY]},
@@ -47,10 +57,16 @@ class Archive(ScriptedPacs):
             name: {"vr": "IS", "Value": [300]} for name in ("00201208", "00201209")
         }]  # fmt: skip
         if "/instances?" in target and "SOPInstanceUID" not in target:
-            rows = [row | {"00080018": {"vr": "UI", "Value": [f"{INSTANCE}.{n}"]}} for row in rows for n in range(300)]
+            rows = [
+                row | {"00080018": {"vr": "UI", "Value": [f"{INSTANCE}.{n}"]}}
+                for row in rows
+                for n in range(300)
+            ]
         body = json.dumps(rows).encode()
         writer.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: application/dicom+json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/dicom+json\r\nContent-Length: %d\r\n\r\n"
+            % len(body)
+            + body
         )
 
 
@@ -83,7 +99,11 @@ async def test_what_is_compressed(what: str, request: pytest.FixtureRequest) -> 
     target, accepted, description, compressed = TABLE[what]
 
     async def retrieve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        body = LONG if target == f"{OWN}/metadata" else SHORT.replace(f"{INSTANCE}.0".encode(), INSTANCE.encode())
+        body = (
+            LONG
+            if target == f"{OWN}/metadata"
+            else SHORT.replace(f"{INSTANCE}.0".encode(), INSTANCE.encode())
+        )
         await answer(JSON_HEAD % len(body), body)(reader, writer)
 
     pacs = Archive(GOOD["content-length"] if target == OWN else retrieve)
@@ -98,11 +118,17 @@ async def test_what_is_compressed(what: str, request: pytest.FixtureRequest) -> 
                 (found,) = answers(await send(int(url.rpartition(":")[2]), http(target, *lines)))
                 assert found.status == 200, found.body
                 assert "Accept-Encoding" in (found.header("vary") or "")
-                body = unchunked(found.body) if found.header("transfer-encoding") == "chunked" else found.body
+                body = (
+                    unchunked(found.body)
+                    if found.header("transfer-encoding") == "chunked"
+                    else found.body
+                )
                 assert (found.header("content-encoding") == "gzip") is (compressed and bool(lines))
                 if found.header("content-encoding") is not None:
                     assert len(body) < 50_000
-                    assert (found.header("transfer-encoding") is None) is (what not in ("a list in pieces", "metadata"))
+                    assert (found.header("transfer-encoding") is None) is (
+                        what not in ("a list in pieces", "metadata")
+                    )
                     body = zlib.decompress(body, wbits=31)
                 bodies.append(body)
     first, second = bodies

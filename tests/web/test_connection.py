@@ -1,4 +1,6 @@
-"""Nothing of one message reaches the next on a client's connection (RFC 9112 11.2; CWE-444), by either parser."""
+"""Nothing of one message reaches the next on a client's connection (RFC 9112 11.2; CWE-444), by
+either parser.
+"""
 
 import asyncio
 import itertools
@@ -25,7 +27,9 @@ TRAILERS = {
     "a host": b"Host: first\r\n",
 }
 REFUSED_BY_PARSER = ("framing", "a host")
-"""Where the compiled parser refuses these, its answer is one of HTTP/1.0: it closes without saying so."""
+"""Where the compiled parser refuses these, its answer is one of HTTP/1.0: it closes without saying
+so.
+"""
 BODIES = {"no chunk": b"", "a chunk": b"3\r\na=b\r\n", "an extension": b"3;x=y\r\na=b\r\n"}
 
 
@@ -44,12 +48,16 @@ class Echo:
 
 
 @pytest.fixture(params=[HttpRequestParser, HttpRequestParserPy], ids=["compiled", "python"])
-async def echo(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Echo]:
+async def echo(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Echo]:
     monkeypatch.setattr(aiohttp.web_protocol, "HttpRequestParser", request.param)
     served = Echo()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", served.answer)
-    async with listen(app, "127.0.0.1", 0, observe_malformed=served.malformed.append) as served.port:
+    async with listen(
+        app, "127.0.0.1", 0, observe_malformed=served.malformed.append
+    ) as served.port:
         yield served
 
 
@@ -58,7 +66,9 @@ def test_the_two_parsers_differ() -> None:
 
 
 async def converse(port: int, first: bytes, *, together: bool) -> list[RawAnswer]:
-    """The answers to ``first`` and ``SECOND`` on one connection; ``together``: in one write, as far as it goes."""
+    """The answers to ``first`` and ``SECOND`` on one connection; ``together``: in one write, as far
+    as it goes.
+    """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     received = b""
     try:
@@ -98,8 +108,12 @@ def check_second(echo: Echo) -> None:
 @pytest.mark.parametrize("together", [True, False], ids=["together", "in turn"])
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("trailer", TRAILERS)
-async def test_a_chunked_request_is_the_last_one(echo: Echo, trailer: str, body: str, together: bool) -> None:
-    found = await converse(echo.port, chunked("POST", BODIES[body], TRAILERS[trailer]), together=together)
+async def test_a_chunked_request_is_the_last_one(
+    echo: Echo, trailer: str, body: str, together: bool
+) -> None:
+    found = await converse(
+        echo.port, chunked("POST", BODIES[body], TRAILERS[trailer]), together=together
+    )
     ended = [(answer.status, answer.header("connection")) for answer in found]
     if trailer in REFUSED_BY_PARSER and ended == [(400, None)]:
         assert len(echo.handled) <= 1
@@ -112,9 +126,13 @@ async def test_a_chunked_request_is_the_last_one(echo: Echo, trailer: str, body:
 @pytest.mark.parametrize("together", [True, False], ids=["together", "in turn"])
 @pytest.mark.parametrize("method", NO_BODY)
 @pytest.mark.parametrize("trailer", TRAILERS)
-async def test_no_chunked_body_where_none_belongs(echo: Echo, trailer: str, method: str, together: bool) -> None:
+async def test_no_chunked_body_where_none_belongs(
+    echo: Echo, trailer: str, method: str, together: bool
+) -> None:
     for body in BODIES.values():
-        found = await converse(echo.port, chunked(method, body, TRAILERS[trailer]), together=together)
+        found = await converse(
+            echo.port, chunked(method, body, TRAILERS[trailer]), together=together
+        )
         assert [answer.status for answer in found] == [400]
         assert found[0].header("connection") == "close" or trailer in REFUSED_BY_PARSER
     assert echo.handled == []
@@ -123,7 +141,9 @@ async def test_no_chunked_body_where_none_belongs(echo: Echo, trailer: str, meth
 
 @pytest.mark.parametrize("together", [True, False], ids=["together", "in turn"])
 @pytest.mark.parametrize("method", NO_BODY)
-async def test_no_body_with_a_length_where_none_belongs(echo: Echo, method: str, together: bool) -> None:
+async def test_no_body_with_a_length_where_none_belongs(
+    echo: Echo, method: str, together: bool
+) -> None:
     found = await converse(echo.port, with_length(method, b"a=b"), together=together)
     assert [(answer.status, answer.header("connection")) for answer in found] == [(400, "close")]
     assert echo.handled == []
@@ -140,7 +160,9 @@ async def test_no_body_with_a_length_where_none_belongs(echo: Echo, method: str,
     ],
     ids=["a form", "an empty form", "no length", "no body"],
 )
-async def test_a_sound_request_is_followed_by_the_next(echo: Echo, first: bytes, together: bool) -> None:
+async def test_a_sound_request_is_followed_by_the_next(
+    echo: Echo, first: bytes, together: bool
+) -> None:
     """The tests above can fail: the same two requests, where nothing speaks against the second."""
     found = await converse(echo.port, first, together=together)
     assert [answer.status for answer in found] == [200, 200]
@@ -151,7 +173,9 @@ async def test_a_sound_request_is_followed_by_the_next(echo: Echo, first: bytes,
 @pytest.mark.parametrize("together", [True, False], ids=["together", "in turn"])
 async def test_a_body_that_nobody_read_is_not_the_next_request(echo: Echo, together: bool) -> None:
     hidden = SECOND.replace(b"/second", b"/hidden")
-    found = await converse(echo.port, with_length("POST", hidden).replace(b"/first", b"/unread"), together=together)
+    found = await converse(
+        echo.port, with_length("POST", hidden).replace(b"/first", b"/unread"), together=together
+    )
     assert [answer.status for answer in found] == [200, 200]
     check_second(echo)
     assert [path for path, _, _ in echo.handled] == ["/unread", "/second"]
@@ -172,7 +196,9 @@ async def test_each_refused_body_has_its_text(echo: Echo, line: str, text: str) 
 async def test_a_body_that_is_refused_is_not_asked_for(echo: Echo) -> None:
     """No 100 (Continue) comes before the 400."""
     reader, writer = await asyncio.open_connection("127.0.0.1", echo.port)
-    writer.write(b"GET /first HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+    writer.write(
+        b"GET /first HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+    )
     async with asyncio.timeout(CONNECTION_SECONDS):
         assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
     writer.close()
@@ -181,7 +207,9 @@ async def test_a_body_that_is_refused_is_not_asked_for(echo: Echo) -> None:
 
 @pytest.mark.parametrize("protocol", ["h2c", "websocket", "TLS/1.0"])
 @pytest.mark.parametrize("together", [True, False], ids=["together", "in turn"])
-async def test_nothing_follows_an_upgrade_that_is_not_made(echo: Echo, protocol: str, together: bool) -> None:
+async def test_nothing_follows_an_upgrade_that_is_not_made(
+    echo: Echo, protocol: str, together: bool
+) -> None:
     """The compiled parser drops what came in the same packet, and reads the rest from its middle."""
     first = f"GET /first HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n".encode()
     found = await converse(echo.port, first, together=together)
@@ -205,8 +233,15 @@ async def test_one_request_at_most_comes_of_doubtful_framing(
     echo: Echo, lines: list[str], method: str, version: str
 ) -> None:
     """What two readers may frame otherwise is refused, or is the last request of its connection."""
-    head = "\r\n".join([f"{method} /first HTTP/{version}", "Host: first", "Connection: keep-alive", *lines, "", ""])
-    for body in (b"", b"a=b", b"3\r\na=b\r\n0\r\n\r\n", b"0\r\nAuthorization: Bearer first\r\n\r\n"):
+    head = "\r\n".join(
+        [f"{method} /first HTTP/{version}", "Host: first", "Connection: keep-alive", *lines, "", ""]
+    )
+    for body in (
+        b"",
+        b"a=b",
+        b"3\r\na=b\r\n0\r\n\r\n",
+        b"0\r\nAuthorization: Bearer first\r\n\r\n",
+    ):
         await converse(echo.port, head.encode() + body, together=True)
     assert "/second" not in [path for path, _, _ in echo.handled]
     if method == "GET":

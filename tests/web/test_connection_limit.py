@@ -1,4 +1,6 @@
-"""Clients that hold hundreds of connections: idle ones make room, a further one gets a clear 503, /healthz answers."""
+"""Clients that hold hundreds of connections: idle ones make room, a further one gets a clear 503,
+/healthz answers.
+"""
 
 import asyncio
 import contextlib
@@ -16,7 +18,12 @@ from aiohttp import web
 
 from sidecar.server.listener import Listener
 from sidecar.server.process import connections_allowed
-from sidecar.web.connection_limit import _MOST_LINGERING, ADMIN_LIMIT, RETRY_AFTER_SECONDS, ConnectionLimit
+from sidecar.web.connection_limit import (
+    _MOST_LINGERING,
+    ADMIN_LIMIT,
+    RETRY_AFTER_SECONDS,
+    ConnectionLimit,
+)
 from sidecar.web.open_connections import OpenConnections
 from tests.attacks.raw import CONNECTION_SECONDS, RawAnswer, answers
 from tests.event_loops import Run
@@ -59,7 +66,9 @@ class Served:
         found = await self.connect(count)
         for _, writer in found:
             writer.write(LAST.replace(b"healthz", b"slow"))
-        await wait_until_async("they are being answered", lambda: self.running, (begun + count).__eq__)
+        await wait_until_async(
+            "they are being answered", lambda: self.running, (begun + count).__eq__
+        )
         return found
 
 
@@ -82,11 +91,18 @@ def slow_app(served: "list[Served]") -> web.Application:
 
 @contextlib.asynccontextmanager
 async def served(
-    limit: int, beyond: Any, app: web.Application | None = None, connections: OpenConnections | None = None
+    limit: int,
+    beyond: Any,
+    app: web.Application | None = None,
+    connections: OpenConnections | None = None,
 ) -> AsyncIterator[Served]:
     found: list[Served] = []
     most = ConnectionLimit(
-        limit, beyond, lambda: found[0].refused.append(1), lambda: found[0].closed.append(1), connections
+        limit,
+        beyond,
+        lambda: found[0].refused.append(1),
+        lambda: found[0].closed.append(1),
+        connections,
     )
     listener = Listener(app or slow_app(found), "127.0.0.1", 0, limit=most)
     found.append(Served(listener))
@@ -127,13 +143,17 @@ def close(connections: list[Connection]) -> None:
 
 
 def test_a_connection_beyond_the_limit_is_refused_at_once(run: Run) -> None:
-    """Where none is idle. Hundreds wait for nothing; those that have been accepted go on, and a free place is given."""
+    """Where none is idle. Hundreds wait for nothing; those that have been accepted go on, and a
+    free place is given.
+    """
 
     async def scenario() -> None:
         async with served(LIMIT, "refuse") as server:
             busy = await server.occupy(LIMIT)
             # Half of them send nothing, the others their request before they are accepted.
-            further = await server.connect(LIMIT // 2) + [await sent(server.listener.port) for _ in range(LIMIT // 2)]
+            further = await server.connect(LIMIT // 2) + [
+                await sent(server.listener.port) for _ in range(LIMIT // 2)
+            ]
             for one in further:
                 check_refusal(await asked(one))
             assert len(server.refused) == LIMIT
@@ -150,9 +170,13 @@ def test_a_connection_beyond_the_limit_is_refused_at_once(run: Run) -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize("head", [b"", b"GET /healthz HTTP/1.1\r\nHost:", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"])
+@pytest.mark.parametrize(
+    "head", [b"", b"GET /healthz HTTP/1.1\r\nHost:", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"]
+)
 def test_idle_connections_keep_nobody_out(run: Run, head: bytes) -> None:
-    """They sent nothing, half a request's head, or have their answer and stay: for each further one the oldest goes."""
+    """They sent nothing, half a request's head, or have their answer and stay: for each further one
+    the oldest goes.
+    """
 
     async def scenario() -> None:
         async with served(LIMIT, "refuse") as server:
@@ -220,7 +244,9 @@ class _Idle:
 
 
 def test_a_slow_client_gets_the_rest_of_its_answer() -> None:
-    """Its request is answered, and the end of the answer waits for it: others that are idle go before."""
+    """Its request is answered, and the end of the answer waits for it: others that are idle go
+    before.
+    """
     connections, idle = OpenConnections(), [_Idle(60_000), _Idle(0), _Idle(1), _Idle(0)]
     for one in idle:
         connections.add(one)
@@ -235,7 +261,10 @@ def test_listeners_that_share_connections_count_them_together(run: Run) -> None:
 
     async def scenario() -> None:
         shared = OpenConnections()
-        async with served(2, "refuse", connections=shared) as old, served(2, "refuse", connections=shared) as new:
+        async with (
+            served(2, "refuse", connections=shared) as old,
+            served(2, "refuse", connections=shared) as new,
+        ):
             busy = await old.occupy(1) + await new.occupy(1)
             (further,) = await new.connect(1)
             check_refusal(await asked(further))
@@ -249,7 +278,9 @@ def test_listeners_that_share_connections_count_them_together(run: Run) -> None:
 
 
 def test_refused_connections_do_not_stay(run: Run) -> None:
-    """A client that never reads and never closes has a descriptor of ours for a moment, and few have one at once."""
+    """A client that never reads and never closes has a descriptor of ours for a moment, and few
+    have one at once.
+    """
 
     async def scenario() -> None:
         async with served(1, "refuse") as server:
@@ -258,7 +289,9 @@ def test_refused_connections_do_not_stay(run: Run) -> None:
             for _ in range(2 * _MOST_LINGERING):
                 further += await server.connect(1)
                 most = max(most, server.lingering)
-            await wait_until_async("all are refused", lambda: len(server.refused), (2 * _MOST_LINGERING).__eq__)
+            await wait_until_async(
+                "all are refused", lambda: len(server.refused), (2 * _MOST_LINGERING).__eq__
+            )
             assert 0 < max(most, server.lingering) <= _MOST_LINGERING
             await wait_until_async("all are closed", lambda: server.lingering, (0).__eq__)
             for one in further:
@@ -281,7 +314,9 @@ def test_a_listener_ends_with_refused_connections(run: Run) -> None:
 
 
 def test_health_is_answered_through_hundreds_of_idle_connections(run: Run) -> None:
-    """On the listener of /healthz itself: each further connection takes the place of the one that is idle longest."""
+    """On the listener of /healthz itself: each further connection takes the place of the one that
+    is idle longest.
+    """
 
     async def scenario() -> None:
         async with served(ADMIN_LIMIT.most, ADMIN_LIMIT.beyond) as server:
@@ -302,7 +337,9 @@ def test_health_is_answered_through_hundreds_of_idle_connections(run: Run) -> No
 
 
 def test_an_answer_under_way_is_not_ended_for_another_connection(run: Run) -> None:
-    """As long as an idle connection is there. Without one the oldest goes: /healthz is answered in any case."""
+    """As long as an idle connection is there. Without one the oldest goes: /healthz is answered in
+    any case.
+    """
 
     async def scenario() -> None:
         async with served(2, "close_oldest") as server:
@@ -326,7 +363,8 @@ def test_an_answer_under_way_is_not_ended_for_another_connection(run: Run) -> No
 
 
 @pytest.mark.parametrize(
-    ("files", "configured", "allowed"), [(1_024, 2_000, 512), (4_096, 2_000, 2_000), (resource.RLIM_INFINITY, 9, 9)]
+    ("files", "configured", "allowed"),
+    [(1_024, 2_000, 512), (4_096, 2_000, 2_000), (resource.RLIM_INFINITY, 9, 9)],
 )
 def test_half_of_the_open_files_is_for_others(
     monkeypatch: pytest.MonkeyPatch, files: int, configured: int, allowed: int
@@ -336,7 +374,9 @@ def test_half_of_the_open_files_is_for_others(
 
 
 def test_the_process_answers_probes_while_both_listeners_are_full(tmp_path: Path) -> None:
-    """As it is deployed: server.max_connections, and more idle connections than that on each of its ports."""
+    """As it is deployed: server.max_connections, and more idle connections than that on each of its
+    ports.
+    """
     configuration = {
         "server": {"max_connections": 100},
         "ehr": {"fhir_url": "http://127.0.0.1:9/fhir"},
@@ -346,11 +386,16 @@ def test_the_process_answers_probes_while_both_listeners_are_full(tmp_path: Path
 
     async def scenario(process: SidecarProcess) -> None:
         connect = asyncio.open_connection
-        idle = [await connect("127.0.0.1", port) for port in [process.port] * 300 + [process.admin_port] * 300]
+        idle = [
+            await connect("127.0.0.1", port)
+            for port in [process.port] * 300 + [process.admin_port] * 300
+        ]
         further = await connect("127.0.0.1", process.port)
         assert (await asked(further, LAST)).status == 404
         get = requests.get
-        assert (await asyncio.to_thread(get, process.admin + "/healthz", timeout=60)).status_code == 200
+        assert (
+            await asyncio.to_thread(get, process.admin + "/healthz", timeout=60)
+        ).status_code == 200
         metrics = (await asyncio.to_thread(get, process.admin + "/metrics", timeout=60)).text
         assert "smart_imaging_connections_refused_total 0.0" in metrics
         assert "smart_imaging_idle_connections_closed_total 201.0" in metrics

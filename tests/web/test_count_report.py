@@ -1,4 +1,6 @@
-"""Studies whose numbers are not those of their rows: a log line and a count, once for each, and no identifier."""
+"""Studies whose numbers are not those of their rows: a log line and a count, once for each, and no
+identifier.
+"""
 
 import logging
 from typing import Any
@@ -32,7 +34,12 @@ def counted(metrics: Metrics, attribute: str = "NumberOfStudyRelatedSeries") -> 
 def test_a_study_is_reported_once_in_a_while() -> None:
     metrics, clock = Metrics("1"), Clock()
     report = CountReport(metrics, clock)
-    for uid, seconds, expected in (("1.2", 0, 1), ("1.2", 1, 1), ("1.3", 0, 2), ("1.2", REPORTED_SECONDS, 3)):
+    for uid, seconds, expected in (
+        ("1.2", 0, 1),
+        ("1.2", 1, 1),
+        ("1.3", 0, 2),
+        ("1.2", REPORTED_SECONDS, 3),
+    ):
         clock.now += seconds
         report.note(study(uid), SERIES)
         assert counted(metrics) == expected
@@ -40,11 +47,15 @@ def test_a_study_is_reported_once_in_a_while() -> None:
 
 def test_what_agrees_is_not_reported() -> None:
     metrics = Metrics("1")
-    CountReport(metrics, Clock()).note(study("1.2"), [*SERIES, SeriesRows(row(SeriesInstanceUID="1.2"))])
+    CountReport(metrics, Clock()).note(
+        study("1.2"), [*SERIES, SeriesRows(row(SeriesInstanceUID="1.2"))]
+    )
     assert counted(metrics) == 0
 
 
-def test_no_more_than_so_many_are_reported(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_more_than_so_many_are_reported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(count_report, "REPORTED_STUDIES", 3)
     metrics, clock = Metrics("1"), Clock()
     report = CountReport(metrics, clock)
@@ -64,10 +75,15 @@ async def test_a_search_with_instances(
     """Searched for twice, logged and counted once; the log names nobody."""
     pacs = ScriptedPacs(nothing, instances=stated, listed=listed)
     changes: dict[str, Any] = {"fhir": {"detail": "instance"}}
-    async with sidecar_between(ScriptedEhr(), pacs, **changes) as (url, sidecar), aiohttp.ClientSession() as client:
+    async with (
+        sidecar_between(ScriptedEhr(), pacs, **changes) as (url, sidecar),
+        aiohttp.ClientSession() as client,
+    ):
         with caplog.at_level(logging.WARNING, "sidecar.web.count_report"):
             for _ in range(2):
-                async with client.get(f"{url}/fhir/ImagingStudy?patient={PATIENT}", headers=HEADERS) as answer:
+                async with client.get(
+                    f"{url}/fhir/ImagingStudy?patient={PATIENT}", headers=HEADERS
+                ) as answer:
                     assert answer.status == 200
         assert counted(sidecar.metrics, "NumberOfSeriesRelatedInstances") == mismatch
     lines = [vars(one) for one in caplog.records if one.name == "sidecar.web.count_report"]

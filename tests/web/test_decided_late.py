@@ -1,4 +1,6 @@
-"""What was decided before a wait, for a place or for the archive, is decided again before it is answered (SIA-42)."""
+"""What was decided before a wait, for a place or for the archive, is decided again before it is
+answered (SIA-42).
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -56,7 +58,10 @@ async def world() -> AsyncIterator[World]:
     async def retrieve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if pacs.requests[-1].endswith("/frames/1"):
             await made.let.wait()
-        body = b"--abc\r\nContent-Type: application/octet-stream\r\n\r\n%b\r\n--abc--\r\n" % pacs.patient_id.encode()
+        body = (
+            b"--abc\r\nContent-Type: application/octet-stream\r\n\r\n%b\r\n--abc--\r\n"
+            % pacs.patient_id.encode()
+        )
         writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
 
     pacs = ScriptedPacs(retrieve)
@@ -68,7 +73,9 @@ async def world() -> AsyncIterator[World]:
         yield made
 
 
-async def test_a_frame_whose_study_was_forgotten_while_it_waited_for_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_frame_whose_study_was_forgotten_while_it_waited_for_a_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     made = RequestLimits(transfers=2, transfers_of_app=1, connections=100)
     monkeypatch.setattr("sidecar.bootstrap.build.RequestLimits", lambda **_: made)
     async with world() as one:
@@ -93,7 +100,9 @@ async def test_a_frame_whose_study_was_forgotten_while_the_archive_opened_it() -
         assert (status, b"somebody-else" in body) == (404, False)
 
 
-@pytest.mark.parametrize(("waited", "status"), [(0, 404), (10_000, 200)], ids=["for long", "for a moment"])
+@pytest.mark.parametrize(
+    ("waited", "status"), [(0, 404), (10_000, 200)], ids=["for long", "for a moment"]
+)
 async def test_a_frame_of_which_nobody_noticed_a_correction(
     waited: float, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,7 +116,9 @@ async def test_a_frame_of_which_nobody_noticed_a_correction(
         assert (await first)[0] == status
 
 
-async def test_a_token_that_is_no_good_any_more_when_the_archive_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_token_that_is_no_good_any_more_when_the_archive_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("sidecar.web.dicomweb_handlers.DECIDED_SECONDS", 0)
     async with world() as one:
         first = await one.asked(1)

@@ -1,4 +1,6 @@
-"""The end of the process: transfers go on for ``drain_seconds``; what breaks off says why in metrics and log."""
+"""The end of the process: transfers go on for ``drain_seconds``; what breaks off says why in
+metrics and log.
+"""
 
 import asyncio
 import logging
@@ -45,7 +47,10 @@ async def _end_of_a_transfer(seconds: float) -> float:
             "tokens": {"client": {"method": "none"}},
             "pacs": {"url": root},
         }
-        async with build(Settings.model_validate(document)) as sidecar, aiohttp.ClientSession() as client:
+        async with (
+            build(Settings.model_validate(document)) as sidecar,
+            aiohttp.ClientSession() as client,
+        ):
             async with listen(sidecar.public, "127.0.0.1", 0, drain_seconds=seconds) as port:
                 running = await client.get(f"http://127.0.0.1:{port}{PATH}", headers=HEADERS)
                 assert running.status == 200
@@ -70,7 +75,9 @@ async def test_a_request_that_is_on_its_way_is_answered(monkeypatch: pytest.Monk
     listener = Listener(app, "127.0.0.1", 0)
     await listener.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
-    await wait_until_async("the connection", lambda: listener._runner.server and listener._runner.server.connections)
+    await wait_until_async(
+        "the connection", lambda: listener._runner.server and listener._runner.server.connections
+    )
     ending = asyncio.create_task(listener.stop(60))
     await wait_until_async("the end's beginning", lambda: not listener._runner.sites)
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -79,10 +86,15 @@ async def test_a_request_that_is_on_its_way_is_answered(monkeypatch: pytest.Monk
     writer.close()
 
 
-async def test_an_answer_that_the_pacs_broke_off_is_no_client_that_left(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_answer_that_the_pacs_broke_off_is_no_client_that_left(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with caplog.at_level(logging.INFO):
         async with (
-            sidecar_between(ScriptedEhr(), ScriptedPacs(BROKEN["until-close-no-last-part"])) as (url, sidecar),
+            sidecar_between(ScriptedEhr(), ScriptedPacs(BROKEN["until-close-no-last-part"])) as (
+                url,
+                sidecar,
+            ),
             aiohttp.ClientSession(headers=HEADERS) as client,
         ):
             with pytest.raises(aiohttp.ClientError):
@@ -91,7 +103,9 @@ async def test_an_answer_that_the_pacs_broke_off_is_no_client_that_left(caplog: 
             labels = {"route": "wado-rs", "method": "GET", "status": "502"}
             count = await wait_until_async(
                 "the count",
-                lambda: sidecar.metrics.registry.get_sample_value("smart_imaging_requests_total", labels),
+                lambda: sidecar.metrics.registry.get_sample_value(
+                    "smart_imaging_requests_total", labels
+                ),
             )
             assert count == 1
     (line,) = [record for record in caplog.records if record.getMessage() == "request"]
@@ -114,7 +128,9 @@ async def test_an_ehr_that_goes_away_is_seen_by_readiness() -> None:
             ehr.answer, ehr.status = "oops", 500
             ehr.configured = False
             sidecar.readiness.forget()
-            assert await sidecar.readiness.problems() == {"ehr": "discovery_unexpected_status (status 500)"}
+            assert await sidecar.readiness.problems() == {
+                "ehr": "discovery_unexpected_status (status 500)"
+            }
             ehr.configured = True
             sidecar.readiness.forget()
             assert await sidecar.readiness.problems() == {}

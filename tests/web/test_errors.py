@@ -1,4 +1,6 @@
-"""Failures as answers: each a valid OperationOutcome that reveals nothing (SIA-22, SIA-45; RFC 6750)."""
+"""Failures as answers: each a valid OperationOutcome that reveals nothing (SIA-22, SIA-45; RFC
+6750).
+"""
 
 import importlib
 import json
@@ -69,7 +71,10 @@ def test_each_reason_has_an_answer(reason: Reason) -> None:
 
 def test_texts_tell_the_reasons_that_are_said_apart() -> None:
     reasons = [reason for reason in Reason if STATUS[reason] != 404 and reason not in INVALID_TOKEN]
-    said = [code_and_text(errors.denial(reason, REALM))[1] for reason in (*reasons, Reason.INACTIVE_TOKEN)]
+    said = [
+        code_and_text(errors.denial(reason, REALM))[1]
+        for reason in (*reasons, Reason.INACTIVE_TOKEN)
+    ]
     assert len(set(said)) == len(said) == 16
 
 
@@ -82,7 +87,8 @@ def test_whatever_is_wrong_with_a_token_the_app_gets_one_answer() -> None:
         assert (other.status, other.body, other.headers) == (one.status, one.body, one.headers)
 
 
-# RFC 6750 3: no error code without credentials; invalid_token with 401; insufficient_scope with 403.
+# RFC 6750 3: no error code without credentials; invalid_token with 401; insufficient_scope with
+# 403.
 CHALLENGES: dict[Reason, str] = {
     Reason.MISSING_TOKEN: f'Bearer realm="{REALM}"',
     Reason.MALFORMED_TOKEN: f'Bearer realm="{REALM}", error="invalid_token"',
@@ -94,7 +100,9 @@ CHALLENGES: dict[Reason, str] = {
 
 @pytest.mark.parametrize("reason", Reason)
 def test_the_challenge(reason: Reason) -> None:
-    """Every 401 has one (RFC 9110 11.6.1); a 404 never, which would tell that there is something to have."""
+    """Every 401 has one (RFC 9110 11.6.1); a 404 never, which would tell that there is something to
+    have.
+    """
     assert errors.denial(reason, REALM).headers.get("WWW-Authenticate") == CHALLENGES.get(reason)
 
 
@@ -103,10 +111,16 @@ def _as_sent(answer: web.Response) -> tuple[int, dict[str, str], Any]:
 
 
 def test_all_404_are_the_same_to_the_byte() -> None:
-    """SIA-45: absent, foreign, not in the study, not at the PACS, no such path: nobody can tell them apart."""
-    answers = [errors.denial(reason, REALM) for reason in (Reason.ABSENT, Reason.FOREIGN, Reason.NOT_IN_STUDY)]
+    """SIA-45: absent, foreign, not in the study, not at the PACS, no such path: nobody can tell
+    them apart.
+    """
+    answers = [
+        errors.denial(reason, REALM)
+        for reason in (Reason.ABSENT, Reason.FOREIGN, Reason.NOT_IN_STUDY)
+    ]
     answers += [
-        errors.problem(NotFound(text, reason=text)) for text in ("There is no such resource.", "Something else.")
+        errors.problem(NotFound(text, reason=text))
+        for text in ("There is no such resource.", "Something else.")
     ]
     answers.append(errors.http_error(web.HTTPNotFound(text="Something else.", reason="Elsewhere")))
     assert [_as_sent(answer) for answer in answers] == [_as_sent(answers[0])] * len(answers)
@@ -131,7 +145,9 @@ def test_each_problem_has_an_answer(kind: type[Problem]) -> None:
 
 def test_when_to_come_back() -> None:
     """SIA-23: whole seconds."""
-    assert errors.problem(Unavailable("x.", reason="y", retry_after=17)).headers["Retry-After"] == "17"
+    assert (
+        errors.problem(Unavailable("x.", reason="y", retry_after=17)).headers["Retry-After"] == "17"
+    )
     assert errors.problem(Problem("x.", reason="y", retry_after=3)).headers["Retry-After"] == "3"
 
 

@@ -1,4 +1,6 @@
-"""What an app sees when the EHR or the PACS fails: a status that means something, and never an image (SIA-16)."""
+"""What an app sees when the EHR or the PACS fails: a status that means something, and never an
+image (SIA-16).
+"""
 
 import asyncio
 from typing import Any
@@ -9,7 +11,11 @@ import pytest
 from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.web.test_stream import GOOD, HEADERS
 
-ROUTES = (f"/fhir/ImagingStudy?patient={PATIENT}", f"/wado-rs/studies/{STUDY}", f"/wado-rs/studies/{STUDY}/metadata")
+ROUTES = (
+    f"/fhir/ImagingStudy?patient={PATIENT}",
+    f"/wado-rs/studies/{STUDY}",
+    f"/wado-rs/studies/{STUDY}/metadata",
+)
 ACTIVE: dict[str, Any] = ScriptedEhr().answer
 
 INTROSPECTION_FAULTS: dict[str, ScriptedEhr] = {
@@ -44,9 +50,14 @@ async def test_a_failing_introspection_is_503(fault: str) -> None:
     ids=str,
 )  # fmt: skip
 async def test_an_introspection_that_never_fits_is_502(changes: dict[str, Any]) -> None:
-    """Never a pass, and no "try again": what the server says of this token will be the same the next time."""
+    """Never a pass, and no "try again": what the server says of this token will be the same the
+    next time.
+    """
     ehr, pacs = ScriptedEhr(answer=ACTIVE | changes), ScriptedPacs(GOOD["chunked"])
-    async with sidecar_between(ehr, pacs) as (url, _), aiohttp.ClientSession(headers=HEADERS) as client:
+    async with (
+        sidecar_between(ehr, pacs) as (url, _),
+        aiohttp.ClientSession(headers=HEADERS) as client,
+    ):
         for route in ROUTES:
             async with client.get(url + route) as response:
                 assert response.status == 502
@@ -55,7 +66,9 @@ async def test_an_introspection_that_never_fits_is_502(changes: dict[str, Any]) 
 
 
 async def test_an_answer_without_exp_is_good_until_it_is_asked_for_again() -> None:
-    """RFC 7662: ``exp`` is optional. Once what is remembered has ended, the authorization server says what it is."""
+    """RFC 7662: ``exp`` is optional. Once what is remembered has ended, the authorization server
+    says what it is.
+    """
     ehr, pacs = ScriptedEhr(), ScriptedPacs(GOOD["chunked"])
     ehr.answer = {name: value for name, value in ACTIVE.items() if name != "exp"}
     tokens = {"cache": {"ttl_seconds": 300}}
@@ -80,7 +93,10 @@ async def test_an_ehr_that_is_down_is_503() -> None:
     """Nothing listens."""
     pacs = ScriptedPacs(GOOD["chunked"])
     async with (
-        sidecar_between(ScriptedEhr(), pacs, ehr={"fhir_url": "http://127.0.0.1:9/fhir"}) as (url, _),
+        sidecar_between(ScriptedEhr(), pacs, ehr={"fhir_url": "http://127.0.0.1:9/fhir"}) as (
+            url,
+            _,
+        ),
         aiohttp.ClientSession(headers=HEADERS) as client,
     ):
         for route in ROUTES:
@@ -90,10 +106,18 @@ async def test_an_ehr_that_is_down_is_503() -> None:
     assert pacs.requests == []
 
 
-async def test_wrong_client_credentials_are_502_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_wrong_client_credentials_are_502_and_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """The operators read what to look at; the client reads that it is not its fault."""
-    ehr, pacs = ScriptedEhr(answer={"error": "invalid_client"}, status=401), ScriptedPacs(GOOD["chunked"])
-    async with sidecar_between(ehr, pacs) as (url, _), aiohttp.ClientSession(headers=HEADERS) as client:
+    ehr, pacs = (
+        ScriptedEhr(answer={"error": "invalid_client"}, status=401),
+        ScriptedPacs(GOOD["chunked"]),
+    )
+    async with (
+        sidecar_between(ehr, pacs) as (url, _),
+        aiohttp.ClientSession(headers=HEADERS) as client,
+    ):
         for route in ROUTES:
             async with client.get(url + route) as response:
                 assert response.status == 502
@@ -119,14 +143,20 @@ async def test_1000_simultaneous_requests_cause_one_introspection() -> None:
         statuses = await asyncio.gather(*(search() for _ in range(1_000)))
     assert set(statuses) == {200}
     assert ehr.introspections == 1
-    # The lists are cached and asked for once, too: the number's issuers, the studies, their owners, the series.
+    # The lists are cached and asked for once, too: the number's issuers, the studies, their owners,
+    # the series.
     assert len(pacs.requests) == 4
 
 
-async def test_an_expired_token_is_not_served_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_expired_token_is_not_served_from_the_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """SIA-10: exp is looked at for each request."""
     ehr, pacs = ScriptedEhr(), ScriptedPacs(GOOD["chunked"])
-    async with sidecar_between(ehr, pacs) as (url, sidecar), aiohttp.ClientSession(headers=HEADERS) as client:
+    async with (
+        sidecar_between(ehr, pacs) as (url, sidecar),
+        aiohttp.ClientSession(headers=HEADERS) as client,
+    ):
         async with client.get(url + ROUTES[0]) as response:
             assert response.status == 200
         ehr.answer = {"active": False}
@@ -140,7 +170,10 @@ async def test_a_pacs_that_is_down_is_503() -> None:
     """Not a denial, not an empty Bundle."""
     pacs = ScriptedPacs(GOOD["chunked"])
     async with (
-        sidecar_between(ScriptedEhr(), pacs, pacs={"url": "http://127.0.0.1:9/dicom-web"}) as (url, _),
+        sidecar_between(ScriptedEhr(), pacs, pacs={"url": "http://127.0.0.1:9/dicom-web"}) as (
+            url,
+            _,
+        ),
         aiohttp.ClientSession(headers=HEADERS) as client,
     ):
         for route in ROUTES:
@@ -172,7 +205,9 @@ async def test_a_post_body_is_bounded() -> None:
     async with (
         sidecar_between(ScriptedEhr(), pacs) as (url, _),
         aiohttp.ClientSession(headers=HEADERS) as client,
-        client.post(url + "/fhir/ImagingStudy/_search", data={"patient": "x" * 100_000}) as response,
+        client.post(
+            url + "/fhir/ImagingStudy/_search", data={"patient": "x" * 100_000}
+        ) as response,
     ):
         assert response.status == 413
         assert (await response.json(content_type=None))["resourceType"] == "OperationOutcome"
@@ -184,7 +219,9 @@ async def test_another_patient_in_a_post_body_is_403() -> None:
     async with (
         sidecar_between(ScriptedEhr(), pacs) as (url, _),
         aiohttp.ClientSession(headers=HEADERS) as client,
-        client.post(f"{url}/fhir/ImagingStudy/_search?patient={PATIENT}", data={"patient": "another"}) as response,
+        client.post(
+            f"{url}/fhir/ImagingStudy/_search?patient={PATIENT}", data={"patient": "another"}
+        ) as response,
     ):
         assert response.status == 403
     assert pacs.requests == []

@@ -19,7 +19,9 @@ STUDY = "1.2.840.1"
 
 @dataclass
 class Archive:
-    """Answers ``/studies`` with ``studies`` after ``delay`` seconds; counts the whole lists that it gave."""
+    """Answers ``/studies`` with ``studies`` after ``delay`` seconds; counts the whole lists that it
+    gave.
+    """
 
     studies: list[str] = field(default_factory=lambda: [STUDY])
     delay: float = 0
@@ -51,7 +53,10 @@ async def app_of(
     fhir = {"detail": "study", "search_cache_seconds": 60}
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with (
-        sidecar_between(ehr or ScriptedEhr(), archive, **{"fhir": fhir} | changes) as (url, sidecar),
+        sidecar_between(ehr or ScriptedEhr(), archive, **{"fhir": fhir} | changes) as (
+            url,
+            sidecar,
+        ),
         aiohttp.ClientSession(headers=headers) as session,
     ):
         yield session, url + "/fhir/ImagingStudy", sidecar
@@ -84,7 +89,10 @@ async def test_no_client_asks_the_archive_as_often_as_it_likes() -> None:
 async def test_what_is_remembered_is_forgotten_on_demand() -> None:
     """The admin port's POST /admin/invalidate; a GET is none."""
     archive = Archive()
-    async with app_of(archive, None) as (session, url, sidecar), listen(sidecar.admin, "127.0.0.1", 0) as port:
+    async with (
+        app_of(archive, None) as (session, url, sidecar),
+        listen(sidecar.admin, "127.0.0.1", 0) as port,
+    ):
         assert await total(session, url) == 1
         archive.studies.clear()
         async with session.get(f"http://127.0.0.1:{port}/admin/invalidate") as response:
@@ -100,7 +108,10 @@ async def test_what_is_remembered_is_forgotten_on_demand() -> None:
 async def test_permissions_are_never_remembered_with_the_data() -> None:
     """The list is; the token is asked for each time that its own cache says so."""
     ehr, archive = ScriptedEhr(), Archive()
-    cache: dict[str, Any] = {"client": {"method": "none"}, "cache": {"ttl_seconds": 0.05, "negative_ttl_seconds": 0.05}}
+    cache: dict[str, Any] = {
+        "client": {"method": "none"},
+        "cache": {"ttl_seconds": 0.05, "negative_ttl_seconds": 0.05},
+    }
     async with app_of(archive, ehr, tokens=cache) as (session, url, _):
         assert await total(session, url) == 1
         ehr.answer = {"active": False}
@@ -114,7 +125,9 @@ SLOW: dict[str, dict[str, Any]] = {"pacs": {"patience_seconds": 0.2, "warm_secon
 
 
 async def repeated(session: aiohttp.ClientSession, url: str) -> tuple[list[int], dict[str, Any]]:
-    """The statuses until the answer came, and the answer. A search is two queries: of whom, and what."""
+    """The statuses until the answer came, and the answer. A search is two queries: of whom, and
+    what.
+    """
     statuses: list[int] = []
     for _ in range(1_000):
         async with session.get(url) as response:
@@ -162,13 +175,17 @@ async def test_a_slow_check_of_a_study_is_a_503_too() -> None:
 
 async def test_without_patience_a_slow_search_is_a_504() -> None:
     archive = Archive(delay=5)
-    changes: dict[str, dict[str, Any]] = {"pacs": {"patience_seconds": None, "timeout_seconds": 0.3}}
+    changes: dict[str, dict[str, Any]] = {
+        "pacs": {"patience_seconds": None, "timeout_seconds": 0.3}
+    }
     async with app_of(archive, None, **changes) as (session, url, _), session.get(url) as response:
         assert response.status == 504
 
 
 async def test_a_search_older_than_a_sync_is_not_taken_for_a_new_one() -> None:
-    """A list is as old as the first request for it, however late its answer: its meta.lastUpdated says so."""
+    """A list is as old as the first request for it, however late its answer: its meta.lastUpdated
+    says so.
+    """
     archive = Archive(delay=0.6)
     async with app_of(archive, None, **SLOW) as (session, url, _):
         before = datetime.now(UTC)
@@ -214,9 +231,15 @@ async def test_which_version_is_answered() -> None:
             async with session.get(f"{url}?{query}", headers={"Accept": accept}) as response:
                 if response.status != 200:
                     return str(response.status)
-                return "5" if "coding" in (await response.json())["entry"][0]["resource"]["modality"][0] else "4"
+                return (
+                    "5"
+                    if "coding" in (await response.json())["entry"][0]["resource"]["modality"][0]
+                    else "4"
+                )
 
-        assert {query: await version(query, "application/fhir+json") for query in FORMATS} == FORMATS
+        assert {
+            query: await version(query, "application/fhir+json") for query in FORMATS
+        } == FORMATS
         assert {accept: await version("", accept) for accept in ACCEPTS} == ACCEPTS
         assert await version("_format=json", "application/fhir+json; fhirVersion=5.0") == "5"
         assert await version("_format=json", "text/html") == "4"

@@ -1,4 +1,6 @@
-"""HEAD of a retrieval: by the archive's own HEAD where it has that, else by a GET that is cut off (RFC 9110 9.3.2)."""
+"""HEAD of a retrieval: by the archive's own HEAD where it has that, else by a GET that is cut off
+(RFC 9110 9.3.2).
+"""
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
@@ -29,7 +31,8 @@ class Archive:
 
     ``json_type``: the media type of its metadata.
 
-    Notes the method of each retrieval. Of whole instances it is asked by GET alone, too: whose they are.
+    Notes the method of each retrieval. Of whole instances it is asked by GET alone, too: whose they
+    are.
     """
 
     def __init__(self, heads: str = "as GET", json_type: str = "application/dicom+json") -> None:
@@ -55,8 +58,12 @@ class Archive:
             if self.heads.isdigit():
                 return web.Response(status=int(self.heads))
             if self.heads == "length 0":
-                return web.Response(headers={"Content-Type": found.headers["Content-Type"], "Content-Length": "0"})
-            return web.Response(headers={"Content-Type": "" if self.heads == "no type" else "text/html"})
+                return web.Response(
+                    headers={"Content-Type": found.headers["Content-Type"], "Content-Length": "0"}
+                )
+            return web.Response(
+                headers={"Content-Type": "" if self.heads == "no type" else "text/html"}
+            )
         return found
 
     def _rows(self, request: web.Request) -> web.Response:
@@ -64,9 +71,12 @@ class Archive:
         rows = [
             row(patient, study, f"{study}.1", f"{study}.1.1", NumberOfStudyRelatedInstances=1)
             for patient, study in ((PATIENT, STUDY), ("somebody else", FOREIGN))
-            if study in (wanted, request.path.split("/")[3] if request.path.count("/") > 3 else wanted)
+            if study
+            in (wanted, request.path.split("/")[3] if request.path.count("/") > 3 else wanted)
         ]
-        return web.json_response(rows[int(request.query.get("offset", 0)) :], content_type="application/dicom+json")
+        return web.json_response(
+            rows[int(request.query.get("offset", 0)) :], content_type="application/dicom+json"
+        )
 
     def _retrieval(self, what: str) -> web.Response:
         kind = what.rpartition("/")[2]
@@ -76,7 +86,11 @@ class Archive:
             return web.json_response(rows, content_type=self.json_type, headers=headers)
         if kind == "rendered":
             return web.Response(body=b"\xff\xd8\xff", content_type="image/jpeg", headers=headers)
-        named, body = ("application/octet-stream", FRAME) if "/frames/" in what else ("application/dicom", MULTIPART)
+        named, body = (
+            ("application/octet-stream", FRAME)
+            if "/frames/" in what
+            else ("application/dicom", MULTIPART)
+        )
         content_type = f'multipart/related; type="{named}"; boundary=abc'
         return web.Response(body=body, headers={**headers, "Content-Type": content_type})
 
@@ -96,9 +110,19 @@ RESOURCES: dict[str, tuple[str, str, str, int | None]] = {
     "series": (f"/wado-rs/studies/{STUDY}/series/{SERIES}", "*/*", "multipart/related", None),
     "instance": (AT_INSTANCE, "*/*", "multipart/related", None),
     "instance alone": (AT_INSTANCE, "application/dicom", "application/dicom", None),
-    "metadata": (f"/wado-rs/studies/{STUDY}/metadata", "application/dicom+json", "application/dicom+json", None),
+    "metadata": (
+        f"/wado-rs/studies/{STUDY}/metadata",
+        "application/dicom+json",
+        "application/dicom+json",
+        None,
+    ),
     "frames": (f"{AT_INSTANCE}/frames/1", "*/*", "multipart/related", None),
-    "frame alone": (f"{AT_INSTANCE}/frames/1", "application/octet-stream", "application/octet-stream", None),
+    "frame alone": (
+        f"{AT_INSTANCE}/frames/1",
+        "application/octet-stream",
+        "application/octet-stream",
+        None,
+    ),
     "rendered": (f"{AT_INSTANCE}/rendered", "image/jpeg", "image/jpeg", 3),
 }
 """Path, Accept, media type of the answer, and its length where that is known without the body."""
@@ -113,14 +137,18 @@ async def test_the_archive_makes_no_body_where_it_answers_heads(name: str) -> No
     assert headers["Content-Type"].partition(";")[0] == media_type
     assert headers.get("Content-Length") == (None if length is None else str(length))
     assert headers["ETag"] == '"1"'
-    assert [method for method, what in archive.asked if what == path.removeprefix("/wado-rs/")] == ["HEAD"]
+    assert [method for method, what in archive.asked if what == path.removeprefix("/wado-rs/")] == [
+        "HEAD"
+    ]
 
 
 async def test_metadata_have_the_type_that_a_get_has() -> None:
     """Whatever the archive writes."""
     for heads in ("as GET", "404"):
         archive = Archive(heads, "application/json")
-        _, headers = await head(archive, f"/wado-rs/studies/{STUDY}/metadata", "application/dicom+json")
+        _, headers = await head(
+            archive, f"/wado-rs/studies/{STUDY}/metadata", "application/dicom+json"
+        )
         assert headers["Content-Type"].partition(";")[0] == "application/dicom+json"
 
 
@@ -142,9 +170,14 @@ async def test_an_archive_without_heads_is_asked_once(heads: str, asked: int) ->
     """And one that has answered one before is asked again, whatever it answers to another."""
     archive = Archive(heads)
     path = f"{AT_INSTANCE}/rendered"
-    async with sidecar_between(ScriptedEhr(), archive) as (url, _), aiohttp.ClientSession() as client:
+    async with (
+        sidecar_between(ScriptedEhr(), archive) as (url, _),
+        aiohttp.ClientSession() as client,
+    ):
         for other in ("as GET", "404", "404"):
-            async with client.head(url + path, headers={**HEADERS, "Accept": "image/jpeg"}) as answer:
+            async with client.head(
+                url + path, headers={**HEADERS, "Accept": "image/jpeg"}
+            ) as answer:
                 assert answer.status == 200
             archive.heads = other if heads == "as GET" else heads
     assert len([1 for method, _ in archive.asked if method == "HEAD"]) == asked
@@ -164,7 +197,13 @@ async def test_orthanc_is_not_asked_so_at_all() -> None:
 
 @pytest.mark.parametrize("heads", ["as GET", "404"])
 @pytest.mark.parametrize(
-    "below", ["", "/metadata", "/series/1.2.840.2.1", "/series/1.2.840.2.1/instances/1.2.840.2.1.1/rendered"]
+    "below",
+    [
+        "",
+        "/metadata",
+        "/series/1.2.840.2.1",
+        "/series/1.2.840.2.1/instances/1.2.840.2.1.1/rendered",
+    ],
 )
 async def test_foreign_and_absent_are_the_same(heads: str, below: str) -> None:
     """Status and header lines; and the archive is asked for neither."""
@@ -174,13 +213,18 @@ async def test_foreign_and_absent_are_the_same(heads: str, below: str) -> None:
         status, headers = await head(archive, f"/wado-rs/studies/{study}{below}")
         assert status == 404
         assert archive.asked == []
-        answers.append([pair for pair in headers.items() if pair[0].lower() not in ("x-request-id", "date")])
+        answers.append(
+            [pair for pair in headers.items() if pair[0].lower() not in ("x-request-id", "date")]
+        )
     assert answers[0] == answers[1]
 
 
 async def test_a_condition_that_holds_is_a_304() -> None:
     archive = Archive("304")
-    async with sidecar_between(ScriptedEhr(), archive) as (url, _), aiohttp.ClientSession() as client:
+    async with (
+        sidecar_between(ScriptedEhr(), archive) as (url, _),
+        aiohttp.ClientSession() as client,
+    ):
         asked = {**HEADERS, "Accept": "image/jpeg", "If-None-Match": '"1"'}
         async with client.head(f"{url}{AT_INSTANCE}/rendered", headers=asked) as answer:
             assert answer.status == 304

@@ -1,4 +1,6 @@
-"""What HTTP lets a request look like, and what pages of other origins see of the answers (RFC 9110, 9112; Fetch)."""
+"""What HTTP lets a request look like, and what pages of other origins see of the answers (RFC 9110,
+9112; Fetch).
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +23,9 @@ ORIGIN = "https://viewer.example.org"
 
 @pytest.fixture
 async def world() -> AsyncIterator[tuple[int, ScriptedPacs]]:
-    """The port of a sidecar whose public URL is http://sidecar.example.org, and the archive behind it."""
+    """The port of a sidecar whose public URL is http://sidecar.example.org, and the archive behind
+    it.
+    """
     pacs = ScriptedPacs(GOOD["chunked"])
     async with sidecar_between(ScriptedEhr(), pacs) as (url, _):
         yield int(url.rpartition(":")[2]), pacs
@@ -75,17 +79,23 @@ EMPTY: dict[str, tuple[list[str], int]] = {
 
 
 @pytest.mark.parametrize("what", EMPTY)
-async def test_a_search_by_post_may_have_no_body(world: tuple[int, ScriptedPacs], what: str) -> None:
+async def test_a_search_by_post_may_have_no_body(
+    world: tuple[int, ScriptedPacs], what: str
+) -> None:
     """R4 http.html#search: its parameters may all stand in the URL."""
     lines, status = EMPTY[what]
-    answer = await ask(world[0], request(f"{SEARCH}/_search?patient={PATIENT}", *lines, method="POST"))
+    answer = await ask(
+        world[0], request(f"{SEARCH}/_search?patient={PATIENT}", *lines, method="POST")
+    )
     assert answer.status == status
     assert orjson.loads(answer.body)["total"] == 1
 
 
 async def test_a_body_of_another_type_is_refused(world: tuple[int, ScriptedPacs]) -> None:
     json = "Content-Type: application/json"
-    assert (await ask(world[0], request(f"{SEARCH}/_search", json, method="POST", body=b"{}"))).status == 400
+    assert (
+        await ask(world[0], request(f"{SEARCH}/_search", json, method="POST", body=b"{}"))
+    ).status == 400
 
 
 TAGS: dict[str, tuple[str, int]] = {
@@ -102,12 +112,16 @@ async def test_if_none_match(world: tuple[int, ScriptedPacs], what: str, target:
     assert (await ask(world[0], request(target, f"If-None-Match: {value}"))).status == status
 
 
-# The request, its status. What is refused before any handler has CORS headers, too: else a page sees no status.
+# The request, its status. What is refused before any handler has CORS headers, too: else a page
+# sees no status.
 EARLY: dict[str, tuple[bytes, int]] = {
     "a header that is too long": (request(SEARCH, "X: " + "x" * 9_000, f"Origin: {ORIGIN}"), 431),
     "a target that is too long": (request(SEARCH + "?x=" + "x" * 9_000, f"Origin: {ORIGIN}"), 414),
     "an expectation": (request(SEARCH, "Expect: a-miracle", f"Origin: {ORIGIN}"), 417),
-    "an expectation of a preflight": (request(SEARCH, "Expect: a-miracle", f"Origin: {ORIGIN}", method="OPTIONS"), 417),
+    "an expectation of a preflight": (
+        request(SEARCH, "Expect: a-miracle", f"Origin: {ORIGIN}", method="OPTIONS"),
+        417,
+    ),
     "a body": (request(SEARCH, f"Origin: {ORIGIN}", body=b"x"), 400),
 }
 
@@ -129,7 +143,8 @@ async def test_what_is_refused_early_is_an_outcome_that_pages_can_read(
 
 
 ORIGINS: dict[str, tuple[list[str], str, str | None, str | None]] = {
-    # cors_origins, the page's; what a refusal says whose request could be read, and whose could not.
+    # cors_origins, the page's; what a refusal says whose request could be read, and whose could
+    # not.
     "any": (["*"], ORIGIN, "*", "*"),
     "the only one": ([ORIGIN], ORIGIN, ORIGIN, ORIGIN),
     "one of two": ([ORIGIN, "https://other.example.org"], ORIGIN, ORIGIN, None),
@@ -140,10 +155,15 @@ ORIGINS: dict[str, tuple[list[str], str, str | None, str | None]] = {
 
 @pytest.mark.parametrize("what", ORIGINS)
 async def test_which_origin_may_read_a_refusal(what: str) -> None:
-    """Of a request that could not be read the origin is unknown: then the only one that there can be is named."""
+    """Of a request that could not be read the origin is unknown: then the only one that there can
+    be is named.
+    """
     origins, origin, read, unread = ORIGINS[what]
     server = {"cors_origins": origins}
-    async with sidecar_between(ScriptedEhr(), ScriptedPacs(GOOD["chunked"]), server=server) as (url, _):
+    async with sidecar_between(ScriptedEhr(), ScriptedPacs(GOOD["chunked"]), server=server) as (
+        url,
+        _,
+    ):
         port = int(url.rpartition(":")[2])
         answer = await ask(port, request(SEARCH, "Expect: x", f"Origin: {origin}"))
         assert (answer.status, answer.header("access-control-allow-origin")) == (417, read)
@@ -160,13 +180,19 @@ async def test_other_applications_have_no_cors() -> None:
 
 async def test_a_client_that_asks_may_go_on(world: tuple[int, ScriptedPacs]) -> None:
     """RFC 9110 10.1.1."""
-    data = request(f"{SEARCH}/_search", FORM, "Expect: 100-continue", method="POST", body=b"modality=CT")
+    data = request(
+        f"{SEARCH}/_search", FORM, "Expect: 100-continue", method="POST", body=b"modality=CT"
+    )
     received = await send(world[0], data)
     assert received.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
 
 
-@pytest.mark.parametrize("name", ["Content-Range", "Accept-Ranges", "Content-Length", "Warning", "ETag", "Retry-After"])
-async def test_pages_can_read_the_headers_that_they_need(world: tuple[int, ScriptedPacs], name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["Content-Range", "Accept-Ranges", "Content-Length", "Warning", "ETag", "Retry-After"]
+)
+async def test_pages_can_read_the_headers_that_they_need(
+    world: tuple[int, ScriptedPacs], name: str
+) -> None:
     answer = await ask(world[0], request(OWN, f"Origin: {ORIGIN}"))
     assert answer.status == 200
     assert name in (answer.header("access-control-expose-headers") or "").split(",")
@@ -176,7 +202,12 @@ RANGES: dict[str, tuple[str, bytes, bytes, Any]] = {
     # resource, what the archive sends -> Accept-Ranges of our answer.
     "bulk data": ("/bulkdata/7FE00010", b"application/octet-stream", b"bytes", "bytes"),
     "bulk data without": ("/bulkdata/7FE00010", b"application/octet-stream", b"none", "none"),
-    "a unit that we do not know": ("/bulkdata/7FE00010", b"application/octet-stream", b"lines", None),
+    "a unit that we do not know": (
+        "/bulkdata/7FE00010",
+        b"application/octet-stream",
+        b"lines",
+        None,
+    ),
     "an image": ("/rendered", b"image/jpeg", b"bytes", "bytes"),
     # Whose it is can be read from the beginning alone: no Range goes to the archive.
     "an instance": ("", b"application/dicom", b"bytes", None),

@@ -23,9 +23,13 @@ RATE = LEAST_BYTES_PER_SECOND
         (RATE / 2, 40, True),
     ],
 )
-def test_the_rate_is_that_of_a_window(bytes_per_second: float, seconds: int, is_too_slow: bool) -> None:
+def test_the_rate_is_that_of_a_window(
+    bytes_per_second: float, seconds: int, is_too_slow: bool
+) -> None:
     rate = LeastRate(RATE, WINDOW_SECONDS)
-    looks = [rate.is_too_slow(int(second * bytes_per_second), second) for second in range(1, seconds + 1)]
+    looks = [
+        rate.is_too_slow(int(second * bytes_per_second), second) for second in range(1, seconds + 1)
+    ]
     assert looks[-1] == is_too_slow
 
 
@@ -43,13 +47,17 @@ def test_whoever_was_slow_and_is_quick_again_is_not_too_slow() -> None:
 
 
 def test_the_time_of_the_archive_does_not_count() -> None:
-    """Ten minutes between two pieces, for which the client is not waited for; what the buffer holds was not taken."""
+    """Ten minutes between two pieces, for which the client is not waited for; what the buffer holds
+    was not taken.
+    """
     now, buffered = 0.0, 0
     writer = cast(
         "Any",
         SimpleNamespace(
             output_size=0,
-            transport=SimpleNamespace(get_write_buffer_size=lambda: buffered, get_extra_info=lambda _: None),
+            transport=SimpleNamespace(
+                get_write_buffer_size=lambda: buffered, get_extra_info=lambda _: None
+            ),
         ),
     )
     rate = ClientRate(lambda: now)

@@ -1,4 +1,6 @@
-"""One answer of the archive that never comes, while the archive is well: its patient is served again soon (SIA-23)."""
+"""One answer of the archive that never comes, while the archive is well: its patient is served
+again soon (SIA-23).
+"""
 
 import asyncio
 from dataclasses import dataclass
@@ -28,7 +30,9 @@ class Losing(ScriptedPacs):
 
 
 async def whole(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\n" + MULTIPART + b"Content-Length: %d\r\n\r\n" % len(WHOLE) + WHOLE)
+    writer.write(
+        b"HTTP/1.1 200 OK\r\n" + MULTIPART + b"Content-Length: %d\r\n\r\n" % len(WHOLE) + WHOLE
+    )
 
 
 class Losses:
@@ -46,7 +50,9 @@ class Losses:
 
 
 async def in_the_end(pacs: ScriptedPacs, path: str) -> int:
-    """Repeat the request while it is a 503 or a 504, as its answer says; return the status after that."""
+    """Repeat the request while it is a 503 or a 504, as its answer says; return the status after
+    that.
+    """
     settings = {"patience_seconds": 0.2, "warm_seconds": 86_400}
     async with (
         sidecar_between(ScriptedEhr(), pacs, pacs=settings) as (url, sidecar),
@@ -64,10 +70,16 @@ async def in_the_end(pacs: ScriptedPacs, path: str) -> int:
         return await wait_until_async("an answer", status, lambda status: status not in (503, 504))
 
 
-# What is asked for freshly is not among them: that is a 504 after pacs.timeout_seconds, and kept for nobody.
+# What is asked for freshly is not among them: that is a 504 after pacs.timeout_seconds, and kept
+# for nobody.
 @pytest.mark.parametrize(
     ("path", "lost"),
-    [*((FHIR, lost) for lost in range(4)), *((READ, lost) for lost in range(5)), (PATH, 0), (PATH, 1)],
+    [
+        *((FHIR, lost) for lost in range(4)),
+        *((READ, lost) for lost in range(5)),
+        (PATH, 0),
+        (PATH, 1),
+    ],
 )
 async def test_a_lost_query_does_not_shut_its_patient(path: str, lost: int) -> None:
     pacs = Losing(whole, lost=lost)

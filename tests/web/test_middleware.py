@@ -55,8 +55,13 @@ class World:
 
     def labels(self) -> set[tuple[str, str, str]]:
         """All labels of ``requests_total`` so far."""
-        (family,) = (one for one in self.metrics.registry.collect() if one.name == "smart_imaging_requests")
-        return {(sample.labels["route"], sample.labels["method"], sample.labels["status"]) for sample in family.samples}
+        (family,) = (
+            one for one in self.metrics.registry.collect() if one.name == "smart_imaging_requests"
+        )
+        return {
+            (sample.labels["route"], sample.labels["method"], sample.labels["status"])
+            for sample in family.samples
+        }
 
 
 @pytest.fixture
@@ -83,7 +88,9 @@ async def world() -> AsyncIterator[World]:
             running.left.set()
 
     async def cached(request: web.Request) -> web.Response:
-        return web.Response(headers={"Cache-Control": "public, max-age=300", "Server": SECRET, "Vary": "Cookie"})
+        return web.Response(
+            headers={"Cache-Control": "public, max-age=300", "Server": SECRET, "Vary": "Cookie"}
+        )
 
     for method in ("GET", "POST", "OPTIONS", "DELETE"):
         app.router.add_route(method, "/fine", fine, name="fine" if method == "GET" else None)
@@ -99,7 +106,9 @@ async def test_each_request_has_an_id_of_its_own(world: World) -> None:
     """The client's own wish does not count: it would stand in our log as it is."""
     seen = set()
     for _ in range(20):
-        async with world.client.get(world.url + "/fine", headers={"X-Request-Id": SECRET}) as answer:
+        async with world.client.get(
+            world.url + "/fine", headers={"X-Request-Id": SECRET}
+        ) as answer:
             request_id = answer.headers["X-Request-Id"]
             assert await answer.text() == request_id
             assert re.fullmatch(r"[0-9a-f]{16}", request_id)
@@ -150,7 +159,12 @@ async def test_each_failure_is_an_answer_and_a_line_in_the_log(
             assert SECRET not in body + str(answer.headers)
             request_id = answer.headers["X-Request-Id"]
     line = line_of(caplog)
-    assert (line["route"], line["method"], line["status"], line["reason"]) == ("failing", "GET", status, reason)
+    assert (line["route"], line["method"], line["status"], line["reason"]) == (
+        "failing",
+        "GET",
+        status,
+        reason,
+    )
     assert line["request_id"] == request_id
     assert world.requests("failing", "GET", str(status)) == 1
 
@@ -164,8 +178,14 @@ def line_of(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
 async def test_the_line_of_a_request(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """Constants and numbers: no path, no query, no address, no token."""
     with caplog.at_level(logging.INFO, "sidecar.request"):
-        headers = {"Authorization": f"Bearer {SECRET}", "User-Agent": SECRET, "Cookie": f"a={SECRET}"}
-        async with world.client.get(f"{world.url}/fine?patient={SECRET}", headers=headers) as answer:
+        headers = {
+            "Authorization": f"Bearer {SECRET}",
+            "User-Agent": SECRET,
+            "Cookie": f"a={SECRET}",
+        }
+        async with world.client.get(
+            f"{world.url}/fine?patient={SECRET}", headers=headers
+        ) as answer:
             await answer.read()
     line = line_of(caplog)
     assert (line["route"], line["method"], line["status"]) == ("fine", "GET", 200)
@@ -183,9 +203,17 @@ async def test_the_target_is_there_for_the_handler(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("/fine/..%2f", 404), ("/%66ine", 404), ("/fine;x", 404), ("//fine", 404), ("/fine?a=b%23" + "x" * 8_000, 414)],
+    [
+        ("/fine/..%2f", 404),
+        ("/%66ine", 404),
+        ("/fine;x", 404),
+        ("//fine", 404),
+        ("/fine?a=b%23" + "x" * 8_000, 414),
+    ],
 )
-async def test_an_unusual_spelling_does_not_reach_the_handler(world: World, path: str, status: int) -> None:
+async def test_an_unusual_spelling_does_not_reach_the_handler(
+    world: World, path: str, status: int
+) -> None:
     """Even where the router would take it for the route."""
     assert await raw_status(world, f"GET {path} HTTP/1.1") == status
     assert world.targets == []
@@ -194,7 +222,11 @@ async def test_an_unusual_spelling_does_not_reach_the_handler(world: World, path
 async def raw_status(world: World, request_line: str, *headers: str) -> int:
     """The status that a request line gets, written as it is."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(world.url.rpartition(":")[2]))
-    writer.write("\r\n".join([request_line, "Host: x", "Connection: close", *headers, "", ""]).encode("latin-1"))
+    writer.write(
+        "\r\n".join([request_line, "Host: x", "Connection: close", *headers, "", ""]).encode(
+            "latin-1"
+        )
+    )
     answer = await asyncio.wait_for(reader.read(), WAIT_SECONDS)
     writer.close()
     with contextlib.suppress(ConnectionError):
@@ -203,7 +235,8 @@ async def raw_status(world: World, request_line: str, *headers: str) -> int:
 
 
 @pytest.mark.parametrize(
-    "line", ["OPTIONS * HTTP/1.1", "GET http://pacs.internal/fine HTTP/1.1", "CONNECT x:443 HTTP/1.1"]
+    "line",
+    ["OPTIONS * HTTP/1.1", "GET http://pacs.internal/fine HTTP/1.1", "CONNECT x:443 HTTP/1.1"],
 )
 async def test_what_is_no_path_is_refused(world: World, line: str) -> None:
     """Asterisk, absolute and authority form."""

@@ -1,4 +1,6 @@
-"""What the EHR says of a patient's record, as apps meet it: it is not there yet, or it was merged (SIA-16, 17, 23)."""
+"""What the EHR says of a patient's record, as apps meet it: it is not there yet, or it was merged
+(SIA-16, 17, 23).
+"""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -14,7 +16,11 @@ from tests.web.test_freshness import Archive
 
 MAPPING = {"mapping": "ehr", "identifiers": [{"system": "urn:mrn"}], "client": {"method": "none"}}
 NO_CACHE = {"Cache-Control": "no-cache"}
-SEARCH, READ, RETRIEVE = "/fhir/ImagingStudy", f"/fhir/ImagingStudy/{LISTED}", f"/wado-rs/studies/{STUDY}"
+SEARCH, READ, RETRIEVE = (
+    "/fhir/ImagingStudy",
+    f"/fhir/ImagingStudy/{LISTED}",
+    f"/wado-rs/studies/{STUDY}",
+)
 
 
 class Ehr(ScriptedEhr):
@@ -32,13 +38,20 @@ class Ehr(ScriptedEhr):
         return web.Response(status=404) if self.record is None else web.json_response(self.record)
 
 
-RECORD = {"resourceType": "Patient", "id": PATIENT, "identifier": [{"system": "urn:mrn", "value": PATIENT}]}
+RECORD = {
+    "resourceType": "Patient",
+    "id": PATIENT,
+    "identifier": [{"system": "urn:mrn", "value": PATIENT}],
+}
 
 
 @contextlib.asynccontextmanager
 async def app_of(ehr: Ehr, archive: Archive) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
     """A client with its token, and the sidecar's URL."""
-    changes: dict[str, Any] = {"patients": MAPPING, "fhir": {"detail": "study", "search_cache_seconds": 60}}
+    changes: dict[str, Any] = {
+        "patients": MAPPING,
+        "fhir": {"detail": "study", "search_cache_seconds": 60},
+    }
     async with (
         sidecar_between(ehr, archive, **changes) as (url, _),
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as session,
@@ -59,7 +72,9 @@ async def test_a_client_that_wants_it_fresh_sees_a_record_that_has_come(path: st
             assert (await response.json()).get("total", 1) == 1
 
 
-@pytest.mark.parametrize("path", [SEARCH, READ, RETRIEVE, RETRIEVE + "/metadata", "/wado-rs/studies"])
+@pytest.mark.parametrize(
+    "path", [SEARCH, READ, RETRIEVE, RETRIEVE + "/metadata", "/wado-rs/studies"]
+)
 async def test_a_merged_record_is_refused_and_the_app_told_what_to_do(path: str) -> None:
     """403 and no Retry-After: to try again helps nobody. Nothing is asked of the archive."""
     ehr, archive = Ehr(), Archive()
@@ -75,7 +90,9 @@ async def test_a_merged_record_is_refused_and_the_app_told_what_to_do(path: str)
     assert archive.lists == 0
 
 
-@pytest.mark.parametrize("path", [SEARCH, READ, RETRIEVE, RETRIEVE + "/metadata", "/wado-rs/studies"])
+@pytest.mark.parametrize(
+    "path", [SEARCH, READ, RETRIEVE, RETRIEVE + "/metadata", "/wado-rs/studies"]
+)
 async def test_a_record_that_is_not_in_use_is_refused(path: str) -> None:
     """Nothing is asked of the archive."""
     ehr, archive = Ehr(), Archive()

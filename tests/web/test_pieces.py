@@ -11,7 +11,10 @@ from sidecar.web.pieces import PIECE_BYTES, in_pieces
 def parts(body: bytes) -> list[bytes]:
     """Short ones, and a long one behind them."""
     begin = min(len(body) // 3, 40_000)
-    return [*(body[start : start + 100] for start in range(0, begin, 100)), body[-(-begin // 100) * 100 :]]
+    return [
+        *(body[start : start + 100] for start in range(0, begin, 100)),
+        body[-(-begin // 100) * 100 :],
+    ]
 
 
 @pytest.mark.parametrize("length", [1, PIECE_BYTES, PIECE_BYTES + 1, 9 * PIECE_BYTES + 7])
@@ -20,7 +23,9 @@ async def test_all_of_it_comes(length: int, method: str) -> None:
     body = bytes(range(256)) * (length // 256 + 1)
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        return in_pieces(parts(body[:length]), {"Content-Type": "application/dicom+json", "ETag": '"x"'})
+        return in_pieces(
+            parts(body[:length]), {"Content-Type": "application/dicom+json", "ETag": '"x"'}
+        )
 
     app = web.Application()
     app.router.add_get("/", handler)

@@ -1,4 +1,6 @@
-"""Queries for a patient: with their own connections, and without a limit where the archive finds others as well."""
+"""Queries for a patient: with their own connections, and without a limit where the archive finds
+others as well.
+"""
 
 import asyncio
 import json
@@ -18,18 +20,26 @@ async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 @pytest.mark.parametrize(("issuer", "limit"), [("HOSPITAL", "1"), ("The Hospital", "500")])
-async def test_a_limit_is_passed_on_only_when_all_rows_are_the_patients(issuer: str, limit: str) -> None:
-    """Orthanc 1.10 reads no encoded space: a wildcard stands for it, and the first row may be somebody else's."""
+async def test_a_limit_is_passed_on_only_when_all_rows_are_the_patients(
+    issuer: str, limit: str
+) -> None:
+    """Orthanc 1.10 reads no encoded space: a wildcard stands for it, and the first row may be
+    somebody else's.
+    """
     pacs = ScriptedPacs(nothing)
     changes = {"pacs": {"dialect": "orthanc"}, "patients": {"mapping": "direct", "issuer": issuer}}
-    async with sidecar_between(ScriptedEhr(), pacs, **changes) as (url, _), aiohttp.ClientSession() as client:
+    async with (
+        sidecar_between(ScriptedEhr(), pacs, **changes) as (url, _),
+        aiohttp.ClientSession() as client,
+    ):
         root = url + PATH.removesuffix(f"/studies/{STUDY}")
         async with client.get(f"{root}/studies?limit=1", headers=HEADERS) as response:
             assert response.status == 200
     asked = [
         target
         for target in pacs.requests
-        if "PatientID" in target and "includefield=PatientID,IssuerOfPatientID,StudyInstanceUID" in target
+        if "PatientID" in target
+        and "includefield=PatientID,IssuerOfPatientID,StudyInstanceUID" in target
     ]
     assert f"limit={limit}" in asked[0].split("&")
     # Its row names no issuer and is left out: that was not the end of the patient's own.
@@ -65,7 +75,9 @@ class IgnoresKeys(ScriptedPacs):
      ("AccessionNumber=x", [0, 1, 2, 3, 4])],
 )  # fmt: skip
 async def test_rows_that_a_query_did_not_ask_for_are_left_out(query: str, found: list[int]) -> None:
-    """An archive may ignore keys. What it does not return (AccessionNumber here) cannot be compared."""
+    """An archive may ignore keys. What it does not return (AccessionNumber here) cannot be
+    compared.
+    """
     pacs = IgnoresKeys(nothing)
     async with (
         sidecar_between(ScriptedEhr(), pacs) as (url, _),
@@ -76,11 +88,15 @@ async def test_rows_that_a_query_did_not_ask_for_are_left_out(query: str, found:
         rows = await response.json(content_type=None)
     assert [row["0020000D"]["Value"] for row in rows] == [[f"1.2.{number}"] for number in found]
     if "StudyDescription=a" in query:
-        assert any("includefield" in target and ",StudyDescription" in target for target in pacs.requests)
+        assert any(
+            "includefield" in target and ",StudyDescription" in target for target in pacs.requests
+        )
 
 
 async def test_slow_retrievals_take_no_connection_from_the_queries() -> None:
-    """Whoever holds all retrievals' connections cannot keep others from searching and from being checked."""
+    """Whoever holds all retrievals' connections cannot keep others from searching and from being
+    checked.
+    """
     begun, end = asyncio.Event(), asyncio.Event()
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -103,11 +119,16 @@ async def test_slow_retrievals_take_no_connection_from_the_queries() -> None:
 
 
 async def test_questions_about_absent_studies_wait_for_each_other() -> None:
-    """So many at the PACS at once for one patient, however many are asked; and every one is answered."""
+    """So many at the PACS at once for one patient, however many are asked; and every one is
+    answered.
+    """
     pacs = ScriptedPacs(nothing)
     running, most = 0, 0
 
-    async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar), aiohttp.ClientSession() as client:
+    async with (
+        sidecar_between(ScriptedEhr(), pacs) as (url, sidecar),
+        aiohttp.ClientSession() as client,
+    ):
         observe = sidecar.pacs._page
 
         async def page(*arguments: Any, **named: Any) -> Any:
@@ -122,7 +143,9 @@ async def test_questions_about_absent_studies_wait_for_each_other() -> None:
             patch.setattr(sidecar.pacs, "_page", page)
 
             async def ask(number: int) -> int:
-                async with client.get(f"{url}/wado-rs/studies/1.2.9.{number}", headers=HEADERS) as response:
+                async with client.get(
+                    f"{url}/wado-rs/studies/1.2.9.{number}", headers=HEADERS
+                ) as response:
                     return response.status
 
             assert set(await asyncio.gather(*(ask(number) for number in range(100)))) == {404}

@@ -1,4 +1,6 @@
-"""Pages of a client's QIDO-RS query: each row once, each asked of the archive once (PS3.18 8.3.4.4)."""
+"""Pages of a client's QIDO-RS query: each row once, each asked of the archive once (PS3.18
+8.3.4.4).
+"""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -24,7 +26,12 @@ from tests.web.test_stream import HEADERS
 TOTAL, LIMIT = 60, 7
 PAGES = TOTAL // LIMIT + 2
 OF_THE_LIST = "PatientID,IssuerOfPatientID,StudyInstanceUID,SpecificCharacterSet"
-RULE = {"name": "none", "effect": "exclude", "study": {"StudyDescription": ["hidden"]}, "unknown": "ignored"}
+RULE = {
+    "name": "none",
+    "effect": "exclude",
+    "study": {"StudyDescription": ["hidden"]},
+    "unknown": "ignored",
+}
 
 
 def own(number: int, patient: str | None = PATIENT, **more: Any) -> dict[str, Any]:
@@ -33,12 +40,16 @@ def own(number: int, patient: str | None = PATIENT, **more: Any) -> dict[str, An
 
 
 class Archive:
-    """Pages its study rows, more or less, and adds up the rows that pages of the patient's list ask for.
+    """Pages its study rows, more or less, and adds up the rows that pages of the patient's list ask
+    for.
 
-    ``honours``: of ``limit`` and ``offset``; ``most``: rows that it answers at once, with a Warning for the others.
+    ``honours``: of ``limit`` and ``offset``; ``most``: rows that it answers at once, with a Warning
+    for the others.
     """
 
-    def __init__(self, *rows: dict[str, Any], honours: str = "limit offset", most: int = 1_000) -> None:
+    def __init__(
+        self, *rows: dict[str, Any], honours: str = "limit offset", most: int = 1_000
+    ) -> None:
         self.rows = list(rows)
         self.honours = honours
         self.most = most
@@ -63,24 +74,39 @@ class Archive:
         elif query["includefield"].startswith(OF_THE_LIST):  # Not for the patient's view.
             self.asked.append((limit, offset))
         start = offset if "offset" in self.honours else 0
-        page = found[start : start + min(limit, self.most)] if "limit" in self.honours else found[start:]
+        page = (
+            found[start : start + min(limit, self.most)]
+            if "limit" in self.honours
+            else found[start:]
+        )
         left = len(found) - start - len(page)
-        headers = {"Warning": f'299 pacs "There are {left} additional results that can be requested"'}
+        headers = {
+            "Warning": f'299 pacs "There are {left} additional results that can be requested"'
+        }
         if not page:
             return web.Response(status=204)
         return web.json_response(
-            page, headers=headers if self.most <= len(page) and left else {}, content_type="application/dicom+json"
+            page,
+            headers=headers if self.most <= len(page) and left else {},
+            content_type="application/dicom+json",
         )
 
     async def _series(self, request: web.Request) -> web.Response:
         study = request.match_info["study"]
-        series = [row(PATIENT, study, f"{study}.1")] if request.query.get("offset", "0") == "0" else []
+        series = (
+            [row(PATIENT, study, f"{study}.1")] if request.query.get("offset", "0") == "0" else []
+        )
         return web.json_response(series, content_type="application/dicom+json")
 
 
 async def walk(archive: Archive, **changes: dict[str, Any]) -> tuple[list[str], int]:
-    """Return the UIDs of all pages, up to an empty one, and how many rows the archive was asked for."""
-    async with sidecar_between(ScriptedEhr(), archive, **changes) as (url, _), aiohttp.ClientSession() as client:
+    """Return the UIDs of all pages, up to an empty one, and how many rows the archive was asked
+    for.
+    """
+    async with (
+        sidecar_between(ScriptedEhr(), archive, **changes) as (url, _),
+        aiohttp.ClientSession() as client,
+    ):
         uids: list[str] = []
         while True:
             path = f"{url}/wado-rs/studies?limit={LIMIT}&offset={len(uids)}"
@@ -94,9 +120,14 @@ async def walk(archive: Archive, **changes: dict[str, Any]) -> tuple[list[str], 
 
 
 HIDDEN = {"access": {"rules": [RULE]}}
-FOREIGN = [own(number, "somebody else" if number in (3, 30, 59) else PATIENT) for number in range(TOTAL)]
+FOREIGN = [
+    own(number, "somebody else" if number in (3, 30, 59) else PATIENT) for number in range(TOTAL)
+]
 SHARED = [own(number) for number in range(TOTAL)] + [own(number, "another") for number in (5, 40)]
-DESCRIBED = [own(number, StudyDescription="hidden" if number in (0, 8) else "shown") for number in range(TOTAL)]
+DESCRIBED = [
+    own(number, StudyDescription="hidden" if number in (0, 8) else "shown")
+    for number in range(TOTAL)
+]
 ALL = [own(number) for number in range(TOTAL)]
 ONE_AT_LEAST = 1 + LIMIT
 WHOLE = 500
@@ -105,7 +136,12 @@ WHOLE = 500
 WALKS: dict[str, tuple[Archive, dict[str, Any], set[int], int]] = {
     "the archive pages": (Archive(*ALL), {}, set(), TOTAL + PAGES * ONE_AT_LEAST),
     "it cuts and says so": (Archive(*ALL, most=3), {}, set(), 3 * (TOTAL + PAGES * ONE_AT_LEAST)),
-    "it ignores limit and offset": (Archive(*ALL, honours=""), {}, set(), LIMIT + ONE_AT_LEAST + WHOLE),
+    "it ignores limit and offset": (
+        Archive(*ALL, honours=""),
+        {},
+        set(),
+        LIMIT + ONE_AT_LEAST + WHOLE,
+    ),
     "it ignores limit": (Archive(*ALL, honours="offset"), {}, set(), TOTAL + PAGES * ONE_AT_LEAST),
     "others' rows come": (Archive(*FOREIGN), {}, {3, 30, 59}, LIMIT + WHOLE),
     "UIDs that are shared": (Archive(*SHARED), {}, {5, 40}, LIMIT + WHOLE),
@@ -127,12 +163,19 @@ async def test_all_rows_come_once_and_are_asked_for_once(case: str) -> None:
 async def test_a_limit_above_ours_is_cut_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     """PS3.18 8.3.4.4.1: the client is told that there is more than it asked for and got."""
     monkeypatch.setattr(matching, "MAXIMUM_LIMIT", 50)
-    text_of_warning = '299 smart-imaging-sidecar "There are additional results that can be requested"'
-    async with sidecar_between(ScriptedEhr(), Archive(*ALL)) as (url, _), aiohttp.ClientSession() as client:
+    text_of_warning = (
+        '299 smart-imaging-sidecar "There are additional results that can be requested"'
+    )
+    async with (
+        sidecar_between(ScriptedEhr(), Archive(*ALL)) as (url, _),
+        aiohttp.ClientSession() as client,
+    ):
         for limit, offset, warnings in (
             (50, 0, []), (51, 0, [text_of_warning]), (51, 10, []), (51, 9, [text_of_warning]),
         ):  # fmt: skip
-            async with client.get(f"{url}/wado-rs/studies?limit={limit}&offset={offset}", headers=HEADERS) as answer:
+            async with client.get(
+                f"{url}/wado-rs/studies?limit={limit}&offset={offset}", headers=HEADERS
+            ) as answer:
                 assert len(await answer.json(content_type=None)) == 50
                 assert answer.headers.getall("Warning", []) == warnings
 
@@ -149,7 +192,9 @@ class Rows:
         self.rows: list[Row] = [CompactRow(own(number)) for number in range(total)]
         self.hidden: set[str] = set()
         self.asked: list[tuple[int, int | None]] = []
-        self.source = Source(self._read, self._decide, self._decide, takes_limit=pages, takes_offset=pages)
+        self.source = Source(
+            self._read, self._decide, self._decide, takes_limit=pages, takes_offset=pages
+        )
 
     async def _read(self, offset: int, limit: int | None) -> tuple[int, list[Row]]:
         self.asked.append((offset, limit))
@@ -201,7 +246,9 @@ async def test_rows_without_a_uid_say_nothing_of_the_order() -> None:
 
 
 async def test_the_row_before_that_may_not_be_seen_any_more() -> None:
-    """The archive's list is the same, and the client's is not: no row of the page is left out for it."""
+    """The archive's list is the same, and the client's is not: no row of the page is left out for
+    it.
+    """
     rows, pages = Rows(), QueryPages(Invalidation())
     await pages.page(KEY, rows.source, offset=0, limit=10)
     rows.hidden = {"1.2.9"}
@@ -223,16 +270,23 @@ class Series(Archive):
 
     async def _series(self, request: web.Request) -> web.Response:
         self.lists += 1
-        study, patient = (text(self.rows[0], keyword) for keyword in ("StudyInstanceUID", "PatientID"))
+        study, patient = (
+            text(self.rows[0], keyword) for keyword in ("StudyInstanceUID", "PatientID")
+        )
         found = [row(patient, study, f"{study}.{number}") for number in range(9)]
         return web.json_response(found, content_type="application/dicom+json")
 
 
 @pytest.mark.parametrize("changes", [{}, HIDDEN])
 async def test_kept_rows_of_a_study_that_was_moved_are_not_shown(changes: dict[str, Any]) -> None:
-    """The study's owners are remembered for longer, as rows say whose they are: these said it before."""
+    """The study's owners are remembered for longer, as rows say whose they are: these said it
+    before.
+    """
     archive = Series(own(1))
-    async with sidecar_between(ScriptedEhr(), archive, **changes) as (url, _), aiohttp.ClientSession() as client:
+    async with (
+        sidecar_between(ScriptedEhr(), archive, **changes) as (url, _),
+        aiohttp.ClientSession() as client,
+    ):
 
         async def page(offset: int) -> int:
             path = f"{url}/wado-rs/studies/1.2.1/series?limit=1&offset={offset}"
@@ -256,7 +310,9 @@ async def test_the_first_page_is_never_of_kept_rows() -> None:
     assert numbers(await pages.page(KEY, rows.source, offset=0, limit=2)) == [99, 0]
 
 
-async def test_rows_that_are_too_many_to_be_kept_are_read_for_each_page(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rows_that_are_too_many_to_be_kept_are_read_for_each_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     rows, size = Rows(pages=False), 0
     for one in rows.rows:
         assert isinstance(one, CompactRow)
@@ -319,7 +375,9 @@ async def test_what_was_read_before_the_forgetting_is_not_kept() -> None:
         kept.invalidate()
         return found
 
-    late = Source(read_and_forget, rows.source.decide, rows.source.decide, takes_limit=True, takes_offset=True)
+    late = Source(
+        read_and_forget, rows.source.decide, rows.source.decide, takes_limit=True, takes_offset=True
+    )
     await pages.page(KEY, late, offset=0, limit=10)
     await pages.page(KEY, rows.source, offset=10, limit=10)
     assert rows.asked == [(0, 10), (0, 20)]

@@ -1,7 +1,9 @@
-"""Query strings of QIDO-RS and FHIR searches: which are served, which are refused, and what of them is ignored.
+"""Query strings of QIDO-RS and FHIR searches: which are served, which are refused, and what of them
+is ignored.
 
-The two tables are the specification. What says whose something is must be understood, or the request is refused; the
-rest that is not supported is ignored (PS3.18 8.3, R4 search.html#errors), and the answer says what it was.
+The two tables are the specification. What says whose something is must be understood, or the
+request is refused; the rest that is not supported is ignored (PS3.18 8.3, R4 search.html#errors),
+and the answer says what it was.
 """
 
 import re
@@ -54,7 +56,8 @@ QIDO: dict[str, Row] = {
     "the patient": (f"PatientID={PATIENT}", 200, ()),
     "another patient": ("PatientID=p2&00100020=p2&IssuerOfPatientID=x&OtherPatientIDs=p2", 200, ()),
     "no patient": ("PatientID=", 200, ()),
-    # Refused: what might say whose it is in another spelling, and values that a key or a page cannot have.
+    # Refused: what might say whose it is in another spelling, and values that a key or a page
+    # cannot have.
     "the patient in small letters": ("patientid=p2", 400, ()),
     "the patient by FHIR": ("patient=p2", 400, ()),
     "the subject": ("subject=p2", 400, ()),
@@ -127,7 +130,10 @@ def warned(response: ClientResponse) -> tuple[str, ...]:
     for line in response.headers.getall("Warning", []):
         text = re.fullmatch(r'299 smart-imaging-sidecar "([ -!#-\[\]-~]*)"', line)
         assert text is not None, line
-        if text[1] == "The fuzzymatching parameter is not supported. Only literal matching has been performed.":
+        if (
+            text[1]
+            == "The fuzzymatching parameter is not supported. Only literal matching has been performed."
+        ):
             found.append("fuzzymatching")
         else:
             found += text[1].removeprefix("Ignored query parameters: ").split(", ")
@@ -140,11 +146,20 @@ def check_asked(pacs: ScriptedPacs) -> None:
         pairs = parse_qsl(urlsplit(target).query, keep_blank_values=True)
         names = {name for name, _ in pairs}
         assert all(
-            re.fullmatch(r"[A-Z][A-Za-z]+(\.[A-Z][A-Za-z]+)*|includefield|limit|offset", one) for one in names
+            re.fullmatch(r"[A-Z][A-Za-z]+(\.[A-Z][A-Za-z]+)*|includefield|limit|offset", one)
+            for one in names
         ), target
         assert dict(pairs).get("PatientID", PATIENT) == PATIENT
-        assert not names & {"00100020", "00100021", "00101000", "IssuerOfPatientID", "OtherPatientIDs"}
-        assert re.fullmatch(r"([A-Z][A-Za-z]+|all|)(,[A-Z][A-Za-z]+)*", dict(pairs)["includefield"]), target
+        assert not names & {
+            "00100020",
+            "00100021",
+            "00101000",
+            "IssuerOfPatientID",
+            "OtherPatientIDs",
+        }
+        assert re.fullmatch(
+            r"([A-Z][A-Za-z]+|all|)(,[A-Z][A-Za-z]+)*", dict(pairs)["includefield"]
+        ), target
 
 
 @pytest.mark.parametrize(("query", "status", "ignored"), cases(QIDO))
@@ -198,7 +213,9 @@ async def test_fhir(query: str, status: int, ignored: tuple[str, ...]) -> None:
 
 
 async def test_what_is_ignored_takes_nothing_from_the_answer() -> None:
-    """The same studies and total as without it, and the same tag for a client that has them already."""
+    """The same studies and total as without it, and the same tag for a client that has them
+    already.
+    """
     async with (
         sidecar_between(ScriptedEhr(), ScriptedPacs(nothing)) as (url, _),
         aiohttp.ClientSession(headers=HEADERS) as client,
@@ -208,7 +225,9 @@ async def test_what_is_ignored_takes_nothing_from_the_answer() -> None:
             async with client.get(f"{url}/fhir/ImagingStudy{query}") as response:
                 tag = response.headers["ETag"]
                 bundles.append(await response.json(content_type=None))
-        async with client.get(f"{url}/fhir/ImagingStudy?modality=&_=1", headers={"If-None-Match": tag}) as response:
+        async with client.get(
+            f"{url}/fhir/ImagingStudy?modality=&_=1", headers={"If-None-Match": tag}
+        ) as response:
             assert response.status == 304
         plain, ignoring = bundles
         assert plain["total"] == ignoring["total"] == 1

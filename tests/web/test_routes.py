@@ -1,4 +1,6 @@
-"""The public routes: what is there, 405 with Allow against 404, CORS on all of them, HEAD (docs/api.md)."""
+"""The public routes: what is there, 405 with Allow against 404, CORS on all of them, HEAD
+(docs/api.md).
+"""
 
 from collections.abc import AsyncIterator
 
@@ -7,15 +9,36 @@ import pytest
 from yarl import URL
 
 from sidecar.bootstrap.build import Sidecar
-from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.upstreams import (
+    INSTANCE,
+    PATIENT,
+    SERIES,
+    STUDY,
+    TOKEN,
+    ScriptedEhr,
+    ScriptedPacs,
+    sidecar_between,
+)
 from tests.web.test_stream import GOOD
 
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
-OPEN = ["/", "/fhir/metadata", "/fhir/StructureDefinition/number-of-frames", "/fhir/.well-known/smart-configuration"]
+OPEN = [
+    "/",
+    "/fhir/metadata",
+    "/fhir/StructureDefinition/number-of-frames",
+    "/fhir/.well-known/smart-configuration",
+]
 FHIR = [f"/fhir/ImagingStudy?patient={PATIENT}", f"/fhir/Patient/{PATIENT}/ImagingStudy", f"/fhir/ImagingStudy/{STUDY}",
         f"/fhir/Endpoint/{PATIENT}"]  # fmt: skip
-BELOW = ["/studies", f"/studies/{STUDY}", f"/studies/{STUDY}/series", f"/studies/{STUDY}/series/{SERIES}/instances"]
-DICOMWEB = [root + path for root in (f"/fhir/Patient/{PATIENT}/$wado-rs", "/wado-rs") for path in BELOW]
+BELOW = [
+    "/studies",
+    f"/studies/{STUDY}",
+    f"/studies/{STUDY}/series",
+    f"/studies/{STUDY}/series/{SERIES}/instances",
+]
+DICOMWEB = [
+    root + path for root in (f"/fhir/Patient/{PATIENT}/$wado-rs", "/wado-rs") for path in BELOW
+]
 PROTECTED = [*FHIR, *DICOMWEB, f"/fhir/Patient/{PATIENT}/%24wado-rs/studies/{STUDY}"]
 SEARCH_BY_POST = "/fhir/ImagingStudy/_search"
 NOWHERE = [
@@ -31,21 +54,30 @@ NOWHERE = [
 class World:
     """A sidecar between two scripted upstreams."""
 
-    def __init__(self, url: str, sidecar: Sidecar, pacs: ScriptedPacs, client: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, url: str, sidecar: Sidecar, pacs: ScriptedPacs, client: aiohttp.ClientSession
+    ) -> None:
         self.url, self.sidecar, self.pacs, self.client = url, sidecar, pacs, client
 
-    def request(self, method: str, path: str, **headers: str) -> aiohttp.client._RequestContextManager:
+    def request(
+        self, method: str, path: str, **headers: str
+    ) -> aiohttp.client._RequestContextManager:
         """A request with these headers (``_`` for ``-``)."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         # Encoded: the client would write "%66" as "f".
-        return self.client.request(method, URL(self.url + path, encoded=True), headers=named, allow_redirects=False)
+        return self.client.request(
+            method, URL(self.url + path, encoded=True), headers=named, allow_redirects=False
+        )
 
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     """A running one."""
     pacs = ScriptedPacs(GOOD["chunked"])
-    async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar), aiohttp.ClientSession() as client:
+    async with (
+        sidecar_between(ScriptedEhr(), pacs) as (url, sidecar),
+        aiohttp.ClientSession() as client,
+    ):
         yield World(url, sidecar, pacs, client)
 
 
@@ -72,7 +104,9 @@ async def test_what_is_protected_needs_one_and_works_with_it(world: World, path:
 async def test_search_by_post(world: World) -> None:
     async with world.client.post(world.url + SEARCH_BY_POST, data={"patient": PATIENT}) as answer:
         assert answer.status == 401
-    async with world.client.post(world.url + SEARCH_BY_POST, data={"patient": PATIENT}, headers=AUTHORIZED) as answer:
+    async with world.client.post(
+        world.url + SEARCH_BY_POST, data={"patient": PATIENT}, headers=AUTHORIZED
+    ) as answer:
         assert answer.status == 200
         assert (await answer.json(content_type=None))["total"] == 1
 
@@ -156,7 +190,9 @@ ORIGIN = "https://viewer.example.org"
 
 @pytest.mark.parametrize("path", [*OPEN, *PROTECTED])
 async def test_preflight(world: World, path: str) -> None:
-    """As a browser asks before a request with a token; no token comes with it, and no credentials are allowed."""
+    """As a browser asks before a request with a token; no token comes with it, and no credentials
+    are allowed.
+    """
     async with world.request(
         "OPTIONS",
         path,
@@ -205,12 +241,16 @@ async def test_pages_can_read_every_answer(world: World, what: str) -> None:
         assert answer.status == status
         assert answer.headers["Access-Control-Allow-Origin"] in (ORIGIN, "*")
         exposed = answer.headers["Access-Control-Expose-Headers"]
-        assert {"Retry-After", "WWW-Authenticate", "X-Request-Id"} <= {one.strip() for one in exposed.split(",")}
+        assert {"Retry-After", "WWW-Authenticate", "X-Request-Id"} <= {
+            one.strip() for one in exposed.split(",")
+        }
         assert "Access-Control-Allow-Credentials" not in answer.headers
 
 
 async def test_pages_can_read_a_retrieval(world: World) -> None:
-    async with world.request("GET", f"/wado-rs/studies/{STUDY}", Origin=ORIGIN, **AUTHORIZED) as answer:
+    async with world.request(
+        "GET", f"/wado-rs/studies/{STUDY}", Origin=ORIGIN, **AUTHORIZED
+    ) as answer:
         assert answer.status == 200
         assert answer.headers["Access-Control-Allow-Origin"] in (ORIGIN, "*")
         await answer.read()
@@ -224,7 +264,11 @@ async def test_only_the_configured_origins() -> None:
         aiohttp.ClientSession() as client,
     ):
         world = World(url, sidecar, pacs, client)
-        for origin, allowed in ((ORIGIN, ORIGIN), ("https://evil.example.org", None), ("null", None)):
+        for origin, allowed in (
+            (ORIGIN, ORIGIN),
+            ("https://evil.example.org", None),
+            ("null", None),
+        ):
             async with world.request("GET", "/fhir/metadata", Origin=origin) as answer:
                 assert answer.headers.get("Access-Control-Allow-Origin") == allowed
             async with world.request(
@@ -241,7 +285,11 @@ async def test_each_route_has_its_label(world: World) -> None:
             await answer.read()
     async with world.client.post(world.url + SEARCH_BY_POST, data={}, headers=AUTHORIZED):
         pass
-    (family,) = (one for one in world.sidecar.metrics.registry.collect() if one.name == "smart_imaging_requests")
+    (family,) = (
+        one
+        for one in world.sidecar.metrics.registry.collect()
+        if one.name == "smart_imaging_requests"
+    )
     assert {sample.labels["route"] for sample in family.samples} == {
         "root", "metadata", "smart-configuration", "structure-definition", "imaging-study-search",
         "imaging-study-compartment",

@@ -1,4 +1,6 @@
-"""The end of the process waits for what the kernel still has to send: with a pod's network it is lost (SIA-43)."""
+"""The end of the process waits for what the kernel still has to send: with a pod's network it is
+lost (SIA-43).
+"""
 
 import asyncio
 import contextlib
@@ -76,7 +78,9 @@ async def client(
         own.setblocking(False)
         loop = asyncio.get_running_loop()
         await loop.sock_connect(own, ("127.0.0.1", listener.port))
-        await loop.sock_sendall(own, f"GET {path} HTTP/{version}\r\nHost: a\r\n{header}\r\n".encode())
+        await loop.sock_sendall(
+            own, f"GET {path} HTTP/{version}\r\nHost: a\r\n{header}\r\n".encode()
+        )
         await wait_until_async("the request", lambda: seen)
         yield listener, own
 
@@ -91,7 +95,9 @@ async def read_all(own: socket.socket, *, pause: float = 0.0) -> int:
 
 
 @pytest.mark.parametrize("path", ["/many", "/slow"])
-def test_a_slow_client_gets_its_last_bytes_before_the_end(runner: asyncio.Runner, path: str) -> None:
+def test_a_slow_client_gets_its_last_bytes_before_the_end(
+    runner: asyncio.Runner, path: str
+) -> None:
     async def scenario() -> None:
         seen: list[str] = []
         async with client(path, seen) as (listener, own):
@@ -108,7 +114,9 @@ def test_a_slow_client_gets_its_last_bytes_before_the_end(runner: asyncio.Runner
 
 
 @pytest.mark.parametrize(("version", "header"), [("1.0", ""), ("1.1", "Connection: close\r\n")])
-def test_so_does_one_whose_connection_was_closed_before(runner: asyncio.Runner, version: str, header: str) -> None:
+def test_so_does_one_whose_connection_was_closed_before(
+    runner: asyncio.Runner, version: str, header: str
+) -> None:
     """HTTP/1.0, as nginx speaks it upstream if it is told nothing else."""
 
     async def scenario() -> None:
@@ -138,7 +146,9 @@ def test_so_does_one_that_says_that_it_sends_nothing_more(runner: asyncio.Runner
     runner.run(scenario())
 
 
-def test_one_that_takes_nothing_is_not_kept_for_ever(runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_takes_nothing_is_not_kept_for_ever(
+    runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody may fill the places of others, nor our descriptors, by reading nothing."""
     monkeypatch.setattr("sidecar.web.send_buffers.KEPT_SECONDS", 0.2)
 
@@ -164,7 +174,9 @@ def test_a_connection_that_ends_ends_at_once(runner: asyncio.Runner) -> None:
 
 
 def test_what_is_not_sent_in_time_is_reset(runner: asyncio.Runner) -> None:
-    """Else an HTTP/1.0 client took what it has for whole, and one behind a pod's network waited for ever."""
+    """Else an HTTP/1.0 client took what it has for whole, and one behind a pod's network waited for
+    ever.
+    """
 
     async def scenario() -> None:
         async with client("/endless", [], "1.0") as (listener, own):

@@ -1,4 +1,6 @@
-"""QIDO-RS lists without a study in their path: rows of a UID that two patients have are in none (SIA-42)."""
+"""QIDO-RS lists without a study in their path: rows of a UID that two patients have are in none
+(SIA-42).
+"""
 
 import contextlib
 import logging
@@ -15,7 +17,12 @@ from tests.pacs.fake import row
 from tests.upstreams import PATIENT, ScriptedEhr, sidecar_between
 from tests.web.test_stream import HEADERS
 
-RULE = {"name": "none", "effect": "exclude", "study": {"StudyDescription": ["no such"]}, "unknown": "ignored"}
+RULE = {
+    "name": "none",
+    "effect": "exclude",
+    "study": {"StudyDescription": ["no such"]},
+    "unknown": "ignored",
+}
 
 
 class Archive:
@@ -38,9 +45,17 @@ class Archive:
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.asked.append(request.path_qs)
-        uid = {"studies": "StudyInstanceUID", "series": "SeriesInstanceUID", "instances": "SOPInstanceUID"}
+        uid = {
+            "studies": "StudyInstanceUID",
+            "series": "SeriesInstanceUID",
+            "instances": "SOPInstanceUID",
+        }
         level = uid[request.match_info["level"]]
-        keys = {name: value for name, value in request.query.items() if name not in ("limit", "offset", "includefield")}
+        keys = {
+            name: value
+            for name, value in request.query.items()
+            if name not in ("limit", "offset", "includefield")
+        }
         for name, keyword in (("study", "StudyInstanceUID"), ("series", "SeriesInstanceUID")):
             if name in request.match_info:
                 keys[keyword] = request.match_info[name]
@@ -77,7 +92,9 @@ async def studies(client: aiohttp.ClientSession, url: str) -> list[str]:
 
 @pytest.mark.parametrize("uid_lists", [True, False])
 @pytest.mark.parametrize("access", [{}, {"rules": [RULE]}])
-async def test_shared_uids_are_in_no_list_at_any_level(access: dict[str, Any], uid_lists: bool) -> None:
+async def test_shared_uids_are_in_no_list_at_any_level(
+    access: dict[str, Any], uid_lists: bool
+) -> None:
     archive = Archive(*SHARED, *OWN, uid_lists=uid_lists)
     async with (
         sidecar_between(ScriptedEhr(), archive, access=access) as (url, _),
@@ -105,9 +122,17 @@ async def test_pages_have_no_holes(access: dict[str, Any]) -> None:
         sidecar_between(ScriptedEhr(), archive, access=access) as (url, _),
         aiohttp.ClientSession() as client,
     ):
-        pages = [await studies(client, f"{url}/wado-rs/studies?limit=1&offset={offset}") for offset in range(4)]
+        pages = [
+            await studies(client, f"{url}/wado-rs/studies?limit=1&offset={offset}")
+            for offset in range(4)
+        ]
         assert pages == [["1.2.5"], ["1.2.6"], ["1.2.7"], []]
-        assert await studies(client, f"{url}/wado-rs/series?limit=4&offset=1") == ["1.2.5", "1.2.6", "1.2.6", "1.2.7"]
+        assert await studies(client, f"{url}/wado-rs/series?limit=4&offset=1") == [
+            "1.2.5",
+            "1.2.6",
+            "1.2.6",
+            "1.2.7",
+        ]
 
 
 async def test_a_row_that_does_not_say_its_study_is_left_out() -> None:
@@ -122,21 +147,36 @@ async def test_a_row_that_does_not_say_its_study_is_left_out() -> None:
 
 async def test_below_a_study_its_owners_are_not_asked_for_twice() -> None:
     archive = Archive(*OWN)
-    async with sidecar_between(ScriptedEhr(), archive) as (url, _), aiohttp.ClientSession() as client:
+    async with (
+        sidecar_between(ScriptedEhr(), archive) as (url, _),
+        aiohttp.ClientSession() as client,
+    ):
         await studies(client, f"{url}/wado-rs/studies")
         assert sum("StudyInstanceUID=1.2.5,1.2.6,1.2.7" in one for one in archive.asked) == 1
         asked = len(archive.asked)
         assert await studies(client, f"{url}/wado-rs/studies/1.2.5/series") == ["1.2.5", "1.2.5"]
-        assert [one.partition("?")[0] for one in archive.asked[asked:]] == ["/rs/studies", "/rs/studies/1.2.5/series"]
+        assert [one.partition("?")[0] for one in archive.asked[asked:]] == [
+            "/rs/studies",
+            "/rs/studies/1.2.5/series",
+        ]
 
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("/wado-rs/studies", 200), ("/wado-rs/studies/1.2.3", 404), (f"/fhir/ImagingStudy?patient={PATIENT}", 200)],
+    [
+        ("/wado-rs/studies", 200),
+        ("/wado-rs/studies/1.2.3", 404),
+        (f"/fhir/ImagingStudy?patient={PATIENT}", 200),
+    ],
 )
-async def test_the_warning_has_the_requests_id(path: str, status: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_warning_has_the_requests_id(
+    path: str, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
     """By it operators find the study in the audit trail."""
-    async with sidecar_between(ScriptedEhr(), Archive(*SHARED[:2])) as (url, _), aiohttp.ClientSession() as client:
+    async with (
+        sidecar_between(ScriptedEhr(), Archive(*SHARED[:2])) as (url, _),
+        aiohttp.ClientSession() as client,
+    ):
         root = url.partition("/fhir")[0]
         address = root + path if path.startswith("/fhir") else url + path
         with caplog.at_level(logging.WARNING, "sidecar.authorization.authorizer"):

@@ -1,4 +1,6 @@
-"""An archive that fetches from tape: told to come back, and the retry gets what the first request started (SIA-44)."""
+"""An archive that fetches from tape: told to come back, and the retry gets what the first request
+started (SIA-44).
+"""
 
 import asyncio
 
@@ -37,7 +39,9 @@ class Tape:
 
 
 async def repeated(client: aiohttp.ClientSession, url: str) -> tuple[int, bytes]:
-    """The status and body in the end: a busy machine may make anything take longer than the patience."""
+    """The status and body in the end: a busy machine may make anything take longer than the
+    patience.
+    """
 
     async def ask() -> tuple[int, bytes]:
         async with client.get(url + PATH) as response:
@@ -84,7 +88,10 @@ async def test_a_retry_is_decided_anew() -> None:
 async def test_a_client_that_leaves_while_it_waits_frees_the_pacs() -> None:
     tape = Tape()
     async with (
-        sidecar_between(ScriptedEhr(), ScriptedPacs(tape), pacs={"patience_seconds": 60}) as (url, _),
+        sidecar_between(ScriptedEhr(), ScriptedPacs(tape), pacs={"patience_seconds": 60}) as (
+            url,
+            _,
+        ),
         aiohttp.ClientSession(headers=HEADERS) as client,
     ):
         asking = asyncio.ensure_future(client.get(url + PATH))
@@ -97,7 +104,10 @@ async def test_nothing_is_left_open_at_the_end() -> None:
     """The sidecar ends while something is warming: the PACS's connection is closed."""
     tape = Tape()
     async with (
-        sidecar_between(ScriptedEhr(), ScriptedPacs(tape), pacs={"patience_seconds": 0.1}) as (url, _),
+        sidecar_between(ScriptedEhr(), ScriptedPacs(tape), pacs={"patience_seconds": 0.1}) as (
+            url,
+            _,
+        ),
         aiohttp.ClientSession(headers=HEADERS) as client,
     ):
         async with client.get(url + PATH) as response:

@@ -1,4 +1,6 @@
-"""Streaming: unchanged, bounded, back-pressure both ways, and never a complete-looking half (SIA-40, 43)."""
+"""Streaming: unchanged, bounded, back-pressure both ways, and never a complete-looking half
+(SIA-40, 43).
+"""
 
 import asyncio
 import contextlib
@@ -9,7 +11,16 @@ import pytest
 
 from sidecar.bootstrap.build import Sidecar
 from tests.dicom_instances import dataset, encoded
-from tests.upstreams import PATIENT, SERIES, STUDY, TOKEN, Answer, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.upstreams import (
+    PATIENT,
+    SERIES,
+    STUDY,
+    TOKEN,
+    Answer,
+    ScriptedEhr,
+    ScriptedPacs,
+    sidecar_between,
+)
 from tests.waiting import WAIT_SECONDS, wait_until_async
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
@@ -20,7 +31,11 @@ PIXELS = bytes(range(256)) * 400
 
 def part(patient_id: str = PATIENT, study: str = STUDY, series: str = SERIES) -> bytes:
     instance = dataset(
-        PatientID=patient_id, StudyInstanceUID=study, SeriesInstanceUID=series, BitsAllocated=8, PixelData=PIXELS
+        PatientID=patient_id,
+        StudyInstanceUID=study,
+        SeriesInstanceUID=series,
+        BitsAllocated=8,
+        PixelData=PIXELS,
     )
     return b"--abc\r\nContent-Type: application/dicom\r\n\r\n" + encoded(instance) + b"\r\n"
 
@@ -43,7 +58,9 @@ def answer(head: bytes, body: bytes, *, abort: bool = False) -> Answer:
 def chunked(body: bytes, *, end: bool = True) -> bytes:
     size = 1000
     pieces = [body[at : at + size] for at in range(0, len(body), size)]
-    return b"".join(b"%x\r\n%s\r\n" % (len(one), one) for one in pieces) + (b"0\r\n\r\n" if end else b"")
+    return b"".join(b"%x\r\n%s\r\n" % (len(one), one) for one in pieces) + (
+        b"0\r\n\r\n" if end else b""
+    )
 
 
 def streams(sidecar: Sidecar, outcome: str, kind: str = "study") -> float:
@@ -53,7 +70,9 @@ def streams(sidecar: Sidecar, outcome: str, kind: str = "study") -> float:
 
 
 async def counted(sidecar: Sidecar, outcome: str, kind: str = "study") -> float:
-    """How many streams ended so, when there is one: a client may have the last byte before it is counted."""
+    """How many streams ended so, when there is one: a client may have the last byte before it is
+    counted.
+    """
     return await wait_until_async(outcome, lambda: streams(sidecar, outcome, kind))
 
 
@@ -69,7 +88,10 @@ GOOD: dict[str, Answer] = {
 async def test_bytes_are_unchanged(framing: str) -> None:
     """SIA-40: whatever the framing at the PACS."""
     pacs = ScriptedPacs(GOOD[framing])
-    async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar), aiohttp.ClientSession() as client:
+    async with (
+        sidecar_between(ScriptedEhr(), pacs) as (url, sidecar),
+        aiohttp.ClientSession() as client,
+    ):
         async with client.get(url + PATH, headers=HEADERS) as response:
             assert response.status == 200
             assert response.headers["Content-Type"].startswith("multipart/related")
@@ -86,7 +108,9 @@ BROKEN: dict[str, Answer] = {
     "until-close-no-last-part": answer(MULTIPART + b"Connection: close\r\n", PART * 3),
     "chunked-cut": answer(MULTIPART + b"Transfer-Encoding: chunked\r\n", chunked(WHOLE, end=False)),
     "chunked-ends-early": answer(MULTIPART + b"Transfer-Encoding: chunked\r\n", chunked(PART * 3)),
-    "short-content-length": answer(MULTIPART + b"Content-Length: %d\r\n" % len(WHOLE), WHOLE[:-20000]),
+    "short-content-length": answer(
+        MULTIPART + b"Content-Length: %d\r\n" % len(WHOLE), WHOLE[:-20000]
+    ),
     "wrong-content-length": answer(MULTIPART + b"Content-Length: %d\r\n" % (len(PART) * 2), WHOLE),
     "reset": answer(MULTIPART + b"Content-Length: %d\r\n" % len(WHOLE), WHOLE[:200000], abort=True),
 }
@@ -96,7 +120,10 @@ BROKEN: dict[str, Answer] = {
 async def test_a_broken_answer_never_looks_whole(fault: str) -> None:
     """SIA-43: the client's own library must raise, or see an error status."""
     pacs = ScriptedPacs(BROKEN[fault])
-    async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar), aiohttp.ClientSession() as client:
+    async with (
+        sidecar_between(ScriptedEhr(), pacs) as (url, sidecar),
+        aiohttp.ClientSession() as client,
+    ):
         with contextlib.suppress(aiohttp.ClientError):
             async with client.get(url + PATH, headers=HEADERS) as response:
                 await response.read()
@@ -106,7 +133,9 @@ async def test_a_broken_answer_never_looks_whole(fault: str) -> None:
 
 
 async def test_http_1_0_clients_see_the_break_too() -> None:
-    """Without chunks the end of the connection is the end of the body: it must be a reset, not an end."""
+    """Without chunks the end of the connection is the end of the body: it must be a reset, not an
+    end.
+    """
     pacs = ScriptedPacs(BROKEN["until-close-no-last-part"])
     async with sidecar_between(ScriptedEhr(), pacs) as (url, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
@@ -118,7 +147,9 @@ async def test_http_1_0_clients_see_the_break_too() -> None:
 
 @pytest.mark.parametrize("connection", ["keep-alive", "close"])
 async def test_an_old_client_sees_where_the_body_ends(connection: str) -> None:
-    """HTTP/1.0 knows no chunks: the connection's end is the body's, whatever the client would like to keep."""
+    """HTTP/1.0 knows no chunks: the connection's end is the body's, whatever the client would like
+    to keep.
+    """
     async with sidecar_between(ScriptedEhr(), ScriptedPacs(GOOD["chunked"])) as (url, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
         head = f"GET {PATH} HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\nConnection: {connection}\r\n\r\n"
@@ -129,16 +160,36 @@ async def test_an_old_client_sees_where_the_body_ends(connection: str) -> None:
 
 
 BEFORE_THE_BODY: dict[str, tuple[bytes, int]] = {
-    "html error page": (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\nOops!", 502),
-    "partial": (b"HTTP/1.1 206 Partial Content\r\n" + MULTIPART + b"Content-Length: 8\r\n\r\n--abc--\r\n", 502),
-    "redirect": (b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere/\r\nContent-Length: 0\r\n\r\n", 502),
-    "gzip": (b"HTTP/1.1 200 OK\r\n" + MULTIPART + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x8b", 502),
-    "no boundary": (b"HTTP/1.1 200 OK\r\nContent-Type: multipart/related\r\nContent-Length: 1\r\n\r\nx", 502),
+    "html error page": (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\nOops!",
+        502,
+    ),
+    "partial": (
+        b"HTTP/1.1 206 Partial Content\r\n" + MULTIPART + b"Content-Length: 8\r\n\r\n--abc--\r\n",
+        502,
+    ),
+    "redirect": (
+        b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere/\r\nContent-Length: 0\r\n\r\n",
+        502,
+    ),
+    "gzip": (
+        b"HTTP/1.1 200 OK\r\n"
+        + MULTIPART
+        + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x8b",
+        502,
+    ),
+    "no boundary": (
+        b"HTTP/1.1 200 OK\r\nContent-Type: multipart/related\r\nContent-Length: 1\r\n\r\nx",
+        502,
+    ),
     "empty": (b"HTTP/1.1 200 OK\r\n" + MULTIPART + b"Content-Length: 0\r\n\r\n", 502),
     "absent": (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", 404),
     "gone": (b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n", 404),
     "not acceptable": (b"HTTP/1.1 406 Not Acceptable\r\nContent-Length: 0\r\n\r\n", 406),
-    "our credentials": (b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n", 502),
+    "our credentials": (
+        b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n",
+        502,
+    ),
     "fault": (b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", 502),
     "busy": (b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n", 503),
     "being fetched": (b"HTTP/1.1 202 Accepted\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n", 503),
@@ -159,7 +210,9 @@ async def test_a_useless_head_is_an_error_with_an_outcome(case: str) -> None:
 
     pacs = ScriptedPacs(write)
     async with (
-        sidecar_between(ScriptedEhr(), pacs, pacs={"timeout_seconds": timeout, "patience_seconds": None}) as (url, _),
+        sidecar_between(
+            ScriptedEhr(), pacs, pacs={"timeout_seconds": timeout, "patience_seconds": None}
+        ) as (url, _),
         aiohttp.ClientSession() as client,
         client.get(url + PATH, headers=HEADERS) as response,
     ):
@@ -196,8 +249,12 @@ async def test_a_slow_client_slows_the_pacs() -> None:
 
     pacs = ScriptedPacs(endless(count))
     async with sidecar_between(ScriptedEhr(), pacs) as (url, _):
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]), limit=2**14)
-        writer.write(f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", int(url.rpartition(":")[2]), limit=2**14
+        )
+        writer.write(
+            f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
+        )
         await reader.readuntil(b"\r\n\r\n")
 
         async def is_held_back() -> bool:
@@ -221,9 +278,13 @@ async def test_a_client_that_leaves_frees_the_pacs_at_once() -> None:
         assert await reader.read() == b""
         left.set()
 
-    async with sidecar_between(ScriptedEhr(), ScriptedPacs(write), pacs={"timeout_seconds": 60}) as (url, sidecar):
+    async with sidecar_between(
+        ScriptedEhr(), ScriptedPacs(write), pacs={"timeout_seconds": 60}
+    ) as (url, sidecar):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-        writer.write(f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
+        writer.write(
+            f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
+        )
         await reader.readuntil(b"\r\n\r\n")
         writer.close()
         await asyncio.wait_for(left.wait(), WAIT_SECONDS)
@@ -234,9 +295,16 @@ async def test_a_client_that_leaves_frees_the_pacs_at_once() -> None:
 async def test_a_client_that_stalls_is_cut_off() -> None:
     """A connection that accepts nothing for ``server.client_seconds`` ends."""
     pacs = ScriptedPacs(endless(lambda size: None))
-    async with sidecar_between(ScriptedEhr(), pacs, server={"client_seconds": 0.3}) as (url, sidecar):
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]), limit=2**14)
-        writer.write(f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
+    async with sidecar_between(ScriptedEhr(), pacs, server={"client_seconds": 0.3}) as (
+        url,
+        sidecar,
+    ):
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", int(url.rpartition(":")[2]), limit=2**14
+        )
+        writer.write(
+            f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
+        )
         await reader.readuntil(b"\r\n\r\n")
         await asyncio.wait_for(pacs.gone.wait(), WAIT_SECONDS)
         assert await counted(sidecar, "client_gone") == 1
@@ -251,7 +319,10 @@ async def test_a_stalled_pacs_is_a_broken_answer() -> None:
         await reader.read()
 
     async with (
-        sidecar_between(ScriptedEhr(), ScriptedPacs(write), pacs={"timeout_seconds": 2}) as (url, sidecar),
+        sidecar_between(ScriptedEhr(), ScriptedPacs(write), pacs={"timeout_seconds": 2}) as (
+            url,
+            sidecar,
+        ),
         aiohttp.ClientSession() as client,
     ):
         with pytest.raises(aiohttp.ClientError):

@@ -48,9 +48,13 @@ async def fetch(*, length: int | None, version: aiohttp.HttpVersion) -> tuple[by
             return await response.read(), counted
 
 
-@pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+@pytest.mark.parametrize(
+    "loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"]
+)
 @pytest.mark.parametrize("length", [None, len(WHOLE)], ids=["chunked", "content-length"])
-@pytest.mark.parametrize("version", [aiohttp.HttpVersion11, aiohttp.HttpVersion10], ids=["1.1", "1.0"])
+@pytest.mark.parametrize(
+    "version", [aiohttp.HttpVersion11, aiohttp.HttpVersion10], ids=["1.1", "1.0"]
+)
 def test_bytes_arrive_as_they_were_given(
     loop: Callable[[], asyncio.AbstractEventLoop], length: int | None, version: aiohttp.HttpVersion
 ) -> None:
@@ -58,16 +62,22 @@ def test_bytes_arrive_as_they_were_given(
         assert runner.run(fetch(length=length, version=version)) == (WHOLE, len(WHOLE))
 
 
-@pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+@pytest.mark.parametrize(
+    "loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"]
+)
 @pytest.mark.parametrize("more", [1, 250_000, 300_002])
-def test_no_more_leaves_than_was_said(loop: Callable[[], asyncio.AbstractEventLoop], more: int) -> None:
+def test_no_more_leaves_than_was_said(
+    loop: Callable[[], asyncio.AbstractEventLoop], more: int
+) -> None:
     """What is more would be the beginning of the next answer on the connection."""
     length = len(WHOLE) - more
     with asyncio.Runner(loop_factory=loop) as runner:
         assert runner.run(fetch(length=length, version=aiohttp.HttpVersion11))[0] == WHOLE[:length]
 
 
-@pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+@pytest.mark.parametrize(
+    "loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"]
+)
 def test_a_slow_client_is_waited_for_and_one_that_left_is_noticed(
     loop: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:

@@ -1,4 +1,6 @@
-"""The request target: one spelling for each path, anything else is nobody's resource (attack class "Path")."""
+"""The request target: one spelling for each path, anything else is nobody's resource (attack class
+"Path").
+"""
 
 import re
 from urllib.parse import urlencode
@@ -14,12 +16,18 @@ GOOD: dict[str, Target] = {
     "/": Target(("",), ""),
     "/?a=b": Target(("",), "a=b"),
     "/fhir/metadata": Target(("fhir", "metadata"), ""),
-    "/fhir/.well-known/smart-configuration": Target(("fhir", ".well-known", "smart-configuration"), ""),
+    "/fhir/.well-known/smart-configuration": Target(
+        ("fhir", ".well-known", "smart-configuration"), ""
+    ),
     "/fhir/ImagingStudy?patient=Patient%2F1&_include=ImagingStudy%3Aendpoint": Target(
         ("fhir", "ImagingStudy"), "patient=Patient%2F1&_include=ImagingStudy%3Aendpoint"
     ),
-    "/fhir/Patient/a-1.B/$wado-rs/studies/1.2": Target(("fhir", "Patient", "a-1.B", "$wado-rs", "studies", "1.2"), ""),
-    "/fhir/Patient/1/%24wado-rs/studies": Target(("fhir", "Patient", "1", "$wado-rs", "studies"), ""),
+    "/fhir/Patient/a-1.B/$wado-rs/studies/1.2": Target(
+        ("fhir", "Patient", "a-1.B", "$wado-rs", "studies", "1.2"), ""
+    ),
+    "/fhir/Patient/1/%24wado-rs/studies": Target(
+        ("fhir", "Patient", "1", "$wado-rs", "studies"), ""
+    ),
     "/wado-rs/frames/1,2?": Target(("wado-rs", "frames", "1,2"), ""),
     "/a?b?c": Target(("a",), "b?c"),
     "/...": Target(("...",), ""),
@@ -81,7 +89,9 @@ def test_what_is_no_path_is_refused(raw: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["a b", "a=\t", "a=\x00", "a=b\r\nX: y", "a=é", "a=\u202e", "a=b#c", "#", "a=\x7f", "a=\ud800"], ids=repr
+    "query",
+    ["a b", "a=\t", "a=\x00", "a=b\r\nX: y", "a=é", "a=\u202e", "a=b#c", "#", "a=\x7f", "a=\ud800"],
+    ids=repr,
 )
 def test_a_query_with_raw_characters_is_refused(query: str) -> None:
     with pytest.raises(BadRequest) as refused:
@@ -92,7 +102,12 @@ def test_a_query_with_raw_characters_is_refused(query: str) -> None:
 def test_long_targets() -> None:
     """414; to the character, and before anything else is looked at."""
     assert parse_target("/" + "a" * (MAXIMUM_LENGTH - 1)).segments == ("a" * (MAXIMUM_LENGTH - 1),)
-    for raw in ("/" + "a" * MAXIMUM_LENGTH, "/?" + "a" * MAXIMUM_LENGTH, "x" * 10**6, "/" + "%" * MAXIMUM_LENGTH):
+    for raw in (
+        "/" + "a" * MAXIMUM_LENGTH,
+        "/?" + "a" * MAXIMUM_LENGTH,
+        "x" * 10**6,
+        "/" + "%" * MAXIMUM_LENGTH,
+    ):
         with pytest.raises(TargetTooLong) as refused:
             parse_target(raw)
         assert refused.value.status == 414
@@ -104,11 +119,19 @@ def test_the_dollar_is_read_once() -> None:
     assert parse_target("/%24%24").segments == ("$$",)
 
 
-CHARACTERS = st.one_of(st.text(max_size=12), st.text("/.%24$;\\~,-_aZ09?#:@", max_size=30), st.sampled_from(ATTACKS))
+CHARACTERS = st.one_of(
+    st.text(max_size=12), st.text("/.%24$;\\~,-_aZ09?#:@", max_size=30), st.sampled_from(ATTACKS)
+)
 _SEGMENT = re.compile(r"[A-Za-z0-9._~,$-]*", re.ASCII)
 
 
-@given(st.one_of(CHARACTERS, CHARACTERS.map(lambda text: "/" + text), st.tuples(CHARACTERS, CHARACTERS).map("/".join)))
+@given(
+    st.one_of(
+        CHARACTERS,
+        CHARACTERS.map(lambda text: "/" + text),
+        st.tuples(CHARACTERS, CHARACTERS).map("/".join),
+    )
+)
 def test_any_target_is_read_in_one_way_or_refused(raw: str) -> None:
     """What is read has our alphabet only, and written down again it is what came, but for ``%24``."""
     try:
@@ -167,7 +190,11 @@ PAIRS = st.lists(st.tuples(st.text(max_size=8), st.text(max_size=8)), min_size=1
 
 
 @given(
-    PAIRS.filter(lambda pairs: not any("\ud800" <= one <= "\udfff" for pair in pairs for text in pair for one in text))
+    PAIRS.filter(
+        lambda pairs: (
+            not any("\ud800" <= one <= "\udfff" for pair in pairs for text in pair for one in text)
+        )
+    )
 )
 def test_whatever_is_encoded_is_decoded_to_the_same(pairs: list[tuple[str, str]]) -> None:
     assert form_parameters(urlencode(pairs)) == pairs

@@ -1,4 +1,6 @@
-"""Tracing end to end: a request's eight steps at a collector, its trace at the PACS and the EHR, in log and metrics."""
+"""Tracing end to end: a request's eight steps at a collector, its trace at the PACS and the EHR, in
+log and metrics.
+"""
 
 import asyncio
 import contextlib
@@ -24,7 +26,11 @@ from tests.waiting import WAIT_SECONDS, wait_until_async
 from tests.web.test_stream import BROKEN, GOOD, HEADERS, PATH, WHOLE
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-JOINED = HEADERS | {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "app=anything", "baggage": "user=anyone"}
+JOINED = HEADERS | {
+    "traceparent": f"00-{TRACE}-{PARENT}-01",
+    "tracestate": "app=anything",
+    "baggage": "user=anyone",
+}
 WADO = "GET /wado-rs/{tail}"
 
 
@@ -53,7 +59,9 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def traced(pacs: ScriptedPacs, ehr: ScriptedEhr, endpoint: str | None, **changes: Any) -> AsyncIterator[World]:
+async def traced(
+    pacs: ScriptedPacs, ehr: ScriptedEhr, endpoint: str | None, **changes: Any
+) -> AsyncIterator[World]:
     tracing = {"endpoint": endpoint} | changes
     async with (
         sidecar_between(ehr, pacs, tracing=tracing) as (url, sidecar),
@@ -63,7 +71,9 @@ async def traced(pacs: ScriptedPacs, ehr: ScriptedEhr, endpoint: str | None, **c
 
 
 async def test_a_retrieval_is_seen_step_by_step() -> None:
-    """One trace, begun by the app: our span below its, the steps below ours, the PACS below the steps."""
+    """One trace, begun by the app: our span below its, the steps below ours, the PACS below the
+    steps.
+    """
     pacs, ehr = ScriptedPacs(GOOD["chunked"]), Ehr()
     async with Collector().serve() as collector:
         async with traced(pacs, ehr, collector.endpoint) as world:
@@ -90,14 +100,28 @@ async def test_a_retrieval_is_seen_step_by_step() -> None:
         assert attributes(collector.named("token")) == {"smart_imaging.outcome": "miss"}
         assert attributes(collector.named("decide study")) == {"smart_imaging.outcome": "permit"}
         transfer = attributes(collector.named("transfer"))
-        assert (transfer["smart_imaging.kind"], transfer["smart_imaging.outcome"]) == ("study", "complete")
+        assert (transfer["smart_imaging.kind"], transfer["smart_imaging.outcome"]) == (
+            "study",
+            "complete",
+        )
         assert isinstance(size := transfer["http.response.size"], int)
         assert len(WHOLE) <= size <= len(WHOLE) + 2_000
         # What the peers were told.
         ids = {one.name: one.span_id.hex() for one in spans.values()}
-        queries = {f"00-{TRACE}-{one.span_id.hex()}-01" for one in spans.values() if one.name == "pacs query"}
-        assert f"traceparent: 00-{TRACE}-{ids['pacs study']}-01" in pacs.heads[-1].lower().split("\r\n")
-        passed = {one for head in pacs.heads[:-1] for one in head.split("\r\n") if one.startswith("traceparent")}
+        queries = {
+            f"00-{TRACE}-{one.span_id.hex()}-01"
+            for one in spans.values()
+            if one.name == "pacs query"
+        }
+        assert f"traceparent: 00-{TRACE}-{ids['pacs study']}-01" in pacs.heads[-1].lower().split(
+            "\r\n"
+        )
+        passed = {
+            one
+            for head in pacs.heads[:-1]
+            for one in head.split("\r\n")
+            if one.startswith("traceparent")
+        }
         assert passed == {"traceparent: " + one for one in queries}
         assert ehr.headers[0]["traceparent"] == f"00-{TRACE}-{ids['ehr introspection']}-01"
         for head in pacs.heads:
@@ -128,7 +152,9 @@ async def test_a_search_is_seen_step_by_step() -> None:
 async def test_refusals_and_failures_have_their_reason() -> None:
     """A refusal is no error; what breaks off is one."""
     async with Collector().serve() as collector:
-        async with traced(ScriptedPacs(BROKEN["reset"]), ScriptedEhr(), collector.endpoint) as world:
+        async with traced(
+            ScriptedPacs(BROKEN["reset"]), ScriptedEhr(), collector.endpoint
+        ) as world:
             assert (await world.get("/fhir/Patient/p2/$wado-rs/studies"))[0] == 403
             with contextlib.suppress(aiohttp.ClientError):
                 await world.get(PATH)
@@ -176,9 +202,12 @@ async def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.Mon
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     with pytest.raises(
-        ValueError, match=r"^tracing.endpoint needs .*: pip install '\.\[tracing\]' in the project's folder$"
+        ValueError,
+        match=r"^tracing.endpoint needs .*: pip install '\.\[tracing\]' in the project's folder$",
     ):
-        async with traced(ScriptedPacs(GOOD["chunked"]), ScriptedEhr(), "http://127.0.0.1:9/v1/traces"):
+        async with traced(
+            ScriptedPacs(GOOD["chunked"]), ScriptedEhr(), "http://127.0.0.1:9/v1/traces"
+        ):
             pass
     async with traced(ScriptedPacs(GOOD["chunked"]), ScriptedEhr(), None) as world:
         assert await world.get(PATH) == (200, WHOLE)
@@ -198,7 +227,9 @@ async def test_lines_of_the_log_have_the_trace(on: bool, caplog: pytest.LogCaptu
     try:
         async with (
             Collector().serve() as collector,
-            traced(ScriptedPacs(BROKEN["reset"]), ScriptedEhr(), collector.endpoint if on else None) as world,
+            traced(
+                ScriptedPacs(BROKEN["reset"]), ScriptedEhr(), collector.endpoint if on else None
+            ) as world,
         ):
             with contextlib.suppress(aiohttp.ClientError):
                 await world.get(PATH)
@@ -225,16 +256,22 @@ async def test_exemplars_lead_from_the_metrics_to_the_trace(on: bool) -> None:
         labels = {"route": "wado-rs", "method": "GET", "status": "200"}
         await wait_until_async(
             "the count",
-            lambda: world.sidecar.metrics.registry.get_sample_value("smart_imaging_requests_total", labels),
+            lambda: world.sidecar.metrics.registry.get_sample_value(
+                "smart_imaging_requests_total", labels
+            ),
         )
-        async with world.client.get(f"http://127.0.0.1:{port}/metrics", headers={"Accept": OPEN}) as answer:
+        async with world.client.get(
+            f"http://127.0.0.1:{port}/metrics", headers={"Accept": OPEN}
+        ) as answer:
             assert answer.content_type == "application/openmetrics-text"
             text = await answer.text()
         async with world.client.get(f"http://127.0.0.1:{port}/metrics") as answer:
             assert answer.headers["Content-Type"] == Metrics.CONTENT_TYPE
             plain = await answer.text()
     found = {
-        family.name: {sample.exemplar.labels["trace_id"] for sample in family.samples if sample.exemplar}
+        family.name: {
+            sample.exemplar.labels["trace_id"] for sample in family.samples if sample.exemplar
+        }
         for family in open_metrics(text)  # type: ignore[no-untyped-call]
     }
     for name in SLOW:

@@ -1,4 +1,6 @@
-"""A foreign instance in an own study at the PACS (misfiled, merged): not one byte of it leaves (SIA-42, 43)."""
+"""A foreign instance in an own study at the PACS (misfiled, merged): not one byte of it leaves
+(SIA-42, 43).
+"""
 
 import json
 from typing import Any
@@ -9,8 +11,26 @@ import pytest
 from sidecar.bootstrap.build import Sidecar
 from tests import dicom_instances as dicom
 from tests.dicom_instances import dataset, encoded
-from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
-from tests.web.test_stream import HEADERS, MULTIPART, PART, PATH, PIXELS, answer, counted, part, streams
+from tests.upstreams import (
+    INSTANCE,
+    PATIENT,
+    SERIES,
+    STUDY,
+    ScriptedEhr,
+    ScriptedPacs,
+    sidecar_between,
+)
+from tests.web.test_stream import (
+    HEADERS,
+    MULTIPART,
+    PART,
+    PATH,
+    PIXELS,
+    answer,
+    counted,
+    part,
+    streams,
+)
 
 FOREIGN = {
     "another patient": part("somebody-else"),
@@ -21,7 +41,12 @@ FOREIGN = {
 
 
 def failures(sidecar: Sidecar, what: str) -> float:
-    return sidecar.metrics.registry.get_sample_value("smart_imaging_verification_failures_total", {"what": what}) or 0.0
+    return (
+        sidecar.metrics.registry.get_sample_value(
+            "smart_imaging_verification_failures_total", {"what": what}
+        )
+        or 0.0
+    )
 
 
 @pytest.mark.parametrize("what", FOREIGN)
@@ -31,7 +56,10 @@ async def test_a_foreign_instance_in_an_own_study(what: str, before: int) -> Non
     whole = PART * before + FOREIGN[what] + PART + b"--abc--\r\n"
     pacs = ScriptedPacs(answer(MULTIPART + b"Content-Length: %d\r\n" % len(whole), whole))
     got = b""
-    async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar), aiohttp.ClientSession() as client:
+    async with (
+        sidecar_between(ScriptedEhr(), pacs) as (url, sidecar),
+        aiohttp.ClientSession() as client,
+    ):
         try:
             async with client.get(url + PATH, headers=HEADERS) as response:
                 async for chunk in response.content.iter_any():
@@ -61,7 +89,10 @@ async def test_a_single_instance(own: bool) -> None:
     head = b"Content-Type: application/dicom\r\nContent-Length: %d\r\n" % len(instance)
     path = f"{PATH}/series/{SERIES}/instances/{INSTANCE}"
     async with (
-        sidecar_between(ScriptedEhr(), ScriptedPacs(answer(head, instance), inside=None)) as (url, sidecar),
+        sidecar_between(ScriptedEhr(), ScriptedPacs(answer(head, instance), inside=None)) as (
+            url,
+            sidecar,
+        ),
         aiohttp.ClientSession() as client,
         client.get(url + path, headers=HEADERS | {"Accept": "application/dicom"}) as response,
     ):
@@ -76,7 +107,8 @@ async def test_another_instance_than_asked_for() -> None:
     path = f"{PATH}/series/{SERIES}/instances/{INSTANCE}"
     async with (
         sidecar_between(
-            ScriptedEhr(), ScriptedPacs(answer(MULTIPART + b"Connection: close\r\n", whole), inside=None)
+            ScriptedEhr(),
+            ScriptedPacs(answer(MULTIPART + b"Connection: close\r\n", whole), inside=None),
         ) as (url, _),
         aiohttp.ClientSession() as client,
         client.get(url + path, headers=HEADERS) as response,
@@ -85,7 +117,9 @@ async def test_another_instance_than_asked_for() -> None:
 
 
 async def test_verification_can_be_switched_off() -> None:
-    """For archives whose files have older PatientIDs than their database; the owner of the study is checked anyhow."""
+    """For archives whose files have older PatientIDs than their database; the owner of the study is
+    checked anyhow.
+    """
     whole = part("an-older-number") + b"--abc--\r\n"
     pacs = ScriptedPacs(answer(MULTIPART + b"Connection: close\r\n", whole), instances=1)
     async with (
@@ -109,12 +143,17 @@ def metadata_row(patient: str, number: int) -> dict[str, Any]:
 @pytest.mark.parametrize("foreign_at", [None, 0, 1_500])
 async def test_metadata_stream_row_by_row(foreign_at: int | None) -> None:
     """3 MB in pieces; a foreign row is an error or a break."""
-    rows = [metadata_row("somebody-else" if at == foreign_at else PATIENT, at) for at in range(3_000)]
+    rows = [
+        metadata_row("somebody-else" if at == foreign_at else PATIENT, at) for at in range(3_000)
+    ]
     body = json.dumps(rows).encode()
     head = b"Content-Type: application/dicom+json\r\nContent-Length: %d\r\n" % len(body)
     pacs = ScriptedPacs(answer(head, body), instances=len(rows))
     got = b""
-    async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar), aiohttp.ClientSession() as client:
+    async with (
+        sidecar_between(ScriptedEhr(), pacs) as (url, sidecar),
+        aiohttp.ClientSession() as client,
+    ):
         try:
             async with client.get(f"{url}{PATH}/metadata", headers=HEADERS) as response:
                 async for chunk in response.content.iter_any():
@@ -130,8 +169,14 @@ async def test_metadata_stream_row_by_row(foreign_at: int | None) -> None:
 
 @pytest.mark.parametrize("before", [0, 200])
 async def test_a_series_that_nobody_decided_on(before: int) -> None:
-    """It came while the study was sent: broken off, but no alarm, since nobody else's image was about to leave."""
-    rules = {"rules": [{"name": "r", "effect": "exclude", "series": {"Modality": ["SR"]}, "unknown": "ignored"}]}
+    """It came while the study was sent: broken off, but no alarm, since nobody else's image was
+    about to leave.
+    """
+    rules = {
+        "rules": [
+            {"name": "r", "effect": "exclude", "series": {"Modality": ["SR"]}, "unknown": "ignored"}
+        ]
+    }
     whole = PART * before + part(series=SERIES + ".9") + b"--abc--\r\n"
     pacs = ScriptedPacs(answer(MULTIPART + b"Content-Length: %d\r\n" % len(whole), whole))
     got = b""
@@ -154,13 +199,16 @@ async def test_a_series_that_nobody_decided_on(before: int) -> None:
 
 
 async def test_what_was_seen_to_be_foreign_is_decided_anew() -> None:
-    """The owner that was remembered is dropped at once: what carries no patient inside must not go on for its time."""
+    """The owner that was remembered is dropped at once: what carries no patient inside must not go
+    on for its time.
+    """
     whole = FOREIGN["another patient"] + b"--abc--\r\n"
     pacs = ScriptedPacs(answer(MULTIPART + b"Content-Length: %d\r\n" % len(whole), whole))
     async with sidecar_between(ScriptedEhr(), pacs) as (url, _), aiohttp.ClientSession() as client:
         async with client.get(url + PATH, headers=HEADERS) as response:
             assert response.status == 502
-        pacs.patient_id = "somebody-else"  # What the archive's database has been saying for a while.
+        # What the archive's database has been saying for a while.
+        pacs.patient_id = "somebody-else"
         async with client.get(url + PATH, headers=HEADERS) as response:
             assert response.status == 404
 
@@ -176,33 +224,50 @@ DRAWN = {
 @pytest.mark.parametrize("form", DRAWN)
 @pytest.mark.parametrize("inside", [PATIENT, "somebody-else", ""])
 async def test_what_carries_no_patient_is_looked_into_first(form: str, inside: str) -> None:
-    """The archive's rows say that it is the patient's; an instance says whose it is. Nothing of it is passed on."""
+    """The archive's rows say that it is the patient's; an instance says whose it is. Nothing of it
+    is passed on.
+    """
     drawn = answer(b"Content-Type: image/png\r\nContent-Length: 5\r\n", b"PIXEL")
     pacs = ScriptedPacs(drawn, inside=inside)
-    async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar), aiohttp.ClientSession() as client:
+    async with (
+        sidecar_between(ScriptedEhr(), pacs) as (url, sidecar),
+        aiohttp.ClientSession() as client,
+    ):
         for _ in range(2):
-            async with client.get(url + PATH + DRAWN[form], headers=HEADERS | {"Accept": "image/png"}) as response:
+            async with client.get(
+                url + PATH + DRAWN[form], headers=HEADERS | {"Accept": "image/png"}
+            ) as response:
                 body = await response.read()
                 assert response.status == {PATIENT: 200, "somebody-else": 404, "": 502}[inside]
                 assert (body == b"PIXEL") is (inside == PATIENT)
         looks = [one for one in pacs.requests if one.endswith(f"/instances/{INSTANCE}")]
         pictures = [one for one in pacs.requests if one.endswith(DRAWN[form])]
-        # Of a study in which something foreign was seen, an instance that is asked for is looked at for itself.
+        # Of a study in which something foreign was seen, an instance that is asked for is looked at
+        # for itself.
         looked = {PATIENT: 1, "somebody-else": 2 if "instances" in DRAWN[form] else 1, "": 2}
         assert len(looks) == looked[inside]
         assert len(pictures) == (2 if inside == PATIENT else 0)
         assert failures(sidecar, "unreadable_instance") == (2 if inside == "" else 0)
 
 
-async def test_a_frame_of_a_study_that_was_filed_for_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Owners and what instances name are remembered for minutes; for what names no patient they are asked for again."""
+async def test_a_frame_of_a_study_that_was_filed_for_somebody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Owners and what instances name are remembered for minutes; for what names no patient they are
+    asked for again.
+    """
     monkeypatch.setattr("sidecar.authorization.authorizer.UNNAMED_SECONDS", 0)
     frame = PATH + DRAWN["frames"]
     pacs = ScriptedPacs(answer(b"Content-Type: image/png\r\nContent-Length: 5\r\n", b"PIXEL"))
-    async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar), aiohttp.ClientSession() as client:
+    async with (
+        sidecar_between(ScriptedEhr(), pacs) as (url, sidecar),
+        aiohttp.ClientSession() as client,
+    ):
         for patient, status in ((PATIENT, 200), ("somebody-else", 404)):
             pacs.patient_id = pacs.inside = patient
-            async with client.get(url + frame, headers=HEADERS | {"Accept": "image/png"}) as response:
+            async with client.get(
+                url + frame, headers=HEADERS | {"Accept": "image/png"}
+            ) as response:
                 assert response.status == status
         assert failures(sidecar, "instance") == 0  # A correction is no alarm.
 
@@ -233,10 +298,14 @@ UNKNOWN = b"\x29\x00\x01\x10??\x00\x00"
 async def test_the_log_names_rule_and_place_of_a_refused_instance(
     before: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its position in the answer and its UIDs, no patient; the client is told the same while nothing was sent."""
+    """Its position in the answer and its UIDs, no patient; the client is told the same while
+    nothing was sent.
+    """
     refused = part().replace(b"\x28\x00\x10\x00US", UNKNOWN + b"\x28\x00\x10\x00US", 1)
     whole = PART * before + refused + PART + b"--abc--\r\n"
-    pacs = ScriptedPacs(answer(MULTIPART + b"Content-Length: %d\r\n" % len(whole), whole), instances=before + 2)
+    pacs = ScriptedPacs(
+        answer(MULTIPART + b"Content-Length: %d\r\n" % len(whole), whole), instances=before + 2
+    )
     text = ""
     async with sidecar_between(ScriptedEhr(), pacs) as (url, _), aiohttp.ClientSession() as client:
         try:

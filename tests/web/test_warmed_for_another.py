@@ -1,4 +1,6 @@
-"""What a slow archive was opened for one patient is given to nobody else, whatever was corrected meanwhile (SIA-42)."""
+"""What a slow archive was opened for one patient is given to nobody else, whatever was corrected
+meanwhile (SIA-42).
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +23,9 @@ A, B = "patient-a", "patient-b"
 
 
 class Tape:
-    """An archive with one study, now of A: ``slow`` frames wait for ``ready``; their pixels say whose they are."""
+    """An archive with one study, now of A: ``slow`` frames wait for ``ready``; their pixels say
+    whose they are.
+    """
 
     def __init__(self) -> None:
         self.pacs = ScriptedPacs(self._retrieve, patient_id=A, inside=A)
@@ -32,15 +36,22 @@ class Tape:
         self.asked += 1
         pixels = self.pacs.patient_id.encode()
         if self.slow:
-            ready, gone = asyncio.ensure_future(self.ready.wait()), asyncio.ensure_future(reader.read())
+            ready, gone = (
+                asyncio.ensure_future(self.ready.wait()),
+                asyncio.ensure_future(reader.read()),
+            )
             await asyncio.wait((ready, gone), return_when=asyncio.FIRST_COMPLETED)
             self.left += gone.done()
             for one in (ready, gone):
                 one.cancel()
-        body = b"--abc\r\nContent-Type: application/octet-stream\r\n\r\n" + pixels + b"\r\n--abc--\r\n"
+        body = (
+            b"--abc\r\nContent-Type: application/octet-stream\r\n\r\n" + pixels + b"\r\n--abc--\r\n"
+        )
         writer.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: multipart/related; "
-            b'type="application/octet-stream"; boundary=abc\r\nContent-Length: %d\r\n\r\n' % len(body) + body
+            b'type="application/octet-stream"; boundary=abc\r\nContent-Length: %d\r\n\r\n'
+            % len(body)
+            + body
         )
 
     def filed_for_b(self) -> None:
@@ -68,7 +79,9 @@ class Ehr(ScriptedEhr):
     async def _patient(self, request: web.Request) -> web.Response:
         patient = request.match_info["id"]
         identifiers = [{"system": "urn:mrn", "value": value} for value in self.numbers[patient]]
-        return web.json_response({"resourceType": "Patient", "id": patient, "identifier": identifiers})
+        return web.json_response(
+            {"resourceType": "Patient", "id": patient, "identifier": identifiers}
+        )
 
 
 @dataclass
@@ -81,7 +94,9 @@ class App:
 
     async def frames_of(self, patient: str) -> tuple[int, bytes]:
         """Status and body, with a token for ``patient``."""
-        async with self.client.get(self.url + FRAMES, headers={"Authorization": f"Bearer {patient}"}) as response:
+        async with self.client.get(
+            self.url + FRAMES, headers={"Authorization": f"Bearer {patient}"}
+        ) as response:
             return response.status, await response.read()
 
     async def warm(self, tape: "Tape", patient: str) -> None:
@@ -103,7 +118,9 @@ class App:
 
 
 @asynccontextmanager
-async def app_of(tape: Tape, ehr: Ehr | None = None, /, **changes: dict[str, Any]) -> AsyncIterator[App]:
+async def app_of(
+    tape: Tape, ehr: Ehr | None = None, /, **changes: dict[str, Any]
+) -> AsyncIterator[App]:
     async with (
         sidecar_between(ehr or Ehr(), tape.pacs, **{"pacs": SLOW} | changes) as (url, sidecar),
         listen(sidecar.admin, "127.0.0.1", 0) as admin,
@@ -112,9 +129,13 @@ async def app_of(tape: Tape, ehr: Ehr | None = None, /, **changes: dict[str, Any
         yield App(url, f"http://127.0.0.1:{admin}", client)
 
 
-@pytest.mark.parametrize("invalidated", [False, True], ids=["nothing is forgotten", "everything is forgotten"])
+@pytest.mark.parametrize(
+    "invalidated", [False, True], ids=["nothing is forgotten", "everything is forgotten"]
+)
 @pytest.mark.parametrize("arrived", [False, True], ids=["still slow", "opened"])
-async def test_what_was_warmed_for_one_is_not_given_to_another(invalidated: bool, arrived: bool) -> None:
+async def test_what_was_warmed_for_one_is_not_given_to_another(
+    invalidated: bool, arrived: bool
+) -> None:
     """A's frames were slow; then the study is filed for B, who gets B's pixels and never A's."""
     tape = Tape()
     async with app_of(tape) as app:
@@ -170,7 +191,9 @@ async def test_what_was_warmed_before_the_identifiers_changed_is_not_given() -> 
 
 
 async def test_a_retrieval_during_whose_wait_the_identifiers_changed_is_to_be_repeated() -> None:
-    """What the archive sends is compared with the identifiers on which it was decided: those are not his any more."""
+    """What the archive sends is compared with the identifiers on which it was decided: those are
+    not his any more.
+    """
     tape, ehr = Tape(), Ehr()
     async with app_of(tape, ehr, patients=MAPPING, pacs={"patience_seconds": 60}) as app:
         waiting = asyncio.create_task(app.frames_of(A))

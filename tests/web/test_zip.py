@@ -1,4 +1,6 @@
-"""``Accept: application/zip``: a study or series as a ZIP, whole and checked, or none that opens (SIA-40..43)."""
+"""``Accept: application/zip``: a study or series as a ZIP, whole and checked, or none that opens
+(SIA-40..43).
+"""
 
 import asyncio
 import contextlib
@@ -36,7 +38,9 @@ FRAMINGS = ["content-length", "chunked", "until-close"]
 
 
 def instance(number: int) -> bytes:
-    made = dataset(PatientID=PATIENT, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES, SeriesNumber=4)
+    made = dataset(
+        PatientID=PATIENT, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES, SeriesNumber=4
+    )
     made.InstanceNumber, made.BitsAllocated, made.PixelData = number, 8, PIXELS
     return encoded(made)
 
@@ -67,7 +71,9 @@ def opens(got: bytes) -> bool:
     return True
 
 
-async def fetch(url: str, path: str = PATH, headers: dict[str, str] = ZIP) -> tuple[int, bytes, bool]:
+async def fetch(
+    url: str, path: str = PATH, headers: dict[str, str] = ZIP
+) -> tuple[int, bytes, bool]:
     """The status, the body and whether it came whole."""
     return await fetch_whole(url + path, headers)
 
@@ -76,7 +82,10 @@ async def fetch(url: str, path: str = PATH, headers: dict[str, str] = ZIP) -> tu
 async def test_a_study(framing: str) -> None:
     """A file an instance, as stored; the archive is asked for the multipart that can be checked."""
     pacs = ScriptedPacs(framed(MULTIPART + b'ETag: "one"\r\n', study(5), framing))
-    async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar), aiohttp.ClientSession() as client:
+    async with (
+        sidecar_between(ScriptedEhr(), pacs) as (url, sidecar),
+        aiohttp.ClientSession() as client,
+    ):
         async with client.get(url + PATH, headers=ZIP) as response:
             assert response.status == 200
             assert response.headers["Content-Type"] == "application/zip"
@@ -89,7 +98,9 @@ async def test_a_study(framing: str) -> None:
         assert sidecar.metrics.registry.get_sample_value(
             "smart_imaging_streamed_bytes_total", {"kind": "study"}
         ) == len(whole)  # fmt: skip
-    accept = next(line for line in pacs.heads[-1].splitlines() if line.lower().startswith("accept:"))
+    accept = next(
+        line for line in pacs.heads[-1].splitlines() if line.lower().startswith("accept:")
+    )
     assert accept.endswith('multipart/related; type="application/dicom"; transfer-syntax=*')
 
 
@@ -151,7 +162,9 @@ async def test_what_the_client_has_is_not_sent_again() -> None:
 
 
 async def test_others_are_told_what_there_is() -> None:
-    async with sidecar_between(ScriptedEhr(), ScriptedPacs(framed(MULTIPART, study(5), "chunked"))) as (url, _):
+    async with sidecar_between(
+        ScriptedEhr(), ScriptedPacs(framed(MULTIPART, study(5), "chunked"))
+    ) as (url, _):
         status, got, _ = await fetch(url, headers=HEADERS | {"Accept": "text/html"})
         assert status == 406
         assert "multipart/related or application/zip" in json.loads(got)["issue"][0]["diagnostics"]
@@ -176,11 +189,20 @@ async def test_the_directory_waits_for_the_count(case: str, framing: str) -> Non
 
 @pytest.mark.parametrize("framing", FRAMINGS)
 async def test_a_short_one_that_is_not_complete_is_an_error(framing: str) -> None:
-    body = b"--abc\r\n\r\n" + encoded(dataset(PatientID=PATIENT, StudyInstanceUID=STUDY)) + b"\r\n--abc--"
-    async with sidecar_between(ScriptedEhr(), ScriptedPacs(framed(MULTIPART, body, framing))) as (url, _):
+    body = (
+        b"--abc\r\n\r\n"
+        + encoded(dataset(PatientID=PATIENT, StudyInstanceUID=STUDY))
+        + b"\r\n--abc--"
+    )
+    async with sidecar_between(ScriptedEhr(), ScriptedPacs(framed(MULTIPART, body, framing))) as (
+        url,
+        _,
+    ):
         status, got, _ = await fetch(url)
         assert status == 503
-        assert json.loads(got)["issue"][0]["diagnostics"] == "The study has just changed; try again."
+        assert (
+            json.loads(got)["issue"][0]["diagnostics"] == "The study has just changed; try again."
+        )
 
 
 @pytest.mark.parametrize("what", FOREIGN)
@@ -196,14 +218,24 @@ async def test_a_foreign_instance(what: str, before: int) -> None:
         assert (status == 502) if came_whole else before > 0
         assert not opens(got)
         assert b"somebody-else" not in got
-        assert failures(sidecar, "unreadable_instance" if what in ("unreadable", "no patient") else "instance") == 1
+        assert (
+            failures(
+                sidecar,
+                "unreadable_instance" if what in ("unreadable", "no patient") else "instance",
+            )
+            == 1
+        )
         assert await counted(sidecar, "verification_failed") == 1
         assert streams(sidecar, "complete") == 0
 
 
 async def test_an_excluded_series() -> None:
     """SIA-43: it came while the study was sent."""
-    rules = {"rules": [{"name": "r", "effect": "exclude", "series": {"Modality": ["SR"]}, "unknown": "ignored"}]}
+    rules = {
+        "rules": [
+            {"name": "r", "effect": "exclude", "series": {"Modality": ["SR"]}, "unknown": "ignored"}
+        ]
+    }
     other = dataset(PatientID=PATIENT, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES + ".9")
     whole = b"--abc\r\n\r\n" + encoded(other) + b"\r\n" + study(4)
     pacs = ScriptedPacs(framed(MULTIPART, whole, "chunked"))
@@ -218,14 +250,19 @@ BROKEN: dict[str, Answer] = {
     "half a delimiter": framed(MULTIPART, WHOLE[:-5], "until-close"),
     "half an instance": framed(MULTIPART, WHOLE[:-20_000], "chunked"),
     "short": answer(MULTIPART + b"Content-Length: %d\r\n" % len(WHOLE), WHOLE[:-20_000]),
-    "reset": answer(MULTIPART + b"Content-Length: %d\r\n" % len(WHOLE), WHOLE[:2_000_000], abort=True),
+    "reset": answer(
+        MULTIPART + b"Content-Length: %d\r\n" % len(WHOLE), WHOLE[:2_000_000], abort=True
+    ),
     "something behind it": framed(MULTIPART, WHOLE + b"x", "chunked"),
 }
 
 
 @pytest.mark.parametrize("fault", BROKEN)
 async def test_a_broken_answer_never_opens(fault: str) -> None:
-    async with sidecar_between(ScriptedEhr(), ScriptedPacs(BROKEN[fault], instances=40)) as (url, sidecar):
+    async with sidecar_between(ScriptedEhr(), ScriptedPacs(BROKEN[fault], instances=40)) as (
+        url,
+        sidecar,
+    ):
         got, came_whole = b"", False
         with contextlib.suppress(aiohttp.ClientError):
             _, got, came_whole = await fetch(url)
@@ -236,7 +273,9 @@ async def test_a_broken_answer_never_opens(fault: str) -> None:
 
 async def test_an_http_1_0_client_sees_that_it_is_not_whole() -> None:
     """Without chunks the end of the connection is the end of the body: it must be a reset."""
-    async with sidecar_between(ScriptedEhr(), ScriptedPacs(BROKEN["no closing delimiter"], instances=40)) as (url, _):
+    async with sidecar_between(
+        ScriptedEhr(), ScriptedPacs(BROKEN["no closing delimiter"], instances=40)
+    ) as (url, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
         writer.write(
             f"GET {PATH} HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\nAccept: application/zip\r\n\r\n".encode()
@@ -256,7 +295,10 @@ async def test_a_client_that_leaves_stops_the_archive() -> None:
             await writer.drain()
 
     pacs = ScriptedPacs(endless)
-    async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar), aiohttp.ClientSession(headers=ZIP) as client:
+    async with (
+        sidecar_between(ScriptedEhr(), pacs) as (url, sidecar),
+        aiohttp.ClientSession(headers=ZIP) as client,
+    ):
         async with client.get(url + PATH) as response:
             got = await response.content.readexactly(1_000_000)
         assert not opens(got)
@@ -264,8 +306,12 @@ async def test_a_client_that_leaves_stops_the_archive() -> None:
         assert await counted(sidecar, "client_gone") == 1
 
 
-@pytest.mark.parametrize(("sent", "end"), [(study(5), ("0", "status 200")), (study(40)[:-9], ("8", "pacs_truncated"))])
-async def test_the_trail_has_its_beginning_and_its_end(sent: bytes, end: tuple[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sent", "end"), [(study(5), ("0", "status 200")), (study(40)[:-9], ("8", "pacs_truncated"))]
+)
+async def test_the_trail_has_its_beginning_and_its_end(
+    sent: bytes, end: tuple[str, str], tmp_path: Path
+) -> None:
     """SIA-60: as for the multipart."""
     file = tmp_path / "audit.jsonl"
     pacs = ScriptedPacs(framed(MULTIPART, sent, "until-close"))
@@ -278,10 +324,15 @@ async def test_the_trail_has_its_beginning_and_its_end(sent: bytes, end: tuple[s
 async def test_many_instances_do_not_hold_the_event_loop(request: pytest.FixtureRequest) -> None:
     """Each of 30,000 has an entry in the directory; that is written aside, and leaves in blocks."""
     number = 30_000
-    small = dataset(PatientID=PATIENT, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES, InstanceNumber=1)
+    small = dataset(
+        PatientID=PATIENT, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES, InstanceNumber=1
+    )
     whole = (b"--abc\r\n\r\n" + encoded(small) + b"\r\n") * number + b"--abc--\r\n"
     pacs = ScriptedPacs(framed(MULTIPART, whole, "content-length"), instances=number)
-    async with sidecar_between(ScriptedEhr(), pacs) as (url, _), aiohttp.ClientSession(headers=ZIP) as client:
+    async with (
+        sidecar_between(ScriptedEhr(), pacs) as (url, _),
+        aiohttp.ClientSession(headers=ZIP) as client,
+    ):
         pieces = []
         with measured(request):
             async with client.get(url + PATH) as response:

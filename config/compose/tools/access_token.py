@@ -1,6 +1,7 @@
-"""Prints an access token of the realm's user amy (patient p1), got as an app gets it: her login, a code, PKCE.
+"""Print an access token of the realm's user amy (patient p1), got as an app gets it.
 
-An app leaves the page to a browser; here her password is filled in. A trial's tool: do not take it for a way to log in.
+That is by her login, a code and PKCE. An app leaves the page to a browser; here her password is filled in. A trial's tool: do not take it
+for a way to log in.
 """
 
 import argparse
@@ -25,7 +26,13 @@ class NoRedirect(HTTPRedirectHandler):
     """The code is in the address that the browser would be sent to."""
 
     def redirect_request(
-        self, request: Request, stream: IO[bytes], code: int, message: str, headers: HTTPMessage, target: str
+        self,
+        request: Request,
+        stream: IO[bytes],
+        code: int,
+        message: str,
+        headers: HTTPMessage,
+        target: str,
     ) -> None:
         """Follow none."""
 
@@ -49,7 +56,9 @@ def token(realm_url: str, username: str, password: str, scope: str) -> str:
         raise SystemExit("no login form")
     credentials = urlencode({"username": username, "password": password}).encode()
     try:
-        OPENER.open(Request(html.unescape(form[1]), credentials, {"Cookie": "; ".join(cookies)}), timeout=30).close()
+        OPENER.open(
+            Request(html.unescape(form[1]), credentials, {"Cookie": "; ".join(cookies)}), timeout=30
+        ).close()
         raise SystemExit("the login was refused")
     except HTTPError as redirect:
         code = parse_qs(urlsplit(redirect.headers.get("Location", "")).query).get("code")

@@ -1,6 +1,7 @@
-"""Stores DICOM files in the Orthanc of compose.yaml: ``load [--patient-id ID] [FILE or FOLDER ...]``.
+"""Store DICOM files in the Orthanc of compose.yaml: ``load [--patient-id ID] [FILE|FOLDER ...]``.
 
-Without files it stores the small CT image that pydicom brings along, as one of patient p1, who is the realm's user amy.
+Without files it stores the small CT image that pydicom brings along, as one of patient p1, who is
+the realm's user amy.
 """
 
 import argparse
@@ -47,14 +48,18 @@ def main() -> int:
     parser.add_argument("--url", default="http://orthanc:8042")
     parser.add_argument("--password-file", type=Path, default=Path("/run/secrets/orthanc_password"))
     arguments = parser.parse_args()
-    credentials = base64.b64encode(f"sidecar:{arguments.password_file.read_text().strip()}".encode()).decode()
+    credentials = base64.b64encode(
+        f"sidecar:{arguments.password_file.read_text().strip()}".encode()
+    ).decode()
     headers = {"Authorization": f"Basic {credentials}", "Content-Type": "application/dicom"}
     failed = 0
     for path in files(arguments.paths or [EXAMPLE]):
         patient_id = arguments.patient_id or (None if arguments.paths else "p1")
         try:
             body = contents(path, patient_id)
-            with OPENER.open(Request(f"{arguments.url}/instances", body, headers), timeout=60) as answer:
+            with OPENER.open(
+                Request(f"{arguments.url}/instances", body, headers), timeout=60
+            ) as answer:
                 print(f"{path}: {json.load(answer)['Status']}")
         except (OSError, InvalidDicomError) as problem:
             print(f"{path}: {problem}", file=sys.stderr)

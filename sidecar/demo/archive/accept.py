@@ -1,4 +1,6 @@
-"""Which form of a resource does the client accept (PS3.18 8.7)? Pure; raises ``NotAcceptable`` when it is none.
+"""Which form of a resource does the client accept (PS3.18 8.7)? Pure.
+
+Raises ``NotAcceptable`` when it is none.
 
 Only the reading of the Accept header itself is shared with the sidecar.
 """
@@ -62,7 +64,10 @@ class DataForm:
 
 
 def media_ranges(accept: str | None) -> list[MediaRange]:
-    """The media ranges of an Accept header by preference, without the unwanted. Raises ``BadRequest``."""
+    """The media ranges of an Accept header by preference, without the unwanted.
+
+    Raises ``BadRequest``.
+    """
     found = parse_accept(accept or "") or [MediaRange("*/*")]
     by_preference = sorted(found, key=lambda one: -float(one.quality or 1))
     return [one for one in by_preference if float(one.quality or 1) > 0]
@@ -74,18 +79,25 @@ def choose_object_form(ranges: Sequence[MediaRange], *, one_instance: bool) -> O
         syntaxes = [
             one.parameter("transfer-syntax")
             for one in ranges
-            if (_is_multipart_of(one, "application/dicom") if multipart else one.media_type == "application/dicom")
+            if (
+                _is_multipart_of(one, "application/dicom")
+                if multipart
+                else one.media_type == "application/dicom"
+            )
         ]
         if syntaxes and (multipart or one_instance):
             # None among them: a range that leaves the transfer syntax open.
-            return ObjectForm(multipart, tuple(syntax for syntax in syntaxes if syntax) if all(syntaxes) else ())
+            return ObjectForm(
+                multipart, tuple(syntax for syntax in syntaxes if syntax) if all(syntaxes) else ()
+            )
     raise _refused('multipart/related; type="application/dicom"')
 
 
 def choose_object_syntax(stored: UID, wanted: Sequence[str], *, decodable: bool) -> UID:
     """The transfer syntax in which an instance goes out: as it is stored, or converted to Explicit VR Little Endian.
 
-    Nothing wanted in particular means Explicit VR Little Endian where we can convert to it, otherwise as stored.
+    Nothing wanted in particular means Explicit VR Little Endian where we can convert to it,
+    otherwise as stored.
     """
     if ANY_SYNTAX in wanted or stored in wanted:
         return stored
@@ -97,7 +109,9 @@ def choose_object_syntax(stored: UID, wanted: Sequence[str], *, decodable: bool)
     raise _refused("transfer-syntax=*")
 
 
-def choose_frame_form(ranges: Sequence[MediaRange], stored: UID, *, decodable: bool, one_part: bool) -> DataForm:
+def choose_frame_form(
+    ranges: Sequence[MediaRange], stored: UID, *, decodable: bool, one_part: bool
+) -> DataForm:
     """Choose for frames stored in this transfer syntax; ``one_part`` may also go out alone."""
     for one in ranges:
         multipart = one.media_type in _MULTIPART
@@ -111,16 +125,25 @@ def choose_frame_form(ranges: Sequence[MediaRange], stored: UID, *, decodable: b
             form = _native_form(wanted, syntax, stored)
         if form is not None:
             return DataForm(multipart, *form)
-    raise _refused(f'multipart/related; type="{_FRAME_TYPES.get(stored, OCTET_STREAM)}"; transfer-syntax=*')
+    raise _refused(
+        f'multipart/related; type="{_FRAME_TYPES.get(stored, OCTET_STREAM)}"; transfer-syntax=*'
+    )
 
 
 def _native_form(wanted: str, syntax: str | None, stored: UID) -> tuple[str, bool] | None:
-    if _covers(wanted, OCTET_STREAM) and syntax in (None, ANY_SYNTAX, ExplicitVRLittleEndian, stored):
+    if _covers(wanted, OCTET_STREAM) and syntax in (
+        None,
+        ANY_SYNTAX,
+        ExplicitVRLittleEndian,
+        stored,
+    ):
         return OCTET_STREAM, False
     return None
 
 
-def _compressed_form(wanted: str, syntax: str | None, stored: UID, *, decodable: bool) -> tuple[str, bool] | None:
+def _compressed_form(
+    wanted: str, syntax: str | None, stored: UID, *, decodable: bool
+) -> tuple[str, bool] | None:
     stored_type = _FRAME_TYPES.get(stored, OCTET_STREAM)
     as_stored = syntax in (ANY_SYNTAX, stored)
     if _covers(wanted, OCTET_STREAM) and syntax in (None, ExplicitVRLittleEndian) and decodable:
@@ -144,7 +167,9 @@ def choose_bulkdata_form(ranges: Sequence[MediaRange], *, one_part: bool) -> Dat
 def choose_drawn_form(ranges: Sequence[MediaRange], *, one_image: bool) -> DataForm:
     """Choose for a rendered resource (PS3.18 8.7.4): ``one_image`` goes out alone unless a multipart is asked for."""
     for one in ranges:
-        multipart = one.media_type == "multipart/related" or (one.media_type == "*/*" and not one_image)
+        multipart = one.media_type == "multipart/related" or (
+            one.media_type == "*/*" and not one_image
+        )
         if not multipart and not one_image:
             continue
         wanted = (one.parameter("type") or "*/*").lower() if multipart else one.media_type
@@ -155,7 +180,9 @@ def choose_drawn_form(ranges: Sequence[MediaRange], *, one_image: bool) -> DataF
 
 
 def _is_multipart_of(one: MediaRange, media_type: str) -> bool:
-    return one.media_type in _MULTIPART and _covers((one.parameter("type") or "*/*").lower(), media_type)
+    return one.media_type in _MULTIPART and _covers(
+        (one.parameter("type") or "*/*").lower(), media_type
+    )
 
 
 def _covers(wanted: str, offered: str) -> bool:
@@ -163,4 +190,6 @@ def _covers(wanted: str, offered: str) -> bool:
 
 
 def _refused(offer: str) -> NotAcceptable:
-    return NotAcceptable(f"This resource cannot be had in an acceptable form; try {offer}.", reason="accept")
+    return NotAcceptable(
+        f"This resource cannot be had in an acceptable form; try {offer}.", reason="accept"
+    )

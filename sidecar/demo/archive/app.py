@@ -1,8 +1,8 @@
 """A small DICOMweb archive over a folder of DICOM files: QIDO-RS and WADO-RS (PS3.18 10.4, 10.6), read only.
 
-It stands for the hospital's PACS in the demo and in the tests, so it behaves like one: answers, statuses and headers
-are the standard's, and it knows nothing of tokens. Of the sidecar it uses the path grammar and the reading of the
-Accept header.
+It stands for the hospital's PACS in the demo and in the tests, so it behaves like one: answers,
+statuses and headers are the standard's, and it knows nothing of tokens. Of the sidecar it uses the
+path grammar and the reading of the Accept header.
 """
 
 import asyncio
@@ -41,8 +41,8 @@ _NOT_FUZZY = '299 - "The fuzzymatching parameter is not supported. Only literal 
 def create_archive(folder: Path) -> web.Application:
     """Return an archive of the DICOM files in and below ``folder``, to be served below ``/dicom-web``.
 
-    Blocks while it reads the folder, a few milliseconds a file; files that come or change later are not seen. Raises
-    ``NotADirectoryError``.
+    Blocks while it reads the folder, a few milliseconds a file; files that come or change later are
+    not seen. Raises ``NotADirectoryError``.
     """
     archive = Archive(read_folder(folder))
     app = web.Application(middlewares=[_problems])
@@ -82,7 +82,9 @@ class Archive:
             return await self._metadata(instances, accept, root)
         return await self._retrieve(request, resource, instances, media_ranges(accept), root)
 
-    def _search(self, request: web.Request, query: Query, accept: str | None, root: str) -> web.Response:
+    def _search(
+        self, request: web.Request, query: Query, accept: str | None, root: str
+    ) -> web.Response:
         _require_json(accept)
         wanted = parse_search(list(request.query.items()))
         headers = {hdrs.WARNING: _NOT_FUZZY} if wanted.fuzzy else {}
@@ -91,7 +93,9 @@ class Archive:
             return web.Response(status=204, headers=headers)
         return web.Response(body=orjson.dumps(rows), content_type=DICOM_JSON, headers=headers)
 
-    async def _metadata(self, instances: Sequence[Instance], accept: str | None, root: str) -> web.Response:
+    async def _metadata(
+        self, instances: Sequence[Instance], accept: str | None, root: str
+    ) -> web.Response:
         _require_json(accept)
         # A study of many instances takes longer than the other requests should wait.
         body = await asyncio.to_thread(lambda: orjson.dumps(metadata(instances, root)))
@@ -107,7 +111,9 @@ class Archive:
     ) -> web.StreamResponse:
         match resource.kind:
             case Kind.STUDY | Kind.SERIES | Kind.INSTANCE as kind:
-                return await send_objects(request, instances, ranges, root, one_instance=kind is Kind.INSTANCE)
+                return await send_objects(
+                    request, instances, ranges, root, one_instance=kind is Kind.INSTANCE
+                )
             case Kind.FRAMES:
                 return await send_frames(request, instances[0], resource.frames, ranges, root)
             case Kind.BULKDATA if resource.steps:
@@ -117,7 +123,9 @@ class Archive:
             case Kind.PIXELDATA:
                 return await send_pixeldata(request, instances, ranges, root)
             case kind:
-                return await _send_drawn(request, kind, drawable(instances), resource.frames or (1,), ranges, root)
+                return await _send_drawn(
+                    request, kind, drawable(instances), resource.frames or (1,), ranges, root
+                )
 
 
 async def _send_drawn(
@@ -136,7 +144,11 @@ async def _send_drawn(
 
     def load(frame: int) -> BodyPart:
         body = io.BytesIO(draw(instance.path, frame, rendering))
-        return BodyPart(rendering.media_type, f"{instance_url(instance, root)}/frames/{frame}/{kind.value}", body)
+        return BodyPart(
+            rendering.media_type,
+            f"{instance_url(instance, root)}/frames/{frame}/{kind.value}",
+            body,
+        )
 
     return await send(request, form, (partial(load, frame) for frame in frames))
 

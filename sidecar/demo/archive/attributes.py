@@ -28,59 +28,140 @@ def tags(*keywords: str) -> tuple[str, ...]:
 # PS3.18 tables 10.6.3-3 to 10.6.3-5; present in each row, empty when the archive knows no value.
 ALWAYS_RETURNED: dict[Level, tuple[str, ...]] = {
     Level.STUDY: tags(
-        "StudyDate", "StudyTime", "AccessionNumber", "InstanceAvailability", "ModalitiesInStudy",
-        "ReferringPhysicianName", "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID",
-        "StudyID", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances",
+        "StudyDate",
+        "StudyTime",
+        "AccessionNumber",
+        "InstanceAvailability",
+        "ModalitiesInStudy",
+        "ReferringPhysicianName",
+        "PatientName",
+        "PatientID",
+        "PatientBirthDate",
+        "PatientSex",
+        "StudyInstanceUID",
+        "StudyID",
+        "NumberOfStudyRelatedSeries",
+        "NumberOfStudyRelatedInstances",
     ),
     Level.SERIES: tags(
-        "Modality", "SeriesInstanceUID", "SeriesNumber", "NumberOfSeriesRelatedInstances", "StudyInstanceUID",
+        "Modality",
+        "SeriesInstanceUID",
+        "SeriesNumber",
+        "NumberOfSeriesRelatedInstances",
+        "StudyInstanceUID",
     ),
     Level.INSTANCE: tags(
-        "SOPClassUID", "SOPInstanceUID", "InstanceAvailability", "InstanceNumber", "StudyInstanceUID",
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "InstanceAvailability",
+        "InstanceNumber",
+        "StudyInstanceUID",
         "SeriesInstanceUID",
     ),
-}  # fmt: skip
+}
 
 # The same tables; only where the instances have them.
 RETURNED_IF_PRESENT: dict[Level, tuple[str, ...]] = {
     Level.STUDY: tags("TimezoneOffsetFromUTC", "StudyDescription"),
     Level.SERIES: tags(
-        "TimezoneOffsetFromUTC", "SeriesDescription", "PerformedProcedureStepStartDate",
-        "PerformedProcedureStepStartTime", "RequestAttributesSequence",
+        "TimezoneOffsetFromUTC",
+        "SeriesDescription",
+        "PerformedProcedureStepStartDate",
+        "PerformedProcedureStepStartTime",
+        "RequestAttributesSequence",
     ),
-    Level.INSTANCE: tags("TimezoneOffsetFromUTC", "Rows", "Columns", "BitsAllocated", "NumberOfFrames"),
-}  # fmt: skip
+    Level.INSTANCE: tags(
+        "TimezoneOffsetFromUTC", "Rows", "Columns", "BitsAllocated", "NumberOfFrames"
+    ),
+}
 
-# The General Study module (PS3.3 C.7.2.1) and what an archive counts for a study; group 0010 is the patient's.
-_STUDY = frozenset(tags(
-    "SpecificCharacterSet", "TimezoneOffsetFromUTC", "StudyInstanceUID", "StudyDate", "StudyTime", "AccessionNumber",
-    "IssuerOfAccessionNumberSequence", "ReferringPhysicianName", "ReferringPhysicianIdentificationSequence",
-    "ConsultingPhysicianName", "StudyID", "StudyDescription", "PhysiciansOfRecord",
-    "PhysiciansOfRecordIdentificationSequence", "NameOfPhysiciansReadingStudy", "RequestingService",
-    "ReferencedStudySequence", "ProcedureCodeSequence", "ReasonForPerformedProcedureCodeSequence",
-    "AdmittingDiagnosesDescription", "AdmittingDiagnosesCodeSequence", "AdmissionID", "ModalitiesInStudy",
-    "SOPClassesInStudy", "NumberOfPatientRelatedStudies", "NumberOfPatientRelatedSeries",
-    "NumberOfPatientRelatedInstances", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances",
-    "InstanceAvailability", "RetrieveURL",
-))  # fmt: skip
+# The General Study module (PS3.3 C.7.2.1) and what an archive counts for a study; group 0010 is the
+# patient's.
+_STUDY = frozenset(
+    tags(
+        "SpecificCharacterSet",
+        "TimezoneOffsetFromUTC",
+        "StudyInstanceUID",
+        "StudyDate",
+        "StudyTime",
+        "AccessionNumber",
+        "IssuerOfAccessionNumberSequence",
+        "ReferringPhysicianName",
+        "ReferringPhysicianIdentificationSequence",
+        "ConsultingPhysicianName",
+        "StudyID",
+        "StudyDescription",
+        "PhysiciansOfRecord",
+        "PhysiciansOfRecordIdentificationSequence",
+        "NameOfPhysiciansReadingStudy",
+        "RequestingService",
+        "ReferencedStudySequence",
+        "ProcedureCodeSequence",
+        "ReasonForPerformedProcedureCodeSequence",
+        "AdmittingDiagnosesDescription",
+        "AdmittingDiagnosesCodeSequence",
+        "AdmissionID",
+        "ModalitiesInStudy",
+        "SOPClassesInStudy",
+        "NumberOfPatientRelatedStudies",
+        "NumberOfPatientRelatedSeries",
+        "NumberOfPatientRelatedInstances",
+        "NumberOfStudyRelatedSeries",
+        "NumberOfStudyRelatedInstances",
+        "InstanceAvailability",
+        "RetrieveURL",
+    )
+)
 
-# General Series, General Equipment and Frame of Reference modules (PS3.3 C.7.3.1, C.7.5.1, C.7.4.1).
-_SERIES = frozenset(tags(
-    "Modality", "SeriesInstanceUID", "SeriesNumber", "Laterality", "SeriesDate", "SeriesTime",
-    "PerformingPhysicianName", "PerformingPhysicianIdentificationSequence", "ProtocolName", "SeriesDescription",
-    "SeriesDescriptionCodeSequence", "OperatorsName", "OperatorIdentificationSequence",
-    "ReferencedPerformedProcedureStepSequence", "BodyPartExamined", "PatientPosition", "RequestAttributesSequence",
-    "PerformedProcedureStepID", "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime",
-    "PerformedProcedureStepEndDate", "PerformedProcedureStepEndTime", "PerformedProcedureStepDescription",
-    "PerformedProtocolCodeSequence", "Manufacturer", "InstitutionName", "InstitutionAddress", "StationName",
-    "InstitutionalDepartmentName", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions",
-    "FrameOfReferenceUID", "PositionReferenceIndicator", "NumberOfSeriesRelatedInstances",
-))  # fmt: skip
+# General Series, General Equipment and Frame of Reference modules (PS3.3 C.7.3.1, C.7.5.1,
+# C.7.4.1).
+_SERIES = frozenset(
+    tags(
+        "Modality",
+        "SeriesInstanceUID",
+        "SeriesNumber",
+        "Laterality",
+        "SeriesDate",
+        "SeriesTime",
+        "PerformingPhysicianName",
+        "PerformingPhysicianIdentificationSequence",
+        "ProtocolName",
+        "SeriesDescription",
+        "SeriesDescriptionCodeSequence",
+        "OperatorsName",
+        "OperatorIdentificationSequence",
+        "ReferencedPerformedProcedureStepSequence",
+        "BodyPartExamined",
+        "PatientPosition",
+        "RequestAttributesSequence",
+        "PerformedProcedureStepID",
+        "PerformedProcedureStepStartDate",
+        "PerformedProcedureStepStartTime",
+        "PerformedProcedureStepEndDate",
+        "PerformedProcedureStepEndTime",
+        "PerformedProcedureStepDescription",
+        "PerformedProtocolCodeSequence",
+        "Manufacturer",
+        "InstitutionName",
+        "InstitutionAddress",
+        "StationName",
+        "InstitutionalDepartmentName",
+        "ManufacturerModelName",
+        "DeviceSerialNumber",
+        "SoftwareVersions",
+        "FrameOfReferenceUID",
+        "PositionReferenceIndicator",
+        "NumberOfSeriesRelatedInstances",
+    )
+)
 
 
 @cache
 def level_of(attribute: str) -> Level:
-    """The level of an attribute (eight hexadecimal digits); what is in no table is the instance's."""
+    """The level of an attribute (eight hexadecimal digits).
+
+    What is in no table is the instance's.
+    """
     if attribute.startswith("0010") or attribute in _STUDY:
         return Level.STUDY
     return Level.SERIES if attribute in _SERIES else Level.INSTANCE

@@ -27,7 +27,10 @@ from sidecar.dicom.uid import is_uid
 log = logging.getLogger(__name__)
 
 Attributes = dict[str, Any]
-"""A data set in the DICOM JSON Model; the ``BulkDataURI`` of a large value is its path below ``…/bulkdata/``."""
+"""A data set in the DICOM JSON Model.
+
+The ``BulkDataURI`` of a large value is its path below ``…/bulkdata/``.
+"""
 
 INLINE_LIMIT_BYTES = 1_024
 """Binary values of more bytes than this are bulk data; pixels always are."""
@@ -37,7 +40,10 @@ _PIXELS = {"7FE00008": "OF", "7FE00009": "OD", "7FE00010": "OW"}
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One file. ``bulkdata`` are the paths of its large values; ``has_pixels``: those of an image are among them."""
+    """One file. ``bulkdata`` are the paths of its large values.
+
+    ``has_pixels``: those of an image are among them.
+    """
 
     part: Part
     path: Path
@@ -52,7 +58,10 @@ class Instance:
 
     @property
     def is_decodable(self) -> bool:
-        """Whether its image is not compressed or can be decompressed here; true of what has none."""
+        """Whether its image is not compressed or can be decompressed here.
+
+        True of what has none.
+        """
         try:
             plugins = get_decoder(self.transfer_syntax).available_plugins
         except NotImplementedError:
@@ -103,18 +112,25 @@ class Index:
                 self._by_uid.setdefault(instance.part.study, []).append(instance)
 
     def find(self, part: Part) -> list[Instance]:
-        """The instances of a study, series or instance in their order; empty when it is not in what the path says."""
+        """The instances of a study, series or instance in their order.
+
+        Empty when it is not in what the path says.
+        """
         return [
             instance
             for instance in self._by_uid.get(part.study, ())
-            if part.series in (None, instance.part.series) and part.instance in (None, instance.part.instance)
+            if part.series in (None, instance.part.series)
+            and part.instance in (None, instance.part.instance)
         ]
 
 
 def read_folder(folder: Path) -> Index:
-    """Read all files in ``folder`` and below it. Those that cannot be filed are skipped; one log line has their number.
+    """Read all files in ``folder`` and below it.
 
-    Of several files with the same patient and UIDs, the first by path counts. Raises ``NotADirectoryError``.
+    Those that cannot be filed are skipped; one log line has their number.
+
+    Of several files with the same patient and UIDs, the first by path counts. Raises
+    ``NotADirectoryError``.
     """
     if not folder.is_dir():
         raise NotADirectoryError(folder)
@@ -128,7 +144,10 @@ def read_folder(folder: Path) -> Index:
                 skipped += 1
             else:
                 found[key] = instance
-    log.info("the archive's folder has been read", extra={"instances": len(found), "files_skipped": skipped})
+    log.info(
+        "the archive's folder has been read",
+        extra={"instances": len(found), "files_skipped": skipped},
+    )
     return Index(found.values())
 
 
@@ -139,10 +158,17 @@ def _read_instance(path: Path) -> Instance | None:
             dataset = dcmread(file, stop_before_pixels=True)
             syntax = UID(dataset.file_meta.TransferSyntaxUID)
             pixels = _pixels_follow(dataset, syntax, file.read(6))
-        attributes = {tag("SpecificCharacterSet"): {"vr": "CS", "Value": ["ISO_IR 192"]}} | _json(dataset) | pixels
+        attributes = (
+            {tag("SpecificCharacterSet"): {"vr": "CS", "Value": ["ISO_IR 192"]}}
+            | _json(dataset)
+            | pixels
+        )
     except Exception:  # Whatever pydicom raises on bytes that are not what they say.
         return None
-    uids = [text(attributes, keyword) or "" for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")]
+    uids = [
+        text(attributes, keyword) or ""
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    ]
     if not all(is_uid(uid) for uid in uids):
         return None
     return Instance(Part(*uids), path, syntax, attributes, tuple(_bulkdata_paths(attributes)))
@@ -154,18 +180,28 @@ def _pixels_follow(dataset: FileDataset, syntax: UID, next_bytes: bytes) -> dict
         # The data set was read from its inflated copy: where the file stands says nothing.
         found = "7FE00010" if "Rows" in dataset else ""
     elif len(next_bytes) == 6:
-        found = "{:04X}{:04X}".format(*struct.unpack(">HH" if syntax == ExplicitVRBigEndian else "<HH", next_bytes[:4]))
+        found = "{:04X}{:04X}".format(
+            *struct.unpack(">HH" if syntax == ExplicitVRBigEndian else "<HH", next_bytes[:4])
+        )
     else:
         found = ""
     if found not in _PIXELS:
         return {}
     vr = next_bytes[4:].decode("latin-1")
-    explicit = syntax not in (ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian) and vr in ("OB", "OW", "OF", "OD")
+    explicit = syntax not in (ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian) and vr in (
+        "OB",
+        "OW",
+        "OF",
+        "OD",
+    )
     return {found: {"vr": vr if explicit else _PIXELS[found], "BulkDataURI": found}}
 
 
 def _json(dataset: Dataset) -> dict[str, Any]:
-    """The data set in the DICOM JSON Model, in UTF-8. One odd attribute is left out and never spoils the rest."""
+    """The data set in the DICOM JSON Model, in UTF-8.
+
+    One odd attribute is left out and never spoils the rest.
+    """
     paths = dict(_paths(dataset, ""))
     converted: dict[str, Any] = {}
     for element in _elements(dataset):
@@ -262,20 +298,32 @@ def _count(studies: list[Study]) -> None:
         patients.setdefault(_patient(study.attributes), []).append(study)
     for of_patient in patients.values():
         for study in of_patient:
-            modalities = {value for series in study.series if (value := text(series.attributes, "Modality"))}
-            classes = {value for one in study.instances() if (value := text(one.attributes, "SOPClassUID"))}
+            modalities = {
+                value for series in study.series if (value := text(series.attributes, "Modality"))
+            }
+            classes = {
+                value for one in study.instances() if (value := text(one.attributes, "SOPClassUID"))
+            }
             study.attributes |= {
-                tag("ModalitiesInStudy"): {"vr": "CS", "Value": sorted(modalities)} if modalities else {"vr": "CS"},
+                tag("ModalitiesInStudy"): {"vr": "CS", "Value": sorted(modalities)}
+                if modalities
+                else {"vr": "CS"},
                 tag("SOPClassesInStudy"): {"vr": "UI", "Value": sorted(classes)},
                 tag("InstanceAvailability"): {"vr": "CS", "Value": ["ONLINE"]},
                 tag("NumberOfPatientRelatedStudies"): _integer(len(of_patient)),
-                tag("NumberOfPatientRelatedSeries"): _integer(sum(len(one.series) for one in of_patient)),
-                tag("NumberOfPatientRelatedInstances"): _integer(sum(len(list(one.instances())) for one in of_patient)),
+                tag("NumberOfPatientRelatedSeries"): _integer(
+                    sum(len(one.series) for one in of_patient)
+                ),
+                tag("NumberOfPatientRelatedInstances"): _integer(
+                    sum(len(list(one.instances())) for one in of_patient)
+                ),
                 tag("NumberOfStudyRelatedSeries"): _integer(len(study.series)),
                 tag("NumberOfStudyRelatedInstances"): _integer(len(list(study.instances()))),
             }
             for series in study.series:
-                series.attributes[tag("NumberOfSeriesRelatedInstances")] = _integer(len(series.instances))
+                series.attributes[tag("NumberOfSeriesRelatedInstances")] = _integer(
+                    len(series.instances)
+                )
 
 
 def _integer(value: int) -> dict[str, Any]:

@@ -11,7 +11,8 @@ Matcher = Callable[[Sequence[Any]], bool]
 
 _WILDCARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 _NUMBER_VRS = frozenset({"DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"})
-# PS3.5 6.2: date; time; date and time, whose offset from UTC plays no part here. Parts may be missing at the end.
+# PS3.5 6.2: date; time; date and time, whose offset from UTC plays no part here. Parts may be
+# missing at the end.
 _POINTS = {
     "DA": re.compile(r"[0-9]{8}", re.ASCII),
     "TM": re.compile(r"[0-9]{2}(?:[0-9]{2}(?:[0-9]{2}(?:\.[0-9]{1,6})?)?)?", re.ASCII),
@@ -24,12 +25,15 @@ _GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 def compile_key(vr: str, key: str) -> Matcher:
     """Return the matcher of a key for an attribute of this VR.
 
-    ``""`` and ``"*"`` match everything, also an attribute that is not there. Values are listed with backslashes, UIDs
-    also with commas. ``*`` and ``?`` are wildcards in text. Dates and times may be ranges (``20240101-``, ``-1200``).
-    Person names match without regard to case, in any of their groups; everything else exactly, but for outer spaces.
-    Raises ``ValueError`` for a malformed date, time or number.
+    ``""`` and ``"*"`` match everything, also an attribute that is not there. Values are listed with
+    backslashes, UIDs also with commas. ``*`` and ``?`` are wildcards in text. Dates and times may
+    be ranges (``20240101-``, ``-1200``). Person names match without regard to case, in any of their
+    groups; everything else exactly, but for outer spaces. Raises ``ValueError`` for a malformed
+    date, time or number.
     """
-    alternatives = [item.strip(" ") for item in (key.replace(",", "\\") if vr == "UI" else key).split("\\")]
+    alternatives = [
+        item.strip(" ") for item in (key.replace(",", "\\") if vr == "UI" else key).split("\\")
+    ]
     wanted = [item for item in alternatives if item]
     if not wanted or (vr in _WILDCARD_VRS and not key.strip("* ")):
         return lambda values: True
@@ -53,7 +57,9 @@ def _test(vr: str, key: str) -> Callable[[Any], bool]:
 
 def _name_test(key: str) -> Callable[[Any], bool]:
     wanted = key.rstrip("^ ").casefold()
-    return lambda value: any(matches(wanted, name.rstrip("^ ").casefold()) for name in _names(value))
+    return lambda value: any(
+        matches(wanted, name.rstrip("^ ").casefold()) for name in _names(value)
+    )
 
 
 def _names(value: Any) -> Iterable[str]:
@@ -75,14 +81,18 @@ def _range_test(vr: str, key: str) -> Callable[[Any], bool]:
 
 
 def _bounds(vr: str, key: str) -> tuple[str, str]:
-    """The digits of the first and the last point of a range; of a single one, what it leaves open is inside."""
+    """The digits of the first and the last point of a range.
+
+    Of a single one, what it leaves open is inside.
+    """
     single = _digits(vr, key)
     if single is not None:
         return single, single
     for position, character in enumerate(key):
         if character == "-":
             ends = [
-                _digits(vr, end.strip(" ")) if end.strip(" ") else "" for end in (key[:position], key[position + 1 :])
+                _digits(vr, end.strip(" ")) if end.strip(" ") else ""
+                for end in (key[:position], key[position + 1 :])
             ]
             if key != "-" and None not in ends:
                 return ends[0] or "", ends[1] or ""
@@ -90,9 +100,16 @@ def _bounds(vr: str, key: str) -> tuple[str, str]:
 
 
 def _digits(vr: str, point: str) -> str | None:
-    """The digits of a date or time without punctuation, that of ACR-NEMA included; nothing for what is none."""
+    """The digits of a date or time without punctuation, that of ACR-NEMA included.
+
+    Nothing for what is none.
+    """
     if vr == "DA":
-        point = point.replace(".", "") if re.fullmatch(r"[0-9]{4}\.[0-9]{2}\.[0-9]{2}", point) else point
+        point = (
+            point.replace(".", "")
+            if re.fullmatch(r"[0-9]{4}\.[0-9]{2}\.[0-9]{2}", point)
+            else point
+        )
     elif vr == "TM":
         point = point.replace(":", "")
     if not _POINTS[vr].fullmatch(point):

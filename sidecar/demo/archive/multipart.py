@@ -47,11 +47,14 @@ async def send(request: web.Request, form: DataForm, loads: Iterator[Load]) -> w
     return await send_single(request, next(loads))
 
 
-async def send_multipart(request: web.Request, media_type: str, loads: Iterator[Load]) -> web.StreamResponse:
+async def send_multipart(
+    request: web.Request, media_type: str, loads: Iterator[Load]
+) -> web.StreamResponse:
     """Answer with the parts as multipart/related; ``media_type`` is the root part's.
 
-    The first part is loaded before the head goes out, so what it raises can still be an error status. When a later one
-    cannot be loaded, the connection is reset: the client sees no closing delimiter.
+    The first part is loaded before the head goes out, so what it raises can still be an error
+    status. When a later one cannot be loaded, the connection is reset: the client sees no closing
+    delimiter.
     """
     first = await asyncio.to_thread(next(loads))
     boundary = uuid.uuid4().hex

@@ -34,24 +34,36 @@ def explicit_little_endian(path: Path) -> bytes:
 
 
 class Pixels:
-    """The image in a file, read into memory. Frames are numbered from 1. Raises ``NotFound`` when there is none."""
+    """The image in a file, read into memory. Frames are numbered from 1.
+
+    Raises ``NotFound`` when there is none.
+    """
 
     def __init__(self, path: Path, number_of_frames: int) -> None:
         self._dataset = dcmread(path)
         self._number_of_frames = number_of_frames
-        self._keyword = next((keyword for keyword in _PIXEL_KEYWORDS if keyword in self._dataset), "")
+        self._keyword = next(
+            (keyword for keyword in _PIXEL_KEYWORDS if keyword in self._dataset), ""
+        )
         if not self._keyword:
             raise NotFound("This instance has no image.", reason="no_pixels")
 
     def stored_frame(self, number: int) -> bytes:
         """Return a frame's compressed bytes. Raises ``NotFound``."""
         try:
-            return get_frame(self._dataset[self._keyword].value, number - 1, number_of_frames=self._number_of_frames)
+            return get_frame(
+                self._dataset[self._keyword].value,
+                number - 1,
+                number_of_frames=self._number_of_frames,
+            )
         except ValueError as error:
             raise NotFound("There is no such frame.", reason="no_frame") from error
 
     def decoded_frame(self, number: int) -> bytes:
-        """Return a frame's samples, little endian. Raises ``NotAcceptable`` for what cannot be decompressed."""
+        """Return a frame's samples, little endian.
+
+        Raises ``NotAcceptable`` for what cannot be decompressed.
+        """
         syntax = self._dataset.file_meta.TransferSyntaxUID
         try:
             samples, _ = get_decoder(syntax).as_buffer(self._dataset, index=number - 1)
@@ -85,4 +97,6 @@ def _item_index(number: str) -> int:
 
 
 def _undecodable() -> NotAcceptable:
-    return NotAcceptable("This image cannot be decompressed here; try transfer-syntax=*.", reason="undecodable")
+    return NotAcceptable(
+        "This image cannot be decompressed here; try transfer-syntax=*.", reason="undecodable"
+    )

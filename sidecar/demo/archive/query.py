@@ -36,7 +36,10 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """The parameters of a search: ``fields`` are tags to return besides; ``limit`` of ``None`` is all."""
+    """The parameters of a search: ``fields`` are tags to return besides.
+
+    ``limit`` of ``None`` is all.
+    """
 
     keys: tuple[Key, ...]
     fields: frozenset[str]
@@ -102,11 +105,16 @@ def _tag(step: str) -> str:
     try:
         return tag(step)
     except KeyError:
-        raise BadRequest("A query parameter is no DICOM keyword or tag.", reason="bad_query") from None
+        raise BadRequest(
+            "A query parameter is no DICOM keyword or tag.", reason="bad_query"
+        ) from None
 
 
 def search(index: Index, query: Query, wanted: Search, root: str) -> list[dict[str, Any]]:
-    """Return the rows of a search in DICOM JSON, by patient, date and numbers. ``root``: the DICOMweb root's URL."""
+    """Return the rows of a search in DICOM JSON, by patient, date and numbers.
+
+    ``root``: the DICOMweb root's URL.
+    """
     level = LEVELS[query.level]
     found = (one for one in _candidates(index, query, level) if _matches(one, wanted.keys, level))
     end = None if wanted.limit is None else wanted.offset + wanted.limit
@@ -128,7 +136,9 @@ def _candidates(index: Index, query: Query, level: Level) -> Iterator[Candidate]
                 yield Candidate(above, [one.attributes for one in series.instances])
             else:
                 for instance in series.instances:
-                    yield Candidate(ChainMap(instance.attributes, *above.maps), [instance.attributes])
+                    yield Candidate(
+                        ChainMap(instance.attributes, *above.maps), [instance.attributes]
+                    )
 
 
 def _matches(candidate: Candidate, keys: Sequence[Key], level: Level) -> bool:
@@ -136,7 +146,9 @@ def _matches(candidate: Candidate, keys: Sequence[Key], level: Level) -> bool:
     return all(
         any(
             key.matches(_values(attributes, key.tags))
-            for attributes in ([candidate.attributes] if level_of(key.tags[0]) <= level else candidate.instances)
+            for attributes in (
+                [candidate.attributes] if level_of(key.tags[0]) <= level else candidate.instances
+            )
         )
         for key in keys
     )
@@ -146,10 +158,14 @@ def _values(attributes: Mapping[str, Any], tags: Sequence[str]) -> list[Any]:
     found = attributes.get(tags[0], {}).get("Value", [])
     if len(tags) == 1:
         return [value for value in found if value is not None]
-    return [value for item in found if isinstance(item, Mapping) for value in _values(item, tags[1:])]
+    return [
+        value for item in found if isinstance(item, Mapping) for value in _values(item, tags[1:])
+    ]
 
 
-def _row(candidate: Candidate, wanted: Search, query: Query, level: Level, root: str) -> dict[str, Any]:
+def _row(
+    candidate: Candidate, wanted: Search, query: Query, level: Level, root: str
+) -> dict[str, Any]:
     asked = {key.tags[0] for key in wanted.keys} | wanted.fields
     # PS3.18 10.6.3.3: what the path does not say about the levels above comes with each row.
     in_path = {Level.STUDY: query.study, Level.SERIES: query.series, Level.INSTANCE: None}

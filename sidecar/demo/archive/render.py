@@ -38,7 +38,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Viewport:
-    """``width`` and ``height`` to fit into; the region of the image as ``(x, y, width, height)``, negative: flipped."""
+    """``width`` and ``height`` to fit into.
+
+    The region of the image as ``(x, y, width, height)``, negative: flipped.
+    """
 
     width: int
     height: int
@@ -47,7 +50,10 @@ class Viewport:
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """How to draw: ``media_type`` is one of jpeg, png and gif; ``quality`` from 1 to 100 is that of jpeg."""
+    """How to draw: ``media_type`` is one of jpeg, png and gif.
+
+    ``quality`` from 1 to 100 is that of jpeg.
+    """
 
     media_type: str
     viewport: Viewport | None = None
@@ -55,8 +61,12 @@ class Rendering:
     quality: int = DEFAULT_QUALITY
 
 
-def parse_rendering(parameters: Mapping[str, str], media_type: str, *, thumbnail: bool) -> Rendering:
-    """Read the query parameters of a rendered resource (PS3.18 8.3.5); ``annotation`` and others have no effect.
+def parse_rendering(
+    parameters: Mapping[str, str], media_type: str, *, thumbnail: bool
+) -> Rendering:
+    """Read the query parameters of a rendered resource (PS3.18 8.3.5).
+
+    ``annotation`` and others have no effect.
 
     Raises ``BadRequest``.
     """
@@ -73,16 +83,25 @@ def parse_rendering(parameters: Mapping[str, str], media_type: str, *, thumbnail
 def _viewport(text: str) -> Viewport:
     """``vw,vh`` or ``vw,vh,sx,sy,sw,sh``, where each of the last four may be empty."""
     width, height, *region = text.split(",") if text.count(",") in (1, 5) else ("", "")
-    if not _is_size(width) or not _is_size(height) or not all(_NUMBER.fullmatch(item) or not item for item in region):
+    if (
+        not _is_size(width)
+        or not _is_size(height)
+        or not all(_NUMBER.fullmatch(item) or not item for item in region)
+    ):
         raise _malformed("viewport")
-    x, y, region_width, region_height = (float(item) if item else None for item in region or [""] * 4)
+    x, y, region_width, region_height = (
+        float(item) if item else None for item in region or [""] * 4
+    )
     if 0 in (region_width, region_height):
         raise _malformed("viewport")
     return Viewport(int(width), int(height), (x or 0, y or 0, region_width, region_height))
 
 
 def _is_size(text: str) -> bool:
-    return re.fullmatch(r"[1-9][0-9]{0,3}", text, re.ASCII) is not None and int(text) <= MAXIMUM_VIEWPORT_PIXELS
+    return (
+        re.fullmatch(r"[1-9][0-9]{0,3}", text, re.ASCII) is not None
+        and int(text) <= MAXIMUM_VIEWPORT_PIXELS
+    )
 
 
 def _window(text: str) -> Window:
@@ -104,7 +123,9 @@ def _malformed(name: str) -> BadRequest:
 
 
 def draw(path: Path, frame: int, rendering: Rendering) -> bytes:
-    """Return a frame (from 1) of the image in a file, encoded. Takes some time: to be called in a thread.
+    """Return a frame (from 1) of the image in a file, encoded.
+
+    Takes some time: to be called in a thread.
 
     Raises ``NotAcceptable`` for what cannot be decompressed or drawn.
     """
@@ -163,7 +184,9 @@ def _first(value: Any) -> Any:
 
 def _linear(values: Samples, window: Window) -> Samples:
     # A width of 1 is a step.
-    return np.asarray(np.clip((values - (window.center - 0.5)) / (max(window.width - 1, 1e-9)) + 0.5, 0, 1))
+    return np.asarray(
+        np.clip((values - (window.center - 0.5)) / (max(window.width - 1, 1e-9)) + 0.5, 0, 1)
+    )
 
 
 def _linear_exact(values: Samples, window: Window) -> Samples:
@@ -172,7 +195,9 @@ def _linear_exact(values: Samples, window: Window) -> Samples:
 
 def _sigmoid(values: Samples, window: Window) -> Samples:
     # Beyond an exponent of 500, double precision has nothing but 0 and 1.
-    return np.asarray(1 / (1 + np.exp(np.clip(-4 * (values - window.center) / window.width, -500, 500))))
+    return np.asarray(
+        1 / (1 + np.exp(np.clip(-4 * (values - window.center) / window.width, -500, 500)))
+    )
 
 
 _FUNCTIONS: dict[str, Callable[[Samples, Window], Samples]] = {
@@ -189,8 +214,13 @@ def _eight_bits(unit: Samples) -> npt.NDArray[np.uint8]:
 def _fit(image: Image.Image, viewport: Viewport) -> Image.Image:
     """Cut out the viewport's region, flip it, and scale it into the viewport with its proportions kept."""
     x, y, width, height = viewport.region
-    width, height = (image.width if width is None else width), (image.height if height is None else height)
-    region = image.crop((round(x), round(y), round(x + max(1, abs(width))), round(y + max(1, abs(height)))))
+    width, height = (
+        (image.width if width is None else width),
+        (image.height if height is None else height),
+    )
+    region = image.crop(
+        (round(x), round(y), round(x + max(1, abs(width))), round(y + max(1, abs(height))))
+    )
     if width < 0:
         region = ImageOps.mirror(region)
     if height < 0:

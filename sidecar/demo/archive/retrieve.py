@@ -33,7 +33,8 @@ def instance_url(instance: Instance, root: str) -> str:
 def metadata(instances: Sequence[Instance], root: str) -> list[dict[str, Any]]:
     """Return the instances in the DICOM JSON Model, each BulkDataURI absolute."""
     return [
-        _with_absolute_urls(instance.attributes, instance_url(instance, root) + "/bulkdata/") for instance in instances
+        _with_absolute_urls(instance.attributes, instance_url(instance, root) + "/bulkdata/")
+        for instance in instances
     ]
 
 
@@ -43,22 +44,33 @@ def _with_absolute_urls(attributes: Attributes, base: str) -> dict[str, Any]:
         if "BulkDataURI" in element:
             copied[name] = {**element, "BulkDataURI": base + element["BulkDataURI"]}
         elif element.get("vr") == "SQ" and "Value" in element:
-            copied[name] = {**element, "Value": [_with_absolute_urls(item, base) for item in element["Value"]]}
+            copied[name] = {
+                **element,
+                "Value": [_with_absolute_urls(item, base) for item in element["Value"]],
+            }
         else:
             copied[name] = element
     return copied
 
 
 async def send_objects(
-    request: web.Request, instances: Sequence[Instance], ranges: Sequence[MediaRange], root: str, *, one_instance: bool
+    request: web.Request,
+    instances: Sequence[Instance],
+    ranges: Sequence[MediaRange],
+    root: str,
+    *,
+    one_instance: bool,
 ) -> web.StreamResponse:
     """Answer with whole instances (PS3.10 files). Raises ``NotAcceptable``."""
     form = choose_object_form(ranges, one_instance=one_instance)
     syntaxes = [
-        choose_object_syntax(one.transfer_syntax, form.syntaxes, decodable=one.is_decodable) for one in instances
+        choose_object_syntax(one.transfer_syntax, form.syntaxes, decodable=one.is_decodable)
+        for one in instances
     ]
     loads: Iterator[Load] = (
-        partial(_load_object, instance, syntax, instance_url(instance, root), may_stay=not form.syntaxes)
+        partial(
+            _load_object, instance, syntax, instance_url(instance, root), may_stay=not form.syntaxes
+        )
         for instance, syntax in zip(instances, syntaxes, strict=True)
     )
     return await send(request, DataForm(form.multipart, "application/dicom", stored=True), loads)
@@ -72,15 +84,24 @@ def _load_object(instance: Instance, syntax: str, location: str, *, may_stay: bo
             if not may_stay:
                 raise
         else:
-            return BodyPart(f"application/dicom; transfer-syntax={ExplicitVRLittleEndian}", location, converted)
+            return BodyPart(
+                f"application/dicom; transfer-syntax={ExplicitVRLittleEndian}", location, converted
+            )
     stored = f"application/dicom; transfer-syntax={instance.transfer_syntax}"
     return BodyPart(stored, location, instance.path.open("rb"))
 
 
 async def send_frames(
-    request: web.Request, instance: Instance, frames: Sequence[int], ranges: Sequence[MediaRange], root: str
+    request: web.Request,
+    instance: Instance,
+    frames: Sequence[int],
+    ranges: Sequence[MediaRange],
+    root: str,
 ) -> web.StreamResponse:
-    """Answer with frames, numbered from 1 (PS3.18 10.4.1.1.4). Raises ``NotFound`` or ``NotAcceptable``."""
+    """Answer with frames, numbered from 1 (PS3.18 10.4.1.1.4).
+
+    Raises ``NotFound`` or ``NotAcceptable``.
+    """
     if not instance.has_pixels:
         raise NotFound("This instance has no image.", reason="no_pixels")
     if max(frames) > instance.number_of_frames:
@@ -90,10 +111,14 @@ async def send_frames(
 
 
 def _frame_form(instance: Instance, ranges: Sequence[MediaRange], *, one_part: bool) -> DataForm:
-    return choose_frame_form(ranges, instance.transfer_syntax, decodable=instance.is_decodable, one_part=one_part)
+    return choose_frame_form(
+        ranges, instance.transfer_syntax, decodable=instance.is_decodable, one_part=one_part
+    )
 
 
-def _frame_loads(instance: Instance, frames: Sequence[int], form: DataForm, root: str) -> Iterator[Load]:
+def _frame_loads(
+    instance: Instance, frames: Sequence[int], form: DataForm, root: str
+) -> Iterator[Load]:
     """Load the file with the first frame, and keep it until the last."""
     opened: list[Pixels] = []
     content_type = form.media_type
@@ -104,15 +129,24 @@ def _frame_loads(instance: Instance, frames: Sequence[int], form: DataForm, root
         if not opened:
             opened.append(Pixels(instance.path, instance.number_of_frames))
         frame = opened[0].stored_frame(number) if form.stored else opened[0].decoded_frame(number)
-        return BodyPart(content_type, f"{instance_url(instance, root)}/frames/{number}", io.BytesIO(frame))
+        return BodyPart(
+            content_type, f"{instance_url(instance, root)}/frames/{number}", io.BytesIO(frame)
+        )
 
     return (partial(load, number) for number in frames)
 
 
 async def send_bulkdata(
-    request: web.Request, instance: Instance, steps: Sequence[str], ranges: Sequence[MediaRange], root: str
+    request: web.Request,
+    instance: Instance,
+    steps: Sequence[str],
+    ranges: Sequence[MediaRange],
+    root: str,
 ) -> web.StreamResponse:
-    """Answer with the value that a BulkDataURI points to. Raises ``NotFound`` or ``NotAcceptable``."""
+    """Answer with the value that a BulkDataURI points to.
+
+    Raises ``NotFound`` or ``NotAcceptable``.
+    """
     path = "/".join(step.upper() for step in steps)
     if path in _PIXEL_TAGS:
         return await send_pixeldata(request, [instance], ranges, root)
@@ -127,7 +161,9 @@ async def send_all_bulkdata(
     found = [(instance, path) for instance in instances for path in instance.bulkdata]
     if not found:
         raise NotFound("There is no bulk data.", reason="no_bulkdata")
-    one_part = len(found) == 1 and (found[0][1] not in _PIXEL_TAGS or _has_one_pixel_part(found[0][0]))
+    one_part = len(found) == 1 and (
+        found[0][1] not in _PIXEL_TAGS or _has_one_pixel_part(found[0][0])
+    )
     forms = [
         _frame_form(instance, ranges, one_part=one_part)
         if path in _PIXEL_TAGS
@@ -156,7 +192,11 @@ async def send_pixeldata(
     one_part = len(images) == 1 and _has_one_pixel_part(images[0])
     # All are checked before the first is sent; each is read when its turn comes.
     forms = [_frame_form(image, ranges, one_part=one_part) for image in images]
-    loads = (load for image, form in zip(images, forms, strict=True) for load in _pixel_loads(image, form, root))
+    loads = (
+        load
+        for image, form in zip(images, forms, strict=True)
+        for load in _pixel_loads(image, form, root)
+    )
     return await send(request, forms[0], loads)
 
 
@@ -173,7 +213,9 @@ def _pixel_loads(instance: Instance, form: DataForm, root: str) -> Iterator[Load
 
 def _load_bulkdata(instance: Instance, path: str, root: str) -> BodyPart:
     location = f"{instance_url(instance, root)}/bulkdata/{path}"
-    return BodyPart("application/octet-stream", location, io.BytesIO(bulkdata(instance.path, path.split("/"))))
+    return BodyPart(
+        "application/octet-stream", location, io.BytesIO(bulkdata(instance.path, path.split("/")))
+    )
 
 
 def drawable(instances: Sequence[Instance]) -> Instance:

@@ -1,7 +1,7 @@
 """The demo's EHR: an OAuth 2 / SMART App Launch authorization server and a FHIR server, small and in memory.
 
-It is what an app and the sidecar need of a hospital's EHR, for ``demo`` and tests alone: anyone may log in as one of
-three invented patients, and all that it issued is gone when it ends.
+It is what an app and the sidecar need of a hospital's EHR, for ``demo`` and tests alone: anyone may
+log in as one of three invented patients, and all that it issued is gone when it ends.
 """
 
 import time
@@ -42,10 +42,10 @@ def create_ehr(
 ) -> web.Application:
     """Return the EHR.
 
-    ``base_url``: how apps and the sidecar reach it, without a trailing slash; the FHIR base is ``base_url + "/fhir"``.
-    ``imaging_fhir_url``: the sidecar's FHIR base, which discovery names (SIA-1); its origin has the demo's page.
-    The introspection client has a secret; the backend client has keys (a JWK Set) and may read every Patient.
-    ``clock``: seconds since 1970.
+    ``base_url``: how apps and the sidecar reach it, without a trailing slash; the FHIR base is
+    ``base_url + "/fhir"``. ``imaging_fhir_url``: the sidecar's FHIR base, which discovery names
+    (SIA-1); its origin has the demo's page. The introspection client has a secret; the backend
+    client has keys (a JWK Set) and may read every Patient. ``clock``: seconds since 1970.
     """
     store = TokenStore(clock)
     fhir_url, token_url = base_url + "/fhir", base_url + "/token"
@@ -57,7 +57,9 @@ def create_ehr(
         page_origin=str(URL(imaging_fhir_url).origin()),
         confidential_clients=(introspection_client_id, backend_client_id),
     )
-    backend = AssertionClient(backend_client_id, backend_public_jwks, audience=token_url, clock=clock)
+    backend = AssertionClient(
+        backend_client_id, backend_public_jwks, audience=token_url, clock=clock
+    )
     secret_client = SecretClient(introspection_client_id, introspection_client_secret)
     introspection = IntrospectionEndpoint(store, secret_client, issuer=base_url)
     fhir = FhirServer(store, fhir_url=fhir_url, smart=smart)
@@ -83,7 +85,10 @@ def create_ehr(
 
 
 def smart_configuration(base_url: str, imaging_fhir_url: str) -> dict[str, Any]:
-    """Return the ``.well-known/smart-configuration`` (SMART App Launch 2.2 "Conformance"; SIA-1, SIA-2)."""
+    """Return the ``.well-known/smart-configuration`` (SMART App Launch 2.2 "Conformance".
+
+    SIA-1, SIA-2).
+    """
     return {
         "issuer": base_url,
         "authorization_endpoint": base_url + "/authorize",
@@ -91,7 +96,10 @@ def smart_configuration(base_url: str, imaging_fhir_url: str) -> dict[str, Any]:
         "introspection_endpoint": base_url + "/introspect",
         "token_endpoint_auth_methods_supported": ["none", "private_key_jwt"],
         "token_endpoint_auth_signing_alg_values_supported": list(ehr_clients.ALGORITHMS),
-        "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "introspection_endpoint_auth_methods_supported": [
+            "client_secret_basic",
+            "client_secret_post",
+        ],
         "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
         "response_types_supported": ["code"],
         "code_challenge_methods_supported": ["S256"],
@@ -117,7 +125,11 @@ def smart_configuration(base_url: str, imaging_fhir_url: str) -> dict[str, Any]:
 def _add_for_browsers(app: web.Application, *routes: tuple[str, str, _Handler]) -> None:
     """Add the routes that an app's page asks from another origin: CORS for any, without cookies."""
     options = aiohttp_cors.ResourceOptions(  # type: ignore[no-untyped-call]
-        allow_credentials=False, expose_headers=("WWW-Authenticate",), allow_headers="*", allow_methods="*", max_age=600
+        allow_credentials=False,
+        expose_headers=("WWW-Authenticate",),
+        allow_headers="*",
+        allow_methods="*",
+        max_age=600,
     )
     cors = aiohttp_cors.setup(app, defaults={"*": options})
     for method, path, handler in routes:

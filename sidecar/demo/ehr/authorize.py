@@ -1,6 +1,9 @@
-"""The demo EHR's authorization endpoint (SMART App Launch 2.2 "Standalone Launch"; RFC 6749 4.1, RFC 7636, RFC 9700).
+"""The demo EHR's authorization endpoint (SMART App Launch 2.2 "Standalone Launch".
 
-Nobody is redirected before the ``redirect_uri`` is known to lead to this machine or to the demo's own page.
+RFC 6749 4.1, RFC 7636, RFC 9700).
+
+Nobody is redirected before the ``redirect_uri`` is known to lead to this machine or to the demo's
+own page.
 """
 
 import hmac
@@ -49,7 +52,9 @@ class _Client:
     def redirect(self, parameters: Mapping[str, str]) -> web.Response:
         """Answer with a redirect (303: a form's fields are never sent on, RFC 9700 4.12)."""
         separator = "&" if "?" in self.redirect_uri else "?"
-        return web.Response(status=303, headers={"Location": self.redirect_uri + separator + urlencode(parameters)})
+        return web.Response(
+            status=303, headers={"Location": self.redirect_uri + separator + urlencode(parameters)}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +71,12 @@ class _Pending:
 def redirect_origin(redirect_uri: str, page_origin: str) -> str | None:
     """Return the origin of a ``redirect_uri`` that may be used, ``None`` for any other.
 
-    It is loopback by plain http (RFC 8252 7.3) or ``page_origin``, and has nothing in it that two parsers could read
-    two ways: no user, fragment, backslash, space or control character.
+    It is loopback by plain http (RFC 8252 7.3) or ``page_origin``, and has nothing in it that two
+    parsers could read two ways: no user, fragment, backslash, space or control character.
     """
-    match = _REDIRECT_URI.fullmatch(redirect_uri) if len(redirect_uri) <= MAXIMUM_REDIRECT_URI else None
+    match = (
+        _REDIRECT_URI.fullmatch(redirect_uri) if len(redirect_uri) <= MAXIMUM_REDIRECT_URI else None
+    )
     if match is None:
         return None
     origin = match["origin"].lower()
@@ -80,8 +87,9 @@ def redirect_origin(redirect_uri: str, page_origin: str) -> str | None:
 class AuthorizationEndpoint:
     """Checks the app's request, asks the person, sends the app a code.
 
-    ``audiences``: the FHIR bases that ``aud`` may name; ``page_origin``: beside loopback, where a ``redirect_uri`` may
-    lead; ``confidential_clients``: ids of the clients that have credentials and no business here.
+    ``audiences``: the FHIR bases that ``aud`` may name; ``page_origin``: beside loopback, where a
+    ``redirect_uri`` may lead; ``confidential_clients``: ids of the clients that have credentials
+    and no business here.
     """
 
     def __init__(
@@ -98,7 +106,9 @@ class AuthorizationEndpoint:
         self._audiences = frozenset(audiences)
         self._page_origin = page_origin
         self._confidential_clients = frozenset(confidential_clients)
-        self._pending: TTLCache[str, _Pending] = TTLCache(MAXIMUM_PENDING, ttl=CONSENT_SECONDS, timer=store.clock)
+        self._pending: TTLCache[str, _Pending] = TTLCache(
+            MAXIMUM_PENDING, ttl=CONSENT_SECONDS, timer=store.clock
+        )
 
     async def authorize(self, request: web.Request) -> web.Response:
         """``GET`` or ``POST`` of an authorization request: the consent page, an error redirect, or an error page."""
@@ -121,7 +131,9 @@ class AuthorizationEndpoint:
     def _client(self, fields: Mapping[str, str]) -> _Client:
         client_id, redirect_uri = fields.get("client_id", ""), fields.get("redirect_uri", "")
         if not _CLIENT_ID.fullmatch(client_id) or client_id in self._confidential_clients:
-            raise OAuthError("invalid_request", "The client_id is missing, or is none that an app may have here.")
+            raise OAuthError(
+                "invalid_request", "The client_id is missing, or is none that an app may have here."
+            )
         origin = redirect_origin(redirect_uri, self._page_origin)
         if origin is None:
             raise OAuthError(
@@ -137,12 +149,19 @@ class AuthorizationEndpoint:
         if not _STATE.fullmatch(fields.get("state", "")):
             raise OAuthError("invalid_request", "The state is missing, or is not plain ASCII.")
         if fields.get("aud", "").removesuffix("/") not in self._audiences:
-            raise OAuthError("invalid_request", "The aud must be the FHIR base URL for which the token is meant.")
+            raise OAuthError(
+                "invalid_request", "The aud must be the FHIR base URL for which the token is meant."
+            )
         # Without a method the challenge would be "plain" (RFC 7636 4.3), which SMART forbids.
         if fields.get("code_challenge_method") != "S256":
-            raise OAuthError("invalid_request", "PKCE is needed: code_challenge_method must be S256.")
+            raise OAuthError(
+                "invalid_request", "PKCE is needed: code_challenge_method must be S256."
+            )
         if not _CODE_CHALLENGE.fullmatch(fields.get("code_challenge", "")):
-            raise OAuthError("invalid_request", "PKCE is needed: the code_challenge must be 43 base64url characters.")
+            raise OAuthError(
+                "invalid_request",
+                "PKCE is needed: the code_challenge must be 43 base64url characters.",
+            )
         if not _SCOPES.fullmatch(fields.get("scope", "")):
             raise OAuthError("invalid_scope", "The scope is missing or malformed.")
         asked = dict.fromkeys(fields["scope"].split(" "))
@@ -150,8 +169,16 @@ class AuthorizationEndpoint:
         scopes = {scope: meaning for scope, meaning in described.items() if meaning is not None}
         if not scopes:
             raise OAuthError("invalid_scope", "None of these scopes can be had here.")
-        pending = _Pending(client, fields["state"], fields["code_challenge"], scopes, browser=secrets.token_urlsafe(32))
-        return self._page(pending, left_out=[scope for scope, meaning in described.items() if meaning is None])
+        pending = _Pending(
+            client,
+            fields["state"],
+            fields["code_challenge"],
+            scopes,
+            browser=secrets.token_urlsafe(32),
+        )
+        return self._page(
+            pending, left_out=[scope for scope, meaning in described.items() if meaning is None]
+        )
 
     def _page(self, pending: _Pending, left_out: Sequence[str]) -> web.Response:
         transaction = secrets.token_urlsafe(16)
@@ -164,11 +191,17 @@ class AuthorizationEndpoint:
             scopes=pending.scopes,
             left_out=left_out,
         )
-        # Only the browser that saw the page can answer it: a form elsewhere can name the transaction, and lacks this.
+        # Only the browser that saw the page can answer it: a form elsewhere can name the
+        # transaction, and lacks this.
         page.set_cookie(
-            _cookie(transaction), pending.browser, max_age=CONSENT_SECONDS, path="/authorize", httponly=True,
-            samesite="Strict", secure=self._origin.startswith("https:"),
-        )  # fmt: skip
+            _cookie(transaction),
+            pending.browser,
+            max_age=CONSENT_SECONDS,
+            path="/authorize",
+            httponly=True,
+            samesite="Strict",
+            secure=self._origin.startswith("https:"),
+        )
         return page
 
     async def consent(self, request: web.Request) -> web.Response:
@@ -187,38 +220,52 @@ class AuthorizationEndpoint:
 
     def _answered(self, request: web.Request, transaction: str) -> _Pending:
         """Return the request that the form answers, which ends with that. Raises ``OAuthError``."""
-        # Browsers name the origin of every form that is posted; what is no browser sends neither header.
+        # Browsers name the origin of every form that is posted; what is no browser sends neither
+        # header.
         origin = request.headers.get("Origin", self._origin)
         site = request.headers.get("Sec-Fetch-Site", "same-origin")
         if (origin, site) != (self._origin, "same-origin"):
             raise OAuthError("invalid_request", "The form was sent from another site.", status=403)
         pending = self._pending.get(transaction)
         if pending is None:
-            raise OAuthError("invalid_request", "This question was answered before, or has expired.")
+            raise OAuthError(
+                "invalid_request", "This question was answered before, or has expired."
+            )
         browser = request.cookies.get(_cookie(transaction), "").encode("utf-8", "surrogatepass")
         if not hmac.compare_digest(browser, pending.browser.encode()):
             raise OAuthError(
-                "invalid_request", "The form was sent from another browser, or cookies are off.", status=403
+                "invalid_request",
+                "The form was sent from another browser, or cookies are off.",
+                status=403,
             )
         del self._pending[transaction]
         return pending
 
-    def _decide(self, pending: _Pending, form: Mapping[str, str], allowed: Sequence[str]) -> web.Response:
+    def _decide(
+        self, pending: _Pending, form: Mapping[str, str], allowed: Sequence[str]
+    ) -> web.Response:
         if form.get("decision") not in ("allow", "deny"):
             raise OAuthError("invalid_request", "The form says neither allow nor deny.")
         if form["decision"] == "deny" or not allowed:
             return pending.client.redirect(
-                {"error": "access_denied", "error_description": "The person said no.", "state": pending.state}
+                {
+                    "error": "access_denied",
+                    "error_description": "The person said no.",
+                    "state": pending.state,
+                }
             )
         if form.get("patient") not in {patient.id for patient in PATIENTS}:
             raise OAuthError("invalid_request", "There is no such patient.")
         if not set(allowed) <= pending.scopes.keys():
-            raise OAuthError("invalid_request", "The form allows a scope that the app did not ask for.")
+            raise OAuthError(
+                "invalid_request", "The form allows a scope that the app did not ask for."
+            )
         granted = [scope for scope in pending.scopes if scope in allowed]
         code = self._store.issue_code(
             Authorization(
                 pending.client.client_id,
-                # Without launch/patient there is no patient context, and the patient scopes give nothing (SIA-14).
+                # Without launch/patient there is no patient context, and the patient scopes give
+                # nothing (SIA-14).
                 form["patient"] if ehr_scopes.CONTEXT in granted else None,
                 " ".join(granted),
             ),

@@ -18,7 +18,10 @@ ALGORITHMS = ("RS384", "ES384")
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_SECONDS = 300
 MAXIMUM_ASSERTIONS = 100_000
-"""Of one client within five minutes; only who holds its private key could push an older ``jti`` out."""
+"""Of one client within five minutes.
+
+Only who holds its private key could push an older ``jti`` out.
+"""
 
 _KEY_TYPES = {"RS384": "RSA", "ES384": "EC"}
 
@@ -31,31 +34,45 @@ class SecretClient:
         self._client_secret = client_secret.encode()
 
     def authenticate(self, authorization: Sequence[str], form: Mapping[str, str]) -> None:
-        """Check the request's Authorization header values or its form. Raises ``OAuthError`` 401."""
+        """Check the request's Authorization header values or its form.
+
+        Raises ``OAuthError`` 401.
+        """
         if authorization and "client_secret" in form:
-            raise OAuthError("invalid_client", "Use one way of client authentication.", status=401, basic=True)
+            raise OAuthError(
+                "invalid_client", "Use one way of client authentication.", status=401, basic=True
+            )
         if authorization:
             client_id, client_secret = _basic(authorization)
         else:
             client_id, client_secret = form.get("client_id", ""), form.get("client_secret", "")
-        # Both are compared, each in constant time: how long it took says nothing on which was wrong.
+        # Both are compared, each in constant time: how long it took says nothing on which was
+        # wrong.
         same_id = hmac.compare_digest(client_id.encode(), self._client_id)
         same_secret = hmac.compare_digest(client_secret.encode(), self._client_secret)
         if not (same_id and same_secret):
-            raise OAuthError("invalid_client", "The client is not known here.", status=401, basic=True)
+            raise OAuthError(
+                "invalid_client", "The client is not known here.", status=401, basic=True
+            )
 
 
 def _basic(authorization: Sequence[str]) -> tuple[str, str]:
     """Return id and secret of HTTP Basic, each form-decoded. Raises ``OAuthError`` 401."""
-    refusal = OAuthError("invalid_client", "The Authorization header is not HTTP Basic.", status=401, basic=True)
+    refusal = OAuthError(
+        "invalid_client", "The Authorization header is not HTTP Basic.", status=401, basic=True
+    )
     scheme, _, encoded = authorization[0].partition(" ")
     if len(authorization) != 1 or scheme.lower() != "basic":
         raise refusal
     try:
-        client_id, colon, client_secret = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+        client_id, colon, client_secret = (
+            base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+        )
         if not colon:
             raise refusal
-        return unquote_plus(client_id, errors="strict"), unquote_plus(client_secret, errors="strict")
+        return unquote_plus(client_id, errors="strict"), unquote_plus(
+            client_secret, errors="strict"
+        )
     except (binascii.Error, ValueError):
         raise refusal from None
 
@@ -85,16 +102,26 @@ class AssertionClient:
     def authenticate(self, authorization: Sequence[str], form: dict[str, str]) -> None:
         """Check the form's ``client_assertion``. Raises ``OAuthError`` (``invalid_client`` 401)."""
         if authorization or "client_secret" in form:
-            raise OAuthError("invalid_client", "Use private_key_jwt alone.", status=401, basic=bool(authorization))
+            raise OAuthError(
+                "invalid_client",
+                "Use private_key_jwt alone.",
+                status=401,
+                basic=bool(authorization),
+            )
         if form.get("client_assertion_type") != ASSERTION_TYPE:
-            raise OAuthError("invalid_client", f"The client_assertion_type must be {ASSERTION_TYPE}.", status=401)
+            raise OAuthError(
+                "invalid_client", f"The client_assertion_type must be {ASSERTION_TYPE}.", status=401
+            )
         claims = self._verify(require(form, "client_assertion"))
         if form.get("client_id", self.client_id) != self.client_id:
             raise _refused("client_id is not the assertion's")
         self._spend(claims)
 
     def _verify(self, assertion: str) -> dict[str, Any]:
-        """Return the claims of an assertion that one of the client's keys signed for us. Raises ``OAuthError``."""
+        """Return the claims of an assertion that one of the client's keys signed for us.
+
+        Raises ``OAuthError``.
+        """
         try:
             header = jwt.get_unverified_header(assertion)
         except jwt.PyJWTError:
@@ -123,9 +150,13 @@ class AssertionClient:
         raise _refused(failure)
 
     def _candidates(self, algorithm: str, key_id: object) -> list[jwt.PyJWK]:
-        """Keys of the type that ``algorithm`` needs; the one named ``key_id``, or all when the header names none."""
+        """Keys of the type that ``algorithm`` needs.
+
+        The one named ``key_id``, or all when the header names none.
+        """
         return [
-            jwt.PyJWK(dict(key), algorithm=algorithm)  # The key is bound to this algorithm, whatever a header says.
+            # The key is bound to this algorithm, whatever a header says.
+            jwt.PyJWK(dict(key), algorithm=algorithm)
             for key in self._keys
             if key.get("kty") == _KEY_TYPES[algorithm]
             and key.get("alg", algorithm) == algorithm

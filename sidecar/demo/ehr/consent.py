@@ -45,8 +45,9 @@ def consent_page(
 ) -> web.Response:
     """Return the page that asks a person.
 
-    ``scopes`` is what may be allowed, each with its meaning; ``left_out`` the scopes that this EHR does not give;
-    ``return_to`` the origin to which both answers lead; ``transaction`` names the checked request.
+    ``scopes`` is what may be allowed, each with its meaning; ``left_out`` the scopes that this EHR
+    does not give; ``return_to`` the origin to which both answers lead; ``transaction`` names the
+    checked request.
     """
     people = "\n".join(_person(patient, checked=patient is patients[0]) for patient in patients)
     rights = "\n".join(
@@ -93,7 +94,8 @@ def _person(patient: DemoPatient, *, checked: bool) -> str:
 
 
 def _source(origin: str) -> str:
-    # Browsers apply form-action to the redirect that follows too. It knows no IPv6 literals: then the scheme must do.
+    # Browsers apply form-action to the redirect that follows too. It knows no IPv6 literals: then
+    # the scheme must do.
     return "http:" if "[" in origin else origin
 
 
@@ -119,7 +121,10 @@ def _page(title: str, content: str, *, form_action: str, status: int = 200) -> w
     headers = {
         "Content-Security-Policy": policy,
         "X-Frame-Options": "DENY",
-        # Not no-referrer: the form's Origin header would be "null" then, and it is what the answer is checked by.
+        # Not no-referrer: the form's Origin header would be "null" then, and it is what the answer
+        # is checked by.
         "Referrer-Policy": "same-origin",
     }
-    return web.Response(text=text, status=status, content_type="text/html", charset="utf-8", headers=headers)
+    return web.Response(
+        text=text, status=status, content_type="text/html", charset="utf-8", headers=headers
+    )

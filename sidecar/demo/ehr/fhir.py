@@ -14,7 +14,10 @@ from sidecar.web.errors import json_response
 
 
 def patient_resource(patient: DemoPatient) -> dict[str, Any]:
-    """Return a Patient (https://hl7.org/fhir/R4/patient.html); its first medical record number is the official one."""
+    """Return a Patient (https://hl7.org/fhir/R4/patient.html).
+
+    Its first medical record number is the official one.
+    """
     return {
         "resourceType": "Patient",
         "id": patient.id,
@@ -42,14 +45,24 @@ class FhirServer:
         return json_response(self._statement)
 
     async def patient(self, request: web.Request) -> web.Response:
-        """``GET /fhir/Patient/{id}`` with a bearer token; 401, 403, 404 come with an OperationOutcome."""
+        """``GET /fhir/Patient/{id}`` with a bearer token.
+
+        401, 403, 404 come with an OperationOutcome.
+        """
         token = self._token(request)
         if isinstance(token, web.Response):
             return token
         patient = request.match_info["id"]
-        if not permits_patient_read(token.scopes, patient=patient, token_patient=token.authorization.patient):
+        if not permits_patient_read(
+            token.scopes, patient=patient, token_patient=token.authorization.patient
+        ):
             # The same for a patient who does not exist: a token learns nothing of others.
-            return _refusal(403, "forbidden", "The access token does not cover this patient.", "insufficient_scope")
+            return _refusal(
+                403,
+                "forbidden",
+                "The access token does not cover this patient.",
+                "insufficient_scope",
+            )
         if patient not in self._patients:
             return _refusal(404, "not-found", "There is no such patient.")
         return json_response(patient_resource(self._patients[patient]))
@@ -58,7 +71,9 @@ class FhirServer:
         try:
             text = bearer_token(request.headers.getall("Authorization", []))
         except MalformedCredentials:
-            return _refusal(401, "login", "The Authorization header must be one Bearer token.", "invalid_token")
+            return _refusal(
+                401, "login", "The Authorization header must be one Bearer token.", "invalid_token"
+            )
         if text is None:
             return _refusal(401, "login", "An access token is needed: Authorization: Bearer …", "")
         found = self._store.find(text)
@@ -66,22 +81,33 @@ class FhirServer:
 
 
 def _refusal(status: int, code: str, text: str, error: str | None = None) -> web.Response:
-    """Return an OperationOutcome. ``error``: RFC 6750 error code, empty for none, ``None`` for no challenge at all."""
+    """Return an OperationOutcome.
+
+    ``error``: RFC 6750 error code, empty for none, ``None`` for no challenge at all.
+    """
     headers = {}
     if error is not None:
-        headers["WWW-Authenticate"] = 'Bearer realm="demo EHR"' + (f', error="{error}"' if error else "")
+        headers["WWW-Authenticate"] = 'Bearer realm="demo EHR"' + (
+            f', error="{error}"' if error else ""
+        )
     return json_response(operation_outcome(code, text), status=status, headers=headers)
 
 
 def _capability_statement(fhir_url: str, smart: dict[str, Any]) -> dict[str, Any]:
-    service = {"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": "SMART-on-FHIR"}
+    service = {
+        "system": "http://terminology.hl7.org/CodeSystem/restful-security-service",
+        "code": "SMART-on-FHIR",
+    }
     endpoints = [
         {"url": short, "valueUri": smart[name]}
         for short, name in (("authorize", "authorization_endpoint"), ("token", "token_endpoint"))
     ]
     oauth = {
         "url": "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris",
-        "extension": [*endpoints, {"url": "introspect", "valueUri": smart["introspection_endpoint"]}],
+        "extension": [
+            *endpoints,
+            {"url": "introspect", "valueUri": smart["introspection_endpoint"]},
+        ],
     }
     return {
         "resourceType": "CapabilityStatement",
@@ -95,7 +121,11 @@ def _capability_statement(fhir_url: str, smart: dict[str, Any]) -> dict[str, Any
         "rest": [
             {
                 "mode": "server",
-                "security": {"extension": [oauth], "cors": True, "service": [{"coding": [service]}]},
+                "security": {
+                    "extension": [oauth],
+                    "cors": True,
+                    "service": [{"coding": [service]}],
+                },
                 "resource": [{"type": "Patient", "interaction": [{"code": "read"}]}],
             }
         ],

@@ -11,9 +11,14 @@ MAXIMUM_FIELDS = 100
 
 
 class OAuthError(Exception):
-    """A refusal with an OAuth error code; ``description`` is shown to the client and never repeats its input."""
+    """A refusal with an OAuth error code.
 
-    def __init__(self, code: str, description: str, *, status: int = 400, basic: bool = False) -> None:
+    ``description`` is shown to the client and never repeats its input.
+    """
+
+    def __init__(
+        self, code: str, description: str, *, status: int = 400, basic: bool = False
+    ) -> None:
         super().__init__(code)
         self.code = code
         self.description = description
@@ -22,7 +27,10 @@ class OAuthError(Exception):
 
 
 async def read_form(request: web.Request) -> list[tuple[str, str]]:
-    """Return the fields of an ``application/x-www-form-urlencoded`` body in order. Raises ``OAuthError``."""
+    """Return the fields of an ``application/x-www-form-urlencoded`` body in order.
+
+    Raises ``OAuthError``.
+    """
     if request.content_type != "application/x-www-form-urlencoded":
         raise OAuthError("invalid_request", "The body must be application/x-www-form-urlencoded.")
     try:
@@ -36,15 +44,23 @@ async def read_form(request: web.Request) -> list[tuple[str, str]]:
 
 
 def parse_fields(text: str) -> list[tuple[str, str]]:
-    """Return the fields of a query string or form. Raises ``OAuthError`` when it is not UTF-8, or too many."""
+    """Return the fields of a query string or form.
+
+    Raises ``OAuthError`` when it is not UTF-8, or too many.
+    """
     try:
-        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MAXIMUM_FIELDS)
+        return parse_qsl(
+            text, keep_blank_values=True, errors="strict", max_num_fields=MAXIMUM_FIELDS
+        )
     except ValueError:
         raise OAuthError("invalid_request", "The parameters cannot be read.") from None
 
 
 def single(fields: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Return the fields as a mapping; empty ones count as left out. Raises ``OAuthError`` when a name stands twice."""
+    """Return the fields as a mapping; empty ones count as left out.
+
+    Raises ``OAuthError`` when a name stands twice.
+    """
     found: dict[str, str] = {}
     for name, value in fields:
         if name in found:
@@ -60,10 +76,16 @@ def require(fields: dict[str, str], name: str) -> str:
     return fields[name]
 
 
-def json_answer(body: dict[str, Any], *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+def json_answer(
+    body: dict[str, Any], *, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
     """Return a JSON answer (RFC 6749 5.1: never stored)."""
     answer = web.Response(
-        body=orjson.dumps(body), status=status, content_type="application/json", charset="utf-8", headers=headers
+        body=orjson.dumps(body),
+        status=status,
+        content_type="application/json",
+        charset="utf-8",
+        headers=headers,
     )
     answer.headers["Cache-Control"] = "no-store"
     answer.headers["Pragma"] = "no-cache"

@@ -28,7 +28,10 @@ SUPPORTED = (
     "system/Patient.rs",
     "system/Patient.read",
 )
-"""``scopes_supported``: what this EHR advertises; other resource types are granted too when an app asks."""
+"""``scopes_supported``: what this EHR advertises.
+
+Other resource types are granted too when an app asks.
+"""
 
 BACKEND = frozenset({"system/Patient.r", "system/Patient.rs", "system/Patient.read"})
 """All that the backend client may have."""
@@ -46,7 +49,11 @@ def describe(scope: str) -> str | None:
     if match["v1"] and match["constraint"]:
         return None  # Constraints came with version 2.
     verbs = [_VERBS[letter] for letter in _letters(match)]
-    what = {"*": "all records", "ImagingStudy": "imaging studies and their images", "Patient": "name and numbers"}
+    what = {
+        "*": "all records",
+        "ImagingStudy": "imaging studies and their images",
+        "Patient": "name and numbers",
+    }
     resource = what.get(match["resource"], f"{match['resource']} records")
     only = f", only where {match['constraint'][1:]}" if match["constraint"] else ""
     return f"{' and '.join(filter(None, [', '.join(verbs[:-1]), verbs[-1]])).capitalize()} {resource}{only}"
@@ -55,7 +62,8 @@ def describe(scope: str) -> str | None:
 def permits_patient_read(scopes: list[str], *, patient: str, token_patient: str | None) -> bool:
     """Whether a token with ``scopes`` and ``token_patient`` as its context may read ``Patient/<patient>``.
 
-    A system scope counts only in a token without a patient, a patient scope only in one with (SIA-14).
+    A system scope counts only in a token without a patient, a patient scope only in one with
+    (SIA-14).
     """
     context = "system" if token_patient is None else "patient"
     if token_patient not in (None, patient):

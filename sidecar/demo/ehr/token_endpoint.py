@@ -42,8 +42,13 @@ class TokenEndpoint:
         self._backend.authenticate(request.headers.getall("Authorization", []), form)
         scopes = form.get("scope", "").split()
         if not scopes or not set(scopes) <= ehr_scopes.BACKEND:
-            raise OAuthError("invalid_scope", "The scope must be system/Patient.r, system/Patient.rs, or the v1 form.")
-        authorization = Authorization(self._backend.client_id, None, " ".join(dict.fromkeys(scopes)))
+            raise OAuthError(
+                "invalid_scope",
+                "The scope must be system/Patient.r, system/Patient.rs, or the v1 form.",
+            )
+        authorization = Authorization(
+            self._backend.client_id, None, " ".join(dict.fromkeys(scopes))
+        )
         token = self._store.issue_for(authorization, lifetime_seconds=BACKEND_TOKEN_SECONDS)
         return _bearer(token, authorization.scope, BACKEND_TOKEN_SECONDS)
 
@@ -67,7 +72,9 @@ class TokenEndpoint:
         return self._answer(authorization, " ".join((scope or authorization.scope).split()))
 
     def _answer(self, authorization: Authorization, scope: str) -> dict[str, Any]:
-        answer = _bearer(self._store.issue_for(authorization, scope=scope), scope, ACCESS_TOKEN_SECONDS)
+        answer = _bearer(
+            self._store.issue_for(authorization, scope=scope), scope, ACCESS_TOKEN_SECONDS
+        )
         if authorization.patient is not None:
             answer["patient"] = authorization.patient
         refresh_token = self._store.issue_refresh_token(authorization)
@@ -77,7 +84,12 @@ class TokenEndpoint:
 
 
 def _bearer(token: str, scope: str, lifetime_seconds: int) -> dict[str, Any]:
-    return {"access_token": token, "token_type": "Bearer", "expires_in": lifetime_seconds, "scope": scope}
+    return {
+        "access_token": token,
+        "token_type": "Bearer",
+        "expires_in": lifetime_seconds,
+        "scope": scope,
+    }
 
 
 def _refuse_credentials(request: web.Request, form: dict[str, str]) -> None:
@@ -87,7 +99,10 @@ def _refuse_credentials(request: web.Request, form: dict[str, str]) -> None:
 
 
 class IntrospectionEndpoint:
-    """Says what an access token is, to the one client that may ask (RFC 7662; SMART 2.2 "Token Introspection")."""
+    """Says what an access token is, to the one client that may ask (RFC 7662.
+
+    SMART 2.2 "Token Introspection").
+    """
 
     def __init__(self, store: TokenStore, client: SecretClient, *, issuer: str) -> None:
         self._store = store
@@ -95,7 +110,10 @@ class IntrospectionEndpoint:
         self._issuer = issuer
 
     async def introspect(self, request: web.Request) -> web.Response:
-        """``POST`` of a token. Unknown, expired, revoked, and refresh tokens are all alike: not active."""
+        """``POST`` of a token.
+
+        Unknown, expired, revoked, and refresh tokens are all alike: not active.
+        """
         try:
             form = single(await read_form(request))
             self._client.authenticate(request.headers.getall("Authorization", []), form)

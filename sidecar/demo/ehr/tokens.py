@@ -1,4 +1,7 @@
-"""What the demo EHR has issued: codes, access tokens, refresh tokens. In memory, bounded, kept by SHA-256 alone."""
+"""What the demo EHR has issued: codes, access tokens, refresh tokens.
+
+In memory, bounded, kept by SHA-256 alone.
+"""
 
 import base64
 import hashlib
@@ -29,7 +32,10 @@ class InvalidGrant(Exception):
 
 @dataclass(slots=True, eq=False)
 class Authorization:
-    """What a person allowed a client, once. All tokens that come of it share it: ``revoked`` ends them together."""
+    """What a person allowed a client, once.
+
+    All tokens that come of it share it: ``revoked`` ends them together.
+    """
 
     client_id: str
     patient: str | None
@@ -77,10 +83,17 @@ class TokenStore:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
-        # A spent code is remembered as long as the access token that it gave, so that its replay can end that token.
-        self._codes: TTLCache[str, _Code] = TTLCache(MAXIMUM_CODES, ttl=ACCESS_TOKEN_SECONDS, timer=clock)
-        self._access: TLRUCache[str, AccessToken] = TLRUCache(MAXIMUM_TOKENS, ttu=_expiry, timer=clock)
-        self._refresh: TLRUCache[str, _RefreshToken] = TLRUCache(MAXIMUM_TOKENS, ttu=_expiry, timer=clock)
+        # A spent code is remembered as long as the access token that it gave, so that its replay
+        # can end that token.
+        self._codes: TTLCache[str, _Code] = TTLCache(
+            MAXIMUM_CODES, ttl=ACCESS_TOKEN_SECONDS, timer=clock
+        )
+        self._access: TLRUCache[str, AccessToken] = TLRUCache(
+            MAXIMUM_TOKENS, ttu=_expiry, timer=clock
+        )
+        self._refresh: TLRUCache[str, _RefreshToken] = TLRUCache(
+            MAXIMUM_TOKENS, ttu=_expiry, timer=clock
+        )
 
     def issue(
         self,
@@ -94,20 +107,35 @@ class TokenStore:
 
         With a lifetime of zero or less it has expired already.
         """
-        return self.issue_for(Authorization(client_id, patient, scope), lifetime_seconds=lifetime_seconds)
+        return self.issue_for(
+            Authorization(client_id, patient, scope), lifetime_seconds=lifetime_seconds
+        )
 
     def issue_for(
-        self, authorization: Authorization, *, scope: str | None = None, lifetime_seconds: int = ACCESS_TOKEN_SECONDS
+        self,
+        authorization: Authorization,
+        *,
+        scope: str | None = None,
+        lifetime_seconds: int = ACCESS_TOKEN_SECONDS,
     ) -> str:
-        """Return a new access token of an authorization; ``scope`` may be narrower than the authorization's."""
+        """Return a new access token of an authorization.
+
+        ``scope`` may be narrower than the authorization's.
+        """
         token, now = secrets.token_urlsafe(32), int(self.clock())
         self._access[_digest(token)] = AccessToken(
-            authorization, authorization.scope if scope is None else scope, now, now + lifetime_seconds
+            authorization,
+            authorization.scope if scope is None else scope,
+            now,
+            now + lifetime_seconds,
         )
         return token
 
     def find(self, token: str) -> AccessToken | None:
-        """Return the facts of a live access token; ``None`` when it is unknown, expired or revoked."""
+        """Return the facts of a live access token.
+
+        ``None`` when it is unknown, expired or revoked.
+        """
         found = self._access.get(_digest(token))
         if found is None or found.authorization.revoked or self.clock() >= found.expires_at:
             return None
@@ -117,13 +145,22 @@ class TokenStore:
         """End an access token at once; one that is unknown needs no end."""
         self._access.pop(_digest(token), None)
 
-    def issue_code(self, authorization: Authorization, *, redirect_uri: str, code_challenge: str) -> str:
-        """Return an authorization code, good once and for 60 seconds. ``code_challenge`` is S256 (RFC 7636 4.2)."""
+    def issue_code(
+        self, authorization: Authorization, *, redirect_uri: str, code_challenge: str
+    ) -> str:
+        """Return an authorization code, good once and for 60 seconds.
+
+        ``code_challenge`` is S256 (RFC 7636 4.2).
+        """
         code = secrets.token_urlsafe(32)
-        self._codes[_digest(code)] = _Code(authorization, redirect_uri, code_challenge, self.clock() + CODE_SECONDS)
+        self._codes[_digest(code)] = _Code(
+            authorization, redirect_uri, code_challenge, self.clock() + CODE_SECONDS
+        )
         return code
 
-    def spend_code(self, code: str, *, client_id: str, redirect_uri: str, code_verifier: str) -> Authorization:
+    def spend_code(
+        self, code: str, *, client_id: str, redirect_uri: str, code_verifier: str
+    ) -> Authorization:
         """Return what the code stands for. Raises ``InvalidGrant``.
 
         Any attempt spends it; a second one ends what the first one gave (RFC 6749 4.1.2).
@@ -156,16 +193,24 @@ class TokenStore:
         self._refresh[_digest(token)] = _RefreshToken(authorization, self.clock() + lifetime)
         return token
 
-    def spend_refresh_token(self, token: str, *, client_id: str, scope: str | None) -> Authorization:
+    def spend_refresh_token(
+        self, token: str, *, client_id: str, scope: str | None
+    ) -> Authorization:
         """Return the authorization of a refresh token and end that token: the next one takes its place.
 
-        ``scope``: what the client asks for now, at most what it was allowed. Raises ``InvalidGrant``, and
-        ``ValueError`` when ``scope`` is more. A second use means that somebody else has the token too: everything of
-        the authorization ends (RFC 9700 4.14.2).
+        ``scope``: what the client asks for now, at most what it was allowed. Raises
+        ``InvalidGrant``, and ``ValueError`` when ``scope`` is more. A second use means that
+        somebody else has the token too: everything of the authorization ends (RFC 9700 4.14.2).
         """
         found = self._refresh.get(_digest(token))
-        if found is None or found.authorization.revoked or found.authorization.client_id != client_id:
-            raise InvalidGrant("The refresh token is unknown, has expired, or is not this client's.")
+        if (
+            found is None
+            or found.authorization.revoked
+            or found.authorization.client_id != client_id
+        ):
+            raise InvalidGrant(
+                "The refresh token is unknown, has expired, or is not this client's."
+            )
         if found.spent:
             found.authorization.revoked = True
             raise InvalidGrant("The refresh token was used before. What it gave is revoked.")

@@ -1,6 +1,7 @@
 """The demo's page at ``GET /``: a small SMART app that logs in, lists a patient's studies and shows an image.
 
-It knows nothing of the sidecar: discovery at the EHR, the standard URLs, a bearer token kept in the page alone.
+It knows nothing of the sidecar: discovery at the EHR, the standard URLs, a bearer token kept in the
+page alone.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,15 +18,22 @@ _TYPES = {"page.js": "text/javascript", "page.css": "text/css"}
 def add_page(app: web.Application, *, ehr_fhir_url: str) -> None:
     """Add ``GET /`` and what the page loads to the sidecar's public application."""
     ehr = urlsplit(ehr_fhir_url)
-    html = _read("page.html").replace("{ehr_fhir_url}", escape(ehr_fhir_url)).replace("{client_id}", CLIENT_ID)
-    # Only our own script runs, and it talks to this sidecar and the EHR alone; blob: is for images that it fetched.
+    html = (
+        _read("page.html")
+        .replace("{ehr_fhir_url}", escape(ehr_fhir_url))
+        .replace("{client_id}", CLIENT_ID)
+    )
+    # Only our own script runs, and it talks to this sidecar and the EHR alone; blob: is for images
+    # that it fetched.
     policy = (
         f"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' {ehr.scheme}://{ehr.netloc}; "
         "img-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 
     async def page(request: web.Request) -> web.Response:
-        return web.Response(text=html, content_type="text/html", headers={"Content-Security-Policy": policy})
+        return web.Response(
+            text=html, content_type="text/html", headers={"Content-Security-Policy": policy}
+        )
 
     async def icon(request: web.Request) -> web.Response:
         return web.Response(status=204)
@@ -33,7 +41,9 @@ def add_page(app: web.Application, *, ehr_fhir_url: str) -> None:
     app.router.add_get("/", page, name="page")
     app.router.add_get("/favicon.ico", icon, name="page-icon")
     for name, content_type in _TYPES.items():
-        app.router.add_get(f"/{name}", _asset(_read(name), content_type), name=name.replace(".", "-"))
+        app.router.add_get(
+            f"/{name}", _asset(_read(name), content_type), name=name.replace(".", "-")
+        )
 
 
 def _asset(text: str, content_type: str) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -1,8 +1,9 @@
 """When we first saw a study as it is now: ``meta.lastUpdated`` (SIA-20, docs/decisions/0008).
 
-A PACS's own clocks and dates do not tell what changed. The catalog keeps a fingerprint of each study's row and the
-time at which that fingerprint was first seen; ``_lastUpdated=gt<my last sync>`` may then bring a study too often (first
-sight, a restart, another replica) and does not miss a change.
+A PACS's own clocks and dates do not tell what changed. The catalog keeps a fingerprint of each
+study's row and the time at which that fingerprint was first seen; ``_lastUpdated=gt<my last sync>``
+may then bring a study too often (first sight, a restart, another replica) and does not miss a
+change.
 """
 
 import asyncio
@@ -40,16 +41,20 @@ Seen = dict[str, tuple[bytes, int]]
 class Store(Protocol):
     """Keeps what was seen of each patient.
 
-    ``threads``: how many exchanges it does at once, each in a thread; 0: it waits for no disk and no network.
+    ``threads``: how many exchanges it does at once, each in a thread; 0: it waits for no disk and
+    no network.
     """
 
     threads: int
 
-    def exchange(self, patient: str, fingerprints: Mapping[str, bytes], moment: int) -> dict[str, int]:
+    def exchange(
+        self, patient: str, fingerprints: Mapping[str, bytes], moment: int
+    ) -> dict[str, int]:
         """Remember a patient's whole list; return when each study was first seen like this.
 
-        A study that is new or looks otherwise is seen at ``moment``; one that is not in the list is forgotten, so that
-        it is new when it comes back. All at once, for whoever else exchanges the same patient.
+        A study that is new or looks otherwise is seen at ``moment``; one that is not in the list is
+        forgotten, so that it is new when it comes back. All at once, for whoever else exchanges the
+        same patient.
         """
 
     def close(self) -> None:
@@ -65,14 +70,21 @@ def merge(known: Seen, fingerprints: Mapping[str, bytes], moment: int) -> Seen:
 
 
 class MemoryStore:
-    """In this process, at most ``max_entries`` studies; those of a patient who is forgotten count as new."""
+    """In this process, at most ``max_entries`` studies.
+
+    Those of a patient who is forgotten count as new.
+    """
 
     threads = 0
 
     def __init__(self, max_entries: int = 200_000) -> None:
-        self._seen: LRUCache[str, Seen] = LRUCache(max_entries, getsizeof=lambda seen: len(seen) + 1)
+        self._seen: LRUCache[str, Seen] = LRUCache(
+            max_entries, getsizeof=lambda seen: len(seen) + 1
+        )
 
-    def exchange(self, patient: str, fingerprints: Mapping[str, bytes], moment: int) -> dict[str, int]:
+    def exchange(
+        self, patient: str, fingerprints: Mapping[str, bytes], moment: int
+    ) -> dict[str, int]:
         """As ``Store``. A list that is longer than ``max_entries`` is not kept at all."""
         seen = merge(self._seen.get(patient, {}), fingerprints, moment)
         try:
@@ -88,19 +100,27 @@ class MemoryStore:
 class Catalog:
     """Observations in ``store``.
 
-    Times are whole milliseconds and never go back, even if the clock does; an observation is always later than every
-    ``now()`` before it. ``skew_seconds``: most by which the clocks of those who share the store differ.
+    Times are whole milliseconds and never go back, even if the clock does; an observation is always
+    later than every ``now()`` before it. ``skew_seconds``: most by which the clocks of those who
+    share the store differ.
     """
 
     def __init__(
-        self, store: Store | None = None, *, clock: Callable[[], float] = time.time, skew_seconds: float = 0
+        self,
+        store: Store | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        skew_seconds: float = 0,
     ) -> None:
         self._store = store or MemoryStore()
         self._clock = clock
         self._skew = timedelta(seconds=skew_seconds)
         self._latest = 0
-        # Of its own: a store that hangs must not take those in which everybody looks up names and reads JSON.
-        self._threads = ThreadPoolExecutor(self._store.threads, "catalog") if self._store.threads else None
+        # Of its own: a store that hangs must not take those in which everybody looks up names and
+        # reads JSON.
+        self._threads = (
+            ThreadPoolExecutor(self._store.threads, "catalog") if self._store.threads else None
+        )
 
     def now(self) -> datetime:
         """Return the time before which everything has been observed, whoever observed it (UTC).
@@ -118,13 +138,16 @@ class Catalog:
     async def look(
         self, patient: str, rows: Sequence[Row], series: Mapping[str, Sequence[Row]] | None = None
     ) -> dict[str, datetime]:
-        """Take a look at all study rows of a patient; return when each was first seen like this (UTC), by UID.
+        """Take a look at all study rows of a patient.
 
-        ``series``: all series rows of each study, where they are known: what changes in them changes the study. The
-        work is done in slices, and in a thread where the store waits for a disk or a network.
+        Return when each was first seen like this (UTC), by UID.
 
-        Raises ``Unavailable`` (503) when the store does not work, or does not answer within ``LOOK_SECONDS``. No
-        request waits for another one's exchange beyond that.
+        ``series``: all series rows of each study, where they are known: what changes in them
+        changes the study. The work is done in slices, and in a thread where the store waits for a
+        disk or a network.
+
+        Raises ``Unavailable`` (503) when the store does not work, or does not answer within
+        ``LOOK_SECONDS``. No request waits for another one's exchange beyond that.
         """
         fingerprints = dict(await in_slices(_fingerprints(rows, series)))
         moment = self._next()
@@ -133,15 +156,22 @@ class Catalog:
         exchange = partial(self._store.exchange, patient, fingerprints, moment)
         try:
             async with asyncio.timeout(LOOK_SECONDS):
-                return _moments(await asyncio.get_running_loop().run_in_executor(self._threads, exchange))
+                return _moments(
+                    await asyncio.get_running_loop().run_in_executor(self._threads, exchange)
+                )
         except OSError as error:
             # What cannot be remembered must not be given out: a later sync would rest on it.
             detail = "timeout" if isinstance(error, TimeoutError) else error.strerror
             log.error("the catalog does not work", extra={"detail": detail})
-            raise Unavailable("This server cannot keep its records now; try again.", reason="catalog") from None
+            raise Unavailable(
+                "This server cannot keep its records now; try again.", reason="catalog"
+            ) from None
 
     def close(self) -> None:
-        """Close the store, after the exchanges that are under way; after ``CLOSE_SECONDS`` they are left behind."""
+        """Close the store, after the exchanges that are under way.
+
+        After ``CLOSE_SECONDS`` they are left behind.
+        """
         if self._threads is None:
             self._store.close()
             return
@@ -158,10 +188,17 @@ def _moment(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
 
 
-def _fingerprints(rows: Sequence[Row], series: Mapping[str, Sequence[Row]] | None) -> Iterator[tuple[str, bytes]]:
+def _fingerprints(
+    rows: Sequence[Row], series: Mapping[str, Sequence[Row]] | None
+) -> Iterator[tuple[str, bytes]]:
     for row in rows:
         uid = study_uid(row)
-        yield uid, _fingerprint([row] if series is None else [row, *sorted(series.get(uid, ()), key=_series_uid)])
+        yield (
+            uid,
+            _fingerprint(
+                [row] if series is None else [row, *sorted(series.get(uid, ()), key=_series_uid)]
+            ),
+        )
 
 
 def _series_uid(row: Row) -> str:
@@ -170,9 +207,13 @@ def _series_uid(row: Row) -> str:
 
 def _fingerprint(rows: Sequence[Row]) -> bytes:
     """Of a study's row, and those of its series."""
-    stable = [{name: element for name, element in row.items() if name not in _VOLATILE} for row in rows]
+    stable = [
+        {name: element for name, element in row.items() if name not in _VOLATILE} for row in rows
+    ]
     try:
         written = orjson.dumps(stable, option=orjson.OPT_SORT_KEYS)
-    except TypeError:  # Nested too deep: such a row counts as changed each time, and costs nobody anything else.
+    except (
+        TypeError
+    ):  # Nested too deep: such a row counts as changed each time, and costs nobody anything else.
         written = secrets.token_bytes(16)
     return hashlib.blake2b(written, digest_size=16).digest()

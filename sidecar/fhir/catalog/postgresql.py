@@ -26,7 +26,9 @@ _EXCHANGE_SECONDS = 10.0
 
 
 class PostgresqlStore:
-    """``dsn``: a libpq connection string or URL. Patients are hashes in it. Raises ``OSError`` when it is not there.
+    """``dsn``: a libpq connection string or URL. Patients are hashes in it.
+
+    Raises ``OSError`` when it is not there.
 
     Each exchange has a connection of its own, so one that hangs keeps no other.
     """
@@ -47,16 +49,22 @@ class PostgresqlStore:
                     connection.execute(_SCHEMA)
                 stack.pop_all()
         except psycopg.Error as error:
-            raise OSError(0, f"the catalog's database cannot be used ({type(error).__name__})") from None
+            raise OSError(
+                0, f"the catalog's database cannot be used ({type(error).__name__})"
+            ) from None
         self._idle.put(connection)
 
     def _connect(self) -> "psycopg.Connection[Any]":
         return psycopg.connect(
-            self._dsn, autocommit=True, connect_timeout=_CONNECT_SECONDS,
+            self._dsn,
+            autocommit=True,
+            connect_timeout=_CONNECT_SECONDS,
             options=f"-c statement_timeout={_STATEMENT_MILLISECONDS} -c lock_timeout={_STATEMENT_MILLISECONDS}",
-        )  # fmt: skip
+        )
 
-    def exchange(self, patient: str, fingerprints: Mapping[str, bytes], moment: int) -> dict[str, int]:
+    def exchange(
+        self, patient: str, fingerprints: Mapping[str, bytes], moment: int
+    ) -> dict[str, int]:
         """As ``Store``, in one transaction; on a lost connection once more. Raises ``OSError``."""
         key = hashlib.blake2b(patient.encode(), digest_size=16).digest()
         try:
@@ -69,7 +77,11 @@ class PostgresqlStore:
             raise OSError(0, f"the catalog cannot be written ({type(error).__name__})") from None
 
     def _exchange_by(
-        self, connection: "psycopg.Connection[Any]", key: bytes, fingerprints: Mapping[str, bytes], moment: int
+        self,
+        connection: "psycopg.Connection[Any]",
+        key: bytes,
+        fingerprints: Mapping[str, bytes],
+        moment: int,
     ) -> dict[str, int]:
         with contextlib.ExitStack() as stack:
             stack.callback(connection.close)
@@ -91,10 +103,12 @@ class PostgresqlStore:
 
 @contextlib.contextmanager
 def _bounded(connection: "psycopg.Connection[Any]") -> Iterator[None]:
-    """Break the connection when the block takes longer than ``_EXCHANGE_SECONDS``; then raise ``OSError``.
+    """Break the connection when the block takes longer than ``_EXCHANGE_SECONDS``.
 
-    The server's own limits do not help when it is frozen, or when the network swallows everything: libpq waits
-    for its answer without an end.
+    Then raise ``OSError``.
+
+    The server's own limits do not help when it is frozen, or when the network swallows everything:
+    libpq waits for its answer without an end.
     """
     over = threading.Event()
     with socket.socket(fileno=os.dup(connection.fileno())) as theirs:
@@ -119,16 +133,29 @@ def _bounded(connection: "psycopg.Connection[Any]") -> Iterator[None]:
 
 
 def _exchange(
-    connection: "psycopg.Connection[Any]", key: bytes, fingerprints: Mapping[str, bytes], moment: int
+    connection: "psycopg.Connection[Any]",
+    key: bytes,
+    fingerprints: Mapping[str, bytes],
+    moment: int,
 ) -> dict[str, int]:
     with connection.transaction(), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (int.from_bytes(key[:8], "big", signed=True),))
-        cursor.execute("SELECT study, fingerprint, first FROM smart_imaging_seen WHERE patient = %s", (key,))
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(%s)", (int.from_bytes(key[:8], "big", signed=True),)
+        )
+        cursor.execute(
+            "SELECT study, fingerprint, first FROM smart_imaging_seen WHERE patient = %s", (key,)
+        )
         known: Seen = {study: (bytes(mark), first) for study, mark, first in cursor.fetchall()}
         seen = merge(known, fingerprints, moment)
-        gone, new = known.keys() - seen.keys(), [one for one in seen.items() if known.get(one[0]) != one[1]]
+        gone, new = (
+            known.keys() - seen.keys(),
+            [one for one in seen.items() if known.get(one[0]) != one[1]],
+        )
         if gone:
-            cursor.execute("DELETE FROM smart_imaging_seen WHERE patient = %s AND study = ANY(%s)", (key, list(gone)))
+            cursor.execute(
+                "DELETE FROM smart_imaging_seen WHERE patient = %s AND study = ANY(%s)",
+                (key, list(gone)),
+            )
         if new:
             cursor.executemany(
                 "INSERT INTO smart_imaging_seen VALUES (%s, %s, %s, %s) ON CONFLICT (patient, study) "

@@ -18,7 +18,9 @@ _BUSY_SECONDS = 5.0
 
 
 class SqliteStore:
-    """``file`` is made when it is not there; patients are hashes in it. Raises ``OSError`` when it is none.
+    """``file`` is made when it is not there; patients are hashes in it.
+
+    Raises ``OSError`` when it is none.
 
     It does one thing at a time: whoever uses it from several threads gives it one of them.
     """
@@ -39,7 +41,9 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise OSError(0, f"cannot be used as an SQLite database: {error}", str(file)) from None
 
-    def exchange(self, patient: str, fingerprints: Mapping[str, bytes], moment: int) -> dict[str, int]:
+    def exchange(
+        self, patient: str, fingerprints: Mapping[str, bytes], moment: int
+    ) -> dict[str, int]:
         """As ``Store``, in one transaction. Raises ``OSError`` when the file cannot be written."""
         key = hashlib.blake2b(patient.encode(), digest_size=16).digest()
         try:
@@ -49,14 +53,17 @@ class SqliteStore:
                 self._connection.execute("ROLLBACK")
             raise OSError(0, f"the catalog cannot be written: {error}") from None
 
-    def _exchange(self, key: bytes, fingerprints: Mapping[str, bytes], moment: int) -> dict[str, int]:
+    def _exchange(
+        self, key: bytes, fingerprints: Mapping[str, bytes], moment: int
+    ) -> dict[str, int]:
         run = self._connection.execute
         run("BEGIN IMMEDIATE")  # Nobody else reads what is about to change.
         rows = run("SELECT study, fingerprint, first FROM seen WHERE patient = ?", (key,))
         known = {study: (fingerprint, first) for study, fingerprint, first in rows}
         seen = merge(known, fingerprints, moment)
         self._connection.executemany(
-            "DELETE FROM seen WHERE patient = ? AND study = ?", [(key, study) for study in known.keys() - seen.keys()]
+            "DELETE FROM seen WHERE patient = ? AND study = ?",
+            [(key, study) for study in known.keys() - seen.keys()],
         )
         self._connection.executemany(
             "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)",

@@ -1,4 +1,6 @@
-"""Reading a folder as it may be: files that are no images, twice the same, two patients under one UID."""
+"""Reading a folder as it may be: files that are no images, twice the same, two patients under one
+UID.
+"""
 
 import logging
 import shutil
@@ -24,8 +26,17 @@ def only(folder: Path) -> Instance:
     return instance
 
 
-def test_odd_files_are_skipped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    made = ct_study(tmp_path / "a" / "b", instances=2, patient_id="1", study_instance_uid=STUDY, rows=8, columns=8)
+def test_odd_files_are_skipped_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = ct_study(
+        tmp_path / "a" / "b",
+        instances=2,
+        patient_id="1",
+        study_instance_uid=STUDY,
+        rows=8,
+        columns=8,
+    )
     shutil.copyfile(made[0], tmp_path / "z.dcm")
     shutil.copyfile(BUNDLED / "dicomdirtests" / "DICOMDIR", tmp_path / "DICOMDIR")
     shutil.copyfile(BUNDLED / "no_meta.dcm", tmp_path / "no_meta")
@@ -53,16 +64,22 @@ def test_an_empty_folder_is_an_empty_archive(tmp_path: Path) -> None:
 
 def test_two_patients_under_one_study_uid_are_two_studies(tmp_path: Path) -> None:
     for seed, patient in enumerate(("1", "2")):
-        ct_study(tmp_path / patient, instances=1, patient_id=patient, study_instance_uid=STUDY, seed=seed)
+        ct_study(
+            tmp_path / patient, instances=1, patient_id=patient, study_instance_uid=STUDY, seed=seed
+        )
     index = read_folder(tmp_path)
     assert [text(study.attributes, "PatientID") for study in index.studies] == ["1", "2"]
-    assert [number(study.attributes, "NumberOfStudyRelatedInstances") for study in index.studies] == [1, 1]
+    assert [
+        number(study.attributes, "NumberOfStudyRelatedInstances") for study in index.studies
+    ] == [1, 1]
     # Whoever retrieves by UID alone gets both, which is why the sidecar refuses.
     assert len(index.find(Part(STUDY))) == 2
 
 
 def test_the_hierarchy_of_a_path_is_checked(tmp_path: Path) -> None:
-    ct_study(tmp_path, instances=4, series=2, patient_id="1", study_instance_uid=STUDY, rows=8, columns=8)
+    ct_study(
+        tmp_path, instances=4, series=2, patient_id="1", study_instance_uid=STUDY, rows=8, columns=8
+    )
     index = read_folder(tmp_path)
     first, second = (series.instances[0].part for series in index.studies[0].series)
     assert len(index.find(Part(STUDY, first.series))) == 2
@@ -131,7 +148,12 @@ def test_what_can_be_decompressed(tmp_path: Path, name: str, *, decodable: bool)
 def test_uncommon_transfer_syntaxes(tmp_path: Path, syntax: UID) -> None:
     dataset = dcmread(BUNDLED / "rtplan.dcm")
     dataset.file_meta.TransferSyntaxUID = syntax
-    dcmwrite(tmp_path / "plan.dcm", dataset, implicit_vr=False, little_endian=syntax != ExplicitVRBigEndian)
+    dcmwrite(
+        tmp_path / "plan.dcm",
+        dataset,
+        implicit_vr=False,
+        little_endian=syntax != ExplicitVRBigEndian,
+    )
     instance = only(tmp_path)
     assert instance.transfer_syntax == syntax
     assert not instance.has_pixels

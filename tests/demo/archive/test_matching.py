@@ -14,7 +14,9 @@ DATES = st.dates().map(lambda date: date.strftime("%Y%m%d").rjust(8, "0"))
 
 
 def like(text: str, pattern: str) -> bool:
-    """Wildcard matching as a definition: ``*`` is any text, ``?`` one character, everything else itself."""
+    """Wildcard matching as a definition: ``*`` is any text, ``?`` one character, everything else
+    itself.
+    """
     if not pattern:
         return not text
     if pattern[0] == "*":
@@ -32,13 +34,19 @@ def test_wildcards_are_what_their_definition_says(value: str, pattern: str) -> N
 @given(LETTERS, PATTERNS)
 def test_names_ignore_case_and_empty_components_at_the_end(value: str, pattern: str) -> None:
     key = pattern.strip(" ").rstrip("^ ").lower()
-    expected = not pattern.strip("* ") or like(value.rstrip("^ ").lower(), key) or (not key and not value.rstrip("^ "))
+    expected = (
+        not pattern.strip("* ")
+        or like(value.rstrip("^ ").lower(), key)
+        or (not key and not value.rstrip("^ "))
+    )
     assert compile_key("PN", pattern)([{"Alphabetic": value}]) is expected
 
 
 @given(st.lists(DATES, max_size=3), DATES, DATES)
 def test_date_ranges_include_their_ends(values: list[str], first: str, last: str) -> None:
-    assert compile_key("DA", f"{first}-{last}")(values) is any(first <= value <= last for value in values)
+    assert compile_key("DA", f"{first}-{last}")(values) is any(
+        first <= value <= last for value in values
+    )
     assert compile_key("DA", f"{first}-")(values) is any(first <= value for value in values)
     assert compile_key("DA", f"-{last}")(values) is any(value <= last for value in values)
     assert compile_key("DA", first)(values) is (first in values)
@@ -50,13 +58,20 @@ def test_time_ranges(value: Any, first: Any, last: Any) -> None:
     assert compile_key("TM", f"{low}-{high}")([written]) is (first <= value <= last)
 
 
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(1, 9), st.sampled_from([",", "\\"]))
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    st.integers(1, 9),
+    st.sampled_from([",", "\\"]),
+)
 def test_lists_of_uids(wanted: list[int], there: int, separator: str) -> None:
     key = separator.join(f"1.2.{number}" for number in wanted)
     assert compile_key("UI", key)([f"1.2.{there}"]) is (there in wanted)
 
 
-@given(st.text(max_size=40), st.sampled_from(["AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "PN", "SH", "TM", "UI"]))
+@given(
+    st.text(max_size=40),
+    st.sampled_from(["AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "PN", "SH", "TM", "UI"]),
+)
 def test_any_key_is_either_malformed_or_answers(key: str, vr: str) -> None:
     try:
         matches = compile_key(vr, key)
@@ -104,7 +119,15 @@ def test_examples(vr: str, key: str, values: list[Any], *, expected: bool) -> No
 
 @pytest.mark.parametrize(
     ("vr", "key"),
-    [("DA", "today"), ("DA", "2024"), ("DA", "-"), ("DA", "20240101-x"), ("TM", "1"), ("DT", "--"), ("IS", "one")],
+    [
+        ("DA", "today"),
+        ("DA", "2024"),
+        ("DA", "-"),
+        ("DA", "20240101-x"),
+        ("TM", "1"),
+        ("DT", "--"),
+        ("IS", "one"),
+    ],
 )
 def test_malformed_keys_are_refused(vr: str, key: str) -> None:
     with pytest.raises(ValueError, match=r".+"):

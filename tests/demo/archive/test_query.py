@@ -21,7 +21,11 @@ PETER = "98890234"
 STUDY = "1.3.6.1.4.1.5962.1.1.0.0.0.1196533885.18148.0.427"
 OTHER_STUDY = "1.2.999.999.99.9.9999.8888"
 MADE_STUDY = "1.2.826.0.1.3680043.8.498.77"
-UID_OF = {"studies": "StudyInstanceUID", "series": "SeriesInstanceUID", "instances": "SOPInstanceUID"}
+UID_OF = {
+    "studies": "StudyInstanceUID",
+    "series": "SeriesInstanceUID",
+    "instances": "SOPInstanceUID",
+}
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +63,15 @@ def orthanc(folder: Path) -> Iterator[Orthanc]:
 
 
 def rows(root: str, query: str) -> list[dict[str, Any]]:
-    """The rows of a search whose URL goes out exactly as written: Orthanc does not decode what requests encodes."""
+    """The rows of a search whose URL goes out exactly as written: Orthanc does not decode what
+    requests encodes.
+    """
     url = urlsplit(root)
     connection = http.client.HTTPConnection(url.netloc, timeout=60)
     try:
-        connection.request("GET", f"{url.path}/{query}", headers={"Accept": "application/dicom+json"})
+        connection.request(
+            "GET", f"{url.path}/{query}", headers={"Accept": "application/dicom+json"}
+        )
         response = connection.getresponse()
         body = response.read()
     finally:
@@ -142,7 +150,9 @@ def test_a_real_orthanc_finds_the_same(root: str, orthanc: Orthanc, query: str) 
 
 @pytest.mark.orthanc
 def test_a_real_orthanc_counts_the_same(root: str, orthanc: Orthanc) -> None:
-    fields = "includefield=NumberOfStudyRelatedSeries,NumberOfStudyRelatedInstances,ModalitiesInStudy"
+    fields = (
+        "includefield=NumberOfStudyRelatedSeries,NumberOfStudyRelatedInstances,ModalitiesInStudy"
+    )
 
     def counted(archive: str) -> dict[str | None, tuple[Any, ...]]:
         return {
@@ -161,8 +171,8 @@ def test_a_real_orthanc_counts_the_same(root: str, orthanc: Orthanc) -> None:
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
-        # Where Orthanc 1.10 differs from the standard: it ignores case in all text, finds empty dates below a limit,
-        # and knows no lists with backslashes.
+        # Where Orthanc 1.10 differs from the standard: it ignores case in all text, finds empty
+        # dates below a limit, and knows no lists with backslashes.
         ("studies?PatientID=1ct1", 0),
         ("studies?StudyDate=-19000101", 0),
         ("studies?ModalitiesInStudy=CR\\US", 6),
@@ -196,11 +206,15 @@ def test_series_and_instances_below_a_path_are_its_own(root: str, folder: Path) 
         assert set(inside) == {one.SOPInstanceUID for one in truth if one.SeriesInstanceUID == uid}
         assert uids(root, f"series/{uid}/instances") == inside
         assert uids(root, f"studies/{STUDY}/series/{uid}/instances") == []
-    numbers = [number(row, "InstanceNumber") for row in rows(root, f"studies/{MADE_STUDY}/instances")]
+    numbers = [
+        number(row, "InstanceNumber") for row in rows(root, f"studies/{MADE_STUDY}/instances")
+    ]
     assert numbers == [1, 2, 3, 1, 2]
 
 
-@pytest.mark.parametrize("resource", ["studies", "series", "instances", f"studies/{MADE_STUDY}/instances"])
+@pytest.mark.parametrize(
+    "resource", ["studies", "series", "instances", f"studies/{MADE_STUDY}/instances"]
+)
 def test_pages_are_the_whole_list_in_its_order(root: str, resource: str) -> None:
     everything = uids(root, resource)
     assert len(set(everything)) == len(everything)
@@ -242,11 +256,18 @@ def test_the_attributes_of_each_level(root: str) -> None:
     assert text(series, "RetrieveURL") == below
     assert tag("PatientName") not in series
     assert text(rows(root, f"series?StudyInstanceUID={MADE_STUDY}")[0], "PatientName") is None
-    assert rows(root, f"series?StudyInstanceUID={MADE_STUDY}")[0][tag("PatientName")] == study[tag("PatientName")]
+    assert (
+        rows(root, f"series?StudyInstanceUID={MADE_STUDY}")[0][tag("PatientName")]
+        == study[tag("PatientName")]
+    )
 
     instance = rows(root, f"studies/{MADE_STUDY}/instances?SeriesNumber=2&InstanceNumber=2")[0]
     assert text(instance, "SOPClassUID") == "1.2.840.10008.5.1.4.1.1.2"
-    assert (number(instance, "Rows"), number(instance, "Columns"), number(instance, "BitsAllocated")) == (8, 8, 16)
+    assert (
+        number(instance, "Rows"),
+        number(instance, "Columns"),
+        number(instance, "BitsAllocated"),
+    ) == (8, 8, 16)
     assert number(instance, "InstanceNumber") == 2
     assert text(instance, "RetrieveURL") == f"{below}/instances/{text(instance, 'SOPInstanceUID')}"
     assert number(instance, "SeriesNumber") == 2
@@ -254,9 +275,14 @@ def test_the_attributes_of_each_level(root: str) -> None:
 
 
 def test_fields_that_are_asked_for(root: str) -> None:
-    """By name, by tag, in lists, again and again; what has no value comes empty; below the level it does not come."""
+    """By name, by tag, in lists, again and again; what has no value comes empty; below the level it
+    does not come.
+    """
     query = f"studies?StudyInstanceUID={MADE_STUDY}&includefield="
-    row = rows(root, query + "IssuerOfPatientID,00081030&includefield=NumberOfPatientRelatedStudies,PatientAge")[0]
+    row = rows(
+        root,
+        query + "IssuerOfPatientID,00081030&includefield=NumberOfPatientRelatedStudies,PatientAge",
+    )[0]
     assert text(row, "IssuerOfPatientID") == "North"
     assert text(row, "StudyDescription") == "CT Thorax"
     assert number(row, "NumberOfPatientRelatedStudies") == 1
@@ -275,7 +301,8 @@ def test_fields_that_are_asked_for(root: str) -> None:
 
 def test_names_come_in_unicode_with_all_groups(root: str) -> None:
     names = {
-        text(row, "PatientID"): row[tag("PatientName")]["Value"][0] for row in rows(root, "studies?PatientName=?*")
+        text(row, "PatientID"): row[tag("PatientName")]["Value"][0]
+        for row in rows(root, "studies?PatientName=?*")
     }
     assert names["H31EXAMPLE"] == {
         "Alphabetic": "Yamada^Tarou",

@@ -27,7 +27,12 @@ def drawn(path: Path, parameters: dict[str, str] | None = None, frame: int = 1) 
 def image(tmp_path: Path, samples: list[list[int]], **attributes: object) -> Path:
     """A CT with these samples of 16 bits, signed."""
     (path,) = ct_study(
-        tmp_path, instances=1, patient_id="1", study_instance_uid="1.2.3", rows=len(samples), columns=len(samples[0])
+        tmp_path,
+        instances=1,
+        patient_id="1",
+        study_instance_uid="1.2.3",
+        rows=len(samples),
+        columns=len(samples[0]),
     )
     dataset = dcmread(path)
     dataset.PixelData = np.array(samples, "<i2").tobytes()
@@ -93,7 +98,12 @@ def test_colors_are_right_in_every_encoding(name: str) -> None:
     """pydicom's test image has a bar of red on top, then others, white and black at the bottom."""
     pixels = drawn(BUNDLED / name)
     assert pixels.shape == (100, 100, 3)
-    for row, color in {5: (255, 0, 0), 25: (0, 255, 0), 45: (0, 0, 255), 95: (255, 255, 255)}.items():
+    for row, color in {
+        5: (255, 0, 0),
+        25: (0, 255, 0),
+        45: (0, 0, 255),
+        95: (255, 255, 255),
+    }.items():
         assert np.abs(pixels[row, 50].astype(int) - color).max() < 12, (row, pixels[row, 50])
 
 
@@ -106,7 +116,10 @@ def test_palettes(tmp_path: Path) -> None:
 
 
 def test_frames(tmp_path: Path) -> None:
-    first, last = drawn(BUNDLED / "examples_ybr_color.dcm"), drawn(BUNDLED / "examples_ybr_color.dcm", frame=30)
+    first, last = (
+        drawn(BUNDLED / "examples_ybr_color.dcm"),
+        drawn(BUNDLED / "examples_ybr_color.dcm", frame=30),
+    )
     assert first.shape == last.shape
     assert (first != last).any()
 
@@ -121,7 +134,9 @@ def test_frames(tmp_path: Path) -> None:
         ("300,300,100,,,", (300, 300)),
     ],
 )
-def test_the_viewport_is_fitted_with_the_proportions_kept(viewport: str, size: tuple[int, int]) -> None:
+def test_the_viewport_is_fitted_with_the_proportions_kept(
+    viewport: str, size: tuple[int, int]
+) -> None:
     pixels = drawn(BUNDLED / "SC_rgb_rle.dcm", {"viewport": viewport})
     assert pixels.shape[1::-1] == size
 
@@ -143,7 +158,9 @@ def test_quality_and_formats() -> None:
     ]
     assert sizes == sorted(set(sizes))
     for media_type, name in (("image/jpeg", "JPEG"), ("image/png", "PNG"), ("image/gif", "GIF")):
-        opened = Image.open(io.BytesIO(draw(path, 1, parse_rendering({}, media_type, thumbnail=True))))
+        opened = Image.open(
+            io.BytesIO(draw(path, 1, parse_rendering({}, media_type, thumbnail=True)))
+        )
         assert opened.format == name
         assert max(opened.size) == 128
 

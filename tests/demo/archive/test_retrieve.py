@@ -30,14 +30,25 @@ EXPLICIT = f'multipart/related; type="application/dicom"; transfer-syntax={Expli
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made: Path = tmp_path_factory.mktemp("images")
     fill(made)
-    ct_study(made, instances=5, series=2, patient_id="7", study_instance_uid=MADE_STUDY, rows=8, columns=8)
+    ct_study(
+        made,
+        instances=5,
+        series=2,
+        patient_id="7",
+        study_instance_uid=MADE_STUDY,
+        rows=8,
+        columns=8,
+    )
     return made
 
 
 @pytest.fixture(scope="module")
 def files(folder: Path) -> dict[str, Path]:
     """By SOPInstanceUID."""
-    return {str(dcmread(path, stop_before_pixels=True).SOPInstanceUID): path for path in folder.iterdir()}
+    return {
+        str(dcmread(path, stop_before_pixels=True).SOPInstanceUID): path
+        for path in folder.iterdir()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +65,11 @@ def client(root: str) -> DICOMwebClient:
 @pytest.fixture(scope="module")
 def rle(root: str, client: DICOMwebClient) -> str:
     """A color image compressed with RLE."""
-    return instance_url(root, client, SOPInstanceUID="1.2.826.0.1.3680043.8.498.49043964482360854182530167603505525116")
+    return instance_url(
+        root,
+        client,
+        SOPInstanceUID="1.2.826.0.1.3680043.8.498.49043964482360854182530167603505525116",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +84,9 @@ def plan(root: str, client: DICOMwebClient) -> str:
     return instance_url(root, client, Modality="RTPLAN")
 
 
-def get(url: str, accept: str | None = None, status: int = 200, **parameters: str) -> requests.Response:
+def get(
+    url: str, accept: str | None = None, status: int = 200, **parameters: str
+) -> requests.Response:
     headers = {"Accept": accept} if accept else {}
     response = requests.get(url, headers=headers, params=parameters, timeout=60)
     assert response.status_code == status, (url, response.status_code, response.text[:200])
@@ -86,12 +103,15 @@ def uids_of(url: str) -> tuple[str, str, str]:
     return found[1], found[2], found[3]
 
 
-def test_every_study_comes_as_stored_byte_for_byte(root: str, client: DICOMwebClient, files: dict[str, Path]) -> None:
+def test_every_study_comes_as_stored_byte_for_byte(
+    root: str, client: DICOMwebClient, files: dict[str, Path]
+) -> None:
     retrieved = set()
     for study in client.search_for_studies():
         response = get(f"{root}/studies/{study['0020000D']['Value'][0]}", STORED)
         assert re.fullmatch(
-            r'multipart/related; type="application/dicom"; boundary=[0-9a-f]+', response.headers["Content-Type"]
+            r'multipart/related; type="application/dicom"; boundary=[0-9a-f]+',
+            response.headers["Content-Type"],
         )
         for headers, content in parts(response):
             syntax = dcmread(io.BytesIO(content)).file_meta.TransferSyntaxUID
@@ -118,7 +138,9 @@ def test_metadata_at_every_level(client: DICOMwebClient) -> None:
     first = Dataset.from_json(of_study[0], bulk_data_uri_handler=lambda _: b"")
     of_series = client.retrieve_series_metadata(MADE_STUDY, str(first.SeriesInstanceUID))
     assert of_series == of_study[:3]
-    of_instance = client.retrieve_instance_metadata(MADE_STUDY, str(first.SeriesInstanceUID), str(first.SOPInstanceUID))
+    of_instance = client.retrieve_instance_metadata(
+        MADE_STUDY, str(first.SeriesInstanceUID), str(first.SOPInstanceUID)
+    )
     assert of_instance == of_study[0]
     assert first.PatientName == "Doe^Jane"
     assert first.PixelSpacing == [0.75, 0.75]
@@ -133,7 +155,9 @@ def bulkdata_uris(row: dict[str, Any]) -> Iterator[str]:
                 yield from bulkdata_uris(item)
 
 
-def test_metadata_and_bulk_data_are_the_data_set(root: str, client: DICOMwebClient, files: dict[str, Path]) -> None:
+def test_metadata_and_bulk_data_are_the_data_set(
+    root: str, client: DICOMwebClient, files: dict[str, Path]
+) -> None:
     """What a client puts together again from both is what is stored; pixels may come decompressed."""
     for uid, path in files.items():
         url = instance_url(root, client, SOPInstanceUID=uid)
@@ -159,7 +183,10 @@ def test_bulk_data_with_the_client(root: str, client: DICOMwebClient) -> None:
     url = instance_url(root, client, Modality="ECG")
     (row,) = get(url + "/metadata").json()
     uris = list(bulkdata_uris(row))
-    assert [uri.split("/bulkdata/")[1] for uri in uris] == ["54000100/1/54001010", "54000100/2/54001010"]
+    assert [uri.split("/bulkdata/")[1] for uri in uris] == [
+        "54000100/1/54001010",
+        "54000100/2/54001010",
+    ]
     ecg = dcmread(BUNDLED / "waveform_ecg.dcm")
     for uri, item in zip(uris, ecg.WaveformSequence, strict=True):
         assert client.retrieve_bulkdata(uri) == [item.WaveformData]
@@ -168,20 +195,36 @@ def test_bulk_data_with_the_client(root: str, client: DICOMwebClient) -> None:
         assert alone.content == item.WaveformData
     everything = parts(get(url + "/bulkdata"))
     assert [headers["content-location"] for headers, _ in everything] == uris
-    for path in ("54000100", "54000100/3/54001010", "54000100/0/54001010", "00100020", "00420011", "54000100/1"):
+    for path in (
+        "54000100",
+        "54000100/3/54001010",
+        "54000100/0/54001010",
+        "00100020",
+        "00420011",
+        "54000100/1",
+    ):
         get(f"{url}/bulkdata/{path}", status=404)
 
 
-def test_compressed_instances_are_converted_when_asked(root: str, rle: str, files: dict[str, Path]) -> None:
+def test_compressed_instances_are_converted_when_asked(
+    root: str, rle: str, files: dict[str, Path]
+) -> None:
     """PS3.18 8.7.3.5: Explicit VR Little Endian, also when nothing is said; with the same UIDs."""
     stored = dcmread(files[uids_of(rle)[2]])
     for accept in (EXPLICIT, 'multipart/related; type="application/dicom"', "*/*", None):
         ((headers, content),) = parts(get(rle, accept))
         converted = dcmread(io.BytesIO(content))
         assert converted.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
-        assert headers["content-type"] == f"application/dicom; transfer-syntax={ExplicitVRLittleEndian}"
+        assert (
+            headers["content-type"]
+            == f"application/dicom; transfer-syntax={ExplicitVRLittleEndian}"
+        )
         assert headers["content-length"] == str(len(content))
-        assert converted.SOPInstanceUID == stored.SOPInstanceUID == converted.file_meta.MediaStorageSOPInstanceUID
+        assert (
+            converted.SOPInstanceUID
+            == stored.SOPInstanceUID
+            == converted.file_meta.MediaStorageSOPInstanceUID
+        )
         assert (converted.pixel_array == stored.pixel_array).all()
     alone = get(rle, "application/dicom; transfer-syntax=*")
     assert alone.headers["Content-Type"] == "application/dicom; transfer-syntax=1.2.840.10008.1.2.5"
@@ -189,9 +232,13 @@ def test_compressed_instances_are_converted_when_asked(root: str, rle: str, file
     assert alone.headers["Content-Length"] == str(len(alone.content))
 
 
-def test_what_cannot_be_converted_is_406_or_stays_as_it_is(root: str, client: DICOMwebClient, rle: str) -> None:
+def test_what_cannot_be_converted_is_406_or_stays_as_it_is(
+    root: str, client: DICOMwebClient, rle: str
+) -> None:
     """JPEG of twelve bits, for which there is no decoder."""
-    url = instance_url(root, client, SOPInstanceUID="1.3.6.1.4.1.5962.1.1.8.1.5.20040826185059.5457")
+    url = instance_url(
+        root, client, SOPInstanceUID="1.3.6.1.4.1.5962.1.1.8.1.5.20040826185059.5457"
+    )
     get(url, EXPLICIT, status=406)
     ((headers, _),) = parts(get(url, 'multipart/related; type="application/dicom"'))
     assert headers["content-type"] == "application/dicom; transfer-syntax=1.2.840.10008.1.2.4.51"
@@ -200,7 +247,11 @@ def test_what_cannot_be_converted_is_406_or_stays_as_it_is(root: str, client: DI
     assert headers["content-type"] == "image/jpeg; transfer-syntax=1.2.840.10008.1.2.4.51"
     get(url + "/rendered", status=406)
     # There is a decoder for this one, but nothing here compresses.
-    get(rle, 'multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.4.90', status=406)
+    get(
+        rle,
+        'multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.4.90',
+        status=406,
+    )
 
 
 def test_frames_as_stored_and_decompressed(frames: str, client: DICOMwebClient) -> None:
@@ -208,9 +259,16 @@ def test_frames_as_stored_and_decompressed(frames: str, client: DICOMwebClient) 
     stored = list(generate_frames(dataset.PixelData, number_of_frames=30))
     as_stored = parts(get(f"{frames}/frames/30,2", 'multipart/related; type="image/jpeg"'))
     assert [content for _, content in as_stored] == [stored[29], stored[1]]
-    assert [headers["content-location"] for headers, _ in as_stored] == [f"{frames}/frames/30", f"{frames}/frames/2"]
+    assert [headers["content-location"] for headers, _ in as_stored] == [
+        f"{frames}/frames/30",
+        f"{frames}/frames/2",
+    ]
     assert as_stored[0][0]["content-type"] == "image/jpeg; transfer-syntax=1.2.840.10008.1.2.4.50"
-    for accept in ('multipart/related; type="application/octet-stream"; transfer-syntax=*', "image/jpeg", "image/*"):
+    for accept in (
+        'multipart/related; type="application/octet-stream"; transfer-syntax=*',
+        "image/jpeg",
+        "image/*",
+    ):
         response = get(f"{frames}/frames/2", accept)
         got = response.content if accept.startswith("image") else parts(response)[0][1]
         assert got == stored[1]
@@ -259,7 +317,11 @@ def test_drawn_images(root: str, client: DICOMwebClient, frames: str, plan: str)
     study, series, instance = uids_of(frames)
     below = f"{root}/studies/{study}"
     for url in (below, f"{below}/series/{series}", frames, f"{frames}/frames/3"):
-        for accept, form in {None: "JPEG", "image/png": "PNG", "image/*;q=0.5, image/png": "PNG"}.items():
+        for accept, form in {
+            None: "JPEG",
+            "image/png": "PNG",
+            "image/*;q=0.5, image/png": "PNG",
+        }.items():
             rendered = Image.open(io.BytesIO(get(url + "/rendered", accept).content))
             assert (rendered.format, rendered.size) == (form, (320, 240))
             assert max(Image.open(io.BytesIO(get(url + "/thumbnail", accept).content)).size) == 128
@@ -267,9 +329,16 @@ def test_drawn_images(root: str, client: DICOMwebClient, frames: str, plan: str)
         study, series, instance, media_types=("image/png",), params={"viewport": "32,32"}
     )
     assert Image.open(io.BytesIO(small)).size == (32, 24)
-    one = client.retrieve_instance_frames_rendered(study, series, instance, [3], media_types=("image/png",))
-    assert one != client.retrieve_instance_rendered(study, series, instance, media_types=("image/png",))
-    assert client.retrieve_series_rendered(study, series, media_types=("image/jpeg",))[:2] == b"\xff\xd8"
+    one = client.retrieve_instance_frames_rendered(
+        study, series, instance, [3], media_types=("image/png",)
+    )
+    assert one != client.retrieve_instance_rendered(
+        study, series, instance, media_types=("image/png",)
+    )
+    assert (
+        client.retrieve_series_rendered(study, series, media_types=("image/jpeg",))[:2]
+        == b"\xff\xd8"
+    )
     several = parts(get(f"{frames}/frames/1,3/rendered", 'multipart/related; type="image/png"'))
     assert [content[:4] for _, content in several] == [b"\x89PNG"] * 2
     assert several[1][1] == one
@@ -292,7 +361,9 @@ def test_a_series_is_drawn_by_the_image_in_its_middle(root: str, client: DICOMwe
     assert get(f"{root}/studies/{MADE_STUDY}/rendered").content == get(url + "/rendered").content
 
 
-@pytest.mark.parametrize("suffix", ["", "/metadata", "/rendered", "/thumbnail", "/bulkdata", "/pixeldata"])
+@pytest.mark.parametrize(
+    "suffix", ["", "/metadata", "/rendered", "/thumbnail", "/bulkdata", "/pixeldata"]
+)
 def test_the_path_is_checked_at_every_level(root: str, frames: str, plan: str, suffix: str) -> None:
     study, series, instance = uids_of(frames)
     other_study, other_series, other_instance = uids_of(plan)
@@ -341,7 +412,10 @@ def test_head_says_what_get_would(root: str, frames: str) -> None:
         assert head.status_code == 200
         assert head.content == b""
         whole = get(url, accept)
-        assert head.headers["Content-Type"].split("boundary")[0] == whole.headers["Content-Type"].split("boundary")[0]
+        assert (
+            head.headers["Content-Type"].split("boundary")[0]
+            == whole.headers["Content-Type"].split("boundary")[0]
+        )
 
 
 def test_the_archive_is_read_only(root: str, folder: Path, frames: str) -> None:
@@ -354,7 +428,9 @@ def test_the_archive_is_read_only(root: str, folder: Path, frames: str) -> None:
 
 def test_a_study_that_cannot_be_read_to_its_end_does_not_look_whole(tmp_path: Path) -> None:
     """A file that goes away: first of all, it is an error status; later, the connection is reset."""
-    paths = ct_study(tmp_path, instances=3, patient_id="1", study_instance_uid=MADE_STUDY, rows=64, columns=64)
+    paths = ct_study(
+        tmp_path, instances=3, patient_id="1", study_instance_uid=MADE_STUDY, rows=64, columns=64
+    )
     with archive_over(tmp_path) as root:
         paths[2].unlink()
         with pytest.raises(requests.exceptions.RequestException):

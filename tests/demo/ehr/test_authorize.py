@@ -29,7 +29,9 @@ from tests.demo.ehr_server import (
 
 
 async def test_the_whole_flow(ehr: Ehr) -> None:
-    """SMART App Launch 2.2 "Standalone Launch": discovery, consent, code, token, introspection, Patient."""
+    """SMART App Launch 2.2 "Standalone Launch": discovery, consent, code, token, introspection,
+    Patient.
+    """
     smart = await (await ehr.get("/fhir/.well-known/smart-configuration")).json()
     assert smart["authorization_endpoint"] == f"{ehr.url}/authorize"
     page = await ehr.page()
@@ -40,7 +42,10 @@ async def test_the_whole_flow(ehr: Ehr) -> None:
     status, given = await ehr.token(code=back.pop("code"))
     assert back == {}
     token = given.pop("access_token")
-    assert (status, given) == (200, {"token_type": "Bearer", "expires_in": 3600, "scope": SCOPE, "patient": "peter"})
+    assert (status, given) == (
+        200,
+        {"token_type": "Bearer", "expires_in": 3600, "scope": SCOPE, "patient": "peter"},
+    )
     said = await ehr.introspect(token)
     assert said.pop("exp") - said.pop("iat") == 3600
     assert said == {
@@ -52,7 +57,9 @@ async def test_the_whole_flow(ehr: Ehr) -> None:
 
 
 async def test_an_authorization_request_may_be_posted(ehr: Ehr) -> None:
-    """SMART capability ``authorize-post``; ``aud`` may be the imaging server too, and the page may be the demo's."""
+    """SMART capability ``authorize-post``; ``aud`` may be the imaging server too, and the page may
+    be the demo's.
+    """
     for changes in ({"aud": IMAGING}, {"aud": f"{ehr.url}/fhir/"}, {"redirect_uri": f"{PAGE}/"}):
         response = await ehr.post("/authorize", ehr.request(**changes))
         assert (response.status, response.content_type) == (200, "text/html")
@@ -62,14 +69,18 @@ async def test_a_person_may_allow_less(ehr: Ehr) -> None:
     """What is unchecked is not granted; without launch/patient there is no patient (SIA-14)."""
     page = await ehr.page(scope="patient/ImagingStudy.rs patient/Patient.r launch/patient openid")
     assert "openid" not in page.scopes
-    less = answered(await ehr.answer(page, change=lambda form: form | {"scope": ["patient/ImagingStudy.rs"]}))
+    less = answered(
+        await ehr.answer(page, change=lambda form: form | {"scope": ["patient/ImagingStudy.rs"]})
+    )
     _, given = await ehr.token(code=less["code"])
     assert given["scope"] == "patient/ImagingStudy.rs"
     assert "patient" not in given
     assert "patient" not in await ehr.introspect(given["access_token"])
 
 
-@pytest.mark.parametrize("change", [lambda form: form | {"decision": "deny"}, lambda form: form | {"scope": []}])
+@pytest.mark.parametrize(
+    "change", [lambda form: form | {"decision": "deny"}, lambda form: form | {"scope": []}]
+)
 async def test_a_person_may_say_no(ehr: Ehr, change: Change) -> None:
     """RFC 6749 4.1.2.1."""
     back = answered(await ehr.answer(await ehr.page(), change=change))
@@ -90,9 +101,14 @@ FOREIGN = [
 @pytest.mark.parametrize(
     "changes",
     [*({"redirect_uri": uri} for uri in [*FOREIGN, None])]
-    + [{"client_id": one} for one in (None, "", "<script>", "a b", BACKEND_ID, INTROSPECTION_ID, "x" * 200)],
+    + [
+        {"client_id": one}
+        for one in (None, "", "<script>", "a b", BACKEND_ID, INTROSPECTION_ID, "x" * 200)
+    ],
 )
-async def test_nobody_is_redirected_to_an_unchecked_place(ehr: Ehr, changes: dict[str, str | None]) -> None:
+async def test_nobody_is_redirected_to_an_unchecked_place(
+    ehr: Ehr, changes: dict[str, str | None]
+) -> None:
     """RFC 6749 4.1.2.1, RFC 9700 4.11: a page that says so, no redirect, no refresh."""
     for broken in ({}, {"response_type": "token"}):
         response = await ehr.get("/authorize", params=ehr.request(**changes | broken))
@@ -113,7 +129,19 @@ HOSTS = st.sampled_from(
     ["127.0.0.1", "localhost", "[::1]", "LOCALHOST", "evil.example", "imaging.example.org", "[::2]"]
 )
 PIECES = st.sampled_from(
-    [*"@:/\\?#.%;&[]", "//", "%2f", "%40", " ", "\t", "evil.example", "127.0.0.1", "8080", "ü", "．"]
+    [
+        *"@:/\\?#.%;&[]",
+        "//",
+        "%2f",
+        "%40",
+        " ",
+        "\t",
+        "evil.example",
+        "127.0.0.1",
+        "8080",
+        "ü",
+        "．",
+    ]
 )
 
 
@@ -125,7 +153,9 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 @example("http://127.0.0.1:1")
 def test_a_redirect_uri_that_passes_leads_home_by_every_parser(uri: str) -> None:
-    """Whatever is put together: two other URL parsers agree on the host, and it is this machine or the page."""
+    """Whatever is put together: two other URL parsers agree on the host, and it is this machine or
+    the page.
+    """
     origin = redirect_origin(uri, PAGE)
     if origin is None:
         return
@@ -134,7 +164,9 @@ def test_a_redirect_uri_that_passes_leads_home_by_every_parser(uri: str) -> None
         port = urlsplit(uri).port
     except ValueError:  # No such port: browsers go nowhere.
         return
-    home = {"127.0.0.1", "localhost", "::1"} if uri.startswith("http:") else {urlsplit(PAGE).hostname}
+    home = (
+        {"127.0.0.1", "localhost", "::1"} if uri.startswith("http:") else {urlsplit(PAGE).hostname}
+    )
     assert len(hosts) == 1
     assert hosts <= home
     assert port == urlsplit(origin).port
@@ -158,7 +190,9 @@ def test_a_redirect_uri_that_passes_leads_home_by_every_parser(uri: str) -> None
         ({"scope": "launch/patient\npatient/*.rs"}, "invalid_scope"),
     ],
 )
-async def test_a_wrong_request_goes_back_to_the_app(ehr: Ehr, changes: dict[str, str | None], error: str) -> None:
+async def test_a_wrong_request_goes_back_to_the_app(
+    ehr: Ehr, changes: dict[str, str | None], error: str
+) -> None:
     """RFC 6749 4.1.2.1, RFC 7636 4.4.1: with the state, and no page for the person."""
     back = answered(await ehr.get("/authorize", params=ehr.request(**changes)))
     assert (back["error"], back["state"], "code" in back) == (error, "s t&", False)
@@ -212,12 +246,20 @@ async def test_the_page_runs_nothing_and_loads_nothing(ehr: Ehr) -> None:
 async def test_an_altered_form_gives_nothing(ehr: Ehr, change: Change) -> None:
     """Only what was asked and checked can be allowed."""
     response = await ehr.answer(await ehr.page(), change=change)
-    assert (response.status, response.content_type, "Location" in response.headers) == (400, "text/html", False)
+    assert (response.status, response.content_type, "Location" in response.headers) == (
+        400,
+        "text/html",
+        False,
+    )
 
 
 async def test_a_form_cannot_change_where_the_code_goes(ehr: Ehr) -> None:
     """The request is kept at the EHR: the form's own redirect_uri or challenge is nobody's."""
-    extra = {"redirect_uri": "http://127.0.0.1:9/evil", "code_challenge": s256("w" * 43), "client_id": "evil"}
+    extra = {
+        "redirect_uri": "http://127.0.0.1:9/evil",
+        "code_challenge": s256("w" * 43),
+        "client_id": "evil",
+    }
     back = answered(await ehr.answer(await ehr.page(), change=lambda form: form | extra))
     assert (await ehr.token(code=back["code"]))[0] == 200
 

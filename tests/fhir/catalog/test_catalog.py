@@ -48,7 +48,9 @@ def test_a_study_is_new_when_first_seen_and_stays_so(clock: Clock) -> None:
 
 
 def is_seen_now(catalog: Archive, patient: str, uid: str, row: Row) -> bool:
-    """Whether the row counts as changed now: later than every ``now()`` before, by a millisecond and no more."""
+    """Whether the row counts as changed now: later than every ``now()`` before, by a millisecond
+    and no more.
+    """
     before = catalog.now()
     return catalog.observe(patient, uid, row) == before + MILLISECOND
 
@@ -68,7 +70,8 @@ def test_any_change_of_the_row_is_a_change(clock: Clock, change: Row) -> None:
     catalog = Archive(Catalog(clock=clock))
     catalog.observe("123", "1.2", DCM4CHEE)
     for ticks, now in ((1_000, DCM4CHEE | change), (2_000, DCM4CHEE)):
-        clock.ticks = ticks  # Back again is a change too: in between somebody may have taken the other one.
+        # Back again is a change too: in between somebody may have taken the other one.
+        clock.ticks = ticks
         assert is_seen_now(catalog, "123", "1.2", now)
 
 
@@ -141,15 +144,20 @@ def test_rows_differ_when_anything_differs(one: Row, other: Row) -> None:
     catalog.observe("123", "1.2", one)
     clock.ticks = 5_000
     stable = [
-        {tag: value for tag, value in found.items() if tag not in ("00081190", "0020000D")} for found in (one, other)
+        {tag: value for tag, value in found.items() if tag not in ("00081190", "0020000D")}
+        for found in (one, other)
     ]
     same = json.dumps(stable[0], sort_keys=True) == json.dumps(stable[1], sort_keys=True)
     assert is_seen_now(catalog, "123", "1.2", other) is not same
 
 
 @given(st.lists(st.tuples(st.integers(-5_000, 5_000), st.booleans()), max_size=20))
-def test_time_never_goes_back_and_what_is_seen_is_later_than_what_was_said(steps: list[tuple[int, bool]]) -> None:
-    """Whole milliseconds, so that what is shown is what is compared; clocks are set back now and then."""
+def test_time_never_goes_back_and_what_is_seen_is_later_than_what_was_said(
+    steps: list[tuple[int, bool]],
+) -> None:
+    """Whole milliseconds, so that what is shown is what is compared; clocks are set back now and
+    then.
+    """
     clock = Clock()
     clock.ticks = 100_000
     catalog = Archive(Catalog(clock=clock))

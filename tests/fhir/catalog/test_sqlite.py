@@ -14,8 +14,12 @@ from tests.fhir.observing import observe
 from tests.fhir.rows import row
 from tests.fhir.stores import exchange_at_once
 
-fingerprints = st.dictionaries(st.sampled_from(["1.1", "1.2", "1.3"]), st.sampled_from([b"a", b"b"]))
-lists = st.lists(st.tuples(st.sampled_from(["p1", "p2"]), fingerprints, st.integers(1, 2**40)), max_size=12)
+fingerprints = st.dictionaries(
+    st.sampled_from(["1.1", "1.2", "1.3"]), st.sampled_from([b"a", b"b"])
+)
+lists = st.lists(
+    st.tuples(st.sampled_from(["p1", "p2"]), fingerprints, st.integers(1, 2**40)), max_size=12
+)
 
 
 @given(lists)

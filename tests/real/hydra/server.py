@@ -30,7 +30,9 @@ class Tokens:
 
 
 class Hydra(Process):
-    """``configuration`` is what the EHR's smart-configuration says of it; its admin port introspects."""
+    """``configuration`` is what the EHR's smart-configuration says of it; its admin port
+    introspects.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,9 +52,12 @@ class Hydra(Process):
         file.write_text(json.dumps(configuration))
         command = [str(HYDRA), "serve", "all", "--dev", "--config", str(file)]
         self.start(command, self.url + "/health/ready", SQA_OPT_OUT="true")
-        # It makes its keys when it is first asked, and drops whoever waits for longer than it allows.
+        # It makes its keys when it is first asked, and drops whoever waits for longer than it
+        # allows.
         dropped = (requests.ConnectionError,)
-        discovered: dict[str, str] = wait_until("Hydra's configuration", self._discovered, not_yet=dropped)
+        discovered: dict[str, str] = wait_until(
+            "Hydra's configuration", self._discovered, not_yet=dropped
+        )
         self.configuration: dict[str, str] = discovered | {
             "introspection_endpoint": self.admin + "/admin/oauth2/introspect"
         }
@@ -61,7 +66,9 @@ class Hydra(Process):
         wait_until("a first JWT of Hydra", lambda: self.client_credentials("jwt"), not_yet=dropped)
 
     def _discovered(self) -> dict[str, str]:
-        found: dict[str, str] = requests.get(self.url + "/.well-known/openid-configuration", timeout=60).json()
+        found: dict[str, str] = requests.get(
+            self.url + "/.well-known/openid-configuration", timeout=60
+        ).json()
         return found
 
     def _register(self, strategy: str) -> None:
@@ -74,7 +81,9 @@ class Hydra(Process):
         assert made.status_code == 201, made.text
 
     def launch(self, client_id: str) -> Tokens:
-        """A user logs in and consents, as the hospital's login page would say it; the app redeems its code."""
+        """A user logs in and consents, as the hospital's login page would say it; the app redeems
+        its code.
+        """
         browser = requests.Session()
         page = browser.get(
             self.configuration["authorization_endpoint"],
@@ -90,7 +99,12 @@ class Hydra(Process):
             "session": {"access_token": {"patient": PATIENT}},
         }  # fmt: skip
         page = self._accept(browser, page, "consent", consent)
-        found = self._token(client_id, grant_type="authorization_code", code=_in(page, "code"), redirect_uri=CALLBACK)
+        found = self._token(
+            client_id,
+            grant_type="authorization_code",
+            code=_in(page, "code"),
+            redirect_uri=CALLBACK,
+        )
         return Tokens(found["access_token"], found["refresh_token"], found["id_token"])
 
     def _accept(
@@ -105,18 +119,26 @@ class Hydra(Process):
 
     def client_credentials(self, client_id: str) -> str:
         """An access token of the app itself: of no patient."""
-        form = {"grant_type": "client_credentials", "scope": "patient/ImagingStudy.rs", "audience": AUDIENCE}
+        form = {
+            "grant_type": "client_credentials",
+            "scope": "patient/ImagingStudy.rs",
+            "audience": AUDIENCE,
+        }
         return str(self._token(client_id, **form)["access_token"])
 
     def _token(self, client_id: str, **form: str) -> dict[str, Any]:
-        answer = requests.post(self.configuration["token_endpoint"], form, auth=(client_id, SECRET), timeout=60)
+        answer = requests.post(
+            self.configuration["token_endpoint"], form, auth=(client_id, SECRET), timeout=60
+        )
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
         return found
 
     def introspect(self, token: str) -> dict[str, Any]:
         """What it says of a token."""
-        answer = requests.post(self.configuration["introspection_endpoint"], {"token": token}, timeout=60)
+        answer = requests.post(
+            self.configuration["introspection_endpoint"], {"token": token}, timeout=60
+        )
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
         return found

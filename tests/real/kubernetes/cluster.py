@@ -1,8 +1,10 @@
-"""etcd, kube-apiserver and kube-controller-manager on free loopback ports, with the CRDs that the chart makes use of.
+"""etcd, kube-apiserver and kube-controller-manager on free loopback ports, with the CRDs that the
+chart makes use of.
 
-Without a node no container runs; everything that comes before is as in any cluster: strict validation by the server
-itself, defaults, immutable fields, admission (Pod Security Standards), the custom resources' own schemas and rules, and
-the controllers that make pods, endpoints and budgets of what they are told.
+Without a node no container runs; everything that comes before is as in any cluster: strict
+validation by the server itself, defaults, immutable fields, admission (Pod Security Standards), the
+custom resources' own schemas and rules, and the controllers that make pods, endpoints and budgets
+of what they are told.
 """
 
 import base64
@@ -153,12 +155,17 @@ class Cluster:
         """Have a program run beside it, until it stops."""
         with (self._folder / f"{program.name}.log").open("wb") as log:
             self._processes.append(
-                subprocess.Popen([str(program), *arguments], cwd=self._folder, stdout=log, stderr=log)
+                subprocess.Popen(
+                    [str(program), *arguments], cwd=self._folder, stdout=log, stderr=log
+                )
             )
 
     def said(self) -> str:
         """The last lines that each program wrote."""
-        return "\n".join(f"--- {file.name}\n{file.read_text()[-1_500:]}" for file in sorted(self._folder.glob("*.log")))
+        return "\n".join(
+            f"--- {file.name}\n{file.read_text()[-1_500:]}"
+            for file in sorted(self._folder.glob("*.log"))
+        )
 
     def stop(self) -> None:
         """End all of it, the last one first."""
@@ -173,16 +180,32 @@ class Cluster:
         return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
 
     def namespace(self, name: str, *, accounts: Sequence[str] = ()) -> str:
-        """Make a namespace with these accounts, which takes pods by the restricted Pod Security Standard alone."""
-        labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
-        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+        """Make a namespace with these accounts, which takes pods by the restricted Pod Security
+        Standard alone.
+        """
+        labels = {
+            f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")
+        }
+        self.apply(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+        )
         for account in accounts:
-            self.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account}}, namespace=name)
-        wait_for(lambda: self.find("ServiceAccount", "default", namespace=name), "the namespace's account")
+            self.apply(
+                {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account}},
+                namespace=name,
+            )
+        wait_for(
+            lambda: self.find("ServiceAccount", "default", namespace=name),
+            "the namespace's account",
+        )
         return name
 
-    def apply(self, resource: dict[str, Any], *, namespace: str = "default", dry_run: bool = False) -> dict[str, Any]:
-        """Have it so, by server-side apply; raises ``Refused``, for a warning or an unknown field, too."""
+    def apply(
+        self, resource: dict[str, Any], *, namespace: str = "default", dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Have it so, by server-side apply; raises ``Refused``, for a warning or an unknown field,
+        too.
+        """
         parameters = {"fieldManager": "test", "fieldValidation": "Strict", "force": "true"}
         answer = self._session.patch(
             self._path(resource["kind"], resource["metadata"]["name"], namespace),
@@ -196,12 +219,21 @@ class Cluster:
     def bind(self, pod: str, *, namespace: str = "default") -> None:
         """Give the pod to the node, which is there in name only."""
         target = {"apiVersion": "v1", "kind": "Node", "name": _NODE}
-        binding: Any = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod}, "target": target}
-        answer = self._session.post(self._path("Pod", pod, namespace) + "/binding", json=binding, timeout=60)
+        binding: Any = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": pod},
+            "target": target,
+        }
+        answer = self._session.post(
+            self._path("Pod", pod, namespace) + "/binding", json=binding, timeout=60
+        )
         if not answer.ok:
             raise Refused(answer.json()["message"])
 
-    def set_status(self, kind: str, name: str, status: dict[str, Any], *, namespace: str = "default") -> None:
+    def set_status(
+        self, kind: str, name: str, status: dict[str, Any], *, namespace: str = "default"
+    ) -> None:
         """Say how it is, as a node does of its pods."""
         answer = self._session.patch(
             self._path(kind, name, namespace) + "/status", json={"status": status},
@@ -223,7 +255,9 @@ class Cluster:
             return self.get(kind, name, namespace=namespace)
         return None
 
-    def all(self, kind: str, *, namespace: str = "default", labels: str = "") -> list[dict[str, Any]]:
+    def all(
+        self, kind: str, *, namespace: str = "default", labels: str = ""
+    ) -> list[dict[str, Any]]:
         """All of a kind in this namespace, with these labels (``name=value,…``)."""
         path = self._path(kind, "", namespace)
         answer = self._session.get(path, params={"labelSelector": labels}, timeout=60)
@@ -254,7 +288,9 @@ class Cluster:
 
 
 def wait_for(condition: Callable[[], Any], what: str) -> Any:
-    """Wait until it is true, and return it; who is asked, or what is asked for, may not be there yet."""
+    """Wait until it is true, and return it; who is asked, or what is asked for, may not be there
+    yet.
+    """
     return wait_until(what, condition, not_yet=(OSError, KeyError))
 
 

@@ -1,6 +1,8 @@
-"""The one node of a cluster: kubelet, containerd, scheduler, kube-proxy, DNS, and who enforces network policies.
+"""The one node of a cluster: kubelet, containerd, scheduler, kube-proxy, DNS, and who enforces
+network policies.
 
-All real. It changes this machine's network and mounts, so it runs in namespaces of its own, which `.ci/cluster` makes.
+All real. It changes this machine's network and mounts, so it runs in namespaces of its own, which
+`.ci/cluster` makes.
 """
 
 import json
@@ -43,7 +45,9 @@ def require_node() -> None:
 
 
 def make_network() -> None:
-    """In an empty network namespace: the loopback, and the bridge of the pods, where this machine has ``ADDRESS``."""
+    """In an empty network namespace: the loopback, and the bridge of the pods, where this machine
+    has ``ADDRESS``.
+    """
     for command in (
         "ip link set lo up",
         f"ip link add {BRIDGE} type bridge",
@@ -69,7 +73,9 @@ class Node:
         kubeconfig.write_text(self._cluster.kubeconfig)
         self._describe_network()
         self._start_containerd()
-        self._cluster.run(PROGRAMS / "kube-scheduler", f"--kubeconfig={kubeconfig}", "--leader-elect=false")
+        self._cluster.run(
+            PROGRAMS / "kube-scheduler", f"--kubeconfig={kubeconfig}", "--leader-elect=false"
+        )
         self._start_proxy(kubeconfig)
         self._start_kubelet(kubeconfig)
         names = [f"--address=/{name}/{address}" for name, address in self._names.items()]
@@ -90,10 +96,15 @@ class Node:
 
     def _start_containerd(self) -> None:
         (self._folder / "containerd.toml").write_text(_CONTAINERD.format(folder=self._folder))
-        self._cluster.run(Path("/usr/bin/containerd"), f"--config={self._folder / 'containerd.toml'}")
+        self._cluster.run(
+            Path("/usr/bin/containerd"), f"--config={self._folder / 'containerd.toml'}"
+        )
         socket = f"--address={self._folder / 'containerd.sock'}"
         asks = ["ctr", socket, "version"]
-        wait_for(lambda: subprocess.run(asks, capture_output=True, check=False).returncode == 0, "containerd")
+        wait_for(
+            lambda: subprocess.run(asks, capture_output=True, check=False).returncode == 0,
+            "containerd",
+        )
         for image in sorted(IMAGES.glob("*.tar")):
             command = ["ctr", socket, "--namespace=k8s.io", "images", "import", str(image)]
             subprocess.run(command, check=True, capture_output=True)
@@ -133,4 +144,7 @@ class Node:
         node = self._cluster.find("Node", NAME)
         if node is None or "taints" in node["spec"]:
             return False
-        return any(one["type"] == "Ready" and one["status"] == "True" for one in node["status"]["conditions"])
+        return any(
+            one["type"] == "Ready" and one["status"] == "True"
+            for one in node["status"]["conditions"]
+        )

@@ -50,7 +50,9 @@ class TinyPacs:
             "FileStorage": {"on": True, "storage_dir": str(folder / "storage")},
         }
         # JSON is YAML.
-        self._configuration.write_text(json.dumps({"ae": {"port": port + 1}, "components": components}))
+        self._configuration.write_text(
+            json.dumps({"ae": {"port": port + 1}, "components": components})
+        )
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -78,7 +80,12 @@ class TinyPacs:
     def _said(self) -> str:
         return self._log.read_text(errors="replace")[-4_000:]
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         self.stop()
 
     def stop(self) -> None:
@@ -89,12 +96,21 @@ class TinyPacs:
         self._folder.cleanup()
 
     def load(self, paths: Iterable[Path]) -> None:
-        """Store DICOM files by STOW-RS, one a request. Raises ``HTTPError`` for one that is not taken."""
+        """Store DICOM files by STOW-RS, one a request. Raises ``HTTPError`` for one that is not
+        taken.
+        """
         for path in paths:
-            part = b"--file\r\nContent-Type: application/dicom\r\n\r\n" + path.read_bytes() + b"\r\n--file--\r\n"
+            part = (
+                b"--file\r\nContent-Type: application/dicom\r\n\r\n"
+                + path.read_bytes()
+                + b"\r\n--file--\r\n"
+            )
             content_type = 'multipart/related; type="application/dicom"; boundary=file'
             requests.post(
-                f"{self.dicomweb_url}/studies", data=part, headers={"Content-Type": content_type}, timeout=60
+                f"{self.dicomweb_url}/studies",
+                data=part,
+                headers={"Content-Type": content_type},
+                timeout=60,
             ).raise_for_status()
 
     @contextlib.asynccontextmanager
