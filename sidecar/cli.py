@@ -211,13 +211,13 @@ def demo(
     if data and pacs_url:
         raise click.UsageError("--data is for the embedded archive, --pacs for another one")
     try:
-        from sidecar.demo.run import Archive, run_demo  # noqa: PLC0415 - its libraries are an extra
+        from sidecar.demo.run import DemoArchive, run_demo  # noqa: PLC0415 - its libraries are an extra
     except ModuleNotFoundError as missing:
         _fail(f"demo needs {missing.name}: pip install '.[demo]' in the project's folder")
     from sidecar.telemetry.logs import configure_logs  # noqa: PLC0415
 
     configure_logs("INFO" if verbose else "WARNING")
-    archive = Archive(data, pacs_url, dialect, write_config)
+    archive = DemoArchive(data, pacs_url, dialect, write_config)
     _run(lambda stop, reload: run_demo(host, port, archive, stop, say=click.echo))
 
 
@@ -255,11 +255,11 @@ def capability_key() -> None:
 @_CONFIG
 def ehr_snippet(files: tuple[Path, ...]) -> None:
     """Print JSON for the EHR's .well-known/smart-configuration, by which apps find us (SIA-1)."""
-    from sidecar.fhir.capability_statement import Offered  # noqa: PLC0415
+    from sidecar.fhir.capability_statement import OfferedFeatures  # noqa: PLC0415
     from sidecar.fhir.capability_statement import ehr_snippet as snippet  # noqa: PLC0415
 
     settings = _settings(files)
-    offered = Offered(
+    offered = OfferedFeatures(
         app_launch=settings.access.app_launch, backend_services=settings.access.backend_services
     )
     click.echo(json.dumps(snippet(settings.server.public_url + "/fhir", offered), indent=2))

@@ -1,8 +1,8 @@
 """Permits and what they rest on, as tests want them: the product's own types have no defaults."""
 
 from sidecar.access.facts import (
+    BackendClient,
     Caller,
-    Client,
     Conditions,
     DescribedStudy,
     Effect,
@@ -14,12 +14,12 @@ from sidecar.access.facts import (
 )
 from sidecar.access.permits import (
     ALL_SERIES,
+    GrantPath,
     HeaderPermit,
     Interaction,
     PatientPermit,
     SeriesSet,
     StudyPermit,
-    Way,
 )
 from sidecar.access.visibility import Visible
 
@@ -29,15 +29,15 @@ def make_way(
     studies: Conditions | None = None,
     rules: tuple[Rule, ...] = (),
     context: str = "patient",
-) -> Way:
+) -> GrantPath:
     """Return a way; it leads everywhere unless something is said."""
-    return Way(constraint, studies or {}, rules, context)
+    return GrantPath(constraint, studies or {}, rules, context)
 
 
 def patient_permit(
     patient: str,
     interaction: Interaction,
-    ways: tuple[Way, ...] = (make_way(),),
+    ways: tuple[GrantPath, ...] = (make_way(),),
     caller: Caller | None = None,
 ) -> PatientPermit:
     """Return a permit for everything of the patient unless something is said."""
@@ -84,9 +84,9 @@ def make_policy(
 
 def backend_client(
     patients: frozenset[str] = frozenset(), studies: Conditions | None = None, rules: bool = True
-) -> Client:
+) -> BackendClient:
     """Return what a backend client was given."""
-    return Client(patients, studies or {}, rules)
+    return BackendClient(patients, studies or {}, rules)
 
 
 def make_rule(

@@ -1,7 +1,7 @@
 """Everything that is kept is forgotten, also what is just being asked for; nothing that is kept is
 left out (SIA-42).
 
-``Patience`` and retrievals: ``tests/web/test_warmed_for_another.py`` and
+``DeferredRequests`` and retrievals: ``tests/web/test_warmed_for_another.py`` and
 ``tests/pacs/test_deferred.py``; half a list: ``tests/pacs/test_study_lists.py``; what instances
 name: ``tests/pacs/test_instance_patients.py``; where pages begin:
 ``tests/web/test_query_pages.py``.
@@ -28,7 +28,7 @@ from sidecar.access.facts import Caller, DescribedStudy, Effect, Part, PatientId
 from sidecar.access.permits import Interaction, PatientPermit
 from sidecar.authorization.external_policy import ExternalPolicy
 from sidecar.authorization.scope_constraints import Constraints
-from sidecar.authorization.visible_studies import PatientViews
+from sidecar.authorization.visible_studies import VisibleStudiesLookup
 from sidecar.bootstrap.build import Sidecar
 from sidecar.common.errors import Problem
 from sidecar.common.invalidation import Invalidation
@@ -36,13 +36,13 @@ from sidecar.common.single_flight import SingleFlight
 from sidecar.dicom.json_model import CompactRow, Row
 from sidecar.dicomweb.paths import Query
 from sidecar.ehr.credentials import NoToken
-from sidecar.pacs.deferred import Patience
+from sidecar.pacs.deferred_requests import DeferredRequests
 from sidecar.pacs.issuer_check import Issuers
 from sidecar.pacs.ownership import Ownership, _Series
-from sidecar.pacs.studies import Oldest, Studies
+from sidecar.pacs.studies import AsOf, Studies
 from sidecar.patients.backend_clients import Groups
 from sidecar.patients.ehr_lookup import EhrMapping
-from sidecar.web.query_pages import QueryKey, QueryPages, Source
+from sidecar.web.query_pages import QueryKey, QueryPages, RowSource
 from tests.common.peer import Clock, Peer, Reply, peer, session
 from tests.pacs.fake import FakePacs, row
 from tests.permits import make_rule, make_way, patient_permit
@@ -209,13 +209,15 @@ def fresh_list(world: World) -> Ask:
 def details(world: World) -> Ask:
     """The series of a study."""
     lists = studies(world)
-    return lambda: lists.series("1.2", P1, Oldest(SOME_TIME))
+    return lambda: lists.series("1.2", P1, AsOf(SOME_TIME))
 
 
 def described(world: World) -> Ask:
     """What rules look at."""
     lists = studies(world)
-    views = PatientViews(lists, SITE, Constraints(SITE), invalidation=world.kept, clock=Clock())
+    views = VisibleStudiesLookup(
+        lists, SITE, Constraints(SITE), invalidation=world.kept, clock=Clock()
+    )
     ways = (make_way(rules=(make_rule("no SR", Effect.EXCLUDE, series={"Modality": ("SR",)}),)),)
     return lambda: _described(views, patient_permit("p1", Interaction.SEARCH, ways))
 
@@ -236,7 +238,7 @@ def query_rows(world: World) -> Ask:
     async def decide(rows: list[Row]) -> list[tuple[Row, Row]]:
         return [(one, one) for one in rows]
 
-    source = Source(read, decide, decide, takes_limit=False, takes_offset=False)
+    source = RowSource(read, decide, decide, takes_limit=False, takes_offset=False)
     return lambda: pages.page(QueryKey("hash", "p", P1, query, (), 0), source, offset=1, limit=1)
 
 
@@ -322,7 +324,7 @@ async def _outcome(check: Awaitable[None]) -> object:
     return None
 
 
-async def _described(views: PatientViews, permit: PatientPermit) -> object:
+async def _described(views: VisibleStudiesLookup, permit: PatientPermit) -> object:
     return (await views.of(permit, P1)).rows
 
 
@@ -336,7 +338,7 @@ FORGOTTEN: dict[Callable[[World], Ask], set[str]] = {
     joined_list: {"StudyLists._joined"},
     fresh_list: {"StudyLists._refreshed"},
     details: {"Studies._kept", "Studies._flight", "Studies._asked"},
-    described: {"PatientViews._lists"},
+    described: {"VisibleStudiesLookup._lists"},
     query_rows: {"QueryPages._rows"},
     issuers: {"Issuers._unique", "Issuers._flight"},
     identifiers: {"EhrMapping._known", "EhrMapping._flight"},
@@ -424,7 +426,7 @@ async def test_what_is_kept_is_forgotten(case: Callable[[World], Ask], world: Wo
     assert await ends(world, asyncio.ensure_future(ask())) != old
 
 
-KINDS = (Cache, SingleFlight, Patience, _lru_cache_wrapper)
+KINDS = (Cache, SingleFlight, DeferredRequests, _lru_cache_wrapper)
 
 
 def kept_in(root: object) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from sidecar.common.circuit_breaker import Breaker
 from sidecar.common.invalidation import FRESH_SECONDS, NEGATIVE_SECONDS
 from sidecar.ehr.discovery import Discovery
-from sidecar.pacs.deferred import Patience
+from sidecar.pacs.deferred_requests import DeferredRequests
 from sidecar.pacs.ownership import Ownership
 from sidecar.pacs.study_lists import NOT_SUPPORTED_SECONDS
 from sidecar.pacs.study_owners import NO_LISTS_SECONDS
@@ -40,7 +40,7 @@ SECONDS = {
     "a number stands for people": NEGATIVE_SECONDS,
     "a list does not have": SETTINGS.fhir.search_cache_seconds,
     "the external policy refuses": SETTINGS.access.external.cache_seconds,
-    "a slow retrieval or query failed": default(Patience, "keep_seconds"),
+    "a slow retrieval or query failed": default(DeferredRequests, "keep_seconds"),
     "the archive cannot list": NOT_SUPPORTED_SECONDS,
     "the archive does not take lists": NO_LISTS_SECONDS,
     "a token's `kid`": REFRESH_SECONDS,
@@ -55,7 +55,7 @@ IN = {
     "Groups._kept": "a Group does not exist", "Ownership._refused": "a study is not there",
     "Ownership._absent": "a study is not there", "Issuers._unique": "a number stands for people",
     "StudyLists._kept": "a list does not have", "StudyLists._joined": "a list does not have",
-    "Studies._kept": "a list does not have", "PatientViews._lists": "a list does not have",
+    "Studies._kept": "a list does not have", "VisibleStudiesLookup._lists": "a list does not have",
     "ExternalPolicy._kept": "the external policy refuses",
     "PacsClient._patience": "a slow retrieval or query failed",
     "RetrieveClient._patience": "a slow retrieval or query failed",

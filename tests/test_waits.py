@@ -13,7 +13,7 @@ LOCKING = {
     "Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Barrier", "FairQueue", "flock", "lockf",
     "ThreadPoolExecutor", "to_thread", "run_in_executor",
 }  # fmt: skip
-SHARED = {"SingleFlight", "Patience"}
+SHARED = {"SingleFlight", "DeferredRequests"}
 CONNECTING = {
     "open_connection",
     "create_connection",
@@ -61,7 +61,7 @@ CALLS = {
     "patients/backend_clients.py SingleFlight": EHR,
     "patients/ehr_lookup.py SingleFlight": EHR,
     "authorization/external_policy.py SingleFlight": "access.external.timeout_seconds, twice",
-    "bootstrap/pacs.py Patience": "joined until pacs.timeout_seconds of silence; pacs.warm_seconds in all",
+    "bootstrap/pacs.py DeferredRequests": "joined until pacs.timeout_seconds of silence; pacs.warm_seconds in all",
     "tokens/cache.py SingleFlight": EHR,
     "ehr/credentials.py SingleFlight": EHR,
     "ehr/discovery.py SingleFlight": EHR,

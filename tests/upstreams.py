@@ -15,7 +15,7 @@ from sidecar.audit.event import AuditSource
 from sidecar.audit.sinks import NoSink
 from sidecar.audit.trail import AuditTrail
 from sidecar.authorization.scope_constraints import Constraints
-from sidecar.authorization.visible_studies import PatientViews
+from sidecar.authorization.visible_studies import VisibleStudiesLookup
 from sidecar.bootstrap.build import Sidecar, build
 from sidecar.fhir.imaging_study import Site
 from sidecar.server.listener import listen
@@ -28,12 +28,12 @@ TOKEN = "a-recognizable-token"
 SCOPE = "patient/ImagingStudy.rs"
 
 SITE = Site("https://ehr.example.org/fhir")
-NO_VIEWS = PatientViews(
+NO_VIEWS = VisibleStudiesLookup(
     cast("Any", SimpleNamespace(forget_listed=lambda study, known_as: None)),
     SITE,
     Constraints(SITE),
 )
-"""For a guard whose permits are never limited."""
+"""For a authorizer whose permits are never limited."""
 NO_AUDIT = AuditTrail(NoSink(), AuditSource("test", "https://ehr.example.org/fhir"), b"key")
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -20,9 +20,9 @@ import hmac
 from collections.abc import Iterable, Sequence
 
 from sidecar.access.facts import (
-    Answer,
+    AnswerKind,
+    BackendClient,
     Caller,
-    Client,
     DescribedStudy,
     InstanceHeader,
     Part,
@@ -38,16 +38,16 @@ from sidecar.access.permits import (
     ALL_SERIES,
     Capability,
     Deny,
+    GrantPath,
     HeaderPermit,
     Interaction,
     Operation,
     PatientPermit,
     StudyPermit,
-    Way,
     includes,
 )
 from sidecar.access.reasons import Reason
-from sidecar.access.scopes import Context, Grant
+from sidecar.access.scopes import Grant, ScopeContext
 from sidecar.access.visibility import WHOLE_STUDY, Hidden, Visible, visibility
 
 
@@ -58,7 +58,7 @@ def decide_patient(
     *,
     policy: Policy,
     now: float,
-    client: Client | None,
+    client: BackendClient | None,
     understood: frozenset[str],
 ) -> PatientPermit | Deny:
     """Permit ``interaction`` on the imaging of ``patient`` (FHIR id, ``None``: the token's own).
@@ -81,7 +81,7 @@ def decide_patient(
     whose = token.patient if patient is None else patient
     if (launched or backend) and whose is not None:
         caller = Caller(token.client_id, token.subject, token.issuer) if policy.external else None
-        ways: list[Way] = []
+        ways: list[GrantPath] = []
         for way in (*launched, *backend):  # Each once: scopes often say the same thing twice.
             if way not in ways:
                 ways.append(way)
@@ -100,11 +100,13 @@ def _launch_ways(
     grants: Sequence[Grant],
     patient: str | None,
     policy: Policy,
-) -> tuple[list[Way], Reason]:
+) -> tuple[list[GrantPath], Reason]:
     """SMART App Launch: patient/ scopes, and user/ ones where the site wants them, for the launch's patient alone."""
-    contexts = {Context.PATIENT, Context.USER} if policy.user_level else {Context.PATIENT}
+    contexts = (
+        {ScopeContext.PATIENT, ScopeContext.USER} if policy.user_level else {ScopeContext.PATIENT}
+    )
     ways = [
-        Way(one.constraint, {}, policy.rules, one.context.value)
+        GrantPath(one.constraint, {}, policy.rules, one.context.value)
         for one in grants
         if one.context in contexts
     ]
@@ -126,19 +128,21 @@ def _backend_ways(
     grants: Sequence[Grant],
     patient: str | None,
     policy: Policy,
-    client: Client | None,
-) -> tuple[list[Way], Reason | None]:
+    client: BackendClient | None,
+) -> tuple[list[GrantPath], Reason | None]:
     """Backend Services (SIA-13): system/ scopes, for the patients that the client was given, each by name."""
-    if not any(one.context is Context.SYSTEM for one in covering):
+    if not any(one.context is ScopeContext.SYSTEM for one in covering):
         return [], None
     if not policy.backend_services:
         return [], None
     if client is None:
         return [], Reason.UNKNOWN_CLIENT
     ways = [
-        Way(one.constraint, client.studies, policy.rules if client.rules else (), one.context.value)
+        GrantPath(
+            one.constraint, client.studies, policy.rules if client.rules else (), one.context.value
+        )
         for one in grants
-        if one.context is Context.SYSTEM
+        if one.context is ScopeContext.SYSTEM
     ]
     if not ways:
         return [], Reason.CONSTRAINED_SCOPE
@@ -177,7 +181,7 @@ def decide_study(
     part: Part,
     known_as: Iterable[PatientIdentifier],
     facts: StudyFacts,
-    answer: Answer,
+    answer: AnswerKind,
     *,
     now: float,
 ) -> StudyPermit | HeaderPermit | Deny:
@@ -200,7 +204,7 @@ def decide_study(
         return Deny(Reason.SHARED_UID if is_shared(facts.owners, known_as) else Reason.FOREIGN)
     if not facts.part_found:
         return Deny(Reason.NOT_IN_STUDY)
-    if answer in (Answer.UNNAMED, Answer.DRAWN):
+    if answer in (AnswerKind.UNNAMED, AnswerKind.DRAWN):
         if facts.inside is None:
             return HeaderPermit(permit.patient, part, known_as)
         if not all_may_be_one_of(facts.inside, known_as):
@@ -212,7 +216,7 @@ def decide_visible(
     permit: PatientPermit,
     part: Part,
     described: Iterable[DescribedStudy],
-    answer: Answer,
+    answer: AnswerKind,
     *,
     now: float,
     shared: bool,
@@ -234,8 +238,12 @@ def decide_visible(
     ):
         return Deny(Reason.NOT_SHOWN)
     # Nor may anything that is drawn: a series that came since would not be noticed.
-    unnoticed = answer is Answer.DRAWN and seen.series is not ALL_SERIES
-    if answer is not Answer.LISTED and part.series is None and (unnoticed or not seen.is_complete):
+    unnoticed = answer is AnswerKind.DRAWN and seen.series is not ALL_SERIES
+    if (
+        answer is not AnswerKind.LISTED
+        and part.series is None
+        and (unnoticed or not seen.is_complete)
+    ):
         return Deny(
             Reason.PARTLY_EXCLUDED, frozenset() if seen.series is ALL_SERIES else seen.series
         )

@@ -162,7 +162,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class BackendClient:
     """What a backend client was given: ``patients`` (FHIR ids), and of their studies those where ``studies`` hold."""
 
     patients: frozenset[str]
@@ -212,7 +212,7 @@ class Part:
     instance: str | None = None
 
 
-class Answer(Enum):
+class AnswerKind(Enum):
     """How much an answer holds of the part that is asked for, and what of it can be checked on its way."""
 
     LISTED = "listed"

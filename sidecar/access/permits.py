@@ -52,7 +52,7 @@ class Deny:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class GrantPath:
     """One grant's way to a patient's studies: those that satisfy ``constraint`` and where ``studies`` hold.
 
     ``rules``: the site's rules hold on it; ``context``: of the grant's scope. Ways are never
@@ -80,7 +80,7 @@ class PatientPermit:
 
     patient: str
     interaction: Interaction
-    ways: tuple[Way, ...]
+    ways: tuple[GrantPath, ...]
     caller: Caller | None
 
     @property

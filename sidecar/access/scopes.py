@@ -20,7 +20,7 @@ _SCOPE = re.compile(
 )
 
 
-class Context(StrEnum):
+class ScopeContext(StrEnum):
     """Whose data a grant is about."""
 
     PATIENT = "patient"
@@ -36,7 +36,7 @@ class Grant:
     grant keeps its own context and constraint; grants are never joined to a wider one (SIA-15).
     """
 
-    context: Context
+    context: ScopeContext
     read: bool
     search: bool
     constraint: str | None = None
@@ -53,12 +53,12 @@ def parse_scope(scope: str) -> Grant | None:
         # scopes").
         if constraint is not None or match["v1"] == "write":
             return None
-        return Grant(Context(match["context"]), read=True, search=True)
+        return Grant(ScopeContext(match["context"]), read=True, search=True)
     letters = match["v2"]
     if "r" not in letters and "s" not in letters:
         return None
     return Grant(
-        Context(match["context"]),
+        ScopeContext(match["context"]),
         read="r" in letters,
         search="s" in letters,
         constraint=None if constraint is None else constraint[1:],

@@ -11,7 +11,7 @@ from sidecar.access.facts import (
     Effect,
     Rule,
 )
-from sidecar.access.permits import ALL_SERIES, PatientPermit, SeriesSet, Way
+from sidecar.access.permits import ALL_SERIES, GrantPath, PatientPermit, SeriesSet
 from sidecar.access.wildcards import LONGEST_VALUE, matches, without_case
 
 HOUR_SECONDS = 3_600
@@ -156,7 +156,11 @@ def is_hidden_anyway(
 
 
 def _visibility(
-    ways: Sequence[Way], described: Iterable[DescribedStudy], now: float, *, needs_verdict: bool
+    ways: Sequence[GrantPath],
+    described: Iterable[DescribedStudy],
+    now: float,
+    *,
+    needs_verdict: bool,
 ) -> Visible | Hidden:
     studies = tuple(described)
     # A study that is not there takes as long as one that is hidden (SIA-45).
@@ -175,7 +179,7 @@ def _visibility(
 
 
 def _by_any_way(
-    ways: Sequence[Way], study: DescribedStudy, now: float, *, needs_verdict: bool
+    ways: Sequence[GrantPath], study: DescribedStudy, now: float, *, needs_verdict: bool
 ) -> Visible | Hidden:
     """Return what the way shows that shows most of it; two ways are not added up."""
     best: Visible | Hidden = HIDDEN

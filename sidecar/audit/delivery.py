@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from sidecar.audit.repository import Outcome, Refused, Repository, Undelivered
 from sidecar.audit.retry_queue import MOST_BYTES as MOST_ASIDE_BYTES
-from sidecar.audit.retry_queue import Aside, Kept
+from sidecar.audit.retry_queue import RetryEntry, RetryQueue
 from sidecar.audit.spool_reader import SpoolReader, Waiting
 from sidecar.telemetry.metrics import Metrics
 
@@ -48,7 +48,7 @@ class Delivery:
         aside_bytes: int = MOST_ASIDE_BYTES,
     ) -> None:
         self._reader = reader
-        self._aside = Aside(reader.folder, _pause_seconds, most_bytes=aside_bytes)
+        self._aside = RetryQueue(reader.folder, _pause_seconds, most_bytes=aside_bytes)
         self._repository = repository
         self._metrics = metrics
         self._batch = self._most = batch
@@ -265,7 +265,7 @@ class Delivery:
                 self._give_up(one)
         self._keep()
 
-    def _give_up(self, one: Kept) -> None:
+    def _give_up(self, one: RetryEntry) -> None:
         """It stays aside when it cannot be kept for people to look at."""
         if self._reject(one.event):
             self._aside.remove(one)

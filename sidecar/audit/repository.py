@@ -8,7 +8,7 @@ from uuid import NAMESPACE_OID, uuid5
 import aiohttp
 
 from sidecar.audit.spool_reader import Waiting
-from sidecar.common.fetch import Answer, FetchFailed, fetch
+from sidecar.common.fetch import FetchedResponse, FetchFailed, fetch
 
 LIMIT_BYTES = 2**16
 """Of an answer; and so much more for each event."""
@@ -98,7 +98,7 @@ class Repository:
             raise Undelivered("not_fhir")
         return Outcome.DELIVERED
 
-    async def _send(self, method: str, path: str, body: bytes, events: int) -> Answer:
+    async def _send(self, method: str, path: str, body: bytes, events: int) -> FetchedResponse:
         # FHIR R4 http.html#ops: the events themselves need not come back.
         headers = {
             "Content-Type": "application/fhir+json",
@@ -146,7 +146,7 @@ def _id(event: Waiting) -> str:
     return str(uuid5(NAMESPACE_OID, f"smart-imaging-sidecar {event.segment} {event.begin}"))
 
 
-def _is_of_fhir(answer: Answer) -> bool:
+def _is_of_fhir(answer: FetchedResponse) -> bool:
     """Whether this says that an event was stored: nothing, or a resource.
 
     A proxy's login page does not.
@@ -163,13 +163,13 @@ def _is_of_fhir(answer: Answer) -> bool:
     )
 
 
-def _undelivered(answer: Answer) -> Undelivered:
+def _undelivered(answer: FetchedResponse) -> Undelivered:
     retry_after = answer.headers.get("Retry-After", "")
     seconds = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else None
     return Undelivered(f"status {answer.status}", seconds)
 
 
-def _outcomes(answer: Answer, count: int) -> tuple[list[Outcome], str | None]:
+def _outcomes(answer: FetchedResponse, count: int) -> tuple[list[Outcome], str | None]:
     """Of a batch's answer, and a status of one that is refused.
 
     Raises ``Undelivered`` unless it says it of each.

@@ -24,7 +24,7 @@ _SLOW = 10
 
 
 @dataclass(slots=True, eq=False)
-class Kept:
+class RetryEntry:
     """One of them: the ``event``, how often it failed while others were taken, when to try it next.
 
     ``requests``: how often this process tried it; ``taken_before``: how many others had been taken
@@ -40,7 +40,7 @@ class Kept:
 
 
 @dataclass(slots=True)
-class Aside:
+class RetryQueue:
     """Those of one spool's ``folder``, oldest first. Only who has the spool's lock may use it.
 
     ``pause``: after how many seconds to try one again that failed so often. ``clock``: seconds.
@@ -51,7 +51,7 @@ class Aside:
     pause: Callable[[int], float]
     clock: Callable[[], float] = time.monotonic
     most_bytes: int = MOST_BYTES
-    _kept: list[Kept] = field(default_factory=list)
+    _kept: list[RetryEntry] = field(default_factory=list)
     _bytes: int = 0
     _is_stale: bool = False  # Whether the file says anything else than this.
 
@@ -74,7 +74,7 @@ class Aside:
         return self._kept[0].event if self._kept else None
 
     @property
-    def most_tried(self) -> Kept:
+    def most_tried(self) -> RetryEntry:
         """The one that is least likely to be taken."""
         return max(self._kept, key=lambda one: one.tries)
 
@@ -100,26 +100,26 @@ class Aside:
                 event = json.dumps(found["event"], separators=(",", ":")).encode("ascii")
                 begin = int(found["begin"])
                 waiting = Waiting(str(found["segment"]), begin, begin + len(event) + 1, event)
-                self._put(Kept(waiting, int(found["tries"]), is_saved=True))
+                self._put(RetryEntry(waiting, int(found["tries"]), is_saved=True))
             except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
                 continue
 
     def add(self, event: Waiting) -> None:
         """Keep one more, due at once."""
-        self._put(Kept(event))
+        self._put(RetryEntry(event))
         self._is_stale = True
 
-    def _put(self, one: Kept) -> None:
+    def _put(self, one: RetryEntry) -> None:
         self._kept.append(one)
         self._bytes += len(one.event.line)
 
-    def remove(self, one: Kept) -> None:
+    def remove(self, one: RetryEntry) -> None:
         """It is told, or given up."""
         self._kept.remove(one)
         self._bytes -= len(one.event.line)
         self._is_stale = True
 
-    def failed(self, one: Kept, *, taken: int, wait: float = 0, seconds: float = 0) -> int:
+    def failed(self, one: RetryEntry, *, taken: int, wait: float = 0, seconds: float = 0) -> int:
         """Note a try that failed; return how many did.
 
         When no others were ``taken`` since the last it says nothing.
@@ -137,7 +137,7 @@ class Aside:
         )
         return one.tries
 
-    def due(self) -> Iterator[Kept]:
+    def due(self) -> Iterator[RetryEntry]:
         """Those whose time has come, who has waited longest first.
 
         Each is looked at when it is its turn.
@@ -175,7 +175,7 @@ class Aside:
         self._is_stale = False
 
 
-def _line(one: Kept) -> bytes:
+def _line(one: RetryEntry) -> bytes:
     event = one.event
     return b'{"segment":"%b","begin":%d,"tries":%d,"event":%b}\n' % (
         event.segment.encode(),

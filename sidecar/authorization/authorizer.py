@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 
 from sidecar.access.decision import decide_capability, decide_patient, decide_study, decide_visible
 from sidecar.access.facts import (
-    Answer,
+    AnswerKind,
     DescribedStudy,
     Part,
     PatientIdentifier,
@@ -36,13 +36,13 @@ from sidecar.access.permits import (
     token_hash,
 )
 from sidecar.access.reasons import Reason
-from sidecar.access.scopes import Context
+from sidecar.access.scopes import ScopeContext
 from sidecar.access.visibility import Visible
 from sidecar.audit.record import current_record
 from sidecar.audit.trail import AuditTrail
-from sidecar.authorization.capability_urls import Capabilities, Issued
+from sidecar.authorization.capability_urls import CapabilityUrls, Issued
 from sidecar.authorization.limits import QueryLimits, caller_of
-from sidecar.authorization.visible_studies import PatientView, PatientViews
+from sidecar.authorization.visible_studies import VisibleStudies, VisibleStudiesLookup
 from sidecar.common.errors import Problem
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.spans import OUTCOME, REASON, Span, measure, span
@@ -73,7 +73,7 @@ class Denied(Exception):
         self.series = series
 
 
-class Guard:
+class Authorizer:
     """Brings the facts to ``access.decision`` and its answer back."""
 
     def __init__(
@@ -85,12 +85,12 @@ class Guard:
         issuers: Issuers,
         metrics: Metrics,
         audit: AuditTrail,
-        views: PatientViews,
+        views: VisibleStudiesLookup,
         *,
         policy: Policy,
         invalidation: Invalidation,
         clients: BackendClients | None = None,
-        capabilities: Capabilities | None = None,
+        capabilities: CapabilityUrls | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tokens = tokens
@@ -197,7 +197,7 @@ class Guard:
     ) -> PatientPermit | Deny:
         client = None
         if self._clients is not None and any(
-            grant.context is Context.SYSTEM for grant in token.grants
+            grant.context is ScopeContext.SYSTEM for grant in token.grants
         ):
             client = await self._clients.client(token.client_id)
         constraints = [grant.constraint for grant in token.grants if grant.constraint is not None]
@@ -235,7 +235,7 @@ class Guard:
         if not self._patients.named(system, value) & known_as:
             raise self._denied(Deny(Reason.OTHER_PATIENT))
 
-    async def view(self, permit: PatientPermit, *, fresh: bool = False) -> PatientView:
+    async def view(self, permit: PatientPermit, *, fresh: bool = False) -> VisibleStudies:
         """What the permit shows of the patient's studies.
 
         ``fresh``: not what is remembered (at a limited rate).
@@ -248,7 +248,7 @@ class Guard:
         self,
         permit: PatientPermit,
         part: Part,
-        answer: Answer,
+        answer: AnswerKind,
         *,
         fresh: bool = False,
     ) -> StudyPermit:
@@ -269,7 +269,9 @@ class Guard:
             )
         with measure("ownership"):
             # What says itself whose it is may rest on owners that are as old as they are kept.
-            max_age = {Answer.UNNAMED: UNNAMED_SECONDS, Answer.DRAWN: 0}.get(answer, math.inf)
+            max_age = {AnswerKind.UNNAMED: UNNAMED_SECONDS, AnswerKind.DRAWN: 0}.get(
+                answer, math.inf
+            )
             found = await self.facts(permit, part, known_as, max_age_seconds=max_age)
         facts = replace(found, described=described)
 
@@ -331,7 +333,7 @@ class Guard:
             record.left_out |= new
             self._report_shared(len(new))
 
-    def absent(self, study: str, view: PatientView) -> Denied:
+    def absent(self, study: str, view: VisibleStudies) -> Denied:
         """The refusal of a study that is not in the view."""
         return self._denied(
             Deny(Reason.SHARED_UID if study in view.listing.shared else Reason.ABSENT)

@@ -32,7 +32,7 @@ _BASE64 = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class SealingKey:
     """``key_id`` stands readable in the address."""
 
     key_id: str
@@ -50,7 +50,7 @@ class Sealer:
     sealed opens nothing.
     """
 
-    def __init__(self, keys: Sequence[Key], audience: str) -> None:
+    def __init__(self, keys: Sequence[SealingKey], audience: str) -> None:
         if not keys or len({one.key_id for one in keys}) < len(keys):
             raise ValueError("keys need different ids, and there must be one")
         self._keys = {one.key_id: AESGCM(one.secret) for one in keys}

@@ -24,7 +24,7 @@ class Issued:
     full_url: str
 
 
-class Capabilities:
+class CapabilityUrls:
     """Seals and opens them for ``public_base``, our own URL. They are kept nowhere."""
 
     def __init__(

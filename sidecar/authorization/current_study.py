@@ -5,9 +5,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sidecar.access.facts import Answer, Part
+from sidecar.access.facts import AnswerKind, Part
 from sidecar.access.permits import PatientPermit
-from sidecar.authorization.authorizer import Guard
+from sidecar.authorization.authorizer import Authorizer
 from sidecar.common.errors import Problem, Unavailable
 from sidecar.dicom.json_model import number, text
 from sidecar.dicomweb.paths import Query
@@ -26,7 +26,7 @@ CHANGED_SECONDS = 5
 class CurrentStudy:
     """What the archive says now of ``part``, which ``permit``'s patient, ``known_as`` so, was permitted."""
 
-    guard: Guard
+    authorizer: Authorizer
     pacs: PacsClient
     permit: PatientPermit
     part: Part
@@ -39,7 +39,7 @@ class CurrentStudy:
 
         Raises what ``count_instances`` raises, and ``TooManyRequests``.
         """
-        async with self.guard.query_place(self.permit):
+        async with self.authorizer.query_place(self.permit):
             return await count_instances(self.pacs, self.part, self.known_as)
 
     async def expected(self) -> int:
@@ -51,8 +51,8 @@ class CurrentStudy:
         """
         found = await self.count()
         if found is None:
-            self.guard.forget_study(self.part.study, self.known_as)
-            await self.guard.study(self.permit, self.part, Answer.NAMED)
+            self.authorizer.forget_study(self.part.study, self.known_as)
+            await self.authorizer.study(self.permit, self.part, AnswerKind.NAMED)
             raise Unavailable(
                 "The study has just changed; try again.",
                 reason="study_changed",
@@ -72,7 +72,7 @@ class CurrentStudy:
         parameters = (("SOPInstanceUID", part.instance or ""), includefield("NumberOfFrames"))
         query = Query("instances", study=part.study, series=part.series)
         with contextlib.suppress(Problem):
-            async with self.guard.query_place(self.permit):
+            async with self.authorizer.query_place(self.permit):
                 rows = await self.pacs.search(query, parameters, limit=1, known_as=self.known_as)
             if [text(row, "SOPInstanceUID") for row in rows] == [part.instance]:
                 return max(frames) <= (number(rows[0], "NumberOfFrames") or 1)
@@ -80,4 +80,4 @@ class CurrentStudy:
 
     async def is_corrected(self) -> bool:
         """Whether the archive says now that the part is not there, or not only this patient's."""
-        return await self.guard.is_corrected(self.permit, self.part, self.known_as)
+        return await self.authorizer.is_corrected(self.permit, self.part, self.known_as)

@@ -10,7 +10,7 @@ from typing import NoReturn, TypeAlias
 
 from sidecar.access.facts import Token
 from sidecar.common.errors import Problem, Unavailable
-from sidecar.common.fair_queue import UNLIMITED, FairQueue, Place, QueueFull, WaitTooLong
+from sidecar.common.fair_queue import UNLIMITED, FairQueue, HeldPlace, QueueFull, WaitTooLong
 from sidecar.common.spans import measure
 from sidecar.dicomweb.paths import Kind, Retrieval
 
@@ -74,7 +74,9 @@ class RequestLimits:
         self.searches = FairQueue(SEARCHES_AT_ONCE, waiting=waiting, seconds=WAIT_SECONDS)
 
     @contextlib.asynccontextmanager
-    async def transfer(self, token: Token, retrieval: Retrieval) -> AsyncIterator[Sequence[Place]]:
+    async def transfer(
+        self, token: Token, retrieval: Retrieval
+    ) -> AsyncIterator[Sequence[HeldPlace]]:
         """Wait for the places of ``retrieval`` and hold them.
 
         Raises ``TooManyRequests`` or ``Unavailable``.
@@ -128,7 +130,7 @@ class QueryLimits:
 @contextlib.asynccontextmanager
 async def _place(
     queue: FairQueue, key: tuple[Hashable, ...], what: str, seconds: float | None = None
-) -> AsyncIterator[Place]:
+) -> AsyncIterator[HeldPlace]:
     async with contextlib.AsyncExitStack() as stack:
         try:
             place = await stack.enter_async_context(queue.place(*key, seconds=seconds))

@@ -5,7 +5,7 @@ from functools import cache
 
 from sidecar.access.visibility import Hidden
 from sidecar.access.wildcards import LONGEST_PATTERN, LONGEST_VALUE, matches, without_case
-from sidecar.authorization.visible_studies import PatientView
+from sidecar.authorization.visible_studies import VisibleStudies
 from sidecar.dicom.json_model import Row, changed, tag, tags, text, texts
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import Matching
@@ -55,7 +55,7 @@ _SUMS_OF_A_PATIENT = tags(
 
 
 def shown_rows(
-    rows: Iterable[Row], query: Query, matching: Matching, view: PatientView
+    rows: Iterable[Row], query: Query, matching: Matching, view: VisibleStudies
 ) -> Iterator[Row | None]:
     """Return those of the patient's ``rows`` that the ``view`` shows, each without what is hidden of it.
 
@@ -89,7 +89,7 @@ def _without_hidden(
     query: Query,
     names: set[str],
     is_wanted: Callable[[str], bool] | None,
-    view: PatientView,
+    view: VisibleStudies,
 ) -> Row | None:
     """A row of a study of which something is hidden; ``None``: that may be what it matched by."""
     if query.level != "studies":

@@ -35,7 +35,7 @@ from sidecar.dicom.json_model import Row
 from sidecar.dicom.uid import is_uid
 from sidecar.fhir.imaging_study import Site, study_uid
 from sidecar.pacs.ownership import KnownAs
-from sidecar.pacs.studies import Oldest, Studies
+from sidecar.pacs.studies import AsOf, Studies
 from sidecar.pacs.study_lists import Listing
 
 KEPT = 2_000
@@ -53,7 +53,7 @@ ALL_STUDIES: Final = AllStudies.ALL_STUDIES
 
 
 @dataclass(frozen=True, slots=True)
-class PatientView:
+class VisibleStudies:
     """A patient's studies as one permit shows them.
 
     ``rows`` and ``series`` are what is shown; ``listing`` is all that there is, for the catalog
@@ -64,7 +64,7 @@ class PatientView:
     studies: Studies
     known_as: KnownAs
     listing: Listing
-    oldest: Oldest
+    oldest: AsOf
     rows: Sequence[Row]
     series: Mapping[str, Sequence[Row]] | None
     visible: Mapping[str, Visible] | AllStudies
@@ -124,7 +124,7 @@ class PatientView:
         return {} if self.visible is ALL_STUDIES else self.visible
 
 
-class PatientViews:
+class VisibleStudiesLookup:
     """Makes them. ``clock``: seconds since 1970."""
 
     def __init__(
@@ -157,15 +157,15 @@ class PatientViews:
 
     async def of(
         self, permit: PatientPermit, known_as: KnownAs, *, fresh: bool = False
-    ) -> PatientView:
+    ) -> VisibleStudies:
         """Return the view of the permitted patient's studies.
 
         ``fresh``: not what is remembered (at a limited rate).
         """
         listing = await self._studies.of_patient(known_as, fresh=fresh)
-        oldest = Oldest(listing.asked)
+        oldest = AsOf(listing.asked)
         if not permit.is_limited:
-            return PatientView(
+            return VisibleStudies(
                 self._studies, known_as, listing, oldest, listing.rows, listing.series, ALL_STUDIES
             )
         described_list = await self._list(listing, known_as, permit.constraints, oldest)
@@ -182,7 +182,7 @@ class PatientViews:
                 (uid, _left(described_list.series.get(uid, ()), one)) for uid, one in seen.items()
             )
         )
-        view = PatientView(self._studies, known_as, listing, oldest, (), left, seen)
+        view = VisibleStudies(self._studies, known_as, listing, oldest, (), left, seen)
         return replace(
             view,
             rows=await in_slices(
@@ -224,14 +224,14 @@ class PatientViews:
     ) -> tuple[tuple[DescribedStudy, ...], bool]:
         listing = await self._studies.of_patient(known_as, fresh=fresh)
         # All of them, although one is wanted: else it would take longer for a study that is there.
-        found = await self._list(listing, known_as, permit.constraints, Oldest(listing.asked))
+        found = await self._list(listing, known_as, permit.constraints, AsOf(listing.asked))
         facts = found.facts.get(study, ())
         if permit.caller is not None:
             facts = await self._judged(permit, study, facts)
         return facts, study in listing.shared
 
     async def _list(
-        self, listing: Listing, known_as: KnownAs, constraints: frozenset[str], oldest: Oldest
+        self, listing: Listing, known_as: KnownAs, constraints: frozenset[str], oldest: AsOf
     ) -> "_DescribedList":
         """Describe every study of a listing; kept as long as the listing is."""
         key = (known_as, constraints)
@@ -241,7 +241,7 @@ class PatientViews:
             return kept
         generation = self._invalidation.generation
         usable = await in_slices(row if is_uid(study_uid(row)) else None for row in listing.rows)
-        asked = Oldest(listing.asked)
+        asked = AsOf(listing.asked)
         series = await self._studies.series_of(map(study_uid, usable), listing, known_as, asked)
         facts: dict[str, tuple[DescribedStudy, ...]] = {}
         # Several under one UID, which the patient has under several identifiers.

@@ -8,14 +8,14 @@ import aiohttp
 
 from sidecar.access.facts import Conditions, Effect, Policy, Rule
 from sidecar.access.permits import Operation
-from sidecar.authorization.capability_seal import Key, Sealer
-from sidecar.authorization.capability_urls import Capabilities
+from sidecar.authorization.capability_seal import Sealer, SealingKey
+from sidecar.authorization.capability_urls import CapabilityUrls
 from sidecar.authorization.external_policy import ExternalPolicy
 from sidecar.authorization.study_facts import SERIES_KEYWORDS, STUDY_KEYWORDS
 from sidecar.bootstrap.tokens import patient_credentials
 from sidecar.common.invalidation import Invalidation
 from sidecar.ehr.discovery import Discovery
-from sidecar.fhir.capability_statement import Offered
+from sidecar.fhir.capability_statement import OfferedFeatures
 from sidecar.patients.backend_clients import BackendClients, ClientEntry, Groups
 from sidecar.settings.access import ClientSettings, RuleSettings
 from sidecar.settings.capabilities import keys_in
@@ -37,9 +37,9 @@ def policy(settings: Settings, rules: tuple[Rule, ...]) -> Policy:
     )
 
 
-def offered(settings: Settings) -> Offered:
+def offered(settings: Settings) -> OfferedFeatures:
     """Return what discovery says of us."""
-    return Offered(
+    return OfferedFeatures(
         app_launch=settings.access.app_launch, backend_services=settings.access.backend_services
     )
 
@@ -68,13 +68,13 @@ def external_policy(
     return policy
 
 
-def capabilities(settings: Settings) -> Capabilities | None:
+def capabilities(settings: Settings) -> CapabilityUrls | None:
     """Return what issues capability URLs, ``None`` when they are off."""
     section = settings.capabilities
     if section.keys_file is None:
         return None
-    keys = [Key(key_id, secret) for key_id, secret in keys_in(section.keys_file)]
-    return Capabilities(
+    keys = [SealingKey(key_id, secret) for key_id, secret in keys_in(section.keys_file)]
+    return CapabilityUrls(
         Sealer(keys, settings.server.public_url),
         settings.server.public_url,
         operations=frozenset(map(Operation, section.operations)),

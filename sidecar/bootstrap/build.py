@@ -12,11 +12,11 @@ from aiohttp import web
 
 from sidecar import RELEASED, __version__
 from sidecar.audit.trail import AuditTrail
-from sidecar.authorization.authorizer import Guard
+from sidecar.authorization.authorizer import Authorizer
 from sidecar.authorization.external_policy import ExternalPolicy
 from sidecar.authorization.limits import RequestLimits
 from sidecar.authorization.scope_constraints import Constraints
-from sidecar.authorization.visible_studies import PatientViews
+from sidecar.authorization.visible_studies import VisibleStudiesLookup
 from sidecar.bootstrap.access import (
     backend_clients,
     capabilities,
@@ -30,7 +30,13 @@ from sidecar.bootstrap.access import (
 from sidecar.bootstrap.audit import audit_trail
 from sidecar.bootstrap.certificates import certificates
 from sidecar.bootstrap.discovery import ehr_probes
-from sidecar.bootstrap.pacs import changes_of, pacs_client, patience_of, retrieve_client, site_of
+from sidecar.bootstrap.pacs import (
+    changes_of,
+    deferred_requests,
+    pacs_client,
+    retrieve_client,
+    site_of,
+)
 from sidecar.bootstrap.tokens import TokenValidation, patient_credentials, token_validation
 from sidecar.bootstrap.tracing import tracing_of
 from sidecar.common.background import background
@@ -44,7 +50,7 @@ from sidecar.fhir.endpoint import Endpoints
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.instance_patients import InstancePatients
 from sidecar.pacs.issuer_check import UNIQUE_SECONDS, Issuers
-from sidecar.pacs.orthanc_changes import Changes
+from sidecar.pacs.orthanc_changes import OrthancChanges
 from sidecar.pacs.ownership import Ownership
 from sidecar.pacs.retrieve import RetrieveClient
 from sidecar.pacs.studies import Studies
@@ -89,7 +95,7 @@ class Sidecar:
     patients: PatientMapping
     clients: BackendClients
     external: ExternalPolicy | None
-    changes: Changes | None
+    changes: OrthancChanges | None
     audit: AuditTrail
     invalidation: Invalidation
 
@@ -128,13 +134,13 @@ async def build(
         tokens = token_validation(settings, ehr_session, discovery, metrics, stack)
         patients = _patients(settings, ehr_session, discovery, invalidation)
         stack.push_async_callback(patients.close)
-        patience, query_patience = patience_of(settings)
-        for one in (patience, query_patience):
+        retrievals_deferred, searches_deferred = deferred_requests(settings)
+        for one in (retrievals_deferred, searches_deferred):
             if one is not None:
                 invalidation.register(one)
                 stack.push_async_callback(one.close)
-        pacs = pacs_client(settings, query_session, metrics, query_patience)
-        retrievals = retrieve_client(settings, retrieve_session, metrics, patience)
+        pacs = pacs_client(settings, query_session, metrics, searches_deferred)
+        retrievals = retrieve_client(settings, retrieve_session, metrics, retrievals_deferred)
         instances = InstancePatients(
             pacs,
             retrievals,
@@ -179,7 +185,7 @@ async def build(
         )
         external = external_policy(settings, policy_session, metrics, invalidation, stack)
         clients = backend_clients(settings, ehr_session, discovery, invalidation, stack)
-        guard = Guard(
+        authorizer = Authorizer(
             tokens.cache,
             patients,
             ownership,
@@ -187,7 +193,7 @@ async def build(
             issuers,
             metrics,
             audit,
-            PatientViews(
+            VisibleStudiesLookup(
                 studies,
                 site_of(settings),
                 Constraints(site_of(settings)),
@@ -211,7 +217,7 @@ async def build(
             connections=settings.server.max_connections,
         )
         fhir = ImagingFhir(
-            guard,
+            authorizer,
             catalog,
             endpoints,
             discovery,
@@ -226,10 +232,10 @@ async def build(
             released=RELEASED,
         )
         dicomweb = DicomWeb(
-            guard,
+            authorizer,
             pacs,
             retrievals,
-            QidoHandlers(guard, pacs, limits, metrics, invalidation),
+            QidoHandlers(authorizer, pacs, limits, metrics, invalidation),
             Streamer(metrics, settings.server.client_seconds),
             endpoints,
             limits,

@@ -1,4 +1,4 @@
-"""The part of the composition that is about the archive: ``pacs`` in the settings -> clients, patience, changes."""
+"""The part of the composition that is about the archive: ``pacs`` in the settings -> clients, deferred requests, changes."""
 
 from base64 import b64encode
 from collections.abc import Callable
@@ -7,10 +7,10 @@ from zoneinfo import ZoneInfo
 import aiohttp
 
 from sidecar.fhir.imaging_study import Site
-from sidecar.pacs.client import PacsClient, Rows
-from sidecar.pacs.deferred import Patience
+from sidecar.pacs.client import PacsClient, SearchResult
+from sidecar.pacs.deferred_requests import DeferredRequests
 from sidecar.pacs.dialects import DIALECTS
-from sidecar.pacs.orthanc_changes import Changes
+from sidecar.pacs.orthanc_changes import OrthancChanges
 from sidecar.pacs.response import Upstream
 from sidecar.pacs.retrieve import RetrieveClient
 from sidecar.settings.document import Settings
@@ -21,20 +21,22 @@ WARM_QUERIES = 8
 """Slow queries that go on in the background at once; each holds one of those connections."""
 
 
-def patience_of(settings: Settings) -> tuple[Patience[Upstream] | None, Patience[Rows] | None]:
+def deferred_requests(
+    settings: Settings,
+) -> tuple[DeferredRequests[Upstream] | None, DeferredRequests[SearchResult] | None]:
     """Of retrievals and of queries."""
     pacs = settings.pacs
     if pacs.patience_seconds is None:
         return None, None
     patience, warm, silence = pacs.patience_seconds, pacs.warm_seconds, pacs.timeout_seconds
     return (
-        Patience(
+        DeferredRequests(
             patience_seconds=patience,
             warm_seconds=warm,
             limit=pacs.warm_retrievals,
             silence_seconds=silence,
         ),
-        Patience(
+        DeferredRequests(
             patience_seconds=patience,
             warm_seconds=warm,
             limit=WARM_QUERIES,
@@ -47,7 +49,7 @@ def pacs_client(
     settings: Settings,
     session: aiohttp.ClientSession,
     metrics: Metrics,
-    patience: Patience[Rows] | None,
+    deferred: DeferredRequests[SearchResult] | None,
 ) -> PacsClient:
     """Return the client for queries to ``pacs``."""
     pacs = settings.pacs
@@ -58,7 +60,7 @@ def pacs_client(
         timeout_seconds=pacs.timeout_seconds,
         authorization=authorization_of(pacs.auth),
         maximum_results=pacs.max_results,
-        patience=patience,
+        deferred=deferred,
         warm_seconds=pacs.warm_seconds,
         observe=metrics.observe_pacs,
     )
@@ -68,7 +70,7 @@ def retrieve_client(
     settings: Settings,
     session: aiohttp.ClientSession,
     metrics: Metrics,
-    patience: Patience[Upstream] | None,
+    deferred: DeferredRequests[Upstream] | None,
 ) -> RetrieveClient:
     """Return the client for retrievals from ``pacs``."""
     pacs = settings.pacs
@@ -78,7 +80,7 @@ def retrieve_client(
         DIALECTS[pacs.dialect],
         timeout_seconds=pacs.timeout_seconds,
         authorization=authorization_of(pacs.auth),
-        patience=patience,
+        deferred=deferred,
         observe=metrics.observe_pacs,
     )
 
@@ -95,12 +97,12 @@ def changes_of(
     session: aiohttp.ClientSession,
     forget: Callable[[frozenset[str] | None], None],
     metrics: Metrics,
-) -> Changes | None:
+) -> OrthancChanges | None:
     """Return what follows the archive's changes, ``None`` when they are not followed."""
     pacs = settings.pacs
     if pacs.changes_url is None:
         return None
-    return Changes(
+    return OrthancChanges(
         session,
         pacs.changes_url,
         forget,

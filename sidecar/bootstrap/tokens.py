@@ -32,7 +32,7 @@ from sidecar.settings.upstream_auth import (
 )
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
-from sidecar.tokens.claims import Claims, Expected, PatientClaim
+from sidecar.tokens.claims import Claims, PatientClaim, TokenRequirements
 from sidecar.tokens.introspection import Introspection
 from sidecar.tokens.jwks import Jwks
 from sidecar.tokens.jwt_validation import LocalThenIntrospection, LocalValidation, Validate
@@ -170,7 +170,7 @@ def _validate(
     return LocalThenIntrospection(local.validate, introspection.introspect).validate
 
 
-def _expected(settings: Settings, *, leeway_seconds: float) -> Expected:
+def _expected(settings: Settings, *, leeway_seconds: float) -> TokenRequirements:
     named = settings.tokens.claims
     claims = Claims(
         patient=tuple(
@@ -180,7 +180,7 @@ def _expected(settings: Settings, *, leeway_seconds: float) -> Expected:
         client_id=_path(named.client_id),
         subject=_path(named.subject),
     )
-    return Expected(
+    return TokenRequirements(
         audience=tuple(settings.tokens.audience),
         claims=claims,
         fhir_url=settings.ehr.fhir_url,

@@ -30,7 +30,7 @@ class WaitTooLong(Exception):
     """No place became free in time."""
 
 
-class Place:
+class HeldPlace:
     """A place that is held. ``is_wanted`` says whether another caller waits for it."""
 
     def __init__(self, queue: "FairQueue", key: Key) -> None:
@@ -68,7 +68,7 @@ class FairQueue:
         self._futures: dict[Key, OrderedDict[asyncio.Future[None], None]] = {}
 
     @asynccontextmanager
-    async def place(self, *key: Hashable, seconds: float | None = None) -> AsyncIterator[Place]:
+    async def place(self, *key: Hashable, seconds: float | None = None) -> AsyncIterator[HeldPlace]:
         """Wait for a place and hold it in the block.
 
         ``seconds``: a shorter limit than the queue's own.
@@ -82,7 +82,7 @@ class FairQueue:
         else:
             await self._wait(key, self._seconds if seconds is None else seconds)
         try:
-            yield Place(self, key)
+            yield HeldPlace(self, key)
         finally:
             self._count(self._running, key, -1)
             self._serve()

@@ -37,7 +37,7 @@ class FetchFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FetchedResponse:
     """A whole answer: ``status``, ``headers`` (looked up in any case, several of a name), ``body`` in bytes."""
 
     status: int
@@ -59,7 +59,7 @@ class Answer:
         """
         return strict_json_object(self.body)
 
-    async def read(self, reader: Callable[["Answer"], T]) -> T:
+    async def read(self, reader: Callable[["FetchedResponse"], T]) -> T:
         """Return what ``reader`` makes of the answer.
 
         A large one in a thread, which gives way to the event loop.
@@ -112,14 +112,14 @@ async def fetch(
     ssl_context: Any = True,
     name: str = "request",
     take: Callable[[bytes], Awaitable[None]] | None = None,
-) -> Answer:
+) -> FetchedResponse:
     """Send one request and read its whole answer. ``form``: a form's fields, or a body as it is.
 
     ``name``: of its span, a constant that begins with the peer's. ``take``: gets the body of a 200
-    piece by piece, as it comes; then the ``Answer`` has none. What comes compressed all the same is
+    piece by piece, as it comes; then the ``FetchedResponse`` has none. What comes compressed all the same is
     decompressed; ``limit_bytes`` holds for the result, too. Raises ``FetchFailed`` with
     ``timeout``, ``unreachable``, ``too_large`` or ``encoded``, or as ``take`` does; any status is
-    an ``Answer``.
+    an ``FetchedResponse``.
     """
     with span(name, "client") as step:
         step.set("http.request.method", method)
@@ -141,7 +141,7 @@ async def fetch(
                 step.set(STATUS, response.status)
                 if response.status != 200:
                     take = None
-                return Answer(
+                return FetchedResponse(
                     response.status, response.headers, await _whole(response, limit_bytes, take)
                 )
         except TimeoutError:

@@ -14,7 +14,7 @@ MAX_FORGOTTEN = 20_000
 """Studies that are remembered as forgotten; with one more everything is forgotten."""
 
 
-class Forgetful(Protocol):
+class Invalidatable(Protocol):
     """Whatever keeps answers of the archive and knows itself how to forget them."""
 
     def forget(self, patient_ids: Collection[str] | None) -> None:
@@ -22,7 +22,7 @@ class Forgetful(Protocol):
 
 
 Cache = TypeVar("Cache", bound=MutableMapping[Any, Any])
-Kept = TypeVar("Kept", bound=Forgetful)
+Kept = TypeVar("Kept", bound=Invalidatable)
 
 
 class Invalidation:

@@ -119,7 +119,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """``body`` as far as it was read; ``stopped`` says why not to its end."""
 
     status: int
@@ -218,7 +218,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         form: str | None = None,
         images: bool = False,
-    ) -> Answer:
+    ) -> Response:
         """Send a request, again after a 503 that says when.
 
         ``url`` as it is, ``form`` a form-encoded body.
@@ -253,7 +253,7 @@ class Client:
 
     async def _once(
         self, url: str, method: str, headers: Mapping[str, str], form: str | None, *, images: bool
-    ) -> Answer:
+    ) -> Response:
         if self._silences >= self.limits.silences:
             raise NotTested(f"{self._silences} requests in a row had no answer")
         if time.monotonic() > self._ends:
@@ -275,7 +275,7 @@ class Client:
 
     async def _read(
         self, url: str, method: str, headers: Mapping[str, str], form: str | None, *, images: bool
-    ) -> Answer:
+    ) -> Response:
         limits = self.limits
         most = limits.retrieval_bytes if images else limits.answer_bytes
         began = time.monotonic()
@@ -302,9 +302,9 @@ class Client:
                 if stopped is not None:
                     response.close()
                     break
-            return Answer(response.status, response.headers, bytes(body), stopped)
+            return Response(response.status, response.headers, bytes(body), stopped)
 
-    def _note(self, request: str, answer: Answer, *, with_token: bool) -> None:
+    def _note(self, request: str, answer: Response, *, with_token: bool) -> None:
         if answer.status >= 400:
             self.record.refusals.append((request, answer.body[:_CHUNK_BYTES]))
         elif with_token and "public" in answer.headers.get("Cache-Control", "").lower():

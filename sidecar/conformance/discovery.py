@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from sidecar.conformance.client import Answer, NoAnswer, NotTested, Violated
+from sidecar.conformance.client import NoAnswer, NotTested, Response, Violated
 from sidecar.conformance.requirements import CORS
 from sidecar.conformance.visit import Check, Visit, objects, strings
 
@@ -179,7 +179,7 @@ async def _preflight(visit: Visit, url: str) -> str:
     return f"{answer.status}, Authorization is allowed"
 
 
-def _allows(visit: Visit, answer: Answer, what: str) -> None:
+def _allows(visit: Visit, answer: Response, what: str) -> None:
     """Raise ``Violated`` unless a page may read the answer."""
     value = answer.headers.get("Access-Control-Allow-Origin")
     if value not in ("*", visit.origin):

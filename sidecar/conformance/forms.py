@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from urllib.parse import urljoin
 
-from sidecar.conformance.client import Answer, NotTested, Violated
+from sidecar.conformance.client import NotTested, Response, Violated
 from sidecar.conformance.multipart import parts_of
 from sidecar.conformance.retrieval import rows_of
 from sidecar.conformance.rows import Row, number, text
-from sidecar.conformance.visit import DICOM_JSON, Check, Instance, Visit, counted
+from sidecar.conformance.visit import DICOM_JSON, Check, SeenInstance, Visit, counted
 
 Rows = list[Row]
 
@@ -24,7 +24,7 @@ async def _metadata_of_study(visit: Visit) -> str:
         raise Violated("metadata of other instances than the whole study has")
     if not visit.instances:
         visit.instances = [
-            Instance(series, uid, text(one, "PatientID") or "")
+            SeenInstance(series, uid, text(one, "PatientID") or "")
             for one in rows
             if (series := text(one, "SeriesInstanceUID")) and (uid := text(one, "SOPInstanceUID"))
         ]
@@ -110,7 +110,7 @@ async def _frame(visit: Visit) -> str:
     return "one part"
 
 
-def _offered(answer: Answer) -> None:
+def _offered(answer: Response) -> None:
     if answer.status in _NOT_OFFERED:
         raise NotTested(f"not offered: {answer.status}")
     if answer.status in (400, 502, 504):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pydicom
 
-from sidecar.conformance.client import Answer, Violated
+from sidecar.conformance.client import Response, Violated
 
 _KEYWORDS = ["PatientID", "PatientName", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"]
 
@@ -17,14 +17,14 @@ class Truncated(Violated):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MultipartPart:
     """``media_type`` without parameters, and the bytes."""
 
     media_type: str
     content: bytes
 
 
-def parts_of(answer: Answer, media_type: str) -> list[Part]:
+def parts_of(answer: Response, media_type: str) -> list[MultipartPart]:
     """The whole parts of a 200, each of ``media_type``.
 
     Raises ``Violated``; ``Truncated`` without an end.
@@ -35,7 +35,7 @@ def parts_of(answer: Answer, media_type: str) -> list[Part]:
     if not boundary:
         raise Violated("multipart/related without boundary")
     pieces = (b"\r\n" + answer.body).split(b"\r\n--" + boundary.encode())[1:]
-    parts: list[Part] = []
+    parts: list[MultipartPart] = []
     for number, piece in enumerate(pieces):
         if piece.startswith(b"--"):
             break
@@ -54,7 +54,7 @@ def parts_of(answer: Answer, media_type: str) -> list[Part]:
     return parts
 
 
-def _part(piece: bytes) -> Part:
+def _part(piece: bytes) -> MultipartPart:
     head, separator, content = piece.partition(b"\r\n\r\n")
     if not separator:
         raise Violated("a part without an empty line behind its headers")
@@ -65,7 +65,7 @@ def _part(piece: bytes) -> Part:
     length = headers.get("content-length")
     if length is not None and length != str(len(content)):
         raise Truncated("a part that is not as long as its Content-Length says")
-    return Part(headers.get("content-type", "").partition(";")[0].strip().lower(), content)
+    return MultipartPart(headers.get("content-type", "").partition(";")[0].strip().lower(), content)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What must be refused: other studies in every form, other patients' addresses, odd paths, writes (SIA-11, 42, 45)."""
 
-from sidecar.conformance.client import FHIR_JSON, Answer, NotTested, Violated
+from sidecar.conformance.client import FHIR_JSON, NotTested, Response, Violated
 from sidecar.conformance.rows import is_uid, text
 from sidecar.conformance.visit import DICOM, DICOM_JSON, Check, Visit, counted, objects, uid_of
 
@@ -198,7 +198,7 @@ async def _stores(visit: Visit) -> str:
     return "STOW-RS and DELETE are refused"
 
 
-def _refused(answer: Answer, what: str, statuses: tuple[int, ...]) -> None:
+def _refused(answer: Response, what: str, statuses: tuple[int, ...]) -> None:
     if answer.status not in statuses:
         raise Violated(f"{what}: {answer}")
     if (

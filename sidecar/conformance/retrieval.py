@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
-from sidecar.conformance.client import Answer, NotTested, Violated
+from sidecar.conformance.client import NotTested, Response, Violated
 from sidecar.conformance.multipart import Identity, Truncated, identity_of, parts_of
 from sidecar.conformance.requirements import ACCEPT
 from sidecar.conformance.rows import number, text
-from sidecar.conformance.visit import DICOM, DICOM_JSON, Check, Instance, Visit, counted, uid_of
+from sidecar.conformance.visit import DICOM, DICOM_JSON, Check, SeenInstance, Visit, counted, uid_of
 
 _NOT_OFFERED = (404, 405, 406, 415, 501)
 
@@ -56,7 +56,7 @@ async def _rows(visit: Visit, url: str) -> list[dict[str, Any]]:
     return rows_of(answer)
 
 
-def rows_of(answer: Answer) -> list[dict[str, Any]]:
+def rows_of(answer: Response) -> list[dict[str, Any]]:
     """The DICOM JSON objects of a 200. Raises ``Violated``."""
     if answer.status != 200 or answer.media_type not in (DICOM_JSON, "application/json"):
         raise Violated(str(answer))
@@ -66,11 +66,11 @@ def rows_of(answer: Answer) -> list[dict[str, Any]]:
     return found
 
 
-def _instances(rows: list[dict[str, Any]]) -> Iterator[Instance]:
+def _instances(rows: list[dict[str, Any]]) -> Iterator[SeenInstance]:
     for row in rows:
         series, uid = text(row, "SeriesInstanceUID"), text(row, "SOPInstanceUID")
         if series is not None and uid is not None:
-            yield Instance(series, uid, text(row, "PatientID") or "")
+            yield SeenInstance(series, uid, text(row, "PatientID") or "")
 
 
 async def _study(visit: Visit) -> str:
@@ -82,7 +82,9 @@ async def _study(visit: Visit) -> str:
         # Without an end it is no whole study; that it looks like one is the worse fault, and the
         # next check's.
         raise Violated("the multipart has no end") from None
-    visit.instances = [Instance(one.series, one.uid, one.patient_id, one.digest) for one in found]
+    visit.instances = [
+        SeenInstance(one.series, one.uid, one.patient_id, one.digest) for one in found
+    ]
     visit.names |= {one.name for one in found if one.name}
     visit.patient_ids |= {one.patient_id for one in found if one.patient_id}
     visit.has_whole_study = answer.stopped is None
@@ -93,11 +95,11 @@ async def _study(visit: Visit) -> str:
     )
 
 
-async def _retrieved(visit: Visit, url: str) -> Answer:
+async def _retrieved(visit: Visit, url: str) -> Response:
     return await visit.client.ask(url, accept=DICOM, images=True)
 
 
-def _of_study(visit: Visit, answer: Answer, study: str) -> list[Identity]:
+def _of_study(visit: Visit, answer: Response, study: str) -> list[Identity]:
     """The instances of a multipart, each of the study. Raises ``Violated``."""
     found = [identity_of(part.content) for part in parts_of(answer, "application/dicom")]
     visit.patients_inside |= {one.patient_id for one in found}

@@ -2,7 +2,7 @@
 
 import secrets
 
-from sidecar.conformance.client import Answer, Violated
+from sidecar.conformance.client import Response, Violated
 from sidecar.conformance.visit import (
     DICOM,
     Check,
@@ -84,7 +84,7 @@ def _addresses(visit: Visit) -> list[str]:
     ]
 
 
-def _is_401(answer: Answer) -> None:
+def _is_401(answer: Response) -> None:
     if answer.status != 401:
         raise Violated(str(answer))
     if not any(
@@ -126,7 +126,7 @@ async def _both_patients(visit: Visit) -> str:
     return f"{answer.status} for a search with the own and a made-up patient"
 
 
-def _is_refused(answer: Answer, what: str) -> None:
+def _is_refused(answer: Response, what: str) -> None:
     if answer.status == 200:
         found = len(ids(answer.resource("Bundle")))
         raise Violated(f"{what} of a made-up patient: 200, a Bundle with {counted(found, 'study')}")

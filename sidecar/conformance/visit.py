@@ -19,7 +19,7 @@ _PATIENT = re.compile(r"(?:.*/)?Patient/([A-Za-z0-9.-]{1,64})(?:/_history/[^/]*)
 
 
 @dataclass(frozen=True, slots=True)
-class Instance:
+class SeenInstance:
     """An instance that was seen; ``digest`` of its bytes when they were retrieved."""
 
     series: str
@@ -53,7 +53,7 @@ class Visit:
     study: str | None = None
     root: str | None = None
     is_local: bool = False
-    instances: list[Instance] = field(default_factory=list)
+    instances: list[SeenInstance] = field(default_factory=list)
     has_whole_study: bool = False
     patients_inside: set[str] = field(default_factory=set)
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -113,7 +113,7 @@ class Visit:
             )
         return found
 
-    def known_instance(self) -> tuple[str, Instance]:
+    def known_instance(self) -> tuple[str, SeenInstance]:
         """The address of the study, and an instance in it. Raises ``NotTested``."""
         root, study = self.known_study()
         if not self.instances:

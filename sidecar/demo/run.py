@@ -73,7 +73,7 @@ _ABOUT = "# Of a running `demo`: good until it ends.\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Archive:
+class DemoArchive:
     """What the sidecar of the demo stands in front of: a folder of DICOM files, or a real PACS.
 
     ``write_config``: where the configuration is written, for `check` and `serve` beside the demo.
@@ -86,7 +86,7 @@ class Archive:
 
 
 async def run_demo(
-    host: str, port: int, archive: Archive, stop: asyncio.Event, *, say: Callable[[str], object]
+    host: str, port: int, archive: DemoArchive, stop: asyncio.Event, *, say: Callable[[str], object]
 ) -> None:
     """Serve until ``stop``. A new or empty folder is filled with pydicom's files.
 
@@ -117,7 +117,7 @@ def _embedded(folder: Path, say: Callable[[str], object]) -> web.Application:
 
 @contextlib.asynccontextmanager
 async def _demo(
-    ports: Ports, archive: Archive, app: web.Application | None, scratch: Path
+    ports: Ports, archive: DemoArchive, app: web.Application | None, scratch: Path
 ) -> AsyncIterator[web.Application]:
     """Start everything; yields the EHR."""
     secret = secrets.token_urlsafe(32)

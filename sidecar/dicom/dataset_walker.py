@@ -22,7 +22,7 @@ from sidecar.dicom.element import (
     element,
     looks_like_a_vr,
 )
-from sidecar.dicom.header_cache import Layouts, Pattern, Run
+from sidecar.dicom.header_cache import ElementRun, HeaderPatternCache, Pattern
 from sidecar.dicom.sequences import (
     ITEM_HEADS,
     LOOKED_AT_BYTES,
@@ -56,7 +56,7 @@ _RUN = 16
 _HEAD = 8
 
 
-class Wanted:
+class TagSelection:
     """The elements whose values a walk takes: tag -> VR.
 
     ``first``, ``last``: the first and the last of these tags.
@@ -86,7 +86,9 @@ class Walk:
 
     _element = staticmethod(element)
 
-    def __init__(self, encoding: Encoding, wanted: Wanted, layouts: Layouts | None = None) -> None:
+    def __init__(
+        self, encoding: Encoding, wanted: TagSelection, layouts: HeaderPatternCache | None = None
+    ) -> None:
         self.values: dict[int, bytes] = {}
         self.is_past_wanted = False
         self._encoding = encoding
@@ -145,7 +147,7 @@ class Walk:
             return
         self._feed(data)
 
-    def begin_behind(self, run: Run, data: memoryview) -> None:
+    def begin_behind(self, run: ElementRun, data: memoryview) -> None:
         """Take the first bytes, of which it is known that they begin with this ``run``."""
         position = self._pass(run, data, 0)
         self._base = min(position, len(data))
@@ -223,7 +225,7 @@ class Walk:
             if len(heads) < _RUN:
                 return position
 
-    def _pass(self, run: Run, data: memoryview, position: int) -> int:
+    def _pass(self, run: ElementRun, data: memoryview, position: int) -> int:
         for tag, start, end in run.values:
             self.values[tag] = bytes(data[position + start : position + end])
         self._elements += run.elements
@@ -288,7 +290,7 @@ class Walk:
         self._elements += len(heads)
         return position
 
-    def _run(self, data: memoryview, begin: int, heads: list[int], end: int) -> Run:
+    def _run(self, data: memoryview, begin: int, heads: list[int], end: int) -> ElementRun:
         """What was just read, from ``begin`` to ``end``, for the next instance."""
         values, reach = [], 0
         for place, position in enumerate(heads):
@@ -299,7 +301,7 @@ class Walk:
         places = [(position, _HEAD) for position in heads]
         if reach > heads[-1]:  # That value, too, must have come.
             places.append((reach, 0))
-        return Run(
+        return ElementRun(
             Pattern(data, begin, places),
             tuple(values),
             len(heads),

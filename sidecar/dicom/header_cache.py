@@ -41,7 +41,7 @@ class Pattern:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ElementRun:
     """Elements one behind the other, over which a walk goes at once.
 
     ``values``: of those that are wanted the tag, and where from the run's begin the value begins
@@ -58,7 +58,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Meta:
+class FileMeta:
     """A File Meta Information: its ``end`` in bytes, the TransferSyntaxUID, and the ``places`` that count.
 
     No places: it is not to be remembered.
@@ -71,29 +71,29 @@ class Meta:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class HeaderPattern:
     """File meta and elements up to somewhere behind the wanted ones: ``run`` counts from the data set's begin."""
 
     pattern: Pattern
-    meta: Meta
-    run: Run
+    meta: FileMeta
+    run: ElementRun
 
 
-_Layout = TypeVar("_Layout", Meta, Run, Head)
+_Layout = TypeVar("_Layout", FileMeta, ElementRun, HeaderPattern)
 
 
-class Layouts:
+class HeaderPatternCache:
     """What has been seen in one stream."""
 
     def __init__(self) -> None:
-        self._heads: list[Head] = []
-        self._metas: list[Meta] = []
-        self._runs: dict[Hashable, list[Run]] = {}
+        self._heads: list[HeaderPattern] = []
+        self._metas: list[FileMeta] = []
+        self._runs: dict[Hashable, list[ElementRun]] = {}
         self._left = MOST
         self._hits = self._misses = 0
         self._gives_up = False
 
-    def head(self, data: memoryview) -> Head | None:
+    def head(self, data: memoryview) -> HeaderPattern | None:
         """Return a known head with which the instance in ``data`` begins."""
         head = _known(self._heads, data, 0)
         if head is not None:
@@ -111,25 +111,25 @@ class Layouts:
         """Whether one more may be learnt."""
         return not self._gives_up and self._left > 0 and len(self._heads) < MOST_ALIKE
 
-    def learn_head(self, head: Head | None) -> None:
+    def learn_head(self, head: HeaderPattern | None) -> None:
         """Remember a head, if there is room."""
         if head is not None:
             self._learn(self._heads, lambda: head)
 
-    def meta(self, data: bytes | memoryview) -> Meta | None:
+    def meta(self, data: bytes | memoryview) -> FileMeta | None:
         """Return a known file meta with which ``data`` begin."""
         return _known(self._metas, data, 0)
 
-    def run(self, state: Hashable, data: memoryview, position: int) -> Run | None:
+    def run(self, state: Hashable, data: memoryview, position: int) -> ElementRun | None:
         """Return a known run that goes on from ``position``, for a walk that has come there in this ``state``."""
         known = self._runs.get(state)
         return None if known is None else _known(known, data, position)
 
-    def learn_meta(self, meta: Meta) -> None:
+    def learn_meta(self, meta: FileMeta) -> None:
         """Remember a file meta, if there is room."""
         self._learn(self._metas, lambda: meta)
 
-    def learn_run(self, state: Hashable, make: Callable[[], Run]) -> None:
+    def learn_run(self, state: Hashable, make: Callable[[], ElementRun]) -> None:
         """Remember a run, if there is room."""
         if self._left:
             self._learn(self._runs.setdefault(state, []), make)

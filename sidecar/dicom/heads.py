@@ -6,13 +6,15 @@ machine): 13 to 35 % less where all headers of a series are laid out alike; betw
 where each instance is laid out in its own way.
 """
 
-from sidecar.dicom.dataset_walker import Walk, Wanted
+from sidecar.dicom.dataset_walker import TagSelection, Walk
 from sidecar.dicom.element import Encoding, element
-from sidecar.dicom.header_cache import Head, Meta, Pattern, Run
+from sidecar.dicom.header_cache import ElementRun, FileMeta, HeaderPattern, Pattern
 from sidecar.dicom.sequences import LOOKED_AT_BYTES, Frame, is_looked_into
 
 
-def head_of(data: memoryview, meta: Meta, encoding: Encoding, wanted: Wanted) -> Head | None:
+def head_of(
+    data: memoryview, meta: FileMeta, encoding: Encoding, wanted: TagSelection
+) -> HeaderPattern | None:
     """Return the layout of an instance of which ``data`` are the first bytes, and which a walk has passed.
 
     ``None``: the wanted values are not all in them, or there is more to be looked at than heads,
@@ -29,7 +31,7 @@ def head_of(data: memoryview, meta: Meta, encoding: Encoding, wanted: Wanted) ->
     reach = meta.end + max(end for _, _, end in walk.run.values)
     if reach > sum(places[-1]):  # All of the last value must have come.
         places.append((reach, 0))
-    return Head(Pattern(data, 0, places), meta, walk.run)
+    return HeaderPattern(Pattern(data, 0, places), meta, walk.run)
 
 
 _NOTHING = Pattern(b"", 0, ())
@@ -41,11 +43,11 @@ class _Recording(Walk):
     ``looked_at``: places till then.
     """
 
-    def __init__(self, encoding: Encoding, wanted: Wanted) -> None:
+    def __init__(self, encoding: Encoding, wanted: TagSelection) -> None:
         super().__init__(encoding, wanted)
         self.places: list[tuple[int, int]] = []
         self.looked_at = 0
-        self.run: Run | None = None
+        self.run: ElementRun | None = None
         self._found: list[tuple[int, int, int]] = []
         self._is_looked_at_each_time = False
 
@@ -94,7 +96,7 @@ class _Recording(Walk):
         after = super()._over_short(data, position)
         if self.is_past_wanted and self._found and not self._is_looked_at_each_time:
             self.looked_at = len(self.places)
-            self.run = Run(
+            self.run = ElementRun(
                 _NOTHING, tuple(self._found), self._elements, after, self._last, is_past_wanted=True
             )
         return after

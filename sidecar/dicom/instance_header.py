@@ -17,7 +17,7 @@ from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 
 from sidecar.access.facts import InstanceHeader, PatientIdentifier
 from sidecar.dicom.character_sets import is_known_text
-from sidecar.dicom.dataset_walker import Walk, Wanted
+from sidecar.dicom.dataset_walker import TagSelection, Walk
 from sidecar.dicom.element import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
@@ -28,7 +28,7 @@ from sidecar.dicom.element import (
     element,
     looks_like_a_vr,
 )
-from sidecar.dicom.header_cache import Layouts, Meta, Pattern
+from sidecar.dicom.header_cache import FileMeta, HeaderPatternCache, Pattern
 from sidecar.dicom.heads import head_of
 from sidecar.dicom.uid import MAXIMUM_LENGTH
 
@@ -46,7 +46,7 @@ _PATIENT_ID = 0x0010_0020
 _ISSUER_OF_PATIENT_ID = 0x0010_0021
 _STUDY_INSTANCE_UID = 0x0020_000D
 _SERIES_INSTANCE_UID = 0x0020_000E
-_WANTED = Wanted(
+_WANTED = TagSelection(
     {
         _SPECIFIC_CHARACTER_SET: b"CS",
         _SOP_INSTANCE_UID: b"UI",
@@ -90,7 +90,7 @@ class HeaderReader:
 
     _wanted = _WANTED
 
-    def __init__(self, layouts: Layouts | None = None) -> None:
+    def __init__(self, layouts: HeaderPatternCache | None = None) -> None:
         self._layouts = layouts
         self.header: InstanceHeader | None = None
         self._inflate: zlib._Decompress | None = None
@@ -256,7 +256,7 @@ class HeaderReader:
         if len(self._behind) > _CHECKSUM_BYTES:
             raise TwoReadings("data_behind_end")
 
-    def _read_meta(self, data: bytes | memoryview) -> Meta:
+    def _read_meta(self, data: bytes | memoryview) -> FileMeta:
         """Read the File Meta Information (PS3.10 7.1); the data set begins behind it."""
         layouts = self._layouts
         meta = layouts.meta(data) if layouts is not None else None
@@ -269,7 +269,7 @@ class HeaderReader:
         self._begin(meta, data)
         return meta
 
-    def _begin(self, meta: Meta, data: bytes | memoryview) -> Walk:
+    def _begin(self, meta: FileMeta, data: bytes | memoryview) -> Walk:
         self._encoding = EXPLICIT_BIG if meta.syntax == _BIG_ENDIAN else EXPLICIT_LITTLE
         if meta.syntax in _DEFLATED:
             self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -282,7 +282,7 @@ class HeaderReader:
         return self._walk
 
 
-def _meta(data: bytes | memoryview) -> Meta:
+def _meta(data: bytes | memoryview) -> FileMeta:
     """Return the file meta with which ``data`` begin. Raises ``Unreadable`` and ``NeedMore``.
 
     It ends where its group does, and where its group length says so. Behind that more of its group
@@ -310,7 +310,7 @@ def _meta(data: bytes | memoryview) -> Meta:
             places.append((one.start, one.end - one.start))
     if not begin:
         places = []
-    return Meta(Pattern(data, 0, [*places, (end, 2)]), end, syntax, tuple(places))
+    return FileMeta(Pattern(data, 0, [*places, (end, 2)]), end, syntax, tuple(places))
 
 
 class _MetaElement(NamedTuple):

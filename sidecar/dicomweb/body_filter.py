@@ -60,7 +60,7 @@ Check = Callable[[InstanceHeader], None]
 """Raises when the instance is not the permitted one."""
 
 
-class Untouched:
+class PassThrough:
     """A single body whose length tells whether it is whole: passed on as it comes."""
 
     parts = 1

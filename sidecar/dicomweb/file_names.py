@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 from sidecar.access.facts import InstanceHeader
-from sidecar.dicom.dataset_walker import Wanted
+from sidecar.dicom.dataset_walker import TagSelection
 from sidecar.dicom.element import Unreadable
 from sidecar.dicom.instance_header import HeaderReader
 from sidecar.dicom.uid import MAXIMUM_LENGTH
@@ -128,7 +128,7 @@ class NumbersReader(HeaderReader):
     It decides nothing: another reader has checked whose the instance is.
     """
 
-    _wanted = Wanted(
+    _wanted = TagSelection(
         {
             _MODALITY: b"CS",
             _SERIES_INSTANCE_UID: b"UI",

@@ -10,17 +10,17 @@ from sidecar.access.facts import InstanceHeader
 from sidecar.access.permits import StudyPermit
 from sidecar.access.reasons import Reason
 from sidecar.dicomweb.accept import DRAWN, may_be_part, names_markup
-from sidecar.dicomweb.body_filter import Check, Scanner, SingleInstance, Untouched
+from sidecar.dicomweb.body_filter import Check, PassThrough, Scanner, SingleInstance
 from sidecar.dicomweb.media_type import parse_media_type
 from sidecar.dicomweb.metadata import Metadata
-from sidecar.dicomweb.multipart import Multipart, OnlyPart
+from sidecar.dicomweb.multipart import Multipart, SinglePart
 from sidecar.dicomweb.paths import OBJECTS, Kind, Retrieval
-from sidecar.dicomweb.response_head import Head
+from sidecar.dicomweb.response_head import ResponseHead
 from sidecar.dicomweb.rewrite import our_url
 from sidecar.dicomweb.zip_archive import ZipArchive
 
 
-class Foreign(Exception):
+class ForeignInstance(Exception):
     """The PACS sent something that is not the permitted patient's: ``what`` is ``instance`` or ``metadata``."""
 
     def __init__(self, what: str) -> None:
@@ -28,12 +28,12 @@ class Foreign(Exception):
         self.what = what
 
 
-class Excluded(Exception):
+class ExcludedInstance(Exception):
     """The PACS sent something of the patient's that is not shown (SIA-43)."""
 
 
 @dataclass(frozen=True, slots=True)
-class OurParts:
+class PartPolicy:
     """Which parts a multipart of this ``kind`` may have.
 
     The PACS's URLs become ours below ``root``.
@@ -61,7 +61,7 @@ class OurParts:
 
 
 def scanner_for(
-    head: Head,
+    head: ResponseHead,
     resource: Retrieval,
     permit: StudyPermit,
     *,
@@ -85,18 +85,18 @@ def scanner_for(
     check = _check(permit, "instance") if verify and kind in OBJECTS else None
     if head.boundary is not None:
         if zipped:
-            return ZipArchive(head.boundary, OurParts(kind, root), check)
+            return ZipArchive(head.boundary, PartPolicy(kind, root), check)
         one_part = kind is Kind.INSTANCE or len(resource.frames) == 1
-        return (OnlyPart if unwrap else Multipart)(
-            head.boundary, OurParts(kind, root), check, one_part=one_part
+        return (SinglePart if unwrap else Multipart)(
+            head.boundary, PartPolicy(kind, root), check, one_part=one_part
         )
-    return Untouched() if check is None else SingleInstance(check)
+    return PassThrough() if check is None else SingleInstance(check)
 
 
 def _check(permit: StudyPermit, what: str) -> Check:
     def check(header: InstanceHeader) -> None:
         refused = decide_instance(permit, header)
         if refused is not None:
-            raise Excluded if refused.reason is Reason.NOT_SHOWN else Foreign(what)
+            raise ExcludedInstance if refused.reason is Reason.NOT_SHOWN else ForeignInstance(what)
 
     return check

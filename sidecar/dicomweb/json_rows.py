@@ -30,7 +30,7 @@ class NotRows(ValueError):
     """Not an array of objects, or one that is too large or too deep: ``args[0]`` says which, as a constant."""
 
 
-class Rows:
+class JsonRowScanner:
     """``feed`` returns the objects that have come whole, as JSON text.
 
     ``row_bytes``: most of one.

@@ -42,7 +42,7 @@ class NotJson(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class JsonValue:
     """A value in ``text``: from ``start`` to before ``end``.
 
     ``damage`` has an entry for each read that had some.
@@ -79,20 +79,20 @@ class Part:
             self.damage.append(True)
         return value
 
-    def members(self) -> dict[str, "Part"]:
+    def members(self) -> dict[str, "JsonValue"]:
         """The members of an object."""
-        found: dict[str, Part] = {}
+        found: dict[str, JsonValue] = {}
         for name, value in self._inside(b"}"):
             if name in found:
                 raise NotJson
             found[name] = value
         return found
 
-    def elements(self) -> Iterator["Part"]:
+    def elements(self) -> Iterator["JsonValue"]:
         """The elements of an array."""
         return (value for _, value in self._inside(b"]"))
 
-    def _inside(self, closing: bytes) -> Iterator[tuple[str, "Part"]]:
+    def _inside(self, closing: bytes) -> Iterator[tuple[str, "JsonValue"]]:
         text, at = self.text, self._behind_space(self.start + 1)
         if text[at : at + 1] == closing:
             return
@@ -106,7 +106,7 @@ class Part:
                 if text[at : at + 1] != b":":
                     raise NotJson
                 at = self._behind_space(at + 1)
-            value = Part(text, at, self._end_of_value(at), self.damage)
+            value = JsonValue(text, at, self._end_of_value(at), self.damage)
             yield name, value
             at = self._behind_space(value.end)
             if text[at : at + 1] == closing and at < self.end:
@@ -160,7 +160,7 @@ class LargeRow:
 
     def __init__(self, text: bytes) -> None:
         self.damage: list[bool] = []
-        self._members = Part(text, 0, len(text), self.damage).members()
+        self._members = JsonValue(text, 0, len(text), self.damage).members()
         self.attributes = {
             name: one.read() for name, one in self._members.items() if not one.is_large
         }
@@ -180,7 +180,7 @@ class _Writer:
     root: str
     uris: BulkDataUris | None
 
-    def data_set(self, members: dict[str, Part], depth: int) -> bytes:
+    def data_set(self, members: dict[str, JsonValue], depth: int) -> bytes:
         if depth > MAXIMUM_DEPTH:
             raise TooDeep
         read = {name: one.read() for name, one in members.items() if not one.is_large}
@@ -201,7 +201,7 @@ class _Writer:
                 written.append(orjson.dumps(name) + b":" + value)
         return b"{" + b",".join(written) + b"}"
 
-    def _large(self, name: str, part: Part, depth: int) -> bytes | None:
+    def _large(self, name: str, part: JsonValue, depth: int) -> bytes | None:
         """A large attribute; ``None`` for what is none."""
         if part.opens != b"{":
             part.read()
@@ -220,7 +220,7 @@ class _Writer:
             return orjson.dumps(empty)
         return b'{"vr":' + orjson.dumps(empty["vr"]) + b',"Value":[' + b",".join(rewritten) + b"]}"
 
-    def _values(self, values: Part, is_sequence: bool, depth: int) -> Iterator[bytes]:
+    def _values(self, values: JsonValue, is_sequence: bool, depth: int) -> Iterator[bytes]:
         """The elements; small neighbours are read together."""
         begin = end = -1
         for one in values.elements():
@@ -238,7 +238,7 @@ class _Writer:
         if begin >= 0:
             yield self._few(values, begin, end, is_sequence, depth)
 
-    def _few(self, values: Part, begin: int, end: int, is_sequence: bool, depth: int) -> bytes:
+    def _few(self, values: JsonValue, begin: int, end: int, is_sequence: bool, depth: int) -> bytes:
         found = values.read_text(b"[" + values.text[begin:end] + b"]")
         return orjson.dumps(
             [rewrite_value(one, is_sequence, self.root, self.uris, depth) for one in found]

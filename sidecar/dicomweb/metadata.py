@@ -17,7 +17,7 @@ from sidecar.dicom.json_model import Row, text
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.body_filter import Check, Malformed
 from sidecar.dicomweb.bulkdata_uris import BulkDataUris
-from sidecar.dicomweb.json_rows import NotRows, Rows
+from sidecar.dicomweb.json_rows import JsonRowScanner, NotRows
 from sidecar.dicomweb.large_row import PART_BYTES, LargeRow, NotJson
 from sidecar.dicomweb.lenient_json import read_row, with_unknown_identity
 from sidecar.dicomweb.rewrite import TooDeep, rewrite_row
@@ -45,7 +45,7 @@ class Metadata:
     def __init__(self, check: Check, root: str, *, row_bytes: int) -> None:
         self._check = check
         self._root = root
-        self._rows = Rows(row_bytes=row_bytes)
+        self._rows = JsonRowScanner(row_bytes=row_bytes)
         self._damaged = 0
         self.parts = 0
         self.dropped: Counter[str] = Counter()

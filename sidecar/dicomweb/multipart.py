@@ -10,7 +10,7 @@ one part.
 
 from collections.abc import Iterator
 
-from sidecar.dicom.header_cache import Layouts
+from sidecar.dicom.header_cache import HeaderPatternCache
 from sidecar.dicom.instance_header import STEP_BYTES, HeaderReader
 from sidecar.dicomweb.body_filter import Check, Malformed
 from sidecar.dicomweb.part_headers import HEADERS_LIMIT_BYTES, PartRules, fit_headers, read_headers
@@ -45,7 +45,7 @@ class Multipart:
         self._keeps_length = False
         self._rules = rules
         self._check = check
-        self._layouts = Layouts()
+        self._layouts = HeaderPatternCache()
         self._read_last: tuple[bytes | None, tuple[bytes, int | None]] = None, (b"", None)
         self._first = b"--" + boundary.encode("ascii")
         self._delimiter = b"\r\n" + self._first
@@ -335,7 +335,7 @@ class Multipart:
         return None
 
 
-class OnlyPart(Multipart):
+class SinglePart(Multipart):
     """A multipart body with one part, whose content alone leaves, checked in the same way."""
 
     _is_leaving = False

@@ -36,7 +36,7 @@ _SAFE_CONTENT_TYPE = re.compile(r"[\x20-\x7e]{1,512}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class ResponseHead:
     """What is known of a good answer before its body: ``content_length`` in bytes, ``boundary`` of a multipart."""
 
     content_type: str
@@ -48,7 +48,7 @@ class Head:
 
 def check_head(
     status: int, headers: Mapping[str, str], kind: Kind, *, chunked: bool, ranged: bool = False
-) -> Head:
+) -> ResponseHead:
     """Return the answer's head. Raises the ``Problem`` that the client gets instead.
 
     ``ranged``: a part of the body was asked for (``Range``).
@@ -82,7 +82,7 @@ def check_head(
         raise _unusable("unknown_length")
     if length is not None and not re.fullmatch(r"[0-9]{1,18}", length):
         raise _unusable("content_length")
-    return Head(
+    return ResponseHead(
         written, content_type.name, None if length is None else int(length), boundary, is_partial
     )
 
@@ -143,7 +143,7 @@ def _is_expected(content_type: MediaType, kind: Kind) -> bool:
     return may_be_part(name, kind)
 
 
-def unwrapped_type(head: Head, kind: Kind) -> str:
+def unwrapped_type(head: ResponseHead, kind: Kind) -> str:
     """Return the media type of a multipart's only part, sent without the multipart."""
     if kind in OBJECTS:
         return "application/dicom"

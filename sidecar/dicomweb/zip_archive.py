@@ -9,7 +9,7 @@ written when the number of instances is known to be right.
 from typing import IO
 from zipfile import ZipFile, ZipInfo
 
-from sidecar.dicom.header_cache import Layouts
+from sidecar.dicom.header_cache import HeaderPatternCache
 from sidecar.dicom.instance_header import HeaderReader
 from sidecar.dicomweb.body_filter import Check
 from sidecar.dicomweb.file_names import FileNames, NumbersReader
@@ -28,7 +28,7 @@ class ZipArchive(Multipart):
     def __init__(self, boundary: str, rules: PartRules, check: Check | None) -> None:
         super().__init__(boundary, rules, check)
         self._file_names = FileNames()
-        self._numbers_layouts = Layouts()
+        self._numbers_layouts = HeaderPatternCache()
         self._written = _Written()
         self._zip = _Unfinished(self._written, "w")
         # Of the part under way: its length in bytes (None: not known), the reader of its name,

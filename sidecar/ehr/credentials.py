@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from sidecar.common.errors import BadGateway, Unavailable
-from sidecar.common.fetch import Answer, FetchFailed, fetch
+from sidecar.common.fetch import FetchedResponse, FetchFailed, fetch
 from sidecar.common.single_flight import SingleFlight
 from sidecar.ehr.assertion import ClientAssertion
 
@@ -129,7 +129,7 @@ class BackendServices:
                 reason="backend_token_" + failure.reason,
             ) from None
 
-    def _keep(self, answer: Answer) -> str:
+    def _keep(self, answer: FetchedResponse) -> str:
         if answer.status in (400, 401, 403):
             log.error(
                 "the authorization server refused our backend client",

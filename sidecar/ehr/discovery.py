@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from sidecar.common.errors import Unavailable
-from sidecar.common.fetch import Answer, FetchFailed, fetch
+from sidecar.common.fetch import FetchedResponse, FetchFailed, fetch
 from sidecar.common.single_flight import SingleFlight
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class Discovery:
         self.is_absent = answer.status == 404
         if answer.status != 200:
             raise FetchFailed("unexpected_status", f"status {answer.status}")
-        body = await answer.read(Answer.strict_json_object)
+        body = await answer.read(FetchedResponse.strict_json_object)
         issuer = body.get("issuer")
         return SmartConfiguration(
             introspection_endpoint=self._endpoint(body, "introspection_endpoint"),

@@ -4,7 +4,7 @@ from typing import Protocol
 
 import aiohttp
 
-from sidecar.common.fetch import Answer, fetch
+from sidecar.common.fetch import FetchedResponse, fetch
 
 LIMIT_BYTES = 1_048_576
 
@@ -26,7 +26,7 @@ async def read_resource(
     *,
     timeout_seconds: float,
     limit_bytes: int = LIMIT_BYTES,
-) -> Answer:
+) -> FetchedResponse:
     """Return the answer to ``GET url``, whatever its status. Raises ``FetchFailed``.
 
     After a 401 it is asked once more with a new token: ours may have been revoked before its time.
@@ -44,7 +44,7 @@ async def _read(
     credentials: Credentials,
     timeout_seconds: float,
     limit_bytes: int,
-) -> Answer:
+) -> FetchedResponse:
     headers = {"Accept": "application/fhir+json"}
     token = await credentials.token()
     if token is not None:

@@ -11,7 +11,7 @@ from sidecar.fhir.cursor import Cursor, PageLinks
 from sidecar.fhir.outcome import operation_outcome
 from sidecar.fhir.result_parameters import subset
 from sidecar.fhir.search import Search
-from sidecar.fhir.select import Page
+from sidecar.fhir.select import StudyPage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -24,7 +24,7 @@ def searchset(
     fhir_base: str,
     search: Search,
     patient: str,
-    page: Page,
+    page: StudyPage,
     as_of: datetime,
     page_links: PageLinks,
 ) -> dict[str, Any]:

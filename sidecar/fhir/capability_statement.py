@@ -10,7 +10,7 @@ BACKEND_SERVICES = "http://fhir.org/argonaut/smart-imaging/capabilities/backend-
 
 
 @dataclass(frozen=True, slots=True)
-class Offered:
+class OfferedFeatures:
     """What the site has switched on: neither implies the other (SIA-2)."""
 
     app_launch: bool = True
@@ -114,13 +114,13 @@ def capability_statement(
     }
 
 
-def ehr_snippet(fhir_base: str, offered: Offered) -> dict[str, Any]:
+def ehr_snippet(fhir_base: str, offered: OfferedFeatures) -> dict[str, Any]:
     """What the EHR's ``.well-known/smart-configuration`` says of us (SIA-1, 2), for its team to paste in."""
     return {"associated_endpoints": [{"url": fhir_base, "capabilities": offered.capabilities()}]}
 
 
 def smart_configuration(
-    offered: Offered, *, issuer: str | None, authorization: str | None, token: str | None
+    offered: OfferedFeatures, *, issuer: str | None, authorization: str | None, token: str | None
 ) -> dict[str, Any]:
     """Return our ``.well-known/smart-configuration``: tokens come from the EHR's endpoints."""
     document: dict[str, Any] = {

@@ -25,7 +25,7 @@ _OFFSET = re.compile(r"([+-])([0-9]{2})([0-9]{2})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class DateRange:
     """The instants from ``start`` to before ``end``, both with time zone."""
 
     start: datetime
@@ -37,9 +37,9 @@ class DateFilter:
     """One date search value: a prefix and the span that its text covers."""
 
     prefix: str
-    span: Span
+    span: DateRange
 
-    def matches(self, value: Span) -> bool:
+    def matches(self, value: DateRange) -> bool:
         """Whether a resource's value passes (R4 search.html, "prefixes")."""
         mine = self.span
         match self.prefix:
@@ -87,15 +87,15 @@ def _bad_date() -> BadRequest:
     )
 
 
-def _span(match: "re.Match[str]", zone: tzinfo) -> Span:
+def _span(match: "re.Match[str]", zone: tzinfo) -> DateRange:
     year, month, day = int(match["year"]), int(match["month"] or 1), int(match["day"] or 1)
     if match["hour"] is None:
         start = datetime(year, month, day, tzinfo=zone)
         if match["day"]:
             return _day(start)
         if match["month"]:
-            return Span(_utc(start), _first_of(year + month // 12, month % 12 + 1, zone))
-        return Span(_utc(start), _first_of(year + 1, 1, zone))
+            return DateRange(_utc(start), _first_of(year + month // 12, month % 12 + 1, zone))
+        return DateRange(_utc(start), _first_of(year + 1, 1, zone))
     fraction = (match["fraction"] or "")[:6]
     start = datetime(
         year,
@@ -130,19 +130,19 @@ def _shifted(moment: datetime, step: timedelta) -> datetime:
         return _EARLIEST if step < timedelta(0) else _LATEST
 
 
-def _from(start: datetime, step: timedelta) -> Span:
-    return Span(_utc(start), _shifted(_utc(start), step))
+def _from(start: datetime, step: timedelta) -> DateRange:
+    return DateRange(_utc(start), _shifted(_utc(start), step))
 
 
 def _first_of(year: int, month: int, zone: tzinfo) -> datetime:
     return _LATEST if year > 9_999 else _utc(datetime(year, month, 1, tzinfo=zone))
 
 
-def _day(start: datetime) -> Span:
+def _day(start: datetime) -> DateRange:
     """From midnight to midnight: days in a zone with summer time are not all 24 h long."""
     following = _shifted(start.replace(tzinfo=UTC), timedelta(days=1))
     end = _LATEST if following == _LATEST else _utc(following.replace(tzinfo=start.tzinfo))
-    return Span(_utc(start), end)
+    return DateRange(_utc(start), end)
 
 
 def _zone(text: str | None, zone: tzinfo) -> tzinfo:
@@ -172,7 +172,7 @@ class Started:
     """A moment or a day: ``text`` is the FHIR dateTime, ``span`` what it covers."""
 
     text: str
-    span: Span
+    span: DateRange
 
 
 def started(

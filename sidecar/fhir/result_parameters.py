@@ -66,7 +66,7 @@ _SUBSETTED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ResultParameters:
     """``sort``: names, ``-`` for descending.
 
     ``count``: studies in a page, 0 for none but the total.
@@ -86,7 +86,9 @@ class Result:
         return self.summary == "count" or self.count == 0
 
 
-def read_result(result: Result, name: str, value: str, *, maximum_count: int) -> Result:
+def read_result(
+    result: ResultParameters, name: str, value: str, *, maximum_count: int
+) -> ResultParameters:
     """Return ``result`` with a parameter of ``name`` read into it. Raises ``BadRequest``."""
     match name:
         case "_include":
@@ -151,7 +153,7 @@ def _elements(value: str) -> frozenset[str]:
     return frozenset(one.partition(".")[0] for one in names)
 
 
-def subset(resource: Json, result: Result) -> Json:
+def subset(resource: Json, result: ResultParameters) -> Json:
     """Return what ``_summary`` or ``_elements`` leaves of an ImagingStudy or Endpoint, tagged SUBSETTED when less."""
     kept = _kept(result, resource["resourceType"])
     if kept is None:
@@ -168,7 +170,7 @@ def subset(resource: Json, result: Result) -> Json:
     return order | {"meta": {**resource.get("meta", {}), "tag": [_SUBSETTED]}}
 
 
-def _kept(result: Result, kind: str) -> frozenset[str] | None:
+def _kept(result: ResultParameters, kind: str) -> frozenset[str] | None:
     if result.elements:
         return _ALWAYS | _MANDATORY[kind] | result.elements
     match result.summary:

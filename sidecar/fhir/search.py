@@ -17,7 +17,7 @@ from sidecar.dicom.uid import is_uid
 from sidecar.fhir.cursor import Cursor
 from sidecar.fhir.dates import DateFilter, parse_date_filter
 from sidecar.fhir.imaging_study import UID_SYSTEM, Site
-from sidecar.fhir.result_parameters import Result, read_result
+from sidecar.fhir.result_parameters import ResultParameters, read_result
 from sidecar.fhir.token_search import TokenFilter, parse_token, split, unescaped
 
 MAXIMUM_PARAMETERS = 50
@@ -70,7 +70,7 @@ class Search:
     last_updated: list[tuple[DateFilter, ...]] = field(default_factory=list)
     tokens: list[TokenFilter] = field(default_factory=list)
     missing: list[tuple[str, bool]] = field(default_factory=list)
-    result: Result = field(default_factory=Result)
+    result: ResultParameters = field(default_factory=ResultParameters)
     after_text: str | None = None
     after: Cursor | None = None
     used: list[tuple[str, str]] = field(default_factory=list)

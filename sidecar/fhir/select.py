@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from sidecar.dicom.json_model import Row, text, texts
 from sidecar.dicom.uid import is_uid
 from sidecar.fhir.cursor import Cursor
-from sidecar.fhir.dates import DateFilter, Span, Started
+from sidecar.fhir.dates import DateFilter, DateRange, Started
 from sidecar.fhir.imaging_study import (
     DICOM_TERMINOLOGY,
     UID_SYSTEM,
@@ -43,7 +43,7 @@ class Details:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class MatchedStudy:
     """A study that passed: its row, where it stands in the order, when it was last seen to change."""
 
     row: Row
@@ -52,10 +52,10 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class StudyPage:
     """One page: its studies, how many there are on all pages, where the next one begins."""
 
-    studies: Sequence[Found]
+    studies: Sequence[MatchedStudy]
     total: int
     next_after: Cursor | None
 
@@ -68,7 +68,7 @@ def select(
     site: Site,
     page_size: int,
     details: Details = Details(),
-) -> Page:
+) -> StudyPage:
     """Return the page of ``search`` over a patient's study rows: newest study first unless sorted, then by UID.
 
     ``seen``: when each study was first seen as it is (``Catalog``).
@@ -84,7 +84,7 @@ def passing(
     seen: Mapping[str, datetime],
     site: Site,
     details: Details = Details(),
-) -> Iterator[Found | None]:
+) -> Iterator[MatchedStudy | None]:
     """Each study that passes, in no order; ``None`` for one that does not (``in_slices``)."""
     for row in rows:
         uid = study_uid(row)
@@ -95,7 +95,7 @@ def passing(
         last_updated = seen[uid]
         if _is_wanted(row, search, began, last_updated, details, site):
             keys = _keys(search.result.sort or DEFAULT_SORT, began, last_updated)
-            yield Found(row, Cursor(keys, uid), last_updated)
+            yield MatchedStudy(row, Cursor(keys, uid), last_updated)
         else:
             yield None
 
@@ -120,11 +120,11 @@ def narrowed(
     )
 
 
-def _span(moment: datetime) -> Span:
-    return Span(moment, moment + timedelta(milliseconds=1))
+def _span(moment: datetime) -> DateRange:
+    return DateRange(moment, moment + timedelta(milliseconds=1))
 
 
-def page_of(studies: Iterable[Found], search: Search, page_size: int) -> Page:
+def page_of(studies: Iterable[MatchedStudy], search: Search, page_size: int) -> StudyPage:
     """The page of those that pass."""
     found = sorted(studies, key=lambda one: (one.key.keys, one.key.uid))
     # The page begins behind a study, not at a number: what arrives meanwhile shifts nothing.
@@ -134,7 +134,7 @@ def page_of(studies: Iterable[Found], search: Search, page_size: int) -> Page:
         rest = [one for one in found if (one.key.keys, one.key.uid) > border]
     size = page_size if search.result.count is None else search.result.count
     page = [] if search.result.only_total else rest[:size]
-    return Page(page, len(found), page[-1].key if page and len(rest) > len(page) else None)
+    return StudyPage(page, len(found), page[-1].key if page and len(rest) > len(page) else None)
 
 
 def _keys(sort: Sequence[str], began: Started | None, last_updated: datetime) -> tuple[int, ...]:
@@ -178,7 +178,7 @@ def _is_identified(row: Row, wanted: IdentifierFilter) -> bool:
     )
 
 
-def _passes(filters: Iterable[tuple[DateFilter, ...]], value: Span | None) -> bool:
+def _passes(filters: Iterable[tuple[DateFilter, ...]], value: DateRange | None) -> bool:
     return all(
         value is not None and any(one.matches(value) for one in alternatives)
         for alternatives in filters

@@ -11,7 +11,7 @@ from yarl import URL
 
 from sidecar.access.facts import PatientIdentifier
 from sidecar.common.errors import BadGateway
-from sidecar.common.fetch import Answer, FetchFailed, fetch
+from sidecar.common.fetch import FetchedResponse, FetchFailed, fetch
 from sidecar.dicom.character_sets import is_utf8
 from sidecar.dicom.json_model import Row, text
 from sidecar.dicomweb.paths import Query
@@ -24,7 +24,7 @@ from sidecar.dicomweb.upstream_errors import (
     refused,
     unusable,
 )
-from sidecar.pacs.deferred import Patience
+from sidecar.pacs.deferred_requests import DeferredRequests
 from sidecar.pacs.dialects import Dialect
 from sidecar.pacs.json_type import JsonType
 from sidecar.pacs.query_rows import SEARCH_BYTES, Budget, Identity, RowReader
@@ -36,8 +36,8 @@ Parameters = Sequence[tuple[str, str]]
 _MISCELLANEOUS_WARNING = re.compile(r"\b299\b")
 
 
-class Rows:
-    """The rows of a whole search, as ``Patience`` wants what it opens."""
+class SearchResult:
+    """The rows of a whole search, as ``DeferredRequests`` wants what it opens."""
 
     def __init__(self, rows: list[Row]) -> None:
         self.rows = rows
@@ -64,7 +64,7 @@ class PacsClient:
         timeout_seconds: float,
         authorization: str | None = None,
         maximum_results: int = 20_000,
-        patience: Patience[Rows] | None = None,
+        deferred: DeferredRequests[SearchResult] | None = None,
         warm_seconds: float = 600,
         observe: Callable[[str, str, float], None] = lambda kind, status, seconds: None,
     ) -> None:
@@ -73,8 +73,8 @@ class PacsClient:
         self._session = session
         self._timeout_seconds = timeout_seconds
         self._maximum_results = maximum_results
-        self._patience = patience
-        self._page_seconds = timeout_seconds if patience is None else warm_seconds
+        self._deferred = deferred
+        self._page_seconds = timeout_seconds if deferred is None else warm_seconds
         self._observe = observe
         self._json_type = JsonType()
         self._headers = request_headers(authorization)
@@ -94,7 +94,7 @@ class PacsClient:
 
         Pages on while the PACS has more (a full page, or dcm4chee's Warning 299). Raises
         ``Unavailable``, ``GatewayTimeout`` or ``BadGateway``: half a list is never returned as a
-        whole one. A search that takes longer than the patience goes on; the same one, asked again
+        whole one. A search that takes longer than ``pacs.patience_seconds`` goes on; the same one, asked again
         for the same patient, gets its rows (SIA-23), unless something was forgotten meanwhile.
         ``known_as``: the patient for whom it is asked, where no PatientID says it. ``fresh``: what
         the archive says now is wanted, never such rows; then ``timeout_seconds`` are the end.
@@ -102,10 +102,10 @@ class PacsClient:
         as a query which the archive first refuses (SIA-45).
         """
 
-        async def start(note: Callable[[], None] = lambda: None) -> Rows:
-            return Rows(await self._search(query, parameters, limit, offset, note, is_own))
+        async def start(note: Callable[[], None] = lambda: None) -> SearchResult:
+            return SearchResult(await self._search(query, parameters, limit, offset, note, is_own))
 
-        if self._patience is None:
+        if self._deferred is None:
             return (await start()).rows
         if fresh:
             try:
@@ -118,7 +118,7 @@ class PacsClient:
         key = (known_as, query, tuple(parameters), limit, offset)
         try:
             # What was asked for by UID may change with any patient.
-            found = await self._patience.open(key, start, owner=owner, patient_ids=named or None)
+            found = await self._deferred.open(key, start, owner=owner, patient_ids=named or None)
         except TimeoutError:
             raise failed("timeout") from None
         return found.rows
@@ -222,7 +222,7 @@ class PacsClient:
 
     async def _ask(
         self, url: URL, level: str, seconds: float, reader: Callable[[], RowReader]
-    ) -> tuple[Answer, RowReader]:
+    ) -> tuple[FetchedResponse, RowReader]:
         accept = self._json_type.accept
         answer, page = await self._fetch_rows(url, seconds, reader, accept)
         if other := self._json_type.instead(accept, answer.status):
@@ -232,7 +232,7 @@ class PacsClient:
 
     async def _fetch_rows(
         self, url: URL, seconds: float, reader: Callable[[], RowReader], accept: str
-    ) -> tuple[Answer, RowReader]:
+    ) -> tuple[FetchedResponse, RowReader]:
         started = time.perf_counter()
         status = "failed"
         try:
@@ -266,7 +266,7 @@ class PacsClient:
         return answer, page
 
     @staticmethod
-    def _usable(answer: Answer, level: str) -> Answer:
+    def _usable(answer: FetchedResponse, level: str) -> FetchedResponse:
         """Return the answer to a query at ``level``. Raises the ``Problem`` that its status is."""
         if answer.status == 400:
             raise QueryRefused(
@@ -316,7 +316,7 @@ class PacsClient:
 
     async def peek(
         self, name: str, *, accept: str = "application/json", limit_bytes: int = 65_536
-    ) -> Answer | None:
+    ) -> FetchedResponse | None:
         """Return what the PACS answers at ``name`` below its root, ``None`` unless that is a 200; nothing is raised."""
         url = URL(f"{self.root}/{name}", encoded=True)
         try:

@@ -11,7 +11,7 @@ import aiohttp
 from aiohttp import hdrs
 from yarl import URL
 
-from sidecar.common.fetch import Answer, FetchFailed, fetch
+from sidecar.common.fetch import FetchedResponse, FetchFailed, fetch
 from sidecar.pacs.dialects import Dialect
 
 HEAD_SECONDS = 5
@@ -41,7 +41,7 @@ class HeadRequests:
         self._answered = False
         self._not_until = float("-inf")
 
-    async def ask(self, url: URL, kind: str, headers: Mapping[str, str]) -> Answer | None:
+    async def ask(self, url: URL, kind: str, headers: Mapping[str, str]) -> FetchedResponse | None:
         """Return the head of what a GET would bring.
 
         ``None``: the archive does not give it, for whatever reason.
@@ -72,7 +72,7 @@ class HeadRequests:
         return None
 
 
-def _is_good(answer: Answer) -> bool:
+def _is_good(answer: FetchedResponse) -> bool:
     """Whether the answer is about the resource: some servers write the length of the empty body that they send."""
     if answer.status not in (200, 206):
         return answer.status == 304

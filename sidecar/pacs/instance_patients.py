@@ -33,12 +33,12 @@ from sidecar.dicom.json_model import text
 from sidecar.dicom.uid import is_uid
 from sidecar.dicomweb.accept import upstream_accept
 from sidecar.dicomweb.body_filter import Malformed, Scanner, SingleInstance
-from sidecar.dicomweb.instance_check import OurParts
+from sidecar.dicomweb.instance_check import PartPolicy
 from sidecar.dicomweb.metadata import Metadata
 from sidecar.dicomweb.multipart import Multipart
 from sidecar.dicomweb.paths import UID_OF_LEVEL, Kind, Query, Retrieval
 from sidecar.dicomweb.query import includefield
-from sidecar.dicomweb.response_head import Head, check_head
+from sidecar.dicomweb.response_head import ResponseHead, check_head
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.ownership import KnownAs
 from sidecar.pacs.response import Upstream
@@ -234,13 +234,13 @@ class InstancePatients:
             ) from None
         raise self._refused_for("no_header", part)
 
-    def _scanner(self, head: Head, kind: Kind) -> Scanner:
+    def _scanner(self, head: ResponseHead, kind: Kind) -> Scanner:
         if kind is Kind.METADATA:
             return Metadata(_found, self._client.root, row_bytes=self._row_bytes)
         return (
             SingleInstance(_found)
             if head.boundary is None
-            else Multipart(head.boundary, OurParts(kind, self._client.root), _found)
+            else Multipart(head.boundary, PartPolicy(kind, self._client.root), _found)
         )
 
     def _refused_for(self, why: str, part: Part) -> Problem:

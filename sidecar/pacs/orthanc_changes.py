@@ -51,7 +51,7 @@ class _Unclear(Exception):
     """It cannot be told whose changes they are."""
 
 
-class Changes:
+class OrthancChanges:
     """Polls the Orthanc at ``root`` (without a slash at its end) every ``poll_seconds``.
 
     ``forget(patient_ids)`` is told whose lists are old, ``None`` for everybody's. ``observe(kind,
@@ -118,7 +118,7 @@ class Changes:
             await self._begin()
             return
         answer = await self._get(f"/changes?since={self._last}&limit={PAGE}")
-        last, changes = _number(answer, "Last"), answer.get("Changes")
+        last, changes = _number(answer, "Last"), answer.get("OrthancChanges")
         if not isinstance(changes, list):
             raise FetchFailed("wrong_shape")
         try:

@@ -15,7 +15,7 @@ from sidecar.common.fetch import FetchFailed
 from sidecar.common.slices import in_slices
 from sidecar.dicom.character_sets import SPECIFIC_CHARACTER_SET, with_unknown_texts
 from sidecar.dicom.json_model import CompactRow, Row, text, with_tags
-from sidecar.dicomweb.json_rows import NotRows, Rows
+from sidecar.dicomweb.json_rows import JsonRowScanner, NotRows
 from sidecar.dicomweb.lenient_json import has_one_reading, read_row, with_unknown_identity
 from sidecar.dicomweb.paths import UID_OF_LEVEL
 
@@ -73,7 +73,7 @@ class RowReader:
         self._level = level
         self.left = replace(budget)
         self._converts_text = converts_text
-        self._split = Rows(row_bytes=ROW_BYTES)
+        self._split = JsonRowScanner(row_bytes=ROW_BYTES)
         self._held: bytes | None = b""  # While the answer is small.
 
     async def feed(self, chunk: bytes) -> None:

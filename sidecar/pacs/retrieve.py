@@ -11,12 +11,12 @@ import aiohttp
 from yarl import URL
 
 from sidecar.access.permits import HeaderPermit, StudyPermit
-from sidecar.common.fetch import Answer, why_unreachable
+from sidecar.common.fetch import FetchedResponse, why_unreachable
 from sidecar.common.spans import KIND, STATUS, span, trace_headers
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.dicomweb.upstream_errors import failed
 from sidecar.pacs.client import Parameters, request_headers
-from sidecar.pacs.deferred import Patience
+from sidecar.pacs.deferred_requests import DeferredRequests
 from sidecar.pacs.dialects import Dialect
 from sidecar.pacs.head_requests import HeadRequests
 from sidecar.pacs.json_type import JsonType
@@ -40,14 +40,14 @@ class RetrieveClient:
         *,
         timeout_seconds: float,
         authorization: str | None = None,
-        patience: Patience[Upstream] | None = None,
+        deferred: DeferredRequests[Upstream] | None = None,
         observe: Callable[[str, str, float], None] = lambda kind, status, seconds: None,
     ) -> None:
         self._root = root
         self._dialect = dialect
         self._session = session
         self._timeout_seconds = timeout_seconds
-        self._patience = patience
+        self._deferred = deferred
         self._observe = observe
         self._head_requests = HeadRequests(session, dialect, observe)
         self._json_type = JsonType()
@@ -70,7 +70,7 @@ class RetrieveClient:
 
         Leaving the block closes the connection unless the body was read to its end: a client that
         left frees the PACS at once. Raises ``Unavailable`` (503, also when the PACS takes longer
-        than the patience: SIA-44), ``GatewayTimeout``, ``BadGateway``, ``ValueError`` for a wrong
+        than ``pacs.patience_seconds``: SIA-44), ``GatewayTimeout``, ``BadGateway``, ``ValueError`` for a wrong
         permit. ``conditions``: header lines of conditional and range requests, checked already.
         ``expected``: how many instances the archive counted just before. ``Upstream.expected`` is
         that of the request which began what is returned.
@@ -90,7 +90,7 @@ class RetrieveClient:
         accept: str,
         parameters: Parameters,
         conditions: Mapping[str, str],
-    ) -> Answer | None:
+    ) -> FetchedResponse | None:
         """Return the head of what ``open`` would open, as far as the archive says it by HEAD.
 
         ``None``: it does not.
@@ -138,8 +138,8 @@ class RetrieveClient:
             return upstream
 
         try:
-            if self._patience is not None:
-                return await self._patience.open(
+            if self._deferred is not None:
+                return await self._deferred.open(
                     (permit.patient, permit.known_as, url, *sorted(headers.items())),
                     start,
                     owner=permit.patient,
@@ -151,7 +151,7 @@ class RetrieveClient:
             raise failed("timeout") from None
 
     async def _start(self, url: URL, kind: str, headers: dict[str, str]) -> Upstream:
-        # Here and not in what the patience compares: a repeated request has another trace.
+        # Here and not in what a repeated request compares: a repeated request has another trace.
         with span("pacs " + kind, "client") as step:
             step.set("http.request.method", "GET")
             step.set(KIND, kind)

@@ -50,7 +50,7 @@ INSTANCE_FIELDS = (
 MORE_INSTANCE_FIELDS = ("ContentLabel", "DocumentTitle", "ConceptNameCodeSequence")
 
 
-class Oldest:
+class AsOf:
     """When the oldest of what an answer is made of was asked for: what changed later may not be in it."""
 
     def __init__(self, moment: datetime) -> None:
@@ -125,7 +125,7 @@ class Studies:
         studies: Iterable[str],
         listing: Listing,
         known_as: frozenset[PatientIdentifier],
-        oldest: Oldest,
+        oldest: AsOf,
     ) -> dict[str, list[Row]]:
         """Return the patient's series rows of several studies of the ``listing``, by StudyInstanceUID."""
         wanted = list(studies)
@@ -149,7 +149,7 @@ class Studies:
         uid: str,
         studies: Iterable[str],
         known_as: frozenset[PatientIdentifier],
-        oldest: Oldest,
+        oldest: AsOf,
         only: Mapping[str, frozenset[str]] | None = None,
     ) -> set[str]:
         """Return those of ``studies`` that have an instance of the patient whose ``keyword`` is ``uid``.
@@ -172,7 +172,7 @@ class Studies:
         uid: str,
         study: str,
         known_as: frozenset[PatientIdentifier],
-        oldest: Oldest,
+        oldest: AsOf,
         series: frozenset[str] | None,
     ) -> bool:
         query, fields = Query("instances", study=study), include(self._client, INSTANCE_FIELDS)
@@ -201,7 +201,7 @@ class Studies:
         return bool(await self._own(rows, study, known_as))
 
     async def series(
-        self, study: str, known_as: frozenset[PatientIdentifier], oldest: Oldest
+        self, study: str, known_as: frozenset[PatientIdentifier], oldest: AsOf
     ) -> list[Row]:
         """Return the patient's series rows of a study.
 
@@ -213,7 +213,7 @@ class Studies:
         )
 
     async def instances(
-        self, study: str, series: str, known_as: frozenset[PatientIdentifier], oldest: Oldest
+        self, study: str, series: str, known_as: frozenset[PatientIdentifier], oldest: AsOf
     ) -> list[Row]:
         """Return the patient's instance rows of a series.
 
@@ -229,7 +229,7 @@ class Studies:
         fields: tuple[str, str],
         uid: str,
         known_as: frozenset[PatientIdentifier],
-        oldest: Oldest,
+        oldest: AsOf,
     ) -> list[Row]:
         async def ask() -> list[Row]:
             rows = await self._client.search(query, (fields,), known_as=known_as)

@@ -15,9 +15,9 @@ from typing import Any
 import aiohttp
 from cachetools import TLRUCache
 
-from sidecar.access.facts import Client, Conditions, is_fhir_id
+from sidecar.access.facts import BackendClient, Conditions, is_fhir_id
 from sidecar.common.errors import Unavailable
-from sidecar.common.fetch import Answer, FetchFailed
+from sidecar.common.fetch import FetchedResponse, FetchFailed
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.ehr.fhir_client import Credentials, read_resource
@@ -161,7 +161,7 @@ class Groups:
             self._kept[group] = found
         return found
 
-    def _patients(self, answer: Answer, group: str) -> frozenset[str]:
+    def _patients(self, answer: FetchedResponse, group: str) -> frozenset[str]:
         resource = answer.strict_json_object()
         if resource.get("resourceType") != "Group" or resource.get("id") != group:
             raise FetchFailed("wrong_resource")
@@ -200,7 +200,7 @@ class BackendClients:
         }
         self._groups = groups
 
-    async def client(self, client_id: str | None) -> Client | None:
+    async def client(self, client_id: str | None) -> BackendClient | None:
         """Return what a client was given, ``None`` for one that nobody knows.
 
         Raises ``Unavailable`` (503).
@@ -213,4 +213,4 @@ class BackendClients:
             patients |= self._files[client_id].patients()
         for group in entry.groups:
             patients |= await self._groups.members(group)
-        return Client(patients, entry.studies, entry.rules)
+        return BackendClient(patients, entry.studies, entry.rules)

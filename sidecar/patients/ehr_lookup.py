@@ -14,7 +14,7 @@ from cachetools import TLRUCache, TTLCache
 
 from sidecar.access.facts import PatientIdentifier, is_fhir_id
 from sidecar.common.errors import BadGateway, Forbidden, Unavailable
-from sidecar.common.fetch import Answer, FetchFailed
+from sidecar.common.fetch import FetchedResponse, FetchFailed
 from sidecar.common.invalidation import FRESH_SECONDS, NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.ehr.fhir_client import Credentials, read_resource
@@ -169,7 +169,7 @@ class EhrMapping:
             self._known[patient] = found
         return found
 
-    def _identifiers(self, answer: Answer, patient: str) -> frozenset[PatientIdentifier]:
+    def _identifiers(self, answer: FetchedResponse, patient: str) -> frozenset[PatientIdentifier]:
         if answer.status in (401, 403):
             log.error(
                 "the EHR refused our own credentials for reading Patient: check patients.client",

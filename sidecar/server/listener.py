@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from aiohttp import web
 
-from sidecar.web.connection import Runner
+from sidecar.web.connection import ConnectionRunner
 from sidecar.web.connection_limit import DEFAULT_LIMIT, ConnectionLimit
 
 LINGERING_SECONDS = 2
@@ -40,7 +40,7 @@ class Listener:
         limit: ConnectionLimit = DEFAULT_LIMIT,
         name: str = "listener",
     ) -> None:
-        self._runner = Runner(
+        self._runner = ConnectionRunner(
             app,
             observe=observe_malformed,
             limit=limit,

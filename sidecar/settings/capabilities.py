@@ -44,7 +44,7 @@ def _mode(value: object) -> object:
     return "off" if value is False else value  # YAML reads an unquoted off as false.
 
 
-class Capabilities(Section):
+class CapabilitySettings(Section):
     """Addresses that are permissions, together with a token."""
 
     mode: Annotated[Literal["off", "token_bound"], BeforeValidator(_mode)] = Field(
@@ -64,7 +64,7 @@ class Capabilities(Section):
     )
 
     @model_validator(mode="after")
-    def _needs_keys(self) -> "Capabilities":
+    def _needs_keys(self) -> "CapabilitySettings":
         if (self.mode == "off") != (self.keys_file is None):
             raise ValueError(
                 "mode token_bound needs keys_file, and keys_file needs mode token_bound"

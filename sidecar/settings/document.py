@@ -10,13 +10,13 @@ from pydantic import Field
 
 from sidecar.settings.access import Access
 from sidecar.settings.audit import Audit
-from sidecar.settings.capabilities import Capabilities
+from sidecar.settings.capabilities import CapabilitySettings
 from sidecar.settings.fhir import Fhir
 from sidecar.settings.pacs import Pacs
 from sidecar.settings.patients import Patients
 from sidecar.settings.server import Compat, Log, Server
 from sidecar.settings.tokens import Tokens
-from sidecar.settings.tracing import Tracing
+from sidecar.settings.tracing import TracingSettings
 from sidecar.settings.types import (
     CertificatesFile,
     Seconds,
@@ -50,8 +50,8 @@ class Settings(Section):
     pacs: Pacs
     fhir: Fhir = Fhir()
     access: Access = Access()
-    capabilities: Capabilities = Capabilities()
+    capabilities: CapabilitySettings = CapabilitySettings()
     compat: Compat = Compat()
     audit: Audit = Audit()
     log: Log = Log()
-    tracing: Tracing = Tracing()
+    tracing: TracingSettings = TracingSettings()

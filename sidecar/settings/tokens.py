@@ -20,7 +20,7 @@ from sidecar.settings.upstream_auth import (
 )
 
 
-class Introspection(Section):
+class IntrospectionSettings(Section):
     """RFC 7662."""
 
     url: Url | None = Field(
@@ -123,7 +123,7 @@ class Tokens(Section):
         description="A token must name one of these in aud; needed for jwt; []: aud is not looked at",
     )
     claims: ClaimsSettings = ClaimsSettings()
-    introspection: Introspection = Introspection()
+    introspection: IntrospectionSettings = IntrospectionSettings()
     jwt: Jwt = Jwt()
     client: (
         Annotated[

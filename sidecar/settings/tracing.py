@@ -14,7 +14,7 @@ from sidecar.settings.types import (
 )
 
 
-class Tracing(Section):
+class TracingSettings(Section):
     """Spans, to a collector by OTLP."""
 
     endpoint: Url | None = Field(

@@ -82,7 +82,7 @@ class Claims:
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class TokenRequirements:
     """What a token must say to count here.
 
     ``issuers``: with any, a token that names an ``iss`` must name one of them. ``audience``: with
@@ -99,7 +99,7 @@ class Expected:
     lifetime_seconds: float | None = None
 
 
-ANYTHING = Expected()
+ANYTHING = TokenRequirements()
 """Neither issuer nor audience are looked at, and everything is where RFC 7662 and SMART have it."""
 
 
@@ -114,7 +114,9 @@ def is_access_token_type(found: object) -> bool:
     return isinstance(found, str) and found.lower() in _ACCESS_TOKEN_TYPES
 
 
-def token_of(answer: dict[str, Any], expected: Expected = ANYTHING, *, now: float) -> Token | None:
+def token_of(
+    answer: dict[str, Any], expected: TokenRequirements = ANYTHING, *, now: float
+) -> Token | None:
     """Return the facts of an active token, ``None`` for an inactive one.
 
     ``now`` in seconds since 1970.
@@ -179,7 +181,7 @@ def _scope(found: object) -> str:
     return found or ""
 
 
-def _patient(answer: dict[str, Any], expected: Expected) -> str | None:
+def _patient(answer: dict[str, Any], expected: TokenRequirements) -> str | None:
     """The patient that all places name, as far as they name one; two that differ are nobody."""
     found = set()
     for claim in expected.claims.patient:
@@ -222,7 +224,7 @@ def _check_type(answer: dict[str, Any]) -> None:
         raise TokenRejected(Reason.SENDER_CONSTRAINED, "cnf", received=answer["cnf"])
 
 
-def _valid_until(answer: dict[str, Any], expected: Expected, now: float) -> float:
+def _valid_until(answer: dict[str, Any], expected: TokenRequirements, now: float) -> float:
     """Return when the token ends, in seconds since 1970.
 
     Raises ``TokenRejected`` outside of its time.

@@ -12,9 +12,9 @@ from sidecar.access.facts import Token
 from sidecar.common.circuit_breaker import Breaker
 from sidecar.common.errors import BadGateway, Problem, Unavailable
 from sidecar.common.fair_queue import FairQueue, QueueFull, WaitTooLong
-from sidecar.common.fetch import Answer, FetchFailed, fetch
+from sidecar.common.fetch import FetchedResponse, FetchFailed, fetch
 from sidecar.ehr.client_authentication import ClientAuthentication
-from sidecar.tokens.claims import ANYTHING, Expected, WrongShape, token_of
+from sidecar.tokens.claims import ANYTHING, TokenRequirements, WrongShape, token_of
 from sidecar.tokens.rejection import TokenRejected
 from sidecar.tokens.signed_introspection import SIGNED_ANSWER, SignedAnswers
 
@@ -51,7 +51,7 @@ class Introspection:
         authentication: ClientAuthentication,
         *,
         timeout_seconds: float,
-        expected: Expected = ANYTHING,
+        expected: TokenRequirements = ANYTHING,
         signed: SignedAnswers | None = None,
         issuers: Callable[[], Awaitable[tuple[str, ...]]] = any_issuer,
         breaker: Breaker | None = None,
@@ -131,7 +131,7 @@ class Introspection:
         self._observe("active" if found else "inactive", time.perf_counter() - started)
         return found
 
-    async def _ask(self, endpoint: str, token: str) -> Answer:
+    async def _ask(self, endpoint: str, token: str) -> FetchedResponse:
         headers = {"Accept": "application/json" if self._signed is None else SIGNED_ANSWER}
         form = {"token": token, "token_type_hint": "access_token"}
         await self._authentication.apply(endpoint, headers, form)
@@ -146,7 +146,7 @@ class Introspection:
             name="ehr introspection",
         )
 
-    async def _read(self, answer: Answer) -> Token | None:
+    async def _read(self, answer: FetchedResponse) -> Token | None:
         if _refuses_us(answer):
             log.error(
                 "the authorization server refused our own client credentials: check tokens.client",
@@ -164,14 +164,14 @@ class Introspection:
         )
         return token_of(said, await self._expected_of(said), now=self._clock())
 
-    async def _expected_of(self, said: dict[str, Any]) -> Expected:
+    async def _expected_of(self, said: dict[str, Any]) -> TokenRequirements:
         """Add the issuers, which may have to be asked for; an answer that names none needs none."""
         if said.get("active") is not True or said.get("iss") is None:
             return self._expected
         return replace(self._expected, issuers=await self._issuers())
 
 
-def _refuses_us(answer: Answer) -> bool:
+def _refuses_us(answer: FetchedResponse) -> bool:
     return answer.status in (401, 403) or (
         answer.status == 400 and b"invalid_client" in answer.body
     )

@@ -14,7 +14,7 @@ from typing import Any
 from sidecar.access.facts import Token
 from sidecar.access.reasons import Reason
 from sidecar.common.errors import Unavailable
-from sidecar.tokens.claims import Expected, WrongShape, is_access_token_type, token_of
+from sidecar.tokens.claims import TokenRequirements, WrongShape, is_access_token_type, token_of
 from sidecar.tokens.rejection import TokenRejected
 from sidecar.tokens.signatures import NotSigned, Signatures, media_type_of
 
@@ -35,7 +35,7 @@ class LocalValidation:
         self,
         signatures: Signatures,
         issuer: Callable[[], Awaitable[str]],
-        expected: Expected,
+        expected: TokenRequirements,
         *,
         token_type: str | None = None,
         observe: Callable[[str, float], None] = lambda outcome, seconds: None,

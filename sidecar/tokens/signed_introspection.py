@@ -4,7 +4,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from sidecar.common.fetch import Answer, FetchFailed
+from sidecar.common.fetch import FetchedResponse, FetchFailed
 from sidecar.dicomweb.media_type import parse_media_type
 from sidecar.tokens.claims import WrongShape, names_audience
 from sidecar.tokens.signatures import NotSigned, Signatures
@@ -32,7 +32,7 @@ class SignedAnswers:
         self._leeway_seconds = leeway_seconds
         self._clock = clock
 
-    async def read(self, answer: Answer) -> dict[str, Any]:
+    async def read(self, answer: FetchedResponse) -> dict[str, Any]:
         """Return what the answer says of the token (its ``token_introspection`` member).
 
         Raises ``FetchFailed`` for an answer that is not signed, or not for us, ``WrongShape`` for

@@ -21,7 +21,7 @@ from sidecar.web.connection_limit import ConnectionLimit, RefusedConnections
 from sidecar.web.connection_reset import reset
 from sidecar.web.errors import malformed, unexpected_body
 from sidecar.web.open_connections import OpenConnections
-from sidecar.web.send_buffers import Unsent, unsent_bytes
+from sidecar.web.send_buffers import SendBufferTracker, unsent_bytes
 
 log = logging.getLogger("sidecar.request")
 
@@ -41,7 +41,7 @@ class _Connection(RequestHandler):
         self,
         *arguments: Any,
         observe: Observe,
-        unsent: Unsent,
+        unsent: SendBufferTracker,
         connections: OpenConnections,
         admit: Callable[[asyncio.Transport], bool],
         cors: Callable[[str | None], Mapping[str, str]],
@@ -170,7 +170,7 @@ class _Server(web.Server):
         self._cors = cors
         self._open = OpenConnections() if limit.connections is None else limit.connections
         self._refused = RefusedConnections()
-        self.unsent = Unsent()
+        self.unsent = SendBufferTracker()
 
     def _admit(self, transport: asyncio.Transport) -> bool:
         """Return whether a new connection is served. If not, it has its answer already."""
@@ -231,7 +231,7 @@ class _Server(web.Server):
         )
 
 
-class Runner(web.AppRunner):
+class ConnectionRunner(web.AppRunner):
     """Runs an application on such connections.
 
     ``keywords`` are those of aiohttp's ``RequestHandler``.
@@ -254,10 +254,10 @@ class Runner(web.AppRunner):
         self._limit = limit
         self._connection_keywords = keywords
 
-    def keep_unsent(self) -> Unsent:
+    def keep_unsent(self) -> SendBufferTracker:
         """Keep the connections whose clients have not everything yet: those being answered, or answered just now."""
         if not isinstance(self.server, _Server):  # It never started.
-            return Unsent()
+            return SendBufferTracker()
         self.server.unsent.hurry()
         for one in self.server.connections:
             if _has_more(one):

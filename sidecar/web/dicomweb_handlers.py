@@ -10,15 +10,15 @@ from functools import partial
 
 from aiohttp import hdrs, web
 
-from sidecar.access.facts import Answer, Part, Token, is_fhir_id
+from sidecar.access.facts import AnswerKind, Part, Token, is_fhir_id
 from sidecar.access.permits import Interaction, Operation, PatientPermit, StudyPermit
 from sidecar.audit.record import current_record
-from sidecar.authorization.authorizer import Guard
+from sidecar.authorization.authorizer import Authorizer
 from sidecar.authorization.capability_urls import PREFIX
 from sidecar.authorization.current_study import CurrentStudy
 from sidecar.authorization.limits import RequestLimits
 from sidecar.common.errors import BadRequest, NotFound, Problem, Unavailable
-from sidecar.common.fair_queue import Place
+from sidecar.common.fair_queue import HeldPlace
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.spans import span
 from sidecar.dicomweb.accept import is_single, prefers_zip, upstream_accept
@@ -57,7 +57,7 @@ class DicomWeb:
 
     def __init__(
         self,
-        guard: Guard,
+        authorizer: Authorizer,
         pacs: PacsClient,
         retrievals: RetrieveClient,
         qido: QidoHandlers,
@@ -70,7 +70,7 @@ class DicomWeb:
         metadata_row_bytes: int,
         invalidation: Invalidation,
     ) -> None:
-        self._guard = guard
+        self._authorizer = authorizer
         self._pacs = pacs
         self._retrievals = retrievals
         self._qido = qido
@@ -87,8 +87,8 @@ class DicomWeb:
         segments = request[TARGET].segments
         patient = segments[2]
         _note_path(segments[4:])
-        token = await self._guard.token(request)
-        permit = await self._guard.permit(
+        token = await self._authorizer.token(request)
+        permit = await self._authorizer.permit(
             token, Interaction.RETRIEVE, patient if is_fhir_id(patient) else ""
         )
         return await self._serve(
@@ -98,8 +98,8 @@ class DicomWeb:
     async def below_token(self, request: web.Request) -> web.StreamResponse:
         """``/wado-rs/…``: the patient is the token's."""
         _note_path(request[TARGET].segments[1:])
-        token = await self._guard.token(request)
-        permit = await self._guard.permit(token, Interaction.RETRIEVE)
+        token = await self._authorizer.token(request)
+        permit = await self._authorizer.permit(token, Interaction.RETRIEVE)
         return await self._serve(
             request, token, permit, request[TARGET].segments[1:], self._public_base + "/wado-rs"
         )
@@ -111,7 +111,7 @@ class DicomWeb:
         _note(resource)
         study = resource.study if isinstance(resource, Query) else resource.part.study
         operation = Operation.QUERY if isinstance(resource, Query) else Operation.RETRIEVE
-        token, permit, capability = await self._guard.capability(
+        token, permit, capability = await self._authorizer.capability(
             request, segments[1], study, operation
         )
         accept, parameters = _accept(request)
@@ -147,8 +147,8 @@ class DicomWeb:
 
     async def wado_uri(self, request: web.Request) -> web.StreamResponse:
         """``/wado-uri?requestType=WADO&…`` (PS3.18 chapter 9): one instance, of the token's patient."""
-        token = await self._guard.token(request)
-        permit = await self._guard.permit(token, Interaction.RETRIEVE)
+        token = await self._authorizer.token(request)
+        permit = await self._authorizer.permit(token, Interaction.RETRIEVE)
         header = ", ".join(request.headers.getall(hdrs.ACCEPT, [])) or None
         asked = parse_wado_uri(request[TARGET].parameters(), header)
         _note(asked.retrieval)
@@ -174,8 +174,10 @@ class DicomWeb:
         )
         began, before = clock(), stamp()
         answer = self._answer(resource)
-        study_permit = await self._guard.study(permit, resource.part, answer)
-        now = CurrentStudy(self._guard, self._pacs, permit, resource.part, study_permit.known_as)
+        study_permit = await self._authorizer.study(permit, resource.part, answer)
+        now = CurrentStudy(
+            self._authorizer, self._pacs, permit, resource.part, study_permit.known_as
+        )
 
         async def decide_again() -> None:
             """Decide on what the archive has opened, if a place or the archive was waited for, or something forgotten.
@@ -184,9 +186,11 @@ class DicomWeb:
             """
             if clock() - began < DECIDED_SECONDS and before == stamp():
                 return
-            current = await self._guard.token(request)
-            permit_now = await self._guard.permit(current, Interaction.RETRIEVE, permit.patient)
-            again = await self._guard.study(permit_now, resource.part, answer)
+            current = await self._authorizer.token(request)
+            permit_now = await self._authorizer.permit(
+                current, Interaction.RETRIEVE, permit.patient
+            )
+            again = await self._authorizer.study(permit_now, resource.part, answer)
             if (permit_now, again) != (permit, study_permit):
                 raise Unavailable(
                     "The hospital's records changed meanwhile; repeat the request.",
@@ -198,7 +202,7 @@ class DicomWeb:
         rendering = _rendering_parameters(parameters, resource)
         async with self._limits.transfer(token, resource) as places:
             with span("record"):
-                self._guard.audit.permitted(current_record())
+                self._authorizer.audit.permitted(current_record())
             with span("fetch"):
                 return await self._stream(
                     request,
@@ -214,18 +218,18 @@ class DicomWeb:
                     places=places,
                 )
 
-    def _answer(self, retrieval: Retrieval) -> Answer:
+    def _answer(self, retrieval: Retrieval) -> AnswerKind:
         """Return what an answer to this holds, and whether it can be believed."""
         if retrieval.kind in OBJECTS:
-            return Answer.NAMED
+            return AnswerKind.NAMED
         # Orthanc writes a text without what it could not read: the instance tells.
         if retrieval.kind is Kind.METADATA:
             return (
-                Answer.UNNAMED
+                AnswerKind.UNNAMED
                 if self._verify and self._pacs.dialect.converts_text
-                else Answer.NAMED
+                else AnswerKind.NAMED
             )
-        return Answer.UNNAMED if retrieval.part.series is not None else Answer.DRAWN
+        return AnswerKind.UNNAMED if retrieval.part.series is not None else AnswerKind.DRAWN
 
     async def _stream(
         self,
@@ -240,7 +244,7 @@ class DicomWeb:
         zipped: bool,
         parameters: Sequence[tuple[str, str]],
         decide_again: Callable[[], Awaitable[None]],
-        places: Sequence[Place],
+        places: Sequence[HeldPlace],
     ) -> web.StreamResponse:
         conditions = to_pacs(request.headers, resource.kind)
         if request.method == hdrs.METH_HEAD and not zipped:

@@ -7,15 +7,15 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from sidecar.access.facts import Answer, Part, Token, is_fhir_id
+from sidecar.access.facts import AnswerKind, Part, Token, is_fhir_id
 from sidecar.access.permits import Interaction, PatientPermit
 from sidecar.access.reasons import Reason
 from sidecar.audit.record import current_record
-from sidecar.authorization.authorizer import Denied, Guard
+from sidecar.authorization.authorizer import Authorizer, Denied
 from sidecar.authorization.capability_urls import Issued
 from sidecar.authorization.limits import RequestLimits
 from sidecar.authorization.study_facts import series_uid
-from sidecar.authorization.visible_studies import PatientView
+from sidecar.authorization.visible_studies import VisibleStudies
 from sidecar.common.errors import BadRequest, NotFound, Problem
 from sidecar.common.slices import batched, in_slices
 from sidecar.dicom.json_model import Row, texts
@@ -23,7 +23,11 @@ from sidecar.dicom.uid import is_uid
 from sidecar.dicomweb.accept import parse_accept
 from sidecar.ehr.discovery import Discovery, SmartConfiguration
 from sidecar.fhir.bundle import instant, open_cursor, searchset
-from sidecar.fhir.capability_statement import Offered, capability_statement, smart_configuration
+from sidecar.fhir.capability_statement import (
+    OfferedFeatures,
+    capability_statement,
+    smart_configuration,
+)
 from sidecar.fhir.catalog.catalog import Catalog
 from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.endpoint import Endpoints
@@ -37,9 +41,9 @@ from sidecar.fhir.imaging_study import (
     study_uid,
 )
 from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS
-from sidecar.fhir.result_parameters import Result, read_result, subset
+from sidecar.fhir.result_parameters import ResultParameters, read_result, subset
 from sidecar.fhir.search import Search, parse_search
-from sidecar.fhir.select import Page, narrowed, page_of, passing
+from sidecar.fhir.select import StudyPage, narrowed, page_of, passing
 from sidecar.web.count_report import CountReport
 from sidecar.web.errors import FHIR_JSON, json_response
 from sidecar.web.held_places import hold_place
@@ -70,13 +74,13 @@ class ImagingFhir:
 
     def __init__(
         self,
-        guard: Guard,
+        authorizer: Authorizer,
         catalog: Catalog,
         endpoints: Endpoints,
         discovery: Discovery,
         site: Site,
         page_links: PageLinks,
-        offered: Offered,
+        offered: OfferedFeatures,
         limits: RequestLimits,
         counts: CountReport,
         *,
@@ -85,7 +89,7 @@ class ImagingFhir:
         version: str,
         released: str,
     ) -> None:
-        self._guard = guard
+        self._authorizer = authorizer
         self._catalog = catalog
         self._endpoints = endpoints
         self._discovery = discovery
@@ -101,12 +105,12 @@ class ImagingFhir:
 
     async def search(self, request: web.Request) -> web.Response:
         """``GET [base]/ImagingStudy?…`` and ``POST [base]/ImagingStudy/_search``."""
-        token = await self._guard.token(request)
+        token = await self._authorizer.token(request)
         return await self._search(request, token, None)
 
     async def search_compartment(self, request: web.Request) -> web.Response:
         """``GET [base]/Patient/{patient}/ImagingStudy?…``."""
-        token = await self._guard.token(request)
+        token = await self._authorizer.token(request)
         patient = request[TARGET].segments[2]
         return await self._search(request, token, patient if is_fhir_id(patient) else "")
 
@@ -115,7 +119,7 @@ class ImagingFhir:
     ) -> web.Response:
         # What the token is for is decided before its parameters are looked at: 401 and 403 come
         # before 400.
-        await self._guard.may_search(token, compartment)
+        await self._authorizer.may_search(token, compartment)
         parameters = await _parameters(request)
         current_record().searches(request.path, parameters)
         version = fhir_version(request, parameters)
@@ -124,12 +128,12 @@ class ImagingFhir:
         await hold_place(request, self._limits.search(token))
         fresh = wants_fresh(request)
         for system, value in search.patient_identifiers:
-            await self._guard.patient_named(permit, system, value, fresh=fresh)
+            await self._authorizer.patient_named(permit, system, value, fresh=fresh)
         search.after = open_cursor(search, permit.patient, self._page_links)
-        view = await self._guard.view(permit, fresh=fresh)
-        self._guard.left_out(view.listing.shared)
+        view = await self._authorizer.view(permit, fresh=fresh)
+        self._authorizer.left_out(view.listing.shared)
         page = await self._page(search, permit, view)
-        issued = await self._guard.issue(
+        issued = await self._authorizer.issue(
             token, permit, [study_uid(found.row) for found in page.studies]
         )
         resources: list[dict[str, Any]] = []
@@ -183,14 +187,14 @@ class ImagingFhir:
         """
         named = search.patients if compartment is None else search.patients | {compartment}
         permits = [
-            await self._guard.permit(token, Interaction.SEARCH, one)
+            await self._authorizer.permit(token, Interaction.SEARCH, one)
             for one in sorted(named) or (None,)
         ]
         if len(permits) > 1:  # Each of them may be a backend client's.
             raise BadRequest("A search is for one patient.", reason="several_patients")
         return permits[0]
 
-    async def _page(self, search: Search, permit: PatientPermit, view: PatientView) -> Page:
+    async def _page(self, search: Search, permit: PatientPermit, view: VisibleStudies) -> StudyPage:
         seen = view.last_updated(
             await self._catalog.look(permit.patient, view.listing.rows, view.listing.series)
         )
@@ -204,8 +208,8 @@ class ImagingFhir:
 
     async def read(self, request: web.Request) -> web.Response:
         """``GET [base]/ImagingStudy/{id}``: another patient's and a made-up id get the same 404."""
-        token = await self._guard.token(request)
-        permit = await self._guard.permit(token, Interaction.READ)
+        token = await self._authorizer.token(request)
+        permit = await self._authorizer.permit(token, Interaction.READ)
         version, result = _how_to_read(request)
         wanted = request[TARGET].segments[2]
         if not is_study_id(wanted):
@@ -213,13 +217,13 @@ class ImagingFhir:
         await hold_place(request, self._limits.search(token))
         fresh = wants_fresh(request)
         if is_uid(wanted):
-            await self._guard.study(permit, Part(wanted), Answer.LISTED, fresh=fresh)
-        view = await self._guard.view(permit, fresh=fresh)
+            await self._authorizer.study(permit, Part(wanted), AnswerKind.LISTED, fresh=fresh)
+        view = await self._authorizer.view(permit, fresh=fresh)
         for row in view.rows:
             uid = study_uid(row)
             if study_id(uid) == wanted:
                 if uid != wanted:
-                    await self._guard.study(permit, Part(uid), Answer.LISTED, fresh=fresh)
+                    await self._authorizer.study(permit, Part(uid), AnswerKind.LISTED, fresh=fresh)
                 seen = await self._catalog.look(
                     permit.patient, view.listing.rows, view.listing.series
                 )
@@ -229,11 +233,13 @@ class ImagingFhir:
                 return answer(
                     request, subset(resource, result), version=version, pretty=result.pretty
                 )
-        raise self._guard.absent(wanted, view)
+        raise self._authorizer.absent(wanted, view)
 
     async def read_endpoint(self, request: web.Request) -> web.Response:
         """``GET [base]/Endpoint/{id}``: the standing Endpoint of the token's patient (SIA-31)."""
-        permit = await self._guard.permit(await self._guard.token(request), Interaction.READ)
+        permit = await self._authorizer.permit(
+            await self._authorizer.token(request), Interaction.READ
+        )
         version, result = _how_to_read(request)
         if self._endpoints.contained or request[TARGET].segments[2] != permit.patient:
             raise Denied(Reason.ABSENT)
@@ -243,7 +249,7 @@ class ImagingFhir:
     async def _resource(
         self,
         row: Row,
-        view: PatientView,
+        view: VisibleStudies,
         permit: PatientPermit,
         last_updated: str,
         issued: Mapping[str, Issued],
@@ -272,7 +278,7 @@ class ImagingFhir:
             contained=contained,
         )
 
-    async def _series(self, row: Row, view: PatientView) -> list[SeriesRows] | None:
+    async def _series(self, row: Row, view: VisibleStudies) -> list[SeriesRows] | None:
         if self._detail == "study" and texts(row, "ModalitiesInStudy"):
             return None
         uid = study_uid(row)
@@ -339,13 +345,13 @@ def _until(issued: Issued) -> str:
     return instant(datetime.fromtimestamp(int(issued.expires_at), UTC))
 
 
-def _how_to_read(request: web.Request) -> tuple[str, Result]:
+def _how_to_read(request: web.Request) -> tuple[str, ResultParameters]:
     """FHIR version and result parameters of a read (R4 http.html#summary).
 
     Others mean nothing here.
     """
     parameters = request[TARGET].parameters()
-    result = Result()
+    result = ResultParameters()
     for name, value in parameters:
         if name in ("_summary", "_elements", "_format", "_pretty") and value not in ("", "count"):
             result = read_result(result, name, value, maximum_count=0)

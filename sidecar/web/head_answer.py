@@ -6,7 +6,7 @@ from aiohttp import web
 
 from sidecar.access.permits import StudyPermit
 from sidecar.common.errors import BadGateway
-from sidecar.common.fetch import Answer
+from sidecar.common.fetch import FetchedResponse
 from sidecar.dicomweb.conditional import heeds_ranges, to_client
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.dicomweb.response_head import check_head
@@ -45,7 +45,7 @@ async def head_answer(
         return None
 
 
-def _head(answer: Answer, kind: Kind, *, unwrap: bool, ranged: bool) -> web.StreamResponse:
+def _head(answer: FetchedResponse, kind: Kind, *, unwrap: bool, ranged: bool) -> web.StreamResponse:
     """Return the head without the lines that only the body has.
 
     The length of a multipart or of metadata is not known: their parts and rows are written anew.

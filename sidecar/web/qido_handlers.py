@@ -8,13 +8,13 @@ import orjson
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
-from sidecar.access.facts import Answer, Part, PatientIdentifier, Token
+from sidecar.access.facts import AnswerKind, Part, PatientIdentifier, Token
 from sidecar.access.permits import PatientPermit
 from sidecar.audit.record import current_record
-from sidecar.authorization.authorizer import Guard
+from sidecar.authorization.authorizer import Authorizer
 from sidecar.authorization.limits import RequestLimits
 from sidecar.authorization.row_filter import shown_rows
-from sidecar.authorization.visible_studies import PatientView
+from sidecar.authorization.visible_studies import VisibleStudies
 from sidecar.common.errors import BadRequest, NotAcceptable
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.slices import in_slices, let_go
@@ -32,7 +32,7 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.web.held_places import hold_place
 from sidecar.web.negotiate import is_strict
 from sidecar.web.pieces import accepts_gzip, in_pieces
-from sidecar.web.query_pages import Page, QueryKey, QueryPages, Source
+from sidecar.web.query_pages import QueryKey, QueryPages, RowPage, RowSource
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class _Search:
     query: Query
     matching: Matching
     known_as: frozenset[PatientIdentifier]
-    view: PatientView | None
+    view: VisibleStudies | None
     checked: bool
 
 
@@ -58,13 +58,13 @@ class QidoHandlers:
 
     def __init__(
         self,
-        guard: Guard,
+        authorizer: Authorizer,
         pacs: PacsClient,
         limits: RequestLimits,
         metrics: Metrics,
         invalidation: Invalidation,
     ) -> None:
-        self._guard = guard
+        self._authorizer = authorizer
         self._pacs = pacs
         self._limits = limits
         self._metrics = metrics
@@ -94,12 +94,12 @@ class QidoHandlers:
         matching = parse_matching(parameters, strict=is_strict(request))
         await hold_place(request, self._limits.search(token))
         if only is not None and query.study is None:
-            await self._guard.study(permit, Part(only), Answer.LISTED)
+            await self._authorizer.study(permit, Part(only), AnswerKind.LISTED)
             matching = matching.of_study(only)
         if query.study is not None:
-            await self._guard.study(permit, Part(query.study, query.series), Answer.LISTED)
-        view = await self._guard.view(permit) if permit.is_limited else None
-        known_as = await self._guard.known_as(permit)
+            await self._authorizer.study(permit, Part(query.study, query.series), AnswerKind.LISTED)
+        view = await self._authorizer.view(permit) if permit.is_limited else None
+        known_as = await self._authorizer.known_as(permit)
         checked = only is not None or query.study is not None
         search = _Search(permit, query, matching, known_as, view, checked)
         with span("fetch"):
@@ -122,7 +122,7 @@ class QidoHandlers:
         headers.extend((hdrs.WARNING, one) for one in _warnings(matching.ignored, more=page.more))
         return in_pieces([*written, b"]"], headers, gzip=accepts_gzip(request))
 
-    async def _page(self, search: _Search) -> tuple[Page, int]:
+    async def _page(self, search: _Search) -> tuple[RowPage, int]:
         """Return the page that was asked for, of the rows under every identifier, in one order.
 
         With it: how many rows came that are not the patient's, and were left out.
@@ -155,7 +155,7 @@ class QidoHandlers:
             self._pacs.dialect.writes_exactly(one.patient_id + (one.issuer or ""))
             for one in identifiers
         )
-        source = Source(
+        source = RowSource(
             read,
             lambda own: self._visible(search, own),
             lambda own: self._visible_still(search, own),
@@ -210,7 +210,7 @@ class QidoHandlers:
         if view is not None:
             if view.listing.shared:
                 listed = await in_slices(text(row, "StudyInstanceUID") or "" for row in own)
-                self._guard.left_out(view.listing.shared.intersection(listed))
+                self._authorizer.left_out(view.listing.shared.intersection(listed))
             # It may end at once.
             shown = zip(own, shown_rows(own, search.query, search.matching, view), strict=False)
             return await in_slices(None if one is None else (row, one) for row, one in shown)
@@ -232,7 +232,7 @@ class QidoHandlers:
         named = await in_slices(
             (uid, row) if (uid := text(row, "StudyInstanceUID")) else None for row in own
         )
-        studies = await self._guard.unrefused((uid for uid, _ in named), search.known_as)
+        studies = await self._authorizer.unrefused((uid for uid, _ in named), search.known_as)
         return await in_slices(row if uid in studies else None for uid, row in named)
 
     async def _note_others(self, search: _Search, rows: int) -> None:
@@ -240,12 +240,12 @@ class QidoHandlers:
         query = search.query
         if query.study is not None:
             part = Part(query.study, query.series)
-            if await self._guard.is_corrected(search.permit, part, search.known_as):
+            if await self._authorizer.is_corrected(search.permit, part, search.known_as):
                 log.warning(
                     "a study was corrected at the PACS while it was remembered",
                     extra={"rows": rows},
                 )
-                await self._guard.study(search.permit, part, Answer.LISTED)
+                await self._authorizer.study(search.permit, part, AnswerKind.LISTED)
                 return
         log.warning(
             "the PACS returned rows that were not asked for; they are left out",

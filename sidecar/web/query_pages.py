@@ -46,7 +46,7 @@ class QueryKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class RowPage:
     """The ``rows`` of a page, and whether ``more`` follow.
 
     ``False`` where nobody asked for one more.
@@ -57,7 +57,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class RowSource:
     """Where the rows of a query come from.
 
     ``read(offset, limit)`` returns how many rows the archive gave, and those of them that are the
@@ -96,8 +96,14 @@ class QueryPages:
         )
 
     async def page(
-        self, key: QueryKey, source: Source, *, offset: int, limit: int | None, peek: bool = False
-    ) -> Page:
+        self,
+        key: QueryKey,
+        source: RowSource,
+        *,
+        offset: int,
+        limit: int | None,
+        peek: bool = False,
+    ) -> RowPage:
         """Return the rows from ``offset``, at most ``limit`` or all.
 
         ``peek``: one more is asked for, to know of it.
@@ -105,17 +111,17 @@ class QueryPages:
         Raises what the source raises.
         """
         if limit is None:
-            return Page(await self._whole(key, source, offset, None))
+            return RowPage(await self._whole(key, source, offset, None))
         last = offset + limit + peek
         found = await self._kept(key, source, offset, last)
         if found is None and source.takes_limit and (source.takes_offset or offset == 0):
             found = await self._passed_on(key, source, offset, last, end=offset + limit)
         if found is None:
             found = await self._whole(key, source, offset, last)
-        return Page(found[:limit], len(found) > limit)
+        return RowPage(found[:limit], len(found) > limit)
 
     async def _kept(
-        self, key: QueryKey, source: Source, offset: int, last: int
+        self, key: QueryKey, source: RowSource, offset: int, last: int
     ) -> list[Row] | None:
         """Return a page of a list that was read.
 
@@ -131,7 +137,7 @@ class QueryPages:
         return None
 
     async def _passed_on(
-        self, key: QueryKey, source: Source, offset: int, last: int, *, end: int
+        self, key: QueryKey, source: RowSource, offset: int, last: int, *, end: int
     ) -> list[Row] | None:
         """Return a page as the archive cuts it.
 
@@ -171,7 +177,7 @@ class QueryPages:
         self._starts[key] = dict(list(starts.items())[-KEPT_STARTS:])
 
     async def _whole(
-        self, key: QueryKey, source: Source, offset: int, last: int | None
+        self, key: QueryKey, source: RowSource, offset: int, last: int | None
     ) -> list[Row]:
         """Read the whole list, and keep it for the pages that follow."""
         generation = self._invalidation.generation

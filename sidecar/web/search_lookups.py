@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sidecar.authorization.visible_studies import PatientView
+from sidecar.authorization.visible_studies import VisibleStudies
 from sidecar.common.errors import BadRequest
 from sidecar.dicom.json_model import Row, texts
 from sidecar.dicom.uid import is_uid
@@ -27,7 +27,7 @@ class TooCostly(BadRequest):
 async def search_details(
     search: Search,
     rows: Sequence[Row],
-    view: PatientView,
+    view: VisibleStudies,
     endpoint: str | None,
 ) -> Details:
     """Return what ``search`` needs of those study ``rows`` of the ``view`` that can still pass.

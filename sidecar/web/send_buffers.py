@@ -25,7 +25,7 @@ _LINGER = struct.Struct("ii")
 _COUNT = struct.Struct("i")
 
 
-class Unsent:
+class SendBufferTracker:
     """Keeps the sockets of connections open until their clients have all that was written to them.
 
     It looks after what becomes of each: one that is reset stays reset, one that is closed says so

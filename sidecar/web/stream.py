@@ -26,17 +26,17 @@ from sidecar.common.errors import (
     Problem,
     Unavailable,
 )
-from sidecar.common.fair_queue import Place
+from sidecar.common.fair_queue import HeldPlace
 from sidecar.common.slices import in_slices
 from sidecar.common.spans import KIND, OUTCOME, Span, span
 from sidecar.dicom.element import Unreadable
 from sidecar.dicomweb.accept import DICOM_JSON, DOCUMENT_TYPES, ZIP
-from sidecar.dicomweb.body_filter import Malformed, Scanner, Untouched
+from sidecar.dicomweb.body_filter import Malformed, PassThrough, Scanner
 from sidecar.dicomweb.conditional import heeds_ranges, to_client
-from sidecar.dicomweb.instance_check import Excluded, Foreign
+from sidecar.dicomweb.instance_check import ExcludedInstance, ForeignInstance
 from sidecar.dicomweb.metadata import Metadata
 from sidecar.dicomweb.paths import Kind
-from sidecar.dicomweb.response_head import Head, unwrapped_type
+from sidecar.dicomweb.response_head import ResponseHead, unwrapped_type
 from sidecar.dicomweb.zip_archive import ZipArchive
 from sidecar.pacs.response import Upstream
 from sidecar.telemetry.metrics import Metrics
@@ -44,15 +44,15 @@ from sidecar.web.connection_reset import abort_connection
 from sidecar.web.least_rate import ClientRate
 from sidecar.web.middleware import BROKEN_OFF, REASON, REQUEST_ID
 from sidecar.web.pieces import LEAST_COMPRESSED_BYTES, accepts_gzip
-from sidecar.web.stream_timeout import Watch
-from sidecar.web.stream_writer import Output, Pieces
+from sidecar.web.stream_timeout import TransferTimeout
+from sidecar.web.stream_writer import ChunkWriter, Pieces
 
 log = logging.getLogger(__name__)
 
 _READING, _SCANNING, _WRITING = "reading", "scanning", "writing"
 
 
-class Broken(Exception):
+class TransferBroken(Exception):
     """The PACS's body did not come whole, or must not be passed on.
 
     ``outcome`` is that of ``streams_total``; ``foreign`` what ``verification_failures_total``
@@ -111,7 +111,7 @@ class Broken(Exception):
 
 
 def response_to(
-    headers: Mapping[str, str], head: Head, kind: str, *, length: int | None, ranges: bool
+    headers: Mapping[str, str], head: ResponseHead, kind: str, *, length: int | None, ranges: bool
 ) -> web.StreamResponse:
     """Return the head of an answer to a client.
 
@@ -133,7 +133,7 @@ def response_to(
     return response
 
 
-def client_head(head: Head, kind: Kind, *, unwrap: bool, zipped: bool) -> Head:
+def client_head(head: ResponseHead, kind: Kind, *, unwrap: bool, zipped: bool) -> ResponseHead:
     """Return the archive's head with the media type that leaves.
 
     ``unwrap``: one part of a multipart leaves alone. ``zipped``: its parts leave as a ZIP's files.
@@ -160,11 +160,11 @@ class Streamer:
         self,
         request: web.Request,
         upstream: Upstream,
-        head: Head,
+        head: ResponseHead,
         kind: str,
         scanner: Scanner,
         now: CurrentStudy,
-        places: Sequence[Place],
+        places: Sequence[HeldPlace],
     ) -> web.StreamResponse:
         """Send the body of ``upstream`` through ``scanner``; return the finished answer.
 
@@ -185,17 +185,17 @@ class Streamer:
         self,
         request: web.Request,
         upstream: Upstream,
-        head: Head,
+        head: ResponseHead,
         kind: str,
         scanner: Scanner,
         now: CurrentStudy,
-        places: Sequence[Place],
+        places: Sequence[HeldPlace],
         step: Span,
     ) -> web.StreamResponse:
         outcome = "client_gone"
         self.metrics.streams_active.inc()
         rate = ClientRate(asyncio.get_running_loop().time)
-        watch = Watch(
+        watch = TransferTimeout(
             min(self.client_seconds, upstream.idle_seconds),
             lambda: rate.is_too_slow() and any(place.is_wanted() for place in places),
         )
@@ -205,7 +205,7 @@ class Streamer:
         try:
             async with watch:
                 first = await body.next()
-                ranges = isinstance(scanner, Untouched) and heeds_ranges(Kind(kind))
+                ranges = isinstance(scanner, PassThrough) and heeds_ranges(Kind(kind))
                 response = response_to(
                     upstream.headers,
                     head,
@@ -225,15 +225,15 @@ class Streamer:
                     )
                     if response.content_length not in (None, sent):
                         # The next answer on this connection would be taken for the rest.
-                        raise Broken("length")
+                        raise TransferBroken("length")
                 watch.begin(_WRITING, self.client_seconds)
                 rate.wait_for(writer)
                 await response.write_eof()
             outcome = "complete"
-        except (Broken, TimeoutError) as failure:
+        except (TransferBroken, TimeoutError) as failure:
             if isinstance(failure, TimeoutError) and watch.step == _WRITING:
                 self._abort(request, "client_too_slow" if rate.is_too_slow() else "client_stalled")
-            broken = failure if isinstance(failure, Broken) else Broken("timeout")
+            broken = failure if isinstance(failure, TransferBroken) else TransferBroken("timeout")
             broken = await self._explained(broken, request, kind, now)
             outcome = self._record(broken, request, kind)
             if response is None:  # Until the first bytes are here an error can still be an error.
@@ -256,7 +256,7 @@ class Streamer:
         body: "Body",
         writer: AbstractStreamWriter,
         kind: str,
-        watch: Watch,
+        watch: TransferTimeout,
         rate: ClientRate,
         *,
         compressed: bool,
@@ -265,7 +265,7 @@ class Streamer:
         whole = 0
         sent, output = (
             self.metrics.streamed_bytes.labels(kind),
-            Output(writer, compressed=compressed),
+            ChunkWriter(writer, compressed=compressed),
         )
         while pieces:
             watch.begin(_WRITING, self.client_seconds)
@@ -278,9 +278,9 @@ class Streamer:
         return whole
 
     async def _explained(
-        self, broken: Broken, request: web.Request, kind: str, now: CurrentStudy
-    ) -> Broken:
-        """What is foreign because the archive was corrected is no alarm: then return ``Broken`` for a correction."""
+        self, broken: TransferBroken, request: web.Request, kind: str, now: CurrentStudy
+    ) -> TransferBroken:
+        """What is foreign because the archive was corrected is no alarm: then return ``TransferBroken`` for a correction."""
         if broken.foreign not in ("instance", "metadata"):
             return broken
         try:
@@ -288,9 +288,9 @@ class Streamer:
         except asyncio.CancelledError:  # The client has left; the alarm stays.
             self._record(broken, request, kind)
             raise
-        return Broken("corrected", "corrected") if is_corrected else broken
+        return TransferBroken("corrected", "corrected") if is_corrected else broken
 
-    def _record(self, broken: Broken, request: web.Request, kind: str) -> str:
+    def _record(self, broken: TransferBroken, request: web.Request, kind: str) -> str:
         if broken.foreign is not None:
             self.metrics.observe_foreign(broken.foreign)
         log.log(
@@ -328,7 +328,7 @@ class Body:
     """A PACS answer's body, through its scanner, compared with what the archive has ``now`` before its end leaves."""
 
     def __init__(
-        self, upstream: Upstream, scanner: Scanner, watch: Watch, now: CurrentStudy
+        self, upstream: Upstream, scanner: Scanner, watch: TransferTimeout, now: CurrentStudy
     ) -> None:
         self._upstream = upstream
         self._scanner = scanner
@@ -343,7 +343,7 @@ class Body:
         return self._ended
 
     async def next(self) -> Pieces:
-        """Return the next bytes that may be sent; none at the end. Raises ``Broken``.
+        """Return the next bytes that may be sent; none at the end. Raises ``TransferBroken``.
 
         What closes the body comes together with what came before it, so that a short answer that is
         not complete can still be an error with a status.
@@ -359,20 +359,22 @@ class Body:
                     self._ended = True
                     passed += await self._end()
             except Malformed as malformed:
-                raise Broken(malformed.reason, place={"position": self._scanner.parts}) from None
+                raise TransferBroken(
+                    malformed.reason, place={"position": self._scanner.parts}
+                ) from None
             except Unreadable as refused:
                 place: dict[str, str | int] = {
                     "rule": refused.rule,
                     "position": self._scanner.parts,
                     **refused.uids,
                 }
-                raise Broken(
+                raise TransferBroken(
                     "unreadable_instance", "verification_failed", "unreadable_instance", place
                 ) from None
-            except Excluded:
-                raise Broken("excluded_series", "excluded") from None
-            except Foreign as foreign:
-                raise Broken(
+            except ExcludedInstance:
+                raise TransferBroken("excluded_series", "excluded") from None
+            except ForeignInstance as foreign:
+                raise TransferBroken(
                     "foreign_" + foreign.what, "verification_failed", foreign.what
                 ) from None
             if passed and not self._scanner.is_closed:
@@ -389,7 +391,7 @@ class Body:
         return [rest] if rest else []
 
     async def _compare(self, parts: int) -> None:
-        """Raise ``Broken`` unless so many ``parts`` are what was counted before, or what the archive counts now.
+        """Raise ``TransferBroken`` unless so many ``parts`` are what was counted before, or what the archive counts now.
 
         Images that arrive meanwhile are no fault: there may be more than before, up to as many as
         there are now.
@@ -403,7 +405,7 @@ class Body:
         except Problem:
             now = None
         if now is None or not min(first, now) <= parts <= now:
-            raise Broken("incomplete", "incomplete")
+            raise TransferBroken("incomplete", "incomplete")
 
     async def _scanned(self, came: list[bytes]) -> list[bytes | memoryview]:
         scanner = self._scanner
@@ -419,6 +421,6 @@ class Body:
         except TimeoutError:
             raise
         except Undecodable as damaged:
-            raise Broken(damaged.reason) from None
+            raise TransferBroken(damaged.reason) from None
         except (aiohttp.ClientError, OSError):
-            raise Broken("broken") from None
+            raise TransferBroken("broken") from None

@@ -9,7 +9,7 @@ _LOOKS_A_LIMIT = 4
 _LONGEST_TICK_SECONDS = 1.0
 
 
-class Watch:
+class TransferTimeout:
     """An asynchronous context manager: ``begin`` a step before each wait, and ``TimeoutError`` is raised in its time.
 
     It is noticed up to a quarter of ``shortest_seconds`` (at most a second) late; ``step`` is then

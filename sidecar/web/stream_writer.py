@@ -12,7 +12,7 @@ Pieces = Sequence[bytes | memoryview]
 _LONG_BYTES = 2**16
 
 
-class Output:
+class ChunkWriter:
     """The body behind ``writer``, which ``StreamResponse.prepare`` returned."""
 
     def __init__(self, writer: AbstractStreamWriter, *, compressed: bool = False) -> None:

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from sidecar.access.decision import decide_patient, decide_study
-from sidecar.access.facts import Answer, Part, PatientIdentifier, Policy, StudyFacts, Token
+from sidecar.access.facts import AnswerKind, Part, PatientIdentifier, Policy, StudyFacts, Token
 from sidecar.access.permits import Deny, Interaction, Operation, PatientPermit
 from sidecar.access.reasons import STATUS, Reason
-from sidecar.access.scopes import Context, Grant, parse_scopes
-from sidecar.authorization.authorizer import Denied, Guard
+from sidecar.access.scopes import Grant, ScopeContext, parse_scopes
+from sidecar.authorization.authorizer import Authorizer, Denied
 from sidecar.common.invalidation import Invalidation
 from sidecar.patients.direct import DirectMapping
 from sidecar.telemetry.metrics import Metrics
@@ -176,7 +176,7 @@ def test_a_study_that_is_not_the_patients(
     known_as: list[PatientIdentifier], facts: StudyFacts, reason: Reason
 ) -> None:
     """SIA-42, 45: refused, and to the caller not found, whichever it was."""
-    assert decide_study(PERMIT, PART, known_as, facts, Answer.NAMED, now=NOW) == Deny(reason)
+    assert decide_study(PERMIT, PART, known_as, facts, AnswerKind.NAMED, now=NOW) == Deny(reason)
     assert STATUS[reason] == 404
 
 
@@ -184,24 +184,24 @@ def test_a_study_that_is_not_the_patients(
 def test_a_study_that_is_the_patients(known_as: list[PatientIdentifier]) -> None:
     """SIA-42: by any of the patient's identifiers; the permit is for this part and no other."""
     facts = study_facts(frozenset({MINE, PatientIdentifier(" 4711 ", "MRN")}), part_found=True)
-    assert decide_study(PERMIT, PART, iter(known_as), facts, Answer.NAMED, now=NOW) == study_permit(
-        "p1", PART, known_as=frozenset(known_as)
-    )
+    assert decide_study(
+        PERMIT, PART, iter(known_as), facts, AnswerKind.NAMED, now=NOW
+    ) == study_permit("p1", PART, known_as=frozenset(known_as))
     without_issuer = study_facts(frozenset({MINE, PatientIdentifier("4711")}), part_found=True)
     assert decide_study(
-        PERMIT, PART, iter(known_as), without_issuer, Answer.NAMED, now=NOW
+        PERMIT, PART, iter(known_as), without_issuer, AnswerKind.NAMED, now=NOW
     ) == Deny(Reason.SHARED_UID)
 
 
 async def test_every_reason_is_reached() -> None:
     """No refusal is dead code: those of the decision by the tables above, those of the credentials
-    by the guard.
+    by the authorizer.
     """
 
     async def introspected(bearer: str) -> Token | None:
         return Token((), 9e9, "p1") if bearer == "good" else None
 
-    guard = Guard(
+    authorizer = Authorizer(
         TokenCache(introspected),
         DirectMapping(),
         cast("Any", None),
@@ -217,20 +217,20 @@ async def test_every_reason_is_reached() -> None:
     reached: set[Reason] = {row[-1] for table in tables for row in table}
     for headers in ([], [("Authorization", "Basic eDp5")], [("Authorization", "Bearer junk")]):
         with pytest.raises(Denied) as refused:
-            await guard.token(make_mocked_request("GET", "/", headers=CIMultiDict(headers)))
+            await authorizer.token(make_mocked_request("GET", "/", headers=CIMultiDict(headers)))
         assert STATUS[refused.value.reason] == 401
         reached.add(refused.value.reason)
     good = make_mocked_request("GET", "/", headers=CIMultiDict(Authorization="Bearer good"))
     # tests/authorization/test_capability_urls.py has those that are on.
     with pytest.raises(Denied) as refused:
-        await guard.capability(good, "x", None, Operation.QUERY)
+        await authorizer.capability(good, "x", None, Operation.QUERY)
     reached.add(refused.value.reason)
     # tests/tokens/test_claims.py and tests/tokens/test_jwt_validation.py have the tokens that are
     # refused for these.
     for reason in {*REJECTIONS, *(one for one in REFUSED if one), Reason.CONTRADICTORY_TOKEN}:
-        guard._tokens = TokenCache(AsyncMock(side_effect=TokenRejected(reason)))
+        authorizer._tokens = TokenCache(AsyncMock(side_effect=TokenRejected(reason)))
         with pytest.raises(Denied) as refused:
-            await guard.token(
+            await authorizer.token(
                 make_mocked_request("GET", "/", headers=CIMultiDict(Authorization="Bearer x"))
             )
         assert refused.value.reason is reason
@@ -252,7 +252,7 @@ def test_every_reason_has_a_status() -> None:
 
 GRANTS = st.builds(
     Grant,
-    st.sampled_from(Context),
+    st.sampled_from(ScopeContext),
     st.booleans(),
     st.booleans(),
     st.sampled_from([None, None, "", "modality=CT"]),
@@ -283,7 +283,7 @@ def test_a_permit_needs_everything(
         understood=frozenset(),
     )
     covered = any(
-        grant.context is Context.PATIENT
+        grant.context is ScopeContext.PATIENT
         and grant.constraint is None
         and (grant.search if interaction is SEARCH else grant.read)
         for grant in facts.grants
@@ -302,7 +302,7 @@ def test_system_and_user_scopes_never_permit(
 ) -> None:
     """SIA-13, 14: whatever else the token says, and whatever patient it has."""
     without = Token(
-        tuple(grant for grant in facts.grants if grant.context is not Context.PATIENT),
+        tuple(grant for grant in facts.grants if grant.context is not ScopeContext.PATIENT),
         facts.expires_at,
         facts.patient,
     )
@@ -343,7 +343,7 @@ def test_a_study_needs_all_its_owners_to_be_the_patient(
 ) -> None:
     """SIA-42, 45: a UID that the archive holds for two people is nobody's."""
     decision = decide_study(
-        PERMIT, PART, known_as, study_facts(owners, part_found), Answer.NAMED, now=NOW
+        PERMIT, PART, known_as, study_facts(owners, part_found), AnswerKind.NAMED, now=NOW
     )
     mine = bool(owners) and all(any(owner.is_of(known) for known in known_as) for owner in owners)
     if mine and part_found:
@@ -373,14 +373,14 @@ def test_what_carries_no_patient_is_permitted_by_what_instances_say(
 ) -> None:
     """SIA-42: nothing looked at is not permitted; images often name no issuer."""
     facts = study_facts(frozenset({MINE}), True, inside=frozenset(inside))
-    decision = decide_study(PERMIT, PART, [MINE, ALSO_MINE], facts, Answer.UNNAMED, now=NOW)
+    decision = decide_study(PERMIT, PART, [MINE, ALSO_MINE], facts, AnswerKind.UNNAMED, now=NOW)
     both = frozenset({MINE, ALSO_MINE})
     assert decision == (
         study_permit("p1", PART, known_as=both) if permitted else Deny(Reason.FOREIGN)
     )
     # Where each instance is looked at as it goes by, nothing else is asked.
     assert decide_study(
-        PERMIT, PART, [MINE], study_facts(frozenset({MINE}), True), Answer.NAMED, now=NOW
+        PERMIT, PART, [MINE], study_facts(frozenset({MINE}), True), AnswerKind.NAMED, now=NOW
     ) == study_permit("p1", PART, known_as=frozenset({MINE}))
 
 
@@ -388,15 +388,20 @@ def test_what_carries_no_patient_is_permitted_by_what_instances_say(
 def test_no_instance_is_looked_at_in_what_is_not_the_patients(
     known_as: list[PatientIdentifier], facts: StudyFacts, reason: Reason
 ) -> None:
-    assert decide_study(PERMIT, PART, known_as, facts, Answer.UNNAMED, now=NOW) == Deny(reason)
+    assert decide_study(PERMIT, PART, known_as, facts, AnswerKind.UNNAMED, now=NOW) == Deny(reason)
     assert decide_study(
-        PERMIT, PART, known_as, replace(facts, inside=frozenset({MINE})), Answer.UNNAMED, now=NOW
+        PERMIT,
+        PART,
+        known_as,
+        replace(facts, inside=frozenset({MINE})),
+        AnswerKind.UNNAMED,
+        now=NOW,
     ) == Deny(reason)
 
 
 def test_a_header_permit_is_for_what_is_in_its_part() -> None:
     facts = study_facts(frozenset({MINE}), True)
-    assert decide_study(PERMIT, PART, [MINE], facts, Answer.UNNAMED, now=NOW) == header_permit(
+    assert decide_study(PERMIT, PART, [MINE], facts, AnswerKind.UNNAMED, now=NOW) == header_permit(
         "p1", PART, frozenset({MINE})
     )
     study, series, instance = Part("1.2"), Part("1.2", "1.3"), Part("1.2", "1.3", "1.4")

@@ -21,8 +21,8 @@ MADE_IN = {
 }
 """What permits -> the files that construct it."""
 WITHOUT_DEFAULTS = (
-    permits.PatientPermit, permits.HeaderPermit, permits.StudyPermit, permits.Way, permits.Capability,
-    visibility.Visible, facts.Policy, facts.Client, facts.Rule, facts.StudyFacts, facts.InstanceHeader,
+    permits.PatientPermit, permits.HeaderPermit, permits.StudyPermit, permits.GrantPath, permits.Capability,
+    visibility.Visible, facts.Policy, facts.BackendClient, facts.Rule, facts.StudyFacts, facts.InstanceHeader,
 )  # fmt: skip
 
 

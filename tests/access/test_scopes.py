@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.scopes import Context, Grant, parse_scope, parse_scopes
+from sidecar.access.scopes import Grant, ScopeContext, parse_scope, parse_scopes
 
-CONTEXTS = [context.value for context in Context]
+CONTEXTS = [context.value for context in ScopeContext]
 RESOURCES = ("*", "ImagingStudy")
 LETTERS = "cruds"
 
@@ -31,32 +31,32 @@ ACCEPTED = {
 }
 
 GRANTED: dict[str, Grant] = {
-    "patient/ImagingStudy.read": Grant(Context.PATIENT, read=True, search=True),
-    "patient/ImagingStudy.*": Grant(Context.PATIENT, read=True, search=True),
-    "patient/*.read": Grant(Context.PATIENT, read=True, search=True),
-    "patient/*.*": Grant(Context.PATIENT, read=True, search=True),
-    "patient/ImagingStudy.rs": Grant(Context.PATIENT, read=True, search=True),
-    "patient/*.rs": Grant(Context.PATIENT, read=True, search=True),
-    "patient/ImagingStudy.cruds": Grant(Context.PATIENT, read=True, search=True),
-    "patient/*.cruds": Grant(Context.PATIENT, read=True, search=True),
-    "patient/ImagingStudy.r": Grant(Context.PATIENT, read=True, search=False),
-    "patient/ImagingStudy.s": Grant(Context.PATIENT, read=False, search=True),
-    "patient/ImagingStudy.cr": Grant(Context.PATIENT, read=True, search=False),
-    "patient/ImagingStudy.ds": Grant(Context.PATIENT, read=False, search=True),
-    "user/ImagingStudy.rs": Grant(Context.USER, read=True, search=True),
-    "system/ImagingStudy.rs": Grant(Context.SYSTEM, read=True, search=True),
-    "system/*.rs": Grant(Context.SYSTEM, read=True, search=True),
+    "patient/ImagingStudy.read": Grant(ScopeContext.PATIENT, read=True, search=True),
+    "patient/ImagingStudy.*": Grant(ScopeContext.PATIENT, read=True, search=True),
+    "patient/*.read": Grant(ScopeContext.PATIENT, read=True, search=True),
+    "patient/*.*": Grant(ScopeContext.PATIENT, read=True, search=True),
+    "patient/ImagingStudy.rs": Grant(ScopeContext.PATIENT, read=True, search=True),
+    "patient/*.rs": Grant(ScopeContext.PATIENT, read=True, search=True),
+    "patient/ImagingStudy.cruds": Grant(ScopeContext.PATIENT, read=True, search=True),
+    "patient/*.cruds": Grant(ScopeContext.PATIENT, read=True, search=True),
+    "patient/ImagingStudy.r": Grant(ScopeContext.PATIENT, read=True, search=False),
+    "patient/ImagingStudy.s": Grant(ScopeContext.PATIENT, read=False, search=True),
+    "patient/ImagingStudy.cr": Grant(ScopeContext.PATIENT, read=True, search=False),
+    "patient/ImagingStudy.ds": Grant(ScopeContext.PATIENT, read=False, search=True),
+    "user/ImagingStudy.rs": Grant(ScopeContext.USER, read=True, search=True),
+    "system/ImagingStudy.rs": Grant(ScopeContext.SYSTEM, read=True, search=True),
+    "system/*.rs": Grant(ScopeContext.SYSTEM, read=True, search=True),
     "patient/ImagingStudy.rs?modality=CT": Grant(
-        Context.PATIENT, read=True, search=True, constraint="modality=CT"
+        ScopeContext.PATIENT, read=True, search=True, constraint="modality=CT"
     ),
     "patient/ImagingStudy.rs?modality=CT&modality=MR": Grant(
-        Context.PATIENT, read=True, search=True, constraint="modality=CT&modality=MR"
+        ScopeContext.PATIENT, read=True, search=True, constraint="modality=CT&modality=MR"
     ),
     "patient/*.s?_security=N": Grant(
-        Context.PATIENT, read=False, search=True, constraint="_security=N"
+        ScopeContext.PATIENT, read=False, search=True, constraint="_security=N"
     ),
     # A constraint that says nothing is still a constraint: it must not turn into "no restriction".
-    "patient/ImagingStudy.rs?": Grant(Context.PATIENT, read=True, search=True, constraint=""),
+    "patient/ImagingStudy.rs?": Grant(ScopeContext.PATIENT, read=True, search=True, constraint=""),
 }
 
 NOTHING = [
@@ -110,7 +110,7 @@ def test_each_accepted_scope_has_its_letters(scope: str) -> None:
     both = permission in ("read", "*")
     grant = parse_scope(scope)
     assert grant == Grant(
-        Context(scope.partition("/")[0]),
+        ScopeContext(scope.partition("/")[0]),
         read=both or "r" in permission,
         search=both or "s" in permission,
     )
@@ -192,9 +192,9 @@ def test_read_and_search_of_two_scopes_stay_two_grants() -> None:
         "patient/ImagingStudy.r?modality=CT patient/ImagingStudy.s?modality=MR user/*.rs"
     )
     assert grants == (
-        Grant(Context.PATIENT, read=True, search=False, constraint="modality=CT"),
-        Grant(Context.PATIENT, read=False, search=True, constraint="modality=MR"),
-        Grant(Context.USER, read=True, search=True),
+        Grant(ScopeContext.PATIENT, read=True, search=False, constraint="modality=CT"),
+        Grant(ScopeContext.PATIENT, read=False, search=True, constraint="modality=MR"),
+        Grant(ScopeContext.USER, read=True, search=True),
     )
 
 

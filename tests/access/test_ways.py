@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from sidecar.access.decision import decide_patient, decide_study, decide_visible
 from sidecar.access.facts import (
-    Answer,
+    AnswerKind,
+    BackendClient,
     Caller,
-    Client,
     DescribedSeries,
     DescribedStudy,
     Effect,
@@ -26,14 +26,14 @@ from sidecar.access.facts import (
 from sidecar.access.permits import (
     ALL_SERIES,
     Deny,
+    GrantPath,
     HeaderPermit,
     Interaction,
     PatientPermit,
     StudyPermit,
-    Way,
 )
 from sidecar.access.reasons import Reason
-from sidecar.access.scopes import Context, Grant, parse_scopes
+from sidecar.access.scopes import Grant, ScopeContext, parse_scopes
 from sidecar.access.visibility import HIDDEN, Hidden, Visible, visibility
 from tests.permits import (
     backend_client,
@@ -60,7 +60,7 @@ def token(scopes: str, patient: str | None = None) -> Token:
     return Token(parse_scopes(scopes), NOW + 60, patient, client_id="app")
 
 
-BACKEND_DENIALS: list[tuple[str, str | None, str | None, Policy, Client | None, Reason]] = [
+BACKEND_DENIALS: list[tuple[str, str | None, str | None, Policy, BackendClient | None, Reason]] = [
     # scopes, the token's patient, the patient asked for
     ("system/*.rs", None, "p1", make_policy(), CLIENT, Reason.INSUFFICIENT_SCOPE),
     ("system/*.rs", None, "p1", BACKEND, None, Reason.UNKNOWN_CLIENT),
@@ -96,7 +96,7 @@ def test_who_has_no_way(
     own: str | None,
     patient: str | None,
     policy: Policy,
-    client: Client | None,
+    client: BackendClient | None,
     reason: Reason,
 ) -> None:
     """SIA-13, 14: a backend client has what it was given, by name, and nobody else has it."""
@@ -135,8 +135,8 @@ def test_each_grant_is_a_way(
     own: str | None,
     patient: str,
     policy: Policy,
-    client: Client | None,
-    ways: list[Way],
+    client: BackendClient | None,
+    ways: list[GrantPath],
 ) -> None:
     """SIA-13, 15: with its own constraint, its client's studies, and the site's rules."""
     found = decide_patient(
@@ -200,7 +200,7 @@ def decide(
     permit: PatientPermit,
     part: Part,
     studies: tuple[DescribedStudy, ...],
-    answer: Answer = Answer.NAMED,
+    answer: AnswerKind = AnswerKind.NAMED,
 ) -> StudyPermit | HeaderPermit | Deny:
     """The decision on a study that is the patient's, as its instances say, too."""
     facts = study_facts(frozenset({MINE}), True, studies, inside=frozenset({MINE}))
@@ -225,7 +225,7 @@ def test_a_shared_uid_is_not_shown_and_has_its_own_reason(
     """Of a permit that is limited; any other asks the archive for the owners."""
 
     def found(permit: PatientPermit) -> Visible | Deny:
-        return decide_visible(permit, STUDY, studies, Answer.NAMED, now=NOW, shared=True)
+        return decide_visible(permit, STUDY, studies, AnswerKind.NAMED, now=NOW, shared=True)
 
     assert found(WITH_RULES) == Deny(Reason.SHARED_UID)
     assert found(patient_permit("p1", RETRIEVE)) == make_visible()
@@ -242,14 +242,16 @@ def test_what_is_shown() -> None:
 
 
 def test_a_study_that_is_listed_may_have_excluded_parts() -> None:
-    found = decide(WITH_RULES, STUDY, (described("CT", "SR"),), Answer.LISTED)
+    found = decide(WITH_RULES, STUDY, (described("CT", "SR"),), AnswerKind.LISTED)
     assert found == study_permit("p1", STUDY, frozenset({"1.CT"}), MINE_ALONE)
-    assert isinstance(decide(WITH_RULES, SR_SERIES, (described("CT", "SR"),), Answer.LISTED), Deny)
+    assert isinstance(
+        decide(WITH_RULES, SR_SERIES, (described("CT", "SR"),), AnswerKind.LISTED), Deny
+    )
 
 
 def test_a_foreign_study_is_foreign_whatever_is_said_of_it() -> None:
     facts = study_facts(frozenset({PatientIdentifier("p2")}), True, (described("CT"),))
-    assert decide_study(WITH_RULES, STUDY, [MINE], facts, Answer.NAMED, now=NOW) == Deny(
+    assert decide_study(WITH_RULES, STUDY, [MINE], facts, AnswerKind.NAMED, now=NOW) == Deny(
         Reason.FOREIGN
     )
 
@@ -257,7 +259,7 @@ def test_a_foreign_study_is_foreign_whatever_is_said_of_it() -> None:
 CONSTRAINTS = ["a", "b"]
 GRANTS = st.builds(
     Grant,
-    st.sampled_from(Context),
+    st.sampled_from(ScopeContext),
     st.booleans(),
     st.booleans(),
     st.sampled_from([None, "a", "b", "not understood"]),
@@ -273,7 +275,7 @@ STUDIES = st.builds(
     st.sampled_from(["x", "y", ""]),
 )  # fmt: skip
 CLIENTS = st.none() | st.builds(
-    Client,
+    BackendClient,
     st.sampled_from([frozenset(), frozenset({"p1"})]),
     st.sampled_from([{}, {"StudyID": ("x",)}]),
     st.booleans(),
@@ -298,7 +300,7 @@ def test_together_grants_show_what_one_of_them_shows(
     patient: str | None,
     own: str | None,
     policy: Policy,
-    client: Client | None,
+    client: BackendClient | None,
     study: DescribedStudy,
 ) -> None:
     """SIA-15: what two grants permit together is what the better of them permits alone, never more."""
@@ -380,10 +382,12 @@ def test_what_is_drawn_of_a_whole_study_tells_of_no_series() -> None:
     """One that came since it was described would not be noticed: so where series are decided on, by
     series alone.
     """
-    found = decide(WITH_RULES, STUDY, (described("CT"),), Answer.DRAWN)
+    found = decide(WITH_RULES, STUDY, (described("CT"),), AnswerKind.DRAWN)
     assert found == Deny(Reason.PARTLY_EXCLUDED, frozenset({"1.CT"}))
-    assert isinstance(decide(WITH_RULES, CT_SERIES, (described("CT"),), Answer.DRAWN), StudyPermit)
     assert isinstance(
-        decide(OF_CT, STUDY, (described("CT", satisfies=("modality=CT",)),), Answer.DRAWN),
+        decide(WITH_RULES, CT_SERIES, (described("CT"),), AnswerKind.DRAWN), StudyPermit
+    )
+    assert isinstance(
+        decide(OF_CT, STUDY, (described("CT", satisfies=("modality=CT",)),), AnswerKind.DRAWN),
         StudyPermit,
     )

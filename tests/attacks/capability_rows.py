@@ -4,12 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 from sidecar.access.permits import Capability, Operation, token_hash
-from sidecar.authorization.capability_seal import KEY_BYTES, Key, Sealer
+from sidecar.authorization.capability_seal import KEY_BYTES, Sealer, SealingKey
 from tests.attacks.raw import request
 from tests.attacks.row import FOREIGN, REFUSED, Row, row
 from tests.upstreams import PATIENT, STUDY, TOKEN
 
-CAPABILITY_KEY = Key("attacked", b"k" * KEY_BYTES)
+CAPABILITY_KEY = SealingKey("attacked", b"k" * KEY_BYTES)
 PUBLIC_URL = "http://sidecar.example.org"
 
 

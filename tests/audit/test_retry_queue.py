@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sidecar.audit.retry_queue import Aside
+from sidecar.audit.retry_queue import RetryQueue
 from sidecar.audit.spool import ASIDE
 from sidecar.audit.spool_reader import Waiting
 
@@ -21,7 +21,7 @@ def waiting(number: int) -> Waiting:
 
 
 def test_what_is_no_line_of_ours_is_left_out(tmp_path: Path) -> None:
-    aside = Aside(tmp_path, lambda failures: 0)
+    aside = RetryQueue(tmp_path, lambda failures: 0)
     for number in range(3):
         aside.add(waiting(number))
     assert aside.unsaved == {"00000000000000000001-aa.jsonl"}
@@ -35,7 +35,7 @@ def test_what_is_no_line_of_ours_is_left_out(tmp_path: Path) -> None:
         file.write(
             b'[]\n{}\n{"segment":"x","begin":"y","tries":0,"event":{}}\nnull\n{"segment":"0000'
         )
-    again = Aside(tmp_path, lambda failures: 0)
+    again = RetryQueue(tmp_path, lambda failures: 0)
     again.load()
     assert [one.event for one in again.due()] == [waiting(number) for number in range(3)]
 
@@ -45,7 +45,7 @@ def test_no_link_in_its_place_is_written_to(tmp_path: Path) -> None:
     elsewhere.write_text("theirs")
     (tmp_path / (ASIDE + ".new")).symlink_to(elsewhere)
     (tmp_path / ASIDE).symlink_to(elsewhere)
-    aside = Aside(tmp_path, lambda failures: 0)
+    aside = RetryQueue(tmp_path, lambda failures: 0)
     aside.load()
     assert not len(aside)
     aside.add(waiting(1))
@@ -55,7 +55,7 @@ def test_no_link_in_its_place_is_written_to(tmp_path: Path) -> None:
 
 def test_tries_count_while_others_are_taken_alone(tmp_path: Path) -> None:
     now = 0.0
-    aside = Aside(tmp_path, float, clock=lambda: now)
+    aside = RetryQueue(tmp_path, float, clock=lambda: now)
     aside.add(waiting(1))
     (one,) = aside.due()
     counted: list[Any] = [aside.failed(one, taken=taken) for taken in (1, 1, 1, 2, 2, 5)]

@@ -11,12 +11,12 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from sidecar.access.facts import Answer, Part, PatientIdentifier, Policy, StudyFacts, Token
+from sidecar.access.facts import AnswerKind, Part, PatientIdentifier, Policy, StudyFacts, Token
 from sidecar.access.permits import HeaderPermit, Interaction, PatientPermit
 from sidecar.access.reasons import Reason
 from sidecar.access.scopes import parse_scopes
-from sidecar.authorization.authorizer import Denied, Guard
-from sidecar.authorization.visible_studies import PatientViews
+from sidecar.authorization.authorizer import Authorizer, Denied
+from sidecar.authorization.visible_studies import VisibleStudiesLookup
 from sidecar.common.errors import Problem, Unavailable
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.spans import start_durations
@@ -139,9 +139,11 @@ class Numbers(Issuers):
 
 
 class World:
-    """A guard with everything that it asks."""
+    """A authorizer with everything that it asks."""
 
-    def __init__(self, policy: Policy | None = None, views: PatientViews = NO_VIEWS) -> None:
+    def __init__(
+        self, policy: Policy | None = None, views: VisibleStudiesLookup = NO_VIEWS
+    ) -> None:
         self.tokens, self.patients, self.facts, self.metrics = (
             Tokens(),
             Patients(),
@@ -150,7 +152,7 @@ class World:
         )
         self.clock, self.issuers, self.instances = Clock(NOW), Numbers(), Instances()
         self.invalidation = Invalidation()
-        self.guard = Guard(
+        self.authorizer = Authorizer(
             self.tokens,
             self.patients,
             self.facts,
@@ -200,7 +202,7 @@ def request(*authorization: str) -> web.Request:
 
 async def test_the_token_is_asked_for_once_and_given_back() -> None:
     world = World()
-    assert await world.guard.token(request(GOOD)) == token()
+    assert await world.authorizer.token(request(GOOD)) == token()
     assert world.tokens.asked == ["a-good-token"]
     assert world.decisions() == {}
 
@@ -218,28 +220,30 @@ async def test_without_one_bearer_token_nobody_is_asked(
     authorization: Sequence[str], reason: Reason
 ) -> None:
     world = World()
-    assert await world.refused(world.guard.token(request(*authorization))) is reason
+    assert await world.refused(world.authorizer.token(request(*authorization))) is reason
     assert world.tokens.asked == []
 
 
 async def test_a_token_that_is_not_active() -> None:
     world = World()
     world.tokens.known = None
-    assert await world.refused(world.guard.token(request(GOOD))) is Reason.INACTIVE_TOKEN
+    assert await world.refused(world.authorizer.token(request(GOOD))) is Reason.INACTIVE_TOKEN
 
 
 async def test_a_token_in_the_query_does_not_count() -> None:
     """RFC 6750 2.3: it would stand in logs and histories."""
     world = World()
-    call = world.guard.token(make_mocked_request("GET", "/?access_token=a-good-token"))
+    call = world.authorizer.token(make_mocked_request("GET", "/?access_token=a-good-token"))
     assert await world.refused(call) is Reason.MISSING_TOKEN
 
 
 async def test_a_permit_is_counted() -> None:
     world = World()
     for interaction in Interaction:
-        assert await world.guard.permit(token(), interaction) == patient_permit("p1", interaction)
-        assert await world.guard.permit(token(), interaction, "p1") == patient_permit(
+        assert await world.authorizer.permit(token(), interaction) == patient_permit(
+            "p1", interaction
+        )
+        assert await world.authorizer.permit(token(), interaction, "p1") == patient_permit(
             "p1", interaction
         )
     assert world.decisions() == {("permit", interaction.value): 2 for interaction in Interaction}
@@ -263,7 +267,7 @@ async def test_a_token_that_does_not_cover_it(
     world = World(policy)
 
     async def permit() -> PatientPermit:
-        return await world.guard.permit(facts, Interaction.RETRIEVE, patient)
+        return await world.authorizer.permit(facts, Interaction.RETRIEVE, patient)
 
     assert await world.refused(permit()) is reason
     assert world.patients.asked == []
@@ -275,10 +279,10 @@ async def test_an_expiry_passes_between_two_requests() -> None:
     world = World()
     facts = token(expires_at=NOW + 10)
     world.clock.now += 9.9
-    assert await world.guard.permit(facts, Interaction.READ)
+    assert await world.authorizer.permit(facts, Interaction.READ)
     world.clock.now += 0.1
     with pytest.raises(Denied):
-        await world.guard.permit(facts, Interaction.READ)
+        await world.authorizer.permit(facts, Interaction.READ)
 
 
 PERMIT = patient_permit("p1", Interaction.RETRIEVE)
@@ -287,7 +291,7 @@ PART = Part("1.2", "1.3", "1.4")
 
 async def test_a_study_is_permitted_by_its_facts() -> None:
     world = World()
-    assert await world.guard.study(PERMIT, PART, Answer.NAMED) == study_permit(
+    assert await world.authorizer.study(PERMIT, PART, AnswerKind.NAMED) == study_permit(
         "p1", PART, known_as=frozenset({OWN})
     )
     assert world.patients.asked == ["p1"]
@@ -309,22 +313,22 @@ async def test_a_study_that_is_refused(
     world = World()
     world.patients.known = frozenset(known_as)
     world.facts.known = study_facts(frozenset(owners), part_found=found)
-    assert await world.refused(world.guard.study(PERMIT, PART, Answer.NAMED)) is reason
+    assert await world.refused(world.authorizer.study(PERMIT, PART, AnswerKind.NAMED)) is reason
 
 
 def _tokens_down(world: World) -> Any:
     world.tokens.known = DOWN
-    return world.guard.token(request(GOOD))
+    return world.authorizer.token(request(GOOD))
 
 
 def _patients_down(world: World) -> Any:
     world.patients.known = DOWN
-    return world.guard.study(PERMIT, PART, Answer.NAMED)
+    return world.authorizer.study(PERMIT, PART, AnswerKind.NAMED)
 
 
 def _pacs_down(world: World) -> Any:
     world.facts.known = DOWN
-    return world.guard.study(PERMIT, PART, Answer.NAMED)
+    return world.authorizer.study(PERMIT, PART, AnswerKind.NAMED)
 
 
 @pytest.mark.parametrize("failing", [_tokens_down, _patients_down, _pacs_down])
@@ -341,8 +345,8 @@ async def test_the_steps_are_timed() -> None:
     """For the request's line in the log."""
     world = World()
     durations = start_durations()
-    await world.guard.token(request(GOOD))
-    await world.guard.study(PERMIT, PART, Answer.NAMED)
+    await world.authorizer.token(request(GOOD))
+    await world.authorizer.study(PERMIT, PART, AnswerKind.NAMED)
     assert set(durations) == {"token", "patient", "issuers", "ownership"}
     assert all(0 <= seconds < 1 for seconds in durations.values())
 
@@ -358,15 +362,15 @@ async def test_user_scopes_by_explicit_switch_alone(
     world = World(make_policy(user_level=user_level))
     facts = token("user/ImagingStudy.rs", patient=patient)
     if permitted:
-        assert await world.guard.permit(facts, Interaction.SEARCH, "p1") == patient_permit(
+        assert await world.authorizer.permit(facts, Interaction.SEARCH, "p1") == patient_permit(
             "p1", Interaction.SEARCH, (make_way(context="user"),)
         )
     else:
         with pytest.raises(Denied):
-            await world.guard.permit(facts, Interaction.SEARCH, "p1")
+            await world.authorizer.permit(facts, Interaction.SEARCH, "p1")
 
 
-class Lists(PatientViews):
+class Lists(VisibleStudiesLookup):
     """Notes which lists are forgotten."""
 
     def __init__(self) -> None:
@@ -377,7 +381,7 @@ class Lists(PatientViews):
         return frozenset()
 
     def forget_listed(self, study: str, known_as: frozenset[PatientIdentifier]) -> None:
-        """As ``PatientViews``."""
+        """As ``VisibleStudiesLookup``."""
         self.forgotten.append((study, frozenset(known_as)))
 
 
@@ -387,7 +391,10 @@ async def test_an_instance_of_another_patient_in_an_own_study(inside: PatientIde
     lists = Lists()
     world = World(views=lists)
     world.instances.known = frozenset({OWN, inside})
-    assert await world.refused(world.guard.study(PERMIT, PART, Answer.UNNAMED)) is Reason.FOREIGN
+    assert (
+        await world.refused(world.authorizer.study(PERMIT, PART, AnswerKind.UNNAMED))
+        is Reason.FOREIGN
+    )
     assert world.instances.asked == [header_permit("p1", PART, frozenset({OWN}))]
     assert world.invalidation.of(PART.study) == 1
     assert lists.forgotten == [(PART.study, frozenset({OWN}))]
@@ -404,7 +411,10 @@ async def test_an_instance_of_a_study_that_was_corrected_is_no_alarm() -> None:
         world.facts.known = study_facts(frozenset({OTHER}), part_found=True)
 
     world.invalidation.forget_study = forget_study  # type: ignore[method-assign]
-    assert await world.refused(world.guard.study(PERMIT, PART, Answer.UNNAMED)) is Reason.FOREIGN
+    assert (
+        await world.refused(world.authorizer.study(PERMIT, PART, AnswerKind.UNNAMED))
+        is Reason.FOREIGN
+    )
     name = "smart_imaging_verification_failures_total"
     assert not world.metrics.registry.get_sample_value(name, {"what": "instance"})
 
@@ -412,9 +422,9 @@ async def test_an_instance_of_a_study_that_was_corrected_is_no_alarm() -> None:
 async def test_instances_are_looked_at_where_the_answer_does_not_say_whose_it_is() -> None:
     world = World()
     permit = study_permit("p1", PART, known_as=frozenset({OWN}))
-    assert await world.guard.study(PERMIT, PART, Answer.NAMED) == permit
+    assert await world.authorizer.study(PERMIT, PART, AnswerKind.NAMED) == permit
     assert world.instances.asked == []
-    assert await world.guard.study(PERMIT, PART, Answer.UNNAMED) == permit
+    assert await world.authorizer.study(PERMIT, PART, AnswerKind.UNNAMED) == permit
     assert world.instances.asked == [header_permit("p1", PART, frozenset({OWN}))]
     assert world.invalidation.of(PART.study) == 0
 
@@ -423,7 +433,10 @@ async def test_no_instance_is_looked_at_in_a_study_of_another() -> None:
     """So it takes as long as one that is not there (SIA-45)."""
     world = World()
     world.facts.known = study_facts(frozenset({OTHER}), part_found=True)
-    assert await world.refused(world.guard.study(PERMIT, PART, Answer.UNNAMED)) is Reason.FOREIGN
+    assert (
+        await world.refused(world.authorizer.study(PERMIT, PART, AnswerKind.UNNAMED))
+        is Reason.FOREIGN
+    )
     assert world.instances.asked == []
 
 
@@ -431,4 +444,4 @@ async def test_an_instance_that_cannot_be_read_is_no_permit() -> None:
     world = World()
     world.instances.known = DOWN
     with pytest.raises(Problem):
-        await world.guard.study(PERMIT, PART, Answer.UNNAMED)
+        await world.authorizer.study(PERMIT, PART, AnswerKind.UNNAMED)

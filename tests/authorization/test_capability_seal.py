@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from sidecar.access.decision import decide_capability
 from sidecar.access.permits import Capability, Deny, Operation, token_hash
 from sidecar.access.reasons import STATUS, Reason
-from sidecar.authorization.capability_seal import KEY_BYTES, MAXIMUM_LENGTH, Key, Sealer
+from sidecar.authorization.capability_seal import KEY_BYTES, MAXIMUM_LENGTH, Sealer, SealingKey
 
 NOW = 1_700_000_000.0
 OURS = "https://imaging.example.org"
-ONE, TWO = Key("one", b"1" * KEY_BYTES), Key("two", b"2" * KEY_BYTES)
+ONE, TWO = SealingKey("one", b"1" * KEY_BYTES), SealingKey("two", b"2" * KEY_BYTES)
 SEALER = Sealer([ONE], OURS)
 EVERYTHING = frozenset(Operation)
 BEARER = "a-recognizable-token"
@@ -101,9 +101,9 @@ def test_keys_change() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        Sealer([Key("one", b"x" * KEY_BYTES)], OURS),
+        Sealer([SealingKey("one", b"x" * KEY_BYTES)], OURS),
         Sealer([ONE], "https://test.example.org"),
-        Sealer([Key("two", ONE.secret)], OURS),
+        Sealer([SealingKey("two", ONE.secret)], OURS),
     ],
 )
 def test_another_key_or_another_site(other: Sealer) -> None:
@@ -118,11 +118,11 @@ def test_another_key_or_another_site(other: Sealer) -> None:
 )
 def test_keys_that_are_none(key_id: str, secret: bytes) -> None:
     with pytest.raises(ValueError, match="a key is"):
-        Key(key_id, secret)
+        SealingKey(key_id, secret)
 
 
 def test_keys_must_be_told_apart() -> None:
-    for keys in ([], [ONE, Key("one", TWO.secret)]):
+    for keys in ([], [ONE, SealingKey("one", TWO.secret)]):
         with pytest.raises(ValueError, match="different ids"):
             Sealer(keys, OURS)
 

@@ -17,7 +17,7 @@ from aiohttp import web
 from sidecar.access.facts import Part, Token
 from sidecar.authorization import limits
 from sidecar.authorization.limits import RequestLimits, caller_of
-from sidecar.common.fair_queue import FairQueue, Place
+from sidecar.common.fair_queue import FairQueue, HeldPlace
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.settings.pacs import Pacs
 from tests.fair_queues import is_empty, waiting_count
@@ -281,7 +281,7 @@ async def test_both_places_of_a_whole_study_are_waited_for_once(
 
     def noted(
         queue: FairQueue, *key: Hashable, seconds: float | None = None
-    ) -> AbstractAsyncContextManager[Place]:
+    ) -> AbstractAsyncContextManager[HeldPlace]:
         waits.append(seconds)
         return place(queue, *key, seconds=seconds)
 

@@ -13,12 +13,12 @@ from sidecar.access.permits import Interaction, PatientPermit
 from sidecar.access.visibility import HIDDEN, Visible, visibility
 from sidecar.authorization.row_filter import shown_rows
 from sidecar.authorization.scope_constraints import Constraints
-from sidecar.authorization.visible_studies import ALL_STUDIES, PatientViews
+from sidecar.authorization.visible_studies import ALL_STUDIES, VisibleStudiesLookup
 from sidecar.dicom.json_model import Row
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import parse_matching
 from sidecar.fhir.imaging_study import study_uid
-from sidecar.pacs.studies import Oldest, Studies
+from sidecar.pacs.studies import AsOf, Studies
 from sidecar.pacs.study_lists import Listing
 from tests.common.peer import Clock
 from tests.fhir.rows import row
@@ -56,7 +56,7 @@ class Archive(Studies):
         studies: Iterable[str],
         listing: Listing,
         known_as: frozenset[PatientIdentifier],
-        oldest: Oldest,
+        oldest: AsOf,
     ) -> dict[str, list[Row]]:
         """As the archive says."""
         return {study: self.series_rows.get(study, []) for study in studies}
@@ -79,9 +79,9 @@ def permit(*rules: Rule, constraint: str | None = None) -> PatientPermit:
 
 def views(
     archive: Archive, clock: Clock | None = None, rules: tuple[Rule, ...] = ()
-) -> PatientViews:
+) -> VisibleStudiesLookup:
     """On this archive."""
-    return PatientViews(
+    return VisibleStudiesLookup(
         archive, SITE, Constraints(SITE), rules=rules, clock=clock or Clock(DAY_ENDS)
     )
 

@@ -24,7 +24,7 @@ from sidecar.common.errors import Unavailable
 from sidecar.conformance.finding import Finding, State, table
 from sidecar.server.listener import listen
 from sidecar.settings.document import Settings
-from sidecar.settings.tokens import Introspection
+from sidecar.settings.tokens import IntrospectionSettings
 from tests.telemetry.collector import Collector
 from tests.tokens.test_mutual_tls import certificate, server_context
 from tests.upstreams import ScriptedEhr
@@ -320,7 +320,9 @@ async def test_a_fixed_introspection_url_needs_no_discovery(ehr: ScriptedEhr, pa
     ehr.configured = False
     async with served(ehr, pacs) as settings:
         url = settings.ehr.fhir_url.removesuffix("/fhir") + "/introspect"
-        tokens = settings.tokens.model_copy(update={"introspection": Introspection(url=url)})
+        tokens = settings.tokens.model_copy(
+            update={"introspection": IntrospectionSettings(url=url)}
+        )
         findings = {
             one.name: one
             for one in await check(settings.model_copy(update={"tokens": tokens}), None)
@@ -343,7 +345,9 @@ async def test_an_issuer_that_nothing_names(pacs: Pacs, issuer: str | None) -> N
         WithoutDiscovery(answer={"active": False}), pacs, ehr={"issuer": issuer}
     ) as settings:
         url = settings.ehr.fhir_url.removesuffix("/fhir") + "/introspect"
-        tokens = settings.tokens.model_copy(update={"introspection": Introspection(url=url)})
+        tokens = settings.tokens.model_copy(
+            update={"introspection": IntrospectionSettings(url=url)}
+        )
         findings = {
             one.name: one
             for one in await check(settings.model_copy(update={"tokens": tokens}), None)

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from sidecar.common.fetch import Answer, FetchFailed, fetch
+from sidecar.common.fetch import FetchedResponse, FetchFailed, fetch
 from tests.common.peer import NO_HEADERS, Peer, Reply
 from tests.waiting import WAIT_SECONDS
 
@@ -21,7 +21,7 @@ LIMIT = 65_536
 
 async def get(
     session: aiohttp.ClientSession, url: str, *, seconds: float = 5, limit: int = LIMIT
-) -> Answer:
+) -> FetchedResponse:
     """Fetch as the rooms do."""
     return await fetch(session, "GET", url, limit_bytes=limit, timeout_seconds=seconds)
 
@@ -256,20 +256,20 @@ ENCODINGS = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-
 def test_what_a_permission_rests_on_has_one_reading(body: bytes, reason: str) -> None:
     """SIA-16: no name twice, no NaN, UTF-8 without a byte order mark, an object."""
     with pytest.raises(FetchFailed) as failed:
-        Answer(200, NO_HEADERS, body).strict_json_object()
+        FetchedResponse(200, NO_HEADERS, body).strict_json_object()
     assert failed.value.reason == reason
 
 
 def test_json() -> None:
     """Both readers read what is right; the fast one refuses what is no JSON, too."""
-    answer = Answer(200, NO_HEADERS, b'{"a": [{"b": 1}, {"b": 1}], "c": "\\u00e4"}')
+    answer = FetchedResponse(200, NO_HEADERS, b'{"a": [{"b": 1}, {"b": 1}], "c": "\\u00e4"}')
     assert (
         answer.strict_json_object() == answer.json() == {"a": [{"b": 1}, {"b": 1}], "c": "\u00e4"}
     )
     others = ['{"a": 1}'.encode(encoding) for encoding in ENCODINGS]
     for body in (b"", b"<html>", b'{"a": NaN}', b"[" * 60_000, *others):
         with pytest.raises(FetchFailed, match="not_json"):
-            Answer(200, NO_HEADERS, body).json()
+            FetchedResponse(200, NO_HEADERS, body).json()
 
 
 async def test_no_limit_of_the_session_ends_it_sooner(

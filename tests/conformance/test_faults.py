@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from sidecar.conformance.afterwards import _is_outcome
-from sidecar.conformance.client import Answer, Violated
+from sidecar.conformance.client import Response, Violated
 from sidecar.conformance.finding import State, table
 from sidecar.conformance.run import conformance
 from sidecar.server.listener import listen
@@ -283,8 +283,8 @@ async def test_a_junk_token_that_opens_everything() -> None:
 def test_json_is_utf_8_without_a_byte_order_mark(encoding: str) -> None:
     """RFC 8259 8.1: what only some clients can read is no JSON."""
     body = '{"resourceType": "OperationOutcome"}'
-    assert Answer(200, NO_HEADERS, body.encode()).json() == {"resourceType": "OperationOutcome"}
+    assert Response(200, NO_HEADERS, body.encode()).json() == {"resourceType": "OperationOutcome"}
     assert _is_outcome(body.encode())
     with pytest.raises(Violated):
-        Answer(200, NO_HEADERS, body.encode(encoding)).json()
+        Response(200, NO_HEADERS, body.encode(encoding)).json()
     assert not _is_outcome(body.encode(encoding))

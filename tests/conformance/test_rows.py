@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from sidecar.conformance.client import Answer
+from sidecar.conformance.client import Response
 from sidecar.conformance.rows import is_uid, number, text
 
 
@@ -62,5 +62,5 @@ def test_what_is_no_uid(odd: str) -> None:
 )
 def test_the_content_type(content_type: str, media_type: str, boundary: str | None) -> None:
     headers = CIMultiDictProxy(CIMultiDict({"Content-Type": content_type}))
-    answer = Answer(200, headers, b"")
+    answer = Response(200, headers, b"")
     assert (answer.media_type, answer.parameter("boundary")) == (media_type, boundary)

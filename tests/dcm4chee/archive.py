@@ -17,7 +17,7 @@ from aiohttp import web
 
 from sidecar.common.errors import Problem
 from sidecar.demo.archive.accept import media_ranges
-from sidecar.demo.archive.index import Index, Instance, read_folder
+from sidecar.demo.archive.index import Index, StoredInstance, read_folder
 from sidecar.dicomweb.accept import accepts_json
 from sidecar.dicomweb.paths import Kind, Query, Retrieval, parse
 from tests.dcm4chee.behaviour import ROOT, Asked, Behaviour
@@ -175,7 +175,7 @@ class Dcm4chee:
         return await self._parts(request, retrieval, instances, gone, root)
 
     async def _metadata(
-        self, request: web.Request, instances: Sequence[Instance], gone: int, root: str
+        self, request: web.Request, instances: Sequence[StoredInstance], gone: int, root: str
     ) -> web.StreamResponse:
         if not accepts_json(request.headers.get("Accept")):
             raise Refused(406, "Not Acceptable")
@@ -196,7 +196,7 @@ class Dcm4chee:
         self,
         request: web.Request,
         retrieval: Retrieval,
-        instances: Sequence[Instance],
+        instances: Sequence[StoredInstance],
         gone: int,
         root: str,
     ) -> web.StreamResponse:

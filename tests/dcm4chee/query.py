@@ -14,7 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from sidecar.demo.archive.attributes import LEVELS, value_representation
 from sidecar.demo.archive.index import Index
 from sidecar.demo.archive.matching import Matcher, compile_key
-from sidecar.demo.archive.query import Key, Search, search
+from sidecar.demo.archive.query import AttributeKey, Search, search
 from sidecar.dicom.json_model import tag, text
 from sidecar.dicomweb.paths import Query
 from tests.dcm4chee.attributes import ALWAYS, MATCHED, defaults, notes
@@ -53,7 +53,7 @@ class Asked:
     ``limit`` of 0: none.
     """
 
-    keys: tuple[Key, ...]
+    keys: tuple[AttributeKey, ...]
     fields: frozenset[str]
     everything: bool
     with_defaults: bool
@@ -125,9 +125,9 @@ def _attribute(name: str) -> str:
         raise Refused(400, f"Illegal query attribute: {name}") from None
 
 
-def _key(name: str, values: Sequence[str], mode: Mode) -> Key:
+def _key(name: str, values: Sequence[str], mode: Mode) -> AttributeKey:
     tags = tuple(name.split("."))
-    return Key(tags, _matcher(tags[-1], values, mode))
+    return AttributeKey(tags, _matcher(tags[-1], values, mode))
 
 
 def _matcher(attribute: str, values: Sequence[str], mode: Mode) -> Matcher:

@@ -15,7 +15,7 @@ from sidecar.demo.archive.accept import (
     choose_object_form,
     choose_object_syntax,
 )
-from sidecar.demo.archive.index import Attributes, Instance
+from sidecar.demo.archive.index import Attributes, StoredInstance
 from sidecar.demo.archive.pixels import Pixels, bulkdata, explicit_little_endian
 from sidecar.demo.archive.render import draw, parse_rendering
 from sidecar.dicom.json_model import text
@@ -58,7 +58,7 @@ class Context:
 
     def part(
         self,
-        instance: Instance,
+        instance: StoredInstance,
         content_type: str,
         location: str | None,
         body: Callable[[], bytes | Path],
@@ -78,7 +78,7 @@ class Context:
             raise BrokenFile(f"java.io.EOFException: {file}", whole[: len(whole) // 2])
         return content
 
-    def below_resource(self, instance: Instance) -> str:
+    def below_resource(self, instance: StoredInstance) -> str:
         """The URL of an instance's share of the resource: what the resource does not say stands
         behind it.
         """
@@ -89,7 +89,7 @@ class Context:
         )
 
 
-def instance_url(instance: Instance, root: str) -> str:
+def instance_url(instance: StoredInstance, root: str) -> str:
     """The absolute URL of an instance."""
     part = instance.part
     return f"{root}/studies/{part.study}/series/{part.series}/instances/{part.instance}"
@@ -97,7 +97,7 @@ def instance_url(instance: Instance, root: str) -> str:
 
 def output(
     retrieval: Retrieval,
-    instances: Sequence[Instance],
+    instances: Sequence[StoredInstance],
     ranges: Sequence[MediaRange],
     query: dict[str, str],
     root: str,
@@ -133,11 +133,11 @@ def _wants_dicom(one: MediaRange) -> bool:
 
 
 def _objects(
-    instances: Sequence[Instance], ranges: Sequence[MediaRange], context: Context
+    instances: Sequence[StoredInstance], ranges: Sequence[MediaRange], context: Context
 ) -> Output:
     form = choose_object_form(ranges, one_instance=False)
     measured = context.behaviour.is_measured
-    syntaxes: list[tuple[Instance, str]] = []
+    syntaxes: list[tuple[StoredInstance, str]] = []
     for instance in instances:
         try:
             syntax = choose_object_syntax(
@@ -163,14 +163,14 @@ def _objects(
     return Output(media_type, parts, len(instances) - len(syntaxes))
 
 
-def _file(instance: Instance, *, convert: bool) -> bytes | Path:
+def _file(instance: StoredInstance, *, convert: bool) -> bytes | Path:
     if convert and not instance.is_decodable:
         raise BrokenFile(f"java.lang.RuntimeException: No Reader for {STORAGE}/2026/11/28/x")
     return explicit_little_endian(instance.path) if convert else instance.path
 
 
 def _frames(
-    instance: Instance, numbers: Sequence[int], ranges: Sequence[MediaRange], context: Context
+    instance: StoredInstance, numbers: Sequence[int], ranges: Sequence[MediaRange], context: Context
 ) -> Output:
     if not instance.has_pixels:
         raise Refused(404, "Not an image.")
@@ -184,7 +184,12 @@ def _frames(
 
 
 def _frame_parts(
-    instance: Instance, numbers: Sequence[int], media_type: str, context: Context, *, stored: bool
+    instance: StoredInstance,
+    numbers: Sequence[int],
+    media_type: str,
+    context: Context,
+    *,
+    stored: bool,
 ) -> Iterator[OutputPart]:
     pixels: list[Pixels] = []
 
@@ -207,7 +212,7 @@ def _frame_parts(
 
 
 def _bulkdata(
-    instance: Instance, steps: Sequence[str], ranges: Sequence[MediaRange], context: Context
+    instance: StoredInstance, steps: Sequence[str], ranges: Sequence[MediaRange], context: Context
 ) -> Output:
     if len(steps) == 1 and steps[0].upper() in _PIXELS:
         return _pixels([instance], ranges, context)
@@ -223,7 +228,7 @@ def _bulkdata(
 
 
 def _pixels(
-    instances: Sequence[Instance], ranges: Sequence[MediaRange], context: Context
+    instances: Sequence[StoredInstance], ranges: Sequence[MediaRange], context: Context
 ) -> Output:
     images = [one for one in instances if one.has_pixels]
     if not images:
@@ -254,7 +259,7 @@ def _pixels(
 
 def _drawn(
     retrieval: Retrieval,
-    instances: Sequence[Instance],
+    instances: Sequence[StoredInstance],
     ranges: Sequence[MediaRange],
     query: dict[str, str],
     context: Context,
@@ -287,7 +292,7 @@ def _drawn(
 
 
 def _offers(
-    retrieval: Retrieval, image: Instance, wanted: str, behaviour: Behaviour
+    retrieval: Retrieval, image: StoredInstance, wanted: str, behaviour: Behaviour
 ) -> tuple[str, ...]:
     if behaviour.is_measured and retrieval.kind is Kind.THUMBNAIL and wanted == "*/*":
         return ("image/png",)
@@ -298,7 +303,7 @@ def _offers(
 
 
 def metadata(
-    instances: Sequence[Instance], behaviour: Behaviour, root: str
+    instances: Sequence[StoredInstance], behaviour: Behaviour, root: str
 ) -> list[dict[str, Any]]:
     """The instances in DICOM JSON; documented: with the archive's notes. The BulkDataURIs as
     ``behaviour`` says.
@@ -306,7 +311,7 @@ def metadata(
     return [_metadata(instance, behaviour, root) for instance in instances]
 
 
-def _metadata(instance: Instance, behaviour: Behaviour, root: str) -> dict[str, Any]:
+def _metadata(instance: StoredInstance, behaviour: Behaviour, root: str) -> dict[str, Any]:
     url = instance_url(instance, root)
     if behaviour.bulkdata_uris == "path":
         url = url[url.index(ROOT) :]

@@ -21,7 +21,7 @@ from sidecar.demo.ehr.scopes import describe
 from sidecar.demo.people import MRN_SYSTEM, PATIENTS
 from sidecar.ehr.client_authentication import ClientSecretBasic, ClientSecretPost
 from sidecar.ehr.discovery import Discovery
-from sidecar.tokens.claims import Expected
+from sidecar.tokens.claims import TokenRequirements
 from sidecar.tokens.introspection import Introspection
 from tests.demo.ehr_server import (
     IMAGING,
@@ -49,7 +49,7 @@ async def test_the_sidecar_introspects(
             endpoint,
             method(INTROSPECTION_ID, secret),
             timeout_seconds=60,
-            expected=Expected(issuers=(ehr.url,)),
+            expected=TokenRequirements(issuers=(ehr.url,)),
         )
 
     introspection, store = asking(SECRET), ehr.app[STORE]

@@ -17,7 +17,7 @@ from pydicom.uid import (
 )
 
 from sidecar.dicom.element import Unreadable
-from sidecar.dicom.header_cache import MOST, MOST_ALIKE, Layouts
+from sidecar.dicom.header_cache import MOST, MOST_ALIKE, HeaderPatternCache
 from sidecar.dicom.instance_header import HeaderReader
 from tests.dicom_instances import dataset, encoded
 
@@ -30,7 +30,7 @@ SYNTAXES = [
 BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
 
 
-def read(data: bytes, layouts: Layouts | None, steps: Iterable[int] = ()) -> object:
+def read(data: bytes, layouts: HeaderPatternCache | None, steps: Iterable[int] = ()) -> object:
     """What comes out: the header, or which error; in pieces of these sizes, what is left at once."""
     reader, position = HeaderReader(layouts), 0
     try:
@@ -95,7 +95,7 @@ def test_an_instance_is_read_as_if_it_were_the_first(
     steps: list[int],
 ) -> None:
     """Whatever came before it, however it was damaged, in whatever pieces it comes."""
-    layouts = Layouts()
+    layouts = HeaderPatternCache()
     for one in known:
         read(SERIES[syntax][one], layouts)
     data = changed(SERIES[syntax][number], changes)
@@ -107,7 +107,7 @@ def test_every_single_byte_counts_as_before(data: st.DataObject) -> None:
     """The same instance again, with one byte of another value."""
     syntax = data.draw(st.sampled_from(SYNTAXES))
     good = SERIES[syntax][data.draw(st.integers(0, 11))]
-    layouts = Layouts()
+    layouts = HeaderPatternCache()
     read(good, layouts)
     damaged = bytearray(good)
     damaged[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
@@ -116,7 +116,7 @@ def test_every_single_byte_counts_as_before(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda syntax: syntax.name)
 def test_cut_anywhere(syntax: str) -> None:
-    good, layouts = SERIES[syntax][4], Layouts()
+    good, layouts = SERIES[syntax][4], HeaderPatternCache()
     read(good, layouts)
     for end in range(len(good)):
         assert read(good[:end], layouts) == read(good[:end], None), end
@@ -124,7 +124,7 @@ def test_cut_anywhere(syntax: str) -> None:
 
 def test_the_files_of_the_library_one_behind_the_other() -> None:
     """Odd ones among them."""
-    layouts = Layouts()
+    layouts = HeaderPatternCache()
     files = sorted(
         file for file in BUNDLED.rglob("*") if file.is_file() and file.stat().st_size < 400_000
     )
@@ -136,7 +136,7 @@ def test_the_files_of_the_library_one_behind_the_other() -> None:
 
 def test_the_next_instance_is_not_walked_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Element by element, that is: a failure here is a slow sidecar, not a wrong one."""
-    layouts = Layouts()
+    layouts = HeaderPatternCache()
     first, second = (
         encoded(dataset(PatientID=patient, Manufacturer="ACME", KVP="120", PatientSex="F"))
         for patient in ("P-1", "P-2")
@@ -154,7 +154,7 @@ def test_the_next_instance_is_not_walked_over(monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_is_remembered_is_bounded_and_holds_no_values() -> None:
     """Thousands of instances, each laid out in its own way."""
-    layouts = Layouts()
+    layouts = HeaderPatternCache()
     for number in range(600):
         one = dataset(
             PatientID="SECRET",
@@ -171,7 +171,7 @@ def test_what_is_remembered_is_bounded_and_holds_no_values() -> None:
 
 
 def test_heads_that_never_match_are_given_up() -> None:
-    layouts = Layouts()
+    layouts = HeaderPatternCache()
     for number in range(60):
         read(
             encoded(dataset(PatientID="P" * (number + 1), Manufacturer="M" * (60 - number))),

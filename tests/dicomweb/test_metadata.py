@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from sidecar.access.facts import Part, PatientIdentifier
 from sidecar.dicomweb.body_filter import Malformed, Scanner
-from sidecar.dicomweb.instance_check import Foreign, scanner_for
+from sidecar.dicomweb.instance_check import ForeignInstance, scanner_for
 from sidecar.dicomweb.metadata import Metadata
 from sidecar.dicomweb.paths import Kind, Retrieval
-from sidecar.dicomweb.response_head import Head
+from sidecar.dicomweb.response_head import ResponseHead
 from tests.dicomweb.test_multipart import feed_all, split
 from tests.permits import study_permit
 
@@ -35,7 +35,7 @@ def row(
 
 
 def scanner(part: Part | None = None, row_bytes: int = 2**20) -> Scanner:
-    head = Head("application/dicom+json", "application/dicom+json", None, None)
+    head = ResponseHead("application/dicom+json", "application/dicom+json", None, None)
     permit = study_permit("p1", part or Part(STUDY), known_as=frozenset({PatientIdentifier("P-1")}))
     return scanner_for(
         head,
@@ -83,7 +83,7 @@ def test_a_foreign_row_is_never_released(
         "00100010": {"vr": "PN", "Value": [{"Alphabetic": "FOREIGN"}]}
     }
     chunks: list[bytes] = []
-    with pytest.raises(Foreign):
+    with pytest.raises(ForeignInstance):
         feed_all(scanner(), split(json.dumps(rows).encode(), cuts), chunks)
     released = b"".join(chunks)
     assert b"FOREIGN" not in released
@@ -93,7 +93,7 @@ def test_a_foreign_row_is_never_released(
 def test_rows_outside_the_series_or_instance_are_foreign() -> None:
     assert run([row(1)], [], part=Part(STUDY, SERIES, f"{SERIES}.1"))
     for part in (Part(STUDY, "1.2.3.5"), Part(STUDY, SERIES, f"{SERIES}.2")):
-        with pytest.raises(Foreign):
+        with pytest.raises(ForeignInstance):
             run([row(1)], [], part=part)
 
 
@@ -170,7 +170,7 @@ def test_nesting_costs_no_memory(unit: str) -> None:
 def test_what_is_no_array_of_rows_is_malformed(data: bytes) -> None:
     """Or foreign, where it says nothing of a patient; never a success."""
     for cuts in ([], list(range(0, 12_000, 3))):
-        with pytest.raises((Malformed, Foreign)):
+        with pytest.raises((Malformed, ForeignInstance)):
             run(data, cuts)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sidecar.access.facts import InstanceHeader
 from sidecar.dicom.element import Unreadable
 from sidecar.dicomweb.body_filter import Malformed, Scanner, SingleInstance
-from sidecar.dicomweb.multipart import PART_WORK, STEP_WORK, Multipart, OnlyPart
+from sidecar.dicomweb.multipart import PART_WORK, STEP_WORK, Multipart, SinglePart
 from tests.dicom_instances import dataset, encoded
 
 BOUNDARY = "a b'(1)+"
@@ -228,8 +228,8 @@ def test_a_single_instance(cuts: list[int]) -> None:
         run(SingleInstance(check), OWN[:300], cuts)
 
 
-def only_part() -> OnlyPart:
-    return OnlyPart(BOUNDARY, Rules(), check)
+def only_part() -> SinglePart:
+    return SinglePart(BOUNDARY, Rules(), check)
 
 
 @given(TAILS, st.booleans(), st.booleans(), CUTS)
@@ -352,7 +352,7 @@ def test_the_length_of_the_only_part_is_known(
     length: bool, content: bytes, cuts: list[int]
 ) -> None:
     """When it says so itself, or has come whole before the first of it leaves."""
-    of = OnlyPart(BOUNDARY, Rules(), None)
+    of = SinglePart(BOUNDARY, Rules(), None)
     data = body(part(content, length=length))
     released, known = released_and_length(of, data, cuts, len(data))
     assert released == len(content)
@@ -375,7 +375,7 @@ def test_a_value_in_several_parts_is_noticed_before_a_byte_of_it_leaves(cuts: li
     released: list[bytes] = []
     data = body(part(b"offsets"), part(b"fragment"))
     with pytest.raises(Malformed, match="several_values"):
-        feed_all(OnlyPart(BOUNDARY, Rules(), None), split(data, cuts), released)
+        feed_all(SinglePart(BOUNDARY, Rules(), None), split(data, cuts), released)
     assert b"".join(released) == b""
 
 

@@ -16,7 +16,7 @@ from sidecar.common.errors import (
     Unavailable,
 )
 from sidecar.dicomweb.paths import OBJECTS, Kind
-from sidecar.dicomweb.response_head import Head, check_head, unwrapped_type
+from sidecar.dicomweb.response_head import ResponseHead, check_head, unwrapped_type
 
 DICOM = 'multipart/related; type="application/dicom"; boundary=abc'
 OCTETS = "multipart/related; type=application/octet-stream; boundary=abc"
@@ -37,7 +37,7 @@ def check(
     status: int = 200,
     length: str | None = "7",
     **more: str,
-) -> Head:
+) -> ResponseHead:
     """The verdict on an answer; ``more`` are header names with ``_`` for ``-``."""
     headers = CIMultiDict({name.replace("_", "-"): value for name, value in more.items()})
     if content_type is not None:
@@ -243,7 +243,7 @@ def test_the_end_must_be_recognizable(kind: Kind) -> None:
     if kind is Kind.METADATA:  # An array knows its end.
         assert check(content_type, kind, length=None).content_length is None
     elif content_type.startswith("multipart"):
-        assert check(content_type, kind, length=None) == Head(
+        assert check(content_type, kind, length=None) == ResponseHead(
             content_type, "multipart/related", None, "abc"
         )
     else:

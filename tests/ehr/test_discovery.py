@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from sidecar.common.errors import Unavailable
-from sidecar.common.fetch import Answer
+from sidecar.common.fetch import FetchedResponse
 from sidecar.ehr.discovery import Discovery, SmartConfiguration
 from tests.common.peer import NO_HEADERS, Clock, Peer, Reply
 from tests.waiting import forever
@@ -163,8 +163,8 @@ async def test_an_older_one_serves_while_the_ehr_does_not_answer(
 def answer_with(monkeypatch: pytest.MonkeyPatch, body: dict[str, Any]) -> None:
     """Let every fetch of discovery bring ``body``: a test has no https server."""
 
-    async def fetched(*_: object, **__: object) -> Answer:
-        return Answer(200, NO_HEADERS, json.dumps(body).encode())
+    async def fetched(*_: object, **__: object) -> FetchedResponse:
+        return FetchedResponse(200, NO_HEADERS, json.dumps(body).encode())
 
     monkeypatch.setattr("sidecar.ehr.discovery.fetch", fetched)
 

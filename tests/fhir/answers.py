@@ -11,7 +11,7 @@ from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.fhir.imaging_study import Site, imaging_study
 from sidecar.fhir.search import Search, parse_search
-from sidecar.fhir.select import Details, Page, select
+from sidecar.fhir.select import Details, StudyPage, select
 from tests.fhir.observing import observe
 from tests.fhir.rows import DCM4CHEE, ORTHANC_EMPTY, ORTHANC_ULTRASOUND, Row, row
 
@@ -36,7 +36,7 @@ def found(
     page_size: int = 50,
     catalog: Catalog | None = None,
     details: Details | None = None,
-) -> Page:
+) -> StudyPage:
     catalog, rows = catalog or Catalog(clock=NOW.timestamp), list(rows)
     return select(
         rows,
@@ -48,7 +48,7 @@ def found(
     )
 
 
-def uids_of(page: Page) -> list[str]:
+def uids_of(page: StudyPage) -> list[str]:
     return [one.key.uid for one in page.studies]
 
 

@@ -8,7 +8,7 @@ from fhir.resources.R4B.capabilitystatement import CapabilityStatement
 
 from sidecar import RELEASED, __version__
 from sidecar.fhir.capability_statement import (
-    Offered,
+    OfferedFeatures,
     capability_statement,
     ehr_snippet,
     smart_configuration,
@@ -29,7 +29,7 @@ def smart(**known: str | None) -> dict[str, Any]:
         "authorization": EHR + "/authorize",
         "token": EHR + "/token",
     }
-    return smart_configuration(Offered(), **(ehr | known))
+    return smart_configuration(OfferedFeatures(), **(ehr | known))
 
 
 def statement(document: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def test_what_is_not_known_is_left_out(argument: str, name: str) -> None:
 @pytest.mark.parametrize("backend_services", [True, False])
 def test_what_is_switched_on_is_what_is_offered(app_launch: bool, backend_services: bool) -> None:
     """SIA-2: neither implies the other; in our own document and in the EHR's."""
-    offered = Offered(app_launch, backend_services)
+    offered = OfferedFeatures(app_launch, backend_services)
     document = smart_configuration(offered, issuer=EHR, authorization=None, token=EHR + "/token")
     (ours,) = ehr_snippet(BASE, offered)["associated_endpoints"]
     for capabilities in (document["capabilities"], ours["capabilities"]):

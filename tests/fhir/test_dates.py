@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.common.errors import BadRequest
-from sidecar.fhir.dates import DateFilter, Span, parse_date_filter
+from sidecar.fhir.dates import DateFilter, DateRange, parse_date_filter
 
 BERLIN = ZoneInfo("Europe/Berlin")
 ZONES = [UTC, timezone(timedelta(hours=5, minutes=30)), timezone(-timedelta(hours=11)), BERLIN,
@@ -23,8 +23,8 @@ LINE = 12
 """The prefixes are tried on a line of so many days."""
 
 
-def span(start: int, end: int) -> Span:
-    return Span(BASE + timedelta(days=start), BASE + timedelta(days=end))
+def span(start: int, end: int) -> DateRange:
+    return DateRange(BASE + timedelta(days=start), BASE + timedelta(days=end))
 
 
 spans = st.tuples(st.integers(0, LINE - 1), st.integers(1, LINE)).filter(
@@ -65,10 +65,10 @@ def test_about_is_within_a_tenth_of_the_distance_to_now(days: int, later: bool) 
     """R4 recommends 10 % of the gap between now and the date."""
     now = datetime.now(UTC)
     day = now - timedelta(days=days)
-    about = DateFilter("ap", Span(day, day + timedelta(minutes=1)))
+    about = DateFilter("ap", DateRange(day, day + timedelta(minutes=1)))
     for share, expected in ((0.08, True), (0.12, False)):
         moved = day + timedelta(days=days * share) * (1 if later else -1)
-        assert about.matches(Span(moved, moved + timedelta(minutes=1))) is expected
+        assert about.matches(DateRange(moved, moved + timedelta(minutes=1))) is expected
 
 
 @pytest.mark.parametrize("text", ["ap9998", "ap9500", "ap0150", "ap0001-01-01"])
@@ -76,7 +76,7 @@ def test_about_a_far_year_is_no_failure(text: str) -> None:
     """Any client may send it."""
     about = parse_date_filter(text, UTC)
     for moment in (BASE, FIRST):
-        assert about.matches(Span(moment, moment + timedelta(seconds=1))) in (True, False)
+        assert about.matches(DateRange(moment, moment + timedelta(seconds=1))) in (True, False)
 
 
 def written(moment: datetime, form: str) -> str:
@@ -162,8 +162,8 @@ def test_the_first_year(text: str, zone: tzinfo) -> None:
     """Clients write it for "ever"."""
     assert parse_date_filter("ge" + text, zone).matches(span(0, 1))
     assert not parse_date_filter("lt" + text, zone).matches(span(0, 1))
-    assert not parse_date_filter("lt0002", UTC).matches(Span(BASE, BASE))
-    assert parse_date_filter("lt0002", zone).matches(Span(FIRST, FIRST + timedelta(days=1)))
+    assert not parse_date_filter("lt0002", UTC).matches(DateRange(BASE, BASE))
+    assert parse_date_filter("lt0002", zone).matches(DateRange(FIRST, FIRST + timedelta(days=1)))
 
 
 @pytest.mark.parametrize("zone", ZONES, ids=str)
@@ -229,4 +229,4 @@ def test_any_text_is_a_filter_or_refused(text: str, zone: tzinfo) -> None:
     assert found.span.start.tzinfo is not None
     for year in (1, 1970, 2024, 9999):
         moment = datetime(year, 6, 1, tzinfo=zone)
-        assert found.matches(Span(moment, moment + timedelta(seconds=1))) in (True, False)
+        assert found.matches(DateRange(moment, moment + timedelta(seconds=1))) in (True, False)

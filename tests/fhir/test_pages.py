@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from sidecar.fhir.catalog.catalog import Catalog
 from sidecar.fhir.cursor import Cursor, PageLinks
 from sidecar.fhir.imaging_study import Site
-from sidecar.fhir.result_parameters import Result
+from sidecar.fhir.result_parameters import ResultParameters
 from sidecar.fhir.search import Search
-from sidecar.fhir.select import Page, select
+from sidecar.fhir.select import StudyPage, select
 from tests.fhir.observing import observe
 from tests.fhir.rows import Row, row, uids
 
@@ -18,10 +18,10 @@ LINKS = PageLinks(b"key")
 SITE = Site("https://ehr.example.org/fhir", UTC)
 
 
-def page_of(rows: list[Row], after: Cursor | None, count: int, patient: str = "123") -> Page:
+def page_of(rows: list[Row], after: Cursor | None, count: int, patient: str = "123") -> StudyPage:
     """Return a page; the cursor has been through a link, as any."""
     cursor = LINKS.open(LINKS.seal(after, patient, []), patient, []) if after else None
-    search = Search(after=cursor, result=Result(count=count))
+    search = Search(after=cursor, result=ResultParameters(count=count))
     return select(rows, search, seen=observe(Catalog(), patient, rows), site=SITE, page_size=50)
 
 

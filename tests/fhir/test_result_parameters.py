@@ -10,7 +10,7 @@ from sidecar.common.errors import BadRequest, NotAcceptable
 from sidecar.fhir.catalog.catalog import Catalog
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.fhir.r5 import to_r5
-from sidecar.fhir.result_parameters import SORTS, Result, read_result, subset
+from sidecar.fhir.result_parameters import SORTS, ResultParameters, read_result, subset
 from sidecar.fhir.search import Search
 from tests.fhir.answers import NOW, REAL, answer, follow, found, link, parse, study, uids_of
 
@@ -158,10 +158,10 @@ def test_less_of_an_endpoint(parameter: tuple[str, str], left: set[str]) -> None
     know what it is.
     """
     whole = Endpoints("https://imaging.example.org/fhir").resource("p1")
-    found = subset(whole, read_result(Result(), *parameter, maximum_count=0))
+    found = subset(whole, read_result(ResultParameters(), *parameter, maximum_count=0))
     must = {"resourceType", "id", "meta", "extension", "status", "connectionType", "payloadType"}
     assert set(found) == must | left | {"address"}
     assert found["meta"]["tag"][0]["code"] == "SUBSETTED"
     Endpoint.model_validate(found)
     assert ("mimeType" in to_r5(found)["payload"][0]) == ("payloadMimeType" in left)
-    assert subset(whole, Result()) is whole
+    assert subset(whole, ResultParameters()) is whole

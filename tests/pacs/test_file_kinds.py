@@ -19,7 +19,7 @@ import sidecar
 from sidecar.access.facts import InstanceHeader
 from sidecar.dicom.dataset_walker import LIMIT_BYTES
 from sidecar.dicom.element import Unreadable
-from sidecar.dicom.header_cache import Layouts
+from sidecar.dicom.header_cache import HeaderPatternCache
 from sidecar.dicom.instance_header import HeaderReader
 from tests.pacs.file_kinds import (
     EVIL,
@@ -66,7 +66,7 @@ def written(name: str) -> bytes:
     return file.data(file.pieces(NAMES[name]))
 
 
-def read(data: bytes, step: int, layouts: Layouts | None = None) -> InstanceHeader:
+def read(data: bytes, step: int, layouts: HeaderPatternCache | None = None) -> InstanceHeader:
     reader = HeaderReader(layouts)
     for start in range(0, len(data), step):
         piece = data[start : start + step]
@@ -178,7 +178,7 @@ def test_another_patient_anywhere_in_what_passes_is_refused(
                 read(data, step)
 
 
-def outcome(data: bytes, layouts: Layouts | None) -> object:
+def outcome(data: bytes, layouts: HeaderPatternCache | None) -> object:
     try:
         return read(data, len(data), layouts)
     except Unreadable as refused:
@@ -196,7 +196,7 @@ def test_one_of_two_values_is_another_in_the_next_instance(name: str) -> None:
         for found in range(len(piece)):
             if not piece.startswith(own, found):
                 continue
-            layouts = Layouts()
+            layouts = HeaderPatternCache()
             for _ in range(3):
                 assert outcome(kind.file.data(pieces), layouts) == outcome(
                     kind.file.data(pieces), None
@@ -239,7 +239,7 @@ def test_values_that_are_looked_into_are_so_in_each_instance(
     file: File, other: File, rule: str
 ) -> None:
     """Whatever the instances before had there (heads.py, header_cache.py)."""
-    names, layouts = Names(999), Layouts()
+    names, layouts = Names(999), HeaderPatternCache()
     for _ in range(3):
         assert isinstance(outcome(file.data(file.pieces(names)), layouts), InstanceHeader)
     assert outcome(other.data(other.pieces(names)), layouts) == rule
@@ -262,7 +262,7 @@ changes = st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=4), st.integers
 def test_damaged_files_are_read_alike_whatever_came_before(
     name: str, changes: list[tuple[float, bytes, int]], known: str
 ) -> None:
-    layouts = Layouts()
+    layouts = HeaderPatternCache()
     for one in (name, known):
         read(written(one), SMALL, layouts)
     data = written(name)

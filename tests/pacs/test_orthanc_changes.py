@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from sidecar.common.fetch import FetchFailed
-from sidecar.pacs.orthanc_changes import LOOKUPS, Changes
+from sidecar.pacs.orthanc_changes import LOOKUPS, OrthancChanges
 from tests.common.peer import Peer, Reply
 from tests.waiting import wait_until_async
 
@@ -35,7 +35,7 @@ def page(*changes: Any, last: Any = 9, done: Any = True) -> Reply:
         {**one, "Seq": one.get("Seq") or 8 + at} if isinstance(one, dict) else one
         for at, one in enumerate(changes)
     ]
-    return Reply({"Changes": numbered, "Done": done, "Last": last})
+    return Reply({"OrthancChanges": numbered, "Done": done, "Last": last})
 
 
 def patient(patient_id: Any) -> Reply:
@@ -56,7 +56,7 @@ async def forgotten(
 ) -> list[frozenset[str] | None]:
     """What is forgotten when, behind number 7, the replies come."""
     found: list[frozenset[str] | None] = []
-    changes = Changes(session, peer.url, found.append, poll_seconds=1, timeout_seconds=60)
+    changes = OrthancChanges(session, peer.url, found.append, poll_seconds=1, timeout_seconds=60)
     peer.say(*BEGIN, *replies)
     await changes.poll()
     assert found == [None]  # What was remembered before we began to follow.
@@ -131,7 +131,7 @@ BROKEN = {
 
 async def test_a_count_that_fails_skips_nothing(session: aiohttp.ClientSession, peer: Peer) -> None:
     found: list[frozenset[str] | None] = []
-    changes = Changes(session, peer.url, found.append, poll_seconds=1, timeout_seconds=60)
+    changes = OrthancChanges(session, peer.url, found.append, poll_seconds=1, timeout_seconds=60)
     peer.say(
         *BEGIN,
         page(change()),
@@ -154,7 +154,7 @@ async def test_a_failure_skips_nothing(
 ) -> None:
     """The same changes are asked for again."""
     found: list[frozenset[str] | None] = []
-    changes = Changes(session, peer.url, found.append, poll_seconds=1, timeout_seconds=60)
+    changes = OrthancChanges(session, peer.url, found.append, poll_seconds=1, timeout_seconds=60)
     peer.say(*BEGIN, BROKEN[case], page(change()), patient("p1"), count(6), page(), count(6))
     await changes.poll()
     with pytest.raises(FetchFailed):
@@ -171,7 +171,7 @@ async def test_changes_that_somebody_else_deleted(
 ) -> None:
     """What is counted once must come by a change: when it does not, nobody knows whose it was."""
     found: list[frozenset[str] | None] = []
-    changes = Changes(session, peer.url, found.append, poll_seconds=1, timeout_seconds=60)
+    changes = OrthancChanges(session, peer.url, found.append, poll_seconds=1, timeout_seconds=60)
     peer.say(*BEGIN, page(last=7), count(6), page(last=7), *BEGIN)
     for _ in range(3):
         await changes.poll()
@@ -179,14 +179,14 @@ async def test_changes_that_somebody_else_deleted(
 
 
 @pytest.mark.parametrize(
-    "odd", [Reply({"Changes": 1}), Reply(status=500), Reply({"Last": 10**400}), Reply([])]
+    "odd", [Reply({"OrthancChanges": 1}), Reply(status=500), Reply({"Last": 10**400}), Reply([])]
 )
 async def test_following_goes_on_after_anything(
     session: aiohttp.ClientSession, peer: Peer, odd: Reply
 ) -> None:
     """And begins anew: what happened meanwhile is not known."""
     found: list[frozenset[str] | None] = []
-    changes = Changes(session, peer.url, found.append, poll_seconds=0.01, timeout_seconds=60)
+    changes = OrthancChanges(session, peer.url, found.append, poll_seconds=0.01, timeout_seconds=60)
     peer.say(*BEGIN, odd, *BEGIN, page(last=7), count())
     following = asyncio.create_task(changes.follow())
     await wait_until_async("two beginnings", lambda: found, lambda seen: seen == [None, None])

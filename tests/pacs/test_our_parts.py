@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.dicomweb.instance_check import OurParts
+from sidecar.dicomweb.instance_check import PartPolicy
 from sidecar.dicomweb.paths import OBJECTS, Kind
 
 DRAWN = (Kind.RENDERED, Kind.THUMBNAIL)
@@ -17,7 +17,7 @@ DRAWN = (Kind.RENDERED, Kind.THUMBNAIL)
      "application/pdf+xml", "model/x3d+xml", "application/pdf\x00", 'text/html; type="application/pdf"'],
 )  # fmt: skip
 def test_what_is_odd_or_runs_never_passes(kind: Kind, content_type: str) -> None:
-    assert not OurParts(kind, "https://us").accepts(content_type)
+    assert not PartPolicy(kind, "https://us").accepts(content_type)
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -25,7 +25,7 @@ def test_a_part_that_says_nothing_is_what_was_asked_for_but_for_pictures(kind: K
     """An unverified instance could come as a picture without a type; instances themselves are
     verified.
     """
-    assert OurParts(kind, "https://us").accepts("") is (kind not in DRAWN)
+    assert PartPolicy(kind, "https://us").accepts("") is (kind not in DRAWN)
 
 
 @pytest.mark.parametrize(
@@ -36,9 +36,9 @@ def test_a_part_that_says_nothing_is_what_was_asked_for_but_for_pictures(kind: K
      (Kind.BULKDATA, "Model/STL; x=y"), (Kind.BULKDATA, "model/obj"), (Kind.BULKDATA, "model/mtl")],
 )  # fmt: skip
 def test_what_was_asked_for_passes(kind: Kind, content_type: str) -> None:
-    assert OurParts(kind, "https://us").accepts(content_type)
+    assert PartPolicy(kind, "https://us").accepts(content_type)
 
 
 def test_instances_pass_as_instances_alone() -> None:
     for kind in Kind:
-        assert OurParts(kind, "https://us").accepts("application/dicom") is (kind in OBJECTS)
+        assert PartPolicy(kind, "https://us").accepts("application/dicom") is (kind in OBJECTS)

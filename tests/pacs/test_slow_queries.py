@@ -12,8 +12,8 @@ from aiohttp import web
 from sidecar.access.facts import PatientIdentifier
 from sidecar.common.errors import Unavailable
 from sidecar.dicomweb.paths import Query
-from sidecar.pacs.client import PacsClient, Rows
-from sidecar.pacs.deferred import Patience
+from sidecar.pacs.client import PacsClient, SearchResult
+from sidecar.pacs.deferred_requests import DeferredRequests
 from sidecar.pacs.dialects import DIALECTS
 from tests.common.peer import Peer, Reply
 
@@ -28,9 +28,9 @@ class Slow:
 
     def __init__(self, peer: Peer, session: aiohttp.ClientSession) -> None:
         self.ready, self.now = asyncio.Event(), "old"
-        self.peer, self.patience = peer, Patience[Rows](patience_seconds=1)
+        self.peer, self.patience = peer, DeferredRequests[SearchResult](patience_seconds=1)
         self.client = PacsClient(
-            session, peer.url, DIALECTS["generic"], timeout_seconds=60, patience=self.patience
+            session, peer.url, DIALECTS["generic"], timeout_seconds=60, deferred=self.patience
         )
         peer.say(Reply(write=self._answer))
 

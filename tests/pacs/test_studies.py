@@ -16,7 +16,7 @@ from sidecar.common.errors import Unavailable
 from sidecar.dicom.json_model import text
 from sidecar.dicomweb.paths import Query
 from sidecar.pacs.ownership import Ownership
-from sidecar.pacs.studies import Oldest, Studies
+from sidecar.pacs.studies import AsOf, Studies
 from tests.common.peer import Clock
 from tests.pacs.fake import FakePacs, row, settle
 
@@ -55,7 +55,7 @@ def uids(rows: list[Any], keyword: str) -> list[str | None]:
     return [text(one, keyword) for one in rows]
 
 
-OLDEST = Oldest(datetime.max.replace(tzinfo=UTC))
+OLDEST = AsOf(datetime.max.replace(tzinfo=UTC))
 P1, P2 = PatientIdentifier("p1"), PatientIdentifier("p2")
 
 
@@ -329,6 +329,6 @@ async def test_an_answer_is_as_old_as_the_oldest_of_it() -> None:
     world = World(row("p1", "1.1", "1.1.1"), now=lambda: next(moments))
     await world.studies.series("1.1", OWN, OLDEST)
     listing = await world.studies.of_patient(OWN, fresh=True)
-    oldest = Oldest(listing.asked)
+    oldest = AsOf(listing.asked)
     await world.studies.series("1.1", OWN, oldest)
     assert oldest.moment.day == 1 < listing.asked.day

@@ -17,7 +17,7 @@ from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.upstream_errors import QueryRefused, ResourceNotOffered
 from sidecar.pacs.client import Parameters
 from sidecar.pacs.ownership import Ownership
-from sidecar.pacs.studies import Oldest, Studies
+from sidecar.pacs.studies import AsOf, Studies
 from tests.common.peer import Clock
 from tests.pacs.fake import FakePacs, row, settle
 
@@ -83,7 +83,7 @@ class World:
         """Of each study in the list: its series."""
         listing = await self.studies.of_patient(frozenset(known_as))
         uids = [text(one, "StudyInstanceUID") or "" for one in listing.rows]
-        oldest = Oldest(datetime.max.replace(tzinfo=UTC))
+        oldest = AsOf(datetime.max.replace(tzinfo=UTC))
         found = await self.studies.series_of(uids, listing, frozenset(known_as), oldest)
         return {
             study: [text(one, "SeriesInstanceUID") for one in found[study]]
@@ -131,7 +131,7 @@ async def test_a_study_that_came_between_the_two_queries_is_asked_for() -> None:
     world = World(series=SERIES[:1])
     listing = await world.studies.of_patient(frozenset({P1}))
     world.pacs.rows_of_level["series"] = SERIES
-    oldest = Oldest(datetime.max.replace(tzinfo=UTC))
+    oldest = AsOf(datetime.max.replace(tzinfo=UTC))
     found = await world.studies.series_of(["1.1", "1.2"], listing, frozenset({P1}), oldest)
     assert [len(found[study]) for study in ("1.1", "1.2")] == [1, 2]
     assert world.pacs.asked[-1][0] == Query("series", study="1.2")
@@ -191,7 +191,7 @@ async def test_a_list_of_series_that_was_cut_off() -> None:
     world = World([STUDIES[0], {**STUDIES[1], **five}, STUDIES[2]])
     listing = await world.studies.of_patient(frozenset({P1}))
     asked = len(world.pacs.asked)
-    oldest = Oldest(datetime.max.replace(tzinfo=UTC))
+    oldest = AsOf(datetime.max.replace(tzinfo=UTC))
     await world.studies.series_of(["1.1", "1.2"], listing, frozenset({P1}), oldest)
     assert [query for query, _ in world.pacs.asked[asked:]] == [Query("series", study="1.2")]
 

@@ -14,8 +14,8 @@ from sidecar.tokens.claims import (
     CLOCKS_DIFFER_SECONDS,
     MAXIMUM_CONSTRAINTS,
     Claims,
-    Expected,
     PatientClaim,
+    TokenRequirements,
     WrongShape,
     token_of,
 )
@@ -35,7 +35,7 @@ ACTIVE: dict[str, Any] = {
 def read(changes: dict[str, Any], *, issuers: tuple[str, ...] = (ISSUER,)) -> Token | None:
     """The facts of the usual answer with ``changes``; a member changed to ``...`` is left out."""
     answer = {name: value for name, value in (ACTIVE | changes).items() if value is not ...}
-    return token_of(answer, Expected(issuers=issuers), now=NOW)
+    return token_of(answer, TokenRequirements(issuers=issuers), now=NOW)
 
 
 def test_an_active_token() -> None:
@@ -151,7 +151,7 @@ def test_operators_see_both_values(changes: dict[str, Any], said: str) -> None:
 def test_operators_see_both_audiences(aud: object, shown: str) -> None:
     """Several of each."""
     with pytest.raises(TokenRejected) as rejected:
-        token_of(ACTIVE | {"aud": aud}, Expected(audience=("us", "us too")), now=NOW)
+        token_of(ACTIVE | {"aud": aud}, TokenRequirements(audience=("us", "us too")), now=NOW)
     assert (
         rejected.value.for_operators()
         == f"wrong_audience: aud should be one of us, us too, and {shown}"
@@ -220,13 +220,13 @@ def test_an_answer_without_exp_is_good_for_a_while(exp: object) -> None:
     wrong shape.
     """
     answer = {name: value for name, value in (ACTIVE | {"exp": exp}).items() if value is not ...}
-    token = token_of(answer, Expected(lifetime_seconds=60, leeway_seconds=30), now=NOW)
+    token = token_of(answer, TokenRequirements(lifetime_seconds=60, leeway_seconds=30), now=NOW)
     assert token is not None
     assert token.expires_at == NOW + 60
     with pytest.raises(WrongShape, match="exp"):
         token_of(answer, now=NOW)
     with pytest.raises(TokenRejected):
-        token_of(answer | {"exp": NOW - 1}, Expected(lifetime_seconds=60), now=NOW)
+        token_of(answer | {"exp": NOW - 1}, TokenRequirements(lifetime_seconds=60), now=NOW)
 
 
 JSON = st.recursive(
@@ -257,7 +257,9 @@ ANSWERS = st.fixed_dictionaries({}, optional=MEMBERS) | st.dictionaries(st.text(
 def outcome(answer: dict[str, Any], issuer: str | None) -> tuple[Token | None, str | None]:
     """The facts, or the member that is wrong; no other failure."""
     try:
-        return token_of(answer, Expected(issuers=(issuer,) if issuer else ()), now=NOW), None
+        return token_of(
+            answer, TokenRequirements(issuers=(issuer,) if issuer else ()), now=NOW
+        ), None
     except TokenRejected:
         return None, None
     except WrongShape as wrong:
@@ -300,7 +302,7 @@ GRANTS = parse_scopes("patient/ImagingStudy.rs openid")
 
 def placed(answer: dict[str, Any], **claims: Any) -> Token | None:
     """An active answer, read where ``claims`` say that things stand."""
-    expected = Expected(claims=Claims(**claims), fhir_url="https://ehr.example.org/fhir")
+    expected = TokenRequirements(claims=Claims(**claims), fhir_url="https://ehr.example.org/fhir")
     return token_of({"active": True, "exp": NOW + 60} | answer, expected, now=NOW)
 
 
@@ -370,7 +372,7 @@ def test_a_way_through_something_else_is_a_wrong_shape() -> None:
 def test_the_audience(aud: object, good: bool) -> None:
     """With one configured, a token that names none is not for us."""
     answer = {"active": True, "exp": NOW + 60, "aud": aud}
-    expected = Expected(audience=("https://imaging.example.org",))
+    expected = TokenRequirements(audience=("https://imaging.example.org",))
     if good:
         assert token_of(answer, expected, now=NOW) is not None
         return
@@ -383,7 +385,7 @@ def test_clocks_may_be_wrong_by_the_leeway() -> None:
     answer = {"active": True, "exp": NOW - 10, "nbf": NOW + 10}
     with pytest.raises(TokenRejected):
         token_of(answer, now=NOW)
-    found = token_of(answer, Expected(leeway_seconds=30), now=NOW)
+    found = token_of(answer, TokenRequirements(leeway_seconds=30), now=NOW)
     assert found is not None
     assert found.expires_at == NOW + 20
 

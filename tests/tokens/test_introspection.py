@@ -24,7 +24,7 @@ from sidecar.ehr.client_authentication import (
     ClientSecretPost,
     NoAuthentication,
 )
-from sidecar.tokens.claims import Expected
+from sidecar.tokens.claims import TokenRequirements
 from sidecar.tokens.introspection import Introspection
 from sidecar.tokens.rejection import TokenRejected
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
@@ -165,7 +165,7 @@ async def test_an_active_token_that_is_not_good_here(
     peer.say(Reply(ACTIVE | {"aud": "us", "sub": "u1"} | changes))
     outcomes: list[str] = []
     asked = introspection(
-        peer, session, issuers=issuers("https://ehr"), expected=Expected(audience=("us",)),
+        peer, session, issuers=issuers("https://ehr"), expected=TokenRequirements(audience=("us",)),
         observe=lambda what, _: outcomes.append(what),
     )  # fmt: skip
     with pytest.raises(TokenRejected) as rejected:

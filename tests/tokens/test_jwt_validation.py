@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sidecar.access.facts import Token
 from sidecar.access.reasons import Reason
 from sidecar.common.errors import BadGateway, Unavailable
-from sidecar.tokens.claims import Expected
+from sidecar.tokens.claims import TokenRequirements
 from sidecar.tokens.jwks import REFRESH_SECONDS, Jwks
 from sidecar.tokens.jwt_validation import LocalThenIntrospection, LocalValidation
 from sidecar.tokens.rejection import TokenRejected
@@ -52,7 +52,7 @@ def validation(
         return ISSUER
 
     keys = Jwks(session, url, timeout_seconds=60, clock=clock or Clock())
-    expected = Expected(audience=(AUDIENCE,), leeway_seconds=30)
+    expected = TokenRequirements(audience=(AUDIENCE,), leeway_seconds=30)
     return LocalValidation(Signatures(keys, ALGORITHMS), issuer, expected, **options)
 
 
@@ -242,7 +242,9 @@ async def test_no_audience_no_validation(session: aiohttp.ClientSession, peer: P
 
     with pytest.raises(ValueError, match="ID token"):
         LocalValidation(
-            Signatures(validation(session, peer)._signatures._jwks, ALGORITHMS), issuer, Expected()
+            Signatures(validation(session, peer)._signatures._jwks, ALGORITHMS),
+            issuer,
+            TokenRequirements(),
         )
 
 

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from sidecar.common.errors import Problem
-from sidecar.tokens.claims import _ACCESS_TOKEN_TYPES, Expected
+from sidecar.tokens.claims import _ACCESS_TOKEN_TYPES, TokenRequirements
 from sidecar.tokens.rejection import TokenRejected
 from tests.common.peer import Peer, Reply
 from tests.tokens.signing import claims, jwks
@@ -78,7 +78,9 @@ async def test_what_we_make_of_it(peer: Peer, session: aiohttp.ClientSession, fo
         peer.say(Reply(ACTIVE | form.says))
         outcomes.append(
             await _outcome(
-                introspection(peer, session, expected=Expected(lifetime_seconds=60)).introspect
+                introspection(
+                    peer, session, expected=TokenRequirements(lifetime_seconds=60)
+                ).introspect
             )
         )
     if form.in_header or "introspected" not in form.token.replace("introspected or as JWT", ""):

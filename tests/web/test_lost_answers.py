@@ -58,7 +58,7 @@ async def in_the_end(pacs: ScriptedPacs, path: str) -> int:
         sidecar_between(ScriptedEhr(), pacs, pacs=settings) as (url, sidecar),
         aiohttp.ClientSession(headers=HEADERS) as client,
     ):
-        for patience in (sidecar.retrievals._patience, sidecar.pacs._patience):
+        for patience in (sidecar.retrievals._deferred, sidecar.pacs._deferred):
             assert patience is not None
             patience._silence_seconds = 0  # What outlasts the patience has been silent.
 

@@ -17,7 +17,14 @@ from sidecar.dicomweb import query as matching
 from sidecar.dicomweb.paths import Query
 from sidecar.server.listener import listen
 from sidecar.web import query_pages
-from sidecar.web.query_pages import KEPT_SECONDS, KEPT_STARTS, Page, QueryKey, QueryPages, Source
+from sidecar.web.query_pages import (
+    KEPT_SECONDS,
+    KEPT_STARTS,
+    QueryKey,
+    QueryPages,
+    RowPage,
+    RowSource,
+)
 from tests.common.peer import Clock
 from tests.pacs.fake import row
 from tests.upstreams import PATIENT, ScriptedEhr, sidecar_between
@@ -192,7 +199,7 @@ class Rows:
         self.rows: list[Row] = [CompactRow(own(number)) for number in range(total)]
         self.hidden: set[str] = set()
         self.asked: list[tuple[int, int | None]] = []
-        self.source = Source(
+        self.source = RowSource(
             self._read, self._decide, self._decide, takes_limit=pages, takes_offset=pages
         )
 
@@ -205,7 +212,7 @@ class Rows:
         return [(one, one) for one in rows if text(one, "StudyInstanceUID") not in self.hidden]
 
 
-def numbers(page: Page) -> list[int]:
+def numbers(page: RowPage) -> list[int]:
     return [int((text(one, "StudyInstanceUID") or "").rpartition(".")[2]) for one in page.rows]
 
 
@@ -375,7 +382,7 @@ async def test_what_was_read_before_the_forgetting_is_not_kept() -> None:
         kept.invalidate()
         return found
 
-    late = Source(
+    late = RowSource(
         read_and_forget, rows.source.decide, rows.source.decide, takes_limit=True, takes_offset=True
     )
     await pages.page(KEY, late, offset=0, limit=10)

@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 
 from sidecar.common.errors import NotAcceptable, NotFound, Problem
 from sidecar.demo.archive.accept import choose_drawn_form, media_ranges
-from sidecar.demo.archive.index import Index, Instance, read_folder
+from sidecar.demo.archive.index import Index, StoredInstance, read_folder
 from sidecar.demo.archive.multipart import BodyPart, send
 from sidecar.demo.archive.query import parse_search, search
 from sidecar.demo.archive.render import draw, parse_rendering
@@ -94,7 +94,7 @@ class Archive:
         return web.Response(body=orjson.dumps(rows), content_type=DICOM_JSON, headers=headers)
 
     async def _metadata(
-        self, instances: Sequence[Instance], accept: str | None, root: str
+        self, instances: Sequence[StoredInstance], accept: str | None, root: str
     ) -> web.Response:
         _require_json(accept)
         # A study of many instances takes longer than the other requests should wait.
@@ -105,7 +105,7 @@ class Archive:
         self,
         request: web.Request,
         resource: Retrieval,
-        instances: Sequence[Instance],
+        instances: Sequence[StoredInstance],
         ranges: Sequence[MediaRange],
         root: str,
     ) -> web.StreamResponse:
@@ -131,7 +131,7 @@ class Archive:
 async def _send_drawn(
     request: web.Request,
     kind: Kind,
-    instance: Instance,
+    instance: StoredInstance,
     frames: Sequence[int],
     ranges: Sequence[MediaRange],
     root: str,

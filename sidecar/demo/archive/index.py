@@ -39,7 +39,7 @@ _PIXELS = {"7FE00008": "OF", "7FE00009": "OD", "7FE00010": "OW"}
 
 
 @dataclass(frozen=True, slots=True)
-class Instance:
+class StoredInstance:
     """One file. ``bulkdata`` are the paths of its large values.
 
     ``has_pixels``: those of an image are among them.
@@ -82,7 +82,7 @@ class Series:
     """``attributes``: those of the series level; what was counted, too."""
 
     attributes: Attributes = field(default_factory=dict)
-    instances: list[Instance] = field(default_factory=list)
+    instances: list[StoredInstance] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -92,7 +92,7 @@ class Study:
     attributes: Attributes = field(default_factory=dict)
     series: list[Series] = field(default_factory=list)
 
-    def instances(self) -> Iterator[Instance]:
+    def instances(self) -> Iterator[StoredInstance]:
         """All instances, by series."""
         for series in self.series:
             yield from series.instances
@@ -104,14 +104,14 @@ class Index:
     Two patients under one StudyInstanceUID are two studies, as in real archives.
     """
 
-    def __init__(self, instances: Iterable[Instance]) -> None:
+    def __init__(self, instances: Iterable[StoredInstance]) -> None:
         self.studies = _by_study(instances)
-        self._by_uid: dict[str, list[Instance]] = {}
+        self._by_uid: dict[str, list[StoredInstance]] = {}
         for study in self.studies:
             for instance in study.instances():
                 self._by_uid.setdefault(instance.part.study, []).append(instance)
 
-    def find(self, part: Part) -> list[Instance]:
+    def find(self, part: Part) -> list[StoredInstance]:
         """The instances of a study, series or instance in their order.
 
         Empty when it is not in what the path says.
@@ -134,7 +134,7 @@ def read_folder(folder: Path) -> Index:
     """
     if not folder.is_dir():
         raise NotADirectoryError(folder)
-    found: dict[tuple[tuple[str, str], Part], Instance] = {}
+    found: dict[tuple[tuple[str, str], Part], StoredInstance] = {}
     skipped = 0
     with config.disable_value_validation():
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -151,7 +151,7 @@ def read_folder(folder: Path) -> Index:
     return Index(found.values())
 
 
-def _read_instance(path: Path) -> Instance | None:
+def _read_instance(path: Path) -> StoredInstance | None:
     """The instance in a file; nothing when it is not DICOM, or without valid UIDs (a DICOMDIR)."""
     try:
         with path.open("rb") as file:
@@ -171,7 +171,7 @@ def _read_instance(path: Path) -> Instance | None:
     ]
     if not all(is_uid(uid) for uid in uids):
         return None
-    return Instance(Part(*uids), path, syntax, attributes, tuple(_bulkdata_paths(attributes)))
+    return StoredInstance(Part(*uids), path, syntax, attributes, tuple(_bulkdata_paths(attributes)))
 
 
 def _pixels_follow(dataset: FileDataset, syntax: UID, next_bytes: bytes) -> dict[str, Any]:
@@ -249,7 +249,7 @@ def _bulkdata_paths(attributes: Attributes) -> Iterator[str]:
                 yield from _bulkdata_paths(item)
 
 
-def _by_study(instances: Iterable[Instance]) -> list[Study]:
+def _by_study(instances: Iterable[StoredInstance]) -> list[Study]:
     """Build the hierarchy with the attributes of each level and what an archive counts."""
     studies: dict[tuple[str, ...], Study] = {}
     series: dict[tuple[str, ...], Series] = {}
@@ -267,7 +267,7 @@ def _by_study(instances: Iterable[Instance]) -> list[Study]:
     return list(studies.values())
 
 
-def _order(instance: Instance) -> tuple[Any, ...]:
+def _order(instance: StoredInstance) -> tuple[Any, ...]:
     attributes = instance.attributes
     return (
         *_patient(attributes),

@@ -27,7 +27,7 @@ _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class AttributeKey:
     """A matching key: the attribute's tag, below sequences the tags on the way to it."""
 
     tags: tuple[str, ...]
@@ -41,7 +41,7 @@ class Search:
     ``limit`` of ``None`` is all.
     """
 
-    keys: tuple[Key, ...]
+    keys: tuple[AttributeKey, ...]
     fields: frozenset[str]
     all_fields: bool
     limit: int | None
@@ -59,7 +59,7 @@ class Candidate:
 
 def parse_search(parameters: Sequence[tuple[str, str]]) -> Search:
     """Read the decoded query parameters (PS3.18 8.3.4, 10.6.1.2). Raises ``BadRequest``."""
-    keys: list[Key] = []
+    keys: list[AttributeKey] = []
     fields: set[str] = set()
     paging: dict[str, int] = {}
     fuzzy = False
@@ -86,10 +86,10 @@ def parse_search(parameters: Sequence[tuple[str, str]]) -> Search:
     )
 
 
-def _key(name: str, value: str) -> Key:
+def _key(name: str, value: str) -> AttributeKey:
     tags = _tags(name)
     try:
-        return Key(tags, compile_key(value_representation(tags[-1]), value))
+        return AttributeKey(tags, compile_key(value_representation(tags[-1]), value))
     except ValueError:
         raise BadRequest(f"The value of {name} is malformed.", reason="bad_query") from None
 
@@ -141,7 +141,7 @@ def _candidates(index: Index, query: Query, level: Level) -> Iterator[Candidate]
                     )
 
 
-def _matches(candidate: Candidate, keys: Sequence[Key], level: Level) -> bool:
+def _matches(candidate: Candidate, keys: Sequence[AttributeKey], level: Level) -> bool:
     """An attribute of a lower level matches when that of any instance does."""
     return all(
         any(

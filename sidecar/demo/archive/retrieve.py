@@ -16,7 +16,7 @@ from sidecar.demo.archive.accept import (
     choose_object_form,
     choose_object_syntax,
 )
-from sidecar.demo.archive.index import Attributes, Instance
+from sidecar.demo.archive.index import Attributes, StoredInstance
 from sidecar.demo.archive.multipart import BodyPart, Load, send
 from sidecar.demo.archive.pixels import Pixels, bulkdata, explicit_little_endian
 from sidecar.dicomweb.accept import MediaRange
@@ -24,13 +24,13 @@ from sidecar.dicomweb.accept import MediaRange
 _PIXEL_TAGS = frozenset({"7FE00008", "7FE00009", "7FE00010"})
 
 
-def instance_url(instance: Instance, root: str) -> str:
+def instance_url(instance: StoredInstance, root: str) -> str:
     """The absolute URL of an instance below the DICOMweb ``root``."""
     part = instance.part
     return f"{root}/studies/{part.study}/series/{part.series}/instances/{part.instance}"
 
 
-def metadata(instances: Sequence[Instance], root: str) -> list[dict[str, Any]]:
+def metadata(instances: Sequence[StoredInstance], root: str) -> list[dict[str, Any]]:
     """Return the instances in the DICOM JSON Model, each BulkDataURI absolute."""
     return [
         _with_absolute_urls(instance.attributes, instance_url(instance, root) + "/bulkdata/")
@@ -55,7 +55,7 @@ def _with_absolute_urls(attributes: Attributes, base: str) -> dict[str, Any]:
 
 async def send_objects(
     request: web.Request,
-    instances: Sequence[Instance],
+    instances: Sequence[StoredInstance],
     ranges: Sequence[MediaRange],
     root: str,
     *,
@@ -76,7 +76,9 @@ async def send_objects(
     return await send(request, DataForm(form.multipart, "application/dicom", stored=True), loads)
 
 
-def _load_object(instance: Instance, syntax: str, location: str, *, may_stay: bool) -> BodyPart:
+def _load_object(
+    instance: StoredInstance, syntax: str, location: str, *, may_stay: bool
+) -> BodyPart:
     if syntax != instance.transfer_syntax:
         try:
             converted = io.BytesIO(explicit_little_endian(instance.path))
@@ -93,7 +95,7 @@ def _load_object(instance: Instance, syntax: str, location: str, *, may_stay: bo
 
 async def send_frames(
     request: web.Request,
-    instance: Instance,
+    instance: StoredInstance,
     frames: Sequence[int],
     ranges: Sequence[MediaRange],
     root: str,
@@ -110,14 +112,16 @@ async def send_frames(
     return await send(request, form, _frame_loads(instance, frames, form, root))
 
 
-def _frame_form(instance: Instance, ranges: Sequence[MediaRange], *, one_part: bool) -> DataForm:
+def _frame_form(
+    instance: StoredInstance, ranges: Sequence[MediaRange], *, one_part: bool
+) -> DataForm:
     return choose_frame_form(
         ranges, instance.transfer_syntax, decodable=instance.is_decodable, one_part=one_part
     )
 
 
 def _frame_loads(
-    instance: Instance, frames: Sequence[int], form: DataForm, root: str
+    instance: StoredInstance, frames: Sequence[int], form: DataForm, root: str
 ) -> Iterator[Load]:
     """Load the file with the first frame, and keep it until the last."""
     opened: list[Pixels] = []
@@ -138,7 +142,7 @@ def _frame_loads(
 
 async def send_bulkdata(
     request: web.Request,
-    instance: Instance,
+    instance: StoredInstance,
     steps: Sequence[str],
     ranges: Sequence[MediaRange],
     root: str,
@@ -155,7 +159,10 @@ async def send_bulkdata(
 
 
 async def send_all_bulkdata(
-    request: web.Request, instances: Sequence[Instance], ranges: Sequence[MediaRange], root: str
+    request: web.Request,
+    instances: Sequence[StoredInstance],
+    ranges: Sequence[MediaRange],
+    root: str,
 ) -> web.StreamResponse:
     """Answer with every large value of the instances, pixels included (PS3.18 10.4.1.1.5)."""
     found = [(instance, path) for instance in instances for path in instance.bulkdata]
@@ -183,7 +190,10 @@ async def send_all_bulkdata(
 
 
 async def send_pixeldata(
-    request: web.Request, instances: Sequence[Instance], ranges: Sequence[MediaRange], root: str
+    request: web.Request,
+    instances: Sequence[StoredInstance],
+    ranges: Sequence[MediaRange],
+    root: str,
 ) -> web.StreamResponse:
     """Answer with the pixel data of the instances that have any: compressed ones frame by frame (PS3.18 10.4.1.1.6)."""
     images = [instance for instance in instances if instance.has_pixels]
@@ -200,25 +210,25 @@ async def send_pixeldata(
     return await send(request, forms[0], loads)
 
 
-def _has_one_pixel_part(instance: Instance) -> bool:
+def _has_one_pixel_part(instance: StoredInstance) -> bool:
     return not instance.transfer_syntax.is_compressed or instance.number_of_frames == 1
 
 
-def _pixel_loads(instance: Instance, form: DataForm, root: str) -> Iterator[Load]:
+def _pixel_loads(instance: StoredInstance, form: DataForm, root: str) -> Iterator[Load]:
     if instance.transfer_syntax.is_compressed:
         return _frame_loads(instance, range(1, instance.number_of_frames + 1), form, root)
     path = next(path for path in instance.bulkdata if path in _PIXEL_TAGS)
     return iter([partial(_load_bulkdata, instance, path, root)])
 
 
-def _load_bulkdata(instance: Instance, path: str, root: str) -> BodyPart:
+def _load_bulkdata(instance: StoredInstance, path: str, root: str) -> BodyPart:
     location = f"{instance_url(instance, root)}/bulkdata/{path}"
     return BodyPart(
         "application/octet-stream", location, io.BytesIO(bulkdata(instance.path, path.split("/")))
     )
 
 
-def drawable(instances: Sequence[Instance]) -> Instance:
+def drawable(instances: Sequence[StoredInstance]) -> StoredInstance:
     """The instance in the middle of those with an image, which stands for a study or series.
 
     Raises ``NotAcceptable`` when none has one that can be drawn here.

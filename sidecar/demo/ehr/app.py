@@ -15,7 +15,7 @@ from yarl import URL
 from sidecar.demo.ehr import clients as ehr_clients
 from sidecar.demo.ehr import scopes as ehr_scopes
 from sidecar.demo.ehr.authorize import AuthorizationEndpoint
-from sidecar.demo.ehr.clients import AssertionClient, SecretClient
+from sidecar.demo.ehr.clients import AssertionClient, RegisteredSecretClient
 from sidecar.demo.ehr.fhir import FhirServer
 from sidecar.demo.ehr.form import json_answer
 from sidecar.demo.ehr.token_endpoint import IntrospectionEndpoint, TokenEndpoint
@@ -60,7 +60,7 @@ def create_ehr(
     backend = AssertionClient(
         backend_client_id, backend_public_jwks, audience=token_url, clock=clock
     )
-    secret_client = SecretClient(introspection_client_id, introspection_client_secret)
+    secret_client = RegisteredSecretClient(introspection_client_id, introspection_client_secret)
     introspection = IntrospectionEndpoint(store, secret_client, issuer=base_url)
     fhir = FhirServer(store, fhir_url=fhir_url, smart=smart)
 

@@ -26,7 +26,7 @@ Only who holds its private key could push an older ``jti`` out.
 _KEY_TYPES = {"RS384": "RSA", "ES384": "EC"}
 
 
-class SecretClient:
+class RegisteredSecretClient:
     """One client with a secret: ``client_secret_basic`` and ``client_secret_post`` (RFC 6749 2.3.1)."""
 
     def __init__(self, client_id: str, client_secret: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from aiohttp import web
 
 from sidecar.demo.ehr import scopes as ehr_scopes
-from sidecar.demo.ehr.clients import AssertionClient, SecretClient
+from sidecar.demo.ehr.clients import AssertionClient, RegisteredSecretClient
 from sidecar.demo.ehr.form import OAuthError, error_answer, json_answer, read_form, require, single
 from sidecar.demo.ehr.tokens import ACCESS_TOKEN_SECONDS, Authorization, InvalidGrant, TokenStore
 
@@ -104,7 +104,7 @@ class IntrospectionEndpoint:
     SMART 2.2 "Token Introspection").
     """
 
-    def __init__(self, store: TokenStore, client: SecretClient, *, issuer: str) -> None:
+    def __init__(self, store: TokenStore, client: RegisteredSecretClient, *, issuer: str) -> None:
         self._store = store
         self._client = client
         self._issuer = issuer

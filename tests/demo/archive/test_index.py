@@ -12,7 +12,7 @@ from pydicom import dcmread, dcmwrite
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from sidecar.access.facts import Part
-from sidecar.demo.archive.index import Instance, read_folder
+from sidecar.demo.archive.index import StoredInstance, read_folder
 from sidecar.dicom.json_model import number, tag, text
 from tests.data import ct_study
 
@@ -20,7 +20,7 @@ BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
 STUDY = "1.2.826.0.1.3680043.8.498.5"
 
 
-def only(folder: Path) -> Instance:
+def only(folder: Path) -> StoredInstance:
     (study,) = read_folder(folder).studies
     (instance,) = study.instances()
     return instance

@@ -49,7 +49,7 @@ class _Opening(Generic[Opened]):
         self.heard = asyncio.get_running_loop().time()
 
 
-class Patience(Generic[Opened]):
+class DeferredRequests(Generic[Opened]):
     """Opens things, each wait bounded by ``patience_seconds``.
 
     What is not there by then goes on for ``warm_seconds`` in all, at most ``limit`` at once, and

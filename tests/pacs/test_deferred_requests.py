@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from sidecar.common.errors import Unavailable
-from sidecar.pacs.deferred import Patience
+from sidecar.pacs.deferred_requests import DeferredRequests
 from tests.pacs.fake import settle
 from tests.waiting import forever, wait_until_async
 
@@ -48,9 +48,9 @@ class Archive:
         return self.doors[-1]
 
 
-def patience(**changes: float) -> Patience[Door]:
+def patience(**changes: float) -> DeferredRequests[Door]:
     given = {"patience_seconds": 0.05, "warm_seconds": 60, "keep_seconds": 60, "limit": 2} | changes
-    return Patience(**given)  # type: ignore[arg-type]
+    return DeferredRequests(**given)  # type: ignore[arg-type]
 
 
 async def test_what_is_there_in_time_is_returned() -> None:
@@ -264,7 +264,7 @@ LOST = {"silence_seconds": 0.01}
 """Longer than that is silence: what has waited for the patience has been silent."""
 
 
-async def lost(patient: Patience[Door], **named: str) -> Archive:
+async def lost(patient: DeferredRequests[Door], **named: str) -> Archive:
     """An archive that never answers what it was asked for first."""
     archive = Archive()
     with pytest.raises(Unavailable):
