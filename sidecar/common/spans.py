@@ -1,10 +1,8 @@
-"""Spans: what a request spends its time on, step by step.
+"""Spans and durations: what a request spends its time on, step by step.
 
-None unless tracing is on (``telemetry/tracing.py``).
-
-Every room opens its spans here and knows nothing of who collects them. While tracing is off that
-costs one look at a context variable. Names and attributes are constants, statuses and sizes, never
-what a request or a peer said.
+Every room opens its spans here and knows nothing of who collects them (``telemetry/tracing.py``).
+While tracing is off, a request has one span without children, which holds its durations alone.
+Names and attributes are constants, statuses and sizes, never what a request or a peer said.
 """
 
 import time
@@ -24,8 +22,16 @@ KIND = "smart_imaging.kind"
 STATUS = "http.response.status_code"
 
 
+Durations = dict[str, float]
+"""Seconds that a request has spent, by step (a constant such as ``token``)."""
+
+
 class Span(Protocol):
     """One span, begun. ``trace_id``: 32 hexadecimal digits; ``is_sampled``: it will be exported."""
+
+    @property
+    def durations(self) -> Durations | None:
+        """The durations of the request that the span belongs to; ``None``: it belongs to none."""
 
     @property
     def trace_id(self) -> str | None:
@@ -52,13 +58,16 @@ class Span(Protocol):
 
 
 class NoSpan:
-    """Tracing is off."""
+    """The span of a request while tracing is off, and (without ``durations``) of no request."""
 
     trace_id = None
     is_sampled = False
 
+    def __init__(self, durations: Durations | None) -> None:
+        self.durations = durations
+
     def child(self, name: str, kind: Kind) -> Span:
-        """Nothing again."""
+        """Return this span: it is the request's only one."""
         return self
 
     def set(self, name: str, value: Value) -> None:
@@ -83,19 +92,18 @@ class Tracing(Protocol):
         """The block is one request of ``method`` to a ``route`` (its template), with these ``traceparent`` lines."""
 
 
-NO_SPAN: Span = NoSpan()
-_NOTHING = nullcontext(NO_SPAN)
+NO_SPAN = NoSpan(None)
 _CURRENT: ContextVar[Span] = ContextVar("span", default=NO_SPAN)
 
 
 class NoTracing:
-    """Tracing is off: no span, and none below."""
+    """Tracing is off: a request has durations and nothing else."""
 
     def request(
         self, method: str, route: str | None, traceparents: Sequence[str]
     ) -> AbstractContextManager[Span]:
-        """No span."""
-        return _NOTHING
+        """Begin a request that measures its durations."""
+        return within(NoSpan({}))
 
 
 def current_span() -> Span:
@@ -109,7 +117,9 @@ def span(name: str, kind: Kind = "internal") -> AbstractContextManager[Span]:
     ``kind`` ``client``: a request to a peer, whose name comes first.
     """
     parent = _CURRENT.get()
-    return _NOTHING if parent is NO_SPAN else within(parent.child(name, kind))
+    if isinstance(parent, NoSpan):
+        return nullcontext(parent)
+    return within(parent.child(name, kind))
 
 
 @contextmanager
@@ -143,29 +153,16 @@ def exemplar() -> dict[str, str] | None:
     return {"trace_id": here.trace_id} if here.is_sampled and here.trace_id is not None else None
 
 
-_DURATIONS: ContextVar[dict[str, float] | None] = ContextVar("durations", default=None)
-
-
-def start_durations() -> dict[str, float]:
-    """Begin a request: return the table (step -> seconds) that is filled from now on in this task and its children."""
-    durations: dict[str, float] = {}
-    _DURATIONS.set(durations)
-    return durations
-
-
 def add_duration(step: str, seconds: float) -> None:
-    """Add ``seconds`` to ``step`` (a constant such as ``token``) of the request.
-
-    Nothing outside a request.
-    """
-    durations = _DURATIONS.get()
+    """Add ``seconds`` to ``step`` of the current request; outside of a request do nothing."""
+    durations = _CURRENT.get().durations
     if durations is not None:
         durations[step] = durations.get(step, 0) + seconds
 
 
 @contextmanager
 def measure(step: str) -> Iterator[None]:
-    """Add the block's seconds to ``step``; it is a span of that name."""
+    """Run the block as a span named ``step``, and add its seconds to that step's duration."""
     started = time.perf_counter()
     try:
         with span(step):

@@ -27,7 +27,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace import Span as OtelSpan
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from sidecar.common.spans import Kind, NoTracing, Span, Value, within
+from sidecar.common.spans import Durations, Kind, NoTracing, Span, Value, within
 from sidecar.telemetry.span_export import SpanExport
 
 _KINDS = {"internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
@@ -39,11 +39,12 @@ _SAMPLED = 1
 
 
 class TracedSpan:
-    """A span of OpenTelemetry, as the rooms see it."""
+    """A span of OpenTelemetry, as the rooms see it. ``durations`` are those of its request."""
 
-    def __init__(self, tracer: Tracer, otel: OtelSpan) -> None:
+    def __init__(self, tracer: Tracer, otel: OtelSpan, durations: Durations) -> None:
         self._tracer = tracer
         self._otel = otel
+        self.durations = durations
         self._context = otel.get_span_context()
 
     @property
@@ -64,7 +65,7 @@ class TracedSpan:
         child = self._tracer.start_span(name, parent, _KINDS[kind])
         if kind == "client":
             child.set_attribute("peer.service", name.partition(" ")[0])
-        return TracedSpan(self._tracer, child)
+        return TracedSpan(self._tracer, child, self.durations)
 
     def set(self, name: str, value: Value) -> None:
         """Write an attribute."""
@@ -135,7 +136,7 @@ class OpenTelemetryTracing:
         begun = self._tracer.start_span(
             name, self._parent(traceparents), SpanKind.SERVER, attributes
         )
-        return within(TracedSpan(self._tracer, begun))
+        return within(TracedSpan(self._tracer, begun, {}))
 
     def _parent(self, traceparents: Sequence[str]) -> Context:
         """The caller's span; nothing when there is none, several, or one that is malformed (W3C 3.2.2)."""

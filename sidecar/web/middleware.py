@@ -5,7 +5,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.typedefs import Middleware
@@ -15,7 +15,7 @@ from sidecar.audit.trail import AuditTrail
 from sidecar.authorization.authorizer import Denied
 from sidecar.common.errors import Problem
 from sidecar.common.spans import REASON as SPAN_REASON
-from sidecar.common.spans import STATUS, NoTracing, Tracing, current_span, span, start_durations
+from sidecar.common.spans import STATUS, NoTracing, Span, Tracing, span
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web import errors
 from sidecar.web.target import Target, authority_of, parse_target
@@ -63,10 +63,10 @@ def observe_requests(
         ) as step:
             request[REQUEST_ID] = secrets.token_hex(8)
             step.set("smart_imaging.request_id", request[REQUEST_ID])
-            return await observe(request, handler)
+            return await observe(request, handler, step)
 
-    async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
-        started, durations = time.perf_counter(), start_durations()
+    async def observe(request: web.Request, handler: Handler, step: Span) -> web.StreamResponse:
+        started = time.perf_counter()
         record = start_record(request[REQUEST_ID], request.remote)
         record.route = request.match_info.route.name or "unknown"
         status = _CLIENT_GONE
@@ -82,7 +82,7 @@ def observe_requests(
                 audit.answered(record, int(status), late=True)
             raise
         finally:
-            _record(request, metrics, status, time.perf_counter() - started, durations)
+            _record(request, metrics, status, time.perf_counter() - started, step)
         return response
 
     return trace
@@ -140,12 +140,9 @@ def _check_protocol(request: web.Request) -> None:
 
 
 def _record(
-    request: web.Request,
-    metrics: Metrics,
-    status: str,
-    seconds: float,
-    durations: Mapping[str, float],
+    request: web.Request, metrics: Metrics, status: str, seconds: float, step: Span
 ) -> None:
+    """Count and log an answered request; ``step`` is its span."""
     route = request.match_info.route.name or "unknown"
     method = request.method if request.method in ("GET", "HEAD", "POST", "OPTIONS") else "other"
     metrics.observe_request(route, method, status, seconds)
@@ -155,25 +152,24 @@ def _record(
         "method": method,
         "status": int(status),
         "seconds": round(seconds, 4),
-        "durations": {step: round(spent, 4) for step, spent in durations.items()},
+        "durations": {name: round(spent, 4) for name, spent in (step.durations or {}).items()},
     }
     reason = request.get(REASON)
-    _end_span(status, reason)
+    _end_span(step, status, reason)
     level = logging.WARNING if int(status) >= 500 else logging.INFO
     log.log(level, "request", extra=fields if reason is None else {**fields, "reason": reason})
 
 
-def _end_span(status: str, reason: str | None) -> None:
-    """What came of the request.
+def _end_span(step: Span, status: str, reason: str | None) -> None:
+    """Write the outcome of the request into its span.
 
     A refusal is no error of ours (OpenTelemetry's conventions for HTTP servers).
     """
-    here = current_span()
-    here.set(STATUS, int(status))
+    step.set(STATUS, int(status))
     if reason is not None:
-        here.set(SPAN_REASON, reason)
+        step.set(SPAN_REASON, reason)
     if int(status) >= 500:
-        here.fail(status)
+        step.fail(status)
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:

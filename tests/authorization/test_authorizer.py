@@ -19,13 +19,13 @@ from sidecar.authorization.authorizer import Authorizer, Denied
 from sidecar.authorization.visible_studies import VisibleStudiesLookup
 from sidecar.common.errors import Problem, Unavailable
 from sidecar.common.invalidation import Invalidation
-from sidecar.common.spans import start_durations
 from sidecar.pacs.instance_patients import InstancePatients
 from sidecar.pacs.issuer_check import Issuers
 from sidecar.pacs.ownership import Ownership
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
 from tests.common.peer import Clock
+from tests.durations import durations_of_a_request
 from tests.permits import (
     header_permit,
     make_policy,
@@ -344,9 +344,9 @@ async def test_a_failure_on_the_way_is_no_decision(failing: Callable[[World], An
 async def test_the_steps_are_timed() -> None:
     """For the request's line in the log."""
     world = World()
-    durations = start_durations()
-    await world.authorizer.token(request(GOOD))
-    await world.authorizer.study(PERMIT, PART, AnswerKind.NAMED)
+    with durations_of_a_request() as durations:
+        await world.authorizer.token(request(GOOD))
+        await world.authorizer.study(PERMIT, PART, AnswerKind.NAMED)
     assert set(durations) == {"token", "patient", "issuers", "ownership"}
     assert all(0 <= seconds < 1 for seconds in durations.values())
 

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.common.spans import add_duration, measure, start_durations
+from sidecar.common.spans import add_duration, measure
 from sidecar.telemetry.logs import JsonFormatter, configure_logs
+from tests.durations import durations_of_a_request
 
 SECRET = "a-recognizable-secret"
 QUIET = (
@@ -244,25 +245,25 @@ def test_any_message_and_fields_are_one_json_line(message: str, fields: dict[str
 
 
 async def test_durations_are_those_of_the_request_and_its_tasks() -> None:
-    durations = start_durations()
-    with measure("token"):
-        await asyncio.sleep(0.01)
-    with measure("token"):
-        await asyncio.create_task(asyncio.sleep(0.01))
+    with durations_of_a_request() as durations:
+        with measure("token"):
+            await asyncio.sleep(0.01)
+        with measure("token"):
+            await asyncio.create_task(asyncio.sleep(0.01))
 
-    async def child() -> None:
-        add_duration("pacs", 2)
+        async def child() -> None:
+            add_duration("pacs", 2)
 
-    await asyncio.gather(child(), child())
+        await asyncio.gather(child(), child())
     assert durations["pacs"] == 4
     assert 0.015 < durations["token"] < 60
 
 
 async def test_requests_do_not_share_durations() -> None:
     async def request(seconds: float) -> dict[str, float]:
-        durations = start_durations()
-        await asyncio.sleep(0)
-        add_duration("pacs", seconds)
+        with durations_of_a_request() as durations:
+            await asyncio.sleep(0)
+            add_duration("pacs", seconds)
         return durations
 
     assert await asyncio.gather(*(request(seconds) for seconds in (1, 2, 3))) == [
@@ -273,7 +274,10 @@ async def test_requests_do_not_share_durations() -> None:
 
 
 def test_a_step_that_fails_is_timed_too() -> None:
-    durations = start_durations()
-    with pytest.raises(ValueError, match="x"), measure("patient"):
+    with (
+        durations_of_a_request() as durations,
+        pytest.raises(ValueError, match="x"),
+        measure("patient"),
+    ):
         raise ValueError("x")
     assert durations["patient"] >= 0

@@ -5,8 +5,8 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidecar.common.spans import start_durations
 from sidecar.telemetry.metrics import Metrics
+from tests.durations import durations_of_a_request
 
 # Names and labels that dashboards rely on.
 PROMISED: dict[str, tuple[str, set[str]]] = {
@@ -103,8 +103,8 @@ def test_two_sidecars_in_one_process_count_apart() -> None:
 
 
 def test_requests_to_the_pacs_are_in_the_request_line() -> None:
-    durations = start_durations()
     metrics = Metrics("1")
-    metrics.observe_pacs("query", "200", 0.25)
-    metrics.observe_pacs("study", "200", 0.5)
+    with durations_of_a_request() as durations:
+        metrics.observe_pacs("query", "200", 0.25)
+        metrics.observe_pacs("study", "200", 0.5)
     assert durations == {"pacs": 0.75}
