@@ -45,7 +45,7 @@ from sidecar.patients.ehr_lookup import EhrMapping
 from sidecar.web.query_pages import QueryKey, QueryPages, RowSource
 from tests.common.peer import Clock, Peer, Reply, peer, session
 from tests.pacs.fake import FakePacs, row
-from tests.permits import make_rule, make_way, patient_permit
+from tests.permits import make_rule, make_way, patient_permit, search_permit
 from tests.tokens.signing import EC_KEY
 from tests.upstreams import SITE, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.waiting import wait_until_async
@@ -191,25 +191,25 @@ def studies(world: World) -> Studies:
 def one_list(world: World) -> Ask:
     """A patient's list."""
     lists = studies(world)
-    return lambda: _rows(lists.of_patient(P1))
+    return lambda: _rows(lists.of_patient(search_permit("p", P1)))
 
 
 def joined_list(world: World) -> Ask:
     """The list of a patient with two numbers."""
     lists = studies(world)
-    return lambda: _rows(lists.of_patient(BOTH))
+    return lambda: _rows(lists.of_patient(search_permit("p", BOTH)))
 
 
 def fresh_list(world: World) -> Ask:
     """The list for a client that will not have what is kept."""
     lists = studies(world)
-    return lambda: _rows(lists.of_patient(P1, fresh=True))
+    return lambda: _rows(lists.of_patient(search_permit("p", P1), fresh=True))
 
 
 def details(world: World) -> Ask:
     """The series of a study."""
     lists = studies(world)
-    return lambda: lists.series("1.2", P1, AsOf(SOME_TIME))
+    return lambda: lists.series(search_permit("p", P1), "1.2", AsOf(SOME_TIME))
 
 
 def described(world: World) -> Ask:
@@ -231,7 +231,10 @@ def query_rows(world: World) -> Ask:
 
     async def read(offset: int, limit: int | None) -> tuple[int, list[Row]]:
         found = [
-            CompactRow(one) for one in await archive.search(query, [], limit=limit, offset=offset)
+            CompactRow(one)
+            for one in await archive.search(
+                query, [], permit=search_permit("p", P1), limit=limit, offset=offset
+            )
         ]
         return len(found), list(found)
 
@@ -325,7 +328,7 @@ async def _outcome(check: Awaitable[None]) -> object:
 
 
 async def _described(views: VisibleStudiesLookup, permit: PatientPermit) -> object:
-    return (await views.of(permit, P1)).rows
+    return (await views.of(permit, search_permit("p", P1))).rows
 
 
 FORGOTTEN: dict[Callable[[World], Ask], set[str]] = {

@@ -15,7 +15,7 @@ from sidecar.bootstrap.build import Sidecar, build
 from sidecar.common.errors import GatewayTimeout, Problem, Unavailable
 from sidecar.dicomweb.paths import Kind, Query, Retrieval
 from sidecar.settings.document import Settings
-from tests.permits import study_permit
+from tests.permits import search_permit, study_permit
 from tests.waiting import WAIT_SECONDS
 
 SECONDS = 0.3
@@ -64,9 +64,11 @@ WAITS: dict[str, Callable[[Sidecar], Awaitable[object]]] = {
     "policy": policy,
     "PACS ping": lambda sidecar: sidecar.pacs.ping(),
     "query": lambda sidecar: sidecar.pacs.search(
-        STUDIES, (("PatientID", "p1"),), known_as=SOMEBODY
+        STUDIES, (("PatientID", "p1"),), permit=search_permit("p1", SOMEBODY)
     ),
-    "fresh query": lambda sidecar: sidecar.pacs.search(STUDIES, (), known_as=SOMEBODY, fresh=True),
+    "fresh query": lambda sidecar: sidecar.pacs.search(
+        STUDIES, (), permit=search_permit("p1", SOMEBODY), fresh=True
+    ),
     "retrieval": retrieval,
 }
 

@@ -1,33 +1,27 @@
-"""The whole decision, in the order in which a request meets it.
+"""The whole decision, in the order in which a request meets it. Same facts, same answer.
 
-All four functions are pure: same facts, same answer.
-
-1. ``decide_patient``: may this token reach this patient's imaging, and in which ways? (SIA-10..16,
-   22)
+1. ``decide_patient``: may this token reach this patient's imaging, and by which paths? (SIA-10..16)
 2. ``decide_capability``: does the capability URL that was used cover the request? (SIA-50..52)
-3. ``decide_study``: is this study, with the series and instance asked for in it, that patient's,
-   and may it be seen?
-   (SIA-42, 45) Where an answer does not say itself whose it is, instances are opened first, and it
-   is asked again.
-   ``decide_visible`` is its half that needs no question about the study to the archive.
-4. ``decide_instance``: is this instance, on its way to the client, what was permitted? (SIA-42, 43)
+3. ``decide_identifiers``: may rows be searched by these identifiers of the patient? (SIA-22)
+4. ``decide_visible``: may the study, or the part of it that is asked for, be seen? (SIA-42, 43)
+5. ``decide_study``: is it, with its series and instance, that patient's? (SIA-42, 45)
+6. ``decide_instance``: is an instance, on its way to the client, what was permitted? (SIA-42, 43)
+   ``is_shown`` and ``is_own_row`` ask the same of a row, ``is_unambiguous`` of a PatientID.
 
-Permits are made here and nowhere else (``tests/access/test_permits.py``). Who fetches takes one as
-an argument.
+This file alone makes permits (``tests/access/test_permits.py``).
 """
 
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 from sidecar.access.facts import (
+    NO_CLIENT,
     AnswerKind,
-    BackendClient,
-    Caller,
-    DescribedStudy,
     InstanceHeader,
+    KnownAs,
     Part,
+    PatientFacts,
     PatientIdentifier,
-    Policy,
     StudyFacts,
     Token,
     all_are_one_of,
@@ -35,7 +29,8 @@ from sidecar.access.facts import (
     is_shared,
 )
 from sidecar.access.permits import (
-    ALL_SERIES,
+    ALL_STUDIES,
+    AllStudies,
     Capability,
     Deny,
     GrantPath,
@@ -43,118 +38,65 @@ from sidecar.access.permits import (
     Interaction,
     Operation,
     PatientPermit,
+    SearchPermit,
     StudyPermit,
     includes,
 )
 from sidecar.access.reasons import Reason
-from sidecar.access.scopes import Grant, ScopeContext
-from sidecar.access.visibility import WHOLE_STUDY, Hidden, Visible, visibility
+from sidecar.access.scopes import ScopeContext
+from sidecar.access.visibility import WHOLE_STUDY, Hidden, Visible
 
 
 def decide_patient(
-    token: Token,
-    interaction: Interaction,
-    patient: str | None,
-    *,
-    policy: Policy,
-    now: float,
-    client: BackendClient | None,
-    understood: frozenset[str],
+    token: Token, interaction: Interaction, patient: str | None, facts: PatientFacts
 ) -> PatientPermit | Deny:
-    """Permit ``interaction`` on the imaging of ``patient`` (FHIR id, ``None``: the token's own).
-
-    ``now`` in seconds.
-
-    ``client``: what the token's client was given for Backend Services, ``None``: nothing;
-    ``understood``: those constraints of the token's scopes that can be evaluated.
-    """
-    # Not ">=": an expiry that cannot be compared (NaN) must not permit for ever.
-    if not now < token.expires_at:
+    """Permit ``interaction`` on the imaging of ``patient`` (FHIR id, ``None``: the token's own)."""
+    policy = facts.policy
+    if not facts.now < token.expires_at:  # Not ">=": an expiry of NaN must not permit for ever.
         return Deny(Reason.EXPIRED_TOKEN)
-    # What cannot be evaluated permits nothing (SIA-11, 16).
-    covering = [grant for grant in token.grants if _covers(grant, interaction)]
-    grants = [
-        grant for grant in covering if grant.constraint is None or grant.constraint in understood
+    covering = [grant for grant in token.grants if grant.covers(interaction is Interaction.SEARCH)]
+    usable = [one for one in covering if one.constraint in (None, *facts.understood)]
+    # SMART App Launch (SIA-12): for the patient of the launch alone.
+    contexts = {ScopeContext.PATIENT} | ({ScopeContext.USER} if policy.user_level else set())
+    launch = [
+        GrantPath(grant.constraint, {}, policy.rules, grant.context.value)
+        for grant in usable
+        if grant.context in contexts
     ]
-    launched, refused = _launch_ways(token, covering, grants, patient, policy)
-    backend, backend_refused = _backend_ways(covering, grants, patient, policy, client)
+    launch_refused = _first_reason(
+        (not policy.app_launch, Reason.APP_LAUNCH_OFF),
+        (contexts.isdisjoint(grant.context for grant in covering), Reason.INSUFFICIENT_SCOPE),
+        (not launch, Reason.CONSTRAINED_SCOPE),
+        (token.patient is None, Reason.NO_PATIENT_CONTEXT),  # Never system-level access (SIA-14).
+        (patient not in (None, token.patient), Reason.OTHER_PATIENT),
+    )
+    # Backend Services (SIA-13): for the patients that the client was given, each by name.
+    given = facts.client or NO_CLIENT
+    system = [grant for grant in covering if grant.context is ScopeContext.SYSTEM]
+    rules = policy.rules if given.rules else ()
+    backend = [
+        GrantPath(grant.constraint, given.studies, rules, grant.context.value)
+        for grant in system
+        if grant in usable
+    ]
+    backend_refused = _first_reason(
+        (not (system and policy.backend_services), Reason.INSUFFICIENT_SCOPE),
+        (facts.client is None, Reason.UNKNOWN_CLIENT),
+        (not backend, Reason.CONSTRAINED_SCOPE),
+        (patient is None, Reason.NO_PATIENT_NAMED),
+        (patient not in given.patients, Reason.NOT_THE_CLIENTS_PATIENT),
+    )
+    found = ([] if launch_refused else launch) + ([] if backend_refused else backend)
     whose = token.patient if patient is None else patient
-    if (launched or backend) and whose is not None:
-        caller = Caller(token.client_id, token.subject, token.issuer) if policy.external else None
-        ways: list[GrantPath] = []
-        for way in (*launched, *backend):  # Each once: scopes often say the same thing twice.
-            if way not in ways:
-                ways.append(way)
-        return PatientPermit(whose, interaction, tuple(ways), caller)
-    # A token for apps is told what is wrong with it as one for apps.
-    return Deny(
-        refused
-        if refused is not Reason.INSUFFICIENT_SCOPE or backend_refused is None
-        else backend_refused
-    )
+    if found and whose is not None:
+        paths = tuple(path for at, path in enumerate(found) if path not in found[:at])
+        return PatientPermit(whose, interaction, paths, token.caller if policy.external else None)
+    reason = backend_refused if launch_refused is Reason.INSUFFICIENT_SCOPE else launch_refused
+    return Deny(reason or Reason.INSUFFICIENT_SCOPE)  # A token for apps: the reason for apps.
 
 
-def _launch_ways(
-    token: Token,
-    covering: Sequence[Grant],
-    grants: Sequence[Grant],
-    patient: str | None,
-    policy: Policy,
-) -> tuple[list[GrantPath], Reason]:
-    """SMART App Launch: patient/ scopes, and user/ ones where the site wants them, for the launch's patient alone."""
-    contexts = (
-        {ScopeContext.PATIENT, ScopeContext.USER} if policy.user_level else {ScopeContext.PATIENT}
-    )
-    ways = [
-        GrantPath(one.constraint, {}, policy.rules, one.context.value)
-        for one in grants
-        if one.context in contexts
-    ]
-    if not any(one.context in contexts for one in covering):
-        return [], Reason.INSUFFICIENT_SCOPE if policy.app_launch else Reason.APP_LAUNCH_OFF
-    if not policy.app_launch:
-        return [], Reason.APP_LAUNCH_OFF
-    if not ways:
-        return [], Reason.CONSTRAINED_SCOPE
-    if token.patient is None:  # Never system-level access (SIA-14).
-        return [], Reason.NO_PATIENT_CONTEXT
-    if patient is not None and patient != token.patient:
-        return [], Reason.OTHER_PATIENT
-    return ways, Reason.INSUFFICIENT_SCOPE
-
-
-def _backend_ways(
-    covering: Sequence[Grant],
-    grants: Sequence[Grant],
-    patient: str | None,
-    policy: Policy,
-    client: BackendClient | None,
-) -> tuple[list[GrantPath], Reason | None]:
-    """Backend Services (SIA-13): system/ scopes, for the patients that the client was given, each by name."""
-    if not any(one.context is ScopeContext.SYSTEM for one in covering):
-        return [], None
-    if not policy.backend_services:
-        return [], None
-    if client is None:
-        return [], Reason.UNKNOWN_CLIENT
-    ways = [
-        GrantPath(
-            one.constraint, client.studies, policy.rules if client.rules else (), one.context.value
-        )
-        for one in grants
-        if one.context is ScopeContext.SYSTEM
-    ]
-    if not ways:
-        return [], Reason.CONSTRAINED_SCOPE
-    if patient is None:
-        return [], Reason.NO_PATIENT_NAMED
-    if patient not in client.patients:
-        return [], Reason.NOT_THE_CLIENTS_PATIENT
-    return ways, None
-
-
-def _covers(grant: Grant, interaction: Interaction) -> bool:
-    return grant.search if interaction is Interaction.SEARCH else grant.read
+def _first_reason(*conditions: tuple[bool, Reason]) -> Reason | None:
+    return next((reason for holds, reason in conditions if holds), None)
 
 
 def decide_capability(
@@ -162,8 +104,7 @@ def decide_capability(
 ) -> Deny | None:
     """Return why a capability does not cover a request, ``None`` when it does.
 
-    ``study``: what the request names, ``None``: any; ``shown``: hash of the valid token that came
-    with it.
+    ``study``: what the request names, ``None``: any. ``shown``: hash of the request's valid token.
     """
     if not now < capability.expires_at:
         return Deny(Reason.EXPIRED_CAPABILITY)
@@ -171,98 +112,89 @@ def decide_capability(
         return Deny(Reason.OTHER_TOKEN)
     if study not in (None, capability.study):
         return Deny(Reason.ABSENT)
-    if operation not in capability.operations:
-        return Deny(Reason.NOT_IN_CAPABILITY)
-    return None
+    return None if operation in capability.operations else Deny(Reason.NOT_IN_CAPABILITY)
+
+
+def decide_identifiers(
+    permit: PatientPermit, known_as: KnownAs, named: Iterable[KnownAs]
+) -> SearchPermit | Deny:
+    """Permit searches by ``known_as``, all identifiers by which the archive may know the patient.
+
+    Each of ``named``, what an identifier in the request is in the archive, must be among them.
+    """
+    if not all(one & known_as for one in named):
+        return Deny(Reason.OTHER_PATIENT)
+    return SearchPermit(permit.patient, known_as)
+
+
+def is_unambiguous(issuers: Collection[str | None]) -> bool:
+    """Return whether a PatientID that the archive has under these issuers is one person's."""
+    return len(set(issuers)) <= 1
+
+
+def decide_visible(
+    permit: PatientPermit, part: Part, seen: Visible | Hidden | AllStudies, answer: AnswerKind
+) -> Visible | Deny:
+    """Return what may be seen of ``part``; where all of a study is fetched, all of it (SIA-43).
+
+    ``seen`` is what ``visibility`` leaves of it; ``ALL_STUDIES`` is for a permit without limits.
+    """
+    if seen is ALL_STUDIES:
+        return Deny(Reason.NOT_SHOWN) if permit.is_limited else WHOLE_STUDY
+    if isinstance(seen, Hidden):
+        return Deny(seen.reason)
+    if not is_shown(seen, part.series):
+        return Deny(Reason.NOT_SHOWN)
+    # Nor may anything be drawn of some series alone: one that came since would go unnoticed.
+    left_out = not seen.is_complete or (answer is AnswerKind.DRAWN and seen.is_limited)
+    if answer is not AnswerKind.LISTED and part.series is None and left_out:
+        return Deny(Reason.PARTLY_EXCLUDED, seen.named_series)
+    return seen
+
+
+def decide_owners(owners: KnownAs, known_as: KnownAs) -> Deny | None:
+    """Return why the studies under one UID that have these ``owners`` are refused, if they are."""
+    if not owners:
+        return Deny(Reason.ABSENT)
+    # An archive may hold one UID for two people (a copy, a mistake): a retrieval brings either.
+    if all_are_one_of(owners, known_as):
+        return None
+    return Deny(Reason.SHARED_UID if is_shared(owners, known_as) else Reason.FOREIGN)
 
 
 def decide_study(
-    permit: PatientPermit,
-    part: Part,
-    known_as: Iterable[PatientIdentifier],
-    facts: StudyFacts,
-    answer: AnswerKind,
-    *,
-    now: float,
+    permit: SearchPermit, part: Part, seen: Visible, facts: StudyFacts, answer: AnswerKind
 ) -> StudyPermit | HeaderPermit | Deny:
-    """Permit ``part``. ``known_as``: every identifier by which the archive may know the permitted patient.
+    """Permit ``part``, of which ``seen`` may be seen.
 
-    Where the ``answer`` does not say whose it is, a ``HeaderPermit`` permits to open instances;
-    with what they name in ``facts.inside`` it is decided. A study that is not shown is refused
-    before anything else is looked at: what is hidden and what is not there are the same. ``now`` in
-    seconds since 1970.
+    Where the ``answer`` does not name its patient, a ``HeaderPermit`` permits to open instances;
+    with what they name, in ``facts.inside``, it is decided.
     """
-    known_as = frozenset(known_as)
-    seen = decide_visible(permit, part, facts.described, answer, now=now, shared=False)
-    if isinstance(seen, Deny):
-        return seen
-    if not facts.owners:
-        return Deny(Reason.ABSENT)
-    # Every study under this UID must be the patient's: a PACS may hold one UID for two people (a
-    # copy, a mistake), and a retrieval by UID could then bring either.
-    if not all_are_one_of(facts.owners, known_as):
-        return Deny(Reason.SHARED_UID if is_shared(facts.owners, known_as) else Reason.FOREIGN)
+    if (refused := decide_owners(facts.owners, permit.known_as)) is not None:
+        return refused
     if not facts.part_found:
         return Deny(Reason.NOT_IN_STUDY)
     if answer in (AnswerKind.UNNAMED, AnswerKind.DRAWN):
         if facts.inside is None:
-            return HeaderPermit(permit.patient, part, known_as)
-        if not all_may_be_one_of(facts.inside, known_as):
+            return HeaderPermit(permit.patient, part, permit.known_as)
+        if not all_may_be_one_of(facts.inside, permit.known_as):
             return Deny(Reason.FOREIGN)
-    return StudyPermit(permit.patient, part, seen.series, known_as)
-
-
-def decide_visible(
-    permit: PatientPermit,
-    part: Part,
-    described: Iterable[DescribedStudy],
-    answer: AnswerKind,
-    *,
-    now: float,
-    shared: bool,
-) -> Visible | Deny:
-    """Return what may be seen of ``part``.
-
-    ``described`` as in ``StudyFacts``, ``now`` in seconds since 1970.
-
-    Where everything is fetched, nothing may be excluded (SIA-43). ``shared``: the patient's list
-    says that the UID is somebody else's, too.
-    """
-    if not permit.is_limited:
-        return WHOLE_STUDY
-    seen = visibility(permit, described, now)
-    if shared:
-        return Deny(Reason.SHARED_UID)
-    if isinstance(seen, Hidden) or (
-        part.series is not None and not includes(seen.series, part.series)
-    ):
-        return Deny(Reason.NOT_SHOWN)
-    # Nor may anything that is drawn: a series that came since would not be noticed.
-    unnoticed = answer is AnswerKind.DRAWN and seen.series is not ALL_SERIES
-    if (
-        answer is not AnswerKind.LISTED
-        and part.series is None
-        and (unnoticed or not seen.is_complete)
-    ):
-        return Deny(
-            Reason.PARTLY_EXCLUDED, frozenset() if seen.series is ALL_SERIES else seen.series
-        )
-    return seen
+    return StudyPermit(permit.patient, part, seen.series, permit.known_as)
 
 
 def decide_instance(permit: StudyPermit, header: InstanceHeader) -> Deny | None:
-    """Return why an instance that says this of itself must not pass, ``None`` when it may.
-
-    ``FOREIGN``: it is not the permitted patient's, or not of the part. ``NOT_SHOWN``: it is, but of
-    a series that is excluded, or came since it was decided; nobody else's image was about to leave.
-    """
-    part = permit.part
-    is_theirs = any(header.patient.may_be(known) for known in permit.known_as)
-    is_of_part = (
-        header.study == part.study
-        and part.series in (None, header.series)
-        and part.instance in (None, header.instance)
-    )
-    if not (is_theirs and is_of_part):
+    """Return why an instance with this ``header`` must not pass, ``None`` when it may."""
+    is_theirs = all_may_be_one_of((header.patient,), permit.known_as)
+    if not (is_theirs and permit.part.covers(header.part)):
         return Deny(Reason.FOREIGN)
     return None if includes(permit.series, header.series) else Deny(Reason.NOT_SHOWN)
+
+
+def is_shown(seen: Visible | Hidden, series: str | None) -> bool:
+    """Return whether a row of a study, or of this ``series`` of it, may be seen."""
+    return isinstance(seen, Visible) and (series is None or includes(seen.series, series))
+
+
+def is_own_row(owner: PatientIdentifier | None, known_as: KnownAs, *, unnamed: bool) -> bool:
+    """Return whether a row with this owner is the patient's; ``unnamed``: without an owner."""
+    return unnamed if owner is None else all_are_one_of({owner}, known_as)

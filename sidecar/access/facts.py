@@ -50,6 +50,10 @@ class PatientIdentifier:
         )
 
 
+KnownAs = frozenset[PatientIdentifier]
+"""All identifiers by which the archive may know one patient."""
+
+
 def is_one_of(identifier: PatientIdentifier, patient: Iterable[PatientIdentifier]) -> bool:
     """Whether ``identifier``, from the archive's database, is one of those that ``patient`` is known by."""
     return any(identifier.is_of(known) for known in patient)
@@ -179,6 +183,10 @@ class Caller:
     issuer: str | None = None
 
 
+NO_CLIENT = BackendClient(frozenset(), {}, rules=True)
+"""A client that was given nothing."""
+
+
 _FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
 
 
@@ -202,14 +210,42 @@ class Token:
     subject: str | None = None
     issuer: str | None = None
 
+    @property
+    def caller(self) -> Caller:
+        """Who asks."""
+        return Caller(self.client_id, self.subject, self.issuer)
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What of the archive is asked for: a study, or a series or an instance in it."""
+    """A study of the archive, or a series or an instance in it."""
 
     study: str
     series: str | None = None
     instance: str | None = None
+
+    def covers(self, other: "Part") -> bool:
+        """Return whether ``other`` is this part, or is in it."""
+        return (
+            other.study == self.study
+            and self.series in (None, other.series)
+            and self.instance in (None, other.instance)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PatientFacts:
+    """What the decision on a patient rests on, beside the token.
+
+    ``client``: what the token's client was given for Backend Services, ``None``: nothing.
+    ``understood``: those constraints of the token's scopes that can be evaluated; a scope with
+    another one permits nothing (SIA-11, 16). ``now``: in seconds since 1970.
+    """
+
+    policy: Policy
+    client: BackendClient | None
+    understood: frozenset[str]
+    now: float
 
 
 class AnswerKind(Enum):
@@ -229,17 +265,15 @@ class AnswerKind(Enum):
 class StudyFacts:
     """What the PACS says of a study UID.
 
-    ``owners``: the patients of every study that the PACS has under this UID; ``part_found``:
+    ``owners``: the patients of every study that the PACS has under this UID. ``part_found``:
     whether the series and the instance asked for are in it (not looked for, hence false, in a study
-    that is not the patient's); ``described``: each study under this UID that is the patient's, for
-    a permit that ``is_limited``; ``inside``: the patients that instances of the part name in
+    that is not the patient's). ``inside``: the patients that instances of the part name in
     themselves, one instance of each series, ``None``: not looked at yet.
     """
 
-    owners: frozenset[PatientIdentifier]
+    owners: KnownAs
     part_found: bool
-    described: tuple[DescribedStudy, ...]
-    inside: frozenset[PatientIdentifier] | None
+    inside: KnownAs | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,3 +284,8 @@ class InstanceHeader:
     study: str
     series: str
     instance: str
+
+    @property
+    def part(self) -> Part:
+        """The instance, by its UIDs."""
+        return Part(self.study, self.series, self.instance)

@@ -11,8 +11,8 @@ from typing import Final, TypeAlias
 from sidecar.access.facts import (
     Caller,
     Conditions,
+    KnownAs,
     Part,
-    PatientIdentifier,
     Rule,
 )
 from sidecar.access.reasons import Reason
@@ -33,6 +33,16 @@ SeriesSet: TypeAlias = frozenset[str] | AllSeries
 def includes(series: SeriesSet, uid: str) -> bool:
     """Return whether the series with this UID is in the set."""
     return series is ALL_SERIES or uid in series
+
+
+class AllStudies(Enum):
+    """The type of ``ALL_STUDIES``."""
+
+    ALL_STUDIES = "all studies"
+
+
+ALL_STUDIES: Final = AllStudies.ALL_STUDIES
+"""All studies of a patient: a permit leads everywhere."""
 
 
 class Interaction(StrEnum):
@@ -95,25 +105,23 @@ class PatientPermit:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchPermit:
+    """Rows of ``patient`` (FHIR id), whom the archive knows by ``known_as``, may be searched."""
+
+    patient: str
+    known_as: KnownAs
+
+
+@dataclass(frozen=True, slots=True)
 class HeaderPermit:
-    """Instances in ``part`` may be opened to read whose they are. Nothing of them may be passed on.
+    """Instances in ``part`` may be opened to read whose they are; nothing of them may leave.
 
     ``known_as``: the identifiers of the patient on which it was decided.
     """
 
     patient: str
     part: Part
-    known_as: frozenset[PatientIdentifier]
-
-    def covers(self, part: Part) -> bool:
-        """Whether ``part`` is in the permitted one."""
-        return part.study == self.part.study and all(
-            wanted in (None, given)
-            for wanted, given in (
-                (self.part.series, part.series),
-                (self.part.instance, part.instance),
-            )
-        )
+    known_as: KnownAs
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +135,23 @@ class StudyPermit:
     patient: str
     part: Part
     series: SeriesSet
-    known_as: frozenset[PatientIdentifier]
+    known_as: KnownAs
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """A question of our own about the archive: whose a study is, how many instances there are.
+
+    Nothing of its rows goes to a client. A decision rests on the answer, so that none can come
+    first; ``tests/access/test_permits.py`` lists who may ask so. ``known_as``: for which patient it
+    is asked, none: for nobody.
+    """
+
+    known_as: KnownAs
+
+
+RowPermit: TypeAlias = SearchPermit | StudyPermit | HeaderPermit | Inquiry
+"""By which rows may be read from the archive."""
 
 
 class Operation(StrEnum):

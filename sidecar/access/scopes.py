@@ -1,6 +1,6 @@
-"""SMART scope strings -> grants on ImagingStudy (SIA-11.
+"""SMART scope strings -> grants on ImagingStudy.
 
-SMART App Launch 2.2 "Scopes and Launch Context").
+SIA-11; SMART App Launch 2.2 "Scopes and Launch Context".
 
 v1: ``patient/ImagingStudy.read``; v2: ``patient/ImagingStudy.rs``, letters of ``cruds`` in that
 order, optionally ``?parameter=value``. Anything that does not match the grammar to the letter
@@ -41,6 +41,10 @@ class Grant:
     search: bool
     constraint: str | None = None
 
+    def covers(self, is_search: bool) -> bool:
+        """Return whether the scope permits searches, or else reads and retrievals."""
+        return self.search if is_search else self.read
+
 
 def parse_scope(scope: str) -> Grant | None:
     """Return the grant of one scope, or ``None`` when it grants nothing on ImagingStudy."""
@@ -66,6 +70,6 @@ def parse_scope(scope: str) -> Grant | None:
 
 
 def parse_scopes(scopes: str) -> tuple[Grant, ...]:
-    """Return the grants of a space-separated scope string (RFC 6749 3.3), in order, without doubles."""
+    """Return the grants of a space-separated scope string (RFC 6749 3.3), each once, in order."""
     grants = (parse_scope(scope) for scope in scopes.split(" "))
     return tuple(dict.fromkeys(grant for grant in grants if grant is not None))

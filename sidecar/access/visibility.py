@@ -12,6 +12,7 @@ from sidecar.access.facts import (
     Rule,
 )
 from sidecar.access.permits import ALL_SERIES, GrantPath, PatientPermit, SeriesSet
+from sidecar.access.reasons import Reason
 from sidecar.access.wildcards import LONGEST_VALUE, matches, without_case
 
 HOUR_SECONDS = 3_600
@@ -29,13 +30,27 @@ class Visible:
     is_complete: bool
     since: float | None
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether the series are named, so that one that comes later is not among them."""
+        return self.series is not ALL_SERIES
+
+    @property
+    def named_series(self) -> frozenset[str]:
+        """The SeriesInstanceUIDs that are named; none for all series."""
+        return frozenset() if self.series is ALL_SERIES else self.series
+
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """Nothing of a study may be seen."""
+    """Nothing of a study may be seen, for this reason."""
+
+    reason: Reason
 
 
-HIDDEN = Hidden()
+HIDDEN = Hidden(Reason.NOT_SHOWN)
+SHARED = Hidden(Reason.SHARED_UID)
+"""Its UID is another patient's, too."""
 WHOLE_STUDY = Visible(ALL_SERIES, is_complete=True, since=None)
 
 

@@ -1,47 +1,46 @@
-"""Steps 3 to 6 of a request: token -> facts, patient -> identifiers, study -> owners, and the decision on them.
+"""Bring the facts of a request to ``access.decision``, and enforce what it decides.
 
-Handlers get permits here and nowhere else. Each decision is counted; each refusal is raised as
-``Denied``.
+token -> claims, patient -> identifiers, study -> owners. Each decision is counted; each refusal is
+raised as ``Denied``.
 """
 
-import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from aiohttp import hdrs, web
-
-from sidecar.access.decision import decide_capability, decide_patient, decide_study, decide_visible
-from sidecar.access.facts import (
-    AnswerKind,
-    DescribedStudy,
-    Part,
-    PatientIdentifier,
-    Policy,
-    StudyFacts,
-    Token,
-    all_are_one_of,
+from sidecar.access.decision import (
+    decide_capability,
+    decide_identifiers,
+    decide_patient,
+    decide_study,
+    decide_visible,
 )
+from sidecar.access.facts import AnswerKind, KnownAs, Part, PatientFacts, Policy, StudyFacts, Token
 from sidecar.access.permits import (
+    ALL_STUDIES,
+    AllStudies,
     Capability,
     Deny,
     HeaderPermit,
     Interaction,
     Operation,
     PatientPermit,
+    SearchPermit,
     StudyPermit,
     token_hash,
 )
 from sidecar.access.reasons import Reason
 from sidecar.access.scopes import ScopeContext
-from sidecar.access.visibility import Visible
-from sidecar.audit.record import current_record
+from sidecar.access.visibility import WHOLE_STUDY, Visible
+from sidecar.audit.record import AccessRecord
 from sidecar.audit.trail import AuditTrail
 from sidecar.authorization.capability_urls import CapabilityUrls, Issued
+from sidecar.authorization.decision_log import DecisionLog, Denied
 from sidecar.authorization.limits import QueryLimits, caller_of
+from sidecar.authorization.request import AuthorizedRequest
 from sidecar.authorization.visible_studies import VisibleStudies, VisibleStudiesLookup
 from sidecar.common.errors import Problem
 from sidecar.common.invalidation import Invalidation
@@ -56,21 +55,8 @@ from sidecar.tokens.bearer import MalformedCredentials, bearer_token
 from sidecar.tokens.cache import TokenCache
 from sidecar.tokens.rejection import TokenRejected
 
-log = logging.getLogger(__name__)
-
+Request = AuthorizedRequest[object]
 T = TypeVar("T")
-
-
-class Denied(Exception):
-    """The request is refused; ``web.errors`` makes the answer.
-
-    ``series``: what the caller may have instead.
-    """
-
-    def __init__(self, reason: Reason, series: frozenset[str] = frozenset()) -> None:
-        super().__init__(reason.value)
-        self.reason = reason
-        self.series = series
 
 
 class Authorizer:
@@ -98,7 +84,7 @@ class Authorizer:
         self._ownership = ownership
         self._instances = instances
         self._issuers = issuers
-        self._metrics = metrics
+        self.decisions = DecisionLog(metrics)
         self.audit = audit
         self._views = views
         self._policy = policy
@@ -108,15 +94,17 @@ class Authorizer:
         self._clock = clock
         self.queries = QueryLimits()
 
-    async def token(self, request: web.Request) -> Token:
-        """Return the facts of the request's access token (SIA-10), or raise ``Denied``."""
+    async def token(self, record: AccessRecord, authorization: Sequence[str]) -> Token:
+        """Return the facts of an access token (SIA-10), or raise ``Denied``.
+
+        ``authorization``: the request's header lines of that name.
+        """
         try:
-            bearer = bearer_token(request.headers.getall(hdrs.AUTHORIZATION, ()))
+            bearer = bearer_token(authorization)
         except MalformedCredentials:
-            raise self._denied(Deny(Reason.MALFORMED_TOKEN)) from None
+            raise self._denied(record, Deny(Reason.MALFORMED_TOKEN)) from None
         if bearer is None:
-            raise self._denied(Deny(Reason.MISSING_TOKEN))
-        record = current_record()
+            raise self._denied(record, Deny(Reason.MISSING_TOKEN))
         record.bearer, record.token_hash = bearer, self.audit.token_hash(bearer)
         reason = Reason.INACTIVE_TOKEN
         with measure("token"):
@@ -125,74 +113,61 @@ class Authorizer:
             except TokenRejected as rejected:
                 token, reason = None, rejected.reason
         if token is None:
-            raise self._denied(Deny(reason))
+            raise self._denied(record, Deny(reason))
         return token
 
     async def capability(
-        self, request: web.Request, sealed: str, study: str | None, operation: Operation
+        self,
+        record: AccessRecord,
+        authorization: Sequence[str],
+        sealed: str,
+        study: str | None,
+        operation: Operation,
     ) -> tuple[Token, PatientPermit, Capability]:
-        """Permit ``operation`` on ``study`` (``None``: on what it is for) by a capability, or raise ``Denied``.
+        """Permit ``operation`` on ``study`` (``None``: the capability's), or raise ``Denied``.
 
         The token comes first, as everywhere; what is decided on a token is decided on it at each
         use (SIA-50, 52).
         """
-        token = await self.token(request)
+        token = await self.token(record, authorization)
         opened = None if self.capabilities is None else self.capabilities.unseal(sealed)
         if opened is None:
-            raise self._denied(Deny(Reason.UNKNOWN_CAPABILITY))
-        record = current_record()
+            raise self._denied(record, Deny(Reason.UNKNOWN_CAPABILITY))
         record.patient = opened.patient
         refused = decide_capability(
             opened, study, operation, shown=token_hash(record.bearer or ""), now=self._clock()
         )
         if refused is not None:
-            raise self._denied(refused)
-        return token, await self.permit(token, Interaction.RETRIEVE, opened.patient), opened
-
-    async def issue(
-        self, token: Token, permit: PatientPermit, studies: Iterable[str]
-    ) -> dict[str, Issued]:
-        """Return an address for each of the studies that the token may fetch, by UID.
-
-        Without capabilities for none.
-        """
-        record = current_record()
-        if self.capabilities is None or record.bearer is None:
-            return {}
-        found = await self._decide(token, Interaction.RETRIEVE, permit.patient)
-        if isinstance(found, Deny):
-            return {}
-        view = await self.view(found)
-        issued = {
-            uid: self.capabilities.issue(record.bearer, token.expires_at, permit.patient, uid)
-            for uid in studies
-            if isinstance(view.of(uid), Visible)
-        }
-        self._metrics.capability_urls_issued.inc(len(issued))
-        return issued
+            raise self._denied(record, refused)
+        permit = await self.permit(record, token, Interaction.RETRIEVE, opened.patient)
+        return token, permit, opened
 
     async def permit(
-        self, token: Token, interaction: Interaction, patient: str | None = None
+        self,
+        record: AccessRecord,
+        token: Token,
+        interaction: Interaction,
+        patient: str | None = None,
     ) -> PatientPermit:
-        """Permit ``interaction`` on the imaging of ``patient`` (``None``: the token's), or raise ``Denied``.
+        """Permit ``interaction`` on the imaging of ``patient`` (``None``: the token's).
 
-        Raises ``Unavailable`` (503) when a client's patients cannot be looked up.
+        Raises ``Denied``, and ``Unavailable`` when a client's patients cannot be looked up.
         """
-        current_record().asks_for((token.patient if patient is None else patient) or None)
-        decision = await self._decide(token, interaction, patient)
-        if isinstance(decision, Deny):
-            raise self._denied(decision)
-        self._metrics.decisions.labels("permit", interaction.value).inc()
+        record.asks_for((token.patient if patient is None else patient) or None)
+        decision = self._unless_denied(
+            record, await self._decide_patient(token, interaction, patient)
+        )
+        self.decisions.permitted(interaction.value)
         return decision
 
-    async def may_search(self, token: Token, patient: str | None) -> None:
-        """Raise ``Denied`` for what no parameter of a search can mend: 401 and 403 come before 400."""
-        decision = await self._decide(token, Interaction.SEARCH, patient)
+    async def may_search(self, record: AccessRecord, token: Token, patient: str | None) -> None:
+        """Raise ``Denied`` for what no parameter of a search can mend: 401 and 403 before 400."""
+        decision = await self._decide_patient(token, Interaction.SEARCH, patient)
         if isinstance(decision, Deny) and decision.reason is not Reason.NO_PATIENT_NAMED:
-            current_record().asks_for((token.patient if patient is None else patient) or None)
-            raise self._denied(decision)
+            record.asks_for((token.patient if patient is None else patient) or None)
+            raise self._denied(record, decision)
 
-    async def _decide(
+    async def _decide_patient(
         self, token: Token, interaction: Interaction, patient: str | None
     ) -> PatientPermit | Deny:
         client = None
@@ -201,182 +176,159 @@ class Authorizer:
         ):
             client = await self._clients.client(token.client_id)
         constraints = [grant.constraint for grant in token.grants if grant.constraint is not None]
+        understood = self._views.understood(constraints)
         with span("decide patient") as step:
-            decision = decide_patient(
-                token,
-                interaction,
-                patient,
-                policy=self._policy,
-                now=self._clock(),
-                client=client,
-                understood=self._views.understood(constraints),
-            )
-            _tell(step, decision)
+            facts = PatientFacts(self._policy, client, understood, self._clock())
+            decision = decide_patient(token, interaction, patient, facts)
+            _note(step, decision)
         return decision
 
-    async def known_as(
-        self, permit: PatientPermit, *, fresh: bool = False
-    ) -> frozenset[PatientIdentifier]:
-        """Every identifier by which the PACS may know the permitted patient.
+    async def authorize(
+        self,
+        record: AccessRecord,
+        token: Token,
+        permit: PatientPermit,
+        asked: T,
+        *,
+        study: str | None,
+        named: Iterable[tuple[str | None, str]] = (),
+        fresh: bool = False,
+    ) -> AuthorizedRequest[T]:
+        """Work out the identifiers of the permitted patient, and which studies are visible.
 
-        ``fresh``: not those that are kept.
+        ``study``: the only one that is asked for, ``None``: any. ``named``: systems and values of
+        identifiers that the request names; they must be the patient's (SIA-22). ``fresh``: by
+        nothing that is remembered (at a limited rate). Raises ``Denied``, and the ``Problem`` of
+        whoever cannot be asked.
         """
         with measure("patient"):
             known_as = await self._patients.identifiers(permit.patient, fresh=fresh)
+        identifiers = [self._patients.named(system, value) for system, value in named]
+        search = self._unless_denied(record, decide_identifiers(permit, known_as, identifiers))
         with measure("issuers"):
             await self._issuers.check(known_as)
-        return known_as
+        visible: VisibleStudies | AllStudies = ALL_STUDIES
+        if permit.is_limited and study is None:
+            with span("fetch"):
+                visible = await self._views.of(permit, search, fresh=fresh)
+        elif permit.is_limited and study is not None:
+            with measure("description"):
+                visible = await self._views.of_study(permit, search, study, fresh=fresh)
+        return AuthorizedRequest(record, token, permit, search, asked, visible)
 
-    async def patient_named(
-        self, permit: PatientPermit, system: str | None, value: str, *, fresh: bool = False
-    ) -> None:
-        """Raise ``Denied`` unless this identifier is the permitted patient's (SIA-22)."""
-        known_as = await self._patients.identifiers(permit.patient, fresh=fresh)
-        if not self._patients.named(system, value) & known_as:
-            raise self._denied(Deny(Reason.OTHER_PATIENT))
-
-    async def view(self, permit: PatientPermit, *, fresh: bool = False) -> VisibleStudies:
-        """What the permit shows of the patient's studies.
+    async def studies(self, request: Request, *, fresh: bool = False) -> VisibleStudies:
+        """Return the visible studies of a request, also of one without limits.
 
         ``fresh``: not what is remembered (at a limited rate).
         """
-        known_as = await self.known_as(permit, fresh=fresh)
+        if request.visible is not ALL_STUDIES:
+            return request.visible
         with span("fetch"):
-            return await self._views.of(permit, known_as, fresh=fresh)
+            return await self._views.of(request.permit, request.search, fresh=fresh)
 
-    async def study(
-        self,
-        permit: PatientPermit,
-        part: Part,
-        answer: AnswerKind,
-        *,
-        fresh: bool = False,
-    ) -> StudyPermit:
+    async def study(self, request: Request, part: Part, answer: AnswerKind) -> StudyPermit:
         """Permit ``part`` of the archive, or raise ``Denied``. All refusals look the same (SIA-45).
 
-        A study that is drawn as a whole is decided by what the archive says now. ``fresh``: not by
-        the identifiers that are kept.
+        A study that is drawn as a whole is decided by what the archive says now.
         """
-        current_record().part = part
-        known_as = await self.known_as(permit, fresh=fresh)
-        described: tuple[DescribedStudy, ...] = ()
-        if permit.is_limited:
-            with measure("description"):
-                described, shared = await self._views.described(permit, part.study, known_as)
-            now = self._clock()
-            self._unless_denied(
-                decide_visible(permit, part, described, answer, now=now, shared=shared)
-            )
+        record, search = request.record, request.search
+        record.part = part
+        seen = self._unless_denied(
+            record, decide_visible(request.permit, part, request.seen(part.study), answer)
+        )
         with measure("ownership"):
-            # What says itself whose it is may rest on owners that are as old as they are kept.
+            # What names its patient may rest on owners that are as old as they are remembered.
             max_age = {AnswerKind.UNNAMED: UNNAMED_SECONDS, AnswerKind.DRAWN: 0}.get(
                 answer, math.inf
             )
-            found = await self.facts(permit, part, known_as, max_age_seconds=max_age)
-        facts = replace(found, described=described)
-
-        def decide() -> StudyPermit | HeaderPermit | Deny:
-            with span("decide study") as step:
-                decision = decide_study(permit, part, known_as, facts, answer, now=self._clock())
-                _tell(step, decision)
-            return decision
-
-        decision = decide()
+            facts = await self.facts(request, part, max_age_seconds=max_age)
+        decision = _decide_study(search, part, seen, facts, answer)
         if isinstance(decision, HeaderPermit):
             with measure("ownership"):
-                async with self.query_place(permit):
-                    inside = await self._instances.of(decision, known_as)
+                async with self.query_place(request):
+                    inside = await self._instances.of(decision)
             facts = replace(facts, inside=inside)
-            decision = decide()
+            decision = _decide_study(search, part, seen, facts, answer)
         if isinstance(decision, Deny) and decision.reason is Reason.SHARED_UID:
-            self._views.forget_listed(part.study, known_as)
+            self._views.forget_listed(part.study, search.known_as)
         if isinstance(decision, Deny) and facts.inside is not None:
-            await self._report_inside(permit, part, known_as)
+            is_corrected = await self.is_corrected(request, part)
+            self.decisions.foreign_inside(record, is_corrected=is_corrected)
         if not isinstance(decision, StudyPermit):
-            raise self._denied(decision if isinstance(decision, Deny) else Deny(Reason.FOREIGN))
-        self._metrics.decisions.labels("permit", "study").inc()
+            deny = decision if isinstance(decision, Deny) else Deny(Reason.FOREIGN)
+            raise self._denied(record, deny)
+        self.decisions.permitted("study")
         return decision
 
-    async def _report_inside(
-        self, permit: PatientPermit, part: Part, known_as: frozenset[PatientIdentifier]
-    ) -> None:
-        """Log that the rows said it is the patient's and an instance that it is not.
+    async def decide_again(
+        self, request: AuthorizedRequest[T], part: Part, answer: AnswerKind
+    ) -> StudyPermit:
+        """Take a second look: permit ``part`` by facts that are worked out anew.
 
-        An alarm unless corrected.
+        It is for what changed after ``request`` was authorized. Raises what ``authorize`` and
+        ``study`` raise.
         """
-        corrected = await self.is_corrected(permit, part, known_as)
-        log.log(
-            logging.WARNING if corrected else logging.ERROR,
-            "an instance is not the patient's as whose the archive lists it",
-            extra={
-                "reason": "corrected" if corrected else "foreign_instance",
-                "request_id": current_record().request_id,
-            },
+        again = await self.authorize(
+            request.record, request.token, request.permit, request.asked, study=part.study
         )
-        if not corrected:
-            self._metrics.observe_foreign("instance")
+        return await self.study(again, part, answer)
 
-    async def unrefused(
-        self, studies: Iterable[str], known_as: frozenset[PatientIdentifier]
-    ) -> frozenset[str]:
+    async def issue(self, request: Request, studies: Iterable[str]) -> dict[str, Issued]:
+        """Return an address for each of the studies that the token may fetch, by UID.
+
+        Without capabilities for none.
+        """
+        bearer, token = request.record.bearer, request.token
+        if self.capabilities is None or bearer is None:
+            return {}
+        patient = request.permit.patient
+        permit = await self._decide_patient(token, Interaction.RETRIEVE, patient)
+        if isinstance(permit, Deny):
+            return {}
+        # What a retrieval may see need not be what the search may see.
+        with span("fetch"):
+            view = await self._views.of(permit, request.search)
+        issued = {
+            uid: self.capabilities.issue(bearer, token.expires_at, patient, uid)
+            for uid in studies
+            if isinstance(view.of(uid), Visible)
+        }
+        self.decisions.issued(len(issued))
+        return issued
+
+    async def unrefused(self, request: Request, studies: Iterable[str]) -> frozenset[str]:
         """Return those of the listed ``studies`` that a read does not refuse by their owners."""
         listed = tuple(dict.fromkeys(studies))
-        refused, shared = await self._views.refused(listed, known_as)
-        self.left_out(shared)
+        refused, shared = await self._views.refused(listed, request.known_as)
+        self.decisions.left_out(request.record, shared)
         return frozenset(listed) - refused
 
-    def left_out(self, shared: Collection[str]) -> None:
-        """Tell operators that these studies are not in a list, because their UIDs are somebody else's, too."""
-        record = current_record()
-        new = frozenset(shared) - record.left_out
-        if new:
-            record.left_out |= new
-            self._report_shared(len(new))
+    def absent(self, request: Request, study: str, view: VisibleStudies) -> Denied:
+        """Return the refusal of a study that is not in the view."""
+        is_shared = study in view.listing.shared
+        return self._denied(request.record, Deny(Reason.SHARED_UID if is_shared else Reason.ABSENT))
 
-    def absent(self, study: str, view: VisibleStudies) -> Denied:
-        """The refusal of a study that is not in the view."""
-        return self._denied(
-            Deny(Reason.SHARED_UID if study in view.listing.shared else Reason.ABSENT)
-        )
+    def query_place(self, request: Request) -> AbstractAsyncContextManager[None]:
+        """Return one of the caller's places for questions to the archive.
 
-    def _report_shared(self, count: int) -> None:
-        self._metrics.shared_uids.inc(count)
-        log.warning(
-            "a StudyInstanceUID stands under another patient as well: refused to both, and left out of lists",
-            extra={
-                "reason": Reason.SHARED_UID.value,
-                "studies": count,
-                "request_id": current_record().request_id,
-            },
-        )
-
-    def query_place(self, permit: PatientPermit) -> AbstractAsyncContextManager[None]:
-        """One of the caller's places for questions to the archive.
-
-        Raises ``TooManyRequests`` or ``Unavailable``.
+        Entering it raises ``TooManyRequests`` or ``Unavailable``.
         """
-        token = current_record().token
-        return self.queries.place(
-            ("patient", permit.patient) if token is None else caller_of(token)[0]
-        )
+        return self.queries.place(caller_of(request.token)[0])
 
     async def facts(
-        self,
-        permit: PatientPermit,
-        part: Part,
-        known_as: frozenset[PatientIdentifier],
-        *,
-        max_age_seconds: float = math.inf,
+        self, request: Request, part: Part, *, max_age_seconds: float = math.inf
     ) -> StudyFacts:
-        """What the archive says of the owners of ``part``, in one of the patient's places.
+        """Return the owners of ``part``, asked for in one of the caller's places.
 
         Raises ``Problem``.
         """
-        async with self.query_place(permit):
-            return await self._ownership.facts(part, known_as, max_age_seconds=max_age_seconds)
+        async with self.query_place(request):
+            return await self._ownership.facts(
+                part, request.known_as, max_age_seconds=max_age_seconds
+            )
 
-    def forget_study(self, study: str, known_as: frozenset[PatientIdentifier]) -> None:
-        """Ask the archive anew about this study.
+    def forget_study(self, study: str, known_as: KnownAs) -> None:
+        """Forget what is remembered of a study, so that the archive is asked anew.
 
         Owners, parts and what instances name are forgotten for whoever asks, lists that show it for
         this patient.
@@ -384,35 +336,40 @@ class Authorizer:
         self._invalidation.forget_study(study)
         self._views.forget_listed(study, known_as)
 
-    async def is_corrected(
-        self, permit: PatientPermit, part: Part, known_as: frozenset[PatientIdentifier]
-    ) -> bool:
-        """Whether the archive says now that ``part`` is not there, or not only this patient's.
+    async def is_corrected(self, request: Request, part: Part) -> bool:
+        """Return whether the archive says now that ``part`` is absent, or not only this patient's.
 
         What was remembered of the study is forgotten in any case. ``False`` when the archive does
         not say it: what no correction explains is an alarm.
         """
-        self.forget_study(part.study, known_as)
+        self.forget_study(part.study, request.known_as)
         try:
-            facts = await self.facts(permit, part, known_as, max_age_seconds=0)
+            facts = await self.facts(request, part, max_age_seconds=0)
         except Problem:
             return False
-        return not (all_are_one_of(facts.owners, known_as) and facts.part_found)
+        decision = decide_study(request.search, part, WHOLE_STUDY, facts, AnswerKind.LISTED)
+        return isinstance(decision, Deny)
 
-    def _unless_denied(self, decision: T | Deny) -> T:
+    def _unless_denied(self, record: AccessRecord, decision: T | Deny) -> T:
         if isinstance(decision, Deny):
-            raise self._denied(decision)
+            raise self._denied(record, decision)
         return decision
 
-    def _denied(self, deny: Deny) -> Denied:
-        self._metrics.decisions.labels("deny", deny.reason.value).inc()
-        if deny.reason is Reason.SHARED_UID:
-            self._report_shared(1)
-        return Denied(deny.reason, deny.series)
+    def _denied(self, record: AccessRecord, deny: Deny) -> Denied:
+        return self.decisions.denied(record, deny)
 
 
-def _tell(step: Span, decision: object) -> None:
-    """The decision, without whom or what it is about."""
+def _decide_study(
+    search: SearchPermit, part: Part, seen: Visible, facts: StudyFacts, answer: AnswerKind
+) -> StudyPermit | HeaderPermit | Deny:
+    with span("decide study") as step:
+        decision = decide_study(search, part, seen, facts, answer)
+        _note(step, decision)
+    return decision
+
+
+def _note(step: Span, decision: Any) -> None:
+    """Write the decision into its span, without whom or what it is about."""
     step.set(OUTCOME, "deny" if isinstance(decision, Deny) else "permit")
     if isinstance(decision, Deny):
         step.set(REASON, decision.reason.value)

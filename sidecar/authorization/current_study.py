@@ -5,16 +5,15 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sidecar.access.facts import AnswerKind, Part
-from sidecar.access.permits import PatientPermit
-from sidecar.authorization.authorizer import Authorizer
+from sidecar.access.facts import AnswerKind
+from sidecar.access.permits import StudyPermit
+from sidecar.authorization.authorizer import Authorizer, Request
 from sidecar.common.errors import Problem, Unavailable
 from sidecar.dicom.json_model import number, text
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import includefield
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.counts import count_instances
-from sidecar.pacs.ownership import KnownAs
 
 log = logging.getLogger(__name__)
 
@@ -24,23 +23,21 @@ CHANGED_SECONDS = 5
 
 @dataclass(frozen=True, slots=True)
 class CurrentStudy:
-    """What the archive says now of ``part``, which ``permit``'s patient, ``known_as`` so, was permitted."""
+    """A second, fresh look at the part that ``permit`` permitted to ``request``."""
 
     authorizer: Authorizer
     pacs: PacsClient
-    permit: PatientPermit
-    part: Part
-    known_as: KnownAs
+    request: Request
+    permit: StudyPermit
 
     async def count(self) -> int | None:
         """Return how many instances the part has.
 
-        ``None``: it is not there, or not only this patient's.
-
-        Raises what ``count_instances`` raises, and ``TooManyRequests``.
+        ``None``: it is not there, or not only this patient's. Raises what ``count_instances``
+        raises, and ``TooManyRequests``.
         """
-        async with self.authorizer.query_place(self.permit):
-            return await count_instances(self.pacs, self.part, self.known_as)
+        async with self.authorizer.query_place(self.request):
+            return await count_instances(self.pacs, self.permit.part, self.permit.known_as)
 
     async def expected(self) -> int:
         """Return how many instances the retrieval that begins now has to bring.
@@ -51,8 +48,9 @@ class CurrentStudy:
         """
         found = await self.count()
         if found is None:
-            self.authorizer.forget_study(self.part.study, self.known_as)
-            await self.authorizer.study(self.permit, self.part, AnswerKind.NAMED)
+            part = self.permit.part
+            self.authorizer.forget_study(part.study, self.permit.known_as)
+            await self.authorizer.decide_again(self.request, part, AnswerKind.NAMED)
             raise Unavailable(
                 "The study has just changed; try again.",
                 reason="study_changed",
@@ -61,23 +59,21 @@ class CurrentStudy:
         return found
 
     async def has_frames(self, frames: Sequence[int]) -> bool:
-        """Return whether the instance has these frames, as far as the archive says.
-
-        ``False``: certainly not.
+        """Return whether the instance has these frames; ``False``: the archive says that it lacks one.
 
         An instance that does not say how many it has is taken for a single image (PS3.3
         C.7.6.6.1.1).
         """
-        part = self.part
+        part = self.permit.part
         parameters = (("SOPInstanceUID", part.instance or ""), includefield("NumberOfFrames"))
         query = Query("instances", study=part.study, series=part.series)
         with contextlib.suppress(Problem):
-            async with self.authorizer.query_place(self.permit):
-                rows = await self.pacs.search(query, parameters, limit=1, known_as=self.known_as)
+            async with self.authorizer.query_place(self.request):
+                rows = await self.pacs.search(query, parameters, limit=1, permit=self.permit)
             if [text(row, "SOPInstanceUID") for row in rows] == [part.instance]:
                 return max(frames) <= (number(rows[0], "NumberOfFrames") or 1)
         return True
 
     async def is_corrected(self) -> bool:
-        """Whether the archive says now that the part is not there, or not only this patient's."""
-        return await self.authorizer.is_corrected(self.permit, self.part, self.known_as)
+        """Return whether the archive says now that the part is absent, or not only this patient's."""
+        return await self.authorizer.is_corrected(self.request, self.permit.part)

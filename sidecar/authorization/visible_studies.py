@@ -1,7 +1,7 @@
-"""What a permit shows of a patient's studies: the only way by which handlers get at lists of them.
+"""Show those of a patient's studies that a permit leads to.
 
-For a permit that leads everywhere it is the archive's list as it is. For any other, each study is
-described, and ``access.visibility`` says what is left of it; what is hidden is in no row, count,
+For a permit without limits these are the archive's list as it is. For any other, each study is
+described, and ``access.visibility`` returns what is left of it: what is hidden is in no row, count,
 modality or search result.
 """
 
@@ -10,15 +10,23 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from enum import Enum
-from typing import Final
 
 from cachetools import LRUCache
 
-from sidecar.access.facts import DescribedStudy, Rule, all_are_one_of, is_shared
-from sidecar.access.permits import ALL_SERIES, PatientPermit, includes
+from sidecar.access.decision import decide_owners, is_shown
+from sidecar.access.facts import DescribedStudy, KnownAs, Rule
+from sidecar.access.permits import (
+    ALL_SERIES,
+    ALL_STUDIES,
+    AllStudies,
+    PatientPermit,
+    SearchPermit,
+    includes,
+)
+from sidecar.access.reasons import Reason
 from sidecar.access.visibility import (
     HIDDEN,
+    SHARED,
     WHOLE_STUDY,
     Hidden,
     Visible,
@@ -34,7 +42,6 @@ from sidecar.common.slices import batched, in_slices
 from sidecar.dicom.json_model import Row
 from sidecar.dicom.uid import is_uid
 from sidecar.fhir.imaging_study import Site, study_uid
-from sidecar.pacs.ownership import KnownAs
 from sidecar.pacs.studies import AsOf, Studies
 from sidecar.pacs.study_lists import Listing
 
@@ -42,27 +49,18 @@ KEPT = 2_000
 """Patients' described lists, each as long as the list itself is remembered."""
 
 
-class AllStudies(Enum):
-    """The type of ``ALL_STUDIES``."""
-
-    ALL_STUDIES = "all studies"
-
-
-ALL_STUDIES: Final = AllStudies.ALL_STUDIES
-"""All studies of a patient: a permit leads everywhere."""
-
-
 @dataclass(frozen=True, slots=True)
 class VisibleStudies:
     """A patient's studies as one permit shows them.
 
-    ``rows`` and ``series`` are what is shown; ``listing`` is all that there is, for the catalog
-    alone. ``visible``: StudyInstanceUID -> what is left of it, ``ALL_STUDIES`` for a permit that
-    leads everywhere.
+    ``rows`` (where studies are listed) and ``series`` are what is shown; ``listing`` is all that
+    there is.
+    ``visible``: StudyInstanceUID -> what is left of the study, ``ALL_STUDIES`` for a permit without
+    limits. ``permit``: that by which details are asked for.
     """
 
     studies: Studies
-    known_as: KnownAs
+    permit: SearchPermit
     listing: Listing
     oldest: AsOf
     rows: Sequence[Row]
@@ -72,15 +70,15 @@ class VisibleStudies:
     def of(self, study: str) -> Visible | Hidden:
         """Return what may be seen of a study of the list."""
         if study in self.listing.shared:
-            return HIDDEN
+            return SHARED
         return WHOLE_STUDY if self.visible is ALL_STUDIES else self.visible.get(study, HIDDEN)
 
     def last_updated(self, seen: Mapping[str, datetime]) -> dict[str, datetime]:
-        """When each study was last seen to change, for whom this is shown: the end of a hold is a change."""
+        """Return when each study was last ``seen`` to change; the end of a hold is a change, too."""
         found = dict(seen)
-        for uid, one in self._limited().items():
-            if one.since is not None and uid in found:
-                found[uid] = max(found[uid], datetime.fromtimestamp(one.since, UTC))
+        for uid, visible in self._limited().items():
+            if visible.since is not None and uid in found:
+                found[uid] = max(found[uid], datetime.fromtimestamp(visible.since, UTC))
         return found
 
     async def series_of(self, studies: Iterable[str]) -> dict[str, list[Row]]:
@@ -88,32 +86,31 @@ class VisibleStudies:
         wanted = list(studies)
         if (series := self.series) is not None and self.visible is not ALL_STUDIES:
             return dict(await in_slices((study, list(series.get(study, ()))) for study in wanted))
-        return await self.studies.series_of(wanted, self.listing, self.known_as, self.oldest)
+        return await self.studies.series_of(self.permit, wanted, self.listing, self.oldest)
 
     async def instances(self, study: str, series: str) -> list[Row]:
         """Return the instance rows of a series, none of one that is not shown."""
         if not self.shows_row(study, series):
             return []
-        return await self.studies.instances(study, series, self.known_as, self.oldest)
+        return await self.studies.instances(self.permit, study, series, self.oldest)
 
     async def holding(self, keyword: str, uid: str, studies: Iterable[str]) -> set[str]:
         """Return those of ``studies`` in which an instance is shown whose ``keyword`` is ``uid``."""
         series = {
-            study: one.series
-            for study, one in self._limited().items()
-            if one.series is not ALL_SERIES
+            study: visible.series
+            for study, visible in self._limited().items()
+            if visible.series is not ALL_SERIES
         }
         return await self.studies.holding(
-            keyword, uid, studies, self.known_as, self.oldest, only=series
+            self.permit, keyword, uid, studies, self.oldest, only=series
         )
 
     def shows_row(self, study: str, series: str | None) -> bool:
-        """Whether a row of this study, and series, is shown."""
-        seen = self.of(study)
-        return isinstance(seen, Visible) and (series is None or includes(seen.series, series))
+        """Return whether a row of this study, or of this series of it, is shown."""
+        return is_shown(self.of(study), series)
 
     def row(self, row: Row) -> Row:
-        """A study's row, without what is hidden of it."""
+        """Return a study's row without what is hidden of it."""
         seen = self.of(study_uid(row))
         if isinstance(seen, Hidden) or seen.is_complete:
             return row
@@ -125,7 +122,7 @@ class VisibleStudies:
 
 
 class VisibleStudiesLookup:
-    """Makes them. ``clock``: seconds since 1970."""
+    """Look up the visible studies of a permit. ``clock``: seconds since 1970."""
 
     def __init__(
         self,
@@ -152,89 +149,94 @@ class VisibleStudiesLookup:
         self._clock = clock
 
     def understood(self, constraints: Iterable[str]) -> frozenset[str]:
-        """Those constraints of scopes that can be evaluated."""
+        """Return those constraints of scopes that can be evaluated."""
         return self._constraints.understood(constraints)
 
     async def of(
-        self, permit: PatientPermit, known_as: KnownAs, *, fresh: bool = False
+        self, permit: PatientPermit, search: SearchPermit, *, fresh: bool = False
     ) -> VisibleStudies:
-        """Return the view of the permitted patient's studies.
+        """Return all studies of the patient that the permit shows.
 
         ``fresh``: not what is remembered (at a limited rate).
         """
-        listing = await self._studies.of_patient(known_as, fresh=fresh)
-        oldest = AsOf(listing.asked)
+        listing = await self._studies.of_patient(search, fresh=fresh)
         if not permit.is_limited:
+            oldest = AsOf(listing.asked)
             return VisibleStudies(
-                self._studies, known_as, listing, oldest, listing.rows, listing.series, ALL_STUDIES
+                self._studies, search, listing, oldest, listing.rows, listing.series, ALL_STUDIES
             )
-        described_list = await self._list(listing, known_as, permit.constraints, oldest)
-        now = self._clock()
-        facts = described_list.facts
-        if permit.caller is not None:
-            facts = await self._judged_all(permit, facts)
-        decided = await in_slices(
-            (uid, visibility(permit, some, now)) for uid, some in facts.items()
-        )
-        seen = {uid: one for uid, one in decided if isinstance(one, Visible)}
-        left = dict(
-            await in_slices(
-                (uid, _left(described_list.series.get(uid, ()), one)) for uid, one in seen.items()
-            )
-        )
-        view = VisibleStudies(self._studies, known_as, listing, oldest, (), left, seen)
+        shown = await self._shown(permit, search, listing, None)
         return replace(
-            view,
+            shown,
             rows=await in_slices(
-                view.row(row) if study_uid(row) in seen else None for row in listing.rows
+                shown.row(row) if shown.shows_row(study_uid(row), None) else None
+                for row in listing.rows
             ),
         )
 
+    async def of_study(
+        self, permit: PatientPermit, search: SearchPermit, study: str, *, fresh: bool = False
+    ) -> VisibleStudies:
+        """Return the study, and no other, as a limited permit shows it; without rows of studies.
+
+        A study that is hidden is looked at a second time, without what is remembered: it may have
+        come, or changed, a moment ago. What is hidden and what is not there take the same time.
+        """
+        listing = await self._studies.of_patient(search, fresh=fresh)
+        shown = await self._shown(permit, search, listing, study)
+        if isinstance(shown.of(study), Hidden):
+            listing = await self._studies.of_patient(search, fresh=True)
+            shown = await self._shown(permit, search, listing, study)
+        return shown
+
+    async def _shown(
+        self, permit: PatientPermit, search: SearchPermit, listing: Listing, only: str | None
+    ) -> VisibleStudies:
+        """Return what a limited permit shows of a listing, or of ``only`` one study of it."""
+        oldest = AsOf(listing.asked)
+        # All of them, although one is wanted: else it would take longer for a study that is there.
+        described_list = await self._list(search, listing, permit.constraints, oldest)
+        facts = described_list.facts
+        if only is not None:
+            # What is not there is looked at as if it were: it takes the same time (SIA-45).
+            facts = {only: facts.get(only, ())}
+        if permit.caller is not None:
+            facts = await self._judged_all(permit, facts)
+        now = self._clock()
+        decided = await in_slices(
+            (uid, visibility(permit, some, now)) for uid, some in facts.items()
+        )
+        seen = {uid: visible for uid, visible in decided if isinstance(visible, Visible)}
+        left = dict(
+            await in_slices(
+                (uid, _left(described_list.series.get(uid, ()), visible))
+                for uid, visible in seen.items()
+            )
+        )
+        return VisibleStudies(self._studies, search, listing, oldest, (), left, seen)
+
     def forget_listed(self, study: str, known_as: KnownAs) -> None:
-        """A read saw that the UID of ``study`` is somebody else's, too: no remembered list shows it any longer."""
+        """Forget the patient's lists that show ``study``: its UID is somebody else's, too."""
         self._studies.forget_listed(study, known_as)
 
     async def refused(
         self, studies: Iterable[str], known_as: KnownAs
     ) -> tuple[frozenset[str], frozenset[str]]:
-        """Return those of ``studies`` that a read refuses by their owners, and those of them that are shared.
+        """Return those of ``studies`` that a read refuses by their owners, and the shared of them.
 
-        Shared: they are the patient's, and under the same UID somebody else's.
+        A shared one is the patient's, and under the same UID somebody else's.
         """
         owners = await self._studies.owners.of(studies, known_as)
-        refused = frozenset(uid for uid, one in owners.items() if not all_are_one_of(one, known_as))
-        return refused, frozenset(uid for uid in refused if is_shared(owners[uid], known_as))
-
-    async def described(
-        self, permit: PatientPermit, study: str, known_as: KnownAs
-    ) -> tuple[tuple[DescribedStudy, ...], bool]:
-        """Return the facts on the patient's studies under this UID, for a permit that is limited.
-
-        With them: whether the UID is somebody else's, too; then there are none.
-        """
-        facts, shared = await self._describe_one(permit, study, known_as, fresh=False)
-        if isinstance(visibility(permit, facts, self._clock()), Hidden):
-            # It may have come, or changed, a moment ago. What is hidden and what is not there take
-            # the same time.
-            facts, shared = await self._describe_one(permit, study, known_as, fresh=True)
-        return facts, shared
-
-    async def _describe_one(
-        self, permit: PatientPermit, study: str, known_as: KnownAs, *, fresh: bool
-    ) -> tuple[tuple[DescribedStudy, ...], bool]:
-        listing = await self._studies.of_patient(known_as, fresh=fresh)
-        # All of them, although one is wanted: else it would take longer for a study that is there.
-        found = await self._list(listing, known_as, permit.constraints, AsOf(listing.asked))
-        facts = found.facts.get(study, ())
-        if permit.caller is not None:
-            facts = await self._judged(permit, study, facts)
-        return facts, study in listing.shared
+        decided = {uid: decide_owners(patients, known_as) for uid, patients in owners.items()}
+        refused = {uid: deny.reason for uid, deny in decided.items() if deny is not None}
+        shared = (uid for uid, reason in refused.items() if reason is Reason.SHARED_UID)
+        return frozenset(refused), frozenset(shared)
 
     async def _list(
-        self, listing: Listing, known_as: KnownAs, constraints: frozenset[str], oldest: AsOf
+        self, search: SearchPermit, listing: Listing, constraints: frozenset[str], oldest: AsOf
     ) -> "_DescribedList":
         """Describe every study of a listing; kept as long as the listing is."""
-        key = (known_as, constraints)
+        key = (search.known_as, constraints)
         kept = self._lists.get(key)
         if kept is not None and kept.listing is listing:
             oldest.note(kept.oldest)
@@ -242,7 +244,7 @@ class VisibleStudiesLookup:
         generation = self._invalidation.generation
         usable = await in_slices(row if is_uid(study_uid(row)) else None for row in listing.rows)
         asked = AsOf(listing.asked)
-        series = await self._studies.series_of(map(study_uid, usable), listing, known_as, asked)
+        series = await self._studies.series_of(search, map(study_uid, usable), listing, asked)
         facts: dict[str, tuple[DescribedStudy, ...]] = {}
         # Several under one UID, which the patient has under several identifiers.
         named = ((study_uid(row), row) for row in (*usable, *listing.copies))

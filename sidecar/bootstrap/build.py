@@ -64,6 +64,7 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.web.admin import Readiness, create_admin
 from sidecar.web.count_report import CountReport
 from sidecar.web.dicomweb_handlers import DicomWeb
+from sidecar.web.fhir_documents import FhirDocuments
 from sidecar.web.fhir_handlers import ImagingFhir
 from sidecar.web.qido_handlers import QidoHandlers
 from sidecar.web.routes import create_public
@@ -220,14 +221,17 @@ async def build(
             authorizer,
             catalog,
             endpoints,
-            discovery,
             site_of(settings),
             PageLinks(settings.fhir.link_key()),
-            offered(settings),
             limits,
             CountReport(metrics),
             detail=settings.fhir.detail,
             page_size=settings.fhir.page_size,
+        )
+        documents = FhirDocuments(
+            discovery,
+            offered(settings),
+            fhir_base=endpoints.fhir_base,
             version=__version__,
             released=RELEASED,
         )
@@ -247,6 +251,7 @@ async def build(
         readiness = Readiness({**ehr_probes(settings, discovery), "pacs": pacs.ping})
         public = create_public(
             fhir,
+            documents,
             dicomweb,
             metrics,
             audit,

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from sidecar.bootstrap.build import Sidecar
 from sidecar.check.character_sets import TOO_SLOW
-from sidecar.check.finding import failed, ok, skipped, slow_ehr, warning
+from sidecar.check.finding import OURS, failed, ok, skipped, slow_ehr, warning
 from sidecar.common.errors import Problem
 from sidecar.conformance.finding import Finding
 from sidecar.dicom.json_model import Row, text, texts
@@ -86,7 +86,8 @@ def _rare(rows: Sequence[Row], keywords: Iterable[str]) -> list[str]:
 
 
 async def _sample(sidecar: Sidecar, query: Query, keywords: list[str]) -> list[Row]:
-    return await sidecar.pacs.search(query, (includefield(*keywords),), limit=_SAMPLE)
+    fields = includefield(*keywords)
+    return await sidecar.pacs.search(query, (fields,), limit=_SAMPLE, permit=OURS)
 
 
 async def clients(settings: Settings, sidecar: Sidecar) -> Finding:

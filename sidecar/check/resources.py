@@ -1,7 +1,7 @@
 """Which resources of DICOMweb the archive offers below a study (PS3.18 10.4.1, 10.6.1)."""
 
 from sidecar.bootstrap.build import Sidecar
-from sidecar.check.finding import failed, ok, skipped, warning
+from sidecar.check.finding import OURS, failed, ok, skipped, warning
 from sidecar.common.errors import Problem
 from sidecar.conformance.finding import Finding
 from sidecar.dicom.json_model import Row, text
@@ -62,5 +62,5 @@ async def _missing(sidecar: Sidecar, study: str) -> list[str]:
 
 async def _first(sidecar: Sidecar, query: Query) -> str | None:
     """Return the UID of the first row that has one."""
-    rows: list[Row] = await sidecar.pacs.search(query, (_FIELDS,), limit=1)
+    rows: list[Row] = await sidecar.pacs.search(query, (_FIELDS,), limit=1, permit=OURS)
     return next((uid for row in rows if (uid := text(row, UID_OF_LEVEL[query.level]))), None)

@@ -3,13 +3,13 @@
 import secrets
 from collections.abc import Awaitable, Callable
 
-from sidecar.access.facts import Part
+from sidecar.access.facts import KnownAs, Part
 from sidecar.bootstrap.build import Sidecar
 from sidecar.bootstrap.discovery import needed_of_discovery
 from sidecar.check import permissions
 from sidecar.check.character_sets import NAME as CHARACTER_SETS
 from sidecar.check.character_sets import TOO_SLOW, character_sets, hint_of_rows
-from sidecar.check.finding import failed, failure, ok, skipped, slow_ehr, warning
+from sidecar.check.finding import OURS, failed, failure, ok, skipped, slow_ehr, warning
 from sidecar.check.resources import NAME as RESOURCES
 from sidecar.check.resources import resources
 from sidecar.common.errors import BadGateway, Forbidden, Problem
@@ -22,7 +22,6 @@ from sidecar.dicomweb.query import includefield
 from sidecar.pacs.counts import count_instances
 from sidecar.pacs.detection import detect_dialect
 from sidecar.pacs.issuer_check import is_generated
-from sidecar.pacs.ownership import KnownAs
 from sidecar.settings.document import Settings
 from sidecar.tokens.rejection import TokenRejected
 
@@ -253,9 +252,9 @@ async def studies(settings: Settings, sidecar: Sidecar) -> Finding:
     """What the archive's rows say of patients, and whether it pages."""
     name = "pacs.studies"
     try:
-        rows = await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=_SAMPLE)
+        rows = await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=_SAMPLE, permit=OURS)
         second = (
-            await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=1, offset=1)
+            await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=1, offset=1, permit=OURS)
             if len(rows) > 1
             else []
         )
@@ -328,7 +327,7 @@ async def counts(settings: Settings, sidecar: Sidecar) -> Finding:
     """Whether it can be known how many instances a whole study or series has to bring."""
     name = "pacs.counts"
     try:
-        rows = await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=_SAMPLE)
+        rows = await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=_SAMPLE, permit=OURS)
     except Problem as problem:
         return failed(name, problem, hint_of_rows(problem))
     row = next(
@@ -352,7 +351,7 @@ async def counts(settings: Settings, sidecar: Sidecar) -> Finding:
 
 
 async def _count_a_series(sidecar: Sidecar, study: Part, known_as: KnownAs) -> int | None:
-    rows = await sidecar.pacs.search(Query("series", study=study.study), (), limit=1)
+    rows = await sidecar.pacs.search(Query("series", study=study.study), (), limit=1, permit=OURS)
     series = next((uid for row in rows if (uid := text(row, "SeriesInstanceUID"))), None)
     return (
         None

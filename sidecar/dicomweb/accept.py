@@ -130,11 +130,40 @@ def _malformed() -> BadRequest:
 
 
 def accepts_json(accept: str | None, types: frozenset[str] = JSON_TYPES) -> bool:
-    """Whether one of these JSON media types satisfies the Accept header (none at all accepts everything)."""
-    ranges = parse_accept(accept or "") or [MediaRange("*/*")]
-    return any(
+    """Return whether one of these JSON media types satisfies the Accept header, if there is one."""
+    return accept_json(parse_accept(accept or ""), types)
+
+
+def accept_json(ranges: Sequence[MediaRange], types: frozenset[str] = JSON_TYPES) -> bool:
+    """Return whether one of these JSON media types satisfies ``ranges``; no range accepts all."""
+    return not ranges or any(
         one.media_type in types | {"*/*", "application/*"} and not one.is_refused()
         for one in ranges
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedTypes:
+    """What a client's Accept header means for one retrieval.
+
+    ``upstream``: the Accept header for the PACS. ``unwrap``: one thing alone is wanted, and not as
+    a multipart. ``zipped``: a ZIP is preferred to a multipart.
+    """
+
+    upstream: str
+    unwrap: bool
+    zipped: bool
+
+
+def accepted_types(
+    accept: str | None, retrieval: Retrieval, *, one_range: bool = False
+) -> AcceptedTypes:
+    """Parse the Accept header of a retrieval. Raises what ``upstream_accept`` raises."""
+    ranges = parse_accept(accept or "")
+    return AcceptedTypes(
+        _upstream(ranges, retrieval, one_range=one_range),
+        is_single(ranges, retrieval),
+        prefers_zip(ranges, retrieval),
     )
 
 
@@ -144,14 +173,18 @@ def upstream_accept(accept: str | None, retrieval: Retrieval, *, one_range: bool
     Raises ``NotAcceptable`` when nothing that we can vouch for is left.
 
     XML and SVG are not passed on: they run as script in a browser. The archive's own ZIP cannot be
-    checked, either: ours is made of a multipart (``prefers_zip``).
+    checked, either: ours is made of a multipart (``AcceptedTypes.zipped``).
     ``one_range``: the PACS reads no list and no weights; it gets the best of the ranges.
     """
+    return _upstream(parse_accept(accept or ""), retrieval, one_range=one_range)
+
+
+def _upstream(ranges: Sequence[MediaRange], retrieval: Retrieval, *, one_range: bool) -> str:
     if retrieval.kind is Kind.METADATA:
-        if not accepts_json(accept):
+        if not accept_json(ranges):
             raise _not_acceptable(DICOM_JSON)
         return DICOM_JSON
-    built = _built(accept, retrieval)
+    built = _built(ranges, retrieval)
     if not built:
         offers = (_default(retrieval.kind).media_type, *_zip_types(retrieval.kind))
         raise _not_acceptable(" or ".join(offers))
@@ -160,8 +193,8 @@ def upstream_accept(accept: str | None, retrieval: Retrieval, *, one_range: bool
     return ", ".join(dict.fromkeys(map(str, built)))
 
 
-def _built(accept: str | None, retrieval: Retrieval) -> list[MediaRange]:
-    ranges = parse_accept(accept or "") or [MediaRange("*/*")]
+def _built(accepted: Sequence[MediaRange], retrieval: Retrieval) -> list[MediaRange]:
+    ranges = accepted or [MediaRange("*/*")]
     built = [
         found
         for one in ranges
@@ -171,8 +204,8 @@ def _built(accept: str | None, retrieval: Retrieval) -> list[MediaRange]:
         built += _also_gif(ranges)
     single = retrieval.kind not in OBJECTS and _want_single(built, retrieval)
     if single:
-        # As a multipart, too: Orthanc and dcm4chee have no other form of them. ``is_single``
-        # unwraps it.
+        # As a multipart, too: Orthanc and dcm4chee have no other form of them. It is unwrapped
+        # (``AcceptedTypes.unwrap``).
         built = [same for one in built for same in (*_in_multipart(one), one)]
     if retrieval.kind is Kind.BULKDATA:
         built += _any_document(ranges) + _documents_as_octets(built, single=single)
@@ -267,9 +300,9 @@ def _best(built: Sequence[MediaRange], kind: Kind) -> MediaRange:
     )
 
 
-def is_single(accept: str | None, retrieval: Retrieval) -> bool:
-    """Whether the client wants one thing alone, as ``application/dicom`` or octets, and would not take a multipart."""
-    ranges = _accepted(accept)
+def is_single(accepted: Sequence[MediaRange], retrieval: Retrieval) -> bool:
+    """Return whether ``application/dicom`` or octets are wanted, and a multipart is not taken."""
+    ranges = _not_refused(accepted)
     if retrieval.kind in OBJECTS:
         ranges = [one for one in ranges if _usable(one, retrieval) is not None]
         return bool(ranges) and all(_is_single(one, retrieval.kind) for one in ranges)
@@ -290,12 +323,12 @@ def _is_single(one: MediaRange, kind: Kind) -> bool:
     return kind is Kind.INSTANCE and one.media_type in ("application/dicom", "application/*")
 
 
-def prefers_zip(accept: str | None, retrieval: Retrieval) -> bool:
-    """Whether the client prefers a ZIP of the study or series to a multipart (RFC 9110 12.4.2).
+def prefers_zip(accepted: Sequence[MediaRange], retrieval: Retrieval) -> bool:
+    """Return whether a ZIP of the study or series is preferred to a multipart (RFC 9110 12.4.2).
 
     Of ranges with the same weight the first one counts, and wildcards come last.
     """
-    ranges = [one for one in _accepted(accept) if _usable(one, retrieval) is not None]
+    ranges = [one for one in _not_refused(accepted) if _usable(one, retrieval) is not None]
 
     def rank(one: MediaRange) -> tuple[float, bool]:
         return float(one.quality or 1), "*" not in one.media_type
@@ -304,8 +337,8 @@ def prefers_zip(accept: str | None, retrieval: Retrieval) -> bool:
     return best is not None and best.media_type in _zip_types(retrieval.kind)
 
 
-def _accepted(accept: str | None) -> list[MediaRange]:
-    return [one for one in parse_accept(accept or "") if not one.is_refused()]
+def _not_refused(ranges: Sequence[MediaRange]) -> list[MediaRange]:
+    return [one for one in ranges if not one.is_refused()]
 
 
 def _zip_types(kind: Kind) -> tuple[str, ...]:
@@ -347,8 +380,8 @@ def _usable(one: MediaRange, retrieval: Retrieval) -> MediaRange | None:
         if one.media_type in _zip_types(kind) and one.parameter("transfer-syntax") is None:
             return default  # As stored: a browser that downloads a ZIP names no transfer syntax.
         if _is_single(one, kind) or one.media_type in _zip_types(kind):
-            # Asked for as a multipart, which each archive has; Orthanc has no other form.
-            # ``is_single`` unwraps it.
+            # Asked for as a multipart, which each archive has; Orthanc has no other form. It is
+            # unwrapped (``AcceptedTypes.unwrap``).
             return replace(default, parameters=(("type", "application/dicom"), *kept))
         return None
     if one.media_type == "application/*":

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import aiohttp
 from yarl import URL
 
-from sidecar.access.facts import PatientIdentifier
+from sidecar.access.permits import RowPermit
 from sidecar.common.errors import BadGateway
 from sidecar.common.fetch import FetchedResponse, FetchFailed, fetch
 from sidecar.dicom.character_sets import is_utf8
@@ -84,9 +84,9 @@ class PacsClient:
         query: Query,
         parameters: Parameters,
         *,
+        permit: RowPermit,
         limit: int | None = None,
         offset: int = 0,
-        known_as: frozenset[PatientIdentifier] = frozenset(),
         fresh: bool = False,
         is_own: Callable[[Sequence[Row]], bool] = lambda rows: True,
     ) -> list[Row]:
@@ -96,8 +96,8 @@ class PacsClient:
         ``Unavailable``, ``GatewayTimeout`` or ``BadGateway``: half a list is never returned as a
         whole one. A search that takes longer than ``pacs.patience_seconds`` goes on; the same one, asked again
         for the same patient, gets its rows (SIA-23), unless something was forgotten meanwhile.
-        ``known_as``: the patient for whom it is asked, where no PatientID says it. ``fresh``: what
-        the archive says now is wanted, never such rows; then ``timeout_seconds`` are the end.
+        ``permit``: for whom it is asked, where no PatientID says it. ``fresh``: what the archive
+        says now is wanted, never such rows; then ``timeout_seconds`` are the end.
         ``is_own(rows)``: whether a page's rows are all the patient's. Others cost as many requests
         as a query which the archive first refuses (SIA-45).
         """
@@ -114,6 +114,7 @@ class PacsClient:
             except TimeoutError:
                 raise failed("timeout") from None
         named = [value for name, value in parameters if name == "PatientID"]
+        known_as = frozenset() if named else permit.known_as
         owner = min(named or [known.patient_id for known in known_as], default=query.study)
         key = (known_as, query, tuple(parameters), limit, offset)
         try:

@@ -9,7 +9,8 @@ the same. So a list of instances is compared with this number before its end is 
 import logging
 from collections.abc import Sequence
 
-from sidecar.access.facts import Part
+from sidecar.access.facts import KnownAs, Part
+from sidecar.access.permits import Inquiry
 from sidecar.common.errors import BadGateway
 from sidecar.common.slices import in_slices
 from sidecar.dicom.json_model import Row, number, text
@@ -17,7 +18,7 @@ from sidecar.dicomweb.paths import OBJECTS, Kind, Query, Retrieval
 from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.upstream_errors import ResourceNotOffered
 from sidecar.pacs.client import PacsClient
-from sidecar.pacs.ownership import KnownAs, is_row_of
+from sidecar.pacs.ownership import is_row_of
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ async def _rows(client: PacsClient, part: Part, known_as: KnownAs) -> Sequence[R
         query, limit = Query("series", study=part.study), 100
         fields = includefield(*_WHO, "StudyInstanceUID", _SERIES_NUMBER)
         parameters = (("SeriesInstanceUID", part.series), fields)
-    rows = await client.search(query, parameters, limit=limit, known_as=known_as, fresh=True)
+    rows = await client.search(query, parameters, limit=limit, permit=Inquiry(known_as), fresh=True)
     return await in_slices(row if _is_in(row, part) else None for row in rows)
 
 
@@ -89,7 +90,7 @@ async def _list_instances(client: PacsClient, part: Part, known_as: KnownAs) -> 
 async def _listed(client: PacsClient, part: Part, known_as: KnownAs) -> set[str]:
     """Return the SOPInstanceUIDs that are listed in the study or series."""
     query = Query("instances", study=part.study, series=part.series)
-    rows = await client.search(query, (_PLACE_FIELDS,), known_as=known_as, fresh=True)
+    rows = await client.search(query, (_PLACE_FIELDS,), permit=Inquiry(known_as), fresh=True)
     return set(
         await in_slices(
             (text(row, "SOPInstanceUID") or None) if _is_in(row, part) else None for row in rows
@@ -103,7 +104,7 @@ async def _listed_by_series(client: PacsClient, part: Part, known_as: KnownAs) -
     The set is empty when one of the series has none: then it is not known what is missing.
     """
     rows = await client.search(
-        Query("series", study=part.study), (_PLACE_FIELDS,), known_as=known_as, fresh=True
+        Query("series", study=part.study), (_PLACE_FIELDS,), permit=Inquiry(known_as), fresh=True
     )
     found: set[str] = set()
     own = await in_slices(

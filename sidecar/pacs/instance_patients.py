@@ -15,7 +15,13 @@ from dataclasses import asdict
 import aiohttp
 from cachetools import TTLCache
 
-from sidecar.access.facts import InstanceHeader, Part, PatientIdentifier, all_may_be_one_of
+from sidecar.access.facts import (
+    InstanceHeader,
+    KnownAs,
+    Part,
+    PatientIdentifier,
+    all_may_be_one_of,
+)
 from sidecar.access.permits import HeaderPermit
 from sidecar.common.errors import (
     BadGateway,
@@ -40,7 +46,6 @@ from sidecar.dicomweb.paths import UID_OF_LEVEL, Kind, Query, Retrieval
 from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.response_head import ResponseHead, check_head
 from sidecar.pacs.client import PacsClient
-from sidecar.pacs.ownership import KnownAs
 from sidecar.pacs.response import Upstream
 from sidecar.pacs.retrieve import RetrieveClient
 
@@ -103,7 +108,7 @@ class InstancePatients:
         )
         self._flight: SingleFlight[_Asked, frozenset[PatientIdentifier]] = SingleFlight(kept)
 
-    async def of(self, permit: HeaderPermit, known_as: KnownAs) -> frozenset[PatientIdentifier]:
+    async def of(self, permit: HeaderPermit) -> frozenset[PatientIdentifier]:
         """Return the patients that instances of the permitted part name, one instance of each series.
 
         An instance that is not where it was asked for names nobody. Raises ``BadGateway``
@@ -112,16 +117,14 @@ class InstancePatients:
         """
         study = permit.part.study
         if permit.part.series is not None:
-            return await self._of_series(permit, permit.part, known_as)
+            return await self._of_series(permit, permit.part)
         turns = asyncio.Semaphore(AT_ONCE)
 
         async def look(series: str) -> frozenset[PatientIdentifier]:
             async with turns:
-                return await self._of_series(permit, Part(study, series), known_as)
+                return await self._of_series(permit, Part(study, series))
 
-        looks = [
-            asyncio.ensure_future(look(series)) for series in await self._series(study, known_as)
-        ]
+        looks = [asyncio.ensure_future(look(series)) for series in await self._series(permit)]
         try:
             found = await asyncio.gather(*looks)
         finally:
@@ -129,12 +132,13 @@ class InstancePatients:
                 one.cancel()
         return frozenset[PatientIdentifier]().union(*found)
 
-    async def _series(self, study: str, known_as: KnownAs) -> list[str]:
+    async def _series(self, permit: HeaderPermit) -> list[str]:
+        study = permit.part.study
         rows = await self._client.search(
             Query("series", study=study),
             (includefield("StudyInstanceUID"),),
             limit=MAXIMUM_SERIES + 1,
-            known_as=known_as,
+            permit=permit,
         )
         found = {
             uid
@@ -145,13 +149,11 @@ class InstancePatients:
             raise self._refused_for("series", Part(study))
         return sorted(found)
 
-    async def _of_series(
-        self, permit: HeaderPermit, part: Part, known_as: KnownAs
-    ) -> frozenset[PatientIdentifier]:
+    async def _of_series(self, permit: HeaderPermit, part: Part) -> frozenset[PatientIdentifier]:
         # Where something foreign was seen in a study, it was forgotten, and an instance speaks for
         # itself alone.
         generation = self._invalidation.of(part.study)
-        asked = (part if generation else Part(part.study, part.series), known_as, generation)
+        asked = (part if generation else Part(part.study, part.series), permit.known_as, generation)
         known = self._own.get(asked)
         if known is None:
             known = self._refused.get(asked[:2])
@@ -164,7 +166,7 @@ class InstancePatients:
     ) -> frozenset[PatientIdentifier]:
         started = self._invalidation.stamp(part.study)
         if part.instance is None:
-            part = await self._any_instance(part, asked[1])
+            part = await self._any_instance(permit, part)
         header = await self._header(permit, part)
         is_where = (header.study, header.series, header.instance) == (
             part.study,
@@ -180,10 +182,10 @@ class InstancePatients:
                 self._refused[asked[:2]] = found
         return found
 
-    async def _any_instance(self, part: Part, known_as: KnownAs) -> Part:
+    async def _any_instance(self, permit: HeaderPermit, part: Part) -> Part:
         parameters = (includefield("StudyInstanceUID", "SeriesInstanceUID"),)
         query = Query("instances", study=part.study, series=part.series)
-        for row in await self._client.search(query, parameters, limit=1, known_as=known_as):
+        for row in await self._client.search(query, parameters, limit=1, permit=permit):
             found = Part(*(text(row, level) or "" for level in UID_OF_LEVEL.values()))
             if (found.study, found.series) == (part.study, part.series) and is_uid(
                 found.instance or ""

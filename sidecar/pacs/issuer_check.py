@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from cachetools import TLRUCache
 
+from sidecar.access.decision import is_unambiguous
 from sidecar.access.facts import PatientIdentifier
+from sidecar.access.permits import Inquiry
 from sidecar.access.wildcards import matches
 from sidecar.common.errors import BadGateway
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
@@ -92,11 +94,13 @@ class Issuers:
     async def _ask(self, patient_id: str) -> bool:
         generation = self._invalidation.generation
         parameters = (("PatientID", patient_id), includefield("PatientID", "IssuerOfPatientID"))
-        rows = await self._client.search(Query("studies"), parameters)
+        nobody = Inquiry(frozenset())  # Whoever they are.
+        rows = await self._client.search(Query("studies"), parameters, permit=nobody)
         owners = await in_slices(map(owner_of, rows))
         named = {owner.issuer for owner in owners if owner.patient_id == patient_id}
         issuers = {self._counted(issuer) for issuer in named}
-        if len(issuers) > 1:
+        is_unique = is_unambiguous(issuers)
+        if not is_unique:
             log.error(
                 "the PACS has one PatientID under several issuers: set the issuer in patients "
                 "(docs/configuration.md), or pacs.generated_issuers (docs/dcm4chee.md)",
@@ -105,8 +109,8 @@ class Issuers:
         elif len(named) > 1:
             self._log_joined(len(named))
         if generation == self._invalidation.generation:
-            self._unique[patient_id] = len(issuers) <= 1
-        return len(issuers) <= 1
+            self._unique[patient_id] = is_unique
+        return is_unique
 
     def _log_joined(self, count: int) -> None:
         """Log, the first time, that a number counts as one person's by the patterns alone."""

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 from cachetools import TTLCache
 
-from sidecar.access.facts import Part, PatientIdentifier, StudyFacts, all_are_one_of, is_one_of
+from sidecar.access.decision import is_own_row
+from sidecar.access.facts import KnownAs, Part, PatientIdentifier, StudyFacts, all_are_one_of
+from sidecar.access.permits import Inquiry
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
 from sidecar.common.slices import in_slices
@@ -35,7 +37,6 @@ _PLACE_FIELDS = includefield(
     "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "IssuerOfPatientID"
 )
 
-KnownAs = frozenset[PatientIdentifier]
 _Asked = tuple[str, KnownAs, int]
 """A StudyInstanceUID, by what the patient is known for whom it is asked, and the study's generation."""
 _AskedPart = tuple[Part, KnownAs, int]
@@ -124,7 +125,7 @@ class Ownership:
             self._owners.pop(asked, None)
         owners = await self.owners(part.study, known_as, fresh=now)
         part_found = all_are_one_of(owners, known_as) and await self.holds(part, known_as)
-        return StudyFacts(owners, part_found, described=(), inside=None)
+        return StudyFacts(owners, part_found, inside=None)
 
     async def owners(
         self, study: str, known_as: frozenset[PatientIdentifier], *, fresh: bool = False
@@ -175,7 +176,7 @@ class Ownership:
             rows = await self._client.search(
                 Query("studies"),
                 parameters,
-                known_as=asked[1],
+                permit=Inquiry(asked[1]),
                 fresh=fresh,
                 is_own=lambda found: all_are_one_of(frozenset(_owners_in(found, study)), asked[1]),
             )
@@ -209,7 +210,7 @@ class Ownership:
         fields = includefield("StudyInstanceUID", "PatientID", "IssuerOfPatientID")
         parameters = (("SeriesInstanceUID", part.series or ""), fields)
         rows = await self._client.search(
-            Query("series", study=part.study), parameters, limit=100, known_as=known_as
+            Query("series", study=part.study), parameters, limit=100, permit=Inquiry(known_as)
         )
         if not any(_is_in(row, part, known_as) for row in rows):
             return False
@@ -235,7 +236,7 @@ class Ownership:
             query,
             (("SOPInstanceUID", part.instance or ""), _PLACE_FIELDS),
             limit=100,
-            known_as=known_as,
+            permit=Inquiry(known_as),
         )
         if not any(
             _is_in(row, part, known_as) and text(row, "SOPInstanceUID") == part.instance
@@ -248,7 +249,7 @@ class Ownership:
 
     async def _index(self, series: _Series, query: Query, part: Part, known_as: KnownAs) -> None:
         rows = await self._client.search(
-            query, (_PLACE_FIELDS,), limit=INDEXED_INSTANCES, known_as=known_as
+            query, (_PLACE_FIELDS,), limit=INDEXED_INSTANCES, permit=Inquiry(known_as)
         )
         series.instances.update(
             await in_slices(
@@ -284,11 +285,9 @@ def _series_of(asked: _AskedPart) -> _AskedPart:
 
 
 def is_row_of(row: Row, known_as: KnownAs, *, unnamed: bool) -> bool:
-    """Whether a row is the patient's.
-
-    ``unnamed``: what counts for a row that names no patient at all.
-    """
-    return is_one_of(owner_of(row), known_as) if values(row, "PatientID") else unnamed
+    """Return whether a row is the patient's; ``unnamed``: of a row that names no patient."""
+    owner = owner_of(row) if values(row, "PatientID") else None
+    return is_own_row(owner, known_as, unnamed=unnamed)
 
 
 def _is_in(row: Row, part: Part, known_as: KnownAs) -> bool:

@@ -110,7 +110,7 @@ class RetrieveClient:
     ) -> tuple[URL, dict[str, str]]:
         """The URL and header lines of a retrieval that ``permit`` covers; else ``ValueError``."""
         if isinstance(permit, HeaderPermit):
-            permitted = permit.covers(retrieval.part) and retrieval.kind in (
+            permitted = permit.part.covers(retrieval.part) and retrieval.kind in (
                 Kind.INSTANCE,
                 Kind.METADATA,
             )

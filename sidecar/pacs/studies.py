@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 
 from cachetools import TTLCache
 
-from sidecar.access.facts import PatientIdentifier, all_are_one_of
+from sidecar.access.facts import KnownAs, PatientIdentifier, all_are_one_of
+from sidecar.access.permits import SearchPermit
 from sidecar.common.errors import Unavailable
 from sidecar.common.fair_queue import FairQueue, QueueFull, WaitTooLong
 from sidecar.common.invalidation import Invalidation
@@ -21,7 +22,7 @@ from sidecar.common.slices import batched, in_slices, let_go
 from sidecar.dicom.json_model import Row, text, values
 from sidecar.dicomweb.paths import Query
 from sidecar.pacs.client import PacsClient
-from sidecar.pacs.ownership import KnownAs, Ownership, is_row_of
+from sidecar.pacs.ownership import Ownership, is_row_of
 from sidecar.pacs.study_lists import Listing, StudyLists, counted, include, say_dropped
 from sidecar.pacs.study_owners import StudyOwners
 
@@ -122,12 +123,12 @@ class Studies:
 
     async def series_of(
         self,
+        permit: SearchPermit,
         studies: Iterable[str],
         listing: Listing,
-        known_as: frozenset[PatientIdentifier],
         oldest: AsOf,
     ) -> dict[str, list[Row]]:
-        """Return the patient's series rows of several studies of the ``listing``, by StudyInstanceUID."""
+        """Return the patient's series rows of ``studies`` of the ``listing``, by StudyInstanceUID."""
         wanted = list(studies)
         # A study that came between the two queries of the listing has no series in it.
         counts = await counted(listing.rows) if listing.counts is None else listing.counts
@@ -139,16 +140,16 @@ class Studies:
         }
         others = [study for study in wanted if study not in listed]
         for few in batched(others):
-            found = await asyncio.gather(*(self.series(study, known_as, oldest) for study in few))
+            found = await asyncio.gather(*(self.series(permit, study, oldest) for study in few))
             listed |= dict(zip(few, found, strict=True))
         return listed
 
     async def holding(
         self,
+        permit: SearchPermit,
         keyword: str,
         uid: str,
         studies: Iterable[str],
-        known_as: frozenset[PatientIdentifier],
         oldest: AsOf,
         only: Mapping[str, frozenset[str]] | None = None,
     ) -> set[str]:
@@ -160,7 +161,7 @@ class Studies:
         wanted = list(studies)
         found = await asyncio.gather(
             *(
-                self._holds(keyword, uid, study, known_as, oldest, (only or {}).get(study))
+                self._holds(permit, keyword, uid, study, oldest, (only or {}).get(study))
                 for study in wanted
             )
         )
@@ -168,10 +169,10 @@ class Studies:
 
     async def _holds(
         self,
+        permit: SearchPermit,
         keyword: str,
         uid: str,
         study: str,
-        known_as: frozenset[PatientIdentifier],
         oldest: AsOf,
         series: frozenset[str] | None,
     ) -> bool:
@@ -182,38 +183,36 @@ class Studies:
             # do.
             limit = 1 if series is None else None
             rows = await self._client.search(
-                query, ((keyword, uid), fields), limit=limit, known_as=known_as
+                query, ((keyword, uid), fields), limit=limit, permit=permit
             )
             if limit and rows and text(rows[0], keyword) != uid:
-                rows = await self._client.search(query, ((keyword, uid), fields), known_as=known_as)
+                rows = await self._client.search(query, ((keyword, uid), fields), permit=permit)
             return await in_slices(
                 row if text(row, keyword) == uid and self._is_below(row, query) else None
                 for row in rows
             )
 
         kept = await self._detail(
-            (keyword, uid, study, "one" if series is None else "all"), ask, known_as
+            (keyword, uid, study, "one" if series is None else "all"), ask, permit.known_as
         )
         oldest.note(kept.asked)
         rows = [
             row for row in kept.rows if series is None or text(row, "SeriesInstanceUID") in series
         ]
-        return bool(await self._own(rows, study, known_as))
+        return bool(await self._own(rows, study, permit.known_as))
 
-    async def series(
-        self, study: str, known_as: frozenset[PatientIdentifier], oldest: AsOf
-    ) -> list[Row]:
+    async def series(self, permit: SearchPermit, study: str, oldest: AsOf) -> list[Row]:
         """Return the patient's series rows of a study.
 
         ``oldest`` is told when the PACS was asked.
         """
         fields = self._lists.series_fields()
         return await self._level(
-            Query("series", study=study), fields, "SeriesInstanceUID", known_as, oldest
+            permit, Query("series", study=study), fields, "SeriesInstanceUID", oldest
         )
 
     async def instances(
-        self, study: str, series: str, known_as: frozenset[PatientIdentifier], oldest: AsOf
+        self, permit: SearchPermit, study: str, series: str, oldest: AsOf
     ) -> list[Row]:
         """Return the patient's instance rows of a series.
 
@@ -221,18 +220,18 @@ class Studies:
         """
         fields = include(self._client, INSTANCE_FIELDS, MORE_INSTANCE_FIELDS)
         query = Query("instances", study=study, series=series)
-        return await self._level(query, fields, "SOPInstanceUID", known_as, oldest)
+        return await self._level(permit, query, fields, "SOPInstanceUID", oldest)
 
     async def _level(
         self,
+        permit: SearchPermit,
         query: Query,
         fields: tuple[str, str],
         uid: str,
-        known_as: frozenset[PatientIdentifier],
         oldest: AsOf,
     ) -> list[Row]:
         async def ask() -> list[Row]:
-            rows = await self._client.search(query, (fields,), known_as=known_as)
+            rows = await self._client.search(query, (fields,), permit=permit)
             own = await in_slices(
                 row if text(row, uid) and self._is_below(row, query) else None for row in rows
             )
@@ -241,10 +240,10 @@ class Studies:
             return own
 
         kept = await self._detail(
-            (query.level, query.study or "", query.series or ""), ask, known_as
+            (query.level, query.study or "", query.series or ""), ask, permit.known_as
         )
         oldest.note(kept.asked)
-        return await self._own(kept.rows, query.study or "", known_as)
+        return await self._own(kept.rows, query.study or "", permit.known_as)
 
     async def _own(
         self, rows: list[Row], study: str, known_as: frozenset[PatientIdentifier]

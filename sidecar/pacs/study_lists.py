@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from cachetools import TTLCache
 
 from sidecar.access.facts import PatientIdentifier, all_are_one_of, is_shared
+from sidecar.access.permits import SearchPermit
 from sidecar.common.errors import BadGateway
 from sidecar.common.invalidation import FRESH_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
@@ -174,20 +175,19 @@ class StudyLists:
             TTLCache(max_entries, ttl=FRESH_SECONDS, timer=clock)
         )
 
-    async def of_patient(
-        self, known_as: frozenset[PatientIdentifier], *, fresh: bool = False
-    ) -> Listing:
+    async def of_patient(self, permit: SearchPermit, *, fresh: bool = False) -> Listing:
         """Return the studies of a patient under all identifiers, each StudyInstanceUID once.
 
         ``fresh``: not what is kept, unless that was asked for so a moment ago (``FRESH_SECONDS``).
         """
+        known_as = permit.known_as
         if fresh and known_as not in self._refreshed:
             self._refreshed[known_as] = True
             for known in known_as:
                 self._kept.pop(known, None)
         lists = await asyncio.gather(
             *(
-                self._of_identifier(known, known_as)
+                self._of_identifier(permit, known)
                 for known in sorted(known_as, key=lambda known: known.patient_id)
             )
         )
@@ -240,17 +240,13 @@ class StudyLists:
             counts=await counted(rows),
         )
 
-    async def _of_identifier(
-        self, identifier: PatientIdentifier, known_as: frozenset[PatientIdentifier]
-    ) -> Listing:
+    async def _of_identifier(self, permit: SearchPermit, identifier: PatientIdentifier) -> Listing:
         kept = self._kept.get(identifier)
         if kept is None:
-            kept = await self._flight.run(identifier, lambda: self._ask(identifier, known_as))
+            kept = await self._flight.run(identifier, lambda: self._ask(permit, identifier))
         return kept
 
-    async def _ask(
-        self, identifier: PatientIdentifier, known_as: frozenset[PatientIdentifier]
-    ) -> Listing:
+    async def _ask(self, permit: SearchPermit, identifier: PatientIdentifier) -> Listing:
         parameters = [("PatientID", identifier.patient_id)]
         if identifier.issuer is not None:
             parameters.append(("IssuerOfPatientID", identifier.issuer))
@@ -259,8 +255,8 @@ class StudyLists:
         arrived = self._arrived[identifier] = self._arrived.get(identifier) or _Arrived()
         # Owners are asked for while the series still come.
         (rows, copies, owners), series = await asyncio.gather(
-            self._ask_studies(identifier, parameters, known_as, arrived),
-            self._ask_series(identifier, parameters, arrived),
+            self._ask_studies(permit, identifier, parameters, arrived),
+            self._ask_series(permit, identifier, parameters, arrived),
         )
         self._asked.pop(identifier, None)
         found = Listing(rows, asked, series, copies, owners, counts=await counted(rows))
@@ -273,15 +269,17 @@ class StudyLists:
 
     async def _ask_studies(
         self,
+        permit: SearchPermit,
         identifier: PatientIdentifier,
         parameters: list[tuple[str, str]],
-        known_as: frozenset[PatientIdentifier],
         arrived: _Arrived,
     ) -> tuple[list[Row], list[Row], dict[str, Owners]]:
         """Each UID once, what else stands under one of them, and the owners of what is not this identifier's alone."""
         fields = include(self._client, self._study_fields, MORE_STUDY_FIELDS)
         if arrived.studies is None:
-            arrived.studies = await self._client.search(Query("studies"), [*parameters, fields])
+            arrived.studies = await self._client.search(
+                Query("studies"), [*parameters, fields], permit=permit
+            )
         rows = arrived.studies
         own = await in_slices(
             (uid, row)
@@ -296,7 +294,7 @@ class StudyLists:
             row if text(row, "InstanceAvailability") != "UNAVAILABLE" else None
             for row in by_uid.values()
         )
-        owners = await self._owners.of(by_uid, known_as, arrived.owners)
+        owners = await self._owners.of(by_uid, permit.known_as, arrived.owners)
         others = {uid: one for uid, one in owners.items() if not all_are_one_of(one, (identifier,))}
         return (
             listed,
@@ -305,7 +303,11 @@ class StudyLists:
         )
 
     async def _ask_series(
-        self, identifier: PatientIdentifier, parameters: list[tuple[str, str]], arrived: _Arrived
+        self,
+        permit: SearchPermit,
+        identifier: PatientIdentifier,
+        parameters: list[tuple[str, str]],
+        arrived: _Arrived,
     ) -> dict[str, list[Row]] | None:
         if arrived.series is not None:
             return arrived.series
@@ -313,7 +315,7 @@ class StudyLists:
             return None
         fields = self.series_fields()
         try:
-            rows = await self._client.search(Query("series"), [*parameters, fields])
+            rows = await self._client.search(Query("series"), [*parameters, fields], permit=permit)
         except ResourceNotOffered:
             self._without_series()
             return None

@@ -9,7 +9,8 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from sidecar.access.facts import PatientIdentifier, all_are_one_of
+from sidecar.access.facts import KnownAs, PatientIdentifier, all_are_one_of
+from sidecar.access.permits import Inquiry
 from sidecar.common.errors import BadGateway
 from sidecar.dicom.character_sets import is_known_text
 from sidecar.dicom.json_model import text
@@ -19,7 +20,7 @@ from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.upstream_errors import UNUSABLE, UnknownTexts
 from sidecar.pacs.client import PacsClient
-from sidecar.pacs.ownership import KnownAs, Ownership
+from sidecar.pacs.ownership import Ownership
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class StudyOwners:
     async def _search(self, batch: Sequence[str], known_as: KnownAs) -> Mapping[str, Owners]:
         parameters = (("StudyInstanceUID", ",".join(batch)), _FIELDS)
         # All rows: an owner who was not seen would count as nobody.
-        rows = await self._client.search(Query("studies"), parameters, known_as=known_as)
+        rows = await self._client.search(Query("studies"), parameters, permit=Inquiry(known_as))
         found: dict[str, set[PatientIdentifier]] = {uid: set() for uid in batch}
         for row in rows:
             if (uid := text(row, "StudyInstanceUID")) in found:

@@ -1,4 +1,4 @@
-"""Report studies whose numbers of series or instances are not those of the rows that came."""
+"""Report studies of which the archive lists other numbers of series or instances than it names."""
 
 import logging
 import time
@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from cachetools import TTLCache
 
-from sidecar.audit.record import current_record
 from sidecar.dicom.json_model import Row
 from sidecar.fhir.imaging_study import SeriesRows, study_uid
 from sidecar.fhir.related_counts import ATTRIBUTES, differing
@@ -29,10 +28,10 @@ class CountReport:
             metrics.count_mismatches.labels(name)
         self._reported: TTLCache[str, bool] = TTLCache(REPORTED_STUDIES, REPORTED_SECONDS, clock)
 
-    def note(self, row: Row, series: Sequence[SeriesRows]) -> None:
+    def note(self, row: Row, series: Sequence[SeriesRows], request_id: str) -> None:
         """Compare the study's ``row`` with all its ``series``, and report what differs.
 
-        The UID is not logged.
+        The log has the request's id and no UID.
         """
         names = differing(row, series)
         uid = study_uid(row)
@@ -47,6 +46,6 @@ class CountReport:
             extra={
                 "reason": "counts_differ",
                 "attributes": names,
-                "request_id": current_record().request_id,
+                "request_id": request_id,
             },
         )

@@ -1,4 +1,4 @@
-"""The FHIR routes: ImagingStudy search and read, Endpoint read, and what we say of ourselves (SIA-3, 20..24)."""
+"""Answer ImagingStudy searches and reads, and reads of Endpoint (SIA-20..24, 31)."""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,28 +10,22 @@ from aiohttp import hdrs, web
 from sidecar.access.facts import AnswerKind, Part, Token, is_fhir_id
 from sidecar.access.permits import Interaction, PatientPermit
 from sidecar.access.reasons import Reason
-from sidecar.audit.record import current_record
-from sidecar.authorization.authorizer import Authorizer, Denied
+from sidecar.audit.record import AccessRecord
+from sidecar.authorization.authorizer import Authorizer
 from sidecar.authorization.capability_urls import Issued
+from sidecar.authorization.decision_log import Denied
 from sidecar.authorization.limits import RequestLimits
+from sidecar.authorization.request import AuthorizedRequest
 from sidecar.authorization.study_facts import series_uid
 from sidecar.authorization.visible_studies import VisibleStudies
 from sidecar.common.errors import BadRequest, NotFound, Problem
 from sidecar.common.slices import batched, in_slices
 from sidecar.dicom.json_model import Row, texts
 from sidecar.dicom.uid import is_uid
-from sidecar.dicomweb.accept import parse_accept
-from sidecar.ehr.discovery import Discovery, SmartConfiguration
 from sidecar.fhir.bundle import instant, open_cursor, searchset
-from sidecar.fhir.capability_statement import (
-    OfferedFeatures,
-    capability_statement,
-    smart_configuration,
-)
 from sidecar.fhir.catalog.catalog import Catalog
 from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.endpoint import Endpoints
-from sidecar.fhir.frames import structure_definition
 from sidecar.fhir.imaging_study import (
     SeriesRows,
     Site,
@@ -40,20 +34,18 @@ from sidecar.fhir.imaging_study import (
     study_id,
     study_uid,
 )
-from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS
-from sidecar.fhir.result_parameters import ResultParameters, read_result, subset
+from sidecar.fhir.result_parameters import subset
 from sidecar.fhir.search import Search, parse_search
 from sidecar.fhir.select import StudyPage, narrowed, page_of, passing
 from sidecar.web.count_report import CountReport
-from sidecar.web.errors import FHIR_JSON, json_response
 from sidecar.web.held_places import hold_place
-from sidecar.web.middleware import TARGET
-from sidecar.web.negotiate import answer, fhir_version, is_strict, wants_fresh
+from sidecar.web.middleware import RECORD, TARGET
+from sidecar.web.negotiate import answer, fhir_version, how_to_read, is_strict, wants_fresh
 from sidecar.web.search_lookups import search_details
 from sidecar.web.target import form_parameters
 
 BODY_SECONDS = 10
-"""How long the body of a posted search may take."""
+"""Time in seconds in which the body of a posted search has to come."""
 
 
 class RequestTimeout(Problem):
@@ -63,101 +55,81 @@ class RequestTimeout(Problem):
     code = "timeout"
 
 
-_PUBLIC = {"Cache-Control": "public, max-age=300"}
-
-
 class ImagingFhir:
-    """The handlers. ``detail`` is ``study``, ``series`` or ``instance``.
-
-    ``released`` the date of this version.
-    """
+    """The handlers. ``detail``: ``study``, ``series`` or ``instance``."""
 
     def __init__(
         self,
         authorizer: Authorizer,
         catalog: Catalog,
         endpoints: Endpoints,
-        discovery: Discovery,
         site: Site,
         page_links: PageLinks,
-        offered: OfferedFeatures,
         limits: RequestLimits,
         counts: CountReport,
         *,
         detail: str,
         page_size: int,
-        version: str,
-        released: str,
     ) -> None:
         self._authorizer = authorizer
         self._catalog = catalog
         self._endpoints = endpoints
-        self._discovery = discovery
         self._site = site
         self._page_links = page_links
-        self._offered = offered
         self._limits = limits
         self._counts = counts
         self._detail = detail
         self._page_size = page_size
-        self._version = version
-        self._released = released
 
-    async def search(self, request: web.Request) -> web.Response:
-        """``GET [base]/ImagingStudy?…`` and ``POST [base]/ImagingStudy/_search``."""
-        token = await self._authorizer.token(request)
-        return await self._search(request, token, None)
+    async def search(self, http: web.Request) -> web.Response:
+        """Answer ``GET [base]/ImagingStudy?…`` and ``POST [base]/ImagingStudy/_search``."""
+        return await self._search(http, None)
 
-    async def search_compartment(self, request: web.Request) -> web.Response:
-        """``GET [base]/Patient/{patient}/ImagingStudy?…``."""
-        token = await self._authorizer.token(request)
-        patient = request[TARGET].segments[2]
-        return await self._search(request, token, patient if is_fhir_id(patient) else "")
+    async def search_compartment(self, http: web.Request) -> web.Response:
+        """Answer ``GET [base]/Patient/{patient}/ImagingStudy?…``."""
+        patient = http[TARGET].segments[2]
+        return await self._search(http, patient if is_fhir_id(patient) else "")
 
-    async def _search(
-        self, request: web.Request, token: Token, compartment: str | None
-    ) -> web.Response:
+    async def _search(self, http: web.Request, compartment: str | None) -> web.Response:
+        record = http[RECORD]
+        token = await self._token(http)
         # What the token is for is decided before its parameters are looked at: 401 and 403 come
         # before 400.
-        await self._authorizer.may_search(token, compartment)
-        parameters = await _parameters(request)
-        current_record().searches(request.path, parameters)
-        version = fhir_version(request, parameters)
-        search = parse_search(parameters, self._site, strict=is_strict(request))
-        permit = await self._permit(token, compartment, search)
-        await hold_place(request, self._limits.search(token))
-        fresh = wants_fresh(request)
-        for system, value in search.patient_identifiers:
-            await self._authorizer.patient_named(permit, system, value, fresh=fresh)
+        await self._authorizer.may_search(record, token, compartment)
+        parameters = await _parameters(http)
+        record.searches(http.path, parameters)
+        version = fhir_version(http, parameters)
+        search = parse_search(parameters, self._site, strict=is_strict(http))
+        permit = await self._permit(record, token, compartment, search)
+        await hold_place(http, self._limits.search(token))
+        fresh = wants_fresh(http)
+        request = await self._authorizer.authorize(
+            record,
+            token,
+            permit,
+            search,
+            study=None,
+            named=search.patient_identifiers,
+            fresh=fresh,
+        )
         search.after = open_cursor(search, permit.patient, self._page_links)
-        view = await self._authorizer.view(permit, fresh=fresh)
-        self._authorizer.left_out(view.listing.shared)
+        view = await self._authorizer.studies(request, fresh=fresh)
+        self._authorizer.decisions.left_out(record, view.listing.shared)
         page = await self._page(search, permit, view)
         issued = await self._authorizer.issue(
-            token, permit, [study_uid(found.row) for found in page.studies]
+            request, [study_uid(found.row) for found in page.studies]
         )
         resources: list[dict[str, Any]] = []
         for few in batched(page.studies):
             resources += await asyncio.gather(
                 *(
-                    self._resource(found.row, view, permit, instant(found.last_updated), issued)
+                    self._resource(found.row, view, request, instant(found.last_updated), issued)
                     for found in few
                 )
             )
-        included = {
-            one.full_url: self._endpoints.capability(one.root, until=_until(one))
-            for one in issued.values()
-        }
-        if (
-            search.result.include_endpoint
-            and len(resources) > len(issued)
-            and not self._endpoints.contained
-        ):
-            url = f"{self._endpoints.fhir_base}/Endpoint/{permit.patient}"
-            included[url] = self._endpoints.resource(permit.patient)
         bundle = searchset(
             resources,
-            included,
+            self._included(search, permit.patient, issued, others=len(resources) > len(issued)),
             fhir_base=self._endpoints.fhir_base,
             search=search,
             patient=permit.patient,
@@ -172,7 +144,7 @@ class ImagingFhir:
         # Addresses that are permissions are not compressed beside what the client wrote
         # (link.self).
         return answer(
-            request,
+            http,
             bundle,
             version=version,
             identity=identity,
@@ -180,15 +152,38 @@ class ImagingFhir:
             gzip=not issued,
         )
 
-    async def _permit(self, token: Token, compartment: str | None, search: Search) -> PatientPermit:
-        """Every patient whom the request names must be the same permitted one (SIA-22).
+    def _included(
+        self, search: Search, patient: str, issued: Mapping[str, Issued], *, others: bool
+    ) -> dict[str, dict[str, Any]]:
+        """Return the Endpoints that come with the studies, by URL.
 
-        None: the token's own.
+        ``others``: some of the studies have no address of their own.
+        """
+        included = {
+            address.full_url: self._endpoints.capability(address.root, until=_until(address))
+            for address in issued.values()
+        }
+        if search.result.include_endpoint and others and not self._endpoints.contained:
+            url = f"{self._endpoints.fhir_base}/Endpoint/{patient}"
+            included[url] = self._endpoints.resource(patient)
+        return included
+
+    async def _token(self, http: web.Request) -> Token:
+        return await self._authorizer.token(
+            http[RECORD], http.headers.getall(hdrs.AUTHORIZATION, ())
+        )
+
+    async def _permit(
+        self, record: AccessRecord, token: Token, compartment: str | None, search: Search
+    ) -> PatientPermit:
+        """Permit the search of the one patient whom the request names (SIA-22).
+
+        It names none: of the token's own.
         """
         named = search.patients if compartment is None else search.patients | {compartment}
         permits = [
-            await self._authorizer.permit(token, Interaction.SEARCH, one)
-            for one in sorted(named) or (None,)
+            await self._authorizer.permit(record, token, Interaction.SEARCH, patient)
+            for patient in sorted(named) or (None,)
         ]
         if len(permits) > 1:  # Each of them may be a backend client's.
             raise BadRequest("A search is for one patient.", reason="several_patients")
@@ -206,71 +201,72 @@ class ImagingFhir:
         )
         return page_of(found, search, self._page_size)
 
-    async def read(self, request: web.Request) -> web.Response:
-        """``GET [base]/ImagingStudy/{id}``: another patient's and a made-up id get the same 404."""
-        token = await self._authorizer.token(request)
-        permit = await self._authorizer.permit(token, Interaction.READ)
-        version, result = _how_to_read(request)
-        wanted = request[TARGET].segments[2]
+    async def read(self, http: web.Request) -> web.Response:
+        """Answer ``GET [base]/ImagingStudy/{id}``.
+
+        Another patient's study and a made-up id get the same 404.
+        """
+        record, token = http[RECORD], await self._token(http)
+        permit = await self._authorizer.permit(record, token, Interaction.READ)
+        version, result = how_to_read(http)
+        wanted = http[TARGET].segments[2]
         if not is_study_id(wanted):
             raise NotFound("There is no such resource.", reason="unknown_id")
-        await hold_place(request, self._limits.search(token))
-        fresh = wants_fresh(request)
-        if is_uid(wanted):
-            await self._authorizer.study(permit, Part(wanted), AnswerKind.LISTED, fresh=fresh)
-        view = await self._authorizer.view(permit, fresh=fresh)
-        for row in view.rows:
+        await hold_place(http, self._limits.search(token))
+        fresh = wants_fresh(http)
+        study = wanted if is_uid(wanted) else None
+        if study is not None:
+            record.part = Part(study)
+        request = await self._authorizer.authorize(
+            record, token, permit, wanted, study=study, fresh=fresh
+        )
+        if study is not None:
+            await self._authorizer.study(request, Part(study), AnswerKind.LISTED)
+        view = await self._authorizer.studies(request, fresh=fresh)
+        for row in view.listing.rows:
             uid = study_uid(row)
-            if study_id(uid) == wanted:
+            if study_id(uid) == wanted and view.shows_row(uid, None):
                 if uid != wanted:
-                    await self._authorizer.study(permit, Part(uid), AnswerKind.LISTED, fresh=fresh)
+                    await self._authorizer.study(request, Part(uid), AnswerKind.LISTED)
                 seen = await self._catalog.look(
                     permit.patient, view.listing.rows, view.listing.series
                 )
-                resource = await self._resource(
-                    row, view, permit, instant(view.last_updated(seen)[uid]), {}
-                )
-                return answer(
-                    request, subset(resource, result), version=version, pretty=result.pretty
-                )
-        raise self._authorizer.absent(wanted, view)
+                last_updated = instant(view.last_updated(seen)[uid])
+                resource = await self._resource(view.row(row), view, request, last_updated, {})
+                return answer(http, subset(resource, result), version=version, pretty=result.pretty)
+        raise self._authorizer.absent(request, wanted, view)
 
-    async def read_endpoint(self, request: web.Request) -> web.Response:
-        """``GET [base]/Endpoint/{id}``: the standing Endpoint of the token's patient (SIA-31)."""
-        permit = await self._authorizer.permit(
-            await self._authorizer.token(request), Interaction.READ
-        )
-        version, result = _how_to_read(request)
-        if self._endpoints.contained or request[TARGET].segments[2] != permit.patient:
+    async def read_endpoint(self, http: web.Request) -> web.Response:
+        """Answer ``GET [base]/Endpoint/{id}``: the standing Endpoint of the patient (SIA-31)."""
+        token = await self._token(http)
+        permit = await self._authorizer.permit(http[RECORD], token, Interaction.READ)
+        version, result = how_to_read(http)
+        if self._endpoints.contained or http[TARGET].segments[2] != permit.patient:
             raise Denied(Reason.ABSENT)
         resource = subset(self._endpoints.resource(permit.patient), result)
-        return answer(request, resource, version=version, pretty=result.pretty)
+        return answer(http, resource, version=version, pretty=result.pretty)
 
     async def _resource(
         self,
         row: Row,
         view: VisibleStudies,
-        permit: PatientPermit,
+        request: AuthorizedRequest[object],
         last_updated: str,
         issued: Mapping[str, Issued],
     ) -> dict[str, Any]:
-        own = issued.get(study_uid(row))
+        own, patient = issued.get(study_uid(row)), request.permit.patient
         contained = (
-            self._endpoints.resource(permit.patient)
-            if self._endpoints.contained and own is None
-            else None
+            self._endpoints.resource(patient) if self._endpoints.contained and own is None else None
         )
         endpoint = (
-            self._endpoints.reference(permit.patient)
-            if own is None
-            else {"reference": own.full_url}
+            self._endpoints.reference(patient) if own is None else {"reference": own.full_url}
         )
         series = await self._series(row, view)
         if series is not None:
-            self._counts.note(row, series)
+            self._counts.note(row, series, request.record.request_id)
         return imaging_study(
             row,
-            patient=permit.patient,
+            patient=patient,
             endpoint=endpoint,
             site=self._site,
             last_updated=last_updated,
@@ -289,88 +285,24 @@ class ImagingFhir:
         instances = await asyncio.gather(*(view.instances(uid, series_uid(one)) for one in usable))
         return [SeriesRows(one, rows) for one, rows in zip(usable, instances, strict=True)]
 
-    async def metadata(self, request: web.Request) -> web.Response:
-        """``GET [base]/metadata``, open and cacheable."""
-        version, result = _how_to_read(request)
-        statement = capability_statement(
-            fhir_base=self._endpoints.fhir_base,
-            version=self._version,
-            released=self._released,
-            smart=await self._smart(),
-        )
-        response = answer(request, statement, version=version, pretty=result.pretty)
-        response.headers.update(_PUBLIC)
-        return response
-
-    async def structure_definition(self, request: web.Request) -> web.Response:
-        """``GET [base]/StructureDefinition/number-of-frames``, open and cacheable: the extension that we use."""
-        version, result = _how_to_read(request)
-        definition = structure_definition(self._endpoints.fhir_base, self._released)
-        response = answer(request, definition, version=version, pretty=result.pretty)
-        response.headers.update(_PUBLIC)
-        return response
-
-    async def versions(self, request: web.Request) -> web.Response:
-        """``GET [base]/$versions``: which FHIR versions there are (R4 capabilitystatement-operation-versions)."""
-        if any(
-            one.media_type == FHIR_JSON
-            for one in parse_accept(request.headers.get(hdrs.ACCEPT, ""))
-        ):
-            values = [*(("version", one) for one in VERSIONS), ("default", DEFAULT_VERSION)]
-            parameters = [{"name": name, "valueCode": one} for name, one in values]
-            return json_response(
-                {"resourceType": "Parameters", "parameter": parameters}, headers=_PUBLIC
-            )
-        body = {"versions": list(VERSIONS), "default": DEFAULT_VERSION}
-        return json_response(body, content_type="application/json", headers=_PUBLIC)
-
-    async def smart_configuration(self, request: web.Request) -> web.Response:
-        """``GET [base]/.well-known/smart-configuration``, open and cacheable."""
-        return json_response(await self._smart(), content_type="application/json", headers=_PUBLIC)
-
-    async def _smart(self) -> dict[str, Any]:
-        try:
-            ehr = await self._discovery.configuration()
-        except Problem:
-            ehr = SmartConfiguration(None, None, None, None)
-        return smart_configuration(
-            self._offered,
-            issuer=ehr.issuer,
-            authorization=ehr.authorization_endpoint,
-            token=ehr.token_endpoint,
-        )
-
 
 def _until(issued: Issued) -> str:
     return instant(datetime.fromtimestamp(int(issued.expires_at), UTC))
 
 
-def _how_to_read(request: web.Request) -> tuple[str, ResultParameters]:
-    """FHIR version and result parameters of a read (R4 http.html#summary).
-
-    Others mean nothing here.
-    """
-    parameters = request[TARGET].parameters()
-    result = ResultParameters()
-    for name, value in parameters:
-        if name in ("_summary", "_elements", "_format", "_pretty") and value not in ("", "count"):
-            result = read_result(result, name, value, maximum_count=0)
-    return fhir_version(request, parameters), result
-
-
-async def _parameters(request: web.Request) -> list[tuple[str, str]]:
-    parameters = request[TARGET].parameters()
-    if request.method != "POST":
+async def _parameters(http: web.Request) -> list[tuple[str, str]]:
+    parameters = http[TARGET].parameters()
+    if http.method != "POST":
         return parameters
-    if not request.body_exists or request.content_length == 0:
+    if not http.body_exists or http.content_length == 0:
         return parameters
-    if request.content_type != "application/x-www-form-urlencoded":
+    if http.content_type != "application/x-www-form-urlencoded":
         raise BadRequest(
             "A search by POST has a body of application/x-www-form-urlencoded.", reason="bad_body"
         )
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            body = (await request.read()).decode("ascii")
+            body = (await http.read()).decode("ascii")
     except TimeoutError:
         raise RequestTimeout(
             "The body of the request did not come in time.", reason="slow_body"

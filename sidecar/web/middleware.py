@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.typedefs import Middleware
 
-from sidecar.audit.record import AccessRecord, start_record
+from sidecar.audit.record import AccessRecord
 from sidecar.audit.trail import AuditTrail
-from sidecar.authorization.authorizer import Denied
+from sidecar.authorization.decision_log import Denied
 from sidecar.common.errors import Problem
 from sidecar.common.spans import REASON as SPAN_REASON
 from sidecar.common.spans import STATUS, NoTracing, Span, Tracing, span
@@ -26,6 +26,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 TARGET: web.RequestKey[Target] = web.RequestKey("target", Target)
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+RECORD: web.RequestKey[AccessRecord] = web.RequestKey("record", AccessRecord)
 REASON: web.RequestKey[str] = web.RequestKey("reason", str)
 
 BROKEN_OFF: web.RequestKey[str] = web.RequestKey("broken_off", str)
@@ -67,7 +68,7 @@ def observe_requests(
 
     async def observe(request: web.Request, handler: Handler, step: Span) -> web.StreamResponse:
         started = time.perf_counter()
-        record = start_record(request[REQUEST_ID], request.remote)
+        record = request[RECORD] = AccessRecord(request[REQUEST_ID], request.remote)
         record.route = request.match_info.route.name or "unknown"
         status = _CLIENT_GONE
         try:

@@ -1,4 +1,4 @@
-"""What a FHIR client wants to be answered in: JSON of which FHIR version, fresh or not, and what it has already."""
+"""Read the FHIR version, freshness and strictness that a client asks for, and answer in it."""
 
 import hashlib
 import re
@@ -9,11 +9,12 @@ import orjson
 from aiohttp import hdrs, web
 
 from sidecar.common.errors import NotAcceptable
-from sidecar.dicomweb.accept import accepts_json, parse_accept
+from sidecar.dicomweb.accept import accept_json, parse_accept
 from sidecar.dicomweb.media_type import parse_media_type
 from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS, to_r5
-from sidecar.fhir.result_parameters import json_format
+from sidecar.fhir.result_parameters import ResultParameters, json_format, read_result
 from sidecar.web.errors import FHIR_JSON
+from sidecar.web.middleware import TARGET
 from sidecar.web.pieces import accepts_gzip, in_pieces
 
 _JSON = frozenset({FHIR_JSON, "application/json", "text/json"})
@@ -31,18 +32,29 @@ def fhir_version(request: web.Request, parameters: Sequence[tuple[str, str]]) ->
     named = _version_of(formats[-1]) if formats else None
     if named is not None:
         return _known(named)
-    accept = ", ".join(request.headers.getall(hdrs.ACCEPT, ()))
-    if not formats and not accepts_json(accept, _JSON):
+    accepted = parse_accept(", ".join(request.headers.getall(hdrs.ACCEPT, ())))
+    if not formats and not accept_json(accepted, _JSON):
         raise NotAcceptable("This server speaks application/fhir+json.", reason="accept")
-    ranges = [
-        one for one in parse_accept(accept) if one.media_type in _JSON and not one.is_refused()
-    ]
+    ranges = [one for one in accepted if one.media_type in _JSON and not one.is_refused()]
     ranges.sort(key=lambda one: -float(one.quality or 1))  # Stable: the first of the best.
     asked = [_short(one.parameter("fhirversion")) for one in ranges]
     usable = [one for one in asked if one is None or one in VERSIONS]
     if asked and not usable:
         return _known(asked[0])
     return next(iter(usable), None) or DEFAULT_VERSION
+
+
+def how_to_read(request: web.Request) -> tuple[str, ResultParameters]:
+    """Return FHIR version and result parameters of a read (R4 http.html#summary).
+
+    Other parameters mean nothing here.
+    """
+    parameters = request[TARGET].parameters()
+    result = ResultParameters()
+    for name, value in parameters:
+        if name in ("_summary", "_elements", "_format", "_pretty") and value not in ("", "count"):
+            result = read_result(result, name, value, maximum_count=0)
+    return fhir_version(request, parameters), result
 
 
 def _version_of(value: str) -> str | None:
@@ -53,7 +65,7 @@ def _version_of(value: str) -> str | None:
 
 
 def _short(version: str | None) -> str | None:
-    """``4.0`` for ``4.0.1``, too, which clients write although R4 has the short form."""
+    """Return ``4.0`` also for ``4.0.1``, which clients write although R4 has the short form."""
     return next((short for short, release in VERSIONS.items() if version == release), version)
 
 
@@ -66,7 +78,7 @@ def _known(version: str | None) -> str:
 
 
 def wants_fresh(request: web.Request) -> bool:
-    """Whether the client will not have what is remembered (``Cache-Control: no-cache``, RFC 9111 5.2.1.4)."""
+    """Return whether nothing remembered is wanted (``Cache-Control: no-cache``, RFC 9111 5.2.1.4)."""
     directives = {
         one.strip().lower()
         for line in request.headers.getall(hdrs.CACHE_CONTROL, ())
@@ -76,9 +88,9 @@ def wants_fresh(request: web.Request) -> bool:
 
 
 def is_strict(request: web.Request) -> bool:
-    """Whether what would be ignored is to be refused (``Prefer: handling=strict``, RFC 7240 4.4.
+    """Return whether what would be ignored is to be refused.
 
-    The first counts).
+    That is ``Prefer: handling=strict`` (RFC 7240 4.4); the first one counts.
     """
     for line in request.headers.getall("Prefer", ()):
         for one in line.split(","):
@@ -99,8 +111,8 @@ def answer(
 ) -> web.Response:
     """Return the answer in this FHIR version, or a 304 when the client has it (R4 http.html#cread).
 
-    ``gzip``: it may be compressed. ``identity``: what the answer says without what differs each
-    time (``None``: all of it).
+    ``gzip``: the answer may be compressed. ``identity``: the answer without what differs each time
+    (``None``: all of it).
     """
     shown = to_r5(resource) if version == "5.0" else resource
     written = orjson.dumps(resource if identity is None else identity, default=dict)
@@ -116,7 +128,7 @@ def answer(
 
 
 def _tags(request: web.Request) -> set[str]:
-    """The tags of If-None-Match, compared weakly, or ``*``, which is any (RFC 9110 13.1.2)."""
+    """Return the tags of If-None-Match, for a weak comparison, or ``*`` (RFC 9110 13.1.2)."""
     lines = request.headers.getall(hdrs.IF_NONE_MATCH, ())
     if [line.strip() for line in lines] == ["*"]:
         return {"*"}

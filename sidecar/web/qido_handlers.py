@@ -8,13 +8,12 @@ import orjson
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
+from sidecar.access.decision import is_own_row
 from sidecar.access.facts import AnswerKind, Part, PatientIdentifier, Token
-from sidecar.access.permits import PatientPermit
-from sidecar.audit.record import current_record
+from sidecar.access.permits import ALL_STUDIES, PatientPermit
 from sidecar.authorization.authorizer import Authorizer
 from sidecar.authorization.limits import RequestLimits
 from sidecar.authorization.row_filter import shown_rows
-from sidecar.authorization.visible_studies import VisibleStudies
 from sidecar.common.errors import BadRequest, NotAcceptable
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.slices import in_slices, let_go
@@ -29,7 +28,9 @@ from sidecar.dicomweb.row_matching import RowFilter
 from sidecar.dicomweb.upstream_errors import QueryRefused, unusable
 from sidecar.pacs.client import PacsClient
 from sidecar.telemetry.metrics import Metrics
+from sidecar.web.dicomweb_request import AskedFor, QueryRequest
 from sidecar.web.held_places import hold_place
+from sidecar.web.middleware import RECORD
 from sidecar.web.negotiate import is_strict
 from sidecar.web.pieces import accepts_gzip, in_pieces
 from sidecar.web.query_pages import QueryKey, QueryPages, RowPage, RowSource
@@ -39,18 +40,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """One search of one patient, whose identifiers are ``known_as``.
+    """One search: the ``request``, and by what its rows have to match.
 
-    ``view``: what is shown of the patient's studies; ``None``: all. ``checked``: the search is of
-    one study, whose owners have just been looked at.
+    ``checked``: the search is of one study, whose owners have just been looked at.
     """
 
-    permit: PatientPermit
-    query: Query
+    request: QueryRequest
     matching: Matching
-    known_as: frozenset[PatientIdentifier]
-    view: VisibleStudies | None
     checked: bool
+
+    @property
+    def query(self) -> Query:
+        """What is searched."""
+        return self.request.asked.resource
 
 
 class QidoHandlers:
@@ -73,42 +75,38 @@ class QidoHandlers:
 
     async def search(
         self,
-        request: web.Request,
+        http: web.Request,
         token: Token,
         permit: PatientPermit,
-        query: Query,
-        root: str,
-        accept: str | None,
-        parameters: Sequence[tuple[str, str]],
+        asked: AskedFor[Query],
         *,
         only: str | None = None,
     ) -> web.Response:
-        """Return the patient's rows with URLs below ``root``.
+        """Return the patient's rows with URLs below ``asked.root``.
 
-        ``only``: those of this study (SIA-50).
-
-        Raises the ``Problem`` that the client gets instead.
+        ``only``: those of this study (SIA-50). Raises the ``Problem`` that the client gets instead.
         """
-        if not accepts_json(accept):
+        if not accepts_json(asked.accept):
             raise NotAcceptable("Searches are answered in application/dicom+json.", reason="accept")
-        matching = parse_matching(parameters, strict=is_strict(request))
-        await hold_place(request, self._limits.search(token))
-        if only is not None and query.study is None:
-            await self._authorizer.study(permit, Part(only), AnswerKind.LISTED)
+        query, record = asked.resource, http[RECORD]
+        matching = parse_matching(asked.parameters, strict=is_strict(http))
+        await hold_place(http, self._limits.search(token))
+        study = query.study or only
+        if study is not None:
+            record.part = Part(study, query.series)
+        request = await self._authorizer.authorize(record, token, permit, asked, study=study)
+        if study is not None:
+            await self._authorizer.study(request, Part(study, query.series), AnswerKind.LISTED)
+        if query.study is None and only is not None:
             matching = matching.of_study(only)
-        if query.study is not None:
-            await self._authorizer.study(permit, Part(query.study, query.series), AnswerKind.LISTED)
-        view = await self._authorizer.view(permit) if permit.is_limited else None
-        known_as = await self._authorizer.known_as(permit)
-        checked = only is not None or query.study is not None
-        search = _Search(permit, query, matching, known_as, view, checked)
+        search = _Search(request, matching, checked=study is not None)
         with span("fetch"):
             page, others = await self._page(search)
         if others:
             await self._note_others(search, others)
         try:
             written = await in_slices(
-                b"," + orjson.dumps(rewrite_row(public_attributes(row), root))
+                b"," + orjson.dumps(rewrite_row(public_attributes(row), asked.root))
                 if only in (None, text(row, "StudyInstanceUID"))
                 else None
                 for row in page.rows
@@ -120,7 +118,7 @@ class QidoHandlers:
         written[:1] = [b"[" + one[1:] for one in written[:1]] or [b"["]
         headers = CIMultiDict({hdrs.CONTENT_TYPE: DICOM_JSON})
         headers.extend((hdrs.WARNING, one) for one in _warnings(matching.ignored, more=page.more))
-        return in_pieces([*written, b"]"], headers, gzip=accepts_gzip(request))
+        return in_pieces([*written, b"]"], headers, gzip=accepts_gzip(http))
 
     async def _page(self, search: _Search) -> tuple[RowPage, int]:
         """Return the page that was asked for, of the rows under every identifier, in one order.
@@ -130,7 +128,7 @@ class QidoHandlers:
         query, matching = search.query, search.matching
         others, row_filter = 0, RowFilter(query, matching)
         identifiers = sorted(
-            search.known_as, key=lambda known: (known.patient_id, known.issuer or "")
+            search.request.known_as, key=lambda known: (known.patient_id, known.issuer or "")
         )
 
         async def read(offset: int, limit: int | None) -> tuple[int, list[Row]]:
@@ -151,7 +149,7 @@ class QidoHandlers:
             return count, own
 
         # Where others come as well and are left out, a limit would cut the patient's own.
-        exact = search.view is None and all(
+        exact = search.request.visible is ALL_STUDIES and all(
             self._pacs.dialect.writes_exactly(one.patient_id + (one.issuer or ""))
             for one in identifiers
         )
@@ -163,9 +161,9 @@ class QidoHandlers:
             takes_offset=exact and len(identifiers) == 1,
         )
         key = QueryKey(
-            current_record().token_hash,
-            search.permit.patient,
-            search.known_as,
+            search.request.record.token_hash,
+            search.request.permit.patient,
+            search.request.known_as,
             query,
             matching.parameters,
             self._invalidation.of(query.study or ""),
@@ -193,7 +191,9 @@ class QidoHandlers:
         asked = search.matching.parameters
         parameters = (*who, *asked, ("includefield", _checked_fields(search.query, row_filter)))
         try:
-            return await self._pacs.search(search.query, parameters, limit=limit, offset=offset)
+            return await self._pacs.search(
+                search.query, parameters, permit=search.request.search, limit=limit, offset=offset
+            )
         except QueryRefused:
             if not asked:
                 raise
@@ -206,11 +206,12 @@ class QidoHandlers:
 
         Each with the row that is shown of it.
         """
-        view = search.view
-        if view is not None:
+        view = search.request.visible
+        if view is not ALL_STUDIES:
             if view.listing.shared:
                 listed = await in_slices(text(row, "StudyInstanceUID") or "" for row in own)
-                self._authorizer.left_out(view.listing.shared.intersection(listed))
+                shared = view.listing.shared.intersection(listed)
+                self._authorizer.decisions.left_out(search.request.record, shared)
             # It may end at once.
             shown = zip(own, shown_rows(own, search.query, search.matching, view), strict=False)
             return await in_slices(None if one is None else (row, one) for row, one in shown)
@@ -232,7 +233,7 @@ class QidoHandlers:
         named = await in_slices(
             (uid, row) if (uid := text(row, "StudyInstanceUID")) else None for row in own
         )
-        studies = await self._authorizer.unrefused((uid for uid, _ in named), search.known_as)
+        studies = await self._authorizer.unrefused(search.request, (uid for uid, _ in named))
         return await in_slices(row if uid in studies else None for uid, row in named)
 
     async def _note_others(self, search: _Search, rows: int) -> None:
@@ -240,12 +241,12 @@ class QidoHandlers:
         query = search.query
         if query.study is not None:
             part = Part(query.study, query.series)
-            if await self._authorizer.is_corrected(search.permit, part, search.known_as):
+            if await self._authorizer.is_corrected(search.request, part):
                 log.warning(
                     "a study was corrected at the PACS while it was remembered",
                     extra={"rows": rows},
                 )
-                await self._authorizer.study(search.permit, part, AnswerKind.LISTED)
+                await self._authorizer.decide_again(search.request, part, AnswerKind.LISTED)
                 return
         log.warning(
             "the PACS returned rows that were not asked for; they are left out",
@@ -256,7 +257,7 @@ class QidoHandlers:
 
 def _is_own(row: Row, query: Query, identifier: PatientIdentifier) -> bool:
     return (
-        owner_of(row).is_of(identifier)
+        is_own_row(owner_of(row), frozenset({identifier}), unnamed=False)
         and query.study in (None, text(row, "StudyInstanceUID"))
         and query.series in (None, text(row, "SeriesInstanceUID"))
     )

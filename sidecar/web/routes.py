@@ -14,6 +14,7 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.web.connection import CORS
 from sidecar.web.dicomweb_handlers import DicomWeb
 from sidecar.web.errors import json_response
+from sidecar.web.fhir_documents import FhirDocuments
 from sidecar.web.fhir_handlers import ImagingFhir
 from sidecar.web.held_places import give_places_back
 from sidecar.web.middleware import Handler, add_headers, observe_requests
@@ -36,6 +37,7 @@ _EXPOSED = (
 
 def create_public(
     fhir: ImagingFhir,
+    documents: FhirDocuments,
     dicomweb: DicomWeb,
     metrics: Metrics,
     audit: AuditTrail,
@@ -78,19 +80,19 @@ def create_public(
         for method in methods:
             cors.add(resource.add_route(method, handler))
 
-    add("metadata", "/fhir/metadata", fhir.metadata, "GET", "HEAD")
+    add("metadata", "/fhir/metadata", documents.metadata, "GET", "HEAD")
     add(
         "smart-configuration",
         "/fhir/.well-known/smart-configuration",
-        fhir.smart_configuration,
+        documents.smart_configuration,
         "GET",
         "HEAD",
     )
-    add("versions", "/fhir/$versions", fhir.versions, "GET", "HEAD")
+    add("versions", "/fhir/$versions", documents.versions, "GET", "HEAD")
     add(
         "structure-definition",
         f"/fhir/StructureDefinition/{frames.ID}",
-        fhir.structure_definition,
+        documents.structure_definition,
         "GET",
         "HEAD",
     )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access.decision import decide_patient, decide_study, decide_visible
+from sidecar.access.decision import decide_visible
 from sidecar.access.facts import (
     AnswerKind,
     BackendClient,
@@ -25,6 +25,8 @@ from sidecar.access.facts import (
 )
 from sidecar.access.permits import (
     ALL_SERIES,
+    ALL_STUDIES,
+    AllStudies,
     Deny,
     GrantPath,
     HeaderPermit,
@@ -34,7 +36,7 @@ from sidecar.access.permits import (
 )
 from sidecar.access.reasons import Reason
 from sidecar.access.scopes import Grant, ScopeContext, parse_scopes
-from sidecar.access.visibility import HIDDEN, Hidden, Visible, visibility
+from sidecar.access.visibility import HIDDEN, SHARED, Hidden, Visible, visibility
 from tests.permits import (
     backend_client,
     make_policy,
@@ -42,6 +44,8 @@ from tests.permits import (
     make_visible,
     make_way,
     patient_permit,
+    permit_patient,
+    permit_study,
     study_facts,
     study_permit,
 )
@@ -100,7 +104,7 @@ def test_who_has_no_way(
     reason: Reason,
 ) -> None:
     """SIA-13, 14: a backend client has what it was given, by name, and nobody else has it."""
-    found = decide_patient(
+    found = permit_patient(
         token(scopes, own),
         RETRIEVE,
         patient,
@@ -139,7 +143,7 @@ def test_each_grant_is_a_way(
     ways: list[GrantPath],
 ) -> None:
     """SIA-13, 15: with its own constraint, its client's studies, and the site's rules."""
-    found = decide_patient(
+    found = permit_patient(
         token(scopes, own),
         RETRIEVE,
         patient,
@@ -203,8 +207,8 @@ def decide(
     answer: AnswerKind = AnswerKind.NAMED,
 ) -> StudyPermit | HeaderPermit | Deny:
     """The decision on a study that is the patient's, as its instances say, too."""
-    facts = study_facts(frozenset({MINE}), True, studies, inside=frozenset({MINE}))
-    return decide_study(permit, part, [MINE], facts, answer, now=NOW)
+    facts = study_facts(frozenset({MINE}), True, inside=frozenset({MINE}))
+    return permit_study(permit, part, [MINE], facts, answer, now=NOW, described=studies)
 
 
 @pytest.mark.parametrize(("permit", "part", "studies", "reason"), SHOWN_DENIALS)
@@ -218,17 +222,21 @@ def test_what_is_not_shown(
     assert found.series == ({"1.CT"} if reason is Reason.PARTLY_EXCLUDED else set())
 
 
-@pytest.mark.parametrize("studies", [(), (described("CT"),)])
-def test_a_shared_uid_is_not_shown_and_has_its_own_reason(
-    studies: tuple[DescribedStudy, ...],
-) -> None:
+def test_a_shared_uid_is_not_shown_and_has_its_own_reason() -> None:
     """Of a permit that is limited; any other asks the archive for the owners."""
 
-    def found(permit: PatientPermit) -> Visible | Deny:
-        return decide_visible(permit, STUDY, studies, AnswerKind.NAMED, now=NOW, shared=True)
+    def found(permit: PatientPermit, seen: Hidden | AllStudies) -> Visible | Deny:
+        return decide_visible(permit, STUDY, seen, AnswerKind.NAMED)
 
-    assert found(WITH_RULES) == Deny(Reason.SHARED_UID)
-    assert found(patient_permit("p1", RETRIEVE)) == make_visible()
+    assert found(WITH_RULES, SHARED) == Deny(Reason.SHARED_UID)
+    assert found(patient_permit("p1", RETRIEVE), ALL_STUDIES) == make_visible()
+
+
+@pytest.mark.parametrize("permit", [WITH_RULES, OF_CT], ids=["rules", "a constraint"])
+def test_all_studies_are_for_a_permit_without_limits_alone(permit: PatientPermit) -> None:
+    """Who forgets to work out what is visible permits nothing."""
+    found = decide_visible(permit, STUDY, ALL_STUDIES, AnswerKind.NAMED)
+    assert found == Deny(Reason.NOT_SHOWN)
 
 
 def test_what_is_shown() -> None:
@@ -250,10 +258,11 @@ def test_a_study_that_is_listed_may_have_excluded_parts() -> None:
 
 
 def test_a_foreign_study_is_foreign_whatever_is_said_of_it() -> None:
-    facts = study_facts(frozenset({PatientIdentifier("p2")}), True, (described("CT"),))
-    assert decide_study(WITH_RULES, STUDY, [MINE], facts, AnswerKind.NAMED, now=NOW) == Deny(
-        Reason.FOREIGN
-    )
+    facts = study_facts(frozenset({PatientIdentifier("p2")}), True)
+    studies = (described("CT"),)
+    assert permit_study(
+        WITH_RULES, STUDY, [MINE], facts, AnswerKind.NAMED, now=NOW, described=studies
+    ) == Deny(Reason.FOREIGN)
 
 
 CONSTRAINTS = ["a", "b"]
@@ -306,7 +315,7 @@ def test_together_grants_show_what_one_of_them_shows(
     """SIA-15: what two grants permit together is what the better of them permits alone, never more."""
 
     def sees(*some: Grant) -> Visible | Hidden:
-        permit = decide_patient(
+        permit = permit_patient(
             Token(some, NOW + 60, own), interaction, patient, policy=policy, now=NOW, client=client,
             understood=frozenset(CONSTRAINTS),
         )  # fmt: skip
@@ -348,7 +357,7 @@ def test_who_asks_is_told_to_the_external_policy() -> None:
     facts = Token(
         parse_scopes("patient/*.rs openid"), NOW + 60, "p1", "app", "u1", "https://ehr.example.org"
     )
-    found = decide_patient(
+    found = permit_patient(
         facts,
         SEARCH,
         None,

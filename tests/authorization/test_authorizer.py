@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import make_mocked_request
-from multidict import CIMultiDict
 
 from sidecar.access.facts import AnswerKind, Part, PatientIdentifier, Policy, StudyFacts, Token
-from sidecar.access.permits import HeaderPermit, Interaction, PatientPermit
+from sidecar.access.permits import HeaderPermit, Interaction, PatientPermit, StudyPermit
 from sidecar.access.reasons import Reason
 from sidecar.access.scopes import parse_scopes
-from sidecar.authorization.authorizer import Authorizer, Denied
+from sidecar.audit.record import AccessRecord
+from sidecar.authorization.authorizer import Authorizer
+from sidecar.authorization.decision_log import Denied
 from sidecar.authorization.visible_studies import VisibleStudiesLookup
 from sidecar.common.errors import Problem, Unavailable
 from sidecar.common.invalidation import Invalidation
@@ -40,6 +39,9 @@ OWN, OTHER = PatientIdentifier("p1"), PatientIdentifier("p2")
 NOW = 1_000_000.0
 GOOD = "Bearer a-good-token"
 DOWN = Unavailable("Not now.", reason="down")
+PERMIT = patient_permit("p1", Interaction.RETRIEVE)
+PART = Part("1.2", "1.3", "1.4")
+RECORD = AccessRecord("r1")
 
 
 def token(
@@ -116,9 +118,7 @@ class Instances(InstancePatients):
         self.known: frozenset[PatientIdentifier] | Exception = frozenset({OWN})
         self.asked: list[HeaderPermit] = []
 
-    async def of(
-        self, permit: HeaderPermit, known_as: frozenset[PatientIdentifier]
-    ) -> frozenset[PatientIdentifier]:
+    async def of(self, permit: HeaderPermit) -> frozenset[PatientIdentifier]:
         """As an instance says."""
         self.asked.append(permit)
         if isinstance(self.known, Exception):
@@ -179,6 +179,15 @@ class World:
             if sample.name.endswith("_total")
         }
 
+    async def token(self, *authorization: str) -> Token:
+        """The token in these Authorization headers."""
+        return await self.authorizer.token(RECORD, authorization)
+
+    async def study(self, answer: AnswerKind) -> StudyPermit:
+        """The permit for ``PART``, by a request that is authorized for it."""
+        request = await self.authorizer.authorize(RECORD, token(), PERMIT, None, study=PART.study)
+        return await self.authorizer.study(request, PART, answer)
+
     async def refused(self, call: Any) -> Reason:
         """The reason why ``call`` was refused, which is counted once and is all that the exception
         says.
@@ -193,16 +202,9 @@ class World:
         return reason
 
 
-def request(*authorization: str) -> web.Request:
-    """A request with these Authorization headers."""
-    return make_mocked_request(
-        "GET", "/", CIMultiDict([("Authorization", value) for value in authorization])
-    )
-
-
 async def test_the_token_is_asked_for_once_and_given_back() -> None:
     world = World()
-    assert await world.authorizer.token(request(GOOD)) == token()
+    assert await world.token(GOOD) == token()
     assert world.tokens.asked == ["a-good-token"]
     assert world.decisions() == {}
 
@@ -220,30 +222,23 @@ async def test_without_one_bearer_token_nobody_is_asked(
     authorization: Sequence[str], reason: Reason
 ) -> None:
     world = World()
-    assert await world.refused(world.authorizer.token(request(*authorization))) is reason
+    assert await world.refused(world.token(*authorization)) is reason
     assert world.tokens.asked == []
 
 
 async def test_a_token_that_is_not_active() -> None:
     world = World()
     world.tokens.known = None
-    assert await world.refused(world.authorizer.token(request(GOOD))) is Reason.INACTIVE_TOKEN
-
-
-async def test_a_token_in_the_query_does_not_count() -> None:
-    """RFC 6750 2.3: it would stand in logs and histories."""
-    world = World()
-    call = world.authorizer.token(make_mocked_request("GET", "/?access_token=a-good-token"))
-    assert await world.refused(call) is Reason.MISSING_TOKEN
+    assert await world.refused(world.token(GOOD)) is Reason.INACTIVE_TOKEN
 
 
 async def test_a_permit_is_counted() -> None:
     world = World()
     for interaction in Interaction:
-        assert await world.authorizer.permit(token(), interaction) == patient_permit(
+        assert await world.authorizer.permit(RECORD, token(), interaction) == patient_permit(
             "p1", interaction
         )
-        assert await world.authorizer.permit(token(), interaction, "p1") == patient_permit(
+        assert await world.authorizer.permit(RECORD, token(), interaction, "p1") == patient_permit(
             "p1", interaction
         )
     assert world.decisions() == {("permit", interaction.value): 2 for interaction in Interaction}
@@ -267,7 +262,7 @@ async def test_a_token_that_does_not_cover_it(
     world = World(policy)
 
     async def permit() -> PatientPermit:
-        return await world.authorizer.permit(facts, Interaction.RETRIEVE, patient)
+        return await world.authorizer.permit(RECORD, facts, Interaction.RETRIEVE, patient)
 
     assert await world.refused(permit()) is reason
     assert world.patients.asked == []
@@ -279,19 +274,15 @@ async def test_an_expiry_passes_between_two_requests() -> None:
     world = World()
     facts = token(expires_at=NOW + 10)
     world.clock.now += 9.9
-    assert await world.authorizer.permit(facts, Interaction.READ)
+    assert await world.authorizer.permit(RECORD, facts, Interaction.READ)
     world.clock.now += 0.1
     with pytest.raises(Denied):
-        await world.authorizer.permit(facts, Interaction.READ)
-
-
-PERMIT = patient_permit("p1", Interaction.RETRIEVE)
-PART = Part("1.2", "1.3", "1.4")
+        await world.authorizer.permit(RECORD, facts, Interaction.READ)
 
 
 async def test_a_study_is_permitted_by_its_facts() -> None:
     world = World()
-    assert await world.authorizer.study(PERMIT, PART, AnswerKind.NAMED) == study_permit(
+    assert await world.study(AnswerKind.NAMED) == study_permit(
         "p1", PART, known_as=frozenset({OWN})
     )
     assert world.patients.asked == ["p1"]
@@ -313,22 +304,22 @@ async def test_a_study_that_is_refused(
     world = World()
     world.patients.known = frozenset(known_as)
     world.facts.known = study_facts(frozenset(owners), part_found=found)
-    assert await world.refused(world.authorizer.study(PERMIT, PART, AnswerKind.NAMED)) is reason
+    assert await world.refused(world.study(AnswerKind.NAMED)) is reason
 
 
 def _tokens_down(world: World) -> Any:
     world.tokens.known = DOWN
-    return world.authorizer.token(request(GOOD))
+    return world.token(GOOD)
 
 
 def _patients_down(world: World) -> Any:
     world.patients.known = DOWN
-    return world.authorizer.study(PERMIT, PART, AnswerKind.NAMED)
+    return world.study(AnswerKind.NAMED)
 
 
 def _pacs_down(world: World) -> Any:
     world.facts.known = DOWN
-    return world.authorizer.study(PERMIT, PART, AnswerKind.NAMED)
+    return world.study(AnswerKind.NAMED)
 
 
 @pytest.mark.parametrize("failing", [_tokens_down, _patients_down, _pacs_down])
@@ -345,8 +336,8 @@ async def test_the_steps_are_timed() -> None:
     """For the request's line in the log."""
     world = World()
     with durations_of_a_request() as durations:
-        await world.authorizer.token(request(GOOD))
-        await world.authorizer.study(PERMIT, PART, AnswerKind.NAMED)
+        await world.token(GOOD)
+        await world.study(AnswerKind.NAMED)
     assert set(durations) == {"token", "patient", "issuers", "ownership"}
     assert all(0 <= seconds < 1 for seconds in durations.values())
 
@@ -362,12 +353,12 @@ async def test_user_scopes_by_explicit_switch_alone(
     world = World(make_policy(user_level=user_level))
     facts = token("user/ImagingStudy.rs", patient=patient)
     if permitted:
-        assert await world.authorizer.permit(facts, Interaction.SEARCH, "p1") == patient_permit(
-            "p1", Interaction.SEARCH, (make_way(context="user"),)
-        )
+        assert await world.authorizer.permit(
+            RECORD, facts, Interaction.SEARCH, "p1"
+        ) == patient_permit("p1", Interaction.SEARCH, (make_way(context="user"),))
     else:
         with pytest.raises(Denied):
-            await world.authorizer.permit(facts, Interaction.SEARCH, "p1")
+            await world.authorizer.permit(RECORD, facts, Interaction.SEARCH, "p1")
 
 
 class Lists(VisibleStudiesLookup):
@@ -391,10 +382,7 @@ async def test_an_instance_of_another_patient_in_an_own_study(inside: PatientIde
     lists = Lists()
     world = World(views=lists)
     world.instances.known = frozenset({OWN, inside})
-    assert (
-        await world.refused(world.authorizer.study(PERMIT, PART, AnswerKind.UNNAMED))
-        is Reason.FOREIGN
-    )
+    assert await world.refused(world.study(AnswerKind.UNNAMED)) is Reason.FOREIGN
     assert world.instances.asked == [header_permit("p1", PART, frozenset({OWN}))]
     assert world.invalidation.of(PART.study) == 1
     assert lists.forgotten == [(PART.study, frozenset({OWN}))]
@@ -411,10 +399,7 @@ async def test_an_instance_of_a_study_that_was_corrected_is_no_alarm() -> None:
         world.facts.known = study_facts(frozenset({OTHER}), part_found=True)
 
     world.invalidation.forget_study = forget_study  # type: ignore[method-assign]
-    assert (
-        await world.refused(world.authorizer.study(PERMIT, PART, AnswerKind.UNNAMED))
-        is Reason.FOREIGN
-    )
+    assert await world.refused(world.study(AnswerKind.UNNAMED)) is Reason.FOREIGN
     name = "smart_imaging_verification_failures_total"
     assert not world.metrics.registry.get_sample_value(name, {"what": "instance"})
 
@@ -422,9 +407,9 @@ async def test_an_instance_of_a_study_that_was_corrected_is_no_alarm() -> None:
 async def test_instances_are_looked_at_where_the_answer_does_not_say_whose_it_is() -> None:
     world = World()
     permit = study_permit("p1", PART, known_as=frozenset({OWN}))
-    assert await world.authorizer.study(PERMIT, PART, AnswerKind.NAMED) == permit
+    assert await world.study(AnswerKind.NAMED) == permit
     assert world.instances.asked == []
-    assert await world.authorizer.study(PERMIT, PART, AnswerKind.UNNAMED) == permit
+    assert await world.study(AnswerKind.UNNAMED) == permit
     assert world.instances.asked == [header_permit("p1", PART, frozenset({OWN}))]
     assert world.invalidation.of(PART.study) == 0
 
@@ -433,10 +418,7 @@ async def test_no_instance_is_looked_at_in_a_study_of_another() -> None:
     """So it takes as long as one that is not there (SIA-45)."""
     world = World()
     world.facts.known = study_facts(frozenset({OTHER}), part_found=True)
-    assert (
-        await world.refused(world.authorizer.study(PERMIT, PART, AnswerKind.UNNAMED))
-        is Reason.FOREIGN
-    )
+    assert await world.refused(world.study(AnswerKind.UNNAMED)) is Reason.FOREIGN
     assert world.instances.asked == []
 
 
@@ -444,4 +426,4 @@ async def test_an_instance_that_cannot_be_read_is_no_permit() -> None:
     world = World()
     world.instances.known = DOWN
     with pytest.raises(Problem):
-        await world.authorizer.study(PERMIT, PART, AnswerKind.UNNAMED)
+        await world.study(AnswerKind.UNNAMED)

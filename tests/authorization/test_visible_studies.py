@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from sidecar.access.facts import Effect, PatientIdentifier, Rule
-from sidecar.access.permits import Interaction, PatientPermit
-from sidecar.access.visibility import HIDDEN, Visible, visibility
+from sidecar.access.permits import ALL_STUDIES, Interaction, PatientPermit, SearchPermit
+from sidecar.access.visibility import HIDDEN, SHARED, Visible
 from sidecar.authorization.row_filter import shown_rows
 from sidecar.authorization.scope_constraints import Constraints
-from sidecar.authorization.visible_studies import ALL_STUDIES, VisibleStudiesLookup
+from sidecar.authorization.visible_studies import VisibleStudiesLookup
 from sidecar.dicom.json_model import Row
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import parse_matching
@@ -22,12 +22,13 @@ from sidecar.pacs.studies import AsOf, Studies
 from sidecar.pacs.study_lists import Listing
 from tests.common.peer import Clock
 from tests.fhir.rows import row
-from tests.permits import make_rule, make_way, patient_permit
+from tests.permits import make_rule, make_way, patient_permit, search_permit
 from tests.upstreams import SITE
 
 HOUR = 3_600
 DAY_ENDS = datetime(2024, 3, 1, tzinfo=UTC).timestamp()
 KNOWN_AS = frozenset({PatientIdentifier("p1")})
+SEARCH = search_permit("p1", KNOWN_AS)
 NO_SR = make_rule("no SR", Effect.EXCLUDE, series={"Modality": ("SR",)})
 HOLD = make_rule("hold", Effect.HOLD, hours=72)
 ASKED = datetime(2024, 1, 1, tzinfo=UTC)
@@ -43,9 +44,7 @@ class Archive(Studies):
         self.series_rows = series
         self.questions: list[bool] = []
 
-        async def of_patient(
-            known_as: frozenset[PatientIdentifier], *, fresh: bool = False
-        ) -> Listing:
+        async def of_patient(permit: SearchPermit, *, fresh: bool = False) -> Listing:
             self.questions.append(fresh)
             return self.fresh if fresh else self.listing
 
@@ -53,9 +52,9 @@ class Archive(Studies):
 
     async def series_of(
         self,
+        permit: SearchPermit,
         studies: Iterable[str],
         listing: Listing,
-        known_as: frozenset[PatientIdentifier],
         oldest: AsOf,
     ) -> dict[str, list[Row]]:
         """As the archive says."""
@@ -91,16 +90,14 @@ def views(
 )
 async def test_a_held_study_appears_when_its_time_has_come(after: float, shown: bool) -> None:
     """Without a time of day it is reckoned from the day's end."""
-    view = await views(Archive([study()], {}), Clock(DAY_ENDS + after)).of(permit(HOLD), KNOWN_AS)
+    view = await views(Archive([study()], {}), Clock(DAY_ENDS + after)).of(permit(HOLD), SEARCH)
     assert [study_uid(one) for one in view.rows] == (["1.2"] if shown else [])
 
 
 async def test_a_sync_sees_a_study_whose_hold_has_ended() -> None:
     """SIA-20: else a client that synced meanwhile would never get it."""
     ended = datetime.fromtimestamp(DAY_ENDS + 72 * HOUR, UTC)
-    view = await views(Archive([study()], {}), Clock(DAY_ENDS + 80 * HOUR)).of(
-        permit(HOLD), KNOWN_AS
-    )
+    view = await views(Archive([study()], {}), Clock(DAY_ENDS + 80 * HOUR)).of(permit(HOLD), SEARCH)
     assert view.last_updated({"1.2": datetime(2024, 3, 1, tzinfo=UTC)}) == {"1.2": ended}
     later = datetime(2025, 1, 1, tzinfo=UTC)
     assert view.last_updated({"1.2": later, "1.3": later}) == {"1.2": later, "1.3": later}
@@ -108,14 +105,14 @@ async def test_a_sync_sees_a_study_whose_hold_has_ended() -> None:
 
 async def test_a_permit_that_leads_everywhere_costs_nothing() -> None:
     archive = Archive([study("not a UID"), study()], {})
-    view = await views(archive).of(patient_permit("p1", Interaction.SEARCH), KNOWN_AS)
+    view = await views(archive).of(patient_permit("p1", Interaction.SEARCH), SEARCH)
     assert view.rows is archive.listing.rows
     assert view.visible is ALL_STUDIES
     assert view.shows_row("9.9", "9.9.9")
 
 
 async def test_a_study_without_a_usable_uid_is_not_shown() -> None:
-    view = await views(Archive([study("not a UID")], {})).of(permit(NO_SR), KNOWN_AS)
+    view = await views(Archive([study("not a UID")], {})).of(permit(NO_SR), SEARCH)
     assert view.rows == []
 
 
@@ -125,18 +122,20 @@ async def test_copies_of_a_study_must_all_be_shown() -> None:
         "x", Effect.EXCLUDE, study={"StudyDescription": ("secret",)}, unknown_applies=False
     )
     archive = Archive([study()], {}, copies=[study(StudyDescription="secret")])
-    assert (await views(archive).of(permit(rule), KNOWN_AS)).rows == []
-    found, shared = await views(archive).described(permit(rule), "1.2", KNOWN_AS)
-    assert (len(found), shared) == (2, False)
+    assert (await views(archive).of(permit(rule), SEARCH)).rows == []
+    shown = await views(archive).of_study(permit(rule), SEARCH, "1.2")
+    assert shown.of("1.2") == HIDDEN
 
 
 async def test_a_series_that_came_a_moment_ago_is_looked_for_once_more() -> None:
     archive = Archive([], {"1.2": [series("1.2.1", "CT")]})
     archive.fresh = Listing([study()], ASKED)
-    found, _ = await views(archive).described(permit(NO_SR), "1.2", KNOWN_AS)
-    assert isinstance(visibility(permit(NO_SR), found, DAY_ENDS), Visible)
+    shown = await views(archive).of_study(permit(NO_SR), SEARCH, "1.2")
+    assert isinstance(shown.of("1.2"), Visible)
     assert archive.questions == [False, True]
-    assert await views(archive).described(permit(NO_SR), "9.9", KNOWN_AS) == ((), False)
+    absent = await views(archive).of_study(permit(NO_SR), SEARCH, "9.9")
+    assert absent.of("9.9") == HIDDEN
+    assert absent.of("1.2") == HIDDEN  # It was not asked for.
 
 
 @pytest.mark.parametrize("exists", [True, False])
@@ -147,9 +146,8 @@ async def test_what_is_hidden_costs_what_is_not_there_costs(exists: bool, shared
     if shared:
         archive.listing = Listing([], ASKED, shared=frozenset({"1.2"}))
     archive.fresh = archive.listing
-    found, is_shared = await views(archive).described(permit(NO_SR), "1.2", KNOWN_AS)
-    assert visibility(permit(NO_SR), found, DAY_ENDS) == HIDDEN
-    assert is_shared is shared
+    shown = await views(archive).of_study(permit(NO_SR), SEARCH, "1.2")
+    assert shown.of("1.2") == (SHARED if shared else HIDDEN)
     assert archive.questions == [False, True]
 
 
@@ -158,15 +156,15 @@ async def test_a_study_whose_uid_is_somebody_elses_is_not_shown(rules: tuple[Rul
     """Also for a permit that leads everywhere: no capability is issued for it."""
     archive = Archive([study()], {"1.2": [series("1.2.1", "CT")]})
     archive.listing = Listing([study()], ASKED, shared=frozenset({"1.3"}))
-    view = await views(archive).of(permit(*rules), KNOWN_AS)
+    view = await views(archive).of(permit(*rules), SEARCH)
     assert isinstance(view.of("1.2"), Visible)
-    assert view.of("1.3") == HIDDEN
+    assert view.of("1.3") == SHARED
     assert not view.shows_row("1.3", None)
 
 
 async def test_lists_of_what_is_hidden_are_empty() -> None:
     archive = Archive([study()], {"1.2": [series("1.2.1", "CT"), series("1.2.2", "SR")]})
-    view = await views(archive).of(permit(NO_SR), KNOWN_AS)
+    view = await views(archive).of(permit(NO_SR), SEARCH)
     assert [text["0020000E"]["Value"] for text in (await view.series_of(["1.2"]))["1.2"]] == [
         ["1.2.1"]
     ]
@@ -206,7 +204,7 @@ async def test_studies_are_not_found_by_what_is_hidden(
     parameters: list[tuple[str, str]], found: list[str]
 ) -> None:
     """Whatever the archive matched: its rows are looked at again."""
-    view = await views(Archive(ROWS, SERIES)).of(permit(NO_SR), KNOWN_AS)
+    view = await views(Archive(ROWS, SERIES)).of(permit(NO_SR), SEARCH)
     rows = list(filter(None, shown_rows(ROWS, Query("studies"), parse_matching(parameters), view)))
     assert [study_uid(one) for one in rows] == found
     for one in rows:
@@ -215,7 +213,7 @@ async def test_studies_are_not_found_by_what_is_hidden(
 
 
 async def test_rows_below_studies() -> None:
-    view = await views(Archive(ROWS, SERIES)).of(permit(NO_SR), KNOWN_AS)
+    view = await views(Archive(ROWS, SERIES)).of(permit(NO_SR), SEARCH)
     for level in ("series", "instances"):
         rows = [
             row(StudyInstanceUID=study, SeriesInstanceUID=one)
@@ -232,7 +230,7 @@ async def test_rows_below_studies() -> None:
 
 
 async def test_a_constraint_limits_what_is_shown() -> None:
-    view = await views(Archive(ROWS, SERIES)).of(permit(constraint="modality=SR"), KNOWN_AS)
+    view = await views(Archive(ROWS, SERIES)).of(permit(constraint="modality=SR"), SEARCH)
     assert [study_uid(one) for one in view.rows] == ["1.2", "1.4"]
     assert view.rows[0] is ROWS[0]  # Nothing in it is hidden.
 
@@ -246,7 +244,7 @@ async def test_a_constraint_cannot_ask_for_what_is_hidden() -> None:
         ("modality=CT", None),
     ):
         view = await views(Archive(ROWS, SERIES), rules=(NO_SR,)).of(
-            permit(NO_SR, constraint=constraint), KNOWN_AS
+            permit(NO_SR, constraint=constraint), SEARCH
         )
         assert [study_uid(one) for one in view.rows] == (
             ["1.2", "1.3"] if found is None else found
@@ -257,7 +255,7 @@ async def test_what_an_archive_fills_in_from_some_series_is_left_out() -> None:
     """Orthanc answers any attribute at any level, from an image of its choice."""
     told = row(SeriesInstanceUID="1.2.2", SOPInstanceUID="1.2.2.1", SeriesDescription="secret", Modality="SR",
                NumberOfPatientRelatedStudies=3, StudyDescription="Head")  # fmt: skip
-    view = await views(Archive(ROWS, SERIES)).of(permit(NO_SR), KNOWN_AS)
+    view = await views(Archive(ROWS, SERIES)).of(permit(NO_SR), SEARCH)
     (found, *_) = list(
         filter(None, shown_rows([{**ROWS[0], **told}], Query("studies"), parse_matching([]), view))
     )
@@ -272,7 +270,7 @@ async def test_what_an_archive_fills_in_from_some_series_is_left_out() -> None:
 async def test_sums_below_a_study_tell_nothing(level: str) -> None:
     own = {**row(StudyInstanceUID="1.2", SeriesInstanceUID="1.2.1"), **ROWS[0]}
     other = row(StudyInstanceUID="1.3", SeriesInstanceUID="1.3.1", ModalitiesInStudy=["CT"])
-    view = await views(Archive(ROWS, SERIES)).of(permit(NO_SR), KNOWN_AS)
+    view = await views(Archive(ROWS, SERIES)).of(permit(NO_SR), SEARCH)
     found = list(filter(None, shown_rows([own, other], Query(level), parse_matching([]), view)))
     assert ["00080061" in one for one in found] == [False, True]
     for name in ("ModalitiesInStudy", "NumberOfStudyRelatedSeries", "SOPClassesInStudy"):
@@ -286,7 +284,7 @@ async def test_sums_below_a_study_tell_nothing(level: str) -> None:
 
 @pytest.mark.parametrize("name", ["NumberOfPatientRelatedStudies", "00201204"])
 async def test_nobody_matches_by_how_much_a_patient_has(name: str) -> None:
-    view = await views(Archive(ROWS, SERIES)).of(permit(NO_SR), KNOWN_AS)
+    view = await views(Archive(ROWS, SERIES)).of(permit(NO_SR), SEARCH)
     for level in ("studies", "series"):
         assert (
             list(filter(None, shown_rows(ROWS, Query(level), parse_matching([(name, "3")]), view)))
@@ -301,4 +299,4 @@ async def test_one_uid_twice_under_one_identifier() -> None:
     archive = Archive(
         [study(StudyDescription="open")], {}, copies=[study(StudyDescription="secret")]
     )
-    assert (await views(archive).of(permit(rule), KNOWN_AS)).rows == []
+    assert (await views(archive).of(permit(rule), SEARCH)).rows == []

@@ -215,7 +215,7 @@ SINGLE: dict[str, tuple[str | None, Retrieval, bool]] = {
 @pytest.mark.parametrize("what", SINGLE)
 def test_whether_one_thing_alone_is_wanted(what: str) -> None:
     accept, retrieval, expected = SINGLE[what]
-    assert is_single(accept, retrieval) is expected
+    assert is_single(parse_accept(accept or ""), retrieval) is expected
 
 
 REFUSED = [
@@ -347,9 +347,10 @@ ZIPS: dict[str | None, bool] = {
 @pytest.mark.parametrize("accept", ZIPS)
 def test_whether_a_zip_is_preferred(accept: str | None) -> None:
     """RFC 9110 12.4.2: the larger weight, then what is named before what is not, then the first."""
-    assert prefers_zip(accept, STUDY) is ZIPS[accept]
-    assert prefers_zip(accept, SERIES) is ZIPS[accept]
-    assert not any(prefers_zip(accept, other) for other in ALL if other not in (STUDY, SERIES))
+    ranges = parse_accept(accept or "")
+    assert prefers_zip(ranges, STUDY) is ZIPS[accept]
+    assert prefers_zip(ranges, SERIES) is ZIPS[accept]
+    assert not any(prefers_zip(ranges, other) for other in ALL if other not in (STUDY, SERIES))
 
 
 def test_what_there_is_is_said() -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sidecar.access.facts import PatientIdentifier
+from sidecar.access.permits import RowPermit
 from sidecar.dicom.json_model import Row, tag, text
 from sidecar.dicomweb.paths import Query
 from sidecar.pacs.client import PacsClient, Parameters
@@ -57,9 +57,9 @@ class FakePacs(PacsClient):
         query: Query,
         parameters: Parameters,
         *,
+        permit: RowPermit,
         limit: int | None = None,
         offset: int = 0,
-        known_as: frozenset[PatientIdentifier] = frozenset(),
         fresh: bool = False,
         is_own: Callable[[Sequence[Row]], bool] = lambda rows: True,
     ) -> list[Row]:

@@ -15,6 +15,7 @@ from sidecar.pacs.client import PacsClient
 from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.ownership import Ownership
 from tests.common.peer import Peer, Reply
+from tests.permits import ASKED
 
 QUERIES = (
     Query("studies"), Query("series"), Query("instances"), Query("series", "1.2"), Query("instances", "1.2"),
@@ -45,7 +46,7 @@ async def test_it_is_asked_for(
     parameters, expected = FIELDS[fields]
     pacs = client(session, peer, dialect)
     for query in QUERIES:
-        await pacs.search(query, [("PatientID", "p1"), *parameters])
+        await pacs.search(query, [("PatientID", "p1"), *parameters], permit=ASKED)
     await pacs.ping()
     asked = [parse_qs(urlsplit(one.target).query)["includefield"] for one in peer.asked]
     wanted = expected.get(dialect, expected[""])
@@ -82,10 +83,10 @@ async def test_orthanc_is_believed_in_utf8_alone(
     """A PatientID that is ASCII in another set may have lost a character."""
     pacs = client(session, peer, "orthanc")
     peer.say(refusing(said("ISO_IR 192")))
-    assert len(await pacs.search(Query("studies"), [])) == 1
+    assert len(await pacs.search(Query("studies"), [], permit=ASKED)) == 1
     peer.say(refusing(said("ISO_IR 192"), said(rest)))
     with pytest.raises(UnknownTexts) as refused:
-        await pacs.search(Query("studies"), [])
+        await pacs.search(Query("studies"), [], permit=ASKED)
     assert (refused.value.status, refused.value.reason) == (502, "query_character_set")
 
 
@@ -93,7 +94,9 @@ async def test_another_archive_that_does_not_know_the_attribute(
     peer: Peer, session: aiohttp.ClientSession
 ) -> None:
     peer.say(refusing(said(None)))
-    assert len(await client(session, peer, "generic").search(Query("studies"), [])) == 1
+    assert (
+        len(await client(session, peer, "generic").search(Query("studies"), [], permit=ASKED)) == 1
+    )
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -102,7 +105,7 @@ async def test_a_query_that_is_wrong_stays_so(
 ) -> None:
     peer.say(refusing(always=True))
     with pytest.raises(QueryRefused):
-        await client(session, peer, dialect).search(Query("studies"), [])
+        await client(session, peer, dialect).search(Query("studies"), [], permit=ASKED)
     assert len(peer.asked) == 2
 
 
@@ -114,7 +117,7 @@ async def test_a_row_that_names_no_character_set(
 ) -> None:
     """JSON is UTF-8; only Orthanc, which always names one, would have guessed. ASCII is ASCII."""
     peer.say(Reply([said(None, "Ä1"), said(None, "P1")]), Reply([]))
-    rows = await client(session, peer, dialect).search(Query("studies"), [])
+    rows = await client(session, peer, dialect).search(Query("studies"), [], permit=ASKED)
     assert [row["00100020"]["Value"] for row in rows] == [[read], ["P1"]]
 
 

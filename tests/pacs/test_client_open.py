@@ -17,7 +17,7 @@ from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.pacs.response import Upstream
 from tests.common.peer import Peer, Reply
 from tests.pacs.paging import PART, PERMIT, RETRIEVAL, STUDIES, pacs, retrievals
-from tests.permits import header_permit, study_permit
+from tests.permits import ASKED, header_permit, study_permit
 from tests.waiting import WAIT_SECONDS, forever
 
 
@@ -35,7 +35,7 @@ async def test_a_silent_pacs_is_a_timeout(peer: Peer, session: aiohttp.ClientSes
     client, opening = pacs(session, peer, **more), retrievals(session, peer, **more)
     async with asyncio.timeout(WAIT_SECONDS):
         with pytest.raises(GatewayTimeout):
-            await client.search(STUDIES, [])
+            await client.search(STUDIES, [], permit=ASKED)
         with pytest.raises(GatewayTimeout):
             await client.ping()
         async with contextlib.AsyncExitStack() as stack:
@@ -46,7 +46,7 @@ async def test_a_silent_pacs_is_a_timeout(peer: Peer, session: aiohttp.ClientSes
 
 async def test_a_pacs_that_is_not_there_is_unavailable(session: aiohttp.ClientSession) -> None:
     client = pacs(session, Peer(url="http://127.0.0.1:9"))
-    for call in (client.search(STUDIES, []), client.ping()):
+    for call in (client.search(STUDIES, [], permit=ASKED), client.ping()):
         with pytest.raises(Unavailable) as refused:
             await call
         assert "127.0.0.1" not in refused.value.diagnostics
@@ -92,8 +92,8 @@ async def test_a_connection_that_died_in_the_pool_is_tried_once_more(
     """Orthanc closes its connections after a second without a request; a GET may be repeated."""
     async with dying([1], abort=abort) as (url, _):
         client = pacs(session, Peer(url=url))
-        assert await client.search(STUDIES, []) == []
-        assert await client.search(STUDIES, []) == []
+        assert await client.search(STUDIES, [], permit=ASKED) == []
+        assert await client.search(STUDIES, [], permit=ASKED) == []
     async with dying([1], abort=abort) as (url, _):
         opening = retrievals(session, Peer(url=url))
         for _ in range(2):
@@ -107,7 +107,7 @@ async def test_it_is_not_tried_for_ever(session: aiohttp.ClientSession, abort: b
     async with dying([0] * 20, abort=abort) as (url, requests):
         client = pacs(session, Peer(url=url))
         with pytest.raises(Unavailable):
-            await client.search(STUDIES, [])
+            await client.search(STUDIES, [], permit=ASKED)
         assert len(requests) <= 4
         with pytest.raises(Unavailable):
             async with retrievals(session, Peer(url=url)).open(PERMIT, RETRIEVAL, accept="*/*"):

@@ -32,6 +32,7 @@ from tests.pacs.paging import (
     pages_asked,
     rows,
 )
+from tests.permits import ASKED
 from tests.waiting import wait_until_async
 
 PAGING: dict[str, tuple[Reply, int, int]] = {
@@ -53,7 +54,9 @@ PAGING: dict[str, tuple[Reply, int, int]] = {
 async def test_all_rows_come_once(peer: Peer, session: aiohttp.ClientSession, case: str) -> None:
     reply, number, queries = PAGING[case]
     peer.say(reply)
-    assert numbers(await pacs(session, peer).search(STUDIES, [])) == list(range(number))
+    assert numbers(await pacs(session, peer).search(STUDIES, [], permit=ASKED)) == list(
+        range(number)
+    )
     assert len(peer.asked) == queries
 
 
@@ -74,7 +77,9 @@ async def test_a_part_of_the_rows(
     """No more is asked for than is wanted; ``limit`` is never 0 (dcm4chee: 400)."""
     peer.say(archive(13))
     assert (
-        numbers(await pacs(session, peer).search(STUDIES, [], limit=limit, offset=offset))
+        numbers(
+            await pacs(session, peer).search(STUDIES, [], limit=limit, offset=offset, permit=ASKED)
+        )
         == expected
     )
     assert pages_asked(peer) == asked
@@ -84,7 +89,11 @@ async def test_a_pacs_that_ignores_limit_gives_no_more_than_was_wanted(
     peer: Peer, session: aiohttp.ClientSession
 ) -> None:
     peer.say(archive(13, honours=""))
-    assert numbers(await pacs(session, peer).search(STUDIES, [], limit=3)) == [0, 1, 2]
+    assert numbers(await pacs(session, peer).search(STUDIES, [], limit=3, permit=ASKED)) == [
+        0,
+        1,
+        2,
+    ]
 
 
 @pytest.mark.parametrize("total", [PAGE, 13])
@@ -94,7 +103,7 @@ async def test_a_pacs_that_ignores_offset_is_noticed(
     """Rather an error than the first page for all there is."""
     peer.say(archive(total, honours="limit"))
     with pytest.raises(BadGateway) as refused:
-        await pacs(session, peer).search(STUDIES, [])
+        await pacs(session, peer).search(STUDIES, [], permit=ASKED)
     assert refused.value.reason == "query_paging"
 
 
@@ -103,7 +112,7 @@ async def test_rows_without_their_uid_do_not_page_for_ever(
 ) -> None:
     peer.say(Reply([{}] * PAGE))
     with pytest.raises(BadGateway):
-        await pacs(session, peer).search(STUDIES, [])
+        await pacs(session, peer).search(STUDIES, [], permit=ASKED)
     assert len(peer.asked) == 2
 
 
@@ -112,7 +121,7 @@ async def test_a_pacs_that_ignores_limit_and_has_more_is_asked_on(
 ) -> None:
     """Half a list is never returned as a whole one."""
     peer.say(archive(25, honours="offset", most=10, warns=True))
-    assert numbers(await pacs(session, peer).search(STUDIES, [])) == list(range(25))
+    assert numbers(await pacs(session, peer).search(STUDIES, [], permit=ASKED)) == list(range(25))
 
 
 async def test_more_than_one_warning(peer: Peer, session: aiohttp.ClientSession) -> None:
@@ -127,21 +136,23 @@ async def test_more_than_one_warning(peer: Peer, session: aiohttp.ClientSession)
         return response
 
     peer.say(Reply(write=first), Reply(rows(2, 2)))
-    assert numbers(await pacs(session, peer).search(STUDIES, [])) == [0, 1, 2, 3]
+    assert numbers(await pacs(session, peer).search(STUDIES, [], permit=ASKED)) == [0, 1, 2, 3]
 
 
 async def test_results_are_bounded(peer: Peer, session: aiohttp.ClientSession) -> None:
     peer.say(archive(12))
-    assert len(await pacs(session, peer, maximum_results=12).search(STUDIES, [])) == 12
+    assert (
+        len(await pacs(session, peer, maximum_results=12).search(STUDIES, [], permit=ASKED)) == 12
+    )
     with pytest.raises(BadGateway) as refused:
-        await pacs(session, peer, maximum_results=11).search(STUDIES, [])
+        await pacs(session, peer, maximum_results=11).search(STUDIES, [], permit=ASKED)
     assert refused.value.reason == "query_too_many_results"
 
 
 async def test_endless_results_are_bounded(peer: Peer, session: aiohttp.ClientSession) -> None:
     peer.say(archive(10**9))
     with pytest.raises(BadGateway):
-        await pacs(session, peer, maximum_results=52).search(STUDIES, [])
+        await pacs(session, peer, maximum_results=52).search(STUDIES, [], permit=ASKED)
     assert len(peer.asked) == 11
 
 
@@ -150,7 +161,9 @@ async def test_results_are_bounded_whatever_limit_is_asked_for(
 ) -> None:
     peer.say(archive(10**9))
     with contextlib.suppress(Problem):
-        found = await pacs(session, peer, maximum_results=20).search(STUDIES, [], limit=60)
+        found = await pacs(session, peer, maximum_results=20).search(
+            STUDIES, [], limit=60, permit=ASKED
+        )
         assert len(found) <= 20
 
 
@@ -161,7 +174,9 @@ async def test_what_is_asked(peer: Peer, session: aiohttp.ClientSession) -> None
     peer.say(Reply([]))
     parameters = [("PatientID", "a&b=c d/ä%41+#"), ("includefield", "00100020,00100021")]
     query = Query("instances", "1.2", "1.3")
-    await pacs(session, peer, authorization="Basic c2lkZWNhcg==").search(query, parameters)
+    await pacs(session, peer, authorization="Basic c2lkZWNhcg==").search(
+        query, parameters, permit=ASKED
+    )
     (asked,) = peer.asked
     target = urlsplit(asked.target)
     assert target.path == "/rs/studies/1.2/series/1.3/instances"
@@ -179,7 +194,7 @@ async def test_without_credentials_none_are_sent(
     peer: Peer, session: aiohttp.ClientSession
 ) -> None:
     peer.say(Reply([]))
-    await pacs(session, peer).search(STUDIES, [])
+    await pacs(session, peer).search(STUDIES, [], permit=ASKED)
     assert "Authorization" not in peer.asked[0].headers
 
 
@@ -241,7 +256,7 @@ async def test_an_answer_that_cannot_be_used_is_an_error(
     with pytest.raises(Problem) as refused:
         await pacs(
             session, peer, observe=lambda kind, status, seconds: seen.append(f"{kind} {status}")
-        ).search(STUDIES, [])
+        ).search(STUDIES, [], permit=ASKED)
     assert isinstance(refused.value, problem)
     assert refused.value.reason == reason
     assert refused.value.retry_after == (
@@ -260,7 +275,7 @@ async def test_an_answer_that_breaks_off_on_a_later_page_is_an_error(
 ) -> None:
     peer.say(Reply(rows(0, 5)), Reply("", 500))
     with pytest.raises(BadGateway):
-        await pacs(session, peer).search(STUDIES, [])
+        await pacs(session, peer).search(STUDIES, [], permit=ASKED)
 
 
 async def test_an_answer_that_is_too_large_is_refused(
@@ -269,7 +284,7 @@ async def test_an_answer_that_is_too_large_is_refused(
     monkeypatch.setattr(query_rows, "SEARCH_BYTES", 1_000)
     peer.say(Reply(rows(0, 100)))
     with pytest.raises(BadGateway) as refused:
-        await pacs(session, peer).search(STUDIES, [])
+        await pacs(session, peer).search(STUDIES, [], permit=ASKED)
     assert refused.value.reason == "query_too_large"
 
 
@@ -323,7 +338,7 @@ async def test_what_is_over_a_limit_is_never_built(
     tracemalloc.start()
     try:
         with pytest.raises(BadGateway) as refused:
-            await pacs(session, peer, timeout_seconds=300).search(STUDIES, [])
+            await pacs(session, peer, timeout_seconds=300).search(STUDIES, [], permit=ASKED)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -338,7 +353,7 @@ async def test_the_limits_are_those_of_a_search_not_of_a_page(
     monkeypatch.setattr(query_rows, "SEARCH_BYTES", len(json.dumps(page)) + 100)
     peer.say(Reply(page), Reply(rows(PAGE, PAGE)), Reply([]))
     with pytest.raises(BadGateway) as refused:
-        await pacs(session, peer).search(STUDIES, [])
+        await pacs(session, peer).search(STUDIES, [], permit=ASKED)
     assert refused.value.reason == "query_too_large"
     assert len(peer.asked) == 2
 
@@ -401,11 +416,13 @@ async def test_what_is_wanted_fresh_is_never_what_a_slow_query_brought(
     peer.say(Reply(write=later))
     client = pacs(session, peer, deferred=patience)
     with pytest.raises(Unavailable):
-        await client.search(STUDIES, [])
+        await client.search(STUDIES, [], permit=ASKED)
     slow.set()
     await wait_until_async(
         "the rows", lambda: all(one.task.done() for (one,) in patience._warming.values())
     )
     peer.say(Reply([]))
-    assert await client.search(STUDIES, [], fresh=True) == []
-    assert await client.search(STUDIES, []) != []  # They are kept for whoever asked for them.
+    assert await client.search(STUDIES, [], fresh=True, permit=ASKED) == []
+    assert (
+        await client.search(STUDIES, [], permit=ASKED) != []
+    )  # They are kept for whoever asked for them.

@@ -99,7 +99,7 @@ class Archive(FakePacs):
     ) -> AsyncIterator[Upstream]:
         """As ``RetrieveClient.open``."""
         assert isinstance(permit, HeaderPermit)
-        assert permit.covers(retrieval.part)
+        assert permit.part.covers(retrieval.part)
         self.opened.append(retrieval)
         self.now_open += 1
         self.most_open = max(self.most_open, self.now_open)
@@ -125,7 +125,7 @@ def looking(archive: Archive, clock: Clock | None = None, **more: Any) -> Instan
 
 
 async def look(patients: InstancePatients, part: Part = PART) -> frozenset[PatientIdentifier]:
-    return await patients.of(header_permit("pt", part), KNOWN)
+    return await patients.of(header_permit("pt", part, KNOWN))
 
 
 @pytest.mark.parametrize("part", [PART, Part(STUDY, SERIES), Part(STUDY)])
@@ -311,7 +311,7 @@ async def test_what_one_patient_may_have_is_not_known_for_another() -> None:
     archive = Archive()
     patients = looking(archive)
     await look(patients)
-    await patients.of(header_permit("pt2", PART), frozenset({OTHER}))
+    await patients.of(header_permit("pt2", PART, frozenset({OTHER})))
     assert len(archive.opened) == 2
 
 

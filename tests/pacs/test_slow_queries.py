@@ -16,6 +16,7 @@ from sidecar.pacs.client import PacsClient, SearchResult
 from sidecar.pacs.deferred_requests import DeferredRequests
 from sidecar.pacs.dialects import DIALECTS
 from tests.common.peer import Peer, Reply
+from tests.permits import search_permit
 
 A, B = frozenset({PatientIdentifier("a")}), frozenset({PatientIdentifier("b")})
 BY_UID = (Query("studies"), (("StudyInstanceUID", "1.2"),), A)
@@ -48,7 +49,9 @@ class Slow:
         self, query: Query, parameters: Any, known_as: frozenset[PatientIdentifier]
     ) -> str:
         """When the answer is of."""
-        (row,) = await self.client.search(query, parameters, limit=1, known_as=known_as)
+        (row,) = await self.client.search(
+            query, parameters, limit=1, permit=search_permit("p", known_as)
+        )
         return str(row["00081030"]["Value"][0])
 
 

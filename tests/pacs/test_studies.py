@@ -19,8 +19,10 @@ from sidecar.pacs.ownership import Ownership
 from sidecar.pacs.studies import AsOf, Studies
 from tests.common.peer import Clock
 from tests.pacs.fake import FakePacs, row, settle
+from tests.permits import rows_of
 
 OWN = frozenset({PatientIdentifier("p1")})
+OWN_ROWS = rows_of(*OWN)
 
 
 class World:
@@ -45,7 +47,7 @@ class World:
     async def of(self, *identifiers: PatientIdentifier) -> list[str | None]:
         """The UIDs of a patient's studies."""
         return sorted(
-            uids((await self.studies.of_patient(frozenset(identifiers))).rows, "StudyInstanceUID"),
+            uids((await self.studies.of_patient(rows_of(*identifiers))).rows, "StudyInstanceUID"),
             key=str,
         )
 
@@ -154,13 +156,13 @@ async def test_lists_are_kept_for_their_time() -> None:
     world.pacs.failure = None
     assert await world.of(P1) == ["1.1"]
     for _ in range(3):
-        assert len(await world.studies.series("1.1", OWN, OLDEST)) == 1
-        assert len(await world.studies.instances("1.1", "1.1.1", OWN, OLDEST)) == 1
+        assert len(await world.studies.series(OWN_ROWS, "1.1", OLDEST)) == 1
+        assert len(await world.studies.instances(OWN_ROWS, "1.1", "1.1.1", OLDEST)) == 1
     assert world.pacs.levels == ["studies"] * 4 + ["series", "instances"]
     world.clock.now += 15.1
     world.pacs.rows = []
-    assert await world.studies.series("1.1", OWN, OLDEST) == []
-    assert await world.studies.instances("1.1", "1.1.1", OWN, OLDEST) == []
+    assert await world.studies.series(OWN_ROWS, "1.1", OLDEST) == []
+    assert await world.studies.instances(OWN_ROWS, "1.1", "1.1.1", OLDEST) == []
 
 
 async def test_all_who_ask_at_once_share_a_query() -> None:
@@ -179,10 +181,10 @@ async def test_series_and_instances_of_a_study() -> None:
         row("p1", "1.1", "1.1.2", "1.1.2.1"),
         row("p1", "1.2", "1.2.1", "1.2.1.1"),
     )
-    assert uids(await world.studies.instances("1.1", "1.1.2", OWN, OLDEST), "SOPInstanceUID") == [
-        "1.1.2.1"
-    ]
-    assert uids(await world.studies.series("1.1", OWN, OLDEST), "SeriesInstanceUID") == [
+    assert uids(
+        await world.studies.instances(OWN_ROWS, "1.1", "1.1.2", OLDEST), "SOPInstanceUID"
+    ) == ["1.1.2.1"]
+    assert uids(await world.studies.series(OWN_ROWS, "1.1", OLDEST), "SeriesInstanceUID") == [
         "1.1.1",
         "1.1.2",
     ]
@@ -198,11 +200,11 @@ async def test_rows_of_other_studies_and_series_are_dropped_and_counted() -> Non
     elsewhere = [row("p1", "1.2", "1.1.1", "1.9"), row("p1", None, "1.1.1", "1.9"), row("p1", "1.1", "1.1.2", "1.9"),
                  row("p1", "1.1", "1.1.3", None)]  # fmt: skip
     world = World(row("p1", "1.1", "1.1.1", "1.1.1.1"), *elsewhere, filters=False)
-    assert uids(await world.studies.instances("1.1", "1.1.1", OWN, OLDEST), "SOPInstanceUID") == [
-        "1.1.1.1"
-    ]
+    assert uids(
+        await world.studies.instances(OWN_ROWS, "1.1", "1.1.1", OLDEST), "SOPInstanceUID"
+    ) == ["1.1.1.1"]
     assert world.dropped == {"instances_row": 3}
-    assert uids(await world.studies.series("1.1", OWN, OLDEST), "SeriesInstanceUID") == [
+    assert uids(await world.studies.series(OWN_ROWS, "1.1", OLDEST), "SeriesInstanceUID") == [
         "1.1.1",
         "1.1.2",
         "1.1.3",
@@ -216,15 +218,15 @@ async def test_one_uid_for_studies_of_two_people_shows_each_their_own() -> None:
     """
     world = World(row("p1", "1.1", "1.1.1", "1.1.1.1"), row("p2", "1.1", "1.1.2", "1.1.2.1"))
     for _ in range(2):
-        assert uids(await world.studies.series("1.1", OWN, OLDEST), "SeriesInstanceUID") == [
+        assert uids(await world.studies.series(OWN_ROWS, "1.1", OLDEST), "SeriesInstanceUID") == [
             "1.1.1"
         ]
         assert uids(
-            await world.studies.series("1.1", frozenset({P2}), OLDEST), "SeriesInstanceUID"
+            await world.studies.series(rows_of(P2), "1.1", OLDEST), "SeriesInstanceUID"
         ) == ["1.1.2"]
-        assert await world.studies.series("1.1", frozenset({PatientIdentifier("p3")}), OLDEST) == []
-        assert await world.studies.series("1.1", frozenset(), OLDEST) == []
-    assert await world.studies.instances("1.1", "1.1.2", OWN, OLDEST) == []
+        assert await world.studies.series(rows_of(PatientIdentifier("p3")), "1.1", OLDEST) == []
+        assert await world.studies.series(rows_of(), "1.1", OLDEST) == []
+    assert await world.studies.instances(OWN_ROWS, "1.1", "1.1.2", OLDEST) == []
     assert len(world.pacs.asked) == 5
 
 
@@ -237,7 +239,7 @@ async def test_rows_without_a_patient_are_the_studys(owners: list[str | None], f
     """
     world = World(row(None, "1.1", "1.1.1"), row("p1", "1.1", "1.1.2"))
     world.pacs.rows_of_level["studies"] = [row(owner, "1.1") for owner in owners]
-    assert len(await world.studies.series("1.1", OWN, OLDEST)) == found
+    assert len(await world.studies.series(OWN_ROWS, "1.1", OLDEST)) == found
 
 
 @pytest.mark.parametrize(
@@ -250,7 +252,7 @@ async def test_a_row_without_a_patient_lets_no_other_pass(
     """Each row speaks for itself: one that names somebody else is somebody else's."""
     world = World(row(None, "1.1", "1.1.1"), row("p1", "1.1", "1.1.2"), row(other, "1.1", "1.1.3"))
     world.pacs.rows_of_level["studies"] = [row(owner, "1.1") for owner in owners]
-    assert uids(await world.studies.series("1.1", OWN, OLDEST), "SeriesInstanceUID") == own
+    assert uids(await world.studies.series(OWN_ROWS, "1.1", OLDEST), "SeriesInstanceUID") == own
 
 
 NAMES = st.sampled_from([None, "p1", "p2", "", " p1 ", "P1"])
@@ -266,7 +268,7 @@ async def test_each_row_is_decided_on_alone(
     async def found(*some: Any) -> list[str | None]:
         world = World(*some)
         world.pacs.rows_of_level["studies"] = [row(owner, "1.1") for owner in owners]
-        return uids(await world.studies.series("1.1", OWN, OLDEST), "SeriesInstanceUID")
+        return uids(await world.studies.series(OWN_ROWS, "1.1", OLDEST), "SeriesInstanceUID")
 
     assert await found(*rows) == [uid for one in rows for uid in await found(one)]
 
@@ -277,7 +279,7 @@ async def test_details_are_asked_for_by_few_at_once() -> None:
         *(row("p1", f"1.{number}", f"1.{number}.1") for number in range(40)), concurrency=3
     )
     found = await asyncio.gather(
-        *(world.studies.series(f"1.{number}", OWN, OLDEST) for number in range(40))
+        *(world.studies.series(OWN_ROWS, f"1.{number}", OLDEST) for number in range(40))
     )
     assert [len(rows) for rows in found] == [1] * 40
     assert world.pacs.most_at_once == 3
@@ -287,7 +289,7 @@ async def test_what_is_kept_is_bounded() -> None:
     world = World(max_entries=10)
     for number in range(50):
         await world.of(PatientIdentifier(f"p{number}"))
-        await world.studies.series(f"1.{number}", OWN, OLDEST)
+        await world.studies.series(OWN_ROWS, f"1.{number}", OLDEST)
     assert len(world.studies._kept) <= 10
 
 
@@ -310,11 +312,11 @@ async def test_nobody_takes_the_places_of_all() -> None:
     )
     world.pacs.gate.clear()
     many = [
-        asyncio.create_task(world.studies.series(f"1.{number}", OWN, OLDEST))
+        asyncio.create_task(world.studies.series(OWN_ROWS, f"1.{number}", OLDEST))
         for number in range(40)
     ]
     await settle()
-    other = asyncio.create_task(world.studies.series("2.1", frozenset({P2}), OLDEST))
+    other = asyncio.create_task(world.studies.series(rows_of(P2), "2.1", OLDEST))
     await settle()
     assert [query.study for query, _ in world.pacs.asked][-1] == "2.1"
     assert len(world.pacs.asked) == 5
@@ -327,8 +329,8 @@ async def test_an_answer_is_as_old_as_the_oldest_of_it() -> None:
     """What is remembered of a series may be older than the list: a sync must begin there."""
     moments = iter(datetime(2024, 1, day, tzinfo=UTC) for day in range(1, 20))
     world = World(row("p1", "1.1", "1.1.1"), now=lambda: next(moments))
-    await world.studies.series("1.1", OWN, OLDEST)
-    listing = await world.studies.of_patient(OWN, fresh=True)
+    await world.studies.series(OWN_ROWS, "1.1", OLDEST)
+    listing = await world.studies.of_patient(OWN_ROWS, fresh=True)
     oldest = AsOf(listing.asked)
-    await world.studies.series("1.1", OWN, oldest)
+    await world.studies.series(OWN_ROWS, "1.1", oldest)
     assert oldest.moment.day == 1 < listing.asked.day

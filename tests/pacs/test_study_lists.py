@@ -20,6 +20,7 @@ from sidecar.pacs.ownership import Ownership
 from sidecar.pacs.studies import AsOf, Studies
 from tests.common.peer import Clock
 from tests.pacs.fake import FakePacs, row, settle
+from tests.permits import rows_of
 
 P1, P2 = PatientIdentifier("p1"), PatientIdentifier("p2")
 STUDIES: list[Row] = [row("p1", "1.1"), row("p1", "1.2"), row("p2", "1.9")]
@@ -81,10 +82,10 @@ class World:
 
     async def series(self, *known_as: PatientIdentifier) -> dict[str, list[str | None]]:
         """Of each study in the list: its series."""
-        listing = await self.studies.of_patient(frozenset(known_as))
+        listing = await self.studies.of_patient(rows_of(*known_as))
         uids = [text(one, "StudyInstanceUID") or "" for one in listing.rows]
         oldest = AsOf(datetime.max.replace(tzinfo=UTC))
-        found = await self.studies.series_of(uids, listing, frozenset(known_as), oldest)
+        found = await self.studies.series_of(rows_of(*known_as), uids, listing, oldest)
         return {
             study: [text(one, "SeriesInstanceUID") for one in found[study]]
             for study in sorted(found)
@@ -129,10 +130,10 @@ async def test_a_patient_with_several_identifiers_has_the_series_of_all() -> Non
 
 async def test_a_study_that_came_between_the_two_queries_is_asked_for() -> None:
     world = World(series=SERIES[:1])
-    listing = await world.studies.of_patient(frozenset({P1}))
+    listing = await world.studies.of_patient(rows_of(P1))
     world.pacs.rows_of_level["series"] = SERIES
     oldest = AsOf(datetime.max.replace(tzinfo=UTC))
-    found = await world.studies.series_of(["1.1", "1.2"], listing, frozenset({P1}), oldest)
+    found = await world.studies.series_of(rows_of(P1), ["1.1", "1.2"], listing, oldest)
     assert [len(found[study]) for study in ("1.1", "1.2")] == [1, 2]
     assert world.pacs.asked[-1][0] == Query("series", study="1.2")
 
@@ -168,9 +169,9 @@ async def test_a_patient_whose_series_cannot_be_listed_at_once(failure: BadGatew
     world.pacs.patient_series_failure = failure
     assert sorted(await world.series(P1)) == ["1.1", "1.2"]
     world.pacs.patient_series_failure = None
-    assert (await world.studies.of_patient(frozenset({P2}))).series is not None
+    assert (await world.studies.of_patient(rows_of(P2))).series is not None
     world.clock.now += 60
-    assert (await world.studies.of_patient(frozenset({P1}))).series is not None
+    assert (await world.studies.of_patient(rows_of(P1))).series is not None
 
 
 async def test_a_row_without_patient_among_others() -> None:
@@ -179,20 +180,20 @@ async def test_a_row_without_patient_among_others() -> None:
     bare = {name: value for name, value in SERIES[0].items() if name != "00100020"}
     world.pacs.rows_of_level["series"] = [bare, *SERIES[1:]]
     world.pacs.filters = False
-    assert (await world.studies.of_patient(frozenset({P1}))).series is None
+    assert (await world.studies.of_patient(rows_of(P1))).series is None
     world.pacs.rows_of_level["series"] = SERIES
     world.clock.now += 60
-    assert (await world.studies.of_patient(frozenset({P1}))).series is not None
+    assert (await world.studies.of_patient(rows_of(P1))).series is not None
 
 
 async def test_a_list_of_series_that_was_cut_off() -> None:
     """An archive may cut long lists and say nothing: the study's own count tells."""
     five = {"00201206": {"vr": "IS", "Value": [5]}}
     world = World([STUDIES[0], {**STUDIES[1], **five}, STUDIES[2]])
-    listing = await world.studies.of_patient(frozenset({P1}))
+    listing = await world.studies.of_patient(rows_of(P1))
     asked = len(world.pacs.asked)
     oldest = AsOf(datetime.max.replace(tzinfo=UTC))
-    await world.studies.series_of(["1.1", "1.2"], listing, frozenset({P1}), oldest)
+    await world.studies.series_of(rows_of(P1), ["1.1", "1.2"], listing, oldest)
     assert [query for query, _ in world.pacs.asked[asked:]] == [Query("series", study="1.2")]
 
 
@@ -245,23 +246,23 @@ async def test_a_study_whose_uid_is_somebody_elses_is_in_no_list(
     series = [row("p1", uid, uid + ".1", issuer="A") for uid in ("1.1", "1.2")]
     world = World([*own, other], series)
     world.pacs.uid_lists = uid_lists
-    listing = await world.studies.of_patient(frozenset({known}))
+    listing = await world.studies.of_patient(rows_of(known))
     assert [text(one, "StudyInstanceUID") for one in listing.rows] == ["1.2"]
     assert list(listing.series or {}) == ["1.2"]
     assert listing.shared == {"1.1"}
-    assert await world.studies.of_patient(frozenset({known})) is listing
+    assert await world.studies.of_patient(rows_of(known)) is listing
     for each in (PatientIdentifier("p2"), PatientIdentifier("p1", "B")):
-        assert (await world.studies.of_patient(frozenset({each}))).rows == []
+        assert (await world.studies.of_patient(rows_of(each))).rows == []
 
 
 async def test_two_who_are_the_same_patient_share_nothing() -> None:
     """Both rows are listed, the second as a copy; a third one's ends that."""
     world = World([row("p1", "1.1"), row("p2", "1.1")], [])
-    listing = await world.studies.of_patient(frozenset({P1, P2}))
+    listing = await world.studies.of_patient(rows_of(P1, P2))
     assert (len(listing.rows), len(listing.copies), listing.shared) == (1, 1, frozenset())
     world.pacs.rows_of_level["studies"].append(row("p3", "1.1"))
     world.clock.now += 60
-    listing = await world.studies.of_patient(frozenset({P1, P2}))
+    listing = await world.studies.of_patient(rows_of(P1, P2))
     assert (list(listing.rows), list(listing.copies), set(listing.shared)) == ([], [], {"1.1"})
 
 
@@ -271,7 +272,7 @@ async def test_a_study_that_moved_while_it_was_listed_is_left_out() -> None:
     """
     world = World([row("p1", "1.1"), row("p1", "1.2")], [])
     world.pacs.gate.clear()
-    asking = asyncio.create_task(world.studies.of_patient(frozenset({P1})))
+    asking = asyncio.create_task(world.studies.of_patient(rows_of(P1)))
     await settle()
     listed = world.pacs.rows_of_level["studies"]
     world.pacs.rows_of_level["studies"] = Moving(listed, [row("p2", "1.1"), row("p1", "1.2")])
@@ -353,8 +354,8 @@ async def test_a_list_that_knows_of_the_other_already_is_not_asked_for_again() -
 async def test_a_list_of_two_identifiers_ends_for_a_third_owner() -> None:
     world = World([row("p1", "1.1"), row("p2", "1.1")], [])
     both = frozenset({P1, P2})
-    assert len((await world.studies.of_patient(both)).rows) == 1
+    assert len((await world.studies.of_patient(rows_of(*both))).rows) == 1
     world.pacs.rows_of_level["studies"].append(row("p3", "1.1"))
-    assert len((await world.studies.of_patient(both)).rows) == 1
+    assert len((await world.studies.of_patient(rows_of(*both))).rows) == 1
     world.studies.forget_listed("1.1", both)
-    assert (await world.studies.of_patient(both)).shared == {"1.1"}
+    assert (await world.studies.of_patient(rows_of(*both))).shared == {"1.1"}

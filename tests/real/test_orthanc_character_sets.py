@@ -18,6 +18,7 @@ from sidecar.access.facts import PatientIdentifier
 from sidecar.dicomweb.paths import Query
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.dialects import DIALECTS
+from tests.permits import ASKED
 from tests.real.character_sets import (
     ENCODINGS,
     HIDDEN,
@@ -314,7 +315,7 @@ async def test_all_fields_are_asked_for_with_their_character_set(
                 session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60
             )
             for fields in ([], [("includefield", "all")], [("includefield", "00100020")]):
-                (row,) = await client.search(Query("studies"), fields)
+                (row,) = await client.search(Query("studies"), fields, permit=ASKED)
                 assert row["00100020"]["Value"] == ["\u04101"]
 
 

@@ -17,7 +17,7 @@ from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.retrieve import RetrieveClient
 from sidecar.pacs.study_lists import SERIES_FIELDS, STUDY_FIELDS
 from tests.data import ct_study
-from tests.permits import study_permit
+from tests.permits import ASKED, study_permit
 from tests.real.orthanc import Orthanc, require_orthanc
 
 PATIENT_IDS = (
@@ -50,7 +50,9 @@ async def test_any_patient_id_can_be_asked_for(orthanc: Orthanc, patient_id: str
     async with aiohttp.ClientSession() as session:
         client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60)
         rows = await client.search(
-            Query("studies"), [("PatientID", patient_id), ("includefield", "00100020,00100021")]
+            Query("studies"),
+            [("PatientID", patient_id), ("includefield", "00100020,00100021")],
+            permit=ASKED,
         )
     assert [row for row in rows if owner_of(row) == PatientIdentifier(patient_id)]
     assert patient_id not in {"*", "**"} or len(rows) < len(PATIENT_IDS), "not everybody's"
@@ -61,7 +63,7 @@ async def test_a_name_can_be_asked_for(orthanc: Orthanc) -> None:
     async with aiohttp.ClientSession() as session:
         client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60)
         rows = await client.search(
-            Query("studies"), [("PatientName", "Doe^Jane Q"), ("PatientID", "P-1")]
+            Query("studies"), [("PatientName", "Doe^Jane Q"), ("PatientID", "P-1")], permit=ASKED
         )
     assert len(rows) == 1
 
@@ -97,15 +99,23 @@ async def test_it_has_other_keywords_for_what_is_retired(orthanc: Orthanc) -> No
     async with aiohttp.ClientSession() as session:
         client = PacsClient(session, orthanc.dicomweb_url, DIALECTS["orthanc"], timeout_seconds=60)
         assert (
-            await client.search(Query("studies"), [("PatientID", "P-1"), ("00101000", "77")]) == []
+            await client.search(
+                Query("studies"), [("PatientID", "P-1"), ("00101000", "77")], permit=ASKED
+            )
+            == []
         )
         assert (
-            await client.search(Query("studies"), [("PatientID", "P-1"), ("00081030", "77")]) == []
+            await client.search(
+                Query("studies"), [("PatientID", "P-1"), ("00081030", "77")], permit=ASKED
+            )
+            == []
         )
         assert (
             len(
                 await client.search(
-                    Query("studies"), [("PatientID", "P-1"), ("00081030", "CT Thorax")]
+                    Query("studies"),
+                    [("PatientID", "P-1"), ("00081030", "CT Thorax")],
+                    permit=ASKED,
                 )
             )
             == 1

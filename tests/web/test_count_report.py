@@ -41,14 +41,14 @@ def test_a_study_is_reported_once_in_a_while() -> None:
         ("1.2", REPORTED_SECONDS, 3),
     ):
         clock.now += seconds
-        report.note(study(uid), SERIES)
+        report.note(study(uid), SERIES, "r1")
         assert counted(metrics) == expected
 
 
 def test_what_agrees_is_not_reported() -> None:
     metrics = Metrics("1")
     CountReport(metrics, Clock()).note(
-        study("1.2"), [*SERIES, SeriesRows(row(SeriesInstanceUID="1.2"))]
+        study("1.2"), [*SERIES, SeriesRows(row(SeriesInstanceUID="1.2"))], "r1"
     )
     assert counted(metrics) == 0
 
@@ -61,10 +61,10 @@ def test_no_more_than_so_many_are_reported(
     report = CountReport(metrics, clock)
     for _ in range(2):
         for number in range(9):
-            report.note(study(f"1.2.{number}"), SERIES)
+            report.note(study(f"1.2.{number}"), SERIES, "r1")
     assert counted(metrics) == len(caplog.records) == 3
     clock.now += REPORTED_SECONDS
-    report.note(study("1.2.8"), SERIES)
+    report.note(study("1.2.8"), SERIES, "r1")
     assert counted(metrics) == 4
 
 

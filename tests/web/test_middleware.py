@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from sidecar.access.reasons import Reason
-from sidecar.authorization.authorizer import Denied
+from sidecar.authorization.decision_log import Denied
 from sidecar.common.errors import BadGateway, NotFound, Unavailable
 from sidecar.common.spans import measure
 from sidecar.server.listener import listen

@@ -1,0 +1,108 @@
+"""What a DICOMweb request asks for: the resource of its path, its Accept header, its parameters."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeAlias, TypeVar
+
+from aiohttp import hdrs, web
+
+from sidecar.access.facts import Part
+from sidecar.audit.record import AccessRecord
+from sidecar.authorization.request import AuthorizedRequest
+from sidecar.common.errors import BadRequest, Problem
+from sidecar.dicomweb.paths import OBJECTS, Kind, Query, Retrieval, parse
+from sidecar.web.middleware import TARGET
+
+R = TypeVar("R", bound=Retrieval | Query)
+Resource_co = TypeVar("Resource_co", bound=Retrieval | Query, covariant=True)
+Parameters: TypeAlias = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class AskedFor(Generic[Resource_co]):
+    """The ``resource``, and how it is wanted.
+
+    ``root``: our own URL below which the answer's URLs are. ``accept``: the Accept header, or the
+    parameter in its place. ``parameters``: the query's others.
+    """
+
+    resource: Resource_co
+    root: str
+    accept: str | None
+    parameters: Parameters
+
+    def of(self, resource: R) -> "AskedFor[R]":
+        """Return the same of another resource."""
+        return AskedFor(resource, self.root, self.accept, self.parameters)
+
+
+RetrievalRequest: TypeAlias = AuthorizedRequest[AskedFor[Retrieval]]
+QueryRequest: TypeAlias = AuthorizedRequest[AskedFor[Query]]
+
+# Rendering parameters that go on to the PACS (PS3.18 8.3.5), each with the characters that it may
+# have.
+_RENDERING = {
+    "viewport": re.compile(r"[0-9.,-]{1,100}", re.ASCII),
+    "window": re.compile(r"[0-9a-zA-Z.,_-]{1,100}", re.ASCII),
+    "quality": re.compile(r"[1-9][0-9]?|100", re.ASCII),
+    "annotation": re.compile(r"[a-z,]{1,50}", re.ASCII),
+}
+
+
+def parse_path(record: AccessRecord, segments: Sequence[str]) -> Retrieval | Query | Problem:
+    """Return the resource of a path, recorded for the audit trail, or what is wrong with the path.
+
+    A refusal of the token comes before the ``Problem``, which is raised by ``asked_for``.
+    """
+    try:
+        resource = parse(segments)
+    except Problem as problem:
+        return problem
+    note(record, resource)
+    return resource
+
+
+def note(record: AccessRecord, resource: Retrieval | Query) -> None:
+    """Record what is asked for."""
+    record.is_query = isinstance(resource, Query)
+    if isinstance(resource, Retrieval):
+        record.part, record.instances = resource.part, resource.kind in OBJECTS
+    elif resource.study is not None:
+        record.part = Part(resource.study, resource.series)
+
+
+def asked_for(
+    request: web.Request, parsed: Retrieval | Query | Problem, root: str
+) -> AskedFor[Retrieval | Query]:
+    """Return what is asked for. Raises what is wrong with the path, and ``BadRequest``.
+
+    ``accept=`` in the query is for clients that cannot set headers; it comes before the header
+    (PS3.18 8.3.3.1).
+    """
+    if isinstance(parsed, Problem):
+        raise parsed
+    parameters = request[TARGET].parameters()
+    in_query = [value for name, value in parameters if name == "accept"]
+    if len(in_query) > 1:
+        raise BadRequest("The parameter accept is given twice.", reason="bad_accept")
+    others = tuple((name, value) for name, value in parameters if name != "accept")
+    # Form encoding makes a space of a "+" that is not written %2B.
+    in_query = [value.replace("application/dicom ", "application/dicom+") for value in in_query]
+    values = in_query or request.headers.getall(hdrs.ACCEPT, [])
+    return AskedFor(parsed, root, ", ".join(values) if values else None, others)
+
+
+def rendering_parameters(asked: AskedFor[Retrieval]) -> list[tuple[str, str]]:
+    """Return the rendering parameters for the PACS. Raises ``BadRequest`` for a malformed one."""
+    if asked.resource.kind not in (Kind.RENDERED, Kind.THUMBNAIL):
+        return []
+    kept: dict[str, str] = {}
+    for name, value in asked.parameters:
+        pattern = _RENDERING.get(name)
+        if pattern is None:
+            continue
+        if name in kept or not pattern.fullmatch(value):
+            raise BadRequest(f"The parameter {name} is malformed.", reason="bad_rendering")
+        kept[name] = value
+    return list(kept.items())
