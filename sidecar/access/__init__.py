@@ -1,1 +1,1 @@
-"""Who may see what. Pure and synchronous: no input or output, no clock, nothing of ours but this room."""
+"""Decide who may see what. Pure and synchronous: no input or output, no clock, no other room."""

@@ -1,4 +1,7 @@
-"""What a decision rests on: who a patient is, and what a token, a site, a study and an instance say. Pure data."""
+"""The facts that a decision rests on, as pure data.
+
+They are of a patient, a token, a site, a study and an instance.
+"""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -23,10 +26,10 @@ class PatientIdentifier:
         object.__setattr__(self, "issuer", (self.issuer or "").strip(" ") or None)
 
     def is_searchable(self) -> bool:
-        r"""Whether this can be a PatientID: an LO (PS3.5 6.2), to be asked for (``Dialect.query``) and compared.
+        r"""Return whether this can be a PatientID, to be searched for and compared.
 
-        ``\`` separates values, so that no single one has it. Control characters and more than 64
-        characters are not LO.
+        A PatientID is an LO (PS3.5 6.2) of 1 to 64 characters, none of them a control character.
+        ``\`` separates values, so that no single one has it.
         """
         return (
             0 < len(self.patient_id) <= 64
@@ -35,16 +38,20 @@ class PatientIdentifier:
         )
 
     def is_of(self, known: "PatientIdentifier") -> bool:
-        """Whether this, as an archive's database has it, is a patient who is ``known`` so.
+        """Return whether this, from an archive's database, is a patient who is ``known`` so.
 
-        Same PatientID to the letter, an empty one is nobody's; and when an issuer is known, the
-        database must have that one: a patient of another issuer, or of none, may be somebody else.
+        The PatientID must be the same to the letter, and an empty one is nobody's. When an issuer
+        is known, the database must have that one: a patient of another issuer, or of none, may be
+        somebody else.
         """
         same_id = bool(self.patient_id) and self.patient_id == known.patient_id
         return same_id and known.issuer in (None, self.issuer)
 
     def may_be(self, known: "PatientIdentifier") -> bool:
-        """Whether this, as an image itself says it, does not speak against ``known``: images often name no issuer."""
+        """Return whether this, from an image itself, does not contradict ``known``.
+
+        Images often name no issuer.
+        """
         return self.is_of(known) or (
             self.issuer is None and self.is_of(PatientIdentifier(known.patient_id))
         )
@@ -55,21 +62,21 @@ KnownAs = frozenset[PatientIdentifier]
 
 
 def is_one_of(identifier: PatientIdentifier, patient: Iterable[PatientIdentifier]) -> bool:
-    """Whether ``identifier``, from the archive's database, is one of those that ``patient`` is known by."""
+    """Return whether ``identifier``, from the archive's database, is one of the ``patient``'s."""
     return any(identifier.is_of(known) for known in patient)
 
 
 def all_are_one_of(
     identifiers: Collection[PatientIdentifier], patient: Collection[PatientIdentifier]
 ) -> bool:
-    """Whether there are ``identifiers``, and each is one of those that ``patient`` is known by."""
+    """Return whether there are ``identifiers``, and each is one of the ``patient``'s."""
     return bool(identifiers) and all(is_one_of(identifier, patient) for identifier in identifiers)
 
 
 def is_shared(
     identifiers: Collection[PatientIdentifier], patient: Collection[PatientIdentifier]
 ) -> bool:
-    """Whether some of ``identifiers`` are those that ``patient`` is known by, and others are not."""
+    """Return whether some of ``identifiers`` are the ``patient``'s, and others are not."""
     own = sum(is_one_of(identifier, patient) for identifier in identifiers)
     return 0 < own < len(identifiers)
 
@@ -77,9 +84,9 @@ def is_shared(
 def all_may_be_one_of(
     identifiers: Collection[PatientIdentifier], patient: Collection[PatientIdentifier]
 ) -> bool:
-    """Whether there are ``identifiers``, from images themselves, and none speaks against its being this patient."""
+    """Return whether there are ``identifiers``, of images, and none contradicts ``patient``."""
     return bool(identifiers) and all(
-        any(one.may_be(known) for known in patient) for one in identifiers
+        any(identifier.may_be(known) for known in patient) for identifier in identifiers
     )
 
 
@@ -101,9 +108,9 @@ dates and ranges (``20240101-20241231``, ``-20241231``, ``20240101-``; PS3.4 C.2
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One of ``access.rules``. ``hours``: how long after its beginning a study is held.
+    """One of ``access.rules``. ``hours``: for which a study is held, after its beginning.
 
-    ``unknown_applies`` off: an attribute without value counts as one that does not match.
+    ``unknown_applies``: the rule also applies where an attribute has no value.
     """
 
     name: str
@@ -117,7 +124,7 @@ class Rule:
 Attributes = Mapping[str, tuple[str, ...]]
 """DICOM keyword -> values as text.
 
-A keyword that is not there has no value, or the archive does not tell it.
+A keyword that is missing has no value, or the archive does not return it.
 """
 
 
@@ -142,9 +149,9 @@ class DescribedStudy:
     """A study as the archive describes it.
 
     ``started_by``: the last moment at which it can have begun (StudyDate, StudyTime), in seconds
-    since 1970, ``None`` when they do not tell; ``satisfies``: those constraints of the token's
-    scopes that it satisfies; ``verdicts``: of the external policy, where there is one, by the
-    context of the scope (``patient``, …).
+    since 1970, ``None``: unknown. ``satisfies``: those constraints of the token's scopes that it
+    satisfies. ``verdicts``: those of the external policy, where there is one, by the context of the
+    scope (``patient``, …).
     """
 
     attributes: Attributes
@@ -167,7 +174,11 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class BackendClient:
-    """What a backend client was given: ``patients`` (FHIR ids), and of their studies those where ``studies`` hold."""
+    """What a backend client was given.
+
+    ``patients``: their FHIR ids. ``studies``: of theirs those where these conditions hold.
+    ``rules``: the site's rules hold for it.
+    """
 
     patients: frozenset[str]
     studies: Conditions
@@ -191,7 +202,7 @@ _FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
 
 
 def is_fhir_id(text: str) -> bool:
-    """Whether ``text`` is a FHIR R4 ``id`` (https://hl7.org/fhir/R4/datatypes.html#id)."""
+    """Return whether ``text`` is a FHIR R4 ``id`` (https://hl7.org/fhir/R4/datatypes.html#id)."""
     return _FHIR_ID.fullmatch(text) is not None and text.strip(".") != ""
 
 
@@ -249,16 +260,16 @@ class PatientFacts:
 
 
 class AnswerKind(Enum):
-    """How much an answer holds of the part that is asked for, and what of it can be checked on its way."""
+    """How much an answer contains of the part that is asked for, and what of it is checked."""
 
     LISTED = "listed"
     """Rows: each is checked, and what is excluded is left out."""
     NAMED = "named"
-    """Everything, in instances or rows that say whose they are: each is checked as it goes by."""
+    """Everything, in instances or rows that name their patient: each is checked as it passes."""
     UNNAMED = "unnamed"
-    """Everything, and nothing in it says whose it is (frames, bulk data): instances are looked at before."""
+    """Everything, without a patient's name (frames, bulk data): instances are opened before."""
     DRAWN = "drawn"
-    """The same of a whole study (rendered, thumbnail): nor does anything say of which series it is."""
+    """A whole study, drawn (rendered, thumbnail): it names neither patient nor series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +289,7 @@ class StudyFacts:
 
 @dataclass(frozen=True, slots=True)
 class InstanceHeader:
-    """What an instance says of itself. ``study``, ``series`` and ``instance`` are UIDs."""
+    """Patient and UIDs in the header of an instance."""
 
     patient: PatientIdentifier
     study: str

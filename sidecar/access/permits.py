@@ -46,7 +46,7 @@ ALL_STUDIES: Final = AllStudies.ALL_STUDIES
 
 
 class Interaction(StrEnum):
-    """What the caller wants to do: a search needs ``s``, a read or a retrieval needs ``r`` (SIA-11)."""
+    """What the caller wants to do: a search needs ``s``, a read or retrieval ``r`` (SIA-11)."""
 
     SEARCH = "search"
     READ = "read"
@@ -55,7 +55,7 @@ class Interaction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """Refused, and why. ``series``: for ``PARTLY_EXCLUDED``, those that the caller may have instead."""
+    """A refusal. ``series``: for ``PARTLY_EXCLUDED``, those that the caller may have instead."""
 
     reason: Reason
     series: frozenset[str] = frozenset()
@@ -63,10 +63,11 @@ class Deny:
 
 @dataclass(frozen=True, slots=True)
 class GrantPath:
-    """One grant's way to a patient's studies: those that satisfy ``constraint`` and where ``studies`` hold.
+    """The studies of a patient that one grant permits.
 
-    ``rules``: the site's rules hold on it; ``context``: of the grant's scope. Ways are never
-    joined: what none of them leads to alone is not permitted (SIA-15).
+    They satisfy the ``constraint`` of the scope, and the conditions ``studies`` hold for them.
+    ``rules``: those of the site's rules that apply. ``context``: that of the grant's scope. Paths
+    are never joined: what none of them leads to alone is not permitted (SIA-15).
     """
 
     constraint: str | None
@@ -76,16 +77,16 @@ class GrantPath:
 
     @property
     def leads_everywhere(self) -> bool:
-        """Whether there is no study to which it does not lead."""
+        """Whether it leads to every study of the patient."""
         return self.constraint is None and not self.studies and not self.rules
 
 
 @dataclass(frozen=True, slots=True)
 class PatientPermit:
-    """The caller may do ``interaction`` on that imaging of ``patient`` (FHIR id) to which one of the ``ways`` leads.
+    """The caller may do ``interaction`` on imaging of ``patient`` (FHIR id).
 
-    ``caller``: about whom the external policy must be asked for each study, ``None``: there is
-    none.
+    It is the imaging to which one of the ``ways`` leads. ``caller``: about whom the external policy
+    must be asked for each study, ``None``: there is no such policy.
     """
 
     patient: str
@@ -100,7 +101,7 @@ class PatientPermit:
 
     @property
     def constraints(self) -> frozenset[str]:
-        """The constraints of which it must be known whether a study satisfies them."""
+        """The constraints that each study must be compared with."""
         return frozenset(way.constraint for way in self.ways if way.constraint is not None)
 
 
@@ -128,8 +129,8 @@ class HeaderPermit:
 class StudyPermit:
     """``part`` of the archive is the permitted patient's and may be fetched.
 
-    ``series``: of it these series. ``known_as``: the identifiers of the patient on which it was
-    decided; none permit nothing.
+    ``series``: those of its series that may. ``known_as``: the identifiers of the patient on which
+    it was decided; none permit nothing.
     """
 
     patient: str
@@ -155,7 +156,7 @@ RowPermit: TypeAlias = SearchPermit | StudyPermit | HeaderPermit | Inquiry
 
 
 class Operation(StrEnum):
-    """What a capability may be for: fetching the study (WADO-RS), listing what is in it (QIDO-RS)."""
+    """What a capability may be for: retrieving the study (WADO-RS) or searching it (QIDO-RS)."""
 
     RETRIEVE = "retrieve"
     QUERY = "query"
@@ -177,5 +178,5 @@ class Capability:
 
 
 def token_hash(bearer: str) -> bytes:
-    """The SHA-256 by which a capability knows its token."""
+    """Return the SHA-256 (32 bytes) of a token, which a capability is bound to."""
     return hashlib.sha256(bearer.encode()).digest()

@@ -4,10 +4,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a request was refused: metric label, log field and audit code.
-
-    Statuses are in ``STATUS``.
-    """
+    """Why a request was refused: metric label, log field and audit code."""
 
     MISSING_TOKEN = "missing_token"
     MALFORMED_TOKEN = "malformed_token"
@@ -86,4 +83,4 @@ INVALID_TOKEN = frozenset(
         Reason.CONTRADICTORY_TOKEN,
     }
 )
-"""Of a token that came and is not good here (RFC 6750 3.1 ``invalid_token``): one answer for all of them."""
+"""Why a token is not accepted: one answer for all of them (RFC 6750 3.1 ``invalid_token``)."""

@@ -1,4 +1,7 @@
-"""What is shown of a study: the site's rules, scopes' constraints and the external policy's verdict."""
+"""Work out what may be seen of a study.
+
+The site's rules, the constraints of scopes and the external policy's verdict take away from it.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,8 +25,8 @@ HOUR_SECONDS = 3_600
 class Visible:
     """What may be seen of a study.
 
-    ``series``: those that may; ``is_complete``: none is left out; ``since``: when the last hold on
-    it ended, in seconds since 1970, ``None``: there was none.
+    ``series``: those that may. ``is_complete``: none is left out. ``since``: when the last hold on
+    the study ended, in seconds since 1970, ``None``: there was none.
     """
 
     series: SeriesSet
@@ -55,7 +58,7 @@ WHOLE_STUDY = Visible(ALL_SERIES, is_complete=True, since=None)
 
 
 def holds(conditions: Conditions, attributes: Attributes) -> bool | None:
-    """Whether all conditions hold; ``None``: it depends on attributes that have no value.
+    """Return whether all conditions hold; ``None``: it depends on attributes without value.
 
     A value that is longer than any real one (``LONGEST_VALUE``) is not compared: it counts as
     unknown.
@@ -86,15 +89,18 @@ def visible_by_rules(rules: Iterable[Rule], study: DescribedStudy, now: float) -
     of_series = [rule for rule in ordered if rule.series]
     if not of_series:
         return Visible(ALL_SERIES, is_complete=True, since=max(since, default=None))
-    kept = [
-        one for one in study.series if _decide(of_series, study, one, now, since) is Effect.SHOW
+    shown = [
+        series
+        for series in study.series
+        if _decide(of_series, study, series, now, since) is Effect.SHOW
     ]
-    if study.series and not kept:
+    if study.series and not shown:
         return HIDDEN  # A study of which nothing is left is not shown as an empty one.
     # A UID that stands twice is shown only if both may be. Without any series nobody knows what
     # there is.
-    left = frozenset(one.uid for one in kept) - {one.uid for one in study.series if one not in kept}
-    return Visible(left, 0 < len(kept) == len(study.series), max(since, default=None))
+    hidden = {series.uid for series in study.series if series not in shown}
+    left = frozenset(series.uid for series in shown) - hidden
+    return Visible(left, 0 < len(shown) == len(study.series), max(since, default=None))
 
 
 def _decide(
@@ -104,9 +110,9 @@ def _decide(
     now: float,
     since: list[float],
 ) -> Effect:
-    """What is done with the study, or with a series of it.
+    """Return what is done with the study, or with a series of it.
 
-    ``since`` takes the ends of holds that are over.
+    The ends of holds that are over are added to ``since``.
     """
     for rule in rules:
         if not _applies(rule, study, series):
@@ -138,7 +144,7 @@ def _matches(keyword: str, pattern: str, value: str) -> bool:
 
 
 def _date(value: str) -> str | None:
-    """``YYYYMMDD``, ``None`` for what is no date: then it is not known."""
+    """Return ``YYYYMMDD``, ``None`` for what is no date: then it is unknown."""
     date = value.replace(".", "")
     return date if len(date) == 8 and date.isdigit() and date.isascii() else None
 
@@ -166,7 +172,7 @@ def visibility(
 def is_hidden_anyway(
     permit: PatientPermit, described: Iterable[DescribedStudy], now: float
 ) -> bool:
-    """Return whether nothing is visible whatever the external policy says, so that it need not be asked."""
+    """Return whether nothing is visible whatever the external policy says: it is not asked."""
     return isinstance(_visibility(permit.ways, described, now, needs_verdict=False), Hidden)
 
 
@@ -196,7 +202,7 @@ def _visibility(
 def _by_any_way(
     ways: Sequence[GrantPath], study: DescribedStudy, now: float, *, needs_verdict: bool
 ) -> Visible | Hidden:
-    """Return what the way shows that shows most of it; two ways are not added up."""
+    """Return what is visible by the path that shows most of it; two paths are not added up."""
     best: Visible | Hidden = HIDDEN
     for way in ways:
         if way.constraint is not None and way.constraint not in study.satisfies:
@@ -214,7 +220,7 @@ def _by_any_way(
 def _with_verdict(found: Visible | Hidden, study: DescribedStudy, context: str) -> Visible | Hidden:
     """Return what the external policy leaves.
 
-    It only takes away, and without its word nothing is left (SIA-16).
+    It takes away, and without its verdict nothing is left (SIA-16).
     """
     verdict = study.verdicts.get(context)
     if isinstance(found, Hidden) or verdict is None or not verdict.allow:

@@ -1,1 +1,1 @@
-"""Authorization enforced: facts are brought to the decision, and everybody is held to what it said."""
+"""Enforce authorization: bring the facts to the decision, and hold everybody to it."""

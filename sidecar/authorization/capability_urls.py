@@ -14,7 +14,9 @@ PREFIX = "capability"
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """An address for one study: ``root`` is its DICOMweb root, ``expires_at`` in seconds since 1970.
+    """An address for one study.
+
+    ``root``: its DICOMweb root. ``expires_at``: in seconds since 1970.
 
     ``full_url`` names its Endpoint within one Bundle (SIA-33).
     """

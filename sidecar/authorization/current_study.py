@@ -1,4 +1,4 @@
-"""What the archive says now of what is being sent: archives are corrected meanwhile (SIA-42, 43)."""
+"""A second look at what is being sent: archives are corrected meanwhile (SIA-42, 43)."""
 
 import contextlib
 import logging
@@ -59,7 +59,7 @@ class CurrentStudy:
         return found
 
     async def has_frames(self, frames: Sequence[int]) -> bool:
-        """Return whether the instance has these frames; ``False``: the archive says that it lacks one.
+        """Return ``False`` when the archive says that the instance lacks one of these frames.
 
         An instance that does not say how many it has is taken for a single image (PS3.3
         C.7.6.6.1.1).
@@ -75,5 +75,5 @@ class CurrentStudy:
         return True
 
     async def is_corrected(self) -> bool:
-        """Return whether the archive says now that the part is absent, or not only this patient's."""
+        """Return whether the archive says now that the part is absent, or another patient's too."""
         return await self.authorizer.is_corrected(self.request, self.permit.part)

@@ -1,7 +1,8 @@
-"""``access.external``: an OPA-compatible policy is asked about each study (``POST {"input": …}`` -> ``{"result": …}``).
+"""Ask an OPA-compatible policy about each study (``access.external``).
 
-It can only take away: what it allows must be permitted here as well. Whatever it does not say
-clearly is no answer, and without an answer nothing is served (SIA-16).
+``POST {"input": …}`` is answered with ``{"result": …}``. The policy takes away: what it allows must
+be permitted here as well. An unclear answer is none, and without an answer nothing is served
+(SIA-16).
 """
 
 import hashlib
@@ -68,9 +69,9 @@ class ExternalPolicy:
     async def verdict(
         self, permit: PatientPermit, context: str, uid: str, study: DescribedStudy
     ) -> Verdict:
-        """Return what the policy says of a study for the permit's caller, by scopes of this ``context`` alone (SIA-15).
+        """Return the verdict on a study for the permit's caller.
 
-        Raises ``Unavailable`` (503).
+        It is by scopes of this ``context`` alone (SIA-15). Raises ``Unavailable`` (503).
         """
         caller = permit.caller or NOBODY
         return await self._verdict(
@@ -150,7 +151,7 @@ def policy_input(
     uid: str,
     study: DescribedStudy,
 ) -> dict[str, Any]:
-    """Return what the policy is told: who asks (as validated), for which patient, what, and the study."""
+    """Return the policy's input: who asks (as validated), for whom, what, and the study."""
     return {
         "interaction": interaction.value,
         "patient": patient,

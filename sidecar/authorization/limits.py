@@ -1,6 +1,7 @@
-"""How much runs at once for one app, one patient and all: what is more waits in a fair queue before it is refused.
+"""Limit what runs at once for one app, for one patient and in all.
 
-Viewers do not repeat a 429 or a 503, so a request waits for seconds first.
+What is more waits in a fair queue for seconds before it is refused: viewers do not repeat a 429 or
+a 503.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ QUERIES_AT_ONCE, QUERIES_WAITING, QUERY_WAIT_SECONDS = (32, 8), 500, 30
 """In all, and for one caller: of the 32 connections that queries have at the PACS."""
 
 Caller: TypeAlias = tuple[Hashable, Hashable]
-"""For whom a place is: the patient in context (without one: the client and its user), and the app."""
+"""Who holds a place: the patient in context (without one: the client and its user), and the app."""
 
 _SMALL = frozenset({Kind.METADATA, Kind.THUMBNAIL})
 
@@ -48,7 +49,7 @@ def caller_of(token: Token) -> Caller:
 
 
 def most_waiting(connections: int) -> tuple[int, int, int]:
-    """Return how many requests may wait in a queue: in all, for one patient, for one app of the patient.
+    """Return how many requests may wait in a queue: in all, for one patient, for one of its apps.
 
     ``connections``: how many clients may have at once. Nobody's waiting keeps others from
     connecting.
@@ -110,7 +111,7 @@ class RequestLimits:
 
 
 class QueryLimits:
-    """So that nobody's questions to the PACS, about studies that are not there, keep others from theirs."""
+    """Places for questions to the PACS, so that one caller's do not keep others from theirs."""
 
     def __init__(self) -> None:
         self._queue = FairQueue(

@@ -1,4 +1,7 @@
-"""QIDO-RS rows as a limited permit shows them: nothing in them, nor that they match, tells of what is hidden."""
+"""Filter QIDO-RS rows by a limited permit.
+
+Neither their values, nor that they match, reveal what is hidden.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -25,7 +28,10 @@ _OF_A_STUDY = tags(
     "PatientSex",
     "InstanceAvailability",
 )
-"""Attributes to match by that say nothing of a study's series, and ModalitiesInStudy, which is looked at again."""
+"""Attributes to match by that do not depend on a study's series.
+
+ModalitiesInStudy does, and is compared again.
+"""
 _SHOWN_OF_A_STUDY = _OF_A_STUDY | tags(
     "SpecificCharacterSet",
     "TimezoneOffsetFromUTC",
@@ -40,7 +46,10 @@ _SHOWN_OF_A_STUDY = _OF_A_STUDY | tags(
     "PatientSize",
     "PatientWeight",
 )
-"""What may stand in the row of a study of which something is hidden: archives fill the rest from any of its series."""
+"""Attributes that stay in the row of a study of which something is hidden.
+
+Archives take the others from any of its series.
+"""
 _SUMS_OF_A_STUDY = tags(
     "ModalitiesInStudy",
     "SOPClassesInStudy",
@@ -57,7 +66,7 @@ _SUMS_OF_A_PATIENT = tags(
 def shown_rows(
     rows: Iterable[Row], query: Query, matching: Matching, view: VisibleStudies
 ) -> Iterator[Row | None]:
-    """Return those of the patient's ``rows`` that the ``view`` shows, each without what is hidden of it.
+    """Yield those of the patient's ``rows`` that the ``view`` shows, without what is hidden.
 
     ``None`` stands for each of the others (``in_slices``).
     """
@@ -65,7 +74,10 @@ def shown_rows(
     if names & _SUMS_OF_A_PATIENT:
         return  # By what is hidden, too, they would match.
     wanted = [
-        one for name, value in matching.parameters if name == _MODALITIES for one in _values(value)
+        modality
+        for name, value in matching.parameters
+        if name == _MODALITIES
+        for modality in _values(value)
     ]
     is_wanted = _matcher(wanted) if wanted else None
     for row in rows:
@@ -91,7 +103,7 @@ def _without_hidden(
     is_wanted: Callable[[str], bool] | None,
     view: VisibleStudies,
 ) -> Row | None:
-    """A row of a study of which something is hidden; ``None``: that may be what it matched by."""
+    """Return the row of a partly hidden study; ``None``: it may match by what is hidden."""
     if query.level != "studies":
         if names & _SUMS_OF_A_STUDY:
             return None
@@ -123,5 +135,5 @@ def _matcher(wanted: Iterable[str]) -> Callable[[str], bool]:
 
 
 def _values(value: str) -> list[str]:
-    """A list of values to match: separated by backslashes, in DICOMweb also by commas."""
-    return [one for part in value.split("\\") for one in part.split(",") if one]
+    """Return the values to match, separated by backslashes, in DICOMweb also by commas."""
+    return [item for part in value.split("\\") for item in part.split(",") if item]

@@ -1,4 +1,6 @@
-"""Constraints of SMART v2 scopes (``patient/ImagingStudy.rs?modality=CT``): search parameters, as a search reads them.
+"""Compare studies with constraints of SMART v2 scopes (``patient/ImagingStudy.rs?modality=CT``).
+
+A constraint has search parameters, read as a search reads them.
 
 What cannot be evaluated on a study's rows is not understood, and permits nothing (SIA-11, 16):
 modifiers, what is about another resource or about the answer, what would need a question to the

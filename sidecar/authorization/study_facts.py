@@ -1,4 +1,4 @@
-"""QIDO-RS rows -> what the decision wants to know of a study (``access.study``), and rows without what is hidden."""
+"""Describe a study for the decision by its QIDO-RS rows, and take out of rows what is hidden."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -50,10 +50,8 @@ def described(
 ) -> DescribedStudy:
     """Describe the study of this row.
 
-    ``wanted``: constraints of which it must be known whether they hold.
-
-    A text that may not have come through whole has no value here: neither a rule nor a constraint
-    is met by it.
+    ``wanted``: constraints that it is compared with. A text that may have lost characters has no
+    value here: neither a rule nor a constraint is met by it.
     """
     row, series = with_known_texts(row), [with_known_texts(one) for one in series]
     attributes = _attributes(row, STUDY_KEYWORDS)
@@ -77,7 +75,7 @@ def _attributes(row: Row, keywords: Iterable[str]) -> dict[str, tuple[str, ...]]
 
 
 def _names(row: Row, keyword: str) -> tuple[str, ...]:
-    """The values; several that stand in one text are taken apart."""
+    """Return the values; several that stand in one text are taken apart."""
     if keyword == "SeriesNumber":  # IS: 5, +5, 05 and 5.0 are one number.
         found = number(row, keyword)
         return () if found is None else (str(found),)
@@ -86,7 +84,7 @@ def _names(row: Row, keyword: str) -> tuple[str, ...]:
 
 
 def series_uid(row: Row) -> str:
-    """The SeriesInstanceUID."""
+    """Return the SeriesInstanceUID of a row, or an empty text."""
     return text(row, "SeriesInstanceUID") or ""
 
 

@@ -74,7 +74,7 @@ class VisibleStudies:
         return WHOLE_STUDY if self.visible is ALL_STUDIES else self.visible.get(study, HIDDEN)
 
     def last_updated(self, seen: Mapping[str, datetime]) -> dict[str, datetime]:
-        """Return when each study was last ``seen`` to change; the end of a hold is a change, too."""
+        """Return when each study was last ``seen`` to change; the end of a hold is a change."""
         found = dict(seen)
         for uid, visible in self._limited().items():
             if visible.since is not None and uid in found:
@@ -95,7 +95,7 @@ class VisibleStudies:
         return await self.studies.instances(self.permit, study, series, self.oldest)
 
     async def holding(self, keyword: str, uid: str, studies: Iterable[str]) -> set[str]:
-        """Return those of ``studies`` in which an instance is shown whose ``keyword`` is ``uid``."""
+        """Return those of ``studies`` that show an instance whose ``keyword`` is ``uid``."""
         series = {
             study: visible.series
             for study, visible in self._limited().items()
@@ -261,7 +261,10 @@ class VisibleStudiesLookup:
     def _describe(
         self, row: Row, series: Sequence[Row], constraints: frozenset[str]
     ) -> DescribedStudy:
-        """A constraint holds only if it does so without what rules hide, too: else a scope could ask for that."""
+        """Describe a study by its rows.
+
+        A constraint must hold without what rules hide, too: else a scope could ask for that.
+        """
         one = described(row, series, self._site, self._constraints, constraints)
         left = (
             visible_by_rules(self._rules, one, self._clock())
@@ -289,9 +292,9 @@ class VisibleStudiesLookup:
     async def _judged(
         self, permit: PatientPermit, study: str, facts: tuple[DescribedStudy, ...]
     ) -> tuple[DescribedStudy, ...]:
-        """With the external policy's verdict, where it is permitted here.
+        """Return the facts on a study with the external policy's verdicts, if there is a policy.
 
-        Without a policy there is none.
+        What is hidden anyway is not asked about.
         """
         external = self._external
         if external is None or is_hidden_anyway(permit, facts, self._clock()):
@@ -312,10 +315,7 @@ class VisibleStudiesLookup:
 
 @dataclass(frozen=True, slots=True)
 class _DescribedList:
-    """What is known of the studies of a listing.
-
-    ``oldest``: when the oldest of it was asked for.
-    """
+    """The studies of a listing, described. ``oldest``: when the oldest of it was asked for."""
 
     listing: Listing
     oldest: datetime

@@ -1,4 +1,4 @@
-"""Report studies of which the archive lists other numbers of series or instances than it names."""
+"""Report studies of which the archive counts other series or instances than it lists."""
 
 import logging
 import time

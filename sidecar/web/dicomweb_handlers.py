@@ -106,7 +106,7 @@ class DicomWeb:
         return await self._serve(request, token, permit, asked)
 
     async def below_capability(self, request: web.Request) -> web.StreamResponse:
-        """Answer ``/capability/{sealed}/…``: one study, for the token that found it (SIA-50..54)."""
+        """Answer ``/capability/{sealed}/…``: one study, for one token (SIA-50..54)."""
         record, segments = request[RECORD], request[TARGET].segments
         resource = parse(segments[2:])
         note(record, resource)
@@ -142,7 +142,7 @@ class DicomWeb:
         return await self._retrieve(request, token, permit, asked.of(resource))
 
     async def wado_uri(self, request: web.Request) -> web.StreamResponse:
-        """Answer ``/wado-uri?requestType=WADO&…`` (PS3.18 chapter 9): one of the token's instances."""
+        """Answer ``/wado-uri?requestType=WADO&…`` with one instance (PS3.18 chapter 9)."""
         record = request[RECORD]
         token = await self._token(request)
         permit = await self._authorizer.permit(record, token, Interaction.RETRIEVE)

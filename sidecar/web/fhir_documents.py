@@ -21,7 +21,7 @@ _PUBLIC = {"Cache-Control": "public, max-age=300"}
 
 
 class FhirDocuments:
-    """The handlers. ``fhir_base``: our FHIR base URL. ``released``: the date of this ``version``."""
+    """The handlers. ``fhir_base``: our FHIR base URL. ``released``: date of this ``version``."""
 
     def __init__(
         self,

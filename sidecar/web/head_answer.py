@@ -1,4 +1,4 @@
-"""The answer to a HEAD of a retrieval, by what the archive answers to a HEAD (RFC 9110 9.3.2)."""
+"""Answer a HEAD of a retrieval by what the archive answers to a HEAD (RFC 9110 9.3.2)."""
 
 from collections.abc import Awaitable, Callable, Mapping
 

@@ -1,4 +1,4 @@
-"""Places that a request holds until its answer is sent: until then the answer is in memory."""
+"""Hold the places of a request until its answer is sent: until then the answer is in memory."""
 
 import contextlib
 
@@ -8,7 +8,7 @@ from aiohttp.typedefs import Handler, Middleware
 from sidecar.web.least_rate import LEAST_BYTES_PER_SECOND, send_whole
 
 ANSWER_SECONDS = 60
-"""Time in seconds for sending an answer, beside what its length takes at ``LEAST_BYTES_PER_SECOND``."""
+"""Time in seconds for sending an answer, beside its length at ``LEAST_BYTES_PER_SECOND``."""
 
 _PLACES: web.RequestKey[contextlib.AsyncExitStack] = web.RequestKey(
     "places", contextlib.AsyncExitStack

@@ -1,4 +1,4 @@
-"""Step 1 of a request: its id, its time, its errors as answers, its line in the log."""
+"""Give each request an id and a record, time it, answer its errors, and log it."""
 
 import asyncio
 import contextlib
@@ -30,10 +30,10 @@ RECORD: web.RequestKey[AccessRecord] = web.RequestKey("record", AccessRecord)
 REASON: web.RequestKey[str] = web.RequestKey("reason", str)
 
 BROKEN_OFF: web.RequestKey[str] = web.RequestKey("broken_off", str)
-"""The status in logs and metrics of an answer that we broke off after its head had gone out."""
+"""Status in logs and metrics of an answer that we broke off after its head had gone out."""
 
 _CLIENT_GONE = "499"
-"""The status in logs and metrics (after nginx) when the client left before its answer was complete."""
+"""Status in logs and metrics, as in nginx's, when the client left before the answer's end."""
 
 
 _TRACING = NoTracing()
@@ -47,10 +47,9 @@ def observe_requests(
     tracing: Tracing = _TRACING,
     public_url: str = "",
 ) -> Middleware:
-    """Return the outermost middleware.
+    """Return the middleware that observes requests.
 
-    ``realm`` stands in WWW-Authenticate; ``is_draining``: the server is ending.
-
+    ``realm`` stands in WWW-Authenticate. ``is_draining()``: whether the server is ending.
     ``public_url``: our own, for targets in absolute form.
     """
     own = authority_of(public_url)
@@ -72,7 +71,9 @@ def observe_requests(
         record.route = request.match_info.route.name or "unknown"
         status = _CLIENT_GONE
         try:
-            response = _told(request, await _answer(request, handler, realm, own), record, audit)
+            response = _recorded(
+                request, await _answer(request, handler, realm, own), record, audit
+            )
             status = str(response.status)
         except BaseException:
             if is_draining():
@@ -114,13 +115,10 @@ async def _answer(
         return errors.internal_error()
 
 
-def _told(
+def _recorded(
     request: web.Request, response: web.StreamResponse, record: AccessRecord, audit: AuditTrail
 ) -> web.StreamResponse:
-    """Write the answer down before it leaves.
-
-    What cannot be written down does not leave (SIA-60).
-    """
+    """Record the answer before it leaves; what cannot be recorded does not leave (SIA-60)."""
     record.reason = request.get(REASON)
     try:
         with span("record"):
@@ -174,7 +172,10 @@ def _end_span(step: Span, status: str, reason: str | None) -> None:
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Signal ``on_response_prepare``: headers that every answer carries (SIA-54: nothing is stored or referred)."""
+    """Set the headers of every answer, as signal ``on_response_prepare``.
+
+    Nothing is stored or referred (SIA-54).
+    """
     headers = response.headers
     headers["Server"] = "smart-imaging-sidecar"
     if (request_id := request.get(REQUEST_ID)) is not None:

@@ -22,10 +22,10 @@ _TAGS = re.compile(r'\*|(?:W/)?("[!#-~]*")')
 
 
 def fhir_version(request: web.Request, parameters: Sequence[tuple[str, str]]) -> str:
-    """Return the FHIR version to answer in, ``4.0`` or ``5.0``: ``_format``, else Accept, else the default.
+    """Return the FHIR version to answer in, ``4.0`` or ``5.0`` (R4 http.html#version-parameter).
 
-    R4 http.html#version-parameter. Raises ``NotAcceptable``, and ``BadRequest`` for a malformed
-    Accept.
+    ``_format`` names it, else Accept, else it is the default. Raises ``NotAcceptable``, and
+    ``BadRequest`` for a malformed Accept.
     """
     formats = [value for name, value in parameters if name == "_format" and value]
     # It comes before the header (R4 http.html#parameters).
@@ -78,7 +78,7 @@ def _known(version: str | None) -> str:
 
 
 def wants_fresh(request: web.Request) -> bool:
-    """Return whether nothing remembered is wanted (``Cache-Control: no-cache``, RFC 9111 5.2.1.4)."""
+    """Return whether nothing remembered is wanted (``no-cache``, RFC 9111 5.2.1.4)."""
     directives = {
         one.strip().lower()
         for line in request.headers.getall(hdrs.CACHE_CONTROL, ())

@@ -1,4 +1,4 @@
-"""QIDO-RS searches: the rows of one patient, by pages (PS3.18 10.6)."""
+"""Answer QIDO-RS searches with the rows of one patient, by pages (PS3.18 10.6)."""
 
 import logging
 from collections.abc import Sequence
@@ -202,9 +202,9 @@ class QidoHandlers:
             ) from None
 
     async def _visible(self, search: _Search, own: list[Row]) -> list[tuple[Row, Row]]:
-        """Return those of the patient's ``own`` rows that may be seen: of studies that a read does not refuse.
+        """Return those of the patient's ``own`` rows that may be seen.
 
-        Each with the row that is shown of it.
+        They are of studies that a read does not refuse, each with the row that is shown of it.
         """
         view = search.request.visible
         if view is not ALL_STUDIES:
@@ -220,7 +220,7 @@ class QidoHandlers:
         return await in_slices((row, row) for row in own)
 
     async def _visible_still(self, search: _Search, own: list[Row]) -> list[tuple[Row, Row]]:
-        """Return the same of rows that were read for an earlier page.
+        """Return what ``_visible`` returns, for rows that were read for an earlier page.
 
         Their study may have been moved to another patient since.
         """
@@ -229,7 +229,7 @@ class QidoHandlers:
         )
 
     async def _unrefused(self, search: _Search, own: list[Row]) -> list[Row]:
-        """Return those of the rows whose studies a read does not refuse, by the owners that the archive names."""
+        """Return those of the rows whose studies a read does not refuse by their owners."""
         named = await in_slices(
             (uid, row) if (uid := text(row, "StudyInstanceUID")) else None for row in own
         )
@@ -237,7 +237,10 @@ class QidoHandlers:
         return await in_slices(row if uid in studies else None for uid, row in named)
 
     async def _note_others(self, search: _Search, rows: int) -> None:
-        """Count ``rows`` that were left out, unless the archive was corrected: then raise ``Denied``."""
+        """Count ``rows`` that were left out; after a correction of the archive decide again.
+
+        Raises ``Denied`` if the study is refused now.
+        """
         query = search.query
         if query.study is not None:
             part = Part(query.study, query.series)
@@ -264,21 +267,22 @@ def _is_own(row: Row, query: Query, identifier: PatientIdentifier) -> bool:
 
 
 def _checked_fields(query: Query, row_filter: RowFilter) -> str:
-    """What a row must say to be looked at; a study says no series: it could be any of them."""
+    """Return the attributes that a row is checked by; a study's row has no series."""
     keywords = ["PatientID", "IssuerOfPatientID", "StudyInstanceUID"]
     always = map(tag, keywords if query.level == "studies" else [*keywords, "SeriesInstanceUID"])
     return ",".join(dict.fromkeys((*always, *row_filter.fields)))
 
 
 def _warnings(ignored: Sequence[str], *, more: bool) -> list[str]:
-    """The Warning headers for query parameters that were ignored (PS3.18 8.3, 8.3.4.2).
+    """Return the Warning headers for query parameters that were ignored (PS3.18 8.3, 8.3.4.2).
 
-    ``more``: and for rows beyond our own limit (8.3.4.4.1).
+    ``more``: there are rows beyond our own limit (8.3.4.4.1).
     """
     texts = ["There are additional results that can be requested"] if more else []
     if "fuzzymatching" in ignored:
         texts.append(
-            "The fuzzymatching parameter is not supported. Only literal matching has been performed."
+            "The fuzzymatching parameter is not supported. "
+            "Only literal matching has been performed."
         )
     if others := [name for name in ignored if name != "fuzzymatching"]:
         texts.append("Ignored query parameters: " + ", ".join(others))

@@ -1,4 +1,4 @@
-"""The pages of a client's QIDO-RS query: each row once, and asked of the archive once (PS3.18 8.3.4.4).
+"""Make the pages of a client's QIDO-RS query, each row once (PS3.18 8.3.4.4).
 
 The archive's own ``offset`` counts every row that it has. It is passed on where the patient has one
 identifier and nothing is left out, so that the archive's rows are the client's. Where a row before
@@ -106,9 +106,8 @@ class QueryPages:
     ) -> RowPage:
         """Return the rows from ``offset``, at most ``limit`` or all.
 
-        ``peek``: one more is asked for, to know of it.
-
-        Raises what the source raises.
+        ``peek``: one more row is asked for, to know whether there is one. Raises what the source
+        raises.
         """
         if limit is None:
             return RowPage(await self._whole(key, source, offset, None))
@@ -141,9 +140,8 @@ class QueryPages:
     ) -> list[Row] | None:
         """Return a page as the archive cuts it.
 
-        ``None``: something was left out, or the archive does not page.
-
-        ``last``: where the rows to read end; ``end``: where the page does. The row before comes
+        ``None``: something was left out, or the archive does not page. ``last``: where the rows to
+        read end. ``end``: where the page does. The row before comes
         with them: another one than it was says that the archive heeds no offset, or has another
         list or order now. Where it is not known that all rows before were seen, they are read as
         well.
@@ -167,7 +165,10 @@ class QueryPages:
         return [shown for _, shown in decided[offset - first :]]
 
     def _note(self, key: QueryKey, at: int, first: int, decided: Sequence[tuple[Row, Row]]) -> None:
-        """Keep that a page may begin at ``at``, behind a row of those ``decided`` from ``first`` on."""
+        """Remember that a page may begin at ``at``, behind a row of ``decided``.
+
+        Those begin at ``first``.
+        """
         before = None if at <= first else _hash(decided[at - first - 1][0], key)
         if before is None:
             return

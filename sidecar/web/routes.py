@@ -1,4 +1,4 @@
-"""The public routes (docs/api.md) and CORS on all of them."""
+"""Route the public paths (docs/api.md), with CORS on all of them."""
 
 from collections.abc import Callable, Sequence
 
@@ -20,7 +20,7 @@ from sidecar.web.held_places import give_places_back
 from sidecar.web.middleware import Handler, add_headers, observe_requests
 
 REQUEST_BODY_BYTES = 65_536
-"""Of a POST search; nothing else has a body."""
+"""Limit in bytes of the body of a POST search; nothing else has a body."""
 
 _EXPOSED = (
     "Accept-Ranges",
@@ -53,8 +53,7 @@ def create_public(
 ) -> web.Application:
     """Return the public application.
 
-    ``wado_uri`` adds that route (PS3.18 chapter 9), ``capabilities`` those (SIA-50).
-
+    ``wado_uri`` adds that route (PS3.18 chapter 9), ``capabilities`` those of SIA-50.
     ``public_url``: our own, for targets in absolute form. ``customize`` may add routes, ``GET /``
     among them (the demo's page).
     """
@@ -136,7 +135,7 @@ def create_public(
 
 
 def _cors_headers(origins: Sequence[str], origin: str | None) -> dict[str, str]:
-    """The CORS headers of an answer that no route gives. They say nothing of anybody."""
+    """Return the CORS headers of an answer that no route makes."""
     if "*" in origins:
         allowed = "*"
     elif origin is None and len(origins) == 1:
@@ -161,7 +160,7 @@ async def _pointer(request: web.Request) -> web.Response:
 
 
 async def _unknown(request: web.Request) -> web.StreamResponse:
-    """404, or 405 when the path is one of ours and only the method is wrong (writes are never accepted)."""
+    """Raise 404, or 405 when the path is one of ours and the method is wrong."""
     allowed: set[str] = set()
     for resource in request.app.router.resources():
         match, methods = await resource.resolve(request)

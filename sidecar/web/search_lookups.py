@@ -1,4 +1,4 @@
-"""What a search has to know of studies beyond their rows: asked of the archive only when it is asked for."""
+"""Look up what a search needs of studies beyond their rows."""
 
 from collections.abc import Sequence
 
@@ -55,6 +55,6 @@ async def search_details(
 
 
 def _uids(wanted: TokenFilter) -> list[str]:
-    """The UIDs that are meant, each once."""
-    meant = (one.code for one in wanted.alternatives if one.system in _UID_SYSTEMS)
+    """Return the UIDs that are meant, each once."""
+    meant = (token.code for token in wanted.alternatives if token.system in _UID_SYSTEMS)
     return list(dict.fromkeys(uid for uid in meant if is_uid(uid)))

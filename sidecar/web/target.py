@@ -1,4 +1,7 @@
-"""The request target, read strictly: one spelling for each path, so that no two parsers can differ over it."""
+"""Parse the request target strictly.
+
+Each path has one spelling, so that no two parsers can differ over it.
+"""
 
 import re
 from dataclasses import dataclass
@@ -33,7 +36,7 @@ class Target:
     query: str
 
     def parameters(self) -> list[tuple[str, str]]:
-        """The query's names and values, decoded.
+        """Return the query's names and values, decoded.
 
         Raises ``BadRequest`` when it is not form-encoded UTF-8.
         """
@@ -41,7 +44,7 @@ class Target:
 
 
 def authority_of(url: str) -> str:
-    """Return the host and port of a URL in lower case, the port left out where it is the scheme's."""
+    """Return the host and port of a URL in lower case, without the scheme's own port."""
     found = _ABSOLUTE.match(url)
     if found is None:
         return ""
@@ -52,9 +55,8 @@ def authority_of(url: str) -> str:
 def parse_target(raw: str, own: str = "") -> Target:
     """Return the target of a request line.
 
-    Raises ``NotFound`` or ``BadRequest`` for any unusual spelling.
-
     ``own``: our authority. A target in absolute form with another one is refused (RFC 9112 3.2.2).
+    Raises ``NotFound`` or ``BadRequest`` for any unusual spelling.
     """
     if len(raw) > MAXIMUM_LENGTH:
         raise TargetTooLong("The URL is too long.", reason="target_too_long")

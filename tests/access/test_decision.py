@@ -371,7 +371,8 @@ def test_an_expiry_that_cannot_be_compared_permits_nothing(exp: float, now: floa
 
 @pytest.mark.parametrize(
     ("inside", "permitted"),
-    [([MINE], True), ([ALSO_MINE], True), ([PatientIdentifier(MINE.patient_id)], True), ([MINE, HERS], False),
+    [([MINE], True), ([ALSO_MINE], True), ([PatientIdentifier(MINE.patient_id)], True),
+     ([MINE, HERS], False),
      ([HERS], False), ([PatientIdentifier("")], False), ([], False)],
 )  # fmt: skip
 def test_what_carries_no_patient_is_permitted_by_what_instances_say(

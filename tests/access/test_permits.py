@@ -21,13 +21,15 @@ MADE_IN = {
 }
 """What permits -> the files that construct it."""
 WITHOUT_DEFAULTS = (
-    permits.PatientPermit, permits.HeaderPermit, permits.StudyPermit, permits.GrantPath, permits.Capability,
-    visibility.Visible, facts.Policy, facts.BackendClient, facts.Rule, facts.StudyFacts, facts.InstanceHeader,
+    permits.PatientPermit, permits.HeaderPermit, permits.StudyPermit, permits.GrantPath,
+    permits.Capability,
+    visibility.Visible, facts.Policy, facts.BackendClient, facts.Rule, facts.StudyFacts,
+    facts.InstanceHeader,
 )  # fmt: skip
 
 
 def constructions() -> Iterator[tuple[str, str]]:
-    """Yield the name that is called and the file; ``replace(permit, …)`` calls ``replace permit``."""
+    """Yield each called name and its file; ``replace(permit, …)`` calls ``replace permit``."""
     for file in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call):

@@ -30,9 +30,12 @@ def study(
 
 @pytest.mark.parametrize(
     ("pattern", "value", "matches"),
-    [("CT", "CT", True), ("CT", "ct", True), ("CT", "CTA", False), ("CT*", "CTA", True), ("?R", "MR", True),
-     ("*dose*", "A Dose Report", True), ("?R", "R", False), ("a.c", "abc", False), ("[ab]", "a", False),
-     ("[ab]", "[AB]", True), ("*", "x", True), ("*a*a*a*a*b", "a" * 64, False), ("a*", "a\nb", True),
+    [("CT", "CT", True), ("CT", "ct", True), ("CT", "CTA", False), ("CT*", "CTA", True),
+     ("?R", "MR", True),
+     ("*dose*", "A Dose Report", True), ("?R", "R", False), ("a.c", "abc", False),
+     ("[ab]", "a", False),
+     ("[ab]", "[AB]", True), ("*", "x", True), ("*a*a*a*a*b", "a" * 64, False),
+     ("a*", "a\nb", True),
      ("Brustkrebs*", "BRUSTKREBSVORSORGE", True)],
 )  # fmt: skip
 def test_patterns(pattern: str, value: str, matches: bool) -> None:
@@ -42,9 +45,12 @@ def test_patterns(pattern: str, value: str, matches: bool) -> None:
 
 @pytest.mark.parametrize(
     ("pattern", "value", "matches"),
-    [("20240101", "20240101", True), ("20240101", "20240102", False), ("20240101-20241231", "20240615", True),
-     ("20240101-20241231", "20250101", False), ("-20241231", "19990101", True), ("-20241231", "20250101", False),
-     ("20240101-", "20240101", True), ("20240101-", "20231231", False), ("20240101", "2024.01.01", True),
+    [("20240101", "20240101", True), ("20240101", "20240102", False),
+     ("20240101-20241231", "20240615", True),
+     ("20240101-20241231", "20250101", False), ("-20241231", "19990101", True),
+     ("-20241231", "20250101", False),
+     ("20240101-", "20240101", True), ("20240101-", "20231231", False),
+     ("20240101", "2024.01.01", True),
      ("-20241231", "2024", None), ("-20241231", "", None), ("20240101-", "soon", None)],
 )  # fmt: skip
 def test_dates(pattern: str, value: str, matches: bool | None) -> None:
@@ -108,7 +114,8 @@ def test_the_first_rule_decides() -> None:
 
 @pytest.mark.parametrize(
     ("started_by", "is_shown"),
-    [(NOW - 72 * HOUR_SECONDS, True), (NOW - 72 * HOUR_SECONDS + 0.001, False), (NOW, False), (NOW + 1e9, False),
+    [(NOW - 72 * HOUR_SECONDS, True), (NOW - 72 * HOUR_SECONDS + 0.001, False), (NOW, False),
+     (NOW + 1e9, False),
      (None, False), (math.nan, False), (0.0, True)],
 )  # fmt: skip
 def test_a_hold_ends_after_its_hours(started_by: float | None, is_shown: bool) -> None:
@@ -186,7 +193,8 @@ RULES = st.builds(
 STUDIES = st.builds(
     lambda modalities, series, started_by: DescribedStudy(
         {"ModalitiesInStudy": modalities},
-        tuple(DescribedSeries(f"1.{number}", {"Modality": one}) for number, one in enumerate(series)),
+        tuple(DescribedSeries(f"1.{number}", {"Modality": one}) for number,
+            one in enumerate(series)),
         started_by,
     ),
     VALUES, st.lists(VALUES, max_size=3), st.sampled_from([None, 0.0, NOW - 2 * HOUR_SECONDS, NOW]),

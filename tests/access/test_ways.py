@@ -120,7 +120,8 @@ def test_who_has_no_way(
     ("scopes", "own", "patient", "policy", "client", "ways"),
     [
         ("system/*.rs", None, "p2", BACKEND, CLIENT, [SYSTEM]),
-        ("system/*.rs", None, "p2", make_policy(app_launch=False, backend_services=True), CLIENT, [SYSTEM]),
+        ("system/*.rs", None, "p2", make_policy(app_launch=False, backend_services=True), CLIENT,
+         [SYSTEM]),
         ("user/*.rs", "p1", None, make_policy(user_level=True), None, [make_way(context="user")]),
         ("patient/*.rs system/*.rs", "p1", "p1", BACKEND, CLIENT, [make_way(), SYSTEM]),
         ("patient/*.rs?a=b patient/*.rs patient/ImagingStudy.rs", "p1", None, make_policy(), None,
@@ -128,7 +129,8 @@ def test_who_has_no_way(
         ("patient/*.rs system/*.rs", "p1", "p2", BACKEND, CLIENT, [SYSTEM]),
         ("patient/*.rs", "p1", "p1", make_policy(rules=RULES), None, [make_way(rules=RULES)]),
         ("patient/*.rs?a=b patient/*.rs?c=d", "p1", None, make_policy(), None, [make_way("a=b")]),
-        ("system/*.rs?a=b", None, "p1", BACKEND, backend_client(frozenset({"p1"}), {"StudyID": ("x",)}, rules=False),
+        ("system/*.rs?a=b", None, "p1", BACKEND,
+         backend_client(frozenset({"p1"}), {"StudyID": ("x",)}, rules=False),
          [make_way("a=b", {"StudyID": ("x",)}, context="system")]),
         ("system/*.rs", None, "p1", make_policy(backend_services=True, rules=RULES), CLIENT,
          [make_way(rules=RULES, context="system")]),
@@ -300,7 +302,8 @@ POLICIES = st.builds(
 
 
 @given(
-    st.lists(GRANTS, max_size=4).map(tuple), st.sampled_from(Interaction), st.sampled_from(["p1", "p2", None]),
+    st.lists(GRANTS, max_size=4).map(tuple), st.sampled_from(Interaction),
+    st.sampled_from(["p1", "p2", None]),
     st.sampled_from(["p1", None]), POLICIES, CLIENTS, STUDIES,
 )  # fmt: skip
 def test_together_grants_show_what_one_of_them_shows(
@@ -312,7 +315,7 @@ def test_together_grants_show_what_one_of_them_shows(
     client: BackendClient | None,
     study: DescribedStudy,
 ) -> None:
-    """SIA-15: what two grants permit together is what the better of them permits alone, never more."""
+    """SIA-15: two grants permit together what the better of them permits alone."""
 
     def sees(*some: Grant) -> Visible | Hidden:
         permit = permit_patient(

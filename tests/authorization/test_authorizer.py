@@ -211,7 +211,8 @@ async def test_the_token_is_asked_for_once_and_given_back() -> None:
 
 @pytest.mark.parametrize(
     ("authorization", "reason"),
-    [([], Reason.MISSING_TOKEN), ([""], Reason.MALFORMED_TOKEN), (["Bearer"], Reason.MALFORMED_TOKEN),
+    [([], Reason.MISSING_TOKEN), ([""], Reason.MALFORMED_TOKEN),
+     (["Bearer"], Reason.MALFORMED_TOKEN),
      (["Bearer "], Reason.MALFORMED_TOKEN), (["Basic dXNlcjpwdw=="], Reason.MALFORMED_TOKEN),
      (["Bearer a,b"], Reason.MALFORMED_TOKEN), (["Bearer a b"], Reason.MALFORMED_TOKEN),
      ([GOOD, GOOD], Reason.MALFORMED_TOKEN), ([GOOD, ""], Reason.MALFORMED_TOKEN),
@@ -248,10 +249,12 @@ async def test_a_permit_is_counted() -> None:
     ("facts", "patient", "policy", "reason"),
     [(token(patient=None), None, make_policy(), Reason.NO_PATIENT_CONTEXT),
      (token(), "p2", make_policy(), Reason.OTHER_PATIENT),
-     (token(), "", make_policy(), Reason.OTHER_PATIENT), (token(), "P1", make_policy(), Reason.OTHER_PATIENT),
+     (token(), "", make_policy(), Reason.OTHER_PATIENT),
+     (token(), "P1", make_policy(), Reason.OTHER_PATIENT),
      (token("patient/Observation.rs"), "p1", make_policy(), Reason.INSUFFICIENT_SCOPE),
      (token("user/*.rs system/*.rs"), "p1", make_policy(), Reason.INSUFFICIENT_SCOPE),
-     (token("patient/ImagingStudy.rs?modality:not=CT"), "p1", make_policy(), Reason.CONSTRAINED_SCOPE),
+     (token("patient/ImagingStudy.rs?modality:not=CT"), "p1", make_policy(),
+      Reason.CONSTRAINED_SCOPE),
      (token(), "p1", make_policy(app_launch=False), Reason.APP_LAUNCH_OFF),
      (token(expires_at=NOW), "p1", make_policy(), Reason.EXPIRED_TOKEN)],
 )  # fmt: skip
@@ -293,7 +296,8 @@ async def test_a_study_is_permitted_by_its_facts() -> None:
 @pytest.mark.parametrize(
     ("owners", "found", "known_as", "reason"),
     [([], False, [OWN], Reason.ABSENT), ([OTHER], True, [OWN], Reason.FOREIGN),
-     ([OWN, OTHER], True, [OWN], Reason.SHARED_UID), ([OWN, PatientIdentifier("")], True, [OWN], Reason.SHARED_UID),
+     ([OWN, OTHER], True, [OWN], Reason.SHARED_UID),
+     ([OWN, PatientIdentifier("")], True, [OWN], Reason.SHARED_UID),
      ([OWN], False, [OWN], Reason.NOT_IN_STUDY), ([OWN], True, [], Reason.FOREIGN),
      ([OWN], True, [OTHER], Reason.FOREIGN),
      ([PatientIdentifier("")], True, [PatientIdentifier("")], Reason.FOREIGN)],

@@ -1,4 +1,4 @@
-"""Capability URLs: what was sealed cannot be made, changed, or used for anything else (SIA-50..52)."""
+"""Capability URLs cannot be made, changed, or used for anything else (SIA-50..52)."""
 
 import base64
 import math
@@ -64,8 +64,10 @@ def test_nothing_can_be_cut_off(length: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", ".", "one", "one.", "one..", ".abc", "one.AAAA", "one." + "A" * 40, "one." + "A" * MAXIMUM_LENGTH,
-     SEALED + "=", SEALED + "==", SEALED + "A", SEALED + ".", SEALED + "\n", " " + SEALED, "ONE" + SEALED[3:],
+    ["", ".", "one", "one.", "one..", ".abc", "one.AAAA", "one." + "A" * 40,
+     "one." + "A" * MAXIMUM_LENGTH,
+     SEALED + "=", SEALED + "==", SEALED + "A", SEALED + ".", SEALED + "\n", " " + SEALED,
+     "ONE" + SEALED[3:],
      "two" + SEALED[3:], SEALED[4:], "." + SEALED[4:], SEALED.replace(".", ".."),
      SEALED.replace("-", "+").replace("_", "/") + "="],
 )  # fmt: skip

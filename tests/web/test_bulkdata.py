@@ -68,12 +68,16 @@ RELATED = 'multipart/related; type="application/pdf"'
 # Accept, the archive's answer -> Content-Type of ours, whether it leaves without a multipart.
 SERVED: dict[str, tuple[str, bytes, str, bool]] = {
     "a PDF alone": ("application/pdf", single(b"application/pdf"), "application/pdf", True),
-    "a PDF with a file name": ("application/pdf", single(b"application/pdf; name=Doe.pdf"), "application/pdf", True),
-    "a PDF alone, of a multipart": ("application/pdf", parts(b"application/pdf", b"application/pdf"),
+    "a PDF with a file name": ("application/pdf", single(b"application/pdf; name=Doe.pdf"),
+        "application/pdf", True),
+    "a PDF alone, of a multipart": ("application/pdf",
+        parts(b"application/pdf", b"application/pdf"),
                                     "application/pdf", True),
-    "a PDF as octets": ("application/pdf", parts(b"application/octet-stream", b"application/octet-stream"),
+    "a PDF as octets": ("application/pdf",
+        parts(b"application/octet-stream", b"application/octet-stream"),
                         "application/octet-stream", True),
-    "a PDF in a multipart": (RELATED, parts(b"application/pdf", b"application/pdf"), "multipart/related", False),
+    "a PDF in a multipart": (RELATED, parts(b"application/pdf", b"application/pdf"),
+        "multipart/related", False),
     "whatever there is": ("*/*", single(b"application/pdf"), "application/pdf", True),
     "a model": ("model/stl", single(b"model/stl"), "model/stl", True),
     "a model of a multipart": ("model/obj", parts(b"model/obj", b"model/obj"), "model/obj", True),
@@ -116,7 +120,8 @@ async def test_a_page_can_do_nothing_with_a_document_on_our_origin(
 
 
 RUNS = [
-    b"text/html", b"Text/HTML; charset=utf-8", b"application/xhtml+xml", b"image/svg+xml", b"IMAGE/SVG+XML",
+    b"text/html", b"Text/HTML; charset=utf-8", b"application/xhtml+xml", b"image/svg+xml",
+    b"IMAGE/SVG+XML",
     b"text/xml", b"application/xml; x=y", b"model/x3d+xml", b"text/html; type=application/pdf",
     b"application/pdf; type=text/xml", b"application/pdf, text/html", b"text/html;application/pdf",
 ]  # fmt: skip
@@ -143,8 +148,17 @@ async def test_what_a_browser_would_run_never_passes(content_type: bytes, accept
         assert status in (406, 502), "a complete-looking success"
 
 
-@pytest.mark.parametrize("accept", ["text/html", "image/svg+xml", "text/xml", "application/xhtml+xml",
-                                    'multipart/related; type="text/xml"', "Text/HTML;q=0.9"])  # fmt: skip
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "text/html",
+        "image/svg+xml",
+        "text/xml",
+        "application/xhtml+xml",
+        'multipart/related; type="text/xml"',
+        "Text/HTML;q=0.9",
+    ],
+)
 async def test_what_a_browser_would_run_is_not_asked_for(accept: str) -> None:
     status, _, _, pacs = await get(single(b"application/pdf"), accept)
     assert status == 406
@@ -191,7 +205,7 @@ CUT: dict[str, tuple[int, int, bytes]] = {
 
 @pytest.mark.parametrize("what", CUT)
 async def test_what_is_cut_ends_in_a_broken_connection(what: str) -> None:
-    """Never a short body, and never another answer behind it: the next request was written at once."""
+    """No short body, and no other answer behind it: the next request was written at once."""
     instances, sent, how = CUT[what]
     whole = PART * sent + b"--abc--\r\n"
     body = whole
@@ -203,7 +217,8 @@ async def test_what_is_cut_ends_in_a_broken_connection(what: str) -> None:
     pacs = ScriptedPacs(answer(lengths(whole), body), instances=instances)
     async with sidecar_between(ScriptedEhr(), pacs) as (url, sidecar):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-        request = f"GET {{}} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {HEADERS['Authorization'][7:]}\r\n\r\n"
+        authorization = HEADERS["Authorization"]
+        request = f"GET {{}} HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\n\r\n"
         writer.write((request.format(PATH) + request.format("/fhir/metadata")).encode())
         received = b""
         with contextlib.suppress(ConnectionError):
@@ -226,15 +241,18 @@ BYTES = b"Accept-Ranges: bytes\r\n"
 RANGES: dict[str, tuple[bytes, str, int, str | None, str | None]] = {
     # The archive's answer, Accept -> status, Content-Range, Accept-Ranges.
     "a piece of a PDF": (
-        single(b"application/pdf", PDF[:5], b"206 Partial Content", b"Content-Range: bytes 0-4/34\r\n"),
+        single(b"application/pdf", PDF[:5], b"206 Partial Content",
+            b"Content-Range: bytes 0-4/34\r\n"),
         "application/pdf", 206, "bytes 0-4/34", None),
     "a whole PDF": (single(b"application/pdf", more=BYTES), "application/pdf", 200, None, "bytes"),
     "a multipart whose length is known": (
-        parts(b"application/pdf", b"application/pdf").replace(b"Content-Length", BYTES + b"Content-Length"),
+        parts(b"application/pdf", b"application/pdf").replace(b"Content-Length",
+            BYTES + b"Content-Length"),
         RELATED, 200, None, None),
     "a piece of a multipart": (
         parts(b"application/pdf", b"application/pdf").replace(
-            b"200 OK\r\n", b"206 Partial Content\r\nContent-Range: bytes 0-99/200\r\n"), RELATED, 502, None, None),
+            b"200 OK\r\n", b"206 Partial Content\r\nContent-Range: bytes 0-99/200\r\n"), RELATED,
+            502, None, None),
 }  # fmt: skip
 
 
@@ -256,11 +274,13 @@ ROW = {
     "0020000E": {"vr": "UI", "Value": [SERIES]}, "00080018": {"vr": "UI", "Value": [INSTANCE]},
     "00420011": {
         "vr": "OB",
-        "BulkDataURI": f"series/{SERIES}/instances/{INSTANCE}/bulkdata/00420011?accept=application/pdf",
+        "BulkDataURI": f"series/{SERIES}/instances/{INSTANCE}/bulkdata/00420011"
+        "?accept=application/pdf",
     },
     "00281201": {"vr": "OW", "BulkDataURI": "../../bulkdata/6ab12ef3.mp"},
     "00091001": {"vr": "OB", "BulkDataURI": "http://elsewhere.internal/x"},
-    "00091002": {"vr": "OB", "BulkDataURI": f"/rs/studies/1.9/series/{SERIES}/instances/{INSTANCE}/bulkdata/00091002"},
+    "00091002": {"vr": "OB",
+        "BulkDataURI": f"/rs/studies/1.9/series/{SERIES}/instances/{INSTANCE}/bulkdata/00091002"},
 }  # fmt: skip
 
 

@@ -18,7 +18,10 @@ from tests.waiting import wait_until_async
 from tests.web.test_stream import HEADERS
 
 FRAMES = f"/wado-rs/studies/{STUDY}/series/{SERIES}/instances/{INSTANCE}/frames/"
-HEAD = b'HTTP/1.1 200 OK\r\nContent-Type: multipart/related; type="application/octet-stream"; boundary=abc\r\n'
+HEAD = (
+    b"HTTP/1.1 200 OK\r\n"
+    b'Content-Type: multipart/related; type="application/octet-stream"; boundary=abc\r\n'
+)
 
 
 @dataclass

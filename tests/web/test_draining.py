@@ -39,7 +39,7 @@ async def test_a_transfer_that_goes_on_is_ended_after_drain_seconds(
 
 
 async def _end_of_a_transfer(seconds: float) -> float:
-    """How many seconds a listener's end takes that may take ``seconds``, while a transfer goes on."""
+    """Return the seconds that a listener's end takes during a transfer; ``seconds``: its limit."""
     slow, ehr = Slow(asyncio.Event()), ScriptedEhr()
     async with listen(ehr.app(), "127.0.0.1", 0) as ehr_port, ScriptedPacs(slow).serve() as root:
         document = {

@@ -46,7 +46,8 @@ async def test_a_failing_introspection_is_503(fault: str) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"active": "true"}, {"active": 1}, {"patient": {"id": PATIENT}}, {"sub": 4711}, {"scope": [1]}],
+    [{"active": "true"}, {"active": 1}, {"patient": {"id": PATIENT}}, {"sub": 4711},
+     {"scope": [1]}],
     ids=str,
 )  # fmt: skip
 async def test_an_introspection_that_never_fits_is_502(changes: dict[str, Any]) -> None:

@@ -208,7 +208,8 @@ async def test_a_search_that_costs_the_archive_too_much_is_refused() -> None:
 
 
 FORMATS = {
-    "_format=application/fhir+json": "4", "_format=application/fhir%2Bjson": "4", "_format=json": "4",
+    "_format=application/fhir+json": "4", "_format=application/fhir%2Bjson": "4",
+    "_format=json": "4",
     "_format=json;fhirVersion=5.0": "5", "_format=application/fhir+json;fhirVersion=5.0": "5",
     "_format=json;fhirVersion=9.9": "406", "_format=xml": "406", "_format=json;;x": "406",
     "_format=json;fhirVersion=5.0.0": "5",

@@ -19,7 +19,8 @@ from tests.web.test_stream import HEADERS
 AT_INSTANCE = f"/wado-rs/studies/{STUDY}/series/{SERIES}/instances/{INSTANCE}"
 FOREIGN = "1.2.840.2"
 MADE = encoded(
-    dataset(PatientID=PATIENT, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES, SOPInstanceUID=INSTANCE)
+    dataset(PatientID=PATIENT, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES,
+        SOPInstanceUID=INSTANCE)
 )  # fmt: skip
 PART = b"--abc\r\nContent-Type: application/dicom\r\n\r\n" + MADE + b"\r\n"
 MULTIPART = PART + b"--abc--\r\n"

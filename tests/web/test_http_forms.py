@@ -219,7 +219,10 @@ async def test_what_the_archive_says_of_ranges_is_kept_where_we_heed_them(what: 
     resource, content_type, said, expected = RANGES[what]
 
     async def write(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nAccept-Ranges: %b\r\nContent-Length: 5\r\n\r\nhello"
+        head = (
+            b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nAccept-Ranges: %b\r\n"
+            b"Content-Length: 5\r\n\r\nhello"
+        )
         writer.write(head % (content_type, said))
 
     pacs = ScriptedPacs(write, inside=None if resource == "" else PATIENT)

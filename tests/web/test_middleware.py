@@ -1,4 +1,4 @@
-"""What every request gets: an id, headers, an answer, a line in the log, bounded labels (SIA-54)."""
+"""Each request gets an id, headers, an answer, a line in the log, bounded labels (SIA-54)."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ RAISED: dict[str, tuple[Exception, int, str | None]] = {
 
 
 class World:
-    """An application whose handlers raise what a test says, and what it leaves in metrics and logs."""
+    """An application whose handlers raise what a test says, with its metrics and logs."""
 
     def __init__(self, url: str, metrics: Metrics, client: aiohttp.ClientSession) -> None:
         self.url = url

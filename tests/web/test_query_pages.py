@@ -193,7 +193,7 @@ INSTANCES = QueryKey("hash", PATIENT, P1, Query("instances"), (), 0)
 
 
 class Rows:
-    """Rows of an archive; ``hidden`` are those that may not be seen now. Adds up what is asked for."""
+    """Rows of an archive, and what is asked of it; ``hidden``: those that may not be seen now."""
 
     def __init__(self, total: int = TOTAL, *, pages: bool = True) -> None:
         self.rows: list[Row] = [CompactRow(own(number)) for number in range(total)]

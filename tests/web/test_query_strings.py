@@ -131,8 +131,8 @@ def warned(response: ClientResponse) -> tuple[str, ...]:
         text = re.fullmatch(r'299 smart-imaging-sidecar "([ -!#-\[\]-~]*)"', line)
         assert text is not None, line
         if (
-            text[1]
-            == "The fuzzymatching parameter is not supported. Only literal matching has been performed."
+            text[1] == "The fuzzymatching parameter is not supported. "
+            "Only literal matching has been performed."
         ):
             found.append("fuzzymatching")
         else:

@@ -28,7 +28,8 @@ OPEN = [
     "/fhir/StructureDefinition/number-of-frames",
     "/fhir/.well-known/smart-configuration",
 ]
-FHIR = [f"/fhir/ImagingStudy?patient={PATIENT}", f"/fhir/Patient/{PATIENT}/ImagingStudy", f"/fhir/ImagingStudy/{STUDY}",
+FHIR = [f"/fhir/ImagingStudy?patient={PATIENT}", f"/fhir/Patient/{PATIENT}/ImagingStudy",
+    f"/fhir/ImagingStudy/{STUDY}",
         f"/fhir/Endpoint/{PATIENT}"]  # fmt: skip
 BELOW = [
     "/studies",
@@ -42,11 +43,14 @@ DICOMWEB = [
 PROTECTED = [*FHIR, *DICOMWEB, f"/fhir/Patient/{PATIENT}/%24wado-rs/studies/{STUDY}"]
 SEARCH_BY_POST = "/fhir/ImagingStudy/_search"
 NOWHERE = [
-    "/x", "/fhir", "/fhir/", "/fhir/Patient", f"/fhir/Patient/{PATIENT}", "/fhir/Observation", "/FHIR/metadata",
+    "/x", "/fhir", "/fhir/", "/fhir/Patient", f"/fhir/Patient/{PATIENT}", "/fhir/Observation",
+    "/FHIR/metadata",
     "/metadata",
-    "/fhir/metadata/x", "/fhir/ImagingStudy/a/b", "/fhir/Patient/p1/$wado", f"/fhir/Patient/{PATIENT}/$wado-rs",
+    "/fhir/metadata/x", "/fhir/ImagingStudy/a/b", "/fhir/Patient/p1/$wado",
+    f"/fhir/Patient/{PATIENT}/$wado-rs",
     "/wado-rs",
-    "/wado-rs/", "/healthz", "/readyz", "/metrics", "/.well-known/smart-configuration", "/fhir/$wado-rs/studies",
+    "/wado-rs/", "/healthz", "/readyz", "/metrics", "/.well-known/smart-configuration",
+    "/fhir/$wado-rs/studies",
     "/%66hir/metadata",
 ]  # fmt: skip
 
@@ -229,7 +233,8 @@ async def test_options_that_is_no_preflight_reveals_nothing(world: World) -> Non
 CROSS_ORIGIN: dict[str, tuple[str, str, int]] = {
     "open": ("GET", "/fhir/metadata", 200), "no token": ("GET", PROTECTED[0], 401),
     "no such path": ("GET", "/nowhere", 404),
-    "an unusual spelling": ("GET", "/fhir/%2e%2e/metadata", 404), "a write": ("DELETE", "/fhir/metadata", 405),
+    "an unusual spelling": ("GET", "/fhir/%2e%2e/metadata", 404),
+    "a write": ("DELETE", "/fhir/metadata", 405),
 }  # fmt: skip
 
 
@@ -293,6 +298,7 @@ async def test_each_route_has_its_label(world: World) -> None:
     assert {sample.labels["route"] for sample in family.samples} == {
         "root", "metadata", "smart-configuration", "structure-definition", "imaging-study-search",
         "imaging-study-compartment",
-        "imaging-study-read", "imaging-study-search-post", "endpoint-read", "patient-wado-rs", "wado-rs", "unknown",
+        "imaging-study-read", "imaging-study-search-post", "endpoint-read", "patient-wado-rs",
+        "wado-rs", "unknown",
     }  # fmt: skip
     assert INSTANCE not in repr([sample.labels for sample in family.samples])

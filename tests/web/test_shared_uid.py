@@ -79,7 +79,8 @@ def rows(study: str, patient: str | None, series: int = 1) -> dict[str, Any]:
 
 
 OWN = [rows(f"1.2.{number}", PATIENT, series) for number in (5, 6, 7) for series in (1, 2)]
-SHARED = [rows(study, patient) for study, patient in (("1.2.3", PATIENT), ("1.2.3", "other"), ("1.2.4", PATIENT),
+SHARED = [rows(study, patient) for study,
+    patient in (("1.2.3", PATIENT), ("1.2.3", "other"), ("1.2.4", PATIENT),
                                                       ("1.2.4", None))]  # fmt: skip
 
 

@@ -82,20 +82,27 @@ async def test_a_retrieval_is_seen_step_by_step() -> None:
         root = collector.named(WADO)
         assert {one.trace_id.hex() for one in spans.values()} == {TRACE}
         assert root.parent_span_id.hex() == PARENT
-        parents = {(spans[one.parent_span_id].name, one.name) for one in spans.values() if one is not root
-                   and one.parent_span_id in spans}  # fmt: skip
+        parents = {
+            (spans[one.parent_span_id].name, one.name)
+            for one in spans.values()
+            if one is not root and one.parent_span_id in spans
+        }
         assert parents == {
-            (WADO, "read"), (WADO, "token"), ("token", "ehr discovery"), ("token", "ehr introspection"),
-            (WADO, "decide patient"), (WADO, "patient"), (WADO, "ownership"), ("ownership", "pacs query"),
+            (WADO, "read"), (WADO, "token"), ("token", "ehr discovery"),
+            ("token", "ehr introspection"),
+            (WADO, "decide patient"), (WADO, "patient"), (WADO, "ownership"),
+            ("ownership", "pacs query"),
             (WADO, "issuers"), ("issuers", "pacs query"),
-            (WADO, "decide study"), (WADO, "queue"), (WADO, "record"), (WADO, "fetch"), ("fetch", "pacs query"),
+            (WADO, "decide study"), (WADO, "queue"), (WADO, "record"), (WADO, "fetch"),
+            ("fetch", "pacs query"),
             ("fetch", "pacs study"),
             ("fetch", "transfer"),
         }  # fmt: skip
         told = attributes(root)
         assert told.pop("smart_imaging.request_id")
         assert told == {
-            "http.request.method": "GET", "http.route": "/wado-rs/{tail}", "http.response.status_code": 200,
+            "http.request.method": "GET", "http.route": "/wado-rs/{tail}",
+            "http.response.status_code": 200,
         }  # fmt: skip
         assert attributes(collector.named("token")) == {"smart_imaging.outcome": "miss"}
         assert attributes(collector.named("decide study")) == {"smart_imaging.outcome": "permit"}
@@ -241,7 +248,10 @@ async def test_lines_of_the_log_have_the_trace(on: bool, caplog: pytest.LogCaptu
     assert told["a PACS answer was not passed on, or not to its end"] == wanted
 
 
-OPEN = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;q=0.5"
+OPEN = (
+    "application/openmetrics-text;version=1.0.0,"
+    "application/openmetrics-text;version=0.0.1;q=0.75,text/plain;q=0.5"
+)
 SLOW = ("smart_imaging_request_duration_seconds", "smart_imaging_pacs_first_byte_seconds")
 
 

@@ -52,7 +52,7 @@ def failures(sidecar: Sidecar, what: str) -> float:
 @pytest.mark.parametrize("what", FOREIGN)
 @pytest.mark.parametrize("before", [0, 3, 200])
 async def test_a_foreign_instance_in_an_own_study(what: str, before: int) -> None:
-    """As an error while nothing was sent, else as a connection that breaks; counted in either case."""
+    """As an error while nothing was sent, else as a broken connection; counted in either case."""
     whole = PART * before + FOREIGN[what] + PART + b"--abc--\r\n"
     pacs = ScriptedPacs(answer(MULTIPART + b"Content-Length: %d\r\n" % len(whole), whole))
     got = b""
@@ -82,7 +82,8 @@ async def test_a_single_instance(own: bool) -> None:
     """``application/dicom`` without multipart."""
     instance = encoded(
         dataset(
-            PatientID=PATIENT if own else "somebody-else", StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES,
+            PatientID=PATIENT if own else "somebody-else", StudyInstanceUID=STUDY,
+            SeriesInstanceUID=SERIES,
             SOPInstanceUID=INSTANCE,
         )
     )  # fmt: skip
@@ -214,7 +215,8 @@ async def test_what_was_seen_to_be_foreign_is_decided_anew() -> None:
 
 
 DRAWN = {
-    "frames": f"/series/{SERIES}/instances/{INSTANCE}/frames/1", "rendered": f"/series/{SERIES}/rendered",
+    "frames": f"/series/{SERIES}/instances/{INSTANCE}/frames/1",
+    "rendered": f"/series/{SERIES}/rendered",
     "thumbnail": f"/series/{SERIES}/instances/{INSTANCE}/thumbnail", "study": "/rendered",
     "bulk data": f"/series/{SERIES}/instances/{INSTANCE}/bulkdata/7FE00010",
     "pixel data": f"/series/{SERIES}/instances/{INSTANCE}/pixeldata",

@@ -55,7 +55,7 @@ class Tape:
         )
 
     def filed_for_b(self) -> None:
-        """The study is deleted and filed for B, under the same UIDs; from now on nothing is slow."""
+        """Delete the study and file it for B, under the same UIDs; nothing is slow any more."""
         self.pacs.patient_id = self.pacs.inside = B
         self.slow = False
 
