@@ -197,4 +197,4 @@ def is_shown(seen: Visible | Hidden, series: str | None) -> bool:
 
 def is_own_row(owner: PatientIdentifier | None, known_as: KnownAs, *, unnamed: bool) -> bool:
     """Return whether a row with this owner is the patient's; ``unnamed``: without an owner."""
-    return unnamed if owner is None else all_are_one_of({owner}, known_as)
+    return unnamed if owner is None else any(owner.is_of(known) for known in known_as)

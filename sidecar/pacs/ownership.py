@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from cachetools import TTLCache
 
-from sidecar.access.decision import is_own_row
+from sidecar.access.decision import decide_owners, is_own_row
 from sidecar.access.facts import KnownAs, Part, PatientIdentifier, StudyFacts, all_are_one_of
 from sidecar.access.permits import Inquiry
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
@@ -124,7 +124,8 @@ class Ownership:
         ):
             self._owners.pop(asked, None)
         owners = await self.owners(part.study, known_as, fresh=now)
-        part_found = all_are_one_of(owners, known_as) and await self.holds(part, known_as)
+        is_own = decide_owners(owners, known_as) is None
+        part_found = is_own and await self.holds(part, known_as)
         return StudyFacts(owners, part_found, inside=None)
 
     async def owners(

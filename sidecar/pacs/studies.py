@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 
 from cachetools import TTLCache
 
-from sidecar.access.facts import KnownAs, PatientIdentifier, all_are_one_of
+from sidecar.access.decision import decide_owners
+from sidecar.access.facts import KnownAs
 from sidecar.access.permits import SearchPermit
 from sidecar.common.errors import Unavailable
 from sidecar.common.fair_queue import FairQueue, QueueFull, WaitTooLong
@@ -245,15 +246,14 @@ class Studies:
         oldest.note(kept.asked)
         return await self._own(kept.rows, query.study or "", permit.known_as)
 
-    async def _own(
-        self, rows: list[Row], study: str, known_as: frozenset[PatientIdentifier]
-    ) -> list[Row]:
+    async def _own(self, rows: list[Row], study: str, known_as: KnownAs) -> list[Row]:
         """The rows that are the patient's: one StudyInstanceUID may stand for studies of two people."""
         # Some PACSs name no patient below the study: for such a row the whole study must be the
         # patient's.
         named = await in_slices(bool(values(row, "PatientID")) for row in rows)
-        is_own_study = not all(named) and all_are_one_of(
-            await self._ownership.owners(study, known_as), known_as
+        is_own_study = (
+            not all(named)
+            and decide_owners(await self._ownership.owners(study, known_as), known_as) is None
         )
         return await in_slices(
             row if is_row_of(row, known_as, unnamed=is_own_study) else None for row in rows

@@ -14,8 +14,10 @@ from datetime import UTC, datetime
 
 from cachetools import TTLCache
 
-from sidecar.access.facts import PatientIdentifier, all_are_one_of, is_shared
+from sidecar.access.decision import decide_owners, is_own_row
+from sidecar.access.facts import KnownAs, PatientIdentifier, all_are_one_of
 from sidecar.access.permits import SearchPermit
+from sidecar.access.reasons import Reason
 from sidecar.common.errors import BadGateway
 from sidecar.common.invalidation import FRESH_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
@@ -208,10 +210,10 @@ class StudyLists:
     async def _join(self, lists: list[Listing], known_as: frozenset[PatientIdentifier]) -> Listing:
         """The lists of one patient's identifiers as one, without what a read refuses by its owners."""
         refused = {
-            uid: owners
+            uid: deny.reason
             for one in lists
             for uid, owners in one.owners.items()
-            if not all_are_one_of(owners, known_as)
+            if (deny := decide_owners(owners, known_as)) is not None
         }
         named = await in_slices(
             (uid, row) if (uid := text(row, "StudyInstanceUID")) and uid not in refused else None
@@ -236,7 +238,7 @@ class StudyLists:
             if series is None
             else {uid: found for uid, found in series.items() if uid not in refused},
             copies,
-            shared=frozenset(uid for uid, owners in refused.items() if is_shared(owners, known_as)),
+            shared=frozenset(uid for uid, reason in refused.items() if reason is Reason.SHARED_UID),
             counts=await counted(rows),
         )
 
@@ -280,10 +282,10 @@ class StudyLists:
             arrived.studies = await self._client.search(
                 Query("studies"), [*parameters, fields], permit=permit
             )
-        rows = arrived.studies
+        rows, alone = arrived.studies, frozenset({identifier})
         own = await in_slices(
             (uid, row)
-            if (uid := text(row, "StudyInstanceUID")) and self._is_of(row, identifier, "study_row")
+            if (uid := text(row, "StudyInstanceUID")) and self._is_of(row, alone, "study_row")
             else None
             for row in rows
         )
@@ -332,9 +334,10 @@ class StudyLists:
             if not named:
                 self._without_series()
             return None
+        alone = frozenset({identifier})
         own = await in_slices(
             (text(row, "StudyInstanceUID") or "", row)
-            if text(row, "SeriesInstanceUID") and self._is_of(row, identifier, "series_row")
+            if text(row, "SeriesInstanceUID") and self._is_of(row, alone, "series_row")
             else None
             for row in rows
         )
@@ -355,8 +358,8 @@ class StudyLists:
         )
         self._no_series_until = self._clock() + NOT_SUPPORTED_SECONDS
 
-    def _is_of(self, row: Row, identifier: PatientIdentifier, what: str) -> bool:
-        if owner_of(row).is_of(identifier):
+    def _is_of(self, row: Row, known_as: KnownAs, what: str) -> bool:
+        if is_own_row(owner_of(row), known_as, unnamed=False):
             return True
         self._drop(what)
         return False

@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from sidecar.access.decision import is_own_row
-from sidecar.access.facts import AnswerKind, Part, PatientIdentifier, Token
+from sidecar.access.facts import AnswerKind, KnownAs, Part, PatientIdentifier, Token
 from sidecar.access.permits import ALL_STUDIES, PatientPermit
 from sidecar.authorization.authorizer import Authorizer
 from sidecar.authorization.limits import RequestLimits
@@ -139,9 +139,8 @@ class QidoHandlers:
                     break
                 left = None if limit is None else limit - count
                 found = await self._found(search, row_filter, identifier, left, offset)
-                mine = await in_slices(
-                    row if _is_own(row, query, identifier) else None for row in found
-                )
+                alone = frozenset({identifier})
+                mine = await in_slices(row if _is_own(row, query, alone) else None for row in found)
                 count += len(found)
                 others += len(found) - len(mine)
                 own += await in_slices(row if row_filter.is_wanted(row) else None for row in mine)
@@ -258,9 +257,9 @@ class QidoHandlers:
         self._metrics.observe_foreign(query.level + "_row", rows)
 
 
-def _is_own(row: Row, query: Query, identifier: PatientIdentifier) -> bool:
+def _is_own(row: Row, query: Query, known_as: KnownAs) -> bool:
     return (
-        is_own_row(owner_of(row), frozenset({identifier}), unnamed=False)
+        is_own_row(owner_of(row), known_as, unnamed=False)
         and query.study in (None, text(row, "StudyInstanceUID"))
         and query.series in (None, text(row, "SeriesInstanceUID"))
     )

@@ -2,30 +2,69 @@
 
 import ast
 import dataclasses
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import sidecar
-from sidecar.access import facts, permits, visibility
+from sidecar.access import decision, facts, permits, visibility
+from sidecar.pacs.client import PacsClient
+from sidecar.pacs.instance_patients import InstancePatients
+from sidecar.pacs.retrieve import RetrieveClient
+from sidecar.pacs.studies import Studies
+from sidecar.pacs.study_lists import StudyLists
 
 ROOT = Path(sidecar.__file__).parent
 MADE_IN = {
     "PatientPermit": {"access/decision.py"},
+    "SearchPermit": {"access/decision.py"},
     "HeaderPermit": {"access/decision.py"},
     "StudyPermit": {"access/decision.py"},
     "GrantPath": {"access/decision.py"},
     "Visible": {"access/visibility.py"},
+    "AuthorizedRequest": {"authorization/authorizer.py"},
+    # What decisions rest on, and samples of `check`.
+    "Inquiry": {
+        "check/finding.py",
+        "pacs/counts.py",
+        "pacs/issuer_check.py",
+        "pacs/ownership.py",
+        "pacs/study_owners.py",
+    },
     "replace permit": set(),
 }
 """What permits -> the files that construct it."""
+READS = (
+    PacsClient.search,
+    RetrieveClient.open,
+    RetrieveClient.head,
+    InstancePatients.of,
+    StudyLists.of_patient,
+    Studies.series_of,
+    Studies.series,
+    Studies.instances,
+    Studies.holding,
+)
+"""What returns an archive's data to other rooms."""
 WITHOUT_DEFAULTS = (
-    permits.PatientPermit, permits.HeaderPermit, permits.StudyPermit, permits.GrantPath,
+    permits.PatientPermit,
+    permits.HeaderPermit,
+    permits.SearchPermit,
+    permits.StudyPermit,
+    permits.GrantPath,
     permits.Capability,
-    visibility.Visible, facts.Policy, facts.BackendClient, facts.Rule, facts.StudyFacts,
+    visibility.Visible,
+    facts.Policy,
+    facts.BackendClient,
+    facts.Rule,
+    facts.StudyFacts,
     facts.InstanceHeader,
-)  # fmt: skip
+    permits.Inquiry,
+    facts.PatientFacts,
+)
 
 
 def constructions() -> Iterator[tuple[str, str]]:
@@ -57,3 +96,15 @@ def test_what_is_not_said_permits_nothing(kind: type) -> None:
     for one in dataclasses.fields(kind):
         assert one.default is dataclasses.MISSING, one.name
         assert one.default_factory is dataclasses.MISSING, one.name
+
+
+@pytest.mark.parametrize("read", READS, ids=lambda read: read.__qualname__)
+def test_what_reads_from_the_archive_takes_a_permit(read: Callable[..., Any]) -> None:
+    """It has to be given: there is none by default."""
+    parameter = inspect.signature(read).parameters["permit"]
+    assert parameter.default is inspect.Parameter.empty
+    assert "Permit" in str(parameter.annotation)
+
+
+def test_the_decision_is_short_enough_to_be_read() -> None:
+    assert len(Path(decision.__file__).read_text().splitlines()) <= 200
