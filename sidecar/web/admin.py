@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class Readiness:
-    """Asks each dependency at most once per ``keep_seconds``: probes come often."""
+    """Asks each dependency at most once per ``keep_seconds``: probes come often and from several sides."""
 
     def __init__(
         self, probes: Mapping[str, Callable[[], Awaitable[object]]], *, keep_seconds: float = 5

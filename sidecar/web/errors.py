@@ -1,7 +1,4 @@
-"""Make the HTTP answers to failures: each has an OperationOutcome that is safe to show.
-
-Those about tokens follow RFC 6750.
-"""
+"""Failures -> HTTP answers: an OperationOutcome for each, safe to show (RFC 6750 for the token ones)."""
 
 from typing import Any
 
@@ -19,30 +16,25 @@ _TEXT: dict[Reason, str] = {
     Reason.MALFORMED_TOKEN: "The Authorization header must be exactly one Bearer token.",
     **dict.fromkeys(INVALID_TOKEN, "The access token is not active; log in again."),
     Reason.APP_LAUNCH_OFF: "This server does not serve apps that patients or clinicians launch.",
-    Reason.INSUFFICIENT_SCOPE: "The access token has no scope for this; "
+    Reason.INSUFFICIENT_SCOPE: "The access token has no scope for this; ask for patient/ImagingStudy.rs.",
+    Reason.CONSTRAINED_SCOPE: "The token's ImagingStudy scopes have constraints that this server cannot evaluate; "
     "ask for patient/ImagingStudy.rs.",
-    Reason.CONSTRAINED_SCOPE: "The token's ImagingStudy scopes have constraints that this server "
-    "cannot evaluate; ask for patient/ImagingStudy.rs.",
-    Reason.NO_PATIENT_CONTEXT: "The access token is for no patient; "
-    "launch with patient context (launch/patient).",
+    Reason.NO_PATIENT_CONTEXT: "The access token is for no patient; launch with patient context (launch/patient).",
     Reason.OTHER_PATIENT: "The access token is for another patient.",
-    Reason.NO_PATIENT_NAMED: "Name one patient: patient=<id> in a search, "
-    "Patient/<id>/$wado-rs for images.",
+    Reason.NO_PATIENT_NAMED: "Name one patient: patient=<id> in a search, Patient/<id>/$wado-rs for images.",
     Reason.UNKNOWN_CLIENT: "This server has no permissions for this client; ask its operators.",
     Reason.NOT_THE_CLIENTS_PATIENT: "This client has no permission for this patient.",
     Reason.EXPIRED_CAPABILITY: "This address is no longer good; search for the study again.",
-    Reason.UNKNOWN_CAPABILITY: "This address is none that this server gives; "
-    "search for the study again.",
+    Reason.UNKNOWN_CAPABILITY: "This address is none that this server gives; search for the study again.",
     Reason.OTHER_TOKEN: "This address needs the access token with which it was found.",
     Reason.NOT_IN_CAPABILITY: "This address is not for this operation.",
-    Reason.PARTLY_EXCLUDED: "Not all of this study may be retrieved; "
-    "ask for its series one by one.",
+    Reason.PARTLY_EXCLUDED: "Not all of this study may be retrieved; ask for its series one by one.",
 }
 _NOT_FOUND = "There is no such resource, or it is not available to you."
 _CODE = {401: "login", 403: "forbidden", 404: "not-found"}
 
 MAXIMUM_SERIES = 100
-"""Limit of series that an answer names."""
+"""So many are named in an answer."""
 
 _MALFORMED = {
     414: ("too-long", "The URL is too long."),
@@ -70,7 +62,7 @@ def json_response(
 
 
 def denial(reason: Reason, realm: str, series: frozenset[str] = frozenset()) -> web.Response:
-    """Return the answer to a refused request.
+    """The answer for a refused request.
 
     ``series``: SeriesInstanceUIDs that the caller may have instead.
     """
@@ -93,14 +85,14 @@ def denial(reason: Reason, realm: str, series: frozenset[str] = frozenset()) -> 
 
 
 def problem(error: Problem) -> web.Response:
-    """Return the answer for a ``Problem``. Every 404 is the same one, whatever was not found."""
+    """The answer for a ``Problem``. Every 404 is the same one, whatever was not found."""
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     text = _NOT_FOUND if error.status == 404 else error.diagnostics
     return json_response(operation_outcome(error.code, text), status=error.status, headers=headers)
 
 
 def http_error(error: web.HTTPException) -> web.Response:
-    """Return the answer for what aiohttp itself refused (method, size, …)."""
+    """The answer for what aiohttp itself refused (method, size, …)."""
     if error.status == 404:
         return json_response(operation_outcome("not-found", _NOT_FOUND), status=404)
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
@@ -110,7 +102,7 @@ def http_error(error: web.HTTPException) -> web.Response:
 
 
 def malformed(status: int) -> web.Response:
-    """Return the answer for bytes that are no request, or a request too large to read."""
+    """The answer for bytes that are no request, or a request too large to read."""
     code, text = _MALFORMED.get(status, ("invalid", "The request is not well-formed HTTP."))
     response = json_response(operation_outcome(code, text), status=status)
     response.headers["Server"] = "smart-imaging-sidecar"
@@ -131,5 +123,5 @@ def unexpected_body(*, is_coded: bool) -> web.Response:
 
 
 def internal_error() -> web.Response:
-    """Return the answer for a fault of our own."""
+    """The answer for a fault of our own."""
     return json_response(operation_outcome("exception", "An internal error occurred."), status=500)

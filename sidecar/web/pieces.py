@@ -44,7 +44,7 @@ def in_pieces(
 
 
 def accepts_gzip(request: web.Request) -> bool:
-    """Return whether the client takes gzip (RFC 9110 12.5.3) and a body of unknown length."""
+    """Whether the client accepts gzip (RFC 9110 12.5.3), and can be sent a body of unknown length."""
     weights: dict[str, bool] = {}
     for line in request.headers.getall(hdrs.ACCEPT_ENCODING, ()):
         for one in line.lower().split(","):

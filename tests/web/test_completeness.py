@@ -93,8 +93,7 @@ COUNTS: dict[str, tuple[int, int, int | None, bool]] = {
 async def test_a_study(case: str, framing: str) -> None:
     """Whole and unchanged, or broken off."""
     first, sent, then, is_whole = COUNTS[case]
-    async with sidecar_between(ScriptedEhr(),
-        Corrected(framed(MULTIPART, study(sent), framing), first, then)) as (
+    async with sidecar_between(ScriptedEhr(), Corrected(framed(MULTIPART, study(sent), framing), first, then)) as (
         url, sidecar,
     ):  # fmt: skip
         status, got, came_whole = await fetch(url, PATH)
@@ -105,8 +104,7 @@ async def test_a_study(case: str, framing: str) -> None:
 
 
 SHORT_COUNTS: list[tuple[int, int, int | None, bool]] = [
-    (3, 3, 3, True), (3, 2, 2, True), (3, 2, 1, False), (3, 2, 3, False), (3, 2, None, False),
-    (3, 3, 5, True),
+    (3, 3, 3, True), (3, 2, 2, True), (3, 2, 1, False), (3, 2, 3, False), (3, 2, None, False), (3, 3, 5, True),
     (3, 4, 5, True), (3, 6, 5, False),
 ]  # fmt: skip
 
@@ -118,8 +116,7 @@ async def test_a_short_study(
 ) -> None:
     """As nothing has been sent before the end is known, it is an error with a status."""
     body = SHORT_PART * sent + b"--abc--\r\n"
-    async with sidecar_between(ScriptedEhr(),
-        Corrected(framed(MULTIPART, body, framing), first, then)) as (
+    async with sidecar_between(ScriptedEhr(), Corrected(framed(MULTIPART, body, framing), first, then)) as (
         url, sidecar,
     ):  # fmt: skip
         status, got, came_whole = await fetch(url, PATH)

@@ -28,8 +28,7 @@ from tests.upstreams import (
 from tests.web.test_stream import GOOD, answer
 
 ROW = {"00100020": {"vr": "LO", "Value": [PATIENT]}, "0020000D": {"vr": "UI", "Value": [STUDY]},
-       "0020000E": {"vr": "UI", "Value": [SERIES]},
-       "00080018": {"vr": "UI", "Value": [INSTANCE]}}  # fmt: skip
+       "0020000E": {"vr": "UI", "Value": [SERIES]}, "00080018": {"vr": "UI", "Value": [INSTANCE]}}  # fmt: skip
 
 
 def unchunked(body: bytes) -> bytes:
@@ -78,8 +77,7 @@ JSON_HEAD = b"Content-Type: application/dicom+json\r\nContent-Length: %d\r\n"
 # target, Accept-Encoding, bytes of description -> whether it is compressed.
 TABLE: dict[str, tuple[str, str | None, int, bool]] = {
     "a list": (f"{ROOT}/studies", "gzip", LEAST_COMPRESSED_BYTES, True),
-    "a list, among others": (f"{ROOT}/studies", "br;q=1.0, GZIP;q=0.8, *;q=0.1",
-        LEAST_COMPRESSED_BYTES, True),
+    "a list, among others": (f"{ROOT}/studies", "br;q=1.0, GZIP;q=0.8, *;q=0.1", LEAST_COMPRESSED_BYTES, True),
     "a list, anything": (f"{ROOT}/studies", "*", LEAST_COMPRESSED_BYTES, True),
     "a list in pieces": (f"{OWN}/instances", "gzip, deflate", PIECE_BYTES // 100, True),
     "a short list": (f"{ROOT}/studies", "gzip", 10, False),

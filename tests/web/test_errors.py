@@ -20,12 +20,9 @@ from sidecar.web import errors
 REALM = "SMART Imaging Access"
 # https://hl7.org/fhir/R4/valueset-issue-type.html
 ISSUE_TYPES = frozenset({
-    "invalid", "structure", "required", "value", "invariant", "security", "login", "unknown",
-    "expired", "forbidden",
-    "suppressed", "processing", "not-supported", "duplicate", "multiple-matches", "not-found",
-    "deleted", "too-long",
-    "code-invalid", "extension", "too-costly", "business-rule", "conflict", "transient",
-    "lock-error", "no-store",
+    "invalid", "structure", "required", "value", "invariant", "security", "login", "unknown", "expired", "forbidden",
+    "suppressed", "processing", "not-supported", "duplicate", "multiple-matches", "not-found", "deleted", "too-long",
+    "code-invalid", "extension", "too-costly", "business-rule", "conflict", "transient", "lock-error", "no-store",
     "exception", "timeout", "incomplete", "throttled", "informational",
 })  # fmt: skip
 
@@ -63,7 +60,7 @@ def code_and_text(answer: web.Response) -> tuple[str, str]:
 
 @pytest.mark.parametrize("reason", Reason)
 def test_each_reason_has_an_answer(reason: Reason) -> None:
-    """401, 403 and 404 by ``STATUS``, with a text of its own for what the caller may know."""
+    """401, 403 and 404 as ``STATUS`` says, with a text of its own for whatever the caller may know."""
     answer = errors.denial(reason, REALM)
     assert answer.status == STATUS[reason]
     code, text = code_and_text(answer)
@@ -96,10 +93,8 @@ CHALLENGES: dict[Reason, str] = {
     Reason.MISSING_TOKEN: f'Bearer realm="{REALM}"',
     Reason.MALFORMED_TOKEN: f'Bearer realm="{REALM}", error="invalid_token"',
     **dict.fromkeys(INVALID_TOKEN, f'Bearer realm="{REALM}", error="invalid_token"'),
-    **dict.fromkeys(
-        (Reason.INSUFFICIENT_SCOPE, Reason.CONSTRAINED_SCOPE),
-        f'Bearer realm="{REALM}", error="insufficient_scope", scope="patient/ImagingStudy.rs"',
-    ),
+    Reason.INSUFFICIENT_SCOPE: f'Bearer realm="{REALM}", error="insufficient_scope", scope="patient/ImagingStudy.rs"',
+    Reason.CONSTRAINED_SCOPE: f'Bearer realm="{REALM}", error="insufficient_scope", scope="patient/ImagingStudy.rs"',
 }
 
 
@@ -158,8 +153,7 @@ def test_when_to_come_back() -> None:
 
 HTTP_ERRORS: dict[type[web.HTTPException], str] = {
     web.HTTPBadRequest: "invalid", web.HTTPForbidden: "invalid", web.HTTPNotFound: "not-found",
-    web.HTTPNotAcceptable: "invalid", web.HTTPRequestTimeout: "invalid",
-    web.HTTPLengthRequired: "invalid",
+    web.HTTPNotAcceptable: "invalid", web.HTTPRequestTimeout: "invalid", web.HTTPLengthRequired: "invalid",
     web.HTTPExpectationFailed: "invalid", web.HTTPUnsupportedMediaType: "invalid",
     web.HTTPRequestHeaderFieldsTooLarge: "invalid", web.HTTPInternalServerError: "invalid",
 }  # fmt: skip
