@@ -23,8 +23,8 @@ from sidecar.web.connection_limit import (
     ADMIN_LIMIT,
     RETRY_AFTER_SECONDS,
     ConnectionLimit,
+    OpenConnections,
 )
-from sidecar.web.open_connections import OpenConnections
 from tests.attacks.raw import CONNECTION_SECONDS, RawAnswer, answers
 from tests.event_loops import Run
 from tests.sidecar_process import SidecarProcess
@@ -48,12 +48,12 @@ class Served:
     @property
     def connections(self) -> int:
         """How many it has open."""
-        return len(self.listener._runner.server._open)  # type: ignore[union-attr]
+        return len(self.listener._runner.server.open_connections)  # type: ignore[union-attr]
 
     @property
     def lingering(self) -> int:
         """How many refused ones it still has."""
-        return len(self.listener._runner.server._refused._lingering)  # type: ignore[union-attr]
+        return len(self.listener._runner.server._lingering)  # type: ignore[union-attr]
 
     async def connect(self, count: int) -> list[Connection]:
         """Connect so many clients, which send nothing."""
