@@ -14,10 +14,10 @@ import pytest
 from aiohttp import web
 
 from sidecar.common.errors import BadGateway, GatewayTimeout, Problem, Unavailable
+from sidecar.dicom.json_model import Row
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.upstream_errors import QueryRefused
 from sidecar.pacs import query_rows
-from sidecar.pacs.client import SearchResult
 from sidecar.pacs.deferred_requests import DeferredRequests
 from sidecar.pacs.dialects import DIALECTS
 from tests.common.peer import Peer, Reply, all_that_is_said
@@ -391,7 +391,7 @@ async def test_what_is_wanted_fresh_is_never_what_a_slow_query_brought(
     peer: Peer, session: aiohttp.ClientSession
 ) -> None:
     """SIA-42: such rows may be from before a correction."""
-    patience: DeferredRequests[SearchResult] = DeferredRequests(patience_seconds=0.01)
+    deferred = DeferredRequests[list[Row]](lambda rows: None, patience_seconds=0.01)
     slow = asyncio.Event()
 
     async def later(request: web.Request) -> web.StreamResponse:
@@ -399,12 +399,12 @@ async def test_what_is_wanted_fresh_is_never_what_a_slow_query_brought(
         return web.json_response(rows(0, 1), content_type="application/dicom+json")
 
     peer.say(Reply(write=later))
-    client = pacs(session, peer, deferred=patience)
+    client = pacs(session, peer, deferred=deferred)
     with pytest.raises(Unavailable):
         await client.search(STUDIES, [])
     slow.set()
     await wait_until_async(
-        "the rows", lambda: all(one.task.done() for (one,) in patience._warming.values())
+        "the rows", lambda: all(one.task.done() for (one,) in deferred._deferred.values())
     )
     peer.say(Reply([]))
     assert await client.search(STUDIES, [], fresh=True) == []
