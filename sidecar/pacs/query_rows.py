@@ -45,7 +45,7 @@ Identity = tuple[str | None, ...]
 
 @dataclass(slots=True)
 class Budget:
-    """The ``rows``, ``body_bytes`` and JSON ``values`` that the pages of a search may still have."""
+    """What a search's pages may still have: ``rows``, ``body_bytes`` and JSON ``values``."""
 
     rows: int
     body_bytes: int = field(default_factory=lambda: SEARCH_BYTES)
