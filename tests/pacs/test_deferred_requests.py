@@ -204,7 +204,7 @@ async def test_closing_leaves_nothing_open() -> None:
 async def test_what_is_forgotten_is_closed_at_once(
     changed: set[str] | None, left: set[str]
 ) -> None:
-    """What is opened and what is still under way, of the patients who changed; the others' goes on."""
+    """Opened or still under way, of the patients who changed; that of others goes on."""
     for ready in (False, True):
         archives, deferred = {"a": Archive(), "b": Archive()}, deferred_requests(limit=8)
         for (key, archive), patient_ids in zip(
@@ -283,7 +283,7 @@ async def test_a_lost_answer_is_left_behind() -> None:
 
 
 async def test_what_comes_late_is_closed_and_given_to_nobody() -> None:
-    """An opening that does not end when it is cancelled, and brings something after a newer answer."""
+    """An opening that does not end when cancelled, and brings something after a newer answer."""
     deferred, well, late = deferred_requests(**LOST), Archive(), Door()
     came = asyncio.Event()
 
