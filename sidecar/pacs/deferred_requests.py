@@ -46,10 +46,10 @@ class DeferredRequests(Generic[Opened]):
     """Open things with a bounded wait, and go on in the background with what takes longer.
 
     A caller waits for ``patience_seconds``. The work may take ``warm_seconds`` in all. Its result
-    is kept for ``keep_seconds``, until the next caller with the same ``key`` takes it, and is then
-    passed to ``close``. The key contains for whom it is opened: a patient, and his identifiers.
-    In the background there are at most ``limit`` at once, and ``limit_of_one`` for one ``owner``,
-    so that nobody takes the places of all.
+    waits for ``keep_seconds`` for the next caller with the same ``key``; if none takes it, it is
+    passed to ``close``. The key names for whom it is opened: a patient, and his identifiers. At
+    most ``limit`` openings go on in the background, and ``limit_of_one`` for each ``owner``, so
+    that no owner takes the places of all.
 
     An answer may be lost while the archive is well. So when an opening has been silent for
     ``silence_seconds``, the next call for its key starts another one beside it, and takes what

@@ -51,7 +51,7 @@ class Dialect:
     needs_order: bool = False
     """Whether pages have one order only with ``orderby`` (dcm4chee leaves it to its database)."""
     keeps_details: bool = True
-    """Whether rarer attributes are in its database. Orthanc reads a file for each study."""
+    """Whether rarer attributes are in its database. Orthanc reads a file for them."""
     uid_list: int = 1_600
     """Limit of characters in a list of UIDs. Some servers take query strings of 2,048 at most."""
     converts_text: bool = False

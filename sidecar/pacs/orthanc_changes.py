@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 PAGE = 200
 """Limit of the changes in one round; more of them invalidate everything."""
 LOOKUPS = 32
-"""Limit of the resources whose patient is looked up in one round; as above."""
+"""Limit of the resources whose patient is looked up in one round; more of them, too."""
 LIMIT_BYTES = 2**20
-"""Limit of one answer."""
+"""Limit in bytes of one answer."""
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}", re.ASCII)
 _PATH = {

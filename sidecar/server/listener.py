@@ -44,7 +44,6 @@ class Listener:
             app,
             observe=observe_malformed,
             limit=limit,
-            shutdown_timeout=0,
             access_log=None,
             keepalive_timeout=idle_seconds,
             lingering_time=LINGERING_SECONDS,

@@ -117,7 +117,7 @@ class _Connection(RequestHandler):
 
 
 class _Server(web.Server):
-    """Makes our connections instead of aiohttp's."""
+    """Make our connections instead of aiohttp's, and pass their requests to the application."""
 
     def __init__(
         self,
@@ -221,13 +221,10 @@ class ConnectionRunner(web.AppRunner):
         *,
         observe: Observe,
         limit: ConnectionLimit,
-        shutdown_timeout: float,
         **keywords: Any,
     ) -> None:
-        # A client that leaves cancels its handler: the PACS is freed at once.
-        super().__init__(
-            app, handle_signals=False, handler_cancellation=True, shutdown_timeout=shutdown_timeout
-        )
+        # A client that leaves cancels its handler, which frees the PACS.
+        super().__init__(app, handler_cancellation=True, shutdown_timeout=0)
         self._observe = observe
         self._limit = limit
         self._connection_keywords = keywords

@@ -4,7 +4,9 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast
+from typing import Literal, cast
+
+from aiohttp.web_protocol import RequestHandler
 
 from sidecar.fhir.outcome import operation_outcome
 from sidecar.web.errors import json_response
@@ -18,43 +20,35 @@ _MOST_LINGERING = 100
 """Refused connections that stay at once, as each is a descriptor. More are closed at once."""
 
 
-class Connection(Protocol):
-    """A client connection."""
-
-    transport: asyncio.Transport | None
-
-    def __hash__(self) -> int:
-        """Return a hash by identity."""
-
-
 class OpenConnections:
-    """The open client connections, the oldest first, and those of them that are idle.
+    """Count the open client connections, the oldest first, and those that are idle.
 
     A connection is idle until a request's head has come whole, and after its answer. A listener
     that takes over the sockets of another one shares this with it, so that both are counted.
     """
 
     def __init__(self) -> None:
-        self._all: OrderedDict[Connection, None] = OrderedDict()
-        self._idle: OrderedDict[Connection, None] = OrderedDict()  # The longest idle one first.
+        self._all: OrderedDict[RequestHandler, None] = OrderedDict()
+        # The connection that is idle longest comes first.
+        self._idle: OrderedDict[RequestHandler, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: RequestHandler) -> None:
         """Count a new connection, which is idle."""
         self._all[connection] = self._idle[connection] = None
 
-    def begin(self, connection: Connection) -> None:
+    def begin(self, connection: RequestHandler) -> None:
         """Record that the head of a request has come whole."""
         self._idle.pop(connection, None)
 
-    def end(self, connection: Connection) -> None:
+    def end(self, connection: RequestHandler) -> None:
         """Record that the request is answered."""
         if connection in self._all:
             self._idle[connection] = None
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: RequestHandler) -> None:
         """Stop counting a connection."""
         self.begin(connection)
         self._all.pop(connection, None)
@@ -72,7 +66,7 @@ class OpenConnections:
         """Close the oldest connection, whatever it does."""
         self._close(next(iter(self._all), None))
 
-    def _close(self, connection: Connection | None) -> bool:
+    def _close(self, connection: RequestHandler | None) -> bool:
         if connection is None:
             return False
         self.remove(connection)
@@ -84,13 +78,13 @@ class OpenConnections:
         return True
 
 
-def _has_unsent(connection: Connection) -> bool:
+def _has_unsent(connection: RequestHandler) -> bool:
     return connection.transport is not None and connection.transport.get_write_buffer_size() > 0
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimit:
-    """At most ``most`` open connections of a listener. For a further one an idle one is closed.
+    """Limit a listener to ``most`` open connections. For a further one an idle one is closed.
 
     ``beyond``: what happens where none is idle: ``refuse`` the further one with 503, or
     ``close_oldest`` for it. The latter is for probes and scrapes, which must be answered whoever

@@ -58,7 +58,7 @@ _MALFORMED = {
     500: ("exception", "An internal error occurred."),
 }
 _SERVER = {"Server": "smart-imaging-sidecar"}
-"""For answers to what no application sees: it would add this header."""
+"""Header of answers to requests that no application sees: an application adds it to its own."""
 
 
 def json_response(

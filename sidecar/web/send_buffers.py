@@ -24,7 +24,7 @@ _CHECK_SECONDS = 0.2
 _CHECK_SECONDS_AT_THE_END = 0.02
 _LINGER = struct.Struct("ii")
 _RESET_ON_CLOSE = (1, 0)
-"""The linger option of ``SO_LINGER`` with which closing the last descriptor sends a TCP RST."""
+"""Value of ``SO_LINGER`` with which closing the last descriptor sends a TCP RST."""
 _COUNT = struct.Struct("i")
 
 

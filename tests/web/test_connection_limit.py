@@ -247,7 +247,8 @@ def test_a_slow_client_gets_the_rest_of_its_answer() -> None:
     """Its request is answered, and the end of the answer waits for it: others that are idle go
     before.
     """
-    connections, idle = OpenConnections(), [_Idle(60_000), _Idle(0), _Idle(1), _Idle(0)]
+    connections = OpenConnections()
+    idle: list[Any] = [_Idle(60_000), _Idle(0), _Idle(1), _Idle(0)]
     for one in idle:
         connections.add(one)
     closed = []
