@@ -48,7 +48,7 @@ class DeferredRequests(Generic[Opened]):
     A caller waits for ``patience_seconds``. The work may take ``warm_seconds`` in all. Its result
     waits for ``keep_seconds`` for the next caller with the same ``key``; if none takes it, it is
     passed to ``close``. The key names for whom it is opened: a patient, and his identifiers. At
-    most ``limit`` openings go on in the background, and ``limit_of_one`` for each ``owner``, so
+    most ``limit`` openings go on in the background, and ``limit_per_owner`` for each ``owner``, so
     that no owner takes the places of all.
 
     An answer may be lost while the archive is well. So when an opening has been silent for
@@ -65,7 +65,7 @@ class DeferredRequests(Generic[Opened]):
         warm_seconds: float = 600,
         keep_seconds: float = 60,
         limit: int = 16,
-        limit_of_one: int = 4,
+        limit_per_owner: int = 4,
         silence_seconds: float = 30,
     ) -> None:
         self._close = close
@@ -73,7 +73,7 @@ class DeferredRequests(Generic[Opened]):
         self._warm_seconds = warm_seconds
         self._keep_seconds = keep_seconds
         self._limit = limit
-        self._limit_of_one = limit_of_one
+        self._limit_per_owner = limit_per_owner
         self._silence_seconds = silence_seconds
         # The oldest of each key comes first.
         self._deferred: dict[Hashable, list[_Opening[Opened]]] = {}
@@ -189,7 +189,7 @@ class DeferredRequests(Generic[Opened]):
             self._end(openings.pop())
         else:
             owners = [other.owner for others in self._deferred.values() for other in others]
-            if len(owners) >= self._limit or owners.count(opening.owner) >= self._limit_of_one:
+            if len(owners) >= self._limit or owners.count(opening.owner) >= self._limit_per_owner:
                 return False
         self._deferred[key] = [*openings, opening]
         opening.task.add_done_callback(lambda _: self._opened(key, opening))

@@ -239,13 +239,13 @@ class ConnectionRunner(web.AppRunner):
                 self.server.unsent.keep(transport, is_answering=True)
         return self.server.unsent
 
-    def cut(self) -> None:
+    def reset_unfinished(self) -> None:
         """Reset each connection that is being answered."""
         for connection, transport in self._connections():
             if connection.is_answering:
                 reset(transport)
 
-    def give(self, seconds: float) -> None:
+    def limit_shutdown(self, seconds: float) -> None:
         """Set how long ``cleanup`` waits for handlers to end."""
         self._shutdown_timeout = seconds
 

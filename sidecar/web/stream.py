@@ -93,13 +93,13 @@ class Streamer:
         head: ResponseHead,
         kind: str,
         scanner: Scanner,
-        now: CurrentStudy,
+        current_study: CurrentStudy,
         places: Sequence[HeldPlace],
     ) -> web.StreamResponse:
         """Send the body of ``upstream`` through ``scanner``; return the finished answer.
 
-        ``now``: the requested study as the PACS has it at the end. ``places``: the queue places
-        that the transfer holds; a client that is too slow loses them when others wait for one.
+        ``current_study``: the requested study as the PACS has it at the end. ``places``: the queue
+        places that the transfer holds; a client that is too slow loses them when others wait.
 
         Raises a ``Problem`` while nothing was sent. Afterwards a broken or incomplete body aborts
         the client's connection: no length, last chunk or closing delimiter makes it look whole.
@@ -109,7 +109,7 @@ class Streamer:
             min(self.client_seconds, upstream.idle_seconds),
             lambda: rate.is_too_slow() and any(place.is_wanted() for place in places),
         )
-        body = StreamBody(upstream, scanner, step_timeout, now)
+        body = StreamBody(upstream, scanner, step_timeout, current_study)
         response: web.StreamResponse | None = None
         writer: AbstractStreamWriter | None = None
         outcome = "client_gone"
@@ -132,7 +132,7 @@ class Streamer:
                 outcome = "complete"
             except (TransferBroken, TimeoutError) as failure:
                 if isinstance(failure, TransferBroken):
-                    broken = await self._or_corrected(failure, request, kind, now)
+                    broken = await self._or_corrected(failure, request, kind, current_study)
                 elif step_timeout.step == _WRITING:
                     _abort(request, "client_too_slow" if rate.is_too_slow() else "client_stalled")
                 else:
@@ -179,7 +179,11 @@ class Streamer:
             raise TransferBroken("length")
 
     async def _or_corrected(
-        self, broken: TransferBroken, request: web.Request, kind: str, now: CurrentStudy
+        self,
+        broken: TransferBroken,
+        request: web.Request,
+        kind: str,
+        current_study: CurrentStudy,
     ) -> TransferBroken:
         """Return ``broken``, or another failure if its data are foreign since a correction.
 
@@ -188,7 +192,7 @@ class Streamer:
         if broken.foreign not in ("instance", "metadata"):
             return broken
         try:
-            is_corrected = await now.is_corrected()
+            is_corrected = await current_study.is_corrected()
         except asyncio.CancelledError:  # The client has left; the alarm stays.
             self._record(broken, request, kind)
             raise

@@ -91,17 +91,21 @@ class TransferBroken(Exception):
 class StreamBody:
     """A PACS answer's body, as its scanner lets it pass.
 
-    Before its end leaves, its parts are compared with what the archive has ``now``. ``timeout``
-    bounds the steps.
+    Before its end leaves, its parts are compared with the ``current_study``. ``timeout`` bounds the
+    steps.
     """
 
     def __init__(
-        self, upstream: Upstream, scanner: Scanner, timeout: TransferTimeout, now: CurrentStudy
+        self,
+        upstream: Upstream,
+        scanner: Scanner,
+        timeout: TransferTimeout,
+        current_study: CurrentStudy,
     ) -> None:
         self._upstream = upstream
         self._scanner = scanner
         self._timeout = timeout
-        self._now = now
+        self._current_study = current_study
         self.has_ended = False
         """Whether the archive's body has been read to its end."""
         self._directory: list[bytes] = []  # The pieces of a ZIP's end that are still to be sent.
@@ -166,7 +170,7 @@ class StreamBody:
             return
         self._timeout.begin(_READING, self._upstream.idle_seconds)
         try:
-            now = await self._now.count()
+            now = await self._current_study.count()
         except Problem:
             now = None
         if now is None or not min(before, now) <= parts <= now:

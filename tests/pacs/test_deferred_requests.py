@@ -145,7 +145,7 @@ async def test_only_so_many_are_kept_warming() -> None:
 
 async def test_nobody_takes_the_places_of_all() -> None:
     """One app that asks for many slow things in many ways leaves room for the others."""
-    archive, deferred = Archive(), deferred_requests(limit=8, limit_of_one=2)
+    archive, deferred = Archive(), deferred_requests(limit=8, limit_per_owner=2)
     for key in range(5):
         with pytest.raises(Unavailable):
             await deferred.open(key, archive.open, owner="greedy")
@@ -364,7 +364,7 @@ async def test_a_failure_of_the_newer_one_does_not_end_the_older() -> None:
     await deferred.close()
 
 
-@pytest.mark.parametrize("limits", [{"limit": 1}, {"limit": 8, "limit_of_one": 1}])
+@pytest.mark.parametrize("limits", [{"limit": 1}, {"limit": 8, "limit_per_owner": 1}])
 async def test_the_limits_hold_for_those_beside_a_silent_one(limits: dict[str, float]) -> None:
     """One that finds no place lives as long as its caller waits."""
     deferred, again = deferred_requests(**LOST, **limits), Archive()
