@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import aiohttp
 
@@ -23,8 +23,9 @@ from sidecar.dicomweb.instance_check import ExcludedInstance, ForeignInstance
 from sidecar.dicomweb.metadata import Metadata
 from sidecar.dicomweb.zip_archive import ZipArchive
 from sidecar.pacs.response import Upstream
-from sidecar.web.pieces import Pieces
 from sidecar.web.transfer_timeout import TransferTimeout
+
+Pieces = Sequence[bytes | memoryview]
 
 _READING, _SCANNING = "reading", "scanning"
 
