@@ -57,8 +57,8 @@ IN = {
     "StudyLists._kept": "a list does not have", "StudyLists._joined": "a list does not have",
     "Studies._kept": "a list does not have", "VisibleStudiesLookup._lists": "a list does not have",
     "ExternalPolicy._kept": "the external policy refuses",
-    "PacsClient._patience": "a slow retrieval or query failed",
-    "RetrieveClient._patience": "a slow retrieval or query failed",
+    "PacsClient._deferred": "a slow retrieval or query failed",
+    "RetrieveClient._deferred": "a slow retrieval or query failed",
     "InstancePatients._refused": "a study is not there",
 }  # fmt: skip
 """What keeps that something is absent or refused -> the line about it."""
