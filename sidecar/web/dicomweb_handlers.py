@@ -11,7 +11,7 @@ from functools import partial
 
 from aiohttp import hdrs, web
 
-from sidecar.access.facts import AnswerKind, Token, is_fhir_id
+from sidecar.access.facts import Token, is_fhir_id
 from sidecar.access.permits import Interaction, Operation, PatientPermit, StudyPermit
 from sidecar.audit.record import AccessRecord
 from sidecar.authorization.authorizer import Authorizer
@@ -25,7 +25,7 @@ from sidecar.common.spans import span
 from sidecar.dicomweb.accept import AcceptedTypes, accepted_types
 from sidecar.dicomweb.conditional import to_client, to_pacs
 from sidecar.dicomweb.instance_check import scanner_for
-from sidecar.dicomweb.paths import OBJECTS, Kind, Query, Retrieval, parse
+from sidecar.dicomweb.paths import Kind, Query, Retrieval, parse
 from sidecar.dicomweb.response_head import check_head
 from sidecar.dicomweb.upstream_errors import ResourceNotOffered
 from sidecar.dicomweb.wado_uri import parse_wado_uri
@@ -36,6 +36,7 @@ from sidecar.pacs.retrieve import RetrieveClient
 from sidecar.web.dicomweb_request import (
     AskedFor,
     RetrievalRequest,
+    answer_kind,
     asked_for,
     note,
     parse_path,
@@ -220,21 +221,10 @@ class DicomWeb:
         """Return the authorized request, and the permit for what it asks for."""
         part = record.part = asked.resource.part
         request = await self._authorizer.authorize(record, token, permit, asked, study=part.study)
-        answer = self._answer(asked.resource)
-        return request, await self._authorizer.study(request, part, answer)
-
-    def _answer(self, retrieval: Retrieval) -> AnswerKind:
-        """Return what an answer to this contains, and whether it can be believed."""
-        if retrieval.kind in OBJECTS:
-            return AnswerKind.NAMED
         # Orthanc writes a text without what it could not read: the instance tells.
-        if retrieval.kind is Kind.METADATA:
-            return (
-                AnswerKind.UNNAMED
-                if self._verify and self._pacs.dialect.converts_text
-                else AnswerKind.NAMED
-            )
-        return AnswerKind.UNNAMED if retrieval.part.series is not None else AnswerKind.DRAWN
+        reads_text = not (self._verify and self._pacs.dialect.converts_text)
+        answer = answer_kind(asked.resource, reads_text=reads_text)
+        return request, await self._authorizer.study(request, part, answer)
 
     async def _stream(
         self,

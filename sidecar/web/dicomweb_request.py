@@ -7,7 +7,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from aiohttp import hdrs, web
 
-from sidecar.access.facts import Part
+from sidecar.access.facts import AnswerKind, Part
 from sidecar.audit.record import AccessRecord
 from sidecar.authorization.request import AuthorizedRequest
 from sidecar.common.errors import BadRequest, Problem
@@ -91,6 +91,18 @@ def asked_for(
     in_query = [value.replace("application/dicom ", "application/dicom+") for value in in_query]
     values = in_query or request.headers.getall(hdrs.ACCEPT, [])
     return AskedFor(parsed, root, ", ".join(values) if values else None, others)
+
+
+def answer_kind(retrieval: Retrieval, *, reads_text: bool) -> AnswerKind:
+    """Return what the answer to a retrieval contains, and whether it can be believed.
+
+    ``reads_text``: the texts in the archive's metadata are whole.
+    """
+    if retrieval.kind in OBJECTS or (retrieval.kind is Kind.METADATA and reads_text):
+        return AnswerKind.NAMED
+    if retrieval.kind is Kind.METADATA or retrieval.part.series is not None:
+        return AnswerKind.UNNAMED
+    return AnswerKind.DRAWN
 
 
 def rendering_parameters(asked: AskedFor[Retrieval]) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from sidecar.authorization.limits import RequestLimits
 from sidecar.authorization.request import AuthorizedRequest
 from sidecar.authorization.study_facts import series_uid
 from sidecar.authorization.visible_studies import VisibleStudies
-from sidecar.common.errors import BadRequest, NotFound, Problem
+from sidecar.common.errors import BadRequest, NotFound
 from sidecar.common.slices import batched, in_slices
 from sidecar.dicom.json_model import Row, texts
 from sidecar.dicom.uid import is_uid
@@ -38,21 +38,11 @@ from sidecar.fhir.result_parameters import subset
 from sidecar.fhir.search import Search, parse_search
 from sidecar.fhir.select import StudyPage, narrowed, page_of, passing
 from sidecar.web.count_report import CountReport
+from sidecar.web.fhir_parameters import search_parameters
 from sidecar.web.held_places import hold_place
 from sidecar.web.middleware import RECORD, TARGET
 from sidecar.web.negotiate import answer, fhir_version, how_to_read, is_strict, wants_fresh
 from sidecar.web.search_lookups import search_details
-from sidecar.web.target import form_parameters
-
-BODY_SECONDS = 10
-"""Time in seconds in which the body of a posted search has to come."""
-
-
-class RequestTimeout(Problem):
-    """408."""
-
-    status = 408
-    code = "timeout"
 
 
 class ImagingFhir:
@@ -96,7 +86,7 @@ class ImagingFhir:
         # What the token is for is decided before its parameters are looked at: 401 and 403 come
         # before 400.
         await self._authorizer.may_search(record, token, compartment)
-        parameters = await _parameters(http)
+        parameters = await search_parameters(http)
         record.searches(http.path, parameters)
         version = fhir_version(http, parameters)
         search = parse_search(parameters, self._site, strict=is_strict(http))
@@ -288,26 +278,3 @@ class ImagingFhir:
 
 def _until(issued: Issued) -> str:
     return instant(datetime.fromtimestamp(int(issued.expires_at), UTC))
-
-
-async def _parameters(http: web.Request) -> list[tuple[str, str]]:
-    parameters = http[TARGET].parameters()
-    if http.method != "POST":
-        return parameters
-    if not http.body_exists or http.content_length == 0:
-        return parameters
-    if http.content_type != "application/x-www-form-urlencoded":
-        raise BadRequest(
-            "A search by POST has a body of application/x-www-form-urlencoded.", reason="bad_body"
-        )
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            body = (await http.read()).decode("ascii")
-    except TimeoutError:
-        raise RequestTimeout(
-            "The body of the request did not come in time.", reason="slow_body"
-        ) from None
-    except UnicodeDecodeError:
-        raise BadRequest("The body is not form-encoded.", reason="bad_body") from None
-    # Both count (R4 http.html#search): a body cannot take back what the query string demands.
-    return parameters + form_parameters(body)

@@ -6,11 +6,13 @@ asked for anew before a study is refused as hidden, and the decision once instan
 
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+import sidecar
 from sidecar.authorization import visible_studies
 from sidecar.authorization.request import AuthorizedRequest
 from sidecar.dicomweb import accept
@@ -136,3 +138,11 @@ async def test_a_token_in_the_query_does_not_count() -> None:
         client.get(f"{url}/fhir/ImagingStudy?access_token={token}") as answer,
     ):
         assert answer.status == 401
+
+
+def test_spans_alone_are_found_by_context() -> None:
+    """Whatever else a function needs is an argument."""
+    root = Path(sidecar.__file__).parent
+    users = [file for file in root.rglob("*.py") if "ContextVar(" in file.read_text()]
+    assert [file.relative_to(root).as_posix() for file in users] == ["common/spans.py"]
+    assert users[0].read_text().count("ContextVar(") == 1
