@@ -1,66 +1,59 @@
-"""Bring the facts of a request to ``access.decision``, and enforce what it decides.
+"""Decide on the studies that a request asks for: patient -> identifiers, study -> owners.
 
-token -> claims, patient -> identifiers, study -> owners. Each decision is counted; each refusal is
-raised as ``Denied``.
+Facts are brought to ``access.decision``, and what it decides is enforced. Each decision is counted;
+each refusal is raised as ``Denied``.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sidecar.access.decision import (
-    decide_capability,
     decide_identifiers,
-    decide_patient,
     decide_study,
     decide_visible,
 )
-from sidecar.access.facts import AnswerKind, KnownAs, Part, PatientFacts, Policy, StudyFacts, Token
+from sidecar.access.facts import AnswerKind, KnownAs, Part, Policy, StudyFacts, Token
 from sidecar.access.permits import (
     ALL_STUDIES,
     AllStudies,
-    Capability,
     Deny,
     HeaderPermit,
     Interaction,
-    Operation,
     PatientPermit,
     SearchPermit,
     StudyPermit,
-    token_hash,
 )
 from sidecar.access.reasons import Reason
-from sidecar.access.scopes import ScopeContext
 from sidecar.access.visibility import WHOLE_STUDY, Visible
 from sidecar.audit.record import AccessRecord
 from sidecar.audit.trail import AuditTrail
 from sidecar.authorization.capability_urls import CapabilityUrls, Issued
 from sidecar.authorization.decision_log import DecisionLog, Denied
 from sidecar.authorization.limits import QueryLimits, caller_of
+from sidecar.authorization.patient_authorizer import PatientAuthorizer, note
 from sidecar.authorization.request import AuthorizedRequest
 from sidecar.authorization.visible_studies import VisibleStudies, VisibleStudiesLookup
 from sidecar.common.errors import Problem
 from sidecar.common.invalidation import Invalidation
-from sidecar.common.spans import OUTCOME, REASON, Span, measure, span
+from sidecar.common.spans import measure, span
 from sidecar.pacs.instance_patients import InstancePatients
 from sidecar.pacs.issuer_check import Issuers
 from sidecar.pacs.ownership import UNNAMED_SECONDS, Ownership
 from sidecar.patients.backend_clients import BackendClients
 from sidecar.patients.mapping import PatientMapping
 from sidecar.telemetry.metrics import Metrics
-from sidecar.tokens.bearer import MalformedCredentials, bearer_token
 from sidecar.tokens.cache import TokenCache
-from sidecar.tokens.rejection import TokenRejected
 
 Request = AuthorizedRequest[object]
 T = TypeVar("T")
 
 
-class Authorizer:
-    """Brings the facts to ``access.decision`` and its answer back."""
+class Authorizer(PatientAuthorizer):
+    """Decides on the patient, and on the studies that a request asks for."""
 
     def __init__(
         self,
@@ -79,109 +72,23 @@ class Authorizer:
         capabilities: CapabilityUrls | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._tokens = tokens
+        super().__init__(
+            tokens,
+            DecisionLog(metrics),
+            audit,
+            understood=views.understood,
+            policy=policy,
+            clients=clients,
+            capabilities=capabilities,
+            clock=clock,
+        )
         self._patients = patients
         self._ownership = ownership
         self._instances = instances
         self._issuers = issuers
-        self.decisions = DecisionLog(metrics)
-        self.audit = audit
         self._views = views
-        self._policy = policy
         self._invalidation = invalidation
-        self._clients = clients
-        self.capabilities = capabilities
-        self._clock = clock
         self.queries = QueryLimits()
-
-    async def token(self, record: AccessRecord, authorization: Sequence[str]) -> Token:
-        """Return the facts of an access token (SIA-10), or raise ``Denied``.
-
-        ``authorization``: the request's header lines of that name.
-        """
-        try:
-            bearer = bearer_token(authorization)
-        except MalformedCredentials:
-            raise self._denied(record, Deny(Reason.MALFORMED_TOKEN)) from None
-        if bearer is None:
-            raise self._denied(record, Deny(Reason.MISSING_TOKEN))
-        record.bearer, record.token_hash = bearer, self.audit.token_hash(bearer)
-        reason = Reason.INACTIVE_TOKEN
-        with measure("token"):
-            try:
-                token = record.token = await self._tokens.validate(bearer)
-            except TokenRejected as rejected:
-                token, reason = None, rejected.reason
-        if token is None:
-            raise self._denied(record, Deny(reason))
-        return token
-
-    async def capability(
-        self,
-        record: AccessRecord,
-        authorization: Sequence[str],
-        sealed: str,
-        study: str | None,
-        operation: Operation,
-    ) -> tuple[Token, PatientPermit, Capability]:
-        """Permit ``operation`` on ``study`` (``None``: the capability's), or raise ``Denied``.
-
-        The token comes first, as everywhere; what is decided on a token is decided on it at each
-        use (SIA-50, 52).
-        """
-        token = await self.token(record, authorization)
-        opened = None if self.capabilities is None else self.capabilities.unseal(sealed)
-        if opened is None:
-            raise self._denied(record, Deny(Reason.UNKNOWN_CAPABILITY))
-        record.patient = opened.patient
-        refused = decide_capability(
-            opened, study, operation, shown=token_hash(record.bearer or ""), now=self._clock()
-        )
-        if refused is not None:
-            raise self._denied(record, refused)
-        permit = await self.permit(record, token, Interaction.RETRIEVE, opened.patient)
-        return token, permit, opened
-
-    async def permit(
-        self,
-        record: AccessRecord,
-        token: Token,
-        interaction: Interaction,
-        patient: str | None = None,
-    ) -> PatientPermit:
-        """Permit ``interaction`` on the imaging of ``patient`` (``None``: the token's).
-
-        Raises ``Denied``, and ``Unavailable`` when a client's patients cannot be looked up.
-        """
-        record.asks_for((token.patient if patient is None else patient) or None)
-        decision = self._unless_denied(
-            record, await self._decide_patient(token, interaction, patient)
-        )
-        self.decisions.permitted(interaction.value)
-        return decision
-
-    async def may_search(self, record: AccessRecord, token: Token, patient: str | None) -> None:
-        """Raise ``Denied`` for what no parameter of a search can mend: 401 and 403 before 400."""
-        decision = await self._decide_patient(token, Interaction.SEARCH, patient)
-        if isinstance(decision, Deny) and decision.reason is not Reason.NO_PATIENT_NAMED:
-            record.asks_for((token.patient if patient is None else patient) or None)
-            raise self._denied(record, decision)
-
-    async def _decide_patient(
-        self, token: Token, interaction: Interaction, patient: str | None
-    ) -> PatientPermit | Deny:
-        client = None
-        if self._clients is not None and any(
-            grant.context is ScopeContext.SYSTEM for grant in token.grants
-        ):
-            client = await self._clients.client(token.client_id)
-        constraints = [grant.constraint for grant in token.grants if grant.constraint is not None]
-        understood = self._views.understood(constraints)
-        with span("decide patient") as step:
-            facts = PatientFacts(self._policy, client, understood, self._clock())
-            decision = decide_patient(token, interaction, patient, facts)
-            _note(step, decision)
-        return decision
 
     async def authorize(
         self,
@@ -350,26 +257,11 @@ class Authorizer:
         decision = decide_study(request.search, part, WHOLE_STUDY, facts, AnswerKind.LISTED)
         return isinstance(decision, Deny)
 
-    def _unless_denied(self, record: AccessRecord, decision: T | Deny) -> T:
-        if isinstance(decision, Deny):
-            raise self._denied(record, decision)
-        return decision
-
-    def _denied(self, record: AccessRecord, deny: Deny) -> Denied:
-        return self.decisions.denied(record, deny)
-
 
 def _decide_study(
     search: SearchPermit, part: Part, seen: Visible, facts: StudyFacts, answer: AnswerKind
 ) -> StudyPermit | HeaderPermit | Deny:
     with span("decide study") as step:
         decision = decide_study(search, part, seen, facts, answer)
-        _note(step, decision)
+        note(step, decision)
     return decision
-
-
-def _note(step: Span, decision: Any) -> None:
-    """Write the decision into its span, without whom or what it is about."""
-    step.set(OUTCOME, "deny" if isinstance(decision, Deny) else "permit")
-    if isinstance(decision, Deny):
-        step.set(REASON, decision.reason.value)

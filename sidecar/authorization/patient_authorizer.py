@@ -1,0 +1,165 @@
+"""Decide on the token of a request, and on the patient whom it may reach (SIA-10..16, 50..52).
+
+Facts are brought to ``access.decision``, and what it decides is enforced. Each decision is counted;
+each refusal is raised as ``Denied``.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from sidecar.access.decision import decide_capability, decide_patient
+from sidecar.access.facts import PatientFacts, Policy, Token
+from sidecar.access.permits import (
+    Capability,
+    Deny,
+    Interaction,
+    Operation,
+    PatientPermit,
+    token_hash,
+)
+from sidecar.access.reasons import Reason
+from sidecar.access.scopes import ScopeContext
+from sidecar.audit.record import AccessRecord
+from sidecar.audit.trail import AuditTrail
+from sidecar.authorization.capability_urls import CapabilityUrls
+from sidecar.authorization.decision_log import DecisionLog, Denied
+from sidecar.common.spans import OUTCOME, REASON, Span, measure, span
+from sidecar.patients.backend_clients import BackendClients
+from sidecar.tokens.bearer import MalformedCredentials, bearer_token
+from sidecar.tokens.cache import TokenCache
+from sidecar.tokens.rejection import TokenRejected
+
+T = TypeVar("T")
+
+
+class PatientAuthorizer:
+    """Decides on tokens and patients.
+
+    ``understood(constraints)``: those constraints of scopes that can be evaluated. ``clients``:
+    backend clients, ``None``: there are none. ``clock``: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        tokens: TokenCache,
+        decisions: DecisionLog,
+        audit: AuditTrail,
+        *,
+        understood: Callable[[Iterable[str]], frozenset[str]],
+        policy: Policy,
+        clients: BackendClients | None,
+        capabilities: CapabilityUrls | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._tokens = tokens
+        self.decisions = decisions
+        self.audit = audit
+        self._understood = understood
+        self._policy = policy
+        self._clients = clients
+        self.capabilities = capabilities
+        self._clock = clock
+
+    async def token(self, record: AccessRecord, authorization: Sequence[str]) -> Token:
+        """Return the facts of an access token (SIA-10), or raise ``Denied``.
+
+        ``authorization``: the request's header lines of that name.
+        """
+        try:
+            bearer = bearer_token(authorization)
+        except MalformedCredentials:
+            raise self._denied(record, Deny(Reason.MALFORMED_TOKEN)) from None
+        if bearer is None:
+            raise self._denied(record, Deny(Reason.MISSING_TOKEN))
+        record.bearer, record.token_hash = bearer, self.audit.token_hash(bearer)
+        reason = Reason.INACTIVE_TOKEN
+        with measure("token"):
+            try:
+                token = record.token = await self._tokens.validate(bearer)
+            except TokenRejected as rejected:
+                token, reason = None, rejected.reason
+        if token is None:
+            raise self._denied(record, Deny(reason))
+        return token
+
+    async def capability(
+        self,
+        record: AccessRecord,
+        authorization: Sequence[str],
+        sealed: str,
+        study: str | None,
+        operation: Operation,
+    ) -> tuple[Token, PatientPermit, Capability]:
+        """Permit ``operation`` on ``study`` (``None``: the capability's), or raise ``Denied``.
+
+        The token comes first, as everywhere; what is decided on a token is decided on it at each
+        use (SIA-50, 52).
+        """
+        token = await self.token(record, authorization)
+        opened = None if self.capabilities is None else self.capabilities.unseal(sealed)
+        if opened is None:
+            raise self._denied(record, Deny(Reason.UNKNOWN_CAPABILITY))
+        record.patient = opened.patient
+        refused = decide_capability(
+            opened, study, operation, shown=token_hash(record.bearer or ""), now=self._clock()
+        )
+        if refused is not None:
+            raise self._denied(record, refused)
+        permit = await self.permit(record, token, Interaction.RETRIEVE, opened.patient)
+        return token, permit, opened
+
+    async def permit(
+        self,
+        record: AccessRecord,
+        token: Token,
+        interaction: Interaction,
+        patient: str | None = None,
+    ) -> PatientPermit:
+        """Permit ``interaction`` on the imaging of ``patient`` (``None``: the token's).
+
+        Raises ``Denied``, and ``Unavailable`` when a client's patients cannot be looked up.
+        """
+        record.asks_for((token.patient if patient is None else patient) or None)
+        decision = self._unless_denied(
+            record, await self._decide_patient(token, interaction, patient)
+        )
+        self.decisions.permitted(interaction.value)
+        return decision
+
+    async def may_search(self, record: AccessRecord, token: Token, patient: str | None) -> None:
+        """Raise ``Denied`` for what no parameter of a search can mend: 401 and 403 before 400."""
+        decision = await self._decide_patient(token, Interaction.SEARCH, patient)
+        if isinstance(decision, Deny) and decision.reason is not Reason.NO_PATIENT_NAMED:
+            record.asks_for((token.patient if patient is None else patient) or None)
+            raise self._denied(record, decision)
+
+    async def _decide_patient(
+        self, token: Token, interaction: Interaction, patient: str | None
+    ) -> PatientPermit | Deny:
+        client = None
+        if self._clients is not None and any(
+            grant.context is ScopeContext.SYSTEM for grant in token.grants
+        ):
+            client = await self._clients.client(token.client_id)
+        constraints = [grant.constraint for grant in token.grants if grant.constraint is not None]
+        understood = self._understood(constraints)
+        with span("decide patient") as step:
+            facts = PatientFacts(self._policy, client, understood, self._clock())
+            decision = decide_patient(token, interaction, patient, facts)
+            note(step, decision)
+        return decision
+
+    def _unless_denied(self, record: AccessRecord, decision: T | Deny) -> T:
+        if isinstance(decision, Deny):
+            raise self._denied(record, decision)
+        return decision
+
+    def _denied(self, record: AccessRecord, deny: Deny) -> Denied:
+        return self.decisions.denied(record, deny)
+
+
+def note(step: Span, decision: Any) -> None:
+    """Write the decision into its span, without whom or what it is about."""
+    step.set(OUTCOME, "deny" if isinstance(decision, Deny) else "permit")
+    if isinstance(decision, Deny):
+        step.set(REASON, decision.reason.value)
