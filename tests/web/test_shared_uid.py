@@ -180,8 +180,8 @@ async def test_the_warning_has_the_requests_id(
     ):
         root = url.partition("/fhir")[0]
         address = root + path if path.startswith("/fhir") else url + path
-        with caplog.at_level(logging.WARNING, "sidecar.authorization.authorizer"):
+        with caplog.at_level(logging.WARNING, "sidecar.authorization.decision_log"):
             async with client.get(address, headers=HEADERS) as answer:
                 assert answer.status == status
-    (warning,) = (one for one in caplog.records if one.name == "sidecar.authorization.authorizer")
+    (warning,) = (one for one in caplog.records if one.name == "sidecar.authorization.decision_log")
     assert getattr(warning, "request_id", None) == answer.headers["X-Request-Id"]
