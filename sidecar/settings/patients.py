@@ -1,4 +1,4 @@
-"""The settings of the mapping from FHIR Patients to PatientIDs (`patients`)."""
+"""The settings of the mapping from FHIR Patients to PatientIDs (``patients``)."""
 
 from typing import Annotated, Literal
 
@@ -15,35 +15,43 @@ class PatientIdentifierSystem(Section):
     """An identifier system of the EHR whose values are PatientIDs at the PACS."""
 
     system: str = Field(
-        min_length=1, description="Patient.identifier.system whose values are PatientIDs"
+        min_length=1, description="Patient.identifier.system whose values are PatientIDs."
     )
     issuer: str | None = Field(
         None,
         min_length=1,
-        description="IssuerOfPatientID of these: the PACS must name it; null: the number alone",
+        description=(
+            "IssuerOfPatientID of these identifiers, which the PACS must name. null: the "
+            "PatientID is compared alone."
+        ),
     )
 
 
 class Patients(Section):
-    """From the FHIR Patient to the PACS's PatientIDs."""
+    """The mapping from the FHIR Patient to the PACS's PatientIDs."""
 
     mapping: Literal["direct", "ehr"] = Field(
         "direct",
-        description="direct: Patient.id is the PatientID; ehr: read Patient.identifier at the EHR",
+        description=(
+            "direct: Patient.id is the PatientID. ehr: Patient.identifier is read at the EHR."
+        ),
     )
     issuer: str | None = Field(
         None,
         min_length=1,
-        description="direct: IssuerOfPatientID of all: the PACS must name it; null: the number alone",
+        description=(
+            "direct: IssuerOfPatientID of all patients, which the PACS must name. null: "
+            "the PatientID is compared alone."
+        ),
     )
     identifiers: list[PatientIdentifierSystem] = Field(
-        [], description="ehr: which identifiers are PatientIDs"
+        [], description="ehr: the identifiers that are PatientIDs."
     )
     client: Annotated[
         NoClient | BearerClient | BackendServicesClient, Field(discriminator="method")
-    ] = Field(NoClient(method="none"), description="ehr: our own access for reading Patient")
+    ] = Field(NoClient(method="none"), description="ehr: our own credentials for reading Patient.")
     cache_ttl_seconds: Seconds = Field(
-        300, description="How long a patient's identifiers are remembered"
+        300, description="Seconds that a patient's identifiers are remembered."
     )
 
     @model_validator(mode="after")
@@ -57,6 +65,6 @@ class Patients(Section):
             raise ValueError(
                 "issuer is for mapping direct; with mapping ehr each of identifiers has its own"
             )
-        if len({one.system for one in self.identifiers}) < len(self.identifiers):
+        if len({entry.system for entry in self.identifiers}) < len(self.identifiers):
             raise ValueError("a system stands twice in identifiers")
         return self

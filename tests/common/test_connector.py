@@ -10,7 +10,7 @@ import aiohttp.client_proto
 import pytest
 from aiohttp.http_parser import HttpResponseParser, HttpResponseParserPy
 
-from sidecar.bootstrap.build import open_session
+from sidecar.bootstrap.context import open_session
 from tests.event_loops import Run
 from tests.tokens.test_mutual_tls import certificate, server_context
 from tests.waiting import wait_until_async
