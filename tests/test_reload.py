@@ -33,8 +33,10 @@ def archive(slow: threading.Event) -> web.Application:
     """One study of the patient; a retrieval sends a piece at a time until ``slow`` is set."""
 
     async def studies(request: web.Request) -> web.Response:
-        row = {"00100020": {"vr": "LO", "Value": [PATIENT]}, "0020000D": {"vr": "UI", "Value": [STUDY]},
-               "0020000E": {"vr": "UI", "Value": [SERIES]}, "00080018": {"vr": "UI", "Value": [INSTANCE]},
+        row = {"00100020": {"vr": "LO", "Value": [PATIENT]},
+            "0020000D": {"vr": "UI", "Value": [STUDY]},
+               "0020000E": {"vr": "UI", "Value": [SERIES]},
+               "00080018": {"vr": "UI", "Value": [INSTANCE]},
                "00080061": {"vr": "CS", "Value": ["CT"]}}  # fmt: skip
         rows = [] if "offset" in request.query else [row]
         return web.json_response(rows, content_type="application/dicom+json")
@@ -51,7 +53,8 @@ def archive(slow: threading.Event) -> web.Application:
 
     async def instance(request: web.Request) -> web.Response:
         made = dataset(
-            PatientID=PATIENT, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES, SOPInstanceUID=INSTANCE
+            PatientID=PATIENT, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES,
+            SOPInstanceUID=INSTANCE
         )  # fmt: skip
         return web.Response(body=encoded(made), content_type="application/dicom")
 

@@ -140,7 +140,8 @@ async def test_a_repository_that_is_down_for_long_loses_nothing(
     assert numbers(repository) == list(range(250))
     messages = [record.getMessage() for record in caplog.records]
     assert messages == [
-        "audit events wait: the repository does not take them", "the audit repository takes events again",
+        "audit events wait: the repository does not take them",
+        "the audit repository takes events again",
     ]  # fmt: skip
 
 
@@ -391,7 +392,7 @@ async def test_what_cannot_be_put_aside_repeats_nothing_else(
 async def test_one_that_fails_for_ever_holds_nothing_up_for_ever(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, batch: int
 ) -> None:
-    """A server that crashes on it and takes all others: after many tries it is put aside, and said."""
+    """An event on which the server crashes is put aside after many tries, and logged."""
     repository = FhirRepository()
     repository.of_event = lambda event: 500 if event["number"] in (3, 4) else 201
     async with line_to(tmp_path, repository, batch=batch) as line:
@@ -443,7 +444,7 @@ async def test_a_repository_that_fails_between_gives_up_no_event(tmp_path: Path)
 
 
 async def test_the_next_generation_delivers_at_once(tmp_path: Path) -> None:
-    """To the new address, also what the old one still writes: its transfers may go on for an hour."""
+    """Also what the old generation still writes goes to the new address."""
     before, after = FhirRepository(), FhirRepository()
     before.status = 500
     async with line_to(tmp_path, before) as old, line_to(tmp_path, after) as new:

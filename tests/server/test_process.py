@@ -23,7 +23,8 @@ async def generation(public: int, admin: int) -> AsyncIterator[Generation]:
     server = {"host": "127.0.0.1", "port": public, "admin_host": "127.0.0.1", "admin_port": admin,
               "public_url": f"http://127.0.0.1:{public}"}  # fmt: skip
     settings = Settings.model_validate({
-        "server": server, "ehr": {"fhir_url": "http://127.0.0.1:1/fhir"}, "tokens": {"client": {"method": "none"}},
+        "server": server, "ehr": {"fhir_url": "http://127.0.0.1:1/fhir"},
+        "tokens": {"client": {"method": "none"}},
         "pacs": {"url": "http://127.0.0.1:1/rs"},
     })  # fmt: skip
     found = Generation(settings, Metrics("0"))

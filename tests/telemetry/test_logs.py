@@ -210,7 +210,7 @@ ODD = {
 
 @pytest.mark.parametrize("what", ODD)
 def test_a_line_is_never_lost(lines: io.StringIO, what: str) -> None:
-    """What cannot be written as it is must not cost the line, nor end as plain text with arguments."""
+    """A value that JSON does not have costs its field, not the line."""
     log.warning("the message", extra={"value": ODD[what]})
     (line,) = read(lines)
     assert line["message"] == "the message"

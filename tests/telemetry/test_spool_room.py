@@ -1,4 +1,4 @@
-"""A spool, or its disk, that is full: refused or given up, never for nothing, and counted (SIA-60)."""
+"""A spool, or its disk, that is full: events are refused or dropped, and counted (SIA-60)."""
 
 import errno
 import os

@@ -60,7 +60,7 @@ async def test_off_is_nothing() -> None:
 
 
 async def test_spans_are_nested_and_told(collector: Collector, export: SpanExport) -> None:
-    """Names, parents, kinds, attributes; of what failed the class and the constant, nothing else."""
+    """Names, parents, kinds and attributes; a failure has its class and a constant alone."""
     with tracing_to(export).request("GET", "/fhir/Patient/{patient}", []) as root:
         root.set("http.response.status_code", 200)
         with (
@@ -84,7 +84,8 @@ async def test_spans_are_nested_and_told(collector: Collector, export: SpanExpor
     assert root_span.kind == WireSpan.SPAN_KIND_SERVER
     assert introspection.kind == WireSpan.SPAN_KIND_CLIENT
     assert attributes(root_span) == {
-        "http.request.method": "GET", "http.route": "/fhir/Patient/{patient}", "http.response.status_code": 200,
+        "http.request.method": "GET", "http.route": "/fhir/Patient/{patient}",
+        "http.response.status_code": 200,
     }  # fmt: skip
     assert attributes(introspection) == {"peer.service": "ehr", "error.type": "ValueError"}
     assert attributes(fetch) == {"error.type": "Unavailable", "smart_imaging.reason": "pacs_busy"}
