@@ -98,7 +98,8 @@ class Metrics:
             "When the certificate of a peer, or our own, ends",
             "of",
         )
-        self._gauge("build_info", "Version", "version").labels(version).set(1)
+        self.build_info = self._gauge("build_info", "Version", "version")
+        self.build_info.labels(version).set(1)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge("smart_imaging_" + name, text, labels, registry=self.registry)
