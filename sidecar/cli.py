@@ -5,6 +5,7 @@ Exit codes: 0 fine, 1 ``check`` found something that does not work, 2 bad usage 
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -307,11 +308,10 @@ def _description(error: OSError) -> str:
 
 
 def _run_loop(work: Coroutine[Any, Any, Result]) -> Result:
-    try:
-        from uvloop import new_event_loop  # noqa: PLC0415
-    except ImportError:  # pragma: no cover - Windows
-        new_event_loop = None
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    with contextlib.suppress(ImportError):  # Windows has none.
+        from uvloop import new_event_loop as factory  # noqa: PLC0415
+    with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(work)
 
 

@@ -86,39 +86,27 @@ FhirId = Annotated[str, checked(_check_fhir_id)]
 class RuleSettings(Section):
     """A study rule."""
 
-    name: str = Field(
-        min_length=1, max_length=100, description="Name of the rule, for people and for `check`."
-    )
-    effect: Literal["exclude", "hold", "show"] = Field(
-        description=(
-            "exclude: it is hidden. hold: it is hidden until `hours` after its beginning."
-            " show: no later rule applies."
-        )
-    )
-    study: StudyConditions | None = Field(
-        None, description="Conditions that a study must meet, all of them. null: every study."
-    )
-    series: SeriesConditions | None = Field(
-        None,
-        description=(
-            "Conditions that a series must meet, all of them. The rule then applies to "
-            "those series only. null: the whole study."
-        ),
-    )
-    hours: Annotated[float, Field(gt=0, le=87_600, allow_inf_nan=False), NO_BOOLEAN] | None = Field(
-        None,
-        description=(
-            "hold: hours after StudyDate and StudyTime. Without a time they count from "
-            "the end of that day."
-        ),
-    )
-    unknown: Literal["applies", "ignored"] = Field(
-        "applies",
-        description=(
-            "exclude, hold: whether the rule applies where the archive has no value for "
-            "an attribute."
-        ),
-    )
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    """Name of the rule, for people and for `check`."""
+    effect: Literal["exclude", "hold", "show"]
+    """exclude: it is hidden.
+
+    hold: it is hidden until `hours` after its beginning. show: no later rule applies.
+    """
+    study: StudyConditions | None = None
+    """Conditions that a study must meet, all of them. null: every study."""
+    series: SeriesConditions | None = None
+    """Conditions that a series must meet, all of them.
+
+    The rule then applies to those series only. null: the whole study.
+    """
+    hours: Annotated[float, Field(gt=0, le=87_600, allow_inf_nan=False), NO_BOOLEAN] | None = None
+    """hold: hours after StudyDate and StudyTime.
+
+    Without a time they count from the end of that day.
+    """
+    unknown: Literal["applies", "ignored"] = "applies"
+    """exclude, hold: whether the rule applies where the archive has no value for an attribute."""
 
     @model_validator(mode="after")
     def _fits_the_effect(self) -> "RuleSettings":
@@ -131,57 +119,39 @@ class RuleSettings(Section):
 class ClientSettings(Section):
     """A Backend Services client."""
 
-    patients: list[FhirId] = Field(
-        [], description="FHIR ids of the patients whom the client may see."
-    )
-    patients_file: Annotated[Path, checked(read_text)] | None = Field(
-        None,
-        description=(
-            "File with further FHIR ids, one on each line. It is read again when it "
-            "changes. While it cannot be read, it names nobody."
-        ),
-    )
-    groups: list[FhirId] = Field(
-        [],
-        description=(
-            "FHIR ids of Groups at the EHR whose members the client may see. They are "
-            "read with patients.client."
-        ),
-    )
-    studies: StudyConditions | None = Field(
-        None, description="Conditions that their studies must meet, all of them. null: every study."
-    )
-    rules: bool = Field(True, description="Apply access.rules to this client, too.")
+    patients: list[FhirId] = []
+    """FHIR ids of the patients whom the client may see."""
+    patients_file: Annotated[Path, checked(read_text)] | None = None
+    """File with further FHIR ids, one on each line.
+
+    It is read again when it changes. While it cannot be read, it names nobody.
+    """
+    groups: list[FhirId] = []
+    """FHIR ids of Groups at the EHR whose members the client may see.
+
+    They are read with patients.client.
+    """
+    studies: StudyConditions | None = None
+    """Conditions that their studies must meet, all of them. null: every study."""
+    rules: bool = True
+    """Apply access.rules to this client, too."""
 
 
 class ExternalSettings(Section):
     """An external policy, compatible with Open Policy Agent."""
 
-    url: Url | None = Field(
-        None,
-        description=(
-            "URL that is asked about each study by POST, for instance "
-            "http://opa:8181/v1/data/imaging/access. null: off."
-        ),
-    )
-    timeout_seconds: Seconds = Field(
-        2,
-        description=(
-            "Time limit of its answer, in seconds. Without an answer nothing is served (503)."
-        ),
-    )
-    cache_seconds: SecondsFromZero = Field(
-        10, description="Seconds that an answer is remembered. 0: the policy is asked each time."
-    )
-    token_file: SecretFile | None = Field(
-        None, description="File with a bearer token for the policy server."
-    )
-    ca_file: CertificatesFile | None = Field(
-        None,
-        description=(
-            "PEM file with the certificate authorities to trust for it. null: the system's."
-        ),
-    )
+    url: Url | None = None
+    """URL that is asked about each study by POST, for instance
+    http://opa:8181/v1/data/imaging/access. null: off.
+    """
+    timeout_seconds: Seconds = 2
+    """Time limit of its answer, in seconds. Without an answer nothing is served (503)."""
+    cache_seconds: SecondsFromZero = 10
+    """Seconds that an answer is remembered. 0: the policy is asked each time."""
+    token_file: SecretFile | None = None
+    """File with a bearer token for the policy server."""
+    ca_file: CertificatesFile | None = None
+    """PEM file with the certificate authorities to trust for it. null: the system's."""
 
     def token(self) -> str | None:
         """Return the bearer token, if there is one."""
@@ -191,32 +161,19 @@ class ExternalSettings(Section):
 class Access(Section):
     """What is switched on, for whom, and what is hidden."""
 
-    app_launch: bool = Field(
-        True, description="Serve apps with patient/ scopes (SMART App Launch)."
-    )
-    user_level: bool = Field(
-        False,
-        description=(
-            "Also accept user/ scopes of a token with a patient in context, for that patient only."
-        ),
-    )
-    backend_services: bool = Field(
-        False, description="Serve access.clients with system/ scopes (SMART Backend Services)."
-    )
-    clients: dict[str, ClientSettings] = Field(
-        {},
-        description=(
-            "What each client may see, by its client_id. A client that is not named here "
-            "sees nothing."
-        ),
-    )
-    rules: list[RuleSettings] = Field(
-        [],
-        description=(
-            "Rules that hide studies and series, or hold them back. Among the rules for "
-            "studies, and among those for series, the first that applies decides."
-        ),
-    )
+    app_launch: bool = True
+    """Serve apps with patient/ scopes (SMART App Launch)."""
+    user_level: bool = False
+    """Also accept user/ scopes of a token with a patient in context, for that patient only."""
+    backend_services: bool = False
+    """Serve access.clients with system/ scopes (SMART Backend Services)."""
+    clients: dict[str, ClientSettings] = {}
+    """What each client may see, by its client_id. A client that is not named here sees nothing."""
+    rules: list[RuleSettings] = []
+    """Rules that hide studies and series, or hold them back.
+
+    Among the rules for studies, and among those for series, the first that applies decides.
+    """
     external: ExternalSettings = ExternalSettings()
 
     @model_validator(mode="after")

@@ -42,29 +42,23 @@ def _mode(value: object) -> object:
 class CapabilitySettings(Section):
     """Addresses that permit a study together with their token."""
 
-    mode: Annotated[Literal["off", "token_bound"], BeforeValidator(_mode)] = Field(
-        "off",
-        description=(
-            "off: apps use the standing Endpoint with their token. token_bound: each "
-            "study has an address of its own, which works only with that token."
-        ),
-    )
-    keys_file: Annotated[Path, checked(keys_in)] | None = Field(
-        None,
-        description=(
-            "File with one or two keys, each on a line: `<id> <64 hexadecimal digits>`. "
-            "The first key seals; both open."
-        ),
-    )
-    lifetime_seconds: Seconds = Field(
-        300, description="Seconds that an address works, at most as long as its token."
-    )
-    operations: Annotated[list[Literal["retrieve", "query"]], Field(min_length=1)] = Field(
-        ["retrieve", "query"],
-        description=(
-            "What an address permits: retrieve is WADO-RS, query is QIDO-RS below the study."
-        ),
-    )
+    mode: Annotated[Literal["off", "token_bound"], BeforeValidator(_mode)] = "off"
+    """off: apps use the standing Endpoint with their token.
+
+    token_bound: each study has an address of its own, which works only with that token.
+    """
+    keys_file: Annotated[Path, checked(keys_in)] | None = None
+    """File with one or two keys, each on a line: `<id> <64 hexadecimal digits>`.
+
+    The first key seals; both open.
+    """
+    lifetime_seconds: Seconds = 300
+    """Seconds that an address works, at most as long as its token."""
+    operations: Annotated[list[Literal["retrieve", "query"]], Field(min_length=1)] = [
+        "retrieve",
+        "query",
+    ]
+    """What an address permits: retrieve is WADO-RS, query is QIDO-RS below the study."""
 
     @model_validator(mode="after")
     def _needs_keys(self) -> "CapabilitySettings":

@@ -4,8 +4,6 @@ The tables of ``docs/configuration.md`` and the JSON Schema of ``config schema``
 models.
 """
 
-from pydantic import Field
-
 from sidecar.settings.access import Access
 from sidecar.settings.audit import Audit
 from sidecar.settings.capabilities import CapabilitySettings
@@ -15,32 +13,20 @@ from sidecar.settings.patients import Patients
 from sidecar.settings.server import Compat, Log, Server
 from sidecar.settings.tokens import Tokens
 from sidecar.settings.tracing import TracingSettings
-from sidecar.settings.types import (
-    CertificatesFile,
-    Seconds,
-    Section,
-    Url,
-)
+from sidecar.settings.types import CertificatesFile, Seconds, Section, Text, Url
 
 
 class Ehr(Section):
     """The EHR: authorization server and clinical FHIR server."""
 
-    fhir_url: Url = Field(description="FHIR base URL. .well-known/smart-configuration is below it.")
-    issuer: str | None = Field(
-        None,
-        min_length=1,
-        description="The iss of tokens. null: the issuer of the EHR's smart-configuration.",
-    )
-    ca_file: CertificatesFile | None = Field(
-        None,
-        description=(
-            "PEM file with the certificate authorities to trust for the EHR. null: the system's."
-        ),
-    )
-    timeout_seconds: Seconds = Field(
-        5, description="Time limit of each request to the EHR, in seconds."
-    )
+    fhir_url: Url
+    """FHIR base URL. .well-known/smart-configuration is below it."""
+    issuer: Text | None = None
+    """The iss of tokens. null: the issuer of the EHR's smart-configuration."""
+    ca_file: CertificatesFile | None = None
+    """PEM file with the certificate authorities to trust for the EHR. null: the system's."""
+    timeout_seconds: Seconds = 5
+    """Time limit of each request to the EHR, in seconds."""
 
 
 class Settings(Section):

@@ -12,6 +12,7 @@ from sidecar.settings.types import (
     SecondsFromZero,
     SecretFile,
     Section,
+    Text,
     checked,
     key_in,
     needs_each_other,
@@ -29,30 +30,23 @@ def _check_zone(value: str) -> None:
 class CatalogSettings(Section):
     """Where the catalog is, which has the times for ``meta.lastUpdated``."""
 
-    store: Literal["memory", "sqlite", "postgresql"] = Field(
-        "memory",
-        description=(
-            "memory: after a restart every study counts as new. sqlite and postgresql "
-            "keep what was seen."
-        ),
-    )
-    file: Path | None = Field(
-        None, description="sqlite: the file. Processes on one machine may share it."
-    )
-    dsn_file: SecretFile | None = Field(
-        None,
-        description=(
-            "postgresql: file with the connection string (libpq). Replicas on several "
-            "machines may share the database."
-        ),
-    )
-    clock_skew_seconds: SecondsFromZero = Field(
-        0,
-        description=(
-            "Maximum seconds by which the clocks of those who share the catalog differ. "
-            "Syncs begin that much earlier."
-        ),
-    )
+    store: Literal["memory", "sqlite", "postgresql"] = "memory"
+    """memory: after a restart every study counts as new.
+
+    sqlite and postgresql keep what was seen.
+    """
+    file: Path | None = None
+    """sqlite: the file. Processes on one machine may share it."""
+    dsn_file: SecretFile | None = None
+    """postgresql: file with the connection string (libpq).
+
+    Replicas on several machines may share the database.
+    """
+    clock_skew_seconds: SecondsFromZero = 0
+    """Maximum seconds by which the clocks of those who share the catalog differ.
+
+    Syncs begin that much earlier.
+    """
 
     @model_validator(mode="after")
     def _file_fits_the_store(self) -> "CatalogSettings":
@@ -74,38 +68,21 @@ class CatalogSettings(Section):
 class Fhir(Section):
     """The ImagingStudy side."""
 
-    detail: Literal["study", "series", "instance"] = Field(
-        "series", description="The lowest level that an ImagingStudy describes."
-    )
-    page_size: Annotated[int, Field(ge=1, le=500), NO_BOOLEAN] = Field(
-        50, description="Studies in a page of a search without _count."
-    )
-    search_cache_seconds: SecondsFromZero = Field(
-        15, description="Seconds that the list of a patient's studies is remembered."
-    )
+    detail: Literal["study", "series", "instance"] = "series"
+    """The lowest level that an ImagingStudy describes."""
+    page_size: Annotated[int, Field(ge=1, le=500), NO_BOOLEAN] = 50
+    """Studies in a page of a search without _count."""
+    search_cache_seconds: SecondsFromZero = 15
+    """Seconds that the list of a patient's studies is remembered."""
     catalog: CatalogSettings = CatalogSettings()
-    contained_endpoint: bool = Field(False, description="Put the Endpoint into each ImagingStudy.")
-    accession_system: str | None = Field(
-        None,
-        min_length=1,
-        description=(
-            "URI of the identifier system of accession numbers. null: they have no system."
-        ),
-    )
-    link_key_file: KeyFile | None = Field(
-        None,
-        description=(
-            "File with the key of next links, the same on all replicas. null: a new key "
-            "at each start."
-        ),
-    )
-    timezone: Annotated[str, checked(_check_zone)] | None = Field(
-        None,
-        description=(
-            "IANA time zone of studies that name none. null: their started is a date "
-            "without a time."
-        ),
-    )
+    contained_endpoint: bool = False
+    """Put the Endpoint into each ImagingStudy."""
+    accession_system: Text | None = None
+    """URI of the identifier system of accession numbers. null: they have no system."""
+    link_key_file: KeyFile | None = None
+    """File with the key of next links, the same on all replicas. null: a new key at each start."""
+    timezone: Annotated[str, checked(_check_zone)] | None = None
+    """IANA time zone of studies that name none. null: their started is a date without a time."""
 
     def link_key(self) -> bytes:
         """Return the key of next links."""

@@ -4,55 +4,40 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sidecar.settings.types import (
-    Seconds,
-    Section,
-)
+from sidecar.settings.types import Seconds, Section, Text
 from sidecar.settings.upstream_auth import BackendServicesClient, BearerClient, NoClient
 
 
 class PatientIdentifierSystem(Section):
     """An identifier system of the EHR whose values are PatientIDs at the PACS."""
 
-    system: str = Field(
-        min_length=1, description="Patient.identifier.system whose values are PatientIDs."
-    )
-    issuer: str | None = Field(
-        None,
-        min_length=1,
-        description=(
-            "IssuerOfPatientID of these identifiers, which the PACS must name. null: the "
-            "PatientID is compared alone."
-        ),
-    )
+    system: Text
+    """Patient.identifier.system whose values are PatientIDs."""
+    issuer: Text | None = None
+    """IssuerOfPatientID of these identifiers, which the PACS must name.
+
+    null: the PatientID is compared alone.
+    """
 
 
 class Patients(Section):
     """The mapping from the FHIR Patient to the PACS's PatientIDs."""
 
-    mapping: Literal["direct", "ehr"] = Field(
-        "direct",
-        description=(
-            "direct: Patient.id is the PatientID. ehr: Patient.identifier is read at the EHR."
-        ),
-    )
-    issuer: str | None = Field(
-        None,
-        min_length=1,
-        description=(
-            "direct: IssuerOfPatientID of all patients, which the PACS must name. null: "
-            "the PatientID is compared alone."
-        ),
-    )
-    identifiers: list[PatientIdentifierSystem] = Field(
-        [], description="ehr: the identifiers that are PatientIDs."
-    )
+    mapping: Literal["direct", "ehr"] = "direct"
+    """direct: Patient.id is the PatientID. ehr: Patient.identifier is read at the EHR."""
+    issuer: Text | None = None
+    """direct: IssuerOfPatientID of all patients, which the PACS must name.
+
+    null: the PatientID is compared alone.
+    """
+    identifiers: list[PatientIdentifierSystem] = []
+    """ehr: the identifiers that are PatientIDs."""
     client: Annotated[
         NoClient | BearerClient | BackendServicesClient, Field(discriminator="method")
-    ] = Field(NoClient(method="none"), description="ehr: our own credentials for reading Patient.")
-    cache_ttl_seconds: Seconds = Field(
-        300, description="Seconds that a patient's identifiers are remembered."
-    )
+    ] = NoClient(method="none")
+    """ehr: our own credentials for reading Patient."""
+    cache_ttl_seconds: Seconds = 300
+    """Seconds that a patient's identifiers are remembered."""
 
     @model_validator(mode="after")
     def _systems_fit_the_mapping(self) -> "Patients":

@@ -9,6 +9,7 @@ from sidecar.settings.types import (
     CertificatesFile,
     SecretFile,
     Section,
+    Text,
     Url,
     secret_in,
 )
@@ -17,39 +18,21 @@ from sidecar.settings.types import (
 class TracingSettings(Section):
     """The spans that are sent to a collector by OTLP."""
 
-    endpoint: Url | None = Field(
-        None,
-        description=(
-            "Collector that takes OTLP over HTTP, for instance "
-            "http://collector:4318/v1/traces. null: no tracing."
-        ),
-    )
-    sample_ratio: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NO_BOOLEAN] = Field(
-        1,
-        description="Share of traces that are recorded, of ours and of those that callers record.",
-    )
-    join_callers: bool = Field(
-        True,
-        description=(
-            "Use a request's traceparent as the parent. false: each request is a trace of its own."
-        ),
-    )
-    service_name: str = Field(
-        "smart-imaging-sidecar", min_length=1, description="service.name of the spans."
-    )
-    authorization_file: SecretFile | None = Field(
-        None,
-        description=(
-            "File with the value of the Authorization header for the collector, for "
-            "instance Bearer …."
-        ),
-    )
-    ca_file: CertificatesFile | None = Field(
-        None,
-        description=(
-            "PEM file with the certificate authorities to trust for it. null: the system's."
-        ),
-    )
+    endpoint: Url | None = None
+    """Collector that takes OTLP over HTTP, for instance http://collector:4318/v1/traces.
+
+    null: no tracing.
+    """
+    sample_ratio: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NO_BOOLEAN] = 1
+    """Share of traces that are recorded, of ours and of those that callers record."""
+    join_callers: bool = True
+    """Use a request's traceparent as the parent. false: each request is a trace of its own."""
+    service_name: Text = "smart-imaging-sidecar"
+    """service.name of the spans."""
+    authorization_file: SecretFile | None = None
+    """File with the value of the Authorization header for the collector, for instance Bearer …."""
+    ca_file: CertificatesFile | None = None
+    """PEM file with the certificate authorities to trust for it. null: the system's."""
 
     def authorization(self) -> str | None:
         """Return the value of the ``Authorization`` header, if there is one."""

@@ -25,10 +25,25 @@ _NOT_IN_A_URL = frozenset('"<>\\^`{|}')
 """Characters that stand in no URL as they are (RFC 3986, appendix A)."""
 
 
-class Section(BaseModel):
-    """A part of the configuration. Unknown keys are errors; values do not change."""
+def _unwrap_descriptions(schema: dict[str, Any]) -> None:
+    for field in schema["properties"].values():
+        if "description" in field:
+            field["description"] = " ".join(field["description"].split())
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+class Section(BaseModel):
+    """A part of the configuration. Unknown keys are errors; values do not change.
+
+    The docstrings of fields are their descriptions in the JSON Schema.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        json_schema_extra=_unwrap_descriptions,
+    )
 
 
 def checked(check: Callable[[Any], object]) -> AfterValidator:
@@ -45,6 +60,9 @@ def needs_each_other(choice: str, *, is_chosen: bool, key: str, value: object) -
     """Raise ``ValueError`` unless ``key`` has a value exactly when ``choice`` is chosen."""
     if is_chosen != (value is not None):
         raise ValueError(f"{choice} needs {key}, and {key} needs {choice}")
+
+
+Text = Annotated[str, Field(min_length=1)]
 
 
 def _no_boolean(value: object) -> object:

@@ -12,6 +12,7 @@ from sidecar.settings.types import (
     Secret,
     SecretFile,
     Section,
+    Text,
     checked,
     read_text,
     secret_in,
@@ -41,7 +42,8 @@ class _SectionWithSecret(Section):
 class NoAuth(Section):
     """No authentication."""
 
-    method: Literal["none"] = Field(description="No authentication: the network lets us in.")
+    method: Literal["none"]
+    """No authentication: the network lets us in."""
 
     def authorization(self) -> None:
         """Return no ``Authorization`` header."""
@@ -57,12 +59,14 @@ class BasicAuth(_SectionWithSecret):
 
     secret_key = "password"
 
-    method: Literal["basic"] = Field(description="HTTP Basic (RFC 7617).")
-    username: Annotated[str, checked(_check_user_name)] = Field(
-        min_length=1, description="User name, without a colon."
-    )
-    password: Secret | None = Field(None, description="Password.")
-    password_file: SecretFile | None = Field(None, description="File with the password.")
+    method: Literal["basic"]
+    """HTTP Basic (RFC 7617)."""
+    username: Annotated[Text, checked(_check_user_name)]
+    """User name, without a colon."""
+    password: Secret | None = None
+    """Password."""
+    password_file: SecretFile | None = None
+    """File with the password."""
 
     def authorization(self) -> str:
         """Return the value of the ``Authorization`` header, from the secret as it is now."""
@@ -72,7 +76,8 @@ class BasicAuth(_SectionWithSecret):
 class NoClient(Section):
     """No authentication."""
 
-    method: Literal["none"] = Field(description="No authentication: the network lets us in.")
+    method: Literal["none"]
+    """No authentication: the network lets us in."""
 
 
 class SecretClient(_SectionWithSecret):
@@ -80,12 +85,14 @@ class SecretClient(_SectionWithSecret):
 
     secret_key = "client_secret"
 
-    method: Literal["client_secret_basic", "client_secret_post"] = Field(
-        description="Client secret in the Authorization header, or in the form (RFC 6749 2.3.1)."
-    )
-    client_id: str = Field(min_length=1, description="Our client id.")
-    client_secret: Secret | None = Field(None, description="Client secret.")
-    client_secret_file: SecretFile | None = Field(None, description="File with the client secret.")
+    method: Literal["client_secret_basic", "client_secret_post"]
+    """Client secret in the Authorization header, or in the form (RFC 6749 2.3.1)."""
+    client_id: Text
+    """Our client id."""
+    client_secret: Secret | None = None
+    """Client secret."""
+    client_secret_file: SecretFile | None = None
+    """File with the client secret."""
 
 
 def _usable_key(value: Path, info: ValidationInfo) -> Path:
@@ -100,42 +107,36 @@ def _usable_key(value: Path, info: ValidationInfo) -> Path:
 class SigningClient(Section):
     """A client that signs with a private key of its own."""
 
-    client_id: str = Field(min_length=1, description="Our client id.")
-    algorithm: Literal["RS384", "ES384"] = Field("RS384", description="Signature algorithm.")
-    private_key_file: Annotated[Path, AfterValidator(_usable_key)] = Field(
-        description="File with our private key, PEM or JWK, not encrypted."
-    )
-    key_id: str | None = Field(
-        None, min_length=1, description="kid of the key in our JWKS as the EHR knows it."
-    )
+    client_id: Text
+    """Our client id."""
+    algorithm: Literal["RS384", "ES384"] = "RS384"
+    """Signature algorithm."""
+    private_key_file: Annotated[Path, AfterValidator(_usable_key)]
+    """File with our private key, PEM or JWK, not encrypted."""
+    key_id: Text | None = None
+    """kid of the key in our JWKS as the EHR knows it."""
 
 
 class PrivateKeyClient(SigningClient):
     """A signed assertion in each request."""
 
-    method: Literal["private_key_jwt"] = Field(
-        description="Signed assertion in the form (RFC 7523, SMART asymmetric authentication)."
-    )
-    audience: str | None = Field(
-        None,
-        min_length=1,
-        description=(
-            "aud of the assertion; some servers require the issuer. null: the URL of the endpoint."
-        ),
-    )
+    method: Literal["private_key_jwt"]
+    """Signed assertion in the form (RFC 7523, SMART asymmetric authentication)."""
+    audience: Text | None = None
+    """aud of the assertion; some servers require the issuer. null: the URL of the endpoint."""
 
 
 class TlsClient(Section):
     """A client certificate."""
 
-    method: Literal["tls_client_auth"] = Field(
-        description="Client certificate (RFC 8705), shown in all requests to the EHR."
-    )
-    client_id: str = Field(min_length=1, description="Our client id.")
-    certificate_file: CertificatesFile = Field(description="PEM file with our certificate chain.")
-    private_key_file: Path = Field(
-        description="PEM file with the private key of the certificate, not encrypted."
-    )
+    method: Literal["tls_client_auth"]
+    """Client certificate (RFC 8705), shown in all requests to the EHR."""
+    client_id: Text
+    """Our client id."""
+    certificate_file: CertificatesFile
+    """PEM file with our certificate chain."""
+    private_key_file: Path
+    """PEM file with the private key of the certificate, not encrypted."""
 
     @model_validator(mode="after")
     def _pair(self) -> "TlsClient":
@@ -154,19 +155,25 @@ class BearerClient(_SectionWithSecret):
 
     secret_key = "token"
 
-    method: Literal["bearer"] = Field(description="Fixed access token (RFC 6750).")
-    token: Secret | None = Field(None, description="Access token.")
-    token_file: SecretFile | None = Field(None, description="File with the access token.")
+    method: Literal["bearer"]
+    """Fixed access token (RFC 6750)."""
+    token: Secret | None = None
+    """Access token."""
+    token_file: SecretFile | None = None
+    """File with the access token."""
 
     def authorization(self) -> str:
         """Return the value of the ``Authorization`` header, from the secret as it is now."""
         return f"Bearer {self.secret()}"
 
 
+UpstreamAuth = Annotated[NoAuth | BasicAuth | BearerClient, Field(discriminator="method")]
+
+
 class BackendServicesClient(SigningClient):
     """SMART Backend Services: client credentials with a signed assertion."""
 
-    method: Literal["backend_services"] = Field(
-        description="SMART Backend Services: a signed assertion (RFC 7523)."
-    )
-    scope: str = Field("system/Patient.r", min_length=1, description="Scope that we request.")
+    method: Literal["backend_services"]
+    """SMART Backend Services: a signed assertion (RFC 7523)."""
+    scope: Text = "system/Patient.r"
+    """Scope that we request."""
