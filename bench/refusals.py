@@ -67,7 +67,7 @@ PATHS = {
 
 def _studies(world: World, *, hidden: bool) -> dict[str, str]:
     """Return a StudyInstanceUID of each kind, for peter."""
-    found = {
+    studies = {
         "absent": ABSENT[0],
         "absent (again)": ABSENT[1],
         "another patient's": world.of("robin")[0].study,
@@ -76,8 +76,8 @@ def _studies(world: World, *, hidden: bool) -> dict[str, str]:
         mine = {image.study for image in world.of("peter")}
         session = world.session("peter")
         shown = session.get(f"{world.sidecar.fhir}/ImagingStudy", timeout=30).json()["entry"]
-        (found["hidden by a rule"],) = mine - {entry["resource"]["id"] for entry in shown}
-    return found
+        (studies["hidden by a rule"],) = mine - {entry["resource"]["id"] for entry in shown}
+    return studies
 
 
 def _times(world: World, path: str, studies: dict[str, str], tries: int) -> dict[str, list[float]]:

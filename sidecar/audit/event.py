@@ -147,9 +147,9 @@ def _user(record: AccessRecord) -> Json:
 
 
 def _entities(record: AccessRecord, source: AuditSource) -> list[Json]:
-    found: list[Json] = []
+    entities: list[Json] = []
     if record.patient is not None:
-        found.append(
+        entities.append(
             {
                 "what": {"reference": f"{source.fhir_url}/Patient/{record.patient}"},
                 "type": _coding(_ENTITY_TYPE, "1", "Person"),
@@ -165,16 +165,16 @@ def _entities(record: AccessRecord, source: AuditSource) -> list[Json]:
         if record.left_out:
             named = sorted(record.left_out)[:LEFT_OUT]
             query["detail"] = [{"type": "shared_uid", "valueString": uid} for uid in named]
-        found.append(query)
+        entities.append(query)
     if record.part is not None:
-        found.append(_study(record))
-    found.append(
+        entities.append(_study(record))
+    entities.append(
         {
             "what": {"identifier": {"value": record.request_id}},
             "type": _coding(_BALP_ENTITY_TYPE, "XrequestId", "XrequestId"),
         }
     )
-    return found
+    return entities
 
 
 def _study(record: AccessRecord) -> Json:

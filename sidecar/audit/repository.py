@@ -153,10 +153,10 @@ def _is_of_fhir(answer: FetchedResponse) -> bool:
     if not answer.body.strip():
         return True
     try:
-        found = answer.json()
+        resource = answer.json()
     except FetchFailed:
         return False
-    return isinstance(found, dict) and found.get("resourceType") in (
+    return isinstance(resource, dict) and resource.get("resourceType") in (
         "AuditEvent",
         "OperationOutcome",
     )
@@ -174,8 +174,8 @@ def _outcomes(answer: FetchedResponse, count: int) -> tuple[list[Outcome], str |
     Raises ``Undelivered`` unless it has a status for each event.
     """
     try:
-        found = answer.json()
-        entries: list[Any] = found["entry"]
+        bundle = answer.json()
+        entries: list[Any] = bundle["entry"]
         statuses = [str(entry["response"]["status"])[:3] for entry in entries]
     except (FetchFailed, KeyError, TypeError):
         raise Undelivered("not_a_batch_response") from None

@@ -94,11 +94,11 @@ class RetryQueue:
             raise OSError(errno.EFBIG, f"{ASIDE} is too large to be ours")
         for line in data.split(b"\n"):
             try:
-                found = json.loads(line)
-                event = json.dumps(found["event"], separators=(",", ":")).encode("ascii")
-                begin = int(found["begin"])
-                waiting = Waiting(str(found["segment"]), begin, begin + len(event) + 1, event)
-                self._put(RetryEntry(waiting, int(found["tries"]), is_saved=True))
+                entry = json.loads(line)
+                event = json.dumps(entry["event"], separators=(",", ":")).encode("ascii")
+                begin = int(entry["begin"])
+                waiting = Waiting(str(entry["segment"]), begin, begin + len(event) + 1, event)
+                self._put(RetryEntry(waiting, int(entry["tries"]), is_saved=True))
             except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
                 continue
 

@@ -65,18 +65,21 @@ class FileSink:
 
     def _named(self) -> tuple[int, int] | None:
         try:
-            found = self._path.stat()
+            status = self._path.stat()
         except FileNotFoundError:
             return None
-        return found.st_dev, found.st_ino
+        return status.st_dev, status.st_ino
 
     def _open(self) -> None:
         self.close()
         self._descriptor = os.open(
             self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640
         )
-        found = os.fstat(self._descriptor)
-        self._identity, self._is_torn = (found.st_dev, found.st_ino), _ends_torn(self._path, found)
+        status = os.fstat(self._descriptor)
+        self._identity, self._is_torn = (
+            (status.st_dev, status.st_ino),
+            _ends_torn(self._path, status),
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -85,9 +88,9 @@ class FileSink:
         self._descriptor, self._identity = -1, None
 
 
-def _ends_torn(path: Path, found: os.stat_result) -> bool:
+def _ends_torn(path: Path, status: os.stat_result) -> bool:
     """Return whether the file ends within a line, left by a process that ended there."""
-    if not stat.S_ISREG(found.st_mode) or not found.st_size:
+    if not stat.S_ISREG(status.st_mode) or not status.st_size:
         return False
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)

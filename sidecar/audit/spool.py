@@ -60,8 +60,8 @@ def segment_names(folder: Path) -> list[str]:
 def positions(folder: Path) -> dict[str, int]:
     """Return how many bytes of each segment have been delivered."""
     try:
-        found = json.loads((folder / POSITIONS).read_bytes())
-        return {str(name): int(end) for name, end in found.items()}
+        ends = json.loads((folder / POSITIONS).read_bytes())
+        return {str(name): int(end) for name, end in ends.items()}
     except (FileNotFoundError, ValueError, AttributeError, TypeError, OverflowError):
         return {}  # Events are delivered twice rather than not at all.
 

@@ -88,15 +88,15 @@ class SpoolReader:
 
     def next(self, most: int, most_bytes: int) -> list[Waiting]:
         """Return up to ``most`` of the oldest events, the first one of any size."""
-        found: list[Waiting] = []
+        events: list[Waiting] = []
         size = 0
         for name in segment_names(self._folder):
             for waiting in self._lines(self._folder / name):
                 size += len(waiting.line)
-                if found and (len(found) == most or size > most_bytes):
-                    return found
-                found.append(waiting)
-        return found
+                if events and (len(events) == most or size > most_bytes):
+                    return events
+                events.append(waiting)
+        return events
 
     def done(self, events: Iterable[Waiting]) -> None:
         """Return the oldest events, which these are, no more. ``keep`` saves that."""

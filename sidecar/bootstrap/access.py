@@ -45,7 +45,7 @@ def access_policy(settings: Settings) -> Policy:
 
 
 def offered_features(settings: Settings) -> OfferedFeatures:
-    """Return what our smart-configuration says is offered."""
+    """Return the features that our smart-configuration offers."""
     access = settings.access
     return OfferedFeatures(app_launch=access.app_launch, backend_services=access.backend_services)
 

@@ -77,7 +77,7 @@ class BadGateway(Problem):
 
 
 class Unavailable(Problem):
-    """503: not now. ``Retry-After`` says after how many seconds to try again."""
+    """503: not now. ``Retry-After`` has the seconds until the next try."""
 
     status = 503
     code = "transient"

@@ -142,8 +142,8 @@ class FairQueue:
         ):
             if not self._is_left_to((*prefix, part)):
                 return None
-            if (found := self._next((*prefix, part), other_than)) is not None:
-                return found
+            if (key := self._next((*prefix, part), other_than)) is not None:
+                return key
         return None
 
     def would_serve_another(self, key: Key) -> bool:

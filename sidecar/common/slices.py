@@ -38,13 +38,13 @@ class _Slices:
             self._notice()
         return self._until
 
-    def work_small(self, items: Iterator[T | None], found: list[T]) -> bool:
+    def work_small(self, items: Iterator[T | None], done: list[T]) -> bool:
         """Do small work without a turn, if there is time left. Return whether that was all."""
         if self._small <= 0:
             return False
         began = time.perf_counter()
         self._notice()
-        ended = _work(items, found, began + min(SMALL_SECONDS, self._small))
+        ended = _work(items, done, began + min(SMALL_SECONDS, self._small))
         self._small -= time.perf_counter() - began
         return ended
 
@@ -88,22 +88,22 @@ async def in_slices(items: Iterable[T | None]) -> list[T]:
     """
     slices = _SLICES.setdefault(asyncio.get_running_loop(), _Slices())
     iterator = iter(items)
-    found: list[T] = []
-    if slices.work_small(iterator, found):
-        return found
+    done: list[T] = []
+    if slices.work_small(iterator, done):
+        return done
     while True:
         async with slices.turn:
-            if _work(iterator, found, slices.begin()):
-                return found
+            if _work(iterator, done, slices.begin()):
+                return done
             # While holding the turn: the next one begins after a poll of the network.
             await asyncio.sleep(0)
 
 
-def _work(items: Iterator[T | None], found: list[T], until: float) -> bool:
-    """Add items to ``found`` until that time. Return whether those were all."""
+def _work(items: Iterator[T | None], done: list[T], until: float) -> bool:
+    """Add items to ``done`` until that time. Return whether those were all."""
     for item in items:
         if item is not None:
-            found.append(item)
+            done.append(item)
         if time.perf_counter() >= until:
             return False
     return True

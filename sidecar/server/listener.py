@@ -71,8 +71,8 @@ class Listener:
     @property
     def port(self) -> int:
         """Return the port on which it listens."""
-        found: int = self._runner.addresses[0][1]
-        return found
+        port: int = self._runner.addresses[0][1]
+        return port
 
     def sockets(self) -> list[socket.socket]:
         """Return duplicates of its listening sockets, for a listener that takes over."""

@@ -118,7 +118,7 @@ class Generation:
                         connections=self.connections,
                     ),
                 )
-                # The public one first: the admin listener says that clients may come.
+                # The public one first: the admin listener reports that we are ready.
                 await public.start()
                 try:
                     await admin.start()
@@ -251,9 +251,9 @@ async def _log_start(sidecar: Sidecar, generation: Generation, what: str) -> Non
 
 async def _compare_dialect(pacs: PacsClient) -> None:
     """Log a warning when the PACS is another product than is configured."""
-    found = await detect_dialect(pacs)
-    if found not in (None, pacs.dialect.name):
+    detected = await detect_dialect(pacs)
+    if detected not in (None, pacs.dialect.name):
         log.warning(
             "the PACS looks like another product: check pacs.dialect",
-            extra={"configured": pacs.dialect.name, "detected": found},
+            extra={"configured": pacs.dialect.name, "detected": detected},
         )

@@ -19,12 +19,12 @@ def keys_in(file: Path) -> list[tuple[str, bytes]]:
     are skipped. Raises ``ValueError`` with a reason that shows no key.
     """
     lines = [line.strip() for line in read_text(file).splitlines()]
-    found = [_LINE.fullmatch(line) for line in lines if line and not line.startswith("#")]
-    if None in found:
+    matches = [_LINE.fullmatch(line) for line in lines if line and not line.startswith("#")]
+    if None in matches:
         raise ValueError(
             "a line is not: an id of letters and digits, a space, 64 hexadecimal digits"
         )
-    keys = [(line["key_id"], bytes.fromhex(line["secret"])) for line in found if line is not None]
+    keys = [(line["key_id"], bytes.fromhex(line["secret"])) for line in matches if line is not None]
     if not 1 <= len(keys) <= LIVE_KEYS or len(dict(keys)) < len(keys):
         raise ValueError("must have one key, or two with different ids while keys are changed")
     return keys

@@ -131,7 +131,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 class _NotYaml(Exception):
-    """A text is not YAML. The message says where and why, without any value."""
+    """A text is not YAML. The message has the place and the reason, without any value."""
 
 
 def _parse(text: str) -> Any:
@@ -266,8 +266,8 @@ def _models_at(path: Sequence[str]) -> list[type[BaseModel]]:
         # A place in a list, or in a mapping.
         if step.isdigit() or not (fields := _fields(models, step)):
             continue
-        classes = [found for field in fields for found in _classes(field.annotation)]
-        models = [found for found in classes if issubclass(found, BaseModel)]
+        classes = [kind for field in fields for kind in _classes(field.annotation)]
+        models = [kind for kind in classes if issubclass(kind, BaseModel)]
     return models
 
 
@@ -275,7 +275,7 @@ def _classes(annotation: Any) -> list[type]:
     """Return every class that an annotation names."""
     if isinstance(annotation, type) and not get_args(annotation):
         return [annotation]
-    return [found for argument in get_args(annotation) for found in _classes(argument)]
+    return [kind for argument in get_args(annotation) for kind in _classes(argument)]
 
 
 def _printable(text: str) -> str:

@@ -48,22 +48,22 @@ class Certificates:
 
         There is no connection to a server whose certificate has ended.
         """
-        found = await self.ends()
+        ends = await self.ends()
         self._metrics.keep_certificates({*self._servers, *self._files})
-        for name, seconds in found.items():
+        for name, seconds in ends.items():
             self._metrics.certificate_expiry.labels(name).set(seconds)
 
     async def ends(self) -> dict[str, float]:
         """Return when the readable certificates end, in seconds since 1970."""
-        found: dict[str, float] = {}
+        ends: dict[str, float] = {}
         for name, (url, authorities) in self._servers.items():
             with contextlib.suppress(OSError, ValueError, TimeoutError, KeyError):
-                found[name] = await _end_at(url, authorities)
+                ends[name] = await _end_at(url, authorities)
         for name, file in self._files.items():
             with contextlib.suppress(OSError, ValueError):
                 chain = x509.load_pem_x509_certificates(file.read_bytes())
-                found[name] = min(each.not_valid_after_utc for each in chain).timestamp()
-        return found
+                ends[name] = min(each.not_valid_after_utc for each in chain).timestamp()
+        return ends
 
 
 async def _end_at(url: str, authorities: Path | None) -> float:
@@ -72,7 +72,7 @@ async def _end_at(url: str, authorities: Path | None) -> float:
     async with asyncio.timeout(_CONNECT_SECONDS):
         _, writer = await asyncio.open_connection(parts.hostname, parts.port or 443, ssl=context)
     try:
-        found = writer.get_extra_info("peercert") or {}
-        return ssl.cert_time_to_seconds(str(found["notAfter"]))
+        certificate = writer.get_extra_info("peercert") or {}
+        return ssl.cert_time_to_seconds(str(certificate["notAfter"]))
     finally:
         writer.transport.abort()
