@@ -109,9 +109,7 @@ def test_check_takes_one_of_two() -> None:
 
 
 def test_the_schema_describes_the_document() -> None:
-    """Every reference resolves, every object is closed and describes each key; what a file must
-    have is required.
-    """
+    """References resolve, objects are closed and describe their keys, required keys are named."""
     schema = json.loads(run("config", "schema").stdout)
     assert set(schema["required"]) == {"ehr", "tokens", "pacs"}
     assert list(schema["properties"]) == list(Settings.model_fields)
@@ -292,9 +290,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 def _misfits(
     value: Any, schema: dict[str, Any], models: dict[str, Any], path: str = ""
 ) -> list[str]:
-    """The paths at which ``value`` is not as ``schema`` says (JSON Schema 2020-12, keywords that
-    pydantic writes).
-    """
+    """Return the paths at which ``value`` does not match ``schema`` (JSON Schema 2020-12)."""
     if "$ref" in schema:
         return _misfits(value, models[schema["$ref"].removeprefix("#/$defs/")], models, path)
     for choice in ("anyOf", "oneOf"):

@@ -1,6 +1,4 @@
-"""From the spool to a repository that is down, slow, picky or confused: everything, once, in order
-(SIA-60).
-"""
+"""Delivery to a repository that is down, slow, picky or confused: all, once, in order (SIA-60)."""
 
 import asyncio
 import json
@@ -19,7 +17,7 @@ from sidecar.audit.repository import Repository
 from sidecar.audit.spool import REJECTED, Spool
 from sidecar.audit.spool_reader import SpoolReader
 from sidecar.telemetry.metrics import Metrics
-from tests.telemetry.fhir_repository import FhirRepository
+from tests.audit.fhir_repository import FhirRepository
 from tests.waiting import WAIT_SECONDS, wait_until_async
 
 
@@ -463,9 +461,7 @@ async def test_the_next_generation_delivers_at_once(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_answers_too_late_gets_less_at_a_time(tmp_path: Path) -> None:
-    """It may have stored what it did not answer for: told again, but ever less of it, until it
-    answers in time.
-    """
+    """It may have stored the batch: batches get smaller until it answers in time."""
     repository = FhirRepository()
     handle = repository.handle
 

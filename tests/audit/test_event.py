@@ -108,9 +108,7 @@ def test_a_qido_search_is_a_query() -> None:
     "route", ["imaging-study-search", "imaging-study-read", "wado-rs", "unknown"]
 )
 def test_who_it_was(route: str) -> None:
-    """Client, represented user, token (hashed), this server, and the request's id to join it with
-    the log.
-    """
+    """Client, user, token hash and server, and the request's id, which is in the log."""
     built = event(record(route))
     client, server, user = built["agent"]
     assert client["who"]["identifier"]["value"] == "viewer"

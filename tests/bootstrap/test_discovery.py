@@ -1,6 +1,4 @@
-"""``/readyz`` needs the EHR's smart-configuration where something in it is needed, and not where
-all is configured.
-"""
+"""``/readyz`` needs the EHR's smart-configuration only where a member of it is needed."""
 
 import contextlib
 from collections.abc import AsyncIterator

@@ -157,9 +157,7 @@ def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def behind(first: bytes, method: str = "GET") -> tuple[list[tuple[str, list[str]]], int]:
-    """Bodies and X-Evil fields of the answers to two more requests after one that got ``first``;
-    the connections.
-    """
+    """Return bodies and X-Evil fields of two requests after ``first``, and the connections."""
     connections = 0
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,6 +1,4 @@
-"""Compressed bodies: bounded steps, several members, and nothing that is damaged or cut (RFC 1950,
-1952).
-"""
+"""Compressed bodies: bounded steps, several members, nothing damaged or cut (RFC 1950, 1952)."""
 
 import gzip
 import zlib
@@ -104,9 +102,7 @@ def test_a_bomb_comes_in_small_pieces() -> None:
 
 
 def test_many_members_are_as_many_steps() -> None:
-    """Nothing comes of them, and each is work: whoever takes the steps can stop between two of
-    them.
-    """
+    """Empty members are steps as well, so that the work can be interrupted between them."""
     assert len(list(Decoder("gzip").steps(gzip.compress(b"") * 3_000))) >= 3_000
     assert len(gzip.compress(b"") * 3_000) > INPUT_BYTES
 

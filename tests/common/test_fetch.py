@@ -1,6 +1,4 @@
-"""Requests for small answers: bounded in bytes and seconds, redirects never followed, one reading
-of JSON (SIA-16).
-"""
+"""Small responses: bounded in bytes and seconds, no redirects, one reading of JSON (SIA-16)."""
 
 import asyncio
 import gzip
@@ -99,9 +97,7 @@ async def test_an_endless_body_is_left_at_the_limit(
 async def test_the_peers_own_compression_does_not_spoil_its_answer(
     peer: Peer, session: aiohttp.ClientSession
 ) -> None:
-    """A reverse proxy before the EHR compresses when it is asked to: what we ask for we must be
-    able to read.
-    """
+    """A reverse proxy compresses when it is asked to: we ask for no compression."""
 
     async def as_asked(request: web.Request) -> web.StreamResponse:
         if "gzip" in request.headers.get("Accept-Encoding", ""):
@@ -134,9 +130,7 @@ ENCODED: dict[str, tuple[str, bytes, str | None]] = {
 async def test_what_comes_compressed_unasked(
     peer: Peer, session: aiohttp.ClientSession, case: str
 ) -> None:
-    """It is decompressed within the same limit; what cannot be is a failure that names the
-    encoding.
-    """
+    """It is decompressed within the same limit; another coding is a failure that names it."""
     coding, body, failure = ENCODED[case]
     peer.say(Reply(body, headers={"Content-Encoding": coding}))
     if failure is None:
@@ -286,9 +280,7 @@ def test_json() -> None:
 async def test_no_limit_of_the_session_ends_it_sooner(
     peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """aiohttp's own is five minutes: a slow archive's query may take longer
-    (``pacs.warm_seconds``).
-    """
+    """aiohttp's own limit is five minutes; ``pacs.warm_seconds`` may be longer."""
     peer.say(Reply({"a": 1}))
     limits: list[aiohttp.ClientTimeout] = []
     async with aiohttp.ClientSession() as session:

@@ -1,6 +1,4 @@
-"""Freed memory is kept for the next chunk, unless the environment says otherwise; the collector has
-little to do.
-"""
+"""Freed memory serves the next chunk, unless the environment is set; little garbage collection."""
 
 import subprocess
 import sys

@@ -40,9 +40,7 @@ async def metadata(session: aiohttp.ClientSession, port: int) -> int:
 async def test_when_the_admin_port_answers_the_public_one_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A probe that is answered brings clients: none of them may find a port on which nobody
-    listens.
-    """
+    """A successful probe brings clients, so the public port must listen by then."""
     public, admin = free_port(), free_port()
     start, found = Listener.start, []
 
@@ -100,9 +98,7 @@ async def test_a_port_that_is_taken_leaves_the_other_one_free(taken: str, tmp_pa
 
 
 async def test_connections_of_before_a_reload_count_as_well() -> None:
-    """server.max_connections is for the process: what the old generation still has takes no second
-    share.
-    """
+    """server.max_connections holds for the process, whatever generation has the connections."""
     public, admin = free_port(), free_port()
     async with generation(public, admin) as first:
         await first.started()

@@ -33,9 +33,7 @@ log = logging.getLogger("sidecar.test")
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """What is written to standard error after ``configure_logs``; the loggers are as before
-    afterwards.
-    """
+    """Yield the lines on standard error after ``configure_logs``, and restore the loggers."""
     root, written = logging.getLogger(), io.StringIO()
     handlers, level = root.handlers[:], root.level
     quiet = {name: logging.getLogger(name).level for name in QUIET}

@@ -1,6 +1,4 @@
-"""Spans to OTLP: parents as W3C Trace Context says, batches that never hold anything up, no
-exception's text.
-"""
+"""Spans by OTLP: W3C parents, batches that hold nothing up, no texts of exceptions."""
 
 import asyncio
 import logging
@@ -134,9 +132,7 @@ def seen(
     ],
 )
 def test_a_good_parent_is_joined(traceparent: str) -> None:
-    """W3C 3.2.2; later versions are read as far as this one goes (4.3), flags that it does not know
-    are not passed.
-    """
+    """W3C 3.2.2. Later versions are read as this one (4.3); unknown flags are not passed on."""
     trace_id, sampled, passed = seen([traceparent])
     assert (trace_id, sampled) == (TRACE, True)
     assert passed.startswith(f"00-{TRACE}-")
@@ -183,9 +179,7 @@ def test_whatever_comes_what_goes_on_is_well_formed(traceparent: str) -> None:
 
 
 def test_the_ratio_bounds_what_callers_sample_too() -> None:
-    """What is not recorded here still hangs together: the peer is told the trace, and that it is
-    not sampled.
-    """
+    """Unsampled spans still hang together: the peer gets the trace, and that it is not sampled."""
     for traceparents in ([GOOD], []):
         _, sampled, passed = seen(traceparents, ratio=0)
         assert not sampled
