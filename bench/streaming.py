@@ -24,6 +24,7 @@ from bench.upstreams import STUDY, Nginx, nginx
 from tests.sidecar_process import SidecarProcess, free_port
 from tests.upstreams import TOKEN
 
+CURL = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code},%{size_download},%{time_total}", "-H"]
 ACCEPT = "Accept: multipart/related; type=application/dicom; transfer-syntax=*"
 
 
@@ -40,23 +41,11 @@ class Peer:
 
     def fetch(self, size: int) -> None:
         """Fetch once with curl, and record time, CPU and memory."""
-        command = [
-            "curl",
-            "-sS",
-            "-o",
-            "/dev/null",
-            "-w",
-            "%{http_code} %{size_download} %{time_total}",
-            "-H",
-            f"Authorization: Bearer {TOKEN}",
-            "-H",
-            ACCEPT,
-            self.url,
-        ]
+        command = [*CURL, f"Authorization: Bearer {TOKEN}", "-H", ACCEPT, self.url]
         before = _cpu_seconds(self.process)
         with _watched(self.process) as peak:
             done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-        status, received, seconds = done.stdout.split()
+        status, received, seconds = done.stdout.split(",")
         if status != "200" or int(received) < size * 0.99:
             raise SystemExit(f"{self.name}: {done.stdout}")
         self.seconds.append(float(seconds))

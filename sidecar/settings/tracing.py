@@ -30,7 +30,7 @@ class TracingSettings(Section):
     service_name: Text = "smart-imaging-sidecar"
     """service.name of the spans."""
     authorization_file: SecretFile | None = None
-    """File with the value of the Authorization header for the collector, for instance Bearer …."""
+    """File with the Authorization header for the collector, for instance `Bearer …`."""
     ca_file: CertificatesFile | None = None
     """PEM file with the certificate authorities to trust for it. null: the system's."""
 
