@@ -8,9 +8,9 @@ from typing import Any
 import requests
 from aiohttp import web
 
+from tests.audit.fhir_repository import FhirRepository
 from tests.background import Background
 from tests.sidecar_process import SidecarProcess
-from tests.telemetry.fhir_repository import FhirRepository
 from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr
 from tests.waiting import wait_until
 

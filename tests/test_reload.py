@@ -1,6 +1,4 @@
-"""SIGHUP: a new configuration takes over on the same sockets; a bad one leaves the old; no transfer
-breaks.
-"""
+"""SIGHUP: a good configuration takes over, a bad one does not; no transfer breaks."""
 
 import asyncio
 import contextlib
@@ -19,10 +17,10 @@ import requests
 import yaml
 from aiohttp import web
 
+from tests.audit.fhir_repository import FhirRepository
 from tests.background import Background
 from tests.dicom_instances import dataset, encoded
 from tests.sidecar_process import SidecarProcess
-from tests.telemetry.fhir_repository import FhirRepository
 from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, TOKEN, ScriptedEhr
 from tests.waiting import wait_until
 
@@ -33,8 +31,10 @@ def archive(slow: threading.Event) -> web.Application:
     """One study of the patient; a retrieval sends a piece at a time until ``slow`` is set."""
 
     async def studies(request: web.Request) -> web.Response:
-        row = {"00100020": {"vr": "LO", "Value": [PATIENT]}, "0020000D": {"vr": "UI", "Value": [STUDY]},
-               "0020000E": {"vr": "UI", "Value": [SERIES]}, "00080018": {"vr": "UI", "Value": [INSTANCE]},
+        row = {"00100020": {"vr": "LO", "Value": [PATIENT]},
+            "0020000D": {"vr": "UI", "Value": [STUDY]},
+               "0020000E": {"vr": "UI", "Value": [SERIES]},
+               "00080018": {"vr": "UI", "Value": [INSTANCE]},
                "00080061": {"vr": "CS", "Value": ["CT"]}}  # fmt: skip
         rows = [] if "offset" in request.query else [row]
         return web.json_response(rows, content_type="application/dicom+json")
@@ -51,7 +51,8 @@ def archive(slow: threading.Event) -> web.Application:
 
     async def instance(request: web.Request) -> web.Response:
         made = dataset(
-            PatientID=PATIENT, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES, SOPInstanceUID=INSTANCE
+            PatientID=PATIENT, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES,
+            SOPInstanceUID=INSTANCE
         )  # fmt: skip
         return web.Response(body=encoded(made), content_type="application/dicom")
 
@@ -160,9 +161,7 @@ def test_a_new_rule_is_in_force_and_running_transfers_end_well(
 def test_there_and_back_again_the_newest_delivers(
     world: tuple[SidecarProcess, dict[str, Any], threading.Event], tmp_path: Path
 ) -> None:
-    """Folder A, B, A: what the first could not tell the third does, though a transfer of the first
-    still goes on.
-    """
+    """Folders A, B, A: the third generation delivers for the first, whose transfer goes on."""
     sidecar, document, slow = world
     repository = FhirRepository()
     with Background() as background:

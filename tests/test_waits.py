@@ -80,7 +80,7 @@ CONNECTIONS = {
     "fhir/catalog/postgresql.py connect": "_CONNECT_SECONDS; fhir/catalog.py LOOK_SECONDS with its name service",
     "fhir/catalog/sqlite.py connect": "no peer",
     "pacs/retrieve.py get": "pacs.timeout_seconds to connect; its caller has the patience or pacs.timeout_seconds",
-    "bootstrap/build.py ClientSession": "its requests are those of common/fetch.py and of RetrieveClient._get",
+    "bootstrap/context.py ClientSession": "its requests are those of common/fetch.py and of RetrieveClient._get",
     "telemetry/certificates.py open_connection": "_CONNECT_SECONDS, in the background",
     "telemetry/span_export.py Session": "TIMEOUT_SECONDS of the exporter, in a thread of its own",
 }

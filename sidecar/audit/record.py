@@ -1,4 +1,4 @@
-"""What one request's audit events say: gathered step by step while the request is decided and answered (SIA-60)."""
+"""The record of a request for its audit events, filled while it is handled (SIA-60)."""
 
 import re
 from collections.abc import Sequence
@@ -10,9 +10,8 @@ from sidecar.access.facts import Part, Token
 
 _CURRENT: ContextVar["AccessRecord | None"] = ContextVar("access_record", default=None)
 
-
 SEARCH_CHARACTERS = 1_000
-"""Most of a search that is told: a line stays short enough to be written at once (PIPE_BUF)."""
+"""Limit of a search in an event. The line must be short enough to be written at once (PIPE_BUF)."""
 _CREDENTIALS = re.compile(
     r"token|authorization|bearer|jwt|passw|secret|assertion|credential|(?:^|_)key$", re.IGNORECASE
 )
@@ -21,13 +20,14 @@ _MASKED = "masked"
 
 @dataclass(slots=True)
 class AccessRecord:
-    """``route`` is its name, ``search`` what was asked for in a FHIR or QIDO-RS search, ``address`` the peer's IP.
+    """What is known of a request.
 
-    ``token`` is what the authorization server said, ``token_hash`` a keyed hash of the ``bearer``
-    token, which itself is never told; ``patient`` (FHIR id) and ``part`` are what was asked for,
-    permitted or not; ``is_query``: QIDO-RS; ``instances``: whole DICOM instances were asked for;
-    ``reason`` why it was refused or broken off; ``left_out``: studies that are not in a list
-    because their UIDs are another patient's, too.
+    ``address`` is the peer's IP, ``route`` the name of the route, ``search`` the path and query of
+    a FHIR or QIDO-RS search. ``token`` has the claims; ``token_hash`` is a keyed hash of the
+    ``bearer`` token, which is in no event. ``patient`` (FHIR id) and ``part`` were requested,
+    permitted or not. ``is_query`` means QIDO-RS; ``instances`` means whole DICOM instances.
+    ``reason`` is why the request was refused or broken off. ``left_out`` are studies that are not
+    in a list, because their UIDs are another patient's, too.
     """
 
     request_id: str
@@ -45,11 +45,11 @@ class AccessRecord:
     left_out: frozenset[str] = frozenset()
 
     def asks_for(self, patient: str | None) -> None:
-        """The patient, by what stands in the request."""
+        """Record the patient that the request names."""
         self.patient = _MASKED if patient and self._is_secret(patient) else patient
 
     def searches(self, path: str, parameters: Sequence[tuple[str, str]]) -> None:
-        """It is a search. What might be a credential is masked, and what is very long cut."""
+        """Record a search. Possible credentials are masked, and long texts are cut."""
         shown, left = [], SEARCH_CHARACTERS
         for name, value in parameters:
             masked = _CREDENTIALS.search(name) or self._is_secret(name) or self._is_secret(value)
@@ -70,17 +70,17 @@ class AccessRecord:
 
     @property
     def is_worth_an_event(self) -> bool:
-        """Whether a token came, good or not: nothing but open documents is answered without."""
+        """Whether the request had a token, valid or not. Open documents need none."""
         return self.token_hash is not None
 
 
 def start_record(request_id: str, address: str | None) -> AccessRecord:
-    """Begin a request: ``current_record`` is this one from now on, in this task and its children."""
+    """Return a new record, which is ``current_record()`` in this task and its children."""
     record = AccessRecord(request_id, address)
     _CURRENT.set(record)
     return record
 
 
 def current_record() -> AccessRecord:
-    """The request's record; outside of a request one that nobody reads."""
+    """Return the request's record. Outside of a request it is one that nobody reads."""
     return _CURRENT.get() or AccessRecord("")

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.audit.spool import ASIDE, REJECTED, positions, segment_names
-from sidecar.bootstrap.build import open_session
-from sidecar.bootstrap.pacs import authorization_of
+from sidecar.bootstrap.context import open_session
 from sidecar.check.finding import failure, ok, warning
 from sidecar.common.fetch import FetchFailed, fetch
 from sidecar.conformance.finding import Finding
@@ -124,7 +123,7 @@ async def audit_repository(settings: Settings) -> Finding:
         return ok(name, "none")
     try:
         headers = {"Accept": "application/fhir+json"}
-        if (authorization := authorization_of(repository.auth)) is not None:
+        if (authorization := repository.auth.authorization()) is not None:
             headers["Authorization"] = authorization
         async with open_session(repository.ca_file, connections=1) as session:
             answer = await fetch(

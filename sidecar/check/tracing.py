@@ -1,6 +1,6 @@
 """Where spans go: the collector is sent a message without any (OTLP/HTTP 1.3, an empty ExportTraceServiceRequest)."""
 
-from sidecar.bootstrap.build import open_session
+from sidecar.bootstrap.context import open_session
 from sidecar.check.finding import failure, ok
 from sidecar.common.fetch import FetchFailed, fetch
 from sidecar.conformance.finding import Finding

@@ -1,6 +1,4 @@
-"""From the spool to a repository that is down, slow, picky or confused: everything, once, in order
-(SIA-60).
-"""
+"""Delivery to a repository that is down, slow, picky or confused: all, once, in order (SIA-60)."""
 
 import asyncio
 import json
@@ -19,7 +17,7 @@ from sidecar.audit.repository import Repository
 from sidecar.audit.spool import REJECTED, Spool
 from sidecar.audit.spool_reader import SpoolReader
 from sidecar.telemetry.metrics import Metrics
-from tests.telemetry.fhir_repository import FhirRepository
+from tests.audit.fhir_repository import FhirRepository
 from tests.waiting import WAIT_SECONDS, wait_until_async
 
 
@@ -140,7 +138,8 @@ async def test_a_repository_that_is_down_for_long_loses_nothing(
     assert numbers(repository) == list(range(250))
     messages = [record.getMessage() for record in caplog.records]
     assert messages == [
-        "audit events wait: the repository does not take them", "the audit repository takes events again",
+        "audit events wait: the repository does not take them",
+        "the audit repository takes events again",
     ]  # fmt: skip
 
 
@@ -391,7 +390,7 @@ async def test_what_cannot_be_put_aside_repeats_nothing_else(
 async def test_one_that_fails_for_ever_holds_nothing_up_for_ever(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, batch: int
 ) -> None:
-    """A server that crashes on it and takes all others: after many tries it is put aside, and said."""
+    """An event on which the server crashes is put aside after many tries, and logged."""
     repository = FhirRepository()
     repository.of_event = lambda event: 500 if event["number"] in (3, 4) else 201
     async with line_to(tmp_path, repository, batch=batch) as line:
@@ -443,7 +442,7 @@ async def test_a_repository_that_fails_between_gives_up_no_event(tmp_path: Path)
 
 
 async def test_the_next_generation_delivers_at_once(tmp_path: Path) -> None:
-    """To the new address, also what the old one still writes: its transfers may go on for an hour."""
+    """Also what the old generation still writes goes to the new address."""
     before, after = FhirRepository(), FhirRepository()
     before.status = 500
     async with line_to(tmp_path, before) as old, line_to(tmp_path, after) as new:
@@ -462,9 +461,7 @@ async def test_the_next_generation_delivers_at_once(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_answers_too_late_gets_less_at_a_time(tmp_path: Path) -> None:
-    """It may have stored what it did not answer for: told again, but ever less of it, until it
-    answers in time.
-    """
+    """It may have stored the batch: batches get smaller until it answers in time."""
     repository = FhirRepository()
     handle = repository.handle
 

@@ -1,6 +1,4 @@
-"""``/readyz`` needs the EHR's smart-configuration where something in it is needed, and not where
-all is configured.
-"""
+"""``/readyz`` needs the EHR's smart-configuration only where a member of it is needed."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -40,13 +38,16 @@ TABLE: dict[str, tuple[dict[str, Any], set[str], bool]] = {
     "introspection, groups": ({"tokens": FIXED, **GROUPS}, set(), True),
     "an issuer does not help": (ISSUER, {"introspection_endpoint"}, False),
     "signed answers": (
-        {"tokens": {"introspection": {"url": URL, "signed": True}, **SIGNED}}, {"jwks_uri", "issuer"}, False,
+        {"tokens": {"introspection": {"url": URL, "signed": True}, **SIGNED}},
+        {"jwks_uri", "issuer"}, False,
     ),
     "signed answers, keys": (
-        {"tokens": {"introspection": {"url": URL, "signed": True}, **SIGNED, **JWKS}}, {"issuer"}, False,
+        {"tokens": {"introspection": {"url": URL, "signed": True}, **SIGNED, **JWKS}}, {"issuer"},
+        False,
     ),
     "signed answers, keys, issuer": (
-        {"tokens": {"introspection": {"url": URL, "signed": True}, **SIGNED, **JWKS}, **ISSUER}, set(), False,
+        {"tokens": {"introspection": {"url": URL, "signed": True}, **SIGNED, **JWKS}, **ISSUER},
+        set(), False,
     ),
     "jwt": ({"tokens": KEYS}, {"jwks_uri", "issuer"}, False),
     "jwt, introspection": ({"tokens": KEYS | FIXED}, {"jwks_uri", "issuer"}, False),
@@ -58,9 +59,12 @@ TABLE: dict[str, tuple[dict[str, Any], set[str], bool]] = {
     "both, introspection": ({"tokens": BOTH | JWKS | FIXED, **ISSUER}, set(), False),
     "backend introspection": ({"tokens": FIXED | {"client": "backend"}}, {"token_endpoint"}, False),
     "backend, but jwt": ({"tokens": KEYS | JWKS | {"client": "backend"}, **ISSUER}, set(), False),
-    "backend patients": ({"tokens": FIXED, "patients": EHR | {"client": "backend"}}, {"token_endpoint"}, True),
-    "backend patients, but direct": ({"tokens": FIXED, "patients": {"client": "backend"}}, set(), False),
-    "backend groups": ({"tokens": FIXED, "patients": {"client": "backend"}, **GROUPS}, {"token_endpoint"}, True),
+    "backend patients": ({"tokens": FIXED, "patients": EHR | {"client": "backend"}},
+        {"token_endpoint"}, True),
+    "backend patients, but direct": ({"tokens": FIXED, "patients": {"client": "backend"}}, set(),
+        False),
+    "backend groups": ({"tokens": FIXED, "patients": {"client": "backend"}, **GROUPS},
+        {"token_endpoint"}, True),
 }  # fmt: skip
 
 
@@ -102,9 +106,10 @@ async def running(
                 "tokens": {"introspection": {"url": f"http://127.0.0.1:{port}/introspect"}}
             }
         sidecar = await stack.enter_async_context(build(settings(changes, key, fhir, pacs)))
+        own_port = await stack.enter_async_context(listen(sidecar.public, "127.0.0.1", 0))
         yield (
             sidecar,
-            f"http://127.0.0.1:{await stack.enter_async_context(listen(sidecar.public, '127.0.0.1', 0))}",
+            f"http://127.0.0.1:{own_port}",
         )
 
 

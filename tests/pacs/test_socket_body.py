@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NoReturn
 import aiohttp
 import pytest
 
-from sidecar.bootstrap.build import open_session
+from sidecar.bootstrap.context import open_session
 from sidecar.pacs import response as upstream_module
 from sidecar.pacs.response import Upstream
 from sidecar.pacs.socket_body import LONG_BYTES, PIECE_BYTES, SocketBody, take_over

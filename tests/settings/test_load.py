@@ -1,4 +1,4 @@
-"""Files, environment and secrets come to one ``Settings``, or to one clear line for each problem."""
+"""Files, environment and secrets make one ``Settings``, or one clear line for each problem."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -215,7 +215,10 @@ def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> N
         ),
         (
             "pac: {}",
-            "pac: unknown key; did you mean pacs? (known here: access, audit, capabilities, compat, ",
+            (
+                "pac: unknown key; did you mean pacs? (known here: access, audit, capabilities, "
+                "compat, "
+            ),
         ),
         (
             "tokens: {client: {client_id: x}}",
@@ -285,7 +288,10 @@ def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> N
         ("capabilities: {mode: token_bound}", "capabilities: mode token_bound needs keys_file"),
         (
             "capabilities: {mode: bearer}",
-            "capabilities.mode: bearer is no more: an address works with its token alone; set token_bound (or off), ",
+            (
+                "capabilities.mode: bearer is no more: an address works with its token alone; "
+                "set token_bound (or off), "
+            ),
         ),
         (
             "capabilities: {recheck_seconds: 60}",

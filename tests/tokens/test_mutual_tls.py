@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from sidecar.bootstrap.build import open_session
+from sidecar.bootstrap.context import open_session
 from sidecar.common.errors import Unavailable
 from sidecar.ehr.client_authentication import TlsClientAuth
 from sidecar.settings.upstream_auth import TlsClient

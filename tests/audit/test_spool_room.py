@@ -1,4 +1,4 @@
-"""A spool, or its disk, that is full: refused or given up, never for nothing, and counted (SIA-60)."""
+"""A spool, or its disk, that is full: events are refused or dropped, and counted (SIA-60)."""
 
 import errno
 import os
@@ -160,9 +160,7 @@ def test_what_was_rejected_takes_room_and_is_given_up_first(tmp_path: Path) -> N
 
 
 def test_what_has_happened_already_has_some_room_left(tmp_path: Path) -> None:
-    """The end of a transfer that was let begin: to refuse it helps nobody. But that is bounded,
-    too.
-    """
+    """Refusing the end of a running transfer helps nobody. But that room is bounded, too."""
     spool = Spool(tmp_path, max_bytes=1_000)
 
     def fill(line: bytes, *, late: bool) -> None:
@@ -185,9 +183,7 @@ def test_what_has_happened_already_has_some_room_left(tmp_path: Path) -> None:
 def test_a_disk_that_others_fill_at_once_costs_little_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever room is made is gone: of the thousands that wait not all are given up within a
-    moment.
-    """
+    """Others take the room that is made: not all waiting events are dropped in a moment."""
     seen: list[str] = []
     spool = Spool(tmp_path, max_bytes=1_000_000, when_full="drop_oldest", observe=seen.append)
     for _ in range(50):

@@ -1,6 +1,4 @@
-"""A FHIR server for AuditEvents, for faults that a real one cannot be made to show: down, slow,
-picky, confused.
-"""
+"""A FHIR server for AuditEvents that can be down, slow, picky or confused."""
 
 import asyncio
 import json
@@ -15,8 +13,7 @@ Event = dict[str, Any]
 
 
 class FhirRepository:
-    """Keeps what it takes in ``events`` (their ids in ``ids``, where the client chose them), in
-    order.
+    """Store events in ``events``, in order, and ids that the client chose in ``ids``.
 
     ``status``: of every answer, instead of taking anything; ``of_event``: status for one event;
     ``mangle``: what becomes of a batch's answer; ``most``: entries in a batch, more are a 413.
