@@ -80,7 +80,7 @@ _PLACES = {
 class HeaderReader:
     """Reads one instance.
 
-    ``feed`` takes its bytes in order; ``header`` is there as soon as it is known.
+    ``steps`` takes its bytes in order; ``header`` is there as soon as it is known.
 
     A megabyte of nested items is 130,000 elements, and deflated it may become a thousand megabytes.
     So ``steps`` and ``feed_some`` work for some milliseconds at a time.
@@ -110,12 +110,6 @@ class HeaderReader:
     def has_more(self) -> bool:
         """Whether ``feed_some`` has not read all that it took: with nothing more to take it goes on."""
         return self._is_full or bool(self._compressed)
-
-    def feed(self, data: bytes | memoryview) -> InstanceHeader | None:
-        """Take the next bytes, however long that takes. Raises as ``feed_some`` does."""
-        for _ in self.steps(data):
-            pass
-        return self.header
 
     def steps(self, data: bytes | memoryview) -> Iterator[None]:
         """Take the next bytes, some at a time. Raises as ``feed_some`` does."""

@@ -82,13 +82,11 @@ class Multipart:
         self._keeps_length = not self._added
         return came if self._keeps_length else None
 
-    def feed(self, chunk: bytes) -> bytes | memoryview:
-        """Return what may be passed on."""
-        passed = list(self.steps(chunk))
-        return passed[0] if len(passed) == 1 else b"".join(passed)
-
     def steps(self, chunk: bytes) -> Iterator[bytes | memoryview]:
-        """The same, some milliseconds of work at a time: each part and each data element costs time, however short."""
+        """Return what may be passed on, some milliseconds of work at a time.
+
+        Each part and each data element costs time, however short.
+        """
         data = self._held + chunk if self._held else chunk
         position: int | None = 0
         while position is not None:

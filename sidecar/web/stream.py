@@ -27,7 +27,6 @@ from sidecar.common.errors import (
     Unavailable,
 )
 from sidecar.common.fair_queue import HeldPlace
-from sidecar.common.slices import in_slices
 from sidecar.common.spans import KIND, OUTCOME, Span, span
 from sidecar.dicom.element import Unreadable
 from sidecar.dicomweb.accept import DICOM_JSON, DOCUMENT_TYPES, ZIP
@@ -39,6 +38,7 @@ from sidecar.dicomweb.paths import Kind
 from sidecar.dicomweb.response_head import ResponseHead, unwrapped_type
 from sidecar.dicomweb.zip_archive import ZipArchive
 from sidecar.pacs.response import Upstream
+from sidecar.pacs.scanning import scan
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.connection_reset import abort_connection
 from sidecar.web.least_rate import ClientRate
@@ -408,11 +408,8 @@ class Body:
             raise TransferBroken("incomplete", "incomplete")
 
     async def _scanned(self, came: list[bytes]) -> list[bytes | memoryview]:
-        scanner = self._scanner
         self._watch.begin(_SCANNING, math.inf)  # Our own work is not the archive's silence.
-        if isinstance(scanner, Metadata):
-            return [rows for one in came if (rows := await scanner.feed_in_slices(one))]
-        return await in_slices(piece or None for one in came for piece in scanner.steps(one))
+        return await scan(self._scanner, came)
 
     async def _read(self) -> list[bytes]:
         self._watch.begin(_READING, self._upstream.idle_seconds)

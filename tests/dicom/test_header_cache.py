@@ -37,7 +37,7 @@ def read(data: bytes, layouts: HeaderPatternCache | None, steps: Iterable[int] =
         for step in [*steps, len(data) + 1]:
             piece = data[position : position + step]
             if not (position and reader.skips(len(piece))):
-                reader.feed(piece)
+                list(reader.steps(piece))
             position += step
         return reader.end()
     except Unreadable as error:

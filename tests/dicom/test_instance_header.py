@@ -40,7 +40,7 @@ def read(data: bytes, step: int = 0) -> InstanceHeader:
     """Read as a stream of ``step`` bytes a time (0: at once), to its end."""
     reader = HeaderReader()
     for start in range(0, len(data), step or len(data) or 1):
-        reader.feed(data[start : start + (step or len(data))])
+        list(reader.steps(data[start : start + (step or len(data))]))
     return reader.end()
 
 

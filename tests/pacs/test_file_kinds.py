@@ -71,7 +71,7 @@ def read(data: bytes, step: int, layouts: HeaderPatternCache | None = None) -> I
     for start in range(0, len(data), step):
         piece = data[start : start + step]
         if not (start and reader.skips(len(piece))):
-            reader.feed(piece)
+            list(reader.steps(piece))
     return reader.end()
 
 
@@ -276,9 +276,9 @@ def test_what_is_held_before_the_patient_is_known_is_bounded() -> None:
     data, reader = written("over 4 MiB of private data first"), HeaderReader()
     held = LIMIT_BYTES + SMALL - LIMIT_BYTES % SMALL
     for start in range(0, held - SMALL, SMALL):
-        reader.feed(data[start : start + SMALL])
+        list(reader.steps(data[start : start + SMALL]))
     with pytest.raises(Unreadable):
-        reader.feed(data[held - SMALL : held + SMALL])
+        list(reader.steps(data[held - SMALL : held + SMALL]))
 
 
 def test_a_refusal_names_the_place_and_no_patient() -> None:
