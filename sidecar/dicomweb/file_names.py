@@ -8,8 +8,8 @@ import re
 from collections.abc import Mapping
 
 from sidecar.access.facts import InstanceHeader
-from sidecar.dicom.dataset_walker import TagSelection
 from sidecar.dicom.element import Unreadable
+from sidecar.dicom.element_runs import TagSelection
 from sidecar.dicom.instance_header import HeaderReader
 from sidecar.dicom.uid import MAXIMUM_LENGTH
 

@@ -45,7 +45,7 @@ class Multipart:
         self._keeps_length = False
         self._rules = rules
         self._check = check
-        self._layouts = HeaderPatternCache()
+        self._patterns = HeaderPatternCache()
         self._read_last: tuple[bytes | None, tuple[bytes, int | None]] = None, (b"", None)
         self._first = b"--" + boundary.encode("ascii")
         self._delimiter = b"\r\n" + self._first
@@ -207,7 +207,7 @@ class Multipart:
             self._release_lines()
             self._state = self._in_body
         else:
-            self._reader, self._seen = HeaderReader(self._layouts), 0
+            self._reader, self._seen = HeaderReader(self._patterns), 0
             self._state = self._in_instance_header
 
     def _read_headers(self, lines: bytes) -> tuple[bytes, int | None]:

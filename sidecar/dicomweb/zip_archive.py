@@ -28,7 +28,7 @@ class ZipArchive(Multipart):
     def __init__(self, boundary: str, rules: PartRules, check: Check | None) -> None:
         super().__init__(boundary, rules, check)
         self._file_names = FileNames()
-        self._numbers_layouts = HeaderPatternCache()
+        self._numbers_patterns = HeaderPatternCache()
         self._written = _Written()
         self._zip = _Unfinished(self._written, "w")
         # Of the part under way: its length in bytes (None: not known), the reader of its name,
@@ -65,7 +65,7 @@ class ZipArchive(Multipart):
         return self._written.take()
 
     def _begin_part(self, lines: bytes) -> None:
-        self._numbers, self._is_named = NumbersReader(self._numbers_layouts), False
+        self._numbers, self._is_named = NumbersReader(self._numbers_patterns), False
         super()._begin_part(lines)
 
     def _release_lines(self) -> None:
