@@ -262,8 +262,8 @@ class Walk(RunWalk):
     def _check_overrun(self, data: memoryview, position: int, item: Frame, after: int) -> None:
         """Check an item that is shorter than its last element.
 
-        It passes where that element ends with the sequence: then all readers go on at the same place, or give up: but not if an item or a delimiter stands where
-        the item ends.
+        It passes where that element ends with the sequence: then all readers go on at the same
+        place, or give up. It does not if an item or a delimiter stands where the item ends.
         """
         assert item.end is not None  # noqa: S101
         item_end = item.end - self._base

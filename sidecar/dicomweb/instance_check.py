@@ -9,11 +9,11 @@ from sidecar.access.decision import decide_instance
 from sidecar.access.facts import InstanceHeader
 from sidecar.access.permits import StudyPermit
 from sidecar.access.reasons import Reason
-from sidecar.dicomweb.accept import DRAWN, may_be_part, names_markup
 from sidecar.dicomweb.body_filter import Check, PassThrough, Scanner, SingleInstance
 from sidecar.dicomweb.media_type import parse_media_type
 from sidecar.dicomweb.metadata import Metadata
 from sidecar.dicomweb.multipart import Multipart, SinglePart
+from sidecar.dicomweb.part_types import DRAWN, may_be_part, names_markup
 from sidecar.dicomweb.paths import OBJECTS, Kind, Retrieval
 from sidecar.dicomweb.response_head import ResponseHead
 from sidecar.dicomweb.rewrite import our_url

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from sidecar.common.content_coding import content_coding
 from sidecar.common.errors import BadGateway, NotAcceptable, NotFound, Problem
-from sidecar.dicomweb.accept import DOCUMENT_TYPES, JSON_TYPES, may_be_part, names_markup
+from sidecar.dicomweb.accept import JSON_TYPES
 from sidecar.dicomweb.media_type import MediaType, parse_media_type
+from sidecar.dicomweb.part_types import DOCUMENT_TYPES, may_be_part, names_markup
 from sidecar.dicomweb.paths import OBJECTS, Kind
 from sidecar.dicomweb.upstream_errors import refused, unusable
 

@@ -30,7 +30,6 @@ from sidecar.common.single_flight import SingleFlight
 from sidecar.dicom.element import Unreadable
 from sidecar.dicom.json_model import text
 from sidecar.dicom.uid import is_uid
-from sidecar.dicomweb.accept import upstream_accept
 from sidecar.dicomweb.body_filter import Malformed, Scanner, SingleInstance
 from sidecar.dicomweb.instance_check import PartPolicy
 from sidecar.dicomweb.metadata import Metadata
@@ -38,6 +37,7 @@ from sidecar.dicomweb.multipart import Multipart
 from sidecar.dicomweb.paths import UID_OF_LEVEL, Kind, Query, Retrieval
 from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.response_head import ResponseHead, check_head
+from sidecar.dicomweb.upstream_accept import upstream_accept
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.ownership import KnownAs
 from sidecar.pacs.response import Upstream

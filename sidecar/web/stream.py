@@ -29,11 +29,12 @@ from sidecar.common.errors import (
 from sidecar.common.fair_queue import HeldPlace
 from sidecar.common.spans import KIND, OUTCOME, Span, span
 from sidecar.dicom.element import Unreadable
-from sidecar.dicomweb.accept import DICOM_JSON, DOCUMENT_TYPES, ZIP
+from sidecar.dicomweb.accept import DICOM_JSON, ZIP
 from sidecar.dicomweb.body_filter import Malformed, PassThrough, Scanner
 from sidecar.dicomweb.conditional import heeds_ranges, to_client
 from sidecar.dicomweb.instance_check import ExcludedInstance, ForeignInstance
 from sidecar.dicomweb.metadata import Metadata
+from sidecar.dicomweb.part_types import DOCUMENT_TYPES
 from sidecar.dicomweb.paths import Kind
 from sidecar.dicomweb.response_head import ResponseHead, unwrapped_type
 from sidecar.dicomweb.zip_archive import ZipArchive

@@ -15,13 +15,11 @@ from sidecar.dicomweb.accept import (
     MAXIMUM_RANGES,
     MediaRange,
     accepts_json,
-    is_single,
-    may_be_part,
     parse_accept,
-    prefers_zip,
-    upstream_accept,
 )
+from sidecar.dicomweb.part_types import may_be_part
 from sidecar.dicomweb.paths import Kind, Retrieval
+from sidecar.dicomweb.upstream_accept import is_single, prefers_zip, upstream_accept
 
 STUDY = Retrieval(Kind.STUDY, Part("1.2"))
 SERIES = Retrieval(Kind.SERIES, Part("1.2", "1.3"))

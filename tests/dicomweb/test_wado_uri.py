@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from sidecar.access.facts import Part
 from sidecar.common.errors import BadRequest
-from sidecar.dicomweb.accept import upstream_accept
 from sidecar.dicomweb.paths import Kind, Retrieval
+from sidecar.dicomweb.upstream_accept import upstream_accept
 from sidecar.dicomweb.wado_uri import parse_wado_uri
 from tests.upstreams import INSTANCE, SERIES, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.web.test_stream import HEADERS, answer
