@@ -4,13 +4,13 @@ from sidecar.dicomweb.paths import OBJECTS, Kind
 
 DRAWN = frozenset({Kind.RENDERED, Kind.THUMBNAIL})
 DRAWN_TYPES = frozenset(
-    "image/* image/jpeg image/png image/gif image/jp2 video/* video/mp4 video/mpeg video/h265"
+    "image/* image/jpeg image/png image/gif image/jp2 video/* video/mp4 video/mpeg video/h265"  # noqa: SIM905
     " application/pdf".split()
 )
 # Of frames and bulk data, with the older names that archives still write. A fixed list: what a
 # browser would run (SVG, other XML) can never be among them.
 _PIXEL_TYPES = frozenset(
-    "image/dicom-rle image/gif image/jls image/jp2 image/jpeg image/jph image/jphc image/jpx"
+    "image/dicom-rle image/gif image/jls image/jp2 image/jpeg image/jph image/jphc image/jpx"  # noqa: SIM905
     " image/jxl image/png image/tiff image/x-dicom-rle image/x-jls video/h264 video/h265 video/mp4"
     " video/mpeg video/mpeg2 video/mpeg4 video/quicktime".split()
 )

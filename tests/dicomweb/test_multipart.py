@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sidecar.access.facts import InstanceHeader
 from sidecar.dicom.element import Unreadable
 from sidecar.dicomweb.body_filter import Malformed, Scanner, SingleInstance
-from sidecar.dicomweb.multipart import PART_WORK, STEP_WORK, Multipart, SinglePart
+from sidecar.dicomweb.multipart import PART_WORK, STEP_WORK, Multipart
+from sidecar.dicomweb.single_part import SinglePart
 from tests.dicom_instances import dataset, encoded
 from tests.dicomweb.bodies import (
     BOUNDARY,

@@ -259,7 +259,7 @@ def test_no_byte_is_read_twice() -> None:
             nonlocal steps
             super()._pass_on(piece)
             assert self._walk is not None
-            steps = self._walk._elements
+            steps = self._walk.elements
 
     reader = Counting()
     for start in range(0, len(data), 100):
