@@ -1,4 +1,4 @@
-"""What is known of the headers before it changes nothing of what is read of the next one (SIA-42)."""
+"""Headers known from the instances before change nothing of what is read (SIA-42)."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,7 +31,7 @@ BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
 
 
 def read(data: bytes, patterns: HeaderPatternCache | None, steps: Iterable[int] = ()) -> object:
-    """What comes out: the header, or which error; in pieces of these sizes, what is left at once."""
+    """Return the header, or the error, of data in pieces of these sizes; the rest comes at once."""
     reader, position = HeaderReader(patterns), 0
     try:
         for step in [*steps, len(data) + 1]:
@@ -45,7 +45,7 @@ def read(data: bytes, patterns: HeaderPatternCache | None, steps: Iterable[int] 
 
 
 def series(syntax: str) -> list[bytes]:
-    """Instances of a series: the same elements, values of a few lengths, sequences, private blocks."""
+    """Return instances of a series: values of a few lengths, sequences, private blocks."""
     made = []
     for number in range(12):
         one = dataset(
@@ -69,7 +69,8 @@ def series(syntax: str) -> list[bytes]:
 SERIES = {str(syntax): series(syntax) for syntax in SYNTAXES}
 changes = st.lists(
     st.tuples(
-        st.floats(0, 1), st.sampled_from(["set", "insert", "delete"]), st.binary(min_size=1, max_size=4)
+        st.floats(0, 1), st.sampled_from(["set", "insert", "delete"]),
+        st.binary(min_size=1, max_size=4)
     ),
     max_size=3,
 )  # fmt: skip
@@ -84,7 +85,8 @@ def changed(data: bytes, changes: list[tuple[float, str, bytes]]) -> bytes:
 
 
 @given(
-    syntax=st.sampled_from(SYNTAXES), known=st.lists(st.integers(0, 11), max_size=6), number=st.integers(0, 11),
+    syntax=st.sampled_from(SYNTAXES), known=st.lists(st.integers(0, 11), max_size=6),
+    number=st.integers(0, 11),
     changes=changes, steps=st.lists(st.integers(1, 900), max_size=4),
 )  # fmt: skip
 def test_an_instance_is_read_as_if_it_were_the_first(

@@ -200,7 +200,8 @@ def test_deflated_in_any_split() -> None:
 
 UNKNOWN_TEXTS: list[tuple[bytes, bytes]] = [
     (b"", "Ä1".encode()), (b"", b"\xc41"), (b"ISO_IR 6", b"\xc41"), (b"ISO_IR 192", b"P\xff1"),
-    (b"ISO_IR 999", b"\xc41"), (b"", b"\x1b$B12"), (b"ISO_IR 100", b"\x1b-L12"), (b"ISO_IR 192", "1\ufffd".encode()),
+    (b"ISO_IR 999", b"\xc41"), (b"", b"\x1b$B12"), (b"ISO_IR 100", b"\x1b-L12"),
+    (b"ISO_IR 192", "1\ufffd".encode()),
     (b"ISO_IR 100", "\u0410".encode()),
 ]  # fmt: skip
 

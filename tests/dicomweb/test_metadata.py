@@ -54,7 +54,8 @@ def run(rows: Any, cuts: list[int], **keywords: Any) -> Any:
 
 
 VALUES = (
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False,
+        allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 )  # fmt: skip
 CUTS = st.lists(st.integers(0, 2**20), max_size=30)
@@ -161,8 +162,10 @@ def test_nesting_costs_no_memory(unit: str) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"  ", b"{}", b"[{}", b"[1]", b'["x"]', b"[[]]", b"null", b"<html>", b"[] []", b"[{]", b"[NaN]",
-     json.dumps([row(1)]).encode()[:-1], json.dumps([row(1)]).encode() + b"x", b"\xff[]", b'[{"a": 1e999}]',
+    [b"", b"  ", b"{}", b"[{}", b"[1]", b'["x"]', b"[[]]", b"null", b"<html>", b"[] []", b"[{]",
+        b"[NaN]",
+     json.dumps([row(1)]).encode()[:-1], json.dumps([row(1)]).encode() + b"x", b"\xff[]",
+     b'[{"a": 1e999}]',
      b"[" + b"[" * 5_000 + b"]" * 5_000 + b"]",
      json.dumps([row(1)]).replace('"P-1"', '"P-1", 1' + "0" * 400).encode()],
     ids=lambda data: repr(data[:12]),

@@ -146,7 +146,8 @@ def test_broken_bodies_are_refused(what: str) -> None:
 
 def test_addresses_of_the_archive_do_not_pass() -> None:
     """dcm4chee writes its own address into each part; other header lines are left out."""
-    more = b"Content-Location: http://pacs:8080/rs/studies/1.2\r\nX-Host: pacs\r\nMIME-Version: 1.0\r\n"
+    location = b"Content-Location: http://pacs:8080/rs/studies/1.2\r\n"
+    more = location + b"X-Host: pacs\r\nMIME-Version: 1.0\r\n"
     out = run(scanner(), body(part(OWN, more=more)), [])
     assert out == body(part(OWN, more=b"Content-Location: https://us/1.2\r\nMIME-Version: 1.0\r\n"))
     out = run(scanner(), body(part(OWN, more=b"Content-Location: http://pacs:8080/x\r\n")), [])
