@@ -34,9 +34,7 @@ def fhir_version(request: web.Request, parameters: Sequence[tuple[str, str]]) ->
     accept = ", ".join(request.headers.getall(hdrs.ACCEPT, ()))
     if not formats and not accepts_json(accept, _JSON):
         raise NotAcceptable("This server speaks application/fhir+json.", reason="accept")
-    ranges = [
-        one for one in parse_accept(accept) if one.media_type in _JSON and not one.is_refused()
-    ]
+    ranges = [one for one in parse_accept(accept) if one.media_type in _JSON and one.weight]
     ranges.sort(key=lambda one: -float(one.quality or 1))  # Stable: the first of the best.
     asked = [_short(one.parameter("fhirversion")) for one in ranges]
     usable = [one for one in asked if one is None or one in VERSIONS]

@@ -185,10 +185,12 @@ async def test_accept_in_the_query() -> None:
 
 
 HOSTILE_HEADERS = (
-    b"Set-Cookie: pacs=1\r\nServer: Orthanc\r\nWWW-Authenticate: Basic\r\nAccess-Control-Allow-Origin: *\r\n"
-    b"Access-Control-Allow-Credentials: true\r\nX-Powered-By: pacs\r\nLocation: http://pacs/\r\nLink: <http://pacs/>\r\n"
-    b"Content-Disposition: inline; filename=name.html\r\nContent-Location: http://pacs/x\r\nRefresh: 0; url=http://pacs\r\n"
-    b"Content-Security-Policy: default-src *\r\nReferrer-Policy: unsafe-url\r\nClear-Site-Data: *\r\n"
+    b"Set-Cookie: pacs=1\r\nServer: Orthanc\r\nWWW-Authenticate: Basic\r\n"
+    b"Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Credentials: true\r\n"
+    b"X-Powered-By: pacs\r\nLocation: http://pacs/\r\nLink: <http://pacs/>\r\n"
+    b"Content-Disposition: inline; filename=name.html\r\nContent-Location: http://pacs/x\r\n"
+    b"Refresh: 0; url=http://pacs\r\nContent-Security-Policy: default-src *\r\n"
+    b"Referrer-Policy: unsafe-url\r\nClear-Site-Data: *\r\n"
 )
 OURS = {
     "content-type",

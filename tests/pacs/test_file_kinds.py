@@ -66,12 +66,12 @@ def written(name: str) -> bytes:
     return file.data(file.pieces(NAMES[name]))
 
 
-def read(data: bytes, step: int, layouts: HeaderPatternCache | None = None) -> InstanceHeader:
-    reader = HeaderReader(layouts)
+def read(data: bytes, step: int, patterns: HeaderPatternCache | None = None) -> InstanceHeader:
+    reader = HeaderReader(patterns)
     for start in range(0, len(data), step):
         piece = data[start : start + step]
         if not (start and reader.skips(len(piece))):
-            reader.feed(piece)
+            list(reader.steps(piece))
     return reader.end()
 
 
@@ -178,9 +178,9 @@ def test_another_patient_anywhere_in_what_passes_is_refused(
                 read(data, step)
 
 
-def outcome(data: bytes, layouts: HeaderPatternCache | None) -> object:
+def outcome(data: bytes, patterns: HeaderPatternCache | None) -> object:
     try:
-        return read(data, len(data), layouts)
+        return read(data, len(data), patterns)
     except Unreadable as refused:
         return refused.rule
 
@@ -196,14 +196,14 @@ def test_one_of_two_values_is_another_in_the_next_instance(name: str) -> None:
         for found in range(len(piece)):
             if not piece.startswith(own, found):
                 continue
-            layouts = HeaderPatternCache()
+            patterns = HeaderPatternCache()
             for _ in range(3):
-                assert outcome(kind.file.data(pieces), layouts) == outcome(
+                assert outcome(kind.file.data(pieces), patterns) == outcome(
                     kind.file.data(pieces), None
                 )
             damaged = piece[:found] + evil + piece[found + len(own) :]
             data = kind.file.data([*pieces[:place], damaged, *pieces[place + 1 :]])
-            came = outcome(data, layouts)
+            came = outcome(data, patterns)
             assert came == outcome(data, None)
             if isinstance(came, InstanceHeader):
                 assert came.patient.patient_id == by_pydicom(data)
@@ -238,11 +238,11 @@ SHORT = len(ICON) - 24
 def test_values_that_are_looked_into_are_so_in_each_instance(
     file: File, other: File, rule: str
 ) -> None:
-    """Whatever the instances before had there (heads.py, header_cache.py)."""
-    names, layouts = Names(999), HeaderPatternCache()
+    """Whatever the instances before had there (header_pattern.py, header_cache.py)."""
+    names, patterns = Names(999), HeaderPatternCache()
     for _ in range(3):
-        assert isinstance(outcome(file.data(file.pieces(names)), layouts), InstanceHeader)
-    assert outcome(other.data(other.pieces(names)), layouts) == rule
+        assert isinstance(outcome(file.data(file.pieces(names)), patterns), InstanceHeader)
+    assert outcome(other.data(other.pieces(names)), patterns) == rule
 
 
 @pytest.mark.parametrize(
@@ -262,23 +262,23 @@ changes = st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=4), st.integers
 def test_damaged_files_are_read_alike_whatever_came_before(
     name: str, changes: list[tuple[float, bytes, int]], known: str
 ) -> None:
-    layouts = HeaderPatternCache()
+    patterns = HeaderPatternCache()
     for one in (name, known):
-        read(written(one), SMALL, layouts)
+        read(written(one), SMALL, patterns)
     data = written(name)
     for where, what, without in changes:
         position = int(where * len(data))
         data = data[:position] + what + data[position + without :]
-    assert outcome(data, layouts) == outcome(data, None)
+    assert outcome(data, patterns) == outcome(data, None)
 
 
 def test_what_is_held_before_the_patient_is_known_is_bounded() -> None:
     data, reader = written("over 4 MiB of private data first"), HeaderReader()
     held = LIMIT_BYTES + SMALL - LIMIT_BYTES % SMALL
     for start in range(0, held - SMALL, SMALL):
-        reader.feed(data[start : start + SMALL])
+        list(reader.steps(data[start : start + SMALL]))
     with pytest.raises(Unreadable):
-        reader.feed(data[held - SMALL : held + SMALL])
+        list(reader.steps(data[held - SMALL : held + SMALL]))
 
 
 def test_a_refusal_names_the_place_and_no_patient() -> None:

@@ -69,7 +69,7 @@ def read(data: bytes, step: int) -> str:
     for start in range(0, len(data), step):
         piece = data[start : start + step]
         if not (start and reader.skips(len(piece))):
-            reader.feed(piece)
+            list(reader.steps(piece))
     return reader.end().patient.patient_id
 
 

@@ -198,7 +198,7 @@ AMBIGUOUS: dict[str, bytes] = {
 def read(data: bytes, step: int) -> str:
     reader = HeaderReader()
     for start in range(0, len(data), step):
-        reader.feed(data[start : start + step])
+        list(reader.steps(data[start : start + step]))
     return reader.end().patient.patient_id
 
 
@@ -259,10 +259,10 @@ def test_no_byte_is_read_twice() -> None:
             nonlocal steps
             super()._pass_on(piece)
             assert self._walk is not None
-            steps = self._walk._elements
+            steps = self._walk.elements
 
     reader = Counting()
     for start in range(0, len(data), 100):
-        reader.feed(data[start : start + 100])
+        list(reader.steps(data[start : start + 100]))
     assert reader.end().patient.patient_id == "OWN"
     assert steps < 2 * 9_000 + 50
