@@ -149,7 +149,7 @@ async def audit_repository(settings: Settings) -> Outcome:
 def _missing(statement: Any, repository: AuditRepository) -> str | None:
     """Return what we need and the server does not announce; ``None`` when nothing is missing."""
     try:
-        (rest,) = [one for one in statement["rest"] if one["mode"] == "server"]
+        (rest,) = [each for each in statement["rest"] if each["mode"] == "server"]
         offered = {
             interaction["code"]
             for resource in rest.get("resource", [])

@@ -24,10 +24,10 @@ async def rules(settings: Settings, sidecar: Sidecar) -> Outcome:
                 f"the rule {rule.name!r} has no condition: it applies to every study",
                 "Is that what it is for?",
             )
-    of_studies = _looked_at([one.study for one in listed]) | _looked_at(
-        [one.studies for one in settings.access.clients.values()]
+    of_studies = _looked_at([rule.study for rule in listed]) | _looked_at(
+        [client.studies for client in settings.access.clients.values()]
     )
-    of_series = _looked_at([one.series for one in listed])
+    of_series = _looked_at([rule.series for rule in listed])
     if not of_studies and not of_series:
         return ok("none: nothing is left out" if not listed else "no rule leaves anything out")
     try:
@@ -64,7 +64,7 @@ Keyword = TypeVar("Keyword", bound=str)
 
 
 def _looked_at(conditions: Iterable[Mapping[Keyword, list[str]] | None]) -> set[str]:
-    return {keyword for one in conditions for keyword in one or ()}
+    return {keyword for condition in conditions for keyword in condition or ()}
 
 
 def _rare(rows: Sequence[Row], keywords: Iterable[str]) -> list[str]:

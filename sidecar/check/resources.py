@@ -34,7 +34,7 @@ async def resources(settings: Settings, sidecar: Sidecar) -> Outcome:
     if missing:
         return warning(
             "the archive does not offer " + ", ".join(missing),
-            " ".join(_LACKING[one] for one in missing),
+            " ".join(_LACKING[name] for name in missing),
         )
     return ok("series, instances and metadata can be asked for")
 

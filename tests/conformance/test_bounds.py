@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from aiohttp import ThreadedResolver, web
 
-from sidecar.conformance.afterwards import ELSE
 from sidecar.conformance.client import Limits, Violated, connected
 from sidecar.conformance.finding import Finding, State, as_json, table
+from sidecar.conformance.whole_run import ELSE
 from sidecar.server.listener import listen
 from tests.conformance.looking import (
     LIMITS,

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from sidecar.conformance.afterwards import _is_outcome
 from sidecar.conformance.client import Response, Violated
 from sidecar.conformance.finding import State, table
 from sidecar.conformance.run import conformance
+from sidecar.conformance.whole_run import _is_outcome
 from sidecar.server.listener import listen
 from tests.common.peer import NO_HEADERS
 from tests.conformance import small_server
