@@ -1,4 +1,4 @@
-"""Checks of requests without a token, with a made-up one, and for other patients (SIA-10, 12, 22)."""
+"""Checks of requests without a token, with a made-up one, or for others (SIA-10, 12, 22)."""
 
 import secrets
 

@@ -10,7 +10,8 @@ from sidecar.fhir.catalog.catalog import Catalog
 from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.fhir.imaging_study import Site, imaging_study
-from sidecar.fhir.search import Search, parse_search
+from sidecar.fhir.search import Search
+from sidecar.fhir.search_parser import parse_search
 from sidecar.fhir.select import Details, StudyPage, select
 from tests.fhir.observing import observe
 from tests.fhir.rows import DCM4CHEE, ORTHANC_EMPTY, ORTHANC_ULTRASOUND, Row, row

@@ -11,7 +11,7 @@ from sidecar.fhir.bundle import open_cursor, searchset
 from sidecar.fhir.catalog.catalog import Catalog, MemoryStore, Store
 from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.imaging_study import Site
-from sidecar.fhir.search import parse_search
+from sidecar.fhir.search_parser import parse_search
 from sidecar.fhir.select import select
 from sidecar.pacs.study_lists import Listing
 from tests.fhir.observing import observe

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sidecar.common.errors import BadRequest
 from sidecar.fhir.bundle import instant
 from sidecar.fhir.cursor import Cursor
-from sidecar.fhir.search import MAXIMUM_PARAMETERS, Search
+from sidecar.fhir.search import Search
+from sidecar.fhir.search_parser import MAXIMUM_PARAMETERS
 from sidecar.web.target import MAXIMUM_LENGTH
 from tests.fhir.answers import EHR, LINKS, NOW, REAL, answer, follow, link, parse, study
 from tests.fhir.profile import check_bundle

@@ -14,7 +14,8 @@ from sidecar.fhir.capability_statement import (
     smart_configuration,
 )
 from sidecar.fhir.imaging_study import Site
-from sidecar.fhir.search import SUPPORTED, parse_search
+from sidecar.fhir.search_parameters import PARAMETERS
+from sidecar.fhir.search_parser import parse_search
 
 BASE = "https://imaging.example.org/fhir"
 EHR = "https://ehr.example.org"
@@ -115,7 +116,7 @@ def test_the_statement_names_what_can_be_searched() -> None:
     """
     parameters = {one["name"]: one["type"] for one in resource("ImagingStudy")["searchParam"]}
     assert parameters == TYPES
-    assert set(SUPPORTED) - set(parameters) == {
+    assert set(PARAMETERS) - set(parameters) == {
         "_include", "_count", "_sort", "_summary", "_elements", "_total", "_format", "_pretty", "_after",
         "patient.identifier", "subject.identifier",
     }  # fmt: skip

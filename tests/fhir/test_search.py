@@ -8,16 +8,9 @@ from hypothesis import strategies as st
 
 from sidecar.common.errors import BadRequest, NotAcceptable, NotSupported
 from sidecar.fhir.imaging_study import Site
-from sidecar.fhir.search import (
-    MAXIMUM_ALTERNATIVES,
-    MAXIMUM_COUNT,
-    MAXIMUM_PARAMETERS,
-    OTHER_PATIENT,
-    SUPPORTED,
-    IdentifierFilter,
-    Search,
-    parse_search,
-)
+from sidecar.fhir.search import IdentifierFilter, Search
+from sidecar.fhir.search_parameters import MAXIMUM_COUNT, OTHER_PATIENT, PARAMETERS
+from sidecar.fhir.search_parser import MAXIMUM_ALTERNATIVES, MAXIMUM_PARAMETERS, parse_search
 
 EHR = "https://ehr.example.org/fhir"
 UID = "1.2.840.113619.2.55"
@@ -272,7 +265,7 @@ def test_what_was_used_is_what_was_understood() -> None:
     assert search.result.count == 7
 
 
-names = st.sampled_from([*SUPPORTED, "subject:Patient", "patient.name", "_has:x", "_format", "x"])
+names = st.sampled_from([*PARAMETERS, "subject:Patient", "patient.name", "_has:x", "_format", "x"])
 values = st.sampled_from(
     [
         "123",
@@ -335,7 +328,7 @@ def test_any_parameters_are_a_search_or_refused(
         search = parse(*parameters, strict=strict)
     except (BadRequest, NotAcceptable):
         return
-    assert all(name in SUPPORTED for name in (one.partition(":")[0] for one, _ in search.used))
+    assert all(name in PARAMETERS for name in (one.partition(":")[0] for one, _ in search.used))
     named = [name for name, _ in parameters if name.partition(":")[0] in ("patient", "subject")]
     assert bool(search.patients) is bool(named)
     # What was used is the whole of what was understood.
