@@ -73,8 +73,9 @@ class Pacs:
     async def _series(self, request: web.Request) -> web.Response:
         row = {
             "0020000D": {"vr": "UI", "Value": [request.match_info["uid"]]},
-            "0020000E": {"vr": "UI", "Value": ["1.9"]}, "00080060": {"vr": "CS", "Value": ["CT"]},
-        } | self.of_series  # fmt: skip
+            "0020000E": {"vr": "UI", "Value": ["1.9"]},
+            "00080060": {"vr": "CS", "Value": ["CT"]},
+        } | self.of_series
         rows = [] if "offset" in request.query else [row]
         return web.json_response(rows, content_type="application/dicom+json")
 
@@ -123,7 +124,7 @@ async def served(
 async def found(ehr: ScriptedEhr, pacs: Pacs, /, **changes: dict[str, Any]) -> dict[str, Finding]:
     """The findings by name."""
     async with served(ehr, pacs, **changes) as settings:
-        return {one.name: one for one in await check(settings, None)}
+        return {finding.name: finding for finding in await check(settings, None)}
 
 
 @pytest.fixture
@@ -139,14 +140,25 @@ def pacs() -> Pacs:
 async def test_fine(ehr: ScriptedEhr, pacs: Pacs) -> None:
     findings = await found(ehr, pacs)
     assert {name: one.state for name, one in findings.items()} == {
-        "server.public_url": State.OK, "audit.sink": State.OK, "capabilities": State.OK,
-        "ehr.smart_configuration": State.WARN, "tokens.introspection": State.OK, "tokens.jwt": State.OK,
-        "patients.mapping": State.OK, "pacs.query": State.OK, "pacs.dialect": State.OK, "pacs.studies": State.OK,
-        "pacs.counts": State.OK, "pacs.character_sets": State.OK, "pacs.changes_url": State.OK,
+        "server.public_url": State.OK,
+        "audit.sink": State.OK,
+        "capabilities": State.OK,
+        "ehr.smart_configuration": State.WARN,
+        "tokens.introspection": State.OK,
+        "tokens.jwt": State.OK,
+        "patients.mapping": State.OK,
+        "pacs.query": State.OK,
+        "pacs.dialect": State.OK,
+        "pacs.studies": State.OK,
+        "pacs.counts": State.OK,
+        "pacs.character_sets": State.OK,
+        "pacs.changes_url": State.OK,
         "pacs.resources": State.WARN,
-        "access.rules": State.OK, "access.clients": State.OK, "access.external": State.OK,
+        "access.rules": State.OK,
+        "access.clients": State.OK,
+        "access.external": State.OK,
         "token": State.SKIP,
-    }  # fmt: skip
+    }
     # ScriptedEhr names none.
     assert "authorization_endpoint" in findings["ehr.smart_configuration"].text
 
@@ -187,9 +199,14 @@ async def test_an_introspection_that_says_yes_to_everything(ehr: ScriptedEhr, pa
 
 @pytest.mark.parametrize(
     ("status", "answer", "text"),
-    [(401, {}, "introspection_bad_credentials"), (500, {}, "introspection_unexpected_status (status 500)"),
-     (200, "<html>", "introspection_not_json"), (200, [], "introspection_"), (404, {}, "status 404")],
-)  # fmt: skip
+    [
+        (401, {}, "introspection_bad_credentials"),
+        (500, {}, "introspection_unexpected_status (status 500)"),
+        (200, "<html>", "introspection_not_json"),
+        (200, [], "introspection_"),
+        (404, {}, "status 404"),
+    ],
+)
 async def test_an_introspection_that_does_not_work(
     ehr: ScriptedEhr, pacs: Pacs, status: int, answer: Any, text: str
 ) -> None:
@@ -197,7 +214,9 @@ async def test_an_introspection_that_does_not_work(
     findings = await found(ehr, pacs)
     assert findings["tokens.introspection"].state is State.FAIL
     assert text in findings["tokens.introspection"].text
-    assert findings["patients.mapping"] == Finding("patients.mapping", *skipped("needs tokens.introspection"))
+    assert findings["patients.mapping"] == Finding(
+        "patients.mapping", *skipped("needs tokens.introspection")
+    )
     assert findings["pacs.studies"].state is State.OK  # The other side is looked at all the same.
 
 
@@ -269,23 +288,53 @@ COUNT_AS_NONE = {"pacs": {"generated_issuers": ["DCM4CHEE.*"]}}
 
 @pytest.mark.parametrize(
     ("rows", "changes", "state", "text"),
-    [([], {}, State.SKIP, "no study"),
-     ([study("1.2.1")], {}, State.OK, "1 looked at"),
-     ([study("1.2.1", None), study("1.2.2")], {}, State.OK, "1 without a PatientID"),
-     ([study("1.2.1", None), study("1.2.2", None)], {}, State.FAIL, "PatientID"),
-     ([study("1.2.1", issuer="HOSPITAL"), study("1.2.2")], ISSUERS, State.OK, "2 looked at"),
-     ([study("1.2.1"), study("1.2.2")], ISSUERS, State.WARN, "issuer"),
-     ([study("1.2.1", issuer="A"), study("1.2.2", issuer="B")], {}, State.WARN, "2 issuers"),
-     ([study("1.2.1", issuer="A"), study("1.2.2")], {}, State.WARN, "1 issuers of patient IDs, or none"),
-     ([study("1.2.1", issuer=MADE_UP), study("1.2.2")], {}, State.WARN, "1 of 2 studies have an issuer that dcm4chee"),
-     ([study("1.2.1", issuer=MADE_UP), study("1.2.2", issuer="HOSPITAL")], ISSUERS, State.WARN, "dcm4chee made up"),
-     ([study("1.2.1", issuer=MADE_UP), study("1.2.2")], COUNT_AS_NONE, State.OK, "2 looked at"),
-     ([study("1.2.1", issuer=MADE_UP), study("1.2.2")], COUNT_AS_NONE, State.OK,
-      "1 with an issuer that counts as none"),
-     ([study("1.2.1", issuer=MADE_UP), study("1.2.2", issuer="HOSPITAL")], ISSUERS | COUNT_AS_NONE, State.WARN,
-      "1 of 2 studies have an issuer that dcm4chee made up"),
-     ([study("1.2.1", issuer=MADE_UP), study("1.2.2", issuer="A")], COUNT_AS_NONE, State.WARN, "1 issuers")],
-)  # fmt: skip
+    [
+        ([], {}, State.SKIP, "no study"),
+        ([study("1.2.1")], {}, State.OK, "1 looked at"),
+        ([study("1.2.1", None), study("1.2.2")], {}, State.OK, "1 without a PatientID"),
+        ([study("1.2.1", None), study("1.2.2", None)], {}, State.FAIL, "PatientID"),
+        ([study("1.2.1", issuer="HOSPITAL"), study("1.2.2")], ISSUERS, State.OK, "2 looked at"),
+        ([study("1.2.1"), study("1.2.2")], ISSUERS, State.WARN, "issuer"),
+        ([study("1.2.1", issuer="A"), study("1.2.2", issuer="B")], {}, State.WARN, "2 issuers"),
+        (
+            [study("1.2.1", issuer="A"), study("1.2.2")],
+            {},
+            State.WARN,
+            "1 issuers of patient IDs, or none",
+        ),
+        (
+            [study("1.2.1", issuer=MADE_UP), study("1.2.2")],
+            {},
+            State.WARN,
+            "1 of 2 studies have an issuer that dcm4chee",
+        ),
+        (
+            [study("1.2.1", issuer=MADE_UP), study("1.2.2", issuer="HOSPITAL")],
+            ISSUERS,
+            State.WARN,
+            "dcm4chee made up",
+        ),
+        ([study("1.2.1", issuer=MADE_UP), study("1.2.2")], COUNT_AS_NONE, State.OK, "2 looked at"),
+        (
+            [study("1.2.1", issuer=MADE_UP), study("1.2.2")],
+            COUNT_AS_NONE,
+            State.OK,
+            "1 with an issuer that counts as none",
+        ),
+        (
+            [study("1.2.1", issuer=MADE_UP), study("1.2.2", issuer="HOSPITAL")],
+            ISSUERS | COUNT_AS_NONE,
+            State.WARN,
+            "1 of 2 studies have an issuer that dcm4chee made up",
+        ),
+        (
+            [study("1.2.1", issuer=MADE_UP), study("1.2.2", issuer="A")],
+            COUNT_AS_NONE,
+            State.WARN,
+            "1 issuers",
+        ),
+    ],
+)
 async def test_what_the_rows_say_of_patients(
     ehr: ScriptedEhr,
     pacs: Pacs,
@@ -302,9 +351,13 @@ async def test_what_the_rows_say_of_patients(
 
 @pytest.mark.parametrize(
     ("url", "state"),
-    [("https://imaging.example.org", State.OK), ("http://imaging.example.org", State.WARN),
-     ("http://localhost:8080", State.WARN), ("https://imaging.example.org/fhir", State.WARN)],
-)  # fmt: skip
+    [
+        ("https://imaging.example.org", State.OK),
+        ("http://imaging.example.org", State.WARN),
+        ("http://localhost:8080", State.WARN),
+        ("https://imaging.example.org/fhir", State.WARN),
+    ],
+)
 async def test_the_public_url(ehr: ScriptedEhr, pacs: Pacs, url: str, state: State) -> None:
     assert (await found(ehr, pacs, server={"public_url": url}))["server.public_url"].state is state
 
@@ -324,8 +377,8 @@ async def test_a_fixed_introspection_url_needs_no_discovery(ehr: ScriptedEhr, pa
             update={"introspection": IntrospectionSettings(url=url)}
         )
         findings = {
-            one.name: one
-            for one in await check(settings.model_copy(update={"tokens": tokens}), None)
+            finding.name: finding
+            for finding in await check(settings.model_copy(update={"tokens": tokens}), None)
         }
     assert findings["ehr.smart_configuration"].state is State.WARN
     assert findings["tokens.introspection"].state is State.OK
@@ -349,8 +402,8 @@ async def test_an_issuer_that_nothing_names(pacs: Pacs, issuer: str | None) -> N
             update={"introspection": IntrospectionSettings(url=url)}
         )
         findings = {
-            one.name: one
-            for one in await check(settings.model_copy(update={"tokens": tokens}), None)
+            finding.name: finding
+            for finding in await check(settings.model_copy(update={"tokens": tokens}), None)
         }
     finding = findings["ehr.smart_configuration"]
     assert (finding.state, finding.text) == (State.WARN, "discovery_unexpected_status (status 404)")
@@ -382,7 +435,7 @@ async def test_a_needed_issuer_that_nothing_names(ehr: ScriptedEhr, pacs: Pacs) 
 @pytest.mark.parametrize(
     ("reason", "hint"),
     [("pacs_warming", TOO_SLOW), ("pacs_timeout", TOO_SLOW), ("query_not_json", "as JSON")],
-)  # fmt: skip
+)
 def test_what_a_slow_archive_needs(reason: str, hint: str) -> None:
     assert hint in hint_of_rows(Unavailable("", reason=reason))
 
@@ -510,11 +563,15 @@ async def test_a_collector_that_is_not_there(ehr: ScriptedEhr, pacs: Pacs) -> No
 @pytest.mark.parametrize(
     ("what", "state", "says"),
     [
-        ("file", State.FAIL, "is not a folder"), ("shared", State.WARN, "by others"), ("mine", State.OK, "spool"),
-        ("link", State.FAIL, "is not a folder"), ("dangling", State.FAIL, "is not a folder"),
-        ("none", State.OK, "spool"), ("nowhere", State.FAIL, "does not exist"),
+        ("file", State.FAIL, "is not a folder"),
+        ("shared", State.WARN, "by others"),
+        ("mine", State.OK, "spool"),
+        ("link", State.FAIL, "is not a folder"),
+        ("dangling", State.FAIL, "is not a folder"),
+        ("none", State.OK, "spool"),
+        ("nowhere", State.FAIL, "does not exist"),
     ],
-)  # fmt: skip
+)
 async def test_the_folder_of_the_spool(
     ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path, what: str, state: State, says: str
 ) -> None:
@@ -548,9 +605,10 @@ async def test_a_spool_that_is_full_or_waits_for_long(
     folder = tmp_path / "spool"
     spool = Spool(folder, max_bytes=2**20)
     audit: dict[str, Any] = {
-        "sink": "fhir", "repository": {"url": "http://127.0.0.1:9/fhir"},
+        "sink": "fhir",
+        "repository": {"url": "http://127.0.0.1:9/fhir"},
         "spool": {"folder": str(folder), "max_bytes": 2**20},
-    }  # fmt: skip
+    }
 
     async def finding() -> Finding:
         return (await found(ehr, pacs, audit=audit))["audit.sink"]
@@ -603,9 +661,11 @@ async def test_a_certificate_that_ends_soon(ehr: ScriptedEhr, pacs: Pacs, tmp_pa
     """One hour, as our own here."""
     files = certificate(tmp_path, "us")
     client = {
-        "method": "tls_client_auth", "client_id": "us", "certificate_file": str(files[0]),
+        "method": "tls_client_auth",
+        "client_id": "us",
+        "certificate_file": str(files[0]),
         "private_key_file": str(files[1]),
-    }  # fmt: skip
+    }
     finding = (await found(ehr, pacs, tokens={"client": client}))["certificate.client"]
     assert finding.state is State.WARN
     assert "renewed" in str(finding.hint)
@@ -654,7 +714,7 @@ CHARACTER_SETS: list[tuple[str, list[dict[str, Any]], State, str]] = [
 async def test_the_character_sets_of_the_archive(
     ehr: ScriptedEhr, pacs: Pacs, dialect: str, rows: list[dict[str, Any]], state: State, says: str
 ) -> None:
-    """Orthanc names that of its DefaultEncoding; of any archive it is counted what cannot be known."""
+    """Orthanc names that of its DefaultEncoding; unreadable PatientIDs are counted for all."""
     info = {"orthanc": {"Name": "Orthanc"}}.get(dialect)
     async with served(ehr, pacs, pacs={"dialect": dialect}) as settings, build(settings) as sidecar:
         pacs.rows, pacs.info = rows, info
@@ -688,7 +748,9 @@ async def test_character_sets_do_not_wait_for_the_lists_that_they_spoil(
     findings = await found(ehr, pacs, pacs={"dialect": "orthanc"})
     assert findings["pacs.character_sets"].state is State.FAIL
     assert '"DefaultEncoding": "Utf8"' in str(findings["pacs.character_sets"].hint)
-    assert findings["pacs.studies"] == Finding("pacs.studies", *skipped("needs pacs.character_sets"))
+    assert findings["pacs.studies"] == Finding(
+        "pacs.studies", *skipped("needs pacs.character_sets")
+    )
     assert findings["pacs.changes_url"].state is State.OK
 
 

@@ -1,4 +1,4 @@
-"""Running ``check --conformance`` against a server of a test, and bending what the server answers."""
+"""Runs ``check --conformance`` against a server of a test, and changes the server's answers."""
 
 import asyncio
 import json
@@ -49,7 +49,9 @@ async def looked(base: str, token: str | None = TOKEN, limits: Limits = LIMITS) 
 
 def problems(findings: list[Finding]) -> dict[str, int]:
     """What was checked and is not kept, with its number."""
-    return {checked(one): number(one) for one in findings if one.state is State.FAIL}
+    return {
+        checked(finding): number(finding) for finding in findings if finding.state is State.FAIL
+    }
 
 
 def number(finding: Finding) -> int:

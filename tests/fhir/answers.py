@@ -72,11 +72,15 @@ def answer(
     endpoints = Endpoints(BASE, contained=contained)
     studies = [
         imaging_study(
-            one.row, patient="123", endpoint=endpoints.reference("123"), site=SITE,
-            last_updated=instant(one.last_updated), contained=endpoints.resource("123") if contained else None,
+            one.row,
+            patient="123",
+            endpoint=endpoints.reference("123"),
+            site=SITE,
+            last_updated=instant(one.last_updated),
+            contained=endpoints.resource("123") if contained else None,
         )
         for one in page.studies
-    ]  # fmt: skip
+    ]
     is_included = search.result.include_endpoint and studies and not contained
     included = {f"{BASE}/Endpoint/123": endpoints.resource("123")} if is_included else {}
     return searchset(
