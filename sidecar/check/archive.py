@@ -19,7 +19,7 @@ from sidecar.settings.document import Settings
 _SAMPLE = 50
 """Number of studies in the sample of what the archive writes."""
 _MADE_UP = "DCM4CHEE.*"
-"""What dcm4chee supplies by default: ``DCM4CHEE.{PatientName,hash}.{PatientBirthDate,hash}``."""
+"""Pattern of dcm4chee's default ``DCM4CHEE.{PatientName,hash}.{PatientBirthDate,hash}``."""
 _FIELDS = includefield("PatientID", "IssuerOfPatientID", "StudyInstanceUID")
 
 
@@ -58,7 +58,7 @@ async def dialect(settings: Settings, sidecar: Sidecar) -> Outcome:
         if configured == "generic":
             return ok("generic: neither Orthanc nor dcm4chee was recognized")
         return warning(
-            f"{configured}, but nothing tells that it is one",
+            f"{configured}, but nothing shows that it is one",
             f"Is pacs.url its DICOMweb root? Is {configured} what runs there?",
         )
     if found != configured:

@@ -25,4 +25,4 @@ def _outcome(end: float) -> Outcome:
     text = f"until {datetime.fromtimestamp(end, UTC):%Y-%m-%d}"
     if end - time.time() > SOON_SECONDS:
         return ok(text)
-    return warning(text, "Have it renewed: behind that day nothing connects.")
+    return warning(text, "Have it renewed: after that day nothing connects.")

@@ -42,7 +42,9 @@ async def character_sets(settings: Settings, sidecar: Sidecar) -> Outcome:
         written = await sidecar.pacs.character_set()
         rows = await sidecar.pacs.search(Query("studies"), (fields,), limit=_SAMPLE)
     except UnknownTexts:
-        return failure("it would leave characters out of texts, which are not used", _ORTHANC_HINT)
+        return failure(
+            "it would leave characters out of texts, so its lists are refused", _ORTHANC_HINT
+        )
     except Problem as problem:
         return failed(problem, hint_of_rows(problem))
     if not rows:
@@ -57,8 +59,6 @@ async def character_sets(settings: Settings, sidecar: Sidecar) -> Outcome:
             _UNKNOWN_HINT,
         )
     if settings.pacs.dialect == "orthanc" and written != _UTF8:
-        return warning(
-            f"Orthanc writes {written or 'none that it names'}, which lacks characters",
-            _ORTHANC_HINT,
-        )
+        named = written or "a character set that it does not name"
+        return warning(f"Orthanc writes {named}, which lacks characters", _ORTHANC_HINT)
     return ok(f"the PatientIDs of {len(rows)} studies can be read")

@@ -7,7 +7,7 @@ from sidecar.conformance.finding import State
 
 
 class Outcome(NamedTuple):
-    """What a check found. With the name of the check it is a ``Finding``."""
+    """Outcome of a check. With the name of the check it is a ``Finding``."""
 
     state: State
     text: str

@@ -53,10 +53,10 @@ async def rules(settings: Settings, sidecar: Sidecar) -> Outcome:
             f"not every study or series of a sample has a value: {', '.join(rare)}",
             "A rule that excludes or holds by it applies to those without, too (unless it says "
             "unknown: ignored), and a client's studies by it are those with a value. Does the "
-            "archive tell it in QIDO-RS? Orthanc: ExtraMainDicomTags.",
+            "archive send it in QIDO-RS? Orthanc: ExtraMainDicomTags.",
         )
     return ok(
-        f"{len(listed)} rule{'' if len(listed) == 1 else 's'}; the archive tells what they look at"
+        f"{len(listed)} rule{'' if len(listed) == 1 else 's'}; the archive has their attributes"
     )
 
 
@@ -89,7 +89,7 @@ async def clients(settings: Settings, sidecar: Sidecar) -> Outcome:
         return ok("Backend Services are off")
     if not settings.access.clients:
         return warning(
-            "Backend Services are on, but nobody has anything",
+            "Backend Services are on, but no client has patients",
             "Add access.clients, or switch them off.",
         )
     without = 0

@@ -270,7 +270,7 @@ class Client:
         if self._silences >= self.limits.silences:
             raise NotTested(f"{self._silences} requests in a row had no answer")
         if time.monotonic() > self._ends:
-            raise NotTested(f"{self.limits.overall_seconds:g} s are over")
+            raise NotTested(f"the limit of {self.limits.overall_seconds:g} s has passed")
         try:
             answer = await self._read(url, method, headers, form, images=images)
         except TimeoutError:

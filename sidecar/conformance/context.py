@@ -1,4 +1,4 @@
-"""What a run has learnt of the server so far, for the checks that come later."""
+"""Shared state of a run's checks, and readers of FHIR resources that several of them use."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ _PATIENT = re.compile(r"(?:.*/)?Patient/([A-Za-z0-9.-]{1,64})(?:/_history/[^/]*)
 
 @dataclass(frozen=True, slots=True)
 class SeenInstance:
-    """An instance that was seen; ``digest`` of its bytes when they were retrieved."""
+    """Instance that was seen, with the SHA-256 of its bytes when they were retrieved."""
 
     series: str
     uid: str
@@ -35,7 +35,7 @@ class SeenInstance:
 
 @dataclass
 class RunContext:
-    """What the checks of one run have found, and what later ones need of it.
+    """State of one run: what its checks have found, for later ones.
 
     - ``patient``: FHIR id of the token's patient, as soon as it is known
     - ``origin``: origin of an app's pages
@@ -90,7 +90,7 @@ class RunContext:
     def known_patient(self) -> str:
         """Return the token's patient. Raises ``NotTested``."""
         if self.patient is None:
-            raise NotTested("whose the token is could not be learnt: give --patient")
+            raise NotTested("the token's patient is not known: give --patient")
         return self.patient
 
     def first_bundle(self) -> dict[str, Any]:
@@ -175,7 +175,7 @@ CheckFunction = Callable[[RunContext], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check of requirement ``number``; ``title`` says what of it is checked.
+    """Check of requirement ``number``; ``title`` says what of it is checked.
 
     ``function`` returns what was seen when the requirement is kept. It raises ``Violated`` or
     ``NotTested``. ``requirement``: the text, where it is not that of ``REQUIREMENTS``.

@@ -83,7 +83,7 @@ async def _series_of_another_study(run: RunContext) -> str:
         for row in objects(rows):
             if (found := text(row, "SeriesInstanceUID")) and found not in own:
                 return found
-    raise NotTested("it takes a series of another study of the patient")
+    raise NotTested("the patient has no series of another study")
 
 
 async def _other_root(run: RunContext) -> str:
@@ -91,7 +91,7 @@ async def _other_root(run: RunContext) -> str:
     root, study = run.known_study()
     mark = f"/Patient/{run.known_patient()}/"
     if mark not in root:
-        raise NotTested("the address does not tell the patient")
+        raise NotTested("the address does not have the patient's id")
     other = root.replace(mark, f"/Patient/{run.absent_patient}/")
     url = f"{other}/studies/{study}"
     for address, accept in ((url, DICOM), (url + "/metadata", DICOM_JSON)):

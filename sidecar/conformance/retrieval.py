@@ -26,11 +26,11 @@ async def _query(run: RunContext) -> str:
     known = {uid_of(known) for known in run.known_studies()}
     listed = [text(row, "StudyInstanceUID") for row in rows]
     if run.has_all_pages and any(uid not in known for uid in listed):
-        raise Violated("QIDO-RS lists a study that the search for ImagingStudy has not")
+        raise Violated("QIDO-RS lists a study that the search for ImagingStudy does not have")
     everybody = await run.client.request(f"{root}/studies?PatientID=*", accept=DICOM_JSON)
     more = rows_of(everybody) if everybody.status == 200 and run.has_all_pages else []
     if any(text(row, "StudyInstanceUID") not in known for row in more):
-        raise Violated("PatientID=* lists a study that the search for ImagingStudy has not")
+        raise Violated("PatientID=* lists a study that the search for ImagingStudy does not have")
     if study not in listed and len(rows) < 100:  # Lists may be cut by the server.
         raise Violated("QIDO-RS does not list a study whose address this is")
     run.patient_ids |= {found for row in rows if (found := text(row, "PatientID"))}
@@ -126,7 +126,7 @@ async def _whole(run: RunContext) -> str:
     if not run.has_whole_study:
         raise NotTested("the study was not read to its end")
     if not wanted:
-        raise NotTested("nobody says how many instances there should be")
+        raise NotTested("no number of instances is announced")
     came = plural(len(run.instances), "instance")
     if wanted != {len(run.instances)}:
         announced = " or ".join(map(str, sorted(wanted)))
@@ -147,7 +147,7 @@ async def _one_patient(run: RunContext) -> str:
     if len(run.patients_inside) > 1:
         raise Violated("instances of several PatientIDs came for one study")
     if listed and run.patients_inside != listed:
-        raise Violated("the PatientID in the instances is another than QIDO-RS says of the study")
+        raise Violated("the PatientID in the instances is not that of the study in QIDO-RS")
     return "one PatientID in the study's instances" + (", the same in QIDO-RS" if listed else "")
 
 

@@ -69,7 +69,7 @@ async def _finding(check: Check, run: RunContext) -> Finding:
     except Violated as error:
         return Finding(name, State.FAIL, str(error), demanded)
     except Exception as error:  # Whatever a server answers is a finding.
-        text = f"an answer that nothing can be made of ({type(error).__name__})"
+        text = f"the answer cannot be read ({type(error).__name__})"
         return Finding(name, State.FAIL, text, demanded)
 
 

@@ -94,7 +94,7 @@ async def _media_type(run: RunContext) -> str:
 async def _pages(run: RunContext) -> str:
     known = [str(study.get("id")) for study in run.known_studies()]
     if len(known) < 2:
-        raise NotTested("it takes two studies")
+        raise NotTested("the patient has fewer than two studies")
     bundle = await run.search(("_count", "1"))
     if (size := len(ids(bundle))) > 1:
         raise Violated(f"_count=1 brings a page of {plural(size, 'study')}")

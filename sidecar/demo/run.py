@@ -86,7 +86,12 @@ class DemoArchive:
 
 
 async def run_demo(
-    host: str, port: int, archive: DemoArchive, stop: asyncio.Event, *, say: Callable[[str], object]
+    host: str,
+    port: int,
+    archive: DemoArchive,
+    stop: asyncio.Event,
+    *,
+    echo: Callable[[str], object],
 ) -> None:
     """Serve until ``stop``. A new or empty folder is filled with pydicom's files.
 
@@ -97,18 +102,18 @@ async def run_demo(
     with tempfile.TemporaryDirectory(prefix="sidecar-demo-") as scratch:
         app = None
         if archive.pacs_url is None:
-            app = await asyncio.to_thread(_embedded, archive.data or Path(scratch, "images"), say)
+            app = await asyncio.to_thread(_embedded, archive.data or Path(scratch, "images"), echo)
         async with _demo(ports, archive, app, Path(scratch)) as ehr:
             token = ehr[STORE].issue(patient=PATIENTS[0].id, scope="patient/ImagingStudy.rs")
             for line in introduction(ports, archive.pacs_url or ports.archive_url, token):
-                say(line)
+                echo(line)
             await stop.wait()
 
 
-def _embedded(folder: Path, say: Callable[[str], object]) -> web.Application:
+def _embedded(folder: Path, echo: Callable[[str], object]) -> web.Application:
     folder.mkdir(parents=True, exist_ok=True)
     if not any(folder.iterdir()):
-        say("Filling the archive with pydicom's test files …")
+        echo("Filling the archive with pydicom's test files …")
         fill(folder)
     elif not read_folder(folder).studies:
         raise ValueError(f"no DICOM file in {folder}")

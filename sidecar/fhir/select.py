@@ -30,7 +30,7 @@ _UNKNOWN_START = -(2**62)
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What a search needs of studies beyond their rows.
+    """Details of studies beyond their rows, as far as a search needs them.
 
     - ``series``: StudyInstanceUID -> series rows
     - ``holding``: filter on instances -> StudyInstanceUIDs of the studies that have one

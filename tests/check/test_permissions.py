@@ -23,7 +23,11 @@ def rule(**conditions: Any) -> dict[str, Any]:
     ("rules", "state", "text"),
     [
         ([], State.OK, "none: nothing is left out"),
-        ([rule(study={"StudyID": ["x"]})], State.OK, "1 rule; the archive tells what they look at"),
+        (
+            [rule(study={"StudyID": ["x"]})],
+            State.OK,
+            "1 rule; the archive has their attributes",
+        ),
         (
             [rule(series={"Modality": ["SR"]}), rule(study={"ModalitiesInStudy": ["SR"]})],
             State.OK,
@@ -77,7 +81,7 @@ async def test_clients(tmp_path: Path) -> None:
     file = tmp_path / "patients"
     file.write_text("# nobody yet\n")
     for clients, state, text in (
-        ({}, State.WARN, "nobody has anything"),
+        ({}, State.WARN, "no client has patients"),
         ({"a": {"patients": ["p1"]}}, State.OK, "1, each with patients"),
         (
             {"a": {"patients": ["p1"]}, "b": {"patients_file": str(file)}},

@@ -167,7 +167,7 @@ def _grey(samples: Samples, dataset: Dataset, window: Window | None) -> Samples:
 
 
 def _stored_window(dataset: Dataset) -> Window | None:
-    """The first window of the data set, when it can be used."""
+    """Return the first window of the data set, if it can be used."""
     center, width = (_first(dataset.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
     if center is None or width is None or float(width) < 1 or function not in _FUNCTIONS:
