@@ -9,7 +9,7 @@ from sidecar.access.reasons import INVALID_TOKEN, Reason
 from sidecar.check import access_token
 from sidecar.check.run import check
 from sidecar.conformance.finding import Finding, State
-from tests.check.test_upstreams import Pacs, served
+from tests.check.scripted_site import Pacs, served
 from tests.upstreams import TOKEN, ScriptedEhr
 
 ISSUER = "https://as.example.org"
