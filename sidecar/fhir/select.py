@@ -60,31 +60,13 @@ class StudyPage:
     next_after: Cursor | None
 
 
-def select(
-    rows: Iterable[Row],
-    search: Search,
-    *,
-    seen: Mapping[str, datetime],
-    site: Site,
-    page_size: int,
-    details: Details = Details(),
-) -> StudyPage:
-    """Return the page of ``search`` over a patient's study rows.
-
-    They are sorted newest first unless the search says otherwise, then by UID. ``seen``: when each
-    study was first seen as it is (``Catalog``).
-    """
-    found = passing(rows, search, seen=seen, site=site, details=details)
-    return page_of([study for study in found if study is not None], search, page_size)
-
-
 def passing(
     rows: Iterable[Row],
     search: Search,
     *,
     seen: Mapping[str, datetime],
     site: Site,
-    details: Details = Details(),
+    details: Details,
 ) -> Iterator[MatchedStudy | None]:
     """Yield each study that passes, unsorted, and ``None`` for each other one (``in_slices``)."""
     for row in rows:

@@ -12,9 +12,10 @@ from sidecar.fhir.endpoint import Endpoints
 from sidecar.fhir.imaging_study import Site, imaging_study
 from sidecar.fhir.search import Search
 from sidecar.fhir.search_parser import parse_search
-from sidecar.fhir.select import Details, StudyPage, select
+from sidecar.fhir.select import Details, StudyPage
 from tests.fhir.observing import observe
 from tests.fhir.rows import DCM4CHEE, ORTHANC_EMPTY, ORTHANC_ULTRASOUND, Row, row
+from tests.fhir.selection import select
 
 EHR = "https://ehr.example.org/fhir"
 BASE = "https://imaging.example.org/fhir"

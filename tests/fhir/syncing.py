@@ -12,9 +12,9 @@ from sidecar.fhir.catalog.catalog import Catalog, MemoryStore, Store
 from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.imaging_study import Site
 from sidecar.fhir.search_parser import parse_search
-from sidecar.fhir.select import select
 from sidecar.pacs.study_lists import Listing
 from tests.fhir.observing import observe
+from tests.fhir.selection import select
 
 SITE = Site("https://ehr.example.org/fhir", UTC)
 BASE = "https://imaging.example.org/fhir"

@@ -19,10 +19,10 @@ from sidecar.fhir.catalog.catalog import Catalog
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.fhir.imaging_study import SeriesRows, Site, imaging_study
 from sidecar.fhir.search import Search
-from sidecar.fhir.select import select
 from tests.fhir.observing import observe
 from tests.fhir.profile import MODALITY_SYSTEM, check_imaging_study
 from tests.fhir.rows import DCM4CHEE, Row, any_rows, element, name, row, uids, usual_rows
+from tests.fhir.selection import select
 
 SEEN = datetime.fromtimestamp(1.7e9, UTC) + timedelta(milliseconds=1)
 EHR = "https://ehr.example.org/fhir"

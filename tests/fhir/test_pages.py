@@ -10,9 +10,10 @@ from sidecar.fhir.cursor import Cursor, PageLinks
 from sidecar.fhir.imaging_study import Site
 from sidecar.fhir.result_parameters import ResultParameters
 from sidecar.fhir.search import Search
-from sidecar.fhir.select import StudyPage, select
+from sidecar.fhir.select import StudyPage
 from tests.fhir.observing import observe
 from tests.fhir.rows import Row, row, uids
+from tests.fhir.selection import select
 
 LINKS = PageLinks(b"key")
 SITE = Site("https://ehr.example.org/fhir", UTC)
