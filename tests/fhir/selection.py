@@ -8,7 +8,6 @@ from sidecar.fhir.imaging_study import Site
 from sidecar.fhir.search import Search
 from sidecar.fhir.select import Details, StudyPage, page_of, passing
 
-
 NO_DETAILS = Details()
 
 
