@@ -222,7 +222,7 @@ def demo(
         _fail(f"demo needs {missing.name}: pip install '.[demo]' in the project's folder")
     configure_logs("INFO" if verbose else "WARNING")
     archive = DemoArchive(data, pacs_url, dialect, write_config)
-    _run(lambda stop, reload: run_demo(host, port, archive, stop, say=click.echo))
+    _run(lambda stop, reload: run_demo(host, port, archive, stop, echo=click.echo))
 
 
 @main.group()

@@ -42,7 +42,8 @@ from sidecar.fhir.imaging_study import (
 )
 from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS
 from sidecar.fhir.result_parameters import ResultParameters, read_result, subset
-from sidecar.fhir.search import Search, parse_search
+from sidecar.fhir.search import Search
+from sidecar.fhir.search_parser import parse_search
 from sidecar.fhir.select import StudyPage, narrowed, page_of, passing
 from sidecar.web.count_report import CountReport
 from sidecar.web.errors import FHIR_JSON, json_response

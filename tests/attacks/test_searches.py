@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from sidecar.fhir.search import SUPPORTED
+from sidecar.fhir.search_parameters import PARAMETERS
 from tests.attacks.fuzz import (
     FOREIGN,
     FOREIGN_INSTANCE,
@@ -25,7 +25,7 @@ from tests.stalls import measured
 from tests.upstreams import TOKEN, ScriptedEhr, sidecar_between
 
 SECONDS = 4
-NAMES = (*SUPPORTED, "_has:x", "foo")
+NAMES = (*PARAMETERS, "_has:x", "foo")
 MODIFIERS = ("", "", ":not", ":missing", ":exact", ":identifier", ":Patient", ":")
 VALUES = (
     "p1", "p2", "Patient/p1", "CT", "CT,MR", "true", "false", "ge2020", "lt9999", "eq2020-02-30", "ne", "ap2020",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.check.upstreams import studies as check_studies
+from sidecar.check.archive import studies as check_studies
 from sidecar.conformance.finding import State
 from sidecar.settings.document import Settings
 from tests.dcm4chee.behaviour import MODES, Behaviour, Mode
