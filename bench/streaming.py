@@ -22,8 +22,8 @@ from pathlib import Path
 import psutil
 
 from bench.upstreams import STUDY, Nginx, nginx
+from tests.fakes.ehr import TOKEN
 from tests.sidecar_process import SidecarProcess, free_port
-from tests.upstreams import TOKEN
 
 ACCEPT = "Accept: multipart/related; type=application/dicom; transfer-syntax=*"
 

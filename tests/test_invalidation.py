@@ -44,10 +44,12 @@ from sidecar.patients.backend_clients import Groups
 from sidecar.patients.ehr_lookup import EhrMapping
 from sidecar.web.query_pages import QueryKey, QueryPages, RowSource
 from tests.common.peer import Clock, Peer, Reply, peer, session
+from tests.fakes.archive import ScriptedPacs
+from tests.fakes.ehr import ScriptedEhr
+from tests.fakes.site import SITE, sidecar_between
 from tests.pacs.fake import FakePacs, row
 from tests.permits import make_rule, make_way, patient_permit
 from tests.tokens.signing import EC_KEY
-from tests.upstreams import SITE, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.waiting import wait_until_async
 
 __all__ = ["peer", "session"]

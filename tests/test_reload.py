@@ -21,9 +21,10 @@ from aiohttp import web
 
 from tests.background import Background
 from tests.dicom_instances import dataset, encoded
+from tests.fakes.archive import INSTANCE, SERIES, STUDY
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 from tests.sidecar_process import SidecarProcess
 from tests.telemetry.fhir_repository import FhirRepository
-from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, TOKEN, ScriptedEhr
 from tests.waiting import wait_until
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}

@@ -101,7 +101,7 @@ SLEEPS = {
     "test_reload.py test_the_end_gives_transfers_of_before_a_reload_their_time": "nothing is cut for so long",
     "tokens/test_introspection.py _slow_body": "a peer that drips",
     "tokens/test_introspection.py test_no_more_calls_at_once_than_the_server_can_be_asked_to_bear": "calls overlap",
-    "upstreams.py ScriptedEhr": "a slow EHR",
+    "fakes/ehr.py ScriptedEhr": "a slow EHR",
     "real/test_ohif.py SlowArchive": "an archive that needs so long for a frame",
     "test_invalidation.py ends": "what is asked for meanwhile is answered as it comes",
     "test_invalidation.py ends_without": "what is asked for meanwhile is answered as it comes",

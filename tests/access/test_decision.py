@@ -24,10 +24,10 @@ from sidecar.tokens.cache import TokenCache
 from sidecar.tokens.rejection import TokenRejected
 from tests.access.test_ways import BACKEND_DENIALS, SHOWN_DENIALS
 from tests.authorization.test_capability_seal import CAPABILITY_DENIALS
+from tests.fakes.site import NO_AUDIT, NO_VIEWS
 from tests.permits import header_permit, make_policy, patient_permit, study_facts, study_permit
 from tests.tokens.test_claims import REJECTIONS
 from tests.tokens.test_jwt_validation import REFUSED
-from tests.upstreams import NO_AUDIT, NO_VIEWS
 
 NOW = 1_000.0
 ON, OFF = make_policy(), make_policy(app_launch=False)

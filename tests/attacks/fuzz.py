@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 
 from tests.attacks.raw import BEARER
 from tests.dicom_instances import dataset, encoded
-from tests.upstreams import PATIENT, ScriptedEhr, sidecar_between
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.site import sidecar_between
 
 OWN, OWN_SERIES, OWN_INSTANCE = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.1.1"
 FOREIGN, FOREIGN_SERIES, FOREIGN_INSTANCE = "1.2.840.9", "1.2.840.9.1", "1.2.840.9.1.1"

@@ -16,7 +16,7 @@ from sidecar.dicom.json_model import tag
 from sidecar.server.listener import listen
 from sidecar.settings.document import Settings
 from tests.background import Background
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 
 Row = dict[str, Any]
 

@@ -9,7 +9,8 @@ harmless and is served).
 from tests.attacks.capability_rows import capabilities
 from tests.attacks.raw import BEARER, request
 from tests.attacks.row import FOREIGN, OWN, REFUSED, ROOT, Row, row
-from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, TOKEN
+from tests.fakes.archive import INSTANCE, SERIES, STUDY
+from tests.fakes.ehr import PATIENT, TOKEN
 
 
 def rows() -> list[Row]:

@@ -21,8 +21,9 @@ from tests.attacks.fuzz import (
     SECRET,
     Archive,
 )
+from tests.fakes.ehr import TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.stalls import measured
-from tests.upstreams import TOKEN, ScriptedEhr, sidecar_between
 
 SECONDS = 4
 NAMES = (*SUPPORTED, "_has:x", "foo")

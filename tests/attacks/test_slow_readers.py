@@ -20,7 +20,9 @@ from tests.attacks.large import LargeArchive, row, sidecar_before, study
 from tests.authorization.test_limits import Apps, bearer, remembering
 from tests.dicom_instances import dataset, encoded
 from tests.fair_queues import held_count, waiting_count
-from tests.upstreams import PATIENT, answering, sidecar_between
+from tests.fakes.archive import answering
+from tests.fakes.ehr import PATIENT
+from tests.fakes.site import sidecar_between
 from tests.waiting import wait_until_async
 
 APPS = ["a", "b", "c", "d"]

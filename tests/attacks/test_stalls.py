@@ -14,8 +14,8 @@ from aiohttp import web
 
 from tests.attacks.large import LargeArchive, row, series, sidecar_before, study
 from tests.dicom_instances import dataset, encoded
+from tests.fakes.ehr import PATIENT, ScriptedEhr
 from tests.stalls import BOUND_SECONDS, measured
-from tests.upstreams import PATIENT, ScriptedEhr
 
 STUDIES = 5_000
 RULES: dict[str, Any] = {

@@ -9,8 +9,8 @@ from aiohttp import web
 from sidecar.dicomweb.part_headers import HEADERS_LIMIT_BYTES
 from tests.attacks.crowded import INSTANCES, crowded, instance
 from tests.attacks.large import LargeArchive, row, sidecar_before
+from tests.fakes.ehr import PATIENT
 from tests.stalls import measured
-from tests.upstreams import PATIENT
 
 STUDY = f"/fhir/Patient/{PATIENT}/$wado-rs/studies/1.2.840.1"
 ONE = STUDY + "/series/1.2.840.1.1/instances/1.2.840.1.1.1"

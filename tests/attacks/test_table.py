@@ -19,8 +19,10 @@ from tests.attacks.capability_rows import CAPABILITY_KEY, PUBLIC_URL
 from tests.attacks.raw import RawAnswer, answers, request, send
 from tests.attacks.row import FOREIGN, OWN, REFUSED, Row
 from tests.attacks.table import rows
+from tests.fakes.archive import STUDY, ScriptedPacs
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.stalls import measured
-from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.web.test_stream import GOOD
 
 ROWS = rows()

@@ -14,7 +14,9 @@ from aiohttp import web
 from sidecar.access.reasons import INVALID_TOKEN
 from tests.attacks.row import OWN
 from tests.common.peer import all_that_is_said
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.fakes.archive import ScriptedPacs
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.web.test_stream import GOOD, HEADERS
 
 ISSUER, AUDIENCE = "https://as.example.org", "https://imaging.example.org/fhir"

@@ -21,8 +21,10 @@ from tests.attacks.raw import request, send
 from tests.attacks.row import FOREIGN, OWN
 from tests.attacks.table import rows
 from tests.dicom_instances import dataset, encoded
+from tests.fakes.archive import STUDY, ScriptedPacs
+from tests.fakes.ehr import TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.telemetry.collector import Collector, attributes
-from tests.upstreams import STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.web.test_stream import GOOD, MULTIPART, answer
 
 STEPS = frozenset({

@@ -13,7 +13,9 @@ from prometheus_client import generate_latest
 
 from sidecar.fhir.endpoint import REQUIRES_ACCESS_TOKEN
 from tests.common.peer import all_that_is_said
-from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.fakes.archive import STUDY, ScriptedPacs
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.waiting import wait_until_async
 from tests.web.test_stream import MULTIPART, PART, answer
 

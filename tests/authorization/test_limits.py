@@ -21,7 +21,9 @@ from sidecar.common.fair_queue import FairQueue, HeldPlace
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.settings.pacs import Pacs
 from tests.fair_queues import is_empty, waiting_count
-from tests.upstreams import PATIENT, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.fakes.archive import ScriptedPacs
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.waiting import wait_until_async
 from tests.web.test_stream import HEADERS, MULTIPART, PART, PATH
 

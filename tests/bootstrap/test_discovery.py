@@ -17,8 +17,9 @@ from sidecar.bootstrap.build import Sidecar, build
 from sidecar.bootstrap.discovery import needed_of_discovery, reads_fhir
 from sidecar.server.listener import listen
 from sidecar.settings.document import Settings
+from tests.fakes.archive import ScriptedPacs
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 from tests.sidecar_process import free_port
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, ScriptedPacs
 from tests.web.test_slow_archive import Tape
 
 URL = "https://ehr.example.org/fixed"

@@ -25,9 +25,9 @@ from sidecar.conformance.finding import Finding, State, table
 from sidecar.server.listener import listen
 from sidecar.settings.document import Settings
 from sidecar.settings.tokens import IntrospectionSettings
+from tests.fakes.ehr import ScriptedEhr
 from tests.telemetry.collector import Collector
 from tests.tokens.test_mutual_tls import certificate, server_context
-from tests.upstreams import ScriptedEhr
 
 
 class Pacs:

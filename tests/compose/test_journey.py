@@ -28,10 +28,10 @@ from tests.compose.deployment import (
     sidecar_file,
     smart_configuration,
 )
+from tests.fakes.ehr import SCOPE, ScriptedEhr
 from tests.real.authorization_servers import KEYCLOAK, NO_KEYCLOAK, Keycloak, require
 from tests.real.orthanc import DICOMWEB_PLUGIN, require_orthanc
 from tests.sidecar_process import free_port
-from tests.upstreams import SCOPE, ScriptedEhr
 from tests.waiting import WAIT_SECONDS, wait_until
 
 AUDIENCE = "https://imaging.hospital.example.org/fhir"

@@ -16,7 +16,7 @@ from sidecar.server.listener import listen
 from sidecar.settings.document import Settings
 from tests.dcm4chee.archive import create_dcm4chee
 from tests.dcm4chee.behaviour import ROOT, Behaviour
-from tests.upstreams import SCOPE
+from tests.fakes.ehr import SCOPE
 
 PUBLIC_URL = "http://sidecar.example.org"
 ARCHIVE_HOST = "localhost"

@@ -12,7 +12,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from sidecar.dicomweb.conditional import to_client, to_pacs
 from sidecar.dicomweb.paths import OBJECTS, Kind
-from tests.upstreams import INSTANCE, SERIES, Answer, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.fakes.archive import INSTANCE, SERIES, Answer, ScriptedPacs
+from tests.fakes.ehr import ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.web.test_stream import GOOD, HEADERS, PATH, answer
 
 ETAG, DATE = '"abc-1"', "Tue, 24 Nov 2026 10:11:12 GMT"

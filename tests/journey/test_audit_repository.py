@@ -14,9 +14,9 @@ import yaml
 from fhir.resources.R4B.auditevent import AuditEvent
 
 from tests.background import Background
+from tests.fakes.ehr import PATIENT, TOKEN
+from tests.fakes.process_site import Site
 from tests.sidecar_process import SidecarProcess
-from tests.site import Site
-from tests.upstreams import PATIENT, TOKEN
 from tests.waiting import wait_until
 
 QUEUE = "smart_imaging_audit_queue_length"

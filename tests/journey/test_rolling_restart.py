@@ -16,8 +16,9 @@ import requests
 from aiohttp import web
 
 from tests.background import Background
+from tests.fakes.archive import STUDY
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 from tests.sidecar_process import SidecarProcess
-from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr
 from tests.waiting import wait_until
 from tests.web.test_stream import WHOLE
 

@@ -13,8 +13,10 @@ from aiohttp.http_parser import HttpResponseParser, HttpResponseParserPy
 
 from sidecar.bootstrap.build import Sidecar
 from tests.common.peer import all_that_is_said
+from tests.fakes.archive import INSTANCE, SERIES, STUDY
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.pacs.odd_archive import PATHS, OddArchive, Sent, row, with_body
-from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, TOKEN, ScriptedEhr, sidecar_between
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 OK, RESET = 200, 0

@@ -8,15 +8,9 @@ import pytest
 from pydicom._dicom_dict import DicomDictionary
 
 from sidecar.pacs.dialects import DIALECTS, by_keyword
-from tests.upstreams import (
-    INSTANCE,
-    SERIES,
-    STUDY,
-    TOKEN,
-    ScriptedEhr,
-    ScriptedPacs,
-    sidecar_between,
-)
+from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
+from tests.fakes.ehr import TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.web.test_stream import MULTIPART, PART, answer
 
 NAMES = {

@@ -14,8 +14,8 @@ from urllib.request import ProxyHandler, Request, build_opener
 import pydicom
 
 from tests.data import ct_study
+from tests.fakes.ehr import PATIENT, TOKEN
 from tests.real.orthanc import Orthanc
-from tests.upstreams import PATIENT, TOKEN
 
 STUDY = "1.2.826.0.1.3680043.8.498.12.1"
 OTHER_PATIENT = "somebody-else"

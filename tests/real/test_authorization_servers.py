@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
+from tests.fakes.archive import ScriptedPacs
+from tests.fakes.site import sidecar_between
 from tests.real.authorization_servers import (
     AUDIENCE,
     KEY_ID,
@@ -34,7 +36,6 @@ from tests.real.authorization_servers import (
     require,
 )
 from tests.tokens.test_token_forms import FORMS
-from tests.upstreams import ScriptedPacs, sidecar_between
 
 OUR_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 OURS = json.loads(RSAAlgorithm.to_jwk(OUR_KEY.public_key())) | {

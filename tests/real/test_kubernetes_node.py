@@ -18,12 +18,12 @@ from aiohttp import BasicAuth, web
 
 from tests.background import Background
 from tests.data import ct_study
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 from tests.helm.rendering import helm, values_of
 from tests.helm.schema import CHART
 from tests.real.kubernetes import Cluster, cluster, wait_for
 from tests.real.kubernetes.node import ADDRESS, Node, make_network, require_node
 from tests.telemetry.fhir_repository import FhirRepository
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr
 
 pytestmark = pytest.mark.node
 

@@ -24,9 +24,10 @@ from selenium import webdriver
 from sidecar.demo.archive.app import create_archive
 from sidecar.server.listener import listen
 from tests.dicom_instances import dataset, encoded
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.real.test_page import CHROMIUM, DRIVER, require_browser
 from tests.sidecar_process import free_ports_in_a_row
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, sidecar_between
 from tests.waiting import WAIT_SECONDS, wait_until
 
 OHIF = Path(__file__).parent.parent.parent / "build/ohif/dist"

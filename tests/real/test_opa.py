@@ -12,8 +12,10 @@ import pytest
 import requests
 from aiohttp import web
 
+from tests.fakes.archive import answering
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.sidecar_process import free_port
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, answering, sidecar_between
 from tests.waiting import WAIT_SECONDS, wait_until
 
 ROOT = Path(__file__).parent.parent.parent

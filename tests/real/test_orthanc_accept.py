@@ -16,8 +16,9 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate, generate_frames
 
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.real.orthanc import Orthanc, require_orthanc
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, sidecar_between
 
 pytestmark = pytest.mark.orthanc
 

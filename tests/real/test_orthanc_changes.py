@@ -10,8 +10,9 @@ import aiohttp
 import pytest
 
 from tests.data import ct_study
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.real.orthanc import Orthanc, require_orthanc
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, sidecar_between
 from tests.waiting import wait_until_async
 
 POLL = 0.2

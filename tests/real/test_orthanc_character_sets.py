@@ -18,6 +18,7 @@ from sidecar.access.facts import PatientIdentifier
 from sidecar.dicomweb.paths import Query
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.dialects import DIALECTS
+from tests.fakes.site import sidecar_between
 from tests.real.character_sets import (
     ENCODINGS,
     HIDDEN,
@@ -31,7 +32,6 @@ from tests.real.character_sets import (
 )
 from tests.real.orthanc import Orthanc, require_orthanc
 from tests.real.test_orthanc_changes import Served
-from tests.upstreams import sidecar_between
 
 pytestmark = pytest.mark.orthanc
 

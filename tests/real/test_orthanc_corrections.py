@@ -18,6 +18,8 @@ import pytest
 from pydicom.uid import UID, generate_uid
 
 from sidecar.bootstrap.build import Sidecar
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.real.corrections import (
     INSTANCES,
     OTHER_PATIENT,
@@ -28,7 +30,6 @@ from tests.real.corrections import (
 )
 from tests.real.orthanc import Orthanc, require_orthanc
 from tests.real.test_orthanc_changes import Served
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, sidecar_between
 
 pytestmark = pytest.mark.orthanc
 

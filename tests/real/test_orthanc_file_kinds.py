@@ -11,10 +11,11 @@ from urllib.error import HTTPError
 import aiohttp
 import pytest
 
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.pacs.file_kinds import KINDS, NAMES, File, Names
 from tests.real.orthanc import Orthanc, require_orthanc
 from tests.real.test_orthanc_changes import Served
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, sidecar_between
 
 pytestmark = pytest.mark.orthanc
 HEADERS = {

@@ -16,9 +16,10 @@ import pytest
 from pydicom.uid import UID
 
 from tests.data import ct_study
+from tests.fakes.ehr import SCOPE, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.real.orthanc import Orthanc, require_orthanc
 from tests.real.test_orthanc_changes import Served
-from tests.upstreams import SCOPE, TOKEN, ScriptedEhr, sidecar_between
 
 SHARED, ABSENT = "1.2.826.0.1.3680043.8.498.6.1", "1.2.826.0.1.3680043.8.498.6.2"
 NAMELESS = "1.2.826.0.1.3680043.8.498.6.3"

@@ -22,11 +22,12 @@ from yarl import URL
 
 from sidecar.fhir.imaging_study import study_id
 from tests.data import ct_study
+from tests.fakes.ehr import TOKEN
+from tests.fakes.site import sidecar_between
 from tests.fhir.profile import check_bundle
 from tests.real.orthanc import Orthanc, require_orthanc
 from tests.real.test_orthanc_changes import Served
 from tests.real.test_orthanc_shared_uid import Client, ehr
-from tests.upstreams import TOKEN, sidecar_between
 
 pytestmark = pytest.mark.orthanc
 

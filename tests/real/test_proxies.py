@@ -11,8 +11,10 @@ from sidecar.server.listener import listen
 from sidecar.web import framing
 from sidecar.web.connection_limit import RETRY_AFTER_SECONDS, ConnectionLimit
 from tests.attacks.raw import BEARER, RawAnswer, answers, request, send
+from tests.fakes.archive import ScriptedPacs
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.real.proxies import haproxy, nginx
-from tests.upstreams import PATIENT, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.web.test_stream import GOOD
 
 SEARCH = f"/fhir/ImagingStudy?patient={PATIENT}"

@@ -22,8 +22,9 @@ from aiohttp import web
 
 from sidecar.demo.samples import fill
 from sidecar.server.listener import listen
+from tests.fakes.ehr import SCOPE, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.real.tiny_pacs.server import TinyPacs, require_tiny_pacs
-from tests.upstreams import SCOPE, TOKEN, ScriptedEhr, sidecar_between
 
 pytestmark = pytest.mark.tiny_pacs
 

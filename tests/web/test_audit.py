@@ -10,16 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.upstreams import (
-    INSTANCE,
-    PATIENT,
-    SERIES,
-    STUDY,
-    TOKEN,
-    ScriptedEhr,
-    ScriptedPacs,
-    sidecar_between,
-)
+from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 
 PNG = b"\x89PNG\r\n\x1a\n"
 RENDERED = f"/wado-rs/studies/{STUDY}/series/{SERIES}/instances/{INSTANCE}/rendered"

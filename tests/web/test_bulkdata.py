@@ -11,15 +11,9 @@ import aiohttp
 import pytest
 
 from sidecar.bootstrap.build import Sidecar
-from tests.upstreams import (
-    INSTANCE,
-    PATIENT,
-    SERIES,
-    STUDY,
-    ScriptedEhr,
-    ScriptedPacs,
-    sidecar_between,
-)
+from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.waiting import WAIT_SECONDS, wait_until_async
 from tests.web.test_stream import HEADERS, MULTIPART, PART, PATH, WHOLE, answer, counted
 

@@ -9,17 +9,9 @@ import pytest
 
 from sidecar.bootstrap.build import Sidecar
 from tests.dicom_instances import dataset, encoded
-from tests.upstreams import (
-    PATIENT,
-    SERIES,
-    STUDY,
-    TOKEN,
-    Answer,
-    ScriptedEhr,
-    ScriptedPacs,
-    fetch_whole,
-    sidecar_between,
-)
+from tests.fakes.archive import SERIES, STUDY, Answer, ScriptedPacs
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import fetch_whole, sidecar_between
 from tests.web.test_stream import HEADERS, MULTIPART, PART, PATH, answer, chunked, streams
 from tests.web.test_verification import failures, metadata_row
 

@@ -15,16 +15,10 @@ from tests.attacks.capability_rows import CAPABILITY_KEY
 from tests.attacks.raw import answers, send
 from tests.attacks.raw import request as http
 from tests.attacks.row import OWN, ROOT
+from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.stalls import measured
-from tests.upstreams import (
-    INSTANCE,
-    PATIENT,
-    SERIES,
-    STUDY,
-    ScriptedEhr,
-    ScriptedPacs,
-    sidecar_between,
-)
 from tests.web.test_stream import GOOD, answer
 
 ROW = {"00100020": {"vr": "LO", "Value": [PATIENT]}, "0020000D": {"vr": "UI", "Value": [STUDY]},

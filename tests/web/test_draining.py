@@ -14,7 +14,9 @@ from sidecar.bootstrap.build import build
 from sidecar.server.listener import Listener, listen
 from sidecar.settings.document import Settings
 from tests.authorization.test_limits import Slow
-from tests.upstreams import ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.fakes.archive import ScriptedPacs
+from tests.fakes.ehr import ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.waiting import WAIT_SECONDS, wait_until_async
 from tests.web.test_stream import BROKEN, HEADERS, PATH
 

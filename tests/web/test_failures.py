@@ -8,7 +8,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.fakes.archive import STUDY, ScriptedPacs
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.web.test_stream import GOOD, HEADERS
 
 ROUTES = (

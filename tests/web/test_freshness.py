@@ -12,7 +12,9 @@ from aiohttp import web
 
 from sidecar.bootstrap.build import Sidecar
 from sidecar.server.listener import listen
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, answering, sidecar_between
+from tests.fakes.archive import answering
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 
 STUDY = "1.2.840.1"
 

@@ -13,7 +13,9 @@ from aiohttp import web
 from sidecar.server.listener import listen
 from tests.attacks.raw import RawAnswer, answers, request, send
 from tests.attacks.row import OWN
-from tests.upstreams import INSTANCE, PATIENT, SERIES, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.fakes.archive import INSTANCE, SERIES, ScriptedPacs
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.web.test_stream import GOOD
 
 SEARCH = "/fhir/ImagingStudy"

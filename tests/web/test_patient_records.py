@@ -10,7 +10,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr, sidecar_between
+from tests.fakes.archive import STUDY
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.web.test_freshness import STUDY as LISTED
 from tests.web.test_freshness import Archive
 

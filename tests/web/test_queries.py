@@ -11,7 +11,9 @@ import aiohttp
 import pytest
 
 from sidecar.authorization.limits import QUERIES_AT_ONCE
-from tests.upstreams import STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.fakes.archive import STUDY, ScriptedPacs
+from tests.fakes.ehr import ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.web.test_stream import HEADERS, PATH
 
 

@@ -26,8 +26,9 @@ from sidecar.web.query_pages import (
     RowSource,
 )
 from tests.common.peer import Clock
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.pacs.fake import row
-from tests.upstreams import PATIENT, ScriptedEhr, sidecar_between
 from tests.web.test_stream import HEADERS
 
 TOTAL, LIMIT = 60, 7

@@ -15,7 +15,9 @@ import pytest
 from aiohttp import ClientResponse
 from yarl import URL
 
-from tests.upstreams import PATIENT, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.fakes.archive import STUDY, ScriptedPacs
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.web.test_queries import nothing
 from tests.web.test_stream import HEADERS
 

@@ -7,7 +7,9 @@ import asyncio
 import aiohttp
 import pytest
 
-from tests.upstreams import ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.fakes.archive import ScriptedPacs
+from tests.fakes.ehr import ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.waiting import wait_until_async
 from tests.web.test_stream import HEADERS, MULTIPART, PATH, WHOLE
 

@@ -11,16 +11,9 @@ import pytest
 
 from sidecar.bootstrap.build import Sidecar
 from tests.dicom_instances import dataset, encoded
-from tests.upstreams import (
-    PATIENT,
-    SERIES,
-    STUDY,
-    TOKEN,
-    Answer,
-    ScriptedEhr,
-    ScriptedPacs,
-    sidecar_between,
-)
+from tests.fakes.archive import SERIES, STUDY, Answer, ScriptedPacs
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.waiting import WAIT_SECONDS, wait_until_async
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}

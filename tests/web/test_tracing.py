@@ -20,8 +20,10 @@ from sidecar.bootstrap.build import Sidecar
 from sidecar.server.listener import listen
 from sidecar.telemetry.logs import JsonFormatter
 from sidecar.telemetry.metrics import Metrics
+from tests.fakes.archive import STUDY, ScriptedPacs
+from tests.fakes.ehr import TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.telemetry.collector import Collector, attributes
-from tests.upstreams import STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.waiting import WAIT_SECONDS, wait_until_async
 from tests.web.test_stream import BROKEN, GOOD, HEADERS, PATH, WHOLE
 

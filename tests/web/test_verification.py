@@ -11,15 +11,9 @@ import pytest
 from sidecar.bootstrap.build import Sidecar
 from tests import dicom_instances as dicom
 from tests.dicom_instances import dataset, encoded
-from tests.upstreams import (
-    INSTANCE,
-    PATIENT,
-    SERIES,
-    STUDY,
-    ScriptedEhr,
-    ScriptedPacs,
-    sidecar_between,
-)
+from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.web.test_stream import (
     HEADERS,
     MULTIPART,

@@ -13,7 +13,9 @@ import pytest
 from aiohttp import web
 
 from sidecar.server.listener import listen
-from tests.upstreams import INSTANCE, SERIES, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
+from tests.fakes.ehr import ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.waiting import wait_until_async
 
 FRAMES = f"/wado-rs/studies/{STUDY}/series/{SERIES}/instances/{INSTANCE}/frames/1"

@@ -14,18 +14,10 @@ import pytest
 
 from tests.authorization.test_capability_urls import bound, endpoint_of, keys_file
 from tests.dicom_instances import dataset, encoded
+from tests.fakes.archive import SERIES, STUDY, Answer, ScriptedPacs
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import fetch_whole, sidecar_between
 from tests.stalls import measured
-from tests.upstreams import (
-    PATIENT,
-    SERIES,
-    STUDY,
-    TOKEN,
-    Answer,
-    ScriptedEhr,
-    ScriptedPacs,
-    fetch_whole,
-    sidecar_between,
-)
 from tests.waiting import WAIT_SECONDS
 from tests.web.test_audit import to, told
 from tests.web.test_completeness import COUNTS, Corrected, framed

@@ -9,9 +9,10 @@ import requests
 from aiohttp import web
 
 from tests.background import Background
+from tests.fakes.archive import STUDY
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 from tests.sidecar_process import SidecarProcess
 from tests.telemetry.fhir_repository import FhirRepository
-from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr
 from tests.waiting import wait_until
 
 

@@ -1,82 +1,21 @@
-"""Upstreams that misbehave on demand, for faults that a real EHR or PACS cannot be made to show."""
+"""An archive on a loopback port with one study of one patient, whose answers a test scripts."""
 
 import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
-import aiohttp
 from aiohttp import web
 
-from sidecar.audit.event import AuditSource
-from sidecar.audit.sinks import NoSink
-from sidecar.audit.trail import AuditTrail
-from sidecar.authorization.scope_constraints import Constraints
-from sidecar.authorization.visible_studies import VisibleStudiesLookup
-from sidecar.bootstrap.build import Sidecar, build
-from sidecar.fhir.imaging_study import Site
 from sidecar.server.listener import listen
-from sidecar.settings.document import Settings
 from tests.dicom_instances import dataset, encoded
+from tests.fakes.ehr import PATIENT
 
 STUDY, SERIES, INSTANCE = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.1.1"
-PATIENT = "p1"
-TOKEN = "a-recognizable-token"
-SCOPE = "patient/ImagingStudy.rs"
-
-SITE = Site("https://ehr.example.org/fhir")
-NO_VIEWS = VisibleStudiesLookup(
-    cast("Any", SimpleNamespace(forget_listed=lambda study, known_as: None)),
-    SITE,
-    Constraints(SITE),
-)
-"""For a authorizer whose permits are never limited."""
-NO_AUDIT = AuditTrail(NoSink(), AuditSource("test", "https://ehr.example.org/fhir"), b"key")
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@dataclass
-class ScriptedEhr:
-    """Answers every introspection with ``answer`` (JSON) and ``status`` after ``delay`` seconds;
-    counts them.
-
-    ``issuer``: what its smart-configuration names.
-    """
-
-    answer: Any = field(
-        default_factory=lambda: {
-            "active": True, "scope": SCOPE, "client_id": "app", "exp": 9_999_999_999, "patient": PATIENT,
-        }
-    )  # fmt: skip
-    status: int = 200
-    delay: float = 0
-    introspections: int = 0
-    configured: bool = True
-    issuer: str | None = None
-
-    def app(self) -> web.Application:
-        """The application."""
-        app = web.Application()
-        app.router.add_get("/fhir/.well-known/smart-configuration", self._configuration)
-        app.router.add_post("/introspect", self._introspect)
-        return app
-
-    async def _configuration(self, request: web.Request) -> web.Response:
-        if not self.configured:
-            return web.Response(status=500)
-        endpoint = f"{request.url.origin()}/introspect"
-        return web.json_response({"introspection_endpoint": endpoint, "issuer": self.issuer})
-
-    async def _introspect(self, request: web.Request) -> web.Response:
-        self.introspections += 1
-        await asyncio.sleep(self.delay)
-        if isinstance(self.answer, str):
-            return web.Response(text=self.answer, status=self.status)
-        return web.json_response(self.answer, status=self.status)
 
 
 @dataclass
@@ -173,13 +112,6 @@ class ScriptedPacs:
         )
 
 
-class HasApp(Protocol):
-    """Anything that can stand for an EHR."""
-
-    def app(self) -> web.Application:
-        """The application; its FHIR base is /fhir."""
-
-
 @contextlib.asynccontextmanager
 async def answering(
     answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
@@ -191,45 +123,8 @@ async def answering(
         yield f"http://127.0.0.1:{port}/rs"
 
 
-async def fetch_whole(url: str, headers: dict[str, str]) -> tuple[int, bytes, bool]:
-    """Return the status, the body, and whether it came whole."""
-    got = b""
-    async with aiohttp.ClientSession(headers=headers) as client, client.get(url) as response:
-        try:
-            async for chunk in response.content.iter_any():
-                got += chunk
-        except aiohttp.ClientError:
-            return response.status, got, False
-        return response.status, got, True
-
-
 class Servable(Protocol):
     """Anything that can stand for a PACS."""
 
     def serve(self) -> contextlib.AbstractAsyncContextManager[str]:
         """Serve; yields the DICOMweb root."""
-
-
-@contextlib.asynccontextmanager
-async def sidecar_between(
-    ehr: HasApp, pacs: Servable, /, **changes: dict[str, Any]
-) -> AsyncIterator[tuple[str, Sidecar]]:
-    """Run a sidecar between the two; yields its URL. ``changes`` override settings by section."""
-    async with (
-        listen(ehr.app(), "127.0.0.1", 0, drain_seconds=0.1) as ehr_port,
-        pacs.serve() as root,
-    ):
-        document: dict[str, Any] = {
-            "server": {"public_url": "http://sidecar.example.org"},
-            "ehr": {"fhir_url": f"http://127.0.0.1:{ehr_port}/fhir", "timeout_seconds": 60},
-            "tokens": {"client": {"method": "none"}},
-            "pacs": {"url": root, "timeout_seconds": 60},
-        }
-        for section, values in changes.items():
-            document[section] = document.get(section, {}) | values
-        public = build(Settings.model_validate(document))
-        async with (
-            public as sidecar,
-            listen(sidecar.public, "127.0.0.1", 0, drain_seconds=0.1) as port,
-        ):
-            yield f"http://127.0.0.1:{port}", sidecar
