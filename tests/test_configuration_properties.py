@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.settings.load import ConfigurationError, load_settings
-from tests.settings.test_load import MINIMUM, SECRET, SECTIONS
+from tests.tables.settings import MINIMUM, SECRET, SECTIONS
 
 KEYS = st.sampled_from(
     ["server", "ehr", "tokens", "patients", "pacs", "auth", "client", "method", "client_id", "client_secret",

@@ -4,8 +4,7 @@ one asks anew.
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from sidecar.common.errors import GatewayTimeout, Problem, Unavailable
 from sidecar.dicomweb.paths import Kind, Query, Retrieval
 from sidecar.settings.document import Settings
 from tests.permits import study_permit
+from tests.silent_peers import full_listener
 from tests.waiting import WAIT_SECONDS
 
 SECONDS = 0.3
@@ -69,19 +69,6 @@ WAITS: dict[str, Callable[[Sidecar], Awaitable[object]]] = {
     "fresh query": lambda sidecar: sidecar.pacs.search(STUDIES, (), known_as=SOMEBODY, fresh=True),
     "retrieval": retrieval,
 }
-
-
-@contextlib.contextmanager
-def full_listener() -> Iterator[int]:
-    """The port of a listener whose queue is full: the kernel drops whoever connects, without a
-    word.
-    """
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
-        for _ in range(3):
-            filling = stack.enter_context(socket.socket())
-            filling.setblocking(False)
-            filling.connect_ex(full.getsockname())
-        yield full.getsockname()[1]
 
 
 @contextlib.asynccontextmanager

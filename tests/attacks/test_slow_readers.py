@@ -17,7 +17,7 @@ from sidecar.authorization.limits import RequestLimits
 from sidecar.web import held_places, least_rate
 from sidecar.web.least_rate import LeastRate
 from tests.attacks.large import LargeArchive, row, sidecar_before, study
-from tests.authorization.test_limits import Apps, bearer, remembering
+from tests.authorization.limited import apps, bearer, remembering
 from tests.dicom_instances import dataset, encoded
 from tests.fair_queues import held_count, waiting_count
 from tests.fakes.archive import answering
@@ -123,7 +123,7 @@ async def test_a_trickle_does_not_hold_all_transfers(
     )
     async with (
         contextlib.AsyncExitStack() as stack,
-        sidecar_between(Apps(), TwoPatients()) as (url, _),
+        sidecar_between(apps(), TwoPatients()) as (url, _),
         aiohttp.ClientSession() as client,
     ):
         slow = [
@@ -179,7 +179,7 @@ async def test_a_slow_client_keeps_a_place_that_nobody_else_could_use(
     monkeypatch.setattr(LeastRate, "is_too_slow", is_too_slow)
     async with (
         contextlib.AsyncExitStack() as stack,
-        sidecar_between(Apps(), TwoPatients()) as (url, _),
+        sidecar_between(apps(), TwoPatients()) as (url, _),
     ):
         for _ in range(2):
             await ask(stack, url, instance("1.2.840.1"), "a")
@@ -198,7 +198,7 @@ async def test_lists_that_are_not_read_do_not_fill_the_memory(
     archive = LargeArchive({"studies": orjson.dumps(rows)})
     async with (
         contextlib.AsyncExitStack() as stack,
-        sidecar_before(archive, lambda: Apps().app()) as sidecar,
+        sidecar_before(archive, lambda: apps().app()) as sidecar,
         aiohttp.ClientSession() as client,
     ):
         slow = [
@@ -238,7 +238,7 @@ async def test_a_list_that_is_not_read_in_time_gives_its_place_back(
     async with (
         contextlib.AsyncExitStack() as stack,
         sidecar_before(
-            LargeArchive({"studies": orjson.dumps(rows)}), lambda: Apps().app()
+            LargeArchive({"studies": orjson.dumps(rows)}), lambda: apps().app()
         ) as sidecar,
     ):
         slow = await ask(stack, sidecar.url, "/wado-rs/studies", "a")

@@ -14,18 +14,18 @@ import aiohttp
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.attacks.capability_rows import CAPABILITY_KEY, PUBLIC_URL
 from tests.attacks.fuzz import FOREIGN as FUZZED_FOREIGN
 from tests.attacks.fuzz import FOREIGN_INSTANCE, SECRET, Archive, make_target
 from tests.attacks.raw import request, send
 from tests.attacks.row import FOREIGN, OWN
-from tests.attacks.table import rows
 from tests.dicom_instances import dataset, encoded
 from tests.fakes.archive import STUDY, ScriptedPacs
 from tests.fakes.ehr import TOKEN, ScriptedEhr
+from tests.fakes.retrievals import GOOD, MULTIPART, answer
 from tests.fakes.site import sidecar_between
+from tests.tables.attacks import rows
+from tests.tables.capability_attacks import CAPABILITY_KEY, PUBLIC_URL
 from tests.telemetry.collector import Collector, attributes
-from tests.web.test_stream import GOOD, MULTIPART, answer
 
 STEPS = frozenset({
     "read", "token", "queue", "decide patient", "patient", "description", "ownership", "decide study", "fetch",

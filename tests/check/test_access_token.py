@@ -3,35 +3,22 @@
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from sidecar.access.reasons import INVALID_TOKEN, Reason
 from sidecar.check import access_token
 from sidecar.check.run import check
 from sidecar.conformance.finding import Finding, State
-from tests.check.test_upstreams import Pacs, served
-from tests.fakes.ehr import TOKEN, ScriptedEhr
+from tests.check.checked import Pacs, served
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr, active, to_the_token
 
 ISSUER = "https://as.example.org"
-ACTIVE: dict[str, Any] = ScriptedEhr().answer | {"aud": "us"}
-
-
-class Ehr(ScriptedEhr):
-    """Knows one token; to any other it answers ``unknown``."""
-
-    unknown: Any = None
-
-    async def _introspect(self, request: web.Request) -> web.Response:
-        good = (await request.post())["token"] == TOKEN
-        return web.json_response(self.answer if good else self.unknown or {"active": False})
+ACTIVE = active(PATIENT, aud="us")
 
 
 async def found(changes: dict[str, Any], token: str = TOKEN) -> dict[str, Finding]:
     """With the patient's token."""
-    ehr = Ehr(
-        answer={name: value for name, value in (ACTIVE | changes).items() if value is not ...},
-        issuer=ISSUER,
-    )
+    answer = {name: value for name, value in (ACTIVE | changes).items() if value is not ...}
+    ehr = ScriptedEhr(answer=to_the_token(answer), issuer=ISSUER)
     async with served(ehr, Pacs(), tokens={"audience": ["us"]}) as settings:
         return {one.name: one for one in await check(settings, token)}
 
@@ -84,8 +71,7 @@ async def test_what_is_no_token() -> None:
 )
 async def test_a_server_to_which_anything_is_active(answer: dict[str, Any]) -> None:
     """Also when we refuse it for another reason."""
-    ehr = Ehr(issuer=ISSUER)
-    ehr.unknown = answer
+    ehr = ScriptedEhr(answer=to_the_token(active(PATIENT), answer), issuer=ISSUER)
     async with served(ehr, Pacs(), tokens={"audience": ["us"]}) as settings:
         findings = {one.name: one for one in await check(settings, None)}
     assert findings["tokens.introspection"].state is State.FAIL

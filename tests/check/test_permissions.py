@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sidecar.conformance.finding import State
-from tests.check.test_upstreams import Pacs, found
+from tests.check.checked import Pacs, found
 from tests.common.peer import Peer, Reply
 from tests.fakes.ehr import ScriptedEhr
 from tests.sidecar_process import free_port

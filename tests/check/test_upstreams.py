@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,117 +22,11 @@ from sidecar.check.upstreams import Check, counts, studies
 from sidecar.common.errors import Unavailable
 from sidecar.conformance.finding import Finding, State, table
 from sidecar.server.listener import listen
-from sidecar.settings.document import Settings
 from sidecar.settings.tokens import IntrospectionSettings
+from tests.certificates import certificate, server_context
+from tests.check.checked import Pacs, found, served, study
 from tests.fakes.ehr import ScriptedEhr
 from tests.telemetry.collector import Collector
-from tests.tokens.test_mutual_tls import certificate, server_context
-
-
-class Pacs:
-    """Answers ``/studies`` with ``rows`` (paged when ``pages``) and ``/info`` with ``info``."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = [study("1.2.1"), study("1.2.2")]
-        self.pages = True
-        self.status = 200
-        self.info: dict[str, Any] | None = None
-        self.of_series: dict[str, Any] = {"00201209": {"vr": "IS", "Value": [2]}}
-        self.instances: list[dict[str, Any]] | None = None
-        self.writes_character_sets = True
-        self.countable = True
-
-    def app(self) -> web.Application:
-        app = web.Application()
-        app.router.add_get("/dicom-web/studies", self._studies)
-        app.router.add_get("/dicom-web/studies/{uid}/series", self._series)
-        app.router.add_get("/dicom-web/studies/{uid}/instances", self._instances)
-        app.router.add_get("/dicom-web/studies/{uid}/series/{series}/instances", self._instances)
-        app.router.add_get("/dicom-web/info", self._info)
-        return app
-
-    async def _studies(self, request: web.Request) -> web.Response:
-        if self.status != 200:
-            return web.Response(status=self.status)
-        if not self.writes_character_sets and "SpecificCharacterSet" in request.query.get(
-            "includefield", ""
-        ):
-            return web.Response(status=400)
-        if not self.countable and "NumberOfStudyRelatedInstances" in request.query.get(
-            "includefield", ""
-        ):
-            return web.Response(status=400)
-        uid = request.query.get("StudyInstanceUID")
-        rows = [row for row in self.rows if uid in (None, row["0020000D"]["Value"][0])]
-        if self.pages:
-            begin = int(request.query.get("offset", "0"))
-            rows = rows[begin : begin + int(request.query.get("limit", "1000"))]
-        return web.json_response(rows, content_type="application/dicom+json")
-
-    async def _series(self, request: web.Request) -> web.Response:
-        row = {
-            "0020000D": {"vr": "UI", "Value": [request.match_info["uid"]]},
-            "0020000E": {"vr": "UI", "Value": ["1.9"]}, "00080060": {"vr": "CS", "Value": ["CT"]},
-        } | self.of_series  # fmt: skip
-        rows = [] if "offset" in request.query else [row]
-        return web.json_response(rows, content_type="application/dicom+json")
-
-    async def _instances(self, request: web.Request) -> web.Response:
-        if self.instances is None:
-            return web.Response(status=404)
-        return web.json_response([] if "offset" in request.query else self.instances)
-
-    async def _info(self, request: web.Request) -> web.Response:
-        return web.Response(status=404) if self.info is None else web.json_response(self.info)
-
-
-def study(uid: str, patient: str | None = "p1", issuer: str | None = None) -> dict[str, Any]:
-    """A QIDO-RS row."""
-    row: dict[str, Any] = {
-        "0020000D": {"vr": "UI", "Value": [uid]},
-        "00201208": {"vr": "IS", "Value": [2]},
-    }
-    if patient is not None:
-        row["00100020"] = {"vr": "LO", "Value": [patient]}
-    if issuer is not None:
-        row["00100021"] = {"vr": "LO", "Value": [issuer]}
-    return row
-
-
-@contextlib.asynccontextmanager
-async def served(
-    ehr: ScriptedEhr, pacs: Pacs, /, **changes: dict[str, Any]
-) -> AsyncIterator[Settings]:
-    """Settings for these two upstreams."""
-    async with (
-        listen(ehr.app(), "127.0.0.1", 0) as ehr_port,
-        listen(pacs.app(), "127.0.0.1", 0) as pacs_port,
-    ):
-        document: dict[str, Any] = {
-            "server": {"public_url": "https://imaging.example.org"},
-            "ehr": {"fhir_url": f"http://127.0.0.1:{ehr_port}/fhir", "timeout_seconds": 60},
-            "tokens": {"client": {"method": "none"}},
-            "pacs": {"url": f"http://127.0.0.1:{pacs_port}/dicom-web", "timeout_seconds": 60},
-        }
-        for section, values in changes.items():
-            document[section] = document.get(section, {}) | values
-        yield Settings.model_validate(document)
-
-
-async def found(ehr: ScriptedEhr, pacs: Pacs, /, **changes: dict[str, Any]) -> dict[str, Finding]:
-    """The findings by name."""
-    async with served(ehr, pacs, **changes) as settings:
-        return {one.name: one for one in await check(settings, None)}
-
-
-@pytest.fixture
-def ehr() -> ScriptedEhr:
-    return ScriptedEhr(answer={"active": False})
-
-
-@pytest.fixture
-def pacs() -> Pacs:
-    return Pacs()
 
 
 async def test_fine(ehr: ScriptedEhr, pacs: Pacs) -> None:
@@ -202,7 +95,7 @@ async def test_an_introspection_that_does_not_work(
 
 
 async def test_no_discovery(ehr: ScriptedEhr, pacs: Pacs) -> None:
-    ehr.configured = False
+    ehr.configuration_status = 500
     finding = (await found(ehr, pacs))["ehr.smart_configuration"]
     assert (finding.state, finding.text) == (State.FAIL, "discovery_unexpected_status (status 500)")
     assert "ehr.fhir_url" in str(finding.hint)
@@ -317,7 +210,7 @@ async def test_a_patient_record_that_refuses_us(ehr: ScriptedEhr, pacs: Pacs) ->
 
 
 async def test_a_fixed_introspection_url_needs_no_discovery(ehr: ScriptedEhr, pacs: Pacs) -> None:
-    ehr.configured = False
+    ehr.configuration_status = 500
     async with served(ehr, pacs) as settings:
         url = settings.ehr.fhir_url.removesuffix("/fhir") + "/introspect"
         tokens = settings.tokens.model_copy(
@@ -331,18 +224,13 @@ async def test_a_fixed_introspection_url_needs_no_discovery(ehr: ScriptedEhr, pa
     assert findings["tokens.introspection"].state is State.OK
 
 
-class WithoutDiscovery(ScriptedEhr):
-    """Its smart-configuration is a 404."""
-
-    async def _configuration(self, request: web.Request) -> web.Response:
-        return web.Response(status=404)
-
-
 @pytest.mark.parametrize("issuer", [None, "https://issuer.example.org"])
 async def test_an_issuer_that_nothing_names(pacs: Pacs, issuer: str | None) -> None:
     """Then ``iss`` is not compared: it is said, and how to mend it."""
     async with served(
-        WithoutDiscovery(answer={"active": False}), pacs, ehr={"issuer": issuer}
+        ScriptedEhr(answer={"active": False}, configuration_status=404),
+        pacs,
+        ehr={"issuer": issuer},
     ) as settings:
         url = settings.ehr.fhir_url.removesuffix("/fhir") + "/introspect"
         tokens = settings.tokens.model_copy(

@@ -30,7 +30,7 @@ from tests.compose.deployment import (
     sidecar_file,
     smart_configuration,
 )
-from tests.prometheus.test_rules import promtool
+from tests.prometheus.promtool import promtool
 
 __all__ = ["promtool"]
 

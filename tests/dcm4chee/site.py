@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from aiohttp import web
 
 from sidecar.bootstrap.build import Sidecar, build
 from sidecar.server.listener import listen
 from sidecar.settings.document import Settings
 from tests.dcm4chee.archive import create_dcm4chee
 from tests.dcm4chee.behaviour import ROOT, Behaviour
-from tests.fakes.ehr import SCOPE
+from tests.fakes.ehr import ScriptedEhr, active, patient
 
 PUBLIC_URL = "http://sidecar.example.org"
 ARCHIVE_HOST = "localhost"
@@ -89,32 +88,11 @@ def token_of(patient: str) -> str:
     return f"token-of-{patient}"
 
 
-def _ehr(patients: Identifiers) -> web.Application:
-    async def configuration(request: web.Request) -> web.Response:
-        return web.json_response({"introspection_endpoint": f"{request.url.origin()}/introspect"})
-
-    async def introspect(request: web.Request) -> web.Response:
-        patient = str((await request.post())["token"]).removeprefix("token-of-")
-        return web.json_response(
-            {
-                "active": True,
-                "scope": SCOPE,
-                "client_id": "app",
-                "exp": 9_999_999_999,
-                "patient": patient,
-            }
-        )
-
-    async def patient(request: web.Request) -> web.Response:
-        number = request.match_info["id"]
-        listed = [{"system": system, "value": value} for system, value in patients.get(number, ())]
-        return web.json_response({"resourceType": "Patient", "id": number, "identifier": listed})
-
-    app = web.Application()
-    app.router.add_get("/fhir/.well-known/smart-configuration", configuration)
-    app.router.add_post("/introspect", introspect)
-    app.router.add_get("/fhir/Patient/{id}", patient)
-    return app
+def _ehr(patients: Identifiers) -> ScriptedEhr:
+    return ScriptedEhr(
+        answer=lambda token: active(token.removeprefix("token-of-")),
+        patients={number: patient(number, *listed) for number, listed in patients.items()},
+    )
 
 
 @contextlib.asynccontextmanager
@@ -134,7 +112,7 @@ async def site_with(
     """
     systems = {SYSTEM_A: None} if issuers is None else issuers
     async with (
-        listen(_ehr(patients), "127.0.0.1", 0) as ehr_port,
+        listen(_ehr(patients).app(), "127.0.0.1", 0) as ehr_port,
         listen(create_dcm4chee(folder, behaviour), "127.0.0.1", 0) as port,
     ):
         document: dict[str, Any] = {

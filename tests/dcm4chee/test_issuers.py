@@ -14,8 +14,8 @@ from tests.dcm4chee.behaviour import MODES, Behaviour, Mode
 from tests.dcm4chee.coercion import HOSPITAL, supplemented
 from tests.dcm4chee.site import STORED, SYSTEM_A, SYSTEM_B, Site, site_with
 from tests.dcm4chee.studies import MANY, MRN, OF_A, OF_B, OF_NOBODY, SHARED, small_study
+from tests.journey.forms import forms
 from tests.journey.multipart import parts_of
-from tests.journey.test_retrieve import forms
 
 PATIENTS = {"alice": [(SYSTEM_A, MRN)], "bob": [(SYSTEM_B, MRN)]}
 ISSUERS = {SYSTEM_A: "A", SYSTEM_B: "B"}

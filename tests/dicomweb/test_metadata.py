@@ -16,7 +16,7 @@ from sidecar.dicomweb.instance_check import ForeignInstance, scanner_for
 from sidecar.dicomweb.metadata import Metadata
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.dicomweb.response_head import ResponseHead
-from tests.dicomweb.test_multipart import feed_all, split
+from tests.dicomweb.multiparts import feed_all, split
 from tests.permits import study_permit
 
 ROOT = "https://us/fhir/Patient/p1/$wado-rs"

@@ -2,8 +2,7 @@
 (SIA-42, 43).
 """
 
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -14,58 +13,23 @@ from sidecar.dicom.element import Unreadable
 from sidecar.dicomweb.body_filter import Malformed, Scanner, SingleInstance
 from sidecar.dicomweb.multipart import PART_WORK, STEP_WORK, Multipart, SinglePart
 from tests.dicom_instances import dataset, encoded
-
-BOUNDARY = "a b'(1)+"
-OWN, FOREIGN = (
-    encoded(dataset(PatientID=name, BitsAllocated=8, PixelData=name.encode() * 4_000))
-    for name in ("OWN-1", "FOREIGN-1")
+from tests.dicomweb.multiparts import (
+    BOUNDARY,
+    CUTS,
+    FOREIGN,
+    OWN,
+    Foreign,
+    Rules,
+    body,
+    check,
+    feed_all,
+    part,
+    split,
 )
-
-
-class Foreign(Exception):
-    """What the check raises."""
-
-
-def check(header: InstanceHeader) -> None:
-    if header.patient.patient_id != "OWN-1":
-        raise Foreign
-
-
-class Rules:
-    def accepts(self, content_type: str) -> bool:
-        return content_type in ("", "application/dicom") or content_type.startswith(
-            "application/dicom;"
-        )
-
-    def location(self, url: str) -> str | None:
-        return "https://us/" + url.rpartition("/")[2] if "studies" in url else None
-
-
-def part(content: bytes, *, length: bool = True, more: bytes = b"") -> bytes:
-    head = b"Content-Type: application/dicom\r\n" + more
-    if length:
-        head += b"Content-Length: %d\r\n" % len(content)
-    return b"\r\n--" + BOUNDARY.encode() + b"\r\n" + head + b"\r\n" + content
-
-
-def body(*parts: bytes, lead: bool = False) -> bytes:
-    whole = b"".join(parts) + b"\r\n--" + BOUNDARY.encode() + b"--\r\n"
-    return whole if lead else whole[2:]
 
 
 def scanner(of: Callable[[InstanceHeader], None] | None = check) -> Multipart:
     return Multipart(BOUNDARY, Rules(), of)
-
-
-def split(data: bytes, cuts: list[int]) -> Iterator[bytes]:
-    borders = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
-    for start, end in pairwise(borders):
-        yield data[start:end]
-
-
-def feed_all(scan: Scanner, chunks: Iterator[bytes], released: list[bytes]) -> None:
-    """Put into ``released`` what leaves until the scanner raises."""
-    released.extend(bytes(scan.feed(chunk)) for chunk in chunks)
 
 
 def run(scan: Scanner, data: bytes, cuts: list[int]) -> bytes:
@@ -86,7 +50,6 @@ TAILS = st.one_of(
     st.just(b"\r\n-"),
 )
 CONTENTS = st.lists(st.just(OWN) | TAILS.map(with_tail), min_size=1, max_size=4)
-CUTS = st.lists(st.integers(0, 2**20), max_size=30)
 
 
 @given(CONTENTS, st.booleans(), st.booleans(), CUTS)

@@ -17,7 +17,7 @@ from sidecar.access.facts import InstanceHeader
 from sidecar.dicomweb.body_filter import Malformed
 from sidecar.dicomweb.zip_archive import ZipArchive
 from tests.dicom_instances import dataset, encoded
-from tests.dicomweb.test_multipart import (
+from tests.dicomweb.multiparts import (
     BOUNDARY,
     CUTS,
     FOREIGN,

@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -21,24 +20,11 @@ from sidecar.common.errors import BadGateway, Problem, Unavailable
 from sidecar.ehr.assertion import private_key_of
 from sidecar.ehr.credentials import BackendServices, NoToken, StaticToken
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
+from tests.ehr.backend import EC_JWK, EC_KEY, RSA_JWK, RSA_KEY, backend, pem
 from tests.waiting import forever
 
 TOKEN = "a-recognizable-token"
-RSA_KEY = rsa.generate_private_key(65_537, 2_048)
-EC_KEY = ec.generate_private_key(ec.SECP384R1())
 P256_KEY = ec.generate_private_key(ec.SECP256R1())
-
-
-def pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, password: bytes | None = None) -> str:
-    """PKCS#8."""
-    protection = (
-        serialization.BestAvailableEncryption(password)
-        if password
-        else serialization.NoEncryption()
-    )
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection
-    ).decode()
 
 
 def public_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
@@ -50,34 +36,12 @@ def public_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
     )
 
 
-RSA_JWK, EC_JWK = RSAAlgorithm.to_jwk(RSA_KEY), ECAlgorithm.to_jwk(EC_KEY)
 KEYS: dict[str, tuple[str, str, Any]] = {
     "RS384 PEM": (pem(RSA_KEY), "RS384", RSA_KEY.public_key()),
     "RS384 JWK": (f"\n {RSA_JWK}", "RS384", RSA_KEY.public_key()),
     "ES384 PEM": (pem(EC_KEY), "ES384", EC_KEY.public_key()),
     "ES384 JWK": (EC_JWK, "ES384", EC_KEY.public_key()),
 }
-
-
-def backend(
-    peer: Peer,
-    session: aiohttp.ClientSession,
-    *,
-    clock: Callable[[], float] = time.time,
-    **options: Any,
-) -> BackendServices:
-    """Backend Services at ``peer``."""
-
-    async def endpoint() -> str:
-        return f"{peer.url}/token"
-
-    defaults: dict[str, Any] = {
-        "client_id": "our client", "private_key": pem(EC_KEY), "key_id": "key-1", "algorithm": "ES384",
-        "scope": "system/Patient.r", "timeout_seconds": 60,
-    }  # fmt: skip
-    return BackendServices(
-        session, endpoint, **{"clock": clock, "monotonic": clock} | defaults | options
-    )
 
 
 def granted(token: str = TOKEN, **members: Any) -> Reply:

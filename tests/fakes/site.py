@@ -17,7 +17,7 @@ from sidecar.fhir.imaging_study import Site
 from sidecar.server.listener import listen
 from sidecar.settings.document import Settings
 from tests.fakes.archive import Servable
-from tests.fakes.ehr import HasApp
+from tests.fakes.ehr import TOKEN, HasApp
 
 SITE = Site("https://ehr.example.org/fhir")
 NO_VIEWS = VisibleStudiesLookup(
@@ -64,3 +64,6 @@ async def sidecar_between(
             listen(sidecar.public, "127.0.0.1", 0, drain_seconds=0.1) as port,
         ):
             yield f"http://127.0.0.1:{port}", sidecar
+
+
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}

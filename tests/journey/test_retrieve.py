@@ -7,6 +7,7 @@ import requests
 from dicomweb_client.web import DICOMwebClient
 
 from sidecar.demo.people import PATIENTS
+from tests.journey.forms import forms
 from tests.journey.multipart import parts_of
 from tests.journey.world import Instance, World
 
@@ -128,30 +129,6 @@ def test_urls_in_metadata_are_ours_and_work(world: World) -> None:
     assert ":8042" not in response.text
     for found in session.get(f"{world.root('peter')}/studies", timeout=60).json():
         assert found["00081190"]["Value"][0].startswith(world.root("peter") + "/studies/")
-
-
-def forms(study: str, series: str, instance: str) -> dict[str, str]:
-    """Every form of item 7, at every level."""
-    below_series = f"studies/{study}/series/{series}"
-    below = f"{below_series}/instances/{instance}"
-    made = {}
-    for level, path in {
-        "study": f"studies/{study}",
-        "series": below_series,
-        "instance": below,
-    }.items():
-        made[level] = path
-        for suffix in ("metadata", "rendered", "thumbnail", "bulkdata", "pixeldata"):
-            made[f"{level} {suffix}"] = f"{path}/{suffix}"
-    return made | {
-        "frames": f"{below}/frames/1",
-        "frame list": f"{below}/frames/1,2",
-        "frame rendered": f"{below}/frames/1/rendered",
-        "frame thumbnail": f"{below}/frames/1/thumbnail",
-        "bulkdata path": f"{below}/bulkdata/7FE00010",
-        "query series": f"studies/{study}/series",
-        "query instances": f"{below_series}/instances",
-    }
 
 
 def test_one_instance_without_multipart(world: World) -> None:

@@ -18,9 +18,9 @@ from aiohttp import web
 from tests.background import Background
 from tests.fakes.archive import STUDY
 from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.retrievals import WHOLE
 from tests.sidecar_process import SidecarProcess
 from tests.waiting import wait_until
-from tests.web.test_stream import WHOLE
 
 ACCEPT = 'multipart/related; type="application/dicom"'
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}

@@ -11,7 +11,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from tests.journey.test_process import ALLOWED_GROWTH, retrieve_watching_memory
+from tests.journey.memory import ALLOWED_GROWTH, retrieve_watching_memory
 from tests.journey.world import LARGE_STUDY, LARGE_STUDY_PATIENT, World
 
 ZIP = {"Accept": "application/zip"}

@@ -10,8 +10,8 @@ from pydicom._dicom_dict import DicomDictionary
 from sidecar.pacs.dialects import DIALECTS, by_keyword
 from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
 from tests.fakes.ehr import TOKEN, ScriptedEhr
+from tests.fakes.retrievals import MULTIPART, PART, answer
 from tests.fakes.site import sidecar_between
-from tests.web.test_stream import MULTIPART, PART, answer
 
 NAMES = {
     "a tag": ("0020000D", "StudyInstanceUID"),

@@ -20,8 +20,8 @@ import yaml
 from tests.background import Background
 from tests.fakes.ehr import PATIENT
 from tests.fakes.process_site import Site
-from tests.prometheus.test_dashboard import expressions, labels
-from tests.prometheus.test_rules import NOT_INSTALLED, RULES
+from tests.prometheus.dashboard import expressions, labels
+from tests.prometheus.promtool import NOT_INSTALLED, RULES
 from tests.sidecar_process import SidecarProcess, free_port
 from tests.waiting import WAIT_SECONDS, wait_until
 

@@ -16,7 +16,7 @@ from sidecar.fhir.catalog.catalog import Catalog
 from sidecar.fhir.catalog.postgresql import PostgresqlStore
 from tests.fhir.rows import row
 from tests.real.postgresql import Postgresql, postgresql
-from tests.test_silent_peers import full_listener
+from tests.silent_peers import full_listener
 from tests.waiting import WAIT_SECONDS, wait_until_async
 
 pytestmark = pytest.mark.postgresql

@@ -11,8 +11,8 @@ import pytest
 
 from tests.real.authorization_servers import AUDIENCE, require
 from tests.real.hydra.server import HYDRA, NO_HYDRA, STRATEGIES, Hydra, Tokens
-from tests.real.test_authorization_servers import statuses
-from tests.tokens.test_token_forms import FORMS, Form
+from tests.real.statuses import statuses
+from tests.tables.token_forms import FORMS, Form
 
 pytestmark = pytest.mark.hydra
 

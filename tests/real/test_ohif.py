@@ -26,7 +26,7 @@ from sidecar.server.listener import listen
 from tests.dicom_instances import dataset, encoded
 from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 from tests.fakes.site import sidecar_between
-from tests.real.test_page import CHROMIUM, DRIVER, require_browser
+from tests.real.browser import CHROMIUM, DRIVER, require_browser
 from tests.sidecar_process import free_ports_in_a_row
 from tests.waiting import WAIT_SECONDS, wait_until
 

@@ -31,7 +31,7 @@ from tests.real.character_sets import (
     study_uid,
 )
 from tests.real.orthanc import Orthanc, require_orthanc
-from tests.real.test_orthanc_changes import Served
+from tests.real.served import Served
 
 pytestmark = pytest.mark.orthanc
 

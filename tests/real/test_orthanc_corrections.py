@@ -29,7 +29,7 @@ from tests.real.corrections import (
     SlowTransfer,
 )
 from tests.real.orthanc import Orthanc, require_orthanc
-from tests.real.test_orthanc_changes import Served
+from tests.real.served import Served
 
 pytestmark = pytest.mark.orthanc
 

@@ -11,11 +11,12 @@ from urllib.error import HTTPError
 import aiohttp
 import pytest
 
+from tests.dicom.file_kinds import File, Names
 from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 from tests.fakes.site import sidecar_between
-from tests.pacs.file_kinds import KINDS, NAMES, File, Names
 from tests.real.orthanc import Orthanc, require_orthanc
-from tests.real.test_orthanc_changes import Served
+from tests.real.served import Served
+from tests.tables.file_kinds import KINDS, NAMES
 
 pytestmark = pytest.mark.orthanc
 HEADERS = {

@@ -14,9 +14,8 @@ import pytest
 from tests.data import ct_study
 from tests.fakes.archive import STUDY
 from tests.fakes.ehr import PATIENT, ScriptedEhr
-from tests.fakes.site import sidecar_between
+from tests.fakes.site import HEADERS, sidecar_between
 from tests.real.orthanc import Orthanc, require_orthanc
-from tests.web.test_stream import HEADERS
 
 TOTAL = 24
 

@@ -16,10 +16,10 @@ import pytest
 from pydicom.uid import UID
 
 from tests.data import ct_study
-from tests.fakes.ehr import SCOPE, TOKEN, ScriptedEhr
+from tests.fakes.ehr import TOKEN
 from tests.fakes.site import sidecar_between
 from tests.real.orthanc import Orthanc, require_orthanc
-from tests.real.test_orthanc_changes import Served
+from tests.real.served import Client, Served, ehr
 
 SHARED, ABSENT = "1.2.826.0.1.3680043.8.498.6.1", "1.2.826.0.1.3680043.8.498.6.2"
 NAMELESS = "1.2.826.0.1.3680043.8.498.6.3"
@@ -63,42 +63,6 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
         put(running, tmp_path_factory.mktemp("nameless"), "p1", NAMELESS)
         put(running, tmp_path_factory.mktemp("nameless"), "", NAMELESS)
         yield running
-
-
-class Client:
-    """Asks a sidecar as the app of a patient."""
-
-    def __init__(self, url: str, us: aiohttp.ClientSession) -> None:
-        self.url = url
-        self._us = us
-
-    async def get(self, path: str, accept: str = "*/*") -> tuple[int, bytes, dict[str, str]]:
-        """Status, body, and those headers that do not differ by request."""
-        async with self._us.get(self.url + path, headers={"Accept": accept}) as answer:
-            varying = ("date", "x-request-id")
-            headers = {
-                name: value for name, value in answer.headers.items() if name.lower() not in varying
-            }
-            return answer.status, await answer.read(), headers
-
-    async def rows(self, path: str) -> list[str]:
-        """The StudyInstanceUIDs of a QIDO-RS answer."""
-        status, body, _ = await self.get(path)
-        assert status == 200
-        return sorted({row["0020000D"]["Value"][0] for row in json.loads(body)})
-
-    async def bundle(self, path: str) -> dict[str, Any]:
-        """A FHIR answer."""
-        status, body, _ = await self.get(path)
-        assert status == 200
-        return dict(json.loads(body))
-
-
-def ehr(patient: str) -> ScriptedEhr:
-    """Its tokens are for this patient."""
-    return ScriptedEhr(
-        {"active": True, "scope": SCOPE, "client_id": "app", "exp": 9_999_999_999, "patient": patient}
-    )  # fmt: skip
 
 
 def settings(permit: str, tmp_path: Path) -> dict[str, Any]:

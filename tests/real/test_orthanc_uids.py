@@ -26,8 +26,7 @@ from tests.fakes.ehr import TOKEN
 from tests.fakes.site import sidecar_between
 from tests.fhir.profile import check_bundle
 from tests.real.orthanc import Orthanc, require_orthanc
-from tests.real.test_orthanc_changes import Served
-from tests.real.test_orthanc_shared_uid import Client, ehr
+from tests.real.served import Client, Served, ehr
 
 pytestmark = pytest.mark.orthanc
 

@@ -13,9 +13,9 @@ from sidecar.web.connection_limit import RETRY_AFTER_SECONDS, ConnectionLimit
 from tests.attacks.raw import BEARER, RawAnswer, answers, request, send
 from tests.fakes.archive import ScriptedPacs
 from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.retrievals import GOOD
 from tests.fakes.site import sidecar_between
 from tests.real.proxies import haproxy, nginx
-from tests.web.test_stream import GOOD
 
 SEARCH = f"/fhir/ImagingStudy?patient={PATIENT}"
 FORM = "Content-Type: application/x-www-form-urlencoded"

@@ -15,10 +15,9 @@ from sidecar.web.count_report import REPORTED_SECONDS, CountReport
 from tests.common.peer import Clock
 from tests.fakes.archive import STUDY, ScriptedPacs
 from tests.fakes.ehr import PATIENT, ScriptedEhr
-from tests.fakes.site import sidecar_between
+from tests.fakes.retrievals import nothing
+from tests.fakes.site import HEADERS, sidecar_between
 from tests.fhir.rows import row
-from tests.web.test_queries import nothing
-from tests.web.test_stream import HEADERS
 
 
 def study(uid: str) -> Any:

@@ -10,8 +10,8 @@ import pytest
 
 from tests.fakes.archive import STUDY, ScriptedPacs
 from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
-from tests.fakes.site import sidecar_between
-from tests.web.test_stream import GOOD, HEADERS
+from tests.fakes.retrievals import GOOD
+from tests.fakes.site import HEADERS, sidecar_between
 
 ROUTES = (
     f"/fhir/ImagingStudy?patient={PATIENT}",

@@ -14,9 +14,8 @@ from sidecar.server.listener import listen
 from tests.dicom_instances import dataset, encoded
 from tests.fakes.archive import INSTANCE, SERIES, STUDY
 from tests.fakes.ehr import PATIENT, ScriptedEhr
-from tests.fakes.site import sidecar_between
+from tests.fakes.site import HEADERS, sidecar_between
 from tests.pacs.fake import row
-from tests.web.test_stream import HEADERS
 
 AT_INSTANCE = f"/wado-rs/studies/{STUDY}/series/{SERIES}/instances/{INSTANCE}"
 FOREIGN = "1.2.840.2"

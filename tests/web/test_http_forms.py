@@ -15,8 +15,8 @@ from tests.attacks.raw import RawAnswer, answers, request, send
 from tests.attacks.row import OWN
 from tests.fakes.archive import INSTANCE, SERIES, ScriptedPacs
 from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.retrievals import GOOD
 from tests.fakes.site import sidecar_between
-from tests.web.test_stream import GOOD
 
 SEARCH = "/fhir/ImagingStudy"
 FORM = "Content-Type: application/x-www-form-urlencoded"

@@ -10,9 +10,9 @@ import pytest
 
 from tests.fakes.archive import STUDY, ScriptedPacs
 from tests.fakes.ehr import PATIENT, ScriptedEhr
-from tests.fakes.site import sidecar_between
+from tests.fakes.retrievals import MULTIPART, PATH, WHOLE
+from tests.fakes.site import HEADERS, sidecar_between
 from tests.waiting import wait_until_async
-from tests.web.test_stream import HEADERS, MULTIPART, PATH, WHOLE
 
 FHIR = f"/fhir/ImagingStudy?patient={PATIENT}"
 READ = f"/fhir/ImagingStudy/{STUDY}"

@@ -27,9 +27,8 @@ from sidecar.web.query_pages import (
 )
 from tests.common.peer import Clock
 from tests.fakes.ehr import PATIENT, ScriptedEhr
-from tests.fakes.site import sidecar_between
+from tests.fakes.site import HEADERS, sidecar_between
 from tests.pacs.fake import row
-from tests.web.test_stream import HEADERS
 
 TOTAL, LIMIT = 60, 7
 PAGES = TOTAL // LIMIT + 2

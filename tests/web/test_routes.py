@@ -11,8 +11,8 @@ from yarl import URL
 from sidecar.bootstrap.build import Sidecar
 from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
 from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.retrievals import GOOD
 from tests.fakes.site import sidecar_between
-from tests.web.test_stream import GOOD
 
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 OPEN = [

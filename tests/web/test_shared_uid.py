@@ -14,9 +14,8 @@ from aiohttp import web
 from sidecar.dicom.json_model import tag, text
 from sidecar.server.listener import listen
 from tests.fakes.ehr import PATIENT, ScriptedEhr
-from tests.fakes.site import sidecar_between
+from tests.fakes.site import HEADERS, sidecar_between
 from tests.pacs.fake import row
-from tests.web.test_stream import HEADERS
 
 RULE = {
     "name": "none",

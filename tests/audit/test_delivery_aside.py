@@ -14,7 +14,7 @@ from aiohttp import web
 from sidecar.audit import delivery as module
 from sidecar.audit import retry_queue as aside_module
 from sidecar.audit.spool import ASIDE, REJECTED, segments
-from tests.audit.test_delivery import line_to, numbers, out_of_order, soon
+from tests.audit.deliveries import line_to, numbers, out_of_order, soon
 from tests.telemetry.fhir_repository import FhirRepository
 from tests.waiting import forever, wait_until_async
 
