@@ -198,7 +198,7 @@ async def test_lists_that_are_not_read_do_not_fill_the_memory(
     archive = LargeArchive({"studies": orjson.dumps(rows)})
     async with (
         contextlib.AsyncExitStack() as stack,
-        sidecar_before(archive, lambda: apps().app()) as sidecar,
+        sidecar_before(archive, apps()) as sidecar,
         aiohttp.ClientSession() as client,
     ):
         slow = [
@@ -237,9 +237,7 @@ async def test_a_list_that_is_not_read_in_time_gives_its_place_back(
     rows = [study(number, StudyDescription="x" * 8_000) for number in range(2_500)]
     async with (
         contextlib.AsyncExitStack() as stack,
-        sidecar_before(
-            LargeArchive({"studies": orjson.dumps(rows)}), lambda: apps().app()
-        ) as sidecar,
+        sidecar_before(LargeArchive({"studies": orjson.dumps(rows)}), apps()) as sidecar,
     ):
         slow = await ask(stack, sidecar.url, "/wado-rs/studies", "a")
         queue = made[0].searches

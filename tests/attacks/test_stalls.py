@@ -10,7 +10,6 @@ from typing import Any
 import orjson
 import pytest
 import requests
-from aiohttp import web
 
 from tests.attacks.large import LargeArchive, row, series, sidecar_before, study
 from tests.dicom_instances import dataset, encoded
@@ -305,7 +304,7 @@ async def test_large_answers_of_the_ehr(case: str, request: pytest.FixtureReques
     told = EHR[case]
     ehr = ScriptedEhr()
     ehr.answer = {**ehr.answer, **told} if isinstance(told, dict) else told
-    async with sidecar_before(many(), ehr.app) as sidecar:
+    async with sidecar_before(many(), ehr) as sidecar:
         await sidecar.get("/fhir/metadata")
         with measured(request):
             answer = await sidecar.get(FHIR)
@@ -316,14 +315,7 @@ async def test_a_large_patient(request: pytest.FixtureRequest) -> None:
     """A megabyte of objects; none of them is the patient's number."""
     resource = b'{"resourceType":"Patient","id":"p1","identifier":[' + b"{}," * 340_000 + b"{}]}"
 
-    async def patient(_: web.Request) -> web.Response:
-        return web.Response(body=resource, content_type="application/fhir+json")
-
-    def ehr() -> web.Application:
-        app = ScriptedEhr().app()
-        app.router.add_get("/fhir/Patient/p1", patient)
-        return app
-
+    ehr = ScriptedEhr(patients={PATIENT: resource})
     patients = {
         "mapping": "ehr",
         "identifiers": [{"system": "urn:x"}],

@@ -15,7 +15,7 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.attacks.fuzz import FOREIGN as FUZZED_FOREIGN
-from tests.attacks.fuzz import FOREIGN_INSTANCE, SECRET, Archive, make_target
+from tests.attacks.fuzz import FOREIGN_INSTANCE, SECRET, archive_of_two, make_target
 from tests.attacks.raw import request, send
 from tests.attacks.row import FOREIGN, OWN
 from tests.dicom_instances import dataset, encoded
@@ -106,7 +106,7 @@ async def test_made_up_targets() -> None:
     choose = random.Random(seed := int(time.time()))
     async with Collector().serve() as collector:
         async with sidecar_between(
-            ScriptedEhr(), Archive(), tracing={"endpoint": collector.endpoint}
+            ScriptedEhr(), archive_of_two(), tracing={"endpoint": collector.endpoint}
         ) as (url, _):
             port, end = int(url.rpartition(":")[2]), time.monotonic() + 3
             tried = 0

@@ -14,9 +14,9 @@ from sidecar.conformance.finding import State
 from sidecar.settings.document import Settings
 from tests.fakes.archive import STUDY
 from tests.fakes.ehr import ScriptedEhr
+from tests.fakes.odd_archive import FOREIGN, PATHS, OddArchive, Sent, row
 from tests.fakes.site import sidecar_between
 from tests.pacs.odd_answers import HEADERS, OK, Odd, asking
-from tests.pacs.odd_archive import FOREIGN, PATHS, OddArchive, Sent, row
 
 SERIES = f"/studies/{STUDY}/series"
 ONE_SERIES = f"{SERIES}/{STUDY}.1"

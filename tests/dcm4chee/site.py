@@ -12,12 +12,11 @@ import aiohttp
 
 from sidecar.bootstrap.build import Sidecar, build
 from sidecar.server.listener import listen
-from sidecar.settings.document import Settings
 from tests.dcm4chee.archive import create_dcm4chee
 from tests.dcm4chee.behaviour import ROOT, Behaviour
 from tests.fakes.ehr import ScriptedEhr, active, patient
+from tests.fakes.site import PUBLIC_URL, site_settings
 
-PUBLIC_URL = "http://sidecar.example.org"
 ARCHIVE_HOST = "localhost"
 """Unlike the EHR's, which may stand in what the client gets."""
 SYSTEM_A, SYSTEM_B = "http://a.example.org/mrn", "http://b.example.org/mrn"
@@ -115,10 +114,7 @@ async def site_with(
         listen(_ehr(patients).app(), "127.0.0.1", 0) as ehr_port,
         listen(create_dcm4chee(folder, behaviour), "127.0.0.1", 0) as port,
     ):
-        document: dict[str, Any] = {
-            "server": {"public_url": PUBLIC_URL},
-            "ehr": {"fhir_url": f"http://127.0.0.1:{ehr_port}/fhir"},
-            "tokens": {"client": {"method": "none"}},
+        dcm4chee: dict[str, dict[str, Any]] = {
             "patients": {
                 "mapping": "ehr",
                 "identifiers": [
@@ -126,16 +122,11 @@ async def site_with(
                     for system, issuer in systems.items()
                 ],
             },
-            "pacs": {
-                "url": f"http://{ARCHIVE_HOST}:{port}{ROOT}",
-                "dialect": "dcm4chee",
-                "timeout_seconds": 60,
-            },
+            "pacs": {"dialect": "dcm4chee"},
         }
-        for section, values in changes.items():
-            document[section] = document.get(section, {}) | values
+        pacs_url = f"http://{ARCHIVE_HOST}:{port}{ROOT}"
         async with (
-            build(Settings.model_validate(document)) as sidecar,
+            build(site_settings(ehr_port, pacs_url, dcm4chee, changes)) as sidecar,
             listen(sidecar.public, "127.0.0.1", 0) as sidecar_port,
             aiohttp.ClientSession() as client,
         ):

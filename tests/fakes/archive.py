@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from sidecar.dicom.json_model import Row, tag, text
 from sidecar.server.listener import listen
 from tests.dicom_instances import dataset, encoded
 from tests.fakes.ehr import PATIENT
@@ -16,6 +17,13 @@ from tests.fakes.ehr import PATIENT
 STUDY, SERIES, INSTANCE = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.1.1"
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_UID_OF = {
+    "studies": "StudyInstanceUID",
+    "series": "SeriesInstanceUID",
+    "instances": "SOPInstanceUID",
+}
 
 
 @dataclass
@@ -112,15 +120,76 @@ class ScriptedPacs:
         )
 
 
-@contextlib.asynccontextmanager
-async def answering(
-    answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
-) -> AsyncIterator[str]:
-    """Serve a PACS that answers any GET so; yields the DICOMweb root."""
+def archive_app(answer: Handler, root: str = "/rs") -> web.Application:
+    """Return an archive that answers any GET below its DICOMweb root so."""
     app = web.Application()
-    app.router.add_get("/rs/{tail:.*}", answer)
-    async with listen(app, "127.0.0.1", 0) as port:
+    app.router.add_get(root + "/{path:.*}", answer)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def answering(answer: Handler) -> AsyncIterator[str]:
+    """Serve ``archive_app(answer)``; yields the DICOMweb root."""
+    async with listen(archive_app(answer), "127.0.0.1", 0) as port:
         yield f"http://127.0.0.1:{port}/rs"
+
+
+class RowArchive:
+    """An archive that answers QIDO-RS from rows, and retrievals by ``retrieve``.
+
+    ``filters``: whether queries are answered by the rows that they match, else by all rows.
+    ``uid_lists``: whether a list of UIDs is read as one, else as a value. ``asked`` has the target
+    of each request as it came.
+    """
+
+    def __init__(
+        self,
+        *rows: Row,
+        filters: bool = True,
+        uid_lists: bool = True,
+        retrieve: Handler | None = None,
+    ) -> None:
+        self.rows = rows
+        self.filters = filters
+        self.uid_lists = uid_lists
+        self.asked: list[str] = []
+        self._retrieve = retrieve or self._absent
+
+    def app(self) -> web.Application:
+        """Return the application; its DICOMweb root is /rs."""
+        return archive_app(self.answer)
+
+    def serve(self) -> contextlib.AbstractAsyncContextManager[str]:
+        """Serve; yields the DICOMweb root."""
+        return answering(self.answer)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request for ``/rs/…``."""
+        self.asked.append(request.raw_path)
+        *above, level = request.match_info["path"].split("/")
+        if level in _UID_OF and len(above) % 2 == 0:
+            return self._search(request, dict(zip(above[::2], above[1::2], strict=True)), level)
+        return await self._retrieve(request)
+
+    @staticmethod
+    async def _absent(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=404)
+
+    def _search(self, request: web.Request, above: dict[str, str], level: str) -> web.Response:
+        query = dict(request.query)
+        offset, limit = int(query.pop("offset", 0)), int(query.pop("limit", len(self.rows)))
+        query.pop("includefield", None)
+        query |= {_UID_OF[name]: uid for name, uid in above.items()}
+        found: dict[tuple[str | None, str | None], Row] = {}
+        for row in self.rows:
+            if not self.filters or all(self._matches(row, *pair) for pair in query.items()):
+                found.setdefault((text(row, _UID_OF[level]), text(row, "PatientID")), row)
+        page = list(found.values())[offset : offset + limit]
+        return web.json_response(page, content_type="application/dicom+json")
+
+    def _matches(self, row: Row, name: str, value: str) -> bool:
+        element = row.get(name if name in row else tag(name), {}).get("Value", [""])
+        return element[0] in (value.split(",") if self.uid_lists and "UID" in name else [value])
 
 
 class Servable(Protocol):

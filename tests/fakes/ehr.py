@@ -1,6 +1,7 @@
 """A FHIR server with its authorization server, whose answers a test scripts."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,9 +18,9 @@ class ScriptedEhr:
     """Answers introspections, and reads of Patients.
 
     ``answer`` is what every introspection is answered with, or a function of the token that returns
-    it: text as it is, anything else as JSON. It is sent with ``status`` after ``delay`` seconds. ``patients`` has the Patients by the id that is asked
-    for; to any other id the answer is 404. ``issuer`` is in the smart-configuration,
-    which is sent with ``configuration_status``. ``introspections`` counts, and ``requests`` has
+    it: text as it is, anything else as JSON. It is sent with ``status`` after ``delay`` seconds. ``patients`` has the Patients, or their bytes, by the
+    id that is asked for; to any other id the answer is 404. ``issuer`` is in the smart-configuration,
+    which is sent with ``configuration_status``; ``configuration`` takes its place as a whole. ``introspections`` counts, and ``requests`` has
     the header fields of each, names in lower case.
     """
 
@@ -36,8 +37,9 @@ class ScriptedEhr:
     delay: float = 0
     introspections: int = 0
     configuration_status: int = 200
+    configuration: dict[str, Any] | None = None
     issuer: str | None = None
-    patients: dict[str, dict[str, Any]] = field(default_factory=dict)
+    patients: dict[str, dict[str, Any] | bytes] = field(default_factory=dict)
     requests: list[dict[str, str]] = field(default_factory=list)
 
     def app(self) -> web.Application:
@@ -52,6 +54,8 @@ class ScriptedEhr:
     async def _configuration(self, request: web.Request) -> web.Response:
         if self.configuration_status != 200:
             return web.Response(status=self.configuration_status)
+        if self.configuration is not None:
+            return web.json_response(self.configuration)
         endpoint = f"{request.url.origin()}/introspect"
         return web.json_response({"introspection_endpoint": endpoint, "issuer": self.issuer})
 
@@ -71,7 +75,8 @@ class ScriptedEhr:
             found = self.patients[request.match_info["id"]]
         except KeyError:
             return web.Response(status=404)
-        return web.json_response(found, content_type="application/fhir+json")
+        body = found if isinstance(found, bytes) else json.dumps(found).encode()
+        return web.Response(body=body, content_type="application/fhir+json")
 
 
 def patient(id_: str, *identifiers: tuple[str, str]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import aiohttp
 
 from sidecar.bootstrap.build import Sidecar
 from tests.fakes.ehr import TOKEN, ScriptedEhr
+from tests.fakes.odd_archive import PATHS, OddArchive, Sent
 from tests.fakes.site import sidecar_between
-from tests.pacs.odd_archive import PATHS, OddArchive, Sent
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 OK, RESET = 200, 0

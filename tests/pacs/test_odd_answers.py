@@ -13,8 +13,8 @@ from aiohttp.http_parser import HttpResponseParser, HttpResponseParserPy
 from tests.common.peer import all_that_is_said
 from tests.fakes.archive import INSTANCE, SERIES, STUDY
 from tests.fakes.ehr import PATIENT
+from tests.fakes.odd_archive import PATHS, OddArchive, Sent, row, with_body
 from tests.pacs.odd_answers import OK, RESET, Odd, asking
-from tests.pacs.odd_archive import PATHS, OddArchive, Sent, row, with_body
 
 
 @pytest.fixture(params=[HttpResponseParser, HttpResponseParserPy], ids=["compiled", "python"])

@@ -21,7 +21,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
-from aiohttp import web
 
 from tests.real.processes import end
 from tests.sidecar_process import free_port
@@ -59,23 +58,6 @@ def require(there: bool, why_not: str) -> None:
     """Skip the test where a server is not installed; with REQUIRE_REAL_SERVERS set, fail."""
     if not there:
         (pytest.fail if os.environ.get("REQUIRE_REAL_SERVERS") else pytest.skip)(why_not)
-
-
-class Ehr:
-    """The FHIR server beside it, of which we need one document."""
-
-    def __init__(self, server: AuthorizationServer) -> None:
-        self._server = server
-
-    def app(self) -> web.Application:
-        """The application."""
-
-        async def configuration(request: web.Request) -> web.Response:
-            return web.json_response(self._server.configuration)
-
-        app = web.Application()
-        app.router.add_get("/fhir/.well-known/smart-configuration", configuration)
-        return app
 
 
 START_SECONDS = 300

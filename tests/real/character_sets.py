@@ -7,12 +7,12 @@ two settings of its ``DefaultEncoding``. Read it beside docs/orthanc.md.
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-
-from aiohttp import web
+from typing import Any
 
 from tests.data import ct_study
+from tests.fakes.ehr import ScriptedEhr, active, patient
 
 SYSTEM = "urn:mrn"
 PATIENTS = {"mapping": "ehr", "identifiers": [{"system": SYSTEM}], "client": {"method": "none"}}
@@ -169,44 +169,13 @@ def study_uid(number: int) -> str:
     return f"1.2.826.0.1.3680043.8.498.12.{number}"
 
 
-@dataclass
-class Ehr:
-    """Knows the patient ``pt<n>`` by the n-th of these ``numbers``; the token ``token-<n>`` is for
-    that patient.
-    """
+def ehr_of(numbers: Sequence[str]) -> ScriptedEhr:
+    """Return an EHR that knows ``pt<n>`` by the n-th number, and whose ``token-<n>`` is theirs."""
 
-    numbers: Sequence[str]
-    scope: str = "patient/ImagingStudy.rs"
-    asked: list[str] = field(default_factory=list)
+    def answer(token: str) -> dict[str, Any]:
+        return active("pt" + token.removeprefix("token-"), client_id=token)
 
-    def app(self) -> web.Application:
-        """The application."""
-        app = web.Application()
-        app.router.add_get("/fhir/.well-known/smart-configuration", self._configuration)
-        app.router.add_post("/introspect", self._introspect)
-        app.router.add_get("/fhir/Patient/{id}", self._patient)
-        return app
-
-    async def _configuration(self, request: web.Request) -> web.Response:
-        return web.json_response({"introspection_endpoint": f"{request.url.origin()}/introspect"})
-
-    async def _introspect(self, request: web.Request) -> web.Response:
-        token = str((await request.post())["token"])
-        patient = "pt" + token.removeprefix("token-")
-        return web.json_response(
-            {
-                "active": True,
-                "scope": self.scope,
-                "client_id": token,
-                "exp": 9_999_999_999,
-                "patient": patient,
-            }
-        )
-
-    async def _patient(self, request: web.Request) -> web.Response:
-        patient = request.match_info["id"]
-        value = self.numbers[int(patient.removeprefix("pt"))]
-        identifiers = [{"system": SYSTEM, "value": value}]
-        return web.json_response(
-            {"resourceType": "Patient", "id": patient, "identifier": identifiers}
-        )
+    patients = {
+        f"pt{at}": patient(f"pt{at}", (SYSTEM, number)) for at, number in enumerate(numbers)
+    }
+    return ScriptedEhr(answer=answer, patients=patients)

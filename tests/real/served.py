@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.fakes.ehr import SCOPE, ScriptedEhr
+from tests.fakes.ehr import ScriptedEhr, active
 from tests.real.orthanc import Orthanc
 
 
@@ -54,6 +54,4 @@ class Client:
 
 def ehr(patient: str) -> ScriptedEhr:
     """Its tokens are for this patient."""
-    return ScriptedEhr(
-        {"active": True, "scope": SCOPE, "client_id": "app", "exp": 9_999_999_999, "patient": patient}
-    )  # fmt: skip
+    return ScriptedEhr(active(patient))

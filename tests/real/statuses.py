@@ -6,11 +6,11 @@ from typing import Any
 import aiohttp
 
 from tests.fakes.archive import ScriptedPacs
+from tests.fakes.ehr import ScriptedEhr
 from tests.fakes.site import sidecar_between
 from tests.real.authorization_servers import (
     PATIENT,
     AuthorizationServer,
-    Ehr,
 )
 
 
@@ -28,7 +28,9 @@ async def statuses(
     changes = {"tokens": tokens, "ehr": {"timeout_seconds": 60}}
     found = []
     async with (
-        sidecar_between(Ehr(server), ScriptedPacs(_never), **changes) as (url, _),
+        sidecar_between(
+            ScriptedEhr(configuration=server.configuration), ScriptedPacs(_never), **changes
+        ) as (url, _),
         aiohttp.ClientSession() as us,
     ):
         for patient, token in searches:

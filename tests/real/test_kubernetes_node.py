@@ -18,7 +18,7 @@ from aiohttp import BasicAuth, web
 
 from tests.background import Background
 from tests.data import ct_study
-from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr, active, to_the_token
 from tests.helm.rendering import helm, values_of
 from tests.helm.schema import CHART
 from tests.real.kubernetes import Cluster, cluster, wait_for
@@ -96,21 +96,6 @@ def values(ehr: int) -> dict[str, Any]:
     return found
 
 
-class Ehr(ScriptedEhr):
-    """Knows one token, and that no other is good; ``credentials`` are those that came with the last
-    request.
-    """
-
-    credentials = ""
-
-    async def _introspect(self, request: web.Request) -> web.Response:
-        self.credentials = BasicAuth.decode(request.headers["Authorization"]).password
-        is_known = (await request.post()).get("token") == TOKEN
-        return (
-            await super()._introspect(request) if is_known else web.json_response({"active": False})
-        )
-
-
 class Site:
     """A cluster with an Orthanc, which has a study of the token's patient and one of another, and
     with an EHR.
@@ -118,12 +103,18 @@ class Site:
 
     def __init__(self, kubernetes: Cluster, background: Background) -> None:
         self.kubernetes = kubernetes
-        self.stub, self.repository = Ehr(), FhirRepository()
+        self.stub = ScriptedEhr(answer=to_the_token(active(PATIENT)))
+        self.repository = FhirRepository()
         self.ehr = background.serve(self.stub.app(), host=ADDRESS)
         audit = web.Application()
         audit.router.add_route("*", "/fhir{path:.*}", self.repository.handle)
         self.audit = background.serve(audit, host=ADDRESS)
         self.helm = helm.Config(kubeconfig_content=kubernetes.kubeconfig, namespace=NAMESPACE)
+
+    @property
+    def client_secret(self) -> str:
+        """The secret that came with the last introspection."""
+        return BasicAuth.decode(self.stub.requests[-1]["authorization"]).password
 
     def set_secret(self, client_secret: str) -> None:
         """Ours at the EHR, and what else the example mounts."""
@@ -387,11 +378,11 @@ def test_a_renewed_secret_is_used_without_a_restart(installed: Site) -> None:
     wanted["config"]["server"]["reload_seconds"] = 1
     installed.upgrade(wanted)
     assert installed.search() == 1
-    assert installed.stub.credentials == "first"
+    assert installed.client_secret == "first"
     before = {process.pid for process in running()}
     installed.set_secret("renewed")
     wait_for(
-        lambda: installed.search() == 1 and installed.stub.credentials == "renewed",
+        lambda: installed.search() == 1 and installed.client_secret == "renewed",
         "the new secret",
     )
     assert {process.pid for process in running()} <= before

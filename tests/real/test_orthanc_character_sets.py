@@ -25,8 +25,8 @@ from tests.real.character_sets import (
     LISTED,
     PATIENTS,
     TABLE,
-    Ehr,
     Seen,
+    ehr_of,
     file,
     study_uid,
 )
@@ -87,7 +87,7 @@ async def sidecar(
     }
     changes["server"] = {"public_url": "http://sidecar.example.org", "wado_uri": True}
     async with (
-        sidecar_between(Ehr(numbers), Served(orthanc), **changes) as (url, _),
+        sidecar_between(ehr_of(numbers), Served(orthanc), **changes) as (url, _),
         aiohttp.ClientSession() as session,
     ):
         yield Client(url, session)
