@@ -42,6 +42,18 @@ def slowness() -> float:
     return max(1.0, (time.thread_time() - began) / REFERENCE_SECONDS)
 
 
+_last_slowness = 1.0, float("-inf")
+"""The last result of ``recent_slowness``, and when it was measured."""
+
+
+def recent_slowness() -> float:
+    """Return ``slowness``, at most a second old: small tests would be nothing but reference work."""
+    global _last_slowness  # noqa: PLW0603
+    if time.monotonic() - _last_slowness[1] > 1:
+        _last_slowness = slowness(), time.monotonic()
+    return _last_slowness[0]
+
+
 @contextlib.contextmanager
 def measured(request: pytest.FixtureRequest, *, bound: float = BOUND_SECONDS) -> Iterator[Stalls]:
     """Measure the running loop while the block runs, for the run's summary, too; fail over the
@@ -50,7 +62,7 @@ def measured(request: pytest.FixtureRequest, *, bound: float = BOUND_SECONDS) ->
     What the tests themselves have in memory is kept from the garbage collector: it is not the
     product's.
     """
-    seen, loop, before = Stalls(), asyncio.get_running_loop(), slowness()
+    seen, loop, before = Stalls(), asyncio.get_running_loop(), recent_slowness()
     run_once = loop._run_once  # type: ignore[attr-defined]
 
     def timed() -> None:

@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).parent.parent / "sidecar"
 DEMO = PACKAGE / "demo"  # An EHR and an archive of one's own, to look at the sidecar.
 
 LOCKING = {
-    "Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Barrier", "FairQueue", "flock", "lockf",
+    "Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Barrier", "FairQueue", "flock",
+    "lockf",
     "ThreadPoolExecutor", "to_thread", "run_in_executor",
 }  # fmt: skip
 SHARED = {"SingleFlight", "DeferredRequests"}

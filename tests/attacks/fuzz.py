@@ -61,7 +61,8 @@ def _instance(foreign: bool) -> bytes:
     )
     return encoded(
         dataset(
-            PatientID=FOREIGN_PATIENT if foreign else PATIENT, PatientName=SECRET if foreign else "OWN^NAME",
+            PatientID=FOREIGN_PATIENT if foreign else PATIENT,
+            PatientName=SECRET if foreign else "OWN^NAME",
             StudyInstanceUID=names[0], SeriesInstanceUID=names[1], SOPInstanceUID=names[2],
         )
     )  # fmt: skip
@@ -89,20 +90,29 @@ def archive_of_two() -> RowArchive:
 
 
 WORDS = [
-    "fhir", "Patient", PATIENT, FOREIGN_PATIENT, "$wado-rs", "%24wado-rs", "wado-rs", "studies", "series", "instances",
-    OWN, OWN_SERIES, OWN_INSTANCE, FOREIGN, FOREIGN_SERIES, FOREIGN_INSTANCE, "metadata", "rendered", "thumbnail",
-    "frames", "1", "1,2", "bulkdata", "bulk", "7FE00010", "pixeldata", "ImagingStudy", "_search", "Endpoint", "rs",
+    "fhir", "Patient", PATIENT, FOREIGN_PATIENT, "$wado-rs", "%24wado-rs", "wado-rs", "studies",
+    "series", "instances",
+    OWN, OWN_SERIES, OWN_INSTANCE, FOREIGN, FOREIGN_SERIES, FOREIGN_INSTANCE, "metadata",
+    "rendered", "thumbnail",
+    "frames", "1", "1,2", "bulkdata", "bulk", "7FE00010", "pixeldata", "ImagingStudy", "_search",
+    "Endpoint", "rs",
 ]  # fmt: skip
 TRICKS = [
-    "", ".", "..", "%2e%2e", "%2f", "%5c", "..;", ";", ",", "*", "%00", "%0d%0a", "%252e", "%c0%ae", "//", "\\", "?", "#",
-    "$", "%24", "%", "@", "!", " ", "\t", "\u0661", "１", "%ef%bc%8e", f"{OWN},{FOREIGN}", f"{OWN}%2c{FOREIGN}",
+    "", ".", "..", "%2e%2e", "%2f", "%5c", "..;", ";", ",", "*", "%00", "%0d%0a", "%252e", "%c0%ae",
+    "//", "\\", "?", "#",
+    "$", "%24", "%", "@", "!", " ", "\t", "\u0661", "１", "%ef%bc%8e", f"{OWN},{FOREIGN}",
+    f"{OWN}%2c{FOREIGN}",
     f"{OWN}\\{FOREIGN}", f"http://pacs/rs/studies/{FOREIGN}", "~", "+", "&", "=", "\x7f",
 ]  # fmt: skip
 NAMES = [
-    "PatientID", "00100020", "patientid", "PatientId", "IssuerOfPatientID", "00100021", "OtherPatientIDs", "StudyInstanceUID",
-    "0020000D", "SeriesInstanceUID", "SOPInstanceUID", "includefield", "limit", "offset", "fuzzymatching", "accept",
-    "patient", "subject", "subject:Patient", "patient.identifier", "identifier", "_id", "_count", "_after", "_include",
-    "PatientName", "OtherPatientIDsSequence.PatientID", "viewport", "window", "Patient%49D", "Patient\u0130D",
+    "PatientID", "00100020", "patientid", "PatientId", "IssuerOfPatientID", "00100021",
+    "OtherPatientIDs", "StudyInstanceUID",
+    "0020000D", "SeriesInstanceUID", "SOPInstanceUID", "includefield", "limit", "offset",
+    "fuzzymatching", "accept",
+    "patient", "subject", "subject:Patient", "patient.identifier", "identifier", "_id", "_count",
+    "_after", "_include",
+    "PatientName", "OtherPatientIDsSequence.PatientID", "viewport", "window", "Patient%49D",
+    "Patient\u0130D",
 ]  # fmt: skip
 VALUES = [
     *WORDS,
@@ -119,10 +129,13 @@ VALUES = [
 ]
 
 _FORMS = [
-    ["fhir", "Patient", PATIENT, "$wado-rs", "studies", OWN, "series", OWN_SERIES, "instances", OWN_INSTANCE],
+    ["fhir", "Patient", PATIENT, "$wado-rs", "studies", OWN, "series", OWN_SERIES, "instances",
+     OWN_INSTANCE],
     ["fhir", "Patient", PATIENT, "$wado-rs", "studies", FOREIGN, "series", FOREIGN_SERIES],
-    ["wado-rs", "studies", OWN, "series", FOREIGN_SERIES, "instances", FOREIGN_INSTANCE, "frames", "1"],
-    ["wado-rs", "studies"], ["wado-rs", "instances"], ["fhir", "ImagingStudy"], ["fhir", "ImagingStudy", FOREIGN],
+    ["wado-rs", "studies", OWN, "series", FOREIGN_SERIES, "instances", FOREIGN_INSTANCE, "frames",
+     "1"],
+    ["wado-rs", "studies"], ["wado-rs", "instances"], ["fhir", "ImagingStudy"],
+    ["fhir", "ImagingStudy", FOREIGN],
 ]  # fmt: skip
 
 

@@ -32,11 +32,13 @@ def row(**attributes: Any) -> Row:
 def study(number: int, **attributes: Any) -> Row:
     """A study's row as an archive tells it."""
     usual = {
-        "StudyInstanceUID": f"1.2.840.{number}", "StudyDate": f"20{number % 24:02}0101", "StudyTime": "101010",
+        "StudyInstanceUID": f"1.2.840.{number}", "StudyDate": f"20{number % 24:02}0101",
+        "StudyTime": "101010",
         "AccessionNumber": f"A{number}", "StudyDescription": f"CT of number {number}",
         "ModalitiesInStudy": ["CT", "SR"],
         "NumberOfStudyRelatedSeries": 3, "NumberOfStudyRelatedInstances": 300,
-        "ReferringPhysicianName": {"Alphabetic": "Doe^Jane"}, "InstitutionName": "General", "StudyID": str(number),
+        "ReferringPhysicianName": {"Alphabetic": "Doe^Jane"}, "InstitutionName": "General",
+        "StudyID": str(number),
     }  # fmt: skip
     return row(**usual | attributes)
 
@@ -44,8 +46,10 @@ def study(number: int, **attributes: Any) -> Row:
 def series(of_study: int, number: int, **attributes: Any) -> Row:
     """A row of one of its series."""
     usual = {
-        "StudyInstanceUID": f"1.2.840.{of_study}", "SeriesInstanceUID": f"1.2.840.{of_study}.{number}",
-        "Modality": "CT" if number else "SR", "SeriesNumber": number, "SeriesDescription": "thin slices",
+        "StudyInstanceUID": f"1.2.840.{of_study}",
+        "SeriesInstanceUID": f"1.2.840.{of_study}.{number}",
+        "Modality": "CT" if number else "SR", "SeriesNumber": number,
+        "SeriesDescription": "thin slices",
         "BodyPartExamined": "CHEST", "NumberOfSeriesRelatedInstances": 100,
     }  # fmt: skip
     return row(**usual | attributes)
@@ -109,7 +113,7 @@ async def sidecar_before(
     with Background() as background:
         ehr_port = background.serve((ehr or ScriptedEhr()).app())
         pacs_url = f"http://127.0.0.1:{background.serve(archive.app())}/rs"
-        patient = {
+        patient: dict[str, dict[str, Any]] = {
             "ehr": {"timeout_seconds": 120},
             "pacs": {"timeout_seconds": 300, "patience_seconds": None},
             "log": {"level": "ERROR"},

@@ -28,14 +28,18 @@ from tests.tables.capability_attacks import CAPABILITY_KEY, PUBLIC_URL
 from tests.telemetry.collector import Collector, attributes
 
 STEPS = frozenset({
-    "read", "token", "queue", "decide patient", "patient", "description", "ownership", "decide study", "fetch",
+    "read", "token", "queue", "decide patient", "patient", "description", "ownership",
+    "decide study", "fetch",
     "transfer", "record", "ehr discovery", "ehr introspection", "pacs query", "issuers",
 })  # fmt: skip
 PACS_STEP = re.compile(r"pacs [a-z]+")
 ROUTES = frozenset({
-    "/fhir/metadata", "/fhir/.well-known/smart-configuration", "/fhir/$versions", "/fhir/ImagingStudy",
-    "/fhir/StructureDefinition/number-of-frames", "/fhir/ImagingStudy/_search", "/fhir/ImagingStudy/{id}",
-    "/fhir/Endpoint/{id}", "/fhir/Patient/{patient}/ImagingStudy", "/fhir/Patient/{patient}/$wado-rs/{tail}",
+    "/fhir/metadata", "/fhir/.well-known/smart-configuration", "/fhir/$versions",
+    "/fhir/ImagingStudy",
+    "/fhir/StructureDefinition/number-of-frames", "/fhir/ImagingStudy/_search",
+    "/fhir/ImagingStudy/{id}",
+    "/fhir/Endpoint/{id}", "/fhir/Patient/{patient}/ImagingStudy",
+    "/fhir/Patient/{patient}/$wado-rs/{tail}",
     "/wado-rs/{tail}", "/wado-uri", "/capability/{sealed}/{tail}", "/", "/{tail}",
 })  # fmt: skip
 METHODS = frozenset(
@@ -124,8 +128,10 @@ async def test_made_up_targets() -> None:
 
 MARK = "marked"
 CLAIMS = {
-    "active": True, "scope": "patient/ImagingStudy.rs", "exp": 9_999_999_999, "client_id": f"{MARK}-app",
-    "sub": f"{MARK}-user", "username": f"{MARK}-name", "patient": f"{MARK}-patient", "iss": f"https://{MARK}.example.org",
+    "active": True, "scope": "patient/ImagingStudy.rs", "exp": 9_999_999_999,
+    "client_id": f"{MARK}-app",
+    "sub": f"{MARK}-user", "username": f"{MARK}-name", "patient": f"{MARK}-patient",
+    "iss": f"https://{MARK}.example.org",
 }  # fmt: skip
 BODY = (
     b"--abc\r\nContent-Type: application/dicom\r\n\r\n"
@@ -158,7 +164,8 @@ TARGETS = [
     OWN, f"/wado-rs/studies/{STUDY}", f"/wado-rs/studies?PatientName={MARK}",
     f"/fhir/Patient/{MARK}-patient/ImagingStudy",
     f"/fhir/ImagingStudy?patient={MARK}-patient&identifier={MARK}", f"/fhir/ImagingStudy/{STUDY}",
-    f"/fhir/Patient/{MARK}-patient/$wado-rs/studies/{STUDY}/metadata", f"/fhir/Endpoint/{MARK}", f"/{MARK}",
+    f"/fhir/Patient/{MARK}-patient/$wado-rs/studies/{STUDY}/metadata", f"/fhir/Endpoint/{MARK}",
+    f"/{MARK}",
     f"/fhir/Patient/{MARK}-other/$wado-rs/studies",
 ]  # fmt: skip
 

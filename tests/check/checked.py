@@ -32,14 +32,15 @@ class Pacs:
         return archive_app(self._answer, "/dicom-web")
 
     async def _answer(self, request: web.Request) -> web.Response:
-        answers = {
-            "studies": self._studies,
-            "series": self._series,
-            "instances": self._instances,
-            "info": self._info,
-        }
-        last = request.path.rpartition("/")[2]
-        return await answers[last](request) if last in answers else web.Response(status=404)
+        path = request.match_info["path"].split("/")
+        if path == ["studies"]:
+            return await self._studies(request)
+        if path == ["info"]:
+            return await self._info(request)
+        answers = {"series": self._series, "instances": self._instances}
+        if path[0] != "studies" or path[-1] not in answers:
+            return web.Response(status=404)
+        return await answers[path[-1]](request)
 
     async def _studies(self, request: web.Request) -> web.Response:
         if self.status != 200:

@@ -168,8 +168,10 @@ async def checked(site: Site, **pacs: Any) -> tuple[State, str]:
     """
     issuer = pacs.pop("issuer", None)
     document = {
-        "server": {"public_url": "https://imaging.example.org"}, "ehr": {"fhir_url": "https://ehr.example.org/fhir"},
-        "tokens": {"client": {"method": "none"}}, "patients": {"mapping": "direct", "issuer": issuer},
+        "server": {"public_url": "https://imaging.example.org"},
+        "ehr": {"fhir_url": "https://ehr.example.org/fhir"},
+        "tokens": {"client": {"method": "none"}},
+        "patients": {"mapping": "direct", "issuer": issuer},
         "pacs": {"url": "https://pacs.example.org", **pacs},
     }  # fmt: skip
     finding = await check_studies(Settings.model_validate(document), site.sidecar)

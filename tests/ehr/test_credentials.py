@@ -81,7 +81,8 @@ async def test_the_assertion_is_what_the_ehr_verifies(
             "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
         }
         claims = jwt.decode(
-            assertion, public, algorithms=[algorithm], audience=f"{peer.url}/token", issuer="our client",
+            assertion, public, algorithms=[algorithm], audience=f"{peer.url}/token",
+            issuer="our client",
             options={"require": ["iss", "sub", "aud", "exp", "jti"]},
         )  # fmt: skip
         assert claims["sub"] == "our client"
@@ -249,13 +250,18 @@ async def test_a_token_response_that_cannot_be_meant(
 
 RS = json.loads(RSA_JWK)
 UNUSABLE: dict[str, tuple[str, str]] = {
-    "empty": ("", "RS384"), "junk": ("-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----", "RS384"),
-    "half JSON": ('{"kty": "RSA"', "RS384"), "no kty": ("{}", "RS384"), "a JWKS": (json.dumps({"keys": [RS]}), "RS384"),
-    "symmetric": ('{"kty": "oct", "k": "c2VjcmV0"}', "RS384"), "half a key": (json.dumps(RS | {"p": None}), "RS384"),
-    "numbers": (json.dumps(RS | {"n": 1}), "RS384"), "encrypted": (pem(RSA_KEY, b"password"), "RS384"),
+    "empty": ("", "RS384"), "junk": ("-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----",
+                                     "RS384"),
+    "half JSON": ('{"kty": "RSA"', "RS384"), "no kty": ("{}", "RS384"),
+    "a JWKS": (json.dumps({"keys": [RS]}), "RS384"),
+    "symmetric": ('{"kty": "oct", "k": "c2VjcmV0"}', "RS384"),
+    "half a key": (json.dumps(RS | {"p": None}), "RS384"),
+    "numbers": (json.dumps(RS | {"n": 1}), "RS384"),
+    "encrypted": (pem(RSA_KEY, b"password"), "RS384"),
     "RSA for ES384": (pem(RSA_KEY), "ES384"), "EC for RS384": (pem(EC_KEY), "RS384"),
     "RSA JWK for ES384": (RSA_JWK, "ES384"), "EC JWK for RS384": (EC_JWK, "RS384"),
-    "P-256 for ES384": (pem(P256_KEY), "ES384"), "P-256 JWK for ES384": (ECAlgorithm.to_jwk(P256_KEY), "ES384"),
+    "P-256 for ES384": (pem(P256_KEY), "ES384"),
+    "P-256 JWK for ES384": (ECAlgorithm.to_jwk(P256_KEY), "ES384"),
 }  # fmt: skip
 PUBLIC: dict[str, tuple[str, str]] = {
     "RSA PEM": (public_pem(RSA_KEY), "RS384"), "EC PEM": (public_pem(EC_KEY), "ES384"),

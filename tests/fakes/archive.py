@@ -85,15 +85,19 @@ class ScriptedPacs:
 
     def _instance(self, patient_id: str, writer: asyncio.StreamWriter) -> None:
         made = dataset(
-            PatientID=patient_id, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES, SOPInstanceUID=INSTANCE
-        )  # fmt: skip
+            PatientID=patient_id,
+            StudyInstanceUID=STUDY,
+            SeriesInstanceUID=SERIES,
+            SOPInstanceUID=INSTANCE,
+        )
         body = (
             b"--instance\r\nContent-Type: application/dicom\r\n\r\n"
             + encoded(made)
             + b"\r\n--instance--\r\n"
         )
         writer.write(
-            b'HTTP/1.1 200 OK\r\nContent-Type: multipart/related; type="application/dicom"; boundary=instance\r\n'
+            b'HTTP/1.1 200 OK\r\nContent-Type: multipart/related; type="application/dicom"; '
+            b"boundary=instance\r\n"
             b"Content-Length: %d\r\n\r\n" % len(body) + body
         )
 

@@ -17,11 +17,13 @@ SCOPE = "patient/ImagingStudy.rs"
 class ScriptedEhr:
     """Answers introspections, and reads of Patients.
 
-    ``answer`` is what every introspection is answered with, or a function of the token that returns
-    it: text as it is, anything else as JSON. It is sent with ``status`` after ``delay`` seconds. ``patients`` has the Patients, or their bytes, by the
-    id that is asked for; to any other id the answer is 404. ``issuer`` is in the smart-configuration,
-    which is sent with ``configuration_status``; ``configuration`` takes its place as a whole. ``introspections`` counts, and ``requests`` has
-    the header fields of each, names in lower case.
+    - ``answer``: what every introspection is answered with, or a function of the token that returns
+      it. Text is sent as it is, anything else as JSON; with ``status``, after ``delay`` seconds.
+    - ``issuer``: in the smart-configuration, which is sent with ``configuration_status``.
+    - ``configuration``: takes the place of the smart-configuration as a whole.
+    - ``patients``: Patients, or their bytes, by their ids. To any other id the answer is 404.
+    - ``introspections``: how many there were; ``requests``: the header fields of each, names in
+      lower case.
     """
 
     answer: Any = field(
@@ -39,7 +41,7 @@ class ScriptedEhr:
     configuration_status: int = 200
     configuration: dict[str, Any] | None = None
     issuer: str | None = None
-    patients: dict[str, dict[str, Any] | bytes] = field(default_factory=dict)
+    patients: dict[str, Any] = field(default_factory=dict)
     requests: list[dict[str, str]] = field(default_factory=list)
 
     def app(self) -> web.Application:

@@ -19,9 +19,13 @@ INSTANCE_PATH = f"{SERIES_PATH}/instances/{INSTANCE}"
 FOREIGN = "1.2.840.9"
 """A study that is somebody else's."""
 PATHS = {
-    "list": "/studies", "instances": f"{SERIES_PATH}/instances", "metadata": f"/studies/{STUDY}/metadata",
-    "study": f"/studies/{STUDY}", "instance": INSTANCE_PATH, "frames": f"{INSTANCE_PATH}/frames/1",
-}  # fmt: skip
+    "list": "/studies",
+    "instances": f"{SERIES_PATH}/instances",
+    "metadata": f"/studies/{STUDY}/metadata",
+    "study": f"/studies/{STUDY}",
+    "instance": INSTANCE_PATH,
+    "frames": f"{INSTANCE_PATH}/frames/1",
+}
 """What is asked for, below a DICOMweb root."""
 PIXELS = bytes(range(256)) * 40
 
@@ -33,7 +37,7 @@ class Sent:
     """
 
     kind: str
-    """One of ``PATHS``, ``series`` for a list of them, ``owners`` for one of studies by their UID."""
+    """One of ``PATHS``, ``series`` for a list of them, ``owners`` for studies by their UIDs."""
     body: bytes
     content_type: str
     status: int = 200
@@ -78,9 +82,15 @@ def part(body: bytes, *lines: str) -> bytes:
 
 
 DICOM = encoded(
-    dataset(PatientID=PATIENT, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES, SOPInstanceUID=INSTANCE,
-            BitsAllocated=8, PixelData=PIXELS)
-)  # fmt: skip
+    dataset(
+        PatientID=PATIENT,
+        StudyInstanceUID=STUDY,
+        SeriesInstanceUID=SERIES,
+        SOPInstanceUID=INSTANCE,
+        BitsAllocated=8,
+        PixelData=PIXELS,
+    )
+)
 
 
 @dataclass

@@ -24,7 +24,8 @@ def row(
 ) -> dict[str, Any]:
     """A DICOM JSON row; ``more`` by keyword."""
     found = {
-        "PatientID": patient, "IssuerOfPatientID": issuer, "StudyInstanceUID": study, "SeriesInstanceUID": series,
+        "PatientID": patient, "IssuerOfPatientID": issuer, "StudyInstanceUID": study,
+        "SeriesInstanceUID": series,
         "SOPInstanceUID": instance, **more,
     }  # fmt: skip
     return {

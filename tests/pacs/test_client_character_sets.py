@@ -17,7 +17,8 @@ from sidecar.pacs.ownership import Ownership
 from tests.common.peer import Peer, Reply
 
 QUERIES = (
-    Query("studies"), Query("series"), Query("instances"), Query("series", "1.2"), Query("instances", "1.2"),
+    Query("studies"), Query("series"), Query("instances"), Query("series", "1.2"),
+    Query("instances", "1.2"),
     Query("instances", "1.2", "1.3"),
 )  # fmt: skip
 FIELDS: dict[str, tuple[list[tuple[str, str]], dict[str, str]]] = {

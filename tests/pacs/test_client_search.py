@@ -59,7 +59,8 @@ async def test_all_rows_come_once(peer: Peer, session: aiohttp.ClientSession, ca
 
 @pytest.mark.parametrize(
     ("limit", "offset", "expected", "asked"),
-    [(3, 0, [0, 1, 2], [(3, 0)]), (5, 2, [2, 3, 4, 5, 6], [(5, 2)]), (7, 0, list(range(7)), [(5, 0), (2, 5)]),
+    [(3, 0, [0, 1, 2], [(3, 0)]), (5, 2, [2, 3, 4, 5, 6], [(5, 2)]),
+     (7, 0, list(range(7)), [(5, 0), (2, 5)]),
      (6, 2, list(range(2, 8)), [(6, 2)]),
      (100, 9, [9, 10, 11, 12], [(5, 9)]), (1, 99, [], [(1, 99)]), (0, 0, [], [])],
 )  # fmt: skip

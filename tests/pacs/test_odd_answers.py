@@ -48,7 +48,8 @@ ENCODED: dict[str, tuple[Odd, int]] = {
     "gzip in chunks": (lambda one: coded(one, "gzip", framing="chunked"), OK),
     "gzip and identity": (lambda one: coded(one, "identity, gzip", zipped(one)), OK),
     "two members": (
-        lambda one: coded(one, "gzip", gzip.compress(one.body[:9]) + gzip.compress(one.body[9:])), OK,
+        lambda one: coded(one, "gzip", gzip.compress(one.body[:9]) + gzip.compress(one.body[9:])),
+        OK,
     ),
     "identity by name": (lambda one: coded(one, "identity"), OK),
     "cut": (lambda one: coded(one, "gzip", zipped(one)[:-9]), 502),
@@ -56,7 +57,8 @@ ENCODED: dict[str, tuple[Odd, int]] = {
     "garbage behind it": (lambda one: coded(one, "gzip", zipped(one) + b"garbage"), 502),
     "a wrong checksum": (lambda one: coded(one, "gzip", zipped(one)[:-8] + bytes(8)), 502),
     "not gzip at all": (lambda one: coded(one, "gzip", one.body), 502),
-    "deflate without zlib's head": (lambda one: coded(one, "deflate", zlib.compress(one.body)[2:-4]), 502),
+    "deflate without zlib's head": (lambda one: coded(one, "deflate",
+                                                      zlib.compress(one.body)[2:-4]), 502),
     "br": (lambda one: coded(one, "br"), 502),
     "zstd": (lambda one: coded(one, "zstd"), 502),
     "unknown": (lambda one: coded(one, "a-secret"), 502),
@@ -164,11 +166,13 @@ AROUND: dict[str, tuple[Odd, dict[str, int]]] = {
         lambda one: replace(one, framing="close", body=one.body[:-9]), dict.fromkeys(PATHS, 502),
     ),
     "octets alone": (
-        lambda one: replace(one, content_type="application/octet-stream", framing="close"), dict.fromkeys(PATHS, 502)
+        lambda one: replace(one, content_type="application/octet-stream", framing="close"),
+        dict.fromkeys(PATHS, 502)
         | {"list": OK, "instances": OK},
     ),
     "application/json": (
-        lambda one: replace(one, content_type=one.content_type.replace("dicom+json", "json; charset=utf-8")),
+        lambda one: replace(one, content_type=one.content_type.replace("dicom+json",
+                                                                       "json; charset=utf-8")),
         dict.fromkeys(PATHS, OK),
     ),
     "a byte order mark": (
@@ -176,10 +180,12 @@ AROUND: dict[str, tuple[Odd, dict[str, int]]] = {
         {"list": OK, "instances": OK, "metadata": OK, "study": 502, "instance": 502, "frames": 502},
     ),
     "UTF-16": (
-        lambda one: replace(one, body=one.body.decode("latin-1").encode("utf-16")), dict.fromkeys(PATHS, 502),
+        lambda one: replace(one, body=one.body.decode("latin-1").encode("utf-16")),
+        dict.fromkeys(PATHS, 502),
     ),
     "no type in the head": (
-        lambda one: replace(one, content_type=one.content_type.split("; type=")[0] + "; boundary=abc"),
+        lambda one: replace(one,
+                            content_type=one.content_type.split("; type=")[0] + "; boundary=abc"),
         dict.fromkeys(PATHS, OK),
     ),
     "no type in head and part": (
@@ -189,15 +195,18 @@ AROUND: dict[str, tuple[Odd, dict[str, int]]] = {
         ), dict.fromkeys(PATHS, OK),
     ),
     "a Latin-1 file name": (
-        lambda one: with_part_line(one, 'Content-Disposition: attachment; filename="M\xfcller.dcm"'.encode("latin-1")),
+        lambda one: with_part_line(one,
+                                   'Content-Disposition: attachment; filename="M\xfcller.dcm"'.encode("latin-1")),
         dict.fromkeys(PATHS, OK),
     ),
     "a UTF-8 file name": (
-        lambda one: with_part_line(one, 'Content-Disposition: attachment; filename="M\xfcller.dcm"'.encode()),
+        lambda one: with_part_line(one,
+                                   'Content-Disposition: attachment; filename="M\xfcller.dcm"'.encode()),
         dict.fromkeys(PATHS, OK),
     ),
     "a name in the type": (
-        lambda one: with_body(one, b"Content-Type: application/dicom", b'Content-Type: application/dicom; name="\xfc"'),
+        lambda one: with_body(one, b"Content-Type: application/dicom",
+                              b'Content-Type: application/dicom; name="\xfc"'),
         dict.fromkeys(PATHS, OK),
     ),
     "a length that is no number": (

@@ -124,7 +124,8 @@ async def test_when_it_cannot_be_told_everybody_is_forgotten(
 
 
 BROKEN = {
-    "status": Reply(status=500), "not json": Reply("<html>"), "no list": Reply({"Last": 9, "Done": True}),
+    "status": Reply(status=500), "not json": Reply("<html>"),
+    "no list": Reply({"Last": 9, "Done": True}),
     "no number": page(last="9"), "a truth for a number": page(last=True),
 }  # fmt: skip
 

@@ -61,7 +61,8 @@ async def slow(peer: Peer, session: aiohttp.ClientSession) -> Any:
 
 
 @pytest.mark.parametrize(("asked", "changed", "kept"), [
-    (BY_UID, {"a"}, False), (BY_UID, {"b"}, False), (BELOW, {"b"}, False), (BY_PATIENT, {"a"}, False),
+    (BY_UID, {"a"}, False), (BY_UID, {"b"}, False), (BELOW, {"b"}, False),
+    (BY_PATIENT, {"a"}, False),
     (BY_PATIENT, {"b"}, True), (BY_PATIENT, None, False), (BY_UID, set(), False),
 ])  # fmt: skip
 async def test_rows_from_before_a_change_are_given_to_nobody(

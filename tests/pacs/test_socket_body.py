@@ -170,7 +170,8 @@ def test_what_aiohttp_still_held_back_is_not_left_behind(run: Run) -> None:
                 total_bytes=5_000, is_eof=lambda: False, read_nowait=lambda: handed.pop(0)
             )  # fmt: skip
             fake: Any = SimpleNamespace(
-                connection=response.connection, content=content, content_length=len(LONG), headers=response.headers
+                connection=response.connection, content=content, content_length=len(LONG),
+                headers=response.headers
             )  # fmt: skip
             came = take_over(fake)
             assert came is not None

@@ -39,11 +39,13 @@ class Archive:
     def load(self) -> None:
         """Store both studies."""
         self.files = ct_study(
-            self.folder / "own", instances=INSTANCES, series=2, patient_id=PATIENT, study_instance_uid=STUDY,
+            self.folder / "own", instances=INSTANCES, series=2, patient_id=PATIENT,
+            study_instance_uid=STUDY,
             rows=SIDE, columns=SIDE,
         )  # fmt: skip
         others = ct_study(
-            self.folder / "other", instances=2, patient_id=OTHER_PATIENT, study_instance_uid=OTHER_STUDY,
+            self.folder / "other", instances=2, patient_id=OTHER_PATIENT,
+            study_instance_uid=OTHER_STUDY,
             rows=8, columns=8,
         )  # fmt: skip
         for file in [*self.files, *others]:

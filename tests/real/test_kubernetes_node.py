@@ -36,7 +36,8 @@ SETTINGS = """{"StorageDirectory": "/data", "IndexDirectory": "/data", "RemoteAc
 "AuthenticationEnabled": false, "DicomServerEnabled": false, "Plugins": ["/usr/share/orthanc/plugins"],
 "DicomWeb": {"Enable": true, "Root": "/dicom-web/"}}"""
 RESTRICTED: dict[str, Any] = {
-    "allowPrivilegeEscalation": False, "runAsNonRoot": True, "runAsUser": 10001, "capabilities": {"drop": ["ALL"]},
+    "allowPrivilegeEscalation": False, "runAsNonRoot": True, "runAsUser": 10001,
+    "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
 }  # fmt: skip
 # Again and again: whoever enforces policies hears of a new pod a moment after it has begun.
@@ -63,7 +64,8 @@ def orthanc() -> list[dict[str, Any]]:
     image = values_of_chart()["orthanc"]["image"]
     container = {
         "name": "orthanc", "image": image, "args": ["/etc/settings"], "securityContext": RESTRICTED,
-        "volumeMounts": [{"name": "settings", "mountPath": "/etc/settings"}, {"name": "data", "mountPath": "/data"}],
+        "volumeMounts": [{"name": "settings", "mountPath": "/etc/settings"},
+                         {"name": "data", "mountPath": "/data"}],
     }  # fmt: skip
     volumes = [
         {"name": "settings", "configMap": {"name": "orthanc"}},
@@ -71,9 +73,11 @@ def orthanc() -> list[dict[str, Any]]:
     ]
     pod = {"containers": [container], "volumes": volumes, "securityContext": {"fsGroup": 10001}}
     return [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "orthanc"}, "data": {"orthanc.json": SETTINGS}},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "orthanc"},
+         "data": {"orthanc.json": SETTINGS}},
         {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "orthanc"},
-         "spec": {"selector": {"matchLabels": LABELS}, "template": {"metadata": {"labels": LABELS}, "spec": pod}}},
+         "spec": {"selector": {"matchLabels": LABELS},
+                  "template": {"metadata": {"labels": LABELS}, "spec": pod}}},
         {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "orthanc"},
          "spec": {"clusterIP": ARCHIVE, "selector": LABELS, "ports": [{"port": 8042}]}},
     ]  # fmt: skip
@@ -114,7 +118,8 @@ class Site:
     @property
     def client_secret(self) -> str:
         """The secret that came with the last introspection."""
-        return BasicAuth.decode(self.stub.requests[-1]["authorization"]).password
+        authorization = BasicAuth.decode(self.stub.requests[-1]["authorization"])
+        return str(authorization.password)
 
     def set_secret(self, client_secret: str) -> None:
         """Ours at the EHR, and what else the example mounts."""
@@ -181,9 +186,11 @@ class Site:
         """Whether a pod of this namespace, with these labels, gets a connection."""
         script = _REACH.format(host=host, port=port)
         pod = {
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "stranger", "labels": labels or {}},
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "stranger", "labels": labels or {}},
             "spec": {"restartPolicy": "Never", "containers": [{
-                "name": "stranger", "image": f"smart-imaging-sidecar:{version()}", "command": ["python", "-c", script],
+                "name": "stranger", "image": f"smart-imaging-sidecar:{version()}",
+                "command": ["python", "-c", script],
                 "securityContext": RESTRICTED,
             }]},
         }  # fmt: skip

@@ -51,13 +51,20 @@ def instance(number: int) -> bytes:
     """One slice of a CT, 64 by 64."""
     made = dataset(
         SOPClassUID=CTImageStorage, SOPInstanceUID=f"{STUDY}.1.{number}", StudyInstanceUID=STUDY,
-        SeriesInstanceUID=f"{STUDY}.1", PatientID=PATIENT, PatientName="Doe^Jane", StudyDate="20200101",
-        StudyTime="101010", AccessionNumber="A1", StudyID="1", SeriesNumber=1, InstanceNumber=number,
-        SeriesDescription="slices", FrameOfReferenceUID=f"{STUDY}.2", ImagePositionPatient=[0, 0, number],
-        ImageOrientationPatient=[1, 0, 0, 0, 1, 0], PixelSpacing=[1, 1], SliceThickness=1, Rows=64, Columns=64,
-        SamplesPerPixel=1, PhotometricInterpretation="MONOCHROME2", BitsAllocated=16, BitsStored=12, HighBit=11,
-        PixelRepresentation=0, RescaleIntercept=-1024, RescaleSlope=1, RescaleType="HU", WindowCenter=40,
-        WindowWidth=400, ImageType=["ORIGINAL", "PRIMARY", "AXIAL"], PixelData=bytes([number % 256, 4]) * 64 * 64,
+        SeriesInstanceUID=f"{STUDY}.1", PatientID=PATIENT, PatientName="Doe^Jane",
+        StudyDate="20200101",
+        StudyTime="101010", AccessionNumber="A1", StudyID="1", SeriesNumber=1,
+        InstanceNumber=number,
+        SeriesDescription="slices", FrameOfReferenceUID=f"{STUDY}.2",
+        ImagePositionPatient=[0, 0, number],
+        ImageOrientationPatient=[1, 0, 0, 0, 1, 0], PixelSpacing=[1, 1], SliceThickness=1, Rows=64,
+        Columns=64,
+        SamplesPerPixel=1, PhotometricInterpretation="MONOCHROME2", BitsAllocated=16, BitsStored=12,
+        HighBit=11,
+        PixelRepresentation=0, RescaleIntercept=-1024, RescaleSlope=1, RescaleType="HU",
+        WindowCenter=40,
+        WindowWidth=400, ImageType=["ORIGINAL", "PRIMARY", "AXIAL"],
+        PixelData=bytes([number % 256, 4]) * 64 * 64,
     )  # fmt: skip
     return encoded(made)
 
@@ -90,14 +97,18 @@ def viewer_configuration(origin: str) -> str:
         "sourceName": "sidecar",
         "configuration": {
             "friendlyName": "sidecar", "name": "sidecar", "wadoUriRoot": origin + "/wado-uri",
-            "qidoRoot": origin + "/wado-rs", "wadoRoot": origin + "/wado-rs", "qidoSupportsIncludeField": False,
+            "qidoRoot": origin + "/wado-rs", "wadoRoot": origin + "/wado-rs",
+            "qidoSupportsIncludeField": False,
             "imageRendering": "wadors", "thumbnailRendering": "wadors", "enableStudyLazyLoad": True,
-            "supportsFuzzyMatching": False, "supportsWildcard": True, "omitQuotationForMultipartRequest": True,
+            "supportsFuzzyMatching": False, "supportsWildcard": True,
+            "omitQuotationForMultipartRequest": True,
         },
     }  # fmt: skip
     configuration = {
-        "routerBasename": None, "extensions": [], "modes": [], "showStudyList": True, "maxNumberOfWebWorkers": 2,
-        "showWarningMessageForCrossOrigin": False, "showCPUFallbackMessage": False, "showLoadingIndicator": True,
+        "routerBasename": None, "extensions": [], "modes": [], "showStudyList": True,
+        "maxNumberOfWebWorkers": 2,
+        "showWarningMessageForCrossOrigin": False, "showCPUFallbackMessage": False,
+        "showLoadingIndicator": True,
         # OHIF's own advice for HTTP/2.
         "maxNumRequests": {"interaction": 100, "thumbnail": 75, "prefetch": 100},
         "defaultDataSourceName": "sidecar", "dataSources": [source],
@@ -111,7 +122,8 @@ def front(folder: Path, port: int, upstream: str) -> Iterator[Path]:
     assert NGINX is not None
     folder.chmod(0o755)
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+         "/CN=127.0.0.1",
          "-keyout", folder / "key.pem", "-out", folder / "certificate.pem"],
         check=True, capture_output=True, timeout=WAIT_SECONDS,
     )  # fmt: skip

@@ -243,7 +243,8 @@ class Client:
 
 
 FORMS = [
-    ("study", "study metadata"), ("series", "series metadata"), ("instance", "instance metadata", "frames", "rendered"),
+    ("study", "study metadata"), ("series", "series metadata"),
+    ("instance", "instance metadata", "frames", "rendered"),
     ("QIDO-RS studies",), ("QIDO-RS series",), ("QIDO-RS instances",),
 ]  # fmt: skip
 """By the columns of the table."""

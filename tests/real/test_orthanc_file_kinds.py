@@ -35,8 +35,10 @@ OF_NOBODY = frozenset({
 TWO_STUDIES = frozenset({"PatientID of odd length", "PatientID between spaces"})
 REPORTED = (
     "a group length too short by 6", "a group length before the last elements", "group 2 again",
-    "a transfer syntax with a space", "no file meta", "PatientID of VR SH", "PatientID of VR ST", "PatientID twice",
-    "VR ?? behind the header", "an element out of order before SeriesInstanceUID", "over 4 MiB of private data first",
+    "a transfer syntax with a space", "no file meta", "PatientID of VR SH", "PatientID of VR ST",
+    "PatientID twice",
+    "VR ?? behind the header", "an element out of order before SeriesInstanceUID",
+    "over 4 MiB of private data first",
     "GE's private syntax",
 )  # fmt: skip
 """Kinds that were seen in the field, and that this Orthanc takes."""

@@ -87,7 +87,8 @@ SEARCHES = (
     "/fhir/ImagingStudy?modality=CT&_include=ImagingStudy:endpoint",
 )
 LISTS = (
-    "/studies", "/series", "/instances", "/studies?limit=1", "/studies?limit=2", "/instances?limit=1",
+    "/studies", "/series", "/instances", "/studies?limit=1", "/studies?limit=2",
+    "/instances?limit=1",
     "/series?limit=1&Modality=CT",
 )  # fmt: skip
 
@@ -131,9 +132,11 @@ async def test_it_is_refused_in_each_form_like_what_is_not_there(
 ) -> None:
     """Status, body and headers; the audit trail knows better."""
     forms = ("/wado-rs/studies/{}", "/wado-rs/studies/{}/metadata", "/wado-rs/studies/{}/rendered",
-             "/wado-rs/studies/{}/series", "/wado-rs/studies/{}/instances", "/wado-rs/studies/{}/series/{}.1",
+             "/wado-rs/studies/{}/series", "/wado-rs/studies/{}/instances",
+             "/wado-rs/studies/{}/series/{}.1",
              "/wado-rs/studies/{}/series/{}.1/instances/{}.1.1/frames/1",
-             "/wado-rs/studies/{}/series/{}.2/instances/{}.2.1/rendered", "/fhir/ImagingStudy/{}")  # fmt: skip
+             "/wado-rs/studies/{}/series/{}.2/instances/{}.2.1/rendered",
+             "/fhir/ImagingStudy/{}")  # fmt: skip
     async with (
         sidecar_between(ehr(patient), Served(orthanc), **settings(permit, tmp_path)) as (url, _),
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as us,

@@ -31,13 +31,17 @@ from tests.real.served import Client, Served, ehr
 pytestmark = pytest.mark.orthanc
 
 SERVED = {
-    "as the standard has it": "1.2.840.113.5", "a leading zero": "1.2.840.0113.5", "one component": "7",
-    "one component with zeros": "007", "64 characters": "1." + "2" * 62, "65 characters": "1." + "2" * 63,
+    "as the standard has it": "1.2.840.113.5", "a leading zero": "1.2.840.0113.5",
+    "one component": "7",
+    "one component with zeros": "007", "64 characters": "1." + "2" * 62,
+    "65 characters": "1." + "2" * 63,
     "120 characters": "1." + "2" * 118,
 }  # fmt: skip
 NOT_SERVED = {
-    "an empty component": ("1..2", 400), "a dot at the end": ("1.2.", 400), "a dot at the beginning": (".1.2", 400),
-    "a dot": (".", 404), "two dots": ("..", 404), "three dots": ("...", 400), "129 characters": ("1." + "2" * 127, 400),
+    "an empty component": ("1..2", 400), "a dot at the end": ("1.2.", 400),
+    "a dot at the beginning": (".1.2", 400),
+    "a dot": (".", 404), "two dots": ("..", 404), "three dots": ("...", 400),
+    "129 characters": ("1." + "2" * 127, 400),
 }  # fmt: skip
 FOREIGN = "1.2.840.00113.5"
 """Another patient's: one more zero than one of ours has."""
@@ -73,7 +77,8 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 @pytest_asyncio.fixture
 async def client(orthanc: Orthanc) -> AsyncIterator[Client]:
     settings: dict[str, Any] = {
-        "pacs": {"dialect": "orthanc"}, "fhir": {"detail": "instance"}, "server": {"wado_uri": True},
+        "pacs": {"dialect": "orthanc"}, "fhir": {"detail": "instance"},
+        "server": {"wado_uri": True},
     }  # fmt: skip
     async with (
         sidecar_between(ehr("p1"), Served(orthanc), **settings) as (url, _),

@@ -206,7 +206,8 @@ LACKS: dict[str, tuple[str, int, str]] = {
     "a frame": ("studies/{study}/series/{series}/instances/{instance}/frames/1", 404, ABSENT),
     "drawn": ("studies/{study}/series/{series}/instances/{instance}/rendered", 404, ABSENT),
     "a thumbnail": ("studies/{study}/thumbnail", 404, ABSENT),
-    "bulk data": ("studies/{study}/series/{series}/instances/{instance}/bulkdata/7FE00010", 404, ABSENT),
+    "bulk data": ("studies/{study}/series/{series}/instances/{instance}/bulkdata/7FE00010", 404,
+                  ABSENT),
 }  # fmt: skip
 
 
@@ -222,7 +223,8 @@ async def test_what_it_has_not_is_refused(archive: TinyPacs, samples: Samples, w
 
 
 FOREIGN = (
-    "studies/{study}", "studies/{study}/series", "studies/{study}/instances", "studies/{study}/metadata",
+    "studies/{study}", "studies/{study}/series", "studies/{study}/instances",
+    "studies/{study}/metadata",
     "studies/{study}/series/{series}", "studies/{study}/series/{series}/instances",
     "studies/{study}/series/{series}/instances/{instance}",
     "studies/{study}/series/{series}/instances/{instance}/frames/1",
@@ -252,8 +254,10 @@ async def test_another_patients_is_absent(
 
 
 KEYS = (
-    "PatientID=98890234", "00100020=98890234", "StudyDescription=none", "00081030=none", "BodyPartExamined=none",
-    "includefield=all", "StudyInstanceUID={study}", "0020000D={study}", "limit=100", "SeriesInstanceUID={series}",
+    "PatientID=98890234", "00100020=98890234", "StudyDescription=none", "00081030=none",
+    "BodyPartExamined=none",
+    "includefield=all", "StudyInstanceUID={study}", "0020000D={study}", "limit=100",
+    "SeriesInstanceUID={series}",
 )  # fmt: skip
 
 

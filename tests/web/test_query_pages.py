@@ -66,8 +66,10 @@ class Archive:
         return answering(self._answer)
 
     async def _answer(self, request: web.Request) -> web.Response:
-        if request.path.endswith("/series"):
+        if request.path.endswith("/series") and request.path.startswith("/rs/studies/"):
             return await self._series(request)
+        if request.path != "/rs/studies":
+            return web.Response(status=404)
         query = request.query
         limit, offset = int(query["limit"]), int(query.get("offset", 0))
         found = self.rows
