@@ -34,7 +34,9 @@ class Stalls:
 
 
 def slowness() -> float:
-    """How many times as long as usual work takes just now, at least 1: numbers, and rows in memory."""
+    """How many times as long as usual work takes just now, at least 1: numbers,
+    and rows in memory.
+    """
     began = time.thread_time()
     sum(number * number for number in range(100_000))
     rows = [{"vr": "LO", "Value": [str(number)]} for number in range(10_000)]
@@ -47,7 +49,9 @@ _last_slowness = 1.0, float("-inf")
 
 
 def recent_slowness() -> float:
-    """Return ``slowness``, at most a second old: small tests would be nothing but reference work."""
+    """Return ``slowness``, at most a second old:
+    small tests would be nothing but reference work.
+    """
     global _last_slowness  # noqa: PLW0603
     if time.monotonic() - _last_slowness[1] > 1:
         _last_slowness = slowness(), time.monotonic()

@@ -1,4 +1,6 @@
-"""The command as an operator meets it: help, exit codes, one line for what is wrong, no traceback."""
+"""The command as an operator meets it: help, exit codes, one line for what is wrong,
+no traceback.
+"""
 
 import json
 import socket
@@ -25,8 +27,10 @@ def site(tmp_path: Path) -> Path:
     file = tmp_path / "site.yaml"
     file.write_text(
         f"ehr: {{fhir_url: '{nowhere}/fhir'}}\n"
-        f"tokens: {{client: {{method: client_secret_post, client_id: us, client_secret: {SECRET}}}}}\n"
-        f"pacs: {{url: '{nowhere}/dicom-web', auth: {{method: basic, username: us, password: {SECRET}}}}}\n"
+        "tokens: {client: {method: client_secret_post, client_id: us, "
+        f"client_secret: {SECRET}}}}}\n"
+        f"pacs: {{url: '{nowhere}/dicom-web', auth: {{method: basic, username: us, "
+        f"password: {SECRET}}}}}\n"
         "server: {host: 127.0.0.1, port: 0, admin_host: 127.0.0.1, admin_port: 0}\n"
     )
     return file
@@ -95,7 +99,7 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
 
 
 # config
-# -------------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------
 
 
 def test_check_takes_one_of_two() -> None:
@@ -177,7 +181,7 @@ def test_a_configuration_that_may_not_be_read(site: Path) -> None:
 
 
 # serve
-# --------------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["PORT", "ADMIN_PORT"])
@@ -214,7 +218,8 @@ def backend_services(key_file: Path) -> dict[str, str]:
     return {
         "SIDECAR_PATIENTS__MAPPING": "ehr",
         "SIDECAR_PATIENTS__IDENTIFIERS": "[{system: 'http://hospital.example.org/mrn'}]",
-        "SIDECAR_PATIENTS__CLIENT": f"{{method: backend_services, client_id: us, private_key_file: '{key_file}'}}",
+        "SIDECAR_PATIENTS__CLIENT": "{method: backend_services, client_id: us, "
+        f"private_key_file: '{key_file}'}}",
     }
 
 
@@ -236,9 +241,8 @@ def test_a_private_key_that_cannot_be_used(
 
 
 def test_a_secret_file_that_cannot_be_read(site: Path, tmp_path: Path) -> None:
-    changes = {
-        "SIDECAR_TOKENS__CLIENT": f"{{client_secret: null, client_secret_file: '{tmp_path}/absent'}}"
-    }
+    absent = f"{{client_secret: null, client_secret_file: '{tmp_path}/absent'}}"
+    changes = {"SIDECAR_TOKENS__CLIENT": absent}
     line = one_line(run("serve", "--config", site, changes=changes))
     name = "environment SIDECAR_TOKENS__CLIENT: tokens.client.client_secret_file"
     assert line == f"{name}: cannot be read: No such file or directory"

@@ -1,4 +1,6 @@
-"""How long it is remembered that something is absent or refused: a line for each in docs/limits.md."""
+"""How long it is remembered that something is absent or refused:
+a line for each in docs/limits.md.
+"""
 
 import re
 from pathlib import Path

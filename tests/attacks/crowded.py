@@ -1,4 +1,6 @@
-"""Instances of a few megabytes with as many elements, items or deflated bytes as there is room for."""
+"""Instances of a few megabytes with as many elements,
+items or deflated bytes as there is room for.
+"""
 
 import functools
 import struct

@@ -216,7 +216,8 @@ async def victim() -> AsyncIterator[tuple[int, RowArchive]]:
     archive = archive_of_two()
     async with sidecar_between(
         ScriptedEhr(), archive,
-        pacs={"ownership_cache_seconds": 0.001}, fhir={"search_cache_seconds": 0.001}, log={"level": "ERROR"},
+        pacs={"ownership_cache_seconds": 0.001}, fhir={"search_cache_seconds": 0.001},
+        log={"level": "ERROR"},
     ) as (url, _):  # fmt: skip
         yield int(url.rpartition(":")[2]), archive
 
@@ -245,7 +246,8 @@ def main() -> None:
     logging.disable()  # The archive answers more than it was asked; that is said each time.
     tried, reached = asyncio.run(run(seconds, seed))
     print(
-        f"{tried} targets, {reached} of them reached the archive: nothing foreign was asked for or answered"
+        f"{tried} targets, {reached} of them reached the archive: "
+        "nothing foreign was asked for or answered"
     )
 
 

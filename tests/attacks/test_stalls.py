@@ -34,7 +34,9 @@ ROOT = f"/fhir/Patient/{PATIENT}/$wado-rs"
 
 @functools.cache
 def many() -> LargeArchive:
-    """An archive where the patient has many studies; made once, and not when tests are collected."""
+    """An archive where the patient has many studies; made once,
+    and not when tests are collected.
+    """
     studies = orjson.dumps([study(number) for number in range(STUDIES)])
     below = orjson.dumps([series(number, one) for number in range(STUDIES) for one in range(3)])
     return LargeArchive({"studies": studies, "series": below, "instances": below})

@@ -85,8 +85,10 @@ async def test_every_row_of_the_table(tmp_path: Path) -> None:
     keys.write_text(f"{CAPABILITY_KEY.key_id} {CAPABILITY_KEY.secret.hex()}")
     async with Collector().serve() as collector:
         async with sidecar_between(
-            ScriptedEhr(), ScriptedPacs(GOOD["until-close"]), server={"wado_uri": True, "public_url": PUBLIC_URL},
-            capabilities={"mode": "token_bound", "keys_file": str(keys)}, tracing={"endpoint": collector.endpoint},
+            ScriptedEhr(), ScriptedPacs(GOOD["until-close"]),
+            server={"wado_uri": True, "public_url": PUBLIC_URL},
+            capabilities={"mode": "token_bound", "keys_file": str(keys)},
+            tracing={"endpoint": collector.endpoint},
         ) as (url, _):  # fmt: skip
             port = int(url.rpartition(":")[2])
             turn = asyncio.Semaphore(8)

@@ -1,4 +1,6 @@
-"""``check --token`` says what is wrong with a token: what is configured, and what the token says."""
+"""``check --token`` says what is wrong with a token: what is configured,
+and what the token says.
+"""
 
 from typing import Any
 
@@ -39,7 +41,8 @@ async def test_a_good_token(changes: dict[str, Any]) -> None:
         ({"iss": "https://other"}, " is https://other"),
         ({"aud": ["them"]}, "wrong_audience: aud should be us, and is them"),
         ({"aud": ...}, "wrong_audience: aud should be us, and the token names none"),
-        ({"token_use": "refresh_token"}, "token_use should be an access token's, and is refresh_token"),
+        ({"token_use": "refresh_token"},
+         "token_use should be an access token's, and is refresh_token"),
         ({"exp": 5}, "expired_token: exp should be after "),
         ({"nbf": 9_999_999_998}, "not_yet_valid: nbf should be "),
         ({"cnf": {"jkt": "x"}}, "sender_constrained: it has cnf"),

@@ -99,7 +99,8 @@ async def test_clients(tmp_path: Path) -> None:
     [
         (Reply({"result": False}), State.OK, "it answers"),
         (Reply({"result": {"allow": False}}), State.OK, "it answers"),
-        (Reply({"result": True}), State.WARN, "allows"), (Reply({}), State.FAIL, "policy_undefined"),
+        (Reply({"result": True}), State.WARN, "allows"),
+        (Reply({}), State.FAIL, "policy_undefined"),
         (Reply(status=404), State.FAIL, "policy_unexpected_status (status 404)"),
     ],
 )  # fmt: skip

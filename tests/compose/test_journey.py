@@ -85,7 +85,9 @@ def orthanc(folder: Path, secrets_folder: Path) -> Iterator[str]:
 
 
 def tool(name: str, *arguments: str) -> str:
-    """What a tool of the folder prints; ``arguments`` name what is elsewhere than in its container."""
+    """What a tool of the folder prints; ``arguments`` name what is elsewhere than in its
+    container.
+    """
     script = COMPOSE / "tools" / Path(SERVICES[name]["entrypoint"][1]).name
     done = subprocess.run(
         [sys.executable, str(script), *arguments], capture_output=True, text=True, timeout=120,

@@ -41,7 +41,9 @@ class Site:
     async def get(
         self, patient: str, path: str, headers: Mapping[str, str] | None = None
     ) -> tuple[aiohttp.ClientResponse, bytes]:
-        """Ask for a path of the sidecar as an app of this patient; the answer and its whole body."""
+        """Ask for a path of the sidecar as an app of this patient;
+        the answer and its whole body.
+        """
         sent = {"Authorization": f"Bearer {token_of(patient)}", **(headers or {})}
         async with self.client.get(self.url + path, headers=sent) as response:
             return response, await response.read()

@@ -103,7 +103,8 @@ async def test_its_cap_and_its_warning(many: Path, query: str, rows: int, remain
     async with archive(many) as pacs:
         response, _ = await pacs.get("studies?" + query)
         assert len(await response.json(content_type=None)) == rows
-        warning = f'299 {response.url.authority} "There are {remaining} additional results that can be requested"'
+        more = f"There are {remaining} additional results that can be requested"
+        warning = f'299 {response.url.authority} "{more}"'
         assert response.headers.get("Warning") == (warning if remaining else None)
 
 

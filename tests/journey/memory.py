@@ -20,7 +20,9 @@ from tests.real.orthanc import Orthanc, find_orthanc
 
 
 def main() -> None:
-    """Measure in front of a real Orthanc when there is one, else in front of the embedded archive."""
+    """Measure in front of a real Orthanc when there is one,
+    else in front of the embedded archive.
+    """
     mrn = next(one.mrns[0] for one in PATIENTS if one.id == LARGE_STUDY_PATIENT)
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(scratch, "images")
@@ -43,7 +45,8 @@ def measure(scratch: Path, files: Path, orthanc: Orthanc | None) -> None:
         for speed in (None, 1.0):
             growth, size, _ = retrieve_watching_memory(world, session, url, speed)
             print(
-                f"{size} bytes at {speed or 'full'} MB/s: resident set grew by {growth / 2**20:.1f} MB",
+                f"{size} bytes at {speed or 'full'} MB/s: "
+                f"resident set grew by {growth / 2**20:.1f} MB",
                 flush=True,
             )
             if growth > ALLOWED_GROWTH:

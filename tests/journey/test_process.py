@@ -63,7 +63,8 @@ def test_memory_is_bounded(
     growth, size, _ = retrieve_watching_memory(world, session, url, megabytes_per_second)
     assert size > 150_000_000
     print(
-        f"\nresident set grew by {growth / 2**20:.1f} MB at {megabytes_per_second or 'full'} MB/s over {size} bytes"
+        f"\nresident set grew by {growth / 2**20:.1f} MB "
+        f"at {megabytes_per_second or 'full'} MB/s over {size} bytes"
     )
     assert growth < ALLOWED_GROWTH
 

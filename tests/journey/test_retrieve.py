@@ -119,7 +119,8 @@ def test_urls_in_metadata_are_ours_and_work(world: World) -> None:
     """The PACS's address never leaks; a BulkDataURI can be fetched as it stands."""
     some = drawable(world)
     session = world.session("peter")
-    url = f"{world.root('peter')}/studies/{some.study}/series/{some.series}/instances/{some.uid}/metadata"
+    root = f"{world.root('peter')}/studies/{some.study}/series/{some.series}"
+    url = f"{root}/instances/{some.uid}/metadata"
     response = session.get(url, headers={"Accept": "application/dicom+json"}, timeout=60)
     row = response.json()[0]
     uris = [element["BulkDataURI"] for element in row.values() if "BulkDataURI" in element]
@@ -134,7 +135,8 @@ def test_urls_in_metadata_are_ours_and_work(world: World) -> None:
 def test_one_instance_without_multipart(world: World) -> None:
     """``Accept: application/dicom`` brings the file itself, whatever form the archive has."""
     for instance in world.of("peter"):
-        url = f"{world.root('peter')}/studies/{instance.study}/series/{instance.series}/instances/{instance.uid}"
+        root = f"{world.root('peter')}/studies/{instance.study}/series/{instance.series}"
+        url = f"{root}/instances/{instance.uid}"
         accept = {"Accept": "application/dicom; transfer-syntax=*"}
         response = world.session("peter").get(url, headers=accept, timeout=60)
         assert (response.status_code, response.headers["Content-Type"]) == (

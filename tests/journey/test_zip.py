@@ -18,7 +18,9 @@ ZIP = {"Accept": "application/zip"}
 
 
 def tool(name: str, package: str) -> str:
-    """The path of a program, or else the test is skipped; with REQUIRE_REAL_SERVERS set, it fails."""
+    """The path of a program, or else the test is skipped; with REQUIRE_REAL_SERVERS set,
+    it fails.
+    """
     found = shutil.which(name)
     if found is None and os.environ.get("REQUIRE_REAL_SERVERS"):
         pytest.fail(f"no {name}: apt-get install {package}")

@@ -99,7 +99,8 @@ TABLE: tuple[Case, ...] = (
     Case("ISO_IR 192, emoji", b"ISO_IR 192", "1😀2".encode(), "1😀2", "12", **same("1😀2", ALL)),
     Case("ISO_IR 192, combining", b"ISO_IR 192", "A\u03081".encode(), "A\u03081", "A1",
          **same("A\u03081", ALL)),
-    Case("ISO_IR 192, full width", b"ISO_IR 192", "１２".encode(), "１２", "12", **same("１２", ALL)),
+    Case("ISO_IR 192, full width", b"ISO_IR 192", "１２".encode(), "１２", "12",
+         **same("１２", ALL)),
     # Characters that nobody sees: no query can be made for such a number (access.identity).
     Case("ISO_IR 192, zero width", b"ISO_IR 192", "1\u200b2".encode(), "1\u200b2", "12",
          **same("1\u200b2", NOTHING)),
@@ -143,7 +144,8 @@ TABLE: tuple[Case, ...] = (
 
 
 def file(
-    directory: Path, number: int, character_set: bytes | None, patient_id: bytes, description: bytes = b"CT Thorax",
+    directory: Path, number: int, character_set: bytes | None, patient_id: bytes,
+    description: bytes = b"CT Thorax",
     series: int = 1,
 ) -> list[bytes]:  # fmt: skip
     """Return the files of study ``study_uid(number)``, byte for byte as given: no library changes

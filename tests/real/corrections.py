@@ -91,12 +91,15 @@ class Archive:
 
 
 class SlowTransfer:
-    """A retrieval whose client has read the head and a first piece, and stops there until ``rest``."""
+    """A retrieval whose client has read the head and a first piece,
+    and stops there until ``rest``.
+    """
 
     def __init__(self, url: str, path: str, accept: str, *, version: str = "1.1") -> None:
         self._port = int(url.rpartition(":")[2])
         self._request = (
-            f"GET {path} HTTP/{version}\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nAccept: {accept}\r\n"
+            f"GET {path} HTTP/{version}\r\nHost: x\r\n"
+            f"Authorization: Bearer {TOKEN}\r\nAccept: {accept}\r\n"
             "Connection: close\r\n\r\n"
         ).encode()
         self.status = 0

@@ -61,7 +61,9 @@ async def seen_again(catalog: Catalog, patient: str) -> dict[str, datetime]:
 async def test_a_frozen_database_is_503_for_all_and_serves_again(
     server: Postgresql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody waits behind somebody else's silence, and no thread is left: exchanges end themselves."""
+    """Nobody waits behind somebody else's silence, and no thread is left:
+    exchanges end themselves.
+    """
     monkeypatch.setattr(catalog_postgresql, "_EXCHANGE_SECONDS", 0.5)
     async with a_catalog(server.dsn) as catalog:
         first = await catalog.look("p", ROWS)

@@ -130,11 +130,14 @@ def front(folder: Path, port: int, upstream: str) -> Iterator[Path]:
     log = folder / "requests.log"
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(f"""
-daemon off; pid nginx.pid; error_log stderr; {user} worker_processes 1; events {{ worker_connections 1024; }}
+daemon off; pid nginx.pid; error_log stderr; {user} worker_processes 1;
+events {{ worker_connections 1024; }}
 http {{
-  types {{ text/html html; text/css css; application/javascript js; application/wasm wasm; application/json json; }}
+  types {{ text/html html; text/css css; application/javascript js; application/wasm wasm;
+    application/json json; }}
   log_format frames '$server_protocol $status $request_method $uri';
-  access_log off; client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path f; uwsgi_temp_path u;
+  access_log off; client_body_temp_path body; proxy_temp_path proxy;
+  fastcgi_temp_path f; uwsgi_temp_path u;
   scgi_temp_path s;
   server {{
     listen 127.0.0.1:{port} ssl http2;
@@ -142,7 +145,8 @@ http {{
     location = /app-config.js {{ root {folder}; }}
     location /wado-rs/ {{
       access_log requests.log frames;
-      proxy_pass {upstream}; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
+      proxy_pass {upstream}; proxy_http_version 1.1;
+      proxy_set_header Connection ""; proxy_buffering off;
     }}
     location / {{ root {OHIF}; try_files $uri /index.html; }}
   }}
@@ -164,7 +168,8 @@ def browser(profile: Path) -> webdriver.Chrome:
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for argument in (
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-sync",
         "--disable-background-networking", "--disable-component-update", "--window-size=1200,900",
         "--ignore-certificate-errors", f"--user-data-dir={profile}",
     ):  # fmt: skip

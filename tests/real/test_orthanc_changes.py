@@ -1,4 +1,6 @@
-"""A real Orthanc's /changes: what arrives or goes is seen although lists are remembered (SIA-25)."""
+"""A real Orthanc's /changes: what arrives or goes is seen although lists are remembered
+(SIA-25).
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -23,7 +25,8 @@ def store(
 ) -> None:
     """Load a study with so many instances."""
     for path in ct_study(
-        directory, instances=instances, patient_id=patient, study_instance_uid=f"1.2.826.0.1.3680043.8.498.5.{study}",
+        directory, instances=instances, patient_id=patient,
+        study_instance_uid=f"1.2.826.0.1.3680043.8.498.5.{study}",
         rows=8, columns=8,
     ):  # fmt: skip
         orthanc.load(path)

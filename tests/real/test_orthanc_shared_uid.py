@@ -54,7 +54,9 @@ def put(orthanc: Orthanc, directory: Path, patient: str, study: str) -> tuple[st
 
 @pytest.fixture(scope="module")
 def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    """Each patient has a study, both have one under the same UID, and one of p1's is also nobody's."""
+    """Each patient has a study, both have one under the same UID,
+    and one of p1's is also nobody's.
+    """
     require_orthanc()
     with Orthanc() as running:
         for patient, study in OWN.items():

@@ -130,7 +130,8 @@ async def test_what_is_served(client: Client, name: str) -> None:
         of(study) + "/metadata",
     ):
         assert (await client.get(path))[0] == 200, path
-    assert (await client.get(f"/wado-uri?requestType=WADO&studyUID={study}&seriesUID={study}.01&objectUID={study}.01.1"
+    assert (await client.get(f"/wado-uri?requestType=WADO&studyUID={study}"
+                             f"&seriesUID={study}.01&objectUID={study}.01.1"
                              "&contentType=application/dicom"))[0] == 200  # fmt: skip
     status, body, _ = await client.get(f"/wado-rs/studies/{study}", "application/zip")
     assert status == 200
@@ -138,7 +139,8 @@ async def test_what_is_served(client: Client, name: str) -> None:
     read = await client.bundle(f"/fhir/ImagingStudy/{study_id(study)}")
     assert read["identifier"][0]["value"] == f"urn:oid:{study}"
     for search in (
-        f"identifier=urn:oid:{study}", f"identifier={study}", f"identifier=urn:dicom:uid|urn:oid:{study}",
+        f"identifier=urn:oid:{study}", f"identifier={study}",
+        f"identifier=urn:dicom:uid|urn:oid:{study}",
         f"_id={study_id(study)}", f"series={study}.01", f"instance=urn:oid:{study}.01.1",
     ):  # fmt: skip
         bundle = await client.bundle(f"/fhir/ImagingStudy?{quote(search, safe='=:')}")

@@ -97,7 +97,9 @@ async def test_haproxy_passes_trailers_on_and_shares_its_connections(
 
 @pytest.mark.parametrize("proxied", PROXIES)
 async def test_the_refusal_of_a_connection_reaches_the_app(proxied: Proxy) -> None:
-    """It is written before a request has come, which a proxy must not take for a fault of its own."""
+    """It is written before a request has come,
+    which a proxy must not take for a fault of its own.
+    """
     begun = asyncio.Event()
 
     async def endless(request: web.Request) -> web.Response:

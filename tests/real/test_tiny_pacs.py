@@ -161,7 +161,9 @@ def files_of(archive: TinyPacs, samples: Samples, study: str) -> dict[tuple[str,
 
 
 async def test_retrievals_have_the_archives_bytes(archive: TinyPacs, samples: Samples) -> None:
-    """Of a study its instances are counted series by series: it has no list of a study's instances."""
+    """Of a study its instances are counted series by series:
+    it has no list of a study's instances.
+    """
     async with app_at(archive) as client:
         for study in samples.studies[OWN]:
             files = files_of(archive, samples, study)
@@ -244,7 +246,8 @@ async def test_another_patients_is_absent(
             f"/wado-rs/{resource.format(own=own, study=study, series=series, instance=instance)}"
         )  # fmt: skip
         absent = await client.get(
-            f"/wado-rs/{resource.format(own=own, study='1.2.3', series='1.2.3.4', instance='1.2.3.4.5')}"
+            "/wado-rs/"
+            + resource.format(own=own, study="1.2.3", series="1.2.3.4", instance="1.2.3.4.5")
         )  # fmt: skip
         assert foreign[0] == 404
         assert foreign == absent
@@ -281,7 +284,9 @@ def test_it_ignores_tags(archive: TinyPacs, samples: Samples) -> None:
 
 
 class Forgetful:
-    """tiny_pacs behind a relay that writes some keys by tag, or leaves them out: it ignores these."""
+    """tiny_pacs behind a relay that writes some keys by tag, or leaves them out:
+    it ignores these.
+    """
 
     def __init__(self, archive: TinyPacs, ignored: set[str]) -> None:
         self._root, self._ignored = archive.dicomweb_url, ignored
@@ -337,7 +342,8 @@ async def test_rows_of_an_archive_that_ignores_keys_do_not_leak(
     relay = Forgetful(archive, ignored)
     async with app_at(relay) as client:
         for path in (
-            "/fhir/ImagingStudy", "/wado-rs/studies", "/wado-rs/studies?limit=1", "/wado-rs/studies?limit=1&offset=1",
+            "/fhir/ImagingStudy", "/wado-rs/studies", "/wado-rs/studies?limit=1",
+            "/wado-rs/studies?limit=1&offset=1",
             f"/wado-rs/studies?StudyInstanceUID={own}", f"/wado-rs/studies/{own}/series",
             f"/wado-rs/studies/{own}/series/{own_series}/instances", f"/wado-rs/studies/{own}",
         ):  # fmt: skip
@@ -345,9 +351,11 @@ async def test_rows_of_an_archive_that_ignores_keys_do_not_leak(
             assert status in statuses, (path, status, body)
             assert not any(uid.encode() in body for uid in foreign), path
         for path in (
-            f"/wado-rs/studies/{study}", f"/wado-rs/studies/{study}/series", f"/fhir/ImagingStudy/{study}",
+            f"/wado-rs/studies/{study}", f"/wado-rs/studies/{study}/series",
+            f"/fhir/ImagingStudy/{study}",
             f"/wado-rs/studies/{study}/series/{series}/instances/{instance}",
-            f"/wado-rs/studies/{own}/series/{series}", f"/wado-rs/studies/{own}/series/{series}/instances/{instance}",
+            f"/wado-rs/studies/{own}/series/{series}",
+            f"/wado-rs/studies/{own}/series/{series}/instances/{instance}",
         ):  # fmt: skip
             status, _, body = await client.get(path)
             assert status in {404, *(statuses - {200})}, (path, status, body)

@@ -8,8 +8,8 @@ REAL = "what a real server beside it needs"
 
 SERVES_ELSEWHERE = {
     "attacks/test_table.py test_slow_headers_are_not_waited_for": OURS,
-    "check/test_upstreams.py test_an_archive_whose_certificate_is_not_trusted": RAW,
-    "check/test_upstreams.py test_the_audit_repository": ONE,
+    "check/test_certificates.py test_an_archive_whose_certificate_is_not_trusted": RAW,
+    "check/test_audit.py test_the_audit_repository": ONE,
     "common/peer.py serving": "a peer of the client in common/, which knows neither",
     "common/test_connector.py asked": RAW,
     "common/test_connector.py behind": RAW,
@@ -26,7 +26,7 @@ SERVES_ELSEWHERE = {
     "pacs/test_client_open.py test_the_end_of_a_chunk_is_no_end": RAW,
     "pacs/test_socket_body.py opened": RAW,
     "real/test_catalog_silence.py test_a_network_that_swallows_everything": RAW,
-    "real/test_kubernetes_node.py Site": ONE,
+    "real/kubernetes/site.py Site": ONE,
     "real/test_orthanc_accept.py Slide": RELAY,
     "real/test_proxies.py test_the_refusal_of_a_connection_reaches_the_app": OURS,
     "real/test_tiny_pacs.py Forgetful": RELAY,
