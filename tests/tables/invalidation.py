@@ -326,6 +326,6 @@ FORGOTTEN: dict[Callable[[World], Ask], set[str]] = {
 }
 """How it is shown that what is kept is forgotten in mid-flight -> what that is."""
 ELSEWHERE = {
-    "PacsClient._deferred", "RetrieveClient._patience", "StudyLists._arrived", "QueryPages._starts",
+    "PacsClient._deferred", "RetrieveClient._deferred", "StudyLists._arrived", "QueryPages._starts",
     "InstancePatients._own", "InstancePatients._refused", "InstancePatients._flight",
 }  # fmt: skip
