@@ -6,8 +6,9 @@ from zoneinfo import ZoneInfo
 
 import aiohttp
 
+from sidecar.dicom.json_model import Row
 from sidecar.fhir.imaging_study import Site
-from sidecar.pacs.client import PacsClient, SearchResult
+from sidecar.pacs.client import PacsClient
 from sidecar.pacs.deferred_requests import DeferredRequests
 from sidecar.pacs.dialects import DIALECTS
 from sidecar.pacs.orthanc_changes import OrthancChanges
@@ -23,7 +24,7 @@ WARM_QUERIES = 8
 
 def deferred_requests(
     settings: Settings,
-) -> tuple[DeferredRequests[Upstream] | None, DeferredRequests[SearchResult] | None]:
+) -> tuple[DeferredRequests[Upstream] | None, DeferredRequests[list[Row]] | None]:
     """Of retrievals and of queries."""
     pacs = settings.pacs
     if pacs.patience_seconds is None:
@@ -31,12 +32,14 @@ def deferred_requests(
     patience, warm, silence = pacs.patience_seconds, pacs.warm_seconds, pacs.timeout_seconds
     return (
         DeferredRequests(
+            Upstream.close,
             patience_seconds=patience,
             warm_seconds=warm,
             limit=pacs.warm_retrievals,
             silence_seconds=silence,
         ),
         DeferredRequests(
+            lambda rows: None,
             patience_seconds=patience,
             warm_seconds=warm,
             limit=WARM_QUERIES,
@@ -49,7 +52,7 @@ def pacs_client(
     settings: Settings,
     session: aiohttp.ClientSession,
     metrics: Metrics,
-    deferred: DeferredRequests[SearchResult] | None,
+    deferred: DeferredRequests[list[Row]] | None,
 ) -> PacsClient:
     """Return the client for queries to ``pacs``."""
     pacs = settings.pacs

@@ -1,6 +1,6 @@
 """Is what the PACS sends the permitted patient's? Each instance and each metadata row, before it leaves (SIA-42, 43).
 
-``scanner_for`` chooses what a retrieval's body is passed through; ``web.stream`` feeds it.
+``scanner_for`` chooses what a retrieval's body is passed through; ``web.stream_body`` feeds it.
 """
 
 from dataclasses import dataclass

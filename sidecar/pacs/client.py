@@ -1,16 +1,16 @@
-"""The PACS's QIDO-RS searches, with paging (PS3.18 10.6, 8.3.4.4). Retrievals: ``retrieve``."""
+"""Search the PACS with QIDO-RS, page by page (PS3.18 10.6, 8.3.4.4)."""
 
 import asyncio
 import logging
 import re
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import aiohttp
 from yarl import URL
 
 from sidecar.access.facts import PatientIdentifier
-from sidecar.common.errors import BadGateway
 from sidecar.common.fetch import FetchedResponse, FetchFailed, fetch
 from sidecar.dicom.character_sets import is_utf8
 from sidecar.dicom.json_model import Row, text
@@ -18,16 +18,14 @@ from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.upstream_errors import (
     UNUSABLE,
     QueryRefused,
-    ResourceNotOffered,
     UnknownTexts,
     failed,
-    refused,
     unusable,
 )
 from sidecar.pacs.deferred_requests import DeferredRequests
 from sidecar.pacs.dialects import Dialect
 from sidecar.pacs.json_type import JsonType
-from sidecar.pacs.query_rows import SEARCH_BYTES, Budget, Identity, RowReader
+from sidecar.pacs.query_rows import SEARCH_BYTES, Budget, Identity, RowReader, check_status
 
 log = logging.getLogger(__name__)
 
@@ -36,23 +34,13 @@ Parameters = Sequence[tuple[str, str]]
 _MISCELLANEOUS_WARNING = re.compile(r"\b299\b")
 
 
-class SearchResult:
-    """The rows of a whole search, as ``DeferredRequests`` wants what it opens."""
-
-    def __init__(self, rows: list[Row]) -> None:
-        self.rows = rows
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
 class PacsClient:
-    """The PACS's DICOMweb service at ``root`` (no trailing slash).
+    """Search the PACS's DICOMweb service at ``root`` (no trailing slash).
 
     ``observe(kind, status, seconds)`` takes ``query``, each request's HTTP status or failure, and
-    its seconds. A search has at most ``maximum_results`` rows. ``patience``: how long it may take
-    before the client is told to come back (SIA-23); each of its pages then has ``warm_seconds``.
-    Without it ``timeout_seconds`` is the end.
+    its seconds. A search has at most ``maximum_results`` rows. ``deferred``: how long a search may
+    take before its client gets 503 (SIA-23); each of its pages then has ``warm_seconds``. Without
+    it ``timeout_seconds`` is the end of each page.
     """
 
     def __init__(
@@ -64,7 +52,7 @@ class PacsClient:
         timeout_seconds: float,
         authorization: str | None = None,
         maximum_results: int = 20_000,
-        deferred: DeferredRequests[SearchResult] | None = None,
+        deferred: DeferredRequests[list[Row]] | None = None,
         warm_seconds: float = 600,
         observe: Callable[[str, str, float], None] = lambda kind, status, seconds: None,
     ) -> None:
@@ -94,34 +82,31 @@ class PacsClient:
 
         Pages on while the PACS has more (a full page, or dcm4chee's Warning 299). Raises
         ``Unavailable``, ``GatewayTimeout`` or ``BadGateway``: half a list is never returned as a
-        whole one. A search that takes longer than ``pacs.patience_seconds`` goes on; the same one, asked again
-        for the same patient, gets its rows (SIA-23), unless something was forgotten meanwhile.
-        ``known_as``: the patient for whom it is asked, where no PatientID says it. ``fresh``: what
-        the archive says now is wanted, never such rows; then ``timeout_seconds`` are the end.
-        ``is_own(rows)``: whether a page's rows are all the patient's. Others cost as many requests
-        as a query which the archive first refuses (SIA-45).
+        whole one. A search that takes longer than ``pacs.patience_seconds`` goes on. The same one,
+        repeated for the same patient, gets its rows (SIA-23), unless they were forgotten meanwhile.
+
+        ``known_as``: the patient for whom it is asked, where no PatientID in the query names him.
+        ``fresh``: ask the archive now, within ``timeout_seconds``. ``is_own(rows)``: whether all
+        rows of a page are the patient's. Rows of others cost as many requests as a query which the
+        archive first refuses (SIA-45).
         """
-
-        async def start(note: Callable[[], None] = lambda: None) -> SearchResult:
-            return SearchResult(await self._search(query, parameters, limit, offset, note, is_own))
-
-        if self._deferred is None:
-            return (await start()).rows
-        if fresh:
-            try:
-                async with asyncio.timeout(self._timeout_seconds):
-                    return (await start()).rows
-            except TimeoutError:
-                raise failed("timeout") from None
+        start = partial(self._search, query, parameters, limit, offset, is_own)
         named = [value for name, value in parameters if name == "PatientID"]
         owner = min(named or [known.patient_id for known in known_as], default=query.study)
-        key = (known_as, query, tuple(parameters), limit, offset)
         try:
-            # What was asked for by UID may change with any patient.
-            found = await self._deferred.open(key, start, owner=owner, patient_ids=named or None)
+            if self._deferred is None:
+                return await start()
+            if fresh:
+                async with asyncio.timeout(self._timeout_seconds):
+                    return await start()
+            return await self._deferred.open(
+                (known_as, query, tuple(parameters), limit, offset),
+                start,
+                owner=owner,
+                patient_ids=named or None,  # What is asked for by UID may change with any patient.
+            )
         except TimeoutError:
             raise failed("timeout") from None
-        return found.rows
 
     async def _search(
         self,
@@ -129,9 +114,10 @@ class PacsClient:
         parameters: Parameters,
         limit: int | None,
         offset: int,
-        note: Callable[[], None],
         is_own: Callable[[Sequence[Row]], bool],
+        note: Callable[[], None] = lambda: None,
     ) -> list[Row]:
+        """Return all rows; ``note()`` is called after each page."""
         rows: list[Row] = []
         seen: set[Identity] = set()
         most = self._maximum_results + 1
@@ -142,14 +128,8 @@ class PacsClient:
             # A client's page comes with the row before it: no request for one row.
             if left <= size + 1:
                 size = left
-            page, more = await self._page(
-                query,
-                parameters,
-                size,
-                offset + len(rows),
-                seconds=self._page_seconds,
-                budget=budget,
-                is_own=is_own,
+            page, has_more = await self._page(
+                query, parameters, size, offset + len(rows), self._page_seconds, budget, is_own
             )
             if page.rows and page.identities <= seen:
                 log.error("the PACS does not page: it answers the same rows for any offset")
@@ -158,7 +138,7 @@ class PacsClient:
             budget = page.left
             rows += page.rows
             seen |= page.identities
-            if not page.rows or (len(page.rows) != size and not more):
+            if not page.rows or (len(page.rows) != size and not has_more):
                 break
         return rows[:wanted]
 
@@ -168,47 +148,51 @@ class PacsClient:
         parameters: Parameters,
         limit: int,
         offset: int,
-        *,
         seconds: float,
         budget: Budget,
         is_own: Callable[[Sequence[Row]], bool] = lambda rows: True,
     ) -> tuple[RowReader, bool]:
-        paging = (
-            [("limit", str(limit)), ("offset", str(offset))] if offset else [("limit", str(limit))]
+        """Return one page, and whether the PACS reports more rows."""
+        paging = [("limit", str(limit)), *([("offset", str(offset))] if offset else [])]
+        without, asked = (
+            [
+                *self.dialect.one_includefield(parameters, character_set=character_set),
+                *self.dialect.order(query.level),
+                *paging,
+            ]
+            for character_set in (False, True)
         )
-        order = self.dialect.order(query.level)
-        # Orthanc 1.10: 400 where it would have to write ISO 2022, or a character set that it does
-        # not know.
-        without = [*self.dialect.one_includefield(parameters, character_set=False), *order, *paging]
-        asked = [*self.dialect.one_includefield(parameters, character_set=True), *order, *paging]
         try:
-            found = await self._read_page(query, asked, seconds, budget)
+            page = await self._read_page(query, asked, seconds, budget)
         except QueryRefused:
-            page, more = await self._read_page(query, without, seconds, budget)
-            if self.dialect.converts_text and not all(map(is_utf8, page.rows)):
+            # Orthanc 1.10: 400 where it would have to write ISO 2022, or a character set that it
+            # does not know.
+            page = await self._read_page(query, without, seconds, budget)
+            if self.dialect.converts_text and not all(map(is_utf8, page[0].rows)):
                 log.error(
-                    "Orthanc cannot give these texts whole: set its DefaultEncoding to Utf8 (docs/orthanc.md)",
+                    "Orthanc cannot give these texts whole: set its DefaultEncoding to Utf8 "
+                    "(docs/orthanc.md)",
                     extra={"reason": "query_character_set"},
                 )
                 raise UnknownTexts(UNUSABLE, reason="query_character_set") from None
-            return page, more
-        if self.dialect.converts_text and not is_own(found[0].rows):
+            return page
+        if self.dialect.converts_text and not is_own(page[0].rows):
             await self._read_page(query, without, seconds, budget)
-        return found
+        return page
 
     async def _read_page(
         self, query: Query, parameters: Parameters, seconds: float, budget: Budget
     ) -> tuple[RowReader, bool]:
-        """Return the rows of one request, and whether the PACS says that there are more."""
+        """Return the rows of one request, and whether the PACS reports more rows."""
         url = URL(query.url(self.root) + "?" + self.dialect.query(parameters), encoded=True)
-        # Limits hold for the search as a whole; a reader is for one answer: a request may have to
-        # be sent twice.
-        answer, page = await self._ask(
-            url,
-            query.level,
-            seconds,
-            lambda: RowReader(query.level, budget, converts_text=self.dialect.converts_text),
-        )
+        # The budget is that of the search. A request that is sent twice needs a second reader.
+        reader = partial(RowReader, query.level, budget, converts_text=self.dialect.converts_text)
+        accept = self._json_type.accept
+        answer, page = await self._fetch_rows(url, seconds, reader, accept)
+        if other := self._json_type.instead(accept, answer.status):
+            answer, page = await self._fetch_rows(url, seconds, reader, other)
+            self._json_type.learn(other, answer.status)
+        check_status(answer, query.level)
         if answer.status == 200:
             try:
                 await page.end()
@@ -219,16 +203,6 @@ class PacsClient:
                 "rows of the PACS have values that are no JSON", extra={"rows": page.damaged}
             )
         return page, any(map(_has_more, answer.headers.getall("Warning", ())))
-
-    async def _ask(
-        self, url: URL, level: str, seconds: float, reader: Callable[[], RowReader]
-    ) -> tuple[FetchedResponse, RowReader]:
-        accept = self._json_type.accept
-        answer, page = await self._fetch_rows(url, seconds, reader, accept)
-        if other := self._json_type.instead(accept, answer.status):
-            answer, page = await self._fetch_rows(url, seconds, reader, other)
-            self._json_type.learn(other, answer.status)
-        return self._usable(answer, level), page
 
     async def _fetch_rows(
         self, url: URL, seconds: float, reader: Callable[[], RowReader], accept: str
@@ -250,61 +224,28 @@ class PacsClient:
                         take=page.feed,
                     )
                 except FetchFailed as failure:
-                    # A pooled connection may just have been closed by the PACS (Orthanc: after 1
-                    # s): once more.
+                    # The PACS may just have closed a pooled connection (Orthanc: after 1 s).
                     if failure.reason == "unreachable" and attempt == 1:
                         continue
                     raise
                 status = str(answer.status)
                 break
         except FetchFailed as failure:
-            # What cannot be used came with a 200; the rest are failures of the request.
+            # Rows that cannot be used came with a 200; the rest are failures of the request.
             status = "200" if failure.reason.startswith("query_") else failure.reason
             raise failed(failure.reason, failure.detail) from None
         finally:
             self._observe("query", status, time.perf_counter() - started)
         return answer, page
 
-    @staticmethod
-    def _usable(answer: FetchedResponse, level: str) -> FetchedResponse:
-        """Return the answer to a query at ``level``. Raises the ``Problem`` that its status is."""
-        if answer.status == 400:
-            raise QueryRefused(
-                "The image archive cannot answer this search.", reason="pacs_query_refused"
-            )
-        if answer.status == 413:
-            # dcm4chee's queryMaxNumberOfResults, counted before its pages: paging does not help.
-            log.error("the PACS refuses a query that has more results than it gives")
-            raise BadGateway(
-                "The search has more results than the image archive gives; narrow it, for instance by date.",
-                reason="pacs_status",
-            )
-        if answer.status in (404, 405, 501):
-            log.error(
-                "the PACS does not have such a query",
-                extra={"upstream_status": answer.status, "detail": level},
-            )
-            if level == "studies":  # Every archive has them: its address is wrong.
-                raise unusable("pacs_status").because(f"status {answer.status}")
-            raise ResourceNotOffered.named(level).because(f"status {answer.status}")
-        if answer.status not in (200, 204):
-            raise refused(answer.status, answer.headers.get("Retry-After"))
-        return answer
-
     async def ping(self) -> None:
         """Raise a ``Problem`` unless the PACS answers a query."""
         nobody = (("StudyInstanceUID", "0.0"),)
-        await self._page(
-            Query("studies"),
-            nobody,
-            1,
-            0,
-            seconds=self._timeout_seconds,
-            budget=Budget(self._maximum_results),
-        )
+        budget = Budget(self._maximum_results)
+        await self._page(Query("studies"), nobody, 1, 0, self._timeout_seconds, budget)
 
     async def character_set(self) -> str | None:
-        """Return the character set that a row names when it is not asked for.
+        """Return the SpecificCharacterSet of a row where it is not asked for.
 
         Raises a ``Problem``.
         """
@@ -317,7 +258,7 @@ class PacsClient:
     async def peek(
         self, name: str, *, accept: str = "application/json", limit_bytes: int = 65_536
     ) -> FetchedResponse | None:
-        """Return what the PACS answers at ``name`` below its root, ``None`` unless that is a 200; nothing is raised."""
+        """Return the PACS's answer at ``name`` below its root, ``None`` unless it is a 200."""
         url = URL(f"{self.root}/{name}", encoded=True)
         try:
             answer = await fetch(
@@ -335,17 +276,16 @@ class PacsClient:
 
 
 def request_headers(authorization: str | None) -> dict[str, str]:
-    """Return the header lines of every request.
-
-    ``authorization``: the header's value, ``None``: none.
-    """
-    # Orthanc spends 22 ms instead of 2 on an instance when gzip is asked for: bytes travel as they
-    # are stored.
+    """Return the header lines of every request; ``authorization``: the value of that header."""
+    # Bytes travel as they are stored: Orthanc needs 22 ms instead of 2 for an instance with gzip.
     headers = {"Accept-Encoding": "identity"}
     return headers if authorization is None else headers | {"Authorization": authorization}
 
 
 def _has_more(warning: str) -> bool:
-    """Whether a Warning header says that the PACS has more rows (PS3.18 8.3.4.4): 299 and "additional results"."""
+    """Return whether a Warning header reports more rows (PS3.18 8.3.4.4).
+
+    Its code is 299, and its text has "additional results".
+    """
     code = _MISCELLANEOUS_WARNING.search(warning)
     return code is not None and "additional results" in warning[code.end() :].lower()

@@ -1,4 +1,4 @@
-"""Which product is the PACS? By what only one of them has, never by guesses on versions."""
+"""Detect the PACS product by what only that product has, never by a version."""
 
 import re
 
@@ -9,9 +9,9 @@ _DCM4CHEE_ROOT = re.compile(r"/aets/[^/]+/rs$")
 
 
 async def detect_dialect(client: PacsClient) -> str | None:
-    """Return the name of the dialect that the PACS speaks, ``None`` when nothing tells.
+    """Return the name of the PACS's dialect, ``None`` if it is unknown.
 
-    dcm4chee-arc has its DICOMweb below ``/aets/<AE title>/rs``; Orthanc's plugin answers ``/info``
+    dcm4chee-arc has DICOMweb below ``/aets/<AE title>/rs``. Orthanc's plugin answers ``/info``
     below its root.
     """
     if _DCM4CHEE_ROOT.search(client.root):
@@ -20,7 +20,7 @@ async def detect_dialect(client: PacsClient) -> str | None:
     if answer is None:
         return None
     try:
-        found = answer.json()
+        info = answer.json()
     except FetchFailed:
         return None
-    return "orthanc" if isinstance(found, dict) and "DicomWebRoot" in found else None
+    return "orthanc" if isinstance(info, dict) and "DicomWebRoot" in info else None

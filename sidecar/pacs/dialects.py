@@ -1,4 +1,4 @@
-"""What differs between PACSs, as data."""
+"""Describe what differs between PACS products, as data."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -17,15 +17,14 @@ from pydicom.tag import Tag
 from sidecar.dicom.character_sets import SPECIFIC_CHARACTER_SET
 from sidecar.dicomweb.paths import UID_OF_LEVEL
 
-# What may stand in a query as it is (RFC 3986 3.4), but for "&", "=", "+", ";" which forms give a
-# meaning of their own.
+# Literal in a query (RFC 3986 3.4), but for "&", "=", "+", ";", which forms use for themselves.
 _LITERAL = "!$'()*,-./:?@_~"
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 _EXACT = frozenset({"PatientID", "IssuerOfPatientID"})
-"""What we ask for to the letter: no character of it is a wildcard; the rows are compared again."""
+"""Attributes whose values are literal, without wildcards. The rows are compared again."""
 _WILDCARD = re.compile(r"[*?]")
 _VRS_WITH_COMMAS = frozenset({"AE", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
-# Orthanc 1.10 keeps identifiers without what is not ASCII, and its "?" finds no "%" at either end.
+# Orthanc 1.10 stores identifiers in ASCII alone, and its "?" finds no "%" at either end.
 _ANY = re.compile(r"[^\x00-\x7f]+|%")
 # For a PACS that decodes nothing; "^" is in every name and does no harm in a request line.
 _NOT_LITERAL = re.compile(r"[^A-Za-z0-9!$'()*,./:?@_~^|\\-]", re.ASCII)
@@ -33,42 +32,43 @@ _NOT_LITERAL = re.compile(r"[^A-Za-z0-9!$'()*,./:?@_~^|\\-]", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """Facts on one PACS product.
-
-    ``page_size``: rows that one QIDO request asks for. ``true_timezone``: whether
-    TimezoneOffsetFromUTC in its answers comes from the images (Orthanc writes ``+0000`` whatever
-    the truth). ``bulkdata``: its segment before a bulk data path. ``decodes_queries``: whether it
-    undoes percent-encoding in the values of a query (Orthanc 1.10 does not: it would look for
-    ``Doe%5EJane``). ``splits_at_commas``: whether it takes a comma that is not percent-encoded for
-    the end of a value in any attribute, not in lists of UIDs alone; one that decodes nothing takes
-    any comma so. ``needs_order``: whether the pages of a query come from one order only when the
-    query names it (dcm4chee leaves it to its database). ``keeps_details``: whether attributes
-    beyond the usual ones are in its database; Orthanc reads a file of each study or series for
-    them. ``uid_list``: most characters of a list of UIDs in a query; some servers take no query
-    string of more than 2,048. ``converts_text``: whether it writes the texts of a row in one
-    character set first and drops what that one lacks. Orthanc does: in that of ``DefaultEncoding``,
-    or the image's own where SpecificCharacterSet is asked for. ``one_media_range``: whether it
-    reads an Accept header as one media range, without a weight. ``answers_head``: whether a HEAD of
-    a retrieval may be answered as such; Orthanc 1.10 has none.
-    """
+    """Facts on one PACS product."""
 
     name: str
     page_size: int = 500
+    """Rows that one QIDO request asks for."""
     true_timezone: bool = True
+    """Whether TimezoneOffsetFromUTC comes from the images. Orthanc always writes ``+0000``."""
     bulkdata: str = "bulkdata"
+    """Path segment before a bulk data path."""
     decodes_queries: bool = True
+    """Whether it decodes percent-encoding in a query. Orthanc 1.10 looks for ``Doe%5EJane``."""
     splits_at_commas: bool = False
+    """Whether a literal comma ends a value in any attribute, not in lists of UIDs alone.
+
+    A product that decodes nothing takes each comma so.
+    """
     needs_order: bool = False
+    """Whether pages have one order only with ``orderby`` (dcm4chee leaves it to its database)."""
     keeps_details: bool = True
+    """Whether rarer attributes are in its database. Orthanc reads a file for them."""
     uid_list: int = 1_600
+    """Limit of characters in a list of UIDs. Some servers take query strings of 2,048 at most."""
     converts_text: bool = False
+    """Whether it converts the texts of a row to one character set, and drops what that lacks.
+
+    Orthanc does: to its ``DefaultEncoding``, or to the image's own character set where
+    SpecificCharacterSet is asked for.
+    """
     one_media_range: bool = False
+    """Whether it reads an Accept header as one media range, without a weight."""
     answers_head: bool = True
+    """Whether a retrieval may be asked for with HEAD; Orthanc 1.10 has none."""
 
     def one_includefield(
         self, parameters: Sequence[tuple[str, str]], *, character_set: bool
     ) -> list[tuple[str, str]]:
-        """Return the parameters of a search with one ``includefield``: not every PACS reads several.
+        """Return ``parameters`` with one ``includefield``, as not every PACS reads several.
 
         ``character_set``: whether SpecificCharacterSet is among its fields.
         """
@@ -87,20 +87,22 @@ class Dialect:
         return [*others, ("includefield", ",".join(fields))] if fields else others
 
     def order(self, level: str) -> tuple[tuple[str, str], ...]:
-        """Return the parameters that give a query at ``level`` (``studies``, ``series``, ``instances``) its order."""
+        """Return the parameters that sort a query at ``level`` (``studies``, ``series``, …)."""
         return (("orderby", UID_OF_LEVEL[level]),) if self.needs_order else ()
 
     def query(self, parameters: Iterable[tuple[str, str]]) -> str:
         """Return the query string of a search, its attributes by keyword (PS3.18 8.3.4.1)."""
-        return "&".join(
-            f"{by_keyword(name)}={self._value(name, _fields(value) if name == 'includefield' else value)}"
-            for name, value in parameters
-        )
+        written = []
+        for name, value in parameters:
+            is_list = name == "includefield"
+            fields = ",".join(map(by_keyword, value.split(","))) if is_list else value
+            written.append(f"{by_keyword(name)}={self._value(name, fields)}")
+        return "&".join(written)
 
     def writes_exactly(self, value: str) -> bool:
-        """Whether a query for this PatientID or issuer finds no others.
+        """Return whether a query for this PatientID or issuer finds no others.
 
-        A wildcard stands for what cannot be written.
+        A wildcard stands for a character that cannot be written.
         """
         if _WILDCARD.search(value):
             return False
@@ -109,42 +111,26 @@ class Dialect:
     def _value(self, name: str, value: str) -> str:
         if name in _EXACT:
             value = _WILDCARD.sub("?", value)
+        vr = _vr(name)
         if self.decodes_queries:
-            literal = (
-                _LITERAL.replace(",", "")
-                if self.splits_at_commas and not _is_list(name)
-                else _LITERAL
-            )
-            return quote(value, safe=literal)
+            is_list = name == "includefield" or vr == "UI"  # PS3.18 8.3.4.1
+            if self.splits_at_commas and not is_list:
+                return quote(value, safe=_LITERAL.replace(",", ""))
+            return quote(value, safe=_LITERAL)
         # Wildcards stand for what cannot be written; the rows are compared again.
         written = _NOT_LITERAL.sub("?", _ANY.sub("*", value))
-        return written.replace(",", "?") if _may_have_commas(name) else written
-
-
-def _is_list(name: str) -> bool:
-    """Whether commas separate the values of a parameter: includefield, and UIDs (PS3.18 8.3.4.1)."""
-    return name == "includefield" or _vr(name) == "UI"
-
-
-def _may_have_commas(name: str) -> bool:
-    """Whether a comma belongs to the value of this attribute (PS3.5 6.2): then it separates no values."""
-    return _vr(name) in _VRS_WITH_COMMAS
-
-
-def _fields(names: str) -> str:
-    return ",".join(map(by_keyword, names.split(",")))
+        # A comma that belongs to the value (PS3.5 6.2) must not separate values.
+        return written.replace(",", "?") if vr in _VRS_WITH_COMMAS else written
 
 
 @lru_cache(1_024)  # Clients choose the names.
 def by_keyword(name: str) -> str:
-    """Return an attribute with the keyword of each tag in it.
-
-    Other names, and unknown tags, as they are.
+    """Return an attribute with a keyword for each tag; other names and unknown tags stay.
 
     ``0020000D`` -> ``StudyInstanceUID``; ``00400275.00400009`` ->
-    ``RequestAttributesSequence.ScheduledProcedureStepID``. PS3.18 allows both, but tiny_pacs knows
-    no tags, and ignores what it does not know. A retired attribute stays a tag: Orthanc has other
-    keywords for these (``RETIRED_OtherPatientIDs``), and ignores ours.
+    ``RequestAttributesSequence.ScheduledProcedureStepID``. PS3.18 allows both, but tiny_pacs
+    ignores tags. A retired attribute stays a tag: Orthanc has other keywords for these
+    (``RETIRED_OtherPatientIDs``), and ignores ours.
     """
     return ".".join(map(_keyword, name.split(".")))
 
@@ -153,8 +139,7 @@ def _keyword(step: str) -> str:
     if not _TAG.fullmatch(step):
         return step
     tag = int(step, 16)
-    # A group that repeats (60xx) is not in the dictionary itself: one keyword would stand for all
-    # of them.
+    # A repeating group (60xx) is not in the dictionary: one keyword would stand for all of them.
     if not dictionary_has_tag(tag) or dictionary_is_retired(tag):
         return step
     return keyword_for_tag(tag) or step

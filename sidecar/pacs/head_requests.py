@@ -1,7 +1,7 @@
-"""HEAD requests to the PACS: what a retrieval would bring, without the work of making it (RFC 9110 9.3.2).
+"""Ask the PACS with HEAD for the head of a retrieval, without its body (RFC 9110 9.3.2).
 
-Not every archive has them: Orthanc 1.10 answers each HEAD with 404, whatever there is. So nothing
-but a good answer counts; everything else is for a GET to say.
+Not every archive supports HEAD: Orthanc 1.10 answers each one with 404. So a GET follows unless the
+answer is a good one.
 """
 
 import time
@@ -17,14 +17,13 @@ from sidecar.pacs.dialects import Dialect
 HEAD_SECONDS = 5
 """Longest wait in seconds for the answer to a HEAD; then the resource is asked for by GET."""
 NOT_ANSWERED_SECONDS = 3_600
-"""Time in seconds for which a PACS whose first HEAD got no good answer, or none, is not asked by HEAD."""
+"""Time in seconds without HEAD after the first one got no good answer."""
 
 
 class HeadRequests:
-    """Send HEAD requests, as long as the PACS answers them.
+    """Send HEAD requests while the PACS answers them.
 
-    ``observe(kind, status, seconds)`` takes each one, as for ``RetrieveClient``. ``clock``:
-    monotonic, in seconds.
+    ``observe(kind, status, seconds)``: as for ``RetrieveClient``. ``clock``: monotonic, in seconds.
     """
 
     def __init__(
@@ -42,10 +41,7 @@ class HeadRequests:
         self._not_until = float("-inf")
 
     async def ask(self, url: URL, kind: str, headers: Mapping[str, str]) -> FetchedResponse | None:
-        """Return the head of what a GET would bring.
-
-        ``None``: the archive does not give it, for whatever reason.
-        """
+        """Return the head of the answer to a GET, ``None`` if only a GET shows it."""
         if not self._dialect.answers_head or self._clock() < self._not_until:
             return None
         started, status, answer = self._clock(), "failed", None
@@ -67,13 +63,16 @@ class HeadRequests:
         if answer is not None and _is_good(answer):
             self._answered = True
             return answer
-        if not self._answered and status != "unreachable":  # That says nothing of HEADs.
+        if not self._answered and status != "unreachable":  # Unreachable by GET, too.
             self._not_until = self._clock() + NOT_ANSWERED_SECONDS
         return None
 
 
 def _is_good(answer: FetchedResponse) -> bool:
-    """Whether the answer is about the resource: some servers write the length of the empty body that they send."""
+    """Return whether the answer is about the resource.
+
+    Some servers write the length of the empty body that they send.
+    """
     if answer.status not in (200, 206):
         return answer.status == 304
     return (

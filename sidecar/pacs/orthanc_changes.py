@@ -1,10 +1,10 @@
-"""Following Orthanc's ``/changes`` (its REST API, not DICOMweb), so that what is remembered is dropped when it is old.
+"""Follow Orthanc's ``/changes`` (its REST API, not DICOMweb) to invalidate what is cached.
 
 Orthanc numbers what happens to its patients, studies, series and instances. We ask every few
-seconds for what came behind the number that we know, find out whose it was, and forget that
-patient's lists. What is deleted has no number: that shows in ``/statistics``, where fewer instances
-are than came. Whatever we cannot tell for sure (something was deleted, much happened at once,
-Orthanc began anew) makes us forget everybody's.
+seconds for the changes after the last number that we know, look up their patients, and invalidate
+those patients' lists. A deletion has no number. It shows in ``/statistics``, which counts fewer
+instances than came. Whenever the patients are unclear (something was deleted, much happened at
+once, Orthanc began anew), everything is invalidated.
 """
 
 import asyncio
@@ -22,10 +22,11 @@ from sidecar.dicom.character_sets import is_known_text
 log = logging.getLogger(__name__)
 
 PAGE = 200
-"""Changes that are looked at in one round; more of them make us forget everything."""
+"""Limit of the changes in one round; more of them invalidate everything."""
 LOOKUPS = 32
-"""Resources whose patient is asked for in one round; more of them make us forget everything."""
+"""Limit of the resources whose patient is looked up in one round; more of them, too."""
 LIMIT_BYTES = 2**20
+"""Limit in bytes of one answer."""
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}", re.ASCII)
 _PATH = {
@@ -35,7 +36,7 @@ _PATH = {
     "Instance": "/instances/{}/patient",
 }
 # Nothing that a search shows: a pause after the last image, an attachment.
-_OF_NO_MATTER = frozenset(
+_IRRELEVANT = frozenset(
     {
         "StablePatient",
         "StableStudy",
@@ -48,14 +49,14 @@ _OF_NO_MATTER = frozenset(
 
 
 class _Unclear(Exception):
-    """It cannot be told whose changes they are."""
+    """The patients of the changes are unknown."""
 
 
 class OrthancChanges:
-    """Polls the Orthanc at ``root`` (without a slash at its end) every ``poll_seconds``.
+    """Poll the Orthanc at ``root`` (no trailing slash) every ``poll_seconds``.
 
-    ``forget(patient_ids)`` is told whose lists are old, ``None`` for everybody's. ``observe(kind,
-    status, seconds)`` as ``PacsClient``'s, with the kind ``changes``.
+    ``forget(patient_ids)`` invalidates their lists (``None``: all lists). ``observe(kind, status,
+    seconds)``: as for ``PacsClient``, with the kind ``changes``.
     """
 
     def __init__(
@@ -79,30 +80,27 @@ class OrthancChanges:
             self._headers["Authorization"] = authorization
         self._observe = observe
         self._last: int | None = None
-        self._instances = 0  # By the changes that we have seen.
-        self._counted = 0  # By Orthanc itself, when it was asked last.
+        self._instances = 0  # Counted by the changes that we have seen.
+        self._counted = 0  # Counted by Orthanc itself in the last round.
         self._failing = False
 
     async def follow(self) -> None:
-        """Poll until cancelled.
-
-        A failure is logged once, and made up for when Orthanc answers again.
-        """
+        """Poll until cancelled. Log a failure once, and invalidate everything after it."""
         while True:
             try:
                 await self.poll()
             except Exception as failure:
-                reason = (
-                    failure.reason if isinstance(failure, FetchFailed) else type(failure).__name__
-                )
-                detail = failure.detail if isinstance(failure, FetchFailed) else None
                 if not self._failing:
+                    reason, detail = type(failure).__name__, None
+                    if isinstance(failure, FetchFailed):
+                        reason, detail = failure.reason, failure.detail
                     log.error(
-                        "Orthanc's /changes cannot be read: lists are as old as fhir.search_cache_seconds",
+                        "Orthanc's /changes cannot be read: lists are as old as "
+                        "fhir.search_cache_seconds",
                         extra={"reason": reason, "detail": detail},
                     )
                 self._failing = True
-                self._last = None  # Whatever it was, and whatever happens meanwhile: begin anew.
+                self._last = None  # Begin anew, whatever happens meanwhile.
             else:
                 if self._failing:
                     log.info("Orthanc's /changes can be read again")
@@ -110,10 +108,7 @@ class OrthancChanges:
             await asyncio.sleep(self._poll_seconds)
 
     async def poll(self) -> None:
-        """One round. Raises ``FetchFailed`` when Orthanc does not answer as Orthanc does.
-
-        Nothing is skipped then.
-        """
+        """Do one round. Raises ``FetchFailed`` for an unexpected answer, and skips nothing."""
         if self._last is None:
             await self._begin()
             return
@@ -127,11 +122,11 @@ class OrthancChanges:
             patients = await self._patients(changes)
             came = sum(change.get("ChangeType") == "NewInstance" for change in changes)
             if self._counted > self._instances + came:
-                # What was counted last time came by no change: somebody else deletes /changes.
+                # Some instances came without a change: somebody else deletes /changes.
                 raise _Unclear
             instances = await self._count()
             if instances < self._instances + came:
-                # Deleted. What came since we asked is among the next changes, so nothing hides it.
+                # Some were deleted. Instances that came since are among the next changes.
                 raise _Unclear
         except _Unclear:
             await self._begin()
@@ -141,7 +136,7 @@ class OrthancChanges:
             self._forget(patients)
 
     async def _begin(self) -> None:
-        """Follow from now on; what is remembered may be old."""
+        """Follow from the present number on; invalidate everything that was cached before."""
         last = _number(await self._get("/changes?last"), "Last")
         self._instances = self._counted = await self._count()
         self._last = last
@@ -151,20 +146,20 @@ class OrthancChanges:
         return _number(await self._get("/statistics"), "CountInstances")
 
     async def _patients(self, changes: list[Any]) -> frozenset[str]:
-        """The PatientIDs of what changed. Raises ``_Unclear``."""
+        """Return the PatientIDs of the changed resources. Raises ``_Unclear``."""
         asked: dict[str, None] = {}
         before = self._last
         for change in changes:
             if not isinstance(change, dict) or not isinstance(change.get("ChangeType"), str):
                 raise _Unclear
             if before is not None and change.get("Seq") != before + 1:
-                # A change is missing: what it was about has been deleted, and its changes with it.
+                # A change is missing: its resource has been deleted, and its changes with it.
                 raise _Unclear
             before = change["Seq"]
             path, identifier = _PATH.get(str(change.get("ResourceType"))), str(change.get("ID"))
             if path is None or not _ID.fullmatch(identifier):
                 raise _Unclear
-            if change.get("ChangeType") not in _OF_NO_MATTER:
+            if change.get("ChangeType") not in _IRRELEVANT:
                 asked[path.format(identifier)] = None
         if len(asked) > LOOKUPS:
             raise _Unclear
@@ -172,12 +167,12 @@ class OrthancChanges:
 
     async def _patient(self, path: str) -> str:
         try:
-            found = (await self._get(path)).get("MainDicomTags")
+            tags = (await self._get(path)).get("MainDicomTags")
         except FetchFailed as failure:
-            if failure.reason == "unexpected_status":  # Gone since.
+            if failure.reason == "unexpected_status":  # Deleted since.
                 raise _Unclear from None
             raise
-        patient_id = found.get("PatientID") if isinstance(found, dict) else None
+        patient_id = tags.get("PatientID") if isinstance(tags, dict) else None
         if not isinstance(patient_id, str) or not is_known_text(patient_id):
             raise _Unclear
         return patient_id.strip(" ")
@@ -205,7 +200,7 @@ class OrthancChanges:
 
 
 def _number(answer: dict[str, Any], name: str) -> int:
-    found = answer.get(name)
-    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < 2**63:
+    number = answer.get(name)
+    if type(number) is not int or not 0 <= number < 2**63:  # No bool.
         raise FetchFailed("wrong_shape")
-    return found
+    return number

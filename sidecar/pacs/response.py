@@ -1,4 +1,4 @@
-"""An opened answer of the PACS: its head and the first bytes of its body have come, the rest is read chunk by chunk."""
+"""Read an answer of the PACS whose head and first bytes have come, chunk by chunk."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from sidecar.common.content_coding import decoder_for
 from sidecar.pacs.socket_body import SocketBody, take_over
 
-_OF_ENCODED = (
+_ENCODED_BODY_HEADERS = (
     "Content-Encoding",
     "Content-Length",
     "ETag",
@@ -18,27 +18,25 @@ _OF_ENCODED = (
     "Content-MD5",
     "Digest",
 )
-"""Header lines that are about the compressed body."""
 
 
 class Upstream:
-    """``status`` and ``headers`` of the answer.
+    """An answer of the PACS: ``status``, ``headers`` and a body to ``read``.
 
-    ``idle_seconds``: longest silence that its reader allows the body.
+    ``idle_seconds``: longest silence that its reader allows the body. ``chunked``: whether chunks,
+    or the length of a compressed body, mark the body's end. ``expected``: how many instances the
+    archive counted just before the request (``None``: not counted).
 
-    ``chunked``: whether the body's end is told by chunks, or by the length of a compressed body.
-    ``expected``: how many instances the archive had just before the answer was asked for, ``None``:
-    not counted.
-
-    A body that comes compressed (``decoder_for``) is decompressed, and has no header line of what
-    it was.
+    A compressed body (``decoder_for``) is decompressed; the header lines about the compressed body
+    are left out.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, *, idle_seconds: float) -> None:
         self._response = response
-        # A range is one of the compressed body: it cannot be decompressed.
+        # A range of a compressed body cannot be decompressed.
         self._decoder = decoder_for(response.headers) if response.status == 200 else None
-        self._headers = response.headers if self._decoder is None else _decoded(response.headers)
+        self.status = response.status
+        self.headers = response.headers if self._decoder is None else _decoded(response.headers)
         self._steps: Iterator[bytes] = iter(())
         self._is_chunked = response.headers.get(hdrs.TRANSFER_ENCODING, "").lower() == "chunked"
         self.chunked = self._is_chunked or (
@@ -51,21 +49,8 @@ class Upstream:
         self._failure: Exception | None = None
         self._rest: SocketBody | None = None
 
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-        return self._response.status
-
-    @property
-    def headers(self) -> CIMultiDictProxy[str]:
-        """The header lines."""
-        return self._headers
-
     async def begin(self) -> None:
-        """Wait for the first bytes of the body, however long.
-
-        ``read`` returns them, or raises what kept them.
-        """
+        """Wait for the first bytes of the body, however long; ``read`` returns or raises them."""
         try:
             self._first = await self._next()
         except (aiohttp.ClientError, OSError) as failure:
@@ -75,23 +60,23 @@ class Upstream:
         """Return the next bytes of the body, in the pieces in which they came; none at its end.
 
         Raises ``aiohttp.ClientError`` (also ``Undecodable``) or ``OSError`` for a body that breaks
-        off. Silence is the caller's to bound: it can do that for a whole transfer with one timer.
+        off. The caller bounds the silence: it needs one timer for a whole transfer.
         """
         if self._decoder is None:
-            return await self._came()
+            return await self._read_raw()
         while True:
             for piece in self._steps:
-                await asyncio.sleep(0)  # Others have their turn between two steps.
+                await asyncio.sleep(0)  # Other requests have their turn between two steps.
                 if piece:
                     return [piece]
-            came = await self._came()
-            if not came:
+            pieces = await self._read_raw()
+            if not pieces:
                 self._decoder.end()
                 return []
-            self._steps = self._decoder.steps(b"".join(came))
+            self._steps = self._decoder.steps(b"".join(pieces))
 
-    async def _came(self) -> list[bytes]:
-        """Return the next bytes as they come."""
+    async def _read_raw(self) -> list[bytes]:
+        """Return the next bytes, not decompressed."""
         if self._failure is not None:
             raise self._failure
         if self._first is not None:
@@ -109,36 +94,33 @@ class Upstream:
             return [data] if data else []
         content = self._response.content
         if self._is_chunked:
-            # Archives write chunks of some kilobytes, and fewer, longer steps cost less than a copy
-            # does.
+            # Archives write chunks of some kilobytes: longer steps save more than a copy costs.
             data = await content.readany()
             return [data] if data else []
         pieces: list[bytes] = []
         while not pieces or self._taken < content.total_bytes:
             try:
                 data, ends_chunk = await content.readchunk()
-            except (
-                RuntimeError
-            ):  # aiohttp's word for a connection that was gone before it was asked for more.
+            except RuntimeError:  # aiohttp raises it if the connection was already gone.
                 raise aiohttp.ClientPayloadError("the connection is gone") from None
             if data:
                 self._taken += len(data)
                 pieces.append(data)
-            # aiohttp's one empty body, of every 204, says again and again that a chunk of it ended.
+            # The one empty body that aiohttp has for each 204 ends a chunk each time.
             elif not ends_chunk or content.at_eof():
                 break
         return pieces
 
     def close(self) -> None:
-        """Close the connection unless the body was read to its end: the PACS stops at once."""
+        """Close the connection unless the body was read to its end."""
         if self._rest is not None:
             self._rest.close()
         self._response.close()
 
 
 def _decoded(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
-    """Return the header lines that are true of the decompressed body."""
+    """Return the header lines that hold for the decompressed body."""
     kept = CIMultiDict(headers)
-    for name in _OF_ENCODED:
+    for name in _ENCODED_BODY_HEADERS:
         kept.popall(name, None)
     return CIMultiDictProxy(kept)

@@ -1,9 +1,10 @@
-"""The PACS's WADO-RS retrievals, opened: the answer's head and the first bytes of its body (PS3.18 10.4)."""
+"""Open WADO-RS retrievals of the PACS (PS3.18 10.4)."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from types import MappingProxyType
 from urllib.parse import urlencode
 
@@ -24,12 +25,12 @@ from sidecar.pacs.response import Upstream
 
 
 class RetrieveClient:
-    """The retrievals of the PACS's DICOMweb service at ``root`` (no trailing slash).
+    """Retrieve from the PACS's DICOMweb service at ``root`` (no trailing slash).
 
-    ``session``: for them alone; long ones take no connection from the queries that every request
-    needs. ``observe(kind, status, seconds)`` takes each request's kind, HTTP status or failure, and
-    seconds to the first byte. ``patience``: how long the first byte may take before the client is
-    told to come back (SIA-44); without it ``timeout_seconds`` is the end.
+    ``session``: one for retrievals, so that long ones take no connection from the queries that
+    every request needs. ``observe(kind, status, seconds)`` takes each request's kind, HTTP status
+    or failure, and seconds to the first byte. ``deferred``: how long the first byte may take before
+    the client gets 503 (SIA-44); without it ``timeout_seconds`` is the end.
     """
 
     def __init__(
@@ -64,16 +65,15 @@ class RetrieveClient:
         conditions: Mapping[str, str] = MappingProxyType({}),
         expected: int | None = None,
     ) -> AsyncIterator[Upstream]:
-        """Open a retrieval that ``permit`` covers.
+        """Open a retrieval that ``permit`` covers; its head and first bytes have come then.
 
-        The answer's head and the first bytes of its body have come.
+        ``conditions``: header lines of conditional and range requests, checked already.
+        ``expected``: how many instances the archive counted just before; ``Upstream.expected`` is
+        that of the request that was sent to the PACS, which may be an earlier one.
 
-        Leaving the block closes the connection unless the body was read to its end: a client that
-        left frees the PACS at once. Raises ``Unavailable`` (503, also when the PACS takes longer
-        than ``pacs.patience_seconds``: SIA-44), ``GatewayTimeout``, ``BadGateway``, ``ValueError`` for a wrong
-        permit. ``conditions``: header lines of conditional and range requests, checked already.
-        ``expected``: how many instances the archive counted just before. ``Upstream.expected`` is
-        that of the request which began what is returned.
+        Leaving the block closes the connection unless the body was read to its end. Raises
+        ``Unavailable`` (503, also when the PACS takes longer than ``pacs.patience_seconds``:
+        SIA-44), ``GatewayTimeout``, ``BadGateway``, and ``ValueError`` for a wrong permit.
         """
         url, headers = self._request(permit, retrieval, accept, parameters, conditions)
         upstream = await self._wait_for(url, retrieval.kind.value, headers, permit, expected)
@@ -91,9 +91,7 @@ class RetrieveClient:
         parameters: Parameters,
         conditions: Mapping[str, str],
     ) -> FetchedResponse | None:
-        """Return the head of what ``open`` would open, as far as the archive says it by HEAD.
-
-        ``None``: it does not.
+        """Return the head of what ``open`` would open, ``None`` if the PACS has no good HEAD.
 
         Raises ``ValueError`` for a wrong permit.
         """
@@ -108,19 +106,17 @@ class RetrieveClient:
         parameters: Parameters,
         conditions: Mapping[str, str],
     ) -> tuple[URL, dict[str, str]]:
-        """The URL and header lines of a retrieval that ``permit`` covers; else ``ValueError``."""
+        """Return URL and header lines. Raises ``ValueError`` unless ``permit`` covers it."""
         if isinstance(permit, HeaderPermit):
-            permitted = permit.covers(retrieval.part) and retrieval.kind in (
-                Kind.INSTANCE,
-                Kind.METADATA,
-            )
+            has_header = retrieval.kind in (Kind.INSTANCE, Kind.METADATA)
+            permitted = has_header and permit.covers(retrieval.part)
         else:
             permitted = permit.part == retrieval.part
         if not permitted:
             raise ValueError("the permit is for something else")
         url = retrieval.url(self._root, bulkdata=self._dialect.bulkdata)
         if parameters:
-            # Commas as they are: Orthanc undoes no percent-encoding in rendering parameters either.
+            # Orthanc undoes no percent-encoding in rendering parameters either.
             url += "?" + urlencode(parameters, safe=",")
         return URL(url, encoded=True), {**self._headers, "Accept": accept, **conditions}
 
@@ -132,16 +128,12 @@ class RetrieveClient:
         permit: StudyPermit | HeaderPermit,
         expected: int | None,
     ) -> Upstream:
-        async def start(note: Callable[[], None] = lambda: None) -> Upstream:
-            upstream = await self._start(url, kind, dict(headers))
-            upstream.expected = expected
-            return upstream
-
+        start = partial(self._start, url, kind, headers, expected)
         try:
             if self._deferred is not None:
                 return await self._deferred.open(
                     (permit.patient, permit.known_as, url, *sorted(headers.items())),
-                    start,
+                    lambda note: start(),
                     owner=permit.patient,
                     patient_ids={known.patient_id for known in permit.known_as},
                 )
@@ -150,16 +142,19 @@ class RetrieveClient:
         except TimeoutError:
             raise failed("timeout") from None
 
-    async def _start(self, url: URL, kind: str, headers: dict[str, str]) -> Upstream:
-        # Here and not in what a repeated request compares: a repeated request has another trace.
+    async def _start(
+        self, url: URL, kind: str, headers: dict[str, str], expected: int | None
+    ) -> Upstream:
+        # Not in the key that repeated requests share: each has its own trace.
         with span("pacs " + kind, "client") as step:
             step.set("http.request.method", "GET")
             step.set(KIND, kind)
-            headers |= trace_headers()
+            headers = headers | trace_headers()
             if kind == Kind.METADATA:
                 upstream = await self._begin_metadata(url, headers)
             else:
                 upstream = await self._begin(url, kind, headers)
+            upstream.expected = expected
             step.set(STATUS, upstream.status)
             return upstream
 
@@ -193,8 +188,8 @@ class RetrieveClient:
         return upstream
 
     async def _get(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
-        # No total: a large study takes as long as it takes. Waiting for a free connection is
-        # bounded, too.
+        # No total: a large study takes as long as it takes. ``connect`` has the wait for a free
+        # connection, too.
         seconds = self._timeout_seconds
         timeout = aiohttp.ClientTimeout(total=None, connect=seconds, sock_connect=seconds)
         try:
@@ -202,8 +197,7 @@ class RetrieveClient:
                 url, headers=headers, timeout=timeout, allow_redirects=False
             )
         except (aiohttp.ServerDisconnectedError, ConnectionResetError):
-            # A pooled connection may just have been closed by the PACS (Orthanc: after 1 s): once
-            # more.
+            # The PACS may just have closed a pooled connection (Orthanc: after 1 s).
             return await self._session.get(
                 url, headers=headers, timeout=timeout, allow_redirects=False
             )

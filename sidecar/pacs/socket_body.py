@@ -1,8 +1,7 @@
-"""The rest of a long body whose length is known, read from the connection's socket in long pieces.
+"""Read the rest of a long body with a Content-Length from the connection's socket.
 
-On its usual way aiohttp copies each byte twice, in pieces of 256 KB, which costs more than all that
-is looked at in a study. What comes by TLS, or in chunks, keeps to that way: the socket's bytes are
-not those of the body.
+aiohttp itself copies each byte twice, in pieces of 256 KB, which costs more than all checks of a
+study. TLS and chunked bodies keep to that way: the socket's bytes are not those of the body.
 """
 
 import asyncio
@@ -12,15 +11,15 @@ import aiohttp
 from aiohttp import hdrs
 
 PIECE_BYTES = 2**20
-"""Most that is read at once: longer ones leave the processor's cache between their arrival and their leaving."""
+"""Limit in bytes of one read. Longer pieces leave the processor's cache before they are sent."""
 LONG_BYTES = 2 * PIECE_BYTES
-"""A shorter rest is not worth its connection, which serves no other request afterwards."""
+"""Least rest in bytes that is worth its connection, which serves no other request afterwards."""
 
 
 class SocketBody:
-    """The ``left`` bytes that a body still has, from a socket of our own on its connection.
+    """The last ``left`` bytes of a body, from ``own``, a duplicate of the connection's socket.
 
-    To be closed.
+    The caller closes it.
     """
 
     def __init__(self, own: socket.socket, left: int) -> None:
@@ -33,10 +32,8 @@ class SocketBody:
     async def read(self) -> bytes:
         """Return the next bytes, as many as are there; none at the end.
 
-        Others have their turn in between.
-
-        Raises ``aiohttp.ClientPayloadError`` when the peer ends before the body does, ``OSError``
-        when it breaks off.
+        Other requests have their turn first. Raises ``aiohttp.ClientPayloadError`` when the peer
+        ends the connection before the body ends, ``OSError`` when it breaks off.
         """
         if not self._left:
             return b""
@@ -54,21 +51,18 @@ class SocketBody:
         return data
 
     async def _wait(self) -> None:
-        """Until something is there.
-
-        The socket stays watched: to begin and end that for each piece costs more.
-        """
+        """Wait for bytes. The socket stays watched: to begin and end that each time costs more."""
         self._waiter = self._loop.create_future()
         if not self._is_watched:
-            self._loop.add_reader(self._own.fileno(), self._something_came)
+            self._loop.add_reader(self._own.fileno(), self._readable)
             self._is_watched = True
         try:
             await self._waiter
         finally:
             self._waiter = None
 
-    def _something_came(self) -> None:
-        # Nobody reads, since the client is slow; this would be called again at once.
+    def _readable(self) -> None:
+        # Nobody reads, since the client is slow: this would be called again and again.
         if self._waiter is None:
             self._unwatch()
         elif not self._waiter.done():
@@ -80,16 +74,16 @@ class SocketBody:
             self._is_watched = False
 
     def close(self) -> None:
-        """Close the socket: nobody reads that connection any more."""
+        """Close the socket."""
         self._unwatch()
         self._own.close()
 
 
 def take_over(response: aiohttp.ClientResponse) -> tuple[bytes, SocketBody] | None:
-    """Return what of the body has come and the rest, from its socket, when that is possible and worth it.
+    """Return the bytes that have come, and the rest of the body, where that is worth it.
 
-    From then on nothing comes by ``response.content``; whoever takes the rest closes it, and the
-    response. Raises ``aiohttp.ClientError`` or ``OSError`` when the body has broken off already.
+    Afterwards nothing comes by ``response.content``. The caller closes the rest and the response.
+    Raises ``aiohttp.ClientError`` or ``OSError`` when the body has broken off already.
     """
     connection, content, length = response.connection, response.content, response.content_length
     transport = None if connection is None else connection.transport
@@ -106,12 +100,11 @@ def take_over(response: aiohttp.ClientResponse) -> tuple[bytes, SocketBody] | No
         or length - content.total_bytes < LONG_BYTES
     ):
         return None
-    own = _another(transport.get_extra_info("socket"))
+    own = _duplicate(transport.get_extra_info("socket"))
     if own is None:
         return None
     try:
-        # Without awaiting, so that nothing comes to the content between the last look at it and the
-        # pause.
+        # No await here: nothing may come to the content before the pause.
         came = b"".join(iter(content.read_nowait, b""))
         transport.pause_reading()
     except BaseException:
@@ -120,11 +113,8 @@ def take_over(response: aiohttp.ClientResponse) -> tuple[bytes, SocketBody] | No
     return came, SocketBody(own, length - content.total_bytes)
 
 
-def _another(theirs: socket.socket | None) -> socket.socket | None:
-    """A socket on the same connection.
-
-    None when no descriptor is left: the usual way needs none.
-    """
+def _duplicate(theirs: socket.socket | None) -> socket.socket | None:
+    """Return a second socket of a connection, ``None`` when no descriptor is left."""
     if theirs is None:
         return None
     try:

@@ -44,7 +44,6 @@ class Listener:
             app,
             observe=observe_malformed,
             limit=limit,
-            shutdown_timeout=0,
             access_log=None,
             keepalive_timeout=idle_seconds,
             lingering_time=LINGERING_SECONDS,
@@ -100,7 +99,7 @@ class Listener:
         await asyncio.sleep(min(_ARRIVING_SECONDS, drain_seconds / 10))
         # aiohttp waits this long twice: for handlers to end, and again before it cancels them. 0
         # were for ever.
-        self._runner.give(max(drain_seconds / 2, _LEAST_SECONDS))
+        self._runner.limit_shutdown(max(drain_seconds / 2, _LEAST_SECONDS))
         unsent = self._runner.keep_unsent()
         try:
             await self._runner.cleanup()
@@ -109,7 +108,7 @@ class Listener:
                     async with asyncio.timeout_at(until):
                         await unsent.sent()
         except asyncio.CancelledError:
-            self._runner.cut()
+            self._runner.reset_unfinished()
             raise
         finally:
             unsent.close(resets=process_ends)

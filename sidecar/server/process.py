@@ -28,8 +28,7 @@ from sidecar.settings.document import Settings
 from sidecar.settings.load import ConfigurationError
 from sidecar.settings.server import Server
 from sidecar.telemetry.metrics import Metrics
-from sidecar.web.connection_limit import ADMIN_LIMIT, ConnectionLimit
-from sidecar.web.open_connections import OpenConnections
+from sidecar.web.connection_limit import ADMIN_LIMIT, ConnectionLimit, OpenConnections
 
 log = logging.getLogger(__name__)
 

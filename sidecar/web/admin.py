@@ -1,4 +1,4 @@
-"""The admin listener: ``/metrics``, ``/healthz`` (alive), ``/readyz`` (able to serve)."""
+"""Serve operators: ``/metrics``, ``/healthz`` (alive), ``/readyz`` (able to serve)."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class Readiness:
-    """Asks each dependency at most once per ``keep_seconds``: probes come often and from several sides."""
+    """Cache the state of each dependency for ``keep_seconds``, since probes come often."""
 
     def __init__(
         self, probes: Mapping[str, Callable[[], Awaitable[object]]], *, keep_seconds: float = 5
@@ -28,11 +28,11 @@ class Readiness:
         self.draining = False
 
     def forget(self) -> None:
-        """Ask anew next time."""
+        """Drop the cached state."""
         self._known_until = float("-inf")
 
     async def problems(self) -> dict[str, str]:
-        """What keeps us from serving: dependency -> reason; empty when ready."""
+        """Return what keeps us from serving: dependency -> reason; empty when ready."""
         if self.draining:
             return {"server": "draining"}
         if time.monotonic() < self._known_until:
@@ -43,11 +43,7 @@ class Readiness:
         reasons = await asyncio.gather(
             *(self._ask(name, probe) for name, probe in self._probes.items())
         )
-        problems = {
-            name: reason
-            for name, reason in zip(self._probes, reasons, strict=True)
-            if reason is not None
-        }
+        problems = {name: why for name, why in zip(self._probes, reasons, strict=True) if why}
         self._known, self._known_until = problems, time.monotonic() + self._keep_seconds
         return problems
 
@@ -66,9 +62,9 @@ class Readiness:
 def create_admin(
     metrics: Metrics, readiness: Readiness, invalidate: Callable[[], None] = lambda: None
 ) -> web.Application:
-    """Return the admin application. It belongs on an address that only operators reach.
+    """Return the admin application, for an address that only operators reach.
 
-    ``invalidate`` forgets what is remembered of the archive and of patients.
+    ``invalidate`` drops what is cached of the archive and of patients.
     """
 
     async def expose(request: web.Request) -> web.Response:

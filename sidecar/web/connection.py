@@ -1,6 +1,7 @@
-"""What aiohttp itself answers before any handler runs (bytes that are not HTTP, too long, …), said in our own words.
+"""Serve client connections with aiohttp, with our own answers to what no handler sees.
 
-Its own texts quote the request, a token in it included, and name the library.
+These are bytes that are not HTTP, too long heads, unexpected bodies. aiohttp's own texts quote the
+request, which may have a token in it, and name the library.
 """
 
 import asyncio
@@ -17,53 +18,45 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from sidecar.web import framing
-from sidecar.web.connection_limit import ConnectionLimit, RefusedConnections
-from sidecar.web.connection_reset import reset
+from sidecar.web.connection_limit import (
+    ConnectionLimit,
+    OpenConnections,
+    RefusedConnection,
+    refuse,
+)
 from sidecar.web.errors import malformed, unexpected_body
-from sidecar.web.open_connections import OpenConnections
-from sidecar.web.send_buffers import SendBufferTracker, unsent_bytes
+from sidecar.web.send_buffers import SendBufferTracker, has_unsent, reset
 
 log = logging.getLogger("sidecar.request")
 
-CORS: web.AppKey[Callable[[str | None], Mapping[str, str]]] = web.AppKey("cors")
-"""Returns the CORS headers of an answer to a request with this Origin (``None``: it could not be read)."""
+CorsHeaders = Callable[[str | None], Mapping[str, str]]
+CORS: web.AppKey[CorsHeaders] = web.AppKey("cors")
+"""Returns the CORS headers of an answer to this Origin (``None``: the request has none that could
+be read)."""
 
 Observe = Callable[[int], None]
-"""Is told the status of each request that was not even HTTP."""
+"""Takes the HTTP status of each answer to a request that no application sees."""
 
 
 class _Connection(RequestHandler):
-    """One client connection. ``connections``: those among which it counts."""
+    """One client connection of ``server``, counted among its open ones."""
 
-    __slots__ = ("_admit", "_cors", "_is_ending", "_observe", "_open", "_unsent")
+    __slots__ = ("_is_ending", "_server")
 
-    def __init__(
-        self,
-        *arguments: Any,
-        observe: Observe,
-        unsent: SendBufferTracker,
-        connections: OpenConnections,
-        admit: Callable[[asyncio.Transport], bool],
-        cors: Callable[[str | None], Mapping[str, str]],
-        **keywords: Any,
-    ) -> None:
-        super().__init__(*arguments, **keywords)
-        self._cors = cors
-        self._observe = observe
-        self._unsent = unsent
-        self._open = connections
-        self._admit = admit
+    def __init__(self, server: "_Server", **keywords: Any) -> None:
+        super().__init__(server, **keywords)
+        self._server = server
         self._is_ending = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to read requests, unless there are too many connections: then another protocol has it."""
-        if self._admit(cast("asyncio.Transport", transport)):
-            self._open.add(self)
+        """Begin to read requests, unless there are too many connections and this one is refused."""
+        if self._server.admits(cast("asyncio.Transport", transport)):
+            self._server.open_connections.add(self)
             super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Make room for another one."""
-        self._open.remove(self)
+        """Make room for another connection."""
+        self._server.open_connections.remove(self)
         super().connection_lost(exc)
 
     async def _handle_request(
@@ -72,19 +65,19 @@ class _Connection(RequestHandler):
         start_time: float | None,
         request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
     ) -> tuple[web.StreamResponse, bool]:
-        self._open.begin(self)
+        self._server.open_connections.begin(self)
         try:
             return await super()._handle_request(request, start_time, request_handler)
         finally:
-            self._open.end(self)
+            self._server.open_connections.end(self)
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109
-        """Give the handler so long, twice; then the connection is closed."""
+        """Give the handler ``timeout`` seconds, twice; then close the connection."""
         self._is_ending = True
         await super().shutdown(timeout)
 
     def force_close(self) -> None:
-        """Close it; an answer that has not come to its end is reset, as a close would be that end for HTTP/1.0."""
+        """Close the connection. Reset it within an answer, whose end a close is for HTTP/1.0."""
         if self._is_ending and self.is_answering and self.transport is not None:
             reset(self.transport)
         super().force_close()
@@ -92,18 +85,15 @@ class _Connection(RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send the rest of an answer.
-
-        With the last one of a connection, look after what the kernel still has of it.
-        """
+        """Send the rest of an answer. After a connection's last one, keep it until all is sent."""
         sent, is_broken = await super().finish_response(request, resp, start_time)
         if not is_broken and not sent.keep_alive:
-            self._unsent.keep(self.transport)
+            self._server.unsent.keep(self.transport)
         return sent, is_broken
 
     def eof_received(self) -> None:
-        """The client sends nothing more, and so the connection is closed behind what was written."""
-        self._unsent.keep(self.transport)
+        """Keep the connection until all is sent: its client sends nothing more, so it is closed."""
+        self._server.unsent.keep(self.transport)
         super().eof_received()
 
     @property
@@ -118,76 +108,58 @@ class _Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer without a word of the request; the connection closes."""
+        """Return an answer that quotes nothing of the request; the connection closes."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun already")
         if isinstance(exc, LineTooLong):
             status = 414 if bytes(exc.args[0][:1]) == b"/" else 431
-        return _refused(malformed(status), self._observe, "malformed", self._cors(None))
-
-
-def _refused(
-    response: web.Response, observe: Observe, reason: str, cors: Mapping[str, str]
-) -> web.Response:
-    """Count and log a request that no application gets to see.
-
-    Return its answer, which is the connection's last.
-    """
-    observe(response.status)
-    response.headers.update(cors)
-    response.headers["X-Request-Id"] = request_id = secrets.token_hex(8)
-    fields = {
-        "request_id": request_id,
-        "route": "malformed",
-        "method": "other",
-        "status": response.status,
-    }
-    log.info("request", extra={**fields, "reason": reason})
-    response.force_close()
-    return response
+        return self._server.refused(malformed(status), "malformed", None)
 
 
 class _Server(web.Server):
-    """Makes our connections instead of aiohttp's."""
+    """Make our connections instead of aiohttp's, and pass their requests to the application."""
 
     def __init__(
         self,
-        server: web.Server,
+        application: web.Server,
         observe: Observe,
         limit: ConnectionLimit,
-        cors: Callable[[str | None], Mapping[str, str]],
+        cors: CorsHeaders,
         **keywords: Any,
     ) -> None:
         super().__init__(
             self._handle,
             request_factory=self._make_request,
-            handler_cancellation=server.handler_cancellation,
+            handler_cancellation=application.handler_cancellation,
             **keywords,
         )
-        self._application = server
+        self._application = application
         self._observe = observe
         self._limit = limit
         self._cors = cors
-        self._open = OpenConnections() if limit.connections is None else limit.connections
-        self._refused = RefusedConnections()
+        self._lingering: set[RefusedConnection] = set()
+        self.open_connections = (
+            OpenConnections() if limit.connections is None else limit.connections
+        )
         self.unsent = SendBufferTracker()
 
-    def _admit(self, transport: asyncio.Transport) -> bool:
+    def admits(self, transport: asyncio.Transport) -> bool:
         """Return whether a new connection is served. If not, it has its answer already."""
-        if len(self._open) < self._limit.most:
+        if len(self.open_connections) < self._limit.most:
             return True
-        if not self._open.close_idle():
+        if not self.open_connections.close_idle():
             if self._limit.beyond == "refuse":
                 self._limit.observe_refused()
-                self._refused.add(transport)
+                refuse(transport, self._lingering)
                 return False
-            self._open.close_oldest()
+            self.open_connections.close_oldest()
         self._limit.observe_closed()
         return True
 
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """End all connections, refused ones too."""
-        self._refused.close()
+        for connection in list(self._lingering):
+            connection.close()
         await super().shutdown(timeout)
 
     def _make_request(
@@ -203,39 +175,45 @@ class _Server(web.Server):
         return self._application.request_factory(message, payload, protocol, writer, task)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request whose body or expectation is refused.
-
-        The application gets every other one.
-        """
-        cors = self._cors(request.headers.get(hdrs.ORIGIN))
+        """Refuse some bodies and expectations. Pass every other request to the application."""
+        origin = request.headers.get(hdrs.ORIGIN)
         if framing.is_refused(request.method, request.version, request.headers):
             is_coded = framing.is_coded(request.version, request.headers)
-            return _refused(
-                unexpected_body(is_coded=is_coded), self._observe, "unexpected_body", cors
-            )
-        # aiohttp would quote it (RFC 9110 10.1.1).
-        if any(one.lower() != "100-continue" for one in request.headers.getall(hdrs.EXPECT, ())):
-            return _refused(malformed(417), self._observe, "expectation", cors)
+            return self.refused(unexpected_body(is_coded=is_coded), "unexpected_body", origin)
+        # aiohttp would quote the expectation (RFC 9110 10.1.1).
+        expectations = request.headers.getall(hdrs.EXPECT, ())
+        if any(expectation.lower() != "100-continue" for expectation in expectations):
+            return self.refused(malformed(417), "expectation", origin)
         return await self._application.request_handler(request)
 
-    def __call__(self) -> RequestHandler:
-        return _Connection(
-            self,
-            loop=self._loop,
-            observe=self._observe,
-            unsent=self.unsent,
-            connections=self._open,
-            admit=self._admit,
-            cors=self._cors,
-            **self._kwargs,
+    def refused(self, response: web.Response, reason: str, origin: str | None) -> web.Response:
+        """Count and log a request that no application sees.
+
+        Return its answer, which is the connection's last.
+        """
+        self._observe(response.status)
+        request_id = secrets.token_hex(8)
+        response.headers.update(self._cors(origin))
+        response.headers["X-Request-Id"] = request_id
+        log.info(
+            "request",
+            extra={
+                "request_id": request_id,
+                "route": "malformed",
+                "method": "other",
+                "status": response.status,
+                "reason": reason,
+            },
         )
+        response.force_close()
+        return response
+
+    def __call__(self) -> RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
 
 
 class ConnectionRunner(web.AppRunner):
-    """Runs an application on such connections.
-
-    ``keywords`` are those of aiohttp's ``RequestHandler``.
-    """
+    """Run an application. ``keywords``: further ones of aiohttp's ``RequestHandler``."""
 
     def __init__(
         self,
@@ -243,53 +221,43 @@ class ConnectionRunner(web.AppRunner):
         *,
         observe: Observe,
         limit: ConnectionLimit,
-        shutdown_timeout: float,
         **keywords: Any,
     ) -> None:
-        # A client that leaves cancels its handler: the PACS is freed at once.
-        super().__init__(
-            app, handle_signals=False, handler_cancellation=True, shutdown_timeout=shutdown_timeout
-        )
+        # A client that leaves cancels its handler, which frees the PACS.
+        super().__init__(app, handler_cancellation=True, shutdown_timeout=0)
         self._observe = observe
         self._limit = limit
         self._connection_keywords = keywords
 
     def keep_unsent(self) -> SendBufferTracker:
-        """Keep the connections whose clients have not everything yet: those being answered, or answered just now."""
+        """Keep the connections whose clients have not received all of their answers yet."""
         if not isinstance(self.server, _Server):  # It never started.
             return SendBufferTracker()
         self.server.unsent.hurry()
-        for one in self.server.connections:
-            if _has_more(one):
-                self.server.unsent.keep(one.transport, is_answering=True)
+        for connection, transport in self._connections():
+            if connection.is_answering or has_unsent(transport):
+                self.server.unsent.keep(transport, is_answering=True)
         return self.server.unsent
 
-    def cut(self) -> None:
+    def reset_unfinished(self) -> None:
         """Reset each connection that is being answered."""
-        for one in () if self.server is None else self.server.connections:
-            if isinstance(one, _Connection) and one.is_answering and one.transport is not None:
-                reset(one.transport)
+        for connection, transport in self._connections():
+            if connection.is_answering:
+                reset(transport)
 
-    def give(self, seconds: float) -> None:
-        """How long ``cleanup`` waits for handlers to end."""
+    def limit_shutdown(self, seconds: float) -> None:
+        """Set how long ``cleanup`` waits for handlers to end."""
         self._shutdown_timeout = seconds
 
+    def _connections(self) -> list[tuple[_Connection, asyncio.Transport]]:
+        connections = () if self.server is None else self.server.connections
+        return [
+            (connection, connection.transport)
+            for connection in connections
+            if isinstance(connection, _Connection) and connection.transport is not None
+        ]
+
     async def _make_server(self) -> web.Server:
-        cors: Callable[[str | None], Mapping[str, str]] = self.app.get(CORS, lambda origin: {})
-        return _Server(
-            await super()._make_server(),
-            self._observe,
-            self._limit,
-            cors,
-            **self._connection_keywords,
-        )
-
-
-def _has_more(one: RequestHandler) -> bool:
-    """Whether its client has not everything."""
-    if not isinstance(one, _Connection) or one.transport is None:
-        return False
-    own = one.transport.get_extra_info("socket")
-    return one.is_answering or bool(
-        one.transport.get_write_buffer_size() or (own is not None and unsent_bytes(own))
-    )
+        cors: CorsHeaders = self.app.get(CORS, lambda origin: {})
+        application = await super()._make_server()
+        return _Server(application, self._observe, self._limit, cors, **self._connection_keywords)

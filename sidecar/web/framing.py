@@ -1,4 +1,6 @@
-"""Which request bodies are accepted, and after which request a connection ends (RFC 9112 6 and 11.2, CWE-444).
+"""Decide which request bodies are accepted, and after which request a connection ends.
+
+Sources: RFC 9112 6 and 11.2, CWE-444.
 
 aiohttp's compiled parser takes the last trailer field of a chunked request for the first header
 field of the next request on that connection. A proxy may share that connection between several
@@ -15,12 +17,12 @@ _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
 def is_refused(method: str, version: HttpVersion, headers: Mapping[str, str]) -> bool:
-    """Return whether the request has a body that its method does not need, or one whose end is in doubt."""
+    """Return whether the body is one that the method does not need, or its end is unclear."""
     return is_coded(version, headers) or (method not in _METHODS_WITH_BODY and _has_body(headers))
 
 
 def is_coded(version: HttpVersion, headers: Mapping[str, str]) -> bool:
-    """Return whether the request has a Transfer-Encoding that leaves the end of its body in doubt."""
+    """Return whether the Transfer-Encoding leaves the end of the body unclear."""
     coding = headers.get(hdrs.TRANSFER_ENCODING)
     return coding is not None and (version < HttpVersion11 or coding.lower() != "chunked")
 
@@ -28,8 +30,8 @@ def is_coded(version: HttpVersion, headers: Mapping[str, str]) -> bool:
 def is_last(message: RawRequestMessage) -> bool:
     """Return whether nothing may follow this request on its connection.
 
-    That holds for a chunked one because of its trailer fields. After an ``Upgrade`` or ``CONNECT``,
-    which nothing here accepts, the parsers disagree where the next request begins.
+    A chunked request may have trailer fields. After an ``Upgrade`` or ``CONNECT``, which nothing
+    here accepts, the parsers disagree where the next request begins.
     """
     headers = message.headers
     return (

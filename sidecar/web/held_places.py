@@ -5,7 +5,7 @@ import contextlib
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from sidecar.web.least_rate import LEAST_BYTES_PER_SECOND, send_whole
+from sidecar.web.transfer_timeout import LEAST_BYTES_PER_SECOND, send_whole
 
 ANSWER_SECONDS = 60
 """Time in seconds for sending an answer, beside what its length takes at ``LEAST_BYTES_PER_SECOND``."""

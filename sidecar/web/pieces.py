@@ -1,8 +1,8 @@
-"""Long answers: sent a piece at a time, and others have their turn in between.
+"""Send long answers a piece at a time, so that other requests have their turn in between.
 
-They are compressed for clients that accept gzip. What an answer's length tells of its text (BREACH)
-helps nobody: a page of another origin has no token to ask with (there are no cookies), and no
-answer has the token in it.
+They are compressed for clients that accept gzip. The length of a compressed answer betrays
+something of its text (BREACH), but nobody can use it: a page of another origin has no token to ask
+with (there are no cookies), and no answer contains the token.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from multidict import CIMultiDict
 
 PIECE_BYTES = 262_144
 LEAST_COMPRESSED_BYTES = 16_384
-"""Shorter answers are not worth it."""
-_HELD_BYTES = 1_024
+"""Shorter answers are not worth the compression."""
+_THREAD_BYTES = 1_024
 """Longer pieces are compressed in a thread."""
 # A weight that is not 0, or none.
 _WEIGHT = re.compile(r"|q\s*=\s*(?:1(?:\.0{0,3})?|0?\.(?!0{1,3}$)[0-9]{1,3})", re.ASCII)
@@ -25,14 +25,11 @@ _WEIGHT = re.compile(r"|q\s*=\s*(?:1(?:\.0{0,3})?|0?\.(?!0{1,3}$)[0-9]{1,3})", r
 def in_pieces(
     parts: Sequence[bytes], headers: Mapping[str, str], *, gzip: bool = False
 ) -> web.Response:
-    """Return the answer whose body are the ``parts``, sent in pieces.
-
-    Compressed if ``gzip``, unless it is short.
-    """
+    """Return an answer that sends ``parts`` in pieces, compressed if ``gzip`` and long enough."""
     length = sum(map(len, parts))
     if length <= PIECE_BYTES:
         response = web.Response(
-            body=b"".join(parts), headers=headers, zlib_executor_size=_HELD_BYTES
+            body=b"".join(parts), headers=headers, zlib_executor_size=_THREAD_BYTES
         )
     else:
         headers = CIMultiDict(headers)
@@ -44,17 +41,17 @@ def in_pieces(
 
 
 def accepts_gzip(request: web.Request) -> bool:
-    """Whether the client accepts gzip (RFC 9110 12.5.3), and can be sent a body of unknown length."""
+    """Return whether the client accepts gzip (RFC 9110 12.5.3) and bodies of unknown length."""
     weights: dict[str, bool] = {}
     for line in request.headers.getall(hdrs.ACCEPT_ENCODING, ()):
-        for one in line.lower().split(","):
-            name, _, parameter = one.partition(";")
+        for coding in line.lower().split(","):
+            name, _, parameter = coding.partition(";")
             weights[name.strip()] = _WEIGHT.fullmatch(parameter.strip()) is not None
     return request.version >= HttpVersion11 and weights.get("gzip", weights.get("*", False))
 
 
 async def _pieces(parts: deque[bytes]) -> AsyncIterator[bytes | memoryview]:
-    """Join short parts and divide long ones; what was sent is freed, not all of it at the end."""
+    """Join short parts and divide long ones. Each part is freed when it was sent."""
     while parts:
         part = memoryview(parts.popleft())
         if len(part) < PIECE_BYTES:

@@ -1,8 +1,9 @@
-"""What the kernel still has to send when a handler has ended: some megabytes, to a slow client.
+"""Reset client connections, and keep them open until the kernel has sent what was written.
 
-A pod's network goes with its last process, and with it whatever was not sent: the client would wait
-for the rest of its answer for ever. So the process ends when its last clients have everything, or
-its time is over; then they are told.
+The kernel may still have megabytes for a slow client when a handler has ended. A pod's network goes
+with its last process, and what was not sent goes with it: the client would wait for the rest of its
+answer for ever. So the process ends when its last clients have received everything, or when its
+time is over; then the rest of the connections are reset.
 """
 
 import asyncio
@@ -13,96 +14,139 @@ import socket
 import struct
 import termios
 
-from sidecar.web.connection_reset import RESET_ON_CLOSE
+from aiohttp import web
 
-MOST = 1_000
+MAXIMUM_SOCKETS = 1_000
 """Connections that are kept at once: each is a descriptor."""
 KEPT_SECONDS = 60
-"""How long one whose answer has ended is kept while the process goes on: from then on it is the kernel's alone."""
-_LOOK_SECONDS = 0.2
-_LOOK_SECONDS_AT_THE_END = 0.02
+"""Time in seconds for which an answered connection is kept while the process goes on."""
+_CHECK_SECONDS = 0.2
+_CHECK_SECONDS_AT_THE_END = 0.02
 _LINGER = struct.Struct("ii")
+_RESET_ON_CLOSE = (1, 0)
+"""Value of ``SO_LINGER`` with which closing the last descriptor sends a TCP RST."""
 _COUNT = struct.Struct("i")
 
 
-class SendBufferTracker:
-    """Keeps the sockets of connections open until their clients have all that was written to them.
+def abort_connection(request: web.Request) -> None:
+    """Reset the client's connection (TCP RST), dropping what was not sent yet (SIA-43).
 
-    It looks after what becomes of each: one that is reset stays reset, one that is closed says so
-    behind its last byte.
+    A plain close would do for an answer with a length or in chunks; for an HTTP/1.0 client it is
+    the regular end.
+    """
+    if request.transport is not None:
+        reset(request.transport)
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Reset a connection."""
+    original = transport.get_extra_info("socket")
+    if original is not None:
+        # uvloop returns a stand-in for its socket. Ours shares its descriptor: it must not close
+        # it, and a duplicate would need a descriptor, of which there may be none.
+        with contextlib.suppress(OSError):
+            own = socket.socket(fileno=original.fileno())
+            try:
+                _reset_on_close(own)
+            finally:
+                own.detach()
+    transport.abort()
+
+
+def unsent_bytes(own: socket.socket | None) -> int:
+    """Return how many written bytes the peer has not acknowledged; 0 if that is unknown."""
+    if own is None:
+        return 0
+    try:
+        count: int = _COUNT.unpack(fcntl.ioctl(own, termios.TIOCOUTQ, bytes(_COUNT.size)))[0]
+    except (OSError, ValueError):  # ValueError: it is closed.
+        return 0
+    return count
+
+
+def has_unsent(transport: asyncio.Transport) -> bool:
+    """Return whether the client has not received all that was written."""
+    return bool(
+        transport.get_write_buffer_size() or unsent_bytes(transport.get_extra_info("socket"))
+    )
+
+
+class SendBufferTracker:
+    """Keep the sockets of connections open until their clients have all that was written to them.
+
+    A connection that is reset stays reset. One that is closed is shut down behind its last byte.
     """
 
     def __init__(self) -> None:
-        self._left: list[_Socket] = []
+        self._sockets: list[_Socket] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._look_seconds = _LOOK_SECONDS
+        self._interval = _CHECK_SECONDS
         self._all_sent = asyncio.Event()
 
     def keep(self, transport: asyncio.Transport | None, *, is_answering: bool = False) -> None:
-        """Keep this one, which will be closed or has just been.
+        """Keep a connection that will be closed or has just been, unless nothing is left to send.
 
-        If nothing is left to send and nothing comes, do not.
-
-        ``is_answering``: something may still be written to it. Else what was written was the last.
+        ``is_answering``: more may still be written to it.
         """
-        if transport is None or len(self._left) >= MOST or (one := _duplicate(transport)) is None:
+        if transport is None or len(self._sockets) >= MAXIMUM_SOCKETS:
+            return
+        kept = _duplicate(transport)
+        if kept is None:
             return
         loop = asyncio.get_running_loop()
-        if is_answering:
-            one.until = float("inf")
-        else:
-            one.until = loop.time() + KEPT_SECONDS
-            one.end()
-            if not one.has_unsent():
-                one.close()
+        if not is_answering:
+            kept.until = loop.time() + KEPT_SECONDS
+            kept.end()
+            if not kept.has_unsent():
+                kept.close()
                 return
-        self._left.append(one)
+        self._sockets.append(kept)
         self._all_sent.clear()
         if self._timer is None:
-            self._timer = loop.call_later(self._look_seconds, self._look)
+            self._timer = loop.call_later(self._interval, self._check)
 
     def hurry(self) -> None:
-        """Look more often: the end waits for it, and so do those whose connections it closes."""
-        self._look_seconds = _LOOK_SECONDS_AT_THE_END
+        """Check more often: the end of the process waits for the last byte."""
+        self._interval = _CHECK_SECONDS_AT_THE_END
         if self._timer is not None:
             self._timer.cancel()
-            self._look()
+            self._check()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         loop, kept = asyncio.get_running_loop(), []
-        for one in self._left:
-            if one.is_over() or loop.time() > one.until:
-                one.close()
+        for own in self._sockets:
+            if own.is_over() or loop.time() > own.until:
+                own.close()
             else:
-                kept.append(one)
-        self._left = kept
-        self._timer = loop.call_later(self._look_seconds, self._look) if kept else None
+                kept.append(own)
+        self._sockets = kept
+        self._timer = loop.call_later(self._interval, self._check) if kept else None
         if not kept:
             self._all_sent.set()
 
     async def sent(self) -> None:
-        """Wait until nothing is left. Bounded by whoever waits."""
-        if self._left:
+        """Wait until nothing is left. The caller bounds the wait."""
+        if self._sockets:
             await self._all_sent.wait()
 
     def close(self, *, resets: bool) -> None:
-        """Let go of all that is left.
+        """Release all sockets.
 
-        ``resets``: the process ends, and nobody may wait for what does not come.
+        ``resets``: the process ends, and no client may wait for bytes that do not come.
         """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for one in self._left:
+        for own in self._sockets:
             if resets:
-                one.reset()
-            one.close()
-        self._left = []
+                own.reset()
+            own.close()
+        self._sockets = []
         self._all_sent.set()
 
 
 class _Socket:
-    """One more descriptor of a connection's socket; ``until``: when it is let go at the latest."""
+    """A second descriptor of a connection's socket, kept at most ``until`` (event loop's clock)."""
 
     def __init__(self, transport: asyncio.Transport, own: socket.socket) -> None:
         self._transport = transport
@@ -114,26 +158,22 @@ class _Socket:
         return bool(self._transport.get_write_buffer_size() or unsent_bytes(self._own))
 
     def end(self) -> None:
-        """Say that nothing follows, once all is written: as closing the last descriptor would."""
+        """Shut down the sending side once all is written, as closing the last descriptor would."""
         if not self._is_ended and not self._transport.get_write_buffer_size():
             with contextlib.suppress(OSError):
                 self._own.shutdown(socket.SHUT_WR)
             self._is_ended = True
 
     def is_over(self) -> bool:
-        """Whether the connection was closed, and its client has everything.
-
-        Or there is nobody to have it.
-        """
+        """Return whether the connection is closed, and its client has everything or is gone."""
         if not self._transport.is_closing():
             return False
         try:
-            if _LINGER.unpack(
-                self._own.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.size)
-            ) == (1, 0):
-                return True  # Reset, which happens when the last descriptor is closed.
+            linger = self._own.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.size)
+            if _LINGER.unpack(linger) == _RESET_ON_CLOSE:
+                return True  # The reset happens when the last descriptor is closed.
             self.end()
-            # Of a peer that has reset it the kernel still counts what it never had.
+            # After the peer's reset the kernel still counts what the peer never received.
             self._own.getpeername()
         except OSError:
             return True
@@ -141,25 +181,11 @@ class _Socket:
 
     def reset(self) -> None:
         with contextlib.suppress(OSError):
-            self._own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            _reset_on_close(self._own)
         self._transport.abort()
 
     def close(self) -> None:
         self._own.close()
-
-
-def unsent_bytes(own: socket.socket | None) -> int:
-    """How many bytes written to it the peer has not acknowledged.
-
-    0 where the system does not say.
-    """
-    if own is None:
-        return 0
-    try:
-        count: int = _COUNT.unpack(fcntl.ioctl(own, termios.TIOCOUTQ, bytes(_COUNT.size)))[0]
-    except (OSError, ValueError):  # ValueError: it is closed.
-        return 0
-    return count
 
 
 def _duplicate(transport: asyncio.Transport) -> _Socket | None:
@@ -170,3 +196,7 @@ def _duplicate(transport: asyncio.Transport) -> _Socket | None:
         return _Socket(transport, socket.socket(fileno=os.dup(original.fileno())))
     except OSError:  # No descriptor is left, or it is closed.
         return None
+
+
+def _reset_on_close(own: socket.socket) -> None:
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.pack(*_RESET_ON_CLOSE))

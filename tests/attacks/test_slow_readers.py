@@ -14,8 +14,8 @@ from aiohttp import web
 
 from sidecar.authorization import limits
 from sidecar.authorization.limits import RequestLimits
-from sidecar.web import held_places, least_rate
-from sidecar.web.least_rate import LeastRate
+from sidecar.web import held_places, transfer_timeout
+from sidecar.web.transfer_timeout import LeastRate
 from tests.attacks.large import LargeArchive, row, sidecar_before, study
 from tests.authorization.limited import apps, bearer, remembering
 from tests.dicom_instances import dataset, encoded
@@ -114,7 +114,7 @@ async def test_a_trickle_does_not_hold_all_transfers(
     """Four apps ask for 64 images and read a byte now and then: another patient is served, and then
     the fifth app.
     """
-    monkeypatch.setattr(least_rate, "WINDOW_SECONDS", 1)
+    monkeypatch.setattr(transfer_timeout, "WINDOW_SECONDS", 1)
     measured, all_have_asked = LeastRate.is_too_slow, asyncio.Event()
     monkeypatch.setattr(
         LeastRate,
@@ -167,7 +167,7 @@ async def test_a_trickle_does_not_hold_all_transfers(
 async def test_a_slow_client_keeps_a_place_that_nobody_else_could_use(
     made: list[RequestLimits], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(least_rate, "WINDOW_SECONDS", 0.1)
+    monkeypatch.setattr(transfer_timeout, "WINDOW_SECONDS", 0.1)
     measured, looks = LeastRate.is_too_slow, 0
 
     def is_too_slow(rate: LeastRate, sent_bytes: int, waited_seconds: float) -> bool:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from aiohttp import web
 
-from sidecar.web.connection_reset import abort_connection
+from sidecar.web.send_buffers import abort_connection
 
 CHUNK_BYTES = 2**18
 

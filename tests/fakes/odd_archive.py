@@ -37,7 +37,7 @@ class Sent:
     """
 
     kind: str
-    """One of ``PATHS``, ``series`` for a list of them, ``owners`` for studies by their UIDs."""
+    """One of ``PATHS``, ``series`` for a list, ``owners`` for a list of studies by their UID."""
     body: bytes
     content_type: str
     status: int = 200

@@ -24,10 +24,13 @@ def row(
 ) -> dict[str, Any]:
     """A DICOM JSON row; ``more`` by keyword."""
     found = {
-        "PatientID": patient, "IssuerOfPatientID": issuer, "StudyInstanceUID": study,
+        "PatientID": patient,
+        "IssuerOfPatientID": issuer,
+        "StudyInstanceUID": study,
         "SeriesInstanceUID": series,
-        "SOPInstanceUID": instance, **more,
-    }  # fmt: skip
+        "SOPInstanceUID": instance,
+        **more,
+    }
     return {
         tag(keyword): {"vr": "LO", "Value": [value]}
         for keyword, value in found.items()

@@ -17,10 +17,13 @@ from sidecar.pacs.ownership import Ownership
 from tests.common.peer import Peer, Reply
 
 QUERIES = (
-    Query("studies"), Query("series"), Query("instances"), Query("series", "1.2"),
+    Query("studies"),
+    Query("series"),
+    Query("instances"),
+    Query("series", "1.2"),
     Query("instances", "1.2"),
     Query("instances", "1.2", "1.3"),
-)  # fmt: skip
+)
 FIELDS: dict[str, tuple[list[tuple[str, str]], dict[str, str]]] = {
     "none": ([], {"": "SpecificCharacterSet"}),
     "some": (
@@ -143,10 +146,11 @@ async def test_what_is_not_the_patients_costs_as_much_as_what_is_refused(
         "orthanc": [refusing(said("ISO_IR 192", "other")), refusing(said("ISO_IR 100", "P1"))]
     }
     replies = {
-        "absent": Reply([]), "foreign": Reply([said("ISO_IR 100", "other")]),
+        "absent": Reply([]),
+        "foreign": Reply([said("ISO_IR 100", "other")]),
         "shared": Reply([said("ISO_IR 100", "other"), said("ISO_IR 100")]),
         **{f"refused {number}": reply for number, reply in enumerate(refused.get(dialect, ()))},
-    }  # fmt: skip
+    }
     for name, reply in replies.items():
         peer.say(reply)
         for fresh in (False, True):

@@ -70,7 +70,8 @@ async def dying(good_answers: list[int], *, abort: bool) -> AsyncIterator[tuple[
             for _ in range(next(connections)):
                 requests.append((await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[0])
                 writer.write(
-                    b"HTTP/1.1 200 OK\r\nContent-Type: application/dicom\r\nContent-Length: 2\r\n\r\n[]"
+                    b"HTTP/1.1 200 OK\r\nContent-Type: application/dicom\r\n"
+                    b"Content-Length: 2\r\n\r\n[]"
                 )
                 await writer.drain()
             requests.append((await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[0])

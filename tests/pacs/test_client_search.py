@@ -14,10 +14,10 @@ import pytest
 from aiohttp import web
 
 from sidecar.common.errors import BadGateway, GatewayTimeout, Problem, Unavailable
+from sidecar.dicom.json_model import Row
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.upstream_errors import QueryRefused
 from sidecar.pacs import query_rows
-from sidecar.pacs.client import SearchResult
 from sidecar.pacs.deferred_requests import DeferredRequests
 from sidecar.pacs.dialects import DIALECTS
 from tests.common.peer import Peer, Reply, all_that_is_said
@@ -59,11 +59,16 @@ async def test_all_rows_come_once(peer: Peer, session: aiohttp.ClientSession, ca
 
 @pytest.mark.parametrize(
     ("limit", "offset", "expected", "asked"),
-    [(3, 0, [0, 1, 2], [(3, 0)]), (5, 2, [2, 3, 4, 5, 6], [(5, 2)]),
-     (7, 0, list(range(7)), [(5, 0), (2, 5)]),
-     (6, 2, list(range(2, 8)), [(6, 2)]),
-     (100, 9, [9, 10, 11, 12], [(5, 9)]), (1, 99, [], [(1, 99)]), (0, 0, [], [])],
-)  # fmt: skip
+    [
+        (3, 0, [0, 1, 2], [(3, 0)]),
+        (5, 2, [2, 3, 4, 5, 6], [(5, 2)]),
+        (7, 0, list(range(7)), [(5, 0), (2, 5)]),
+        (6, 2, list(range(2, 8)), [(6, 2)]),
+        (100, 9, [9, 10, 11, 12], [(5, 9)]),
+        (1, 99, [], [(1, 99)]),
+        (0, 0, [], []),
+    ],
+)
 async def test_a_part_of_the_rows(
     peer: Peer,
     session: aiohttp.ClientSession,
@@ -118,8 +123,10 @@ async def test_a_pacs_that_ignores_limit_and_has_more_is_asked_on(
 
 async def test_more_than_one_warning(peer: Peer, session: aiohttp.ClientSession) -> None:
     """PS3.18 8.3.4.2 has one for what was ignored, too."""
-    warnings = [("Warning", '299 pacs "The fuzzymatching parameter is not supported."'),
-                ("Warning", "299 " + REMAIN.format(2))]  # fmt: skip
+    warnings = [
+        ("Warning", '299 pacs "The fuzzymatching parameter is not supported."'),
+        ("Warning", "299 " + REMAIN.format(2)),
+    ]
 
     async def first(request: web.Request) -> web.StreamResponse:
         response = web.json_response(rows(0, 2))
@@ -168,8 +175,9 @@ async def test_what_is_asked(peer: Peer, session: aiohttp.ClientSession) -> None
     assert target.path == "/rs/studies/1.2/series/1.3/instances"
     assert parse_qs(target.query) == {
         "PatientID": ["a&b=c d/ä%41+#"],
-        "includefield": ["PatientID,IssuerOfPatientID,SpecificCharacterSet"], "limit": ["5"],
-    }  # fmt: skip
+        "includefield": ["PatientID,IssuerOfPatientID,SpecificCharacterSet"],
+        "limit": ["5"],
+    }
     assert asked.method == "GET"
     assert asked.headers["Accept"] == "application/dicom+json"
     assert asked.headers["Accept-Encoding"] == "identity"
@@ -356,7 +364,7 @@ async def test_ping(peer: Peer, session: aiohttp.ClientSession) -> None:
 
 
 def test_dialects() -> None:
-    """Orthanc writes +0000 whatever the truth; a page is what one query may bring in some seconds."""
+    """Orthanc writes +0000 whatever the truth; one query may bring a page within seconds."""
     assert set(DIALECTS) == {"generic", "orthanc", "dcm4chee"}
     assert not DIALECTS["orthanc"].true_timezone
     assert DIALECTS["dcm4chee"].true_timezone
@@ -392,7 +400,7 @@ async def test_what_is_wanted_fresh_is_never_what_a_slow_query_brought(
     peer: Peer, session: aiohttp.ClientSession
 ) -> None:
     """SIA-42: such rows may be from before a correction."""
-    patience: DeferredRequests[SearchResult] = DeferredRequests(patience_seconds=0.01)
+    deferred = DeferredRequests[list[Row]](lambda rows: None, patience_seconds=0.01)
     slow = asyncio.Event()
 
     async def later(request: web.Request) -> web.StreamResponse:
@@ -400,12 +408,12 @@ async def test_what_is_wanted_fresh_is_never_what_a_slow_query_brought(
         return web.json_response(rows(0, 1), content_type="application/dicom+json")
 
     peer.say(Reply(write=later))
-    client = pacs(session, peer, deferred=patience)
+    client = pacs(session, peer, deferred=deferred)
     with pytest.raises(Unavailable):
         await client.search(STUDIES, [])
     slow.set()
     await wait_until_async(
-        "the rows", lambda: all(one.task.done() for (one,) in patience._warming.values())
+        "the rows", lambda: all(one.task.done() for (one,) in deferred._deferred.values())
     )
     peer.say(Reply([]))
     assert await client.search(STUDIES, [], fresh=True) == []

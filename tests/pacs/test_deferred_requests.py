@@ -48,50 +48,50 @@ class Archive:
         return self.doors[-1]
 
 
-def patience(**changes: float) -> DeferredRequests[Door]:
+def deferred_requests(**changes: float) -> DeferredRequests[Door]:
     given = {"patience_seconds": 0.05, "warm_seconds": 60, "keep_seconds": 60, "limit": 2} | changes
-    return DeferredRequests(**given)  # type: ignore[arg-type]
+    return DeferredRequests(Door.close, **given)  # type: ignore[arg-type]
 
 
 async def test_what_is_there_in_time_is_returned() -> None:
     archive = Archive()
     archive.ready.set()
-    patient = patience()
-    assert (await patient.open("a", archive.open)).closed is False
-    assert len(patient) == 0
+    deferred = deferred_requests()
+    assert (await deferred.open("a", archive.open)).closed is False
+    assert len(deferred) == 0
 
 
 async def test_a_slow_one_is_503_and_the_retry_gets_what_the_first_request_started() -> None:
-    archive, patient = Archive(), patience()
+    archive, deferred = Archive(), deferred_requests()
     for _ in range(3):
         with pytest.raises(Unavailable) as refused:
-            await patient.open("a", archive.open)
+            await deferred.open("a", archive.open)
         assert refused.value.retry_after == 1
     archive.ready.set()
-    door = await patient.open("a", archive.open)
+    door = await deferred.open("a", archive.open)
     assert archive.asked == 1
     assert archive.doors == [door]
     assert not door.closed
-    assert len(patient) == 0
+    assert len(deferred) == 0
 
 
 async def test_another_key_does_not_get_it() -> None:
-    archive, other, patient = Archive(), Archive(), patience()
+    archive, other, deferred = Archive(), Archive(), deferred_requests()
     with pytest.raises(Unavailable):
-        await patient.open("a", archive.open)
+        await deferred.open("a", archive.open)
     other.ready.set()
     archive.ready.set()
-    await patient.open("b", other.open)
+    await deferred.open("b", other.open)
     assert other.asked == 1
-    await patient.close()
+    await deferred.close()
 
 
 async def test_two_that_retry_at_once_get_one_each() -> None:
     """An opened answer can be read once."""
-    archive, patient = Archive(), patience(patience_seconds=0.2)
+    archive, deferred = Archive(), deferred_requests(patience_seconds=0.2)
     with pytest.raises(Unavailable):
-        await patient.open("a", archive.open)
-    retries = [asyncio.create_task(patient.open("a", archive.open)) for _ in range(3)]
+        await deferred.open("a", archive.open)
+    retries = [asyncio.create_task(deferred.open("a", archive.open)) for _ in range(3)]
     await settle()
     archive.ready.set()
     doors = await asyncio.gather(*retries)
@@ -100,99 +100,99 @@ async def test_two_that_retry_at_once_get_one_each() -> None:
 
 
 async def test_nobody_comes_back() -> None:
-    archive, patient = Archive(), patience(keep_seconds=0.05)
+    archive, deferred = Archive(), deferred_requests(keep_seconds=0.05)
     with pytest.raises(Unavailable):
-        await patient.open("a", archive.open)
+        await deferred.open("a", archive.open)
     archive.ready.set()
     await wait_until_async("the closing", lambda: archive.doors and archive.doors[0].closed)
-    assert len(patient) == 0
+    assert len(deferred) == 0
 
 
 async def test_it_never_becomes_ready() -> None:
     """``warm_seconds`` bounds the work in the background; the retry hears of it."""
-    archive, patient = Archive(), patience(warm_seconds=0.1)
+    archive, deferred = Archive(), deferred_requests(warm_seconds=0.1)
     with pytest.raises(Unavailable):
-        await patient.open("a", archive.open)
+        await deferred.open("a", archive.open)
     await wait_until_async("the end of the warming", lambda: archive.cancelled)
     with pytest.raises(TimeoutError):
-        await patient.open("a", archive.open)
+        await deferred.open("a", archive.open)
     assert archive.cancelled == 1
     with pytest.raises(Unavailable):
-        await patient.open("a", archive.open)
-    await patient.close()
+        await deferred.open("a", archive.open)
+    await deferred.close()
 
 
 async def test_a_failure_reaches_the_retry() -> None:
-    archive, patient = Archive(), patience()
+    archive, deferred = Archive(), deferred_requests()
     with pytest.raises(Unavailable):
-        await patient.open("a", archive.open)
+        await deferred.open("a", archive.open)
     archive.failing = ZeroDivisionError()
     archive.ready.set()
     with pytest.raises(ZeroDivisionError):
-        await patient.open("a", archive.open)
+        await deferred.open("a", archive.open)
 
 
 async def test_only_so_many_are_kept_warming() -> None:
-    archive, patient = Archive(), patience()
+    archive, deferred = Archive(), deferred_requests()
     for key in ("a", "b", "c", "d"):
         with pytest.raises(Unavailable):
-            await patient.open(key, archive.open)
+            await deferred.open(key, archive.open)
     await asyncio.sleep(0)
-    assert len(patient) == 2
+    assert len(deferred) == 2
     assert archive.cancelled == 2
-    await patient.close()
+    await deferred.close()
 
 
 async def test_nobody_takes_the_places_of_all() -> None:
     """One app that asks for many slow things in many ways leaves room for the others."""
-    archive, patient = Archive(), patience(limit=8, limit_of_one=2)
+    archive, deferred = Archive(), deferred_requests(limit=8, limit_per_owner=2)
     for key in range(5):
         with pytest.raises(Unavailable):
-            await patient.open(key, archive.open, owner="greedy")
+            await deferred.open(key, archive.open, owner="greedy")
     with pytest.raises(Unavailable):
-        await patient.open("mine", archive.open, owner="other")
-    assert len(patient) == 3
+        await deferred.open("mine", archive.open, owner="other")
+    assert len(deferred) == 3
     archive.ready.set()
-    await patient.open(0, archive.open, owner="greedy")
+    await deferred.open(0, archive.open, owner="greedy")
     archive.ready.clear()
     with pytest.raises(Unavailable):  # What was taken makes room.
-        await patient.open(9, archive.open, owner="greedy")
-    assert len(patient) == 3
-    await patient.close()
+        await deferred.open(9, archive.open, owner="greedy")
+    assert len(deferred) == 3
+    await deferred.close()
 
 
 async def test_a_client_that_leaves_while_it_waits_ends_what_it_started() -> None:
-    archive, patient = Archive(), patience(patience_seconds=60)
-    waiting = asyncio.create_task(patient.open("a", archive.open))
+    archive, deferred = Archive(), deferred_requests(patience_seconds=60)
+    waiting = asyncio.create_task(deferred.open("a", archive.open))
     await wait_until_async("the question", lambda: archive.asked)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     await asyncio.sleep(0)
     assert archive.cancelled == 1
-    assert len(patient) == 0
+    assert len(deferred) == 0
 
 
 async def test_a_retry_that_leaves_does_not_end_the_warming() -> None:
-    archive, patient = Archive(), patience(patience_seconds=0.05)
+    archive, deferred = Archive(), deferred_requests(patience_seconds=0.05)
     with pytest.raises(Unavailable):
-        await patient.open("a", archive.open)
-    waiting = asyncio.create_task(patient.open("a", archive.open))
+        await deferred.open("a", archive.open)
+    waiting = asyncio.create_task(deferred.open("a", archive.open))
     await settle()
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     assert archive.cancelled == 0
     archive.ready.set()
-    assert await patient.open("a", archive.open) is archive.doors[0]
+    assert await deferred.open("a", archive.open) is archive.doors[0]
 
 
 async def test_closing_leaves_nothing_open() -> None:
-    archive, late, patient = Archive(), Archive(), patience()
+    archive, late, deferred = Archive(), Archive(), deferred_requests()
     for key, one in (("a", archive), ("b", late)):
         with pytest.raises(Unavailable):
-            await patient.open(key, one.open)
+            await deferred.open(key, one.open)
     archive.ready.set()
     await wait_until_async("an opened one", lambda: archive.doors)
-    await patient.close()
+    await deferred.close()
     await asyncio.sleep(0)
     assert archive.doors[0].closed
     assert late.cancelled == 1
@@ -204,18 +204,18 @@ async def test_closing_leaves_nothing_open() -> None:
 async def test_what_is_forgotten_is_closed_at_once(
     changed: set[str] | None, left: set[str]
 ) -> None:
-    """What is opened and what is still under way, of the patients who changed; the others' goes on."""
+    """Opened or still under way, of the patients who changed; that of others goes on."""
     for ready in (False, True):
-        archives, patient = {"a": Archive(), "b": Archive()}, patience(limit=8)
+        archives, deferred = {"a": Archive(), "b": Archive()}, deferred_requests(limit=8)
         for (key, archive), patient_ids in zip(
             archives.items(), ({"p1", "p9"}, {"p2"}), strict=True
         ):
             with pytest.raises(Unavailable):
-                await patient.open(key, archive.open, patient_ids=patient_ids)
+                await deferred.open(key, archive.open, patient_ids=patient_ids)
             if ready:
                 archive.ready.set()
         await settle()
-        patient.forget(changed)
+        deferred.forget(changed)
         await settle()
         ended = {
             key
@@ -223,38 +223,38 @@ async def test_what_is_forgotten_is_closed_at_once(
             if one.cancelled or (one.doors and one.doors[0].closed)
         }
         assert archives.keys() - ended == left
-        assert len(patient) == len(left)
-        await patient.close()
+        assert len(deferred) == len(left)
+        await deferred.close()
 
 
 async def test_what_is_about_nobody_in_particular_is_forgotten_with_anybody() -> None:
-    archive, patient = Archive(), patience()
+    archive, deferred = Archive(), deferred_requests()
     with pytest.raises(Unavailable):
-        await patient.open("a", archive.open)
-    patient.forget({"p1"})
+        await deferred.open("a", archive.open)
+    deferred.forget({"p1"})
     await settle()
     assert archive.cancelled == 1
 
 
 async def test_what_was_asked_for_before_the_forgetting_is_kept_for_nobody() -> None:
     """Its own caller would still get it; the patience ends, and the next one starts anew."""
-    archive, patient = Archive(), patience(patience_seconds=0.2)
-    waiting = asyncio.create_task(patient.open("a", archive.open, patient_ids={"p1"}))
+    archive, deferred = Archive(), deferred_requests(patience_seconds=0.2)
+    waiting = asyncio.create_task(deferred.open("a", archive.open, patient_ids={"p1"}))
     await settle()
-    patient.forget({"p1"})
+    deferred.forget({"p1"})
     with pytest.raises(Unavailable):
         await waiting
     await settle()
-    assert (archive.cancelled, len(patient)) == (1, 0)
+    assert (archive.cancelled, len(deferred)) == (1, 0)
 
 
 async def test_a_retry_that_waits_for_what_is_forgotten_starts_anew() -> None:
-    archive, patient = Archive(), patience(patience_seconds=1)
+    archive, deferred = Archive(), deferred_requests(patience_seconds=1)
     with pytest.raises(Unavailable):
-        await patient.open("a", archive.open, patient_ids={"p1"})
-    waiting = asyncio.create_task(patient.open("a", archive.open, patient_ids={"p1"}))
+        await deferred.open("a", archive.open, patient_ids={"p1"})
+    waiting = asyncio.create_task(deferred.open("a", archive.open, patient_ids={"p1"}))
     await settle()
-    patient.forget({"p1"})
+    deferred.forget({"p1"})
     archive.ready.set()
     assert not (await waiting).closed
     assert archive.asked == 2
@@ -264,27 +264,27 @@ LOST = {"silence_seconds": 0.01}
 """Longer than that is silence: what has waited for the patience has been silent."""
 
 
-async def lost(patient: DeferredRequests[Door], **named: str) -> Archive:
+async def lost(deferred: DeferredRequests[Door], **named: str) -> Archive:
     """An archive that never answers what it was asked for first."""
     archive = Archive()
     with pytest.raises(Unavailable):
-        await patient.open("a", archive.open, **named)
+        await deferred.open("a", archive.open, **named)
     return archive
 
 
 async def test_a_lost_answer_is_left_behind() -> None:
     """The archive is well: the next call gets an answer of its own, and the silent one ends."""
-    patient, well = patience(**LOST), Archive()
-    never = await lost(patient)
+    deferred, well = deferred_requests(**LOST), Archive()
+    never = await lost(deferred)
     well.ready.set()
-    door = await patient.open("a", well.open)
+    door = await deferred.open("a", well.open)
     await settle()
-    assert (door.closed, len(patient), well.asked, never.cancelled) == (False, 0, 1, 1)
+    assert (door.closed, len(deferred), well.asked, never.cancelled) == (False, 0, 1, 1)
 
 
 async def test_what_comes_late_is_closed_and_given_to_nobody() -> None:
-    """An opening that does not end when it is cancelled, and brings something after a newer answer."""
-    patient, well, late = patience(**LOST), Archive(), Door()
+    """An opening that does not end when cancelled, and brings something after a newer answer."""
+    deferred, well, late = deferred_requests(**LOST), Archive(), Door()
     came = asyncio.Event()
 
     async def stubborn(note: Callable[[], None]) -> Door:
@@ -294,93 +294,93 @@ async def test_what_comes_late_is_closed_and_given_to_nobody() -> None:
         return late
 
     with pytest.raises(Unavailable):
-        await patient.open("a", stubborn)
+        await deferred.open("a", stubborn)
     well.ready.set()
-    door = await patient.open("a", well.open)
+    door = await deferred.open("a", well.open)
     await came.wait()
     await settle()
-    assert (door.closed, late.closed, len(patient)) == (False, True, 0)
-    assert await patient.open("a", well.open) is not late
+    assert (door.closed, late.closed, len(deferred)) == (False, True, 0)
+    assert await deferred.open("a", well.open) is not late
 
 
 async def test_a_slow_archive_is_not_left_for_its_silence() -> None:
     """The first question goes on, however often it is asked again; its answer is taken, and the
     others end.
     """
-    patient, again = patience(**LOST, limit=8), Archive()
-    slow = await lost(patient)
+    deferred, again = deferred_requests(**LOST, limit=8), Archive()
+    slow = await lost(deferred)
     for _ in range(3):
         with pytest.raises(Unavailable):
-            await patient.open("a", again.open)
-        assert len(patient) == 2  # The first and the newest.
+            await deferred.open("a", again.open)
+        assert len(deferred) == 2  # The first and the newest.
     await settle()
     assert (again.asked, again.cancelled, slow.cancelled) == (3, 2, 0)
-    waiting = asyncio.create_task(patient.open("a", again.open))
+    waiting = asyncio.create_task(deferred.open("a", again.open))
     await settle()
     slow.ready.set()
     assert await waiting is slow.doors[0]
     await settle()
-    assert (len(patient), again.asked, again.cancelled) == (0, 4, 4)
+    assert (len(deferred), again.asked, again.cancelled) == (0, 4, 4)
 
 
 async def test_what_still_comes_is_not_silent() -> None:
     """A search of many pages is waited for, not asked for a second time."""
-    patient, other = patience(silence_seconds=5), Archive()
+    deferred, other = deferred_requests(silence_seconds=5), Archive()
     loop = asyncio.get_running_loop()
-    paging = await lost(patient)
-    (opening,) = patient._warming["a"]
+    paging = await lost(deferred)
+    (opening,) = deferred._deferred["a"]
     opening.heard = loop.time() - 10
     paging.note()
     with pytest.raises(Unavailable):
-        await patient.open("a", other.open)
+        await deferred.open("a", other.open)
     assert other.asked == 0
     opening.heard = loop.time() - 10
     with pytest.raises(Unavailable):
-        await patient.open("a", other.open)
+        await deferred.open("a", other.open)
     assert other.asked == 1
-    await patient.close()
+    await deferred.close()
 
 
 async def test_many_who_leave_the_silent_one_leave_nothing_behind() -> None:
-    patient, well = patience(**LOST, patience_seconds=0.2, limit=8), Archive()
-    never = await lost(patient)
-    waiting = [asyncio.create_task(patient.open("a", well.open)) for _ in range(5)]
+    deferred, well = deferred_requests(**LOST, patience_seconds=0.2, limit=8), Archive()
+    never = await lost(deferred)
+    waiting = [asyncio.create_task(deferred.open("a", well.open)) for _ in range(5)]
     await settle()
     well.ready.set()
     doors = await asyncio.gather(*waiting)
     await settle()
     assert len({id(door) for door in doors}) == 5
-    assert (len(patient), never.cancelled, any(door.closed for door in doors)) == (0, 1, False)
+    assert (len(deferred), never.cancelled, any(door.closed for door in doors)) == (0, 1, False)
 
 
 async def test_a_failure_of_the_newer_one_does_not_end_the_older() -> None:
-    patient, failing = patience(**LOST), Archive()
-    slow = await lost(patient)
+    deferred, failing = deferred_requests(**LOST), Archive()
+    slow = await lost(deferred)
     failing.failing = ZeroDivisionError()
     failing.ready.set()
     with pytest.raises(ZeroDivisionError):
-        await patient.open("a", failing.open)
-    assert (len(patient), slow.cancelled) == (1, 0)
-    await patient.close()
+        await deferred.open("a", failing.open)
+    assert (len(deferred), slow.cancelled) == (1, 0)
+    await deferred.close()
 
 
-@pytest.mark.parametrize("limits", [{"limit": 1}, {"limit": 8, "limit_of_one": 1}])
+@pytest.mark.parametrize("limits", [{"limit": 1}, {"limit": 8, "limit_per_owner": 1}])
 async def test_the_limits_hold_for_those_beside_a_silent_one(limits: dict[str, float]) -> None:
     """One that finds no place lives as long as its caller waits."""
-    patient, again = patience(**LOST, **limits), Archive()
-    slow = await lost(patient, owner="p")
+    deferred, again = deferred_requests(**LOST, **limits), Archive()
+    slow = await lost(deferred, owner="p")
     with pytest.raises(Unavailable):
-        await patient.open("a", again.open, owner="p")
+        await deferred.open("a", again.open, owner="p")
     await settle()
-    assert (len(patient), again.cancelled, slow.cancelled) == (1, 1, 0)
-    await patient.close()
+    assert (len(deferred), again.cancelled, slow.cancelled) == (1, 1, 0)
+    await deferred.close()
 
 
 async def test_a_forgetting_ends_all_of_a_key() -> None:
-    patient, again = patience(**LOST), Archive()
-    slow = await lost(patient)
+    deferred, again = deferred_requests(**LOST), Archive()
+    slow = await lost(deferred)
     with pytest.raises(Unavailable):
-        await patient.open("a", again.open)
-    patient.forget(None)
+        await deferred.open("a", again.open)
+    deferred.forget(None)
     await settle()
-    assert (len(patient), again.cancelled, slow.cancelled) == (0, 1, 1)
+    assert (len(deferred), again.cancelled, slow.cancelled) == (0, 1, 1)

@@ -57,13 +57,15 @@ ENCODED: dict[str, tuple[Odd, int]] = {
     "garbage behind it": (lambda one: coded(one, "gzip", zipped(one) + b"garbage"), 502),
     "a wrong checksum": (lambda one: coded(one, "gzip", zipped(one)[:-8] + bytes(8)), 502),
     "not gzip at all": (lambda one: coded(one, "gzip", one.body), 502),
-    "deflate without zlib's head": (lambda one: coded(one, "deflate",
-                                                      zlib.compress(one.body)[2:-4]), 502),
+    "deflate without zlib's head": (
+        lambda one: coded(one, "deflate", zlib.compress(one.body)[2:-4]),
+        502,
+    ),
     "br": (lambda one: coded(one, "br"), 502),
     "zstd": (lambda one: coded(one, "zstd"), 502),
     "unknown": (lambda one: coded(one, "a-secret"), 502),
     "twice": (lambda one: coded(one, "gzip, gzip", gzip.compress(zipped(one))), 502),
-}  # fmt: skip
+}
 
 
 @pytest.mark.usefixtures("parser")
@@ -160,19 +162,21 @@ async def test_a_range_of_an_encoded_body_is_refused() -> None:
 
 AROUND: dict[str, tuple[Odd, dict[str, int]]] = {
     "JSON without an end of its own": (
-        lambda one: replace(one, framing="close"), dict.fromkeys(PATHS, OK),
+        lambda one: replace(one, framing="close"),
+        dict.fromkeys(PATHS, OK),
     ),
     "cut": (
-        lambda one: replace(one, framing="close", body=one.body[:-9]), dict.fromkeys(PATHS, 502),
+        lambda one: replace(one, framing="close", body=one.body[:-9]),
+        dict.fromkeys(PATHS, 502),
     ),
     "octets alone": (
         lambda one: replace(one, content_type="application/octet-stream", framing="close"),
-        dict.fromkeys(PATHS, 502)
-        | {"list": OK, "instances": OK},
+        dict.fromkeys(PATHS, 502) | {"list": OK, "instances": OK},
     ),
     "application/json": (
-        lambda one: replace(one, content_type=one.content_type.replace("dicom+json",
-                                                                       "json; charset=utf-8")),
+        lambda one: replace(
+            one, content_type=one.content_type.replace("dicom+json", "json; charset=utf-8")
+        ),
         dict.fromkeys(PATHS, OK),
     ),
     "a byte order mark": (
@@ -184,29 +188,35 @@ AROUND: dict[str, tuple[Odd, dict[str, int]]] = {
         dict.fromkeys(PATHS, 502),
     ),
     "no type in the head": (
-        lambda one: replace(one,
-                            content_type=one.content_type.split("; type=")[0] + "; boundary=abc"),
+        lambda one: replace(
+            one, content_type=one.content_type.split("; type=")[0] + "; boundary=abc"
+        ),
         dict.fromkeys(PATHS, OK),
     ),
     "no type in head and part": (
         lambda one: with_body(
             replace(one, content_type=one.content_type.split("; type=")[0] + "; boundary=abc"),
-            b"Content-Type: application/", b"X-Type: application/",
-        ), dict.fromkeys(PATHS, OK),
+            b"Content-Type: application/",
+            b"X-Type: application/",
+        ),
+        dict.fromkeys(PATHS, OK),
     ),
     "a Latin-1 file name": (
-        lambda one: with_part_line(one,
-                                   'Content-Disposition: attachment; filename="M\xfcller.dcm"'.encode("latin-1")),
+        lambda one: with_part_line(
+            one, 'Content-Disposition: attachment; filename="M\xfcller.dcm"'.encode("latin-1")
+        ),
         dict.fromkeys(PATHS, OK),
     ),
     "a UTF-8 file name": (
-        lambda one: with_part_line(one,
-                                   'Content-Disposition: attachment; filename="M\xfcller.dcm"'.encode()),
+        lambda one: with_part_line(
+            one, 'Content-Disposition: attachment; filename="M\xfcller.dcm"'.encode()
+        ),
         dict.fromkeys(PATHS, OK),
     ),
     "a name in the type": (
-        lambda one: with_body(one, b"Content-Type: application/dicom",
-                              b'Content-Type: application/dicom; name="\xfc"'),
+        lambda one: with_body(
+            one, b"Content-Type: application/dicom", b'Content-Type: application/dicom; name="\xfc"'
+        ),
         dict.fromkeys(PATHS, OK),
     ),
     "a length that is no number": (
@@ -217,7 +227,7 @@ AROUND: dict[str, tuple[Odd, dict[str, int]]] = {
         lambda one: with_part_line(one, b"\xfc: 1"),
         {"list": OK, "instances": OK, "metadata": OK, "study": 502, "instance": 502, "frames": 502},
     ),
-}  # fmt: skip
+}
 
 
 def with_part_line(answer: Sent, line: bytes) -> Sent:

@@ -1,4 +1,4 @@
-"""Following Orthanc's /changes: whose lists are forgotten, and what happens when it cannot be told."""
+"""Following Orthanc's /changes: whose lists are forgotten, and what if that is unclear."""
 
 import asyncio
 from typing import Any
@@ -124,10 +124,12 @@ async def test_when_it_cannot_be_told_everybody_is_forgotten(
 
 
 BROKEN = {
-    "status": Reply(status=500), "not json": Reply("<html>"),
+    "status": Reply(status=500),
+    "not json": Reply("<html>"),
     "no list": Reply({"Last": 9, "Done": True}),
-    "no number": page(last="9"), "a truth for a number": page(last=True),
-}  # fmt: skip
+    "no number": page(last="9"),
+    "a truth for a number": page(last=True),
+}
 
 
 async def test_a_count_that_fails_skips_nothing(session: aiohttp.ClientSession, peer: Peer) -> None:

@@ -1,4 +1,4 @@
-"""Any PatientID is asked for so that an archive finds it, whatever its characters mean in a query."""
+"""An archive finds any PatientID, whatever its characters mean in a query."""
 
 import re
 from urllib.parse import unquote

@@ -64,19 +64,33 @@ async def test_whoever_asks(dialect: str) -> None:
         ]
     }
     async with (
-        sidecar_between(ScriptedEhr(), pacs, pacs={"dialect": dialect}, access=rules, fhir={"detail": "instance"})
-        as (url, sidecar),
+        sidecar_between(
+            ScriptedEhr(),
+            pacs,
+            pacs={"dialect": dialect},
+            access=rules,
+            fhir={"detail": "instance"},
+        ) as (url, sidecar),
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as session,
-    ):  # fmt: skip
+    ):
         for path in (
-            "/fhir/ImagingStudy", f"/fhir/ImagingStudy/{STUDY}", f"/fhir/ImagingStudy?instance={INSTANCE}",
-            f"/fhir/ImagingStudy?bodysite=x&series={SERIES}", below, f"{below}/metadata",
-            f"{below}/series/{SERIES}/instances/{INSTANCE}/frames/1", f"{below}/series/{SERIES}/rendered",
-            f"{below}/bulkdata", "/wado-rs/studies", "/wado-rs/series?includefield=all", f"{below}/series",
-            f"{below}/series/{SERIES}/instances", f"{below}/instances",
+            "/fhir/ImagingStudy",
+            f"/fhir/ImagingStudy/{STUDY}",
+            f"/fhir/ImagingStudy?instance={INSTANCE}",
+            f"/fhir/ImagingStudy?bodysite=x&series={SERIES}",
+            below,
+            f"{below}/metadata",
+            f"{below}/series/{SERIES}/instances/{INSTANCE}/frames/1",
+            f"{below}/series/{SERIES}/rendered",
+            f"{below}/bulkdata",
+            "/wado-rs/studies",
+            "/wado-rs/series?includefield=all",
+            f"{below}/series",
+            f"{below}/series/{SERIES}/instances",
+            f"{below}/instances",
             f"/wado-rs/studies?00080020=20240101&0020000D={STUDY}&includefield=00081030,00101000",
             "/wado-rs/series?00400275.00400009=1&includefield=0020000e",
-        ):  # fmt: skip
+        ):
             async with session.get(url + path) as response:
                 await response.read()
         await sidecar.readiness.problems()
@@ -99,9 +113,13 @@ async def test_whoever_asks(dialect: str) -> None:
     }
     assert tags == {"00101000"}  # The client's own field, which is retired.
     assert {
-        "PatientID", "StudyInstanceUID", "SpecificCharacterSet", "StudyDate", "StudyDescription",
+        "PatientID",
+        "StudyInstanceUID",
+        "SpecificCharacterSet",
+        "StudyDate",
+        "StudyDescription",
         "RequestAttributesSequence.ScheduledProcedureStepID",
-    } <= names  # fmt: skip
+    } <= names
 
 
 def test_each_keyword_is_read_back_as_its_tag() -> None:

@@ -11,8 +11,9 @@ from aiohttp import web
 
 from sidecar.access.facts import PatientIdentifier
 from sidecar.common.errors import Unavailable
+from sidecar.dicom.json_model import Row
 from sidecar.dicomweb.paths import Query
-from sidecar.pacs.client import PacsClient, SearchResult
+from sidecar.pacs.client import PacsClient
 from sidecar.pacs.deferred_requests import DeferredRequests
 from sidecar.pacs.dialects import DIALECTS
 from tests.common.peer import Peer, Reply
@@ -28,9 +29,10 @@ class Slow:
 
     def __init__(self, peer: Peer, session: aiohttp.ClientSession) -> None:
         self.ready, self.now = asyncio.Event(), "old"
-        self.peer, self.patience = peer, DeferredRequests[SearchResult](patience_seconds=1)
+        self.peer = peer
+        self.deferred = DeferredRequests[list[Row]](lambda rows: None, patience_seconds=1)
         self.client = PacsClient(
-            session, peer.url, DIALECTS["generic"], timeout_seconds=60, deferred=self.patience
+            session, peer.url, DIALECTS["generic"], timeout_seconds=60, deferred=self.deferred
         )
         peer.say(Reply(write=self._answer))
 
@@ -57,21 +59,28 @@ async def slow(peer: Peer, session: aiohttp.ClientSession) -> Any:
     made = Slow(peer, session)
     yield made
     made.ready.set()
-    await made.patience.close()
+    await made.deferred.close()
 
 
-@pytest.mark.parametrize(("asked", "changed", "kept"), [
-    (BY_UID, {"a"}, False), (BY_UID, {"b"}, False), (BELOW, {"b"}, False),
-    (BY_PATIENT, {"a"}, False),
-    (BY_PATIENT, {"b"}, True), (BY_PATIENT, None, False), (BY_UID, set(), False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("asked", "changed", "kept"),
+    [
+        (BY_UID, {"a"}, False),
+        (BY_UID, {"b"}, False),
+        (BELOW, {"b"}, False),
+        (BY_PATIENT, {"a"}, False),
+        (BY_PATIENT, {"b"}, True),
+        (BY_PATIENT, None, False),
+        (BY_UID, set(), False),
+    ],
+)
 async def test_rows_from_before_a_change_are_given_to_nobody(
     slow: Slow, asked: Any, changed: set[str] | None, kept: bool
 ) -> None:
     """What was asked for by UID may change with any patient; what by PatientID with that one."""
     with pytest.raises(Unavailable):
         await slow.search(*asked)
-    slow.patience.forget(changed)
+    slow.deferred.forget(changed)
     slow.now = "new"
     slow.ready.set()
     assert await slow.search(*asked) == ("old" if kept else "new")

@@ -168,11 +168,13 @@ def test_what_aiohttp_still_held_back_is_not_left_behind(run: Run) -> None:
             handed = [LONG[:1_000], LONG[1_000:5_000], b""]
             content = SimpleNamespace(
                 total_bytes=5_000, is_eof=lambda: False, read_nowait=lambda: handed.pop(0)
-            )  # fmt: skip
+            )
             fake: Any = SimpleNamespace(
-                connection=response.connection, content=content, content_length=len(LONG),
-                headers=response.headers
-            )  # fmt: skip
+                connection=response.connection,
+                content=content,
+                content_length=len(LONG),
+                headers=response.headers,
+            )
             came = take_over(fake)
             assert came is not None
             found, rest = came

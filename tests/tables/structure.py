@@ -45,7 +45,7 @@ SERVES_ELSEWHERE = {
     "web/test_middleware.py world": OURS,
     "web/test_pieces.py test_all_of_it_comes": OURS,
     "web/test_send_buffers.py application": OURS,
-    "web/test_stream_writer.py fetch": OURS,
-    "web/test_stream_writer.py test_a_slow_client_is_waited_for_and_one_that_left_is_noticed": OURS,
+    "web/test_write_pieces.py fetch": OURS,
+    "web/test_write_pieces.py test_a_slow_client_is_waited_for_and_one_that_left_is_noticed": OURS,
 }
 """File and outermost function or class -> reason."""

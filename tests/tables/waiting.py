@@ -34,7 +34,7 @@ SLEEPS = {
     "web/lists.py Archive": "a slow archive",
     "web/test_freshness.py test_permissions_are_never_remembered_with_the_data": "a cache's time passes",
     "web/test_middleware.py world": "a step takes so long at least",
-    "web/test_stream_writer.py test_a_slow_client_is_waited_for_and_one_that_left_is_noticed": "nothing is read",
+    "web/test_write_pieces.py test_a_slow_client_is_waited_for_and_one_that_left_is_noticed": "nothing is read",
     "web/test_queries.py test_questions_about_absent_studies_wait_for_each_other": "questions overlap",
     "fakes/retrievals.py answer": "what was sent arrives before the reset",
     "web/test_stream.py test_a_slow_client_slows_the_pacs": "nothing is sent for so long",

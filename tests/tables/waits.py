@@ -16,7 +16,7 @@ LOCKS = {
     "authorization/external_policy.py FairQueue": "access.external.timeout_seconds of waiting and of holding",
     "server/process.py to_thread": "reading of the configuration, beside everything",
     "authorization/limits.py FairQueue": "WAIT_SECONDS of waiting; a holder has one request, whose waits have an end",
-    "web/stream.py to_thread": "writing of a ZIP's directory into memory: no I/O, some microseconds for each file",
+    "web/stream_body.py to_thread": "writing of a ZIP's directory into memory: no I/O, some microseconds for each file",
     "audit/spool.py flock": "LOCK_NB: nobody waits",
     "audit/spool_reader.py flock": "LOCK_NB: nobody waits",
     "tokens/introspection.py FairQueue": "ehr.timeout_seconds of waiting; a holder has a few requests of as much each",

@@ -42,9 +42,12 @@ async def fetch(url: str, path: str) -> tuple[int, bytes, bool]:
 async def test_a_study(case: str, framing: str) -> None:
     """Whole and unchanged, or broken off."""
     first, sent, then, is_whole = COUNTS[case]
-    async with sidecar_between(ScriptedEhr(), Corrected(framed(MULTIPART, study(sent), framing), first, then)) as (
-        url, sidecar,
-    ):  # fmt: skip
+    async with sidecar_between(
+        ScriptedEhr(), Corrected(framed(MULTIPART, study(sent), framing), first, then)
+    ) as (
+        url,
+        sidecar,
+    ):
         status, got, came_whole = await fetch(url, PATH)
         assert (status, came_whole) == (200, is_whole)
         assert (got == study(sent)) is is_whole
@@ -53,9 +56,15 @@ async def test_a_study(case: str, framing: str) -> None:
 
 
 SHORT_COUNTS: list[tuple[int, int, int | None, bool]] = [
-    (3, 3, 3, True), (3, 2, 2, True), (3, 2, 1, False), (3, 2, 3, False), (3, 2, None, False), (3, 3, 5, True),
-    (3, 4, 5, True), (3, 6, 5, False),
-]  # fmt: skip
+    (3, 3, 3, True),
+    (3, 2, 2, True),
+    (3, 2, 1, False),
+    (3, 2, 3, False),
+    (3, 2, None, False),
+    (3, 3, 5, True),
+    (3, 4, 5, True),
+    (3, 6, 5, False),
+]
 
 
 @pytest.mark.parametrize("framing", ["content-length", "chunked", "until-close"])
@@ -65,9 +74,12 @@ async def test_a_short_study(
 ) -> None:
     """As nothing has been sent before the end is known, it is an error with a status."""
     body = SHORT_PART * sent + b"--abc--\r\n"
-    async with sidecar_between(ScriptedEhr(), Corrected(framed(MULTIPART, body, framing), first, then)) as (
-        url, sidecar,
-    ):  # fmt: skip
+    async with sidecar_between(
+        ScriptedEhr(), Corrected(framed(MULTIPART, body, framing), first, then)
+    ) as (
+        url,
+        sidecar,
+    ):
         status, got, came_whole = await fetch(url, PATH)
         assert (status, came_whole) == (200 if is_whole else 503, True)
         if is_whole:

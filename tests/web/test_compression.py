@@ -21,8 +21,12 @@ from tests.fakes.site import sidecar_between
 from tests.stalls import measured
 from tests.tables.capability_attacks import CAPABILITY_KEY
 
-ROW = {"00100020": {"vr": "LO", "Value": [PATIENT]}, "0020000D": {"vr": "UI", "Value": [STUDY]},
-       "0020000E": {"vr": "UI", "Value": [SERIES]}, "00080018": {"vr": "UI", "Value": [INSTANCE]}}  # fmt: skip
+ROW = {
+    "00100020": {"vr": "LO", "Value": [PATIENT]},
+    "0020000D": {"vr": "UI", "Value": [STUDY]},
+    "0020000E": {"vr": "UI", "Value": [SERIES]},
+    "00080018": {"vr": "UI", "Value": [INSTANCE]},
+}
 
 
 def unchunked(body: bytes) -> bytes:
@@ -47,9 +51,15 @@ class Archive(ScriptedPacs):
 
     def _rows(self, target: str, writer: asyncio.StreamWriter) -> None:
         text = {"00081030": {"vr": "LO", "Value": ["x" * self.description]}}
-        rows: list[dict[str, Any]] = [] if "offset=" in target else [ROW | text | {
-            name: {"vr": "IS", "Value": [300]} for name in ("00201208", "00201209")
-        }]  # fmt: skip
+        rows: list[dict[str, Any]] = (
+            []
+            if "offset=" in target
+            else [
+                ROW
+                | text
+                | {name: {"vr": "IS", "Value": [300]} for name in ("00201208", "00201209")}
+            ]
+        )
         if "/instances?" in target and "SOPInstanceUID" not in target:
             rows = [
                 row | {"00080018": {"vr": "UI", "Value": [f"{INSTANCE}.{n}"]}}
@@ -71,7 +81,12 @@ JSON_HEAD = b"Content-Type: application/dicom+json\r\nContent-Length: %d\r\n"
 # target, Accept-Encoding, bytes of description -> whether it is compressed.
 TABLE: dict[str, tuple[str, str | None, int, bool]] = {
     "a list": (f"{ROOT}/studies", "gzip", LEAST_COMPRESSED_BYTES, True),
-    "a list, among others": (f"{ROOT}/studies", "br;q=1.0, GZIP;q=0.8, *;q=0.1", LEAST_COMPRESSED_BYTES, True),
+    "a list, among others": (
+        f"{ROOT}/studies",
+        "br;q=1.0, GZIP;q=0.8, *;q=0.1",
+        LEAST_COMPRESSED_BYTES,
+        True,
+    ),
     "a list, anything": (f"{ROOT}/studies", "*", LEAST_COMPRESSED_BYTES, True),
     "a list in pieces": (f"{OWN}/instances", "gzip, deflate", PIECE_BYTES // 100, True),
     "a short list": (f"{ROOT}/studies", "gzip", 10, False),
@@ -85,7 +100,7 @@ TABLE: dict[str, tuple[str, str | None, int, bool]] = {
     "metadata, not asked for": (f"{OWN}/metadata", None, 0, False),
     "short metadata": (f"{OWN}/series/{SERIES}/instances/{INSTANCE}/metadata", "gzip", 0, False),
     "images": (OWN, "gzip", 0, False),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", TABLE)

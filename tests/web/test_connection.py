@@ -183,10 +183,12 @@ async def test_a_body_that_nobody_read_is_not_the_next_request(echo: Echo, toget
 
 @pytest.mark.parametrize(
     ("line", "text"),
-    [("Transfer-Encoding: chunked", "this method must come without a body"),
-     ("Content-Length: 3", "this method must come without a body"),
-     ("Transfer-Encoding: gzip, chunked", "Transfer-Encoding may be chunked alone")],
-)  # fmt: skip
+    [
+        ("Transfer-Encoding: chunked", "this method must come without a body"),
+        ("Content-Length: 3", "this method must come without a body"),
+        ("Transfer-Encoding: gzip, chunked", "Transfer-Encoding may be chunked alone"),
+    ],
+)
 async def test_each_refused_body_has_its_text(echo: Echo, line: str, text: str) -> None:
     head = f"GET /first HTTP/1.1\r\nHost: first\r\n{line}\r\n\r\n"
     (answer,) = await converse(echo.port, head.encode() + b"0\r\n\r\n", together=True)
@@ -210,8 +212,9 @@ async def test_a_body_that_is_refused_is_not_asked_for(echo: Echo) -> None:
 async def test_nothing_follows_an_upgrade_that_is_not_made(
     echo: Echo, protocol: str, together: bool
 ) -> None:
-    """The compiled parser drops what came in the same packet, and reads the rest from its middle."""
-    first = f"GET /first HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n".encode()
+    """The compiled parser drops the rest of the packet, and reads what follows from its middle."""
+    upgrade = f"Connection: Upgrade\r\nUpgrade: {protocol}\r\n"
+    first = f"GET /first HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n".encode()
     found = await converse(echo.port, first, together=together)
     assert [(answer.status, answer.header("connection")) for answer in found] == [(200, "close")]
     assert [path for path, _, _ in echo.handled] == ["/first"]
@@ -220,13 +223,20 @@ async def test_nothing_follows_an_upgrade_that_is_not_made(
 @pytest.mark.parametrize(
     "lines",
     [
-        ["Transfer-Encoding: chunked", "Content-Length: 3"], ["Content-Length: 3", "Content-Length: 3"],
-        ["Transfer-Encoding: gzip"], ["Transfer-Encoding: identity"], ["Transfer-Encoding: chunked, chunked"],
-        ["Transfer-Encoding: gzip, chunked"], ["Transfer-Encoding: chunked", "Transfer-Encoding: chunked"],
-        ["Transfer-Encoding:"], ["Content-Length:"], ["Content-Length: 0x3"], ["Content-Length: +3"],
+        ["Transfer-Encoding: chunked", "Content-Length: 3"],
+        ["Content-Length: 3", "Content-Length: 3"],
+        ["Transfer-Encoding: gzip"],
+        ["Transfer-Encoding: identity"],
+        ["Transfer-Encoding: chunked, chunked"],
+        ["Transfer-Encoding: gzip, chunked"],
+        ["Transfer-Encoding: chunked", "Transfer-Encoding: chunked"],
+        ["Transfer-Encoding:"],
+        ["Content-Length:"],
+        ["Content-Length: 0x3"],
+        ["Content-Length: +3"],
     ],
     ids=" | ".join,
-)  # fmt: skip
+)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 async def test_one_request_at_most_comes_of_doubtful_framing(

@@ -23,8 +23,8 @@ from sidecar.web.connection_limit import (
     ADMIN_LIMIT,
     RETRY_AFTER_SECONDS,
     ConnectionLimit,
+    OpenConnections,
 )
-from sidecar.web.open_connections import OpenConnections
 from tests.attacks.raw import CONNECTION_SECONDS, RawAnswer, answers
 from tests.event_loops import Run
 from tests.sidecar_process import SidecarProcess
@@ -48,12 +48,12 @@ class Served:
     @property
     def connections(self) -> int:
         """How many it has open."""
-        return len(self.listener._runner.server._open)  # type: ignore[union-attr]
+        return len(self.listener._runner.server.open_connections)  # type: ignore[union-attr]
 
     @property
     def lingering(self) -> int:
         """How many refused ones it still has."""
-        return len(self.listener._runner.server._refused._lingering)  # type: ignore[union-attr]
+        return len(self.listener._runner.server._lingering)  # type: ignore[union-attr]
 
     async def connect(self, count: int) -> list[Connection]:
         """Connect so many clients, which send nothing."""
@@ -247,7 +247,8 @@ def test_a_slow_client_gets_the_rest_of_its_answer() -> None:
     """Its request is answered, and the end of the answer waits for it: others that are idle go
     before.
     """
-    connections, idle = OpenConnections(), [_Idle(60_000), _Idle(0), _Idle(1), _Idle(0)]
+    connections = OpenConnections()
+    idle: list[Any] = [_Idle(60_000), _Idle(0), _Idle(1), _Idle(0)]
     for one in idle:
         connections.add(one)
     closed = []

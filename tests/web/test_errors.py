@@ -19,12 +19,41 @@ from sidecar.web import errors
 
 REALM = "SMART Imaging Access"
 # https://hl7.org/fhir/R4/valueset-issue-type.html
-ISSUE_TYPES = frozenset({
-    "invalid", "structure", "required", "value", "invariant", "security", "login", "unknown", "expired", "forbidden",
-    "suppressed", "processing", "not-supported", "duplicate", "multiple-matches", "not-found", "deleted", "too-long",
-    "code-invalid", "extension", "too-costly", "business-rule", "conflict", "transient", "lock-error", "no-store",
-    "exception", "timeout", "incomplete", "throttled", "informational",
-})  # fmt: skip
+ISSUE_TYPES = frozenset(
+    {
+        "invalid",
+        "structure",
+        "required",
+        "value",
+        "invariant",
+        "security",
+        "login",
+        "unknown",
+        "expired",
+        "forbidden",
+        "suppressed",
+        "processing",
+        "not-supported",
+        "duplicate",
+        "multiple-matches",
+        "not-found",
+        "deleted",
+        "too-long",
+        "code-invalid",
+        "extension",
+        "too-costly",
+        "business-rule",
+        "conflict",
+        "transient",
+        "lock-error",
+        "no-store",
+        "exception",
+        "timeout",
+        "incomplete",
+        "throttled",
+        "informational",
+    }
+)
 
 
 def _all_problems() -> list[type[Problem]]:
@@ -60,7 +89,7 @@ def code_and_text(answer: web.Response) -> tuple[str, str]:
 
 @pytest.mark.parametrize("reason", Reason)
 def test_each_reason_has_an_answer(reason: Reason) -> None:
-    """401, 403 and 404 as ``STATUS`` says, with a text of its own for whatever the caller may know."""
+    """401, 403 and 404 as ``STATUS`` says, with a text for each that the caller may know."""
     answer = errors.denial(reason, REALM)
     assert answer.status == STATUS[reason]
     code, text = code_and_text(answer)
@@ -89,12 +118,15 @@ def test_whatever_is_wrong_with_a_token_the_app_gets_one_answer() -> None:
 
 # RFC 6750 3: no error code without credentials; invalid_token with 401; insufficient_scope with
 # 403.
+SCOPE_CHALLENGE = (
+    f'Bearer realm="{REALM}", error="insufficient_scope", scope="patient/ImagingStudy.rs"'
+)
 CHALLENGES: dict[Reason, str] = {
     Reason.MISSING_TOKEN: f'Bearer realm="{REALM}"',
     Reason.MALFORMED_TOKEN: f'Bearer realm="{REALM}", error="invalid_token"',
     **dict.fromkeys(INVALID_TOKEN, f'Bearer realm="{REALM}", error="invalid_token"'),
-    Reason.INSUFFICIENT_SCOPE: f'Bearer realm="{REALM}", error="insufficient_scope", scope="patient/ImagingStudy.rs"',
-    Reason.CONSTRAINED_SCOPE: f'Bearer realm="{REALM}", error="insufficient_scope", scope="patient/ImagingStudy.rs"',
+    Reason.INSUFFICIENT_SCOPE: SCOPE_CHALLENGE,
+    Reason.CONSTRAINED_SCOPE: SCOPE_CHALLENGE,
 }
 
 
@@ -152,11 +184,17 @@ def test_when_to_come_back() -> None:
 
 
 HTTP_ERRORS: dict[type[web.HTTPException], str] = {
-    web.HTTPBadRequest: "invalid", web.HTTPForbidden: "invalid", web.HTTPNotFound: "not-found",
-    web.HTTPNotAcceptable: "invalid", web.HTTPRequestTimeout: "invalid", web.HTTPLengthRequired: "invalid",
-    web.HTTPExpectationFailed: "invalid", web.HTTPUnsupportedMediaType: "invalid",
-    web.HTTPRequestHeaderFieldsTooLarge: "invalid", web.HTTPInternalServerError: "invalid",
-}  # fmt: skip
+    web.HTTPBadRequest: "invalid",
+    web.HTTPForbidden: "invalid",
+    web.HTTPNotFound: "not-found",
+    web.HTTPNotAcceptable: "invalid",
+    web.HTTPRequestTimeout: "invalid",
+    web.HTTPLengthRequired: "invalid",
+    web.HTTPExpectationFailed: "invalid",
+    web.HTTPUnsupportedMediaType: "invalid",
+    web.HTTPRequestHeaderFieldsTooLarge: "invalid",
+    web.HTTPInternalServerError: "invalid",
+}
 
 
 @pytest.mark.parametrize("kind", HTTP_ERRORS, ids=lambda kind: kind.__name__)

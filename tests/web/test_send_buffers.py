@@ -14,8 +14,7 @@ import uvloop
 from aiohttp import web
 
 from sidecar.server.listener import Listener
-from sidecar.web.connection_reset import abort_connection
-from sidecar.web.send_buffers import unsent_bytes
+from sidecar.web.send_buffers import abort_connection, unsent_bytes
 from tests.waiting import WAIT_SECONDS, wait_until_async
 
 MANY = 2_000_000

@@ -72,7 +72,10 @@ async def test_an_old_client_sees_where_the_body_ends(connection: str) -> None:
     """
     async with sidecar_between(ScriptedEhr(), ScriptedPacs(GOOD["chunked"])) as (url, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-        head = f"GET {PATH} HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\nConnection: {connection}\r\n\r\n"
+        head = (
+            f"GET {PATH} HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\n"
+            f"Connection: {connection}\r\n\r\n"
+        )
         writer.write(head.encode())
         received = await asyncio.wait_for(reader.read(), WAIT_SECONDS)
         assert received.endswith(b"\r\n\r\n" + WHOLE)

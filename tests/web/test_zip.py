@@ -90,7 +90,7 @@ async def test_a_study(framing: str) -> None:
         assert await counted(sidecar, "complete") == 1
         assert sidecar.metrics.registry.get_sample_value(
             "smart_imaging_streamed_bytes_total", {"kind": "study"}
-        ) == len(whole)  # fmt: skip
+        ) == len(whole)
     accept = next(
         line for line in pacs.heads[-1].splitlines() if line.lower().startswith("accept:")
     )
@@ -170,9 +170,12 @@ async def test_others_are_told_what_there_is() -> None:
 async def test_the_directory_waits_for_the_count(case: str, framing: str) -> None:
     """As a multipart's closing delimiter does."""
     first, sent, then, is_whole = COUNTS[case]
-    async with sidecar_between(ScriptedEhr(), Corrected(framed(MULTIPART, study(sent), framing), first, then)) as (
-        url, sidecar,
-    ):  # fmt: skip
+    async with sidecar_between(
+        ScriptedEhr(), Corrected(framed(MULTIPART, study(sent), framing), first, then)
+    ) as (
+        url,
+        sidecar,
+    ):
         status, got, came_whole = await fetch(url)
         assert (status, came_whole, opens(got)) == (200, is_whole, is_whole)
         assert len(files(got)) == sent if is_whole else b"PK\5\6" not in got
@@ -271,7 +274,8 @@ async def test_an_http_1_0_client_sees_that_it_is_not_whole() -> None:
     ) as (url, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
         writer.write(
-            f"GET {PATH} HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\nAccept: application/zip\r\n\r\n".encode()
+            f"GET {PATH} HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\n"
+            "Accept: application/zip\r\n\r\n".encode()
         )
         with pytest.raises(ConnectionResetError):
             await reader.read()

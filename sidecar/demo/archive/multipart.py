@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 
 from sidecar.common.errors import Problem
 from sidecar.demo.archive.accept import DataForm
-from sidecar.web.connection_reset import abort_connection
+from sidecar.web.send_buffers import abort_connection
 
 log = logging.getLogger(__name__)
 

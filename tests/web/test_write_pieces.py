@@ -10,7 +10,7 @@ import uvloop
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from sidecar.web.stream_writer import ChunkWriter
+from sidecar.web.stream import write_pieces
 from tests.waiting import wait_until_async
 
 PIECES: list[list[bytes | memoryview]] = [
@@ -34,9 +34,8 @@ async def fetch(*, length: int | None, version: aiohttp.HttpVersion) -> tuple[by
             response.force_close()
         writer = await response.prepare(request)
         assert writer is not None
-        output = ChunkWriter(writer)
         for pieces in PIECES:
-            counted += await output.write(pieces)
+            counted += await write_pieces(writer, pieces, uncopied=counted > 0)
         await response.write_eof()
         return response
 
@@ -88,10 +87,9 @@ def test_a_slow_client_is_waited_for_and_one_that_left_is_noticed(
         response = web.StreamResponse()
         writer = await response.prepare(request)
         assert writer is not None
-        output = ChunkWriter(writer)
         try:
             for _ in range(2_000):
-                sent[0] += await output.write([bytes(2**20)])
+                sent[0] += await write_pieces(writer, [bytes(2**20)], uncopied=sent[0] > 0)
         except (ConnectionError, asyncio.CancelledError) as failure:
             failures.append(failure)
             raise

@@ -6,7 +6,12 @@ from typing import Any, cast
 
 import pytest
 
-from sidecar.web.least_rate import LEAST_BYTES_PER_SECOND, WINDOW_SECONDS, ClientRate, LeastRate
+from sidecar.web.transfer_timeout import (
+    LEAST_BYTES_PER_SECOND,
+    WINDOW_SECONDS,
+    ClientRate,
+    LeastRate,
+)
 
 RATE = LEAST_BYTES_PER_SECOND
 
