@@ -134,8 +134,8 @@ FORMS: dict[str, tuple[str, str, set[int]]] = {
     "WADO-URI": ("/wado-uri?requestType=WADO&studyUID={0}&seriesUID={1}&objectUID={2}", "image/png",
                  {200}),
     "WADO-URI instance": (
-        "/wado-uri?requestType=WADO&studyUID={0}&seriesUID={1}&objectUID={2}"
-        "&contentType=application/dicom", "*/*",
+        ("/wado-uri?requestType=WADO&studyUID={0}&seriesUID={1}&objectUID={2}"
+         "&contentType=application/dicom"), "*/*",
         {200},
     ),
     "QIDO-RS series": ("/wado-rs/studies/{0}/series", "*/*", {200}),
