@@ -21,8 +21,8 @@ from pathlib import Path
 import psutil
 
 from bench.upstreams import STUDY, Nginx, nginx
+from tests.fakes.ehr import TOKEN
 from tests.sidecar_process import SidecarProcess, free_port
-from tests.upstreams import TOKEN
 
 CURL = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code},%{size_download},%{time_total}", "-H"]
 ACCEPT = "Accept: multipart/related; type=application/dicom; transfer-syntax=*"

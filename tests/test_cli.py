@@ -1,4 +1,6 @@
-"""The command: help, exit codes, one line for each problem, no traceback."""
+"""The command as an operator meets it: help, exit codes, one line for what is wrong,
+no traceback.
+"""
 
 import json
 import socket
@@ -27,8 +29,8 @@ def site(tmp_path: Path) -> Path:
         f"ehr: {{fhir_url: '{nowhere}/fhir'}}\n"
         "tokens: {client: {method: client_secret_post, client_id: us, "
         f"client_secret: {SECRET}}}}}\n"
-        f"pacs: {{url: '{nowhere}/dicom-web', "
-        f"auth: {{method: basic, username: us, password: {SECRET}}}}}\n"
+        f"pacs: {{url: '{nowhere}/dicom-web', auth: {{method: basic, username: us, "
+        f"password: {SECRET}}}}}\n"
         "server: {host: 127.0.0.1, port: 0, admin_host: 127.0.0.1, admin_port: 0}\n"
     )
     return file
@@ -97,7 +99,7 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
 
 
 # config
-# --------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------
 
 
 def test_check_takes_one_of_two() -> None:
@@ -109,7 +111,9 @@ def test_check_takes_one_of_two() -> None:
 
 
 def test_the_schema_describes_the_document() -> None:
-    """References resolve, objects are closed and describe their keys, required keys are named."""
+    """Every reference resolves, every object is closed and describes each key; what a file must
+    have is required.
+    """
     schema = json.loads(run("config", "schema").stdout)
     assert set(schema["required"]) == {"ehr", "tokens", "pacs"}
     assert list(schema["properties"]) == list(Settings.model_fields)
@@ -177,7 +181,7 @@ def test_a_configuration_that_may_not_be_read(site: Path) -> None:
 
 
 # serve
-# --------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["PORT", "ADMIN_PORT"])
@@ -214,16 +218,15 @@ def backend_services(key_file: Path) -> dict[str, str]:
     return {
         "SIDECAR_PATIENTS__MAPPING": "ehr",
         "SIDECAR_PATIENTS__IDENTIFIERS": "[{system: 'http://hospital.example.org/mrn'}]",
-        "SIDECAR_PATIENTS__CLIENT": (
-            f"{{method: backend_services, client_id: us, private_key_file: '{key_file}'}}"
-        ),
+        "SIDECAR_PATIENTS__CLIENT": "{method: backend_services, client_id: us, "
+        f"private_key_file: '{key_file}'}}",
     }
 
 
 @pytest.mark.parametrize(
     ("content", "why"),
     [(SECRET.encode(), "not a private key for RS384"),
-        (b'{"kty": "RSA"}', "not a private key for RS384"),
+     (b'{"kty": "RSA"}', "not a private key for RS384"),
      (b"", "not a private key for RS384"), (b"\xff\xfe", "is not UTF-8 text"),
      (None, "cannot be read: No such file or directory")],
 )  # fmt: skip
@@ -238,11 +241,8 @@ def test_a_private_key_that_cannot_be_used(
 
 
 def test_a_secret_file_that_cannot_be_read(site: Path, tmp_path: Path) -> None:
-    changes = {
-        "SIDECAR_TOKENS__CLIENT": (
-            f"{{client_secret: null, client_secret_file: '{tmp_path}/absent'}}"
-        )
-    }
+    absent = f"{{client_secret: null, client_secret_file: '{tmp_path}/absent'}}"
+    changes = {"SIDECAR_TOKENS__CLIENT": absent}
     line = one_line(run("serve", "--config", site, changes=changes))
     name = "environment SIDECAR_TOKENS__CLIENT: tokens.client.client_secret_file"
     assert line == f"{name}: cannot be read: No such file or directory"
@@ -290,7 +290,9 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 def _misfits(
     value: Any, schema: dict[str, Any], models: dict[str, Any], path: str = ""
 ) -> list[str]:
-    """Return the paths at which ``value`` does not match ``schema`` (JSON Schema 2020-12)."""
+    """The paths at which ``value`` is not as ``schema`` says (JSON Schema 2020-12, keywords that
+    pydantic writes).
+    """
     if "$ref" in schema:
         return _misfits(value, models[schema["$ref"].removeprefix("#/$defs/")], models, path)
     for choice in ("anyOf", "oneOf"):

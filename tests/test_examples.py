@@ -15,9 +15,9 @@ from cryptography.x509.oid import NameOID
 from sidecar.settings.load import load_settings
 from tests.background import Background
 from tests.command import serving
+from tests.fakes.ehr import ScriptedEhr
 from tests.real.orthanc import Orthanc, require_orthanc
 from tests.sidecar_process import free_port
-from tests.upstreams import ScriptedEhr
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "config").glob("*.yaml"))
 KEY = rsa.generate_private_key(65_537, 2_048)

@@ -1,94 +1,23 @@
-"""Delivery to a repository that is down, slow, picky or confused: all, once, in order (SIA-60)."""
+"""From the spool to a repository that is down, slow, picky or confused: everything, once, in order
+(SIA-60).
+"""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 
 from sidecar.audit import delivery as module
-from sidecar.audit.delivery import Delivery
-from sidecar.audit.repository import Repository
-from sidecar.audit.spool import REJECTED, Spool
-from sidecar.audit.spool_reader import SpoolReader
-from sidecar.telemetry.metrics import Metrics
+from sidecar.audit.spool import REJECTED
+from tests.audit.deliveries import line_to, numbers, out_of_order, soon
 from tests.audit.fhir_repository import FhirRepository
 from tests.waiting import WAIT_SECONDS, wait_until_async
 
-
-class Line:
-    """A spool and what delivers from it."""
-
-    def __init__(
-        self,
-        folder: Path,
-        url: str,
-        session: aiohttp.ClientSession,
-        *,
-        batch: int = 100,
-        **how: Any,
-    ) -> None:
-        self.metrics = Metrics("0")
-        self.metrics.begin_audit("fhir")
-        self.repository = Repository(session, url, **how)
-        self.delivery = Delivery(SpoolReader(folder), self.repository, self.metrics, batch=batch)
-        self.spool = Spool(
-            folder, max_bytes=2**30, wake=self.delivery.wake, observe=self.metrics.observe_audit
-        )
-
-    def tell(self, numbers: range) -> None:
-        for number in numbers:
-            event = {
-                "resourceType": "AuditEvent",
-                "recorded": "2026-01-01T00:00:00.000+00:00",
-                "number": number,
-            }
-            self.spool.write(json.dumps(event).encode() + b"\n")
-
-    def value(self, name: str, **labels: str) -> float:
-        return self.metrics.registry.get_sample_value("smart_imaging_" + name, labels) or 0.0
-
-    def outcome(self, outcome: str) -> float:
-        return self.value("audit_events_total", sink="fhir", outcome=outcome)
-
-
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_FIRST_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(module, "LONGEST_PAUSE_SECONDS", 0.1)
-    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(module, "_COUNT_SECONDS", 0.0)
-    monkeypatch.setattr(module, "FINISH_SECONDS", 60)
-
-
-@asynccontextmanager
-async def line_to(
-    folder: Path, repository: FhirRepository, *, port: int = 0, **how: Any
-) -> AsyncIterator[Line]:  # fmt: skip
-    async with repository.running(port) as url, aiohttp.ClientSession() as session:
-        line = Line(folder, url, session, **how)
-        async with line.delivery.running():
-            yield line
-        line.spool.close()
-
-
-def numbers(repository: FhirRepository) -> list[int]:
-    return [event["number"] for event in repository.events]
-
-
-def out_of_order(found: list[int]) -> int:
-    """How many must be left out for the others to be in order."""
-    longest: list[int] = []
-    for at, number in enumerate(found):
-        longest.append(
-            1 + max((longest[before] for before in range(at) if found[before] < number), default=0)
-        )
-    return len(found) - max(longest, default=0)
+__all__ = ["soon"]
 
 
 async def test_batches_in_order(tmp_path: Path) -> None:
@@ -138,8 +67,7 @@ async def test_a_repository_that_is_down_for_long_loses_nothing(
     assert numbers(repository) == list(range(250))
     messages = [record.getMessage() for record in caplog.records]
     assert messages == [
-        "audit events wait: the repository does not take them",
-        "the audit repository takes events again",
+        "audit events wait: the repository does not take them", "the audit repository takes events again",
     ]  # fmt: skip
 
 
@@ -390,7 +318,7 @@ async def test_what_cannot_be_put_aside_repeats_nothing_else(
 async def test_one_that_fails_for_ever_holds_nothing_up_for_ever(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, batch: int
 ) -> None:
-    """An event on which the server crashes is put aside after many tries, and logged."""
+    """A server that crashes on it and takes all others: after many tries it is put aside, and said."""
     repository = FhirRepository()
     repository.of_event = lambda event: 500 if event["number"] in (3, 4) else 201
     async with line_to(tmp_path, repository, batch=batch) as line:
@@ -442,7 +370,7 @@ async def test_a_repository_that_fails_between_gives_up_no_event(tmp_path: Path)
 
 
 async def test_the_next_generation_delivers_at_once(tmp_path: Path) -> None:
-    """Also what the old generation still writes goes to the new address."""
+    """To the new address, also what the old one still writes: its transfers may go on for an hour."""
     before, after = FhirRepository(), FhirRepository()
     before.status = 500
     async with line_to(tmp_path, before) as old, line_to(tmp_path, after) as new:
@@ -461,7 +389,9 @@ async def test_the_next_generation_delivers_at_once(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_answers_too_late_gets_less_at_a_time(tmp_path: Path) -> None:
-    """It may have stored the batch: batches get smaller until it answers in time."""
+    """It may have stored what it did not answer for: told again, but ever less of it, until it
+    answers in time.
+    """
     repository = FhirRepository()
     handle = repository.handle
 

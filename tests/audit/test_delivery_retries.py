@@ -1,4 +1,6 @@
-"""Events that fail while others are taken hold nobody up, and outlive the process (SIA-60)."""
+"""Events that fail while others are taken hold nobody up, and are not lost with the process
+(SIA-60).
+"""
 
 import errno
 import json
@@ -12,8 +14,8 @@ from aiohttp import web
 from sidecar.audit import delivery as module
 from sidecar.audit import retry_queue as aside_module
 from sidecar.audit.spool import ASIDE, REJECTED, segments
+from tests.audit.deliveries import line_to, numbers, out_of_order, soon
 from tests.audit.fhir_repository import FhirRepository
-from tests.audit.test_delivery import line_to, numbers, out_of_order, soon
 from tests.waiting import forever, wait_until_async
 
 __all__ = ["soon"]
@@ -31,7 +33,9 @@ def rejected(folder: Path) -> list[int]:
 async def test_few_that_fail_do_not_slow_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is no pause for all: failing events must not fill the spool."""
+    """No pause for everybody: who can make events that the server fails with must not fill the
+    spool.
+    """
     monkeypatch.setattr(module, "_FIRST_PAUSE_SECONDS", 30)
     monkeypatch.setattr(module, "LONGEST_PAUSE_SECONDS", 60)
     repository = FhirRepository()
@@ -126,7 +130,9 @@ async def test_one_that_spoils_every_request_it_is_in(tmp_path: Path, batch: int
 async def test_many_in_a_row_hold_nobody_up_for_ever(
     tmp_path: Path, batch: int, retry_after: str | None
 ) -> None:
-    """However many fail in a row, one behind them is found that is taken."""
+    """However many stand before the first that is taken: one is looked for ever farther behind
+    them.
+    """
     repository = FhirRepository()
     handle = repository.handle
 
@@ -189,7 +195,9 @@ async def test_every_second_request_fails(tmp_path: Path, monkeypatch: pytest.Mo
 async def test_an_overloaded_server_rejects_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half of the entries get 503, others each time: the queue is bounded, nothing rejected."""
+    """Half of the entries of each answer are 503, others each time: those aside are bounded, none
+    is given up.
+    """
     monkeypatch.setattr(aside_module, "MOST_EVENTS", 50)
     repository, chance = FhirRepository(), random.Random(1)
     repository.of_event = lambda event: 201 if chance.random() < 0.5 else 503
@@ -211,7 +219,9 @@ async def test_an_overloaded_server_rejects_nobody(
 async def test_a_full_disk_and_a_server_that_fails_recover(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing can be written; then the server takes all, which makes room."""
+    """Nothing can be written, not even what is given up; then the server takes all, and that makes
+    the room.
+    """
     monkeypatch.setattr(aside_module, "MOST_EVENTS", 10)
     repository = FhirRepository()
     repository.of_event = lambda event: 500 if event["number"] % 2 else 201
@@ -283,7 +293,9 @@ async def test_one_that_is_no_json_is_kept_where_people_look(tmp_path: Path) -> 
 
 
 async def test_with_nothing_else_waiting_one_that_is_aside_shows_it(tmp_path: Path) -> None:
-    """The last event fails; an event of the retry queue shows that the server takes others."""
+    """A quiet night: the last event fails, and one aside, which would be taken now, must not wait
+    for the morning.
+    """
     repository = FhirRepository()
     failing = {0, 5}
     repository.of_event = lambda event: 500 if event["number"] in failing else 201
@@ -418,7 +430,9 @@ async def test_too_many_make_room_in_rejected(
 async def test_on_a_full_disk_delivery_goes_on_and_makes_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The retry queue cannot be saved: the segments of its events stay."""
+    """What is aside cannot be written down: its segment stays, and no position says that it is done
+    with.
+    """
     repository = FhirRepository()
     repository.of_event = lambda event: 500 if event["number"] == 0 else 201
 

@@ -15,18 +15,7 @@ from hypothesis import strategies as st
 
 from sidecar.audit.spool import LOCK, POSITIONS, REJECTED, Spool, segments
 from sidecar.audit.spool_reader import SpoolReader, Waiting
-
-ROOM = 2**30
-
-
-def reader_of(folder: Path) -> SpoolReader:
-    reader = SpoolReader(folder)
-    assert reader.lock()
-    return reader
-
-
-def lines(reader: SpoolReader, most: int = 1_000, most_bytes: int = ROOM) -> list[bytes]:
-    return [one.line for one in reader.next(most, most_bytes)]
+from tests.audit.spools import ROOM, lines, reader_of
 
 
 @given(

@@ -10,7 +10,7 @@ import pytest
 from sidecar.audit.sinks import write_whole
 from sidecar.audit.spool import REJECTED, Spool, segment_names, segments
 from sidecar.audit.spool_reader import SpoolReader
-from tests.audit.test_spool import ROOM, lines, reader_of
+from tests.audit.spools import ROOM, lines, reader_of
 
 
 def test_a_full_spool_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

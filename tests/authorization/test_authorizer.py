@@ -26,6 +26,7 @@ from sidecar.pacs.ownership import Ownership
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
 from tests.common.peer import Clock
+from tests.fakes.site import NO_AUDIT, NO_VIEWS
 from tests.permits import (
     header_permit,
     make_policy,
@@ -34,7 +35,6 @@ from tests.permits import (
     study_facts,
     study_permit,
 )
-from tests.upstreams import NO_AUDIT, NO_VIEWS
 
 OWN, OTHER = PatientIdentifier("p1"), PatientIdentifier("p2")
 NOW = 1_000_000.0

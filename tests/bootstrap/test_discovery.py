@@ -15,9 +15,10 @@ from sidecar.bootstrap.build import Sidecar, build
 from sidecar.bootstrap.discovery import needed_of_discovery, reads_fhir
 from sidecar.server.listener import listen
 from sidecar.settings.document import Settings
+from tests.fakes.archive import ScriptedPacs
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr, patient
 from tests.sidecar_process import free_port
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, ScriptedPacs
-from tests.web.test_slow_archive import Tape
+from tests.web.tape import Tape
 
 URL = "https://ehr.example.org/fixed"
 NONE: dict[str, Any] = {"method": "none"}
@@ -115,20 +116,8 @@ async def running(
 
 def without_discovery() -> web.Application:
     """An EHR that introspects, has Patients, and knows nothing of SMART: 404."""
-    scripted, app = ScriptedEhr(), web.Application()
-    identifier = {"system": "urn:x", "value": PATIENT}
-
-    async def patient(request: web.Request) -> web.Response:
-        found = {
-            "resourceType": "Patient",
-            "id": request.match_info["id"],
-            "identifier": [identifier],
-        }
-        return web.json_response(found, content_type="application/fhir+json")
-
-    app.router.add_post("/introspect", scripted._introspect)
-    app.router.add_get("/fhir/Patient/{id}", patient)
-    return app
+    patients = {PATIENT: patient(PATIENT, ("urn:x", PATIENT))}
+    return ScriptedEhr(configuration_status=404, patients=patients).app()
 
 
 @pytest.mark.parametrize("row", TABLE)

@@ -4,7 +4,7 @@ import pytest
 
 from tests.check.scripted_site import Pacs
 from tests.common.peer import peer
-from tests.upstreams import ScriptedEhr
+from tests.fakes.ehr import ScriptedEhr
 
 __all__ = ["peer"]
 

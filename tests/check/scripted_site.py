@@ -10,7 +10,9 @@ from sidecar.check.run import check
 from sidecar.conformance.finding import Finding
 from sidecar.server.listener import listen
 from sidecar.settings.document import Settings
-from tests.upstreams import ScriptedEhr
+from tests.fakes.archive import archive_app
+from tests.fakes.ehr import ScriptedEhr
+from tests.fakes.site import site_settings
 
 
 class Pacs:
@@ -27,13 +29,18 @@ class Pacs:
         self.countable = True
 
     def app(self) -> web.Application:
-        app = web.Application()
-        app.router.add_get("/dicom-web/studies", self._studies)
-        app.router.add_get("/dicom-web/studies/{uid}/series", self._series)
-        app.router.add_get("/dicom-web/studies/{uid}/instances", self._instances)
-        app.router.add_get("/dicom-web/studies/{uid}/series/{series}/instances", self._instances)
-        app.router.add_get("/dicom-web/info", self._info)
-        return app
+        return archive_app(self._answer, "/dicom-web")
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        path = request.match_info["path"].split("/")
+        if path == ["studies"]:
+            return await self._studies(request)
+        if path == ["info"]:
+            return await self._info(request)
+        answers = {"series": self._series, "instances": self._instances}
+        if path[0] != "studies" or path[-1] not in answers:
+            return web.Response(status=404)
+        return await answers[path[-1]](request)
 
     async def _studies(self, request: web.Request) -> web.Response:
         if self.status != 200:
@@ -55,10 +62,9 @@ class Pacs:
 
     async def _series(self, request: web.Request) -> web.Response:
         row = {
-            "0020000D": {"vr": "UI", "Value": [request.match_info["uid"]]},
-            "0020000E": {"vr": "UI", "Value": ["1.9"]},
-            "00080060": {"vr": "CS", "Value": ["CT"]},
-        } | self.of_series
+            "0020000D": {"vr": "UI", "Value": [request.path.split("/")[3]]},
+            "0020000E": {"vr": "UI", "Value": ["1.9"]}, "00080060": {"vr": "CS", "Value": ["CT"]},
+        } | self.of_series  # fmt: skip
         rows = [] if "offset" in request.query else [row]
         return web.json_response(rows, content_type="application/dicom+json")
 
@@ -93,18 +99,11 @@ async def served(
         listen(ehr.app(), "127.0.0.1", 0) as ehr_port,
         listen(pacs.app(), "127.0.0.1", 0) as pacs_port,
     ):
-        document: dict[str, Any] = {
-            "server": {"public_url": "https://imaging.example.org"},
-            "ehr": {"fhir_url": f"http://127.0.0.1:{ehr_port}/fhir", "timeout_seconds": 60},
-            "tokens": {"client": {"method": "none"}},
-            "pacs": {"url": f"http://127.0.0.1:{pacs_port}/dicom-web", "timeout_seconds": 60},
-        }
-        for section, values in changes.items():
-            document[section] = document.get(section, {}) | values
-        yield Settings.model_validate(document)
+        server = {"server": {"public_url": "https://imaging.example.org"}}
+        yield site_settings(ehr_port, f"http://127.0.0.1:{pacs_port}/dicom-web", server, changes)
 
 
 async def found(ehr: ScriptedEhr, pacs: Pacs, /, **changes: dict[str, Any]) -> dict[str, Finding]:
     """The findings by name."""
     async with served(ehr, pacs, **changes) as settings:
-        return {finding.name: finding for finding in await check(settings, None)}
+        return {one.name: one for one in await check(settings, None)}

@@ -10,7 +10,7 @@ from sidecar.check import access_token
 from sidecar.check.run import check
 from sidecar.conformance.finding import Finding, State
 from tests.check.scripted_site import Pacs, served
-from tests.upstreams import TOKEN, ScriptedEhr
+from tests.fakes.ehr import TOKEN, ScriptedEhr
 
 ISSUER = "https://as.example.org"
 ACTIVE: dict[str, Any] = ScriptedEhr().answer | {"aud": "us"}

@@ -10,7 +10,7 @@ from sidecar.check.run import check
 from sidecar.common.errors import Unavailable
 from sidecar.conformance.finding import Finding, State
 from tests.check.scripted_site import Pacs, found, served, study
-from tests.upstreams import ScriptedEhr
+from tests.fakes.ehr import ScriptedEhr
 
 
 @pytest.mark.parametrize("listed", [True, False])

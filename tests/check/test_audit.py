@@ -14,7 +14,7 @@ from sidecar.audit.spool import Spool, segments
 from sidecar.conformance.finding import Finding, State
 from sidecar.server.listener import listen
 from tests.check.scripted_site import Pacs, found
-from tests.upstreams import ScriptedEhr
+from tests.fakes.ehr import ScriptedEhr
 
 
 async def test_the_audit_sink_is_looked_at_and_not_touched(

@@ -4,9 +4,9 @@ import asyncio
 from pathlib import Path
 
 from sidecar.conformance.finding import State
+from tests.certificates import certificate, server_context
 from tests.check.scripted_site import Pacs, found
-from tests.tokens.test_mutual_tls import certificate, server_context
-from tests.upstreams import ScriptedEhr
+from tests.fakes.ehr import ScriptedEhr
 
 
 async def test_a_certificate_that_ends_soon(ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path) -> None:

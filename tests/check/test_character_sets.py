@@ -11,7 +11,7 @@ from sidecar.check.outcome import skipped
 from sidecar.check.run import Check
 from sidecar.conformance.finding import Finding, State
 from tests.check.scripted_site import Pacs, found, served, study
-from tests.upstreams import ScriptedEhr
+from tests.fakes.ehr import ScriptedEhr
 
 
 def written(character_set: str | None, patient: str = "p1") -> dict[str, Any]:

@@ -11,7 +11,7 @@ from sidecar.common.errors import Unavailable
 from sidecar.conformance.finding import Finding, State
 from sidecar.settings.tokens import IntrospectionSettings
 from tests.check.scripted_site import Pacs, found, served
-from tests.upstreams import ScriptedEhr
+from tests.fakes.ehr import ScriptedEhr
 
 
 async def test_an_introspection_that_says_yes_to_everything(ehr: ScriptedEhr, pacs: Pacs) -> None:
@@ -45,7 +45,7 @@ async def test_an_introspection_that_does_not_work(
 
 
 async def test_no_discovery(ehr: ScriptedEhr, pacs: Pacs) -> None:
-    ehr.configured = False
+    ehr.configuration_status = 500
     finding = (await found(ehr, pacs))["ehr.smart_configuration"]
     assert (finding.state, finding.text) == (State.FAIL, "discovery_unexpected_status (status 500)")
     assert "ehr.fhir_url" in str(finding.hint)
@@ -59,7 +59,7 @@ async def test_a_patient_record_that_refuses_us(ehr: ScriptedEhr, pacs: Pacs) ->
 
 
 async def test_a_fixed_introspection_url_needs_no_discovery(ehr: ScriptedEhr, pacs: Pacs) -> None:
-    ehr.configured = False
+    ehr.configuration_status = 500
     async with served(ehr, pacs) as settings:
         url = settings.ehr.fhir_url.removesuffix("/fhir") + "/introspect"
         tokens = settings.tokens.model_copy(

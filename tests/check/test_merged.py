@@ -5,7 +5,7 @@ from aiohttp import web
 from sidecar.check.run import check
 from sidecar.conformance.finding import Finding, State
 from tests.check.scripted_site import Pacs, served
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 
 MAPPING = {
     "patients": {

@@ -10,8 +10,8 @@ import pytest
 from sidecar.conformance.finding import State
 from tests.check.scripted_site import Pacs, found
 from tests.common.peer import Peer, Reply
+from tests.fakes.ehr import ScriptedEhr
 from tests.sidecar_process import free_port
-from tests.upstreams import ScriptedEhr
 
 
 def rule(**conditions: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import pytest
 
 from sidecar.conformance.finding import Finding, State, table
 from tests.check.scripted_site import Pacs, found
-from tests.upstreams import ScriptedEhr
+from tests.fakes.ehr import ScriptedEhr
 
 
 async def test_fine(ehr: ScriptedEhr, pacs: Pacs) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from sidecar.conformance.finding import State
 from tests.check.scripted_site import Pacs, found
+from tests.fakes.ehr import ScriptedEhr
 from tests.telemetry.collector import Collector
-from tests.upstreams import ScriptedEhr
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 from aiohttp.http_parser import HttpResponseParser, HttpResponseParserPy
 
 from sidecar.bootstrap.context import open_session
+from tests.certificates import certificate, server_context
 from tests.event_loops import Run
-from tests.tokens.test_mutual_tls import certificate, server_context
 from tests.waiting import wait_until_async
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n%b"

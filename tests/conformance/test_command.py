@@ -14,7 +14,7 @@ from sidecar.demo.people import PATIENTS
 from sidecar.demo.samples import fill
 from tests.command import run
 from tests.journey.world import World, make_world
-from tests.test_docs import REQUIREMENTS as NUMBERS
+from tests.requirements import REQUIREMENTS as NUMBERS
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,10 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from sidecar.dicomweb.conditional import to_client, to_pacs
 from sidecar.dicomweb.paths import OBJECTS, Kind
-from tests.upstreams import INSTANCE, SERIES, Answer, ScriptedEhr, ScriptedPacs, sidecar_between
-from tests.web.test_stream import GOOD, HEADERS, PATH, answer
+from tests.fakes.archive import INSTANCE, SERIES, Answer, ScriptedPacs
+from tests.fakes.ehr import ScriptedEhr
+from tests.fakes.retrievals import GOOD, PATH, answer
+from tests.fakes.site import HEADERS, sidecar_between
 
 ETAG, DATE = '"abc-1"', "Tue, 24 Nov 2026 10:11:12 GMT"
 BULKDATA = f"{PATH}/series/{SERIES}/instances/{INSTANCE}/bulkdata/7FE00010"

@@ -10,8 +10,10 @@ from sidecar.common.errors import BadRequest
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.dicomweb.upstream_accept import upstream_accept
 from sidecar.dicomweb.wado_uri import parse_wado_uri
-from tests.upstreams import INSTANCE, SERIES, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
-from tests.web.test_stream import HEADERS, answer
+from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
+from tests.fakes.ehr import ScriptedEhr
+from tests.fakes.retrievals import answer
+from tests.fakes.site import HEADERS, sidecar_between
 
 PART = Part("1.2", "1.2.3", "1.2.3.4")
 LEAST = [

@@ -12,8 +12,8 @@ from sidecar.dicom.json_model import with_tags
 from sidecar.fhir.attributes import based_on, concepts, laterality, performers, reasons, title
 from sidecar.fhir.imaging_study import SeriesRows
 from sidecar.fhir.r5 import to_r5
+from tests.fhir.imaging_studies import build, study
 from tests.fhir.rows import DCM4CHEE, json_values, row
-from tests.fhir.test_imaging_study import build, study
 
 SCT = "http://snomed.info/sct"
 DCM = "http://dicom.nema.org/resources/ontology/DCM"

@@ -18,36 +18,13 @@ from sidecar.fhir.imaging_study import (
     study_id,
     study_uid,
 )
+from tests.fhir.imaging_studies import EHR, UNKNOWN_ZONE, build, study
 from tests.fhir.profile import check_imaging_study
 from tests.fhir.rows import DCM4CHEE, ORTHANC_EMPTY, ORTHANC_ULTRASOUND, STUDY_UID, Row, name, row
 
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
-EHR = "https://ehr.example.org/fhir"
-ENDPOINTS = Endpoints("https://imaging.example.org/fhir")
 CET = timezone(timedelta(hours=1))
-UNKNOWN_ZONE = Site(EHR)
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-
-
-def build(
-    study: Row, series: list[SeriesRows] | None = None, site: Site = UNKNOWN_ZONE
-) -> dict[str, Any]:
-    """Return the checked resource of a row."""
-    resource = imaging_study(
-        study,
-        patient="123",
-        endpoint=ENDPOINTS.reference("123"),
-        site=site,
-        last_updated="2024-03-01T00:00:00.000Z",
-        series=series,
-    )
-    check_imaging_study(resource)
-    ImagingStudy.model_validate(resource)
-    return resource
-
-
-def study(**attributes: object) -> Row:
-    return row(StudyInstanceUID="1.2.3", **attributes)
 
 
 def codes(resource: dict[str, Any]) -> list[str]:

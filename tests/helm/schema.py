@@ -55,7 +55,7 @@ def schema() -> dict[str, Any]:
         secrets={"type": "array", "items": secret},
         configMaps={"type": "array", "items": mounted | {"properties": {"name": NAME}}},
         spool=_section(enabled=FLAG, size={"type": "string", "pattern": "^[0-9]+(Ki|Mi|Gi|Ti)$"},
-            existingClaim=TEXT),
+                       existingClaim=TEXT),
         image=_section(
             repository=TEXT | {"minLength": 1}, tag=TEXT,
             digest={"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
@@ -65,7 +65,7 @@ def schema() -> dict[str, Any]:
         deployment=_section(enabled=FLAG), replicaCount=_count(),
         orthanc=_section(enabled=FLAG, image=TEXT, existingClaim=TEXT, resources=MAPPING),
         service=_section(type={"enum": ["ClusterIP", "NodePort", "LoadBalancer"]}, port=PORT,
-            annotations=TEXTS),
+                         annotations=TEXTS),
         ingress=_section(enabled=FLAG, className=TEXT, host=TEXT, annotations=TEXTS, tls=LIST),
         gateway=_section(
             enabled=FLAG, parentRefs=LIST, hostnames={"type": "array", "items": TEXT},
@@ -77,7 +77,7 @@ def schema() -> dict[str, Any]:
         ),
         podDisruptionBudget=_section(
             enabled=FLAG, maxUnavailable={"anyOf": [_count(), {"type": "string",
-            "pattern": "^[0-9]+%$"}]}
+                                                               "pattern": "^[0-9]+%$"}]}
         ),
         autoscaling=_section(
             enabled=FLAG, minReplicas=_count(1), maxReplicas=_count(1), cpuPercent=_count(1),
@@ -89,7 +89,8 @@ def schema() -> dict[str, Any]:
         serviceAccount=_section(create=FLAG, name=TEXT, annotations=TEXTS),
         extraEnv=LIST, preStopSeconds=_count(), serviceMonitor=monitor, podMonitor=monitor,
         prometheusRule=_section(
-            enabled=FLAG, labels=TEXTS, runbookUrl={"type": "string", "pattern": "^(https?://[^#]+)?$"}
+            enabled=FLAG, labels=TEXTS, runbookUrl={"type": "string",
+                                                    "pattern": "^(https?://[^#]+)?$"}
         ),
         dashboard=_section(enabled=FLAG, labels=TEXTS),
         tests=_section(enabled=FLAG), **{"global": MAPPING},

@@ -11,8 +11,8 @@ from sidecar.server import startup_log
 from sidecar.settings.document import Settings
 from sidecar.telemetry.logs import JsonFormatter
 from tests.background import Background
+from tests.fakes.process_site import Site
 from tests.sidecar_process import SidecarProcess
-from tests.site import Site
 
 
 def settings(tmp_path: Path) -> Settings:

@@ -13,14 +13,8 @@ from sidecar.settings.access import RuleSettings
 from sidecar.settings.document import Settings
 from sidecar.settings.load import ConfigurationError, load_settings
 from sidecar.settings.upstream_auth import BackendServicesClient, BasicAuth, SecretClient
+from tests.tables.settings import MINIMUM, SECRET, SECTIONS
 
-SECRET = "Zq7-hunter2-Xw"
-
-MINIMUM = """
-ehr: {fhir_url: "http://ehr.example.org/fhir"}
-tokens: {client: {method: none}}
-pacs: {url: "http://pacs.example.org/dicom-web"}
-"""
 WITH_SECRET = "tokens: {client: {method: client_secret_basic, client_id: us}}\n"
 
 Write = Callable[..., Path]
@@ -159,14 +153,6 @@ def test_an_unusable_secret_file(
     assert problems(*files, **{name: str(secret)}) == [
         f"environment {name}: tokens.client.client_secret_file: {why}"
     ]
-
-
-SECTIONS = [
-    ("tokens.client", {"method": "client_secret_post", "client_id": "us"}, "client_secret"),
-    ("tokens.client", {"method": "bearer"}, "token"),
-    ("patients.client", {"method": "bearer"}, "token"),
-    ("pacs.auth", {"method": "basic", "username": "us"}, "password"),
-]
 
 
 @pytest.mark.parametrize(("path", "section", "name"), SECTIONS)

@@ -9,7 +9,7 @@ from cryptography import x509
 
 from sidecar.telemetry.certificates import Certificates
 from sidecar.telemetry.metrics import Metrics
-from tests.tokens.test_mutual_tls import certificate
+from tests.certificates import certificate
 from tests.waiting import WAIT_SECONDS
 
 

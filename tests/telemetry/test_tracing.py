@@ -20,9 +20,9 @@ from sidecar.common.spans import NO_SPAN, NoTracing, current_span, exemplar, spa
 from sidecar.telemetry import span_export
 from sidecar.telemetry.span_export import SpanExport
 from sidecar.telemetry.tracing import OpenTelemetryTracing
+from tests.certificates import certificate, server_context
 from tests.common.peer import Clock
 from tests.telemetry.collector import Collector, attributes
-from tests.tokens.test_mutual_tls import certificate, server_context
 from tests.waiting import WAIT_SECONDS, wait_until_async
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

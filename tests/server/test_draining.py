@@ -13,10 +13,12 @@ from aiohttp import web
 from sidecar.bootstrap.build import build
 from sidecar.server.listener import Listener, listen
 from sidecar.settings.document import Settings
-from tests.authorization.test_limits import Slow
-from tests.upstreams import ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.authorization.limited import Slow
+from tests.fakes.archive import ScriptedPacs
+from tests.fakes.ehr import ScriptedEhr
+from tests.fakes.retrievals import BROKEN, PATH
+from tests.fakes.site import HEADERS, sidecar_between
 from tests.waiting import WAIT_SECONDS, wait_until_async
-from tests.web.test_stream import BROKEN, HEADERS, PATH
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.0])
@@ -126,12 +128,12 @@ async def test_an_ehr_that_goes_away_is_seen_by_readiness() -> None:
         async with build(Settings.model_validate(document)) as sidecar:
             assert await sidecar.readiness.problems() == {}
             ehr.answer, ehr.status = "oops", 500
-            ehr.configured = False
+            ehr.configuration_status = 500
             sidecar.readiness.forget()
             assert await sidecar.readiness.problems() == {
                 "ehr": "discovery_unexpected_status (status 500)"
             }
-            ehr.configured = True
+            ehr.configuration_status = 200
             sidecar.readiness.forget()
             assert await sidecar.readiness.problems() == {}
 

@@ -21,12 +21,11 @@ from sidecar.dicom.dataset_walker import LIMIT_BYTES
 from sidecar.dicom.element import Unreadable
 from sidecar.dicom.header_cache import HeaderPatternCache
 from sidecar.dicom.instance_header import HeaderReader
-from tests.pacs.file_kinds import (
+from tests.dicom.encodings import SEQUENCE_END, explicit, implicit, item
+from tests.dicom.file_kinds import (
     EVIL,
     ICON,
     ISSUER,
-    KINDS,
-    NAMES,
     OWN,
     PATIENT_ID,
     SERIES,
@@ -38,7 +37,7 @@ from tests.pacs.file_kinds import (
     implicit_behind,
     sequence,
 )
-from tests.pacs.test_two_readings import SEQUENCE_END, explicit, implicit, item
+from tests.tables.file_kinds import KINDS, NAMES
 
 RULES_PAGE = Path(__file__).parents[2] / "docs" / "files.md"
 PASSING = [name for name, kind in KINDS.items() if not kind.rule]

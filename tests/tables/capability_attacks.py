@@ -7,7 +7,8 @@ from sidecar.access.permits import Capability, Operation, token_hash
 from sidecar.authorization.capability_seal import KEY_BYTES, Sealer, SealingKey
 from tests.attacks.raw import request
 from tests.attacks.row import FOREIGN, REFUSED, Row, row
-from tests.upstreams import PATIENT, STUDY, TOKEN
+from tests.fakes.archive import STUDY
+from tests.fakes.ehr import PATIENT, TOKEN
 
 CAPABILITY_KEY = SealingKey("attacked", b"k" * KEY_BYTES)
 PUBLIC_URL = "http://sidecar.example.org"

@@ -6,10 +6,11 @@ It grows: every new trick gets a row. ``Row.pacs`` is ``nothing`` (no request at
 harmless and is served).
 """
 
-from tests.attacks.capability_rows import capabilities
 from tests.attacks.raw import BEARER, request
 from tests.attacks.row import FOREIGN, OWN, REFUSED, ROOT, Row, row
-from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, TOKEN
+from tests.fakes.archive import INSTANCE, SERIES, STUDY
+from tests.fakes.ehr import PATIENT, TOKEN
+from tests.tables.capability_attacks import capabilities
 
 
 def rows() -> list[Row]:

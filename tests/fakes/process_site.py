@@ -10,24 +10,15 @@ from aiohttp import web
 
 from tests.audit.fhir_repository import FhirRepository
 from tests.background import Background
+from tests.fakes.archive import STUDY, RowArchive
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 from tests.sidecar_process import SidecarProcess
-from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr
 from tests.waiting import wait_until
 
-
-def archive() -> web.Application:
-    async def studies(request: web.Request) -> web.Response:
-        row = {
-            "00100020": {"vr": "LO", "Value": [PATIENT]},
-            "0020000D": {"vr": "UI", "Value": [STUDY]},
-        }
-        return web.json_response(
-            [] if "offset" in request.query else [row], content_type="application/dicom+json"
-        )
-
-    app = web.Application()
-    app.router.add_get("/rs/{tail:.*}", studies)
-    return app
+ROW = {
+    "00100020": {"vr": "LO", "Value": [PATIENT]},
+    "0020000D": {"vr": "UI", "Value": [STUDY]},
+}
 
 
 class Site:
@@ -37,7 +28,10 @@ class Site:
         self.background = background
         self.folder = folder
         self.repository = FhirRepository()
-        ehr, pacs = background.serve(ScriptedEhr().app()), background.serve(archive())
+        ehr, pacs = (
+            background.serve(ScriptedEhr().app()),
+            background.serve(RowArchive(ROW, filters=False).app()),
+        )
         app = web.Application(client_max_size=2**24)
         app.router.add_route("*", "/fhir{path:.*}", self.repository.handle)
         self.secret = folder / "secret"

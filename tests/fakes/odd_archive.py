@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.dicom_instances import dataset, encoded
-from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY
+from tests.fakes.archive import INSTANCE, SERIES, STUDY
+from tests.fakes.ehr import PATIENT
 
 DICOM_JSON = "application/dicom+json"
 SERIES_PATH = f"/studies/{STUDY}/series/{SERIES}"

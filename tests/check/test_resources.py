@@ -12,9 +12,11 @@ import pytest
 from sidecar.check.resources import resources
 from sidecar.conformance.finding import State
 from sidecar.settings.document import Settings
-from tests.pacs.odd_archive import FOREIGN, PATHS, OddArchive, Sent, row
-from tests.pacs.test_odd_answers import HEADERS, OK, Odd, asking
-from tests.upstreams import STUDY, ScriptedEhr, sidecar_between
+from tests.fakes.archive import STUDY
+from tests.fakes.ehr import ScriptedEhr
+from tests.fakes.odd_archive import FOREIGN, PATHS, OddArchive, Sent, row
+from tests.fakes.site import sidecar_between
+from tests.pacs.odd_answers import HEADERS, OK, Odd, asking
 
 SERIES = f"/studies/{STUDY}/series"
 ONE_SERIES = f"{SERIES}/{STUDY}.1"
