@@ -1,3 +1,1 @@
-"""Measurements against real peers, interleaved in one run; ratios, never a timed assertion in the
-tests.
-"""
+"""Measurements against real peers, interleaved in one run, printed as ratios."""

@@ -1,6 +1,4 @@
-"""The peer to beat: the smallest aiohttp proxy that streams. python -m bench.bare_proxy PORT
-UPSTREAM
-"""
+"""The smallest aiohttp proxy that streams: python -m bench.bare_proxy PORT UPSTREAM."""
 
 import sys
 

@@ -1,10 +1,9 @@
-"""Can an app tell by time whether a study exists that it may not have? (SIA-45; ``make
-bench-refusals``)
+"""Measure whether times show that a study exists which an app may not have (SIA-45).
 
-One thousand warm tries each, interleaved in one run, of studies that do not exist, that are another
-patient's, and that a rule hides. Status and body must be the same, else it ends with an error. The
-times of each kind are compared with those of studies that do not exist (Kolmogorov-Smirnov, two
-samples); "absent (again)" is what chance alone does here.
+``make bench-refusals`` makes 1,000 warm tries of each kind, interleaved in one run: studies that do
+not exist, that are another patient's, and that a rule hides. Status and body must be the same. The
+times of each kind are compared with those of studies that do not exist (two-sample
+Kolmogorov-Smirnov test). "absent (again)" shows what chance does.
 """
 
 import argparse
@@ -32,7 +31,7 @@ RULES = {
 }
 ABSENT = ["1.2.840.99999.1", "1.2.840.99999.2"]
 SUSPICIOUS = 1.63
-"""Of the statistic D * sqrt(n*m/(n+m)): what chance exceeds once in a hundred runs."""
+"""Value of D * sqrt(n*m/(n+m)) that chance exceeds once in a hundred runs."""
 
 
 def main() -> int:
@@ -67,22 +66,22 @@ PATHS = {
 
 
 def _studies(world: World, *, hidden: bool) -> dict[str, str]:
-    """Kind -> a StudyInstanceUID of it, for peter."""
-    found = {
+    """Return a StudyInstanceUID of each kind, for peter."""
+    studies = {
         "absent": ABSENT[0],
         "absent (again)": ABSENT[1],
         "another patient's": world.of("robin")[0].study,
     }
     if hidden:
-        mine = {one.study for one in world.of("peter")}
+        mine = {image.study for image in world.of("peter")}
         session = world.session("peter")
         shown = session.get(f"{world.sidecar.fhir}/ImagingStudy", timeout=30).json()["entry"]
-        (found["hidden by a rule"],) = mine - {one["resource"]["id"] for one in shown}
-    return found
+        (studies["hidden by a rule"],) = mine - {entry["resource"]["id"] for entry in shown}
+    return studies
 
 
 def _times(world: World, path: str, studies: dict[str, str], tries: int) -> dict[str, list[float]]:
-    """Seconds of each try, by kind, in an order that is a new one each round."""
+    """Return the seconds of each try by kind. Each round has a new order."""
     session = world.session("peter")
     urls = {kind: world.sidecar.url + path.format(study=study) for kind, study in studies.items()}
     bodies = set()
@@ -117,9 +116,7 @@ def _compare(name: str, times: dict[str, list[float]]) -> None:
 
 
 def _statistic(one: Sequence[float], other: Sequence[float]) -> float:
-    """The two-sample Kolmogorov-Smirnov statistic, scaled so that its critical values do not depend
-    on the sizes.
-    """
+    """Return the two-sample Kolmogorov-Smirnov statistic, scaled to be independent of sizes."""
     first, second = sorted(one), sorted(other)
     largest, at, other_at = 0.0, 0, 0
     for value in sorted({*first, *second}):

@@ -1,5 +1,4 @@
-"""How fast a study streams: directly, through nginx, through the smallest aiohttp proxy, through
-the sidecar.
+"""Measure how fast a study streams: directly, and through nginx, a bare proxy and the sidecar.
 
 python -m bench.streaming [ROUNDS]
 
@@ -22,15 +21,16 @@ from pathlib import Path
 import psutil
 
 from bench.upstreams import STUDY, Nginx, nginx
+from tests.fakes.ehr import TOKEN
 from tests.sidecar_process import SidecarProcess, free_port
-from tests.upstreams import TOKEN
 
+CURL = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code},%{size_download},%{time_total}", "-H"]
 ACCEPT = "Accept: multipart/related; type=application/dicom; transfer-syntax=*"
 
 
 @dataclass
 class Peer:
-    """One way to the study: its URL, the process whose CPU and memory count, and what was measured."""
+    """A way to the study: its URL, the process that is measured (``None``: none), the results."""
 
     name: str
     url: str
@@ -40,24 +40,12 @@ class Peer:
     resident: list[int] = field(default_factory=list)
 
     def fetch(self, size: int) -> None:
-        """Fetch once with curl; remember how it went."""
-        command = [
-            "curl",
-            "-sS",
-            "-o",
-            "/dev/null",
-            "-w",
-            "%{http_code} %{size_download} %{time_total}",
-            "-H",
-            f"Authorization: Bearer {TOKEN}",
-            "-H",
-            ACCEPT,
-            self.url,
-        ]
+        """Fetch once with curl, and record time, CPU and memory."""
+        command = [*CURL, f"Authorization: Bearer {TOKEN}", "-H", ACCEPT, self.url]
         before = _cpu_seconds(self.process)
         with _watched(self.process) as peak:
             done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-        status, received, seconds = done.stdout.split()
+        status, received, seconds = done.stdout.split(",")
         if status != "200" or int(received) < size * 0.99:
             raise SystemExit(f"{self.name}: {done.stdout}")
         self.seconds.append(float(seconds))
@@ -69,7 +57,7 @@ def _cpu_seconds(process: int | None) -> float:
     if process is None:
         return 0
     root = psutil.Process(process)
-    return sum(sum(one.cpu_times()[:2]) for one in (root, *root.children(recursive=True)))
+    return sum(sum(each.cpu_times()[:2]) for each in (root, *root.children(recursive=True)))
 
 
 @contextlib.contextmanager
@@ -112,9 +100,7 @@ def _sidecar(directory: Path, upstream: Nginx, form: str) -> SidecarProcess:
 
 
 def measure(form: str, rounds: int) -> None:
-    """Measure with parts of this ``form`` (``with-length``, ``without-length``, ``in-chunks``) and
-    print a table.
-    """
+    """Measure with parts of a ``form`` (``with-length``, ``without-length``, ``in-chunks``)."""
     with (
         tempfile.TemporaryDirectory() as scratch,
         nginx() as upstream,
@@ -144,16 +130,17 @@ def report(form: str, peers: list[Peer], size: int) -> None:
     print(f"\nParts {form}: {size / 1e6:.0f} MB, medians of {len(bare.seconds)} rounds")
     print(f"{'':24} {'MB/s':>7} {'ratio':>6} {'CPU s/GB':>9} {'ratio':>6} {'peak RSS MB':>12}")
     for peer in peers:
-        speed = size / statistics.median(peer.seconds) / 1e6
-        line = f"{peer.name:24} {speed:7.0f} {statistics.median(bare.seconds) / statistics.median(peer.seconds):6.2f}"
+        seconds = statistics.median(peer.seconds)
+        ratio = statistics.median(bare.seconds) / seconds
+        line = f"{peer.name:24} {size / seconds / 1e6:7.0f} {ratio:6.2f}"
         if peer.process is not None:
-            cpu, base = (statistics.median(one.cpu) / size * 1e9 for one in (peer, bare))
+            cpu, base = (statistics.median(way.cpu) / size * 1e9 for way in (peer, bare))
             line += f" {cpu:9.2f} {cpu / base:6.2f} {max(peer.resident) / 2**20:12.0f}"
         print(line, flush=True)
 
 
 def main() -> None:
-    """All forms."""
+    """Measure all forms."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
     for form in ("with-length", "without-length", "in-chunks"):
         measure(form, rounds)

@@ -1,6 +1,4 @@
-"""A fast local server for measurements: nginx with a 200 MB study as a file, its QIDO rows, an
-EHR's introspection.
-"""
+"""A fast local server for measurements: nginx as archive (a 200 MB study) and as EHR."""
 
 import contextlib
 import json
@@ -28,8 +26,8 @@ worker_processes 1; daemon off; pid {directory}/pid; error_log {directory}/error
 events {{ worker_connections 1024; }}
 http {{
   access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000;
-  client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy; fastcgi_temp_path {directory}/f;
-  uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
+  client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;
+  fastcgi_temp_path {directory}/f; uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
   server {{
     listen 127.0.0.1:{port};
     location ~ ^/(?<form>[a-z-]+)/studies/{study}$ {{
@@ -39,13 +37,19 @@ http {{
       types {{}} default_type '{multipart}'; alias {directory}/with-length;
       sub_filter_types *; sub_filter 'of which there is none in it' ''; output_buffers 4 16k;
     }}
-    location ~ ^/[a-z-]+/studies$ {{ types {{}} default_type application/dicom+json; return 200 '{rows}'; }}
-    location = /fhir/.well-known/smart-configuration {{ default_type application/json; return 200 '{smart}'; }}
+    location ~ ^/[a-z-]+/studies$ {{
+      types {{}} default_type application/dicom+json; return 200 '{rows}';
+    }}
+    location = /fhir/.well-known/smart-configuration {{
+      default_type application/json; return 200 '{smart}';
+    }}
     location = /introspect {{ default_type application/json; return 200 '{introspection}'; }}
   }}
   server {{
     listen 127.0.0.1:{proxy_port};
-    location / {{ proxy_pass http://127.0.0.1:{port}; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+    location / {{
+      proxy_pass http://127.0.0.1:{port}; proxy_http_version 1.1; proxy_set_header Connection "";
+    }}
   }}
 }}
 """
@@ -53,8 +57,10 @@ http {{
 
 @dataclass(frozen=True)
 class Nginx:
-    """``url`` of the file server, ``proxy_url`` of the same behind ``proxy_pass``, ``size`` of each
-    study in bytes.
+    """A running nginx.
+
+    ``url`` is the file server's, ``proxy_url`` that of the same behind ``proxy_pass``. ``size`` is
+    that of each study in bytes.
     """
 
     url: str
@@ -65,7 +71,7 @@ class Nginx:
 
 @contextlib.contextmanager
 def nginx() -> Iterator[Nginx]:
-    """Run it on free loopback ports."""
+    """Run nginx on free loopback ports."""
     binary = shutil.which("nginx", path="/usr/sbin:/usr/bin")
     if binary is None or shutil.which("curl") is None:
         raise SystemExit(NOT_INSTALLED)
@@ -112,11 +118,10 @@ def _configuration(directory: Path, port: int) -> str:
 
 
 def _write_studies(directory: Path) -> int:
-    """The same study twice: parts with Content-Length as Orthanc writes them, and without as
-    dcm4chee does.
+    """Write the study twice, and return the size of one in bytes.
 
-    The first also comes in chunks of 16 KB (``in-chunks``), as from whoever does not know the
-    length of the whole. nginx does so when it may have to replace something.
+    Parts have a Content-Length as Orthanc writes them, or none as dcm4chee does. nginx also serves
+    the first in chunks of 16 KB (``in-chunks``), because it may have to replace something.
     """
     files = ct_study(
         directory / "images",

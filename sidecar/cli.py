@@ -5,15 +5,16 @@ Exit codes: 0 fine, 1 ``check`` found something that does not work, 2 bad usage 
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -21,6 +22,12 @@ from sidecar import __version__
 from sidecar.common.memory import keep_freed_memory, keep_imported
 from sidecar.settings.document import Settings
 from sidecar.settings.load import ConfigurationError, load_settings
+from sidecar.telemetry.logs import configure_logs
+
+if TYPE_CHECKING:
+    from sidecar.conformance.finding import Finding
+
+Result = TypeVar("Result")
 
 _CONFIG = click.option(
     "--config",
@@ -28,7 +35,8 @@ _CONFIG = click.option(
     multiple=True,
     required=True,
     type=click.Path(path_type=Path, readable=False),
-    help="YAML file; repeatable, later files override. SIDECAR_<SECTION>__<KEY> in the environment overrides them.",
+    help="YAML file; repeatable, later files override. "
+    "SIDECAR_<SECTION>__<KEY> in the environment overrides them.",
 )
 
 
@@ -44,8 +52,8 @@ def serve(files: tuple[Path, ...]) -> None:
     """Run the sidecar in front of the EHR and the PACS that the configuration names."""
     settings = _settings(files)
 
-    from sidecar.server.process import run  # noqa: PLC0415 - `config` and `--help` need not load the server
-    from sidecar.telemetry.logs import configure_logs  # noqa: PLC0415
+    # `config` and `--help` need not load the server.
+    from sidecar.server.process import run  # noqa: PLC0415
 
     configure_logs(settings.log.level)
     _run(
@@ -120,29 +128,23 @@ def check(
         raise click.UsageError("--patient and --origin go with --conformance.")
     settings = _settings(files, in_json=in_json)
 
-    from sidecar.check.run import check as find  # noqa: PLC0415
-    from sidecar.conformance.finding import as_json, has_failed, table  # noqa: PLC0415
-    from sidecar.telemetry.logs import configure_logs  # noqa: PLC0415
+    from sidecar.check.run import check as check_settings  # noqa: PLC0415
 
     configure_logs("INFO" if verbose else "CRITICAL")
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            findings = runner.run(find(settings, token))
+        findings = _run_loop(check_settings(settings, token))
     except OSError as error:
-        _fail(_said(error))
+        _fail(_description(error))
     except ValueError as error:
         _fail(str(error))
-    click.echo(as_json(findings) if in_json else table(findings))
-    sys.exit(1 if has_failed(findings) else 0)
+    _print_findings(findings, in_json=in_json)
 
 
 def _check_conformance(
     url: str, token: str | None, patient: str | None, origin: str | None, *, in_json: bool
 ) -> NoReturn:
     from sidecar.conformance.client import is_base, is_token  # noqa: PLC0415
-    from sidecar.conformance.finding import as_json, has_failed, table  # noqa: PLC0415
     from sidecar.conformance.run import conformance  # noqa: PLC0415
-    from sidecar.telemetry.logs import configure_logs  # noqa: PLC0415
 
     token = None if token is None else token.strip()
     if origin is not None and not is_base(origin):
@@ -156,8 +158,12 @@ def _check_conformance(
             "--token has characters that no token has (RFC 6750 2.1): was it copied whole?"
         )
     configure_logs("CRITICAL")
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        findings = runner.run(conformance(url, token, patient, origin))
+    _print_findings(_run_loop(conformance(url, token, patient, origin)), in_json=in_json)
+
+
+def _print_findings(findings: "Sequence[Finding]", *, in_json: bool) -> NoReturn:
+    from sidecar.conformance.finding import as_json, has_failed, table  # noqa: PLC0415
+
     click.echo(as_json(findings) if in_json else table(findings))
     sys.exit(1 if has_failed(findings) else 0)
 
@@ -207,18 +213,16 @@ def demo(
     write_config: Path | None,
     verbose: bool,
 ) -> None:
-    """Run the whole journey here: an embedded EHR, an embedded archive, the sidecar between them, and a page."""
+    """Run the whole journey here: an embedded EHR and archive, the sidecar, and a page."""
     if data and pacs_url:
         raise click.UsageError("--data is for the embedded archive, --pacs for another one")
     try:
-        from sidecar.demo.run import DemoArchive, run_demo  # noqa: PLC0415 - its libraries are an extra
+        from sidecar.demo.run import DemoArchive, run_demo  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as missing:
         _fail(f"demo needs {missing.name}: pip install '.[demo]' in the project's folder")
-    from sidecar.telemetry.logs import configure_logs  # noqa: PLC0415
-
     configure_logs("INFO" if verbose else "WARNING")
     archive = DemoArchive(data, pacs_url, dialect, write_config)
-    _run(lambda stop, reload: run_demo(host, port, archive, stop, say=click.echo))
+    _run(lambda stop, reload: run_demo(host, port, archive, stop, echo=click.echo))
 
 
 @main.group()
@@ -275,41 +279,40 @@ def _settings(files: tuple[Path, ...], *, in_json: bool = False) -> Settings:
 
 
 def _run(start: Callable[[asyncio.Event, asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    """Run until SIGTERM or SIGINT, reload on SIGHUP.
+    """Run until SIGTERM or SIGINT, and reload on SIGHUP.
 
-    Exit 2 with one line when a listener or a key cannot be had.
+    Exit with 2 and one line when a port or a setting cannot be used.
     """
 
     async def until_stopped() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        reload = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
+        stop, reload = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        loop.add_signal_handler(signal.SIGINT, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, reload.set)
         await start(stop, reload)
 
     keep_freed_memory()
     keep_imported()
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(until_stopped())
+        _run_loop(until_stopped())
     except OSError as error:
-        _fail(_said(error))
+        _fail(_description(error))
     except ValueError as error:  # A file that was fine when the configuration was read.
         _fail(f"cannot start: {error}")
 
 
-def _said(error: OSError) -> str:
+def _description(error: OSError) -> str:
     text = error.strerror or str(error)
     return f"{error.filename}: {text}" if error.filename else text
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop  # noqa: PLC0415
-    except ImportError:  # pragma: no cover - Windows
-        return None
-    return uvloop.new_event_loop
+def _run_loop(work: Coroutine[Any, Any, Result]) -> Result:
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    with contextlib.suppress(ImportError):  # Windows has none.
+        from uvloop import new_event_loop as factory  # noqa: PLC0415
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(work)
 
 
 def _fail(*problems: str) -> NoReturn:

@@ -44,9 +44,7 @@ class Background:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(WAIT_SECONDS)
 
     def call(self, function: Callable[[], Result]) -> Result:
-        """Call a function in the background loop: what an application owns is touched in its own
-        thread.
-        """
+        """Call a function in the background loop, in whose thread an application must be used."""
 
         async def inside() -> Result:
             return function()

@@ -1,4 +1,6 @@
-"""The real command as a process, with arguments, files and environment as an operator gives them."""
+"""The real command as a process, with arguments,
+files and environment as an operator gives them.
+"""
 
 import contextlib
 import os

@@ -1,6 +1,4 @@
-"""The tables of docs/configuration.md, made of the models: ``python -m tests.settings_tables``
-writes them anew.
-"""
+"""Tables of docs/configuration.md, made of the models: ``python -m tests.settings_tables``."""
 
 import json
 import re
@@ -18,9 +16,7 @@ _NAMES = {"uri": "URL", "path": "file", "password": "secret"}
 
 
 def tables() -> dict[str, str]:
-    """Marker of a table (a section, or ``key: method`` for a variant) -> its Markdown, in the order
-    of the models.
-    """
+    """Return Markdown tables by marker: a section, or ``key: method`` for a variant."""
     schema = Settings.model_json_schema()
     return {name: HEAD + "".join(rows) for name, rows in _sections(schema, schema["$defs"])}
 
@@ -32,9 +28,7 @@ def put_into(text: str) -> str:
 
 
 def differences(text: str) -> list[str]:
-    """What the document's tables say other than the models: a line for each row that is missing,
-    extra or different.
-    """
+    """Return a line for each row of the document that is missing, extra or different."""
     made = tables()
     written = {found[1]: found[0].partition("\n")[2] for found in _TABLE.finditer(text)}
     problems = [f"no table {name}" for name in made.keys() - written.keys()]

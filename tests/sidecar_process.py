@@ -1,6 +1,4 @@
-"""The real command ``smart-imaging-sidecar serve`` as a process, with a configuration file as an
-engineer writes it.
-"""
+"""The command ``smart-imaging-sidecar serve`` as a process, with a configuration file."""
 
 import contextlib
 import os
@@ -28,8 +26,7 @@ def free_port() -> int:
 
 
 def free_ports_in_a_row(count: int) -> int:
-    """The first of ``count`` loopback ports that are free now: nobody else takes one before it is
-    used.
+    """Return the first of ``count`` free loopback ports. Nobody else takes one meanwhile.
 
     They are outside the range that the kernel hands out, each worker of pytest-xdist has a range of
     its own, and none is given twice before all others were.
@@ -51,9 +48,7 @@ def _worker() -> int:
 
 
 class SidecarProcess:
-    """Started with a configuration (server addresses are added); stopped by SIGTERM. ``log`` is
-    what it wrote.
-    """
+    """A process with a configuration, to which ports are added. SIGTERM stops it."""
 
     def __init__(
         self, directory: Path, configuration: dict[str, Any], *, port: int | None = None

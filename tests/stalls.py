@@ -34,12 +34,28 @@ class Stalls:
 
 
 def slowness() -> float:
-    """How many times as long as usual work takes just now, at least 1: numbers, and rows in memory."""
+    """How many times as long as usual work takes just now, at least 1: numbers,
+    and rows in memory.
+    """
     began = time.thread_time()
     sum(number * number for number in range(100_000))
     rows = [{"vr": "LO", "Value": [str(number)]} for number in range(10_000)]
     del rows
     return max(1.0, (time.thread_time() - began) / REFERENCE_SECONDS)
+
+
+_last_slowness = 1.0, float("-inf")
+"""The last result of ``recent_slowness``, and when it was measured."""
+
+
+def recent_slowness() -> float:
+    """Return ``slowness``, at most a second old:
+    small tests would be nothing but reference work.
+    """
+    global _last_slowness  # noqa: PLW0603
+    if time.monotonic() - _last_slowness[1] > 1:
+        _last_slowness = slowness(), time.monotonic()
+    return _last_slowness[0]
 
 
 @contextlib.contextmanager
@@ -50,7 +66,7 @@ def measured(request: pytest.FixtureRequest, *, bound: float = BOUND_SECONDS) ->
     What the tests themselves have in memory is kept from the garbage collector: it is not the
     product's.
     """
-    seen, loop, before = Stalls(), asyncio.get_running_loop(), slowness()
+    seen, loop, before = Stalls(), asyncio.get_running_loop(), recent_slowness()
     run_once = loop._run_once  # type: ignore[attr-defined]
 
     def timed() -> None:

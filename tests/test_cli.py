@@ -1,4 +1,6 @@
-"""The command as an operator meets it: help, exit codes, one line for what is wrong, no traceback."""
+"""The command as an operator meets it: help, exit codes, one line for what is wrong,
+no traceback.
+"""
 
 import json
 import socket
@@ -25,8 +27,10 @@ def site(tmp_path: Path) -> Path:
     file = tmp_path / "site.yaml"
     file.write_text(
         f"ehr: {{fhir_url: '{nowhere}/fhir'}}\n"
-        f"tokens: {{client: {{method: client_secret_post, client_id: us, client_secret: {SECRET}}}}}\n"
-        f"pacs: {{url: '{nowhere}/dicom-web', auth: {{method: basic, username: us, password: {SECRET}}}}}\n"
+        "tokens: {client: {method: client_secret_post, client_id: us, "
+        f"client_secret: {SECRET}}}}}\n"
+        f"pacs: {{url: '{nowhere}/dicom-web', auth: {{method: basic, username: us, "
+        f"password: {SECRET}}}}}\n"
         "server: {host: 127.0.0.1, port: 0, admin_host: 127.0.0.1, admin_port: 0}\n"
     )
     return file
@@ -95,7 +99,7 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
 
 
 # config
-# -------------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------
 
 
 def test_check_takes_one_of_two() -> None:
@@ -128,8 +132,10 @@ def test_the_schema_accepts_what_the_model_accepts(site: Path) -> None:
     shown = json.loads(run("config", "show", "--config", site).stdout)
     assert _misfits(shown, schema, schema["$defs"]) == []
     wrong: list[dict[str, Any]] = [
-        {"pac": {}}, {"log": {"level": "LOUD"}}, {"server": {"port": 65_536}}, {"server": {"port": "x"}},
-        {"server": {"drain_seconds": 0}}, {"tokens": {"client": {"method": "basic"}}}, {"pacs": {}}, {"fhir": None},
+        {"pac": {}}, {"log": {"level": "LOUD"}}, {"server": {"port": 65_536}},
+        {"server": {"port": "x"}},
+        {"server": {"drain_seconds": 0}}, {"tokens": {"client": {"method": "basic"}}}, {"pacs": {}},
+        {"fhir": None},
     ]  # fmt: skip
     for change in wrong:
         assert _misfits(shown | change, schema, schema["$defs"]), change
@@ -175,7 +181,7 @@ def test_a_configuration_that_may_not_be_read(site: Path) -> None:
 
 
 # serve
-# --------------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["PORT", "ADMIN_PORT"])
@@ -212,13 +218,15 @@ def backend_services(key_file: Path) -> dict[str, str]:
     return {
         "SIDECAR_PATIENTS__MAPPING": "ehr",
         "SIDECAR_PATIENTS__IDENTIFIERS": "[{system: 'http://hospital.example.org/mrn'}]",
-        "SIDECAR_PATIENTS__CLIENT": f"{{method: backend_services, client_id: us, private_key_file: '{key_file}'}}",
+        "SIDECAR_PATIENTS__CLIENT": "{method: backend_services, client_id: us, "
+        f"private_key_file: '{key_file}'}}",
     }
 
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(SECRET.encode(), "not a private key for RS384"), (b'{"kty": "RSA"}', "not a private key for RS384"),
+    [(SECRET.encode(), "not a private key for RS384"),
+     (b'{"kty": "RSA"}', "not a private key for RS384"),
      (b"", "not a private key for RS384"), (b"\xff\xfe", "is not UTF-8 text"),
      (None, "cannot be read: No such file or directory")],
 )  # fmt: skip
@@ -233,9 +241,8 @@ def test_a_private_key_that_cannot_be_used(
 
 
 def test_a_secret_file_that_cannot_be_read(site: Path, tmp_path: Path) -> None:
-    changes = {
-        "SIDECAR_TOKENS__CLIENT": f"{{client_secret: null, client_secret_file: '{tmp_path}/absent'}}"
-    }
+    absent = f"{{client_secret: null, client_secret_file: '{tmp_path}/absent'}}"
+    changes = {"SIDECAR_TOKENS__CLIENT": absent}
     line = one_line(run("serve", "--config", site, changes=changes))
     name = "environment SIDECAR_TOKENS__CLIENT: tokens.client.client_secret_file"
     assert line == f"{name}: cannot be read: No such file or directory"
@@ -274,7 +281,8 @@ def _references(value: Any) -> list[str]:
 
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
-    "object": dict, "array": list, "string": str, "boolean": bool, "null": type(None), "integer": int,
+    "object": dict, "array": list, "string": str, "boolean": bool, "null": type(None),
+    "integer": int,
     "number": (int, float),
 }  # fmt: skip
 

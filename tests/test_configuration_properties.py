@@ -13,16 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.settings.load import ConfigurationError, load_settings
-from tests.settings.test_load import MINIMUM, SECRET, SECTIONS
+from tests.tables.settings import MINIMUM, SECRET, SECTIONS
 
 KEYS = st.sampled_from(
-    ["server", "ehr", "tokens", "patients", "pacs", "auth", "client", "method", "client_id", "client_secret",
-     "password", "token", "url", "fhir_url", "identifiers", "system", "port", "cors_origins", "timezone", "ca_file",
+    ["server", "ehr", "tokens", "patients", "pacs", "auth", "client", "method", "client_id",
+     "client_secret",
+     "password", "token", "url", "fhir_url", "identifiers", "system", "port", "cors_origins",
+     "timezone", "ca_file",
      "fhir", "x"]
 )  # fmt: skip
 SCALARS: st.SearchStrategy[Any] = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.dates(), st.datetimes(), st.binary(max_size=9),
-    st.sampled_from([SECRET, "none", "basic", "bearer", "client_secret_basic", "http://a/b", "/", "", "Europe/Berlin"]),
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.dates(), st.datetimes(),
+    st.binary(max_size=9),
+    st.sampled_from([SECRET, "none", "basic", "bearer", "client_secret_basic", "http://a/b", "/",
+                     "", "Europe/Berlin"]),
 )  # fmt: skip
 DOCUMENTS = st.recursive(
     SCALARS,

@@ -5,11 +5,9 @@ from pathlib import Path
 
 from sidecar.access.reasons import Reason
 from sidecar.telemetry.metrics import Metrics
+from tests.requirements import REQUIREMENTS
 
 ROOT = Path(__file__).parent.parent
-REQUIREMENTS = {
-    *range(1, 4), *range(10, 18), *range(20, 26), *range(30, 34), *range(40, 46), *range(50, 55), 60,
-}  # fmt: skip
 
 
 def test_every_requirement_has_a_row_and_its_tests_exist() -> None:

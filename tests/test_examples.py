@@ -1,6 +1,4 @@
-"""The files in config/ are complete: `serve` starts with each, given its secrets, and says what it
-cannot reach.
-"""
+"""The files in config/ are complete: `serve` starts with each, and logs what it cannot reach."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -17,9 +15,9 @@ from cryptography.x509.oid import NameOID
 from sidecar.settings.load import load_settings
 from tests.background import Background
 from tests.command import serving
+from tests.fakes.ehr import ScriptedEhr
 from tests.real.orthanc import Orthanc, require_orthanc
 from tests.sidecar_process import free_port
-from tests.upstreams import ScriptedEhr
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "config").glob("*.yaml"))
 KEY = rsa.generate_private_key(65_537, 2_048)
@@ -43,9 +41,7 @@ def certificate() -> bytes:
 
 
 def with_secrets(example: Path, directory: Path) -> Path:
-    """The example as it stands, with /run/secrets in ``directory``: as an operator would mount
-    them.
-    """
+    """Return the example with ``directory`` in place of /run/secrets."""
     secrets = directory / "secrets"
     secrets.mkdir()
     key = KEY.private_bytes(
@@ -91,9 +87,7 @@ def test_it_starts_and_says_what_is_not_reachable(example: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda file: file.stem)
 def test_secrets_are_files_and_what_is_elsewhere_is_https(example: Path, tmp_path: Path) -> None:
-    """Examples are copied: none shows a secret in place, plain http over a network, or an open
-    admin listener.
-    """
+    """Examples are copied: no secret in place, no plain http outside, no open admin listener."""
     settings = load_settings([with_secrets(example, tmp_path)], {})
     assert "**********" not in settings.model_dump_json()
     assert settings.server.public_url.startswith("https://")

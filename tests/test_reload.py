@@ -19,27 +19,38 @@ import requests
 import yaml
 from aiohttp import web
 
+from tests.audit.fhir_repository import FhirRepository
 from tests.background import Background
 from tests.dicom_instances import dataset, encoded
+from tests.fakes.archive import INSTANCE, SERIES, STUDY, RowArchive
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 from tests.sidecar_process import SidecarProcess
-from tests.telemetry.fhir_repository import FhirRepository
-from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, TOKEN, ScriptedEhr
 from tests.waiting import wait_until
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 
 
+ROW = {
+    "00100020": {"vr": "LO", "Value": [PATIENT]},
+    "0020000D": {"vr": "UI", "Value": [STUDY]},
+    "0020000E": {"vr": "UI", "Value": [SERIES]},
+    "00080018": {"vr": "UI", "Value": [INSTANCE]},
+    "00080061": {"vr": "CS", "Value": ["CT"]},
+}
+
+
 def archive(slow: threading.Event) -> web.Application:
     """One study of the patient; a retrieval sends a piece at a time until ``slow`` is set."""
 
-    async def studies(request: web.Request) -> web.Response:
-        row = {"00100020": {"vr": "LO", "Value": [PATIENT]}, "0020000D": {"vr": "UI", "Value": [STUDY]},
-               "0020000E": {"vr": "UI", "Value": [SERIES]}, "00080018": {"vr": "UI", "Value": [INSTANCE]},
-               "00080061": {"vr": "CS", "Value": ["CT"]}}  # fmt: skip
-        rows = [] if "offset" in request.query else [row]
-        return web.json_response(rows, content_type="application/dicom+json")
-
     async def retrieve(request: web.Request) -> web.StreamResponse:
+        if not request.path.endswith("/rendered"):
+            made = dataset(
+                PatientID=PATIENT,
+                StudyInstanceUID=STUDY,
+                SeriesInstanceUID=SERIES,
+                SOPInstanceUID=INSTANCE,
+            )
+            return web.Response(body=encoded(made), content_type="application/dicom")
         response = web.StreamResponse(headers={"Content-Type": "image/jpeg"})
         await response.prepare(request)
         await response.write(b"\xff\xd8")
@@ -49,18 +60,7 @@ def archive(slow: threading.Event) -> web.Application:
         await response.write(b"\xff\xd9")
         return response
 
-    async def instance(request: web.Request) -> web.Response:
-        made = dataset(
-            PatientID=PATIENT, StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES, SOPInstanceUID=INSTANCE
-        )  # fmt: skip
-        return web.Response(body=encoded(made), content_type="application/dicom")
-
-    app = web.Application()
-    app.router.add_get("/rs/studies", studies)
-    app.router.add_get("/rs/studies/{study}/series/{series}/instances/{instance}", instance)
-    app.router.add_get("/rs/studies/{study}/rendered", retrieve)
-    app.router.add_get("/rs/{tail:.*}", studies)
-    return app
+    return RowArchive(ROW, filters=False, retrieve=retrieve).app()
 
 
 @pytest.fixture

@@ -1,6 +1,4 @@
-"""docs/configuration.md has exactly the keys of the models, types and defaults; README's least file
-loads.
-"""
+"""docs/configuration.md has the models' keys, types and defaults; README's example loads."""
 
 import re
 from collections.abc import Iterator

@@ -4,8 +4,7 @@ one asks anew.
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from sidecar.common.errors import GatewayTimeout, Problem, Unavailable
 from sidecar.dicomweb.paths import Kind, Query, Retrieval
 from sidecar.settings.document import Settings
 from tests.permits import search_permit, study_permit
+from tests.silent_peers import full_listener
 from tests.waiting import WAIT_SECONDS
 
 SECONDS = 0.3
@@ -25,7 +25,8 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10
 
 # How far the peer goes before it falls silent; None: not even its kernel answers.
 SILENT_AFTER: dict[str, bytes | None] = {
-    "nothing": None, "the connection": b"", "half a head": HEAD[:30], "a head": HEAD, "half a body": HEAD + b"[",
+    "nothing": None, "the connection": b"", "half a head": HEAD[:30], "a head": HEAD,
+    "half a body": HEAD + b"[",
 }  # fmt: skip
 
 
@@ -73,19 +74,6 @@ WAITS: dict[str, Callable[[Sidecar], Awaitable[object]]] = {
 }
 
 
-@contextlib.contextmanager
-def full_listener() -> Iterator[int]:
-    """The port of a listener whose queue is full: the kernel drops whoever connects, without a
-    word.
-    """
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
-        for _ in range(3):
-            filling = stack.enter_context(socket.socket())
-            filling.setblocking(False)
-            filling.connect_ex(full.getsockname())
-        yield full.getsockname()[1]
-
-
 @contextlib.asynccontextmanager
 async def silent(after: bytes | None) -> AsyncIterator[str]:
     """A peer that says no more than this; yields its URL."""
@@ -111,7 +99,8 @@ def settings(url: str, patience: float | None) -> Settings:
         "server": {"public_url": "http://sidecar.example.org"},
         "ehr": {"fhir_url": f"{url}/fhir", "timeout_seconds": SECONDS, "issuer": url},
         "tokens": {
-            "client": {"method": "none"}, "validation": "jwt_then_introspection", "audience": ["us"],
+            "client": {"method": "none"}, "validation": "jwt_then_introspection",
+            "audience": ["us"],
             "introspection": {"url": url}, "jwt": {"jwks_url": url},
         },
         "patients": {"mapping": "ehr", "identifiers": [{"system": "urn:x"}]},

@@ -27,7 +27,9 @@ class _Wait:
         self.last: object = "nothing"
 
     def next_pause(self) -> float:
-        """Return the seconds until the next look. Raises ``AssertionError`` when the wait is over."""
+        """Return the seconds until the next look. Raises ``AssertionError`` when the wait is
+        over.
+        """
         if monotonic() > self._until:
             more = f"\n{self._explain()}" if self._explain else ""
             raise AssertionError(

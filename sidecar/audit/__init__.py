@@ -1,1 +1,1 @@
-"""The audit trail: what is recorded, kept and delivered."""
+"""The audit trail: events, and how they are written and delivered."""

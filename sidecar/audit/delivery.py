@@ -1,8 +1,8 @@
-"""From the spool to the repository: in order, again and again until it is taken, never faster than it takes them.
+"""Deliver events from the spool to the repository, in order, until they are taken.
 
-One that fails while others are taken is put aside (``retry_queue.py``): it is tried by itself and
-holds nothing up. Whether others are taken shows in the answer to a batch; where whole requests
-fail, they get smaller until the oldest event is alone, and then another one is tried beside it.
+An event that fails while others are taken is put aside (``retry_queue.py``) and tried alone. The
+response to a batch shows whether others are taken. When whole requests fail, batches get smaller
+until the oldest event is alone; then another event is tried beside it.
 """
 
 import asyncio
@@ -20,23 +20,20 @@ from sidecar.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 
 FINISH_SECONDS = 5
-"""How long the end of the process may wait for what is left; it stays on disk."""
+"""Seconds that the end of the process may wait for events, which stay on disk."""
 LONGEST_PAUSE_SECONDS = 60
 MOST_BATCH_BYTES = 2**20
 _FIRST_PAUSE_SECONDS = 0.5
-_TRIES_ALONE = 1  # Before another one shows whether it is this one, or the server.
-_MOST_TRIES = 20  # Of one that is aside. With the pauses: a quarter of an hour.
-_ASIDE_SECONDS = 1  # How long those may have between two batches.
-_GROW_AFTER = 4  # Requests that succeeded in a row.
+_TRIES_ALONE = 1  # Tries before another event shows whether the event or the server fails.
+_MOST_TRIES = 20  # Of an event in the retry queue: a quarter of an hour with the pauses.
+_ASIDE_SECONDS = 1  # For the retry queue between two batches.
+_GROW_AFTER = 4  # Successful requests in a row, before batches grow.
 _LOOK_SECONDS = 1
 _COUNT_SECONDS = 1
 
 
 class Delivery:
-    """Delivers what waits, up to ``batch`` events a request.
-
-    Of those aside at most ``aside_bytes``.
-    """
+    """Deliver up to ``batch`` events a request. The retry queue has at most ``aside_bytes``."""
 
     def __init__(
         self,
@@ -62,18 +59,18 @@ class Delivery:
         self._counted = -float(_COUNT_SECONDS)
 
     def retire(self) -> None:
-        """Another generation delivers from now on: begin no further request."""
+        """Begin no further request, because another generation delivers."""
         self._retired = True
         self._ending.set()
         self._wake.set()
 
     def wake(self) -> None:
-        """There is something new."""
+        """Look for new events."""
         self._wake.set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Deliver while the block runs, and for a few seconds what is left then."""
+        """Deliver while the block runs, and afterwards for ``FINISH_SECONDS``."""
         task = asyncio.create_task(self._run())
         try:
             yield
@@ -83,9 +80,9 @@ class Delivery:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(task, FINISH_SECONDS)
             if not self._retired:
-                self._say_what_is_left()
+                self._log_what_is_left()
 
-    def _say_what_is_left(self) -> None:
+    def _log_what_is_left(self) -> None:
         with contextlib.suppress(OSError):
             if self._holds and (left := self._reader.waiting() + len(self._aside)):
                 detail = f"{left} in {self._reader.folder}"
@@ -93,7 +90,7 @@ class Delivery:
                     "audit events are left for the next process that uses their folder",
                     extra={"detail": detail},
                 )
-        self._metrics.observe_queue(0, 0)  # The next generation may have none that would say it.
+        self._metrics.observe_queue(0, 0)  # The next generation may have no delivery.
 
     async def _run(self) -> None:
         try:
@@ -109,13 +106,13 @@ class Delivery:
             try:
                 pause = await self._step() if self._has_lock() else _LOOK_SECONDS
             except OSError as error:
-                self._is_barred = not self._holds  # What waits must be seen all the same.
+                self._is_barred = not self._holds  # The metrics must show the queue all the same.
                 pause = self._failed(error.strerror or "spool", None)
-            except Exception:  # Whatever it is: what waits must not wait for a restart.
+            except Exception:  # Events must not wait for a restart.
                 log.exception("audit events wait: an internal error")
                 pause = self._failed("internal_error", None)
             if self._ending.is_set() and pause:
-                return  # All is told, or it cannot be told now.
+                return  # Nothing is left, or nothing can be delivered now.
             if pause and self._failures:
                 await self._pause(pause)
             elif pause:
@@ -123,24 +120,24 @@ class Delivery:
                     await asyncio.wait_for(self._wake.wait(), pause)
 
     def _has_lock(self) -> bool:
-        """Whether this one delivers, and no other generation or process."""
+        """Return whether this delivery, and no other generation or process, has the lock."""
         if not self._holds and self._reader.lock():
             self._aside.load()
             self._holds = True
         return self._holds
 
     async def _step(self) -> float:
-        """Deliver one batch; return for how many seconds there is nothing to do."""
+        """Deliver a batch. Return for how many seconds there is nothing to do."""
         self._count()
         if not self._failures:
             await self._try_aside()
-        # No more than may be put aside, should they all but one fail.
+        # All but one may fail and be put aside.
         events = self._reader.next(max(1, min(self._most, self._aside.room)), MOST_BATCH_BYTES)
         if not events or self._retired:
             return self._nothing_waits()
         try:
             outcomes = await self._repository.deliver(events)
-        except Refused:  # Which of them, or whether it is their number, shows in each half.
+        except Refused:  # Each half shows which events, or whether their number.
             self._get_smaller(events)
             return 0
         except Undelivered as failure:
@@ -161,12 +158,12 @@ class Delivery:
         return min(_LOOK_SECONDS, max(self._aside.wait_seconds(), 0.001))
 
     def _get_smaller(self, events: Sequence[Waiting]) -> None:
-        """The server may store what it does not answer for, be slow with many, or fail with one of them."""
+        """Halve the batch: the server may be slow with many events, or fail with one of them."""
         self._most = max(1, len(events) // 2)
         self._successes = 0
 
     def _take(self, events: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
-        """Note what became of each: some at least were taken, or will never be."""
+        """Record the outcomes of a batch, of which some events were taken or rejected."""
         for event, outcome in zip(events, outcomes, strict=True):
             if outcome is Outcome.AGAIN or (
                 outcome is Outcome.REJECTED and not self._reject(event)
@@ -185,7 +182,7 @@ class Delivery:
             self._most, self._successes = min(self._batch, self._most * 2), 0
 
     async def _goes_on(self, events: Sequence[Waiting], retry_after: float | None) -> bool:
-        """Whether to go on at once behind a request that failed."""
+        """Return whether to go on at once after a failed request."""
         self._in_a_row += 1
         # One of several servers behind one address may be down.
         if retry_after is None and self._in_a_row == 1:
@@ -194,24 +191,19 @@ class Delivery:
         self._get_smaller(events)
         if len(events) == 1:
             return await self._another_is_taken()
-        # Until one is alone: if it is one of them, it must not take long to find which, and they
-        # are few requests.
+        # Halving needs few requests, and must not take long if one of the events is the cause.
         self._metrics.observe_audit("undelivered")
         return retry_after is None and not self._failures
 
     async def _another_is_taken(self) -> bool:
-        """Whether the server takes one of those behind the oldest.
-
-        Then the oldest, which it did not, is put aside.
-        """
+        """Return whether the server takes a later event. Then put the oldest one aside."""
         self._failures_alone += 1
         if self._failures_alone <= _TRIES_ALONE or self._retired:
             return False
-        # The next one first, so that nothing is between them; but that may fail as well, and those
-        # behind it.
+        # The next one first. It may fail as well, so the distance doubles.
         distance = 2 ** min(self._failures_alone - _TRIES_ALONE - 1, 10)
         events = self._reader.next(1 + min(distance, max(1, self._aside.room)), MOST_BATCH_BYTES)
-        if len(events) < 2:  # Then one of those aside may show it.
+        if len(events) < 2:  # An event of the retry queue may show it.
             taken = self._taken
             await self._try_aside()
             outcomes = [Outcome.AGAIN] if self._taken > taken else []
@@ -222,7 +214,7 @@ class Delivery:
                 )
             except Undelivered:
                 return False
-            # That it will never have one says nothing of the others.
+            # A rejected event shows nothing of the others.
             if outcomes[-1] is not Outcome.DELIVERED:
                 return False
         if not outcomes:
@@ -233,42 +225,43 @@ class Delivery:
         return True
 
     def _put_aside(self, event: Waiting) -> None:
-        if not event.is_json and self._reject(event):  # It could not be read from the file again.
+        if not event.is_json and self._reject(event):  # The retry queue's file cannot hold it.
             self._metrics.observe_audit(Outcome.REJECTED.value)
             return
         if not len(self._aside):
             log.warning(
-                "the audit repository takes other events, but not some: each of those is tried alone"
+                "the audit repository takes other events, but not some: "
+                "each of those is tried alone"
             )
         self._aside.add(event)
 
     async def _try_aside(self) -> None:
-        """Tell those that are due, each alone; they must not take all the time."""
+        """Deliver the due events of the retry queue, each alone, for ``_ASIDE_SECONDS``."""
         clock = asyncio.get_running_loop().time
         until = clock() + _ASIDE_SECONDS
-        for one in self._aside.due():
+        for entry in self._aside.due():
             if self._retired or clock() >= until:
                 break
             began, wait = clock(), 0.0
             try:
-                (outcome,) = await self._repository.deliver([one.event])
+                (outcome,) = await self._repository.deliver([entry.event])
             except Undelivered as failure:
                 self._metrics.observe_audit("undelivered")
                 outcome, wait = Outcome.AGAIN, min(failure.retry_after or 0, LONGEST_PAUSE_SECONDS)
             if outcome is Outcome.DELIVERED:
-                self._aside.remove(one)
+                self._aside.remove(entry)
                 self._taken += 1
                 self._metrics.observe_audit(outcome.value)
                 continue
-            tries = self._aside.failed(one, taken=self._taken, wait=wait, seconds=clock() - began)
+            tries = self._aside.failed(entry, taken=self._taken, wait=wait, seconds=clock() - began)
             if outcome is Outcome.REJECTED or tries >= _MOST_TRIES:
-                self._give_up(one)
+                self._give_up(entry)
         self._keep()
 
-    def _give_up(self, one: RetryEntry) -> None:
-        """It stays aside when it cannot be kept for people to look at."""
-        if self._reject(one.event):
-            self._aside.remove(one)
+    def _give_up(self, entry: RetryEntry) -> None:
+        """Reject an event of the retry queue, where it stays if ``rejected.jsonl`` fails."""
+        if self._reject(entry.event):
+            self._aside.remove(entry)
             self._metrics.observe_audit(Outcome.REJECTED.value)
 
     def _reject(self, event: Waiting) -> bool:
@@ -285,10 +278,7 @@ class Delivery:
         return True
 
     def _keep(self) -> None:
-        """Have what was delivered outlive this process.
-
-        On a full disk that must wait, and is known here alone.
-        """
+        """Save what was delivered. On a full disk it is saved later."""
         try:
             try:
                 self._aside.save()
@@ -305,7 +295,7 @@ class Delivery:
             self._is_unkept = False
 
     def _failed(self, reason: str, retry_after: float | None) -> float:
-        """Return after how many seconds to try again: longer each time, and not all replicas at once."""
+        """Record a failure. Return after how many seconds to try again."""
         if not self._failures or reason != self._reason:
             log.error(
                 "audit events wait: the repository does not take them", extra={"detail": reason}
@@ -317,7 +307,7 @@ class Delivery:
         return pause if retry_after is None else max(pause, min(retry_after, LONGEST_PAUSE_SECONDS))
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, but not behind the end; those who watch the queue see it meanwhile."""
+        """Wait, at most until the end, and update the metrics of the queue."""
         until = asyncio.get_running_loop().time() + seconds
         while not self._ending.is_set() and (left := until - asyncio.get_running_loop().time()) > 0:
             with contextlib.suppress(TimeoutError):
@@ -330,11 +320,11 @@ class Delivery:
         if (self._holds or self._is_barred) and now - self._counted >= _COUNT_SECONDS:
             self._counted = now
             oldest = (self._aside.oldest, *self._reader.next(1, 1))
-            age = max((one.age_seconds() for one in oldest if one is not None), default=0.0)
+            age = max((event.age_seconds() for event in oldest if event is not None), default=0.0)
             self._metrics.observe_queue(self._reader.waiting() + len(self._aside), age)
 
 
 def _pause_seconds(failures: int) -> float:
-    """How long to wait after so many in a row: longer each time, and not all replicas alike."""
+    """Return the pause after so many failures in a row, with jitter between replicas."""
     pause = min(LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 1, 10))
     return pause * random.uniform(0.75, 1)  # noqa: S311

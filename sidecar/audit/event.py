@@ -1,7 +1,7 @@
-"""One FHIR R4 AuditEvent, after IHE BALP where a FHIR search or read is told (https://profiles.ihe.net/ITI/BALP/).
+"""Make FHIR R4 AuditEvents.
 
-Retrievals and QIDO-RS are told with DICOM's own codes (PS3.15 A.5, PS3.16 annex D), which
-AuditEvent.type takes.
+Those of FHIR searches and reads follow IHE BALP (https://profiles.ihe.net/ITI/BALP/). Those of
+retrievals and QIDO-RS have DICOM's codes (PS3.15 A.5, PS3.16 annex D), which AuditEvent.type takes.
 """
 
 from base64 import b64encode
@@ -21,7 +21,7 @@ _BALP_ENTITY_TYPE = "https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEnti
 _SOURCE_TYPE = "http://terminology.hl7.org/CodeSystem/security-source-type"
 
 SUCCESS, REFUSED, SERIOUS = "0", "4", "8"
-"""AuditEvent.outcome."""
+"""Values of AuditEvent.outcome."""
 
 _SEARCHES = frozenset(
     {"imaging-study-search", "imaging-study-search-post", "imaging-study-compartment"}
@@ -29,14 +29,17 @@ _SEARCHES = frozenset(
 _READS = frozenset({"imaging-study-read", "endpoint-read"})
 
 LEFT_OUT = 3
-"""Most studies that are named as left out of a list: a line stays short enough to be written at once (PIPE_BUF)."""
+"""Limit of studies that an event names as left out of a list.
+
+The line must be short enough to be written at once (PIPE_BUF).
+"""
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class AuditSource:
-    """Who tells: this server's ``name``, its ``site`` (or ``None``), the EHR's ``fhir_url`` for references."""
+    """AuditEvent.source: our ``name`` and ``site``, and the EHR's ``fhir_url`` for references."""
 
     name: str
     fhir_url: str
@@ -46,9 +49,9 @@ class AuditSource:
 def audit_event(
     record: AccessRecord, source: AuditSource, *, recorded: str, outcome: str, step: str
 ) -> Json:
-    """Return the AuditEvent.
+    """Return the AuditEvent of a ``record``.
 
-    ``recorded``: instant; ``step``: what happened (``outcomeDesc`` of a success).
+    ``recorded`` is an instant. ``step`` is the ``outcomeDesc`` when the record has no reason.
     """
     kind = _kind(record)
     event: Json = {"resourceType": "AuditEvent"}
@@ -107,7 +110,7 @@ def _kind(record: AccessRecord) -> _Kind:
 
 
 def _agents(record: AccessRecord, source: AuditSource) -> list[Json]:
-    """BALP: the client is the source, the server the destination, although the data go the other way."""
+    """Return client, server and user. In BALP the client is the source, even of a read."""
     token = record.token
     client: Json = {
         "type": {"coding": [_coding(_DCM, "110153", "Source Role ID")]},
@@ -144,9 +147,9 @@ def _user(record: AccessRecord) -> Json:
 
 
 def _entities(record: AccessRecord, source: AuditSource) -> list[Json]:
-    found: list[Json] = []
+    entities: list[Json] = []
     if record.patient is not None:
-        found.append(
+        entities.append(
             {
                 "what": {"reference": f"{source.fhir_url}/Patient/{record.patient}"},
                 "type": _coding(_ENTITY_TYPE, "1", "Person"),
@@ -162,16 +165,16 @@ def _entities(record: AccessRecord, source: AuditSource) -> list[Json]:
         if record.left_out:
             named = sorted(record.left_out)[:LEFT_OUT]
             query["detail"] = [{"type": "shared_uid", "valueString": uid} for uid in named]
-        found.append(query)
+        entities.append(query)
     if record.part is not None:
-        found.append(_study(record))
-    found.append(
+        entities.append(_study(record))
+    entities.append(
         {
             "what": {"identifier": {"value": record.request_id}},
             "type": _coding(_BALP_ENTITY_TYPE, "XrequestId", "XrequestId"),
         }
     )
-    return found
+    return entities
 
 
 def _study(record: AccessRecord) -> Json:

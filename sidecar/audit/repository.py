@@ -1,4 +1,7 @@
-"""A FHIR server that takes AuditEvents: IHE RESTful ATNA (ITI-20), batches (FHIR R4 http.html#transaction)."""
+"""A FHIR server that takes AuditEvents, alone or in batches.
+
+See IHE RESTful ATNA (ITI-20) and FHIR R4 http.html#transaction.
+"""
 
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -11,14 +14,14 @@ from sidecar.audit.spool_reader import Waiting
 from sidecar.common.fetch import FetchedResponse, FetchFailed, fetch
 
 LIMIT_BYTES = 2**16
-"""Of an answer; and so much more for each event."""
+"""Limit in bytes of a response, plus ``LIMIT_EVENT_BYTES`` for each event."""
 LIMIT_EVENT_BYTES = 2**13
 _NEVER = frozenset({400, 413, 422})
-"""The event itself is what the server will not have (FHIR R4 http.html#create)."""
+"""Statuses with which the server rejects the event itself (FHIR R4 http.html#create)."""
 
 
 class Outcome(Enum):
-    """What became of an event."""
+    """The result of the delivery of an event."""
 
     DELIVERED = "delivered"
     REJECTED = "rejected"
@@ -26,7 +29,7 @@ class Outcome(Enum):
 
 
 class Undelivered(Exception):
-    """Nothing is known to have been taken: to be tried again, not before ``retry_after`` seconds if the server says so.
+    """No event is known to be taken. Try again, after ``retry_after`` seconds if that is set.
 
     ``reason`` is a constant for logs.
     """
@@ -38,16 +41,15 @@ class Undelivered(Exception):
 
 
 class Refused(Exception):
-    """The server will never have these events in one request: too many of them, or one that it would not have alone."""
+    """The server rejects this batch: it has too many events, or one that is rejected."""
 
 
 class Repository:
     """The server at ``url`` (its FHIR base).
 
-    ``authorization``: makes the header's value anew for each request.
-
-    ``update``: events are stored under ids of ours, so that one that is told twice is there once;
-    the server must let clients choose ids (FHIR R4 http.html#upsert).
+    ``authorization`` returns the value of the header for a request. With ``update`` events are
+    stored under ids of ours, so that an event that is sent twice is stored once. The server must
+    let clients choose ids (FHIR R4 http.html#upsert).
     """
 
     def __init__(
@@ -65,17 +67,17 @@ class Repository:
         self._timeout_seconds = timeout_seconds
         self._update = update
         self.refusal = ""
-        """The status of the last event that will never be taken; a constant for logs."""
+        """The status of the last rejected event, a constant for logs."""
 
     async def deliver(self, events: Sequence[Waiting]) -> list[Outcome]:
-        """Send them in one request and return what became of each, in order.
+        """Send the events in one request. Return their outcomes in order.
 
         Raises ``Undelivered``, ``Refused``.
         """
         self.refusal = ""
         if len(events) == 1:
             return [await self._deliver_one(events[0])]
-        entries = b",".join(self._entry(one) for one in events)
+        entries = b",".join(map(self._entry, events))
         body = b'{"resourceType":"Bundle","type":"batch","entry":[' + entries + b"]}"
         answer = await self._send("POST", "", body, len(events))
         if answer.status in _NEVER:
@@ -99,7 +101,7 @@ class Repository:
         return Outcome.DELIVERED
 
     async def _send(self, method: str, path: str, body: bytes, events: int) -> FetchedResponse:
-        # FHIR R4 http.html#ops: the events themselves need not come back.
+        # With return=minimal the events do not come back (FHIR R4 http.html#ops).
         headers = {
             "Content-Type": "application/fhir+json",
             "Accept": "application/fhir+json",
@@ -142,22 +144,19 @@ class Repository:
 
 
 def _id(event: Waiting) -> str:
-    """The same whenever this event is told."""
+    """Return an id that is the same whenever this event is sent."""
     return str(uuid5(NAMESPACE_OID, f"smart-imaging-sidecar {event.segment} {event.begin}"))
 
 
 def _is_of_fhir(answer: FetchedResponse) -> bool:
-    """Whether this says that an event was stored: nothing, or a resource.
-
-    A proxy's login page does not.
-    """
+    """Return whether a response is empty or a resource, unlike a proxy's login page."""
     if not answer.body.strip():
         return True
     try:
-        found = answer.json()
+        resource = answer.json()
     except FetchFailed:
         return False
-    return isinstance(found, dict) and found.get("resourceType") in (
+    return isinstance(resource, dict) and resource.get("resourceType") in (
         "AuditEvent",
         "OperationOutcome",
     )
@@ -170,13 +169,13 @@ def _undelivered(answer: FetchedResponse) -> Undelivered:
 
 
 def _outcomes(answer: FetchedResponse, count: int) -> tuple[list[Outcome], str | None]:
-    """Of a batch's answer, and a status of one that is refused.
+    """Return the outcomes in the response to a batch, and the first status that rejects.
 
-    Raises ``Undelivered`` unless it says it of each.
+    Raises ``Undelivered`` unless it has a status for each event.
     """
     try:
-        found = answer.json()
-        entries: list[Any] = found["entry"]
+        bundle = answer.json()
+        entries: list[Any] = bundle["entry"]
         statuses = [str(entry["response"]["status"])[:3] for entry in entries]
     except (FetchFailed, KeyError, TypeError):
         raise Undelivered("not_a_batch_response") from None
@@ -194,4 +193,4 @@ def _outcomes(answer: FetchedResponse, count: int) -> tuple[list[Outcome], str |
 def _outcome(status: str) -> Outcome:
     if status in ("200", "201"):
         return Outcome.DELIVERED
-    return Outcome.REJECTED if status in {str(one) for one in _NEVER} else Outcome.AGAIN
+    return Outcome.REJECTED if status in map(str, _NEVER) else Outcome.AGAIN

@@ -1,7 +1,7 @@
-"""Events that the repository did not take while it took others: each is tried again by itself, and holds nothing up.
+"""Events that the repository did not take while it took others. Each is tried again alone.
 
-They are kept in a file of the spool's folder, so that those behind them count as delivered,
-whatever ends this process.
+They are in a file of the spool's folder, so that later events count as delivered when the process
+ends in any way.
 """
 
 import errno
@@ -20,15 +20,16 @@ MOST_EVENTS = 1_000
 MOST_BYTES = 4 * 2**20
 _FILE_BYTES = 2**26
 _SLOW = 10
-"""How many times as long as it was waited for an answer that did not come one is left alone."""
+"""After a failed try, wait this many times its duration before the next."""
 
 
 @dataclass(slots=True, eq=False)
 class RetryEntry:
-    """One of them: the ``event``, how often it failed while others were taken, when to try it next.
+    """An ``event`` to try again.
 
-    ``requests``: how often this process tried it; ``taken_before``: how many others had been taken
-    at its last try; ``is_saved``: whether it is in the file.
+    ``tries`` counts failures while others were taken. ``due`` is the time of the next try.
+    ``requests`` counts the tries of this process. ``taken_before`` is how many others had been
+    taken at the last try. ``is_saved`` means that it is in the file.
     """
 
     event: Waiting
@@ -41,51 +42,49 @@ class RetryEntry:
 
 @dataclass(slots=True)
 class RetryQueue:
-    """Those of one spool's ``folder``, oldest first. Only who has the spool's lock may use it.
+    """The queue of a spool's ``folder``, oldest first. Its user must have the spool's lock.
 
-    ``pause``: after how many seconds to try one again that failed so often. ``clock``: seconds.
-    ``most_bytes`` of all.
+    ``pause`` returns the seconds until the next try after so many failures. ``most_bytes`` bounds
+    the sum of the events.
     """
 
     folder: Path
     pause: Callable[[int], float]
     clock: Callable[[], float] = time.monotonic
     most_bytes: int = MOST_BYTES
-    _kept: list[RetryEntry] = field(default_factory=list)
+    _entries: list[RetryEntry] = field(default_factory=list)
     _bytes: int = 0
-    _is_stale: bool = False  # Whether the file says anything else than this.
+    _is_stale: bool = False  # Whether the file differs.
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)
 
     @property
     def room(self) -> int:
-        """How many more may be kept."""
-        return 0 if self._bytes >= self.most_bytes else max(0, MOST_EVENTS - len(self._kept))
+        """How many more events may be added."""
+        return 0 if self._bytes >= self.most_bytes else max(0, MOST_EVENTS - len(self._entries))
 
     @property
     def unsaved(self) -> frozenset[str]:
-        """The segments that alone have what is kept here."""
-        return frozenset(one.event.segment for one in self._kept if not one.is_saved)
+        """The segments with events that are not in the file yet."""
+        return frozenset(entry.event.segment for entry in self._entries if not entry.is_saved)
 
     @property
     def oldest(self) -> Waiting | None:
-        """The first of them."""
-        return self._kept[0].event if self._kept else None
+        """The oldest event, if there is one."""
+        return self._entries[0].event if self._entries else None
 
     @property
     def most_tried(self) -> RetryEntry:
-        """The one that is least likely to be taken."""
-        return max(self._kept, key=lambda one: one.tries)
+        """The entry that is least likely to be taken."""
+        return max(self._entries, key=lambda entry: entry.tries)
 
     def load(self) -> None:
-        """Read what an earlier process kept.
+        """Read the file of an earlier process. Raises ``OSError`` when it cannot be read.
 
-        A line that is none of ours was never whole: its segment still has it.
-
-        Raises ``OSError`` when there is something that cannot be read.
+        A malformed line was not written whole: its segment still has the event.
         """
-        self._kept, self._bytes, self._is_stale = [], 0, False
+        self._entries, self._bytes, self._is_stale = [], 0, False
         try:
             with (self.folder / ASIDE).open("rb") as file:
                 data = file.read(_FILE_BYTES)
@@ -93,76 +92,68 @@ class RetryQueue:
             return
         if len(data) == _FILE_BYTES:
             raise OSError(errno.EFBIG, f"{ASIDE} is too large to be ours")
-        lines = data.split(b"\n")
-        for line in lines:
+        for line in data.split(b"\n"):
             try:
-                found = json.loads(line)
-                event = json.dumps(found["event"], separators=(",", ":")).encode("ascii")
-                begin = int(found["begin"])
-                waiting = Waiting(str(found["segment"]), begin, begin + len(event) + 1, event)
-                self._put(RetryEntry(waiting, int(found["tries"]), is_saved=True))
+                entry = json.loads(line)
+                event = json.dumps(entry["event"], separators=(",", ":")).encode("ascii")
+                begin = int(entry["begin"])
+                waiting = Waiting(str(entry["segment"]), begin, begin + len(event) + 1, event)
+                self._put(RetryEntry(waiting, int(entry["tries"]), is_saved=True))
             except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
                 continue
 
     def add(self, event: Waiting) -> None:
-        """Keep one more, due at once."""
+        """Add an event that is due at once."""
         self._put(RetryEntry(event))
         self._is_stale = True
 
-    def _put(self, one: RetryEntry) -> None:
-        self._kept.append(one)
-        self._bytes += len(one.event.line)
+    def _put(self, entry: RetryEntry) -> None:
+        self._entries.append(entry)
+        self._bytes += len(entry.event.line)
 
-    def remove(self, one: RetryEntry) -> None:
-        """It is told, or given up."""
-        self._kept.remove(one)
-        self._bytes -= len(one.event.line)
+    def remove(self, entry: RetryEntry) -> None:
+        """Remove a delivered or rejected event."""
+        self._entries.remove(entry)
+        self._bytes -= len(entry.event.line)
         self._is_stale = True
 
-    def failed(self, one: RetryEntry, *, taken: int, wait: float = 0, seconds: float = 0) -> int:
-        """Note a try that failed; return how many did.
+    def failed(self, entry: RetryEntry, *, taken: int, wait: float = 0, seconds: float = 0) -> int:
+        """Record a failed try. Return how many failed.
 
-        When no others were ``taken`` since the last it says nothing.
-
-        ``wait``: not to be tried before so many seconds; ``seconds`` that it took: silence must not
-        take all the time.
+        It does not count when no others were ``taken`` since the last try. The next try is after
+        ``wait`` seconds at least. ``seconds`` is how long the try took.
         """
-        if taken != one.taken_before:
-            one.tries += 1
+        if taken != entry.taken_before:
+            entry.tries += 1
             self._is_stale = True
-        one.taken_before = taken
-        one.requests += 1
-        one.due = self.clock() + max(
-            self.pause(max(one.requests, one.tries)), wait, seconds * _SLOW
-        )
-        return one.tries
+        entry.taken_before = taken
+        entry.requests += 1
+        pause = self.pause(max(entry.requests, entry.tries))
+        entry.due = self.clock() + max(pause, wait, seconds * _SLOW)
+        return entry.tries
 
     def due(self) -> Iterator[RetryEntry]:
-        """Those whose time has come, who has waited longest first.
-
-        Each is looked at when it is its turn.
-        """
-        for one in sorted(self._kept, key=lambda kept: kept.due):
-            if one.due <= self.clock():
-                yield one
+        """Return the entries that are due, the earliest first."""
+        for entry in sorted(self._entries, key=lambda entry: entry.due):
+            if entry.due <= self.clock():
+                yield entry
 
     def wait_seconds(self) -> float:
-        """For how long none is due; endless when there is none."""
-        return max(0.0, min((one.due for one in self._kept), default=float("inf")) - self.clock())
+        """Return the seconds until an entry is due, infinity without entries."""
+        return max(
+            0.0, min((entry.due for entry in self._entries), default=float("inf")) - self.clock()
+        )
 
     def save(self) -> None:
-        """Write the file anew, on the disk before this returns, if that tells anything new.
-
-        Raises ``OSError``.
-        """
+        """Write the file to the disk if it differs. Raises ``OSError``."""
         if not self._is_stale:
             return
         new = self.folder / (ASIDE + ".new")
         new.unlink(missing_ok=True)  # Whatever stands there.
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            if self._kept:
-                write_whole(descriptor, b"".join(map(_line, self._kept)))
+            if self._entries:
+                write_whole(descriptor, b"".join(map(_line, self._entries)))
                 os.fdatasync(descriptor)
         except OSError:
             new.unlink()
@@ -170,16 +161,16 @@ class RetryQueue:
         finally:
             os.close(descriptor)
         new.replace(self.folder / ASIDE)
-        for one in self._kept:
-            one.is_saved = True
+        for entry in self._entries:
+            entry.is_saved = True
         self._is_stale = False
 
 
-def _line(one: RetryEntry) -> bytes:
-    event = one.event
+def _line(entry: RetryEntry) -> bytes:
+    event = entry.event
     return b'{"segment":"%b","begin":%d,"tries":%d,"event":%b}\n' % (
         event.segment.encode(),
         event.begin,
-        one.tries,
+        entry.tries,
         event.line,
     )

@@ -1,4 +1,4 @@
-"""Where the lines of the audit trail go: nowhere, to standard output, to a file."""
+"""Sinks of the audit trail: nowhere, standard output, a file."""
 
 import errno
 import os
@@ -9,30 +9,30 @@ from typing import Protocol
 
 
 class Sink(Protocol):
-    """Where the lines go."""
+    """A sink takes the lines of the audit trail."""
 
     def write(self, line: bytes, *, late: bool = False) -> None:
         """Write a whole line. Raises ``OSError``.
 
-        ``late``: it tells of what cannot be refused any more.
+        ``late`` means that the response has left, so that a refusal is too late.
         """
 
 
 class NoSink:
-    """``none``."""
+    """The sink ``none``."""
 
     def write(self, line: bytes, *, late: bool = False) -> None:
-        """Drop it."""
+        """Drop the line."""
 
 
 class StdoutSink:
-    """``stdout``: for the platform's log collector; the JSON log is on standard error."""
+    """The sink ``stdout``, for a log collector. The JSON log is on standard error."""
 
     def __init__(self, descriptor: int = 1) -> None:
         self._descriptor = descriptor
 
     def write(self, line: bytes, *, late: bool = False) -> None:
-        """Write it at once. A collector that does not read must not stop everything: then it is an error."""
+        """Write the line. A collector that does not read is an error, so that it stops nothing."""
         _, writable, _ = select.select([], [self._descriptor], [], 0)
         if not writable:
             raise OSError(errno.EAGAIN, "nobody reads standard output")
@@ -40,7 +40,7 @@ class StdoutSink:
 
 
 class FileSink:
-    """``file``: appended to; opened anew when it was moved away (logrotate)."""
+    """The sink ``file``, which is opened again after logrotate moved it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -50,9 +50,9 @@ class FileSink:
         self._open()
 
     def write(self, line: bytes, *, late: bool = False) -> None:
-        """Append it with one system call: it is the kernel's before the answer leaves.
+        """Append the line with one system call, so that the kernel has it before this returns.
 
-        A disk that is full may take half a line; the next one begins behind a line end.
+        A full disk may take a part of a line. The next line then begins after a line end.
         """
         if self._descriptor < 0 or self._named() != self._identity:
             self._open()
@@ -65,29 +65,32 @@ class FileSink:
 
     def _named(self) -> tuple[int, int] | None:
         try:
-            found = self._path.stat()
+            status = self._path.stat()
         except FileNotFoundError:
             return None
-        return found.st_dev, found.st_ino
+        return status.st_dev, status.st_ino
 
     def _open(self) -> None:
         self.close()
         self._descriptor = os.open(
             self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640
         )
-        found = os.fstat(self._descriptor)
-        self._identity, self._is_torn = (found.st_dev, found.st_ino), _ends_torn(self._path, found)
+        status = os.fstat(self._descriptor)
+        self._identity, self._is_torn = (
+            (status.st_dev, status.st_ino),
+            _ends_torn(self._path, status),
+        )
 
     def close(self) -> None:
-        """Close it."""
+        """Close the file."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor, self._identity = -1, None
 
 
-def _ends_torn(path: Path, found: os.stat_result) -> bool:
-    """Whether a process that was ended there left half a line."""
-    if not stat.S_ISREG(found.st_mode) or not found.st_size:
+def _ends_torn(path: Path, status: os.stat_result) -> bool:
+    """Return whether the file ends within a line, left by a process that ended there."""
+    if not stat.S_ISREG(status.st_mode) or not status.st_size:
         return False
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)
@@ -95,6 +98,6 @@ def _ends_torn(path: Path, found: os.stat_result) -> bool:
 
 
 def write_whole(descriptor: int, line: bytes) -> None:
-    """Write it with one system call. Raises ``OSError`` also when the disk took a part only."""
+    """Write a line with one system call. Raises ``OSError``, also for a partial write."""
     if os.write(descriptor, line) != len(line):
         raise OSError(errno.ENOSPC, "a line was not written whole")

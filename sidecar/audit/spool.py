@@ -1,9 +1,9 @@
-"""Audit events on their way to a repository wait on disk: whatever ends this process, what was answered is told.
+"""The spool: audit events wait on disk for the repository, and outlive the process.
 
-A folder of files (segments), a line an event, named by the time at which they were begun. A writer
-appends to a segment of its own and holds a lock on it (``flock``, which ends with the process):
-several processes, and an old and a new generation of one, may share a folder. A line is the
-kernel's before ``write`` returns; with ``sync`` it is on the disk.
+It is a folder of segments, files with an event a line, named by the time of their beginning. A
+writer appends to a segment of its own and holds a lock on it (``flock``, which ends with the
+process). So several processes, and an old and a new generation of one, may share a folder. The
+kernel has a line before ``write`` returns; with ``sync`` the disk has it.
 """
 
 import contextlib
@@ -29,12 +29,12 @@ REJECTED = "rejected.jsonl"
 ASIDE = "aside.jsonl"
 MOST_SEGMENT_BYTES = 2**20
 LATE_BYTES = 16 * 2**20
-"""Room beyond ``max_bytes`` for what has happened already."""
+"""Bytes beyond ``max_bytes`` for late events."""
 _MOST_SEGMENTS = 2_048
 _LOOK_SECONDS = 1.0
 _FULL_SECONDS = 0.1
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-_MOST_DROPS = 4  # For one event, and in one second, where room does not seem to help.
+_MOST_DROPS = 4  # Limit of dropped files in a second, for a disk that stays full.
 
 WhenFull = Literal["refuse", "drop_oldest"]
 
@@ -45,7 +45,7 @@ def segments(folder: Path) -> list[Path]:
 
 
 def segment_names(folder: Path) -> list[str]:
-    """Return their names alone, which costs half as much: files of ours, never what a link leads to."""
+    """Return the names of the segments, oldest first. Symbolic links are none."""
     with os.scandir(folder) as entries:
         names = [
             entry.name
@@ -58,22 +58,18 @@ def segment_names(folder: Path) -> list[str]:
 
 
 def positions(folder: Path) -> dict[str, int]:
-    """Return up to where, in bytes, the segments have been delivered."""
+    """Return how many bytes of each segment have been delivered."""
     try:
-        found = json.loads((folder / POSITIONS).read_bytes())
-        return {str(name): int(end) for name, end in found.items()}
+        ends = json.loads((folder / POSITIONS).read_bytes())
+        return {str(name): int(end) for name, end in ends.items()}
     except (FileNotFoundError, ValueError, AttributeError, TypeError, OverflowError):
-        return {}  # What was delivered is told twice rather than not at all.
+        return {}  # Events are delivered twice rather than not at all.
 
 
 @contextlib.contextmanager
 def unused(path: Path) -> Iterator[bool]:
-    """Whether no writer has this segment under way.
-
-    As long as the block lasts none is deleted by anybody else.
-    """
-    # For writing, too: NFS has no exclusive lock on what is read only, and no shared one on what is
-    # written only.
+    """Yield whether no writer has this segment. Nobody else deletes it while the block runs."""
+    # NFS has no exclusive lock on a file that is open for reading only.
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         try:
@@ -87,11 +83,10 @@ def unused(path: Path) -> Iterator[bool]:
 
 
 class Spool:
-    """The writer. ``max_bytes`` of all that waits.
+    """Write events to the spool, which has at most ``max_bytes``.
 
-    ``observe`` takes ``dropped`` for each event given up for room.
-
-    ``wake`` is called after each line.
+    ``observe`` gets ``dropped`` for each event that is dropped for room. ``wake`` is called after
+    each line.
     """
 
     def __init__(
@@ -106,7 +101,7 @@ class Spool:
     ) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
-        # A listing of the folder is part of every second's work.
+        # The folder is listed each second: it must not have too many segments.
         self._segment_bytes = min(
             max(MOST_SEGMENT_BYTES, max_bytes // _MOST_SEGMENTS), max(max_bytes // 8, 1)
         )
@@ -121,17 +116,16 @@ class Spool:
         self._looked = self._refused = self._second = -_LOOK_SECONDS
         self._drops = 0
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Behind all that is there: the clock may have been put back.
+        # After all segments that exist: the clock may have been set back.
         self._begun = max(
             (int(name.partition("-")[0]) for name in segment_names(folder) if _is_ours(name)),
             default=0,
         )
 
     def write(self, line: bytes, *, late: bool = False) -> None:
-        """Append it. Raises ``OSError`` when it cannot be kept, also when the spool is full and that is to be said.
+        """Append a line. Raises ``OSError``, also when the spool is full and ``refuse`` is set.
 
-        ``late``: it has happened already, refusing helps nobody; there is some room for that beyond
-        what is full.
+        ``late`` lines have some room beyond ``max_bytes``: their response has left.
         """
         self._make_room(len(line), LATE_BYTES if late else 0)
         drops = self._drops_now() if self._when_full == "drop_oldest" else 0
@@ -140,9 +134,8 @@ class Spool:
                 self._append(line)
                 break
             except OSError as error:
-                # The disk may be full of other things, or smaller than max_bytes. Where room does
-                # not help, as with a quota on the number of files, what waits is not given up for
-                # nothing.
+                # The disk may be full of other files. Where room does not help, as with a quota on
+                # the number of files, few files are dropped.
                 if error.errno not in _NO_ROOM or not drops or not self._drop_oldest(others=True):
                     raise
                 drops -= 1
@@ -152,7 +145,7 @@ class Spool:
         self._wake()
 
     def _drops_now(self) -> int:
-        """How many files may be given up now for a disk that is full: others may take whatever room that makes."""
+        """Return how many files may be dropped now. Others may take the room that this makes."""
         now = time.monotonic()
         if now - self._second > 1:
             self._second, self._drops = now, 0
@@ -175,13 +168,13 @@ class Spool:
             try:
                 os.ftruncate(self._descriptor, self._size)
             except OSError:
-                self.close()  # What follows half a line would be lost with it.
+                self.close()  # A line after a partial one would be lost.
             if is_whole:
-                self.close()  # Who has read it already goes on behind it.
+                self.close()  # A reader that has read it goes on after it.
             raise
 
     def close(self) -> None:
-        """Write no more to the segment that was begun."""
+        """Close the current segment."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = -1
@@ -190,7 +183,7 @@ class Spool:
         self.close()
         self._begun = max(time.time_ns(), self._begun + 1)
         self._path = self._folder / f"{self._begun:020d}-{secrets.token_hex(4)}{SUFFIX}"
-        # Unlocked and empty it would look like one that is over.
+        # An unlocked, empty segment would look like a finished one.
         hidden = self._path.with_suffix(".new")
         self._descriptor = os.open(
             hidden, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
@@ -208,8 +201,7 @@ class Spool:
 
     def _make_room(self, size: int, beyond: int) -> None:
         now, most = time.monotonic(), self._max_bytes + beyond
-        # A look at a folder of a thousand files takes milliseconds: of many refusals a second only
-        # some take one.
+        # Listing a thousand files takes milliseconds: not each of many refusals a second does it.
         if now - self._looked > _LOOK_SECONDS or (
             self._used + size > most and now - self._refused > _FULL_SECONDS
         ):
@@ -222,7 +214,7 @@ class Spool:
             self._look()
 
     def _look(self) -> None:
-        """Count anew: the sender, and other writers, change it."""
+        """Measure the folder, which the delivery and other writers change."""
         self._looked = time.monotonic()
         self._used = 0
         folder = os.fspath(self._folder)
@@ -231,8 +223,11 @@ class Spool:
                 self._used += os.lstat(os.path.join(folder, name)).st_size
 
     def _drop_oldest(self, *, others: bool = False) -> bool:
-        """Return whether a file was given up; ``others``: not the one that is written to."""
-        # What was rejected takes room, too, and is older than what waits.
+        """Drop the oldest file. Return whether there was one.
+
+        ``others``: the current segment is not dropped.
+        """
+        # rejected.jsonl takes room, too, and is older.
         for path in (self._folder / REJECTED, *segments(self._folder)):
             if path == self._path:
                 if others:
@@ -241,7 +236,7 @@ class Spool:
             with contextlib.suppress(FileNotFoundError), unused(path) as is_unused:
                 if not is_unused:
                     continue
-                # What was rejected is counted as that, and may be as large as the spool.
+                # Rejected events are not counted again.
                 is_segment = path.name != REJECTED
                 lines = is_segment and path.read_bytes()[
                     positions(self._folder).get(path.name, 0) :

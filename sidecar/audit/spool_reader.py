@@ -1,4 +1,4 @@
-"""The other end of the spool: what waits, oldest first, and what has been delivered."""
+"""Read the spool: the events that wait, oldest first, and how far they are delivered."""
 
 import contextlib
 import fcntl
@@ -19,7 +19,7 @@ _BEGUN_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """One event: its ``line`` without the line end, and where it stands: ``segment``, from and to which byte."""
+    """An event: its ``line`` without the line end, its ``segment``, and its bytes there."""
 
     segment: str
     begin: int
@@ -28,19 +28,19 @@ class Waiting:
 
     @property
     def place(self) -> tuple[str, int]:
-        """Where it stands; in order of time."""
+        """Segment and first byte, in order of time."""
         return self.segment, self.begin
 
     @property
     def is_json(self) -> bool:
-        """Whether it is an object, as we write them."""
+        """Whether it is a JSON object."""
         try:
             return isinstance(json.loads(self.line), dict)
         except (ValueError, RecursionError):
             return False
 
     def age_seconds(self) -> float:
-        """For how long it has been waiting: as it says itself, else by its segment's name."""
+        """Return how long it has waited, by ``recorded`` or else by the name of its segment."""
         try:
             recorded = datetime.fromisoformat(json.loads(self.line)["recorded"])
             return max(0.0, (datetime.now(recorded.tzinfo) - recorded).total_seconds())
@@ -50,23 +50,21 @@ class Waiting:
 
 
 class SpoolReader:
-    """Reads a spool's ``folder``; one reader at a time, which has the ``lock``."""
+    """Read a spool's ``folder``. One reader at a time has the ``lock``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = self._folder = folder
         self._positions: dict[str, int] = {}
-        # Of each segment: bytes counted so far and the lines in them, and the lines that were
-        # delivered.
+        # By segment: the bytes counted so far with their lines, and the delivered lines.
         self._counted: dict[str, tuple[int, int]] = {}
         self._delivered: dict[str, int] = {}
-        # Segments of which something was done since ``keep``, and whether the written positions are
-        # behind.
+        # Segments with deliveries since ``keep``, and whether the saved positions are behind.
         self._touched: set[str] = set()
         self._is_stale = False
         self._descriptor = -1
 
     def lock(self) -> bool:
-        """Whether this one reads now: no other does, in this process or another."""
+        """Take the lock. Return whether no other reader has it, in this process or another."""
         if self._descriptor < 0:
             path = self._folder / LOCK
             self._descriptor = os.open(
@@ -83,60 +81,54 @@ class SpoolReader:
         return True
 
     def close(self) -> None:
-        """Leave it to others."""
+        """Give the lock up."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = -1
 
     def next(self, most: int, most_bytes: int) -> list[Waiting]:
-        """Return up to so many of the oldest events, the first one however long it is."""
-        found: list[Waiting] = []
+        """Return up to ``most`` of the oldest events, the first one of any size."""
+        events: list[Waiting] = []
         size = 0
         for name in segment_names(self._folder):
             for waiting in self._lines(self._folder / name):
                 size += len(waiting.line)
-                if found and (len(found) == most or size > most_bytes):
-                    return found
-                found.append(waiting)
-        return found
+                if events and (len(events) == most or size > most_bytes):
+                    return events
+                events.append(waiting)
+        return events
 
     def done(self, events: Iterable[Waiting]) -> None:
-        """These, the oldest ones, are not to be returned again.
-
-        ``keep`` has it outlive this process.
-        """
-        for one in events:
-            self._positions[one.segment] = one.end
-            self._delivered[one.segment] = self._delivered.get(one.segment, 0) + 1
-            self._touched.add(one.segment)
+        """Return the oldest events, which these are, no more. ``keep`` saves that."""
+        for event in events:
+            self._positions[event.segment] = event.end
+            self._delivered[event.segment] = self._delivered.get(event.segment, 0) + 1
+            self._touched.add(event.segment)
             self._is_stale = True
 
     def keep(self, needed: Collection[str] = ()) -> None:
-        """Remove what is done with, and write down how far that is. Raises ``OSError``.
+        """Remove finished segments, and save the positions. Raises ``OSError``.
 
-        ``needed``: segments that somebody still needs; while there are any nothing is written down.
+        ``needed`` segments stay. While there are any, the positions are not saved.
         """
         names = self._touched.difference(needed)
-        self.tidy(names)  # First: on a full disk there is room for the positions only then.
+        self.tidy(names)  # First: a full disk has room for the positions only then.
         self._touched -= names
         if self._is_stale and not needed:
             self._write_positions()
 
     def reject(self, waiting: Waiting) -> None:
-        """Keep one that the repository will never take where people look."""
+        """Append an event that the repository rejects to ``rejected.jsonl``, for people."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(self._folder / REJECTED, flags, 0o600)
         try:
             write_whole(descriptor, waiting.line + b"\n")
-            os.fdatasync(descriptor)  # Its other copy goes.
+            os.fdatasync(descriptor)  # The other copy will be removed.
         finally:
             os.close(descriptor)
 
     def waiting(self) -> int:
-        """How many events wait.
-
-        What was counted once is not read again, and of much a part a time.
-        """
+        """Return how many events wait. Each byte is counted once, and at most 16 MiB a call."""
         total, known, left, folder = 0, {}, _COUNT_BYTES, os.fspath(self._folder)
         for name in segment_names(self._folder):
             size, lines = self._counted.get(name, (0, 0))
@@ -169,17 +161,16 @@ class SpoolReader:
                 file.seek(begin)
                 for line in file:
                     if not line.endswith(b"\n"):
-                        # Being written, or cut off by the end of its process: it was never
-                        # answered.
+                        # It is being written, or its process ended before it was whole.
                         return
                     end = begin + len(line)
                     yield Waiting(path.name, begin, end, line[:-1])
                     begin = end
-        except FileNotFoundError:  # Given up for room.
+        except FileNotFoundError:  # Dropped for room.
             return
 
     def tidy(self, names: Collection[str] | None = None, *, needed: Collection[str] = ()) -> None:
-        """Remove what has been delivered to its end and is not written to any more, nor ``needed``; of all segments."""
+        """Remove segments that are delivered, closed and not ``needed``. ``None``: of all."""
         if names is None:
             self._remove_unnamed()
         left = set(segment_names(self._folder))
@@ -197,10 +188,10 @@ class SpoolReader:
             self._is_stale = True
 
     def _remove_unnamed(self) -> None:
-        """What a process left that ended while it began a segment."""
+        """Remove files of processes that ended while they began a segment."""
         for path in self._folder.glob("[0-9]*.new"):
             with contextlib.suppress(FileNotFoundError):
-                # First by its age: a writer that begins one just now must find it unlocked.
+                # By age: a writer may begin one just now.
                 if time.time() - path.lstat().st_mtime > _BEGUN_SECONDS:
                     path.unlink()
 

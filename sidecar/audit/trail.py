@@ -1,10 +1,7 @@
 """The audit trail: who asked for whose images, what was decided, how it ended (SIA-60).
 
-AuditEvents, a line each.
-
-The one place where patients and studies are named. Tokens are there as a keyed hash alone. An event
-is written before the answer that it tells of leaves; when it cannot be written, that answer does
-not leave.
+Each AuditEvent is a line. Events name patients and studies, and have a keyed hash in place of a
+token. An event is written before its response leaves. If that fails, the response does not leave.
 """
 
 import hashlib
@@ -31,11 +28,10 @@ _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 
 
 class AuditTrail:
-    """Writes events to ``sink``.
+    """Write events to ``sink``.
 
-    ``key``: of the tokens' hashes; ``observe`` takes ``written`` or ``failed``.
-
-    ``retire`` ends the delivery to a repository.
+    ``key`` is that of the hashes of tokens. ``observe`` gets ``written`` or ``failed``. ``retire``
+    ends the delivery to a repository.
     """
 
     def __init__(
@@ -62,24 +58,24 @@ class AuditTrail:
         return isinstance(self._sink, NoSink)
 
     def retire(self) -> None:
-        """Another generation's trail delivers from now on; events can still be written here."""
+        """End the delivery, because another generation delivers. Events can still be written."""
         if self._retire is not None:
             self._retire()
 
     def token_hash(self, token: str) -> str:
-        """A keyed hash: it joins the events of one token, and nobody can try tokens against it."""
+        """Return a keyed hash, which joins the events of a token."""
         return hmac.new(self._key, token.encode("ascii"), hashlib.sha256).hexdigest()[
             :HASH_CHARACTERS
         ]
 
     def permitted(self, record: AccessRecord) -> None:
-        """A transfer will begin. Raises ``Unavailable`` when that cannot be written down."""
+        """Record that a transfer will begin. Raises ``Unavailable`` when that cannot be written."""
         self._write(record, SUCCESS, "permitted")
 
     def answered(self, record: AccessRecord, status: int, *, late: bool = False) -> None:
-        """An answer with this status will leave, or (``late``) has left.
+        """Record that a response with this status will leave, or (``late``) has left.
 
-        Raises ``Unavailable`` like ``permitted``.
+        Raises ``Unavailable`` when that cannot be written.
         """
         outcome = (
             SERIOUS if status >= _SERVER_ERROR else REFUSED if status >= _CLIENT_ERROR else SUCCESS
@@ -87,7 +83,7 @@ class AuditTrail:
         self._write(record, outcome, f"status {status}", late=late)
 
     def _write(self, record: AccessRecord, outcome: str, step: str, *, late: bool = False) -> None:
-        # Of the tries of a token that is none the first of each ``REPEAT_SECONDS`` is told.
+        # An invalid token is recorded once in REPEAT_SECONDS.
         inactive = record.token_hash if record.reason in INVALID_TOKEN else None
         if (
             self.is_off
@@ -98,8 +94,7 @@ class AuditTrail:
         recorded = self._clock().isoformat(timespec="milliseconds")
         event = audit_event(record, self._source, recorded=recorded, outcome=outcome, step=step)
         try:
-            # ASCII alone: what a server wrote into its answers can end no line, whichever reader
-            # splits them.
+            # ASCII: no text of a server can end a line, whichever reader splits them.
             self._sink.write(
                 json.dumps(event, separators=(",", ":")).encode("ascii") + b"\n", late=late
             )

@@ -14,7 +14,8 @@ from urllib.parse import parse_qsl
 from sidecar.common.errors import BadRequest, NotSupported
 from sidecar.dicom.json_model import Row
 from sidecar.fhir.imaging_study import Site, study_uid
-from sidecar.fhir.search import Search, parse_search
+from sidecar.fhir.search import Search
+from sidecar.fhir.search_parser import parse_search
 from sidecar.fhir.select import Details, satisfies
 
 EVALUATED = frozenset({"_id", "identifier", "started", "modality", "status", "bodysite", "series"})

@@ -1,12 +1,9 @@
-"""The part of the composition that is about the audit trail: ``audit`` in the settings -> a sink, its delivery."""
+"""Build the audit trail, from ``audit`` in the settings."""
 
 import contextlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-
-import aiohttp
 
 from sidecar import __version__
 from sidecar.audit.delivery import Delivery
@@ -17,13 +14,12 @@ from sidecar.audit.sinks import FileSink, NoSink, Sink, StdoutSink
 from sidecar.audit.spool import Spool
 from sidecar.audit.spool_reader import SpoolReader
 from sidecar.audit.trail import AuditTrail
-from sidecar.bootstrap.pacs import authorization_of
-from sidecar.settings.document import Settings
-from sidecar.telemetry.metrics import Metrics
+from sidecar.bootstrap.context import BuildContext
 
 
 @contextlib.contextmanager
-def _named(key: str, path: Path) -> Iterator[None]:
+def _naming(key: str, path: Path) -> Iterator[None]:
+    """Raise ``ValueError`` with the setting and the path in place of an ``OSError``."""
     try:
         yield
     except OSError as error:
@@ -32,30 +28,25 @@ def _named(key: str, path: Path) -> Iterator[None]:
         ) from None
 
 
-Session = Callable[..., AbstractAsyncContextManager[aiohttp.ClientSession]]
+async def audit_trail(context: BuildContext) -> AuditTrail:
+    """Return the trail, whose events are delivered until ``context.stack`` is left.
 
-
-async def audit_trail(
-    settings: Settings, metrics: Metrics, stack: contextlib.AsyncExitStack, session: Session
-) -> AuditTrail:
-    """Return the trail; ``session`` makes the one for the repository.
-
-    Raises ``ValueError`` for a bad path.
+    Raises ``ValueError`` for a path that cannot be used.
     """
-    audit = settings.audit
+    audit, metrics, stack = context.settings.audit, context.metrics, context.stack
     metrics.begin_audit(audit.sink)
     observe = partial(metrics.observe_audit, sink=audit.sink)
     delivery: Delivery | None = None
     sink: Sink = StdoutSink() if audit.sink == "stdout" else NoSink()
     if audit.file is not None:
-        with _named("audit.file", audit.file):
+        with _naming("audit.file", audit.file):
             sink = file = FileSink(audit.file)
         stack.callback(file.close)
     if audit.spool.folder is not None and audit.repository.url is not None:
         repository = Repository(
-            await stack.enter_async_context(session(audit.repository.ca_file, connections=1)),
+            await context.session(audit.repository.ca_file, 1),
             audit.repository.url,
-            authorization=lambda: authorization_of(audit.repository.auth),
+            authorization=audit.repository.auth.authorization,
             timeout_seconds=audit.repository.timeout_seconds,
             update=audit.repository.interaction == "update",
         )
@@ -66,7 +57,7 @@ async def audit_trail(
             batch=audit.repository.batch_size,
             aside_bytes=min(MOST_BYTES, audit.spool.max_bytes // 8),
         )
-        with _named("audit.spool.folder", audit.spool.folder):
+        with _naming("audit.spool.folder", audit.spool.folder):
             sink = spool = Spool(
                 audit.spool.folder,
                 max_bytes=audit.spool.max_bytes,
@@ -77,6 +68,8 @@ async def audit_trail(
             )
         await stack.enter_async_context(delivery.running())
         stack.callback(spool.close)
-    source = AuditSource("smart-imaging-sidecar " + __version__, settings.ehr.fhir_url, audit.site)
+    source = AuditSource(
+        f"smart-imaging-sidecar {__version__}", context.settings.ehr.fhir_url, audit.site
+    )
     retire = None if delivery is None else delivery.retire
     return AuditTrail(sink, source, audit.key(), observe=observe, retire=retire)

@@ -1,6 +1,4 @@
-"""The part of the composition that is about certificates: whose are looked at, by the settings."""
-
-from pathlib import Path
+"""Build the watch over the certificates of the peers that the settings name."""
 
 from sidecar.settings.document import Settings
 from sidecar.settings.upstream_auth import TlsClient
@@ -9,12 +7,13 @@ from sidecar.telemetry.metrics import Metrics
 
 
 def certificates(settings: Settings, metrics: Metrics) -> Certificates:
-    """Return what watches those of ``settings``."""
-    servers: dict[str, tuple[str | None, Path | None]] = {
+    """Return the watch over the certificates of our peers, and over our own."""
+    audit, external = settings.audit.repository, settings.access.external
+    servers = {
         "ehr": (settings.ehr.fhir_url, settings.ehr.ca_file),
         "pacs": (settings.pacs.url, settings.pacs.ca_file),
-        "policy": (settings.access.external.url, settings.access.external.ca_file),
-        "audit_repository": (settings.audit.repository.url, settings.audit.repository.ca_file),
+        "policy": (external.url, external.ca_file),
+        "audit_repository": (audit.url, audit.ca_file),
     }
     client = settings.tokens.client
     files = {"client": client.certificate_file} if isinstance(client, TlsClient) else {}

@@ -1,4 +1,4 @@
-"""The part of the composition that says what is needed of the EHR's smart-configuration, and when we are ready."""
+"""What is needed of the EHR: members of its smart-configuration, and probes for ``/readyz``."""
 
 from collections.abc import Awaitable, Callable
 
@@ -10,8 +10,8 @@ from sidecar.settings.upstream_auth import BackendServicesClient
 def needed_of_discovery(settings: Settings) -> frozenset[str]:
     """Return the members of the EHR's smart-configuration that no setting replaces.
 
-    Without them tokens cannot be checked, or patients not be read. What apps read there is not
-    among them.
+    Without them tokens cannot be validated, or Patients cannot be read. The endpoints that only
+    apps use are not among them.
     """
     tokens, needed = settings.tokens, set()
     introspects = tokens.validation != "jwt"
@@ -22,28 +22,29 @@ def needed_of_discovery(settings: Settings) -> frozenset[str]:
             needed.add("jwks_uri")
         if settings.ehr.issuer is None:
             needed.add("issuer")
-    clients = [
+    clients = (
         tokens.client if introspects else None,
         settings.patients.client if reads_fhir(settings) else None,
-    ]
-    if any(isinstance(one, BackendServicesClient) for one in clients):
+    )
+    if any(isinstance(client, BackendServicesClient) for client in clients):
         needed.add("token_endpoint")
     return frozenset(needed)
 
 
 def reads_fhir(settings: Settings) -> bool:
-    """Whether Patients or Groups are read at the EHR's FHIR server."""
+    """Return whether Patients or Groups are read at the EHR's FHIR server."""
     return settings.patients.mapping == "ehr" or any(
-        one.groups for one in settings.access.clients.values()
+        client.groups for client in settings.access.clients.values()
     )
 
 
 def ehr_probes(
     settings: Settings, discovery: Discovery
 ) -> dict[str, Callable[[], Awaitable[object]]]:
-    """Return what ``/readyz`` asks of the EHR: its smart-configuration, or any answer where nothing of it is needed.
+    """Return the probe of the EHR for ``/readyz``, if there is one.
 
-    Nothing is asked of an EHR whose FHIR server is never asked.
+    It reads the smart-configuration if that is needed. Else any answer will do, and there is no
+    probe for an EHR whose FHIR server is not used.
     """
     if needed_of_discovery(settings):
         return {"ehr": discovery.probe}

@@ -1,122 +1,136 @@
-"""The part of the composition that is about the archive: ``pacs`` in the settings -> clients, deferred requests, changes."""
+"""Build the clients of the archive and what they fill, from ``pacs`` in the settings."""
 
-from base64 import b64encode
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-import aiohttp
-
+from sidecar.bootstrap.context import BuildContext
 from sidecar.dicom.json_model import Row
 from sidecar.fhir.imaging_study import Site
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.deferred_requests import DeferredRequests
 from sidecar.pacs.dialects import DIALECTS
+from sidecar.pacs.instance_patients import InstancePatients
+from sidecar.pacs.issuer_check import UNIQUE_SECONDS, Issuers
 from sidecar.pacs.orthanc_changes import OrthancChanges
+from sidecar.pacs.ownership import Ownership
 from sidecar.pacs.response import Upstream
 from sidecar.pacs.retrieve import RetrieveClient
 from sidecar.settings.document import Settings
-from sidecar.settings.upstream_auth import BasicAuth, BearerClient, NoAuth
-from sidecar.telemetry.metrics import Metrics
 
+T = TypeVar("T")
+
+QUERY_CONNECTIONS = 32
+"""Limit of connections for queries.
+
+Retrievals have connections of their own, so that slow readers do not hold up authorization.
+"""
 WARM_QUERIES = 8
-"""Slow queries that go on in the background at once; each holds one of those connections."""
+"""Limit of slow queries in the background. Each holds one of the connections for queries."""
 
 
-def deferred_requests(
-    settings: Settings,
-) -> tuple[DeferredRequests[Upstream] | None, DeferredRequests[list[Row]] | None]:
-    """Of retrievals and of queries."""
-    pacs = settings.pacs
-    if pacs.patience_seconds is None:
-        return None, None
-    patience, warm, silence = pacs.patience_seconds, pacs.warm_seconds, pacs.timeout_seconds
-    return (
-        DeferredRequests(
-            Upstream.close,
-            patience_seconds=patience,
-            warm_seconds=warm,
-            limit=pacs.warm_retrievals,
-            silence_seconds=silence,
-        ),
-        DeferredRequests(
-            lambda rows: None,
-            patience_seconds=patience,
-            warm_seconds=warm,
-            limit=WARM_QUERIES,
-            silence_seconds=silence,
-        ),
-    )
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """The archive, as its clients and what is remembered of it. ``changes``: ``None`` when off."""
+
+    client: PacsClient
+    retrievals: RetrieveClient
+    instances: InstancePatients
+    ownership: Ownership
+    issuers: Issuers
+    changes: OrthancChanges | None
 
 
-def pacs_client(
-    settings: Settings,
-    session: aiohttp.ClientSession,
-    metrics: Metrics,
-    deferred: DeferredRequests[list[Row]] | None,
-) -> PacsClient:
-    """Return the client for queries to ``pacs``."""
-    pacs = settings.pacs
-    return PacsClient(
-        session,
+async def archive(context: BuildContext) -> Archive:
+    """Return what asks the archive."""
+    pacs, metrics, invalidation = context.settings.pacs, context.metrics, context.invalidation
+    queries = await context.session(pacs.ca_file, QUERY_CONNECTIONS)
+    authorization = pacs.auth.authorization()
+    deferred_retrievals: DeferredRequests[Upstream] | None = None
+    deferred_queries: DeferredRequests[list[Row]] | None = None
+    if pacs.patience_seconds is not None:
+        deferred_retrievals = _deferred(
+            context, Upstream.close, pacs.patience_seconds, pacs.warm_retrievals
+        )
+        deferred_queries = _deferred(
+            context, lambda rows: None, pacs.patience_seconds, WARM_QUERIES
+        )
+    client = PacsClient(
+        queries,
         pacs.url,
         DIALECTS[pacs.dialect],
         timeout_seconds=pacs.timeout_seconds,
-        authorization=authorization_of(pacs.auth),
+        authorization=authorization,
         maximum_results=pacs.max_results,
-        deferred=deferred,
+        deferred=deferred_queries,
         warm_seconds=pacs.warm_seconds,
         observe=metrics.observe_pacs,
     )
-
-
-def retrieve_client(
-    settings: Settings,
-    session: aiohttp.ClientSession,
-    metrics: Metrics,
-    deferred: DeferredRequests[Upstream] | None,
-) -> RetrieveClient:
-    """Return the client for retrievals from ``pacs``."""
-    pacs = settings.pacs
-    return RetrieveClient(
-        session,
+    retrievals = RetrieveClient(
+        await context.session(pacs.ca_file, pacs.max_connections),
         pacs.url,
         DIALECTS[pacs.dialect],
         timeout_seconds=pacs.timeout_seconds,
-        authorization=authorization_of(pacs.auth),
-        deferred=deferred,
+        authorization=authorization,
+        deferred=deferred_retrievals,
         observe=metrics.observe_pacs,
+    )
+    instances = InstancePatients(
+        client,
+        retrievals,
+        header_first=pacs.verify_instances,
+        row_bytes=pacs.metadata_row_bytes,
+        ttl_seconds=pacs.ownership_cache_seconds,
+        drop=metrics.observe_foreign,
+        invalidation=invalidation,
+    )
+    ownership = Ownership(
+        client, ttl_seconds=pacs.ownership_cache_seconds, invalidation=invalidation
+    )
+    issuers = Issuers(
+        client,
+        generated=pacs.generated_issuers,
+        ttl_seconds=min(pacs.ownership_cache_seconds, UNIQUE_SECONDS),
+        invalidation=invalidation,
+    )
+    changes = None
+    if pacs.changes_url is not None:
+        changes = OrthancChanges(
+            queries,
+            pacs.changes_url,
+            invalidation.archive_changed,
+            poll_seconds=pacs.changes_seconds,
+            timeout_seconds=pacs.timeout_seconds,
+            authorization=authorization,
+            observe=metrics.observe_pacs,
+        )
+    return Archive(
+        client,
+        retrievals,
+        context.closing(instances),
+        context.closing(ownership),
+        context.closing(issuers),
+        changes,
     )
 
 
-def authorization_of(auth: NoAuth | BasicAuth | BearerClient) -> str | None:
-    """Return the value of the ``Authorization`` header, from the secrets as they are now."""
-    if isinstance(auth, BasicAuth):
-        return "Basic " + b64encode(f"{auth.username}:{auth.secret()}".encode()).decode()
-    return None if isinstance(auth, NoAuth) else f"Bearer {auth.secret()}"
-
-
-def changes_of(
-    settings: Settings,
-    session: aiohttp.ClientSession,
-    forget: Callable[[frozenset[str] | None], None],
-    metrics: Metrics,
-) -> OrthancChanges | None:
-    """Return what follows the archive's changes, ``None`` when they are not followed."""
-    pacs = settings.pacs
-    if pacs.changes_url is None:
-        return None
-    return OrthancChanges(
-        session,
-        pacs.changes_url,
-        forget,
-        poll_seconds=pacs.changes_seconds,
-        timeout_seconds=pacs.timeout_seconds,
-        authorization=authorization_of(pacs.auth),
-        observe=metrics.observe_pacs,
+def _deferred(
+    context: BuildContext, close: Callable[[T], None], patience_seconds: float, limit: int
+) -> DeferredRequests[T]:
+    pacs = context.settings.pacs
+    deferred = DeferredRequests(
+        close,
+        patience_seconds=patience_seconds,
+        warm_seconds=pacs.warm_seconds,
+        limit=limit,
+        silence_seconds=pacs.timeout_seconds,
     )
+    context.invalidation.register(deferred)
+    return context.closing(deferred)
 
 
-def site_of(settings: Settings) -> Site:
+def site(settings: Settings) -> Site:
     """Return what the FHIR side must know of the hospital."""
     return Site(
         settings.ehr.fhir_url,

@@ -1,12 +1,11 @@
-"""The part of the composition that is about tokens: ``Settings`` in, validation and our own credentials out."""
+"""Build the validation of access tokens, and our own credentials at the EHR."""
 
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Literal
 
-import aiohttp
-
+from sidecar.bootstrap.context import BuildContext
 from sidecar.common.errors import BadGateway, Unavailable
 from sidecar.ehr.assertion import ClientAssertion
 from sidecar.ehr.client_authentication import (
@@ -20,7 +19,6 @@ from sidecar.ehr.client_authentication import (
     TlsClientAuth,
 )
 from sidecar.ehr.credentials import BackendServices, NoToken, StaticToken
-from sidecar.ehr.discovery import Discovery, SmartConfiguration
 from sidecar.ehr.fhir_client import Credentials
 from sidecar.settings.document import Settings
 from sidecar.settings.upstream_auth import (
@@ -30,7 +28,6 @@ from sidecar.settings.upstream_auth import (
     SecretClient,
     TlsClient,
 )
-from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
 from sidecar.tokens.claims import Claims, PatientClaim, TokenRequirements
 from sidecar.tokens.introspection import Introspection
@@ -42,13 +39,14 @@ from sidecar.tokens.signed_introspection import SignedAnswers
 log = logging.getLogger(__name__)
 
 Text = Callable[[], Awaitable[str]]
+Member = Literal["introspection_endpoint", "issuer", "jwks_uri", "token_endpoint"]
 
 
 @dataclass(frozen=True, slots=True)
 class TokenValidation:
-    """Access tokens are validated by ``cache``.
+    """What validates access tokens: ``cache``, and what it asks.
 
-    Behind it ``jwks`` and ``introspection``, those that are in use.
+    ``jwks`` and ``introspection`` are ``None`` where they are not in use.
     """
 
     cache: TokenCache
@@ -56,56 +54,50 @@ class TokenValidation:
     introspection: Introspection | None
 
 
-def token_validation(
-    settings: Settings,
-    session: aiohttp.ClientSession,
-    discovery: Discovery,
-    metrics: Metrics,
-    stack: AsyncExitStack,
-) -> TokenValidation:
-    """Return the validation of access tokens, as configured; closed with ``stack``."""
+def token_validation(context: BuildContext) -> TokenValidation:
+    """Return the validation that ``tokens`` configures."""
+    settings, metrics = context.settings, context.metrics
     tokens = settings.tokens
-    issuer = _found(
-        discovery, settings.ehr.issuer, lambda found: found.issuer, "issuer", "ehr.issuer"
+    issuer = _configured_or_discovered(context, settings.ehr.issuer, "issuer", "ehr.issuer")
+    jwks = context.closing(
+        Jwks(
+            context.ehr_session,
+            _configured_or_discovered(
+                context, tokens.jwt.jwks_url, "jwks_uri", "tokens.jwt.jwks_url"
+            ),
+            timeout_seconds=settings.ehr.timeout_seconds,
+            ttl_seconds=tokens.jwt.jwks_ttl_seconds,
+        )
     )
-    jwks = Jwks(
-        session,
-        _found(
-            discovery,
-            tokens.jwt.jwks_url,
-            lambda found: found.jwks_uri,
-            "jwks_uri",
-            "tokens.jwt.jwks_url",
-        ),
-        timeout_seconds=settings.ehr.timeout_seconds,
-        ttl_seconds=tokens.jwt.jwks_ttl_seconds,
-    )
-    stack.push_async_callback(jwks.close)
     signatures = Signatures(jwks, tokens.jwt.algorithms)
     introspection = None
+    validate: Validate
     if tokens.validation != "jwt":
-        introspection = _introspection(settings, session, discovery, metrics, signatures, issuer)
-    uses_keys = tokens.validation != "introspection" or tokens.introspection.signed
+        introspection = _introspection(context, signatures, issuer)
+        validate = introspection.introspect
+    if tokens.validation != "introspection":
+        validate = LocalValidation(
+            signatures,
+            issuer,
+            _requirements(settings, leeway_seconds=tokens.jwt.leeway_seconds),
+            token_type=tokens.jwt.type,
+            observe=metrics.observe_local_validation,
+        ).validate
+        if introspection is not None:
+            validate = LocalThenIntrospection(validate, introspection.introspect).validate
     cache = TokenCache(
-        _validate(settings, metrics, signatures, issuer, introspection),
+        validate,
         ttl_seconds=tokens.cache.ttl_seconds,
         negative_ttl_seconds=tokens.cache.negative_ttl_seconds,
         max_entries=tokens.cache.max_entries,
         observe=metrics.observe_token_lookup,
     )
-    stack.push_async_callback(cache.close)
-    return TokenValidation(cache, jwks if uses_keys else None, introspection)
+    uses_keys = tokens.validation != "introspection" or tokens.introspection.signed
+    return TokenValidation(context.closing(cache), jwks if uses_keys else None, introspection)
 
 
-def _introspection(
-    settings: Settings,
-    session: aiohttp.ClientSession,
-    discovery: Discovery,
-    metrics: Metrics,
-    signatures: Signatures,
-    issuer: Text,
-) -> Introspection:
-    tokens = settings.tokens
+def _introspection(context: BuildContext, signatures: Signatures, issuer: Text) -> Introspection:
+    settings, tokens = context.settings, context.settings.tokens
     signed = None
     client_id = getattr(tokens.client, "client_id", None)
     if tokens.introspection.signed and client_id is not None:
@@ -113,78 +105,61 @@ def _introspection(
             signatures, issuer, client_id, leeway_seconds=tokens.jwt.leeway_seconds
         )
     return Introspection(
-        session,
-        _found(
-            discovery,
+        context.ehr_session,
+        _configured_or_discovered(
+            context,
             tokens.introspection.url,
-            lambda found: found.introspection_endpoint,
             "introspection_endpoint",
             "tokens.introspection.url",
         ),
-        _authentication(settings, session, discovery),
+        _authentication(context),
         timeout_seconds=settings.ehr.timeout_seconds,
-        expected=replace(
-            _expected(settings, leeway_seconds=0), lifetime_seconds=tokens.cache.ttl_seconds
-        ),
+        expected=_requirements(settings, lifetime_seconds=tokens.cache.ttl_seconds),
         signed=signed,
-        issuers=_issuers(settings, discovery),
-        observe=metrics.observe_introspection,
+        issuers=_issuers(context),
+        observe=context.metrics.observe_introspection,
     )
 
 
-def _issuers(settings: Settings, discovery: Discovery) -> Callable[[], Awaitable[tuple[str, ...]]]:
-    """Those that an introspection answer may name: the authorization server, or the FHIR base (SMART's ``iss``)."""
+def _issuers(context: BuildContext) -> Callable[[], Awaitable[tuple[str, ...]]]:
+    """Return the issuers that an introspection response may name.
 
-    async def found() -> tuple[str, ...]:
+    They are the authorization server, and the FHIR base URL (SMART's ``iss``). None are known
+    where nothing names the authorization server.
+    """
+
+    async def issuers() -> tuple[str, ...]:
         try:
-            named = settings.ehr.issuer or (await discovery.configuration()).issuer
+            issuer = context.settings.ehr.issuer or (await context.discovery.configuration()).issuer
         except Unavailable:
-            if not discovery.is_absent:  # Else nothing names an issuer.
+            if not context.discovery.is_absent:
                 raise
-            named = None
-        base = settings.ehr.fhir_url
-        return () if named is None else (named, base, base + "/")
+            issuer = None
+        base = context.settings.ehr.fhir_url
+        return () if issuer is None else (issuer, base, base + "/")
 
-    return found
-
-
-def _validate(
-    settings: Settings,
-    metrics: Metrics,
-    signatures: Signatures,
-    issuer: Text,
-    introspection: Introspection | None,
-) -> Validate:
-    tokens = settings.tokens
-    if tokens.validation == "introspection" and introspection is not None:
-        return introspection.introspect
-    local = LocalValidation(
-        signatures,
-        issuer,
-        _expected(settings, leeway_seconds=tokens.jwt.leeway_seconds),
-        token_type=tokens.jwt.type,
-        observe=metrics.observe_local_validation,
-    )
-    if introspection is None:
-        return local.validate
-    return LocalThenIntrospection(local.validate, introspection.introspect).validate
+    return issuers
 
 
-def _expected(settings: Settings, *, leeway_seconds: float) -> TokenRequirements:
-    named = settings.tokens.claims
+def _requirements(
+    settings: Settings, *, leeway_seconds: float = 0, lifetime_seconds: float | None = None
+) -> TokenRequirements:
+    names = settings.tokens.claims
     claims = Claims(
         patient=tuple(
-            PatientClaim(_path(one.claim), one.form == "reference") for one in named.patient
+            PatientClaim(_path(patient.claim), patient.form == "reference")
+            for patient in names.patient
         ),
-        scope=_path(named.scope),
-        client_id=_path(named.client_id),
-        subject=_path(named.subject),
+        scope=_path(names.scope),
+        client_id=_path(names.client_id),
+        subject=_path(names.subject),
     )
     return TokenRequirements(
         audience=tuple(settings.tokens.audience),
         claims=claims,
         fhir_url=settings.ehr.fhir_url,
         leeway_seconds=leeway_seconds,
+        lifetime_seconds=lifetime_seconds,
     )
 
 
@@ -192,10 +167,8 @@ def _path(claim: str | list[str]) -> tuple[str, ...]:
     return (claim,) if isinstance(claim, str) else tuple(claim)
 
 
-def _authentication(
-    settings: Settings, session: aiohttp.ClientSession, discovery: Discovery
-) -> ClientAuthentication:
-    client = settings.tokens.client
+def _authentication(context: BuildContext) -> ClientAuthentication:
+    client = context.settings.tokens.client
     if isinstance(client, SecretClient):
         method = ClientSecretBasic if client.method == "client_secret_basic" else ClientSecretPost
         return method(client.client_id, client.secret())
@@ -210,63 +183,54 @@ def _authentication(
     if isinstance(client, BearerClient):
         return BearerAuthentication(client.secret())
     if isinstance(client, BackendServicesClient):
-        own = _backend_services(client, settings, session, discovery, setting="tokens.client")
-        return BackendServicesAuthentication(own)
+        return BackendServicesAuthentication(_backend_services(context, client, "tokens.client"))
     return NoAuthentication()
 
 
-def _found(
-    discovery: Discovery,
-    fixed: str | None,
-    pick: Callable[[SmartConfiguration], str | None],
-    what: str,
-    setting: str,
+def _configured_or_discovered(
+    context: BuildContext, configured: str | None, member: Member, setting: str
 ) -> Text:
-    """What is configured, else what the EHR's smart-configuration says when it is needed."""
+    """Return a call for what is configured, else for the member of the smart-configuration.
 
-    async def found() -> str:
-        value = fixed or pick(await discovery.configuration())
-        if value is None:
+    The call raises ``BadGateway`` when the EHR does not have it.
+    """
+
+    async def value() -> str:
+        if configured is not None:
+            return configured
+        discovered: str | None = getattr(await context.discovery.configuration(), member)
+        if discovered is None:
             log.error(
                 "the EHR's smart-configuration does not say what we need",
-                extra={"what": what, "setting": setting},
+                extra={"what": member, "setting": setting},
             )
             raise BadGateway(
-                "The hospital's authorization server is not set up for this.", reason="no_" + what
+                "The hospital's authorization server is not set up for this.", reason="no_" + member
             )
-        return value
+        return discovered
 
-    return found
+    return value
 
 
-def patient_credentials(
-    settings: Settings, session: aiohttp.ClientSession, discovery: Discovery
-) -> Credentials:
-    """Return our own access for reading Patients (SIA-17)."""
-    client = settings.patients.client
+def patient_credentials(context: BuildContext) -> Credentials:
+    """Return our own credentials for reading Patients (SIA-17)."""
+    client = context.settings.patients.client
     if isinstance(client, BackendServicesClient):
-        return _backend_services(client, settings, session, discovery, setting="patients.client")
+        return _backend_services(context, client, "patients.client")
     return StaticToken(client.secret()) if isinstance(client, BearerClient) else NoToken()
 
 
 def _backend_services(
-    client: BackendServicesClient,
-    settings: Settings,
-    session: aiohttp.ClientSession,
-    discovery: Discovery,
-    *,
-    setting: str,
+    context: BuildContext, client: BackendServicesClient, setting: str
 ) -> BackendServices:
     return BackendServices(
-        session,
-        _found(
-            discovery, None, lambda found: found.token_endpoint, "token_endpoint", "ehr.fhir_url"
-        ),
+        context.ehr_session,
+        _configured_or_discovered(context, None, "token_endpoint", "ehr.fhir_url"),
         client_id=client.client_id,
         private_key=client.private_key_file.read_text(encoding="utf-8"),
         key_id=client.key_id,
         algorithm=client.algorithm,
         scope=client.scope,
-        timeout_seconds=settings.ehr.timeout_seconds,
+        timeout_seconds=context.settings.ehr.timeout_seconds,
         setting=setting,
     )

@@ -1,4 +1,4 @@
-"""The part of the composition that is about tracing: ``tracing`` in the settings -> what begins spans, or nothing."""
+"""Build what records spans, from ``tracing`` in the settings."""
 
 from contextlib import AsyncExitStack
 
@@ -8,10 +8,10 @@ from sidecar.settings.document import Settings
 from sidecar.telemetry.metrics import Metrics
 
 
-def tracing_of(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Tracing:
-    """Return what begins the spans of requests; its last ones are sent when ``stack`` ends.
+def request_tracing(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Tracing:
+    """Return what begins the spans of requests. Leaving ``stack`` sends the last spans.
 
-    Raises ``ValueError`` when it is on and its extra is not installed.
+    Raises ``ValueError`` when tracing is on and its extra is not installed.
     """
     section = settings.tracing
     if section.endpoint is None:
@@ -21,7 +21,8 @@ def tracing_of(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> T
         from sidecar.telemetry.tracing import OpenTelemetryTracing  # noqa: PLC0415
     except ImportError as missing:
         raise ValueError(
-            f"tracing.endpoint needs {missing.name}: pip install '.[tracing]' in the project's folder"
+            f"tracing.endpoint needs {missing.name}: "
+            "pip install '.[tracing]' in the project's folder"
         ) from None
     metrics.begin_tracing()
     export = SpanExport(

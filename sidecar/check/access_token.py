@@ -1,53 +1,50 @@
-"""Validation of the patient's token: what the authorization server says of it, and what we make of that."""
+"""Check of the patient's token: it is validated as ``serve`` would validate it."""
 
 import time
 
 from sidecar.access.reasons import Reason
 from sidecar.bootstrap.build import Sidecar
-from sidecar.check.finding import failed, failure, ok
+from sidecar.check.outcome import Outcome, failed, failure, ok
 from sidecar.common.errors import Problem
-from sidecar.conformance.finding import Finding
 from sidecar.tokens.bearer import MalformedCredentials, bearer_token
 from sidecar.tokens.rejection import TokenRejected
 
-NAME = "token.validation"
 _HINTS = {
     Reason.EXPIRED_TOKEN: "Take a new token. If it is new: compare the clocks of both servers.",
     Reason.NOT_YET_VALID: "Compare the clocks of both servers.",
-    Reason.WRONG_ISSUER: "Is it a token of this EHR? Else set ehr.issuer to what its tokens name (docs/ehr.md).",
-    Reason.WRONG_AUDIENCE: "Is the token for this server? Else compare tokens.audience with what the authorization "
-    "server puts into aud.",
-    Reason.WRONG_TOKEN_TYPE: "Apps must send the access token, not the refresh or ID token that came with it "
-    "(docs/ehr.md has a table of token forms).",
-    Reason.SENDER_CONSTRAINED: "The token is bound to a key (DPoP, mutual TLS), whose proof is not checked here: the "
-    "app's client must get plain bearer tokens.",
-    Reason.UNVERIFIED_TOKEN: "Is it a JWT of this authorization server? Compare tokens.jwt.algorithms and its keys.",
-    Reason.CONTRADICTORY_TOKEN: "The token and its introspection name different patients or clients: check "
-    "tokens.claims.",
+    Reason.WRONG_ISSUER: "Is it a token of this EHR? Else set ehr.issuer to what its tokens name "
+    "(docs/ehr.md).",
+    Reason.WRONG_AUDIENCE: "Is the token for this server? Else compare tokens.audience with what "
+    "the authorization server puts into aud.",
+    Reason.WRONG_TOKEN_TYPE: "Apps must send the access token, not the refresh or ID token that "
+    "came with it (docs/ehr.md has a table of token forms).",
+    Reason.SENDER_CONSTRAINED: "The token is bound to a key (DPoP, mutual TLS), whose proof is not "
+    "checked here: the app's client must get plain bearer tokens.",
+    Reason.UNVERIFIED_TOKEN: "Is it a JWT of this authorization server? Compare "
+    "tokens.jwt.algorithms and its keys.",
+    Reason.CONTRADICTORY_TOKEN: "The token and its introspection name different patients or "
+    "clients: check tokens.claims.",
 }
 
 
-async def access_token(sidecar: Sidecar, token: str) -> Finding:
-    """Return how ``token`` is validated, as ``serve`` would do it."""
+async def access_token(sidecar: Sidecar, token: str) -> Outcome:
+    """Return whether ``serve`` would accept ``token``, and for how long."""
     try:
         bearer = bearer_token([f"Bearer {token}"]) or token
     except MalformedCredentials:
         return failure(
-            NAME,
-            "it is no bearer token",
-            "It has characters that no token has: was it copied whole?",
+            "it is no bearer token", "It has characters that no token has: was it copied whole?"
         )
     try:
         found = await sidecar.tokens.cache.validate(bearer)
     except TokenRejected as rejected:
-        return failure(NAME, rejected.for_operators(), _HINTS[rejected.reason])
+        return failure(rejected.for_operators(), _HINTS[rejected.reason])
     except Problem as problem:
-        return failed(NAME, problem, "See docs/configuration.md, what the EHR has to answer.")
+        return failed(problem, "See docs/configuration.md, what the EHR has to answer.")
     if found is None:
         return failure(
-            NAME,
             "the authorization server says that the token is not active",
             "It has expired, was revoked, is of another server, or our client may not see it.",
         )
     issuer = "" if found.issuer is None else f", of {found.issuer}"
-    return ok(NAME, f"active for {max(0, found.expires_at - time.time()):.0f} s more{issuer}")
+    return ok(f"active for {max(0, found.expires_at - time.time()):.0f} s more{issuer}")

@@ -1,33 +1,28 @@
-"""Until when the certificates last that connections rest on: what ends soon stops everything then."""
+"""Checks of the certificates that connections rest on: none may end soon."""
 
 import time
 from datetime import UTC, datetime
 
 from sidecar.bootstrap.certificates import certificates as watched
-from sidecar.check.finding import ok, warning
-from sidecar.conformance.finding import Finding
+from sidecar.check.outcome import Outcome, ok, warning
 from sidecar.settings.document import Settings
 from sidecar.telemetry.metrics import Metrics
 
 SOON_SECONDS = 14 * 86_400
-"""As the alert SmartImagingCertificateExpires has it."""
+"""Time before the end at which a warning begins, as in the alert SmartImagingCertificateExpires."""
 
 
-async def certificates(settings: Settings) -> list[Finding]:
-    """One finding for each that can be seen.
+async def certificates(settings: Settings) -> dict[str, Outcome]:
+    """Return the outcome for each certificate that can be seen, by the check's name.
 
-    Those that cannot are found by whoever asks that server.
+    One that cannot be seen fails the check that connects to its server.
     """
-    return [
-        _judged(name, end)
-        for name, end in (await watched(settings, Metrics("check")).ends()).items()
-    ]
+    ends = await watched(settings, Metrics("check")).ends()
+    return {f"certificate.{name}": _outcome(end) for name, end in ends.items()}
 
 
-def _judged(name: str, end: float) -> Finding:
+def _outcome(end: float) -> Outcome:
     text = f"until {datetime.fromtimestamp(end, UTC):%Y-%m-%d}"
     if end - time.time() > SOON_SECONDS:
-        return ok(f"certificate.{name}", text)
-    return warning(
-        f"certificate.{name}", text, "Have it renewed: behind that day nothing connects."
-    )
+        return ok(text)
+    return warning(text, "Have it renewed: after that day nothing connects.")

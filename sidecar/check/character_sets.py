@@ -1,9 +1,8 @@
-"""Do the archive's lists tell texts whole? A number that lost a character is another patient's."""
+"""Check of the archive's character sets: a PatientID that lost a character is another patient's."""
 
 from sidecar.bootstrap.build import Sidecar
-from sidecar.check.finding import OURS, failed, failure, ok, skipped, warning
+from sidecar.check.outcome import OURS, Outcome, failed, failure, ok, skipped, warning
 from sidecar.common.errors import Problem
-from sidecar.conformance.finding import Finding
 from sidecar.dicom.json_model import text
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.paths import Query
@@ -11,17 +10,16 @@ from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.upstream_errors import UnknownTexts
 from sidecar.settings.document import Settings
 
-NAME = "pacs.character_sets"
 _SAMPLE = 50
 _UTF8 = "ISO_IR 192"
 TOO_SLOW = "It answers too slowly: pacs.patience_seconds, pacs.timeout_seconds."
 _UNKNOWN_HINT = (
-    "Their SpecificCharacterSet (0008,0005) is missing or wrong: correct it in the archive. How to find them: "
-    "docs/runbook.md, What check finds."
+    "Their SpecificCharacterSet (0008,0005) is missing or wrong: correct it in the archive. How to "
+    "find them: docs/runbook.md, What check finds."
 )
 _ORTHANC_HINT = (
-    'Set "DefaultEncoding": "Utf8" in Orthanc\'s configuration and restart it; what is stored need not be sent again '
-    "(docs/orthanc.md)."
+    'Set "DefaultEncoding": "Utf8" in Orthanc\'s configuration and restart it; what is stored need '
+    "not be sent again (docs/orthanc.md)."
 )
 
 
@@ -34,10 +32,10 @@ def hint_of_rows(problem: Problem) -> str:
     return "The archive does not answer QIDO-RS /studies as JSON; see its log."
 
 
-async def character_sets(settings: Settings, sidecar: Sidecar) -> Finding:
-    """In which character set the archive writes its rows, and how many of a sample have a PatientID that is unknown.
+async def character_sets(settings: Settings, sidecar: Sidecar) -> Outcome:
+    """Check the archive's character set, and that the PatientIDs of a sample can be read.
 
-    Orthanc writes a row for which none was asked in that of its ``DefaultEncoding``, and names it.
+    Orthanc writes rows in the character set of its ``DefaultEncoding`` and names it.
     """
     fields = includefield("PatientID", "IssuerOfPatientID", "StudyDescription")
     try:
@@ -45,25 +43,22 @@ async def character_sets(settings: Settings, sidecar: Sidecar) -> Finding:
         rows = await sidecar.pacs.search(Query("studies"), (fields,), limit=_SAMPLE, permit=OURS)
     except UnknownTexts:
         return failure(
-            NAME, "it would leave characters out of texts, which are not used", _ORTHANC_HINT
+            "it would leave characters out of texts, so its lists are refused", _ORTHANC_HINT
         )
     except Problem as problem:
-        return failed(NAME, problem, hint_of_rows(problem))
+        return failed(problem, hint_of_rows(problem))
     if not rows:
-        return skipped(NAME, "the archive has no study that we may see: nothing to look at")
+        return skipped("the archive has no study that we may see: nothing to look at")
     unknown = sum(
         text(row, "PatientID") is not None and not owner_of(row).patient_id for row in rows
     )
     if unknown:
         return warning(
-            NAME,
-            f"{unknown} of {len(rows)} studies have a PatientID whose characters cannot be known: they reach nobody",
+            f"{unknown} of {len(rows)} studies have a PatientID whose characters cannot be known: "
+            "they reach nobody",
             _UNKNOWN_HINT,
         )
     if settings.pacs.dialect == "orthanc" and written != _UTF8:
-        return warning(
-            NAME,
-            f"Orthanc writes {written or 'none that it names'}, which lacks characters",
-            _ORTHANC_HINT,
-        )
-    return ok(NAME, f"the PatientIDs of {len(rows)} studies can be read")
+        named = written or "a character set that it does not name"
+        return warning(f"Orthanc writes {named}, which lacks characters", _ORTHANC_HINT)
+    return ok(f"the PatientIDs of {len(rows)} studies can be read")

@@ -1,13 +1,12 @@
-"""Do ``access.rules`` and ``access.clients`` see what they look at? A rule on what is never told hides everything."""
+"""Checks of ``access``: a rule on an attribute that the archive never sends hides everything."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from sidecar.bootstrap.build import Sidecar
 from sidecar.check.character_sets import TOO_SLOW
-from sidecar.check.finding import OURS, failed, ok, skipped, slow_ehr, warning
+from sidecar.check.outcome import OURS, Outcome, failed, ok, skipped, slow_ehr, warning
 from sidecar.common.errors import Problem
-from sidecar.conformance.finding import Finding
 from sidecar.dicom.json_model import Row, text, texts
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import includefield
@@ -16,28 +15,25 @@ from sidecar.settings.document import Settings
 _SAMPLE = 50
 
 
-async def rules(settings: Settings, sidecar: Sidecar) -> Finding:
-    """What rules and clients look at, and how often a sample of the archive has a value of it."""
-    name, listed = "access.rules", settings.access.rules
+async def rules(settings: Settings, sidecar: Sidecar) -> Outcome:
+    """Check how often a sample of the archive has the attributes that rules and clients need."""
+    listed = settings.access.rules
     for rule in listed:
         if rule.study is None and rule.series is None and rule.effect != "show":
             return warning(
-                name,
                 f"the rule {rule.name!r} has no condition: it applies to every study",
                 "Is that what it is for?",
             )
-    of_studies = _looked_at([one.study for one in listed]) | _looked_at(
-        [one.studies for one in settings.access.clients.values()]
+    of_studies = _looked_at([rule.study for rule in listed]) | _looked_at(
+        [client.studies for client in settings.access.clients.values()]
     )
-    of_series = _looked_at([one.series for one in listed])
+    of_series = _looked_at([rule.series for rule in listed])
     if not of_studies and not of_series:
-        return ok(
-            name, "none: nothing is left out" if not listed else "no rule leaves anything out"
-        )
+        return ok("none: nothing is left out" if not listed else "no rule leaves anything out")
     try:
         studies = await _sample(sidecar, Query("studies"), ["StudyInstanceUID", *of_studies])
         if not studies:
-            return skipped(name, "the archive has no study that we may see: nothing to look at")
+            return skipped("the archive has no study that we may see: nothing to look at")
         series = [
             row
             for study in studies[: 5 if of_series else 0]
@@ -49,20 +45,18 @@ async def rules(settings: Settings, sidecar: Sidecar) -> Finding:
     except Problem as problem:
         is_slow = problem.reason in ("pacs_warming", "pacs_timeout")
         hint = "The archive does not answer for the attributes that the rules name; see its log."
-        return failed(name, problem, TOO_SLOW if is_slow else hint)
+        return failed(problem, TOO_SLOW if is_slow else hint)
     # Where a study does not say its modalities, its series do.
     rare = _rare(studies, of_studies - {"ModalitiesInStudy"}) + _rare(series, of_series)
     if rare:
         return warning(
-            name,
             f"not every study or series of a sample has a value: {', '.join(rare)}",
-            "A rule that excludes or holds by it applies to those without, too (unless it says unknown: ignored), "
-            "and a client's studies by it are those with a value. Does the archive tell it in QIDO-RS? Orthanc: "
-            "ExtraMainDicomTags.",
+            "A rule that excludes or holds by it applies to those without, too (unless it says "
+            "unknown: ignored), and a client's studies by it are those with a value. Does the "
+            "archive send it in QIDO-RS? Orthanc: ExtraMainDicomTags.",
         )
     return ok(
-        name,
-        f"{len(listed)} rule{'' if len(listed) == 1 else 's'}; the archive tells what they look at",
+        f"{len(listed)} rule{'' if len(listed) == 1 else 's'}; the archive has their attributes"
     )
 
 
@@ -70,11 +64,11 @@ Keyword = TypeVar("Keyword", bound=str)
 
 
 def _looked_at(conditions: Iterable[Mapping[Keyword, list[str]] | None]) -> set[str]:
-    return {keyword for one in conditions for keyword in one or ()}
+    return {keyword for condition in conditions for keyword in condition or ()}
 
 
 def _rare(rows: Sequence[Row], keywords: Iterable[str]) -> list[str]:
-    """Each keyword that some rows have no value of, and how many have."""
+    """Return each keyword that some rows have no value of, and how many rows have one."""
     counts = {
         keyword: sum(bool(texts(row, keyword)) for row in rows) for keyword in sorted(keywords)
     }
@@ -90,15 +84,13 @@ async def _sample(sidecar: Sidecar, query: Query, keywords: list[str]) -> list[R
     return await sidecar.pacs.search(query, (fields,), limit=_SAMPLE, permit=OURS)
 
 
-async def clients(settings: Settings, sidecar: Sidecar) -> Finding:
-    """Whether each backend client has patients."""
-    name = "access.clients"
+async def clients(settings: Settings, sidecar: Sidecar) -> Outcome:
+    """Check that each backend client has patients."""
     if not settings.access.backend_services:
-        return ok(name, "Backend Services are off")
+        return ok("Backend Services are off")
     if not settings.access.clients:
         return warning(
-            name,
-            "Backend Services are on, but nobody has anything",
+            "Backend Services are on, but no client has patients",
             "Add access.clients, or switch them off.",
         )
     without = 0
@@ -107,65 +99,49 @@ async def clients(settings: Settings, sidecar: Sidecar) -> Finding:
             found = await sidecar.clients.client(client_id)
         except Problem as problem:
             return failed(
-                name,
                 problem,
                 slow_ehr(
                     problem,
-                    "A Group cannot be read at the EHR: patients.client needs a scope such as system/Group.r.",
+                    "A Group cannot be read at the EHR: patients.client needs a scope such as "
+                    "system/Group.r.",
                 ),
             )
         without += found is None or not found.patients
     if without:
         return warning(
-            name,
             f"{without} of {len(settings.access.clients)} may see nobody",
-            "No source at all, an empty or unreadable patients_file, a Group without active members, or none such.",
+            "No source at all, an empty or unreadable patients_file, a Group without active "
+            "members, or none such.",
         )
-    return ok(name, f"{len(settings.access.clients)}, each with patients")
+    return ok(f"{len(settings.access.clients)}, each with patients")
 
 
 _EXTERNAL_HINTS = {
-    "policy_unreachable": "Nothing usable listens there: check access.external.url, the network, and, with https, "
-    "access.external.ca_file.",
+    "policy_unreachable": "Nothing usable listens there: check access.external.url, the network, "
+    "and, with https, access.external.ca_file.",
     "policy_timeout": "It answers too slowly: access.external.timeout_seconds.",
 }
 
 
-async def external(settings: Settings, sidecar: Sidecar) -> Finding:
-    """Whether the external policy answers, about nobody."""
-    name = "access.external"
+async def external(settings: Settings, sidecar: Sidecar) -> Outcome:
+    """Check that the external policy answers, and refuses a made-up patient's study."""
     if sidecar.external is None:
-        return ok(name, "off")
+        return ok("off")
     try:
         found = await sidecar.external.probe()
     except Problem as problem:
         return failed(
-            name,
             problem,
             _EXTERNAL_HINTS.get(
                 problem.reason,
-                'It must answer POST {"input": …} with {"result": true}, false, or {"allow": …, "exclude_series": '
-                "[…]}; OPA answers {} for a rule that does not exist or has no default.",
+                'It must answer POST {"input": …} with {"result": true}, false, or {"allow": …, '
+                '"exclude_series": […]}; OPA answers {} for a rule that does not exist or has no '
+                "default.",
             ),
         )
     if found.allow:
         return warning(
-            name,
             "it allows a made-up patient's study to nobody in particular",
             "Is its default false, as it should be?",
         )
-    return ok(name, "it answers, and refuses a made-up patient's study")
-
-
-def capabilities(settings: Settings) -> Finding:
-    """What capability URLs are, as configured."""
-    name, section = "capabilities", settings.capabilities
-    if section.mode == "off":
-        return ok(name, "off: apps use the standing Endpoint with their token")
-    if section.keys_file is not None and section.keys_file.stat().st_mode & 0o007:
-        return warning(
-            name,
-            f"{section.keys_file} can be read by everybody",
-            "It makes addresses: chmod 600, owned by the service's user.",
-        )
-    return ok(name, f"{section.mode}, good for {section.lifetime_seconds:g} s")
+    return ok("it answers, and refuses a made-up patient's study")

@@ -1,9 +1,8 @@
-"""Which resources of DICOMweb the archive offers below a study (PS3.18 10.4.1, 10.6.1)."""
+"""Check of the DICOMweb resources that the archive offers below a study (PS3.18 10.4.1, 10.6.1)."""
 
 from sidecar.bootstrap.build import Sidecar
-from sidecar.check.finding import OURS, failed, ok, skipped, warning
+from sidecar.check.outcome import OURS, Outcome, failed, ok, skipped, warning
 from sidecar.common.errors import Problem
-from sidecar.conformance.finding import Finding
 from sidecar.dicom.json_model import Row, text
 from sidecar.dicomweb.accept import DICOM_JSON, PLAIN_JSON
 from sidecar.dicomweb.paths import UID_OF_LEVEL, Query
@@ -11,34 +10,33 @@ from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.upstream_errors import QueryRefused, ResourceNotOffered
 from sidecar.settings.document import Settings
 
-NAME = "pacs.resources"
 METADATA_BYTES = 16 * 2**20
-"""Limit in bytes of one instance's metadata that are looked at."""
+"""Limit in bytes of the one instance's metadata that are requested."""
 _FIELDS = includefield(*UID_OF_LEVEL.values())
 _LACKING = {
-    "series": "FHIR searches need fhir.detail: study, and ModalitiesInStudy in the rows of studies; nothing is "
-    "retrieved series by series.",
-    "instances": "Frames, drawn images and single instances are refused (501): nobody could say what they belong to.",
+    "series": "FHIR searches need fhir.detail: study, and ModalitiesInStudy in the rows of "
+    "studies; nothing is retrieved series by series.",
+    "instances": "Frames, drawn images and single instances are refused (501): nobody could say "
+    "what they belong to.",
     "metadata": "Viewers that begin with them, as OHIF does, cannot show images.",
 }
 
 
-async def resources(settings: Settings, sidecar: Sidecar) -> Finding:
-    """Whether a study's series, instances and metadata can be asked for."""
+async def resources(settings: Settings, sidecar: Sidecar) -> Outcome:
+    """Check that a study's series, instances and metadata can be requested."""
     try:
         study = await _first(sidecar, Query("studies"))
         if study is None:
-            return skipped(NAME, "the archive has no study that we may see: nothing to look at")
+            return skipped("the archive has no study that we may see: nothing to look at")
         missing = await _missing(sidecar, study)
     except Problem as problem:
-        return failed(NAME, problem, "See what the other lines say of the archive.")
+        return failed(problem, "See what the other lines say of the archive.")
     if missing:
         return warning(
-            NAME,
             "the archive does not offer " + ", ".join(missing),
-            " ".join(_LACKING[one] for one in missing),
+            " ".join(_LACKING[name] for name in missing),
         )
-    return ok(NAME, "series, instances and metadata can be asked for")
+    return ok("series, instances and metadata can be asked for")
 
 
 async def _missing(sidecar: Sidecar, study: str) -> list[str]:

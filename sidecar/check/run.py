@@ -1,71 +1,101 @@
-"""All checks in their order."""
+"""All checks of a configuration, in their order."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping
 
 from sidecar.bootstrap.build import Sidecar, build
+from sidecar.check import archive, configuration, ehr, permissions
 from sidecar.check.access_token import access_token
 from sidecar.check.audit import audit_repository, audit_sink
 from sidecar.check.certificates import certificates
-from sidecar.check.finding import skipped
-from sidecar.check.journey import journey, without_studies
-from sidecar.check.permissions import capabilities
+from sidecar.check.character_sets import character_sets
+from sidecar.check.journey import journey
+from sidecar.check.outcome import Outcome, skipped
+from sidecar.check.resources import resources
 from sidecar.check.tracing import collector
-from sidecar.check.upstreams import EHR, NOT_NEEDED, PACS, Check, public_url
-from sidecar.conformance.finding import Finding, State, has_failed
+from sidecar.conformance.finding import Finding, State
 from sidecar.settings.audit import Audit
 from sidecar.settings.document import Settings
 
+Check = Callable[[Settings, Sidecar], Awaitable[Outcome]]
+
+EHR: Mapping[str, Check] = {
+    "ehr.smart_configuration": ehr.discovery,
+    "tokens.jwt": ehr.keys,
+    "tokens.introspection": ehr.introspection,
+    "patients.mapping": ehr.patients,
+    "access.clients": permissions.clients,
+    "access.external": permissions.external,
+}
+PACS: Mapping[str, Check] = {
+    "pacs.query": archive.query,
+    "pacs.dialect": archive.dialect,
+    "pacs.changes_url": archive.changes,
+    "pacs.character_sets": character_sets,
+    "pacs.studies": archive.studies,
+    "pacs.counts": archive.counts,
+    "pacs.resources": resources,
+    "access.rules": permissions.rules,
+}
+NOT_NEEDED = frozenset({"pacs.changes_url", "pacs.counts", "pacs.resources"})
+"""Checks whose failure skips none of those behind them."""
+
 
 async def check(settings: Settings, token: str | None) -> list[Finding]:
-    """Look at everything that ``serve`` with these ``settings`` would need.
+    """Check everything that ``serve`` with these ``settings`` would need.
 
-    With a patient's ``token`` go its way, too.
-
-    EHR and PACS are asked at the same time; what builds on something that failed is left out.
-    Raises ``ValueError`` like ``build``.
+    With a patient's ``token``, make the requests of an app as well. EHR and PACS are asked
+    concurrently. A check that builds on one that failed is skipped. Raises ``ValueError`` like
+    ``build``.
     """
-    # Looking must not leave traces in a trail that is somebody else's file.
+    # The checks must leave no traces in the audit trail.
     quiet = settings.model_copy(update={"audit": Audit()})
     async with build(quiet) as sidecar:
-        found = [await public_url(settings, sidecar), audit_sink(settings), capabilities(settings)]
+        outcomes = {
+            "server.public_url": configuration.public_url(settings),
+            "audit.sink": audit_sink(settings),
+        }
         if settings.audit.repository.url is not None:
-            found.insert(2, await audit_repository(settings))
-        found += await certificates(settings)
+            outcomes["audit.repository"] = await audit_repository(settings)
+        outcomes["capabilities"] = configuration.capabilities(settings)
+        outcomes |= await certificates(settings)
         if settings.tracing.endpoint is not None:
-            found.append(await collector(settings))
+            outcomes["tracing.endpoint"] = await collector(settings)
         for part in await asyncio.gather(
             _in_order(EHR, settings, sidecar), _in_order(PACS, settings, sidecar)
         ):
-            found += part
+            outcomes |= part
         if token is None:
-            return [*found, skipped("token", "no --token: nobody's images were looked at")]
-        if has_failed(found):
-            return [*found, skipped("token", "not tried: mend the above first")]
-        found.append(await access_token(sidecar, token.strip()))
-        if has_failed(found):
-            return [*found, skipped("token", f"needs {found[-1].name}")]
-        async with journey(sidecar, token.strip()) as way:
-            return [
-                *found,
-                *without_studies(await way.findings(), rules=bool(settings.access.rules)),
-            ]
+            outcomes["token"] = skipped("no --token: nobody's images were looked at")
+        elif any(outcome.state is State.FAIL for outcome in outcomes.values()):
+            outcomes["token"] = skipped("not tried: mend the above first")
+        else:
+            outcomes |= await _with_token(settings, sidecar, token.strip())
+    return [Finding(name, *outcome) for name, outcome in outcomes.items()]
+
+
+async def _with_token(settings: Settings, sidecar: Sidecar, token: str) -> dict[str, Outcome]:
+    validation = await access_token(sidecar, token)
+    outcomes = {"token.validation": validation}
+    if validation.state is State.FAIL:
+        return {**outcomes, "token": skipped("needs token.validation")}
+    return outcomes | await journey(sidecar, token, rules=bool(settings.access.rules))
 
 
 async def _in_order(
-    checks: Sequence[tuple[str, Check]], settings: Settings, sidecar: Sidecar
-) -> list[Finding]:
-    found: list[Finding] = []
-    for name, one in checks:
-        failures = (before.name for before in found if before.state is State.FAIL)
-        broken = next((name for name in failures if name not in NOT_NEEDED), None)
+    checks: Mapping[str, Check], settings: Settings, sidecar: Sidecar
+) -> dict[str, Outcome]:
+    outcomes: dict[str, Outcome] = {}
+    for name, function in checks.items():
+        needed = (other for other in outcomes if other not in NOT_NEEDED)
+        broken = next((other for other in needed if outcomes[other].state is State.FAIL), None)
         # A fixed introspection URL needs no discovery.
         if broken == "ehr.smart_configuration" and settings.tokens.introspection.url is not None:
             broken = None
-        # What a refused query needs to be told is whether the dialect is right.
-        if name == "pacs.dialect" and any("pacs_query_refused" in before.text for before in found):
-            broken = None
-        found.append(
-            await one(settings, sidecar) if broken is None else skipped(name, f"needs {broken}")
-        )
-    return found
+        # Whoever sees a refused query needs to know whether the dialect is right.
+        refused = any("pacs_query_refused" in outcome.text for outcome in outcomes.values())
+        if broken is None or (name == "pacs.dialect" and refused):
+            outcomes[name] = await function(settings, sidecar)
+        else:
+            outcomes[name] = skipped(f"needs {broken}")
+    return outcomes

@@ -1,20 +1,19 @@
-"""Where spans go: the collector is sent a message without any (OTLP/HTTP 1.3, an empty ExportTraceServiceRequest)."""
+"""Check of the collector: it is sent an empty ExportTraceServiceRequest (OTLP/HTTP 1.3)."""
 
-from sidecar.bootstrap.build import open_session
-from sidecar.check.finding import failure, ok
+from sidecar.bootstrap.context import open_session
+from sidecar.check.outcome import Outcome, failure, ok
 from sidecar.common.fetch import FetchFailed, fetch
-from sidecar.conformance.finding import Finding
 from sidecar.settings.document import Settings
 
 _LIMIT_BYTES = 65_536
 _SECONDS = 5
 
 
-async def collector(settings: Settings) -> Finding:
-    """Whether what listens at ``tracing.endpoint`` takes spans from us."""
-    name, section = "tracing.endpoint", settings.tracing
+async def collector(settings: Settings) -> Outcome:
+    """Check that ``tracing.endpoint`` takes spans from us."""
+    section = settings.tracing
     if section.endpoint is None:
-        return ok(name, "none")
+        return ok("none")
     headers = {"Content-Type": "application/x-protobuf"}
     if (authorization := section.authorization()) is not None:
         headers["Authorization"] = authorization
@@ -31,20 +30,16 @@ async def collector(settings: Settings) -> Finding:
             )
     except FetchFailed as failed:
         return failure(
-            name,
             f"{section.endpoint}: {failed.detail or failed.reason}",
             "Is it reachable from here? ca_file trusted?",
         )
     if answer.status in (401, 403):
         return failure(
-            name,
-            f"{section.endpoint} answers {answer.status}",
-            "Is tracing.authorization_file right?",
+            f"{section.endpoint} answers {answer.status}", "Is tracing.authorization_file right?"
         )
     if answer.status != 200:
         return failure(
-            name,
             f"{section.endpoint} answers {answer.status}",
             "OTLP over HTTP mostly has port 4318, path /v1/traces.",
         )
-    return ok(name, section.endpoint)
+    return ok(section.endpoint)

@@ -1,1 +1,1 @@
-"""What every room may use: errors with an outside face, bounded fetching, single flight, work in slices."""
+"""What every package may use: errors, bounded fetching, caches, queues, slices, spans."""

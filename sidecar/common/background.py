@@ -1,4 +1,4 @@
-"""A task that runs beside everything else and ends with it."""
+"""A task that runs while a block runs."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Coroutine
 
 @contextlib.asynccontextmanager
 async def background(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
-    """Run ``work`` while the block runs; cancel it at the end. What it raises is raised there."""
+    """Run ``work`` while the block runs, then cancel it. Raises what ``work`` raised."""
     task = asyncio.create_task(work)
     try:
         yield

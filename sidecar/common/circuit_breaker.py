@@ -1,13 +1,13 @@
-"""A short circuit breaker: a peer that fails again and again is left alone for a moment."""
+"""A circuit breaker: no calls to a peer that failed several times in a row, for a moment."""
 
 import time
 from collections.abc import Callable
 
 
 class Breaker:
-    """Opens after ``failures`` failures in a row for ``open_seconds``; then lets one call probe.
+    """Open for ``open_seconds`` after ``failures`` failures in a row; then let one call probe.
 
-    Use: ``if breaker.refuses(): ...`` before a call, ``succeeded()`` or ``failed()`` after it.
+    Ask ``refuses()`` before a call, and call ``succeeded()`` or ``failed()`` after it.
     """
 
     def __init__(
@@ -24,10 +24,7 @@ class Breaker:
         self._closed_again_at = float("-inf")
 
     def refuses(self) -> bool:
-        """Whether no call may be made now.
-
-        When the time is over, one caller is let through to probe.
-        """
+        """Return whether no call may be made now. When the time is over, one caller may probe."""
         if self._in_a_row < self._limit:
             return False
         if self._clock() < self._closed_again_at:
@@ -36,11 +33,11 @@ class Breaker:
         return False
 
     def succeeded(self) -> None:
-        """The peer answered usefully."""
+        """Record a usable answer."""
         self._in_a_row = 0
 
     def failed(self) -> None:
-        """The peer did not answer, or not usefully."""
+        """Record that there was no usable answer."""
         self._in_a_row += 1
         if self._in_a_row >= self._limit:
             self._closed_again_at = self._clock() + self._open_seconds

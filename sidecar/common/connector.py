@@ -1,4 +1,4 @@
-"""Our peers' connections, kept for the next request unless something came on them that nobody had asked for."""
+"""Connections to our peers, which serve another request only when no unread bytes are on them."""
 
 import select
 from typing import Any
@@ -8,15 +8,15 @@ from aiohttp import hdrs
 
 
 class CleanConnector(aiohttp.TCPConnector):
-    """``aiohttp.TCPConnector``, but a kept connection with bytes on it is closed.
+    """``aiohttp.TCPConnector`` that closes a kept connection with bytes on it.
 
-    A server that sends more than its answer's length, or two answers, would have the rest taken for
-    the answer to the next request, which may be another patient's (CWE-444). What comes even later
-    cannot be told from an answer.
+    A server may send more than the length of its response, or two responses. The rest would be
+    taken for the response to the next request, which may be another patient's (CWE-444). Bytes that
+    come after the next request cannot be recognised.
     """
 
     async def connect(self, *arguments: Any, **more: Any) -> aiohttp.connector.Connection:
-        """Return one that is quiet; as ``aiohttp.TCPConnector.connect``."""
+        """Return a connection without unread bytes, as ``aiohttp.TCPConnector.connect`` does."""
         while True:
             connection = await super().connect(*arguments, **more)
             if _is_quiet(connection):
@@ -25,14 +25,14 @@ class CleanConnector(aiohttp.TCPConnector):
 
 
 class CleanResponse(aiohttp.ClientResponse):
-    """``aiohttp.ClientResponse``, but a connection with an answer to HEAD serves no further request.
+    """``aiohttp.ClientResponse`` that closes the connection after a response to HEAD.
 
-    Some servers send the body of a GET to HEAD as well. It may come after the next request, and be
-    taken for its answer.
+    Some servers send a body to HEAD, too. It may come after the next request, and be taken for its
+    response.
     """
 
     async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
-        """Read the head of the answer; as ``aiohttp.ClientResponse.start``."""
+        """Read the head of the response, as ``aiohttp.ClientResponse.start`` does."""
         if self.method == hdrs.METH_HEAD and connection.protocol is not None:
             connection.protocol.force_close()
         return await super().start(connection)
@@ -47,29 +47,29 @@ def _is_quiet(connection: aiohttp.connector.Connection) -> bool:
         or _has_begun_another(protocol)
     ):
         return False
-    # TLS itself may say something (tickets); what it says of HTTP is above.
+    # TLS sends records of its own (tickets); HTTP inside of it is checked above.
     if transport.get_extra_info("sslcontext"):
         return True
-    theirs = transport.get_extra_info("socket")
-    if theirs is None:
+    socket = transport.get_extra_info("socket")
+    if socket is None:
         return True
-    look = select.poll()
-    look.register(theirs.fileno(), select.POLLIN)
-    return not look.poll(0)  # Bytes, or its end: a peer that has closed it.
+    poll = select.poll()
+    poll.register(socket.fileno(), select.POLLIN)
+    return not poll.poll(0)  # Readable: bytes, or the end of a closed connection.
 
 
 def _has_begun_another(protocol: Any) -> bool:
-    """Return whether the parser of the last answer was given more than that answer.
+    """Return whether the parser of the last response got more than that response.
 
-    A whole second answer shows in ``should_close``. Half of one is in the parser alone, which the
-    next request drops.
+    A whole second response shows in ``should_close``. A part of one is only in the parser, which
+    the next request drops.
     """
     parser = getattr(protocol, "_parser", None)
-    if parser is None:  # No answer has come on it yet.
+    if parser is None:  # No response has come on it yet.
         return False
     if getattr(parser, "_tail", b"") or getattr(parser, "_lines", ()):  # aiohttp's parser in Python
         return True
     try:
         return parser.feed_eof() is not None
-    except Exception:  # Whatever is wrong with that half: it is there.
+    except Exception:  # A malformed part is a part, too.
         return True

@@ -1,8 +1,8 @@
-"""Bodies that a peer compresses in spite of ``Accept-Encoding: identity`` (RFC 9110 8.4), decompressed.
+"""Decompress bodies that a peer compresses in spite of ``Accept-Encoding: identity``.
 
-gzip (RFC 1952) and deflate (a zlib stream, RFC 1950). Some archives store their answers compressed
-and send them so to everybody. deflate makes at most 1,032 bytes of one, so each step has a limit of
-input and one of output: neither memory nor the event loop is held by what a small body becomes.
+The codings are gzip (RFC 1952) and deflate (a zlib stream, RFC 1950), see RFC 9110 8.4. Some
+archives store their responses compressed, and send them so to everybody. deflate makes at most
+1,032 bytes of one. So each step has limits of input and output, which bound memory and time.
 """
 
 import zlib
@@ -12,9 +12,9 @@ import aiohttp
 from multidict import MultiMapping
 
 INPUT_BYTES = 32_768
-"""Limit in bytes of the compressed input of one step: what a step leaves over is copied."""
+"""Limit in bytes of the compressed input of one step. What is left over is copied."""
 PIECE_BYTES = 262_144
-"""Limit in bytes of the output of one step: a millisecond."""
+"""Limit in bytes of the output of one step, which takes a millisecond."""
 
 _WINDOW_BITS = {
     "gzip": zlib.MAX_WBITS | 16,
@@ -27,7 +27,7 @@ _NAMED = frozenset(
 
 
 class Undecodable(aiohttp.ClientPayloadError):
-    """The compressed body is damaged or cut: ``reason`` is a constant for logs."""
+    """The compressed body is damaged or cut. ``reason`` is a constant for logs."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -35,7 +35,7 @@ class Undecodable(aiohttp.ClientPayloadError):
 
 
 class Decoder:
-    """Decompresses a body in any split. ``coding`` is ``gzip``, ``x-gzip`` or ``deflate``."""
+    """Decompress a body in any split. ``coding`` is ``gzip``, ``x-gzip`` or ``deflate``."""
 
     def __init__(self, coding: str) -> None:
         self._window_bits = _WINDOW_BITS[coding]
@@ -43,11 +43,9 @@ class Decoder:
         self._has_begun = False
 
     def steps(self, chunk: bytes) -> Iterator[bytes]:
-        """Return what ``chunk`` becomes, at most ``PIECE_BYTES`` a step, which may be nothing.
+        """Return the output for ``chunk`` in pieces of at most ``PIECE_BYTES``, which may be empty.
 
-        Raises ``Undecodable``.
-
-        The steps of one chunk are taken before those of the next.
+        Exhaust it before the next chunk. Raises ``Undecodable``.
         """
         for start in range(0, len(chunk), INPUT_BYTES):
             data, is_full = chunk[start : start + INPUT_BYTES], False
@@ -70,28 +68,19 @@ class Decoder:
         return piece, self._stream.unused_data or self._stream.unconsumed_tail
 
     def end(self) -> None:
-        """Raises ``Undecodable`` unless the body came whole, with its checksum.
-
-        An empty one is empty.
-        """
+        """Raise ``Undecodable`` unless the body was empty, or whole with its checksum."""
         if self._has_begun and not self._stream.eof:
             raise Undecodable("encoded_truncated")
 
 
 def decoder_for(headers: Mapping[str, str]) -> Decoder | None:
-    """Return what decompresses a body with these headers.
-
-    ``None`` when it is not compressed, or in another way.
-    """
+    """Return a decoder for a body with these headers, ``None`` if none is needed or known."""
     codings = _codings(headers)
     return Decoder(codings[0]) if len(codings) == 1 and codings[0] in _WINDOW_BITS else None
 
 
 def content_coding(headers: Mapping[str, str]) -> str | None:
-    """Return how a body is encoded, as a constant: its coding, ``several`` or ``unknown``.
-
-    ``None``: it is not.
-    """
+    """Return how a body is encoded: its coding, ``several``, ``unknown``, or ``None`` for not."""
     codings = _codings(headers)
     if len(codings) > 1:
         return "several"

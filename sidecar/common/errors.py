@@ -1,17 +1,17 @@
-"""Failures that have an answer: each knows its HTTP status and a text that is safe to show to anyone.
+"""Failures with an HTTP status and a text that is safe to show to anyone.
 
-``web`` turns them into OperationOutcomes. A text here never carries a token, a URL of an upstream,
-a patient's identifier or a name (docs/decisions/0019-name-nobody-in-operations.md).
+``web`` turns them into OperationOutcomes. Texts are made without tokens, upstream URLs, and
+identifiers or names of patients (docs/decisions/0019-name-nobody-in-operations.md).
 """
 
 from typing import Self
 
 
 class Problem(Exception):
-    """A failure with an outside face.
+    """A failure that has a response.
 
-    ``diagnostics`` is shown to the client; ``reason`` is a short constant for logs and metrics;
-    ``retry_after`` is in seconds; ``code`` is a FHIR R4 issue type
+    ``diagnostics`` is shown to the client. ``reason`` is a short constant for logs and metrics.
+    ``retry_after`` is in seconds. ``code`` is a FHIR R4 issue type
     (https://hl7.org/fhir/R4/valueset-issue-type.html).
     """
 
@@ -24,60 +24,60 @@ class Problem(Exception):
         self.reason = reason
         self.retry_after = retry_after
         self.detail: str | None = None
-        """A constant that says more to operators; not shown to clients."""
+        """A constant with more detail for operators, which clients do not get."""
 
     def for_operators(self) -> str:
-        """The reason, with its detail when there is one."""
+        """Return the reason, with its detail if there is one."""
         return f"{self.reason} ({self.detail})" if self.detail else self.reason
 
     def because(self, detail: str | None) -> Self:
-        """The same, with the ``detail`` for operators."""
+        """Set the ``detail`` for operators, and return the failure."""
         self.detail = detail
         return self
 
 
 class BadRequest(Problem):
-    """The request is wrong in itself: 400."""
+    """400: the request is wrong in itself."""
 
     status = 400
     code = "invalid"
 
 
 class NotSupported(BadRequest):
-    """The request asks for a search feature that this server does not have: 400."""
+    """400: the request asks for a search feature that this server does not have."""
 
     code = "not-supported"
 
 
 class Forbidden(Problem):
-    """Refused for what was found out after the decision on the token: 403."""
+    """403: refused for a fact that was read after the decision on the token."""
 
     status = 403
     code = "forbidden"
 
 
 class NotFound(Problem):
-    """Not there, or not the caller's: 404 (SIA-45: which of both is never said)."""
+    """404: absent, or not the caller's (SIA-45: the response does not show which)."""
 
     status = 404
     code = "not-found"
 
 
 class NotAcceptable(Problem):
-    """None of the media types that the client accepts can be had: 406."""
+    """406: none of the media types that the client accepts is available."""
 
     status = 406
     code = "not-supported"
 
 
 class BadGateway(Problem):
-    """The PACS or the EHR answered something that cannot be used: 502."""
+    """502: the response of the PACS or the EHR cannot be used."""
 
     status = 502
 
 
 class Unavailable(Problem):
-    """Not now: 503, with ``Retry-After`` in seconds."""
+    """503: not now. ``Retry-After`` has the seconds until the next try."""
 
     status = 503
     code = "transient"
@@ -87,7 +87,10 @@ class Unavailable(Problem):
 
 
 class GatewayTimeout(Problem):
-    """The PACS took longer than ``pacs.warm_seconds``, or ``pacs.timeout_seconds`` without patience: 504."""
+    """504: the PACS took longer than ``pacs.warm_seconds``.
+
+    Without ``pacs.patience_seconds`` the limit is ``pacs.timeout_seconds``.
+    """
 
     status = 504
     code = "timeout"

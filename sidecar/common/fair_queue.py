@@ -1,7 +1,4 @@
-"""A bounded queue before something that takes only so many at once.
-
-Callers have their turns round robin.
-"""
+"""A bounded queue for a limited number of places, fair among its callers."""
 
 import asyncio
 from collections import Counter, OrderedDict
@@ -10,15 +7,15 @@ from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 Key: TypeAlias = tuple[Hashable, ...]
-"""Who asks, from the whole to the part: ``(patient, app)``."""
+"""The caller, from the whole to the part: ``(patient, app)``."""
 
 UNLIMITED = 2**31
 
 
 class QueueFull(Exception):
-    """So many wait already.
+    """Too many wait already.
 
-    ``level``: 0 for all callers together, else the part of the key that has too many.
+    ``level`` is 0 for all callers together, else the part of the key that has too many.
     """
 
     def __init__(self, level: int) -> None:
@@ -31,26 +28,26 @@ class WaitTooLong(Exception):
 
 
 class HeldPlace:
-    """A place that is held. ``is_wanted`` says whether another caller waits for it."""
+    """A place that a caller holds."""
 
     def __init__(self, queue: "FairQueue", key: Key) -> None:
         self._queue = queue
         self._key = key
 
     def is_wanted(self) -> bool:
-        """Return whether some other caller, who waits now, would have a place if this one was free."""
+        """Return whether another caller waits who would get a place if this one became free."""
         return self._queue.would_serve_another(self._key)
 
 
 class FairQueue:
-    """Grants places to callers, whose keys have one part for each level.
+    """Grant places to callers, whose keys have one part for each level.
 
-    ``at_once`` and ``waiting`` have one limit for each level, from the whole on: ``(64, 32, 16)``
-    is 64 places in all, at most 32 of them for one patient, 16 for one app of the patient. A caller
-    waits ``seconds`` at most. A place that becomes free goes to the patient who holds the fewest,
-    round robin where several do, and so among the patient's apps; requests of one app are served in
-    the order in which they came. An eighth of all places is for those who hold none: a few patients
-    together do not keep another from one.
+    ``at_once`` and ``waiting`` have a limit for each level. ``(64, 32, 16)`` is 64 places in all,
+    32 for one patient and 16 for one app of the patient. A caller waits ``seconds`` at most.
+
+    A place that becomes free goes to the patient who holds the fewest, round robin among equals,
+    and likewise among the patient's apps. Requests of one app are served in order. An eighth of all
+    places is for patients who hold none, so that a few patients do not keep others out.
     """
 
     def __init__(self, at_once: Sequence[int], *, waiting: Sequence[int], seconds: float) -> None:
@@ -62,18 +59,15 @@ class FairQueue:
         self._seconds = seconds
         self._running: Counter[Key] = Counter()
         self._waiting: Counter[Key] = Counter()
-        # For each part of a key that somebody waits under: the next parts, those first whose turn
-        # it is.
+        # For each prefix of a key with waiting callers: the next parts, in order of their turns.
         self._turns: dict[Key, OrderedDict[Hashable, None]] = {}
         self._futures: dict[Key, OrderedDict[asyncio.Future[None], None]] = {}
 
     @asynccontextmanager
     async def place(self, *key: Hashable, seconds: float | None = None) -> AsyncIterator[HeldPlace]:
-        """Wait for a place and hold it in the block.
+        """Wait for a place, and hold it while the block runs.
 
-        ``seconds``: a shorter limit than the queue's own.
-
-        Raises ``QueueFull``, or ``WaitTooLong`` after that time.
+        ``seconds`` is a limit other than the queue's own. Raises ``QueueFull`` or ``WaitTooLong``.
         """
         if len(key) != len(self._at_once) - 1:
             raise ValueError("the key has another number of levels than the limits")
@@ -130,32 +124,30 @@ class FairQueue:
                 self._turns[key[:level]].move_to_end(part)
             self._leave(key, future)
             if future.cancelled():
-                # Its caller has left, and its task has not gone on yet; so have others, maybe, who
-                # go on before this.
+                # Its caller has left, but its task has not run yet. Other tasks run first.
                 asyncio.get_running_loop().call_soon(self._serve)
                 return
             self._count(self._running, key, 1)
             future.set_result(None)
 
     def _next(self, prefix: Key, other_than: Key | None = None) -> Key | None:
-        """Return the key whose turn it is below ``prefix``, ``None`` when nobody there may have a place."""
+        """Return the key below ``prefix`` whose turn it is, or ``None``."""
         if self._running[prefix] >= self._at_once[len(prefix)]:
             return None
         if len(prefix) == len(self._at_once) - 1:
             return None if prefix == other_than or prefix not in self._futures else prefix
-        # Whoever holds the fewest places comes first; of those, whoever has waited longest since
-        # its last turn.
+        # The fewest places first, and among equals the longest wait since the last turn.
         for part in sorted(
             self._turns.get(prefix, ()), key=lambda part: self._running[*prefix, part]
         ):
             if not self._is_left_to((*prefix, part)):
                 return None
-            if (found := self._next((*prefix, part), other_than)) is not None:
-                return found
+            if (key := self._next((*prefix, part), other_than)) is not None:
+                return key
         return None
 
     def would_serve_another(self, key: Key) -> bool:
-        """Return whether another key has somebody waiting who would be served if ``key`` had a place less."""
+        """Return whether another key would be served if ``key`` held one place less."""
         self._count(self._running, key, -1)
         try:
             return self._next((), other_than=key) is not None
@@ -169,9 +161,9 @@ class FairQueue:
         )
 
     def _is_left_to(self, prefix: Key) -> bool:
-        """Whether it may have one of the last places, which are for those who hold none.
+        """Return whether ``prefix`` may have a place, if it has one part (others always may).
 
-        Looked at for ``key[:1]``.
+        The last eighth of the places is for those who hold none.
         """
         return (
             len(prefix) != 1
@@ -181,10 +173,7 @@ class FairQueue:
 
     @staticmethod
     def _count(counter: Counter[Key], key: Key, step: int) -> None:
-        """Change the count of the key and of all that it is a part of.
-
-        Nothing is kept of who has none.
-        """
+        """Add ``step`` to the counts of the key and its prefixes. Counts of 0 are removed."""
         for prefix in _prefixes(key):
             counter[prefix] += step
             if not counter[prefix]:

@@ -1,4 +1,4 @@
-"""Requests for small JSON answers: bounded in bytes and seconds, redirects never followed."""
+"""Requests for small responses, bounded in bytes and seconds. Redirects are not followed."""
 
 import asyncio
 import errno
@@ -20,14 +20,14 @@ T = TypeVar("T")
 CHUNK_BYTES = 65_536
 CONNECT_SECONDS = 30
 SMALL_BYTES = 32_768
-"""JSON up to this size is read at once."""
+"""Limit in bytes of JSON that is parsed on the event loop. Larger JSON is parsed in a thread."""
 
 
 class FetchFailed(Exception):
-    """No usable answer came.
+    """No usable response came.
 
-    ``reason`` is a constant for logs and metrics, ``detail`` another that says more to operators
-    (``dns``, ``status 404``); neither is text of the peer.
+    ``reason`` is a constant for logs and metrics. ``detail`` is a constant with more detail for
+    operators (``dns``, ``status 404``). Neither is text of the peer.
     """
 
     def __init__(self, reason: str, detail: str | None = None) -> None:
@@ -38,34 +38,28 @@ class FetchFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FetchedResponse:
-    """A whole answer: ``status``, ``headers`` (looked up in any case, several of a name), ``body`` in bytes."""
+    """A whole response. ``headers`` are looked up in any case; a name may have several."""
 
     status: int
     headers: CIMultiDictProxy[str]
     body: bytes
 
     def json(self) -> Any:
-        """The body as JSON (fast). Raises ``FetchFailed('not_json')``."""
+        """Return the body as JSON (fast). Raises ``FetchFailed('not_json')``."""
         try:
             return orjson.loads(self.body)
         except ValueError:
             raise FetchFailed("not_json") from None
 
     def strict_json_object(self) -> dict[str, Any]:
-        """The body as a JSON object in which no name stands twice. Raises ``FetchFailed``.
-
-        Two parsers may pick different ones of two equal names; what a permission rests on must have
-        one reading.
-        """
+        """Return the body as ``strict_json_object`` does."""
         return strict_json_object(self.body)
 
     async def read(self, reader: Callable[["FetchedResponse"], T]) -> T:
-        """Return what ``reader`` makes of the answer.
+        """Return ``reader(self)``, which runs in a thread for a large body.
 
-        A large one in a thread, which gives way to the event loop.
-
-        For readers by ``strict_json_object``, which is Python code at each object. Raises what the
-        reader raises.
+        It is for readers by ``strict_json_object``, which runs Python code at each object. Raises
+        what the reader raises.
         """
         return (
             reader(self) if len(self.body) <= SMALL_BYTES else await asyncio.to_thread(reader, self)
@@ -73,10 +67,11 @@ class FetchedResponse:
 
 
 def strict_json_object(body: bytes) -> dict[str, Any]:
-    """``body`` as a JSON object in which no name stands twice. Raises ``FetchFailed``.
+    """Return ``body`` as a JSON object in which no name stands twice. Raises ``FetchFailed``.
 
-    JSON between systems is UTF-8 without a byte order mark (RFC 8259 section 8.1). Given bytes,
-    ``json`` would guess UTF-16 and UTF-32, which the next parser of the same bytes may not.
+    A permission may rest on it, so it must have one reading: parsers differ in which of two equal
+    names they take. JSON between systems is UTF-8 without a byte order mark (RFC 8259 8.1). Given
+    bytes, ``json`` would guess UTF-16 and UTF-32, which other parsers do not.
     """
     try:
         value = json.loads(
@@ -113,13 +108,14 @@ async def fetch(
     name: str = "request",
     take: Callable[[bytes], Awaitable[None]] | None = None,
 ) -> FetchedResponse:
-    """Send one request and read its whole answer. ``form``: a form's fields, or a body as it is.
+    """Send one request, and return its whole response, whatever its status.
 
-    ``name``: of its span, a constant that begins with the peer's. ``take``: gets the body of a 200
-    piece by piece, as it comes; then the ``FetchedResponse`` has none. What comes compressed all the same is
-    decompressed; ``limit_bytes`` holds for the result, too. Raises ``FetchFailed`` with
-    ``timeout``, ``unreachable``, ``too_large`` or ``encoded``, or as ``take`` does; any status is
-    an ``FetchedResponse``.
+    ``form`` is a form's fields, or a body. ``name`` is that of the span: a constant that begins
+    with the peer's name. ``take`` gets the body of a 200 piece by piece; then the response has
+    none. A compressed body is decompressed, and ``limit_bytes`` bounds both forms.
+
+    Raises ``FetchFailed`` with ``timeout``, ``unreachable``, ``too_large`` or ``encoded``, or what
+    ``take`` raises.
     """
     with span(name, "client") as step:
         step.set("http.request.method", method)
@@ -129,12 +125,12 @@ async def fetch(
                 session.request(
                     method,
                     url if isinstance(url, URL) else URL(url, encoded=True),
-                    # The session does not decompress: nothing compressed is asked for.
+                    # The session does not decompress.
                     headers={"Accept-Encoding": "identity", **(headers or {}), **trace_headers()},
                     data=form,
                     allow_redirects=False,
                     ssl=ssl_context,
-                    # The session's own total would end what may take longer.
+                    # Without the session's total, timeout_seconds is the limit.
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
                 ) as response,
             ):
@@ -171,7 +167,7 @@ async def _whole(
 
 
 async def _decoded(response: aiohttp.ClientResponse, limit_bytes: int) -> AsyncIterator[bytes]:
-    """The body's pieces, decompressed.
+    """Return the body's pieces, decompressed.
 
     Raises ``Undecodable``, ``FetchFailed`` (``encoded``, ``too_large``).
     """
@@ -184,7 +180,7 @@ async def _decoded(response: aiohttp.ClientResponse, limit_bytes: int) -> AsyncI
         if decoder is None:
             raise _failed(current_span(), "encoded", coding)
         came += len(chunk)
-        if came > limit_bytes:  # What is compressed may become nothing.
+        if came > limit_bytes:  # Compressed bytes may have no output.
             raise _failed(current_span(), "too_large")
         for piece in decoder.steps(chunk):
             yield piece
@@ -199,10 +195,7 @@ def _failed(step: Span, reason: str, detail: str | None = None) -> FetchFailed:
 
 
 def why_unreachable(error: BaseException) -> str | None:
-    """Return a constant for what kept us from a peer, ``None`` for nothing in particular.
-
-    Never its address.
-    """
+    """Return a constant for why a peer cannot be reached, ``None`` if it is not known."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "dns"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):

@@ -1,7 +1,7 @@
-"""How the process keeps its memory: what is freed for a while, what was imported for good.
+"""Settings of the C library's allocator and of the garbage collector, for less CPU time.
 
-A stream frees and takes the same megabyte again and again. Given back each time, every page of it
-is fetched and cleared anew by the kernel, a third of a stream's CPU time.
+A stream frees and takes the same megabyte again and again. If it is returned to the kernel each
+time, clearing its pages takes a third of a stream's CPU time.
 """
 
 import ctypes
@@ -11,15 +11,15 @@ import os
 # malloc.h of glibc; mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 MMAP_BYTES = 4 * 2**20
-"""Blocks from here on are given back at once."""
+"""Size in bytes from which freed blocks are returned to the kernel at once."""
 TRIM_BYTES = 32 * 2**20
-"""So much free memory at the heap's end is kept."""
+"""Limit in bytes of free memory at the heap's end that is not returned."""
 
 
 def keep_freed_memory() -> bool:
-    """Ask the C library for it; return whether it does (glibc).
+    """Have the C library keep freed memory. Return whether it does (glibc only).
 
-    Who sets ``MALLOC_…`` in the environment, decides.
+    ``MALLOC_…`` in the environment takes precedence.
     """
     if any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.environ.get(
         "GLIBC_TUNABLES", ""
@@ -33,12 +33,9 @@ def keep_freed_memory() -> bool:
 
 
 def keep_imported() -> None:
-    """Let the garbage collector pass over all that there is now.
+    """Exclude the objects that exist now from garbage collection. Call it after all imports.
 
-    To be called when everything is imported.
-
-    It would go through the same hundred thousand objects with each full collection, while all
-    requests wait.
+    Otherwise each full collection goes through them (100,000), while all requests wait.
     """
     gc.collect()
     gc.freeze()

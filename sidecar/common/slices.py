@@ -1,7 +1,6 @@
-"""Long work on the event loop, done in slices: other requests have their turn in between.
+"""Long work on the event loop, in slices: other requests have their turn in between.
 
-What takes long here is short work on each of many rows. A thread would not help: the interpreter
-runs one at a time.
+It is short work on each of many rows. A thread would not help: the interpreter runs one at a time.
 """
 
 import asyncio
@@ -11,20 +10,19 @@ from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 SLICE_SECONDS = 0.005
-"""How long work goes on before others have their turn."""
-
+"""Seconds of work before others have their turn."""
 SMALL_SECONDS = 0.0005
-"""How long work goes on before it waits for its turn at all."""
+"""Seconds of work that needs no turn of its own."""
 BATCH = 50
-"""Tasks started together, at most: all of them run before the loop polls the network."""
+"""Limit of tasks that start together: all of them run before the loop polls the network."""
 
 T = TypeVar("T")
 
 
 class _Slices:
-    """Those of one event loop: what has been worked on since its last look at the network.
+    """The work of one event loop since it last polled the network.
 
-    Short work that follows short work without such a look is one slice, and so is all small work.
+    All short work between two polls is one slice, and so is all small work.
     """
 
     def __init__(self) -> None:
@@ -34,31 +32,28 @@ class _Slices:
         self._waits = False
 
     def begin(self) -> float:
-        """Return when the slice ends that has begun since the last look, or begins now."""
+        """Return when the slice ends that began after the last poll, or begins now."""
         if self._until is None:
             self._until = time.perf_counter() + SLICE_SECONDS
             self._notice()
         return self._until
 
-    def work_small(self, items: Iterator[T | None], found: list[T]) -> bool:
-        """Do small work without its turn, if there is time left for that.
-
-        Return whether it was all.
-        """
+    def work_small(self, items: Iterator[T | None], done: list[T]) -> bool:
+        """Do small work without a turn, if there is time left. Return whether that was all."""
         if self._small <= 0:
             return False
         began = time.perf_counter()
         self._notice()
-        ended = _work(items, found, began + min(SMALL_SECONDS, self._small))
+        ended = _work(items, done, began + min(SMALL_SECONDS, self._small))
         self._small -= time.perf_counter() - began
         return ended
 
     def _notice(self) -> None:
         if not self._waits:
             self._waits = True
-            asyncio.get_running_loop().call_soon(self._looked)
+            asyncio.get_running_loop().call_soon(self._polled)
 
-    def _looked(self) -> None:
+    def _polled(self) -> None:
         self._waits, self._until, self._small = False, None, SLICE_SECONDS
 
 
@@ -66,7 +61,7 @@ _SLICES: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Slices]" = WeakKeyDictio
 
 
 async def let_go(items: list[T]) -> None:
-    """Empty a list in slices: to free what nobody else has takes time, too."""
+    """Empty a list in slices, because freeing many objects takes time."""
 
     def few() -> Iterator[None]:
         while items:
@@ -84,31 +79,31 @@ def batched(items: Sequence[T]) -> Iterator[Sequence[T]]:
 async def in_slices(items: Iterable[T | None]) -> list[T]:
     """Return the items of a generator that works for each of them, a slice at a time.
 
-    The time is looked at between two items: a generator that leaves out some yields ``None`` for
-    them, which is left out.
+    The time is checked between two items. A generator that skips an item yields ``None`` for it,
+    which is left out.
 
-    Of all that is sliced one slice runs between two looks at the network, each in its turn: so the
-    stall is one slice however many requests do this at once. Small work, one
-    slice of it in all, does not wait behind large work. Raises what the generator raises.
+    All callers take turns, and one slice runs between two polls of the network. So the stall is one
+    slice, however many requests do this at once. Small work does not wait behind large work, up to
+    one slice of it in all. Raises what the generator raises.
     """
     slices = _SLICES.setdefault(asyncio.get_running_loop(), _Slices())
     iterator = iter(items)
-    found: list[T] = []
-    if slices.work_small(iterator, found):
-        return found
+    done: list[T] = []
+    if slices.work_small(iterator, done):
+        return done
     while True:
         async with slices.turn:
-            if _work(iterator, found, slices.begin()):
-                return found
-            # With the turn: the next one begins after a look at the network.
+            if _work(iterator, done, slices.begin()):
+                return done
+            # While holding the turn: the next one begins after a poll of the network.
             await asyncio.sleep(0)
 
 
-def _work(items: Iterator[T | None], found: list[T], until: float) -> bool:
-    """Add the next items to those ``found`` until then; return whether that were all."""
+def _work(items: Iterator[T | None], done: list[T], until: float) -> bool:
+    """Add items to ``done`` until that time. Return whether those were all."""
     for item in items:
         if item is not None:
-            found.append(item)
+            done.append(item)
         if time.perf_counter() >= until:
             return False
     return True

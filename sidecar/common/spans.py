@@ -27,7 +27,7 @@ Durations = dict[str, float]
 
 
 class Span(Protocol):
-    """One span, begun. ``trace_id``: 32 hexadecimal digits; ``is_sampled``: it will be exported."""
+    """A span that has begun."""
 
     @property
     def durations(self) -> Durations | None:
@@ -35,26 +35,26 @@ class Span(Protocol):
 
     @property
     def trace_id(self) -> str | None:
-        """Of the whole trace; ``None``: tracing is off."""
+        """The id of the trace, 32 hexadecimal digits, or ``None`` without tracing."""
 
     @property
     def is_sampled(self) -> bool:
-        """Whether it is exported."""
+        """Whether the span will be exported."""
 
     def child(self, name: str, kind: Kind) -> "Span":
         """Begin a span below this one."""
 
     def set(self, name: str, value: Value) -> None:
-        """Write an attribute: a constant, a status or a size."""
+        """Set an attribute: a constant, a status or a size."""
 
     def fail(self, error_type: str) -> None:
-        """It failed (``error.type``): the name of an exception's class, a status, or another constant."""
+        """Set ``error.type``: the class of an exception, a status or another constant."""
 
     def end(self) -> None:
-        """It is over."""
+        """End the span."""
 
     def traceparent(self) -> str | None:
-        """What a request below this span carries (W3C Trace Context 3.2); ``None``: nothing."""
+        """Return the header of requests below this span (W3C Trace Context 3.2), if any."""
 
 
 class NoSpan:
@@ -71,25 +71,28 @@ class NoSpan:
         return self
 
     def set(self, name: str, value: Value) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def fail(self, error_type: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def end(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def traceparent(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class Tracing(Protocol):
-    """Begins the span of each request."""
+    """Begin the span of each request."""
 
     def request(
         self, method: str, route: str | None, traceparents: Sequence[str]
     ) -> AbstractContextManager[Span]:
-        """The block is one request of ``method`` to a ``route`` (its template), with these ``traceparent`` lines."""
+        """Open the span of a request while the block runs.
+
+        ``route`` is a template. ``traceparents`` are the lines of that header.
+        """
 
 
 NO_SPAN = NoSpan(None)
@@ -107,14 +110,14 @@ class NoTracing:
 
 
 def current_span() -> Span:
-    """The innermost span that is open here; tasks begin with that of whoever started them."""
+    """Return the innermost open span. A task begins with that of the task that started it."""
     return _CURRENT.get()
 
 
 def span(name: str, kind: Kind = "internal") -> AbstractContextManager[Span]:
-    """The block is a span below the current one.
+    """Open a span below the current one while the block runs.
 
-    ``kind`` ``client``: a request to a peer, whose name comes first.
+    ``kind`` is ``client`` for a request to a peer, whose name comes first.
     """
     parent = _CURRENT.get()
     if isinstance(parent, NoSpan):
@@ -124,9 +127,9 @@ def span(name: str, kind: Kind = "internal") -> AbstractContextManager[Span]:
 
 @contextmanager
 def within(begun: Span) -> Iterator[Span]:
-    """The block is ``begun``, which ends with it.
+    """Make ``begun`` the current span while the block runs, then end it.
 
-    Of an exception its class is told, of a ``Problem`` its reason.
+    An exception is recorded with its class, and a ``Problem`` also with its reason.
     """
     token = _CURRENT.set(begun)
     try:
@@ -142,13 +145,13 @@ def within(begun: Span) -> Iterator[Span]:
 
 
 def trace_headers() -> dict[str, str]:
-    """The header lines by which a peer's spans join ours: ``traceparent`` alone, and nothing when tracing is off."""
+    """Return the headers by which a peer's spans join ours: ``traceparent``, or none."""
     traceparent = _CURRENT.get().traceparent()
     return {} if traceparent is None else {"traceparent": traceparent}
 
 
 def exemplar() -> dict[str, str] | None:
-    """What joins an observation of a histogram to the trace here (OpenMetrics exemplars), if that is exported."""
+    """Return the exemplar (OpenMetrics) of the current trace, if that is exported."""
     here = _CURRENT.get()
     return {"trace_id": here.trace_id} if here.is_sampled and here.trace_id is not None else None
 

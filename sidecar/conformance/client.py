@@ -1,4 +1,7 @@
-"""The client that looks: bounded in time and bytes, follows no redirect, and knows where the token may go."""
+"""The HTTP client of the checks: bounded in time and bytes, without redirects.
+
+It sends the token to the server's own addresses alone.
+"""
 
 import asyncio
 import errno
@@ -18,7 +21,7 @@ from yarl import URL
 FHIR_JSON = "application/fhir+json"
 _CHUNK_BYTES = 2**16
 _TOKEN_BYTES = 16
-"""A shorter token could be in an image by chance."""
+"""Length from which a token is searched for in answers. A shorter one can be there by chance."""
 _BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
 _NO_TYPE = "no content type"
 _SHOWN = {
@@ -39,39 +42,37 @@ _SHOWN = {
     "text/plain",
     "text/xml",
 }
-"""What a server writes is told only when it is one of what is known: it may have written the token, or a patient."""
+"""Media types that are shown. A server may have written the token, or a patient, into another."""
 _RETRY_AFTER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 def is_token(text: str) -> bool:
-    """Whether it may stand behind ``Bearer`` (RFC 6750 2.1)."""
+    """Return whether ``text`` may stand behind ``Bearer`` (RFC 6750 2.1)."""
     return _BEARER_TOKEN.fullmatch(text) is not None
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port. Raises ``Violated``."""
+    """Return scheme, host and port. Raises ``Violated``."""
     try:
-        found = URL(url, encoded=True)
-        return found.scheme, (found.host or "").lower(), found.port
+        parsed = URL(url, encoded=True)
+        return parsed.scheme, (parsed.host or "").lower(), parsed.port
     except ValueError:
         raise Violated("an address that is no URL") from None
 
 
 def is_base(url: str) -> bool:
-    """Whether a FHIR base can be at this URL."""
+    """Return whether a FHIR base can be at this URL."""
     try:
-        found = URL(url)
+        parsed = URL(url)
     except ValueError:
         return False
-    is_plain = (
-        not (found.query_string or found.fragment or found.user or found.password)
-        and "?" not in url
-    )
-    return found.scheme in ("http", "https") and bool(found.host) and is_plain and url.isprintable()
+    extra = parsed.query_string or parsed.fragment or parsed.user or parsed.password or "?" in url
+    is_http = parsed.scheme in ("http", "https") and bool(parsed.host)
+    return is_http and not extra and url.isprintable()
 
 
 def _reason(error: Exception) -> str:
-    """Return what kept us from the server, as a constant: the error's own text has its address."""
+    """Return why the server was not reached. The error's own text would have its address."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return ": the name does not resolve (dns)"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
@@ -85,26 +86,27 @@ def _reason(error: Exception) -> str:
 
 
 class Violated(Exception):
-    """A requirement is not kept; the text is what was seen."""
+    """A requirement is not kept; the text says what was seen."""
 
 
 class NotTested(Exception):
-    """It could not be looked at; the text says why."""
+    """A requirement could not be checked; the text says why."""
 
 
 class NoAnswer(Violated):
-    """No HTTP answer, or not all of one."""
+    """There was no HTTP answer, or not all of one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``seconds`` for an answer, ``retrieval_seconds`` for images.
+    """Limits of a run.
 
-    After that many bytes an answer is read no further.
-
-    ``pages`` of a search at most, ``repeats`` of a request after a 503, waiting ``repeat_seconds``
-    at most. After ``silences`` requests in a row without an answer, or ``overall_seconds``, nothing
-    more is asked.
+    - ``seconds``, ``answer_bytes``: of an answer; a longer one is read no further
+    - ``retrieval_seconds``, ``retrieval_bytes``: of one with images
+    - ``overall_seconds``, ``silences``: of the run, and of requests in a row without an answer;
+      after these nothing more is requested
+    - ``pages``: of a search
+    - ``repeats``, ``repeat_seconds``: repeats of a request after a 503, and the wait before each
     """
 
     seconds: float = 15
@@ -120,7 +122,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """``body`` as far as it was read; ``stopped`` says why not to its end."""
+    """HTTP answer: ``body`` as far as it was read; ``stopped`` says why not to its end."""
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -143,17 +145,26 @@ class Response:
         shown = self.media_type if self.media_type in _SHOWN else "another media type"
         return f"{self.status}, {shown}, {len(self.body)} bytes"
 
+    def expect(self, *media_types: str) -> None:
+        """Raise ``Violated`` unless this is a 200, of one of ``media_types`` if there are any."""
+        if self.status != 200 or (media_types and self.media_type not in media_types):
+            raise Violated(str(self))
+
+    def raise_if_not_offered(self, *statuses: int) -> None:
+        """Raise ``NotTested`` for a status by which servers refuse what they do not offer."""
+        if self.status in (statuses or (404, 405, 406, 415, 501)):
+            raise NotTested(f"not offered: {self.status}")
+
     def json(self) -> Any:
-        """The body as JSON. Raises ``Violated``."""
+        """Return the body as JSON. Raises ``Violated``."""
         try:
             return json.loads(self.body.decode("utf-8"))
         except (ValueError, RecursionError):
             raise Violated(f"no JSON: {self}") from None
 
     def resource(self, resource_type: str) -> dict[str, Any]:
-        """The FHIR resource of a 200. Raises ``Violated``."""
-        if self.status != 200:
-            raise Violated(str(self))
+        """Return the FHIR resource of a 200. Raises ``Violated``."""
+        self.expect()
         found = self.json()
         if not isinstance(found, dict) or found.get("resourceType") != resource_type:
             raise Violated(f"no {resource_type}: {self}")
@@ -162,11 +173,12 @@ class Response:
 
 @dataclass
 class Record:
-    """What all answers of a run said on the way.
+    """Observations on all answers of a run.
 
-    ``refusals``: the request (address and form) and the body of each error; ``token_seen``: whether
-    an answer had the token; ``waits``: of each 503 whether images were asked for, and whether it
-    said when to come again; ``public``: whether an answer to a request with a token was.
+    - ``refusals``: the request (address and form) and the body of each error
+    - ``token_seen``: whether an answer had the token in it
+    - ``waits``: for each 503 whether images were requested, and whether it had Retry-After
+    - ``public``: whether an answer to a request with a token had Cache-Control: public
     """
 
     refusals: list[tuple[str, bytes]] = field(default_factory=list)
@@ -176,7 +188,7 @@ class Record:
 
 
 class Client:
-    """Asks with a token. ``base`` is the FHIR base without a trailing slash."""
+    """HTTP client with a token. ``base`` is the FHIR base without a trailing slash."""
 
     def __init__(
         self, session: aiohttp.ClientSession, base: str, token: str | None, limits: Limits
@@ -193,22 +205,23 @@ class Client:
 
     @property
     def has_token(self) -> bool:
-        """Whether there is a token to ask with."""
+        """Whether there is a token."""
         return self._token is not None
 
     def trust(self, address: str) -> None:
-        """Let the token go to an Endpoint's address, as an app would; never from https to http.
+        """Allow the token at an Endpoint's address, as an app would; not at http below https.
 
         Raises ``Violated``.
         """
         origin = _origin(address)
         if origin[0] != "https" and all(scheme == "https" for scheme, _, _ in self._trusted):
             raise Violated(
-                "the Endpoint's address is not https, the FHIR base is: the token was not sent there"
+                "the Endpoint's address is not https, the FHIR base is: the token was not sent "
+                "there"
             )
         self._trusted.add(origin)
 
-    async def ask(
+    async def request(
         self,
         url: str,
         *,
@@ -219,12 +232,11 @@ class Client:
         form: str | None = None,
         images: bool = False,
     ) -> Response:
-        """Send a request, again after a 503 that says when.
+        """Send a request, and again after a 503 or 429 with Retry-After; return the last answer.
 
-        ``url`` as it is, ``form`` a form-encoded body.
-
-        ``images``: with the limits of retrievals. Raises ``NoAnswer``; ``NotTested`` when too much
-        went unanswered; ``Violated`` when the token would have to go elsewhere.
+        ``url`` is sent as it is, ``form`` is a form-encoded body. ``images``: use the limits of
+        retrievals. Raises ``NoAnswer``; ``NotTested`` when too many requests had no answer;
+        ``Violated`` when the token would go to another server.
         """
         sent = {"Accept": accept, "Accept-Encoding": "identity", **(headers or {})}
         if form is not None:
@@ -236,9 +248,10 @@ class Client:
             wait = answer.headers.get("Retry-After", "")
             if answer.status not in (429, 503):
                 break
-            says_when = _RETRY_AFTER.fullmatch(wait) is not None
-            self.record.waits += [("/studies" in url, says_when)] if answer.status == 503 else []
-            if not says_when or repeat == self.limits.repeats:
+            has_seconds = _RETRY_AFTER.fullmatch(wait) is not None
+            if answer.status == 503:
+                self.record.waits.append(("/studies" in url, has_seconds))
+            if not has_seconds or repeat == self.limits.repeats:
                 break
             await asyncio.sleep(min(float(wait), self.limits.repeat_seconds))
         self._note(url + (form or ""), answer, with_token=token)
@@ -257,7 +270,7 @@ class Client:
         if self._silences >= self.limits.silences:
             raise NotTested(f"{self._silences} requests in a row had no answer")
         if time.monotonic() > self._ends:
-            raise NotTested(f"{self.limits.overall_seconds:g} s are over")
+            raise NotTested(f"the limit of {self.limits.overall_seconds:g} s has passed")
         try:
             answer = await self._read(url, method, headers, form, images=images)
         except TimeoutError:
@@ -317,7 +330,7 @@ class Client:
 
 @asynccontextmanager
 async def connected(base: str, token: str | None, limits: Limits) -> AsyncIterator[Client]:
-    """A client with a session of its own: no cookies, no proxy from the environment that a token could go to."""
+    """Yield a client with a session of its own, without cookies and the environment's proxies."""
     async with aiohttp.ClientSession(
         cookie_jar=aiohttp.DummyCookieJar(), headers={"User-Agent": "smart-imaging-conformance"}
     ) as session:

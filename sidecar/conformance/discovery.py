@@ -1,11 +1,11 @@
-"""What a server says of itself without a token (SIA-1..3), and whether browsers let pages read it."""
+"""Checks of what a server publishes without a token (SIA-1..3), and of CORS."""
 
 import re
 from typing import Any
 
 from sidecar.conformance.client import NoAnswer, NotTested, Response, Violated
+from sidecar.conformance.context import Check, RunContext, objects, strings, subject_of
 from sidecar.conformance.requirements import CORS
-from sidecar.conformance.visit import Check, Visit, objects, strings
 
 ACCESS = "smart-imaging-access"
 APP_LAUNCH = "http://fhir.org/argonaut/smart-imaging/capabilities/app-launch"
@@ -13,32 +13,31 @@ BACKEND_SERVICES = "http://fhir.org/argonaut/smart-imaging/capabilities/backend-
 _WELL_KNOWN = "/.well-known/smart-configuration"
 
 
-async def _configuration(visit: Visit) -> str:
-    answer = await visit.client.ask(
-        visit.base + _WELL_KNOWN, token=False, accept="application/json"
+async def _configuration(run: RunContext) -> str:
+    answer = await run.client.request(
+        run.base + _WELL_KNOWN, token=False, accept="application/json"
     )
-    if answer.status != 200:
-        raise Violated(str(answer))
+    answer.expect()
     found = answer.json()
     if not isinstance(found, dict):
         raise Violated("no JSON object")
-    visit.configuration = found
+    run.configuration = found
     return f"{answer.status}, {len(found)} members"
 
 
-async def _metadata(visit: Visit) -> str:
-    answer = await visit.client.ask(visit.url("metadata"), token=False)
+async def _metadata(run: RunContext) -> str:
+    answer = await run.client.request(run.url("metadata"), token=False)
     found = answer.resource("CapabilityStatement")
-    visit.metadata = found
+    run.metadata = found
     if found.get("fhirVersion") != "4.0.1":
         raise Violated("fhirVersion is not 4.0.1")
     return "CapabilityStatement, fhirVersion 4.0.1"
 
 
-async def _capabilities(visit: Visit) -> str:
-    if not visit.configuration:
+async def _capabilities(run: RunContext) -> str:
+    if not run.configuration:
         raise NotTested("there is no smart-configuration")
-    found = strings(visit.configuration.get("capabilities"))
+    found = strings(run.configuration.get("capabilities"))
     if ACCESS not in found:
         raise Violated(f"capabilities has no {ACCESS}")
     kinds = [
@@ -48,16 +47,16 @@ async def _capabilities(visit: Visit) -> str:
     ]
     if not kinds:
         raise Violated(f"capabilities has neither {APP_LAUNCH} nor {BACKEND_SERVICES}")
-    grants = strings(visit.configuration.get("grant_types_supported"))
+    grants = strings(run.configuration.get("grant_types_supported"))
     if "backend-services" in kinds and "client_credentials" not in grants:
         raise Violated("backend-services without client_credentials in grant_types_supported")
     return " and ".join([ACCESS, *kinds])
 
 
-async def _endpoints_of_the_ehr(visit: Visit) -> str:
-    ehr = _ehr_base(visit)
+async def _endpoints_of_the_ehr(run: RunContext) -> str:
+    ehr = _ehr_base(run)
     try:
-        answer = await visit.client.ask(ehr + _WELL_KNOWN, token=False, accept="application/json")
+        answer = await run.client.request(ehr + _WELL_KNOWN, token=False, accept="application/json")
     except NoAnswer as error:
         raise NotTested(f"the EHR that the studies' subject names: {error}") from None
     if answer.status != 200:
@@ -67,128 +66,117 @@ async def _endpoints_of_the_ehr(visit: Visit) -> str:
     found = answer.json()
     if not isinstance(found, dict):
         raise Violated("the EHR's smart-configuration is no JSON object")
-    if ehr == visit.base and ACCESS in strings(found.get("capabilities")):
+    if ehr == run.base and ACCESS in strings(found.get("capabilities")):
         return "the EHR serves ImagingStudy itself, and says so"
-    for one in objects(found.get("associated_endpoints")):
-        if str(one.get("url")).rstrip("/") in _own_bases(visit):
-            if ACCESS in strings(one.get("capabilities")):
-                return "the EHR that the studies' subject names has this base among its associated_endpoints"
+    for endpoint in objects(found.get("associated_endpoints")):
+        if str(endpoint.get("url")).rstrip("/") in _own_bases(run):
+            if ACCESS in strings(endpoint.get("capabilities")):
+                return "the EHR that the studies' subject names has this base among its "
+                "associated_endpoints"
             raise Violated(f"the EHR names this base in associated_endpoints without {ACCESS}")
     raise Violated(
         "the EHR that the studies' subject names does not name this base in associated_endpoints"
     )
 
 
-def _ehr_base(visit: Visit) -> str:
-    for study in visit.known_studies():
-        subject = study.get("subject")
-        reference = subject.get("reference") if isinstance(subject, dict) else None
-        match = (
-            re.fullmatch(r"(https?://.+)/Patient/[^/]+", reference)
-            if isinstance(reference, str)
-            else None
-        )
+def _ehr_base(run: RunContext) -> str:
+    for study in run.known_studies():
+        match = re.fullmatch(r"(https?://.+)/Patient/[^/]+", subject_of(study))
         if match is not None:
             return match[1]
-    return visit.base  # A relative reference: the Patient is here.
+    return run.base  # A relative reference: the Patient is here.
 
 
-def _own_bases(visit: Visit) -> set[str]:
-    """As we were given it, and as it names itself: it may be known by several names."""
-    implementation = visit.metadata.get("implementation")
+def _own_bases(run: RunContext) -> set[str]:
+    """Return the FHIR base as it was given, and as the server names itself."""
+    implementation = run.metadata.get("implementation")
     named: Any = implementation.get("url") if isinstance(implementation, dict) else None
-    return {visit.base} | ({named.rstrip("/")} if isinstance(named, str) else set())
+    return {run.base} | ({named.rstrip("/")} if isinstance(named, str) else set())
 
 
-async def _resources(visit: Visit) -> str:
-    if not visit.metadata:
+async def _resources(run: RunContext) -> str:
+    if not run.metadata:
         raise NotTested("there is no CapabilityStatement")
-    if not visit.imaging_study():
+    if not run.imaging_study():
         raise Violated("it has no ImagingStudy")
-    codes = [one.get("code") for one in objects(visit.imaging_study().get("interaction"))]
+    codes = [
+        interaction.get("code") for interaction in objects(run.imaging_study().get("interaction"))
+    ]
     missing = [f"interaction {code}" for code in ("read", "search-type") if code not in codes]
     missing += [
-        f"searchParam {name}" for name in ("patient", "identifier") if not visit.announces(name)
+        f"searchParam {name}" for name in ("patient", "identifier") if not run.announces(name)
     ]
     if missing:
         raise Violated(f"ImagingStudy without {', '.join(missing)}")
     also = [
-        name for name in ("_lastUpdated", "started", "modality", "status") if visit.announces(name)
+        name for name in ("_lastUpdated", "started", "modality", "status") if run.announces(name)
     ]
     return "ImagingStudy with read, search-type, patient, identifier" + (
         f"; also {', '.join(also)}" if also else ""
     )
 
 
-async def _cors(visit: Visit) -> str:
+async def _cors(run: RunContext) -> str:
     for path in (_WELL_KNOWN, "/metadata"):
-        headers = {"Origin": visit.origin}
-        answer = await visit.client.ask(
-            visit.base + path,
+        headers = {"Origin": run.origin}
+        answer = await run.client.request(
+            run.base + path,
             token=False,
             accept="application/json, application/fhir+json",
             headers=headers,
         )
-        _allows(visit, answer, path)
+        _allows(run, answer, path)
     return "Access-Control-Allow-Origin is there"
 
 
-async def _preflight_of_search(visit: Visit) -> str:
-    return await _preflight(visit, visit.url("ImagingStudy"))
+async def _preflight_of_search(run: RunContext) -> str:
+    return await _preflight(run, run.url("ImagingStudy"))
 
 
-async def _preflight_of_retrieval(visit: Visit) -> str:
-    root, study = visit.known_study()
-    return await _preflight(visit, f"{root}/studies/{study}")
+async def _preflight_of_retrieval(run: RunContext) -> str:
+    return await _preflight(run, run.study_url())
 
 
-async def _cors_of_search(visit: Visit) -> str:
+async def _cors_of_search(run: RunContext) -> str:
     for token, what in ((False, "without a token"), (True, "a search")):
-        if token and not visit.client.has_token:
+        if token and not run.client.has_token:
             break
-        parameters = [("patient", visit.patient)] if visit.patient is not None else []
-        url = visit.url("ImagingStudy", parameters)
-        answer = await visit.client.ask(url, token=token, headers={"Origin": visit.origin})
-        _allows(visit, answer, f"{what} ({answer.status})")
+        origin = {"Origin": run.origin}
+        answer = await run.client.request(run.search_url(), token=token, headers=origin)
+        _allows(run, answer, f"{what} ({answer.status})")
     return "Access-Control-Allow-Origin is there, on errors, too"
 
 
-async def _preflight(visit: Visit, url: str) -> str:
-    """Ask as a browser does before it lets a page send the token (https://fetch.spec.whatwg.org/#cors-preflight-fetch).
+async def _preflight(run: RunContext, url: str) -> str:
+    """Send the request with which a browser asks whether a page may send the token.
 
-    Raises ``Violated``.
+    Raises ``Violated`` (https://fetch.spec.whatwg.org/#cors-preflight-fetch).
     """
     headers = {
-        "Origin": visit.origin,
+        "Origin": run.origin,
         "Access-Control-Request-Method": "GET",
         "Access-Control-Request-Headers": "authorization",
     }
-    answer = await visit.client.ask(
+    answer = await run.client.request(
         url, method="OPTIONS", token=False, accept="*/*", headers=headers
     )
     if not 200 <= answer.status < 300:
         raise Violated(f"OPTIONS from a page in a browser: {answer}")
-    _allows(visit, answer, "OPTIONS")
-    allowed = {
-        one.strip().lower()
-        for one in answer.headers.get("Access-Control-Allow-Headers", "").split(",")
-    }
+    _allows(run, answer, "OPTIONS")
     # "*" does not stand for Authorization.
-    if "authorization" not in allowed:
+    allowed = answer.headers.get("Access-Control-Allow-Headers", "").lower().split(",")
+    if "authorization" not in map(str.strip, allowed):
         raise Violated("OPTIONS: Access-Control-Allow-Headers has no Authorization")
     return f"{answer.status}, Authorization is allowed"
 
 
-def _allows(visit: Visit, answer: Response, what: str) -> None:
+def _allows(run: RunContext, answer: Response, what: str) -> None:
     """Raise ``Violated`` unless a page may read the answer."""
     value = answer.headers.get("Access-Control-Allow-Origin")
-    if value not in ("*", visit.origin):
-        why = (
-            "no Access-Control-Allow-Origin"
-            if value is None
-            else "Access-Control-Allow-Origin is another"
-        )
-        raise Violated(f"{what}: {why} (for {visit.origin}; --origin tries an app's)")
+    if value not in ("*", run.origin):
+        name = "Access-Control-Allow-Origin"
+        why = f"no {name}" if value is None else f"{name} is another"
+        raise Violated(f"{what}: {why} (for {run.origin}; --origin tries an app's)")
 
 
 DISCOVERY = (
@@ -204,4 +192,4 @@ LATER = (
     Check(20, "CORS: pages may read searches and errors", _cors_of_search, CORS),
     Check(40, "CORS: the preflight of a retrieval", _preflight_of_retrieval, CORS),
 )
-"""What needs the studies."""
+"""Checks that need the studies."""

@@ -1,84 +1,91 @@
-"""Search parameters: each match really is one, and what is known to match is found (SIA-20, 21)."""
+"""Checks of search parameters: matches match, and what is known to match is found (SIA-20, 21)."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 from sidecar.conformance.client import NotTested, Violated
-from sidecar.conformance.visit import Check, Visit, counted, ids, objects, resources, uid_of
+from sidecar.conformance.context import (
+    Check,
+    RunContext,
+    ids,
+    objects,
+    plural,
+    resources,
+    strings,
+    uid_of,
+)
 
 Study = dict[str, Any]
 
 
-async def _by_identifier(visit: Visit) -> str:
-    study, uid = _identified(visit)
+async def _by_identifier(run: RunContext) -> str:
+    study, uid = _identified(run)
     for value in (f"urn:oid:{uid}", f"urn:dicom:uid|urn:oid:{uid}"):
-        found = await visit.search(("identifier", value))
+        found = await run.search(("identifier", value))
         how = value.replace(uid, "<UID>")
         if ids(found) != [str(study.get("id"))]:
-            raise Violated(
-                f"identifier={how} of one study brings {counted(len(ids(found)), 'study')}, or another one"
-            )
+            studies = plural(len(ids(found)), "study")
+            raise Violated(f"identifier={how} of one study brings {studies}, or another one")
     return "identifier=urn:oid:<UID> and urn:dicom:uid|urn:oid:<UID> bring that study"
 
 
-async def _absent_identifier(visit: Visit) -> str:
-    visit.answered()
-    bundle = await visit.search(("identifier", f"urn:oid:{visit.absent_uid}"))
+async def _absent_identifier(run: RunContext) -> str:
+    run.first_bundle()
+    bundle = await run.search(("identifier", f"urn:oid:{run.absent_uid}"))
     if ids(bundle) or bundle.get("total") not in (0, None):
         raise Violated(
-            f"a made-up UID brings {counted(len(ids(bundle)), 'study')}, or a total that is not 0"
+            f"a made-up UID brings {plural(len(ids(bundle)), 'study')}, or a total that is not 0"
         )
     return "an empty Bundle for a made-up UID"
 
 
-async def _included(visit: Visit) -> str:
-    """With _include each Endpoint is in the Bundle, unless it is contained."""
-    visit.known_studies()
-    studies = resources(visit.bundle, "ImagingStudy")
-    missing = 0
-    for study in studies:
-        for one in objects(study.get("endpoint")):
-            reference = str(one.get("reference"))
-            missing += (
-                not reference.startswith("#") and endpoint_of(visit, study, reference) is None
-            )
+async def _included(run: RunContext) -> str:
+    """Check that with _include each Endpoint is in the Bundle, unless it is contained."""
+    run.known_studies()
+    studies = resources(run.bundle, "ImagingStudy")
+    references = [
+        (study, str(endpoint.get("reference")))
+        for study in studies
+        for endpoint in objects(study.get("endpoint"))
+    ]
+    missing = sum(
+        not reference.startswith("#") and endpoint_of(run, study, reference) is None
+        for study, reference in references
+    )
     if missing:
-        raise Violated(
-            f"{missing} of the Endpoints that {counted(len(studies), 'study')} name are not in the Bundle"
-        )
+        named_by = plural(len(studies), "study")
+        raise Violated(f"{missing} of the Endpoints that {named_by} name are not in the Bundle")
     return "each study's Endpoint is in the Bundle, or contained"
 
 
-def endpoint_of(visit: Visit, study: Study, reference: str) -> dict[str, Any] | None:
-    """The Endpoint that a study's reference means: contained, or from a Bundle."""
+def endpoint_of(run: RunContext, study: Study, reference: str) -> dict[str, Any] | None:
+    """Return the Endpoint that a study's reference means: contained, or from a Bundle."""
     if reference.startswith("#"):
         contained = objects(study.get("contained"))
-        return next((one for one in contained if f"#{one.get('id')}" == reference), None)
+        return next((each for each in contained if f"#{each.get('id')}" == reference), None)
     short = "/".join(reference.split("/")[-2:])
-    return visit.endpoints.get(reference) or visit.endpoints.get(short)
+    return run.endpoints.get(reference) or run.endpoints.get(short)
 
 
-async def _by_last_updated(visit: Visit) -> str:
-    studies = visit.known_studies()
+async def _by_last_updated(run: RunContext) -> str:
+    studies = run.known_studies()
     moments = [moment for study in studies if (moment := _moment(_last_updated(study))) is not None]
-    await _empty(visit, "_lastUpdated", "lt1900-01-01T00:00:00Z")
-    await _empty(visit, "_lastUpdated", "gt2999-01-01T00:00:00Z")
+    await _empty(run, "_lastUpdated", "lt1900-01-01T00:00:00Z")
+    await _empty(run, "_lastUpdated", "gt2999-01-01T00:00:00Z")
     if not moments:
         raise NotTested("no study has meta.lastUpdated; what none can be was not found")
-    since = (
-        (max(moments) - timedelta(seconds=1))
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
-    found = await visit.search(("_lastUpdated", f"gt{since}"))
+    since = max(moments) - timedelta(seconds=1)
+    written = since.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    found = await run.search(("_lastUpdated", f"gt{written}"))
     for study in resources(found, "ImagingStudy"):
         moment = _moment(_last_updated(study))
-        if moment is None or moment <= max(moments) - timedelta(seconds=1):
+        if moment is None or moment <= since:
             raise Violated("_lastUpdated=gt… brings a study that is older")
     if not ids(found):
         raise Violated("_lastUpdated=gt… leaves out the study that was updated last")
-    return f"{counted(len(ids(found)), 'study')} since just before the last update; none before 1900, none after 2999"
+    number = plural(len(ids(found)), "study")
+    return f"{number} since just before the last update; none before 1900, none after 2999"
 
 
 def _last_updated(study: Study) -> Any:
@@ -94,112 +101,101 @@ def _moment(value: Any) -> datetime | None:
     return moment if moment.tzinfo is not None else None
 
 
-async def _by_started(visit: Visit) -> str:
-    _announced(visit, "started")
-    await _empty(visit, "started", "gt2999-01-01")
-    day = next(
-        (
-            str(one["started"])[:10]
-            for one in visit.known_studies()
-            if isinstance(one.get("started"), str)
-        ),
-        None,
-    )
-    if day is None or len(day) < 10:
+async def _by_started(run: RunContext) -> str:
+    _announced(run, "started")
+    await _empty(run, "started", "gt2999-01-01")
+    started = strings([study.get("started") for study in run.known_studies()])
+    day = started[0][:10] if started else ""
+    if len(day) < 10:
         raise NotTested("no study has started with a day; what none can be was not found")
     return await _matching(
-        visit, "started", day, lambda study: str(study.get("started")).startswith(day)
+        run, "started", day, lambda study: str(study.get("started")).startswith(day)
     )
 
 
-async def _by_modality(visit: Visit) -> str:
-    _announced(visit, "modality")
-    code = next((code for one in visit.known_studies() for code in _modalities(one)), None)
-    if code is None:
+async def _by_modality(run: RunContext) -> str:
+    _announced(run, "modality")
+    codes = [code for study in run.known_studies() for code in _modalities(study)]
+    if not codes:
         raise NotTested("no study has a modality")
-    await _empty(visit, "modality", "XNONSENSE")
-    return await _matching(visit, "modality", code, lambda study: code in _modalities(study))
+    code = codes[0]
+    await _empty(run, "modality", "XNONSENSE")
+    return await _matching(run, "modality", code, lambda study: code in _modalities(study))
 
 
 def _modalities(study: Study) -> list[str]:
-    return [
-        code for one in objects(study.get("modality")) if isinstance(code := one.get("code"), str)
-    ]
+    return strings([coding.get("code") for coding in objects(study.get("modality"))])
 
 
-async def _by_status(visit: Visit) -> str:
-    _announced(visit, "status")
-    status = next(
-        (one["status"] for one in visit.known_studies() if isinstance(one.get("status"), str)), None
-    )
-    if status is None:
+async def _by_status(run: RunContext) -> str:
+    _announced(run, "status")
+    statuses = strings([study.get("status") for study in run.known_studies()])
+    if not statuses:
         raise NotTested("no study has a status")
-    await _empty(
-        visit, "status", "entered-in-error" if status != "entered-in-error" else "available"
-    )
-    return await _matching(visit, "status", status, lambda study: study.get("status") == status)
+    status = statuses[0]
+    other = "entered-in-error" if status != "entered-in-error" else "available"
+    await _empty(run, "status", other)
+    return await _matching(run, "status", status, lambda study: study.get("status") == status)
 
 
-async def _by_id(visit: Visit) -> str:
-    _announced(visit, "_id")
-    wanted = str(visit.known_studies()[0].get("id"))
-    await _empty(visit, "_id", visit.absent_uid)
+async def _by_id(run: RunContext) -> str:
+    _announced(run, "_id")
+    wanted = str(run.known_studies()[0].get("id"))
+    await _empty(run, "_id", run.absent_uid)
     return await _matching(
-        visit, "_id", wanted, lambda study: study.get("id") == wanted, shown="<id>"
+        run, "_id", wanted, lambda study: study.get("id") == wanted, shown="<id>"
     )
 
 
-def _announced(visit: Visit, name: str) -> None:
-    visit.known_studies()
-    if not visit.announces(name):
+def _announced(run: RunContext, name: str) -> None:
+    run.known_studies()
+    if not run.announces(name):
         raise NotTested(f"the CapabilityStatement does not have searchParam {name}")
 
 
-def _identified(visit: Visit) -> tuple[Study, str]:
-    for study in visit.known_studies():
+def _identified(run: RunContext) -> tuple[Study, str]:
+    for study in run.known_studies():
         uid = uid_of(study)
         if uid is not None:
             return study, uid
     raise NotTested("no study has a StudyInstanceUID")
 
 
-async def _empty(visit: Visit, name: str, value: str) -> None:
-    found = ids(await visit.search((name, value)))
+async def _empty(run: RunContext, name: str, value: str) -> None:
+    found = ids(await run.search((name, value)))
     if found:
-        what = value if value != visit.absent_uid else "<made-up>"
-        raise Violated(f"{name}={what} brings {counted(len(found), 'study')}")
+        what = value if value != run.absent_uid else "<made-up>"
+        raise Violated(f"{name}={what} brings {plural(len(found), 'study')}")
 
 
 async def _matching(
-    visit: Visit,
+    run: RunContext,
     name: str,
     value: str,
     matches: Callable[[Study], bool],
     *,
     shown: str | None = None,
 ) -> str:
-    """Each that comes matches.
+    """Check that each study that comes matches, and that no known match is missing.
 
-    None of the known that match is missing, where all come on one page.
+    Missing ones are only known where all matches come on one page. Raises ``Violated``.
     """
-    bundle = await visit.search((name, value))
+    bundle = await run.search((name, value))
     found = resources(bundle, "ImagingStudy")
-    wrong = sum(not matches(one) for one in found)
+    wrong = sum(not matches(study) for study in found)
     if wrong:
         raise Violated(
-            f"{name}={shown or '…'}: {wrong} of {counted(len(found), 'study')} do not match"
+            f"{name}={shown or '…'}: {wrong} of {plural(len(found), 'study')} do not match"
         )
-    first_page = set(visit.first_page())
-    missing = {str(one.get("id")) for one in visit.studies if matches(one)} & first_page - set(
-        ids(bundle)
-    )
+    known = {str(study.get("id")) for study in run.studies if matches(study)}
+    missing = known & set(run.first_page_ids()) - set(ids(bundle))
     if missing and bundle.get("total") in (len(found), None):
         raise Violated(
-            f"{name}={shown or '…'}: {counted(len(missing), 'study')} that match are missing"
+            f"{name}={shown or '…'}: {plural(len(missing), 'study')} that match are missing"
         )
     if not found:
         raise Violated(f"{name}={shown or '…'}: no study, though one matches")
-    return f"{counted(len(found), 'study')}, each matches; none for a value that none has"
+    return f"{plural(len(found), 'study')}, each matches; none for a value that none has"
 
 
 FILTERS = (

@@ -1,4 +1,4 @@
-"""What was found, as a table for people and as JSON for machines."""
+"""Findings of checks, as a table for people and as JSON for machines."""
 
 import json
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from textwrap import wrap
 
 _WIDTH = 100
 _NAME_WIDTH = 30
-"""A longer name has its text below it."""
+"""Width of names in columns. The text of a longer one stands below it."""
 
 
 class State(StrEnum):
-    """``WARN``: it works, but not as it probably should. ``SKIP``: could not be looked at."""
+    """State of what was checked: ``WARN`` works, but probably not as meant; ``SKIP`` is unknown."""
 
     OK = "ok"
     WARN = "warn"
@@ -22,7 +22,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report: ``name`` is stable, ``text`` says what was found.
+    """Line of the report: ``name`` is stable, ``text`` says what was found.
 
     ``hint`` says what to do, or what is demanded. None of them names a patient or a study, or holds
     a secret: the report can be sent to support.
@@ -35,12 +35,12 @@ class Finding:
 
 
 def has_failed(findings: Sequence[Finding]) -> bool:
-    """Whether something does not work, or a requirement is not kept."""
+    """Return whether something does not work, or a requirement is not kept."""
     return any(finding.state is State.FAIL for finding in findings)
 
 
 def table(findings: Sequence[Finding]) -> str:
-    """Lines of ``state  name  text``, hints below; last, how many there are of each state."""
+    """Return lines of ``state  name  text`` with hints below, and the count of each state."""
     width = max(len(finding.name) for finding in findings)
     lines = []
     for finding in findings:
@@ -57,19 +57,19 @@ def table(findings: Sequence[Finding]) -> str:
 
 
 def _wrapped(begin: str, text: str) -> list[str]:
-    """Lines of ``text`` behind and below ``begin``.
+    """Return lines of ``text`` behind and below ``begin``, without control characters.
 
     What a server wrote must not steer a terminal.
     """
     width = _WIDTH - len(begin)
     lines = wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
-    printable = ["".join(one if one.isprintable() else "?" for one in line) for line in lines]
+    printable = ["".join(c if c.isprintable() else "?" for c in line) for line in lines]
     return [
         (begin if number == 0 else " " * len(begin)) + line for number, line in enumerate(printable)
     ]
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    """``{"ok": …, "findings": [{"name", "state", "text", "hint"}]}``; states in lower case."""
+    """Return ``{"ok": …, "findings": [{"name", "state" (lower case), "text", "hint"}]}``."""
     rows = [{**asdict(finding), "state": finding.state.value.lower()} for finding in findings]
     return json.dumps({"ok": not has_failed(findings), "findings": rows}, indent=2)

@@ -1,4 +1,4 @@
-"""A multipart/related answer taken apart, and the instances in it (RFC 2046 5.1; PS3.18 8.6)."""
+"""Parser of multipart/related answers, and of the instances in them (RFC 2046 5.1; PS3.18 8.6)."""
 
 import hashlib
 import io
@@ -13,24 +13,23 @@ _KEYWORDS = ["PatientID", "PatientName", "StudyInstanceUID", "SeriesInstanceUID"
 
 
 class Truncated(Violated):
-    """It ends like a whole answer, and is none (SIA-43)."""
+    """The answer ends like a whole one, and is none (SIA-43)."""
 
 
 @dataclass(frozen=True, slots=True)
 class MultipartPart:
-    """``media_type`` without parameters, and the bytes."""
+    """Part of a multipart: its media type without parameters, and its bytes."""
 
     media_type: str
     content: bytes
 
 
 def parts_of(answer: Response, media_type: str) -> list[MultipartPart]:
-    """The whole parts of a 200, each of ``media_type``.
+    """Return the whole parts of a 200, each of ``media_type``.
 
-    Raises ``Violated``; ``Truncated`` without an end.
+    Raises ``Violated``; ``Truncated`` when the closing delimiter is missing.
     """
-    if answer.status != 200 or answer.media_type != "multipart/related":
-        raise Violated(str(answer))
+    answer.expect("multipart/related")
     boundary = answer.parameter("boundary")
     if not boundary:
         raise Violated("multipart/related without boundary")
@@ -47,7 +46,7 @@ def parts_of(answer: Response, media_type: str) -> list[MultipartPart]:
             raise Truncated(
                 f"200, but the multipart has no end: {len(parts)} whole parts, then it stops"
             )
-    if any(one.media_type != media_type for one in parts):
+    if any(part.media_type != media_type for part in parts):
         raise Violated("a part of another media type than the multipart says or was asked for")
     if not parts and answer.stopped is None:
         raise Violated("a multipart without parts")
@@ -70,7 +69,7 @@ def _part(piece: bytes) -> MultipartPart:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose instance it is; ``digest`` of its bytes."""
+    """Identifiers in an instance, and the SHA-256 of its bytes."""
 
     patient_id: str
     name: str
@@ -81,7 +80,7 @@ class Identity:
 
 
 def identity_of(content: bytes) -> Identity:
-    """Read from the instance itself. Raises ``Violated`` when it is none."""
+    """Return the identifiers in an instance's bytes. Raises ``Violated`` when it is none."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Odd attributes are not what is looked at.

@@ -1,4 +1,4 @@
-"""ImagingStudy and Endpoint: what they must have, and reading them by id (SIA-30..33)."""
+"""Checks of ImagingStudy and Endpoint: what they must have, and reading them by id (SIA-30..33)."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,9 +6,17 @@ from typing import Any
 from yarl import URL
 
 from sidecar.conformance.client import NotTested, Violated
+from sidecar.conformance.context import (
+    Check,
+    RunContext,
+    objects,
+    patient_of,
+    plural,
+    raise_for_faults,
+    uid_of,
+)
 from sidecar.conformance.filters import endpoint_of
 from sidecar.conformance.rows import is_uid
-from sidecar.conformance.visit import Check, Visit, counted, none_of, objects, patient_of, uid_of
 
 Resource = dict[str, Any]
 REQUIRES_ACCESS_TOKEN = (
@@ -28,19 +36,20 @@ _DRAWABLE = {"CR", "CT", "DX", "MG", "MR", "NM", "PT", "US", "XA"}
 """Modalities whose instances have pixels."""
 
 
-async def _studies(visit: Visit) -> str:
-    studies = visit.known_studies()
-    none_of((fault for study in studies for fault in _faults_of_study(study)), len(studies))
-    return counted(len(studies), "study")
+async def _studies(run: RunContext) -> str:
+    studies = run.known_studies()
+    raise_for_faults(
+        (fault for study in studies for fault in _faults_of_study(study)), len(studies)
+    )
+    return plural(len(studies), "study")
 
 
 def _faults_of_study(study: Resource) -> Iterator[str]:
-    identifiers = [
-        one for one in objects(study.get("identifier")) if one.get("system") == UID_SYSTEM
-    ]
-    if len(identifiers) != 1:
-        yield f"{len(identifiers)} identifiers with system {UID_SYSTEM}"
-    elif uid_of(study) is None or not str(identifiers[0].get("value")).startswith("urn:oid:"):
+    identifiers = objects(study.get("identifier"))
+    values = [str(each.get("value")) for each in identifiers if each.get("system") == UID_SYSTEM]
+    if len(values) != 1:
+        yield f"{len(values)} identifiers with system {UID_SYSTEM}"
+    elif uid_of(study) is None or not values[0].startswith("urn:oid:"):
         yield f"identifier {UID_SYSTEM} is not urn:oid:<UID>"
     if not isinstance(study.get("id"), str):
         yield "no id"
@@ -54,22 +63,22 @@ def _faults_of_study(study: Resource) -> Iterator[str]:
     if not modalities:
         yield "no modality"
     elif any(
-        one.get("system") != DICOM_TERMINOLOGY or not isinstance(one.get("code"), str)
-        for one in modalities
+        coding.get("system") != DICOM_TERMINOLOGY or not isinstance(coding.get("code"), str)
+        for coding in modalities
     ):
         yield f"modality is no Coding of {DICOM_TERMINOLOGY}"
 
 
-async def _recommended(visit: Visit) -> str:
-    """What SHOULD be there is told when it is not; what is there must be right."""
-    studies = visit.known_studies()
-    none_of((fault for study in studies for fault in _faults_of_recommended(study)), len(studies))
+async def _recommended(run: RunContext) -> str:
+    """Report what SHOULD be there and is not; what is there must be right."""
+    studies = run.known_studies()
+    raise_for_faults(
+        (fault for study in studies for fault in _faults_of_recommended(study)), len(studies)
+    )
     names = ("started", "numberOfSeries", "numberOfInstances", "series")
     counts = {name: sum(name not in study for study in studies) for name in names}
-    lacking = [f"{name} in {count}" for name, count in counts.items() if count]
-    return (
-        f"right where it is there; not there: {', '.join(lacking) or 'nothing'} (of {len(studies)})"
-    )
+    missing = ", ".join(f"{name} in {count}" for name, count in counts.items() if count)
+    return f"right where it is there; not there: {missing or 'nothing'} (of {len(studies)})"
 
 
 def _faults_of_recommended(study: Resource) -> Iterator[str]:
@@ -77,73 +86,62 @@ def _faults_of_recommended(study: Resource) -> Iterator[str]:
         count = study.get(name, 0)
         if not isinstance(count, int) or isinstance(count, bool) or count < 0:
             yield f"{name} is no count"
-    series = objects(study.get("series"))
-    for one in series:
-        if not _has_uid(one):
+    all_series = objects(study.get("series"))
+    for series in all_series:
+        if not _has_uid(series):
             yield "series.uid is no UID"
-        modality = one.get("modality")
+        modality = series.get("modality")
         if not isinstance(modality, dict) or modality.get("system") != DICOM_TERMINOLOGY:
             yield f"series.modality is no Coding of {DICOM_TERMINOLOGY}"
-        for instance in objects(one.get("instance")):
+        for instance in objects(series.get("instance")):
             sop_class = instance.get("sopClass")
             code = str(sop_class.get("code")) if isinstance(sop_class, dict) else ""
             if not _has_uid(instance) or not is_uid(code.removeprefix("urn:oid:")):
                 yield "series.instance without uid, or sopClass urn:oid:<UID>"
-    if (
-        series
-        and isinstance(study.get("numberOfSeries"), int)
-        and study["numberOfSeries"] != len(series)
-    ):
+    count = study.get("numberOfSeries")
+    if all_series and isinstance(count, int) and count != len(all_series):
         yield "numberOfSeries is not how many series there are"
 
 
 def _has_uid(element: Resource) -> bool:
-    """Whether there is a UID, or a reason why not: an archive's may be too long for R4's ``id``."""
-    return is_uid(str(element.get("uid"))) or (
-        "uid" not in element and isinstance(element.get("_uid"), dict)
-    )
+    """Return whether there is a UID, or a reason why not: it may be too long for R4's ``id``."""
+    has_reason = "uid" not in element and isinstance(element.get("_uid"), dict)
+    return has_reason or is_uid(str(element.get("uid")))
 
 
-async def _endpoints(visit: Visit) -> str:
-    """Each reference is resolved.
-
-    The first study whose address can be used is the one that is retrieved later.
-    """
-    studies = visit.known_studies()
+async def _endpoints(run: RunContext) -> str:
+    """Check each Endpoint, and choose the first study with a usable address for the retrievals."""
+    studies = run.known_studies()
     faults = []
     for study in sorted(studies, key=_effort):
-        for one in objects(study.get("endpoint")):
-            endpoint = await _resolved(visit, study, str(one.get("reference")))
+        for element in objects(study.get("endpoint")):
+            reference = str(element.get("reference"))
+            endpoint = await _resolved(run, study, reference)
             if endpoint is None:
                 faults.append("an endpoint that cannot be resolved")
                 continue
             faults += _faults_of_endpoint(endpoint)
-            _keep(
-                visit,
-                study,
-                endpoint,
-                is_local=str(one.get("reference")).startswith(("#", "urn:uuid:")),
-            )
-    if visit.root is not None:
-        visit.client.trust(visit.root)
-    none_of(faults, len(studies))
-    return f"the Endpoints of {counted(len(studies), 'study')}"
+            _choose(run, study, endpoint, is_local=reference.startswith(("#", "urn:uuid:")))
+    if run.root is not None:
+        run.client.trust(run.root)
+    raise_for_faults(faults, len(studies))
+    return f"the Endpoints of {plural(len(studies), 'study')}"
 
 
 def _effort(study: Resource) -> tuple[bool, bool, int]:
-    """Small studies with images come first, of several instances if possible: they are retrieved whole."""
-    codes = {str(one.get("code")) for one in objects(study.get("modality"))}
+    """Return a sort key: small studies with images first, of several instances if possible."""
+    codes = {str(coding.get("code")) for coding in objects(study.get("modality"))}
     count = study.get("numberOfInstances")
     known = count if isinstance(count, int) and count > 0 else 10**6
     return not codes & _DRAWABLE, known == 1, known
 
 
-async def _resolved(visit: Visit, study: Resource, reference: str) -> Resource | None:
-    found = endpoint_of(visit, study, reference)
+async def _resolved(run: RunContext, study: Resource, reference: str) -> Resource | None:
+    found = endpoint_of(run, study, reference)
     if found is None and reference.startswith("Endpoint/"):
-        answer = await visit.client.ask(visit.url(reference))
+        answer = await run.client.request(run.url(reference))
         if answer.status == 200:
-            found = visit.endpoints[reference] = answer.resource("Endpoint")
+            found = run.endpoints[reference] = answer.resource("Endpoint")
     return found
 
 
@@ -166,16 +164,11 @@ def _faults_of_endpoint(endpoint: Resource) -> Iterator[str]:
 
 
 def _flags(endpoint: Resource) -> list[Any]:
-    extensions = objects(endpoint.get("extension"))
-    found = [
-        one.get("valueBoolean") for one in extensions if one.get("url") == REQUIRES_ACCESS_TOKEN
-    ]
-    older = [
-        one.get("valueBoolean")
-        for one in extensions
-        if one.get("url") == REQUIRES_ACCESS_TOKEN_2023
-    ]
-    return found or older
+    """Return the values of requires-access-token, else those of the extension of 2023."""
+    flags: dict[Any, list[Any]] = {}
+    for extension in objects(endpoint.get("extension")):
+        flags.setdefault(str(extension.get("url")), []).append(extension.get("valueBoolean"))
+    return flags.get(REQUIRES_ACCESS_TOKEN) or flags.get(REQUIRES_ACCESS_TOKEN_2023, [])
 
 
 def _is_root(address: Any) -> bool:
@@ -183,57 +176,55 @@ def _is_root(address: Any) -> bool:
         url = URL(address)
     except (TypeError, ValueError):
         return False
-    is_plain = (
-        not url.query_string and not url.fragment and not url.path.rstrip("/").endswith("/studies")
-    )
-    return url.scheme in ("http", "https") and bool(url.host) and is_plain
+    extra = url.query_string or url.fragment or url.path.rstrip("/").endswith("/studies")
+    return url.scheme in ("http", "https") and bool(url.host) and not extra
 
 
-def _keep(visit: Visit, study: Resource, endpoint: Resource, *, is_local: bool) -> None:
+def _choose(run: RunContext, study: Resource, endpoint: Resource, *, is_local: bool) -> None:
     uid, address = uid_of(study), endpoint.get("address")
-    if visit.study is None and uid is not None and isinstance(address, str) and _is_root(address):
-        visit.study, visit.root = uid, address.rstrip("/")
-        visit.is_local = is_local and f"/Patient/{visit.patient}/" not in address
+    if run.study is None and uid is not None and isinstance(address, str) and _is_root(address):
+        run.study, run.root = uid, address.rstrip("/")
+        run.is_local = is_local and f"/Patient/{run.patient}/" not in address
 
 
-async def _read_study(visit: Visit) -> str:
-    study = visit.known_studies()[0]
-    found = (await visit.client.ask(visit.url(f"ImagingStudy/{study.get('id')}"))).resource(
+async def _read_study(run: RunContext) -> str:
+    study = run.known_studies()[0]
+    found = (await run.client.request(run.url(f"ImagingStudy/{study.get('id')}"))).resource(
         "ImagingStudy"
     )
     if found.get("id") != study.get("id") or uid_of(found) != uid_of(study):
         raise Violated("another study than the one of this id")
-    none_of(_faults_of_study(found), 1)
+    raise_for_faults(_faults_of_study(found), 1)
     if patient_of(found) != patient_of(study):
         raise Violated("its subject is another than in the search")
     return "the same study"
 
 
-async def _read_endpoint(visit: Visit) -> str:
-    visit.known_studies()
-    for reference, endpoint in visit.endpoints.items():
+async def _read_endpoint(run: RunContext) -> str:
+    run.known_studies()
+    for reference, endpoint in run.endpoints.items():
         if reference.startswith("Endpoint/"):
-            found = (await visit.client.ask(visit.url(reference))).resource("Endpoint")
-            none_of(_faults_of_endpoint(found), 1)
+            found = (await run.client.request(run.url(reference))).resource("Endpoint")
+            raise_for_faults(_faults_of_endpoint(found), 1)
             if found.get("address") != endpoint.get("address"):
                 raise Violated("its address is another than in the search")
             return "the same address"
     raise NotTested("no Endpoint of its own: they are contained")
 
 
-async def _address(visit: Visit) -> str:
-    root, _ = visit.known_study()
-    wanted = f"Patient/{visit.known_patient()}/$wado-rs"
+async def _address(run: RunContext) -> str:
+    root, _ = run.known_study()
+    wanted = f"Patient/{run.known_patient()}/$wado-rs"
     if not root.replace("%24", "$").endswith("/" + wanted):
         raise NotTested("the address is another, which newer texts allow")
     return "[base]/Patient/<id>/$wado-rs"
 
 
-async def _response_local(visit: Visit) -> str:
-    visit.known_study()
-    stable = [one for name, one in visit.endpoints.items() if name.startswith("Endpoint/")]
-    if any(False in _flags(one) for one in stable):
-        raise Violated("an Endpoint with requires-access-token false has an id of its own")
+async def _response_local(run: RunContext) -> str:
+    run.known_study()
+    for reference, endpoint in run.endpoints.items():
+        if reference.startswith("Endpoint/") and False in _flags(endpoint):
+            raise Violated("an Endpoint with requires-access-token false has an id of its own")
     return "each Endpoint with an id of its own needs the token"
 
 

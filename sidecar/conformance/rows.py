@@ -12,7 +12,7 @@ _WHOLE_NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
 
 
 def is_uid(text: str) -> bool:
-    """Return whether it is digits and single points.
+    """Return whether ``text`` is digits and single points.
 
     Archives have UIDs of over 64 characters and with leading zeros, against PS3.5 9.1.
     """
@@ -31,6 +31,6 @@ def text(row: Row, keyword: str) -> str | None:
 
 
 def number(row: Row, keyword: str) -> int | None:
-    """Return the first value as a whole number: VR IS is a JSON number or a string (PS3.18 F.2.3)."""
+    """Return the first value as a whole number; VR IS may be a JSON string (PS3.18 F.2.3)."""
     found = text(row, keyword) or ""
     return int(found) if _WHOLE_NUMBER.fullmatch(found) else None

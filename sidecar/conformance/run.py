@@ -1,19 +1,19 @@
-"""All checks in their order; none stops the others."""
+"""All checks of conformance in their order; none stops the others."""
 
 from dataclasses import replace
 
 from sidecar.conformance import discovery, tokens
-from sidecar.conformance.afterwards import AFTERWARDS, BEYOND
 from sidecar.conformance.client import Limits, NotTested, Violated, connected
+from sidecar.conformance.context import Check, RunContext, patient_in
 from sidecar.conformance.filters import FILTERS
 from sidecar.conformance.finding import Finding, State
-from sidecar.conformance.forms import FORMS
 from sidecar.conformance.refusals import REFUSALS
+from sidecar.conformance.representations import REPRESENTATIONS
 from sidecar.conformance.requirements import REQUIREMENTS
 from sidecar.conformance.resources import RESOURCES
 from sidecar.conformance.retrieval import RETRIEVAL
 from sidecar.conformance.search import FIND, SEARCH
-from sidecar.conformance.visit import Check, Visit, patient_in
+from sidecar.conformance.whole_run import BEYOND, WHOLE_RUN
 
 _LIMITS = Limits()
 
@@ -26,13 +26,13 @@ CHECKS: tuple[Check, ...] = (
     *SEARCH,
     *FILTERS,
     *RETRIEVAL,
-    *FORMS,
+    *REPRESENTATIONS,
     *REFUSALS,
     *tokens.LAST,
-    *AFTERWARDS,
+    *WHOLE_RUN,
     *BEYOND,
 )
-"""Each may use what those before it have learnt."""
+"""A check may use what those before it have stored in the ``RunContext``."""
 
 
 async def conformance(
@@ -43,43 +43,45 @@ async def conformance(
     *,
     limits: Limits = _LIMITS,
 ) -> list[Finding]:
-    """Look at the server whose FHIR base is ``base``, as an app with a patient's ``token`` would.
+    """Check the server whose FHIR base is ``base`` from outside, as an app with ``token``.
 
-    ``origin``: of the app's pages, for CORS; else a made-up one.
+    ``patient``: FHIR id of the token's patient. ``origin``: origin of the app's pages, for CORS;
+    without it a made-up one is used.
     """
     async with connected(base.rstrip("/"), token, limits) as client:
-        visit = Visit(client, patient or patient_in(token))
-        visit.origin = origin or visit.origin
-        found = [(check, await _looked(check, visit)) for check in CHECKS]
-        # What was not learnt is not the token's, or the patient's, fault.
+        run = RunContext(client, patient or patient_in(token))
+        run.origin = origin or run.origin
+        findings = {check: await _finding(check, run) for check in CHECKS}
         if not client.was_reached:
-            found = [(check, _not_reached(check, one)) for check, one in found]
-    # Stable: those of a number in the order of the checks.
-    order = sorted(found, key=lambda one: one[0].number)
-    return [_without(token, one) for _, one in order]
+            findings = {check: _not_reached(check, found) for check, found in findings.items()}
+    # The sort is stable: checks of one number stay in their order.
+    ordered = sorted(findings, key=lambda check: check.number)
+    return [_without(token, findings[check]) for check in ordered]
 
 
-async def _looked(check: Check, visit: Visit) -> Finding:
-    name, demanded = f"SIA-{check.number} {check.checked}", check.says or REQUIREMENTS[check.number]
+async def _finding(check: Check, run: RunContext) -> Finding:
+    name = f"SIA-{check.number} {check.title}"
+    demanded = check.requirement or REQUIREMENTS[check.number]
     try:
-        return Finding(name, State.OK, await check.look(visit))
+        return Finding(name, State.OK, await check.function(run))
     except NotTested as error:
         return Finding(name, State.SKIP, str(error))
     except Violated as error:
         return Finding(name, State.FAIL, str(error), demanded)
     except Exception as error:  # Whatever a server answers is a finding.
-        text = f"an answer that nothing can be made of ({type(error).__name__})"
+        text = f"the answer cannot be read ({type(error).__name__})"
         return Finding(name, State.FAIL, text, demanded)
 
 
 def _not_reached(check: Check, finding: Finding) -> Finding:
+    """Return the finding with the reason why nothing was learnt, in place of what that led to."""
     if finding.state is State.SKIP and check not in BEYOND:
         return replace(finding, text="the server was not reached")
     return finding
 
 
 def _without(token: str | None, finding: Finding) -> Finding:
-    """No text has it; should one after all, it is taken out."""
+    """Return the finding without the token, should its text have it after all."""
     if token is None or token not in finding.text:
         return finding
     return replace(finding, text=finding.text.replace(token, "(the token)"))

@@ -1,72 +1,59 @@
-"""Who is let in at all: requests without a token, with one that is none, and for another patient (SIA-10, 12, 22)."""
+"""Checks of requests without a token, with a made-up one, or for others (SIA-10, 12, 22)."""
 
 import secrets
 
 from sidecar.conformance.client import Response, Violated
-from sidecar.conformance.visit import (
+from sidecar.conformance.context import (
     DICOM,
     Check,
-    Visit,
-    counted,
+    RunContext,
     ids,
     link,
-    none_of,
     patient_of,
+    plural,
+    raise_for_faults,
     resources,
 )
 
 
-async def _without(visit: Visit) -> str:
-    for url in _addresses(visit):
-        _is_401(await visit.client.ask(url, token=False))
+async def _without(run: RunContext) -> str:
+    for url in _addresses(run):
+        _is_401(await run.client.request(url, token=False))
     return "401 with WWW-Authenticate: Bearer"
 
 
-async def _junk(visit: Visit) -> str:
-    for url in _addresses(visit):
-        _is_401(
-            await visit.client.ask(
-                url, token=False, headers={"Authorization": f"Bearer {_made_up()}"}
-            )
-        )
+async def _junk(run: RunContext) -> str:
+    for url in _addresses(run):
+        _is_401(await run.client.request(url, token=False, headers=_made_up_bearer()))
     return "401 with WWW-Authenticate: Bearer"
 
 
-async def _in_the_query(visit: Visit) -> str:
-    url = visit.url("ImagingStudy", [("access_token", _made_up())])
-    _is_401(await visit.client.ask(url, token=False))
+async def _in_the_query(run: RunContext) -> str:
+    url = run.url("ImagingStudy", ("access_token", _made_up()))
+    _is_401(await run.client.request(url, token=False))
     return "401: a made-up token in the query opens nothing"
 
 
-async def _retrieval_without(visit: Visit) -> str:
-    root, study = visit.known_study()
-    for headers in ({}, {"Authorization": f"Bearer {_made_up()}"}):
-        for path in ("", "/metadata"):
-            url = f"{root}/studies/{study}{path}"
-            _is_401(
-                await visit.client.ask(
-                    url, token=False, accept="*/*" if path else DICOM, headers=headers
-                )
-            )
+async def _retrieval_without(run: RunContext) -> str:
+    url = run.study_url()
+    for headers in ({}, _made_up_bearer()):
+        for address, accept in ((url, DICOM), (url + "/metadata", "*/*")):
+            _is_401(await run.client.request(address, token=False, accept=accept, headers=headers))
     return "401 with WWW-Authenticate: Bearer, for the study and its metadata"
 
 
-async def _capability(visit: Visit) -> str:
-    visit.known_capability()
-    return await _retrieval_without(visit)
+async def _capability(run: RunContext) -> str:
+    run.known_capability()
+    return await _retrieval_without(run)
 
 
-async def _referrers(visit: Visit) -> str:
-    root, study = visit.known_capability()
-    answer = await visit.client.ask(f"{root}/studies/{study}", accept=DICOM, images=True)
-    if answer.status != 200:
-        raise Violated(str(answer))
-    caching = answer.headers.get("Cache-Control", "").lower()
-    faults = (
-        []
-        if "private" in caching or "no-store" in caching
-        else ["Cache-Control is not private or no-store"]
-    )
+async def _referrers(run: RunContext) -> str:
+    run.known_capability()
+    answer = await run.client.request(run.study_url(), accept=DICOM, images=True)
+    answer.expect()
+    caching, faults = answer.headers.get("Cache-Control", "").lower(), []
+    if "private" not in caching and "no-store" not in caching:
+        faults.append("Cache-Control is not private or no-store")
     if answer.headers.get("Referrer-Policy") != "no-referrer":
         faults.append("no Referrer-Policy: no-referrer")
     if faults:
@@ -74,22 +61,21 @@ async def _referrers(visit: Visit) -> str:
     return "Referrer-Policy: no-referrer, and Cache-Control"
 
 
-def _addresses(visit: Visit) -> list[str]:
-    """A search, a read, and another patient's search: what is refused first must not depend on what is asked for."""
-    known = visit.first_page()[:1]
+def _addresses(run: RunContext) -> list[str]:
+    """Return a search, another patient's search, and reads: each needs a token first."""
+    patients = (run.patient or run.absent_patient, run.absent_patient)
+    study_ids = [*run.first_page_ids()[:1], run.absent_uid]
     return [
-        visit.url("ImagingStudy", [("patient", visit.patient or visit.absent_patient)]),
-        visit.url("ImagingStudy", [("patient", visit.absent_patient)]),
-        *(visit.url(f"ImagingStudy/{one}") for one in [*known, visit.absent_uid]),
+        *(run.url("ImagingStudy", ("patient", patient)) for patient in patients),
+        *(run.url(f"ImagingStudy/{study_id}") for study_id in study_ids),
     ]
 
 
 def _is_401(answer: Response) -> None:
     if answer.status != 401:
         raise Violated(str(answer))
-    if not any(
-        one.lower().startswith("bearer") for one in answer.headers.getall("WWW-Authenticate", ())
-    ):
+    challenges = answer.headers.getall("WWW-Authenticate", ())
+    if not any(challenge.lower().startswith("bearer") for challenge in challenges):
         raise Violated("401 without WWW-Authenticate: Bearer")
 
 
@@ -97,30 +83,34 @@ def _made_up() -> str:
     return secrets.token_urlsafe(32)
 
 
-async def _other_patient(visit: Visit) -> str:
-    visit.answered()
-    absent = visit.absent_patient
+def _made_up_bearer() -> dict[str, str]:
+    return {"Authorization": f"Bearer {_made_up()}"}
+
+
+async def _other_patient(run: RunContext) -> str:
+    run.first_bundle()
+    absent = run.absent_patient
     forms = [
         ("patient", absent),
         ("patient", f"Patient/{absent}"),
         ("subject", f"Patient/{absent}"),
     ]
-    for one in forms:
-        _is_refused(await visit.client.ask(visit.url("ImagingStudy", [one])), one[0])
-    posted = await visit.client.ask(
-        visit.url("ImagingStudy/_search"), method="POST", form=f"patient={absent}"
+    for name, value in forms:
+        _is_refused(await run.client.request(run.url("ImagingStudy", (name, value))), name)
+    posted = await run.client.request(
+        run.url("ImagingStudy/_search"), method="POST", form=f"patient={absent}"
     )
     if posted.status not in (404, 405):  # Whether there is _search at all is looked at elsewhere.
         _is_refused(posted, "POST _search")
-    compartment = await visit.client.ask(visit.url(f"Patient/{absent}/ImagingStudy"))
+    compartment = await run.client.request(run.url(f"Patient/{absent}/ImagingStudy"))
     if compartment.status < 400:  # It need not be there.
         _is_refused(compartment, "Patient/<id>/ImagingStudy")
     return "403 for a made-up patient, by patient, subject and POST"
 
 
-async def _both_patients(visit: Visit) -> str:
-    both = f"{visit.known_patient()},{visit.absent_patient}"
-    answer = await visit.client.ask(visit.url("ImagingStudy", [("patient", both)]))
+async def _both_patients(run: RunContext) -> str:
+    both = f"{run.known_patient()},{run.absent_patient}"
+    answer = await run.client.request(run.url("ImagingStudy", ("patient", both)))
     if answer.status not in (400, 403):
         raise Violated(f"patient=<own>,<made-up>: {answer}")
     return f"{answer.status} for a search with the own and a made-up patient"
@@ -129,36 +119,36 @@ async def _both_patients(visit: Visit) -> str:
 def _is_refused(answer: Response, what: str) -> None:
     if answer.status == 200:
         found = len(ids(answer.resource("Bundle")))
-        raise Violated(f"{what} of a made-up patient: 200, a Bundle with {counted(found, 'study')}")
+        raise Violated(f"{what} of a made-up patient: 200, a Bundle with {plural(found, 'study')}")
     if answer.status != 403:
         raise Violated(f"{what} of a made-up patient: {answer}")
 
 
-async def _subjects(visit: Visit) -> str:
-    visit.known_patient()
-    studies = visit.known_studies()
-    none_of(("a study of another patient",) * visit.foreign, len(studies) + visit.foreign)
-    return f"{counted(len(studies), 'study')}, each with the patient as its subject"
+async def _subjects(run: RunContext) -> str:
+    run.known_patient()
+    studies = run.known_studies()
+    raise_for_faults(("a study of another patient",) * run.foreign, len(studies) + run.foreign)
+    return f"{plural(len(studies), 'study')}, each with the patient as its subject"
 
 
-async def _without_patient(visit: Visit) -> str:
-    """A search that names nobody brings the token's patient, or nothing."""
-    patient, _ = visit.known_patient(), visit.answered()
-    answer = await visit.client.ask(visit.url("ImagingStudy"))
+async def _without_patient(run: RunContext) -> str:
+    """Check that a search that names nobody brings the token's patient, or nothing."""
+    patient, _ = run.known_patient(), run.first_bundle()
+    answer = await run.client.request(run.url("ImagingStudy"))
     if answer.status in (400, 403):
         return f"{answer.status} for a search that names no patient"
     bundle = answer.resource("Bundle")
-    if any(patient_of(one) != patient for one in resources(bundle, "ImagingStudy")):
+    if any(patient_of(resource) != patient for resource in resources(bundle, "ImagingStudy")):
         raise Violated("a search that names no patient brings studies of others")
     return "a search that names no patient brings this one's studies alone"
 
 
-async def _no_token_in_links(visit: Visit) -> str:
-    bundle = visit.answered()
-    found = [link(bundle, relation, visit.base) or "" for relation in ("self", "next")]
-    if any("access_token" in one for one in found):
+async def _no_token_in_links(run: RunContext) -> str:
+    bundle = run.first_bundle()
+    links = [link(bundle, relation, run.base) or "" for relation in ("self", "next")]
+    if any("access_token" in url for url in links):
         raise Violated("a link has access_token in its query")
-    if visit.client.record.token_seen:
+    if run.client.record.token_seen:
         raise Violated("an answer has the token in it, in an address, a text or a header")
     return "no answer has it"
 
@@ -176,4 +166,4 @@ TOKENS = (
     Check(22, "another patient's beside the own", _both_patients),
 )
 LAST = (Check(54, "the token in addresses and answers", _no_token_in_links),)
-"""When everything has been asked."""
+"""Checks of all answers."""

@@ -1,4 +1,4 @@
-"""The three invented patients of the demo: what the EHR knows of them and which PatientIDs the archive has.
+"""The three invented patients of the demo, in the EHR and in the archive.
 
 Their images are pydicom's bundled test files, whose PatientIDs and names are invented too.
 """
@@ -6,15 +6,12 @@ Their images are pydicom's bundled test files, whose PatientIDs and names are in
 from dataclasses import dataclass
 
 MRN_SYSTEM = "http://hospital.example.org/mrn"
-"""``Identifier.system`` of the medical record numbers in the demo EHR.
-
-They are the archive's PatientIDs.
-"""
+"""``Identifier.system`` of the demo EHR's medical record numbers, the archive's PatientIDs."""
 
 
 @dataclass(frozen=True)
 class DemoPatient:
-    """One patient: ``id`` is the FHIR ``Patient.id``, ``mrns`` are the PatientIDs in the archive."""
+    """Patient: ``id`` is the FHIR ``Patient.id``, ``mrns`` are the PatientIDs in the archive."""
 
     id: str
     family: str
@@ -38,4 +35,4 @@ PATIENTS: tuple[DemoPatient, ...] = (
     DemoPatient("archibald", "Doe", "Archibald", "male", "1955-03-14", ("77654033",)),
     DemoPatient("peter", "Doe", "Peter", "male", "1961-07-02", ("98890234",)),
 )
-"""Every PatientID in the archive that is in no row here belongs to people without an EHR record."""
+"""All patients of the EHR. Other PatientIDs in the archive belong to people without a record."""

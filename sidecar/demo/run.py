@@ -1,4 +1,4 @@
-"""``smart-imaging-sidecar demo``: EHR, archive and sidecar in one process, each on a port of its own."""
+"""``smart-imaging-sidecar demo``: EHR, archive and sidecar in one process, each on a port."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from sidecar.demo.archive.app import create_archive
 from sidecar.demo.archive.index import read_folder
 from sidecar.demo.ehr.app import STORE, create_ehr
 from sidecar.demo.page import add_page
-from sidecar.demo.people import MRN_SYSTEM, PATIENTS, DemoPatient
+from sidecar.demo.people import MRN_SYSTEM, PATIENTS
 from sidecar.demo.samples import fill
 from sidecar.server.listener import listen
 from sidecar.settings.document import Settings
@@ -34,7 +34,7 @@ KEY_ID = "demo"
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where the four listeners are."""
+    """Addresses of the four listeners."""
 
     host: str
     sidecar: int
@@ -61,7 +61,7 @@ class Ports:
 
     @property
     def beside_url(self) -> str:
-        """Where a second sidecar may be, by the configuration that is written for it."""
+        """URL of a second sidecar in the configuration that is written for it."""
         return self._url(4)
 
     def _url(self, offset: int) -> str:
@@ -74,9 +74,9 @@ _ABOUT = "# Of a running `demo`: good until it ends.\n"
 
 @dataclass(frozen=True, slots=True)
 class DemoArchive:
-    """What the sidecar of the demo stands in front of: a folder of DICOM files, or a real PACS.
+    """Archive behind the demo's sidecar: a folder of DICOM files, or a real PACS.
 
-    ``write_config``: where the configuration is written, for `check` and `serve` beside the demo.
+    ``write_config``: file for the configuration, for `check` and `serve` beside the demo.
     """
 
     data: Path | None = None
@@ -86,7 +86,12 @@ class DemoArchive:
 
 
 async def run_demo(
-    host: str, port: int, archive: DemoArchive, stop: asyncio.Event, *, say: Callable[[str], object]
+    host: str,
+    port: int,
+    archive: DemoArchive,
+    stop: asyncio.Event,
+    *,
+    echo: Callable[[str], object],
 ) -> None:
     """Serve until ``stop``. A new or empty folder is filled with pydicom's files.
 
@@ -97,18 +102,18 @@ async def run_demo(
     with tempfile.TemporaryDirectory(prefix="sidecar-demo-") as scratch:
         app = None
         if archive.pacs_url is None:
-            app = await asyncio.to_thread(_embedded, archive.data or Path(scratch, "images"), say)
+            app = await asyncio.to_thread(_embedded, archive.data or Path(scratch, "images"), echo)
         async with _demo(ports, archive, app, Path(scratch)) as ehr:
             token = ehr[STORE].issue(patient=PATIENTS[0].id, scope="patient/ImagingStudy.rs")
             for line in introduction(ports, archive.pacs_url or ports.archive_url, token):
-                say(line)
+                echo(line)
             await stop.wait()
 
 
-def _embedded(folder: Path, say: Callable[[str], object]) -> web.Application:
+def _embedded(folder: Path, echo: Callable[[str], object]) -> web.Application:
     folder.mkdir(parents=True, exist_ok=True)
     if not any(folder.iterdir()):
-        say("Filling the archive with pydicom's test files …")
+        echo("Filling the archive with pydicom's test files …")
         fill(folder)
     elif not read_folder(folder).studies:
         raise ValueError(f"no DICOM file in {folder}")
@@ -119,7 +124,7 @@ def _embedded(folder: Path, say: Callable[[str], object]) -> web.Application:
 async def _demo(
     ports: Ports, archive: DemoArchive, app: web.Application | None, scratch: Path
 ) -> AsyncIterator[web.Application]:
-    """Start everything; yields the EHR."""
+    """Start everything and yield the EHR."""
     secret = secrets.token_urlsafe(32)
     key_file = scratch / "backend-key.pem"
     public_jwks = make_key(key_file)
@@ -182,7 +187,7 @@ def make_key(file: Path) -> dict[str, object]:
 def demo_document(
     ports: Ports, secret: str, key_file: Path, pacs: dict[str, str]
 ) -> dict[str, Any]:
-    """The configuration that a hospital would write for this EHR and this archive."""
+    """Return the configuration that a hospital would write for this EHR and this archive."""
     return {
         "server": {
             "host": ports.host,
@@ -215,11 +220,13 @@ def demo_document(
 
 
 def introduction(ports: Ports, archive_url: str, token: str) -> list[str]:
-    """What the demo prints: where to click, and three lines to paste."""
-    patient: DemoPatient = PATIENTS[0]
+    """Return the lines that the demo prints: URLs, and three commands to paste."""
+    patient = PATIENTS[0]
     base = ports.sidecar_url
     own = "1.3.6.1.4.1.5962.1.2.13.20040826185059.5457"
     foreign = "1.3.6.1.4.1.5962.1.1.0.0.0.1196530851.28319.0.1"
+    search = f"ImagingStudy?patient={patient.id}&_include=ImagingStudy:endpoint"
+    size = "-w '%{http_code} %{size_download} bytes\\n'"
     bearer = f"-H 'Authorization: Bearer {token}'"
     wado = f"{base}/fhir/Patient/{patient.id}/$wado-rs/studies"
     accept = "-H 'Accept: multipart/related; type=application/dicom; transfer-syntax=*'"
@@ -235,11 +242,11 @@ def introduction(ports: Ports, archive_url: str, token: str) -> list[str]:
         f"An access token for {patient.given} {patient.family}, good for an hour:",
         f"  {token}",
         "",
-        "Paste: a search, a retrieval, and another patient's study, which is a 404: whether it exists is not said.",
+        "Paste: a search, a retrieval, and another patient's study, a 404 as if it did not exist.",
         "",
-        f"curl -sS -w '\\n' {bearer} '{base}/fhir/ImagingStudy?patient={patient.id}&_include=ImagingStudy:endpoint'",
+        f"curl -sS -w '\\n' {bearer} '{base}/fhir/{search}'",
         "",
-        f"curl -sS {bearer} {accept} -o study.multipart -w '%{{http_code}} %{{size_download}} bytes\\n' '{wado}/{own}'",
+        f"curl -sS {bearer} {accept} -o study.multipart {size} '{wado}/{own}'",
         "",
         f"curl -sS -i -w '\\n' {bearer} '{wado}/{foreign}'",
         "",

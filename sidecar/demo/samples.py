@@ -1,7 +1,7 @@
-"""The demo's images: copies of the DICOM files that pydicom brings along for its own tests, all of them invented.
+"""The demo's images: copies of the invented DICOM files that pydicom has for its own tests.
 
-Only files inside the installed package are read. pydicom's own file finders are not used, because
-they would download what is missing.
+Only files inside the installed package are read. pydicom's own file finders would download missing
+ones.
 """
 
 import shutil
@@ -24,7 +24,7 @@ _DAMAGED = frozenset(
         "badVR.dcm",  # NumberOfFrames is "1A"
         "MR_truncated.dcm",  # ends inside its pixels
         "rtplan_truncated.dcm",  # ends inside a sequence
-        "JPEG2000-embedded-sequence-delimiter.dcm",  # a delimiter's bytes inside the compressed image
+        "JPEG2000-embedded-sequence-delimiter.dcm",  # a delimiter's bytes inside the image
         "J2K_pixelrep_mismatch.dcm",  # the compressed image contradicts the data set on its sign
         "SC_rgb_jpeg.dcm",  # written with implicit VR, though its transfer syntax is explicit
     }
@@ -32,18 +32,17 @@ _DAMAGED = frozenset(
 
 
 def fill(folder: Path) -> None:
-    """Copy pydicom's bundled files into ``folder`` as ``<SOPInstanceUID>.dcm``, byte for byte, one for each UID.
+    """Copy pydicom's bundled files into ``folder`` as ``<SOPInstanceUID>.dcm``, one for each UID.
 
-    Left out is what no archive could file or no viewer could show:
+    Left out are files that no archive could store or no viewer could show:
 
     - what is not DICOM, or has no file meta information (PS3.10 7.1), and DICOMDIRs, which are no
       instances;
     - data sets without PatientID, SOPClassUID, or a valid study, series or instance UID;
     - Explicit VR Big Endian, which is retired;
     - files that are wrong on purpose;
-    - other encodings of an instance that is there: of several, the one with the shortest file name
-      is taken, which is
-      the plain one (``MR_small.dcm`` before ``MR_small_RLE.dcm``).
+    - other encodings of an instance that is there. The file with the shortest name is taken, which
+      is the plain one (``MR_small.dcm`` before ``MR_small_RLE.dcm``).
 
     Raises ``OSError`` when the folder cannot be written.
     """
@@ -64,7 +63,7 @@ def _bundled() -> Iterator[Path]:
 
 
 def _instance_uid(path: Path) -> str | None:
-    """The SOPInstanceUID of a file that an archive can file, otherwise nothing."""
+    """Return the SOPInstanceUID of a file that an archive can store, else ``None``."""
     try:
         dataset = dcmread(path, stop_before_pixels=True, specific_tags=["PatientID", *_UIDS])
     except InvalidDicomError:

@@ -1,4 +1,4 @@
-"""Whether a text in a DICOM JSON row is what was stored (PS3.3 C.12.1.1.2, PS3.5 6.1, PS3.18 F.2).
+"""Character sets of instances and of DICOM JSON rows (PS3.3 C.12.1.1.2, PS3.5 6.1, PS3.18 F.2).
 
 JSON is UTF-8, but what stands in it went through the character set of an image and that of an
 archive first. A text that cannot have come through whole is unknown: it is nobody's PatientID, and
@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from pydicom.charset import python_encoding
+from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 from pydicom.datadict import dictionary_VR
 
-from sidecar.dicom.json_model import Row, tag, texts
+from sidecar.dicom.element import Unreadable
+from sidecar.dicom.json_model import Row, tag, texts, values_of
 
 SPECIFIC_CHARACTER_SET = tag("SpecificCharacterSet")
 REPLACEMENT = "\ufffd"
@@ -25,6 +26,7 @@ REPLACEMENT = "\ufffd"
 _NOT_TEXT = re.compile("[\ufffd\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
 _SEPARATORS = re.compile("[ _-]+")
 _UTF_8 = "ISO IR 192"
+_ASCII_ALONE = frozenset({"", "ISO_IR 6", "ISO 2022 IR 6"})
 _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 """Value representations that use the specific character set (PS3.5 6.1.2.2)."""
 
@@ -34,11 +36,29 @@ def is_known_text(text: str) -> bool:
     return _NOT_TEXT.search(text) is None
 
 
-def has_known_character_set(row: Row) -> bool:
-    """Return whether each character set that the row names is one that DICOM defines.
+def decode_text(value: bytes, character_set: bytes) -> str:
+    """Return a text value, decoded by its instance's SpecificCharacterSet (PS3.5 6.1).
 
-    It may name none.
+    Raises ``Unreadable`` for what cannot be decoded, and for a value that is not ASCII where
+    none is named.
     """
+    if value.isascii() and b"\x1b" not in value:
+        return value.decode("ascii").strip(" \0")
+    names = [name.strip(" \0") for name in character_set.decode("ascii", "replace").split("\\")]
+    # The library would log these, with the name.
+    if not set(names) <= python_encoding.keys() or set(names) <= _ASCII_ALONE:
+        raise Unreadable("character_set")
+    try:
+        text = decode_bytes(value, convert_encodings(names), {0x0A, 0x0C, 0x0D, 0x09}).strip(" \0")
+    except (LookupError, ValueError, TypeError):
+        raise Unreadable("character_set") from None
+    if not is_known_text(text):  # What it cannot decode the library replaces, or leaves as it is.
+        raise Unreadable("character_set")
+    return text
+
+
+def has_known_character_set(row: Row) -> bool:
+    """Return whether DICOM defines each character set that the row names; it may name none."""
     return SPECIFIC_CHARACTER_SET not in row or _are_defined(
         tuple(texts(row, "SpecificCharacterSet"))
     )
@@ -70,7 +90,10 @@ def without_texts(row: Row) -> Row:
 
 
 def with_unknown_texts(row: Row) -> Row:
-    """Return a row with the replacement character for each text that is not ASCII: its character set is not known."""
+    """Return the row of an unknown character set.
+
+    Each text that is not ASCII becomes the replacement character.
+    """
     unknown = {
         name
         for name, element in row.items()
@@ -84,12 +107,12 @@ def with_unknown_texts(row: Row) -> Row:
 
 def _texts(element: Any) -> list[str]:
     """Return an attribute's texts without their padding; of a person's name, its groups."""
-    found = element.get("Value") if isinstance(element, Mapping) else None
-    listed = found if isinstance(found, list) else []
     groups = [
-        group for one in listed for group in (one.values() if isinstance(one, Mapping) else (one,))
+        group
+        for value in values_of(element)
+        for group in (value.values() if isinstance(value, Mapping) else (value,))
     ]
-    return [one.strip(" \0") for one in groups if isinstance(one, str)]
+    return [group.strip(" \0") for group in groups if isinstance(group, str)]
 
 
 @lru_cache(4_096)
@@ -106,7 +129,7 @@ def _are_defined(terms: tuple[str, ...]) -> bool:
 
 
 def _normalized(term: str) -> str:
-    """Return a defined term with spaces for its separators: ``ISO-IR 100`` is a common mistake."""
+    """Return a defined term with spaces as separators: ``ISO-IR 100`` is a common mistake."""
     return _SEPARATORS.sub(" ", term.strip().upper())
 
 

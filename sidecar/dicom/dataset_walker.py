@@ -4,17 +4,13 @@ No byte is read twice.
 """
 
 import re
-import struct
-from bisect import bisect_right
-from collections.abc import Mapping
-from functools import partial
 
 from pydicom.datadict import keyword_for_tag
 
 from sidecar.dicom.element import (
     IMPLICIT_LITTLE,
     ITEMS,
-    SHORT_VRS,
+    UNDEFINED_LENGTH,
     Encoding,
     NeedMore,
     TwoReadings,
@@ -22,63 +18,38 @@ from sidecar.dicom.element import (
     element,
     looks_like_a_vr,
 )
-from sidecar.dicom.header_cache import ElementRun, HeaderPatternCache, Pattern
+from sidecar.dicom.element_runs import FIRST_TAG, MAXIMUM_VALUE_BYTES, RunWalk, TagSelection
+from sidecar.dicom.header_cache import ElementRun, HeaderPatternCache
 from sidecar.dicom.sequences import (
     ITEM_HEADS,
     LOOKED_AT_BYTES,
     Frame,
-    is_looked_into,
-    is_sequence,
     may_be_sequence,
 )
 
 LIMIT_BYTES = 4 * 2**20
-"""What may come before the wanted elements: private blocks, sequences; also after inflating."""
+"""Limit in bytes of what comes before the wanted elements, after inflating."""
 LIMIT_ELEMENTS = 50_000
-"""So many elements, nested ones among them, may come before they are there."""
+"""Limit of elements, nested ones among them, before the wanted ones are known."""
 LIMIT_ALL_ELEMENTS = 2_000_000
-"""So many may come at all: a deflated file can hold more than anybody has time for."""
+"""Limit of elements of an instance.
+
+A deflated file can hold more than anybody has time for.
+"""
 
 _PIXEL_DATA = 0x7FE0_0010
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFE_E000, 0xFFFE_E00D, 0xFFFE_E0DD
-_UNDEFINED = 0xFFFF_FFFF
 _MAXIMUM_DEPTH = 32
-_MAXIMUM_VALUE_BYTES = 1_024
 _HEAD_BYTES = 4_096
-_BEYOND = 1 << 32
-_FIRST = 0x0008_0000
 _PATIENT_GROUP = 0x0010
 _LIKE_LO = (b"SH", b"ST", b"LT")
 """Text in the instance's character set, with a length of two bytes (PS3.5 6.2), as LO is."""
 _PADDINGS = (b"\0", b"\xff")
 _MAXIMUM_ICON_BYTES = 65_536  # It is held until it is whole.
-_RUN = 16
-_HEAD = 8
 
 
-class TagSelection:
-    """The elements whose values a walk takes: tag -> VR.
-
-    ``first``, ``last``: the first and the last of these tags.
-
-    ``first`` says in which characters the others are written.
-    """
-
-    def __init__(self, vrs: Mapping[int, bytes]) -> None:
-        self.vrs = vrs
-        self._order = sorted(vrs)
-        self.first, self.last = self._order[0], self._order[-1]
-
-    def next(self, tag: int) -> int:
-        """Return the next wanted tag behind this one."""
-        place = bisect_right(self._order, tag)
-        return self._order[place] if place < len(self._order) else _BEYOND
-
-
-class Walk:
-    """Collects the ``wanted`` values and sees to it that no other one comes.
-
-    ``layouts``: those of its stream.
+class Walk(RunWalk):
+    """Collects the ``wanted`` values and refuses a data set that has another one.
 
     Elements may be out of order: since no wanted element has two values, a reader that stops early
     or searches finds the same value or none.
@@ -87,40 +58,26 @@ class Walk:
     _element = staticmethod(element)
 
     def __init__(
-        self, encoding: Encoding, wanted: TagSelection, layouts: HeaderPatternCache | None = None
+        self, encoding: Encoding, wanted: TagSelection, patterns: HeaderPatternCache | None = None
     ) -> None:
-        self.values: dict[int, bytes] = {}
-        self.is_past_wanted = False
-        self._encoding = encoding
-        self._wanted = wanted.vrs
-        self._next_wanted = wanted.next
-        self._first_wanted, self._last_wanted = wanted.first, wanted.last
-        self._layouts = layouts
+        super().__init__(encoding, wanted, patterns)
         self._frames: list[Frame] = []
         self._held = b""
         self._base = 0  # Where the held bytes, or else the next ones, stand in the data set.
         self._skip = 0
         self._is_in_wanted = False
-        # The highest tag as long as a wanted one may come; behind them the one before.
-        self._last = _FIRST - 1
-        self._elements = 0
         # What all the rest consists of, once there is no element any more.
         self._padding: bytes | None = None
 
-    @property
-    def elements(self) -> int:
-        """How many elements, items and delimiters have been stepped over: each costs time."""
-        return self._elements
-
     def is_between_elements(self) -> bool:
-        """Whether the data set may end here."""
+        """Return whether the data set may end here."""
         open_frames = [frame for frame in self._frames if frame.end != self._base]
         return not (self._held or self._skip or open_frames)
 
     def may_be_cut(self) -> bool:
-        """Whether all readers take a data set that is cut here for the same.
+        """Return whether all readers agree on a data set that is cut here.
 
-        Of a wanted value some take what there is. In fragments that do not end some look for a
+        Some take what there is of a wanted value. In fragments that do not end some look for a
         delimiter.
         """
         return not (self._is_in_wanted or any(frame.fragments for frame in self._frames))
@@ -170,21 +127,17 @@ class Walk:
                 if not self._frames:
                     position = self._over_short(data, position)
                 position = self._step(data, position)
-                self._elements += 1
+                self.elements += 1
         except NeedMore:
             self._held = bytes(data[position:])
         except TwoReadings:
             raise
         except Unreadable:
-            # Padding is fine. Over anything else, and out of a sequence, some readers find their
-            # way.
-            if (
-                not self.is_past_wanted
-                or self._frames
-                or bytes(data[position : position + 1]) not in _PADDINGS
-            ):
+            # Padding is fine. Past anything else, and out of a sequence, some readers find a way.
+            padding = bytes(data[position : position + 1])
+            if not self.is_past_wanted or self._frames or padding not in _PADDINGS:
                 raise
-            self._padding = bytes(data[position : position + 1])
+            self._padding = padding
             self._check_padding(data[position:])
             return
         self._skip = max(0, position - len(data))
@@ -196,126 +149,10 @@ class Walk:
             raise TwoReadings("data_behind_end")
 
     def _check_limits(self) -> None:
-        if not self.is_past_wanted and (
-            self._base > LIMIT_BYTES or self._elements > LIMIT_ELEMENTS
-        ):
+        if not self.is_past_wanted and (self._base > LIMIT_BYTES or self.elements > LIMIT_ELEMENTS):
             raise Unreadable("too_much_before_patient")
-        if self._elements > LIMIT_ALL_ELEMENTS:
+        if self.elements > LIMIT_ALL_ELEMENTS:
             raise TwoReadings("too_many_elements")
-
-    def _over_short(self, data: memoryview, position: int) -> int:
-        """Step over top-level elements of a short VR, most of a header, and take the wanted ones among them.
-
-        Return where the next element is that needs more care: ``_step`` decides on it.
-        """
-        layouts, read = (
-            self._layouts,
-            self._read_short if self._encoding.explicit else self._read_implicit,
-        )
-        while True:
-            state = self._encoding, self._last, self.is_past_wanted
-            run = layouts.run(state, data, position) if layouts is not None else None
-            if run is not None:
-                position = self._pass(run, data, position)
-                continue
-            begin, heads = position, list[int]()
-            position = read(data, begin, heads)
-            if heads and layouts is not None:
-                layouts.learn_run(state, partial(self._run, data, begin, heads, position))
-            if len(heads) < _RUN:
-                return position
-
-    def _pass(self, run: ElementRun, data: memoryview, position: int) -> int:
-        for tag, start, end in run.values:
-            self.values[tag] = bytes(data[position + start : position + end])
-        self._elements += run.elements
-        self._last, self.is_past_wanted = run.last, run.is_past_wanted
-        return position + run.length
-
-    def _read_short(self, data: memoryview, position: int, heads: list[int]) -> int:
-        """Read the elements of a run one by one; their positions are added to ``heads``."""
-        head, last = self._encoding.head, self._last
-        # In order, nothing before the next wanted tag is wanted; behind the last one, nothing above
-        # it.
-        if self.is_past_wanted:
-            last, limit = max(last, self._last_wanted), _BEYOND
-        else:
-            limit = self._next_wanted(last)
-        try:
-            while len(heads) < _RUN:
-                group, number, vr, length = head(data, position)
-                tag = group << 16 | number
-                if tag <= last or vr not in SHORT_VRS or group == ITEMS:
-                    break
-                if tag >= limit:
-                    if tag in self._wanted and not self._take_short(
-                        data, position + _HEAD, tag, vr, length
-                    ):
-                        break
-                    self.is_past_wanted = tag >= self._last_wanted
-                    limit = self._next_wanted(tag)
-                last = self._last = tag
-                heads.append(position)
-                position += _HEAD + length
-        except struct.error:
-            pass
-        self._elements += len(heads)
-        return position
-
-    def _read_implicit(self, data: memoryview, position: int, heads: list[int]) -> int:
-        """The same where no VR is written: all but sequences and what ends with a delimiter."""
-        head, last = self._encoding.implicit_head, self._last
-        if self.is_past_wanted:
-            last = max(last, self._last_wanted)
-        try:
-            while len(heads) < _RUN:
-                group, number, length = head(data, position)
-                tag = group << 16 | number
-                if tag <= last or group == ITEMS or length == _UNDEFINED:
-                    break
-                # Any value may stand in a run: one that may begin with an item is looked at each
-                # time.
-                if is_sequence(tag) or is_looked_into(tag, b"", length):
-                    break
-                if tag in self._wanted and not self._take_short(
-                    data, position + _HEAD, tag, self._wanted[tag], length
-                ):
-                    break
-                self.is_past_wanted = tag >= self._last_wanted
-                last = self._last = tag
-                heads.append(position)
-                position += _HEAD + length
-        except struct.error:
-            pass
-        self._elements += len(heads)
-        return position
-
-    def _run(self, data: memoryview, begin: int, heads: list[int], end: int) -> ElementRun:
-        """What was just read, from ``begin`` to ``end``, for the next instance."""
-        values, reach = [], 0
-        for place, position in enumerate(heads):
-            tag = element(data, position, self._encoding)[0]
-            if tag in self._wanted:
-                reach = heads[place + 1] if place + 1 < len(heads) else end
-                values.append((tag, position + _HEAD - begin, reach - begin))
-        places = [(position, _HEAD) for position in heads]
-        if reach > heads[-1]:  # That value, too, must have come.
-            places.append((reach, 0))
-        return ElementRun(
-            Pattern(data, begin, places),
-            tuple(values),
-            len(heads),
-            end - begin,
-            self._last,
-            self.is_past_wanted,
-        )
-
-    def _take_short(self, data: memoryview, start: int, tag: int, vr: bytes, length: int) -> bool:
-        end = start + length
-        if vr != self._wanted[tag] or length > _MAXIMUM_VALUE_BYTES or end > len(data):
-            return False
-        self.values[tag] = bytes(data[start:end])
-        return True
 
     def _step(self, data: memoryview, position: int) -> int:
         """Step over one element or into it; return where the next one is. Raises ``NeedMore``."""
@@ -329,7 +166,7 @@ class Walk:
         if position >= len(data):
             return position
         tag, vr, length, start = self._element(data, position, self._encoding)
-        if tag < _FIRST:  # A command set: pydicom reads one before anything else.
+        if tag < FIRST_TAG:  # A command set: pydicom reads one before anything else.
             raise Unreadable("group_before_0008")
         if tag >> 16 == ITEMS:
             raise TwoReadings("item_outside_sequence")
@@ -342,14 +179,13 @@ class Walk:
         """Take note of an element that is not wanted."""
         if self.is_past_wanted or tag > self._last:
             self._last = tag
-        elif (
-            tag >> 16 == _PATIENT_GROUP
-        ):  # It may stand twice, such as a PatientName: readers take different ones.
+        elif tag >> 16 == _PATIENT_GROUP:
+            # It may stand twice, such as a PatientName: readers take different ones.
             raise Unreadable("patient_group_out_of_order")
         self.is_past_wanted = self.is_past_wanted or tag > self._last_wanted
 
     def _take(self, data: memoryview, tag: int, vr: bytes, length: int, start: int) -> int:
-        if length > _MAXIMUM_VALUE_BYTES:
+        if length > MAXIMUM_VALUE_BYTES:
             raise TwoReadings(_word(tag) + "_length")
         if self._encoding.explicit and not _is_vr_of(self._wanted[tag], vr):
             raise TwoReadings(_word(tag) + "_vr")
@@ -373,7 +209,7 @@ class Walk:
     ) -> int:
         # PS3.5 6.2.2: what is unknown is implicit inside.
         inside = IMPLICIT_LITTLE if vr == b"UN" else encoding
-        if length == _UNDEFINED:
+        if length == UNDEFINED_LENGTH:
             if tag == _PIXEL_DATA and vr in (b"OB", b"OW"):
                 self._enter(Frame(True, encoding, None, fragments=True))
             elif tag == _PIXEL_DATA:
@@ -413,21 +249,21 @@ class Walk:
         if tag == _SEQUENCE_END and frame.end is None:
             self._frames.pop()
             return start
-        if tag != _ITEM or (frame.fragments and length == _UNDEFINED):
+        if tag != _ITEM or (frame.fragments and length == UNDEFINED_LENGTH):
             raise Unreadable("no_item_in_sequence")
         if frame.fragments:
             return start + length
-        end = None if length == _UNDEFINED else self._base + start + length
+        end = None if length == UNDEFINED_LENGTH else self._base + start + length
         if end is not None and frame.end is not None and end > frame.end:
             raise Unreadable("item_overruns_sequence")
         self._enter(Frame(False, frame.encoding, end))
         return start
 
     def _check_overrun(self, data: memoryview, position: int, item: Frame, after: int) -> None:
-        """Let an item pass that is shorter than its last element, where that one ends with the sequence.
+        """Check an item that is shorter than its last element.
 
-        Then all go on at the same place, or give up: but not if an item or a delimiter stands where
-        the item ends.
+        It passes where that element ends with the sequence: then all readers go on at the same
+        place, or give up. It does not if an item or a delimiter stands where the item ends.
         """
         assert item.end is not None  # noqa: S101
         item_end = item.end - self._base
@@ -450,12 +286,15 @@ class Walk:
 
 
 def _is_vr_of(wanted: bytes, vr: bytes) -> bool:
-    """Whether an element of this VR is read as one of the ``wanted`` VR: its length and its characters are the same."""
+    """Return whether an element of this VR is read as one of the ``wanted`` VR.
+
+    Its length field and its characters are the same.
+    """
     return vr in (wanted, b"UN") or (wanted == b"LO" and vr in _LIKE_LO)
 
 
 def _word(tag: int) -> str:
-    """Return an element's keyword in small letters, as the rules of docs/files.md have it."""
+    """Return an element's keyword in small letters, as the rules of docs/files.md write it."""
     return re.sub(
         r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", keyword_for_tag(tag)
     ).lower()

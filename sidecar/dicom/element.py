@@ -5,43 +5,19 @@ import struct
 ITEMS = 0xFFFE
 """The group of items and delimiters."""
 
+UNDEFINED_LENGTH = 0xFFFF_FFFF
+"""The length of what ends with a delimiter."""
 # PS3.5 7.1.2: these VRs have two reserved bytes and a length of four.
-LONG_VRS = frozenset(
-    {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
-)
-SHORT_VRS = frozenset(
-    {
-        b"AE",
-        b"AS",
-        b"AT",
-        b"CS",
-        b"DA",
-        b"DS",
-        b"DT",
-        b"FL",
-        b"FD",
-        b"IS",
-        b"LO",
-        b"LT",
-        b"PN",
-        b"SH",
-        b"SL",
-        b"SS",
-        b"ST",
-        b"TM",
-        b"UI",
-        b"UL",
-        b"US",
-    }
-)
+LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
 
 
 class Unreadable(ValueError):
     """Not a DICOM file whose patient and study can be read for certain.
 
-    ``rule``: the word of docs/files.md for what is wrong, a constant for logs and clients.
-    ``uids``: what the file had said of its ``study``, ``series`` and ``instance`` before that, as
-    far as these are UIDs.
+    ``rule`` is the word of docs/files.md for what is wrong, a constant for logs and clients.
+    ``uids`` has the ``study``, ``series`` and ``instance`` that were read before that, as far as
+    these are UIDs.
     """
 
     def __init__(self, rule: str) -> None:
@@ -51,7 +27,10 @@ class Unreadable(ValueError):
 
 
 class TwoReadings(Unreadable):
-    """Other readers go on here in another way, and may find another patient: refused behind the header, too."""
+    """Other readers go on here in another way, and may find another patient.
+
+    It is refused behind the header, too.
+    """
 
 
 class NeedMore(Exception):
@@ -74,14 +53,14 @@ EXPLICIT_BIG = Encoding(explicit=True, order=">")
 
 
 def looks_like_a_vr(two: bytes | memoryview) -> bool:
-    """Whether some readers would take these bytes for a VR: two capital letters, known or not."""
+    """Return whether readers may take these bytes for a VR: two capital letters, known or not."""
     return all(0x40 < letter < 0x5B for letter in two)
 
 
 def element(
     data: bytes | memoryview, position: int, encoding: Encoding
 ) -> tuple[int, bytes, int, int]:
-    """Tag, VR (empty when implicit), length in bytes and the position of the value."""
+    """Return the tag, the VR (empty when implicit), the length in bytes, the value's position."""
     try:
         group, number, vr, length = encoding.head(data, position)
         tag = group << 16 | number

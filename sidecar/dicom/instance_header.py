@@ -1,23 +1,19 @@
-"""Whose instance is it? Read from a DICOM file as it goes by (PS3.10 section 7, PS3.5 section 7), in any split.
+"""The patient and the UIDs of an instance, read from a DICOM file as it goes by, in any split.
 
-A walk over the data elements, some microseconds an instance. What two readers could read
-differently it refuses: two values of one element, sequences whose items overrun, file meta that
-does not add up. It never guesses a patient. docs/files.md has the rules, tests/pacs/file_kinds.py a
-file for each.
+A walk over the data elements (PS3.5 section 7), some microseconds an instance. What two readers
+could read differently it refuses: two values of one element, sequences whose items overrun, file
+meta that does not add up. It never guesses a patient. docs/files.md has the rules,
+tests/pacs/file_kinds.py a file for each.
 """
 
 import re
 import zlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from itertools import pairwise
-from typing import NamedTuple
-
-from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 
 from sidecar.access.facts import InstanceHeader, PatientIdentifier
-from sidecar.dicom.character_sets import is_known_text
-from sidecar.dicom.dataset_walker import TagSelection, Walk
+from sidecar.dicom.character_sets import decode_text
+from sidecar.dicom.dataset_walker import Walk
 from sidecar.dicom.element import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
@@ -25,11 +21,18 @@ from sidecar.dicom.element import (
     NeedMore,
     TwoReadings,
     Unreadable,
-    element,
     looks_like_a_vr,
 )
-from sidecar.dicom.header_cache import FileMeta, HeaderPatternCache, Pattern
-from sidecar.dicom.heads import head_of
+from sidecar.dicom.element_runs import TagSelection
+from sidecar.dicom.file_meta import (
+    BIG_ENDIAN,
+    DEFLATED,
+    IMPLICIT,
+    MAXIMUM_META_BYTES,
+    read_file_meta,
+)
+from sidecar.dicom.header_cache import FileMeta, HeaderPatternCache
+from sidecar.dicom.header_pattern import header_pattern
 from sidecar.dicom.uid import MAXIMUM_LENGTH
 
 INFLATE_BYTES = 2**15
@@ -38,7 +41,6 @@ STEP_BYTES = 16_384
 """Limit in bytes of what ``HeaderReader.steps`` takes at once: 2,048 empty items at most."""
 _CHECKSUM_BYTES = 8
 _META_BYTES = 4_096
-_MAXIMUM_META_BYTES = 65_536  # It is read anew with each piece.
 
 _SPECIFIC_CHARACTER_SET = 0x0008_0005
 _SOP_INSTANCE_UID = 0x0008_0018
@@ -56,18 +58,6 @@ _WANTED = TagSelection(
         _SERIES_INSTANCE_UID: b"UI",
     }
 )
-_GROUP_LENGTH_BYTES = 4
-_GROUP_LENGTH, _TRANSFER_SYNTAX_UID = 0x0002_0000, 0x0002_0010
-_IMPLICIT, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
-# GE's own (implicit, but for the pixels): readers disagree on it.
-_REFUSED = frozenset({"1.2.840.113619.5.2"})
-# Deflated Explicit VR Little Endian, and JPIP Referenced Deflate: the whole data set is deflated.
-_DEFLATED = frozenset(
-    {"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
-)
-_ASCII_ALONE = frozenset({"", "ISO_IR 6", "ISO 2022 IR 6"})
-# PS3.5 9.1 pads with NUL; writers that pad with a space are understood by all readers that we know.
-_SYNTAX = re.compile(rb"([0-9.]{1,64})[\0 ]?")
 # A number alone may be a patient's.
 _UID = re.compile(rb"[0-9]+(?:\.[0-9]+)+")
 _PLACES = {
@@ -80,18 +70,16 @@ _PLACES = {
 class HeaderReader:
     """Reads one instance.
 
-    ``feed`` takes its bytes in order; ``header`` is there as soon as it is known.
-
-    A megabyte of nested items is 130,000 elements, and deflated it may become a thousand megabytes.
-    So ``steps`` and ``feed_some`` work for some milliseconds at a time.
-
-    ``layouts``: of the stream that the instance is part of.
+    ``steps`` takes its bytes in order; ``header`` is set as soon as it is known. A megabyte of
+    nested items is 130,000 elements, and deflated it may become a thousand megabytes. So ``steps``
+    and ``feed_some`` work for some milliseconds at a time. ``patterns`` are those of the stream
+    that the instance is part of.
     """
 
     _wanted = _WANTED
 
-    def __init__(self, layouts: HeaderPatternCache | None = None) -> None:
-        self._layouts = layouts
+    def __init__(self, patterns: HeaderPatternCache | None = None) -> None:
+        self._patterns = patterns
         self.header: InstanceHeader | None = None
         self._inflate: zlib._Decompress | None = None
         self._encoding = EXPLICIT_LITTLE
@@ -108,14 +96,8 @@ class HeaderReader:
 
     @property
     def has_more(self) -> bool:
-        """Whether ``feed_some`` has not read all that it took: with nothing more to take it goes on."""
+        """Whether ``feed_some`` must be called again, with nothing more to take."""
         return self._is_full or bool(self._compressed)
-
-    def feed(self, data: bytes | memoryview) -> InstanceHeader | None:
-        """Take the next bytes, however long that takes. Raises as ``feed_some`` does."""
-        for _ in self.steps(data):
-            pass
-        return self.header
 
     def steps(self, data: bytes | memoryview) -> Iterator[None]:
         """Take the next bytes, some at a time. Raises as ``feed_some`` does."""
@@ -130,9 +112,10 @@ class HeaderReader:
                 yield
 
     def feed_some(self, data: bytes | memoryview) -> InstanceHeader | None:
-        """Take the next bytes; of deflated ones only ``INFLATE_BYTES`` are read: see ``has_more``.
+        """Take the next bytes, and inflate at most ``INFLATE_BYTES``: see ``has_more``.
 
-        Raises ``Unreadable``, also when another value of the header stands behind it.
+        Return the header if it is known. Raises ``Unreadable``, also when another value of the
+        header stands behind it.
         """
         try:
             return self._feed(data)
@@ -141,7 +124,7 @@ class HeaderReader:
             raise
 
     def _uids(self) -> dict[str, str]:
-        """What is known of the instance's place: no patient, nor what may be one."""
+        """Return the UIDs that are known: no patient, nor what may be one."""
         values = self._walk.values if self._walk is not None else {}
         found = {place: values.get(tag, b"").strip(b" \0") for place, tag in _PLACES.items()}
         patient_id = values.get(_PATIENT_ID, b"").strip(b" \0")
@@ -161,7 +144,7 @@ class HeaderReader:
             try:
                 meta = self._read_meta(self._meta)
             except NeedMore:
-                if len(self._meta) > _MAXIMUM_META_BYTES:
+                if len(self._meta) > MAXIMUM_META_BYTES:
                     raise Unreadable("meta_length") from None
                 if not rest:
                     return None
@@ -182,41 +165,37 @@ class HeaderReader:
 
     def _feed_first(self, data: memoryview) -> memoryview:
         """Take the first bytes, unless the file meta is not whole in them; return what is left."""
-        layouts = self._layouts
-        head = layouts.head(data) if layouts is not None else None
-        if head is not None:
-            walk = self._begin(head.meta, data)
-            walk.begin_behind(head.run, data[head.meta.end :])
+        patterns = self._patterns
+        known = patterns.header(data) if patterns is not None else None
+        if known is not None:
+            walk = self._begin(known.meta, data)
+            walk.begin_behind(known.run, data[known.meta.end :])
             return data[:0]
         try:
             meta = self._read_meta(data)
         except NeedMore:
             return data
         self._pass_on(data[meta.end :])
-        if (
-            layouts is not None
-            and layouts.has_room_for_head
-            and meta.places
-            and self._inflate is None
-            and self._look()
-        ):
-            layouts.learn_head(head_of(data, meta, self._encoding, self._wanted))
+        if patterns is None or not patterns.has_room_for_header or not meta.places:
+            return data[:0]
+        if self._inflate is None and self._look():
+            pattern = header_pattern(data, meta, self._encoding, self._wanted)
+            if pattern is not None:
+                patterns.learn_header(pattern)
         return data[:0]
 
     def end(self) -> InstanceHeader:
-        """Say that no more bytes come.
+        """Return the header when no more bytes come.
 
-        Raises ``Unreadable`` when the header, or a value of it, did not come whole.
+        Raises ``Unreadable`` when it, or a value of it, did not come whole.
         """
         while self.has_more:
             self.feed_some(b"")
         try:
             walk = self._walk
-            if (
-                walk is None
-                or not walk.may_be_cut()
-                or (self.header is None and not walk.is_between_elements())
-            ):
+            if walk is None or not walk.may_be_cut():
+                raise Unreadable("cut_short")
+            if self.header is None and not walk.is_between_elements():
                 raise Unreadable("cut_short")
             self.header = self.header or _read_values(walk.values)
         except Unreadable as refused:
@@ -251,127 +230,42 @@ class HeaderReader:
         self._check_behind(compressed)
 
     def _check_behind(self, data: bytes | memoryview) -> None:
-        """Behind a deflated data set there is padding (PS3.5 A.5), or a checksum: no room for anybody's image."""
+        """Check what stands behind a deflated data set: padding (PS3.5 A.5) or a checksum.
+
+        An image would not fit. Raises ``TwoReadings``.
+        """
         self._behind += bytes(data).strip(b"\0")
         if len(self._behind) > _CHECKSUM_BYTES:
             raise TwoReadings("data_behind_end")
 
     def _read_meta(self, data: bytes | memoryview) -> FileMeta:
         """Read the File Meta Information (PS3.10 7.1); the data set begins behind it."""
-        layouts = self._layouts
-        meta = layouts.meta(data) if layouts is not None else None
+        patterns = self._patterns
+        meta = patterns.meta(data) if patterns is not None else None
         if meta is None:
-            meta = _meta(data)
-            if layouts is not None and meta.places:
-                layouts.learn_meta(meta)
+            meta = read_file_meta(data)
+            if patterns is not None and meta.places:
+                patterns.learn_meta(meta)
         if len(data) < meta.end + 8:
             raise NeedMore
         self._begin(meta, data)
         return meta
 
     def _begin(self, meta: FileMeta, data: bytes | memoryview) -> Walk:
-        self._encoding = EXPLICIT_BIG if meta.syntax == _BIG_ENDIAN else EXPLICIT_LITTLE
-        if meta.syntax in _DEFLATED:
+        self._encoding = EXPLICIT_BIG if meta.syntax == BIG_ENDIAN else EXPLICIT_LITTLE
+        if meta.syntax in DEFLATED:
             self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-        elif meta.syntax == _IMPLICIT:
+        elif meta.syntax == IMPLICIT:
             self._encoding = IMPLICIT_LITTLE
             # Some readers believe it rather.
             if looks_like_a_vr(bytes(data[meta.end + 4 : meta.end + 6])):
                 raise Unreadable("implicit_looks_explicit")
-        self._walk = Walk(self._encoding, self._wanted, self._layouts)
+        self._walk = Walk(self._encoding, self._wanted, self._patterns)
         return self._walk
 
 
-def _meta(data: bytes | memoryview) -> FileMeta:
-    """Return the file meta with which ``data`` begin. Raises ``Unreadable`` and ``NeedMore``.
-
-    It ends where its group does, and where its group length says so. Behind that more of its group
-    may stand in a data set that is written as file meta is: readers that stop at the one place or
-    the other go on alike.
-    """
-    if len(data) < 132:
-        raise NeedMore
-    begin = 132 if data[128:132] == b"DICM" else 0
-    found = _meta_elements(data, begin)
-    group_end = found[0].end + _number(data, found[0]) if found[0].tag == _GROUP_LENGTH else None
-    if any(one.tag <= before.tag and one.begin != group_end for before, one in pairwise(found)):
-        raise Unreadable("meta_order")
-    named = [one for one in found if one.tag == _TRANSFER_SYNTAX_UID]
-    syntax = _syntax(data, named)
-    end = found[-1].end
-    if group_end not in (None, end):
-        ends = [one.end for one in found if one.end >= named[0].end]
-        if group_end not in ends or not _is_written_as_meta(syntax):
-            raise Unreadable("meta_group_length")
-    places = [(128, 4)]
-    for one in found:
-        places.append((one.begin, one.start - one.begin))
-        if one.tag in (_GROUP_LENGTH, _TRANSFER_SYNTAX_UID):
-            places.append((one.start, one.end - one.start))
-    if not begin:
-        places = []
-    return FileMeta(Pattern(data, 0, [*places, (end, 2)]), end, syntax, tuple(places))
-
-
-class _MetaElement(NamedTuple):
-    """An element of the file meta: where it, its value and what follows it begin."""
-
-    tag: int
-    begin: int
-    start: int
-    end: int
-
-
-def _meta_elements(data: bytes | memoryview, begin: int) -> list[_MetaElement]:
-    """Return all elements of group 2, one at least. Raises ``Unreadable`` and ``NeedMore``."""
-    found, end = list[_MetaElement](), begin
-    while data[end : end + 2] == b"\x02\x00":
-        tag, _, length, start = element(data, end, EXPLICIT_LITTLE)
-        place, end = end, start + length
-        if end > _MAXIMUM_META_BYTES or (tag == _GROUP_LENGTH and length != _GROUP_LENGTH_BYTES):
-            raise Unreadable("meta_length")
-        if len(data) < end:
-            raise NeedMore
-        found.append(_MetaElement(tag, place, start, end))
-    if len(data) < end + 2:
-        raise NeedMore
-    if not found:
-        raise Unreadable("no_file_meta")
-    # A command set (group 0000) is read by pydicom whatever the syntax; deflated, such a block is
-    # as odd.
-    if data[end : end + 2] == b"\0\0":
-        raise Unreadable("command_set")
-    return found
-
-
-def _number(data: bytes | memoryview, one: _MetaElement) -> int:
-    return int.from_bytes(data[one.start : one.end], "little")
-
-
-def _syntax(data: bytes | memoryview, named: list[_MetaElement]) -> str:
-    """Return the one TransferSyntaxUID that is named, once or several times.
-
-    Raises ``Unreadable``.
-    """
-    matches = [_SYNTAX.fullmatch(data[one.start : one.end]) for one in named]
-    syntaxes = {match[1].decode("ascii") if match else "" for match in matches}
-    if not syntaxes or "" in syntaxes:
-        raise Unreadable("no_transfer_syntax")
-    if len(syntaxes) > 1:
-        raise Unreadable("transfer_syntax_twice")
-    (syntax,) = syntaxes
-    if syntax in _REFUSED:
-        raise Unreadable("private_transfer_syntax")
-    return syntax
-
-
-def _is_written_as_meta(syntax: str) -> bool:
-    """Whether a data set of this transfer syntax is in Explicit VR Little Endian."""
-    return syntax not in (_IMPLICIT, _BIG_ENDIAN) and syntax not in _DEFLATED
-
-
 def _read_values(found: Mapping[int, bytes]) -> InstanceHeader:
-    """Return what was found. Raises ``Unreadable``."""
+    """Return the header of these values, by tag. Raises ``Unreadable``."""
     patient = _patient(
         found.get(_PATIENT_ID, b""),
         found.get(_ISSUER_OF_PATIENT_ID, b""),
@@ -390,28 +284,11 @@ def _uid(value: bytes) -> str:
 
 @lru_cache(32)
 def _patient(patient_id: bytes, issuer: bytes, character_set: bytes) -> PatientIdentifier:
-    """One instance of a study after the other says the same."""
-    name = _text(patient_id, character_set)
+    """Return the patient. Cached: the instances of a study have the same.
+
+    Raises ``Unreadable``.
+    """
+    name = decode_text(patient_id, character_set)
     if not name:
         raise Unreadable("no_patient_id")
-    return PatientIdentifier(name, _text(issuer, character_set))
-
-
-def _text(value: bytes, character_set: bytes) -> str:
-    """A text value in the instance's own character set (PS3.5 6.1).
-
-    None named: nobody can say which it is.
-    """
-    if value.isascii() and b"\x1b" not in value:
-        return value.decode("ascii").strip(" \0")
-    names = [name.strip(" \0") for name in character_set.decode("ascii", "replace").split("\\")]
-    # The library would say so in a log, with the name.
-    if not set(names) <= python_encoding.keys() or set(names) <= _ASCII_ALONE:
-        raise Unreadable("character_set")
-    try:
-        text = decode_bytes(value, convert_encodings(names), {0x0A, 0x0C, 0x0D, 0x09}).strip(" \0")
-    except (LookupError, ValueError, TypeError):
-        raise Unreadable("character_set") from None
-    if not is_known_text(text):  # What it cannot decode the library replaces, or leaves as it is.
-        raise Unreadable("character_set")
-    return text
+    return PatientIdentifier(name, decode_text(issuer, character_set))

@@ -29,11 +29,11 @@ _ROW_OVERHEAD = 150
 
 
 class CompactRow(Mapping[str, Any]):
-    """A row that keeps its attributes as JSON, one text for all, and reads each when it is asked for.
+    """A row that keeps its attributes as one JSON text and reads each when it is asked for.
 
     As objects a list of 20,000 rows is half a million containers. The garbage collector goes
-    through all that there are, now and then, and to free them takes as long, while everybody waits.
-    A row of this kind is three objects, and takes a fraction of the memory.
+    through all of them now and then, and to free them takes as long, while everybody waits. A row
+    of this kind is three objects, and takes a fraction of the memory.
     """
 
     __slots__ = ("_ends", "_places", "_text")
@@ -54,7 +54,7 @@ class CompactRow(Mapping[str, Any]):
 
     @property
     def size(self) -> int:
-        """About how many bytes of memory it takes."""
+        """How many bytes of memory it takes, roughly."""
         return _ROW_OVERHEAD + len(self._ends) + len(self._text)
 
     def changed(self, names: Collection[str], added: Mapping[str, Any]) -> "CompactRow":
@@ -90,10 +90,7 @@ class CompactRow(Mapping[str, Any]):
 
 @lru_cache(1_000)
 def _places(names: tuple[str, ...]) -> Mapping[str, int]:
-    """Where each of these attributes stands.
-
-    The rows of a list have the same ones: they share this.
-    """
+    """Return where each of these attributes stands. Rows with the same ones share this."""
     return {name: place for place, name in enumerate(names)}
 
 
@@ -108,7 +105,7 @@ def changed(
 
 @cache
 def tag(keyword: str) -> str:
-    """The eight hexadecimal digits of a DICOM keyword: ``PatientID`` -> ``00100020``.
+    """Return the hexadecimal digits of a keyword: ``PatientID`` -> ``00100020``.
 
     Raises ``KeyError``.
     """
@@ -126,10 +123,8 @@ def tags(*keywords: str) -> frozenset[str]:
 def with_tags(row: Mapping[str, Any]) -> Row:
     """Return the row with its attributes named by tag, upper case.
 
-    Some archives write lower case, or keywords.
-
-    Raises ``ValueError`` when two names are one attribute: which of them another reader would take
-    is not ours to say.
+    Some archives write lower case, or keywords. Raises ``ValueError`` when two names are the same
+    attribute: another reader might take either.
     """
     if all(_TAG.fullmatch(name) for name in row):
         return row
@@ -150,26 +145,23 @@ def _tag_of(name: str) -> str:
 
 
 def values(row: Row, keyword: str) -> list[Any]:
-    """All values of an attribute that are not null; ``[]`` when it is missing or empty."""
-    return [value for value in _values(row, keyword) if value is not None]
+    """Return the values of an attribute that are not null; ``[]`` when it is missing or empty."""
+    return [value for value in values_of(row.get(tag(keyword))) if value is not None]
 
 
-def _values(row: Row, keyword: str) -> Sequence[Any]:
-    element = row.get(tag(keyword))
+def values_of(element: object) -> Sequence[Any]:
+    """Return all values of an element, null ones too; none when it is missing or odd."""
     found = element.get("Value") if isinstance(element, Mapping) else None
     return found if isinstance(found, list) else ()
 
 
 def texts(row: Row, keyword: str) -> list[str]:
-    """All values as text without leading and trailing spaces (padding, PS3.5 6.2).
-
-    Numbers are written out.
-    """
+    """Return all values as text, without padding (PS3.5 6.2), numbers written out."""
     return list(_texts(row, keyword))
 
 
 def _texts(row: Row, keyword: str) -> Iterator[str]:
-    for value in _values(row, keyword):
+    for value in values_of(row.get(tag(keyword))):
         if isinstance(value, str):
             text = value.strip(" \0")
         elif isinstance(value, int | float) and not isinstance(value, bool):
@@ -181,12 +173,15 @@ def _texts(row: Row, keyword: str) -> Iterator[str]:
 
 
 def text(row: Row, keyword: str) -> str | None:
-    """The first value as text, or ``None``."""
+    """Return the first value as text, or ``None``."""
     return next(_texts(row, keyword), None)
 
 
 def number(row: Row, keyword: str) -> int | None:
-    """The first value as a whole number that is not negative, or ``None`` (PACSs write IS as text or as number)."""
+    """Return the first value as a whole number that is not negative, or ``None``.
+
+    PACSs write IS as text or as number.
+    """
     found = text(row, keyword)
     if found is None:
         return None
@@ -196,12 +191,15 @@ def number(row: Row, keyword: str) -> int | None:
 
 
 def sequence(row: Row, keyword: str) -> list[Row]:
-    """The items of a sequence (VR SQ) that are objects."""
+    """Return the items of a sequence (VR SQ) that are objects."""
     return [item for item in values(row, keyword) if isinstance(item, Mapping)]
 
 
 def person_name_groups(row: Row, keyword: str) -> dict[str, str]:
-    """The groups of the first person name with any: ``Alphabetic``, ``Ideographic``, ``Phonetic``, in that order."""
+    """Return the groups of the first person name with any.
+
+    In this order: ``Alphabetic``, ``Ideographic``, ``Phonetic``.
+    """
     for value in values(row, keyword):
         groups = value
         if isinstance(value, str):  # Some archives write the groups as one text (PS3.5 6.2.1.2).
@@ -209,11 +207,11 @@ def person_name_groups(row: Row, keyword: str) -> dict[str, str]:
         if not isinstance(groups, Mapping):
             continue
         found = {group: groups.get(group) for group in _NAME_GROUPS}
-        said = {
+        named = {
             group: name.strip()
             for group, name in found.items()
             if isinstance(name, str) and name.strip(" ^")
         }
-        if said:
-            return said
+        if named:
+            return named
     return {}

@@ -1,31 +1,24 @@
-"""Whose a row of an archive is."""
-
-from collections.abc import Mapping
+"""The patient whose a row of an archive is."""
 
 from sidecar.access.facts import PatientIdentifier
 from sidecar.dicom.character_sets import has_known_character_set, is_known_text
-from sidecar.dicom.json_model import Row, tag, text
+from sidecar.dicom.json_model import Row, tag, text, values_of
+
+_NOBODY = PatientIdentifier("")
 
 
 def owner_of(row: Row) -> PatientIdentifier:
-    """The patient that a row names.
+    """Return the patient that a row names.
 
-    Without a PatientID, or with several values of what has one, it is nobody's.
-
-    An empty one beside others (``null``) is a value, too. A text of which it cannot be known
-    whether it came through whole is nobody's.
+    A row is nobody's without a PatientID, or with several values of it or of its issuer; an empty
+    one (``null``) beside another counts. So is one whose text may not have come through whole.
     """
-    if any(_has_several(row, keyword) for keyword in ("PatientID", "IssuerOfPatientID")):
-        return PatientIdentifier("")
+    if any(len(values_of(row.get(tag(name)))) > 1 for name in ("PatientID", "IssuerOfPatientID")):
+        return _NOBODY
     patient_id, issuer = text(row, "PatientID") or "", text(row, "IssuerOfPatientID")
-    if not (
-        has_known_character_set(row) and is_known_text(patient_id) and is_known_text(issuer or "")
-    ):
-        return PatientIdentifier("")
-    return PatientIdentifier(patient_id, issuer)
-
-
-def _has_several(row: Row, keyword: str) -> bool:
-    element = row.get(tag(keyword))
-    found = element.get("Value") if isinstance(element, Mapping) else None
-    return isinstance(found, list) and len(found) > 1
+    is_known = is_known_text(patient_id) and is_known_text(issuer or "")
+    return (
+        PatientIdentifier(patient_id, issuer)
+        if is_known and has_known_character_set(row)
+        else _NOBODY
+    )

@@ -1,4 +1,4 @@
-"""Which elements of a DICOM data set are sequences to some readers, and what a walk is inside of (PS3.5 7.5)."""
+"""Elements of a DICOM data set that are sequences to some readers (PS3.5 7.5)."""
 
 import struct
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _ITEM_BYTES = 8
 
 @lru_cache(8_192)
 def is_sequence(tag: int) -> bool:
-    """Return whether the dictionary has it as a sequence, as readers of implicit VR find out (PS3.5 A.1)."""
+    """Return whether the dictionary has it as SQ: so readers of implicit VR know (PS3.5 A.1)."""
     return dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ"
 
 
@@ -32,15 +32,15 @@ def _is_in_dictionary(tag: int) -> bool:
 
 
 def is_looked_into(tag: int, vr: bytes, length: int) -> bool:
-    """Whether the first bytes of an element of known length say if some readers take it for a sequence."""
+    """Return whether the first bytes of such an element show if some readers take it for SQ."""
     return vr in (b"", b"UN") and length >= _ITEM_BYTES and not _is_in_dictionary(tag)
 
 
 def may_be_sequence(data: memoryview, tag: int, vr: bytes, length: int, start: int) -> bool:
-    """Whether some readers take an element of known length for a sequence. Raises ``NeedMore``.
+    """Return whether some readers take an element of known length for a sequence.
 
-    Without a VR, or with UN, a dictionary says so: the standard's, or a reader's own of private
-    elements.
+    Without a VR, or with UN, they look it up in the standard's dictionary or in one of their own.
+    Raises ``NeedMore``.
     """
     if vr == b"SQ" or (vr in (b"", b"UN") and is_sequence(tag)):
         return True
@@ -53,9 +53,9 @@ def may_be_sequence(data: memoryview, tag: int, vr: bytes, length: int, start: i
 
 @dataclass(slots=True)
 class Frame:
-    """Something that the walk is inside of: items or fragments of a sequence, or an item's elements.
+    """What a walk is inside of: a sequence's items or fragments, or an item's elements.
 
-    ``end``: where it ends in the data set, ``None`` when a delimiter ends it.
+    ``end`` is where it ends in the data set, ``None`` when a delimiter ends it.
     """
 
     items: bool

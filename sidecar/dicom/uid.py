@@ -10,11 +10,10 @@ MAXIMUM_LENGTH = 128
 
 
 def is_uid(text: str) -> bool:
-    """Return whether an archive can be asked for ``text`` as a UID: nothing in it has another meaning anywhere.
+    """Return whether ``text`` is digits with single points between them.
 
-    It is digits, with single points between them. No wildcard, list, space or other digit is in it,
-    and no URL parser takes it for a dot segment. Archives have UIDs with leading zeros, of one
-    component, and of over 64 characters. They are compared to the letter: ``1.02`` and ``1.2`` are
-    two.
+    No wildcard, list, space or other digit is in it, and no URL parser takes it for a dot segment.
+    Archives have UIDs with leading zeros, of one component, and of over 64 characters. They are
+    compared to the letter: ``1.02`` and ``1.2`` are two.
     """
     return len(text) <= MAXIMUM_LENGTH and _UID.fullmatch(text) is not None

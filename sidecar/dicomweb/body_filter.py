@@ -1,6 +1,6 @@
-"""What a retrieval's body is passed through, bytes in and bytes out.
+"""The scanners that a retrieval's body passes through, bytes in and bytes out.
 
-And the bodies that are no multipart.
+Here are those of bodies that are no multipart.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +11,10 @@ from sidecar.dicom.instance_header import HeaderReader
 
 
 class Malformed(ValueError):
-    """The body is not what its head said, or not whole: ``reason`` is a constant for logs."""
+    """The body is not what its head announced, or not whole.
+
+    ``reason`` is a constant for logs.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -32,25 +35,20 @@ class Scanner(Protocol):
         """Whether nothing but the end of the body can come."""
 
     def length(self, came: int | None) -> int | None:
-        """Return how many bytes leave in all, ``None``: not known when the first ones leave.
+        """Return how many bytes leave in all, or ``None``: not known when the first ones leave.
 
         ``came``: the Content-Length of what comes in.
         """
 
-    def feed(self, chunk: bytes) -> bytes | memoryview:
-        """Return what may be passed on now.
+    def steps(self, chunk: bytes) -> Iterator[bytes | memoryview]:
+        """Return what may be passed on now, some milliseconds of work at a time.
 
+        All steps of a chunk are taken before the next one's. A step may have nothing to pass on.
         Raises ``Malformed``, ``Unreadable``, and what the check raises.
         """
 
-    def steps(self, chunk: bytes) -> Iterator[bytes | memoryview]:
-        """The same, some milliseconds of work at a time: all steps of a chunk are taken before the next one's.
-
-        A step may have nothing to pass on.
-        """
-
     def end(self) -> bytes:
-        """The body has ended: return what is left.
+        """Return what is left at the end of the body.
 
         Raises ``Malformed`` or ``Unreadable`` when it is not whole.
         """
@@ -61,7 +59,7 @@ Check = Callable[[InstanceHeader], None]
 
 
 class PassThrough:
-    """A single body whose length tells whether it is whole: passed on as it comes."""
+    """Scanner of a single body whose Content-Length shows whether it is whole."""
 
     parts = 1
     is_closed = False
@@ -69,10 +67,6 @@ class PassThrough:
     def length(self, came: int | None) -> int | None:
         """Return what came."""
         return came
-
-    def feed(self, chunk: bytes) -> bytes:
-        """Return the chunk."""
-        return chunk
 
     def steps(self, chunk: bytes) -> Iterator[bytes]:
         """Return the chunk."""
@@ -83,27 +77,16 @@ class PassThrough:
         return b""
 
 
-class SingleInstance:
-    """A single ``application/dicom`` body: held until ``check`` has seen its header."""
-
-    parts = 1
-    is_closed = False
+class SingleInstance(PassThrough):
+    """Scanner of a single ``application/dicom`` body: held until ``check`` has seen its header."""
 
     def __init__(self, check: Check) -> None:
         self._check = check
         self._reader = HeaderReader()
         self._held = b""
 
-    def length(self, came: int | None) -> int | None:
-        """Return what came."""
-        return came
-
-    def feed(self, chunk: bytes) -> bytes:
-        """Return what may be passed on."""
-        return b"".join(self.steps(chunk))
-
     def steps(self, chunk: bytes) -> Iterator[bytes]:
-        """The same, some milliseconds of work at a time: nothing of a chunk leaves before all of it was read."""
+        """Return the bytes in steps; the last step of a chunk has all that leaves of it."""
         was_known = self._reader.header is not None
         for _ in self._reader.steps(chunk):
             yield b""

@@ -1,8 +1,8 @@
-"""BulkDataURIs of metadata (PS3.18 F.2.2): what the archive wrote -> our own URL, or the reason why there is none.
+"""BulkDataURIs of metadata (PS3.18 F.2.2) made our own.
 
 Archives write them absolute, by path, or relative to the metadata, the instance, the series or the
 study. Whatever the form, what is left is a resource of the row's own instance, read by the grammar
-of our own paths and written anew. A client that asks for it is decided on as for any other path.
+of our own paths and written anew. A request for it is decided as for any other path.
 """
 
 import re
@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 from sidecar.access.facts import Part
 from sidecar.common.errors import BadRequest, NotFound
 from sidecar.dicom.uid import is_uid
-from sidecar.dicomweb.accept import may_be_part
+from sidecar.dicomweb.part_types import may_be_part
 from sidecar.dicomweb.paths import Kind, Query, Retrieval, parse
 
 MAXIMUM_URL_LENGTH = 2_048
@@ -47,10 +47,9 @@ REASONS = ("host", "instance", "malformed", "path", "query", "study", "unattribu
 class BulkDataUris:
     """The BulkDataURIs of one metadata row below our ``root``.
 
-    ``part`` is the instance that the row describes.
-
-    ``part.instance``, or both it and ``part.series``, is ``None`` where the row does not name it.
-    ``dropped`` counts by reason what is left out.
+    ``part`` is the instance that the row describes: ``part.instance``, or both it and
+    ``part.series``, is ``None`` where the row does not name it. ``dropped`` counts by reason what
+    is left out.
     """
 
     def __init__(self, root: str, part: Part, dropped: Counter[str] | None = None) -> None:
@@ -61,7 +60,7 @@ class BulkDataUris:
     def ours(self, name: str, uri: object) -> str | None:
         """Return our URL for the BulkDataURI of the attribute ``name`` (a tag).
 
-        ``None``: counted, to be left out.
+        ``None``: it is counted, and to be left out.
         """
         try:
             path, _, query = _checked(uri).partition("?")
@@ -81,13 +80,9 @@ class BulkDataUris:
             segments = path[authority.end() if authority else 0 :].split("/")
             found = resource_among(_without_dots(segments))
             if not isinstance(found, Retrieval):
-                raise Unusable(
-                    "unattributed"
-                    if _is_unattributed(segments)
-                    else "host"
-                    if authority
-                    else "path"
-                )
+                if _is_unattributed(segments):
+                    raise Unusable("unattributed")
+                raise Unusable("host" if authority else "path")
             self._check(found)
             return found
         if ":" in path.partition("/")[0]:
@@ -95,7 +90,7 @@ class BulkDataUris:
         return self._relative(path.split("/"))
 
     def _relative(self, segments: Sequence[str]) -> Retrieval:
-        """Resolve against the instance, what contains it, and so on: one of them is what the archive meant."""
+        """Resolve against the instance and each level above it: the archive meant one of them."""
         reason = "path"
         steps = zip(("studies", "series", "instances"), astuple(self._part), strict=True)
         own = [step for name, uid in steps if uid is not None for step in (name, uid)]
@@ -126,11 +121,11 @@ class BulkDataUris:
 
 
 def resource_among(segments: Sequence[str]) -> Retrieval | Query | None:
-    """Return the DICOMweb resource that a URL's path segments end with, from ``studies/<UID>`` on; ``None``: none."""
+    """Return the resource that a URL's path segments end with, from ``studies/<UID>`` on."""
     # Orthanc's name for it; ours is the standard's, and the PACS client turns it back.
     names = ["bulkdata" if segment == "bulk" else segment for segment in segments]
     begin = next(
-        (at for at, (one, uid) in enumerate(pairwise(names)) if one == "studies" and is_uid(uid)),
+        (at for at, (name, uid) in enumerate(pairwise(names)) if name == "studies" and is_uid(uid)),
         None,
     )
     if begin is None:
@@ -142,17 +137,20 @@ def resource_among(segments: Sequence[str]) -> Retrieval | Query | None:
 
 
 def _is_unattributed(segments: Sequence[str]) -> bool:
-    """Whether this is bulk data of a study or series by a name (static-dicomweb: a hash): of whichever instance."""
+    """Return whether this is bulk data of a study or series by a name: of any instance.
+
+    In static-dicomweb the name is a hash.
+    """
     begin = segments.index("studies") if "studies" in segments else len(segments)
     return "bulkdata" in segments[begin + 2 : begin + 5 : 2]
 
 
 def _in_order(segments: list[str]) -> list[str]:
-    """Return the path of an instance's value, where dcm4chee writes that of the study's values before it.
+    """Return the path of an instance's value with the instance before the value.
 
-    ``studies/1.2/bulkdata/series/1.3/instances/1.4`` ->
-    ``studies/1.2/series/1.3/instances/1.4/bulkdata``: so the parts of a study's bulk data, pixel
-    data and rendered images say where they are from.
+    dcm4chee writes the value first. ``studies/1.2/bulkdata/series/1.3/instances/1.4`` ->
+    ``studies/1.2/series/1.3/instances/1.4/bulkdata``: so it names the parts of a study's bulk data,
+    pixel data and rendered images.
     """
     for at in (2, 4):
         if (
@@ -170,18 +168,15 @@ def _in_order(segments: list[str]) -> list[str]:
 
 
 def _checked(uri: object) -> str:
-    if (
-        not isinstance(uri, str)
-        or not uri
-        or len(uri) > MAXIMUM_URL_LENGTH
-        or not _WRITABLE.fullmatch(uri)
-    ):
+    if not isinstance(uri, str) or not 0 < len(uri) <= MAXIMUM_URL_LENGTH:
+        raise Unusable("malformed")
+    if not _WRITABLE.fullmatch(uri):
         raise Unusable("malformed")
     return uri
 
 
 def _without_dots(segments: Sequence[str]) -> list[str]:
-    """Return the segments with ``.`` and ``..`` resolved (RFC 3986 5.2.4), and without a slash at the end."""
+    """Return the segments with ``.`` and ``..`` resolved (RFC 3986 5.2.4), without a last slash."""
     found: list[str] = []
     for segment in segments:
         if segment == "..":
@@ -194,7 +189,7 @@ def _without_dots(segments: Sequence[str]) -> list[str]:
 
 
 def _our_query(query: str, kind: Kind) -> str:
-    """Return what is kept of a query: the media type that is asked for there (PS3.18 8.3.3.1), where we serve it."""
+    """Return the query's ``accept`` (PS3.18 8.3.3.1), where we serve that media type."""
     accepted = ""
     try:
         parameters = parse_qsl(query, keep_blank_values=True, max_num_fields=20)

@@ -1,7 +1,6 @@
-"""Conditional and range requests (RFC 9110 13, 14): what of them goes to the PACS, and what comes back.
+"""Conditional and range requests (RFC 9110 13, 14), to the PACS and back.
 
-An allow-list both ways, each value of a form that we know: nothing else of a client's headers
-reaches the PACS, nothing else of the PACS's reaches a client.
+An allow-list both ways, each value of a form that we know.
 """
 
 import re
@@ -48,10 +47,10 @@ def to_pacs(headers: CIMultiDictProxy[str], kind: Kind) -> dict[str, str]:
 
 
 def heeds_ranges(kind: Kind) -> bool:
-    """Whether a range of such a resource may be asked for.
+    """Return whether a range of such a resource may be asked for.
 
-    Ranges are for bulk data, pixel data and drawn images alone: whose instance it is can be read
-    from its beginning only, and metadata are rewritten.
+    Ranges are for bulk data, pixel data and drawn images alone: an instance's patient is read from
+    its beginning, and metadata are rewritten.
     """
     return kind not in OBJECTS and kind is not Kind.METADATA
 

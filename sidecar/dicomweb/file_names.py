@@ -1,15 +1,14 @@
-"""Names of the files in a ZIP: an instance's own numbers (PS3.3 C.7.3.1, C.7.6.1), a defined term.
+"""Names of the files in a ZIP: numbers of the instance (PS3.3 C.7.3.1, C.7.6.1), a defined term.
 
-No text that somebody typed gets into a name, so neither does a patient's name: a SeriesDescription
-may hold one.
+No text that somebody typed gets into a name: a SeriesDescription may hold a patient's name.
 """
 
 import re
 from collections.abc import Mapping
 
 from sidecar.access.facts import InstanceHeader
-from sidecar.dicom.dataset_walker import TagSelection
 from sidecar.dicom.element import Unreadable
+from sidecar.dicom.element_runs import TagSelection
 from sidecar.dicom.instance_header import HeaderReader
 from sidecar.dicom.uid import MAXIMUM_LENGTH
 
@@ -19,114 +18,16 @@ _NUMBER = re.compile(rb" *\+?([0-9]{1,9}) *\0?")
 
 # PS3.3 C.7.3.1.1.1, with the retired ones. The attribute may hold any word: only these are written.
 MODALITIES = frozenset(
-    {
-        "ANN",
-        "AR",
-        "AS",
-        "ASMT",
-        "AU",
-        "BDUS",
-        "BI",
-        "BMD",
-        "CD",
-        "CF",
-        "CP",
-        "CR",
-        "CS",
-        "CT",
-        "CTPROTOCOL",
-        "DD",
-        "DF",
-        "DG",
-        "DM",
-        "DMS",
-        "DOC",
-        "DS",
-        "DX",
-        "EC",
-        "ECG",
-        "EEG",
-        "EMG",
-        "EOG",
-        "EPS",
-        "ES",
-        "FA",
-        "FID",
-        "FS",
-        "GM",
-        "HC",
-        "HD",
-        "IO",
-        "IOL",
-        "IVOCT",
-        "IVUS",
-        "KER",
-        "KO",
-        "LEN",
-        "LP",
-        "LS",
-        "M3D",
-        "MA",
-        "MG",
-        "MR",
-        "MS",
-        "NM",
-        "OAM",
-        "OCT",
-        "OP",
-        "OPM",
-        "OPR",
-        "OPT",
-        "OPTBSV",
-        "OPTENF",
-        "OPV",
-        "OSS",
-        "OT",
-        "PA",
-        "PLAN",
-        "POS",
-        "PR",
-        "PT",
-        "PX",
-        "REG",
-        "RESP",
-        "RF",
-        "RG",
-        "RTDOSE",
-        "RTIMAGE",
-        "RTINTENT",
-        "RTPLAN",
-        "RTRAD",
-        "RTRECORD",
-        "RTSEGANN",
-        "RTSTRUCT",
-        "RWV",
-        "SC",
-        "SD",
-        "SEG",
-        "SM",
-        "SMR",
-        "SR",
-        "SRF",
-        "ST",
-        "STAIN",
-        "TEXTUREMAP",
-        "TG",
-        "US",
-        "VA",
-        "VF",
-        "XA",
-        "XAPROTOCOL",
-        "XC",
-    }
+    "ANN AR AS ASMT AU BDUS BI BMD CD CF CP CR CS CT CTPROTOCOL DD DF DG DM DMS DOC DS DX EC"  # noqa: SIM905
+    " ECG EEG EMG EOG EPS ES FA FID FS GM HC HD IO IOL IVOCT IVUS KER KO LEN LP LS M3D MA MG"
+    " MR MS NM OAM OCT OP OPM OPR OPT OPTBSV OPTENF OPV OSS OT PA PLAN POS PR PT PX REG RESP"
+    " RF RG RTDOSE RTIMAGE RTINTENT RTPLAN RTRAD RTRECORD RTSEGANN RTSTRUCT RWV SC SD SEG SM"
+    " SMR SR SRF ST STAIN TEXTUREMAP TG US VA VF XA XAPROTOCOL XC".split()
 )
 
 
 class NumbersReader(HeaderReader):
-    """Reads what an instance's file name is made of.
-
-    It decides nothing: another reader has checked whose the instance is.
-    """
+    """Reads what an instance's file name is made of; another reader has checked its patient."""
 
     _wanted = TagSelection(
         {
@@ -138,10 +39,7 @@ class NumbersReader(HeaderReader):
     )
 
     def read(self, data: bytes | memoryview) -> bool:
-        """Take the next bytes as ``feed_some`` does.
-
-        Return whether no more are needed: all is known, or cannot be.
-        """
+        """Take the next bytes as ``feed_some`` does. Return whether no more are needed."""
         try:
             self.feed_some(data)
         except Unreadable:
@@ -158,7 +56,7 @@ class NumbersReader(HeaderReader):
 
 
 class FileNames:
-    """Gives each instance of a study a name of its own, also where case does not count.
+    """Gives each instance of a study a name of its own, also where case is ignored.
 
     ``DICOM/<SeriesNumber>-<Modality>/<InstanceNumber>.dcm``; ``-2``, ``-3`` … is added to
     what would come again.

@@ -1,6 +1,6 @@
-"""Is what the PACS sends the permitted patient's? Each instance and each metadata row, before it leaves (SIA-42, 43).
+"""The check of each instance and each metadata row before it leaves (SIA-42, 43).
 
-``scanner_for`` chooses what a retrieval's body is passed through; ``web.stream_body`` feeds it.
+``scanner_for`` chooses what a retrieval's body is passed through; ``pacs.scanning`` feeds it.
 """
 
 from dataclasses import dataclass
@@ -9,19 +9,23 @@ from sidecar.access.decision import decide_instance
 from sidecar.access.facts import InstanceHeader
 from sidecar.access.permits import StudyPermit
 from sidecar.access.reasons import Reason
-from sidecar.dicomweb.accept import DRAWN, may_be_part, names_markup
 from sidecar.dicomweb.body_filter import Check, PassThrough, Scanner, SingleInstance
 from sidecar.dicomweb.media_type import parse_media_type
 from sidecar.dicomweb.metadata import Metadata
-from sidecar.dicomweb.multipart import Multipart, SinglePart
+from sidecar.dicomweb.multipart import Multipart
+from sidecar.dicomweb.part_types import DRAWN, may_be_part, names_markup
 from sidecar.dicomweb.paths import OBJECTS, Kind, Retrieval
 from sidecar.dicomweb.response_head import ResponseHead
 from sidecar.dicomweb.rewrite import our_url
+from sidecar.dicomweb.single_part import SinglePart
 from sidecar.dicomweb.zip_archive import ZipArchive
 
 
 class ForeignInstance(Exception):
-    """The PACS sent something that is not the permitted patient's: ``what`` is ``instance`` or ``metadata``."""
+    """The PACS sent something that is not the permitted patient's.
+
+    ``what`` is ``instance`` or ``metadata``.
+    """
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
@@ -34,16 +38,13 @@ class ExcludedInstance(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PartPolicy:
-    """Which parts a multipart of this ``kind`` may have.
-
-    The PACS's URLs become ours below ``root``.
-    """
+    """Rules for the parts of a multipart of this ``kind``; URLs become ours below ``root``."""
 
     kind: Kind
     root: str
 
     def accepts(self, content_type: str) -> bool:
-        """Whether a part may have this Content-Type; empty: it has none."""
+        """Return whether a part may have this Content-Type; empty: it has none."""
         # RFC 2046 5.1 would have it text; archives leave out what was asked for.
         if not content_type:
             return self.kind not in DRAWN
@@ -56,7 +57,7 @@ class PartPolicy:
             return False
 
     def location(self, url: str) -> str | None:
-        """Our URL for a part's Content-Location."""
+        """Return our URL for a part's Content-Location."""
         return our_url(url, self.root)
 
 
@@ -73,9 +74,7 @@ def scanner_for(
 ) -> Scanner:
     """Return what the body of an answer with this head is passed through.
 
-    ``unwrap``: of a multipart with one part the content alone. ``zipped``: its parts as a ZIP's
-    files.
-
+    ``unwrap``: a multipart's only part leaves alone. ``zipped``: its parts leave as a ZIP's files.
     ``verify`` off: instances are not looked into (``pacs.verify_instances``). ``row_bytes``: limit
     of a metadata row.
     """

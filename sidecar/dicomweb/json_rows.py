@@ -1,18 +1,16 @@
 """A JSON array of objects that comes in pieces, taken apart into its objects.
 
-Memory and depth bounded.
-
-A parser that builds as it reads can be made to need memory by nesting. Here only braces and strings
-are looked at, by the regular expression engine; whether an object is JSON is for the real parser,
-once it is whole.
+Memory and depth are bounded. A parser that builds as it reads can be made to need memory by
+nesting. Here the regular expression engine looks at braces and strings; whether an object is JSON
+is for the real parser, once it is whole.
 """
 
 import re
 
 MAXIMUM_DEPTH = 200
-"""Of objects in objects."""
+"""Limit of objects in objects."""
 MAXIMUM_OBJECTS = 500_000
-"""In one row, roughly: each costs time, however short it is written."""
+"""Limit in one row, roughly: each costs time, however short it is."""
 _PIECE_BYTES = 2_048  # So much is copied at once: what belongs to the next rows is copied again.
 
 # To the end of a string; up to the next brace, over whole strings and over whole objects that hold
@@ -27,14 +25,14 @@ _SPACE = re.compile(rb"[ \t\r\n]++")
 
 
 class NotRows(ValueError):
-    """Not an array of objects, or one that is too large or too deep: ``args[0]`` says which, as a constant."""
+    """Not an array of objects, or one that is too large or too deep.
+
+    ``args[0]`` is a constant for the reason.
+    """
 
 
 class JsonRowScanner:
-    """``feed`` returns the objects that have come whole, as JSON text.
-
-    ``row_bytes``: most of one.
-    """
+    """Splits a JSON array into its objects, as JSON text; ``row_bytes`` is the limit of one."""
 
     def __init__(self, *, row_bytes: int) -> None:
         self._row_bytes = row_bytes
@@ -48,15 +46,14 @@ class JsonRowScanner:
         self._scanned = 0
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Take the next bytes. Raises ``NotRows``."""
+        """Take the next bytes; return the objects that have come whole. Raises ``NotRows``."""
         found: list[bytes] = []
         position = 0
         while position < len(chunk):
-            position = (
-                self._inside(chunk, position, found)
-                if self._depth
-                else self._between(chunk, position)
-            )
+            if self._depth:
+                position = self._inside(chunk, position, found)
+            else:
+                position = self._between(chunk, position)
         return found
 
     @property
@@ -65,7 +62,7 @@ class JsonRowScanner:
         return self._expects == b"end"
 
     def end(self) -> None:
-        """Raises ``NotRows`` unless the array came whole."""
+        """Raise ``NotRows`` unless the array came whole."""
         if self._expects != b"end" or self._depth:
             raise NotRows("truncated")
 
@@ -110,10 +107,7 @@ class JsonRowScanner:
         return position + end - taken_from
 
     def _scan(self) -> int | None:
-        """Go on to the end of the object.
-
-        Return where that is, ``None`` when it has not come yet.
-        """
+        """Return where the object ends, ``None`` when that has not come yet."""
         row, at = self._row, self._scanned
         while True:
             if self._in_string:

@@ -2,9 +2,9 @@
 
 The library holds the interpreter from the first to the last byte of a document, in a thread, too,
 and so does a regular expression. So what is larger than ``PART_BYTES`` is taken apart at its own
-members or elements, some bytes at a time, and only what is smaller is read as a whole; and single
-strings, which are read fast. It comes out as ``rewrite_row`` makes it. To be run in a thread: it
-takes a while.
+members or elements, some bytes at a time. What is smaller is read as a whole, and so are single
+strings, which are read fast. The row comes out as ``rewrite_row`` makes it. It takes a while: call
+it in a thread.
 """
 
 import re
@@ -28,9 +28,9 @@ from sidecar.dicomweb.rewrite import (
 
 PART_BYTES = 65_536
 WHOLE_BYTES = 8 * PART_BYTES
-"""Most of an object or array that is read as a whole where DICOM knows nothing that large."""
+"""Limit in bytes of an object or array read as a whole, where DICOM has nothing that large."""
 STEP_BYTES = 65_536
-"""What one call of a regular expression looks at."""
+"""Bytes that one call of a regular expression looks at."""
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _SCALAR = re.compile(rb'[^ \t\r\n,:"{}\[\]]*+')
@@ -43,9 +43,9 @@ class NotJson(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class JsonValue:
-    """A value in ``text``: from ``start`` to before ``end``.
+    """A value in ``text``, from ``start`` to before ``end``.
 
-    ``damage`` has an entry for each read that had some.
+    ``damage`` has an entry for each damaged text that was read.
     """
 
     text: bytes
@@ -64,13 +64,16 @@ class JsonValue:
         return self.text[self.start : self.start + 1]
 
     def read(self) -> Any:
-        """The value. Raises ``NotJson``, and ``TypeError`` for what is too large and no string."""
+        """Return the value.
+
+        Raises ``NotJson``, and ``TypeError`` for what is too large and no string.
+        """
         if self.end - self.start > WHOLE_BYTES and self.opens != b'"':
             raise TypeError
         return self.read_text(self.text[self.start : self.end])
 
     def read_text(self, text: bytes) -> Any:
-        """The value of a text made of this one's. Raises ``NotJson``."""
+        """Return the value of a text made of this one's. Raises ``NotJson``."""
         try:
             value, is_damaged = read_json(text)
         except ValueError:
@@ -80,7 +83,7 @@ class JsonValue:
         return value
 
     def members(self) -> dict[str, "JsonValue"]:
-        """The members of an object."""
+        """Return the members of an object. Raises ``NotJson``."""
         found: dict[str, JsonValue] = {}
         for name, value in self._inside(b"}"):
             if name in found:
@@ -89,7 +92,7 @@ class JsonValue:
         return found
 
     def elements(self) -> Iterator["JsonValue"]:
-        """The elements of an array."""
+        """Return the elements of an array. Raises ``NotJson``."""
         return (value for _, value in self._inside(b"]"))
 
     def _inside(self, closing: bytes) -> Iterator[tuple[str, "JsonValue"]]:
@@ -116,7 +119,7 @@ class JsonValue:
             at = self._behind_space(at + 1)
 
     def _behind(self, run: re.Pattern[bytes], at: int) -> int:
-        """Where a run of what the pattern takes ends, which may be where it begins."""
+        """Return where a run of what the pattern takes ends; it may be empty."""
         while (found := run.match(self.text, at, at + STEP_BYTES)) and found.end() > at:
             at = found.end()
         return at
@@ -162,13 +165,15 @@ class LargeRow:
         self.damage: list[bool] = []
         self._members = JsonValue(text, 0, len(text), self.damage).members()
         self.attributes = {
-            name: one.read() for name, one in self._members.items() if not one.is_large
+            name: value.read() for name, value in self._members.items() if not value.is_large
         }
         self.names = list(self._members)
 
     def written(self, root: str, uris: BulkDataUris | None) -> bytes:
-        """The row as ours; attributes are named as they are, in capital letters."""
-        members = {name.upper(): one for name, one in self._members.items() if _TAG.fullmatch(name)}
+        """Return the row as ours, with attributes named in capital letters."""
+        members = {
+            name.upper(): value for name, value in self._members.items() if _TAG.fullmatch(name)
+        }
         return _Writer(root, uris).data_set(members, 0)
 
 
@@ -183,16 +188,16 @@ class _Writer:
     def data_set(self, members: dict[str, JsonValue], depth: int) -> bytes:
         if depth > MAXIMUM_DEPTH:
             raise TooDeep
-        read = {name: one.read() for name, one in members.items() if not one.is_large}
-        # Nobody's creator is that long; what it reserves is not worth a look.
+        read = {name: part.read() for name, part in members.items() if not part.is_large}
+        # No creator is that long; what it reserves is left out.
         long_creators = {block(name) for name in members if name not in read and is_creator(name)}
         notes = archive_notes(read) | long_creators
         written = []
-        for name, one in members.items():
+        for name, part in members.items():
             if notes and block(name) in notes:
                 continue
             if name not in read:
-                value = self._large(name, one, depth)
+                value = self._large(name, part, depth)
             elif isinstance(read[name], dict):
                 value = orjson.dumps(rewrite_element(name, read[name], self.root, self.uris, depth))
             else:
@@ -202,14 +207,18 @@ class _Writer:
         return b"{" + b",".join(written) + b"}"
 
     def _large(self, name: str, part: JsonValue, depth: int) -> bytes | None:
-        """A large attribute; ``None`` for what is none."""
+        """Return a large attribute; ``None`` for what is none."""
         if part.opens != b"{":
             part.read()
             return None
         members = part.members()
         values = members.get("Value")
         apart = values is not None and values.is_large and values.opens == b"["
-        element = {key: one.read() for key, one in members.items() if not (apart and one is values)}
+        element = {
+            key: member.read()
+            for key, member in members.items()
+            if not (apart and member is values)
+        }
         empty = rewrite_element(name, element, self.root, self.uris, depth)
         if apart and empty["vr"] == "UR":
             return orjson.dumps(rewrite_element(name, part.read(), self.root, self.uris, depth))
@@ -221,7 +230,7 @@ class _Writer:
         return b'{"vr":' + orjson.dumps(empty["vr"]) + b',"Value":[' + b",".join(rewritten) + b"]}"
 
     def _values(self, values: JsonValue, is_sequence: bool, depth: int) -> Iterator[bytes]:
-        """The elements; small neighbours are read together."""
+        """Return the elements; small neighbours are read together."""
         begin = end = -1
         for one in values.elements():
             if begin >= 0 and (one.is_large or one.end - begin > PART_BYTES):

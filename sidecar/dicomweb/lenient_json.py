@@ -1,11 +1,11 @@
-"""JSON that breaks RFC 8259 in a value, as archives write it, read for what can be read of it.
+"""JSON that breaks RFC 8259 in a value, as archives write it, read as far as possible.
 
 ``NaN`` and ``Infinity`` are written where DICOM has them in FL or FD, bytes that are no UTF-8 where
 a text was never converted, halves of a surrogate pair where one was cut, and control characters.
 One such value is unknown: a number becomes ``null``, and what of a text cannot be read becomes the
 replacement character, which no identifier has (``character_sets.is_known_text``). Names of members
-must be sound: they say what a value is. One that says whose or what a row is must not stand twice
-with two values: readers take the one or the other.
+must be sound. A name that identifies a row or its patient must not stand twice with two values:
+readers take the one or the other.
 """
 
 import json
@@ -20,7 +20,7 @@ from sidecar.dicom.character_sets import REPLACEMENT
 from sidecar.dicom.json_model import Row, tag
 
 LIMIT_BYTES = 2**19
-"""Limit in bytes of a text that is read so: it holds the interpreter longer than sound JSON does."""
+"""Limit in bytes: such a text holds the interpreter longer than sound JSON does."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _IDENTIFYING = (
     "PatientID",
@@ -32,7 +32,7 @@ _IDENTIFYING = (
 )
 _UNKNOWN = {"vr": "LO", "Value": [REPLACEMENT]}
 _NAMES = frozenset(_IDENTIFYING) | {
-    same for one in map(tag, _IDENTIFYING) for same in (one, one.lower())
+    name for upper in map(tag, _IDENTIFYING) for name in (upper, upper.lower())
 }
 _WRITTEN_NAMES = tuple((name, b'"%s"' % name.encode()) for name in sorted(_NAMES))
 _NAME = re.compile(
@@ -45,10 +45,7 @@ _INTEGERS = range(-(2**63), 2**64)
 
 
 def read_json(written: bytes) -> tuple[Any, bool]:
-    """Return the value, and whether it is damaged.
-
-    Raises ``ValueError`` for what cannot be read all the same.
-    """
+    """Return the value, and whether it is damaged. Raises ``ValueError`` if it is unreadable."""
     try:
         return orjson.loads(written), False
     except ValueError:
@@ -61,10 +58,10 @@ def read_json(written: bytes) -> tuple[Any, bool]:
 
 
 def has_one_reading(written: bytes, rows: Sequence[Row]) -> bool:
-    """Return whether all readers of ``written`` take ``rows``: no name that identifies one can stand there twice.
+    """Return whether all readers of ``written`` take ``rows``.
 
-    Fast, and for sound JSON. ``False``: it may stand in a sequence; ``read_row`` looks closely, row
-    by row.
+    Then no name that identifies a row can stand there twice. Fast, and for sound JSON. ``False``:
+    it may stand in a sequence; ``read_row`` looks closely, row by row.
     """
     named = all(
         written.count(text) == sum(name in row for row in rows) for name, text in _WRITTEN_NAMES
@@ -87,7 +84,7 @@ def read_row(written: bytes) -> tuple[Row, bool]:
 
 
 def with_unknown_identity(row: Row) -> Row:
-    """Return a damaged row; it is nobody's if what is damaged may tell whose or what it is."""
+    """Return a damaged row; it is nobody's if what is damaged may identify it or its patient."""
     unknown = {name for name in map(tag, _IDENTIFYING) if name in row and not _is_sound(row[name])}
     if not unknown:
         return row
@@ -95,17 +92,17 @@ def with_unknown_identity(row: Row) -> Row:
 
 
 def _is_sound(element: Any) -> bool:
-    """Whether an attribute is empty, or each of its values can be read."""
+    """Return whether an attribute is empty, or each of its values can be read."""
     if not isinstance(element, dict):
         return False
     listed = element.get("Value", [])
     return isinstance(listed, list) and all(
-        isinstance(one, str | int) and REPLACEMENT not in str(one) for one in listed
+        isinstance(value, str | int) and REPLACEMENT not in str(value) for value in listed
     )
 
 
 def _loads(text: str) -> Any:
-    """Read by the standard library.
+    """Return what the standard library reads.
 
     Raises ``ValueError``, also for a name that stands twice with two values.
     """
@@ -128,9 +125,9 @@ def _sound(value: Any) -> Any:
     if isinstance(value, int) and value not in _INTEGERS:
         return _sound(float(value)) if abs(value) < 10**308 else None
     if isinstance(value, list):
-        return [_sound(one) for one in value]
+        return [_sound(item) for item in value]
     if not isinstance(value, dict):
         return value
     if any(REPLACEMENT in name or _SURROGATE.search(name) for name in value):
         raise ValueError("a name that cannot be read")
-    return {name: _sound(one) for name, one in value.items()}
+    return {name: _sound(member) for name, member in value.items()}

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 _TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _NAME = re.compile(rf"({_TOKEN})/({_TOKEN})", re.ASCII)
-# Real clients and archives write type=application/dicom without quotes, though "/" is no token
-# character.
+# Clients and archives write type=application/dicom without quotes; "/" is no token character.
 _PARAMETER = re.compile(
     rf"({_TOKEN})[ \t]*=[ \t]*(?:\"([ !#-\[\]-~]*)\"|([A-Za-z0-9!#$%&'*+.^_`|~/()?:@=-]+))",
     re.ASCII,
@@ -21,16 +20,13 @@ _UNTIL = {
 
 @dataclass(frozen=True, slots=True)
 class MediaType:
-    """``name`` such as ``image/png``, lower-cased.
-
-    ``parameters`` with lower-cased names, each once, in order.
-    """
+    """A media type: ``name`` such as ``image/png``, and ``parameters``, names in lower case."""
 
     name: str
     parameters: tuple[tuple[str, str], ...] = ()
 
     def parameter(self, name: str) -> str | None:
-        """The value of a parameter, or ``None``."""
+        """Return the value of a parameter, or ``None``."""
         return next((value for found, value in self.parameters if found == name), None)
 
     def __str__(self) -> str:
@@ -42,10 +38,7 @@ def _written(value: str) -> str:
 
 
 def split_outside_quotes(text: str, separator: str) -> list[str]:
-    """Split at ``,`` or ``;`` where it stands in no quoted string.
-
-    Elements without outer white space.
-    """
+    """Return what is between ``,`` or ``;`` outside of quoted strings, without outer spaces."""
     elements, position = [], 0
     while position <= len(text):
         match = _UNTIL[separator].match(text, position)
@@ -58,7 +51,7 @@ def split_outside_quotes(text: str, separator: str) -> list[str]:
 def parse_media_type(text: str) -> MediaType:
     """Return the media type (or range, ``image/*``) that ``text`` is.
 
-    Raises ``ValueError`` for anything else, a parameter that stands twice among it.
+    Raises ``ValueError`` for anything else, also for a parameter that stands twice.
     """
     name, *rest = split_outside_quotes(text, ";")
     if not _NAME.fullmatch(name):

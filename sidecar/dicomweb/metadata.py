@@ -1,18 +1,17 @@
-"""DICOM JSON metadata as it goes by (PS3.18 10.4.1.1.2, Annex F): checked and rewritten row by row, memory bounded."""
+"""DICOM JSON metadata (PS3.18 10.4.1.1.2, Annex F), checked and rewritten row by row.
 
-import asyncio
+Memory is bounded by one row.
+"""
+
 import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby, islice
 from typing import Any
 
 import orjson
 
 from sidecar.access.facts import InstanceHeader, Part
-from sidecar.common.slices import in_slices
 from sidecar.dicom.json_model import Row, text
 from sidecar.dicom.owner import owner_of
 from sidecar.dicomweb.body_filter import Check, Malformed
@@ -27,19 +26,18 @@ log = logging.getLogger(__name__)
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 _STEP_BYTES = 4_096
 MANY_OBJECTS = 300
-"""A row of more attributes and items is rewritten in a thread, too: each may have a BulkDataURI to be read."""
-_REWRITING = ThreadPoolExecutor(1, "metadata")
-"""One thread: a second would have the interpreter no sooner, and others need theirs for databases and names."""
+"""Limit of attributes and items in a row that is rewritten at once.
+
+Each may have a BulkDataURI to be read.
+"""
 
 
 class Metadata:
-    """Takes the PACS's JSON array in any split.
+    """Scanner of the PACS's JSON array, in any split.
 
-    Gives ours, with the archive's URLs made ours below ``root``.
-
-    ``check`` is told of each row before any byte of it leaves; a row that does not say whose it is
-    counts as nobody's. ``row_bytes``: what one row may take, roughly. ``dropped`` counts by reason
-    the BulkDataURIs left out.
+    The archive's URLs become ours below ``root``. ``check`` gets each row's header before any byte
+    of the row leaves; a row that does not name its patient counts as nobody's. ``row_bytes`` is the
+    approximate limit of a row. ``dropped`` counts by reason the BulkDataURIs left out.
     """
 
     def __init__(self, check: Check, root: str, *, row_bytes: int) -> None:
@@ -51,49 +49,33 @@ class Metadata:
         self.dropped: Counter[str] = Counter()
 
     def length(self, came: int | None) -> int | None:
-        """Rows are written anew: not known."""
+        """Return ``None``: rows are written anew."""
         return None
 
-    def feed(self, chunk: bytes) -> bytes:
-        """Return the rows that came whole, as ours.
-
-        Raises ``Malformed`` and what the check raises.
-        """
-        return b"".join(self.steps(chunk))
-
     def steps(self, chunk: bytes) -> Iterator[bytes]:
-        """The same, row by row.
-
-        A large row takes long: ``feed_in_slices`` is for the event loop.
-        """
-        return (self._ours(row) for one in self.rows(chunk) for row in one)
-
-    async def feed_in_slices(self, chunk: bytes) -> bytes:
-        """The same for an event loop: others have their turn in between.
-
-        What takes long is done in a thread.
-        """
-        written: list[bytes] = []
-        loop = asyncio.get_running_loop()
-        steps = self.rows(chunk)
-        # One after the other: to free many rows takes time, too.
-        while step := await in_slices(islice(steps, 1)):
-            for is_large, some in groupby(step[0], _takes_long):
-                if is_large:
-                    written += [
-                        await loop.run_in_executor(_REWRITING, self._ours, row) for row in some
-                    ]
-                else:
-                    written += await in_slices(map(self._ours, some))
-        return b"".join(written)
+        """Return the rows that came whole, as ours. A row that ``takes_long`` is one step."""
+        return (self.rewrite(row) for rows in self.rows(chunk) for row in rows)
 
     def rows(self, chunk: bytes) -> Iterator[list[bytes]]:
-        """The rows that came whole, as they came, some bytes at a time. Raises ``Malformed``."""
+        """Return the rows that came whole, as they came, some bytes at a time.
+
+        Raises ``Malformed``.
+        """
         for start in range(0, len(chunk), _STEP_BYTES):
             try:
                 yield self._rows.feed(chunk[start : start + _STEP_BYTES])
             except NotRows as wrong:
                 raise Malformed(wrong.args[0]) from None
+
+    def rewrite(self, row: bytes) -> bytes:
+        """Return one of ``rows`` as ours. Raises ``Malformed`` and what the check raises."""
+        try:
+            written = self._large(row) if len(row) > PART_BYTES else self._small(row)
+        except (TooDeep, TypeError):  # TypeError: nesting or a number that no reader could take.
+            raise Malformed("metadata_wrong_shape") from None
+        lead = b"," if self.parts else b"["
+        self.parts += 1
+        return lead + written
 
     @property
     def is_closed(self) -> bool:
@@ -118,42 +100,29 @@ class Metadata:
             raise Malformed("empty")
         return b"]"
 
-    def _ours(self, text_of_row: bytes) -> bytes:
-        try:
-            written = (
-                self._large(text_of_row)
-                if len(text_of_row) > PART_BYTES
-                else self._written(text_of_row)
-            )
-        except (
-            TooDeep,
-            TypeError,
-        ):  # TypeError: nesting or a number that no reader could take either.
-            raise Malformed("metadata_wrong_shape") from None
-        lead = b"," if self.parts else b"["
-        self.parts += 1
-        return lead + written
-
-    def _written(self, text_of_row: bytes) -> bytes:
+    def _small(self, text_of_row: bytes) -> bytes:
         try:
             row, is_damaged = read_row(text_of_row)
         except ValueError:
             raise Malformed("metadata_not_json") from None
         self._damaged += is_damaged
         row = _tags(row, row)
-        self._check(_header_of(with_unknown_identity(row) if is_damaged else row))
+        self._check_row(row, is_damaged=is_damaged)
         return orjson.dumps(rewrite_row(row, self._root, uris=self._uris(row)))
 
     def _large(self, text_of_row: bytes) -> bytes:
         try:
             large = LargeRow(text_of_row)
             row = _tags(large.attributes, large.names)  # An identifier that is large names nobody.
-            self._check(_header_of(with_unknown_identity(row) if large.damage else row))
+            self._check_row(row, is_damaged=bool(large.damage))
             written = large.written(self._root, self._uris(row))
-            self._damaged += bool(large.damage)
-            return written
         except NotJson:
             raise Malformed("metadata_not_json") from None
+        self._damaged += bool(large.damage)
+        return written
+
+    def _check_row(self, row: Row, *, is_damaged: bool) -> None:
+        self._check(_header_of(with_unknown_identity(row) if is_damaged else row))
 
     def _uris(self, row: Row) -> BulkDataUris:
         header = _header_of(row)
@@ -163,12 +132,13 @@ class Metadata:
         return BulkDataUris(self._root, part, self.dropped)
 
 
-def _takes_long(text_of_row: bytes) -> bool:
-    return len(text_of_row) > PART_BYTES or text_of_row.count(b"{") > MANY_OBJECTS
+def takes_long(row: bytes) -> bool:
+    """Return whether to rewrite this row takes too long for an event loop."""
+    return len(row) > PART_BYTES or row.count(b"{") > MANY_OBJECTS
 
 
 def _tags(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """The attributes with their tags in capital letters.
+    """Return the attributes with their tags in capital letters.
 
     Raises ``Malformed`` when ``names`` has a tag twice.
     """

@@ -1,11 +1,8 @@
-"""A multipart/related body as it goes by (RFC 2046 5.1.
-
-PS3.18 8.6), in any split: checked part by part, passed on.
+"""A multipart/related body (RFC 2046 5.1, PS3.18 8.6), checked part by part, in any split.
 
 Sans I/O: bytes in, the bytes that may leave out. No byte of a part leaves before the part's header
-has been looked at and, for instances, before it is known whose they are. What is passed on is what
-came, but for part headers that would tell the archive's address. Memory is bounded by the head of
-one part.
+has been looked at and, for instances, before their patient is known. What is passed on is what
+came, but for part headers with the archive's address. Memory is bounded by the head of one part.
 """
 
 from collections.abc import Iterator
@@ -20,20 +17,17 @@ OUTSIDE_LIMIT_BYTES = 1_024
 STEP_WORK = 2_000
 """Limit of the work of one step, in data elements stepped over: some milliseconds."""
 PART_WORK = 40
-"""What a part costs beside its elements, and each look at one."""
+"""Work of a part beside its elements, and of each look at one."""
 _LINES_WORK_BYTES = 8
-"""So many bytes of header lines that are not those of the part before cost as much as an element."""
-SHORT_PART_BYTES = 65_536
-"""An only part leaves when so much of it has come, or all: until then a second one is still an error with a status."""
+"""Bytes of new header lines that cost as much as an element."""
 
 
 class Multipart:
-    """A multipart body with ``boundary``.
+    """Scanner of a multipart body with ``boundary``.
 
-    ``check`` is told of each instance, ``None`` when parts are no instances.
-
-    ``one_part``: no more than one was asked for. Then it is known from the first on how long the
-    body will be.
+    ``check`` gets the header of each instance; it is ``None`` when parts are no instances.
+    ``one_part``: no more than one was asked for, so the first one's head shows how long the body
+    will be.
     """
 
     def __init__(
@@ -41,11 +35,11 @@ class Multipart:
     ) -> None:
         self._one_part = one_part
         self._added = 0  # Bytes by which the header lines of parts grew.
-        # Whether it was said how many bytes leave: then they must not grow any more.
+        # Whether the length that leaves has been announced: then it must not grow any more.
         self._keeps_length = False
         self._rules = rules
         self._check = check
-        self._layouts = HeaderPatternCache()
+        self._patterns = HeaderPatternCache()
         self._read_last: tuple[bytes | None, tuple[bytes, int | None]] = None, (b"", None)
         self._first = b"--" + boundary.encode("ascii")
         self._delimiter = b"\r\n" + self._first
@@ -72,7 +66,7 @@ class Multipart:
     def length(self, came: int | None) -> int | None:
         """Return how many bytes leave in all, when the first ones leave.
 
-        Of several parts it is what came, as long as no header line was changed; from then on none
+        With several parts it is what came, as long as no header line was changed; from then on none
         changes its length.
         """
         if came is None:
@@ -82,13 +76,11 @@ class Multipart:
         self._keeps_length = not self._added
         return came if self._keeps_length else None
 
-    def feed(self, chunk: bytes) -> bytes | memoryview:
-        """Return what may be passed on."""
-        passed = list(self.steps(chunk))
-        return passed[0] if len(passed) == 1 else b"".join(passed)
-
     def steps(self, chunk: bytes) -> Iterator[bytes | memoryview]:
-        """The same, some milliseconds of work at a time: each part and each data element costs time, however short."""
+        """Return what may be passed on, some milliseconds of work at a time.
+
+        Each part and each data element costs time, however short.
+        """
         data = self._held + chunk if self._held else chunk
         position: int | None = 0
         while position is not None:
@@ -96,7 +88,7 @@ class Multipart:
             yield passed
 
     def _step(self, data: bytes, start: int) -> tuple[bytes | memoryview, int | None]:
-        """What may be passed on, and where the next step begins.
+        """Return what may be passed on, and where the next step begins.
 
         ``None``: it waits for more data.
         """
@@ -159,7 +151,7 @@ class Multipart:
         return end
 
     def _may_begin(self, data: bytes) -> bool:
-        """Whether this is white space and perhaps the beginning of the first delimiter."""
+        """Return whether the first delimiter may begin here, behind white space."""
         return self._first.startswith(data.lstrip())
 
     def _behind_delimiter(self, data: bytes, position: int) -> int | None:
@@ -209,17 +201,17 @@ class Multipart:
             self._release_lines()
             self._state = self._in_body
         else:
-            self._reader, self._seen = HeaderReader(self._layouts), 0
+            self._reader, self._seen = HeaderReader(self._patterns), 0
             self._state = self._in_instance_header
 
     def _read_headers(self, lines: bytes) -> tuple[bytes, int | None]:
-        if lines != self._read_last[0]:  # One part's are mostly those of the part before it.
+        if lines != self._read_last[0]:  # They are mostly those of the part before.
             self._read_last = lines, read_headers(lines, self._rules)
             self._work += len(lines) // _LINES_WORK_BYTES
         return self._read_last[1]
 
     def _in_instance_header(self, data: bytes, position: int) -> int | None:
-        """Nothing of the part, not even its header lines, leaves before the check has passed."""
+        """Read the header: no byte of the part leaves before it is checked."""
         assert self._reader is not None  # noqa: S101
         assert self._check is not None  # noqa: S101
         reader = self._reader
@@ -260,7 +252,7 @@ class Multipart:
             self._unchanged = False
 
     def _part_end(self, data: bytes, position: int, limit: int) -> tuple[int, bool]:
-        """How far the part's bytes go in ``data`` up to ``limit``, and whether that is all of it."""
+        """Return how far the part goes in ``data`` up to ``limit``, and whether it ends there."""
         if self._remaining is not None:
             end = position + self._remaining
             return min(end, limit), end <= limit
@@ -290,9 +282,9 @@ class Multipart:
         return end
 
     def _read_on(self, reader: HeaderReader, data: bytes, position: int, end: int) -> int:
-        """Let the reader see some of what comes behind the header; return how far it has read.
+        """Let the reader see some bytes behind the header; return how far it has read.
 
-        It sees to it that no other patient's number comes there.
+        It refuses another patient's number there.
         """
         begin = min(position + self._seen, end)
         stop = begin if reader.has_more else min(end, begin + STEP_BYTES)
@@ -309,7 +301,7 @@ class Multipart:
         return reader.skips(size)
 
     def _safe_end(self, data: bytes, position: int) -> int:
-        """Up to where no delimiter can begin that goes on in the next chunk."""
+        """Return up to where no delimiter can begin that goes on in the next chunk."""
         begin = data.rfind(b"\r", max(position, len(data) - len(self._delimiter) + 1))
         return begin if begin >= 0 and self._delimiter.startswith(data[begin:]) else len(data)
 
@@ -333,37 +325,3 @@ class Multipart:
         self._closing += rest
         self._held = b""
         return None
-
-
-class SinglePart(Multipart):
-    """A multipart body with one part, whose content alone leaves, checked in the same way."""
-
-    _is_leaving = False
-    _length: int | None = None
-
-    def length(self, came: int | None) -> int | None:
-        """Return the part's length, when it says so or has come whole."""
-        return self._length
-
-    def _passed(self, data: bytes, start: int) -> bytes | memoryview:
-        size = sum(map(len, self._out))
-        if not (self._is_leaving or self.is_closed or size >= SHORT_PART_BYTES):
-            return b""
-        if self.is_closed and not self._is_leaving:
-            self._length = size
-        self._is_leaving = True
-        return super()._passed(data, start)
-
-    def _around(self, data: bytes) -> None:
-        self._unchanged = False
-
-    def _begin_part(self, lines: bytes) -> None:
-        if self.parts:
-            raise Malformed("more_parts" if self._check is not None else "several_values")
-        super()._begin_part(lines)
-        self._length = self._remaining
-
-    def end(self) -> bytes:
-        """Return nothing: no delimiter leaves. Raises ``Malformed`` as ``Multipart`` does."""
-        super().end()
-        return b""

@@ -1,4 +1,4 @@
-"""The header lines of a part of a multipart (RFC 2046 5.1): which pass, and how long the part is."""
+"""The header lines of a part of a multipart (RFC 2046 5.1)."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -8,8 +8,7 @@ from sidecar.dicomweb.media_type import split_outside_quotes
 
 HEADERS_LIMIT_BYTES = 16_384
 """Limit in bytes of one part's header lines."""
-# A part's header lines that pass. Others tell of the archive and are of no use to a DICOMweb
-# client.
+# The header lines that pass. Others reveal the archive and are of no use to a DICOMweb client.
 _PASSING = frozenset(
     {
         b"content-type",
@@ -21,16 +20,17 @@ _PASSING = frozenset(
         b"mime-version",
     }
 )
+_ENCODINGS = (b"binary", b"8bit", b"7bit")
 
 
 class PartRules(Protocol):
-    """Which parts of a multipart pass, and where they are from."""
+    """Rules for the parts of a multipart that pass, and for their URLs."""
 
     def accepts(self, content_type: str) -> bool:
-        """Whether a part may have this Content-Type; empty: it has none."""
+        """Return whether a part may have this Content-Type; empty: it has none."""
 
     def location(self, url: str) -> str | None:
-        """Our own URL for a Content-Location of the PACS; ``None``: leave the line out."""
+        """Return our own URL for a Content-Location of the PACS; ``None``: leave the line out."""
 
 
 def read_headers(lines: bytes, rules: PartRules) -> tuple[bytes, int | None]:
@@ -49,11 +49,7 @@ def read_headers(lines: bytes, rules: PartRules) -> tuple[bytes, int | None]:
             if not text.isdigit() or len(text) > 15:
                 raise Malformed("part_headers")
             length = int(text)
-        elif name == b"content-transfer-encoding" and text.lower() not in (
-            b"binary",
-            b"8bit",
-            b"7bit",
-        ):
+        elif name == b"content-transfer-encoding" and text.lower() not in _ENCODINGS:
             raise Malformed("part_headers")  # What a client would decode is not what was looked at.
         elif name == b"content-location":
             ours = rules.location(text.decode("ascii"))
@@ -68,14 +64,14 @@ def read_headers(lines: bytes, rules: PartRules) -> tuple[bytes, int | None]:
 
 
 def fit_headers(lines: bytes, size: int) -> bytes:
-    """Return header lines of ``size`` bytes in all that say the same, for a body whose length has been said.
+    """Return the header lines in ``size`` bytes, for a body whose length has been announced.
 
     Spaces behind a colon mean nothing (RFC 5322 2.2); a Content-Location that is too long for the
     place is left out. Raises ``Malformed`` when nothing fits.
     """
     if len(lines) > size:
         lines = b"\r\n".join(
-            one for one in lines.split(b"\r\n") if not one.startswith(b"Content-Location: ")
+            line for line in lines.split(b"\r\n") if not line.startswith(b"Content-Location: ")
         )
     name, colon, rest = lines.partition(b":")
     if not colon or len(lines) > size:
@@ -86,10 +82,8 @@ def fit_headers(lines: bytes, size: int) -> bytes:
 def _fields(lines: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
     """Return name, value and line of each field that is ASCII, the name in small letters.
 
-    Raises ``Malformed``.
-
-    What is no ASCII is left out, a file's name mostly, raw in whatever encoding; but not from what
-    says how long the part is, or how it is encoded.
+    What is no ASCII is left out: a file's name mostly, in whatever encoding. Raises ``Malformed``,
+    also for a length or an encoding that is no ASCII.
     """
     seen: set[bytes] = set()
     for line in lines.split(b"\r\n") if lines else ():
@@ -103,7 +97,9 @@ def _fields(lines: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
             yield name, text, line
         elif name == b"content-type":
             known = [
-                one for one in split_outside_quotes(text.decode("latin-1"), ";") if one.isascii()
+                element
+                for element in split_outside_quotes(text.decode("latin-1"), ";")
+                if element.isascii()
             ]
             text = "; ".join(known).encode("ascii")
             yield name, text, b"Content-Type: " + text

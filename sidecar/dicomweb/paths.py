@@ -1,8 +1,8 @@
 """The path grammar of DICOMweb (PS3.18 10.4.1 retrieve, 10.6.1 search) below a patient's root.
 
-A request's path becomes a value here or is refused; the PACS's path is then built from that value.
-No byte of the client's own path ever travels upstream (attack class "the path we checked is not the
-path that is served").
+A request's path becomes a value here or is refused; the PACS's path is then built from that value,
+not from bytes of the client's own path (attack class "the path we checked is not the path that is
+served").
 """
 
 import re
@@ -31,7 +31,7 @@ UID_OF_LEVEL = {
     "series": "SeriesInstanceUID",
     "instances": "SOPInstanceUID",
 }
-"""By which attribute the rows of a query are told apart."""
+"""The attribute that identifies a row of each level."""
 
 
 class Kind(StrEnum):
@@ -54,7 +54,10 @@ OBJECTS = frozenset({Kind.STUDY, Kind.SERIES, Kind.INSTANCE})
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """A WADO-RS resource: ``kind`` of ``part``, of ``frames`` (from 1), or of the bulk data at ``steps``."""
+    """A WADO-RS resource: ``kind`` of ``part``.
+
+    ``frames`` count from 1; ``steps`` lead to the bulk data.
+    """
 
     kind: Kind
     part: Part
@@ -62,9 +65,9 @@ class Retrieval:
     steps: tuple[str, ...] = ()
 
     def url(self, root: str, *, bulkdata: str = "bulkdata") -> str:
-        """The absolute URL of this resource below the PACS's DICOMweb ``root``.
+        """Return the absolute URL of this resource below the PACS's DICOMweb ``root``.
 
-        ``bulkdata``: how the PACS calls that segment (Orthanc: ``bulk``).
+        ``bulkdata``: the PACS's name of that segment (Orthanc: ``bulk``).
         """
         return "/".join((_part_url(root, self.part, self.frames), *self._suffix(bulkdata)))
 
@@ -76,14 +79,14 @@ class Retrieval:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A QIDO-RS resource: which ``level`` is listed, and the study and series that the path names."""
+    """A QIDO-RS resource: the ``level`` that is listed, the study and series of the path."""
 
     level: str
     study: str | None = None
     series: str | None = None
 
     def url(self, root: str) -> str:
-        """The absolute URL of this resource below the PACS's DICOMweb ``root``."""
+        """Return the absolute URL of this resource below the PACS's DICOMweb ``root``."""
         if self.study is None:
             below = root if self.series is None else f"{root}/series/{self.series}"
         else:

@@ -1,8 +1,8 @@
-"""The client's QIDO-RS parameters, taken apart and built anew with the patient forced (PS3.18 10.6.1, 8.3.4).
+"""The client's QIDO-RS parameters, taken apart and built anew (PS3.18 10.6.1, 8.3.4).
 
-Whatever the client writes about the patient is left out; ours is added. Each parameter that remains
-is a DICOM attribute that we know by name, in one canonical spelling. Others are ignored (PS3.18
-8.3), unless they may be meant to say whose or which study it is.
+What the client writes about the patient is left out; ours is added. Each parameter that remains is
+a DICOM attribute that we know by name, in one canonical spelling. Others are ignored (PS3.18 8.3),
+unless they may be meant to identify a patient or a study.
 """
 
 import re
@@ -18,7 +18,7 @@ MAXIMUM_PARAMETERS = 100
 MAXIMUM_VALUE_LENGTH = 4_096
 MAXIMUM_LIMIT = 10_000
 MAXIMUM_STEPS = 8
-"""Of an attribute in sequences."""
+"""Limit of steps to an attribute in sequences."""
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 _KEYWORD = re.compile(r"[A-Z][A-Za-z0-9]{1,63}", re.ASCII)
@@ -26,34 +26,22 @@ _OTHER_NAME = re.compile(r"[a-z_][A-Za-z_-]{0,63}", re.ASCII)
 _IDENTITY = re.compile(
     r"patient|person|subject|issuer|identifier|uid|mrn|^_?id$|^pid$", re.ASCII | re.IGNORECASE
 )
-"""Names that may be meant to say whose or which study it is."""
+"""Names that may be meant to identify a patient or a study."""
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,6}", re.ASCII)
 
 # PS3.4 C.2.2.2.5, PS3.5 6.2: a date, time or both, or a range of them; "." and ":" are ACR-NEMA's.
+_MOMENTS = {
+    "DA": r"(?:[0-9]{8}|[0-9]{4}\.[0-9]{2}\.[0-9]{2})",
+    "TM": r"(?:[0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:\.[0-9]{1,6})?)?)?)",
+    "DT": r"(?:[0-9]{4,14}(?:\.[0-9]{1,6})?(?:[+-][0-9]{4})?)",
+}
 _RANGES = {
-    "DA": re.compile(
-        r" *(?:(?:[0-9]{8}|[0-9]{4}\.[0-9]{2}\.[0-9]{2})"
-        r"(?: *- *(?:[0-9]{8}|[0-9]{4}\.[0-9]{2}\.[0-9]{2})?)?"
-        r"|- *(?:[0-9]{8}|[0-9]{4}\.[0-9]{2}\.[0-9]{2})|\*) *",
-        re.ASCII,
-    ),
-    "TM": re.compile(
-        r" *(?:(?:[0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:\.[0-9]{1,6})?)?)?)"
-        r"(?: *- *(?:[0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:\.[0-9]{1,6})?)?)?)?)?"
-        r"|- *(?:[0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:\.[0-9]{1,6})?)?)?)|\*) *",
-        re.ASCII,
-    ),
-    "DT": re.compile(
-        r" *(?:(?:[0-9]{4,14}(?:\.[0-9]{1,6})?(?:[+-][0-9]{4})?)"
-        r"(?: *- *(?:[0-9]{4,14}(?:\.[0-9]{1,6})?(?:[+-][0-9]{4})?)?)?"
-        r"|- *(?:[0-9]{4,14}(?:\.[0-9]{1,6})?(?:[+-][0-9]{4})?)|\*) *",
-        re.ASCII,
-    ),
+    vr: re.compile(rf" *(?:{moment}(?: *- *{moment}?)?|- *{moment}|\*) *", re.ASCII)
+    for vr, moment in _MOMENTS.items()
 }
 
-# Everything that says which patient: 0010,0020 0010,0021 0010,0022 0010,0024 0010,1000 0010,1001
-# 0010,1002.
-_WHO = frozenset(
+# PatientID, its issuer, type and qualifiers, other IDs, other names, other IDs with issuers.
+_PATIENT_IDENTITY = frozenset(
     {"00100020", "00100021", "00100022", "00100024", "00101000", "00101001", "00101002"}
 )
 
@@ -65,13 +53,10 @@ def includefield(*keywords: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """A query without its patient: matching keys and ``includefield``.
+    """A query without its patient: ``parameters`` are matching keys and ``includefield``.
 
-    ``limit`` (``None``: all) and ``offset``.
-
-    ``is_capped``: a larger limit was asked for.
-
-    ``ignored``: names of what is not supported, each printable ASCII without quotes.
+    ``limit`` is ``None`` for all rows; ``is_capped``: a larger limit was asked for. ``ignored`` has
+    the names of what is not supported, each printable ASCII without quotes.
     """
 
     parameters: tuple[tuple[str, str], ...]
@@ -81,7 +66,7 @@ class Matching:
     is_capped: bool = False
 
     def of_study(self, study: str) -> "Matching":
-        """The same query of one study, whatever it named itself."""
+        """Return the query of this study, whatever study it named itself."""
         name = tag("StudyInstanceUID")
         others = tuple(pair for pair in self.parameters if pair[0] != name)
         return replace(self, parameters=((name, study), *others))
@@ -137,7 +122,7 @@ def _read(
             raise _Ignored
     elif name == "includefield":
         found = {item: _field(item) for item in value.split(",") if item}
-        fields |= dict.fromkeys(one for one in found.values() if one)
+        fields |= dict.fromkeys(filter(None, found.values()))
         if None in found.values():
             raise _Ignored
     else:
@@ -156,7 +141,7 @@ def _set_key(keys: dict[str, str], name: str, value: str) -> None:
     if _OTHER_NAME.fullmatch(name) and not _IDENTITY.search(name):
         raise _Ignored
     attribute = _path(name)
-    if _WHO & set(attribute.split(".")):
+    if _PATIENT_IDENTITY & set(attribute.split(".")):
         return
     if attribute in keys:
         raise _bad("an attribute that is given twice")
@@ -169,10 +154,7 @@ def _set_key(keys: dict[str, str], name: str, value: str) -> None:
 
 
 def _field(item: str) -> str | None:
-    """The attribute that is to be in each row.
-
-    ``None`` for one that we do not know, which selects nothing.
-    """
+    """Return the attribute that is to be in each row; ``None`` for one that we do not know."""
     try:
         return "all" if item == "all" else _path(item)
     except (BadRequest, _Ignored):
@@ -180,7 +162,7 @@ def _field(item: str) -> str | None:
 
 
 def _path(name: str) -> str:
-    """An attribute, or one in sequences: ``RequestAttributesSequence.ScheduledProcedureStepID``."""
+    """Return an attribute, or the path to one in sequences, with points between its tags."""
     steps = name.split(".", MAXIMUM_STEPS)
     if len(steps) > MAXIMUM_STEPS:
         raise _bad("an attribute in too many sequences")
@@ -191,10 +173,7 @@ def _path(name: str) -> str:
 
 
 def _attribute(step: str) -> str | None:
-    """A keyword or tag in its canonical form, eight upper-case hexadecimal digits.
-
-    ``None`` for an unknown tag.
-    """
+    """Return the tag of a keyword or tag, in upper case; ``None`` for an unknown tag."""
     if _TAG.fullmatch(step):
         known = dictionary_has_tag(int(step, 16)) and keyword_for_tag(int(step, 16))
         return step.upper() if known else None

@@ -1,4 +1,4 @@
-"""Is the head of a PACS's answer what was asked for? Anything else never reaches the client as a success (SIA-43)."""
+"""The check of the head of a PACS's answer: it must be what was asked for (SIA-43)."""
 
 import logging
 import re
@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 from sidecar.common.content_coding import content_coding
 from sidecar.common.errors import BadGateway, NotAcceptable, NotFound, Problem
-from sidecar.dicomweb.accept import DOCUMENT_TYPES, JSON_TYPES, may_be_part, names_markup
+from sidecar.dicomweb.accept import JSON_TYPES
 from sidecar.dicomweb.media_type import MediaType, parse_media_type
+from sidecar.dicomweb.part_types import DOCUMENT_TYPES, OCTETS, may_be_part, names_markup
 from sidecar.dicomweb.paths import OBJECTS, Kind
 from sidecar.dicomweb.upstream_errors import refused, unusable
 
 
 class RangeNotSatisfiable(Problem):
-    """416."""
+    """A range that the resource does not have (416)."""
 
     status = 416
     code = "not-found"
@@ -25,8 +26,8 @@ log = logging.getLogger(__name__)
 # RFC 2046 5.1.1: bchars.
 _BOUNDARY = re.compile(r"[A-Za-z0-9'()+_,./:=? -]{0,69}[A-Za-z0-9'()+_,./:=?-]", re.ASCII)
 _STORED_FORM = (
-    " If it cannot bring the image into the transfer syntax that was asked for: ask with transfer-syntax=* for the "
-    "stored form."
+    " If it cannot bring the image into the transfer syntax that was asked for: ask with"
+    " transfer-syntax=* for the stored form."
 )
 # What a browser runs; other XML (HL7 CDA) by its ending.
 _RUNS = frozenset(
@@ -37,7 +38,10 @@ _SAFE_CONTENT_TYPE = re.compile(r"[\x20-\x7e]{1,512}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """What is known of a good answer before its body: ``content_length`` in bytes, ``boundary`` of a multipart."""
+    """What is known of a good answer before its body.
+
+    ``content_length`` is in bytes, ``boundary`` that of a multipart.
+    """
 
     content_type: str
     media_type: str
@@ -51,11 +55,9 @@ def check_head(
 ) -> ResponseHead:
     """Return the answer's head. Raises the ``Problem`` that the client gets instead.
 
-    ``ranged``: a part of the body was asked for (``Range``).
-
-    206 is a part that was not asked for (dcm4chee: "objects no longer accessible"); 3xx leads
-    elsewhere; both would be a study that is not whole. A body whose end cannot be recognized is
-    refused, too.
+    ``ranged``: a part of the body was asked for (``Range``). Else 206 is a part that was not asked
+    for (dcm4chee: "objects no longer accessible"). 3xx leads elsewhere. Both would be a study that
+    is not whole. A body whose end cannot be recognized is refused, too.
     """
     is_partial = ranged and status == 206 and "Content-Range" in headers
     if ranged and status == 416:
@@ -105,7 +107,8 @@ def _problem(status: int, headers: Mapping[str, str], kind: Kind) -> Exception:
         )
     if status in (400, 406, 415):
         return NotAcceptable(
-            "The image archive cannot give this: not in an acceptable form, or there is no such frame.",
+            "The image archive cannot give this: not in an acceptable form, or there is no such"
+            " frame.",
             reason="pacs_accept",
         )
     if 200 < status < 400:
@@ -132,14 +135,12 @@ def _is_expected(content_type: MediaType, kind: Kind) -> bool:
         return name in JSON_TYPES
     if kind in OBJECTS:
         if name == "multipart/related":
-            return _part_type(content_type) in ("application/dicom", "")  # Each part says its own.
+            return _part_type(content_type) in ("application/dicom", "")  # Each part has its own.
         return kind is Kind.INSTANCE and name == "application/dicom"
     if name == "application/pdf" and kind is Kind.THUMBNAIL:
         return True
     if name == "multipart/related":
-        return kind is not Kind.THUMBNAIL and may_be_part(
-            _part_type(content_type) or "application/octet-stream", kind
-        )
+        return kind is not Kind.THUMBNAIL and may_be_part(_part_type(content_type) or OCTETS, kind)
     return may_be_part(name, kind)
 
 
@@ -147,12 +148,12 @@ def unwrapped_type(head: ResponseHead, kind: Kind) -> str:
     """Return the media type of a multipart's only part, sent without the multipart."""
     if kind in OBJECTS:
         return "application/dicom"
-    said = _part_type(parse_media_type(head.content_type))
-    return said if said in DOCUMENT_TYPES else "application/octet-stream"
+    part_type = _part_type(parse_media_type(head.content_type))
+    return part_type if part_type in DOCUMENT_TYPES else OCTETS
 
 
 def _runs(content_type: MediaType) -> bool:
-    """Whether this is, or has parts of, a type that a browser would run."""
+    """Return whether this is, or has parts of, a type that a browser would run."""
     types = (content_type.name, _part_type(content_type))
     return any(name in _RUNS or name.endswith("+xml") for name in types)
 
@@ -162,8 +163,8 @@ def _runs_in_browsers() -> Problem:
         "the PACS's answer is of a type that a browser would run", extra={"reason": "content_type"}
     )
     return BadGateway(
-        "The image archive has this as HTML, SVG or other XML, which a browser would run; it is not passed on. The"
-        " whole instance can be had as application/dicom.",
+        "The image archive has this as HTML, SVG or other XML, which a browser would run; it is not"
+        " passed on. The whole instance can be had as application/dicom.",
         reason="pacs_content_type",
     )
 

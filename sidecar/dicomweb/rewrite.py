@@ -1,17 +1,17 @@
-"""DICOM JSON on its way out: other people's rows refused, the PACS's URLs made ours, private attributes dropped."""
+"""DICOM JSON on its way out: the PACS's URLs made ours, the archive's notes left out."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from sidecar.dicom.json_model import Row, tag
+from sidecar.dicom.json_model import Row, tag, values_of
 from sidecar.dicomweb.bulkdata_uris import MAXIMUM_URL_LENGTH, BulkDataUris, resource_among
 
 RETRIEVE_URL = "00081190"
 # RetrieveURL, RetrieveURI, Pixel Data Provider URL: the last two were UT before there was a VR UR.
 _URL_ATTRIBUTES = frozenset({RETRIEVE_URL, "0040E010", "00287FE0"})
-# Private creators of what an archive notes for itself, into the metadata of instances, too (access
-# control, storage).
+# Private creators of an archive's own notes, in the metadata of instances, too (access control,
+# storage).
 _ARCHIVES_OWN = frozenset({"DCM4CHEE Archive 5"})
 # The archive's address in another protocol, of no use here.
 _RETRIEVE_AE_TITLE = tag("RetrieveAETitle")
@@ -26,12 +26,10 @@ class TooDeep(ValueError):
 
 
 def our_url(url: object, root: str) -> str | None:
-    """Return the same DICOMweb resource below our ``root``.
+    """Return the URL of the same DICOMweb resource below our ``root``, if it names one.
 
-    ``None`` when the URL does not name one.
-
-    ``http://pacs:8042/dicom-web/studies/1.2/bulkdata`` -> ``<root>/studies/1.2/bulkdata``. Relative
-    URLs, too. It is read by the grammar of our own paths and written anew.
+    ``http://pacs:8042/dicom-web/studies/1.2/bulkdata`` -> ``<root>/studies/1.2/bulkdata``. It may
+    be relative. It is read by the grammar of our own paths and written anew.
     """
     if not isinstance(url, str) or len(url) > MAXIMUM_URL_LENGTH:
         return None
@@ -40,11 +38,11 @@ def our_url(url: object, root: str) -> str | None:
 
 
 def rewrite_row(row: Row, root: str, *, uris: BulkDataUris | None = None) -> dict[str, Any]:
-    """Return a copy of a DICOM JSON object with URLs below ``root``, each attribute in the shape of PS3.18 F.2.2.
+    """Return a copy of a DICOM JSON object with URLs below ``root``.
 
-    ``uris``: how BulkDataURIs become ours; ``None``: a query's row, where they are read as any
-    other URL. A URL that cannot be made ours is dropped: it would tell where the archive is. Raises
-    ``TooDeep``.
+    Each attribute has the shape of PS3.18 F.2.2. ``uris`` makes BulkDataURIs ours; it is ``None``
+    for a query's row, where they are read as any other URL. A URL that cannot be made ours is
+    dropped: it would reveal where the archive is. Raises ``TooDeep``.
     """
     return _copy(row, root, uris, 0)
 
@@ -63,7 +61,7 @@ def _copy(
 
 
 def archive_notes(row: Mapping[str, Any]) -> set[str]:
-    """The private blocks (PS3.5 7.8.1) of a data set that the archive reserved for itself."""
+    """Return the private blocks (PS3.5 7.8.1) that the archive reserved for itself."""
     return {
         block(name)
         for name, element in row.items()
@@ -72,57 +70,58 @@ def archive_notes(row: Mapping[str, Any]) -> set[str]:
 
 
 def is_creator(name: str) -> bool:
-    """Whether a tag is that of a private creator, ``77770010``."""
+    """Return whether a tag is that of a private creator, ``77770010``."""
     return name[4:6] == "00" and is_archive_private(name)
 
 
 def _is_archives_creator(element: object) -> bool:
-    if not isinstance(element, Mapping):
-        return False
-    value = element.get("Value")
-    return isinstance(value, list) and any(
-        isinstance(one, str) and one.strip(" \0") in _ARCHIVES_OWN for one in value
+    return any(
+        isinstance(value, str) and value.strip(" \0") in _ARCHIVES_OWN
+        for value in values_of(element)
     )
 
 
 def block(name: str) -> str:
-    """``77770010`` and the attributes that it reserves, ``777710xx`` -> ``777710``."""
+    """Return the private block of a tag: ``77770010``, and what it reserves, -> ``777710``."""
     return (name[:4] + (name[6:8] if name[4:6] == "00" else name[4:6])).upper()
 
 
 def rewrite_element(
     name: str, element: Mapping[str, Any], root: str, uris: BulkDataUris | None, depth: int
 ) -> dict[str, Any]:
-    """An attribute anew: its VR and one of Value, BulkDataURI, InlineBinary (PS3.18 F.2.2), and nothing more."""
+    """Return an attribute with its VR and one of Value, BulkDataURI, InlineBinary.
+
+    Nothing more is in it (PS3.18 F.2.2).
+    """
     vr = element.get("vr")
     if not isinstance(vr, str) or not _VR.fullmatch(vr):
         vr = "UN"
-    value, inline = element.get("Value"), element.get("InlineBinary")
-    values = value if isinstance(value, list) else []
+    found = values_of(element)
     if vr == "UR" or name.upper() in _URL_ATTRIBUTES:
-        urls = [url for one in values if (url := our_url(one, root))]
+        urls = [ours for url in found if (ours := our_url(url, root))]
         return {"vr": "UR", "Value": urls} if urls else {"vr": "UR"}
     if "BulkDataURI" in element:
         uri = element["BulkDataURI"]
         url = our_url(uri, root) if uris is None else uris.ours(name, uri)
         return {"vr": vr, "BulkDataURI": url} if url else {"vr": vr}
-    values = [rewrite_value(one, vr == "SQ", root, uris, depth) for one in values]
+    values = [rewrite_value(value, vr == "SQ", root, uris, depth) for value in found]
     if values:
         return {"vr": vr, "Value": values}
+    inline = element.get("InlineBinary")
     return {"vr": vr, "InlineBinary": inline} if isinstance(inline, str) else {"vr": vr}
 
 
 def rewrite_value(
     value: object, is_item: bool, root: str, uris: BulkDataUris | None, depth: int
 ) -> object:
-    """A value anew, of an attribute in a data set at ``depth``; ``is_item``: of a sequence."""
+    """Return a value of an attribute in a data set at ``depth``; ``is_item``: of a sequence."""
     if is_item:
         return _copy(value, root, uris, depth + 1) if isinstance(value, Mapping) else None
     return _plain(value)
 
 
 def _plain(value: object) -> object:
-    """A value that is no container; of an object the groups of a person name."""
+    """Return a value that is no container; of an object the groups of a person name."""
     if isinstance(value, Mapping):
         return {
             group: value[group]
@@ -133,7 +132,10 @@ def _plain(value: object) -> object:
 
 
 def is_archive_private(name: str) -> bool:
-    """Whether a tag is private (odd group): in query answers these are the archive's own notes (dcm4chee: 7777)."""
+    """Return whether a tag is private: of an odd group.
+
+    In query answers these are the archive's own notes (dcm4chee: 7777).
+    """
     return not _TAG.fullmatch(name) or int(name[:4], 16) % 2 == 1
 
 

@@ -1,9 +1,9 @@
-"""Does a QIDO-RS row match what the client asked for (PS3.4 C.2.2.2)? Looked at again, as owners are.
+"""Rows of a QIDO-RS answer compared again with the client's query (PS3.4 C.2.2.2).
 
 Archives ignore keys that they do not know, split values at commas, or are asked with wildcards for
 what they cannot read. Only a row that certainly does not match is left out. What cannot be compared
-stays: an attribute that is not in the row, or belongs to a lower level; times, whose range may be
-joined with that of the date; names in other scripts.
+stays: an attribute that is not in the row, or is of a lower level; times, whose range may be joined
+with that of the date; names in other scripts.
 """
 
 import re
@@ -16,14 +16,17 @@ from pydicom.datadict import dictionary_VR
 
 from sidecar.access.wildcards import LONGEST_PATTERN, LONGEST_VALUE, matches, without_case
 from sidecar.dicom.character_sets import is_known_text
-from sidecar.dicom.json_model import Row, tag, tags
+from sidecar.dicom.json_model import Row, tag, tags, values_of
 from sidecar.dicomweb.paths import Query
 from sidecar.dicomweb.query import Matching
 
 ROW_COMPARISONS = 65_536
-"""Limit of what comparing a row with the keys of a query costs, in character comparisons: what is left stays."""
+"""Limit of what comparing a row with a query costs, in character comparisons.
+
+What is not compared then stays.
+"""
 _EACH_COMPARISONS = 16
-"""What it costs to compare a value, however short."""
+"""Cost of comparing a value, however short."""
 ROW_VALUES = 100
 """Limit of values of one attribute that are compared."""
 
@@ -70,21 +73,20 @@ _Mismatch = Callable[[Sequence[Any], "_Budget"], bool]
 
 @dataclass(slots=True)
 class _Budget:
-    """How many character comparisons a row may still cost."""
+    """Character comparisons that a row may still cost."""
 
     left: int = ROW_COMPARISONS
 
     def matches(self, pattern: str, value: str) -> bool:
-        """Whether ``value`` matches, or cannot be compared any more."""
+        """Return whether ``value`` matches, or cannot be compared any more."""
         self.left -= len(pattern) * len(value) + _EACH_COMPARISONS
         return self.left < 0 or matches(pattern, value)
 
     def comparable(self, value: str) -> str | None:
         """Return ``value`` as keys are compared with it.
 
-        ``None``: it is too long, or cannot be compared any more.
-
-        Accents that follow each other are sorted in quadratic time (Unicode, UAX #15).
+        ``None``: it is too long, or cannot be compared any more. Accents that follow each other are
+        sorted in quadratic time (Unicode, UAX #15).
         """
         if len(value) > LONGEST_VALUE:
             return None
@@ -95,25 +97,24 @@ class _Budget:
 
 
 class RowFilter:
-    """The matching keys of a ``query``: ``fields`` has the attributes by which its rows are looked at again."""
+    """The matching keys of a ``query``; ``fields`` has the attributes that are compared again."""
 
     def __init__(self, query: Query, matching: Matching) -> None:
         levels = _LEVELS[: _LEVELS.index(query.level) + 1]
-        comparable = frozenset[str]().union(*(_REQUIRED[one] | _OTHERS[one] for one in levels))
+        comparable = frozenset[str]().union(
+            *(_REQUIRED[level] | _OTHERS[level] for level in levels)
+        )
         self._required = _REQUIRED[query.level]
         named = [(name, value) for name, value in matching.parameters if name != "includefield"]
         # Time zones shift dates.
         shifted = any(name == tag("TimezoneOffsetFromUTC") for name, _ in named)
-        keys = {
+        vrs = {name: dictionary_VR(int(name, 16)) for name, _ in named if name in comparable}
+        self._keys = {
             name: mismatch
             for name, value in named
-            if name in comparable
-            and (mismatch := _mismatch(dictionary_VR(int(name, 16)), value)) is not None
-        }
-        self._keys = {
-            name: one
-            for name, one in keys.items()
-            if not (shifted and dictionary_VR(int(name, 16)) == "DA")
+            if name in vrs
+            and not (shifted and vrs[name] == "DA")
+            and (mismatch := _mismatch(vrs[name], value)) is not None
         }
         self.fields = tuple(self._keys)
 
@@ -128,18 +129,14 @@ class RowFilter:
         element = row.get(name)
         if not isinstance(element, Mapping):
             return False
-        found = element.get("Value")
-        values = [one for one in found if one not in (None, "")] if isinstance(found, list) else []
+        values = [value for value in values_of(element) if value not in (None, "")]
         if not values:  # Of a level above the archive may not know it in such a row.
             return name in self._required
         return len(values) <= ROW_VALUES and mismatch(values, budget)
 
 
 def _mismatch(vr: str, key: str) -> _Mismatch | None:
-    """Return the compare of an attribute of this VR.
-
-    ``None`` for a key that any value may match.
-    """
+    """Return the comparison for an attribute of this VR; ``None``: any value may match."""
     whole = key.strip(" ")
     listed = whole.replace(",", "\\") if vr in ("UI", "CS") else whole
     wanted = [one for part in listed.split("\\") if (one := part.strip(" "))]
@@ -157,7 +154,7 @@ def _mismatch(vr: str, key: str) -> _Mismatch | None:
 
 
 def _of_texts(wanted: Sequence[str], *, has_wildcards: bool) -> _Mismatch | None:
-    """Archives compare texts with and without regard to case."""
+    """Return the comparison of texts. Archives compare them with and without regard to case."""
     patterns = [_comparable(one) for one in wanted if _WILDCARD.search(one)]
     if patterns and (not has_wildcards or sum(map(len, patterns)) > LONGEST_PATTERN):
         return None
@@ -180,7 +177,10 @@ def _comparable(text: str) -> str:
 
 
 def _of_names(wanted: Sequence[str]) -> _Mismatch | None:
-    """Names match without regard to case, accents, and components that the key leaves out (PS3.4 C.2.2.2.1)."""
+    """Return the comparison of person names (PS3.4 C.2.2.2.1).
+
+    Case, accents, and components that the key leaves out do not matter.
+    """
     if (
         not all(one.isascii() and "=" not in one for one in wanted)
         or sum(map(len, wanted)) > LONGEST_PATTERN

@@ -1,4 +1,4 @@
-"""The errors that clients get for what an archive answers, or does not answer."""
+"""The errors that clients get when the archive fails."""
 
 import logging
 import re
@@ -13,7 +13,7 @@ UNUSABLE = "The image archive gave an answer that cannot be used."
 
 
 class QueryRefused(BadGateway):
-    """The PACS says that a query is wrong (400): ours, or one with values that a client wrote."""
+    """The PACS answers a query with 400: ours, or one with values that a client wrote."""
 
 
 class UnknownTexts(BadGateway):
@@ -28,14 +28,13 @@ class ResourceNotOffered(BadGateway):
 
     @classmethod
     def named(cls, kind: str) -> "ResourceNotOffered":
-        """Return the error for resources of this ``kind``, as it is named in a path (``series``)."""
-        return cls(
-            f"The image archive does not offer {kind} by DICOMweb.", reason="pacs_no_" + kind
-        )
+        """Return the error for resources of this ``kind``, a word of paths such as ``series``."""
+        diagnostics = f"The image archive does not offer {kind} by DICOMweb."
+        return cls(diagnostics, reason="pacs_no_" + kind)
 
 
 def failed(reason: str, detail: str | None = None) -> Problem:
-    """The answer for a PACS that gave none; ``detail`` for operators."""
+    """Return the error for a PACS that did not answer; ``detail`` is for operators."""
     if reason == "query_too_many_results":
         log.error("a query has more results than pacs.max_results")
     else:
@@ -54,7 +53,7 @@ def failed(reason: str, detail: str | None = None) -> Problem:
 
 
 def refused(status: int, retry_after: Any) -> Problem:
-    """The answer for a status of the PACS that is not a success (its own text is never passed on)."""
+    """Return the error for a status of the PACS that is not a success, without its own text."""
     if status in (429, 503):
         seconds = (
             int(retry_after)

@@ -1,4 +1,4 @@
-"""WADO-URI (PS3.18 chapter 9): an older way to ask for one instance, answered by the PACS's WADO-RS.
+"""WADO-URI (PS3.18 chapter 9): an older way to ask for one instance, answered by WADO-RS.
 
 ``?requestType=WADO&studyUID=…&seriesUID=…&objectUID=…`` becomes the same value that a WADO-RS path
 becomes; from there on nothing differs: the same decision, the same checks.
@@ -18,33 +18,16 @@ from sidecar.dicomweb.paths import Kind, Retrieval
 # wrong, and with "anonymize" a breach.
 _UNSUPPORTED = ("anonymize", "presentationUID", "presentationSeriesUID", "region")
 _KNOWN = frozenset(
-    {
-        "requestType",
-        "studyUID",
-        "seriesUID",
-        "objectUID",
-        "contentType",
-        "charset",
-        "transferSyntax",
-        "frameNumber",
-    }
-    | {
-        "rows",
-        "columns",
-        "windowCenter",
-        "windowWidth",
-        "imageQuality",
-        "annotation",
-        *_UNSUPPORTED,
-    }
-)
+    "requestType studyUID seriesUID objectUID contentType charset transferSyntax frameNumber rows"  # noqa: SIM905
+    " columns windowCenter windowWidth imageQuality annotation".split()
+).union(_UNSUPPORTED)
 _NUMBER = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,9}(?:\.[0-9]{1,6})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class WadoUri:
-    """The request as a WADO-RS one: ``retrieval``, its Accept header, and rendering parameters (PS3.18 8.3.5)."""
+    """The request as WADO-RS: its Accept header, and rendering parameters (PS3.18 8.3.5)."""
 
     retrieval: Retrieval
     accept: str
@@ -54,9 +37,8 @@ class WadoUri:
 def parse_wado_uri(parameters: Sequence[tuple[str, str]], accept: str | None) -> WadoUri:
     """Return what the query's ``parameters`` ask for.
 
-    ``accept`` is the request's header, for want of ``contentType``.
-
-    Parameters that PS3.18 does not have are ignored. Raises ``BadRequest``.
+    ``accept`` is the request's header, for want of ``contentType``. Parameters that PS3.18 does not
+    have are ignored. Raises ``BadRequest``.
     """
     given: dict[str, str] = {}
     for name, value in parameters:
@@ -71,10 +53,8 @@ def parse_wado_uri(parameters: Sequence[tuple[str, str]], accept: str | None) ->
             raise _malformed(name, "is not supported here")
     part = Part(*(_uid(given, name) for name in ("studyUID", "seriesUID", "objectUID")))
     types = given.get("contentType") or ("" if accept in (None, "*/*") else accept) or "image/jpeg"
-    if parse_accept(types)[:1] and parse_accept(types)[0].media_type in (
-        "application/dicom",
-        "application/*",
-    ):
+    first = next(iter(parse_accept(types)), None)
+    if first is not None and first.media_type in ("application/dicom", "application/*"):
         syntax = given.get("transferSyntax") or "*"
         if syntax != "*" and not is_uid(syntax):
             raise _malformed("transferSyntax", "is not a UID")
@@ -90,8 +70,8 @@ def _rendering(given: Mapping[str, str]) -> list[tuple[str, str]]:
     if given.get("rows") or given.get("columns"):
         # One alone bounds both: the image keeps its aspect (PS3.18 9.4.1.2.1).
         rows, columns = (
-            _matching(given, one if given.get(one) else other, _NUMBER)
-            for one, other in (("rows", "columns"), ("columns", "rows"))
+            _matching(given, name if given.get(name) else other, _NUMBER)
+            for name, other in (("rows", "columns"), ("columns", "rows"))
         )
         found.append(("viewport", f"{columns},{rows}"))
     if given.get("windowCenter") or given.get("windowWidth"):
@@ -99,11 +79,8 @@ def _rendering(given: Mapping[str, str]) -> list[tuple[str, str]]:
             _matching(given, name, _DECIMAL) for name in ("windowCenter", "windowWidth")
         )
         found.append(("window", f"{center.lstrip('+')},{width.lstrip('+')},linear"))
-    if given.get("imageQuality"):
-        found.append(("quality", given["imageQuality"]))
-    if given.get("annotation"):
-        found.append(("annotation", given["annotation"]))
-    return found
+    named = (("imageQuality", "quality"), ("annotation", "annotation"))
+    return found + [(ours, given[name]) for name, ours in named if given.get(name)]
 
 
 def _uid(given: Mapping[str, str], name: str) -> str:

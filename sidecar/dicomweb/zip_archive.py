@@ -1,9 +1,9 @@
-"""A multipart of instances on its way to a ZIP: a file an instance, stored without compression.
+"""A multipart of instances that leaves as a ZIP (PS3.18 8.6.1.3, ZIP APPNOTE 6.3.10).
 
-PS3.18 8.6.1.3; ZIP APPNOTE 6.3.10. The archive's own ZIP cannot be looked into as it goes by, a
-multipart can: so the archive is asked for that, and the ZIP is written here. No reader opens a ZIP
-without its central directory. That takes the place of a multipart's closing delimiter: it is
-written when the number of instances is known to be right.
+Each instance is a file, stored without compression. The archive's own ZIP cannot be looked into as
+it goes by, a multipart can: so the archive is asked for that, and the ZIP is written here. Readers
+need its central directory, which takes the place of a multipart's closing delimiter: it is written
+when the number of instances is known to be right.
 """
 
 from typing import IO
@@ -20,7 +20,7 @@ _BLOCK_BYTES = 2**16
 
 
 class ZipArchive(Multipart):
-    """A multipart body, checked as ``Multipart`` does, whose parts leave as the files of a ZIP.
+    """Scanner of a multipart whose parts leave as the files of a ZIP.
 
     No byte of a file leaves before its name is known, which may stand behind the checked header.
     """
@@ -28,7 +28,7 @@ class ZipArchive(Multipart):
     def __init__(self, boundary: str, rules: PartRules, check: Check | None) -> None:
         super().__init__(boundary, rules, check)
         self._file_names = FileNames()
-        self._numbers_layouts = HeaderPatternCache()
+        self._numbers_patterns = HeaderPatternCache()
         self._written = _Written()
         self._zip = _Unfinished(self._written, "w")
         # Of the part under way: its length in bytes (None: not known), the reader of its name,
@@ -65,7 +65,7 @@ class ZipArchive(Multipart):
         return self._written.take()
 
     def _begin_part(self, lines: bytes) -> None:
-        self._numbers, self._is_named = NumbersReader(self._numbers_layouts), False
+        self._numbers, self._is_named = NumbersReader(self._numbers_patterns), False
         super()._begin_part(lines)
 
     def _release_lines(self) -> None:
@@ -113,14 +113,14 @@ class ZipArchive(Multipart):
 
 
 class _Unfinished(ZipFile):
-    """A ZIP that ``close`` alone finishes: not the garbage collector, when it is given up."""
+    """A ZIP that ``close`` finishes, and the garbage collector does not."""
 
     def __del__(self) -> None:
         pass
 
 
 class _Written:
-    """Takes what a ``ZipFile`` writes. It cannot seek: size and checksum go behind each file."""
+    """Output of a ``ZipFile``. It cannot seek: size and checksum go behind each file."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes | memoryview] = []

@@ -1,4 +1,4 @@
-"""Single attributes of QIDO-RS rows -> FHIR elements (R4 imagingstudy-mappings.html, "DICOM Tag Mapping")."""
+"""Attributes of QIDO-RS rows as FHIR elements (R4 imagingstudy-mappings.html)."""
 
 import re
 from typing import Any
@@ -40,28 +40,33 @@ _CODE = re.compile(r"[!-~]+(?: [!-~]+)*", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
-def said(text_of_row: str | None) -> str | None:
-    """A text for people without control characters (R4 datatypes.html#string).
+def printable(row: Row, keyword: str) -> str | None:
+    """Return an attribute's text without control characters (R4 datatypes.html#string).
 
     ``None`` when nothing is left.
     """
-    return (_CONTROL.sub("", text_of_row).strip() if text_of_row else "") or None
+    return _printable(text(row, keyword) or "")
+
+
+def _printable(value: str) -> str | None:
+    return _CONTROL.sub("", value).strip() or None
 
 
 def person(row: Row, keyword: str) -> Json | None:
-    """A reference that is nothing but the person's name as it is said, other scripts in parentheses behind it."""
+    """Return a reference with nothing but the person's name, other scripts in parentheses."""
     groups = person_name_groups(row, keyword)
-    names = [name for group, value in groups.items() if (name := said(_display(value, group)))]
+    displayed = [_printable(_display(value, group)) for group, value in groups.items()]
+    names = [name for name in displayed if name]
     if not names:
         return None
-    others = [one for one in names[1:] if one != names[0]]
+    others = [name for name in names[1:] if name != names[0]]
     return {"display": names[0] + (f" ({', '.join(others)})" if others else "")}
 
 
 def _display(name: str, group: str) -> str:
-    """``Doe^Jane^Q^Dr^MD`` -> ``Dr Jane Q Doe MD`` (PS3.5 6.2.1: family, given, middle, prefix, suffix).
+    """Return ``Dr Jane Q Doe MD`` for ``Doe^Jane^Q^Dr^MD`` (PS3.5 6.2.1).
 
-    Ideographic and phonetic names are said as they are written: the family first.
+    Ideographic and phonetic names have the family name first.
     """
     family, given, middle, prefix, suffix = ([*name.split("^"), "", "", "", ""])[:5]
     order = (
@@ -73,26 +78,25 @@ def _display(name: str, group: str) -> str:
 
 
 def concepts(row: Row, keyword: str) -> list[Json] | None:
-    """A code sequence (PS3.3 8.8) as CodeableConcepts."""
+    """Return a code sequence (PS3.3 8.8) as CodeableConcepts."""
     found = [concept for item in sequence(row, keyword) if (concept := _concept(item))]
     return found or None
 
 
 def _concept(item: Row) -> Json | None:
-    value = said(text(item, "CodeValue") or text(item, "LongCodeValue"))
-    meaning, system = said(text(item, "CodeMeaning")), _system(item, value)
-    coding = {}
-    if value is not None and _CODE.fullmatch(value):
-        version = said(text(item, "CodingSchemeVersion"))
-        coding = {
-            "system": system,
-            "version": version if system else None,
-            "code": value,
-            "display": meaning,
-        }
-        coding = {name: one for name, one in coding.items() if one is not None}
-    concept = {"coding": [coding] if coding else None, "text": meaning}
-    return {name: one for name, one in concept.items() if one} or None
+    code = _printable(text(item, "CodeValue") or text(item, "LongCodeValue") or "")
+    meaning, system = printable(item, "CodeMeaning"), _system(item, code)
+    concept: Json = {}
+    if code is not None and _CODE.fullmatch(code):
+        version = printable(item, "CodingSchemeVersion") if system else None
+        coding = {"system": system, "version": version, "code": code, "display": meaning}
+        concept["coding"] = [present(coding)]
+    return present(concept | {"text": meaning}) or None
+
+
+def present(elements: Json) -> Json:
+    """Return the elements that have a value: FHIR JSON has no nulls."""
+    return {name: value for name, value in elements.items() if value is not None}
 
 
 def _system(item: Row, value: str | None) -> str | None:
@@ -104,20 +108,18 @@ def _system(item: Row, value: str | None) -> str | None:
 
 
 def reasons(row: Row) -> list[Json] | None:
-    """Why it was done: codes of the requested procedure's reason, else its words, else the admitting diagnoses."""
-    for one in (row, *sequence(row, "RequestAttributesSequence")):
-        coded = concepts(one, "ReasonForRequestedProcedureCodeSequence")
-        if coded:
+    """Return the requested procedure's reason, coded or as text, else the admitting diagnoses."""
+    for item in (row, *sequence(row, "RequestAttributesSequence")):
+        if coded := concepts(item, "ReasonForRequestedProcedureCodeSequence"):
             return coded
-        words = said(text(one, "ReasonForTheRequestedProcedure"))
-        if words:
+        if words := printable(item, "ReasonForTheRequestedProcedure"):
             return [{"text": words}]
     return concepts(row, "AdmittingDiagnosesCodeSequence")
 
 
 def based_on(row: Row) -> list[Json] | None:
-    """The order, by the number that the placer gave it."""
-    number = said(text(row, "PlacerOrderNumberImagingServiceRequest"))
+    """Return the order, by its placer order number."""
+    number = printable(row, "PlacerOrderNumberImagingServiceRequest")
     if number is None:
         return None
     kind = {"coding": [{"system": _V2_IDENTIFIER_TYPE, "code": "PLAC"}]}
@@ -125,28 +127,19 @@ def based_on(row: Row) -> list[Json] | None:
 
 
 def laterality(row: Row) -> Json | None:
-    """Left, right or both."""
+    """Return the laterality: left, right or both."""
     return _LATERALITY.get((text(row, "Laterality") or "").upper())
 
 
 def performers(row: Row) -> list[Json] | None:
-    """Who performed the series."""
+    """Return the performers of a series."""
     names = (person(row, "PerformingPhysicianName"), person(row, "OperatorsName"))
     found = [{"function": {"coding": [_PERFORMER]}, "actor": name} for name in names if name]
     return found or None
 
 
 def title(row: Row) -> str | None:
-    """What an instance calls itself: a presentation's label, a document's title, the name of a report."""
-    for keyword in ("ContentLabel", "DocumentTitle"):
-        name = said(text(row, keyword))
-        if name:
-            return name
-    return next(
-        (
-            one
-            for item in sequence(row, "ConceptNameCodeSequence")
-            if (one := said(text(item, "CodeMeaning")))
-        ),
-        None,
-    )
+    """Return an instance's title: a presentation's label, a document's title, a report's name."""
+    names = [printable(row, keyword) for keyword in ("ContentLabel", "DocumentTitle")]
+    names += [printable(item, "CodeMeaning") for item in sequence(row, "ConceptNameCodeSequence")]
+    return next(filter(None, names), None)

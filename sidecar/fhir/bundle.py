@@ -30,8 +30,8 @@ def searchset(
 ) -> dict[str, Any]:
     """Return the Bundle. ``included``: further resources by their ``fullUrl``.
 
-    ``as_of``: ``Catalog.now()`` before the PACS was asked; as ``meta.lastUpdated`` of every page a
-    safe ``_lastUpdated=gt`` for the next sync.
+    ``as_of``: ``Catalog.now()`` before the PACS was queried. It is the ``meta.lastUpdated`` of
+    every page, and a safe ``_lastUpdated=gt`` for the next sync.
     """
     if search.after is not None:
         as_of = min(as_of, _EPOCH + search.after.as_of * _MILLISECOND)
@@ -43,9 +43,11 @@ def searchset(
         links.append({"relation": "next", "url": _link(fhir_base, named, sealed)})
     entries = [
         _entry(
-            f"{fhir_base}/{one['resourceType']}/{one['id']}", subset(one, search.result), "match"
+            f"{fhir_base}/{study['resourceType']}/{study['id']}",
+            subset(study, search.result),
+            "match",
         )
-        for one in studies
+        for study in studies
     ]
     entries += [_entry(url, resource, "include") for url, resource in included.items()]
     if search.ignored and not search.result.only_total:
@@ -67,7 +69,7 @@ def searchset(
 
 
 def instant(moment: datetime) -> str:
-    """A FHIR instant in milliseconds, UTC."""
+    """Return a FHIR instant in milliseconds, UTC."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -76,7 +78,7 @@ def _entry(url: str, resource: Mapping[str, Any], mode: str) -> dict[str, Any]:
 
 
 def open_cursor(search: Search, patient: str, page_links: PageLinks) -> Cursor | None:
-    """The place where the page of ``search`` begins.
+    """Return the cursor where the page of ``search`` begins.
 
     Raises ``BadRequest`` for a link that we did not write.
     """
@@ -86,11 +88,10 @@ def open_cursor(search: Search, patient: str, page_links: PageLinks) -> Cursor |
 
 
 def _named(search: Search, patient: str) -> list[tuple[str, str]]:
-    """The parameters of the links: what was understood, with the patient, who may come from the token."""
+    """Return the parameters of the links, with the patient, who may come from the token."""
     return search.parameters if search.patients else [("patient", patient), *search.parameters]
 
 
 def _link(fhir_base: str, parameters: Sequence[tuple[str, str]], after: str | None) -> str:
-    return f"{fhir_base}/ImagingStudy?" + urlencode(
-        [*parameters, *([("_after", after)] if after else [])]
-    )
+    cursor = [("_after", after)] if after else []
+    return f"{fhir_base}/ImagingStudy?" + urlencode([*parameters, *cursor])

@@ -1,9 +1,9 @@
-"""What we say of ourselves without a token (SIA-2, 3): CapabilityStatement and smart-configuration."""
+"""CapabilityStatement and smart-configuration, which need no token (SIA-2, 3)."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from sidecar.fhir.search import PARAMETERS
+from sidecar.fhir.search_parameters import PARAMETERS
 
 APP_LAUNCH = "http://fhir.org/argonaut/smart-imaging/capabilities/app-launch"
 BACKEND_SERVICES = "http://fhir.org/argonaut/smart-imaging/capabilities/backend-services"
@@ -11,18 +11,18 @@ BACKEND_SERVICES = "http://fhir.org/argonaut/smart-imaging/capabilities/backend-
 
 @dataclass(frozen=True, slots=True)
 class OfferedFeatures:
-    """What the site has switched on: neither implies the other (SIA-2)."""
+    """Features that the site has switched on; neither implies the other (SIA-2)."""
 
     app_launch: bool = True
     backend_services: bool = False
 
     def capabilities(self) -> list[str]:
-        """As smart-configurations name them."""
+        """Return the features by their names in smart-configurations."""
         switched = ((self.app_launch, APP_LAUNCH), (self.backend_services, BACKEND_SERVICES))
         return ["smart-imaging-access", *(url for on, url in switched if on)]
 
     def scopes(self) -> list[str]:
-        """What clients may ask for."""
+        """Return the scopes that clients may request."""
         launch = [
             "patient/ImagingStudy.rs",
             "patient/ImagingStudy.read",
@@ -35,7 +35,7 @@ class OfferedFeatures:
         ]
 
     def grant_types(self) -> list[str]:
-        """How they get their tokens."""
+        """Return the grant types by which clients get tokens."""
         switched = (
             (self.app_launch, "authorization_code"),
             (self.backend_services, "client_credentials"),
@@ -48,11 +48,11 @@ def capability_statement(
 ) -> dict[str, Any]:
     """Return the CapabilityStatement (https://hl7.org/fhir/R4/capabilitystatement.html)."""
     read = [{"code": "read"}]
-    # From the table that reads them. A chain is no parameter of its own; patient's text names it.
+    # A chain is no parameter of its own; the documentation of patient names it.
     parameters = [
-        {"name": name, "type": one.kind, "documentation": one.documentation}
-        for name, one in PARAMETERS.items()
-        if one.kind and "." not in name
+        {"name": name, "type": parameter.kind, "documentation": parameter.documentation}
+        for name, parameter in PARAMETERS.items()
+        if parameter.kind and "." not in name
     ]
     endpoints = [
         {"url": short, "valueUri": smart[name]}
@@ -115,7 +115,7 @@ def capability_statement(
 
 
 def ehr_snippet(fhir_base: str, offered: OfferedFeatures) -> dict[str, Any]:
-    """What the EHR's ``.well-known/smart-configuration`` says of us (SIA-1, 2), for its team to paste in."""
+    """Return our part of the EHR's ``.well-known/smart-configuration`` (SIA-1, 2), to paste in."""
     return {"associated_endpoints": [{"url": fhir_base, "capabilities": offered.capabilities()}]}
 
 

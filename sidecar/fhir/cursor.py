@@ -1,6 +1,6 @@
-"""Where a page begins: the opaque, signed text in a ``next`` link (SIA-24.
+"""Cursor of a page: the opaque, signed text in a ``next`` link.
 
-Https://hl7.org/fhir/R4/http.html#paging).
+SIA-24; https://hl7.org/fhir/R4/http.html#paging
 """
 
 import base64
@@ -24,10 +24,10 @@ _MAXIMUM_KEYS = 4
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """After the study with these sort keys (whole numbers, smallest first) and this UID.
+    """Place behind the study with these sort keys (whole numbers, smallest first) and this UID.
 
-    ``as_of``: when the first page was asked for, in milliseconds since 1970. All pages of a search
-    say that as their ``meta.lastUpdated``: a study of an earlier page may have changed since.
+    ``as_of``: when the first page was requested, in milliseconds since 1970. It is the
+    ``meta.lastUpdated`` of all pages: a study of an earlier page may have changed since.
     """
 
     keys: tuple[int, ...]
@@ -36,32 +36,31 @@ class Cursor:
 
 
 class PageLinks:
-    """Seals cursors with ``key`` for one patient and one search: of another's, or edited, it is refused.
+    """Sealer of cursors with ``key``, each for one patient and one search.
 
-    Permission does not rest on it: each page is decided anew. It sees to it that a link means what
-    it meant.
+    A link that was edited or is of another search is refused. Permission does not rest on the seal:
+    each page is decided anew.
     """
 
     def __init__(self, key: bytes) -> None:
         self._key = key
         self.key_id = hashlib.blake2b(key, digest_size=6).hexdigest()
-        """Tells links of one key from those of another; says nothing of the key."""
+        """Hash by which the links of two keys differ."""
 
     def seal(self, cursor: Cursor, patient: str, parameters: Sequence[tuple[str, str]]) -> str:
-        """Return the text for a search by ``parameters`` (without ``_after``) of ``patient`` (FHIR id)."""
+        """Return the sealed cursor of a search by ``parameters``, which lack ``_after``.
+
+        ``patient``: FHIR id.
+        """
         payload = orjson.dumps([list(cursor.keys), cursor.uid, cursor.as_of])
-        return (
-            base64.urlsafe_b64encode(self._mac(payload, patient, parameters) + payload)
-            .decode()
-            .rstrip("=")
-        )
+        sealed = self._mac(payload, patient, parameters) + payload
+        return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
 
     def open(self, text: str, patient: str, parameters: Sequence[tuple[str, str]]) -> Cursor:
-        """Return the cursor of a link that was sealed so. Raises ``BadRequest``."""
+        """Return the cursor that was sealed for this patient and search. Raises ``BadRequest``."""
         try:
-            data = base64.b64decode(
-                (text + "=" * (-len(text) % 4)).encode("ascii"), b"-_", validate=True
-            )
+            padded = (text + "=" * (-len(text) % 4)).encode("ascii")
+            data = base64.b64decode(padded, b"-_", validate=True)
             mac, payload = data[:_MAC_BYTES], data[_MAC_BYTES:]
             if hmac.compare_digest(mac, self._mac(payload, patient, parameters)):
                 found = _read(payload)
@@ -83,6 +82,6 @@ def _read(payload: bytes) -> Cursor:
     is_time = type(as_of) is int and abs(as_of) < _MAXIMUM_TIME
     if not (is_time and is_uid(uid) and isinstance(keys, list) and 0 < len(keys) <= _MAXIMUM_KEYS):
         raise ValueError("no cursor")
-    if not all(type(one) is int for one in keys):
+    if not all(type(key) is int for key in keys):
         raise ValueError("no cursor")
     return Cursor(tuple(keys), uid, as_of)

@@ -1,6 +1,7 @@
-"""FHIR dates: what a search value means (https://hl7.org/fhir/R4/search.html#date), and DICOM DA/TM -> dateTime.
+"""FHIR dates of searches, and DICOM DA and TM as FHIR dateTime.
 
-A value of any precision is the span [start, end) of instants that it covers.
+A value of any precision is the span [start, end) of instants that it covers
+(https://hl7.org/fhir/R4/search.html#date).
 """
 
 import re
@@ -26,7 +27,7 @@ _OFFSET = re.compile(r"([+-])([0-9]{2})([0-9]{2})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class DateRange:
-    """The instants from ``start`` to before ``end``, both with time zone."""
+    """Instants from ``start`` to before ``end``, both with time zone."""
 
     start: datetime
     end: datetime
@@ -34,36 +35,34 @@ class DateRange:
 
 @dataclass(frozen=True, slots=True)
 class DateFilter:
-    """One date search value: a prefix and the span that its text covers."""
+    """Date search value: a prefix and the span that its text covers."""
 
     prefix: str
     span: DateRange
 
     def matches(self, value: DateRange) -> bool:
-        """Whether a resource's value passes (R4 search.html, "prefixes")."""
-        mine = self.span
+        """Return whether a resource's value passes (R4 search.html, "prefixes")."""
+        start, end = self.span.start, self.span.end
         match self.prefix:
             case "eq":
-                return mine.start <= value.start and value.end <= mine.end
+                return start <= value.start and value.end <= end
             case "ne":
-                return not (mine.start <= value.start and value.end <= mine.end)
+                return not (start <= value.start and value.end <= end)
             case "gt":
-                return value.end > mine.end
+                return value.end > end
             case "lt":
-                return value.start < mine.start
+                return value.start < start
             case "ge":
-                return value.end > mine.end or mine.start <= value.start
+                return value.end > end or start <= value.start
             case "le":
-                return value.start < mine.start or value.end <= mine.end
+                return value.start < start or value.end <= end
             case "sa":
-                return value.start >= mine.end
+                return value.start >= end
             case "eb":
-                return value.end <= mine.start
+                return value.end <= start
         # ap: R4 recommends 10 % of the distance to now.
-        margin = abs(datetime.now(UTC) - mine.start) / 10
-        return value.start < _shifted(mine.end, margin) and value.end > _shifted(
-            mine.start, -margin
-        )
+        margin = abs(datetime.now(UTC) - start) / 10
+        return value.start < _shifted(end, margin) and value.end > _shifted(start, -margin)
 
 
 def parse_date_filter(text: str, zone: tzinfo) -> DateFilter:
@@ -139,7 +138,7 @@ def _first_of(year: int, month: int, zone: tzinfo) -> datetime:
 
 
 def _day(start: datetime) -> DateRange:
-    """From midnight to midnight: days in a zone with summer time are not all 24 h long."""
+    """Return the span from midnight to midnight; with summer time that is not always 24 hours."""
     following = _shifted(start.replace(tzinfo=UTC), timedelta(days=1))
     end = _LATEST if following == _LATEST else _utc(following.replace(tzinfo=start.tzinfo))
     return DateRange(_utc(start), end)
@@ -150,26 +149,31 @@ def _zone(text: str | None, zone: tzinfo) -> tzinfo:
         return zone
     if text == "Z":
         return UTC
-    offset = timedelta(hours=int(text[1:3]), minutes=int(text[4:6]))
-    if int(text[4:6]) > 59 or offset > _MAXIMUM_OFFSET:
+    return _offset(text[0], text[1:3], text[4:6])
+
+
+def _offset(sign: str, hours: str, minutes: str) -> tzinfo:
+    offset = timedelta(hours=int(hours), minutes=int(minutes))
+    if int(minutes) > 59 or offset > _MAXIMUM_OFFSET:
         raise ValueError("no such zone")
-    return timezone(-offset if text[0] == "-" else offset)
+    return timezone(-offset if sign == "-" else offset)
 
 
 def dicom_offset(text: str | None) -> tzinfo | None:
-    """The zone of a TimezoneOffsetFromUTC (``-0500``), ``None`` for a missing or senseless one (PS3.3 C.12.1.1.8)."""
+    """Return the zone of a TimezoneOffsetFromUTC such as ``-0500`` (PS3.3 C.12.1.1.8).
+
+    ``None`` for a missing or malformed one.
+    """
     match = _OFFSET.fullmatch(text or "")
-    if match is None:
+    try:
+        return None if match is None else _offset(match[1], match[2], match[3])
+    except ValueError:
         return None
-    offset = timedelta(hours=int(match[2]), minutes=int(match[3]))
-    if int(match[3]) > 59 or offset > _MAXIMUM_OFFSET:
-        return None
-    return timezone(-offset if match[1] == "-" else offset)
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A moment or a day: ``text`` is the FHIR dateTime, ``span`` what it covers."""
+    """Moment or day: ``text`` is the FHIR dateTime, ``span`` what it covers."""
 
     text: str
     span: DateRange
@@ -178,10 +182,10 @@ class Started:
 def started(
     date: str | None, time: str | None, zone: tzinfo | None, *, site: tzinfo = UTC
 ) -> Started | None:
-    """Return DICOM date + time as a FHIR dateTime; ``None`` without a usable date.
+    """Return DICOM date and time as a FHIR dateTime; ``None`` without a usable date.
 
-    Without a usable time, or without a ``zone`` (a FHIR time must have one, and none is invented),
-    it is the day alone, which covers the ``site``'s day: so does a search for it.
+    Without a usable time or a ``zone`` (a FHIR time must have one) it is the day alone, which
+    covers the day of the ``site``, as a search for it does.
     """
     day = _DA.fullmatch(date or "")
     if day is None:
@@ -198,7 +202,7 @@ def started(
 
 
 def _moment(midnight: datetime, time: str) -> datetime | None:
-    """The time of that day, ``None`` when FHIR cannot say it."""
+    """Return the time of that day; ``None`` when FHIR cannot express it."""
     clock = _TM.fullmatch(time)
     if clock is None or clock[2] is None:  # An hour without minutes cannot be written in FHIR.
         return None

@@ -16,7 +16,7 @@ CONTAINED_ID = "e"
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Makes Endpoints. ``fhir_base`` is our FHIR base URL.
+    """Maker of Endpoints. ``fhir_base`` is our FHIR base URL.
 
     ``compat_2023`` adds the extension of the 2023 text.
     """
@@ -26,21 +26,15 @@ class Endpoints:
     compat_2023: bool = False
 
     def address(self, patient: str) -> str:
-        """The DICOMweb root of a patient (FHIR id), without trailing slash.
-
-        Apps append ``/studies/{uid}``.
-        """
+        """Return a patient's (FHIR id) DICOMweb root, to which apps append ``/studies/{uid}``."""
         return f"{self.fhir_base}/Patient/{quote(patient, safe='')}/{OPERATION}"
 
     def reference(self, patient: str) -> dict[str, str]:
-        """The reference that an ImagingStudy of the patient carries."""
+        """Return the reference that an ImagingStudy of the patient carries."""
         return {"reference": f"#{CONTAINED_ID}" if self.contained else f"Endpoint/{patient}"}
 
     def resource(self, patient: str) -> dict[str, Any]:
-        """Return the patient's Endpoint.
-
-        Its id is the patient's, which whoever may see it has in the token.
-        """
+        """Return the patient's Endpoint. Its id is the patient's, which the caller's token has."""
         return self._resource(CONTAINED_ID if self.contained else patient, self.address(patient))
 
     def capability(self, address: str, *, until: str) -> dict[str, Any]:

@@ -10,17 +10,17 @@ ID = "number-of-frames"
 
 
 def extension_url(fhir_base: str) -> str:
-    """The URL that marks the extension, also where its definition is."""
+    """Return the URL of the extension, where its definition is served."""
     return f"{fhir_base}/StructureDefinition/{ID}"
 
 
 def frames_extension(fhir_base: str, frames: int) -> dict[str, Any]:
-    """Return the extension of an instance with so many frames (PS3.3 C.7.6.6)."""
+    """Return the extension of an instance with this number of frames (PS3.3 C.7.6.6)."""
     return {"url": extension_url(fhir_base), "valueInteger": frames}
 
 
 def structure_definition(fhir_base: str, released: str) -> dict[str, Any]:
-    """Return the StructureDefinition of the extension (https://hl7.org/fhir/R4/defining-extensions.html)."""
+    """Return the extension's definition (https://hl7.org/fhir/R4/defining-extensions.html)."""
     url = extension_url(fhir_base)
     return {
         "resourceType": "StructureDefinition",
@@ -30,7 +30,8 @@ def structure_definition(fhir_base: str, released: str) -> dict[str, Any]:
         "title": "Number of frames of a DICOM instance",
         "status": "active",
         "date": released,
-        "description": "How many frames a multi-frame instance has: DICOM NumberOfFrames (0028,0008).",
+        "description": "How many frames a multi-frame instance has: DICOM NumberOfFrames "
+        "(0028,0008).",
         "fhirVersion": "4.0.1",
         "kind": "complex-type",
         "abstract": False,

@@ -20,8 +20,9 @@ from sidecar.fhir.attributes import (
     laterality,
     performers,
     person,
+    present,
+    printable,
     reasons,
-    said,
     title,
 )
 from sidecar.fhir.dates import Started, dicom_offset, started
@@ -43,8 +44,8 @@ _NO_UID = {
     ]
 }
 _NOT_ONLINE = (
-    "The archive keeps these images on slow storage: a retrieval may be answered with 503 and Retry-After "
-    "until they are there."
+    "The archive keeps these images on slow storage: a retrieval may be answered with 503 and "
+    "Retry-After until they are there."
 )
 
 _LARGEST = 2**31 - 1
@@ -53,11 +54,12 @@ _LARGEST = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What the hospital's configuration says.
+    """Settings of the hospital that its ImagingStudies depend on.
 
-    ``zone``: the time zone of studies that name none (``None``: unknown); ``true_timezone``:
-    whether the PACS's TimezoneOffsetFromUTC can be believed; ``fhir_base``: our own base URL;
-    ``accession_system``: the identifier system of accession numbers, if they have one.
+    - ``zone``: time zone of studies that name none (``None``: unknown)
+    - ``true_timezone``: whether the PACS's TimezoneOffsetFromUTC can be believed
+    - ``fhir_base``: our own base URL
+    - ``accession_system``: identifier system of accession numbers, if they have one
     """
 
     ehr_fhir_url: str
@@ -69,31 +71,26 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class SeriesRows:
-    """A series row and, when wanted, the rows of its instances."""
+    """Series row and, when wanted, the rows of its instances."""
 
     row: Row
     instances: Sequence[Row] | None = None
 
 
 def study_uid(row: Row) -> str:
-    """The StudyInstanceUID."""
+    """Return the StudyInstanceUID; empty if there is none."""
     return text(row, "StudyInstanceUID") or ""
 
 
 def study_id(uid: str) -> str:
-    """Return the id of the study with this UID: the UID where it can be one, else its SHA-256 in base 32.
+    """Return the id of the study: its UID if that is short enough, else its SHA-256 in base 32.
 
     A FHIR id has at most 64 characters (R4 datatypes.html#id), an archive's UID may have more.
     """
     if len(uid) <= _ID_LENGTH:
         return uid
-    return (
-        _HASHED
-        + base64.b32encode(hashlib.sha256(uid.encode()).digest())
-        .decode("ascii")
-        .rstrip("=")
-        .lower()
-    )
+    digest = base64.b32encode(hashlib.sha256(uid.encode()).digest()).decode("ascii")
+    return _HASHED + digest.rstrip("=").lower()
 
 
 def is_study_id(text: str) -> bool:
@@ -102,17 +99,17 @@ def is_study_id(text: str) -> bool:
 
 
 def accession_number(row: Row) -> str | None:
-    """The AccessionNumber as it is shown."""
-    return said(text(row, "AccessionNumber"))
+    """Return the AccessionNumber without control characters."""
+    return printable(row, "AccessionNumber")
 
 
 def availability(row: Row) -> str | None:
-    """InstanceAvailability: ONLINE, NEARLINE, OFFLINE, UNAVAILABLE (PS3.3 C.4.23.1.1)."""
+    """Return InstanceAvailability: ONLINE, NEARLINE, OFFLINE, UNAVAILABLE (PS3.3 C.4.23.1.1)."""
     return text(row, "InstanceAvailability")
 
 
 def study_started(row: Row, site: Site) -> Started | None:
-    """When the study began, as far as the row tells."""
+    """Return when the study began, as far as its row has that."""
     return _started(row, "StudyDate", "StudyTime", site)
 
 
@@ -131,7 +128,7 @@ def imaging_study(
     ``series`` adds their list, ``contained`` a contained Endpoint.
     """
     series = None if series is None else list(series)
-    series_elements = None if series is None else _each_once(_series(one, site) for one in series)
+    elements = None if series is None else _each_once(_series(rows, site) for rows in series)
     resource: dict[str, Any] = {
         "resourceType": "ImagingStudy",
         "id": study_id(study_uid(row)),
@@ -141,7 +138,7 @@ def imaging_study(
         resource["contained"] = [contained]
     resource["identifier"] = _identifiers(row, site.accession_system)
     resource["status"] = "available"
-    codes = modality_codes(row, (one.row for one in series or ()))
+    codes = modality_codes(row, (rows.row for rows in series or ()))
     resource["modality"] = [_modality(code) for code in codes]
     resource["subject"] = {"reference": f"{site.ehr_fhir_url}/Patient/{patient}", "type": "Patient"}
     began = study_started(row, site)
@@ -149,17 +146,19 @@ def imaging_study(
         "started": began.text if began else None,
         "basedOn": based_on(row),
         "referrer": person(row, "ReferringPhysicianName"),
-        "interpreter": [one] if (one := person(row, "NameOfPhysiciansReadingStudy")) else None,
+        "interpreter": [reader]
+        if (reader := person(row, "NameOfPhysiciansReadingStudy"))
+        else None,
         "endpoint": [endpoint],
-        "numberOfSeries": _count(row, "NumberOfStudyRelatedSeries", series_elements),
-        "numberOfInstances": _instances(row, series_elements),
+        "numberOfSeries": _count(row, "NumberOfStudyRelatedSeries", elements),
+        "numberOfInstances": _number_of_instances(row, elements),
         "procedureCode": concepts(row, "ProcedureCodeSequence"),
         "reasonCode": reasons(row),
         "note": [{"text": _NOT_ONLINE}] if availability(row) in ("NEARLINE", "OFFLINE") else None,
-        "description": said(text(row, "StudyDescription")),
-        "series": series_elements or None,
+        "description": printable(row, "StudyDescription"),
+        "series": elements or None,
     }
-    return resource | {name: value for name, value in optional.items() if value is not None}
+    return resource | present(optional)
 
 
 def _identifiers(row: Row, accession_system: str | None) -> list[dict[str, Any]]:
@@ -175,18 +174,18 @@ def _identifiers(row: Row, accession_system: str | None) -> list[dict[str, Any]]
 
 
 def modality_codes(row: Row, series: Iterable[Row] = ()) -> list[str]:
-    """Modalities of the study row, else those of its series.
+    """Return the modalities of the study row, else those of its series, each once.
 
-    ``OT`` (other) when nobody says: SIA-30 wants one.
+    SIA-30 demands one: ``OT`` (other) when there is none.
     """
     codes = _codes(row, "ModalitiesInStudy") or [
-        code for one in series for code in _codes(one, "Modality")[:1]
+        code for series_row in series for code in _codes(series_row, "Modality")[:1]
     ]
     return list(dict.fromkeys(codes)) or ["OT"]
 
 
 def _codes(row: Row, keyword: str) -> list[str]:
-    """Modality codes (VR CS: upper case, PS3.5 6.2), each once; what cannot be one is left out."""
+    """Return the valid codes (VR CS: upper case, PS3.5 6.2), each once."""
     found = (code.strip().upper() for value in texts(row, keyword) for code in value.split("\\"))
     return list(dict.fromkeys(code for code in found if _CODE.fullmatch(code)))
 
@@ -196,20 +195,23 @@ def _modality(code: str) -> dict[str, str]:
 
 
 def _count(row: Row, keyword: str, elements: Sequence[object] | None) -> int | None:
-    """The archive's number, or that of the ``elements`` where they are more: R4 lets it be larger than their list."""
+    """Return the archive's number, or that of the ``elements`` where they are more.
+
+    R4 allows a number that is larger than the list.
+    """
     found = number(row, keyword)
     return found if elements is None else max(found or 0, len(elements))
 
 
-def _instances(row: Row, series: Sequence[Mapping[str, Any]] | None) -> int | None:
-    """The archive's number of a study's instances, or that of its ``series`` where they have more."""
+def _number_of_instances(row: Row, series: Sequence[Mapping[str, Any]] | None) -> int | None:
+    """Return the archive's number of instances, or that of the ``series`` where they have more."""
     found = number(row, "NumberOfStudyRelatedInstances")
-    listed = sum(one.get("numberOfInstances", 0) for one in series or ())
+    listed = sum(element.get("numberOfInstances", 0) for element in series or ())
     return None if found is None else max(found, min(listed, _LARGEST))
 
 
 def _uid_element(uid: str) -> dict[str, Any]:
-    """Return the ``uid`` of a series or instance, an R4 id, too: why it is not there, where it is too long for one."""
+    """Return the ``uid`` of a series or instance, or why it is absent: R4 limits it like an id."""
     return {"uid": uid} if len(uid) <= _ID_LENGTH else {"_uid": _NO_UID}
 
 
@@ -219,11 +221,11 @@ def _series(series: SeriesRows, site: Site) -> tuple[str, dict[str, Any]] | None
     if uid is None or not is_uid(uid):
         return None
     began = _started(row, "SeriesDate", "SeriesTime", site)
-    body_site = said(text(row, "BodyPartExamined"))
-    instances = _each_once(_instance(one, site) for one in series.instances or ())
+    body_site = printable(row, "BodyPartExamined")
+    instances = _each_once(_instance(instance, site) for instance in series.instances or ())
     optional = {
         "number": number(row, "SeriesNumber"),
-        "description": said(text(row, "SeriesDescription")),
+        "description": printable(row, "SeriesDescription"),
         "numberOfInstances": _count(row, "NumberOfSeriesRelatedInstances", instances or None),
         "bodySite": {"display": body_site} if body_site else None,
         "laterality": laterality(row),
@@ -231,15 +233,12 @@ def _series(series: SeriesRows, site: Site) -> tuple[str, dict[str, Any]] | None
         "performer": performers(row),
         "instance": instances or None,
     }
-    element = {
-        **_uid_element(uid),
-        "modality": _modality(next(iter(_codes(row, "Modality")), "OT")),
-    }
-    return uid, element | {name: value for name, value in optional.items() if value is not None}
+    modality = next(iter(_codes(row, "Modality")), "OT")
+    return uid, {**_uid_element(uid), "modality": _modality(modality), **present(optional)}
 
 
 def _each_once(elements: Iterable[tuple[str, dict[str, Any]] | None]) -> list[dict[str, Any]]:
-    """The elements that could be made, the first of each UID: pages of an answer may overlap."""
+    """Return the elements that could be made, the first of each UID: pages may overlap."""
     by_uid: dict[str, dict[str, Any]] = {}
     for found in elements:
         if found is not None:
@@ -259,7 +258,7 @@ def _instance(row: Row, site: Site) -> tuple[str, dict[str, Any]] | None:
         "sopClass": {"system": "urn:ietf:rfc:3986", "code": f"urn:oid:{sop_class}"},
     }
     optional = {"number": number(row, "InstanceNumber"), "title": title(row)}
-    return uid, element | {name: value for name, value in optional.items() if value is not None}
+    return uid, element | present(optional)
 
 
 def _started(row: Row, date: str, time: str, site: Site) -> Started | None:

@@ -1,4 +1,4 @@
-"""FHIR R4 -> R5 of the resources that we give (https://hl7.org/fhir/R5/imagingstudy.html, endpoint.html)."""
+"""Our resources in FHIR R5 (https://hl7.org/fhir/R5/imagingstudy.html, endpoint.html)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 Json = Mapping[str, Any]
 
 VERSIONS = {"4.0": "4.0.1", "5.0": "5.0.0"}
-"""What ``fhirVersion`` names (https://hl7.org/fhir/R4/http.html#version-parameter) -> the release."""
+"""Release by the value of ``fhirVersion`` (https://hl7.org/fhir/R4/http.html#version-parameter)."""
 DEFAULT_VERSION = "4.0"
 
 
 def to_r5(resource: Json) -> dict[str, Any]:
-    """Return the resource as R5 has it; what is the same in both stays as it is."""
+    """Return an R4 resource as R5; what is the same in both stays as it is."""
     match resource["resourceType"]:
         case "ImagingStudy":
             return _imaging_study(resource)
@@ -34,17 +34,17 @@ def _imaging_study(resource: Json) -> dict[str, Any]:
     for name, value in resource.items():
         match name:
             case "contained":
-                study[name] = [to_r5(one) for one in value]
+                study[name] = [to_r5(element) for element in value]
             case "modality":
-                study[name] = [_concept(one) for one in value]
+                study[name] = [_concept(element) for element in value]
             case "procedureCode":
-                study["procedure"] = [{"concept": one} for one in value]
+                study["procedure"] = [{"concept": concept} for concept in value]
             case "reasonCode":
-                study["reason"] = [{"concept": one} for one in value]
+                study["reason"] = [{"concept": concept} for concept in value]
             case "interpreter":
                 pass  # R5 has none.
             case "series":
-                study[name] = [_series(one) for one in value]
+                study[name] = [_series(element) for element in value]
             case _:
                 study[name] = value
     return study
@@ -60,12 +60,12 @@ def _series(element: Json) -> dict[str, Any]:
 
 
 def _concept(coding: Json) -> dict[str, Any]:
-    """A CodeableConcept; a coding that is nothing but words becomes its text."""
+    """Return a CodeableConcept; a coding with nothing but a display becomes its text."""
     return {"text": coding["display"]} if set(coding) == {"display"} else {"coding": [coding]}
 
 
 def _mime_types(resource: Json) -> Json:
-    """Left out where ``_elements`` has left it out."""
+    """Return the MIME types, if ``_elements`` has not left them out."""
     return {"mimeType": resource["payloadMimeType"]} if "payloadMimeType" in resource else {}
 
 

@@ -1,4 +1,4 @@
-"""Whether an archive's own numbers of series and instances are those of the rows that it lists (PS3.4 C.3.4)."""
+"""Comparison of an archive's numbers of series and instances with its rows (PS3.4 C.3.4)."""
 
 from collections.abc import Sequence
 
@@ -15,15 +15,15 @@ ATTRIBUTES = (
 def differing(row: Row, series: Sequence[SeriesRows]) -> list[str]:
     """Return those ``ATTRIBUTES`` that disagree with the rows of the study and all its ``series``.
 
-    What the archive does not say, and instances that were not listed, disagree with nothing.
+    Numbers that the archive lacks, and instances that were not listed, disagree with nothing.
     """
     listed = [
-        _distinct(one.instances, "SOPInstanceUID") if one.instances else None for one in series
+        _distinct(each.instances, "SOPInstanceUID") if each.instances else None for each in series
     ]
-    stated = [number(one.row, "NumberOfSeriesRelatedInstances") for one in series]
+    stated = [number(each.row, "NumberOfSeriesRelatedInstances") for each in series]
     known = [theirs if ours is None else ours for ours, theirs in zip(listed, stated, strict=True)]
     found = {
-        "NumberOfStudyRelatedSeries": _distinct([one.row for one in series], "SeriesInstanceUID"),
+        "NumberOfStudyRelatedSeries": _distinct([each.row for each in series], "SeriesInstanceUID"),
         "NumberOfStudyRelatedInstances": None if None in known else sum(filter(None, known)),
     }
     names = [name for name, count in found.items() if _differ(number(row, name), count)]

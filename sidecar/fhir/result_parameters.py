@@ -1,4 +1,4 @@
-"""Result parameters: how much of each resource, how many, in which order (https://hl7.org/fhir/R4/search.html#return)."""
+"""Result parameters: elements, number and order (https://hl7.org/fhir/R4/search.html#return)."""
 
 import re
 from collections.abc import Mapping
@@ -43,15 +43,7 @@ _SUMMARY = frozenset(
 )
 # R4 endpoint.html: all that ours have is marked as summary.
 _SUMMARY_OF_ENDPOINT = frozenset(
-    {
-        "extension",
-        "status",
-        "connectionType",
-        "period",
-        "payloadType",
-        "payloadMimeType",
-        "address",
-    }
+    {"extension", "status", "connectionType", "period", "payloadType", "payloadMimeType", "address"}
 )
 # Whatever is asked for: min 1, and the extension that says whether a token is needed (SIA-31).
 _MANDATORY = {
@@ -67,9 +59,9 @@ _SUBSETTED = {
 
 @dataclass(frozen=True, slots=True)
 class ResultParameters:
-    """``sort``: names, ``-`` for descending.
+    """Result parameters of a search.
 
-    ``count``: studies in a page, 0 for none but the total.
+    ``sort``: names, ``-`` for descending. ``count``: studies in a page, 0 for the total alone.
     """
 
     include_endpoint: bool = False
@@ -82,7 +74,7 @@ class ResultParameters:
 
     @property
     def only_total(self) -> bool:
-        """``_summary=count``, or ``_count=0``, which means the same."""
+        """Whether ``_summary=count`` or ``_count=0`` was given, which mean the same."""
         return self.summary == "count" or self.count == 0
 
 
@@ -112,7 +104,10 @@ def read_result(
 
 
 def json_format(value: str) -> str:
-    """A ``_format`` as a media type: ``json`` written out, and the ``+`` back that form encoding makes a space."""
+    """Return a ``_format`` as a media type.
+
+    ``json`` is written out, and the ``+`` is restored that form decoding makes a space.
+    """
     name, semicolon, rest = value.partition(";")
     name = name.strip().lower().replace("fhir json", "fhir+json")
     return ("application/fhir+json" if name == "json" else name) + semicolon + rest
@@ -139,38 +134,39 @@ def _one_of(name: str, value: str, values: tuple[str, ...]) -> str:
 
 def _sort(value: str) -> tuple[str, ...]:
     names = tuple(value.split(","))
-    if not set(names) <= set(SORTS) or len({one.lstrip("-") for one in names}) < len(names):
+    if not set(names) <= set(SORTS) or len({name.lstrip("-") for name in names}) < len(names):
         raise NotSupported(f"_sort takes {', '.join(SORTS)}, each once.", reason="bad_sort")
     return names
 
 
 def _elements(value: str) -> frozenset[str]:
-    names = [
-        one.removeprefix("ImagingStudy.").removeprefix("Endpoint.") for one in value.split(",")
+    paths = [
+        path.removeprefix("ImagingStudy.").removeprefix("Endpoint.") for path in value.split(",")
     ]
-    if not all(_ELEMENT.fullmatch(one) for one in names):
+    if not all(map(_ELEMENT.fullmatch, paths)):
         raise BadRequest("_elements is a list of element names.", reason="bad_value")
-    return frozenset(one.partition(".")[0] for one in names)
+    return frozenset(path.partition(".")[0] for path in paths)
 
 
 def subset(resource: Json, result: ResultParameters) -> Json:
-    """Return what ``_summary`` or ``_elements`` leaves of an ImagingStudy or Endpoint, tagged SUBSETTED when less."""
-    kept = _kept(result, resource["resourceType"])
-    if kept is None:
+    """Return what ``_summary`` or ``_elements`` leaves of a resource, tagged SUBSETTED if less."""
+    names = _names(result, resource["resourceType"])
+    if names is None:
         return resource
     # A contained Endpoint stays with the reference to it.
-    left = {name: value for name, value in resource.items() if name in kept}
-    if "contained" in resource and "endpoint" in left:
-        left["contained"] = resource["contained"]
+    if "endpoint" in names:
+        names |= {"contained"}
+    left = {name: value for name, value in resource.items() if name in names}
     if result.summary == "true" and not result.elements and "series" in left:
         left["series"] = [
-            {name: one[name] for name in one if name != "instance"} for one in left["series"]
+            {name: series[name] for name in series if name != "instance"}
+            for series in left["series"]
         ]
-    order = {name: left[name] for name in resource if name in left}
-    return order | {"meta": {**resource.get("meta", {}), "tag": [_SUBSETTED]}}
+    return left | {"meta": {**resource.get("meta", {}), "tag": [_SUBSETTED]}}
 
 
-def _kept(result: ResultParameters, kind: str) -> frozenset[str] | None:
+def _names(result: ResultParameters, kind: str) -> frozenset[str] | None:
+    """Return the names of the elements that are left; ``None`` for all."""
     if result.elements:
         return _ALWAYS | _MANDATORY[kind] | result.elements
     match result.summary:

@@ -1,4 +1,4 @@
-"""Which studies pass a search, in which order, which page (SIA-20, 21)."""
+"""Selection of the studies that pass a search, their order and their page (SIA-20, 21)."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,11 +30,11 @@ _UNKNOWN_START = -(2**62)
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What the archive said of studies beyond their rows, as far as a search needs it.
+    """Details of studies beyond their rows, as far as a search needs them.
 
-    ``series``: StudyInstanceUID -> series rows; ``holding``: filter on instances ->
-    StudyInstanceUIDs of the studies that have one; ``endpoint``: id of the patient's Endpoint,
-    ``None`` when it is contained and has none.
+    - ``series``: StudyInstanceUID -> series rows
+    - ``holding``: filter on instances -> StudyInstanceUIDs of the studies that have one
+    - ``endpoint``: id of the patient's Endpoint; ``None`` when it is contained and has none
     """
 
     series: Mapping[str, Sequence[Row]] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Details:
 
 @dataclass(frozen=True, slots=True)
 class MatchedStudy:
-    """A study that passed: its row, where it stands in the order, when it was last seen to change."""
+    """Study that passed: its row, its place in the order, and its last observed change."""
 
     row: Row
     key: Cursor
@@ -53,28 +53,11 @@ class MatchedStudy:
 
 @dataclass(frozen=True, slots=True)
 class StudyPage:
-    """One page: its studies, how many there are on all pages, where the next one begins."""
+    """Page: its studies, their number on all pages, and where the next one begins."""
 
     studies: Sequence[MatchedStudy]
     total: int
     next_after: Cursor | None
-
-
-def select(
-    rows: Iterable[Row],
-    search: Search,
-    *,
-    seen: Mapping[str, datetime],
-    site: Site,
-    page_size: int,
-    details: Details = Details(),
-) -> StudyPage:
-    """Return the page of ``search`` over a patient's study rows: newest study first unless sorted, then by UID.
-
-    ``seen``: when each study was first seen as it is (``Catalog``).
-    """
-    found = passing(rows, search, seen=seen, site=site, details=details)
-    return page_of([one for one in found if one is not None], search, page_size)
 
 
 def passing(
@@ -83,9 +66,9 @@ def passing(
     *,
     seen: Mapping[str, datetime],
     site: Site,
-    details: Details = Details(),
+    details: Details,
 ) -> Iterator[MatchedStudy | None]:
-    """Each study that passes, in no order; ``None`` for one that does not (``in_slices``)."""
+    """Yield each study that passes, unsorted, and ``None`` for each other one (``in_slices``)."""
     for row in rows:
         uid = study_uid(row)
         if not is_uid(uid):
@@ -103,21 +86,20 @@ def passing(
 def narrowed(
     rows: Iterable[Row], search: Search, seen: Mapping[str, datetime], site: Site
 ) -> Iterator[Row | None]:
-    """The rows that can still pass, by what they say themselves: only these are worth a question to the archive.
+    """Yield the rows that can still pass, and ``None`` for each other one (``in_slices``).
 
-    ``None`` stands for each of the others (``in_slices``).
+    The archive is queried for details of these alone.
     """
-    known = [one for one in search.tokens if one.name == "_id"]
-    return (
-        row
-        if is_uid(uid := study_uid(row))
-        and all(_is_identified(row, one) for one in search.identifiers)
-        and _passes(search.started, began.span if (began := study_started(row, site)) else None)
-        and _passes(search.last_updated, _span(seen[uid]))
-        and all(one.matches([("", study_id(uid))]) for one in known)
-        else None
-        for row in rows
-    )
+    by_id = [token for token in search.tokens if token.name == "_id"]
+    for row in rows:
+        uid = study_uid(row)
+        can_pass = (
+            is_uid(uid)
+            and all(_is_identified(row, identifier) for identifier in search.identifiers)
+            and _passes_by_dates(search, study_started(row, site), seen[uid])
+            and all(token.matches([("", study_id(uid))]) for token in by_id)
+        )
+        yield row if can_pass else None
 
 
 def _span(moment: datetime) -> DateRange:
@@ -125,20 +107,20 @@ def _span(moment: datetime) -> DateRange:
 
 
 def page_of(studies: Iterable[MatchedStudy], search: Search, page_size: int) -> StudyPage:
-    """The page of those that pass."""
-    found = sorted(studies, key=lambda one: (one.key.keys, one.key.uid))
+    """Return the page of ``search`` from all studies that pass."""
+    found = sorted(studies, key=lambda study: (study.key.keys, study.key.uid))
     # The page begins behind a study, not at a number: what arrives meanwhile shifts nothing.
     rest = found
     if search.after is not None:
         border = (search.after.keys, search.after.uid)
-        rest = [one for one in found if (one.key.keys, one.key.uid) > border]
+        rest = [study for study in found if (study.key.keys, study.key.uid) > border]
     size = page_size if search.result.count is None else search.result.count
     page = [] if search.result.only_total else rest[:size]
     return StudyPage(page, len(found), page[-1].key if page and len(rest) > len(page) else None)
 
 
 def _keys(sort: Sequence[str], began: Started | None, last_updated: datetime) -> tuple[int, ...]:
-    """Whole numbers, smallest first; a study that does not say when it began is the oldest."""
+    """Return the sort keys, smallest first; a study without a start is the oldest."""
     start = _microseconds(began.span.start) if began else _UNKNOWN_START
     values = {"started": start, "_lastUpdated": _microseconds(last_updated)}
     return tuple(-values[name[1:]] if name.startswith("-") else values[name] for name in sort)
@@ -157,16 +139,21 @@ def _is_wanted(
     site: Site,
 ) -> bool:
     return (
-        all(_is_identified(row, one) for one in search.identifiers)
-        and _passes(search.started, began.span if began else None)
-        and _passes(search.last_updated, _span(last_updated))
-        and all(_has(row, one, details) for one in search.tokens)
+        all(_is_identified(row, identifier) for identifier in search.identifiers)
+        and _passes_by_dates(search, began, last_updated)
+        and all(_has(row, token, details) for token in search.tokens)
         and all(_is_missing(row, name, began, details) is wanted for name, wanted in search.missing)
     )
 
 
+def _passes_by_dates(search: Search, began: Started | None, last_updated: datetime) -> bool:
+    return _passes(search.started, began.span if began else None) and _passes(
+        search.last_updated, _span(last_updated)
+    )
+
+
 def satisfies(row: Row, search: Search, details: Details, site: Site) -> bool:
-    """Whether a study has what ``search`` asks of it, as far as its rows tell (not ``_lastUpdated``)."""
+    """Return whether a study's rows pass ``search``, apart from ``_lastUpdated``."""
     return _is_wanted(row, search, study_started(row, site), _EPOCH, details, site)
 
 
@@ -180,7 +167,7 @@ def _is_identified(row: Row, wanted: IdentifierFilter) -> bool:
 
 def _passes(filters: Iterable[tuple[DateFilter, ...]], value: DateRange | None) -> bool:
     return all(
-        value is not None and any(one.matches(value) for one in alternatives)
+        value is not None and any(alternative.matches(value) for alternative in alternatives)
         for alternatives in filters
     )
 
@@ -198,7 +185,7 @@ def _is_missing(row: Row, name: str, began: Started | None, details: Details) ->
 
 
 def _values(row: Row, name: str, details: Details) -> list[Value]:
-    """What the study has of a token parameter."""
+    """Return the study's values for a token parameter."""
     series = details.series.get(study_uid(row), ())
     match name:
         case "_id":
@@ -208,14 +195,11 @@ def _values(row: Row, name: str, details: Details) -> list[Value]:
         case "modality":
             return [(DICOM_TERMINOLOGY, code) for code in modality_codes(row, series)]
         case "bodysite":
-            return [
-                ("", value.strip())
-                for one in series
-                for value in texts(one, "BodyPartExamined")
-                if value.strip()
-            ]
+            sites = [value.strip() for part in series for value in texts(part, "BodyPartExamined")]
+            return [("", body_site) for body_site in sites if body_site]
         case "series":
-            return [(UID_SYSTEM, uid) for one in series if (uid := text(one, "SeriesInstanceUID"))]
+            uids = [text(part, "SeriesInstanceUID") for part in series]
+            return [(UID_SYSTEM, uid) for uid in uids if uid]
         case "endpoint":
             return [] if details.endpoint is None else [("", details.endpoint)]
         case _:

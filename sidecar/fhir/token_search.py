@@ -1,4 +1,4 @@
-"""Token parameters of a search: ``system|code``, ``code``, ``|code``, ``system|`` (R4 search.html#token)."""
+"""Token parameters: ``system|code``, ``code``, ``|code``, ``system|`` (R4 search.html#token)."""
 
 import re
 from collections.abc import Callable, Collection
@@ -8,15 +8,12 @@ _PIECES = re.compile(r"\\.|.", re.DOTALL)
 _ESCAPE = re.compile(r"\\([,|$\\])")
 
 Value = tuple[str, str]
-"""System (empty: none) and code of something that a study has."""
+"""System (empty: none) and code of a study's value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """One of several, either of which is enough.
-
-    ``system`` ``None``: any; ``code`` empty: any of the system.
-    """
+    """Alternative of a token parameter. ``system`` ``None``: any; ``code`` empty: any of it."""
 
     system: str | None
     code: str
@@ -24,7 +21,7 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class TokenFilter:
-    """One token parameter; ``negated``: ``:not``."""
+    """Token parameter; ``negated``: ``:not``."""
 
     name: str
     alternatives: tuple[Alternative, ...]
@@ -33,32 +30,27 @@ class TokenFilter:
 
     def __post_init__(self) -> None:
         # What is compared with each study is looked up, however many alternatives there are.
-        named = frozenset((one.system, one.code.casefold()) for one in self.alternatives)
+        named = frozenset(
+            (alternative.system, alternative.code.casefold()) for alternative in self.alternatives
+        )
         object.__setattr__(self, "_named", named)
 
     def matches(self, values: Collection[Value]) -> bool:
-        """Whether a study with these values passes.
-
-        With ``:not``, when none of its values is named.
-        """
+        """Return whether a study with these values passes; with ``:not``, if none is named."""
         return any(map(self._is_named, values)) is not self.negated
 
     def _is_named(self, value: Value) -> bool:
-        """Whether this value is meant.
-
-        Codes are compared without case (R4: unless the system says otherwise).
-        """
+        """Return whether ``value`` is named; codes match without case (R4 search.html#token)."""
         system, code = value[0], value[1].casefold()
         # A system without a code means any of its codes.
-        return any(one in self._named for one in ((None, code), (system, code))) or (
-            bool(system) and (system, "") in self._named
-        )
+        any_code = bool(system) and (system, "") in self._named
+        return any_code or (None, code) in self._named or (system, code) in self._named
 
 
 def parse_token(
     name: str, value: str, *, negated: bool = False, code: Callable[[str], str] = lambda code: code
 ) -> TokenFilter:
-    """Return the filter of a parameter; commas mean "or".
+    """Return the filter of a parameter, whose alternatives are separated by commas.
 
     ``code`` brings codes into the form that values have.
     """
@@ -71,10 +63,7 @@ def parse_token(
 
 
 def split(value: str, separator: str) -> list[str]:
-    """Split where the separator is not escaped by a backslash (R4 search.html#escaping).
-
-    Escapes stay.
-    """
+    """Split at unescaped separators and keep the escapes (R4 search.html#escaping)."""
     parts = [""]
     for piece in _PIECES.findall(value):
         if piece == separator:

@@ -33,11 +33,9 @@ from sidecar.common.errors import (
 )
 from sidecar.common.invalidation import NEGATIVE_SECONDS, Invalidation
 from sidecar.common.single_flight import SingleFlight
-from sidecar.common.slices import in_slices
 from sidecar.dicom.element import Unreadable
 from sidecar.dicom.json_model import text
 from sidecar.dicom.uid import is_uid
-from sidecar.dicomweb.accept import upstream_accept
 from sidecar.dicomweb.body_filter import Malformed, Scanner, SingleInstance
 from sidecar.dicomweb.instance_check import PartPolicy
 from sidecar.dicomweb.metadata import Metadata
@@ -45,9 +43,11 @@ from sidecar.dicomweb.multipart import Multipart
 from sidecar.dicomweb.paths import UID_OF_LEVEL, Kind, Query, Retrieval
 from sidecar.dicomweb.query import includefield
 from sidecar.dicomweb.response_head import ResponseHead, check_head
+from sidecar.dicomweb.upstream_accept import upstream_accept
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.response import Upstream
 from sidecar.pacs.retrieve import RetrieveClient
+from sidecar.pacs.scanning import scan
 
 log = logging.getLogger(__name__)
 
@@ -282,12 +282,8 @@ async def _feed(upstream: Upstream, scanner: Scanner) -> None:
     """
     size = 0
     while came := await upstream.read():
-        for piece in came:
-            size += len(piece)
-            if isinstance(scanner, Metadata):
-                await scanner.feed_in_slices(piece)
-            else:
-                await in_slices(scanner.steps(piece))
+        await scan(scanner, came)
+        size += sum(map(len, came))
         if size > MAXIMUM_BYTES:
             raise Malformed("too_large")
     scanner.end()

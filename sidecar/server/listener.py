@@ -1,13 +1,11 @@
-"""A listener: an application served on a socket, until it is left.
-
-Another may take its socket over meanwhile.
-"""
+"""A listener: an application that is served on a socket, which another may take over."""
 
 import asyncio
 import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 from aiohttp import web
 
@@ -15,17 +13,17 @@ from sidecar.web.connection import ConnectionRunner
 from sidecar.web.connection_limit import DEFAULT_LIMIT, ConnectionLimit
 
 LINGERING_SECONDS = 2
-"""How long the rest of a body that nobody wants is read before its connection is closed."""
+"""Seconds that the rest of an unwanted body is read before its connection is closed."""
 _ARRIVING_SECONDS = 0.2
 _LEAST_SECONDS = 0.001
 
 
 class Listener:
-    """``app`` on ``host`` and ``port``, or on ``sockets`` that listen already.
+    """Serve ``app`` on ``host`` and ``port``, or on ``sockets`` that listen already.
 
-    ``idle_seconds``: how long a connection may wait for a whole request head; ``observe_malformed``
-    is told the status of each request that was not even HTTP; ``limit``: how many connections are
-    open at once; ``name`` stands in the error when the port cannot be had.
+    A connection may wait ``idle_seconds`` for a whole request head. ``observe_malformed`` gets the
+    status of each request that was not HTTP. ``limit`` bounds the open connections. ``name`` stands
+    in the error when the port cannot be had.
     """
 
     def __init__(
@@ -59,8 +57,8 @@ class Listener:
         await self._runner.setup()
         try:
             if self._taken:
-                for one in self._taken:
-                    await web.SockSite(self._runner, one).start()
+                for taken in self._taken:
+                    await web.SockSite(self._runner, taken).start()
             else:
                 await web.TCPSite(self._runner, self._host, self._port, reuse_port=False).start()
         except OSError as error:
@@ -71,34 +69,32 @@ class Listener:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
-        found: int = self._runner.addresses[0][1]
-        return found
+        """Return the port on which it listens."""
+        port: int = self._runner.addresses[0][1]
+        return port
 
     def sockets(self) -> list[socket.socket]:
-        """Its listening sockets once more, for a listener that takes over: no connection is refused meanwhile."""
-        # aiohttp has no other way to them.
+        """Return duplicates of its listening sockets, for a listener that takes over."""
+        # aiohttp has no public way to them.
         servers = [getattr(site, "_server", None) for site in self._runner.sites]
         return [
-            socket.socket(fileno=os.dup(one.fileno()))
+            socket.socket(fileno=os.dup(listening.fileno()))
             for server in servers
-            for one in getattr(server, "sockets", ())
+            for listening in getattr(server, "sockets", ())
         ]
 
     async def stop(self, drain_seconds: float, *, process_ends: bool = True) -> None:
-        """Accept no more, and give running requests so long to end.
+        """Accept no more connections, and give running requests ``drain_seconds`` to end.
 
-        ``process_ends``: their clients, too, to have their last bytes; whatever is not whole then
-        is reset. Else the kernel goes on sending them.
+        ``process_ends``: clients must have their last bytes in that time, too; what is not whole
+        then is reset. Otherwise the kernel goes on sending them.
         """
         until = asyncio.get_running_loop().time() + drain_seconds
         for site in list(self._runner.sites):
             await site.stop()
-        # A connection that has just been accepted would be closed as an idle one: its request is on
-        # the way.
+        # A connection that was just accepted has a request on the way: it is not idle.
         await asyncio.sleep(min(_ARRIVING_SECONDS, drain_seconds / 10))
-        # aiohttp waits this long twice: for handlers to end, and again before it cancels them. 0
-        # were for ever.
+        # aiohttp waits this long twice: for handlers, and before it cancels them. 0 is for ever.
         self._runner.limit_shutdown(max(drain_seconds / 2, _LEAST_SECONDS))
         unsent = self._runner.keep_unsent()
         try:
@@ -121,26 +117,13 @@ async def listen(
     port: int,
     *,
     drain_seconds: float = 1,
-    idle_seconds: float = 75,
-    observe_malformed: Callable[[int], None] = lambda status: None,
-    limit: ConnectionLimit = DEFAULT_LIMIT,
-    name: str = "listener",
+    **options: Any,
 ) -> AsyncIterator[int]:
-    """Serve ``app`` on a socket; yields the port.
+    """Serve ``app`` while the block runs, and yield the port. ``options`` are the ``Listener``'s.
 
     On leaving, running requests get ``drain_seconds`` to end.
-
-    The rest as in ``Listener``.
     """
-    listener = Listener(
-        app,
-        host,
-        port,
-        idle_seconds=idle_seconds,
-        observe_malformed=observe_malformed,
-        limit=limit,
-        name=name,
-    )
+    listener = Listener(app, host, port, **options)
     await listener.start()
     try:
         yield listener.port

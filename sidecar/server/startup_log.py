@@ -1,6 +1,6 @@
-"""What a process says of itself when it begins to serve, or has taken up a new configuration: ten lines of the log.
+"""The log lines at the start, and after a reload: what is configured and reachable.
 
-Each is one JSON object; addresses are told, secrets and whom the rules are about are not.
+They name addresses, but no secrets and no conditions of rules.
 """
 
 import logging
@@ -13,19 +13,16 @@ from sidecar.settings.document import Settings
 log = logging.getLogger(__name__)
 
 
-def say(settings: Settings, problems: Mapping[str, str], *, client_connections: int) -> None:
-    """Write the lines. ``problems``: of those that do not answer (``ehr``, ``pacs``) why.
+def log_settings(
+    settings: Settings, problems: Mapping[str, str], *, client_connections: int
+) -> None:
+    """Log the upstreams and the settings.
 
-    ``client_connections``: how many may be open, which may be fewer than
-    ``server.max_connections``.
+    ``problems``: why ``ehr`` or ``pacs`` do not answer. ``client_connections``: the limit, which
+    may be lower than ``server.max_connections``.
     """
-    server, tokens, pacs, fhir, audit = (
-        settings.server,
-        settings.tokens,
-        settings.pacs,
-        settings.fhir,
-        settings.audit,
-    )
+    server, tokens, pacs, fhir = settings.server, settings.tokens, settings.pacs, settings.fhir
+    access, audit = settings.access, settings.audit
     _peer("the EHR", settings.ehr.fhir_url, problems.get("ehr"))
     _peer(
         "the PACS",
@@ -59,7 +56,14 @@ def say(settings: Settings, problems: Mapping[str, str], *, client_connections: 
         client=None if tokens.client is None else tokens.client.method,
     )
     _configured("patients", mapping=settings.patients.mapping, issuer=settings.patients.issuer)
-    _access(settings)
+    _configured(
+        "access",
+        app_launch=access.app_launch,
+        backend_clients=len(access.clients),
+        rules=len(access.rules),
+        external_policy=access.external.url,
+        capabilities=settings.capabilities.mode,
+    )
     _configured(
         "fhir",
         detail=fhir.detail,
@@ -77,18 +81,6 @@ def say(settings: Settings, problems: Mapping[str, str], *, client_connections: 
     )
 
 
-def _access(settings: Settings) -> None:
-    access = settings.access
-    _configured(
-        "access",
-        app_launch=access.app_launch,
-        backend_clients=len(access.clients),
-        rules=len(access.rules),
-        external_policy=access.external.url,
-        capabilities=settings.capabilities.mode,
-    )
-
-
 def _peer(name: str, url: str, problem: str | None, **more: Any) -> None:
     if problem is None:
         log.info("%s answers", name, extra={"url": url, **more})
@@ -103,7 +95,7 @@ def _configured(what: str, **values: Any) -> None:
 
 
 def summary(ports: tuple[int, int], problems: Mapping[str, str]) -> dict[str, Any]:
-    """The first line's fields: who we are, where we listen (public, admin), and what keeps us from serving."""
+    """Return the fields of the first line: version, ``ports`` (public, admin) and problems."""
     return {
         "version": __version__,
         "port": ports[0],

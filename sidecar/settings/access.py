@@ -1,10 +1,10 @@
-"""Who may see what: ``access``, a part of the configuration."""
+"""The settings of permissions (``access``)."""
 
 import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from sidecar.access.facts import is_fhir_id
 from sidecar.settings.types import (
@@ -15,32 +15,32 @@ from sidecar.settings.types import (
     SecretFile,
     Section,
     Url,
+    checked,
+    needs_each_other,
     read_text,
-    secret_of,
+    secret_in,
 )
 
 _DATES = re.compile(r"[0-9]{8}|[0-9]{8}-|-[0-9]{8}|[0-9]{8}-[0-9]{8}", re.ASCII)
 
 
-def _dates(conditions: dict[str, list[str]]) -> dict[str, list[str]]:
+def _check_dates(conditions: dict[str, list[str]]) -> None:
     for value in conditions.get("StudyDate", ()):
         if not _DATES.fullmatch(value):
             raise ValueError(
-                "StudyDate must be dates or ranges: 20240101, 20240101-20241231, -20241231, 20240101-"
+                "StudyDate must be dates or ranges: "
+                "20240101, 20240101-20241231, -20241231, 20240101-"
             )
-    return conditions
 
 
-def _fhir_id(value: str) -> str:
+def _check_fhir_id(value: str) -> None:
     if not is_fhir_id(value):
         raise ValueError("must be a FHIR id alone, such as 123")
-    return value
 
 
-def _not_empty(conditions: dict[str, list[str]]) -> dict[str, list[str]]:
+def _check_not_empty(conditions: dict[str, list[str]]) -> None:
     if not conditions:
         raise ValueError("has no condition")
-    return conditions
 
 
 Pattern = Annotated[str, Field(min_length=1, max_length=64)]
@@ -60,10 +60,10 @@ StudyConditions = Annotated[
         ],
         Patterns,
     ],
-    AfterValidator(_dates),
-    AfterValidator(_not_empty),
+    checked(_check_dates),
+    checked(_check_not_empty),
 ]
-"""DICOM keyword -> patterns with ``*`` and ``?``."""
+"""Patterns with ``*`` and ``?`` for each DICOM keyword."""
 SeriesConditions = Annotated[
     dict[
         Literal[
@@ -78,106 +78,102 @@ SeriesConditions = Annotated[
         ],
         Patterns,
     ],
-    AfterValidator(_not_empty),
+    checked(_check_not_empty),
 ]
-FhirId = Annotated[str, AfterValidator(_fhir_id)]
+FhirId = Annotated[str, checked(_check_fhir_id)]
 
 
 class RuleSettings(Section):
     """A study rule."""
 
-    name: str = Field(min_length=1, max_length=100, description="For people, and for `check`")
-    effect: Literal["exclude", "hold", "show"] = Field(
-        description="exclude: not there; hold: not there until `hours` after its beginning; show: no later rule applies"
-    )
-    study: StudyConditions | None = Field(
-        None, description="What must hold of the study, all of it; null: every study"
-    )
-    series: SeriesConditions | None = Field(
-        None,
-        description="What must hold of a series: the rule is for those series alone, the rest of the study stays",
-    )
-    hours: Annotated[float, Field(gt=0, le=87_600, allow_inf_nan=False), NO_BOOLEAN] | None = Field(
-        None,
-        description="hold: how long after StudyDate and StudyTime (without a time: after the end of that day)",
-    )
-    unknown: Literal["applies", "ignored"] = Field(
-        "applies",
-        description="exclude, hold: whether the rule applies where the archive has no value for an attribute",
-    )
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    """Name of the rule, for people and for `check`."""
+    effect: Literal["exclude", "hold", "show"]
+    """exclude: it is hidden.
+
+    hold: it is hidden until `hours` after its beginning. show: no later rule applies.
+    """
+    study: StudyConditions | None = None
+    """Conditions that a study must meet, all of them. null: every study."""
+    series: SeriesConditions | None = None
+    """Conditions that a series must meet, all of them.
+
+    The rule then applies to those series only. null: the whole study.
+    """
+    hours: Annotated[float, Field(gt=0, le=87_600, allow_inf_nan=False), NO_BOOLEAN] | None = None
+    """hold: hours after StudyDate and StudyTime.
+
+    Without a time they count from the end of that day.
+    """
+    unknown: Literal["applies", "ignored"] = "applies"
+    """exclude, hold: whether the rule applies where the archive has no value for an attribute."""
 
     @model_validator(mode="after")
     def _fits_the_effect(self) -> "RuleSettings":
-        if (self.effect == "hold") != (self.hours is not None):
-            raise ValueError("effect hold needs hours, and hours needs effect hold")
+        needs_each_other(
+            "effect hold", is_chosen=self.effect == "hold", key="hours", value=self.hours
+        )
         return self
-
-
-def _readable(file: Path) -> Path:
-    read_text(file)
-    return file
 
 
 class ClientSettings(Section):
     """A Backend Services client."""
 
-    patients: list[FhirId] = Field([], description="FHIR ids of the patients whom it may see")
-    patients_file: Annotated[Path, AfterValidator(_readable)] | None = Field(
-        None,
-        description="The same in a file, an id on each line; read anew when it changes; unreadable later: nobody",
-    )
-    groups: list[FhirId] = Field(
-        [],
-        description="FHIR ids of Groups at the EHR whose members it may see (read with patients.client)",
-    )
-    studies: StudyConditions | None = Field(
-        None, description="What must hold of their studies, all of it; null: all of them"
-    )
-    rules: bool = Field(True, description="Whether access.rules hold for it, too")
+    patients: list[FhirId] = []
+    """FHIR ids of the patients whom the client may see."""
+    patients_file: Annotated[Path, checked(read_text)] | None = None
+    """File with further FHIR ids, one on each line.
+
+    It is read again when it changes. While it cannot be read, it names nobody.
+    """
+    groups: list[FhirId] = []
+    """FHIR ids of Groups at the EHR whose members the client may see.
+
+    They are read with patients.client.
+    """
+    studies: StudyConditions | None = None
+    """Conditions that their studies must meet, all of them. null: every study."""
+    rules: bool = True
+    """Apply access.rules to this client, too."""
 
 
 class ExternalSettings(Section):
-    """An OPA-compatible policy."""
+    """An external policy, compatible with Open Policy Agent."""
 
-    url: Url | None = Field(
-        None,
-        description="Asked about each study by POST, such as http://opa:8181/v1/data/imaging/access; null: off",
-    )
-    timeout_seconds: Seconds = Field(
-        2, description="For its answer; without one nothing is served (503)"
-    )
-    cache_seconds: SecondsFromZero = Field(
-        10, description="How long an answer counts; 0: each time anew"
-    )
-    token_file: SecretFile | None = Field(None, description="File with a bearer token for it")
-    ca_file: CertificatesFile | None = Field(
-        None, description="Certificate authorities, PEM; null: the system's"
-    )
+    url: Url | None = None
+    """URL that is asked about each study by POST, for instance
+    http://opa:8181/v1/data/imaging/access. null: off.
+    """
+    timeout_seconds: Seconds = 2
+    """Time limit of its answer, in seconds. Without an answer nothing is served (503)."""
+    cache_seconds: SecondsFromZero = 10
+    """Seconds that an answer is remembered. 0: the policy is asked each time."""
+    token_file: SecretFile | None = None
+    """File with a bearer token for the policy server."""
+    ca_file: CertificatesFile | None = None
+    """PEM file with the certificate authorities to trust for it. null: the system's."""
 
     def token(self) -> str | None:
-        """The bearer token."""
-        return None if self.token_file is None else secret_of(None, self.token_file)
+        """Return the bearer token, if there is one."""
+        return None if self.token_file is None else secret_in(self.token_file)
 
 
 class Access(Section):
-    """What is switched on, and what is left out."""
+    """What is switched on, for whom, and what is hidden."""
 
-    app_launch: bool = Field(True, description="Serve apps with patient/ scopes (SMART App Launch)")
-    user_level: bool = Field(
-        False,
-        description="Also user/ scopes of a token with a patient in context, for that patient alone",
-    )
-    backend_services: bool = Field(
-        False, description="Serve access.clients with system/ scopes (SMART Backend Services)"
-    )
-    clients: dict[str, ClientSettings] = Field(
-        {}, description="client_id -> what it was given; who is not here has nothing"
-    )
-    rules: list[RuleSettings] = Field(
-        [],
-        description="Studies and series that are left out, or later shown; in each kind the first that applies decides",
-    )
+    app_launch: bool = True
+    """Serve apps with patient/ scopes (SMART App Launch)."""
+    user_level: bool = False
+    """Also accept user/ scopes of a token with a patient in context, for that patient only."""
+    backend_services: bool = False
+    """Serve access.clients with system/ scopes (SMART Backend Services)."""
+    clients: dict[str, ClientSettings] = {}
+    """What each client may see, by its client_id. A client that is not named here sees nothing."""
+    rules: list[RuleSettings] = []
+    """Rules that hide studies and series, or hold them back.
 
+    Among the rules for studies, and among those for series, the first that applies decides.
+    """
     external: ExternalSettings = ExternalSettings()
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""``audit``: where AuditEvents go, and how they wait for a repository."""
+"""The settings of the audit trail (``audit``)."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,78 +11,72 @@ from sidecar.settings.types import (
     KeyFile,
     Seconds,
     Section,
+    Text,
     Url,
-    key_of,
+    key_in,
+    needs_each_other,
 )
-from sidecar.settings.upstream_auth import BasicAuth, BearerClient, NoAuth
+from sidecar.settings.upstream_auth import NoAuth, UpstreamAuth
 
 
 class AuditRepository(Section):
     """A FHIR server that takes AuditEvents (IHE RESTful ATNA, ITI-20)."""
 
-    url: Url | None = Field(
-        None, description="fhir: base URL of the FHIR server that takes AuditEvents"
-    )
-    auth: Annotated[NoAuth | BasicAuth | BearerClient, Field(discriminator="method")] = Field(
-        NoAuth(method="none"),
-        description="How we authenticate there; a token_file is read anew each time",
-    )
-    ca_file: CertificatesFile | None = Field(
-        None, description="Certificate authorities to trust for it, PEM"
-    )
-    timeout_seconds: Seconds = Field(10, description="For each request to it")
-    batch_size: Annotated[int, Field(ge=1, le=1_000), NO_BOOLEAN] = Field(
-        100,
-        description="Most events in one request, a Bundle of type batch; 1: each alone, for servers without batches",
-    )
-    interaction: Literal["create", "update"] = Field(
-        "create",
-        description="update: under ids of ours, so that an event that is told twice after a crash is there once",
-    )
+    url: Url | None = None
+    """fhir: base URL of the FHIR server that takes AuditEvents."""
+    auth: UpstreamAuth = NoAuth(method="none")
+    """How we authenticate there. A token_file is read again for each request."""
+    ca_file: CertificatesFile | None = None
+    """PEM file with the certificate authorities to trust for it. null: the system's."""
+    timeout_seconds: Seconds = 10
+    """Time limit of each request to it, in seconds."""
+    batch_size: Annotated[int, Field(ge=1, le=1_000), NO_BOOLEAN] = 100
+    """Maximum events in one request, a Bundle of type batch.
+
+    1: each event is sent alone, for servers without batches.
+    """
+    interaction: Literal["create", "update"] = "create"
+    """update: events are stored under ids of ours, so that an event that is sent twice after a
+    crash is stored once.
+    """
 
 
 class AuditSpool(Section):
-    """Where events wait for the repository."""
+    """The folder in which events wait for the repository."""
 
-    folder: Path | None = Field(
-        None, description="fhir: of its own, on a disk that outlives this process"
-    )
-    max_bytes: Annotated[int, Field(ge=2**20, le=2**36), NO_BOOLEAN] = Field(
-        2**30, description="Most that may wait"
-    )
-    sync: bool = Field(
-        False,
-        description="Survive a power cut, too: flush the disk for each event before the answer",
-    )
+    folder: Path | None = None
+    """fhir: folder for the spool alone, on a disk that outlives this process."""
+    max_bytes: Annotated[int, Field(ge=2**20, le=2**36), NO_BOOLEAN] = 2**30
+    """Maximum bytes of events that wait."""
+    sync: bool = False
+    """Flush each event to the disk before the answer, so that it survives a power cut."""
 
 
 class Audit(Section):
-    """AuditEvents, a line each."""
+    """Where AuditEvents go, and how they get there."""
 
-    sink: Literal["none", "stdout", "file", "fhir"] = Field(
-        "none", description="Where AuditEvents go: JSON lines, or a FHIR server"
-    )
-    file: Path | None = Field(
-        None, description="file: appended to; opened anew when logrotate moved it"
-    )
+    sink: Literal["none", "stdout", "file", "fhir"] = "none"
+    """Where AuditEvents go. stdout and file get JSON lines; fhir is a FHIR server."""
+    file: Path | None = None
+    """file: the file that is appended to. It is opened again after logrotate moved it."""
     repository: AuditRepository = AuditRepository()
     spool: AuditSpool = AuditSpool()
-    when_full: Literal["refuse", "drop_oldest"] = Field(
-        "refuse",
-        description="fhir, with a full spool: answer nothing more (503), or give up the oldest events",
-    )
-    key_file: KeyFile | None = Field(
-        None,
-        description="Key of the tokens' hashes; null: a new one at each start, for that process alone",
-    )
-    site: str | None = Field(
-        None, min_length=1, description="AuditEvent.source.site, for instance the hospital"
-    )
+    when_full: Literal["refuse", "drop_oldest"] = "refuse"
+    """fhir: what happens when the spool is full.
+
+    refuse: requests get 503. drop_oldest: the oldest events are lost.
+    """
+    key_file: KeyFile | None = None
+    """File with the key of the hashes of tokens.
+
+    null: each process makes a new key when it starts.
+    """
+    site: Text | None = None
+    """AuditEvent.source.site, for instance the hospital."""
 
     @model_validator(mode="after")
     def _what_the_sink_needs(self) -> "Audit":
-        if (self.sink == "file") != (self.file is not None):
-            raise ValueError("sink file needs file, and file needs sink file")
+        needs_each_other("sink file", is_chosen=self.sink == "file", key="file", value=self.file)
         given = self.repository.url is not None, self.spool.folder is not None
         if self.sink == "fhir" and not all(given):
             raise ValueError("sink fhir needs repository.url and spool.folder")
@@ -91,5 +85,5 @@ class Audit(Section):
         return self
 
     def key(self) -> bytes:
-        """The key of the tokens' hashes."""
-        return key_of(self.key_file)
+        """Return the key of the hashes of tokens."""
+        return key_in(self.key_file)

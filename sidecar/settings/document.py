@@ -1,12 +1,8 @@
-"""The whole configuration as one typed document: a model a room.
+"""The whole configuration as one typed document.
 
-Required are two URLs and ``tokens.client``.
-
-The tables of ``docs/configuration.md`` are made of these models; ``config schema`` prints them as
-JSON Schema.
+The tables of ``docs/configuration.md`` and the JSON Schema of ``config schema`` are made of these
+models.
 """
-
-from pydantic import Field
 
 from sidecar.settings.access import Access
 from sidecar.settings.audit import Audit
@@ -17,31 +13,24 @@ from sidecar.settings.patients import Patients
 from sidecar.settings.server import Compat, Log, Server
 from sidecar.settings.tokens import Tokens
 from sidecar.settings.tracing import TracingSettings
-from sidecar.settings.types import (
-    CertificatesFile,
-    Seconds,
-    Section,
-    Url,
-)
+from sidecar.settings.types import CertificatesFile, Seconds, Section, Text, Url
 
 
 class Ehr(Section):
     """The EHR: authorization server and clinical FHIR server."""
 
-    fhir_url: Url = Field(description="FHIR base URL; .well-known/smart-configuration is below it")
-    issuer: str | None = Field(
-        None,
-        min_length=1,
-        description="iss of tokens; null: issuer of the EHR's smart-configuration",
-    )
-    ca_file: CertificatesFile | None = Field(
-        None, description="Certificate authorities to trust for the EHR, PEM"
-    )
-    timeout_seconds: Seconds = Field(5, description="For each request to the EHR")
+    fhir_url: Url
+    """FHIR base URL. .well-known/smart-configuration is below it."""
+    issuer: Text | None = None
+    """The iss of tokens. null: the issuer of the EHR's smart-configuration."""
+    ca_file: CertificatesFile | None = None
+    """PEM file with the certificate authorities to trust for the EHR. null: the system's."""
+    timeout_seconds: Seconds = 5
+    """Time limit of each request to the EHR, in seconds."""
 
 
 class Settings(Section):
-    """The document."""
+    """The whole configuration. Required are two URLs and ``tokens.client``."""
 
     server: Server = Server()
     ehr: Ehr

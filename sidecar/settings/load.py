@@ -1,4 +1,7 @@
-"""YAML files + ``SIDECAR_…`` environment -> ``Settings``, or one clear line per problem."""
+"""Read ``Settings`` from YAML files and ``SIDECAR_…`` in the environment.
+
+Each problem is one line that shows no value.
+"""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -7,6 +10,7 @@ from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from sidecar.settings.document import Settings
@@ -23,7 +27,7 @@ _MESSAGES = {
     "string_type": "must be text, in quotes when it looks like a number or a date",
     "union_tag_not_found": "is required",
 }
-"""Of pydantic's kinds of errors: what a person who writes YAML understands at once."""
+"""Messages for pydantic's kinds of errors, in the words of YAML."""
 
 _REMOVED = {"capabilities.recheck_seconds": "unknown key: it is no more; take it away"}
 
@@ -40,7 +44,7 @@ class ConfigurationError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without aliases, with keys that are text and stand once: nothing in it has two readings."""
+    """Load YAML that has one reading: no aliases, and keys that are text and stand once."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -64,14 +68,13 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-            # PyYAML lets out whatever its scalars meet: 2001-99-99, !!int x, !!bool x, numbers of
-            # 5,000 digits.
+            # What PyYAML raises for 2001-99-99, !!int x, !!bool x, or a number of 5,000 digits.
             raise _refused(
                 "a value that is none of its type; quote it if it is text", node.start_mark
             ) from None
 
     def refuse_tag(self, node: yaml.Node) -> Any:
-        """Raise: PyYAML's own message quotes the tag, which may be a password."""
+        """Raise an error without the tag, which PyYAML would quote: it may be a password."""
         raise _refused("unknown tag; quote a text that begins with !", node.start_mark)
 
 
@@ -83,10 +86,9 @@ def _refused(why: str, mark: yaml.Mark | None) -> yaml.constructor.ConstructorEr
 
 
 def load_settings(files: Sequence[Path], environment: Mapping[str, str]) -> Settings:
-    """Return the settings of the files, later ones over earlier ones, and the environment over them all.
+    """Return the settings. Later files override earlier ones; the environment overrides all.
 
-    ``SIDECAR_PACS__URL=…`` sets ``pacs.url``; a value is read as YAML. Raises
-    ``ConfigurationError``.
+    ``SIDECAR_PACS__URL=…`` sets ``pacs.url``. Raises ``ConfigurationError``.
     """
     document: dict[str, Any] = {}
     sources: dict[tuple[str, ...], str] = {}
@@ -108,7 +110,7 @@ def load_settings(files: Sequence[Path], environment: Mapping[str, str]) -> Sett
         return Settings.model_validate(document)
     except ValidationError as error:
         default = " + ".join(str(file) for file in files) or "configuration"
-        lines = [_line(one, document, sources, default) for one in error.errors()]
+        lines = [_line(problem, document, sources, default) for problem in error.errors()]
         raise ConfigurationError(list(dict.fromkeys(lines))) from None
 
 
@@ -129,7 +131,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 class _NotYaml(Exception):
-    """The message says where and why, without any value."""
+    """A text is not YAML. The message has the place and the reason, without any value."""
 
 
 def _parse(text: str) -> Any:
@@ -140,7 +142,7 @@ def _parse(text: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
-        # What follows "handle" is quoted from the file.
+        # PyYAML quotes the file behind "handle".
         what = str(getattr(error, "problem", None) or "a character that is not allowed").partition(
             " handle "
         )[0]
@@ -177,13 +179,13 @@ def _nested(path: Sequence[str], value: Any) -> dict[str, Any]:
 
 
 def _scalar(path: Sequence[str], value: str) -> Any:
-    """Lists, mappings, null, true, false as YAML.
+    """Return what a value of the environment means.
 
-    Anything else is the text itself, and a secret is always that.
+    Lists, mappings, null, true and false are read as YAML, unless ``path`` is a secret. Anything
+    else is the text itself.
     """
-    if _is_secret(path):
-        return value
-    if value[:1] in ("[", "{") or value in ("null", "true", "false"):
+    looks_like_yaml = value[:1] in ("[", "{") or value in ("null", "true", "false")
+    if looks_like_yaml and not _is_secret(path):
         try:
             return _parse(value)
         except _NotYaml:
@@ -209,7 +211,7 @@ def _line(
         path = (*path, "method")
     if kind == "union_tag_invalid":  # pydantic's own text quotes the value.
         message = f"must be one of {error['ctx']['expected_tags']}"
-    if path and path[-1] == "[key]":  # A name in a mapping that has certain names alone.
+    if path and path[-1] == "[key]":  # A name that the mapping does not know.
         path, message = (
             path[:-1],
             f"unknown key (known here: {error.get('ctx', {}).get('expected', '')})",
@@ -220,7 +222,7 @@ def _line(
 
 
 def _written_path(location: tuple[int | str, ...], document: Any) -> tuple[str, ...]:
-    """The path as the file has it: pydantic puts the tag of a union (``client_secret_basic``) in between."""
+    """Return the path as the file has it, without the tags of unions that pydantic puts in."""
     path: list[str] = []
     here: Any = document
     for step in location:
@@ -249,39 +251,36 @@ def _suggestion(path: Sequence[str], document: Mapping[str, Any]) -> str:
 
 
 def _is_secret(path: Sequence[str]) -> bool:
-    fields = [
-        model.model_fields[path[-1]]
-        for model in _models_at(path[:-1])
-        if path[-1] in model.model_fields
-    ]
+    fields = _fields(_models_at(path[:-1]), path[-1])
     return any(SecretStr in _classes(field.annotation) for field in fields)
 
 
+def _fields(models: Sequence[type[BaseModel]], name: str) -> list[FieldInfo]:
+    return [model.model_fields[name] for model in models if name in model.model_fields]
+
+
 def _models_at(path: Sequence[str]) -> list[type[BaseModel]]:
-    """The models that a place in the document may have: all variants when it is a union."""
+    """Return the models that a place in the document may have: all variants of a union."""
     models: list[type[BaseModel]] = [Settings]
     for step in path:
-        # a place in a list, or in a mapping
-        if step.isdigit() or not any(step in one.model_fields for one in models):
+        # A place in a list, or in a mapping.
+        if step.isdigit() or not (fields := _fields(models, step)):
             continue
-        found = [
-            _classes(one.model_fields[step].annotation)
-            for one in models
-            if step in one.model_fields
-        ]
-        models = [one for several in found for one in several if issubclass(one, BaseModel)]
+        classes = [kind for field in fields for kind in _classes(field.annotation)]
+        models = [kind for kind in classes if issubclass(kind, BaseModel)]
     return models
 
 
 def _classes(annotation: Any) -> list[type]:
-    """Every class that an annotation names."""
+    """Return every class that an annotation names."""
     if isinstance(annotation, type) and not get_args(annotation):
         return [annotation]
-    return [found for one in get_args(annotation) for found in _classes(one)]
+    return [kind for argument in get_args(annotation) for kind in _classes(argument)]
 
 
 def _printable(text: str) -> str:
-    """One line: control characters, as a key may have them, are written as escapes."""
+    """Return the text in one line: control characters, as a key may have them, are escaped."""
     return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
     )

@@ -1,50 +1,43 @@
-"""The settings of the mapping from FHIR Patients to PatientIDs (`patients`)."""
+"""The settings of the mapping from FHIR Patients to PatientIDs (``patients``)."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sidecar.settings.types import (
-    Seconds,
-    Section,
-)
+from sidecar.settings.types import Seconds, Section, Text
 from sidecar.settings.upstream_auth import BackendServicesClient, BearerClient, NoClient
 
 
 class PatientIdentifierSystem(Section):
     """An identifier system of the EHR whose values are PatientIDs at the PACS."""
 
-    system: str = Field(
-        min_length=1, description="Patient.identifier.system whose values are PatientIDs"
-    )
-    issuer: str | None = Field(
-        None,
-        min_length=1,
-        description="IssuerOfPatientID of these: the PACS must name it; null: the number alone",
-    )
+    system: Text
+    """Patient.identifier.system whose values are PatientIDs."""
+    issuer: Text | None = None
+    """IssuerOfPatientID of these identifiers, which the PACS must name.
+
+    null: the PatientID is compared alone.
+    """
 
 
 class Patients(Section):
-    """From the FHIR Patient to the PACS's PatientIDs."""
+    """The mapping from the FHIR Patient to the PACS's PatientIDs."""
 
-    mapping: Literal["direct", "ehr"] = Field(
-        "direct",
-        description="direct: Patient.id is the PatientID; ehr: read Patient.identifier at the EHR",
-    )
-    issuer: str | None = Field(
-        None,
-        min_length=1,
-        description="direct: IssuerOfPatientID of all: the PACS must name it; null: the number alone",
-    )
-    identifiers: list[PatientIdentifierSystem] = Field(
-        [], description="ehr: which identifiers are PatientIDs"
-    )
+    mapping: Literal["direct", "ehr"] = "direct"
+    """direct: Patient.id is the PatientID. ehr: Patient.identifier is read at the EHR."""
+    issuer: Text | None = None
+    """direct: IssuerOfPatientID of all patients, which the PACS must name.
+
+    null: the PatientID is compared alone.
+    """
+    identifiers: list[PatientIdentifierSystem] = []
+    """ehr: the identifiers that are PatientIDs."""
     client: Annotated[
         NoClient | BearerClient | BackendServicesClient, Field(discriminator="method")
-    ] = Field(NoClient(method="none"), description="ehr: our own access for reading Patient")
-    cache_ttl_seconds: Seconds = Field(
-        300, description="How long a patient's identifiers are remembered"
-    )
+    ] = NoClient(method="none")
+    """ehr: our own credentials for reading Patient."""
+    cache_ttl_seconds: Seconds = 300
+    """Seconds that a patient's identifiers are remembered."""
 
     @model_validator(mode="after")
     def _systems_fit_the_mapping(self) -> "Patients":
@@ -57,6 +50,6 @@ class Patients(Section):
             raise ValueError(
                 "issuer is for mapping direct; with mapping ehr each of identifiers has its own"
             )
-        if len({one.system for one in self.identifiers}) < len(self.identifiers):
+        if len({entry.system for entry in self.identifiers}) < len(self.identifiers):
             raise ValueError("a system stands twice in identifiers")
         return self

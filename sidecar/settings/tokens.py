@@ -1,15 +1,10 @@
-"""How tokens are validated, and how we authenticate at the EHR: a part of the configuration."""
+"""The settings of the validation of access tokens (``tokens``)."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sidecar.settings.types import (
-    NO_BOOLEAN,
-    Seconds,
-    Section,
-    Url,
-)
+from sidecar.settings.types import NO_BOOLEAN, Seconds, Section, Text, Url
 from sidecar.settings.upstream_auth import (
     BackendServicesClient,
     BearerClient,
@@ -21,52 +16,51 @@ from sidecar.settings.upstream_auth import (
 
 
 class IntrospectionSettings(Section):
-    """RFC 7662."""
+    """Token introspection (RFC 7662)."""
 
-    url: Url | None = Field(
-        None, description="null: introspection_endpoint of the EHR's smart-configuration"
-    )
-    signed: bool = Field(
-        False,
-        description="Answers must be signed (RFC 9701) for our client_id, by keys as in tokens.jwt",
-    )
+    url: Url | None = None
+    """Introspection endpoint. null: introspection_endpoint of the EHR's smart-configuration."""
+    signed: bool = False
+    """Require responses that are signed (RFC 9701) for our client_id, by keys as in tokens.jwt."""
 
 
-Name = Annotated[str, Field(min_length=1)]
-ClaimPath = Name | Annotated[list[Name], Field(min_length=1)]
-"""The name of a claim, or the names on the way to it."""
+ClaimPath = Text | Annotated[list[Text], Field(min_length=1)]
+"""The name of a claim, or the names on the way to a nested one."""
 
 
 class PatientClaimSettings(Section):
-    """Where the launch's patient stands."""
+    """A claim that names the patient of the launch."""
 
-    claim: ClaimPath = Field(
-        "patient", description="Name of the claim; a list of names for one inside of others"
-    )
-    form: Literal["id", "reference"] = Field(
-        "id",
-        description="id: the FHIR id; reference: Patient/<id> or its absolute URL, anything else is no patient",
-    )
+    claim: ClaimPath = "patient"
+    """Name of the claim, or a list of names for a claim inside of others."""
+    form: Literal["id", "reference"] = "id"
+    """id: the FHIR id.
+
+    reference: Patient/<id> or its absolute URL; any other value is no patient.
+    """
 
 
 class ClaimsSettings(Section):
-    """Where an authorization server puts what we need."""
+    """The claims that have patient, scopes, app and user."""
 
-    patient: Annotated[list[PatientClaimSettings], Field(min_length=1)] = Field(
-        [PatientClaimSettings()],
-        description="Where the patient stands; when several are there they must name the same",
-    )
-    scope: ClaimPath = Field("scope", description="The scopes, a text or a list")
-    client_id: ClaimPath = Field("client_id", description="The app (azp, cid, appid elsewhere)")
-    subject: ClaimPath = Field("sub", description="The user")
+    patient: Annotated[list[PatientClaimSettings], Field(min_length=1)] = [PatientClaimSettings()]
+    """Claims that name the patient.
+
+    When a token has several of them, they must name the same patient.
+    """
+    scope: ClaimPath = "scope"
+    """Claim with the scopes, a text or a list."""
+    client_id: ClaimPath = "client_id"
+    """Claim with the app's client id (azp, cid or appid at some servers)."""
+    subject: ClaimPath = "sub"
+    """Claim with the user."""
 
 
 class Jwt(Section):
-    """Verification of signatures."""
+    """The verification of signed tokens."""
 
-    jwks_url: Url | None = Field(
-        None, description="null: jwks_uri of the EHR's smart-configuration"
-    )
+    jwks_url: Url | None = None
+    """URL of the keys (JWKS). null: jwks_uri of the EHR's smart-configuration."""
     algorithms: Annotated[
         list[
             Literal[
@@ -83,63 +77,52 @@ class Jwt(Section):
             ]
         ],
         Field(min_length=1),
-    ] = Field(
-        ["RS256", "RS384", "ES256", "ES384"],
-        description="Accepted signatures; neither none nor HMAC can be",
-    )
-    leeway_seconds: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False), NO_BOOLEAN] = Field(
-        30, description="How wrong clocks may be at exp, nbf and iat"
-    )
-    jwks_ttl_seconds: Seconds = Field(
-        600, description="How long a key counts after it was seen in the JWKS"
-    )
-    type: Literal["at+jwt"] | None = Field(
-        None, description="typ that tokens must have (RFC 9068); null: any"
-    )
+    ] = ["RS256", "RS384", "ES256", "ES384"]
+    """Accepted signature algorithms. none and HMAC cannot be chosen."""
+    leeway_seconds: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False), NO_BOOLEAN] = 30
+    """Seconds by which clocks may differ when exp, nbf and iat are checked."""
+    jwks_ttl_seconds: Seconds = 600
+    """Seconds that a key is trusted after it was seen in the JWKS."""
+    type: Literal["at+jwt"] | None = None
+    """The typ that tokens must have (RFC 9068). null: any."""
 
 
 class TokenCacheSettings(Section):
-    """How long an introspection answer is believed: also how long a revoked token may still work."""
+    """How long the validation of a token is remembered."""
 
-    ttl_seconds: Seconds = Field(
-        60, description="For an active token, never beyond its exp; a revoked one works as long"
-    )
-    negative_ttl_seconds: Seconds = Field(10, description="For tokens that are not active")
-    max_entries: Annotated[int, Field(ge=1, le=10_000_000), NO_BOOLEAN] = Field(
-        50_000, description="Tokens that are remembered"
-    )
+    ttl_seconds: Seconds = 60
+    """Seconds that an active token is remembered, at most until its exp.
+
+    A revoked token works as long.
+    """
+    negative_ttl_seconds: Seconds = 10
+    """Seconds that an inactive token is remembered."""
+    max_entries: Annotated[int, Field(ge=1, le=10_000_000), NO_BOOLEAN] = 50_000
+    """Maximum number of tokens that are remembered."""
+
+
+IntrospectionClient = Annotated[
+    NoClient | SecretClient | PrivateKeyClient | TlsClient | BearerClient | BackendServicesClient,
+    Field(discriminator="method"),
+]
 
 
 class Tokens(Section):
     """How access tokens are validated."""
 
-    validation: Literal["introspection", "jwt", "jwt_then_introspection"] = Field(
-        "introspection",
-        description="introspection: ask the authorization server (RFC 7662); jwt: verify signed tokens here, so that a "
-        "revoked one works until it expires; jwt_then_introspection: ask about those alone that are well signed",
-    )
-    audience: list[Name] = Field(
-        [],
-        description="A token must name one of these in aud; needed for jwt; []: aud is not looked at",
-    )
+    validation: Literal["introspection", "jwt", "jwt_then_introspection"] = "introspection"
+    """introspection: the authorization server is asked (RFC 7662).
+
+    jwt: signed tokens are verified here, and a revoked token works until it expires.
+    jwt_then_introspection: the server is asked about tokens with a valid signature.
+    """
+    audience: list[Text] = []
+    """A token must name one of these in aud. Required for jwt. []: aud is not checked."""
     claims: ClaimsSettings = ClaimsSettings()
     introspection: IntrospectionSettings = IntrospectionSettings()
     jwt: Jwt = Jwt()
-    client: (
-        Annotated[
-            NoClient
-            | SecretClient
-            | PrivateKeyClient
-            | TlsClient
-            | BearerClient
-            | BackendServicesClient,
-            Field(discriminator="method"),
-        ]
-        | None
-    ) = Field(
-        None,
-        description="How we authenticate at the introspection endpoint: **required**, unless validation is jwt",
-    )
+    client: IntrospectionClient | None = None
+    """How we authenticate at the introspection endpoint. **Required** unless validation is jwt."""
     cache: TokenCacheSettings = TokenCacheSettings()
 
     @model_validator(mode="after")

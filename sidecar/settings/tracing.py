@@ -1,4 +1,4 @@
-"""The settings of tracing (`tracing`)."""
+"""The settings of tracing (``tracing``)."""
 
 from typing import Annotated
 
@@ -9,36 +9,32 @@ from sidecar.settings.types import (
     CertificatesFile,
     SecretFile,
     Section,
+    Text,
     Url,
-    secret_of,
+    secret_in,
 )
 
 
 class TracingSettings(Section):
-    """Spans, to a collector by OTLP."""
+    """The spans that are sent to a collector by OTLP."""
 
-    endpoint: Url | None = Field(
-        None,
-        description="OTLP over HTTP, for instance http://collector:4318/v1/traces; null: no tracing",
-    )
-    sample_ratio: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NO_BOOLEAN] = Field(
-        1, description="Of all traces so many are recorded; of those that callers record, too"
-    )
-    join_callers: bool = Field(
-        True,
-        description="A request's traceparent is the parent; false: each request is a trace of its own",
-    )
-    service_name: str = Field(
-        "smart-imaging-sidecar", min_length=1, description="service.name of the spans"
-    )
-    authorization_file: SecretFile | None = Field(
-        None,
-        description="File with the Authorization header for the collector, for instance Bearer …",
-    )
-    ca_file: CertificatesFile | None = Field(
-        None, description="Certificate authorities, PEM; null: the usual ones"
-    )
+    endpoint: Url | None = None
+    """Collector that takes OTLP over HTTP, for instance http://collector:4318/v1/traces.
+
+    null: no tracing.
+    """
+    sample_ratio: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NO_BOOLEAN] = 1
+    """Share of traces that are recorded, of ours and of those that callers record."""
+    join_callers: bool = True
+    """Use a request's traceparent as the parent. false: each request is a trace of its own."""
+    service_name: Text = "smart-imaging-sidecar"
+    """service.name of the spans."""
+    authorization_file: SecretFile | None = None
+    """File with the Authorization header for the collector, for instance `Bearer …`."""
+    ca_file: CertificatesFile | None = None
+    """PEM file with the certificate authorities to trust for it. null: the system's."""
 
     def authorization(self) -> str | None:
-        """The header's value."""
-        return None if self.authorization_file is None else secret_of(None, self.authorization_file)
+        """Return the value of the ``Authorization`` header, if there is one."""
+        file = self.authorization_file
+        return None if file is None else secret_in(file)

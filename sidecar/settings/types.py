@@ -1,12 +1,13 @@
-"""The kinds of values that a configuration has.
+"""Types of the values in a configuration.
 
-Each refuses what could not work later, in words that show no value.
+Each type refuses what could not work later. Its error texts show no value.
 """
 
 import secrets
 import ssl
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
@@ -21,32 +22,65 @@ from pydantic import (
 
 _KEY_CHARACTERS = 32
 _NOT_IN_A_URL = frozenset('"<>\\^`{|}')
-"""RFC 3986, appendix A: these stand in no URL as they are."""
+"""Characters that stand in no URL as they are (RFC 3986, appendix A)."""
+
+
+def _unwrap_descriptions(schema: dict[str, Any]) -> None:
+    for field in schema["properties"].values():
+        if "description" in field:
+            field["description"] = " ".join(field["description"].split())
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys are errors, values do not change."""
+    """A part of the configuration. Unknown keys are errors; values do not change.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    The docstrings of fields are their descriptions in the JSON Schema.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        json_schema_extra=_unwrap_descriptions,
+    )
+
+
+def checked(check: Callable[[Any], object]) -> AfterValidator:
+    """Return a validator that keeps a value for which ``check`` raises no ``ValueError``."""
+
+    def validate(value: Any) -> Any:
+        check(value)
+        return value
+
+    return AfterValidator(validate)
+
+
+def needs_each_other(choice: str, *, is_chosen: bool, key: str, value: object) -> None:
+    """Raise ``ValueError`` unless ``key`` has a value exactly when ``choice`` is chosen."""
+    if is_chosen != (value is not None):
+        raise ValueError(f"{choice} needs {key}, and {key} needs {choice}")
+
+
+Text = Annotated[str, Field(min_length=1)]
 
 
 def _no_boolean(value: object) -> object:
     # Python counts True as 1: `port: yes` would listen on port 1.
     if isinstance(value, bool):
-        raise ValueError("must be a number")  # noqa: TRY004 - pydantic turns a ValueError into a problem
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic makes it a problem
     return value
 
 
 NO_BOOLEAN = BeforeValidator(_no_boolean)
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False), NO_BOOLEAN]
 SecondsFromZero = Annotated[float, Field(ge=0, le=3_600, allow_inf_nan=False), NO_BOOLEAN]
-"""0 switches the thing off."""
 Port = Annotated[int, Field(ge=0, le=65_535), NO_BOOLEAN]
 
 
 def _split(value: str) -> SplitResult:
     if not value.isascii() or any(
-        one <= " " or one == "\x7f" or one in _NOT_IN_A_URL for one in value
+        character <= " " or character == "\x7f" or character in _NOT_IN_A_URL for character in value
     ):
         raise ValueError("must be percent-encoded ASCII")
     try:
@@ -71,7 +105,10 @@ Url = Annotated[str, AfterValidator(_http_url), WithJsonSchema({"type": "string"
 
 
 def _origin(value: str) -> str:
-    """``*`` or what a browser writes into ``Origin`` (RFC 6454 6.2): any other spelling would never match."""
+    """Return ``*``, or an origin as browsers send it (RFC 6454 6.2).
+
+    Any other spelling would never match.
+    """
     if value == "*":
         return value
     try:
@@ -112,69 +149,41 @@ def read_text(file: Path) -> str:
         raise ValueError("is not UTF-8 text") from None
 
 
-def _certificates(file: Path) -> Path:
+def _check_certificates(file: Path) -> None:
     read_text(file)
     try:
-        ssl.create_default_context(cafile=str(file))
+        ssl.create_default_context(cafile=file)
     except ssl.SSLError:
         raise ValueError("holds no certificate in PEM form") from None
-    return file
 
 
-CertificatesFile = Annotated[Path, AfterValidator(_certificates)]
+CertificatesFile = Annotated[Path, checked(_check_certificates)]
 
 
-def _one_line(secret: str) -> None:
+def _check_secret(secret: str) -> None:
     if not secret:
         raise ValueError("is empty")
     if any(character < " " or character == "\x7f" for character in secret):
         raise ValueError("must be one line without control characters")
 
 
-def _checked_secret(secret: SecretStr) -> SecretStr:
-    _one_line(secret.get_secret_value())
-    return secret
-
-
-def _secret_of(file: Path) -> str:
-    # Editors and `echo` end a file with a newline; anything else in it is the secret's.
+def secret_in(file: Path) -> str:
+    """Return the secret in ``file``, without the line end that editors and ``echo`` write."""
     return read_text(file).rstrip("\r\n")
 
 
-def _checked_secret_file(file: Path) -> Path:
-    _one_line(_secret_of(file))
-    return file
-
-
-Secret = Annotated[SecretStr, AfterValidator(_checked_secret)]
-SecretFile = Annotated[Path, AfterValidator(_checked_secret_file)]
-"""A file with one secret in its only line."""
-
-
-def _checked_key_file(file: Path) -> Path:
-    if len(_secret_of(file)) < _KEY_CHARACTERS:
+def _check_key(file: Path) -> None:
+    if len(secret_in(file)) < _KEY_CHARACTERS:
         raise ValueError(f"must have {_KEY_CHARACTERS} characters at least")
-    return file
 
 
-KeyFile = Annotated[SecretFile, AfterValidator(_checked_key_file)]
-"""A file with a key that we made ourselves: ``openssl rand -hex 32``."""
+Secret = Annotated[SecretStr, checked(lambda secret: _check_secret(secret.get_secret_value()))]
+SecretFile = Annotated[Path, checked(lambda file: _check_secret(secret_in(file)))]
+"""A file with one secret in its only line."""
+KeyFile = Annotated[SecretFile, checked(_check_key)]
+"""A file with a key that the site made: ``openssl rand -hex 32``."""
 
 
-def key_of(file: Path | None) -> bytes:
-    """Return the key in ``file``, or without one a new key of this process alone."""
-    return _secret_of(file).encode() if file else secrets.token_bytes(32)
-
-
-def secret_of(direct: SecretStr | None, file: Path | None) -> str:
-    """Return the secret: the direct one, or the content of ``file`` without the newline at its end."""
-    if direct is not None:
-        return direct.get_secret_value()
-    assert file is not None  # noqa: S101 - exactly_one has seen to it
-    return _secret_of(file)
-
-
-def exactly_one(direct: object, file: object, name: str) -> None:
-    """Raise ``ValueError`` unless a secret or its ``_file`` twin is set, and not both."""
-    if (direct is None) == (file is None):
-        raise ValueError(f"needs exactly one of {name} and {name}_file")
+def key_in(file: Path | None) -> bytes:
+    """Return the key in ``file``, or without a file a new key for this process."""
+    return secret_in(file).encode() if file else secrets.token_bytes(32)

@@ -1,77 +1,98 @@
-"""How we authenticate at a server that is not the EHR: ``auth`` of the PACS and of the audit repository."""
+"""How we authenticate: at the PACS and the audit repository (``auth``), at the EHR (``client``)."""
 
 import ssl
+from base64 import b64encode
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from sidecar.settings.types import (
     CertificatesFile,
     Secret,
     SecretFile,
     Section,
-    exactly_one,
+    Text,
+    checked,
     read_text,
-    secret_of,
+    secret_in,
 )
 
 
-class NoAuth(Section):
-    """It is open to us."""
+class _SectionWithSecret(Section):
+    """A section that has exactly one of a secret and its ``_file`` twin."""
 
-    method: Literal["none"] = Field(description="Open to us (network rules)")
-
-
-class BasicAuth(Section):
-    """HTTP Basic."""
-
-    method: Literal["basic"] = Field(description="HTTP Basic (RFC 7617)")
-    username: str = Field(min_length=1, description="Without a colon")
-    password: Secret | None = Field(None, description="The password")
-    password_file: SecretFile | None = Field(None, description="File with the password")
-
-    @field_validator("username")
-    @classmethod
-    def _no_colon(cls, value: str) -> str:
-        if ":" in value:
-            raise ValueError("must have no colon (RFC 7617)")
-        return value
+    secret_key: ClassVar[str]
 
     @model_validator(mode="after")
-    def _one_password(self) -> "BasicAuth":
-        exactly_one(self.password, self.password_file, "password")
+    def _exactly_one(self) -> Self:
+        name = self.secret_key
+        if (getattr(self, name) is None) == (getattr(self, name + "_file") is None):
+            raise ValueError(f"needs exactly one of {name} and {name}_file")
         return self
 
     def secret(self) -> str:
-        """The password."""
-        return secret_of(self.password, self.password_file)
+        """Return the secret. Raises ``ValueError`` when its file cannot be read."""
+        secret: Secret | None = getattr(self, self.secret_key)
+        if secret is not None:
+            return secret.get_secret_value()
+        return secret_in(getattr(self, self.secret_key + "_file"))
+
+
+class NoAuth(Section):
+    """No authentication."""
+
+    method: Literal["none"]
+    """No authentication: the network lets us in."""
+
+    def authorization(self) -> None:
+        """Return no ``Authorization`` header."""
+
+
+def _check_user_name(value: str) -> None:
+    if ":" in value:
+        raise ValueError("must have no colon (RFC 7617)")
+
+
+class BasicAuth(_SectionWithSecret):
+    """HTTP Basic."""
+
+    secret_key = "password"
+
+    method: Literal["basic"]
+    """HTTP Basic (RFC 7617)."""
+    username: Annotated[Text, checked(_check_user_name)]
+    """User name, without a colon."""
+    password: Secret | None = None
+    """Password."""
+    password_file: SecretFile | None = None
+    """File with the password."""
+
+    def authorization(self) -> str:
+        """Return the value of the ``Authorization`` header, from the secret as it is now."""
+        return "Basic " + b64encode(f"{self.username}:{self.secret()}".encode()).decode()
 
 
 class NoClient(Section):
-    """Open to us."""
+    """No authentication."""
 
-    method: Literal["none"] = Field(description="Open to us (network rules)")
+    method: Literal["none"]
+    """No authentication: the network lets us in."""
 
 
-class SecretClient(Section):
+class SecretClient(_SectionWithSecret):
     """A client with a secret."""
 
-    method: Literal["client_secret_basic", "client_secret_post"] = Field(
-        description="Secret in the Authorization header, or in the form (RFC 6749 2.3.1)"
-    )
-    client_id: str = Field(min_length=1, description="Our client id")
-    client_secret: Secret | None = Field(None, description="Its secret")
-    client_secret_file: SecretFile | None = Field(None, description="File with its secret")
+    secret_key = "client_secret"
 
-    @model_validator(mode="after")
-    def _one_secret(self) -> "SecretClient":
-        exactly_one(self.client_secret, self.client_secret_file, "client_secret")
-        return self
-
-    def secret(self) -> str:
-        """The client's secret."""
-        return secret_of(self.client_secret, self.client_secret_file)
+    method: Literal["client_secret_basic", "client_secret_post"]
+    """Client secret in the Authorization header, or in the form (RFC 6749 2.3.1)."""
+    client_id: Text
+    """Our client id."""
+    client_secret: Secret | None = None
+    """Client secret."""
+    client_secret_file: SecretFile | None = None
+    """File with the client secret."""
 
 
 def _usable_key(value: Path, info: ValidationInfo) -> Path:
@@ -86,40 +107,36 @@ def _usable_key(value: Path, info: ValidationInfo) -> Path:
 class SigningClient(Section):
     """A client that signs with a private key of its own."""
 
-    client_id: str = Field(min_length=1, description="Our client id")
-    algorithm: Literal["RS384", "ES384"] = Field("RS384", description="Of the signature")
-    private_key_file: Annotated[Path, AfterValidator(_usable_key)] = Field(
-        description="Our private key, PEM or JWK, not encrypted"
-    )
-    key_id: str | None = Field(
-        None, min_length=1, description="kid of the key in the JWKS that the EHR knows"
-    )
+    client_id: Text
+    """Our client id."""
+    algorithm: Literal["RS384", "ES384"] = "RS384"
+    """Signature algorithm."""
+    private_key_file: Annotated[Path, AfterValidator(_usable_key)]
+    """File with our private key, PEM or JWK, not encrypted."""
+    key_id: Text | None = None
+    """kid of the key in our JWKS as the EHR knows it."""
 
 
 class PrivateKeyClient(SigningClient):
     """A signed assertion in each request."""
 
-    method: Literal["private_key_jwt"] = Field(
-        description="A signed assertion in the form (RFC 7523, SMART asymmetric authentication)"
-    )
-    audience: str | None = Field(
-        None,
-        min_length=1,
-        description="aud of the assertion; null: the endpoint's URL; some want the issuer",
-    )
+    method: Literal["private_key_jwt"]
+    """Signed assertion in the form (RFC 7523, SMART asymmetric authentication)."""
+    audience: Text | None = None
+    """aud of the assertion; some servers require the issuer. null: the URL of the endpoint."""
 
 
 class TlsClient(Section):
     """A client certificate."""
 
-    method: Literal["tls_client_auth"] = Field(
-        description="A client certificate (RFC 8705), shown in all requests to the EHR"
-    )
-    client_id: str = Field(min_length=1, description="Our client id")
-    certificate_file: CertificatesFile = Field(
-        description="Our certificate and what it hangs on, PEM"
-    )
-    private_key_file: Path = Field(description="Its private key, PEM, not encrypted")
+    method: Literal["tls_client_auth"]
+    """Client certificate (RFC 8705), shown in all requests to the EHR."""
+    client_id: Text
+    """Our client id."""
+    certificate_file: CertificatesFile
+    """PEM file with our certificate chain."""
+    private_key_file: Path
+    """PEM file with the private key of the certificate, not encrypted."""
 
     @model_validator(mode="after")
     def _pair(self) -> "TlsClient":
@@ -133,27 +150,30 @@ class TlsClient(Section):
         return self
 
 
-class BearerClient(Section):
+class BearerClient(_SectionWithSecret):
     """A fixed access token."""
 
-    method: Literal["bearer"] = Field(description="A fixed access token (RFC 6750)")
-    token: Secret | None = Field(None, description="The token")
-    token_file: SecretFile | None = Field(None, description="File with the token")
+    secret_key = "token"
 
-    @model_validator(mode="after")
-    def _one_token(self) -> "BearerClient":
-        exactly_one(self.token, self.token_file, "token")
-        return self
+    method: Literal["bearer"]
+    """Fixed access token (RFC 6750)."""
+    token: Secret | None = None
+    """Access token."""
+    token_file: SecretFile | None = None
+    """File with the access token."""
 
-    def secret(self) -> str:
-        """The token."""
-        return secret_of(self.token, self.token_file)
+    def authorization(self) -> str:
+        """Return the value of the ``Authorization`` header, from the secret as it is now."""
+        return f"Bearer {self.secret()}"
+
+
+UpstreamAuth = Annotated[NoAuth | BasicAuth | BearerClient, Field(discriminator="method")]
 
 
 class BackendServicesClient(SigningClient):
     """SMART Backend Services: client credentials with a signed assertion."""
 
-    method: Literal["backend_services"] = Field(
-        description="SMART Backend Services: a signed assertion (RFC 7523)"
-    )
-    scope: str = Field("system/Patient.r", min_length=1, description="What we ask for")
+    method: Literal["backend_services"]
+    """SMART Backend Services: a signed assertion (RFC 7523)."""
+    scope: Text = "system/Patient.r"
+    """Scope that we request."""

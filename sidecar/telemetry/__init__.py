@@ -1,4 +1,1 @@
-"""What operators see: Prometheus metrics, JSON logs and traces.
-
-No identifier of a person, no token, no capability.
-"""
+"""What operators see: Prometheus metrics, JSON logs and traces, without persons and tokens."""

@@ -1,7 +1,4 @@
-"""JSON lines on standard error: one for each request, and what operators must know.
-
-Never an identifier or a token.
-"""
+"""JSON lines on standard error: one for each request, and what operators must know."""
 
 import json
 import logging
@@ -15,19 +12,31 @@ from sidecar.common.spans import current_span
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
+_QUIET = (
+    # Warnings of pydicom and Python quote values of images; the client of `check` logs each study.
+    "pydicom",
+    "py.warnings",
+    "dicomweb_client",
+    # They name the collector with each batch; telemetry/span_export.py logs instead.
+    "opentelemetry",
+    "urllib3",
+    # They quote requests; web/middleware.py logs failures of handlers.
+    "aiohttp.server",
+    "aiohttp.access",
+)
+
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: ``time``, ``level``, ``logger``, ``message`` and the record's extra fields.
+    """Write a JSON object a line: ``time``, ``level``, ``logger``, ``message``, extra fields.
 
-    With tracing on, lines of a request have its ``trace_id``.
-
-    A traceback is written as its type and places only: exception texts may quote what a peer sent.
+    With tracing on, lines of a request have its ``trace_id``. Of an exception the type and the
+    places are written: its text may quote what a peer sent.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line; what cannot be written as it is costs its field, never the line."""
+        """Return the line. A value that JSON does not have is replaced by its type."""
         message = record.getMessage()
-        # Its further lines quote tasks, and so their exceptions' texts.
+        # asyncio's further lines quote tasks with the texts of their exceptions.
         if record.name == "asyncio":
             message = message.partition("\n")[0]
         entry: dict[str, Any] = {
@@ -53,7 +62,7 @@ def _written(entry: dict[str, Any]) -> str:
 
 
 def _type_name(value: object) -> str:
-    """Stands for what JSON does not have: its text may quote what a peer sent."""
+    """Return what replaces a value that JSON does not have. Its text may quote a peer."""
     return f"<{type(value).__name__}>"
 
 
@@ -73,17 +82,10 @@ def _places(traceback: Any) -> list[str]:
 
 
 def configure_logs(level: str = "INFO") -> None:
-    """Send everything of level and above to standard error as JSON lines."""
+    """Log everything from ``level`` on to standard error as JSON lines."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # What pydicom and Python warn of quotes values of images and answers; the client of `check`
-    # tells each study.
     logging.captureWarnings(True)
-    # Those of the exporter of spans name its peer, and come with each batch:
-    # telemetry/span_export.py tells instead.
-    for name in ("pydicom", "py.warnings", "dicomweb_client", "opentelemetry", "urllib3"):
+    for name in _QUIET:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    # aiohttp's own error log quotes requests; failures of handlers are logged by web/middleware.
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
-    logging.getLogger("aiohttp.access").setLevel(logging.CRITICAL)

@@ -1,6 +1,6 @@
-"""Prometheus metrics, prefix ``smart_imaging_`` (docs/operations.md).
+"""Prometheus metrics with the prefix ``smart_imaging_`` (docs/operations.md).
 
-Labels take constants only, never identifiers.
+Labels are constants, and no identifiers.
 """
 
 from collections.abc import Collection
@@ -14,7 +14,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 class Metrics:
-    """All metrics of one process in a registry of their own (several sidecars may live in one test process)."""
+    """All metrics of a process, in a registry of their own: tests have several in a process."""
 
     CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -57,9 +57,7 @@ class Metrics:
         self.pacs_first_byte = self._histogram(
             "pacs_first_byte_seconds", "PACS time to the first byte", "kind"
         )
-        self.streams_active = Gauge(
-            "smart_imaging_streams_active", "Retrievals being streamed", registry=self.registry
-        )
+        self.streams_active = self._gauge("streams_active", "Retrievals being streamed")
         self.streamed_bytes = self._counter("streamed_bytes_total", "Bytes sent to clients", "kind")
         self.streams = self._counter("streams_total", "Retrievals ended", "kind", "outcome")
         self.bulkdata_uris_dropped = self._counter(
@@ -89,7 +87,7 @@ class Metrics:
         self.audit_queue_age = self._gauge(
             "audit_queue_age_seconds", "How long the oldest of them has been waiting"
         )
-        # From 0, so that the first is an increase.
+        # They begin with 0, so that the first failure is an increase.
         for what in ("instance", "metadata", "unreadable_instance"):
             self.verification_failures.labels(what)
         self.trace_spans = self._counter(
@@ -100,9 +98,7 @@ class Metrics:
             "When the certificate of a peer, or our own, ends",
             "of",
         )
-        self.build_info = Gauge(
-            "smart_imaging_build_info", "Version", ["version"], registry=self.registry
-        )
+        self.build_info = self._gauge("build_info", "Version", "version")
         self.build_info.labels(version).set(1)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
@@ -117,89 +113,89 @@ class Metrics:
         )
 
     def begin_tracing(self) -> None:
-        """From 0, so that the first one that is lost is an increase."""
+        """Begin the counters of spans with 0, so that the first lost span is an increase."""
         for outcome in ("ended", "sent", "failed"):
             self.trace_spans.labels(outcome)
 
     def observe_spans(self, outcome: str, count: int) -> None:
-        """So many spans ``ended``, were ``sent`` to the collector, or sending them ``failed``."""
+        """Count spans that ``ended``, were ``sent`` to the collector, or ``failed`` to be sent."""
         self.trace_spans.labels(outcome).inc(count)
 
     def observe_malformed(self, status: int) -> None:
-        """One request was not even HTTP."""
+        """Count a request that was not HTTP."""
         self.requests.labels("malformed", "other", str(status)).inc()
 
     def observe_request(self, route: str, method: str, status: str, seconds: float) -> None:
-        """One request was answered; with tracing on, its trace is the exemplar."""
+        """Record a request. With tracing on, its trace is the exemplar."""
         self.requests.labels(route, method, status).inc()
         self.request_duration.labels(route).observe(seconds, exemplar())
 
     def observe_introspection(self, outcome: str, seconds: float) -> None:
-        """One call at the EHR ended."""
+        """Record an introspection at the EHR."""
         self.introspections.labels(outcome).inc()
         self.introspection_duration.observe(seconds)
 
     def observe_local_validation(self, outcome: str, seconds: float) -> None:
-        """One token was verified here."""
+        """Count a token that was verified by its signature."""
         self.local_validations.labels(outcome).inc()
 
     def observe_external_policy(self, outcome: str) -> None:
-        """One answer of the external policy: ``allow``, ``partly``, ``deny``, ``unavailable``."""
+        """Count a decision of the external policy.
+
+        ``outcome`` is ``allow``, ``partly``, ``deny`` or ``unavailable``.
+        """
         self.external_policy.labels(outcome).inc()
 
     def observe_token_lookup(self, result: str) -> None:
-        """One lookup in the token cache."""
+        """Count a look-up in the token cache."""
         self.token_cache_lookups.labels(result).inc()
         current_span().set(OUTCOME, result)
 
     def observe_pacs(self, kind: str, status: str, seconds: float) -> None:
-        """One request to the PACS got its first byte, or failed."""
+        """Record the first byte, or the failure, of a request to the PACS."""
         self.pacs_requests.labels(kind, status).inc()
         self.pacs_first_byte.labels(kind).observe(seconds, exemplar())
         add_duration("pacs", seconds)
 
     def keep_certificates(self, names: Collection[str]) -> None:
-        """Forget those of others: they are used no more."""
-        for sample in [
-            one for family in self.certificate_expiry.collect() for one in family.samples
-        ]:
+        """Remove the certificates that are not in ``names``."""
+        (family,) = self.certificate_expiry.collect()
+        for sample in family.samples:
             if sample.labels["of"] not in names:
                 self.certificate_expiry.remove(sample.labels["of"])
 
     def observe_foreign(self, what: str, count: int = 1) -> None:
-        """The PACS returned something of another patient, and it was held back.
-
-        ``count``: so many rows.
-        """
+        """Count rows or instances of another patient that the PACS returned."""
         self.verification_failures.labels(what).inc(count)
 
     def begin_audit(self, sink: str) -> None:
-        """Audit events go to this ``sink`` (that of ``audit``), too."""
+        """Begin the counters of the ``sink`` with 0, so that the first failure is an increase."""
         outcomes = ("written", "failed", "delivered", "undelivered", "rejected", "dropped")
-        # From 0, so that the first is an increase.
         for outcome in outcomes if sink == "fhir" else outcomes[:2]:
             self.audit_events.labels(sink, outcome)
 
     def observe_audit(self, outcome: str, sink: str = "fhir") -> None:
-        """One audit event was ``written`` or ``failed``.
+        """Count an audit event that was ``written``, ``failed``, ``delivered``, ...
 
-        Later ``delivered``, ``rejected`` or ``dropped``.
-
-        ``undelivered``: one request to the repository failed, and is repeated.
+        ``rejected`` and ``dropped`` are events, too. ``undelivered`` is a request to the repository
+        that failed, and is repeated.
         """
         self.audit_events.labels(sink, outcome).inc()
 
     def observe_queue(self, length: int, age_seconds: float) -> None:
-        """So many audit events wait for the repository, the oldest of them for so long."""
+        """Record how many audit events wait, and how long the oldest has waited."""
         self.audit_queue_length.set(length)
         self.audit_queue_age.set(age_seconds)
 
     def expose(self) -> bytes:
-        """The text exposition."""
+        """Return the text exposition."""
         return generate_latest(self.registry)
 
     def negotiate(self, accept: str) -> tuple[bytes, str]:
-        """Return an exposition and its type: OpenMetrics, with exemplars, where ``Accept`` names it, else the text."""
+        """Return an exposition and its media type.
+
+        It is OpenMetrics, with exemplars, where ``accept`` names that, else text.
+        """
         encode, content_type = choose_encoder(accept)
         if content_type.startswith("application/openmetrics-text"):
             return encode(self.registry), content_type

@@ -1,7 +1,7 @@
-"""Spans on their way to the collector: OTLP over HTTP (protobuf), in batches, from a thread of its own.
+"""Send spans to the collector by OTLP over HTTP (protobuf), in batches, from a thread.
 
-A collector that is slow or away costs spans, never an answer: what does not fit into the queue is
-dropped, and the end waits for a few seconds at most.
+Spans that do not fit into the queue are dropped, so that a slow collector does not hold up
+requests. The end of the process waits for ``CLOSE_SECONDS`` at most.
 """
 
 import asyncio
@@ -26,17 +26,16 @@ DELAY_MILLISECONDS = 2_000
 TIMEOUT_SECONDS = 5
 CLOSE_SECONDS = 3
 REPEAT_SECONDS = 300
-"""A collector that stays away is in the log once in so long."""
-
+"""Seconds between two log lines of a collector that takes no spans."""
 
 Observe = Callable[[str, int], None]
-"""Takes ``ended``, ``sent`` or ``failed``, and of how many spans."""
+"""Takes ``ended``, ``sent`` or ``failed``, and the number of spans."""
 
 
 class SpanExport:
-    """Sends to ``endpoint`` (``…/v1/traces``).
+    """Send spans to ``endpoint`` (``…/v1/traces``).
 
-    ``authorization``: that header's value; ``ca_file``: whom to trust.
+    ``authorization`` is the value of that header. ``ca_file`` has the authorities to trust.
     """
 
     def __init__(
@@ -48,7 +47,7 @@ class SpanExport:
         observe: Observe = lambda outcome, count: None,
     ) -> None:
         self._session = requests.Session()
-        # As for all our peers: a proxy variable or a .netrc must not send anything elsewhere.
+        # A proxy variable or a .netrc must not send anything elsewhere.
         self._session.trust_env = False
         self._session.verify = str(ca_file) if ca_file is not None else True
         exporter = OTLPSpanExporter(
@@ -69,16 +68,16 @@ class SpanExport:
         self.processor.observe = observe
 
     async def close(self) -> None:
-        """Send what is left, within ``CLOSE_SECONDS``."""
+        """Send the spans that are left, within ``CLOSE_SECONDS``."""
         done, loop = asyncio.Event(), asyncio.get_running_loop()
 
         def end() -> None:
             self.processor.shutdown()  # type: ignore[no-untyped-call]
             self._session.close()
-            with contextlib.suppress(RuntimeError):  # The loop has not waited, and is closed.
+            with contextlib.suppress(RuntimeError):  # The loop is closed.
                 loop.call_soon_threadsafe(done.set)
 
-        # Not the loop's own threads: their end would be waited for.
+        # The loop would wait for the end of its own threads.
         threading.Thread(target=end, name="spans-end", daemon=True).start()
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
@@ -88,22 +87,19 @@ class SpanExport:
 
 
 class CountingProcessor(BatchSpanProcessor):
-    """Counts what ends: what was neither sent nor failed waits, or found no room in the queue."""
+    """Count spans that end. Those neither sent nor failed are in the queue, or dropped."""
 
     observe: Observe
 
     def on_end(self, span: ReadableSpan) -> None:
-        """One more, if it was sampled."""
+        """Count a sampled span, and put it into the queue."""
         if span.context.trace_flags.sampled:
             self.observe("ended", 1)
         super().on_end(span)
 
 
 class QuietExporter(SpanExporter):
-    """Passes batches on to ``inner``.
-
-    A failure is one line in the log, once in ``REPEAT_SECONDS``.
-    """
+    """Pass batches on to ``inner``. A failure is logged once in ``REPEAT_SECONDS``."""
 
     def __init__(
         self,
@@ -118,7 +114,7 @@ class QuietExporter(SpanExporter):
         self._quiet_until = float("-inf")
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send them; nothing is raised."""
+        """Send the spans. No exception leaves."""
         try:
             result, detail = self._inner.export(spans), "not accepted"
         except Exception as error:
@@ -132,9 +128,9 @@ class QuietExporter(SpanExporter):
         return result
 
     def shutdown(self) -> None:
-        """No more."""
+        """End the exporter."""
         self._inner.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Nothing is kept here."""
+        """Flush ``inner``."""
         return self._inner.force_flush(timeout_millis)

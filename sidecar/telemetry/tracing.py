@@ -1,9 +1,9 @@
-"""Tracing by OpenTelemetry (extra ``tracing``): the spans of ``common/spans.py``, sent to a collector by OTLP.
+"""Tracing by OpenTelemetry (extra ``tracing``): the spans of ``common/spans.py``, sent by OTLP.
 
-Nothing of OpenTelemetry's global state is used, no baggage, and no automatic recording of
-exceptions: their texts may quote what a peer sent. Of an incoming context only ``traceparent`` is
-taken (W3C Trace Context 3.2); ``tracestate`` is free text from strangers, which may be left out for
-privacy (there, "Privacy of the tracestate field").
+It uses no global state and no baggage. It does not record exceptions by itself, because their texts
+may quote a peer. Of an incoming context it takes ``traceparent`` (W3C Trace Context 3.2).
+``tracestate`` is free text from strangers, which may be dropped for privacy ("Privacy of the
+tracestate field").
 """
 
 import secrets
@@ -39,7 +39,7 @@ _SAMPLED = 1
 
 
 class TracedSpan:
-    """A span of OpenTelemetry, as the rooms see it. ``durations`` are those of its request."""
+    """A span of OpenTelemetry as a ``Span``. ``durations``: those of its request."""
 
     def __init__(self, tracer: Tracer, otel: OtelSpan, durations: Durations) -> None:
         self._tracer = tracer
@@ -49,16 +49,16 @@ class TracedSpan:
 
     @property
     def trace_id(self) -> str:
-        """Of the whole trace."""
+        """The id of the trace, 32 hexadecimal digits."""
         return format_trace_id(self._context.trace_id)
 
     @property
     def is_sampled(self) -> bool:
-        """Whether it is exported."""
+        """Whether the span will be exported."""
         return bool(self._context.trace_flags.sampled)
 
     def child(self, name: str, kind: Kind) -> Span:
-        """Begin a span below this one; below one that nobody will see it is that one again."""
+        """Begin a span below this one. A span that is not sampled returns itself."""
         if not self.is_sampled:
             return self
         parent = set_span_in_context(self._otel, Context())
@@ -68,31 +68,32 @@ class TracedSpan:
         return TracedSpan(self._tracer, child, self.durations)
 
     def set(self, name: str, value: Value) -> None:
-        """Write an attribute."""
+        """Set an attribute."""
         if self._otel.is_recording():
             self._otel.set_attribute(name, value)
 
     def fail(self, error_type: str) -> None:
-        """Write ``error.type`` and the status Error, without a description."""
+        """Set ``error.type`` and the status Error, without a description."""
         if self._otel.is_recording():
             self._otel.set_attribute("error.type", error_type)
             self._otel.set_status(StatusCode.ERROR)
 
     def end(self) -> None:
-        """It is over."""
+        """End the span."""
         self._otel.end()
 
     def traceparent(self) -> str:
-        """Version 00; of the flags only what that defines."""
+        """Return the header of version 00, with the flag that it defines."""
         flags = self._context.trace_flags & _SAMPLED
         return f"00-{self.trace_id}-{format_span_id(self._context.span_id)}-{flags:02x}"
 
 
 class OpenTelemetryTracing:
-    """Begins the span of each request; ``export`` takes those that are sampled.
+    """Begin the span of each request. ``export`` takes those that are sampled.
 
-    ``ratio``: of all traces so many are sampled, at most as many of those that the caller samples;
-    those that it does not are not. ``joins``: an incoming ``traceparent`` is the parent.
+    ``ratio`` is the share of traces that are sampled, also of those that the caller samples. Traces
+    that the caller does not sample are not sampled. With ``joins`` an incoming ``traceparent`` is
+    the parent.
     """
 
     def __init__(
@@ -125,7 +126,10 @@ class OpenTelemetryTracing:
     def request(
         self, method: str, route: str | None, traceparents: Sequence[str]
     ) -> AbstractContextManager[Span]:
-        """The block is one request of ``method`` to a ``route`` (its template), with these ``traceparent`` lines."""
+        """Open the span of a request while the block runs.
+
+        ``route`` is a template. ``traceparents`` are the lines of that header.
+        """
         if isinstance(self._tracer, NoOpTracer):  # OTEL_SDK_DISABLED in the environment.
             return NoTracing().request(method, route, traceparents)
         known = method in _METHODS
@@ -139,7 +143,7 @@ class OpenTelemetryTracing:
         return within(TracedSpan(self._tracer, begun, {}))
 
     def _parent(self, traceparents: Sequence[str]) -> Context:
-        """The caller's span; nothing when there is none, several, or one that is malformed (W3C 3.2.2)."""
+        """Return the caller's span, if there is exactly one that is well-formed (W3C 3.2.2)."""
         carrier: Mapping[str, str] = MappingProxyType({})
         if (
             self._joins

@@ -22,11 +22,11 @@ from sidecar.common.errors import NotFound, Unavailable
 from sidecar.common.fair_queue import HeldPlace
 from sidecar.common.invalidation import Invalidation
 from sidecar.common.spans import span
-from sidecar.dicomweb.accept import AcceptedTypes, accepted_types
 from sidecar.dicomweb.conditional import to_client, to_pacs
 from sidecar.dicomweb.instance_check import scanner_for
 from sidecar.dicomweb.paths import Kind, Query, Retrieval, parse
 from sidecar.dicomweb.response_head import check_head
+from sidecar.dicomweb.upstream_accept import AcceptedTypes, accepted_types
 from sidecar.dicomweb.upstream_errors import ResourceNotOffered
 from sidecar.dicomweb.wado_uri import parse_wado_uri
 from sidecar.fhir.endpoint import Endpoints

@@ -35,7 +35,8 @@ from sidecar.fhir.imaging_study import (
     study_uid,
 )
 from sidecar.fhir.result_parameters import subset
-from sidecar.fhir.search import Search, parse_search
+from sidecar.fhir.search import Search
+from sidecar.fhir.search_parser import parse_search
 from sidecar.fhir.select import StudyPage, narrowed, page_of, passing
 from sidecar.web.count_report import CountReport
 from sidecar.web.fhir_parameters import search_parameters

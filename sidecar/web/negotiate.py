@@ -9,7 +9,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from sidecar.common.errors import NotAcceptable
-from sidecar.dicomweb.accept import accept_json, parse_accept
+from sidecar.dicomweb.accept import accept_json, media_ranges
 from sidecar.dicomweb.media_type import parse_media_type
 from sidecar.fhir.r5 import DEFAULT_VERSION, VERSIONS, to_r5
 from sidecar.fhir.result_parameters import ResultParameters, json_format, read_result
@@ -32,10 +32,10 @@ def fhir_version(request: web.Request, parameters: Sequence[tuple[str, str]]) ->
     named = _version_of(formats[-1]) if formats else None
     if named is not None:
         return _known(named)
-    accepted = parse_accept(", ".join(request.headers.getall(hdrs.ACCEPT, ())))
+    accepted = media_ranges(", ".join(request.headers.getall(hdrs.ACCEPT, ())))
     if not formats and not accept_json(accepted, _JSON):
         raise NotAcceptable("This server speaks application/fhir+json.", reason="accept")
-    ranges = [one for one in accepted if one.media_type in _JSON and not one.is_refused()]
+    ranges = [one for one in accepted if one.media_type in _JSON and one.weight]
     ranges.sort(key=lambda one: -float(one.quality or 1))  # Stable: the first of the best.
     asked = [_short(one.parameter("fhirversion")) for one in ranges]
     usable = [one for one in asked if one is None or one in VERSIONS]

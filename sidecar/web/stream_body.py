@@ -16,13 +16,12 @@ from sidecar.common.errors import (
     Problem,
     Unavailable,
 )
-from sidecar.common.slices import in_slices
 from sidecar.dicom.element import Unreadable
 from sidecar.dicomweb.body_filter import Malformed, Scanner
 from sidecar.dicomweb.instance_check import ExcludedInstance, ForeignInstance
-from sidecar.dicomweb.metadata import Metadata
 from sidecar.dicomweb.zip_archive import ZipArchive
 from sidecar.pacs.response import Upstream
+from sidecar.pacs.scanning import scan
 from sidecar.web.transfer_timeout import TransferTimeout
 
 Pieces = Sequence[bytes | memoryview]
@@ -145,11 +144,8 @@ class StreamBody:
             raise TransferBroken("broken") from None
 
     async def _scan(self, chunks: list[bytes]) -> list[bytes | memoryview]:
-        scanner = self._scanner
         self._timeout.begin(_SCANNING, math.inf)  # Our own work is not the archive's silence.
-        if isinstance(scanner, Metadata):
-            return [rows for chunk in chunks if (rows := await scanner.feed_in_slices(chunk))]
-        return await in_slices(piece or None for chunk in chunks for piece in scanner.steps(chunk))
+        return await scan(self._scanner, chunks)
 
     async def _end(self) -> list[bytes]:
         """Return what closes the body, or its first piece. Raises if the body is not whole."""

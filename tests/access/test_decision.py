@@ -21,8 +21,7 @@ from sidecar.patients.direct import DirectMapping
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
 from sidecar.tokens.rejection import TokenRejected
-from tests.access.test_ways import BACKEND_DENIALS, SHOWN_DENIALS
-from tests.authorization.test_capability_seal import CAPABILITY_DENIALS
+from tests.fakes.site import NO_AUDIT, NO_VIEWS
 from tests.permits import (
     header_permit,
     make_policy,
@@ -32,9 +31,10 @@ from tests.permits import (
     study_facts,
     study_permit,
 )
-from tests.tokens.test_claims import REJECTIONS
-from tests.tokens.test_jwt_validation import REFUSED
-from tests.upstreams import NO_AUDIT, NO_VIEWS
+from tests.tables.capability_denials import CAPABILITY_DENIALS
+from tests.tables.claims import REJECTIONS
+from tests.tables.denials import BACKEND_DENIALS, SHOWN_DENIALS
+from tests.tables.tokens import REFUSED
 
 NOW = 1_000.0
 ON, OFF = make_policy(), make_policy(app_launch=False)

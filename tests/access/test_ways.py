@@ -13,9 +13,7 @@ from sidecar.access.facts import (
     AnswerKind,
     BackendClient,
     Caller,
-    DescribedSeries,
     DescribedStudy,
-    Effect,
     Part,
     PatientIdentifier,
     Policy,
@@ -40,7 +38,6 @@ from sidecar.access.visibility import HIDDEN, SHARED, Hidden, Visible, visibilit
 from tests.permits import (
     backend_client,
     make_policy,
-    make_rule,
     make_visible,
     make_way,
     patient_permit,
@@ -49,47 +46,29 @@ from tests.permits import (
     study_facts,
     study_permit,
 )
+from tests.tables.denials import (
+    BACKEND,
+    BACKEND_DENIALS,
+    CLIENT,
+    CT_SERIES,
+    OF_CT,
+    RETRIEVE,
+    RULES,
+    SEARCH,
+    SHOWN_DENIALS,
+    SR_SERIES,
+    STUDY,
+    WITH_RULES,
+    described,
+)
 
 NOW = 1_000.0
-SEARCH, RETRIEVE = Interaction.SEARCH, Interaction.RETRIEVE
-BACKEND = make_policy(backend_services=True)
-CLIENT = backend_client(frozenset({"p1", "p2"}))
-SR = make_rule("sr", Effect.EXCLUDE, series={"Modality": ("SR",)})
-RULES = (SR,)
 SYSTEM = make_way(context="system")
 
 
 def token(scopes: str, patient: str | None = None) -> Token:
     """A validated token."""
     return Token(parse_scopes(scopes), NOW + 60, patient, client_id="app")
-
-
-BACKEND_DENIALS: list[tuple[str, str | None, str | None, Policy, BackendClient | None, Reason]] = [
-    # scopes, the token's patient, the patient asked for
-    ("system/*.rs", None, "p1", make_policy(), CLIENT, Reason.INSUFFICIENT_SCOPE),
-    ("system/*.rs", None, "p1", BACKEND, None, Reason.UNKNOWN_CLIENT),
-    ("system/*.rs", None, "p1", BACKEND, backend_client(), Reason.NOT_THE_CLIENTS_PATIENT),
-    ("system/*.rs", None, "p3", BACKEND, CLIENT, Reason.NOT_THE_CLIENTS_PATIENT),
-    ("system/*.rs", None, "", BACKEND, CLIENT, Reason.NOT_THE_CLIENTS_PATIENT),
-    ("system/*.rs", None, None, BACKEND, CLIENT, Reason.NO_PATIENT_NAMED),
-    ("system/*.rs", "p1", None, BACKEND, CLIENT, Reason.NO_PATIENT_NAMED),
-    ("system/*.s", None, "p1", BACKEND, CLIENT, Reason.INSUFFICIENT_SCOPE),
-    ("system/*.rs?modality=CT", None, "p1", BACKEND, CLIENT, Reason.CONSTRAINED_SCOPE),
-    ("user/*.rs", None, "p1", BACKEND, CLIENT, Reason.INSUFFICIENT_SCOPE),
-    ("patient/*.rs", None, "p1", BACKEND, CLIENT, Reason.NO_PATIENT_CONTEXT),
-    ("patient/*.rs", "p3", "p1", BACKEND, CLIENT, Reason.OTHER_PATIENT),
-    ("user/*.rs", None, "p1", make_policy(user_level=True), None, Reason.NO_PATIENT_CONTEXT),
-    ("user/*.rs", "p1", "p2", make_policy(user_level=True), None, Reason.OTHER_PATIENT),
-    (
-        "user/*.rs",
-        "p1",
-        "p1",
-        make_policy(app_launch=False, user_level=True),
-        None,
-        Reason.APP_LAUNCH_OFF,
-    ),
-    ("system/*.rs", "p1", "p1", make_policy(user_level=True), CLIENT, Reason.INSUFFICIENT_SCOPE),
-]
 
 
 @pytest.mark.parametrize(
@@ -157,49 +136,8 @@ def test_each_grant_is_a_way(
     assert found == patient_permit(patient or own or "", RETRIEVE, tuple(ways))
 
 
-def described(*series: str, satisfies: tuple[str, ...] = (), **attributes: str) -> DescribedStudy:
-    """A study with series of these modalities, whose UIDs are 1.CT, 1.SR."""
-    return DescribedStudy(
-        {name: (value,) for name, value in attributes.items()},
-        tuple(DescribedSeries(f"1.{one}", {"Modality": (one,)}) for one in series),
-        started_by=0,
-        satisfies=frozenset(satisfies),
-    )
-
-
 MINE = PatientIdentifier("p1")
 MINE_ALONE = frozenset({MINE})
-WITH_RULES = patient_permit("p1", RETRIEVE, (make_way(rules=RULES),))
-OF_CT = patient_permit("p1", RETRIEVE, (make_way("modality=CT"),))
-STUDY, CT_SERIES, SR_SERIES, NEW_SERIES = (
-    Part("1"),
-    Part("1", "1.CT"),
-    Part("1", "1.SR", "1.SR.1"),
-    Part("1", "1.X"),
-)
-
-SHOWN_DENIALS: list[tuple[PatientPermit, Part, tuple[DescribedStudy, ...], Reason]] = [
-    (WITH_RULES, STUDY, (described("CT", "SR"),), Reason.PARTLY_EXCLUDED),
-    (WITH_RULES, SR_SERIES, (described("CT", "SR"),), Reason.NOT_SHOWN),
-    (WITH_RULES, NEW_SERIES, (described("CT"),), Reason.NOT_SHOWN),
-    (WITH_RULES, STUDY, (described("SR"),), Reason.NOT_SHOWN),
-    (WITH_RULES, STUDY, (), Reason.NOT_SHOWN),
-    (WITH_RULES, CT_SERIES, (described("CT"), described("SR")), Reason.NOT_SHOWN),
-    (OF_CT, STUDY, (described("CT"),), Reason.NOT_SHOWN),
-    (
-        OF_CT,
-        STUDY,
-        (described("CT", satisfies=("modality=CT",)), described("CT")),
-        Reason.NOT_SHOWN,
-    ),
-    (
-        patient_permit("p1", RETRIEVE, (make_way(studies={"StudyID": ("x",)}),)),
-        STUDY,
-        (described("CT"),),
-        Reason.NOT_SHOWN,
-    ),
-    (patient_permit("p1", RETRIEVE, ()), STUDY, (described("CT"),), Reason.NOT_SHOWN),
-]
 
 
 def decide(

@@ -1,4 +1,6 @@
-"""Instances of a few megabytes with as many elements, items or deflated bytes as there is room for."""
+"""Instances of a few megabytes with as many elements,
+items or deflated bytes as there is room for.
+"""
 
 import functools
 import struct
@@ -12,7 +14,7 @@ from pydicom.uid import (
 )
 
 from tests.dicom_instances import dataset, encoded
-from tests.upstreams import PATIENT
+from tests.fakes.ehr import PATIENT
 
 BYTES = 2 * 2**20
 """Size of what is added to an instance: it comes from the socket a megabyte a time."""

@@ -11,21 +11,22 @@ the foreign study in an answer.
 
 import asyncio
 import contextlib
-import json
 import logging
 import random
 import re
 import sys
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlsplit
 
+from aiohttp import web
 from hypothesis import strategies as st
 
 from tests.attacks.raw import BEARER
 from tests.dicom_instances import dataset, encoded
-from tests.upstreams import PATIENT, ScriptedEhr, sidecar_between
+from tests.fakes.archive import RowArchive
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.site import sidecar_between
 
 OWN, OWN_SERIES, OWN_INSTANCE = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.1.1"
 FOREIGN, FOREIGN_SERIES, FOREIGN_INSTANCE = "1.2.840.9", "1.2.840.9.1", "1.2.840.9.1.1"
@@ -60,77 +61,58 @@ def _instance(foreign: bool) -> bytes:
     )
     return encoded(
         dataset(
-            PatientID=FOREIGN_PATIENT if foreign else PATIENT, PatientName=SECRET if foreign else "OWN^NAME",
+            PatientID=FOREIGN_PATIENT if foreign else PATIENT,
+            PatientName=SECRET if foreign else "OWN^NAME",
             StudyInstanceUID=names[0], SeriesInstanceUID=names[1], SOPInstanceUID=names[2],
         )
     )  # fmt: skip
 
 
-@dataclass
-class Archive:
-    """Answers any query with all rows, any retrieval with what its path names last; remembers all
-    targets.
-    """
+async def retrieve(request: web.Request) -> web.Response:
+    """Answer a retrieval with what its path names last."""
+    path = request.path
+    foreign = FOREIGN in request.raw_path
+    if path.endswith("/metadata"):
+        return web.json_response([ROWS[foreign]], content_type="application/dicom+json")
+    if path.endswith(("/rendered", "/thumbnail")):
+        content_type, body = "image/png", SECRET.encode() if foreign else b"own"
+    elif re.search(r"/(frames|bulkdata|pixeldata)", path):
+        content_type, body = "application/octet-stream", SECRET.encode() if foreign else b"own"
+    else:
+        part = b"--abc\r\nContent-Type: application/dicom\r\n\r\n" + _instance(foreign)
+        content_type, body = MULTIPART, part + b"\r\n--abc--\r\n"
+    return web.Response(body=body, headers={"Content-Type": content_type})
 
-    targets: list[str] = field(default_factory=list)
 
-    @contextlib.asynccontextmanager
-    async def serve(self) -> AsyncIterator[str]:
-        """Serve; yields the DICOMweb root."""
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
-        try:
-            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/rs"
-        finally:
-            server.close()
-
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                target = (await reader.readuntil(b"\r\n\r\n")).decode().split(" ", 2)[1]
-                self.targets.append(target)
-                writer.write(self._answer(target))
-                await writer.drain()
-        writer.close()
-
-    @staticmethod
-    def _answer(target: str) -> bytes:
-        foreign = FOREIGN in target
-        path = urlsplit(target).path
-        if _QUERY.fullmatch(path):
-            content_type, body = (
-                "application/dicom+json",
-                json.dumps(ROWS if "offset=" not in target else []).encode(),
-            )
-        elif path.endswith("/metadata"):
-            content_type, body = "application/dicom+json", json.dumps([ROWS[foreign]]).encode()
-        elif path.endswith(("/rendered", "/thumbnail")):
-            content_type, body = "image/png", SECRET.encode() if foreign else b"own"
-        elif re.search(r"/(frames|bulkdata|pixeldata)", path):
-            content_type, body = "application/octet-stream", SECRET.encode() if foreign else b"own"
-        else:
-            part = b"--abc\r\nContent-Type: application/dicom\r\n\r\n" + _instance(foreign)
-            content_type, body = MULTIPART, part + b"\r\n--abc--\r\n"
-        return (
-            f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-            + body
-        )
+def archive_of_two() -> RowArchive:
+    """Return an archive that answers any query with the rows of both patients."""
+    return RowArchive(*ROWS, filters=False, retrieve=retrieve)
 
 
 WORDS = [
-    "fhir", "Patient", PATIENT, FOREIGN_PATIENT, "$wado-rs", "%24wado-rs", "wado-rs", "studies", "series", "instances",
-    OWN, OWN_SERIES, OWN_INSTANCE, FOREIGN, FOREIGN_SERIES, FOREIGN_INSTANCE, "metadata", "rendered", "thumbnail",
-    "frames", "1", "1,2", "bulkdata", "bulk", "7FE00010", "pixeldata", "ImagingStudy", "_search", "Endpoint", "rs",
+    "fhir", "Patient", PATIENT, FOREIGN_PATIENT, "$wado-rs", "%24wado-rs", "wado-rs", "studies",
+    "series", "instances",
+    OWN, OWN_SERIES, OWN_INSTANCE, FOREIGN, FOREIGN_SERIES, FOREIGN_INSTANCE, "metadata",
+    "rendered", "thumbnail",
+    "frames", "1", "1,2", "bulkdata", "bulk", "7FE00010", "pixeldata", "ImagingStudy", "_search",
+    "Endpoint", "rs",
 ]  # fmt: skip
 TRICKS = [
-    "", ".", "..", "%2e%2e", "%2f", "%5c", "..;", ";", ",", "*", "%00", "%0d%0a", "%252e", "%c0%ae", "//", "\\", "?", "#",
-    "$", "%24", "%", "@", "!", " ", "\t", "\u0661", "１", "%ef%bc%8e", f"{OWN},{FOREIGN}", f"{OWN}%2c{FOREIGN}",
+    "", ".", "..", "%2e%2e", "%2f", "%5c", "..;", ";", ",", "*", "%00", "%0d%0a", "%252e", "%c0%ae",
+    "//", "\\", "?", "#",
+    "$", "%24", "%", "@", "!", " ", "\t", "\u0661", "１", "%ef%bc%8e", f"{OWN},{FOREIGN}",
+    f"{OWN}%2c{FOREIGN}",
     f"{OWN}\\{FOREIGN}", f"http://pacs/rs/studies/{FOREIGN}", "~", "+", "&", "=", "\x7f",
 ]  # fmt: skip
 NAMES = [
-    "PatientID", "00100020", "patientid", "PatientId", "IssuerOfPatientID", "00100021", "OtherPatientIDs", "StudyInstanceUID",
-    "0020000D", "SeriesInstanceUID", "SOPInstanceUID", "includefield", "limit", "offset", "fuzzymatching", "accept",
-    "patient", "subject", "subject:Patient", "patient.identifier", "identifier", "_id", "_count", "_after", "_include",
-    "PatientName", "OtherPatientIDsSequence.PatientID", "viewport", "window", "Patient%49D", "Patient\u0130D",
+    "PatientID", "00100020", "patientid", "PatientId", "IssuerOfPatientID", "00100021",
+    "OtherPatientIDs", "StudyInstanceUID",
+    "0020000D", "SeriesInstanceUID", "SOPInstanceUID", "includefield", "limit", "offset",
+    "fuzzymatching", "accept",
+    "patient", "subject", "subject:Patient", "patient.identifier", "identifier", "_id", "_count",
+    "_after", "_include",
+    "PatientName", "OtherPatientIDsSequence.PatientID", "viewport", "window", "Patient%49D",
+    "Patient\u0130D",
 ]  # fmt: skip
 VALUES = [
     *WORDS,
@@ -147,10 +129,13 @@ VALUES = [
 ]
 
 _FORMS = [
-    ["fhir", "Patient", PATIENT, "$wado-rs", "studies", OWN, "series", OWN_SERIES, "instances", OWN_INSTANCE],
+    ["fhir", "Patient", PATIENT, "$wado-rs", "studies", OWN, "series", OWN_SERIES, "instances",
+     OWN_INSTANCE],
     ["fhir", "Patient", PATIENT, "$wado-rs", "studies", FOREIGN, "series", FOREIGN_SERIES],
-    ["wado-rs", "studies", OWN, "series", FOREIGN_SERIES, "instances", FOREIGN_INSTANCE, "frames", "1"],
-    ["wado-rs", "studies"], ["wado-rs", "instances"], ["fhir", "ImagingStudy"], ["fhir", "ImagingStudy", FOREIGN],
+    ["wado-rs", "studies", OWN, "series", FOREIGN_SERIES, "instances", FOREIGN_INSTANCE, "frames",
+     "1"],
+    ["wado-rs", "studies"], ["wado-rs", "instances"], ["fhir", "ImagingStudy"],
+    ["fhir", "ImagingStudy", FOREIGN],
 ]  # fmt: skip
 
 
@@ -224,14 +209,15 @@ async def ask(port: int, target: str) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def victim() -> AsyncIterator[tuple[int, Archive]]:
+async def victim() -> AsyncIterator[tuple[int, RowArchive]]:
     """A sidecar in front of the archive; yields its port. What it remembers is forgotten soon: each
     target counts.
     """
-    archive = Archive()
+    archive = archive_of_two()
     async with sidecar_between(
         ScriptedEhr(), archive,
-        pacs={"ownership_cache_seconds": 0.001}, fhir={"search_cache_seconds": 0.001}, log={"level": "ERROR"},
+        pacs={"ownership_cache_seconds": 0.001}, fhir={"search_cache_seconds": 0.001},
+        log={"level": "ERROR"},
     ) as (url, _):  # fmt: skip
         yield int(url.rpartition(":")[2]), archive
 
@@ -245,10 +231,10 @@ async def run(seconds: float, seed: int, least: int = 0) -> tuple[int, int]:
         until = time.monotonic() + seconds
         while time.monotonic() < until or tried < least:
             target = make_target(choose)
-            archive.targets.clear()
-            check(target, archive.targets, await ask(port, target))
+            archive.asked.clear()
+            check(target, archive.asked, await ask(port, target))
             tried += 1
-            reached += bool(archive.targets)
+            reached += bool(archive.asked)
     return tried, reached
 
 
@@ -260,7 +246,8 @@ def main() -> None:
     logging.disable()  # The archive answers more than it was asked; that is said each time.
     tried, reached = asyncio.run(run(seconds, seed))
     print(
-        f"{tried} targets, {reached} of them reached the archive: nothing foreign was asked for or answered"
+        f"{tried} targets, {reached} of them reached the archive: "
+        "nothing foreign was asked for or answered"
     )
 
 

@@ -3,7 +3,7 @@ on the test's loop."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +14,10 @@ from aiohttp import web
 from sidecar.bootstrap.build import build
 from sidecar.dicom.json_model import tag
 from sidecar.server.listener import listen
-from sidecar.settings.document import Settings
 from tests.background import Background
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.archive import archive_app
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import site_settings
 
 Row = dict[str, Any]
 
@@ -31,11 +32,13 @@ def row(**attributes: Any) -> Row:
 def study(number: int, **attributes: Any) -> Row:
     """A study's row as an archive tells it."""
     usual = {
-        "StudyInstanceUID": f"1.2.840.{number}", "StudyDate": f"20{number % 24:02}0101", "StudyTime": "101010",
+        "StudyInstanceUID": f"1.2.840.{number}", "StudyDate": f"20{number % 24:02}0101",
+        "StudyTime": "101010",
         "AccessionNumber": f"A{number}", "StudyDescription": f"CT of number {number}",
         "ModalitiesInStudy": ["CT", "SR"],
         "NumberOfStudyRelatedSeries": 3, "NumberOfStudyRelatedInstances": 300,
-        "ReferringPhysicianName": {"Alphabetic": "Doe^Jane"}, "InstitutionName": "General", "StudyID": str(number),
+        "ReferringPhysicianName": {"Alphabetic": "Doe^Jane"}, "InstitutionName": "General",
+        "StudyID": str(number),
     }  # fmt: skip
     return row(**usual | attributes)
 
@@ -43,8 +46,10 @@ def study(number: int, **attributes: Any) -> Row:
 def series(of_study: int, number: int, **attributes: Any) -> Row:
     """A row of one of its series."""
     usual = {
-        "StudyInstanceUID": f"1.2.840.{of_study}", "SeriesInstanceUID": f"1.2.840.{of_study}.{number}",
-        "Modality": "CT" if number else "SR", "SeriesNumber": number, "SeriesDescription": "thin slices",
+        "StudyInstanceUID": f"1.2.840.{of_study}",
+        "SeriesInstanceUID": f"1.2.840.{of_study}.{number}",
+        "Modality": "CT" if number else "SR", "SeriesNumber": number,
+        "SeriesDescription": "thin slices",
         "BodyPartExamined": "CHEST", "NumberOfSeriesRelatedInstances": 100,
     }  # fmt: skip
     return row(**usual | attributes)
@@ -64,9 +69,7 @@ class LargeArchive:
     """How many every study has."""
 
     def app(self) -> web.Application:
-        app = web.Application()
-        app.router.add_get("/rs/{tail:.*}", self._answer)
-        return app
+        return archive_app(self._answer)
 
     async def _answer(self, request: web.Request) -> web.Response:
         level = request.path.rpartition("/")[2]
@@ -102,27 +105,21 @@ class Asker:
 @contextlib.asynccontextmanager
 async def sidecar_before(
     archive: LargeArchive,
-    ehr: Callable[[], web.Application] | None = None,
+    ehr: ScriptedEhr | None = None,
     **changes: dict[str, Any],
 ) -> AsyncIterator[Asker]:
     """Run a sidecar on the test's loop, its peers in a thread. ``changes`` override settings by
     section."""
     with Background() as background:
-        ehr_port = background.serve((ehr or ScriptedEhr().app)())
-        document: dict[str, Any] = {
-            "server": {"public_url": "http://sidecar.example.org"},
-            "ehr": {"fhir_url": f"http://127.0.0.1:{ehr_port}/fhir", "timeout_seconds": 120},
-            "tokens": {"client": {"method": "none"}},
-            "pacs": {
-                "url": f"http://127.0.0.1:{background.serve(archive.app())}/rs", "timeout_seconds": 300,
-                "patience_seconds": None,
-            },
+        ehr_port = background.serve((ehr or ScriptedEhr()).app())
+        pacs_url = f"http://127.0.0.1:{background.serve(archive.app())}/rs"
+        patient: dict[str, dict[str, Any]] = {
+            "ehr": {"timeout_seconds": 120},
+            "pacs": {"timeout_seconds": 300, "patience_seconds": None},
             "log": {"level": "ERROR"},
-        }  # fmt: skip
-        for section, values in changes.items():
-            document[section] = document.get(section, {}) | values
+        }
         async with (
-            build(Settings.model_validate(document)) as sidecar,
+            build(site_settings(ehr_port, pacs_url, patient, changes)) as sidecar,
             listen(sidecar.public, "127.0.0.1", 0) as port,
         ):
             yield Asker(f"http://127.0.0.1:{port}")

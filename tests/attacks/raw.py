@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 
-from tests.upstreams import TOKEN
+from tests.fakes.ehr import TOKEN
 
 BEARER = f"Authorization: Bearer {TOKEN}"
 CONNECTION_SECONDS = 60

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from tests.upstreams import PATIENT, STUDY
+from tests.fakes.archive import STUDY
+from tests.fakes.ehr import PATIENT
 
 FOREIGN = "1.2.840.99.5"
 ROOT = f"/fhir/Patient/{PATIENT}/$wado-rs"

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from sidecar.fhir.search import SUPPORTED
+from sidecar.fhir.search_parameters import PARAMETERS
 from tests.attacks.fuzz import (
     FOREIGN,
     FOREIGN_INSTANCE,
@@ -19,24 +19,32 @@ from tests.attacks.fuzz import (
     OWN,
     OWN_SERIES,
     SECRET,
-    Archive,
+    archive_of_two,
 )
+from tests.fakes.ehr import TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.stalls import measured
-from tests.upstreams import TOKEN, ScriptedEhr, sidecar_between
 
 SECONDS = 4
-NAMES = (*SUPPORTED, "_has:x", "foo")
+NAMES = (*PARAMETERS, "_has:x", "foo")
 MODIFIERS = ("", "", ":not", ":missing", ":exact", ":identifier", ":Patient", ":")
 VALUES = (
-    "p1", "p2", "Patient/p1", "CT", "CT,MR", "true", "false", "ge2020", "lt9999", "eq2020-02-30", "ne", "ap2020",
-    "2020-01-01T00:00:00Z", f"urn:oid:{OWN}", f"urn:oid:{FOREIGN}", OWN, FOREIGN, FOREIGN_SERIES, OWN_SERIES,
-    FOREIGN_INSTANCE, "|", "||", "a|b|c", "\\", "\\,", "", "*", "ImagingStudy:endpoint", "0", "-1", "500", "9" * 17,
-    "started", "-started,_lastUpdated", "count", "text", "json", "xml", "json;fhirVersion=5.0", "x" * 300, "\0", "é",
-    "urn:dicom:uid|", "http://x|y", "sa0001", "eb9999-12-31T23:59:59.999999999-14:00", "available", "address,status",
+    "p1", "p2", "Patient/p1", "CT", "CT,MR", "true", "false", "ge2020", "lt9999", "eq2020-02-30",
+    "ne", "ap2020",
+    "2020-01-01T00:00:00Z", f"urn:oid:{OWN}", f"urn:oid:{FOREIGN}", OWN, FOREIGN, FOREIGN_SERIES,
+    OWN_SERIES,
+    FOREIGN_INSTANCE, "|", "||", "a|b|c", "\\", "\\,", "", "*", "ImagingStudy:endpoint", "0", "-1",
+    "500", "9" * 17,
+    "started", "-started,_lastUpdated", "count", "text", "json", "xml", "json;fhirVersion=5.0",
+    "x" * 300, "\0", "é",
+    "urn:dicom:uid|", "http://x|y", "sa0001", "eb9999-12-31T23:59:59.999999999-14:00", "available",
+    "address,status",
 )  # fmt: skip
 PATHS = (
-    "/fhir/ImagingStudy", "/fhir/Patient/p1/ImagingStudy", f"/fhir/ImagingStudy/{OWN}", f"/fhir/ImagingStudy/{FOREIGN}",
-    "/fhir/ImagingStudy/x", "/fhir/Endpoint/p1", "/fhir/Endpoint/p2", "/wado-rs/studies", "/wado-rs/series",
+    "/fhir/ImagingStudy", "/fhir/Patient/p1/ImagingStudy", f"/fhir/ImagingStudy/{OWN}",
+    f"/fhir/ImagingStudy/{FOREIGN}",
+    "/fhir/ImagingStudy/x", "/fhir/Endpoint/p1", "/fhir/Endpoint/p2", "/wado-rs/studies",
+    "/wado-rs/series",
     "/wado-rs/instances", "/fhir/metadata",
 )  # fmt: skip
 ACCEPTS = (
@@ -72,7 +80,7 @@ async def test_made_up_searches(access: dict[str, object], request: pytest.Fixtu
     caches = {"search_cache_seconds": 0.05}
     async with (
         contextlib.AsyncExitStack() as stack,
-        sidecar_between(ScriptedEhr(), Archive(), access=access, fhir=caches) as (url, _),
+        sidecar_between(ScriptedEhr(), archive_of_two(), access=access, fhir=caches) as (url, _),
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as us,
     ):
         await (await us.get(url + "/fhir/metadata")).read()

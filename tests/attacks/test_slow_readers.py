@@ -17,10 +17,12 @@ from sidecar.authorization.limits import RequestLimits
 from sidecar.web import held_places, transfer_timeout
 from sidecar.web.transfer_timeout import LeastRate
 from tests.attacks.large import LargeArchive, row, sidecar_before, study
-from tests.authorization.test_limits import Apps, bearer, remembering
+from tests.authorization.limited import apps, bearer, remembering
 from tests.dicom_instances import dataset, encoded
 from tests.fair_queues import held_count, waiting_count
-from tests.upstreams import PATIENT, answering, sidecar_between
+from tests.fakes.archive import answering
+from tests.fakes.ehr import PATIENT
+from tests.fakes.site import sidecar_between
 from tests.waiting import wait_until_async
 
 APPS = ["a", "b", "c", "d"]
@@ -121,7 +123,7 @@ async def test_a_trickle_does_not_hold_all_transfers(
     )
     async with (
         contextlib.AsyncExitStack() as stack,
-        sidecar_between(Apps(), TwoPatients()) as (url, _),
+        sidecar_between(apps(), TwoPatients()) as (url, _),
         aiohttp.ClientSession() as client,
     ):
         slow = [
@@ -177,7 +179,7 @@ async def test_a_slow_client_keeps_a_place_that_nobody_else_could_use(
     monkeypatch.setattr(LeastRate, "is_too_slow", is_too_slow)
     async with (
         contextlib.AsyncExitStack() as stack,
-        sidecar_between(Apps(), TwoPatients()) as (url, _),
+        sidecar_between(apps(), TwoPatients()) as (url, _),
     ):
         for _ in range(2):
             await ask(stack, url, instance("1.2.840.1"), "a")
@@ -196,7 +198,7 @@ async def test_lists_that_are_not_read_do_not_fill_the_memory(
     archive = LargeArchive({"studies": orjson.dumps(rows)})
     async with (
         contextlib.AsyncExitStack() as stack,
-        sidecar_before(archive, lambda: Apps().app()) as sidecar,
+        sidecar_before(archive, apps()) as sidecar,
         aiohttp.ClientSession() as client,
     ):
         slow = [
@@ -235,9 +237,7 @@ async def test_a_list_that_is_not_read_in_time_gives_its_place_back(
     rows = [study(number, StudyDescription="x" * 8_000) for number in range(2_500)]
     async with (
         contextlib.AsyncExitStack() as stack,
-        sidecar_before(
-            LargeArchive({"studies": orjson.dumps(rows)}), lambda: Apps().app()
-        ) as sidecar,
+        sidecar_before(LargeArchive({"studies": orjson.dumps(rows)}), apps()) as sidecar,
     ):
         slow = await ask(stack, sidecar.url, "/wado-rs/studies", "a")
         queue = made[0].searches

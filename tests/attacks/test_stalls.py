@@ -10,12 +10,11 @@ from typing import Any
 import orjson
 import pytest
 import requests
-from aiohttp import web
 
 from tests.attacks.large import LargeArchive, row, series, sidecar_before, study
 from tests.dicom_instances import dataset, encoded
+from tests.fakes.ehr import PATIENT, ScriptedEhr
 from tests.stalls import BOUND_SECONDS, measured
-from tests.upstreams import PATIENT, ScriptedEhr
 
 STUDIES = 5_000
 RULES: dict[str, Any] = {
@@ -35,7 +34,9 @@ ROOT = f"/fhir/Patient/{PATIENT}/$wado-rs"
 
 @functools.cache
 def many() -> LargeArchive:
-    """An archive where the patient has many studies; made once, and not when tests are collected."""
+    """An archive where the patient has many studies; made once,
+    and not when tests are collected.
+    """
     studies = orjson.dumps([study(number) for number in range(STUDIES)])
     below = orjson.dumps([series(number, one) for number in range(STUDIES) for one in range(3)])
     return LargeArchive({"studies": studies, "series": below, "instances": below})
@@ -305,7 +306,7 @@ async def test_large_answers_of_the_ehr(case: str, request: pytest.FixtureReques
     told = EHR[case]
     ehr = ScriptedEhr()
     ehr.answer = {**ehr.answer, **told} if isinstance(told, dict) else told
-    async with sidecar_before(many(), ehr.app) as sidecar:
+    async with sidecar_before(many(), ehr) as sidecar:
         await sidecar.get("/fhir/metadata")
         with measured(request):
             answer = await sidecar.get(FHIR)
@@ -316,14 +317,7 @@ async def test_a_large_patient(request: pytest.FixtureRequest) -> None:
     """A megabyte of objects; none of them is the patient's number."""
     resource = b'{"resourceType":"Patient","id":"p1","identifier":[' + b"{}," * 340_000 + b"{}]}"
 
-    async def patient(_: web.Request) -> web.Response:
-        return web.Response(body=resource, content_type="application/fhir+json")
-
-    def ehr() -> web.Application:
-        app = ScriptedEhr().app()
-        app.router.add_get("/fhir/Patient/p1", patient)
-        return app
-
+    ehr = ScriptedEhr(patients={PATIENT: resource})
     patients = {
         "mapping": "ehr",
         "identifiers": [{"system": "urn:x"}],

@@ -15,13 +15,15 @@ import pytest
 from aiohttp import web
 
 from sidecar.server.listener import listen
-from tests.attacks.capability_rows import CAPABILITY_KEY, PUBLIC_URL
 from tests.attacks.raw import RawAnswer, answers, request, send
 from tests.attacks.row import FOREIGN, OWN, REFUSED, Row
-from tests.attacks.table import rows
+from tests.fakes.archive import STUDY, ScriptedPacs
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.retrievals import GOOD
+from tests.fakes.site import sidecar_between
 from tests.stalls import measured
-from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
-from tests.web.test_stream import GOOD
+from tests.tables.attacks import rows
+from tests.tables.capability_attacks import CAPABILITY_KEY, PUBLIC_URL
 
 ROWS = rows()
 # What the PACS may be asked: our own alphabet, keyword or tag names, no escape but those that we

@@ -9,13 +9,14 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from sidecar.access.reasons import INVALID_TOKEN
 from tests.attacks.row import OWN
 from tests.common.peer import all_that_is_said
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
-from tests.web.test_stream import GOOD, HEADERS
+from tests.fakes.archive import ScriptedPacs
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.retrievals import GOOD
+from tests.fakes.site import HEADERS, sidecar_between
 
 ISSUER, AUDIENCE = "https://as.example.org", "https://imaging.example.org/fhir"
 ACTIVE: dict[str, Any] = ScriptedEhr().answer | {"iss": ISSUER, "aud": AUDIENCE}
@@ -144,16 +145,8 @@ async def test_without_a_smart_configuration(status: int, expected: int) -> None
     is not known.
     """
 
-    class Without(ScriptedEhr):
-        async def _configuration(self, request: web.Request) -> web.Response:
-            return web.Response(status=status)
-
-        def app(self) -> web.Application:
-            app = super().app()
-            app.router.add_post("/fhir/introspect", self._introspect)
-            return app
-
-    ehr, pacs = Without(answer=ACTIVE), ScriptedPacs(GOOD["chunked"])
+    ehr = ScriptedEhr(answer=ACTIVE, configuration_status=status)
+    pacs = ScriptedPacs(GOOD["chunked"])
     async with sidecar_between(ehr, pacs) as (_, sidecar):
         introspection = sidecar.discovery._fhir_url + "/introspect"
         tokens = {"introspection": {"url": introspection}}

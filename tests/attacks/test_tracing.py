@@ -14,26 +14,32 @@ import aiohttp
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.attacks.capability_rows import CAPABILITY_KEY, PUBLIC_URL
 from tests.attacks.fuzz import FOREIGN as FUZZED_FOREIGN
-from tests.attacks.fuzz import FOREIGN_INSTANCE, SECRET, Archive, make_target
+from tests.attacks.fuzz import FOREIGN_INSTANCE, SECRET, archive_of_two, make_target
 from tests.attacks.raw import request, send
 from tests.attacks.row import FOREIGN, OWN
-from tests.attacks.table import rows
 from tests.dicom_instances import dataset, encoded
+from tests.fakes.archive import STUDY, ScriptedPacs
+from tests.fakes.ehr import TOKEN, ScriptedEhr
+from tests.fakes.retrievals import GOOD, MULTIPART, answer
+from tests.fakes.site import sidecar_between
+from tests.tables.attacks import rows
+from tests.tables.capability_attacks import CAPABILITY_KEY, PUBLIC_URL
 from tests.telemetry.collector import Collector, attributes
-from tests.upstreams import STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
-from tests.web.test_stream import GOOD, MULTIPART, answer
 
 STEPS = frozenset({
-    "read", "token", "queue", "decide patient", "patient", "description", "ownership", "decide study", "fetch",
+    "read", "token", "queue", "decide patient", "patient", "description", "ownership",
+    "decide study", "fetch",
     "transfer", "record", "ehr discovery", "ehr introspection", "pacs query", "issuers",
 })  # fmt: skip
 PACS_STEP = re.compile(r"pacs [a-z]+")
 ROUTES = frozenset({
-    "/fhir/metadata", "/fhir/.well-known/smart-configuration", "/fhir/$versions", "/fhir/ImagingStudy",
-    "/fhir/StructureDefinition/number-of-frames", "/fhir/ImagingStudy/_search", "/fhir/ImagingStudy/{id}",
-    "/fhir/Endpoint/{id}", "/fhir/Patient/{patient}/ImagingStudy", "/fhir/Patient/{patient}/$wado-rs/{tail}",
+    "/fhir/metadata", "/fhir/.well-known/smart-configuration", "/fhir/$versions",
+    "/fhir/ImagingStudy",
+    "/fhir/StructureDefinition/number-of-frames", "/fhir/ImagingStudy/_search",
+    "/fhir/ImagingStudy/{id}",
+    "/fhir/Endpoint/{id}", "/fhir/Patient/{patient}/ImagingStudy",
+    "/fhir/Patient/{patient}/$wado-rs/{tail}",
     "/wado-rs/{tail}", "/wado-uri", "/capability/{sealed}/{tail}", "/", "/{tail}",
 })  # fmt: skip
 METHODS = frozenset(
@@ -79,8 +85,10 @@ async def test_every_row_of_the_table(tmp_path: Path) -> None:
     keys.write_text(f"{CAPABILITY_KEY.key_id} {CAPABILITY_KEY.secret.hex()}")
     async with Collector().serve() as collector:
         async with sidecar_between(
-            ScriptedEhr(), ScriptedPacs(GOOD["until-close"]), server={"wado_uri": True, "public_url": PUBLIC_URL},
-            capabilities={"mode": "token_bound", "keys_file": str(keys)}, tracing={"endpoint": collector.endpoint},
+            ScriptedEhr(), ScriptedPacs(GOOD["until-close"]),
+            server={"wado_uri": True, "public_url": PUBLIC_URL},
+            capabilities={"mode": "token_bound", "keys_file": str(keys)},
+            tracing={"endpoint": collector.endpoint},
         ) as (url, _):  # fmt: skip
             port = int(url.rpartition(":")[2])
             turn = asyncio.Semaphore(8)
@@ -104,7 +112,7 @@ async def test_made_up_targets() -> None:
     choose = random.Random(seed := int(time.time()))
     async with Collector().serve() as collector:
         async with sidecar_between(
-            ScriptedEhr(), Archive(), tracing={"endpoint": collector.endpoint}
+            ScriptedEhr(), archive_of_two(), tracing={"endpoint": collector.endpoint}
         ) as (url, _):
             port, end = int(url.rpartition(":")[2]), time.monotonic() + 3
             tried = 0
@@ -122,8 +130,10 @@ async def test_made_up_targets() -> None:
 
 MARK = "marked"
 CLAIMS = {
-    "active": True, "scope": "patient/ImagingStudy.rs", "exp": 9_999_999_999, "client_id": f"{MARK}-app",
-    "sub": f"{MARK}-user", "username": f"{MARK}-name", "patient": f"{MARK}-patient", "iss": f"https://{MARK}.example.org",
+    "active": True, "scope": "patient/ImagingStudy.rs", "exp": 9_999_999_999,
+    "client_id": f"{MARK}-app",
+    "sub": f"{MARK}-user", "username": f"{MARK}-name", "patient": f"{MARK}-patient",
+    "iss": f"https://{MARK}.example.org",
 }  # fmt: skip
 BODY = (
     b"--abc\r\nContent-Type: application/dicom\r\n\r\n"
@@ -156,7 +166,8 @@ TARGETS = [
     OWN, f"/wado-rs/studies/{STUDY}", f"/wado-rs/studies?PatientName={MARK}",
     f"/fhir/Patient/{MARK}-patient/ImagingStudy",
     f"/fhir/ImagingStudy?patient={MARK}-patient&identifier={MARK}", f"/fhir/ImagingStudy/{STUDY}",
-    f"/fhir/Patient/{MARK}-patient/$wado-rs/studies/{STUDY}/metadata", f"/fhir/Endpoint/{MARK}", f"/{MARK}",
+    f"/fhir/Patient/{MARK}-patient/$wado-rs/studies/{STUDY}/metadata", f"/fhir/Endpoint/{MARK}",
+    f"/{MARK}",
     f"/fhir/Patient/{MARK}-other/$wado-rs/studies",
 ]  # fmt: skip
 

@@ -4,93 +4,20 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 
 from sidecar.audit import delivery as module
-from sidecar.audit.delivery import Delivery
-from sidecar.audit.repository import Repository
-from sidecar.audit.spool import REJECTED, Spool
-from sidecar.audit.spool_reader import SpoolReader
-from sidecar.telemetry.metrics import Metrics
-from tests.telemetry.fhir_repository import FhirRepository
+from sidecar.audit.spool import REJECTED
+from tests.audit.deliveries import line_to, numbers, out_of_order, soon
+from tests.audit.fhir_repository import FhirRepository
 from tests.waiting import WAIT_SECONDS, wait_until_async
 
-
-class Line:
-    """A spool and what delivers from it."""
-
-    def __init__(
-        self,
-        folder: Path,
-        url: str,
-        session: aiohttp.ClientSession,
-        *,
-        batch: int = 100,
-        **how: Any,
-    ) -> None:
-        self.metrics = Metrics("0")
-        self.metrics.begin_audit("fhir")
-        self.repository = Repository(session, url, **how)
-        self.delivery = Delivery(SpoolReader(folder), self.repository, self.metrics, batch=batch)
-        self.spool = Spool(
-            folder, max_bytes=2**30, wake=self.delivery.wake, observe=self.metrics.observe_audit
-        )
-
-    def tell(self, numbers: range) -> None:
-        for number in numbers:
-            event = {
-                "resourceType": "AuditEvent",
-                "recorded": "2026-01-01T00:00:00.000+00:00",
-                "number": number,
-            }
-            self.spool.write(json.dumps(event).encode() + b"\n")
-
-    def value(self, name: str, **labels: str) -> float:
-        return self.metrics.registry.get_sample_value("smart_imaging_" + name, labels) or 0.0
-
-    def outcome(self, outcome: str) -> float:
-        return self.value("audit_events_total", sink="fhir", outcome=outcome)
-
-
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_FIRST_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(module, "LONGEST_PAUSE_SECONDS", 0.1)
-    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(module, "_COUNT_SECONDS", 0.0)
-    monkeypatch.setattr(module, "FINISH_SECONDS", 60)
-
-
-@asynccontextmanager
-async def line_to(
-    folder: Path, repository: FhirRepository, *, port: int = 0, **how: Any
-) -> AsyncIterator[Line]:  # fmt: skip
-    async with repository.running(port) as url, aiohttp.ClientSession() as session:
-        line = Line(folder, url, session, **how)
-        async with line.delivery.running():
-            yield line
-        line.spool.close()
-
-
-def numbers(repository: FhirRepository) -> list[int]:
-    return [event["number"] for event in repository.events]
-
-
-def out_of_order(found: list[int]) -> int:
-    """How many must be left out for the others to be in order."""
-    longest: list[int] = []
-    for at, number in enumerate(found):
-        longest.append(
-            1 + max((longest[before] for before in range(at) if found[before] < number), default=0)
-        )
-    return len(found) - max(longest, default=0)
+__all__ = ["soon"]
 
 
 async def test_batches_in_order(tmp_path: Path) -> None:

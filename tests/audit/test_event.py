@@ -21,7 +21,8 @@ BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
 def record(route: str, **changes: Any) -> AccessRecord:
     """Of a permitted request."""
     values: dict[str, Any] = {
-        "address": "192.0.2.1", "route": route, "token": TOKEN, "token_hash": "ab" * 16, "patient": "p1",
+        "address": "192.0.2.1", "route": route, "token": TOKEN, "token_hash": "ab" * 16,
+        "patient": "p1",
     } | changes  # fmt: skip
     return AccessRecord("r1", **values)
 
@@ -92,7 +93,8 @@ def test_a_retrieval_is_an_export_of_the_part() -> None:
         "R",
     )
     assert entity(built, "3")["detail"] == [
-        {"type": "SeriesInstanceUID", "valueString": "1.2.4"}, {"type": "SOPInstanceUID", "valueString": "1.2.5"},
+        {"type": "SeriesInstanceUID", "valueString": "1.2.4"},
+        {"type": "SOPInstanceUID", "valueString": "1.2.5"},
     ]  # fmt: skip
 
 
@@ -106,9 +108,7 @@ def test_a_qido_search_is_a_query() -> None:
     "route", ["imaging-study-search", "imaging-study-read", "wado-rs", "unknown"]
 )
 def test_who_it_was(route: str) -> None:
-    """Client, represented user, token (hashed), this server, and the request's id to join it with
-    the log.
-    """
+    """Client, user, token hash and server, and the request's id, which is in the log."""
     built = event(record(route))
     client, server, user = built["agent"]
     assert client["who"]["identifier"]["value"] == "viewer"
@@ -153,7 +153,8 @@ SECRET = "s3cr3t-T0ken"
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("access_token", "x" + SECRET), ("authorization", "Bearer other-1"), ("jwt", "other-1"), ("password", "other-1"),
+    [("access_token", "x" + SECRET), ("authorization", "Bearer other-1"), ("jwt", "other-1"),
+        ("password", "other-1"),
      ("PatientName", SECRET), (SECRET, "1"), ("a", "Bearer other-1"), ("x", f"<{SECRET}>")],
 )  # fmt: skip
 def test_no_credential_is_told(name: str, value: str) -> None:

@@ -1,6 +1,4 @@
-"""The file of those events that are tried alone: what it keeps, and what it does not take from
-others (SIA-60).
-"""
+"""The file of the retry queue: what it holds, and what it does not take from others (SIA-60)."""
 
 import json
 from pathlib import Path

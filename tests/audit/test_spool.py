@@ -1,6 +1,4 @@
-"""What waits on disk: in order, whatever ends the process, as much as is allowed, nothing twice
-that was delivered.
-"""
+"""The spool: in order, bounded, outliving the process, and nothing delivered twice."""
 
 import errno
 import fcntl
@@ -17,18 +15,7 @@ from hypothesis import strategies as st
 
 from sidecar.audit.spool import LOCK, POSITIONS, REJECTED, Spool, segments
 from sidecar.audit.spool_reader import SpoolReader, Waiting
-
-ROOM = 2**30
-
-
-def reader_of(folder: Path) -> SpoolReader:
-    reader = SpoolReader(folder)
-    assert reader.lock()
-    return reader
-
-
-def lines(reader: SpoolReader, most: int = 1_000, most_bytes: int = ROOM) -> list[bytes]:
-    return [one.line for one in reader.next(most, most_bytes)]
+from tests.audit.spools import ROOM, lines, reader_of
 
 
 @given(
@@ -241,9 +228,7 @@ def test_much_is_counted_a_part_a_time(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_locks_are_such_as_nfs_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There a lock is one on a range: shared needs a file open for reading, exclusive one for
-    writing (flock(2)).
-    """
+    """NFS locks ranges: shared needs a file open for reading, exclusive for writing (flock(2))."""
     flock = fcntl.flock
 
     def nfs(descriptor: int, operation: int) -> None:
@@ -296,9 +281,7 @@ def test_a_clock_that_was_put_back_before_a_restart_changes_no_order(
 def test_a_flush_that_fails_hides_nothing_from_who_has_read_the_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process delivers: it may have taken the line of a request that is refused now; the
-    next one follows.
-    """
+    """Another process may have read the line of a refused request; the next line follows it."""
     spool, reader = Spool(tmp_path, max_bytes=ROOM, sync=True), reader_of(tmp_path)
     spool.write(b"1\n")
 

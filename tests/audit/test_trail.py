@@ -146,7 +146,7 @@ def test_a_collector_that_does_not_read_stops_nobody() -> None:
 def test_a_token_that_is_none_is_told_once_a_minute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody fills the disk by repeating it; who goes on repeating it is told of again and again."""
+    """Repeating a bad token does not fill the disk; it is recorded again after a while."""
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     file = tmp_path / "audit.jsonl"

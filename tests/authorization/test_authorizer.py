@@ -25,6 +25,7 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.cache import TokenCache
 from tests.common.peer import Clock
 from tests.durations import durations_of_a_request
+from tests.fakes.site import NO_AUDIT, NO_VIEWS
 from tests.permits import (
     header_permit,
     make_policy,
@@ -33,7 +34,6 @@ from tests.permits import (
     study_facts,
     study_permit,
 )
-from tests.upstreams import NO_AUDIT, NO_VIEWS
 
 OWN, OTHER = PatientIdentifier("p1"), PatientIdentifier("p2")
 NOW = 1_000_000.0

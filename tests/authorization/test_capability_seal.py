@@ -1,8 +1,6 @@
 """Capability URLs cannot be made, changed, or used for anything else (SIA-50..52)."""
 
 import base64
-import math
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,14 +10,19 @@ from sidecar.access.decision import decide_capability
 from sidecar.access.permits import Capability, Deny, Operation, token_hash
 from sidecar.access.reasons import STATUS, Reason
 from sidecar.authorization.capability_seal import KEY_BYTES, MAXIMUM_LENGTH, Sealer, SealingKey
+from tests.tables.capability_denials import (
+    BEARER,
+    CAPABILITY,
+    CAPABILITY_DENIALS,
+    EVERYTHING,
+    NOW,
+    OTHER,
+    SHOWN,
+)
 
-NOW = 1_700_000_000.0
 OURS = "https://imaging.example.org"
 ONE, TWO = SealingKey("one", b"1" * KEY_BYTES), SealingKey("two", b"2" * KEY_BYTES)
 SEALER = Sealer([ONE], OURS)
-EVERYTHING = frozenset(Operation)
-BEARER = "a-recognizable-token"
-CAPABILITY = Capability("p1", "1.2.3", EVERYTHING, NOW + 60, token_hash(BEARER))
 SEALED = SEALER.seal(CAPABILITY)
 
 TEXTS = st.text(max_size=20)
@@ -127,52 +130,6 @@ def test_keys_must_be_told_apart() -> None:
     for keys in ([], [ONE, SealingKey("one", TWO.secret)]):
         with pytest.raises(ValueError, match="different ids"):
             Sealer(keys, OURS)
-
-
-RETRIEVE, QUERY = Operation.RETRIEVE, Operation.QUERY
-SHOWN, OTHER = token_hash(BEARER), token_hash("another")
-CAPABILITY_DENIALS: list[tuple[Capability, str | None, Operation, bytes, float, Reason]] = [
-    (CAPABILITY, "1.2.3", RETRIEVE, SHOWN, NOW + 60, Reason.EXPIRED_CAPABILITY),
-    (CAPABILITY, "1.2.3", RETRIEVE, SHOWN, NOW + 31_536_000, Reason.EXPIRED_CAPABILITY),
-    (CAPABILITY, "1.2.3", RETRIEVE, SHOWN, math.nan, Reason.EXPIRED_CAPABILITY),
-    (
-        replace(CAPABILITY, expires_at=math.nan),
-        "1.2.3",
-        RETRIEVE,
-        SHOWN,
-        NOW,
-        Reason.EXPIRED_CAPABILITY,
-    ),
-    (CAPABILITY, "1.2.3", RETRIEVE, OTHER, NOW, Reason.OTHER_TOKEN),
-    (CAPABILITY, "1.2.3", RETRIEVE, token_hash(""), NOW, Reason.OTHER_TOKEN),
-    (CAPABILITY, "1.2.3", RETRIEVE, b"", NOW, Reason.OTHER_TOKEN),
-    (CAPABILITY, "1.2.4", RETRIEVE, SHOWN, NOW, Reason.ABSENT),
-    (CAPABILITY, "1.2.3.1", QUERY, SHOWN, NOW, Reason.ABSENT),
-    (
-        replace(CAPABILITY, operations=frozenset({RETRIEVE})),
-        "1.2.3",
-        QUERY,
-        SHOWN,
-        NOW,
-        Reason.NOT_IN_CAPABILITY,
-    ),
-    (
-        replace(CAPABILITY, operations=frozenset({QUERY})),
-        "1.2.3",
-        RETRIEVE,
-        SHOWN,
-        NOW,
-        Reason.NOT_IN_CAPABILITY,
-    ),
-    (
-        replace(CAPABILITY, operations=frozenset()),
-        None,
-        QUERY,
-        SHOWN,
-        NOW,
-        Reason.NOT_IN_CAPABILITY,
-    ),
-]
 
 
 @pytest.mark.parametrize(

@@ -8,31 +8,21 @@ from typing import Any
 
 import aiohttp
 import pytest
-from fhir.resources.R4B.bundle import Bundle
 from prometheus_client import generate_latest
 
 from sidecar.fhir.endpoint import REQUIRES_ACCESS_TOKEN
+from tests.authorization.capability_urls import HEADERS, bound, endpoint_of, keys_file
 from tests.common.peer import all_that_is_said
-from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.fakes.archive import STUDY, ScriptedPacs
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.retrievals import MULTIPART, PART, answer
+from tests.fakes.site import sidecar_between
 from tests.waiting import wait_until_async
-from tests.web.test_stream import MULTIPART, PART, answer
+
+__all__ = ["keys_file"]
 
 WHOLE = PART * 3 + b"--abc--\r\n"
-HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 OTHER = {"Authorization": "Bearer another-token"}
-
-
-def bound(keys_file: Path, **changes: Any) -> dict[str, Any]:
-    """The section of the configuration."""
-    return {"mode": "token_bound", "keys_file": str(keys_file), **changes}
-
-
-@pytest.fixture
-def keys_file(tmp_path: Path) -> Path:
-    """One key."""
-    file = tmp_path / "keys"
-    file.write_text(f"# a key\none {'1' * 64}\n")
-    return file
 
 
 def pacs() -> ScriptedPacs:
@@ -40,26 +30,6 @@ def pacs() -> ScriptedPacs:
     return ScriptedPacs(
         answer(MULTIPART + b"Content-Length: %d\r\n" % len(WHOLE), WHOLE), instances=3
     )
-
-
-async def endpoint_of(us: aiohttp.ClientSession, url: str, query: str = "") -> dict[str, Any]:
-    """The study's own Endpoint, an entry of the same Bundle (SIA-33); its address is on this test's
-    own port.
-    """
-    async with us.get(f"{url}/fhir/ImagingStudy{query}", headers=HEADERS) as found:
-        bundle = await found.json()
-        assert found.status == 200, bundle
-        assert found.headers["Cache-Control"] == "private, no-store"
-    Bundle.model_validate(bundle)
-    study, entry = bundle["entry"]
-    assert "contained" not in study["resource"]
-    assert entry["fullUrl"].startswith("urn:uuid:")
-    assert study["resource"]["endpoint"] == [{"reference": entry["fullUrl"]}]
-    assert entry["search"] == {"mode": "include"}
-    endpoint = entry["resource"]
-    assert "id" not in endpoint
-    endpoint["address"] = endpoint["address"].replace("http://sidecar.example.org", url)
-    return dict(endpoint)
 
 
 async def status(us: aiohttp.ClientSession, url: str, headers: dict[str, str] | None = None) -> int:

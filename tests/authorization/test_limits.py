@@ -5,14 +5,12 @@ wait a 503.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Hashable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from sidecar.access.facts import Part, Token
 from sidecar.authorization import limits
@@ -20,37 +18,13 @@ from sidecar.authorization.limits import RequestLimits, caller_of
 from sidecar.common.fair_queue import FairQueue, HeldPlace
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.settings.pacs import Pacs
+from tests.authorization.limited import Slow, apps, bearer, remembering
 from tests.fair_queues import is_empty, waiting_count
-from tests.upstreams import PATIENT, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.fakes.archive import ScriptedPacs
+from tests.fakes.ehr import ScriptedEhr
+from tests.fakes.retrievals import PATH
+from tests.fakes.site import HEADERS, sidecar_between
 from tests.waiting import wait_until_async
-from tests.web.test_stream import HEADERS, MULTIPART, PART, PATH
-
-
-@dataclass
-class Slow:
-    """A PACS whose answers go on until ``done``."""
-
-    done: asyncio.Event
-    begun: int = 0
-
-    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.begun += 1
-        writer.write(b"HTTP/1.1 200 OK\r\n" + MULTIPART + b"Connection: close\r\n\r\n" + PART)
-        await writer.drain()
-        await self.done.wait()
-        writer.write(b"--abc--\r\n")
-
-
-class Apps(ScriptedEhr):
-    """An EHR whose tokens say in themselves whose they are: ``patient.app``."""
-
-    async def _introspect(self, request: web.Request) -> web.Response:
-        patient, _, app = str((await request.post())["token"]).partition(".")
-        return web.json_response({**self.answer, "patient": patient, "client_id": app})
-
-
-def bearer(app: str, patient: str = PATIENT) -> dict[str, str]:
-    return {**HEADERS, "Authorization": f"Bearer {patient}.{app}"}
 
 
 @contextlib.asynccontextmanager
@@ -190,7 +164,7 @@ async def test_a_full_queue_is_refused(
     slow = Slow(asyncio.Event())
     server = {"max_streams": 1, "max_streams_per_client": 1}
     async with (
-        sidecar_between(Apps(), ScriptedPacs(slow, instances=1), server=server) as (url, _),
+        sidecar_between(apps(), ScriptedPacs(slow, instances=1), server=server) as (url, _),
         aiohttp.ClientSession() as client,
         client.get(url + PATH, headers=bearer("app")) as running,
     ):
@@ -242,16 +216,6 @@ async def test_a_client_that_leaves_frees_its_entry_in_the_queue(
         leaves.cancel()
         await wait_until_async("none", lambda: waiting_count(queue), lambda seen: seen == 0)
         slow.done.set()
-
-
-def remembering(made: list[RequestLimits]) -> Callable[..., RequestLimits]:
-    """``RequestLimits`` whose instances are added to ``made``."""
-
-    def make(**named: int) -> RequestLimits:
-        made.append(RequestLimits(**named))
-        return made[-1]
-
-    return make
 
 
 async def test_whoever_may_not_have_it_takes_no_place() -> None:

@@ -8,9 +8,9 @@ from sidecar.access.facts import Effect
 from sidecar.access.visibility import Visible, visible_by_rules
 from sidecar.authorization.scope_constraints import Constraints
 from sidecar.authorization.study_facts import described
+from tests.fakes.site import SITE
 from tests.fhir.rows import row
 from tests.permits import make_rule
-from tests.upstreams import SITE
 
 CONSTRAINTS = Constraints(SITE)
 EXCLUDE = make_rule("psychiatry", Effect.EXCLUDE, study={"StudyDescription": ("*Психиатрия*",)})

@@ -21,9 +21,9 @@ from sidecar.fhir.imaging_study import study_uid
 from sidecar.pacs.studies import AsOf, Studies
 from sidecar.pacs.study_lists import Listing
 from tests.common.peer import Clock
+from tests.fakes.site import SITE
 from tests.fhir.rows import row
 from tests.permits import make_rule, make_way, patient_permit, search_permit
-from tests.upstreams import SITE
 
 HOUR = 3_600
 DAY_ENDS = datetime(2024, 3, 1, tzinfo=UTC).timestamp()

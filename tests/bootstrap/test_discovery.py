@@ -1,6 +1,4 @@
-"""``/readyz`` needs the EHR's smart-configuration where something in it is needed, and not where
-all is configured.
-"""
+"""``/readyz`` needs the EHR's smart-configuration only where a member of it is needed."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -17,9 +15,10 @@ from sidecar.bootstrap.build import Sidecar, build
 from sidecar.bootstrap.discovery import needed_of_discovery, reads_fhir
 from sidecar.server.listener import listen
 from sidecar.settings.document import Settings
+from tests.fakes.archive import ScriptedPacs
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr, patient
 from tests.sidecar_process import free_port
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, ScriptedPacs
-from tests.web.test_slow_archive import Tape
+from tests.web.tape import Tape
 
 URL = "https://ehr.example.org/fixed"
 NONE: dict[str, Any] = {"method": "none"}
@@ -40,13 +39,16 @@ TABLE: dict[str, tuple[dict[str, Any], set[str], bool]] = {
     "introspection, groups": ({"tokens": FIXED, **GROUPS}, set(), True),
     "an issuer does not help": (ISSUER, {"introspection_endpoint"}, False),
     "signed answers": (
-        {"tokens": {"introspection": {"url": URL, "signed": True}, **SIGNED}}, {"jwks_uri", "issuer"}, False,
+        {"tokens": {"introspection": {"url": URL, "signed": True}, **SIGNED}},
+        {"jwks_uri", "issuer"}, False,
     ),
     "signed answers, keys": (
-        {"tokens": {"introspection": {"url": URL, "signed": True}, **SIGNED, **JWKS}}, {"issuer"}, False,
+        {"tokens": {"introspection": {"url": URL, "signed": True}, **SIGNED, **JWKS}}, {"issuer"},
+        False,
     ),
     "signed answers, keys, issuer": (
-        {"tokens": {"introspection": {"url": URL, "signed": True}, **SIGNED, **JWKS}, **ISSUER}, set(), False,
+        {"tokens": {"introspection": {"url": URL, "signed": True}, **SIGNED, **JWKS}, **ISSUER},
+        set(), False,
     ),
     "jwt": ({"tokens": KEYS}, {"jwks_uri", "issuer"}, False),
     "jwt, introspection": ({"tokens": KEYS | FIXED}, {"jwks_uri", "issuer"}, False),
@@ -58,9 +60,12 @@ TABLE: dict[str, tuple[dict[str, Any], set[str], bool]] = {
     "both, introspection": ({"tokens": BOTH | JWKS | FIXED, **ISSUER}, set(), False),
     "backend introspection": ({"tokens": FIXED | {"client": "backend"}}, {"token_endpoint"}, False),
     "backend, but jwt": ({"tokens": KEYS | JWKS | {"client": "backend"}, **ISSUER}, set(), False),
-    "backend patients": ({"tokens": FIXED, "patients": EHR | {"client": "backend"}}, {"token_endpoint"}, True),
-    "backend patients, but direct": ({"tokens": FIXED, "patients": {"client": "backend"}}, set(), False),
-    "backend groups": ({"tokens": FIXED, "patients": {"client": "backend"}, **GROUPS}, {"token_endpoint"}, True),
+    "backend patients": ({"tokens": FIXED, "patients": EHR | {"client": "backend"}},
+        {"token_endpoint"}, True),
+    "backend patients, but direct": ({"tokens": FIXED, "patients": {"client": "backend"}}, set(),
+        False),
+    "backend groups": ({"tokens": FIXED, "patients": {"client": "backend"}, **GROUPS},
+        {"token_endpoint"}, True),
 }  # fmt: skip
 
 
@@ -102,28 +107,17 @@ async def running(
                 "tokens": {"introspection": {"url": f"http://127.0.0.1:{port}/introspect"}}
             }
         sidecar = await stack.enter_async_context(build(settings(changes, key, fhir, pacs)))
+        own_port = await stack.enter_async_context(listen(sidecar.public, "127.0.0.1", 0))
         yield (
             sidecar,
-            f"http://127.0.0.1:{await stack.enter_async_context(listen(sidecar.public, '127.0.0.1', 0))}",
+            f"http://127.0.0.1:{own_port}",
         )
 
 
 def without_discovery() -> web.Application:
     """An EHR that introspects, has Patients, and knows nothing of SMART: 404."""
-    scripted, app = ScriptedEhr(), web.Application()
-    identifier = {"system": "urn:x", "value": PATIENT}
-
-    async def patient(request: web.Request) -> web.Response:
-        found = {
-            "resourceType": "Patient",
-            "id": request.match_info["id"],
-            "identifier": [identifier],
-        }
-        return web.json_response(found, content_type="application/fhir+json")
-
-    app.router.add_post("/introspect", scripted._introspect)
-    app.router.add_get("/fhir/Patient/{id}", patient)
-    return app
+    patients = {PATIENT: patient(PATIENT, ("urn:x", PATIENT))}
+    return ScriptedEhr(configuration_status=404, patients=patients).app()
 
 
 @pytest.mark.parametrize("row", TABLE)

@@ -1,4 +1,4 @@
-"""``check --token`` says what is wrong with a token: what is configured, and what the token says."""
+"""``check --token`` reports what is wrong with a token or with the settings for it."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from sidecar.access.reasons import INVALID_TOKEN, Reason
 from sidecar.check import access_token
 from sidecar.check.run import check
 from sidecar.conformance.finding import Finding, State
-from tests.check.test_upstreams import Pacs, served
-from tests.upstreams import TOKEN, ScriptedEhr
+from tests.check.scripted_site import Pacs, served
+from tests.fakes.ehr import TOKEN, ScriptedEhr
 
 ISSUER = "https://as.example.org"
 ACTIVE: dict[str, Any] = ScriptedEhr().answer | {"aud": "us"}
@@ -33,7 +33,7 @@ async def found(changes: dict[str, Any], token: str = TOKEN) -> dict[str, Findin
         issuer=ISSUER,
     )
     async with served(ehr, Pacs(), tokens={"audience": ["us"]}) as settings:
-        return {one.name: one for one in await check(settings, token)}
+        return {finding.name: finding for finding in await check(settings, token)}
 
 
 @pytest.mark.parametrize("changes", [{}, {"iss": ISSUER}, {"exp": ...}], ids=str)
@@ -52,7 +52,10 @@ async def test_a_good_token(changes: dict[str, Any]) -> None:
         ({"iss": "https://other"}, " is https://other"),
         ({"aud": ["them"]}, "wrong_audience: aud should be us, and is them"),
         ({"aud": ...}, "wrong_audience: aud should be us, and the token names none"),
-        ({"token_use": "refresh_token"}, "token_use should be an access token's, and is refresh_token"),
+        (
+            {"token_use": "refresh_token"},
+            "token_use should be an access token's, and is refresh_token",
+        ),
         ({"exp": 5}, "expired_token: exp should be after "),
         ({"nbf": 9_999_999_998}, "not_yet_valid: nbf should be "),
         ({"cnf": {"jkt": "x"}}, "sender_constrained: it has cnf"),
@@ -61,7 +64,7 @@ async def test_a_good_token(changes: dict[str, Any]) -> None:
         ({"sub": 1}, "introspection_wrong_shape (sub)"),
     ],
     ids=str,
-)  # fmt: skip
+)
 async def test_a_token_that_is_no_good_here(changes: dict[str, Any], text: str) -> None:
     """The way ends there, and nothing of the token itself is shown."""
     findings = await found(changes)
@@ -87,7 +90,7 @@ async def test_a_server_to_which_anything_is_active(answer: dict[str, Any]) -> N
     ehr = Ehr(issuer=ISSUER)
     ehr.unknown = answer
     async with served(ehr, Pacs(), tokens={"audience": ["us"]}) as settings:
-        findings = {one.name: one for one in await check(settings, None)}
+        findings = {finding.name: finding for finding in await check(settings, None)}
     assert findings["tokens.introspection"].state is State.FAIL
     assert "Do not serve" in str(findings["tokens.introspection"].hint)
 

@@ -4,8 +4,8 @@ from aiohttp import web
 
 from sidecar.check.run import check
 from sidecar.conformance.finding import Finding, State
-from tests.check.test_upstreams import Pacs, served
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr
+from tests.check.scripted_site import Pacs, served
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
 
 MAPPING = {
     "patients": {
@@ -42,7 +42,7 @@ class Ehr(ScriptedEhr):
 async def found(ehr: Ehr) -> dict[str, Finding]:
     """With the patient's token."""
     async with served(ehr, Pacs(), **MAPPING) as settings:
-        return {one.name: one for one in await check(settings, TOKEN)}
+        return {finding.name: finding for finding in await check(settings, TOKEN)}
 
 
 async def test_the_tokens_patient_was_merged() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from sidecar.conformance.finding import State
-from tests.check.test_upstreams import Pacs, found
+from tests.check.scripted_site import Pacs, found
 from tests.common.peer import Peer, Reply
+from tests.fakes.ehr import ScriptedEhr
 from tests.sidecar_process import free_port
-from tests.upstreams import ScriptedEhr
 
 
 def rule(**conditions: Any) -> dict[str, Any]:
@@ -23,7 +23,11 @@ def rule(**conditions: Any) -> dict[str, Any]:
     ("rules", "state", "text"),
     [
         ([], State.OK, "none: nothing is left out"),
-        ([rule(study={"StudyID": ["x"]})], State.OK, "1 rule; the archive tells what they look at"),
+        (
+            [rule(study={"StudyID": ["x"]})],
+            State.OK,
+            "1 rule; the archive has their attributes",
+        ),
         (
             [rule(series={"Modality": ["SR"]}), rule(study={"ModalitiesInStudy": ["SR"]})],
             State.OK,
@@ -77,7 +81,7 @@ async def test_clients(tmp_path: Path) -> None:
     file = tmp_path / "patients"
     file.write_text("# nobody yet\n")
     for clients, state, text in (
-        ({}, State.WARN, "nobody has anything"),
+        ({}, State.WARN, "no client has patients"),
         ({"a": {"patients": ["p1"]}}, State.OK, "1, each with patients"),
         (
             {"a": {"patients": ["p1"]}, "b": {"patients_file": str(file)}},
@@ -99,10 +103,11 @@ async def test_clients(tmp_path: Path) -> None:
     [
         (Reply({"result": False}), State.OK, "it answers"),
         (Reply({"result": {"allow": False}}), State.OK, "it answers"),
-        (Reply({"result": True}), State.WARN, "allows"), (Reply({}), State.FAIL, "policy_undefined"),
+        (Reply({"result": True}), State.WARN, "allows"),
+        (Reply({}), State.FAIL, "policy_undefined"),
         (Reply(status=404), State.FAIL, "policy_unexpected_status (status 404)"),
     ],
-)  # fmt: skip
+)
 async def test_the_external_policy(peer: Peer, reply: Reply, state: State, text: str) -> None:
     peer.say(reply)
     access = {"external": {"url": peer.url}}

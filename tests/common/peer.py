@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from sidecar.bootstrap.build import open_session
+from sidecar.bootstrap.context import open_session
 from sidecar.server.listener import listen
 
 NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
@@ -30,9 +30,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer: ``body`` is sent as it is when it is text or bytes, else as JSON; ``write`` takes
-    over the rest.
-    """
+    """A response. ``body`` is text or bytes, or JSON. ``write`` takes over the rest."""
 
     body: Any = ""
     status: int = 200
@@ -52,9 +50,7 @@ class Asked:
 
 @dataclass
 class Peer:
-    """Answers each request with the next of ``replies``; the last one stays. ``asked`` has all
-    requests.
-    """
+    """Answer requests with ``replies`` in turn; the last stays. ``asked`` has all requests."""
 
     url: str = ""
     replies: list[Reply] = field(default_factory=lambda: [Reply({})])
@@ -102,9 +98,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 def all_that_is_said(caplog: pytest.LogCaptureFixture, *errors: BaseException) -> str:
-    """Everything that a log, a traceback or an error answer could carry of these records and
-    errors.
-    """
+    """Return all that a log, a traceback or an error response could carry of these."""
     said = [caplog.text]
     said += [repr(vars(record)) + record.getMessage() for record in caplog.records]
     pending: list[BaseException | None] = list(errors)

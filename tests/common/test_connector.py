@@ -10,9 +10,9 @@ import aiohttp.client_proto
 import pytest
 from aiohttp.http_parser import HttpResponseParser, HttpResponseParserPy
 
-from sidecar.bootstrap.build import open_session
+from sidecar.bootstrap.context import open_session
+from tests.certificates import certificate, server_context
 from tests.event_loops import Run
-from tests.tokens.test_mutual_tls import certificate, server_context
 from tests.waiting import wait_until_async
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n%b"
@@ -124,8 +124,8 @@ def ok(body: bytes, *lines: bytes) -> bytes:
 FIRST = b"0000"
 HALF = b"HTTP/1.1 200 OK\r\nX-Evil: 1\r\nX-"
 SOUND = {
-    "a trailer": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n%b\r\n0\r\nX-Evil: 1\r\n\r\n"
-    % FIRST,
+    "a trailer": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"4\r\n%b\r\n0\r\nX-Evil: 1\r\n\r\n" % FIRST,
     "trailers": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n%b\r\n0\r\n"
     b"Content-Encoding: gzip\r\nX-Evil: 1\r\nX-Evil: 2\r\n\r\n" % FIRST,
     "100 before": b"HTTP/1.1 100 Continue\r\nX-Evil: 1\r\n\r\n" + ok(FIRST),
@@ -157,9 +157,7 @@ def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def behind(first: bytes, method: str = "GET") -> tuple[list[tuple[str, list[str]]], int]:
-    """Bodies and X-Evil fields of the answers to two more requests after one that got ``first``;
-    the connections.
-    """
+    """Return bodies and X-Evil fields of two requests after ``first``, and the connections."""
     connections = 0
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -229,7 +227,7 @@ async def test_an_answer_to_head_has_no_body(body: bytes) -> None:
 
 
 async def test_what_is_late_behind_an_answer_to_head_is_nobodys_answer() -> None:
-    """A server that makes no difference between HEAD and GET sends the body as soon as it has it."""
+    """A server that treats HEAD as GET sends the body as soon as it has it."""
     evil = ok(b"evil")
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

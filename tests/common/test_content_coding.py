@@ -1,6 +1,4 @@
-"""Compressed bodies: bounded steps, several members, and nothing that is damaged or cut (RFC 1950,
-1952).
-"""
+"""Compressed bodies: bounded steps, several members, nothing damaged or cut (RFC 1950, 1952)."""
 
 import gzip
 import zlib
@@ -104,18 +102,20 @@ def test_a_bomb_comes_in_small_pieces() -> None:
 
 
 def test_many_members_are_as_many_steps() -> None:
-    """Nothing comes of them, and each is work: whoever takes the steps can stop between two of
-    them.
-    """
+    """Empty members are steps as well, so that the work can be interrupted between them."""
     assert len(list(Decoder("gzip").steps(gzip.compress(b"") * 3_000))) >= 3_000
     assert len(gzip.compress(b"") * 3_000) > INPUT_BYTES
 
 
 CODINGS: dict[str, tuple[list[str], str | None, bool]] = {
-    "none": ([], None, False), "empty": ([""], None, False), "identity": (["Identity"], None, False),
-    "gzip": (["gzip"], "gzip", True), "GZIP": (["GZIP"], "gzip", True), "x-gzip": (["x-gzip"], "gzip", True),
-    "deflate": ([" deflate "], "deflate", True), "identity and gzip": (["identity, gzip"], "gzip", True),
-    "br": (["br"], "br", False), "zstd": (["zstd"], "zstd", False), "compress": (["x-compress"], "compress", False),
+    "none": ([], None, False), "empty": ([""], None, False),
+    "identity": (["Identity"], None, False),
+    "gzip": (["gzip"], "gzip", True), "GZIP": (["GZIP"], "gzip", True),
+    "x-gzip": (["x-gzip"], "gzip", True),
+    "deflate": ([" deflate "], "deflate", True),
+    "identity and gzip": (["identity, gzip"], "gzip", True),
+    "br": (["br"], "br", False), "zstd": (["zstd"], "zstd", False),
+    "compress": (["x-compress"], "compress", False),
     "another": (["secret-text"], "unknown", False), "twice": (["gzip, gzip"], "several", False),
     "two": (["gzip, br"], "several", False), "two lines": (["gzip", "gzip"], "several", False),
 }  # fmt: skip

@@ -1,6 +1,4 @@
-"""Failures that have an answer: each has the status and FHIR issue type that its name says (SIA-16,
-SIA-23, SIA-45).
-"""
+"""Failures have the status and FHIR issue type of their names (SIA-16, SIA-23, SIA-45)."""
 
 import pytest
 
@@ -32,9 +30,7 @@ def test_the_table_has_every_failure() -> None:
 
 @pytest.mark.parametrize("kind", FACES)
 def test_the_face_of_a_failure(kind: type[Problem]) -> None:
-    """Status, issue type and the text for the client; ``str`` is the constant for logs, never that
-    text.
-    """
+    """Status, issue type and text are for the client; ``str`` is the constant for logs."""
     problem = kind("Text for the client.", reason="a_constant")
     assert (kind.status, kind.code) == FACES[kind]
     assert problem.diagnostics == "Text for the client."

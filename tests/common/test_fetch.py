@@ -1,6 +1,4 @@
-"""Requests for small answers: bounded in bytes and seconds, redirects never followed, one reading
-of JSON (SIA-16).
-"""
+"""Small responses: bounded in bytes and seconds, no redirects, one reading of JSON (SIA-16)."""
 
 import asyncio
 import gzip
@@ -99,9 +97,7 @@ async def test_an_endless_body_is_left_at_the_limit(
 async def test_the_peers_own_compression_does_not_spoil_its_answer(
     peer: Peer, session: aiohttp.ClientSession
 ) -> None:
-    """A reverse proxy before the EHR compresses when it is asked to: what we ask for we must be
-    able to read.
-    """
+    """A reverse proxy compresses when it is asked to: we ask for no compression."""
 
     async def as_asked(request: web.Request) -> web.StreamResponse:
         if "gzip" in request.headers.get("Accept-Encoding", ""):
@@ -134,9 +130,7 @@ ENCODED: dict[str, tuple[str, bytes, str | None]] = {
 async def test_what_comes_compressed_unasked(
     peer: Peer, session: aiohttp.ClientSession, case: str
 ) -> None:
-    """It is decompressed within the same limit; what cannot be is a failure that names the
-    encoding.
-    """
+    """It is decompressed within the same limit; another coding is a failure that names it."""
     coding, body, failure = ENCODED[case]
     peer.say(Reply(body, headers={"Content-Encoding": coding}))
     if failure is None:
@@ -168,17 +162,23 @@ def _raw(answer: bytes) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter]
     return send
 
 
-RAW: dict[str, tuple[Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], str]] = {
+RAW: dict[str, tuple[Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    str]] = {
     "says nothing": (_silent, "timeout"),
     "drips": (_dripping, "timeout"),
     "hangs up": (_raw(b""), "unreachable"),
     "is not HTTP": (_raw(b"220 mail.example.org ESMTP\r\n"), "unreachable"),
-    "breaks off": (_raw(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"active": true}'), "unreachable"),
+    "breaks off": (_raw(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"active": true}'),
+        "unreachable"),
     "breaks off a chunk": (
         _raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n{}\r\n"), "unreachable",
     ),
-    "both lengths": (_raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}x"), "unreachable"),
-    "bad chunk": (_raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n"), "unreachable"),
+    "both lengths": (_raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}x"),
+        "unreachable"),
+    "bad chunk": (
+        _raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n"),
+        "unreachable",
+    ),
     "endless head": (_raw(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000), "unreachable"),
 }  # fmt: skip
 
@@ -241,14 +241,19 @@ ENCODINGS = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-
     [
         (b"", "not_json"), (b"<html>", "not_json"), (b"{", "not_json"), (b"{} {}", "not_json"),
         (b"{'a': 1}", "not_json"),
-        (b'{"active": false, "active": true}', "not_json"), (b'{"a": {"b": 1, "b": 1}}', "not_json"),
-        (b'{"a": 1, "\\u0061": 2}', "not_json"), (b'{"exp": NaN}', "not_json"), (b'{"exp": Infinity}', "not_json"),
-        (b'{"exp": -Infinity}', "not_json"), (b"\xff\xfe\xfd", "not_json"), (b'{"a": "\xff"}', "not_json"),
+        (b'{"active": false, "active": true}', "not_json"),
+        (b'{"a": {"b": 1, "b": 1}}', "not_json"),
+        (b'{"a": 1, "\\u0061": 2}', "not_json"), (b'{"exp": NaN}', "not_json"),
+        (b'{"exp": Infinity}', "not_json"),
+        (b'{"exp": -Infinity}', "not_json"), (b"\xff\xfe\xfd", "not_json"),
+        (b'{"a": "\xff"}', "not_json"),
         (b'{"a":' * 10_000, "not_json"), (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "not_json"),
         *(('{"active": true}'.encode(encoding), "not_json") for encoding in ENCODINGS),
         (b'{"a": "\xed\xa0\x80"}', "not_json"),
-        (b"[" * 60_000, "not_json"), (b'{"exp": ' + b"9" * 60_000 + b"}", "not_json"), (b'{"a": "\n"}', "not_json"),
-        (b"[]", "not_an_object"), (b"null", "not_an_object"), (b"true", "not_an_object"), (b'"x"', "not_an_object"),
+        (b"[" * 60_000, "not_json"), (b'{"exp": ' + b"9" * 60_000 + b"}", "not_json"),
+        (b'{"a": "\n"}', "not_json"),
+        (b"[]", "not_an_object"), (b"null", "not_an_object"), (b"true", "not_an_object"),
+        (b'"x"', "not_an_object"),
         (b"1", "not_an_object"), (b'[{"active": true}]', "not_an_object"),
     ],
     ids=lambda value: ascii(value[:40]),
@@ -275,9 +280,7 @@ def test_json() -> None:
 async def test_no_limit_of_the_session_ends_it_sooner(
     peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """aiohttp's own is five minutes: a slow archive's query may take longer
-    (``pacs.warm_seconds``).
-    """
+    """aiohttp's own limit is five minutes; ``pacs.warm_seconds`` may be longer."""
     peer.say(Reply({"a": 1}))
     limits: list[aiohttp.ClientTimeout] = []
     async with aiohttp.ClientSession() as session:

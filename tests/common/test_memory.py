@@ -1,6 +1,4 @@
-"""Freed memory is kept for the next chunk, unless the environment says otherwise; the collector has
-little to do.
-"""
+"""Freed memory serves the next chunk, unless the environment is set; little garbage collection."""
 
 import subprocess
 import sys
@@ -57,7 +55,8 @@ def test_another_c_library_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_imported_is_not_collected_again_and_again() -> None:
     """The command imports everything before it serves, and has the collector pass over it."""
-    code = "import asyncio, gc; from sidecar import cli; cli._run(lambda stop, reload: asyncio.sleep(0));"
+    code = "import asyncio, gc; from sidecar import cli;"
+    code += " cli._run(lambda stop, reload: asyncio.sleep(0));"
     shown = subprocess.run(
         [sys.executable, "-c", code + "print(gc.get_freeze_count(), len(gc.get_objects()))"],
         capture_output=True,

@@ -90,9 +90,7 @@ async def test_short_work_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_short_work_after_short_work_is_one_slice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes piece by piece and is there already, each piece less than a slice: not all of it
-    at once.
-    """
+    """Pieces that are there already, each shorter than a slice, do not all run at once."""
     monkeypatch.setattr(slices, "SLICE_SECONDS", 3.0)
     now = 0.0
     monkeypatch.setattr("sidecar.common.slices.time.perf_counter", lambda: now)

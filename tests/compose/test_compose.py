@@ -30,7 +30,7 @@ from tests.compose.deployment import (
     sidecar_file,
     smart_configuration,
 )
-from tests.prometheus.test_rules import promtool
+from tests.prometheus.promtool import promtool
 
 __all__ = ["promtool"]
 
@@ -208,7 +208,8 @@ def test_tokens_are_from_whom_they_should_be(settings: Settings) -> None:
     assert settings.tokens.audience[0] in json.dumps(realm)
     (imaging,) = smart["associated_endpoints"]
     assert imaging == {
-        "url": f"{settings.server.public_url}/fhir", "capabilities": ["smart-imaging-access", APP_LAUNCH],
+        "url": f"{settings.server.public_url}/fhir",
+        "capabilities": ["smart-imaging-access", APP_LAUNCH],
     }  # fmt: skip
 
 

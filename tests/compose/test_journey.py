@@ -28,10 +28,10 @@ from tests.compose.deployment import (
     sidecar_file,
     smart_configuration,
 )
+from tests.fakes.ehr import SCOPE, ScriptedEhr
 from tests.real.authorization_servers import KEYCLOAK, NO_KEYCLOAK, Keycloak, require
 from tests.real.orthanc import DICOMWEB_PLUGIN, require_orthanc
 from tests.sidecar_process import free_port
-from tests.upstreams import SCOPE, ScriptedEhr
 from tests.waiting import WAIT_SECONDS, wait_until
 
 AUDIENCE = "https://imaging.hospital.example.org/fhir"
@@ -53,7 +53,8 @@ def orthanc(folder: Path, secrets_folder: Path) -> Iterator[str]:
     for target, source in mounts("orthanc").items():
         settings: dict[str, Any] = json.loads(source.read_text())
         (configuration / Path(target).name).write_text(json.dumps(settings | {
-            "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"), "HttpPort": port,
+            "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"),
+            "HttpPort": port,
             "Plugins": [str(DICOMWEB_PLUGIN)], "RemoteAccessAllowed": False,
         }))  # fmt: skip
     for target, name in secrets("orthanc").items():
@@ -84,10 +85,13 @@ def orthanc(folder: Path, secrets_folder: Path) -> Iterator[str]:
 
 
 def tool(name: str, *arguments: str) -> str:
-    """What a tool of the folder prints; ``arguments`` name what is elsewhere than in its container."""
+    """What a tool of the folder prints; ``arguments`` name what is elsewhere than in its
+    container.
+    """
     script = COMPOSE / "tools" / Path(SERVICES[name]["entrypoint"][1]).name
     done = subprocess.run(
-        [sys.executable, str(script), *arguments], capture_output=True, text=True, timeout=120, check=False,
+        [sys.executable, str(script), *arguments], capture_output=True, text=True, timeout=120,
+        check=False,
         env=environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

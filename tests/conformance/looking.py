@@ -1,4 +1,4 @@
-"""Running ``check --conformance`` against a server of a test, and bending what the server answers."""
+"""Runs ``check --conformance`` against a server of a test, and changes the server's answers."""
 
 import asyncio
 import json
@@ -43,13 +43,15 @@ async def looked(base: str, token: str | None = TOKEN, limits: Limits = LIMITS) 
     said = table(findings) + as_json(findings)
     for secret in (token or TOKEN, PATIENT, PATIENT_ID, NAME, *STUDIES):
         assert secret not in said
-    assert "nothing can be made of" not in said
+    assert "cannot be read" not in said
     return findings
 
 
 def problems(findings: list[Finding]) -> dict[str, int]:
     """What was checked and is not kept, with its number."""
-    return {checked(one): number(one) for one in findings if one.state is State.FAIL}
+    return {
+        checked(finding): number(finding) for finding in findings if finding.state is State.FAIL
+    }
 
 
 def number(finding: Finding) -> int:

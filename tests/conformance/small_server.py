@@ -178,23 +178,33 @@ def study(uid: str) -> dict[str, Any]:
     """An ImagingStudy."""
     modality = {"system": DICOM_TERMINOLOGY, "code": STUDIES.get(uid, "CT")}
     return {
-        "resourceType": "ImagingStudy", "id": uid, "meta": {"lastUpdated": _UPDATED}, "status": "available",
-        "identifier": [{"system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}], "started": _STARTED,
-        "subject": {"reference": f"Patient/{PATIENT}"}, "modality": [modality],
-        "endpoint": [{"reference": "Endpoint/e1"}], "numberOfSeries": 1, "numberOfInstances": _COUNT,
+        "resourceType": "ImagingStudy",
+        "id": uid,
+        "meta": {"lastUpdated": _UPDATED},
+        "status": "available",
+        "identifier": [{"system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}],
+        "started": _STARTED,
+        "subject": {"reference": f"Patient/{PATIENT}"},
+        "modality": [modality],
+        "endpoint": [{"reference": "Endpoint/e1"}],
+        "numberOfSeries": 1,
+        "numberOfInstances": _COUNT,
         "series": [{"uid": f"{uid}.1", "modality": modality, "numberOfInstances": _COUNT}],
-    }  # fmt: skip
+    }
 
 
 def endpoint(base: str) -> dict[str, Any]:
     """The Endpoint."""
     system = "http://terminology.hl7.org/CodeSystem/endpoint-connection-type"
     return {
-        "resourceType": "Endpoint", "id": "e1", "status": "active",
+        "resourceType": "Endpoint",
+        "id": "e1",
+        "status": "active",
         "extension": [{"url": REQUIRES_ACCESS_TOKEN, "valueBoolean": True}],
-        "connectionType": {"system": system, "code": "dicom-wado-rs"}, "payloadType": [{"text": "DICOM"}],
+        "connectionType": {"system": system, "code": "dicom-wado-rs"},
+        "payloadType": [{"text": "DICOM"}],
         "address": base.removesuffix("/fhir") + "/dicom",
-    }  # fmt: skip
+    }
 
 
 _RESOURCE = re.compile(
@@ -236,9 +246,18 @@ def _rows(rows: list[dict[str, Any]]) -> web.Response:
 
 _NAMES = ("patient", "identifier", "_lastUpdated", "started", "modality", "status", "_id")
 _METADATA = {
-    "resourceType": "CapabilityStatement", "fhirVersion": "4.0.1",
-    "rest": [{"mode": "server", "resource": [{
-        "type": "ImagingStudy", "interaction": [{"code": "read"}, {"code": "search-type"}],
-        "searchParam": [{"name": name} for name in _NAMES],
-    }]}],
-}  # fmt: skip
+    "resourceType": "CapabilityStatement",
+    "fhirVersion": "4.0.1",
+    "rest": [
+        {
+            "mode": "server",
+            "resource": [
+                {
+                    "type": "ImagingStudy",
+                    "interaction": [{"code": "read"}, {"code": "search-type"}],
+                    "searchParam": [{"name": name} for name in _NAMES],
+                }
+            ],
+        }
+    ],
+}

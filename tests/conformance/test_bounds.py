@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from aiohttp import ThreadedResolver, web
 
-from sidecar.conformance.afterwards import ELSE
 from sidecar.conformance.client import Limits, Violated, connected
 from sidecar.conformance.finding import Finding, State, as_json, table
+from sidecar.conformance.whole_run import ELSE
 from sidecar.server.listener import listen
 from tests.conformance.looking import (
     LIMITS,
@@ -49,7 +49,9 @@ async def _answered(
 async def test_nothing_listens() -> None:
     findings = await looked(f"http://127.0.0.1:{free_port()}/fhir")
     assert set(problems(findings).values()) == {3}
-    assert {one.text for one in findings if one.state is State.FAIL} == {"no answer: ECONNREFUSED"}
+    assert {finding.text for finding in findings if finding.state is State.FAIL} == {
+        "no answer: ECONNREFUSED"
+    }
     assert_all_say(findings, "no answer: ECONNREFUSED")
 
 
@@ -68,7 +70,7 @@ async def test_a_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> 
 
 def assert_all_say(findings: list[Finding], text: str) -> None:
     """All but those that cannot be seen from outside, whatever the server says."""
-    texts = {one.text for one in findings if checked(one) != ELSE}
+    texts = {finding.text for finding in findings if checked(finding) != ELSE}
     assert texts == {text, "the server was not reached"}
 
 
@@ -100,9 +102,12 @@ async def test_a_website() -> None:
         return web.Response(text="<html>hello</html>", content_type="text/html")
 
     findings = await _answered(page)
-    assert {"smart-configuration, without a token": 3, "metadata, without a token": 3,
-            "a search for the patient's studies": 20, "FHIR without a token": 10}.items() <= problems(
-        findings).items()  # fmt: skip
+    assert {
+        "smart-configuration, without a token": 3,
+        "metadata, without a token": 3,
+        "a search for the patient's studies": 20,
+        "FHIR without a token": 10,
+    }.items() <= problems(findings).items()
 
 
 async def test_answers_without_end() -> None:
@@ -243,7 +248,7 @@ async def test_a_server_that_answers_with_the_token(how: str) -> None:
 
 
 # Whatever comes
-# ------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def _bent(value: Any, chance: random.Random) -> Any:

@@ -14,7 +14,7 @@ from sidecar.demo.people import PATIENTS
 from sidecar.demo.samples import fill
 from tests.command import run
 from tests.journey.world import World, make_world
-from tests.test_docs import REQUIREMENTS as NUMBERS
+from tests.requirements import REQUIREMENTS as NUMBERS
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +48,14 @@ def number_of(finding: dict[str, Any]) -> str:
 
 def problems(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Those with a problem."""
-    return [one for one in findings if one["state"] == "fail"]
+    return [finding for finding in findings if finding["state"] == "fail"]
 
 
 @pytest.mark.parametrize("patient", [one.id for one in PATIENTS])
 def test_the_sidecar_conforms(world: World, patient: str) -> None:
     code, findings = checked(world, world.token(patient))
     assert (code, problems(findings)) == (0, [])
-    assert {int(number_of(one).removeprefix("SIA-")) for one in findings} == NUMBERS
+    assert {int(number_of(finding).removeprefix("SIA-")) for finding in findings} == NUMBERS
     assert sum(one["state"] == "ok" for one in findings) > 60
 
 
@@ -67,7 +67,7 @@ def test_with_capability_urls_it_conforms(files: Path, tmp_path: Path) -> None:
     with make_world(tmp_path, files, None, changes) as world:
         code, findings = checked(world, world.token("robin"))
     assert (code, problems(findings)) == (0, [])
-    states = {one["name"]: one["state"] for one in findings}
+    states = {finding["name"]: finding["state"] for finding in findings}
     assert states["SIA-51 a changed capability URL"] == "ok"
     assert states["SIA-50 a capability URL without its token"] == "ok"
     assert states["SIA-54 referrers and caches of such addresses"] == "ok"
@@ -93,14 +93,14 @@ def test_nobody_is_named(world: World) -> None:
 def test_without_a_token_what_is_open_is_looked_at(world: World) -> None:
     code, findings = checked(world, None)
     assert (code, problems(findings)) == (0, [])
-    assert {one["state"] for one in findings if number_of(one) == "SIA-24"} == {"skip"}
+    assert {finding["state"] for finding in findings if number_of(finding) == "SIA-24"} == {"skip"}
 
 
 def test_a_token_that_is_not_active(world: World) -> None:
     """The problem is told once; what builds on it is not tested."""
     code, findings = checked(world, "never-issued-by-anybody")
     assert code == 1
-    assert [one["name"] for one in problems(findings)] == [
+    assert [finding["name"] for finding in problems(findings)] == [
         "SIA-20 a search for the patient's studies"
     ]
     assert problems(findings)[0]["text"].startswith("401")
@@ -123,11 +123,18 @@ def test_something_else_answers(world: World) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("--conformance", "ftp://x/fhir"), ("--conformance", "x"), ("--conformance", "http://x/fhir?a=b"),
-     ("--conformance", "http://u:p@x/fhir"), ("--conformance", "http://x", "--config", "x.yaml"),
-     ("--config", "x.yaml", "--patient", "p"),
-        ("--conformance", "http://x", "--origin", "x"), ("--conformance", "http://x", "--token", "a secret\r\nX: y")],
-)  # fmt: skip
+    [
+        (),
+        ("--conformance", "ftp://x/fhir"),
+        ("--conformance", "x"),
+        ("--conformance", "http://x/fhir?a=b"),
+        ("--conformance", "http://u:p@x/fhir"),
+        ("--conformance", "http://x", "--config", "x.yaml"),
+        ("--config", "x.yaml", "--patient", "p"),
+        ("--conformance", "http://x", "--origin", "x"),
+        ("--conformance", "http://x", "--token", "a secret\r\nX: y"),
+    ],
+)
 def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     done = run("check", *arguments)
     assert (done.returncode, done.stdout) == (2, "")

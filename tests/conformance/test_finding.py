@@ -36,7 +36,7 @@ def test_what_a_server_wrote_steers_no_terminal() -> None:
 def test_the_json_says_the_same() -> None:
     document = json.loads(as_json(FINDINGS))
     assert document["ok"] is False
-    assert [one["state"] for one in document["findings"]] == ["ok", "warn", "fail", "skip"]
+    assert [finding["state"] for finding in document["findings"]] == ["ok", "warn", "fail", "skip"]
     assert document["findings"][0] == {
         "name": "pacs.query",
         "state": "ok",

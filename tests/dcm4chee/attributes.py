@@ -16,27 +16,36 @@ ALWAYS = tags(
 )
 
 _STUDY = tags(
-    "StudyDate", "StudyTime", "AccessionNumber", "ModalitiesInStudy", "ReferringPhysicianName", "StudyDescription",
-    "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyID",
+    "StudyDate", "StudyTime", "AccessionNumber", "ModalitiesInStudy", "ReferringPhysicianName",
+    "StudyDescription",
+    "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex",
+    "StudyInstanceUID", "StudyID",
     "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances",
 )  # fmt: skip
 _SERIES = tags(
-    "Modality", "SeriesDescription", "SeriesInstanceUID", "SeriesNumber", "NumberOfSeriesRelatedInstances",
-    "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime", "RequestAttributesSequence",
+    "Modality", "SeriesDescription", "SeriesInstanceUID", "SeriesNumber",
+    "NumberOfSeriesRelatedInstances",
+    "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime",
+    "RequestAttributesSequence",
 )  # fmt: skip
 _INSTANCE = tags(
-    "SOPClassUID", "SOPInstanceUID", "InstanceNumber", "Rows", "Columns", "BitsAllocated", "NumberOfFrames",
+    "SOPClassUID", "SOPInstanceUID", "InstanceNumber", "Rows", "Columns", "BitsAllocated",
+    "NumberOfFrames",
 )  # fmt: skip
 _ONLY_DOCUMENTED = frozenset(tags("IssuerOfPatientID", "StudyDescription"))
 _ONLY_MEASURED = tags("AvailableTransferSyntaxUID")
 _OF_LEVEL = {Level.STUDY: _STUDY, Level.SERIES: _SERIES, Level.INSTANCE: _INSTANCE}
 
 MATCHED = frozenset(tags(
-    "PatientName", "PatientID", "IssuerOfPatientID", "PatientSex", "PatientBirthDate", "StudyInstanceUID", "StudyID",
-    "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyDescription", "AccessionNumber", "ModalitiesInStudy",
-    "SOPClassesInStudy", "AdmissionID", "SeriesInstanceUID", "SeriesNumber", "Modality", "BodyPartExamined",
+    "PatientName", "PatientID", "IssuerOfPatientID", "PatientSex", "PatientBirthDate",
+    "StudyInstanceUID", "StudyID",
+    "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyDescription", "AccessionNumber",
+    "ModalitiesInStudy",
+    "SOPClassesInStudy", "AdmissionID", "SeriesInstanceUID", "SeriesNumber", "Modality",
+    "BodyPartExamined",
     "Laterality", "PerformingPhysicianName", "SeriesDescription", "StationName", "InstitutionName",
-    "InstitutionalDepartmentName", "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime",
+    "InstitutionalDepartmentName", "PerformedProcedureStepStartDate",
+    "PerformedProcedureStepStartTime",
     "SOPInstanceUID", "SOPClassUID", "InstanceNumber", "ContentDate", "ContentTime",
 ))  # fmt: skip
 """Matching keys: what its database has columns for. Others are returned, and match everything."""

@@ -31,6 +31,8 @@ def supplemented(folder: Path, into: Path, *, issuer: str | None) -> Path:
 
 
 def made_up_issuer(dataset: Dataset) -> str:
-    """Return ``DCM4CHEE.{PatientName,hash}.{PatientBirthDate,hash}``; the hash is not dcm4chee's."""
+    """Return ``DCM4CHEE.{PatientName,hash}.{PatientBirthDate,hash}``;
+    the hash is not dcm4chee's.
+    """
     texts = [str(dataset.get(keyword, "")) for keyword in ("PatientName", "PatientBirthDate")]
     return "DCM4CHEE." + ".".join(f"{zlib.crc32(text.encode()):08X}" for text in texts)

@@ -25,7 +25,8 @@ _PATTERNS = {
     "includedefaults": "true|false", "incomplete": "true|false",
     "allOfModalitiesInStudy": "true|false", "merged": "true|false",
     "patientVerificationStatus": "UNVERIFIED|VERIFIED|NOT_FOUND|VERIFICATION_FAILED",
-    "ExpirationState": "UPDATEABLE|FROZEN|REJECTED|EXPORT_SCHEDULED|FAILED_TO_EXPORT|FAILED_TO_REJECT",
+    "ExpirationState":
+        "UPDATEABLE|FROZEN|REJECTED|EXPORT_SCHEDULED|FAILED_TO_EXPORT|FAILED_TO_REJECT",
 }  # fmt: skip
 _NO_ATTRIBUTES = frozenset(
     {*_PATTERNS, "accept", "access_token", "charset", "count", "ExpirationDate", "StudySizeInKB"}

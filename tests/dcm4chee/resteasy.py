@@ -99,7 +99,9 @@ async def send(
 async def _write_as_measured(
     response: web.StreamResponse, parts: Sequence[OutputPart], boundary: str, start: str
 ) -> None:
-    """The body to its end, or to where a part cannot be read: the last chunk comes in both cases."""
+    """The body to its end, or to where a part cannot be read:
+    the last chunk comes in both cases.
+    """
     for number, part in enumerate(parts):
         await response.write(
             _head(part, boundary, start if number == 0 else _content_id(), measured=True)

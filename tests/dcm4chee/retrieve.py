@@ -15,7 +15,7 @@ from sidecar.demo.archive.accept import (
     choose_object_form,
     choose_object_syntax,
 )
-from sidecar.demo.archive.index import Attributes, StoredInstance
+from sidecar.demo.archive.instance import Attributes, StoredInstance
 from sidecar.demo.archive.pixels import Pixels, bulkdata, explicit_little_endian
 from sidecar.demo.archive.render import draw, parse_rendering
 from sidecar.dicom.json_model import text

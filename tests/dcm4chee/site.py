@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from aiohttp import web
 
 from sidecar.bootstrap.build import Sidecar, build
 from sidecar.server.listener import listen
-from sidecar.settings.document import Settings
 from tests.dcm4chee.archive import create_dcm4chee
 from tests.dcm4chee.behaviour import ROOT, Behaviour
-from tests.upstreams import SCOPE
+from tests.fakes.ehr import ScriptedEhr, active, patient
+from tests.fakes.site import PUBLIC_URL, site_settings
 
-PUBLIC_URL = "http://sidecar.example.org"
 ARCHIVE_HOST = "localhost"
 """Unlike the EHR's, which may stand in what the client gets."""
 SYSTEM_A, SYSTEM_B = "http://a.example.org/mrn", "http://b.example.org/mrn"
@@ -43,7 +41,9 @@ class Site:
     async def get(
         self, patient: str, path: str, headers: Mapping[str, str] | None = None
     ) -> tuple[aiohttp.ClientResponse, bytes]:
-        """Ask for a path of the sidecar as an app of this patient; the answer and its whole body."""
+        """Ask for a path of the sidecar as an app of this patient;
+        the answer and its whole body.
+        """
         sent = {"Authorization": f"Bearer {token_of(patient)}", **(headers or {})}
         async with self.client.get(self.url + path, headers=sent) as response:
             return response, await response.read()
@@ -89,32 +89,11 @@ def token_of(patient: str) -> str:
     return f"token-of-{patient}"
 
 
-def _ehr(patients: Identifiers) -> web.Application:
-    async def configuration(request: web.Request) -> web.Response:
-        return web.json_response({"introspection_endpoint": f"{request.url.origin()}/introspect"})
-
-    async def introspect(request: web.Request) -> web.Response:
-        patient = str((await request.post())["token"]).removeprefix("token-of-")
-        return web.json_response(
-            {
-                "active": True,
-                "scope": SCOPE,
-                "client_id": "app",
-                "exp": 9_999_999_999,
-                "patient": patient,
-            }
-        )
-
-    async def patient(request: web.Request) -> web.Response:
-        number = request.match_info["id"]
-        listed = [{"system": system, "value": value} for system, value in patients.get(number, ())]
-        return web.json_response({"resourceType": "Patient", "id": number, "identifier": listed})
-
-    app = web.Application()
-    app.router.add_get("/fhir/.well-known/smart-configuration", configuration)
-    app.router.add_post("/introspect", introspect)
-    app.router.add_get("/fhir/Patient/{id}", patient)
-    return app
+def _ehr(patients: Identifiers) -> ScriptedEhr:
+    return ScriptedEhr(
+        answer=lambda token: active(token.removeprefix("token-of-")),
+        patients={number: patient(number, *listed) for number, listed in patients.items()},
+    )
 
 
 @contextlib.asynccontextmanager
@@ -134,13 +113,10 @@ async def site_with(
     """
     systems = {SYSTEM_A: None} if issuers is None else issuers
     async with (
-        listen(_ehr(patients), "127.0.0.1", 0) as ehr_port,
+        listen(_ehr(patients).app(), "127.0.0.1", 0) as ehr_port,
         listen(create_dcm4chee(folder, behaviour), "127.0.0.1", 0) as port,
     ):
-        document: dict[str, Any] = {
-            "server": {"public_url": PUBLIC_URL},
-            "ehr": {"fhir_url": f"http://127.0.0.1:{ehr_port}/fhir"},
-            "tokens": {"client": {"method": "none"}},
+        dcm4chee: dict[str, dict[str, Any]] = {
             "patients": {
                 "mapping": "ehr",
                 "identifiers": [
@@ -148,16 +124,11 @@ async def site_with(
                     for system, issuer in systems.items()
                 ],
             },
-            "pacs": {
-                "url": f"http://{ARCHIVE_HOST}:{port}{ROOT}",
-                "dialect": "dcm4chee",
-                "timeout_seconds": 60,
-            },
+            "pacs": {"dialect": "dcm4chee"},
         }
-        for section, values in changes.items():
-            document[section] = document.get(section, {}) | values
+        pacs_url = f"http://{ARCHIVE_HOST}:{port}{ROOT}"
         async with (
-            build(Settings.model_validate(document)) as sidecar,
+            build(site_settings(ehr_port, pacs_url, dcm4chee, changes)) as sidecar,
             listen(sidecar.public, "127.0.0.1", 0) as sidecar_port,
             aiohttp.ClientSession() as client,
         ):

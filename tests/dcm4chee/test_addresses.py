@@ -12,10 +12,11 @@ import pytest
 from tests.dcm4chee.attributes import CREATOR, SECRET
 from tests.dcm4chee.behaviour import Behaviour, Mode
 from tests.dcm4chee.retrieve import STORAGE
-from tests.dcm4chee.site import ARCHIVE_HOST, PUBLIC_URL, STORED, SYSTEM_A, Site, site_with
+from tests.dcm4chee.site import ARCHIVE_HOST, STORED, SYSTEM_A, Site, site_with
 from tests.dcm4chee.studies import COMPRESSED, LARGE, MANY, MRN
+from tests.fakes.site import PUBLIC_URL
+from tests.journey.forms import forms
 from tests.journey.multipart import parts_of
-from tests.journey.test_retrieve import forms
 
 ROOTS = ["/wado-rs", "/fhir/Patient/alice/$wado-rs"]
 PATIENTS = {"alice": [(SYSTEM_A, MRN)]}

@@ -14,7 +14,9 @@ DCM4CHEE = DIALECTS["dcm4chee"]
 
 @pytest.mark.parametrize("level", ["studies", "series", "instances"])
 def test_a_page_is_asked_for_in_an_order(level: str) -> None:
-    """Without one its database may give each page from another order: studies twice, others never."""
+    """Without one its database may give each page from another order: studies twice,
+    others never.
+    """
     uid = {
         "studies": "StudyInstanceUID",
         "series": "SeriesInstanceUID",

@@ -82,7 +82,8 @@ async def test_nothing_found_is_a_204(many: Path, query: str) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["limit=0", "limit=-1", "limit=100000", "limit=x", "limit=", "offset=01", "offset=100000", "fuzzymatching=yes",
+    ["limit=0", "limit=-1", "limit=100000", "limit=x", "limit=", "offset=01", "offset=100000",
+     "fuzzymatching=yes",
      "Colour=blue", "includefield=Colour", "orderby=Colour", "patientVerificationStatus=x"],
 )  # fmt: skip
 async def test_what_it_does_not_know_is_a_400(many: Path, query: str) -> None:
@@ -94,14 +95,16 @@ async def test_what_it_does_not_know_is_a_400(many: Path, query: str) -> None:
 
 @pytest.mark.parametrize(
     ("query", "rows", "remaining"),
-    [("", 7, 18), ("limit=500", 7, 18), ("limit=7", 7, 0), ("limit=3", 3, 0), ("offset=18", 7, 0), ("offset=17", 7, 1),
+    [("", 7, 18), ("limit=500", 7, 18), ("limit=7", 7, 0), ("limit=3", 3, 0), ("offset=18", 7, 0),
+     ("offset=17", 7, 1),
      ("limit=500&offset=21", 4, 0)],
 )  # fmt: skip
 async def test_its_cap_and_its_warning(many: Path, query: str, rows: int, remaining: int) -> None:
     async with archive(many) as pacs:
         response, _ = await pacs.get("studies?" + query)
         assert len(await response.json(content_type=None)) == rows
-        warning = f'299 {response.url.authority} "There are {remaining} additional results that can be requested"'
+        more = f"There are {remaining} additional results that can be requested"
+        warning = f'299 {response.url.authority} "{more}"'
         assert response.headers.get("Warning") == (warning if remaining else None)
 
 

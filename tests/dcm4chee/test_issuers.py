@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from sidecar.check.upstreams import studies as check_studies
+from sidecar.check.archive import studies as check_studies
 from sidecar.conformance.finding import State
 from sidecar.settings.document import Settings
 from tests.dcm4chee.behaviour import MODES, Behaviour, Mode
 from tests.dcm4chee.coercion import HOSPITAL, supplemented
 from tests.dcm4chee.site import STORED, SYSTEM_A, SYSTEM_B, Site, site_with
 from tests.dcm4chee.studies import MANY, MRN, OF_A, OF_B, OF_NOBODY, SHARED, small_study
+from tests.journey.forms import forms
 from tests.journey.multipart import parts_of
-from tests.journey.test_retrieve import forms
 
 PATIENTS = {"alice": [(SYSTEM_A, MRN)], "bob": [(SYSTEM_B, MRN)]}
 ISSUERS = {SYSTEM_A: "A", SYSTEM_B: "B"}
@@ -93,8 +93,10 @@ async def nothing_is_served(site: Site, patient: str) -> None:
     (SIA-16).
     """
     study = OF_A[0]
-    for path in ("/fhir/ImagingStudy", f"/fhir/ImagingStudy/{study}", "/wado-rs/studies", f"/wado-rs/studies/{study}",
-                 f"/wado-rs/studies/{study}/metadata", f"/wado-rs/studies/{study}/series"):  # fmt: skip
+    for path in ("/fhir/ImagingStudy", f"/fhir/ImagingStudy/{study}", "/wado-rs/studies",
+                 f"/wado-rs/studies/{study}",
+                 f"/wado-rs/studies/{study}/metadata",
+                 f"/wado-rs/studies/{study}/series"):  # fmt: skip
         response, body = await site.get(patient, path)
         assert response.status == 502, path
         assert b"several people under this patient's number" in body
@@ -137,7 +139,9 @@ async def test_with_an_issuer_configured_a_patient_without_one_is_somebody_else(
 
 
 async def test_issuers_that_count_as_none(issuers: Path) -> None:
-    """All three of this number are one person's then, as the site says that its numbers are unique."""
+    """All three of this number are one person's then,
+    as the site says that its numbers are unique.
+    """
     patients = {"alice": [(SYSTEM_A, MRN)]}
     generated = {"generated_issuers": ["A", "B"]}
     async with site_with(issuers, Behaviour(), patients, pacs=generated) as site:
@@ -149,7 +153,9 @@ async def test_issuers_that_count_as_none(issuers: Path) -> None:
 
 @pytest.fixture(scope="session")
 def unnumbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three studies of 4711 as they were sent, without an issuer; her name is spelled in two ways."""
+    """Three studies of 4711 as they were sent, without an issuer;
+    her name is spelled in two ways.
+    """
     folder = tmp_path_factory.mktemp("unnumbered")
     for uid, name in zip(MANY[:3], ["Doe^Jane", "Doe^Jane", "Doe^Jane^Mary"], strict=True):
         small_study(folder / uid, uid, issuer="", patient_name=name)
@@ -168,8 +174,10 @@ async def checked(site: Site, **pacs: Any) -> tuple[State, str]:
     """
     issuer = pacs.pop("issuer", None)
     document = {
-        "server": {"public_url": "https://imaging.example.org"}, "ehr": {"fhir_url": "https://ehr.example.org/fhir"},
-        "tokens": {"client": {"method": "none"}}, "patients": {"mapping": "direct", "issuer": issuer},
+        "server": {"public_url": "https://imaging.example.org"},
+        "ehr": {"fhir_url": "https://ehr.example.org/fhir"},
+        "tokens": {"client": {"method": "none"}},
+        "patients": {"mapping": "direct", "issuer": issuer},
         "pacs": {"url": "https://pacs.example.org", **pacs},
     }  # fmt: skip
     finding = await check_studies(Settings.model_validate(document), site.sidecar)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from sidecar.bootstrap.build import open_session
+from sidecar.bootstrap.context import open_session
 from sidecar.demo.ehr.app import create_ehr
 from sidecar.server.listener import listen
 from tests.sidecar_process import free_port
@@ -108,9 +108,15 @@ class Ehr:
     def request(self, **changes: str | None) -> dict[str, str]:
         """An authorization request; ``None`` leaves a parameter out."""
         full = {
-            "response_type": "code", "client_id": "app", "redirect_uri": REDIRECT_URI, "scope": SCOPE, "state": "s t&",
-            "aud": f"{self.url}/fhir", "code_challenge": s256(VERIFIER), "code_challenge_method": "S256",
-        }  # fmt: skip
+            "response_type": "code",
+            "client_id": "app",
+            "redirect_uri": REDIRECT_URI,
+            "scope": SCOPE,
+            "state": "s t&",
+            "aud": f"{self.url}/fhir",
+            "code_challenge": s256(VERIFIER),
+            "code_challenge_method": "S256",
+        }
         return {name: value for name, value in (full | changes).items() if value is not None}
 
     async def get(self, path: str, **options: Any) -> aiohttp.ClientResponse:
@@ -146,9 +152,11 @@ class Ehr:
     async def token(self, **form: str | None) -> tuple[int, dict[str, Any]]:
         """Ask the token endpoint as the app does; ``None`` leaves a parameter out."""
         full = {
-            "grant_type": "authorization_code", "client_id": "app", "redirect_uri": REDIRECT_URI,
+            "grant_type": "authorization_code",
+            "client_id": "app",
+            "redirect_uri": REDIRECT_URI,
             "code_verifier": VERIFIER,
-        } | form  # fmt: skip
+        } | form
         response = await self.post(
             "/token", {name: value for name, value in full.items() if value is not None}
         )

@@ -181,9 +181,9 @@ async def test_the_resources_are_valid_fhir(ehr: Ehr) -> None:
             content_type=None
         )
         Patient.model_validate(body)
-        assert [(one["system"], one["value"]) for one in body["identifier"]] == [
-            (MRN_SYSTEM, mrn) for mrn in patient.mrns
-        ]
+        assert [
+            (identifier["system"], identifier["value"]) for identifier in body["identifier"]
+        ] == [(MRN_SYSTEM, mrn) for mrn in patient.mrns]
         assert [one["use"] == "official" for one in body["identifier"]] == [
             mrn == patient.mrns[0] for mrn in patient.mrns
         ]
@@ -205,10 +205,11 @@ async def test_discovery_names_the_imaging_server(ehr: Ehr, session: aiohttp.Cli
         {
             "url": IMAGING,
             "capabilities": [
-                "smart-imaging-access", "http://fhir.org/argonaut/smart-imaging/capabilities/app-launch",
+                "smart-imaging-access",
+                "http://fhir.org/argonaut/smart-imaging/capabilities/app-launch",
             ],
         }
-    ]  # fmt: skip
+    ]
     assert "smart-imaging-access" not in smart["capabilities"]
     assert smart["code_challenge_methods_supported"] == ["S256"]
     assert set(smart["grant_types_supported"]) == {
@@ -219,8 +220,9 @@ async def test_discovery_names_the_imaging_server(ehr: Ehr, session: aiohttp.Cli
     found = await Discovery(session, f"{ehr.url}/fhir", timeout_seconds=60).configuration()
     assert (found.issuer, found.token_endpoint) == (ehr.url, f"{ehr.url}/token")
     assert (found.authorization_endpoint, found.introspection_endpoint) == (
-        f"{ehr.url}/authorize", f"{ehr.url}/introspect",
-    )  # fmt: skip
+        f"{ehr.url}/authorize",
+        f"{ehr.url}/introspect",
+    )
 
 
 @pytest.mark.parametrize(
@@ -281,7 +283,10 @@ def test_the_store_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         ("patient/*.read", "Read and search all records"),
         ("patient/Observation.crus", "Create, read, change and search Observation records"),
         ("patient/Patient.r", "Read name and numbers"),
-        ("patient/ImagingStudy.r?modality=CT", "Read imaging studies and their images, only where modality=CT"),
+        (
+            "patient/ImagingStudy.r?modality=CT",
+            "Read imaging studies and their images, only where modality=CT",
+        ),
         ("patient/ImagingStudy.sr", None),
         ("patient/ImagingStudy.", None),
         ("patient/ImagingStudy.?modality=CT", None),
@@ -293,7 +298,7 @@ def test_the_store_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         ("openid", None),
         ("launch", None),
     ],
-)  # fmt: skip
+)
 def test_what_a_scope_says_to_a_person(scope: str, meaning: str | None) -> None:
     """What has no meaning here is never granted."""
     assert describe(scope) == meaning

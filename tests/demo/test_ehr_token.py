@@ -171,10 +171,15 @@ async def test_the_sidecar_reads_identifiers_of_every_patient(
         return (await discovery.configuration()).token_endpoint or ""
 
     credentials = BackendServices(
-        session, token_endpoint, client_id=BACKEND_ID, private_key=pem(EC_KEY if algorithm == "ES384" else RSA_KEY),
-        key_id=algorithm[:2].replace("ES", "ec").replace("RS", "rsa") if key_id else None, algorithm=algorithm,
-        scope="system/Patient.r", timeout_seconds=60,
-    )  # fmt: skip
+        session,
+        token_endpoint,
+        client_id=BACKEND_ID,
+        private_key=pem(EC_KEY if algorithm == "ES384" else RSA_KEY),
+        key_id=algorithm[:2].replace("ES", "ec").replace("RS", "rsa") if key_id else None,
+        algorithm=algorithm,
+        scope="system/Patient.r",
+        timeout_seconds=60,
+    )
     mapping = EhrMapping(
         session, f"{ehr.url}/fhir", {MRN_SYSTEM: None}, credentials, timeout_seconds=60
     )
@@ -198,9 +203,12 @@ async def test_the_sidecar_reads_identifiers_of_every_patient(
 async def test_the_backend_client_gets_patients_alone(ehr: Ehr, scope: str | None) -> None:
     """Nothing wider for it, and the one grant does not spoil the other."""
     status, answer = await ehr.token(
-        grant_type="client_credentials", client_assertion_type=JWT_BEARER, client_assertion=assertion(ehr), scope=scope,
+        grant_type="client_credentials",
+        client_assertion_type=JWT_BEARER,
+        client_assertion=assertion(ehr),
+        scope=scope,
         client_id=BACKEND_ID,
-    )  # fmt: skip
+    )
     assert (status, answer["error"]) == (400, "invalid_scope")
 
 
@@ -210,9 +218,13 @@ def assertion(
     """A signed assertion; ``None`` leaves a claim out."""
     now = int(time.time())
     full = {
-        "iss": BACKEND_ID, "sub": BACKEND_ID, "aud": f"{ehr.url}/token", "iat": now, "exp": now + 240,
+        "iss": BACKEND_ID,
+        "sub": BACKEND_ID,
+        "aud": f"{ehr.url}/token",
+        "iat": now,
+        "exp": now + 240,
         "jti": uuid.uuid4().hex,
-    } | claims  # fmt: skip
+    } | claims
     kept = {name: value for name, value in full.items() if value is not None}
     return jwt.encode(kept, key, algorithm=algorithm, headers={"kid": kid} if kid else None)
 
@@ -260,9 +272,12 @@ ASSERTIONS: dict[str, Callable[[Ehr], str]] = {
 async def backend_token(ehr: Ehr, signed: str, **form: str | None) -> tuple[int, dict[str, Any]]:
     """Ask for a token as the backend client."""
     given: dict[str, str | None] = {
-        "grant_type": "client_credentials", "scope": "system/Patient.rs", "client_assertion_type": JWT_BEARER,
-        "client_assertion": signed, "client_id": None,
-    }  # fmt: skip
+        "grant_type": "client_credentials",
+        "scope": "system/Patient.rs",
+        "client_assertion_type": JWT_BEARER,
+        "client_assertion": signed,
+        "client_id": None,
+    }
     return await ehr.token(**given | form)
 
 

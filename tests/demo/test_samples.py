@@ -81,7 +81,8 @@ def test_there_is_an_image_that_every_archive_can_draw(files: list[Path]) -> Non
     ]
     assert drawable
     assert not any(
-        one.file_meta.TransferSyntaxUID.is_compressed or "NumberOfFrames" in one for one in drawable
+        image.file_meta.TransferSyntaxUID.is_compressed or "NumberOfFrames" in image
+        for image in drawable
     )
 
 

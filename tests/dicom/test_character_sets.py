@@ -15,8 +15,10 @@ from sidecar.dicom.json_model import text
 from tests.fhir.rows import name, row
 
 TEXTS: dict[str, bool] = {
-    "": True, "P1": True, "Schädel": True, "Психиатрия": True, "胸部CT": True, "1😀2": True, "A\u0308": True,
-    "1\u200b2": True, "two\r\nlines\tand\fpages": True, "P\ufffd1": False, "Ð\x9012345": False, "\x1b$B12": False,
+    "": True, "P1": True, "Schädel": True, "Психиатрия": True, "胸部CT": True, "1😀2": True,
+    "A\u0308": True,
+    "1\u200b2": True, "two\r\nlines\tand\fpages": True, "P\ufffd1": False, "Ð\x9012345": False,
+    "\x1b$B12": False,
     "a\x00b": False, "a\x0bb": False, "a\x7fb": False, "12\x85": False,
 }  # fmt: skip
 
@@ -27,9 +29,12 @@ def test_texts(said: str) -> None:
 
 
 CHARACTER_SETS: list[tuple[Any, bool, bool]] = [
-    ("ISO_IR 192", True, True), ("ISO_IR 100", True, False), ("ISO 2022 IR 87", True, False), ("GB18030", True, False),
-    (["ISO 2022 IR 6", "ISO 2022 IR 87"], True, False), ([None, "ISO 2022 IR 87"], True, False), (None, True, False),
-    ("ISO-IR 100", True, False), ("iso_ir_192", True, True), ("ISO_IR 999", False, False), ("UTF-8", False, False),
+    ("ISO_IR 192", True, True), ("ISO_IR 100", True, False), ("ISO 2022 IR 87", True, False),
+    ("GB18030", True, False),
+    (["ISO 2022 IR 6", "ISO 2022 IR 87"], True, False), ([None, "ISO 2022 IR 87"], True, False),
+    (None, True, False),
+    ("ISO-IR 100", True, False), ("iso_ir_192", True, True), ("ISO_IR 999", False, False),
+    ("UTF-8", False, False),
     (["ISO_IR 192", "X"], False, False), ([192], False, False),
 ]  # fmt: skip
 
@@ -58,7 +63,8 @@ def test_unknown_texts_have_no_value() -> None:
         AccessionNumber="7",
     )
     kept = with_known_texts(said)
-    assert {keyword: text(kept, keyword) for keyword in ("StudyDescription", "StudyDate", "AccessionNumber")} == {
+    assert {keyword: text(kept, keyword) for keyword in ("StudyDescription", "StudyDate",
+        "AccessionNumber")} == {
         "StudyDescription": None, "StudyDate": "20240229", "AccessionNumber": "7",
     }  # fmt: skip
     assert not kept.keys() & row(PatientName=None).keys()
@@ -74,7 +80,8 @@ def test_texts_that_need_a_character_set_are_marked() -> None:
     said = with_unknown_texts(
         row(PatientID="Ä1", StudyID="1", StudyInstanceUID="1.2", PatientName=name("Ä"))
     )
-    assert [text(said, one) for one in ("PatientID", "StudyID", "StudyInstanceUID", "PatientName")] == [
+    assert [text(said, one) for one in ("PatientID", "StudyID", "StudyInstanceUID",
+        "PatientName")] == [
         "\ufffd", "1", "1.2", "\ufffd",
     ]  # fmt: skip
 

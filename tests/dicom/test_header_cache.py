@@ -1,4 +1,4 @@
-"""What is known of the headers before it changes nothing of what is read of the next one (SIA-42)."""
+"""Headers known from the instances before change nothing of what is read (SIA-42)."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,14 +30,14 @@ SYNTAXES = [
 BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
 
 
-def read(data: bytes, layouts: HeaderPatternCache | None, steps: Iterable[int] = ()) -> object:
-    """What comes out: the header, or which error; in pieces of these sizes, what is left at once."""
-    reader, position = HeaderReader(layouts), 0
+def read(data: bytes, patterns: HeaderPatternCache | None, steps: Iterable[int] = ()) -> object:
+    """Return the header, or the error, of data in pieces of these sizes; the rest comes at once."""
+    reader, position = HeaderReader(patterns), 0
     try:
         for step in [*steps, len(data) + 1]:
             piece = data[position : position + step]
             if not (position and reader.skips(len(piece))):
-                reader.feed(piece)
+                list(reader.steps(piece))
             position += step
         return reader.end()
     except Unreadable as error:
@@ -45,7 +45,7 @@ def read(data: bytes, layouts: HeaderPatternCache | None, steps: Iterable[int] =
 
 
 def series(syntax: str) -> list[bytes]:
-    """Instances of a series: the same elements, values of a few lengths, sequences, private blocks."""
+    """Return instances of a series: values of a few lengths, sequences, private blocks."""
     made = []
     for number in range(12):
         one = dataset(
@@ -69,7 +69,8 @@ def series(syntax: str) -> list[bytes]:
 SERIES = {str(syntax): series(syntax) for syntax in SYNTAXES}
 changes = st.lists(
     st.tuples(
-        st.floats(0, 1), st.sampled_from(["set", "insert", "delete"]), st.binary(min_size=1, max_size=4)
+        st.floats(0, 1), st.sampled_from(["set", "insert", "delete"]),
+        st.binary(min_size=1, max_size=4)
     ),
     max_size=3,
 )  # fmt: skip
@@ -84,7 +85,8 @@ def changed(data: bytes, changes: list[tuple[float, str, bytes]]) -> bytes:
 
 
 @given(
-    syntax=st.sampled_from(SYNTAXES), known=st.lists(st.integers(0, 11), max_size=6), number=st.integers(0, 11),
+    syntax=st.sampled_from(SYNTAXES), known=st.lists(st.integers(0, 11), max_size=6),
+    number=st.integers(0, 11),
     changes=changes, steps=st.lists(st.integers(1, 900), max_size=4),
 )  # fmt: skip
 def test_an_instance_is_read_as_if_it_were_the_first(
@@ -95,11 +97,11 @@ def test_an_instance_is_read_as_if_it_were_the_first(
     steps: list[int],
 ) -> None:
     """Whatever came before it, however it was damaged, in whatever pieces it comes."""
-    layouts = HeaderPatternCache()
+    patterns = HeaderPatternCache()
     for one in known:
-        read(SERIES[syntax][one], layouts)
+        read(SERIES[syntax][one], patterns)
     data = changed(SERIES[syntax][number], changes)
-    assert read(data, layouts, steps) == read(data, None, steps)
+    assert read(data, patterns, steps) == read(data, None, steps)
 
 
 @given(data=st.data())
@@ -107,54 +109,54 @@ def test_every_single_byte_counts_as_before(data: st.DataObject) -> None:
     """The same instance again, with one byte of another value."""
     syntax = data.draw(st.sampled_from(SYNTAXES))
     good = SERIES[syntax][data.draw(st.integers(0, 11))]
-    layouts = HeaderPatternCache()
-    read(good, layouts)
+    patterns = HeaderPatternCache()
+    read(good, patterns)
     damaged = bytearray(good)
     damaged[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
-    assert read(bytes(damaged), layouts) == read(bytes(damaged), None)
+    assert read(bytes(damaged), patterns) == read(bytes(damaged), None)
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda syntax: syntax.name)
 def test_cut_anywhere(syntax: str) -> None:
-    good, layouts = SERIES[syntax][4], HeaderPatternCache()
-    read(good, layouts)
+    good, patterns = SERIES[syntax][4], HeaderPatternCache()
+    read(good, patterns)
     for end in range(len(good)):
-        assert read(good[:end], layouts) == read(good[:end], None), end
+        assert read(good[:end], patterns) == read(good[:end], None), end
 
 
 def test_the_files_of_the_library_one_behind_the_other() -> None:
     """Odd ones among them."""
-    layouts = HeaderPatternCache()
+    patterns = HeaderPatternCache()
     files = sorted(
         file for file in BUNDLED.rglob("*") if file.is_file() and file.stat().st_size < 400_000
     )
     for file in (*files, *reversed(files)):
-        assert read(file.read_bytes(), layouts, [16_384]) == read(file.read_bytes(), None), (
+        assert read(file.read_bytes(), patterns, [16_384]) == read(file.read_bytes(), None), (
             file.name
         )
 
 
 def test_the_next_instance_is_not_walked_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Element by element, that is: a failure here is a slow sidecar, not a wrong one."""
-    layouts = HeaderPatternCache()
+    patterns = HeaderPatternCache()
     first, second = (
         encoded(dataset(PatientID=patient, Manufacturer="ACME", KVP="120", PatientSex="F"))
         for patient in ("P-1", "P-2")
     )
     expected = read(second, None)
-    read(first, layouts)
+    read(first, patterns)
     steps: list[str] = []
     for name in ("_read_short", "_step"):
         monkeypatch.setattr(
             f"sidecar.dicom.dataset_walker.Walk.{name}", lambda *_: steps.append("x")
         )
-    assert read(second, layouts) == expected
+    assert read(second, patterns) == expected
     assert steps == []
 
 
 def test_what_is_remembered_is_bounded_and_holds_no_values() -> None:
     """Thousands of instances, each laid out in its own way."""
-    layouts = HeaderPatternCache()
+    patterns = HeaderPatternCache()
     for number in range(600):
         one = dataset(
             PatientID="SECRET",
@@ -162,20 +164,20 @@ def test_what_is_remembered_is_bounded_and_holds_no_values() -> None:
             KVP="1" * (2 * (number // 25 % 7)),
         )
         one.StudyDescription = "D" * (2 * (number % 11))
-        read(encoded(one), layouts)
-    runs = [run for known in layouts._runs.values() for run in known]
-    assert len(runs) + len(layouts._heads) + len(layouts._metas) <= MOST
-    assert all(len(known) <= MOST_ALIKE for known in layouts._runs.values())
-    patterns = [one.pattern for known in (runs, layouts._heads, layouts._metas) for one in known]
-    assert b"SECRET" not in b"".join(piece for pattern in patterns for piece in pattern._expected)
+        read(encoded(one), patterns)
+    runs = [run for known in patterns._runs.values() for run in known]
+    assert len(runs) + len(patterns._headers) + len(patterns._metas) <= MOST
+    assert all(len(known) <= MOST_ALIKE for known in patterns._runs.values())
+    pieces = [one.pattern for known in (runs, patterns._headers, patterns._metas) for one in known]
+    assert b"SECRET" not in b"".join(piece for pattern in pieces for piece in pattern._expected)
 
 
-def test_heads_that_never_match_are_given_up() -> None:
-    layouts = HeaderPatternCache()
+def test_headers_that_never_match_are_given_up() -> None:
+    patterns = HeaderPatternCache()
     for number in range(60):
         read(
             encoded(dataset(PatientID="P" * (number + 1), Manufacturer="M" * (60 - number))),
-            layouts,
+            patterns,
         )
-    assert not layouts._heads
-    assert not layouts.has_room_for_head
+    assert not patterns._headers
+    assert not patterns.has_room_for_header

@@ -12,8 +12,10 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from sidecar.dicomweb.conditional import to_client, to_pacs
 from sidecar.dicomweb.paths import OBJECTS, Kind
-from tests.upstreams import INSTANCE, SERIES, Answer, ScriptedEhr, ScriptedPacs, sidecar_between
-from tests.web.test_stream import GOOD, HEADERS, PATH, answer
+from tests.fakes.archive import INSTANCE, SERIES, Answer, ScriptedPacs
+from tests.fakes.ehr import ScriptedEhr
+from tests.fakes.retrievals import GOOD, PATH, answer
+from tests.fakes.site import HEADERS, sidecar_between
 
 ETAG, DATE = '"abc-1"', "Tue, 24 Nov 2026 10:11:12 GMT"
 BULKDATA = f"{PATH}/series/{SERIES}/instances/{INSTANCE}/bulkdata/7FE00010"
@@ -185,10 +187,12 @@ async def test_accept_in_the_query() -> None:
 
 
 HOSTILE_HEADERS = (
-    b"Set-Cookie: pacs=1\r\nServer: Orthanc\r\nWWW-Authenticate: Basic\r\nAccess-Control-Allow-Origin: *\r\n"
-    b"Access-Control-Allow-Credentials: true\r\nX-Powered-By: pacs\r\nLocation: http://pacs/\r\nLink: <http://pacs/>\r\n"
-    b"Content-Disposition: inline; filename=name.html\r\nContent-Location: http://pacs/x\r\nRefresh: 0; url=http://pacs\r\n"
-    b"Content-Security-Policy: default-src *\r\nReferrer-Policy: unsafe-url\r\nClear-Site-Data: *\r\n"
+    b"Set-Cookie: pacs=1\r\nServer: Orthanc\r\nWWW-Authenticate: Basic\r\n"
+    b"Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Credentials: true\r\n"
+    b"X-Powered-By: pacs\r\nLocation: http://pacs/\r\nLink: <http://pacs/>\r\n"
+    b"Content-Disposition: inline; filename=name.html\r\nContent-Location: http://pacs/x\r\n"
+    b"Refresh: 0; url=http://pacs\r\nContent-Security-Policy: default-src *\r\n"
+    b"Referrer-Policy: unsafe-url\r\nClear-Site-Data: *\r\n"
 )
 OURS = {
     "content-type",

@@ -1,4 +1,4 @@
-"""A large row is rewritten as a small one is: taken apart or read as a whole, the same comes out."""
+"""A large row that is taken apart comes out as one that is read as a whole."""
 
 from collections.abc import Callable
 from typing import Any

@@ -16,7 +16,7 @@ from sidecar.dicomweb.instance_check import ForeignInstance, scanner_for
 from sidecar.dicomweb.metadata import Metadata
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.dicomweb.response_head import ResponseHead
-from tests.dicomweb.test_multipart import feed_all, split
+from tests.dicomweb.bodies import feed, feed_all, split
 from tests.permits import study_permit
 
 ROOT = "https://us/fhir/Patient/p1/$wado-rs"
@@ -50,11 +50,12 @@ def scanner(part: Part | None = None, row_bytes: int = 2**20) -> Scanner:
 def run(rows: Any, cuts: list[int], **keywords: Any) -> Any:
     scan = scanner(**keywords)
     data = rows if isinstance(rows, bytes) else json.dumps(rows).encode()
-    return json.loads(b"".join(scan.feed(chunk) for chunk in split(data, cuts)) + scan.end())
+    return json.loads(b"".join(feed(scan, chunk) for chunk in split(data, cuts)) + scan.end())
 
 
 VALUES = (
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False,
+        allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 )  # fmt: skip
 CUTS = st.lists(st.integers(0, 2**20), max_size=30)
@@ -124,7 +125,7 @@ def test_what_is_left_out_is_counted(filler: int) -> None:
     scan = scanner()
     rows = [row(1, {"00420011": hashed, "00081140": {"vr": "SQ", "Value": [item]}, "0008103E": {
         "vr": "LO", "Value": ["x" * filler]}}), row(2)]  # fmt: skip
-    written = bytes(scan.feed(json.dumps(rows).encode()))
+    written = feed(scan, json.dumps(rows).encode())
     assert b"elsewhere" not in written
     assert b"6ab12" not in written
     assert isinstance(scan, Metadata)
@@ -161,8 +162,10 @@ def test_nesting_costs_no_memory(unit: str) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"  ", b"{}", b"[{}", b"[1]", b'["x"]', b"[[]]", b"null", b"<html>", b"[] []", b"[{]", b"[NaN]",
-     json.dumps([row(1)]).encode()[:-1], json.dumps([row(1)]).encode() + b"x", b"\xff[]", b'[{"a": 1e999}]',
+    [b"", b"  ", b"{}", b"[{}", b"[1]", b'["x"]', b"[[]]", b"null", b"<html>", b"[] []", b"[{]",
+        b"[NaN]",
+     json.dumps([row(1)]).encode()[:-1], json.dumps([row(1)]).encode() + b"x", b"\xff[]",
+     b'[{"a": 1e999}]',
      b"[" + b"[" * 5_000 + b"]" * 5_000 + b"]",
      json.dumps([row(1)]).replace('"P-1"', '"P-1", 1' + "0" * 400).encode()],
     ids=lambda data: repr(data[:12]),
@@ -179,12 +182,12 @@ def test_one_row_is_bounded_and_many_rows_are_not() -> None:
     filler = {"00104000": {"vr": "LT", "Value": ["x" * 50_000]}}
     scan = Metadata(lambda header: None, ROOT, row_bytes=200_000)
     written = json.dumps(row(1, filler)).encode()
-    scan.feed(b"[")
+    feed(scan, b"[")
     passed = 0
     for _ in range(4_000):
-        passed += len(scan.feed(written + b","))
+        passed += len(feed(scan, written + b","))
     assert passed > 199_000_000
-    assert len(scan.feed(written + b"]") + scan.end()) > 50_000
+    assert len(feed(scan, written + b"]") + scan.end()) > 50_000
     with pytest.raises(Malformed, match="metadata_row_too_large"):
         run(json.dumps([row(1, {"00104000": {"vr": "LT", "Value": ["x" * 300_000]}})]).encode(),
             list(range(0, 300_000, 10_000)), row_bytes=200_000)  # fmt: skip

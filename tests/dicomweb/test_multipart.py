@@ -2,8 +2,7 @@
 (SIA-42, 43).
 """
 
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -12,64 +11,31 @@ from hypothesis import strategies as st
 from sidecar.access.facts import InstanceHeader
 from sidecar.dicom.element import Unreadable
 from sidecar.dicomweb.body_filter import Malformed, Scanner, SingleInstance
-from sidecar.dicomweb.multipart import PART_WORK, STEP_WORK, Multipart, SinglePart
+from sidecar.dicomweb.multipart import PART_WORK, STEP_WORK, Multipart
+from sidecar.dicomweb.single_part import SinglePart
 from tests.dicom_instances import dataset, encoded
-
-BOUNDARY = "a b'(1)+"
-OWN, FOREIGN = (
-    encoded(dataset(PatientID=name, BitsAllocated=8, PixelData=name.encode() * 4_000))
-    for name in ("OWN-1", "FOREIGN-1")
+from tests.dicomweb.bodies import (
+    BOUNDARY,
+    CUTS,
+    FOREIGN,
+    OWN,
+    Foreign,
+    Rules,
+    body,
+    check,
+    feed,
+    feed_all,
+    part,
+    split,
 )
-
-
-class Foreign(Exception):
-    """What the check raises."""
-
-
-def check(header: InstanceHeader) -> None:
-    if header.patient.patient_id != "OWN-1":
-        raise Foreign
-
-
-class Rules:
-    def accepts(self, content_type: str) -> bool:
-        return content_type in ("", "application/dicom") or content_type.startswith(
-            "application/dicom;"
-        )
-
-    def location(self, url: str) -> str | None:
-        return "https://us/" + url.rpartition("/")[2] if "studies" in url else None
-
-
-def part(content: bytes, *, length: bool = True, more: bytes = b"") -> bytes:
-    head = b"Content-Type: application/dicom\r\n" + more
-    if length:
-        head += b"Content-Length: %d\r\n" % len(content)
-    return b"\r\n--" + BOUNDARY.encode() + b"\r\n" + head + b"\r\n" + content
-
-
-def body(*parts: bytes, lead: bool = False) -> bytes:
-    whole = b"".join(parts) + b"\r\n--" + BOUNDARY.encode() + b"--\r\n"
-    return whole if lead else whole[2:]
 
 
 def scanner(of: Callable[[InstanceHeader], None] | None = check) -> Multipart:
     return Multipart(BOUNDARY, Rules(), of)
 
 
-def split(data: bytes, cuts: list[int]) -> Iterator[bytes]:
-    borders = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
-    for start, end in pairwise(borders):
-        yield data[start:end]
-
-
-def feed_all(scan: Scanner, chunks: Iterator[bytes], released: list[bytes]) -> None:
-    """Put into ``released`` what leaves until the scanner raises."""
-    released.extend(bytes(scan.feed(chunk)) for chunk in chunks)
-
-
 def run(scan: Scanner, data: bytes, cuts: list[int]) -> bytes:
-    out = b"".join(bytes(scan.feed(chunk)) for chunk in split(data, cuts))
+    out = b"".join(feed(scan, chunk) for chunk in split(data, cuts))
     return out + scan.end()
 
 
@@ -86,7 +52,6 @@ TAILS = st.one_of(
     st.just(b"\r\n-"),
 )
 CONTENTS = st.lists(st.just(OWN) | TAILS.map(with_tail), min_size=1, max_size=4)
-CUTS = st.lists(st.integers(0, 2**20), max_size=30)
 
 
 @given(CONTENTS, st.booleans(), st.booleans(), CUTS)
@@ -181,7 +146,8 @@ def test_broken_bodies_are_refused(what: str) -> None:
 
 def test_addresses_of_the_archive_do_not_pass() -> None:
     """dcm4chee writes its own address into each part; other header lines are left out."""
-    more = b"Content-Location: http://pacs:8080/rs/studies/1.2\r\nX-Host: pacs\r\nMIME-Version: 1.0\r\n"
+    location = b"Content-Location: http://pacs:8080/rs/studies/1.2\r\n"
+    more = location + b"X-Host: pacs\r\nMIME-Version: 1.0\r\n"
     out = run(scanner(), body(part(OWN, more=more)), [])
     assert out == body(part(OWN, more=b"Content-Location: https://us/1.2\r\nMIME-Version: 1.0\r\n"))
     out = run(scanner(), body(part(OWN, more=b"Content-Location: http://pacs:8080/x\r\n")), [])
@@ -211,9 +177,9 @@ def test_any_bytes_are_refused_or_pass_unchanged(data: bytes, cuts: list[int]) -
 def test_memory_is_bounded_by_one_head() -> None:
     """A part of 100 MB without a length: what is held never grows."""
     scan = scanner()
-    scan.feed(body(part(with_tail(b"", 2**31), length=False))[: -len(BOUNDARY) - 8])
+    feed(scan, body(part(with_tail(b"", 2**31), length=False))[: -len(BOUNDARY) - 8])
     for _ in range(400):
-        scan.feed(b"\r\n--" * 2**16)
+        feed(scan, b"\r\n--" * 2**16)
         assert len(scan._held) < 100
 
 
@@ -277,7 +243,7 @@ def released_and_length(
     """How many bytes left, and what was known of that when the first ones did."""
     released, known = 0, None
     for chunk in split(data, cuts):
-        out = of.feed(chunk)
+        out = feed(of, chunk)
         if out and not released:
             known = of.length(came)
         released += len(out)
@@ -334,17 +300,17 @@ def test_a_length_that_was_said_holds() -> None:
     for more in (LOCATION, b"X-Archive: 7\r\n", b"Content-Location: http://p/studies/1.2\r\n"):
         data = body(part(OWN), part(OWN, more=more))
         of = scanner()
-        released = len(of.feed(data[: len(first)]))
+        released = len(feed(of, data[: len(first)]))
         assert of.length(len(data)) == len(data)
-        rest = bytes(of.feed(data[len(first) :])) + of.end()
+        rest = feed(of, data[len(first) :]) + of.end()
         assert released + len(rest) == len(data)
         assert b"X-Archive" not in rest
         assert b"http://p" not in rest
     of = scanner()
-    of.feed(data[: len(first)])
+    feed(of, data[: len(first)])
     of.length(len(data))
     with pytest.raises(Malformed, match="part_headers"):
-        of.feed(body(b"\r\n--" + BOUNDARY.encode() + b"\r\nX-Archive: 7\r\n\r\n" + OWN, lead=True))
+        feed(of, body(b"\r\n--" + BOUNDARY.encode() + b"\r\nX-Archive: 7\r\n\r\n" + OWN, lead=True))
 
 
 @given(st.booleans(), st.sampled_from([b"x", OWN]), CUTS)

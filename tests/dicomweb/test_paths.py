@@ -70,22 +70,31 @@ def test_the_kinds_that_bring_instances() -> None:
 
 
 NO_FORM = [
-    "", "/", "study", "patients", "STUDIES", "Studies", "studies ", " studies", "STUDIES/1.2", "ｓtudies",
-    f"series/{SERIES}", f"instances/{INSTANCE}", f"series/{SERIES}/instances/{INSTANCE}", f"series/{SERIES}/metadata",
+    "", "/", "study", "patients", "STUDIES", "Studies", "studies ", " studies", "STUDIES/1.2",
+    "ｓtudies",
+    f"series/{SERIES}", f"instances/{INSTANCE}", f"series/{SERIES}/instances/{INSTANCE}",
+    f"series/{SERIES}/metadata",
     f"instances/{INSTANCE}/metadata", f"instances/{INSTANCE}/frames/1", f"series/{SERIES}/series",
-    f"{OF_STUDY}/instances/{INSTANCE}", f"{OF_STUDY}/instances/{INSTANCE}/frames/1", f"{OF_STUDY}/studies",
+    f"{OF_STUDY}/instances/{INSTANCE}", f"{OF_STUDY}/instances/{INSTANCE}/frames/1",
+    f"{OF_STUDY}/studies",
     f"{OF_STUDY}/studies/{STUDY}", f"{OF_SERIES}/series/{SERIES}", f"{OF_INSTANCE}/instances",
-    f"{OF_STUDY}/frames/1", f"{OF_SERIES}/frames/1", f"{OF_STUDY}/frames/1/rendered", f"{OF_INSTANCE}/frames",
-    f"{OF_INSTANCE}/frames/1/metadata", f"{OF_INSTANCE}/frames/1/rendered/1", f"{OF_INSTANCE}/rendered/frames/1",
-    f"{OF_STUDY}/metadata/metadata", f"{OF_STUDY}/METADATA", f"{OF_STUDY}/metadata.json", f"{OF_STUDY}/archive",
+    f"{OF_STUDY}/frames/1", f"{OF_SERIES}/frames/1", f"{OF_STUDY}/frames/1/rendered",
+    f"{OF_INSTANCE}/frames",
+    f"{OF_INSTANCE}/frames/1/metadata", f"{OF_INSTANCE}/frames/1/rendered/1",
+    f"{OF_INSTANCE}/rendered/frames/1",
+    f"{OF_STUDY}/metadata/metadata", f"{OF_STUDY}/METADATA", f"{OF_STUDY}/metadata.json",
+    f"{OF_STUDY}/archive",
     f"{OF_STUDY}/", f"{OF_STUDY}//series", f"{OF_STUDY}/metadata/", f"{OF_STUDY}/reject/113001^DCM",
     f"{OF_STUDY}/count",
     f"{OF_STUDY}/bulkdata/7FE00010", f"{OF_SERIES}/bulkdata/7FE00010", f"{OF_INSTANCE}/bulkdata/",
     f"{OF_INSTANCE}/bulkdata/pixelData", f"{OF_INSTANCE}/bulkdata/PixelDatum",
     f"{OF_INSTANCE}/bulkdata/7FE0001", f"{OF_INSTANCE}/bulkdata/7FE000100",
-    f"{OF_INSTANCE}/bulkdata/..", f"{OF_INSTANCE}/bulkdata/7FE00010/..", f"{OF_INSTANCE}/bulkdata/7FE00010/123456",
-    f"{OF_INSTANCE}/bulkdata/７FE00010", f"{OF_INSTANCE}/bulkdata/http:", f"{OF_INSTANCE}/bulkdata/7FE00010\n",
-    f"{OF_INSTANCE}/bulkdata/" + "/".join(["1"] * 34), f"{OF_INSTANCE}/pixeldata/1", f"{OF_INSTANCE}/pixeldata/..",
+    f"{OF_INSTANCE}/bulkdata/..", f"{OF_INSTANCE}/bulkdata/7FE00010/..",
+    f"{OF_INSTANCE}/bulkdata/7FE00010/123456",
+    f"{OF_INSTANCE}/bulkdata/７FE00010", f"{OF_INSTANCE}/bulkdata/http:",
+    f"{OF_INSTANCE}/bulkdata/7FE00010\n",
+    f"{OF_INSTANCE}/bulkdata/" + "/".join(["1"] * 34), f"{OF_INSTANCE}/pixeldata/1",
+    f"{OF_INSTANCE}/pixeldata/..",
 ]  # fmt: skip
 
 
@@ -101,9 +110,12 @@ def test_no_segments_are_no_resource() -> None:
 
 
 NO_UID = [
-    "", ".", "..", "...", "1.", ".1", "1..2", "1.2.", "1.2.3..", "..1.2", "1.2.3 ", " 1.2.3", "1.2.3\n", "1.2\x00",
-    "1.2.3\\1.2.4", "1.2.3,1.2.4", "1.2.*", "*", "1.2.?", "1.2;x", "1.2.3;jsessionid=1", "1.2/3", "1.2%2F3", "%2e%2e",
-    "..;", "1.2.3?x", "1.2.3#x", "1.２", "１.2", "1．2", "1.-2", "1.+2", "1.2e1", "1.0x1", "count", "$x",
+    "", ".", "..", "...", "1.", ".1", "1..2", "1.2.", "1.2.3..", "..1.2", "1.2.3 ", " 1.2.3",
+    "1.2.3\n", "1.2\x00",
+    "1.2.3\\1.2.4", "1.2.3,1.2.4", "1.2.*", "*", "1.2.?", "1.2;x", "1.2.3;jsessionid=1", "1.2/3",
+    "1.2%2F3", "%2e%2e",
+    "..;", "1.2.3?x", "1.2.3#x", "1.２", "１.2", "1．2", "1.-2", "1.+2", "1.2e1", "1.0x1", "count",
+    "$x",
     "1." + "2" * 127,
 ]  # fmt: skip
 
@@ -127,7 +139,7 @@ def test_a_malformed_uid_is_refused_at_every_level(where: str, uid: str, below: 
     "uid", ["7", "0", "00", "1.02", "01.2", "1.2.840.0113.5", "1." + "2" * 63, "1." + "2" * 126]
 )
 def test_a_uid_that_breaks_the_standard_passes_to_the_letter(uid: str) -> None:
-    """PS3.5 9.1 has 64 characters, and no leading zeros; archives have such studies all the same."""
+    """PS3.5 9.1 has 64 characters, and no leading zeros; archives have such studies."""
     path = f"studies/{uid}/series/{uid}/instances/{uid}/frames/1"
     resource = parse(path.split("/"))
     assert resource == Retrieval(Kind.FRAMES, Part(uid, uid, uid), (1,))
@@ -143,7 +155,8 @@ def test_no_url_is_written_with_what_is_no_uid(uid: str) -> None:
 
 @pytest.mark.parametrize(
     "frames",
-    ["", "0", "-1", "+1", "01", "1,", ",1", "1,,2", "1, 2", "1;2", "1-3", "a", "*", "1.0", "１", "1\n", "12345678",
+    ["", "0", "-1", "+1", "01", "1,", ",1", "1,,2", "1, 2", "1;2", "1-3", "a", "*", "1.0", "１",
+        "1\n", "12345678",
      ",".join(map(str, range(1, MAXIMUM_FRAMES + 2)))],
 )  # fmt: skip
 @pytest.mark.parametrize("below", ["", "/rendered", "/thumbnail"])
@@ -201,7 +214,8 @@ SEGMENTS = st.lists(
     st.one_of(WORDS, UIDS, ASCENDING_FRAMES, STEPS, st.text(max_size=8)), max_size=12
 )
 LIKELY = st.builds(
-    lambda study, series, instance, rest: ["studies", study, "series", series, "instances", instance, *rest],
+    lambda study, series, instance,
+    rest: ["studies", study, "series", series, "instances", instance, *rest],
     UIDS, UIDS, UIDS, SEGMENTS.map(lambda found: found[:4]),
 )  # fmt: skip
 _OUR_ALPHABET = re.compile(r"[A-Za-z0-9.,/]*", re.ASCII)

@@ -28,7 +28,8 @@ CONTEXT = f"{ROOT}/{INSTANCE}"
 URIS = BulkDataUris(ROOT, Part("1.2", "1.3", "1.4"))
 
 RESOURCES = [
-    "studies/1.2", "studies/1.2/series/1.3", INSTANCE, f"{INSTANCE}/bulkdata/7FE00010", f"{INSTANCE}/frames/1",
+    "studies/1.2", "studies/1.2/series/1.3", INSTANCE, f"{INSTANCE}/bulkdata/7FE00010",
+    f"{INSTANCE}/frames/1",
     f"{INSTANCE}/frames/1,2", f"{INSTANCE}/bulkdata/00480105/1/00480200", f"{INSTANCE}/rendered",
     f"{INSTANCE}/metadata",
 ]  # fmt: skip
@@ -37,8 +38,10 @@ RESOURCES = [
 @pytest.mark.parametrize("resource", RESOURCES)
 @pytest.mark.parametrize(
     "before",
-    [f"{PACS}/", "https://pacs.internal/rs/", "//pacs.internal/rs/", "/dicom-web/", "../../", "./", "", "studies/",
-     "http://pacs.internal:8080/dcm4chee-arc/aets/DCM4CHEE/rs/", "http://studies/dicom-web/", "http://user:pw@pacs/"],
+    [f"{PACS}/", "https://pacs.internal/rs/", "//pacs.internal/rs/", "/dicom-web/", "../../", "./",
+        "", "studies/",
+     "http://pacs.internal:8080/dcm4chee-arc/aets/DCM4CHEE/rs/", "http://studies/dicom-web/",
+     "http://user:pw@pacs/"],
 )  # fmt: skip
 def test_a_url_of_the_archive_becomes_ours(before: str, resource: str) -> None:
     assert our_url(before + resource, ROOT) == f"{ROOT}/{resource}"
@@ -47,14 +50,19 @@ def test_a_url_of_the_archive_becomes_ours(before: str, resource: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    [None, True, 1, 1.5, [], {}, ["studies/1.2"], b"studies/1.2", "", "/", PACS, "http://pacs.internal/", "patients/1",
-     f"{PACS}/studies", f"{PACS}/studies/", f"{PACS}/studies/abc", f"{PACS}/mystudies/1.2", "xstudies/1.2",
+    [None, True, 1, 1.5, [], {}, ["studies/1.2"], b"studies/1.2", "", "/", PACS,
+        "http://pacs.internal/", "patients/1",
+     f"{PACS}/studies", f"{PACS}/studies/", f"{PACS}/studies/abc", f"{PACS}/mystudies/1.2",
+     "xstudies/1.2",
      "STUDIES/1.2",
-     f"{PACS}/studies/1.2?token=x", f"{PACS}/studies/1.2#x", f"{PACS}/studies/1.2/series/http://pacs.internal",
-     f"{PACS}/studies/1.2/x%2Fy", f"{PACS}/studies/1.2/pacs.internal:8042", f"{PACS}/studies/1.2/a b", "studies/1.2//x",
+     f"{PACS}/studies/1.2?token=x", f"{PACS}/studies/1.2#x",
+     f"{PACS}/studies/1.2/series/http://pacs.internal",
+     f"{PACS}/studies/1.2/x%2Fy", f"{PACS}/studies/1.2/pacs.internal:8042",
+     f"{PACS}/studies/1.2/a b", "studies/1.2//x",
      f"{PACS}/studies/1.2/\u0661", f"{PACS}/studies/1.2\\x", f"{PACS}/studies/1.2;x",
      f"{PACS}/studies/1.2/series/1.3\nX",
-     "studies/" + "1." * 1_100 + "1", "javascript:alert(1)", "http://pacs.internal/wado?studyUID=1.2&objectUID=1.4"],
+     "studies/" + "1." * 1_100 + "1", "javascript:alert(1)",
+     "http://pacs.internal/wado?studyUID=1.2&objectUID=1.4"],
     ids=repr,
 )  # fmt: skip
 def test_what_names_no_resource_is_dropped(url: object) -> None:
@@ -100,7 +108,8 @@ def test_the_retrieve_url_is_known_by_its_tag() -> None:
 @pytest.mark.parametrize(
     ("url", "expected"),
     [(f"{PACS}/{INSTANCE}/bulkdata/7FE00010", f"{CONTEXT}/bulkdata/7FE00010"),
-     (f"{PACS}/{INSTANCE}/frames/1", f"{CONTEXT}/frames/1"), ("bulkdata/7FE00010", f"{CONTEXT}/bulkdata/7FE00010"),
+     (f"{PACS}/{INSTANCE}/frames/1", f"{CONTEXT}/frames/1"),
+     ("bulkdata/7FE00010", f"{CONTEXT}/bulkdata/7FE00010"),
      ("./bulkdata/00480105/1/00480200", f"{CONTEXT}/bulkdata/00480105/1/00480200"),
      ("bulkdata", f"{CONTEXT}/bulkdata")],
 )  # fmt: skip
@@ -112,7 +121,8 @@ def test_bulk_data_is_ours(url: str, expected: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://elsewhere/x", "file:///etc/passwd", "../bulkdata/7FE00010", "../../x", "bulkdata/../../x", "bulkdata/x",
+    ["http://elsewhere/x", "file:///etc/passwd", "../bulkdata/7FE00010", "../../x",
+        "bulkdata/../../x", "bulkdata/x",
      "/bulkdata/7FE00010", "//pacs/bulkdata/7FE00010", "http:bulkdata/7FE00010", "", None, 1, [],
      {}],
     ids=repr,
@@ -181,7 +191,8 @@ ELEMENTS = st.recursive(
         st.just({"vr": "UI"}), st.just({"vr": "OB", "InlineBinary": "AAAA"}),
     ),
     lambda inner: st.builds(
-        lambda items: {"vr": "SQ", "Value": items}, st.lists(st.dictionaries(TAGS, inner, max_size=3), max_size=3)
+        lambda items: {"vr": "SQ", "Value": items},
+        st.lists(st.dictionaries(TAGS, inner, max_size=3), max_size=3)
     ),
     max_leaves=12,
 )  # fmt: skip
@@ -250,8 +261,10 @@ URL_ELEMENT = {"vr": "OW", "BulkDataURI": f"{PACS}/x"}
 @pytest.mark.parametrize(
     "element",
     [{"vr": "UN", "Value": [{"7FE00010": URL_ELEMENT}]}, {"Value": [{"7FE00010": URL_ELEMENT}]},
-     {"vr": "SQ", "Value": {"7FE00010": URL_ELEMENT}}, {"vr": "SQ", "Value": [[{"7FE00010": URL_ELEMENT}]]},
-     {"vr": "sq", "Value": [{"7FE00010": URL_ELEMENT}]}, {"vr": "LO", "Value": ["x"], "RetrieveURL": f"{PACS}/x"}],
+     {"vr": "SQ", "Value": {"7FE00010": URL_ELEMENT}},
+     {"vr": "SQ", "Value": [[{"7FE00010": URL_ELEMENT}]]},
+     {"vr": "sq", "Value": [{"7FE00010": URL_ELEMENT}]},
+     {"vr": "LO", "Value": ["x"], "RetrieveURL": f"{PACS}/x"}],
 )  # fmt: skip
 def test_elements_of_another_shape_hide_no_address(element: dict[str, Any]) -> None:
     """An element is a vr and one of Value, BulkDataURI, InlineBinary (PS3.18 F.2.2); what is more
@@ -270,8 +283,10 @@ def test_url_attributes_are_known_by_their_tag(tag: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "private"),
-    [("00100020", False), ("7FE00010", False), ("FFFEE000", False), ("00090010", True), ("77770010", True),
-     ("777710A1", True), ("7fdf0010", True), ("", True), ("x", True), ("Wxyz0010", True), ("PatientID", True)],
+    [("00100020", False), ("7FE00010", False), ("FFFEE000", False), ("00090010", True),
+     ("77770010", True),
+     ("777710A1", True), ("7fdf0010", True), ("", True), ("x", True), ("Wxyz0010", True),
+     ("PatientID", True)],
 )  # fmt: skip
 def test_private_attributes(name: str, private: bool) -> None:
     assert is_archive_private(name) is private

@@ -17,7 +17,7 @@ from sidecar.access.facts import InstanceHeader
 from sidecar.dicomweb.body_filter import Malformed
 from sidecar.dicomweb.zip_archive import ZipArchive
 from tests.dicom_instances import dataset, encoded
-from tests.dicomweb.test_multipart import (
+from tests.dicomweb.bodies import (
     BOUNDARY,
     CUTS,
     FOREIGN,
@@ -25,6 +25,7 @@ from tests.dicomweb.test_multipart import (
     Rules,
     body,
     check,
+    feed,
     feed_all,
     part,
     split,
@@ -46,7 +47,7 @@ def archive() -> ZipArchive:
 
 def run(data: bytes, cuts: list[int]) -> bytes:
     scan = archive()
-    out = b"".join(bytes(scan.feed(chunk)) for chunk in split(data, cuts))
+    out = b"".join(feed(scan, chunk) for chunk in split(data, cuts))
     assert scan.end() == b""
     return out + b"".join(scan.directory())
 
@@ -110,7 +111,7 @@ def test_one_that_is_given_up_is_not_finished_when_its_memory_is_freed(
     closed = list[object]()
     monkeypatch.setattr(ZipFile, "close", closed.append)
     scan = archive()
-    scan.feed(body(part(ONE), part(TWO))[:-9_000])
+    feed(scan, body(part(ONE), part(TWO))[:-9_000])
     del scan
     gc.collect()
     assert not closed
@@ -119,15 +120,15 @@ def test_one_that_is_given_up_is_not_finished_when_its_memory_is_freed(
 def test_nothing_leaves_before_the_first_instance_was_looked_at() -> None:
     """Then an error can still be an error."""
     scan, data = archive(), body(part(ONE))
-    assert scan.feed(data[: data.index(b"OWN-1")]) == b""
-    assert scan.feed(data[data.index(b"OWN-1") :]) != b""
+    assert feed(scan, data[: data.index(b"OWN-1")]) == b""
+    assert feed(scan, data[data.index(b"OWN-1") :]) != b""
 
 
 def test_files_leave_as_they_come() -> None:
     """What is held is bounded by the head of one instance, not by the instance."""
     scan = archive()
     data = body(part(instance(1, 1_000_000), length=False))
-    sizes = [len(scan.feed(data[start : start + 10_000])) for start in range(0, len(data), 10_000)]
+    sizes = [len(feed(scan, data[start : start + 10_000])) for start in range(0, len(data), 10_000)]
     assert all(size >= 9_000 for size in sizes[:-1])
 
 
@@ -143,8 +144,7 @@ def test_without_verification_it_is_a_zip_as_well() -> None:
     """``pacs.verify_instances`` off: whatever the parts are."""
     scan = ZipArchive(BOUNDARY, Rules(), None)
     out = b"".join(
-        bytes(scan.feed(one))
-        for one in (body(part(ONE), part(b"x" * 500), part(b"", length=False)),)
+        feed(scan, one) for one in (body(part(ONE), part(b"x" * 500), part(b"", length=False)),)
     )
     scan.end()
     assert list(files(out + b"".join(scan.directory())).values()) == [ONE, b"x" * 500, b""]
@@ -163,8 +163,8 @@ def test_many_files(number: int) -> None:
     scan, out = ZipArchive(BOUNDARY, Rules(), None), io.BytesIO()
     some = part(b"x")[2:] + b"\r\n"
     for count in itertools.repeat(1_000, number // 1_000):
-        out.write(scan.feed(some * count))
-    out.write(scan.feed(b"--" + BOUNDARY.encode() + b"--"))
+        out.write(feed(scan, some * count))
+    out.write(feed(scan, b"--" + BOUNDARY.encode() + b"--"))
     assert (scan.end(), scan.parts) == (b"", number)
     blocks = scan.directory()
     assert max(map(len, blocks)) <= 2**16
@@ -200,7 +200,7 @@ def test_a_file_of_more_than_four_gigabytes(tmp_path: Path, length: bool) -> Non
     scan, file = archive(), tmp_path / "large.zip"
     with file.open("wb") as out:
         for chunk in chunks():
-            passed = scan.feed(chunk)
+            passed = feed(scan, chunk)
             if bytes(passed) == zeros:
                 out.seek(2**20, 1)  # A hole: the file takes no room.
             else:
@@ -216,5 +216,5 @@ def test_a_file_of_more_than_four_gigabytes(tmp_path: Path, length: bool) -> Non
 def test_the_check_sees_each_instance() -> None:
     seen: list[InstanceHeader] = []
     scan = ZipArchive(BOUNDARY, Rules(), seen.append)
-    scan.feed(body(part(ONE), part(FOREIGN), part(TWO)))
+    feed(scan, body(part(ONE), part(FOREIGN), part(TWO)))
     assert [one.patient.patient_id for one in seen] == ["OWN-1", "FOREIGN-1", "OWN-1"]

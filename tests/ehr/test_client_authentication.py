@@ -16,8 +16,8 @@ from sidecar.ehr.client_authentication import (
     TlsClientAuth,
 )
 from tests.common.peer import Peer, Reply
-from tests.ehr.test_credentials import RSA_JWK, RSA_KEY, backend
-from tests.tokens.test_introspection import ACTIVE, introspection
+from tests.ehr.backend import RSA_JWK, RSA_KEY, backend
+from tests.tokens.introspecting import ACTIVE, introspection
 
 
 @pytest.mark.parametrize("audience", [None, "https://ehr.example.org/issuer"])

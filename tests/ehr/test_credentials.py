@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -21,24 +20,11 @@ from sidecar.common.errors import BadGateway, Problem, Unavailable
 from sidecar.ehr.assertion import private_key_of
 from sidecar.ehr.credentials import BackendServices, NoToken, StaticToken
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
+from tests.ehr.backend import EC_JWK, EC_KEY, RSA_JWK, RSA_KEY, backend, pem
 from tests.waiting import forever
 
 TOKEN = "a-recognizable-token"
-RSA_KEY = rsa.generate_private_key(65_537, 2_048)
-EC_KEY = ec.generate_private_key(ec.SECP384R1())
 P256_KEY = ec.generate_private_key(ec.SECP256R1())
-
-
-def pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, password: bytes | None = None) -> str:
-    """PKCS#8."""
-    protection = (
-        serialization.BestAvailableEncryption(password)
-        if password
-        else serialization.NoEncryption()
-    )
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection
-    ).decode()
 
 
 def public_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
@@ -50,34 +36,12 @@ def public_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
     )
 
 
-RSA_JWK, EC_JWK = RSAAlgorithm.to_jwk(RSA_KEY), ECAlgorithm.to_jwk(EC_KEY)
 KEYS: dict[str, tuple[str, str, Any]] = {
     "RS384 PEM": (pem(RSA_KEY), "RS384", RSA_KEY.public_key()),
     "RS384 JWK": (f"\n {RSA_JWK}", "RS384", RSA_KEY.public_key()),
     "ES384 PEM": (pem(EC_KEY), "ES384", EC_KEY.public_key()),
     "ES384 JWK": (EC_JWK, "ES384", EC_KEY.public_key()),
 }
-
-
-def backend(
-    peer: Peer,
-    session: aiohttp.ClientSession,
-    *,
-    clock: Callable[[], float] = time.time,
-    **options: Any,
-) -> BackendServices:
-    """Backend Services at ``peer``."""
-
-    async def endpoint() -> str:
-        return f"{peer.url}/token"
-
-    defaults: dict[str, Any] = {
-        "client_id": "our client", "private_key": pem(EC_KEY), "key_id": "key-1", "algorithm": "ES384",
-        "scope": "system/Patient.r", "timeout_seconds": 60,
-    }  # fmt: skip
-    return BackendServices(
-        session, endpoint, **{"clock": clock, "monotonic": clock} | defaults | options
-    )
 
 
 def granted(token: str = TOKEN, **members: Any) -> Reply:
@@ -117,7 +81,8 @@ async def test_the_assertion_is_what_the_ehr_verifies(
             "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
         }
         claims = jwt.decode(
-            assertion, public, algorithms=[algorithm], audience=f"{peer.url}/token", issuer="our client",
+            assertion, public, algorithms=[algorithm], audience=f"{peer.url}/token",
+            issuer="our client",
             options={"require": ["iss", "sub", "aud", "exp", "jti"]},
         )  # fmt: skip
         assert claims["sub"] == "our client"
@@ -285,13 +250,18 @@ async def test_a_token_response_that_cannot_be_meant(
 
 RS = json.loads(RSA_JWK)
 UNUSABLE: dict[str, tuple[str, str]] = {
-    "empty": ("", "RS384"), "junk": ("-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----", "RS384"),
-    "half JSON": ('{"kty": "RSA"', "RS384"), "no kty": ("{}", "RS384"), "a JWKS": (json.dumps({"keys": [RS]}), "RS384"),
-    "symmetric": ('{"kty": "oct", "k": "c2VjcmV0"}', "RS384"), "half a key": (json.dumps(RS | {"p": None}), "RS384"),
-    "numbers": (json.dumps(RS | {"n": 1}), "RS384"), "encrypted": (pem(RSA_KEY, b"password"), "RS384"),
+    "empty": ("", "RS384"), "junk": ("-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----",
+                                     "RS384"),
+    "half JSON": ('{"kty": "RSA"', "RS384"), "no kty": ("{}", "RS384"),
+    "a JWKS": (json.dumps({"keys": [RS]}), "RS384"),
+    "symmetric": ('{"kty": "oct", "k": "c2VjcmV0"}', "RS384"),
+    "half a key": (json.dumps(RS | {"p": None}), "RS384"),
+    "numbers": (json.dumps(RS | {"n": 1}), "RS384"),
+    "encrypted": (pem(RSA_KEY, b"password"), "RS384"),
     "RSA for ES384": (pem(RSA_KEY), "ES384"), "EC for RS384": (pem(EC_KEY), "RS384"),
     "RSA JWK for ES384": (RSA_JWK, "ES384"), "EC JWK for RS384": (EC_JWK, "RS384"),
-    "P-256 for ES384": (pem(P256_KEY), "ES384"), "P-256 JWK for ES384": (ECAlgorithm.to_jwk(P256_KEY), "ES384"),
+    "P-256 for ES384": (pem(P256_KEY), "ES384"),
+    "P-256 JWK for ES384": (ECAlgorithm.to_jwk(P256_KEY), "ES384"),
 }  # fmt: skip
 PUBLIC: dict[str, tuple[str, str]] = {
     "RSA PEM": (public_pem(RSA_KEY), "RS384"), "EC PEM": (public_pem(EC_KEY), "ES384"),

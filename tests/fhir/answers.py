@@ -10,10 +10,12 @@ from sidecar.fhir.catalog.catalog import Catalog
 from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.fhir.imaging_study import Site, imaging_study
-from sidecar.fhir.search import Search, parse_search
-from sidecar.fhir.select import Details, StudyPage, select
+from sidecar.fhir.search import Search
+from sidecar.fhir.search_parser import parse_search
+from sidecar.fhir.select import Details, StudyPage
 from tests.fhir.observing import observe
 from tests.fhir.rows import DCM4CHEE, ORTHANC_EMPTY, ORTHANC_ULTRASOUND, Row, row
+from tests.fhir.selection import select
 
 EHR = "https://ehr.example.org/fhir"
 BASE = "https://imaging.example.org/fhir"
@@ -71,11 +73,15 @@ def answer(
     endpoints = Endpoints(BASE, contained=contained)
     studies = [
         imaging_study(
-            one.row, patient="123", endpoint=endpoints.reference("123"), site=SITE,
-            last_updated=instant(one.last_updated), contained=endpoints.resource("123") if contained else None,
+            one.row,
+            patient="123",
+            endpoint=endpoints.reference("123"),
+            site=SITE,
+            last_updated=instant(one.last_updated),
+            contained=endpoints.resource("123") if contained else None,
         )
         for one in page.studies
-    ]  # fmt: skip
+    ]
     is_included = search.result.include_endpoint and studies and not contained
     included = {f"{BASE}/Endpoint/123": endpoints.resource("123")} if is_included else {}
     return searchset(

@@ -32,7 +32,8 @@ _CODE = re.compile(r"\S+( \S+)*")
 # https://hl7.org/fhir/R4/datatypes.html#dateTime: a time has seconds and a zone.
 _YEAR = r"(?!0000)[0-9]{4}"
 _DAY = r"(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
-_TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?(Z|[+-]((0[0-9]|1[0-3]):[0-5][0-9]|14:00))"
+_ZONE = r"(Z|[+-]((0[0-9]|1[0-3]):[0-5][0-9]|14:00))"
+_TIME = rf"([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?{_ZONE}"
 _DATE_TIME = re.compile(rf"{_YEAR}(-(0[1-9]|1[0-2])|-{_DAY}(T{_TIME})?)?", re.ASCII)
 _INSTANT = re.compile(rf"{_YEAR}-{_DAY}T{_TIME}", re.ASCII)
 _STATUS = ("registered", "available", "cancelled", "entered-in-error", "unknown")
@@ -56,7 +57,9 @@ def check_bundle(bundle: Resource) -> None:
     assert len({study["subject"]["reference"] for study in matches}) <= 1, (
         "the studies are not of one patient"
     )
-    referenced = {base + "/" + one["reference"] for study in matches for one in study["endpoint"]}
+    referenced = {
+        base + "/" + endpoint["reference"] for study in matches for endpoint in study["endpoint"]
+    }
     referenced |= {one["reference"] for study in matches for one in study["endpoint"]}
     assert included <= referenced, "an included Endpoint is named by no study"
     total = bundle.get("total", -1)
@@ -78,7 +81,9 @@ def check_imaging_study(study: Resource) -> None:
     modalities = _objects(study, "modality")
     for modality in modalities:
         _check_coding(modality, MODALITY_SYSTEM, "ImagingStudy.modality")
-    assert len({one["code"] for one in modalities}) == len(modalities), "a modality is there twice"
+    assert len({coding["code"] for coding in modalities}) == len(modalities), (
+        "a modality is there twice"
+    )
     _check_started(study)
     _check_counts(study, ("numberOfSeries", "numberOfInstances"))
     series = _objects(study, "series", required=False)
@@ -95,7 +100,9 @@ def check_endpoint(endpoint: Resource) -> None:
     assert endpoint.get("resourceType") == "Endpoint", "resourceType is not Endpoint"
     _check_identity(endpoint)
     extensions = _objects(endpoint, "extension")
-    required = [one for one in extensions if one.get("url") == REQUIRES_ACCESS_TOKEN]
+    required = [
+        extension for extension in extensions if extension.get("url") == REQUIRES_ACCESS_TOKEN
+    ]
     assert len(required) == 1, "requires-access-token is not there exactly once"
     older = [one for one in extensions if one.get("url") == REQUIRES_ACCESS_TOKEN_2023]
     assert len(older) <= 1, "requires-access-token of 2023 is there more than once"
@@ -173,7 +180,7 @@ def _check_links(bundle: Resource) -> str:
     relations = [link.get("relation") for link in links]
     assert relations.count("self") == 1, "link.self is not there exactly once"
     assert len(set(relations)) == len(relations), "a link relation is there twice"
-    assert all(isinstance(one, str) for one in relations), "a link has no relation"
+    assert all(isinstance(relation, str) for relation in relations), "a link has no relation"
     for link in links:
         _check_url(link.get("url"), f"link.{link['relation']}")
     path, _, query = next(
@@ -217,8 +224,8 @@ def _check_entries(entries: list[Resource], base: str) -> frozenset[str]:
 def _check_endpoints_are_included(study: Resource, included: Collection[str], base: str) -> None:
     if not included:
         return  # Not asked for: a relative reference can be read at our base.
-    for one in study["endpoint"]:
-        reference = one["reference"]
+    for endpoint in study["endpoint"]:
+        reference = endpoint["reference"]
         found = reference in included or f"{base}/{reference}" in included
         assert found or reference.startswith("#"), (
             "an endpoint reference leads to no entry of the Bundle"
@@ -226,7 +233,7 @@ def _check_endpoints_are_included(study: Resource, included: Collection[str], ba
 
 
 def _check_identifiers(identifiers: list[Resource]) -> None:
-    studies = [one for one in identifiers if one.get("system") == UID_SYSTEM]
+    studies = [identifier for identifier in identifiers if identifier.get("system") == UID_SYSTEM]
     assert len(studies) == 1, "the identifier urn:dicom:uid is not there exactly once"
     assert identifiers[0] is studies[0], (
         "the identifier urn:dicom:uid is not the first: clients look there"
@@ -252,7 +259,9 @@ def _check_uid(element: Resource, what: str) -> None:
     """R4 has them as ids, of 64 characters; why one is not there may stand in its place."""
     if "uid" not in element:
         reasons = element.get("_uid", {}).get("extension", [])
-        assert [one["url"] for one in reasons] == [_ABSENT], f"{what}.uid is missing or no UID"
+        assert [reason["url"] for reason in reasons] == [_ABSENT], (
+            f"{what}.uid is missing or no UID"
+        )
         return
     uid = str(element["uid"])
     assert _UID.fullmatch(uid), f"{what}.uid is missing or no UID"
@@ -292,7 +301,7 @@ def _check_endpoint_references(study: Resource) -> None:
                 "urn:uuid:"
             )
             assert resolvable, "an endpoint reference is neither #id nor Endpoint/id nor urn:uuid"
-    assert {"#" + one["id"] for one in contained} <= set(named), (
+    assert {"#" + resource["id"] for resource in contained} <= set(named), (
         "a contained resource is named by nobody (R4 dom-3)"
     )
 

@@ -91,24 +91,80 @@ DCM4CHEE: Row = {
 }
 
 _READ = (
-    "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "StudyDate", "StudyTime", "SeriesDate",
-    "SeriesTime", "TimezoneOffsetFromUTC", "AccessionNumber", "StudyDescription", "SeriesDescription",
-    "ModalitiesInStudy", "Modality", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances",
-    "NumberOfSeriesRelatedInstances", "SeriesNumber", "InstanceNumber", "BodyPartExamined", "ReferringPhysicianName",
-)  # fmt: skip
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SOPInstanceUID",
+    "SOPClassUID",
+    "StudyDate",
+    "StudyTime",
+    "SeriesDate",
+    "SeriesTime",
+    "TimezoneOffsetFromUTC",
+    "AccessionNumber",
+    "StudyDescription",
+    "SeriesDescription",
+    "ModalitiesInStudy",
+    "Modality",
+    "NumberOfStudyRelatedSeries",
+    "NumberOfStudyRelatedInstances",
+    "NumberOfSeriesRelatedInstances",
+    "SeriesNumber",
+    "InstanceNumber",
+    "BodyPartExamined",
+    "ReferringPhysicianName",
+)
 _USUAL: list[Any] = [
-    "20240229", "1997.04.24", "2024-02-29", "1011", "101112.5", "+0000", "-0500", "A-1", "CT", "ct", "CT\\MR", " MR ",
-    "CT\0", "", " ", "Doe^Jane", "山田^太郎", "Ивано́в", "1.2.3", "1.02.3", "1.2.840.10008.5.1.4.1.1.2", "12", "-3", 12,
-    -3, 2**40, 1.5, 1e300, None, True, [], {}, ["CT"], name("Doe^Jane^Q^Dr^MD"), name("", Ideographic="山田^太郎"),
-    {"Alphabetic": None}, {"Alphabetic": ["Doe"]}, {"Ideographic": "山田"},
-]  # fmt: skip
+    "20240229",
+    "1997.04.24",
+    "2024-02-29",
+    "1011",
+    "101112.5",
+    "+0000",
+    "-0500",
+    "A-1",
+    "CT",
+    "ct",
+    "CT\\MR",
+    " MR ",
+    "CT\0",
+    "",
+    " ",
+    "Doe^Jane",
+    "山田^太郎",
+    "Ивано́в",
+    "1.2.3",
+    "1.02.3",
+    "1.2.840.10008.5.1.4.1.1.2",
+    "12",
+    "-3",
+    12,
+    -3,
+    2**40,
+    1.5,
+    1e300,
+    None,
+    True,
+    [],
+    {},
+    ["CT"],
+    name("Doe^Jane^Q^Dr^MD"),
+    name("", Ideographic="山田^太郎"),
+    {"Alphabetic": None},
+    {"Alphabetic": ["Doe"]},
+    {"Ideographic": "山田"},
+]
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=8,
-)  # fmt: skip
+)
 """Whatever a JSON parser may return."""
 
 

@@ -20,8 +20,8 @@ def exchange_at_once(open_store: Callable[[], Store], *, steps: int) -> list[dic
         store.close()
 
     threads = [threading.Thread(target=work, args=(number,)) for number in (1, 2, 3)]
-    for one in threads:
-        one.start()
+    for thread in threads:
+        thread.start()
     for one in threads:
         one.join()
     return results

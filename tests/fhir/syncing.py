@@ -11,10 +11,10 @@ from sidecar.fhir.bundle import open_cursor, searchset
 from sidecar.fhir.catalog.catalog import Catalog, MemoryStore, Store
 from sidecar.fhir.cursor import PageLinks
 from sidecar.fhir.imaging_study import Site
-from sidecar.fhir.search import parse_search
-from sidecar.fhir.select import select
+from sidecar.fhir.search_parser import parse_search
 from sidecar.pacs.study_lists import Listing
 from tests.fhir.observing import observe
+from tests.fhir.selection import select
 
 SITE = Site("https://ehr.example.org/fhir", UTC)
 BASE = "https://imaging.example.org/fhir"
@@ -36,13 +36,13 @@ class Clock:
 
 
 class Client:
-    """An app that keeps a copy of its patient's studies, page by page; ``count`` is its page size."""
+    """App that copies its patient's studies, page by page; ``count`` is its page size."""
 
     def __init__(self, count: int) -> None:
         self.count = count
         self.copy: dict[str, Copy] = {}
         self.since: str | None = None
-        """The ``meta.lastUpdated`` that its searches begin at, once it has been through all pages."""
+        """The ``meta.lastUpdated`` at which its searches begin after it has read all pages."""
         self.after: str | None = None
         self.changes = -1
         """How many changes the archive had seen when the client asked for its first page."""
@@ -105,7 +105,9 @@ class Server:
         search.after = open_cursor(search, "123", LINKS)
         seen = observe(self.catalog, "123", asked.rows, series)
         page = select(asked.rows, search, seen=seen, site=SITE, page_size=50)
-        client.copy |= {one.key.uid: (one.row, series.get(one.key.uid, [])) for one in page.studies}
+        client.copy |= {
+            study.key.uid: (study.row, series.get(study.key.uid, [])) for study in page.studies
+        }
         bundle = searchset(
             [],
             {},
@@ -131,5 +133,5 @@ class Server:
 
 def _after(bundle: dict[str, Any]) -> str | None:
     """The place that the ``next`` link names."""
-    url = next((one["url"] for one in bundle["link"] if one["relation"] == "next"), None)
+    url = next((link["url"] for link in bundle["link"] if link["relation"] == "next"), None)
     return None if url is None else dict(parse_qsl(urlsplit(url).query))["_after"]

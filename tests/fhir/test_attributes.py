@@ -12,8 +12,8 @@ from sidecar.dicom.json_model import with_tags
 from sidecar.fhir.attributes import based_on, concepts, laterality, performers, reasons, title
 from sidecar.fhir.imaging_study import SeriesRows
 from sidecar.fhir.r5 import to_r5
+from tests.fhir.imaging_studies import build, study
 from tests.fhir.rows import DCM4CHEE, json_values, row
-from tests.fhir.test_imaging_study import build, study
 
 SCT = "http://snomed.info/sct"
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
@@ -26,20 +26,42 @@ def code(
 
 
 CONCEPTS = [
-    (code("241526005", "SCT", "CT of chest"),
-     {"coding": [{"system": SCT, "code": "241526005", "display": "CT of chest"}], "text": "CT of chest"}),
+    (
+        code("241526005", "SCT", "CT of chest"),
+        {
+            "coding": [{"system": SCT, "code": "241526005", "display": "CT of chest"}],
+            "text": "CT of chest",
+        },
+    ),
     (code("24627-2", "LN"), {"coding": [{"system": "http://loinc.org", "code": "24627-2"}]}),
-    (code("113014", "DCM", "A"), {"coding": [{"system": DCM, "code": "113014", "display": "A"}], "text": "A"}),
-    (code("P5-09051", "SRT", "Chest"), {"coding": [{"code": "P5-09051", "display": "Chest"}], "text": "Chest"}),
+    (
+        code("113014", "DCM", "A"),
+        {"coding": [{"system": DCM, "code": "113014", "display": "A"}], "text": "A"},
+    ),
+    (
+        code("P5-09051", "SRT", "Chest"),
+        {"coding": [{"code": "P5-09051", "display": "Chest"}], "text": "Chest"},
+    ),
     (code("241526005", "SRT"), {"coding": [{"system": SCT, "code": "241526005"}]}),
-    (code("CTTHX", "99H", "CT Thorax"), {"coding": [{"code": "CTTHX", "display": "CT Thorax"}], "text": "CT Thorax"}),
-    (code("X", "99H", CodingSchemeUID="1.2.3"), {"coding": [{"system": "urn:oid:1.2.3", "code": "X"}]}),
+    (
+        code("CTTHX", "99H", "CT Thorax"),
+        {"coding": [{"code": "CTTHX", "display": "CT Thorax"}], "text": "CT Thorax"},
+    ),
+    (
+        code("X", "99H", CodingSchemeUID="1.2.3"),
+        {"coding": [{"system": "urn:oid:1.2.3", "code": "X"}]},
+    ),
     (code("X", "99H", CodingSchemeUID="1.02.3"), {"coding": [{"code": "X"}]}),
-    (code("X", "DCM", CodingSchemeVersion="01"), {"coding": [{"system": DCM, "version": "01", "code": "X"}]}),
+    (
+        code("X", "DCM", CodingSchemeVersion="01"),
+        {"coding": [{"system": DCM, "version": "01", "code": "X"}]},
+    ),
     (code(None, "DCM", "Words alone"), {"text": "Words alone"}),
     (code("with  two spaces", "DCM", "Odd"), {"text": "Odd"}),
-    (code(None, None), None), (row(), None), (code("\x1b", None, "\x00"), None),
-]  # fmt: skip
+    (code(None, None), None),
+    (row(), None),
+    (code("\x1b", None, "\x00"), None),
+]
 
 
 @pytest.mark.parametrize(("item", "expected"), CONCEPTS, ids=str)
@@ -109,18 +131,35 @@ def test_what_is_on_slow_storage_says_so(availability: str | None, noted: bool) 
 
 def test_everything_at_once_is_valid_in_both_versions() -> None:
     whole = build(
-        DCM4CHEE | row(
-            NameOfPhysiciansReadingStudy="Read^Er", ProcedureCodeSequence=[code("241526005", "SCT", "CT of chest")],
-            ReasonForTheRequestedProcedure="Cough", PlacerOrderNumberImagingServiceRequest="O-1",
+        DCM4CHEE
+        | row(
+            NameOfPhysiciansReadingStudy="Read^Er",
+            ProcedureCodeSequence=[code("241526005", "SCT", "CT of chest")],
+            ReasonForTheRequestedProcedure="Cough",
+            PlacerOrderNumberImagingServiceRequest="O-1",
             InstanceAvailability="NEARLINE",
         ),
-        [SeriesRows(
-            row(SeriesInstanceUID="1.2.1", Modality="CT", Laterality="R", BodyPartExamined="CHEST", OperatorsName="R"),
-            [row(SOPInstanceUID="1.2.1.1", SOPClassUID="1.2.840.10008.5.1.4.1.1.2", DocumentTitle="x")],
-        )],
-    )  # fmt: skip
+        [
+            SeriesRows(
+                row(
+                    SeriesInstanceUID="1.2.1",
+                    Modality="CT",
+                    Laterality="R",
+                    BodyPartExamined="CHEST",
+                    OperatorsName="R",
+                ),
+                [
+                    row(
+                        SOPInstanceUID="1.2.1.1",
+                        SOPClassUID="1.2.840.10008.5.1.4.1.1.2",
+                        DocumentTitle="x",
+                    )
+                ],
+            )
+        ],
+    )
     assert {"basedOn", "interpreter", "procedureCode", "reasonCode", "note", "series"} <= set(whole)
-    from fhir.resources.imagingstudy import ImagingStudy  # noqa: PLC0415 - R5 is this library's default
+    from fhir.resources.imagingstudy import ImagingStudy  # noqa: PLC0415 - R5 is its default
 
     newer = to_r5(whole)
     ImagingStudy.model_validate(newer)
@@ -140,8 +179,11 @@ def test_any_sequence_is_left_out_or_valid(keyword: str, values: list[Any]) -> N
 def test_names_of_attributes_in_any_spelling() -> None:
     """Lower case and keywords: the same row; two names for one attribute: nobody's."""
     assert with_tags({"0020000d": 1, "PatientID": 2, "00100021": 3, "x": 4}) == {
-        "0020000D": 1, "00100020": 2, "00100021": 3, "x": 4,
-    }  # fmt: skip
+        "0020000D": 1,
+        "00100020": 2,
+        "00100021": 3,
+        "x": 4,
+    }
     same = {"0020000D": 1}
     assert with_tags(same) is same
     for twice in ({"PatientID": 1, "00100020": 2}, {"0020000d": 1, "0020000D": 1}):

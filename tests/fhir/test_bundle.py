@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sidecar.common.errors import BadRequest
 from sidecar.fhir.bundle import instant
 from sidecar.fhir.cursor import Cursor
-from sidecar.fhir.search import MAXIMUM_PARAMETERS, Search
+from sidecar.fhir.search import Search
+from sidecar.fhir.search_parser import MAXIMUM_PARAMETERS
 from sidecar.web.target import MAXIMUM_LENGTH
 from tests.fhir.answers import EHR, LINKS, NOW, REAL, answer, follow, link, parse, study
 from tests.fhir.profile import check_bundle
@@ -32,7 +33,7 @@ def test_the_bundle_is_valid(
     bundle = answer(rows, parse(("patient", "123"), *include, *more), contained=contained)
     check_bundle(bundle)
     Bundle.model_validate(bundle)
-    included = [one for one in bundle.get("entry", []) if one["search"]["mode"] == "include"]
+    included = [entry for entry in bundle.get("entry", []) if entry["search"]["mode"] == "include"]
     assert len(included) == (1 if include and not contained and len(bundle.get("entry", [])) else 0)
     assert ("entry" in bundle) is (
         bool(rows) and ("_count", "0") not in more and bundle["total"] > 0
@@ -85,22 +86,35 @@ def test_instants(moment: datetime, text: str) -> None:
 
 
 date_values = st.sampled_from(
-    ["2024", "ge2024-02", "lt2024-02-29,2023", "ap2024-02-29T10:11Z", "gt2024-02-29T10:11:12.123+05:30",
-     "ne2024-02-29T10:11:12 01:00"]
-)  # fmt: skip
+    [
+        "2024",
+        "ge2024-02",
+        "lt2024-02-29,2023",
+        "ap2024-02-29T10:11Z",
+        "gt2024-02-29T10:11:12.123+05:30",
+        "ne2024-02-29T10:11:12 01:00",
+    ]
+)
 sensible = st.lists(
-    st.tuples(st.sampled_from(["patient", "subject", "subject:Patient"]),
-              st.sampled_from(["123", "Patient/123", EHR + "/Patient/123"]))
+    st.tuples(
+        st.sampled_from(["patient", "subject", "subject:Patient"]),
+        st.sampled_from(["123", "Patient/123", EHR + "/Patient/123"]),
+    )
     | st.tuples(st.sampled_from(["started", "_lastUpdated"]), date_values)
-    | st.tuples(st.just("identifier"), st.text("AB&=+#%ä山 ,|;/?", max_size=12).map("x".__add__) | uids)
+    | st.tuples(
+        st.just("identifier"), st.text("AB&=+#%ä山 ,|;/?", max_size=12).map("x".__add__) | uids
+    )
     | st.tuples(st.just("_count"), st.sampled_from(["0", "1", "2", "500", "9999"]))
     | st.tuples(st.just("_include"), st.sampled_from(["ImagingStudy:endpoint", "*"]))
     | st.tuples(st.just("modality"), st.sampled_from(["CT", "CT,MR", "|CT"]))
-    | st.tuples(st.just("_sort"), st.sampled_from(["started", "-started", "_lastUpdated", "-_lastUpdated,started"]))
+    | st.tuples(
+        st.just("_sort"),
+        st.sampled_from(["started", "-started", "_lastUpdated", "-_lastUpdated,started"]),
+    )
     | st.tuples(st.just("_elements"), st.sampled_from(["modality", "series.uid,started"]))
     | st.tuples(st.just("colour"), st.text()),
     max_size=8,
-)  # fmt: skip
+)
 
 
 @given(sensible)
@@ -122,7 +136,9 @@ def test_the_next_link_asks_the_same_further_on(parameters: Parameters) -> None:
     bundle = answer([study(f"1.2.{number}") for number in range(4)], search)
     url = link(bundle, "next")
     matches = [
-        one["resource"]["id"] for one in bundle.get("entry", ()) if one["search"]["mode"] == "match"
+        entry["resource"]["id"]
+        for entry in bundle.get("entry", ())
+        if entry["search"]["mode"] == "match"
     ]
     if url is None:  # There is nothing further on: all are here, or none was asked for.
         assert len(matches) == (0 if search.result.count == 0 else bundle["total"])

@@ -14,7 +14,8 @@ from sidecar.fhir.capability_statement import (
     smart_configuration,
 )
 from sidecar.fhir.imaging_study import Site
-from sidecar.fhir.search import SUPPORTED, parse_search
+from sidecar.fhir.search_parameters import PARAMETERS
+from sidecar.fhir.search_parser import parse_search
 
 BASE = "https://imaging.example.org/fhir"
 EHR = "https://ehr.example.org"
@@ -64,12 +65,12 @@ def resource(kind: str) -> dict[str, Any]:
 
 
 def test_the_statement_names_what_can_be_done() -> None:
-    assert {one["code"] for one in resource("ImagingStudy")["interaction"]} == {
+    assert {interaction["code"] for interaction in resource("ImagingStudy")["interaction"]} == {
         "read",
         "search-type",
     }
     assert {one["code"] for one in resource("Endpoint")["interaction"]} == {"read"}
-    assert {one["type"] for one in statement()["rest"][0]["resource"]} == {
+    assert {offered["type"] for offered in statement()["rest"][0]["resource"]} == {
         "ImagingStudy",
         "Endpoint",
         "StructureDefinition",
@@ -113,12 +114,24 @@ def test_the_statement_names_what_can_be_searched() -> None:
     """Each parameter that it names is understood, and each that is understood and no result
     parameter is named.
     """
-    parameters = {one["name"]: one["type"] for one in resource("ImagingStudy")["searchParam"]}
+    parameters = {
+        parameter["name"]: parameter["type"]
+        for parameter in resource("ImagingStudy")["searchParam"]
+    }
     assert parameters == TYPES
-    assert set(SUPPORTED) - set(parameters) == {
-        "_include", "_count", "_sort", "_summary", "_elements", "_total", "_format", "_pretty", "_after",
-        "patient.identifier", "subject.identifier",
-    }  # fmt: skip
+    assert set(PARAMETERS) - set(parameters) == {
+        "_include",
+        "_count",
+        "_sort",
+        "_summary",
+        "_elements",
+        "_total",
+        "_format",
+        "_pretty",
+        "_after",
+        "patient.identifier",
+        "subject.identifier",
+    }
     (include,) = resource("ImagingStudy")["searchInclude"]
     parse_search([*EXAMPLES.items(), ("_include", include)], Site(EHR, UTC), strict=True)
 
@@ -129,7 +142,7 @@ def test_the_statement_leads_to_the_login() -> None:
     assert security["service"][0]["coding"][0]["code"] == "SMART-on-FHIR"
     (uris,) = security["extension"]
     assert uris["url"] == OAUTH_URIS
-    assert {one["url"]: one["valueUri"] for one in uris["extension"]} == {
+    assert {extension["url"]: extension["valueUri"] for extension in uris["extension"]} == {
         "authorize": EHR + "/authorize",
         "token": EHR + "/token",
     }

@@ -54,11 +54,16 @@ def test_an_edited_cursor_is_refused(cursor: Cursor, data: st.DataObject) -> Non
 
 @pytest.mark.parametrize(
     ("key", "patient", "parameters"),
-    [(b"other", "123", PARAMETERS), (b"key", "124", PARAMETERS), (b"key", "123", []),
-     (b"key", "123", [("patient", "124"), ("started", "ge2024")]), (b"key", "123", PARAMETERS[::-1]),
-     (b"key", "123", [("patient", "123&started=ge2024")])],
+    [
+        (b"other", "123", PARAMETERS),
+        (b"key", "124", PARAMETERS),
+        (b"key", "123", []),
+        (b"key", "123", [("patient", "124"), ("started", "ge2024")]),
+        (b"key", "123", PARAMETERS[::-1]),
+        (b"key", "123", [("patient", "123&started=ge2024")]),
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_link_is_for_one_patient_and_one_search(
     key: bytes, patient: str, parameters: list[tuple[str, str]]
 ) -> None:
@@ -78,12 +83,36 @@ def test_any_text_is_refused(text: str) -> None:
 
 
 BAD: list[object] = [
-    None, 1, "abc", [], {}, [1], [[1], "1.2"], [[1], "1.2", 3, 4], [["1"], "1.2", 3], [[1.5], "1.2", 3],
-    [[None], "1.2", 3], [[True], "1.2", 3], [[1], None, 3], [[1], 2, 3], [[1], ["1.2"], 3], [[1], "", 3],
-    [[1], "x", 3], [[1], "1..2", 3], [[1], "*", 3], [[1], "1.2\\1.3", 3], [[1], "1." * 64 + "1", 3], [[], "1.2", 3],
-    [[1], "1.2", None], [[1], "1.2", "3"], [[1], "1.2", 3.0], [[1], "1.2", True], [[1], "1.2", 2**64],
-    [[1] * 5, "1.2", 3], [1, "1.2", 3],
-]  # fmt: skip
+    None,
+    1,
+    "abc",
+    [],
+    {},
+    [1],
+    [[1], "1.2"],
+    [[1], "1.2", 3, 4],
+    [["1"], "1.2", 3],
+    [[1.5], "1.2", 3],
+    [[None], "1.2", 3],
+    [[True], "1.2", 3],
+    [[1], None, 3],
+    [[1], 2, 3],
+    [[1], ["1.2"], 3],
+    [[1], "", 3],
+    [[1], "x", 3],
+    [[1], "1..2", 3],
+    [[1], "*", 3],
+    [[1], "1.2\\1.3", 3],
+    [[1], "1." * 64 + "1", 3],
+    [[], "1.2", 3],
+    [[1], "1.2", None],
+    [[1], "1.2", "3"],
+    [[1], "1.2", 3.0],
+    [[1], "1.2", True],
+    [[1], "1.2", 2**64],
+    [[1] * 5, "1.2", 3],
+    [1, "1.2", 3],
+]
 
 
 @pytest.mark.parametrize("value", BAD, ids=str)

@@ -13,26 +13,34 @@ from tests.fhir.answers import REAL, answer, parse, study
 from tests.fhir.rows import Row
 
 RULES = {
-    "SIA-24 a searchset with total and self":
-    "type = 'searchset' and total >= 0 and link.where(relation = 'self').count() = 1",
-    "SIA-24 modes": "entry.all(search.mode = iif(resource.resourceType = 'ImagingStudy', 'match', 'include'))",
-    "SIA-24 every entry has its address": "entry.all(fullUrl.endsWith(resource.resourceType & '/' & resource.id))",
+    "SIA-24 a searchset with total and self": "type = 'searchset' and total >= 0 and "
+    "link.where(relation = 'self').count() = 1",
+    "SIA-24 modes": "entry.all(search.mode = iif(resource.resourceType = 'ImagingStudy', 'match', "
+    "'include'))",
+    "SIA-24 every entry has its address": "entry.all(fullUrl.endsWith(resource.resourceType & '/' "
+    "& resource.id))",
     "SIA-30 id": "{studies}.all(id.exists())",
     "SIA-30 one UID": "{studies}.all(identifier.where(system = 'urn:dicom:uid').count() = 1)",
-    "SIA-30 the UID's form": "{studies}.all(identifier.where(system = 'urn:dicom:uid').value.startsWith('urn:oid:'))",
+    "SIA-30 the UID's form": "{studies}.all(identifier.where(system = "
+    "'urn:dicom:uid').value.startsWith('urn:oid:'))",
     "SIA-30 status": "{studies}.all(status = 'available')",
-    "SIA-30 the EHR's Patient": "{studies}.all(subject.reference = 'https://ehr.example.org/fhir/Patient/123')",
+    "SIA-30 the EHR's Patient": "{studies}.all(subject.reference = "
+    "'https://ehr.example.org/fhir/Patient/123')",
     "SIA-30 modality": "{studies}.all(modality.count() >= 1)",
-    "SIA-30 modality system": "{studies}.modality.all(system = 'http://dicom.nema.org/resources/ontology/DCM')",
+    "SIA-30 modality system": "{studies}.modality.all(system = "
+    "'http://dicom.nema.org/resources/ontology/DCM')",
     "SIA-30 endpoint": "{studies}.all(endpoint.count() >= 1 and endpoint.all(reference.exists()))",
-    "SIA-31 one requires-access-token": "{endpoints}.all(extension.where(url = '{extension}').count() = 1)",
-    "SIA-31 it is true": "{endpoints}.all(extension.where(url = '{extension}').valueBoolean = true)",
+    "SIA-31 one requires-access-token": "{endpoints}.all(extension.where(url = "
+    "'{extension}').count() = 1)",
+    "SIA-31 it is true": "{endpoints}.all(extension.where(url = '{extension}').valueBoolean = "
+    "true)",
     "SIA-31 active": "{endpoints}.all(status = 'active')",
-    "SIA-31 connection type": "{endpoints}.all(connectionType.code = 'dicom-wado-rs' and connectionType.system = "
-    "'http://terminology.hl7.org/CodeSystem/endpoint-connection-type')",
+    "SIA-31 connection type": "{endpoints}.all(connectionType.code = 'dicom-wado-rs' and "
+    "connectionType.system = 'http://terminology.hl7.org/CodeSystem/endpoint-connection-type')",
     "SIA-31 payload type": "{endpoints}.all(payloadType.count() >= 1)",
-    "SIA-32 address": "{endpoints}.all(address = 'https://imaging.example.org/fhir/Patient/123/$wado-rs')",
-}  # fmt: skip
+    "SIA-32 address": "{endpoints}.all(address = "
+    "'https://imaging.example.org/fhir/Patient/123/$wado-rs')",
+}
 NAMES = {
     "{studies}": "entry.resource.where(resourceType = 'ImagingStudy')",
     "{endpoints}": "(entry.resource.where(resourceType = 'Endpoint') | entry.resource.contained)",
@@ -50,8 +58,11 @@ def compiled(rule: str) -> Callable[..., list[Any]]:
 
 
 SHAPES: dict[str, list[Row]] = {
-    "nothing": [], "one": [study("1.2.3")], "real ones": REAL, "many": [study(f"1.2.{at}") for at in range(9)],
-}  # fmt: skip
+    "nothing": [],
+    "one": [study("1.2.3")],
+    "real ones": REAL,
+    "many": [study(f"1.2.{at}") for at in range(9)],
+}
 INCLUDE = ("_include", "ImagingStudy:endpoint")
 
 

@@ -27,10 +27,13 @@ def test_frames(frames: object, shown: int | None) -> None:
         SOPInstanceUID="1.2.1.1", SOPClassUID="1.2.840.10008.5.1.4.1.1.3.1", NumberOfFrames=frames
     )
     study = imaging_study(
-        row(StudyInstanceUID="1.2"), patient="p", endpoint={"reference": "Endpoint/p"},
-        site=Site("https://ehr.example.org/fhir", fhir_base=BASE), last_updated="2024-01-01T00:00:00Z",
+        row(StudyInstanceUID="1.2"),
+        patient="p",
+        endpoint={"reference": "Endpoint/p"},
+        site=Site("https://ehr.example.org/fhir", fhir_base=BASE),
+        last_updated="2024-01-01T00:00:00Z",
         series=[SeriesRows(series, [instance])],
-    )  # fmt: skip
+    )
     (element,) = study["series"][0]["instance"]
     assert element.get("extension") == (
         None if shown is None else [{"url": URL, "valueInteger": shown}]

@@ -18,40 +18,17 @@ from sidecar.fhir.imaging_study import (
     study_id,
     study_uid,
 )
+from tests.fhir.imaging_studies import EHR, UNKNOWN_ZONE, build, study
 from tests.fhir.profile import check_imaging_study
 from tests.fhir.rows import DCM4CHEE, ORTHANC_EMPTY, ORTHANC_ULTRASOUND, STUDY_UID, Row, name, row
 
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
-EHR = "https://ehr.example.org/fhir"
-ENDPOINTS = Endpoints("https://imaging.example.org/fhir")
 CET = timezone(timedelta(hours=1))
-UNKNOWN_ZONE = Site(EHR)
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 
 
-def build(
-    study: Row, series: list[SeriesRows] | None = None, site: Site = UNKNOWN_ZONE
-) -> dict[str, Any]:
-    """Return the checked resource of a row."""
-    resource = imaging_study(
-        study,
-        patient="123",
-        endpoint=ENDPOINTS.reference("123"),
-        site=site,
-        last_updated="2024-03-01T00:00:00.000Z",
-        series=series,
-    )
-    check_imaging_study(resource)
-    ImagingStudy.model_validate(resource)
-    return resource
-
-
-def study(**attributes: object) -> Row:
-    return row(StudyInstanceUID="1.2.3", **attributes)
-
-
 def codes(resource: dict[str, Any]) -> list[str]:
-    return [one["code"] for one in resource["modality"]]
+    return [coding["code"] for coding in resource["modality"]]
 
 
 def test_a_row_of_orthanc() -> None:
@@ -154,10 +131,27 @@ def test_modalities_of_the_series_stand_in() -> None:
 
 
 COUNTS: list[tuple[object, int | None]] = [
-    (7, 7), ("7", 7), (" 7 ", 7), ("+7", 7), (0, 0), (2**31 - 1, 2**31 - 1), ([None, "7"], 7), ([7, 8], 7),
-    (None, None), (-1, None), ("-1", None), (2**31, None), ("many", None), ("7.5", None), (7.5, None), (True, None),
-    ("", None), ([[7]], None), ({"a": 7}, None), ("9" * 5_000, None),
-]  # fmt: skip
+    (7, 7),
+    ("7", 7),
+    (" 7 ", 7),
+    ("+7", 7),
+    (0, 0),
+    (2**31 - 1, 2**31 - 1),
+    ([None, "7"], 7),
+    ([7, 8], 7),
+    (None, None),
+    (-1, None),
+    ("-1", None),
+    (2**31, None),
+    ("many", None),
+    ("7.5", None),
+    (7.5, None),
+    (True, None),
+    ("", None),
+    ([[7]], None),
+    ({"a": 7}, None),
+    ("9" * 5_000, None),
+]
 
 
 @pytest.mark.parametrize(("value", "expected"), COUNTS, ids=lambda value: str(value)[:20])
@@ -236,9 +230,15 @@ def instance(uid: object = "1.2.3.1.1", **attributes: object) -> Row:
 
 def test_series_and_instances() -> None:
     series = row(
-        SeriesInstanceUID="1.2.3.1", Modality="CT", SeriesNumber="2", SeriesDescription="Lung", SeriesDate="20240229",
-        SeriesTime="091500", BodyPartExamined="CHEST", NumberOfSeriesRelatedInstances=2,
-    )  # fmt: skip
+        SeriesInstanceUID="1.2.3.1",
+        Modality="CT",
+        SeriesNumber="2",
+        SeriesDescription="Lung",
+        SeriesDate="20240229",
+        SeriesTime="091500",
+        BodyPartExamined="CHEST",
+        NumberOfSeriesRelatedInstances=2,
+    )
     rows = [instance(InstanceNumber=1), instance("1.2.3.1.2")]
     assert build(study(), [SeriesRows(series, rows)], Site(EHR, UTC))["series"] == [
         {
@@ -335,9 +335,13 @@ def test_a_contained_endpoint() -> None:
     """SIA-31."""
     endpoints = Endpoints("https://imaging.example.org/fhir", contained=True)
     found = imaging_study(
-        study(), patient="123", endpoint=endpoints.reference("123"), site=UNKNOWN_ZONE,
-        last_updated="2024-03-01T00:00:00.000Z", contained=endpoints.resource("123"),
-    )  # fmt: skip
+        study(),
+        patient="123",
+        endpoint=endpoints.reference("123"),
+        site=UNKNOWN_ZONE,
+        last_updated="2024-03-01T00:00:00.000Z",
+        contained=endpoints.resource("123"),
+    )
     check_imaging_study(found)
     ImagingStudy.model_validate(found)
     assert found["contained"][0]["id"] == "e"

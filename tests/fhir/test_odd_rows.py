@@ -19,10 +19,10 @@ from sidecar.fhir.catalog.catalog import Catalog
 from sidecar.fhir.endpoint import Endpoints
 from sidecar.fhir.imaging_study import SeriesRows, Site, imaging_study
 from sidecar.fhir.search import Search
-from sidecar.fhir.select import select
 from tests.fhir.observing import observe
 from tests.fhir.profile import MODALITY_SYSTEM, check_imaging_study
 from tests.fhir.rows import DCM4CHEE, Row, any_rows, element, name, row, uids, usual_rows
+from tests.fhir.selection import select
 
 SEEN = datetime.fromtimestamp(1.7e9, UTC) + timedelta(milliseconds=1)
 EHR = "https://ehr.example.org/fhir"
@@ -82,7 +82,7 @@ def test_any_row_is_no_failure(study: Row, others: list[Row], uid: str, site: Si
     assert resource["identifier"][0] == {"system": "urn:dicom:uid", "value": "urn:oid:" + uid}
     assert resource["subject"]["reference"] == EHR + "/Patient/123"
     assert resource["modality"]
-    assert [one["uid"] for one in resource.get("series", [])] == [
+    assert [series["uid"] for series in resource.get("series", [])] == [
         f"{uid}.{number}" for number in range(len(others))
     ]
 
@@ -93,7 +93,7 @@ def test_any_rows_give_a_page_that_has_the_good_ones(rows: list[Row], site: Site
     rows = [*rows, DCM4CHEE]
     seen = observe(Catalog(clock=lambda: 1.7e9), "123", rows)
     page = select(rows, Search(), seen=seen, site=site, page_size=50)
-    found = [one.key.uid for one in page.studies]
+    found = [study.key.uid for study in page.studies]
     assert "1.2.40.0.13.1.1" in found
     assert all(re.fullmatch(r"[0-9]+(\.[0-9]+)*", one) for one in found)
     assert page.total == len(found) <= len(rows)
@@ -223,7 +223,7 @@ def test_a_row_of_any_depth_is_no_failure() -> None:
     page = select(
         studies, Search(), seen=observe(Catalog(), "123", studies), site=SITES[0], page_size=50
     )
-    assert "1.2.40.0.13.1.1" in [one.key.uid for one in page.studies]
+    assert "1.2.40.0.13.1.1" in [study.key.uid for study in page.studies]
 
 
 def test_empty_attributes_are_as_good_as_missing_ones() -> None:

@@ -10,9 +10,10 @@ from sidecar.fhir.cursor import Cursor, PageLinks
 from sidecar.fhir.imaging_study import Site
 from sidecar.fhir.result_parameters import ResultParameters
 from sidecar.fhir.search import Search
-from sidecar.fhir.select import StudyPage, select
+from sidecar.fhir.select import StudyPage
 from tests.fhir.observing import observe
 from tests.fhir.rows import Row, row, uids
+from tests.fhir.selection import select
 
 LINKS = PageLinks(b"key")
 SITE = Site("https://ehr.example.org/fhir", UTC)
@@ -56,7 +57,7 @@ def test_every_study_is_on_one_page_whatever_arrives(
         page = page_of(list(archive.values()), after, count)
         assert page.total == len(archive)
         assert len(page.studies) <= count
-        seen += [one.key.uid for one in page.studies]
+        seen += [study.key.uid for study in page.studies]
         after = page.next_after
         if after is None:
             break
@@ -77,7 +78,7 @@ def test_a_study_that_goes_takes_no_other_with_it(
     after: Cursor | None = None
     while True:
         page = page_of(list(archive.values()), after, count)
-        seen += [one.key.uid for one in page.studies]
+        seen += [study.key.uid for study in page.studies]
         after = page.next_after
         if after is None:
             break
@@ -98,9 +99,9 @@ def test_a_made_up_cursor_reaches_nobody_else(
     too.
     """
     own = list(mine.values())
-    whole = [one.row for one in page_of(own, None, 500).studies]
+    whole = [study.row for study in page_of(own, None, 500).studies]
     foreign_keys = [
-        one.key for one in page_of(list(foreign.values()), None, 500, patient="124").studies
+        study.key for study in page_of(list(foreign.values()), None, 500, patient="124").studies
     ]
     for cursor in (Cursor((began,), uid), *foreign_keys):
         page = page_of(own, cursor, count)

@@ -45,6 +45,8 @@ CASES: dict[str, tuple[Any, Any, list[SeriesRows], list[str]]] = {
 def test_what_disagrees_with_the_rows(case: str) -> None:
     of_study, instances, series, expected = CASES[case]
     study = row(
-        StudyInstanceUID="1", NumberOfStudyRelatedSeries=of_study, NumberOfStudyRelatedInstances=instances
-    )  # fmt: skip
+        StudyInstanceUID="1",
+        NumberOfStudyRelatedSeries=of_study,
+        NumberOfStudyRelatedInstances=instances,
+    )
     assert differing(study, series) == expected

@@ -41,8 +41,11 @@ def test_by_last_change() -> None:
         found([DATED[number - 1] for number in there], Search(), catalog=catalog)
         clock[0] += 1
     assert uids_of(found(DATED, parse(("_sort", "_lastUpdated")), catalog=catalog)) == [
-        "1.2.4", "1.2.2", "1.2.3", "1.2.1",
-    ]  # fmt: skip
+        "1.2.4",
+        "1.2.2",
+        "1.2.3",
+        "1.2.1",
+    ]
     newest = uids_of(found(DATED, parse(("_sort", "-_lastUpdated,started")), catalog=catalog))
     assert newest == ["1.2.1", "1.2.3", "1.2.2", "1.2.4"]
 
@@ -54,7 +57,7 @@ def test_every_order_pages_through_everything(sort: str, count: int) -> None:
     seen: list[str] = []
     while True:
         bundle = answer(DATED, search)
-        seen += [one["resource"]["id"] for one in bundle["entry"]]
+        seen += [entry["resource"]["id"] for entry in bundle["entry"]]
         url = link(bundle, "next")
         if url is None:
             break
@@ -101,8 +104,8 @@ def test_less_of_each_study(parameter: tuple[str, str], kept: set[str], left: se
     """Marked as less, and valid all the same: what is mandatory stays."""
     bundle = answer(REAL, parse(parameter))
     Bundle.model_validate(bundle)
-    for one in bundle["entry"]:
-        resource = one["resource"]
+    for entry in bundle["entry"]:
+        resource = entry["resource"]
         assert resource["meta"]["tag"][0]["code"] == "SUBSETTED"
         assert resource["meta"]["lastUpdated"]
         assert kept & set(resource) == kept - ({"started"} if "started" not in resource else set())
@@ -112,7 +115,7 @@ def test_less_of_each_study(parameter: tuple[str, str], kept: set[str], left: se
 @pytest.mark.parametrize("value", ["false", "data"])
 def test_all_of_each_study(value: str) -> None:
     plain, summary = answer(REAL, Search()), answer(REAL, parse(("_summary", value)))
-    assert [one["resource"] for one in plain["entry"]] == [
+    assert [entry["resource"] for entry in plain["entry"]] == [
         one["resource"] for one in summary["entry"]
     ]
 

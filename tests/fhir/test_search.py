@@ -8,16 +8,9 @@ from hypothesis import strategies as st
 
 from sidecar.common.errors import BadRequest, NotAcceptable, NotSupported
 from sidecar.fhir.imaging_study import Site
-from sidecar.fhir.search import (
-    MAXIMUM_ALTERNATIVES,
-    MAXIMUM_COUNT,
-    MAXIMUM_PARAMETERS,
-    OTHER_PATIENT,
-    SUPPORTED,
-    IdentifierFilter,
-    Search,
-    parse_search,
-)
+from sidecar.fhir.search import IdentifierFilter, Search
+from sidecar.fhir.search_parameters import MAXIMUM_COUNT, OTHER_PATIENT, PARAMETERS
+from sidecar.fhir.search_parser import MAXIMUM_ALTERNATIVES, MAXIMUM_PARAMETERS, parse_search
 
 EHR = "https://ehr.example.org/fhir"
 UID = "1.2.840.113619.2.55"
@@ -60,14 +53,32 @@ def test_one_patient_in_many_words(name: str, value: str) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "Patient/1 2", "Patient/../124", "patient/123", "Practitioner/123", "Group/123", "Patient/Patient/123",
-        "Patient/123/_history/1", "Patient/123#x", "https://other.example.org/fhir/Patient/123",
-        EHR + "x/Patient/123", EHR + "//Patient/123", EHR.replace("https", "http") + "/Patient/123",
-        "https://EHR.example.org/fhir/Patient/123", "urn:oid:1.2.3", "MRN|123", "1_2", "x" * 65, "*", "..", "Pätient",
-        "\uff11\uff12\uff13", " 123", "123 ",
+        "Patient/1 2",
+        "Patient/../124",
+        "patient/123",
+        "Practitioner/123",
+        "Group/123",
+        "Patient/Patient/123",
+        "Patient/123/_history/1",
+        "Patient/123#x",
+        "https://other.example.org/fhir/Patient/123",
+        EHR + "x/Patient/123",
+        EHR + "//Patient/123",
+        EHR.replace("https", "http") + "/Patient/123",
+        "https://EHR.example.org/fhir/Patient/123",
+        "urn:oid:1.2.3",
+        "MRN|123",
+        "1_2",
+        "x" * 65,
+        "*",
+        "..",
+        "Pätient",
+        "\uff11\uff12\uff13",
+        " 123",
+        "123 ",
     ],
     ids=ascii,
-)  # fmt: skip
+)
 @pytest.mark.parametrize("name", ["patient", "subject"])
 def test_a_reference_that_can_be_nobody_here_is_never_the_tokens(name: str, value: str) -> None:
     """SIA-22: it turns into 403, not into a search without patient."""
@@ -135,7 +146,9 @@ def test_dates() -> None:
     search = parse(
         ("started", "ge2024-01-01"), ("started", "lt2024-02-01,2025"), ("_lastUpdated", "gt2024")
     )
-    assert [[one.prefix for one in alternatives] for alternatives in search.started] == [
+    assert [
+        [alternative.prefix for alternative in alternatives] for alternatives in search.started
+    ] == [
         ["ge"],
         ["lt", "eq"],
     ]
@@ -207,16 +220,35 @@ def test_strict_handling_refuses_unknown_parameters() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "patient.name", "patient.organization.name", "endpoint.address",
-        "endpoint:Endpoint.name", "encounter.identifier", "subject:Patient.name",
-        "patient:Patient.name", "patient:Group", "subject:", "subject:Practitioner",
-        "patient:Patient:x", "patient:patient", "identifier:not", "identifier:of-type", "modality:text",
-        "_id:not", "modality:",
-        "_lastUpdated:exact", "_count:max", "_after:x",
-        "_include:iterate", "_has", "_has:Observation:subject:code", "_filter", "_query",
-        "_revinclude", "_revinclude:iterate",
+        "patient.name",
+        "patient.organization.name",
+        "endpoint.address",
+        "endpoint:Endpoint.name",
+        "encounter.identifier",
+        "subject:Patient.name",
+        "patient:Patient.name",
+        "patient:Group",
+        "subject:",
+        "subject:Practitioner",
+        "patient:Patient:x",
+        "patient:patient",
+        "identifier:not",
+        "identifier:of-type",
+        "modality:text",
+        "_id:not",
+        "modality:",
+        "_lastUpdated:exact",
+        "_count:max",
+        "_after:x",
+        "_include:iterate",
+        "_has",
+        "_has:Observation:subject:code",
+        "_filter",
+        "_query",
+        "_revinclude",
+        "_revinclude:iterate",
     ],
-)  # fmt: skip
+)
 def test_what_would_change_the_question_is_always_refused(name: str, strict: bool) -> None:
     """R4: unknown modifiers, chains and selections SHALL be rejected; docs/api.md."""
     with pytest.raises(NotSupported):
@@ -272,7 +304,7 @@ def test_what_was_used_is_what_was_understood() -> None:
     assert search.result.count == 7
 
 
-names = st.sampled_from([*SUPPORTED, "subject:Patient", "patient.name", "_has:x", "_format", "x"])
+names = st.sampled_from([*PARAMETERS, "subject:Patient", "patient.name", "_has:x", "_format", "x"])
 values = st.sampled_from(
     [
         "123",
@@ -305,9 +337,14 @@ pairs = st.lists(
 )
 @pytest.mark.parametrize(
     ("value", "identifiers"),
-    [("MRN1", {(None, "MRN1")}), ("urn:oid:1.2|MRN1", {("urn:oid:1.2", "MRN1")}), ("|MRN1", {("", "MRN1")}),
-     ("a|1,b|2", {("a", "1"), ("b", "2")}), (r"a|1\,2", {("a", "1,2")})],
-)  # fmt: skip
+    [
+        ("MRN1", {(None, "MRN1")}),
+        ("urn:oid:1.2|MRN1", {("urn:oid:1.2", "MRN1")}),
+        ("|MRN1", {("", "MRN1")}),
+        ("a|1,b|2", {("a", "1"), ("b", "2")}),
+        (r"a|1\,2", {("a", "1,2")}),
+    ],
+)
 def test_a_patients_identifier(
     name: str, value: str, identifiers: set[tuple[str | None, str]]
 ) -> None:
@@ -335,7 +372,7 @@ def test_any_parameters_are_a_search_or_refused(
         search = parse(*parameters, strict=strict)
     except (BadRequest, NotAcceptable):
         return
-    assert all(name in SUPPORTED for name in (one.partition(":")[0] for one, _ in search.used))
+    assert all(name in PARAMETERS for name in (one.partition(":")[0] for one, _ in search.used))
     named = [name for name, _ in parameters if name.partition(":")[0] in ("patient", "subject")]
     assert bool(search.patients) is bool(named)
     # What was used is the whole of what was understood.

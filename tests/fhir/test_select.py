@@ -13,14 +13,23 @@ from tests.fhir.rows import Row
 
 def test_newest_first_and_unknown_last() -> None:
     rows = [
-        study("1.2.1", None), study("1.2.2", "20230101"), study("1.2.3", "20240101", "0800"),
-        study("1.2.4", "20240101", "0900"), study("1.2.5", "20240101", None), study("1.2.10", "20240101", "0800"),
-    ]  # fmt: skip
+        study("1.2.1", None),
+        study("1.2.2", "20230101"),
+        study("1.2.3", "20240101", "0800"),
+        study("1.2.4", "20240101", "0900"),
+        study("1.2.5", "20240101", None),
+        study("1.2.10", "20240101", "0800"),
+    ]
     assert uids_of(found(rows, Search())) == ["1.2.4", "1.2.10", "1.2.3", "1.2.5", "1.2.2", "1.2.1"]
 
 
-IDENTIFIED = [study("1.2.1", AccessionNumber="A"), study("1.2.2", AccessionNumber="B"), study("1.2.3"),
-              study("1.2.4", AccessionNumber="1.2.3"), study("1.2.5", AccessionNumber="")]  # fmt: skip
+IDENTIFIED = [
+    study("1.2.1", AccessionNumber="A"),
+    study("1.2.2", AccessionNumber="B"),
+    study("1.2.3"),
+    study("1.2.4", AccessionNumber="1.2.3"),
+    study("1.2.5", AccessionNumber=""),
+]
 
 
 @pytest.mark.parametrize(
@@ -112,8 +121,8 @@ def finds_itself(found_row: Row) -> bool:
     """Whether each identifier that the resource shows finds it, with its system and without."""
     (entry,) = answer([found_row], Search())["entry"]
     forms = [
-        ("urn:dicom:uid|" if "system" in one else "|", escaped(one["value"]))
-        for one in entry["resource"]["identifier"]
+        ("urn:dicom:uid|" if "system" in identifier else "|", escaped(identifier["value"]))
+        for identifier in entry["resource"]["identifier"]
     ]
     return all(
         matching([found_row], ("identifier", text))

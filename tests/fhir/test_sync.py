@@ -121,12 +121,13 @@ class TwoReplicas(RuleBasedStateMachine):
         self.clock = Clock()
         store = MemoryStore()
         self.servers = [
-            Server(self.clock, store=store, skew=SKEW), Server(self.clock, store=store, ahead=ahead, skew=SKEW),
-        ]  # fmt: skip
+            Server(self.clock, store=store, skew=SKEW),
+            Server(self.clock, store=store, ahead=ahead, skew=SKEW),
+        ]
         self.archive: dict[str, Row] = {}
         self.series: dict[str, list[Row]] = {}
-        for one in self.servers:
-            one.archive, one.series = self.archive, self.series
+        for server in self.servers:
+            server.archive, server.series = self.archive, self.series
         self.client = Client(50)
 
     @rule(ticks=st.sampled_from([1, 500, 1_000, 700_000, 2_000_000, 60_000_000]))
@@ -220,7 +221,7 @@ def test_a_sync_from_any_page_misses_nothing(page: int) -> None:
 
 
 def test_a_clock_that_is_set_back_hides_no_change() -> None:
-    """Clocks are corrected; what is observed later must never be earlier than what was given out."""
+    """Clocks are corrected; a later observation must have a later time than those before."""
     server, client = Server(Clock()), Client(50)
     server.archive = {"1.2.1": row(StudyInstanceUID="1.2.1")}
     server.clock.ticks = 10 * SECOND

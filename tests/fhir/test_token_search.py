@@ -13,9 +13,11 @@ from tests.fhir.rows import row
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
 
 STUDIES = [
-    study("1.2.1", ModalitiesInStudy=["CT", "SR"]), study("1.2.2", ModalitiesInStudy=["MR"]), study("1.2.3", day=None),
+    study("1.2.1", ModalitiesInStudy=["CT", "SR"]),
+    study("1.2.2", ModalitiesInStudy=["MR"]),
+    study("1.2.3", day=None),
     study("1.2.4", ModalitiesInStudy=["mr"]),
-]  # fmt: skip
+]
 SERIES = {
     "1.2.1": [
         row(SeriesInstanceUID="1.2.1.1", BodyPartExamined="CHEST"),
@@ -31,27 +33,50 @@ ALL = {"1.2.1", "1.2.2", "1.2.3", "1.2.4"}
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("modality", "CT", {"1.2.1"}), ("modality", "ct", {"1.2.1"}), ("modality", "MR", {"1.2.2", "1.2.4"}),
-        ("modality", "CT,MR", {"1.2.1", "1.2.2", "1.2.4"}), ("modality", f"{DCM}|CT", {"1.2.1"}),
-        ("modality", "urn:x|CT", set()), ("modality", "|CT", set()), ("modality", f"{DCM}|", ALL),
-        ("modality", "", ALL), ("modality", "C", set()), ("modality", "CT|", set()), ("modality", "a|b|CT", set()),
-        ("modality", "US", {"1.2.3"}), ("modality", "OT", set()),
-        ("modality:not", "CT", ALL - {"1.2.1"}), ("modality:not", "CT,MR", {"1.2.3"}),
-        ("modality:missing", "true", set()), ("modality:missing", "false", ALL),
-        ("status", "available", ALL), ("status", "registered", set()), ("status:not", "cancelled", ALL),
+        ("modality", "CT", {"1.2.1"}),
+        ("modality", "ct", {"1.2.1"}),
+        ("modality", "MR", {"1.2.2", "1.2.4"}),
+        ("modality", "CT,MR", {"1.2.1", "1.2.2", "1.2.4"}),
+        ("modality", f"{DCM}|CT", {"1.2.1"}),
+        ("modality", "urn:x|CT", set()),
+        ("modality", "|CT", set()),
+        ("modality", f"{DCM}|", ALL),
+        ("modality", "", ALL),
+        ("modality", "C", set()),
+        ("modality", "CT|", set()),
+        ("modality", "a|b|CT", set()),
+        ("modality", "US", {"1.2.3"}),
+        ("modality", "OT", set()),
+        ("modality:not", "CT", ALL - {"1.2.1"}),
+        ("modality:not", "CT,MR", {"1.2.3"}),
+        ("modality:missing", "true", set()),
+        ("modality:missing", "false", ALL),
+        ("status", "available", ALL),
+        ("status", "registered", set()),
+        ("status:not", "cancelled", ALL),
         ("status", "http://hl7.org/fhir/imagingstudy-status|available", ALL),
-        ("_id", "1.2.2", {"1.2.2"}), ("_id", "1.2.2,1.2.3", {"1.2.2", "1.2.3"}), ("_id", "1.2", set()),
-        ("bodysite", "chest", {"1.2.1"}), ("bodysite", "CHEST,HEAD", {"1.2.1", "1.2.2"}),
-        ("bodysite:missing", "true", {"1.2.3", "1.2.4"}), ("bodysite:not", "CHEST", ALL - {"1.2.1"}),
-        ("series", "1.2.1.2", {"1.2.1"}), ("series", "urn:oid:1.2.1.2", {"1.2.1"}),
-        ("series", "urn:dicom:uid|urn:oid:1.2.2.1", {"1.2.2"}), ("series", "1.2.1", set()),
-        ("started:missing", "true", {"1.2.3"}), ("started:missing", "false", ALL - {"1.2.3"}),
-        ("identifier:missing", "true", set()), ("identifier:missing", "false", ALL),
-        ("endpoint", "Endpoint/123", ALL), ("endpoint", "123", ALL), ("endpoint", "Endpoint/124", set()),
+        ("_id", "1.2.2", {"1.2.2"}),
+        ("_id", "1.2.2,1.2.3", {"1.2.2", "1.2.3"}),
+        ("_id", "1.2", set()),
+        ("bodysite", "chest", {"1.2.1"}),
+        ("bodysite", "CHEST,HEAD", {"1.2.1", "1.2.2"}),
+        ("bodysite:missing", "true", {"1.2.3", "1.2.4"}),
+        ("bodysite:not", "CHEST", ALL - {"1.2.1"}),
+        ("series", "1.2.1.2", {"1.2.1"}),
+        ("series", "urn:oid:1.2.1.2", {"1.2.1"}),
+        ("series", "urn:dicom:uid|urn:oid:1.2.2.1", {"1.2.2"}),
+        ("series", "1.2.1", set()),
+        ("started:missing", "true", {"1.2.3"}),
+        ("started:missing", "false", ALL - {"1.2.3"}),
+        ("identifier:missing", "true", set()),
+        ("identifier:missing", "false", ALL),
+        ("endpoint", "Endpoint/123", ALL),
+        ("endpoint", "123", ALL),
+        ("endpoint", "Endpoint/124", set()),
         ("endpoint", "https://imaging.example.org/fhir/Endpoint/123", ALL),
         ("endpoint", "https://other.example.org/fhir/Endpoint/123", set()),
     ],
-)  # fmt: skip
+)
 def test_which_studies_are_found(name: str, value: str, expected: set[str]) -> None:
     assert matching(STUDIES, (name, value), details=DETAILS) == expected
 
@@ -77,10 +102,10 @@ def test_a_contained_endpoint_has_no_id_to_be_found_by() -> None:
 
 def test_a_study_is_found_by_the_modality_it_shows() -> None:
     """Of the row, else of its series, else OT: search and resource must agree."""
-    for one in answer(STUDIES, Search())["entry"]:
-        for coding in one["resource"]["modality"]:
+    for entry in answer(STUDIES, Search())["entry"]:
+        for coding in entry["resource"]["modality"]:
             value = f"{coding['system']}|{coding['code']}"
-            assert one["resource"]["id"] in matching(
+            assert entry["resource"]["id"] in matching(
                 STUDIES, ("modality", value), details=Details()
             )
 
@@ -96,7 +121,8 @@ def test_any_value_is_a_filter(value: str, negated: bool) -> None:
 def test_what_is_written_is_found(system: str, code: str) -> None:
     """With R4's escapes, whatever the characters."""
     escaped = [
-        "".join("\\" + one if one in ",|$\\" else one for one in text) for text in (system, code)
+        "".join("\\" + character if character in ",|$\\" else character for character in text)
+        for text in (system, code)
     ]
     found = parse_token("modality", "|".join(escaped))
     assert found.matches([(system, code)])

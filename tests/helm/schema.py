@@ -54,7 +54,8 @@ def schema() -> dict[str, Any]:
         config=config,
         secrets={"type": "array", "items": secret},
         configMaps={"type": "array", "items": mounted | {"properties": {"name": NAME}}},
-        spool=_section(enabled=FLAG, size={"type": "string", "pattern": "^[0-9]+(Ki|Mi|Gi|Ti)$"}, existingClaim=TEXT),
+        spool=_section(enabled=FLAG, size={"type": "string", "pattern": "^[0-9]+(Ki|Mi|Gi|Ti)$"},
+                       existingClaim=TEXT),
         image=_section(
             repository=TEXT | {"minLength": 1}, tag=TEXT,
             digest={"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
@@ -63,27 +64,33 @@ def schema() -> dict[str, Any]:
         imagePullSecrets={"type": "array", "items": mounted | {"properties": {"name": NAME}}},
         deployment=_section(enabled=FLAG), replicaCount=_count(),
         orthanc=_section(enabled=FLAG, image=TEXT, existingClaim=TEXT, resources=MAPPING),
-        service=_section(type={"enum": ["ClusterIP", "NodePort", "LoadBalancer"]}, port=PORT, annotations=TEXTS),
+        service=_section(type={"enum": ["ClusterIP", "NodePort", "LoadBalancer"]}, port=PORT,
+                         annotations=TEXTS),
         ingress=_section(enabled=FLAG, className=TEXT, host=TEXT, annotations=TEXTS, tls=LIST),
         gateway=_section(
-            enabled=FLAG, parentRefs=LIST, hostnames={"type": "array", "items": TEXT}, requestTimeout=DURATION
+            enabled=FLAG, parentRefs=LIST, hostnames={"type": "array", "items": TEXT},
+            requestTimeout=DURATION
         ),
         networkPolicy=_section(
             **{"from": LIST}, enabled=FLAG, prometheus=LIST,
             pacs=_section(podLabels=TEXTS, port=PORT, ingress=LIST),
         ),
         podDisruptionBudget=_section(
-            enabled=FLAG, maxUnavailable={"anyOf": [_count(), {"type": "string", "pattern": "^[0-9]+%$"}]}
+            enabled=FLAG, maxUnavailable={"anyOf": [_count(), {"type": "string",
+                                                               "pattern": "^[0-9]+%$"}]}
         ),
         autoscaling=_section(
-            enabled=FLAG, minReplicas=_count(1), maxReplicas=_count(1), cpuPercent=_count(1), streamsPerPod=_count()
+            enabled=FLAG, minReplicas=_count(1), maxReplicas=_count(1), cpuPercent=_count(1),
+            streamsPerPod=_count()
         ),
-        resources=MAPPING, topologySpread=FLAG, nodeSelector=TEXTS, tolerations=LIST, affinity=MAPPING,
+        resources=MAPPING, topologySpread=FLAG, nodeSelector=TEXTS, tolerations=LIST,
+        affinity=MAPPING,
         priorityClassName=TEXT, podAnnotations=TEXTS, podLabels=TEXTS,
         serviceAccount=_section(create=FLAG, name=TEXT, annotations=TEXTS),
         extraEnv=LIST, preStopSeconds=_count(), serviceMonitor=monitor, podMonitor=monitor,
         prometheusRule=_section(
-            enabled=FLAG, labels=TEXTS, runbookUrl={"type": "string", "pattern": "^(https?://[^#]+)?$"}
+            enabled=FLAG, labels=TEXTS, runbookUrl={"type": "string",
+                                                    "pattern": "^(https?://[^#]+)?$"}
         ),
         dashboard=_section(enabled=FLAG, labels=TEXTS),
         tests=_section(enabled=FLAG), **{"global": MAPPING},

@@ -14,9 +14,9 @@ import yaml
 from fhir.resources.R4B.auditevent import AuditEvent
 
 from tests.background import Background
+from tests.fakes.ehr import PATIENT, TOKEN
+from tests.fakes.process_site import Site
 from tests.sidecar_process import SidecarProcess
-from tests.site import Site
-from tests.upstreams import PATIENT, TOKEN
 from tests.waiting import wait_until
 
 QUEUE = "smart_imaging_audit_queue_length"
@@ -29,7 +29,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def test_a_killed_process_loses_nothing_that_was_answered(site: Site, tmp_path: Path) -> None:
-    """The repository is down, the process is killed, all of it comes with the next one, in order."""
+    """The repository is down, the process is killed, all of it comes with the next one,
+    in order.
+    """
     site.repository.status = 503
     with SidecarProcess(tmp_path, site.configuration) as sidecar:
         answered = site.ask(sidecar, 120)

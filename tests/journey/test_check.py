@@ -35,7 +35,8 @@ def test_everything_is_fine(world: World) -> None:
     states = {name: one["state"] for name, one in found.items()}
     assert states.pop("server.public_url") == "warn"  # A loopback address.
     assert set(states.values()) == {"ok"}, found
-    assert list(found)[-6:] == ["token.validation", "token.search", "token.qido", "token.metadata", "token.retrieve",
+    assert list(found)[-6:] == ["token.validation", "token.search", "token.qido", "token.metadata",
+                                "token.retrieve",
                                 "token.refusal"]  # fmt: skip
     code, found = findings(world)
     assert (code, found["token"]["state"]) == (0, "skip")

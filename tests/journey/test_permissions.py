@@ -194,8 +194,10 @@ def test_no_row_names_what_is_excluded(world: World, mixed: str) -> None:
     session = world.session("robin")
     hidden = [one for one in of_study(world, "robin", mixed) if one.modality == "NM"]
     for path in (
-        "studies", "studies?includefield=all", "studies?includefield=SeriesInstanceUID,SOPInstanceUID,Modality",
-        "series?includefield=all", f"studies/{mixed}/series?includefield=ModalitiesInStudy,SOPClassesInStudy",
+        "studies", "studies?includefield=all",
+        "studies?includefield=SeriesInstanceUID,SOPInstanceUID,Modality",
+        "series?includefield=all",
+        f"studies/{mixed}/series?includefield=ModalitiesInStudy,SOPClassesInStudy",
         "instances?includefield=all", f"studies/{mixed}/instances?includefield=ModalitiesInStudy",
     ):  # fmt: skip
         rows = get(session, f"{world.sidecar.url}/wado-rs/{path}").json()
@@ -310,8 +312,10 @@ def test_a_backend_client(world: World, angiography: str) -> None:
     assert get(session, f"{world.root('peter')}/studies/{ct}").status_code == 404
     for url in (
         f"{world.sidecar.fhir}/ImagingStudy", f"{world.sidecar.fhir}/ImagingStudy?patient=robin",
-        f"{world.sidecar.fhir}/ImagingStudy?patient=peter,robin", f"{world.root('robin')}/studies/{ct}",
-        f"{world.sidecar.url}/wado-rs/studies", f"{world.sidecar.fhir}/ImagingStudy/{next(iter(mr))}",
+        f"{world.sidecar.fhir}/ImagingStudy?patient=peter,robin",
+        f"{world.root('robin')}/studies/{ct}",
+        f"{world.sidecar.url}/wado-rs/studies",
+        f"{world.sidecar.fhir}/ImagingStudy/{next(iter(mr))}",
         f"{world.sidecar.fhir}/Patient/robin/ImagingStudy?patient=peter",
     ):  # fmt: skip
         assert get(session, url).status_code == 403, url

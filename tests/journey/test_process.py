@@ -1,10 +1,7 @@
 """The process as operators see it: introspections, metrics, logs, memory, its end."""
 
-import hashlib
 import json
 import re
-import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,10 +11,8 @@ import requests
 
 from sidecar.demo.ehr.app import STORE
 from sidecar.demo.people import PATIENTS
+from tests.journey.memory import ALLOWED_GROWTH, retrieve_watching_memory
 from tests.journey.world import LARGE_STUDY, LARGE_STUDY_PATIENT, World
-
-STORED = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
-ALLOWED_GROWTH = 60 * 2**20
 
 
 def test_one_introspection_for_many_requests(world: World) -> None:
@@ -68,31 +63,10 @@ def test_memory_is_bounded(
     growth, size, _ = retrieve_watching_memory(world, session, url, megabytes_per_second)
     assert size > 150_000_000
     print(
-        f"\nresident set grew by {growth / 2**20:.1f} MB at {megabytes_per_second or 'full'} MB/s over {size} bytes"
+        f"\nresident set grew by {growth / 2**20:.1f} MB "
+        f"at {megabytes_per_second or 'full'} MB/s over {size} bytes"
     )
     assert growth < ALLOWED_GROWTH
-
-
-def retrieve_watching_memory(
-    world: World,
-    session: requests.Session,
-    url: str,
-    megabytes_per_second: float | None,
-    headers: Mapping[str, str] = STORED,
-) -> tuple[int, int, str]:
-    """Return the growth of the resident set in bytes, the body's size, and its SHA-256."""
-    idle = peak = world.sidecar.resident_bytes()
-    size, digest, started = 0, hashlib.sha256(), time.monotonic()
-    with session.get(url, headers=headers, stream=True, timeout=300) as response:
-        assert response.status_code == 200
-        for chunk in response.iter_content(2**18):
-            size += len(chunk)
-            digest.update(chunk)
-            peak = max(peak, world.sidecar.resident_bytes())
-            if megabytes_per_second is not None:
-                ahead = size / (megabytes_per_second * 1e6) - (time.monotonic() - started)
-                time.sleep(max(0.0, ahead))
-    return peak - idle, size, digest.hexdigest()
 
 
 def test_logs_and_metrics_name_nobody(world: World, files: Path) -> None:
@@ -115,7 +89,8 @@ def test_logs_and_metrics_name_nobody(world: World, files: Path) -> None:
     secrets = {token, *(mrn for one in PATIENTS for mrn in one.mrns if len(mrn) > 4)}
     secrets |= {one.id for one in PATIENTS} | {one.family for one in PATIENTS}
     secrets |= {uid for one in world.instances for uid in (one.study, one.series, one.uid)}
-    secrets |= {str(pydicom.dcmread(file, specific_tags=["PatientName"]).get("PatientName", "")) for file in
+    secrets |= {str(pydicom.dcmread(file, specific_tags=["PatientName"]).get("PatientName",
+                                                                             "")) for file in
                 sorted(files.glob("*.dcm"))[:40]} - {"", "None"}  # fmt: skip
     found = {
         secret

@@ -7,6 +7,7 @@ import requests
 from dicomweb_client.web import DICOMwebClient
 
 from sidecar.demo.people import PATIENTS
+from tests.journey.forms import forms
 from tests.journey.multipart import parts_of
 from tests.journey.world import Instance, World
 
@@ -118,7 +119,8 @@ def test_urls_in_metadata_are_ours_and_work(world: World) -> None:
     """The PACS's address never leaks; a BulkDataURI can be fetched as it stands."""
     some = drawable(world)
     session = world.session("peter")
-    url = f"{world.root('peter')}/studies/{some.study}/series/{some.series}/instances/{some.uid}/metadata"
+    root = f"{world.root('peter')}/studies/{some.study}/series/{some.series}"
+    url = f"{root}/instances/{some.uid}/metadata"
     response = session.get(url, headers={"Accept": "application/dicom+json"}, timeout=60)
     row = response.json()[0]
     uris = [element["BulkDataURI"] for element in row.values() if "BulkDataURI" in element]
@@ -130,34 +132,11 @@ def test_urls_in_metadata_are_ours_and_work(world: World) -> None:
         assert found["00081190"]["Value"][0].startswith(world.root("peter") + "/studies/")
 
 
-def forms(study: str, series: str, instance: str) -> dict[str, str]:
-    """Every form of item 7, at every level."""
-    below_series = f"studies/{study}/series/{series}"
-    below = f"{below_series}/instances/{instance}"
-    made = {}
-    for level, path in {
-        "study": f"studies/{study}",
-        "series": below_series,
-        "instance": below,
-    }.items():
-        made[level] = path
-        for suffix in ("metadata", "rendered", "thumbnail", "bulkdata", "pixeldata"):
-            made[f"{level} {suffix}"] = f"{path}/{suffix}"
-    return made | {
-        "frames": f"{below}/frames/1",
-        "frame list": f"{below}/frames/1,2",
-        "frame rendered": f"{below}/frames/1/rendered",
-        "frame thumbnail": f"{below}/frames/1/thumbnail",
-        "bulkdata path": f"{below}/bulkdata/7FE00010",
-        "query series": f"studies/{study}/series",
-        "query instances": f"{below_series}/instances",
-    }
-
-
 def test_one_instance_without_multipart(world: World) -> None:
     """``Accept: application/dicom`` brings the file itself, whatever form the archive has."""
     for instance in world.of("peter"):
-        url = f"{world.root('peter')}/studies/{instance.study}/series/{instance.series}/instances/{instance.uid}"
+        root = f"{world.root('peter')}/studies/{instance.study}/series/{instance.series}"
+        url = f"{root}/instances/{instance.uid}"
         accept = {"Accept": "application/dicom; transfer-syntax=*"}
         response = world.session("peter").get(url, headers=accept, timeout=60)
         assert (response.status_code, response.headers["Content-Type"]) == (

@@ -16,10 +16,11 @@ import requests
 from aiohttp import web
 
 from tests.background import Background
+from tests.fakes.archive import STUDY, RowArchive
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.retrievals import WHOLE
 from tests.sidecar_process import SidecarProcess
-from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr
 from tests.waiting import wait_until
-from tests.web.test_stream import WHOLE
 
 ACCEPT = 'multipart/related; type="application/dicom"'
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
@@ -28,14 +29,11 @@ AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 def archive() -> web.Application:
     """One study, which takes most of a second to send."""
 
-    async def rows(request: web.Request) -> web.Response:
-        row = {
-            "00100020": {"vr": "LO", "Value": [PATIENT]}, "0020000D": {"vr": "UI", "Value": [STUDY]},
-            "00201208": {"vr": "IS", "Value": [WHOLE.count(b"Content-Type: application/dicom")]},
-        }  # fmt: skip
-        return web.json_response(
-            [] if "offset" in request.query else [row], content_type="application/dicom+json"
-        )
+    row = {
+        "00100020": {"vr": "LO", "Value": [PATIENT]},
+        "0020000D": {"vr": "UI", "Value": [STUDY]},
+        "00201208": {"vr": "IS", "Value": [WHOLE.count(b"Content-Type: application/dicom")]},
+    }
 
     async def study(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": f"{ACCEPT}; boundary=abc"})
@@ -45,10 +43,7 @@ def archive() -> web.Application:
             await asyncio.sleep(0.03)
         return response
 
-    app = web.Application()
-    app.router.add_get("/rs/studies/{study}", study)
-    app.router.add_get("/rs/{tail:.*}", rows)
-    return app
+    return RowArchive(row, filters=False, retrieve=study).app()
 
 
 class Balancer:

@@ -11,14 +11,16 @@ from zipfile import ZipFile
 
 import pytest
 
-from tests.journey.test_process import ALLOWED_GROWTH, retrieve_watching_memory
+from tests.journey.memory import ALLOWED_GROWTH, retrieve_watching_memory
 from tests.journey.world import LARGE_STUDY, LARGE_STUDY_PATIENT, World
 
 ZIP = {"Accept": "application/zip"}
 
 
 def tool(name: str, package: str) -> str:
-    """The path of a program, or else the test is skipped; with REQUIRE_REAL_SERVERS set, it fails."""
+    """The path of a program, or else the test is skipped; with REQUIRE_REAL_SERVERS set,
+    it fails.
+    """
     found = shutil.which(name)
     if found is None and os.environ.get("REQUIRE_REAL_SERVERS"):
         pytest.fail(f"no {name}: apt-get install {package}")

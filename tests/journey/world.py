@@ -46,7 +46,9 @@ class Instance:
 
 @dataclass
 class World:
-    """What a test needs: the sidecar, tokens of the EHR, and the truth on what the archive holds."""
+    """What a test needs: the sidecar, tokens of the EHR,
+    and the truth on what the archive holds.
+    """
 
     sidecar: SidecarProcess
     ehr: web.Application

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from sidecar.access.facts import Part
-from sidecar.bootstrap.build import open_session
+from sidecar.bootstrap.context import open_session
 from sidecar.common.errors import GatewayTimeout, Problem, Unavailable
 from sidecar.dicomweb.paths import Kind, Retrieval
 from sidecar.pacs.response import Upstream

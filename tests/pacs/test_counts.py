@@ -51,7 +51,8 @@ CASES: dict[str, tuple[list[dict[str, Any]], int | None]] = {
     "two PatientIDs in one row": (
         [study(**counted(7)) | {"00100020": {"vr": "LO", "Value": ["p1", "p2"]}}], None,
     ),
-    "another study, which the archive should have left out": ([study(uid="1.9", **counted(7))], None),
+    "another study, which the archive should have left out": ([study(uid="1.9", **counted(7))],
+                                                              None),
 }  # fmt: skip
 
 
@@ -169,7 +170,8 @@ async def test_an_archive_that_is_away_is_away() -> None:
         ("studies/1.2", True), ("studies/1.2/series/1.3", True), ("studies/1.2/metadata", True),
         ("studies/1.2/series/1.3/metadata", True), ("studies/1.2/series/1.3/instances/1.4", False),
         ("studies/1.2/series/1.3/instances/1.4/metadata", False), ("studies/1.2/rendered", False),
-        ("studies/1.2/pixeldata", False), ("studies/1.2/bulkdata", False), ("studies/1.2/thumbnail", False),
+        ("studies/1.2/pixeldata", False), ("studies/1.2/bulkdata", False),
+        ("studies/1.2/thumbnail", False),
         ("studies/1.2/series/1.3/instances/1.4/frames/1", False),
     ],
 )  # fmt: skip

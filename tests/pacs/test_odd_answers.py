@@ -1,55 +1,26 @@
 """What archives answer, and what the client gets: the table is the specification."""
 
-import contextlib
 import gzip
 import json
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 
 import aiohttp
 import pytest
 from aiohttp.http_parser import HttpResponseParser, HttpResponseParserPy
 
-from sidecar.bootstrap.build import Sidecar
 from tests.common.peer import all_that_is_said
-from tests.pacs.odd_archive import PATHS, OddArchive, Sent, row, with_body
-from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, TOKEN, ScriptedEhr, sidecar_between
-
-HEADERS = {"Authorization": f"Bearer {TOKEN}"}
-OK, RESET = 200, 0
-Odd = Callable[[Sent], Sent]
-Got = tuple[int, dict[str, str], bytes]
+from tests.fakes.archive import INSTANCE, SERIES, STUDY
+from tests.fakes.ehr import PATIENT
+from tests.fakes.odd_archive import PATHS, OddArchive, Sent, row, with_body
+from tests.pacs.odd_answers import OK, RESET, Odd, asking
 
 
 @pytest.fixture(params=[HttpResponseParser, HttpResponseParserPy], ids=["compiled", "python"])
 def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of aiohttp's parsers of answers."""
     monkeypatch.setattr(aiohttp.client_proto, "HttpResponseParser", request.param)
-
-
-@contextlib.asynccontextmanager
-async def asking(
-    archive: OddArchive,
-) -> AsyncIterator[tuple[Callable[..., Awaitable[Got]], Sidecar]]:
-    """Yields what asks the sidecar for one of ``PATHS``; an answer that breaks off has the status
-    ``RESET``.
-    """
-
-    async def ask(kind: str, **headers: str) -> Got:
-        async with session.get(
-            url + "/wado-rs" + PATHS.get(kind, kind), headers=HEADERS | headers
-        ) as response:
-            try:
-                return response.status, dict(response.headers), await response.read()
-            except aiohttp.ClientError:
-                return RESET, dict(response.headers), b""
-
-    async with (
-        sidecar_between(ScriptedEhr(), archive) as (url, sidecar),
-        aiohttp.ClientSession() as session,
-    ):
-        yield ask, sidecar
 
 
 def coded(answer: Sent, coding: str, body: bytes | None = None, **more: object) -> Sent:

@@ -38,7 +38,8 @@ def ownership(pacs: FakePacs, clock: Clock | None = None, **more: float) -> Owne
     """With the product's times, or others."""
     times = {"ttl_seconds": 300.0, "absent_seconds": 5.0, **more}
     return Ownership(pacs, ttl_seconds=times["ttl_seconds"], absent_seconds=times["absent_seconds"],
-                     max_entries=int(times.get("max_entries", 100)), clock=clock or Clock())  # fmt: skip
+                     max_entries=int(times.get("max_entries", 100)),
+                     clock=clock or Clock())  # fmt: skip
 
 
 PARTS: dict[str, tuple[Part, bool]] = {

@@ -8,16 +8,10 @@ import pytest
 from pydicom._dicom_dict import DicomDictionary
 
 from sidecar.pacs.dialects import DIALECTS, by_keyword
-from tests.upstreams import (
-    INSTANCE,
-    SERIES,
-    STUDY,
-    TOKEN,
-    ScriptedEhr,
-    ScriptedPacs,
-    sidecar_between,
-)
-from tests.web.test_stream import MULTIPART, PART, answer
+from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
+from tests.fakes.ehr import TOKEN, ScriptedEhr
+from tests.fakes.retrievals import MULTIPART, PART, answer
+from tests.fakes.site import sidecar_between
 
 NAMES = {
     "a tag": ("0020000D", "StudyInstanceUID"),

@@ -15,12 +15,12 @@ from typing import Any, ClassVar, NoReturn
 import aiohttp
 import pytest
 
-from sidecar.bootstrap.build import open_session
+from sidecar.bootstrap.context import open_session
 from sidecar.pacs import response as upstream_module
 from sidecar.pacs.response import Upstream
 from sidecar.pacs.socket_body import LONG_BYTES, PIECE_BYTES, SocketBody, take_over
+from tests.certificates import certificate, server_context
 from tests.event_loops import Run
-from tests.tokens.test_mutual_tls import certificate, server_context
 from tests.waiting import WAIT_SECONDS, wait_until_async
 
 LONG = os.urandom(LONG_BYTES * 2 + 12_345)

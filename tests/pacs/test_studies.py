@@ -81,7 +81,8 @@ async def test_no_identifiers_are_no_studies() -> None:
 
 
 FOREIGN = [
-    row("p2", "1.9"), row("P1", "1.9"), row("p11", "1.9"), row("p", "1.9"), row("p*", "1.9"), row(None, "1.9"),
+    row("p2", "1.9"), row("P1", "1.9"), row("p11", "1.9"), row("p", "1.9"), row("p*", "1.9"),
+    row(None, "1.9"),
     row("", "1.9"), row("*", "1.9"), row("p1\\p2", "1.9"),
 ]  # fmt: skip
 
@@ -197,7 +198,8 @@ async def test_series_and_instances_of_a_study() -> None:
 
 async def test_rows_of_other_studies_and_series_are_dropped_and_counted() -> None:
     """A PACS that ignores what the path says, or rows that do not say where they belong."""
-    elsewhere = [row("p1", "1.2", "1.1.1", "1.9"), row("p1", None, "1.1.1", "1.9"), row("p1", "1.1", "1.1.2", "1.9"),
+    elsewhere = [row("p1", "1.2", "1.1.1", "1.9"), row("p1", None, "1.1.1", "1.9"),
+                 row("p1", "1.1", "1.1.2", "1.9"),
                  row("p1", "1.1", "1.1.3", None)]  # fmt: skip
     world = World(row("p1", "1.1", "1.1.1", "1.1.1.1"), *elsewhere, filters=False)
     assert uids(

@@ -105,7 +105,8 @@ async def test_an_archive_without_lists_of_uids_is_asked_one_by_one(
     world.pacs.first_only = kind == "takes the first alone"
     world.pacs.most = 2 if kind == "cuts" else None
     world.pacs.refusal = {
-        "refuses": QueryRefused("No.", reason="no"), "has no such query": ResourceNotOffered.named("series"),
+        "refuses": QueryRefused("No.", reason="no"),
+        "has no such query": ResourceNotOffered.named("series"),
         "gives nonsense": BadGateway("What?", reason="query_not_json"),
     }.get(kind)  # fmt: skip
     for seconds, lists in ((0, 1), (NO_LISTS_SECONDS - 1, 1), (2, 2)):

@@ -2,7 +2,6 @@
 that we expose.
 """
 
-import os
 import re
 import shutil
 import subprocess
@@ -12,21 +11,11 @@ import pytest
 import yaml
 
 from sidecar.telemetry.metrics import Metrics
+from tests.prometheus.promtool import RULES, promtool
 
-RULES = Path(__file__).parents[2] / "config" / "prometheus" / "rules.yaml"
+__all__ = ["promtool"]
+
 TESTS = Path(__file__).parent / "rules_test.yaml"
-NOT_INSTALLED = "no promtool: apt-get install prometheus"
-
-
-@pytest.fixture
-def promtool() -> str:
-    """Its path; skip without it, and fail with REQUIRE_REAL_SERVERS."""
-    found = shutil.which("promtool")
-    if found is None:
-        if os.environ.get("REQUIRE_REAL_SERVERS"):
-            pytest.fail(NOT_INSTALLED)
-        pytest.skip(NOT_INSTALLED)
-    return found
 
 
 @pytest.mark.prometheus

@@ -18,11 +18,11 @@ import requests
 import yaml
 
 from tests.background import Background
-from tests.prometheus.test_dashboard import expressions, labels
-from tests.prometheus.test_rules import NOT_INSTALLED, RULES
+from tests.fakes.ehr import PATIENT
+from tests.fakes.process_site import Site
+from tests.prometheus.dashboard import expressions, labels
+from tests.prometheus.promtool import NOT_INSTALLED, RULES
 from tests.sidecar_process import SidecarProcess, free_port
-from tests.site import Site
-from tests.upstreams import PATIENT
 from tests.waiting import WAIT_SECONDS, wait_until
 
 pytestmark = pytest.mark.prometheus
@@ -92,7 +92,8 @@ def test_it_scrapes_what_we_say(world: tuple[Site, SidecarProcess, Prometheus]) 
         timeout=60,
     )
     for query, count in (
-        ('smart_imaging_requests_total{status="200"}', 20), ("up", 1), ("smart_imaging_audit_queue_length", 20),
+        ('smart_imaging_requests_total{status="200"}', 20), ("up", 1),
+        ("smart_imaging_audit_queue_length", 20),
     ):  # fmt: skip
         prometheus.wait_for(
             query,

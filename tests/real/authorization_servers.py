@@ -21,7 +21,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
-from aiohttp import web
 
 from tests.real.processes import end
 from tests.sidecar_process import free_port
@@ -61,23 +60,6 @@ def require(there: bool, why_not: str) -> None:
         (pytest.fail if os.environ.get("REQUIRE_REAL_SERVERS") else pytest.skip)(why_not)
 
 
-class Ehr:
-    """The FHIR server beside it, of which we need one document."""
-
-    def __init__(self, server: AuthorizationServer) -> None:
-        self._server = server
-
-    def app(self) -> web.Application:
-        """The application."""
-
-        async def configuration(request: web.Request) -> web.Response:
-            return web.json_response(self._server.configuration)
-
-        app = web.Application()
-        app.router.add_get("/fhir/.well-known/smart-configuration", configuration)
-        return app
-
-
 START_SECONDS = 300
 """Keycloak is a build and a Java machine."""
 
@@ -110,7 +92,8 @@ class Process:
 
         try:
             wait_until(
-                ready, status, lambda found: found == 200, not_yet=(requests.ConnectionError, requests.Timeout),
+                ready, status, lambda found: found == 200,
+                not_yet=(requests.ConnectionError, requests.Timeout),
                 explain=said, seconds=START_SECONDS,
             )  # fmt: skip
         except BaseException:
@@ -150,10 +133,13 @@ class OidcProvider(Process):
             "clients": [
                 {"client_id": APP, "client_secret": SECRET, **grants},
                 {"client_id": US, "client_secret": SECRET, **ours},
-                {"client_id": "post", "client_secret": SECRET, "token_endpoint_auth_method": "client_secret_post"}
+                {"client_id": "post", "client_secret": SECRET,
+                 "token_endpoint_auth_method": "client_secret_post"}
                 | ours,
-                {"client_id": "signed", "client_secret": SECRET, "introspection_signed_response_alg": "RS256"} | ours,
-                {"client_id": "key", "token_endpoint_auth_method": "private_key_jwt", "jwks": {"keys": [public_key]},
+                {"client_id": "signed", "client_secret": SECRET,
+                 "introspection_signed_response_alg": "RS256"} | ours,
+                {"client_id": "key", "token_endpoint_auth_method": "private_key_jwt",
+                 "jwks": {"keys": [public_key]},
                  "token_endpoint_auth_signing_alg": "RS384"} | ours,
             ],
         }  # fmt: skip
@@ -195,7 +181,8 @@ class Keycloak(Process):
             "KC_BOOTSTRAP_ADMIN_USERNAME": "admin",
             "KC_BOOTSTRAP_ADMIN_PASSWORD": "of-the-tests",
         }
-        command = [str(KEYCLOAK / "bin" / "kc.sh"), "start-dev", "--http-host=127.0.0.1", f"--http-port={self.port}",
+        command = [str(KEYCLOAK / "bin" / "kc.sh"), "start-dev", "--http-host=127.0.0.1",
+                   f"--http-port={self.port}",
                    "--db=dev-mem"]  # fmt: skip
         # It builds itself, in its own folder, which other workers use as well.
         with (KEYCLOAK.parent / "keycloak.lock").open("w") as lock:
@@ -239,7 +226,8 @@ class Keycloak(Process):
         page = browser.get(
             self.configuration["authorization_endpoint"],
             params={
-                "response_type": "code", "client_id": APP, "redirect_uri": callback, "scope": scope, "state": "x",
+                "response_type": "code", "client_id": APP, "redirect_uri": callback, "scope": scope,
+                "state": "x",
                 "code_challenge": challenge, "code_challenge_method": "S256", "aud": AUDIENCE,
             },
             timeout=60,
@@ -253,7 +241,8 @@ class Keycloak(Process):
         code = parse_qs(urlsplit(done.headers["Location"]).query)["code"][0]
         redeemed = requests.post(
             self.configuration["token_endpoint"],
-            {"grant_type": "authorization_code", "client_id": APP, "code": code, "redirect_uri": callback,
+            {"grant_type": "authorization_code", "client_id": APP, "code": code,
+             "redirect_uri": callback,
              "code_verifier": verifier},
             timeout=60,
         )  # fmt: skip

@@ -14,8 +14,8 @@ from urllib.request import ProxyHandler, Request, build_opener
 import pydicom
 
 from tests.data import ct_study
+from tests.fakes.ehr import PATIENT, TOKEN
 from tests.real.orthanc import Orthanc
-from tests.upstreams import PATIENT, TOKEN
 
 STUDY = "1.2.826.0.1.3680043.8.498.12.1"
 OTHER_PATIENT = "somebody-else"
@@ -39,11 +39,13 @@ class Archive:
     def load(self) -> None:
         """Store both studies."""
         self.files = ct_study(
-            self.folder / "own", instances=INSTANCES, series=2, patient_id=PATIENT, study_instance_uid=STUDY,
+            self.folder / "own", instances=INSTANCES, series=2, patient_id=PATIENT,
+            study_instance_uid=STUDY,
             rows=SIDE, columns=SIDE,
         )  # fmt: skip
         others = ct_study(
-            self.folder / "other", instances=2, patient_id=OTHER_PATIENT, study_instance_uid=OTHER_STUDY,
+            self.folder / "other", instances=2, patient_id=OTHER_PATIENT,
+            study_instance_uid=OTHER_STUDY,
             rows=8, columns=8,
         )  # fmt: skip
         for file in [*self.files, *others]:
@@ -89,12 +91,15 @@ class Archive:
 
 
 class SlowTransfer:
-    """A retrieval whose client has read the head and a first piece, and stops there until ``rest``."""
+    """A retrieval whose client has read the head and a first piece,
+    and stops there until ``rest``.
+    """
 
     def __init__(self, url: str, path: str, accept: str, *, version: str = "1.1") -> None:
         self._port = int(url.rpartition(":")[2])
         self._request = (
-            f"GET {path} HTTP/{version}\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nAccept: {accept}\r\n"
+            f"GET {path} HTTP/{version}\r\nHost: x\r\n"
+            f"Authorization: Bearer {TOKEN}\r\nAccept: {accept}\r\n"
             "Connection: close\r\n\r\n"
         ).encode()
         self.status = 0

@@ -58,7 +58,9 @@ http {{
 
 @contextlib.contextmanager
 def haproxy(upstream: int) -> Iterator[int]:
-    """Run HAProxy in front of a port; yields its own. Any client may get any upstream connection."""
+    """Run HAProxy in front of a port; yields its own.
+    Any client may get any upstream connection.
+    """
     with _running(
         "haproxy", _HAPROXY, upstream, lambda binary, file: [binary, "-db", "-f", str(file)]
     ) as port:

@@ -2,13 +2,11 @@
 (SIA-10, SIA-16).
 """
 
-import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 import requests
 import yaml
@@ -23,18 +21,16 @@ from tests.real.authorization_servers import (
     NO_KEYCLOAK,
     NO_OIDC_PROVIDER,
     OIDC_PROVIDER,
-    PATIENT,
     ROOT,
     SECRET,
     US,
     AuthorizationServer,
-    Ehr,
     Keycloak,
     OidcProvider,
     require,
 )
-from tests.tokens.test_token_forms import FORMS
-from tests.upstreams import ScriptedPacs, sidecar_between
+from tests.real.statuses import statuses
+from tests.tables.token_forms import FORMS
 
 OUR_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 OURS = json.loads(RSAAlgorithm.to_jwk(OUR_KEY.public_key())) | {
@@ -79,35 +75,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[AuthorizationServer]:
     signing.pop("key_ops")
     with OidcProvider(OURS, signing) as provider:
         yield provider
-
-
-async def _never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    raise AssertionError("nobody retrieves here")
-
-
-async def statuses(
-    server: AuthorizationServer, tokens: dict[str, Any], *presented: str
-) -> list[int]:
-    """What searches answer: of the token's own patient with each token; then of another with the
-    first one.
-    """
-    searches = [(PATIENT, token) for token in presented] + [("p2", presented[0])]
-    changes = {"tokens": tokens, "ehr": {"timeout_seconds": 60}}
-    found = []
-    async with (
-        sidecar_between(Ehr(server), ScriptedPacs(_never), **changes) as (url, _),
-        aiohttp.ClientSession() as us,
-    ):
-        for patient, token in searches:
-            headers = {"Authorization": f"Bearer {token}"}
-            async with us.get(
-                f"{url}/fhir/ImagingStudy?patient={patient}", headers=headers
-            ) as answer:
-                body = await answer.json()
-                if answer.status == 200:
-                    assert body["total"] == 1
-                found.append(answer.status)
-    return found
 
 
 @pytest.fixture

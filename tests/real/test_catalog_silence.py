@@ -16,7 +16,7 @@ from sidecar.fhir.catalog.catalog import Catalog
 from sidecar.fhir.catalog.postgresql import PostgresqlStore
 from tests.fhir.rows import row
 from tests.real.postgresql import Postgresql, postgresql
-from tests.test_silent_peers import full_listener
+from tests.silent_peers import full_listener
 from tests.waiting import WAIT_SECONDS, wait_until_async
 
 pytestmark = pytest.mark.postgresql
@@ -61,7 +61,9 @@ async def seen_again(catalog: Catalog, patient: str) -> dict[str, datetime]:
 async def test_a_frozen_database_is_503_for_all_and_serves_again(
     server: Postgresql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody waits behind somebody else's silence, and no thread is left: exchanges end themselves."""
+    """Nobody waits behind somebody else's silence, and no thread is left:
+    exchanges end themselves.
+    """
     monkeypatch.setattr(catalog_postgresql, "_EXCHANGE_SECONDS", 0.5)
     async with a_catalog(server.dsn) as catalog:
         first = await catalog.look("p", ROWS)

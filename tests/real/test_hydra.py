@@ -11,8 +11,8 @@ import pytest
 
 from tests.real.authorization_servers import AUDIENCE, require
 from tests.real.hydra.server import HYDRA, NO_HYDRA, STRATEGIES, Hydra, Tokens
-from tests.real.test_authorization_servers import statuses
-from tests.tokens.test_token_forms import FORMS, Form
+from tests.real.statuses import statuses
+from tests.tables.token_forms import FORMS, Form
 
 pytestmark = pytest.mark.hydra
 
@@ -23,7 +23,8 @@ INTROSPECTION: dict[str, Any] = {
     "claims": PATIENT_IN_EXT,
 }
 JWT: dict[str, Any] = {
-    "validation": "jwt", "audience": [AUDIENCE], "client": None, "claims": PATIENT_IN_EXT | {"scope": "scp"},
+    "validation": "jwt", "audience": [AUDIENCE], "client": None,
+    "claims": PATIENT_IN_EXT | {"scope": "scp"},
     "jwt": {"algorithms": ["RS256"]},
 }  # fmt: skip
 

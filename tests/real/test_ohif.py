@@ -24,9 +24,10 @@ from selenium import webdriver
 from sidecar.demo.archive.app import create_archive
 from sidecar.server.listener import listen
 from tests.dicom_instances import dataset, encoded
-from tests.real.test_page import CHROMIUM, DRIVER, require_browser
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
+from tests.real.browser import CHROMIUM, DRIVER, require_browser
 from tests.sidecar_process import free_ports_in_a_row
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, sidecar_between
 from tests.waiting import WAIT_SECONDS, wait_until
 
 OHIF = Path(__file__).parent.parent.parent / "build/ohif/dist"
@@ -50,13 +51,20 @@ def instance(number: int) -> bytes:
     """One slice of a CT, 64 by 64."""
     made = dataset(
         SOPClassUID=CTImageStorage, SOPInstanceUID=f"{STUDY}.1.{number}", StudyInstanceUID=STUDY,
-        SeriesInstanceUID=f"{STUDY}.1", PatientID=PATIENT, PatientName="Doe^Jane", StudyDate="20200101",
-        StudyTime="101010", AccessionNumber="A1", StudyID="1", SeriesNumber=1, InstanceNumber=number,
-        SeriesDescription="slices", FrameOfReferenceUID=f"{STUDY}.2", ImagePositionPatient=[0, 0, number],
-        ImageOrientationPatient=[1, 0, 0, 0, 1, 0], PixelSpacing=[1, 1], SliceThickness=1, Rows=64, Columns=64,
-        SamplesPerPixel=1, PhotometricInterpretation="MONOCHROME2", BitsAllocated=16, BitsStored=12, HighBit=11,
-        PixelRepresentation=0, RescaleIntercept=-1024, RescaleSlope=1, RescaleType="HU", WindowCenter=40,
-        WindowWidth=400, ImageType=["ORIGINAL", "PRIMARY", "AXIAL"], PixelData=bytes([number % 256, 4]) * 64 * 64,
+        SeriesInstanceUID=f"{STUDY}.1", PatientID=PATIENT, PatientName="Doe^Jane",
+        StudyDate="20200101",
+        StudyTime="101010", AccessionNumber="A1", StudyID="1", SeriesNumber=1,
+        InstanceNumber=number,
+        SeriesDescription="slices", FrameOfReferenceUID=f"{STUDY}.2",
+        ImagePositionPatient=[0, 0, number],
+        ImageOrientationPatient=[1, 0, 0, 0, 1, 0], PixelSpacing=[1, 1], SliceThickness=1, Rows=64,
+        Columns=64,
+        SamplesPerPixel=1, PhotometricInterpretation="MONOCHROME2", BitsAllocated=16, BitsStored=12,
+        HighBit=11,
+        PixelRepresentation=0, RescaleIntercept=-1024, RescaleSlope=1, RescaleType="HU",
+        WindowCenter=40,
+        WindowWidth=400, ImageType=["ORIGINAL", "PRIMARY", "AXIAL"],
+        PixelData=bytes([number % 256, 4]) * 64 * 64,
     )  # fmt: skip
     return encoded(made)
 
@@ -89,14 +97,18 @@ def viewer_configuration(origin: str) -> str:
         "sourceName": "sidecar",
         "configuration": {
             "friendlyName": "sidecar", "name": "sidecar", "wadoUriRoot": origin + "/wado-uri",
-            "qidoRoot": origin + "/wado-rs", "wadoRoot": origin + "/wado-rs", "qidoSupportsIncludeField": False,
+            "qidoRoot": origin + "/wado-rs", "wadoRoot": origin + "/wado-rs",
+            "qidoSupportsIncludeField": False,
             "imageRendering": "wadors", "thumbnailRendering": "wadors", "enableStudyLazyLoad": True,
-            "supportsFuzzyMatching": False, "supportsWildcard": True, "omitQuotationForMultipartRequest": True,
+            "supportsFuzzyMatching": False, "supportsWildcard": True,
+            "omitQuotationForMultipartRequest": True,
         },
     }  # fmt: skip
     configuration = {
-        "routerBasename": None, "extensions": [], "modes": [], "showStudyList": True, "maxNumberOfWebWorkers": 2,
-        "showWarningMessageForCrossOrigin": False, "showCPUFallbackMessage": False, "showLoadingIndicator": True,
+        "routerBasename": None, "extensions": [], "modes": [], "showStudyList": True,
+        "maxNumberOfWebWorkers": 2,
+        "showWarningMessageForCrossOrigin": False, "showCPUFallbackMessage": False,
+        "showLoadingIndicator": True,
         # OHIF's own advice for HTTP/2.
         "maxNumRequests": {"interaction": 100, "thumbnail": 75, "prefetch": 100},
         "defaultDataSourceName": "sidecar", "dataSources": [source],
@@ -110,18 +122,22 @@ def front(folder: Path, port: int, upstream: str) -> Iterator[Path]:
     assert NGINX is not None
     folder.chmod(0o755)
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+         "/CN=127.0.0.1",
          "-keyout", folder / "key.pem", "-out", folder / "certificate.pem"],
         check=True, capture_output=True, timeout=WAIT_SECONDS,
     )  # fmt: skip
     log = folder / "requests.log"
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(f"""
-daemon off; pid nginx.pid; error_log stderr; {user} worker_processes 1; events {{ worker_connections 1024; }}
+daemon off; pid nginx.pid; error_log stderr; {user} worker_processes 1;
+events {{ worker_connections 1024; }}
 http {{
-  types {{ text/html html; text/css css; application/javascript js; application/wasm wasm; application/json json; }}
+  types {{ text/html html; text/css css; application/javascript js; application/wasm wasm;
+    application/json json; }}
   log_format frames '$server_protocol $status $request_method $uri';
-  access_log off; client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path f; uwsgi_temp_path u;
+  access_log off; client_body_temp_path body; proxy_temp_path proxy;
+  fastcgi_temp_path f; uwsgi_temp_path u;
   scgi_temp_path s;
   server {{
     listen 127.0.0.1:{port} ssl http2;
@@ -129,7 +145,8 @@ http {{
     location = /app-config.js {{ root {folder}; }}
     location /wado-rs/ {{
       access_log requests.log frames;
-      proxy_pass {upstream}; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
+      proxy_pass {upstream}; proxy_http_version 1.1;
+      proxy_set_header Connection ""; proxy_buffering off;
     }}
     location / {{ root {OHIF}; try_files $uri /index.html; }}
   }}
@@ -151,7 +168,8 @@ def browser(profile: Path) -> webdriver.Chrome:
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for argument in (
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-sync",
         "--disable-background-networking", "--disable-component-update", "--window-size=1200,900",
         "--ignore-certificate-errors", f"--user-data-dir={profile}",
     ):  # fmt: skip

@@ -12,8 +12,10 @@ import pytest
 import requests
 from aiohttp import web
 
+from tests.fakes.archive import answering
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.sidecar_process import free_port
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, answering, sidecar_between
 from tests.waiting import WAIT_SECONDS, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -85,7 +87,8 @@ class Archive:
 def _study(uid: str) -> dict[str, Any]:
     date, service = STUDIES[uid]
     return {"00100020": {"vr": "LO", "Value": [PATIENT]}, "0020000D": {"vr": "UI", "Value": [uid]},
-            "00080020": {"vr": "DA", "Value": [date]}, "00321033": {"vr": "LO", "Value": [service]}}  # fmt: skip
+            "00080020": {"vr": "DA", "Value": [date]},
+            "00321033": {"vr": "LO", "Value": [service]}}  # fmt: skip
 
 
 def _series(uid: str) -> list[dict[str, Any]]:

@@ -19,8 +19,9 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
 )
 
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.real.orthanc import Orthanc, require_orthanc
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, sidecar_between
 
 pytestmark = pytest.mark.orthanc
 

@@ -1,8 +1,9 @@
-"""A real Orthanc's /changes: what arrives or goes is seen although lists are remembered (SIA-25)."""
+"""A real Orthanc's /changes: what arrives or goes is seen although lists are remembered
+(SIA-25).
+"""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import Request, build_opener
 
@@ -10,30 +11,13 @@ import aiohttp
 import pytest
 
 from tests.data import ct_study
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.real.orthanc import Orthanc, require_orthanc
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, sidecar_between
+from tests.real.served import Served
 from tests.waiting import wait_until_async
 
 POLL = 0.2
-
-
-@pytest.fixture
-def orthanc() -> Iterator[Orthanc]:
-    require_orthanc()
-    with Orthanc() as running:
-        yield running
-
-
-class Served:
-    """An Orthanc, as ``sidecar_between`` wants a PACS."""
-
-    def __init__(self, orthanc: Orthanc) -> None:
-        self._orthanc = orthanc
-
-    @contextlib.asynccontextmanager
-    async def serve(self) -> AsyncIterator[str]:
-        """Yields the DICOMweb root."""
-        yield self._orthanc.dicomweb_url
 
 
 def store(
@@ -41,7 +25,8 @@ def store(
 ) -> None:
     """Load a study with so many instances."""
     for path in ct_study(
-        directory, instances=instances, patient_id=patient, study_instance_uid=f"1.2.826.0.1.3680043.8.498.5.{study}",
+        directory, instances=instances, patient_id=patient,
+        study_instance_uid=f"1.2.826.0.1.3680043.8.498.5.{study}",
         rows=8, columns=8,
     ):  # fmt: skip
         orthanc.load(path)
@@ -55,6 +40,13 @@ def delete(orthanc: Orthanc, study: int) -> None:
         if one["MainDicomTags"]["StudyInstanceUID"].endswith(f".{study}")
     ]
     build_opener().open(Request(f"{orthanc.url}/studies/{identifier}", method="DELETE")).close()
+
+
+@pytest.fixture
+def orthanc() -> Iterator[Orthanc]:
+    require_orthanc()
+    with Orthanc() as running:
+        yield running
 
 
 @pytest.mark.orthanc

@@ -18,6 +18,7 @@ from sidecar.access.facts import PatientIdentifier
 from sidecar.dicomweb.paths import Query
 from sidecar.pacs.client import PacsClient
 from sidecar.pacs.dialects import DIALECTS
+from tests.fakes.site import sidecar_between
 from tests.permits import ASKED
 from tests.real.character_sets import (
     ENCODINGS,
@@ -25,14 +26,13 @@ from tests.real.character_sets import (
     LISTED,
     PATIENTS,
     TABLE,
-    Ehr,
     Seen,
+    ehr_of,
     file,
     study_uid,
 )
 from tests.real.orthanc import Orthanc, require_orthanc
-from tests.real.test_orthanc_changes import Served
-from tests.upstreams import sidecar_between
+from tests.real.served import Served
 
 pytestmark = pytest.mark.orthanc
 
@@ -88,7 +88,7 @@ async def sidecar(
     }
     changes["server"] = {"public_url": "http://sidecar.example.org", "wado_uri": True}
     async with (
-        sidecar_between(Ehr(numbers), Served(orthanc), **changes) as (url, _),
+        sidecar_between(ehr_of(numbers), Served(orthanc), **changes) as (url, _),
         aiohttp.ClientSession() as session,
     ):
         yield Client(url, session)
@@ -117,19 +117,26 @@ FORMS: dict[str, tuple[str, str, set[int]]] = {
     "series": ("/wado-rs/studies/{0}/series/{1}", MULTIPART, {200}),
     "instance": ("/wado-rs/studies/{0}/series/{1}/instances/{2}", "application/dicom", {200}),
     "study metadata": ("/wado-rs/studies/{0}/metadata", "application/dicom+json", {200}),
-    "series metadata": ("/wado-rs/studies/{0}/series/{1}/metadata", "application/dicom+json", {200}),
-    "instance metadata": ("/wado-rs/studies/{0}/series/{1}/instances/{2}/metadata", "application/dicom+json", {200}),
+    "series metadata": ("/wado-rs/studies/{0}/series/{1}/metadata", "application/dicom+json",
+                        {200}),
+    "instance metadata": ("/wado-rs/studies/{0}/series/{1}/instances/{2}/metadata",
+                          "application/dicom+json", {200}),
     "frames": ("/wado-rs/studies/{0}/series/{1}/instances/{2}/frames/1", MULTIPART, {200}),
     "rendered": ("/wado-rs/studies/{0}/series/{1}/instances/{2}/rendered", "image/png", {200}),
-    "rendered frame": ("/wado-rs/studies/{0}/series/{1}/instances/{2}/frames/1/rendered", "image/png", {200}),
+    "rendered frame": ("/wado-rs/studies/{0}/series/{1}/instances/{2}/frames/1/rendered",
+                       "image/png", {200}),
     "rendered series": ("/wado-rs/studies/{0}/series/{1}/rendered", "image/png", {200, 404, 406}),
     "rendered study": ("/wado-rs/studies/{0}/rendered", "image/png", {200, 404, 406}),
-    "thumbnail": ("/wado-rs/studies/{0}/series/{1}/instances/{2}/thumbnail", "image/png", {200, 404, 406}),
+    "thumbnail": ("/wado-rs/studies/{0}/series/{1}/instances/{2}/thumbnail", "image/png",
+                  {200, 404, 406}),
     "bulk data": ("/wado-rs/studies/{0}/series/{1}/instances/{2}/bulkdata/7FE00010", "*/*", {200}),
-    "pixel data": ("/wado-rs/studies/{0}/series/{1}/instances/{2}/pixeldata", "*/*", {200, 404, 406}),
-    "WADO-URI": ("/wado-uri?requestType=WADO&studyUID={0}&seriesUID={1}&objectUID={2}", "image/png", {200}),
+    "pixel data": ("/wado-rs/studies/{0}/series/{1}/instances/{2}/pixeldata", "*/*",
+                   {200, 404, 406}),
+    "WADO-URI": ("/wado-uri?requestType=WADO&studyUID={0}&seriesUID={1}&objectUID={2}", "image/png",
+                 {200}),
     "WADO-URI instance": (
-        "/wado-uri?requestType=WADO&studyUID={0}&seriesUID={1}&objectUID={2}&contentType=application/dicom", "*/*",
+        ("/wado-uri?requestType=WADO&studyUID={0}&seriesUID={1}&objectUID={2}"
+         "&contentType=application/dicom"), "*/*",
         {200},
     ),
     "QIDO-RS series": ("/wado-rs/studies/{0}/series", "*/*", {200}),
@@ -144,8 +151,10 @@ def pairs(seed: int) -> list[tuple[str, str]]:
     """
     chance = random.Random(seed)
     odd = [
-        "\u0410", "\uff11", "\u0308", "\u200b", "\u200d", "\u2060", "\ufeff", "\u202e", "\u200f", "\u2066", "\u00ad",
-        "\u00a0", "\u3000", "\u2009", "\u0660", "\u180e", "\ufe0f", "\u0131", "\u212a", "\ufffd", "\x85", "\ue000",
+        "\u0410", "\uff11", "\u0308", "\u200b", "\u200d", "\u2060", "\ufeff", "\u202e", "\u200f",
+        "\u2066", "\u00ad",
+        "\u00a0", "\u3000", "\u2009", "\u0660", "\u180e", "\ufe0f", "\u0131", "\u212a", "\ufffd",
+        "\x85", "\ue000",
         "胸", "ß", "😀",
     ]  # fmt: skip
     odd += [
@@ -154,7 +163,8 @@ def pairs(seed: int) -> list[tuple[str, str]]:
     ]
     made = [(f"{n}A7", f"{n}" + _with(one, "A7", chance)) for n, one in enumerate(odd, start=100)]
     made += [
-        ("200\u00c47", "200A\u03087"), ("201k", "201K"), ("202 7", "2027"), ("203 7", "203  7"), ("2047", "204*"),
+        ("200\u00c47", "200A\u03087"), ("201k", "201K"), ("202 7", "2027"), ("203 7", "203  7"),
+        ("2047", "204*"),
         ("2057", "205?"), ("206胸部", "206胸"), ("207\u00c5X", "207\u212bX"),
         ("胸部", "部"), ("\u0416\u0416", "\u0416"),
     ]  # fmt: skip
@@ -267,7 +277,8 @@ RULE = {
     ]
 }
 DESCRIPTIONS = {
-    "CT Психиатрия": HIDDEN, "CT Thorax": LISTED, "胸部CT": LISTED, "MR психиатрия 2": HIDDEN, "Schädel": LISTED,
+    "CT Психиатрия": HIDDEN, "CT Thorax": LISTED, "胸部CT": LISTED, "MR психиатрия 2": HIDDEN,
+    "Schädel": LISTED,
 }  # fmt: skip
 
 
@@ -337,7 +348,8 @@ async def _seen(client: Client, orthanc: Orthanc, patient: int, n: int) -> Seen:
     statuses = {
         form: await client.status(patient, FORMS[form][0].format(*part), FORMS[form][1])
         for form in (
-            "instance metadata", "frames", "rendered", "bulk data", "instance", "study", "series", "series metadata",
+            "instance metadata", "frames", "rendered", "bulk data", "instance", "study", "series",
+            "series metadata",
             "study metadata",
         )
     }  # fmt: skip

@@ -11,9 +11,10 @@ import pytest
 from pydicom.uid import UID
 
 from tests.data import ct_study
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.real.orthanc import Orthanc, require_orthanc
-from tests.real.test_orthanc_changes import Served
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, sidecar_between
+from tests.real.served import Served
 from tests.waiting import wait_until_async
 
 STUDY = "1.2.826.0.1.3680043.8.498.5.77"

@@ -21,8 +21,10 @@ from tests.permits import ASKED, study_permit
 from tests.real.orthanc import Orthanc, require_orthanc
 
 PATIENT_IDS = (
-    "A^1 b+c", "A^1-b+c", "50%", "Ä/1#2", "a&b=c", "it's (1)", "P-1", "a,b", "a", "b", ",", "x,", "*", "**", "a*b",
-    "axb", "?", "a?", "a?b", "a|b", "[1]", "~", "a, *?b", "\"", "<a>", "{a}", "`", "@", "$a", ";a", "a:b", "%2C",
+    "A^1 b+c", "A^1-b+c", "50%", "Ä/1#2", "a&b=c", "it's (1)", "P-1", "a,b", "a", "b", ",", "x,",
+    "*", "**", "a*b",
+    "axb", "?", "a?", "a?b", "a|b", "[1]", "~", "a, *?b", "\"", "<a>", "{a}", "`", "@", "$a", ";a",
+    "a:b", "%2C",
     "山,田",
 )  # fmt: skip
 

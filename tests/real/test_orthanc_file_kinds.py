@@ -11,10 +11,12 @@ from urllib.error import HTTPError
 import aiohttp
 import pytest
 
-from tests.pacs.file_kinds import KINDS, NAMES, File, Names
+from tests.dicom.file_kinds import File, Names
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.real.orthanc import Orthanc, require_orthanc
-from tests.real.test_orthanc_changes import Served
-from tests.upstreams import PATIENT, TOKEN, ScriptedEhr, sidecar_between
+from tests.real.served import Served
+from tests.tables.file_kinds import KINDS, NAMES
 
 pytestmark = pytest.mark.orthanc
 HEADERS = {
@@ -33,8 +35,10 @@ OF_NOBODY = frozenset({
 TWO_STUDIES = frozenset({"PatientID of odd length", "PatientID between spaces"})
 REPORTED = (
     "a group length too short by 6", "a group length before the last elements", "group 2 again",
-    "a transfer syntax with a space", "no file meta", "PatientID of VR SH", "PatientID of VR ST", "PatientID twice",
-    "VR ?? behind the header", "an element out of order before SeriesInstanceUID", "over 4 MiB of private data first",
+    "a transfer syntax with a space", "no file meta", "PatientID of VR SH", "PatientID of VR ST",
+    "PatientID twice",
+    "VR ?? behind the header", "an element out of order before SeriesInstanceUID",
+    "over 4 MiB of private data first",
     "GE's private syntax",
 )  # fmt: skip
 """Kinds that were seen in the field, and that this Orthanc takes."""

@@ -11,10 +11,10 @@ import pytest
 from pydicom.uid import UID
 
 from tests.data import ct_study
+from tests.fakes.ehr import TOKEN
+from tests.fakes.site import sidecar_between
 from tests.real.orthanc import Orthanc, require_orthanc
-from tests.real.test_orthanc_changes import Served
-from tests.real.test_orthanc_shared_uid import Client, ehr
-from tests.upstreams import TOKEN, sidecar_between
+from tests.real.served import Client, Served, ehr
 
 ROOT = "1.2.826.0.1.3680043.8.498.7"
 MADE_UP = ("DCM4CHEE.1F2E3D4C.5B6A7988", "DCM4CHEE.1F2E3D4C.")

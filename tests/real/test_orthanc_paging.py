@@ -12,9 +12,10 @@ import aiohttp
 import pytest
 
 from tests.data import ct_study
+from tests.fakes.archive import STUDY
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.site import HEADERS, sidecar_between
 from tests.real.orthanc import Orthanc, require_orthanc
-from tests.upstreams import PATIENT, STUDY, ScriptedEhr, sidecar_between
-from tests.web.test_stream import HEADERS
 
 TOTAL = 24
 
@@ -38,7 +39,8 @@ async def test_all_instances_come_once_and_are_asked_for_once(tmp_path: Path, li
     require_orthanc()
     with Orthanc() as orthanc:
         made = ct_study(
-            tmp_path, instances=TOTAL, patient_id=PATIENT, study_instance_uid=STUDY, rows=16, columns=16
+            tmp_path, instances=TOTAL, patient_id=PATIENT, study_instance_uid=STUDY, rows=16,
+            columns=16
         )  # fmt: skip
         for path in made:
             await asyncio.to_thread(orthanc.load, path)

@@ -16,9 +16,10 @@ import pytest
 from pydicom.uid import UID
 
 from tests.data import ct_study
+from tests.fakes.ehr import TOKEN
+from tests.fakes.site import sidecar_between
 from tests.real.orthanc import Orthanc, require_orthanc
-from tests.real.test_orthanc_changes import Served
-from tests.upstreams import SCOPE, TOKEN, ScriptedEhr, sidecar_between
+from tests.real.served import Client, Served, ehr
 
 SHARED, ABSENT = "1.2.826.0.1.3680043.8.498.6.1", "1.2.826.0.1.3680043.8.498.6.2"
 NAMELESS = "1.2.826.0.1.3680043.8.498.6.3"
@@ -53,7 +54,9 @@ def put(orthanc: Orthanc, directory: Path, patient: str, study: str) -> tuple[st
 
 @pytest.fixture(scope="module")
 def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    """Each patient has a study, both have one under the same UID, and one of p1's is also nobody's."""
+    """Each patient has a study, both have one under the same UID,
+    and one of p1's is also nobody's.
+    """
     require_orthanc()
     with Orthanc() as running:
         for patient, study in OWN.items():
@@ -62,42 +65,6 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
         put(running, tmp_path_factory.mktemp("nameless"), "p1", NAMELESS)
         put(running, tmp_path_factory.mktemp("nameless"), "", NAMELESS)
         yield running
-
-
-class Client:
-    """Asks a sidecar as the app of a patient."""
-
-    def __init__(self, url: str, us: aiohttp.ClientSession) -> None:
-        self.url = url
-        self._us = us
-
-    async def get(self, path: str, accept: str = "*/*") -> tuple[int, bytes, dict[str, str]]:
-        """Status, body, and those headers that do not differ by request."""
-        async with self._us.get(self.url + path, headers={"Accept": accept}) as answer:
-            varying = ("date", "x-request-id")
-            headers = {
-                name: value for name, value in answer.headers.items() if name.lower() not in varying
-            }
-            return answer.status, await answer.read(), headers
-
-    async def rows(self, path: str) -> list[str]:
-        """The StudyInstanceUIDs of a QIDO-RS answer."""
-        status, body, _ = await self.get(path)
-        assert status == 200
-        return sorted({row["0020000D"]["Value"][0] for row in json.loads(body)})
-
-    async def bundle(self, path: str) -> dict[str, Any]:
-        """A FHIR answer."""
-        status, body, _ = await self.get(path)
-        assert status == 200
-        return dict(json.loads(body))
-
-
-def ehr(patient: str) -> ScriptedEhr:
-    """Its tokens are for this patient."""
-    return ScriptedEhr(
-        {"active": True, "scope": SCOPE, "client_id": "app", "exp": 9_999_999_999, "patient": patient}
-    )  # fmt: skip
 
 
 def settings(permit: str, tmp_path: Path) -> dict[str, Any]:
@@ -122,7 +89,8 @@ SEARCHES = (
     "/fhir/ImagingStudy?modality=CT&_include=ImagingStudy:endpoint",
 )
 LISTS = (
-    "/studies", "/series", "/instances", "/studies?limit=1", "/studies?limit=2", "/instances?limit=1",
+    "/studies", "/series", "/instances", "/studies?limit=1", "/studies?limit=2",
+    "/instances?limit=1",
     "/series?limit=1&Modality=CT",
 )  # fmt: skip
 
@@ -166,9 +134,11 @@ async def test_it_is_refused_in_each_form_like_what_is_not_there(
 ) -> None:
     """Status, body and headers; the audit trail knows better."""
     forms = ("/wado-rs/studies/{}", "/wado-rs/studies/{}/metadata", "/wado-rs/studies/{}/rendered",
-             "/wado-rs/studies/{}/series", "/wado-rs/studies/{}/instances", "/wado-rs/studies/{}/series/{}.1",
+             "/wado-rs/studies/{}/series", "/wado-rs/studies/{}/instances",
+             "/wado-rs/studies/{}/series/{}.1",
              "/wado-rs/studies/{}/series/{}.1/instances/{}.1.1/frames/1",
-             "/wado-rs/studies/{}/series/{}.2/instances/{}.2.1/rendered", "/fhir/ImagingStudy/{}")  # fmt: skip
+             "/wado-rs/studies/{}/series/{}.2/instances/{}.2.1/rendered",
+             "/fhir/ImagingStudy/{}")  # fmt: skip
     async with (
         sidecar_between(ehr(patient), Served(orthanc), **settings(permit, tmp_path)) as (url, _),
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as us,

@@ -22,22 +22,26 @@ from yarl import URL
 
 from sidecar.fhir.imaging_study import study_id
 from tests.data import ct_study
+from tests.fakes.ehr import TOKEN
+from tests.fakes.site import sidecar_between
 from tests.fhir.profile import check_bundle
 from tests.real.orthanc import Orthanc, require_orthanc
-from tests.real.test_orthanc_changes import Served
-from tests.real.test_orthanc_shared_uid import Client, ehr
-from tests.upstreams import TOKEN, sidecar_between
+from tests.real.served import Client, Served, ehr
 
 pytestmark = pytest.mark.orthanc
 
 SERVED = {
-    "as the standard has it": "1.2.840.113.5", "a leading zero": "1.2.840.0113.5", "one component": "7",
-    "one component with zeros": "007", "64 characters": "1." + "2" * 62, "65 characters": "1." + "2" * 63,
+    "as the standard has it": "1.2.840.113.5", "a leading zero": "1.2.840.0113.5",
+    "one component": "7",
+    "one component with zeros": "007", "64 characters": "1." + "2" * 62,
+    "65 characters": "1." + "2" * 63,
     "120 characters": "1." + "2" * 118,
 }  # fmt: skip
 NOT_SERVED = {
-    "an empty component": ("1..2", 400), "a dot at the end": ("1.2.", 400), "a dot at the beginning": (".1.2", 400),
-    "a dot": (".", 404), "two dots": ("..", 404), "three dots": ("...", 400), "129 characters": ("1." + "2" * 127, 400),
+    "an empty component": ("1..2", 400), "a dot at the end": ("1.2.", 400),
+    "a dot at the beginning": (".1.2", 400),
+    "a dot": (".", 404), "two dots": ("..", 404), "three dots": ("...", 400),
+    "129 characters": ("1." + "2" * 127, 400),
 }  # fmt: skip
 FOREIGN = "1.2.840.00113.5"
 """Another patient's: one more zero than one of ours has."""
@@ -73,7 +77,8 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 @pytest_asyncio.fixture
 async def client(orthanc: Orthanc) -> AsyncIterator[Client]:
     settings: dict[str, Any] = {
-        "pacs": {"dialect": "orthanc"}, "fhir": {"detail": "instance"}, "server": {"wado_uri": True},
+        "pacs": {"dialect": "orthanc"}, "fhir": {"detail": "instance"},
+        "server": {"wado_uri": True},
     }  # fmt: skip
     async with (
         sidecar_between(ehr("p1"), Served(orthanc), **settings) as (url, _),
@@ -125,7 +130,8 @@ async def test_what_is_served(client: Client, name: str) -> None:
         of(study) + "/metadata",
     ):
         assert (await client.get(path))[0] == 200, path
-    assert (await client.get(f"/wado-uri?requestType=WADO&studyUID={study}&seriesUID={study}.01&objectUID={study}.01.1"
+    assert (await client.get(f"/wado-uri?requestType=WADO&studyUID={study}"
+                             f"&seriesUID={study}.01&objectUID={study}.01.1"
                              "&contentType=application/dicom"))[0] == 200  # fmt: skip
     status, body, _ = await client.get(f"/wado-rs/studies/{study}", "application/zip")
     assert status == 200
@@ -133,7 +139,8 @@ async def test_what_is_served(client: Client, name: str) -> None:
     read = await client.bundle(f"/fhir/ImagingStudy/{study_id(study)}")
     assert read["identifier"][0]["value"] == f"urn:oid:{study}"
     for search in (
-        f"identifier=urn:oid:{study}", f"identifier={study}", f"identifier=urn:dicom:uid|urn:oid:{study}",
+        f"identifier=urn:oid:{study}", f"identifier={study}",
+        f"identifier=urn:dicom:uid|urn:oid:{study}",
         f"_id={study_id(study)}", f"series={study}.01", f"instance=urn:oid:{study}.01.1",
     ):  # fmt: skip
         bundle = await client.bundle(f"/fhir/ImagingStudy?{quote(search, safe='=:')}")

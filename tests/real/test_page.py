@@ -2,7 +2,6 @@
 (SIA-1, 12, 20, 41).
 """
 
-import os
 import re
 import subprocess
 import sys
@@ -16,19 +15,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tests.real.browser import CHROMIUM, DRIVER, require_browser
 from tests.sidecar_process import free_ports_in_a_row
 from tests.waiting import WAIT_SECONDS, wait_until
-
-CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-NOT_INSTALLED = "no browser to drive: apt-get install chromium chromium-driver"
-
-
-def require_browser() -> None:
-    """Skip without Chromium; with REQUIRE_REAL_SERVERS set, fail."""
-    if not (CHROMIUM.exists() and DRIVER.exists()):
-        if os.environ.get("REQUIRE_REAL_SERVERS"):
-            pytest.fail(NOT_INSTALLED)
-        pytest.skip(NOT_INSTALLED)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +52,8 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for argument in (
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-sync",
         "--disable-background-networking", "--disable-component-update", "--window-size=1100,1400",
         f"--user-data-dir={tmp_path / 'profile'}",
     ):  # fmt: skip

@@ -11,9 +11,11 @@ from sidecar.server.listener import listen
 from sidecar.web import framing
 from sidecar.web.connection_limit import RETRY_AFTER_SECONDS, ConnectionLimit
 from tests.attacks.raw import BEARER, RawAnswer, answers, request, send
+from tests.fakes.archive import ScriptedPacs
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.retrievals import GOOD
+from tests.fakes.site import sidecar_between
 from tests.real.proxies import haproxy, nginx
-from tests.upstreams import PATIENT, ScriptedEhr, ScriptedPacs, sidecar_between
-from tests.web.test_stream import GOOD
 
 SEARCH = f"/fhir/ImagingStudy?patient={PATIENT}"
 FORM = "Content-Type: application/x-www-form-urlencoded"
@@ -95,7 +97,9 @@ async def test_haproxy_passes_trailers_on_and_shares_its_connections(
 
 @pytest.mark.parametrize("proxied", PROXIES)
 async def test_the_refusal_of_a_connection_reaches_the_app(proxied: Proxy) -> None:
-    """It is written before a request has come, which a proxy must not take for a fault of its own."""
+    """It is written before a request has come,
+    which a proxy must not take for a fault of its own.
+    """
     begun = asyncio.Event()
 
     async def endless(request: web.Request) -> web.Response:

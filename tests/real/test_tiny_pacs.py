@@ -22,8 +22,9 @@ from aiohttp import web
 
 from sidecar.demo.samples import fill
 from sidecar.server.listener import listen
+from tests.fakes.ehr import SCOPE, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
 from tests.real.tiny_pacs.server import TinyPacs, require_tiny_pacs
-from tests.upstreams import SCOPE, TOKEN, ScriptedEhr, sidecar_between
 
 pytestmark = pytest.mark.tiny_pacs
 
@@ -160,7 +161,9 @@ def files_of(archive: TinyPacs, samples: Samples, study: str) -> dict[tuple[str,
 
 
 async def test_retrievals_have_the_archives_bytes(archive: TinyPacs, samples: Samples) -> None:
-    """Of a study its instances are counted series by series: it has no list of a study's instances."""
+    """Of a study its instances are counted series by series:
+    it has no list of a study's instances.
+    """
     async with app_at(archive) as client:
         for study in samples.studies[OWN]:
             files = files_of(archive, samples, study)
@@ -205,7 +208,8 @@ LACKS: dict[str, tuple[str, int, str]] = {
     "a frame": ("studies/{study}/series/{series}/instances/{instance}/frames/1", 404, ABSENT),
     "drawn": ("studies/{study}/series/{series}/instances/{instance}/rendered", 404, ABSENT),
     "a thumbnail": ("studies/{study}/thumbnail", 404, ABSENT),
-    "bulk data": ("studies/{study}/series/{series}/instances/{instance}/bulkdata/7FE00010", 404, ABSENT),
+    "bulk data": ("studies/{study}/series/{series}/instances/{instance}/bulkdata/7FE00010", 404,
+                  ABSENT),
 }  # fmt: skip
 
 
@@ -221,7 +225,8 @@ async def test_what_it_has_not_is_refused(archive: TinyPacs, samples: Samples, w
 
 
 FOREIGN = (
-    "studies/{study}", "studies/{study}/series", "studies/{study}/instances", "studies/{study}/metadata",
+    "studies/{study}", "studies/{study}/series", "studies/{study}/instances",
+    "studies/{study}/metadata",
     "studies/{study}/series/{series}", "studies/{study}/series/{series}/instances",
     "studies/{study}/series/{series}/instances/{instance}",
     "studies/{study}/series/{series}/instances/{instance}/frames/1",
@@ -241,7 +246,8 @@ async def test_another_patients_is_absent(
             f"/wado-rs/{resource.format(own=own, study=study, series=series, instance=instance)}"
         )  # fmt: skip
         absent = await client.get(
-            f"/wado-rs/{resource.format(own=own, study='1.2.3', series='1.2.3.4', instance='1.2.3.4.5')}"
+            "/wado-rs/"
+            + resource.format(own=own, study="1.2.3", series="1.2.3.4", instance="1.2.3.4.5")
         )  # fmt: skip
         assert foreign[0] == 404
         assert foreign == absent
@@ -251,8 +257,10 @@ async def test_another_patients_is_absent(
 
 
 KEYS = (
-    "PatientID=98890234", "00100020=98890234", "StudyDescription=none", "00081030=none", "BodyPartExamined=none",
-    "includefield=all", "StudyInstanceUID={study}", "0020000D={study}", "limit=100", "SeriesInstanceUID={series}",
+    "PatientID=98890234", "00100020=98890234", "StudyDescription=none", "00081030=none",
+    "BodyPartExamined=none",
+    "includefield=all", "StudyInstanceUID={study}", "0020000D={study}", "limit=100",
+    "SeriesInstanceUID={series}",
 )  # fmt: skip
 
 
@@ -276,7 +284,9 @@ def test_it_ignores_tags(archive: TinyPacs, samples: Samples) -> None:
 
 
 class Forgetful:
-    """tiny_pacs behind a relay that writes some keys by tag, or leaves them out: it ignores these."""
+    """tiny_pacs behind a relay that writes some keys by tag, or leaves them out:
+    it ignores these.
+    """
 
     def __init__(self, archive: TinyPacs, ignored: set[str]) -> None:
         self._root, self._ignored = archive.dicomweb_url, ignored
@@ -332,7 +342,8 @@ async def test_rows_of_an_archive_that_ignores_keys_do_not_leak(
     relay = Forgetful(archive, ignored)
     async with app_at(relay) as client:
         for path in (
-            "/fhir/ImagingStudy", "/wado-rs/studies", "/wado-rs/studies?limit=1", "/wado-rs/studies?limit=1&offset=1",
+            "/fhir/ImagingStudy", "/wado-rs/studies", "/wado-rs/studies?limit=1",
+            "/wado-rs/studies?limit=1&offset=1",
             f"/wado-rs/studies?StudyInstanceUID={own}", f"/wado-rs/studies/{own}/series",
             f"/wado-rs/studies/{own}/series/{own_series}/instances", f"/wado-rs/studies/{own}",
         ):  # fmt: skip
@@ -340,9 +351,11 @@ async def test_rows_of_an_archive_that_ignores_keys_do_not_leak(
             assert status in statuses, (path, status, body)
             assert not any(uid.encode() in body for uid in foreign), path
         for path in (
-            f"/wado-rs/studies/{study}", f"/wado-rs/studies/{study}/series", f"/fhir/ImagingStudy/{study}",
+            f"/wado-rs/studies/{study}", f"/wado-rs/studies/{study}/series",
+            f"/fhir/ImagingStudy/{study}",
             f"/wado-rs/studies/{study}/series/{series}/instances/{instance}",
-            f"/wado-rs/studies/{own}/series/{series}", f"/wado-rs/studies/{own}/series/{series}/instances/{instance}",
+            f"/wado-rs/studies/{own}/series/{series}",
+            f"/wado-rs/studies/{own}/series/{series}/instances/{instance}",
         ):  # fmt: skip
             status, _, body = await client.get(path)
             assert status in {404, *(statuses - {200})}, (path, status, body)

@@ -23,7 +23,8 @@ async def generation(public: int, admin: int) -> AsyncIterator[Generation]:
     server = {"host": "127.0.0.1", "port": public, "admin_host": "127.0.0.1", "admin_port": admin,
               "public_url": f"http://127.0.0.1:{public}"}  # fmt: skip
     settings = Settings.model_validate({
-        "server": server, "ehr": {"fhir_url": "http://127.0.0.1:1/fhir"}, "tokens": {"client": {"method": "none"}},
+        "server": server, "ehr": {"fhir_url": "http://127.0.0.1:1/fhir"},
+        "tokens": {"client": {"method": "none"}},
         "pacs": {"url": "http://127.0.0.1:1/rs"},
     })  # fmt: skip
     found = Generation(settings, Metrics("0"))
@@ -39,9 +40,7 @@ async def metadata(session: aiohttp.ClientSession, port: int) -> int:
 async def test_when_the_admin_port_answers_the_public_one_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A probe that is answered brings clients: none of them may find a port on which nobody
-    listens.
-    """
+    """A successful probe brings clients, so the public port must listen by then."""
     public, admin = free_port(), free_port()
     start, found = Listener.start, []
 
@@ -99,9 +98,7 @@ async def test_a_port_that_is_taken_leaves_the_other_one_free(taken: str, tmp_pa
 
 
 async def test_connections_of_before_a_reload_count_as_well() -> None:
-    """server.max_connections is for the process: what the old generation still has takes no second
-    share.
-    """
+    """server.max_connections holds for the process, whatever generation has the connections."""
     public, admin = free_port(), free_port()
     async with generation(public, admin) as first:
         await first.started()

@@ -1,4 +1,4 @@
-"""What a process says first: ten lines, what is configured and reachable, and no secret (SIA-60)."""
+"""The log at the start: what is configured and reachable, and no secret (SIA-60)."""
 
 import json
 import logging
@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from sidecar.server import startup_log as startup
+from sidecar.server import startup_log
 from sidecar.settings.document import Settings
 from sidecar.telemetry.logs import JsonFormatter
 from tests.background import Background
+from tests.fakes.process_site import Site
 from tests.sidecar_process import SidecarProcess
-from tests.site import Site
 
 
 def settings(tmp_path: Path) -> Settings:
@@ -22,11 +22,13 @@ def settings(tmp_path: Path) -> Settings:
         {
             "ehr": {"fhir_url": "https://ehr.example.org/fhir"},
             "tokens": {
-                "client": {"method": "client_secret_basic", "client_id": "us", "client_secret": "another-secret"}
+                "client": {"method": "client_secret_basic", "client_id": "us",
+                    "client_secret": "another-secret"}
             },
             "pacs": {"url": "http://orthanc:8042/dicom-web", "dialect": "orthanc",
                      "auth": {"method": "basic", "username": "us", "password_file": str(secret)}},
-            "access": {"rules": [{"name": "hidden", "effect": "exclude", "study": {"StudyDescription": ["1.2.3"]}}]},
+            "access": {"rules": [{"name": "hidden", "effect": "exclude",
+                "study": {"StudyDescription": ["1.2.3"]}}]},
             "audit": {"sink": "fhir", "repository": {"url": "https://audit.example.org/fhir"},
                       "spool": {"folder": str(tmp_path / "spool")}},
         }
@@ -37,7 +39,7 @@ def said(
     tmp_path: Path, problems: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> list[dict[str, Any]]:
     with caplog.at_level(logging.INFO):
-        startup.say(settings(tmp_path), problems, client_connections=512)
+        startup_log.log_settings(settings(tmp_path), problems, client_connections=512)
     return [json.loads(JsonFormatter().format(record)) for record in caplog.records]
 
 

@@ -1,4 +1,4 @@
-"""Files, environment and secrets come to one ``Settings``, or to one clear line for each problem."""
+"""Files, environment and secrets make one ``Settings``, or one clear line for each problem."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +13,8 @@ from sidecar.settings.access import RuleSettings
 from sidecar.settings.document import Settings
 from sidecar.settings.load import ConfigurationError, load_settings
 from sidecar.settings.upstream_auth import BackendServicesClient, BasicAuth, SecretClient
+from tests.tables.settings import MINIMUM, SECRET, SECTIONS
 
-SECRET = "Zq7-hunter2-Xw"
-
-MINIMUM = """
-ehr: {fhir_url: "http://ehr.example.org/fhir"}
-tokens: {client: {method: none}}
-pacs: {url: "http://pacs.example.org/dicom-web"}
-"""
 WITH_SECRET = "tokens: {client: {method: client_secret_basic, client_id: us}}\n"
 
 Write = Callable[..., Path]
@@ -161,14 +155,6 @@ def test_an_unusable_secret_file(
     ]
 
 
-SECTIONS = [
-    ("tokens.client", {"method": "client_secret_post", "client_id": "us"}, "client_secret"),
-    ("tokens.client", {"method": "bearer"}, "token"),
-    ("patients.client", {"method": "bearer"}, "token"),
-    ("pacs.auth", {"method": "basic", "username": "us"}, "password"),
-]
-
-
 @pytest.mark.parametrize(("path", "section", "name"), SECTIONS)
 def test_exactly_one_of_a_secret_and_its_file(
     write: Write, path: str, section: dict[str, str], name: str
@@ -215,7 +201,10 @@ def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> N
         ),
         (
             "pac: {}",
-            "pac: unknown key; did you mean pacs? (known here: access, audit, capabilities, compat, ",
+            (
+                "pac: unknown key; did you mean pacs? (known here: access, audit, capabilities, "
+                "compat, "
+            ),
         ),
         (
             "tokens: {client: {client_id: x}}",
@@ -285,7 +274,10 @@ def test_a_file_can_be_taken_back_for_a_value(write: Write, tmp_path: Path) -> N
         ("capabilities: {mode: token_bound}", "capabilities: mode token_bound needs keys_file"),
         (
             "capabilities: {mode: bearer}",
-            "capabilities.mode: bearer is no more: an address works with its token alone; set token_bound (or off), ",
+            (
+                "capabilities.mode: bearer is no more: an address works with its token alone; "
+                "set token_bound (or off), "
+            ),
         ),
         (
             "capabilities: {recheck_seconds: 60}",

@@ -16,9 +16,7 @@ Attribute = str | int | float | bool
 
 @dataclass
 class Collector:
-    """``raw``: each body as it came (unpacked), ``headers``: of the last one; it answers after
-    ``delay`` seconds.
-    """
+    """A collector. ``raw`` has unpacked bodies, ``headers`` the last headers."""
 
     status: int = 200
     delay: float = 0

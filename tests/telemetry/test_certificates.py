@@ -9,7 +9,7 @@ from cryptography import x509
 
 from sidecar.telemetry.certificates import Certificates
 from sidecar.telemetry.metrics import Metrics
-from tests.tokens.test_mutual_tls import certificate
+from tests.certificates import certificate
 from tests.waiting import WAIT_SECONDS
 
 
@@ -34,7 +34,8 @@ async def test_of_peers_and_of_our_own(tmp_path: Path) -> None:
         port = one.sockets[0].getsockname()[1]
         looked = Certificates(
             metrics,
-            {"ehr": (f"https://localhost:{port}/fhir", server[0]), "pacs": (f"http://localhost:{port}/rs", None),
+            {"ehr": (f"https://localhost:{port}/fhir", server[0]),
+                "pacs": (f"http://localhost:{port}/rs", None),
              "policy": (f"https://localhost:{port}/", None)},
             {"client": own[0]},
         )  # fmt: skip

@@ -34,9 +34,7 @@ log = logging.getLogger("sidecar.test")
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """What is written to standard error after ``configure_logs``; the loggers are as before
-    afterwards.
-    """
+    """Yield the lines on standard error after ``configure_logs``, and restore the loggers."""
     root, written = logging.getLogger(), io.StringIO()
     handlers, level = root.handlers[:], root.level
     quiet = {name: logging.getLogger(name).level for name in QUIET}
@@ -211,7 +209,7 @@ ODD = {
 
 @pytest.mark.parametrize("what", ODD)
 def test_a_line_is_never_lost(lines: io.StringIO, what: str) -> None:
-    """What cannot be written as it is must not cost the line, nor end as plain text with arguments."""
+    """A value that JSON does not have costs its field, not the line."""
     log.warning("the message", extra={"value": ODD[what]})
     (line,) = read(lines)
     assert line["message"] == "the message"

@@ -1,6 +1,4 @@
-"""Spans to OTLP: parents as W3C Trace Context says, batches that never hold anything up, no
-exception's text.
-"""
+"""Spans by OTLP: W3C parents, batches that hold nothing up, no texts of exceptions."""
 
 import asyncio
 import logging
@@ -30,9 +28,9 @@ from sidecar.common.spans import (
 from sidecar.telemetry import span_export
 from sidecar.telemetry.span_export import SpanExport
 from sidecar.telemetry.tracing import OpenTelemetryTracing
+from tests.certificates import certificate, server_context
 from tests.common.peer import Clock
 from tests.telemetry.collector import Collector, attributes
-from tests.tokens.test_mutual_tls import certificate, server_context
 from tests.waiting import WAIT_SECONDS, wait_until_async
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -69,7 +67,7 @@ async def test_off_is_nothing() -> None:
 
 
 async def test_spans_are_nested_and_told(collector: Collector, export: SpanExport) -> None:
-    """Names, parents, kinds, attributes; of what failed the class and the constant, nothing else."""
+    """Names, parents, kinds and attributes; a failure has its class and a constant alone."""
     with tracing_to(export).request("GET", "/fhir/Patient/{patient}", []) as root:
         root.set("http.response.status_code", 200)
         with (
@@ -93,7 +91,8 @@ async def test_spans_are_nested_and_told(collector: Collector, export: SpanExpor
     assert root_span.kind == WireSpan.SPAN_KIND_SERVER
     assert introspection.kind == WireSpan.SPAN_KIND_CLIENT
     assert attributes(root_span) == {
-        "http.request.method": "GET", "http.route": "/fhir/Patient/{patient}", "http.response.status_code": 200,
+        "http.request.method": "GET", "http.route": "/fhir/Patient/{patient}",
+        "http.response.status_code": 200,
     }  # fmt: skip
     assert attributes(introspection) == {"peer.service": "ehr", "error.type": "ValueError"}
     assert attributes(fetch) == {"error.type": "Unavailable", "smart_imaging.reason": "pacs_busy"}
@@ -142,9 +141,7 @@ def seen(
     ],
 )
 def test_a_good_parent_is_joined(traceparent: str) -> None:
-    """W3C 3.2.2; later versions are read as far as this one goes (4.3), flags that it does not know
-    are not passed.
-    """
+    """W3C 3.2.2. Later versions are read as this one (4.3); unknown flags are not passed on."""
     trace_id, sampled, passed = seen([traceparent])
     assert (trace_id, sampled) == (TRACE, True)
     assert passed.startswith(f"00-{TRACE}-")
@@ -191,9 +188,7 @@ def test_whatever_comes_what_goes_on_is_well_formed(traceparent: str) -> None:
 
 
 def test_the_ratio_bounds_what_callers_sample_too() -> None:
-    """What is not recorded here still hangs together: the peer is told the trace, and that it is
-    not sampled.
-    """
+    """Unsampled spans still hang together: the peer gets the trace, and that it is not sampled."""
     for traceparents in ([GOOD], []):
         _, sampled, passed = seen(traceparents, ratio=0)
         assert not sampled

@@ -2,10 +2,15 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
+
+import aiohttp
 
 from sidecar.access.facts import Token
+from sidecar.ehr.client_authentication import ClientAuthentication, ClientSecretBasic
 from sidecar.tokens.cache import TokenCache
-from tests.common.peer import Clock
+from sidecar.tokens.introspection import Introspection
+from tests.common.peer import Clock, Peer
 
 GOOD = "a-good-and-recognizable-token"
 
@@ -59,3 +64,24 @@ def living(seconds: float) -> Server:
     """A server to which the good token is active for ``seconds``."""
     clock = Clock()
     return Server(clock, {GOOD: clock.now + seconds})
+
+
+SECRET = "a-recognizable-secret"
+ACTIVE: dict[str, Any] = {
+    "active": True, "scope": "patient/ImagingStudy.rs", "client_id": "app", "exp": 9_999_999_999, "patient": "p1",
+}  # fmt: skip
+
+
+def introspection(
+    peer: Peer | str, session: aiohttp.ClientSession, **options: Any
+) -> Introspection:
+    """Introspection at ``peer``."""
+    url = peer if isinstance(peer, str) else f"{peer.url}/introspect"
+
+    async def endpoint() -> str:
+        return url
+
+    authentication: ClientAuthentication = options.pop(
+        "authentication", ClientSecretBasic("us", SECRET)
+    )
+    return Introspection(session, endpoint, authentication, **{"timeout_seconds": 60} | options)

@@ -4,9 +4,16 @@ import json
 import time
 from typing import Any
 
+import aiohttp
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+from sidecar.tokens.claims import TokenRequirements
+from sidecar.tokens.jwks import Jwks
+from sidecar.tokens.jwt_validation import LocalValidation
+from sidecar.tokens.signatures import Signatures
+from tests.common.peer import Clock, Peer
 
 ISSUER = "https://ehr.example.org"
 AUDIENCE = "https://imaging.example.org/fhir"
@@ -51,3 +58,22 @@ def sign(
     """A JWT in compact form."""
     headers = ({"kid": key_id} if key_id else {}) | header
     return jwt.encode(payload, key, algorithm=algorithm, headers=headers)
+
+
+ALGORITHMS = ("RS256", "ES384")
+
+
+def validation(
+    session: aiohttp.ClientSession, peer: Peer, clock: Clock | None = None, **options: Any
+) -> LocalValidation:
+    """Before the keys that ``peer`` publishes."""
+
+    async def url() -> str:
+        return peer.url + "/jwks"
+
+    async def issuer() -> str:
+        return ISSUER
+
+    keys = Jwks(session, url, timeout_seconds=60, clock=clock or Clock())
+    expected = TokenRequirements(audience=(AUDIENCE,), leeway_seconds=30)
+    return LocalValidation(Signatures(keys, ALGORITHMS), issuer, expected, **options)

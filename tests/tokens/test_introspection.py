@@ -19,7 +19,6 @@ from sidecar.common.circuit_breaker import Breaker
 from sidecar.common.errors import BadGateway, Problem, Unavailable
 from sidecar.ehr.client_authentication import (
     BearerAuthentication,
-    ClientAuthentication,
     ClientSecretBasic,
     ClientSecretPost,
     NoAuthentication,
@@ -28,13 +27,10 @@ from sidecar.tokens.claims import TokenRequirements
 from sidecar.tokens.introspection import Introspection
 from sidecar.tokens.rejection import TokenRejected
 from tests.common.peer import Clock, Peer, Reply, all_that_is_said
+from tests.tokens.introspecting import ACTIVE, SECRET, introspection
 from tests.waiting import WAIT_SECONDS, forever
 
 TOKEN = "a-recognizable-token"
-SECRET = "a-recognizable-secret"
-ACTIVE: dict[str, Any] = {
-    "active": True, "scope": "patient/ImagingStudy.rs", "client_id": "app", "exp": 9_999_999_999, "patient": "p1",
-}  # fmt: skip
 # Id and secret with everything that Basic and a form must encode.
 ODD_ID, ODD_SECRET = "app 1:2/3+4%20&=;\u00fc", 's:e cr"e%t+\\~*\u20ac&token=x'
 
@@ -103,21 +99,6 @@ REFUSALS: dict[str, Reply] = {
     "403": Reply(f"<html>{TOKEN}", 403),
     "400 invalid_client": Reply({"error": "invalid_client"}, 400),
 }
-
-
-def introspection(
-    peer: Peer | str, session: aiohttp.ClientSession, **options: Any
-) -> Introspection:
-    """Introspection at ``peer``."""
-    url = peer if isinstance(peer, str) else f"{peer.url}/introspect"
-
-    async def endpoint() -> str:
-        return url
-
-    authentication: ClientAuthentication = options.pop(
-        "authentication", ClientSecretBasic("us", SECRET)
-    )
-    return Introspection(session, endpoint, authentication, **{"timeout_seconds": 60} | options)
 
 
 async def problem_of(asked: Introspection, token: str = TOKEN) -> Problem:

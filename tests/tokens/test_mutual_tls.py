@@ -3,54 +3,18 @@ what we show.
 """
 
 import asyncio
-import datetime
 import json
 import ssl
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from sidecar.bootstrap.build import open_session
+from sidecar.bootstrap.context import open_session
 from sidecar.common.errors import Unavailable
 from sidecar.ehr.client_authentication import TlsClientAuth
 from sidecar.settings.upstream_auth import TlsClient
-from tests.tokens.test_introspection import ACTIVE, introspection
-
-
-def certificate(directory: Path, name: str) -> tuple[Path, Path]:
-    """Write a self-signed certificate for localhost and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    files = directory / f"{name}.pem", directory / f"{name}-key.pem"
-    files[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    files[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return files
-
-
-def server_context(files: tuple[Path, Path]) -> ssl.SSLContext:
-    """For a server that shows them and asks for none."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*files)
-    return context
+from tests.certificates import certificate
+from tests.tokens.introspecting import ACTIVE, introspection
 
 
 async def test_the_certificate_is_shown(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from sidecar.tokens.jwks import Jwks
 from sidecar.tokens.signatures import Signatures
 from sidecar.tokens.signed_introspection import AGE_SECONDS, SIGNED_ANSWER, SignedAnswers
 from tests.common.peer import Peer, Reply
+from tests.tokens.introspecting import introspection
 from tests.tokens.signing import ISSUER, OTHER_RSA_KEY, claims, jwks, sign
-from tests.tokens.test_introspection import introspection
 
 NOW = int(time.time())
 ACTIVE = {

@@ -2,10 +2,7 @@
 specification.
 """
 
-import json
 import re
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -15,49 +12,10 @@ from sidecar.common.errors import Problem
 from sidecar.tokens.claims import _ACCESS_TOKEN_TYPES, TokenRequirements
 from sidecar.tokens.rejection import TokenRejected
 from tests.common.peer import Peer, Reply
-from tests.tokens.signing import claims, jwks
-from tests.tokens.test_introspection import ACTIVE, introspection
-from tests.tokens.test_jwt_validation import validation, with_header
-
-SECTION = re.search(
-    r"^## Token forms$(.*?)^## ",
-    (Path(__file__).parent.parent.parent / "docs/ehr.md").read_text(),
-    re.MULTILINE | re.DOTALL,
-)
-
-
-@dataclass(frozen=True)
-class Form:
-    """One row. ``in_header``: it is what the header of a JWT says."""
-
-    server: str
-    token: str
-    says: dict[str, Any]
-    in_header: bool
-    outcome: str
-
-
-def _forms() -> list[Form]:
-    assert SECTION is not None
-    found = []
-    for line in SECTION[1].splitlines():
-        if not line.startswith("|") or line.startswith(("| ---", "| server")):
-            continue
-        server, token, says, outcome = (cell.strip() for cell in line.strip("|").split(" | "))
-        in_header = says.startswith("header ")
-        found.append(
-            Form(
-                server,
-                token,
-                json.loads(says.removeprefix("header ").strip("`")),
-                in_header,
-                outcome,
-            )
-        )
-    return found
-
-
-FORMS = _forms()
+from tests.tables.token_forms import FORMS, SECTION, Form
+from tests.tables.tokens import with_header
+from tests.tokens.introspecting import ACTIVE, introspection
+from tests.tokens.signing import claims, jwks, validation
 
 
 def test_the_table_is_read() -> None:

@@ -5,21 +5,14 @@ end; or no answer.
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 
-from tests.upstreams import (
-    INSTANCE,
-    PATIENT,
-    SERIES,
-    STUDY,
-    TOKEN,
-    ScriptedEhr,
-    ScriptedPacs,
-    sidecar_between,
-)
+from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.site import sidecar_between
+from tests.web.records import events, to, told
 
 PNG = b"\x89PNG\r\n\x1a\n"
 RENDERED = f"/wado-rs/studies/{STUDY}/series/{SERIES}/instances/{INSTANCE}/rendered"
@@ -31,14 +24,6 @@ async def draw(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 800\r\n\r\n" + PNG)
-
-
-def events(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()]
-
-
-def told(file: Path) -> list[tuple[str, str]]:
-    return [(one["outcome"], one["outcomeDesc"]) for one in events(file)]
 
 
 async def get(url: str, path: str, token: str | None = TOKEN) -> int:
@@ -54,10 +39,6 @@ async def get(url: str, path: str, token: str | None = TOKEN) -> int:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "audit.jsonl"
-
-
-def to(file: Path) -> dict[str, Any]:
-    return {"sink": "file", "file": str(file)}
 
 
 async def test_a_search_is_told_once_with_patient_and_user(file: Path) -> None:

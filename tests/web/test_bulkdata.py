@@ -11,17 +11,12 @@ import aiohttp
 import pytest
 
 from sidecar.bootstrap.build import Sidecar
-from tests.upstreams import (
-    INSTANCE,
-    PATIENT,
-    SERIES,
-    STUDY,
-    ScriptedEhr,
-    ScriptedPacs,
-    sidecar_between,
-)
+from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.retrievals import MULTIPART, PART, PATH, WHOLE, answer
+from tests.fakes.site import HEADERS, sidecar_between
 from tests.waiting import WAIT_SECONDS, wait_until_async
-from tests.web.test_stream import HEADERS, MULTIPART, PART, PATH, WHOLE, answer, counted
+from tests.web.streams import counted
 
 OWN = f"{PATH}/series/{SERIES}/instances/{INSTANCE}"
 VALUE = f"{OWN}/bulkdata/00420011"

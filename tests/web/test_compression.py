@@ -11,21 +11,15 @@ from typing import Any
 import pytest
 
 from sidecar.web.pieces import LEAST_COMPRESSED_BYTES, PIECE_BYTES
-from tests.attacks.capability_rows import CAPABILITY_KEY
 from tests.attacks.raw import answers, send
 from tests.attacks.raw import request as http
 from tests.attacks.row import OWN, ROOT
+from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.retrievals import GOOD, answer
+from tests.fakes.site import sidecar_between
 from tests.stalls import measured
-from tests.upstreams import (
-    INSTANCE,
-    PATIENT,
-    SERIES,
-    STUDY,
-    ScriptedEhr,
-    ScriptedPacs,
-    sidecar_between,
-)
-from tests.web.test_stream import GOOD, answer
+from tests.tables.capability_attacks import CAPABILITY_KEY
 
 ROW = {
     "00100020": {"vr": "LO", "Value": [PATIENT]},

@@ -17,7 +17,7 @@ import requests
 from aiohttp import web
 
 from sidecar.server.listener import Listener
-from sidecar.server.process import connections_allowed
+from sidecar.server.open_files import connections_allowed
 from sidecar.web.connection_limit import (
     _MOST_LINGERING,
     ADMIN_LIMIT,

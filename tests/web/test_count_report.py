@@ -13,10 +13,11 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.web import count_report
 from sidecar.web.count_report import REPORTED_SECONDS, CountReport
 from tests.common.peer import Clock
+from tests.fakes.archive import STUDY, ScriptedPacs
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.retrievals import nothing
+from tests.fakes.site import HEADERS, sidecar_between
 from tests.fhir.rows import row
-from tests.upstreams import PATIENT, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
-from tests.web.test_queries import nothing
-from tests.web.test_stream import HEADERS
 
 
 def study(uid: str) -> Any:

@@ -13,9 +13,10 @@ import pytest
 from sidecar.authorization.limits import RequestLimits
 from sidecar.bootstrap.build import Sidecar
 from tests.fair_queues import waiting_count
-from tests.upstreams import INSTANCE, SERIES, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
+from tests.fakes.ehr import ScriptedEhr
+from tests.fakes.site import HEADERS, sidecar_between
 from tests.waiting import wait_until_async
-from tests.web.test_stream import HEADERS
 
 FRAMES = f"/wado-rs/studies/{STUDY}/series/{SERIES}/instances/{INSTANCE}/frames/"
 HEAD = (

@@ -18,18 +18,11 @@ from sidecar.authorization.request import AuthorizedRequest
 from sidecar.dicomweb import accept
 from sidecar.pacs.issuer_check import Issuers
 from sidecar.patients.direct import DirectMapping
-from sidecar.web import dicomweb_request, middleware, negotiate
+from sidecar.web import dicomweb_request, middleware
 from tests.dicom_instances import dataset, encoded
-from tests.upstreams import (
-    INSTANCE,
-    PATIENT,
-    SERIES,
-    STUDY,
-    ScriptedEhr,
-    ScriptedPacs,
-    sidecar_between,
-)
-from tests.web.test_stream import HEADERS
+from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.site import HEADERS, sidecar_between
 
 ROOT = f"/fhir/Patient/{PATIENT}/$wado-rs"
 REQUESTS = {
@@ -92,7 +85,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     count(middleware, "parse_target", "target")
     count(dicomweb_request, "parse", "path")
     count(accept, "parse_accept", "accept")
-    count(negotiate, "parse_accept", "accept")
     count(DirectMapping, "identifiers", "identifiers")
     count(Issuers, "check", "issuers")
     count(visible_studies, "visibility", "visibility")

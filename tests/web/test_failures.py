@@ -8,8 +8,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
-from tests.web.test_stream import GOOD, HEADERS
+from tests.fakes.archive import STUDY, ScriptedPacs
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.retrievals import GOOD
+from tests.fakes.site import HEADERS, sidecar_between
 
 ROUTES = (
     f"/fhir/ImagingStudy?patient={PATIENT}",

@@ -3,18 +3,18 @@
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from sidecar.server.listener import listen
 from tests.dicom_instances import dataset, encoded
+from tests.fakes.archive import INSTANCE, SERIES, STUDY, answering
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.site import HEADERS, sidecar_between
 from tests.pacs.fake import row
-from tests.upstreams import INSTANCE, PATIENT, SERIES, STUDY, ScriptedEhr, sidecar_between
-from tests.web.test_stream import HEADERS
 
 AT_INSTANCE = f"/wado-rs/studies/{STUDY}/series/{SERIES}/instances/{INSTANCE}"
 FOREIGN = "1.2.840.2"
@@ -41,13 +41,9 @@ class Archive:
         self.json_type = json_type
         self.asked: list[tuple[str, str]] = []
 
-    @contextlib.asynccontextmanager
-    async def serve(self) -> AsyncIterator[str]:
-        """Yields the DICOMweb root."""
-        app = web.Application()
-        app.router.add_get("/rs/{tail:.*}", self._answer)
-        async with listen(app, "127.0.0.1", 0) as port:
-            yield f"http://127.0.0.1:{port}/rs"
+    def serve(self) -> contextlib.AbstractAsyncContextManager[str]:
+        """Serve; yields the DICOMweb root."""
+        return answering(self._answer)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if "limit" in request.query:

@@ -13,8 +13,10 @@ from aiohttp import web
 from sidecar.server.listener import listen
 from tests.attacks.raw import RawAnswer, answers, request, send
 from tests.attacks.row import OWN
-from tests.upstreams import INSTANCE, PATIENT, SERIES, ScriptedEhr, ScriptedPacs, sidecar_between
-from tests.web.test_stream import GOOD
+from tests.fakes.archive import INSTANCE, SERIES, ScriptedPacs
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.retrievals import GOOD
+from tests.fakes.site import sidecar_between
 
 SEARCH = "/fhir/ImagingStudy"
 FORM = "Content-Type: application/x-www-form-urlencoded"

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import aiohttp
 import pytest
 
-from tests.upstreams import PATIENT, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.fakes.archive import STUDY, ScriptedPacs
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.retrievals import MULTIPART, PATH, WHOLE
+from tests.fakes.site import HEADERS, sidecar_between
 from tests.waiting import wait_until_async
-from tests.web.test_stream import HEADERS, MULTIPART, PATH, WHOLE
 
 FHIR = f"/fhir/ImagingStudy?patient={PATIENT}"
 READ = f"/fhir/ImagingStudy/{STUDY}"

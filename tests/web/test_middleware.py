@@ -20,7 +20,7 @@ from sidecar.server.listener import listen
 from sidecar.telemetry.metrics import Metrics
 from sidecar.web.middleware import REQUEST_ID, TARGET, add_headers, observe_requests
 from sidecar.web.target import Target
-from tests.upstreams import NO_AUDIT
+from tests.fakes.site import NO_AUDIT
 from tests.waiting import WAIT_SECONDS, forever, wait_until_async
 
 SECRET = "a-recognizable-secret"

@@ -8,11 +8,12 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
-from tests.upstreams import PATIENT, STUDY, TOKEN, ScriptedEhr, sidecar_between
-from tests.web.test_freshness import STUDY as LISTED
-from tests.web.test_freshness import Archive
+from tests.fakes.archive import STUDY
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr, patient
+from tests.fakes.site import sidecar_between
+from tests.web.lists import STUDY as LISTED
+from tests.web.lists import Archive
 
 MAPPING = {"mapping": "ehr", "identifiers": [{"system": "urn:mrn"}], "client": {"method": "none"}}
 NO_CACHE = {"Cache-Control": "no-cache"}
@@ -23,30 +24,13 @@ SEARCH, READ, RETRIEVE = (
 )
 
 
-class Ehr(ScriptedEhr):
-    """Answers ``Patient/<id>`` with ``record``, ``None``: 404."""
-
-    record: dict[str, Any] | None = None
-
-    def app(self) -> web.Application:
-        """With Patients."""
-        app = super().app()
-        app.router.add_get("/fhir/Patient/{id}", self._patient)
-        return app
-
-    async def _patient(self, request: web.Request) -> web.Response:
-        return web.Response(status=404) if self.record is None else web.json_response(self.record)
-
-
-RECORD = {
-    "resourceType": "Patient",
-    "id": PATIENT,
-    "identifier": [{"system": "urn:mrn", "value": PATIENT}],
-}
+RECORD = patient(PATIENT, ("urn:mrn", PATIENT))
 
 
 @contextlib.asynccontextmanager
-async def app_of(ehr: Ehr, archive: Archive) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
+async def app_of(
+    ehr: ScriptedEhr, archive: Archive
+) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
     """A client with its token, and the sidecar's URL."""
     changes: dict[str, Any] = {
         "patients": MAPPING,
@@ -62,11 +46,11 @@ async def app_of(ehr: Ehr, archive: Archive) -> AsyncIterator[tuple[aiohttp.Clie
 @pytest.mark.parametrize("path", [SEARCH, f"{SEARCH}?patient.identifier=urn:mrn%7C{PATIENT}", READ])
 async def test_a_client_that_wants_it_fresh_sees_a_record_that_has_come(path: str) -> None:
     """In a search, by an identifier, and by the study's id."""
-    ehr = Ehr()
+    ehr = ScriptedEhr()
     async with app_of(ehr, Archive()) as (session, url):
         async with session.get(url + SEARCH) as response:
             assert (response.status, (await response.json())["total"]) == (200, 0)
-        ehr.record = RECORD
+        ehr.patients[PATIENT] = RECORD
         async with session.get(url + path, headers=NO_CACHE) as response:
             assert response.status == 200
             assert (await response.json()).get("total", 1) == 1
@@ -77,8 +61,8 @@ async def test_a_client_that_wants_it_fresh_sees_a_record_that_has_come(path: st
 )
 async def test_a_merged_record_is_refused_and_the_app_told_what_to_do(path: str) -> None:
     """403 and no Retry-After: to try again helps nobody. Nothing is asked of the archive."""
-    ehr, archive = Ehr(), Archive()
-    ehr.record = RECORD | {"id": "the-surviving-record"}
+    ehr, archive = ScriptedEhr(), Archive()
+    ehr.patients[PATIENT] = RECORD | {"id": "the-surviving-record"}
     async with app_of(ehr, archive) as (session, url), session.get(url + path) as response:
         assert response.status == 403
         assert "Retry-After" not in response.headers
@@ -95,8 +79,8 @@ async def test_a_merged_record_is_refused_and_the_app_told_what_to_do(path: str)
 )
 async def test_a_record_that_is_not_in_use_is_refused(path: str) -> None:
     """Nothing is asked of the archive."""
-    ehr, archive = Ehr(), Archive()
-    ehr.record = RECORD | {"active": False}
+    ehr, archive = ScriptedEhr(), Archive()
+    ehr.patients[PATIENT] = RECORD | {"active": False}
     async with app_of(ehr, archive) as (session, url), session.get(url + path) as response:
         assert response.status == 403
         assert "not in use" in (await response.json(content_type=None))["issue"][0]["diagnostics"]

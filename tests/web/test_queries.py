@@ -11,12 +11,10 @@ import aiohttp
 import pytest
 
 from sidecar.authorization.limits import QUERIES_AT_ONCE
-from tests.upstreams import STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
-from tests.web.test_stream import HEADERS, PATH
-
-
-async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """No retrieval is asked for."""
+from tests.fakes.archive import STUDY, ScriptedPacs
+from tests.fakes.ehr import ScriptedEhr
+from tests.fakes.retrievals import PATH, nothing
+from tests.fakes.site import HEADERS, sidecar_between
 
 
 @pytest.mark.parametrize(("issuer", "limit"), [("HOSPITAL", "1"), ("The Hospital", "500")])

@@ -3,7 +3,6 @@
 """
 
 import contextlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -15,7 +14,6 @@ from sidecar.common.invalidation import Invalidation
 from sidecar.dicom.json_model import CompactRow, Row, text
 from sidecar.dicomweb import query as matching
 from sidecar.dicomweb.paths import Query
-from sidecar.server.listener import listen
 from sidecar.web import query_pages
 from sidecar.web.query_pages import (
     KEPT_SECONDS,
@@ -26,9 +24,10 @@ from sidecar.web.query_pages import (
     RowSource,
 )
 from tests.common.peer import Clock
+from tests.fakes.archive import answering
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.site import HEADERS, sidecar_between
 from tests.pacs.fake import row
-from tests.upstreams import PATIENT, ScriptedEhr, sidecar_between
-from tests.web.test_stream import HEADERS
 
 TOTAL, LIMIT = 60, 7
 PAGES = TOTAL // LIMIT + 2
@@ -62,16 +61,15 @@ class Archive:
         self.most = most
         self.asked: list[tuple[int, int]] = []
 
-    @contextlib.asynccontextmanager
-    async def serve(self) -> AsyncIterator[str]:
-        """Yields the DICOMweb root."""
-        app = web.Application()
-        app.router.add_get("/rs/studies", self._answer)
-        app.router.add_get("/rs/studies/{study}/series", self._series)
-        async with listen(app, "127.0.0.1", 0) as port:
-            yield f"http://127.0.0.1:{port}/rs"
+    def serve(self) -> contextlib.AbstractAsyncContextManager[str]:
+        """Serve; yields the DICOMweb root."""
+        return answering(self._answer)
 
     async def _answer(self, request: web.Request) -> web.Response:
+        if request.path.endswith("/series") and request.path.startswith("/rs/studies/"):
+            return await self._series(request)
+        if request.path != "/rs/studies":
+            return web.Response(status=404)
         query = request.query
         limit, offset = int(query["limit"]), int(query.get("offset", 0))
         found = self.rows
@@ -99,7 +97,7 @@ class Archive:
         )
 
     async def _series(self, request: web.Request) -> web.Response:
-        study = request.match_info["study"]
+        study = request.path.split("/")[3]
         series = (
             [row(PATIENT, study, f"{study}.1")] if request.query.get("offset", "0") == "0" else []
         )

@@ -15,9 +15,10 @@ import pytest
 from aiohttp import ClientResponse
 from yarl import URL
 
-from tests.upstreams import PATIENT, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
-from tests.web.test_queries import nothing
-from tests.web.test_stream import HEADERS
+from tests.fakes.archive import STUDY, ScriptedPacs
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.retrievals import nothing
+from tests.fakes.site import HEADERS, sidecar_between
 
 Row = tuple[str, int, tuple[str, ...]]
 """The query string, the status, and the names of what was ignored."""

@@ -9,17 +9,10 @@ import pytest
 from yarl import URL
 
 from sidecar.bootstrap.build import Sidecar
-from tests.upstreams import (
-    INSTANCE,
-    PATIENT,
-    SERIES,
-    STUDY,
-    TOKEN,
-    ScriptedEhr,
-    ScriptedPacs,
-    sidecar_between,
-)
-from tests.web.test_stream import GOOD
+from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.retrievals import GOOD
+from tests.fakes.site import sidecar_between
 
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 OPEN = [

@@ -2,20 +2,17 @@
 (SIA-42).
 """
 
-import contextlib
 import logging
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
-from sidecar.dicom.json_model import tag, text
-from sidecar.server.listener import listen
+from sidecar.dicom.json_model import text
+from tests.fakes.archive import RowArchive
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.site import HEADERS, sidecar_between
 from tests.pacs.fake import row
-from tests.upstreams import PATIENT, ScriptedEhr, sidecar_between
-from tests.web.test_stream import HEADERS
 
 RULE = {
     "name": "none",
@@ -23,53 +20,6 @@ RULE = {
     "study": {"StudyDescription": ["no such"]},
     "unknown": "ignored",
 }
-
-
-class Archive:
-    """Answers QIDO-RS from rows; ``uid_lists``: whether it takes a list of UIDs for what it is."""
-
-    def __init__(self, *rows: dict[str, Any], uid_lists: bool = True) -> None:
-        self.rows = rows
-        self.uid_lists = uid_lists
-        self.asked: list[str] = []
-
-    @contextlib.asynccontextmanager
-    async def serve(self) -> AsyncIterator[str]:
-        """Yields the DICOMweb root."""
-        app = web.Application()
-        app.router.add_get("/rs/studies/{study}/{level:series}", self._answer)
-        app.router.add_get("/rs/series/{series}/{level:instances}", self._answer)
-        app.router.add_get("/rs/{level}", self._answer)
-        async with listen(app, "127.0.0.1", 0) as port:
-            yield f"http://127.0.0.1:{port}/rs"
-
-    async def _answer(self, request: web.Request) -> web.Response:
-        self.asked.append(request.path_qs)
-        uid = {
-            "studies": "StudyInstanceUID",
-            "series": "SeriesInstanceUID",
-            "instances": "SOPInstanceUID",
-        }
-        level = uid[request.match_info["level"]]
-        keys = {
-            name: value
-            for name, value in request.query.items()
-            if name not in ("limit", "offset", "includefield")
-        }
-        for name, keyword in (("study", "StudyInstanceUID"), ("series", "SeriesInstanceUID")):
-            if name in request.match_info:
-                keys[keyword] = request.match_info[name]
-        found: dict[tuple[str | None, str | None], dict[str, Any]] = {}
-        for one in self.rows:
-            if all(self._matches(one, name, value) for name, value in keys.items()):
-                found.setdefault((text(one, level), text(one, "PatientID")), one)
-        offset = int(request.query.get("offset", 0))
-        page = list(found.values())[offset : offset + int(request.query["limit"])]
-        return web.json_response(page, content_type="application/dicom+json")
-
-    def _matches(self, one: dict[str, Any], name: str, value: str) -> bool:
-        element = one.get(name if name in one else tag(name), {}).get("Value", [""])
-        return element[0] in (value.split(",") if self.uid_lists and "UID" in name else [value])
 
 
 def rows(study: str, patient: str | None, series: int = 1) -> dict[str, Any]:
@@ -96,7 +46,7 @@ async def studies(client: aiohttp.ClientSession, url: str) -> list[str]:
 async def test_shared_uids_are_in_no_list_at_any_level(
     access: dict[str, Any], uid_lists: bool
 ) -> None:
-    archive = Archive(*SHARED, *OWN, uid_lists=uid_lists)
+    archive = RowArchive(*SHARED, *OWN, uid_lists=uid_lists)
     async with (
         sidecar_between(ScriptedEhr(), archive, access=access) as (url, _),
         aiohttp.ClientSession() as client,
@@ -118,7 +68,7 @@ async def test_shared_uids_are_in_no_list_at_any_level(
 @pytest.mark.parametrize("access", [{}, {"rules": [RULE]}])
 async def test_pages_have_no_holes(access: dict[str, Any]) -> None:
     """A page that is short is the last one; and nothing comes twice."""
-    archive = Archive(*SHARED[:2], *OWN[:2], *SHARED[2:], *OWN[2:])
+    archive = RowArchive(*SHARED[:2], *OWN[:2], *SHARED[2:], *OWN[2:])
     async with (
         sidecar_between(ScriptedEhr(), archive, access=access) as (url, _),
         aiohttp.ClientSession() as client,
@@ -140,14 +90,14 @@ async def test_a_row_that_does_not_say_its_study_is_left_out() -> None:
     """Of whom its study is cannot be known."""
     bare = row(PATIENT, None, "1.2.5.13", "1.2.5.13.1")
     async with (
-        sidecar_between(ScriptedEhr(), Archive(*OWN, bare)) as (url, _),
+        sidecar_between(ScriptedEhr(), RowArchive(*OWN, bare)) as (url, _),
         aiohttp.ClientSession() as client,
     ):
         assert len(await studies(client, f"{url}/wado-rs/series")) == len(OWN)
 
 
 async def test_below_a_study_its_owners_are_not_asked_for_twice() -> None:
-    archive = Archive(*OWN)
+    archive = RowArchive(*OWN)
     async with (
         sidecar_between(ScriptedEhr(), archive) as (url, _),
         aiohttp.ClientSession() as client,
@@ -175,7 +125,7 @@ async def test_the_warning_has_the_requests_id(
 ) -> None:
     """By it operators find the study in the audit trail."""
     async with (
-        sidecar_between(ScriptedEhr(), Archive(*SHARED[:2])) as (url, _),
+        sidecar_between(ScriptedEhr(), RowArchive(*SHARED[:2])) as (url, _),
         aiohttp.ClientSession() as client,
     ):
         root = url.partition("/fhir")[0]

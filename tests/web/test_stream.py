@@ -9,82 +9,12 @@ from collections.abc import Callable
 import aiohttp
 import pytest
 
-from sidecar.bootstrap.build import Sidecar
-from tests.dicom_instances import dataset, encoded
-from tests.upstreams import (
-    PATIENT,
-    SERIES,
-    STUDY,
-    TOKEN,
-    Answer,
-    ScriptedEhr,
-    ScriptedPacs,
-    sidecar_between,
-)
+from tests.fakes.archive import Answer, ScriptedPacs
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.retrievals import BROKEN, GOOD, MULTIPART, PART, PATH, WHOLE
+from tests.fakes.site import HEADERS, sidecar_between
 from tests.waiting import WAIT_SECONDS, wait_until_async
-
-HEADERS = {"Authorization": f"Bearer {TOKEN}"}
-PATH = f"/wado-rs/studies/{STUDY}"
-MULTIPART = b'Content-Type: multipart/related; type="application/dicom"; boundary=abc\r\n'
-PIXELS = bytes(range(256)) * 400
-
-
-def part(patient_id: str = PATIENT, study: str = STUDY, series: str = SERIES) -> bytes:
-    instance = dataset(
-        PatientID=patient_id,
-        StudyInstanceUID=study,
-        SeriesInstanceUID=series,
-        BitsAllocated=8,
-        PixelData=PIXELS,
-    )
-    return b"--abc\r\nContent-Type: application/dicom\r\n\r\n" + encoded(instance) + b"\r\n"
-
-
-PART = part()
-WHOLE = PART * 5 + b"--abc--\r\n"
-
-
-def answer(head: bytes, body: bytes, *, abort: bool = False) -> Answer:
-    async def write(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n" + body)
-        await writer.drain()
-        if abort:
-            await asyncio.sleep(0.05)  # What was sent arrives before the reset.
-            writer.transport.abort()
-
-    return write
-
-
-def chunked(body: bytes, *, end: bool = True) -> bytes:
-    size = 1000
-    pieces = [body[at : at + size] for at in range(0, len(body), size)]
-    return b"".join(b"%x\r\n%s\r\n" % (len(one), one) for one in pieces) + (
-        b"0\r\n\r\n" if end else b""
-    )
-
-
-def streams(sidecar: Sidecar, outcome: str, kind: str = "study") -> float:
-    return (
-        sidecar.metrics.registry.get_sample_value(
-            "smart_imaging_streams_total", {"kind": kind, "outcome": outcome}
-        )
-        or 0.0
-    )
-
-
-async def counted(sidecar: Sidecar, outcome: str, kind: str = "study") -> float:
-    """How many streams ended so, when there is one: a client may have the last byte before it is
-    counted.
-    """
-    return await wait_until_async(outcome, lambda: streams(sidecar, outcome, kind))
-
-
-GOOD: dict[str, Answer] = {
-    "content-length": answer(MULTIPART + b"Content-Length: %d\r\n" % len(WHOLE), WHOLE),
-    "chunked": answer(MULTIPART + b"Transfer-Encoding: chunked\r\n", chunked(WHOLE)),
-    # Orthanc's way for a full study: the end of the connection is the end of the body.
-    "until-close": answer(MULTIPART + b"Connection: close\r\n", WHOLE),
-}
+from tests.web.streams import counted, streams
 
 
 @pytest.mark.parametrize("framing", GOOD)
@@ -104,19 +34,6 @@ async def test_bytes_are_unchanged(framing: str) -> None:
     assert "accept-encoding: identity" in retrieval
     assert "authorization" not in retrieval
     assert TOKEN not in retrieval
-
-
-BROKEN: dict[str, Answer] = {
-    "until-close-truncated": answer(MULTIPART + b"Connection: close\r\n", WHOLE[:-5]),
-    "until-close-no-last-part": answer(MULTIPART + b"Connection: close\r\n", PART * 3),
-    "chunked-cut": answer(MULTIPART + b"Transfer-Encoding: chunked\r\n", chunked(WHOLE, end=False)),
-    "chunked-ends-early": answer(MULTIPART + b"Transfer-Encoding: chunked\r\n", chunked(PART * 3)),
-    "short-content-length": answer(
-        MULTIPART + b"Content-Length: %d\r\n" % len(WHOLE), WHOLE[:-20000]
-    ),
-    "wrong-content-length": answer(MULTIPART + b"Content-Length: %d\r\n" % (len(PART) * 2), WHOLE),
-    "reset": answer(MULTIPART + b"Content-Length: %d\r\n" % len(WHOLE), WHOLE[:200000], abort=True),
-}
 
 
 @pytest.mark.parametrize("fault", BROKEN)

@@ -12,7 +12,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as classic
 
@@ -20,10 +19,12 @@ from sidecar.bootstrap.build import Sidecar
 from sidecar.server.listener import listen
 from sidecar.telemetry.logs import JsonFormatter
 from sidecar.telemetry.metrics import Metrics
+from tests.fakes.archive import STUDY, ScriptedPacs
+from tests.fakes.ehr import TOKEN, ScriptedEhr
+from tests.fakes.retrievals import BROKEN, GOOD, PATH, WHOLE
+from tests.fakes.site import HEADERS, sidecar_between
 from tests.telemetry.collector import Collector, attributes
-from tests.upstreams import STUDY, TOKEN, ScriptedEhr, ScriptedPacs, sidecar_between
 from tests.waiting import WAIT_SECONDS, wait_until_async
-from tests.web.test_stream import BROKEN, GOOD, HEADERS, PATH, WHOLE
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 JOINED = HEADERS | {
@@ -32,18 +33,6 @@ JOINED = HEADERS | {
     "baggage": "user=anyone",
 }
 WADO = "GET /wado-rs/{tail}"
-
-
-class Ehr(ScriptedEhr):
-    """Remembers the header lines of introspections."""
-
-    def __init__(self, **fields: Any) -> None:
-        super().__init__(**fields)
-        self.headers: list[dict[str, str]] = []
-
-    async def _introspect(self, request: web.Request) -> web.Response:
-        self.headers.append({name.lower(): value for name, value in request.headers.items()})
-        return await super()._introspect(request)
 
 
 class World:
@@ -74,7 +63,7 @@ async def test_a_retrieval_is_seen_step_by_step() -> None:
     """One trace, begun by the app: our span below its, the steps below ours, the PACS below the
     steps.
     """
-    pacs, ehr = ScriptedPacs(GOOD["chunked"]), Ehr()
+    pacs, ehr = ScriptedPacs(GOOD["chunked"]), ScriptedEhr()
     async with Collector().serve() as collector:
         async with traced(pacs, ehr, collector.endpoint) as world:
             assert await world.get(PATH) == (200, WHOLE)
@@ -130,11 +119,11 @@ async def test_a_retrieval_is_seen_step_by_step() -> None:
             if one.startswith("traceparent")
         }
         assert passed == {"traceparent: " + one for one in queries}
-        assert ehr.headers[0]["traceparent"] == f"00-{TRACE}-{ids['ehr introspection']}-01"
+        assert ehr.requests[0]["traceparent"] == f"00-{TRACE}-{ids['ehr introspection']}-01"
         for head in pacs.heads:
             assert "tracestate" not in head.lower()
             assert "baggage" not in head.lower()
-        assert not {"tracestate", "baggage"} & set(ehr.headers[0])
+        assert not {"tracestate", "baggage"} & set(ehr.requests[0])
 
 
 async def test_a_search_is_seen_step_by_step() -> None:
@@ -177,14 +166,14 @@ async def test_refusals_and_failures_have_their_reason() -> None:
 @pytest.mark.parametrize("on", [False, True])
 async def test_a_clients_context_goes_nowhere_unless_tracing_is_on(on: bool) -> None:
     """And then only its trace id: no span id of the client, no tracestate, no baggage."""
-    pacs, ehr = ScriptedPacs(GOOD["chunked"]), Ehr()
+    pacs, ehr = ScriptedPacs(GOOD["chunked"]), ScriptedEhr()
     async with (
         Collector().serve() as collector,
         traced(pacs, ehr, collector.endpoint if on else None) as world,
     ):
         assert (await world.get(PATH))[0] == 200
         assert (await world.get("/fhir/ImagingStudy"))[0] == 200
-    heads = "".join(pacs.heads).lower() + json.dumps(ehr.headers).lower()
+    heads = "".join(pacs.heads).lower() + json.dumps(ehr.requests).lower()
     assert (TRACE in heads, "traceparent" in heads) == (on, on)
     for never in (PARENT, "tracestate", "baggage", "anything", "anyone"):
         assert never not in heads

@@ -3,50 +3,18 @@
 """
 
 import json
-from typing import Any
 
 import aiohttp
 import pytest
 
-from sidecar.bootstrap.build import Sidecar
 from tests import dicom_instances as dicom
 from tests.dicom_instances import dataset, encoded
-from tests.upstreams import (
-    INSTANCE,
-    PATIENT,
-    SERIES,
-    STUDY,
-    ScriptedEhr,
-    ScriptedPacs,
-    sidecar_between,
-)
-from tests.web.test_stream import (
-    HEADERS,
-    MULTIPART,
-    PART,
-    PATH,
-    PIXELS,
-    answer,
-    counted,
-    part,
-    streams,
-)
-
-FOREIGN = {
-    "another patient": part("somebody-else"),
-    "another study": part(study="1.2.840.2"),
-    "no patient": part(""),
-    "unreadable": b"--abc\r\nContent-Type: application/dicom\r\n\r\n" + PIXELS + b"\r\n",
-}
-
-
-def failures(sidecar: Sidecar, what: str) -> float:
-    return (
-        sidecar.metrics.registry.get_sample_value(
-            "smart_imaging_verification_failures_total", {"what": what}
-        )
-        or 0.0
-    )
+from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
+from tests.fakes.ehr import PATIENT, ScriptedEhr
+from tests.fakes.retrievals import MULTIPART, PART, PATH, answer, part
+from tests.fakes.site import HEADERS, sidecar_between
+from tests.web.foreign import FOREIGN, failures, metadata_row
+from tests.web.streams import counted, streams
 
 
 @pytest.mark.parametrize("what", FOREIGN)
@@ -130,15 +98,6 @@ async def test_verification_can_be_switched_off() -> None:
     ):
         assert response.status == 200
         assert await response.read() == whole
-
-
-def metadata_row(patient: str, number: int) -> dict[str, Any]:
-    return {
-        "00100020": {"vr": "LO", "Value": [patient]},
-        "0020000D": {"vr": "UI", "Value": [STUDY]},
-        "00080018": {"vr": "UI", "Value": [f"{SERIES}.{number}"]},
-        "00104000": {"vr": "LT", "Value": ["x" * 1_000]},
-    }
 
 
 @pytest.mark.parametrize("foreign_at", [None, 0, 1_500])

@@ -10,10 +10,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from sidecar.server.listener import listen
-from tests.upstreams import INSTANCE, SERIES, STUDY, ScriptedEhr, ScriptedPacs, sidecar_between
+from tests.fakes.archive import INSTANCE, SERIES, STUDY, ScriptedPacs
+from tests.fakes.ehr import ScriptedEhr, active, patient
+from tests.fakes.site import sidecar_between
 from tests.waiting import wait_until_async
 
 FRAMES = f"/wado-rs/studies/{STUDY}/series/{SERIES}/instances/{INSTANCE}/frames/1"
@@ -60,28 +61,10 @@ class Tape:
         self.slow = False
 
 
-class Ehr(ScriptedEhr):
-    """The token says for whom it is, and ``Patient/<id>`` has the PatientIDs of ``numbers``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.numbers = {A: [A], B: [B]}
-
-    def app(self) -> web.Application:
-        """With Patients."""
-        app = super().app()
-        app.router.add_get("/fhir/Patient/{id}", self._patient)
-        return app
-
-    async def _introspect(self, request: web.Request) -> web.Response:
-        return web.json_response(self.answer | {"patient": (await request.post())["token"]})
-
-    async def _patient(self, request: web.Request) -> web.Response:
-        patient = request.match_info["id"]
-        identifiers = [{"system": "urn:mrn", "value": value} for value in self.numbers[patient]]
-        return web.json_response(
-            {"resourceType": "Patient", "id": patient, "identifier": identifiers}
-        )
+def two_patients() -> ScriptedEhr:
+    """Return an EHR whose tokens are the ids of their patients, A and B."""
+    numbers = {name: patient(name, ("urn:mrn", name)) for name in (A, B)}
+    return ScriptedEhr(answer=active, patients=numbers)
 
 
 @dataclass
@@ -119,10 +102,13 @@ class App:
 
 @asynccontextmanager
 async def app_of(
-    tape: Tape, ehr: Ehr | None = None, /, **changes: dict[str, Any]
+    tape: Tape, ehr: ScriptedEhr | None = None, /, **changes: dict[str, Any]
 ) -> AsyncIterator[App]:
     async with (
-        sidecar_between(ehr or Ehr(), tape.pacs, **{"pacs": SLOW} | changes) as (url, sidecar),
+        sidecar_between(ehr or two_patients(), tape.pacs, **{"pacs": SLOW} | changes) as (
+            url,
+            sidecar,
+        ),
         listen(sidecar.admin, "127.0.0.1", 0) as admin,
         aiohttp.ClientSession() as client,
     ):
@@ -178,10 +164,10 @@ async def test_a_retrieval_that_waits_while_everything_is_forgotten_is_decided_a
 
 async def test_what_was_warmed_before_the_identifiers_changed_is_not_given() -> None:
     """The EHR corrects A's numbers: what was opened for the old ones is not for whom A is now."""
-    tape, ehr = Tape(), Ehr()
+    tape, ehr = Tape(), two_patients()
     async with app_of(tape, ehr, patients=MAPPING | {"cache_ttl_seconds": 0.01}) as app:
         await app.warm(tape, A)
-        ehr.numbers[A] = ["another-number"]
+        ehr.patients[A] = patient(A, ("urn:mrn", "another-number"))
         tape.ready.set()
         tape.pacs.patient_id = tape.pacs.inside = "another-number"
         tape.slow = False
@@ -194,11 +180,11 @@ async def test_a_retrieval_during_whose_wait_the_identifiers_changed_is_to_be_re
     """What the archive sends is compared with the identifiers on which it was decided: those are
     not his any more.
     """
-    tape, ehr = Tape(), Ehr()
+    tape, ehr = Tape(), two_patients()
     async with app_of(tape, ehr, patients=MAPPING, pacs={"patience_seconds": 60}) as app:
         waiting = asyncio.create_task(app.frames_of(A))
         await wait_until_async("the archive to be asked", lambda: tape.asked == 1)
-        ehr.numbers[A] = [A, "another-number"]
+        ehr.patients[A] = patient(A, ("urn:mrn", A), ("urn:mrn", "another-number"))
         await app.invalidate()
         tape.ready.set()
         status, body = await waiting

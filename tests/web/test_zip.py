@@ -12,25 +12,18 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile
 import aiohttp
 import pytest
 
-from tests.authorization.test_capability_urls import bound, endpoint_of, keys_file
+from tests.authorization.capability_urls import bound, endpoint_of, keys_file
 from tests.dicom_instances import dataset, encoded
+from tests.fakes.archive import SERIES, STUDY, Answer, ScriptedPacs
+from tests.fakes.ehr import PATIENT, TOKEN, ScriptedEhr
+from tests.fakes.retrievals import MULTIPART, PATH, PIXELS, answer
+from tests.fakes.site import HEADERS, fetch_whole, sidecar_between
 from tests.stalls import measured
-from tests.upstreams import (
-    PATIENT,
-    SERIES,
-    STUDY,
-    TOKEN,
-    Answer,
-    ScriptedEhr,
-    ScriptedPacs,
-    fetch_whole,
-    sidecar_between,
-)
 from tests.waiting import WAIT_SECONDS
-from tests.web.test_audit import to, told
-from tests.web.test_completeness import COUNTS, Corrected, framed
-from tests.web.test_stream import HEADERS, MULTIPART, PATH, PIXELS, answer, counted, streams
-from tests.web.test_verification import FOREIGN, failures
+from tests.web.counts import COUNTS, Corrected, framed
+from tests.web.foreign import FOREIGN, failures
+from tests.web.records import to, told
+from tests.web.streams import counted, streams
 
 __all__ = ["keys_file"]
 ZIP = HEADERS | {"Accept": "application/zip"}

@@ -1,7 +1,7 @@
 """Print an access token of the realm's user amy (patient p1), got as an app gets it.
 
-That is by her login, a code and PKCE. An app leaves the page to a browser; here her password is filled in. A trial's tool: do not take it
-for a way to log in.
+It logs in with her password and redeems a code with PKCE. An app leaves the login page to a
+browser. This is a tool for a trial, and no way to log in.
 """
 
 import argparse
@@ -23,7 +23,7 @@ CLIENT, CALLBACK = "viewer", "https://viewer.example.org/callback"
 
 
 class NoRedirect(HTTPRedirectHandler):
-    """The code is in the address that the browser would be sent to."""
+    """Follow no redirect: the code is in the address of the redirect."""
 
     def redirect_request(
         self,
@@ -41,16 +41,18 @@ OPENER = build_opener(ProxyHandler({}), NoRedirect())
 
 
 def token(realm_url: str, username: str, password: str, scope: str) -> str:
-    """Log in and redeem the code."""
+    """Return an access token: log in and redeem the code."""
     endpoint = f"{realm_url}/protocol/openid-connect"
     verifier = secrets.token_urlsafe(48)
     digest = hashlib.sha256(verifier.encode()).digest()
     query = {
-        "response_type": "code", "client_id": CLIENT, "redirect_uri": CALLBACK, "scope": scope, "state": "trial",
-        "code_challenge": base64.urlsafe_b64encode(digest).rstrip(b"=").decode(), "code_challenge_method": "S256",
+        "response_type": "code", "client_id": CLIENT, "redirect_uri": CALLBACK, "scope": scope,
+        "state": "trial",
+        "code_challenge": base64.urlsafe_b64encode(digest).rstrip(b"=").decode(),
+        "code_challenge_method": "S256",
     }  # fmt: skip
     with OPENER.open(f"{endpoint}/auth?{urlencode(query)}", timeout=30) as page:
-        cookies = [one.partition(";")[0] for one in page.headers.get_all("Set-Cookie", [])]
+        cookies = [line.partition(";")[0] for line in page.headers.get_all("Set-Cookie", [])]
         form = re.search(r'<form id="kc-form-login"[^>]*action="([^"]+)"', page.read().decode())
     if form is None:
         raise SystemExit("no login form")
@@ -65,7 +67,8 @@ def token(realm_url: str, username: str, password: str, scope: str) -> str:
     if code is None:
         raise SystemExit("the login brought no code")
     redeemed = {
-        "grant_type": "authorization_code", "client_id": CLIENT, "code": code[0], "redirect_uri": CALLBACK,
+        "grant_type": "authorization_code", "client_id": CLIENT, "code": code[0],
+        "redirect_uri": CALLBACK,
         "code_verifier": verifier,
     }  # fmt: skip
     with OPENER.open(f"{endpoint}/token", urlencode(redeemed).encode(), timeout=30) as answer:
@@ -73,7 +76,7 @@ def token(realm_url: str, username: str, password: str, scope: str) -> str:
 
 
 def main() -> int:
-    """Print it, and nothing else."""
+    """Print the token, and nothing else."""
     parser = argparse.ArgumentParser(description="Print an access token.")
     parser.add_argument("--realm-url", default="http://keycloak:8080/realms/hospital")
     parser.add_argument("--username", default="amy")

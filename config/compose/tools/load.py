@@ -21,16 +21,16 @@ OPENER = build_opener(ProxyHandler({}))
 
 
 def files(paths: list[Path]) -> Iterator[Path]:
-    """Each file, those in folders too."""
+    """Return each file, with those in folders."""
     for path in paths:
         if path.is_dir():
-            yield from sorted(one for one in path.rglob("*") if one.is_file())
+            yield from sorted(file for file in path.rglob("*") if file.is_file())
         else:
             yield path
 
 
 def contents(path: Path, patient_id: str | None) -> bytes:
-    """The file, with another PatientID if one is given."""
+    """Return the file's bytes, with another PatientID if one is given."""
     if patient_id is None:
         return path.read_bytes()
     dataset = pydicom.dcmread(path)
@@ -41,7 +41,7 @@ def contents(path: Path, patient_id: str | None) -> bytes:
 
 
 def main() -> int:
-    """Store them, one line each; 1 if one could not be stored."""
+    """Store the files, and print a line for each. Return 1 if one could not be stored."""
     parser = argparse.ArgumentParser(description="Store DICOM files in Orthanc.")
     parser.add_argument("paths", nargs="*", type=Path)
     parser.add_argument("--patient-id", help="store them as this patient's")

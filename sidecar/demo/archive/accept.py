@@ -1,8 +1,7 @@
-"""Which form of a resource does the client accept (PS3.18 8.7)? Pure.
+"""Choice of the representation that the client accepts (PS3.18 8.7), without I/O.
 
-Raises ``NotAcceptable`` when it is none.
-
-Only the reading of the Accept header itself is shared with the sidecar.
+The functions raise ``NotAcceptable`` when there is none. The parser of the Accept header is the
+sidecar's.
 """
 
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from sidecar.dicomweb.accept import MediaRange, parse_accept
 ANY_SYNTAX = "*"
 OCTET_STREAM = "application/octet-stream"
 DRAWN_TYPES = ("image/jpeg", "image/png", "image/gif")
-"""What images are drawn in; the first is the default."""
+"""Media types of rendered images; the first is the default."""
 
 _MULTIPART = frozenset({"multipart/related", "multipart/*", "*/*"})
 
@@ -48,7 +47,10 @@ _FRAME_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class ObjectForm:
-    """Whole instances: in a multipart or alone, in one of ``syntaxes`` (none named: the default, PS3.18 8.7.3.5)."""
+    """Form of whole instances: in a multipart or alone, in one of ``syntaxes``.
+
+    Without ``syntaxes`` it is the default transfer syntax (PS3.18 8.7.3.5).
+    """
 
     multipart: bool
     syntaxes: tuple[str, ...]
@@ -56,7 +58,7 @@ class ObjectForm:
 
 @dataclass(frozen=True, slots=True)
 class DataForm:
-    """Frames or bulk data: in a multipart or alone, each of ``media_type``, as ``stored`` or else decompressed."""
+    """Form of frames or bulk data: in a multipart or alone, as ``stored`` or decompressed."""
 
     multipart: bool
     media_type: str
@@ -64,40 +66,37 @@ class DataForm:
 
 
 def media_ranges(accept: str | None) -> list[MediaRange]:
-    """The media ranges of an Accept header by preference, without the unwanted.
+    """Return the media ranges of an Accept header by preference, without those of quality 0.
 
     Raises ``BadRequest``.
     """
     found = parse_accept(accept or "") or [MediaRange("*/*")]
-    by_preference = sorted(found, key=lambda one: -float(one.quality or 1))
-    return [one for one in by_preference if float(one.quality or 1) > 0]
+    by_preference = sorted(found, key=lambda media_range: -float(media_range.quality or 1))
+    return [each for each in by_preference if float(each.quality or 1) > 0]
 
 
 def choose_object_form(ranges: Sequence[MediaRange], *, one_instance: bool) -> ObjectForm:
     """Choose for a study, series or (``one_instance``) an instance."""
     for multipart in (True, False):
         syntaxes = [
-            one.parameter("transfer-syntax")
-            for one in ranges
+            media_range.parameter("transfer-syntax") or ""
+            for media_range in ranges
             if (
-                _is_multipart_of(one, "application/dicom")
+                _is_multipart_of(media_range, "application/dicom")
                 if multipart
-                else one.media_type == "application/dicom"
+                else media_range.media_type == "application/dicom"
             )
         ]
         if syntaxes and (multipart or one_instance):
-            # None among them: a range that leaves the transfer syntax open.
-            return ObjectForm(
-                multipart, tuple(syntax for syntax in syntaxes if syntax) if all(syntaxes) else ()
-            )
+            # A range may leave the transfer syntax open.
+            return ObjectForm(multipart, tuple(syntaxes) if all(syntaxes) else ())
     raise _refused('multipart/related; type="application/dicom"')
 
 
 def choose_object_syntax(stored: UID, wanted: Sequence[str], *, decodable: bool) -> UID:
-    """The transfer syntax in which an instance goes out: as it is stored, or converted to Explicit VR Little Endian.
+    """Return the transfer syntax of an answer: as stored, or Explicit VR Little Endian.
 
-    Nothing wanted in particular means Explicit VR Little Endian where we can convert to it,
-    otherwise as stored.
+    Without ``wanted`` it is Explicit VR Little Endian where we can convert to it.
     """
     if ANY_SYNTAX in wanted or stored in wanted:
         return stored
@@ -113,12 +112,12 @@ def choose_frame_form(
     ranges: Sequence[MediaRange], stored: UID, *, decodable: bool, one_part: bool
 ) -> DataForm:
     """Choose for frames stored in this transfer syntax; ``one_part`` may also go out alone."""
-    for one in ranges:
-        multipart = one.media_type in _MULTIPART
+    for media_range in ranges:
+        multipart = media_range.media_type in _MULTIPART
         if not multipart and not one_part:
             continue
-        wanted = (one.parameter("type") or "*/*").lower() if multipart else one.media_type
-        syntax = one.parameter("transfer-syntax")
+        wanted = _part_type(media_range) if multipart else media_range.media_type
+        syntax = media_range.parameter("transfer-syntax")
         if stored.is_compressed:
             form = _compressed_form(wanted, syntax, stored, decodable=decodable)
         else:
@@ -131,14 +130,8 @@ def choose_frame_form(
 
 
 def _native_form(wanted: str, syntax: str | None, stored: UID) -> tuple[str, bool] | None:
-    if _covers(wanted, OCTET_STREAM) and syntax in (
-        None,
-        ANY_SYNTAX,
-        ExplicitVRLittleEndian,
-        stored,
-    ):
-        return OCTET_STREAM, False
-    return None
+    is_native = syntax in (None, ANY_SYNTAX, ExplicitVRLittleEndian, stored)
+    return (OCTET_STREAM, False) if is_native and _covers(wanted, OCTET_STREAM) else None
 
 
 def _compressed_form(
@@ -150,39 +143,41 @@ def _compressed_form(
         return OCTET_STREAM, False
     if _covers(wanted, stored_type) and (as_stored or syntax is None):
         return stored_type, True
-    # As stored, under the name that says nothing of what it is.
+    # The stored bytes may also be sent under the general media type.
     return (stored_type, True) if as_stored and wanted == OCTET_STREAM else None
 
 
 def choose_bulkdata_form(ranges: Sequence[MediaRange], *, one_part: bool) -> DataForm:
     """Choose for values that are not pixels."""
-    for one in ranges:
-        if _is_multipart_of(one, OCTET_STREAM):
+    for media_range in ranges:
+        if _is_multipart_of(media_range, OCTET_STREAM):
             return DataForm(multipart=True, media_type=OCTET_STREAM, stored=True)
-        if one_part and _covers(one.media_type, OCTET_STREAM):
+        if one_part and _covers(media_range.media_type, OCTET_STREAM):
             return DataForm(multipart=False, media_type=OCTET_STREAM, stored=True)
     raise _refused(OCTET_STREAM)
 
 
 def choose_drawn_form(ranges: Sequence[MediaRange], *, one_image: bool) -> DataForm:
-    """Choose for a rendered resource (PS3.18 8.7.4): ``one_image`` goes out alone unless a multipart is asked for."""
-    for one in ranges:
-        multipart = one.media_type == "multipart/related" or (
-            one.media_type == "*/*" and not one_image
+    """Choose for a rendered resource (PS3.18 8.7.4); ``one_image`` may be sent alone."""
+    for media_range in ranges:
+        multipart = media_range.media_type == "multipart/related" or (
+            media_range.media_type == "*/*" and not one_image
         )
         if not multipart and not one_image:
             continue
-        wanted = (one.parameter("type") or "*/*").lower() if multipart else one.media_type
+        wanted = _part_type(media_range) if multipart else media_range.media_type
         for offered in DRAWN_TYPES:
             if _covers(wanted, offered):
                 return DataForm(multipart, offered, stored=False)
     raise _refused(", ".join(DRAWN_TYPES))
 
 
-def _is_multipart_of(one: MediaRange, media_type: str) -> bool:
-    return one.media_type in _MULTIPART and _covers(
-        (one.parameter("type") or "*/*").lower(), media_type
-    )
+def _is_multipart_of(media_range: MediaRange, media_type: str) -> bool:
+    return media_range.media_type in _MULTIPART and _covers(_part_type(media_range), media_type)
+
+
+def _part_type(media_range: MediaRange) -> str:
+    return (media_range.parameter("type") or "*/*").lower()
 
 
 def _covers(wanted: str, offered: str) -> bool:

@@ -1,8 +1,8 @@
-"""A small DICOMweb archive over a folder of DICOM files: QIDO-RS and WADO-RS (PS3.18 10.4, 10.6), read only.
+"""DICOMweb archive over a folder of DICOM files: QIDO-RS and WADO-RS (PS3.18 10.4, 10.6).
 
-It stands for the hospital's PACS in the demo and in the tests, so it behaves like one: answers,
-statuses and headers are the standard's, and it knows nothing of tokens. Of the sidecar it uses the
-path grammar and the reading of the Accept header.
+It stands for the hospital's PACS in the demo and in the tests: answers, statuses and headers are
+the standard's, and it knows nothing of tokens. It is read only, and shares the path grammar and the
+parser of the Accept header with the sidecar.
 """
 
 import asyncio
@@ -16,7 +16,8 @@ from aiohttp import hdrs, web
 
 from sidecar.common.errors import NotAcceptable, NotFound, Problem
 from sidecar.demo.archive.accept import choose_drawn_form, media_ranges
-from sidecar.demo.archive.index import Index, StoredInstance, read_folder
+from sidecar.demo.archive.index import Index, read_folder
+from sidecar.demo.archive.instance import StoredInstance
 from sidecar.demo.archive.multipart import BodyPart, send
 from sidecar.demo.archive.query import parse_search, search
 from sidecar.demo.archive.render import draw, parse_rendering
@@ -35,18 +36,21 @@ from sidecar.dicomweb.paths import Kind, Query, Retrieval, parse
 
 ROOT = "/dicom-web"
 DICOM_JSON = "application/dicom+json"
-_NOT_FUZZY = '299 - "The fuzzymatching parameter is not supported. Only literal matching has been performed."'
+_NOT_FUZZY = (
+    '299 - "The fuzzymatching parameter is not supported. '
+    'Only literal matching has been performed."'
+)
 
 
 def create_archive(folder: Path) -> web.Application:
-    """Return an archive of the DICOM files in and below ``folder``, to be served below ``/dicom-web``.
+    """Return an archive of the DICOM files in and below ``folder``, served below ``/dicom-web``.
 
-    Blocks while it reads the folder, a few milliseconds a file; files that come or change later are
+    Blocks while it reads the folder, a few milliseconds a file. Files that come or change later are
     not seen. Raises ``NotADirectoryError``.
     """
     archive = Archive(read_folder(folder))
     app = web.Application(middlewares=[_problems])
-    # Also answers HEAD; whatever else is a 405.
+    # HEAD is answered as well; other methods are a 405.
     app.router.add_get(ROOT + "/{path:.*}", archive.answer)
     return app
 
@@ -55,7 +59,7 @@ def create_archive(folder: Path) -> web.Application:
 async def _problems(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """A problem becomes its status and a line of text."""
+    """Answer a ``Problem`` with its status and a line of text."""
     try:
         return await handler(request)
     except Problem as problem:
@@ -63,13 +67,13 @@ async def _problems(
 
 
 class Archive:
-    """The handlers."""
+    """Handler of all requests, over an index."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Any resource below the root."""
+        """Answer a request for any resource below the root."""
         resource = parse(request.match_info["path"].split("/"))
         root = f"{request.scheme}://{request.host}{ROOT}"
         accept = _accept(request)
@@ -136,7 +140,7 @@ async def _send_drawn(
     ranges: Sequence[MediaRange],
     root: str,
 ) -> web.StreamResponse:
-    """Frames of an image for the screen."""
+    """Answer with rendered frames of an image."""
     if max(frames) > instance.number_of_frames:
         raise NotFound("There is no such frame.", reason="no_frame")
     form = choose_drawn_form(ranges, one_image=len(frames) == 1)
@@ -154,7 +158,7 @@ async def _send_drawn(
 
 
 def _accept(request: web.Request) -> str | None:
-    """The query parameter takes the place of the header (PS3.18 8.3.3.1)."""
+    """Return the query parameter, else the header (PS3.18 8.3.3.1)."""
     values = request.query.getall("accept", []) or request.headers.getall(hdrs.ACCEPT, [])
     return ", ".join(values) or None
 

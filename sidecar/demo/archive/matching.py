@@ -1,4 +1,4 @@
-"""Attribute matching of queries (PS3.4 C.2.2.2): single value, lists, ranges, wildcards, universal. Pure."""
+"""Attribute matching of queries (PS3.4 C.2.2.2): values, lists, ranges, wildcards, universal."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 from sidecar.access.wildcards import matches
 
 Matcher = Callable[[Sequence[Any]], bool]
-"""Whether one of an attribute's values in DICOM JSON (text, numbers, person names as objects) matches."""
+"""Test whether one of an attribute's values in DICOM JSON matches; person names are objects."""
 
 _WILDCARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 _NUMBER_VRS = frozenset({"DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"})
@@ -42,7 +42,7 @@ def compile_key(vr: str, key: str) -> Matcher:
 
 
 def _test(vr: str, key: str) -> Callable[[Any], bool]:
-    """The test of one value for one of the key's alternatives."""
+    """Return the test of one value for one of the key's alternatives."""
     if vr in _POINTS:
         return _range_test(vr, key)
     if vr in _NUMBER_VRS:
@@ -63,7 +63,7 @@ def _name_test(key: str) -> Callable[[Any], bool]:
 
 
 def _names(value: Any) -> Iterable[str]:
-    """Each group of a person name, and all of them joined as in PS3.5 6.2.1."""
+    """Return each group of a person name, and all of them joined as in PS3.5 6.2.1."""
     groups = value if isinstance(value, Mapping) else {"Alphabetic": str(value)}
     written = [str(groups.get(group, "")) for group in _GROUPS]
     return [*(name for name in written if name), "=".join(written).rstrip("=")]
@@ -81,9 +81,9 @@ def _range_test(vr: str, key: str) -> Callable[[Any], bool]:
 
 
 def _bounds(vr: str, key: str) -> tuple[str, str]:
-    """The digits of the first and the last point of a range.
+    """Return the digits of the first and the last point of a range, which may be one point.
 
-    Of a single one, what it leaves open is inside.
+    Raises ``ValueError``.
     """
     single = _digits(vr, key)
     if single is not None:
@@ -100,16 +100,12 @@ def _bounds(vr: str, key: str) -> tuple[str, str]:
 
 
 def _digits(vr: str, point: str) -> str | None:
-    """The digits of a date or time without punctuation, that of ACR-NEMA included.
+    """Return the digits of a date or time without punctuation, that of ACR-NEMA included.
 
-    Nothing for what is none.
+    ``None`` for any other text.
     """
-    if vr == "DA":
-        point = (
-            point.replace(".", "")
-            if re.fullmatch(r"[0-9]{4}\.[0-9]{2}\.[0-9]{2}", point)
-            else point
-        )
+    if vr == "DA" and re.fullmatch(r"[0-9]{4}\.[0-9]{2}\.[0-9]{2}", point):
+        point = point.replace(".", "")
     elif vr == "TM":
         point = point.replace(":", "")
     if not _POINTS[vr].fullmatch(point):

@@ -1,4 +1,4 @@
-"""Answers of one or many parts (PS3.18 8.6.1, RFC 2387), each loaded when its turn comes and written in chunks."""
+"""Answers of one or many parts (PS3.18 8.6.1, RFC 2387), loaded one by one, written in chunks."""
 
 import asyncio
 import io
@@ -22,7 +22,7 @@ CHUNK_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True)
 class BodyPart:
-    """``content_type`` with its parameters, the absolute URL that it has by itself, and its bytes."""
+    """Part: ``content_type`` with parameters, the absolute URL of its resource, and its bytes."""
 
     content_type: str
     location: str
@@ -30,14 +30,14 @@ class BodyPart:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Size in bytes."""
         if isinstance(self.body, io.BytesIO):
             return self.body.getbuffer().nbytes
         return os.fstat(self.body.fileno()).st_size
 
 
 Load = Callable[[], BodyPart]
-"""Opens or makes a part; called in a thread, and the part's body is closed afterwards."""
+"""Function that opens or makes a part, in a thread. The part's body is closed afterwards."""
 
 
 async def send(request: web.Request, form: DataForm, loads: Iterator[Load]) -> web.StreamResponse:
@@ -97,11 +97,13 @@ async def send_single(request: web.Request, load: Load) -> web.StreamResponse:
 
 
 async def _write_part(response: web.StreamResponse, boundary: str, part: BodyPart) -> None:
-    head = (
-        f"--{boundary}\r\n{hdrs.CONTENT_TYPE}: {part.content_type}\r\n{hdrs.CONTENT_LENGTH}: {part.size}\r\n"
-        f"{hdrs.CONTENT_LOCATION}: {part.location}\r\n\r\n"
-    )
-    await response.write(head.encode())
+    head = [
+        f"--{boundary}",
+        f"{hdrs.CONTENT_TYPE}: {part.content_type}",
+        f"{hdrs.CONTENT_LENGTH}: {part.size}",
+        f"{hdrs.CONTENT_LOCATION}: {part.location}",
+    ]
+    await response.write("\r\n".join([*head, "", ""]).encode())
     await _write_body(response, part)
     await response.write(b"\r\n")
 

@@ -1,4 +1,4 @@
-"""The values of one file that metadata only point to: frames, pixel data, other bulk data (PS3.18 10.4.1.1)."""
+"""Values of a file that metadata only point to: frames, pixel and bulk data (PS3.18 10.4.1.1)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ def explicit_little_endian(path: Path) -> bytes:
 
 
 class Pixels:
-    """The image in a file, read into memory. Frames are numbered from 1.
+    """Image in a file, read into memory. Frames are numbered from 1.
 
     Raises ``NotFound`` when there is none.
     """

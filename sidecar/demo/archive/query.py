@@ -17,7 +17,8 @@ from sidecar.demo.archive.attributes import (
     level_of,
     value_representation,
 )
-from sidecar.demo.archive.index import Attributes, Index
+from sidecar.demo.archive.index import Index
+from sidecar.demo.archive.instance import Attributes
 from sidecar.demo.archive.matching import Matcher, compile_key
 from sidecar.dicom.json_model import tag, text
 from sidecar.dicomweb.paths import Query
@@ -28,7 +29,7 @@ _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class AttributeKey:
-    """A matching key: the attribute's tag, below sequences the tags on the way to it."""
+    """Matching key: the attribute's tag, below sequences the tags on the way to it."""
 
     tags: tuple[str, ...]
     matches: Matcher
@@ -36,10 +37,7 @@ class AttributeKey:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """The parameters of a search: ``fields`` are tags to return besides.
-
-    ``limit`` of ``None`` is all.
-    """
+    """Parameters of a search. ``fields``: further tags to return; ``limit``: ``None`` for all."""
 
     keys: tuple[AttributeKey, ...]
     fields: frozenset[str]
@@ -51,7 +49,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A study, series or instance: its own attributes and those above it, and the instances that it consists of."""
+    """Study, series or instance: its attributes with those above it, and its instances."""
 
     attributes: Mapping[str, Any]
     instances: Sequence[Attributes]
@@ -95,7 +93,7 @@ def _key(name: str, value: str) -> AttributeKey:
 
 
 def _tags(name: str) -> tuple[str, ...]:
-    """``RequestAttributesSequence.00400009`` -> ``("00400275", "00400009")``."""
+    """Return ``("00400275", "00400009")`` for ``RequestAttributesSequence.00400009``."""
     return tuple(_tag(step) for step in name.split("."))
 
 
@@ -116,9 +114,16 @@ def search(index: Index, query: Query, wanted: Search, root: str) -> list[dict[s
     ``root``: the DICOMweb root's URL.
     """
     level = LEVELS[query.level]
-    found = (one for one in _candidates(index, query, level) if _matches(one, wanted.keys, level))
+    found = (
+        candidate
+        for candidate in _candidates(index, query, level)
+        if _matches(candidate, wanted.keys, level)
+    )
     end = None if wanted.limit is None else wanted.offset + wanted.limit
-    return [_row(one, wanted, query, level, root) for one in list(found)[wanted.offset : end]]
+    return [
+        _row(candidate, wanted, query, level, root)
+        for candidate in list(found)[wanted.offset : end]
+    ]
 
 
 def _candidates(index: Index, query: Query, level: Level) -> Iterator[Candidate]:
@@ -126,14 +131,16 @@ def _candidates(index: Index, query: Query, level: Level) -> Iterator[Candidate]
         if query.study not in (None, text(study.attributes, "StudyInstanceUID")):
             continue
         if level is Level.STUDY:
-            yield Candidate(study.attributes, [one.attributes for one in study.instances()])
+            yield Candidate(
+                study.attributes, [instance.attributes for instance in study.instances()]
+            )
             continue
         for series in study.series:
             if query.series not in (None, text(series.attributes, "SeriesInstanceUID")):
                 continue
             above = ChainMap(series.attributes, study.attributes)
             if level is Level.SERIES:
-                yield Candidate(above, [one.attributes for one in series.instances])
+                yield Candidate(above, [instance.attributes for instance in series.instances])
             else:
                 for instance in series.instances:
                     yield Candidate(
@@ -142,16 +149,13 @@ def _candidates(index: Index, query: Query, level: Level) -> Iterator[Candidate]
 
 
 def _matches(candidate: Candidate, keys: Sequence[AttributeKey], level: Level) -> bool:
-    """An attribute of a lower level matches when that of any instance does."""
-    return all(
-        any(
-            key.matches(_values(attributes, key.tags))
-            for attributes in (
-                [candidate.attributes] if level_of(key.tags[0]) <= level else candidate.instances
-            )
-        )
-        for key in keys
-    )
+    """Return whether all keys match. A key of a lower level matches when any instance does."""
+    for key in keys:
+        own = level_of(key.tags[0]) <= level
+        searched = [candidate.attributes] if own else candidate.instances
+        if not any(key.matches(_values(attributes, key.tags)) for attributes in searched):
+            return False
+    return True
 
 
 def _values(attributes: Mapping[str, Any], tags: Sequence[str]) -> list[Any]:
@@ -167,12 +171,12 @@ def _row(
     candidate: Candidate, wanted: Search, query: Query, level: Level, root: str
 ) -> dict[str, Any]:
     asked = {key.tags[0] for key in wanted.keys} | wanted.fields
-    # PS3.18 10.6.3.3: what the path does not say about the levels above comes with each row.
+    # PS3.18 10.6.3.3: a row has the attributes of the levels above that the path does not name.
     in_path = {Level.STUDY: query.study, Level.SERIES: query.series, Level.INSTANCE: None}
-    levels = [one for one in Level if one is level or (one < level and in_path[one] is None)]
-    always = asked | {name for one in levels for name in ALWAYS_RETURNED[one]}
+    levels = [each for each in Level if each is level or (each < level and in_path[each] is None)]
+    always = asked | {name for each in levels for name in ALWAYS_RETURNED[each]}
     row: dict[str, Any] = {name: {"vr": value_representation(name)} for name in always}
-    optional = {name for one in levels for name in RETURNED_IF_PRESENT[one]}
+    optional = {name for each in levels for name in RETURNED_IF_PRESENT[each]}
     for name in candidate.attributes if wanted.all_fields else always | optional:
         element = candidate.attributes.get(name)
         if element is not None and "BulkDataURI" not in element:

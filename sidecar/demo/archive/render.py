@@ -1,4 +1,4 @@
-"""Drawing an image for the screen (PS3.18 10.4.1.1.3): modality LUT, VOI LUT or window, colors, viewport."""
+"""Rendering of an image (PS3.18 10.4.1.1.3): modality LUT, VOI LUT or window, colors, viewport."""
 
 import io
 import re
@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A linear or sigmoid mapping of values to grey (PS3.3 C.11.2.1.2)."""
+    """Linear or sigmoid mapping of values to grey (PS3.3 C.11.2.1.2)."""
 
     center: float
     width: float
@@ -38,9 +38,9 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Viewport:
-    """``width`` and ``height`` to fit into.
+    """Width and height to fit into, and the image's region as ``(x, y, width, height)``.
 
-    The region of the image as ``(x, y, width, height)``, negative: flipped.
+    A region of negative width or height is flipped.
     """
 
     width: int
@@ -50,10 +50,7 @@ class Viewport:
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """How to draw: ``media_type`` is one of jpeg, png and gif.
-
-    ``quality`` from 1 to 100 is that of jpeg.
-    """
+    """Parameters of a rendering: ``media_type`` JPEG, PNG or GIF, ``quality`` 1 to 100 (JPEG)."""
 
     media_type: str
     viewport: Viewport | None = None
@@ -170,7 +167,7 @@ def _grey(samples: Samples, dataset: Dataset, window: Window | None) -> Samples:
 
 
 def _stored_window(dataset: Dataset) -> Window | None:
-    """The first window of the data set, when it can be used."""
+    """Return the first window of the data set, if it can be used."""
     center, width = (_first(dataset.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
     if center is None or width is None or float(width) < 1 or function not in _FUNCTIONS:
@@ -212,7 +209,7 @@ def _eight_bits(unit: Samples) -> npt.NDArray[np.uint8]:
 
 
 def _fit(image: Image.Image, viewport: Viewport) -> Image.Image:
-    """Cut out the viewport's region, flip it, and scale it into the viewport with its proportions kept."""
+    """Cut out the viewport's region, flip it, and scale it to fit, with its proportions kept."""
     x, y, width, height = viewport.region
     width, height = (
         (image.width if width is None else width),

@@ -1,4 +1,4 @@
-"""WADO-RS (PS3.18 10.4): whole instances, metadata, frames, pixel and other bulk data, as parts of an answer."""
+"""WADO-RS (PS3.18 10.4): whole instances, metadata, frames, pixel and other bulk data."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from sidecar.demo.archive.accept import (
     choose_object_form,
     choose_object_syntax,
 )
-from sidecar.demo.archive.index import Attributes, StoredInstance
+from sidecar.demo.archive.instance import Attributes, StoredInstance
 from sidecar.demo.archive.multipart import BodyPart, Load, send
 from sidecar.demo.archive.pixels import Pixels, bulkdata, explicit_little_endian
 from sidecar.dicomweb.accept import MediaRange
@@ -25,7 +25,7 @@ _PIXEL_TAGS = frozenset({"7FE00008", "7FE00009", "7FE00010"})
 
 
 def instance_url(instance: StoredInstance, root: str) -> str:
-    """The absolute URL of an instance below the DICOMweb ``root``."""
+    """Return the absolute URL of an instance below the DICOMweb ``root``."""
     part = instance.part
     return f"{root}/studies/{part.study}/series/{part.series}/instances/{part.instance}"
 
@@ -64,8 +64,8 @@ async def send_objects(
     """Answer with whole instances (PS3.10 files). Raises ``NotAcceptable``."""
     form = choose_object_form(ranges, one_instance=one_instance)
     syntaxes = [
-        choose_object_syntax(one.transfer_syntax, form.syntaxes, decodable=one.is_decodable)
-        for one in instances
+        choose_object_syntax(stored.transfer_syntax, form.syntaxes, decodable=stored.is_decodable)
+        for stored in instances
     ]
     loads: Iterator[Load] = (
         partial(
@@ -123,7 +123,7 @@ def _frame_form(
 def _frame_loads(
     instance: StoredInstance, frames: Sequence[int], form: DataForm, root: str
 ) -> Iterator[Load]:
-    """Load the file with the first frame, and keep it until the last."""
+    """Return the loads of frames. The file is read with the first and released with the last."""
     opened: list[Pixels] = []
     content_type = form.media_type
     if form.stored:
@@ -195,7 +195,10 @@ async def send_pixeldata(
     ranges: Sequence[MediaRange],
     root: str,
 ) -> web.StreamResponse:
-    """Answer with the pixel data of the instances that have any: compressed ones frame by frame (PS3.18 10.4.1.1.6)."""
+    """Answer with the pixel data of all instances, frame by frame (PS3.18 10.4.1.1.6).
+
+    Data that is not compressed is one part. Raises ``NotFound`` or ``NotAcceptable``.
+    """
     images = [instance for instance in instances if instance.has_pixels]
     if not images:
         raise NotFound("There is no image.", reason="no_pixels")
@@ -229,7 +232,7 @@ def _load_bulkdata(instance: StoredInstance, path: str, root: str) -> BodyPart:
 
 
 def drawable(instances: Sequence[StoredInstance]) -> StoredInstance:
-    """The instance in the middle of those with an image, which stands for a study or series.
+    """Return the middle one of the instances with an image, which represents a study or series.
 
     Raises ``NotAcceptable`` when none has one that can be drawn here.
     """

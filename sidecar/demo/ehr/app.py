@@ -1,7 +1,7 @@
-"""The demo's EHR: an OAuth 2 / SMART App Launch authorization server and a FHIR server, small and in memory.
+"""The demo's EHR: a SMART App Launch authorization server and a FHIR server, in memory.
 
-It is what an app and the sidecar need of a hospital's EHR, for ``demo`` and tests alone: anyone may
-log in as one of three invented patients, and all that it issued is gone when it ends.
+It has what an app and the sidecar need of a hospital's EHR. Anyone may log in as one of three
+invented patients, and all tokens end with it.
 """
 
 import time
@@ -23,7 +23,7 @@ from sidecar.demo.ehr.tokens import TokenStore
 from sidecar.fhir.capability_statement import APP_LAUNCH
 
 STORE: web.AppKey[TokenStore] = web.AppKey("token-store", TokenStore)
-"""Where tests and the demo issue and revoke tokens without a browser."""
+"""Key of the store, from which tests and the demo issue and revoke tokens without a browser."""
 
 REQUEST_BODY_BYTES = 65_536
 
@@ -42,10 +42,11 @@ def create_ehr(
 ) -> web.Application:
     """Return the EHR.
 
-    ``base_url``: how apps and the sidecar reach it, without a trailing slash; the FHIR base is
-    ``base_url + "/fhir"``. ``imaging_fhir_url``: the sidecar's FHIR base, which discovery names
-    (SIA-1); its origin has the demo's page. The introspection client has a secret; the backend
-    client has keys (a JWK Set) and may read every Patient. ``clock``: seconds since 1970.
+    - ``base_url``: its URL without a trailing slash; the FHIR base is ``base_url + "/fhir"``
+    - ``imaging_fhir_url``: the sidecar's FHIR base, which discovery names (SIA-1); its origin has
+      the demo's page
+    - ``backend_public_jwks``: keys of the backend client, which may read every Patient
+    - ``clock``: seconds since 1970
     """
     store = TokenStore(clock)
     fhir_url, token_url = base_url + "/fhir", base_url + "/token"
@@ -85,10 +86,7 @@ def create_ehr(
 
 
 def smart_configuration(base_url: str, imaging_fhir_url: str) -> dict[str, Any]:
-    """Return the ``.well-known/smart-configuration`` (SMART App Launch 2.2 "Conformance".
-
-    SIA-1, SIA-2).
-    """
+    """Return the ``.well-known/smart-configuration`` (SMART App Launch 2.2; SIA-1, SIA-2)."""
     return {
         "issuer": base_url,
         "authorization_endpoint": base_url + "/authorize",
@@ -117,13 +115,13 @@ def smart_configuration(base_url: str, imaging_fhir_url: str) -> dict[str, Any]:
             "permission-v2",
         ],
         "associated_endpoints": [
-            {"url": imaging_fhir_url, "capabilities": ["smart-imaging-access", APP_LAUNCH]},
+            {"url": imaging_fhir_url, "capabilities": ["smart-imaging-access", APP_LAUNCH]}
         ],
     }
 
 
 def _add_for_browsers(app: web.Application, *routes: tuple[str, str, _Handler]) -> None:
-    """Add the routes that an app's page asks from another origin: CORS for any, without cookies."""
+    """Add the routes that an app's page calls from another origin: CORS for any, no cookies."""
     options = aiohttp_cors.ResourceOptions(  # type: ignore[no-untyped-call]
         allow_credentials=False,
         expose_headers=("WWW-Authenticate",),
@@ -138,7 +136,7 @@ def _add_for_browsers(app: web.Application, *routes: tuple[str, str, _Handler]) 
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Signal ``on_response_prepare``: nothing that the EHR says is stored, framed, or told to others by a referrer."""
+    """Add headers against storing, framing and referrers (signal ``on_response_prepare``)."""
     headers = response.headers
     headers.setdefault("Cache-Control", "no-store")
     headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")

@@ -1,9 +1,7 @@
-"""The demo EHR's authorization endpoint (SMART App Launch 2.2 "Standalone Launch".
+"""The demo EHR's authorization endpoint (SMART App Launch 2.2 "Standalone Launch").
 
-RFC 6749 4.1, RFC 7636, RFC 9700).
-
-Nobody is redirected before the ``redirect_uri`` is known to lead to this machine or to the demo's
-own page.
+RFC 6749 4.1, RFC 7636, RFC 9700. A browser is redirected only to this machine or the demo's own
+page.
 """
 
 import hmac
@@ -24,7 +22,7 @@ from sidecar.demo.ehr.tokens import Authorization, TokenStore
 from sidecar.demo.people import PATIENTS
 
 CONSENT_SECONDS = 600
-"""As long as a person may think about it."""
+"""Time in which the consent page can be answered."""
 MAXIMUM_PENDING = 10_000
 MAXIMUM_REDIRECT_URI = 2_048
 """Characters."""
@@ -43,7 +41,7 @@ _SCOPES = re.compile(r"[!-~]+(?: +[!-~]+)*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class _Client:
-    """Where an answer may go: checked before anything else."""
+    """Checked client of a request, and the ``redirect_uri`` for the answer."""
 
     client_id: str
     redirect_uri: str
@@ -59,7 +57,7 @@ class _Client:
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A checked request that waits for a person; the form names it and can change nothing of it."""
+    """Checked request that waits for a person's consent. The form can only name it."""
 
     client: _Client
     state: str
@@ -85,11 +83,11 @@ def redirect_origin(redirect_uri: str, page_origin: str) -> str | None:
 
 
 class AuthorizationEndpoint:
-    """Checks the app's request, asks the person, sends the app a code.
+    """Authorization endpoint: it checks a request, shows the consent page and issues a code.
 
-    ``audiences``: the FHIR bases that ``aud`` may name; ``page_origin``: beside loopback, where a
-    ``redirect_uri`` may lead; ``confidential_clients``: ids of the clients that have credentials
-    and no business here.
+    - ``audiences``: FHIR bases that ``aud`` may name
+    - ``page_origin``: where a ``redirect_uri`` may lead beside loopback
+    - ``confidential_clients``: ids of the clients with credentials, which are refused here
     """
 
     def __init__(
@@ -111,7 +109,7 @@ class AuthorizationEndpoint:
         )
 
     async def authorize(self, request: web.Request) -> web.Response:
-        """``GET`` or ``POST`` of an authorization request: the consent page, an error redirect, or an error page."""
+        """Answer an authorization request: consent page, error redirect, or error page."""
         try:
             if request.method == "POST":
                 fields = single(await read_form(request))
@@ -138,8 +136,8 @@ class AuthorizationEndpoint:
         if origin is None:
             raise OAuthError(
                 "invalid_request",
-                "The redirect_uri is missing, or leads elsewhere than to this machine (http://127.0.0.1, "
-                "http://localhost) or the demo's own page.",
+                "The redirect_uri is missing, or leads elsewhere than to this machine "
+                "(http://127.0.0.1, http://localhost) or the demo's own page.",
             )
         return _Client(client_id, redirect_uri, origin)
 
@@ -205,7 +203,7 @@ class AuthorizationEndpoint:
         return page
 
     async def consent(self, request: web.Request) -> web.Response:
-        """``POST`` of the consent page's form: a code, or ``access_denied``, at the app's ``redirect_uri``."""
+        """Redirect the form's ``POST`` to the app, with a code or ``access_denied``."""
         try:
             fields = await read_form(request)
             allowed = [value for name, value in fields if name == "scope"]
@@ -220,8 +218,7 @@ class AuthorizationEndpoint:
 
     def _answered(self, request: web.Request, transaction: str) -> _Pending:
         """Return the request that the form answers, which ends with that. Raises ``OAuthError``."""
-        # Browsers name the origin of every form that is posted; what is no browser sends neither
-        # header.
+        # Browsers send the origin of each form. Other clients send neither header.
         origin = request.headers.get("Origin", self._origin)
         site = request.headers.get("Sec-Fetch-Site", "same-origin")
         if (origin, site) != (self._origin, "same-origin"):

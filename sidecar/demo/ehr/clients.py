@@ -1,4 +1,4 @@
-"""Who asks the demo EHR: the two clients with credentials, and what those must be."""
+"""The demo EHR's two clients with credentials, and their authentication."""
 
 import base64
 import binascii
@@ -18,16 +18,13 @@ ALGORITHMS = ("RS384", "ES384")
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_SECONDS = 300
 MAXIMUM_ASSERTIONS = 100_000
-"""Of one client within five minutes.
-
-Only who holds its private key could push an older ``jti`` out.
-"""
+"""Limit of remembered ``jti``. Only the holder of the private key can evict one."""
 
 _KEY_TYPES = {"RS384": "RSA", "ES384": "EC"}
 
 
 class RegisteredSecretClient:
-    """One client with a secret: ``client_secret_basic`` and ``client_secret_post`` (RFC 6749 2.3.1)."""
+    """Client with a secret: ``client_secret_basic`` and ``client_secret_post`` (RFC 6749 2.3.1)."""
 
     def __init__(self, client_id: str, client_secret: str) -> None:
         self._client_id = client_id.encode()
@@ -46,8 +43,7 @@ class RegisteredSecretClient:
             client_id, client_secret = _basic(authorization)
         else:
             client_id, client_secret = form.get("client_id", ""), form.get("client_secret", "")
-        # Both are compared, each in constant time: how long it took says nothing on which was
-        # wrong.
+        # Both are compared in constant time, so the time does not show which was wrong.
         same_id = hmac.compare_digest(client_id.encode(), self._client_id)
         same_secret = hmac.compare_digest(client_secret.encode(), self._client_secret)
         if not (same_id and same_secret):
@@ -150,10 +146,7 @@ class AssertionClient:
         raise _refused(failure)
 
     def _candidates(self, algorithm: str, key_id: object) -> list[jwt.PyJWK]:
-        """Keys of the type that ``algorithm`` needs.
-
-        The one named ``key_id``, or all when the header names none.
-        """
+        """Return the keys for ``algorithm``: that with ``key_id``, or all when it is ``None``."""
         return [
             # The key is bound to this algorithm, whatever a header says.
             jwt.PyJWK(dict(key), algorithm=algorithm)

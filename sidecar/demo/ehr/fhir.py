@@ -1,4 +1,4 @@
-"""The demo EHR's FHIR server: Patient read, and what it says of itself (FHIR R4, US Core is not claimed)."""
+"""The demo EHR's FHIR R4 server: reads of Patient, and its CapabilityStatement."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def patient_resource(patient: DemoPatient) -> dict[str, Any]:
 
 
 class FhirServer:
-    """``Patient/<id>`` and ``metadata``; ``smart`` is the smart-configuration."""
+    """Handlers of ``Patient/<id>`` and ``metadata``; ``smart`` is the smart-configuration."""
 
     def __init__(self, store: TokenStore, *, fhir_url: str, smart: dict[str, Any]) -> None:
         self._store = store
@@ -41,14 +41,11 @@ class FhirServer:
         self._statement = _capability_statement(fhir_url, smart)
 
     async def metadata(self, request: web.Request) -> web.Response:
-        """``GET /fhir/metadata``, open."""
+        """Answer ``GET /fhir/metadata``, which needs no token."""
         return json_response(self._statement)
 
     async def patient(self, request: web.Request) -> web.Response:
-        """``GET /fhir/Patient/{id}`` with a bearer token.
-
-        401, 403, 404 come with an OperationOutcome.
-        """
+        """Answer ``GET /fhir/Patient/{id}``, which needs a bearer token."""
         token = self._token(request)
         if isinstance(token, web.Response):
             return token
@@ -56,7 +53,7 @@ class FhirServer:
         if not permits_patient_read(
             token.scopes, patient=patient, token_patient=token.authorization.patient
         ):
-            # The same for a patient who does not exist: a token learns nothing of others.
+            # A patient who does not exist gets the same answer.
             return _refusal(
                 403,
                 "forbidden",

@@ -1,4 +1,4 @@
-"""Parameters of OAuth requests, read one way only, and OAuth errors as answers (RFC 6749 3.1, 5.2)."""
+"""Parameters of OAuth requests, and OAuth errors as answers (RFC 6749 3.1, 5.2)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +11,7 @@ MAXIMUM_FIELDS = 100
 
 
 class OAuthError(Exception):
-    """A refusal with an OAuth error code.
-
-    ``description`` is shown to the client and never repeats its input.
-    """
+    """Refusal with an OAuth error code. ``description`` is shown to the client."""
 
     def __init__(
         self, code: str, description: str, *, status: int = 400, basic: bool = False

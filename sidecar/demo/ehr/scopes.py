@@ -1,4 +1,4 @@
-"""Which scopes the demo EHR grants, and what each says to a person (SMART App Launch 2.2 "Scopes")."""
+"""Scopes that the demo EHR grants, and their meaning for people (SMART App Launch 2.2 "Scopes")."""
 
 import re
 
@@ -28,17 +28,14 @@ SUPPORTED = (
     "system/Patient.rs",
     "system/Patient.read",
 )
-"""``scopes_supported``: what this EHR advertises.
-
-Other resource types are granted too when an app asks.
-"""
+"""``scopes_supported`` of this EHR. Other resource types are granted as well."""
 
 BACKEND = frozenset({"system/Patient.r", "system/Patient.rs", "system/Patient.read"})
-"""All that the backend client may have."""
+"""Scopes that the backend client may have."""
 
 
 def describe(scope: str) -> str | None:
-    """Return what a scope means to the patient, ``None`` for one that this EHR does not give to an app."""
+    """Return what a scope means to the patient; ``None`` if this EHR grants no app this scope."""
     if scope == CONTEXT:
         return "Know which patient this is"
     if scope in _REFRESH:
@@ -48,7 +45,8 @@ def describe(scope: str) -> str | None:
         return None
     if match["v1"] and match["constraint"]:
         return None  # Constraints came with version 2.
-    verbs = [_VERBS[letter] for letter in _letters(match)]
+    *others, last = [_VERBS[letter] for letter in _letters(match)]
+    verbs = " and ".join(filter(None, [", ".join(others), last])).capitalize()
     what = {
         "*": "all records",
         "ImagingStudy": "imaging studies and their images",
@@ -56,14 +54,14 @@ def describe(scope: str) -> str | None:
     }
     resource = what.get(match["resource"], f"{match['resource']} records")
     only = f", only where {match['constraint'][1:]}" if match["constraint"] else ""
-    return f"{' and '.join(filter(None, [', '.join(verbs[:-1]), verbs[-1]])).capitalize()} {resource}{only}"
+    return f"{verbs} {resource}{only}"
 
 
 def permits_patient_read(scopes: list[str], *, patient: str, token_patient: str | None) -> bool:
-    """Whether a token with ``scopes`` and ``token_patient`` as its context may read ``Patient/<patient>``.
+    """Return whether a token with ``scopes`` and the context ``token_patient`` may read a Patient.
 
-    A system scope counts only in a token without a patient, a patient scope only in one with
-    (SIA-14).
+    A system scope counts only in a token without a patient, a patient scope only in one with a
+    patient (SIA-14).
     """
     context = "system" if token_patient is None else "patient"
     if token_patient not in (None, patient):

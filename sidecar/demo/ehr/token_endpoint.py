@@ -14,14 +14,14 @@ BACKEND_TOKEN_SECONDS = 300
 
 
 class TokenEndpoint:
-    """Gives access tokens for codes, refresh tokens, and the backend client's assertions."""
+    """Issuer of access tokens for codes, refresh tokens, and the backend client's assertions."""
 
     def __init__(self, store: TokenStore, backend: AssertionClient) -> None:
         self._store = store
         self._backend = backend
 
     async def token(self, request: web.Request) -> web.Response:
-        """``POST`` of a token request."""
+        """Answer the ``POST`` of a token request."""
         try:
             form = single(await read_form(request))
             grant_type = require(form, "grant_type")
@@ -99,10 +99,7 @@ def _refuse_credentials(request: web.Request, form: dict[str, str]) -> None:
 
 
 class IntrospectionEndpoint:
-    """Says what an access token is, to the one client that may ask (RFC 7662.
-
-    SMART 2.2 "Token Introspection").
-    """
+    """Introspection for one client (RFC 7662, SMART 2.2 "Token Introspection")."""
 
     def __init__(self, store: TokenStore, client: RegisteredSecretClient, *, issuer: str) -> None:
         self._store = store
@@ -110,10 +107,7 @@ class IntrospectionEndpoint:
         self._issuer = issuer
 
     async def introspect(self, request: web.Request) -> web.Response:
-        """``POST`` of a token.
-
-        Unknown, expired, revoked, and refresh tokens are all alike: not active.
-        """
+        """Answer the ``POST`` of a token. Any but a live access token is not active."""
         try:
             form = single(await read_form(request))
             self._client.authenticate(request.headers.getall("Authorization", []), form)

@@ -1,7 +1,4 @@
-"""What the demo EHR has issued: codes, access tokens, refresh tokens.
-
-In memory, bounded, kept by SHA-256 alone.
-"""
+"""Codes, access tokens and refresh tokens of the demo EHR, in memory and by their SHA-256."""
 
 import base64
 import hashlib
@@ -18,24 +15,21 @@ CODE_SECONDS = 60
 ACCESS_TOKEN_SECONDS = 3_600
 OFFLINE_SECONDS = 30 * 86_400
 ONLINE_SECONDS = 12 * 3_600
-"""How long a refresh token lives, for the scopes ``offline_access`` and ``online_access``."""
+"""Lifetimes of refresh tokens for the scopes ``offline_access`` and ``online_access``."""
 MAXIMUM_CODES = 10_000
 MAXIMUM_TOKENS = 100_000
-"""When more are issued, those that were not used for the longest time are forgotten: an unknown token is inactive."""
+"""Limit of tokens; then the least recently used are evicted and count as inactive."""
 
 _VERIFIER = re.compile(r"[A-Za-z0-9\-._~]{43,128}", re.ASCII)
 
 
 class InvalidGrant(Exception):
-    """The code or refresh token is unknown, expired, spent, or not this client's (RFC 6749 5.2 ``invalid_grant``)."""
+    """The code or refresh token is unknown, expired, spent, or another client's (RFC 6749 5.2)."""
 
 
 @dataclass(slots=True, eq=False)
 class Authorization:
-    """What a person allowed a client, once.
-
-    All tokens that come of it share it: ``revoked`` ends them together.
-    """
+    """A person's consent for a client. ``revoked`` ends all tokens that were issued for it."""
 
     client_id: str
     patient: str | None
@@ -45,7 +39,7 @@ class Authorization:
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """The facts of one access token. ``issued_at`` and ``expires_at`` are in seconds since 1970."""
+    """Access token. ``issued_at`` and ``expires_at`` are in seconds since 1970."""
 
     authorization: Authorization
     scope: str
@@ -54,7 +48,7 @@ class AccessToken:
 
     @property
     def scopes(self) -> list[str]:
-        """The scopes, one by one."""
+        """The scopes as a list."""
         return self.scope.split()
 
 
@@ -79,12 +73,11 @@ def _expiry(key: str, value: AccessToken | _RefreshToken, now: float) -> float:
 
 
 class TokenStore:
-    """Issues and finds. ``clock`` is in seconds since 1970."""
+    """Store of codes and tokens. ``clock`` is in seconds since 1970."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
-        # A spent code is remembered as long as the access token that it gave, so that its replay
-        # can end that token.
+        # A spent code is stored as long as its access token, so that its replay can end the token.
         self._codes: TTLCache[str, _Code] = TTLCache(
             MAXIMUM_CODES, ttl=ACCESS_TOKEN_SECONDS, timer=clock
         )
@@ -103,9 +96,9 @@ class TokenStore:
         client_id: str = "demo-app",
         lifetime_seconds: int = ACCESS_TOKEN_SECONDS,
     ) -> str:
-        """Return a new access token, as if ``client_id`` had been allowed ``scope`` (space-separated) for ``patient``.
+        """Return a new access token, as if a person had consented.
 
-        With a lifetime of zero or less it has expired already.
+        ``scope`` is separated by spaces. With a lifetime of zero or less it has expired already.
         """
         return self.issue_for(
             Authorization(client_id, patient, scope), lifetime_seconds=lifetime_seconds
@@ -118,10 +111,7 @@ class TokenStore:
         scope: str | None = None,
         lifetime_seconds: int = ACCESS_TOKEN_SECONDS,
     ) -> str:
-        """Return a new access token of an authorization.
-
-        ``scope`` may be narrower than the authorization's.
-        """
+        """Return a new access token of an authorization. ``scope`` may be narrower than that's."""
         token, now = secrets.token_urlsafe(32), int(self.clock())
         self._access[_digest(token)] = AccessToken(
             authorization,
@@ -132,17 +122,14 @@ class TokenStore:
         return token
 
     def find(self, token: str) -> AccessToken | None:
-        """Return the facts of a live access token.
-
-        ``None`` when it is unknown, expired or revoked.
-        """
+        """Return a live access token; ``None`` when it is unknown, expired or revoked."""
         found = self._access.get(_digest(token))
         if found is None or found.authorization.revoked or self.clock() >= found.expires_at:
             return None
         return found
 
     def revoke(self, token: str) -> None:
-        """End an access token at once; one that is unknown needs no end."""
+        """End an access token, if it is known."""
         self._access.pop(_digest(token), None)
 
     def issue_code(
@@ -161,9 +148,9 @@ class TokenStore:
     def spend_code(
         self, code: str, *, client_id: str, redirect_uri: str, code_verifier: str
     ) -> Authorization:
-        """Return what the code stands for. Raises ``InvalidGrant``.
+        """Return the authorization of a code. Raises ``InvalidGrant``.
 
-        Any attempt spends it; a second one ends what the first one gave (RFC 6749 4.1.2).
+        Any attempt spends it; a second one revokes the authorization (RFC 6749 4.1.2).
         """
         found = self._codes.get(_digest(code))
         if found is None:
@@ -181,14 +168,11 @@ class TokenStore:
         return found.authorization
 
     def issue_refresh_token(self, authorization: Authorization) -> str | None:
-        """Return a refresh token when the authorization has ``offline_access`` or ``online_access``, else ``None``."""
+        """Return a refresh token; ``None`` without ``offline_access`` and ``online_access``."""
         scopes = authorization.scope.split()
-        if "offline_access" in scopes:
-            lifetime = OFFLINE_SECONDS
-        elif "online_access" in scopes:
-            lifetime = ONLINE_SECONDS
-        else:
+        if not {"offline_access", "online_access"} & set(scopes):
             return None
+        lifetime = OFFLINE_SECONDS if "offline_access" in scopes else ONLINE_SECONDS
         token = secrets.token_urlsafe(32)
         self._refresh[_digest(token)] = _RefreshToken(authorization, self.clock() + lifetime)
         return token
@@ -196,11 +180,11 @@ class TokenStore:
     def spend_refresh_token(
         self, token: str, *, client_id: str, scope: str | None
     ) -> Authorization:
-        """Return the authorization of a refresh token and end that token: the next one takes its place.
+        """Return the authorization of a refresh token, which ends that token.
 
-        ``scope``: what the client asks for now, at most what it was allowed. Raises
-        ``InvalidGrant``, and ``ValueError`` when ``scope`` is more. A second use means that
-        somebody else has the token too: everything of the authorization ends (RFC 9700 4.14.2).
+        ``scope``: scopes of the next access token. Raises ``InvalidGrant``, and ``ValueError`` when
+        ``scope`` is more than was allowed. A second use means that somebody else has the token too:
+        the authorization is revoked (RFC 9700 4.14.2).
         """
         found = self._refresh.get(_digest(token))
         if (
@@ -225,7 +209,7 @@ def _digest(secret: str) -> str:
 
 
 def _answers(code_challenge: str, code_verifier: str) -> bool:
-    """Whether BASE64URL(SHA256(verifier)) is the challenge (RFC 7636 4.6)."""
+    """Return whether BASE64URL(SHA256(verifier)) is the challenge (RFC 7636 4.6)."""
     if not _VERIFIER.fullmatch(code_verifier):
         return False
     digest = base64.urlsafe_b64encode(hashlib.sha256(code_verifier.encode()).digest()).rstrip(b"=")

@@ -1,7 +1,6 @@
-"""The demo's page at ``GET /``: a small SMART app that logs in, lists a patient's studies and shows an image.
+"""The demo's page at ``GET /``: a SMART app that logs in, lists studies and shows an image.
 
-It knows nothing of the sidecar: discovery at the EHR, the standard URLs, a bearer token kept in the
-page alone.
+It uses standards alone: discovery at the EHR, FHIR, DICOMweb and a bearer token.
 """
 
 from collections.abc import Awaitable, Callable
@@ -26,8 +25,9 @@ def add_page(app: web.Application, *, ehr_fhir_url: str) -> None:
     # Only our own script runs, and it talks to this sidecar and the EHR alone; blob: is for images
     # that it fetched.
     policy = (
-        f"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' {ehr.scheme}://{ehr.netloc}; "
-        "img-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' "
+        f"{ehr.scheme}://{ehr.netloc}; img-src blob:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
     )
 
     async def page(request: web.Request) -> web.Response:

@@ -12,7 +12,7 @@ let session = null;
 
 class Problem extends Error {}
 
-function say(text, isProblem = false) {
+function showStatus(text, isProblem = false) {
   element("status").textContent = text;
   element("status").classList.toggle("problem", isProblem);
 }
@@ -23,7 +23,7 @@ function record(method, url, outcome) {
   element("log").append(line);
 }
 
-async function ask(url, options = {}) {
+async function request(url, options = {}) {
   const response = await fetch(url, { ...options, cache: "no-store", referrerPolicy: "no-referrer" });
   record(options.method ?? "GET", url, response.status);
   if (!response.ok) {
@@ -35,16 +35,16 @@ async function ask(url, options = {}) {
 }
 
 const withToken = (url, accept) =>
-  ask(url, { headers: { Authorization: `Bearer ${session.token}`, Accept: accept } });
+  request(url, { headers: { Authorization: `Bearer ${session.token}`, Accept: accept } });
 
 const base64url = (bytes) =>
   btoa(String.fromCharCode(...new Uint8Array(bytes))).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
 const random = () => base64url(crypto.getRandomValues(new Uint8Array(32)));
 
 async function discover() {
-  const found = await (await ask(`${EHR}/.well-known/smart-configuration`)).json();
+  const found = await (await request(`${EHR}/.well-known/smart-configuration`)).json();
   const imaging = (found.associated_endpoints ?? [])
-    .find((one) => one.capabilities.includes("smart-imaging-access"));
+    .find((endpoint) => endpoint.capabilities.includes("smart-imaging-access"));
   if (!imaging) throw new Problem("This EHR names no imaging server.");
   return { authorize: found.authorization_endpoint, token: found.token_endpoint, imaging: imaging.url };
 }
@@ -73,7 +73,7 @@ async function comeBack() {
     throw new Problem(`Not logged in (${answer.get("error")}). ${answer.get("error_description") ?? ""}`);
   }
   const endpoints = await discover();
-  const given = await (await ask(endpoints.token, {
+  const given = await (await request(endpoints.token, {
     method: "POST",
     body: new URLSearchParams({
       grant_type: "authorization_code", code: answer.get("code"), redirect_uri: REDIRECT_URI, client_id: CLIENT_ID,
@@ -105,23 +105,23 @@ async function listStudies() {
   element("log-in").hidden = true;
   element("log-out").hidden = element("refuse").hidden = element("studies").hidden = false;
   element("rows").replaceChildren(...studies.map((study) => row(study, endpoints)));
-  say(`${studies.length} studies of patient ${session.patient}.`);
-  const first = studies.find((study) => study.modality.some((one) => ["CT", "MR", "US", "CR"].includes(one.code)));
+  showStatus(`${studies.length} studies of patient ${session.patient}.`);
+  const first = studies.find((study) => study.modality.some((coding) => ["CT", "MR", "US", "CR"].includes(coding.code)));
   if (first) await show(first, addressOf(first, endpoints));
 }
 
-const uidOf = (study) => study.identifier.find((one) => one.system === "urn:dicom:uid").value.replace("urn:oid:", "");
+const uidOf = (study) => study.identifier.find((identifier) => identifier.system === "urn:dicom:uid").value.replace("urn:oid:", "");
 
 function addressOf(study, endpoints) {
   const { reference } = study.endpoint[0];
-  const contained = (study.contained ?? []).find((one) => `#${one.id}` === reference);
+  const contained = (study.contained ?? []).find((resource) => `#${resource.id}` === reference);
   return contained?.address ?? endpoints.get(reference);
 }
 
 function row(study, endpoints) {
   const line = document.createElement("tr");
   const cells = [
-    study.started?.slice(0, 10) ?? "", study.modality.map((one) => one.code).join(", "), study.description ?? "",
+    study.started?.slice(0, 10) ?? "", study.modality.map((coding) => coding.code).join(", "), study.description ?? "",
     study.numberOfSeries ?? "", study.numberOfInstances ?? "",
   ];
   for (const text of cells) line.insertCell().textContent = text;
@@ -150,7 +150,7 @@ async function show(study, address) {
     element("viewer").hidden = false;
     return;
   }
-  say("That study has nothing to draw.");
+  showStatus("That study has nothing to draw.");
 }
 
 async function download(study, address) {
@@ -161,9 +161,9 @@ async function download(study, address) {
     const { done, value } = await reader.read();
     if (done) break;
     size += value.length;
-    say(`${(size / 1e6).toFixed(1)} MB …`);
+    showStatus(`${(size / 1e6).toFixed(1)} MB …`);
   }
-  say(`The whole study came: ${size} bytes.`);
+  showStatus(`The whole study came: ${size} bytes.`);
 }
 
 async function save(study, address) {
@@ -175,7 +175,7 @@ async function save(study, address) {
   link.download = "study.zip";
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-  say(`The study came as a ZIP: ${whole.size} bytes.`);
+  showStatus(`The study came as a ZIP: ${whole.size} bytes.`);
 }
 
 async function refuse() {
@@ -191,10 +191,10 @@ function logOut() {
   element("rows").replaceChildren();
   element("log-in").hidden = false;
   element("log-out").hidden = element("refuse").hidden = element("studies").hidden = element("viewer").hidden = true;
-  say("The token is forgotten.");
+  showStatus("The token is forgotten.");
 }
 
-const attempt = (action) => action().catch((problem) => say(problem.message, true));
+const attempt = (action) => action().catch((problem) => showStatus(problem.message, true));
 
 function button(label, action) {
   const made = document.createElement("button");

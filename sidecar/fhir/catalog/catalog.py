@@ -1,9 +1,8 @@
-"""When we first saw a study as it is now: ``meta.lastUpdated`` (SIA-20, docs/decisions/0008).
+"""Catalog of when a study was first seen as it is: ``meta.lastUpdated`` (SIA-20, decision 0008).
 
-A PACS's own clocks and dates do not tell what changed. The catalog keeps a fingerprint of each
-study's row and the time at which that fingerprint was first seen; ``_lastUpdated=gt<my last sync>``
-may then bring a study too often (first sight, a restart, another replica) and does not miss a
-change.
+A PACS's own clocks and dates do not show what changed. The catalog keeps a fingerprint of each
+study's row and the time at which that fingerprint was first seen. ``_lastUpdated=gt<my last sync>``
+may then bring a study too often (first sight, a restart, another replica) and misses no change.
 """
 
 import asyncio
@@ -27,7 +26,7 @@ from sidecar.fhir.imaging_study import study_uid
 
 log = logging.getLogger(__name__)
 
-# What may change without the study changing: the URL by which we asked.
+# The URL by which we queried may change without the study changing.
 _VOLATILE = frozenset({tag("RetrieveURL")})
 
 LOOK_SECONDS = 15
@@ -35,14 +34,14 @@ LOOK_SECONDS = 15
 CLOSE_SECONDS = 5
 
 Seen = dict[str, tuple[bytes, int]]
-"""StudyInstanceUID -> fingerprint, and when it was first seen, in milliseconds since 1970."""
+"""StudyInstanceUID -> fingerprint and its first sight, in milliseconds since 1970."""
 
 
 class Store(Protocol):
-    """Keeps what was seen of each patient.
+    """Store of what was seen of each patient.
 
-    ``threads``: how many exchanges it does at once, each in a thread; 0: it waits for no disk and
-    no network.
+    ``threads``: maximum concurrent exchanges, each in a thread; 0 if the store waits for no disk
+    and no network.
     """
 
     threads: int
@@ -50,19 +49,18 @@ class Store(Protocol):
     def exchange(
         self, patient: str, fingerprints: Mapping[str, bytes], moment: int
     ) -> dict[str, int]:
-        """Remember a patient's whole list; return when each study was first seen like this.
+        """Store a patient's whole list; return when each study was first seen like this.
 
-        A study that is new or looks otherwise is seen at ``moment``; one that is not in the list is
-        forgotten, so that it is new when it comes back. All at once, for whoever else exchanges the
-        same patient.
+        A study that is new or has changed is seen at ``moment``. One that is not in the list is
+        deleted, so that it is new when it comes back. The exchange is atomic.
         """
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free the store's resources."""
 
 
 def merge(known: Seen, fingerprints: Mapping[str, bytes], moment: int) -> Seen:
-    """What is known of a patient after this list."""
+    """Return what is known of a patient after this list."""
     return {
         uid: known[uid] if uid in known and known[uid][0] == fingerprint else (fingerprint, moment)
         for uid, fingerprint in fingerprints.items()
@@ -70,9 +68,9 @@ def merge(known: Seen, fingerprints: Mapping[str, bytes], moment: int) -> Seen:
 
 
 class MemoryStore:
-    """In this process, at most ``max_entries`` studies.
+    """Store in this process, of at most ``max_entries`` studies.
 
-    Those of a patient who is forgotten count as new.
+    The studies of a patient who was evicted count as new.
     """
 
     threads = 0
@@ -85,7 +83,7 @@ class MemoryStore:
     def exchange(
         self, patient: str, fingerprints: Mapping[str, bytes], moment: int
     ) -> dict[str, int]:
-        """As ``Store``. A list that is longer than ``max_entries`` is not kept at all."""
+        """As ``Store``. A list that is longer than ``max_entries`` is not stored."""
         seen = merge(self._seen.get(patient, {}), fingerprints, moment)
         try:
             self._seen[patient] = seen
@@ -94,15 +92,15 @@ class MemoryStore:
         return {uid: first for uid, (_, first) in seen.items()}
 
     def close(self) -> None:
-        """Nothing is held."""
+        """As ``Store``; there is nothing to free."""
 
 
 class Catalog:
     """Observations in ``store``.
 
-    Times are whole milliseconds and never go back, even if the clock does; an observation is always
-    later than every ``now()`` before it. ``skew_seconds``: most by which the clocks of those who
-    share the store differ.
+    Times are whole milliseconds and never go back, even if the clock does. An observation is later
+    than every ``now()`` before it. ``skew_seconds``: largest difference between the clocks of the
+    processes that share the store.
     """
 
     def __init__(
@@ -116,8 +114,7 @@ class Catalog:
         self._clock = clock
         self._skew = timedelta(seconds=skew_seconds)
         self._latest = 0
-        # Of its own: a store that hangs must not take those in which everybody looks up names and
-        # reads JSON.
+        # A store that hangs must not take the default threads, which resolve names and read JSON.
         self._threads = (
             ThreadPoolExecutor(self._store.threads, "catalog") if self._store.threads else None
         )
@@ -138,13 +135,11 @@ class Catalog:
     async def look(
         self, patient: str, rows: Sequence[Row], series: Mapping[str, Sequence[Row]] | None = None
     ) -> dict[str, datetime]:
-        """Take a look at all study rows of a patient.
+        """Observe all study rows of a patient; return when each was first seen like this, by UID.
 
-        Return when each was first seen like this (UTC), by UID.
-
-        ``series``: all series rows of each study, where they are known: what changes in them
-        changes the study. The work is done in slices, and in a thread where the store waits for a
-        disk or a network.
+        ``series``: all series rows of each study, where they are known: a change in them changes
+        the study. The work is done in slices, and in a thread where the store waits for a disk or
+        a network.
 
         Raises ``Unavailable`` (503) when the store does not work, or does not answer within
         ``LOOK_SECONDS``. No request waits for another one's exchange beyond that.
@@ -160,7 +155,7 @@ class Catalog:
                     await asyncio.get_running_loop().run_in_executor(self._threads, exchange)
                 )
         except OSError as error:
-            # What cannot be remembered must not be given out: a later sync would rest on it.
+            # A time that was not stored must not be sent: a later sync would rest on it.
             detail = "timeout" if isinstance(error, TimeoutError) else error.strerror
             log.error("the catalog does not work", extra={"detail": detail})
             raise Unavailable(
@@ -168,10 +163,7 @@ class Catalog:
             ) from None
 
     def close(self) -> None:
-        """Close the store, after the exchanges that are under way.
-
-        After ``CLOSE_SECONDS`` they are left behind.
-        """
+        """Close the store after the exchanges under way; wait ``CLOSE_SECONDS`` at most."""
         if self._threads is None:
             self._store.close()
             return
@@ -193,12 +185,8 @@ def _fingerprints(
 ) -> Iterator[tuple[str, bytes]]:
     for row in rows:
         uid = study_uid(row)
-        yield (
-            uid,
-            _fingerprint(
-                [row] if series is None else [row, *sorted(series.get(uid, ()), key=_series_uid)]
-            ),
-        )
+        below = () if series is None else sorted(series.get(uid, ()), key=_series_uid)
+        yield uid, _fingerprint([row, *below])
 
 
 def _series_uid(row: Row) -> str:
@@ -206,14 +194,12 @@ def _series_uid(row: Row) -> str:
 
 
 def _fingerprint(rows: Sequence[Row]) -> bytes:
-    """Of a study's row, and those of its series."""
+    """Return the fingerprint of a study's row and those of its series."""
     stable = [
         {name: element for name, element in row.items() if name not in _VOLATILE} for row in rows
     ]
     try:
         written = orjson.dumps(stable, option=orjson.OPT_SORT_KEYS)
-    except (
-        TypeError
-    ):  # Nested too deep: such a row counts as changed each time, and costs nobody anything else.
+    except TypeError:  # Nested too deep: such a row counts as changed each time.
         written = secrets.token_bytes(16)
     return hashlib.blake2b(written, digest_size=16).digest()

@@ -22,15 +22,14 @@ CREATE TABLE IF NOT EXISTS smart_imaging_seen (
 _CONNECT_SECONDS = 5
 _STATEMENT_MILLISECONDS = 5_000
 _EXCHANGE_SECONDS = 10.0
-"""After these the connection is broken. Only a server that works keeps its own, shorter limit."""
+"""Seconds after which the connection is broken, should the server not keep its shorter limit."""
 
 
 class PostgresqlStore:
-    """``dsn``: a libpq connection string or URL. Patients are hashes in it.
+    """Store at ``dsn``, a libpq connection string or URL. Patients are stored as hashes.
 
-    Raises ``OSError`` when it is not there.
-
-    Each exchange has a connection of its own, so one that hangs keeps no other.
+    Raises ``OSError`` when the database cannot be used. Each exchange has a connection of its own,
+    so one that hangs blocks no other.
     """
 
     threads = 4
@@ -59,7 +58,8 @@ class PostgresqlStore:
             self._dsn,
             autocommit=True,
             connect_timeout=_CONNECT_SECONDS,
-            options=f"-c statement_timeout={_STATEMENT_MILLISECONDS} -c lock_timeout={_STATEMENT_MILLISECONDS}",
+            options=f"-c statement_timeout={_STATEMENT_MILLISECONDS}"
+            f" -c lock_timeout={_STATEMENT_MILLISECONDS}",
         )
 
     def exchange(
@@ -105,10 +105,8 @@ class PostgresqlStore:
 def _bounded(connection: "psycopg.Connection[Any]") -> Iterator[None]:
     """Break the connection when the block takes longer than ``_EXCHANGE_SECONDS``.
 
-    Then raise ``OSError``.
-
-    The server's own limits do not help when it is frozen, or when the network swallows everything:
-    libpq waits for its answer without an end.
+    Then raise ``OSError``. The server's own limits do not help when it is frozen or the network is
+    cut: libpq waits for its answer without a limit.
     """
     over = threading.Event()
     with socket.socket(fileno=os.dup(connection.fileno())) as theirs:
@@ -149,7 +147,7 @@ def _exchange(
         seen = merge(known, fingerprints, moment)
         gone, new = (
             known.keys() - seen.keys(),
-            [one for one in seen.items() if known.get(one[0]) != one[1]],
+            [(study, value) for study, value in seen.items() if known.get(study) != value],
         )
         if gone:
             cursor.execute(
@@ -158,7 +156,8 @@ def _exchange(
             )
         if new:
             cursor.executemany(
-                "INSERT INTO smart_imaging_seen VALUES (%s, %s, %s, %s) ON CONFLICT (patient, study) "
+                "INSERT INTO smart_imaging_seen VALUES (%s, %s, %s, %s) "
+                "ON CONFLICT (patient, study) "
                 "DO UPDATE SET fingerprint = excluded.fingerprint, first = excluded.first",
                 [(key, study, *value) for study, value in new],
             )

@@ -1,4 +1,4 @@
-"""The catalog in an SQLite file: it outlives restarts, and processes on one machine share it."""
+"""Catalog in an SQLite file, which survives restarts and serves the processes of one machine."""
 
 import contextlib
 import hashlib
@@ -18,11 +18,9 @@ _BUSY_SECONDS = 5.0
 
 
 class SqliteStore:
-    """``file`` is made when it is not there; patients are hashes in it.
+    """Store in ``file``, which is made if it does not exist. Patients are stored as hashes.
 
-    Raises ``OSError`` when it is none.
-
-    It does one thing at a time: whoever uses it from several threads gives it one of them.
+    Raises ``OSError`` when the file is no database. Only one thread may use the store at a time.
     """
 
     threads = 1  # SQLite takes one writer at a time anyway.
@@ -57,7 +55,7 @@ class SqliteStore:
         self, key: bytes, fingerprints: Mapping[str, bytes], moment: int
     ) -> dict[str, int]:
         run = self._connection.execute
-        run("BEGIN IMMEDIATE")  # Nobody else reads what is about to change.
+        run("BEGIN IMMEDIATE")  # The rows that are read cannot change until the commit.
         rows = run("SELECT study, fingerprint, first FROM seen WHERE patient = ?", (key,))
         known = {study: (fingerprint, first) for study, fingerprint, first in rows}
         seen = merge(known, fingerprints, moment)

@@ -12,7 +12,8 @@ from pydicom import dcmread, dcmwrite
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from sidecar.access.facts import Part
-from sidecar.demo.archive.index import StoredInstance, read_folder
+from sidecar.demo.archive.index import read_folder
+from sidecar.demo.archive.instance import StoredInstance
 from sidecar.dicom.json_model import number, tag, text
 from tests.data import ct_study
 
@@ -45,7 +46,7 @@ def test_odd_files_are_skipped_and_counted(
     (tmp_path / "cut").write_bytes(made[0].read_bytes()[:200])
     with caplog.at_level(logging.INFO, logger="sidecar"):
         index = read_folder(tmp_path)
-    assert [one.path for one in index.find(Part(STUDY))] == made
+    assert [instance.path for instance in index.find(Part(STUDY))] == made
     (record,) = caplog.records
     assert (vars(record)["instances"], vars(record)["files_skipped"]) == (2, 6)
 
@@ -83,7 +84,7 @@ def test_the_hierarchy_of_a_path_is_checked(tmp_path: Path) -> None:
     index = read_folder(tmp_path)
     first, second = (series.instances[0].part for series in index.studies[0].series)
     assert len(index.find(Part(STUDY, first.series))) == 2
-    assert [one.part for one in index.find(first)] == [first]
+    assert [instance.part for instance in index.find(first)] == [first]
     assert index.find(Part(STUDY, second.series, first.instance)) == []
     assert index.find(Part("1.2.3", first.series, first.instance)) == []
     assert index.find(Part("1.2.3")) == []

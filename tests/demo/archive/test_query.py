@@ -200,7 +200,7 @@ def test_what_is_found(root: str, query: str, expected: int) -> None:
 def test_series_and_instances_below_a_path_are_its_own(root: str, folder: Path) -> None:
     truth = [dcmread(path, stop_before_pixels=True) for path in (folder / "made").iterdir()]
     series = uids(root, f"studies/{MADE_STUDY}/series")
-    assert set(series) == {one.SeriesInstanceUID for one in truth}
+    assert set(series) == {dataset.SeriesInstanceUID for dataset in truth}
     for uid in series:
         inside = uids(root, f"studies/{MADE_STUDY}/series/{uid}/instances")
         assert set(inside) == {one.SOPInstanceUID for one in truth if one.SeriesInstanceUID == uid}

@@ -125,7 +125,13 @@ def test_every_study_comes_as_stored_byte_for_byte(
 def test_the_client_retrieves_study_series_and_instance(client: DICOMwebClient) -> None:
     study = client.retrieve_study(MADE_STUDY)
     assert len(study) == 5
-    assert [int(one.InstanceNumber) for one in client.iter_study(MADE_STUDY)] == [1, 2, 3, 1, 2]
+    assert [int(dataset.InstanceNumber) for dataset in client.iter_study(MADE_STUDY)] == [
+        1,
+        2,
+        3,
+        1,
+        2,
+    ]
     series = str(study[-1].SeriesInstanceUID)
     assert len(client.retrieve_series(MADE_STUDY, series)) == 2
     instance = client.retrieve_instance(MADE_STUDY, series, str(study[-1].SOPInstanceUID))
@@ -158,7 +164,7 @@ def bulkdata_uris(row: dict[str, Any]) -> Iterator[str]:
 def test_metadata_and_bulk_data_are_the_data_set(
     root: str, client: DICOMwebClient, files: dict[str, Path]
 ) -> None:
-    """What a client puts together again from both is what is stored; pixels may come decompressed."""
+    """What a client puts together from both is what is stored; pixels may come decompressed."""
     for uid, path in files.items():
         url = instance_url(root, client, SOPInstanceUID=uid)
         (row,) = get(url + "/metadata", "application/dicom+json").json()
@@ -427,7 +433,7 @@ def test_the_archive_is_read_only(root: str, folder: Path, frames: str) -> None:
 
 
 def test_a_study_that_cannot_be_read_to_its_end_does_not_look_whole(tmp_path: Path) -> None:
-    """A file that goes away: first of all, it is an error status; later, the connection is reset."""
+    """The first file that goes away is an error status; a later one resets the connection."""
     paths = ct_study(
         tmp_path, instances=3, patient_id="1", study_instance_uid=MADE_STUDY, rows=64, columns=64
     )

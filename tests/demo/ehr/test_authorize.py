@@ -1,4 +1,4 @@
-"""The demo's EHR: authorization with PKCE, the consent page, and nobody sent to an unchecked place."""
+"""The demo's EHR: authorization with PKCE, the consent page, and checked redirects."""
 
 import base64
 import hashlib
@@ -49,9 +49,13 @@ async def test_the_whole_flow(ehr: Ehr) -> None:
     said = await ehr.introspect(token)
     assert said.pop("exp") - said.pop("iat") == 3600
     assert said == {
-        "active": True, "scope": SCOPE, "client_id": "app", "iss": smart["issuer"], "token_type": "Bearer",
+        "active": True,
+        "scope": SCOPE,
+        "client_id": "app",
+        "iss": smart["issuer"],
+        "token_type": "Bearer",
         "patient": "peter",
-    }  # fmt: skip
+    }
     assert await ehr.patient("peter", token) == 200
     assert [await ehr.patient(other, token) for other in ("robin", "nobody")] == [403, 403]
 
@@ -88,14 +92,32 @@ async def test_a_person_may_say_no(ehr: Ehr, change: Change) -> None:
 
 
 FOREIGN = [
-    "https://evil.example/cb", "http://evil.example", "http://127.0.0.1@evil.example/", "http://127.0.0.1.evil.example",
-    "http://127.0.0.1:80@evil.example", "http://evil.example\\@127.0.0.1/", "http://127.0.0.1\\.evil.example",
-    "http://localhost%2eevil.example/", "//127.0.0.1/", "/cb", "javascript:alert(1)//127.0.0.1", "app:/cb",
-    "http://127.0.0.1/#fragment", "http://127.0.0.1/\r\nX: y", "http://127.0.0.1/a b", "https://127.0.0.1/",
-    "http://127.0.0.1:x/", "http://[::1].evil.example/", "http://[::ffff:1.2.3.4]/", "http://2130706433/",
-    f"{PAGE}.evil.example/", f"{PAGE}@evil.example/", "http://imaging.example.org/", "http://１27.0.0.1/",
+    "https://evil.example/cb",
+    "http://evil.example",
+    "http://127.0.0.1@evil.example/",
+    "http://127.0.0.1.evil.example",
+    "http://127.0.0.1:80@evil.example",
+    "http://evil.example\\@127.0.0.1/",
+    "http://127.0.0.1\\.evil.example",
+    "http://localhost%2eevil.example/",
+    "//127.0.0.1/",
+    "/cb",
+    "javascript:alert(1)//127.0.0.1",
+    "app:/cb",
+    "http://127.0.0.1/#fragment",
+    "http://127.0.0.1/\r\nX: y",
+    "http://127.0.0.1/a b",
+    "https://127.0.0.1/",
+    "http://127.0.0.1:x/",
+    "http://[::1].evil.example/",
+    "http://[::ffff:1.2.3.4]/",
+    "http://2130706433/",
+    f"{PAGE}.evil.example/",
+    f"{PAGE}@evil.example/",
+    "http://imaging.example.org/",
+    "http://１27.0.0.1/",
     "http://127.0.0.1/" + "x" * 3_000,
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
@@ -148,9 +170,11 @@ PIECES = st.sampled_from(
 @given(
     st.builds(
         lambda scheme, host, rest: f"{scheme}://{host}{''.join(rest)}",
-        st.sampled_from(["http", "https", "HTTP", "ftp"]), HOSTS, st.lists(PIECES, max_size=6),
+        st.sampled_from(["http", "https", "HTTP", "ftp"]),
+        HOSTS,
+        st.lists(PIECES, max_size=6),
     )
-)  # fmt: skip
+)
 @example("http://127.0.0.1:1")
 def test_a_redirect_uri_that_passes_leads_home_by_every_parser(uri: str) -> None:
     """Whatever is put together: two other URL parsers agree on the host, and it is this machine or
@@ -218,9 +242,12 @@ async def test_the_page_runs_nothing_and_loads_nothing(ehr: Ehr) -> None:
     assert style
     digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
     assert policy.split("; ") == [
-        "default-src 'none'", f"style-src 'sha256-{digest}'", "form-action 'self' http://127.0.0.1:5173",
-        "base-uri 'none'", "frame-ancestors 'none'",
-    ]  # fmt: skip
+        "default-src 'none'",
+        f"style-src 'sha256-{digest}'",
+        "form-action 'self' http://127.0.0.1:5173",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    ]
     assert "http" not in style[1]
     assert "url(" not in style[1]
     assert '<html lang="en">' in text

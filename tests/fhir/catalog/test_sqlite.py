@@ -43,10 +43,12 @@ def test_it_outlives_a_restart_and_names_nobody(tmp_path: Path) -> None:
 
 
 def test_two_processes_lose_nothing(tmp_path: Path) -> None:
-    """Exchanges of one patient come one after another, and never end with an error of a busy file."""
+    """Exchanges of one patient are serialized, and none ends with the error of a busy file."""
     results = exchange_at_once(lambda: SqliteStore(tmp_path / "catalog.sqlite"), steps=50)
     assert len(results) == 150
-    assert len({one["1.0"] for one in results}) == 1  # Always there, always the same: seen once.
+    assert (
+        len({result["1.0"] for result in results}) == 1
+    )  # Always there, always the same: seen once.
 
 
 def test_a_file_that_is_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

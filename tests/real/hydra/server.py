@@ -41,10 +41,12 @@ class Hydra(Process):
         configuration = {
             "dsn": "memory",
             "urls": {
-                "self": {"issuer": self.url}, "login": f"{self.url}/login", "consent": f"{self.url}/consent",
+                "self": {"issuer": self.url}, "login": f"{self.url}/login",
+                "consent": f"{self.url}/consent",
             },
             "serve": {
-                "public": {"host": "127.0.0.1", "port": self.port}, "admin": {"host": "127.0.0.1", "port": admin_port},
+                "public": {"host": "127.0.0.1", "port": self.port},
+                "admin": {"host": "127.0.0.1", "port": admin_port},
             },
             "secrets": {"system": ["a-secret-of-these-tests"]},
         }  # fmt: skip
@@ -75,7 +77,8 @@ class Hydra(Process):
         client = {
             "client_id": strategy, "client_secret": SECRET, "access_token_strategy": strategy,
             "grant_types": ["authorization_code", "refresh_token", "client_credentials"],
-            "response_types": ["code"], "redirect_uris": [CALLBACK], "scope": SCOPE, "audience": [AUDIENCE],
+            "response_types": ["code"], "redirect_uris": [CALLBACK], "scope": SCOPE,
+            "audience": [AUDIENCE],
         }  # fmt: skip
         made = requests.post(self.admin + "/admin/clients", json=client, timeout=60)
         assert made.status_code == 201, made.text
@@ -88,7 +91,8 @@ class Hydra(Process):
         page = browser.get(
             self.configuration["authorization_endpoint"],
             params={
-                "response_type": "code", "client_id": client_id, "redirect_uri": CALLBACK, "scope": SCOPE,
+                "response_type": "code", "client_id": client_id, "redirect_uri": CALLBACK,
+                "scope": SCOPE,
                 "state": "a-long-state", "audience": AUDIENCE,
             },
             allow_redirects=False, timeout=60,

@@ -100,7 +100,8 @@ class Cluster:
 
     def _start_etcd(self) -> str:
         url, peers = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-        self.run(PROGRAMS / "etcd", f"--data-dir={self._folder / 'etcd'}", f"--listen-client-urls={url}",
+        self.run(PROGRAMS / "etcd", f"--data-dir={self._folder / 'etcd'}",
+                 f"--listen-client-urls={url}",
                  f"--advertise-client-urls={url}", f"--listen-peer-urls={peers}",
                  f"--initial-advertise-peer-urls={peers}", f"--initial-cluster=default={peers}",
                  "--unsafe-no-fsync", "--log-level=error")  # fmt: skip
@@ -115,12 +116,16 @@ class Cluster:
             )
         )  # fmt: skip
         (self._folder / "tokens.csv").write_text(f"{self._token},admin,admin,system:masters\n")
-        self.run(PROGRAMS / "kube-apiserver", f"--etcd-servers={store}", f"--cert-dir={self._folder / 'certificates'}",
-                 "--bind-address=127.0.0.1", f"--secure-port={self.port}", "--authorization-mode=RBAC",
-                 f"--token-auth-file={self._folder / 'tokens.csv'}", "--service-cluster-ip-range=10.96.0.0/16",
+        self.run(PROGRAMS / "kube-apiserver", f"--etcd-servers={store}",
+                 f"--cert-dir={self._folder / 'certificates'}",
+                 "--bind-address=127.0.0.1", f"--secure-port={self.port}",
+                 "--authorization-mode=RBAC",
+                 f"--token-auth-file={self._folder / 'tokens.csv'}",
+                 "--service-cluster-ip-range=10.96.0.0/16",
                  "--service-account-issuer=https://kubernetes.default.svc",
                  f"--service-account-signing-key-file={self._account_key}",
-                 f"--service-account-key-file={self._account_key}", "--enable-priority-and-fairness=false",
+                 f"--service-account-key-file={self._account_key}",
+                 "--enable-priority-and-fairness=false",
                  "--endpoint-reconciler-type=none", "--allow-privileged",
                  "--kubelet-preferred-address-types=InternalIP")  # fmt: skip
         authority = self._folder / "certificates" / "apiserver.crt"
@@ -143,7 +148,8 @@ class Cluster:
 
     def _start_controllers(self) -> None:
         (self._folder / "kubeconfig").write_text(self.kubeconfig)
-        self.run(PROGRAMS / "kube-controller-manager", f"--kubeconfig={self._folder / 'kubeconfig'}",
+        self.run(PROGRAMS / "kube-controller-manager",
+                 f"--kubeconfig={self._folder / 'kubeconfig'}",
                  f"--service-account-private-key-file={self._account_key}", "--leader-elect=false",
                  f"--root-ca-file={self._folder / 'certificates' / 'apiserver.crt'}",
                  f"--cert-dir={self._folder / 'controllers'}", "--bind-address=127.0.0.1",
@@ -210,7 +216,8 @@ class Cluster:
         answer = self._session.patch(
             self._path(resource["kind"], resource["metadata"]["name"], namespace),
             params=parameters | ({"dryRun": "All"} if dry_run else {}),
-            data=yaml.safe_dump(resource), headers={"Content-Type": "application/apply-patch+yaml"}, timeout=60,
+            data=yaml.safe_dump(resource), headers={"Content-Type": "application/apply-patch+yaml"},
+            timeout=60,
         )  # fmt: skip
         if not answer.ok or "Warning" in answer.headers:
             raise Refused(answer.headers.get("Warning") or answer.json()["message"])

@@ -59,7 +59,8 @@ class TinyPacs:
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
                 [str(COMMAND), "run", "-c", str(self._configuration)],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=self._folder.name,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                cwd=self._folder.name,
             )  # fmt: skip
         try:
             wait_until(

@@ -1,0 +1,205 @@
+"""Checks of the archive that need no patient's token: QIDO-RS, dialect, rows, counts, changes."""
+
+from sidecar.access.facts import KnownAs, Part
+from sidecar.bootstrap.build import Sidecar
+from sidecar.check.character_sets import TOO_SLOW, hint_of_rows
+from sidecar.check.outcome import OURS, Outcome, failed, failure, ok, skipped, warning
+from sidecar.common.errors import Problem
+from sidecar.common.fetch import FetchFailed
+from sidecar.dicom.json_model import Row, text
+from sidecar.dicom.owner import owner_of
+from sidecar.dicomweb.paths import Query
+from sidecar.dicomweb.query import includefield
+from sidecar.pacs.counts import count_instances
+from sidecar.pacs.detection import detect_dialect
+from sidecar.pacs.issuer_check import is_generated
+from sidecar.settings.document import Settings
+
+_SAMPLE = 50
+"""Number of studies in the sample of what the archive writes."""
+_MADE_UP = "DCM4CHEE.*"
+"""Pattern of dcm4chee's default ``DCM4CHEE.{PatientName,hash}.{PatientBirthDate,hash}``."""
+_FIELDS = includefield("PatientID", "IssuerOfPatientID", "StudyInstanceUID")
+
+
+async def query(settings: Settings, sidecar: Sidecar) -> Outcome:
+    """Check that QIDO-RS answers."""
+    try:
+        await sidecar.pacs.ping()
+    except Problem as problem:
+        return failed(
+            problem,
+            _QUERY_HINTS.get(
+                "tls" if "tls_" in problem.for_operators() else problem.reason,
+                f"Is pacs.url the DICOMweb root ({settings.pacs.url}; its /studies is asked)?",
+            ),
+        )
+    return ok(settings.pacs.url)
+
+
+_QUERY_HINTS = {
+    "pacs_query_refused": "The archive refuses our query: is pacs.dialect right, and pacs.url its "
+    "DICOMweb root?",
+    "pacs_credentials": "The archive refuses us: check pacs.auth.",
+    "pacs_unreachable": "Nothing answers there: check pacs.url and the network.",
+    "tls": "What answers there has no certificate that we trust: check pacs.ca_file, and the name "
+    "in pacs.url.",
+    "pacs_timeout": TOO_SLOW,
+    "pacs_warming": TOO_SLOW,
+}
+
+
+async def dialect(settings: Settings, sidecar: Sidecar) -> Outcome:
+    """Check that the archive is the product that ``pacs.dialect`` names."""
+    configured = settings.pacs.dialect
+    found = await detect_dialect(sidecar.pacs)
+    if found is None:
+        if configured == "generic":
+            return ok("generic: neither Orthanc nor dcm4chee was recognized")
+        return warning(
+            f"{configured}, but nothing shows that it is one",
+            f"Is pacs.url its DICOMweb root? Is {configured} what runs there?",
+        )
+    if found != configured:
+        return failure(
+            f"{configured}, but this is {found}",
+            f"Set pacs.dialect: {found}; else queries may be misread.",
+        )
+    return ok(f"{found}, as recognized")
+
+
+async def studies(settings: Settings, sidecar: Sidecar) -> Outcome:
+    """Check what the archive's rows say of patients, and that it pages."""
+    try:
+        rows = await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=_SAMPLE, permit=OURS)
+        second = (
+            await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=1, offset=1, permit=OURS)
+            if len(rows) > 1
+            else []
+        )
+    except Problem as problem:
+        return failed(problem, hint_of_rows(problem))
+    if not rows:
+        return skipped("the archive has no study that we may see: nothing to look at")
+    return _judge(settings, rows, second)
+
+
+def _judge(settings: Settings, rows: list[Row], second: list[Row]) -> Outcome:
+    uids = [text(row, "StudyInstanceUID") for row in rows]
+    if len(rows) > 1 and (not second or text(second[0], "StudyInstanceUID") == uids[0]):
+        return failure(
+            "offset=1 brings the first study again",
+            "The archive does not page, or a limit of its own "
+            "cuts lists: Orthanc's LimitFindResults must be 0: searches could miss studies.",
+        )
+    without = sum(text(row, "PatientID") is None for row in rows)
+    if without == len(rows):
+        return failure(
+            f"none of {len(rows)} studies has a PatientID", "Its QIDO-RS must return 0010,0020."
+        )
+    issuers, patterns = _issuers(settings), settings.pacs.generated_issuers
+    found = [issuer for row in rows if (issuer := text(row, "IssuerOfPatientID"))]
+    named = {issuer for issuer in found if not is_generated(issuer, patterns)}
+    # With an issuer configured, one that counts as none is not that one.
+    made_up = sum(
+        is_generated(issuer, [_MADE_UP]) for issuer in found if issuers or issuer in named
+    )
+    if made_up and issuers:
+        return warning(
+            f"{made_up} of {len(rows)} studies have an issuer that dcm4chee made up from name and "
+            "birth date",
+            "With an issuer configured they are nobody's. Have the archive use that issuer "
+            "(docs/dcm4chee.md), and correct what it has already.",
+        )
+    if made_up:
+        return warning(
+            f"{made_up} of {len(rows)} studies have an issuer that dcm4chee made up from name and "
+            "birth date",
+            "A patient whose name is spelled in two ways gets nothing. Have the archive use a "
+            f"fixed issuer, or set pacs.generated_issuers: [{_MADE_UP}] if its numbers are unique "
+            "(docs/dcm4chee.md).",
+        )
+    if issuers and not issuers & named:
+        return warning(
+            f"none of {len(rows)} studies names an issuer that is configured",
+            "With an issuer set, a study "
+            "counts only when the archive names the same (docs/configuration.md, patients).",
+        )
+    some_without = sum(issuer in named for issuer in found) < len(rows)
+    if not issuers and len(named) + some_without > 1:
+        return warning(
+            f"{len(rows)} studies name {len(named)} issuers of patient IDs"
+            + ", or none" * some_without,
+            "One number may then be two people: set patients.issuer, or issuer in "
+            "patients.identifiers.",
+        )
+    note = f"; {without} without a PatientID reach nobody" if without else ""
+    if as_none := sum(issuer not in named for issuer in found):
+        note += f"; {as_none} with an issuer that counts as none (pacs.generated_issuers)"
+    return ok(f"{len(rows)} looked at{note}")
+
+
+async def counts(settings: Settings, sidecar: Sidecar) -> Outcome:
+    """Check that the archive says how many instances a study and a series have."""
+    try:
+        rows = await sidecar.pacs.search(Query("studies"), (_FIELDS,), limit=_SAMPLE, permit=OURS)
+    except Problem as problem:
+        return failed(problem, hint_of_rows(problem))
+    usable = [row for row in rows if text(row, "StudyInstanceUID") and owner_of(row).patient_id]
+    if not usable:
+        return skipped("the archive has no study of a patient that we may see: nothing to look at")
+    study = Part(text(usable[0], "StudyInstanceUID") or "")
+    known_as = frozenset({owner_of(usable[0])})
+    try:
+        counted = await count_instances(sidecar.pacs, study, known_as)
+        of_series = await _count_a_series(sidecar, study, known_as)
+    except Problem as problem:
+        return failed(problem, _COUNT_HINTS.get(problem.reason, hint_of_rows(problem)))
+    if counted is None or of_series is None:
+        return warning("the study that was looked at changed meanwhile", "Run the check again.")
+    return ok("the archive says how many instances a study and a series have")
+
+
+async def _count_a_series(sidecar: Sidecar, study: Part, known_as: KnownAs) -> int | None:
+    rows = await sidecar.pacs.search(Query("series", study=study.study), (), limit=1, permit=OURS)
+    series = next((uid for row in rows if (uid := text(row, "SeriesInstanceUID"))), None)
+    if series is None:
+        return None
+    return await count_instances(sidecar.pacs, Part(study.study, series), known_as)
+
+
+_COUNT_HINTS = {
+    "pacs_uncounted": "Whole studies, series and their metadata are refused: nobody could tell a "
+    "part of one from the whole. Its QIDO-RS must return NumberOfStudyRelatedInstances (0020,1208) "
+    "and NumberOfSeriesRelatedInstances (0020,1209), or list a study's /instances, within "
+    "pacs.max_results.",
+    "pacs_query_refused": "The archive refuses the query for the numbers of one study (400); its "
+    "log says why. Until it answers, such studies and series cannot be retrieved as a whole.",
+}
+
+
+def _issuers(settings: Settings) -> set[str | None]:
+    patients = settings.patients
+    listed = [patients.issuer, *(identifier.issuer for identifier in patients.identifiers)]
+    return {issuer for issuer in listed if issuer is not None}
+
+
+async def changes(settings: Settings, sidecar: Sidecar) -> Outcome:
+    """Check that Orthanc's ``/changes`` can be read, where they are followed."""
+    if sidecar.changes is None:
+        return ok(f"not followed: lists are up to {settings.fhir.search_cache_seconds:g} s old")
+    try:
+        await sidecar.changes.poll()
+    except FetchFailed as failure:
+        return failure_of_changes(failure)
+    return ok(f"followed, every {settings.pacs.changes_seconds:g} s")
+
+
+def failure_of_changes(failed: FetchFailed) -> Outcome:
+    """Return what is wrong with ``/changes``."""
+    why = failed.reason if failed.detail is None else f"{failed.reason} ({failed.detail})"
+    return failure(
+        f"/changes cannot be read: {why}",
+        "It wants Orthanc's REST root (http://orthanc:8042), not its DICOMweb root; pacs.auth must "
+        "be good there.",
+    )

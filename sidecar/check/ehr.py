@@ -1,0 +1,127 @@
+"""Checks of the EHR that need no patient's token: discovery, keys, introspection, Patients."""
+
+import secrets
+
+from sidecar.bootstrap.build import Sidecar
+from sidecar.bootstrap.discovery import needed_of_discovery
+from sidecar.check.outcome import Outcome, failed, failure, ok, slow_ehr, warning
+from sidecar.common.errors import BadGateway, Forbidden, Problem
+from sidecar.settings.document import Settings
+from sidecar.tokens.rejection import TokenRejected
+
+_ISSUER_UNKNOWN = (
+    " Nothing names the issuer, so iss in introspection answers is not compared: set ehr.issuer."
+)
+
+
+async def discovery(settings: Settings, sidecar: Sidecar) -> Outcome:
+    """Check the EHR's ``.well-known/smart-configuration``."""
+    url, needed = settings.ehr.fhir_url, needed_of_discovery(settings)
+    try:
+        await sidecar.discovery.probe()
+        found = await sidecar.discovery.configuration()
+    except Problem as problem:
+        if not needed:
+            hint = slow_ehr(problem, "Not needed here; but apps find their login there (SIA-2).")
+            if sidecar.discovery.is_absent and settings.ehr.issuer is None:
+                hint += _ISSUER_UNKNOWN
+            return warning(problem.for_operators(), hint)
+        hint = f"Is ehr.fhir_url right ({url}), and reachable from here? ehr.ca_file trusted?"
+        return failed(problem, slow_ehr(problem, hint))
+    if found.introspection_endpoint is None and "introspection_endpoint" in needed:
+        return failure(f"{url} names no introspection_endpoint", "Set tokens.introspection.url.")
+    unnamed = found.issuer is None and settings.ehr.issuer is None
+    if unnamed and "issuer" in needed:
+        return failure(
+            f"{url} names no issuer", "Tokens cannot be verified without it: set ehr.issuer."
+        )
+    missing = [
+        name
+        for name in ("authorization_endpoint", "token_endpoint")
+        if getattr(found, name) is None
+    ]
+    if missing:
+        hint = "Apps find their login there (SIA-2)." + (_ISSUER_UNKNOWN if unnamed else "")
+        return warning(f"{url} names no {' and no '.join(missing)}", hint)
+    if unnamed:
+        return warning(f"{url} names no issuer", _ISSUER_UNKNOWN.strip())
+    if settings.ehr.issuer and found.issuer and found.issuer != settings.ehr.issuer:
+        return warning(
+            f"its issuer is {found.issuer}",
+            f"ehr.issuer is {settings.ehr.issuer}: tokens of another issuer are refused.",
+        )
+    return ok(url)
+
+
+async def keys(settings: Settings, sidecar: Sidecar) -> Outcome:
+    """Check that there are keys to verify tokens, or introspection answers, with."""
+    if sidecar.tokens.jwks is None:
+        return ok("not used: tokens.validation is introspection")
+    try:
+        count = await sidecar.tokens.jwks.probe()
+    except Problem as problem:
+        hint = "Does the EHR's smart-configuration name jwks_uri? Else set tokens.jwt.jwks_url."
+        return failed(problem, slow_ehr(problem, hint))
+    if count == 0:
+        return failure(
+            "the JWKS has no key that verifies signatures",
+            "Is tokens.jwt.jwks_url the public keys?",
+        )
+    return ok(f"{count} public key{'s' if count > 1 else ''}")
+
+
+async def introspection(settings: Settings, sidecar: Sidecar) -> Outcome:
+    """Check that we may introspect, and that a token that nobody issued is inactive."""
+    if sidecar.tokens.introspection is None or settings.tokens.client is None:
+        return ok("not used: tokens.validation is jwt, so a revoked token works until it expires")
+    try:
+        is_active = (
+            await sidecar.tokens.introspection.introspect(secrets.token_urlsafe(32)) is not None
+        )
+    except TokenRejected:
+        is_active = True
+    except BadGateway as problem:
+        return failed(
+            problem,
+            "The authorization server refuses us: check tokens.client (id, secret, method), and "
+            "that this client may introspect.",
+        )
+    except Problem as problem:
+        return failed(
+            problem,
+            slow_ehr(
+                problem,
+                "The endpoint must answer a POST with JSON, active: false for an unknown token "
+                "(RFC 7662 2.2); set tokens.introspection.url if it is elsewhere.",
+            ),
+        )
+    if is_active:
+        return failure(
+            "a made-up token is active",
+            "Whatever answers there is no introspection endpoint. Do not serve.",
+        )
+    return ok(f"a made-up token is inactive; we are accepted by {settings.tokens.client.method}")
+
+
+async def patients(settings: Settings, sidecar: Sidecar) -> Outcome:
+    """Check that our own access can read Patients, with ``mapping: ehr``."""
+    if settings.patients.mapping == "direct":
+        return ok("direct: the FHIR Patient.id is the PatientID at the PACS")
+    try:
+        await sidecar.patients.identifiers("check-" + secrets.token_hex(8))
+    except Forbidden as problem:
+        return failed(
+            problem, "The EHR answers a made-up Patient with another one's record. Do not serve."
+        )
+    except Problem as problem:
+        return failed(
+            problem,
+            slow_ehr(
+                problem,
+                "We cannot read Patient at the EHR: check patients.client, its scope, and its key "
+                "(the EHR must know the public half).",
+            ),
+        )
+    return ok(
+        f"ehr: a made-up Patient is not there; we are accepted by {settings.patients.client.method}"
+    )

@@ -1,0 +1,49 @@
+"""The outcomes of the checks of a configuration, in their four states."""
+
+from typing import NamedTuple
+
+from sidecar.access.permits import Inquiry
+from sidecar.common.errors import Problem
+from sidecar.conformance.finding import State
+
+OURS = Inquiry(frozenset())
+"""Samples of rows that a check asks for, for no patient."""
+
+
+class Outcome(NamedTuple):
+    """Outcome of a check. With the name of the check it is a ``Finding``."""
+
+    state: State
+    text: str
+    hint: str | None = None
+
+
+def ok(text: str) -> Outcome:
+    """Return that something works as it should."""
+    return Outcome(State.OK, text)
+
+
+def warning(text: str, hint: str) -> Outcome:
+    """Return that something works, but probably not as meant."""
+    return Outcome(State.WARN, text, hint)
+
+
+def failure(text: str, hint: str) -> Outcome:
+    """Return that something does not work."""
+    return Outcome(State.FAIL, text, hint)
+
+
+def skipped(text: str) -> Outcome:
+    """Return that something was not looked at; ``text`` says why."""
+    return Outcome(State.SKIP, text)
+
+
+def failed(problem: Problem, hint: str) -> Outcome:
+    """Return a failure that shows the problem's reason and detail for operators."""
+    return failure(problem.for_operators(), hint)
+
+
+def slow_ehr(problem: Problem, otherwise: str) -> str:
+    """Return the hint for an EHR that did not answer in time, or ``otherwise``."""
+    is_slow = problem.reason.endswith("_timeout")
+    return "The EHR answers too slowly: ehr.timeout_seconds." if is_slow else otherwise

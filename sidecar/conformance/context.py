@@ -1,0 +1,272 @@
+"""Shared state of a run's checks, and readers of FHIR resources that several of them use."""
+
+import base64
+import json
+import re
+import secrets
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode, urljoin
+
+from sidecar.conformance.client import Client, NotTested, Violated
+from sidecar.conformance.rows import is_uid
+
+DICOM = "multipart/related; type=application/dicom; transfer-syntax=*"
+DICOM_JSON = "application/dicom+json"
+_PATIENT = re.compile(r"(?:.*/)?Patient/([A-Za-z0-9.-]{1,64})(?:/_history/[^/]*)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class SeenInstance:
+    """Instance that was seen, with the SHA-256 of its bytes when they were retrieved."""
+
+    series: str
+    uid: str
+    patient_id: str
+    digest: bytes | None = None
+
+    @property
+    def path(self) -> str:
+        """The path of the instance below its study."""
+        return f"series/{self.series}/instances/{self.uid}"
+
+
+@dataclass
+class RunContext:
+    """State of one run: what its checks have found, for later ones.
+
+    - ``patient``: FHIR id of the token's patient, as soon as it is known
+    - ``origin``: origin of an app's pages
+    - ``studies``: the patient's ImagingStudies, all of them if ``has_all_pages``
+    - ``foreign``: number of other patients' ImagingStudies that came with them
+    - ``endpoints``: Endpoints by reference
+    - ``study``: UID of the study that is retrieved below ``root``, which ``is_local`` when the
+      address is for one answer alone (SIA-33)
+    - ``rows``: study rows of QIDO-RS
+    - ``patients_inside``: PatientIDs in the instances
+    - ``patient_ids``, ``names``: what must not stand in errors
+    - ``absent_…``: made up, nobody's
+    """
+
+    client: Client
+    patient: str | None
+    origin: str = "https://app.example.org"
+    metadata: dict[str, Any] = field(default_factory=dict)
+    configuration: dict[str, Any] = field(default_factory=dict)
+    bundle: dict[str, Any] = field(default_factory=dict)
+    studies: list[dict[str, Any]] = field(default_factory=list)
+    foreign: int = 0
+    has_all_pages: bool = False
+    endpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
+    study: str | None = None
+    root: str | None = None
+    is_local: bool = False
+    instances: list[SeenInstance] = field(default_factory=list)
+    has_whole_study: bool = False
+    patients_inside: set[str] = field(default_factory=set)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    patient_ids: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+    absent_patient: str = field(default_factory=lambda: "check-" + secrets.token_hex(8))
+    absent_uid: str = field(default_factory=lambda: f"2.25.{secrets.randbits(120)}")
+
+    @property
+    def base(self) -> str:
+        """The FHIR base."""
+        return self.client.base
+
+    def url(self, path: str, *parameters: tuple[str, str]) -> str:
+        """Return the address of ``path`` below the FHIR base."""
+        query = urlencode(parameters, safe=":/|,")
+        return f"{self.base}/{path}" + (f"?{query}" if query else "")
+
+    def search_url(self, *parameters: tuple[str, str]) -> str:
+        """Return the address of a search for the token's patient, if that is known."""
+        own = [("patient", self.patient)] if self.patient is not None else []
+        return self.url("ImagingStudy", *own, *parameters)
+
+    def known_patient(self) -> str:
+        """Return the token's patient. Raises ``NotTested``."""
+        if self.patient is None:
+            raise NotTested("the token's patient is not known: give --patient")
+        return self.patient
+
+    def first_bundle(self) -> dict[str, Any]:
+        """Return the first page of the patient's studies. Raises ``NotTested``."""
+        if not self.bundle:
+            raise NotTested("no search was answered")
+        return self.bundle
+
+    def first_page_ids(self) -> list[str]:
+        """Return the ids of the patient's studies on the first page."""
+        own = {str(study.get("id")) for study in self.studies}
+        return [study_id for study_id in ids(self.bundle) if study_id in own]
+
+    def known_studies(self) -> list[dict[str, Any]]:
+        """Return the patient's studies, one at least. Raises ``NotTested``."""
+        if not self.studies:
+            raise NotTested("no study of the patient was found")
+        return self.studies
+
+    def known_study(self) -> tuple[str, str]:
+        """Return the DICOMweb root, and the StudyInstanceUID to retrieve below it.
+
+        Raises ``NotTested``.
+        """
+        if self.root is None or self.study is None:
+            raise NotTested("no study with the address of its images was found")
+        return self.root, self.study
+
+    def study_url(self) -> str:
+        """Return the address of the study. Raises ``NotTested``."""
+        return "{}/studies/{}".format(*self.known_study())
+
+    def known_capability(self) -> tuple[str, str]:
+        """As ``known_study``, where its address is a capability URL. Raises ``NotTested``."""
+        known = self.known_study()
+        if not self.is_local:
+            raise NotTested(
+                "the address is no capability URL, but for all of the patient's studies"
+            )
+        return known
+
+    def known_instance(self) -> tuple[str, SeenInstance]:
+        """Return the address of the study, and an instance in it. Raises ``NotTested``."""
+        url = self.study_url()
+        if not self.instances:
+            raise NotTested("no instance of the study is known")
+        return url, self.instances[0]
+
+    async def search(self, *parameters: tuple[str, str], patient: bool = True) -> dict[str, Any]:
+        """Return the Bundle of a search, for the token's patient. Raises ``Violated``."""
+        url = self.search_url(*parameters) if patient else self.url("ImagingStudy", *parameters)
+        return (await self.client.request(url)).resource("Bundle")
+
+    async def pages(self, bundle: dict[str, Any]) -> tuple[list[dict[str, Any]], bool]:
+        """Return a Bundle and the pages behind it, and whether these are all.
+
+        There are at most ``Limits.pages``. Raises ``Violated``.
+        """
+        pages = [bundle]
+        while (following := link(pages[-1], "next", self.base)) is not None:
+            if len(pages) >= self.client.limits.pages:
+                return pages, False
+            pages.append((await self.client.request(following)).resource("Bundle"))
+        return pages, True
+
+    def announces(self, parameter: str) -> bool:
+        """Return whether the CapabilityStatement has this search parameter of ImagingStudy."""
+        announced = objects(self.imaging_study().get("searchParam"))
+        return any(search_parameter.get("name") == parameter for search_parameter in announced)
+
+    def imaging_study(self) -> dict[str, Any]:
+        """Return ImagingStudy in the CapabilityStatement; empty if it is not there."""
+        for rest in objects(self.metadata.get("rest")):
+            for resource in objects(rest.get("resource")):
+                if resource.get("type") == "ImagingStudy":
+                    return resource
+        return {}
+
+
+CheckFunction = Callable[[RunContext], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Check of requirement ``number``; ``title`` says what of it is checked.
+
+    ``function`` returns what was seen when the requirement is kept. It raises ``Violated`` or
+    ``NotTested``. ``requirement``: the text, where it is not that of ``REQUIREMENTS``.
+    """
+
+    number: int
+    title: str
+    function: CheckFunction
+    requirement: str | None = None
+
+
+def objects(value: Any) -> list[dict[str, Any]]:
+    """Return the JSON objects in a list; none if ``value`` is no list."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def strings(value: Any) -> list[str]:
+    """Return the strings in a list; none if ``value`` is no list."""
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def resources(bundle: Mapping[str, Any], resource_type: str) -> list[dict[str, Any]]:
+    """Return the Bundle's resources of a type."""
+    found = objects([entry.get("resource") for entry in objects(bundle.get("entry"))])
+    return [resource for resource in found if resource.get("resourceType") == resource_type]
+
+
+def ids(bundle: Mapping[str, Any]) -> list[str]:
+    """Return the ids of the Bundle's ImagingStudies."""
+    return [str(study.get("id")) for study in resources(bundle, "ImagingStudy")]
+
+
+def link(bundle: Mapping[str, Any], relation: str, base: str) -> str | None:
+    """Return the absolute URL of the Bundle's link with this relation."""
+    for candidate in objects(bundle.get("link")):
+        url = candidate.get("url")
+        if candidate.get("relation") == relation and isinstance(url, str):
+            return urljoin(base + "/", url)
+    return None
+
+
+def subject_of(study: Mapping[str, Any]) -> str:
+    """Return the subject's reference; empty if there is none."""
+    subject = study.get("subject")
+    reference = subject.get("reference") if isinstance(subject, dict) else None
+    return reference if isinstance(reference, str) else ""
+
+
+def patient_of(study: Mapping[str, Any]) -> str | None:
+    """Return the Patient's id in the subject's reference."""
+    match = _PATIENT.fullmatch(subject_of(study))
+    return None if match is None else match[1]
+
+
+def uid_of(study: Mapping[str, Any]) -> str | None:
+    """Return the StudyInstanceUID of an ImagingStudy."""
+    for identifier in objects(study.get("identifier")):
+        value = identifier.get("value")
+        if identifier.get("system") == "urn:dicom:uid" and isinstance(value, str):
+            uid = value.removeprefix("urn:oid:")
+            return uid if is_uid(uid) else None
+    return None
+
+
+def patient_in(token: str | None) -> str | None:
+    """Return the ``patient`` claim of an access token that is a JWT.
+
+    It only says what to search for, so nothing is verified.
+    """
+    parts = (token or "").split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:
+        return None
+    patient = claims.get("patient") if isinstance(claims, dict) else None
+    return patient if isinstance(patient, str) else None
+
+
+def plural(number: int, noun: str) -> str:
+    """Return ``1 study``, ``2 studies``."""
+    if number != 1:
+        noun = noun.removesuffix("y") + "ie" * noun.endswith("y") + "s"
+    return f"{number} {noun}"
+
+
+def raise_for_faults(faults: Iterable[str], total: int) -> None:
+    """Raise ``Violated`` with how often each fault was met, if there is any."""
+    counts = Counter(faults)
+    if counts:
+        raise Violated(
+            "; ".join(f"{fault} ({count} of {total})" for fault, count in counts.most_common(8))
+        )

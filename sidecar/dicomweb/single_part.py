@@ -1,0 +1,41 @@
+"""A multipart with one part, for a client that takes no multipart."""
+
+from sidecar.dicomweb.body_filter import Malformed
+from sidecar.dicomweb.multipart import Multipart
+
+SHORT_PART_BYTES = 65_536
+"""How many bytes are held back, or all: until then a second part is an error with a status."""
+
+
+class SinglePart(Multipart):
+    """Scanner of a multipart with one part, whose content alone leaves."""
+
+    _is_leaving = False
+    _length: int | None = None
+
+    def length(self, came: int | None) -> int | None:
+        """Return the part's length in bytes, when its header has it or it has come whole."""
+        return self._length
+
+    def _passed(self, data: bytes, start: int) -> bytes | memoryview:
+        size = sum(map(len, self._out))
+        if not (self._is_leaving or self.is_closed or size >= SHORT_PART_BYTES):
+            return b""
+        if self.is_closed and not self._is_leaving:
+            self._length = size
+        self._is_leaving = True
+        return super()._passed(data, start)
+
+    def _around(self, data: bytes) -> None:
+        self._unchanged = False
+
+    def _begin_part(self, lines: bytes) -> None:
+        if self.parts:
+            raise Malformed("more_parts" if self._check is not None else "several_values")
+        super()._begin_part(lines)
+        self._length = self._remaining
+
+    def end(self) -> bytes:
+        """Return nothing: no delimiter leaves. Raises ``Malformed`` as ``Multipart`` does."""
+        super().end()
+        return b""

@@ -1,0 +1,498 @@
+"""Events that fail while others are taken hold nobody up, and are not lost with the process
+(SIA-60).
+"""
+
+import errno
+import json
+import random
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from aiohttp import web
+
+from sidecar.audit import delivery as module
+from sidecar.audit import retry_queue as aside_module
+from sidecar.audit.spool import ASIDE, REJECTED, segments
+from tests.audit.deliveries import line_to, numbers, out_of_order, soon
+from tests.audit.fhir_repository import FhirRepository
+from tests.waiting import forever, wait_until_async
+
+__all__ = ["soon"]
+
+
+def rejected(folder: Path) -> list[int]:
+    try:
+        return sorted(
+            json.loads(one)["number"] for one in (folder / REJECTED).read_text().splitlines()
+        )
+    except FileNotFoundError:
+        return []
+
+
+async def test_few_that_fail_do_not_slow_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No pause for everybody: who can make events that the server fails with must not fill the
+    spool.
+    """
+    monkeypatch.setattr(module, "_FIRST_PAUSE_SECONDS", 30)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_SECONDS", 60)
+    repository = FhirRepository()
+    repository.of_event = lambda event: 500 if event["number"] % 100 == 7 else 201
+    async with line_to(tmp_path, repository) as line:
+        line.tell(range(5_000))
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 4_950
+        )
+        await wait_until_async(
+            "audit_queue_length",
+            lambda: line.value("audit_queue_length"),
+            lambda found: found == 50,
+        )
+        assert len(segments(tmp_path)) <= 1
+    assert numbers(repository) == [number for number in range(5_000) if number % 100 != 7]
+
+
+@pytest.mark.exhaustive
+async def test_one_that_fails_outlives_a_reload_and_nothing_is_told_twice(tmp_path: Path) -> None:
+    """However often: a token that rotates reloads each few minutes."""
+    repository = FhirRepository()
+    repository.of_event = lambda event: 500 if event["number"] == 0 else 201
+    number = generations = 0
+    told_of = 0.0
+    while generations < 20 or told_of == 0:  # It is tried 20 times, by all of them together.
+        generations += 1
+        assert generations < 1_000
+        async with line_to(tmp_path, repository) as line:
+            for _ in range(6):
+                line.tell(range(number, number + 5))
+                number += 5
+                due = list(range(1, number))
+                await wait_until_async("all but the first", lambda: numbers(repository), due.__eq__)
+            line.delivery.retire()
+        # Its last request has ended: nothing is counted any more.
+        told_of += line.outcome("rejected")
+    assert numbers(repository) == list(range(1, number))
+    assert (rejected(tmp_path), told_of) == ([0], 1)
+
+
+async def test_it_is_told_when_the_server_can(tmp_path: Path) -> None:
+    repository = FhirRepository()
+    repository.of_event = lambda event: 500 if event["number"] == 2 else 201
+    async with line_to(tmp_path, repository, update=True) as line:
+        line.tell(range(5))
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 4
+        )
+    assert len(repository.ids) == 4
+    repository.of_event = lambda event: 201
+    async with line_to(tmp_path, repository, update=True) as line:
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 1
+        )
+        await wait_until_async(
+            "audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0
+        )
+    assert numbers(repository) == [0, 1, 3, 4, 2]
+    assert len(set(repository.ids)) == 5  # Under the id that it always had.
+    assert not (tmp_path / ASIDE).read_bytes()
+
+
+@pytest.mark.parametrize("batch", [1, 10])
+@pytest.mark.parametrize("how", ["fails whole requests", "is silent"])
+async def test_one_that_spoils_every_request_it_is_in(tmp_path: Path, batch: int, how: str) -> None:
+    """The requests get smaller until it is alone; another one shows that it is not the server."""
+    repository = FhirRepository()
+    handle = repository.handle
+
+    async def spoilt(request: web.Request) -> web.Response:
+        body = json.loads(await request.read())
+        events = [one["resource"] for one in body["entry"]] if "entry" in body else [body]
+        if any(event["number"] in (3, 4) for event in events):
+            if how == "is silent":
+                await forever()
+            return web.Response(status=500)
+        return await handle(request)
+
+    repository.handle = spoilt  # type: ignore[method-assign]
+    async with line_to(tmp_path, repository, batch=batch, update=True, timeout_seconds=0.5) as line:
+        line.tell(range(40))
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 38
+        )
+    assert sorted(numbers(repository)) == [one for one in range(40) if one not in (3, 4)]
+    assert out_of_order(numbers(repository)) <= 3
+
+
+@pytest.mark.parametrize("batch", [1, 100])
+@pytest.mark.parametrize("retry_after", [None, "1"])
+async def test_many_in_a_row_hold_nobody_up_for_ever(
+    tmp_path: Path, batch: int, retry_after: str | None
+) -> None:
+    """However many stand before the first that is taken: one is looked for ever farther behind
+    them.
+    """
+    repository = FhirRepository()
+    handle = repository.handle
+
+    async def spoilt(request: web.Request) -> web.Response:
+        body = json.loads(await request.read())
+        events = [one["resource"] for one in body["entry"]] if "entry" in body else [body]
+        if any(event["number"] < 40 for event in events):
+            return web.Response(
+                status=503, headers={} if retry_after is None else {"Retry-After": retry_after}
+            )
+        return await handle(request)
+
+    repository.handle = spoilt  # type: ignore[method-assign]
+    async with line_to(tmp_path, repository, batch=batch) as line:
+        line.tell(range(140))
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 100
+        )
+    assert sorted(numbers(repository)) == list(range(40, 140))
+
+
+async def test_an_outage_in_which_one_is_refused_is_no_evidence(tmp_path: Path) -> None:
+    """A server that looks at events before it fails: of the others nothing is known."""
+    repository = FhirRepository()
+    repository.of_event = lambda event: 422 if event["number"] % 10 == 3 else 503
+    async with line_to(tmp_path, repository) as line:
+        line.tell(range(60))
+        await wait_until_async(
+            "undelivered", lambda: line.outcome("undelivered"), lambda found: found > 60
+        )
+        repository.of_event = lambda event: 422 if event["number"] % 10 == 3 else 201
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 54
+        )
+    assert all(number % 10 == 3 for number in rejected(tmp_path))
+    assert sorted([*numbers(repository), *rejected(tmp_path)]) == list(range(60))
+
+
+async def test_every_second_request_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two servers behind one address, one of them down: no pause, no smaller requests."""
+    monkeypatch.setattr(module, "_FIRST_PAUSE_SECONDS", 30)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_SECONDS", 60)
+    repository = FhirRepository()
+    handle, asked = repository.handle, [0]
+
+    async def every_second(request: web.Request) -> web.Response:
+        asked[0] += 1
+        return web.Response(status=502) if asked[0] % 2 else await handle(request)
+
+    repository.handle = every_second  # type: ignore[method-assign]
+    async with line_to(tmp_path, repository) as line:
+        line.tell(range(2_000))
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 2_000
+        )
+    assert numbers(repository) == list(range(2_000))
+    assert asked[0] < 60
+
+
+async def test_an_overloaded_server_rejects_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the entries of each answer are 503, others each time: those aside are bounded, none
+    is given up.
+    """
+    monkeypatch.setattr(aside_module, "MOST_EVENTS", 50)
+    repository, chance = FhirRepository(), random.Random(1)
+    repository.of_event = lambda event: 201 if chance.random() < 0.5 else 503
+    most = 0
+    async with line_to(tmp_path, repository, batch=200) as line:
+        line.tell(range(200))
+
+        def delivered() -> float:
+            nonlocal most
+            most = max(most, len(line.delivery._aside))
+            return line.outcome("delivered")
+
+        await wait_until_async("delivered", delivered, lambda found: found == 200)
+    assert sorted(numbers(repository)) == list(range(200))
+    assert rejected(tmp_path) == []
+    assert most <= 51
+
+
+async def test_a_full_disk_and_a_server_that_fails_recover(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing can be written, not even what is given up; then the server takes all, and that makes
+    the room.
+    """
+    monkeypatch.setattr(aside_module, "MOST_EVENTS", 10)
+    repository = FhirRepository()
+    repository.of_event = lambda event: 500 if event["number"] % 2 else 201
+
+    def full(descriptor: int, line: bytes) -> NoReturn:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    async with line_to(tmp_path, repository, batch=10) as line:
+        for begin in range(0, 100, 10):
+            line.tell(range(begin, begin + 10))
+            line.spool.close()
+        monkeypatch.setattr("sidecar.audit.retry_queue.write_whole", full)
+        monkeypatch.setattr("sidecar.audit.spool_reader.write_whole", full)
+        await wait_until_async(
+            "a full disk", lambda: "rejected.jsonl cannot be written" in caplog.text
+        )
+        repository.of_event = lambda event: 201
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 100
+        )
+        await wait_until_async("segments(tmp_path) == []", lambda: segments(tmp_path) == [])
+    assert set(numbers(repository)) == set(range(100))
+    assert not (tmp_path / (ASIDE + ".new")).exists()
+
+
+@pytest.mark.parametrize("what", ["lock", ASIDE, "positions.json"])
+async def test_a_spool_that_cannot_be_read_is_seen_to_wait(
+    tmp_path: Path, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / what).mkdir()
+    repository = FhirRepository()
+    async with line_to(tmp_path, repository) as line:
+        line.tell(range(3))
+        await wait_until_async(
+            "audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 3
+        )
+        assert line.value("audit_queue_age_seconds") > 1_000_000
+        (tmp_path / what).rmdir()
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 3
+        )
+    assert "audit events wait" in caplog.text
+
+
+async def test_one_that_is_no_json_is_kept_where_people_look(tmp_path: Path) -> None:
+    repository = FhirRepository()
+    handle = repository.handle
+
+    async def strict(request: web.Request) -> web.Response:
+        try:
+            json.loads(await request.read())
+        except ValueError:
+            return web.Response(status=500)
+        return await handle(request)
+
+    repository.handle = strict  # type: ignore[method-assign]
+    async with line_to(tmp_path, repository, batch=10) as line:
+        line.tell(range(2))
+        line.spool.write(b'{"resourceType":"Aud\n')
+        line.tell(range(2, 20))
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 20
+        )
+        await wait_until_async(
+            "rejected", lambda: line.outcome("rejected"), lambda found: found == 1
+        )
+    assert numbers(repository) == list(range(20))
+    assert (tmp_path / REJECTED).read_bytes() == b'{"resourceType":"Aud\n'
+
+
+async def test_with_nothing_else_waiting_one_that_is_aside_shows_it(tmp_path: Path) -> None:
+    """A quiet night: the last event fails, and one aside, which would be taken now, must not wait
+    for the morning.
+    """
+    repository = FhirRepository()
+    failing = {0, 5}
+    repository.of_event = lambda event: 500 if event["number"] in failing else 201
+    async with line_to(tmp_path, repository) as line:
+        line.tell(range(5))
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 4
+        )
+        repository.status = 503  # So that what comes now is alone in its request, and fails.
+        line.tell(range(5, 6))
+        await wait_until_async(
+            "undelivered", lambda: line.outcome("undelivered"), lambda found: found > 3
+        )
+        failing.remove(0)
+        repository.status = None
+        await wait_until_async("0 in numbers(repository)", lambda: 0 in numbers(repository))
+        await wait_until_async(
+            "events aside", lambda: len(line.delivery._aside), lambda found: found == 1
+        )
+        failing.clear()
+        await wait_until_async(
+            "audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0
+        )
+    assert sorted(numbers(repository)) == list(range(6))
+
+
+async def test_many_that_spoil_their_requests_do_not_stop_the_others(tmp_path: Path) -> None:
+    repository = FhirRepository()
+    handle = repository.handle
+
+    async def spoilt(request: web.Request) -> web.Response:
+        body = json.loads(await request.read())
+        events = [one["resource"] for one in body["entry"]] if "entry" in body else [body]
+        return (
+            web.Response(status=500)
+            if any(event["number"] % 50 == 9 for event in events)
+            else await handle(request)
+        )
+
+    repository.handle = spoilt  # type: ignore[method-assign]
+    async with line_to(tmp_path, repository) as line:
+        line.tell(range(1_000))
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 980
+        )
+        assert len(repository.requests) < 1_000
+    assert sorted(numbers(repository)) == [one for one in range(1_000) if one % 50 != 9]
+
+
+async def test_an_outage_told_entry_by_entry_keeps_the_order(tmp_path: Path) -> None:
+    repository = FhirRepository()
+    repository.of_event = lambda event: 503
+    async with line_to(tmp_path, repository) as line:
+        for begin in range(0, 300, 10):
+            asked = len(repository.requests)
+            line.tell(range(begin, begin + 10))
+            await wait_until_async("a request", lambda: len(repository.requests), asked.__lt__)
+        repository.of_event = lambda event: 201
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 300
+        )
+        assert line.outcome("rejected") == 0
+    assert out_of_order(numbers(repository)) <= 1
+    assert sorted(numbers(repository)) == list(range(300))
+
+
+async def test_a_server_that_stores_and_does_not_say_so_gets_few_copies(tmp_path: Path) -> None:
+    """Batches are answered with nothing that can be used: what is alone is."""
+    repository = FhirRepository()
+    repository.mangle = lambda answer: {"resourceType": "Bundle"}
+    async with line_to(tmp_path, repository, batch=32) as line:
+        line.tell(range(20))
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 20
+        )
+    assert set(numbers(repository)) == set(range(20))
+    assert len(repository.events) < 150
+
+
+async def test_when_retired_it_ends_with_the_request_under_way(tmp_path: Path) -> None:
+    repository = FhirRepository()
+    repository.most, repository.seconds = 1, 0.1
+    async with line_to(tmp_path, repository, batch=64) as line:
+        line.tell(range(100))
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found >= 3
+        )
+        asked = len(repository.requests)
+        line.delivery.retire()
+    assert len(repository.requests) <= asked + 1
+    repository.seconds = 0
+    async with line_to(tmp_path, repository, batch=1) as line:
+        await wait_until_async(
+            'line.value("audit_queue_length") == 0 and len(repository.events) >= 100',
+            lambda: line.value("audit_queue_length") == 0 and len(repository.events) >= 100,
+        )
+    assert numbers(repository) == list(range(100))  # Nothing twice.
+
+
+async def test_a_limit_on_the_number_is_found_without_asking_twice_each_time(
+    tmp_path: Path,
+) -> None:
+    repository = FhirRepository()
+    repository.most = 5
+    async with line_to(tmp_path, repository, batch=100) as line:
+        line.tell(range(500))
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 500
+        )
+    assert numbers(repository) == list(range(500))
+    assert len(repository.requests) < 230  # Three quarters of them of some use.
+
+
+async def test_too_many_make_room_in_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aside_module, "MOST_EVENTS", 5)
+    repository = FhirRepository()
+    repository.of_event = lambda event: 500 if event["number"] % 2 else 201
+    async with line_to(tmp_path, repository, batch=4) as line:
+        line.tell(range(60))
+        await wait_until_async(
+            "delivered", lambda: line.outcome("delivered"), lambda found: found == 30
+        )
+        repository.of_event = lambda event: 201
+        await wait_until_async(
+            "audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0
+        )
+    assert sorted([*numbers(repository), *rejected(tmp_path)]) == list(range(60))
+
+
+async def test_on_a_full_disk_delivery_goes_on_and_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is aside cannot be written down: its segment stays, and no position says that it is done
+    with.
+    """
+    repository = FhirRepository()
+    repository.of_event = lambda event: 500 if event["number"] == 0 else 201
+
+    def full(descriptor: int, line: bytes) -> NoReturn:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as patch:
+        async with line_to(tmp_path, repository, batch=10) as line:
+            for begin in range(0, 40, 10):
+                line.tell(range(begin, begin + 10))
+                line.spool.close()
+            patch.setattr("sidecar.audit.retry_queue.write_whole", full)
+            patch.setattr("sidecar.audit.spool_reader.write_whole", full)
+            await wait_until_async(
+                "delivered", lambda: line.outcome("delivered"), lambda found: found == 39
+            )
+            await wait_until_async(
+                "audit_queue_length",
+                lambda: line.value("audit_queue_length"),
+                lambda found: found == 1,
+            )
+            await wait_until_async(
+                "segments", lambda: len(segments(tmp_path)), lambda found: found == 1
+            )
+    assert numbers(repository) == list(range(1, 40))
+    repository.of_event = lambda event: 201
+    async with line_to(tmp_path, repository, batch=10, update=False) as line:
+        await wait_until_async(
+            'line.value("audit_queue_length") == 0 and 0 in numbers(repository)',
+            lambda: line.value("audit_queue_length") == 0 and 0 in numbers(repository),
+        )
+    # Nobody could write down that of its segment the others were told.
+    assert numbers(repository) == [*range(1, 40), *range(10)]
+
+
+async def test_positions_that_cannot_be_written_count_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    repository = FhirRepository()
+
+    def full(descriptor: int, line: bytes) -> NoReturn:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    async with line_to(tmp_path, repository, batch=10) as line:
+        with monkeypatch.context() as patch:
+            patch.setattr("sidecar.audit.spool_reader.write_whole", full)
+            line.tell(range(30))
+            await wait_until_async(
+                "delivered", lambda: line.outcome("delivered"), lambda found: found == 30
+            )
+            await wait_until_async("a full disk", lambda: "took cannot be noted" in caplog.text)
+        repository.status = 503
+        line.tell(range(30, 50))
+        await wait_until_async(
+            "audit_queue_length",
+            lambda: line.value("audit_queue_length"),
+            lambda found: found == 20,
+        )
+        repository.status = None
+        await wait_until_async(
+            "audit_queue_length", lambda: line.value("audit_queue_length"), lambda found: found == 0
+        )
+    assert numbers(repository) == list(range(50))

@@ -1,0 +1,190 @@
+"""Checks of the audit trail: file, spool, repository."""
+
+import contextlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from sidecar.audit.spool import Spool, segments
+from sidecar.conformance.finding import Finding, State
+from sidecar.server.listener import listen
+from tests.check.scripted_site import Pacs, found
+from tests.fakes.ehr import ScriptedEhr
+
+
+async def test_the_audit_sink_is_looked_at_and_not_touched(
+    ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path
+) -> None:
+    """A file that check made would be root's, and lock the service out."""
+    file = tmp_path / "audit.jsonl"
+    finding = (await found(ehr, pacs, audit={"sink": "file", "file": str(file)}))["audit.sink"]
+    assert (finding.state, file.exists()) == (State.OK, False)
+    absent = {"sink": "file", "file": str(tmp_path / "absent" / "audit.jsonl")}
+    assert (await found(ehr, pacs, audit=absent))["audit.sink"].state is State.FAIL
+
+
+def statement(*interactions: str, system: str = "batch") -> dict[str, Any]:
+    """A CapabilityStatement that offers this for AuditEvent."""
+    event = {"type": "AuditEvent", "interaction": [{"code": code} for code in interactions]}
+    return {"rest": [{"mode": "server", "resource": [event], "interaction": [{"code": system}]}]}
+
+
+REPOSITORIES: list[tuple[int, Any, dict[str, Any], State, str]] = [
+    (200, statement("create"), {}, State.OK, ""),
+    (200, statement("read"), {}, State.WARN, "create for AuditEvent"),
+    (200, statement("create"), {"interaction": "update"}, State.WARN, "update for AuditEvent"),
+    (200, statement("create", system="search-system"), {}, State.WARN, "batch_size: 1"),
+    (200, statement("create", system="search-system"), {"batch_size": 1}, State.OK, ""),
+    (200, {"rest": []}, {}, State.WARN, "anything"),
+    (200, [], {}, State.WARN, "anything"),
+    (401, {}, {}, State.FAIL, "401"),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "how", "state", "says"), REPOSITORIES)
+async def test_the_audit_repository(
+    ehr: ScriptedEhr,
+    pacs: Pacs,
+    tmp_path: Path,
+    status: int,
+    body: Any,
+    how: dict[str, Any],
+    state: State,
+    says: str,
+) -> None:
+    """It is asked what it offers, and told nothing."""
+    asked: list[tuple[str, str]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append((request.method, request.path))
+        return web.json_response(body, status=status)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with listen(app, "127.0.0.1", 0) as port:
+        repository = {"url": f"http://127.0.0.1:{port}/fhir"} | how
+        audit = {
+            "sink": "fhir",
+            "repository": repository,
+            "spool": {"folder": str(tmp_path / "spool")},
+        }
+        finding = (await found(ehr, pacs, audit=audit))["audit.repository"]
+    assert finding.state is state
+    assert says in f"{finding}"
+    assert asked == [("GET", "/fhir/metadata")]
+    assert not (tmp_path / "spool").exists()
+
+
+async def test_an_audit_repository_that_is_not_there(
+    ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path
+) -> None:
+    audit = {
+        "sink": "fhir",
+        "repository": {"url": "http://127.0.0.1:9/fhir"},
+        "spool": {"folder": str(tmp_path)},
+    }
+    findings = await found(ehr, pacs, audit=audit)
+    assert findings["audit.sink"].state is State.OK
+    assert findings["audit.repository"].state is State.FAIL
+
+
+@pytest.mark.parametrize(
+    ("what", "state", "says"),
+    [
+        ("file", State.FAIL, "is not a folder"),
+        ("shared", State.WARN, "by others"),
+        ("mine", State.OK, "spool"),
+        ("link", State.FAIL, "is not a folder"),
+        ("dangling", State.FAIL, "is not a folder"),
+        ("none", State.OK, "spool"),
+        ("nowhere", State.FAIL, "does not exist"),
+    ],
+)
+async def test_the_folder_of_the_spool(
+    ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path, what: str, state: State, says: str
+) -> None:
+    folder = tmp_path / "spool"
+    if what == "file":
+        folder.touch()
+    elif what in ("shared", "mine"):
+        folder.mkdir()
+        folder.chmod(0o777 if what == "shared" else 0o700)
+    elif what == "link":
+        folder.symlink_to(tmp_path / "file")
+        (tmp_path / "file").touch()
+    elif what == "dangling":
+        folder.symlink_to(tmp_path / "nowhere")
+    elif what == "nowhere":
+        folder = tmp_path / "no" / "spool"
+    audit = {
+        "sink": "fhir",
+        "repository": {"url": "http://127.0.0.1:9/fhir"},
+        "spool": {"folder": str(folder)},
+    }
+    finding = (await found(ehr, pacs, audit=audit))["audit.sink"]
+    assert finding.state is state
+    assert says in f"{finding}"
+
+
+async def test_a_spool_that_is_full_or_waits_for_long(
+    ehr: ScriptedEhr, pacs: Pacs, tmp_path: Path
+) -> None:
+    """As serve would have it: full is 503 for everybody."""
+    folder = tmp_path / "spool"
+    spool = Spool(folder, max_bytes=2**20)
+    audit: dict[str, Any] = {
+        "sink": "fhir",
+        "repository": {"url": "http://127.0.0.1:9/fhir"},
+        "spool": {"folder": str(folder), "max_bytes": 2**20},
+    }
+
+    async def finding() -> Finding:
+        return (await found(ehr, pacs, audit=audit))["audit.sink"]
+
+    spool.write(b"{}\n")
+    assert (await finding()).state is State.OK
+    (segment,) = segments(folder)
+    spool.close()
+    begun = time.time_ns() - 1_800 * 10**9
+    late_segment = segment.rename(folder / f"{begun:020d}-{segment.name.partition('-')[2]}")
+    late = await finding()
+    assert (late.state, "30 minutes" in late.text) == (State.WARN, True)
+    (folder / "positions.json").write_text(json.dumps({late_segment.name: 3}))
+    assert (await finding()).state is State.OK  # All of it is delivered.
+    with contextlib.suppress(OSError):
+        while True:
+            spool.write(b"x" * 999 + b"\n")
+    full = await finding()
+    assert (full.state, "nothing is answered" in full.text) == (State.FAIL, True)
+    audit["when_full"] = "drop_oldest"
+    assert (await finding()).state is not State.FAIL
+
+
+@pytest.mark.parametrize("sink", ["file", "fhir"])
+@pytest.mark.parametrize("what", ["bytes", "files"])
+async def test_a_full_disk(
+    ehr: ScriptedEhr,
+    pacs: Pacs,
+    tmp_path: Path,
+    sink: str,
+    what: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = os.statvfs_result(
+        (4_096, 4_096, 10**6, 10**6, 0 if what == "bytes" else 10**6, 10**6, 9, 0, 0, 255)
+    )
+    monkeypatch.setattr(os, "statvfs", lambda path: disk)
+    audit: dict[str, Any] = {"sink": "file", "file": str(tmp_path / "audit.jsonl")}
+    if sink == "fhir":
+        audit = {
+            "sink": "fhir",
+            "repository": {"url": "http://127.0.0.1:9/fhir"},
+            "spool": {"folder": str(tmp_path)},
+        }
+    finding = (await found(ehr, pacs, audit=audit))["audit.sink"]
+    assert (finding.state, "disk is full" in finding.text) == (State.FAIL, True)

@@ -1,0 +1,129 @@
+"""Checks of the EHR: discovery, keys, introspection, Patients."""
+
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from sidecar.check.outcome import skipped, slow_ehr
+from sidecar.check.run import check
+from sidecar.common.errors import Unavailable
+from sidecar.conformance.finding import Finding, State
+from sidecar.settings.tokens import IntrospectionSettings
+from tests.check.scripted_site import Pacs, found, served
+from tests.fakes.ehr import ScriptedEhr
+
+
+async def test_an_introspection_that_says_yes_to_everything(ehr: ScriptedEhr, pacs: Pacs) -> None:
+    ehr.answer = ScriptedEhr().answer
+    finding = (await found(ehr, pacs))["tokens.introspection"]
+    assert finding.state is State.FAIL
+    assert "Do not serve" in str(finding.hint)
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "text"),
+    [
+        (401, {}, "introspection_bad_credentials"),
+        (500, {}, "introspection_unexpected_status (status 500)"),
+        (200, "<html>", "introspection_not_json"),
+        (200, [], "introspection_"),
+        (404, {}, "status 404"),
+    ],
+)
+async def test_an_introspection_that_does_not_work(
+    ehr: ScriptedEhr, pacs: Pacs, status: int, answer: Any, text: str
+) -> None:
+    ehr.status, ehr.answer = status, answer
+    findings = await found(ehr, pacs)
+    assert findings["tokens.introspection"].state is State.FAIL
+    assert text in findings["tokens.introspection"].text
+    assert findings["patients.mapping"] == Finding(
+        "patients.mapping", *skipped("needs tokens.introspection")
+    )
+    assert findings["pacs.studies"].state is State.OK  # The other side is looked at all the same.
+
+
+async def test_no_discovery(ehr: ScriptedEhr, pacs: Pacs) -> None:
+    ehr.configuration_status = 500
+    finding = (await found(ehr, pacs))["ehr.smart_configuration"]
+    assert (finding.state, finding.text) == (State.FAIL, "discovery_unexpected_status (status 500)")
+    assert "ehr.fhir_url" in str(finding.hint)
+
+
+async def test_a_patient_record_that_refuses_us(ehr: ScriptedEhr, pacs: Pacs) -> None:
+    """``mapping: ehr``: our own access is tried with a Patient that nobody has."""
+    mapping = {"patients": {"mapping": "ehr", "identifiers": [{"system": "urn:x"}]}}
+    # ScriptedEhr: 404.
+    assert (await found(ehr, pacs, **mapping))["patients.mapping"].state is State.OK
+
+
+async def test_a_fixed_introspection_url_needs_no_discovery(ehr: ScriptedEhr, pacs: Pacs) -> None:
+    ehr.configuration_status = 500
+    async with served(ehr, pacs) as settings:
+        url = settings.ehr.fhir_url.removesuffix("/fhir") + "/introspect"
+        tokens = settings.tokens.model_copy(
+            update={"introspection": IntrospectionSettings(url=url)}
+        )
+        findings = {
+            finding.name: finding
+            for finding in await check(settings.model_copy(update={"tokens": tokens}), None)
+        }
+    assert findings["ehr.smart_configuration"].state is State.WARN
+    assert findings["tokens.introspection"].state is State.OK
+
+
+class WithoutDiscovery(ScriptedEhr):
+    """Its smart-configuration is a 404."""
+
+    async def _configuration(self, request: web.Request) -> web.Response:
+        return web.Response(status=404)
+
+
+@pytest.mark.parametrize("issuer", [None, "https://issuer.example.org"])
+async def test_an_issuer_that_nothing_names(pacs: Pacs, issuer: str | None) -> None:
+    """Then ``iss`` is not compared: it is said, and how to mend it."""
+    async with served(
+        WithoutDiscovery(answer={"active": False}), pacs, ehr={"issuer": issuer}
+    ) as settings:
+        url = settings.ehr.fhir_url.removesuffix("/fhir") + "/introspect"
+        tokens = settings.tokens.model_copy(
+            update={"introspection": IntrospectionSettings(url=url)}
+        )
+        findings = {
+            finding.name: finding
+            for finding in await check(settings.model_copy(update={"tokens": tokens}), None)
+        }
+    finding = findings["ehr.smart_configuration"]
+    assert (finding.state, finding.text) == (State.WARN, "discovery_unexpected_status (status 404)")
+    assert (
+        "iss in introspection answers is not compared: set ehr.issuer" in str(finding.hint)
+    ) == (issuer is None)
+
+
+@pytest.mark.parametrize("issuer", [None, "https://issuer.example.org"])
+async def test_a_smart_configuration_without_an_issuer(
+    ehr: ScriptedEhr, pacs: Pacs, issuer: str | None
+) -> None:
+    finding = (await found(ehr, pacs, ehr={"issuer": issuer}))["ehr.smart_configuration"]
+    assert finding.state is State.WARN
+    assert ("set ehr.issuer" in str(finding.hint)) == (issuer is None)
+
+
+async def test_a_needed_issuer_that_nothing_names(ehr: ScriptedEhr, pacs: Pacs) -> None:
+    tokens = {
+        "validation": "jwt",
+        "client": None,
+        "audience": ["us"],
+        "jwt": {"jwks_url": "http://127.0.0.1:1/jwks"},
+    }
+    finding = (await found(ehr, pacs, tokens=tokens))["ehr.smart_configuration"]
+    assert (finding.state, str(finding.hint)[-15:]) == (State.FAIL, "set ehr.issuer.")
+
+
+@pytest.mark.parametrize(
+    "asked", ["discovery", "introspection", "patient", "jwks", "group", "backend_token"]
+)
+def test_what_a_slow_ehr_needs(asked: str) -> None:
+    assert "ehr.timeout_seconds" in slow_ehr(Unavailable("", reason=asked + "_timeout"), "else")
+    assert slow_ehr(Unavailable("", reason=asked + "_unreachable"), "else") == "else"

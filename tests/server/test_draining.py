@@ -1,0 +1,156 @@
+"""The end of the process: transfers go on for ``drain_seconds``; what breaks off says why in
+metrics and log.
+"""
+
+import asyncio
+import logging
+import time
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from sidecar.bootstrap.build import build
+from sidecar.server.listener import Listener, listen
+from sidecar.settings.document import Settings
+from tests.authorization.limited import Slow
+from tests.fakes.archive import ScriptedPacs
+from tests.fakes.ehr import ScriptedEhr
+from tests.fakes.retrievals import BROKEN, PATH
+from tests.fakes.site import HEADERS, sidecar_between
+from tests.waiting import WAIT_SECONDS, wait_until_async
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0])
+async def test_a_transfer_that_goes_on_is_ended_after_drain_seconds(
+    seconds: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, not twice: orchestrators kill what takes longer than it said."""
+
+    async def took() -> float:
+        caplog.clear()
+        found = await _end_of_a_transfer(seconds)
+        assert found > seconds * 0.8
+        (line,) = [vars(record) for record in caplog.records if record.getMessage() == "request"]
+        assert (line["status"], line["reason"]) == (503, "draining")
+        return found
+
+    with caplog.at_level(logging.INFO):
+        # A busy machine makes it longer at times; if it took twice as long, it would each time.
+        await wait_until_async("an end in time", took, lambda found: found < seconds * 1.6)
+
+
+async def _end_of_a_transfer(seconds: float) -> float:
+    """Return the seconds that a listener's end takes during a transfer; ``seconds``: its limit."""
+    slow, ehr = Slow(asyncio.Event()), ScriptedEhr()
+    async with listen(ehr.app(), "127.0.0.1", 0) as ehr_port, ScriptedPacs(slow).serve() as root:
+        document = {
+            "ehr": {"fhir_url": f"http://127.0.0.1:{ehr_port}/fhir"},
+            "tokens": {"client": {"method": "none"}},
+            "pacs": {"url": root},
+        }
+        async with (
+            build(Settings.model_validate(document)) as sidecar,
+            aiohttp.ClientSession() as client,
+        ):
+            async with listen(sidecar.public, "127.0.0.1", 0, drain_seconds=seconds) as port:
+                running = await client.get(f"http://127.0.0.1:{port}{PATH}", headers=HEADERS)
+                assert running.status == 200
+                sidecar.readiness.draining = True
+                began = time.monotonic()
+            took = time.monotonic() - began
+            with pytest.raises(aiohttp.ClientError):
+                await running.read()
+    slow.done.set()
+    return took
+
+
+async def test_a_request_that_is_on_its_way_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connection was accepted just before the end: it is not an idle one."""
+    monkeypatch.setattr("sidecar.server.listener._ARRIVING_SECONDS", 3)
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text="here")
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    listener = Listener(app, "127.0.0.1", 0)
+    await listener.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    await wait_until_async(
+        "the connection", lambda: listener._runner.server and listener._runner.server.connections
+    )
+    ending = asyncio.create_task(listener.stop(60))
+    await wait_until_async("the end's beginning", lambda: not listener._runner.sites)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert (await asyncio.wait_for(reader.read(), WAIT_SECONDS)).endswith(b"here")
+    await ending
+    writer.close()
+
+
+async def test_an_answer_that_the_pacs_broke_off_is_no_client_that_left(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.INFO):
+        async with (
+            sidecar_between(ScriptedEhr(), ScriptedPacs(BROKEN["until-close-no-last-part"])) as (
+                url,
+                sidecar,
+            ),
+            aiohttp.ClientSession(headers=HEADERS) as client,
+        ):
+            with pytest.raises(aiohttp.ClientError):
+                async with client.get(url + PATH) as response:
+                    await response.read()
+            labels = {"route": "wado-rs", "method": "GET", "status": "502"}
+            count = await wait_until_async(
+                "the count",
+                lambda: sidecar.metrics.registry.get_sample_value(
+                    "smart_imaging_requests_total", labels
+                ),
+            )
+            assert count == 1
+    (line,) = [record for record in caplog.records if record.getMessage() == "request"]
+    assert line.levelno == logging.WARNING
+    assert (vars(line)["status"], vars(line)["reason"]) == (502, "pacs_truncated")
+
+
+async def test_an_ehr_that_goes_away_is_seen_by_readiness() -> None:
+    """Also when its configuration has been known for long."""
+    ehr = ScriptedEhr()
+    pacs = ScriptedPacs(BROKEN["reset"])
+    async with listen(ehr.app(), "127.0.0.1", 0) as ehr_port, pacs.serve() as root:
+        document = {
+            "ehr": {"fhir_url": f"http://127.0.0.1:{ehr_port}/fhir"},
+            "tokens": {"client": {"method": "none"}},
+            "pacs": {"url": root},
+        }
+        async with build(Settings.model_validate(document)) as sidecar:
+            assert await sidecar.readiness.problems() == {}
+            ehr.answer, ehr.status = "oops", 500
+            ehr.configuration_status = 500
+            sidecar.readiness.forget()
+            assert await sidecar.readiness.problems() == {
+                "ehr": "discovery_unexpected_status (status 500)"
+            }
+            ehr.configuration_status = 200
+            sidecar.readiness.forget()
+            assert await sidecar.readiness.problems() == {}
+
+
+async def test_a_transfer_that_is_ended_is_no_whole_answer_for_an_old_client() -> None:
+    """Of HTTP/1.0 a close is the regular end: its connection is reset (SIA-43)."""
+    slow = Slow(asyncio.Event())
+    async with sidecar_between(ScriptedEhr(), ScriptedPacs(slow)) as (_, sidecar):
+        listener = Listener(sidecar.public, "127.0.0.1", 0)
+        await listener.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        head = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+        writer.write(f"GET {PATH} HTTP/1.0\r\n{head}\r\n".encode())
+        assert b" 200 " in await reader.readline()
+        ending = asyncio.create_task(listener.stop(0.5))
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(reader.read(), WAIT_SECONDS)
+        await ending
+        writer.close()
+        slow.done.set()

@@ -1,0 +1,58 @@
+"""What bounds the wait for each lock, shared call and connection."""
+
+# Where something holds others up, and what bounds that: a holder that waits for a peer, a disk or a
+# thread has a limit.
+LOCKS = {
+    "check/journey.py to_thread": "the command's own steps, one after another",
+    "common/fetch.py to_thread": "reading of an answer that has come: no I/O, of at most limit_bytes",
+    "common/slices.py Lock": "5 ms of work: nothing is waited for in it but a look at the network",
+    "fhir/catalog/catalog.py ThreadPoolExecutor": "the store's own: fhir/catalog/catalog.py",
+    "fhir/catalog/catalog.py run_in_executor": "LOOK_SECONDS for a request; an exchange ends by _EXCHANGE_SECONDS",
+    "pacs/instance_patients.py Semaphore": "one request's own looks, each a query and a retrieval with their limits",
+    "dicomweb/metadata.py ThreadPoolExecutor": "rewriting of rows that have come: no I/O",
+    "dicomweb/metadata.py run_in_executor": "rewriting of rows that have come: no I/O",
+    "pacs/studies.py FairQueue": "DETAILS_SECONDS of waiting; a holder has one query",
+    "pacs/study_owners.py Semaphore": "a holder has one query, which ends with the patience or pacs.timeout_seconds",
+    "authorization/external_policy.py FairQueue": "access.external.timeout_seconds of waiting and of holding",
+    "server/process.py to_thread": "reading of the configuration, beside everything",
+    "authorization/limits.py FairQueue": "WAIT_SECONDS of waiting; a holder has one request, whose waits have an end",
+    "web/stream_body.py to_thread": "writing of a ZIP's directory into memory: no I/O, some microseconds for each file",
+    "audit/spool.py flock": "LOCK_NB: nobody waits",
+    "audit/spool_reader.py flock": "LOCK_NB: nobody waits",
+    "tokens/introspection.py FairQueue": "ehr.timeout_seconds of waiting; a holder has a few requests of as much each",
+}
+QUERY = "a query ends with the patience or pacs.timeout_seconds"
+EHR = "ehr.timeout_seconds for each of a few requests"
+# Calls that later requests join, and when they end; all end by common.single_flight.CALL_SECONDS.
+CALLS = {
+    "pacs/instance_patients.py SingleFlight": QUERY
+    + "; so does a retrieval's first byte, and reading has its limit",
+    "pacs/issuer_check.py SingleFlight": QUERY,
+    "pacs/ownership.py SingleFlight": QUERY,
+    "pacs/studies.py SingleFlight": "DETAILS_SECONDS of waiting; " + QUERY,
+    "pacs/study_lists.py SingleFlight": QUERY,
+    "patients/backend_clients.py SingleFlight": EHR,
+    "patients/ehr_lookup.py SingleFlight": EHR,
+    "authorization/external_policy.py SingleFlight": "access.external.timeout_seconds, twice",
+    "bootstrap/pacs.py DeferredRequests": "joined until pacs.timeout_seconds of silence; pacs.warm_seconds in all",
+    "tokens/cache.py SingleFlight": EHR,
+    "ehr/credentials.py SingleFlight": EHR,
+    "ehr/discovery.py SingleFlight": EHR,
+    "tokens/jwks.py SingleFlight": EHR,
+    "web/admin.py SingleFlight": "probes: the EHR's and the archive's limits",
+}
+# All that opens a connection, sends a request or waits for an answer, and what bounds it.
+CONNECTIONS = {
+    "conformance/client.py ClientSession": "the command's own client",
+    "conformance/client.py request": "the command's own client",
+    "check/journey.py ClientSession": "the command's own client",
+    "check/journey.py get": "the command's own client",
+    "common/connector.py connect": "aiohttp's connector, within common/fetch.py and RetrieveClient._get",
+    "common/fetch.py request": "timeout_seconds for the whole request, name service and connection included",
+    "fhir/catalog/postgresql.py connect": "_CONNECT_SECONDS; fhir/catalog.py LOOK_SECONDS with its name service",
+    "fhir/catalog/sqlite.py connect": "no peer",
+    "pacs/retrieve.py get": "pacs.timeout_seconds to connect; its caller has the patience or pacs.timeout_seconds",
+    "bootstrap/build.py ClientSession": "its requests are those of common/fetch.py and of RetrieveClient._get",
+    "telemetry/certificates.py open_connection": "_CONNECT_SECONDS, in the background",
+    "telemetry/span_export.py Session": "TIMEOUT_SECONDS of the exporter, in a thread of its own",
+}

@@ -1,0 +1,79 @@
+"""Where tests, fakes and tables are: no test module imports another, and peers are in one place."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tables.structure import SERVES_ELSEWHERE
+
+ROOT = Path(__file__).parent
+FILES = sorted(file for file in ROOT.rglob("*.py") if "node_modules" not in file.parts)
+STARTS = {"Application", "start_server", "start_tls_server", "HTTPServer", "ThreadingHTTPServer"}
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def _test_modules(names: Iterator[str]) -> list[str]:
+    """Return the names that are of a test module of ours, or in one."""
+    return [
+        name
+        for name in names
+        if name.startswith("tests.")
+        and any(
+            part.startswith("test_") and ROOT.joinpath(*parts[1:index], part + ".py").exists()
+            for parts in [name.split(".")]
+            for index, part in enumerate(parts)
+        )
+    ]
+
+
+def _servers(tree: ast.Module) -> Iterator[str]:
+    """Yield the outermost function or class of each server that is started."""
+    for outer in tree.body:
+        for node in ast.walk(outer):
+            called = node.func if isinstance(node, ast.Call) else None
+            if getattr(called, "attr", getattr(called, "id", "")) in STARTS:
+                yield getattr(outer, "name", "")
+
+
+def test_no_test_module_is_imported() -> None:
+    imports = {file: _test_modules(_imported(ast.parse(file.read_text()))) for file in FILES}
+    assert {str(file): names for file, names in imports.items() if names} == {}
+
+
+def test_archives_and_ehrs_are_fakes() -> None:
+    """Each server outside of tests/fakes/ has its reason in the table."""
+    found = {
+        f"{file.relative_to(ROOT)} {name}"
+        for file in FILES
+        if file.parent != ROOT / "fakes"
+        for name in _servers(ast.parse(file.read_text()))
+    }
+    assert found == SERVES_ELSEWHERE.keys()
+
+
+def test_tables_have_no_tests() -> None:
+    assert not list((ROOT / "tables").rglob("test_*.py"))
+
+
+@pytest.mark.parametrize(
+    "line", ["import tests.test_structure", "from tests.test_structure import FILES",
+             "from tests import test_structure"],
+)  # fmt: skip
+def test_imports_are_seen(line: str) -> None:
+    """So that the test above can fail."""
+    assert _test_modules(_imported(ast.parse(line)))
+
+
+@pytest.mark.parametrize("line", ["web.Application()", "asyncio.start_server(f)", "Application()"])
+def test_servers_are_seen(line: str) -> None:
+    """So that the test above can fail."""
+    assert list(_servers(ast.parse(f"def serve():\n    x = {line}"))) == ["serve"]
